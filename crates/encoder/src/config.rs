@@ -1,0 +1,50 @@
+//! The model's shape, from `config.json` where there is one.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::error::EncoderError;
+
+/// What of `config.json` matters here. Everything else in it is training or bookkeeping.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct ConfigFile {
+    pub num_attention_heads: Option<usize>,
+    pub num_hidden_layers: Option<usize>,
+    pub hidden_size: Option<usize>,
+    pub layer_norm_eps: Option<f32>,
+    hidden_act: Option<String>,
+    position_embedding_type: Option<String>,
+    model_type: Option<String>,
+}
+
+/// Of `sentence_bert_config.json`, which sentence-transformers models carry beside the other files.
+#[derive(Deserialize)]
+struct SentenceConfig {
+    max_seq_length: Option<usize>,
+}
+
+impl ConfigFile {
+    pub fn read(path: &Path) -> Result<Self, EncoderError> {
+        let config: Self = read_json(path)?;
+        let expect = |key: &str, value: &Option<String>, wanted: &str| match value {
+            Some(v) if v != wanted => Err(EncoderError::Unsupported(format!("{key} is `{v}` and must be `{wanted}`"))),
+            _ => Ok(()),
+        };
+        expect("model_type", &config.model_type, "bert")?;
+        expect("hidden_act", &config.hidden_act, "gelu")?;
+        expect("position_embedding_type", &config.position_embedding_type, "absolute")?;
+        Ok(config)
+    }
+}
+
+/// The length that the model was trained for, when the file beside the weights tells it.
+pub(crate) fn trained_length(beside: &Path) -> Option<usize> {
+    let path = beside.parent()?.join("sentence_bert_config.json");
+    read_json::<SentenceConfig>(&path).ok()?.max_seq_length
+}
+
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, EncoderError> {
+    let bytes = std::fs::read(path).map_err(|source| EncoderError::Io { path: path.to_owned(), source })?;
+    serde_json::from_slice(&bytes).map_err(|e| EncoderError::Malformed { path: path.to_owned(), reason: e.to_string() })
+}

@@ -1,0 +1,191 @@
+//! The matrix multiplication that everything else is made of.
+//!
+//! Matrices on the right are packed into panels of `16 × L` columns, so that one step over `k` reads `L` whole cache
+//! lines in a row. [`tile`] keeps `M` rows of such a panel in registers: with the bounds known to the compiler the
+//! loops become fused multiply-adds on whole vectors, without a bounds check and without intrinsics.
+//!
+//! Every element is summed over `k` in ascending order by one accumulator, whatever the rows beside it: that is what
+//! makes a result independent of the batch.
+
+#![allow(clippy::needless_range_loop, reason = "loops over lanes of several arrays, which become one vector each")]
+
+/// Floats in a cache line, and the granularity of all packing.
+pub(crate) const LANES: usize = 16;
+
+/// One cache line of floats.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Line(pub [f32; LANES]);
+
+impl Line {
+    pub const ZERO: Line = Line([0.0; LANES]);
+}
+
+/// `a × b + c`, in one rounding where the kernel has such an instruction.
+#[inline(always)]
+pub(crate) fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// `M` rows of `a` times one panel of `b` (`b.len()` deep). Rows of `a` may repeat.
+#[inline(always)]
+pub(crate) fn tile<const FMA: bool, const M: usize, const L: usize>(a: [&[f32]; M], b: &[[Line; L]]) -> [[Line; L]; M] {
+    // The slicing tells the compiler that no index below can be out of bounds. (A loop and not `map`, which isn't
+    // inlined into functions of another instruction set; the same elsewhere in this file.)
+    let mut rows: [&[f32]; M] = [&[]; M];
+    for i in 0..M {
+        rows[i] = &a[i][..b.len()];
+    }
+    let mut sums = [[Line::ZERO; L]; M];
+    for (p, b) in b.iter().enumerate() {
+        // A copy, so that it is loaded once and not for each row.
+        let b = *b;
+        for i in 0..M {
+            let x = rows[i][p];
+            for l in 0..L {
+                for j in 0..LANES {
+                    sums[i][l].0[j] = multiply_add::<FMA>(x, b[l].0[j], sums[i][l].0[j]);
+                }
+            }
+        }
+    }
+    sums
+}
+
+/// Walks the rows `0..rows` in steps of `M` and calls `each(first row, [row indices])`; at the end the last row is
+/// repeated instead of leaving the tile short, so that there is one tile size and no tail code.
+#[inline(always)]
+pub(crate) fn row_tiles<const M: usize>(rows: usize, mut each: impl FnMut(usize, [usize; M])) {
+    let mut first = 0;
+    while first < rows {
+        let mut indices = [rows - 1; M];
+        for (r, index) in indices.iter_mut().enumerate() {
+            *index = (*index).min(first + r);
+        }
+        each(first, indices);
+        first += M;
+    }
+}
+
+/// The stretch `at..at + len` of each of these rows of a matrix.
+#[inline(always)]
+pub(crate) fn rows_at<const M: usize>(
+    matrix: &[f32],
+    stride: usize,
+    at: usize,
+    len: usize,
+    indices: [usize; M],
+) -> [&[f32]; M] {
+    let mut rows: [&[f32]; M] = [&[]; M];
+    for i in 0..M {
+        rows[i] = &matrix[indices[i] * stride + at..][..len];
+    }
+    rows
+}
+
+/// A linear layer's weights, packed, with its bias.
+pub(crate) struct Linear<const L: usize> {
+    pub inputs: usize,
+    pub outputs: usize,
+    /// `[panel][input]`; columns past `outputs` are zero.
+    panels: Vec<[Line; L]>,
+    /// `[panel]`, zero past `outputs`.
+    bias: Vec<[Line; L]>,
+}
+
+impl<const L: usize> Linear<L> {
+    const COLUMNS: usize = LANES * L;
+
+    /// From row-major weights of one row an output, as models store them.
+    pub fn pack(weights: &[f32], bias: &[f32], inputs: usize) -> Self {
+        let outputs = bias.len();
+        assert_eq!(weights.len(), inputs * outputs, "the caller has checked the shapes");
+        let panels = outputs.div_ceil(Self::COLUMNS);
+        let mut linear = Self {
+            inputs,
+            outputs,
+            panels: vec![[Line::ZERO; L]; panels * inputs],
+            bias: vec![[Line::ZERO; L]; panels],
+        };
+        for (output, (row, &bias)) in weights.chunks_exact(inputs).zip(bias).enumerate() {
+            let (panel, column) = (output / Self::COLUMNS, output % Self::COLUMNS);
+            let (line, lane) = (column / LANES, column % LANES);
+            linear.bias[panel][line].0[lane] = bias;
+            for (packed, &weight) in linear.panels[panel * inputs..].iter_mut().zip(row) {
+                packed[line].0[lane] = weight;
+            }
+        }
+        linear
+    }
+
+    /// `out[r] = activation(input[r] × weights + bias)` for row-major `input` and `out`.
+    #[inline(always)]
+    pub fn run<const FMA: bool, const M: usize>(
+        &self,
+        input: &[f32],
+        out: &mut [f32],
+        activation: impl Fn([f32; LANES]) -> [f32; LANES],
+    ) {
+        let rows = input.len() / self.inputs;
+        for (p, (panel, bias)) in self.panels.chunks_exact(self.inputs).zip(&self.bias).enumerate() {
+            let column = p * Self::COLUMNS;
+            row_tiles::<M>(rows, |first, indices| {
+                let sums = tile::<FMA, M, L>(rows_at(input, self.inputs, 0, self.inputs, indices), panel);
+                for (r, sums) in sums.iter().enumerate().take(rows - first) {
+                    let row = &mut out[(first + r) * self.outputs..][..self.outputs];
+                    for (l, sums) in sums.iter().enumerate() {
+                        let mut value = [0.0; LANES];
+                        for j in 0..LANES {
+                            value[j] = sums.0[j] + bias[l].0[j];
+                        }
+                        store(row, column + l * LANES, activation(value));
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// Writes as many lanes as the row has from `at` on.
+#[inline(always)]
+pub(crate) fn store(row: &mut [f32], at: usize, value: [f32; LANES]) {
+    if let Some(whole) = row.get_mut(at..at + LANES) {
+        whole.copy_from_slice(&value);
+    } else if let Some(rest) = row.get_mut(at..) {
+        rest.copy_from_slice(&value[..rest.len()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Shapes that end inside a panel, inside a line and inside a tile.
+    #[test]
+    fn packed_multiplication_is_the_plain_one() {
+        for (rows, inputs, outputs) in [(1, 1, 1), (5, 3, 17), (6, 8, 16), (7, 33, 64), (13, 20, 65), (2, 7, 130)] {
+            let value = |i: usize| ((i * 7919 + 13) % 101) as f32 / 8.0 - 6.0;
+            let weights: Vec<f32> = (0..inputs * outputs).map(value).collect();
+            let bias: Vec<f32> = (0..outputs).map(value).collect();
+            let input: Vec<f32> = (0..rows * inputs).map(|i| value(i + 5)).collect();
+            let mut wide = vec![f32::NAN; rows * outputs];
+            let mut narrow = wide.clone();
+            Linear::<4>::pack(&weights, &bias, inputs).run::<false, 6>(&input, &mut wide, |v| v);
+            Linear::<1>::pack(&weights, &bias, inputs).run::<true, 3>(&input, &mut narrow, |v| v);
+            for r in 0..rows {
+                for o in 0..outputs {
+                    let dot: f64 = (0..inputs)
+                        .map(|i| f64::from(input[r * inputs + i]) * f64::from(weights[o * inputs + i]))
+                        .sum();
+                    let expected = dot + f64::from(bias[o]);
+                    for got in [wide[r * outputs + o], narrow[r * outputs + o]] {
+                        assert!(
+                            (f64::from(got) - expected).abs() < 1e-3,
+                            "{rows} {inputs} {outputs}: {got} {expected}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

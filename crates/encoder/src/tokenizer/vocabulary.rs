@@ -1,0 +1,95 @@
+//! Greedy longest-match lookup of word pieces.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+type Pieces = HashMap<Box<str>, u32, BuildHasherDefault<PieceHasher>>;
+
+pub(super) struct Vocabulary {
+    /// Pieces that start a word.
+    first: Pieces,
+    /// Pieces that go on with one, without their `##`.
+    next: Pieces,
+    /// Bytes of the longest piece: no longer candidate is ever tried.
+    longest: usize,
+    unknown: u32,
+    /// A longer word is unknown as a whole.
+    max_characters: usize,
+    largest_id: u32,
+}
+
+impl Vocabulary {
+    pub fn new(vocabulary: HashMap<String, u32>, unknown: u32, max_characters: usize) -> Self {
+        let (mut first, mut next) = (Pieces::default(), Pieces::default());
+        let (mut longest, mut largest_id) = (0, 0);
+        for (piece, id) in vocabulary {
+            longest = longest.max(piece.len());
+            largest_id = largest_id.max(id);
+            if let Some(rest) = piece.strip_prefix("##") {
+                next.insert(rest.into(), id);
+            }
+            // `##` itself and pieces that start with it are words as well, could a word look like that.
+            first.insert(piece.into(), id);
+        }
+        Self { first, next, longest, unknown, max_characters, largest_id }
+    }
+
+    pub fn largest_id(&self) -> u32 {
+        self.largest_id
+    }
+
+    /// Appends the ids of a normalised word.
+    pub fn pieces(&self, word: &str, ids: &mut Vec<u32>) {
+        if word.len() > self.max_characters && word.chars().count() > self.max_characters {
+            ids.push(self.unknown);
+            return;
+        }
+        let before = ids.len();
+        let (mut rest, mut pieces) = (word, &self.first);
+        while !rest.is_empty() {
+            let Some((length, id)) = self.longest_piece(rest, pieces) else {
+                ids.truncate(before);
+                ids.push(self.unknown);
+                return;
+            };
+            ids.push(id);
+            rest = &rest[length..];
+            pieces = &self.next;
+        }
+    }
+
+    fn longest_piece(&self, text: &str, pieces: &Pieces) -> Option<(usize, u32)> {
+        let mut end = text.len().min(self.longest);
+        while end > 0 {
+            // Not a boundary: no such candidate.
+            if let Some(&id) = text.get(..end).and_then(|candidate| pieces.get(candidate)) {
+                return Some((end, id));
+            }
+            end -= 1;
+        }
+        None
+    }
+}
+
+/// FNV-1a over eight bytes at a time: the keys are a fixed vocabulary, so nobody can choose them to collide.
+#[derive(Default)]
+struct PieceHasher(u64);
+
+impl Hasher for PieceHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        for word in words.iter().chain([&last]) {
+            self.0 = (self.0.rotate_left(23) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.0 ^= u64::from(byte);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 29)
+    }
+}

@@ -1,0 +1,234 @@
+//! What each stage leaves in the object store, and how a document goes on from it after a crash.
+//!
+//! Artefacts are written without a sync: they can be made again, and the control record carries the hash of each, so
+//! that one which a power loss took half of is found out and its stage is run again. Keys are those of the system that
+//! this one replaces; a document's newer version writes over the older one's.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::actors::quarantine::delete_prefix;
+use crate::clock::UnixMicros;
+use crate::documents::{DocumentId, Sha256Hex, Stage};
+use crate::error::{ErrorClass, StageError};
+use crate::intake::source;
+use crate::messages::job::Input;
+use crate::stages::model::{Chunks, EmbeddedDocument, ExtractedDocument, ModelIdentity};
+use crate::stages::{chunk, embed, extract};
+use crate::stores::control::{Claim, Intent, StageMetrics, StageOutput};
+use crate::stores::objects::{Durability, ObjectError, ObjectStore, Precondition};
+
+pub struct Artefacts {
+    objects: Arc<dyn ObjectStore>,
+    /// Written into the artefacts' metadata.
+    pub chunking: chunk::ChunkOptions,
+    pub model: ModelIdentity,
+}
+
+impl Artefacts {
+    pub fn new(objects: Arc<dyn ObjectStore>, chunking: chunk::ChunkOptions, model: ModelIdentity) -> Self {
+        Self { objects, chunking, model }
+    }
+
+    pub async fn put_extracted(&self, claim: &Claim, document: &ExtractedDocument) -> Result<StageOutput, StageError> {
+        let id = &claim.key.id;
+        let objects = extract::to_objects(document, id, claim.key.version);
+        if claim.key.version > 1 {
+            self.delete_pages_beyond(id, document.pages.len()).await?;
+        }
+        let key = metadata_key(id);
+        let sha256 = digest(objects.iter().map(|(key, body)| (key.as_str(), body.as_slice())));
+        for (key, body) in objects {
+            self.put(&key, body).await?;
+        }
+        Ok(StageOutput { key, sha256 })
+    }
+
+    pub async fn put_chunks(&self, claim: &Claim, chunks: &Chunks, at: UnixMicros) -> Result<StageOutput, StageError> {
+        let body = chunk::artefact::to_json(chunks, &self.header(claim, at))?;
+        self.put_one(chunk::artefact::chunks_key(&claim.key.id), body).await
+    }
+
+    pub async fn put_enriched(
+        &self,
+        claim: &Claim,
+        chunks: &Chunks,
+        statistics: &StageMetrics,
+        at: UnixMicros,
+    ) -> Result<StageOutput, StageError> {
+        let body = chunk::artefact::to_enriched_json(chunks, &self.header(claim, at), statistics)?;
+        self.put_one(chunk::artefact::enriched_key(&claim.key.id), body).await
+    }
+
+    pub async fn put_embedded(
+        &self,
+        claim: &Claim,
+        document: &EmbeddedDocument,
+        at: UnixMicros,
+    ) -> Result<StageOutput, StageError> {
+        let body = embed::artefact::to_json(document, &claim.key.id, claim.key.version, &self.model, at)?;
+        self.put_one(embed::artefact::key(&claim.key.id), body).await
+    }
+
+    /// The input of the first stage that is not done, or of an earlier one where an artefact is missing or not whole.
+    pub async fn resume(&self, claim: &Claim) -> Result<Input, StageError> {
+        if claim.intent == Intent::Delete {
+            return Ok(Input::Removal);
+        }
+        let done = Stage::ALL.iter().copied().take_while(|s| *s < claim.stage);
+        for stage in done.collect::<Vec<_>>().into_iter().rev() {
+            let Some(output) = claim.outputs.get(&stage) else { continue };
+            match self.load(stage, output, claim).await {
+                Ok(input) => return Ok(input),
+                Err(error) if error.class == ErrorClass::System => return Err(error),
+                Err(error) => {
+                    let document = claim.key.id.as_str();
+                    tracing::warn!(document, stage = stage.name(), %error, "an artefact can't be used; running its stage again");
+                }
+            }
+        }
+        file(claim).map(Input::File)
+    }
+
+    /// Takes a deleted document's artefacts away.
+    pub async fn purge(&self, id: &DocumentId) -> Result<(), StageError> {
+        delete_prefix(self.objects.as_ref(), &format!("extracted/{id}/")).await.map_err(storage)?;
+        for key in [chunk::artefact::chunks_key(id), chunk::artefact::enriched_key(id), embed::artefact::key(id)] {
+            self.objects.delete(&key).await.map_err(storage)?;
+        }
+        Ok(())
+    }
+
+    async fn load(&self, stage: Stage, output: &StageOutput, claim: &Claim) -> Result<Input, StageError> {
+        if stage == Stage::Extraction {
+            return self.load_extracted(output, &claim.key.id).await;
+        }
+        let (body, _) = self.objects.get(&output.key).await.map_err(storage)?;
+        whole(&output.sha256, digest([(output.key.as_str(), body.as_ref())].into_iter()))?;
+        match stage {
+            Stage::Chunking => Ok(Input::Chunks(Arc::new(chunk::artefact::from_json(&body)?))),
+            Stage::Enrichment => Ok(Input::Enriched(Arc::new(chunk::artefact::from_json(&body)?))),
+            _ => Ok(Input::Embedded(Arc::new(embed::artefact::from_json(&body)?))),
+        }
+    }
+
+    async fn load_extracted(&self, output: &StageOutput, id: &DocumentId) -> Result<Input, StageError> {
+        let (metadata, _) = self.objects.get(&output.key).await.map_err(storage)?;
+        let index: PageIndex = serde_json::from_slice(&metadata).map_err(unreadable)?;
+        // In the order in which they were written and hashed: the pages, then the metadata.
+        let mut objects = Vec::with_capacity(index.pages.len() + 1);
+        for page in index.pages {
+            let key = format!("extracted/{id}/{}", page.file);
+            let (body, _) = self.objects.get(&key).await.map_err(storage)?;
+            objects.push((key, body));
+        }
+        objects.push((output.key.clone(), metadata));
+        whole(&output.sha256, digest(objects.iter().map(|(key, body)| (key.as_str(), body.as_ref()))))?;
+        let objects: HashMap<String, Bytes> = objects.into_iter().collect();
+        let (document, _) =
+            extract::from_objects(id, |key| objects.get(key).map(|b| b.to_vec())).map_err(unreadable)?;
+        Ok(Input::Extracted(Arc::new(document)))
+    }
+
+    fn header<'a>(&'a self, claim: &'a Claim, at: UnixMicros) -> chunk::artefact::Header<'a> {
+        chunk::artefact::Header {
+            document: &claim.key.id,
+            version: claim.key.version,
+            source: &claim.source,
+            s3_uri: claim.source.starts_with("s3://").then_some(claim.source.as_str()),
+            at,
+            options: &self.chunking,
+        }
+    }
+
+    async fn put_one(&self, key: String, body: Vec<u8>) -> Result<StageOutput, StageError> {
+        let sha256 = digest([(key.as_str(), body.as_slice())].into_iter());
+        self.put(&key, body).await?;
+        Ok(StageOutput { key, sha256 })
+    }
+
+    async fn put(&self, key: &str, body: Vec<u8>) -> Result<(), StageError> {
+        let put = self.objects.put(key, Bytes::from(body), Precondition::None, Durability::Rebuildable).await;
+        put.map(drop).map_err(storage)
+    }
+
+    /// A shorter version leaves no pages of the longer one behind.
+    async fn delete_pages_beyond(&self, id: &DocumentId, pages: usize) -> Result<(), StageError> {
+        const PAGE: usize = 1_000;
+        let prefix = format!("extracted/{id}/pages/");
+        let mut after = None;
+        loop {
+            let listed = self.objects.list(&prefix, after.as_deref(), PAGE).await.map_err(storage)?;
+            for object in &listed {
+                let number = object.key.rsplit_once("page_").and_then(|(_, n)| n.strip_suffix(".md")?.parse().ok());
+                if number.is_some_and(|n: usize| n > pages) {
+                    self.objects.delete(&object.key).await.map_err(storage)?;
+                }
+            }
+            if listed.len() < PAGE {
+                return Ok(());
+            }
+            after = listed.last().map(|o| o.key.clone());
+        }
+    }
+}
+
+/// What of the metadata tells which objects belong to it.
+#[derive(Deserialize)]
+struct PageIndex {
+    pages: Vec<PageFile>,
+}
+
+#[derive(Deserialize)]
+struct PageFile {
+    file: String,
+}
+
+fn metadata_key(id: &DocumentId) -> String {
+    format!("extracted/{id}/metadata.json")
+}
+
+/// The claim's file.
+pub fn file(claim: &Claim) -> Result<PathBuf, StageError> {
+    source::to_path(&claim.source)
+        .ok_or_else(|| StageError::permanent("unknown_source", format!("{} is no local file", claim.source)))
+}
+
+/// Covers keys, lengths and bytes, so that no two sets of objects share one.
+fn digest<'a>(objects: impl Iterator<Item = (&'a str, &'a [u8])>) -> Sha256Hex {
+    let mut hasher = Sha256::new();
+    for (key, body) in objects {
+        hasher.update(key.as_bytes());
+        hasher.update([0]);
+        hasher.update((body.len() as u64).to_le_bytes());
+        hasher.update(body);
+    }
+    Sha256Hex::from_digest(&hasher.finalize())
+}
+
+fn whole(expected: &Sha256Hex, found: Sha256Hex) -> Result<(), StageError> {
+    if *expected == found {
+        return Ok(());
+    }
+    Err(StageError::transient("artefact_changed", "the artefact is not the one that the control record speaks of"))
+}
+
+fn unreadable(error: impl std::error::Error + 'static) -> StageError {
+    StageError::transient("artefact_unreadable", "the artefact can't be read").caused_by(&error)
+}
+
+/// A full or read-only disk is nobody's document's fault; the rest may go away.
+pub fn storage(error: ObjectError) -> StageError {
+    let class = match &error {
+        ObjectError::Storage { .. } => ErrorClass::System,
+        ObjectError::BadKey(_) => ErrorClass::Permanent,
+        ObjectError::NotFound(_) | ObjectError::Conflict(_) | ObjectError::Unknown { .. } => ErrorClass::Transient,
+        ObjectError::Transient { .. } => ErrorClass::Transient,
+    };
+    StageError::new(class, "object_store", error.to_string())
+}

@@ -1,0 +1,112 @@
+//! The one committer of a process: gathers documents into commits, so that ten thousand documents are not ten
+//! thousand manifests, and sequence numbers cannot land out of order.
+//!
+//! A commit is made when it is large enough, when the first document in it has waited long enough, or when nothing
+//! else is on its way: a single document does not wait for company that will not come.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep_until};
+
+use crate::actors::steward::Claims;
+use crate::error::StageError;
+use crate::failpoint;
+use crate::messages::commit::{Commit, Committed};
+use crate::stages::model::ModelIdentity;
+use crate::stores::vectors::{VectorError, Writer};
+use crate::supervisors::service::Inbox;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CommitOptions {
+    /// Documents in one commit at most. Also how many documents may wait for one.
+    pub max_documents: usize,
+    /// Memory of the rows in one commit, in bytes; one document may be larger.
+    pub max_bytes: usize,
+    /// Longest time that a document waits for others to share its commit, in milliseconds.
+    pub max_wait_milliseconds: u64,
+}
+
+impl Default for CommitOptions {
+    fn default() -> Self {
+        Self { max_documents: 512, max_bytes: 32 << 20, max_wait_milliseconds: 1_000 }
+    }
+}
+
+impl CommitOptions {
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let mut range = |field, value: u64, low: u64, high: u64| {
+            if !(low..=high).contains(&value) {
+                found.push((field, format!("must lie between {low} and {high}, not {value}")));
+            }
+        };
+        range("max_documents", self.max_documents as u64, 1, 10_000);
+        range("max_bytes", self.max_bytes as u64, 1 << 16, 1 << 30);
+        range("max_wait_milliseconds", self.max_wait_milliseconds, 0, 60_000);
+        found
+    }
+}
+
+pub struct Committer {
+    pub writer: Writer,
+    pub model: ModelIdentity,
+    pub options: CommitOptions,
+    /// How many documents are on their way: when all of them wait here, nobody else will come.
+    pub claims: Arc<Claims>,
+}
+
+impl Committer {
+    /// Commits until every sender is gone. Documents whose commit failed are told so and tried again by their pool.
+    pub async fn run(&mut self, inbox: &Inbox<Commit>) {
+        while let Some(first) = inbox.receive().await {
+            let group = self.gather(first, inbox).await;
+            self.commit(group).await;
+        }
+    }
+
+    async fn gather(&self, first: Commit, inbox: &Inbox<Commit>) -> Vec<Commit> {
+        let until = Instant::now() + Duration::from_millis(self.options.max_wait_milliseconds);
+        let mut on_their_way = self.claims.watch();
+        let mut bytes = first.bytes;
+        let mut group = vec![first];
+        while group.len() < self.options.max_documents && bytes < self.options.max_bytes {
+            let next = match inbox.try_receive() {
+                Some(next) => next,
+                None if group.len() >= *on_their_way.borrow_and_update() => break,
+                None => tokio::select! {
+                    next = inbox.receive() => match next {
+                        Some(next) => next,
+                        None => break,
+                    },
+                    _ = on_their_way.changed() => continue,
+                    () = sleep_until(until) => break,
+                },
+            };
+            bytes += next.bytes;
+            group.push(next);
+        }
+        group
+    }
+
+    async fn commit(&mut self, group: Vec<Commit>) {
+        let (writes, answers): (Vec<_>, Vec<_>) = group.into_iter().map(|c| (c.write, c.answer)).unzip();
+        failpoint::reach("commit.begun", "");
+        let outcome = match self.writer.commit(writes, &self.model).await {
+            Ok(committed) => Ok(Committed { manifest_version: committed.version }),
+            Err(error) => Err(store(&error)),
+        };
+        failpoint::reach("commit.swapped", "");
+        for answer in answers {
+            // A pool that no longer waits (deadline, drain) finds the document loaded when it asks again.
+            let _ = answer.send(outcome.clone());
+        }
+    }
+}
+
+/// How a store's failure counts for a document.
+pub fn store(error: &VectorError) -> StageError {
+    StageError::new(error.class(), error.code(), error.to_string())
+}

@@ -1,0 +1,162 @@
+//! Takes claims from the control store and sends each document to the stage where it goes on.
+//!
+//! What is to be done lives in the control store alone: new files, unfinished documents of an earlier run, manual
+//! resets and requests for deletion are all found in the same place, in order of their last change. A full first pool
+//! makes the dispatcher wait, and with it everything upstream.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::actors::steward::{Desk, control, spec};
+use crate::documents::{Sha256Hex, Stage};
+use crate::error::{ErrorClass, StageError};
+use crate::failpoint;
+use crate::messages::event::Event;
+use crate::messages::job::{Input, Job};
+use crate::stores::control::{Claim, ControlError, Intent};
+use crate::supervisors::PoolHandle;
+
+/// Where documents come in, by the stage they go on at.
+#[derive(Clone)]
+pub struct Pools {
+    pub extract: PoolHandle<Job>,
+    pub chunk: PoolHandle<Job>,
+    pub enrich: PoolHandle<Job>,
+    pub embed: PoolHandle<Job>,
+    pub load: PoolHandle<Job>,
+}
+
+impl Pools {
+    pub fn of(&self, stage: Stage) -> &PoolHandle<Job> {
+        match stage {
+            Stage::Extraction => &self.extract,
+            Stage::Chunking => &self.chunk,
+            Stage::Enrichment => &self.enrich,
+            Stage::Embedding => &self.embed,
+            Stage::Loading => &self.load,
+        }
+    }
+
+    /// Each with its stage, in the order of the stages.
+    pub fn all(&self) -> [(Stage, &PoolHandle<Job>); 5] {
+        Stage::ALL.map(|stage| (stage, self.of(stage)))
+    }
+}
+
+pub struct Dispatcher {
+    pub desk: Arc<Desk>,
+    pub pools: Pools,
+    pub owner: String,
+    pub lease: Duration,
+    pub batch: usize,
+    pub poll: Duration,
+    pub max_interruptions: u32,
+    pub fingerprint: Sha256Hex,
+    /// There may be new work.
+    pub wake: Arc<Notify>,
+    /// No more files will be registered.
+    pub intake_finished: Arc<AtomicBool>,
+    /// Take nothing more.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Dispatcher {
+    /// Runs until intake has finished and nothing is left to do, or until it is stopped.
+    pub async fn run(&self) -> Result<(), StageError> {
+        let mut ended = self.desk.claims.watch();
+        while !self.stop.load(Ordering::Acquire) {
+            // Looked at before the claim: what is registered in between is found by it.
+            let last_round = self.intake_finished.load(Ordering::Acquire) && self.desk.claims.is_empty();
+            self.desk.control.resume(None).await.map_err(control)?;
+            let claims = self.desk.control.claim(&self.owner, self.lease, self.batch, None).await.map_err(control)?;
+            if claims.is_empty() {
+                if last_round {
+                    return Ok(());
+                }
+                ended.mark_unchanged();
+                if self.intake_finished.load(Ordering::Acquire) && self.desk.claims.is_empty() {
+                    continue;
+                }
+                tokio::select! {
+                    () = self.wake.notified() => {}
+                    _ = ended.changed() => {}
+                    () = tokio::time::sleep(self.poll) => {}
+                }
+                continue;
+            }
+            for claim in &claims {
+                self.desk.claims.begin(&claim.key);
+                failpoint::reach("dispatcher.claimed", &claim.source);
+            }
+            for claim in claims {
+                self.dispatch(claim).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn dispatch(&self, claim: Claim) -> Result<(), StageError> {
+        if self.stop.load(Ordering::Acquire) {
+            self.desk.release(&claim, claim.stage).await?;
+            return Ok(());
+        }
+        let claim = if claim.intent == Intent::Process && claim.fingerprint != self.fingerprint {
+            // The configuration has changed since it was registered: what is half done no longer fits.
+            let renewed = self.desk.control.reversion(&claim.key, &self.fingerprint).await;
+            match renewed {
+                Ok(renewed) => {
+                    self.desk.claims.begin(&renewed.key);
+                    renewed
+                }
+                Err(ControlError::Fenced(_)) => {
+                    self.desk.superseded(&claim);
+                    return Ok(());
+                }
+                Err(error) => return Err(control(error)),
+            }
+        } else {
+            claim
+        };
+        if claim.intent == Intent::Process && claim.interruptions >= self.max_interruptions {
+            let text = format!(
+                "the process died {} times while this document was in {}; replay it when the cause is gone",
+                claim.interruptions, claim.stage
+            );
+            self.desk.quarantine(&claim, claim.stage, &StageError::crash("interrupted", text), claim.attempts).await?;
+            return Ok(());
+        }
+        let input = match self.desk.artefacts.resume(&claim).await {
+            Ok(input) => input,
+            Err(error) if error.class == ErrorClass::System => return Err(error),
+            Err(error) => {
+                self.desk.quarantine(&claim, claim.stage, &error, claim.attempts).await?;
+                return Ok(());
+            }
+        };
+        self.submit(claim, input).await
+    }
+
+    async fn submit(&self, mut claim: Claim, input: Input) -> Result<(), StageError> {
+        let stage = input.stage();
+        if claim.intent == Intent::Process && (stage != Stage::Extraction || claim.interruptions > 0) {
+            self.desk.events.emit(Event::Resumed {
+                document: claim.key.id.clone(),
+                version: claim.key.version,
+                source: claim.source.clone(),
+                stage,
+            });
+        }
+        if stage != claim.stage {
+            // An artefact was missing: attempts at a later stage say nothing about this one.
+            claim.attempts = 0;
+        }
+        let job = Job { claim: Arc::new(claim), input };
+        if self.pools.of(stage).submit(spec(job.clone())).await.is_err() {
+            self.desk.release(&job.claim, job.claim.stage).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,216 @@
+//! Looks at every file under the given paths, hashes it, and registers what is new or changed.
+//!
+//! Registering is durable and in batches; nothing waits in memory but one batch, so a folder of a million files costs
+//! no more memory than one of ten. What is to be done is then read from the control store, not from here.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use sha2::{Digest, Sha256};
+
+use crate::documents::{MediaType, Sha256Hex};
+use crate::error::StageError;
+use crate::failpoint;
+use crate::intake::{Found, IntakeOptions, Walk, source};
+use crate::messages::event::{Event, EventSink};
+use crate::stages::extract::{HEAD_BYTES, detect};
+use crate::stores::control::{ControlError, ControlStore, NewDocument, RecordFilter, Registered, Status};
+
+pub struct Intake {
+    pub control: Arc<dyn ControlStore>,
+    pub events: Arc<dyn EventSink>,
+    pub options: IntakeOptions,
+    pub fingerprint: Sha256Hex,
+    /// Told after every batch: there may be work.
+    pub wake: Arc<tokio::sync::Notify>,
+}
+
+/// What one run of intake is to do.
+pub struct Request {
+    pub walk: Walk,
+    /// Folders whose vanished files leave the index; empty without `--prune`.
+    pub prune: Vec<PathBuf>,
+}
+
+impl Intake {
+    /// Runs to the end of the walk. Dropping it loses nothing: what is registered is registered.
+    pub async fn run(&self, request: Request) -> Result<(), ControlError> {
+        let mut seen = HashSet::new();
+        let (mut files, mut blind) = (0, false);
+        let limit = self.options.max_file_bytes;
+        let looked_at = stream::iter(request.walk)
+            .map(|found| async move {
+                match found {
+                    Found::Unreadable { path, reason } => Err((path, reason)),
+                    Found::File(path) => {
+                        let at = path.clone();
+                        match tokio::task::spawn_blocking(move || look_at(&at, limit)).await {
+                            Ok(Ok(look)) => Ok((path, look)),
+                            Ok(Err(reason)) => Err((path, reason)),
+                            Err(e) => Err((path, format!("looking at it failed: {e}"))),
+                        }
+                    }
+                }
+            })
+            .buffered(self.options.hashers)
+            .ready_chunks(self.options.register_batch);
+        let mut looked_at = std::pin::pin!(looked_at);
+        while let Some(batch) = looked_at.next().await {
+            let mut documents = Vec::with_capacity(batch.len());
+            for look in batch {
+                files += 1;
+                match look {
+                    Ok((path, look)) => {
+                        let document = self.document(&path, look);
+                        if !request.prune.is_empty() {
+                            seen.insert(short_hash(&document.source));
+                        }
+                        documents.push(document);
+                    }
+                    Err((path, reason)) => {
+                        blind = true;
+                        self.events.emit(Event::Unreadable { source: source::of_path(&path), reason });
+                    }
+                }
+            }
+            self.register(documents).await?;
+        }
+        if !request.prune.is_empty() {
+            if blind {
+                let text = "nothing is pruned, because some files or folders could not be read".to_owned();
+                self.events.emit(Event::Notice { text });
+            } else {
+                self.prune(&request.prune, &seen).await?;
+            }
+        }
+        self.events.emit(Event::IntakeFinished { files });
+        Ok(())
+    }
+
+    fn document(&self, path: &Path, look: Look) -> NewDocument {
+        NewDocument {
+            source: source::of_path(path),
+            content: look.content,
+            fingerprint: self.fingerprint.clone(),
+            bytes: look.bytes,
+            media_type: look.media_type,
+            tenant: "default".into(),
+            weight: 1,
+        }
+    }
+
+    async fn register(&self, documents: Vec<NewDocument>) -> Result<(), ControlError> {
+        if documents.is_empty() {
+            return Ok(());
+        }
+        let sources: Vec<String> = documents.iter().map(|d| d.source.clone()).collect();
+        let answers = self.control.register(documents).await?;
+        failpoint::reach("intake.registered", "");
+        for (source, answer) in sources.into_iter().zip(answers) {
+            self.events.emit(match answer {
+                Registered::New(key) => {
+                    Event::Registered { document: key.id, version: key.version, source, replaces: false }
+                }
+                Registered::Replaces(key) => {
+                    Event::Registered { document: key.id, version: key.version, source, replaces: true }
+                }
+                Registered::Unchanged(key, status) => {
+                    let quarantined = matches!(status, Status::Quarantined | Status::Failed);
+                    Event::Unchanged { document: key.id, source, quarantined }
+                }
+            });
+        }
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    async fn prune(&self, folders: &[PathBuf], seen: &HashSet<u64>) -> Result<(), ControlError> {
+        const PAGE: usize = 1_000;
+        for folder in folders {
+            let filter = RecordFilter { source_prefix: Some(source::of_folder(folder)), ..Default::default() };
+            let mut after = None;
+            loop {
+                let page = self.control.list(&filter, after.as_ref(), PAGE).await?;
+                for record in &page {
+                    if record.status == Status::Deleted || seen.contains(&short_hash(&record.source)) {
+                        continue;
+                    }
+                    self.control.request_delete(&record.document_id).await?;
+                    self.events.emit(Event::RemovalRequested {
+                        document: record.document_id.clone(),
+                        source: record.source.clone(),
+                    });
+                }
+                after = page.last().map(|r| r.document_id.clone());
+                if page.len() < PAGE {
+                    break;
+                }
+            }
+        }
+        self.wake.notify_one();
+        Ok(())
+    }
+}
+
+/// Eight bytes of a source's hash: enough to remember millions of files in a few megabytes. A collision keeps one
+/// vanished document in the index until the next run of `--prune`, at odds of one in 10^12 for a million files.
+fn short_hash(source: &str) -> u64 {
+    Sha256::digest(source.as_bytes()).iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+}
+
+/// A file's content in short.
+pub struct Look {
+    pub content: Sha256Hex,
+    pub bytes: u64,
+    pub media_type: MediaType,
+}
+
+/// Hashes a file in one pass with flat memory. What it is, is told from its head. A file of no known type is
+/// registered all the same: extraction looks again, refuses it by name, and it stands in the quarantine for all to see.
+fn look_at(path: &Path, limit: u64) -> Result<Look, String> {
+    let mut file = File::open(path).map_err(|e| e.to_string())?;
+    let size = file.metadata().map_err(|e| e.to_string())?.len();
+    if size > limit {
+        return Err(format!("{size} bytes are more than intake.max_file_bytes ({limit})"));
+    }
+    let (content, bytes, head) = hash(&mut file).map_err(|e| e.to_string())?;
+    let name = path.file_name().map(|n| n.to_string_lossy());
+    let media_type = detect(&head, name.as_deref()).unwrap_or(MediaType::Pdf);
+    Ok(Look { content, bytes, media_type })
+}
+
+/// SHA-256, length and head of what is left of a file.
+pub fn hash(file: &mut File) -> std::io::Result<(Sha256Hex, u64, Vec<u8>)> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 128 * 1024];
+    let (mut bytes, mut head) = (0, Vec::new());
+    loop {
+        let n = match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        };
+        let part = buffer.get(..n).unwrap_or_default();
+        if head.len() < HEAD_BYTES {
+            head.extend(part.iter().take(HEAD_BYTES - head.len()));
+        }
+        hasher.update(part);
+        bytes += n as u64;
+    }
+    Ok((Sha256Hex::from_digest(&hasher.finalize()), bytes, head))
+}
+
+/// What a file has become since it was registered, or why that can't be told.
+pub fn rehash(file: &mut File) -> Result<Sha256Hex, StageError> {
+    use std::io::Seek;
+    let unreadable = |e: std::io::Error| StageError::transient("unreadable", format!("the file can't be read: {e}"));
+    let (content, ..) = hash(file).map_err(unreadable)?;
+    file.rewind().map_err(unreadable)?;
+    Ok(content)
+}

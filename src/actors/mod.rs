@@ -1,0 +1,23 @@
+//! The actors of Docweir: they only wire. What a stage does is in `stages`, what lasts is in `stores`, how actors live
+//! and die is in `supervisors`.
+//!
+//! ```text
+//! intake ─▶ control store ─▶ dispatcher ─▶ extract ─▶ chunk ─▶ enrich ─▶ embed ─▶ load ─▶ committer ─▶ manifest
+//!                                             └────────┴─── steward: every outcome durable first ───┘
+//! ```
+
+pub mod artefacts;
+pub mod committer;
+pub mod dispatcher;
+pub mod heartbeat;
+pub mod intake;
+pub mod pipeline;
+pub mod quarantine;
+pub mod stage_chunk;
+pub mod stage_embed;
+pub mod stage_enrich;
+pub mod stage_extract;
+pub mod stage_load;
+pub mod steward;
+pub mod tally;
+pub mod timer;

@@ -1,0 +1,202 @@
+//! What is kept of a document that could not be done: the failed artefact, the error chain, the attempts and a copy
+//! of the original, so that a person can look and a replay can go on at the failed stage.
+//!
+//! `errors/{document}/v{version}_{stage}.json` tells all but the text; `input/_quarantine/{document}/{name}` is the
+//! original. Both are durable before the control record says `QUARANTINED`.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{SharedClock, timestamp};
+use crate::documents::{DocumentId, Sha256Hex, Stage, Version};
+use crate::error::StageError;
+use crate::intake::source;
+use crate::stores::control::{Claim, StageOutput};
+use crate::stores::objects::{Durability, ObjectError, ObjectStore, Precondition};
+
+/// The prefix that intake never takes anything from.
+pub const ORIGINALS: &str = "input/_quarantine";
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QuarantineOptions {
+    /// Whether a copy of the original is kept in `input/_quarantine/`.
+    pub copy_original: bool,
+    /// Size above which the original is not copied (the record says so), in bytes.
+    pub max_original_bytes: u64,
+}
+
+impl Default for QuarantineOptions {
+    fn default() -> Self {
+        Self { copy_original: true, max_original_bytes: 256 << 20 }
+    }
+}
+
+/// The failed artefact.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    pub document_id: DocumentId,
+    pub version: Version,
+    pub source: String,
+    pub content_sha256: Sha256Hex,
+    pub stage: Stage,
+    pub error: StageError,
+    /// Failed attempts at the stage, the last included.
+    pub attempts: u32,
+    pub quarantined_at: String,
+    /// The failed stage's input, if it was an artefact: what a replay starts from.
+    pub input: Option<StageOutput>,
+    pub original: Option<String>,
+    /// Why there is no copy of the original, if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub original_missing: Option<String>,
+}
+
+/// Keys of what was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub artefact: String,
+    pub original: Option<String>,
+}
+
+pub struct QuarantineKeeper {
+    objects: Arc<dyn ObjectStore>,
+    clock: SharedClock,
+    options: QuarantineOptions,
+}
+
+impl QuarantineKeeper {
+    pub fn new(objects: Arc<dyn ObjectStore>, clock: SharedClock, options: QuarantineOptions) -> Self {
+        Self { objects, clock, options }
+    }
+
+    /// Writes everything durably. An original that can't be copied (gone, too large) is said so in the artefact.
+    pub async fn keep(
+        &self,
+        claim: &Claim,
+        stage: Stage,
+        error: &StageError,
+        attempts: u32,
+    ) -> Result<Kept, ObjectError> {
+        let (original, original_missing) = match self.copy_original(claim).await {
+            Ok(key) => (Some(key), None),
+            Err(Copy::Skipped(reason)) => (None, Some(reason)),
+            Err(Copy::Failed(error)) => return Err(error),
+        };
+        let previous = Stage::ALL.iter().copied().take_while(|s| *s != stage).last();
+        let failure = Failure {
+            document_id: claim.key.id.clone(),
+            version: claim.key.version,
+            source: claim.source.clone(),
+            content_sha256: claim.content.clone(),
+            stage,
+            error: error.clone(),
+            attempts,
+            quarantined_at: timestamp(self.clock.now()),
+            input: previous.and_then(|s| claim.outputs.get(&s).cloned()),
+            original: original.clone(),
+            original_missing,
+        };
+        let artefact = format!("errors/{}/v{}_{}.json", claim.key.id, claim.key.version, stage.name());
+        let body = serde_json::to_vec_pretty(&failure).unwrap_or_default();
+        self.objects.put(&artefact, Bytes::from(body), Precondition::None, Durability::Durable).await?;
+        Ok(Kept { artefact, original })
+    }
+
+    /// Takes a document's kept things away: it was replayed with success, discarded or deleted.
+    pub async fn forget(&self, id: &DocumentId) -> Result<(), ObjectError> {
+        for prefix in [format!("errors/{id}/"), format!("{ORIGINALS}/{id}/")] {
+            delete_prefix(self.objects.as_ref(), &prefix).await?;
+        }
+        Ok(())
+    }
+
+    async fn copy_original(&self, claim: &Claim) -> Result<String, Copy> {
+        if !self.options.copy_original {
+            return Err(Copy::Skipped("quarantine.copy_original is off".into()));
+        }
+        let limit = self.options.max_original_bytes;
+        if claim.bytes > limit {
+            let text = format!("{} bytes are more than quarantine.max_original_bytes ({limit})", claim.bytes);
+            return Err(Copy::Skipped(text));
+        }
+        let Some(path) = source::to_path(&claim.source) else {
+            return Err(Copy::Skipped(format!("{} is no local file", claim.source)));
+        };
+        let key = format!("{ORIGINALS}/{}/{}", claim.key.id, object_name(&path));
+        let read = tokio::task::spawn_blocking(move || read_limited(&path, limit)).await;
+        let body = match read {
+            Ok(Ok(body)) => body,
+            Ok(Err(e)) => return Err(Copy::Skipped(format!("the original can't be read: {e}"))),
+            Err(_) => return Err(Copy::Skipped("reading the original was interrupted".into())),
+        };
+        let put = self.objects.put(&key, Bytes::from(body), Precondition::None, Durability::Durable).await;
+        put.map(|_| key).map_err(Copy::Failed)
+    }
+}
+
+enum Copy {
+    Skipped(String),
+    Failed(ObjectError),
+}
+
+/// The file as it is now, never more than the limit: it may have grown since it was registered.
+fn read_limited(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
+    use std::io::Read;
+    let mut body = Vec::new();
+    std::fs::File::open(path)?.take(limit).read_to_end(&mut body)?;
+    Ok(body)
+}
+
+/// The file's name with what an object key may not hold percent-encoded; long names cut in front of the extension.
+fn object_name(path: &Path) -> String {
+    let name = path.file_name().map(|n| n.as_bytes().to_vec()).unwrap_or_default();
+    let encoded = source::of_path(Path::new(std::ffi::OsStr::from_bytes(&name)));
+    let encoded = encoded.trim_start_matches("file://").replace('~', "%7E");
+    if encoded.len() <= 160 {
+        return if encoded.is_empty() { "original".into() } else { encoded };
+    }
+    let extension = path.extension().map(|e| e.to_string_lossy().into_owned()).unwrap_or_default();
+    let safe = extension.len() <= 8 && extension.bytes().all(|b| b.is_ascii_alphanumeric()) && !extension.is_empty();
+    if safe { format!("original.{extension}") } else { "original".into() }
+}
+
+/// Deletes every object under a prefix, page by page.
+pub async fn delete_prefix(objects: &dyn ObjectStore, prefix: &str) -> Result<u64, ObjectError> {
+    const PAGE: usize = 500;
+    let mut deleted = 0;
+    loop {
+        let page = objects.list(prefix, None, PAGE).await?;
+        for object in &page {
+            objects.delete(&object.key).await?;
+            deleted += 1;
+        }
+        if page.len() < PAGE {
+            return Ok(deleted);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_file_name_makes_an_object_key() {
+        let long = format!("/x/{}.pdf", "ü".repeat(120));
+        let table: [(&[u8], &str); 5] = [
+            (b"/a/report.pdf", "report.pdf"),
+            (b"/a/a b~c.pdf", "a%20b%7Ec.pdf"),
+            (b"/a/\xff\xfe.pdf", "%FF%FE.pdf"),
+            (long.as_bytes(), "original.pdf"),
+            (b"/", "original"),
+        ];
+        for (path, name) in table {
+            assert_eq!(object_name(Path::new(std::ffi::OsStr::from_bytes(path))), name);
+        }
+    }
+}

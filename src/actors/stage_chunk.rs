@@ -1,0 +1,80 @@
+//! The chunking pool's worker. CPU work on the blocking pool; the cancel token ends it between blocks.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::actors::steward::Desk;
+use crate::actors::timer::Timer;
+use crate::clock::SharedClock;
+use crate::error::StageError;
+use crate::messages::job::{Input, Job, StageResult};
+use crate::stages::chunk::{ChunkOptions, TokenCounter, chunk_document};
+use crate::stages::model::ExtractedDocument;
+use crate::stores::control::{Claim, Resume};
+use crate::supervisors::{Cancel, Outcome, Stage, Work};
+
+pub struct ChunkStage {
+    pub desk: Arc<Desk>,
+    pub options: ChunkOptions,
+    pub tokens: Arc<dyn TokenCounter>,
+    pub clock: SharedClock,
+}
+
+impl Stage for ChunkStage {
+    type Job = Job;
+    type Done = StageResult;
+    type Park = Resume;
+
+    fn worker(&self) -> Result<Box<dyn Work<Job, StageResult, Resume>>, StageError> {
+        Ok(Box::new(ChunkWorker {
+            desk: self.desk.clone(),
+            options: self.options.clone(),
+            tokens: self.tokens.clone(),
+            clock: self.clock.clone(),
+        }))
+    }
+}
+
+struct ChunkWorker {
+    desk: Arc<Desk>,
+    options: ChunkOptions,
+    tokens: Arc<dyn TokenCounter>,
+    clock: SharedClock,
+}
+
+#[async_trait(?Send)]
+impl Work<Job, StageResult, Resume> for ChunkWorker {
+    async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> Outcome<StageResult, Resume> {
+        let Input::Extracted(document) = &job.input else {
+            return Outcome::Failed(StageError::permanent("wrong_input", "chunking was given no extracted text"));
+        };
+        match self.chunk(&job.claim, document.clone(), cancel).await {
+            Ok(result) => Outcome::Done(result),
+            Err(error) => Outcome::Failed(error),
+        }
+    }
+}
+
+impl ChunkWorker {
+    async fn chunk(
+        &self,
+        claim: &Claim,
+        document: Arc<ExtractedDocument>,
+        cancel: &Cancel,
+    ) -> Result<StageResult, StageError> {
+        let timer = Timer::start(&self.clock);
+        let (id, tokens, options) = (claim.key.id.clone(), self.tokens.clone(), self.options.clone());
+        let cancel = cancel.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let mut chunks = chunk_document(&document, &id, tokens.as_ref(), &options, &cancel)?;
+            chunks.notes.splice(0..0, document.notes.iter().cloned());
+            Ok::<_, StageError>(chunks)
+        });
+        let chunks = work.await.map_err(|e| StageError::crash("chunking_panicked", format!("chunking failed: {e}")))??;
+        let output = self.desk.artefacts.put_chunks(claim, &chunks, self.clock.now()).await?;
+        let metrics = [("chunks_created".to_owned(), chunks.chunks.len() as f64)].into();
+        let next = Some(Input::Chunks(Arc::new(chunks)));
+        Ok(StageResult { output: Some(output), metrics, duration: timer.elapsed(), next })
+    }
+}

@@ -1,0 +1,80 @@
+//! The embedding pool's worker.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::actors::steward::Desk;
+use crate::actors::timer::Timer;
+use crate::clock::SharedClock;
+use crate::error::StageError;
+use crate::messages::job::{Input, Job, StageResult};
+use crate::stages::embed::{EmbedOptions, Embedder, embed_document};
+use crate::stages::model::Chunks;
+use crate::stores::cache::EmbeddingCache;
+use crate::stores::control::{Claim, Resume};
+use crate::supervisors::{Cancel, Outcome, Stage, Work};
+
+pub struct EmbedStage {
+    pub desk: Arc<Desk>,
+    pub embedder: Arc<dyn Embedder>,
+    pub cache: Arc<dyn EmbeddingCache>,
+    pub options: EmbedOptions,
+    pub clock: SharedClock,
+}
+
+impl Stage for EmbedStage {
+    type Job = Job;
+    type Done = StageResult;
+    type Park = Resume;
+
+    fn worker(&self) -> Result<Box<dyn Work<Job, StageResult, Resume>>, StageError> {
+        Ok(Box::new(EmbedWorker {
+            desk: self.desk.clone(),
+            embedder: self.embedder.clone(),
+            cache: self.cache.clone(),
+            options: self.options.clone(),
+            clock: self.clock.clone(),
+        }))
+    }
+}
+
+struct EmbedWorker {
+    desk: Arc<Desk>,
+    embedder: Arc<dyn Embedder>,
+    cache: Arc<dyn EmbeddingCache>,
+    options: EmbedOptions,
+    clock: SharedClock,
+}
+
+#[async_trait(?Send)]
+impl Work<Job, StageResult, Resume> for EmbedWorker {
+    async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> Outcome<StageResult, Resume> {
+        let Input::Enriched(chunks) = &job.input else {
+            return Outcome::Failed(StageError::permanent("wrong_input", "embedding was given no chunks"));
+        };
+        match self.embed(&job.claim, chunks, cancel).await {
+            Ok(result) => Outcome::Done(result),
+            Err(error) => Outcome::Failed(error),
+        }
+    }
+}
+
+impl EmbedWorker {
+    async fn embed(&self, claim: &Claim, chunks: &Chunks, cancel: &Cancel) -> Result<StageResult, StageError> {
+        let timer = Timer::start(&self.clock);
+        let embedder = self.embedder.as_ref();
+        let document = embed_document(embedder, self.cache.as_ref(), chunks.clone(), &self.options, cancel).await?;
+        let output = self.desk.artefacts.put_embedded(claim, &document, self.clock.now()).await?;
+        let usage = document.usage;
+        let metrics = [
+            ("embeddings_generated".to_owned(), (document.vectors.len() as u64 - usage.cached_chunks) as f64),
+            ("tokens_processed".to_owned(), usage.tokens as f64),
+            ("tokens_cached".to_owned(), usage.cached_tokens as f64),
+            ("openai_cost_usd".to_owned(), usage.cost_usd),
+        ]
+        .into();
+        let next = Some(Input::Embedded(Arc::new(document)));
+        Ok(StageResult { output: Some(output), metrics, duration: timer.elapsed(), next })
+    }
+}

@@ -1,0 +1,68 @@
+//! The enrichment pool's worker.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::actors::steward::Desk;
+use crate::actors::timer::Timer;
+use crate::clock::SharedClock;
+use crate::error::StageError;
+use crate::messages::job::{Input, Job, StageResult};
+use crate::stages::enrich::Enricher;
+use crate::stages::model::Chunks;
+use crate::stores::control::{Claim, Resume, StageMetrics};
+use crate::supervisors::{Cancel, Outcome, Stage, Work};
+
+pub struct EnrichStage {
+    pub desk: Arc<Desk>,
+    pub enricher: Arc<dyn Enricher>,
+    pub clock: SharedClock,
+}
+
+impl Stage for EnrichStage {
+    type Job = Job;
+    type Done = StageResult;
+    type Park = Resume;
+
+    fn worker(&self) -> Result<Box<dyn Work<Job, StageResult, Resume>>, StageError> {
+        Ok(Box::new(EnrichWorker {
+            desk: self.desk.clone(),
+            enricher: self.enricher.clone(),
+            clock: self.clock.clone(),
+        }))
+    }
+}
+
+struct EnrichWorker {
+    desk: Arc<Desk>,
+    enricher: Arc<dyn Enricher>,
+    clock: SharedClock,
+}
+
+#[async_trait(?Send)]
+impl Work<Job, StageResult, Resume> for EnrichWorker {
+    async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> Outcome<StageResult, Resume> {
+        let Input::Chunks(chunks) = &job.input else {
+            return Outcome::Failed(StageError::permanent("wrong_input", "enrichment was given no chunks"));
+        };
+        match self.enrich(&job.claim, chunks, cancel).await {
+            Ok(result) => Outcome::Done(result),
+            Err(error) => Outcome::Failed(error),
+        }
+    }
+}
+
+impl EnrichWorker {
+    async fn enrich(&self, claim: &Claim, chunks: &Chunks, cancel: &Cancel) -> Result<StageResult, StageError> {
+        let timer = Timer::start(&self.clock);
+        let chunks = self.enricher.enrich(chunks.clone(), cancel).await?;
+        let metrics = StageMetrics::from([
+            ("chunks_enriched".to_owned(), chunks.chunks.len() as f64),
+            ("pii_redacted_count".to_owned(), chunks.pii_redacted as f64),
+        ]);
+        let output = self.desk.artefacts.put_enriched(claim, &chunks, &metrics, self.clock.now()).await?;
+        let next = Some(Input::Enriched(Arc::new(chunks)));
+        Ok(StageResult { output: Some(output), metrics, duration: timer.elapsed(), next })
+    }
+}

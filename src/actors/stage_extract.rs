@@ -1,0 +1,123 @@
+//! The extraction pool's worker: one child process each.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::actors::artefacts::Artefacts;
+use crate::actors::intake::rehash;
+use crate::actors::steward::{Desk, control};
+use crate::actors::timer::Timer;
+use crate::clock::SharedClock;
+use crate::error::StageError;
+use crate::messages::job::{Input, Job, StageResult};
+use crate::stages::extract::{ChildProgram, ExtractOptions, Extractor, HEAD_BYTES, InputHint, detect};
+use crate::stores::control::{Claim, NewDocument, Resume};
+use crate::supervisors::{Cancel, Outcome, Stage, Work};
+
+pub struct ExtractStage {
+    pub desk: Arc<Desk>,
+    pub options: ExtractOptions,
+    pub program: ChildProgram,
+    pub clock: SharedClock,
+    pub wake: Arc<tokio::sync::Notify>,
+}
+
+impl Stage for ExtractStage {
+    type Job = Job;
+    type Done = StageResult;
+    type Park = Resume;
+
+    fn worker(&self) -> Result<Box<dyn Work<Job, StageResult, Resume>>, StageError> {
+        Ok(Box::new(ExtractWorker {
+            desk: self.desk.clone(),
+            extractor: Extractor::new(self.options.clone(), self.program.clone()),
+            clock: self.clock.clone(),
+            wake: self.wake.clone(),
+        }))
+    }
+
+    /// A child process dies with the future that listens to it.
+    fn may_leave_threads(&self) -> bool {
+        false
+    }
+}
+
+struct ExtractWorker {
+    desk: Arc<Desk>,
+    extractor: Extractor,
+    clock: SharedClock,
+    wake: Arc<tokio::sync::Notify>,
+}
+
+#[async_trait(?Send)]
+impl Work<Job, StageResult, Resume> for ExtractWorker {
+    async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> Outcome<StageResult, Resume> {
+        let Input::File(path) = &job.input else {
+            return Outcome::Failed(StageError::permanent("wrong_input", "extraction was given no file"));
+        };
+        match self.extract(&job.claim, path, cancel).await {
+            Ok(result) => Outcome::Done(result),
+            Err(error) => Outcome::Failed(error),
+        }
+    }
+}
+
+impl ExtractWorker {
+    async fn extract(&mut self, claim: &Claim, path: &Path, cancel: &Cancel) -> Result<StageResult, StageError> {
+        let timer = Timer::start(&self.clock);
+        let (file, head) = self.open(claim, path).await?;
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
+        let media_type = detect(&head, name.as_deref())?;
+        let document = self.extractor.extract(file, InputHint { media_type: Some(media_type), name }, cancel).await?;
+        let artefacts: &Artefacts = &self.desk.artefacts;
+        let output = artefacts.put_extracted(claim, &document).await?;
+        let metrics = [("pages_extracted".to_owned(), document.pages.len() as f64)].into();
+        let next = Some(Input::Extracted(Arc::new(document)));
+        Ok(StageResult { output: Some(output), metrics, duration: timer.elapsed(), next })
+    }
+
+    /// The file with the very content that was registered. One that has changed since is registered anew, which ends
+    /// this claim: nothing is ever indexed under another content's hash.
+    async fn open(&self, claim: &Claim, path: &Path) -> Result<(File, Vec<u8>), StageError> {
+        let at = path.to_owned();
+        let opened = tokio::task::spawn_blocking(move || -> Result<_, StageError> {
+            use std::io::{Read, Seek};
+            let mut file = File::open(&at).map_err(|e| match e.kind() {
+                std::io::ErrorKind::NotFound => {
+                    StageError::permanent("source_gone", "the file is no longer there; `ingest --prune` removes it")
+                }
+                std::io::ErrorKind::PermissionDenied => {
+                    StageError::permanent("permission_denied", "the file may not be read; check its permissions")
+                }
+                _ => StageError::transient("unreadable", format!("the file can't be opened: {e}")),
+            })?;
+            let content = rehash(&mut file)?;
+            let unreadable = |e| StageError::transient("unreadable", format!("the file can't be read: {e}"));
+            let bytes = file.metadata().map_err(unreadable)?.len();
+            let mut head = Vec::with_capacity(HEAD_BYTES);
+            (&file).take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(unreadable)?;
+            file.rewind().map_err(unreadable)?;
+            Ok((file, head, content, bytes))
+        });
+        let (file, head, content, bytes) =
+            opened.await.map_err(|e| StageError::crash("unreadable", format!("reading the file failed: {e}")))??;
+        if content != claim.content {
+            let document = NewDocument {
+                source: claim.source.clone(),
+                content,
+                fingerprint: claim.fingerprint.clone(),
+                bytes,
+                media_type: claim.media_type,
+                tenant: claim.tenant.clone(),
+                weight: claim.weight,
+            };
+            self.desk.control.register(vec![document]).await.map_err(control)?;
+            self.wake.notify_one();
+            return Err(StageError::transient("source_changed", "the file changed while it waited; it was registered anew"));
+        }
+        Ok((file, head))
+    }
+}

@@ -1,0 +1,104 @@
+//! The loading pool's worker: hands the rows to the committer and waits for the manifest that shows them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Map, Value};
+use tokio::sync::oneshot;
+
+use crate::actors::committer::store;
+use crate::actors::timer::Timer;
+use crate::clock::SharedClock;
+use crate::error::StageError;
+use crate::messages::commit::Commit;
+use crate::messages::job::{Input, Job, StageResult};
+use crate::stages::model::ModelIdentity;
+use crate::stores::control::{Claim, Resume};
+use crate::stores::vectors::{DocumentRows, VectorOptions, Write};
+use crate::supervisors::service::ServiceHandle;
+use crate::supervisors::{Cancel, Outcome, Stage, Work};
+
+pub struct LoadStage {
+    pub committer: ServiceHandle<Commit>,
+    pub model: ModelIdentity,
+    pub options: VectorOptions,
+    pub clock: SharedClock,
+}
+
+impl Stage for LoadStage {
+    type Job = Job;
+    type Done = StageResult;
+    type Park = Resume;
+
+    fn worker(&self) -> Result<Box<dyn Work<Job, StageResult, Resume>>, StageError> {
+        Ok(Box::new(LoadWorker {
+            committer: self.committer.clone(),
+            model: self.model.clone(),
+            options: self.options.clone(),
+            clock: self.clock.clone(),
+        }))
+    }
+
+    /// Only waits.
+    fn may_leave_threads(&self) -> bool {
+        false
+    }
+}
+
+struct LoadWorker {
+    committer: ServiceHandle<Commit>,
+    model: ModelIdentity,
+    options: VectorOptions,
+    clock: SharedClock,
+}
+
+#[async_trait(?Send)]
+impl Work<Job, StageResult, Resume> for LoadWorker {
+    async fn run(&mut self, job: &Arc<Job>, _cancel: &Cancel) -> Outcome<StageResult, Resume> {
+        match self.load(&job.claim, &job.input).await {
+            Ok(result) => Outcome::Done(result),
+            Err(error) => Outcome::Failed(error),
+        }
+    }
+}
+
+impl LoadWorker {
+    async fn load(&self, claim: &Claim, input: &Input) -> Result<StageResult, StageError> {
+        let timer = Timer::start(&self.clock);
+        let write = write(claim, input)?;
+        // A document that can't be stored is found out here, before it shares a commit with others.
+        write.check(&self.model, &self.options).map_err(|e| store(&e))?;
+        let (rows, bytes) = (write.rows().len(), write.weight_bytes());
+        let (answer, committed) = oneshot::channel();
+        let closed = || StageError::transient("committer_gone", "the committer went away before it answered");
+        self.committer.send(Commit { write, bytes, answer }).await.map_err(|_| closed())?;
+        let committed = committed.await.map_err(|_| closed())??;
+        tracing::debug!(
+            document = claim.key.id.as_str(),
+            version = claim.key.version,
+            manifest = committed.manifest_version,
+            rows,
+            "visible"
+        );
+        let metrics = [("vectors_uploaded".to_owned(), rows as f64)].into();
+        Ok(StageResult { output: None, metrics, duration: timer.elapsed(), next: None })
+    }
+}
+
+/// The rows of the claim's version, or its tombstone.
+fn write(claim: &Claim, input: &Input) -> Result<Write, StageError> {
+    let (document_id, version) = (claim.key.id.clone(), claim.key.version);
+    match input {
+        Input::Removal => Ok(Write::Delete { document_id, version }),
+        Input::Embedded(document) => {
+            let metadata = Map::from_iter([
+                ("media_type".to_owned(), Value::from(claim.media_type.as_str())),
+                ("tenant".to_owned(), Value::from(claim.tenant.as_str())),
+            ]);
+            let source = claim.source.clone();
+            let rows = DocumentRows::of_embedded(document_id, version, source, metadata, (**document).clone());
+            rows.map(Write::Upsert).map_err(|e| store(&e))
+        }
+        _ => Err(StageError::permanent("wrong_input", "loading was given no vectors")),
+    }
+}

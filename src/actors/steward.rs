@@ -1,0 +1,289 @@
+//! Makes the outcome of every job durable before its pool lets go of it, and hands the document on.
+//!
+//! The pool decides what is to happen (done, retry, quarantine, park, give back); the steward writes it to the control
+//! store, in one transaction with the audit trail, fenced by the claim's epoch. Where the claim is no longer ours, the
+//! work is dropped in silence: whoever holds it now answers for the document.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use dashmap::DashMap;
+use tokio::sync::watch;
+
+use crate::actors::artefacts::{Artefacts, storage};
+use crate::actors::quarantine::QuarantineKeeper;
+use crate::documents::{DocumentId, Stage};
+use crate::error::{ErrorClass, StageError};
+use crate::failpoint;
+use crate::messages::event::{Event, EventSink};
+use crate::messages::job::{Input, Job, StageResult};
+use crate::stores::control::{Claim, ClaimKey, ControlError, ControlStore, Resume, Transition};
+use crate::supervisors::{Begin, Closed, JobSpec, Lane, PoolHandle, Settled, Steward, Verdict};
+
+/// The claims that this process holds: what the heartbeat renews, and what has to end before a run is over.
+pub struct Claims {
+    held: DashMap<DocumentId, ClaimKey>,
+    count: watch::Sender<usize>,
+}
+
+impl Default for Claims {
+    fn default() -> Self {
+        Self { held: DashMap::new(), count: watch::Sender::new(0) }
+    }
+}
+
+impl Claims {
+    pub fn begin(&self, key: &ClaimKey) {
+        self.held.insert(key.id.clone(), key.clone());
+        self.count.send_replace(self.held.len());
+    }
+
+    /// Ends this claim, not a newer one of the same document.
+    pub fn end(&self, key: &ClaimKey) {
+        self.held.remove_if(&key.id, |_, held| held.epoch == key.epoch);
+        self.count.send_replace(self.held.len());
+    }
+
+    /// How many are held, and every change of that.
+    pub fn watch(&self) -> watch::Receiver<usize> {
+        self.count.subscribe()
+    }
+
+    pub fn keys(&self) -> Vec<ClaimKey> {
+        self.held.iter().map(|entry| entry.value().clone()).collect()
+    }
+
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+}
+
+/// What all stages' stewards share.
+pub struct Desk {
+    pub control: Arc<dyn ControlStore>,
+    pub artefacts: Artefacts,
+    pub quarantine: QuarantineKeeper,
+    pub events: Arc<dyn EventSink>,
+    pub claims: Arc<Claims>,
+}
+
+impl Desk {
+    /// Applies a transition; `false` when the claim is no longer ours.
+    pub async fn apply(&self, claim: &Claim, transition: Transition) -> Result<bool, StageError> {
+        match self.control.apply(&claim.key, transition).await {
+            Ok(()) => Ok(true),
+            Err(ControlError::Fenced(_)) => {
+                self.superseded(claim);
+                Ok(false)
+            }
+            Err(error) => Err(control(error)),
+        }
+    }
+
+    pub fn superseded(&self, claim: &Claim) {
+        self.claims.end(&claim.key);
+        self.events.emit(Event::Superseded { document: claim.key.id.clone() });
+    }
+
+    /// Keeps what is known of the failure, then says so in the record.
+    pub async fn quarantine(
+        &self,
+        claim: &Claim,
+        stage: Stage,
+        error: &StageError,
+        attempts: u32,
+    ) -> Result<bool, StageError> {
+        let kept = self.quarantine.keep(claim, stage, error, attempts).await.map_err(storage)?;
+        let transition = Transition::Quarantined {
+            stage,
+            error: error.clone(),
+            artefact: Some(kept.artefact),
+            original: kept.original,
+        };
+        if !self.apply(claim, transition).await? {
+            return Ok(false);
+        }
+        self.events.emit(Event::Quarantined {
+            document: claim.key.id.clone(),
+            source: claim.source.clone(),
+            stage,
+            error: error.clone(),
+        });
+        self.claims.end(&claim.key);
+        Ok(true)
+    }
+
+    /// The tombstone is in the manifest: takes everything else of the document away and says so in the record.
+    pub async fn deleted(&self, claim: &Claim) -> Result<bool, StageError> {
+        self.artefacts.purge(&claim.key.id).await?;
+        self.quarantine.forget(&claim.key.id).await.map_err(storage)?;
+        let ours = self.apply(claim, Transition::Deleted).await?;
+        if ours {
+            self.claims.end(&claim.key);
+            self.events.emit(Event::Deleted { document: claim.key.id.clone(), source: claim.source.clone() });
+        }
+        Ok(ours)
+    }
+
+    /// Gives a claimed document back as it is.
+    pub async fn release(&self, claim: &Claim, stage: Stage) -> Result<bool, StageError> {
+        let released = self.apply(claim, Transition::Released { stage }).await?;
+        self.claims.end(&claim.key);
+        Ok(released)
+    }
+}
+
+/// One stage's steward.
+pub struct StageSteward {
+    pub desk: Arc<Desk>,
+    pub stage: Stage,
+    /// The next stage's pool; `None` after loading.
+    pub next: Option<PoolHandle<Job>>,
+}
+
+#[async_trait(?Send)]
+impl Steward<Job, StageResult, Resume> for StageSteward {
+    async fn begin(&self, job: &Arc<Job>, _failed_attempts: u32) -> Result<Begin, StageError> {
+        if matches!(job.input, Input::Removal) {
+            return Ok(Begin::Go);
+        }
+        let ours = self.desk.apply(&job.claim, Transition::StageStarted { stage: self.stage }).await?;
+        failpoint::reach(&format!("{}.begun", self.stage), &job.claim.source);
+        Ok(if ours { Begin::Go } else { Begin::Drop })
+    }
+
+    async fn settle(&self, job: &Arc<Job>, verdict: &Verdict<StageResult, Resume>) -> Result<Settled, StageError> {
+        let claim = &job.claim;
+        let ours = match verdict {
+            Verdict::Done(result) => self.done(job, result).await?,
+            Verdict::Retry { error, wait, consumes_attempt, .. } => {
+                let transition = Transition::StageRetry {
+                    stage: self.stage,
+                    error: error.clone(),
+                    wait: *wait,
+                    consumes_attempt: *consumes_attempt,
+                };
+                let ours = self.desk.apply(claim, transition).await?;
+                if ours {
+                    self.desk.events.emit(Event::Retried {
+                        document: claim.key.id.clone(),
+                        source: claim.source.clone(),
+                        stage: self.stage,
+                        wait_seconds: wait.as_secs_f64(),
+                        error: error.clone(),
+                    });
+                }
+                ours
+            }
+            Verdict::Quarantine { error, attempts } => {
+                self.desk.quarantine(claim, self.stage, error, *attempts).await?
+            }
+            Verdict::Parked { reason, resume } => {
+                let (reason, resume) = (reason.clone(), resume.clone());
+                let transition = Transition::Parked { stage: self.stage, reason: reason.clone(), resume };
+                let ours = self.desk.apply(claim, transition).await?;
+                if ours {
+                    self.desk.events.emit(Event::Parked {
+                        document: claim.key.id.clone(),
+                        source: claim.source.clone(),
+                        stage: self.stage,
+                        reason,
+                    });
+                    self.desk.claims.end(&claim.key);
+                }
+                ours
+            }
+            Verdict::Released => self.desk.release(claim, self.stage).await?,
+        };
+        Ok(if ours { Settled::Release } else { Settled::Fenced })
+    }
+
+    async fn forward(&self, job: &Arc<Job>, done: StageResult) -> Result<(), Closed> {
+        let (Some(pool), Some(input)) = (&self.next, done.next) else { return Ok(()) };
+        let mut claim = Claim { stage: input.stage(), attempts: 0, interruptions: 0, ..(*job.claim).clone() };
+        if let Some(output) = done.output {
+            claim.outputs.insert(self.stage, output);
+        }
+        let next = Job { claim: Arc::new(claim), input };
+        if pool.submit(spec(next.clone())).await.is_err() {
+            // Draining: the finished stage is recorded, the document goes on from here in the next run.
+            if let Err(error) = self.desk.release(&next.claim, next.stage()).await {
+                tracing::warn!(document = next.claim.key.id.as_str(), %error, "can't give a document back; its lease will end");
+                self.desk.claims.end(&next.claim.key);
+            }
+            return Err(Closed);
+        }
+        Ok(())
+    }
+}
+
+impl StageSteward {
+    async fn done(&self, job: &Arc<Job>, result: &StageResult) -> Result<bool, StageError> {
+        let (claim, desk) = (&job.claim, &self.desk);
+        failpoint::reach(&format!("{}.artefact", self.stage), &claim.source);
+        let document = claim.key.id.clone();
+        if matches!(job.input, Input::Removal) {
+            return desk.deleted(claim).await;
+        }
+        let (metrics, duration) = (result.metrics.clone(), result.duration);
+        let last = self.stage == Stage::Loading;
+        let transition = match last {
+            true => Transition::Completed { metrics, duration },
+            false => {
+                Transition::StageCompleted { stage: self.stage, output: result.output.clone(), metrics, duration }
+            }
+        };
+        if !desk.apply(claim, transition).await? {
+            return Ok(false);
+        }
+        failpoint::reach(&format!("{}.settled", self.stage), &claim.source);
+        desk.events.emit(Event::StageCompleted {
+            document: document.clone(),
+            stage: self.stage,
+            seconds: duration.as_secs_f64(),
+            metrics: result.metrics.clone(),
+        });
+        if last {
+            let notes = match &job.input {
+                Input::Embedded(embedded) => embedded.chunks.notes.clone(),
+                _ => Vec::new(),
+            };
+            desk.claims.end(&claim.key);
+            desk.events.emit(Event::Completed {
+                document,
+                version: claim.key.version,
+                source: claim.source.clone(),
+                replaced: claim.loaded_version.is_some(),
+                notes,
+            });
+        }
+        Ok(true)
+    }
+}
+
+/// How the pools account for a job.
+pub fn spec(job: Job) -> JobSpec<Job> {
+    JobSpec {
+        id: job.claim.key.id.to_string(),
+        tenant: job.claim.tenant.as_str().into(),
+        weight: job.claim.weight,
+        bytes: job.weight_bytes(),
+        lane: if matches!(job.input, Input::Removal) { Lane::Urgent } else { Lane::Normal },
+        failed_attempts: job.claim.attempts,
+        payload: Arc::new(job),
+    }
+}
+
+/// A full or damaged control store is nobody's document's fault.
+pub fn control(error: ControlError) -> StageError {
+    let class = match &error {
+        ControlError::Storage { .. } => ErrorClass::System,
+        ControlError::Busy(_) => ErrorClass::Transient,
+        ControlError::NotFound(_) | ControlError::Refused(_) | ControlError::Fenced(_) => ErrorClass::Permanent,
+    };
+    StageError::new(class, "control_store", error.to_string())
+}

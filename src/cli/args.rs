@@ -1,0 +1,282 @@
+//! The command line, as people see it.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+use crate::documents::Stage;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const AFTER: &str = "\
+Examples:
+  docweir ingest ./papers                     index a folder; run it again and only changes are done
+  docweir search \"how is a stale lease fenced?\"
+  docweir status                              what is done, waiting, quarantined
+  docweir quarantine list                     what could not be done, and why
+
+Exit codes:
+  0  all went well                            3  some documents are quarantined or unreadable
+  1  nothing found, or the command's no       4  the configuration is wrong
+  2  the command line is wrong                5  another process is working on the state folder
+  70 the system failed (full disk, broken store): nothing is lost, run it again
+  130, 143  stopped by SIGINT or SIGTERM: run it again to go on";
+
+/// Turns documents into a searchable vector index, and keeps it true.
+#[derive(Debug, Parser)]
+#[command(name = "docweir", version, styles = STYLES, after_help = AFTER, propagate_version = true)]
+#[command(subcommand_required = true, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Args, Debug)]
+pub struct Global {
+    /// The folder that holds all state [default: .docweir, or `state.folder` of the configuration]
+    #[arg(long, global = true, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub state: Option<PathBuf>,
+    /// The configuration to read [default: ./docweir.toml, or a ./config.toml of Docweir's]
+    #[arg(long, global = true, value_name = "FILE", env = "DOCWEIR_CONFIG", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Set one key of the configuration: `--set embed.workers.max=4`
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Colours: auto looks at the terminal and at NO_COLOR
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    pub color: When,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Take in folders and files: extract, chunk, enrich, embed, load
+    Ingest(Ingest),
+    /// Find passages
+    Search(Search),
+    /// What is done, waiting and quarantined; or all about one document
+    Status(Status),
+    /// Everything that happened to a document
+    Audit(Audit),
+    /// Documents that could not be done: why, and what to do with them
+    #[command(subcommand)]
+    Quarantine(Quarantine),
+    /// Make a document pending again, from its unfinished stage or an earlier one
+    Retry(Retry),
+    /// Take a document out of the index
+    Delete(Delete),
+    /// Run one stage alone on a file, for a look
+    Stage(RunStage),
+    /// Show or check the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a completion script for your shell
+    Completions(Completions),
+    /// A child process that parses documents; started by docweir itself
+    #[command(name = "__extract-worker", hide = true)]
+    ExtractWorker {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        args: Vec<String>,
+    },
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  docweir ingest ./papers report.pdf
+  docweir ingest ./papers --exclude 'drafts/*' --prune
+  docweir ingest ./papers --json | jq 'select(.event == \"quarantined\")'")]
+pub struct Ingest {
+    /// Folders (known extensions only) and files (whatever they are called)
+    #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub paths: Vec<PathBuf>,
+    /// Also take these files of a folder: a glob against the path below it
+    #[arg(long, value_name = "GLOB")]
+    pub include: Vec<String>,
+    /// Leave these files and folders alone; wins over --include
+    #[arg(long, value_name = "GLOB")]
+    pub exclude: Vec<String>,
+    /// Take out of the index what is no longer in the given folders
+    #[arg(long)]
+    pub prune: bool,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
+    pub progress: Progress,
+    /// One JSON event a line on standard output, the summary last
+    #[arg(long)]
+    pub json: bool,
+    /// Serve /metrics (Prometheus) and /supervision (JSON) at this address while running
+    #[arg(long, value_name = "HOST:PORT")]
+    pub metrics_addr: Option<SocketAddr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Progress {
+    /// Live on a terminal, plain lines elsewhere
+    Auto,
+    Live,
+    Plain,
+    None,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  docweir search \"how is a stale lease fenced?\"
+  docweir search -k 3 --mode full-text fencing token
+  docweir search revenue --source 'reports/' --filter language=eng --filter 'page>=2'
+  docweir search --queries questions.txt --json > answers.jsonl
+
+Filters compare a field with a value: `field=value`, `field=a,b` (any of them), `field^=prefix`,
+`field>=n`, `field<=n`, `field!=value`. Fields: document, source (a path), page, language (ISO 639-3),
+kind (text, table, code, figure), chunk, media_type, tenant, and `metadata.NAME` for anything else.")]
+pub struct Search {
+    /// What to look for
+    #[arg(value_name = "QUERY", required_unless_present = "queries")]
+    pub query: Vec<String>,
+    /// How many passages
+    #[arg(short = 'k', long = "top", value_name = "N")]
+    pub k: Option<usize>,
+    /// How passages are scored
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub mode: Option<Mode>,
+    /// Hybrid only: share of the vector score, 0 to 1
+    #[arg(long, value_name = "W")]
+    pub weight: Option<f32>,
+    /// Only what fits; may be given several times, all must hold
+    #[arg(long, value_name = "FILTER")]
+    pub filter: Vec<String>,
+    /// Only documents whose path begins with this
+    #[arg(long, value_name = "PATH")]
+    pub source: Option<PathBuf>,
+    /// One query a line (or JSON lines with a `question` field), answered in one process
+    #[arg(long, value_name = "FILE", conflicts_with = "query", value_hint = ValueHint::FilePath)]
+    pub queries: Option<PathBuf>,
+    /// JSON: an object a query
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    Hybrid,
+    Vector,
+    FullText,
+}
+
+#[derive(Args, Debug)]
+pub struct Status {
+    /// A document: its id, or the path of its file
+    #[arg(value_name = "DOC", value_hint = ValueHint::FilePath)]
+    pub document: Option<OsString>,
+    /// List every document
+    #[arg(long, conflicts_with = "document")]
+    pub all: bool,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Audit {
+    /// A document: its id, or the path of its file
+    #[arg(value_name = "DOC", value_hint = ValueHint::FilePath)]
+    pub document: OsString,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Quarantine {
+    /// Each quarantined document with its reason
+    List {
+        #[arg(long)]
+        json: bool,
+    },
+    /// The failed artefact: error chain, attempts, where the original is
+    Show {
+        #[arg(value_name = "DOC", value_hint = ValueHint::FilePath)]
+        document: OsString,
+    },
+    /// Try again from the failed stage
+    Replay {
+        /// Documents, by id or path
+        #[arg(value_name = "DOC", required_unless_present = "all")]
+        documents: Vec<OsString>,
+        /// All of them
+        #[arg(long, conflicts_with = "documents")]
+        all: bool,
+    },
+    /// Give up on it for good; an earlier version that is in the index stays there
+    Discard {
+        #[arg(value_name = "DOC", required = true)]
+        documents: Vec<OsString>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct Retry {
+    /// A document: its id, or the path of its file
+    #[arg(value_name = "DOC", value_hint = ValueHint::FilePath)]
+    pub document: OsString,
+    /// From this stage on: extract, chunk, enrich, embed or load
+    #[arg(long, value_name = "STAGE")]
+    pub from: Option<Stage>,
+}
+
+#[derive(Args, Debug)]
+pub struct Delete {
+    /// Documents, by id or path
+    #[arg(value_name = "DOC", required = true)]
+    pub documents: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  docweir stage extract paper.pdf             the text as markdown, page by page
+  docweir stage chunk paper.pdf --json        its chunks
+  docweir stage embed doc_20261121_093000_1a2b3c4d")]
+pub struct RunStage {
+    /// extract, chunk, enrich or embed
+    #[arg(value_name = "STAGE")]
+    pub stage: Stage,
+    /// A file, or the id of a document
+    #[arg(value_name = "DOC", value_hint = ValueHint::FilePath)]
+    pub document: OsString,
+    /// The artefact as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Every key with its value and where that comes from
+    Print {
+        /// Only what is not a default
+        #[arg(long)]
+        changed: bool,
+    },
+    /// Say what is wrong with the configuration, if anything
+    Check,
+}
+
+#[derive(Args, Debug)]
+pub struct Completions {
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}

@@ -1,0 +1,63 @@
+//! What every command starts from: the arguments that all share, the configuration, a runtime.
+
+use std::future::Future;
+use std::path::PathBuf;
+
+use super::args::Global;
+use super::exit::{Exit, Failure};
+use super::logging;
+use super::output::Out;
+use crate::config::{Argument, Config, Source};
+
+pub struct Context {
+    pub global: Global,
+    pub out: Out,
+    /// The folder that the command was given in: paths are shown relative to it.
+    pub here: PathBuf,
+}
+
+impl Context {
+    pub fn new(global: Global) -> Result<Self, Failure> {
+        let here = std::env::current_dir().and_then(std::fs::canonicalize);
+        let here = here.map_err(|e| Failure::system(format!("the current folder can't be used: {e}")))?;
+        Ok(Self { out: Out::new(global.color), here, global })
+    }
+
+    /// Defaults, file, environment, arguments. The log starts as they say.
+    pub fn config(&self) -> Result<Config, Failure> {
+        self.config_with(Vec::new())
+    }
+
+    /// With arguments of the command itself, which win over `--set`.
+    pub fn config_with(&self, more: Vec<Argument>) -> Result<Config, Failure> {
+        let source = match &self.global.config {
+            Some(path) => Source::Named(path.clone()),
+            None => Source::Folder(PathBuf::new()),
+        };
+        let environment = std::env::vars_os().filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));
+        let mut arguments = Vec::new();
+        for text in &self.global.set {
+            let Some((key, value)) = text.split_once('=') else {
+                return Err(Failure::usage(format!("--set `{text}`: write KEY=VALUE, like `search.top=3`")));
+            };
+            arguments.push(Argument::new("--set", key.trim(), value.trim()));
+        }
+        if let Some(folder) = &self.global.state {
+            let Some(folder) = folder.to_str() else {
+                return Err(Failure::usage("--state: the folder's name must be UTF-8"));
+            };
+            arguments.push(Argument::new("--state", "state.folder", folder));
+        }
+        arguments.extend(more);
+        let config = Config::load(&source, environment, arguments)?;
+        logging::start(&config.settings.log, self.global.color)?;
+        Ok(config)
+    }
+
+    /// Runs a small command: one thread, no actors.
+    pub fn block_on<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| Failure::new(Exit::System, format!("can't start the runtime: {e}")))?;
+        runtime.block_on(work)
+    }
+}

@@ -1,0 +1,98 @@
+//! `docweir delete`: documents out of the index.
+//!
+//! The wish is written to the control store; whoever runs the folder fulfils it. If nobody does, this command takes the
+//! folder for that moment. It returns when the documents can no longer be found.
+
+use std::time::Duration;
+
+use super::args;
+use super::context::Context;
+use super::documents::find;
+use super::exit::{Exit, Failure};
+use super::output::plural;
+use crate::actors::pipeline;
+use crate::documents::DocumentId;
+use crate::engine::Engine;
+use crate::intake::source;
+use crate::stores::control::Status;
+use crate::stores::state::LockError;
+
+/// How often the record is looked at while another process is to do the work.
+const LOOK: Duration = Duration::from_millis(200);
+/// Longer than it takes a run to look at the control store: twice, and some time for the commit.
+const MARGIN: Duration = Duration::from_secs(30);
+
+pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
+    actix::System::new().block_on(async {
+        let engine = Engine::open(context.config()?).await?;
+        let control = engine.control.as_ref();
+        // All names are looked up before anything is deleted.
+        let mut records = Vec::new();
+        for name in &args.documents {
+            records.push(find(control, name, &context.here).await?);
+        }
+        let mut wanted = Vec::new();
+        for record in records {
+            let shown = source::display(&record.source, &context.here);
+            if record.status == Status::Deleted {
+                context.out.line(format!("deleted before: {shown}"));
+                continue;
+            }
+            control.request_delete(&record.document_id).await?;
+            wanted.push((record.document_id, shown));
+        }
+        let left = fulfil(&engine, wanted.iter().map(|(id, _)| id.clone()).collect()).await?;
+        for (id, shown) in &wanted {
+            if !left.contains(id) {
+                context.out.line(format!("deleted: {shown}"));
+            }
+        }
+        if left.is_empty() {
+            return Ok(Exit::Well);
+        }
+        let working = engine.working().map(|held| format!(": {held}")).unwrap_or_default();
+        let count = plural(left.len() as u64, "document");
+        let text = format!("{count} not deleted yet, the request stands and the next run fulfils it{working}");
+        Err(Failure::new(Exit::Busy, text))
+    })
+}
+
+/// Until all are gone or the wait is over; returns those that are left.
+async fn fulfil(engine: &Engine, mut left: Vec<DocumentId>) -> Result<Vec<DocumentId>, Failure> {
+    let poll = Duration::from_secs(engine.config.settings.intake.poll_seconds);
+    let looks = (poll.saturating_mul(2) + MARGIN).as_millis() / LOOK.as_millis();
+    let mut told = false;
+    for _ in 0..looks {
+        left = remaining(engine, left).await?;
+        if left.is_empty() {
+            break;
+        }
+        match engine.state.lock_orchestrator("docweir delete", engine.clock.as_ref()) {
+            // Held until the requests are settled; an ingest that starts meanwhile is told so.
+            Ok(lock) => {
+                let settled = pipeline::settle_requests(engine).await;
+                drop(lock);
+                settled.map_err(|e| Failure::system(e.to_string()))?;
+                return remaining(engine, left).await;
+            }
+            Err(LockError::Held(held)) => {
+                if !std::mem::replace(&mut told, true) {
+                    super::output::complain(format!("waiting for another process to do it: {held}"));
+                }
+                engine.clock.sleep(LOOK).await;
+            }
+            Err(LockError::State(e)) => return Err(Failure::system(e.to_string())),
+        }
+    }
+    Ok(left)
+}
+
+async fn remaining(engine: &Engine, ids: Vec<DocumentId>) -> Result<Vec<DocumentId>, Failure> {
+    let mut left = Vec::new();
+    for id in ids {
+        if engine.control.record(&id).await?.status != Status::Deleted {
+            left.push(id);
+        }
+    }
+    Ok(left)
+}

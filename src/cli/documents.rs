@@ -1,0 +1,55 @@
+//! Documents as people name them: by id, or by the path of their file.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use super::exit::Failure;
+use super::filters::absolute;
+use crate::documents::DocumentId;
+use crate::intake::source;
+use crate::stores::control::{ControlError, ControlRecord, ControlStore, RecordFilter};
+
+/// Records asked for at once.
+const PAGE: usize = 1_000;
+
+/// The record of a document that is named by id, path or source URI.
+pub async fn find(control: &dyn ControlStore, name: &OsStr, here: &Path) -> Result<ControlRecord, Failure> {
+    if let Some(id) = name.to_str().and_then(DocumentId::parse) {
+        match control.record(&id).await {
+            Err(ControlError::NotFound(_)) => {}
+            found => return Ok(found?),
+        }
+    }
+    let uri = match name.to_str().filter(|n| n.contains("://")) {
+        Some(uri) => uri.to_owned(),
+        None => source::of_path(&absolute(Path::new(name), here)),
+    };
+    if let Some(record) = control.by_source(&uri).await? {
+        return Ok(record);
+    }
+    let shown = super::output::printable(&name.to_string_lossy());
+    Err(Failure::no(match here.join(name).is_file() {
+        true => format!("`{shown}` was not taken in: `docweir ingest {shown}` does that"),
+        false => {
+            format!("no document `{shown}`: give an id or the path of its file; `docweir status --all` lists them")
+        }
+    }))
+}
+
+/// Calls `each` with every record that the filter lets through, a page at a time.
+pub async fn each(
+    control: &dyn ControlStore,
+    filter: &RecordFilter,
+    mut each: impl FnMut(ControlRecord),
+) -> Result<(), Failure> {
+    let mut after: Option<DocumentId> = None;
+    loop {
+        let page = control.list(filter, after.as_ref(), PAGE).await?;
+        let full = page.len() == PAGE;
+        after = page.last().map(|r| r.document_id.clone());
+        page.into_iter().for_each(&mut each);
+        if !full {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Exit codes, as `docweir --help` lists them, and the failure that a command ends with.
+
+use std::process::ExitCode;
+
+use crate::config::{Origin, Problems};
+use crate::error::ErrorClass;
+use crate::stores::control::ControlError;
+use crate::stores::objects::ObjectError;
+use crate::stores::vectors::VectorError;
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Well,
+    /// Nothing found, or the command's no.
+    No,
+    Usage,
+    /// Some documents are quarantined or unreadable.
+    Rejected,
+    Configuration,
+    /// Another process is working on the state folder.
+    Busy,
+    /// Full disk, broken store: nothing is lost, run it again.
+    System,
+    /// Stopped by this signal.
+    Signal(i32),
+}
+
+impl Exit {
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Well => 0,
+            Exit::No => 1,
+            Exit::Usage => 2,
+            Exit::Rejected => 3,
+            Exit::Configuration => 4,
+            Exit::Busy => 5,
+            Exit::System => 70,
+            Exit::Signal(number) => u8::try_from(number).unwrap_or(127).saturating_add(128),
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit.code())
+    }
+}
+
+/// Why a command could not do what was asked: lines for standard error (one a problem) and the exit code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub exit: Exit,
+    pub lines: Vec<String>,
+}
+
+impl Failure {
+    pub fn new(exit: Exit, line: impl Into<String>) -> Self {
+        Self { exit, lines: vec![line.into()] }
+    }
+
+    /// The command's no.
+    pub fn no(line: impl Into<String>) -> Self {
+        Self::new(Exit::No, line)
+    }
+
+    pub fn usage(line: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, line)
+    }
+
+    pub fn system(line: impl Into<String>) -> Self {
+        Self::new(Exit::System, line)
+    }
+}
+
+/// A value that came with the command line is the command line's fault.
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        let typed = problems.0.iter().all(|p| matches!(p.origin, Origin::Argument(_)));
+        let exit = if typed { Exit::Usage } else { Exit::Configuration };
+        Self { exit, lines: problems.0.iter().map(ToString::to_string).collect() }
+    }
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        let exit = match &error {
+            ControlError::NotFound(_) | ControlError::Refused(_) | ControlError::Fenced(_) => Exit::No,
+            ControlError::Busy(_) => Exit::Busy,
+            ControlError::Storage { .. } => Exit::System,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<ObjectError> for Failure {
+    fn from(error: ObjectError) -> Self {
+        let exit = if matches!(error, ObjectError::NotFound(_)) { Exit::No } else { Exit::System };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<VectorError> for Failure {
+    fn from(error: VectorError) -> Self {
+        let exit = match &error {
+            VectorError::Query(_) => Exit::Usage,
+            VectorError::ModelMismatch { .. } | VectorError::BadCollection(_) | VectorError::Memory { .. } => {
+                Exit::Configuration
+            }
+            other if other.class() == ErrorClass::Permanent => Exit::No,
+            _ => Exit::System,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_those_of_the_help_text() {
+        let table = [
+            (Exit::Well, 0),
+            (Exit::No, 1),
+            (Exit::Usage, 2),
+            (Exit::Rejected, 3),
+            (Exit::Configuration, 4),
+            (Exit::Busy, 5),
+            (Exit::System, 70),
+            (Exit::Signal(2), 130),
+            (Exit::Signal(15), 143),
+        ];
+        for (exit, code) in table {
+            assert_eq!(exit.code(), code, "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_a_no_and_what_is_broken_is_the_system_s_failure() {
+        assert_eq!(Failure::from(ControlError::NotFound("doc_x".into())).exit, Exit::No);
+        assert_eq!(Failure::from(ControlError::Busy("locked".into())).exit, Exit::Busy);
+        assert_eq!(Failure::from(VectorError::Query("an empty query".into())).exit, Exit::Usage);
+        let full =
+            ObjectError::Storage { what: "write", key: "k".into(), reason: "full".into(), hint: "free some space" };
+        assert_eq!(Failure::from(full).exit, Exit::System);
+    }
+}

@@ -1,0 +1,189 @@
+//! A found passage, for people and for programs.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::output::{Out, printable};
+use crate::documents::{DocumentId, Version};
+use crate::intake::source;
+use crate::stages::model::{PageBox, Span};
+use crate::stores::vectors::Hit;
+
+/// A head line, then the passage as it stands in the document.
+pub fn lines(rank: usize, hit: &Hit, out: &Out, here: &Path) -> Vec<String> {
+    let mut head = vec![
+        out.bold(&format!("{rank}.")),
+        out.green(&format!("{:.3}", hit.score)),
+        out.bold(&source::display(&hit.source, here)),
+    ];
+    head.extend(pages(hit).map(|p| out.dim(&p)));
+    if !hit.heading_path.is_empty() {
+        // A heading is text of the document: it may hold anything but a line's end here.
+        let path = hit.heading_path.join(" > ").replace(['\n', '\t'], " ");
+        head.push(out.dim(&printable(&path)));
+    }
+    vec![head.join("  "), marked(&hit.text, &hit.matches, out)]
+}
+
+/// `p. 3`, `pp. 3-4`; nothing for inputs without pages.
+fn pages(hit: &Hit) -> Option<String> {
+    let (first, last) = hit.pages;
+    match hit.boxes.is_empty() && first == 1 && last == 1 {
+        true => None,
+        false if first == last => Some(format!("p. {first}")),
+        false => Some(format!("pp. {first}-{last}")),
+    }
+}
+
+/// The text verbatim with the matched words marked. Ranges count code points, in order.
+fn marked(text: &str, matches: &[(u32, u32)], out: &Out) -> String {
+    if !out.colour {
+        return printable(text);
+    }
+    let mut line = String::with_capacity(text.len() + 16 * matches.len());
+    let mut rest = text;
+    let mut at = 0;
+    for &(start, end) in matches {
+        let (start, end) = (start as usize, end as usize);
+        if start < at || end <= start {
+            continue;
+        }
+        let (before, from) = rest.split_at(byte(rest, start - at));
+        let (word, after) = from.split_at(byte(from, end - start));
+        line.push_str(&printable(before));
+        line.push_str(&out.mark(&printable(word)));
+        (rest, at) = (after, end);
+    }
+    line.push_str(&printable(rest));
+    line
+}
+
+/// Where the `n`th character begins; the end if there are fewer.
+fn byte(text: &str, n: usize) -> usize {
+    text.char_indices().nth(n).map_or(text.len(), |(i, _)| i)
+}
+
+/// The answer to one query.
+#[derive(Serialize)]
+pub struct Answer<'a> {
+    pub question: &'a str,
+    pub results: Vec<Passage<'a>>,
+}
+
+/// A hit under the names that programs read.
+#[derive(Serialize)]
+pub struct Passage<'a> {
+    score: f32,
+    vector_score: Option<f32>,
+    bm25_score: Option<f32>,
+    document: &'a DocumentId,
+    version: Version,
+    /// The file's path.
+    source: String,
+    uri: &'a str,
+    chunk: &'a str,
+    kind: &'a str,
+    language: Option<&'a str>,
+    page_first: u32,
+    page_last: u32,
+    heading_path: &'a [String],
+    span: Span,
+    boxes: &'a [PageBox],
+    text: &'a str,
+    /// Matched words in `text`: half-open, code points.
+    matches: &'a [(u32, u32)],
+}
+
+impl<'a> Passage<'a> {
+    pub fn of(hit: &'a Hit) -> Self {
+        let path = source::to_path(&hit.source);
+        Self {
+            score: hit.score,
+            vector_score: hit.vector_score,
+            bm25_score: hit.bm25_score,
+            document: &hit.document,
+            version: hit.version,
+            source: path.map_or_else(|| hit.source.clone(), |p| p.to_string_lossy().into_owned()),
+            uri: &hit.source,
+            chunk: &hit.chunk_id,
+            kind: &hit.kind,
+            language: hit.language.as_deref(),
+            page_first: hit.pages.0,
+            page_last: hit.pages.1,
+            heading_path: &hit.heading_path,
+            span: hit.span,
+            boxes: &hit.boxes,
+            text: &hit.text,
+            matches: &hit.matches,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hit(text: &str, matches: &[(u32, u32)]) -> Hit {
+        Hit {
+            score: 0.8734,
+            vector_score: Some(0.5),
+            bm25_score: None,
+            document: DocumentId::mint(0, 1),
+            version: 2,
+            source: "file:///home/me/a%20b.pdf".into(),
+            chunk_id: "c1".into(),
+            ordinal: 0,
+            kind: "text".into(),
+            pages: (3, 4),
+            span: Span { start: 0, end: 5, start_byte: 0, end_byte: 6 },
+            boxes: Vec::new(),
+            heading_path: vec!["2 Fencing".into(), "2.1 \x1b[2J".into()],
+            language: Some("eng".into()),
+            text: text.into(),
+            matches: matches.to_vec(),
+            metadata: serde_json::Map::new(),
+        }
+    }
+
+    #[test]
+    fn a_head_line_and_the_text_as_it_stands() {
+        let plain = Out { colour: false };
+        let shown = lines(1, &hit("a lease\n\n  is  held", &[(2, 7)]), &plain, Path::new("/home/me"));
+        assert_eq!(shown[0], "1.  0.873  a b.pdf  pp. 3-4  2 Fencing > 2.1 \u{fffd}[2J");
+        assert_eq!(shown[1], "a lease\n\n  is  held");
+    }
+
+    #[test]
+    fn matched_words_are_marked_by_code_points_and_nothing_escapes() {
+        let out = Out { colour: true };
+        let shown = marked("für \x1b größe, für", &[(0, 3), (6, 11), (13, 16)], &out);
+        let m = |w: &str| format!("\x1b[1;33m{w}\x1b[0m");
+        assert_eq!(shown, format!("{} \u{fffd} {}, {}", m("für"), m("größe"), m("für")));
+        let wrong = marked("abc", &[(2, 9), (1, 2), (4, 3), (7, 8)], &out);
+        assert_eq!(wrong, format!("ab{}", m("c")), "ranges that can't be are survived");
+    }
+
+    #[test]
+    fn programs_get_path_and_uri() {
+        let hit = hit("text", &[(0, 4)]);
+        let answer = Answer { question: "why", results: vec![Passage::of(&hit)] };
+        let json = serde_json::to_value(&answer).unwrap();
+        let first = &json["results"][0];
+        assert_eq!(json["question"], "why");
+        assert_eq!(
+            (&first["source"], &first["uri"]),
+            (&"/home/me/a b.pdf".into(), &"file:///home/me/a%20b.pdf".into())
+        );
+        assert_eq!(first["matches"][0][1], 4);
+    }
+
+    #[test]
+    fn a_text_file_has_no_page() {
+        let mut one = hit("x", &[]);
+        one.pages = (1, 1);
+        assert_eq!(pages(&one), None);
+        one.pages = (2, 2);
+        assert_eq!(pages(&one).as_deref(), Some("p. 2"));
+    }
+}

@@ -1,0 +1,75 @@
+//! The log: to standard error, out of the way of the live display, and without text of documents.
+
+use std::io::{self, IsTerminal, Write};
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::args::When;
+use super::exit::{Exit, Failure};
+use super::progress::suspended;
+use crate::config::{LogFormat, LogOptions};
+
+/// Starts the log. Later calls change nothing: a process has one.
+pub fn start(options: &LogOptions, color: When) -> Result<(), Failure> {
+    let filter = EnvFilter::builder().parse(&options.level).map_err(|e| {
+        let text = format!("`log.level` is not allowed: {e}; write a level (warn, info, debug) or module=level pairs");
+        Failure::new(Exit::Configuration, text)
+    })?;
+    let colour = match color {
+        When::Always => true,
+        When::Never => false,
+        When::Auto => io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+    };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Terminal).with_ansi(colour);
+    // Only a second call in one process fails, and the first log is as good.
+    let _ = match options.format {
+        LogFormat::Text => log.with_target(false).try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
+    Ok(())
+}
+
+/// Says where a panic was. What it said is left out unless it is a fixed text: a message that was put together may
+/// quote the document.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
+        let text = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("(message left out)");
+        let thread = std::thread::current();
+        tracing::error!(place, thread = thread.name().unwrap_or("unnamed"), "panic: {text}");
+    }));
+}
+
+/// Standard error, with the live display taken away while a line is written.
+struct Terminal;
+
+impl<'a> MakeWriter<'a> for Terminal {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line(Vec::new())
+    }
+}
+
+/// Gathers one event and writes it whole.
+struct Line(Vec<u8>);
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        suspended(|| {
+            let _ = io::stderr().lock().write_all(&self.0);
+        });
+    }
+}

@@ -1,0 +1,203 @@
+//! What each stage made of a document, for people who look at it.
+
+use super::output::{Out, count, plural, printable};
+use crate::stages::model::{Chunk, Chunks, EmbeddedDocument, ExtractedDocument, Found};
+
+/// Components of a vector that are shown.
+const COMPONENTS: usize = 8;
+
+/// Markdown, page by page.
+pub fn extracted(document: &ExtractedDocument, out: &Out) -> Vec<String> {
+    let mut lines = Vec::new();
+    let info = &document.info;
+    for (name, value) in [("title", &info.title), ("author", &info.author), ("created", &info.created)] {
+        lines.extend(value.as_ref().map(|v| format!("{} {}", out.dim(name), printable(&v.replace('\n', " ")))));
+    }
+    for page in &document.pages {
+        let mut head = format!("--- page {}", page.number);
+        if page.width > 0.0 {
+            head.push_str(&format!(", {:.0} x {:.0} pt", page.width, page.height));
+        }
+        let words = page.words.len() as u64;
+        head.push_str(&format!(", {}, {}", plural(page.blocks.len() as u64, "block"), plural(words, "placed word")));
+        lines.push(out.dim(&head));
+        lines.push(printable(&page.text));
+    }
+    lines.extend(notes(&document.notes, out));
+    lines
+}
+
+/// Each chunk with its sizes.
+pub fn chunked(chunks: &Chunks, out: &Out) -> Vec<String> {
+    let mut lines = Vec::new();
+    for chunk in &chunks.chunks {
+        lines.push(head(chunk, out));
+        lines.push(printable(&chunk.content));
+        lines.push(String::new());
+    }
+    lines.push(sums(chunks, out));
+    lines.extend(notes(&chunks.notes, out));
+    lines
+}
+
+/// Each chunk with what was found in it.
+pub fn enriched(chunks: &Chunks, out: &Out) -> Vec<String> {
+    let mut lines = Vec::new();
+    for chunk in &chunks.chunks {
+        lines.push(head(chunk, out));
+        let Some(findings) = &chunk.findings else { continue };
+        let mut list = |name: &str, items: Vec<String>| {
+            if !items.is_empty() {
+                lines.push(format!("  {} {}", out.dim(&format!("{name:<13}")), printable(&items.join(", "))));
+            }
+        };
+        list("language", findings.language.iter().map(|l| format!("{} ({:.2})", l.code, l.confidence)).collect());
+        list("key phrases", findings.key_phrases.clone());
+        list("entities", findings.entities.iter().map(found).collect());
+        list("patterns", findings.patterns.iter().map(found).collect());
+        list("personal data", findings.personal_data.iter().map(found).collect());
+    }
+    lines.push(String::new());
+    lines.push(sums(chunks, out));
+    let language = chunks.language.as_ref().map(|l| format!("language {} ({:.2})", l.code, l.confidence));
+    lines.extend(language);
+    if chunks.pii_redacted > 0 {
+        lines.push(format!("{} written over personal data", plural(chunks.pii_redacted, "placeholder")));
+    }
+    lines.extend(notes(&chunks.notes, out));
+    lines
+}
+
+/// `MONEY "$3.2 million" at 10-22`; of personal data no text is known.
+fn found(found: &Found) -> String {
+    let text = if found.text.is_empty() { String::new() } else { format!(" \"{}\"", found.text.replace('\n', " ")) };
+    format!("{}{text} at {}-{}", found.kind, found.start, found.end)
+}
+
+/// Each chunk with its vector's length and first components.
+pub fn embedded(document: &EmbeddedDocument, out: &Out) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (chunk, vector) in document.chunks.chunks.iter().zip(&document.vectors) {
+        let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+        let first: Vec<String> = vector.iter().take(COMPONENTS).map(|x| format!("{x:+.4}")).collect();
+        let more = if vector.len() > COMPONENTS { " …" } else { "" };
+        lines.push(head(chunk, out));
+        lines.push(format!("  length {norm:.4}, {} dimensions: {}{more}", vector.len(), first.join(" ")));
+    }
+    lines.push(String::new());
+    lines.push(format!("{}, {}", sums(&document.chunks, out), plural(document.usage.tokens, "token")));
+    lines.extend(notes(&document.chunks.notes, out));
+    lines
+}
+
+/// `#3  table  pp. 2-3  1,203 characters  311 tokens  Results > Table 2`
+fn head(chunk: &Chunk, out: &Out) -> String {
+    let (first, last) = chunk.pages;
+    let pages = if first == last { format!("p. {first}") } else { format!("pp. {first}-{last}") };
+    let kind = crate::stores::vectors::rows::kind_name(chunk.kind);
+    let characters = plural(chunk.content.chars().count() as u64, "character");
+    let mut head = vec![
+        out.bold(&format!("#{}", chunk.ordinal)),
+        kind.to_owned(),
+        pages,
+        characters,
+        plural(chunk.tokens.into(), "token"),
+    ];
+    if !chunk.heading_path.is_empty() {
+        head.push(out.dim(&printable(&chunk.heading_path.join(" > ").replace('\n', " "))));
+    }
+    head.join("  ")
+}
+
+fn sums(chunks: &Chunks, out: &Out) -> String {
+    let sizes: Vec<usize> = chunks.chunks.iter().map(|c| c.content.chars().count()).collect();
+    let (Some(least), Some(most)) = (sizes.iter().min(), sizes.iter().max()) else {
+        return out.yellow("no chunks: the document holds no text");
+    };
+    let mean = sizes.iter().sum::<usize>() / sizes.len().max(1);
+    let (least, mean, most) = (count(*least as u64), count(mean as u64), count(*most as u64));
+    out.bold(&format!("{}, {least} to {most} characters, {mean} on average", plural(sizes.len() as u64, "chunk")))
+}
+
+fn notes(notes: &[String], out: &Out) -> Vec<String> {
+    notes.iter().map(|note| format!("{} {}", out.yellow("note:"), printable(&note.replace('\n', " ")))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documents::MediaType;
+    use crate::stages::model::{ChunkKind, DocumentInfo, Findings, Language, Page, Span, Usage};
+
+    const PLAIN: Out = Out { colour: false };
+
+    fn chunk() -> Chunk {
+        let found =
+            |kind: &str, text: &str| Found { kind: kind.into(), text: text.into(), start: 3, end: 9, score: 0.9 };
+        let findings = Findings {
+            language: Some(Language { code: "eng".into(), confidence: 0.987 }),
+            key_phrases: vec!["stale lease".into(), "fence".into()],
+            patterns: vec![found("MONEY", "$3.2\nm")],
+            personal_data: vec![found("EMAIL", "")],
+            ..Findings::default()
+        };
+        Chunk {
+            id: "c".into(),
+            ordinal: 3,
+            kind: ChunkKind::Table,
+            content: "größe \x1b".into(),
+            heading_path: vec!["A".into(), "B".into()],
+            pages: (2, 3),
+            span: Span { start: 0, end: 7, start_byte: 0, end_byte: 9 },
+            boxes: Vec::new(),
+            tokens: 1311,
+            findings: Some(findings),
+        }
+    }
+
+    #[test]
+    fn pages_are_marked_and_the_text_stands_as_it_is() {
+        let page = Page {
+            number: 1,
+            width: 595.3,
+            height: 841.9,
+            text: "# A\n\nb".into(),
+            blocks: vec![],
+            lines: vec![],
+            words: vec![],
+        };
+        let document = ExtractedDocument {
+            media_type: MediaType::Pdf,
+            pages: vec![page],
+            info: DocumentInfo { title: Some("T".into()), ..DocumentInfo::default() },
+            outline: vec![],
+            notes: vec!["one".into()],
+        };
+        let expected = ["title T", "--- page 1, 595 x 842 pt, 0 blocks, 0 placed words", "# A\n\nb", "note: one"];
+        assert_eq!(extracted(&document, &PLAIN), expected);
+    }
+
+    #[test]
+    fn chunks_are_told_with_sizes_findings_and_vectors() {
+        let chunks = Chunks { chunks: vec![chunk()], pii_redacted: 1, ..Chunks::default() };
+        let head = "#3  table  pp. 2-3  7 characters  1,311 tokens  A > B";
+        let sums = "1 chunk, 7 to 7 characters, 7 on average";
+        assert_eq!(chunked(&chunks, &PLAIN), [head, "größe \u{fffd}", "", sums]);
+        let expected = [
+            head,
+            "  language      eng (0.99)",
+            "  key phrases   stale lease, fence",
+            "  patterns      MONEY \"$3.2 m\" at 3-9",
+            "  personal data EMAIL at 3-9",
+            "",
+            sums,
+            "1 placeholder written over personal data",
+        ];
+        assert_eq!(enriched(&chunks, &PLAIN), expected);
+        let usage = Usage { tokens: 5, ..Usage::default() };
+        let document = EmbeddedDocument { chunks, vectors: vec![vec![0.6, -0.8]], usage };
+        let expected = [head, "  length 1.0000, 2 dimensions: +0.6000 -0.8000", "", &format!("{sums}, 5 tokens")];
+        assert_eq!(embedded(&document, &PLAIN), expected);
+        assert_eq!(chunked(&Chunks::default(), &PLAIN), ["no chunks: the document holds no text"]);
+    }
+}

@@ -1,0 +1,120 @@
+//! The command line: one file a command, each a thin caller of the library.
+//!
+//! Answers go to standard output, everything else (progress, waiting, errors, the log) to standard error, so that a
+//! pipe gets answers only. Every error is one line that says what to do next, and an exit code that `--help` lists.
+
+pub mod args;
+mod audit;
+mod completions;
+mod config;
+mod context;
+mod delete;
+mod documents;
+pub mod exit;
+mod filters;
+mod hits;
+mod ingest;
+mod logging;
+mod looks;
+mod output;
+mod progress;
+mod quarantine;
+mod queries;
+mod retry;
+mod search;
+mod stage;
+mod status;
+mod summary;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use self::args::{Cli, Command};
+use self::context::Context;
+use self::exit::{Exit, Failure};
+use crate::stages::extract::worker_main;
+
+/// The hidden command of the children that parse documents.
+const WORKER: &str = "__extract-worker";
+
+pub fn main() -> ExitCode {
+    // A child sets its limits before there is a thread, a runtime or anything else that was read.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == WORKER) {
+        return worker_main();
+    }
+    let cli = Cli::parse();
+    logging::log_panics();
+    match run(cli) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            failure.lines.iter().for_each(output::complain);
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<Exit, Failure> {
+    let context = Context::new(cli.global)?;
+    match &cli.command {
+        Command::Ingest(args) => ingest::run(&context, args),
+        Command::Search(args) => search::run(&context, args),
+        Command::Status(args) => status::run(&context, args),
+        Command::Audit(args) => audit::run(&context, args),
+        Command::Quarantine(command) => quarantine::run(&context, command),
+        Command::Retry(args) => retry::run(&context, args),
+        Command::Delete(args) => delete::run(&context, args),
+        Command::Stage(args) => stage::run(&context, args),
+        Command::Config(command) => config::run(&context, command),
+        Command::Completions(args) => completions::run(&context, args),
+        Command::ExtractWorker { .. } => {
+            Err(Failure::usage(format!("{WORKER} must be the first argument; only docweir itself starts it")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_examples_of_the_help_texts_are_understood() {
+        let mut command = Cli::command();
+        command.build();
+        let mut texts = vec![command.get_after_help().map(ToString::to_string).unwrap_or_default()];
+        texts.extend(command.get_subcommands().filter_map(|c| c.get_after_help()).map(ToString::to_string));
+        let mut examples = 0;
+        for line in texts.iter().flat_map(|t| t.lines()).filter_map(|l| l.trim_start().strip_prefix("docweir ")) {
+            let line = line.split(['|', '>']).next().filter(|_| !line.contains('\'')).unwrap_or(line);
+            let words = words(line);
+            let parsed = Cli::try_parse_from(std::iter::once("docweir").chain(words.iter().map(String::as_str)));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.err().map(|e| e.to_string()).unwrap_or_default());
+            examples += 1;
+        }
+        assert!(examples >= 10, "only {examples} examples found");
+    }
+
+    /// As a shell would part them: quotes, pipes and redirections end the command, three blanks begin a remark.
+    fn words(line: &str) -> Vec<String> {
+        let line = line.split("   ").next().unwrap_or(line);
+        let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+        for c in line.chars().chain([' ']) {
+            match (quote, c) {
+                (None, '|' | '>') => break,
+                (None, '"' | '\'') => quote = Some(c),
+                (Some(q), c) if q == c => quote = None,
+                (None, ' ') if word.is_empty() => {}
+                (None, ' ') => words.push(std::mem::take(&mut word)),
+                (_, c) => word.push(c),
+            }
+        }
+        words
+    }
+}

@@ -1,0 +1,253 @@
+//! What progress shows: numbers out of the tally and the board, rates over the last seconds, the time left.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::actors::tally::Tally;
+use crate::cli::output::{count, duration, plural};
+use crate::messages::board::BoardState;
+
+/// Rates look this far back: long enough to be calm, short enough to follow a change.
+const WINDOW: Duration = Duration::from_secs(20);
+/// Samples kept of the window at most.
+const SAMPLES: usize = 200;
+/// The time left is a guess; with fewer documents done, or in the first moments, it is a bad one and not shown.
+const GUESS_DOCUMENTS: u64 = 3;
+const GUESS_AFTER: Duration = Duration::from_secs(3);
+
+/// What happened so far, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// Documents that this run is to bring to an end, as far as it is known.
+    pub wanted: u64,
+    /// Documents that came to their end: completed, deleted, quarantined, taken over.
+    pub ended: u64,
+    pub quarantined: u64,
+    pub unreadable: u64,
+    pub unchanged: u64,
+    pub pages: u64,
+    pub chunks: u64,
+}
+
+impl Numbers {
+    /// `removals` are asked for and not counted in the tally.
+    pub fn of(tally: &Tally, removals: u64) -> Self {
+        let ended = tally.completed + tally.deleted + tally.quarantined_now() + tally.parked + tally.superseded;
+        Self {
+            wanted: (tally.registered + tally.resumed + removals).max(ended),
+            ended,
+            quarantined: tally.quarantined_now(),
+            unreadable: tally.unreadable_now(),
+            unchanged: tally.unchanged,
+            pages: tally.pages,
+            chunks: tally.chunks,
+        }
+    }
+}
+
+/// One moment of a run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Figures {
+    pub elapsed: Duration,
+    pub numbers: Numbers,
+    pub board: BoardState,
+    pub pages_per_second: f64,
+    pub chunks_per_second: f64,
+    pub left: Option<Duration>,
+}
+
+/// Remembers the last seconds.
+#[derive(Default)]
+pub struct Recent(VecDeque<(Duration, Numbers)>);
+
+impl Recent {
+    /// Takes in how things stand at `elapsed` and says what that means.
+    pub fn figures(&mut self, elapsed: Duration, numbers: Numbers, board: BoardState) -> Figures {
+        self.0.push_back((elapsed, numbers));
+        let too_old = |at: Duration| elapsed.saturating_sub(at) > WINDOW;
+        while self.0.len() > SAMPLES || (self.0.len() > 2 && self.0.get(1).is_some_and(|(at, _)| too_old(*at))) {
+            self.0.pop_front();
+        }
+        let (begin, first) = match self.0.front() {
+            // In the first seconds all of the run is recent.
+            Some((at, _)) if !too_old(Duration::ZERO) || *at == elapsed => (Duration::ZERO, Numbers::default()),
+            Some((at, first)) => (*at, *first),
+            None => (Duration::ZERO, Numbers::default()),
+        };
+        let seconds = elapsed.saturating_sub(begin).as_secs_f64().max(1e-3);
+        let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
+        let documents = rate(numbers.ended, first.ended);
+        let known = board.intake.finished && numbers.ended >= GUESS_DOCUMENTS && elapsed >= GUESS_AFTER;
+        let remaining = numbers.wanted.saturating_sub(numbers.ended);
+        let left = (known && remaining > 0 && documents > 0.0)
+            .then(|| Duration::try_from_secs_f64(remaining as f64 / documents).ok())
+            .flatten();
+        Figures {
+            elapsed,
+            numbers,
+            pages_per_second: rate(numbers.pages, first.pages),
+            chunks_per_second: rate(numbers.chunks, first.chunks),
+            left,
+            board,
+        }
+    }
+}
+
+/// `12 of 40 documents · 3.2 pages/s · 8.1 chunks/s · about 2 min 05 s left`
+pub fn header(figures: &Figures) -> String {
+    let n = &figures.numbers;
+    let mut parts = vec![documents(figures)];
+    if n.pages > 0 {
+        parts.push(format!("{:.1} pages/s", figures.pages_per_second));
+    }
+    if n.chunks > 0 {
+        parts.push(format!("{:.1} chunks/s", figures.chunks_per_second));
+    }
+    if figures.board.draining {
+        parts.push("stopping".into());
+    } else if let Some(left) = figures.left {
+        parts.push(format!("about {} left", duration(left.as_secs_f64())));
+    }
+    parts.join(" · ")
+}
+
+fn documents(figures: &Figures) -> String {
+    let (n, intake) = (&figures.numbers, &figures.board.intake);
+    if n.wanted == 0 && !intake.finished {
+        return format!("{} looked at", plural(intake.files, "file"));
+    }
+    let more = if intake.finished { "" } else { "+" };
+    format!("{} of {}{more} documents", count(n.ended), count(n.wanted))
+}
+
+/// A line a stage, in columns; what is zero and would only be noise is left out.
+pub fn stages(board: &BoardState) -> Vec<String> {
+    let some = |n: u64, what: &str| if n > 0 { format!("{:>5} {what}", count(n)) } else { String::new() };
+    let line = |row: &crate::messages::board::StageRow| {
+        format!(
+            "  {:<8} {:>6} waiting {:>4} in flight {:>8} done {:13} {}",
+            row.stage.verb(),
+            count(row.waiting),
+            count(row.in_flight),
+            count(row.done),
+            some(row.retried, "retried"),
+            some(row.quarantined, "quarantined"),
+        )
+        .trim_end()
+        .to_owned()
+    };
+    board.stages.iter().map(line).collect()
+}
+
+/// The same in one line, for logs and pipes.
+pub fn plain(figures: &Figures) -> String {
+    let n = &figures.numbers;
+    let mut line = format!("{}: {}", duration(figures.elapsed.as_secs_f64()), documents(figures));
+    let mut add = |part: String| {
+        line.push_str(", ");
+        line.push_str(&part);
+    };
+    if n.quarantined > 0 {
+        add(format!("{} quarantined", count(n.quarantined)));
+    }
+    if n.pages > 0 {
+        add(format!("{} ({:.1}/s)", plural(n.pages, "page"), figures.pages_per_second));
+    }
+    if n.chunks > 0 {
+        add(plural(n.chunks, "chunk"));
+    }
+    if figures.board.draining {
+        add("stopping".into());
+    } else if let Some(left) = figures.left {
+        add(format!("about {} left", duration(left.as_secs_f64())));
+    }
+    let busy = |row: &&crate::messages::board::StageRow| row.waiting + row.in_flight > 0;
+    let at: Vec<String> = figures
+        .board
+        .stages
+        .iter()
+        .filter(busy)
+        .map(|row| format!("{} {}+{}", row.stage.verb(), count(row.waiting), count(row.in_flight)))
+        .collect();
+    if !at.is_empty() {
+        line.push_str("; waiting+in flight: ");
+        line.push_str(&at.join(", "));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documents::Stage;
+    use crate::messages::board::{IntakeRow, StageRow};
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    fn board(finished: bool) -> BoardState {
+        let intake = IntakeRow { files: 40, finished };
+        let extract =
+            StageRow { waiting: 12, in_flight: 2, done: 1234, retried: 1, ..StageRow::new(Stage::Extraction) };
+        let embed = StageRow { done: 7, quarantined: 2, ..StageRow::new(Stage::Embedding) };
+        BoardState { intake, stages: vec![extract, embed], draining: false }
+    }
+
+    fn numbers(ended: u64, pages: u64) -> Numbers {
+        Numbers { wanted: 40, ended, pages, chunks: 2 * pages, ..Numbers::default() }
+    }
+
+    #[test]
+    fn rates_follow_the_last_seconds_and_the_time_left_follows_the_rates() {
+        let mut recent = Recent::default();
+        let first = recent.figures(seconds(10), numbers(10, 100), board(true));
+        assert_eq!((first.pages_per_second, first.left), (10.0, Some(seconds(30))), "all of the run is recent");
+        for at in 11..=60 {
+            recent.figures(seconds(at), numbers(10, 100), board(true));
+        }
+        let stalled = recent.figures(seconds(61), numbers(10, 100), board(true));
+        assert_eq!((stalled.pages_per_second, stalled.left), (0.0, None), "what was long ago does not count");
+        let moving = recent.figures(seconds(62), numbers(20, 142), board(true));
+        assert_eq!(moving.pages_per_second, 2.0);
+        assert_eq!(moving.left, Some(seconds(42)));
+    }
+
+    #[test]
+    fn no_time_left_is_promised_before_it_can_be_known() {
+        let guess =
+            |at, ended, finished| Recent::default().figures(seconds(at), numbers(ended, 1), board(finished)).left;
+        assert!(guess(10, 10, true).is_some());
+        assert_eq!(guess(10, 10, false), None, "still looking at files");
+        assert_eq!(guess(10, 2, true), None, "too few documents");
+        assert_eq!(guess(2, 10, true), None, "too early");
+        assert_eq!(guess(10, 40, true), None, "nothing left");
+    }
+
+    #[test]
+    fn lines_are_aligned_and_quiet() {
+        let mut figures = Recent::default().figures(seconds(10), numbers(10, 32), board(true));
+        assert_eq!(header(&figures), "10 of 40 documents · 3.2 pages/s · 6.4 chunks/s · about 30.0 s left");
+        assert_eq!(
+            stages(&figures.board),
+            [
+                "  extract      12 waiting    2 in flight    1,234 done     1 retried",
+                "  embed         0 waiting    0 in flight        7 done                   2 quarantined",
+            ]
+        );
+        let expected = "10.0 s: 10 of 40 documents, 32 pages (3.2/s), 64 chunks, about 30.0 s left; \
+                        waiting+in flight: extract 12+2";
+        assert_eq!(plain(&figures), expected);
+        figures.board.intake.finished = false;
+        assert!(header(&figures).starts_with("10 of 40+ documents"));
+        let looking = Recent::default().figures(seconds(1), Numbers::default(), board(false));
+        assert_eq!(header(&looking), "40 files looked at");
+    }
+
+    #[test]
+    fn more_documents_may_end_than_were_known_to_begin() {
+        let tally = Tally { registered: 2, completed: 3, ..Tally::default() };
+        assert_eq!(Numbers::of(&tally, 0).wanted, 3);
+        assert_eq!(Numbers::of(&tally, 5).wanted, 7);
+    }
+}

@@ -1,0 +1,98 @@
+//! Lines on standard error: one every few seconds when something has changed, and one at once for each document that
+//! was quarantined, could not be read or is tried again.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Fetch, Figures, Numbers, Show, figures};
+use crate::cli::output::{duration, printable};
+use crate::intake::source;
+use crate::messages::event::Event;
+
+const EVERY: Duration = Duration::from_secs(5);
+
+pub struct Plain {
+    here: PathBuf,
+    told: Duration,
+    last: Numbers,
+    /// Megabytes of the fetch at the last line.
+    fetched: Option<u64>,
+}
+
+impl Plain {
+    pub fn new() -> Self {
+        let here = std::env::current_dir().unwrap_or_default();
+        Self { here, told: Duration::ZERO, last: Numbers::default(), fetched: None }
+    }
+}
+
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+impl Show for Plain {
+    fn event(&mut self, event: &Event) {
+        if let Some(line) = line(event, &self.here) {
+            say(&line);
+        }
+    }
+
+    fn tick(&mut self, figures: &Figures) {
+        if figures.elapsed.saturating_sub(self.told) >= EVERY && figures.numbers != self.last {
+            (self.told, self.last) = (figures.elapsed, figures.numbers);
+            say(&figures::plain(figures));
+        }
+    }
+
+    /// A line every ten megabytes.
+    fn fetch(&mut self, fetch: &Fetch) {
+        let step = fetch.bytes / 10_000_000;
+        if self.fetched != Some(step) || fetch.total == Some(fetch.bytes) {
+            self.fetched = Some(step);
+            say(&printable(&fetch.line()));
+        }
+    }
+
+    fn end(&mut self, _: u64) {}
+}
+
+/// What is said of an event at once, if anything.
+pub fn line(event: &Event, here: &std::path::Path) -> Option<String> {
+    let path = |uri: &str| source::display(uri, here);
+    let line = match event {
+        Event::Unreadable { source, reason } => format!("unreadable: {}: {reason}", path(source)),
+        Event::Retried { source, stage, wait_seconds, error, .. } => {
+            let wait = duration(*wait_seconds);
+            format!("tried again in {wait}: {}: {}: {error}", path(source), stage.verb())
+        }
+        Event::Quarantined { source, stage, error, .. } => {
+            format!("quarantined: {}: {}: {error}", path(source), stage.verb())
+        }
+        Event::Parked { source, stage, reason, .. } => format!("parked: {}: {}: {reason}", path(source), stage.verb()),
+        Event::Notice { text } => text.clone(),
+        _ => return None,
+    };
+    Some(printable(&line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documents::{DocumentId, Stage};
+    use crate::error::StageError;
+
+    #[test]
+    fn only_what_a_person_should_act_on_is_told_at_once() {
+        let document = || DocumentId::mint(0, 1);
+        let source = || "file:///home/me/a%1B.pdf".to_owned();
+        let error = StageError::permanent("encrypted", "the file needs a password");
+        let here = std::path::Path::new("/home/me");
+        let quarantined =
+            Event::Quarantined { document: document(), source: source(), stage: Stage::Extraction, error };
+        assert_eq!(line(&quarantined, here).unwrap(), "quarantined: a\u{fffd}.pdf: extract: the file needs a password");
+        let unreadable = Event::Unreadable { source: source(), reason: "permission denied".into() };
+        assert_eq!(line(&unreadable, here).unwrap(), "unreadable: a\u{fffd}.pdf: permission denied");
+        assert_eq!(line(&Event::Deleted { document: document(), source: source() }, here), None);
+    }
+}

@@ -1,0 +1,22 @@
+//! `docweir retry`: a document pending again.
+
+use super::args;
+use super::context::Context;
+use super::documents::find;
+use super::exit::{Exit, Failure};
+use crate::engine::Engine;
+use crate::intake::source;
+
+pub fn run(context: &Context, args: &args::Retry) -> Result<Exit, Failure> {
+    context.block_on(async {
+        let engine = Engine::open(context.config()?).await?;
+        let record = find(engine.control.as_ref(), &args.document, &context.here).await?;
+        let key = engine.control.reset(&record.document_id, args.from).await?;
+        let shown = source::display(&record.source, &context.here);
+        let from = args.from.map(|stage| format!(" from {}", stage.verb())).unwrap_or_default();
+        let version =
+            if key.version == record.version { String::new() } else { format!(" as version {}", key.version) };
+        context.out.line(format!("pending again{from}{version}: {shown}; it is taken up {}", engine.picked_up()));
+        Ok(Exit::Well)
+    })
+}

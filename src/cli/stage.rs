@@ -1,0 +1,166 @@
+//! `docweir stage`: one stage alone on a file, for a look.
+//!
+//! Every stage runs on what the ones before it make of the file now. Nothing is read from the state folder but where a
+//! document's file lies, and nothing is written to it; there need not be one.
+
+use std::fs::File;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::args::{self, Progress};
+use super::context::Context;
+use super::documents::find;
+use super::exit::{Exit, Failure};
+use super::looks;
+use super::output::Out;
+use super::progress::{Fetch, Reporter, Style};
+use crate::clock::{SharedClock, SystemClock};
+use crate::config::{Config, Settings};
+use crate::documents::{DocumentId, Stage};
+use crate::engine::{Engine, embedder};
+use crate::error::{ErrorClass, StageError};
+use crate::intake::source;
+use crate::stages::Cancel;
+use crate::stages::chunk::{TokenCounter, chunk_document};
+use crate::stages::embed::{Embedder, embed_document};
+use crate::stages::enrich::LocalEnricher;
+use crate::stages::extract::{ChildProgram, Extractor, InputHint};
+use crate::stages::model::{Chunks, EmbeddedDocument, ExtractedDocument};
+use crate::stores::cache::NoCache;
+
+pub fn run(context: &Context, args: &args::RunStage) -> Result<Exit, Failure> {
+    if args.stage == Stage::Loading {
+        return Err(Failure::usage(
+            "loading makes nothing to look at: `docweir stage embed` shows what would be loaded",
+        ));
+    }
+    let config = context.config()?;
+    context.block_on(async {
+        let (path, id) = locate(context, args, &config).await?;
+        let look = Look { settings: &config.settings, path: &path, id, cancel: Cancel::default() };
+        let show = Show { out: &context.out, json: args.json };
+        let document = look.extract().await?;
+        if args.stage == Stage::Extraction {
+            return Ok(show.with(&document, looks::extracted));
+        }
+        let embedder = fetch(&config.settings).await?;
+        let tokens: Arc<dyn TokenCounter> = Arc::new(Tokens(embedder.clone()));
+        let chunks = look.chunk(&document, tokens.as_ref())?;
+        if args.stage == Stage::Chunking {
+            return Ok(show.with(&chunks, looks::chunked));
+        }
+        let chunks = look.enrich(chunks, tokens)?;
+        if args.stage == Stage::Enrichment {
+            return Ok(show.with(&chunks, looks::enriched));
+        }
+        let embedded = look.embed(chunks, embedder.as_ref()).await?;
+        Ok(show.with(&embedded, looks::embedded))
+    })
+}
+
+/// Prints the artefact as JSON or for people.
+struct Show<'a> {
+    out: &'a Out,
+    json: bool,
+}
+
+impl Show<'_> {
+    fn with<T: Serialize>(&self, artefact: &T, lines: fn(&T, &Out) -> Vec<String>) -> Exit {
+        match self.json {
+            true => self.out.json(artefact),
+            false => lines(artefact, self.out).iter().for_each(|line| self.out.line(line)),
+        }
+        Exit::Well
+    }
+}
+
+/// A file that is there is the file; anything else is looked up in the index.
+async fn locate(context: &Context, args: &args::RunStage, config: &Config) -> Result<(PathBuf, DocumentId), Failure> {
+    let path = Path::new(&args.document);
+    if path.is_file() {
+        // A look needs an id to name its chunks by, and no record.
+        let id = DocumentId::parse("look").ok_or_else(|| Failure::system("no id for a look"))?;
+        return Ok((path.to_owned(), id));
+    }
+    if path.is_dir() {
+        return Err(Failure::usage(format!("{} is a folder: name a file or a document's id", path.display())));
+    }
+    let engine = Engine::open(config.clone()).await.map_err(|e| {
+        let text = format!("no such file: {}; and as a document: {}", path.display(), e.text);
+        Failure::new(e.exit, text)
+    })?;
+    let record = find(engine.control.as_ref(), &args.document, &context.here).await?;
+    let path =
+        source::to_path(&record.source).ok_or_else(|| Failure::no(format!("{} is no local file", record.source)))?;
+    Ok((path, record.document_id))
+}
+
+/// The model, with its fetch shown where this is the machine's first use of it.
+async fn fetch(settings: &Settings) -> Result<Arc<dyn Embedder>, Failure> {
+    let clock: SharedClock = Arc::new(SystemClock);
+    let reporter = Reporter::start(Style::of(Progress::Auto, false, std::io::stderr().is_terminal()), &clock);
+    let made = embedder(&settings.embed.options, &|fetched| reporter.fetch(Fetch::from(fetched))).await;
+    reporter.end();
+    Ok(made?)
+}
+
+struct Look<'a> {
+    settings: &'a Settings,
+    path: &'a Path,
+    id: DocumentId,
+    cancel: Cancel,
+}
+
+impl Look<'_> {
+    async fn extract(&self) -> Result<ExtractedDocument, Failure> {
+        let shown = self.path.display();
+        let file = File::open(self.path).map_err(|e| Failure::no(format!("can't open {shown}: {e}")))?;
+        let program = ChildProgram::this_program();
+        let program = program.map_err(|e| Failure::system(format!("can't find the program's own file: {e}")))?;
+        let name = self.path.file_name().map(|n| n.to_string_lossy().into_owned());
+        let hint = InputHint { media_type: None, name };
+        let mut extractor = Extractor::new(self.settings.extract.options.clone(), program);
+        let extracted = extractor.extract(file, hint, &self.cancel).await;
+        extractor.shut_down();
+        extracted.map_err(|e| self.failed("extract", &e))
+    }
+
+    fn chunk(&self, document: &ExtractedDocument, tokens: &dyn TokenCounter) -> Result<Chunks, Failure> {
+        let chunks = chunk_document(document, &self.id, tokens, &self.settings.chunk.options, &self.cancel);
+        let mut chunks = chunks.map_err(|e| self.failed("chunk", &e))?;
+        chunks.notes.splice(0..0, document.notes.iter().cloned());
+        Ok(chunks)
+    }
+
+    fn enrich(&self, chunks: Chunks, tokens: Arc<dyn TokenCounter>) -> Result<Chunks, Failure> {
+        let enricher = LocalEnricher::new(self.settings.enrich.options.clone(), tokens);
+        enricher.enrich_blocking(chunks, &self.cancel).map_err(|e| self.failed("enrich", &e))
+    }
+
+    async fn embed(&self, chunks: Chunks, embedder: &dyn Embedder) -> Result<EmbeddedDocument, Failure> {
+        let options = &self.settings.embed.options.batch;
+        let embedded = embed_document(embedder, &NoCache, chunks, options, &self.cancel).await;
+        embedded.map_err(|e| self.failed("embed", &e))
+    }
+
+    fn failed(&self, verb: &str, error: &StageError) -> Failure {
+        let exit = if error.class == ErrorClass::System { Exit::System } else { Exit::No };
+        Failure::new(exit, format!("can't {verb} {}: {}: {error}", self.path.display(), error.code))
+    }
+}
+
+/// The embedder's tokenizer, as chunking sees it.
+struct Tokens(Arc<dyn Embedder>);
+
+impl TokenCounter for Tokens {
+    fn count(&self, text: &str) -> usize {
+        self.0.count_tokens(text)
+    }
+
+    fn window(&self) -> usize {
+        self.0.window()
+    }
+}

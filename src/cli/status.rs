@@ -1,0 +1,366 @@
+//! `docweir status`: how things stand, or all about one document.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::args;
+use super::context::Context;
+use super::documents::{each, find};
+use super::exit::{Exit, Failure};
+use super::output::{Out, count, duration, plural, printable};
+use super::table::{Cell, Paint, Table, left, right};
+use crate::documents::Stage;
+use crate::engine::Engine;
+use crate::intake::source;
+use crate::stages::model::ModelIdentity;
+use crate::stores::control::{ControlRecord, Intent, RecordFilter, Resume, Status};
+use crate::stores::state::Held;
+
+/// Reasons of quarantine that are named; the rest is counted.
+const REASONS: usize = 5;
+
+pub fn run(context: &Context, args: &args::Status) -> Result<Exit, Failure> {
+    context.block_on(async {
+        let engine = Engine::open(context.config()?).await?;
+        match &args.document {
+            Some(name) => {
+                let record = find(engine.control.as_ref(), name, &context.here).await?;
+                match args.json {
+                    true => context.out.json(&record),
+                    false => one(context, &record).iter().for_each(|line| context.out.line(line)),
+                }
+            }
+            None if args.all => all(context, &engine, args.json).await?,
+            None => {
+                let status = Overview::of(&engine).await?;
+                match args.json {
+                    true => context.out.json(&status),
+                    false => status.lines(&context.out).iter().for_each(|line| context.out.line(line)),
+                }
+            }
+        }
+        Ok(Exit::Well)
+    })
+}
+
+/// `in progress`
+pub fn word(status: Status) -> &'static str {
+    match status {
+        Status::Pending => "pending",
+        Status::InProgress => "in progress",
+        Status::Completed => "completed",
+        Status::Failed => "failed",
+        Status::Parked => "parked",
+        Status::Quarantined => "quarantined",
+        Status::Deleted => "deleted",
+    }
+}
+
+fn paint(status: Status) -> Paint {
+    match status {
+        Status::Completed => Paint::Green,
+        Status::Quarantined | Status::Failed => Paint::Red,
+        Status::Deleted => Paint::Dim,
+        Status::Pending | Status::InProgress | Status::Parked => Paint::Yellow,
+    }
+}
+
+#[derive(Serialize)]
+struct Overview {
+    state: String,
+    /// Documents by status.
+    documents: BTreeMap<String, u64>,
+    /// Unfinished ones by the stage that is next.
+    stages: BTreeMap<String, u64>,
+    /// Quarantined ones by reason.
+    reasons: BTreeMap<String, u64>,
+    index: Index,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    working: Option<Held>,
+}
+
+#[derive(Serialize)]
+struct Index {
+    collection: String,
+    documents: u64,
+    chunks: u64,
+    model: Option<ModelIdentity>,
+    manifest_version: u64,
+    files: u64,
+    bytes: u64,
+}
+
+impl Overview {
+    async fn of(engine: &Engine) -> Result<Self, Failure> {
+        let control = engine.control.as_ref();
+        let documents = control.counts().await?;
+        let (mut stages, mut reasons) = (BTreeMap::new(), BTreeMap::new());
+        for status in [Status::Pending, Status::InProgress, Status::Parked] {
+            let filter = RecordFilter { status: Some(status), ..RecordFilter::default() };
+            each(control, &filter, |r| *stages.entry(next_step(&r)).or_default() += 1).await?;
+        }
+        let filter = RecordFilter { status: Some(Status::Quarantined), ..RecordFilter::default() };
+        each(control, &filter, |r| {
+            *reasons.entry(r.last_error.map_or_else(|| "unknown".to_owned(), |e| e.code)).or_default() += 1;
+        })
+        .await?;
+        let vectors = engine.vectors()?;
+        let (manifest, inventory) = (vectors.manifest().await?, vectors.inventory().await?);
+        let held = inventory.documents.values().filter(|held| !held.tombstone);
+        let index = Index {
+            collection: vectors.collection().to_owned(),
+            documents: held.clone().count() as u64,
+            chunks: held.map(|held| u64::from(held.rows)).sum(),
+            model: manifest.as_ref().and_then(|m| m.model().cloned()),
+            manifest_version: inventory.version,
+            files: manifest.as_ref().map_or(0, |m| m.live.len() as u64),
+            bytes: manifest.iter().flat_map(|m| &m.live).map(|f| f.bytes).sum(),
+        };
+        let state = engine.state.root().display().to_string();
+        Ok(Self { state, documents, stages, reasons, index, working: engine.working() })
+    }
+
+    fn lines(&self, out: &Out) -> Vec<String> {
+        let mut lines = vec![format!("{}  {}", out.bold("Documents"), out.dim(&printable(&self.state)))];
+        let mut table = Table::indented(2);
+        let list = |counts: &BTreeMap<String, u64>| {
+            let mut sorted: Vec<_> = counts.iter().collect();
+            sorted.sort_by_key(|(name, n)| (std::cmp::Reverse(**n), name.as_str()));
+            let named = sorted.iter().take(REASONS).map(|(name, n)| format!("{name} {}", count(**n)));
+            let more = sorted.len().saturating_sub(REASONS);
+            named.chain((more > 0).then(|| format!("and {more} more"))).collect::<Vec<_>>().join(", ")
+        };
+        let unfinished = [Status::Pending, Status::InProgress, Status::Parked];
+        let mut named = unfinished.iter().filter(|s| self.count(**s) > 0).count();
+        let statuses = [
+            Status::Completed,
+            Status::Pending,
+            Status::InProgress,
+            Status::Parked,
+            Status::Quarantined,
+            Status::Failed,
+            Status::Deleted,
+        ];
+        for status in statuses {
+            let n = self.count(status);
+            if n == 0 && status != Status::Completed {
+                continue;
+            }
+            let mut aside = String::new();
+            if unfinished.contains(&status) {
+                // The stages of all unfinished ones together stand beside the last of them.
+                named -= 1;
+                aside = if named == 0 { format!("next: {}", list(&self.stages)) } else { String::new() };
+            } else if status == Status::Quarantined {
+                aside = list(&self.reasons);
+            }
+            table.row([
+                left(word(status)).painted(paint(status)),
+                right(count(n)),
+                left(printable(&aside)).painted(Paint::Dim),
+            ]);
+        }
+        lines.extend(table.lines(out));
+        lines.extend([String::new(), out.bold("Index")]);
+        lines.extend(self.index.table().lines(out));
+        if let Some(held) = &self.working {
+            lines.extend([String::new(), out.yellow(&printable(&held.to_string()))]);
+        }
+        if self.count(Status::Quarantined) > 0 {
+            lines.extend([String::new(), format!("{} docweir quarantine list", out.dim("why:"))]);
+        }
+        lines
+    }
+
+    fn count(&self, status: Status) -> u64 {
+        let name = serde_json::to_value(status).ok();
+        let name = name.as_ref().and_then(|v| v.as_str()).unwrap_or_default();
+        self.documents.get(name).copied().unwrap_or_default()
+    }
+}
+
+impl Index {
+    fn table(&self) -> Table {
+        let mut table = Table::indented(2);
+        let name = |text: &str| left(text).painted(Paint::Dim);
+        let model =
+            self.model.as_ref().map_or("none yet".to_owned(), |m| format!("{}, {} dimensions", m.id, m.dimension));
+        table.row([name("documents"), left(count(self.documents))]);
+        table.row([name("chunks"), left(count(self.chunks))]);
+        table.row([name("model"), left(printable(&model))]);
+        let files = format!("{}, {:.1} MB", plural(self.files, "file"), self.bytes as f64 / 1e6);
+        table.row([name("manifest"), left(format!("version {}, {files}", self.manifest_version))]);
+        table
+    }
+}
+
+/// `extract`, `load`, `delete`: what an unfinished document waits for.
+fn next_step(record: &ControlRecord) -> String {
+    if record.intent == Intent::Delete {
+        return "delete".into();
+    }
+    let done = |s: &Stage| record.stage_status.get(s).is_some_and(|entry| entry.status == Status::Completed);
+    // All done and pending again: a reset by hand, which starts anew.
+    Stage::ALL.into_iter().find(|s| !done(s)).unwrap_or(Stage::Extraction).verb().to_owned()
+}
+
+/// A line a document, streamed: a folder may hold a million.
+async fn all(context: &Context, engine: &Engine, json: bool) -> Result<(), Failure> {
+    let out = &context.out;
+    if !json {
+        out.line(out.dim(&format!("{:<28}  {:<11}  {:<8}  {:>4}  source", "document", "status", "next", "v")));
+    }
+    each(engine.control.as_ref(), &RecordFilter::default(), |record| match json {
+        true => out.json(&record),
+        false => out.line(row(&record, out, &context.here)),
+    })
+    .await
+}
+
+fn row(record: &ControlRecord, out: &Out, here: &std::path::Path) -> String {
+    let unfinished = !matches!(record.status, Status::Completed | Status::Deleted);
+    format!(
+        "{:<28}  {}  {:<8}  {:>4}  {}",
+        record.document_id.as_str(),
+        paint(record.status).on(out, &format!("{:<11}", word(record.status))),
+        if unfinished { next_step(record) } else { String::new() },
+        record.version,
+        source::display(&record.source, here),
+    )
+}
+
+/// Everything about one document.
+fn one(context: &Context, record: &ControlRecord) -> Vec<String> {
+    let out = &context.out;
+    let mut lines = vec![out.bold(&source::display(&record.source, &context.here))];
+    let mut table = Table::indented(2);
+    let mut row = |name: &str, value: Cell| table.row([left(name).painted(Paint::Dim), value]);
+    row("document", left(record.document_id.as_str()));
+    row("status", left(word(record.status)).painted(paint(record.status)));
+    if !matches!(record.status, Status::Completed | Status::Deleted) {
+        row("next", left(next_step(record)));
+    }
+    let visible = match record.loaded_version {
+        Some(v) if v == record.version => "in the index".to_owned(),
+        Some(v) => format!("version {v} is in the index"),
+        None => "not in the index".to_owned(),
+    };
+    row("version", left(format!("{}, {visible}", record.version)));
+    row("type", left(format!("{}, {} bytes", record.media_type.as_str(), count(record.file_size_bytes))));
+    row("content", left(record.content_sha256.as_str()));
+    row("configuration", left(record.fingerprint.as_str()));
+    row("attempts", left(format!("{} of {} failed", record.retry_count, record.max_retries)));
+    if record.interruptions > 0 {
+        row("interruptions", left(format!("{} (the process ended while it was at this stage)", record.interruptions)));
+    }
+    if let Some(reason) = &record.parked_reason {
+        let until = match &record.parked_resume {
+            Some(Resume::On(event)) => format!("until {event}"),
+            Some(Resume::At(at)) => format!("until {}", crate::clock::timestamp(*at)),
+            None => String::new(),
+        };
+        row("parked", left(printable(&format!("{reason} {until}"))));
+    }
+    if let Some(owner) = &record.lease_owner {
+        let until = record.lease_expires_at.as_deref().unwrap_or("?");
+        row("claimed by", left(printable(&format!("{owner} until {until}, epoch {}", record.epoch))));
+    }
+    row("received", left(record.created_at.as_str()));
+    row("updated", left(record.updated_at.as_str()));
+    if let Some(at) = &record.completed_at {
+        row("completed", left(at.as_str()));
+    }
+    lines.extend(table.lines(out));
+    if !record.stage_status.is_empty() {
+        lines.push(String::new());
+        lines.extend(stages(record).lines(out));
+    }
+    if let Some(error) = &record.last_error {
+        let at = record.error_stage.map(|s| format!(" at {}", s.verb())).unwrap_or_default();
+        lines.extend([String::new(), format!("{}{at}", out.red(&error.code))]);
+        lines.push(format!("  {}", printable(&error.message)));
+        lines.extend(error.causes.iter().map(|cause| format!("  {} {}", out.dim("because"), printable(cause))));
+    }
+    if record.status == Status::Quarantined {
+        lines.extend([String::new(), format!("{} docweir quarantine show {}", out.dim("more:"), record.document_id)]);
+    }
+    lines
+}
+
+fn stages(record: &ControlRecord) -> Table {
+    let mut table = Table::indented(2).head(&["stage", "status", "took", "numbers", "result"]);
+    for (stage, entry) in &record.stage_status {
+        let numbers: Vec<String> = entry.metrics.iter().map(|(name, n)| format!("{name} {n}")).collect();
+        table.row([
+            left(stage.verb()),
+            left(word(entry.status)).painted(paint(entry.status)),
+            right(entry.duration_seconds.map(duration).unwrap_or_default()),
+            left(numbers.join(", ")),
+            left(printable(entry.output_s3_key.as_deref().unwrap_or_default())).painted(Paint::Dim),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_overview_names_reasons_and_leaves_out_what_is_zero() {
+        let counts = |list: &[(&str, u64)]| list.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect();
+        let overview = Overview {
+            state: "/data/.docweir".into(),
+            documents: counts(&[
+                ("COMPLETED", 1200),
+                ("PENDING", 3),
+                ("IN_PROGRESS", 2),
+                ("QUARANTINED", 4),
+                ("PARKED", 0),
+            ]),
+            stages: counts(&[("extract", 4), ("embed", 1)]),
+            reasons: counts(&[("encrypted", 3), ("no_text", 1)]),
+            index: Index {
+                collection: "chunks".into(),
+                documents: 1200,
+                chunks: 34567,
+                model: None,
+                manifest_version: 17,
+                files: 1,
+                bytes: 3_210_000,
+            },
+            working: None,
+        };
+        let expected = "\
+Documents  /data/.docweir
+  completed    1,200
+  pending          3
+  in progress      2  next: extract 4, embed 1
+  quarantined      4  encrypted 3, no_text 1
+
+Index
+  documents  1,200
+  chunks     34,567
+  model      none yet
+  manifest   version 17, 1 file, 3.2 MB
+
+why: docweir quarantine list";
+        assert_eq!(overview.lines(&Out { colour: false }).join("\n"), expected);
+    }
+
+    #[test]
+    fn every_status_has_a_word_of_its_own() {
+        let all = [
+            Status::Pending,
+            Status::InProgress,
+            Status::Completed,
+            Status::Failed,
+            Status::Parked,
+            Status::Quarantined,
+            Status::Deleted,
+        ];
+        let words: std::collections::BTreeSet<_> = all.into_iter().map(word).collect();
+        assert_eq!(words.len(), all.len());
+    }
+}

@@ -1,0 +1,357 @@
+//! What an ingest says at its end.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::exit::Exit;
+use super::output::{Out, count, duration, plural, printable};
+use super::table::{Paint, Table, left, right};
+use crate::actors::tally::Tally;
+use crate::intake::source;
+
+/// Reasons that are listed one by one; the rest is counted.
+const LISTED: usize = 20;
+
+/// All that is told about a run that has ended.
+pub struct Summary<'a> {
+    pub tally: &'a Tally,
+    pub elapsed: Duration,
+    /// The state folder, as the user would write it.
+    pub state: &'a Path,
+    /// Paths are shown relative to this.
+    pub here: &'a Path,
+    /// The signal that stopped the run, if one did.
+    pub interrupted: Option<i32>,
+    /// Why the system failed, if it did.
+    pub failed: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+pub struct Line<'a> {
+    event: &'static str,
+    /// `finished`, `interrupted`, `failed`.
+    ended: &'static str,
+    exit_code: u8,
+    #[serde(flatten)]
+    tally: &'a Tally,
+    unfinished: u64,
+    elapsed_seconds: f64,
+    pages_per_second: f64,
+    state: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<&'a str>,
+}
+
+impl Summary<'_> {
+    pub fn exit(&self) -> Exit {
+        match (self.failed, self.interrupted) {
+            (Some(_), _) => Exit::System,
+            (None, Some(signal)) => Exit::Signal(signal),
+            (None, None) if self.tally.all_well() => Exit::Well,
+            (None, None) => Exit::Rejected,
+        }
+    }
+
+    fn pages_per_second(&self) -> f64 {
+        self.tally.pages as f64 / self.elapsed.as_secs_f64().max(1e-3)
+    }
+
+    /// Documents that the run began or was to do, and that it did not bring to an end.
+    fn unfinished(&self) -> u64 {
+        let t = self.tally;
+        (t.registered + t.resumed).saturating_sub(t.completed + t.quarantined_now() + t.superseded + t.parked)
+    }
+
+    /// The last line of `--json`.
+    pub fn json(&self) -> Line<'_> {
+        let ended = match self.exit() {
+            Exit::System => "failed",
+            Exit::Signal(_) => "interrupted",
+            _ => "finished",
+        };
+        Line {
+            event: "summary",
+            ended,
+            exit_code: self.exit().code(),
+            tally: self.tally,
+            unfinished: self.unfinished(),
+            elapsed_seconds: (self.elapsed.as_secs_f64() * 1e3).round() / 1e3,
+            pages_per_second: (self.pages_per_second() * 1e2).round() / 1e2,
+            state: self.state.display().to_string(),
+            failure: self.failed,
+        }
+    }
+
+    pub fn lines(&self, out: &Out) -> Vec<String> {
+        let mut lines = vec![self.headline(out), String::new()];
+        lines.extend(self.sums().lines(out));
+        self.rejected(out, &mut lines);
+        self.unreadable(out, &mut lines);
+        self.notes(out, &mut lines);
+        lines.push(String::new());
+        lines.push(format!("  {} {}", out.dim("state"), printable(&self.state.display().to_string())));
+        if let Some(next) = self.next() {
+            lines.push(format!("  {}  {next}", out.dim("next")));
+        }
+        lines
+    }
+
+    fn headline(&self, out: &Out) -> String {
+        let (t, time) = (self.tally, duration(self.elapsed.as_secs_f64()));
+        let left = match self.unfinished() {
+            0 => "nothing was left unfinished".to_owned(),
+            n => format!("{} unfinished", plural(n, "document")),
+        };
+        if self.failed.is_some() {
+            return out.red(&format!("Failed after {time}: {left}, nothing is lost"));
+        }
+        if self.interrupted.is_some() {
+            return out.yellow(&format!("Stopped after {time}: {left}"));
+        }
+        let rejected = t.quarantined_now() + t.unreadable_now() + t.still_quarantined;
+        let did = t.completed + t.deleted > 0;
+        let text = match (did, rejected, t.files) {
+            (false, 0, 0) if t.unchanged == 0 => format!("Nothing to do in {time}: no documents were found"),
+            (false, 0, _) => format!("Nothing to do in {time}: all is up to date"),
+            _ => format!("Done in {time}"),
+        };
+        match rejected {
+            0 => out.green(&text),
+            n => out.yellow(&format!("{text}, but {} could not be taken in", plural(n, "document"))),
+        }
+    }
+
+    /// Zero is left out, but for the documents and what became of them.
+    fn sums(&self) -> Table {
+        let t = self.tally;
+        let mut table = Table::indented(2);
+        let mut row = |name: &str, n: u64, aside: String| {
+            table.row([left(name).painted(Paint::Dim), right(count(n)), left(aside).painted(Paint::Dim)]);
+        };
+        let asides = [(t.replaced, "replaced"), (t.resumed, "resumed"), (t.retried, "tried again")];
+        let asides: Vec<String> =
+            asides.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n))).collect();
+        row("done", t.completed, asides.join(", "));
+        let mut some = |name: &str, n: u64, aside: String| {
+            if n > 0 {
+                row(name, n, aside);
+            }
+        };
+        some("unchanged", t.unchanged, String::new());
+        some("deleted", t.deleted, String::new());
+        some("parked", t.parked, "waiting for something outside".into());
+        some("superseded", t.superseded, "changed or taken over meanwhile".into());
+        let still = match t.still_quarantined {
+            0 => String::new(),
+            n => format!("and {} from earlier runs", count(n)),
+        };
+        let quarantined = t.quarantined_now();
+        match (quarantined, t.still_quarantined) {
+            (0, n) => some("quarantined", n, "from earlier runs, unchanged since".into()),
+            (n, _) => some("quarantined", n, still),
+        }
+        some("unreadable", t.unreadable_now(), String::new());
+        some("pages", t.pages, format!("{:.1}/s", self.pages_per_second()));
+        some("chunks", t.chunks, String::new());
+        some("vectors", t.vectors, String::new());
+        let cached = if t.cached_tokens > 0 { format!("and {} cached", count(t.cached_tokens)) } else { String::new() };
+        if t.tokens + t.cached_tokens > 0 {
+            row("tokens", t.tokens, cached);
+            table.row([left("cost").painted(Paint::Dim), right(dollars(t.cost_usd))]);
+        }
+        table
+    }
+
+    fn rejected(&self, out: &Out, lines: &mut Vec<String>) {
+        let t = self.tally;
+        if t.quarantined.is_empty() {
+            return;
+        }
+        lines.extend([String::new(), out.bold("Quarantined")]);
+        let mut table = Table::indented(2);
+        for one in t.quarantined.iter().take(LISTED) {
+            table.row([
+                left(source::display(&one.source, self.here)),
+                left(one.stage.verb()).painted(Paint::Dim),
+                left(one.error.code.as_str()).painted(Paint::Red),
+                left(printable(&one_line(&one.error.to_string()))),
+            ]);
+        }
+        lines.extend(table.lines(out));
+        let more = t.quarantined_now().saturating_sub(LISTED as u64);
+        if more > 0 {
+            lines.push(format!("  and {} more: docweir quarantine list", count(more)));
+        }
+    }
+
+    fn unreadable(&self, out: &Out, lines: &mut Vec<String>) {
+        let t = self.tally;
+        if t.unreadable.is_empty() {
+            return;
+        }
+        lines.extend([String::new(), out.bold("Unreadable")]);
+        let mut table = Table::indented(2);
+        for one in t.unreadable.iter().take(LISTED) {
+            table.row([left(source::display(&one.source, self.here)), left(printable(&one_line(&one.reason)))]);
+        }
+        lines.extend(table.lines(out));
+        let more = t.unreadable_now().saturating_sub(LISTED as u64);
+        if more > 0 {
+            lines.push(format!("  and {} more", count(more)));
+        }
+    }
+
+    fn notes(&self, out: &Out, lines: &mut Vec<String>) {
+        if self.tally.notes.is_empty() {
+            return;
+        }
+        lines.extend([String::new(), out.bold("Notes")]);
+        let mut notes: Vec<_> = self.tally.notes.iter().collect();
+        notes.sort_by_key(|(text, n)| (std::cmp::Reverse(**n), text.as_str()));
+        for (text, n) in notes.iter().take(LISTED) {
+            lines.push(format!("  {}: {}", plural(**n, "document"), printable(&one_line(text))));
+        }
+        let more = notes.len().saturating_sub(LISTED);
+        if more > 0 {
+            lines.push(format!("  and {}", plural(more as u64, "more kind")));
+        }
+    }
+
+    fn next(&self) -> Option<&'static str> {
+        let t = self.tally;
+        if self.failed.is_some() || self.interrupted.is_some() {
+            return Some("run the same command again: it goes on at the unfinished stage");
+        }
+        if t.quarantined_now() + t.still_quarantined > 0 {
+            return Some("docweir quarantine list");
+        }
+        if t.completed + t.unchanged > 0 {
+            return Some("docweir search \"…\"");
+        }
+        (t.files + t.deleted == 0).then_some("take files with other extensions by --include, or name them")
+    }
+}
+
+/// A message that spans lines would tear the table.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// `$0.00`, and the digits that matter below a cent.
+pub fn dollars(usd: f64) -> String {
+    if usd != 0.0 && usd < 0.01 { format!("${usd:.6}") } else { format!("${usd:.2}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actors::tally::{Rejected, Unreadable};
+    use crate::documents::{DocumentId, Stage};
+    use crate::error::StageError;
+
+    const PLAIN: Out = Out { colour: false };
+
+    fn summary<'a>(tally: &'a Tally, interrupted: Option<i32>, failed: Option<&'a str>) -> Summary<'a> {
+        let elapsed = Duration::from_secs(10);
+        Summary { tally, elapsed, state: Path::new(".docweir"), here: Path::new("/home/me"), interrupted, failed }
+    }
+
+    fn rejected(n: u32) -> Rejected {
+        let error = StageError::permanent("encrypted", "the file needs\na password");
+        let source = format!("file:///home/me/a{n}.pdf");
+        Rejected { document: DocumentId::mint(0, n), source, stage: Stage::Extraction, error }
+    }
+
+    #[test]
+    fn a_good_run_is_told_in_a_few_lines() {
+        let mut tally =
+            Tally { files: 9, registered: 7, completed: 7, unchanged: 2, replaced: 2, resumed: 1, ..Tally::default() };
+        (tally.pages, tally.chunks, tally.vectors) = (41, 1096, 1096);
+        (tally.tokens, tally.cached_tokens) = (123_456, 2_300);
+        tally.notes = [("2 pages have no text layer".to_owned(), 1)].into();
+        let summary = summary(&tally, None, None);
+        assert_eq!(summary.exit(), Exit::Well);
+        let expected = "\
+Done in 10.0 s
+
+  done             7  2 replaced, 1 resumed
+  unchanged        2
+  pages           41  4.1/s
+  chunks       1,096
+  vectors      1,096
+  tokens     123,456  and 2,300 cached
+  cost         $0.00
+
+Notes
+  1 document: 2 pages have no text layer
+
+  state .docweir
+  next  docweir search \"…\"";
+        assert_eq!(summary.lines(&PLAIN).join("\n"), expected);
+    }
+
+    #[test]
+    fn every_rejected_document_has_its_reason_and_long_lists_are_cut() {
+        let unreadable = vec![Unreadable { source: "file:///x/b.pdf".into(), reason: "permission denied".into() }];
+        let tally = Tally {
+            files: 24,
+            registered: 23,
+            completed: 1,
+            quarantined: (0..22).map(rejected).collect(),
+            unreadable,
+            ..Tally::default()
+        };
+        let summary = summary(&tally, None, None);
+        assert_eq!(summary.exit(), Exit::Rejected);
+        let text = summary.lines(&PLAIN).join("\n");
+        assert!(text.starts_with("Done in 10.0 s, but 23 documents could not be taken in"), "{text}");
+        assert!(text.contains("\n  a0.pdf   extract  encrypted  the file needs a password\n"), "{text}");
+        assert!(text.contains("\n  and 2 more: docweir quarantine list\n"), "{text}");
+        assert!(text.contains("\nUnreadable\n  /x/b.pdf  permission denied\n"), "{text}");
+        assert!(text.ends_with("next  docweir quarantine list"), "{text}");
+    }
+
+    #[test]
+    fn what_is_unfinished_goes_on_with_the_next_run() {
+        let tally = Tally { files: 5, registered: 5, completed: 2, ..Tally::default() };
+        let stopped = summary(&tally, Some(15), None);
+        assert_eq!(stopped.exit(), Exit::Signal(15));
+        assert_eq!(stopped.lines(&PLAIN)[0], "Stopped after 10.0 s: 3 documents unfinished");
+        let failed = summary(&tally, Some(15), Some("the disk is full"));
+        assert_eq!(failed.exit(), Exit::System);
+        assert!(failed.lines(&PLAIN).join("\n").contains("run the same command again"));
+        assert_eq!(serde_json::to_value(failed.json()).unwrap()["failure"], "the disk is full");
+    }
+
+    #[test]
+    fn a_run_with_nothing_to_do_says_so() {
+        let nothing = Tally::default();
+        let lines = summary(&nothing, None, None).lines(&PLAIN);
+        assert_eq!(lines[0], "Nothing to do in 10.0 s: no documents were found");
+        assert!(lines.join("\n").contains("--include"));
+        let same = Tally { files: 3, unchanged: 3, ..Tally::default() };
+        assert_eq!(summary(&same, None, None).lines(&PLAIN)[0], "Nothing to do in 10.0 s: all is up to date");
+        let still = Tally { files: 3, unchanged: 3, still_quarantined: 1, ..Tally::default() };
+        assert_eq!(summary(&still, None, None).exit(), Exit::Rejected, "an unsolved case is not forgotten");
+    }
+
+    #[test]
+    fn programs_get_the_same_sums() {
+        let tally = Tally { files: 1, registered: 1, quarantined: vec![rejected(1)], pages: 5, ..Tally::default() };
+        let json = serde_json::to_value(summary(&tally, None, None).json()).unwrap();
+        assert_eq!(json["event"], "summary");
+        assert_eq!((json["exit_code"].as_u64(), json["pages"].as_u64()), (Some(3), Some(5)));
+        assert_eq!(json["quarantined"][0]["error"]["code"], "encrypted");
+        assert_eq!(json["pages_per_second"], 0.5);
+    }
+
+    #[test]
+    fn small_costs_keep_their_digits() {
+        assert_eq!(
+            (dollars(0.0), dollars(0.0000213), dollars(1.5)),
+            ("$0.00".into(), "$0.000021".into(), "$1.50".into())
+        );
+    }
+}

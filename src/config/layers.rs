@@ -1,0 +1,279 @@
+//! From defaults, file and environment to one value a key, each with its origin.
+//!
+//! The tree of defaults is also the list of known keys: a key that is not in it is refused, with the nearest one that
+//! is. Every override is checked against the type of the default it replaces, so that an error can name the key and
+//! the line before serde ever sees the whole.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use toml::Value;
+use toml::de::{DeTable, DeValue};
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Default,
+    File { path: PathBuf, line: usize },
+    Environment(String),
+    Argument(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Origin::Environment(name) => write!(f, "environment variable {name}"),
+            Origin::Argument(name) => write!(f, "argument {name}"),
+        }
+    }
+}
+
+/// One thing that is wrong with the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub origin: Origin,
+    pub key: String,
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.key.is_empty() {
+            return write!(f, "{}: {}", self.origin, self.text);
+        }
+        write!(f, "{}: `{}` {}", self.origin, self.key, self.text)
+    }
+}
+
+/// All that is wrong, in the order of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// A flat map from dotted key to value and origin, begun from the defaults.
+#[derive(Clone, Debug)]
+pub struct Layers {
+    values: BTreeMap<String, (Value, Origin)>,
+    problems: Vec<Problem>,
+}
+
+impl Layers {
+    pub fn new(defaults: &toml::Table) -> Self {
+        let mut values = BTreeMap::new();
+        flatten("", defaults, &mut |key, value| {
+            values.insert(key, (value.clone(), Origin::Default));
+        });
+        Self { values, problems: Vec::new() }
+    }
+
+    /// Lays the file's keys over what is there.
+    pub fn file(&mut self, path: &Path, text: &str) {
+        let at = |line| Origin::File { path: path.to_owned(), line };
+        let table = match DeTable::parse(text) {
+            Ok(table) => table,
+            Err(e) => {
+                let line = e.span().map_or(1, |s| line_of(text, s.start));
+                self.problem(at(line), "", e.message().to_owned());
+                return;
+            }
+        };
+        self.file_table("", table.get_ref(), text, &at);
+    }
+
+    fn file_table(&mut self, prefix: &str, table: &DeTable<'_>, text: &str, at: &dyn Fn(usize) -> Origin) {
+        for (name, value) in table.iter() {
+            let key = join(prefix, name.get_ref());
+            let origin = at(line_of(text, name.span().start));
+            match value.get_ref() {
+                DeValue::Table(inner) if !self.values.contains_key(&key) => {
+                    if self.is_section(&key) {
+                        self.file_table(&key, inner, text, at);
+                    } else {
+                        self.unknown(origin, &key, "section");
+                    }
+                }
+                other => match to_value(other) {
+                    Ok(value) => self.set(&key, value, origin),
+                    Err(reason) => self.problem(origin, &key, reason),
+                },
+            }
+        }
+    }
+
+    /// Takes every `DOCWEIR__SECTION__KEY`; the value is read as TOML where that fits the key's type, else as text.
+    pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, String)>, aliases: &[(&str, &str)]) {
+        for (name, value) in variables {
+            let key = match name.strip_prefix("DOCWEIR__") {
+                Some(rest) => rest.to_lowercase().replace("__", "."),
+                None => match aliases.iter().find(|(alias, _)| *alias == name) {
+                    Some((_, key)) => (*key).to_owned(),
+                    None => continue,
+                },
+            };
+            self.set_text(&key, &value, Origin::Environment(name));
+        }
+    }
+
+    /// Sets one key from text: taken as it stands where the key is a text, else read as TOML.
+    pub fn set_text(&mut self, key: &str, value: &str, origin: Origin) {
+        let text_wanted = matches!(self.values.get(key), Some((Value::String(_), _)));
+        let parsed = if text_wanted { None } else { parse_scalar(value) };
+        self.set(key, parsed.unwrap_or_else(|| Value::String(value.to_owned())), origin);
+    }
+
+    /// Sets one key, or notes why it can't be.
+    pub fn set(&mut self, key: &str, value: Value, origin: Origin) {
+        let Some((known, _)) = self.values.get(key) else {
+            self.unknown(origin, key, "key");
+            return;
+        };
+        match fit(known, value) {
+            Ok(value) => {
+                self.values.insert(key.to_owned(), (value, origin));
+            }
+            Err(reason) => self.problem(origin, key, reason),
+        }
+    }
+
+    pub fn origin(&self, key: &str) -> Origin {
+        self.values.get(key).map_or(Origin::Default, |(_, origin)| origin.clone())
+    }
+
+    pub fn problem(&mut self, origin: Origin, key: &str, text: String) {
+        self.problems.push(Problem { origin, key: key.to_owned(), text });
+    }
+
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// Every key in order, with its value and origin.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value, &Origin)> {
+        self.values.iter().map(|(key, (value, origin))| (key.as_str(), value, origin))
+    }
+
+    /// The values as one nested table.
+    pub fn table(&self) -> toml::Table {
+        let mut table = toml::Table::new();
+        for (key, (value, _)) in &self.values {
+            insert(&mut table, key, value.clone());
+        }
+        table
+    }
+
+    /// The values that are not defaults.
+    pub fn overrides(&self) -> Vec<String> {
+        self.values.iter().filter(|(_, (_, o))| *o != Origin::Default).map(|(k, _)| k.clone()).collect()
+    }
+
+    fn is_section(&self, key: &str) -> bool {
+        let prefix = format!("{key}.");
+        self.values.range(prefix.clone()..).next().is_some_and(|(k, _)| k.starts_with(&prefix))
+    }
+
+    fn unknown(&mut self, origin: Origin, key: &str, what: &str) {
+        let sections = self.values.keys().filter_map(|k| k.rsplit_once('.').map(|(s, _)| s.to_owned()));
+        let candidates = self.values.keys().cloned().chain(sections);
+        let nearest = candidates
+            .map(|k| (strsim::damerau_levenshtein(&k, key), k))
+            .min()
+            .filter(|(distance, _)| *distance <= key.len().max(6) / 2);
+        let hint = match nearest {
+            Some((_, nearest)) => format!("did you mean `{nearest}`?"),
+            None => "`docweir config print` lists the known ones".into(),
+        };
+        self.problem(origin, key, format!("is no known {what}; {hint}"));
+    }
+}
+
+fn flatten(prefix: &str, table: &toml::Table, each: &mut impl FnMut(String, &Value)) {
+    for (name, value) in table {
+        let key = join(prefix, name);
+        match value {
+            Value::Table(inner) if !inner.is_empty() => flatten(&key, inner, each),
+            leaf => each(key, leaf),
+        }
+    }
+}
+
+fn join(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() { name.to_owned() } else { format!("{prefix}.{name}") }
+}
+
+fn insert(table: &mut toml::Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => {
+            table.insert(key.to_owned(), value);
+        }
+        Some((section, rest)) => {
+            let entry = table.entry(section.to_owned()).or_insert_with(|| Value::Table(toml::Table::new()));
+            if let Value::Table(inner) = entry {
+                insert(inner, rest, value);
+            }
+        }
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.as_bytes().iter().take(offset).filter(|b| **b == b'\n').count() + 1
+}
+
+fn parse_scalar(text: &str) -> Option<Value> {
+    let table: toml::Table = toml::from_str(&format!("v = {text}")).ok()?;
+    table.into_iter().next().map(|(_, v)| v)
+}
+
+fn to_value(value: &DeValue<'_>) -> Result<Value, String> {
+    Ok(match value {
+        DeValue::String(s) => Value::String(s.to_string()),
+        DeValue::Integer(i) => {
+            let digits = i.as_str();
+            Value::Integer(
+                i64::from_str_radix(digits, i.radix()).map_err(|_| format!("is too large a number: {digits}"))?,
+            )
+        }
+        DeValue::Float(x) => Value::Float(x.as_str().parse().map_err(|_| format!("is no number: {}", x.as_str()))?),
+        DeValue::Boolean(b) => Value::Boolean(*b),
+        DeValue::Datetime(d) => Value::Datetime(*d),
+        DeValue::Array(items) => {
+            Value::Array(items.iter().map(|item| to_value(item.get_ref())).collect::<Result<_, _>>()?)
+        }
+        DeValue::Table(table) => Value::Table(
+            table
+                .iter()
+                .map(|(k, v)| Ok((k.get_ref().to_string(), to_value(v.get_ref())?)))
+                .collect::<Result<_, String>>()?,
+        ),
+    })
+}
+
+/// The value in the type of the default, or what would be right. A whole number may stand for a decimal one.
+fn fit(default: &Value, value: Value) -> Result<Value, String> {
+    match (default, value) {
+        (Value::Float(_), Value::Integer(i)) => Ok(Value::Float(i as f64)),
+        (Value::Array(_), Value::String(one)) => Ok(Value::Array(vec![Value::String(one)])),
+        (d, v) if d.same_type(&v) => Ok(v),
+        (d, v) => Err(format!("must be {}, not {} (for example `{d}`)", article(d.type_str()), article(v.type_str()))),
+    }
+}
+
+fn article(kind: &str) -> String {
+    let n = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "n" } else { "" };
+    format!("a{n} {kind}")
+}

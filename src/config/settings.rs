@@ -1,0 +1,326 @@
+//! All settings in one tree: a section a component. The doc comments of the fields are the documentation of
+//! config.toml, and a test holds the two together.
+
+use std::num::NonZero;
+
+use serde::{Deserialize, Serialize};
+
+use crate::actors::committer::CommitOptions;
+use crate::actors::quarantine::QuarantineOptions;
+use crate::http::HttpOptions;
+use crate::intake::IntakeOptions;
+use crate::stages::chunk::ChunkOptions;
+use crate::stages::embed::{EmbedOptions, ModelOptions};
+use crate::stages::enrich::EnrichOptions;
+use crate::stages::extract::ExtractOptions;
+use crate::stores::cache::EmbeddingCacheOptions;
+use crate::stores::control::sqlite::SqliteControlOptions;
+use crate::stores::objects::local::LocalObjectOptions;
+use crate::stores::vectors::VectorOptions;
+use crate::supervisors::{RestartOptions, RetryOptions, ScalingOptions};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Marks a `config.toml` as Docweir's, and its format. Always 1.
+    pub docweir_config: u32,
+    pub state: StateOptions,
+    pub intake: IntakeOptions,
+    pub lease: LeaseOptions,
+    pub extract: StagePool<ExtractOptions>,
+    pub chunk: StagePool<ChunkOptions>,
+    pub enrich: StagePool<EnrichOptions>,
+    pub embed: StagePool<EmbedSettings>,
+    pub load: StagePool<CommitOptions>,
+    pub retry: RetryOptions,
+    pub restart: RestartOptions,
+    pub scaling: ScalingOptions,
+    pub drain: DrainOptions,
+    pub quarantine: QuarantineOptions,
+    pub control: SqliteControlOptions,
+    pub objects: LocalObjectOptions,
+    pub cache: EmbeddingCacheOptions,
+    pub vectors: VectorOptions,
+    pub search: SearchOptions,
+    pub http: HttpOptions,
+    pub log: LogOptions,
+}
+
+/// A stage's pool and the stage's own options.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, bound(deserialize = "T: Default + Deserialize<'de>"))]
+pub struct StagePool<T> {
+    /// Workers: as many as `min`, up to `max` while the queue grows old.
+    pub workers: Workers,
+    /// Documents that the pool holds at most: waiting, in work, waiting for a retry or for the next stage.
+    pub queue_documents: usize,
+    /// Memory of the documents that the pool holds at most, in bytes; one that is larger passes alone.
+    pub queue_bytes: usize,
+    /// Time after which an attempt is ended, in seconds.
+    pub deadline_seconds: u64,
+    pub options: T,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Workers {
+    /// At least.
+    pub min: usize,
+    /// At most; 0 means as many as the machine has cores, and never fewer than `min`.
+    pub max: usize,
+}
+
+impl Workers {
+    /// The real upper bound on this machine.
+    pub fn most(&self) -> usize {
+        match self.max {
+            0 => std::thread::available_parallelism().map_or(1, NonZero::get).max(self.min),
+            max => max,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EmbedSettings {
+    /// Who makes the vectors: `local` (a model on this machine) or `hashed` (no model at all: for tests and
+    /// benchmarks, finds only equal words).
+    pub provider: Provider,
+    /// Dimensions of the `hashed` provider.
+    pub hashed_dimensions: u32,
+    /// Time that the `hashed` provider takes for each text, in milliseconds.
+    pub hashed_milliseconds: u64,
+    pub batch: EmbedOptions,
+    pub model: ModelOptions,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Provider {
+    #[default]
+    Local,
+    Hashed,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StateOptions {
+    /// The folder that holds all state: control records, artefacts, vectors, caches.
+    pub folder: String,
+    /// The collection that documents are loaded into.
+    pub collection: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LeaseOptions {
+    /// How long a claim on a document is valid without a sign of life, in seconds.
+    pub seconds: u64,
+    /// How often a sign of life is given, in seconds.
+    pub heartbeat_seconds: u64,
+    /// Times that the process may die while a document is in one stage before that document is quarantined.
+    pub max_interruptions: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DrainOptions {
+    /// Time that running work has to end after SIGINT or SIGTERM, in seconds. Keep it below the container's stop grace.
+    pub seconds: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SearchOptions {
+    /// Passages shown.
+    pub top: usize,
+    /// How passages are scored: `hybrid`, `vector` or `full_text`.
+    pub mode: SearchMode,
+    /// Hybrid only: share of the vector score, 0 to 1.
+    pub weight: f64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SearchMode {
+    #[default]
+    Hybrid,
+    Vector,
+    FullText,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogOptions {
+    /// What is logged to standard error: `error`, `warn`, `info`, `debug`, or `module=level` pairs.
+    pub level: String,
+    /// How: `text` or `json`.
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            docweir_config: 1,
+            state: StateOptions::default(),
+            intake: IntakeOptions::default(),
+            lease: LeaseOptions::default(),
+            extract: StagePool::new(1, 0, 64, 64 << 20, 600),
+            chunk: StagePool::new(1, 0, 64, 256 << 20, 300),
+            enrich: StagePool::new(1, 0, 64, 128 << 20, 600),
+            embed: StagePool::new(1, 0, 64, 128 << 20, 1800),
+            load: StagePool::new(512, 512, 512, 256 << 20, 300),
+            retry: RetryOptions::default(),
+            restart: RestartOptions::default(),
+            scaling: ScalingOptions::default(),
+            drain: DrainOptions::default(),
+            quarantine: QuarantineOptions::default(),
+            control: SqliteControlOptions::default(),
+            objects: LocalObjectOptions::default(),
+            cache: EmbeddingCacheOptions::default(),
+            vectors: VectorOptions::default(),
+            search: SearchOptions::default(),
+            http: HttpOptions::default(),
+            log: LogOptions::default(),
+        }
+    }
+}
+
+impl<T: Default> StagePool<T> {
+    fn new(min: usize, max: usize, queue_documents: usize, queue_bytes: usize, deadline_seconds: u64) -> Self {
+        Self { workers: Workers { min, max }, queue_documents, queue_bytes, deadline_seconds, options: T::default() }
+    }
+}
+
+impl<T: Default> Default for StagePool<T> {
+    fn default() -> Self {
+        Self::new(1, 0, 64, 128 << 20, 600)
+    }
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self { min: 1, max: 0 }
+    }
+}
+
+impl Default for EmbedSettings {
+    fn default() -> Self {
+        Self {
+            provider: Provider::Local,
+            hashed_dimensions: 384,
+            hashed_milliseconds: 0,
+            batch: EmbedOptions::default(),
+            model: ModelOptions::default(),
+        }
+    }
+}
+
+impl Default for StateOptions {
+    fn default() -> Self {
+        Self { folder: ".docweir".into(), collection: "chunks".into() }
+    }
+}
+
+impl Default for LeaseOptions {
+    fn default() -> Self {
+        Self { seconds: 300, heartbeat_seconds: 60, max_interruptions: 20 }
+    }
+}
+
+impl Default for DrainOptions {
+    fn default() -> Self {
+        Self { seconds: 25 }
+    }
+}
+
+impl Default for SearchOptions {
+    fn default() -> Self {
+        Self { top: 5, mode: SearchMode::Hybrid, weight: 0.5 }
+    }
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { level: "warn".into(), format: LogFormat::Text }
+    }
+}
+
+impl Settings {
+    /// Every value that is out of range: its key and what would be right.
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        let mut add = |section: &str, found: Vec<(&'static str, String)>| {
+            all.extend(found.into_iter().map(|(field, text)| (format!("{section}.{field}"), text)));
+        };
+        add("intake", self.intake.problems());
+        add("extract.options", self.extract.options.problems());
+        add("extract", self.extract.problems());
+        add("chunk.options", self.chunk.options.problems());
+        add("chunk", self.chunk.problems());
+        add("enrich.options", self.enrich.options.problems());
+        add("enrich", self.enrich.problems());
+        add("embed.options.batch", self.embed.options.batch.problems());
+        add("embed.options.model", self.embed.options.model.problems());
+        add("embed", self.embed.problems());
+        add("load.options", self.load.options.problems());
+        add("load", self.load.problems());
+        add("retry", self.retry.problems());
+        add("restart", self.restart.problems());
+        add("scaling", self.scaling.problems());
+        add("control", self.control.problems());
+        add("objects", self.objects.problems());
+        add("cache", self.cache.problems());
+        add("vectors", self.vectors.problems());
+        add("http", self.http.problems());
+        let mut range = |key: &str, value: f64, low: f64, high: f64| {
+            if !(low..=high).contains(&value) {
+                all.push((key.to_owned(), format!("must lie between {low} and {high}, not {value}")));
+            }
+        };
+        range("docweir_config", f64::from(self.docweir_config), 1.0, 1.0);
+        range("lease.seconds", self.lease.seconds as f64, 3.0, 86_400.0);
+        range("lease.max_interruptions", f64::from(self.lease.max_interruptions), 1.0, 1_000.0);
+        range("drain.seconds", self.drain.seconds as f64, 1.0, 3_600.0);
+        range("search.top", self.search.top as f64, 1.0, self.vectors.max_results as f64);
+        range("search.weight", self.search.weight, 0.0, 1.0);
+        range("embed.options.hashed_dimensions", f64::from(self.embed.options.hashed_dimensions), 8.0, 8_192.0);
+        range("embed.options.hashed_milliseconds", self.embed.options.hashed_milliseconds as f64, 0.0, 60_000.0);
+        range("quarantine.max_original_bytes", self.quarantine.max_original_bytes as f64, 0.0, 1e12);
+        if self.lease.heartbeat_seconds == 0 || self.lease.heartbeat_seconds * 3 > self.lease.seconds {
+            let text = format!("must be at least 1 and at most a third of lease.seconds ({})", self.lease.seconds);
+            all.push(("lease.heartbeat_seconds".into(), text));
+        }
+        if self.state.folder.is_empty() {
+            all.push(("state.folder".into(), "must name a folder".into()));
+        }
+        all
+    }
+}
+
+impl<T> StagePool<T> {
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let mut range = |field, value: u64, low: u64, high: u64| {
+            if !(low..=high).contains(&value) {
+                found.push((field, format!("must lie between {low} and {high}, not {value}")));
+            }
+        };
+        range("workers.min", self.workers.min as u64, 1, 4_096);
+        if self.workers.max != 0 {
+            range("workers.max", self.workers.max as u64, self.workers.min as u64, 4_096);
+        }
+        range("queue_documents", self.queue_documents as u64, 1, 1_000_000);
+        range("queue_bytes", self.queue_bytes as u64, 1 << 20, 1 << 40);
+        range("deadline_seconds", self.deadline_seconds, 1, 7 * 86_400);
+        found
+    }
+}

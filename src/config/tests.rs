@@ -1,0 +1,166 @@
+//! config.toml and .env.example say what the code says; every mistake is named with its place.
+
+use std::path::PathBuf;
+
+use super::*;
+
+fn project(name: &str) -> PathBuf {
+    let mut path = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    path.push(name);
+    path
+}
+
+/// Loads `text` as a file called `c.toml`, and gives the problems with the folder's name taken off.
+fn load(text: &str, environment: &[(&str, &str)], arguments: &[(&'static str, &str, &str)]) -> Result<Config, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.toml");
+    std::fs::write(&path, text).unwrap();
+    let environment = environment.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+    let arguments = arguments.iter().map(|(name, key, value)| Argument::new(name, *key, *value)).collect();
+    let loaded = Config::load(&Source::Named(path), environment, arguments);
+    loaded.map_err(|problems| problems.to_string().replace(&format!("{}/", dir.path().display()), ""))
+}
+
+#[test]
+fn config_toml_is_the_defaults_with_every_key() {
+    let config = Config::load(&Source::Named(project("config.toml")), [], Vec::new()).unwrap();
+    assert_eq!(config.settings, Settings::default());
+    let missing: Vec<_> = config.layers.iter().filter(|(_, _, o)| **o == Origin::Default).map(|(k, ..)| k).collect();
+    assert!(missing.is_empty(), "config.toml does not explain {missing:?}");
+}
+
+#[test]
+fn config_toml_explains_every_key_and_begins_with_its_mark() {
+    let text = std::fs::read_to_string(project("config.toml")).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let first = lines.iter().find(|l| !l.is_empty() && !l.starts_with('#'));
+    assert_eq!(first, Some(&"docweir_config = 1"));
+    for (i, line) in lines.iter().enumerate() {
+        let is_key = !line.starts_with(['#', '[', ' ', ']']) && line.contains(" = ");
+        let explained = i > 0 && lines[i - 1].starts_with("# ");
+        assert!(!is_key || explained, "line {}: `{line}` is not explained", i + 1);
+    }
+}
+
+#[test]
+fn the_defaults_are_in_range() {
+    assert_eq!(Settings::default().problems(), []);
+}
+
+#[test]
+fn every_mistake_is_named_with_its_key_and_line() {
+    let table = [
+        ("[search]\n\ntopp = 3", "c.toml:3: `search.topp` is no known key; did you mean `search.top`?"),
+        ("[serch]\ntop = 3", "c.toml:1: `serch` is no known section; did you mean `search`?"),
+        ("[search]\nzzzzzzzzzzzzzzzzzz = 3", "is no known key; `docweir config print` lists the known ones"),
+        ("[search]\ntop = 0", "c.toml:2: `search.top` must lie between 1 and 1000, not 0"),
+        ("[search]\n# wide\ntop = 1_001", "c.toml:3: `search.top` must lie between 1 and 1000, not 1001"),
+        ("[search]\ntop = \"five\"", "c.toml:2: `search.top` must be an integer, not a string (for example `5`)"),
+        ("[search]\nmode = \"fast\"", "c.toml:2: `search.mode` is not allowed"),
+        ("[search]\ntop = 18446744073709551616", "c.toml:2: `search.top` is too large a number"),
+        ("[search]\nweight = nan", "c.toml:2: `search.weight` must lie between 0 and 1"),
+        ("[extract.options.limits]\npages = 0", "c.toml:2: `extract.options.limits.pages`"),
+        ("extract.workers = { min = 0 }", "c.toml:1: `extract.workers.min` must lie between 1"),
+        ("[chunk]\nworkers = { min = 5, max = 2 }", "c.toml:2: `chunk.workers.max` must lie between 5"),
+        ("[intake]\nextensions = [1]", "c.toml:2: `intake.extensions` is not allowed"),
+        (
+            "[lease]\nheartbeat_seconds = 200",
+            "c.toml:2: `lease.heartbeat_seconds` must be at least 1 and at most a third",
+        ),
+        ("docweir_config = 2", "c.toml:1: `docweir_config` must lie between 1 and 1"),
+        ("[search]\ntop = \n", "c.toml:2: "),
+    ];
+    for (text, expected) in table {
+        let problems = load(text, &[], &[]).map(|_| ()).unwrap_err();
+        assert!(problems.contains(expected), "{text:?}\n gives {problems:?}\n not  {expected:?}");
+        assert_eq!(problems.lines().count(), 1, "{text:?} gives one problem: {problems}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let problems = load("[search]\ntopp = 3\n[chunk.options]\nmax_chars = true", &[], &[]).unwrap_err();
+    assert_eq!(problems.lines().count(), 2, "{problems}");
+}
+
+#[test]
+fn environment_overrides_file_and_arguments_override_environment() {
+    let file = "[search]\ntop = 2\nweight = 1\n[state]\nfolder = \"a\"";
+    let environment =
+        [("DOCWEIR__SEARCH__TOP", "3"), ("DOCWEIR__STATE__FOLDER", "0"), ("DOCWEIRD", "x"), ("HOME", "/")];
+    let config = load(file, &environment, &[("-k", "search.top", "4")]).unwrap();
+    let s = &config.settings;
+    assert_eq!((s.search.top, s.search.weight, s.state.folder.as_str()), (4, 1.0, "0"), "text stays text");
+    let origin = |key: &str| config.layers.origin(key).to_string();
+    assert_eq!(origin("search.top"), "argument -k");
+    assert_eq!(origin("state.folder"), "environment variable DOCWEIR__STATE__FOLDER");
+    assert!(origin("search.weight").ends_with("c.toml:3"), "{}", origin("search.weight"));
+    assert_eq!(origin("search.mode"), "default");
+}
+
+#[test]
+fn a_variable_of_ours_is_checked_like_a_key() {
+    let unknown = load("", &[("DOCWEIR__SEARCH__TOPP", "3")], &[]).unwrap_err();
+    assert!(
+        unknown.starts_with("environment variable DOCWEIR__SEARCH__TOPP: `search.topp` is no known key"),
+        "{unknown}"
+    );
+    let wrong = load("", &[("DOCWEIR__SEARCH__TOP", "many")], &[]).unwrap_err();
+    assert!(wrong.contains("must be an integer, not a string"), "{wrong}");
+}
+
+#[test]
+fn variables_of_the_systems_before_are_known() {
+    let config = load("", &[("HEARTBEAT_INTERVAL_SECONDS", "50")], &[]).unwrap();
+    assert_eq!(config.settings.lease.heartbeat_seconds, 50);
+    for (name, key) in ENVIRONMENT_ALIASES {
+        let known = Layers::new(&defaults()).iter().any(|(k, ..)| k == *key);
+        assert!(known, "{name} is an alias of `{key}`, which is no key");
+    }
+}
+
+/// Assignments, those too that are commented out.
+#[test]
+fn every_variable_of_the_example_is_known_to_the_code() {
+    let text = std::fs::read_to_string(project(".env.example")).unwrap();
+    let mut variables = Vec::new();
+    for line in text.lines() {
+        let line = line.trim_start_matches(['#', ' ']);
+        let Some((name, value)) = line.split_once('=') else { continue };
+        if name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_') {
+            variables.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    assert!(variables.len() >= 5, "{variables:?}");
+    let known = |name: &str| {
+        let alias = ENVIRONMENT_ALIASES.iter().any(|(alias, _)| *alias == name);
+        alias || name.starts_with("DOCWEIR__") || ["DOCWEIR_CONFIG", "DOCWEIR_SHARED", "NO_COLOR"].contains(&name)
+    };
+    for (name, _) in &variables {
+        assert!(known(name), "{name} stands in .env.example and nothing reads it");
+    }
+    // Those of ours name keys and have values that are allowed.
+    Config::load(&Source::None, variables, Vec::new()).unwrap();
+}
+
+#[test]
+fn only_a_config_toml_that_says_so_is_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    let load = || Config::load(&Source::Folder(dir.path().to_owned()), [], Vec::new()).unwrap();
+    std::fs::write(dir.path().join("config.toml"), "[build]\nx = 1").unwrap();
+    assert_eq!(load().file, None, "another program's");
+    std::fs::write(dir.path().join("config.toml"), "# a remark\ndocweir_config = 1\nsearch.top = 9").unwrap();
+    assert_eq!(load().settings.search.top, 9);
+    std::fs::write(dir.path().join("docweir.toml"), "search.top = 8").unwrap();
+    assert_eq!(load().settings.search.top, 8, "the name that is ours alone goes first");
+    let missing = Config::load(&Source::Named(dir.path().join("none.toml")), [], Vec::new()).unwrap_err();
+    assert!(missing.to_string().contains("can't read the configuration"), "{missing}");
+}
+
+#[test]
+fn no_limit_on_workers_is_the_number_of_cores() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(Workers { min: 1, max: 0 }.most(), cores);
+    assert_eq!(Workers { min: cores + 1, max: 0 }.most(), cores + 1, "never fewer than the least");
+    assert_eq!(Workers { min: 1, max: 3 }.most(), 3);
+}

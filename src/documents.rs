@@ -1,0 +1,200 @@
+//! What a document is: its source, its id, its versions, the stages it passes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+use crate::clock::UnixMicros;
+
+/// `doc_{YYYYMMDD}_{HHMMSS}_{8 hex}`, minted once per source. Opaque when read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DocumentId(String);
+
+impl DocumentId {
+    /// A new id at `at`; `random` keeps apart what is minted in one second.
+    pub fn mint(at: UnixMicros, random: u32) -> Self {
+        let t = OffsetDateTime::from_unix_timestamp(at.div_euclid(1_000_000)).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let (y, mo, d) = (t.year(), u8::from(t.month()), t.day());
+        let (h, mi, s) = t.to_hms();
+        Self(format!("doc_{y:04}{mo:02}{d:02}_{h:02}{mi:02}{s:02}_{random:08x}"))
+    }
+
+    /// An id from outside. It becomes part of object keys, so only letters, digits, `_`, `-` and `.` may stand in it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let safe = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+        (safe && (1..=128).contains(&text.len()) && !text.starts_with('.')).then(|| Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DocumentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A document's version: content and configuration together. Only grows; the highest wins everywhere.
+pub type Version = u64;
+
+/// SHA-256 in lower-case hex.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sha256Hex(String);
+
+impl Sha256Hex {
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::from_digest(&Sha256::digest(bytes))
+    }
+
+    pub fn from_digest(digest: &[u8]) -> Self {
+        use fmt::Write;
+        let mut hex = String::with_capacity(2 * digest.len());
+        for byte in digest {
+            let _ = write!(hex, "{byte:02x}");
+        }
+        Self(hex)
+    }
+
+    /// Exactly 64 lower-case hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let hex = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        hex.then(|| Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Sha256Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Sha256Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The five stages, in order. The names are those of the control record's stage map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    Extraction,
+    Chunking,
+    Enrichment,
+    Embedding,
+    Loading,
+}
+
+impl Stage {
+    pub const ALL: [Stage; 5] =
+        [Stage::Extraction, Stage::Chunking, Stage::Enrichment, Stage::Embedding, Stage::Loading];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Extraction => "extraction",
+            Stage::Chunking => "chunking",
+            Stage::Enrichment => "enrichment",
+            Stage::Embedding => "embedding",
+            Stage::Loading => "loading",
+        }
+    }
+
+    /// The verb that people type: `docweir stage chunk DOC`.
+    pub fn verb(self) -> &'static str {
+        match self {
+            Stage::Extraction => "extract",
+            Stage::Chunking => "chunk",
+            Stage::Enrichment => "enrich",
+            Stage::Embedding => "embed",
+            Stage::Loading => "load",
+        }
+    }
+
+    /// The control record's `current_stage` while the stage is the next to be done.
+    pub fn current_stage(self) -> &'static str {
+        match self {
+            Stage::Extraction => "STAGE_1_EXTRACTION",
+            Stage::Chunking => "STAGE_2_CHUNKING",
+            Stage::Enrichment => "STAGE_3_ENRICHMENT",
+            Stage::Embedding => "STAGE_4_EMBEDDING",
+            Stage::Loading => "STAGE_5_LOADING",
+        }
+    }
+
+    pub fn next(self) -> Option<Stage> {
+        Stage::ALL.get(self as usize + 1).copied()
+    }
+}
+
+impl FromStr for Stage {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Stage::ALL
+            .into_iter()
+            .find(|s| s.name() == text || s.verb() == text)
+            .ok_or_else(|| format!("unknown stage `{text}`: use extract, chunk, enrich, embed or load"))
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a document's bytes are, told from the content and not from the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum MediaType {
+    #[serde(rename = "application/pdf")]
+    Pdf,
+    #[serde(rename = "text/markdown")]
+    Markdown,
+    #[serde(rename = "text/plain")]
+    Text,
+}
+
+impl MediaType {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MediaType::Pdf => "application/pdf",
+            MediaType::Markdown => "text/markdown",
+            MediaType::Text => "text/plain",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_have_the_shape_of_the_system_that_this_one_replaces() {
+        let id = DocumentId::mint(1_738_324_805_000_000, 0xabc123);
+        assert_eq!(id.as_str(), "doc_20250131_120005_00abc123");
+        assert!(DocumentId::parse("doc_20250131_abc123").is_some(), "opaque when read");
+        for bad in ["", "../x", "a/b", ".hidden", "a b"] {
+            assert!(DocumentId::parse(bad).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn stages_run_in_order() {
+        let mut seen = vec![Stage::Extraction];
+        while let Some(next) = seen[seen.len() - 1].next() {
+            seen.push(next);
+        }
+        assert_eq!(seen, Stage::ALL);
+    }
+}

@@ -1,0 +1,136 @@
+//! What of the configuration shapes a document's result.
+//!
+//! Two runs with the same fingerprint make the same index of the same file, so a file that is unchanged under an
+//! unchanged fingerprint is not looked into again. Workers, queues, waits and deadlines decide when and how fast
+//! something is done, not what comes of it: they are left out.
+
+use serde_json::{Value, json};
+
+use crate::config::Settings;
+use crate::documents::Sha256Hex;
+use crate::stages::model::ModelIdentity;
+
+/// Grows when a stage's code makes something else of the same input: every document is then done anew by the next run.
+pub const PIPELINE_FORMAT: u32 = 1;
+
+/// SHA-256 over the canonical JSON of everything that shapes the result.
+pub fn fingerprint(settings: &Settings, model: &ModelIdentity) -> Sha256Hex {
+    let extract = &settings.extract.options;
+    let all = json!({
+        "format": PIPELINE_FORMAT,
+        "extract": {
+            "accept_textless": extract.accept_textless,
+            "document_info": extract.document_info,
+            // A document that was over a limit is tried again when the limit is another.
+            "limits": extract.limits,
+        },
+        "chunk": settings.chunk.options,
+        "enrich": settings.enrich.options,
+        "model": model,
+    });
+    let mut canonical = String::new();
+    write(&all, &mut canonical);
+    Sha256Hex::of(canonical.as_bytes())
+}
+
+/// JSON without white space, the members of each object in order of name, whatever order they are held in.
+fn write(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(map) => {
+            let mut members: Vec<_> = map.iter().collect();
+            members.sort_by_key(|(name, _)| name.as_str());
+            out.push('{');
+            for (i, (name, value)) in members.into_iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                out.push_str(&Value::from(name.as_str()).to_string());
+                out.push(':');
+                write(value, out);
+            }
+            out.push('}');
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                write(item, out);
+            }
+            out.push(']');
+        }
+        leaf => out.push_str(&leaf.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stages::model::Metric;
+
+    fn model() -> ModelIdentity {
+        ModelIdentity { id: "m".into(), weights: "w".into(), dimension: 8, metric: Metric::Cosine }
+    }
+
+    fn of(change: impl FnOnce(&mut Settings)) -> Sha256Hex {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        fingerprint(&settings, &model())
+    }
+
+    #[test]
+    fn what_shapes_the_result_changes_it() {
+        type Change = fn(&mut Settings);
+        let table: [(&str, Change); 8] = [
+            ("accept_textless", |s| s.extract.options.accept_textless = !s.extract.options.accept_textless),
+            ("document_info", |s| s.extract.options.document_info = !s.extract.options.document_info),
+            ("limits.pages", |s| s.extract.options.limits.pages += 1),
+            ("limits.text_bytes", |s| s.extract.options.limits.text_bytes += 1),
+            ("chunk.target_chars", |s| s.chunk.options.target_chars += 1),
+            ("chunk.heading_max_chars", |s| s.chunk.options.heading_max_chars += 1),
+            ("enrich.redact", |s| s.enrich.options.redact = !s.enrich.options.redact),
+            ("enrich.redact_kinds", |s| s.enrich.options.redact_kinds = vec!["EMAIL".into()]),
+        ];
+        let mut seen = std::collections::BTreeMap::from([(of(|_| {}), "nothing")]);
+        for (name, change) in table {
+            if let Some(other) = seen.insert(of(change), name) {
+                panic!("{name} gives the fingerprint of {other}");
+            }
+        }
+        let models = [
+            ModelIdentity { id: "n".into(), ..model() },
+            ModelIdentity { weights: "v".into(), ..model() },
+            ModelIdentity { dimension: 9, ..model() },
+        ];
+        for model in models {
+            let fingerprint = fingerprint(&Settings::default(), &model);
+            assert!(seen.insert(fingerprint, "a model").is_none(), "{model:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_changes_speed_or_patience_does_not() {
+        type Change = fn(&mut Settings);
+        let table: [(&str, Change); 8] = [
+            ("workers", |s| s.extract.workers.min += 1),
+            ("queues", |s| s.chunk.queue_documents += 1),
+            ("deadlines", |s| s.embed.deadline_seconds += 1),
+            ("children", |s| s.extract.options.memory_limit_bytes += 1),
+            ("patience", |s| s.extract.options.stall_seconds += 1),
+            ("retries", |s| s.retry.attempts += 1),
+            ("commits", |s| s.load.options.max_documents += 1),
+            ("search", |s| s.search.top += 1),
+        ];
+        for (name, change) in table {
+            assert_eq!(of(change), of(|_| {}), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_order_of_members_does_not_matter() {
+        let mut out = String::new();
+        write(&json!({"b": [1, {"d": null, "c": "ü\""}], "a": 0.5}), &mut out);
+        assert_eq!(out, r#"{"a":0.5,"b":[1,{"c":"ü\"","d":null}]}"#);
+    }
+}

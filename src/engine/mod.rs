@@ -1,0 +1,178 @@
+//! What a command needs, opened in the right order and with errors that say what to do.
+//!
+//! An engine holds no lock: reading beside a running orchestrator is always allowed. Whoever writes (ingest) takes the
+//! state folder's lock itself.
+
+mod fingerprint;
+mod model;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use fingerprint::{PIPELINE_FORMAT, fingerprint};
+pub use model::embedder;
+
+use crate::cli::exit::{Exit, Failure};
+use crate::clock::{SharedClock, SystemClock};
+use crate::config::Config;
+use crate::stages::embed::{Embedder, FetchProgress};
+use crate::stores::cache::{EmbeddingCache, SqliteEmbeddingCache};
+use crate::stores::control::ControlStore;
+use crate::stores::control::sqlite::SqliteControlStore;
+use crate::stores::objects::ObjectStore;
+use crate::stores::objects::local::LocalObjectStore;
+use crate::stores::state::{Held, LockError, OrchestratorLock, StateError, StateFolder};
+use crate::stores::vectors::{VectorError, VectorStore};
+
+/// Why the engine could not be opened, and how a command that needs it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineError {
+    pub text: String,
+    pub exit: Exit,
+}
+
+impl EngineError {
+    pub fn new(exit: Exit, text: impl Into<String>) -> Self {
+        Self { text: text.into(), exit }
+    }
+
+    fn system(error: impl std::fmt::Display) -> Self {
+        Self::new(Exit::System, error.to_string())
+    }
+}
+
+impl std::fmt::Display for EngineError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for EngineError {}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Failure::new(error.exit, error.text)
+    }
+}
+
+impl From<VectorError> for EngineError {
+    fn from(error: VectorError) -> Self {
+        let text = error.to_string();
+        Self::new(Failure::from(error).exit, text)
+    }
+}
+
+impl From<StateError> for EngineError {
+    fn from(error: StateError) -> Self {
+        let exit = match &error {
+            StateError::Missing(_) => Exit::No,
+            StateError::Foreign(_) => Exit::Configuration,
+            StateError::Newer { .. } | StateError::Damaged(_) | StateError::Storage { .. } => Exit::System,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+/// The stores of one state folder, and the settings they were opened with.
+pub struct Engine {
+    pub config: Config,
+    pub state: StateFolder,
+    pub clock: SharedClock,
+    pub objects: Arc<dyn ObjectStore>,
+    pub control: Arc<dyn ControlStore>,
+}
+
+impl Engine {
+    /// For ingest: makes the state folder where there is none.
+    pub async fn create(config: Config) -> Result<Self, EngineError> {
+        let state = StateFolder::open_or_create(Path::new(&config.settings.state.folder))?;
+        Self::over(config, state).await
+    }
+
+    /// For everything else: an index that is not there is an error, and the error says how to make one.
+    pub async fn open(config: Config) -> Result<Self, EngineError> {
+        let folder = Path::new(&config.settings.state.folder);
+        let state = StateFolder::open_existing(folder).map_err(|e| match e {
+            StateError::Missing(path) => {
+                let text = format!(
+                    "there is no index at {}: `docweir ingest FOLDER` makes one, `--state FOLDER` names another",
+                    path.display()
+                );
+                EngineError::new(Exit::No, text)
+            }
+            other => other.into(),
+        })?;
+        Self::over(config, state).await
+    }
+
+    async fn over(config: Config, state: StateFolder) -> Result<Self, EngineError> {
+        let clock: SharedClock = Arc::new(SystemClock);
+        let settings = &config.settings;
+        let objects = LocalObjectStore::open(&state.objects(), settings.objects.clone(), &clock);
+        let objects = Arc::new(objects.map_err(EngineError::system)?);
+        let control = SqliteControlStore::open(&state.control_db(), settings.control.clone(), clock.clone()).await;
+        let control = Arc::new(control.map_err(EngineError::system)?);
+        Ok(Self { config, state, clock, objects, control })
+    }
+
+    /// What makes the vectors, if they may stand beside those of the index. The first call on a machine fetches the
+    /// model; `progress` is told how far that is.
+    pub async fn embedder(
+        &self,
+        progress: &(dyn Fn(FetchProgress) + Send + Sync),
+    ) -> Result<Arc<dyn Embedder>, EngineError> {
+        let (settings, vectors) = (&self.config.settings.embed.options, self.vectors()?);
+        let manifest = vectors.manifest().await?;
+        model::check(settings, manifest.as_ref().and_then(|m| m.model()))?;
+        let embedder = model::embedder(settings, progress).await?;
+        vectors.check_model(embedder.identity()).await?;
+        Ok(embedder)
+    }
+
+    /// The configured collection.
+    pub fn vectors(&self) -> Result<Arc<VectorStore>, EngineError> {
+        let settings = &self.config.settings;
+        let (objects, clock) = (self.objects.clone(), self.clock.clone());
+        let store = VectorStore::new(objects, &settings.state.collection, clock, settings.vectors.clone());
+        Ok(Arc::new(store?))
+    }
+
+    /// Vectors that were made before. Never fails: a cache that can't be used knows nothing.
+    pub fn cache(&self) -> Arc<dyn EmbeddingCache> {
+        if let Err(error) = std::fs::create_dir_all(self.state.cache()) {
+            tracing::warn!(%error, "the cache's folder can't be made; vectors are not kept");
+        }
+        Arc::new(SqliteEmbeddingCache::open(&self.state.embedding_cache_db(), self.config.settings.cache.clone()))
+    }
+
+    /// Who works on the folder now, if somebody does: the lock's note, when its process is alive. Looks without taking
+    /// the lock, so that a run which starts at this moment is not turned away.
+    pub fn working(&self) -> Option<Held> {
+        let note = std::fs::read(self.state.root().join("lock")).ok()?;
+        let held: Held = serde_json::from_slice(&note).ok()?;
+        let pid = rustix::process::Pid::from_raw(i32::try_from(held.pid).ok()?)?;
+        let alive = match rustix::process::test_kill_process(pid) {
+            Ok(()) => true,
+            // Somebody else's process is a process.
+            Err(error) => error == rustix::io::Errno::PERM,
+        };
+        let other = held.pid != std::process::id();
+        (alive && other).then(|| Held { path: self.state.root().to_owned(), ..held })
+    }
+
+    /// Makes this process the folder's orchestrator until the lock is dropped.
+    pub fn lock(&self, command: &str) -> Result<OrchestratorLock, EngineError> {
+        self.state.lock_orchestrator(command, self.clock.as_ref()).map_err(|e| match e {
+            LockError::Held(held) => EngineError::new(Exit::Busy, held.to_string()),
+            LockError::State(error) => error.into(),
+        })
+    }
+
+    /// When a request that was written to the control store is taken up.
+    pub fn picked_up(&self) -> String {
+        match self.working() {
+            Some(held) => format!("by the running `{}` (process {})", held.command, held.pid),
+            None => "with the next `docweir ingest`".into(),
+        }
+    }
+}

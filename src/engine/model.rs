@@ -1,0 +1,90 @@
+//! What makes the vectors, by configuration: a model on this machine, or no model at all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::EngineError;
+use crate::cli::exit::Exit;
+use crate::config::{EmbedSettings, Provider};
+use crate::error::{ErrorClass, StageError};
+use crate::stages::embed::{Embedder, FetchProgress, HashedEmbedder, LocalEmbedder, ensure_model};
+use crate::stages::model::ModelIdentity;
+
+/// The embedder that the settings ask for. The first call on a machine fetches the local model, and `progress` is told
+/// how far that is.
+pub async fn embedder(
+    settings: &EmbedSettings,
+    progress: &(dyn Fn(FetchProgress) + Send + Sync),
+) -> Result<Arc<dyn Embedder>, EngineError> {
+    match settings.provider {
+        Provider::Hashed => {
+            let wait = Duration::from_millis(settings.hashed_milliseconds);
+            Ok(Arc::new(HashedEmbedder::new(settings.hashed_dimensions, wait)))
+        }
+        Provider::Local => {
+            let files = ensure_model(&settings.model, progress).await.map_err(unusable)?;
+            // Reading and laying out the weights takes a moment of processor time.
+            let loaded = tokio::task::spawn_blocking(move || LocalEmbedder::open(&files)).await;
+            let loaded =
+                loaded.map_err(|e| EngineError::new(Exit::System, format!("loading the model failed: {e}")))?;
+            Ok(Arc::new(loaded.map_err(unusable)?))
+        }
+    }
+}
+
+/// Refuses a configured model that is known not to be the index's, before anything is fetched or loaded. What can't be
+/// told from the configuration alone is checked again when the model is there.
+pub fn check(settings: &EmbedSettings, stored: Option<&ModelIdentity>) -> Result<(), EngineError> {
+    let Some(stored) = stored else { return Ok(()) };
+    let model = &settings.model;
+    let (id, same) = match settings.provider {
+        Provider::Local => (model.name.as_str(), stored.id == model.name && stored.weights == model.weights_sha256),
+        Provider::Hashed => {
+            ("hashed", stored.id.starts_with("hashed-") && stored.dimension == settings.hashed_dimensions)
+        }
+    };
+    if same {
+        return Ok(());
+    }
+    let text = format!(
+        "the index holds vectors of model `{}` ({} dimensions) and the configuration asks for `{id}`, whose vectors can't \
+         be compared with them: set `embed.options` back, or choose another `state.collection` or `--state` folder",
+        stored.id, stored.dimension
+    );
+    Err(EngineError::new(Exit::Configuration, text))
+}
+
+/// A model that can't be had is the machine's matter; one that is not what the configuration says is that one's.
+fn unusable(error: StageError) -> EngineError {
+    let exit = if error.class == ErrorClass::Permanent { Exit::Configuration } else { Exit::System };
+    EngineError::new(exit, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stages::model::Metric;
+
+    #[test]
+    fn another_model_is_refused_before_it_is_fetched() {
+        let local = EmbedSettings::default();
+        let hashed = EmbedSettings { provider: Provider::Hashed, hashed_dimensions: 8, ..EmbedSettings::default() };
+        let of = |id: &str, weights: &str, dimension| {
+            Some(ModelIdentity { id: id.into(), weights: weights.into(), dimension, metric: Metric::Cosine })
+        };
+        let ours = of(&local.model.name, &local.model.weights_sha256, 384);
+        let table = [
+            (&local, None, true),
+            (&local, ours.clone(), true),
+            (&local, of(&local.model.name, "other", 384), false),
+            (&local, of("hashed-8", "none", 8), false),
+            (&hashed, of("hashed-8", "none", 8), true),
+            (&hashed, of("hashed-16", "none", 16), false),
+            (&hashed, ours, false),
+        ];
+        for (settings, stored, fits) in table {
+            let checked = check(settings, stored.as_ref());
+            assert_eq!(checked.is_ok(), fits, "{stored:?} {checked:?}");
+        }
+    }
+}

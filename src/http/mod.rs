@@ -1,0 +1,121 @@
+//! The small HTTP side of a run: `/metrics` in Prometheus' text form, `/supervision` as JSON, `/health`.
+//!
+//! Read-only and without a body to parse; connections, header size and time are limited.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_TYPE};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpOptions {
+    /// Address of `/metrics` and `/supervision` while a run lasts, `host:port`. Empty: not served.
+    pub metrics_address: String,
+    /// Connections served at the same time; further ones wait.
+    pub max_connections: usize,
+    /// Time for a client to send its request, in seconds.
+    pub request_seconds: u64,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self { metrics_address: String::new(), max_connections: 64, request_seconds: 10 }
+    }
+}
+
+impl HttpOptions {
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        if !self.metrics_address.is_empty() && self.metrics_address.parse::<SocketAddr>().is_err() {
+            found.push(("metrics_address", "must be an address and a port, like 127.0.0.1:9464".to_owned()));
+        }
+        if !(1..=10_000).contains(&self.max_connections) {
+            found.push(("max_connections", "must lie between 1 and 10000".to_owned()));
+        }
+        if !(1..=300).contains(&self.request_seconds) {
+            found.push(("request_seconds", "must lie between 1 and 300".to_owned()));
+        }
+        found
+    }
+}
+
+type Answer = Pin<Box<dyn Future<Output = String>>>;
+
+/// What the pages show; asked anew at each request.
+pub struct Pages {
+    pub metrics: Box<dyn Fn() -> String>,
+    pub supervision: Box<dyn Fn() -> Answer>,
+}
+
+/// Binds, so that an address in use is an error before any work; `serve` then runs until dropped.
+pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+/// Serves on the current thread's local set until the future is dropped.
+pub async fn serve(listener: TcpListener, pages: Rc<Pages>, options: HttpOptions) {
+    let places = Arc::new(Semaphore::new(options.max_connections));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, mostly: wait for some to come back instead of spinning.
+                tracing::warn!(%error, "can't accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let pages = pages.clone();
+        let limit = Duration::from_secs(options.request_seconds);
+        tokio::task::spawn_local(async move {
+            let _place = place;
+            let service = service_fn(move |request| answer(request, pages.clone()));
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(limit)
+                .keep_alive(false)
+                .max_buf_size(16 * 1024)
+                .serve_connection(TokioIo::new(stream), service);
+            if let Ok(Err(error)) = tokio::time::timeout(limit * 3, connection).await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+        });
+    }
+}
+
+async fn answer(request: Request<Incoming>, pages: Rc<Pages>) -> Result<Response<Full<Bytes>>, Infallible> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is answered here\n".into());
+        response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+        return Ok(response);
+    }
+    Ok(match request.uri().path() {
+        "/metrics" => text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", (pages.metrics)()),
+        "/supervision" => text(StatusCode::OK, "application/json", (pages.supervision)().await),
+        "/health" => text(StatusCode::OK, "text/plain", "ok\n".into()),
+        _ => text(StatusCode::NOT_FOUND, "text/plain", "here are /metrics, /supervision and /health\n".into()),
+    })
+}
+
+fn text(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+    response
+}

@@ -1,0 +1,6 @@
+//! From paths on the command line to files that are to be documents.
+
+pub mod source;
+pub mod walk;
+
+pub use walk::{Found, IntakeOptions, Walk};

@@ -1,0 +1,82 @@
+//! A document's source as a URI: `file:///papers/a%20b.pdf`.
+//!
+//! Any path has one, whatever its bytes: what is not an unreserved character is percent-encoded, so that a name that
+//! is not UTF-8 survives the control store, JSON and the terminal, and comes back as the same bytes.
+
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+const SCHEME: &str = "file://";
+
+/// The URI of an absolute path.
+pub fn of_path(path: &Path) -> String {
+    let mut uri = String::from(SCHEME);
+    for &byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => uri.push(char::from(byte)),
+            _ => {
+                let _ = write!(uri, "%{byte:02X}");
+            }
+        }
+    }
+    uri
+}
+
+/// The prefix that the URIs of all files under a folder share.
+pub fn of_folder(path: &Path) -> String {
+    let mut uri = of_path(path);
+    if !uri.ends_with('/') {
+        uri.push('/');
+    }
+    uri
+}
+
+/// The path of a `file://` URI; `None` for other schemes and broken encodings.
+pub fn to_path(uri: &str) -> Option<PathBuf> {
+    let mut bytes = Vec::new();
+    let mut rest = uri.strip_prefix(SCHEME)?.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digit = |b: Option<u8>| char::from(b?).to_digit(16);
+        let (high, low) = (digit(rest.next())?, digit(rest.next())?);
+        bytes.push(u8::try_from(high * 16 + low).ok()?);
+    }
+    Some(PathBuf::from(OsString::from_vec(bytes)))
+}
+
+/// For people: the path relative to `here` where it lies below, without the scheme, unprintable bytes replaced.
+pub fn display(uri: &str, here: &Path) -> String {
+    match to_path(uri) {
+        Some(path) => path.strip_prefix(here).unwrap_or(&path).to_string_lossy().replace(char::is_control, "\u{fffd}"),
+        None => uri.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_uri_is_plain_ascii_and_readable() {
+        assert_eq!(of_path(Path::new("/a b/ü.pdf")), "file:///a%20b/%C3%BC.pdf");
+        assert_eq!(of_folder(Path::new("/papers")), "file:///papers/");
+        assert_eq!(display("file:///home/me/a%20b.pdf", Path::new("/home/me")), "a b.pdf");
+        assert_eq!(display("file:///x/%1B%5B2J.pdf", Path::new("/")), "x/\u{fffd}[2J.pdf");
+        assert_eq!(to_path("s3://bucket/key"), None);
+        assert_eq!(to_path("file:///a%2"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn every_path_comes_back(bytes in proptest::collection::vec(1u8.., 0..40)) {
+            let path = PathBuf::from(OsString::from_vec([b"/".as_slice(), &bytes].concat()));
+            prop_assert_eq!(to_path(&of_path(&path)).map(|p| p.into_os_string()), Some(path.into_os_string()));
+        }
+    }
+}

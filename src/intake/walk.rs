@@ -1,0 +1,268 @@
+//! Which files under the given paths are taken in.
+//!
+//! A file that is named is always taken: its content decides what it is. Of a folder, the files with a known
+//! extension (or an `--include` match) are taken; hidden entries, state folders and symbolic links that lead out of
+//! the folder are left alone.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use serde::{Deserialize, Serialize};
+
+use crate::stores::state::is_state_folder;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IntakeOptions {
+    /// Extensions taken from folders, without the dot, any case.
+    pub extensions: Vec<String>,
+    /// Further files taken from folders: globs against the path below the folder.
+    pub include: Vec<String>,
+    /// Files and folders left alone: globs against the path below the folder. Wins over `include`.
+    pub exclude: Vec<String>,
+    /// Size above which a file is refused, in bytes.
+    pub max_file_bytes: u64,
+    /// Files registered in one durable write.
+    pub register_batch: usize,
+    /// Documents claimed at once.
+    pub claim_batch: usize,
+    /// How often the control store is looked at for resets and deletions made by others, in seconds.
+    pub poll_seconds: u64,
+    /// Files hashed at the same time.
+    pub hashers: usize,
+}
+
+impl Default for IntakeOptions {
+    fn default() -> Self {
+        Self {
+            extensions: ["pdf", "md", "markdown", "txt", "text"].map(String::from).to_vec(),
+            include: Vec::new(),
+            exclude: Vec::new(),
+            max_file_bytes: 1 << 30,
+            register_batch: 256,
+            claim_batch: 10,
+            poll_seconds: 30,
+            hashers: 2,
+        }
+    }
+}
+
+impl IntakeOptions {
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        for (field, globs) in [("include", &self.include), ("exclude", &self.exclude)] {
+            if let Err(e) = glob_set(globs) {
+                found.push((field, format!("holds a glob that can't be read: {e}")));
+            }
+        }
+        let mut range = |field, value: u64, low: u64, high: u64| {
+            if !(low..=high).contains(&value) {
+                found.push((field, format!("must lie between {low} and {high}, not {value}")));
+            }
+        };
+        range("max_file_bytes", self.max_file_bytes, 1, 1 << 40);
+        range("register_batch", self.register_batch as u64, 1, 10_000);
+        range("claim_batch", self.claim_batch as u64, 1, 1_000);
+        range("poll_seconds", self.poll_seconds, 1, 3_600);
+        range("hashers", self.hashers as u64, 1, 256);
+        found
+    }
+}
+
+/// What the walk came upon.
+#[derive(Debug, PartialEq)]
+pub enum Found {
+    /// An absolute path to a regular file.
+    File(PathBuf),
+    /// Something that should have been looked at and could not be.
+    Unreadable { path: PathBuf, reason: String },
+}
+
+/// Files under the given paths, one at a time, folder by folder in order of name.
+pub struct Walk {
+    extensions: Vec<String>,
+    include: GlobSet,
+    exclude: GlobSet,
+    waiting: VecDeque<Entry>,
+}
+
+enum Entry {
+    Named(PathBuf),
+    /// The walk of one folder and the folder itself, resolved.
+    Folder { root: PathBuf, entries: Box<walkdir::IntoIter> },
+}
+
+/// A path on the command line that is not there, or a glob that can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum WalkError {
+    #[error("no such file or folder: {}", .0.display())]
+    Missing(PathBuf),
+    #[error("can't look at {}: {reason}", .path.display())]
+    Unreadable { path: PathBuf, reason: std::io::Error },
+    #[error("can't read the glob: {0}")]
+    Glob(globset::Error),
+}
+
+impl Walk {
+    /// Fails at once when a named path is not there, before any work is begun.
+    pub fn new(paths: &[PathBuf], options: &IntakeOptions) -> Result<Self, WalkError> {
+        let mut waiting = VecDeque::new();
+        for path in paths {
+            let absolute = resolve(path)?;
+            if absolute.is_dir() {
+                let entries = walkdir::WalkDir::new(&absolute).sort_by_file_name().into_iter();
+                waiting.push_back(Entry::Folder { root: absolute, entries: Box::new(entries) });
+            } else {
+                waiting.push_back(Entry::Named(absolute));
+            }
+        }
+        Ok(Self {
+            extensions: options.extensions.iter().map(|e| e.to_lowercase()).collect(),
+            include: glob_set(&options.include).map_err(WalkError::Glob)?,
+            exclude: glob_set(&options.exclude).map_err(WalkError::Glob)?,
+            waiting,
+        })
+    }
+
+    fn wanted(&self, below: &Path) -> bool {
+        let extension = below.extension().map(|e| e.to_string_lossy().to_lowercase());
+        extension.is_some_and(|e| self.extensions.contains(&e)) || self.include.is_match(below)
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Found;
+
+    fn next(&mut self) -> Option<Found> {
+        loop {
+            let (root, step) = match self.waiting.front_mut()? {
+                Entry::Named(_) => match self.waiting.pop_front()? {
+                    Entry::Named(path) => return Some(Found::File(path)),
+                    Entry::Folder { .. } => continue,
+                },
+                Entry::Folder { root, entries } => match entries.next() {
+                    None => {
+                        self.waiting.pop_front();
+                        continue;
+                    }
+                    Some(Err(e)) => {
+                        let path = e.path().unwrap_or(root).to_owned();
+                        let reason = e.into_io_error().map_or_else(|| "a loop of links".into(), |e| e.to_string());
+                        return Some(Found::Unreadable { path, reason });
+                    }
+                    Some(Ok(entry)) => (root.clone(), entry),
+                },
+            };
+            let below = step.path().strip_prefix(&root).unwrap_or(step.path()).to_owned();
+            let left_alone = step.depth() > 0 && (is_hidden(&step) || self.exclude.is_match(&below));
+            if step.file_type().is_dir() {
+                if left_alone || (step.depth() > 0 && is_state_folder(step.path())) {
+                    if let Some(Entry::Folder { entries, .. }) = self.waiting.front_mut() {
+                        entries.skip_current_dir();
+                    }
+                }
+                continue;
+            }
+            if left_alone || !self.wanted(&below) {
+                continue;
+            }
+            if step.path_is_symlink() {
+                // A link inside the folder to a file inside the folder would take that file in twice; one that leads
+                // out is none of the folder's business; a link to nothing is nothing.
+                continue;
+            }
+            if step.file_type().is_file() {
+                return Some(Found::File(step.into_path()));
+            }
+        }
+    }
+}
+
+fn is_hidden(entry: &walkdir::DirEntry) -> bool {
+    entry.file_name().to_string_lossy().starts_with('.')
+}
+
+/// Absolute, with links and `..` resolved, so that one file has one source whatever way it is named.
+pub fn resolve(path: &Path) -> Result<PathBuf, WalkError> {
+    std::fs::canonicalize(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => WalkError::Missing(path.to_owned()),
+        _ => WalkError::Unreadable { path: path.to_owned(), reason: e },
+    })
+}
+
+fn glob_set(globs: &[String]) -> Result<GlobSet, globset::Error> {
+    let mut set = GlobSetBuilder::new();
+    for glob in globs {
+        // `*.log` is meant for any depth, as in every other tool; `drafts/*` for that folder.
+        let anywhere = if glob.contains('/') { glob.clone() } else { format!("**/{glob}") };
+        set.add(GlobBuilder::new(&anywhere).literal_separator(true).build()?);
+    }
+    set.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn names(paths: &[PathBuf], options: &IntakeOptions, root: &Path) -> Vec<String> {
+        let root = fs::canonicalize(root).unwrap();
+        Walk::new(paths, options)
+            .unwrap()
+            .map(|found| match found {
+                Found::File(path) => path.strip_prefix(&root).unwrap().to_string_lossy().into_owned(),
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    fn tree() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let files = [
+            "b.pdf", "a.PDF", "notes.md", "image.png", ".hidden.pdf", ".git/x.txt", "sub/c.txt", "sub/deep/d.log",
+            "state/format", "state/objects/e.pdf", "format/f.txt",
+        ];
+        for file in files {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
+        }
+        fs::write(dir.path().join("state/format"), "docweir state 1\n").unwrap();
+        let outside = tempfile::NamedTempFile::with_suffix(".pdf").unwrap();
+        std::os::unix::fs::symlink(outside.path(), dir.path().join("link.pdf")).unwrap();
+        std::os::unix::fs::symlink("/", dir.path().join("root")).unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_folder_gives_known_extensions_and_leaves_hidden_state_and_links_alone() {
+        let dir = tree();
+        let all = names(&[dir.path().into()], &IntakeOptions::default(), dir.path());
+        assert_eq!(all, ["a.PDF", "b.pdf", "format/f.txt", "notes.md", "sub/c.txt"]);
+    }
+
+    #[test]
+    fn globs_add_and_take_away() {
+        let dir = tree();
+        let options = IntakeOptions {
+            include: vec!["*.log".into()],
+            exclude: vec!["sub/*.txt".into(), "b.*".into(), "format".into()],
+            ..Default::default()
+        };
+        assert_eq!(names(&[dir.path().into()], &options, dir.path()), ["a.PDF", "notes.md", "sub/deep/d.log"]);
+    }
+
+    #[test]
+    fn a_named_file_is_taken_whatever_it_is_called() {
+        let dir = tree();
+        let named = [dir.path().join("image.png"), dir.path().join(".hidden.pdf")];
+        assert_eq!(names(&named, &IntakeOptions::default(), dir.path()), ["image.png", ".hidden.pdf"]);
+    }
+
+    #[test]
+    fn a_missing_path_is_refused_before_anything_is_done() {
+        let error = Walk::new(&["/no/such/folder".into()], &IntakeOptions::default()).err().unwrap();
+        assert_eq!(error.to_string(), "no such file or folder: /no/such/folder");
+    }
+}

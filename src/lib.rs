@@ -1,0 +1,58 @@
+//! Docweir turns documents into a searchable vector index, and keeps it true.
+//!
+//! # Layout
+//! Data flows one way, commands flow down the supervision tree, facts flow up:
+//! ```text
+//! files ─▶ intake ─▶ extract ─▶ chunk ─▶ enrich ─▶ embed ─▶ load ─▶ vectors
+//!             │                                              │
+//!             └── control store: what is to be done, by whom, how far ── manifest: what is visible
+//! ```
+//! | room | what is in it |
+//! | --- | --- |
+//! | [`intake`] | from paths to files: the walk, sources as URIs |
+//! | [`stages`] | what each stage does to one document, callable without an actor |
+//! | [`stores`] | what lasts: objects, control records, vectors, caches, the state folder |
+//! | [`supervisors`] | the actor kernel: bounded pools, restarts, retries, drain |
+//! | [`actors`] | the wiring of the three: who hands what to whom |
+//! | [`messages`] | what crosses a mailbox |
+//! | [`config`] | typed settings, every one with its unit and default |
+//! | [`engine`] | opens the stores that a command needs |
+//! | [`http`], [`cli`] | the outside |
+//!
+//! # The supervision tree
+//! ```text
+//! root ─┬─ pool extract ── workers, each with a child process that parses untrusted files
+//!       ├─ pool chunk, pool enrich, pool embed ── workers
+//!       ├─ pool load ── workers that wait for the committer
+//!       ├─ service dispatcher ── claims documents from the control store
+//!       ├─ service committer ── the one writer of the vector store's manifest
+//!       └─ service heartbeat ── renews the claims
+//! ```
+//!
+//! # The life of one document
+//! 1. Intake hashes the file and registers it: new, changed, or unchanged and done with. The record is durable.
+//! 2. The dispatcher claims it (lease, epoch) and submits it to the pool of its first unfinished stage.
+//! 3. A worker does the stage and leaves an artefact; the steward writes the outcome to the control store, fenced by
+//!    the epoch, before the pool lets go. Then the next pool takes it, waiting if it is full.
+//! 4. Loading hands the rows to the committer. The swap of the manifest makes them visible, whole, in the place of the
+//!    document's earlier version.
+//! 5. The control record says `COMPLETED`, because the manifest does.
+//!
+//! A failure is a retry or the quarantine, by its class; a death of anything is a restart; a death of the process is a
+//! resume at step 2.
+
+pub mod actors;
+pub mod cancel;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod documents;
+pub mod engine;
+pub mod error;
+pub mod failpoint;
+pub mod http;
+pub mod intake;
+pub mod messages;
+pub mod stages;
+pub mod stores;
+pub mod supervisors;

@@ -1,0 +1,21 @@
+//! Asking the committer to make documents visible.
+
+use tokio::sync::oneshot;
+
+use crate::error::StageError;
+use crate::stores::vectors::Write;
+
+/// One document's rows or tombstone, to become visible whole in the next commit. The answer comes after the manifest
+/// swap, never before.
+pub struct Commit {
+    pub write: Write,
+    /// Memory that the write holds, for the commit's byte limit.
+    pub bytes: usize,
+    pub answer: oneshot::Sender<Result<Committed, StageError>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The manifest's version that first shows the write.
+    pub manifest_version: u64,
+}

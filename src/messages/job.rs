@@ -1,0 +1,69 @@
+//! One document's way through one stage.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::documents::Stage;
+use crate::stages::model::{Chunks, EmbeddedDocument, ExtractedDocument};
+use crate::stores::control::{Claim, StageMetrics, StageOutput};
+
+/// What a pool holds for a document: the claim that gives the right to work on it, and the stage's input.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub claim: Arc<Claim>,
+    pub input: Input,
+}
+
+impl Job {
+    pub fn stage(&self) -> Stage {
+        self.input.stage()
+    }
+
+    /// Bytes that the job keeps in memory while it waits. A file waits on disk.
+    pub fn weight_bytes(&self) -> usize {
+        let payload = match &self.input {
+            Input::File(_) => 0,
+            Input::Extracted(document) => document.weight_bytes(),
+            Input::Chunks(chunks) | Input::Enriched(chunks) => chunks.weight_bytes(),
+            Input::Embedded(document) => document.weight_bytes(),
+            Input::Removal => 0,
+        };
+        payload + 1024
+    }
+}
+
+/// A stage's input, shared and never changed: a worker that dies takes nothing with it.
+#[derive(Clone, Debug)]
+pub enum Input {
+    File(PathBuf),
+    Extracted(Arc<ExtractedDocument>),
+    Chunks(Arc<Chunks>),
+    Enriched(Arc<Chunks>),
+    Embedded(Arc<EmbeddedDocument>),
+    /// The document is to leave the vector store.
+    Removal,
+}
+
+impl Input {
+    /// The stage that takes this input.
+    pub fn stage(&self) -> Stage {
+        match self {
+            Input::File(_) => Stage::Extraction,
+            Input::Extracted(_) => Stage::Chunking,
+            Input::Chunks(_) => Stage::Enrichment,
+            Input::Enriched(_) => Stage::Embedding,
+            Input::Embedded(_) | Input::Removal => Stage::Loading,
+        }
+    }
+}
+
+/// What a stage made of a job.
+#[derive(Clone, Debug)]
+pub struct StageResult {
+    /// Where the result lies, for whoever goes on after a crash. Loading leaves none: the manifest is its result.
+    pub output: Option<StageOutput>,
+    pub metrics: StageMetrics,
+    pub duration: std::time::Duration,
+    /// The next stage's input; `None` after the last.
+    pub next: Option<Input>,
+}

@@ -1,0 +1,6 @@
+//! What crosses a mailbox: jobs and commands go down (imperatives), facts come up (past tense).
+
+pub mod board;
+pub mod commit;
+pub mod event;
+pub mod job;

@@ -1,0 +1,181 @@
+//! Where sentences end.
+//!
+//! The rules of Unicode (UAX 29) know nothing of abbreviations and end a sentence at each line feed. So a lone line
+//! feed is read as a space, and an end after an abbreviation, an initial or an ordinal before a lower-case word is
+//! taken back. A blank line always ends a sentence. Better one boundary too few: a long sentence is split at words
+//! when it must be, a boundary inside `Dr. Smith` costs meaning.
+
+use std::ops::Range;
+
+use unicode_segmentation::UnicodeSegmentation;
+
+/// Words after which a full stop ends no sentence. Lower case, without the last stop.
+const ABBREVIATIONS: &[&str] = &[
+    "abb", "al", "approx", "apr", "art", "aug", "bzw", "ca", "capt", "cf", "ch", "chap", "col", "dec", "dept", "dr",
+    "e.g", "ed", "eds", "eq", "eqs", "esp", "est", "etc", "evtl", "feb", "fig", "figs", "gen", "ggf", "gov", "hon",
+    "i.e", "inkl", "jan", "jul", "jun", "lt", "mme", "mr", "mrs", "ms", "mt", "no", "nos", "nov", "nr", "oct", "p",
+    "par", "pp", "prof", "ref", "refs", "rep", "rev", "sec", "sect", "sen", "sep", "sept", "sgt", "sr", "sra", "st",
+    "str", "tab", "u.a", "u.s", "usw", "v", "vgl", "viz", "vol", "vols", "vs", "z.b",
+];
+
+/// A sentence's range, trimmed, and whether a blank line (a paragraph's end) follows it inside the text.
+#[derive(Debug, PartialEq)]
+pub struct Sentence {
+    pub range: Range<usize>,
+    pub ends_paragraph: bool,
+}
+
+/// The sentences of `text` in order. Together they hold everything but white space.
+pub fn sentences(text: &str) -> Vec<Sentence> {
+    let flat = unwrap_lines(text);
+    let mut found: Vec<Sentence> = Vec::new();
+    let mut open: Option<Range<usize>> = None;
+    let bounds: &mut dyn Iterator<Item = Range<usize>> = if is_lower_cased(text) {
+        &mut stops(&flat)
+    } else {
+        &mut flat.split_sentence_bound_indices().map(|(at, bound)| at..at + bound.len())
+    };
+    for bound in bounds {
+        let Some(range) = trim(text, bound) else {
+            continue;
+        };
+        let Some(before) = open.take() else {
+            open = Some(range);
+            continue;
+        };
+        let gap = text.get(before.end..range.start).unwrap_or_default();
+        let blank = is_blank_line(gap);
+        let no_end = !blank && runs_on(&text[before.clone()], &text[range.clone()]);
+        if no_end {
+            open = Some(before.start..range.end);
+        } else {
+            found.push(Sentence { range: before, ends_paragraph: blank });
+            open = Some(range);
+        }
+    }
+    found.extend(open.map(|range| Sentence { range, ends_paragraph: false }));
+    found
+}
+
+/// Text that went through lower-casing: long enough to tell, and without one capital. The rules of Unicode see no
+/// sentence end before a small letter.
+fn is_lower_cased(text: &str) -> bool {
+    text.len() > 80 && text.bytes().any(|b| b.is_ascii_lowercase()) && !text.chars().any(char::is_uppercase)
+}
+
+/// Stretches that end after a full stop, question or exclamation mark before white space, or at a blank line.
+fn stops(flat: &str) -> impl Iterator<Item = Range<usize>> {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let rest = flat.get(from..).filter(|r| !r.is_empty())?;
+        let mut before = ' ';
+        let end = rest.char_indices().find_map(|(i, c)| {
+            let stop = c.is_whitespace() && matches!(before, '.' | '?' | '!') || matches!(c, '\n' | '\u{2029}');
+            before = c;
+            stop.then_some(i + c.len_utf8())
+        });
+        let start = from;
+        from += end.unwrap_or(rest.len());
+        Some(start..from)
+    })
+}
+
+/// The same bytes with lone line feeds as spaces, so that the rules see running text.
+fn unwrap_lines(text: &str) -> String {
+    let mut flat = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['\n', '\r']) {
+        let (line, tail) = rest.split_at(at);
+        flat.push_str(line);
+        let breaks = tail.len() - tail.trim_start_matches(['\n', '\r', ' ', '\t']).len();
+        let (gap, after) = tail.split_at(breaks);
+        if is_blank_line(gap) {
+            flat.push_str(gap);
+        } else {
+            flat.extend(gap.chars().map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c }));
+        }
+        rest = after;
+    }
+    flat.push_str(rest);
+    flat
+}
+
+fn is_blank_line(gap: &str) -> bool {
+    gap.matches('\n').count() > 1 || gap.contains('\u{2029}')
+}
+
+fn trim(text: &str, range: Range<usize>) -> Option<Range<usize>> {
+    let slice = text.get(range.clone())?;
+    let start = range.end - slice.trim_start().len();
+    let end = range.start + slice.trim_end().len();
+    (start < end).then_some(start..end)
+}
+
+/// Whether the boundary between the two is none.
+fn runs_on(before: &str, after: &str) -> bool {
+    let Some(stem) = before.strip_suffix('.') else {
+        return false;
+    };
+    let word = last_word(stem);
+    let mut chars = word.chars();
+    let initial = matches!((chars.next(), chars.next()), (Some(c), None) if c.is_alphabetic() && c.is_uppercase());
+    let abbreviation = word.len() <= 8 && ABBREVIATIONS.binary_search(&word.to_lowercase().as_str()).is_ok();
+    let ordinal = !word.is_empty() && word.len() <= 2 && word.bytes().all(|b| b.is_ascii_digit());
+    initial || abbreviation || (ordinal && (stem.len() == word.len() || after.starts_with(char::is_lowercase)))
+}
+
+fn last_word(text: &str) -> &str {
+    // An abbreviation is short: never look further back than a few characters.
+    let from = text.char_indices().rev().take(12).last().map_or(0, |(i, _)| i);
+    let tail = &text[from..];
+    let cut = tail
+        .rfind(|c: char| !(c.is_alphanumeric() || c == '.'))
+        .map(|i| i + tail[i..].chars().next().map_or(1, char::len_utf8));
+    &tail[cut.unwrap_or(0)..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(text: &str) -> Vec<&str> {
+        sentences(text).into_iter().map(|s| &text[s.range]).collect()
+    }
+
+    #[test]
+    fn the_list_is_sorted() {
+        assert!(ABBREVIATIONS.is_sorted());
+    }
+
+    #[test]
+    fn sentences_end_where_a_reader_ends_them() {
+        let cases: &[(&str, &[&str])] = &[
+            ("One. Two! Three?", &["One.", "Two!", "Three?"]),
+            ("Dr. Smith met J. Doe. They left.", &["Dr. Smith met J. Doe.", "They left."]),
+            ("See Fig. 3 and e.g. Table 2. Next.", &["See Fig. 3 and e.g. Table 2.", "Next."]),
+            ("It rose 3.5 percent. Then it fell.", &["It rose 3.5 percent.", "Then it fell."]),
+            ("A line\nthat wraps. And\r\nanother.", &["A line\nthat wraps.", "And\r\nanother."]),
+            ("No stop\n\nNew paragraph", &["No stop", "New paragraph"]),
+            ("これは文です。次の文です。", &["これは文です。", "次の文です。"]),
+            ("Am 3. mai war es. Gut.", &["Am 3. mai war es.", "Gut."]),
+            (
+                "as of december 31, the tax was 3.5 percent of income. a deferred asset was set up, e.g. for losses. done",
+                &[
+                    "as of december 31, the tax was 3.5 percent of income.",
+                    "a deferred asset was set up, e.g. for losses.",
+                    "done",
+                ],
+            ),
+            ("  \n ", &[]),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(split(text), *expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_blank_line_ends_a_paragraph() {
+        let all = sentences("One.\n \nTwo. Three.");
+        assert_eq!(all.iter().map(|s| s.ends_paragraph).collect::<Vec<_>>(), [true, false, false]);
+    }
+}

@@ -1,0 +1,333 @@
+//! Embedding one document: what the cache knows, what is missing, and the checks on what comes back.
+
+use std::collections::HashMap;
+
+use super::window::parts;
+use super::{EmbedOptions, Embedder};
+use crate::documents::Sha256Hex;
+use crate::error::StageError;
+use crate::stages::Cancel;
+use crate::stages::model::{Chunks, EmbeddedDocument, Language, Usage};
+use crate::stores::cache::EmbeddingCache;
+
+/// How far from length 1 a vector may be: rounding in f32, and providers that send few digits.
+const UNIT_TOLERANCE: f32 = 1e-2;
+
+/// Makes a vector for each chunk, in their order. Nothing is embedded that the cache knows or that stands twice in the
+/// document; what was made is kept even when a later part fails.
+pub async fn embed_document(
+    embedder: &dyn Embedder,
+    cache: &dyn EmbeddingCache,
+    mut chunks: Chunks,
+    options: &EmbedOptions,
+    cancel: &Cancel,
+) -> Result<EmbeddedDocument, StageError> {
+    let texts: Vec<String> = chunks.chunks.iter().map(|c| c.embedded_text()).collect();
+    let keys: Vec<Sha256Hex> = texts.iter().map(|t| Sha256Hex::of(t.as_bytes())).collect();
+    let mut usage = Usage::default();
+    let mut known: HashMap<&Sha256Hex, Vec<f32>> = HashMap::new();
+    for (key, vector) in keys.iter().zip(cache.get_many(embedder.identity(), &keys).await?) {
+        if let Some(vector) = vector {
+            known.insert(key, vector);
+        }
+    }
+    for (key, text) in keys.iter().zip(&texts) {
+        if known.contains_key(key) {
+            usage.cached_chunks += 1;
+            usage.cached_tokens += embedder.count_tokens(text) as u64;
+        }
+    }
+    let mut missing: Vec<(&Sha256Hex, &str)> = Vec::new();
+    for (key, text) in keys.iter().zip(&texts) {
+        if !known.contains_key(key) && !missing.iter().any(|(k, _)| *k == key) {
+            missing.push((key, text));
+        }
+    }
+    let mut split = 0;
+    for group in groups(&missing, embedder, options) {
+        cancel.check()?;
+        let made = embed_group(embedder, group, &mut usage, &mut split, cancel).await?;
+        let entries = group.iter().zip(&made).map(|((key, _), vector)| ((*key).clone(), vector.clone())).collect();
+        cache.put_many(embedder.identity(), entries).await?;
+        known.extend(group.iter().map(|(key, _)| *key).zip(made));
+    }
+    let mut vectors = Vec::with_capacity(keys.len());
+    for key in &keys {
+        let vector = known.get(key).cloned().ok_or_else(|| wrong("no vector came back for a text"))?;
+        check(&vector, embedder.identity().dimension)?;
+        vectors.push(vector);
+    }
+    if split > 0 {
+        let (n, s) = (split, if split == 1 { "" } else { "s" });
+        chunks.notes.push(format!("{n} chunk{s} longer than the model's window: embedded in parts, as their mean"));
+    }
+    if let Some(note) = language_note(chunks.language.as_ref(), embedder) {
+        chunks.notes.push(note);
+    }
+    Ok(EmbeddedDocument { chunks, vectors, usage })
+}
+
+/// Texts in the groups that one call may take, by texts and by tokens.
+fn groups<'m, 't>(
+    missing: &'m [(&'t Sha256Hex, &'t str)],
+    embedder: &dyn Embedder,
+    options: &EmbedOptions,
+) -> Vec<&'m [(&'t Sha256Hex, &'t str)]> {
+    let mut groups = Vec::new();
+    let (mut start, mut tokens) = (0, 0);
+    for (i, (_, text)) in missing.iter().enumerate() {
+        let more = embedder.count_tokens(text) as u64;
+        if i > start && (i - start >= options.max_texts || tokens + more > options.max_tokens) {
+            groups.extend(missing.get(start..i));
+            (start, tokens) = (i, 0);
+        }
+        tokens += more;
+    }
+    groups.extend(missing.get(start..).filter(|rest| !rest.is_empty()));
+    groups
+}
+
+async fn embed_group(
+    embedder: &dyn Embedder,
+    group: &[(&Sha256Hex, &str)],
+    usage: &mut Usage,
+    split: &mut u64,
+    cancel: &Cancel,
+) -> Result<Vec<Vec<f32>>, StageError> {
+    let count = |text: &str| embedder.count_tokens(text);
+    let (mut inputs, mut belongs) = (Vec::new(), Vec::new());
+    for (i, (_, text)) in group.iter().enumerate() {
+        if count(text) <= embedder.window() {
+            inputs.push((*text).to_owned());
+            belongs.push(i);
+            continue;
+        }
+        *split += 1;
+        for part in parts(text, embedder.window(), &count)? {
+            inputs.push(part.to_owned());
+            belongs.push(i);
+        }
+    }
+    let weights: Vec<f32> = inputs.iter().map(|t| count(t) as f32).collect();
+    let batch = embedder.embed(inputs, cancel).await?;
+    usage.tokens += batch.tokens;
+    usage.cost_usd += batch.cost_usd;
+    if batch.vectors.len() != belongs.len() {
+        return Err(wrong(&format!("{} vectors came back for {} texts", batch.vectors.len(), belongs.len())));
+    }
+    let mut made: Vec<Vec<f32>> = vec![Vec::new(); group.len()];
+    for ((vector, i), weight) in batch.vectors.into_iter().zip(&belongs).zip(weights) {
+        check(&vector, embedder.identity().dimension)?;
+        let alone = belongs.iter().filter(|b| *b == i).count() == 1;
+        let Some(sum) = made.get_mut(*i) else { continue };
+        if alone {
+            *sum = vector;
+            continue;
+        }
+        sum.resize(vector.len(), 0.0);
+        sum.iter_mut().zip(vector).for_each(|(s, x)| *s += x * weight);
+    }
+    for vector in &mut made {
+        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+        if (length - 1.0).abs() > UNIT_TOLERANCE {
+            // The mean of parts, whose directions differ.
+            vector.iter_mut().for_each(|x| *x /= length.max(f32::MIN_POSITIVE));
+        }
+    }
+    Ok(made)
+}
+
+fn check(vector: &[f32], dimension: u32) -> Result<(), StageError> {
+    if vector.len() != dimension as usize {
+        return Err(wrong(&format!("a vector has {} dimensions and the model {dimension}", vector.len())));
+    }
+    let square: f32 = vector.iter().map(|x| x * x).sum();
+    if !square.is_finite() || (square.sqrt() - 1.0).abs() > UNIT_TOLERANCE {
+        return Err(wrong("a vector is not of unit length"));
+    }
+    Ok(())
+}
+
+fn wrong(what: &str) -> StageError {
+    StageError::permanent("bad_embedding", format!("the embedder's answer can't be used: {what}"))
+}
+
+fn language_note(language: Option<&Language>, embedder: &dyn Embedder) -> Option<String> {
+    let code = language?.code.as_str();
+    let known = embedder.languages();
+    if known.is_empty() || known.contains(&code) {
+        return None;
+    }
+    let name = |code: &str| whatlang::Lang::from_code(code).map_or(code.to_owned(), |l| l.eng_name().to_owned());
+    let model: Vec<String> = known.iter().map(|c| name(c)).collect();
+    Some(format!(
+        "{} knows {} and this document is in {} ({code}): vector search will be weaker, full-text search is not affected",
+        embedder.identity().id,
+        model.join(", "),
+        name(code)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use async_trait::async_trait;
+
+    use super::super::{EmbedBatch, HashedEmbedder};
+    use super::*;
+    use crate::stages::model::{Chunk, ChunkKind, ModelIdentity, Span};
+
+    #[derive(Default)]
+    struct Memory(Mutex<HashMap<String, Vec<f32>>>);
+
+    #[async_trait]
+    impl EmbeddingCache for Memory {
+        async fn get_many(&self, _: &ModelIdentity, texts: &[Sha256Hex]) -> Result<Vec<Option<Vec<f32>>>, StageError> {
+            let known = self.0.lock().unwrap();
+            Ok(texts.iter().map(|t| known.get(t.as_str()).cloned()).collect())
+        }
+
+        async fn put_many(&self, _: &ModelIdentity, entries: Vec<(Sha256Hex, Vec<f32>)>) -> Result<(), StageError> {
+            self.0.lock().unwrap().extend(entries.into_iter().map(|(k, v)| (k.to_string(), v)));
+            Ok(())
+        }
+    }
+
+    /// Counts calls, and fails or lies on demand.
+    struct Odd {
+        inner: HashedEmbedder,
+        calls: Mutex<Vec<usize>>,
+        fail_at: Option<usize>,
+        scale: f32,
+        lose: bool,
+    }
+
+    impl Odd {
+        fn new() -> Self {
+            let inner = HashedEmbedder::new(16, Duration::ZERO);
+            Self { inner, calls: Mutex::default(), fail_at: None, scale: 1.0, lose: false }
+        }
+    }
+
+    #[async_trait]
+    impl Embedder for Odd {
+        fn identity(&self) -> &ModelIdentity {
+            self.inner.identity()
+        }
+
+        fn window(&self) -> usize {
+            20
+        }
+
+        fn count_tokens(&self, text: &str) -> usize {
+            self.inner.count_tokens(text)
+        }
+
+        fn languages(&self) -> &[&'static str] {
+            &["eng"]
+        }
+
+        async fn embed(&self, texts: Vec<String>, cancel: &Cancel) -> Result<EmbedBatch, StageError> {
+            assert!(texts.iter().all(|t| self.count_tokens(t) <= self.window()), "a text over the window");
+            let call = self.calls.lock().unwrap().len();
+            self.calls.lock().unwrap().push(texts.len());
+            if self.fail_at == Some(call) {
+                return Err(StageError::transient("cut", "the connection was cut"));
+            }
+            let mut batch = self.inner.embed(texts, cancel).await?;
+            batch.vectors.iter_mut().flatten().for_each(|x| *x *= self.scale);
+            if self.lose {
+                batch.vectors.pop();
+            }
+            Ok(batch)
+        }
+    }
+
+    fn chunks(contents: &[&str]) -> Chunks {
+        let chunk = |(i, content): (usize, &&str)| Chunk {
+            id: i.to_string(),
+            ordinal: i as u32,
+            kind: ChunkKind::Text,
+            content: (*content).to_owned(),
+            heading_path: Vec::new(),
+            pages: (1, 1),
+            span: Span { start: 0, end: 0, start_byte: 0, end_byte: 0 },
+            boxes: Vec::new(),
+            tokens: 0,
+            findings: None,
+        };
+        Chunks { chunks: contents.iter().enumerate().map(chunk).collect(), ..Default::default() }
+    }
+
+    fn run(embedder: &Odd, cache: &Memory, contents: &[&str]) -> Result<EmbeddedDocument, StageError> {
+        let options = EmbedOptions { max_texts: 2, max_tokens: 1_000 };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(embed_document(embedder, cache, chunks(contents), &options, &Cancel::default()))
+    }
+
+    #[test]
+    fn nothing_is_embedded_twice() {
+        let (embedder, cache) = (Odd::new(), Memory::default());
+        let first = run(&embedder, &cache, &["a b", "c d", "a b", "e f"]).unwrap();
+        assert_eq!(*embedder.calls.lock().unwrap(), [2, 1], "three different texts, two a call");
+        assert_eq!(first.vectors[0], first.vectors[2]);
+        assert_eq!((first.usage.tokens, first.usage.cached_tokens), (12, 0));
+        let second = run(&embedder, &cache, &["c d", "new"]).unwrap();
+        assert_eq!(*embedder.calls.lock().unwrap(), [2, 1, 1]);
+        assert_eq!(second.vectors[0], first.vectors[1]);
+        assert_eq!((second.usage.tokens, second.usage.cached_tokens, second.usage.cached_chunks), (3, 4, 1));
+    }
+
+    #[test]
+    fn what_was_made_before_a_failure_is_kept() {
+        let (mut embedder, cache) = (Odd::new(), Memory::default());
+        embedder.fail_at = Some(1);
+        assert_eq!(run(&embedder, &cache, &["a", "b", "c", "d"]).unwrap_err().code, "cut");
+        embedder.fail_at = None;
+        let done = run(&embedder, &cache, &["a", "b", "c", "d"]).unwrap();
+        assert_eq!(done.usage.cached_chunks, 2);
+    }
+
+    #[test]
+    fn a_text_over_the_window_is_embedded_in_parts_and_said_to_be() {
+        let long = "fence token lease ".repeat(12);
+        let done = run(&Odd::new(), &Memory::default(), &[&long, "short"]).unwrap();
+        let length: f32 = done.vectors[0].iter().map(|x| x * x).sum();
+        assert!((length - 1.0).abs() < 1e-5);
+        assert_eq!(done.chunks.notes.len(), 1);
+        assert!(done.chunks.notes[0].starts_with("1 chunk longer"), "{:?}", done.chunks.notes);
+        let whole = HashedEmbedder::new(16, Duration::ZERO);
+        let whole = tokio::runtime::Builder::new_current_thread().build().unwrap()
+            .block_on(whole.embed(vec![long], &Cancel::default())).unwrap();
+        let cosine: f32 = whole.vectors[0].iter().zip(&done.vectors[0]).map(|(a, b)| a * b).sum();
+        assert!(cosine > 0.95, "{cosine}");
+    }
+
+    #[test]
+    fn an_answer_that_can_not_be_right_is_refused() {
+        for (scale, lose) in [(2.0, false), (f32::NAN, false), (1.0, true)] {
+            let mut embedder = Odd::new();
+            (embedder.scale, embedder.lose) = (scale, lose);
+            let error = run(&embedder, &Memory::default(), &["a", "b"]).unwrap_err();
+            assert_eq!(error.code, "bad_embedding", "{scale} {lose}");
+        }
+    }
+
+    #[test]
+    fn a_language_that_the_model_does_not_know_is_noted() {
+        let embedder = Odd::new();
+        let language = |code: &str| Some(Language { code: code.into(), confidence: 1.0 });
+        let note = language_note(language("deu").as_ref(), &embedder).unwrap();
+        assert!(note.contains("hashed-16 knows English") && note.contains("German (deu)"), "{note}");
+        assert_eq!(language_note(language("eng").as_ref(), &embedder), None);
+        assert_eq!(language_note(None, &embedder), None);
+    }
+
+    #[test]
+    fn a_document_without_chunks_has_no_vectors() {
+        let done = run(&Odd::new(), &Memory::default(), &[]).unwrap();
+        assert!(done.vectors.is_empty());
+    }
+}

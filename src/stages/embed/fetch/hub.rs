@@ -1,0 +1,56 @@
+//! From a model hub: two files over HTTPS. TLS trusts the system's certificates.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::io::AsyncWriteExt;
+
+use super::super::ModelOptions;
+use super::{Failed, FetchProgress, Progress, TOKENIZER, WEIGHTS};
+
+pub async fn fetch(options: &ModelOptions, staging: &Path, progress: Progress<'_>) -> Result<(), Failed> {
+    let client = reqwest::Client::builder()
+        .connect_timeout(Duration::from_secs(options.hub_connect_seconds))
+        .read_timeout(Duration::from_secs(30))
+        .build()?;
+    // The small one first: a hub that can't be reached is found out at once.
+    for name in [TOKENIZER, WEIGHTS] {
+        let url = format!("{}/{name}", options.hub_url.trim_end_matches('/'));
+        download(&client, &url, &staging.join(name), options, progress).await?;
+    }
+    Ok(())
+}
+
+async fn download(
+    client: &reqwest::Client,
+    url: &str,
+    path: &Path,
+    options: &ModelOptions,
+    progress: Progress<'_>,
+) -> Result<(), Failed> {
+    let response = client.get(url).send().await?.error_for_status()?;
+    let total = response.content_length();
+    let too_large = |bytes| bytes > options.max_bytes;
+    if total.is_some_and(too_large) {
+        return Err(Failed(format!("{url} is larger than embed.options.model.max_bytes ({})", options.max_bytes)));
+    }
+    let mut file = tokio::fs::File::create(path).await?;
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut bytes = 0;
+    let mut body = response.bytes_stream();
+    while let Some(part) = body.next().await {
+        let part = part?;
+        bytes += part.len() as u64;
+        if too_large(bytes) {
+            return Err(Failed(format!("{url} is larger than embed.options.model.max_bytes ({})", options.max_bytes)));
+        }
+        file.write_all(&part).await?;
+        progress(FetchProgress { file: name.clone(), source: options.hub_url.clone(), bytes, total });
+    }
+    file.flush().await?;
+    if total.is_some_and(|t| t != bytes) {
+        return Err(Failed(format!("{url} ended after {bytes} bytes")));
+    }
+    Ok(())
+}

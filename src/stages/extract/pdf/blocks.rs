@@ -1,0 +1,378 @@
+//! Line segments to blocks in reading order: the draft of a page.
+//!
+//! Lines that stand under each other, alone in their column and in one style are a block; the reading order is found on
+//! blocks, and only then are they cut into paragraphs and list items, by indents, gaps and bullets.
+
+use super::glyphs::{Fonts, PageGlyphs};
+use super::order::reading_order;
+use super::tables::{self, Table};
+use super::words::{Box4, Frame, Segment, Word, join, segments};
+
+/// A page whose text is found but not yet written: what is a heading only the document can tell.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Draft {
+    pub number: u32,
+    pub width: f32,
+    pub height: f32,
+    /// In reading order.
+    pub blocks: Vec<DraftBlock>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct DraftBlock {
+    pub content: Content,
+    /// On the page.
+    pub bbox: Box4,
+    pub size: f32,
+    pub weight: f32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Content {
+    Paragraph(Vec<Line>),
+    /// `marker` words at the start of the first line are a bullet that `- ` stands for.
+    Item {
+        lines: Vec<Line>,
+        bullet: bool,
+    },
+    /// Rows of cells of words.
+    Table(Vec<Vec<Vec<Placed>>>),
+}
+
+/// A visual line, on the page.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Line {
+    pub words: Vec<Placed>,
+    pub bbox: Box4,
+}
+
+/// A word, on the page.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Placed {
+    pub text: String,
+    pub bbox: Box4,
+}
+
+impl Line {
+    pub fn text(&self) -> String {
+        let words: Vec<&str> = self.words.iter().map(|w| w.text.as_str()).collect();
+        words.join(" ")
+    }
+}
+
+impl DraftBlock {
+    pub fn lines(&self) -> &[Line] {
+        match &self.content {
+            Content::Paragraph(lines) | Content::Item { lines, .. } => lines,
+            Content::Table(_) => &[],
+        }
+    }
+
+    pub fn words(&self) -> usize {
+        match &self.content {
+            Content::Table(rows) => rows.iter().flatten().map(Vec::len).sum(),
+            _ => self.lines().iter().map(|l| l.words.len()).sum(),
+        }
+    }
+}
+
+/// Lays out one page. The text of the main direction comes first, then that of each other direction.
+pub(super) fn layout(page: &PageGlyphs, fonts: &Fonts, number: u32, width: f32, height: f32) -> Draft {
+    let mut glyphs = [0usize; 360];
+    for glyph in page.glyphs.iter().filter(|g| !g.space) {
+        glyphs[usize::from(glyph.angle) % 360] += 1;
+    }
+    let mut angles: Vec<(usize, u16)> = glyphs.into_iter().zip(0u16..).filter(|(n, _)| *n > 0).collect();
+    angles.sort_by_key(|&(n, angle)| (std::cmp::Reverse(n), angle));
+    let mut blocks = Vec::new();
+    for (_, angle) in angles {
+        let frame = Frame::of(angle);
+        let mut segments = segments(page, fonts, angle);
+        let tables = if angle == 0 { tables::find(&mut segments, &page.rules) } else { Vec::new() };
+        blocks.extend(flow(segments, tables, frame));
+    }
+    Draft { number, width, height, blocks }
+}
+
+/// Blocks of one direction, in reading order.
+fn flow(segments: Vec<Segment>, tables: Vec<Table>, frame: Frame) -> Vec<DraftBlock> {
+    let line = usual_size(&segments) * 1.2;
+    let stacks = stack(segments);
+    let boxes: Vec<Box4> = stacks.iter().map(|s| bounds(s)).chain(tables.iter().map(|t| t.bbox)).collect();
+    let mut stacks: Vec<Option<Vec<Segment>>> = stacks.into_iter().map(Some).collect();
+    let mut tables: Vec<Option<Table>> = tables.into_iter().map(Some).collect();
+    let mut blocks = Vec::new();
+    for i in reading_order(&boxes, line) {
+        if let Some(stack) = stacks.get_mut(i).and_then(Option::take) {
+            blocks.extend(paragraphs(stack).into_iter().map(|lines| draft(lines, frame)));
+        } else if let Some(table) = i.checked_sub(stacks.len()).and_then(|i| tables.get_mut(i)).and_then(Option::take) {
+            let cell = |words: Vec<Word>| words.into_iter().map(|w| placed(w, frame)).collect();
+            let rows = table.rows.into_iter().map(|row| row.into_iter().map(cell).collect()).collect();
+            let bbox = frame.to_page(table.bbox);
+            blocks.push(DraftBlock { content: Content::Table(rows), bbox, size: table.size, weight: 0.0 });
+        }
+    }
+    blocks
+}
+
+fn bounds(segments: &[Segment]) -> Box4 {
+    segments.iter().map(|s| s.bbox).reduce(join).unwrap_or_default()
+}
+
+/// The font size of most characters.
+fn usual_size(segments: &[Segment]) -> f32 {
+    let mut sizes: Vec<(f32, usize)> = segments.iter().map(|s| (s.size, s.chars())).collect();
+    sizes.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let half = sizes.iter().map(|s| s.1).sum::<usize>() / 2;
+    let mut seen = 0;
+    sizes
+        .iter()
+        .find(|s| {
+            seen += s.1;
+            seen > half
+        })
+        .map_or(10.0, |s| s.0)
+}
+
+/// Puts lines that stand under each other in one style together. A line under (or over) two others joins neither: that
+/// is where columns begin and end.
+fn stack(mut segments: Vec<Segment>) -> Vec<Vec<Segment>> {
+    segments.sort_by(|a, b| a.bbox[1].total_cmp(&b.bbox[1]).then(a.bbox[0].total_cmp(&b.bbox[0])));
+    let n = segments.len();
+    let (mut below, mut above) = (vec![Neighbours::default(); n], vec![Neighbours::default(); n]);
+    for (i, upper) in segments.iter().enumerate() {
+        let limit = upper.bbox[3] + 1.1 * upper.size;
+        let mut nearest = f32::MAX;
+        for (j, lower) in segments.iter().enumerate().skip(i + 1) {
+            if lower.bbox[1] > limit || lower.bbox[1] > nearest {
+                break;
+            }
+            let overlap = upper.bbox[2].min(lower.bbox[2]) - upper.bbox[0].max(lower.bbox[0]);
+            let under = lower.baseline - upper.baseline > 0.5 * upper.size.min(lower.size);
+            if overlap > 0.0 && under {
+                // What starts under this one is hidden by it.
+                nearest = nearest.min(lower.bbox[1] + 0.6 * lower.size);
+                below[i].add(j);
+                above[j].add(i);
+            }
+        }
+    }
+    let mut stacks: Vec<Vec<Segment>> = Vec::new();
+    let mut stack_of: Vec<usize> = vec![usize::MAX; n];
+    let mut taken: Vec<Option<Segment>> = segments.into_iter().map(Some).collect();
+    for j in 0..n {
+        let Some(lower) = taken[j].take() else { continue };
+        let home = above[j].only().filter(|&i| below[i].only() == Some(j)).and_then(|i| {
+            let stack = stack_of[i];
+            let last = stacks.get(stack)?.last()?;
+            fits_under(last, &lower).then_some(stack)
+        });
+        stack_of[j] = match home {
+            Some(stack) => {
+                stacks[stack].push(lower);
+                stack
+            }
+            None => {
+                stacks.push(vec![lower]);
+                stacks.len() - 1
+            }
+        };
+    }
+    stacks
+}
+
+/// At most one neighbour is remembered; more than one is all that has to be known of more.
+#[derive(Clone, Copy, Default)]
+struct Neighbours {
+    one: usize,
+    count: usize,
+}
+
+impl Neighbours {
+    fn add(&mut self, index: usize) {
+        self.one = index;
+        self.count += 1;
+    }
+
+    fn only(&self) -> Option<usize> {
+        (self.count == 1).then_some(self.one)
+    }
+}
+
+fn fits_under(upper: &Segment, lower: &Segment) -> bool {
+    let size = upper.size.max(lower.size);
+    let alike = upper.size.min(lower.size) > 0.88 * size;
+    let weight = upper.weight == 0.0
+        || lower.weight == 0.0
+        || upper.weight.max(lower.weight) < 1.22 * upper.weight.min(lower.weight);
+    alike && weight && lower.bbox[1] - upper.bbox[3] < 0.85 * size
+}
+
+/// Cuts a stack of lines into paragraphs and list items.
+fn paragraphs(stack: Vec<Segment>) -> Vec<Vec<Segment>> {
+    let left = stack.iter().map(|s| s.bbox[0]).fold(f32::MAX, f32::min);
+    let right = stack.iter().map(|s| s.bbox[2]).fold(f32::MIN, f32::max);
+    let mut gaps: Vec<f32> = stack.windows(2).map(|w| w[1].baseline - w[0].baseline).collect();
+    gaps.sort_by(f32::total_cmp);
+    let usual = gaps.get(gaps.len() / 2).copied().unwrap_or_default();
+    let mut out: Vec<Vec<Segment>> = Vec::new();
+    for line in stack {
+        let starts = out.last().and_then(|p| Some((p.first()?, p.last()?))).is_none_or(|(first, last)| {
+            let size = line.size;
+            let apart = line.baseline - last.baseline > usual + 0.3 * size;
+            let indented = line.bbox[0] > left + 0.7 * size
+                && last.bbox[0] < line.bbox[0] - 0.7 * size
+                && line.bbox[0] < left + 4.0 * size
+                && right - last.bbox[2] < 0.4 * (right - left)
+                && !marked(first);
+            apart || indented || marked(&line)
+        });
+        match out.last_mut().filter(|_| !starts) {
+            Some(paragraph) => paragraph.push(line),
+            None => out.push(vec![line]),
+        }
+    }
+    out
+}
+
+/// What a list item begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Marker {
+    Bullet,
+    Number,
+}
+
+fn marker(word: &str) -> Option<Marker> {
+    if matches!(
+        word,
+        "•" | "◦"
+            | "▪"
+            | "‣"
+            | "●"
+            | "○"
+            | "■"
+            | "□"
+            | "➢"
+            | "►"
+            | "·"
+            | "–"
+            | "-"
+            | "*"
+            | "∙"
+            | "✓"
+            | "❖"
+    ) {
+        return Some(Marker::Bullet);
+    }
+    let body = word.strip_prefix('(').unwrap_or(word);
+    let body = body.strip_suffix([')', '.'])?;
+    let number = (1..=3).contains(&body.len()) && body.bytes().all(|b| b.is_ascii_digit());
+    let letter = body.len() == 1 && body.bytes().all(|b| b.is_ascii_lowercase()) && word.ends_with(')');
+    (number || letter).then_some(Marker::Number)
+}
+
+fn marked(line: &Segment) -> bool {
+    line.words.len() > 1 && line.words.first().is_some_and(|w| marker(&w.text).is_some())
+}
+
+fn draft(segments: Vec<Segment>, frame: Frame) -> DraftBlock {
+    let bbox = frame.to_page(bounds(&segments));
+    let marker = segments.first().filter(|s| s.words.len() > 1).and_then(|s| marker(&s.words.first()?.text));
+    let longest = segments.iter().max_by_key(|s| s.chars());
+    let (size, weight) = longest.map_or((0.0, 0.0), |s| (s.size, s.weight));
+    let lines: Vec<Line> = segments
+        .into_iter()
+        .map(|s| Line { bbox: frame.to_page(s.bbox), words: s.words.into_iter().map(|w| placed(w, frame)).collect() })
+        .collect();
+    let content = match marker {
+        Some(marker) => Content::Item { lines, bullet: marker == Marker::Bullet },
+        None => Content::Paragraph(lines),
+    };
+    DraftBlock { content, bbox, size, weight }
+}
+
+fn placed(word: Word, frame: Frame) -> Placed {
+    Placed { bbox: frame.to_page(word.bbox), text: word.text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::words::tests::draw;
+    use super::*;
+
+    fn texts(page: &PageGlyphs) -> Vec<String> {
+        let draft = layout(page, &Fonts::default(), 1, 600.0, 800.0);
+        let text = |b: &DraftBlock| b.lines().iter().map(Line::text).collect::<Vec<_>>().join("\n");
+        draft.blocks.iter().map(text).collect()
+    }
+
+    #[test]
+    fn two_columns_are_read_one_after_the_other() {
+        let mut page = PageGlyphs::default();
+        draw(&mut page, 100.0, 50.0, 18.0, "a title over both of the columns");
+        for row in 0..6 {
+            // Drawn row by row, as some producers do.
+            draw(
+                &mut page,
+                50.0,
+                100.0 + 12.0 * row as f32,
+                10.0,
+                &format!("left column has the line number {row} of it"),
+            );
+            draw(
+                &mut page,
+                310.0,
+                100.0 + 12.0 * row as f32,
+                10.0,
+                &format!("right column has the line number {row} too"),
+            );
+        }
+        let found = texts(&page);
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[1].starts_with("left") && !found[1].contains("right"), "{found:?}");
+        assert!(found[2].starts_with("right") && !found[2].contains("left"), "{found:?}");
+    }
+
+    #[test]
+    fn paragraphs_part_at_gaps_indents_and_bullets() {
+        let mut page = PageGlyphs::default();
+        let lines = [
+            (50.0, 100.0, "the first paragraph of this text fills its line"),
+            (50.0, 112.0, "and goes on to the second line, which is full"),
+            (60.0, 124.0, "an indent begins the second paragraph of it"),
+            (50.0, 136.0, "which has two lines as well, both of them full"),
+            (50.0, 153.0, "a gap begins the third paragraph of the text ok"),
+            (50.0, 165.0, "• a bullet begins a list item"),
+            (50.0, 177.0, "2. a number too"),
+        ];
+        for (x, y, text) in lines {
+            draw(&mut page, x, y, 10.0, text);
+        }
+        let found = texts(&page);
+        assert_eq!(found.len(), 5, "{found:#?}");
+        assert!(found[1].starts_with("an indent") && found[2].starts_with("a gap"));
+    }
+
+    #[test]
+    fn rotated_text_is_kept_apart() {
+        let mut page = PageGlyphs::default();
+        draw(&mut page, 50.0, 100.0, 10.0, "upright text stands here");
+        draw(&mut page, 50.0, 112.0, 10.0, "and here");
+        let from = page.glyphs.len();
+        draw(&mut page, 0.0, 0.0, 10.0, "sideways stamp");
+        for (i, g) in page.glyphs[from..].iter_mut().enumerate() {
+            (g.angle, g.x, g.y) = (270, 60.0, 400.0 - 5.0 * i as f32);
+        }
+        assert_eq!(texts(&page), ["upright text stands here\nand here", "sideways stamp"]);
+    }
+
+    #[test]
+    fn what_marks_a_list_item() {
+        for yes in ["•", "-", "1.", "12)", "(3)", "a)", "(b)"] {
+            assert!(marker(yes).is_some(), "{yes}");
+        }
+        for no in ["word", "1", "2024.", "A.", "e.g.", "(see", "1.2"] {
+            assert!(marker(no).is_none(), "{no}");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The embedding cache: vectors by model and text, so that nothing is embedded, or paid for, twice.
+//!
+//! It is a cache in the strict sense: whatever happens to it costs time and never a document. A cache that can't be
+//! read has nothing, one that can't be written forgets, a damaged one is set aside and begun anew; all of that is in
+//! the log and in no document's record. A full disk is no exception: what follows, the document's artefact, meets it
+//! too, in a place that knows what to do about it. The only errors are mistakes of the caller.
+
+mod sqlite;
+#[cfg(test)]
+mod tests;
+
+use async_trait::async_trait;
+
+pub use sqlite::{EmbeddingCacheOptions, SqliteEmbeddingCache};
+
+use crate::documents::Sha256Hex;
+use crate::error::StageError;
+use crate::stages::model::ModelIdentity;
+
+#[async_trait]
+pub trait EmbeddingCache: Send + Sync + 'static {
+    /// The vectors of `texts` (hashes of the exact embedded strings), in their order; `None` for what is not known.
+    async fn get_many(&self, model: &ModelIdentity, texts: &[Sha256Hex]) -> Result<Vec<Option<Vec<f32>>>, StageError>;
+
+    /// Keeps vectors of the model's dimension; those that are known already are left as they are.
+    async fn put_many(&self, model: &ModelIdentity, entries: Vec<(Sha256Hex, Vec<f32>)>) -> Result<(), StageError>;
+}
+
+/// Knows nothing, keeps nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoCache;
+
+#[async_trait]
+impl EmbeddingCache for NoCache {
+    async fn get_many(&self, _: &ModelIdentity, texts: &[Sha256Hex]) -> Result<Vec<Option<Vec<f32>>>, StageError> {
+        Ok(vec![None; texts.len()])
+    }
+
+    async fn put_many(&self, _: &ModelIdentity, _: Vec<(Sha256Hex, Vec<f32>)>) -> Result<(), StageError> {
+        Ok(())
+    }
+}

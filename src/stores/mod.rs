@@ -1,0 +1,8 @@
+//! What lasts: objects, control records, vectors, caches, and the state folder that holds them all. Knows nothing of
+//! stages' workings, actors or the command line.
+
+pub mod cache;
+pub mod control;
+pub mod objects;
+pub mod state;
+pub mod vectors;

@@ -1,0 +1,87 @@
+//! Objects: bytes under a key. A local folder here, S3 later, memory for tests.
+//!
+//! The trait is as small as what S3 can promise. A conditional put is the one primitive that the vector store's
+//! manifest builds on; where its result is not known ([`ObjectError::Unknown`]) the caller looks again, it never
+//! assumes.
+
+pub mod local;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// An opaque mark of an object's state (an ETag). Equal tags mean equal states.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag(pub String);
+
+/// What must hold for a put to be applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Precondition {
+    None,
+    /// `If-None-Match: *`
+    Absent,
+    /// `If-Match: tag`
+    Matches(Tag),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectMeta {
+    pub key: String,
+    pub bytes: u64,
+    /// Unix microseconds of the last write.
+    pub modified: i64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    #[error("no object `{0}`")]
+    NotFound(String),
+    /// The precondition did not hold: reload and decide again.
+    #[error("`{0}` was changed by someone else")]
+    Conflict(String),
+    /// The write may or may not have been applied (timeout, lost reply).
+    #[error("it is not known whether `{key}` was written: {reason}")]
+    Unknown { key: String, reason: String },
+    /// Full, read-only or forbidden: nothing a retry of this object would mend.
+    #[error("can't {what} `{key}`: {reason}; {hint}")]
+    Storage { what: &'static str, key: String, reason: String, hint: &'static str },
+    #[error("`{0}` is no valid object key: use `/`-separated parts of letters, digits, `.`, `_`, `-`, `=`, `+`, `%`")]
+    BadKey(String),
+    /// Anything that may go away by itself.
+    #[error("can't {what} `{key}`: {reason}")]
+    Transient { what: &'static str, key: String, reason: String },
+}
+
+#[async_trait]
+pub trait ObjectStore: Send + Sync + 'static {
+    /// Where the objects are, for messages: a path or `s3://bucket/prefix`.
+    fn location(&self) -> String;
+
+    /// Writes the whole object or nothing; nobody sees a half. `Durability` says what a power loss may take back.
+    async fn put(&self, key: &str, body: Bytes, when: Precondition, durability: Durability) -> Result<Tag, ObjectError>;
+
+    async fn get(&self, key: &str) -> Result<(Bytes, Tag), ObjectError>;
+
+    /// `length` bytes from `offset`; fewer at the end.
+    async fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Bytes, ObjectError>;
+
+    async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError>;
+
+    /// Deleting what is not there is no error.
+    async fn delete(&self, key: &str) -> Result<(), ObjectError>;
+
+    /// Keys under `prefix` in order, after `after`, at most `limit`.
+    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ObjectMeta>, ObjectError>;
+
+    /// A local path, where the objects are files: for memory mapping. `None` elsewhere.
+    fn local_path(&self, key: &str) -> Option<std::path::PathBuf>;
+}
+
+/// What a put promises on return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Survives a power loss: synced, its folder too.
+    Durable,
+    /// Survives the process, may be lost with the power. Only for what can be made again and is checked by its hash
+    /// when it is read: the stages' artefacts.
+    Rebuildable,
+}

@@ -1,0 +1,152 @@
+//! The vector store: immutable delta files, one manifest that says which of them count, and search over them.
+//!
+//! # What it promises
+//! - A commit is atomic: all its document versions become visible, and their predecessors vanish, in one swap of the
+//!   manifest; a reader sees one version of the manifest, whole.
+//! - The highest version of a document wins, whatever the order of the commits. A delete is a tombstone of a version.
+//! - What was acknowledged is never lost; what was committed twice (a lost reply) is shown once.
+//! - Safety rests on the compare-and-swap alone. No lock and no clock is needed for it.
+//!
+//! # Layout
+//! - [`manifest`] the one mutable object; [`validate`] who may change it to what, without I/O; `register` the swap
+//! - [`rows`] what is written; [`delta`] and [`schema`] the Parquet file; [`writer`] the commit
+//! - [`segment`] an opened file; [`view`] all files at one version, the visible rows of each; [`search`] queries
+//!
+//! # Trade-offs
+//! Each search looks at every live file, and a view holds all rows in memory: right for deltas, and bounded by
+//! [`VectorOptions::max_memory_bytes`]. Compaction into memory-mapped snapshots is what keeps both small; the manifest
+//! and the rules for it are here already.
+
+pub mod delta;
+pub mod error;
+pub mod manifest;
+pub mod options;
+mod register;
+pub mod rows;
+pub mod schema;
+pub mod search;
+pub mod segment;
+pub mod validate;
+pub mod view;
+pub mod writer;
+
+#[cfg(test)]
+mod commit_tests;
+#[cfg(test)]
+mod protocol_tests;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use error::VectorError;
+pub use manifest::{Manifest, ManifestVersion};
+pub use options::{Normalisation, Stemming, VectorOptions};
+pub use rows::{DocumentRows, Row, Write};
+pub use search::filter::Filter;
+pub use search::{Hit, Mode, SearchRequest};
+pub use view::{Inventory, View, ViewStats};
+pub use writer::{Committed, Writer};
+
+use crate::clock::SharedClock;
+use crate::stages::model::ModelIdentity;
+use crate::stores::objects::{ObjectStore, Tag};
+use register::Register;
+use segment::Segment;
+
+/// One collection of one store. Share it in an [`Arc`]: readers share its opened files.
+pub struct VectorStore {
+    objects: Arc<dyn ObjectStore>,
+    collection: String,
+    clock: SharedClock,
+    options: VectorOptions,
+    register: Register,
+    cache: Mutex<Cache>,
+    /// One reader opens files at a time, so that two don't open the same ones.
+    opening: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Cache {
+    /// By name; those of the last view.
+    segments: HashMap<String, Arc<Segment>>,
+    view: Option<(Tag, Arc<View>)>,
+}
+
+impl VectorStore {
+    pub fn new(
+        objects: Arc<dyn ObjectStore>,
+        collection: &str,
+        clock: SharedClock,
+        options: VectorOptions,
+    ) -> Result<Self, VectorError> {
+        let letters = collection.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'));
+        if !letters || !(1..=64).contains(&collection.len()) {
+            return Err(VectorError::BadCollection(collection.to_owned()));
+        }
+        let register = Register::new(objects.clone(), format!("vectors/{collection}/MANIFEST"));
+        let cache = Mutex::default();
+        Ok(Self {
+            objects,
+            collection: collection.to_owned(),
+            clock,
+            options,
+            register,
+            cache,
+            opening: tokio::sync::Mutex::default(),
+        })
+    }
+
+    pub fn collection(&self) -> &str {
+        &self.collection
+    }
+
+    pub fn options(&self) -> &VectorOptions {
+        &self.options
+    }
+
+    /// A new writer. A process has one a collection (the committer).
+    pub fn writer(self: &Arc<Self>) -> Writer {
+        Writer::new(self.clone(), fastrand::Rng::new())
+    }
+
+    /// A writer whose ids and waits follow from a seed: for simulations.
+    pub fn writer_seeded(self: &Arc<Self>, seed: u64) -> Writer {
+        Writer::new(self.clone(), fastrand::Rng::with_seed(seed))
+    }
+
+    /// The manifest as it is now; `None` before the first commit.
+    pub async fn manifest(&self) -> Result<Option<Manifest>, VectorError> {
+        Ok(self.register.load().await?.map(|(manifest, _)| manifest))
+    }
+
+    /// Refuses a model that may not be mixed with the vectors that are there. To be asked before any work is done.
+    pub async fn check_model(&self, model: &ModelIdentity) -> Result<(), VectorError> {
+        match self.manifest().await? {
+            Some(manifest) => self.may_mix(&manifest, model),
+            None => Ok(()),
+        }
+    }
+
+    fn may_mix(&self, manifest: &Manifest, model: &ModelIdentity) -> Result<(), VectorError> {
+        validate::may_mix(manifest.model(), model).map_err(|_| VectorError::ModelMismatch {
+            collection: self.collection.clone(),
+            stored: manifest.model().map(error::describe).unwrap_or_default(),
+            given: error::describe(model),
+        })
+    }
+
+    /// The object key of a file of this collection.
+    fn key(&self, file: &str) -> String {
+        format!("vectors/{}/{file}", self.collection)
+    }
+
+    fn manifest_key(&self) -> String {
+        self.key("MANIFEST")
+    }
+
+    fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

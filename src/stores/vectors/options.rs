@@ -1,0 +1,111 @@
+//! The limits and defaults of the vector store.
+
+use serde::{Deserialize, Serialize};
+
+/// Light stemming of the full-text index. Changing it needs no re-ingest: the index is built when files are opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stemming {
+    /// Words as they stand.
+    #[default]
+    None,
+    /// English plurals fall together with their singulars (`leases`, `lease`).
+    English,
+}
+
+/// How the two scores of a hybrid search are brought to one scale before they are added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Normalisation {
+    /// Lowest candidate 0, highest 1, for each of the two scores.
+    #[default]
+    MinMax,
+    /// The lowest score that can occur is 0 (BM25 0, cosine -1), the highest candidate 1.
+    TheoreticalMin,
+}
+
+/// `[vectors]` of config.toml.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct VectorOptions {
+    /// Rows (chunks) in one commit at most. Default 100,000.
+    pub max_commit_rows: u64,
+    /// Documents, deleted ones included, in one commit at most. Default 10,000.
+    pub max_commit_documents: u64,
+    /// Bytes of rows in one commit at most, as they lie in memory. Default 268,435,456 (256 MiB).
+    pub max_commit_bytes: u64,
+    /// Tries to swing the manifest before a commit gives up. Default 24.
+    pub commit_attempts: u32,
+    /// Longest wait before the second try, in milliseconds; doubles with each try, and the real wait is a random part
+    /// of it. Default 20.
+    pub backoff_initial_milliseconds: u64,
+    /// Longest wait between two tries, in milliseconds. Default 2,000.
+    pub backoff_max_milliseconds: u64,
+    /// Tries to read the manifest and all its files before a reader gives up. Default 8.
+    pub read_attempts: u32,
+    /// Memory that opened vector files and their full-text index may take, in bytes. A search of a larger collection
+    /// is refused with a message. Default 4,294,967,296 (4 GiB).
+    pub max_memory_bytes: u64,
+    /// Check the CRC-32 of each vector file when it is opened. Default true.
+    pub verify_checksums: bool,
+    /// Results of one search at most. Default 1,000.
+    pub max_results: usize,
+    /// Longest query, in characters; what is beyond is an error. Default 10,000.
+    pub max_query_characters: usize,
+    /// Candidates that each side of a hybrid search brings to the fusion. Default 200.
+    pub hybrid_candidates: usize,
+    /// Scale of the two scores in a hybrid search: `min_max` or `theoretical_min`. Default `min_max`.
+    pub hybrid_normalisation: Normalisation,
+    /// Stemming of the full-text index: `none` or `english`. Default `none`.
+    pub stemming: Stemming,
+    /// Versions whose time the manifest remembers; older ones are thinned out. Default 256.
+    pub history_entries: usize,
+}
+
+impl Default for VectorOptions {
+    fn default() -> Self {
+        Self {
+            max_commit_rows: 100_000,
+            max_commit_documents: 10_000,
+            max_commit_bytes: 256 << 20,
+            commit_attempts: 24,
+            backoff_initial_milliseconds: 20,
+            backoff_max_milliseconds: 2_000,
+            read_attempts: 8,
+            max_memory_bytes: 4 << 30,
+            verify_checksums: true,
+            max_results: 1_000,
+            max_query_characters: 10_000,
+            hybrid_candidates: 200,
+            hybrid_normalisation: Normalisation::MinMax,
+            stemming: Stemming::None,
+            history_entries: 256,
+        }
+    }
+}
+
+impl VectorOptions {
+    /// Field and what is wrong with it.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        let mut range = |field, value: u64, low: u64, high: u64| {
+            if !(low..=high).contains(&value) {
+                problems.push((field, format!("is {value}, must be between {low} and {high}")));
+            }
+        };
+        range("max_commit_rows", self.max_commit_rows, 1, 1_000_000);
+        range("max_commit_documents", self.max_commit_documents, 1, 100_000);
+        // Offsets of a text column count in 31 bits.
+        range("max_commit_bytes", self.max_commit_bytes, 1 << 16, 1 << 30);
+        range("commit_attempts", self.commit_attempts.into(), 1, 1_000);
+        range("backoff_initial_milliseconds", self.backoff_initial_milliseconds, 1, 60_000);
+        range("backoff_max_milliseconds", self.backoff_max_milliseconds, 1, 600_000);
+        range("read_attempts", self.read_attempts.into(), 1, 100);
+        range("max_memory_bytes", self.max_memory_bytes, 1 << 20, 1 << 44);
+        range("max_results", self.max_results as u64, 1, 100_000);
+        range("max_query_characters", self.max_query_characters as u64, 1, 1_000_000);
+        range("hybrid_candidates", self.hybrid_candidates as u64, 1, 100_000);
+        range("history_entries", self.history_entries as u64, 16, 100_000);
+        problems
+    }
+}

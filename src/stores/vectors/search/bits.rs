@@ -1,0 +1,110 @@
+//! A set of rows.
+
+use std::ops::Range;
+
+/// One bit a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bits {
+    words: Vec<u64>,
+    len: usize,
+}
+
+impl Bits {
+    pub fn none(len: usize) -> Self {
+        Self { words: vec![0; len.div_ceil(64)], len }
+    }
+
+    /// Rows that there are, in the set or not.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.words.iter().all(|&w| w == 0)
+    }
+
+    pub fn count(&self) -> usize {
+        self.words.iter().map(|w| w.count_ones() as usize).sum()
+    }
+
+    pub fn contains(&self, row: usize) -> bool {
+        self.words.get(row / 64).is_some_and(|w| w >> (row % 64) & 1 == 1)
+    }
+
+    /// Rows beyond the length are ignored.
+    pub fn set_range(&mut self, range: Range<usize>) {
+        for row in range.start..range.end.min(self.len) {
+            if let Some(word) = self.words.get_mut(row / 64) {
+                *word |= 1 << (row % 64);
+            }
+        }
+    }
+
+    /// Keeps the rows that `keep` says; asks only about those in the set.
+    pub fn retain(&mut self, mut keep: impl FnMut(usize) -> bool) {
+        for (i, word) in self.words.iter_mut().enumerate() {
+            let mut rest = *word;
+            while rest != 0 {
+                let bit = rest.trailing_zeros() as usize;
+                rest &= rest - 1;
+                if !keep(i * 64 + bit) {
+                    *word &= !(1 << bit);
+                }
+            }
+        }
+    }
+
+    /// The rows of the set within `range`, as few stretches as possible, in order.
+    pub fn runs(&self, range: Range<usize>) -> impl Iterator<Item = Range<usize>> + '_ {
+        let end = range.end.min(self.len);
+        let mut at = range.start;
+        std::iter::from_fn(move || {
+            let start = self.next(at, end, false)?;
+            at = self.next(start, end, true).unwrap_or(end);
+            Some(start..at)
+        })
+    }
+
+    /// The first row from `from` that is in the set (or not in it, if `inverted`).
+    fn next(&self, from: usize, end: usize, inverted: bool) -> Option<usize> {
+        let flip = if inverted { u64::MAX } else { 0 };
+        let mut index = from / 64;
+        let mut word = (self.words.get(index)? ^ flip) & (u64::MAX << (from % 64));
+        loop {
+            if word != 0 {
+                let row = index * 64 + word.trailing_zeros() as usize;
+                return (row < end).then_some(row);
+            }
+            index += 1;
+            if index * 64 >= end {
+                return None;
+            }
+            word = self.words.get(index)? ^ flip;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn behaves_as_a_list_of_flags(flags in proptest::collection::vec(any::<bool>(), 0..300), a in 0..300usize, b in 0..300usize) {
+            let mut bits = Bits::none(flags.len());
+            for (i, _) in flags.iter().enumerate().filter(|(_, f)| **f) {
+                bits.set_range(i..i + 1);
+            }
+            prop_assert_eq!(bits.count(), flags.iter().filter(|f| **f).count());
+            let (from, to) = (a.min(b), a.max(b));
+            let rows: Vec<usize> = bits.runs(from..to).flatten().collect();
+            let expected: Vec<usize> = (from..to.min(flags.len())).filter(|&i| flags[i]).collect();
+            prop_assert_eq!(rows, expected);
+            let runs: Vec<_> = bits.runs(0..flags.len()).collect();
+            prop_assert!(runs.windows(2).all(|w| w[0].end < w[1].start), "stretches are as long as can be");
+            bits.retain(|row| row % 3 == 0);
+            prop_assert!((0..300).all(|i| bits.contains(i) == (flags.get(i) == Some(&true) && i % 3 == 0)));
+        }
+    }
+}

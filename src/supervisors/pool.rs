@@ -1,0 +1,596 @@
+//! The supervisor of one pool: it owns every job in it from admission until the outcome is durable.
+//!
+//! ```text
+//! queued ──▶ running ──▶ settling ──▶ forwarding ──▶ gone
+//!    ▲                      │
+//!    └── waiting for retry ◀┘
+//! ```
+//! Workers get a shared copy of a job and report outcomes; they decide nothing. Whatever dies, a job is in exactly one
+//! of these places, holding its permits, or durable outside.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use futures_util::FutureExt;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::job::{Closed, Outcome, Settled, SharedSteward, Stage, Verdict};
+use super::metrics::PoolMetrics;
+use super::restart::{Intensity, Restart, RestartOptions};
+use super::retry::{Decision, RetryOptions, decide};
+use super::root::{Escalation, RootHandle};
+use super::scaling::{Sample, Scaler, ScalingOptions};
+use super::shared::{Envelope, Phase, Shared};
+use super::stats::{PoolState, PoolStats};
+use super::testing::Alive;
+use super::worker::{Attempt, Report, Retire, Run, Worker, WorkerId, panicked};
+use crate::cancel::Cancel;
+use crate::error::{ErrorClass, StageError};
+
+/// Bounds and limits of a pool.
+#[derive(Clone, Debug)]
+pub struct PoolOptions {
+    pub name: String,
+    pub min_workers: usize,
+    pub max_workers: usize,
+    /// Jobs that the pool holds at most, wherever they are in it.
+    pub max_messages: usize,
+    /// Memory of those jobs, in bytes.
+    pub max_bytes: usize,
+    /// Of one attempt.
+    pub deadline: Duration,
+    pub retry: RetryOptions,
+    pub restart: RestartOptions,
+    pub scaling: ScalingOptions,
+}
+
+/// How a pool comes to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrainMode {
+    /// Takes no more jobs and finishes those it has.
+    Finish,
+    /// Takes no more jobs, finishes the running ones and gives the waiting ones back.
+    Release,
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) enum Command {
+    Wake,
+    Observe(oneshot::Sender<PoolStats>),
+    Resize { min: usize, max: usize },
+    Drain(DrainMode, oneshot::Sender<()>),
+    /// Ends at once: running work is dropped.
+    Halt,
+    /// The root gives the pool another chance after an escalation.
+    Restart,
+}
+
+struct Busy<J> {
+    envelope: Envelope<J>,
+    cancel: Cancel,
+    // Dropping it ends the work.
+    _kill: oneshot::Sender<()>,
+}
+
+pub(super) struct PoolSupervisor<S: Stage> {
+    options: PoolOptions,
+    stage: Rc<S>,
+    steward: SharedSteward<S>,
+    shared: Arc<Shared<S::Job>>,
+    root: RootHandle,
+    want: usize,
+    next_worker: WorkerId,
+    workers: HashMap<WorkerId, Addr<Worker<S>>>,
+    idle: Vec<WorkerId>,
+    busy: HashMap<WorkerId, Busy<S::Job>>,
+    /// Restarts that wait for their backoff.
+    restarting: usize,
+    waiting: HashMap<u64, Envelope<S::Job>>,
+    settling: usize,
+    forwarding: usize,
+    intensity: Intensity,
+    scaler: Scaler,
+    draining: Option<DrainMode>,
+    drained: Vec<oneshot::Sender<()>>,
+    state: PoolState,
+    metrics: PoolMetrics,
+    guard: SupervisorGuard,
+    _alive: Alive,
+}
+
+/// Tells the root when the supervisor itself dies.
+struct SupervisorGuard {
+    name: Arc<str>,
+    root: RootHandle,
+    armed: bool,
+}
+
+impl Drop for SupervisorGuard {
+    fn drop(&mut self) {
+        if self.armed {
+            self.root.died(&self.name);
+        }
+    }
+}
+
+impl<S: Stage> PoolSupervisor<S> {
+    pub fn new(
+        options: PoolOptions,
+        stage: Rc<S>,
+        steward: SharedSteward<S>,
+        shared: Arc<Shared<S::Job>>,
+        root: RootHandle,
+    ) -> Self {
+        Self {
+            want: options.min_workers,
+            metrics: PoolMetrics::new(&shared.name),
+            guard: SupervisorGuard { name: shared.name.clone(), root: root.clone(), armed: true },
+            options,
+            stage,
+            steward,
+            shared,
+            root,
+            next_worker: 0,
+            workers: HashMap::new(),
+            idle: Vec::new(),
+            busy: HashMap::new(),
+            restarting: 0,
+            waiting: HashMap::new(),
+            settling: 0,
+            forwarding: 0,
+            intensity: Intensity::default(),
+            scaler: Scaler::default(),
+            draining: None,
+            drained: Vec::new(),
+            state: PoolState::Running,
+            _alive: Alive::new(),
+        }
+    }
+
+    fn spawn_worker(&mut self, ctx: &mut Context<Self>) {
+        let id = self.next_worker;
+        self.next_worker += 1;
+        let worker = Worker::new(id, self.stage.clone(), self.steward.clone(), ctx.address().recipient());
+        self.workers.insert(id, worker.start());
+    }
+
+    /// Starts or retires workers until there are as many as wanted. The busy ones go when they are done.
+    fn fit_workers(&mut self, ctx: &mut Context<Self>) {
+        while self.workers.len() + self.restarting < self.want {
+            self.spawn_worker(ctx);
+        }
+        while self.workers.len() > self.want
+            && let Some(id) = self.idle.pop()
+        {
+            self.retire(id);
+        }
+    }
+
+    fn retire(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.remove(&id) {
+            worker.do_send(Retire);
+        }
+    }
+
+    /// Gives waiting jobs to idle workers.
+    fn pump(&mut self, ctx: &mut Context<Self>) {
+        self.shared.woken();
+        while !self.idle.is_empty() {
+            let Some(envelope) = self.shared.lanes().pop() else { break };
+            let Some(id) = self.idle.pop() else { break };
+            let Some(worker) = self.workers.get(&id) else {
+                self.requeue(envelope, ctx);
+                continue;
+            };
+            let (kill, killed) = oneshot::channel();
+            let cancel = Cancel::default();
+            worker.do_send(Run {
+                job: envelope.payload.clone(),
+                failed_attempts: envelope.failed_attempts,
+                cancel: cancel.clone(),
+                deadline: self.options.deadline,
+                grace: self.options.restart.grace(),
+                kill: killed,
+            });
+            envelope.phase(Phase::Running);
+            self.busy.insert(id, Busy { envelope, cancel, _kill: kill });
+        }
+        self.check_drained(ctx);
+    }
+
+    fn requeue(&mut self, envelope: Envelope<S::Job>, ctx: &mut Context<Self>) {
+        if self.shared.queue(envelope) {
+            ctx.notify(Command::Wake);
+        }
+    }
+
+    fn ended(&mut self, id: WorkerId, attempt: Attempt<S>, took: Duration, ctx: &mut Context<Self>) {
+        let Some(busy) = self.busy.remove(&id) else { return };
+        self.metrics.job_seconds(took);
+        let mut envelope = busy.envelope;
+        let outcome = match attempt {
+            Attempt::Outcome(outcome) => Some(outcome),
+            Attempt::Fenced => None,
+            Attempt::NotBegun(error) => Some(Outcome::Failed(error)),
+            Attempt::Hung(error) => {
+                self.hung(id, ctx);
+                Some(Outcome::Failed(error))
+            }
+        };
+        match outcome {
+            None => self.metrics.fenced(),
+            Some(Outcome::Done(done)) => {
+                envelope.in_a_row = 0;
+                self.settle(envelope, Verdict::Done(done), ctx);
+            }
+            Some(Outcome::Parked { reason, resume }) => self.settle(envelope, Verdict::Parked { reason, resume }, ctx),
+            Some(Outcome::Failed(error)) => self.failed(envelope, error, ctx),
+        }
+    }
+
+    fn failed(&mut self, mut envelope: Envelope<S::Job>, error: StageError, ctx: &mut Context<Self>) {
+        let verdict = match decide(&self.options.retry, &error, envelope.failed_attempts, envelope.in_a_row) {
+            Decision::Retry { wait, consumes_attempt } => {
+                if consumes_attempt {
+                    envelope.failed_attempts += 1;
+                    envelope.in_a_row = 0;
+                } else {
+                    envelope.in_a_row += 1;
+                }
+                self.metrics.failed(&error);
+                Verdict::Retry { error, wait, consumes_attempt, failed_attempts: envelope.failed_attempts }
+            }
+            Decision::Quarantine => {
+                self.metrics.failed(&error);
+                Verdict::Quarantine { error, attempts: envelope.failed_attempts + 1 }
+            }
+            Decision::Escalate => {
+                self.metrics.failed(&error);
+                self.state = PoolState::Failed;
+                self.root.escalate(Escalation::system(&self.shared.name, error.to_string()));
+                Verdict::Released
+            }
+        };
+        self.settle(envelope, verdict, ctx);
+    }
+
+    /// Makes the verdict durable; only then is the job let go, tried again or handed on.
+    fn settle(&mut self, envelope: Envelope<S::Job>, verdict: Verdict<S::Done, S::Park>, ctx: &mut Context<Self>) {
+        self.settling += 1;
+        envelope.phase(Phase::Settling);
+        let (steward, options) = (self.steward.clone(), self.options.retry.clone());
+        let settling = async move {
+            let settled = settle_durably(&steward, &envelope, &verdict, &options).await;
+            (envelope, verdict, settled)
+        };
+        ctx.spawn(settling.into_actor(self).map(|(envelope, verdict, settled), pool, ctx| {
+            pool.settling -= 1;
+            match settled {
+                Ok(Settled::Fenced) => pool.metrics.fenced(),
+                Ok(Settled::Release) => pool.settled(envelope, verdict, ctx),
+                Err(error) => {
+                    // The job is durable in the state it had before: the next run goes on from there.
+                    pool.state = PoolState::Failed;
+                    pool.root.escalate(Escalation::system(&pool.shared.name, error.to_string()));
+                }
+            }
+            pool.check_drained(ctx);
+        }));
+    }
+
+    fn settled(
+        &mut self,
+        envelope: Envelope<S::Job>,
+        verdict: Verdict<S::Done, S::Park>,
+        ctx: &mut Context<Self>,
+    ) {
+        match verdict {
+            Verdict::Done(done) => self.forward(envelope, done, ctx),
+            Verdict::Retry { wait, .. } => self.wait_for_retry(envelope, wait, ctx),
+            Verdict::Quarantine { .. } => self.metrics.quarantined(),
+            Verdict::Parked { .. } => self.metrics.parked(),
+            Verdict::Released => self.metrics.released(),
+        }
+    }
+
+    fn forward(&mut self, envelope: Envelope<S::Job>, done: S::Done, ctx: &mut Context<Self>) {
+        self.metrics.done();
+        self.forwarding += 1;
+        envelope.phase(Phase::Forwarding);
+        let steward = self.steward.clone();
+        let forwarding = async move {
+            let started = Instant::now();
+            let forwarded = AssertUnwindSafe(steward.forward(&envelope.payload, done)).catch_unwind().await;
+            drop(envelope);
+            (forwarded, started.elapsed())
+        };
+        ctx.spawn(forwarding.into_actor(self).map(|(forwarded, took), pool, ctx| {
+            pool.forwarding -= 1;
+            pool.metrics.blocked_seconds(took);
+            match forwarded {
+                Ok(Ok(()) | Err(Closed)) => {}
+                Err(panic) => {
+                    let error = panicked(panic.as_ref());
+                    pool.root.escalate(Escalation::system(&pool.shared.name, error.to_string()));
+                }
+            }
+            pool.check_drained(ctx);
+        }));
+    }
+
+    fn wait_for_retry(&mut self, envelope: Envelope<S::Job>, wait: Duration, ctx: &mut Context<Self>) {
+        if self.draining == Some(DrainMode::Release) {
+            self.settle(envelope, Verdict::Released, ctx);
+            return;
+        }
+        envelope.phase(Phase::WaitingForRetry);
+        let serial = envelope.serial;
+        self.waiting.insert(serial, envelope);
+        ctx.run_later(wait, move |pool, ctx| {
+            if let Some(envelope) = pool.waiting.remove(&serial) {
+                pool.requeue(envelope, ctx);
+            }
+        });
+    }
+
+    /// A worker whose work outlived its deadline and its grace: another takes its place.
+    fn hung(&mut self, id: WorkerId, ctx: &mut Context<Self>) {
+        self.workers.remove(&id);
+        self.metrics.hung();
+        if self.stage.may_leave_threads() {
+            self.metrics.abandoned();
+            if self.metrics.counts.abandoned > u64::from(self.options.restart.max_abandoned) {
+                let reason = format!("{} threads did not end at their deadline", self.metrics.counts.abandoned);
+                self.state = PoolState::Failed;
+                self.root.escalate(Escalation::system(&self.shared.name, reason));
+                return;
+            }
+        }
+        self.fit_workers(ctx);
+    }
+
+    fn died(&mut self, id: WorkerId, reason: Option<StageError>, ctx: &mut Context<Self>) {
+        if self.workers.remove(&id).is_none() {
+            return;
+        }
+        self.idle.retain(|idle| *idle != id);
+        let reason = reason.unwrap_or_else(|| StageError::crash("worker_died", "the worker died of a panic"));
+        if let Some(busy) = self.busy.remove(&id) {
+            busy.cancel.cancel();
+            let error = StageError { class: ErrorClass::Crash, ..reason.clone() };
+            self.failed(busy.envelope, error, ctx);
+        }
+        if self.workers.len() + self.restarting >= self.want {
+            return;
+        }
+        match self.intensity.died(Instant::now(), self.options.restart.max_restarts, &self.options.restart) {
+            Restart::After(wait) => {
+                self.metrics.restarted();
+                self.restarting += 1;
+                ctx.run_later(wait, |pool, ctx| {
+                    pool.restarting -= 1;
+                    pool.fit_workers(ctx);
+                });
+            }
+            Restart::Escalate => {
+                self.state = PoolState::Escalated;
+                let reason = format!("its workers died too often, last: {reason}");
+                self.root.escalate(Escalation::crash(&self.shared.name, reason));
+            }
+        }
+    }
+
+    fn scale(&mut self) -> usize {
+        let (queued, oldest) = self.queue_age();
+        let sample = Sample {
+            workers: self.want,
+            busy: self.busy.len(),
+            queued,
+            oldest_seconds: oldest.map_or(0.0, |d| d.as_secs_f64()),
+        };
+        self.scaler.observe(sample, self.options.min_workers, self.options.max_workers, &self.options.scaling)
+    }
+
+    fn queue_age(&self) -> (usize, Option<Duration>) {
+        let lanes = self.shared.lanes();
+        (lanes.len(), lanes.iter().map(|e| e.queued_at.elapsed()).max())
+    }
+
+    fn drain(&mut self, mode: DrainMode, done: oneshot::Sender<()>, ctx: &mut Context<Self>) {
+        self.drained.push(done);
+        self.shared.close();
+        if self.draining != Some(DrainMode::Release) {
+            self.draining = Some(mode);
+        }
+        if self.state == PoolState::Running {
+            self.state = PoolState::Draining;
+        }
+        if mode == DrainMode::Release {
+            let mut given_back: Vec<_> = self.waiting.drain().map(|(_, envelope)| envelope).collect();
+            {
+                let mut lanes = self.shared.lanes();
+                given_back.extend(std::iter::from_fn(|| lanes.pop()));
+            }
+            for envelope in given_back {
+                self.settle(envelope, Verdict::Released, ctx);
+            }
+        }
+        self.check_drained(ctx);
+    }
+
+    /// Empty and closed: the pool says so and ends.
+    fn check_drained(&mut self, ctx: &mut Context<Self>) {
+        if self.draining.is_none() || self.settling + self.forwarding + self.busy.len() + self.waiting.len() > 0 {
+            return;
+        }
+        // Between a permit and its place in the lane, a submitter may still be on its way.
+        if self.draining == Some(DrainMode::Release) {
+            let late: Vec<_> = {
+                let mut lanes = self.shared.lanes();
+                std::iter::from_fn(|| lanes.pop()).collect()
+            };
+            if !late.is_empty() {
+                for envelope in late {
+                    self.settle(envelope, Verdict::Released, ctx);
+                }
+                return;
+            }
+        }
+        if self.shared.lanes().is_empty() && self.shared.held() == 0 {
+            self.finish(ctx);
+        }
+    }
+
+    fn finish(&mut self, ctx: &mut Context<Self>) {
+        self.state = PoolState::Ended;
+        self.guard.armed = false;
+        self.root.ended(&self.shared.name);
+        for (_, worker) in self.workers.drain() {
+            worker.do_send(Retire);
+        }
+        for done in self.drained.drain(..) {
+            let _ = done.send(());
+        }
+        ctx.stop();
+    }
+
+    fn halt(&mut self, ctx: &mut Context<Self>) {
+        self.shared.close();
+        for (_, busy) in self.busy.drain() {
+            busy.cancel.cancel();
+        }
+        self.waiting.clear();
+        while self.shared.lanes().pop().is_some() {}
+        self.finish(ctx);
+    }
+
+    fn stats(&self) -> PoolStats {
+        let (queued, oldest) = self.queue_age();
+        PoolStats {
+            name: self.shared.name.to_string(),
+            state: self.state,
+            workers: self.workers.len(),
+            want: self.want,
+            min: self.options.min_workers,
+            max: self.options.max_workers,
+            idle: self.idle.len(),
+            busy: self.busy.len(),
+            queued,
+            queued_urgent: self.shared.lanes().urgent_len(),
+            oldest_queued_seconds: oldest.map_or(0.0, |d| d.as_secs_f64()),
+            retry_waiting: self.waiting.len(),
+            settling: self.settling,
+            forwarding: self.forwarding,
+            in_flight: self.shared.held(),
+            max_in_flight: self.options.max_messages,
+            bytes: self.shared.bytes_held(),
+            max_bytes: self.options.max_bytes,
+            counts: self.metrics.counts.clone(),
+        }
+    }
+}
+
+/// Tries until it is written or the limit for failures of the system is reached.
+async fn settle_durably<J, D, P>(
+    steward: &Rc<dyn super::job::Steward<J, D, P>>,
+    envelope: &Envelope<J>,
+    verdict: &Verdict<D, P>,
+    options: &RetryOptions,
+) -> Result<Settled, StageError> {
+    let mut in_a_row = 0;
+    loop {
+        let answer = AssertUnwindSafe(steward.settle(&envelope.payload, verdict)).catch_unwind().await;
+        let error = match answer {
+            Ok(Ok(settled)) => return Ok(settled),
+            Ok(Err(error)) => error,
+            Err(panic) => panicked(panic.as_ref()),
+        };
+        let system = StageError { class: ErrorClass::System, ..error };
+        match decide(options, &system, 0, in_a_row) {
+            Decision::Retry { wait, .. } => tokio::time::sleep(wait).await,
+            Decision::Quarantine | Decision::Escalate => return Err(system),
+        }
+        in_a_row += 1;
+    }
+}
+
+impl<S: Stage> Actor for PoolSupervisor<S> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.fit_workers(ctx);
+        let interval = Duration::from_secs_f64(self.options.scaling.interval_seconds);
+        ctx.run_interval(interval, |pool, ctx| {
+            if pool.draining.is_none() && pool.state == PoolState::Running {
+                pool.want = pool.scale();
+                pool.fit_workers(ctx);
+            }
+            pool.metrics.gauges(&pool.stats());
+        });
+    }
+}
+
+impl<S: Stage> Handler<Command> for PoolSupervisor<S> {
+    type Result = ();
+
+    fn handle(&mut self, command: Command, ctx: &mut Context<Self>) {
+        match command {
+            Command::Wake => self.pump(ctx),
+            Command::Observe(answer) => {
+                let _ = answer.send(self.stats());
+            }
+            Command::Resize { min, max } => {
+                self.options.min_workers = min;
+                self.options.max_workers = max.max(min);
+                self.want = self.want.clamp(min, max.max(min));
+                self.fit_workers(ctx);
+            }
+            Command::Drain(mode, done) => self.drain(mode, done, ctx),
+            Command::Halt => self.halt(ctx),
+            Command::Restart => {
+                self.intensity.forgive();
+                self.metrics.escalated();
+                if self.state == PoolState::Escalated {
+                    self.state = if self.draining.is_some() { PoolState::Draining } else { PoolState::Running };
+                }
+                self.fit_workers(ctx);
+            }
+        }
+    }
+}
+
+impl<S: Stage> Handler<Report<S>> for PoolSupervisor<S> {
+    type Result = ();
+
+    fn handle(&mut self, report: Report<S>, ctx: &mut Context<Self>) {
+        match report {
+            Report::Ready { worker } => self.free(worker),
+            Report::Ended { worker, attempt, took } => {
+                self.ended(worker, attempt, took, ctx);
+                self.free(worker);
+            }
+            Report::Died { worker, reason } => self.died(worker, reason, ctx),
+        }
+        self.pump(ctx);
+    }
+}
+
+impl<S: Stage> PoolSupervisor<S> {
+    /// The worker can take a job, or go if there are too many.
+    fn free(&mut self, worker: WorkerId) {
+        if !self.workers.contains_key(&worker) || self.idle.contains(&worker) {
+            return;
+        }
+        if self.workers.len() > self.want {
+            self.retire(worker);
+        } else {
+            self.idle.push(worker);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! How often a dead child is started again: a pure decision, as in Erlang's supervisors.
+//!
+//! At most `max_restarts` within `window_seconds`, each after a growing wait; past that the supervisor no longer
+//! believes that starting again will help and tells its own parent.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RestartOptions {
+    /// Restarts of a pool's workers within the window before the pool tells the root. Default 20.
+    pub max_restarts: usize,
+    /// Restarts of a whole pool or service within the window before the process ends. Default 3.
+    pub max_escalations: usize,
+    /// The window, in seconds. Default 60.
+    pub window_seconds: u64,
+    /// Wait before the first restart, in seconds; doubles with each one in the window. Default 0.01.
+    pub backoff_initial_seconds: f64,
+    /// Longest wait before a restart, in seconds. Default 5.
+    pub backoff_max_seconds: f64,
+    /// Time that work has to notice that it is cancelled before it is dropped, in seconds. Default 5.
+    pub grace_seconds: f64,
+    /// Threads left behind by work that did not notice, in the life of a pool, before the process ends. Default 16.
+    pub max_abandoned: u32,
+}
+
+impl Default for RestartOptions {
+    fn default() -> Self {
+        Self {
+            max_restarts: 20,
+            max_escalations: 3,
+            window_seconds: 60,
+            backoff_initial_seconds: 0.01,
+            backoff_max_seconds: 5.0,
+            grace_seconds: 5.0,
+            max_abandoned: 16,
+        }
+    }
+}
+
+impl RestartOptions {
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let mut range = |field, value: f64, low: f64, high: f64| {
+            if !(low..=high).contains(&value) {
+                found.push((field, format!("must lie between {low} and {high}, not {value}")));
+            }
+        };
+        range("max_restarts", self.max_restarts as f64, 0.0, 10_000.0);
+        range("max_escalations", self.max_escalations as f64, 0.0, 1_000.0);
+        range("window_seconds", self.window_seconds as f64, 1.0, 86_400.0);
+        range("backoff_initial_seconds", self.backoff_initial_seconds, 0.0, 60.0);
+        range("backoff_max_seconds", self.backoff_max_seconds, self.backoff_initial_seconds, 3_600.0);
+        range("grace_seconds", self.grace_seconds, 0.0, 600.0);
+        range("max_abandoned", f64::from(self.max_abandoned), 0.0, 10_000.0);
+        found
+    }
+
+    pub fn grace(&self) -> Duration {
+        Duration::from_secs_f64(self.grace_seconds)
+    }
+}
+
+/// The deaths within the window.
+#[derive(Debug, Default)]
+pub struct Intensity {
+    deaths: VecDeque<Instant>,
+}
+
+/// What comes after a death.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    After(Duration),
+    /// Too many: tell the parent.
+    Escalate,
+}
+
+impl Intensity {
+    /// Counts a death at `now` against `max` restarts.
+    pub fn died(&mut self, now: Instant, max: usize, options: &RestartOptions) -> Restart {
+        let window = Duration::from_secs(options.window_seconds);
+        while self.deaths.front().is_some_and(|at| now.duration_since(*at) >= window) {
+            self.deaths.pop_front();
+        }
+        if self.deaths.len() >= max {
+            return Restart::Escalate;
+        }
+        let doublings = i32::try_from(self.deaths.len()).unwrap_or(i32::MAX).min(30);
+        self.deaths.push_back(now);
+        let wait = options.backoff_initial_seconds * 2f64.powi(doublings);
+        Restart::After(Duration::from_secs_f64(wait.min(options.backoff_max_seconds)))
+    }
+
+    /// Begins anew: the parent has decided to give the child another chance.
+    pub fn forgive(&mut self) {
+        self.deaths.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn restarts_are_spaced_out_and_limited_within_the_window() {
+        let options = RestartOptions { window_seconds: 10, backoff_initial_seconds: 1.0, ..Default::default() };
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut intensity = Intensity::default();
+        let table = [
+            (0, Restart::After(Duration::from_secs(1))),
+            (1, Restart::After(Duration::from_secs(2))),
+            (2, Restart::After(Duration::from_secs(4))),
+            (3, Restart::Escalate),
+            (9, Restart::Escalate),
+            // The deaths at 0 and 1 have left the window.
+            (11, Restart::After(Duration::from_secs(2))),
+        ];
+        for (seconds, expected) in table {
+            assert_eq!(intensity.died(at(seconds), 3, &options), expected, "at {seconds}");
+        }
+        intensity.forgive();
+        assert_eq!(intensity.died(at(12), 3, &options), Restart::After(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn the_wait_has_a_ceiling_and_no_restart_may_be_allowed_at_all() {
+        let options = RestartOptions { backoff_max_seconds: 5.0, ..Default::default() };
+        let mut intensity = Intensity::default();
+        let now = Instant::now();
+        let waits: Vec<_> = (0..20).map(|_| intensity.died(now, 100, &options)).collect();
+        assert_eq!(waits.last(), Some(&Restart::After(Duration::from_secs(5))));
+        assert_eq!(Intensity::default().died(now, 0, &options), Restart::Escalate);
+    }
+}

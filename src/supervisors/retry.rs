@@ -1,0 +1,156 @@
+//! Whether a failed attempt is followed by another: a pure decision from the error's class and the attempts so far.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ErrorClass, StageError};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetryOptions {
+    /// Attempts in all, the first included. Default 3.
+    pub attempts: u32,
+    /// Wait before each attempt, in seconds; the last one repeats if there are more attempts. Default 0, 2, 4.
+    pub waits_seconds: Vec<f64>,
+    /// First wait after throttling that names no wait itself, in seconds; doubles each time. Default 1.
+    pub throttle_initial_seconds: f64,
+    /// Longest wait after throttling, in seconds, also where the other side asks for more. Default 120.
+    pub throttle_max_seconds: f64,
+    /// Failures of the system (full disk, broken store) in a row before the process gives up. Default 5.
+    pub system_failures: u32,
+    /// First wait after a failure of the system, in seconds; doubles each time. Default 0.2.
+    pub system_initial_seconds: f64,
+}
+
+impl Default for RetryOptions {
+    fn default() -> Self {
+        Self {
+            attempts: 3,
+            waits_seconds: vec![0.0, 2.0, 4.0],
+            throttle_initial_seconds: 1.0,
+            throttle_max_seconds: 120.0,
+            system_failures: 5,
+            system_initial_seconds: 0.2,
+        }
+    }
+}
+
+impl RetryOptions {
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let mut range = |field, value: f64, low: f64, high: f64| {
+            if !(low..=high).contains(&value) {
+                found.push((field, format!("must lie between {low} and {high}, not {value}")));
+            }
+        };
+        range("attempts", f64::from(self.attempts), 1.0, 100.0);
+        for wait in &self.waits_seconds {
+            range("waits_seconds", *wait, 0.0, 86_400.0);
+        }
+        range("throttle_initial_seconds", self.throttle_initial_seconds, 0.001, 3_600.0);
+        range("throttle_max_seconds", self.throttle_max_seconds, self.throttle_initial_seconds, 86_400.0);
+        range("system_failures", f64::from(self.system_failures), 1.0, 1_000.0);
+        range("system_initial_seconds", self.system_initial_seconds, 0.001, 3_600.0);
+        found
+    }
+
+    /// Before the attempt that follows `failed` failed ones.
+    fn wait(&self, failed: u32) -> Duration {
+        let waits = &self.waits_seconds;
+        let seconds = waits.get(failed as usize).or(waits.last()).copied().unwrap_or_default();
+        Duration::from_secs_f64(seconds.max(0.0))
+    }
+}
+
+/// What comes after a failed attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    Retry {
+        wait: Duration,
+        /// Whether the failed attempt counts.
+        consumes_attempt: bool,
+    },
+    Quarantine,
+    /// The system is broken: no job is to be blamed, and none can be done.
+    Escalate,
+}
+
+/// `failed`: failed attempts that counted, this one not included. `in_a_row`: throttled or system failures of this
+/// job in a row, this one not included.
+pub fn decide(options: &RetryOptions, error: &StageError, failed: u32, in_a_row: u32) -> Decision {
+    let doubled = |initial: f64| initial * 2f64.powi(in_a_row.min(30) as i32);
+    match error.class {
+        ErrorClass::Permanent => Decision::Quarantine,
+        ErrorClass::Transient | ErrorClass::Timeout | ErrorClass::Crash => {
+            if failed + 1 >= options.attempts {
+                return Decision::Quarantine;
+            }
+            Decision::Retry { wait: options.wait(failed + 1), consumes_attempt: true }
+        }
+        ErrorClass::Throttled => {
+            let own = doubled(options.throttle_initial_seconds);
+            let asked = error.retry_after.map_or(own, |d| d.as_secs_f64());
+            let wait = Duration::from_secs_f64(asked.clamp(0.0, options.throttle_max_seconds));
+            Decision::Retry { wait, consumes_attempt: false }
+        }
+        ErrorClass::System => {
+            if in_a_row + 1 >= options.system_failures {
+                return Decision::Escalate;
+            }
+            let wait = Duration::from_secs_f64(doubled(options.system_initial_seconds).min(3_600.0));
+            Decision::Retry { wait, consumes_attempt: false }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn retry(seconds: f64, consumes_attempt: bool) -> Decision {
+        Decision::Retry { wait: Duration::from_secs_f64(seconds), consumes_attempt }
+    }
+
+    #[test]
+    fn class_and_attempts_decide() {
+        use ErrorClass::*;
+        let table = [
+            (Permanent, 0, 0, Decision::Quarantine),
+            (Transient, 0, 0, retry(2.0, true)),
+            (Transient, 1, 0, retry(4.0, true)),
+            (Transient, 2, 0, Decision::Quarantine),
+            (Transient, 9, 0, Decision::Quarantine),
+            (Timeout, 0, 0, retry(2.0, true)),
+            (Crash, 1, 5, retry(4.0, true)),
+            (Crash, 2, 0, Decision::Quarantine),
+            (Throttled, 0, 0, retry(1.0, false)),
+            (Throttled, 2, 3, retry(8.0, false)),
+            (Throttled, 99, 40, retry(120.0, false)),
+            (System, 2, 0, retry(0.2, false)),
+            (System, 0, 3, retry(1.6, false)),
+            (System, 0, 4, Decision::Escalate),
+        ];
+        for (class, failed, in_a_row, expected) in table {
+            let error = StageError::new(class, "x", "x");
+            assert_eq!(decide(&RetryOptions::default(), &error, failed, in_a_row), expected, "{class:?} {failed}");
+        }
+    }
+
+    #[test]
+    fn the_other_side_may_ask_for_a_wait_but_not_for_ever() {
+        let options = RetryOptions::default();
+        let asked = |seconds| StageError::throttled("slow down", Some(Duration::from_secs(seconds)));
+        assert_eq!(decide(&options, &asked(7), 0, 0), retry(7.0, false));
+        assert_eq!(decide(&options, &asked(100_000), 0, 0), retry(120.0, false));
+    }
+
+    #[test]
+    fn one_attempt_means_no_retry_and_missing_waits_repeat_the_last() {
+        let error = StageError::transient("x", "x");
+        let once = RetryOptions { attempts: 1, ..Default::default() };
+        assert_eq!(decide(&once, &error, 0, 0), Decision::Quarantine);
+        let many = RetryOptions { attempts: 10, waits_seconds: vec![0.0, 3.0], ..Default::default() };
+        assert_eq!(decide(&many, &error, 6, 0), retry(3.0, true));
+    }
+}

@@ -1,0 +1,242 @@
+//! The top of the tree. It adopts pools and services, gives an escalated one another chance a few times, and else
+//! fails: then the process ends with its own exit code, and the next run goes on from what is durable.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::handle::observe;
+use super::pool::Command;
+use super::restart::{Intensity, Restart, RestartOptions};
+use super::shared::{InFlightTable, Phase};
+use super::stats::PoolStats;
+use super::testing::Alive;
+
+/// Why the root failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{child}: {reason}")]
+pub struct SystemFailure {
+    /// The pool or service that could not go on.
+    pub child: String,
+    pub reason: String,
+}
+
+/// What a child tells the root when it can't help itself.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Escalation {
+    child: Arc<str>,
+    reason: String,
+    /// Whether starting the child again may help.
+    restartable: bool,
+}
+
+impl Escalation {
+    pub fn crash(child: &Arc<str>, reason: String) -> Self {
+        Self { child: child.clone(), reason, restartable: true }
+    }
+
+    pub fn system(child: &Arc<str>, reason: String) -> Self {
+        Self { child: child.clone(), reason, restartable: false }
+    }
+}
+
+struct Root {
+    options: RestartOptions,
+    shared: Rc<Shared>,
+    intensities: BTreeMap<Arc<str>, Intensity>,
+    _alive: Alive,
+}
+
+struct Shared {
+    children: RefCell<BTreeMap<Arc<str>, Child>>,
+    failure: watch::Sender<Option<SystemFailure>>,
+    table: Arc<InFlightTable>,
+}
+
+#[derive(Clone)]
+enum Child {
+    Pool(Recipient<Command>),
+    Service(Rc<RefCell<ServiceStats>>),
+}
+
+/// What a service says of itself.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ServiceStats {
+    pub restarts: u64,
+    pub state: &'static str,
+    pub waiting: usize,
+}
+
+/// The supervision tree, as `/supervision` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Tree {
+    pub failure: Option<String>,
+    pub pools: Vec<PoolStats>,
+    pub services: BTreeMap<String, ServiceStats>,
+    pub jobs: Vec<JobLine>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct JobLine {
+    pub pool: String,
+    pub job: String,
+    pub phase: Phase,
+    pub seconds: f64,
+    pub failed_attempts: u32,
+}
+
+#[derive(Clone)]
+pub struct RootHandle {
+    root: Addr<Root>,
+    shared: Rc<Shared>,
+}
+
+impl RootHandle {
+    /// Starts the root on the current local set.
+    pub fn start(options: RestartOptions) -> Self {
+        let shared = Rc::new(Shared {
+            children: RefCell::default(),
+            failure: watch::Sender::new(None),
+            table: Arc::default(),
+        });
+        let root = Root { options, shared: shared.clone(), intensities: BTreeMap::new(), _alive: Alive::new() };
+        Self { root: root.start(), shared }
+    }
+
+    /// Returns when the root has failed; never otherwise.
+    pub async fn failed(&self) -> SystemFailure {
+        let mut failure = self.shared.failure.subscribe();
+        loop {
+            if let Some(failure) = failure.borrow_and_update().clone() {
+                return failure;
+            }
+            if failure.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    pub fn failure(&self) -> Option<SystemFailure> {
+        self.shared.failure.borrow().clone()
+    }
+
+    /// All pools, services and jobs at this moment. Asks no busy actor for the jobs.
+    pub async fn tree(&self) -> Tree {
+        let children: Vec<_> = self.shared.children.borrow().iter().map(|(n, c)| (n.clone(), c.clone())).collect();
+        let (mut pools, mut services) = (Vec::new(), BTreeMap::new());
+        for (name, child) in children {
+            match child {
+                Child::Pool(commands) => pools.extend(observe(&commands).await),
+                Child::Service(stats) => {
+                    services.insert(name.to_string(), stats.borrow().clone());
+                }
+            }
+        }
+        let jobs = self.shared.table.iter().map(|line| JobLine {
+            pool: line.key().0.to_string(),
+            job: line.key().1.clone(),
+            phase: line.phase,
+            seconds: line.since.elapsed().as_secs_f64(),
+            failed_attempts: line.failed_attempts,
+        });
+        let mut jobs: Vec<_> = jobs.collect();
+        jobs.sort_by(|a, b| (&a.pool, &a.job).cmp(&(&b.pool, &b.job)));
+        Tree { failure: self.failure().map(|f| f.to_string()), pools, services, jobs }
+    }
+
+    /// Ends the root actor; children are drained or halted by who started them.
+    pub fn stop(&self) {
+        self.root.do_send(Stop);
+    }
+
+    pub fn in_flight_table(&self) -> &Arc<InFlightTable> {
+        &self.shared.table
+    }
+
+    pub(super) fn adopt(&self, name: &Arc<str>, commands: Recipient<Command>) {
+        self.shared.children.borrow_mut().insert(name.clone(), Child::Pool(commands));
+    }
+
+    pub(super) fn adopt_service(&self, name: &Arc<str>, stats: Rc<RefCell<ServiceStats>>) {
+        self.shared.children.borrow_mut().insert(name.clone(), Child::Service(stats));
+    }
+
+    pub(super) fn escalate(&self, escalation: Escalation) {
+        self.root.do_send(escalation);
+    }
+
+    /// A supervisor or a service ended as it should.
+    pub(super) fn ended(&self, name: &Arc<str>) {
+        self.shared.children.borrow_mut().remove(name);
+    }
+
+    /// A supervisor died itself: a defect of the kernel. Its jobs are durable, but nobody looks after them here.
+    pub(super) fn died(&self, name: &Arc<str>) {
+        // Called from a drop, maybe in the middle of a panic: must not panic itself.
+        self.fail(name, "its supervisor died".to_owned());
+    }
+
+    fn fail(&self, child: &str, reason: String) {
+        fail(&self.shared, child, reason);
+    }
+}
+
+/// The first failure is the one that counts.
+fn fail(shared: &Shared, child: &str, reason: String) {
+    shared.failure.send_if_modified(|failure| {
+        if failure.is_some() {
+            return false;
+        }
+        *failure = Some(SystemFailure { child: child.to_owned(), reason });
+        true
+    });
+}
+
+impl Actor for Root {
+    type Context = Context<Self>;
+}
+
+impl Handler<Escalation> for Root {
+    type Result = ();
+
+    fn handle(&mut self, escalation: Escalation, ctx: &mut Context<Self>) {
+        let Escalation { child, reason, restartable } = escalation;
+        tracing::error!(child = &*child, reason, "a supervisor escalates");
+        if !restartable {
+            fail(&self.shared, &child, reason);
+            return;
+        }
+        let intensity = self.intensities.entry(child.clone()).or_default();
+        match intensity.died(Instant::now(), self.options.max_escalations, &self.options) {
+            Restart::Escalate => fail(&self.shared, &child, reason),
+            Restart::After(wait) => {
+                // At least long enough for what made the workers die to show that it is gone.
+                ctx.run_later(wait.max(Duration::from_secs(1)), move |root, _| {
+                    if let Some(Child::Pool(commands)) = root.shared.children.borrow().get(&child) {
+                        commands.do_send(Command::Restart);
+                    }
+                });
+            }
+        }
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Stop;
+
+impl Handler<Stop> for Root {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
+        ctx.stop();
+    }
+}

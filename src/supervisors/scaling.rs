@@ -1,0 +1,139 @@
+//! How many workers a pool should have: a pure decision with hysteresis.
+//!
+//! Up by one when the oldest job has waited too long and all workers are busy, several observations in a row; down by
+//! one when workers have been idle for longer. A pool never moves twice without fresh observations in between, so it
+//! does not flap.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScalingOptions {
+    /// How often a pool looks at itself, in seconds. Default 0.5.
+    pub interval_seconds: f64,
+    /// Age of the oldest waiting job above which more workers help, in seconds. Default 0.2.
+    pub queue_age_seconds: f64,
+    /// Observations in a row before a worker is added. Default 2.
+    pub up_after: u32,
+    /// Share of busy workers below which one is too many, 0 to 1. Default 0.5.
+    pub idle_below: f64,
+    /// Observations in a row before a worker is retired. Default 20.
+    pub down_after: u32,
+}
+
+impl Default for ScalingOptions {
+    fn default() -> Self {
+        Self { interval_seconds: 0.5, queue_age_seconds: 0.2, up_after: 2, idle_below: 0.5, down_after: 20 }
+    }
+}
+
+impl ScalingOptions {
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let mut range = |field, value: f64, low: f64, high: f64| {
+            if !(low..=high).contains(&value) {
+                found.push((field, format!("must lie between {low} and {high}, not {value}")));
+            }
+        };
+        range("interval_seconds", self.interval_seconds, 0.01, 3_600.0);
+        range("queue_age_seconds", self.queue_age_seconds, 0.0, 3_600.0);
+        range("up_after", f64::from(self.up_after), 1.0, 10_000.0);
+        range("idle_below", self.idle_below, 0.0, 1.0);
+        range("down_after", f64::from(self.down_after), 1.0, 100_000.0);
+        found
+    }
+}
+
+/// One look at a pool.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    pub workers: usize,
+    pub busy: usize,
+    pub queued: usize,
+    pub oldest_seconds: f64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Scaler {
+    crowded: u32,
+    idle: u32,
+}
+
+impl Scaler {
+    /// The number of workers that the pool should have now.
+    pub fn observe(&mut self, sample: Sample, min: usize, max: usize, options: &ScalingOptions) -> usize {
+        let Sample { workers, busy, queued, oldest_seconds } = sample;
+        let crowded = queued > 0 && busy >= workers && oldest_seconds >= options.queue_age_seconds;
+        let idle = queued == 0 && (busy as f64) < options.idle_below * workers as f64;
+        self.crowded = if crowded { self.crowded + 1 } else { 0 };
+        self.idle = if idle { self.idle + 1 } else { 0 };
+        let wanted = if self.crowded >= options.up_after {
+            self.crowded = 0;
+            workers + 1
+        } else if self.idle >= options.down_after {
+            self.idle = 0;
+            workers.saturating_sub(1)
+        } else {
+            workers
+        };
+        wanted.clamp(min, max.max(min))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const CROWDED: (usize, f64) = (5, 1.0);
+    const QUIET: (usize, f64) = (0, 0.0);
+
+    fn run(steps: &[(usize, f64)], workers: &mut usize, scaler: &mut Scaler, options: &ScalingOptions) -> Vec<usize> {
+        let mut sizes = Vec::new();
+        for (queued, oldest_seconds) in steps {
+            let busy = if *queued > 0 { *workers } else { 0 };
+            let sample = Sample { workers: *workers, busy, queued: *queued, oldest_seconds: *oldest_seconds };
+            *workers = scaler.observe(sample, 1, 3, options);
+            sizes.push(*workers);
+        }
+        sizes
+    }
+
+    #[test]
+    fn grows_while_the_queue_is_old_and_shrinks_only_after_a_long_quiet() {
+        let options = ScalingOptions { up_after: 2, down_after: 3, ..Default::default() };
+        let (mut workers, mut scaler) = (1, Scaler::default());
+        assert_eq!(run(&[CROWDED; 6], &mut workers, &mut scaler, &options), [1, 2, 2, 3, 3, 3]);
+        assert_eq!(run(&[QUIET; 7], &mut workers, &mut scaler, &options), [3, 3, 2, 2, 2, 1, 1]);
+    }
+
+    #[test]
+    fn a_young_queue_or_a_free_worker_is_no_reason_to_grow() {
+        let options = ScalingOptions { up_after: 1, ..Default::default() };
+        let mut scaler = Scaler::default();
+        let young = Sample { workers: 1, busy: 1, queued: 9, oldest_seconds: 0.1 };
+        let free = Sample { workers: 2, busy: 1, queued: 1, oldest_seconds: 9.0 };
+        assert_eq!(scaler.observe(young, 1, 4, &options), 1);
+        assert_eq!(scaler.observe(free, 1, 4, &options), 2);
+    }
+
+    proptest! {
+        /// Between two moves there are at least as many observations as the options say, whatever the load does.
+        #[test]
+        fn never_flaps(loads in proptest::collection::vec(any::<bool>(), 0..200)) {
+            let options = ScalingOptions { up_after: 3, down_after: 4, ..Default::default() };
+            let (mut workers, mut scaler, mut since) = (2, Scaler::default(), u32::MAX);
+            for crowded in loads {
+                let before = workers;
+                let step = [if crowded { CROWDED } else { QUIET }];
+                run(&step, &mut workers, &mut scaler, &options);
+                prop_assert!((1..=3).contains(&workers));
+                since = since.saturating_add(1);
+                if workers != before {
+                    prop_assert!(since >= options.up_after.min(options.down_after));
+                    since = 0;
+                }
+            }
+        }
+    }
+}

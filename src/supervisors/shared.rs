@@ -1,0 +1,177 @@
+//! What a pool's handles and its supervisor share: the bound, the queue, the counters.
+//!
+//! The bound is a permit inside the envelope, in messages and in bytes; it comes back when the envelope drops, whatever
+//! happened to the job. Jobs wait in the lanes here and not in the actor's mailbox, so that commands never wait behind
+//! them: the mailbox holds commands and at most one wake-up.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::{Closed, JobSpec, Lanes};
+
+/// Bytes are counted in units of this many, because a semaphore takes 32 bits at a time.
+const UNIT: usize = 1024;
+
+/// Where a job is inside its pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    Queued,
+    Running,
+    WaitingForRetry,
+    Settling,
+    /// Done, and waiting for a place in the next pool.
+    Forwarding,
+}
+
+/// A line of the in-flight table.
+#[derive(Clone, Debug)]
+pub struct InFlight {
+    pub phase: Phase,
+    pub since: Instant,
+    pub failed_attempts: u32,
+}
+
+/// All jobs of all pools: `(pool, job)` → where it is. Readable without asking an actor.
+pub type InFlightTable = DashMap<(Arc<str>, String), InFlight>;
+
+/// A job inside a pool, with what it holds.
+pub(super) struct Envelope<J> {
+    pub serial: u64,
+    pub payload: Arc<J>,
+    pub id: String,
+    pub tenant: Arc<str>,
+    pub weight: u32,
+    pub lane: super::Lane,
+    pub failed_attempts: u32,
+    /// Throttled or system failures in a row.
+    pub in_a_row: u32,
+    pub queued_at: Instant,
+    pool: Arc<str>,
+    table: Arc<InFlightTable>,
+    _slot: OwnedSemaphorePermit,
+    _bytes: OwnedSemaphorePermit,
+}
+
+impl<J> Envelope<J> {
+    pub fn phase(&self, phase: Phase) {
+        let line = InFlight { phase, since: Instant::now(), failed_attempts: self.failed_attempts };
+        self.table.insert((self.pool.clone(), self.id.clone()), line);
+    }
+}
+
+impl<J> Drop for Envelope<J> {
+    fn drop(&mut self) {
+        self.table.remove(&(self.pool.clone(), std::mem::take(&mut self.id)));
+    }
+}
+
+pub(super) struct Shared<J> {
+    pub name: Arc<str>,
+    pub lanes: Mutex<Lanes<Envelope<J>>>,
+    pub slots: Arc<Semaphore>,
+    pub bytes: Arc<Semaphore>,
+    pub max_messages: usize,
+    max_units: usize,
+    pub table: Arc<InFlightTable>,
+    wake_pending: AtomicBool,
+    serial: AtomicU64,
+}
+
+impl<J> Shared<J> {
+    pub fn new(name: &str, max_messages: usize, max_bytes: usize, table: Arc<InFlightTable>) -> Self {
+        let max_units = max_bytes.div_ceil(UNIT).clamp(1, u32::MAX as usize);
+        Self {
+            name: name.into(),
+            lanes: Mutex::default(),
+            slots: Arc::new(Semaphore::new(max_messages)),
+            bytes: Arc::new(Semaphore::new(max_units)),
+            max_messages,
+            max_units,
+            table,
+            wake_pending: AtomicBool::new(false),
+            serial: AtomicU64::new(0),
+        }
+    }
+
+    /// Waits for a place. First a message's, then its bytes': in order of arrival, so that a large job is not overtaken
+    /// for ever by small ones.
+    pub async fn admit(&self, spec: JobSpec<J>) -> Result<Envelope<J>, Closed> {
+        let slot = self.slots.clone().acquire_owned().await.map_err(|_| Closed)?;
+        let bytes = self.bytes.clone().acquire_many_owned(self.units(spec.bytes)).await.map_err(|_| Closed)?;
+        Ok(self.envelope(spec, slot, bytes))
+    }
+
+    /// A place now, or the job back.
+    pub fn try_admit(&self, spec: JobSpec<J>) -> Result<Envelope<J>, JobSpec<J>> {
+        let Ok(slot) = self.slots.clone().try_acquire_owned() else { return Err(spec) };
+        match self.bytes.clone().try_acquire_many_owned(self.units(spec.bytes)) {
+            Ok(bytes) => Ok(self.envelope(spec, slot, bytes)),
+            Err(_) => Err(spec),
+        }
+    }
+
+    /// A job larger than the whole bound takes the whole bound: it passes alone.
+    fn units(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes.div_ceil(UNIT).clamp(1, self.max_units)).unwrap_or(u32::MAX)
+    }
+
+    fn envelope(&self, spec: JobSpec<J>, slot: OwnedSemaphorePermit, bytes: OwnedSemaphorePermit) -> Envelope<J> {
+        Envelope {
+            serial: self.serial.fetch_add(1, Ordering::Relaxed),
+            payload: spec.payload,
+            id: spec.id,
+            tenant: spec.tenant,
+            weight: spec.weight,
+            lane: spec.lane,
+            failed_attempts: spec.failed_attempts,
+            in_a_row: 0,
+            queued_at: Instant::now(),
+            pool: self.name.clone(),
+            table: self.table.clone(),
+            _slot: slot,
+            _bytes: bytes,
+        }
+    }
+
+    /// Puts a job in its lane. `true` when the supervisor has to be woken.
+    pub fn queue(&self, mut envelope: Envelope<J>) -> bool {
+        envelope.queued_at = Instant::now();
+        envelope.phase(Phase::Queued);
+        self.lanes().push(envelope.lane, envelope.tenant.clone(), envelope.weight, envelope);
+        !self.wake_pending.swap(true, Ordering::AcqRel)
+    }
+
+    /// The supervisor is about to look at the lanes.
+    pub fn woken(&self) {
+        self.wake_pending.store(false, Ordering::Release);
+    }
+
+    pub fn lanes(&self) -> std::sync::MutexGuard<'_, Lanes<Envelope<J>>> {
+        self.lanes.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Jobs that the pool holds, wherever they are inside it.
+    pub fn held(&self) -> usize {
+        self.max_messages - self.slots.available_permits()
+    }
+
+    pub fn bytes_held(&self) -> usize {
+        (self.max_units - self.bytes.available_permits()) * UNIT
+    }
+
+    pub fn close(&self) {
+        self.slots.close();
+        self.bytes.close();
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.slots.is_closed()
+    }
+}

@@ -1,0 +1,60 @@
+//! What a pool says of itself.
+
+use serde::Serialize;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolState {
+    Running,
+    Draining,
+    /// Its workers died too often; the root decides.
+    Escalated,
+    /// The system failed under it; the process is about to end.
+    Failed,
+    Ended,
+}
+
+/// A pool at one moment. `in_flight` is the sum of what is queued, busy, waiting, settling and forwarding.
+#[derive(Clone, Debug, Serialize)]
+pub struct PoolStats {
+    pub name: String,
+    pub state: PoolState,
+    pub workers: usize,
+    pub want: usize,
+    pub min: usize,
+    pub max: usize,
+    pub idle: usize,
+    pub busy: usize,
+    pub queued: usize,
+    pub queued_urgent: usize,
+    pub oldest_queued_seconds: f64,
+    pub retry_waiting: usize,
+    pub settling: usize,
+    /// Done, and waiting for a place in the next pool.
+    pub forwarding: usize,
+    pub in_flight: usize,
+    pub max_in_flight: usize,
+    pub bytes: usize,
+    pub max_bytes: usize,
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+/// Since the pool's start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Counts {
+    pub done: u64,
+    /// Attempts that failed and counted.
+    pub failed: u64,
+    pub throttled: u64,
+    pub quarantined: u64,
+    pub parked: u64,
+    pub released: u64,
+    pub fenced: u64,
+    pub restarts: u64,
+    pub escalations: u64,
+    pub hung: u64,
+    pub abandoned: u64,
+    pub job_seconds: f64,
+    pub blocked_seconds: f64,
+}

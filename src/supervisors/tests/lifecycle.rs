@@ -1,0 +1,125 @@
+//! Resizing, draining, scaling and services.
+
+use super::super::service::{Inbox, start_service};
+use super::*;
+
+#[test]
+fn resizing_under_load_loses_nothing() {
+    let book = with_pool(options(1, 100), |pool, book, _| async move {
+        for id in 0..40 {
+            pool.submit(spec(id, vec![Act::Work(100)])).await.unwrap();
+        }
+        pool.resize(4, 4);
+        until(|| book.busy.get() == 4).await;
+        pool.resize(1, 1);
+        until(|| book.busy.get() == 1).await;
+        until(|| book.count("done") == 40).await;
+        assert_eq!(pool.observe().await.unwrap().workers, 1);
+    });
+    assert_eq!(book.most_busy.get(), 4);
+    assert!(book.ends.borrow().values().all(|ends| ends.len() == 1));
+}
+
+#[test]
+fn a_pool_grows_while_its_queue_is_old_and_shrinks_when_it_is_idle() {
+    let options = PoolOptions { max_workers: 4, ..options(1, 1_000) };
+    with_pool(options, |pool, book, _| async move {
+        for id in 0..200 {
+            pool.submit(spec(id, vec![Act::Work(100)])).await.unwrap();
+        }
+        until(|| book.busy.get() == 4).await;
+        until(|| book.count("done") == 200).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(pool.observe().await.unwrap().workers, 1);
+    });
+}
+
+#[test]
+fn drain_to_the_end_finishes_what_is_there_and_takes_no_more() {
+    let book = with_pool(options(2, 100), |pool, _, _| async move {
+        for id in 0..20 {
+            pool.submit(spec(id, vec![Act::Work(10)])).await.unwrap();
+        }
+        pool.submit(spec(20, vec![Act::Fail(StageError::transient("x", "x")), Act::Work(1)])).await.unwrap();
+        pool.drain(DrainMode::Finish).await;
+        assert!(pool.submit(spec(99, vec![])).await.is_err());
+        assert!(matches!(pool.try_submit(spec(99, vec![])), Err(TrySubmit::Closed(_))));
+        assert!(pool.observe().await.is_none(), "the pool has ended");
+    });
+    assert_eq!(book.count("done"), 21);
+}
+
+#[test]
+fn drain_with_release_finishes_the_running_and_gives_the_rest_back() {
+    let book = with_pool(options(2, 100), |pool, book, _| async move {
+        for id in 0..20 {
+            pool.submit(spec(id, vec![Act::Work(1_000)])).await.unwrap();
+        }
+        pool.submit(JobSpec { lane: Lane::Urgent, ..spec(50, vec![Act::Fail(StageError::transient("x", "x"))]) })
+            .await
+            .unwrap();
+        until(|| book.busy.get() == 2).await;
+        pool.drain(DrainMode::Release).await;
+    });
+    let (done, released) = (book.count("done"), book.count("released"));
+    assert_eq!(done + released, 21);
+    assert!((1..=3).contains(&done), "{done}");
+    assert!(book.ends.borrow().values().all(|ends| ends.len() == 1));
+}
+
+#[test]
+fn halt_drops_running_work_at_once() {
+    let book = with_pool(options(2, 10), |pool, book, _| async move {
+        for id in 0..4 {
+            pool.submit(spec(id, vec![Act::Hang])).await.unwrap();
+        }
+        until(|| book.busy.get() == 2).await;
+        pool.halt();
+        until(|| book.busy.get() == 0).await;
+    });
+    assert_eq!(book.ends.borrow().len(), 0);
+}
+
+#[test]
+fn a_service_that_panics_is_started_again_with_its_inbox() {
+    universe(async {
+        let root = RootHandle::start(RestartOptions::default());
+        let seen: Rc<RefCell<Vec<u32>>> = Rc::default();
+        let log = seen.clone();
+        let (handle, mut running) = start_service("echo", 10, RestartOptions::default(), &root, move |inbox: Rc<Inbox<u32>>| {
+            let log = log.clone();
+            async move {
+                while let Some(n) = inbox.receive().await {
+                    if n == 2 {
+                        panic!("two");
+                    }
+                    log.borrow_mut().push(n);
+                }
+                Ok(())
+            }
+        });
+        for n in 0..5 {
+            handle.send(n).await.unwrap();
+        }
+        until(|| seen.borrow().len() == 4).await;
+        assert_eq!(root.tree().await.services["echo"].restarts, 1);
+        drop(handle);
+        running.ended().await;
+        assert!(root.tree().await.services.is_empty());
+        root.stop();
+        assert_eq!(*seen.borrow(), [0, 1, 3, 4]);
+    });
+}
+
+#[test]
+fn a_service_that_fails_fails_the_root() {
+    universe(async {
+        let root = RootHandle::start(RestartOptions::default());
+        let (_handle, _running) = start_service("claims", 1, RestartOptions::default(), &root, |_: Rc<Inbox<()>>| async {
+            Err(StageError::system("control_store", "the disk is full"))
+        });
+        let failure = root.failed().await;
+        assert_eq!(failure.to_string(), "claims: the disk is full");
+        root.stop();
+    });
+}

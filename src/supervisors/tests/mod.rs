@@ -1,0 +1,238 @@
+//! The kernel under a paused clock, with stages that misbehave on demand.
+
+mod bounds;
+mod faults;
+mod lifecycle;
+mod random;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::testing::universe;
+use super::*;
+use crate::error::StageError;
+
+/// What a job does at its nth attempt (1-based).
+#[derive(Clone, Debug)]
+enum Act {
+    Work(u64),
+    Fail(StageError),
+    Panic,
+    Hang,
+    /// Takes the worker's actor down from outside the caught part.
+    PanicInDrop,
+    Park,
+}
+
+#[derive(Debug)]
+struct Task {
+    id: u32,
+    /// The last one repeats.
+    acts: Vec<Act>,
+    attempts: std::sync::atomic::AtomicU32,
+}
+
+#[derive(Default)]
+struct Book {
+    /// Final verdicts by job: must never hold two.
+    ends: RefCell<BTreeMap<u32, Vec<&'static str>>>,
+    /// Waits before retries, by job.
+    waits: RefCell<Vec<(u32, f64, bool)>>,
+    begun: RefCell<Vec<u32>>,
+    forwarded: RefCell<Vec<u32>>,
+    workers_started: Cell<u32>,
+    /// How many of the next settles fail.
+    settle_failures: Cell<u32>,
+    /// How many of the next workers can't start, by error and by panic.
+    start_errors: Cell<u32>,
+    start_panics: Cell<u32>,
+    fence: RefCell<Vec<u32>>,
+    busy: Cell<u32>,
+    most_busy: Cell<u32>,
+}
+
+impl Book {
+    fn ended(&self, id: u32, how: &'static str) {
+        self.ends.borrow_mut().entry(id).or_default().push(how);
+    }
+
+    fn count(&self, how: &str) -> usize {
+        self.ends.borrow().values().flatten().filter(|h| **h == how).count()
+    }
+
+    fn of(&self, id: u32) -> Vec<&'static str> {
+        self.ends.borrow().get(&id).cloned().unwrap_or_default()
+    }
+}
+
+struct TestStage(Rc<Book>);
+
+impl Stage for TestStage {
+    type Job = Task;
+    type Done = u32;
+    type Park = ();
+
+    fn worker(&self) -> Result<Box<dyn Work<Task, u32, ()>>, StageError> {
+        let book = &self.0;
+        book.workers_started.set(book.workers_started.get() + 1);
+        if book.start_panics.get() > 0 {
+            book.start_panics.set(book.start_panics.get() - 1);
+            panic!("no worker today");
+        }
+        if book.start_errors.get() > 0 {
+            book.start_errors.set(book.start_errors.get() - 1);
+            return Err(StageError::crash("no_start", "can't start"));
+        }
+        Ok(Box::new(TestWork { book: book.clone(), bomb: false }))
+    }
+}
+
+struct TestWork {
+    book: Rc<Book>,
+    bomb: bool,
+}
+
+impl Drop for TestWork {
+    fn drop(&mut self) {
+        if self.bomb && !std::thread::panicking() {
+            panic!("a drop that panics");
+        }
+    }
+}
+
+struct Busy(Rc<Book>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.set(self.0.busy.get() - 1);
+    }
+}
+
+#[async_trait(?Send)]
+impl Work<Task, u32, ()> for TestWork {
+    async fn run(&mut self, job: &Arc<Task>, _: &Cancel) -> Outcome<u32, ()> {
+        let n = job.attempts.fetch_add(1, std::sync::atomic::Ordering::SeqCst) as usize;
+        let book = self.book.clone();
+        book.busy.set(book.busy.get() + 1);
+        book.most_busy.set(book.most_busy.get().max(book.busy.get()));
+        let _busy = Busy(book);
+        match job.acts.get(n).or(job.acts.last()).unwrap_or(&Act::Work(0)) {
+            Act::Work(ms) => {
+                if *ms > 0 {
+                    tokio::time::sleep(Duration::from_millis(*ms)).await;
+                }
+                Outcome::Done(job.id)
+            }
+            Act::Fail(error) => Outcome::Failed(error.clone()),
+            Act::Panic => panic!("task {} panics", job.id),
+            Act::Hang => std::future::pending().await,
+            Act::PanicInDrop => {
+                self.bomb = true;
+                panic!("and its state panics when it is dropped")
+            }
+            Act::Park => Outcome::Parked { reason: "a batch".into(), resume: () },
+        }
+    }
+}
+
+struct TestSteward {
+    book: Rc<Book>,
+    next: Option<PoolHandle<Task>>,
+}
+
+#[async_trait(?Send)]
+impl Steward<Task, u32, ()> for TestSteward {
+    async fn begin(&self, job: &Arc<Task>, _: u32) -> Result<Begin, StageError> {
+        if self.book.fence.borrow().contains(&job.id) {
+            return Ok(Begin::Drop);
+        }
+        self.book.begun.borrow_mut().push(job.id);
+        Ok(Begin::Go)
+    }
+
+    async fn settle(&self, job: &Arc<Task>, verdict: &Verdict<u32, ()>) -> Result<Settled, StageError> {
+        tokio::task::yield_now().await;
+        if self.book.settle_failures.get() > 0 {
+            self.book.settle_failures.set(self.book.settle_failures.get() - 1);
+            return Err(StageError::system("disk_full", "no space left"));
+        }
+        match verdict {
+            Verdict::Done(_) => self.book.ended(job.id, "done"),
+            Verdict::Retry { wait, consumes_attempt, .. } => {
+                self.book.waits.borrow_mut().push((job.id, wait.as_secs_f64(), *consumes_attempt));
+            }
+            Verdict::Quarantine { .. } => self.book.ended(job.id, "quarantined"),
+            Verdict::Parked { .. } => self.book.ended(job.id, "parked"),
+            Verdict::Released => self.book.ended(job.id, "released"),
+        }
+        Ok(Settled::Release)
+    }
+
+    async fn forward(&self, job: &Arc<Task>, done: u32) -> Result<(), Closed> {
+        self.book.forwarded.borrow_mut().push(done);
+        match &self.next {
+            Some(next) => next.submit(spec(done, job.acts.clone())).await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn spec(id: u32, acts: Vec<Act>) -> JobSpec<Task> {
+    JobSpec {
+        payload: Arc::new(Task { id, acts, attempts: 0.into() }),
+        id: id.to_string(),
+        tenant: "t".into(),
+        weight: 1,
+        bytes: 1,
+        lane: Lane::Normal,
+        failed_attempts: 0,
+    }
+}
+
+fn options(workers: usize, max_messages: usize) -> PoolOptions {
+    PoolOptions {
+        name: "test".into(),
+        min_workers: workers,
+        max_workers: workers,
+        max_messages,
+        max_bytes: 1 << 30,
+        deadline: Duration::from_secs(10),
+        retry: RetryOptions::default(),
+        restart: RestartOptions::default(),
+        scaling: ScalingOptions::default(),
+    }
+}
+
+/// Runs a body with a root and one pool, and drains it at the end.
+fn with_pool<F, Fut>(options: PoolOptions, body: F) -> Rc<Book>
+where
+    F: FnOnce(PoolHandle<Task>, Rc<Book>, RootHandle) -> Fut,
+    Fut: Future<Output = ()>,
+{
+    universe(async {
+        let book = Rc::new(Book::default());
+        let root = RootHandle::start(options.restart.clone());
+        let steward = Rc::new(TestSteward { book: book.clone(), next: None });
+        let pool = start_pool(options, TestStage(book.clone()), steward, &root);
+        body(pool.clone(), book.clone(), root.clone()).await;
+        pool.halt();
+        root.stop();
+        book
+    })
+}
+
+/// Waits (on the virtual clock) until something holds; gives up after ten virtual minutes.
+async fn until(mut holds: impl FnMut() -> bool) {
+    for _ in 0..600_000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("did not come about in ten minutes");
+}

@@ -1,0 +1,236 @@
+//! Input that can't be done: a clear reason, an exit code of its own, and the rest goes on.
+
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+
+use crate::kit::{Place, Ran, results};
+
+/// Reasons by file name.
+fn reasons(ran: &Ran) -> Vec<(String, String)> {
+    let summary = ran.summary();
+    let mut reasons: Vec<_> = summary["quarantined"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|q| (crate::kit::file_name(&q["source"]), q["error"]["code"].as_str().unwrap().to_owned()))
+        .collect();
+    reasons.sort();
+    reasons
+}
+
+#[test]
+fn each_bad_file_has_its_reason_and_the_good_one_is_done() {
+    let place = Place::new();
+    place.write("good.pdf", docweir_testkit::two_pages(1));
+    place.write("empty.pdf", b"");
+    place.write("image.pdf", b"\x89PNG\r\n\x1a\n0000");
+    place.write("locked.pdf", docweir_testkit::hostile::encrypted_aes());
+    place.write("scan.pdf", docweir_testkit::hostile::no_text());
+    let ran = place.ingest(&[]);
+    ran.code(3);
+    let expected = [("empty.pdf", "empty_file"), ("image.pdf", "unknown_type"), ("locked.pdf", "encrypted"), ("scan.pdf", "no_text")];
+    assert_eq!(reasons(&ran), expected.map(|(n, r)| (n.to_owned(), r.to_owned())));
+    assert_eq!(ran.summary()["completed"], 1);
+
+    // Nothing of it is tried again by itself, and it is still said.
+    let again = place.ingest(&[]);
+    again.code(3);
+    assert_eq!((&again.summary()["completed"], &again.summary()["still_quarantined"]), (&0.into(), &4.into()));
+
+    // The failed artefact and the original are kept.
+    let listed = place.run(["quarantine", "list", "--json"]);
+    listed.code(0);
+    assert_eq!(listed.json().len(), 4);
+    let record = &listed.json()[0];
+    for key in ["quarantine_artefact", "quarantine_original"] {
+        let object = place.state().join("objects").join(record[key].as_str().unwrap());
+        assert!(object.exists(), "{}", object.display());
+    }
+}
+
+#[test]
+fn a_quarantined_document_goes_on_when_its_cause_is_mended() {
+    let place = Place::new();
+    let path = place.write("scan.pdf", docweir_testkit::hostile::no_text());
+    place.ingest(&[]).code(3);
+    place.run(["quarantine", "replay", path.to_str().unwrap()]).code(0);
+    place.ingest(&["--set", "extract.options.accept_textless=true"]).code(0);
+    place.assert_complete(1);
+    let left = std::fs::read_dir(place.state().join("objects/input/_quarantine")).map_or(0, |d| d.count());
+    assert_eq!(left, 0, "what was kept for a person is taken away with the cause");
+}
+
+#[test]
+fn damaged_and_hostile_files_cost_no_more_than_themselves() {
+    let place = Place::new();
+    place.generate(3);
+    let all = docweir_testkit::hostile::all();
+    for file in &all {
+        place.write(format!("hostile-{}", file.name), &file.bytes);
+    }
+    let ran = place.ingest(&[
+        "--set", "extract.options.stall_seconds=3",
+        "--set", "extract.options.cpu_seconds=5",
+        "--set", "extract.options.deadline_seconds=10",
+        "--set", "retry.waits_seconds=[0.0]",
+    ]);
+    let summary = ran.summary();
+    let done = summary["completed"].as_u64().unwrap();
+    let quarantined = summary["quarantined"].as_array().unwrap().len() as u64;
+    assert!(done >= 3, "{summary}");
+    assert!(matches!(ran.status.code(), Some(0 | 3)));
+    let records = place.records();
+    assert_eq!(records.len() as u64, done + quarantined, "every file has an end");
+}
+
+#[test]
+fn a_path_that_is_not_there_and_an_empty_folder() {
+    let place = Place::new();
+    let ran = place.run(["ingest", "nowhere"]);
+    ran.code(2);
+    assert!(ran.err.contains("no such file or folder: nowhere"), "{}", ran.err);
+    assert!(!place.state().exists(), "nothing is made for a slip of the keyboard");
+    let ran = place.ingest(&[]);
+    ran.code(0);
+    assert_eq!(ran.summary()["files"], 0);
+}
+
+#[test]
+fn a_name_that_is_not_utf8() {
+    let place = Place::new();
+    place.write(std::ffi::OsStr::from_bytes(b"caf\xe9.txt"), "A latin name.\n");
+    place.ingest(&[]).code(0);
+    let ran = place.run(["search", "--mode", "full-text", "--json", "latin"]);
+    ran.code(0);
+    assert_eq!(results(&ran.json()[0]).len(), 1);
+    let records = place.records();
+    assert!(records[0]["source"].as_str().unwrap().ends_with("/caf%E9.txt"), "{}", records[0]["source"]);
+}
+
+#[test]
+fn five_thousand_pages_are_processed_and_a_limit_refuses_them_by_name() {
+    let place = Place::new();
+    place.write("long.pdf", docweir_testkit::pages(5_000, 7));
+    let refused = place.ingest(&["--set", "extract.options.limits.pages=4999"]);
+    refused.code(3);
+    assert_eq!(reasons(&refused), [("long.pdf".to_owned(), "too_many_pages".to_owned())]);
+    let said = refused.summary()["quarantined"][0]["error"]["message"].to_string();
+    assert!(said.contains("4999") && said.contains("pages"), "{said}");
+    let ran = place.ingest(&[]);
+    ran.code(0);
+    assert_eq!(ran.summary()["pages"], 5_000);
+}
+
+#[test]
+fn without_permission_to_read_a_file_the_rest_is_done() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root, to become somebody else");
+        return;
+    }
+    let place = Place::new();
+    place.write("open.txt", "Everybody may read.\n");
+    let closed = place.write("closed.txt", "Nobody may read.\n");
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).unwrap();
+    let everybody = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(place.path(), everybody).unwrap();
+    let plain = place.command(["ingest", "docs", "--json", "--progress", "none"]);
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(copy_of_the_binary(&place));
+    command.args(plain.get_args()).current_dir(place.path());
+    command.env("HOME", place.path()).env("DOCWEIR__EMBED__OPTIONS__PROVIDER", "hashed");
+    let ran = Ran::of(command.output().unwrap());
+    ran.code(3);
+    let summary = ran.summary();
+    assert_eq!(summary["completed"], 1);
+    let unreadable = &summary["unreadable"][0];
+    assert!(unreadable["source"].as_str().unwrap().ends_with("closed.txt"));
+    assert!(unreadable["reason"].as_str().unwrap().contains("ermission denied"), "{unreadable}");
+}
+
+/// Build folders may lie where only root may look.
+fn copy_of_the_binary(place: &Place) -> std::path::PathBuf {
+    let copy = place.path().join("docweir-bin");
+    std::fs::copy(env!("CARGO_BIN_EXE_docweir"), &copy).unwrap();
+    copy
+}
+
+#[test]
+fn a_full_disk_ends_the_run_with_its_own_code_and_the_next_run_completes() {
+    let Some(disk) = Disk::of(4) else { return };
+    let place = Place::new();
+    place.generate(60);
+    let state = disk.path.join("state");
+    let ran = place.ingest(&["--state", state.to_str().unwrap()]);
+    ran.code(70);
+    assert!(ran.err.contains("space"), "says what to do: {}", ran.err);
+    disk.resize(512);
+    let ran = place.ingest(&["--state", state.to_str().unwrap()]);
+    ran.code(0);
+    let status = place.run(["--state", state.to_str().unwrap(), "status", "--json"]);
+    assert_eq!(status.json()[0]["index"]["documents"], 60);
+}
+
+#[test]
+fn a_read_only_disk_is_told_as_such() {
+    let Some(disk) = Disk::of(8) else { return };
+    let place = Place::new();
+    place.generate(1);
+    disk.remount("ro");
+    let ran = place.ingest(&["--state", disk.path.join("state").to_str().unwrap()]);
+    ran.code(70);
+    assert!(ran.err.to_lowercase().contains("read-only"), "{}", ran.err);
+}
+
+#[test]
+fn a_slip_in_the_configuration_names_key_line_and_what_was_meant() {
+    let place = Place::new();
+    std::fs::write(place.path().join("docweir.toml"), "[chunk.options]\ntarget_chars = 900\nmax_char = 5\n").unwrap();
+    let ran = place.ingest(&[]);
+    ran.code(4);
+    for part in ["docweir.toml:3", "chunk.options.max_char", "chunk.options.max_chars"] {
+        assert!(ran.err.contains(part), "{part} is not in: {}", ran.err);
+    }
+    std::fs::write(place.path().join("docweir.toml"), "\n[retry]\nattempts = 0\n").unwrap();
+    let ran = place.run(["config", "check"]);
+    ran.code(4);
+    assert!(ran.err.contains("docweir.toml:3") && ran.err.contains("retry.attempts"), "{}", ran.err);
+}
+
+/// A small file system of its own.
+struct Disk {
+    path: std::path::PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Disk {
+    fn of(mebibytes: u32) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "docweir-test"])
+            .arg(dir.path())
+            .status();
+        if !mounted.is_ok_and(|s| s.success()) {
+            println!("skipped: can't mount a small file system here");
+            return None;
+        }
+        Some(Self { path: dir.path().to_owned(), _dir: dir })
+    }
+
+    fn resize(&self, mebibytes: u32) {
+        self.remount(&format!("size={mebibytes}m"));
+    }
+
+    fn remount(&self, options: &str) {
+        let done = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.path).status().unwrap();
+        assert!(done.success());
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.path).status();
+    }
+}
+

@@ -1,0 +1,191 @@
+//! A folder of documents, a state folder, and the binary over both.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub struct Place {
+    dir: tempfile::TempDir,
+}
+
+/// What a command printed and how it ended.
+pub struct Ran {
+    pub status: ExitStatus,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ran {
+    pub fn of(output: Output) -> Self {
+        Self {
+            status: output.status,
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    #[track_caller]
+    pub fn code(&self, expected: i32) -> &Self {
+        assert_eq!(self.status.code(), Some(expected), "\n--- out\n{}\n--- err\n{}", self.out, self.err);
+        self
+    }
+
+    /// Each line of standard output as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Vec<Value> {
+        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        self.out.lines().map(parse).collect()
+    }
+
+    /// The summary of `ingest --json`.
+    #[track_caller]
+    pub fn summary(&self) -> Value {
+        let last = self.json().pop().unwrap_or_else(|| panic!("no summary: {}", self.err));
+        assert_eq!(last["event"], "summary", "{last}");
+        last
+    }
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("docs")).unwrap();
+        Self { dir }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn docs(&self) -> PathBuf {
+        self.dir.path().join("docs")
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.dir.path().join(".docweir")
+    }
+
+    pub fn write(&self, name: impl AsRef<OsStr>, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.docs().join(Path::new(name.as_ref()));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// `n` generated documents of two pages.
+    pub fn generate(&self, n: u64) {
+        for seed in 0..n {
+            self.write(format!("{seed:04}.pdf"), docweir_testkit::two_pages(seed));
+        }
+    }
+
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_docweir"));
+        command.args(args).current_dir(self.path()).stdin(Stdio::null());
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("DOCWEIR") {
+                command.env_remove(name);
+            }
+        }
+        command.env("DOCWEIR__EMBED__OPTIONS__PROVIDER", "hashed");
+        command
+    }
+
+    pub fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Ran {
+        Ran::of(self.command(args).output().unwrap())
+    }
+
+    /// `ingest docs --json` with more arguments.
+    pub fn ingest(&self, more: &[&str]) -> Ran {
+        self.run([&["ingest", "docs", "--json", "--progress", "none"], more].concat())
+    }
+
+    pub fn spawn(&self, args: &[&str]) -> Running {
+        let mut command = self.command(args);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running(Some(command.spawn().unwrap()))
+    }
+
+    /// The sources that a full-text search finds, as file names.
+    #[track_caller]
+    pub fn found(&self, query: &str) -> Vec<String> {
+        let ran = self.run(["search", "--mode", "full-text", "-k", "50", "--json", query]);
+        assert!(matches!(ran.status.code(), Some(0 | 1)), "{}", ran.err);
+        let mut names: Vec<String> = ran.json().iter().flat_map(results).map(|hit| file_name(&hit["source"])).collect();
+        names.dedup();
+        names
+    }
+
+    /// Every control record.
+    #[track_caller]
+    pub fn records(&self) -> Vec<Value> {
+        let ran = self.run(["status", "--all", "--json"]);
+        ran.code(0);
+        ran.json()
+    }
+
+    /// What `verify`ing by hand finds: every record complete, each document once in the index, nothing besides.
+    #[track_caller]
+    pub fn assert_complete(&self, documents: usize) {
+        let records = self.records();
+        let statuses: Vec<_> = records.iter().filter(|r| r["status"] != "COMPLETED").collect();
+        assert!(statuses.is_empty(), "not complete: {statuses:?}");
+        assert_eq!(records.len(), documents);
+        let status = self.run(["status", "--json"]);
+        status.code(0);
+        let index = &status.json()[0]["index"];
+        assert_eq!(index["documents"], documents, "{index}");
+    }
+}
+
+pub fn results(answer: &Value) -> Vec<Value> {
+    answer["results"].as_array().cloned().unwrap_or_default()
+}
+
+pub fn file_name(source: &Value) -> String {
+    Path::new(source.as_str().unwrap()).file_name().unwrap().to_string_lossy().into_owned()
+}
+
+/// A process that does not outlive its test.
+pub struct Running(Option<Child>);
+
+impl Running {
+    pub fn id(&self) -> u32 {
+        self.0.as_ref().unwrap().id()
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(self.id() as i32).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.0.as_mut().unwrap().try_wait().unwrap().is_none()
+    }
+
+    pub fn finish(mut self) -> Ran {
+        Ran::of(self.0.take().unwrap().wait_with_output().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Looks again and again until something holds.
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < until, "not within a minute: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

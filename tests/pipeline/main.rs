@@ -1,0 +1,14 @@
+//! The real binary, as its users run it: from files to answers, and through everything that can go wrong on the way.
+//!
+//! The embedder is the hashed one (equal words, equal vectors), so that no model is needed; `first_run` has the real
+//! model where it is at hand.
+
+#![allow(clippy::disallowed_methods, reason = "tests of real processes wait in real time")]
+
+mod bad_input;
+mod commands;
+mod crash;
+mod first_run;
+mod kit;
+mod rerun;
+mod running;

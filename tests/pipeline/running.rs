@@ -1,0 +1,118 @@
+//! Beside a running ingest: who else may do what, signals, and what can be watched.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::kit::{Place, eventually};
+
+fn slow(place: &Place) -> crate::kit::Running {
+    place.generate(40);
+    place.spawn(&["ingest", "docs", "--json", "--progress", "none", "--set", "embed.options.hashed_milliseconds=50"])
+}
+
+#[test]
+fn one_orchestrator_a_folder_and_readers_beside_it() {
+    let place = Place::new();
+    let first = slow(&place);
+    eventually("the first has the lock", || place.state().join("control.db").exists());
+    std::thread::sleep(Duration::from_millis(300));
+    let second = place.ingest(&[]);
+    second.code(5);
+    assert!(second.err.contains(&format!("process {}", first.id())), "{}", second.err);
+    assert!(second.err.contains("docweir ingest docs"), "{}", second.err);
+    place.run(["status"]).code(0);
+    first.signal(Signal::KILL);
+    first.finish();
+    place.ingest(&[]).code(0);
+    place.assert_complete(40);
+}
+
+#[test]
+fn a_signal_finishes_what_runs_and_the_next_run_goes_on() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let place = Place::new();
+        let run = slow(&place);
+        eventually("some are under way", || {
+            place.state().join("objects/embeddings").read_dir().is_ok_and(|d| d.count() > 2)
+        });
+        run.signal(signal);
+        let ran = run.finish();
+        ran.code(code);
+        let done = ran.summary()["completed"].as_u64().unwrap();
+        assert!(done < 40, "stopped before the end: {done}");
+        let pending = place.records().iter().filter(|r| r["status"] == "IN_PROGRESS").count();
+        assert_eq!(pending, 0, "everything was given back");
+        let next = place.ingest(&[]);
+        next.code(0);
+        place.assert_complete(40);
+    }
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    let place = Place::new();
+    place.generate(10);
+    let run = place.spawn(&["ingest", "docs", "--json", "--progress", "none", "--set", "embed.options.hashed_milliseconds=3000"]);
+    eventually("some are under way", || place.state().join("objects/enriched").read_dir().is_ok_and(|d| d.count() > 2));
+    run.signal(Signal::INT);
+    std::thread::sleep(Duration::from_millis(200));
+    let before = std::time::Instant::now();
+    run.signal(Signal::INT);
+    run.finish().code(130);
+    assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
+    place.ingest(&[]).code(0);
+    place.assert_complete(10);
+}
+
+#[test]
+fn metrics_and_the_supervision_tree_are_served() {
+    let place = Place::new();
+    place.generate(30);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let run = place.spawn(&[
+        "ingest", "docs", "--json", "--progress", "none", "--metrics-addr", &address,
+        "--set", "embed.options.hashed_milliseconds=30",
+    ]);
+    eventually("the page answers", || TcpStream::connect(&address).is_ok());
+    eventually("documents were extracted", || {
+        get(&address, "/metrics").contains("docweir_pool_jobs_done_total{pool=\"extract\"}")
+    });
+    let metrics = get(&address, "/metrics");
+    for name in ["docweir_pool_blocked_seconds", "docweir_pool_in_flight_jobs", "docweir_pool_workers"] {
+        assert!(metrics.contains(name), "{name} is not in:\n{metrics}");
+    }
+    let answer = get(&address, "/supervision");
+    let tree: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    assert_eq!(tree["pools"].as_array().unwrap().len(), 5, "{tree}");
+    assert!(tree["services"]["committer"].is_object(), "{tree}");
+    assert!(get(&address, "/nothing").starts_with("HTTP/1.1 404"));
+    run.finish().code(0);
+}
+
+fn get(address: &str, path: &str) -> String {
+    let Ok(mut stream) = TcpStream::connect(address) else { return String::new() };
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    answer
+}
+
+#[test]
+fn a_reset_by_hand_in_the_database_is_picked_up() {
+    let place = Place::new();
+    place.write("a.txt", "Reset me.\n");
+    place.ingest(&[]).code(0);
+    let before = place.records()[0]["version"].as_u64().unwrap();
+    let db = rusqlite::Connection::open(place.state().join("control.db")).unwrap();
+    let changed = db.execute("UPDATE document_processing_control SET status = 'PENDING', retry_count = 0", []).unwrap();
+    assert_eq!(changed, 1);
+    drop(db);
+    place.ingest(&[]).code(0);
+    place.assert_complete(1);
+    assert_eq!(place.records()[0]["version"].as_u64().unwrap(), before + 1, "it was done anew");
+}
