@@ -233,10 +233,8 @@ fn desk(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>) -> De
 /// The running tree.
 struct Tree {
     root: RootHandle,
-    desk: Arc<Desk>,
     pools: Pools,
-    committer: ServiceHandle<Commit>,
-    committing: Running,
+    _committing: Running,
     _beating: Running,
     dispatching: Running,
     wake: Arc<Notify>,
@@ -263,7 +261,7 @@ impl Tree {
 
         let pool = Starter { settings, desk: &desk, root: &root };
         let load = LoadStage {
-            committer: committer.clone(),
+            committer,
             model: model.clone(),
             options: settings.vectors.clone(),
             clock: clock.clone(),
@@ -325,10 +323,8 @@ impl Tree {
         let (_, dispatching) = start_service("dispatcher", 1, settings.restart.clone(), &root, run);
         Ok(Self {
             root,
-            desk,
             pools,
-            committer,
-            committing,
+            _committing: committing,
             _beating: beating,
             dispatching,
             wake,

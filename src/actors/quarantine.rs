@@ -104,11 +104,21 @@ impl QuarantineKeeper {
         let artefact = format!("errors/{}/v{}_{}.json", claim.key.id, claim.key.version, stage.name());
         let body = serde_json::to_vec_pretty(&failure).unwrap_or_default();
         self.objects.put(&artefact, Bytes::from(body), Precondition::None, Durability::Durable).await?;
+        let stale = claim.kept.iter().filter(|k| **k != artefact && Some(*k) != original.as_ref());
+        self.forget(stale).await?;
         Ok(Kept { artefact, original })
     }
 
-    /// Takes a document's kept things away: it was replayed with success, discarded or deleted.
-    pub async fn forget(&self, id: &DocumentId) -> Result<(), ObjectError> {
+    /// Takes kept things away: their document was replayed with success, or its reason has changed.
+    pub async fn forget<'k>(&self, keys: impl IntoIterator<Item = &'k String>) -> Result<(), ObjectError> {
+        for key in keys {
+            self.objects.delete(key).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes all that was ever kept of a document away: it was discarded or deleted.
+    pub async fn forget_all(&self, id: &DocumentId) -> Result<(), ObjectError> {
         for prefix in [format!("errors/{id}/"), format!("{ORIGINALS}/{id}/")] {
             delete_prefix(self.objects.as_ref(), &prefix).await?;
         }

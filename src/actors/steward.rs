@@ -120,7 +120,7 @@ impl Desk {
     /// The tombstone is in the manifest: takes everything else of the document away and says so in the record.
     pub async fn deleted(&self, claim: &Claim) -> Result<bool, StageError> {
         self.artefacts.purge(&claim.key.id).await?;
-        self.quarantine.forget(&claim.key.id).await.map_err(storage)?;
+        self.quarantine.forget_all(&claim.key.id).await.map_err(storage)?;
         let ours = self.apply(claim, Transition::Deleted).await?;
         if ours {
             self.claims.end(&claim.key);
@@ -231,6 +231,10 @@ impl StageSteward {
         }
         let (metrics, duration) = (result.metrics.clone(), result.duration);
         let last = self.stage == Stage::Loading;
+        if last {
+            // Before the record forgets the keys: a crash in between repeats this, and deleting twice is no error.
+            desk.quarantine.forget(&claim.kept).await.map_err(storage)?;
+        }
         let transition = match last {
             true => Transition::Completed { metrics, duration },
             false => {

@@ -21,6 +21,8 @@
 //! | `service` | supervised loops |
 //! | `retry`, `restart`, `scaling` | pure decisions |
 
+#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "raw addresses live here so that nobody else holds one")]
+
 mod handle;
 mod job;
 mod lanes;

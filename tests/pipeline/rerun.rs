@@ -1,6 +1,6 @@
 //! Running again does only what changed, and what changed is replaced in one step.
 
-use crate::kit::Place;
+use crate::kit::{Place, files};
 
 #[test]
 fn a_second_run_does_nothing_and_a_changed_file_is_replaced() {
@@ -79,18 +79,8 @@ fn deleting_takes_effect_at_once_and_is_undone_by_the_next_change() {
     place.ingest(&[]).code(0);
     place.run(["delete", path.to_str().unwrap()]).code(0);
     assert_eq!(place.found("ephemeral"), Vec::<String>::new());
-    let artefacts = walk(&place.state().join("objects/extracted"));
+    let artefacts = files(&place.state().join("objects/extracted"));
     assert!(artefacts.is_empty(), "left behind: {artefacts:?}");
     place.ingest(&[]).code(0);
     assert_eq!(place.found("ephemeral"), ["a.txt"], "the file is still there, so ingest takes it in again");
-}
-
-fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.unwrap().path();
-        if path.is_dir() { files.extend(walk(&path)) } else { files.push(path) }
-    }
-    files
 }

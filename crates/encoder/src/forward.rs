@@ -14,7 +14,7 @@ use crate::tile::{LANES, Line, row_tiles, rows_at, store, tile};
 use crate::weights::{Layer, Network};
 
 /// Rows that pass the feed-forward part together. A multiple of every kernel's tile height.
-const BLOCK: usize = 384;
+const BLOCK: usize = 192;
 
 /// Working memory of one thread; grows to the largest group it has seen.
 #[derive(Default)]

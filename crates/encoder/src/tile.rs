@@ -49,7 +49,17 @@ pub(crate) fn tile<const FMA: bool, const M: usize, const L: usize>(a: [&[f32]; 
             }
         }
     }
-    sums
+    // Not `sums` itself: callers index the result by variables, so it has to live in memory, and the loop above would
+    // write it there in every round.
+    let mut result = [[Line::ZERO; L]; M];
+    for i in 0..M {
+        for l in 0..L {
+            for j in 0..LANES {
+                result[i][l].0[j] = sums[i][l].0[j];
+            }
+        }
+    }
+    result
 }
 
 /// Walks the rows `0..rows` in steps of `M` and calls `each(first row, [row indices])`; at the end the last row is

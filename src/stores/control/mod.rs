@@ -109,6 +109,8 @@ pub struct Claim {
     pub outputs: BTreeMap<Stage, StageOutput>,
     /// The highest version whose rows the manifest is known to hold: what this version will replace.
     pub loaded_version: Option<Version>,
+    /// Keys that an earlier quarantine of the document left, to be taken away when it is complete.
+    pub kept: Vec<String>,
 }
 
 /// Numbers that a stage reports (`pages_extracted`, `chunks_created`, `tokens_processed`, `openai_cost_usd`, …).
@@ -188,7 +190,7 @@ pub struct ControlRecord {
     pub interruptions: u32,
     pub last_error: Option<StageError>,
     pub error_stage: Option<Stage>,
-    /// Keys of the failed artefact and of the original's copy, while quarantined.
+    /// Keys of the failed artefact and of the original's copy, from the last quarantine until the document is complete.
     pub quarantine_artefact: Option<String>,
     pub quarantine_original: Option<String>,
     /// The highest version whose rows the manifest is known to hold.

@@ -5,6 +5,8 @@
 //! assumes.
 
 pub mod local;
+#[cfg(test)]
+pub mod memory;
 
 use async_trait::async_trait;
 use bytes::Bytes;

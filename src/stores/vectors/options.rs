@@ -106,6 +106,28 @@ impl VectorOptions {
         range("max_query_characters", self.max_query_characters as u64, 1, 1_000_000);
         range("hybrid_candidates", self.hybrid_candidates as u64, 1, 100_000);
         range("history_entries", self.history_entries as u64, 16, 100_000);
+        if self.backoff_max_milliseconds < self.backoff_initial_milliseconds {
+            let reason = format!("is below backoff_initial_milliseconds ({})", self.backoff_initial_milliseconds);
+            problems.push(("backoff_max_milliseconds", reason));
+        }
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_in_range_and_what_is_not_is_named() {
+        let default = VectorOptions::default();
+        assert_eq!(default.problems(), []);
+        let wrong = VectorOptions { max_commit_rows: 0, history_entries: 1, backoff_max_milliseconds: 5, ..default };
+        let fields: Vec<_> = wrong.problems().into_iter().map(|(field, _)| field).collect();
+        assert_eq!(fields, ["max_commit_rows", "history_entries", "backoff_max_milliseconds"]);
+        let typed: VectorOptions =
+            toml::from_str("stemming = \"english\"\nhybrid_normalisation = \"theoretical_min\"").unwrap();
+        assert_eq!((typed.stemming, typed.max_results), (Stemming::English, 1_000));
+        assert!(toml::from_str::<VectorOptions>("stemmer = 1").unwrap_err().to_string().contains("stemmer"));
     }
 }

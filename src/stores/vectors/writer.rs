@@ -78,6 +78,7 @@ impl Writer {
         let mut state = self.load(&mut backoff).await?;
         let (append, body) = self.prepare(&state.0, &writes, model, commit_id)?;
         self.stage(&append.file.file, body, &mut backoff).await?;
+        crate::failpoint::reach("commit.staged", "");
 
         // The state from before the staging is as good as a fresh one: the swap is conditional on it.
         let attempts = store.options.commit_attempts;

@@ -28,8 +28,8 @@ pub(super) fn words(text: &str, mut word: impl FnMut(&str)) {
     while !rest.is_empty() {
         let ascii = rest.bytes().position(|b| !b.is_ascii()).unwrap_or(rest.len());
         let (plain, other) = rest.split_at(ascii);
-        // A combining mark belongs to the letter before it, so the last ASCII character of a run that goes on in
-        // another script is left to the slow path. It has no decomposition, but a mark after it may be reordered.
+        // ASCII neither decomposes nor takes part in the reordering of marks, so cutting a word here changes nothing:
+        // `buffer` carries it over the cut.
         ascii_words(plain, &mut buffer, &mut word);
         let end = other.bytes().position(|b| b.is_ascii()).unwrap_or(other.len());
         let (other, after) = other.split_at(end);

@@ -94,12 +94,17 @@ pub fn claim(record: &ControlRecord, stage: Stage) -> Claim {
         interruptions: record.interruptions,
         outputs: record.stage_status.iter().filter_map(output).collect(),
         loaded_version: record.loaded_version,
+        kept: [&record.quarantine_artefact, &record.quarantine_original].into_iter().flatten().cloned().collect(),
     }
 }
 
 /// Ends the claim with `status`; what the transitions that end a claim have in common.
 pub fn finish(record: &mut ControlRecord, status: Status) {
     record.status = status;
+    if matches!(status, Status::Completed | Status::Deleted) {
+        record.quarantine_artefact = None;
+        record.quarantine_original = None;
+    }
     record.interruptions = 0;
     end_claim(record);
 }

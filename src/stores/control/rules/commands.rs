@@ -214,6 +214,8 @@ pub fn discard(record: &mut ControlRecord) -> Result<Effects, ControlError> {
     void_claim(record);
     record.status = Status::Failed;
     FAILED.clone_into(&mut record.current_stage);
+    record.quarantine_artefact = None;
+    record.quarantine_original = None;
     leave_aside(record);
     let mut effects = Effects::default();
     effects.status_change(record, was).with("reason", "discarded");

@@ -200,10 +200,8 @@ fn set_back_attempts(record: &mut ControlRecord) {
     leave_aside(record);
 }
 
-/// No longer parked nor quarantined.
+/// No longer parked. What the quarantine kept is remembered until the document is complete and it is taken away.
 fn leave_aside(record: &mut ControlRecord) {
-    record.quarantine_artefact = None;
-    record.quarantine_original = None;
     record.parked_reason = None;
     record.parked_resume = None;
 }
