@@ -19,6 +19,11 @@ use crate::messages::job::{Input, Job};
 use crate::stores::control::{Claim, ControlError, Intent};
 use crate::supervisors::PoolHandle;
 
+/// Interruptions after which a document is done alone.
+const SUSPECT_AFTER: u32 = 2;
+/// How often a wait for others to end looks whether the run was stopped.
+const ALONE_POLL: Duration = Duration::from_millis(200);
+
 /// Where documents come in, by the stage they go on at.
 #[derive(Clone)]
 pub struct Pools {
@@ -91,9 +96,33 @@ impl Dispatcher {
                 self.desk.claims.begin(&claim.key);
                 failpoint::reach("dispatcher.claimed", &claim.source);
             }
-            for claim in claims {
+            let (suspects, others): (Vec<_>, Vec<_>) =
+                claims.into_iter().partition(|c| c.interruptions >= SUSPECT_AFTER);
+            for claim in others {
                 self.dispatch(claim).await?;
             }
+            let mut waiting = suspects.len();
+            for claim in suspects {
+                self.dispatch_alone(claim, waiting).await?;
+                waiting -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// A document whose process has died more than once is done while nothing else is: if it is the one that kills, it
+    /// is found out, and no innocent one is blamed with it. `waiting` counts the suspects that are claimed and not yet
+    /// dispatched, this one included.
+    async fn dispatch_alone(&self, claim: Claim, waiting: usize) -> Result<(), StageError> {
+        let mut held = self.desk.claims.watch();
+        let stopped = || self.stop.load(Ordering::Acquire);
+        while self.desk.claims.len() > waiting && !stopped() {
+            let _ = tokio::time::timeout(ALONE_POLL, held.changed()).await;
+        }
+        let id = claim.key.id.clone();
+        self.dispatch(claim).await?;
+        while self.desk.claims.holds(&id) && !stopped() {
+            let _ = tokio::time::timeout(ALONE_POLL, held.changed()).await;
         }
         Ok(())
     }

@@ -195,9 +195,9 @@ async fn take_over(engine: &Engine, owner: &str, vectors: &VectorStore) -> Resul
     let mut after = None;
     loop {
         let page = engine.control.list(&filter, after.as_ref(), PAGE).await.map_err(|e| system(control(e)))?;
-        let loading = page.iter().filter(|r| {
-            r.intent == Intent::Process && r.current_stage == StageName::Loading.current_stage()
-        });
+        let loading = page
+            .iter()
+            .filter(|r| r.intent == Intent::Process && r.current_stage == StageName::Loading.current_stage());
         let mut visible = Vec::new();
         for record in loading {
             if inventory.is_none() {
@@ -260,12 +260,8 @@ impl Tree {
         let (committer, committing) = start_committer(settings, &vectors, &model, &desk, &root);
 
         let pool = Starter { settings, desk: &desk, root: &root };
-        let load = LoadStage {
-            committer,
-            model: model.clone(),
-            options: settings.vectors.clone(),
-            clock: clock.clone(),
-        };
+        let load =
+            LoadStage { committer, model: model.clone(), options: settings.vectors.clone(), clock: clock.clone() };
         let load = pool.start(StageName::Loading, &settings.load, load, None);
         let embed = EmbedStage {
             desk: desk.clone(),
@@ -367,7 +363,10 @@ impl Tree {
         }
         self.show(board).await;
         if interrupted.is_some() {
-            let text = format!("stopping: what is running is finished first, {} s at most; again to stop at once", patience.as_secs());
+            let text = format!(
+                "stopping: what is running is finished first, {} s at most; again to stop at once",
+                patience.as_secs()
+            );
             events.emit(Event::Notice { text });
             board.update(|b| b.draining = true);
         }

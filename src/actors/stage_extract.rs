@@ -116,7 +116,10 @@ impl ExtractWorker {
             };
             self.desk.control.register(vec![document]).await.map_err(control)?;
             self.wake.notify_one();
-            return Err(StageError::transient("source_changed", "the file changed while it waited; it was registered anew"));
+            return Err(StageError::transient(
+                "source_changed",
+                "the file changed while it waited; it was registered anew",
+            ));
         }
         Ok((file, head))
     }

@@ -57,6 +57,10 @@ impl Claims {
         self.held.len()
     }
 
+    pub fn holds(&self, id: &DocumentId) -> bool {
+        self.held.contains_key(id)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
@@ -237,9 +241,7 @@ impl StageSteward {
         }
         let transition = match last {
             true => Transition::Completed { metrics, duration },
-            false => {
-                Transition::StageCompleted { stage: self.stage, output: result.output.clone(), metrics, duration }
-            }
+            false => Transition::StageCompleted { stage: self.stage, output: result.output.clone(), metrics, duration },
         };
         if !desk.apply(claim, transition).await? {
             return Ok(false);

@@ -20,6 +20,7 @@ impl Out {
     }
 
     /// One line (or several). Exits the process with 0 when nobody reads any more, as `cat` does.
+    #[expect(clippy::disallowed_methods, reason = "nothing is open that a reader of standard output could miss")]
     pub fn line(&self, text: impl AsRef<str>) {
         let mut out = io::stdout().lock();
         let written = out.write_all(text.as_ref().as_bytes()).and_then(|()| out.write_all(b"\n"));

@@ -38,9 +38,11 @@ pub fn check(settings: &EmbedSettings, stored: Option<&ModelIdentity>) -> Result
     let Some(stored) = stored else { return Ok(()) };
     let model = &settings.model;
     let (id, same) = match settings.provider {
-        Provider::Local => (model.name.as_str(), stored.id == model.name && stored.weights == model.weights_sha256),
+        Provider::Local => (model.name.clone(), stored.id == model.name && stored.weights == model.weights_sha256),
         Provider::Hashed => {
-            ("hashed", stored.id.starts_with("hashed-") && stored.dimension == settings.hashed_dimensions)
+            let id = format!("hashed-{}", settings.hashed_dimensions);
+            let same = stored.id == id;
+            (id, same)
         }
     };
     if same {

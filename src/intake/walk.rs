@@ -90,7 +90,10 @@ pub struct Walk {
 enum Entry {
     Named(PathBuf),
     /// The walk of one folder and the folder itself, resolved.
-    Folder { root: PathBuf, entries: Box<walkdir::IntoIter> },
+    Folder {
+        root: PathBuf,
+        entries: Box<walkdir::IntoIter>,
+    },
 }
 
 /// A path on the command line that is not there, or a glob that can't be read.
@@ -157,10 +160,9 @@ impl Iterator for Walk {
             let below = step.path().strip_prefix(&root).unwrap_or(step.path()).to_owned();
             let left_alone = step.depth() > 0 && (is_hidden(&step) || self.exclude.is_match(&below));
             if step.file_type().is_dir() {
-                if left_alone || (step.depth() > 0 && is_state_folder(step.path())) {
-                    if let Some(Entry::Folder { entries, .. }) = self.waiting.front_mut() {
-                        entries.skip_current_dir();
-                    }
+                let skipped = left_alone || (step.depth() > 0 && is_state_folder(step.path()));
+                if skipped && let Some(Entry::Folder { entries, .. }) = self.waiting.front_mut() {
+                    entries.skip_current_dir();
                 }
                 continue;
             }
@@ -220,8 +222,17 @@ mod tests {
     fn tree() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let files = [
-            "b.pdf", "a.PDF", "notes.md", "image.png", ".hidden.pdf", ".git/x.txt", "sub/c.txt", "sub/deep/d.log",
-            "state/format", "state/objects/e.pdf", "format/f.txt",
+            "b.pdf",
+            "a.PDF",
+            "notes.md",
+            "image.png",
+            ".hidden.pdf",
+            ".git/x.txt",
+            "sub/c.txt",
+            "sub/deep/d.log",
+            "state/format",
+            "state/objects/e.pdf",
+            "format/f.txt",
         ];
         for file in files {
             let path = dir.path().join(file);

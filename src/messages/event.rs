@@ -9,27 +9,83 @@ use crate::error::StageError;
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A file was registered under a new version and waits for its turn.
-    Registered { document: DocumentId, version: Version, source: String, replaces: bool },
+    Registered {
+        document: DocumentId,
+        version: Version,
+        source: String,
+        replaces: bool,
+    },
     /// Same content, same configuration: nothing to do.
-    Unchanged { document: DocumentId, source: String, quarantined: bool },
+    Unchanged {
+        document: DocumentId,
+        source: String,
+        quarantined: bool,
+    },
     /// A file that could not even be read; nothing was recorded.
-    Unreadable { source: String, reason: String },
+    Unreadable {
+        source: String,
+        reason: String,
+    },
     /// A document left the folder (`--prune`) or was asked to be deleted.
-    RemovalRequested { document: DocumentId, source: String },
+    RemovalRequested {
+        document: DocumentId,
+        source: String,
+    },
     /// All files have been looked at.
-    IntakeFinished { files: u64 },
+    IntakeFinished {
+        files: u64,
+    },
     /// An unfinished document of an earlier run goes on.
-    Resumed { document: DocumentId, version: Version, source: String, stage: Stage },
-    StageCompleted { document: DocumentId, stage: Stage, seconds: f64, metrics: std::collections::BTreeMap<String, f64> },
-    Retried { document: DocumentId, source: String, stage: Stage, wait_seconds: f64, error: StageError },
-    Quarantined { document: DocumentId, source: String, stage: Stage, error: StageError },
-    Parked { document: DocumentId, source: String, stage: Stage, reason: String },
-    Completed { document: DocumentId, version: Version, source: String, replaced: bool, notes: Vec<String> },
-    Deleted { document: DocumentId, source: String },
+    Resumed {
+        document: DocumentId,
+        version: Version,
+        source: String,
+        stage: Stage,
+    },
+    StageCompleted {
+        document: DocumentId,
+        stage: Stage,
+        seconds: f64,
+        metrics: std::collections::BTreeMap<String, f64>,
+    },
+    Retried {
+        document: DocumentId,
+        source: String,
+        stage: Stage,
+        wait_seconds: f64,
+        error: StageError,
+    },
+    Quarantined {
+        document: DocumentId,
+        source: String,
+        stage: Stage,
+        error: StageError,
+    },
+    Parked {
+        document: DocumentId,
+        source: String,
+        stage: Stage,
+        reason: String,
+    },
+    Completed {
+        document: DocumentId,
+        version: Version,
+        source: String,
+        replaced: bool,
+        notes: Vec<String>,
+    },
+    Deleted {
+        document: DocumentId,
+        source: String,
+    },
     /// A document's claim was taken over or superseded; whoever has it now reports on it.
-    Superseded { document: DocumentId },
+    Superseded {
+        document: DocumentId,
+    },
     /// Something that the user should see and that belongs to no document: fetching the model, draining.
-    Notice { text: String },
+    Notice {
+        text: String,
+    },
 }
 
 /// Takes events from any thread and returns at once.

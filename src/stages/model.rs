@@ -71,7 +71,10 @@ impl ExtractedDocument {
     /// Bytes of memory that the document occupies, near enough to account for it in a queue.
     pub fn weight_bytes(&self) -> usize {
         let page = |p: &Page| {
-            p.text.len() + 24 * (p.words.len() + p.lines.len()) + size_of::<Block>() * p.blocks.len() + size_of::<Page>()
+            p.text.len()
+                + 24 * (p.words.len() + p.lines.len())
+                + size_of::<Block>() * p.blocks.len()
+                + size_of::<Page>()
         };
         self.pages.iter().map(page).sum::<usize>() + 80 * self.outline.len() + 256
     }
@@ -148,7 +151,9 @@ pub struct Block {
 #[serde(rename_all = "snake_case", tag = "type")]
 pub enum BlockKind {
     /// 1 is the top. The range includes the `#`s of the markdown.
-    Heading { level: u8 },
+    Heading {
+        level: u8,
+    },
     Paragraph,
     ListItem,
     Table,
@@ -246,7 +251,10 @@ impl Chunks {
             let findings = c.findings.as_ref().map_or(0, |f| {
                 64 * (f.entities.len() + f.patterns.len() + f.personal_data.len()) + 32 * f.key_phrases.len()
             });
-            c.content.len() + c.heading_path.iter().map(|h| h.len() + 24).sum::<usize>() + 20 * c.boxes.len() + findings
+            c.content.len()
+                + c.heading_path.iter().map(|h| h.len() + 24).sum::<usize>()
+                + 20 * c.boxes.len()
+                + findings
                 + size_of::<Chunk>()
         };
         self.chunks.iter().map(chunk).sum::<usize>() + 128

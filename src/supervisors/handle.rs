@@ -17,7 +17,10 @@ use super::stats::PoolStats;
 #[derive(Debug)]
 pub enum TrySubmit<J> {
     /// The pool is full: try again after the wait.
-    Busy { job: JobSpec<J>, retry_after: Duration },
+    Busy {
+        job: JobSpec<J>,
+        retry_after: Duration,
+    },
     Closed(JobSpec<J>),
 }
 

@@ -20,7 +20,7 @@ pub trait Stage: 'static {
     type Park: Send + 'static;
 
     /// One worker's own state. Called for each start; an error or a panic counts as the worker's death.
-    fn worker(&self) -> Result<Box<dyn Work<Self::Job, Self::Done, Self::Park>>, StageError>;
+    fn worker(&self) -> Result<WorkOf<Self>, StageError>;
 
     /// Whether work that is dropped in the middle may leave a thread behind (`spawn_blocking`). Such threads are
     /// counted and limited; work that only waits, or whose child process dies with it, says `false`.
@@ -28,6 +28,9 @@ pub trait Stage: 'static {
         true
     }
 }
+
+/// The state of one of a stage's workers.
+pub type WorkOf<S> = Box<dyn Work<<S as Stage>::Job, <S as Stage>::Done, <S as Stage>::Park>>;
 
 /// One worker's work on one job at a time. Dropping the future ends it.
 #[async_trait(?Send)]
@@ -41,7 +44,10 @@ pub enum Outcome<D, P> {
     Done(D),
     Failed(StageError),
     /// Waits for something outside: durable, holding no worker and no memory.
-    Parked { reason: String, resume: P },
+    Parked {
+        reason: String,
+        resume: P,
+    },
 }
 
 /// What is to become of a job; made durable by the [`Steward`] before the pool lets go of it.

@@ -21,7 +21,11 @@
 //! | `service` | supervised loops |
 //! | `retry`, `restart`, `scaling` | pure decisions |
 
-#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "raw addresses live here so that nobody else holds one")]
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "raw addresses live here so that nobody else holds one"
+)]
 
 mod handle;
 mod job;
@@ -43,7 +47,7 @@ mod tests;
 
 pub use crate::cancel::Cancel;
 pub use handle::{PoolHandle, TrySubmit, start_pool};
-pub use job::{Begin, Closed, JobSpec, Outcome, Settled, Stage, Steward, Verdict, Work};
+pub use job::{Begin, Closed, JobSpec, Outcome, Settled, Stage, Steward, Verdict, Work, WorkOf};
 pub use lanes::{Lane, Lanes};
 pub use pool::{DrainMode, PoolOptions};
 pub use restart::{Intensity, Restart, RestartOptions};

@@ -63,7 +63,10 @@ pub enum DrainMode {
 pub(super) enum Command {
     Wake,
     Observe(oneshot::Sender<PoolStats>),
-    Resize { min: usize, max: usize },
+    Resize {
+        min: usize,
+        max: usize,
+    },
     Drain(DrainMode, oneshot::Sender<()>),
     /// Ends at once: running work is dropped.
     Halt,
@@ -284,12 +287,7 @@ impl<S: Stage> PoolSupervisor<S> {
         }));
     }
 
-    fn settled(
-        &mut self,
-        envelope: Envelope<S::Job>,
-        verdict: Verdict<S::Done, S::Park>,
-        ctx: &mut Context<Self>,
-    ) {
+    fn settled(&mut self, envelope: Envelope<S::Job>, verdict: Verdict<S::Done, S::Park>, ctx: &mut Context<Self>) {
         match verdict {
             Verdict::Done(done) => self.forward(envelope, done, ctx),
             Verdict::Retry { wait, .. } => self.wait_for_retry(envelope, wait, ctx),

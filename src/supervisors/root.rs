@@ -102,11 +102,8 @@ pub struct RootHandle {
 impl RootHandle {
     /// Starts the root on the current local set.
     pub fn start(options: RestartOptions) -> Self {
-        let shared = Rc::new(Shared {
-            children: RefCell::default(),
-            failure: watch::Sender::new(None),
-            table: Arc::default(),
-        });
+        let shared =
+            Rc::new(Shared { children: RefCell::default(), failure: watch::Sender::new(None), table: Arc::default() });
         let root = Root { options, shared: shared.clone(), intensities: BTreeMap::new(), _alive: Alive::new() };
         Self { root: root.start(), shared }
     }

@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-use super::job::{Begin, Outcome, SharedSteward, Stage, Work};
+use super::job::{Begin, Outcome, SharedSteward, Stage, WorkOf};
 use super::testing::Alive;
 use crate::cancel::Cancel;
 use crate::error::{ErrorClass, StageError};
@@ -26,10 +26,19 @@ pub(super) type WorkerId = u64;
 #[rtype(result = "()")]
 pub(super) enum Report<S: Stage> {
     /// Has its state and waits for work.
-    Ready { worker: WorkerId },
-    Ended { worker: WorkerId, attempt: Attempt<S>, took: Duration },
+    Ready {
+        worker: WorkerId,
+    },
+    Ended {
+        worker: WorkerId,
+        attempt: Attempt<S>,
+        took: Duration,
+    },
     /// Gone for good. `reason` is empty after a panic: the panic hook has logged it.
-    Died { worker: WorkerId, reason: Option<StageError> },
+    Died {
+        worker: WorkerId,
+        reason: Option<StageError>,
+    },
 }
 
 /// How an attempt ended.
@@ -65,7 +74,7 @@ pub(super) struct Worker<S: Stage> {
     stage: Rc<S>,
     steward: SharedSteward<S>,
     supervisor: Recipient<Report<S>>,
-    work: Option<Box<dyn Work<S::Job, S::Done, S::Park>>>,
+    work: Option<WorkOf<S>>,
     // Dropped last: its report is sent when everything else is gone.
     guard: DeathGuard<S>,
     _alive: Alive,
@@ -171,7 +180,9 @@ impl<S: Stage> Handler<Run<S::Job>> for Worker<S> {
             match ended {
                 Ok(Ok(outcome)) => (Some(work), Attempt::Outcome(outcome), started.elapsed()),
                 // What the panic left of the state is not trusted.
-                Ok(Err(panic)) => (None, Attempt::Outcome(Outcome::Failed(panicked(panic.as_ref()))), started.elapsed()),
+                Ok(Err(panic)) => {
+                    (None, Attempt::Outcome(Outcome::Failed(panicked(panic.as_ref()))), started.elapsed())
+                }
                 Err(error) => (None, Attempt::Hung(error), started.elapsed()),
             }
         };

@@ -4,7 +4,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-
 use crate::kit::{Place, Ran, results};
 
 /// Reasons by file name.
@@ -30,7 +29,12 @@ fn each_bad_file_has_its_reason_and_the_good_one_is_done() {
     place.write("scan.pdf", docweir_testkit::hostile::no_text());
     let ran = place.ingest(&[]);
     ran.code(3);
-    let expected = [("empty.pdf", "empty_file"), ("image.pdf", "unknown_type"), ("locked.pdf", "encrypted"), ("scan.pdf", "no_text")];
+    let expected = [
+        ("empty.pdf", "empty_file"),
+        ("image.pdf", "unknown_type"),
+        ("locked.pdf", "encrypted"),
+        ("scan.pdf", "no_text"),
+    ];
     assert_eq!(reasons(&ran), expected.map(|(n, r)| (n.to_owned(), r.to_owned())));
     assert_eq!(ran.summary()["completed"], 1);
 
@@ -43,7 +47,7 @@ fn each_bad_file_has_its_reason_and_the_good_one_is_done() {
     let listed = place.run(["quarantine", "list", "--json"]);
     listed.code(0);
     assert_eq!(listed.json().len(), 4);
-    let record = &listed.json()[0];
+    let record = &place.records().into_iter().find(|r| r["status"] == "QUARANTINED").unwrap();
     for key in ["quarantine_artefact", "quarantine_original"] {
         let object = place.state().join("objects").join(record[key].as_str().unwrap());
         assert!(object.exists(), "{}", object.display());
@@ -71,10 +75,14 @@ fn damaged_and_hostile_files_cost_no_more_than_themselves() {
         place.write(format!("hostile-{}", file.name), &file.bytes);
     }
     let ran = place.ingest(&[
-        "--set", "extract.options.stall_seconds=3",
-        "--set", "extract.options.cpu_seconds=5",
-        "--set", "extract.options.deadline_seconds=10",
-        "--set", "retry.waits_seconds=[0.0]",
+        "--set",
+        "extract.options.stall_seconds=3",
+        "--set",
+        "extract.options.cpu_seconds=5",
+        "--set",
+        "extract.options.deadline_seconds=10",
+        "--set",
+        "retry.waits_seconds=[0.0]",
     ]);
     let summary = ran.summary();
     let done = summary["completed"].as_u64().unwrap();
@@ -233,4 +241,3 @@ impl Drop for Disk {
         let _ = Command::new("umount").arg(&self.path).status();
     }
 }
-

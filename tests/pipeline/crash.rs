@@ -93,7 +93,8 @@ fn a_panic_that_aborts_the_process_is_resumed_and_a_document_that_does_it_again_
         }
     }
     let records = place.records();
-    let status = |name: &str| records.iter().find(|r| r["source"].as_str().unwrap().ends_with(name)).unwrap()["status"].clone();
+    let status =
+        |name: &str| records.iter().find(|r| r["source"].as_str().unwrap().ends_with(name)).unwrap()["status"].clone();
     assert_eq!((status("good.txt"), status("bad.txt")), ("COMPLETED".into(), "QUARANTINED".into()));
 }
 
@@ -124,9 +125,10 @@ fn children(pid: u32) -> Vec<rustix::process::Pid> {
 /// Each document's marker words are found in that document alone, on each of its pages.
 fn assert_each_once(place: &Place, documents: usize) {
     let records = place.records();
-    let chunks: u64 = records.iter().map(|r| r["stage_status"]["chunking"]["chunks_created"].as_f64().unwrap() as u64).sum();
+    let chunks: u64 =
+        records.iter().map(|r| r["stage_status"]["chunking"]["chunks_created"].as_f64().unwrap() as u64).sum();
     let index = place.run(["status", "--json"]).json()[0]["index"].clone();
-    assert_eq!(index["rows"], chunks, "as many passages in the index as chunks were made of {documents} documents");
+    assert_eq!(index["chunks"], chunks, "as many passages in the index as chunks were made of {documents} documents");
 }
 
 /// At any moment a document is in the index whole or not at all.

@@ -4,6 +4,12 @@
 //! model where it is at hand.
 
 #![allow(clippy::disallowed_methods, reason = "tests of real processes wait in real time")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a failed unwrap is a failed test; clippy takes helpers outside of #[test] for production code"
+)]
 
 mod bad_input;
 mod commands;

@@ -55,7 +55,15 @@ fn a_signal_finishes_what_runs_and_the_next_run_goes_on() {
 fn a_second_signal_stops_at_once() {
     let place = Place::new();
     place.generate(10);
-    let run = place.spawn(&["ingest", "docs", "--json", "--progress", "none", "--set", "embed.options.hashed_milliseconds=3000"]);
+    let run = place.spawn(&[
+        "ingest",
+        "docs",
+        "--json",
+        "--progress",
+        "none",
+        "--set",
+        "embed.options.hashed_milliseconds=3000",
+    ]);
     eventually("some are under way", || place.state().join("objects/enriched").read_dir().is_ok_and(|d| d.count() > 2));
     run.signal(Signal::INT);
     std::thread::sleep(Duration::from_millis(200));
@@ -74,8 +82,15 @@ fn metrics_and_the_supervision_tree_are_served() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");
     let run = place.spawn(&[
-        "ingest", "docs", "--json", "--progress", "none", "--metrics-addr", &address,
-        "--set", "embed.options.hashed_milliseconds=30",
+        "ingest",
+        "docs",
+        "--json",
+        "--progress",
+        "none",
+        "--metrics-addr",
+        &address,
+        "--set",
+        "embed.options.hashed_milliseconds=30",
     ]);
     eventually("the page answers", || TcpStream::connect(&address).is_ok());
     eventually("documents were extracted", || {

@@ -1,6 +1,6 @@
 //! Embedding one document: what the cache knows, what is missing, and the checks on what comes back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::window::parts;
 use super::{EmbedOptions, Embedder};
@@ -27,7 +27,8 @@ pub async fn embed_document(
     let mut usage = Usage::default();
     let mut known: HashMap<&Sha256Hex, Vec<f32>> = HashMap::new();
     for (key, vector) in keys.iter().zip(cache.get_many(embedder.identity(), &keys).await?) {
-        if let Some(vector) = vector {
+        // A cached vector that can't be right is as good as none.
+        if let Some(vector) = vector.filter(|v| check(v, embedder.identity().dimension).is_ok()) {
             known.insert(key, vector);
         }
     }
@@ -38,8 +39,9 @@ pub async fn embed_document(
         }
     }
     let mut missing: Vec<(&Sha256Hex, &str)> = Vec::new();
+    let mut asked = HashSet::new();
     for (key, text) in keys.iter().zip(&texts) {
-        if !known.contains_key(key) && !missing.iter().any(|(k, _)| *k == key) {
+        if !known.contains_key(key) && asked.insert(key) {
             missing.push((key, text));
         }
     }
@@ -116,9 +118,11 @@ async fn embed_group(
         return Err(wrong(&format!("{} vectors came back for {} texts", batch.vectors.len(), belongs.len())));
     }
     let mut made: Vec<Vec<f32>> = vec![Vec::new(); group.len()];
+    let mut pieces = vec![0usize; group.len()];
+    belongs.iter().filter_map(|i| pieces.get_mut(*i).map(|n| *n += 1)).for_each(drop);
     for ((vector, i), weight) in batch.vectors.into_iter().zip(&belongs).zip(weights) {
         check(&vector, embedder.identity().dimension)?;
-        let alone = belongs.iter().filter(|b| *b == i).count() == 1;
+        let alone = pieces.get(*i) == Some(&1);
         let Some(sum) = made.get_mut(*i) else { continue };
         if alone {
             *sum = vector;
@@ -281,6 +285,15 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_vector_in_the_cache_is_made_anew() {
+        let (embedder, cache) = (Odd::new(), Memory::default());
+        let right = run(&embedder, &cache, &["a b"]).unwrap();
+        cache.0.lock().unwrap().values_mut().for_each(|v| v[0] = f32::NAN);
+        let again = run(&embedder, &cache, &["a b"]).unwrap();
+        assert_eq!((again.vectors, again.usage.cached_chunks), (right.vectors, 0));
+    }
+
+    #[test]
     fn what_was_made_before_a_failure_is_kept() {
         let (mut embedder, cache) = (Odd::new(), Memory::default());
         embedder.fail_at = Some(1);
@@ -299,8 +312,11 @@ mod tests {
         assert_eq!(done.chunks.notes.len(), 1);
         assert!(done.chunks.notes[0].starts_with("1 chunk longer"), "{:?}", done.chunks.notes);
         let whole = HashedEmbedder::new(16, Duration::ZERO);
-        let whole = tokio::runtime::Builder::new_current_thread().build().unwrap()
-            .block_on(whole.embed(vec![long], &Cancel::default())).unwrap();
+        let whole = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(whole.embed(vec![long], &Cancel::default()))
+            .unwrap();
         let cosine: f32 = whole.vectors[0].iter().zip(&done.vectors[0]).map(|(a, b)| a * b).sum();
         assert!(cosine > 0.95, "{cosine}");
     }

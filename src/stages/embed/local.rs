@@ -36,7 +36,8 @@ impl LocalEmbedder {
             metric: Metric::Cosine,
         };
         // Codes from a fixed list live as long as the program; others can't be compared with what enrichment finds.
-        let languages = whatlang::Lang::all().iter().map(|l| l.code()).filter(|c| files.languages.iter().any(|l| l == c));
+        let languages =
+            whatlang::Lang::all().iter().map(|l| l.code()).filter(|c| files.languages.iter().any(|l| l == c));
         Ok(Self { encoder: Arc::new(encoder), identity, languages: languages.collect() })
     }
 }
@@ -100,8 +101,12 @@ fn encode(encoder: &Encoder, texts: &[String], cancel: &Cancel) -> Result<EmbedB
 
 fn unusable(error: EncoderError) -> StageError {
     let code = match &error {
-        EncoderError::Io { .. } => return StageError::system("model_unreadable", "can't read the model").caused_by(&error),
-        EncoderError::Malformed { .. } | EncoderError::Unsupported(_) | EncoderError::KernelUnavailable(_) => "model_unusable",
+        EncoderError::Io { .. } => {
+            return StageError::system("model_unreadable", "can't read the model").caused_by(&error);
+        }
+        EncoderError::Malformed { .. } | EncoderError::Unsupported(_) | EncoderError::KernelUnavailable(_) => {
+            "model_unusable"
+        }
         EncoderError::TooLong { .. } => "text_over_window",
         EncoderError::NotFinite { .. } => "model_damaged",
     };

@@ -22,7 +22,9 @@ impl EmbedOptions {
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let ranges = [("max_texts", self.max_texts as u64, 1, 2_048), ("max_tokens", self.max_tokens, 16, 300_000)];
         let outside = ranges.into_iter().filter(|(_, value, low, high)| !(low..=high).contains(&value));
-        outside.map(|(key, value, low, high)| (key, format!("must lie between {low} and {high}, not {value}"))).collect()
+        outside
+            .map(|(key, value, low, high)| (key, format!("must lie between {low} and {high}, not {value}")))
+            .collect()
     }
 }
 
@@ -98,7 +100,8 @@ impl ModelOptions {
         range("hub_connect_seconds", self.hub_connect_seconds, 1, 600);
         range("fetch_seconds", self.fetch_seconds, 1, 86_400);
         range("max_bytes", self.max_bytes, 1 << 10, 1 << 40);
-        for (field, value) in [("weights_sha256", &self.weights_sha256), ("vocabulary_sha256", &self.vocabulary_sha256)] {
+        for (field, value) in [("weights_sha256", &self.weights_sha256), ("vocabulary_sha256", &self.vocabulary_sha256)]
+        {
             if crate::documents::Sha256Hex::parse(value).is_none() {
                 found.push((field, "must be 64 lower-case hexadecimal digits".to_owned()));
             }
@@ -106,7 +109,9 @@ impl ModelOptions {
         if self.sources.is_empty() {
             found.push(("sources", "must name at least one of `file`, `hub`, `pip`".to_owned()));
         }
-        if self.name.is_empty() || !self.name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+        if self.name.is_empty()
+            || !self.name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        {
             found.push(("name", "must be made of letters, digits, `-`, `_` and `.`".to_owned()));
         }
         found

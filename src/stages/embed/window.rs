@@ -6,11 +6,7 @@
 use crate::error::StageError;
 
 /// Parts of `text`, each of at most `window` tokens, together all of it but white space at the cuts.
-pub fn parts<'t>(
-    text: &'t str,
-    window: usize,
-    count: &dyn Fn(&str) -> usize,
-) -> Result<Vec<&'t str>, StageError> {
+pub fn parts<'t>(text: &'t str, window: usize, count: &dyn Fn(&str) -> usize) -> Result<Vec<&'t str>, StageError> {
     let mut parts = Vec::new();
     let mut rest = text.trim();
     while !rest.is_empty() {

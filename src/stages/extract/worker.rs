@@ -204,6 +204,7 @@ pub(super) enum Fault {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a child that misbehaves on purpose: it hangs and it leaves")]
 impl Fault {
     fn strike(self, socket: &UnixStream) {
         use std::io::Write;

@@ -121,21 +121,47 @@ pub type StageMetrics = BTreeMap<String, f64>;
 pub enum Transition {
     /// An attempt begins. Persisted before the work, so that a document that kills the process is found out:
     /// `interruptions` grows by one here and is set back by what follows.
-    StageStarted { stage: Stage },
-    StageCompleted { stage: Stage, output: Option<StageOutput>, metrics: StageMetrics, duration: Duration },
+    StageStarted {
+        stage: Stage,
+    },
+    StageCompleted {
+        stage: Stage,
+        output: Option<StageOutput>,
+        metrics: StageMetrics,
+        duration: Duration,
+    },
     /// An attempt failed and another will follow after `wait`, in this process.
-    StageRetry { stage: Stage, error: StageError, wait: Duration, consumes_attempt: bool },
+    StageRetry {
+        stage: Stage,
+        error: StageError,
+        wait: Duration,
+        consumes_attempt: bool,
+    },
     /// Waits for an event or a time, holding no worker and no memory. The claim ends.
-    Parked { stage: Stage, reason: String, resume: Resume },
+    Parked {
+        stage: Stage,
+        reason: String,
+        resume: Resume,
+    },
     /// Given up: the claim ends. `artefact` is the key under `errors/` that tells all, `original` the key of the
     /// copy under `input/_quarantine/`, if one could be made.
-    Quarantined { stage: Stage, error: StageError, artefact: Option<String>, original: Option<String> },
+    Quarantined {
+        stage: Stage,
+        error: StageError,
+        artefact: Option<String>,
+        original: Option<String>,
+    },
     /// The manifest holds the rows: the document is complete and the claim ends.
-    Completed { metrics: StageMetrics, duration: Duration },
+    Completed {
+        metrics: StageMetrics,
+        duration: Duration,
+    },
     /// The tombstone is in the manifest. The claim ends.
     Deleted,
     /// Given back unfinished (drain): pending again at the same stage, with nothing held against it.
-    Released { stage: Stage },
+    Released {
+        stage: Stage,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -310,8 +336,12 @@ pub trait ControlStore: Send + Sync + 'static {
     async fn by_source(&self, source: &str) -> Result<Option<ControlRecord>, ControlError>;
 
     /// Records in order of id, after `after`, at most `limit`.
-    async fn list(&self, filter: &RecordFilter, after: Option<&DocumentId>, limit: usize)
-    -> Result<Vec<ControlRecord>, ControlError>;
+    async fn list(
+        &self,
+        filter: &RecordFilter,
+        after: Option<&DocumentId>,
+        limit: usize,
+    ) -> Result<Vec<ControlRecord>, ControlError>;
 
     async fn counts(&self) -> Result<StatusCounts, ControlError>;
 

@@ -59,7 +59,8 @@ pub trait ObjectStore: Send + Sync + 'static {
     fn location(&self) -> String;
 
     /// Writes the whole object or nothing; nobody sees a half. `Durability` says what a power loss may take back.
-    async fn put(&self, key: &str, body: Bytes, when: Precondition, durability: Durability) -> Result<Tag, ObjectError>;
+    async fn put(&self, key: &str, body: Bytes, when: Precondition, durability: Durability)
+    -> Result<Tag, ObjectError>;
 
     async fn get(&self, key: &str) -> Result<(Bytes, Tag), ObjectError>;
 

@@ -76,7 +76,8 @@ fn the_time_blocked_on_the_next_pool_is_measured() {
         let root = RootHandle::start(RestartOptions::default());
         let (fast, slow): (Rc<Book>, Rc<Book>) = Default::default();
         let steward = Rc::new(TestSteward { book: slow.clone(), next: None });
-        let last = start_pool(PoolOptions { name: "slow".into(), ..options(1, 1) }, TestStage(slow.clone()), steward, &root);
+        let last =
+            start_pool(PoolOptions { name: "slow".into(), ..options(1, 1) }, TestStage(slow.clone()), steward, &root);
         let steward = Rc::new(TestSteward { book: fast.clone(), next: Some(last.clone()) });
         let first = start_pool(PoolOptions { name: "fast".into(), ..options(4, 4) }, TestStage(fast), steward, &root);
         for id in 0..4 {

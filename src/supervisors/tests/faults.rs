@@ -107,7 +107,11 @@ fn a_panic_outside_the_work_kills_the_worker_but_not_the_job() {
 fn a_worker_that_cannot_start_is_tried_again() {
     for panics in [false, true] {
         with_pool(options(1, 10), |pool, book, _| async move {
-            if panics { book.start_panics.set(3) } else { book.start_errors.set(3) }
+            if panics {
+                book.start_panics.set(3)
+            } else {
+                book.start_errors.set(3)
+            }
             pool.resize(2, 2);
             pool.submit(spec(1, vec![Act::Work(1)])).await.unwrap();
             until(|| book.count("done") == 1).await;

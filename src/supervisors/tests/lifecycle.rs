@@ -86,18 +86,19 @@ fn a_service_that_panics_is_started_again_with_its_inbox() {
         let root = RootHandle::start(RestartOptions::default());
         let seen: Rc<RefCell<Vec<u32>>> = Rc::default();
         let log = seen.clone();
-        let (handle, mut running) = start_service("echo", 10, RestartOptions::default(), &root, move |inbox: Rc<Inbox<u32>>| {
-            let log = log.clone();
-            async move {
-                while let Some(n) = inbox.receive().await {
-                    if n == 2 {
-                        panic!("two");
+        let (handle, mut running) =
+            start_service("echo", 10, RestartOptions::default(), &root, move |inbox: Rc<Inbox<u32>>| {
+                let log = log.clone();
+                async move {
+                    while let Some(n) = inbox.receive().await {
+                        if n == 2 {
+                            panic!("two");
+                        }
+                        log.borrow_mut().push(n);
                     }
-                    log.borrow_mut().push(n);
+                    Ok(())
                 }
-                Ok(())
-            }
-        });
+            });
         for n in 0..5 {
             handle.send(n).await.unwrap();
         }
@@ -115,9 +116,10 @@ fn a_service_that_panics_is_started_again_with_its_inbox() {
 fn a_service_that_fails_fails_the_root() {
     universe(async {
         let root = RootHandle::start(RestartOptions::default());
-        let (_handle, _running) = start_service("claims", 1, RestartOptions::default(), &root, |_: Rc<Inbox<()>>| async {
-            Err(StageError::system("control_store", "the disk is full"))
-        });
+        let (_handle, _running) =
+            start_service("claims", 1, RestartOptions::default(), &root, |_: Rc<Inbox<()>>| async {
+                Err(StageError::system("control_store", "the disk is full"))
+            });
         let failure = root.failed().await;
         assert_eq!(failure.to_string(), "claims: the disk is full");
         root.stop();

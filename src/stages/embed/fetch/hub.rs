@@ -29,28 +29,29 @@ async fn download(
     options: &ModelOptions,
     progress: Progress<'_>,
 ) -> Result<(), Failed> {
-    let response = client.get(url).send().await?.error_for_status()?;
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    // Without the address: it may hold a token.
+    let response = client.get(url).send().await.and_then(|r| r.error_for_status()).map_err(|e| e.without_url())?;
     let total = response.content_length();
     let too_large = |bytes| bytes > options.max_bytes;
     if total.is_some_and(too_large) {
-        return Err(Failed(format!("{url} is larger than embed.options.model.max_bytes ({})", options.max_bytes)));
+        return Err(Failed(format!("{name} is larger than embed.options.model.max_bytes ({})", options.max_bytes)));
     }
     let mut file = tokio::fs::File::create(path).await?;
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let mut bytes = 0;
     let mut body = response.bytes_stream();
     while let Some(part) = body.next().await {
-        let part = part?;
+        let part = part.map_err(|e| e.without_url())?;
         bytes += part.len() as u64;
         if too_large(bytes) {
-            return Err(Failed(format!("{url} is larger than embed.options.model.max_bytes ({})", options.max_bytes)));
+            return Err(Failed(format!("{name} is larger than embed.options.model.max_bytes ({})", options.max_bytes)));
         }
         file.write_all(&part).await?;
         progress(FetchProgress { file: name.clone(), source: options.hub_url.clone(), bytes, total });
     }
     file.flush().await?;
     if total.is_some_and(|t| t != bytes) {
-        return Err(Failed(format!("{url} ended after {bytes} bytes")));
+        return Err(Failed(format!("{name} ended after {bytes} bytes")));
     }
     Ok(())
 }

@@ -19,6 +19,8 @@ use crate::error::StageError;
 
 pub(super) const WEIGHTS: &str = "model.safetensors";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
+/// Where files are put together before they are whole.
+const STAGING: &str = ".fetch-";
 
 /// A verified model on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,11 +57,19 @@ pub async fn ensure_model(options: &ModelOptions, progress: Progress<'_>) -> Res
         return Ok(files);
     }
     std::fs::create_dir_all(&folder).map_err(|e| unusable(&folder, &e))?;
-    let _lock = lock(&folder, progress).await?;
-    // Whoever held the lock may have fetched it.
+    let _lock = lock(&folder, options, progress).await?;
+    // Whoever held the lock may have fetched it; and files whose stamp is lost (a copied cache) are read through once.
     if let Some(files) = verify::cached(&folder, options) {
         return Ok(files);
     }
+    let (checked, at) = (options.clone(), folder.clone());
+    let rechecked = tokio::task::spawn_blocking(move || verify::recheck(&at, &checked)).await;
+    if rechecked.is_ok_and(|r| r.is_ok())
+        && let Some(files) = verify::cached(&folder, options)
+    {
+        return Ok(files);
+    }
+    sweep(&folder);
     let mut tried = Vec::new();
     for source in &options.sources {
         let limit = Duration::from_secs(options.fetch_seconds);
@@ -114,7 +124,7 @@ async fn fetch(
     progress: Progress<'_>,
 ) -> Result<(), Failed> {
     // Everything is put together beside its place, on the same file system, and moved when it is whole.
-    let staging = tempfile::Builder::new().prefix(".fetch-").tempdir_in(folder)?;
+    let staging = tempfile::Builder::new().prefix(STAGING).tempdir_in(folder)?;
     match source {
         ModelSource::File => copy(options, staging.path())?,
         ModelSource::Hub => hub::fetch(options, staging.path(), progress).await?,
@@ -154,11 +164,15 @@ fn cache_folder(options: &ModelOptions) -> Result<PathBuf, StageError> {
 }
 
 /// One fetches, others wait. Released when the file closes, however the process ends.
-async fn lock(folder: &Path, progress: Progress<'_>) -> Result<std::fs::File, StageError> {
+async fn lock(folder: &Path, options: &ModelOptions, progress: Progress<'_>) -> Result<std::fs::File, StageError> {
+    const LOOK: Duration = Duration::from_millis(200);
     let path = folder.join(".lock");
     let file = std::fs::File::create(&path).map_err(|e| unusable(&path, &e))?;
     let mut told = false;
-    loop {
+    // Another process may go through all its sources before it gives up.
+    let limit = Duration::from_secs(options.fetch_seconds) * options.sources.len() as u32;
+    let mut waited = Duration::ZERO;
+    while waited <= limit {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(std::fs::TryLockError::WouldBlock) => {
@@ -166,9 +180,23 @@ async fn lock(folder: &Path, progress: Progress<'_>) -> Result<std::fs::File, St
                     let source = "another process, which is fetching it".into();
                     progress(FetchProgress { file: WEIGHTS.into(), source, bytes: 0, total: None });
                 }
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                tokio::time::sleep(LOOK).await;
+                waited += LOOK;
             }
             Err(std::fs::TryLockError::Error(e)) => return Err(unusable(&path, &e)),
+        }
+    }
+    let text =
+        format!("another process has been fetching the model for over {} s: look at it, or stop it", limit.as_secs());
+    Err(StageError::system("model_cache", text))
+}
+
+/// What a fetch that was killed left behind. Only for who holds the lock.
+fn sweep(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with(STAGING)) {
+        if let Err(error) = std::fs::remove_dir_all(entry.path()) {
+            tracing::warn!(path = %entry.path().display(), %error, "can't remove an unfinished fetch");
         }
     }
 }

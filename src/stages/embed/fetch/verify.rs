@@ -38,12 +38,39 @@ pub fn cached(folder: &Path, options: &ModelOptions) -> Option<ModelFiles> {
     })
 }
 
+/// Reads files through that lie in place without a note that fits, and writes the note when they are right.
+pub fn recheck(folder: &Path, options: &ModelOptions) -> Result<(), Failed> {
+    check(folder, options)?;
+    note(folder, folder, options)
+}
+
 /// Reads the staged files through, and moves them into place when they are right.
 pub fn install(staging: &Path, folder: &Path, options: &ModelOptions) -> Result<(), Failed> {
+    check(staging, options)?;
+    for name in [WEIGHTS, TOKENIZER] {
+        File::open(staging.join(name))?.sync_all()?;
+        std::fs::rename(staging.join(name), folder.join(name))?;
+    }
+    // The note last: without it the files are read through again.
+    note(staging, folder, options)?;
+    File::open(folder)?.sync_all()?;
+    Ok(())
+}
+
+fn note(staging: &Path, folder: &Path, options: &ModelOptions) -> Result<(), Failed> {
+    let note = serde_json::to_vec(&describe(folder, options)?)?;
+    let path = staging.join("verified.new");
+    std::fs::write(&path, note)?;
+    Ok(std::fs::rename(path, folder.join(VERIFIED))?)
+}
+
+fn check(staging: &Path, options: &ModelOptions) -> Result<(), Failed> {
     let weights = hash_file(&staging.join(WEIGHTS), options.max_bytes)?;
     if weights.as_str() != options.weights_sha256 {
         let wanted = &options.weights_sha256;
-        return Err(Failed(format!("{WEIGHTS} has SHA-256 {weights}, and embed.options.model.weights_sha256 is {wanted}")));
+        return Err(Failed(format!(
+            "{WEIGHTS} has SHA-256 {weights}, and embed.options.model.weights_sha256 is {wanted}"
+        )));
     }
     let vocabulary = vocabulary(&staging.join(TOKENIZER), options.max_bytes)?;
     if vocabulary.as_str() != options.vocabulary_sha256 {
@@ -52,16 +79,6 @@ pub fn install(staging: &Path, folder: &Path, options: &ModelOptions) -> Result<
             "{TOKENIZER} has a vocabulary of SHA-256 {vocabulary}, and embed.options.model.vocabulary_sha256 is {wanted}"
         )));
     }
-    for name in [WEIGHTS, TOKENIZER] {
-        File::open(staging.join(name))?.sync_all()?;
-        std::fs::rename(staging.join(name), folder.join(name))?;
-    }
-    // The note last: without it the files are fetched again.
-    let note = serde_json::to_vec(&describe(folder, options)?)?;
-    let path = staging.join(VERIFIED);
-    std::fs::write(&path, note)?;
-    std::fs::rename(path, folder.join(VERIFIED))?;
-    File::open(folder)?.sync_all()?;
     Ok(())
 }
 

@@ -59,6 +59,7 @@ impl Segment {
         self.words.iter().map(|w| w.text.chars().count()).sum()
     }
 
+    #[cfg(test)]
     pub fn text(&self) -> String {
         let words: Vec<&str> = self.words.iter().map(|w| w.text.as_str()).collect();
         words.join(" ")

@@ -3,7 +3,7 @@
 //! Operations wait in a bounded queue. The thread takes what waits, runs each in a savepoint of its own inside one
 //! transaction, commits once and only then answers: sixteen workers pay for one commit, and an operation that is
 //! refused takes nobody with it. A commit waits for the disk only if an operation in it asks for that
-//! ([`Durability::PowerLoss`]); see docs/decisions/control-store.md for which do and why the others need not.
+//! ([`Durability::PowerLoss`]); see docs/decisions/0002-control-store.md for which do and why the others need not.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
