@@ -3,11 +3,11 @@
 //! ```text
 //! pages ─sections─▶ runs of blocks ─units─▶ sentences, rows, whole blocks ─pack─▶ ranges ─place─▶ chunks
 //! ```
-//! * [`sections`]: where no chunk crosses (top heading, furniture, figures, large tables), and the heading paths;
-//! * [`units`]: blocks cut into what may stand at a chunk's edge;
-//! * [`pack`]: the best partition under the size limits and the embedder's window, each chunk counted exactly;
-//! * [`place`]: id, span, pages, boxes;
-//! * [`artefact`]: the JSON form.
+//! * `sections`: where no chunk crosses (top heading, furniture, figures, large tables), and the heading paths;
+//! * `units`: blocks cut into what may stand at a chunk's edge;
+//! * `pack`: the best partition under the size limits and the embedder's window, each chunk counted exactly;
+//! * `place`: id, span, pages, boxes;
+//! * `artefact`: the JSON form.
 //!
 //! What holds for every result: contents are verbatim, disjoint, increasing slices of the extracted text; everything
 //! but page furniture and white space stands in exactly one; none has more characters than `max_chars` nor more

@@ -8,7 +8,7 @@
 //! parent: Extractor ── request + file descriptor ──▶ child: worker_main
 //!                   ◀── progress, page, …, pages done, information, end │ refusal ──
 //! ```
-//! - [`detect`]: what a file is, from its first bytes;
+//! - [`detect()`]: what a file is, from its first bytes;
 //! - `text`, `markdown`, `pdf`: one folder or file a format, each a pure function from bytes to pages;
 //! - `info`: a PDF's information and outline, which come last because they may be lost without the document being so;
 //! - `protocol`, `worker`, `process`, `pool`: the messages, the child's side, a child as the parent sees it, the service;

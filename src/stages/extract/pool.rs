@@ -93,7 +93,7 @@ impl Extractor {
     /// Extracts one file. The file's position doesn't matter. Dropping the future kills the child.
     ///
     /// # Errors
-    /// Those of [`super::detect`] and [`super::extract_in_process`]; timeout `extractor_deadline`, `extractor_stalled`,
+    /// Those of [`super::detect()`] and [`super::extract_in_process`]; timeout `extractor_deadline`, `extractor_stalled`,
     /// `extractor_cpu` or `cancelled`; crash `extractor_died`, `extractor_memory`, `extractor_panic` or
     /// `extractor_protocol`; system `extractor_spawn`; permanent `result_too_large`.
     pub async fn extract(
