@@ -164,3 +164,34 @@ fn no_limit_on_workers_is_the_number_of_cores() {
     assert_eq!(Workers { min: cores + 1, max: 0 }.most(), cores + 1, "never fewer than the least");
     assert_eq!(Workers { min: 1, max: 3 }.most(), 3);
 }
+
+/// What a message tells the user to set has to be there to be set.
+#[test]
+fn every_key_that_a_message_names_is_a_key() {
+    let keys: Vec<String> = Layers::new(&defaults()).iter().map(|(key, ..)| key.to_owned()).collect();
+    let section = |name: &str| keys.iter().any(|key| key.split('.').next() == Some(name));
+    let is_key = |name: &str| keys.iter().any(|key| key == name || key.starts_with(&format!("{name}.")));
+    let literal = regex::Regex::new(r#""(?:[^"\\]|\\[\s\S])*""#).unwrap();
+    let dotted = regex::Regex::new(r"\b[a-z]+(?:\.[a-z_]+)+\b").unwrap();
+    let (mut seen, mut unknown) = (0, Vec::new());
+    for file in walkdir::WalkDir::new(project("src")).into_iter().map(Result::unwrap) {
+        // These speak of wrong keys on purpose.
+        if file.path().extension().is_none_or(|e| e != "rs") || file.path().ends_with("config/tests.rs") {
+            continue;
+        }
+        let code = std::fs::read_to_string(file.path()).unwrap().replace("'\"'", "");
+        // A message has more than one word.
+        for message in literal.find_iter(&code).map(|m| m.as_str()).filter(|m| m.contains(' ')) {
+            for named in dotted.find_iter(message).map(|m| m.as_str()) {
+                if named.split('.').next().is_some_and(section) && named != "control.db" {
+                    seen += 1;
+                    if !is_key(named) {
+                        unknown.push(format!("{}: {named}", file.path().display()));
+                    }
+                }
+            }
+        }
+    }
+    assert!(seen > 20, "{seen}");
+    assert!(unknown.is_empty(), "{unknown:#?}");
+}

@@ -129,7 +129,7 @@ fn check_size(bytes: u64, options: &ExtractOptions) -> Result<(), StageError> {
     }
     if bytes > limit {
         let message = format!(
-            "the file has {bytes} bytes, more than the limit of {limit}: raise `extract.limits.input_bytes` or split it"
+            "the file has {bytes} bytes, more than the limit of {limit}: raise `extract.options.limits.input_bytes` or split it"
         );
         return Err(StageError::permanent("input_too_large", message));
     }
@@ -138,7 +138,7 @@ fn check_size(bytes: u64, options: &ExtractOptions) -> Result<(), StageError> {
 
 fn too_many_pages(pages: usize, limit: u32) -> StageError {
     let message = format!(
-        "the document has {pages} pages, more than the limit of {limit}: raise `extract.limits.pages` or split it"
+        "the document has {pages} pages, more than the limit of {limit}: raise `extract.options.limits.pages` or split it"
     );
     StageError::permanent("too_many_pages", message)
 }

@@ -195,7 +195,7 @@ impl Extractor {
                     let used = child.cpu_time().unwrap_or_default().saturating_sub(cpu_at_start);
                     if used > cpu_limit {
                         let message = format!(
-                            "the document takes more than {} s of processor time: raise `extract.cpu_seconds` if it is worth it",
+                            "the document takes more than {} s of processor time: raise `extract.options.cpu_seconds` if it is worth it",
                             o.cpu_seconds
                         );
                         return answer.or(StageError::timeout("extractor_cpu", message));
@@ -295,13 +295,13 @@ fn nonsense(what: &str) -> StageError {
 fn out_of_time(options: &ExtractOptions, stalled: bool) -> StageError {
     if stalled {
         let message = format!(
-            "the extractor read no further page for {} s: raise `extract.stall_seconds` if the document is worth it",
+            "the extractor read no further page for {} s: raise `extract.options.stall_seconds` if the document is worth it",
             options.stall_seconds
         );
         return StageError::timeout("extractor_stalled", message);
     }
     let message = format!(
-        "the document takes more than {} s: raise `extract.deadline_seconds` if it is worth it",
+        "the document takes more than {} s: raise `extract.options.deadline_seconds` if it is worth it",
         options.deadline_seconds
     );
     StageError::timeout("extractor_deadline", message)

@@ -180,7 +180,7 @@ impl Child {
 
 fn explain(status: Option<ExitStatus>, words: &str) -> StageError {
     if words.starts_with("memory allocation of ") {
-        let message = "the extractor ran out of its memory on the document: raise `extract.memory_limit_bytes` if the \
+        let message = "the extractor ran out of its memory on the document: raise `extract.options.memory_limit_bytes` if the \
                        document is worth it";
         return StageError::crash("extractor_memory", format!("{message} ({words})"));
     }

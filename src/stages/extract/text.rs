@@ -53,7 +53,7 @@ pub(super) fn decode(bytes: &[u8], options: &ExtractOptions) -> Result<String, S
     let limit = options.limits.text_bytes;
     if bytes.len() as u64 > limit {
         let message = format!(
-            "the text has {} bytes, more than the limit of {limit}: raise `extract.limits.text_bytes` or split the file",
+            "the text has {} bytes, more than the limit of {limit}: raise `extract.options.limits.text_bytes` or split the file",
             bytes.len()
         );
         return Err(StageError::permanent("text_too_large", message));

@@ -140,7 +140,7 @@ impl SocketSink<'_> {
             Ok(bytes) => self.sent += bytes,
             Err(e) if e.kind() == io::ErrorKind::FileTooLarge => {
                 let message = format!(
-                    "one page of the result is larger than {frame} bytes: raise `extract.max_frame_bytes` or leave it out"
+                    "one page of the result is larger than {frame} bytes: raise `extract.options.max_frame_bytes` or leave it out"
                 );
                 return Err(StageError::permanent("page_too_large", message));
             }
@@ -158,7 +158,7 @@ impl SocketSink<'_> {
 
 pub(super) fn result_too_large(limit: u64) -> StageError {
     let message = format!(
-        "the extracted text and its boxes are larger than {limit} bytes: raise `extract.max_result_bytes` or split the document"
+        "the extracted text and its boxes are larger than {limit} bytes: raise `extract.options.max_result_bytes` or split the document"
     );
     StageError::permanent("result_too_large", message)
 }

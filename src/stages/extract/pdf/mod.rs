@@ -124,7 +124,7 @@ impl Reader<'_> {
             }
             Ok((None, _)) => {
                 let message = format!(
-                    "page {number} draws more than {max} glyphs: raise `extract.limits.glyphs_per_page` or leave the page out"
+                    "page {number} draws more than {max} glyphs: raise `extract.options.limits.glyphs_per_page` or leave the page out"
                 );
                 return Err(StageError::permanent("page_too_large", message));
             }
@@ -196,7 +196,7 @@ impl Tally {
         if self.textless.len() + self.broken.len() == pages && !options.accept_textless {
             let message = format!(
                 "none of its {pages} pages has a text layer (a scan?): run it through OCR first, or set \
-                 `extract.accept_textless` to keep it without text"
+                 `extract.options.accept_textless` to keep it without text"
             );
             return Err(StageError::permanent("no_text", message));
         }

@@ -209,9 +209,9 @@ fn bad_files_are_refused_by_name() {
         (b"%PDF-1.7\n1 0 obj\n<< /Ty".to_vec(), &options, "damaged_pdf", "damaged"),
         (Writer::new(vec![]).bytes(), &options, "no_pages", "no pages"),
         (Writer::new(vec![String::new(), "0 0 9 9 re f".into()]).bytes(), &options, "no_text", "none of its 2 pages"),
-        (good.clone(), &one_page, "too_many_pages", "extract.limits.pages"),
-        (good.clone(), &one_byte, "input_too_large", "extract.limits.input_bytes"),
-        (good.clone(), &two_glyphs, "page_too_large", "extract.limits.glyphs_per_page"),
+        (good.clone(), &one_page, "too_many_pages", "extract.options.limits.pages"),
+        (good.clone(), &one_byte, "input_too_large", "extract.options.limits.input_bytes"),
+        (good.clone(), &two_glyphs, "page_too_large", "extract.options.limits.glyphs_per_page"),
         (locked.bytes(), &options, "encrypted", "password"),
     ];
     for (bytes, options, code, says) in table {
