@@ -129,10 +129,11 @@ pub fn open_reader(path: &Path, busy: Duration) -> Result<Connection, rusqlite::
 
 /// Whether the tables are still to be made.
 fn check_version(conn: &Connection, location: &str) -> Result<bool, Failure> {
-    let failed = |e: rusqlite::Error| Failure::of(location, &e);
-    let pragma = |name: &str| conn.pragma_query_value(None, name, |r| r.get::<_, i64>(0)).map_err(failed);
-    let (version, application) = (pragma("user_version")?, pragma("application_id")?);
-    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).map_err(failed)?;
+    // One statement sees one state: between three, another process could make the tables.
+    const QUERY: &str = "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_schema)
+        FROM pragma_user_version, pragma_application_id";
+    let row: Result<(i64, i64, i64), _> = conn.query_row(QUERY, [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)));
+    let (version, application, tables) = row.map_err(|e| Failure::of(location, &e))?;
     if version > SCHEMA_VERSION && application == APPLICATION_ID {
         let reason = format!("it has schema {version}, made by a newer docweir; this one knows up to {SCHEMA_VERSION}");
         return Err(Failure::new(location, reason, "update docweir, or use another state folder"));
