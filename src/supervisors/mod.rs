@@ -16,7 +16,7 @@
 //! | `job` | the traits [`Stage`], [`Work`], [`Steward`] and what passes between them |
 //! | `shared` | the bound and the queue that handles and supervisor share |
 //! | `lanes` | the order in which jobs are taken |
-//! | `pool`, `worker` | the two actors |
+//! | `pool` (`workers`, `drain`), `worker` | the two actors |
 //! | `root` | the top of the tree and the end of the process |
 //! | `service` | supervised loops |
 //! | `retry`, `restart`, `scaling` | pure decisions |

@@ -8,6 +8,9 @@
 //! Workers get a shared copy of a job and report outcomes; they decide nothing. Whatever dies, a job is in exactly one
 //! of these places, holding its permits, or durable outside.
 
+mod drain;
+mod workers;
+
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -19,18 +22,18 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::job::{Closed, Outcome, Settled, SharedSteward, Stage, Verdict};
-use super::metrics::PoolMetrics;
-use super::restart::{Intensity, Restart, RestartOptions};
-use super::retry::{Decision, RetryOptions, decide};
-use super::root::{Escalation, RootHandle};
-use super::scaling::{Sample, Scaler, ScalingOptions};
-use super::shared::{Envelope, Phase, Shared};
-use super::stats::{PoolState, PoolStats};
-use super::testing::Alive;
-use super::worker::{Attempt, Report, Retire, Run, Worker, WorkerId, panicked};
 use crate::cancel::Cancel;
 use crate::error::{ErrorClass, StageError};
+use crate::supervisors::job::{Closed, Outcome, Settled, SharedSteward, Stage, Verdict};
+use crate::supervisors::metrics::PoolMetrics;
+use crate::supervisors::restart::{Intensity, RestartOptions};
+use crate::supervisors::retry::{Decision, RetryOptions, decide};
+use crate::supervisors::root::{Escalation, RootHandle};
+use crate::supervisors::scaling::{Scaler, ScalingOptions};
+use crate::supervisors::shared::{Envelope, Phase, Shared};
+use crate::supervisors::stats::{PoolState, PoolStats};
+use crate::supervisors::testing::Alive;
+use crate::supervisors::worker::{Attempt, Report, Run, Worker, WorkerId, panicked};
 
 /// Bounds and limits of a pool.
 #[derive(Clone, Debug)]
@@ -60,7 +63,7 @@ pub enum DrainMode {
 
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) enum Command {
+pub(in crate::supervisors) enum Command {
     Wake,
     Observe(oneshot::Sender<PoolStats>),
     Resize {
@@ -81,7 +84,7 @@ struct Busy<J> {
     _kill: oneshot::Sender<()>,
 }
 
-pub(super) struct PoolSupervisor<S: Stage> {
+pub(in crate::supervisors) struct PoolSupervisor<S: Stage> {
     options: PoolOptions,
     stage: Rc<S>,
     steward: SharedSteward<S>,
@@ -153,31 +156,6 @@ impl<S: Stage> PoolSupervisor<S> {
             drained: Vec::new(),
             state: PoolState::Running,
             _alive: Alive::new(),
-        }
-    }
-
-    fn spawn_worker(&mut self, ctx: &mut Context<Self>) {
-        let id = self.next_worker;
-        self.next_worker += 1;
-        let worker = Worker::new(id, self.stage.clone(), self.steward.clone(), ctx.address().recipient());
-        self.workers.insert(id, worker.start());
-    }
-
-    /// Starts or retires workers until there are as many as wanted. The busy ones go when they are done.
-    fn fit_workers(&mut self, ctx: &mut Context<Self>) {
-        while self.workers.len() + self.restarting < self.want {
-            self.spawn_worker(ctx);
-        }
-        while self.workers.len() > self.want
-            && let Some(id) = self.idle.pop()
-        {
-            self.retire(id);
-        }
-    }
-
-    fn retire(&mut self, id: WorkerId) {
-        if let Some(worker) = self.workers.remove(&id) {
-            worker.do_send(Retire);
         }
     }
 
@@ -337,137 +315,6 @@ impl<S: Stage> PoolSupervisor<S> {
         });
     }
 
-    /// A worker whose work outlived its deadline and its grace: another takes its place.
-    fn hung(&mut self, id: WorkerId, ctx: &mut Context<Self>) {
-        self.workers.remove(&id);
-        self.metrics.hung();
-        if self.stage.may_leave_threads() {
-            self.metrics.abandoned();
-            if self.metrics.counts.abandoned > u64::from(self.options.restart.max_abandoned) {
-                let reason = format!("{} threads did not end at their deadline", self.metrics.counts.abandoned);
-                self.state = PoolState::Failed;
-                self.root.escalate(Escalation::system(&self.shared.name, reason));
-                return;
-            }
-        }
-        self.fit_workers(ctx);
-    }
-
-    fn died(&mut self, id: WorkerId, reason: Option<StageError>, ctx: &mut Context<Self>) {
-        if self.workers.remove(&id).is_none() {
-            return;
-        }
-        self.idle.retain(|idle| *idle != id);
-        let reason = reason.unwrap_or_else(|| StageError::crash("worker_died", "the worker died of a panic"));
-        if let Some(busy) = self.busy.remove(&id) {
-            busy.cancel.cancel();
-            let error = StageError { class: ErrorClass::Crash, ..reason.clone() };
-            self.failed(busy.envelope, error, ctx);
-        }
-        if self.workers.len() + self.restarting >= self.want {
-            return;
-        }
-        match self.intensity.died(Instant::now(), self.options.restart.max_restarts, &self.options.restart) {
-            Restart::After(wait) => {
-                self.metrics.restarted();
-                self.restarting += 1;
-                ctx.run_later(wait, |pool, ctx| {
-                    pool.restarting -= 1;
-                    pool.fit_workers(ctx);
-                });
-            }
-            Restart::Escalate => {
-                self.state = PoolState::Escalated;
-                let reason = format!("its workers died too often, last: {reason}");
-                self.root.escalate(Escalation::crash(&self.shared.name, reason));
-            }
-        }
-    }
-
-    fn scale(&mut self) -> usize {
-        let (queued, oldest) = self.queue_age();
-        let sample = Sample {
-            workers: self.want,
-            busy: self.busy.len(),
-            queued,
-            oldest_seconds: oldest.map_or(0.0, |d| d.as_secs_f64()),
-        };
-        self.scaler.observe(sample, self.options.min_workers, self.options.max_workers, &self.options.scaling)
-    }
-
-    fn queue_age(&self) -> (usize, Option<Duration>) {
-        let lanes = self.shared.lanes();
-        (lanes.len(), lanes.iter().map(|e| e.queued_at.elapsed()).max())
-    }
-
-    fn drain(&mut self, mode: DrainMode, done: oneshot::Sender<()>, ctx: &mut Context<Self>) {
-        self.drained.push(done);
-        self.shared.close();
-        if self.draining != Some(DrainMode::Release) {
-            self.draining = Some(mode);
-        }
-        if self.state == PoolState::Running {
-            self.state = PoolState::Draining;
-        }
-        if mode == DrainMode::Release {
-            let mut given_back: Vec<_> = self.waiting.drain().map(|(_, envelope)| envelope).collect();
-            {
-                let mut lanes = self.shared.lanes();
-                given_back.extend(std::iter::from_fn(|| lanes.pop()));
-            }
-            for envelope in given_back {
-                self.settle(envelope, Verdict::Released, ctx);
-            }
-        }
-        self.check_drained(ctx);
-    }
-
-    /// Empty and closed: the pool says so and ends.
-    fn check_drained(&mut self, ctx: &mut Context<Self>) {
-        if self.draining.is_none() || self.settling + self.forwarding + self.busy.len() + self.waiting.len() > 0 {
-            return;
-        }
-        // Between a permit and its place in the lane, a submitter may still be on its way.
-        if self.draining == Some(DrainMode::Release) {
-            let late: Vec<_> = {
-                let mut lanes = self.shared.lanes();
-                std::iter::from_fn(|| lanes.pop()).collect()
-            };
-            if !late.is_empty() {
-                for envelope in late {
-                    self.settle(envelope, Verdict::Released, ctx);
-                }
-                return;
-            }
-        }
-        if self.shared.lanes().is_empty() && self.shared.held() == 0 {
-            self.finish(ctx);
-        }
-    }
-
-    fn finish(&mut self, ctx: &mut Context<Self>) {
-        self.state = PoolState::Ended;
-        self.guard.armed = false;
-        self.root.ended(&self.shared.name);
-        for (_, worker) in self.workers.drain() {
-            worker.do_send(Retire);
-        }
-        for done in self.drained.drain(..) {
-            let _ = done.send(());
-        }
-        ctx.stop();
-    }
-
-    fn halt(&mut self, ctx: &mut Context<Self>) {
-        self.shared.close();
-        for (_, busy) in self.busy.drain() {
-            busy.cancel.cancel();
-        }
-        self.waiting.clear();
-        while self.shared.lanes().pop().is_some() {}
-        self.finish(ctx);
-    }
-
     fn stats(&self) -> PoolStats {
         let (queued, oldest) = self.queue_age();
         PoolStats {
@@ -496,7 +343,7 @@ impl<S: Stage> PoolSupervisor<S> {
 
 /// Tries until it is written or the limit for failures of the system is reached.
 async fn settle_durably<J, D, P>(
-    steward: &Rc<dyn super::job::Steward<J, D, P>>,
+    steward: &Rc<dyn crate::supervisors::job::Steward<J, D, P>>,
     envelope: &Envelope<J>,
     verdict: &Verdict<D, P>,
     options: &RetryOptions,
@@ -576,19 +423,5 @@ impl<S: Stage> Handler<Report<S>> for PoolSupervisor<S> {
             Report::Died { worker, reason } => self.died(worker, reason, ctx),
         }
         self.pump(ctx);
-    }
-}
-
-impl<S: Stage> PoolSupervisor<S> {
-    /// The worker can take a job, or go if there are too many.
-    fn free(&mut self, worker: WorkerId) {
-        if !self.workers.contains_key(&worker) || self.idle.contains(&worker) {
-            return;
-        }
-        if self.workers.len() > self.want {
-            self.retire(worker);
-        } else {
-            self.idle.push(worker);
-        }
     }
 }
