@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::actors::steward::{Desk, control, spec};
+use crate::actors::steward::{Claims, Desk, control, spec};
 use crate::documents::{Sha256Hex, Stage};
 use crate::error::{ErrorClass, StageError};
 use crate::failpoint;
@@ -18,11 +18,6 @@ use crate::messages::event::Event;
 use crate::messages::job::{Input, Job};
 use crate::stores::control::{Claim, ControlError, Intent};
 use crate::supervisors::PoolHandle;
-
-/// Interruptions after which a document is done alone.
-const SUSPECT_AFTER: u32 = 2;
-/// How often a wait for others to end looks whether the run was stopped.
-const ALONE_POLL: Duration = Duration::from_millis(200);
 
 /// Where documents come in, by the stage they go on at.
 #[derive(Clone)]
@@ -59,6 +54,8 @@ pub struct Dispatcher {
     pub batch: usize,
     pub poll: Duration,
     pub max_interruptions: u32,
+    /// From that many interruptions on, a document is done while no other is.
+    pub alone_after_interruptions: u32,
     pub fingerprint: Sha256Hex,
     /// There may be new work.
     pub wake: Arc<Notify>,
@@ -97,7 +94,7 @@ impl Dispatcher {
                 failpoint::reach("dispatcher.claimed", &claim.source);
             }
             let (suspects, others): (Vec<_>, Vec<_>) =
-                claims.into_iter().partition(|c| c.interruptions >= SUSPECT_AFTER);
+                claims.into_iter().partition(|c| c.interruptions >= self.alone_after_interruptions);
             for claim in others {
                 self.dispatch(claim).await?;
             }
@@ -114,17 +111,23 @@ impl Dispatcher {
     /// is found out, and no innocent one is blamed with it. `waiting` counts the suspects that are claimed and not yet
     /// dispatched, this one included.
     async fn dispatch_alone(&self, claim: Claim, waiting: usize) -> Result<(), StageError> {
-        let mut held = self.desk.claims.watch();
-        let stopped = || self.stop.load(Ordering::Acquire);
-        while self.desk.claims.len() > waiting && !stopped() {
-            let _ = tokio::time::timeout(ALONE_POLL, held.changed()).await;
-        }
+        self.until(|claims| claims.len() <= waiting).await;
         let id = claim.key.id.clone();
         self.dispatch(claim).await?;
-        while self.desk.claims.holds(&id) && !stopped() {
-            let _ = tokio::time::timeout(ALONE_POLL, held.changed()).await;
-        }
+        self.until(|claims| !claims.holds(&id)).await;
         Ok(())
+    }
+
+    /// Waits until the claims are as wanted or the run is stopped.
+    async fn until(&self, wanted: impl Fn(&Claims) -> bool) {
+        let mut held = self.desk.claims.watch();
+        // Looked at after the claims were marked as seen: no change is missed.
+        while !wanted(&self.desk.claims) && !self.stop.load(Ordering::Acquire) {
+            tokio::select! {
+                _ = held.changed() => {}
+                () = self.wake.notified() => {}
+            }
+        }
     }
 
     async fn dispatch(&self, claim: Claim) -> Result<(), StageError> {

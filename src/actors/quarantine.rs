@@ -1,8 +1,10 @@
 //! What is kept of a document that could not be done: the failed artefact, the error chain, the attempts and a copy
 //! of the original, so that a person can look and a replay can go on at the failed stage.
 //!
-//! `errors/{document}/v{version}_{stage}.json` tells all but the text; `input/_quarantine/{document}/{name}` is the
-//! original. Both are durable before the control record says `QUARANTINED`.
+//! `errors/{document}/v{version}/{stage}_{epoch}.json` tells all but the text;
+//! `input/_quarantine/{document}/v{version}/{name}` is the original. Both are durable before the control record says
+//! `QUARANTINED`, and nothing that an earlier record speaks of is taken away before that: the record's write is fenced,
+//! the deletion is not. What a crash in between leaves behind is swept away by the next run ([`QuarantineKeeper::sweep`]).
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -11,15 +13,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::actors::artefacts::storage;
+use crate::actors::steward;
 use crate::clock::{SharedClock, timestamp};
 use crate::documents::{DocumentId, Sha256Hex, Stage, Version};
 use crate::error::StageError;
 use crate::intake::source;
-use crate::stores::control::{Claim, StageOutput};
+use crate::stores::control::{Claim, ClaimKey, ControlError, ControlStore, StageOutput};
 use crate::stores::objects::{Durability, ObjectError, ObjectStore, Precondition};
 
 /// The prefix that intake never takes anything from.
 pub const ORIGINALS: &str = "input/_quarantine";
+/// The prefix of the failed artefacts.
+const FAILURES: &str = "errors";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -63,6 +69,22 @@ pub struct Kept {
     pub original: Option<String>,
 }
 
+impl Kept {
+    pub fn holds(&self, key: &str) -> bool {
+        self.artefact == key || self.original.as_deref() == Some(key)
+    }
+
+    /// The document that a key under `prefix` (`errors/`, `input/_quarantine/`) belongs to.
+    fn document(key: &str, prefix: &str) -> Option<DocumentId> {
+        DocumentId::parse(key.strip_prefix(prefix)?.split('/').next()?)
+    }
+
+    /// The version in a key under the document's `prefix`.
+    fn version(key: &str, prefix: &str) -> Option<Version> {
+        key.strip_prefix(prefix)?.split('/').next()?.strip_prefix('v')?.parse().ok()
+    }
+}
+
 pub struct QuarantineKeeper {
     objects: Arc<dyn ObjectStore>,
     clock: SharedClock,
@@ -101,28 +123,71 @@ impl QuarantineKeeper {
             original: original.clone(),
             original_missing,
         };
-        let artefact = format!("errors/{}/v{}_{}.json", claim.key.id, claim.key.version, stage.name());
+        // The epoch keeps a superseded claim from writing over what its successor keeps.
+        let ClaimKey { id, version, epoch } = &claim.key;
+        let artefact = format!("{FAILURES}/{id}/v{version}/{}_{epoch}.json", stage.name());
         let body = serde_json::to_vec_pretty(&failure).unwrap_or_default();
         self.objects.put(&artefact, Bytes::from(body), Precondition::None, Durability::Durable).await?;
-        let stale = claim.kept.iter().filter(|k| **k != artefact && Some(*k) != original.as_ref());
-        self.forget(stale).await?;
         Ok(Kept { artefact, original })
     }
 
-    /// Takes kept things away: their document was replayed with success, or its reason has changed.
-    pub async fn forget<'k>(&self, keys: impl IntoIterator<Item = &'k String>) -> Result<(), ObjectError> {
+    /// Takes kept things away that no record speaks of any more. A failure is logged and not told: the record is
+    /// written, and the next run's sweep finds them.
+    pub async fn forget<'k>(&self, keys: impl IntoIterator<Item = &'k String>) {
         for key in keys {
-            self.objects.delete(key).await?;
+            if let Err(error) = self.objects.delete(key).await {
+                tracing::warn!(key, %error, "what the quarantine kept can't be taken away; the next run tries again");
+            }
+        }
+    }
+
+    /// Takes away what was kept of a deleted document's versions up to this one.
+    pub async fn forget_all(&self, id: &DocumentId, through: Version) -> Result<(), ObjectError> {
+        for prefix in [format!("{FAILURES}/{id}/"), format!("{ORIGINALS}/{id}/")] {
+            let mut after = None;
+            while let Some(keys) = self.page(&prefix, &mut after).await? {
+                for key in keys.iter().filter(|key| Kept::version(key, &prefix).is_none_or(|v| v <= through)) {
+                    self.objects.delete(key).await?;
+                }
+            }
         }
         Ok(())
     }
 
-    /// Takes all that was ever kept of a document away: it was discarded or deleted.
-    pub async fn forget_all(&self, id: &DocumentId) -> Result<(), ObjectError> {
-        for prefix in [format!("errors/{id}/"), format!("{ORIGINALS}/{id}/")] {
-            delete_prefix(self.objects.as_ref(), &prefix).await?;
+    /// Takes away what no control record speaks of: a process died after it had kept something and before the record
+    /// said so, or after the record had said otherwise and before it was gone. Only for who holds the state folder's
+    /// lock, before any work begins. Returns how many were taken away.
+    pub async fn sweep(&self, control: &dyn ControlStore) -> Result<u64, StageError> {
+        let mut swept = 0;
+        for prefix in [format!("{FAILURES}/"), format!("{ORIGINALS}/")] {
+            let mut after = None;
+            while let Some(keys) = self.page(&prefix, &mut after).await.map_err(storage)? {
+                for key in keys {
+                    let Some(id) = Kept::document(&key, &prefix) else { continue };
+                    let spoken_of = match control.record(&id).await {
+                        Ok(record) => {
+                            [record.quarantine_artefact, record.quarantine_original].contains(&Some(key.clone()))
+                        }
+                        Err(ControlError::NotFound(_)) => false,
+                        Err(error) => return Err(steward::control(error)),
+                    };
+                    if !spoken_of {
+                        self.objects.delete(&key).await.map_err(storage)?;
+                        swept += 1;
+                    }
+                }
+            }
         }
-        Ok(())
+        Ok(swept)
+    }
+
+    /// The next keys under a prefix, `None` after the last.
+    async fn page(&self, prefix: &str, after: &mut Option<String>) -> Result<Option<Vec<String>>, ObjectError> {
+        const PAGE: usize = 500;
+        let listed = self.objects.list(prefix, after.as_deref(), PAGE).await?;
+        let keys: Vec<String> = listed.into_iter().map(|o| o.key).collect();
+        *after = keys.last().cloned();
+        Ok((!keys.is_empty()).then_some(keys))
     }
 
     async fn copy_original(&self, claim: &Claim) -> Result<String, Copy> {
@@ -137,7 +202,7 @@ impl QuarantineKeeper {
         let Some(path) = source::to_path(&claim.source) else {
             return Err(Copy::Skipped(format!("{} is no local file", claim.source)));
         };
-        let key = format!("{ORIGINALS}/{}/{}", claim.key.id, object_name(&path));
+        let key = format!("{ORIGINALS}/{}/v{}/{}", claim.key.id, claim.key.version, object_name(&path));
         let read = tokio::task::spawn_blocking(move || read_limited(&path, limit)).await;
         let body = match read {
             Ok(Ok(body)) => body,
@@ -194,6 +259,15 @@ pub async fn delete_prefix(objects: &dyn ObjectStore, prefix: &str) -> Result<u6
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_tells_its_document_and_version() {
+        let key = "errors/doc_1/v12/stage_1_extraction_3.json";
+        assert_eq!(Kept::document(key, "errors/").unwrap().as_str(), "doc_1");
+        assert_eq!(Kept::version(key, "errors/doc_1/"), Some(12));
+        assert_eq!(Kept::version("errors/doc_1/other.json", "errors/doc_1/"), None);
+        assert_eq!(Kept::document("input/x", "errors/"), None);
+    }
 
     #[test]
     fn any_file_name_makes_an_object_key() {

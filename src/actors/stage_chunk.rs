@@ -63,7 +63,7 @@ impl ChunkWorker {
         document: Arc<ExtractedDocument>,
         cancel: &Cancel,
     ) -> Result<StageResult, StageError> {
-        let timer = Timer::start(&self.clock);
+        let timer = Timer::start();
         let (id, tokens, options) = (claim.key.id.clone(), self.tokens.clone(), self.options.clone());
         let cancel = cancel.clone();
         let work = tokio::task::spawn_blocking(move || {

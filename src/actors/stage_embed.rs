@@ -62,7 +62,7 @@ impl Work<Job, StageResult, Resume> for EmbedWorker {
 
 impl EmbedWorker {
     async fn embed(&self, claim: &Claim, chunks: &Chunks, cancel: &Cancel) -> Result<StageResult, StageError> {
-        let timer = Timer::start(&self.clock);
+        let timer = Timer::start();
         let embedder = self.embedder.as_ref();
         let document = embed_document(embedder, self.cache.as_ref(), chunks.clone(), &self.options, cancel).await?;
         let output = self.desk.artefacts.put_embedded(claim, &document, self.clock.now()).await?;

@@ -55,7 +55,7 @@ impl Work<Job, StageResult, Resume> for EnrichWorker {
 
 impl EnrichWorker {
     async fn enrich(&self, claim: &Claim, chunks: &Chunks, cancel: &Cancel) -> Result<StageResult, StageError> {
-        let timer = Timer::start(&self.clock);
+        let timer = Timer::start();
         let chunks = self.enricher.enrich(chunks.clone(), cancel).await?;
         let metrics = StageMetrics::from([
             ("chunks_enriched".to_owned(), chunks.chunks.len() as f64),

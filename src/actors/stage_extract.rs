@@ -10,7 +10,6 @@ use crate::actors::artefacts::Artefacts;
 use crate::actors::intake::rehash;
 use crate::actors::steward::{Desk, control};
 use crate::actors::timer::Timer;
-use crate::clock::SharedClock;
 use crate::error::StageError;
 use crate::messages::job::{Input, Job, StageResult};
 use crate::stages::extract::{ChildProgram, ExtractOptions, Extractor, HEAD_BYTES, InputHint, detect};
@@ -21,7 +20,6 @@ pub struct ExtractStage {
     pub desk: Arc<Desk>,
     pub options: ExtractOptions,
     pub program: ChildProgram,
-    pub clock: SharedClock,
     pub wake: Arc<tokio::sync::Notify>,
 }
 
@@ -34,7 +32,6 @@ impl Stage for ExtractStage {
         Ok(Box::new(ExtractWorker {
             desk: self.desk.clone(),
             extractor: Extractor::new(self.options.clone(), self.program.clone()),
-            clock: self.clock.clone(),
             wake: self.wake.clone(),
         }))
     }
@@ -48,7 +45,6 @@ impl Stage for ExtractStage {
 struct ExtractWorker {
     desk: Arc<Desk>,
     extractor: Extractor,
-    clock: SharedClock,
     wake: Arc<tokio::sync::Notify>,
 }
 
@@ -67,7 +63,7 @@ impl Work<Job, StageResult, Resume> for ExtractWorker {
 
 impl ExtractWorker {
     async fn extract(&mut self, claim: &Claim, path: &Path, cancel: &Cancel) -> Result<StageResult, StageError> {
-        let timer = Timer::start(&self.clock);
+        let timer = Timer::start();
         let (file, head) = self.open(claim, path).await?;
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
         let media_type = detect(&head, name.as_deref())?;

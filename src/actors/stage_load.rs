@@ -8,7 +8,6 @@ use tokio::sync::oneshot;
 
 use crate::actors::committer::store;
 use crate::actors::timer::Timer;
-use crate::clock::SharedClock;
 use crate::error::StageError;
 use crate::messages::commit::Commit;
 use crate::messages::job::{Input, Job, StageResult};
@@ -22,7 +21,6 @@ pub struct LoadStage {
     pub committer: ServiceHandle<Commit>,
     pub model: ModelIdentity,
     pub options: VectorOptions,
-    pub clock: SharedClock,
 }
 
 impl Stage for LoadStage {
@@ -35,7 +33,6 @@ impl Stage for LoadStage {
             committer: self.committer.clone(),
             model: self.model.clone(),
             options: self.options.clone(),
-            clock: self.clock.clone(),
         }))
     }
 
@@ -49,7 +46,6 @@ struct LoadWorker {
     committer: ServiceHandle<Commit>,
     model: ModelIdentity,
     options: VectorOptions,
-    clock: SharedClock,
 }
 
 #[async_trait(?Send)]
@@ -64,7 +60,7 @@ impl Work<Job, StageResult, Resume> for LoadWorker {
 
 impl LoadWorker {
     async fn load(&self, claim: &Claim, input: &Input) -> Result<StageResult, StageError> {
-        let timer = Timer::start(&self.clock);
+        let timer = Timer::start();
         let write = write(claim, input)?;
         // A document that can't be stored is found out here, before it shares a commit with others.
         write.check(&self.model, &self.options).map_err(|e| store(&e))?;

@@ -102,15 +102,19 @@ impl Desk {
         attempts: u32,
     ) -> Result<bool, StageError> {
         let kept = self.quarantine.keep(claim, stage, error, attempts).await.map_err(storage)?;
+        failpoint::reach("quarantine.kept", &claim.source);
         let transition = Transition::Quarantined {
             stage,
             error: error.clone(),
-            artefact: Some(kept.artefact),
-            original: kept.original,
+            artefact: Some(kept.artefact.clone()),
+            original: kept.original.clone(),
         };
         if !self.apply(claim, transition).await? {
+            self.quarantine.forget([&kept.artefact]).await;
             return Ok(false);
         }
+        failpoint::reach("quarantine.settled", &claim.source);
+        self.quarantine.forget(claim.kept.iter().filter(|key| !kept.holds(key))).await;
         self.events.emit(Event::Quarantined {
             document: claim.key.id.clone(),
             source: claim.source.clone(),
@@ -124,7 +128,7 @@ impl Desk {
     /// The tombstone is in the manifest: takes everything else of the document away and says so in the record.
     pub async fn deleted(&self, claim: &Claim) -> Result<bool, StageError> {
         self.artefacts.purge(&claim.key.id).await?;
-        self.quarantine.forget_all(&claim.key.id).await.map_err(storage)?;
+        self.quarantine.forget_all(&claim.key.id, claim.key.version).await.map_err(storage)?;
         let ours = self.apply(claim, Transition::Deleted).await?;
         if ours {
             self.claims.end(&claim.key);
@@ -235,10 +239,6 @@ impl StageSteward {
         }
         let (metrics, duration) = (result.metrics.clone(), result.duration);
         let last = self.stage == Stage::Loading;
-        if last {
-            // Before the record forgets the keys: a crash in between repeats this, and deleting twice is no error.
-            desk.quarantine.forget(&claim.kept).await.map_err(storage)?;
-        }
         let transition = match last {
             true => Transition::Completed { metrics, duration },
             false => Transition::StageCompleted { stage: self.stage, output: result.output.clone(), metrics, duration },
@@ -258,6 +258,7 @@ impl StageSteward {
                 Input::Embedded(embedded) => embedded.chunks.notes.clone(),
                 _ => Vec::new(),
             };
+            desk.quarantine.forget(&claim.kept).await;
             desk.claims.end(&claim.key);
             desk.events.emit(Event::Completed {
                 document,
@@ -293,3 +294,7 @@ pub fn control(error: ControlError) -> StageError {
     };
     StageError::new(class, "control_store", error.to_string())
 }
+
+#[cfg(test)]
+#[path = "steward_tests.rs"]
+mod tests;

@@ -1,16 +1,13 @@
-//! How long something took, on the monotonic clock.
+//! How long something took, on tokio's monotonic clock, which a test can pause.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::clock::SharedClock;
-
-/// Measures on tokio's clock, which a test can pause. The clock argument keeps the seam: a simulation passes its own.
 pub struct Timer(Instant);
 
 impl Timer {
-    pub fn start(_clock: &SharedClock) -> Self {
+    pub fn start() -> Self {
         Self(Instant::now())
     }
 

@@ -39,7 +39,7 @@ async fn ingest(context: &Context, args: &args::Ingest, config: Config) -> Resul
     let http: Option<SocketAddr> = config.settings.http.metrics_address.parse().ok();
     let engine = Engine::create(config).await?;
     let lock = engine.lock(&command(args))?;
-    let reporter = Reporter::start(Style::of(args.progress, args.json, terminal), &engine.clock);
+    let reporter = Reporter::start(Style::of(args.progress, args.json, terminal));
     // Refuses a model whose vectors can't stand beside those of the index, before any work is done.
     let embedder = engine.embedder(&|fetched| reporter.fetch(Fetch::from(fetched))).await?;
     let request = IngestRequest {
@@ -48,7 +48,7 @@ async fn ingest(context: &Context, args: &args::Ingest, config: Config) -> Resul
         exclude: args.exclude.clone(),
         prune: args.prune,
     };
-    let timer = Timer::start(&engine.clock);
+    let timer = Timer::start();
     let ended = pipeline::ingest(&engine, embedder, request, reporter.sink(), reporter.board.clone(), http).await;
     let elapsed = timer.elapsed();
     drop(lock);

@@ -190,7 +190,7 @@ async fn discard(context: &Context, engine: &Engine, names: &[OsString]) -> Resu
     let keeper = QuarantineKeeper::new(engine.objects.clone(), engine.clock.clone(), options);
     for record in records {
         engine.control.discard(&record.document_id).await?;
-        keeper.forget_all(&record.document_id).await?;
+        keeper.forget([&record.quarantine_artefact, &record.quarantine_original].into_iter().flatten()).await;
         let earlier = match record.loaded_version {
             Some(version) => format!("; version {version} stays in the index"),
             None => String::new(),

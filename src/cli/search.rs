@@ -93,7 +93,7 @@ fn questions(args: &args::Search) -> Result<Vec<String>, Failure> {
 /// The model, with its fetch shown where this is the machine's first use of it.
 async fn embedder(engine: &Engine) -> Result<Arc<dyn Embedder>, Failure> {
     let style = Style::of(Progress::Auto, false, std::io::stderr().is_terminal());
-    let reporter = Reporter::start(style, &engine.clock);
+    let reporter = Reporter::start(style);
     let embedder = engine.embedder(&|fetched| reporter.fetch(Fetch::from(fetched))).await;
     reporter.end();
     Ok(embedder?)

@@ -17,7 +17,6 @@ use super::exit::{Exit, Failure};
 use super::looks;
 use super::output::Out;
 use super::progress::{Fetch, Reporter, Style};
-use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Config, Settings};
 use crate::documents::{DocumentId, Stage};
 use crate::engine::{Engine, embedder};
@@ -100,8 +99,7 @@ async fn locate(context: &Context, args: &args::RunStage, config: &Config) -> Re
 
 /// The model, with its fetch shown where this is the machine's first use of it.
 async fn fetch(settings: &Settings) -> Result<Arc<dyn Embedder>, Failure> {
-    let clock: SharedClock = Arc::new(SystemClock);
-    let reporter = Reporter::start(Style::of(Progress::Auto, false, std::io::stderr().is_terminal()), &clock);
+    let reporter = Reporter::start(Style::of(Progress::Auto, false, std::io::stderr().is_terminal()));
     let made = embedder(&settings.embed.options, &|fetched| reporter.fetch(Fetch::from(fetched))).await;
     reporter.end();
     Ok(made?)

@@ -120,6 +120,8 @@ pub struct LeaseOptions {
     pub heartbeat_seconds: u64,
     /// Times that the process may die while a document is in one stage before that document is quarantined.
     pub max_interruptions: u32,
+    /// Times that the process may die while a document is in one stage before that document is done while no other is.
+    pub alone_after_interruptions: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -232,7 +234,7 @@ impl Default for StateOptions {
 
 impl Default for LeaseOptions {
     fn default() -> Self {
-        Self { seconds: 300, heartbeat_seconds: 60, max_interruptions: 20 }
+        Self { seconds: 300, heartbeat_seconds: 60, max_interruptions: 20, alone_after_interruptions: 2 }
     }
 }
 
@@ -289,6 +291,8 @@ impl Settings {
         range("docweir_config", f64::from(self.docweir_config), 1.0, 1.0);
         range("lease.seconds", self.lease.seconds as f64, 3.0, 86_400.0);
         range("lease.max_interruptions", f64::from(self.lease.max_interruptions), 1.0, 1_000.0);
+        let alone = f64::from(self.lease.alone_after_interruptions);
+        range("lease.alone_after_interruptions", alone, 1.0, 1_000.0);
         range("drain.seconds", self.drain.seconds as f64, 1.0, 3_600.0);
         range("search.top", self.search.top as f64, 1.0, self.vectors.max_results as f64);
         range("search.weight", self.search.weight, 0.0, 1.0);

