@@ -43,9 +43,8 @@ impl Artefacts {
         }
         let key = metadata_key(id);
         let sha256 = digest(objects.iter().map(|(key, body)| (key.as_str(), body.as_slice())));
-        for (key, body) in objects {
-            self.put(&key, body).await?;
-        }
+        let objects = objects.into_iter().map(|(key, body)| (key, Bytes::from(body))).collect();
+        self.objects.put_all(objects, Durability::Rebuildable).await.map_err(storage)?;
         Ok(StageOutput { key, sha256 })
     }
 

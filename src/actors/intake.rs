@@ -8,10 +8,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::{Stream, StreamExt, stream};
 use sha2::{Digest, Sha256};
+use tokio::time::{Instant, timeout_at};
 
 use crate::documents::{MediaType, Sha256Hex};
 use crate::error::StageError;
@@ -57,10 +58,14 @@ impl Intake {
                     }
                 }
             })
-            .buffered(self.options.hashers)
-            .ready_chunks(self.options.register_batch);
+            .buffered(self.options.hashers);
         let mut looked_at = std::pin::pin!(looked_at);
-        while let Some(batch) = looked_at.next().await {
+        let wait = Duration::from_millis(self.options.register_wait_milliseconds);
+        loop {
+            let batch = batch(&mut looked_at, self.options.register_batch, wait).await;
+            if batch.is_empty() {
+                break;
+            }
             let mut documents = Vec::with_capacity(batch.len());
             for look in batch {
                 files += 1;
@@ -157,6 +162,19 @@ impl Intake {
     }
 }
 
+/// The next items: `most` of them, or those that come within `wait` of the first. Empty at the end.
+async fn batch<T>(items: &mut (impl Stream<Item = T> + Unpin), most: usize, wait: Duration) -> Vec<T> {
+    let Some(first) = items.next().await else { return Vec::new() };
+    let mut batch = vec![first];
+    let until = Instant::now() + wait;
+    while batch.len() < most
+        && let Ok(Some(item)) = timeout_at(until, items.next()).await
+    {
+        batch.push(item);
+    }
+    batch
+}
+
 /// Eight bytes of a source's hash: enough to remember millions of files in a few megabytes. A collision keeps one
 /// vanished document in the index until the next run of `--prune`, at odds of one in 10^12 for a million files.
 fn short_hash(source: &str) -> u64 {
@@ -213,4 +231,30 @@ pub fn rehash(file: &mut File) -> Result<Sha256Hex, StageError> {
     let (content, ..) = hash(file).map_err(unreadable)?;
     file.rewind().map_err(unreadable)?;
     Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every write of a registration is synced: one a file would be as slow as the disk.
+    #[tokio::test(start_paused = true)]
+    async fn files_are_registered_together_when_they_come_within_the_wait() {
+        let every_10_ms = stream::iter(0..25).then(|n| async move {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            n
+        });
+        let mut items = std::pin::pin!(every_10_ms);
+        let mut sizes = Vec::new();
+        loop {
+            let batch = batch(&mut items, 8, Duration::from_millis(55)).await;
+            if batch.is_empty() {
+                break;
+            }
+            sizes.push(batch.len());
+        }
+        assert_eq!(sizes, [6, 6, 6, 6, 1]);
+        let mut many = stream::iter(0..20);
+        assert_eq!(batch(&mut many, 8, Duration::from_secs(1)).await.len(), 8, "never more than asked for");
+    }
 }

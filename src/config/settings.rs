@@ -66,17 +66,23 @@ pub struct StagePool<T> {
 pub struct Workers {
     /// At least.
     pub min: usize,
-    /// At most; 0 means as many as the machine has cores, and never fewer than `min`.
+    /// At most; 0 means as many as suit the stage, and never fewer than `min`.
     pub max: usize,
 }
 
 impl Workers {
-    /// The real upper bound on this machine.
-    pub fn most(&self) -> usize {
+    /// The real upper bound, where `suits` is what suits the stage.
+    pub fn most(&self, suits: usize) -> usize {
         match self.max {
-            0 => std::thread::available_parallelism().map_or(1, NonZero::get).max(self.min),
+            0 => suits.max(self.min),
             max => max,
         }
+    }
+
+    /// What suits a stage that computes: two more than the machine has cores, so that none is idle while a worker
+    /// waits for the disk or the control store.
+    pub fn for_computing() -> usize {
+        std::thread::available_parallelism().map_or(1, NonZero::get) + 2
     }
 }
 

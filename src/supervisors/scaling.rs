@@ -9,21 +9,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScalingOptions {
-    /// How often a pool looks at itself, in seconds. Default 0.5.
+    /// How often a pool looks at itself, in seconds. Default 0.1.
     pub interval_seconds: f64,
-    /// Age of the oldest waiting job above which more workers help, in seconds. Default 0.2.
+    /// Age of the oldest waiting job above which more workers help, in seconds. Default 0.1.
     pub queue_age_seconds: f64,
     /// Observations in a row before a worker is added. Default 2.
     pub up_after: u32,
     /// Share of busy workers below which one is too many, 0 to 1. Default 0.5.
     pub idle_below: f64,
-    /// Observations in a row before a worker is retired. Default 20.
+    /// Observations in a row before a worker is retired. Default 100.
     pub down_after: u32,
 }
 
 impl Default for ScalingOptions {
     fn default() -> Self {
-        Self { interval_seconds: 0.5, queue_age_seconds: 0.2, up_after: 2, idle_below: 0.5, down_after: 20 }
+        Self { interval_seconds: 0.1, queue_age_seconds: 0.1, up_after: 2, idle_below: 0.5, down_after: 100 }
     }
 }
 
@@ -111,7 +111,7 @@ mod tests {
     fn a_young_queue_or_a_free_worker_is_no_reason_to_grow() {
         let options = ScalingOptions { up_after: 1, ..Default::default() };
         let mut scaler = Scaler::default();
-        let young = Sample { workers: 1, busy: 1, queued: 9, oldest_seconds: 0.1 };
+        let young = Sample { workers: 1, busy: 1, queued: 9, oldest_seconds: 0.05 };
         let free = Sample { workers: 2, busy: 1, queued: 1, oldest_seconds: 9.0 };
         assert_eq!(scaler.observe(young, 1, 4, &options), 1);
         assert_eq!(scaler.observe(free, 1, 4, &options), 2);

@@ -16,5 +16,6 @@ mod commands;
 mod crash;
 mod first_run;
 mod kit;
+mod model;
 mod rerun;
 mod running;

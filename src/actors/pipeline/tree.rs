@@ -17,7 +17,7 @@ use crate::actors::stage_enrich::EnrichStage;
 use crate::actors::stage_extract::ExtractStage;
 use crate::actors::stage_load::LoadStage;
 use crate::actors::steward::{Desk, StageSteward};
-use crate::config::{Settings, StagePool};
+use crate::config::{Settings, StagePool, Workers};
 use crate::documents::{Sha256Hex, Stage as StageName};
 use crate::engine::{Engine, fingerprint};
 use crate::messages::board::{Board, StageRow};
@@ -66,9 +66,11 @@ impl Tree {
         let wake: Arc<Notify> = Arc::default();
         let (committer, committing) = start_committer(settings, &vectors, &model, &desk, &root);
 
+        let computing = Workers::for_computing();
+        let at_a_time = embedder.at_a_time().unwrap_or(computing);
         let pool = Starter { settings, desk: &desk, root: &root };
         let load = LoadStage { committer, model: model.clone(), options: settings.vectors.clone() };
-        let load = pool.start(StageName::Loading, &settings.load, load, None);
+        let load = pool.start(StageName::Loading, &settings.load, computing, load, None);
         let embed = EmbedStage {
             desk: desk.clone(),
             embedder: embedder.clone(),
@@ -76,18 +78,18 @@ impl Tree {
             options: settings.embed.options.batch.clone(),
             clock: clock.clone(),
         };
-        let embed = pool.start(StageName::Embedding, &settings.embed, embed, Some(load.clone()));
+        let embed = pool.start(StageName::Embedding, &settings.embed, at_a_time, embed, Some(load.clone()));
         let tokens: Arc<dyn TokenCounter> = Arc::new(Tokens(embedder));
         let enricher = Arc::new(LocalEnricher::new(settings.enrich.options.clone(), tokens.clone()));
         let enrich = EnrichStage { desk: desk.clone(), enricher, clock: clock.clone() };
-        let enrich = pool.start(StageName::Enrichment, &settings.enrich, enrich, Some(embed.clone()));
+        let enrich = pool.start(StageName::Enrichment, &settings.enrich, computing, enrich, Some(embed.clone()));
         let options = settings.chunk.options.clone();
         let chunk = ChunkStage { desk: desk.clone(), options, tokens, clock };
-        let chunk = pool.start(StageName::Chunking, &settings.chunk, chunk, Some(enrich.clone()));
+        let chunk = pool.start(StageName::Chunking, &settings.chunk, computing, chunk, Some(enrich.clone()));
         let program = ChildProgram::this_program().map_err(|e| RunError::system("extract", e))?;
         let options = settings.extract.options.clone();
         let extract = ExtractStage { desk: desk.clone(), options, program, wake: wake.clone() };
-        let extract = pool.start(StageName::Extraction, &settings.extract, extract, Some(chunk.clone()));
+        let extract = pool.start(StageName::Extraction, &settings.extract, computing, extract, Some(chunk.clone()));
 
         let pools = Pools { extract, chunk, enrich, embed, load };
         let lease = Duration::from_secs(settings.lease.seconds);
@@ -254,6 +256,7 @@ impl Starter<'_> {
         &self,
         name: StageName,
         pool: &StagePool<T>,
+        suits: usize,
         stage: S,
         next: Option<PoolHandle<Job>>,
     ) -> PoolHandle<Job>
@@ -263,7 +266,7 @@ impl Starter<'_> {
         let options = PoolOptions {
             name: name.verb().to_owned(),
             min_workers: pool.workers.min,
-            max_workers: pool.workers.most(),
+            max_workers: pool.workers.most(suits),
             max_messages: pool.queue_documents,
             max_bytes: pool.queue_bytes,
             deadline: Duration::from_secs(pool.deadline_seconds),

@@ -68,6 +68,10 @@ impl Embedder for HashedEmbedder {
         2 + letters + signs
     }
 
+    fn at_a_time(&self) -> Option<usize> {
+        (!self.wait.is_zero()).then_some(16)
+    }
+
     async fn embed(&self, texts: Vec<String>, cancel: &Cancel) -> Result<EmbedBatch, StageError> {
         let mut batch = EmbedBatch::default();
         for text in &texts {

@@ -41,6 +41,11 @@ pub trait Embedder: Send + Sync + 'static {
         &[]
     }
 
+    /// How many documents it does best at a time, if it is waited for; `None` when it computes on this machine.
+    fn at_a_time(&self) -> Option<usize> {
+        None
+    }
+
     /// A vector of unit length for each text, in their order. Each text fits the window.
     ///
     /// # Errors

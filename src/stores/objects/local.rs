@@ -101,6 +101,16 @@ impl ObjectStore for LocalObjectStore {
         self.blocking("write", key, move |inner, key| inner.put(key, &body, &when, durability)).await
     }
 
+    /// On one thread: a change of threads for each small object costs more than the object.
+    async fn put_all(&self, objects: Vec<(String, Bytes)>, durability: Durability) -> Result<(), ObjectError> {
+        objects.iter().try_for_each(|(key, _)| check_key(key))?;
+        let first = objects.first().map(|(key, _)| key.clone()).unwrap_or_default();
+        self.blocking("write", &first, move |inner, _| {
+            objects.iter().try_for_each(|(key, body)| inner.put(key, body, &Precondition::None, durability).map(drop))
+        })
+        .await
+    }
+
     async fn get(&self, key: &str) -> Result<(Bytes, Tag), ObjectError> {
         check_key(key)?;
         self.blocking("read", key, |inner, key| {
@@ -155,15 +165,15 @@ impl Inner {
         let mut temporary = self.temporary(body, durability).map_err(failed)?;
         let _lock = KeyLock::take(&self.root, key, *when != Precondition::None, &self.options)?;
         self.check(key, when)?;
-        // A delete may take an empty folder away between making it and renaming into it; and a clean-up that found
-        // this process asleep for an hour may have taken the temporary file.
+        // The folder may not be there yet, a delete may take an empty one away between making it and renaming into it,
+        // and a clean-up that found this process asleep for an hour may have taken the temporary file.
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let renamed = self.make_parents(&path).and_then(|()| temporary.rename(&path));
-            match renamed {
+            match temporary.rename(&path) {
                 Ok(()) => break,
                 Err(e) if e.kind() == io::ErrorKind::NotFound && attempts < 8 => {
+                    self.make_parents(&path).map_err(failed)?;
                     if !temporary.exists() {
                         temporary = self.temporary(body, durability).map_err(failed)?;
                     }

@@ -62,6 +62,14 @@ pub trait ObjectStore: Send + Sync + 'static {
     async fn put(&self, key: &str, body: Bytes, when: Precondition, durability: Durability)
     -> Result<Tag, ObjectError>;
 
+    /// Writes several objects, unconditionally and in their order; after a failure, those before it are there.
+    async fn put_all(&self, objects: Vec<(String, Bytes)>, durability: Durability) -> Result<(), ObjectError> {
+        for (key, body) in objects {
+            self.put(&key, body, Precondition::None, durability).await?;
+        }
+        Ok(())
+    }
+
     async fn get(&self, key: &str) -> Result<(Bytes, Tag), ObjectError>;
 
     /// `length` bytes from `offset`; fewer at the end.

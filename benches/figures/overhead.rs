@@ -1,0 +1,341 @@
+//! What supervision costs: the pipeline beside a plain loop that runs the very same stages and writes the very same
+//! records, artefacts and commits, without pools, queues, deadlines or a heartbeat.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use docweir::actors::artefacts::Artefacts;
+use docweir::actors::pipeline::{self, IngestRequest};
+use docweir::actors::quarantine::QuarantineKeeper;
+use docweir::actors::stage_chunk::ChunkStage;
+use docweir::actors::stage_embed::EmbedStage;
+use docweir::actors::stage_enrich::EnrichStage;
+use docweir::actors::stage_extract::ExtractStage;
+use docweir::actors::steward::{Desk, StageSteward, spec};
+use docweir::config::{Argument, Config, Source};
+use docweir::documents::{MediaType, Sha256Hex, Stage as StageName};
+use docweir::engine::Engine;
+use docweir::error::StageError;
+use docweir::intake::source;
+use docweir::messages::event::Event;
+use docweir::messages::job::{Input, Job, StageResult};
+use docweir::stages::chunk::TokenCounter;
+use docweir::stages::embed::{Embedder, HashedEmbedder};
+use docweir::stages::enrich::LocalEnricher;
+use docweir::stages::extract::ChildProgram;
+use docweir::stages::model::{Chunks, EmbeddedDocument, ExtractedDocument, Usage};
+use docweir::stores::control::{Claim, NewDocument, Resume};
+use docweir::stores::vectors::{DocumentRows, Write, Writer};
+use docweir::supervisors::{
+    Cancel, DrainMode, Outcome, PoolHandle, RootHandle, Settled, Stage, Steward, Verdict, Work, WorkOf, start_pool,
+};
+use futures_util::StreamExt;
+
+use crate::{generate, kernel, median};
+
+const DOCUMENTS: u64 = 1_000;
+const ROUNDS: usize = 3;
+const LEASE: Duration = Duration::from_secs(300);
+
+pub fn run() {
+    let place = tempfile::tempdir().unwrap();
+    let docs = place.path().join("docs");
+    generate(&docs, DOCUMENTS);
+    let (mut ours, mut plain) = (Vec::new(), [2, 4, 8, 16].map(|lanes| (lanes, Vec::new())));
+    // In turn, so that whatever else the machine does meets all of them.
+    for _ in 0..ROUNDS {
+        ours.push(seconds(|engine| Box::pin(piped(engine, &docs))));
+        for (lanes, times) in &mut plain {
+            times.push(seconds(|engine| Box::pin(plainly(engine, &docs, *lanes))));
+        }
+    }
+    let ours = median(ours);
+    println!("  pipeline: {ours:.2} s, {:.0} documents/s", DOCUMENTS as f64 / ours);
+    let mut best = f64::INFINITY;
+    for (lanes, times) in plain {
+        let time = median(times);
+        best = best.min(time);
+        println!("  plain loop, {lanes} documents at once: {time:.2} s");
+    }
+    println!("  the fastest plain loop is faster by {:.1} % (goal: at most 10 %)\n", (ours / best - 1.0) * 100.0);
+}
+
+type Local<'a> = std::pin::Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// The time of one run over a fresh state folder, which is checked to hold every document.
+fn seconds<'a>(run: impl FnOnce(Rc<Engine>) -> Local<'a>) -> f64 {
+    let state = tempfile::tempdir().unwrap();
+    let folder = state.path().join("state");
+    let argument = |key: &str, value: &str| Argument::new("bench", key, value);
+    let config =
+        Config::load(&Source::None, std::env::vars(), vec![argument("state.folder", folder.to_str().unwrap())])
+            .unwrap();
+    actix::System::new().block_on(async {
+        let engine = Rc::new(Engine::create(config).await.unwrap());
+        let started = Instant::now();
+        run(engine.clone()).await;
+        let seconds = started.elapsed().as_secs_f64();
+        let counts = engine.control.counts().await.unwrap();
+        assert_eq!(counts.get("COMPLETED"), Some(&DOCUMENTS), "{counts:?}");
+        let inventory = engine.vectors().unwrap().inventory().await.unwrap();
+        assert_eq!(inventory.documents.len() as u64, DOCUMENTS);
+        seconds
+    })
+}
+
+fn embedder() -> Arc<dyn Embedder> {
+    Arc::new(HashedEmbedder::new(384, Duration::from_millis(1)))
+}
+
+async fn piped(engine: Rc<Engine>, docs: &Path) {
+    let request = IngestRequest { paths: vec![docs.to_owned()], ..Default::default() };
+    let events = Arc::new(|_: Event| {});
+    pipeline::ingest(&engine, embedder(), request, events, Arc::default(), None).await.unwrap();
+}
+
+/// `lanes` documents at once, each from file to vectors by itself; commits of what is there, once a second.
+async fn plainly(engine: Rc<Engine>, docs: &Path, lanes: usize) {
+    let embedder = embedder();
+    let desk = desk(&engine, &embedder);
+    register(&engine, docs).await;
+    let commits = Rc::new(RefCell::new(Commits {
+        writer: Some(engine.vectors().unwrap().writer()),
+        waiting: Vec::new(),
+        last: Instant::now(),
+    }));
+    let lane = |_| {
+        let (engine, embedder, desk, commits) = (engine.clone(), embedder.clone(), desk.clone(), commits.clone());
+        async move {
+            let mut workers = Workers::new(&engine, &embedder, &desk);
+            loop {
+                let claims = engine.control.claim("plain", LEASE, 4, None).await.unwrap();
+                if claims.is_empty() {
+                    break;
+                }
+                for claim in claims {
+                    let job = workers.embedded(&desk, claim).await;
+                    commit(&commits, &embedder, &desk, Some(job)).await;
+                }
+            }
+        }
+    };
+    futures_util::stream::iter((0..lanes).map(lane)).buffer_unordered(lanes).collect::<Vec<()>>().await;
+    commit(&commits, &embedder, &desk, None).await;
+}
+
+struct Commits {
+    /// Away while a commit is on its way.
+    writer: Option<Writer>,
+    waiting: Vec<Arc<Job>>,
+    last: Instant,
+}
+
+/// Adds a document; commits all that wait when it is time, or when no more will come.
+async fn commit(commits: &RefCell<Commits>, embedder: &Arc<dyn Embedder>, desk: &Arc<Desk>, job: Option<Arc<Job>>) {
+    let (mut writer, group) = {
+        let mut commits = commits.borrow_mut();
+        let last_call = job.is_none();
+        commits.waiting.extend(job);
+        let due = last_call || commits.waiting.len() >= 512 || commits.last.elapsed() >= Duration::from_secs(1);
+        let Some(writer) = due.then(|| commits.writer.take()).flatten() else { return };
+        (writer, std::mem::take(&mut commits.waiting))
+    };
+    let writes = group.iter().map(|job| write(job)).collect();
+    writer.commit(writes, embedder.identity()).await.unwrap();
+    let steward = StageSteward { desk: desk.clone(), stage: StageName::Loading, next: None };
+    futures_util::future::join_all(group.iter().map(|job| settle(&steward, job, nothing()))).await;
+    let mut commits = commits.borrow_mut();
+    (commits.writer, commits.last) = (Some(writer), Instant::now());
+}
+
+fn write(job: &Job) -> Write {
+    let Input::Embedded(document) = &job.input else { unreachable!("only embedded documents are committed") };
+    let (key, source) = (&job.claim.key, job.claim.source.clone());
+    let rows = DocumentRows::of_embedded(key.id.clone(), key.version, source, Default::default(), (**document).clone());
+    Write::Upsert(rows.unwrap())
+}
+
+/// One lane's workers: those of the pools.
+struct Workers(Vec<(StageName, WorkOf<ChunkStage>)>);
+
+impl Workers {
+    fn new(engine: &Engine, embedder: &Arc<dyn Embedder>, desk: &Arc<Desk>) -> Self {
+        let settings = &engine.config.settings;
+        let (desk, clock) = (desk.clone(), engine.clock.clone());
+        let tokens: Arc<dyn TokenCounter> = Arc::new(Tokens(embedder.clone()));
+        let options = settings.extract.options.clone();
+        let program = ChildProgram::this_program().unwrap();
+        let extract = ExtractStage { desk: desk.clone(), options, program, wake: Arc::default() };
+        let options = settings.chunk.options.clone();
+        let chunk = ChunkStage { desk: desk.clone(), options, tokens: tokens.clone(), clock: clock.clone() };
+        let enricher = Arc::new(LocalEnricher::new(settings.enrich.options.clone(), tokens));
+        let enrich = EnrichStage { desk: desk.clone(), enricher, clock: clock.clone() };
+        let options = settings.embed.options.batch.clone();
+        let embed = EmbedStage { desk, embedder: embedder.clone(), cache: engine.cache(), options, clock };
+        Self(vec![
+            (StageName::Extraction, extract.worker().unwrap()),
+            (StageName::Chunking, chunk.worker().unwrap()),
+            (StageName::Enrichment, enrich.worker().unwrap()),
+            (StageName::Embedding, embed.worker().unwrap()),
+        ])
+    }
+
+    /// Through the first four stages, with every step in the control store; ready to be loaded.
+    async fn embedded(&mut self, desk: &Arc<Desk>, claim: Claim) -> Arc<Job> {
+        let input = desk.artefacts.resume(&claim).await.unwrap();
+        let mut job = Arc::new(Job { claim: Arc::new(claim), input });
+        for (stage, worker) in &mut self.0 {
+            let steward = StageSteward { desk: desk.clone(), stage: *stage, next: None };
+            steward.begin(&job, 0).await.unwrap();
+            let Outcome::Done(result) = worker.run(&job, &Cancel::default()).await else {
+                unreachable!("good documents")
+            };
+            let next = result.next.clone().unwrap();
+            settle(&steward, &job, result).await;
+            job = Arc::new(Job { claim: job.claim.clone(), input: next });
+        }
+        let steward = StageSteward { desk: desk.clone(), stage: StageName::Loading, next: None };
+        steward.begin(&job, 0).await.unwrap();
+        job
+    }
+}
+
+async fn settle(steward: &StageSteward, job: &Arc<Job>, result: StageResult) {
+    let settled = steward.settle(job, &Verdict::Done(result)).await.unwrap();
+    assert!(matches!(settled, Settled::Release));
+}
+
+fn nothing() -> StageResult {
+    StageResult { output: None, metrics: Default::default(), duration: Duration::ZERO, next: None }
+}
+
+async fn register(engine: &Engine, docs: &Path) {
+    let mut new = Vec::new();
+    for entry in std::fs::read_dir(docs).unwrap() {
+        let path = entry.unwrap().path();
+        let content = std::fs::read(&path).unwrap();
+        new.push(document(source::of_path(&path), &content));
+    }
+    for batch in new.chunks(engine.config.settings.intake.register_batch) {
+        engine.control.register(batch.to_vec()).await.unwrap();
+    }
+}
+
+fn document(source: String, content: &[u8]) -> NewDocument {
+    NewDocument {
+        source,
+        content: Sha256Hex::of(content),
+        fingerprint: Sha256Hex::of(b"bench"),
+        bytes: content.len() as u64,
+        media_type: MediaType::Pdf,
+        tenant: "default".into(),
+        weight: 1,
+    }
+}
+
+fn desk(engine: &Engine, embedder: &Arc<dyn Embedder>) -> Arc<Desk> {
+    let settings = &engine.config.settings;
+    let (objects, clock) = (engine.objects.clone(), engine.clock.clone());
+    Arc::new(Desk {
+        control: engine.control.clone(),
+        artefacts: Artefacts::new(objects.clone(), settings.chunk.options.clone(), embedder.identity().clone()),
+        quarantine: QuarantineKeeper::new(objects, clock, settings.quarantine.clone()),
+        events: Arc::new(|_: Event| {}),
+        claims: Arc::default(),
+    })
+}
+
+struct Tokens(Arc<dyn Embedder>);
+
+impl TokenCounter for Tokens {
+    fn count(&self, text: &str) -> usize {
+        self.0.count_tokens(text)
+    }
+
+    fn window(&self) -> usize {
+        self.0.window()
+    }
+}
+
+/// Documents/s through pools whose stages do nothing, every step of each document written as in a real run.
+pub async fn nothing_but_records() -> f64 {
+    const DOCUMENTS: usize = 5_000;
+    let state = tempfile::tempdir().unwrap();
+    let folder = state.path().join("state");
+    let folder = Argument::new("bench", "state.folder", folder.to_str().unwrap());
+    let engine = Engine::create(Config::load(&Source::None, [], vec![folder]).unwrap()).await.unwrap();
+    let desk = desk(&engine, &embedder());
+    let new: Vec<_> = (0..DOCUMENTS).map(|n| document(format!("file:///{n}.pdf"), b"x")).collect();
+    for batch in new.chunks(engine.config.settings.intake.register_batch) {
+        engine.control.register(batch.to_vec()).await.unwrap();
+    }
+    let root = RootHandle::start(Default::default());
+    let mut pools: Vec<PoolHandle<Job>> = Vec::new();
+    for stage in StageName::ALL.into_iter().rev() {
+        let steward = StageSteward { desk: desk.clone(), stage, next: pools.last().cloned() };
+        pools.push(start_pool(kernel::options(stage.verb()), NoStage, Rc::new(steward), &root));
+    }
+    let started = Instant::now();
+    loop {
+        let claims = desk.control.claim("bench", LEASE, engine.config.settings.intake.claim_batch, None).await.unwrap();
+        if claims.is_empty() {
+            break;
+        }
+        for claim in claims {
+            desk.claims.begin(&claim.key);
+            let job = Job { claim: Arc::new(claim), input: Input::File("/x".into()) };
+            pools[4].submit(spec(job)).await.unwrap();
+        }
+    }
+    for pool in pools.iter().rev() {
+        pool.drain(DrainMode::Finish).await;
+    }
+    let rate = DOCUMENTS as f64 / started.elapsed().as_secs_f64();
+    root.stop();
+    assert_eq!(desk.control.counts().await.unwrap().get("COMPLETED"), Some(&(DOCUMENTS as u64)));
+    rate
+}
+
+struct NoStage;
+
+impl Stage for NoStage {
+    type Job = Job;
+    type Done = StageResult;
+    type Park = Resume;
+
+    fn worker(&self) -> Result<Box<dyn Work<Job, StageResult, Resume>>, StageError> {
+        Ok(Box::new(NoStage))
+    }
+}
+
+#[async_trait(?Send)]
+impl Work<Job, StageResult, Resume> for NoStage {
+    async fn run(&mut self, job: &Arc<Job>, _: &Cancel) -> Outcome<StageResult, Resume> {
+        let next = match &job.input {
+            Input::File(_) => Some(Input::Extracted(Arc::new(empty()))),
+            Input::Extracted(_) => Some(Input::Chunks(Arc::default())),
+            Input::Chunks(_) => Some(Input::Enriched(Arc::default())),
+            Input::Enriched(_) => Some(Input::Embedded(Arc::new(EmbeddedDocument {
+                chunks: Chunks::default(),
+                vectors: Vec::new(),
+                usage: Usage::default(),
+            }))),
+            Input::Embedded(_) | Input::Removal => None,
+        };
+        Outcome::Done(StageResult { next, ..nothing() })
+    }
+}
+
+fn empty() -> ExtractedDocument {
+    ExtractedDocument {
+        media_type: MediaType::Pdf,
+        pages: Vec::new(),
+        info: Default::default(),
+        outline: Vec::new(),
+        notes: Vec::new(),
+    }
+}

