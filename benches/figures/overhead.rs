@@ -24,7 +24,7 @@ use docweir::intake::source;
 use docweir::messages::event::Event;
 use docweir::messages::job::{Input, Job, StageResult};
 use docweir::stages::chunk::TokenCounter;
-use docweir::stages::embed::{Embedder, HashedEmbedder};
+use docweir::stages::embed::{Embedder, HashedEmbedder, InFlight};
 use docweir::stages::enrich::LocalEnricher;
 use docweir::stages::extract::ChildProgram;
 use docweir::stages::model::{Chunks, EmbeddedDocument, ExtractedDocument, Usage};
@@ -175,7 +175,8 @@ impl Workers {
         let enricher = Arc::new(LocalEnricher::new(settings.enrich.options.clone(), tokens));
         let enrich = EnrichStage { desk: desk.clone(), enricher, clock: clock.clone() };
         let options = settings.embed.options.batch.clone();
-        let embed = EmbedStage { desk, embedder: embedder.clone(), cache: engine.cache(), options, clock };
+        let (embedder, in_flight) = (embedder.clone(), InFlight::default());
+        let embed = EmbedStage { desk, embedder, cache: engine.cache(), in_flight, options, clock };
         Self(vec![
             (StageName::Extraction, extract.worker().unwrap()),
             (StageName::Chunking, chunk.worker().unwrap()),

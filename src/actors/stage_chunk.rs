@@ -8,6 +8,7 @@ use crate::actors::steward::Desk;
 use crate::actors::timer::Timer;
 use crate::clock::SharedClock;
 use crate::error::StageError;
+use crate::failpoint;
 use crate::messages::job::{Input, Job, StageResult};
 use crate::stages::chunk::{ChunkOptions, TokenCounter, chunk_document};
 use crate::stages::model::ExtractedDocument;
@@ -46,6 +47,7 @@ struct ChunkWorker {
 #[async_trait(?Send)]
 impl Work<Job, StageResult, Resume> for ChunkWorker {
     async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> Outcome<StageResult, Resume> {
+        failpoint::reach("chunking.work", &job.claim.source);
         let Input::Extracted(document) = &job.input else {
             return Outcome::Failed(StageError::permanent("wrong_input", "chunking was given no extracted text"));
         };

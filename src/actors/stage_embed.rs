@@ -8,8 +8,9 @@ use crate::actors::steward::Desk;
 use crate::actors::timer::Timer;
 use crate::clock::SharedClock;
 use crate::error::StageError;
+use crate::failpoint;
 use crate::messages::job::{Input, Job, StageResult};
-use crate::stages::embed::{EmbedOptions, Embedder, embed_document};
+use crate::stages::embed::{EmbedOptions, Embedder, InFlight, embed_document};
 use crate::stages::model::Chunks;
 use crate::stores::cache::EmbeddingCache;
 use crate::stores::control::{Claim, Resume};
@@ -19,6 +20,7 @@ pub struct EmbedStage {
     pub desk: Arc<Desk>,
     pub embedder: Arc<dyn Embedder>,
     pub cache: Arc<dyn EmbeddingCache>,
+    pub in_flight: InFlight,
     pub options: EmbedOptions,
     pub clock: SharedClock,
 }
@@ -33,6 +35,7 @@ impl Stage for EmbedStage {
             desk: self.desk.clone(),
             embedder: self.embedder.clone(),
             cache: self.cache.clone(),
+            in_flight: self.in_flight.clone(),
             options: self.options.clone(),
             clock: self.clock.clone(),
         }))
@@ -43,6 +46,7 @@ struct EmbedWorker {
     desk: Arc<Desk>,
     embedder: Arc<dyn Embedder>,
     cache: Arc<dyn EmbeddingCache>,
+    in_flight: InFlight,
     options: EmbedOptions,
     clock: SharedClock,
 }
@@ -50,6 +54,7 @@ struct EmbedWorker {
 #[async_trait(?Send)]
 impl Work<Job, StageResult, Resume> for EmbedWorker {
     async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> Outcome<StageResult, Resume> {
+        failpoint::reach("embedding.work", &job.claim.source);
         let Input::Enriched(chunks) = &job.input else {
             return Outcome::Failed(StageError::permanent("wrong_input", "embedding was given no chunks"));
         };
@@ -63,8 +68,8 @@ impl Work<Job, StageResult, Resume> for EmbedWorker {
 impl EmbedWorker {
     async fn embed(&self, claim: &Claim, chunks: &Chunks, cancel: &Cancel) -> Result<StageResult, StageError> {
         let timer = Timer::start();
-        let embedder = self.embedder.as_ref();
-        let document = embed_document(embedder, self.cache.as_ref(), chunks.clone(), &self.options, cancel).await?;
+        let (embedder, cache) = (self.embedder.as_ref(), self.cache.as_ref());
+        let document = embed_document(embedder, cache, &self.in_flight, chunks.clone(), &self.options, cancel).await?;
         let output = self.desk.artefacts.put_embedded(claim, &document, self.clock.now()).await?;
         let usage = document.usage;
         let metrics = [

@@ -8,6 +8,7 @@ use crate::actors::steward::Desk;
 use crate::actors::timer::Timer;
 use crate::clock::SharedClock;
 use crate::error::StageError;
+use crate::failpoint;
 use crate::messages::job::{Input, Job, StageResult};
 use crate::stages::enrich::Enricher;
 use crate::stages::model::Chunks;
@@ -43,6 +44,7 @@ struct EnrichWorker {
 #[async_trait(?Send)]
 impl Work<Job, StageResult, Resume> for EnrichWorker {
     async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> Outcome<StageResult, Resume> {
+        failpoint::reach("enrichment.work", &job.claim.source);
         let Input::Chunks(chunks) = &job.input else {
             return Outcome::Failed(StageError::permanent("wrong_input", "enrichment was given no chunks"));
         };

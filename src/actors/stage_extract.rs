@@ -11,6 +11,7 @@ use crate::actors::intake::rehash;
 use crate::actors::steward::{Desk, control};
 use crate::actors::timer::Timer;
 use crate::error::StageError;
+use crate::failpoint;
 use crate::messages::job::{Input, Job, StageResult};
 use crate::stages::extract::{ChildProgram, ExtractOptions, Extractor, HEAD_BYTES, InputHint, detect};
 use crate::stores::control::{Claim, NewDocument, Resume};
@@ -51,6 +52,7 @@ struct ExtractWorker {
 #[async_trait(?Send)]
 impl Work<Job, StageResult, Resume> for ExtractWorker {
     async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> Outcome<StageResult, Resume> {
+        failpoint::reach("extraction.work", &job.claim.source);
         let Input::File(path) = &job.input else {
             return Outcome::Failed(StageError::permanent("wrong_input", "extraction was given no file"));
         };

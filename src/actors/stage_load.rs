@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use crate::actors::committer::store;
 use crate::actors::timer::Timer;
 use crate::error::StageError;
+use crate::failpoint;
 use crate::messages::commit::Commit;
 use crate::messages::job::{Input, Job, StageResult};
 use crate::stages::model::ModelIdentity;
@@ -51,6 +52,7 @@ struct LoadWorker {
 #[async_trait(?Send)]
 impl Work<Job, StageResult, Resume> for LoadWorker {
     async fn run(&mut self, job: &Arc<Job>, _cancel: &Cancel) -> Outcome<StageResult, Resume> {
+        failpoint::reach("loading.work", &job.claim.source);
         match self.load(&job.claim, &job.input).await {
             Ok(result) => Outcome::Done(result),
             Err(error) => Outcome::Failed(error),

@@ -24,7 +24,7 @@ use crate::error::{ErrorClass, StageError};
 use crate::intake::source;
 use crate::stages::Cancel;
 use crate::stages::chunk::{TokenCounter, chunk_document};
-use crate::stages::embed::{Embedder, embed_document};
+use crate::stages::embed::{Embedder, InFlight, embed_document};
 use crate::stages::enrich::LocalEnricher;
 use crate::stages::extract::{ChildProgram, Extractor, InputHint};
 use crate::stages::model::{Chunks, EmbeddedDocument, ExtractedDocument};
@@ -140,7 +140,7 @@ impl Look<'_> {
 
     async fn embed(&self, chunks: Chunks, embedder: &dyn Embedder) -> Result<EmbeddedDocument, Failure> {
         let options = &self.settings.embed.options.batch;
-        let embedded = embed_document(embedder, &NoCache, chunks, options, &self.cancel).await;
+        let embedded = embed_document(embedder, &NoCache, &InFlight::default(), chunks, options, &self.cancel).await;
         embedded.map_err(|e| self.failed("embed", &e))
     }
 

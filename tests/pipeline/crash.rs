@@ -144,6 +144,29 @@ fn a_panic_that_aborts_the_process_is_resumed_and_a_document_that_does_it_again_
 }
 
 #[test]
+fn a_panic_in_any_stage_is_one_attempt_and_a_document_that_panics_always_is_quarantined_alone() {
+    for stage in ["extraction", "chunking", "enrichment", "embedding", "loading"] {
+        let place = Place::new();
+        place.generate(4);
+        place.write("bad.txt", "Panics wherever it comes.\n");
+        let run = |failpoint: String| {
+            let mut command = place.command(["ingest", "docs", "--json", "--progress", "none"]);
+            command.args(["--set", "retry.waits_seconds=[0.0]"]).env("DOCWEIR_FAILPOINT", failpoint);
+            crate::kit::Ran::of(command.output().unwrap())
+        };
+        let summary = run(format!("{stage}.work@bad.txt=panic:*")).code(3).summary();
+        assert_eq!(summary["completed"], 4, "{stage}");
+        let record = place.records().into_iter().find(|r| r["status"] == "QUARANTINED").unwrap();
+        assert_eq!((&record["error_stage"], &record["last_error"]["class"]), (&stage.into(), &"crash".into()));
+        assert_eq!(record["retry_count"], 2, "{stage}: quarantined at the third attempt");
+
+        place.run(["quarantine", "replay", "--all"]).code(0);
+        run(format!("{stage}.work@bad.txt=panic:1")).code(0);
+        place.assert_complete(5);
+    }
+}
+
+#[test]
 fn a_child_process_that_dies_costs_one_attempt() {
     let place = Place::new();
     place.generate(20);

@@ -25,7 +25,7 @@ use crate::messages::commit::Commit;
 use crate::messages::event::{Event, EventSink};
 use crate::messages::job::{Job, StageResult};
 use crate::stages::chunk::TokenCounter;
-use crate::stages::embed::Embedder;
+use crate::stages::embed::{Embedder, InFlight};
 use crate::stages::enrich::LocalEnricher;
 use crate::stages::extract::ChildProgram;
 use crate::stages::model::ModelIdentity;
@@ -75,6 +75,7 @@ impl Tree {
             desk: desk.clone(),
             embedder: embedder.clone(),
             cache: engine.cache(),
+            in_flight: InFlight::default(),
             options: settings.embed.options.batch.clone(),
             clock: clock.clone(),
         };

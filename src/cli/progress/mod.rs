@@ -25,7 +25,7 @@ use crate::messages::board::Board;
 use crate::messages::event::{Event, EventSink};
 use crate::stages::embed::FetchProgress;
 
-/// Events that wait to be shown, at most.
+/// Events that wait to be shown, at most. The channel has room for all from its start: a pointer for each.
 const QUEUE: usize = 65_536;
 /// How often figures are looked at: ten times a second.
 const TICK: Duration = Duration::from_millis(100);
@@ -101,7 +101,7 @@ struct Shared {
     tally: Mutex<Tally>,
     removals: AtomicU64,
     dropped: AtomicU64,
-    queue: Option<SyncSender<Message>>,
+    queue: Option<SyncSender<Box<Message>>>,
 }
 
 /// Takes the events of a run and shows it, until [`Reporter::end`].
@@ -155,7 +155,7 @@ impl Reporter {
     pub fn fetch(&self, fetch: Fetch) {
         if let Some(queue) = &self.shared.queue {
             // One that finds no place is followed by a newer one.
-            let _ = queue.try_send(Message::Fetch(fetch));
+            let _ = queue.try_send(Box::new(Message::Fetch(fetch)));
         }
     }
 
@@ -168,7 +168,7 @@ impl Reporter {
     fn stop(&mut self) {
         if let Some(thread) = self.thread.take() {
             if let Some(queue) = &self.shared.queue {
-                let _ = queue.send(Message::End);
+                let _ = queue.send(Box::new(Message::End));
             }
             let _ = thread.join();
         }
@@ -191,19 +191,19 @@ impl EventSink for Sink {
         }
         self.0.tally.lock().unwrap_or_else(PoisonError::into_inner).add(&event);
         if let Some(queue) = &self.0.queue
-            && queue.try_send(Message::Event(event)).is_err()
+            && queue.try_send(Box::new(Message::Event(event))).is_err()
         {
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-fn run(shows: &mut [Box<dyn Show>], queue: &Receiver<Message>, shared: &Shared, board: &Board, timer: &Timer) {
+fn run(shows: &mut [Box<dyn Show>], queue: &Receiver<Box<Message>>, shared: &Shared, board: &Board, timer: &Timer) {
     let mut recent = figures::Recent::default();
     let mut drawn = Duration::ZERO;
     loop {
         let message = queue.recv_timeout(TICK.saturating_sub(timer.elapsed().saturating_sub(drawn)));
-        match message {
+        match message.map(|boxed| *boxed) {
             Ok(Message::Event(event)) => shows.iter_mut().for_each(|s| s.event(&event)),
             Ok(Message::Fetch(fetch)) => shows.iter_mut().for_each(|s| s.fetch(&fetch)),
             Err(RecvTimeoutError::Timeout) => {}

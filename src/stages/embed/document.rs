@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::in_flight::Claimed;
 use super::window::parts;
-use super::{EmbedOptions, Embedder};
+use super::{EmbedOptions, Embedder, InFlight};
 use crate::documents::Sha256Hex;
 use crate::error::StageError;
 use crate::stages::Cancel;
@@ -13,48 +14,80 @@ use crate::stores::cache::EmbeddingCache;
 /// How far from length 1 a vector may be: rounding in f32, and providers that send few digits.
 const UNIT_TOLERANCE: f32 = 1e-2;
 
-/// Makes a vector for each chunk, in their order. Nothing is embedded that the cache knows or that stands twice in the
-/// document; what was made is kept even when a later part fails.
+/// Texts that a document claims at once, in calls of the largest size.
+const WINDOW_CALLS: usize = 4;
+
+/// A text to embed, with its hash.
+type Text<'t> = (&'t Sha256Hex, &'t str);
+
+/// Makes a vector for each chunk, in their order. Nothing is embedded that the cache knows, that stands twice in the
+/// document or that another document is embedding right now; what was made is kept even when a later part fails.
 pub async fn embed_document(
     embedder: &dyn Embedder,
     cache: &dyn EmbeddingCache,
+    in_flight: &InFlight,
     mut chunks: Chunks,
     options: &EmbedOptions,
     cancel: &Cancel,
 ) -> Result<EmbeddedDocument, StageError> {
+    let model = embedder.identity();
     let texts: Vec<String> = chunks.chunks.iter().map(|c| c.embedded_text()).collect();
     let keys: Vec<Sha256Hex> = texts.iter().map(|t| Sha256Hex::of(t.as_bytes())).collect();
     let mut usage = Usage::default();
-    let mut known: HashMap<&Sha256Hex, Vec<f32>> = HashMap::new();
-    for (key, vector) in keys.iter().zip(cache.get_many(embedder.identity(), &keys).await?) {
-        // A cached vector that can't be right is as good as none.
-        if let Some(vector) = vector.filter(|v| check(v, embedder.identity().dimension).is_ok()) {
-            known.insert(key, vector);
+    let mut split = 0;
+    let (mut known, mut cached) = (HashMap::new(), HashSet::new());
+    let mut seen = HashSet::new();
+    let all: Vec<Text> =
+        keys.iter().zip(texts.iter().map(String::as_str)).filter(|(key, _)| seen.insert(*key)).collect();
+    // A few calls' worth at a time, so that nobody waits long for a text that a large document has claimed.
+    for window in all.chunks(options.max_texts.saturating_mul(WINDOW_CALLS).max(1)) {
+        let mut wanted = window.to_vec();
+        while !wanted.is_empty() {
+            cancel.check()?;
+            // Claimed before the cache is asked: whoever had a text before has put it there by then.
+            let claims: Vec<Claimed> = wanted.iter().map(|(key, _)| in_flight.claim(key)).collect();
+            let asked: Vec<Sha256Hex> = wanted.iter().map(|(key, _)| (*key).clone()).collect();
+            let found = cache.get_many(model, &asked).await?;
+            let (mut missing, mut mine, mut elsewhere, mut ended) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            for ((text, claim), vector) in wanted.into_iter().zip(claims).zip(found) {
+                // A cached vector that can't be right is as good as none.
+                match (vector.filter(|v| check(v, model.dimension).is_ok()), claim) {
+                    (Some(vector), _) => {
+                        known.insert(text.0, vector);
+                        cached.insert(text.0);
+                    }
+                    (None, Claimed::Mine(claim)) => {
+                        missing.push(text);
+                        mine.push(claim);
+                    }
+                    (None, Claimed::Elsewhere(end)) => {
+                        elsewhere.push(text);
+                        ended.push(end);
+                    }
+                }
+            }
+            for group in groups(&missing, embedder, options) {
+                cancel.check()?;
+                let made = embed_group(embedder, group, &mut usage, &mut split, cancel).await?;
+                let entries =
+                    group.iter().zip(&made).map(|((key, _), vector)| ((*key).clone(), vector.clone())).collect();
+                cache.put_many(model, entries).await?;
+                known.extend(group.iter().map(|(key, _)| *key).zip(made));
+            }
+            // Own claims end before others' are waited for: no two documents wait for each other.
+            drop(mine);
+            for end in ended {
+                end.wait().await;
+            }
+            wanted = elsewhere;
         }
     }
+    let mut vectors = Vec::with_capacity(keys.len());
     for (key, text) in keys.iter().zip(&texts) {
-        if known.contains_key(key) {
+        if cached.contains(key) {
             usage.cached_chunks += 1;
             usage.cached_tokens += embedder.count_tokens(text) as u64;
         }
-    }
-    let mut missing: Vec<(&Sha256Hex, &str)> = Vec::new();
-    let mut asked = HashSet::new();
-    for (key, text) in keys.iter().zip(&texts) {
-        if !known.contains_key(key) && asked.insert(key) {
-            missing.push((key, text));
-        }
-    }
-    let mut split = 0;
-    for group in groups(&missing, embedder, options) {
-        cancel.check()?;
-        let made = embed_group(embedder, group, &mut usage, &mut split, cancel).await?;
-        let entries = group.iter().zip(&made).map(|((key, _), vector)| ((*key).clone(), vector.clone())).collect();
-        cache.put_many(embedder.identity(), entries).await?;
-        known.extend(group.iter().map(|(key, _)| *key).zip(made));
-    }
-    let mut vectors = Vec::with_capacity(keys.len());
-    for key in &keys {
         vectors.push(known.get(key).cloned().ok_or_else(|| wrong("no vector came back for a text"))?);
     }
     if split > 0 {
@@ -68,11 +101,7 @@ pub async fn embed_document(
 }
 
 /// Texts in the groups that one call may take, by texts and by tokens.
-fn groups<'m, 't>(
-    missing: &'m [(&'t Sha256Hex, &'t str)],
-    embedder: &dyn Embedder,
-    options: &EmbedOptions,
-) -> Vec<&'m [(&'t Sha256Hex, &'t str)]> {
+fn groups<'m, 't>(missing: &'m [Text<'t>], embedder: &dyn Embedder, options: &EmbedOptions) -> Vec<&'m [Text<'t>]> {
     let mut groups = Vec::new();
     let (mut start, mut tokens) = (0, 0);
     for (i, (_, text)) in missing.iter().enumerate() {
@@ -89,7 +118,7 @@ fn groups<'m, 't>(
 
 async fn embed_group(
     embedder: &dyn Embedder,
-    group: &[(&Sha256Hex, &str)],
+    group: &[Text<'_>],
     usage: &mut Usage,
     split: &mut u64,
     cancel: &Cancel,
@@ -265,7 +294,8 @@ mod tests {
     fn run(embedder: &Odd, cache: &Memory, contents: &[&str]) -> Result<EmbeddedDocument, StageError> {
         let options = EmbedOptions { max_texts: 2, max_tokens: 1_000 };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(embed_document(embedder, cache, chunks(contents), &options, &Cancel::default()))
+        let in_flight = InFlight::default();
+        runtime.block_on(embed_document(embedder, cache, &in_flight, chunks(contents), &options, &Cancel::default()))
     }
 
     #[test]
@@ -279,6 +309,32 @@ mod tests {
         assert_eq!(*embedder.calls.lock().unwrap(), [2, 1, 1]);
         assert_eq!(second.vectors[0], first.vectors[1]);
         assert_eq!((second.usage.tokens, second.usage.cached_tokens, second.usage.cached_chunks), (3, 4, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn documents_with_the_same_text_at_the_same_time_embed_it_once() {
+        let (mut embedder, cache, in_flight) = (Odd::new(), Memory::default(), InFlight::default());
+        embedder.inner = HashedEmbedder::new(16, Duration::from_millis(50));
+        let (options, cancel) = (EmbedOptions { max_texts: 2, max_tokens: 1_000 }, Cancel::default());
+        let run =
+            |contents: &[&str]| embed_document(&embedder, &cache, &in_flight, chunks(contents), &options, &cancel);
+        // In opposite orders, each with a text of its own: neither may wait for the other for ever.
+        let (a, b) = tokio::join!(run(&["own a", "x", "y"]), run(&["y", "x", "own b"]));
+        let (a, b) = (a.unwrap(), b.unwrap());
+        assert_eq!((&a.vectors[1], &a.vectors[2]), (&b.vectors[1], &b.vectors[0]));
+        assert_eq!(embedder.calls.lock().unwrap().iter().sum::<usize>(), 4, "four different texts");
+        assert_eq!((a.usage.cached_chunks, b.usage.cached_chunks), (0, 2), "the second takes what the first has made");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_the_one_who_embeds_fails_the_one_who_waits_does_it() {
+        let (mut embedder, cache, in_flight) = (Odd::new(), Memory::default(), InFlight::default());
+        embedder.inner = HashedEmbedder::new(16, Duration::from_millis(50));
+        embedder.fail_at = Some(0);
+        let (options, cancel) = (EmbedOptions { max_texts: 2, max_tokens: 1_000 }, Cancel::default());
+        let run = || embed_document(&embedder, &cache, &in_flight, chunks(&["same"]), &options, &cancel);
+        let (a, b) = tokio::join!(run(), run());
+        assert_eq!((a.unwrap_err().code, b.unwrap().usage.cached_chunks), ("cut".to_owned(), 0));
     }
 
     #[test]

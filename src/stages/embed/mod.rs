@@ -8,6 +8,7 @@ pub mod artefact;
 mod document;
 mod fetch;
 mod hashed;
+mod in_flight;
 mod local;
 mod options;
 mod window;
@@ -17,6 +18,7 @@ use async_trait::async_trait;
 pub use document::embed_document;
 pub use fetch::{FetchProgress, ModelFiles, ensure_model};
 pub use hashed::HashedEmbedder;
+pub use in_flight::InFlight;
 pub use local::LocalEmbedder;
 pub use options::{EmbedOptions, ModelOptions};
 

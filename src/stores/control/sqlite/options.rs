@@ -18,7 +18,7 @@ pub struct SqliteControlOptions {
     pub read_connections: usize,
     /// Pages (of 4 KiB) that the write-ahead log gathers before they are moved into the database. Default 4000.
     pub wal_pages: u32,
-    /// Kibibytes of the database that the writer keeps in memory. Default 16384.
+    /// Kibibytes of the database that the writer keeps in memory. Default 2048.
     pub page_cache_kibibytes: u32,
     /// Attempts that a record says a stage has (`max_retries`). Default 3.
     pub max_retries: u32,
@@ -39,7 +39,7 @@ impl Default for SqliteControlOptions {
             batch_operations: 256,
             read_connections: 2,
             wal_pages: 4000,
-            page_cache_kibibytes: 16_384,
+            page_cache_kibibytes: 2_048,
             max_retries: 3,
             record_days: 90,
             audit_days: 180,
