@@ -10,6 +10,8 @@ use super::super::ModelOptions;
 use super::{Failed, FetchProgress, Progress, TOKENIZER, WEIGHTS};
 
 pub async fn fetch(options: &ModelOptions, staging: &Path, progress: Progress<'_>) -> Result<(), Failed> {
+    // Fails where the process has a provider of cryptography already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()
         .connect_timeout(Duration::from_secs(options.hub_connect_seconds))
         .read_timeout(Duration::from_secs(options.hub_stall_seconds))
@@ -37,6 +39,7 @@ async fn download(
     if total.is_some_and(too_large) {
         return Err(Failed(format!("{name} is larger than embed.options.model.max_bytes ({})", options.max_bytes)));
     }
+    let host = response.url().host_str().unwrap_or("the hub").to_owned();
     let mut file = tokio::fs::File::create(path).await?;
     let mut bytes = 0;
     let mut body = response.bytes_stream();
@@ -47,7 +50,7 @@ async fn download(
             return Err(Failed(format!("{name} is larger than embed.options.model.max_bytes ({})", options.max_bytes)));
         }
         file.write_all(&part).await?;
-        progress(FetchProgress { file: name.clone(), source: options.hub_url.clone(), bytes, total });
+        progress(FetchProgress { file: name.clone(), source: host.clone(), bytes, total });
     }
     file.flush().await?;
     if total.is_some_and(|t| t != bytes) {
