@@ -162,7 +162,9 @@ impl<S: Stage> PoolSupervisor<S> {
     /// Gives waiting jobs to idle workers.
     fn pump(&mut self, ctx: &mut Context<Self>) {
         self.shared.woken();
-        while !self.idle.is_empty() {
+        // What is done waits for the next pool with its output, which no bound here counts: no more than the workers
+        // can hold are let to wait.
+        while !self.idle.is_empty() && self.forwarding < self.want {
             let Some(envelope) = self.shared.lanes().pop() else { break };
             let Some(id) = self.idle.pop() else { break };
             let Some(worker) = self.workers.get(&id) else {
@@ -253,10 +255,15 @@ impl<S: Stage> PoolSupervisor<S> {
         ctx.spawn(settling.into_actor(self).map(|(envelope, verdict, settled), pool, ctx| {
             pool.settling -= 1;
             match settled {
-                Ok(Settled::Fenced) => pool.metrics.fenced(),
+                Ok(Settled::Fenced) => {
+                    // Its place comes back before the pool looks whether it is empty: nothing else would look again.
+                    drop(envelope);
+                    pool.metrics.fenced();
+                }
                 Ok(Settled::Release) => pool.settled(envelope, verdict, ctx),
                 Err(error) => {
                     // The job is durable in the state it had before: the next run goes on from there.
+                    drop(envelope);
                     pool.state = PoolState::Failed;
                     pool.root.escalate(Escalation::system(&pool.shared.name, error.to_string()));
                 }
@@ -296,7 +303,7 @@ impl<S: Stage> PoolSupervisor<S> {
                     pool.root.escalate(Escalation::system(&pool.shared.name, error.to_string()));
                 }
             }
-            pool.check_drained(ctx);
+            pool.pump(ctx);
         }));
     }
 

@@ -50,6 +50,44 @@ fn drain_to_the_end_finishes_what_is_there_and_takes_no_more() {
 }
 
 #[test]
+fn a_pool_whose_last_job_is_fenced_comes_to_its_end() {
+    for mode in [DrainMode::Finish, DrainMode::Release] {
+        let book = with_pool(options(2, 100), |pool, book, _| async move {
+            book.fence_late.borrow_mut().push(1);
+            pool.submit(spec(1, vec![Act::Work(1_000)])).await.unwrap();
+            until(|| book.busy.get() == 1).await;
+            tokio::time::timeout(Duration::from_secs(60), pool.drain(mode)).await.expect("it ends");
+        });
+        assert_eq!(book.of(1), [""; 0], "dropped without a trace");
+    }
+}
+
+#[test]
+fn no_more_outputs_wait_for_the_next_pool_than_workers_can_hold() {
+    universe(async {
+        let book = Rc::new(Book::default());
+        let root = RootHandle::start(RestartOptions::default());
+        let last = TestSteward { book: Rc::default(), next: None };
+        let slow = PoolOptions { name: "slow".into(), ..options(1, 1) };
+        let slow = start_pool(slow, TestStage(Rc::default()), Rc::new(last), &root);
+        let steward = TestSteward { book: book.clone(), next: Some(slow.clone()) };
+        let fast = start_pool(options(3, 100), TestStage(book.clone()), Rc::new(steward), &root);
+        for id in 0..30 {
+            fast.submit(spec(id, vec![Act::Work(10_000), Act::Work(1)])).await.unwrap();
+        }
+        // The first worker of the slow pool never ends within this time; the queue behind it has one place.
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        let stats = fast.observe().await.unwrap();
+        assert!(stats.forwarding <= 3 + 3, "{stats:?}");
+        assert!(stats.queued >= 20, "{stats:?}");
+        fast.drain(DrainMode::Finish).await;
+        slow.drain(DrainMode::Finish).await;
+        assert_eq!(book.count("done"), 30);
+        root.stop();
+    });
+}
+
+#[test]
 fn drain_with_release_finishes_the_running_and_gives_the_rest_back() {
     let book = with_pool(options(2, 100), |pool, book, _| async move {
         for id in 0..20 {

@@ -52,6 +52,8 @@ struct Book {
     start_errors: Cell<u32>,
     start_panics: Cell<u32>,
     fence: RefCell<Vec<u32>>,
+    /// Fenced only when the outcome is to be written.
+    fence_late: RefCell<Vec<u32>>,
     busy: Cell<u32>,
     most_busy: Cell<u32>,
 }
@@ -160,6 +162,9 @@ impl Steward<Task, u32, ()> for TestSteward {
         if self.book.settle_failures.get() > 0 {
             self.book.settle_failures.set(self.book.settle_failures.get() - 1);
             return Err(StageError::system("disk_full", "no space left"));
+        }
+        if self.book.fence_late.borrow().contains(&job.id) {
+            return Ok(Settled::Fenced);
         }
         match verdict {
             Verdict::Done(_) => self.book.ended(job.id, "done"),
