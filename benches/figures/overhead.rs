@@ -169,7 +169,14 @@ impl Workers {
         let tokens: Arc<dyn TokenCounter> = Arc::new(Tokens(embedder.clone()));
         let options = settings.extract.options.clone();
         let program = ChildProgram::this_program().unwrap();
-        let extract = ExtractStage { desk: desk.clone(), options, program, wake: Arc::default() };
+        let extract = ExtractStage {
+            desk: desk.clone(),
+            options,
+            program,
+            wake: Arc::default(),
+            max_changes: 1,
+            changes: Arc::default(),
+        };
         let options = settings.chunk.options.clone();
         let chunk = ChunkStage { desk: desk.clone(), options, tokens: tokens.clone(), clock: clock.clone() };
         let enricher = Arc::new(LocalEnricher::new(settings.enrich.options.clone(), tokens));

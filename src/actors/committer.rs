@@ -15,7 +15,7 @@ use crate::error::StageError;
 use crate::failpoint;
 use crate::messages::commit::{Commit, Committed};
 use crate::stages::model::ModelIdentity;
-use crate::stores::vectors::{VectorError, Writer};
+use crate::stores::vectors::{VectorError, VectorOptions, Writer};
 use crate::supervisors::service::Inbox;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,25 +54,38 @@ pub struct Committer {
     pub writer: Writer,
     pub model: ModelIdentity,
     pub options: CommitOptions,
+    /// What the store takes in one commit: a group beyond it would be refused as a whole.
+    pub store: VectorOptions,
     /// How many documents are on their way: when all of them wait here, nobody else will come.
     pub claims: Arc<Claims>,
+    /// Came when the group before it was full.
+    pub carried: Option<Commit>,
 }
 
 impl Committer {
     /// Commits until every sender is gone. Documents whose commit failed are told so and tried again by their pool.
     pub async fn run(&mut self, inbox: &Inbox<Commit>) {
-        while let Some(first) = inbox.receive().await {
+        loop {
+            let first = match self.carried.take() {
+                Some(carried) => carried,
+                None => match inbox.receive().await {
+                    Some(first) => first,
+                    None => return,
+                },
+            };
             let group = self.gather(first, inbox).await;
             self.commit(group).await;
         }
     }
 
-    async fn gather(&self, first: Commit, inbox: &Inbox<Commit>) -> Vec<Commit> {
+    async fn gather(&mut self, first: Commit, inbox: &Inbox<Commit>) -> Vec<Commit> {
         let until = Instant::now() + Duration::from_millis(self.options.max_wait_milliseconds);
         let mut on_their_way = self.claims.watch();
-        let mut bytes = first.bytes;
+        let most =
+            self.options.max_documents.min(usize::try_from(self.store.max_commit_documents).unwrap_or(usize::MAX));
+        let (mut bytes, mut rows) = (first.bytes as u64, first.write.rows().len() as u64);
         let mut group = vec![first];
-        while group.len() < self.options.max_documents && bytes < self.options.max_bytes {
+        while group.len() < most && bytes < self.options.max_bytes as u64 {
             let next = match inbox.try_receive() {
                 Some(next) => next,
                 None if group.len() >= *on_their_way.borrow_and_update() => break,
@@ -85,7 +98,12 @@ impl Committer {
                     () = sleep_until(until) => break,
                 },
             };
-            bytes += next.bytes;
+            bytes += next.bytes as u64;
+            rows += next.write.rows().len() as u64;
+            if bytes > self.store.max_commit_bytes || rows > self.store.max_commit_rows {
+                self.carried = Some(next);
+                break;
+            }
             group.push(next);
         }
         group

@@ -4,12 +4,15 @@
 //! resets and requests for deletion are all found in the same place, in order of their last change. A full first pool
 //! makes the dispatcher wait, and with it everything upstream.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::Notify;
 
+use crate::actors::patience::patiently;
 use crate::actors::steward::{Claims, Desk, control, spec};
 use crate::documents::{Sha256Hex, Stage};
 use crate::error::{ErrorClass, StageError};
@@ -17,7 +20,7 @@ use crate::failpoint;
 use crate::messages::event::Event;
 use crate::messages::job::{Input, Job};
 use crate::stores::control::{Claim, ControlError, Intent};
-use crate::supervisors::PoolHandle;
+use crate::supervisors::{PoolHandle, RetryOptions};
 
 /// Where documents come in, by the stage they go on at.
 #[derive(Clone)]
@@ -53,6 +56,7 @@ pub struct Dispatcher {
     pub lease: Duration,
     pub batch: usize,
     pub poll: Duration,
+    pub retry: RetryOptions,
     pub max_interruptions: u32,
     /// From that many interruptions on, a document is done while no other is.
     pub alone_after_interruptions: u32,
@@ -72,8 +76,10 @@ impl Dispatcher {
         while !self.stop.load(Ordering::Acquire) {
             // Looked at before the claim: what is registered in between is found by it.
             let last_round = self.intake_finished.load(Ordering::Acquire) && self.desk.claims.is_empty();
-            self.desk.control.resume(None).await.map_err(control)?;
-            let claims = self.desk.control.claim(&self.owner, self.lease, self.batch, None).await.map_err(control)?;
+            let store = &self.desk.control;
+            patiently(&self.retry, || store.resume(None)).await.map_err(control)?;
+            let claims = patiently(&self.retry, || store.claim(&self.owner, self.lease, self.batch, None)).await;
+            let claims = claims.map_err(control)?;
             if claims.is_empty() {
                 if last_round {
                     return Ok(());
@@ -130,14 +136,27 @@ impl Dispatcher {
         }
     }
 
+    /// A panic on the way costs the document that it happened with.
     async fn dispatch(&self, claim: Claim) -> Result<(), StageError> {
+        match AssertUnwindSafe(self.send(claim.clone())).catch_unwind().await {
+            Ok(sent) => sent,
+            Err(_) => {
+                let error =
+                    StageError::crash("dispatch_panicked", "taking the document up panicked; the log says where");
+                self.desk.quarantine(&claim, claim.stage, &error, claim.attempts).await.map(drop)
+            }
+        }
+    }
+
+    async fn send(&self, claim: Claim) -> Result<(), StageError> {
         if self.stop.load(Ordering::Acquire) {
             self.desk.release(&claim, claim.stage).await?;
             return Ok(());
         }
         let claim = if claim.intent == Intent::Process && claim.fingerprint != self.fingerprint {
             // The configuration has changed since it was registered: what is half done no longer fits.
-            let renewed = self.desk.control.reversion(&claim.key, &self.fingerprint).await;
+            let store = &self.desk.control;
+            let renewed = patiently(&self.retry, || store.reversion(&claim.key, &self.fingerprint)).await;
             match renewed {
                 Ok(renewed) => {
                     self.desk.claims.begin(&renewed.key);
@@ -160,6 +179,7 @@ impl Dispatcher {
             self.desk.quarantine(&claim, claim.stage, &StageError::crash("interrupted", text), claim.attempts).await?;
             return Ok(());
         }
+        failpoint::reach("dispatcher.resume", &claim.source);
         let input = match self.desk.artefacts.resume(&claim).await {
             Ok(input) => input,
             Err(error) if error.class == ErrorClass::System => return Err(error),

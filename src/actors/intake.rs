@@ -14,6 +14,7 @@ use futures_util::{Stream, StreamExt, stream};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
+use crate::actors::patience::patiently;
 use crate::documents::{MediaType, Sha256Hex};
 use crate::error::StageError;
 use crate::failpoint;
@@ -21,12 +22,14 @@ use crate::intake::{Found, IntakeOptions, Walk, source};
 use crate::messages::event::{Event, EventSink};
 use crate::stages::extract::{HEAD_BYTES, detect};
 use crate::stores::control::{ControlError, ControlStore, NewDocument, RecordFilter, Registered, Status};
+use crate::supervisors::RetryOptions;
 
 pub struct Intake {
     pub control: Arc<dyn ControlStore>,
     pub events: Arc<dyn EventSink>,
     pub options: IntakeOptions,
     pub fingerprint: Sha256Hex,
+    pub retry: RetryOptions,
     /// Told after every batch: there may be work.
     pub wake: Arc<tokio::sync::Notify>,
 }
@@ -114,7 +117,7 @@ impl Intake {
             return Ok(());
         }
         let sources: Vec<String> = documents.iter().map(|d| d.source.clone()).collect();
-        let answers = self.control.register(documents).await?;
+        let answers = self.patiently(|| self.control.register(documents.clone())).await?;
         failpoint::reach("intake.registered", "");
         for (source, answer) in sources.into_iter().zip(answers) {
             self.events.emit(match answer {
@@ -125,7 +128,7 @@ impl Intake {
                     Event::Registered { document: key.id, version: key.version, source, replaces: true }
                 }
                 Registered::Unchanged(key, status) => {
-                    let quarantined = matches!(status, Status::Quarantined | Status::Failed);
+                    let quarantined = status == Status::Quarantined;
                     Event::Unchanged { document: key.id, source, quarantined }
                 }
             });
@@ -134,18 +137,29 @@ impl Intake {
         Ok(())
     }
 
+    /// Waits while another process holds the control store: somebody may be looking at it with a tool of their own.
+    async fn patiently<T>(&self, op: impl AsyncFnMut() -> Result<T, ControlError>) -> Result<T, ControlError> {
+        patiently(&self.retry, op).await
+    }
+
     async fn prune(&self, folders: &[PathBuf], seen: &HashSet<u64>) -> Result<(), ControlError> {
         const PAGE: usize = 1_000;
         for folder in folders {
             let filter = RecordFilter { source_prefix: Some(source::of_folder(folder)), ..Default::default() };
             let mut after = None;
             loop {
-                let page = self.control.list(&filter, after.as_ref(), PAGE).await?;
+                let page = self.patiently(|| self.control.list(&filter, after.as_ref(), PAGE)).await?;
                 for record in &page {
-                    if record.status == Status::Deleted || seen.contains(&short_hash(&record.source)) {
+                    let seen = seen.contains(&short_hash(&record.source));
+                    // What this walk left alone (by its name, by `--exclude`) has not left the folder.
+                    if record.status == Status::Deleted || seen || !has_left(&record.source) {
                         continue;
                     }
-                    self.control.request_delete(&record.document_id).await?;
+                    match self.patiently(|| self.control.request_delete(&record.document_id)).await {
+                        // Deleted since the page was read.
+                        Err(ControlError::Refused(_)) => continue,
+                        requested => drop(requested?),
+                    }
                     self.events.emit(Event::RemovalRequested {
                         document: record.document_id.clone(),
                         source: record.source.clone(),
@@ -175,6 +189,13 @@ async fn batch<T>(items: &mut (impl Stream<Item = T> + Unpin), most: usize, wait
     batch
 }
 
+/// Whether nothing lies at a source's path any more. What can't be looked at is taken to be there.
+fn has_left(source: &str) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    let Some(path) = source::to_path(source) else { return false };
+    std::fs::symlink_metadata(path).is_err_and(|e| matches!(e.kind(), NotFound | NotADirectory))
+}
+
 /// Eight bytes of a source's hash: enough to remember millions of files in a few megabytes. A collision keeps one
 /// vanished document in the index until the next run of `--prune`, at odds of one in 10^12 for a million files.
 fn short_hash(source: &str) -> u64 {
@@ -191,19 +212,24 @@ pub struct Look {
 /// Hashes a file in one pass with flat memory. What it is, is told from its head. A file of no known type is
 /// registered all the same: extraction looks again, refuses it by name, and it stands in the quarantine for all to see.
 fn look_at(path: &Path, limit: u64) -> Result<Look, String> {
-    let mut file = File::open(path).map_err(|e| e.to_string())?;
+    let mut file = source::open_regular(path).map_err(|e| e.to_string())?;
+    let too_large = |bytes: u64| format!("{bytes} bytes are more than intake.max_file_bytes ({limit})");
     let size = file.metadata().map_err(|e| e.to_string())?.len();
     if size > limit {
-        return Err(format!("{size} bytes are more than intake.max_file_bytes ({limit})"));
+        return Err(too_large(size));
     }
-    let (content, bytes, head) = hash(&mut file).map_err(|e| e.to_string())?;
+    // A file can grow faster than it is read.
+    let (content, bytes, head) = hash(&mut (&mut file).take(limit.saturating_add(1))).map_err(|e| e.to_string())?;
+    if bytes > limit {
+        return Err(too_large(bytes));
+    }
     let name = path.file_name().map(|n| n.to_string_lossy());
     let media_type = detect(&head, name.as_deref()).unwrap_or(MediaType::Pdf);
     Ok(Look { content, bytes, media_type })
 }
 
 /// SHA-256, length and head of what is left of a file.
-pub fn hash(file: &mut File) -> std::io::Result<(Sha256Hex, u64, Vec<u8>)> {
+pub fn hash(file: &mut impl Read) -> std::io::Result<(Sha256Hex, u64, Vec<u8>)> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 128 * 1024];
     let (mut bytes, mut head) = (0, Vec::new());

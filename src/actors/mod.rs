@@ -11,6 +11,7 @@ pub mod committer;
 pub mod dispatcher;
 pub mod heartbeat;
 pub mod intake;
+pub mod patience;
 pub mod pipeline;
 pub mod quarantine;
 pub mod stage_chunk;

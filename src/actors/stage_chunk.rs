@@ -73,8 +73,9 @@ impl ChunkWorker {
             chunks.notes.splice(0..0, document.notes.iter().cloned());
             Ok::<_, StageError>(chunks)
         });
-        let chunks =
-            work.await.map_err(|e| StageError::crash("chunking_panicked", format!("chunking failed: {e}")))??;
+        let chunks = work
+            .await
+            .map_err(|_| StageError::crash("chunking_panicked", "chunking panicked; the log says where"))??;
         let output = self.desk.artefacts.put_chunks(claim, &chunks, self.clock.now()).await?;
         let metrics = [("chunks_created".to_owned(), chunks.chunks.len() as f64)].into();
         let next = Some(Input::Chunks(Arc::new(chunks)));

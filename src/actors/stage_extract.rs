@@ -5,13 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use dashmap::DashMap;
 
 use crate::actors::artefacts::Artefacts;
 use crate::actors::intake::rehash;
 use crate::actors::steward::{Desk, control};
 use crate::actors::timer::Timer;
+use crate::documents::DocumentId;
 use crate::error::StageError;
 use crate::failpoint;
+use crate::intake::source;
 use crate::messages::job::{Input, Job, StageResult};
 use crate::stages::extract::{ChildProgram, ExtractOptions, Extractor, HEAD_BYTES, InputHint, detect};
 use crate::stores::control::{Claim, NewDocument, Resume};
@@ -22,6 +25,10 @@ pub struct ExtractStage {
     pub options: ExtractOptions,
     pub program: ChildProgram,
     pub wake: Arc<tokio::sync::Notify>,
+    /// Times that a document's file may have changed between its registration and its reading, in one run.
+    pub max_changes: u32,
+    /// How often it did.
+    pub changes: Arc<DashMap<DocumentId, u32>>,
 }
 
 impl Stage for ExtractStage {
@@ -34,6 +41,8 @@ impl Stage for ExtractStage {
             desk: self.desk.clone(),
             extractor: Extractor::new(self.options.clone(), self.program.clone()),
             wake: self.wake.clone(),
+            max_changes: self.max_changes,
+            changes: self.changes.clone(),
         }))
     }
 
@@ -47,6 +56,8 @@ struct ExtractWorker {
     desk: Arc<Desk>,
     extractor: Extractor,
     wake: Arc<tokio::sync::Notify>,
+    max_changes: u32,
+    changes: Arc<DashMap<DocumentId, u32>>,
 }
 
 #[async_trait(?Send)]
@@ -83,7 +94,7 @@ impl ExtractWorker {
         let at = path.to_owned();
         let opened = tokio::task::spawn_blocking(move || -> Result<_, StageError> {
             use std::io::{Read, Seek};
-            let mut file = File::open(&at).map_err(|e| match e.kind() {
+            let mut file = source::open_regular(&at).map_err(|e| match e.kind() {
                 std::io::ErrorKind::NotFound => {
                     StageError::permanent("source_gone", "the file is no longer there; `ingest --prune` removes it")
                 }
@@ -101,7 +112,7 @@ impl ExtractWorker {
             Ok((file, head, content, bytes))
         });
         let (file, head, content, bytes) =
-            opened.await.map_err(|e| StageError::crash("unreadable", format!("reading the file failed: {e}")))??;
+            opened.await.map_err(|_| StageError::crash("unreadable", "reading the file was interrupted"))??;
         if content != claim.content {
             let document = NewDocument {
                 source: claim.source.clone(),
@@ -112,6 +123,16 @@ impl ExtractWorker {
                 tenant: claim.tenant.clone(),
                 weight: claim.weight,
             };
+            let changes = {
+                let mut changes = self.changes.entry(claim.key.id.clone()).or_default();
+                *changes += 1;
+                *changes
+            };
+            if changes > self.max_changes {
+                let text =
+                    format!("the file changed {changes} times before it could be read: take it in when it rests");
+                return Err(StageError::permanent("source_unstable", text));
+            }
             self.desk.control.register(vec![document]).await.map_err(control)?;
             self.wake.notify_one();
             return Err(StageError::transient(

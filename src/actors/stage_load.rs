@@ -1,6 +1,7 @@
 //! The loading pool's worker: hands the rows to the committer and waits for the manifest that shows them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
@@ -16,12 +17,14 @@ use crate::stages::model::ModelIdentity;
 use crate::stores::control::{Claim, Resume};
 use crate::stores::vectors::{DocumentRows, VectorOptions, Write};
 use crate::supervisors::service::ServiceHandle;
-use crate::supervisors::{Cancel, Outcome, Stage, Work};
+use crate::supervisors::{Cancel, InFlightTable, Outcome, Stage, Work};
 
 pub struct LoadStage {
     pub committer: ServiceHandle<Commit>,
     pub model: ModelIdentity,
     pub options: VectorOptions,
+    /// Where all documents of this process are.
+    pub in_flight: Arc<InFlightTable>,
 }
 
 impl Stage for LoadStage {
@@ -34,6 +37,7 @@ impl Stage for LoadStage {
             committer: self.committer.clone(),
             model: self.model.clone(),
             options: self.options.clone(),
+            in_flight: self.in_flight.clone(),
         }))
     }
 
@@ -47,6 +51,7 @@ struct LoadWorker {
     committer: ServiceHandle<Commit>,
     model: ModelIdentity,
     options: VectorOptions,
+    in_flight: Arc<InFlightTable>,
 }
 
 #[async_trait(?Send)]
@@ -63,6 +68,9 @@ impl Work<Job, StageResult, Resume> for LoadWorker {
 impl LoadWorker {
     async fn load(&self, claim: &Claim, input: &Input) -> Result<StageResult, StageError> {
         let timer = Timer::start();
+        if matches!(input, Input::Removal) {
+            self.alone(claim).await;
+        }
         let write = write(claim, input)?;
         // A document that can't be stored is found out here, before it shares a commit with others.
         write.check(&self.model, &self.options).map_err(|e| store(&e))?;
@@ -80,6 +88,18 @@ impl LoadWorker {
         );
         let metrics = [("vectors_uploaded".to_owned(), rows as f64)].into();
         Ok(StageResult { output: None, metrics, duration: timer.elapsed(), next: None })
+    }
+}
+
+impl LoadWorker {
+    /// Waits until no other job of the document is under way. Its claim is void, but what it is writing is not
+    /// fenced: an artefact that came after the document's were taken away would stay.
+    async fn alone(&self, claim: &Claim) {
+        const LOOK: Duration = Duration::from_millis(20);
+        let id = claim.key.id.as_str();
+        while self.in_flight.iter().filter(|entry| entry.key().1 == id).count() > 1 {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::args::Global;
 use super::exit::{Exit, Failure};
@@ -52,6 +53,23 @@ impl Context {
         let config = Config::load(&source, environment, arguments)?;
         logging::start(&config.settings.log, self.global.color)?;
         Ok(config)
+    }
+
+    /// Runs a command with actors: one thread for them, others for work that blocks. A thread that hangs does not
+    /// hold up the end of the process: what it had not finished is not recorded, and goes on in the next run.
+    pub fn with_actors<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| Failure::new(Exit::System, format!("can't start the runtime: {e}")))?;
+        let actors = tokio::task::LocalSet::new();
+        let outcome = actors.block_on(&runtime, work);
+        {
+            // Ends what still runs, child processes too.
+            let _runtime = runtime.enter();
+            drop(actors);
+        }
+        runtime.shutdown_timeout(PATIENCE);
+        outcome
     }
 
     /// Runs a small command: one thread, no actors.

@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(200);
 const MARGIN: Duration = Duration::from_secs(30);
 
 pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
-    actix::System::new().block_on(async {
+    context.with_actors(async {
         let engine = Engine::open(context.config()?).await?;
         let control = engine.control.as_ref();
         // All names are looked up before anything is deleted.

@@ -19,7 +19,7 @@ pub fn run(context: &Context, args: &args::Ingest) -> Result<Exit, Failure> {
     let address = args.metrics_addr.map(|a| Argument::new("--metrics-addr", "http.metrics_address", a.to_string()));
     let config = context.config_with(address.into_iter().collect())?;
     check(args, &config)?;
-    actix::System::new().block_on(ingest(context, args, config))
+    context.with_actors(ingest(context, args, config))
 }
 
 /// A path that is not there, or a glob that can't be read, is told before anything is made or begun.

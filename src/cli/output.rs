@@ -19,16 +19,11 @@ impl Out {
         Self { colour }
     }
 
-    /// One line (or several). Exits the process with 0 when nobody reads any more, as `cat` does.
-    #[expect(clippy::disallowed_methods, reason = "nothing is open that a reader of standard output could miss")]
+    /// One line (or several). When nobody reads any more, nothing is printed, and the exit code still says how it went.
     pub fn line(&self, text: impl AsRef<str>) {
         let mut out = io::stdout().lock();
         let written = out.write_all(text.as_ref().as_bytes()).and_then(|()| out.write_all(b"\n"));
-        if let Err(e) = written.and_then(|()| out.flush())
-            && e.kind() == io::ErrorKind::BrokenPipe
-        {
-            std::process::exit(0);
-        }
+        let _ = written.and_then(|()| out.flush());
     }
 
     pub fn json(&self, value: &impl serde::Serialize) {

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::stages::embed::{Embedder, FetchProgress};
 use crate::stores::cache::{EmbeddingCache, SqliteEmbeddingCache};
 use crate::stores::control::ControlStore;
-use crate::stores::control::sqlite::SqliteControlStore;
+use crate::stores::control::sqlite::{SqliteControlOptions, SqliteControlStore};
 use crate::stores::objects::ObjectStore;
 use crate::stores::objects::local::LocalObjectStore;
 use crate::stores::state::{Held, LockError, OrchestratorLock, StateError, StateFolder};
@@ -110,7 +110,8 @@ impl Engine {
         let settings = &config.settings;
         let objects = LocalObjectStore::open(&state.objects(), settings.objects.clone(), &clock);
         let objects = Arc::new(objects.map_err(EngineError::system)?);
-        let control = SqliteControlStore::open(&state.control_db(), settings.control.clone(), clock.clone()).await;
+        let options = SqliteControlOptions { max_retries: settings.retry.attempts, ..settings.control.clone() };
+        let control = SqliteControlStore::open(&state.control_db(), options, clock.clone()).await;
         let control = Arc::new(control.map_err(EngineError::system)?);
         Ok(Self { config, state, clock, objects, control })
     }

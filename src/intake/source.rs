@@ -5,7 +5,9 @@
 
 use std::ffi::OsString;
 use std::fmt::Write;
+use std::fs::File;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 const SCHEME: &str = "file://";
@@ -22,6 +24,16 @@ pub fn of_path(path: &Path) -> String {
         }
     }
     uri
+}
+
+/// Opens a file for reading, and nothing else: a pipe would wait for its writer for ever, a device may have no end.
+pub fn open_regular(path: &Path) -> std::io::Result<File> {
+    let mut options = File::options();
+    let file = options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32).open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no regular file"))
 }
 
 /// The prefix that the URIs of all files under a folder share.

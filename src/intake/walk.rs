@@ -27,6 +27,8 @@ pub struct IntakeOptions {
     pub register_batch: usize,
     /// Longest time that a file waits for others to be registered with it, in milliseconds.
     pub register_wait_milliseconds: u64,
+    /// Times that a file may change between its registration and its reading, in one run.
+    pub max_changes: u32,
     /// Documents claimed at once.
     pub claim_batch: usize,
     /// How often the control store is looked at for resets and deletions made by others, in seconds.
@@ -44,6 +46,7 @@ impl Default for IntakeOptions {
             max_file_bytes: 1 << 30,
             register_batch: 256,
             register_wait_milliseconds: 100,
+            max_changes: 5,
             claim_batch: 10,
             poll_seconds: 30,
             hashers: 2,
@@ -66,6 +69,7 @@ impl IntakeOptions {
         };
         range("max_file_bytes", self.max_file_bytes, 1, 1 << 40);
         range("register_batch", self.register_batch as u64, 1, 10_000);
+        range("max_changes", u64::from(self.max_changes), 0, 1_000);
         range("register_wait_milliseconds", self.register_wait_milliseconds, 0, 60_000);
         range("claim_batch", self.claim_batch as u64, 1, 1_000);
         range("poll_seconds", self.poll_seconds, 1, 3_600);

@@ -106,6 +106,63 @@ fn a_path_that_is_not_there_and_an_empty_folder() {
 }
 
 #[test]
+fn a_pipe_and_a_device_are_no_documents_and_hold_nothing_up() {
+    let place = Place::new();
+    place.write("good.txt", "A document.\n");
+    let pipe = place.path().join("pipe.txt");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let ran = place.run(["ingest", "docs", "pipe.txt", "/dev/zero", "--json", "--progress", "none"]);
+    assert_eq!(ran.summary()["completed"], 1);
+    ran.code(3);
+    let unreadable: Vec<_> = ran.json().into_iter().filter(|e| e["event"] == "unreadable").collect();
+    assert_eq!(unreadable.len(), 2, "{unreadable:?}");
+    assert!(unreadable.iter().all(|e| e["reason"] == "it is no regular file"), "{unreadable:?}");
+}
+
+#[test]
+fn a_file_that_never_rests_is_given_up() {
+    let place = Place::new();
+    let path = place.write("growing.txt", "0\n");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let next = place.path().join("next");
+            for n in 0.. {
+                std::fs::write(&next, format!("{n}\n")).unwrap();
+                std::fs::rename(&next, &path).unwrap();
+                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let ran = place.ingest(&["--set", "intake.max_changes=3", "--set", "retry.waits_seconds=[0.0]"]);
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        ran.code(3);
+        assert_eq!(reasons(&ran), [("growing.txt".to_owned(), "source_unstable".to_owned())]);
+    });
+    place.ingest(&[]).code(0);
+    place.assert_complete(1);
+}
+
+#[test]
+fn what_was_left_alone_is_not_pruned_and_what_was_given_up_is_not_told_again() {
+    let place = Place::new();
+    place.write("a.txt", "One.\n");
+    place.write("NOTES", "Without an extension: named by hand.\n");
+    place.write("empty.pdf", "");
+    place.ingest(&["docs/NOTES"]).code(3);
+    let gone = place.write("gone.txt", "Soon gone.\n");
+    place.ingest(&["--prune", "--exclude", "a.txt"]).code(3);
+    std::fs::remove_file(gone).unwrap();
+    place.ingest(&["--prune", "--exclude", "a.txt"]).code(3);
+    let names: Vec<String> = place.visible().into_keys().collect();
+    assert_eq!(names, ["NOTES", "a.txt"]);
+    place.run(["quarantine", "discard", "docs/empty.pdf"]).code(0);
+    place.ingest(&[]).code(0);
+}
+
+#[test]
 fn a_name_that_is_not_utf8() {
     let place = Place::new();
     place.write(std::ffi::OsStr::from_bytes(b"caf\xe9.txt"), "A latin name.\n");

@@ -58,20 +58,24 @@ fn killed_at_random_moments_again_and_again_every_document_is_complete_exactly_o
     whole.learn(documents, 0);
     let mut chance = fastrand::Rng::with_seed(0x5eed);
     let slow = ["--set", "embed.options.hashed_milliseconds=2"];
-    for kill in 1..=kills {
+    let (mut killed, mut content) = (0, 0);
+    while killed < kills {
         let mut run = place.spawn(&[&["ingest", "docs", "--progress", "none"], &slow[..]].concat());
         std::thread::sleep(Duration::from_millis(chance.u64(5..700)));
-        if run.is_running() {
+        let hit = run.is_running();
+        if hit {
             run.signal(Signal::KILL);
         }
         run.finish();
         whole.assert_nothing_half_visible(&place);
-        if kill % 20 == 0 {
-            // Something to do again: what is done for good would make the later kills hit nothing.
+        killed += u64::from(hit);
+        if !hit || killed % 10 == 0 {
+            // Something to do again: a run with nothing to do is over before it can be killed.
+            content += 1_000;
             for seed in 0..documents {
-                place.write(format!("{seed:04}.pdf"), docweir_testkit::two_pages(seed + 1_000 * kill));
+                place.write(format!("{seed:04}.pdf"), docweir_testkit::two_pages(seed + content));
             }
-            whole.learn(documents, 1_000 * kill);
+            whole.learn(documents, content);
         }
     }
     place.ingest(&[]).code(0);
@@ -167,10 +171,24 @@ fn a_panic_in_any_stage_is_one_attempt_and_a_document_that_panics_always_is_quar
 }
 
 #[test]
+fn a_document_that_can_not_be_taken_up_is_quarantined_and_the_rest_goes_on() {
+    let place = Place::new();
+    place.generate(4);
+    place.write("bad.txt", "Panics when it is taken up.\n");
+    let mut command = place.command(["ingest", "docs", "--json", "--progress", "none"]);
+    command.env("DOCWEIR_FAILPOINT", "dispatcher.resume@bad.txt=panic:*");
+    let summary = crate::kit::Ran::of(command.output().unwrap()).code(3).summary();
+    assert_eq!(
+        (&summary["completed"], &summary["quarantined"][0]["error"]["code"]),
+        (&4.into(), &"dispatch_panicked".into())
+    );
+}
+
+#[test]
 fn a_child_process_that_dies_costs_one_attempt() {
     let place = Place::new();
     place.generate(20);
-    let run = place.spawn(&["ingest", "docs", "--json", "--progress", "none"]);
+    let run = place.spawn_ingest(&[]);
     let mut killed = 0;
     eventually("two children were killed", || {
         for child in children(run.id()) {
@@ -190,7 +208,7 @@ fn children(pid: u32) -> Vec<rustix::process::Pid> {
     listed.split_whitespace().filter_map(|p| rustix::process::Pid::from_raw(p.parse().ok()?)).collect()
 }
 
-/// Each document's marker words are found in that document alone, on each of its pages.
+/// As many passages are visible as the documents were cut into.
 fn assert_each_once(place: &Place, documents: usize) {
     let records = place.records();
     let chunks: u64 =
@@ -250,12 +268,15 @@ fn spoken_of(place: &Place) -> Vec<String> {
     keys
 }
 
-/// Artefacts belong to documents, and no temporary file is left.
+/// Artefacts belong to documents, deltas to the manifest.
 fn assert_nothing_orphaned(place: &Place, documents: usize) {
     let folders = |name: &str| std::fs::read_dir(place.state().join("objects").join(name)).map_or(0, |d| d.count());
     assert_eq!(folders("extracted"), documents);
     for name in ["chunks", "enriched", "embeddings"] {
         assert_eq!(folders(name), documents, "{name}");
     }
-    assert_eq!(crate::kit::files(&place.state().join("objects/errors")).len(), 0);
+    assert_eq!(kept(place), [""; 0]);
+    let index = place.run(["status", "--json"]).json()[0]["index"].clone();
+    let deltas = crate::kit::files(&place.state().join("objects/vectors/chunks/delta")).len();
+    assert_eq!(index["files"], deltas, "every delta is named by the manifest");
 }

@@ -112,6 +112,11 @@ impl Place {
         Running(Some(command.spawn().unwrap()))
     }
 
+    /// `ingest docs --json` with more arguments, while the test goes on.
+    pub fn spawn_ingest(&self, more: &[&str]) -> Running {
+        self.spawn(&[&["ingest", "docs", "--json", "--progress", "none"], more].concat())
+    }
+
     /// The sources that a full-text search finds, as file names.
     #[track_caller]
     pub fn found(&self, query: &str) -> Vec<String> {

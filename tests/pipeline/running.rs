@@ -10,7 +10,7 @@ use crate::kit::{Place, eventually};
 
 fn slow(place: &Place) -> crate::kit::Running {
     place.generate(40);
-    place.spawn(&["ingest", "docs", "--json", "--progress", "none", "--set", "embed.options.hashed_milliseconds=50"])
+    place.spawn_ingest(&["--set", "embed.options.hashed_milliseconds=200"])
 }
 
 #[test]
@@ -55,15 +55,7 @@ fn a_signal_finishes_what_runs_and_the_next_run_goes_on() {
 fn a_second_signal_stops_at_once() {
     let place = Place::new();
     place.generate(10);
-    let run = place.spawn(&[
-        "ingest",
-        "docs",
-        "--json",
-        "--progress",
-        "none",
-        "--set",
-        "embed.options.hashed_milliseconds=3000",
-    ]);
+    let run = place.spawn_ingest(&["--set", "embed.options.hashed_milliseconds=3000"]);
     eventually("some are under way", || place.state().join("objects/enriched").read_dir().is_ok_and(|d| d.count() > 2));
     run.signal(Signal::INT);
     std::thread::sleep(Duration::from_millis(200));
@@ -81,17 +73,7 @@ fn metrics_and_the_supervision_tree_are_served() {
     place.generate(30);
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");
-    let run = place.spawn(&[
-        "ingest",
-        "docs",
-        "--json",
-        "--progress",
-        "none",
-        "--metrics-addr",
-        &address,
-        "--set",
-        "embed.options.hashed_milliseconds=30",
-    ]);
+    let run = place.spawn_ingest(&["--metrics-addr", &address, "--set", "embed.options.hashed_milliseconds=150"]);
     eventually("the page answers", || TcpStream::connect(&address).is_ok());
     eventually("documents were extracted", || {
         get(&address, "/metrics").contains("docweir_pool_jobs_done_total{pool=\"extract\"}")
@@ -106,6 +88,38 @@ fn metrics_and_the_supervision_tree_are_served() {
     assert!(tree["services"]["committer"].is_object(), "{tree}");
     assert!(get(&address, "/nothing").starts_with("HTTP/1.1 404"));
     run.finish().code(0);
+}
+
+#[test]
+fn what_is_deleted_during_a_run_leaves_nothing_behind_and_the_run_ends() {
+    let place = Place::new();
+    place.write("long.txt", docweir_testkit::plain_text(1, 200));
+    let run = place.spawn_ingest(&["--set", "embed.options.hashed_milliseconds=20", "--set", "intake.poll_seconds=1"]);
+    // It is the last document, and it is deleted while it is embedded.
+    eventually("it is about to be embedded", || place.state().join("objects/enriched").is_dir());
+    let deleted = place.run(["delete", "docs/long.txt"]);
+    deleted.code(0);
+    run.finish().code(0);
+    for folder in ["extracted", "chunks", "enriched", "embeddings"] {
+        let left = crate::kit::files(&place.state().join("objects").join(folder));
+        assert!(left.is_empty(), "{left:?}");
+    }
+    assert!(place.visible().is_empty());
+}
+
+#[test]
+fn a_database_that_somebody_looks_at_for_long_is_waited_for() {
+    let place = Place::new();
+    place.generate(3);
+    place.ingest(&[]).code(0);
+    place.generate(6);
+    let mut db = rusqlite::Connection::open(place.state().join("control.db")).unwrap();
+    let held = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+    let run = place.spawn_ingest(&["--set", "control.busy_timeout_milliseconds=300"]);
+    std::thread::sleep(Duration::from_millis(1_500));
+    held.rollback().unwrap();
+    run.finish().code(0);
+    place.assert_complete(6);
 }
 
 fn get(address: &str, path: &str) -> String {

@@ -94,7 +94,7 @@ pub async fn ingest(
     };
     let owner = owner_id(engine.clock.as_ref());
     reconcile::take_over(engine, &owner, &vectors).await?;
-    reconcile::sweep(engine).await?;
+    reconcile::sweep(engine, &vectors).await?;
 
     // Before the pools: their metrics go to the recorder that is there when they start.
     let recorder = listener.as_ref().and_then(|_| pages::recorder());
@@ -105,6 +105,7 @@ pub async fn ingest(
         events: events.clone(),
         options: intake_options,
         fingerprint: tree.fingerprint.clone(),
+        retry: settings.retry.clone(),
         wake: tree.wake.clone(),
     };
     let finished = tree.intake_finished.clone();

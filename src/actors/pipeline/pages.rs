@@ -1,11 +1,15 @@
 //! The pages that a run serves: metrics and the supervision tree.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use crate::http::{self, HttpOptions};
 use crate::supervisors::{RootHandle, metrics as pool_metrics};
+
+/// How often the recorder puts its samples together.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Serves the pages until the handle drops.
 pub fn serve(
@@ -15,6 +19,15 @@ pub fn serve(
     options: HttpOptions,
 ) -> AbortOnDrop {
     let root = root.clone();
+    if let Some(recorder) = recorder.clone() {
+        // Without it, what nobody fetches is kept for ever.
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(UPKEEP).await;
+                recorder.run_upkeep();
+            }
+        });
+    }
     let pages = Rc::new(http::Pages {
         metrics: Box::new(move || recorder.as_ref().map(PrometheusHandle::render).unwrap_or_default()),
         supervision: Box::new(move || {

@@ -4,17 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::actors::committer::store;
+use crate::actors::patience::patiently;
 use crate::actors::pipeline::{RunError, desk};
 use crate::actors::quarantine::QuarantineKeeper;
 use crate::actors::steward::control;
-use crate::documents::Stage;
+use crate::documents::{DocumentId, Stage};
 use crate::engine::Engine;
 use crate::error::StageError;
 use crate::messages::event::{Event, EventSink};
 use crate::stages::model::{Metric, ModelIdentity};
-use crate::stores::control::{Claim, DocumentKey, Intent, RecordFilter, Status, rules};
+use crate::stores::control::{Claim, ControlRecord, DocumentKey, Intent, RecordFilter, Status, rules};
 use crate::stores::state::owner_id;
 use crate::stores::vectors::{VectorStore, Write};
+
+/// Records looked at together.
+const PAGE: usize = 500;
 
 /// Fulfils the requests for deletion that wait in the control store, and nothing else: no model is needed. The caller
 /// holds the state folder's lock.
@@ -26,14 +30,16 @@ pub async fn settle_requests(engine: &Engine) -> Result<u64, RunError> {
     let settings = &engine.config.settings;
     let lease = Duration::from_secs(settings.lease.seconds);
     let owner = owner_id(engine.clock.as_ref());
-    engine.control.expire_leases_of_others(&owner).await.map_err(|e| system(control(e)))?;
+    let retry = &settings.retry;
+    let expired = patiently(retry, || engine.control.expire_leases_of_others(&owner)).await;
+    expired.map_err(|e| system(control(e)))?;
     let silent: Arc<dyn EventSink> = Arc::new(|_: Event| {});
     let desk = desk(engine, model.clone().unwrap_or_else(unknown_model), silent);
     let mut writer = vectors.writer();
     let mut deleted = 0;
     loop {
         let batch = settings.intake.claim_batch;
-        let claims = engine.control.claim(&owner, lease, batch, Some(Intent::Delete)).await;
+        let claims = patiently(retry, || engine.control.claim(&owner, lease, batch, Some(Intent::Delete))).await;
         let claims = claims.map_err(|e| system(control(e)))?;
         if claims.is_empty() {
             return Ok(deleted);
@@ -57,14 +63,14 @@ fn unknown_model() -> ModelIdentity {
 
 /// Ends the claims of processes that are gone, and completes what they had made visible but not yet said so.
 pub async fn take_over(engine: &Engine, owner: &str, vectors: &VectorStore) -> Result<(), RunError> {
-    const PAGE: usize = 500;
     let system = |e: StageError| RunError::system("control", e);
-    engine.control.expire_leases_of_others(owner).await.map_err(|e| system(control(e)))?;
+    let (control_store, retry) = (&engine.control, &engine.config.settings.retry);
+    patiently(retry, || control_store.expire_leases_of_others(owner)).await.map_err(|e| system(control(e)))?;
     let filter = RecordFilter { status: Some(Status::InProgress), ..Default::default() };
     let mut inventory = None;
     let mut after = None;
     loop {
-        let page = engine.control.list(&filter, after.as_ref(), PAGE).await.map_err(|e| system(control(e)))?;
+        let page = records(engine, &filter, after.as_ref()).await?;
         let loading =
             page.iter().filter(|r| r.intent == Intent::Process && rules::first_unfinished(r) == Some(Stage::Loading));
         let mut visible = Vec::new();
@@ -78,7 +84,7 @@ pub async fn take_over(engine: &Engine, owner: &str, vectors: &VectorStore) -> R
             }
         }
         if !visible.is_empty() {
-            engine.control.mark_loaded(&visible).await.map_err(|e| system(control(e)))?;
+            patiently(retry, || control_store.mark_loaded(&visible)).await.map_err(|e| system(control(e)))?;
         }
         after = page.last().map(|r| r.document_id.clone());
         if page.len() < PAGE {
@@ -87,13 +93,46 @@ pub async fn take_over(engine: &Engine, owner: &str, vectors: &VectorStore) -> R
     }
 }
 
-/// Takes away what the quarantine keeps and no record speaks of.
-pub async fn sweep(engine: &Engine) -> Result<(), RunError> {
+/// Whether no document was ever made visible. Asked only where there is no manifest: a few records, as a rule.
+async fn never_committed(engine: &Engine, vectors: &VectorStore) -> Result<bool, RunError> {
+    if vectors.manifest().await.map_err(|e| RunError::system("vectors", store(&e)))?.is_some() {
+        return Ok(false);
+    }
+    let mut after = None;
+    loop {
+        let page = records(engine, &RecordFilter::default(), after.as_ref()).await?;
+        if page.iter().any(|r| r.loaded_version.is_some()) {
+            return Ok(false);
+        }
+        if page.len() < PAGE {
+            return Ok(true);
+        }
+        after = page.last().map(|r| r.document_id.clone());
+    }
+}
+
+/// A page of records, waiting for a store that is busy.
+async fn records(
+    engine: &Engine,
+    filter: &RecordFilter,
+    after: Option<&DocumentId>,
+) -> Result<Vec<ControlRecord>, RunError> {
+    let page = patiently(&engine.config.settings.retry, || engine.control.list(filter, after, PAGE)).await;
+    page.map_err(|e| RunError::system("control", control(e)))
+}
+
+/// Takes away what a process left that died at the wrong moment: things in the quarantine that no record speaks of,
+/// deltas that no manifest names.
+pub async fn sweep(engine: &Engine, vectors: &VectorStore) -> Result<(), RunError> {
     let options = engine.config.settings.quarantine.clone();
     let keeper = QuarantineKeeper::new(engine.objects.clone(), engine.clock.clone(), options);
     let swept = keeper.sweep(engine.control.as_ref()).await.map_err(|e| RunError::system("quarantine", e))?;
-    if swept > 0 {
-        tracing::info!(swept, "took away what an interrupted run had left in the quarantine");
+    let deltas = vectors
+        .sweep_orphans(never_committed(engine, vectors).await?)
+        .await
+        .map_err(|e| RunError::system("vectors", store(&e)))?;
+    if swept + deltas > 0 {
+        tracing::info!(quarantine = swept, deltas, "took away what an interrupted run had left");
     }
     Ok(())
 }

@@ -69,7 +69,8 @@ impl Tree {
         let computing = Workers::for_computing();
         let at_a_time = embedder.at_a_time().unwrap_or(computing);
         let pool = Starter { settings, desk: &desk, root: &root };
-        let load = LoadStage { committer, model: model.clone(), options: settings.vectors.clone() };
+        let in_flight = root.in_flight_table().clone();
+        let load = LoadStage { committer, model: model.clone(), options: settings.vectors.clone(), in_flight };
         let load = pool.start(StageName::Loading, &settings.load, computing, load, None);
         let embed = EmbedStage {
             desk: desk.clone(),
@@ -89,7 +90,9 @@ impl Tree {
         let chunk = pool.start(StageName::Chunking, &settings.chunk, computing, chunk, Some(enrich.clone()));
         let program = ChildProgram::this_program().map_err(|e| RunError::system("extract", e))?;
         let options = settings.extract.options.clone();
-        let extract = ExtractStage { desk: desk.clone(), options, program, wake: wake.clone() };
+        let max_changes = settings.intake.max_changes;
+        let changes = Arc::default();
+        let extract = ExtractStage { desk: desk.clone(), options, program, wake: wake.clone(), max_changes, changes };
         let extract = pool.start(StageName::Extraction, &settings.extract, computing, extract, Some(chunk.clone()));
 
         let pools = Pools { extract, chunk, enrich, embed, load };
@@ -115,6 +118,7 @@ impl Tree {
             lease,
             batch: settings.intake.claim_batch,
             poll: Duration::from_secs(settings.intake.poll_seconds),
+            retry: settings.retry.clone(),
             max_interruptions: settings.lease.max_interruptions,
             alone_after_interruptions: settings.lease.alone_after_interruptions,
             fingerprint: fingerprint.clone(),
@@ -288,7 +292,7 @@ fn start_committer(
     root: &RootHandle,
 ) -> (ServiceHandle<Commit>, Running) {
     let (vectors, model, claims) = (vectors.clone(), model.clone(), desk.claims.clone());
-    let options = settings.load.options.clone();
+    let (options, store) = (settings.load.options.clone(), settings.vectors.clone());
     let capacity = options.max_documents;
     let run = move |inbox: Rc<Inbox<Commit>>| {
         // A new writer for each life: what the last one had begun and not finished is at most an orphan.
@@ -296,7 +300,9 @@ fn start_committer(
             writer: vectors.writer(),
             model: model.clone(),
             options: options.clone(),
+            store: store.clone(),
             claims: claims.clone(),
+            carried: None,
         };
         async move {
             committer.run(&inbox).await;

