@@ -1,5 +1,6 @@
 //! A model on this machine.
 
+use std::num::NonZero;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -58,6 +59,11 @@ impl Embedder for LocalEmbedder {
 
     fn languages(&self) -> &[&'static str] {
         &self.languages
+    }
+
+    /// It computes all the time: a worker more than cores only takes the others' caches.
+    fn at_a_time(&self) -> Option<usize> {
+        std::thread::available_parallelism().ok().map(NonZero::get)
     }
 
     async fn embed(&self, texts: Vec<String>, cancel: &Cancel) -> Result<EmbedBatch, StageError> {

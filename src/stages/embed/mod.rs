@@ -43,7 +43,7 @@ pub trait Embedder: Send + Sync + 'static {
         &[]
     }
 
-    /// How many documents it does best at a time, if it is waited for; `None` when it computes on this machine.
+    /// How many documents it does best at a time; `None` where it is like any stage that computes.
     fn at_a_time(&self) -> Option<usize> {
         None
     }
