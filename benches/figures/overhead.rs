@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use docweir::actors::artefacts::Artefacts;
 use docweir::actors::pipeline::{self, IngestRequest};
-use docweir::actors::quarantine::QuarantineKeeper;
 use docweir::actors::stage_chunk::ChunkStage;
 use docweir::actors::stage_embed::EmbedStage;
 use docweir::actors::stage_enrich::EnrichStage;
@@ -24,7 +22,7 @@ use docweir::intake::source;
 use docweir::messages::event::Event;
 use docweir::messages::job::{Input, Job, StageResult};
 use docweir::stages::chunk::TokenCounter;
-use docweir::stages::embed::{Embedder, HashedEmbedder, InFlight};
+use docweir::stages::embed::{Embedder, HashedEmbedder, InFlight, Tokens};
 use docweir::stages::enrich::LocalEnricher;
 use docweir::stages::extract::ChildProgram;
 use docweir::stages::model::{Chunks, EmbeddedDocument, ExtractedDocument, Usage};
@@ -69,13 +67,8 @@ type Local<'a> = std::pin::Pin<Box<dyn Future<Output = ()> + 'a>>;
 /// The time of one run over a fresh state folder, which is checked to hold every document.
 fn seconds<'a>(run: impl FnOnce(Rc<Engine>) -> Local<'a>) -> f64 {
     let state = tempfile::tempdir().unwrap();
-    let folder = state.path().join("state");
-    let argument = |key: &str, value: &str| Argument::new("bench", key, value);
-    let config =
-        Config::load(&Source::None, std::env::vars(), vec![argument("state.folder", folder.to_str().unwrap())])
-            .unwrap();
     actix::System::new().block_on(async {
-        let engine = Rc::new(Engine::create(config).await.unwrap());
+        let engine = Rc::new(fresh(&state).await);
         let started = Instant::now();
         run(engine.clone()).await;
         let seconds = started.elapsed().as_secs_f64();
@@ -246,36 +239,21 @@ fn document(source: String, content: &[u8]) -> NewDocument {
 }
 
 fn desk(engine: &Engine, embedder: &Arc<dyn Embedder>) -> Arc<Desk> {
-    let settings = &engine.config.settings;
-    let (objects, clock) = (engine.objects.clone(), engine.clock.clone());
-    Arc::new(Desk {
-        control: engine.control.clone(),
-        artefacts: Artefacts::new(objects.clone(), settings.chunk.options.clone(), embedder.identity().clone()),
-        quarantine: QuarantineKeeper::new(objects, clock, settings.quarantine.clone()),
-        events: Arc::new(|_: Event| {}),
-        claims: Arc::default(),
-    })
+    Arc::new(pipeline::desk(engine, embedder.identity().clone(), Arc::new(|_: Event| {})))
 }
 
-struct Tokens(Arc<dyn Embedder>);
-
-impl TokenCounter for Tokens {
-    fn count(&self, text: &str) -> usize {
-        self.0.count_tokens(text)
-    }
-
-    fn window(&self) -> usize {
-        self.0.window()
-    }
+/// Over a state folder that is not there yet, with nothing but defaults.
+async fn fresh(place: &tempfile::TempDir) -> Engine {
+    let folder = place.path().join("state");
+    let argument = Argument::new("bench", "state.folder", folder.to_str().unwrap());
+    Engine::create(Config::load(&Source::None, [], vec![argument]).unwrap()).await.unwrap()
 }
 
 /// Documents/s through pools whose stages do nothing, every step of each document written as in a real run.
 pub async fn nothing_but_records() -> f64 {
     const DOCUMENTS: usize = 5_000;
     let state = tempfile::tempdir().unwrap();
-    let folder = state.path().join("state");
-    let folder = Argument::new("bench", "state.folder", folder.to_str().unwrap());
-    let engine = Engine::create(Config::load(&Source::None, [], vec![folder]).unwrap()).await.unwrap();
+    let engine = fresh(&state).await;
     let desk = desk(&engine, &embedder());
     let new: Vec<_> = (0..DOCUMENTS).map(|n| document(format!("file:///{n}.pdf"), b"x")).collect();
     for batch in new.chunks(engine.config.settings.intake.register_batch) {

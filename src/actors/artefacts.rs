@@ -21,7 +21,7 @@ use crate::messages::job::Input;
 use crate::stages::model::{Chunks, EmbeddedDocument, ExtractedDocument, ModelIdentity};
 use crate::stages::{chunk, embed, extract};
 use crate::stores::control::{Claim, Intent, StageMetrics, StageOutput};
-use crate::stores::objects::{Durability, ObjectError, ObjectStore, Precondition};
+use crate::stores::objects::{Durability, ObjectError, ObjectStore, Pages, Precondition};
 
 pub struct Artefacts {
     objects: Arc<dyn ObjectStore>,
@@ -158,22 +158,16 @@ impl Artefacts {
 
     /// A shorter version leaves no pages of the longer one behind.
     async fn delete_pages_beyond(&self, id: &DocumentId, pages: usize) -> Result<(), StageError> {
-        const PAGE: usize = 1_000;
-        let prefix = format!("extracted/{id}/pages/");
-        let mut after = None;
-        loop {
-            let listed = self.objects.list(&prefix, after.as_deref(), PAGE).await.map_err(storage)?;
-            for object in &listed {
+        let mut listed = Pages::new(self.objects.as_ref(), format!("extracted/{id}/pages/"));
+        while let Some(page) = listed.next().await.map_err(storage)? {
+            for object in page {
                 let number = object.key.rsplit_once("page_").and_then(|(_, n)| n.strip_suffix(".md")?.parse().ok());
                 if number.is_some_and(|n: usize| n > pages) {
                     self.objects.delete(&object.key).await.map_err(storage)?;
                 }
             }
-            if listed.len() < PAGE {
-                return Ok(());
-            }
-            after = listed.last().map(|o| o.key.clone());
         }
+        Ok(())
     }
 }
 

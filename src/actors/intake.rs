@@ -117,7 +117,7 @@ impl Intake {
             return Ok(());
         }
         let sources: Vec<String> = documents.iter().map(|d| d.source.clone()).collect();
-        let answers = self.patiently(|| self.control.register(documents.clone())).await?;
+        let answers = patiently(&self.retry, || self.control.register(documents.clone())).await?;
         failpoint::reach("intake.registered", "");
         for (source, answer) in sources.into_iter().zip(answers) {
             self.events.emit(match answer {
@@ -137,25 +137,20 @@ impl Intake {
         Ok(())
     }
 
-    /// Waits while another process holds the control store: somebody may be looking at it with a tool of their own.
-    async fn patiently<T>(&self, op: impl AsyncFnMut() -> Result<T, ControlError>) -> Result<T, ControlError> {
-        patiently(&self.retry, op).await
-    }
-
     async fn prune(&self, folders: &[PathBuf], seen: &HashSet<u64>) -> Result<(), ControlError> {
         const PAGE: usize = 1_000;
         for folder in folders {
             let filter = RecordFilter { source_prefix: Some(source::of_folder(folder)), ..Default::default() };
             let mut after = None;
             loop {
-                let page = self.patiently(|| self.control.list(&filter, after.as_ref(), PAGE)).await?;
+                let page = patiently(&self.retry, || self.control.list(&filter, after.as_ref(), PAGE)).await?;
                 for record in &page {
                     let seen = seen.contains(&short_hash(&record.source));
                     // What this walk left alone (by its name, by `--exclude`) has not left the folder.
                     if record.status == Status::Deleted || seen || !has_left(&record.source) {
                         continue;
                     }
-                    match self.patiently(|| self.control.request_delete(&record.document_id)).await {
+                    match patiently(&self.retry, || self.control.request_delete(&record.document_id)).await {
                         // Deleted since the page was read.
                         Err(ControlError::Refused(_)) => continue,
                         requested => drop(requested?),

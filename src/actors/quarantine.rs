@@ -17,10 +17,11 @@ use crate::actors::artefacts::storage;
 use crate::actors::steward;
 use crate::clock::{SharedClock, timestamp};
 use crate::documents::{DocumentId, Sha256Hex, Stage, Version};
+use crate::engine::Engine;
 use crate::error::StageError;
 use crate::intake::source;
 use crate::stores::control::{Claim, ClaimKey, ControlError, ControlStore, StageOutput};
-use crate::stores::objects::{Durability, ObjectError, ObjectStore, Precondition};
+use crate::stores::objects::{Durability, ObjectError, ObjectStore, Pages, Precondition};
 
 /// The prefix that intake never takes anything from.
 pub const ORIGINALS: &str = "input/_quarantine";
@@ -92,6 +93,11 @@ pub struct QuarantineKeeper {
 }
 
 impl QuarantineKeeper {
+    /// Of this engine's objects, under its configuration.
+    pub fn of(engine: &Engine) -> Self {
+        Self::new(engine.objects.clone(), engine.clock.clone(), engine.config.settings.quarantine.clone())
+    }
+
     pub fn new(objects: Arc<dyn ObjectStore>, clock: SharedClock, options: QuarantineOptions) -> Self {
         Self { objects, clock, options }
     }
@@ -144,10 +150,10 @@ impl QuarantineKeeper {
     /// Takes away what was kept of a deleted document's versions up to this one.
     pub async fn forget_all(&self, id: &DocumentId, through: Version) -> Result<(), ObjectError> {
         for prefix in [format!("{FAILURES}/{id}/"), format!("{ORIGINALS}/{id}/")] {
-            let mut after = None;
-            while let Some(keys) = self.page(&prefix, &mut after).await? {
-                for key in keys.iter().filter(|key| Kept::version(key, &prefix).is_none_or(|v| v <= through)) {
-                    self.objects.delete(key).await?;
+            let mut pages = Pages::new(self.objects.as_ref(), prefix.as_str());
+            while let Some(page) = pages.next().await? {
+                for object in page.iter().filter(|o| Kept::version(&o.key, &prefix).is_none_or(|v| v <= through)) {
+                    self.objects.delete(&object.key).await?;
                 }
             }
         }
@@ -160,9 +166,9 @@ impl QuarantineKeeper {
     pub async fn sweep(&self, control: &dyn ControlStore) -> Result<u64, StageError> {
         let mut swept = 0;
         for prefix in [format!("{FAILURES}/"), format!("{ORIGINALS}/")] {
-            let mut after = None;
-            while let Some(keys) = self.page(&prefix, &mut after).await.map_err(storage)? {
-                for key in keys {
+            let mut pages = Pages::new(self.objects.as_ref(), prefix.as_str());
+            while let Some(page) = pages.next().await.map_err(storage)? {
+                for key in page.into_iter().map(|o| o.key) {
                     let Some(id) = Kept::document(&key, &prefix) else { continue };
                     let spoken_of = match control.record(&id).await {
                         Ok(record) => {
@@ -179,15 +185,6 @@ impl QuarantineKeeper {
             }
         }
         Ok(swept)
-    }
-
-    /// The next keys under a prefix, `None` after the last.
-    async fn page(&self, prefix: &str, after: &mut Option<String>) -> Result<Option<Vec<String>>, ObjectError> {
-        const PAGE: usize = 500;
-        let listed = self.objects.list(prefix, after.as_deref(), PAGE).await?;
-        let keys: Vec<String> = listed.into_iter().map(|o| o.key).collect();
-        *after = keys.last().cloned();
-        Ok((!keys.is_empty()).then_some(keys))
     }
 
     async fn copy_original(&self, claim: &Claim) -> Result<String, Copy> {
@@ -241,19 +238,14 @@ fn object_name(path: &Path) -> String {
 }
 
 /// Deletes every object under a prefix, page by page.
-pub async fn delete_prefix(objects: &dyn ObjectStore, prefix: &str) -> Result<u64, ObjectError> {
-    const PAGE: usize = 500;
-    let mut deleted = 0;
-    loop {
-        let page = objects.list(prefix, None, PAGE).await?;
-        for object in &page {
+pub async fn delete_prefix(objects: &dyn ObjectStore, prefix: &str) -> Result<(), ObjectError> {
+    let mut pages = Pages::new(objects, prefix);
+    while let Some(page) = pages.next().await? {
+        for object in page {
             objects.delete(&object.key).await?;
-            deleted += 1;
-        }
-        if page.len() < PAGE {
-            return Ok(deleted);
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]

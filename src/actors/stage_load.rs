@@ -89,9 +89,7 @@ impl LoadWorker {
         let metrics = [("vectors_uploaded".to_owned(), rows as f64)].into();
         Ok(StageResult { output: None, metrics, duration: timer.elapsed(), next: None })
     }
-}
 
-impl LoadWorker {
     /// Waits until no other job of the document is under way. Its claim is void, but what it is writing is not
     /// fenced: an artefact that came after the document's were taken away would stay.
     async fn alone(&self, claim: &Claim) {

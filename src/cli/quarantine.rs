@@ -186,8 +186,7 @@ async fn discard(context: &Context, engine: &Engine, names: &[OsString]) -> Resu
     for name in names {
         records.push(expect_quarantined(context, engine, name).await?);
     }
-    let options = engine.config.settings.quarantine.clone();
-    let keeper = QuarantineKeeper::new(engine.objects.clone(), engine.clock.clone(), options);
+    let keeper = QuarantineKeeper::of(engine);
     for record in records {
         engine.control.discard(&record.document_id).await?;
         keeper.forget([&record.quarantine_artefact, &record.quarantine_original].into_iter().flatten()).await;

@@ -24,7 +24,7 @@ use crate::error::{ErrorClass, StageError};
 use crate::intake::source;
 use crate::stages::Cancel;
 use crate::stages::chunk::{TokenCounter, chunk_document};
-use crate::stages::embed::{Embedder, InFlight, embed_document};
+use crate::stages::embed::{Embedder, InFlight, Tokens, embed_document};
 use crate::stages::enrich::LocalEnricher;
 use crate::stages::extract::{ChildProgram, Extractor, InputHint};
 use crate::stages::model::{Chunks, EmbeddedDocument, ExtractedDocument};
@@ -147,18 +147,5 @@ impl Look<'_> {
     fn failed(&self, verb: &str, error: &StageError) -> Failure {
         let exit = if error.class == ErrorClass::System { Exit::System } else { Exit::No };
         Failure::new(exit, format!("can't {verb} {}: {}: {error}", self.path.display(), error.code))
-    }
-}
-
-/// The embedder's tokenizer, as chunking sees it.
-struct Tokens(Arc<dyn Embedder>);
-
-impl TokenCounter for Tokens {
-    fn count(&self, text: &str) -> usize {
-        self.0.count_tokens(text)
-    }
-
-    fn window(&self) -> usize {
-        self.0.window()
     }
 }

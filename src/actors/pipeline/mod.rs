@@ -127,13 +127,13 @@ fn folders(paths: &[PathBuf]) -> Result<Vec<PathBuf>, WalkError> {
     Ok(resolved.into_iter().filter(|p| p.is_dir()).collect())
 }
 
-fn desk(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>) -> Desk {
+/// What all stages' stewards share, over this engine's stores.
+pub fn desk(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>) -> Desk {
     let settings = &engine.config.settings;
-    let options = settings.quarantine.clone();
     Desk {
         control: engine.control.clone(),
         artefacts: Artefacts::new(engine.objects.clone(), settings.chunk.options.clone(), model),
-        quarantine: QuarantineKeeper::new(engine.objects.clone(), engine.clock.clone(), options),
+        quarantine: QuarantineKeeper::of(engine),
         events,
         claims: Arc::default(),
     }

@@ -19,15 +19,14 @@ pub fn serve(
     options: HttpOptions,
 ) -> AbortOnDrop {
     let root = root.clone();
-    if let Some(recorder) = recorder.clone() {
-        // Without it, what nobody fetches is kept for ever.
-        tokio::task::spawn_local(async move {
-            loop {
-                tokio::time::sleep(UPKEEP).await;
-                recorder.run_upkeep();
-            }
-        });
-    }
+    let kept_up = recorder.clone();
+    // Without it, what nobody fetches is kept for ever.
+    let upkeep = async move {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            kept_up.iter().for_each(PrometheusHandle::run_upkeep);
+        }
+    };
     let pages = Rc::new(http::Pages {
         metrics: Box::new(move || recorder.as_ref().map(PrometheusHandle::render).unwrap_or_default()),
         supervision: Box::new(move || {
@@ -35,7 +34,12 @@ pub fn serve(
             Box::pin(async move { serde_json::to_string_pretty(&root.tree().await).unwrap_or_default() })
         }),
     });
-    AbortOnDrop(tokio::task::spawn_local(http::serve(listener, pages, options)))
+    AbortOnDrop(tokio::task::spawn_local(async move {
+        tokio::select! {
+            () = http::serve(listener, pages, options) => {}
+            () = upkeep => {}
+        }
+    }))
 }
 
 pub struct AbortOnDrop(tokio::task::JoinHandle<()>);

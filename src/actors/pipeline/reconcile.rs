@@ -15,6 +15,7 @@ use crate::messages::event::{Event, EventSink};
 use crate::stages::model::{Metric, ModelIdentity};
 use crate::stores::control::{Claim, ControlRecord, DocumentKey, Intent, RecordFilter, Status, rules};
 use crate::stores::state::owner_id;
+use crate::stores::vectors::manifest::Manifest;
 use crate::stores::vectors::{VectorStore, Write};
 
 /// Records looked at together.
@@ -94,10 +95,7 @@ pub async fn take_over(engine: &Engine, owner: &str, vectors: &VectorStore) -> R
 }
 
 /// Whether no document was ever made visible. Asked only where there is no manifest: a few records, as a rule.
-async fn never_committed(engine: &Engine, vectors: &VectorStore) -> Result<bool, RunError> {
-    if vectors.manifest().await.map_err(|e| RunError::system("vectors", store(&e)))?.is_some() {
-        return Ok(false);
-    }
+async fn never_committed(engine: &Engine) -> Result<bool, RunError> {
     let mut after = None;
     loop {
         let page = records(engine, &RecordFilter::default(), after.as_ref()).await?;
@@ -124,13 +122,19 @@ async fn records(
 /// Takes away what a process left that died at the wrong moment: things in the quarantine that no record speaks of,
 /// deltas that no manifest names.
 pub async fn sweep(engine: &Engine, vectors: &VectorStore) -> Result<(), RunError> {
-    let options = engine.config.settings.quarantine.clone();
-    let keeper = QuarantineKeeper::new(engine.objects.clone(), engine.clock.clone(), options);
+    let keeper = QuarantineKeeper::of(engine);
     let swept = keeper.sweep(engine.control.as_ref()).await.map_err(|e| RunError::system("quarantine", e))?;
-    let deltas = vectors
-        .sweep_orphans(never_committed(engine, vectors).await?)
-        .await
-        .map_err(|e| RunError::system("vectors", store(&e)))?;
+    let broken = |e| RunError::system("vectors", store(&e));
+    let manifest = match vectors.manifest().await.map_err(broken)? {
+        Some(manifest) => Some(manifest),
+        None if never_committed(engine).await? => Some(Manifest::empty(vectors.collection(), engine.clock.now())),
+        // It was there and is gone: what it named is all that is left.
+        None => None,
+    };
+    let deltas = match &manifest {
+        Some(manifest) => vectors.sweep_orphans(manifest).await.map_err(broken)?,
+        None => 0,
+    };
     if swept + deltas > 0 {
         tracing::info!(quarantine = swept, deltas, "took away what an interrupted run had left");
     }

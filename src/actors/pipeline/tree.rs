@@ -25,7 +25,7 @@ use crate::messages::commit::Commit;
 use crate::messages::event::{Event, EventSink};
 use crate::messages::job::{Job, StageResult};
 use crate::stages::chunk::TokenCounter;
-use crate::stages::embed::{Embedder, InFlight};
+use crate::stages::embed::{Embedder, InFlight, Tokens};
 use crate::stages::enrich::LocalEnricher;
 use crate::stages::extract::ChildProgram;
 use crate::stages::model::ModelIdentity;
@@ -310,19 +310,6 @@ fn start_committer(
         }
     };
     start_service("committer", capacity, settings.restart.clone(), root, run)
-}
-
-/// The embedder's tokenizer, as chunking and enrichment see it.
-struct Tokens(Arc<dyn Embedder>);
-
-impl TokenCounter for Tokens {
-    fn count(&self, text: &str) -> usize {
-        self.0.count_tokens(text)
-    }
-
-    fn window(&self) -> usize {
-        self.0.window()
-    }
 }
 
 /// SIGINT and SIGTERM.

@@ -13,6 +13,8 @@ mod local;
 mod options;
 mod window;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 pub use document::embed_document;
@@ -24,6 +26,7 @@ pub use options::{EmbedOptions, ModelOptions};
 
 use crate::error::StageError;
 use crate::stages::Cancel;
+use crate::stages::chunk::TokenCounter;
 use crate::stages::model::ModelIdentity;
 
 /// Who makes vectors. Shared by all workers.
@@ -53,6 +56,19 @@ pub trait Embedder: Send + Sync + 'static {
     /// # Errors
     /// By class: throttled, transient, timeout (also when cancelled), crash, permanent, as the retry decision needs it.
     async fn embed(&self, texts: Vec<String>, cancel: &Cancel) -> Result<EmbedBatch, StageError>;
+}
+
+/// An embedder's tokenizer, as chunking and enrichment see it.
+pub struct Tokens(pub Arc<dyn Embedder>);
+
+impl TokenCounter for Tokens {
+    fn count(&self, text: &str) -> usize {
+        self.0.count_tokens(text)
+    }
+
+    fn window(&self) -> usize {
+        self.0.window()
+    }
 }
 
 /// Vectors and what they took.

@@ -22,7 +22,8 @@ pub struct EnrichOptions {
     pub redact: bool,
     /// Kinds to redact; empty means all that are found. Default empty.
     pub redact_kinds: Vec<String>,
-    /// Findings of a lower score are dropped, 0 to 1. Default 0.7.
+    /// Findings of a lower score are dropped, 0 to 1. Redaction takes what scores 0.7 even where this is higher.
+    /// Default 0.7.
     pub min_confidence: f32,
     /// Key phrases kept for each chunk, best first. Default 10.
     pub max_key_phrases: usize,

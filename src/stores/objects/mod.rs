@@ -87,6 +87,27 @@ pub trait ObjectStore: Send + Sync + 'static {
     fn local_path(&self, key: &str) -> Option<std::path::PathBuf>;
 }
 
+/// The objects under a prefix, page by page and in order; those that are deleted meanwhile don't matter.
+pub struct Pages<'o> {
+    objects: &'o dyn ObjectStore,
+    prefix: String,
+    after: Option<String>,
+}
+
+impl<'o> Pages<'o> {
+    pub fn new(objects: &'o dyn ObjectStore, prefix: impl Into<String>) -> Self {
+        Self { objects, prefix: prefix.into(), after: None }
+    }
+
+    /// `None` after the last.
+    pub async fn next(&mut self) -> Result<Option<Vec<ObjectMeta>>, ObjectError> {
+        const PAGE: usize = 500;
+        let page = self.objects.list(&self.prefix, self.after.as_deref(), PAGE).await?;
+        self.after = page.last().map(|o| o.key.clone());
+        Ok((!page.is_empty()).then_some(page))
+    }
+}
+
 /// What a put promises on return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {

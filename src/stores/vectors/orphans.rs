@@ -2,37 +2,28 @@
 
 use std::collections::HashSet;
 
+use super::manifest::Manifest;
 use super::{VectorError, VectorStore};
+use crate::stores::objects::Pages;
 
 impl VectorStore {
-    /// Takes away deltas that the manifest has never named: a process died between staging one and the swap. Only where
-    /// no writer of any process is at work: for who holds the state folder's lock, before its own work begins. Without
-    /// a manifest nothing is touched unless the caller knows that there never was one. Returns how many were taken away.
+    /// Takes away deltas that the manifest does not name: a process died between staging one and the swap. Only where
+    /// no writer of any process is at work: for who holds the state folder's lock, with the manifest as it then is and
+    /// before its own work begins. Returns how many were taken away.
     ///
     /// # Errors
-    /// Those of the object store and of reading the manifest.
-    pub async fn sweep_orphans(&self, never_committed: bool) -> Result<u64, VectorError> {
-        const PAGE: usize = 500;
-        let named: HashSet<String> = match self.register.load().await? {
-            Some((manifest, _)) => {
-                let removed = manifest.removed.iter().map(|r| &r.file);
-                manifest.live.iter().chain(removed).map(|f| self.key(&f.file)).collect()
-            }
-            None if never_committed => HashSet::new(),
-            None => return Ok(0),
-        };
-        let prefix = self.key("delta/");
-        let (mut after, mut swept) = (None, 0);
-        loop {
-            let page = self.objects.list(&prefix, after.as_deref(), PAGE).await?;
+    /// Those of the object store.
+    pub async fn sweep_orphans(&self, manifest: &Manifest) -> Result<u64, VectorError> {
+        let removed = manifest.removed.iter().map(|r| &r.file);
+        let named: HashSet<String> = manifest.live.iter().chain(removed).map(|f| self.key(&f.file)).collect();
+        let mut pages = Pages::new(self.objects.as_ref(), self.key("delta/"));
+        let mut swept = 0;
+        while let Some(page) = pages.next().await? {
             for object in page.iter().filter(|o| !named.contains(&o.key)) {
                 self.objects.delete(&object.key).await?;
                 swept += 1;
             }
-            after = page.last().map(|o| o.key.clone());
-            if page.len() < PAGE {
-                return Ok(swept);
-            }
         }
+        Ok(swept)
     }
 }
