@@ -3,7 +3,7 @@
 //!
 //! `DOCWEIR_FAILPOINT="embedding.artefact=3"` sends SIGKILL to this very process when the place is reached for the
 //! third time; `chunking.begun@bad.txt=*` every time, for the document whose source holds `bad.txt`;
-//! `chunking.work@bad.txt=panic:1` panics instead.
+//! `chunking.work@bad.txt=panic:1` panics instead, `stop:` stops the process (SIGSTOP) until somebody lets it go on.
 
 #[cfg(debug_assertions)]
 mod armed {
@@ -13,19 +13,30 @@ mod armed {
     struct Armed {
         place: String,
         about: String,
-        panics: bool,
+        does: Does,
         /// 0: every time.
         time: u64,
         seen: AtomicU64,
+    }
+
+    #[derive(Clone, Copy)]
+    enum Does {
+        Kill,
+        Stop,
+        Panic,
     }
 
     static ARMED: LazyLock<Option<Armed>> = LazyLock::new(|| {
         let text = std::env::var("DOCWEIR_FAILPOINT").ok()?;
         let (place, time) = text.split_once('=')?;
         let (place, about) = place.split_once('@').unwrap_or((place, ""));
-        let (panics, time) = time.strip_prefix("panic:").map_or((false, time), |time| (true, time));
+        let (does, time) = match time.split_once(':') {
+            Some(("panic", time)) => (Does::Panic, time),
+            Some(("stop", time)) => (Does::Stop, time),
+            _ => (Does::Kill, time),
+        };
         let time = if time == "*" { 0 } else { time.parse().ok()? };
-        Some(Armed { place: place.into(), about: about.into(), panics, time, seen: AtomicU64::new(0) })
+        Some(Armed { place: place.into(), about: about.into(), does, time, seen: AtomicU64::new(0) })
     });
 
     #[expect(clippy::panic, reason = "a test asked for it")]
@@ -36,10 +47,12 @@ mod armed {
         }
         let seen = armed.seen.fetch_add(1, Ordering::SeqCst) + 1;
         if armed.time == 0 || armed.time == seen {
-            if armed.panics {
-                panic!("failpoint {place}");
-            }
-            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            let signal = match armed.does {
+                Does::Panic => panic!("failpoint {place}"),
+                Does::Stop => rustix::process::Signal::STOP,
+                Does::Kill => rustix::process::Signal::KILL,
+            };
+            let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
         }
     }
 }

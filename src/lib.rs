@@ -26,7 +26,10 @@
 //!       ├─ pool load ── workers that wait for the committer
 //!       ├─ service dispatcher ── claims documents from the control store
 //!       ├─ service committer ── the one writer of the vector store's manifest
-//!       └─ service heartbeat ── renews the claims
+//!       ├─ service heartbeat ── renews the claims
+//!       ├─ service lock ── keeps the lease on compaction
+//!       ├─ service compactor ── merges vector files when there is reason to
+//!       └─ service janitor ── deletes vector files that nothing needs
 //! ```
 //!
 //! # The life of one document
@@ -52,6 +55,7 @@ pub mod error;
 pub mod failpoint;
 pub mod http;
 pub mod intake;
+pub mod memory;
 pub mod messages;
 pub mod stages;
 pub mod stores;

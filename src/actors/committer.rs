@@ -10,12 +10,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
-use crate::actors::steward::Claims;
+use crate::actors::patience::patiently;
+use crate::actors::steward::{Claims, control};
 use crate::error::StageError;
 use crate::failpoint;
 use crate::messages::commit::{Commit, Committed};
 use crate::stages::model::ModelIdentity;
-use crate::stores::vectors::{VectorError, VectorOptions, Writer};
+use crate::stores::control::{ClaimKey, ControlStore};
+use crate::stores::vectors::{Base, VectorError, VectorOptions, Writer};
+use crate::supervisors::RetryOptions;
 use crate::supervisors::service::Inbox;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,6 +61,10 @@ pub struct Committer {
     pub store: VectorOptions,
     /// How many documents are on their way: when all of them wait here, nobody else will come.
     pub claims: Arc<Claims>,
+    pub control: Arc<dyn ControlStore>,
+    pub retry: RetryOptions,
+    /// How long a claim is valid.
+    pub lease: Duration,
     /// Came when the group before it was full.
     pub carried: Option<Commit>,
 }
@@ -110,17 +117,43 @@ impl Committer {
     }
 
     async fn commit(&mut self, group: Vec<Commit>) {
-        let (writes, answers): (Vec<_>, Vec<_>) = group.into_iter().map(|c| (c.write, c.answer)).unzip();
         failpoint::reach("commit.begun", "");
-        let outcome = match self.writer.commit(writes, &self.model).await {
-            Ok(committed) => Ok(Committed { manifest_version: committed.version }),
-            Err(error) => Err(store(&error)),
+        let (answers, outcome) = match self.still_wanted(group).await {
+            Ok((_, group)) if group.is_empty() => return,
+            Ok((base, group)) => {
+                let (writes, answers): (Vec<_>, Vec<_>) = group.into_iter().map(|c| (c.write, c.answer)).unzip();
+                let committed = self.writer.commit_on(base, writes, &self.model).await;
+                let committed = committed.map(|c| Committed { manifest_version: c.version });
+                (answers, committed.map_err(|e| store(&e)))
+            }
+            Err((group, error)) => (group.into_iter().map(|c| c.answer).collect(), Err(error)),
         };
         failpoint::reach("commit.swapped", "");
         for answer in answers {
             // A pool that no longer waits (deadline, drain) finds the document loaded when it asks again.
             let _ = answer.send(outcome.clone());
         }
+    }
+
+    /// The base of the commit, and those of the group whose claims hold once it is known: [`Writer::begin`] says why in
+    /// this order.
+    async fn still_wanted(&mut self, group: Vec<Commit>) -> Result<(Base, Vec<Commit>), (Vec<Commit>, StageError)> {
+        let base = match self.writer.begin().await {
+            Ok(base) => base,
+            Err(error) => return Err((group, store(&error))),
+        };
+        let claims: Vec<ClaimKey> = group.iter().map(|c| c.claim.clone()).collect();
+        let lost = match patiently(&self.retry, || self.control.renew(&claims, self.lease)).await {
+            Ok(lost) => lost,
+            Err(error) => return Err((group, control(error))),
+        };
+        let (gone, held): (Vec<_>, Vec<_>) = group.into_iter().partition(|c| lost.contains(&c.claim));
+        for commit in gone {
+            // The pool drops it in silence: whoever holds the document now answers for it.
+            let error = StageError::transient("claim_lost", "the claim on the document is no longer valid");
+            let _ = commit.answer.send(Err(error));
+        }
+        Ok((base, held))
     }
 }
 

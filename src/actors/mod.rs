@@ -4,13 +4,17 @@
 //! ```text
 //! intake ─▶ control store ─▶ dispatcher ─▶ extract ─▶ chunk ─▶ enrich ─▶ embed ─▶ load ─▶ committer ─▶ manifest
 //!                                             └────────┴─── steward: every outcome durable first ───┘
+//! lock ─▶ compactor ─▶ manifest ◀─ janitor
 //! ```
 
 pub mod artefacts;
 pub mod committer;
+pub mod compactor;
 pub mod dispatcher;
 pub mod heartbeat;
 pub mod intake;
+pub mod janitor;
+pub mod lock;
 pub mod patience;
 pub mod pipeline;
 pub mod quarantine;
@@ -22,3 +26,4 @@ pub mod stage_load;
 pub mod steward;
 pub mod tally;
 pub mod timer;
+pub mod upkeep;

@@ -77,7 +77,7 @@ impl LoadWorker {
         let (rows, bytes) = (write.rows().len(), write.weight_bytes());
         let (answer, committed) = oneshot::channel();
         let closed = || StageError::transient("committer_gone", "the committer went away before it answered");
-        self.committer.send(Commit { write, bytes, answer }).await.map_err(|_| closed())?;
+        self.committer.send(Commit { write, claim: claim.key.clone(), bytes, answer }).await.map_err(|_| closed())?;
         let committed = committed.await.map_err(|_| closed())??;
         tracing::debug!(
             document = claim.key.id.as_str(),

@@ -38,7 +38,7 @@ impl Fixture {
             weight: 1,
         };
         control.register(vec![document]).await.unwrap();
-        let objects = Arc::new(MemoryObjects::new(shared.clone()));
+        let objects = Arc::new(MemoryObjects::new(clock.clone()));
         let model = ModelIdentity { id: "m".into(), weights: "w".into(), dimension: 2, metric: Metric::Cosine };
         let desk = Arc::new(Desk {
             control: Arc::new(control),

@@ -80,6 +80,13 @@ pub enum Command {
     Retry(Retry),
     /// Take a document out of the index
     Delete(Delete),
+    /// Take a document out of the index, its past and every cache, for good
+    Erase(Erase),
+    /// Merge the vector files into fewer
+    Compact(Compact),
+    /// The vector files: what is there, whether it is whole, what was there before
+    #[command(subcommand)]
+    Store(Store),
     /// Run one stage alone on a file, for a look
     Stage(RunStage),
     /// Show or check the configuration
@@ -167,6 +174,12 @@ pub struct Search {
     /// One query a line (or JSON lines with a `question` field), answered in one process
     #[arg(long, value_name = "FILE", conflicts_with = "query", value_hint = ValueHint::FilePath)]
     pub queries: Option<PathBuf>,
+    /// In the index as it was at this version; `docweir store info` lists them
+    #[arg(long, value_name = "VERSION")]
+    pub as_of: Option<u64>,
+    /// Compare the query with every vector, not with those alone that look near
+    #[arg(long)]
+    pub exact: bool,
     /// JSON: an object a query
     #[arg(long)]
     pub json: bool,
@@ -243,6 +256,66 @@ pub struct Delete {
     /// Documents, by id or path
     #[arg(value_name = "DOC", required = true)]
     pub documents: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub struct Erase {
+    /// Documents, by id or path
+    #[arg(value_name = "DOC", required = true)]
+    pub documents: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  docweir compact                             what has become due
+  docweir compact --all                       everything into one file")]
+pub struct Compact {
+    /// Everything, not what has become due alone
+    #[arg(long)]
+    pub all: bool,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Store {
+    /// Files, versions, sizes
+    Info {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read every file: checksums, counts, and whether the control store agrees
+    Verify {
+        /// Mend what can be mended: documents that can't be found are made pending again, leftovers deleted
+        #[arg(long)]
+        repair: bool,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete what nothing needs any more, as `[retention]` says
+    Gc {
+        /// Keep nothing of the past: no version can be gone back to afterwards
+        #[arg(long)]
+        all: bool,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Go back to what the index held at a version
+    Rollback {
+        /// `docweir store info` lists them
+        #[arg(value_name = "VERSION")]
+        to: u64,
+    },
+    /// Write the passages and their vectors as Parquet files
+    Export {
+        /// A folder that is empty or not there yet
+        #[arg(value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+        folder: PathBuf,
+        /// As the index was at this version
+        #[arg(long, value_name = "VERSION")]
+        as_of: Option<u64>,
+    },
 }
 
 #[derive(Args, Debug)]

@@ -14,7 +14,7 @@ use crate::actors::pipeline;
 use crate::documents::DocumentId;
 use crate::engine::Engine;
 use crate::intake::source;
-use crate::stores::control::Status;
+use crate::stores::control::{ControlRecord, Status};
 use crate::stores::state::LockError;
 
 /// How often the record is looked at while another process is to do the work.
@@ -31,30 +31,36 @@ pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
         for name in &args.documents {
             records.push(find(control, name, &context.here).await?);
         }
-        let mut wanted = Vec::new();
-        for record in records {
-            let shown = source::display(&record.source, &context.here);
-            if record.status == Status::Deleted {
-                context.out.line(format!("deleted before: {shown}"));
-                continue;
-            }
-            control.request_delete(&record.document_id).await?;
-            wanted.push((record.document_id, shown));
-        }
-        let left = fulfil(&engine, wanted.iter().map(|(id, _)| id.clone()).collect()).await?;
-        for (id, shown) in &wanted {
-            if !left.contains(id) {
-                context.out.line(format!("deleted: {shown}"));
-            }
-        }
-        if left.is_empty() {
+        let left = documents(context, &engine, &records).await?;
+        if left == 0 {
             return Ok(Exit::Well);
         }
         let working = engine.working().map(|held| format!(": {held}")).unwrap_or_default();
-        let count = plural(left.len() as u64, "document");
+        let count = plural(left, "document");
         let text = format!("{count} not deleted yet, the request stands and the next run fulfils it{working}");
         Err(Failure::new(Exit::Busy, text))
     })
+}
+
+/// Deletes documents and says so; returns how many are still to be deleted when the wait is over.
+pub async fn documents(context: &Context, engine: &Engine, records: &[ControlRecord]) -> Result<u64, Failure> {
+    let mut wanted = Vec::new();
+    for record in records {
+        let shown = source::display(&record.source, &context.here);
+        if record.status == Status::Deleted {
+            context.out.line(format!("deleted before: {shown}"));
+            continue;
+        }
+        engine.control.request_delete(&record.document_id).await?;
+        wanted.push((record.document_id.clone(), shown));
+    }
+    let left = fulfil(engine, wanted.iter().map(|(id, _)| id.clone()).collect()).await?;
+    for (id, shown) in &wanted {
+        if !left.contains(id) {
+            context.out.line(format!("deleted: {shown}"));
+        }
+    }
+    Ok(left.len() as u64)
 }
 
 /// Until all are gone or the wait is over; returns those that are left.

@@ -5,11 +5,13 @@
 
 pub mod args;
 mod audit;
+mod compact;
 mod completions;
 mod config;
 mod context;
 mod delete;
 mod documents;
+mod erase;
 pub mod exit;
 mod filters;
 mod hits;
@@ -24,6 +26,7 @@ mod retry;
 mod search;
 mod stage;
 mod status;
+mod store;
 mod summary;
 mod table;
 
@@ -65,6 +68,9 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Quarantine(command) => quarantine::run(&context, command),
         Command::Retry(args) => retry::run(&context, args),
         Command::Delete(args) => delete::run(&context, args),
+        Command::Erase(args) => erase::run(&context, args),
+        Command::Compact(args) => compact::run(&context, args),
+        Command::Store(command) => store::run(&context, command),
         Command::Stage(args) => stage::run(&context, args),
         Command::Config(command) => config::run(&context, command),
         Command::Completions(args) => completions::run(&context, args),

@@ -34,8 +34,11 @@ pub fn run(context: &Context, args: &args::Search) -> Result<Exit, Failure> {
             SearchMode::FullText => None,
             SearchMode::Hybrid | SearchMode::Vector => Some(embedder(&engine).await?),
         };
-        let view = vectors.view().await?;
-        let search = Search { view, embedder, settings, filter };
+        let view = match args.as_of {
+            Some(version) => vectors.view_at(version).await?,
+            None => vectors.view().await?,
+        };
+        let search = Search { view, embedder, settings, filter, exact: args.exact };
         let mut found = 0;
         for (i, question) in questions.iter().enumerate() {
             let hits = search.one(question).await?;
@@ -104,6 +107,7 @@ struct Search<'a> {
     embedder: Option<Arc<dyn Embedder>>,
     settings: &'a Settings,
     filter: Option<crate::stores::vectors::Filter>,
+    exact: bool,
 }
 
 impl Search<'_> {
@@ -121,6 +125,7 @@ impl Search<'_> {
         let request = SearchRequest {
             mode,
             filter: self.filter.clone(),
+            exact: self.exact,
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             ..SearchRequest::new(question, vector, self.settings.search.top)
         };

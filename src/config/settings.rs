@@ -17,6 +17,8 @@ use crate::stores::cache::EmbeddingCacheOptions;
 use crate::stores::control::sqlite::SqliteControlOptions;
 use crate::stores::objects::local::LocalObjectOptions;
 use crate::stores::vectors::VectorOptions;
+use crate::stores::vectors::compaction::CompactionOptions;
+use crate::stores::vectors::retention::RetentionOptions;
 use crate::supervisors::{RestartOptions, RetryOptions, ScalingOptions};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +43,8 @@ pub struct Settings {
     pub objects: LocalObjectOptions,
     pub cache: EmbeddingCacheOptions,
     pub vectors: VectorOptions,
+    pub compaction: CompactionOptions,
+    pub retention: RetentionOptions,
     pub search: SearchOptions,
     pub http: HttpOptions,
     pub log: LogOptions,
@@ -195,6 +199,8 @@ impl Default for Settings {
             objects: LocalObjectOptions::default(),
             cache: EmbeddingCacheOptions::default(),
             vectors: VectorOptions::default(),
+            compaction: CompactionOptions::default(),
+            retention: RetentionOptions::default(),
             search: SearchOptions::default(),
             http: HttpOptions::default(),
             log: LogOptions::default(),
@@ -288,6 +294,8 @@ impl Settings {
         add("objects", self.objects.problems());
         add("cache", self.cache.problems());
         add("vectors", self.vectors.problems());
+        add("compaction", self.compaction.problems());
+        add("retention", self.retention.problems());
         add("http", self.http.problems());
         let mut range = |key: &str, value: f64, low: f64, high: f64| {
             if !(low..=high).contains(&value) {

@@ -3,12 +3,15 @@
 use tokio::sync::oneshot;
 
 use crate::error::StageError;
+use crate::stores::control::ClaimKey;
 use crate::stores::vectors::Write;
 
 /// One document's rows or tombstone, to become visible whole in the next commit. The answer comes after the manifest
 /// swap, never before.
 pub struct Commit {
     pub write: Write,
+    /// By which the document may be written; looked at once more before the commit.
+    pub claim: ClaimKey,
     /// Memory that the write holds, for the commit's byte limit.
     pub bytes: usize,
     pub answer: oneshot::Sender<Result<Committed, StageError>>,

@@ -2,5 +2,6 @@
 
 pub mod board;
 pub mod commit;
+pub mod compaction;
 pub mod event;
 pub mod job;

@@ -3,6 +3,7 @@
 
 pub mod cache;
 pub mod control;
+pub mod lease;
 pub mod objects;
 pub mod state;
 pub mod vectors;

@@ -28,8 +28,8 @@ pub const METRICS: &[(&str, &str, &str)] = &[
 ];
 
 /// Says the meanings to the recorder, once.
-pub fn describe() {
-    for (name, kind, meaning) in METRICS {
+pub fn describe(metrics: &[(&'static str, &'static str, &'static str)]) {
+    for (name, kind, meaning) in metrics {
         match *kind {
             "counter" => metrics::describe_counter!(*name, *meaning),
             "gauge" => metrics::describe_gauge!(*name, *meaning),

@@ -181,6 +181,10 @@ pub fn file_name(source: &Value) -> String {
 pub struct Running(Option<Child>);
 
 impl Running {
+    pub fn of(child: Child) -> Self {
+        Self(Some(child))
+    }
+
     pub fn id(&self) -> u32 {
         self.0.as_ref().unwrap().id()
     }

@@ -19,3 +19,4 @@ mod kit;
 mod model;
 mod rerun;
 mod running;
+mod store;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
+use crate::actors::compactor;
 use crate::http::{self, HttpOptions};
 use crate::supervisors::{RootHandle, metrics as pool_metrics};
 
@@ -53,6 +54,7 @@ impl Drop for AbortOnDrop {
 /// The process's recorder of metrics; `None` when another was installed before.
 pub fn recorder() -> Option<PrometheusHandle> {
     let handle = PrometheusBuilder::new().install_recorder().ok();
-    pool_metrics::describe();
+    pool_metrics::describe(pool_metrics::METRICS);
+    pool_metrics::describe(compactor::METRICS);
     handle
 }

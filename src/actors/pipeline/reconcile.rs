@@ -15,8 +15,7 @@ use crate::messages::event::{Event, EventSink};
 use crate::stages::model::{Metric, ModelIdentity};
 use crate::stores::control::{Claim, ControlRecord, DocumentKey, Intent, RecordFilter, Status, rules};
 use crate::stores::state::owner_id;
-use crate::stores::vectors::manifest::Manifest;
-use crate::stores::vectors::{VectorStore, Write};
+use crate::stores::vectors::{Reach, VectorStore, Write};
 
 /// Records looked at together.
 const PAGE: usize = 500;
@@ -120,23 +119,22 @@ async fn records(
 }
 
 /// Takes away what a process left that died at the wrong moment: things in the quarantine that no record speaks of,
-/// deltas that no manifest names.
+/// vector files that no manifest names.
 pub async fn sweep(engine: &Engine, vectors: &VectorStore) -> Result<(), RunError> {
     let keeper = QuarantineKeeper::of(engine);
     let swept = keeper.sweep(engine.control.as_ref()).await.map_err(|e| RunError::system("quarantine", e))?;
     let broken = |e| RunError::system("vectors", store(&e));
-    let manifest = match vectors.manifest().await.map_err(broken)? {
-        Some(manifest) => Some(manifest),
-        None if never_committed(engine).await? => Some(Manifest::empty(vectors.collection(), engine.clock.now())),
-        // It was there and is gone: what it named is all that is left.
-        None => None,
+    // Without a manifest the files are all that is left of a collection, unless there never was one.
+    if vectors.manifest().await.map_err(broken)?.is_none() && never_committed(engine).await? {
+        vectors.begin_if_staged().await.map_err(broken)?;
+    }
+    // Whoever else is at work on the collection begins its commit or merge again.
+    let orphans = match vectors.has_orphans().await.map_err(broken)? {
+        true => vectors.collect(Reach::Orphans).await.map_err(broken)?.deleted.len() as u64,
+        false => 0,
     };
-    let deltas = match &manifest {
-        Some(manifest) => vectors.sweep_orphans(manifest).await.map_err(broken)?,
-        None => 0,
-    };
-    if swept + deltas > 0 {
-        tracing::info!(quarantine = swept, deltas, "took away what an interrupted run had left");
+    if swept + orphans > 0 {
+        tracing::info!(quarantine = swept, vector_files = orphans, "took away what an interrupted run had left");
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The supervision tree of a run: five pools, the committer, the heartbeat, the dispatcher.
+//! The supervision tree of a run: five pools, the committer, the heartbeat, the dispatcher, and what keeps the vector
+//! files few.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::actors::stage_enrich::EnrichStage;
 use crate::actors::stage_extract::ExtractStage;
 use crate::actors::stage_load::LoadStage;
 use crate::actors::steward::{Desk, StageSteward};
+use crate::actors::upkeep::Upkeep;
 use crate::config::{Settings, StagePool, Workers};
 use crate::documents::{Sha256Hex, Stage as StageName};
 use crate::engine::{Engine, fingerprint};
@@ -31,6 +33,7 @@ use crate::stages::extract::ChildProgram;
 use crate::stages::model::ModelIdentity;
 use crate::stores::control::{ControlError, Resume};
 use crate::stores::vectors::VectorStore;
+use crate::stores::vectors::compaction::Mode;
 use crate::supervisors::service::{Inbox, Running, ServiceHandle, start_service};
 use crate::supervisors::{DrainMode, PoolHandle, PoolOptions, RootHandle, Stage, SystemFailure, start_pool};
 
@@ -43,6 +46,9 @@ pub struct Tree {
     pools: Pools,
     _committing: Running,
     _beating: Running,
+    upkeep: Upkeep,
+    /// Files are merged when a run ends, too.
+    automatic: bool,
     dispatching: Running,
     pub wake: Arc<Notify>,
     pub intake_finished: Arc<AtomicBool>,
@@ -65,6 +71,7 @@ impl Tree {
         let desk = Arc::new(desk(engine, model.clone(), events));
         let wake: Arc<Notify> = Arc::default();
         let (committer, committing) = start_committer(settings, &vectors, &model, &desk, &root);
+        let upkeep = Upkeep::start(engine, owner, &vectors, &root);
 
         let computing = Workers::for_computing();
         let at_a_time = embedder.at_a_time().unwrap_or(computing);
@@ -136,6 +143,8 @@ impl Tree {
             pools,
             _committing: committing,
             _beating: beating,
+            upkeep,
+            automatic: settings.compaction.automatic,
             dispatching,
             wake,
             intake_finished,
@@ -192,6 +201,17 @@ impl Tree {
         };
         if !drained {
             self.halt();
+        }
+        // Short runs would leave their deltas to pile up: none of them lasts until the compactor looks by itself.
+        if interrupted.is_none() && self.automatic {
+            tokio::select! {
+                merged = self.upkeep.compact(Mode::Due) => if let Err(error) = merged {
+                    tracing::warn!(%error, "the vector files were not merged; the next run tries again");
+                },
+                // Everything is done; a merge that is thrown away loses nothing.
+                number = signals.next() => interrupted = Some(number),
+                failure = root.failed() => return Err(self.fail(failure)),
+            }
         }
         self.root.stop();
         match interrupted {
@@ -293,6 +313,8 @@ fn start_committer(
 ) -> (ServiceHandle<Commit>, Running) {
     let (vectors, model, claims) = (vectors.clone(), model.clone(), desk.claims.clone());
     let (options, store) = (settings.load.options.clone(), settings.vectors.clone());
+    let (control, retry) = (desk.control.clone(), settings.retry.clone());
+    let lease = Duration::from_secs(settings.lease.seconds);
     let capacity = options.max_documents;
     let run = move |inbox: Rc<Inbox<Commit>>| {
         // A new writer for each life: what the last one had begun and not finished is at most an orphan.
@@ -302,6 +324,9 @@ fn start_committer(
             options: options.clone(),
             store: store.clone(),
             claims: claims.clone(),
+            control: control.clone(),
+            retry: retry.clone(),
+            lease,
             carried: None,
         };
         async move {

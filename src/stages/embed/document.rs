@@ -224,6 +224,10 @@ mod tests {
             Ok(texts.iter().map(|t| known.get(t.as_str()).cloned()).collect())
         }
 
+        async fn forget(&self, _: &[Sha256Hex]) -> Result<u64, StageError> {
+            Ok(0)
+        }
+
         async fn put_many(&self, _: &ModelIdentity, entries: Vec<(Sha256Hex, Vec<f32>)>) -> Result<(), StageError> {
             self.0.lock().unwrap().extend(entries.into_iter().map(|(k, v)| (k.to_string(), v)));
             Ok(())

@@ -142,7 +142,7 @@ impl Child {
 
     /// The resident memory, bytes; `None` where the system doesn't tell.
     pub fn resident_bytes(&self) -> Option<u64> {
-        status_bytes(&format!("/proc/{}/status", self.process.id()?), "VmRSS:")
+        crate::memory::status_bytes(&format!("/proc/{}/status", self.process.id()?), "VmRSS:")
     }
 
     /// The processor time used so far; `None` where the system doesn't tell.
@@ -217,14 +217,6 @@ fn last_line(words: &[u8]) -> String {
     line.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(200).collect()
 }
 
-/// A value in kilobytes of a `/proc/…/status`, as bytes.
-pub(super) fn status_bytes(path: &str, key: &str) -> Option<u64> {
-    let status = std::fs::read_to_string(path).ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix(key))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kilobytes.checked_mul(1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,11 +248,5 @@ mod tests {
         );
         assert_eq!(last_line("ä".repeat(10).as_bytes()), "");
         assert_eq!(last_line(&[b'x'; 4000]).len(), 200);
-    }
-
-    #[test]
-    fn the_system_tells_our_own_memory() {
-        assert!(status_bytes("/proc/self/status", "VmRSS:").unwrap() > 100_000);
-        assert_eq!(status_bytes("/proc/self/status", "VmNothing:"), None);
     }
 }

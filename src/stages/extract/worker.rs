@@ -85,7 +85,7 @@ fn limit_memory(done: &mut bool, request: &Request) -> io::Result<()> {
 /// Address space in use now. Where it can't be told, enough for any program of this kind.
 fn mapped_bytes() -> u64 {
     const USUAL: u64 = 256 * 1024 * 1024;
-    super::process::status_bytes("/proc/self/status", "VmSize:").unwrap_or(USUAL)
+    crate::memory::status_bytes("/proc/self/status", "VmSize:").unwrap_or(USUAL)
 }
 
 /// Answers one request; false when this process must not go on.

@@ -24,6 +24,9 @@ pub trait EmbeddingCache: Send + Sync + 'static {
 
     /// Keeps vectors of the model's dimension; those that are known already are left as they are.
     async fn put_many(&self, model: &ModelIdentity, entries: Vec<(Sha256Hex, Vec<f32>)>) -> Result<(), StageError>;
+
+    /// Forgets texts, of every model; returns how many vectors that were.
+    async fn forget(&self, texts: &[Sha256Hex]) -> Result<u64, StageError>;
 }
 
 /// Knows nothing, keeps nothing.
@@ -38,5 +41,9 @@ impl EmbeddingCache for NoCache {
 
     async fn put_many(&self, _: &ModelIdentity, _: Vec<(Sha256Hex, Vec<f32>)>) -> Result<(), StageError> {
         Ok(())
+    }
+
+    async fn forget(&self, _: &[Sha256Hex]) -> Result<u64, StageError> {
+        Ok(0)
     }
 }

@@ -170,4 +170,9 @@ impl EmbeddingCache for SqliteEmbeddingCache {
         }
         Ok(())
     }
+
+    async fn forget(&self, texts: &[Sha256Hex]) -> Result<u64, StageError> {
+        let texts = texts.to_vec();
+        Ok(self.run("write", move |table| table.forget(&texts)).await)
+    }
 }

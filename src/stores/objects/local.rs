@@ -22,6 +22,7 @@ mod listing;
 mod options;
 #[cfg(test)]
 mod tests;
+mod upload;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -35,7 +36,8 @@ use bytes::Bytes;
 pub use options::LocalObjectOptions;
 
 use self::files::{KeyLock, Temporary, remove_leftovers, sync_folders};
-use super::{Durability, ObjectError, ObjectMeta, ObjectStore, Precondition, Tag};
+use self::upload::LocalUpload;
+use super::{Durability, ObjectError, ObjectMeta, ObjectStore, Precondition, Tag, Upload};
 use crate::clock::{SharedClock, UnixMicros};
 use crate::documents::Sha256Hex;
 
@@ -111,6 +113,13 @@ impl ObjectStore for LocalObjectStore {
         .await
     }
 
+    async fn create(&self, key: &str) -> Result<Box<dyn Upload>, ObjectError> {
+        check_key(key)?;
+        let store = self.inner.clone();
+        let upload = self.blocking("write", key, move |_, key| LocalUpload::begin(store, key)).await?;
+        Ok(Box::new(upload))
+    }
+
     async fn get(&self, key: &str) -> Result<(Bytes, Tag), ObjectError> {
         check_key(key)?;
         self.blocking("read", key, |inner, key| {
@@ -165,18 +174,12 @@ impl Inner {
         let mut temporary = self.temporary(body, durability).map_err(failed)?;
         let _lock = KeyLock::take(&self.root, key, *when != Precondition::None, &self.options)?;
         self.check(key, when)?;
-        // The folder may not be there yet, a delete may take an empty one away between making it and renaming into it,
-        // and a clean-up that found this process asleep for an hour may have taken the temporary file.
-        let mut attempts = 0;
         loop {
-            attempts += 1;
-            match temporary.rename(&path) {
+            match self.rename(&mut temporary, &path) {
                 Ok(()) => break,
-                Err(e) if e.kind() == io::ErrorKind::NotFound && attempts < 8 => {
-                    self.make_parents(&path).map_err(failed)?;
-                    if !temporary.exists() {
-                        temporary = self.temporary(body, durability).map_err(failed)?;
-                    }
+                // A clean-up that found this process asleep for an hour may have taken the temporary file.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && !temporary.exists() => {
+                    temporary = self.temporary(body, durability).map_err(failed)?;
                 }
                 Err(e) => return Err(failed(e)),
             }
@@ -189,6 +192,20 @@ impl Inner {
             })?;
         }
         Ok(tag)
+    }
+
+    /// The folder may not be there yet, and a delete may take an empty one away between making it and renaming into it.
+    fn rename(&self, temporary: &mut Temporary, path: &Path) -> io::Result<()> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match temporary.rename(path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound && temporary.exists() && attempts < 8 => {
+                    self.make_parents(path)?;
+                }
+                other => return other,
+            }
+        }
     }
 
     fn temporary(&self, body: &[u8], durability: Durability) -> io::Result<Temporary> {
@@ -295,7 +312,7 @@ fn modified(metadata: &std::fs::Metadata) -> UnixMicros {
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
-fn failure(what: &'static str, key: &str, error: &io::Error) -> ObjectError {
+pub(super) fn failure(what: &'static str, key: &str, error: &io::Error) -> ObjectError {
     use io::ErrorKind::*;
     let (key, reason) = (key.to_owned(), error.to_string());
     let hint = match error.kind() {

@@ -6,16 +6,17 @@
 //! half.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Durability, ObjectError, ObjectMeta, ObjectStore, Precondition, Tag};
-use crate::clock::SharedClock;
+use super::{Durability, ObjectError, ObjectMeta, ObjectStore, Precondition, Tag, Upload};
+use crate::clock::{Clock, ManualClock};
 
 /// Chances of 0 to 1, each drawn for itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -33,6 +34,9 @@ pub struct Faults {
     pub false_conflict: f64,
     /// A read fails in passing.
     pub fail_read: f64,
+    /// A list lacks the newest object and still has the one that was deleted last. Not of marks (`pins/`): the
+    /// collector needs to see those, and every store that we use lists what was written before.
+    pub stale_list: f64,
 }
 
 impl Faults {
@@ -45,13 +49,16 @@ impl Faults {
             late: chance,
             false_conflict: chance,
             fail_read: chance,
+            stale_list: chance,
         }
     }
 }
 
+/// Clones are the same store.
+#[derive(Clone)]
 pub struct MemoryObjects {
-    state: Mutex<State>,
-    clock: SharedClock,
+    state: Arc<Mutex<State>>,
+    clock: Arc<ManualClock>,
 }
 
 struct State {
@@ -62,6 +69,9 @@ struct State {
     faults: Faults,
     random: fastrand::Rng,
     operations: u64,
+    /// Every state of every object whose key ends so, in order.
+    recorded: Option<(&'static str, Vec<Bytes>)>,
+    deleted_last: Option<(String, Object)>,
 }
 
 #[derive(Clone)]
@@ -72,11 +82,11 @@ struct Object {
 }
 
 impl MemoryObjects {
-    pub fn new(clock: SharedClock) -> Self {
+    pub fn new(clock: Arc<ManualClock>) -> Self {
         Self::with_faults(clock, 0, Faults::default())
     }
 
-    pub fn with_faults(clock: SharedClock, seed: u64, faults: Faults) -> Self {
+    pub fn with_faults(clock: Arc<ManualClock>, seed: u64, faults: Faults) -> Self {
         let state = State {
             objects: BTreeMap::new(),
             late: Vec::new(),
@@ -84,8 +94,10 @@ impl MemoryObjects {
             faults,
             random: fastrand::Rng::with_seed(seed),
             operations: 0,
+            recorded: None,
+            deleted_last: None,
         };
-        Self { state: Mutex::new(state), clock }
+        Self { state: Arc::new(Mutex::new(state)), clock }
     }
 
     pub fn set_faults(&self, faults: Faults) {
@@ -99,6 +111,25 @@ impl MemoryObjects {
         for (key, body, when) in std::mem::take(&mut state.late) {
             let _ = state.apply(&key, body, &when, now);
         }
+    }
+
+    pub fn clock(&self) -> Arc<ManualClock> {
+        self.clock.clone()
+    }
+
+    /// From now on, keeps every state of the objects whose keys end with `suffix`.
+    pub fn record(&self, suffix: &'static str) {
+        self.state().recorded = Some((suffix, Vec::new()));
+    }
+
+    /// The states since the last call.
+    pub fn take_recorded(&self) -> Vec<Bytes> {
+        self.state().recorded.as_mut().map(|(_, states)| std::mem::take(states)).unwrap_or_default()
+    }
+
+    /// The object as it lies there, past all faults.
+    pub fn peek(&self, key: &str) -> Option<Bytes> {
+        self.state().objects.get(key).map(|o| o.body.clone())
     }
 
     /// Operations so far, failed ones included.
@@ -162,6 +193,11 @@ impl State {
         }
         let number = self.next_tag;
         self.next_tag += 1;
+        if let Some((suffix, states)) = &mut self.recorded
+            && key.ends_with(*suffix)
+        {
+            states.push(body.clone());
+        }
         self.objects.insert(key.to_owned(), Object { body, tag: number, modified: now });
         Ok(tag(number))
     }
@@ -213,6 +249,10 @@ impl ObjectStore for MemoryObjects {
         result
     }
 
+    async fn create(&self, key: &str) -> Result<Box<dyn Upload>, ObjectError> {
+        Ok(Box::new(MemoryUpload { store: self.clone(), key: key.to_owned(), body: Vec::new() }))
+    }
+
     async fn get(&self, key: &str) -> Result<(Bytes, Tag), ObjectError> {
         self.begin("read", key, |f| f.fail_read).await?;
         let result = self.state().object(key).map(|o| (o.body.clone(), tag(o.tag)));
@@ -235,21 +275,63 @@ impl ObjectStore for MemoryObjects {
 
     async fn delete(&self, key: &str) -> Result<(), ObjectError> {
         self.begin("delete", key, |f| f.fail_before).await?;
-        self.state().objects.remove(key);
+        {
+            let mut state = self.state();
+            if let Some(object) = state.objects.remove(key) {
+                state.deleted_last = Some((key.to_owned(), object));
+            }
+        }
         Wait::default().await;
         Ok(())
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ObjectMeta>, ObjectError> {
         self.begin("list", prefix, |f| f.fail_read).await?;
-        let state = self.state();
+        let mut state = self.state();
+        let chance = if prefix.ends_with("pins/") { 0.0 } else { state.faults.stale_list };
+        let stale = state.hit(chance);
         let found = state.objects.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix));
-        let found = found.filter(|(key, _)| after.is_none_or(|a| key.as_str() > a));
-        Ok(found.take(limit).map(|(key, o)| meta(key, o)).collect())
+        let mut listed: Vec<ObjectMeta> = found.map(|(key, o)| meta(key, o)).collect();
+        if stale {
+            let newest = state.objects.iter().max_by_key(|(_, o)| o.tag).map(|(key, _)| key.clone());
+            listed.retain(|o| newest.as_ref() != Some(&o.key));
+            if let Some((key, object)) = state.deleted_last.as_ref().filter(|(key, _)| key.starts_with(prefix)) {
+                listed.retain(|o| o.key != *key);
+                listed.push(meta(key, object));
+                listed.sort_by(|a, b| a.key.cmp(&b.key));
+            }
+        }
+        listed.retain(|o| after.is_none_or(|a| o.key.as_str() > a));
+        listed.truncate(limit);
+        Ok(listed)
     }
 
     fn local_path(&self, _: &str) -> Option<PathBuf> {
         None
+    }
+}
+
+struct MemoryUpload {
+    store: MemoryObjects,
+    key: String,
+    body: Vec<u8>,
+}
+
+impl Write for MemoryUpload {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.body.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Upload for MemoryUpload {
+    async fn finish(self: Box<Self>) -> Result<(), ObjectError> {
+        let Self { store, key, body } = *self;
+        store.put(&key, body.into(), Precondition::None, Durability::Durable).await.map(drop)
     }
 }
 
@@ -271,10 +353,7 @@ impl Future for Wait {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::clock::ManualClock;
 
     fn store(faults: Faults) -> MemoryObjects {
         MemoryObjects::with_faults(Arc::new(ManualClock::at(5)), 1, faults)

@@ -70,6 +70,9 @@ pub trait ObjectStore: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Begins an object that is too large to be held in memory. Replaces what is under the key when it is finished.
+    async fn create(&self, key: &str) -> Result<Box<dyn Upload>, ObjectError>;
+
     async fn get(&self, key: &str) -> Result<(Bytes, Tag), ObjectError>;
 
     /// `length` bytes from `offset`; fewer at the end.
@@ -85,6 +88,19 @@ pub trait ObjectStore: Send + Sync + 'static {
 
     /// A local path, where the objects are files: for memory mapping. `None` elsewhere.
     fn local_path(&self, key: &str) -> Option<std::path::PathBuf>;
+}
+
+/// An object that is being written, from first byte to last; writing blocks. Nobody sees it until it is finished;
+/// dropped before that, it leaves nothing.
+#[async_trait]
+pub trait Upload: std::io::Write + Send {
+    /// Makes the object durable, then visible.
+    async fn finish(self: Box<Self>) -> Result<(), ObjectError>;
+}
+
+/// What an [`Upload`] that can't be written means.
+pub fn write_failure(key: &str, error: &std::io::Error) -> ObjectError {
+    local::failure("write", key, error)
 }
 
 /// The objects under a prefix, page by page and in order; those that are deleted meanwhile don't matter.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::manifest::FileKind;
+use super::retention::{Horizons, may_raise};
 use super::testing::{delete, document, id, model, objects, poll_some, run, store, store_with};
 use super::validate::{self, Install, Stamp};
 use super::*;
@@ -110,7 +111,10 @@ fn a_commit_that_the_collector_has_overtaken_is_refused_for_good() {
         let mut commit = pin!(slow.commit(vec![document("doc_a", 1, &["slow"])], &m));
         let early = poll_some(&mut commit, polls);
         run(s.writer_seeded(2).commit(vec![delete("doc_a", 2)], &m)).unwrap();
-        replace_manifest(&o, |m| validate::may_raise_floor(m, m.version, "gc", STAMP).unwrap());
+        replace_manifest(&o, |m| {
+            let to = Horizons { gc_floor: m.version, ..m.horizons() };
+            may_raise(m, to, "gc", STAMP).unwrap()
+        });
         if early.is_some() {
             break;
         }
@@ -147,8 +151,12 @@ fn a_lost_reply_is_known_even_after_the_delta_was_merged_away() {
     replace_manifest(&o, |m| {
         let snapshot = validate::proposed("snap/s".into(), FileKind::Snapshot, 1, m.version);
         let inputs = m.live.iter().map(|f| f.file.clone()).collect();
-        validate::may_install_snapshot(m, &Install { snapshot, inputs, epoch: 1, commit_id: "c".into() }, STAMP)
-            .unwrap()
+        validate::may_install_snapshot(
+            m,
+            &Install { snapshot: Some(snapshot), base_version: m.version, inputs, epoch: 1, commit_id: "c".into() },
+            STAMP,
+        )
+        .unwrap()
     });
     let committed = run(commit).unwrap();
     let manifest = run(s.manifest()).unwrap().unwrap();
@@ -217,7 +225,7 @@ fn a_manifest_of_a_newer_program_stops_reader_and_writer() {
     run(s.writer().commit(vec![document("doc_a", 1, &["x"])], &model(3))).unwrap();
     let before = o.keys();
     assert!(o.tamper("vectors/chunks/MANIFEST", |b| {
-        *b = String::from_utf8_lossy(b).replacen("\"format\":1", "\"format\":2", 1).into_bytes();
+        *b = String::from_utf8_lossy(b).replacen("\"format\":2", "\"format\":3", 1).into_bytes();
     }));
     // The tag is the old one, so a store that has not looked yet is used.
     let s = store(&o);

@@ -23,7 +23,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::error::VectorError;
-use super::manifest::FORMAT;
 use super::rows::{Row, Write};
 use super::schema;
 use crate::documents::{DocumentId, Version};
@@ -32,6 +31,9 @@ use crate::stages::model::ModelIdentity;
 const DELTA: &str = "docweir.delta";
 const DOCUMENTS: &str = "docweir.documents";
 const DOCUMENTS_CRC: &str = "docweir.documents_crc32";
+
+/// The newest format of a delta that this program reads, and the one that it writes.
+pub const FORMAT: u32 = 1;
 
 /// Bytes at a Parquet file's end that say how long the footer is.
 pub const TAIL_BYTES: u64 = 8;
@@ -278,7 +280,7 @@ pub fn decode(file: &str, body: Bytes, crc32: Option<u32>) -> Result<(Footer, Re
     Ok((footer, batch))
 }
 
-fn damaged(file: &str, reason: impl std::fmt::Display) -> VectorError {
+pub(super) fn damaged(file: &str, reason: impl std::fmt::Display) -> VectorError {
     VectorError::Damaged { file: file.to_owned(), reason: reason.to_string() }
 }
 
@@ -301,9 +303,9 @@ mod tests {
     fn what_is_written_is_read_back() {
         let bytes = encode(&header(3), &writes()).unwrap();
         let crc = crc32fast::hash(&bytes);
-        let segment = Segment::open("delta/x.parquet", bytes, Some(crc)).unwrap();
+        let segment = Segment::of_delta("delta/x.parquet", bytes, Some(crc)).unwrap();
         let mut at = 0;
-        for (entry, write) in segment.documents().iter().zip(writes()) {
+        for (entry, write) in segment.entries().zip(writes()) {
             assert_eq!((&entry.id, entry.version), (write.document_id(), write.version()));
             for row in write.rows() {
                 assert_eq!(&segment.row(at).unwrap(), row);
@@ -311,7 +313,7 @@ mod tests {
             }
         }
         assert_eq!(at, segment.len());
-        let flags: Vec<_> = segment.documents().iter().map(|d| (d.rows, d.tombstone)).collect();
+        let flags: Vec<_> = segment.entries().map(|d| (d.rows, d.tombstone)).collect();
         assert_eq!(flags, [(2, false), (0, true), (0, false), (1, false)]);
     }
 

@@ -50,6 +50,15 @@ pub enum VectorError {
          that the documents are still wanted and commit anew"
     )]
     Stalled { collection: String, base: u64, floor: u64 },
+    /// The lease was lost, or an end was asked for.
+    #[error("the merge of files of `{collection}` was given up: nothing was changed")]
+    Cancelled { collection: String },
+    /// A version that `as_of` or a rollback can't reach.
+    #[error(
+        "version {asked} of `{collection}` can't be seen: versions {retained} to {version} are kept; \
+         `docweir store info` lists them"
+    )]
+    NotRetained { collection: String, asked: u64, retained: u64, version: u64 },
     /// Reloaded again and again while others removed files.
     #[error("no consistent view of `{collection}` in {attempts} tries: its files were replaced meanwhile; try again")]
     Unsettled { collection: String, attempts: u32 },
@@ -82,6 +91,8 @@ impl VectorError {
             Self::Contention { .. } => "manifest_contention",
             Self::Unresolved { .. } => "commit_unresolved",
             Self::Stalled { .. } => "commit_stalled",
+            Self::Cancelled { .. } => "merge_cancelled",
+            Self::NotRetained { .. } => "version_not_retained",
             Self::Unsettled { .. } => "view_unsettled",
             Self::Memory { .. } => "vector_memory_limit",
             Self::Query(_) => "bad_query",
@@ -93,12 +104,17 @@ impl VectorError {
     /// What the retry decision looks at.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Rejected { .. } | Self::TooLarge { .. } | Self::EmptyCommit | Self::Query(_) | Self::Encode(_) => {
-                ErrorClass::Permanent
-            }
+            Self::Rejected { .. }
+            | Self::TooLarge { .. }
+            | Self::EmptyCommit
+            | Self::Query(_)
+            | Self::Encode(_)
+            | Self::NotRetained { .. } => ErrorClass::Permanent,
             // Losing a race says nothing against the document.
             Self::Contention { .. } => ErrorClass::Throttled,
-            Self::Unresolved { .. } | Self::Stalled { .. } | Self::Unsettled { .. } => ErrorClass::Transient,
+            Self::Unresolved { .. } | Self::Stalled { .. } | Self::Unsettled { .. } | Self::Cancelled { .. } => {
+                ErrorClass::Transient
+            }
             Self::Object(e) => match e {
                 ObjectError::Unknown { .. } | ObjectError::Transient { .. } | ObjectError::Conflict(_) => {
                     ErrorClass::Transient

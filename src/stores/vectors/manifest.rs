@@ -16,8 +16,8 @@ use super::error::VectorError;
 use crate::clock::{UnixMicros, timestamp};
 use crate::stages::model::ModelIdentity;
 
-/// The newest format of manifest and vector files that this program reads and writes.
-pub const FORMAT: u32 = 1;
+/// The newest format of a manifest that this program reads, and the one that it writes. 2 added `retained_from`.
+pub const FORMAT: u32 = 2;
 
 /// A manifest's number: grows by one with each swap.
 pub type ManifestVersion = u64;
@@ -33,6 +33,9 @@ pub struct Manifest {
     pub epoch: u64,
     /// What was staged against an older version may not commit any more, and may be collected.
     pub gc_floor: ManifestVersion,
+    /// The oldest version that can still be seen or gone back to: files that only older ones name may be collected.
+    #[serde(default)]
+    pub retained_from: ManifestVersion,
     /// Of the commit that made this version: how a writer recognises its own after a lost reply.
     pub commit_id: String,
     /// The generation that is read and written.
@@ -124,6 +127,7 @@ impl Manifest {
             version: 0,
             epoch: 0,
             gc_floor: 0,
+            retained_from: 0,
             commit_id: String::new(),
             generation: 1,
             generations: vec![Generation { number: 1, model: None, created_at: timestamp(now) }],
@@ -149,6 +153,11 @@ impl Manifest {
         files
     }
 
+    /// Whether a file is part of this version.
+    pub fn is_live(&self, file: &str) -> bool {
+        self.live.iter().any(|f| f.file == file)
+    }
+
     /// Reads a stored manifest. `key` is for messages.
     pub fn parse(key: &str, body: &[u8]) -> Result<Self, VectorError> {
         #[derive(Deserialize)]
@@ -172,8 +181,9 @@ impl Manifest {
 
     /// What can't be true of any manifest that was written by the rules.
     fn contradiction(&self) -> Option<String> {
-        if self.version == 0 || self.gc_floor > self.version {
-            return Some(format!("version {} with a floor of {}", self.version, self.gc_floor));
+        if self.version == 0 || self.gc_floor > self.version || self.retained_from > self.version {
+            let (floor, retained) = (self.gc_floor, self.retained_from);
+            return Some(format!("version {} with a floor of {floor} and retained from {retained}", self.version));
         }
         if !self.generations.iter().any(|g| g.number == self.generation) {
             return Some(format!("generation {} is not listed", self.generation));
@@ -237,9 +247,17 @@ mod tests {
 
     #[test]
     fn a_newer_format_is_refused_before_anything_else_is_looked_at() {
-        let e = Manifest::parse("vectors/chunks/MANIFEST", br#"{"format": 2, "shape": "new"}"#).unwrap_err();
-        assert!(matches!(e, VectorError::TooNew { found: 2, .. }), "{e}");
+        let e = Manifest::parse("vectors/chunks/MANIFEST", br#"{"format": 3, "shape": "new"}"#).unwrap_err();
+        assert!(matches!(e, VectorError::TooNew { found: 3, .. }), "{e}");
         assert!(e.to_string().contains("newer program"), "{e}");
+    }
+
+    #[test]
+    fn a_manifest_of_format_1_is_read() {
+        let text = String::from_utf8(stored().to_bytes()).unwrap();
+        let old = text.replacen("\"format\":2", "\"format\":1", 1).replacen("\"retained_from\":0,", "", 1);
+        assert!(!old.contains("retained"));
+        assert_eq!(Manifest::parse("k", old.as_bytes()).unwrap(), Manifest { format: 1, ..stored() });
     }
 
     #[test]
@@ -250,10 +268,11 @@ mod tests {
         for (change, word) in [
             (|m: &mut Manifest| m.version = 0, "version 0"),
             (|m: &mut Manifest| m.gc_floor = 9, "floor of 9"),
+            (|m: &mut Manifest| m.retained_from = 9, "retained from 9"),
             (|m: &mut Manifest| m.generation = 4, "generation 4"),
             (|m: &mut Manifest| m.live.push(file("b", 2)), "twice"),
             (|m: &mut Manifest| m.live.push(file("z", 9)), "`z`"),
-        ] as [(fn(&mut Manifest), &str); 5]
+        ] as [(fn(&mut Manifest), &str); 6]
         {
             let mut m = stored();
             change(&mut m);

@@ -1,4 +1,4 @@
-//! The vector store: immutable delta files, one manifest that says which of them count, and search over them.
+//! The vector store: immutable files, one manifest that says which of them count, and search over them.
 //!
 //! # What it promises
 //! - A commit is atomic: all its document versions become visible, and their predecessors vanish, in one swap of the
@@ -8,47 +8,67 @@
 //! - Safety rests on the compare-and-swap alone. No lock and no clock is needed for it.
 //!
 //! # Layout
-//! - [`manifest`] the one mutable object; [`validate`] who may change it to what, without I/O; `register` the swap
-//! - [`rows`] what is written; [`delta`] and [`schema`] the Parquet file; [`writer`] the commit
-//! - [`segment`] an opened file; [`view`] all files at one version, the visible rows of each; [`search`] queries
+//! - [`manifest`] the one mutable object; [`validate`] and [`retention`] who may change it to what, without I/O;
+//!   `register` the swap
+//! - [`rows`] what is written; [`delta`] and [`schema`] the Parquet file of a commit; [`writer`] the commit
+//! - [`snapshot`] the mapped file of many commits; [`merge`] from files to one; [`compaction`] which, when, and how it
+//!   comes in
+//! - `collect` what may be deleted, readers' marks, past versions; [`verify`] what is wrong
+//! - [`columns`] what an opened file looks like; [`segment`] an opened file; [`view`] all files at one version, `visible`
+//!   the rows of each that count; [`search`] queries
 //!
 //! # Trade-offs
-//! Each search looks at every live file, and a view holds all rows in memory: right for deltas, and bounded by
-//! [`VectorOptions::max_memory_bytes`]. Compaction into memory-mapped snapshots is what keeps both small; the manifest
-//! and the rules for it are here already.
+//! Each search looks at every live file. Deltas are held in memory, which [`VectorOptions::max_memory_bytes`] bounds;
+//! snapshots are mapped. Compaction keeps both few.
 
+mod collect;
+pub mod columns;
+pub mod compaction;
 pub mod delta;
+mod delta_columns;
 pub mod error;
 pub mod manifest;
+pub mod merge;
 pub mod options;
-mod orphans;
+mod planted;
 mod register;
+pub mod retention;
+mod retry;
 pub mod rows;
 pub mod schema;
 pub mod search;
 pub mod segment;
+pub mod snapshot;
 pub mod validate;
+pub mod verify;
 pub mod view;
+mod visible;
 pub mod writer;
 
 #[cfg(test)]
 mod commit_tests;
 #[cfg(test)]
+mod process_tests;
+#[cfg(test)]
 mod protocol_tests;
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use collect::{Collected, Pinned, Reach};
 pub use error::VectorError;
 pub use manifest::{Manifest, ManifestVersion};
 pub use options::{Normalisation, Stemming, VectorOptions};
 pub use rows::{DocumentRows, Row, Write};
 pub use search::filter::Filter;
 pub use search::{Hit, Mode, SearchRequest};
-pub use view::{Inventory, View, ViewStats};
-pub use writer::{Committed, Writer};
+pub use verify::Verified;
+pub use view::{Held, Inventory, View, ViewStats};
+pub use writer::{Base, Committed, Writer};
 
 use crate::clock::SharedClock;
 use crate::stages::model::ModelIdentity;
@@ -66,6 +86,8 @@ pub struct VectorStore {
     cache: Mutex<Cache>,
     /// One reader opens files at a time, so that two don't open the same ones.
     opening: tokio::sync::Mutex<()>,
+    /// For names and waits.
+    random: Mutex<fastrand::Rng>,
 }
 
 #[derive(Default)]
@@ -96,7 +118,19 @@ impl VectorStore {
             register,
             cache,
             opening: tokio::sync::Mutex::default(),
+            random: Mutex::default(),
         })
+    }
+
+    /// With names and waits that follow from a seed: for simulations.
+    pub fn seeded(mut self, seed: u64) -> Self {
+        self.random = Mutex::new(fastrand::Rng::with_seed(seed));
+        self
+    }
+
+    /// A source of its own for one operation.
+    fn random(&self) -> fastrand::Rng {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).fork()
     }
 
     pub fn collection(&self) -> &str {

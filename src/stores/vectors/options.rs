@@ -48,6 +48,9 @@ pub struct VectorOptions {
     pub max_memory_bytes: u64,
     /// Check the CRC-32 of each vector file when it is opened. Default true.
     pub verify_checksums: bool,
+    /// Snapshots above so many bytes are not read through for it when they are opened, but when they are merged and by
+    /// `docweir store verify`. Default 67,108,864 (64 MiB).
+    pub verify_bytes: u64,
     /// Results of one search at most. Default 1,000.
     pub max_results: usize,
     /// Longest query, in characters; what is beyond is an error. Default 10,000.
@@ -74,6 +77,7 @@ impl Default for VectorOptions {
             read_attempts: 8,
             max_memory_bytes: 4 << 30,
             verify_checksums: true,
+            verify_bytes: 64 << 20,
             max_results: 1_000,
             max_query_characters: 10_000,
             hybrid_candidates: 200,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::error::VectorError;
 use super::manifest::Manifest;
+use super::planted::{Bug, planted};
 use crate::stores::objects::{Durability, ObjectError, ObjectStore, Precondition, Tag};
 
 pub(super) struct Register {
@@ -39,7 +40,11 @@ impl Register {
 
     /// Replaces the state that `expected` marks (`None`: no manifest yet).
     pub async fn swap(&self, expected: Option<&Tag>, next: &Manifest) -> Result<Swap, VectorError> {
-        let when = expected.map_or(Precondition::Absent, |tag| Precondition::Matches(tag.clone()));
+        let when = match expected {
+            _ if planted(Bug::BlindSwap) => Precondition::None,
+            Some(tag) => Precondition::Matches(tag.clone()),
+            None => Precondition::Absent,
+        };
         match self.objects.put(&self.key, Bytes::from(next.to_bytes()), when, Durability::Durable).await {
             Ok(_) => Ok(Swap::Done),
             // A key that is gone fails `If-Match` too.

@@ -6,8 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use serde_json::{Map, Value, json};
 
-use super::delta::DeltaHeader;
-use super::manifest::FORMAT;
+use super::delta::{DeltaHeader, FORMAT};
 use super::rows::{DocumentRows, Row, Write};
 use super::{VectorOptions, VectorStore};
 use crate::clock::ManualClock;
@@ -91,8 +90,7 @@ pub fn store(objects: &Arc<MemoryObjects>) -> Arc<VectorStore> {
 }
 
 pub fn store_with(objects: &Arc<MemoryObjects>, options: VectorOptions) -> Arc<VectorStore> {
-    let clock = Arc::new(ManualClock::at(1_700_000_000_000_000));
-    Arc::new(VectorStore::new(objects.clone(), "chunks", clock, options).unwrap())
+    Arc::new(VectorStore::new(objects.clone(), "chunks", objects.clock(), options).unwrap())
 }
 
 /// Polls a future at most `polls` times.

@@ -6,15 +6,18 @@
 //!
 //! | guard | without it |
 //! | --- | --- |
-//! | writer's sequence number | reply lost, merged away, appended again: rows twice |
+//! | writer's sequence number | reply lost, merged away, appended again (names that are known stand in its way, too) |
 //! | `base_version >= gc_floor` | the collector deletes a staged file that then commits |
 //! | all inputs still live | two compactors install the same rows twice |
 //! | `epoch` | a superseded compactor commits |
+//! | rollback raises the floor | what was merged before it takes a tombstone along that the old version needs |
 //! | model of the generation | scores of two models are compared |
 
 use super::manifest::{
     FORMAT, FileKind, HistoryEntry, LiveFile, Manifest, ManifestVersion, RemovedFile, WriterMark, thin,
 };
+use super::planted::{Bug, planted};
+use super::retention::Horizons;
 use crate::clock::{UnixMicros, timestamp};
 use crate::documents::Version;
 use crate::stages::model::ModelIdentity;
@@ -34,8 +37,10 @@ pub struct Append {
 /// A snapshot that wants to take the place of its inputs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Install {
-    /// `added_version` is set by the swap.
-    pub snapshot: LiveFile,
+    /// `added_version` is set by the swap. `None` where nothing of the inputs is left.
+    pub snapshot: Option<LiveFile>,
+    /// The manifest version that the merge was planned on.
+    pub base_version: ManifestVersion,
     /// Names of the files that it holds the rows of.
     pub inputs: Vec<String>,
     /// Of the lease under which it was made.
@@ -85,27 +90,39 @@ pub enum Refusal {
         epoch: u64,
         manifest: u64,
     },
-    /// The floor only rises, up to the current version.
-    FloorOutOfRange {
-        asked: ManifestVersion,
-        floor: ManifestVersion,
+    /// Both horizons only rise, up to the version that the swap makes, and one of them has to.
+    HorizonOutOfRange {
+        asked: Horizons,
+        now: Horizons,
         version: ManifestVersion,
     },
-    /// Still live, or not below the floor: must not be forgotten.
+    /// Older than what is kept, or not in the past.
+    NotRetained {
+        asked: ManifestVersion,
+        retained: ManifestVersion,
+        version: ManifestVersion,
+    },
+    /// Part of a version that is retained: must not be forgotten.
     StillNeeded(String),
 }
 
 /// What became of a swap whose reply was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    Committed { version: ManifestVersion },
+    Committed {
+        version: ManifestVersion,
+    },
     NotCommitted,
+    /// It was applied, and the floor has passed it since: it may have been rolled back. To ask whether it is still wanted
+    /// and to commit it again is right either way.
+    Overtaken,
 }
 
 /// May this delta become live?
 pub fn may_append(manifest: &Manifest, append: &Append, stamp: Stamp) -> Result<Manifest, Refusal> {
     if let Some(mark) = manifest.writers.get(&append.writer)
         && mark.last_seq >= append.sequence
+        && !planted(Bug::NoSequence)
     {
         return Err(Refusal::AlreadyCommitted { last_seq: mark.last_seq });
     }
@@ -137,8 +154,12 @@ pub fn may_mix(stored: Option<&ModelIdentity>, given: &ModelIdentity) -> Result<
 /// Looks at the manifest after a swap of which nobody knows whether it was applied.
 pub fn resolve_unknown(manifest: &Manifest, append: &Append) -> Resolution {
     let by_writer = manifest.writers.get(&append.writer).is_some_and(|mark| mark.last_seq >= append.sequence);
+    let by_writer = by_writer && !planted(Bug::NoSequence);
     if !by_writer && manifest.commit_id != append.commit_id {
         return Resolution::NotCommitted;
+    }
+    if append.file.base_version < manifest.gc_floor && !manifest.is_live(&append.file.file) {
+        return Resolution::Overtaken;
     }
     let mut files = manifest.live.iter().chain(manifest.removed.iter().map(|r| &r.file));
     let version = files.find(|f| f.file == append.file.file).map_or(manifest.version, |f| f.added_version);
@@ -150,81 +171,60 @@ pub fn may_install_snapshot(manifest: &Manifest, install: &Install, stamp: Stamp
     if install.epoch < manifest.epoch {
         return Err(Refusal::StaleEpoch { epoch: install.epoch, manifest: manifest.epoch });
     }
-    may_add(manifest, &install.snapshot)?;
+    may_base(manifest, install.base_version)?;
+    if let Some(snapshot) = &install.snapshot {
+        may_add(manifest, snapshot)?;
+    }
     if install.inputs.is_empty() {
         return Err(Refusal::NoInputs);
     }
     for name in &install.inputs {
         // An input that came in after the snapshot was planned can't be in it.
         let held = manifest.live.iter().find(|f| f.file == *name);
-        if held.is_none_or(|f| f.added_version > install.snapshot.base_version) {
+        if held.is_none_or(|f| f.added_version > install.base_version) && !planted(Bug::InputsNeedNotBeLive) {
             return Err(Refusal::InputNotLive(name.clone()));
         }
     }
     let mut next = manifest.clone();
     let version = advance(&mut next, &install.commit_id, stamp);
-    let at_ms = next.history.last().map_or(0, |h| h.at_ms);
-    let (inputs, kept) = next.live.into_iter().partition(|f| install.inputs.contains(&f.file));
-    let inputs: Vec<LiveFile> = inputs;
-    next.live = kept;
-    next.live.push(LiveFile { added_version: version, ..install.snapshot.clone() });
-    next.removed.extend(inputs.into_iter().map(|file| RemovedFile { file, at_version: version, at_ms }));
+    remove(&mut next, |f| install.inputs.contains(&f.file));
+    next.live.extend(install.snapshot.iter().map(|s| LiveFile { added_version: version, ..s.clone() }));
     next.epoch = install.epoch;
     Ok(next)
 }
 
-/// The highest floor that leaves alone what was staged within the grace: the version that was current `grace_ms` ago.
-pub fn floor_after_grace(manifest: &Manifest, now_ms: i64, grace_ms: i64) -> Option<ManifestVersion> {
-    let then = now_ms.saturating_sub(grace_ms);
-    let current = manifest.history.iter().rev().find(|h| h.at_ms <= then)?;
-    (current.version > manifest.gc_floor).then_some(current.version)
+/// Looks at the manifest after an installation of which nobody knows whether it was applied.
+pub fn is_installed(manifest: &Manifest, install: &Install) -> bool {
+    let known = |name: &str| manifest.is_live(name) || manifest.removed.iter().any(|r| r.file.file == name);
+    manifest.commit_id == install.commit_id || install.snapshot.as_ref().is_some_and(|s| known(&s.file))
 }
 
-/// May the floor rise? Writers that have done nothing since are forgotten: whatever they may still try was staged
-/// below the floor.
-pub fn may_raise_floor(
+/// May the collection go back to what it held at `target`? That is a new version with old content: all that only grows
+/// keeps growing. What was staged before is refused from now on: a merge that was planned on what is undone here may
+/// have left out a tombstone that the old files need, and whoever has a commit under way must ask anew whether it is
+/// still wanted.
+pub fn may_roll_back(
     manifest: &Manifest,
-    floor: ManifestVersion,
+    target: ManifestVersion,
     commit_id: &str,
     stamp: Stamp,
 ) -> Result<Manifest, Refusal> {
-    if floor <= manifest.gc_floor || floor > manifest.version {
-        return Err(Refusal::FloorOutOfRange { asked: floor, floor: manifest.gc_floor, version: manifest.version });
+    if target < manifest.retained_from || target >= manifest.version {
+        let (retained, version) = (manifest.retained_from, manifest.version);
+        return Err(Refusal::NotRetained { asked: target, retained, version });
+    }
+    let wanted: Vec<LiveFile> = manifest.live_at(target).into_iter().cloned().collect();
+    if let Some(other) = wanted.iter().find(|f| f.generation != manifest.generation) {
+        return Err(Refusal::OtherGeneration { file: other.generation, manifest: manifest.generation });
     }
     let mut next = manifest.clone();
-    advance(&mut next, commit_id, stamp);
-    next.gc_floor = floor;
-    next.writers.retain(|_, mark| mark.at_version >= floor);
-    Ok(next)
-}
-
-/// May the collector delete this file? Once true it stays true, so a collector that was paused does no harm.
-/// Pins and retained versions are for the caller to spare.
-pub fn is_garbage(
-    manifest: &Manifest,
-    file: &str,
-    base_version: ManifestVersion,
-    now_ms: i64,
-    reader_grace_ms: i64,
-) -> bool {
-    let live = manifest.live.iter().any(|f| f.file == file);
-    let removed = manifest.removed.iter().filter(|r| r.file.file == file).map(|r| r.at_ms).max();
-    let forgotten = removed.is_none_or(|at_ms| at_ms <= now_ms.saturating_sub(reader_grace_ms));
-    !live && base_version < manifest.gc_floor && forgotten
-}
-
-/// Takes deleted files out of the removed list.
-pub fn may_forget(manifest: &Manifest, deleted: &[String], commit_id: &str, stamp: Stamp) -> Result<Manifest, Refusal> {
-    for name in deleted {
-        let live = manifest.live.iter().any(|f| f.file == *name);
-        let needed = manifest.removed.iter().any(|r| r.file.file == *name && r.file.base_version >= manifest.gc_floor);
-        if live || needed {
-            return Err(Refusal::StillNeeded(name.clone()));
-        }
+    let version = advance(&mut next, commit_id, stamp);
+    remove(&mut next, |f| !wanted.iter().any(|w| w.file == f.file));
+    let back = wanted.into_iter().filter(|f| !manifest.is_live(&f.file));
+    next.live.extend(back.map(|f| LiveFile { added_version: version, ..f }));
+    if !planted(Bug::RollbackKeepsFloor) {
+        next.gc_floor = version;
     }
-    let mut next = manifest.clone();
-    advance(&mut next, commit_id, stamp);
-    next.removed.retain(|r| !deleted.contains(&r.file.file));
     Ok(next)
 }
 
@@ -238,13 +238,19 @@ pub struct Precedence<'a> {
     pub file: &'a str,
 }
 
+/// May what was staged against `base` still come in?
+fn may_base(manifest: &Manifest, base: ManifestVersion) -> Result<(), Refusal> {
+    if base > manifest.version {
+        return Err(Refusal::FromTheFuture { base, version: manifest.version });
+    }
+    if base < manifest.gc_floor && !planted(Bug::NoFloor) {
+        return Err(Refusal::BelowFloor { base, floor: manifest.gc_floor });
+    }
+    Ok(())
+}
+
 fn may_add(manifest: &Manifest, file: &LiveFile) -> Result<(), Refusal> {
-    if file.base_version > manifest.version {
-        return Err(Refusal::FromTheFuture { base: file.base_version, version: manifest.version });
-    }
-    if file.base_version < manifest.gc_floor {
-        return Err(Refusal::BelowFloor { base: file.base_version, floor: manifest.gc_floor });
-    }
+    may_base(manifest, file.base_version)?;
     if file.generation != manifest.generation {
         return Err(Refusal::OtherGeneration { file: file.generation, manifest: manifest.generation });
     }
@@ -255,8 +261,16 @@ fn may_add(manifest: &Manifest, file: &LiveFile) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Takes live files out, as of the version that is being made.
+fn remove(next: &mut Manifest, which: impl Fn(&LiveFile) -> bool) {
+    let (at_version, at_ms) = (next.version, next.history.last().map_or(0, |h| h.at_ms));
+    let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut next.live).into_iter().partition(which);
+    next.live = kept;
+    next.removed.extend(gone.into_iter().map(|file| RemovedFile { file, at_version, at_ms }));
+}
+
 /// The part that is the same for every swap.
-fn advance(next: &mut Manifest, commit_id: &str, stamp: Stamp) -> ManifestVersion {
+pub(super) fn advance(next: &mut Manifest, commit_id: &str, stamp: Stamp) -> ManifestVersion {
     next.format = FORMAT;
     next.version += 1;
     next.commit_id = commit_id.to_owned();

@@ -21,7 +21,8 @@ fn append(file: &str, base: u64, writer: &str, sequence: u64) -> Append {
 
 fn install(file: &str, base: u64, inputs: &[&str], epoch: u64) -> Install {
     Install {
-        snapshot: proposed(file.into(), FileKind::Snapshot, 1, base),
+        snapshot: Some(proposed(file.into(), FileKind::Snapshot, 1, base)),
+        base_version: base,
         inputs: inputs.iter().map(|s| s.to_string()).collect(),
         epoch,
         commit_id: file.into(),
@@ -91,6 +92,9 @@ fn a_lost_reply_is_resolved_by_sequence_or_commit_id() {
     for (a, expected) in table {
         assert_eq!(resolve_unknown(&m, &a), expected);
     }
+    let back = may_roll_back(&m, 2, "back", STAMP).unwrap();
+    assert_eq!(resolve_unknown(&back, &append("c", 2, "u", 2)), Resolution::Overtaken, "undone before the reply");
+    assert_eq!(resolve_unknown(&back, &append("a", 0, "u", 1)), Resolution::Committed { version: 1 });
 }
 
 #[test]
@@ -119,42 +123,55 @@ fn a_snapshot_takes_the_place_of_its_inputs_and_of_nothing_else() {
 }
 
 #[test]
-fn the_floor_rises_to_the_version_that_was_current_before_the_grace() {
+fn inputs_of_which_nothing_is_left_go_without_a_snapshot() {
     let m = three();
-    for (now, grace, expected) in
-        [(3000, 0, Some(3)), (3000, 500, Some(2)), (3000, 1000, Some(2)), (3000, 2500, None), (9000, 100, Some(3))]
-    {
-        assert_eq!(floor_after_grace(&m, now, grace), expected, "now {now}, grace {grace}");
-    }
-    let next = may_raise_floor(&m, 3, "gc", STAMP).unwrap();
-    assert_eq!((next.version, next.gc_floor), (4, 3));
-    assert_eq!(next.writers.keys().collect::<Vec<_>>(), ["u"], "v has done nothing since version 2");
-    assert_eq!(floor_after_grace(&next, 3000, 0), Some(4), "times never run backwards");
-    for asked in [0, 3, 5] {
-        let refusal = Refusal::FloorOutOfRange { asked, floor: 3, version: 4 };
-        assert_eq!(may_raise_floor(&next, asked, "gc", STAMP), Err(refusal));
-    }
+    let nothing = Install { snapshot: None, ..install("s", 2, &["a", "b"], 1) };
+    let next = may_install_snapshot(&m, &nothing, STAMP).unwrap();
+    assert_eq!((next.live.len(), next.removed.len()), (1, 2));
+    assert!(is_installed(&next, &nothing) && !is_installed(&m, &nothing));
 }
 
 #[test]
-fn garbage_is_what_nobody_can_need_any_more() {
-    let m =
-        may_install_snapshot(&three(), &install("s", 2, &["a", "b"], 1), Stamp { now: 4_000_000, ..STAMP }).unwrap();
-    let m = may_raise_floor(&m, 3, "gc", Stamp { now: 5_000_000, ..STAMP }).unwrap();
-    let table = [
-        ("c", 2, 9_000, false, "live"),
-        ("s", 2, 9_000, false, "live"),
-        ("a", 0, 4_500, false, "a reader of the version before may still be at it"),
-        ("a", 0, 5_000, true, "merged and past the grace"),
-        ("orphan", 2, 5_000, true, "staged below the floor and never committed"),
-        ("fresh", 3, 9_000, false, "may still commit"),
-    ];
-    for (file, base, now, expected, why) in table {
-        assert_eq!(is_garbage(&m, file, base, now, 1_000), expected, "{file}: {why}");
+fn an_installation_is_recognised_for_as_long_as_it_is_known() {
+    let m = three();
+    let first = install("s", 2, &["a", "b"], 1);
+    let next = may_install_snapshot(&m, &first, STAMP).unwrap();
+    let later = may_install_snapshot(&next, &install("t", 4, &["s", "c"], 1), STAMP).unwrap();
+    assert_eq!([&m, &next, &later].map(|m| is_installed(m, &first)), [false, true, true]);
+}
+
+#[test]
+fn a_rollback_is_a_new_version_with_old_content() {
+    let m = may_install_snapshot(&three(), &install("s", 3, &["a", "b"], 5), STAMP).unwrap();
+    let m = may_append(&m, &append("d", 4, "u", 3), STAMP).unwrap();
+    let back = may_roll_back(&m, 2, "back", STAMP).unwrap();
+    let names = |m: &Manifest, v| m.live_at(v).iter().map(|f| f.file.clone()).collect::<Vec<_>>();
+    assert_eq!((back.version, back.epoch, back.gc_floor), (6, 5, 6));
+    assert_eq!(back.writers, m.writers);
+    for (version, files) in [
+        (2, vec!["a", "b"]),
+        (3, vec!["a", "b", "c"]),
+        (4, vec!["c", "s"]),
+        (5, vec!["c", "s", "d"]),
+        (6, vec!["a", "b"]),
+    ] {
+        assert_eq!(names(&back, version), files, "version {version}");
     }
-    let forgotten = may_forget(&m, &["a".into()], "gc", STAMP).unwrap();
-    assert_eq!(forgotten.removed.iter().map(|r| r.file.file.as_str()).collect::<Vec<_>>(), ["b"]);
-    assert_eq!(may_forget(&m, &["c".into()], "gc", STAMP), Err(Refusal::StillNeeded("c".into())));
+    assert!(Manifest::parse("k", &back.to_bytes()).is_ok());
+    let again = may_roll_back(&back, 5, "forth", STAMP).unwrap();
+    assert_eq!(names(&again, 7), ["c", "d", "s"]);
+
+    // What was under way when the collection went back may not land on it.
+    let merged = install("t", 5, &["a", "b"], 6);
+    assert!(matches!(may_install_snapshot(&back, &merged, STAMP), Err(Refusal::BelowFloor { base: 5, floor: 6 })));
+    assert!(matches!(may_append(&back, &append("e", 5, "w", 1), STAMP), Err(Refusal::BelowFloor { .. })));
+
+    let mut kept = m.clone();
+    kept.retained_from = 3;
+    for target in [2, 5, 9] {
+        let refusal = Refusal::NotRetained { asked: target, retained: 3, version: 5 };
+        assert_eq!(may_roll_back(&kept, target, "back", STAMP), Err(refusal));
+    }
 }
 
 #[test]

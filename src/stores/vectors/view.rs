@@ -1,18 +1,21 @@
 //! A consistent look at a collection: one version of the manifest, and of each document the version that wins.
 //!
 //! Opened files are kept by name, so that a view after a commit opens the new file only. Which rows are visible is
-//! worked out per view, for the same file may have lost documents to a newer one.
+//! worked out per view ([`visible`](super::visible)), for the same file may have lost documents to a newer one. A view
+//! keeps its files open, so nothing that is deleted meanwhile is missed.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use super::delta::{self, DocumentEntry, Footer, TAIL_BYTES};
 use super::error::VectorError;
-use super::manifest::{LiveFile, Manifest, ManifestVersion};
+use super::manifest::{FileKind, LiveFile, Manifest, ManifestVersion};
 use super::search::bits::Bits;
-use super::search::bm25::Postings;
-use super::segment::Segment;
+use super::search::postings::Postings;
+use super::segment::{self, Segment};
+use super::snapshot::{self, Snapshot};
 use super::validate::Precedence;
+use super::visible::{Visible, visible};
 use super::{VectorOptions, VectorStore};
 use crate::documents::{DocumentId, Version};
 use crate::stages::model::ModelIdentity;
@@ -26,25 +29,9 @@ pub struct View {
     pub(super) manifest: Arc<Manifest>,
     pub(super) segments: Vec<Visible>,
     pub(super) options: VectorOptions,
-    documents: HashMap<DocumentId, Winner>,
     rows: usize,
-    tombstones: usize,
     /// Terms of all visible rows; counted by the first search by words.
     length: OnceLock<u64>,
-}
-
-/// A file and the rows of it that count.
-pub(super) struct Visible {
-    pub segment: Arc<Segment>,
-    pub rows: Bits,
-}
-
-#[derive(Clone, Copy)]
-struct Winner {
-    version: Version,
-    tombstone: bool,
-    segment: usize,
-    document: usize,
 }
 
 /// Of one view.
@@ -113,6 +100,18 @@ impl VectorStore {
         Err(self.unsettled())
     }
 
+    /// The files of a past version. They are not kept for the next view.
+    pub(super) async fn view_of(&self, manifest: Manifest, version: ManifestVersion) -> Result<Arc<View>, VectorError> {
+        let live = manifest.live_at(version).into_iter().cloned().collect();
+        let manifest = Manifest { version, live, ..manifest };
+        self.may_open(&manifest)?;
+        let segments = self.open_all(&manifest).await.map_err(|e| match e {
+            VectorError::Object(ObjectError::NotFound(_)) => self.unsettled(),
+            e => e,
+        })?;
+        Ok(Arc::new(View::new(Arc::new(manifest), segments, self.options.clone())))
+    }
+
     /// Every document of the collection, tombstones included, from the files' footers.
     pub async fn inventory(&self) -> Result<Inventory, VectorError> {
         let mut missing: Option<(ManifestVersion, String)> = None;
@@ -129,22 +128,19 @@ impl VectorStore {
                     Err(e) => return Err(e),
                 }
             }
-            let winners = winners(entries.iter().map(|(file, documents)| (*file, documents.as_slice())));
-            let held = |w: Winner| {
-                let rows = entries.get(w.segment).and_then(|(_, d)| d.get(w.document)).map_or(0, |d| d.rows);
-                Held { version: w.version, rows, tombstone: w.tombstone }
-            };
-            let documents = winners.into_iter().map(|(id, w)| (id.clone(), held(w))).collect();
+            let documents = held(entries.iter().map(|(file, documents)| (*file, documents.as_slice())));
             return Ok(Inventory { version: manifest.version, documents });
         }
         Err(self.unsettled())
     }
 
     async fn documents_of(&self, live: &LiveFile) -> Result<Vec<DocumentEntry>, VectorError> {
-        if let Some(segment) = self.cache().segments.get(&live.file) {
-            return Ok(segment.documents().to_vec());
+        let held = self.cache().segments.get(&live.file).cloned();
+        match (held, live.kind) {
+            (Some(segment), _) => Ok(segment.entries().collect()),
+            (None, FileKind::Delta) => Ok(self.footer(&live.file, live.bytes).await?.documents),
+            (None, FileKind::Snapshot) => Ok(self.open(live).await?.entries().collect()),
         }
-        Ok(self.footer(&live.file, live.bytes).await?.documents)
     }
 
     /// The footer of a file of this collection, live or not.
@@ -178,23 +174,65 @@ impl VectorStore {
         Ok(segments)
     }
 
-    async fn open(&self, live: &LiveFile) -> Result<Segment, VectorError> {
+    /// Opens a file: a delta is read and decoded, a snapshot is mapped where it is a local file.
+    pub(super) async fn open(&self, live: &LiveFile) -> Result<Segment, VectorError> {
+        self.open_checked(live, live.bytes <= self.options.verify_bytes).await
+    }
+
+    /// As [`VectorStore::open`], with every checksum looked at: damage must not be copied under a new checksum.
+    pub(super) async fn open_to_merge(&self, live: &LiveFile) -> Result<Segment, VectorError> {
+        self.open_checked(live, true).await
+    }
+
+    async fn open_checked(&self, live: &LiveFile, verify_snapshot: bool) -> Result<Segment, VectorError> {
         let key = self.key(&live.file);
-        let (body, _) = self.objects.get(&key).await?;
-        if body.len() as u64 != live.bytes {
-            let reason = format!("it has {} bytes instead of {}", body.len(), live.bytes);
+        let check = |bytes: usize| {
+            let reason = format!("it has {bytes} bytes instead of {}", live.bytes);
+            let damaged = || VectorError::Damaged { file: key.clone(), reason };
+            if bytes as u64 == live.bytes { Ok(()) } else { Err(damaged()) }
+        };
+        let opened = match (live.kind, self.objects.local_path(&key)) {
+            (FileKind::Delta, _) => {
+                let (body, _) = self.objects.get(&key).await?;
+                check(body.len())?;
+                Segment::of_delta(&live.file, body, self.options.verify_checksums.then_some(live.crc32))
+            }
+            (FileKind::Snapshot, Some(path)) => {
+                let image = snapshot::image_of(&path).map_err(|e| self.not_mapped(&key, &e))?;
+                check(image.len())?;
+                let verify = self.options.verify_checksums && verify_snapshot;
+                Snapshot::open(&live.file, image, true, verify).map(|s| Segment::of_snapshot(&live.file, s))
+            }
+            (FileKind::Snapshot, None) => {
+                let (body, _) = self.objects.get(&key).await?;
+                check(body.len())?;
+                Snapshot::open(&live.file, body, false, self.options.verify_checksums)
+                    .map(|s| Segment::of_snapshot(&live.file, s))
+            }
+        };
+        let segment = opened.map_err(|e| match e {
+            VectorError::Damaged { reason, .. } => VectorError::Damaged { file: key.clone(), reason },
+            e => e,
+        })?;
+        if !segment::matches(&segment, live) {
+            let reason = "it is not the file that the manifest lists under its name".to_owned();
             return Err(VectorError::Damaged { file: key, reason });
         }
-        let crc32 = self.options.verify_checksums.then_some(live.crc32);
-        Segment::open(&live.file, body, crc32).map_err(|e| match e {
-            VectorError::Damaged { reason, .. } => VectorError::Damaged { file: key, reason },
-            e => e,
+        Ok(segment)
+    }
+
+    fn not_mapped(&self, key: &str, error: &std::io::Error) -> VectorError {
+        VectorError::Object(match error.kind() {
+            std::io::ErrorKind::NotFound => ObjectError::NotFound(key.to_owned()),
+            _ => ObjectError::Transient { what: "map", key: key.to_owned(), reason: error.to_string() },
         })
     }
 
     /// Before anything is read: a refusal that comes when memory is full comes too late.
     fn may_open(&self, manifest: &Manifest) -> Result<(), VectorError> {
-        let needed = manifest.live.iter().map(|f| f.bytes).sum::<u64>().saturating_mul(MEMORY_FACTOR);
+        // Snapshots are mapped: their memory is the system's to take back.
+        let held = manifest.live.iter().filter(|f| f.kind == FileKind::Delta).map(|f| f.bytes);
+        let needed = held.sum::<u64>().saturating_mul(MEMORY_FACTOR);
         let limit = self.options.max_memory_bytes;
         if needed > limit {
             return Err(VectorError::Memory { collection: self.collection.clone(), needed, limit });
@@ -223,44 +261,33 @@ impl VectorStore {
 }
 
 /// Of each document the version that wins over all files.
-fn winners<'a>(files: impl Iterator<Item = (&'a str, &'a [DocumentEntry])>) -> HashMap<&'a DocumentId, Winner> {
-    let mut winners: HashMap<&DocumentId, (Precedence<'a>, Winner)> = HashMap::new();
-    for (segment, (file, documents)) in files.enumerate() {
-        for (document, entry) in documents.iter().enumerate() {
+fn held<'a>(files: impl Iterator<Item = (&'a str, &'a [DocumentEntry])>) -> BTreeMap<DocumentId, Held> {
+    let mut winners: HashMap<&DocumentId, (Precedence<'a>, Held)> = HashMap::new();
+    for (file, documents) in files {
+        for entry in documents {
             let rank = Precedence { version: entry.version, tombstone: entry.tombstone, file };
-            let winner = Winner { version: entry.version, tombstone: entry.tombstone, segment, document };
-            winners
-                .entry(&entry.id)
-                .and_modify(|held| {
-                    if rank > held.0 {
-                        *held = (rank, winner);
-                    }
-                })
-                .or_insert((rank, winner));
+            let held = Held { version: entry.version, rows: entry.rows, tombstone: entry.tombstone };
+            let winner = winners.entry(&entry.id).or_insert((rank, held));
+            if rank > winner.0 {
+                *winner = (rank, held);
+            }
         }
     }
-    winners.into_iter().map(|(id, (_, winner))| (id, winner)).collect()
+    winners.into_iter().map(|(id, (_, held))| (id.clone(), held)).collect()
+}
+
+/// A document of a view.
+#[derive(Clone, Copy)]
+struct Winner {
+    segment: usize,
+    document: usize,
 }
 
 impl View {
     fn new(manifest: Arc<Manifest>, segments: Vec<Arc<Segment>>, options: VectorOptions) -> Self {
-        let winners = winners(segments.iter().map(|s| (s.file(), s.documents())));
-        let mut visible: Vec<Bits> = segments.iter().map(|s| Bits::none(s.len())).collect();
-        let (mut rows, mut tombstones) = (0, 0);
-        let mut documents = HashMap::with_capacity(winners.len());
-        for (id, winner) in winners {
-            if winner.tombstone {
-                tombstones += 1;
-            } else if let (Some(bits), Some(segment)) = (visible.get_mut(winner.segment), segments.get(winner.segment))
-            {
-                let range = segment.rows_of(winner.document);
-                rows += range.len();
-                bits.set_range(range);
-            }
-            documents.insert(id.clone(), winner);
-        }
-        let segments = segments.into_iter().zip(visible).map(|(segment, rows)| Visible { segment, rows }).collect();
-        Self { manifest, segments, options, documents, rows, tombstones, length: OnceLock::new() }
+        let segments = visible(segments);
+        let rows = segments.iter().map(|s| s.rows.count()).sum();
+        Self { manifest, segments, options, rows, length: OnceLock::new() }
     }
 
     pub(super) fn total_length(&self, segments: &[(&Postings, &Bits)]) -> u64 {
@@ -277,30 +304,39 @@ impl View {
     }
 
     /// Visible documents, in no order.
-    pub fn documents(&self) -> impl Iterator<Item = &DocumentEntry> {
-        self.documents.values().filter(|w| !w.tombstone).filter_map(|w| self.entry(w))
+    pub fn documents(&self) -> impl Iterator<Item = DocumentEntry> + '_ {
+        self.segments.iter().flat_map(|s| {
+            let winning = s.documents.runs(0..s.documents.len()).flatten();
+            winning.filter_map(|at| s.segment.documents().entry(at)).filter(|entry| !entry.tombstone)
+        })
     }
 
-    fn entry(&self, winner: &Winner) -> Option<&DocumentEntry> {
-        self.segments.get(winner.segment)?.segment.documents().get(winner.document)
+    /// The winning version of a document, tombstones too.
+    fn find(&self, document: &DocumentId) -> Option<(Winner, Held)> {
+        self.segments.iter().enumerate().find_map(|(segment, s)| {
+            let documents = s.segment.documents();
+            let at = documents.find(document.as_str()).filter(|&at| s.documents.contains(at))?;
+            let (version, tombstone) = (documents.version(at), documents.is_tombstone(at));
+            let held = Held { version, rows: documents.rows(at).len() as u32, tombstone };
+            Some((Winner { segment, document: at }, held))
+        })
     }
 
     /// Version and number of rows of a document that is visible.
     pub fn version_of(&self, document: &DocumentId) -> Option<(Version, u32)> {
-        let winner = self.documents.get(document).filter(|w| !w.tombstone)?;
-        Some((winner.version, self.entry(winner)?.rows))
+        self.find(document).filter(|(_, held)| !held.tombstone).map(|(_, held)| (held.version, held.rows))
     }
 
     /// The highest version that is known of a document, deleted or not.
     pub fn high_water(&self, document: &DocumentId) -> Option<Version> {
-        self.documents.get(document).map(|w| w.version)
+        self.find(document).map(|(_, held)| held.version)
     }
 
     /// The rows of a visible document, in their order.
     pub fn rows_of(&self, document: &DocumentId) -> Vec<super::Row> {
-        let Some(winner) = self.documents.get(document).filter(|w| !w.tombstone) else { return Vec::new() };
-        let Some(visible) = self.segments.get(winner.segment) else { return Vec::new() };
-        visible.segment.rows_of(winner.document).filter_map(|row| visible.segment.row(row)).collect()
+        let Some((winner, _)) = self.find(document).filter(|(_, held)| !held.tombstone) else { return Vec::new() };
+        let Some(Visible { segment, .. }) = self.segments.get(winner.segment) else { return Vec::new() };
+        segment.documents().rows(winner.document).filter_map(|row| segment.row(row)).collect()
     }
 
     /// Visible rows.
@@ -314,13 +350,19 @@ impl View {
 
     pub fn stats(&self) -> ViewStats {
         let all: usize = self.segments.iter().map(|s| s.segment.len()).sum();
+        let winning: usize = self.segments.iter().map(|s| s.documents.count()).sum();
+        let tombstones = self.segments.iter().map(|s| {
+            let documents = s.segment.documents();
+            s.documents.runs(0..s.documents.len()).flatten().filter(|&at| documents.is_tombstone(at)).count()
+        });
+        let tombstones = tombstones.sum();
         ViewStats {
             version: self.manifest.version,
             files: self.segments.len(),
-            documents: self.documents.len() - self.tombstones,
+            documents: winning - tombstones,
             rows: self.rows,
             hidden_rows: all - self.rows,
-            tombstones: self.tombstones,
+            tombstones,
             file_bytes: self.manifest.live.iter().map(|f| f.bytes).sum(),
             memory_bytes: self.segments.iter().map(|s| s.segment.memory_bytes()).sum(),
             model: self.manifest.model().cloned(),

@@ -1,7 +1,7 @@
 //! The commit: stage a delta, swing the manifest, know for certain what became of it.
 //!
 //! ```text
-//! load ─▶ check the model ─▶ stage delta/<ulid> ─▶ validate ─▶ swap ─▶ done
+//! load ─▶ (is it still wanted?) ─▶ check the model ─▶ stage delta/<ulid> ─▶ validate ─▶ swap ─▶ done
 //!                                                     ▲          │ conflict or unknown
 //!                                                     └─ load ◀──┘
 //! ```
@@ -14,21 +14,20 @@
 //! these versions, may begin again ([`VectorError::Stalled`]).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use ulid::Ulid;
 
 use super::VectorStore;
 use super::delta::{self, DeltaHeader};
 use super::error::{VectorError, describe};
-use super::manifest::{FORMAT, FileKind, LiveFile, Manifest, ManifestVersion};
+use super::manifest::{FileKind, LiveFile, Manifest, ManifestVersion};
 use super::register::Swap;
+use super::retry::{Backoff, passing, ulid};
 use super::rows::{Write, gather};
 use super::validate::{self, Append, Refusal, Resolution, Stamp};
 use crate::clock::timestamp;
 use crate::stages::model::ModelIdentity;
-use crate::stores::objects::{Durability, ObjectError, Precondition, Tag};
+use crate::stores::objects::{Durability, Precondition, Tag};
 
 /// Commits in the name of one writer. Not `Clone`: the sequence number has one owner.
 pub struct Writer {
@@ -37,6 +36,9 @@ pub struct Writer {
     sequence: u64,
     random: fastrand::Rng,
 }
+
+/// The state that a commit is based on.
+pub struct Base((Manifest, Option<Tag>));
 
 /// A commit that is in the manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,14 +70,36 @@ impl Writer {
     /// Makes all writes visible in one step, or none of them. Several writes of one document count as the one with
     /// the highest version. Safe to drop at any wait. After [`VectorError::Unresolved`] the same writes may be
     /// committed again: the same version of a document is never shown twice.
+    ///
+    /// For a caller that needs no leave from anybody to write what it writes; others [`begin`](Writer::begin) first.
     pub async fn commit(&mut self, writes: Vec<Write>, model: &ModelIdentity) -> Result<Committed, VectorError> {
+        let base = self.begin().await?;
+        self.commit_on(base, writes, model).await
+    }
+
+    /// What a commit will be based on. Whoever writes a document by leave of the control store makes sure *after* this,
+    /// and before [`commit_on`](Writer::commit_on), that the leave still holds. A tombstone that supersedes the document
+    /// is then either seen by the control store, or is newer than the base; and as long as this base may commit, no
+    /// merge leaves such a tombstone out. The other way round a writer that was stopped in between could bring back a
+    /// document of which not even the tombstone is left.
+    pub async fn begin(&mut self) -> Result<Base, VectorError> {
+        let mut backoff = Backoff::new(&self.store.clone());
+        self.load(&mut backoff).await.map(Base)
+    }
+
+    /// [`commit`](Writer::commit), on a base that was taken before.
+    pub async fn commit_on(
+        &mut self,
+        Base(mut state): Base,
+        writes: Vec<Write>,
+        model: &ModelIdentity,
+    ) -> Result<Committed, VectorError> {
         let store = self.store.clone();
         let writes = gather(writes, model, &store.options)?;
         self.sequence += 1;
         let commit_id = ulid(&store, &mut self.random);
         let mut backoff = Backoff::new(&store);
 
-        let mut state = self.load(&mut backoff).await?;
         let (append, body) = self.prepare(&state.0, &writes, model, commit_id)?;
         self.stage(&append.file.file, body, &mut backoff).await?;
         crate::failpoint::reach("commit.staged", "");
@@ -89,8 +113,10 @@ impl Writer {
                 state = self.load(&mut backoff).await?;
             }
             let (manifest, tag) = &state;
-            if let Resolution::Committed { version } = validate::resolve_unknown(manifest, &append) {
-                return Ok(committed(&append.file, version, attempt));
+            match validate::resolve_unknown(manifest, &append) {
+                Resolution::Committed { version } => return Ok(committed(&append.file, version, attempt)),
+                Resolution::Overtaken => return Err(self.stalled(manifest, &append)),
+                Resolution::NotCommitted => {}
             }
             let stamp = Stamp { now: store.clock.now(), history_entries: store.options.history_entries };
             let next = validate::may_append(manifest, &append, stamp).map_err(|r| self.refused(r, &append))?;
@@ -104,6 +130,7 @@ impl Writer {
         let (manifest, _) = self.load(&mut backoff).await?;
         match validate::resolve_unknown(&manifest, &append) {
             Resolution::Committed { version } => Ok(committed(&append.file, version, attempts)),
+            Resolution::Overtaken => Err(self.stalled(&manifest, &append)),
             Resolution::NotCommitted if unsure => {
                 Err(VectorError::Unresolved { collection: store.collection.clone(), attempts })
             }
@@ -142,7 +169,7 @@ impl Writer {
         // Deletes fit every model: their file is declared as one of the model that is there.
         let model = manifest.model().unwrap_or(model).clone();
         let header = DeltaHeader {
-            format: FORMAT,
+            format: delta::FORMAT,
             collection: store.collection.clone(),
             generation: manifest.generation,
             model: model.clone(),
@@ -181,6 +208,11 @@ impl Writer {
         }
     }
 
+    fn stalled(&self, manifest: &Manifest, append: &Append) -> VectorError {
+        let (base, floor) = (append.file.base_version, manifest.gc_floor);
+        VectorError::Stalled { collection: self.store.collection.clone(), base, floor }
+    }
+
     fn refused(&self, refusal: Refusal, append: &Append) -> VectorError {
         let collection = self.store.collection.clone();
         match refusal {
@@ -200,10 +232,6 @@ impl Writer {
     }
 }
 
-fn passing(error: &ObjectError) -> bool {
-    matches!(error, ObjectError::Transient { .. } | ObjectError::Unknown { .. } | ObjectError::Conflict(_))
-}
-
 fn committed(file: &LiveFile, version: ManifestVersion, attempts: u32) -> Committed {
     Committed {
         version,
@@ -213,40 +241,5 @@ fn committed(file: &LiveFile, version: ManifestVersion, attempts: u32) -> Commit
         rows: file.rows,
         bytes: file.bytes,
         attempts,
-    }
-}
-
-/// From the store's clock and the writer's own random numbers, so that a seeded run mints the same names.
-fn ulid(store: &VectorStore, random: &mut fastrand::Rng) -> String {
-    let ms = u64::try_from(store.clock.now().div_euclid(1000)).unwrap_or_default();
-    Ulid::from_parts(ms, random.u128(..)).to_string()
-}
-
-/// Waits that double, each a random part of its limit ("full jitter"): writers that collide once don't collide again.
-struct Backoff {
-    limit: Duration,
-    most: Duration,
-    retries_left: u32,
-}
-
-impl Backoff {
-    fn new(store: &VectorStore) -> Self {
-        Self {
-            limit: Duration::from_millis(store.options.backoff_initial_milliseconds),
-            most: Duration::from_millis(store.options.backoff_max_milliseconds),
-            retries_left: store.options.commit_attempts,
-        }
-    }
-
-    /// Spends one of the retries of plain reads and writes, which a commit has as many of as tries at the manifest.
-    fn may_retry(&mut self) -> bool {
-        let may = self.retries_left > 0;
-        self.retries_left = self.retries_left.saturating_sub(1);
-        may
-    }
-
-    async fn wait(&mut self, store: &VectorStore, random: &mut fastrand::Rng) {
-        store.clock.sleep(self.limit.min(self.most).mul_f64(random.f64())).await;
-        self.limit = (self.limit * 2).min(self.most);
     }
 }

@@ -149,6 +149,27 @@ impl Table {
         Ok(())
     }
 
+    /// Deletes the vectors of texts, and what SQLite would leave of them in the file.
+    pub fn forget(&mut self, texts: &[Sha256Hex]) -> Result<u64> {
+        self.connection.pragma_update(None, "secure_delete", true)?;
+        let transaction = rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+        let mut deleted = 0;
+        {
+            let mut models = transaction.prepare_cached("SELECT model FROM models")?;
+            let models: Vec<i64> = models.query_map([], |r| r.get(0))?.collect::<Result<_>>()?;
+            let sql = "DELETE FROM embeddings WHERE model = ?1 AND text = ?2";
+            let mut statement = transaction.prepare_cached(sql)?;
+            for model in models {
+                for text in texts {
+                    deleted += statement.execute(params![model, key(text)])? as u64;
+                }
+            }
+        }
+        transaction.commit()?;
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(deleted)
+    }
+
     /// Drops what was not used for the longest, until the file is less full. Rows of this very write are spared by
     /// their tick, unless they alone are too many.
     fn make_room(&self) -> Result<()> {

@@ -15,22 +15,35 @@ use crate::clock::UnixMicros;
 /// crashed writer from a busy one, across containers too. Removed unless renamed.
 pub struct Temporary {
     path: PathBuf,
-    _file: File,
+    file: File,
     renamed: bool,
 }
 
 impl Temporary {
-    pub fn write(folder: &Path, body: &[u8], sync: bool) -> io::Result<Self> {
+    /// An empty one.
+    pub fn create(folder: &Path) -> io::Result<Self> {
         let path = folder.join(Ulid(fastrand::u128(..)).to_string());
         let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        let mut this = Self { path, _file: file, renamed: false };
         // Nobody else can have it yet; without the lock it would only look abandoned a minute from now.
-        let _ = this._file.try_lock();
-        this._file.write_all(body)?;
+        let _ = file.try_lock();
+        Ok(Self { path, file, renamed: false })
+    }
+
+    pub fn write(folder: &Path, body: &[u8], sync: bool) -> io::Result<Self> {
+        let mut this = Self::create(folder)?;
+        this.file.write_all(body)?;
         if sync {
-            this._file.sync_all()?;
+            this.sync()?;
         }
         Ok(this)
+    }
+
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
     }
 
     pub fn exists(&self) -> bool {

@@ -14,6 +14,12 @@ impl Bits {
         Self { words: vec![0; len.div_ceil(64)], len }
     }
 
+    pub fn all(len: usize) -> Self {
+        let mut all = Self::none(len);
+        all.set_range(0..len);
+        all
+    }
+
     /// Rows that there are, in the set or not.
     pub fn len(&self) -> usize {
         self.len
@@ -33,10 +39,36 @@ impl Bits {
 
     /// Rows beyond the length are ignored.
     pub fn set_range(&mut self, range: Range<usize>) {
-        for row in range.start..range.end.min(self.len) {
-            if let Some(word) = self.words.get_mut(row / 64) {
-                *word |= 1 << (row % 64);
+        self.each_word(range, |word, mask| *word |= mask);
+    }
+
+    pub fn clear_range(&mut self, range: Range<usize>) {
+        self.each_word(range, |word, mask| *word &= !mask);
+    }
+
+    /// The words that a range touches, with the bits of the range in each.
+    fn each_word(&mut self, range: Range<usize>, f: impl Fn(&mut u64, u64)) {
+        let mut at = range.start;
+        let end = range.end.min(self.len);
+        while at < end {
+            let next = (at / 64 + 1) * 64;
+            let upper = if end < next { (1 << (end % 64)) - 1 } else { u64::MAX };
+            if let Some(word) = self.words.get_mut(at / 64) {
+                f(word, upper & (u64::MAX << (at % 64)));
             }
+            at = next;
+        }
+    }
+
+    /// Sixty-four rows a word, the first in the lowest bit.
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// Keeps of each word what `mask` gives for it; words that are empty already are not asked about.
+    pub fn and_words(&mut self, mask: impl Fn(usize) -> u64) {
+        for (i, word) in self.words.iter_mut().enumerate().filter(|(_, w)| **w != 0) {
+            *word &= mask(i);
         }
     }
 
@@ -103,6 +135,12 @@ mod tests {
             prop_assert_eq!(rows, expected);
             let runs: Vec<_> = bits.runs(0..flags.len()).collect();
             prop_assert!(runs.windows(2).all(|w| w[0].end < w[1].start), "stretches are as long as can be");
+            let mut cut = bits.clone();
+            cut.clear_range(from..to);
+            let left: Vec<usize> = cut.runs(0..flags.len()).flatten().collect();
+            let expected: Vec<usize> = (0..flags.len()).filter(|&i| flags[i] && !(from..to).contains(&i)).collect();
+            prop_assert_eq!(left, expected);
+            prop_assert_eq!(Bits::all(flags.len()).count(), flags.len());
             bits.retain(|row| row % 3 == 0);
             prop_assert!((0..300).all(|i| bits.contains(i) == (flags.get(i) == Some(&true) && i % 3 == 0)));
         }

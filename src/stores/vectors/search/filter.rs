@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::bits::Bits;
+use super::facet::restrict_labels;
 use crate::stores::vectors::segment::Segment;
 
 /// A condition on a row.
@@ -189,6 +190,9 @@ impl Filter {
                 let matching = part.matching(segment, rows);
                 rows.retain(|row| !matching.contains(row));
             }
+            // Looked up, not compared with every document.
+            Filter::Eq { field: Field::Document, value } => only(segment, rows, std::slice::from_ref(value)),
+            Filter::In { field: Field::Document, values } => only(segment, rows, values),
             Filter::Eq { field, value } => keep(segment, rows, field, |v| v.equals(value)),
             Filter::In { field, values } => keep(segment, rows, field, |v| values.iter().any(|w| v.equals(w))),
             Filter::Prefix { field, prefix } => {
@@ -215,32 +219,39 @@ impl Filter {
     }
 }
 
+/// Keeps the rows of these documents.
+fn only(segment: &Segment, rows: &mut Bits, documents: &[Scalar]) {
+    let mut allowed = Bits::none(segment.len());
+    for id in documents.iter().map(Scalar::spelled) {
+        if let Some(at) = segment.documents().find(&id) {
+            allowed.set_range(segment.documents().rows(at));
+        }
+    }
+    rows.and_words(|word| allowed.words().get(word).copied().unwrap_or_default());
+}
+
 /// Keeps the rows of which a value of `field` passes `test`.
 fn keep(segment: &Segment, rows: &mut Bits, field: &Field, test: impl Fn(&Scalar) -> bool) {
     let text = |t: &str| test(&Scalar::Text(t.to_owned()));
     match field {
         // The same for all rows of a document: asked once.
         Field::Document | Field::Source => {
-            let passes: Vec<bool> = segment
-                .documents()
-                .iter()
-                .map(|d| text(if *field == Field::Source { &d.source } else { d.id.as_str() }))
-                .collect();
-            let mut allowed = Bits::none(segment.len());
-            passes.iter().enumerate().filter(|(_, p)| **p).for_each(|(i, _)| allowed.set_range(segment.rows_of(i)));
-            rows.retain(|row| allowed.contains(row));
+            let documents = segment.documents();
+            for at in 0..documents.len() {
+                let value = if *field == Field::Source { documents.sources.get(at) } else { documents.id(at) };
+                if !text(value) {
+                    rows.clear_range(documents.rows(at));
+                }
+            }
         }
         Field::Chunk => rows.retain(|row| text(segment.chunk_id(row))),
-        Field::Kind => rows.retain(|row| text(segment.kind(row))),
-        Field::Language => rows.retain(|row| segment.language(row).is_some_and(text)),
+        Field::Kind => restrict_labels(&segment.columns().kinds, rows, text),
+        Field::Language => restrict_labels(&segment.columns().languages, rows, |l| !l.is_empty() && text(l)),
         Field::Page => rows.retain(|row| {
             let (first, last) = segment.pages(row);
             (first..=last).any(|page| test(&Scalar::Number(page.into())))
         }),
-        Field::Metadata(path) => {
-            let column = segment.metadata_column(path);
-            rows.retain(|row| column.get(row).is_some_and(|values| values.iter().any(&test)));
-        }
+        Field::Metadata(path) => segment.facet(path).restrict(rows, test),
     }
 }
 

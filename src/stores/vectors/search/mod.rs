@@ -1,16 +1,19 @@
 //! Search over a view: by vector, by words, or by both.
 //!
 //! ```text
-//! visible rows ─▶ filter ─▶ ┬─ flat scan, exact cosine ─┐
-//!                           └─ BM25 ────────────────────┴─▶ union of both candidates ─▶ fusion ─▶ top k
+//! visible rows ─▶ filter ─▶ ┬─ scan of the codes ─▶ exact cosine of the nearest ─┐
+//!                           └─ BM25 ─────────────────────────────────────────────┴─▶ both candidates ─▶ fusion ─▶ top k
 //! ```
 //! Everything is computed on the calling thread, and on as many more as the request allows.
 
 pub mod bits;
 pub mod bm25;
+pub mod codes;
+pub mod facet;
 pub mod filter;
 pub mod flat;
 pub mod fusion;
+pub mod postings;
 pub mod tokens;
 pub mod topk;
 
@@ -64,13 +67,15 @@ pub struct SearchRequest {
     pub candidates: Option<usize>,
     /// Threads that a scan may use, 1 for the calling one alone.
     pub threads: usize,
+    /// Compare the query with every vector, not with those alone whose codes look near.
+    pub exact: bool,
 }
 
 impl SearchRequest {
     /// Hybrid where there is a vector, by words otherwise.
     pub fn new(text: impl Into<String>, vector: Option<Vec<f32>>, k: usize) -> Self {
         let mode = if vector.is_some() { Mode::default() } else { Mode::FullText };
-        Self { text: text.into(), vector, k, mode, filter: None, candidates: None, threads: 1 }
+        Self { text: text.into(), vector, k, mode, filter: None, candidates: None, threads: 1, exact: false }
     }
 }
 
@@ -127,14 +132,14 @@ impl View {
         let ranked: Vec<(Candidate<'_>, Option<f32>, Option<f32>)> = match request.mode {
             Mode::Vector => {
                 let query = self.query_vector(request)?;
-                let best = flat::search(&allowed, &query, request.k, request.threads);
+                let best = flat::search(&allowed, &query, request.k, request.threads, request.exact);
                 best.into_iter().map(|c| (c, Some(c.score), None)).collect()
             }
             Mode::FullText => words(request.k).1.into_iter().map(|c| (c, None, Some(c.score))).collect(),
             Mode::Hybrid { weight } => {
                 let query = self.query_vector(request)?;
                 let depth = request.candidates.unwrap_or(self.options.hybrid_candidates).max(request.k);
-                let near = flat::search(&allowed, &query, depth, request.threads);
+                let near = flat::search(&allowed, &query, depth, request.threads, request.exact);
                 let (scores, worded) = words(depth);
                 self.hybrid(near, worded, &query, &scores, weight, request.k)
             }
@@ -232,15 +237,16 @@ impl View {
         terms: &[(String, u32)],
     ) -> Option<Hit> {
         let segment = &self.segments.get(candidate.segment)?.segment;
-        let document = segment.document_of(candidate.row)?;
+        let documents = segment.documents();
+        let document = documents.of_row(candidate.row)?;
         let row = segment.row(candidate.row)?;
         Some(Hit {
             score: candidate.score,
             vector_score,
             bm25_score,
-            document: document.id.clone(),
-            version: document.version,
-            source: document.source.clone(),
+            document: DocumentId::parse(documents.id(document))?,
+            version: documents.version(document),
+            source: documents.sources.get(document).to_owned(),
             chunk_id: row.chunk_id,
             ordinal: row.ordinal,
             kind: row.kind,

@@ -61,6 +61,9 @@ pub fn query_terms(text: &str, stemming: Stemming) -> Vec<(String, u32)> {
 /// Where the terms stand in `text`, in code points, half-open, joined where they touch: what a display marks.
 pub fn matches(text: &str, terms: &[(String, u32)], stemming: Stemming) -> Vec<(u32, u32)> {
     let mut found: Vec<Range<usize>> = Vec::new();
+    if terms.is_empty() {
+        return Vec::new();
+    }
     each_token(text, stemming, |token| {
         if terms.iter().any(|(term, _)| term == token.term) {
             match found.last_mut() {

@@ -1,0 +1,115 @@
+//! Docweir's side of the comparison of vector stores, and the figures that only it has.
+//!
+//! - `--data DIR --json SIZE…`: the JSON lines that `benches/vectors/run` puts beside those of the peers; DIR and the
+//!   meaning of the figures are in peers.py;
+//! - `merges`: many deltas into one snapshot, seconds and anonymous memory;
+//! - `growth`: what a commit, a view and a search cost as deltas pile up.
+//!
+//! Ingest, cold open and queries are each measured in a process of their own, as the peers' are.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a bench measures or dies"
+)]
+
+mod growth;
+mod merges;
+mod peers;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use docweir::clock::{SharedClock, SystemClock};
+use docweir::documents::DocumentId;
+use docweir::stages::model::{Metric, ModelIdentity, Span};
+use docweir::stores::objects::local::{LocalObjectOptions, LocalObjectStore};
+use docweir::stores::vectors::{DocumentRows, Row, VectorOptions, VectorStore, Write};
+use serde_json::{Map, Value};
+
+fn main() -> std::process::ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["--data", data, "--json", sizes @ ..] => sizes.iter().for_each(|size| peers::run(Path::new(data), size)),
+        ["phase", phase, data, size, work] => peers::phase(phase, Path::new(data), size, Path::new(work)),
+        ["merges", data] => merges::run(Path::new(data)),
+        ["merge", work, memory] => merges::one(Path::new(work), memory.parse().unwrap()),
+        ["growth", data] => growth::run(Path::new(data)),
+        _ => {
+            println!(
+                "give `--data DIR --json SIZE…`, `merges DIR` or `growth DIR`; without, there is nothing to measure"
+            );
+        }
+    }
+    std::process::ExitCode::SUCCESS
+}
+
+/// The store in a folder, with room for large commits.
+fn open(folder: &Path) -> Arc<VectorStore> {
+    let clock: SharedClock = Arc::new(SystemClock);
+    let objects = LocalObjectOptions { max_object_bytes: 1 << 40, ..LocalObjectOptions::default() };
+    let objects = LocalObjectStore::open(folder, objects, &clock).unwrap();
+    Arc::new(VectorStore::new(Arc::new(objects), "chunks", clock, VectorOptions::default()).unwrap())
+}
+
+fn model(dimension: u32) -> ModelIdentity {
+    ModelIdentity { id: "bench".into(), weights: "w".into(), dimension, metric: Metric::Cosine }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// CPU seconds of this process with all its threads.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    // In ticks of a hundredth of a second.
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+}
+
+fn status(key: &str) -> u64 {
+    docweir::memory::status_bytes("/proc/self/status", key).unwrap()
+}
+
+/// Spread by a hash, as data.py does it.
+fn bucket(id: usize) -> u64 {
+    (((id as u64).wrapping_mul(2_654_435_761) & 0xffff_ffff) >> 16) % 100
+}
+
+/// Rows of a document.
+const ROWS: usize = 10;
+
+/// Rows `first` and following as documents of ten rows; `vectors` holds theirs, one after the other.
+fn documents(first: usize, vectors: &[f32], dimension: usize, text: impl Fn(usize) -> String) -> Vec<Write> {
+    let rows: Vec<&[f32]> = vectors.chunks_exact(dimension).collect();
+    let document = |(n, rows): (usize, &[&[f32]])| {
+        let start = first + n * ROWS;
+        let row = |(i, vector): (usize, &&[f32])| Row {
+            chunk_id: (start + i).to_string(),
+            ordinal: i as u32,
+            kind: "text".into(),
+            text: text(start + i),
+            heading_path: Vec::new(),
+            pages: (1, 1),
+            span: Span { start: 0, end: 0, start_byte: 0, end_byte: 0 },
+            boxes: Vec::new(),
+            tokens: 0,
+            language: None,
+            metadata: Map::from_iter([("bucket".to_owned(), Value::from(bucket(start + i)))]),
+            vector: vector.to_vec(),
+        };
+        Write::Upsert(DocumentRows {
+            document_id: DocumentId::parse(&format!("doc_{start:09}")).unwrap(),
+            version: 1,
+            source: format!("file:///{start}.pdf"),
+            metadata: Map::new(),
+            rows: rows.iter().enumerate().map(row).collect(),
+        })
+    };
+    rows.chunks(ROWS).enumerate().map(document).collect()
+}

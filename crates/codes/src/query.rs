@@ -1,0 +1,161 @@
+//! From a query to the rows that look near.
+
+use std::ops::Range;
+
+use crate::candidates::Candidates;
+use crate::codec::{Codec, GROUP};
+use crate::error::CodesError;
+use crate::kernel::Kernel;
+use crate::layout::{BLOCK_ROWS, STEP_GROUPS};
+
+/// Entries of a group's table, one for each value of its four bits.
+const ENTRIES: usize = 16;
+/// Greatest entry of a table: four of them fit a byte, so a kernel widens once for four lookups.
+const MAX_ENTRY: usize = u8::MAX as usize / 4;
+/// Groups whose tables lie together, half a kernel's step: see [`Tables`].
+const QUARTET: usize = 4;
+
+/// What each value of each group adds to a row's sum, and how a sum becomes an estimate.
+///
+/// The estimate is `factor · (sum · step + offset)`. Entries are whole numbers so small that the sum over all groups
+/// fits 16 bits.
+pub(crate) struct Tables {
+    /// For each four groups a, b, c, d: the tables a a c c b b d d, of 16 bytes each. A slice of codes holds two
+    /// groups of 32 rows, so a register of 64 bytes holds a and c in its low bits, b and d in its high ones, and the
+    /// widest kernel finds its tables where it loads its codes.
+    pub entries: Vec<u8>,
+    pub step: f32,
+    pub offset: f32,
+}
+
+/// A query, ready to be compared with codes of its codec.
+pub struct Query {
+    pub(crate) tables: Tables,
+    pub(crate) dimension: usize,
+    kernel: Kernel,
+    block_bytes: usize,
+}
+
+impl Query {
+    pub(crate) fn new(codec: &Codec, rotated: &[f32]) -> Self {
+        let tables = codec.kernel().tables(rotated, codec.groups());
+        Self { tables, dimension: codec.dimension(), kernel: codec.kernel(), block_bytes: codec.block_bytes() }
+    }
+
+    /// Offers the rows of a range to `candidates`, each with an estimate of its dot product with the query.
+    ///
+    /// `codes` are those of rows 0 to at least `rows.end`, as a [`BlockWriter`](crate::BlockWriter) gave them; they
+    /// may lie at any address, though they are read fastest at a multiple of 64. `allowed` has a bit a row, the first
+    /// in the lowest bit of the first word; a row beyond its end is not allowed; `None` allows all. Row `r` is
+    /// offered as number `first + r`, so that several files can share one set of candidates.
+    ///
+    /// To share the work, split `rows` at a multiple of [`BLOCK_ROWS`] and [merge](Candidates::merge) what the
+    /// threads found; a split elsewhere is right too but computes the block twice.
+    pub fn scan(
+        &self,
+        codes: &[u8],
+        rows: Range<usize>,
+        allowed: Option<&[u64]>,
+        first: u32,
+        candidates: &mut Candidates,
+    ) -> Result<(), CodesError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let held = codes.len() / self.block_bytes * BLOCK_ROWS;
+        // Rows are numbered in 32 bits.
+        let numbered = (u32::MAX - first) as usize;
+        if rows.end > held.min(numbered) {
+            return Err(CodesError::Rows { end: rows.end, rows: held.min(numbered) });
+        }
+        let mut estimates = [0.0; BLOCK_ROWS];
+        let start = rows.start / BLOCK_ROWS;
+        let blocks = codes.chunks_exact(self.block_bytes).enumerate().take(rows.end.div_ceil(BLOCK_ROWS)).skip(start);
+        for (number, block) in blocks {
+            let row = number * BLOCK_ROWS;
+            let mut wanted = allowed.map_or(u32::MAX, |words| word(words, number));
+            if row < rows.start {
+                wanted &= u32::MAX << (rows.start - row);
+            }
+            if row + BLOCK_ROWS > rows.end {
+                wanted &= u32::MAX >> (row + BLOCK_ROWS - rows.end);
+            }
+            if wanted == 0 {
+                continue;
+            }
+            let mut above = wanted & self.kernel.block(&self.tables, block, candidates.bar(), &mut estimates);
+            while above != 0 {
+                let lane = above.trailing_zeros();
+                above &= above - 1;
+                if let Some(&estimate) = estimates.get(lane as usize) {
+                    candidates.offer(first + row as u32 + lane, estimate);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bits of the bitmap that are a block's.
+#[inline(always)]
+fn word(words: &[u64], block: usize) -> u32 {
+    words.get(block / 2).map_or(0, |word| (word >> (block % 2 * BLOCK_ROWS)) as u32)
+}
+
+/// Builds the tables. Inlined into a function that is compiled for each kernel.
+///
+/// Each coordinate of the query is rounded to a whole number of half steps, its weight. A code's bit that agrees with
+/// the coordinate's sign adds the weight, one that does not adds nothing; so the sum over all bits, less half of all
+/// weights, is the dot product with the rounded query in steps. The rounding is a twentieth of what the code's own
+/// error is.
+#[inline(always)]
+pub(crate) fn tables(rotated: &[f32], groups: usize) -> Tables {
+    let reach = rotated.chunks(GROUP).fold(0.0, |most: f32, group| most.max(group.iter().map(|x| x.abs()).sum()));
+    // Each of a group's weights may be rounded up by a half.
+    let top = MAX_ENTRY.min(u16::MAX as usize / groups.max(1)) - GROUP / 2;
+    let scale = if reach > 0.0 { top as f32 / reach } else { 0.0 };
+    let step = if reach > 0.0 { 2.0 * reach / top as f32 } else { 0.0 };
+    let mut weights = vec![[0; GROUP]; groups];
+    let mut total = 0;
+    for (weight, x) in weights.as_flattened_mut().iter_mut().zip(rotated) {
+        *weight = (x.abs() * scale + 0.5) as i32 as u8;
+        total += i32::from(*weight);
+    }
+    let mut entries = vec![0; groups * 2 * ENTRIES];
+    let (quartets, _) = entries.as_chunks_mut::<{ 2 * QUARTET * ENTRIES }>();
+    let mut signs = rotated.chunks(GROUP);
+    for (quartet, weights) in quartets.iter_mut().zip(weights.as_chunks::<QUARTET>().0) {
+        for (place, weights) in weights.iter().enumerate() {
+            let mut table = [0; ENTRIES];
+            let signs = signs.next().unwrap_or_default();
+            for ((weight, x), agreeing) in weights.iter().zip(signs).zip(&AGREEING) {
+                let flip = if *x < 0.0 { u8::MAX } else { 0 };
+                for (entry, mask) in table.iter_mut().zip(agreeing) {
+                    *entry += weight & (mask ^ flip);
+                }
+            }
+            // a a c c b b d d
+            let at = (place / 2 * 2 + place % 2 * 4) * ENTRIES;
+            if let Some(twice) = quartet.get_mut(at..at + 2 * ENTRIES) {
+                twice.copy_from_slice([table, table].as_flattened());
+            }
+        }
+    }
+    Tables { entries, step, offset: -0.5 * step * total as f32 }
+}
+
+/// For each coordinate of a group, all ones where an entry's bit for it is set.
+const AGREEING: [[u8; ENTRIES]; GROUP] = {
+    let mut masks = [[0; ENTRIES]; GROUP];
+    let mut at = 0;
+    while at < GROUP * ENTRIES {
+        let (coordinate, entry) = (at / ENTRIES, at % ENTRIES);
+        if entry >> coordinate & 1 == 1 {
+            masks[coordinate][entry] = u8::MAX;
+        }
+        at += 1;
+    }
+    masks
+};
+
+const _: () = assert!(STEP_GROUPS.is_multiple_of(QUARTET));

@@ -1,0 +1,302 @@
+//! What holds for codes and scans, seen from outside.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use docweir_codes::{BLOCK_ROWS, Candidate, Candidates, Codec, CodesError, Kernel};
+use fastrand::Rng;
+
+const SEED: u64 = 7;
+const SHAPES: [usize; 12] = [1, 2, 3, 5, 16, 17, 31, 100, 384, 511, 768, 1536];
+
+fn unit(mut v: Vec<f32>) -> Vec<f32> {
+    let length = v.iter().map(|x| x * x).sum::<f32>().sqrt();
+    v.iter_mut().for_each(|x| *x /= length);
+    v
+}
+
+fn normal(rng: &mut Rng) -> f32 {
+    (-2.0 * (1.0 - rng.f32()).ln()).sqrt() * (rng.f32() * std::f32::consts::TAU).cos()
+}
+
+fn random(rng: &mut Rng, dimension: usize) -> Vec<f32> {
+    unit((0..dimension).map(|_| normal(rng)).collect())
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+fn encode(codec: &Codec, rows: &[Vec<f32>]) -> Vec<u8> {
+    let mut writer = codec.writer();
+    rows.iter().for_each(|row| writer.push(row).unwrap());
+    writer.finish()
+}
+
+/// Every estimate, by row.
+fn estimates(codec: &Codec, codes: &[u8], rows: usize, query: &[f32]) -> Vec<f32> {
+    let mut candidates = Candidates::new(rows);
+    codec.query(query).unwrap().scan(codes, 0..rows, None, 0, &mut candidates).unwrap();
+    let mut found: Vec<_> = candidates.best_first().collect();
+    found.sort_by_key(|c| c.row);
+    assert_eq!(found.iter().map(|c| c.row as usize).collect::<Vec<_>>(), (0..rows).collect::<Vec<_>>());
+    found.into_iter().map(|c| c.estimate).collect()
+}
+
+fn bits(estimates: &[f32]) -> Vec<u32> {
+    estimates.iter().map(|x| x.to_bits()).collect()
+}
+
+#[test]
+fn kernels_agree_bit_for_bit() {
+    for dimension in SHAPES {
+        let mut rng = Rng::with_seed(dimension as u64);
+        let rows: Vec<_> = (0..75).map(|_| random(&mut rng, dimension)).collect();
+        let query = random(&mut rng, dimension);
+        let reference = Codec::with_kernel(dimension, SEED, Kernel::Portable).unwrap();
+        let codes = encode(&reference, &rows);
+        let expected = estimates(&reference, &codes, rows.len(), &query);
+        for kernel in Kernel::ALL.into_iter().filter(|k| k.is_available()) {
+            let codec = Codec::with_kernel(dimension, SEED, kernel).unwrap();
+            assert_eq!(codec.kernel(), kernel);
+            assert!(encode(&codec, &rows) == codes, "codes of {kernel:?} at {dimension}");
+            let got = estimates(&codec, &codes, rows.len(), &query);
+            assert_eq!(bits(&got), bits(&expected), "estimates of {kernel:?} at {dimension}");
+            // No alignment is assumed.
+            let shifted: Vec<u8> = [&[0; 3], &codes[..]].concat();
+            assert_eq!(bits(&estimates(&codec, &shifted[3..], rows.len(), &query)), bits(&expected));
+        }
+    }
+}
+
+/// The format is fixed: a change of a byte would make every file of codes unreadable.
+#[test]
+fn bytes_are_pinned() {
+    let codec = Codec::new(24, SEED).unwrap();
+    let rows: Vec<Vec<f32>> =
+        (0..40).map(|r| (0..24).map(|i| ((r * 7 + i * 5) % 23) as f32 - 11.0).collect()).collect();
+    let codes = encode(&codec, &rows);
+    let hash = codes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    assert_eq!((codes.len(), hash), (PINNED_LENGTH, PINNED_HASH));
+}
+const PINNED_LENGTH: usize = 512;
+const PINNED_HASH: u64 = 11_071_033_518_100_408_537;
+
+#[test]
+fn copies_are_the_same_in_any_order_and_place() {
+    for dimension in [3, 17, 384] {
+        let mut rng = Rng::with_seed(11);
+        let codec = Codec::new(dimension, SEED).unwrap();
+        let rows: Vec<_> = (0..200).map(|_| random(&mut rng, dimension)).collect();
+        let codes = encode(&codec, &rows);
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        rng.shuffle(&mut order);
+        order.truncate(150);
+        // Row by row, from codes and from vectors in turn, handing out what is full.
+        let (mut writer, mut bytes) = (codec.writer(), Vec::new());
+        for (i, &row) in order.iter().enumerate() {
+            match i % 3 {
+                0 => writer.push(&rows[row]).unwrap(),
+                _ => writer.copy(&codes, row..row + 1).unwrap(),
+            }
+            if i % 70 == 0 {
+                bytes.extend(writer.take_full());
+                assert!(writer.rows() < BLOCK_ROWS);
+            }
+        }
+        bytes.extend(writer.finish());
+        let direct = encode(&codec, &order.iter().map(|&row| rows[row].clone()).collect::<Vec<_>>());
+        assert!(bytes == direct);
+        assert_eq!(bytes.len(), codec.bytes(order.len()));
+        // Ranges, on block boundaries and across them.
+        let mut writer = codec.writer();
+        for range in [0..96, 96..100, 100..100, 64..200, 5..70] {
+            writer.copy(&codes, range).unwrap();
+        }
+        let list: Vec<_> = (0..100).chain(64..200).chain(5..70).map(|row| rows[row].clone()).collect();
+        assert!(writer.finish() == encode(&codec, &list));
+    }
+}
+
+#[test]
+fn a_filter_gives_exactly_the_allowed_rows_of_the_range() {
+    let mut rng = Rng::with_seed(3);
+    let codec = Codec::new(40, SEED).unwrap();
+    let rows: Vec<_> = (0..1000).map(|_| random(&mut rng, 40)).collect();
+    let codes = encode(&codec, &rows);
+    let query = random(&mut rng, 40);
+    let all = estimates(&codec, &codes, rows.len(), &query);
+    for (share, words) in [(0.0, 16), (0.01, 16), (0.3, 16), (1.0, 16), (0.5, 3), (1.0, 0)] {
+        let bitmap: Vec<u64> =
+            (0..words).map(|_| (0..64).fold(0, |w, i| w | u64::from(rng.f64() < share) << i)).collect();
+        for range in [0..1000, 0..0, 5..6, 31..33, 32..64, 100..999, 999..1000] {
+            let query = codec.query(&query).unwrap();
+            let mut found = Candidates::new(2000);
+            query.scan(&codes, range.clone(), Some(&bitmap), 500, &mut found).unwrap();
+            let mut found: Vec<_> = found.best_first().collect();
+            found.sort_by_key(|c| c.row);
+            let allowed = |r: &usize| bitmap.get(r / 64).is_some_and(|w| w >> (r % 64) & 1 == 1);
+            let expected: Vec<_> =
+                range.filter(allowed).map(|r| Candidate { row: 500 + r as u32, estimate: all[r] }).collect();
+            assert_eq!(found, expected);
+        }
+    }
+}
+
+#[test]
+fn threads_and_limits_do_not_change_the_best() {
+    let mut rng = Rng::with_seed(4);
+    let codec = Codec::new(5, SEED).unwrap();
+    // Few distinct rows: many equal estimates.
+    let kinds: Vec<_> = (0..9).map(|_| random(&mut rng, 5)).collect();
+    let rows: Vec<_> = (0..3000).map(|_| kinds[rng.usize(..9)].clone()).collect();
+    let codes = encode(&codec, &rows);
+    let query = codec.query(&random(&mut rng, 5)).unwrap();
+    let mut all = Candidates::new(3000);
+    query.scan(&codes, 0..3000, None, 0, &mut all).unwrap();
+    let all: Vec<_> = all.best_first().collect();
+    assert!(all.windows(2).all(|w| (-w[0].estimate, w[0].row) < (-w[1].estimate, w[1].row)));
+    for limit in [0, 1, 2, 10, 333, 2999] {
+        for split in [0, 32, 1600, 3000] {
+            let (mut a, mut b) = (Candidates::new(limit), Candidates::new(limit));
+            query.scan(&codes, split..3000, None, 0, &mut a).unwrap();
+            query.scan(&codes, 0..split, None, 0, &mut b).unwrap();
+            a.merge(&b);
+            assert!(a.best_first().eq(all[..limit].iter().copied()));
+        }
+    }
+}
+
+/// The theory: over random rotations the estimate is right on average, and its deviation is
+/// √((1 - c²) / c² / (d - 1)) · √(1 - s²), with c the cosine between a vector and what its code stands for and s the
+/// dot product.
+#[test]
+fn estimates_have_no_bias_and_the_deviation_of_the_theory() {
+    for (dimension, dot_wanted) in [(64, 0.0), (384, 0.8), (384, 0.3), (1000, 0.6)] {
+        let mut rng = Rng::with_seed(9);
+        let (mut sum, mut squares, mut count, mut worst) = (0.0, 0.0, 0.0, 0.0f64);
+        for seed in 0..40 {
+            let codec = Codec::new(dimension, seed).unwrap();
+            let query = random(&mut rng, dimension);
+            let rows: Vec<Vec<f32>> = (0..64)
+                .map(|_| {
+                    let other = random(&mut rng, dimension);
+                    let along = dot(&other, &query);
+                    let beside = unit(other.iter().zip(&query).map(|(o, q)| o - along * q).collect());
+                    let (c, s) = (dot_wanted, (1.0f32 - dot_wanted * dot_wanted).sqrt());
+                    query.iter().zip(beside).map(|(q, b)| c * q + s * b).collect()
+                })
+                .collect();
+            for (row, estimate) in rows.iter().zip(estimates(&codec, &encode(&codec, &rows), 64, &query)) {
+                let error = f64::from(estimate - dot(row, &query));
+                (sum, squares, count, worst) =
+                    (sum + error, squares + error * error, count + 1.0, worst.max(error.abs()));
+            }
+        }
+        let beside = f64::from(1.0 - dot_wanted * dot_wanted).sqrt();
+        let expected = (SQUARED_LOSS / (1.0 - SQUARED_LOSS) / (dimension - 1) as f64).sqrt() * beside;
+        let (mean, deviation) = (sum / count, (squares / count).sqrt());
+        assert!(mean.abs() < 4.0 * expected / f64::sqrt(count), "bias {mean} at {dimension}, {dot_wanted}");
+        assert!((0.85..1.15).contains(&(deviation / expected)), "{deviation} for {expected} at {dimension}");
+        assert!(worst < 5.5 * expected, "{worst} for {expected} at {dimension}");
+    }
+}
+/// 1 - c² of a normal variable at one bit.
+const SQUARED_LOSS: f64 = 1.0 - std::f64::consts::FRAC_2_PI;
+
+#[test]
+fn the_nearest_survive_in_clusters() {
+    let (dimension, count, k) = (384, 6000, 10);
+    let mut rng = Rng::with_seed(12);
+    // Clusters with a common direction and a few heavy coordinates, as embeddings have.
+    let centres: Vec<Vec<f32>> = (0..60)
+        .map(|_| (0..dimension).map(|i| normal(&mut rng) * if i < 20 { 3.0 } else { 1.0 } + 0.3).collect())
+        .collect();
+    let draw = |rng: &mut Rng| {
+        let centre = &centres[rng.usize(..60)];
+        unit(centre.iter().map(|x| x + 0.8 * normal(rng)).collect())
+    };
+    let rows: Vec<_> = (0..count).map(|_| draw(&mut rng)).collect();
+    let codec = Codec::new(dimension, SEED).unwrap();
+    let codes = encode(&codec, &rows);
+    let (mut hits, mut looked) = (0, 0);
+    for _ in 0..40 {
+        let query = draw(&mut rng);
+        let mut exact = Candidates::new(k);
+        rows.iter().enumerate().for_each(|(r, row)| exact.offer(r as u32, dot(row, &query)));
+        let mut candidates = Candidates::new(codec.candidates(k, count));
+        let coded = codec.query(&query).unwrap();
+        coded.scan(&codes, 0..count, None, 0, &mut candidates).unwrap();
+        let found = coded.nearest(k, candidates, |row| {
+            looked += 1;
+            dot(&rows[row as usize], &query)
+        });
+        assert!(found.windows(2).all(|w| w[0].score >= w[1].score) && found.len() == k);
+        hits += exact.best_first().filter(|c| found.iter().any(|f| f.row == c.row)).count();
+    }
+    assert!(hits >= 390, "recall {}", hits as f32 / 400.0);
+    assert!(looked < 40 * codec.candidates(k, count), "it never stopped early");
+}
+
+/// What is looked at first and when to stop must not matter where every row is a candidate and none is out of reach.
+#[test]
+fn reranking_gives_the_exact_order() {
+    let mut rng = Rng::with_seed(21);
+    let codec = Codec::new(8, SEED).unwrap();
+    let mut rows: Vec<_> = (0..300).map(|_| random(&mut rng, 8)).collect();
+    rows[200] = rows[20].clone();
+    let codes = encode(&codec, &rows);
+    let vector = rows[20].clone();
+    let query = codec.query(&vector).unwrap();
+    let mut all = Candidates::new(300);
+    query.scan(&codes, 0..300, None, 0, &mut all).unwrap();
+    let mut exact: Vec<(f32, u32)> = (0..300).map(|r| (dot(&rows[r], &vector), r as u32)).collect();
+    exact.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let score = |row: u32| dot(&rows[row as usize], &vector);
+    for k in [0, 1, 2, 5, 300, 1000] {
+        let found = query.nearest(k, all.clone(), score);
+        assert_eq!(found.len(), k.min(300));
+        if k >= 300 || k <= 2 {
+            let found: Vec<_> = found.iter().map(|f| (f.score, f.row)).collect();
+            assert_eq!(found, exact[..k.min(300)]);
+        }
+    }
+    // A row whose score is not a number is left out.
+    let found = query.nearest(3, all, |row| if row == 20 { f32::NAN } else { score(row) });
+    assert_eq!((found[0].row, found.len()), (200, 3));
+}
+
+#[test]
+fn more_rows_more_candidates() {
+    let codec = Codec::new(384, SEED).unwrap();
+    assert_eq!(codec.candidates(0, 1000), 0);
+    assert_eq!(codec.candidates(10, 0), 0);
+    assert_eq!(codec.candidates(10, 50), 50);
+    assert_eq!(codec.candidates(usize::MAX, 50), 50);
+    assert_eq!(codec.candidates(1, 9), 9);
+    let counts = [10_000, 100_000, 1_000_000].map(|rows| codec.candidates(10, rows));
+    assert_eq!(counts, [320, 400, 480]);
+    assert!(Codec::new(96, SEED).unwrap().candidates(10, 10_000) > counts[0]);
+}
+
+#[test]
+fn nothing_and_wrong_input_are_answered() {
+    let codec = Codec::new(6, SEED).unwrap();
+    assert!(codec.writer().finish().is_empty());
+    let query = codec.query(&[1.0, 0.0, 0.0, 0.0, 0.0, 0.0]).unwrap();
+    let mut found = Candidates::new(5);
+    query.scan(&[], 0..0, None, 0, &mut found).unwrap();
+    assert_eq!(found.clone().best_first().count(), 0);
+    assert_eq!(query.scan(&[], 0..1, None, 0, &mut found), Err(CodesError::Rows { end: 1, rows: 0 }));
+    let last = query.scan(&[0; 1 << 10], 0..3, None, u32::MAX - 2, &mut found);
+    assert_eq!(last, Err(CodesError::Rows { end: 3, rows: 2 }));
+    assert_eq!(codec.writer().copy(&[0; 100], 0..1), Err(CodesError::Rows { end: 1, rows: 0 }));
+    assert_eq!(Codec::new(0, SEED).err(), Some(CodesError::Dimension(0)));
+    assert!(Codec::new(1 << 20, SEED).is_err());
+    assert_eq!(codec.writer().push(&[1.0]), Err(CodesError::VectorLength { given: 1, dimension: 6 }));
+    assert_eq!(codec.writer().push(&[f32::NAN; 6]), Err(CodesError::NotFinite));
+    assert_eq!(codec.query(&[f32::INFINITY; 6]).err(), Some(CodesError::NotFinite));
+    // A vector of length zero is near nothing, as a row and as a query.
+    let codes = encode(&codec, &[vec![0.0; 6], vec![0.5; 6]]);
+    assert_eq!(estimates(&codec, &codes, 2, &[0.3; 6])[0], 0.0);
+    assert_eq!(estimates(&codec, &codes, 2, &[0.0; 6]), [0.0, 0.0]);
+}

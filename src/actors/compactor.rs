@@ -1,0 +1,141 @@
+//! Merges the files of a collection when there is reason to, under the lease, and says what that cost.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+use tokio::sync::oneshot;
+
+use crate::actors::committer::store;
+use crate::error::StageError;
+use crate::messages::compaction::{Acquire, Compact, Compacted, LeaseGuard};
+use crate::stores::vectors::compaction::{Compactor, Installed, Mode, Report};
+use crate::stores::vectors::merge::Cancelled;
+use crate::supervisors::service::{Inbox, ServiceHandle};
+
+/// Name, kind and meaning of each metric.
+pub const METRICS: &[(&str, &str, &str)] = &[
+    ("docweir_compactions_total", "counter", "merges of vector files, by outcome"),
+    ("docweir_compaction_seconds", "histogram", "time of a merge that was installed"),
+    ("docweir_compaction_read_bytes_total", "counter", "size of the files that were merged"),
+    ("docweir_compaction_written_bytes_total", "counter", "bytes that merges wrote, intermediate files too"),
+    ("docweir_compaction_peak_memory_bytes", "gauge", "anonymous memory of the process during the last merge, at most"),
+];
+
+/// The compactor of a process, for one collection.
+pub struct CompactorActor {
+    pub compactor: Compactor,
+    pub lock: ServiceHandle<Acquire>,
+}
+
+/// Ends a merge whose task goes away: it runs on a thread that nobody can end otherwise.
+struct CancelOnDrop(Cancelled);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl CompactorActor {
+    /// Looks at what is due from time to time, and whenever it is asked to, until every sender is gone.
+    pub async fn run(&mut self, inbox: &Rc<Inbox<Compact>>) {
+        let poll = Duration::from_secs(self.compactor.options().poll_seconds);
+        let automatic = self.compactor.options().automatic;
+        loop {
+            let asked = tokio::select! {
+                asked = inbox.receive() => match asked {
+                    Some(asked) => Some(asked),
+                    None => return,
+                },
+                () = tokio::time::sleep(poll), if automatic => None,
+            };
+            let done = self.compact(asked.as_ref().map_or(Mode::Due, |a| a.mode)).await;
+            match asked {
+                Some(asked) => {
+                    let _ = asked.answer.send(done);
+                }
+                None => {
+                    if let Err(error) = done {
+                        tracing::warn!(%error, "the vector files were not merged; it is tried again");
+                    }
+                }
+            }
+        }
+    }
+
+    /// One merge after the other until nothing is due.
+    async fn compact(&mut self, mode: Mode) -> Result<Compacted, StageError> {
+        let mut compacted = Compacted::default();
+        while let Some((manifest, inputs, why)) = self.compactor.due(mode).await.map_err(|e| store(&e))? {
+            let Some(guard) = self.acquire(manifest.epoch).await? else {
+                compacted.busy = true;
+                return Ok(compacted);
+            };
+            let limit = Duration::from_secs(self.compactor.options().work_seconds);
+            let _ended = CancelOnDrop(guard.cancelled.clone());
+            let merging = self.compactor.merge(&manifest, &inputs, why, &guard.cancelled);
+            let staged = match tokio::time::timeout(limit, merging).await {
+                Ok(staged) => staged.map_err(|e| store(&e)).inspect_err(|_| outcome("failed"))?,
+                Err(_) => {
+                    outcome("timeout");
+                    let text =
+                        format!("a merge took longer than compaction.work_seconds ({}): raise it", limit.as_secs());
+                    return Err(StageError::transient("compaction_timeout", text));
+                }
+            };
+            match self.compactor.install(&staged, guard.epoch).await.map_err(|e| store(&e))? {
+                Installed::Yes(version) => {
+                    tell(&staged.report, version);
+                    compacted.merges.push(staged.report);
+                }
+                Installed::Superseded(refusal) => {
+                    outcome("superseded");
+                    tracing::info!(?refusal, "a merge was superseded by another one: nothing is lost");
+                    compacted.superseded += 1;
+                    self.compactor.discard(staged).await;
+                }
+            }
+            if mode == Mode::All {
+                break;
+            }
+        }
+        Ok(compacted)
+    }
+
+    async fn acquire(&self, above: u64) -> Result<Option<LeaseGuard>, StageError> {
+        let gone = || StageError::transient("lock_gone", "the lock went away before it answered");
+        let (answer, taken) = oneshot::channel();
+        self.lock.send(Acquire { above, answer }).await.map_err(|_| gone())?;
+        taken.await.map_err(|_| gone())?
+    }
+}
+
+fn outcome(outcome: &'static str) {
+    counter!("docweir_compactions_total", "outcome" => outcome).increment(1);
+}
+
+/// The one line and the metrics of a merge.
+fn tell(report: &Report, version: u64) {
+    outcome("installed");
+    histogram!("docweir_compaction_seconds").record(report.duration.as_secs_f64());
+    counter!("docweir_compaction_read_bytes_total").increment(report.input_bytes);
+    counter!("docweir_compaction_written_bytes_total").increment(report.written_bytes);
+    gauge!("docweir_compaction_peak_memory_bytes").set(report.peak_memory_bytes as f64);
+    tracing::info!(
+        why = report.why,
+        files = report.input_files,
+        rows = report.output_rows,
+        dropped_rows = report.input_rows - report.output_rows,
+        bytes = report.output_bytes,
+        written = report.written_bytes,
+        seconds = report.duration.as_secs_f64(),
+        peak_memory = report.peak_memory_bytes,
+        version,
+        "merged vector files"
+    );
+}
+
+#[cfg(test)]
+#[path = "compactor_tests.rs"]
+mod tests;

@@ -1,0 +1,96 @@
+//! Keeps the lease on a collection's compaction.
+//!
+//! The lease only saves double work (the manifest's rules keep the data), so nothing here is allowed to be clever: who
+//! asks gets it or does not; who has it is told when it is lost; who goes away gives it back. Signs of life come from a
+//! task of their own, never from whoever does the work.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::error::StageError;
+use crate::messages::compaction::{Acquire, LeaseGuard};
+use crate::stores::lease::{Lease, LeaseError, LeaseRegister};
+use crate::stores::vectors::compaction::CompactionOptions;
+use crate::stores::vectors::merge::Cancelled;
+use crate::supervisors::service::Inbox;
+
+pub struct Lock {
+    pub register: Arc<LeaseRegister>,
+    pub holder: String,
+    pub options: CompactionOptions,
+}
+
+impl Lock {
+    /// Answers until every sender is gone.
+    pub async fn run(&self, inbox: &Rc<Inbox<Acquire>>) {
+        while let Some(Acquire { above, answer }) = inbox.receive().await {
+            let ttl = Duration::from_secs(self.options.lease_seconds);
+            let taken = self.register.acquire(&self.holder, ttl, above).await;
+            let taken = taken.map(|lease| lease.map(|lease| self.guard(lease))).map_err(|e| failed(&e));
+            // Whoever no longer waits drops the guard, and the lease goes back.
+            let _ = answer.send(taken);
+        }
+    }
+
+    fn guard(&self, lease: Lease) -> LeaseGuard {
+        let (held, dropped) = oneshot::channel();
+        let cancelled = Cancelled::default();
+        let guard = LeaseGuard { epoch: lease.record.epoch, cancelled: cancelled.clone(), held };
+        let keep = keep(self.register.clone(), lease, self.options.clone(), cancelled, dropped);
+        tokio::task::spawn_local(keep);
+        guard
+    }
+}
+
+/// Renews the lease until its guard is dropped, then gives it back; cancels the guard when it is lost.
+async fn keep(
+    register: Arc<LeaseRegister>,
+    mut lease: Lease,
+    options: CompactionOptions,
+    cancelled: Cancelled,
+    mut dropped: oneshot::Receiver<()>,
+) {
+    let (ttl, beat) = (Duration::from_secs(options.lease_seconds), Duration::from_secs(options.heartbeat_seconds));
+    let mut valid_from = Instant::now();
+    let mut failures = 0;
+    loop {
+        tokio::select! {
+            _ = &mut dropped => {
+                // Where this fails the lease ends by itself.
+                let _ = register.release(&lease).await;
+                return;
+            }
+            () = tokio::time::sleep(beat) => {}
+        }
+        let begun = Instant::now();
+        match register.renew(&lease, ttl).await {
+            Ok(renewed) => (lease, valid_from, failures) = (renewed, begun, 0),
+            Err(error) => {
+                failures += 1;
+                let lost = matches!(error, LeaseError::Lost(_));
+                // The next sign of life might come too late: measured from the start of the last that was taken.
+                let over = begun - valid_from + beat >= ttl;
+                tracing::warn!(%error, epoch = lease.record.epoch, failures, "can't renew the lease on compaction");
+                if lost || over || failures >= options.heartbeat_failures {
+                    cancelled.cancel();
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn failed(error: &LeaseError) -> StageError {
+    match error {
+        LeaseError::Damaged { .. } => StageError::permanent("lease_damaged", error.to_string()),
+        LeaseError::Lost(_) | LeaseError::Object(_) => StageError::transient("lease", error.to_string()),
+    }
+}
+
+#[cfg(test)]
+#[path = "lock_tests.rs"]
+mod tests;

@@ -1,0 +1,86 @@
+//! Starts what keeps a collection's files few: lock, compactor and janitor. A run has them beside its pipeline, and
+//! `docweir compact` has them alone.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::actors::compactor::CompactorActor;
+use crate::actors::janitor::Janitor;
+use crate::actors::lock::Lock;
+use crate::config::Settings;
+use crate::engine::Engine;
+use crate::error::StageError;
+use crate::messages::compaction::{Acquire, Compact, Compacted};
+use crate::stores::lease::LeaseRegister;
+use crate::stores::vectors::VectorStore;
+use crate::stores::vectors::compaction::{Compactor, Mode};
+use crate::supervisors::RootHandle;
+use crate::supervisors::service::{Inbox, Running, ServiceHandle, start_service};
+
+/// The running services. Dropping it ends them.
+pub struct Upkeep {
+    compactor: ServiceHandle<Compact>,
+    _running: [Running; 3],
+}
+
+impl Upkeep {
+    pub fn start(engine: &Engine, owner: &str, vectors: &Arc<VectorStore>, root: &RootHandle) -> Self {
+        let settings = &engine.config.settings;
+        let key = format!("vectors/{}/LEASE", vectors.collection());
+        let register = Arc::new(LeaseRegister::new(engine.objects.clone(), key, engine.clock.clone()));
+        let (lock, locking) = start_lock(settings, register, owner, root);
+        let (compactor, compacting) = start_compactor(settings, vectors, lock, root);
+        let janitor = Rc::new(Janitor { vectors: vectors.clone(), options: settings.retention });
+        let (_, collecting) = start_service::<(), _, _>("janitor", 1, settings.restart.clone(), root, move |_| {
+            let janitor = janitor.clone();
+            async move {
+                janitor.run().await;
+                Ok(())
+            }
+        });
+        Self { compactor, _running: [locking, compacting, collecting] }
+    }
+
+    /// Merges what `mode` says and waits for it.
+    pub async fn compact(&self, mode: Mode) -> Result<Compacted, StageError> {
+        let gone = || StageError::transient("compactor_gone", "the compactor went away before it answered");
+        let (answer, done) = oneshot::channel();
+        self.compactor.send(Compact { mode, answer }).await.map_err(|_| gone())?;
+        done.await.map_err(|_| gone())?
+    }
+}
+
+fn start_lock(
+    settings: &Settings,
+    register: Arc<LeaseRegister>,
+    owner: &str,
+    root: &RootHandle,
+) -> (ServiceHandle<Acquire>, Running) {
+    let lock = Rc::new(Lock { register, holder: owner.to_owned(), options: settings.compaction.clone() });
+    start_service("lock", 1, settings.restart.clone(), root, move |inbox: Rc<Inbox<Acquire>>| {
+        let lock = lock.clone();
+        async move {
+            lock.run(&inbox).await;
+            Ok(())
+        }
+    })
+}
+
+fn start_compactor(
+    settings: &Settings,
+    vectors: &Arc<VectorStore>,
+    lock: ServiceHandle<Acquire>,
+    root: &RootHandle,
+) -> (ServiceHandle<Compact>, Running) {
+    let (vectors, options) = (vectors.clone(), settings.compaction.clone());
+    start_service("compactor", 1, settings.restart.clone(), root, move |inbox: Rc<Inbox<Compact>>| {
+        let compactor = Compactor::new(vectors.clone(), options.clone());
+        let mut actor = CompactorActor { compactor, lock: lock.clone() };
+        async move {
+            actor.run(&inbox).await;
+            Ok(())
+        }
+    })
+}

@@ -1,0 +1,334 @@
+//! `docweir store`: a look at the vector files, and what can be done with them.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::args;
+use super::context::Context;
+use super::documents::each;
+use super::exit::{Exit, Failure};
+use super::output::{count, plural};
+use super::table::{Table, left, right};
+use crate::clock::timestamp;
+use crate::documents::{DocumentId, Stage};
+use crate::engine::Engine;
+use crate::stores::control::{RecordFilter, Status};
+use crate::stores::lease::LeaseRegister;
+use crate::stores::vectors::manifest::{FileKind, Manifest};
+use crate::stores::vectors::verify::{Disagreement, Recorded, compare};
+use crate::stores::vectors::{Collected, Reach, VectorError, VectorStore};
+
+/// Size of a file that `export` writes.
+const PART_BYTES: u64 = 64 << 20;
+
+pub fn run(context: &Context, command: &args::Store) -> Result<Exit, Failure> {
+    context.block_on(async {
+        let engine = Engine::open(context.config()?).await?;
+        let vectors = engine.vectors()?;
+        match command {
+            args::Store::Info { json } => info(context, &engine, &vectors, *json).await,
+            args::Store::Verify { repair, json } => verify(context, &engine, &vectors, *repair, *json).await,
+            args::Store::Gc { all, json } => gc(context, &engine, &vectors, *all, *json).await,
+            args::Store::Rollback { to } => rollback(context, &engine, &vectors, *to).await,
+            args::Store::Export { folder, as_of } => export(context, &vectors, folder, *as_of).await,
+        }
+    })
+}
+
+/// `3.4 MiB`.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if n < 1024 {
+        return format!("{n} bytes");
+    }
+    let mut value = n as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS.get(unit).copied().unwrap_or_default())
+}
+
+fn empty(engine: &Engine) -> Failure {
+    Failure::no(format!("the index at {} is empty: `docweir ingest FOLDER` fills it", engine.state.root().display()))
+}
+
+async fn info(context: &Context, engine: &Engine, vectors: &VectorStore, json: bool) -> Result<Exit, Failure> {
+    let manifest = vectors.manifest().await?.ok_or_else(|| empty(engine))?;
+    let key = format!("vectors/{}/LEASE", vectors.collection());
+    let lease = LeaseRegister::new(engine.objects.clone(), key, engine.clock.clone()).read().await;
+    let lease = lease.map_err(|e| Failure::system(e.to_string()))?.filter(|l| !l.holder.is_empty());
+    let stats = vectors.view().await?.stats();
+    let out = &context.out;
+    if json {
+        out.json(&json!({
+            "collection": vectors.collection(),
+            "version": manifest.version,
+            "retained_from": manifest.retained_from,
+            "gc_floor": manifest.gc_floor,
+            "epoch": manifest.epoch,
+            "generation": manifest.generation,
+            "model": manifest.model(),
+            "documents": stats.documents,
+            "rows": stats.rows,
+            "hidden_rows": stats.hidden_rows,
+            "tombstones": stats.tombstones,
+            "memory_bytes": stats.memory_bytes,
+            "live": manifest.live,
+            "removed": manifest.removed,
+            "history": manifest.history,
+            "lease": lease,
+        }));
+        return Ok(Exit::Well);
+    }
+    let model =
+        manifest.model().map(|m| format!("{} ({} dimensions)", m.id, m.dimension)).unwrap_or_else(|| "none yet".into());
+    let of = |kind: FileKind| manifest.live.iter().filter(move |f| f.kind == kind);
+    let sum = |kind| plural_files(of(kind).count(), of(kind).map(|f| f.bytes).sum());
+    let old: u64 = manifest.removed.iter().map(|r| r.file.bytes).sum();
+    let hidden = match stats.hidden_rows {
+        0 => String::new(),
+        n => format!(", {} replaced or deleted and not yet merged away", count(n as u64)),
+    };
+    let mut table = Table::new();
+    let facts = [
+        ("collection", vectors.collection().to_owned()),
+        ("model", model),
+        ("documents", count(stats.documents as u64)),
+        ("passages", format!("{}{hidden}", count(stats.rows as u64))),
+        ("snapshots", sum(FileKind::Snapshot)),
+        ("deltas", sum(FileKind::Delta)),
+        ("kept of the past", plural_files(manifest.removed.len(), old)),
+        ("version", format!("{}, back to {}", manifest.version, manifest.retained_from.max(1))),
+        ("merging now", lease.map_or("nobody".into(), |l| l.holder)),
+    ];
+    facts.into_iter().for_each(|(name, value)| table.row([left(name), left(value)]));
+    table.print(out);
+    out.line("");
+    versions(&manifest).print(out);
+    Ok(Exit::Well)
+}
+
+fn plural_files(files: usize, size: u64) -> String {
+    match files {
+        0 => "none".into(),
+        n => format!("{}, {}", plural(n as u64, "file"), bytes(size)),
+    }
+}
+
+/// The newest versions that can be seen, oldest first.
+fn versions(manifest: &Manifest) -> Table {
+    const SHOWN: usize = 20;
+    let mut table = Table::new().head(&["version", "since", "files", "passages in them", ""]);
+    let reachable: Vec<_> = manifest.history.iter().filter(|h| h.version >= manifest.retained_from).collect();
+    for entry in reachable.iter().skip(reachable.len().saturating_sub(SHOWN)) {
+        let live = manifest.live_at(entry.version);
+        table.row([
+            right(entry.version.to_string()),
+            left(timestamp(entry.at_ms.saturating_mul(1000)).get(..19).unwrap_or_default().replace('T', " ")),
+            right(count(live.len() as u64)),
+            right(count(live.iter().map(|f| f.rows).sum())),
+            left(""),
+        ]);
+    }
+    table
+}
+
+async fn verify(
+    context: &Context,
+    engine: &Engine,
+    vectors: &VectorStore,
+    repair: bool,
+    json: bool,
+) -> Result<Exit, Failure> {
+    let verified = vectors.verify().await?;
+    // With a damaged file nothing can be said of its documents.
+    let damaged = verified.findings.iter().any(|f| f.live);
+    let disagreements = if damaged { Vec::new() } else { disagreements(engine, vectors).await? };
+    let out = &context.out;
+    let mut mended = 0;
+    if repair {
+        for disagreement in &disagreements {
+            if let Disagreement::NotVisible { document, .. } = disagreement {
+                engine.control.reset(document, Some(Stage::Loading)).await?;
+                mended += 1;
+            }
+        }
+        if !verified.orphans.is_empty() {
+            mended += vectors.collect(Reach::Orphans).await?.deleted.len() as u64;
+        }
+    }
+    if json {
+        out.json(&json!({ "verified": verified, "disagreements": disagreements, "mended": mended }));
+    } else {
+        out.line(format!(
+            "read {}, {}, {}",
+            plural(verified.files, "file"),
+            bytes(verified.bytes),
+            plural(verified.rows, "passage")
+        ));
+        for finding in &verified.findings {
+            let advice = match finding.live {
+                true => "restore it from a backup, or go back to a version without it (`docweir store rollback`)",
+                false => "only older versions need it: `docweir store gc --all` gives them up",
+            };
+            out.line(format!("{}: {}; {advice}", out.red(&finding.key), finding.what));
+        }
+        for disagreement in &disagreements {
+            out.line(match disagreement {
+                Disagreement::NotVisible { document, recorded, .. } => {
+                    format!("{document}: version {recorded} is recorded as loaded and can't be found")
+                }
+                Disagreement::NotRecorded { document, visible } => {
+                    format!(
+                        "{document}: version {visible} can be found and is not recorded: `docweir delete {document}`"
+                    )
+                }
+            });
+        }
+        if !verified.orphans.is_empty() {
+            let count = plural(verified.orphans.len() as u64, "file");
+            out.line(format!("{count} that no version names: left by a crash, or being written just now"));
+        }
+        if repair && mended > 0 {
+            out.line(format!(
+                "mended {mended}; {}",
+                "documents that were made pending again are loaded by the next `docweir ingest`"
+            ));
+        } else if !repair && (!disagreements.is_empty() || !verified.orphans.is_empty()) {
+            out.line("`docweir store verify --repair` mends it");
+        }
+    }
+    let well = verified.findings.is_empty() && (disagreements.is_empty() || repair);
+    if well && !json {
+        out.line(out.green("all is well"));
+    }
+    Ok(if well { Exit::Well } else { Exit::No })
+}
+
+async fn disagreements(engine: &Engine, vectors: &VectorStore) -> Result<Vec<Disagreement>, Failure> {
+    let mut recorded: BTreeMap<DocumentId, Recorded> = BTreeMap::new();
+    each(engine.control.as_ref(), &RecordFilter::default(), |record| {
+        let says = match (record.status, record.loaded_version) {
+            (Status::Deleted, _) => Recorded::Deleted,
+            (Status::Completed, Some(version)) => Recorded::Loaded(version),
+            _ => Recorded::UnderWay,
+        };
+        recorded.insert(record.document_id, says);
+    })
+    .await?;
+    Ok(compare(&recorded, &vectors.inventory().await?.documents))
+}
+
+async fn gc(context: &Context, engine: &Engine, vectors: &VectorStore, all: bool, json: bool) -> Result<Exit, Failure> {
+    let reach = if all { Reach::All } else { Reach::Due(engine.config.settings.retention) };
+    let collected = vectors.collect(reach).await?;
+    match json {
+        true => context.out.json(&collected),
+        false => told(&collected).iter().for_each(|line| context.out.line(line)),
+    }
+    Ok(Exit::Well)
+}
+
+fn told(collected: &Collected) -> Vec<String> {
+    let mut lines = vec![match collected.deleted.len() as u64 {
+        0 => "nothing to delete".to_owned(),
+        n => format!("deleted {}, {}", plural(n, "file"), bytes(collected.bytes)),
+    }];
+    if collected.pinned > 0 {
+        lines.push(format!("{} spared for a reader", plural(collected.pinned, "file")));
+    }
+    if !collected.unreadable.is_empty() {
+        let names = collected.unreadable.join(", ");
+        lines.push(format!("left alone, for it can't be told what they are: {names}"));
+    }
+    lines
+}
+
+/// Takes the folder's lock: a run that loads documents meanwhile would not know what it is loading onto.
+async fn rollback(context: &Context, engine: &Engine, vectors: &VectorStore, version: u64) -> Result<Exit, Failure> {
+    let _lock = engine.lock("docweir store rollback")?;
+    let now = vectors.roll_back(version).await?;
+    let found = disagreements(engine, vectors).await?;
+    let mut pending = 0;
+    let mut back = Vec::new();
+    for disagreement in found {
+        match disagreement {
+            Disagreement::NotVisible { document, .. } => {
+                engine.control.reset(&document, Some(Stage::Loading)).await?;
+                pending += 1;
+            }
+            Disagreement::NotRecorded { document, .. } => back.push(document),
+        }
+    }
+    let out = &context.out;
+    out.line(format!("version {now} holds what version {version} held"));
+    if pending > 0 {
+        let count = plural(pending, "document");
+        out.line(format!("{count} pending again: the next `docweir ingest` loads what they are now"));
+    }
+    for document in back {
+        out.line(format!("{document} can be found again though it was deleted: `docweir delete {document}`"));
+    }
+    Ok(Exit::Well)
+}
+
+async fn export(context: &Context, vectors: &VectorStore, folder: &Path, as_of: Option<u64>) -> Result<Exit, Failure> {
+    let failed = |e: std::io::Error| Failure::system(format!("can't write to {}: {e}", folder.display()));
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    if std::fs::read_dir(folder).map_err(failed)?.next().is_some() {
+        return Err(Failure::usage(format!("{} is not empty: name a folder that is", folder.display())));
+    }
+    let view = match as_of {
+        Some(version) => vectors.view_at(version).await?,
+        None => vectors.view().await?,
+    };
+    let mut parts = 0u64;
+    let rows = vectors.export(&view, PART_BYTES, |body: Bytes| {
+        // Under its name only when it is whole.
+        let write = || {
+            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            file.write_all(&body)?;
+            file.as_file().sync_all()?;
+            file.persist(folder.join(format!("part-{parts:05}.parquet"))).map_err(|e| e.error)
+        };
+        write().map_err(|e| Exported::Failed(failed(e)))?;
+        parts += 1;
+        Ok::<(), Exported>(())
+    });
+    let rows = rows.map_err(|e| match e {
+        Exported::Failed(failure) => failure,
+        Exported::Store(error) => error.into(),
+    })?;
+    let (parts, rows) = (plural(parts, "file"), plural(rows, "passage"));
+    context.out.line(format!("wrote {rows} of version {} to {parts} in {}", view.version(), folder.display()));
+    Ok(Exit::Well)
+}
+
+enum Exported {
+    Failed(Failure),
+    Store(VectorError),
+}
+
+impl From<VectorError> for Exported {
+    fn from(error: VectorError) -> Self {
+        Self::Store(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_written_for_people() {
+        for (n, text) in [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")] {
+            assert_eq!(bytes(n), text);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Which documents and rows of each file count: of each document, the version that wins over all files.
+//!
+//! Small files (deltas, as a rule) are thrown into one table; what wins there is looked up in each large file, and large
+//! files are compared pair by pair, the documents of the smaller in the larger. So the work of a view grows with what is
+//! not yet merged, not with the collection.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::manifest::FileKind;
+use super::search::bits::Bits;
+use super::segment::Segment;
+use super::validate::Precedence;
+
+/// A file and what of it counts.
+pub struct Visible {
+    pub segment: Arc<Segment>,
+    /// Rows of winning documents.
+    pub rows: Bits,
+    /// Winning documents, tombstones too.
+    pub documents: Bits,
+}
+
+impl Visible {
+    fn all(segment: Arc<Segment>) -> Self {
+        let (rows, documents) = (Bits::all(segment.len()), Bits::all(segment.documents().len()));
+        Self { segment, rows, documents }
+    }
+
+    fn hide(&mut self, document: usize) {
+        self.documents.clear_range(document..document + 1);
+        self.rows.clear_range(self.segment.documents().rows(document));
+    }
+}
+
+/// The rank of a document of a file.
+pub fn precedence(segment: &Segment, document: usize) -> Precedence<'_> {
+    let documents = segment.documents();
+    let (version, tombstone) = (documents.version(document), documents.is_tombstone(document));
+    Precedence { version, tombstone, file: segment.file() }
+}
+
+/// Judges all files of a version.
+pub fn visible(segments: Vec<Arc<Segment>>) -> Vec<Visible> {
+    let mut all: Vec<Visible> = segments.iter().cloned().map(Visible::all).collect();
+    let (small, mut large): (Vec<usize>, Vec<usize>) =
+        (0..segments.len()).partition(|&i| segments.get(i).is_some_and(|s| s.kind() == FileKind::Delta));
+    large.sort_by_key(|&i| segments.get(i).map_or(0, |s| s.documents().len()));
+
+    // Of each document of a small file, the winner among the small ones.
+    let mut winners: HashMap<&str, (usize, usize)> = HashMap::new();
+    for &i in &small {
+        let Some(segment) = segments.get(i) else { continue };
+        for document in 0..segment.documents().len() {
+            let id = segment.documents().id(document);
+            let Some(&(held, place)) = winners.get(id) else {
+                winners.insert(id, (i, document));
+                continue;
+            };
+            if settle(&segments, &mut all, (held, place), (i, document)) == (i, document) {
+                winners.insert(id, (i, document));
+            }
+        }
+    }
+    for (id, small) in winners {
+        let mut held = small;
+        for &i in &large {
+            if let Some(document) = segments.get(i).and_then(|s| s.documents().find(id)) {
+                held = settle(&segments, &mut all, held, (i, document));
+            }
+        }
+    }
+    for (n, &i) in large.iter().enumerate() {
+        let Some(smaller) = segments.get(i) else { continue };
+        for &j in large.get(n + 1..).unwrap_or_default() {
+            let Some(larger) = segments.get(j) else { continue };
+            for document in 0..smaller.documents().len() {
+                if let Some(other) = larger.documents().find(smaller.documents().id(document)) {
+                    settle(&segments, &mut all, (i, document), (j, other));
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Hides the one of two places of a document that loses; returns the one that wins.
+fn settle(
+    segments: &[Arc<Segment>],
+    all: &mut [Visible],
+    one: (usize, usize),
+    other: (usize, usize),
+) -> (usize, usize) {
+    let rank = |(file, document): (usize, usize)| segments.get(file).map(|s| precedence(s, document));
+    let (winner, loser) = if rank(one) >= rank(other) { (one, other) } else { (other, one) };
+    if let Some(file) = all.get_mut(loser.0) {
+        file.hide(loser.1);
+    }
+    winner
+}

@@ -1,0 +1,246 @@
+//! The vector files: merged, searched as they were, verified, rolled back, exported, erased; and every way to be
+//! interrupted while that goes on.
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::kit::{Place, Ran, eventually, files, results};
+
+/// A document a run, so a delta a run.
+fn runs(place: &Place, numbers: std::ops::Range<u64>) {
+    for n in numbers {
+        place.write(format!("{n:04}.txt"), format!("The lease of harbour {n} is fenced by epoch {n}.\n"));
+        place.ingest(&["--set", "compaction.automatic=false"]).code(0);
+    }
+}
+
+fn info(place: &Place) -> Value {
+    place.run(["store", "info", "--json"]).code(0).json().remove(0)
+}
+
+fn live(place: &Place, kind: &str) -> usize {
+    info(place)["live"].as_array().unwrap().iter().filter(|f| f["kind"] == kind).count()
+}
+
+/// Scores and passages of some queries.
+fn answers(place: &Place) -> Vec<String> {
+    let ask = |query: &str, mode: &str| {
+        let ran = place.run(["search", "--mode", mode, "-k", "5", "--json", query]);
+        ran.json()
+            .iter()
+            .flat_map(results)
+            .map(|hit| format!("{} {}", hit["chunk_id"], hit["score"]))
+            .collect::<Vec<_>>()
+    };
+    [("harbour 3", "hybrid"), ("lease", "full-text"), ("fenced epoch", "vector")]
+        .iter()
+        .flat_map(|(q, m)| ask(q, m))
+        .collect()
+}
+
+fn verify(place: &Place) {
+    let ran = place.run(["store", "verify", "--json"]);
+    ran.code(0);
+    let found = ran.json().remove(0);
+    assert_eq!(
+        (&found["verified"]["findings"], &found["disagreements"]),
+        (&serde_json::json!([]), &serde_json::json!([]))
+    );
+}
+
+#[test]
+fn files_are_merged_and_every_answer_stays_the_same() {
+    let place = Place::new();
+    runs(&place, 0..6);
+    assert_eq!((live(&place, "delta"), live(&place, "snapshot")), (6, 0));
+    let before = answers(&place);
+    assert!(before.len() >= 10, "{before:?}");
+    let ran = place.run(["compact", "--all"]);
+    assert!(ran.code(0).out.contains("merged 6 files"), "{}", ran.out);
+    assert_eq!((live(&place, "delta"), live(&place, "snapshot")), (0, 1));
+    assert_eq!(answers(&place), before);
+    assert!(place.run(["compact", "--all"]).code(0).out.contains("nothing to merge"));
+    place.assert_complete(6);
+    verify(&place);
+
+    // On top of the snapshot: replaced, deleted, new.
+    place.write("0003.txt", "Something else entirely.\n");
+    std::fs::remove_file(place.docs().join("0004.txt")).unwrap();
+    runs(&place, 6..7);
+    place.ingest(&["--prune"]).code(0);
+    let now = place.found("harbour");
+    assert_eq!(now, place.found("lease"));
+    assert!(!now.contains(&"0003.txt".to_owned()) && !now.contains(&"0004.txt".to_owned()), "{now:?}");
+    place.run(["compact", "--all"]).code(0);
+    assert_eq!(place.found("harbour"), now);
+    verify(&place);
+}
+
+/// R 11: re-running discovery reset finished items.
+#[test]
+fn r11_running_again_does_nothing_again() {
+    let place = Place::new();
+    runs(&place, 0..3);
+    place.run(["compact", "--all"]).code(0);
+    let before = info(&place)["version"].clone();
+    let records = place.records();
+    let summary = place.ingest(&[]).code(0).summary();
+    assert_eq!((&summary["completed"], &info(&place)["version"]), (&0.into(), &before), "{summary}");
+    assert_eq!(place.records(), records);
+}
+
+#[test]
+fn short_runs_do_not_pile_up_their_deltas() {
+    let place = Place::new();
+    for n in 0..6 {
+        place.write(format!("{n}.txt"), format!("Passage number {n}.\n"));
+        place.ingest(&["--set", "compaction.deltas=3"]).code(0);
+    }
+    assert!(live(&place, "delta") < 3 && live(&place, "snapshot") >= 1);
+    place.assert_complete(6);
+}
+
+#[test]
+fn killed_at_each_step_of_a_merge_and_a_collection_nothing_is_lost() {
+    let steps: [(&str, &[&str]); 7] = [
+        ("compaction.written", &["compact", "--all"]),
+        ("compaction.staged", &["compact", "--all"]),
+        ("compaction.validated", &["compact", "--all"]),
+        ("collect.raised", &["store", "gc", "--all"]),
+        ("collect.deleting", &["store", "gc", "--all"]),
+        ("collect.deleted", &["store", "gc", "--all"]),
+        ("commit.staged", &["ingest", "docs", "--progress", "none"]),
+    ];
+    let place = Place::new();
+    runs(&place, 0..4);
+    for (n, (step, args)) in steps.into_iter().enumerate() {
+        // Something to merge, something to collect, something to commit; the last is what the killed run was to do.
+        let before = (n as u64 + 1) * 10;
+        runs(&place, before..before + 2);
+        if step.starts_with("collect.") {
+            place.run(["compact", "--all"]).code(0);
+            runs(&place, before + 2..before + 3);
+        }
+        if step.starts_with("commit.") {
+            place.write("9999.txt", "Committed at last.\n");
+        }
+        let expected = answers(&place);
+        let mut command = place.command(args);
+        command.env("DOCWEIR_FAILPOINT", format!("{step}=1"));
+        let status = command.status().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{step}");
+        assert_eq!(answers(&place), expected, "{step}");
+        verify(&place);
+        // Again, and to the end this time. The lease of the dead is in the way until it ends.
+        std::fs::remove_file(place.state().join("objects/vectors/chunks/LEASE")).ok();
+        place.run(args).code(0);
+        if !step.starts_with("commit.") {
+            assert_eq!(answers(&place), expected, "{step}");
+        }
+        verify(&place);
+    }
+    place.run(["compact", "--all"]).code(0);
+    place.run(["store", "gc", "--all"]).code(0);
+    let verified = place.run(["store", "verify", "--json"]).json().remove(0);
+    assert_eq!(verified["verified"]["orphans"], serde_json::json!([]));
+    assert_eq!(files(&place.state().join("objects/vectors/chunks/delta")).len(), 0);
+    assert_eq!(files(&place.state().join("objects/vectors/chunks/snap")).len(), 1);
+}
+
+#[test]
+fn a_holder_that_is_stopped_past_its_lease_changes_nothing_when_it_goes_on() {
+    let place = Place::new();
+    runs(&place, 0..3);
+    let lease = ["--set", "compaction.lease_seconds=3", "--set", "compaction.heartbeat_seconds=1"];
+    let compact = [&["compact", "--all"], &lease[..]].concat();
+    let mut command = place.command(&compact);
+    command.env("DOCWEIR_FAILPOINT", "compaction.staged=stop:1");
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let stopped = crate::kit::Running::of(command.spawn().unwrap());
+    let state = || std::fs::read_to_string(format!("/proc/{}/stat", stopped.id())).unwrap();
+    eventually("it has stopped itself", || state().contains(") T "));
+
+    assert_eq!(place.run(&compact).status.code(), Some(5), "the lease still holds");
+    runs(&place, 3..5);
+    eventually("the lease has ended", || place.run(&compact).status.code() == Some(0));
+    let before = info(&place);
+    let expected = answers(&place);
+    assert_eq!((live(&place, "snapshot"), live(&place, "delta")), (1, 0));
+
+    stopped.signal(Signal::CONT);
+    let ran = stopped.finish();
+    assert_eq!(ran.status.code(), Some(0), "{}", ran.err);
+    let after = info(&place);
+    assert_eq!((&after["live"], &after["epoch"]), (&before["live"], &before["epoch"]));
+    assert_eq!(answers(&place), expected);
+    verify(&place);
+}
+
+#[test]
+fn one_can_look_at_go_back_to_and_export_what_was() {
+    let place = Place::new();
+    place.write("a.txt", "The first harbour.\n");
+    place.ingest(&[]).code(0);
+    let first = info(&place)["version"].as_u64().unwrap();
+    place.write("a.txt", "The second harbour.\n");
+    place.write("b.txt", "Another one.\n");
+    place.ingest(&[]).code(0);
+
+    let texts = |ran: &Ran| {
+        let hits = ran.json().iter().flat_map(results).collect::<Vec<_>>();
+        hits.iter().map(|h| h["text"].as_str().unwrap().trim().to_owned()).collect::<Vec<_>>()
+    };
+    let search = |more: &[&str]| place.run([&["search", "--mode", "full-text", "--json", "harbour"], more].concat());
+    assert_eq!(texts(&search(&[])), ["The second harbour."]);
+    assert_eq!(texts(&search(&["--as-of", &first.to_string()])), ["The first harbour."]);
+    let refused = search(&["--as-of", "99"]);
+    assert!(refused.status.code() != Some(0) && refused.err.contains("are kept"), "{}", refused.err);
+
+    let ran = place.run(["store", "rollback", &first.to_string()]);
+    assert!(ran.code(0).out.contains("2 documents pending again"), "{}", ran.out);
+    assert_eq!(texts(&search(&[])), ["The first harbour."]);
+    let export = place.run(["store", "export", "out"]);
+    assert!(export.code(0).out.contains("wrote 1 passage"), "{}", export.out);
+    assert!(place.run(["store", "export", "out"]).err.contains("is not empty"));
+    assert_eq!(std::fs::read(place.path().join("out/part-00000.parquet")).unwrap()[..4], *b"PAR1");
+
+    place.ingest(&[]).code(0);
+    place.assert_complete(2);
+    assert_eq!(texts(&search(&[])), ["The second harbour."]);
+    verify(&place);
+}
+
+#[test]
+fn what_is_erased_is_nowhere_any_more() {
+    let place = Place::new();
+    place.write("secret.txt", "The password of harbour nine is xyzzy-plugh.\n");
+    place.write("public.txt", "Harbour ten is open to everybody.\n");
+    place.ingest(&[]).code(0);
+    place.write("secret.txt", "The password of harbour nine is now plover-xyzzy.\n");
+    place.ingest(&[]).code(0);
+    place.run(["compact", "--all"]).code(0);
+    let ran = place.run(["erase", "docs/secret.txt"]);
+    assert!(ran.code(0).out.contains("erased: docs/secret.txt"), "{}{}", ran.out, ran.err);
+    for file in files(&place.state()) {
+        let body = std::fs::read(&file).unwrap();
+        let held = |word: &str| body.windows(word.len()).any(|w| w == word.as_bytes());
+        assert!(!held("xyzzy"), "{} still holds the text", file.display());
+    }
+    assert_eq!(place.found("harbour"), ["public.txt"]);
+    verify(&place);
+}
+
+#[test]
+fn damage_is_found_and_said() {
+    let place = Place::new();
+    runs(&place, 0..2);
+    place.run(["compact", "--all"]).code(0);
+    let snapshot = files(&place.state().join("objects/vectors/chunks/snap")).remove(0);
+    let mut body = std::fs::read(&snapshot).unwrap();
+    let middle = body.len() / 2;
+    body[middle] ^= 1;
+    std::fs::write(&snapshot, body).unwrap();
+    let ran = place.run(["store", "verify"]);
+    ran.code(1);
+    assert!(ran.out.contains("does not match its checksum") && ran.out.contains("rollback"), "{}", ran.out);
+}

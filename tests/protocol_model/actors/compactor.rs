@@ -1,0 +1,167 @@
+//! Compactors. A slot is a lease and not a process: the second has the higher epoch, and neither ever notices that it
+//! was lost, so any order of plans and installations is possible whatever the leases say.
+//!
+//! Plan, merge and staging are one step: files don't change, so to read them later gives the same rows or none (and then
+//! the merge is abandoned), and a snapshot that is there earlier can be deleted earlier.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use docweir::stores::vectors::manifest::{FileKind, LiveFile, ManifestVersion};
+use docweir::stores::vectors::retention::may_drop_tombstone;
+use docweir::stores::vectors::validate::{Install, Refusal, is_installed, may_install_snapshot, proposed};
+
+use crate::model::{Guard, Protocol, Step};
+use crate::state::{Breach, Change, Content, STAMP, Shared, State, Witness, winners};
+
+#[derive(Clone, Debug, Default, PartialEq, Hash)]
+pub struct Lease {
+    merges: u8,
+    work: Option<Arc<Merge>>,
+}
+
+/// A merge that is done and not installed.
+#[derive(Clone, Debug, PartialEq, Hash)]
+struct Merge {
+    base: ManifestVersion,
+    inputs: Vec<String>,
+    /// Whether anything is left of them.
+    snapshot: bool,
+    /// The manifest that it was planned on, where that is written back blindly (a mutant's).
+    planned: Option<Shared>,
+}
+
+fn name_of(lease: u8, merges: u8) -> String {
+    format!("s{lease}{merges}")
+}
+
+impl Protocol {
+    pub fn compactor_steps(&self, s: &State, lease: u8, steps: &mut Vec<Step>) {
+        let me = &s.leases[usize::from(lease)];
+        if me.work.is_some() {
+            steps.push(Step::Install { lease, lost: false });
+            if s.spent.faults < self.bounds.faults {
+                steps.push(Step::Install { lease, lost: true });
+            }
+            // To crash is to stop here for ever, but for what the lease's holder does next.
+            if s.spent.merges < self.bounds.merges && s.spent.crashes < self.bounds.crashes {
+                steps.push(Step::CrashCompactor { lease });
+            }
+        } else if s.spent.merges < self.bounds.merges {
+            let all = (1u8 << s.manifest.live.len()) - 1;
+            steps.extend((1..=all).map(|inputs| Step::Merge { lease, inputs }));
+        }
+    }
+
+    pub fn merge(&self, s: &mut State, lease: u8, mask: u8) -> bool {
+        let manifest = s.manifest.clone();
+        let taken = |i: usize| mask & (1 << i) != 0;
+        let (mut inside, mut outside): (Vec<&LiveFile>, Vec<&LiveFile>) = (Vec::new(), Vec::new());
+        for (i, file) in manifest.live.iter().enumerate() {
+            if taken(i) { inside.push(file) } else { outside.push(file) }
+        }
+        if inside.iter().any(|f| !s.objects.contains_key(&f.file)) {
+            s.breach(Breach::Missing);
+            return true;
+        }
+        let changes = |files: &[&LiveFile]| -> Vec<Change> {
+            files.iter().filter_map(|f| s.objects.get(&f.file)).flat_map(|c| c.changes.clone()).collect()
+        };
+        let others = changes(&outside);
+        let may_leave_out = |file: &str, change: &Change| {
+            let added = inside.iter().find(|f| f.file == file).map_or(0, |f| f.added_version);
+            let older = others.iter().any(|o| o.document == change.document && o.version < change.version);
+            change.tombstone
+                && (!older || !self.has(Guard::NothingOlderOutside))
+                && (may_drop_tombstone(&manifest, added) || !self.has(Guard::TombstoneFloor))
+        };
+        let files = inside.iter().filter_map(|f| Some((f.file.as_str(), s.objects.get(&f.file)?)));
+        let (dropped, kept): (Vec<_>, Vec<_>) =
+            winners(files).into_iter().flatten().partition(|(file, change)| may_leave_out(file, change));
+        if !dropped.is_empty() {
+            self.witness(Witness::TombstoneDropped);
+        }
+        let kept: Vec<Change> = kept.into_iter().map(|(_, change)| *change).collect();
+        let snapshot = !kept.is_empty();
+        if inside.len() == 1 && dropped.is_empty() {
+            // Nothing would be gained, and nobody plans it.
+            return false;
+        }
+        let inputs = inside.iter().map(|f| f.file.clone()).collect();
+        let me = &mut s.leases[usize::from(lease)];
+        let name = name_of(lease, me.merges);
+        let planned = (!self.has(Guard::CompareAndSwap)).then(|| manifest.clone());
+        me.work = Some(Arc::new(Merge { base: manifest.version, inputs, snapshot, planned }));
+        me.merges += 1;
+        s.spent.merges += 1;
+        if snapshot {
+            s.stage(name, Content { base: manifest.version, changes: kept });
+        }
+        true
+    }
+
+    /// One attempt: look whether an earlier one was applied, ask the rules, swap.
+    pub fn install(&self, s: &mut State, lease: u8, lost: bool) -> bool {
+        let me = &mut s.leases[usize::from(lease)];
+        let name = name_of(lease, me.merges.saturating_sub(1));
+        let Some(work) = me.work.take() else { return false };
+        let install = Install {
+            snapshot: work.snapshot.then(|| proposed(name.clone(), FileKind::Snapshot, 1, work.base)),
+            base_version: work.base,
+            inputs: work.inputs.clone(),
+            epoch: u64::from(lease) + 1,
+            commit_id: name,
+        };
+        let manifest = work.planned.clone().unwrap_or_else(|| s.manifest.clone());
+        if is_installed(&manifest, &install) {
+            self.witness(Witness::LostInstallResolved);
+            return !lost;
+        }
+        let mut judged = Cow::Borrowed(&*manifest);
+        if !self.has(Guard::FloorOnInstall) {
+            judged.to_mut().gc_floor = 0;
+        }
+        if !self.has(Guard::Epoch) {
+            judged.to_mut().epoch = 0;
+        }
+        if !self.has(Guard::InputsLive) {
+            for input in install.inputs.iter().filter(|i| !manifest.is_live(i)) {
+                let once = manifest.removed.iter().find(|r| r.file.file == *input);
+                judged.to_mut().live.extend(once.map(|r| r.file.clone()));
+            }
+        }
+        match may_install_snapshot(&judged, &install, STAMP) {
+            Ok(mut next) => {
+                next.gc_floor = manifest.gc_floor;
+                next.removed.retain(|r| r.at_version != next.version || manifest.is_live(&r.file.file));
+                next.version = s.manifest.version + 1;
+                if install.epoch < s.manifest.epoch {
+                    s.breach(Breach::StaleEpoch);
+                }
+                if install.snapshot.is_none() {
+                    self.witness(Witness::SnapshotOfNothing);
+                }
+                s.swap(next, s.truth());
+                if lost {
+                    s.spent.faults += 1;
+                    s.leases[usize::from(lease)].work = Some(work);
+                }
+                true
+            }
+            Err(_) if lost => false,
+            Err(Refusal::StaleEpoch { .. } | Refusal::BelowFloor { .. } | Refusal::InputNotLive(_)) => {
+                self.witness(Witness::InstallRefused);
+                true
+            }
+            Err(_) => {
+                s.breach(Breach::CalledDamage);
+                true
+            }
+        }
+    }
+
+    pub fn crash_compactor(&self, s: &mut State, lease: u8) -> bool {
+        s.spent.crashes += 1;
+        s.leases[usize::from(lease)].work.take().is_some()
+    }
+}

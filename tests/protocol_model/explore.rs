@@ -1,0 +1,68 @@
+//! Runs an exploration, says how large it was, and compares what it found with what was expected.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use stateright::{Checker, HasDiscoveries, Model, Path};
+
+use crate::model::{Bounds, Guard, Protocol};
+use crate::state::{Breach, State, Witness};
+
+type Trace = Path<State, crate::model::Step>;
+
+/// Every state that the bounds allow is visited, nothing is wrong in any, and everything wished for is seen.
+pub fn holds(name: &str, bounds: Bounds, wished: &[Witness]) {
+    let (checker, found) = explore(name, bounds, &[], HasDiscoveries::AnyFailures, 2);
+    assert!(found.is_empty(), "{name}: {}", tell(&found));
+    for witness in wished {
+        assert!(checker.model().has_witnessed(*witness), "{name}: the bounds never reach {witness:?}");
+    }
+}
+
+/// Without these guards the invariant breaks. One thread, so that the trace is a shortest one.
+pub fn fails(name: &str, bounds: Bounds, without: &[Guard], breach: Breach) {
+    let wanted = HasDiscoveries::AllOf(BTreeSet::from([breach.name()]));
+    let (_, found) = explore(name, bounds, without, wanted, 1);
+    assert!(
+        found.iter().any(|(n, _)| *n == breach.name()),
+        "{name}: {without:?} is not missed, found {}",
+        tell(&found)
+    );
+}
+
+/// Not even without these guards does the invariant break, whatever else does.
+pub fn holds_still(name: &str, bounds: Bounds, without: &[Guard], breach: Breach) {
+    let wanted = HasDiscoveries::AllOf(BTreeSet::from([breach.name()]));
+    let (_, found) = explore(name, bounds, without, wanted, 2);
+    assert!(found.iter().all(|(n, _)| *n != breach.name()), "{name}: {}", tell(&found));
+}
+
+/// Nothing is wrong in any state, and this is never seen.
+pub fn never(name: &str, bounds: Bounds, unwished: Witness) {
+    let (checker, found) = explore(name, bounds, &[], HasDiscoveries::AnyFailures, 2);
+    assert!(found.is_empty(), "{name}: {}", tell(&found));
+    assert!(!checker.model().has_witnessed(unwished), "{name}: the bounds reach {unwished:?}");
+}
+
+fn explore(
+    name: &str,
+    bounds: Bounds,
+    without: &[Guard],
+    until: HasDiscoveries,
+    threads: usize,
+) -> (impl Checker<Protocol>, Vec<(&'static str, Trace)>) {
+    let begun = Instant::now();
+    let builder = Protocol::new(bounds, without).checker().threads(threads).finish_when(until);
+    let checker = builder.spawn_bfs().join();
+    let mut found: Vec<_> = checker.discoveries().into_iter().collect();
+    found.sort_by_key(|(name, _)| *name);
+    let (states, depth, seconds) = (checker.unique_state_count(), checker.max_depth(), begun.elapsed().as_secs_f64());
+    println!("{name}: {states} states, {depth} deep, {seconds:.2} s");
+    print!("{}", tell(&found));
+    (checker, found)
+}
+
+/// The invariants that broke and how.
+fn tell(found: &[(&str, Trace)]) -> String {
+    found.iter().map(|(name, trace)| format!("    {name}: {:?}\n", trace.clone().into_actions())).collect()
+}

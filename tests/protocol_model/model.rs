@@ -1,0 +1,232 @@
+//! The model: bounds, guards that can be taken away, and every step that anybody may take.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use docweir::stores::vectors::manifest::ManifestVersion;
+use docweir::stores::vectors::retention::Horizons;
+use stateright::{Model, Property};
+
+use crate::state::{Breach, DOCUMENTS, State, Witness};
+
+/// How much of everything there is in one exploration. A version is made by each swap, so these bound it too.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bounds {
+    pub documents: u8,
+    /// Versions that the control store mints of each document.
+    pub versions: u8,
+    pub writers: u8,
+    /// Commits that are begun, of all writers together.
+    pub begins: u8,
+    /// Leases (each an epoch of its own), and merges under all of them.
+    pub leases: u8,
+    pub merges: u8,
+    pub raises: u8,
+    /// Both horizons are put anywhere, or else at the same version.
+    pub horizons_apart: bool,
+    pub rollbacks: u8,
+    pub forgets: u8,
+    /// Replies that are lost, requests that come late.
+    pub faults: u8,
+    /// Writers and compactors that lose their memory.
+    pub crashes: u8,
+    /// Reads with a pin. Where there are any, the collector takes its steps one by one.
+    pub reads: u8,
+    /// A reader without a pin.
+    pub unpinned: bool,
+}
+
+/// What keeps the protocol right. A mutant is the protocol without one (or two) of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    CompareAndSwap,
+    FloorOnAppend,
+    FloorOnInstall,
+    WriterSequence,
+    NamesOnce,
+    InputsLive,
+    Epoch,
+    TombstoneFloor,
+    NothingOlderOutside,
+    ClaimAfterBase,
+    RollbackRaisesFloor,
+    Pins,
+    ForgetsOnlyDeleted,
+    PinsAfterHorizons,
+    SecondLook,
+    RetainedFrom,
+}
+
+#[derive(Debug, Default)]
+pub struct Protocol {
+    pub bounds: Bounds,
+    pub without: Vec<Guard>,
+    /// Bit by [`Witness`]. Not part of the state, so that it costs no states.
+    witnessed: AtomicU32,
+    /// Bit by [`Breach`]: the checker would report the last trace to each, and the first is the short one.
+    told: AtomicU32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    Upsert,
+    Delete,
+    /// The version that is there already, by whoever finds it unfinished.
+    Again,
+}
+
+/// `writer`, `lease` are slots; `lost` says that the one who asked gets no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Claims a document and loads the manifest.
+    Begin {
+        writer: u8,
+        document: u8,
+        intent: Intent,
+    },
+    /// Asks the control store whether the claim still holds, and stages a delta if so.
+    CheckAndStage {
+        writer: u8,
+    },
+    Commit {
+        writer: u8,
+        lost: bool,
+    },
+    /// Gives up while the request is still under way.
+    GiveUp {
+        writer: u8,
+    },
+    Arrive {
+        writer: u8,
+    },
+    CrashWriter {
+        writer: u8,
+    },
+    /// `inputs` has a bit for each live file.
+    Merge {
+        lease: u8,
+        inputs: u8,
+    },
+    Install {
+        lease: u8,
+        lost: bool,
+    },
+    CrashCompactor {
+        lease: u8,
+    },
+    Raise {
+        to: Horizons,
+    },
+    LookAtPinsEarly,
+    Decide,
+    /// The file's place in the listing.
+    Delete {
+        file: u8,
+    },
+    Forget,
+    RollBack {
+        to: ManifestVersion,
+    },
+    ReaderLoad,
+    ReaderPin,
+    ReaderLookAgain,
+    ReaderDone,
+    UnpinnedLoad,
+    UnpinnedRead,
+}
+
+impl Protocol {
+    pub fn new(bounds: Bounds, without: &[Guard]) -> Self {
+        Self { bounds, without: without.to_vec(), ..Self::default() }
+    }
+
+    pub fn has(&self, guard: Guard) -> bool {
+        !self.without.contains(&guard)
+    }
+
+    pub fn witness(&self, witness: Witness) {
+        self.witnessed.fetch_or(1 << witness as u32, Ordering::Relaxed);
+    }
+
+    fn was_told(&self, breach: Breach) -> bool {
+        let bit = 1 << breach as u32;
+        self.told.fetch_or(bit, Ordering::Relaxed) & bit != 0
+    }
+
+    pub fn has_witnessed(&self, witness: Witness) -> bool {
+        self.witnessed.load(Ordering::Relaxed) & (1 << witness as u32) != 0
+    }
+}
+
+impl Model for Protocol {
+    type State = State;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State::new()]
+    }
+
+    fn actions(&self, state: &State, steps: &mut Vec<Step>) {
+        for writer in 0..self.bounds.writers {
+            self.writer_steps(state, writer, steps);
+        }
+        for lease in 0..self.bounds.leases {
+            self.compactor_steps(state, lease, steps);
+        }
+        self.collector_steps(state, steps);
+        self.reader_steps(state, steps);
+    }
+
+    fn next_state(&self, last: &State, step: Step) -> Option<State> {
+        let mut s = last.clone();
+        let done = match step {
+            Step::Begin { writer, document, intent } => self.begin(&mut s, writer, document, intent),
+            Step::CheckAndStage { writer } => self.check_and_stage(&mut s, writer),
+            Step::Commit { writer, lost } => self.commit(&mut s, writer, lost),
+            Step::GiveUp { writer } => self.give_up(&mut s, writer),
+            Step::Arrive { writer } => self.arrive(&mut s, writer),
+            Step::CrashWriter { writer } => self.crash_writer(&mut s, writer),
+            Step::Merge { lease, inputs } => self.merge(&mut s, lease, inputs),
+            Step::Install { lease, lost } => self.install(&mut s, lease, lost),
+            Step::CrashCompactor { lease } => self.crash_compactor(&mut s, lease),
+            Step::Raise { to } => self.raise(&mut s, to),
+            Step::LookAtPinsEarly => self.look_at_pins_early(&mut s),
+            Step::Decide => self.decide(&mut s),
+            Step::Delete { file } => self.delete(&mut s, file),
+            Step::Forget => self.forget(&mut s),
+            Step::RollBack { to } => self.roll_back(&mut s, to),
+            Step::ReaderLoad => self.reader_load(&mut s),
+            Step::ReaderPin => self.reader_pin(&mut s),
+            Step::ReaderLookAgain => self.reader_look_again(&mut s),
+            Step::ReaderDone => self.reader_done(&mut s),
+            Step::UnpinnedLoad => self.unpinned_load(&mut s),
+            Step::UnpinnedRead => self.unpinned_read(&mut s),
+        };
+        if self.bounds.reads == 0 && done {
+            self.collect(&mut s);
+        }
+        self.look(&s);
+        done.then_some(s)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        macro_rules! never {
+            ($($breach:ident),*) => {
+                vec![$(Property::always(Breach::$breach.name(), |m: &Self, s: &State| {
+                    !s.is_breached(Breach::$breach) || m.was_told(Breach::$breach)
+                })),*]
+            };
+        }
+        never![Missing, WrongContent, NotOnce, StaleEpoch, TornRead, GarbageCameBack, CalledDamage]
+    }
+}
+
+impl Protocol {
+    fn look(&self, s: &State) {
+        if let [only] = s.manifest.live.as_slice()
+            && let Some(content) = s.objects.get(&only.file)
+            && content.changes.len() == DOCUMENTS
+        {
+            self.witness(Witness::OneSnapshotOfBoth);
+        }
+    }
+}
