@@ -5,8 +5,8 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Instant;
 
+use docweir::cancel::Cancel;
 use docweir::stores::vectors::compaction::{CompactionOptions, Compactor, Installed, Mode as Compaction};
-use docweir::stores::vectors::merge::Cancelled;
 use docweir::stores::vectors::{Mode, SearchRequest};
 
 use crate::{block_on, documents, model, open};
@@ -43,7 +43,7 @@ fn row(data: &Path, compacting: bool) {
             committed += writer.commit(writes, &model(DIMENSION as u32)).await.unwrap().bytes;
             let commit = started.elapsed();
             while compacting && let Some((manifest, inputs, why)) = compactor.due(Compaction::Due).await.unwrap() {
-                let staged = compactor.merge(&manifest, &inputs, why, &Cancelled::default()).await.unwrap();
+                let staged = compactor.merge(&manifest, &inputs, why, &Cancel::default()).await.unwrap();
                 written += staged.report.written_bytes;
                 assert!(matches!(compactor.install(&staged, 1).await.unwrap(), Installed::Yes(_)));
             }

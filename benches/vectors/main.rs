@@ -48,11 +48,10 @@ fn main() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS
 }
 
-/// The store in a folder, with room for large commits.
+/// The store in a folder, as the program opens it.
 fn open(folder: &Path) -> Arc<VectorStore> {
     let clock: SharedClock = Arc::new(SystemClock);
-    let objects = LocalObjectOptions { max_object_bytes: 1 << 40, ..LocalObjectOptions::default() };
-    let objects = LocalObjectStore::open(folder, objects, &clock).unwrap();
+    let objects = LocalObjectStore::open(folder, LocalObjectOptions::default(), &clock).unwrap();
     Arc::new(VectorStore::new(Arc::new(objects), "chunks", clock, VectorOptions::default()).unwrap())
 }
 

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use docweir::cancel::Cancel;
 use docweir::stores::vectors::compaction::{CompactionOptions, Compactor, Installed, Mode};
-use docweir::stores::vectors::merge::Cancelled;
 
 use crate::{block_on, documents, model, open};
 
@@ -55,7 +55,7 @@ pub fn one(work: &Path, memory: u64) {
         let options = CompactionOptions { memory_bytes: memory, ..CompactionOptions::default() };
         let mut compactor = Compactor::new(open(work), options);
         let (manifest, inputs, why) = compactor.due(Mode::All).await.unwrap().unwrap();
-        let staged = compactor.merge(&manifest, &inputs, why, &Cancelled::default()).await.unwrap();
+        let staged = compactor.merge(&manifest, &inputs, why, &Cancel::default()).await.unwrap();
         assert!(matches!(compactor.install(&staged, 1).await.unwrap(), Installed::Yes(_)));
         staged.report
     });

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use docweir::cancel::Cancel;
 use docweir::stores::vectors::compaction::{CompactionOptions, Compactor, Installed, Mode as Compaction};
-use docweir::stores::vectors::merge::Cancelled;
 use docweir::stores::vectors::{Filter, Mode, SearchRequest, View};
 use serde_json::json;
 
@@ -108,7 +108,7 @@ fn compact(tell: &Teller<'_>, store: &Path) {
     let report = block_on(async {
         let mut compactor = Compactor::new(open(store), CompactionOptions::default());
         let (manifest, inputs, why) = compactor.due(Compaction::All).await.unwrap().unwrap();
-        let staged = compactor.merge(&manifest, &inputs, why, &Cancelled::default()).await.unwrap();
+        let staged = compactor.merge(&manifest, &inputs, why, &Cancel::default()).await.unwrap();
         assert!(matches!(compactor.install(&staged, 1).await.unwrap(), Installed::Yes(_)));
         staged.report
     });

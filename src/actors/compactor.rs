@@ -7,10 +7,11 @@ use metrics::{counter, gauge, histogram};
 use tokio::sync::oneshot;
 
 use crate::actors::committer::store;
+use crate::cancel::Cancel;
 use crate::error::StageError;
 use crate::messages::compaction::{Acquire, Compact, Compacted, LeaseGuard};
+use crate::stores::vectors::VectorError;
 use crate::stores::vectors::compaction::{Compactor, Installed, Mode, Report};
-use crate::stores::vectors::merge::Cancelled;
 use crate::supervisors::service::{Inbox, ServiceHandle};
 
 /// Name, kind and meaning of each metric.
@@ -29,7 +30,7 @@ pub struct CompactorActor {
 }
 
 /// Ends a merge whose task goes away: it runs on a thread that nobody can end otherwise.
-struct CancelOnDrop(Cancelled);
+struct CancelOnDrop(Cancel);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
@@ -67,24 +68,39 @@ impl CompactorActor {
     /// One merge after the other until nothing is due.
     async fn compact(&mut self, mode: Mode) -> Result<Compacted, StageError> {
         let mut compacted = Compacted::default();
+        let Some((manifest, ..)) = self.compactor.due(mode).await.map_err(|e| store(&e))? else {
+            return Ok(compacted);
+        };
+        let Some(guard) = self.acquire(manifest.epoch).await? else {
+            compacted.busy = true;
+            return Ok(compacted);
+        };
+        let _ended = CancelOnDrop(guard.cancelled.clone());
+        let limit = Duration::from_secs(self.compactor.options().work_seconds);
+        // Looked at again: whoever had the lease until now may have done it.
         while let Some((manifest, inputs, why)) = self.compactor.due(mode).await.map_err(|e| store(&e))? {
-            let Some(guard) = self.acquire(manifest.epoch).await? else {
-                compacted.busy = true;
-                return Ok(compacted);
-            };
-            let limit = Duration::from_secs(self.compactor.options().work_seconds);
-            let _ended = CancelOnDrop(guard.cancelled.clone());
             let merging = self.compactor.merge(&manifest, &inputs, why, &guard.cancelled);
             let staged = match tokio::time::timeout(limit, merging).await {
-                Ok(staged) => staged.map_err(|e| store(&e)).inspect_err(|_| outcome("failed"))?,
+                Ok(Ok(staged)) => staged,
+                // The lease is lost, or the inputs are: others are at work.
+                Ok(Err(VectorError::Cancelled { .. })) => {
+                    outcome("superseded");
+                    compacted.superseded += 1;
+                    break;
+                }
+                Ok(Err(error)) => {
+                    outcome("failed");
+                    return Err(store(&error));
+                }
                 Err(_) => {
-                    outcome("timeout");
-                    let text =
-                        format!("a merge took longer than compaction.work_seconds ({}): raise it", limit.as_secs());
+                    outcome("failed");
+                    let limit = limit.as_secs();
+                    let text = format!("a merge took longer than compaction.work_seconds ({limit}): raise it");
                     return Err(StageError::transient("compaction_timeout", text));
                 }
             };
-            match self.compactor.install(&staged, guard.epoch).await.map_err(|e| store(&e))? {
+            let installed = self.compactor.install(&staged, guard.epoch).await;
+            match installed.map_err(|e| store(&e)).inspect_err(|_| outcome("failed"))? {
                 Installed::Yes(version) => {
                     tell(&staged.report, version);
                     compacted.merges.push(staged.report);
@@ -96,7 +112,7 @@ impl CompactorActor {
                     self.compactor.discard(staged).await;
                 }
             }
-            if mode == Mode::All {
+            if mode == Mode::All || guard.cancelled.is_cancelled() || compacted.superseded > 0 {
                 break;
             }
         }

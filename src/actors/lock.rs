@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::cancel::Cancel;
 use crate::error::StageError;
 use crate::messages::compaction::{Acquire, LeaseGuard};
 use crate::stores::lease::{Lease, LeaseError, LeaseRegister};
 use crate::stores::vectors::compaction::CompactionOptions;
-use crate::stores::vectors::merge::Cancelled;
 use crate::supervisors::service::Inbox;
 
 pub struct Lock {
@@ -38,7 +38,7 @@ impl Lock {
 
     fn guard(&self, lease: Lease) -> LeaseGuard {
         let (held, dropped) = oneshot::channel();
-        let cancelled = Cancelled::default();
+        let cancelled = Cancel::default();
         let guard = LeaseGuard { epoch: lease.record.epoch, cancelled: cancelled.clone(), held };
         let keep = keep(self.register.clone(), lease, self.options.clone(), cancelled, dropped);
         tokio::task::spawn_local(keep);
@@ -51,7 +51,7 @@ async fn keep(
     register: Arc<LeaseRegister>,
     mut lease: Lease,
     options: CompactionOptions,
-    cancelled: Cancelled,
+    cancelled: Cancel,
     mut dropped: oneshot::Receiver<()>,
 ) {
     let (ttl, beat) = (Duration::from_secs(options.lease_seconds), Duration::from_secs(options.heartbeat_seconds));
@@ -85,10 +85,7 @@ async fn keep(
 }
 
 fn failed(error: &LeaseError) -> StageError {
-    match error {
-        LeaseError::Damaged { .. } => StageError::permanent("lease_damaged", error.to_string()),
-        LeaseError::Lost(_) | LeaseError::Object(_) => StageError::transient("lease", error.to_string()),
-    }
+    StageError::transient("lease", error.to_string())
 }
 
 #[cfg(test)]

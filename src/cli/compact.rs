@@ -1,5 +1,7 @@
 //! `docweir compact`: fewer and larger vector files.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::args;
@@ -14,6 +16,9 @@ use crate::stores::state::owner_id;
 use crate::stores::vectors::compaction::{Mode, Report};
 use crate::supervisors::RootHandle;
 
+/// Longer than a small write takes.
+const RELEASE: Duration = Duration::from_millis(50);
+
 pub fn run(context: &Context, args: &args::Compact) -> Result<Exit, Failure> {
     context.with_actors(async {
         let engine = Engine::open(context.config()?).await?;
@@ -27,6 +32,10 @@ pub fn run(context: &Context, args: &args::Compact) -> Result<Exit, Failure> {
         }
         if compacted.busy {
             let text = "another process is merging files of this collection: `docweir store info` says which";
+            return Err(Failure::new(Exit::Busy, text));
+        }
+        if compacted.superseded > 0 {
+            let text = "another process changed the files meanwhile: nothing is lost, merge again";
             return Err(Failure::new(Exit::Busy, text));
         }
         if compacted.merges.is_empty() && !args.json {
@@ -45,8 +54,11 @@ pub async fn compact(engine: &Engine, mode: Mode) -> Result<Compacted, Failure> 
     let compacted = tokio::select! {
         done = upkeep.compact(mode) => done.map_err(|e| Failure::system(e.to_string())),
         failure = root.failed() => Err(Failure::system(failure.to_string())),
+        _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Signal(2), "stopped: nothing was changed")),
     };
     drop(upkeep);
+    // The lease goes back in a task of its own; without it the next one would wait for its end.
+    tokio::time::sleep(RELEASE).await;
     root.stop();
     compacted
 }

@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::intake::source;
 use crate::stores::control::{ControlRecord, Status};
 use crate::stores::state::LockError;
+use crate::stores::vectors::Write;
 
 /// How often the record is looked at while another process is to do the work.
 const LOOK: Duration = Duration::from_millis(200);
@@ -44,11 +45,11 @@ pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
 
 /// Deletes documents and says so; returns how many are still to be deleted when the wait is over.
 pub async fn documents(context: &Context, engine: &Engine, records: &[ControlRecord]) -> Result<u64, Failure> {
-    let mut wanted = Vec::new();
+    let (mut wanted, mut deleted) = (Vec::new(), Vec::new());
     for record in records {
         let shown = source::display(&record.source, &context.here);
         if record.status == Status::Deleted {
-            context.out.line(format!("deleted before: {shown}"));
+            deleted.push((record, shown));
             continue;
         }
         engine.control.request_delete(&record.document_id).await?;
@@ -60,7 +61,34 @@ pub async fn documents(context: &Context, engine: &Engine, records: &[ControlRec
             context.out.line(format!("deleted: {shown}"));
         }
     }
+    again(context, engine, deleted).await?;
     Ok(left.len() as u64)
+}
+
+/// Documents that were deleted before, and can be found nevertheless since somebody went back to an earlier version:
+/// their records are right, the index gets its tombstones anew.
+async fn again(context: &Context, engine: &Engine, deleted: Vec<(&ControlRecord, String)>) -> Result<(), Failure> {
+    if deleted.is_empty() {
+        return Ok(());
+    }
+    let vectors = engine.vectors()?;
+    let view = vectors.view().await?;
+    let mut tombstones = Vec::new();
+    for (record, shown) in deleted {
+        let document_id = record.document_id.clone();
+        match view.version_of(&document_id) {
+            Some((visible, _)) => {
+                tombstones.push(Write::Delete { document_id, version: record.version.max(visible) });
+                context.out.line(format!("deleted again: {shown}"));
+            }
+            None => context.out.line(format!("deleted before: {shown}")),
+        }
+    }
+    if let Some(model) = view.manifest().model().filter(|_| !tombstones.is_empty()) {
+        let _lock = engine.lock("docweir delete")?;
+        vectors.writer().commit(tombstones, model).await?;
+    }
+    Ok(())
 }
 
 /// Until all are gone or the wait is over; returns those that are left.

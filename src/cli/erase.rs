@@ -14,6 +14,9 @@ use crate::stores::control::ControlRecord;
 use crate::stores::vectors::Reach;
 use crate::stores::vectors::compaction::Mode;
 
+/// Merges that may be superseded by others' before erasing gives up.
+const ATTEMPTS: usize = 5;
+
 pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
     context.with_actors(async {
         let engine = Engine::open(context.config()?).await?;
@@ -31,27 +34,43 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
             let count = plural(left, "document");
             return Err(Failure::new(Exit::Busy, format!("{count} not deleted yet: erase again when they are")));
         }
-        // The rows leave the files, then the files that had them go. Nothing of the past stays reachable.
-        let compacted = compact(&engine, Mode::All).await?;
-        if compacted.busy {
-            let text = "another process is merging files of this collection: erase again when it is done";
+        // The rows leave the files, then the files that had them go. Nothing of the past stays reachable. Others may be at
+        // work: a merge that was superseded by theirs is made again.
+        let mut deleted = 0;
+        for _ in 0..ATTEMPTS {
+            let compacted = compact(&engine, Mode::All).await?;
+            if compacted.busy {
+                let text = "another process is merging files of this collection: erase again when it is done";
+                return Err(Failure::new(Exit::Busy, text));
+            }
+            let collected = vectors.collect(Reach::All).await?;
+            deleted += collected.deleted.len() as u64;
+            if collected.pinned > 0 {
+                let text = "a reader still has a mark on an earlier version: erase again when it is done";
+                return Err(Failure::new(Exit::Busy, text));
+            }
+            if let Some(key) = collected.unreadable.first() {
+                let text =
+                    format!("it can't be told what `{key}` is and whether it holds the text: look and delete it");
+                return Err(Failure::system(text));
+            }
+            if vectors.texts_of(&ids).await?.is_empty() && !vectors.has_orphans().await? {
+                break;
+            }
+        }
+        if !vectors.texts_of(&ids).await?.is_empty() {
+            let text = "others changed the collection meanwhile: erase again";
             return Err(Failure::new(Exit::Busy, text));
         }
-        let collected = vectors.collect(Reach::All).await?;
         let cached = engine.cache().forget(&texts).await.map_err(|e| Failure::system(e.to_string()))?;
         for record in &records {
             context.out.line(format!("erased: {}", source::display(&record.source, &context.here)));
         }
         context.out.line(format!(
             "the index keeps no earlier version any more: {} deleted, {} taken out of the cache",
-            plural(collected.deleted.len() as u64, "file"),
+            plural(deleted, "file"),
             plural(cached, "vector"),
         ));
-        if collected.pinned > 0 {
-            let count = plural(collected.pinned, "file");
-            let text = format!("{count} spared for a reader: run `docweir store gc --all` when it is done");
-            return Err(Failure::new(Exit::Busy, text));
-        }
         Ok(Exit::Well)
     })
 }

@@ -16,7 +16,7 @@ use super::table::{Table, left, right};
 use crate::clock::timestamp;
 use crate::documents::{DocumentId, Stage};
 use crate::engine::Engine;
-use crate::stores::control::{RecordFilter, Status};
+use crate::stores::control::{ControlError, ControlRecord, RecordFilter, Status};
 use crate::stores::lease::LeaseRegister;
 use crate::stores::vectors::manifest::{FileKind, Manifest};
 use crate::stores::vectors::verify::{Disagreement, Recorded, compare};
@@ -34,7 +34,9 @@ pub fn run(context: &Context, command: &args::Store) -> Result<Exit, Failure> {
             args::Store::Verify { repair, json } => verify(context, &engine, &vectors, *repair, *json).await,
             args::Store::Gc { all, json } => gc(context, &engine, &vectors, *all, *json).await,
             args::Store::Rollback { to } => rollback(context, &engine, &vectors, *to).await,
-            args::Store::Export { folder, as_of } => export(context, &vectors, folder, *as_of).await,
+            args::Store::Export { folder, as_of } => {
+                export(context, &vectors, folder, *as_of, engine.config.settings.retention.pin_seconds).await
+            }
         }
     })
 }
@@ -62,7 +64,8 @@ async fn info(context: &Context, engine: &Engine, vectors: &VectorStore, json: b
     let manifest = vectors.manifest().await?.ok_or_else(|| empty(engine))?;
     let key = format!("vectors/{}/LEASE", vectors.collection());
     let lease = LeaseRegister::new(engine.objects.clone(), key, engine.clock.clone()).read().await;
-    let lease = lease.map_err(|e| Failure::system(e.to_string()))?.filter(|l| !l.holder.is_empty());
+    let now_ms = engine.clock.now().div_euclid(1000);
+    let lease = lease.ok().flatten().filter(|l| !l.holder.is_empty() && l.expires_at_ms > now_ms);
     let stats = vectors.view().await?.stats();
     let out = &context.out;
     if json {
@@ -153,6 +156,8 @@ async fn verify(
     let out = &context.out;
     let mut mended = 0;
     if repair {
+        // A run that loads documents meanwhile mends them by itself.
+        let _lock = engine.lock("docweir store verify --repair")?;
         for disagreement in &disagreements {
             if let Disagreement::NotVisible { document, .. } = disagreement {
                 engine.control.reset(document, Some(Stage::Loading)).await?;
@@ -200,11 +205,15 @@ async fn verify(
                 "mended {mended}; {}",
                 "documents that were made pending again are loaded by the next `docweir ingest`"
             ));
-        } else if !repair && (!disagreements.is_empty() || !verified.orphans.is_empty()) {
+        } else if !repair
+            && (disagreements.iter().any(|d| matches!(d, Disagreement::NotVisible { .. }))
+                || !verified.orphans.is_empty())
+        {
             out.line("`docweir store verify --repair` mends it");
         }
     }
-    let well = verified.findings.is_empty() && (disagreements.is_empty() || repair);
+    let left = |d: &Disagreement| !repair || matches!(d, Disagreement::NotRecorded { .. });
+    let well = verified.findings.is_empty() && !disagreements.iter().any(left);
     if well && !json {
         out.line(out.green("all is well"));
     }
@@ -214,15 +223,33 @@ async fn verify(
 async fn disagreements(engine: &Engine, vectors: &VectorStore) -> Result<Vec<Disagreement>, Failure> {
     let mut recorded: BTreeMap<DocumentId, Recorded> = BTreeMap::new();
     each(engine.control.as_ref(), &RecordFilter::default(), |record| {
-        let says = match (record.status, record.loaded_version) {
-            (Status::Deleted, _) => Recorded::Deleted,
-            (Status::Completed, Some(version)) => Recorded::Loaded(version),
-            _ => Recorded::UnderWay,
-        };
+        let says = says(&record);
         recorded.insert(record.document_id, says);
     })
     .await?;
-    Ok(compare(&recorded, &vectors.inventory().await?.documents))
+    let found = compare(&recorded, &vectors.inventory().await?.documents);
+    // Others go on: a document that came or went between the two looks is not at odds with itself.
+    let mut certain = Vec::with_capacity(found.len());
+    for disagreement in found {
+        let (Disagreement::NotVisible { document, .. } | Disagreement::NotRecorded { document, .. }) = &disagreement;
+        let same = match engine.control.record(document).await {
+            Ok(record) => recorded.get(document) == Some(&says(&record)),
+            Err(ControlError::NotFound(_)) => true,
+            Err(e) => return Err(e.into()),
+        };
+        if same {
+            certain.push(disagreement);
+        }
+    }
+    Ok(certain)
+}
+
+fn says(record: &ControlRecord) -> Recorded {
+    match (record.status, record.loaded_version) {
+        (Status::Deleted, _) => Recorded::Deleted,
+        (Status::Completed, Some(version)) => Recorded::Loaded(version),
+        _ => Recorded::UnderWay,
+    }
 }
 
 async fn gc(context: &Context, engine: &Engine, vectors: &VectorStore, all: bool, json: bool) -> Result<Exit, Failure> {
@@ -278,16 +305,23 @@ async fn rollback(context: &Context, engine: &Engine, vectors: &VectorStore, ver
     Ok(Exit::Well)
 }
 
-async fn export(context: &Context, vectors: &VectorStore, folder: &Path, as_of: Option<u64>) -> Result<Exit, Failure> {
+async fn export(
+    context: &Context,
+    vectors: &VectorStore,
+    folder: &Path,
+    as_of: Option<u64>,
+    pin_seconds: u64,
+) -> Result<Exit, Failure> {
     let failed = |e: std::io::Error| Failure::system(format!("can't write to {}: {e}", folder.display()));
     std::fs::create_dir_all(folder).map_err(failed)?;
     if std::fs::read_dir(folder).map_err(failed)?.next().is_some() {
         return Err(Failure::usage(format!("{} is not empty: name a folder that is", folder.display())));
     }
-    let view = match as_of {
-        Some(version) => vectors.view_at(version).await?,
-        None => vectors.view().await?,
-    };
+    // Marked, so that nobody deletes its files before they are open.
+    let mark = vectors.pin(as_of, pin_seconds).await?;
+    let view = vectors.view_pinned(&mark).await;
+    vectors.unpin(mark).await?;
+    let view = view?;
     let mut parts = 0u64;
     let rows = vectors.export(&view, PART_BYTES, |body: Bytes| {
         // Under its name only when it is whole.

@@ -2,9 +2,9 @@
 
 use tokio::sync::oneshot;
 
+use crate::cancel::Cancel;
 use crate::error::StageError;
 use crate::stores::vectors::compaction::{Mode, Report};
-use crate::stores::vectors::merge::Cancelled;
 
 /// Asks the lock for the lease. The answer is `None` while somebody else has it.
 pub struct Acquire {
@@ -16,8 +16,8 @@ pub struct Acquire {
 /// The lease, held until this is dropped. Signs of life are given meanwhile by a task of its own.
 pub struct LeaseGuard {
     pub epoch: u64,
-    /// Cancelled when the lease is lost.
-    pub cancelled: Cancelled,
+    /// Cancel when the lease is lost.
+    pub cancelled: Cancel,
     /// Closed by the drop: the task gives the lease back.
     pub held: oneshot::Sender<()>,
 }

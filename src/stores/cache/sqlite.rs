@@ -173,6 +173,11 @@ impl EmbeddingCache for SqliteEmbeddingCache {
 
     async fn forget(&self, texts: &[Sha256Hex]) -> Result<u64, StageError> {
         let texts = texts.to_vec();
-        Ok(self.run("write", move |table| table.forget(&texts)).await)
+        if !self.state.lock().await.options.enabled {
+            return Ok(0);
+        }
+        let forgotten = self.run("write", move |table| table.forget(&texts).map(Some)).await;
+        let failed = || StageError::system("cache", "the embedding cache could not forget; the log says why");
+        forgotten.ok_or_else(failed)
     }
 }

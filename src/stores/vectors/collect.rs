@@ -310,7 +310,13 @@ impl VectorStore {
                     Ok(pin) if pin.expires_at_ms > now_ms => {
                         files.extend(manifest.live_at(pin.version).into_iter().map(|f| f.file.clone()));
                     }
-                    _ => self.objects.delete(&object.key).await?,
+                    Ok(_) => self.objects.delete(&object.key).await?,
+                    // A newer program's, perhaps: nothing is deleted that it may mean.
+                    Err(e) => {
+                        let reason =
+                            format!("a reader's mark that can't be understood ({e}): delete it if no reader runs");
+                        return Err(delta::damaged(&object.key, reason));
+                    }
                 }
             }
         }
@@ -322,9 +328,6 @@ impl VectorStore {
         let Some(manifest) = self.manifest().await? else {
             return Err(self.refused(&Refusal::NotRetained { asked: version, retained: 0, version: 0 }));
         };
-        if version == manifest.version {
-            return self.view().await;
-        }
         let (retained, newest) = (manifest.retained_from, manifest.version);
         if version < retained || version > newest {
             return Err(self.refused(&Refusal::NotRetained { asked: version, retained, version: newest }));
@@ -343,6 +346,8 @@ impl VectorStore {
     /// Goes back to what the collection held at a version, as a new version. Returns it.
     pub async fn roll_back(&self, version: ManifestVersion) -> Result<ManifestVersion, VectorError> {
         let mut random = self.random();
+        // Before anything is changed: what is to come back has to be there and whole.
+        self.view_at(version).await?;
         let rolled = self
             .change(&mut random, false, |manifest, stamp, id| may_roll_back(manifest, version, id, stamp).map(Some))
             .await?;

@@ -1,10 +1,10 @@
 //! The collector, marks, past versions and the way back, one promise a test.
 
 use super::*;
+use crate::cancel::Cancel;
 use crate::stores::objects::ObjectStore;
 use crate::stores::objects::memory::{Faults, MemoryObjects};
 use crate::stores::vectors::compaction::{CompactionOptions, Compactor, Mode};
-use crate::stores::vectors::merge::Cancelled;
 use crate::stores::vectors::testing::{delete, document, id, model, objects, run, store};
 use crate::stores::vectors::{Write, Writer};
 
@@ -15,7 +15,7 @@ fn commit(writer: &mut Writer, writes: Vec<Write>) -> ManifestVersion {
 fn compact(store: &Arc<VectorStore>, epoch: u64) {
     let mut c = Compactor::seeded(store.clone(), CompactionOptions::default(), epoch);
     let (manifest, inputs, why) = run(c.due(Mode::All)).unwrap().unwrap();
-    let staged = run(c.merge(&manifest, &inputs, why, &Cancelled::default())).unwrap();
+    let staged = run(c.merge(&manifest, &inputs, why, &Cancel::default())).unwrap();
     run(c.install(&staged, epoch)).unwrap();
 }
 

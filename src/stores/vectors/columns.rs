@@ -179,7 +179,12 @@ impl Documents {
 
     pub fn rows(&self, at: usize) -> std::ops::Range<usize> {
         match (self.starts.get(at), self.starts.get(at + 1)) {
-            (Some(&from), Some(&to)) => from as usize..(to as usize).max(from as usize),
+            // Of a damaged file anything may stand there: never beyond the last row, which was looked at on opening.
+            (Some(&from), Some(&to)) => {
+                let end = self.starts.last().copied().unwrap_or_default();
+                let (from, to) = (from.min(end), to.min(end));
+                from as usize..to.max(from) as usize
+            }
             _ => 0..0,
         }
     }

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::compaction::{CompactionOptions, Compactor, Mode};
-use super::merge::Cancelled;
 use super::testing::{delete, document, id, model};
 use super::*;
+use crate::cancel::Cancel;
 use crate::clock::SystemClock;
 use crate::stores::lease::LeaseRegister;
 use crate::stores::objects::local::{LocalObjectOptions, LocalObjectStore};
@@ -64,7 +64,7 @@ fn works() {
                         register.acquire(&me.to_string(), Duration::from_millis(200), manifest.epoch).await
                 {
                     // Its inputs may be gone by now: another process was first.
-                    if let Ok(staged) = compactor.merge(&manifest, &inputs, why, &Cancelled::default()).await {
+                    if let Ok(staged) = compactor.merge(&manifest, &inputs, why, &Cancel::default()).await {
                         let _ = compactor.install(&staged, lease.record.epoch).await.unwrap();
                     }
                     let _ = register.release(&lease).await;

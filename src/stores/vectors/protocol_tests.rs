@@ -11,11 +11,11 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::compaction::{CompactionOptions, Compactor, Mode};
-use super::merge::Cancelled;
 use super::retention::RetentionOptions;
 use super::simulation::truth::{Truth, content};
 use super::testing::{delete, document, model, objects, poll_some, run, store};
 use super::*;
+use crate::cancel::Cancel;
 use crate::error::ErrorClass;
 use crate::stores::objects::memory::{Faults, MemoryObjects};
 
@@ -193,7 +193,7 @@ impl World {
                 let mode = if all { Mode::All } else { Mode::Due };
                 let due = passes(poll_some(&mut pin!(self.compactor.due(mode)), FOR_EVER)).flatten();
                 let Some((manifest, inputs, why)) = due else { return };
-                let cancelled = Cancelled::default();
+                let cancelled = Cancel::default();
                 let merge = self.compactor.merge(&manifest, &inputs, why, &cancelled);
                 let Some(staged) = passes(poll_some(&mut pin!(merge), polls)) else { return };
                 if !between.is_empty() {

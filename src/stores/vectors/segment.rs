@@ -15,13 +15,17 @@ use super::error::VectorError;
 use super::manifest::{FileKind, LiveFile, ManifestVersion};
 use super::options::Stemming;
 use super::rows::Row;
+use super::search::bits::Bits;
 use super::search::facet::Facet;
+use super::search::filter::Filter;
 use super::search::postings::Postings;
 use super::snapshot::Snapshot;
 use crate::stages::model::{ModelIdentity, PageBox, Span, embedded_text};
 
 /// Metadata paths whose values are kept, a segment; a path beyond starts the cache anew.
 const CACHED_PATHS: usize = 16;
+/// Filters whose rows are kept, a segment: a bit a row each.
+const KEPT_FILTERS: usize = 16;
 
 pub struct Segment {
     file: Arc<str>,
@@ -36,6 +40,8 @@ pub struct Segment {
     stored_postings: Option<(Stemming, Postings)>,
     postings: OnceLock<Postings>,
     facets: Mutex<HashMap<String, Arc<Facet>>>,
+    /// The rows that filters leave, by the filter as text; the one that was asked for last at the end.
+    filtered: Mutex<Vec<(String, Arc<Bits>)>>,
     /// Memory of its own; what is mapped costs none.
     bytes: usize,
 }
@@ -59,6 +65,7 @@ impl Segment {
             stored_postings: None,
             postings: OnceLock::new(),
             facets: Mutex::default(),
+            filtered: Mutex::default(),
             bytes,
         })
     }
@@ -77,6 +84,7 @@ impl Segment {
             stored_postings: snapshot.postings,
             postings: OnceLock::new(),
             facets: Mutex::default(),
+            filtered: Mutex::default(),
             bytes,
         }
     }
@@ -235,11 +243,36 @@ impl Segment {
         facet
     }
 
+    /// The rows that a filter leaves, visible or not. Filters come again and again (a tenant, a folder), and a file never
+    /// changes: what was found is kept. `name` is the filter as text.
+    pub fn filtered(&self, name: &str, filter: &Filter) -> Arc<Bits> {
+        let kept = || self.filtered.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            let mut kept = kept();
+            if let Some(at) = kept.iter().position(|(known, _)| known == name) {
+                let found = kept.remove(at);
+                let rows = found.1.clone();
+                kept.push(found);
+                return rows;
+            }
+        }
+        let mut rows = Bits::all(self.len());
+        filter.restrict(self, &mut rows);
+        let rows = Arc::new(rows);
+        let mut kept = kept();
+        if kept.len() >= KEPT_FILTERS {
+            kept.remove(0);
+        }
+        kept.push((name.to_owned(), rows.clone()));
+        rows
+    }
+
     /// Bytes of memory of its own, with what was made since it was opened.
     pub fn memory_bytes(&self) -> usize {
         let facets = self.facets.lock().unwrap_or_else(PoisonError::into_inner);
         let facets: usize = facets.values().map(|f| f.memory_bytes()).sum();
-        self.bytes + self.postings.get().map_or(0, Postings::memory_bytes) + facets
+        let filtered = self.filtered.lock().unwrap_or_else(PoisonError::into_inner).len() * self.len() / 8;
+        self.bytes + self.postings.get().map_or(0, Postings::memory_bytes) + facets + filtered
     }
 }
 

@@ -1,6 +1,6 @@
 //! Looks through a collection for what should not be: missing, damaged or contradictory files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -64,15 +64,27 @@ impl VectorStore {
                 Err(e) => return Err(e),
             }
         }
-        // A file of the past that the collector has not come to yet is no orphan.
-        let known = |file: &str| named.contains_key(file) || manifest.removed.iter().any(|r| r.file.file == file);
+        // Others go on meanwhile: what is no longer named is no loss, what has been named since is no orphan.
+        let now = self.manifest().await?.unwrap_or_else(|| manifest.clone());
+        let file_of = |key: &str| self.file_of(key).to_owned();
+        let reachable = |file: &str| {
+            now.is_live(file) || now.removed.iter().any(|r| r.file.file == file && r.at_version > now.retained_from)
+        };
+        verified.findings.retain(|f| reachable(&file_of(&f.key)));
+        for finding in &mut verified.findings {
+            finding.live = now.is_live(&file_of(&finding.key));
+        }
         for folder in ["delta/", "snap/"] {
             let mut pages = Pages::new(self.objects.as_ref(), self.key(folder));
             while let Some(page) = pages.next().await? {
-                let orphans = page.into_iter().map(|o| o.key);
-                verified.orphans.extend(orphans.filter(|key| !known(self.file_of(key))));
+                verified.orphans.extend(page.into_iter().map(|o| o.key));
             }
         }
+        // A file of the past that the collector has not come to yet is no orphan.
+        let now = self.manifest().await?.unwrap_or(manifest);
+        let known: HashSet<&str> =
+            now.live.iter().chain(now.removed.iter().map(|r| &r.file)).map(|f| f.file.as_str()).collect();
+        verified.orphans.retain(|key| !known.contains(self.file_of(key)));
         Ok(verified)
     }
 
@@ -120,18 +132,18 @@ impl VectorStore {
             commit_id: String::new(),
             created_at: timestamp(self.clock.now()),
         };
-        let (mut rows, mut held, mut weight) = (0, Vec::new(), 0);
-        let mut documents = view.documents().peekable();
-        while let Some(entry) = documents.next() {
+        let (mut total, mut held, mut weight) = (0, Vec::new(), 0);
+        let mut documents = view.each_document().peekable();
+        while let Some((entry, rows)) = documents.next() {
             let write = Write::Upsert(DocumentRows {
-                rows: view.rows_of(&entry.id),
+                rows,
                 document_id: entry.id,
                 version: entry.version,
                 source: entry.source,
                 metadata: entry.metadata,
             });
             weight += write.weight_bytes() as u64;
-            rows += write.rows().len() as u64;
+            total += write.rows().len() as u64;
             held.push(write);
             if weight >= bytes || documents.peek().is_none() {
                 part(delta::encode(&header, &held)?)?;
@@ -139,7 +151,7 @@ impl VectorStore {
                 held.clear();
             }
         }
-        Ok(rows)
+        Ok(total)
     }
 }
 

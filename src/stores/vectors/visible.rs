@@ -74,14 +74,35 @@ pub fn visible(segments: Vec<Arc<Segment>>) -> Vec<Visible> {
         let Some(smaller) = segments.get(i) else { continue };
         for &j in large.get(n + 1..).unwrap_or_default() {
             let Some(larger) = segments.get(j) else { continue };
-            for document in 0..smaller.documents().len() {
-                if let Some(other) = larger.documents().find(smaller.documents().id(document)) {
-                    settle(&segments, &mut all, (i, document), (j, other));
-                }
+            for (one, other) in shared(smaller, larger) {
+                settle(&segments, &mut all, (i, one), (j, other));
             }
         }
     }
     all
+}
+
+/// The places of the documents that two files both have. Where one is much smaller its documents are looked up in the
+/// other; else both are walked side by side.
+fn shared(smaller: &Segment, larger: &Segment) -> Vec<(usize, usize)> {
+    const MUCH: usize = 16;
+    let (one, other) = (smaller.documents(), larger.documents());
+    if one.len().saturating_mul(MUCH) < other.len() {
+        return (0..one.len()).filter_map(|at| Some((at, other.find(one.id(at))?))).collect();
+    }
+    let (mut places, mut n, mut m) = (Vec::new(), 0, 0);
+    while n < one.len() && m < other.len() {
+        let (at, place) = (one.in_order(n), other.in_order(m));
+        match one.id(at).cmp(other.id(place)) {
+            std::cmp::Ordering::Less => n += 1,
+            std::cmp::Ordering::Greater => m += 1,
+            std::cmp::Ordering::Equal => {
+                places.push((at, place));
+                (n, m) = (n + 1, m + 1);
+            }
+        }
+    }
+    places
 }
 
 /// Hides the one of two places of a document that loses; returns the one that wins.

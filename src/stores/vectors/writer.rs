@@ -22,12 +22,12 @@ use super::delta::{self, DeltaHeader};
 use super::error::{VectorError, describe};
 use super::manifest::{FileKind, LiveFile, Manifest, ManifestVersion};
 use super::register::Swap;
-use super::retry::{Backoff, passing, ulid};
+use super::retry::{Backoff, blocking, passing, ulid};
 use super::rows::{Write, gather};
 use super::validate::{self, Append, Refusal, Resolution, Stamp};
 use crate::clock::timestamp;
 use crate::stages::model::ModelIdentity;
-use crate::stores::objects::{Durability, Precondition, Tag};
+use crate::stores::objects::{ObjectError, Tag, write_failure};
 
 /// Commits in the name of one writer. Not `Clone`: the sequence number has one owner.
 pub struct Writer {
@@ -200,8 +200,8 @@ impl Writer {
         let key = store.key(file);
         loop {
             // The name is this commit's alone, so writing it again writes the same bytes.
-            match store.objects.put(&key, body.clone(), Precondition::None, Durability::Durable).await {
-                Ok(_) => return Ok(()),
+            match write_object(&store, &key, body.clone()).await {
+                Ok(()) => return Ok(()),
                 Err(e) if passing(&e) && backoff.may_retry() => backoff.wait(&store, &mut self.random).await,
                 Err(e) => return Err(e.into()),
             }
@@ -230,6 +230,18 @@ impl Writer {
             },
         }
     }
+}
+
+/// As an upload: nobody needs the tag that a put would make of the whole body.
+async fn write_object(store: &VectorStore, key: &str, body: Bytes) -> Result<(), ObjectError> {
+    let mut upload = store.objects.create(key).await?;
+    let (upload, written) = blocking(move || {
+        let written = upload.write_all(&body);
+        (upload, written)
+    })
+    .await;
+    written.map_err(|e| write_failure(key, &e))?;
+    upload.finish().await
 }
 
 fn committed(file: &LiveFile, version: ManifestVersion, attempts: u32) -> Committed {

@@ -1,4 +1,4 @@
-//! A large object on its way into the folder.
+//! A large object on its way into the folder. It is never in memory, so the limit of those that are does not hold for it.
 
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
@@ -16,7 +16,6 @@ pub(super) struct LocalUpload {
     store: Arc<Inner>,
     key: String,
     file: BufWriter<TemporaryFile>,
-    bytes: u64,
 }
 
 struct TemporaryFile(Temporary);
@@ -35,13 +34,12 @@ impl LocalUpload {
     pub(super) fn begin(store: Arc<Inner>, key: &str) -> Result<Self, ObjectError> {
         let temporary = Temporary::create(&store.root.join(TMP)).map_err(|e| failure("write", key, &e))?;
         let file = BufWriter::with_capacity(BUFFER, TemporaryFile(temporary));
-        Ok(Self { store, key: key.to_owned(), file, bytes: 0 })
+        Ok(Self { store, key: key.to_owned(), file })
     }
 
     fn end(self) -> Result<(), ObjectError> {
-        let Self { store, key, file, bytes } = self;
+        let Self { store, key, file } = self;
         let failed = |e: io::Error| failure("write", &key, &e);
-        store.check_size("write", &key, bytes)?;
         let TemporaryFile(mut temporary) = file.into_inner().map_err(|e| failed(e.into_error()))?;
         temporary.sync().map_err(failed)?;
         let _lock = KeyLock::take(&store.root, &key, false, &store.options)?;
@@ -54,9 +52,7 @@ impl LocalUpload {
 
 impl Write for LocalUpload {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.bytes += written as u64;
-        Ok(written)
+        self.file.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

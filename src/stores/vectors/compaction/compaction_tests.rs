@@ -17,7 +17,7 @@ fn compactor(store: &Arc<VectorStore>) -> Compactor {
 
 fn staged(compactor: &mut Compactor, mode: Mode) -> Staged {
     let (manifest, inputs, why) = run(compactor.due(mode)).unwrap().unwrap();
-    run(compactor.merge(&manifest, &inputs, why, &Cancelled::default())).unwrap()
+    run(compactor.merge(&manifest, &inputs, why, &Cancel::default())).unwrap()
 }
 
 fn texts(store: &VectorStore, document: &str) -> Vec<String> {
@@ -126,9 +126,9 @@ fn r05_a_merge_that_fails_is_an_error_and_leaves_everything_as_it_was() {
     let (manifest, inputs, why) = run(c.due(Mode::All)).unwrap().unwrap();
     // A delta rots on the medium: it is not merged into a snapshot with a checksum that fits.
     assert!(o.tamper(&format!("vectors/chunks/{}", inputs[0].file), |b| b[40] ^= 1));
-    let error = run(c.merge(&manifest, &inputs, why, &Cancelled::default())).unwrap_err();
+    let error = run(c.merge(&manifest, &inputs, why, &Cancel::default())).unwrap_err();
     assert!(matches!(error, VectorError::Damaged { .. }), "{error}");
-    let cancelled = Cancelled::default();
+    let cancelled = Cancel::default();
     cancelled.cancel();
     let error = run(c.merge(&manifest, &inputs, why, &cancelled)).unwrap_err();
     assert!(matches!(error, VectorError::Cancelled { .. }), "{error}");
@@ -259,7 +259,7 @@ fn r13_a_merge_takes_about_as_much_memory_as_its_data() {
         let peak = block_on(async {
             let mut c = Compactor::new(open(&folder), CompactionOptions::default());
             let (manifest, inputs, why) = c.due(Mode::All).await.unwrap().unwrap();
-            let staged = c.merge(&manifest, &inputs, why, &Cancelled::default()).await.unwrap();
+            let staged = c.merge(&manifest, &inputs, why, &Cancel::default()).await.unwrap();
             assert!(matches!(c.install(&staged, 1).await.unwrap(), Installed::Yes(_)));
             staged.report.peak_memory_bytes
         });

@@ -8,11 +8,13 @@ use std::time::Duration;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{CompactionOptions, Report};
+use crate::cancel::Cancel;
 use crate::clock::{UnixMicros, timestamp};
 use crate::memory::anonymous_bytes;
+use crate::stores::objects::ObjectError;
 use crate::stores::vectors::error::VectorError;
 use crate::stores::vectors::manifest::{FileKind, LiveFile, Manifest, ManifestVersion};
-use crate::stores::vectors::merge::{self, Cancelled, Input, Plan};
+use crate::stores::vectors::merge::{self, Input, Plan};
 use crate::stores::vectors::retention::may_drop_tombstone;
 use crate::stores::vectors::retry::{blocking, ulid};
 use crate::stores::vectors::segment::Segment;
@@ -40,36 +42,34 @@ pub(super) async fn merge(
     manifest: &Manifest,
     inputs: &[LiveFile],
     why: &'static str,
-    cancelled: &Cancelled,
+    cancelled: &Cancel,
 ) -> Result<Staged, VectorError> {
     let started = store.clock.now();
     let work = Work { store, manifest, cancelled, peak: AtomicU64::new(0), written: AtomicU64::new(0) };
     let (deltas, snapshots): (Vec<&LiveFile>, Vec<&LiveFile>) = inputs.iter().partition(|f| f.kind == FileKind::Delta);
-    let mut opened = work.open(&snapshots).await?;
     let groups = groups(&deltas, options);
-    let mut intermediates = Vec::new();
-    if let [only] = groups.as_slice() {
-        opened.extend(work.open(only).await?);
-    } else {
-        let named: Vec<_> = groups.into_iter().map(|group| (name(store, random), group)).collect();
-        let merged = stream::iter(named).map(|(name, group)| work.intermediate(name, group));
-        intermediates = merged.buffer_unordered(options.threads).try_collect::<Vec<_>>().await?;
-        opened.extend(intermediates.iter().map(|(_, input)| input.clone()));
-    }
-
-    let outside = work.outside(inputs).await?;
-    let may_drop = |input: &Input, id: &str, version| {
-        let older = |s: &Arc<Segment>| s.documents().find(id).is_some_and(|at| s.documents().version(at) <= version);
-        may_drop_tombstone(manifest, input.added_version) && outside.as_ref().is_some_and(|o| !o.iter().any(older))
+    let (mut names, target) = (Vec::new(), name(store, random));
+    let merged = async {
+        let mut opened = work.open(&snapshots).await?;
+        if let [only] = groups.as_slice() {
+            opened.extend(work.open(only).await?);
+        } else {
+            names.extend(groups.iter().map(|_| name(store, random)));
+            let merged = stream::iter(names.iter().zip(groups)).map(|(name, group)| work.intermediate(name, group));
+            opened.extend(merged.buffer_unordered(options.threads).try_collect::<Vec<_>>().await?);
+        }
+        let outside = work.outside(inputs).await?;
+        work.write(target, opened, outside).await
     };
-    let plan = merge::plan(&opened, may_drop);
-    let snapshot = match plan.is_empty() {
-        true => None,
-        false => Some(work.write(name(store, random), opened, plan.clone()).await?),
-    };
-    for (name, input) in intermediates {
-        drop(input);
+    let merged = merged.await;
+    // Whatever became of it. What a killed process leaves goes with the collector.
+    for name in names {
         let _ = store.objects.delete(&store.key(&name)).await;
+    }
+    let (snapshot, plan) = merged.map_err(|e| overtaken(store, e))?;
+    if let Some(snapshot) = &snapshot {
+        // What can't be opened must not take the place of what can.
+        store.open(snapshot).await.map_err(|e| overtaken(store, e))?;
     }
     let report = Report {
         why,
@@ -89,6 +89,17 @@ pub(super) async fn merge(
         inputs: inputs.iter().map(|f| f.file.clone()).collect(),
         report,
     })
+}
+
+/// A file that was there when the merge was planned, or made since, and is gone: others have merged and collected
+/// meanwhile, and this merge would be refused.
+fn overtaken(store: &VectorStore, error: VectorError) -> VectorError {
+    match error {
+        VectorError::Object(ObjectError::NotFound(_)) => {
+            VectorError::Cancelled { collection: store.collection.clone() }
+        }
+        other => other,
+    }
 }
 
 fn elapsed(from: UnixMicros, to: UnixMicros) -> Duration {
@@ -121,7 +132,7 @@ fn name(store: &VectorStore, random: &mut fastrand::Rng) -> String {
 struct Work<'w> {
     store: &'w Arc<VectorStore>,
     manifest: &'w Manifest,
-    cancelled: &'w Cancelled,
+    cancelled: &'w Cancel,
     peak: AtomicU64,
     written: AtomicU64,
 }
@@ -137,27 +148,42 @@ impl Work<'_> {
         Ok(opened)
     }
 
-    /// The live files that are not merged; `None` where one of them is a delta, which would have to be read for it.
+    /// The live files that are not merged, where a tombstone may go if they hold nothing older; `None` where none may:
+    /// there is none that is old enough, or one of the others is a delta, which would have to be read for it.
     async fn outside(&self, inputs: &[LiveFile]) -> Result<Option<Vec<Arc<Segment>>>, VectorError> {
+        let old_enough = |f: &&LiveFile| f.tombstones > 0 && may_drop_tombstone(self.manifest, f.added_version);
+        if !inputs.iter().any(|f| old_enough(&f)) {
+            return Ok(None);
+        }
         let others = self.manifest.live.iter().filter(|f| !inputs.iter().any(|i| i.file == f.file));
         let others: Vec<&LiveFile> = others.collect();
         if others.iter().any(|f| f.kind == FileKind::Delta) {
             return Ok(None);
         }
-        Ok(Some(self.open(&others).await?.into_iter().map(|i| i.segment).collect()))
+        let mut opened = Vec::with_capacity(others.len());
+        for file in others {
+            opened.push(Arc::new(self.store.open(file).await?));
+        }
+        Ok(Some(opened))
     }
 
     /// Merges a group of deltas into a file of its own, opened again as a mapped one. No tombstone is dropped here.
-    async fn intermediate(&self, name: String, group: Vec<&LiveFile>) -> Result<(String, Input), VectorError> {
+    async fn intermediate(&self, name: &str, group: Vec<&LiveFile>) -> Result<Input, VectorError> {
         let added_version = group.iter().map(|f| f.added_version).max().unwrap_or_default();
         let opened = self.open(&group).await?;
-        let plan = merge::plan(&opened, |_, _, _| false);
-        let file = self.write(name.clone(), opened, plan).await?;
-        let segment = Arc::new(self.store.open(&file).await?);
-        Ok((name, Input { segment, added_version }))
+        match self.write(name.to_owned(), opened, None).await? {
+            (Some(file), _) => Ok(Input { segment: Arc::new(self.store.open(&file).await?), added_version }),
+            (None, _) => Err(VectorError::Encode("a group of deltas holds no document at all".into())),
+        }
     }
 
-    async fn write(&self, name: String, inputs: Vec<Input>, plan: Plan) -> Result<LiveFile, VectorError> {
+    /// Plans and writes; `None` where nothing is left. Tombstones may be left out where `outside` is known.
+    async fn write(
+        &self,
+        name: String,
+        inputs: Vec<Input>,
+        outside: Option<Vec<Arc<Segment>>>,
+    ) -> Result<(Option<LiveFile>, Plan), VectorError> {
         let store = self.store;
         let key = store.key(&name);
         let model = self.manifest.model().cloned().or_else(|| inputs.first().map(|i| i.segment.model().clone()));
@@ -178,27 +204,37 @@ impl Work<'_> {
         };
         let mut upload = store.objects.create(&key).await?;
         let (stemming, cancelled) = (store.options.stemming, self.cancelled.clone());
-        let counts = (plan.rows, plan.documents, plan.tombstones);
-        let (upload, merged, memory) = blocking(move || {
-            let merged = merge::write(&inputs, &plan, stemming, header, &mut upload, &cancelled);
-            (upload, merged, anonymous_bytes())
+        let horizons = self.manifest.clone();
+        let (upload, plan, merged, memory) = blocking(move || {
+            let may_drop = |input: &Input, id: &str, version| {
+                let older =
+                    |s: &Arc<Segment>| s.documents().find(id).is_some_and(|at| s.documents().version(at) <= version);
+                may_drop_tombstone(&horizons, input.added_version)
+                    && outside.as_ref().is_some_and(|o| !o.iter().any(older))
+            };
+            let plan = merge::plan(&inputs, may_drop);
+            let merged = match plan.is_empty() {
+                true => Ok(None),
+                false => merge::write(&inputs, &plan, stemming, header, &mut upload, &cancelled).map(Some),
+            };
+            (upload, plan, merged, anonymous_bytes())
         })
         .await;
         self.peak.fetch_max(memory, Ordering::Relaxed);
-        let merged = merged.map_err(|e| self.failed(&key, &e))?;
+        let Some(merged) = merged.map_err(|e| self.failed(&key, &e))? else { return Ok((None, plan)) };
         crate::failpoint::reach("compaction.written", "");
         upload.finish().await?;
         crate::failpoint::reach("compaction.staged", "");
         self.written.fetch_add(merged.bytes, Ordering::Relaxed);
-        let (rows, documents, tombstones) = counts;
-        Ok(LiveFile {
-            rows,
-            documents,
-            tombstones,
+        let file = LiveFile {
+            rows: plan.rows,
+            documents: plan.documents,
+            tombstones: plan.tombstones,
             bytes: merged.bytes,
             crc32: merged.crc32,
             ..validate::proposed(name, FileKind::Snapshot, self.manifest.generation, self.manifest.version)
-        })
+        };
+        Ok((Some(file), plan))
     }
 
     fn look(&self) -> Result<(), VectorError> {

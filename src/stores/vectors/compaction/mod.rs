@@ -28,10 +28,10 @@ pub use policy::{Mode, next_group};
 use super::VectorStore;
 use super::error::VectorError;
 use super::manifest::{LiveFile, Manifest, ManifestVersion};
-use super::merge::Cancelled;
 use super::register::Swap;
 use super::retry::{Backoff, passing, ulid};
 use super::validate::{self, Install, Refusal, Stamp};
+use crate::cancel::Cancel;
 
 /// Merges files of one collection. One a process is enough.
 pub struct Compactor {
@@ -93,7 +93,7 @@ impl Compactor {
         manifest: &Manifest,
         inputs: &[LiveFile],
         why: &'static str,
-        cancelled: &Cancelled,
+        cancelled: &Cancel,
     ) -> Result<Staged, VectorError> {
         merger::merge(&self.store, &self.options, &mut self.random, manifest, inputs, why, cancelled).await
     }

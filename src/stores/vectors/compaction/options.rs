@@ -22,7 +22,7 @@ pub struct CompactionOptions {
     pub memory_bytes: u64,
     /// Groups of deltas that are merged side by side; they share the memory. Default 2.
     pub threads: usize,
-    /// Seconds between two looks at whether there is something to merge or to collect. Default 30.
+    /// Seconds between two looks at whether there is something to merge. Default 30.
     pub poll_seconds: u64,
     /// Seconds for which a lease holds without a sign of life. Default 300.
     pub lease_seconds: u64,

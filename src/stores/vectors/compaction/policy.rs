@@ -4,7 +4,7 @@
 //! - deltas go together when there are many, when they are large, or when one has waited long;
 //! - snapshots of one size (a factor of eight) go together when there are eight of them;
 //! - everything goes together when all that is not in the largest snapshot is as large as that: it may be full of rows
-//!   that were replaced, and doubling costs each row two more writes over the life of a collection.
+//!   that were replaced or deleted, and doubling costs each row two more writes over the life of a collection.
 
 use super::options::CompactionOptions;
 use crate::stores::vectors::manifest::{FileKind, LiveFile, Manifest};
@@ -42,7 +42,7 @@ pub fn next_group(
     let largest = snapshots.iter().map(|s| s.rows).max();
     if let Some(largest) = largest.filter(|&largest| largest > 0)
         && (due.is_some() || snapshots.len() > 1)
-        && rows(&snapshots) + rows(&deltas) - largest >= largest
+        && rows(&snapshots) + rows(&deltas) - largest + deleted(live) >= largest
     {
         return group(live.iter().collect(), "the rest is as large as the largest snapshot");
     }
@@ -73,6 +73,12 @@ fn deltas_due(
     let came =
         |d: &LiveFile| manifest.history.iter().find(|h| h.version >= d.added_version).map_or(now_ms, |h| h.at_ms);
     deltas.iter().any(|d| now_ms.saturating_sub(came(d)) >= age).then_some("old deltas")
+}
+
+/// Rows that tombstones hide, guessed by how many a document has.
+fn deleted(live: &[LiveFile]) -> u64 {
+    let (rows, documents) = live.iter().fold((0, 0), |(r, d), f| (r + f.rows, d + f.documents));
+    live.iter().map(|f| f.tombstones).sum::<u64>().saturating_mul(rows.div_ceil(documents.max(1)))
 }
 
 /// 0 up to the smallest size, one more for each factor.

@@ -70,6 +70,11 @@ fn everything_goes_together_when_the_rest_is_as_large() {
     assert_eq!(due(&files, 9_000).as_deref(), Some("big a b"));
     assert_eq!(due(&[("big", 500), ("a", 300), ("b", 100)], 9_000), None);
     assert_eq!(due(&[("s", 10), ("d1", 10)], 9_000), None, "young deltas wait, whatever their size");
+    let mut deleted = manifest(&[("big", 500), ("a", 10)]);
+    deleted.live[0].documents = 50;
+    assert!(next_group(&deleted, 9_000, &options(), Mode::Due).is_none());
+    deleted.live[1].tombstones = 49;
+    assert_eq!(next_group(&deleted, 9_000, &options(), Mode::Due).map(|(f, _)| f.len()), Some(2), "nearly all is gone");
 }
 
 #[test]

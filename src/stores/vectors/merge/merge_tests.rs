@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::cancel::Cancel;
 use crate::stores::vectors::delta;
 use crate::stores::vectors::options::Stemming;
 use crate::stores::vectors::rows::{Row, Write};
@@ -34,7 +35,7 @@ fn merged(inputs: &[Input], plan: &Plan) -> (Vec<u8>, Merged) {
         highest_document_version: 0,
     };
     let mut bytes = Vec::new();
-    let merged = write(inputs, plan, Stemming::None, header, &mut bytes, &Cancelled::default()).unwrap();
+    let merged = write(inputs, plan, Stemming::None, header, &mut bytes, &Cancel::default()).unwrap();
     (bytes, merged)
 }
 
@@ -176,7 +177,7 @@ fn tombstones_are_left_out_where_that_is_allowed() {
 fn a_merge_that_is_not_wanted_any_more_ends() {
     let inputs = [input("delta/a", 1, &[document("doc_a", 1, &["x"])])];
     let plan = plan(&inputs, |_, _, _| false);
-    let cancelled = Cancelled::default();
+    let cancelled = Cancel::default();
     cancelled.cancel();
     let (bytes, _) = merged(&inputs, &plan);
     let header = Snapshot::open("s", bytes.into(), false, true).unwrap().header;
@@ -194,4 +195,30 @@ fn truncated_and_foreign_files_are_named() {
     }
     let text = String::from_utf8_lossy(&bytes).into_owned();
     assert!(text.contains("\"format\":1"));
+}
+
+/// What is not looked through when it is opened may say anything: no loop follows it.
+#[test]
+fn garbage_in_a_column_costs_no_more_than_the_file_is_large() {
+    let inputs = [input("delta/a", 1, &[document("doc_a", 1, &["x", "y"]), document("doc_b", 1, &["z"])])];
+    let (bytes, _) = merged(&inputs, &plan(&inputs, |_, _, _| false));
+    let directory = crate::stores::vectors::snapshot::directory("s", &bytes).unwrap().unwrap();
+    for name in
+        ["document_starts", "page_first", "page_last", "box_starts", "kind_codes", "text_offsets", "posting_starts"]
+    {
+        let section = directory.sections.iter().find(|s| s.name == name).unwrap();
+        let mut garbage = bytes.clone();
+        let at = section.offset as usize;
+        // All but the last number, which is looked at.
+        garbage[at + 4..at + 8].fill(0xff);
+        let Ok(snapshot) = Snapshot::open("snap/s", garbage.into(), false, false) else { continue };
+        let segment = Segment::of_snapshot("snap/s", snapshot);
+        let held: usize = (0..2).map(|at| segment.documents().rows(at).len()).sum();
+        assert!(held <= 2 * segment.len(), "{name}: {held}");
+        let _ = (rows(&segment), segment.facet("n"));
+        for filter in ["page=7", "kind=text", "n=1", "document=doc_a"] {
+            segment.filtered(filter, &filter.parse().unwrap());
+        }
+        let _ = segment.postings(Stemming::None).of("x").count();
+    }
 }

@@ -13,7 +13,6 @@ mod write;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use write::{Merged, write};
 
@@ -50,20 +49,6 @@ pub struct Winner {
     pub input: u32,
     /// Its place among the documents of its file.
     pub document: u32,
-}
-
-/// Ends a merge from outside: looked at between buffers.
-#[derive(Clone, Debug, Default)]
-pub struct Cancelled(Arc<AtomicBool>);
-
-impl Cancelled {
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
 }
 
 /// Chooses of each document the version that wins. `may_drop` is asked about tombstones that win: the input, the

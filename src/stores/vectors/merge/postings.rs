@@ -7,7 +7,8 @@ use std::io::{self, Write};
 use arrow_buffer::Buffer;
 
 use super::write::interrupted;
-use super::{Cancelled, Input, Plan};
+use super::{Input, Plan};
+use crate::cancel::Cancel;
 use crate::stores::vectors::options::Stemming;
 use crate::stores::vectors::search::postings::{Postings, PostingsWriter};
 use crate::stores::vectors::snapshot::{SnapshotWriter, section};
@@ -23,7 +24,7 @@ pub(super) fn write_postings(
     plan: &Plan,
     stemming: Stemming,
     out: &mut SnapshotWriter<'_>,
-    cancelled: &Cancelled,
+    cancelled: &Cancel,
 ) -> io::Result<()> {
     let indexes: Vec<&Postings> = inputs.iter().map(|i| i.segment.postings(stemming)).collect();
     let places = new_places(inputs, plan);

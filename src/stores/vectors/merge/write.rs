@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use super::postings::write_postings;
-use super::{Cancelled, Input, Plan};
+use super::{Input, Plan};
+use crate::cancel::Cancel;
 use crate::stores::vectors::columns::{Labels, Strings, StringsBuilder, number};
 use crate::stores::vectors::options::Stemming;
 use crate::stores::vectors::search::codes;
@@ -30,7 +31,7 @@ pub fn write(
     stemming: Stemming,
     header: SnapshotHeader,
     out: &mut dyn Write,
-    cancelled: &Cancelled,
+    cancelled: &Cancel,
 ) -> io::Result<Merged> {
     let mut merge = Merge { inputs, plan, cancelled, out: SnapshotWriter::begin(out)? };
     merge.documents()?;
@@ -59,7 +60,7 @@ pub fn interrupted() -> io::Error {
 struct Merge<'m, 'o> {
     inputs: &'m [Input],
     plan: &'m Plan,
-    cancelled: &'m Cancelled,
+    cancelled: &'m Cancel,
     out: SnapshotWriter<'o>,
 }
 

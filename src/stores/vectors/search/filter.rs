@@ -16,6 +16,9 @@ use super::bits::Bits;
 use super::facet::restrict_labels;
 use crate::stores::vectors::segment::Segment;
 
+/// Pages of one row that are looked at: no passage touches more, but a damaged file may say so.
+const MAX_PAGES: usize = 10_000;
+
 /// A condition on a row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -249,7 +252,7 @@ fn keep(segment: &Segment, rows: &mut Bits, field: &Field, test: impl Fn(&Scalar
         Field::Language => restrict_labels(&segment.columns().languages, rows, |l| !l.is_empty() && text(l)),
         Field::Page => rows.retain(|row| {
             let (first, last) = segment.pages(row);
-            (first..=last).any(|page| test(&Scalar::Number(page.into())))
+            (first..=last).take(MAX_PAGES).any(|page| test(&Scalar::Number(page.into())))
         }),
         Field::Metadata(path) => segment.facet(path).restrict(rows, test),
     }

@@ -7,8 +7,9 @@ use super::codes;
 use super::topk::{Candidate, TopK};
 use crate::stores::vectors::segment::Segment;
 
-/// Below so many rows a thread costs more than it saves.
-const ROWS_A_THREAD: usize = 8_192;
+/// Below so many rows a thread costs more than it saves: of vectors that are compared, and of codes that are scanned.
+const VECTORS_A_THREAD: usize = 8_192;
+const CODES_A_THREAD: usize = 262_144;
 
 /// Sixteen sums side by side: the compiler makes them vector registers, and the order of additions (so the result, to
 /// the last bit) is the same on every machine.
@@ -52,7 +53,9 @@ pub fn search<'a>(
         best
     };
     let mut best = TopK::new(k);
-    divided(segments, threads, part).into_iter().for_each(|part| best.merge(part));
+    divided(segments, threads.min(rows(segments) / VECTORS_A_THREAD + 1), part)
+        .into_iter()
+        .for_each(|part| best.merge(part));
     best.into_sorted()
 }
 
@@ -87,6 +90,7 @@ fn by_codes<'a>(
         }
         found
     };
+    let threads = threads.min(rows(segments) / CODES_A_THREAD + 1);
     let mut parts = divided(segments, threads, part).into_iter();
     let mut found = parts.next()?;
     parts.for_each(|part| found.merge(&part));
@@ -103,15 +107,18 @@ fn by_codes<'a>(
     Some(best.into_sorted())
 }
 
+fn rows(segments: &[(&Segment, Bits)]) -> usize {
+    segments.iter().map(|(s, _)| s.len()).sum()
+}
+
 /// What one thread looks at: numbers of segments, and rows of each.
 type Share = Vec<(usize, std::ops::Range<usize>)>;
 
 /// Calls `part` for as many shares of the rows as there are threads, each on one.
 fn divided<T: Send>(segments: &[(&Segment, Bits)], threads: usize, part: impl Fn(&Share) -> T + Sync) -> Vec<T> {
-    let rows: usize = segments.iter().map(|(s, _)| s.len()).sum();
-    let threads = threads.clamp(1, rows / ROWS_A_THREAD + 1);
+    let threads = threads.max(1);
     // At a multiple of a block of codes.
-    let share = rows.div_ceil(threads).next_multiple_of(BLOCK_ROWS).max(BLOCK_ROWS);
+    let share = rows(segments).div_ceil(threads).next_multiple_of(BLOCK_ROWS).max(BLOCK_ROWS);
     let mut shares: Vec<Share> = vec![Vec::new(); threads];
     let (mut thread, mut room) = (0, share);
     for (number, (segment, _)) in segments.iter().enumerate() {

@@ -113,13 +113,15 @@ impl View {
         self.check(request)?;
         let stemming = self.options.stemming;
         let terms = tokens::query_terms(&request.text, stemming);
+        let name = request.filter.as_ref().and_then(|filter| serde_json::to_string(filter).ok());
         let allowed: Vec<(&Segment, Bits)> = self
             .segments
             .iter()
             .map(|s| {
                 let mut rows = s.rows.clone();
-                if let Some(filter) = &request.filter {
-                    filter.restrict(&s.segment, &mut rows);
+                if let (Some(filter), Some(name)) = (&request.filter, &name) {
+                    let left = s.segment.filtered(name, filter);
+                    rows.and_words(|word| left.words().get(word).copied().unwrap_or_default());
                 }
                 (&*s.segment, rows)
             })

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::truth::{Content, content};
+use crate::cancel::Cancel;
 use crate::clock::{Clock, ManualClock};
 use crate::error::ErrorClass;
 use crate::stores::lease::LeaseRegister;
 use crate::stores::objects::memory::MemoryObjects;
 use crate::stores::vectors::compaction::{CompactionOptions, Compactor, Installed, Mode};
-use crate::stores::vectors::merge::Cancelled;
 use crate::stores::vectors::retention::RetentionOptions;
 use crate::stores::vectors::testing::{delete, document, id, model};
 use crate::stores::vectors::{Reach, VectorError, VectorStore, Write};
@@ -196,7 +196,7 @@ async fn compactor(store: Arc<VectorStore>, world: Rc<RefCell<World>>, mut rando
             wait(&world, random.u64(..400)).await;
             continue;
         };
-        match compactor.merge(&manifest, &inputs, why, &Cancelled::default()).await {
+        match compactor.merge(&manifest, &inputs, why, &Cancel::default()).await {
             Ok(staged) => match compactor.install(&staged, lease.record.epoch).await {
                 Ok(Installed::Yes(_)) => {
                     let mut world = world.borrow_mut();
@@ -261,7 +261,7 @@ async fn pinned(store: &Arc<VectorStore>, world: &Rc<RefCell<World>>, random: &m
         wait(world, random.u64(..60_000)).await;
         match store.view_pinned(&mark).await {
             Ok(view) => world.borrow_mut().seen.push(seen(&view)),
-            Err(VectorError::Unsettled { .. }) => {
+            Err(VectorError::Damaged { .. }) => {
                 world.borrow_mut().faults.push(format!("a marked version, {}, has lost a file", mark.version));
             }
             Err(error) => may_pass(world, "marked view", &error),
