@@ -1,7 +1,7 @@
 //! A consistent look at a collection: one version of the manifest, and of each document the version that wins.
 //!
 //! Opened files are kept by name, so that a view after a commit opens the new file only. Which rows are visible is
-//! worked out per view ([`visible`](super::visible)), for the same file may have lost documents to a newer one. A view
+//! worked out per view (`visible`), for the same file may have lost documents to a newer one. A view
 //! keeps its files open, so nothing that is deleted meanwhile is missed.
 
 use std::collections::{BTreeMap, HashMap};
