@@ -3,7 +3,8 @@
 //! - `--data DIR --json SIZE…`: the JSON lines that `benches/vectors/run` puts beside those of the peers; DIR and the
 //!   meaning of the figures are in peers.py;
 //! - `merges`: many deltas into one snapshot, seconds and anonymous memory;
-//! - `growth`: what a commit, a view and a search cost as deltas pile up.
+//! - `growth`: what a commit, a view and a search cost as deltas pile up;
+//! - `embed`: makes the vectors that all of these want.
 //!
 //! Ingest, cold open and queries are each measured in a process of their own, as the peers' are.
 
@@ -16,6 +17,7 @@
     reason = "a bench measures or dies"
 )]
 
+mod embed;
 mod growth;
 mod merges;
 mod peers;
@@ -39,11 +41,8 @@ fn main() -> std::process::ExitCode {
         ["merges", data] => merges::run(Path::new(data)),
         ["merge", work, memory] => merges::one(Path::new(work), memory.parse().unwrap()),
         ["growth", data] => growth::run(Path::new(data)),
-        _ => {
-            println!(
-                "give `--data DIR --json SIZE…`, `merges DIR` or `growth DIR`; without, there is nothing to measure"
-            );
-        }
+        ["embed", data, model, texts @ ..] => embed::run(Path::new(data), Path::new(model), texts),
+        _ => println!("give `--data DIR --json SIZE…`, `merges DIR`, `growth DIR` or `embed DIR MODEL TEXT…`"),
     }
     std::process::ExitCode::SUCCESS
 }
