@@ -332,13 +332,26 @@ impl VectorStore {
         if version < retained || version > newest {
             return Err(self.refused(&Refusal::NotRetained { asked: version, retained, version: newest }));
         }
-        self.view_of(manifest, version).await
+        match self.view_of(manifest, version).await {
+            Err(VectorError::Object(ObjectError::NotFound(key))) => {
+                // Given up between our look at the manifest and now, unless it is still retained.
+                let (retained, newest) = self.manifest().await?.map_or((0, 0), |m| (m.retained_from, m.version));
+                match version < retained {
+                    true => Err(self.refused(&Refusal::NotRetained { asked: version, retained, version: newest })),
+                    false => Err(missing(key, version)),
+                }
+            }
+            seen => seen,
+        }
     }
 
     /// The collection as it was at a marked version, for as long as the mark lasts.
     pub async fn view_pinned(&self, pinned: &Pinned) -> Result<Arc<View>, VectorError> {
         match self.manifest().await? {
-            Some(manifest) => self.view_of(manifest, pinned.version).await,
+            Some(manifest) => self.view_of(manifest, pinned.version).await.map_err(|e| match e {
+                VectorError::Object(ObjectError::NotFound(key)) => missing(key, pinned.version),
+                e => e,
+            }),
             None => self.view().await,
         }
     }
@@ -356,6 +369,10 @@ impl VectorStore {
             None => Err(self.refused(&Refusal::NotRetained { asked: version, retained: 0, version: 0 })),
         }
     }
+}
+
+fn missing(key: String, version: ManifestVersion) -> VectorError {
+    VectorError::Damaged { file: key, reason: format!("version {version} names it and it is not there") }
 }
 
 #[cfg(test)]

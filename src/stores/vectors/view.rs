@@ -106,13 +106,7 @@ impl VectorStore {
         let live = manifest.live_at(version).into_iter().cloned().collect();
         let manifest = Manifest { version, live, ..manifest };
         self.may_open(&manifest)?;
-        let segments = self.open_all(&manifest).await.map_err(|e| match e {
-            VectorError::Object(ObjectError::NotFound(key)) => {
-                let reason = format!("version {version} names it and it is not there");
-                VectorError::Damaged { file: key, reason }
-            }
-            e => e,
-        })?;
+        let segments = self.open_all(&manifest).await?;
         Ok(Arc::new(View::new(Arc::new(manifest), segments, self.options.clone())))
     }
 
