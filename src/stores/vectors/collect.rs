@@ -71,20 +71,13 @@ impl VectorStore {
 
         let mut garbage: Vec<ObjectMeta> = Vec::new();
         let mut collected = Collected::default();
-        for folder in ["delta/", "snap/"] {
-            let mut pages = Pages::new(self.objects.as_ref(), self.key(folder));
-            while let Some(page) = pages.next().await? {
-                for object in page {
-                    match self.base_of(&manifest, &object).await {
-                        Ok(Some(base)) if is_garbage(&manifest, self.file_of(&object.key), base) => {
-                            garbage.push(object)
-                        }
-                        Ok(_) => {}
-                        Err(VectorError::Object(ObjectError::NotFound(_))) => {}
-                        Err(VectorError::Object(e)) => return Err(e.into()),
-                        Err(_) => collected.unreadable.push(object.key),
-                    }
-                }
+        for object in self.objects_there().await? {
+            match self.base_of(&manifest, &object).await {
+                Ok(Some(base)) if is_garbage(&manifest, self.file_of(&object.key), base) => garbage.push(object),
+                Ok(_) => {}
+                Err(VectorError::Object(ObjectError::NotFound(_))) => {}
+                Err(VectorError::Object(e)) => return Err(e.into()),
+                Err(_) => collected.unreadable.push(object.key),
             }
         }
         let spared = match planted(Bug::PinsIgnored) {
@@ -109,17 +102,26 @@ impl VectorStore {
     /// Whether there are files that no manifest names: a process died, or is at work.
     pub async fn has_orphans(&self) -> Result<bool, VectorError> {
         let Some(manifest) = self.manifest().await? else { return Ok(false) };
-        let named: HashSet<&str> =
-            manifest.live.iter().chain(manifest.removed.iter().map(|r| &r.file)).map(|f| &*f.file).collect();
+        let there = self.objects_there().await?;
+        Ok(self.not_named(&manifest, there).next().is_some())
+    }
+
+    /// Every delta and snapshot of the collection that there is, named or not.
+    pub(super) async fn objects_there(&self) -> Result<Vec<ObjectMeta>, VectorError> {
+        let mut there = Vec::new();
         for folder in ["delta/", "snap/"] {
             let mut pages = Pages::new(self.objects.as_ref(), self.key(folder));
             while let Some(page) = pages.next().await? {
-                if page.iter().any(|object| !named.contains(self.file_of(&object.key))) {
-                    return Ok(true);
-                }
+                there.extend(page);
             }
         }
-        Ok(false)
+        Ok(there)
+    }
+
+    /// The keys of those that the manifest does not name.
+    pub(super) fn not_named(&self, manifest: &Manifest, there: Vec<ObjectMeta>) -> impl Iterator<Item = String> {
+        let named: HashSet<String> = manifest.files().map(|f| self.key(&f.file)).collect();
+        there.into_iter().map(|object| object.key).filter(move |key| !named.contains(key))
     }
 
     /// Where there is no manifest and yet something was staged for one: makes an empty manifest that what was staged can't
@@ -252,7 +254,7 @@ impl VectorStore {
         loop {
             let end = self.objects.get_range(&object.key, object.bytes - length, length).await?;
             match snapshot::directory(&object.key, &end)? {
-                Ok(directory) => return Ok(Some(directory.header.base_version)),
+                Ok(directory) => return Ok(Some(directory.header.origin.base_version)),
                 Err(needed) if needed > length && needed <= object.bytes => length = needed,
                 Err(needed) => {
                     let reason = format!("its directory claims {needed} bytes of {}", object.bytes);
@@ -338,7 +340,7 @@ impl VectorStore {
                 let (retained, newest) = self.manifest().await?.map_or((0, 0), |m| (m.retained_from, m.version));
                 match version < retained {
                     true => Err(self.refused(&Refusal::NotRetained { asked: version, retained, version: newest })),
-                    false => Err(missing(key, version)),
+                    false => Err(self.missing(key, version)),
                 }
             }
             seen => seen,
@@ -349,7 +351,7 @@ impl VectorStore {
     pub async fn view_pinned(&self, pinned: &Pinned) -> Result<Arc<View>, VectorError> {
         match self.manifest().await? {
             Some(manifest) => self.view_of(manifest, pinned.version).await.map_err(|e| match e {
-                VectorError::Object(ObjectError::NotFound(key)) => missing(key, pinned.version),
+                VectorError::Object(ObjectError::NotFound(key)) => self.missing(key, pinned.version),
                 e => e,
             }),
             None => self.view().await,
@@ -369,10 +371,6 @@ impl VectorStore {
             None => Err(self.refused(&Refusal::NotRetained { asked: version, retained: 0, version: 0 })),
         }
     }
-}
-
-fn missing(key: String, version: ManifestVersion) -> VectorError {
-    VectorError::Damaged { file: key, reason: format!("version {version} names it and it is not there") }
 }
 
 #[cfg(test)]

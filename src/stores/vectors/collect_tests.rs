@@ -1,11 +1,13 @@
 //! The collector, marks, past versions and the way back, one promise a test.
 
+use std::pin::pin;
+
 use super::*;
 use crate::cancel::Cancel;
 use crate::stores::objects::ObjectStore;
 use crate::stores::objects::memory::{Faults, MemoryObjects};
 use crate::stores::vectors::compaction::{CompactionOptions, Compactor, Mode};
-use crate::stores::vectors::testing::{delete, document, id, model, objects, run, store};
+use crate::stores::vectors::testing::{delete, document, id, model, objects, poll_some, run, store};
 use crate::stores::vectors::{Write, Writer};
 
 fn commit(writer: &mut Writer, writes: Vec<Write>) -> ManifestVersion {
@@ -49,6 +51,28 @@ fn past_versions_are_seen_until_they_are_given_up() {
     assert!(error.to_string().contains("versions 4 to 5 are kept"), "{error}");
     assert_eq!(text(&s, 5).unwrap(), "new");
     assert!(run(s.manifest()).unwrap().unwrap().removed.is_empty(), "and forgotten");
+}
+
+/// Found by the simulator: it was told as damage, with the advice to restore a backup.
+#[test]
+fn a_version_that_is_given_up_while_it_is_opened_is_no_damage() {
+    let (mut seen, mut refused) = (0, 0);
+    for polls in 0..30 {
+        let (o, s, _) = merged();
+        let reader = store(&o);
+        let mut view = pin!(reader.view_at(1));
+        let early = poll_some(&mut view, polls);
+        run(s.collect(Reach::All)).unwrap();
+        match early.unwrap_or_else(|| run(view)) {
+            Ok(view) => {
+                assert_eq!(view.rows_of(&id("doc_a"))[0].text, "old");
+                seen += 1;
+            }
+            Err(VectorError::NotRetained { asked: 1, .. }) => refused += 1,
+            Err(e) => panic!("after {polls} polls: {e}"),
+        }
+    }
+    assert!(seen > 0 && refused > 1, "{seen} {refused}");
 }
 
 #[test]

@@ -153,6 +153,11 @@ impl Manifest {
         files
     }
 
+    /// Every file that is named, live or not. One that was rolled back to may be named twice.
+    pub fn files(&self) -> impl Iterator<Item = &LiveFile> {
+        self.live.iter().chain(self.removed.iter().map(|r| &r.file))
+    }
+
     /// Whether a file is part of this version.
     pub fn is_live(&self, file: &str) -> bool {
         self.live.iter().any(|f| f.file == file)

@@ -90,8 +90,7 @@ pub fn due(manifest: &Manifest, now_ms: i64, options: &RetentionOptions) -> Opti
 /// The version that the oldest of the `keep` newest snapshots came in with; the newest version where there are fewer
 /// or none has to be kept.
 fn oldest_snapshot_kept(manifest: &Manifest, keep: usize) -> ManifestVersion {
-    let files = manifest.live.iter().chain(manifest.removed.iter().map(|r| &r.file));
-    let snapshots = files.filter(|f| f.kind == FileKind::Snapshot);
+    let snapshots = manifest.files().filter(|f| f.kind == FileKind::Snapshot);
     let mut versions: Vec<_> = snapshots.map(|f| f.added_version).collect();
     versions.sort_unstable_by(|a, b| b.cmp(a));
     versions.dedup();

@@ -75,9 +75,9 @@ impl Segment {
         Self {
             file: file.into(),
             kind: FileKind::Snapshot,
-            base_version: snapshot.header.base_version,
-            dimension: snapshot.header.model.dimension as usize,
-            model: snapshot.header.model,
+            base_version: snapshot.header.origin.base_version,
+            dimension: snapshot.header.origin.model.dimension as usize,
+            model: snapshot.header.origin.model,
             documents: snapshot.documents,
             rows: snapshot.rows,
             codes: snapshot.codes,

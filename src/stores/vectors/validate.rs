@@ -161,8 +161,7 @@ pub fn resolve_unknown(manifest: &Manifest, append: &Append) -> Resolution {
     if append.file.base_version < manifest.gc_floor && !manifest.is_live(&append.file.file) {
         return Resolution::Overtaken;
     }
-    let mut files = manifest.live.iter().chain(manifest.removed.iter().map(|r| &r.file));
-    let version = files.find(|f| f.file == append.file.file).map_or(manifest.version, |f| f.added_version);
+    let version = manifest.files().find(|f| f.file == append.file.file).map_or(manifest.version, |f| f.added_version);
     Resolution::Committed { version }
 }
 
@@ -195,7 +194,7 @@ pub fn may_install_snapshot(manifest: &Manifest, install: &Install, stamp: Stamp
 
 /// Looks at the manifest after an installation of which nobody knows whether it was applied.
 pub fn is_installed(manifest: &Manifest, install: &Install) -> bool {
-    let known = |name: &str| manifest.is_live(name) || manifest.removed.iter().any(|r| r.file.file == name);
+    let known = |name: &str| manifest.files().any(|f| f.file == name);
     manifest.commit_id == install.commit_id || install.snapshot.as_ref().is_some_and(|s| known(&s.file))
 }
 
@@ -254,8 +253,7 @@ fn may_add(manifest: &Manifest, file: &LiveFile) -> Result<(), Refusal> {
     if file.generation != manifest.generation {
         return Err(Refusal::OtherGeneration { file: file.generation, manifest: manifest.generation });
     }
-    let mut known = manifest.live.iter().chain(manifest.removed.iter().map(|r| &r.file));
-    if known.any(|f| f.file == file.file) {
+    if manifest.files().any(|f| f.file == file.file) {
         return Err(Refusal::NameReused(file.file.clone()));
     }
     Ok(())

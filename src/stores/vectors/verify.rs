@@ -1,6 +1,6 @@
 //! Looks through a collection for what should not be: missing, damaged or contradictory files.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -8,14 +8,14 @@ use serde::Serialize;
 use super::columns::Documents;
 use super::delta::{self, DeltaHeader};
 use super::error::VectorError;
-use super::manifest::{FileKind, LiveFile};
+use super::manifest::{FileKind, LiveFile, RemovedFile};
 use super::retry::blocking;
 use super::rows::{DocumentRows, Write};
 use super::segment::Segment;
 use super::{Held, VectorStore, View};
 use crate::clock::timestamp;
 use crate::documents::DocumentId;
-use crate::stores::objects::{ObjectError, Pages};
+use crate::stores::objects::ObjectError;
 
 /// Something that is wrong with the files of a collection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -43,48 +43,35 @@ impl VectorStore {
     pub async fn verify(&self) -> Result<Verified, VectorError> {
         let mut verified = Verified::default();
         let Some(manifest) = self.manifest().await? else { return Ok(verified) };
-        let mut named: BTreeMap<&str, (&LiveFile, bool)> = BTreeMap::new();
-        for removed in manifest.removed.iter().filter(|r| r.at_version > manifest.retained_from) {
-            named.insert(&removed.file.file, (&removed.file, false));
-        }
-        named.extend(manifest.live.iter().map(|file| (file.file.as_str(), (file, true))));
-        for (file, live) in named.values() {
+        let past = manifest.removed.iter().filter(|r| r.at_version > manifest.retained_from).map(|r| &r.file);
+        // A file that was rolled back to is named twice and read once.
+        let named: BTreeMap<&str, &LiveFile> =
+            past.chain(&manifest.live).map(|file| (file.file.as_str(), file)).collect();
+        let mut faults = Vec::new();
+        for file in named.values() {
             verified.files += 1;
             verified.bytes += file.bytes;
             verified.rows += file.rows;
             match self.verify_file(file).await {
                 Ok(None) => {}
-                Ok(Some(what)) => verified.findings.push(Finding { key: self.key(&file.file), what, live: *live }),
-                Err(VectorError::Damaged { reason, .. }) => {
-                    verified.findings.push(Finding { key: self.key(&file.file), what: reason, live: *live });
-                }
-                Err(VectorError::Object(ObjectError::NotFound(key))) => {
-                    verified.findings.push(Finding { key, what: "it is missing".into(), live: *live });
-                }
+                Ok(Some(what)) | Err(VectorError::Damaged { reason: what, .. }) => faults.push((*file, what)),
+                Err(VectorError::Object(ObjectError::NotFound(_))) => faults.push((*file, "it is missing".into())),
                 Err(e) => return Err(e),
             }
         }
         // Others go on meanwhile: what is no longer named is no loss, what has been named since is no orphan.
         let now = self.manifest().await?.unwrap_or_else(|| manifest.clone());
-        let file_of = |key: &str| self.file_of(key).to_owned();
-        let reachable = |file: &str| {
-            now.is_live(file) || now.removed.iter().any(|r| r.file.file == file && r.at_version > now.retained_from)
-        };
-        verified.findings.retain(|f| reachable(&file_of(&f.key)));
-        for finding in &mut verified.findings {
-            finding.live = now.is_live(&file_of(&finding.key));
-        }
-        for folder in ["delta/", "snap/"] {
-            let mut pages = Pages::new(self.objects.as_ref(), self.key(folder));
-            while let Some(page) = pages.next().await? {
-                verified.orphans.extend(page.into_iter().map(|o| o.key));
+        for (file, what) in faults {
+            let live = now.is_live(&file.file);
+            let retained = |r: &RemovedFile| r.file.file == file.file && r.at_version > now.retained_from;
+            if live || now.removed.iter().any(retained) {
+                verified.findings.push(Finding { key: self.key(&file.file), what, live });
             }
         }
+        let there = self.objects_there().await?;
         // A file of the past that the collector has not come to yet is no orphan.
-        let now = self.manifest().await?.unwrap_or(manifest);
-        let known: HashSet<&str> =
-            now.live.iter().chain(now.removed.iter().map(|r| &r.file)).map(|f| f.file.as_str()).collect();
-        verified.orphans.retain(|key| !known.contains(self.file_of(key)));
+        let now = self.manifest().await?.unwrap_or(now);
+        verified.orphans = self.not_named(&now, there).collect();
         Ok(verified)
     }
 
@@ -100,7 +87,7 @@ impl VectorStore {
     pub async fn texts_of(&self, ids: &[DocumentId]) -> Result<Vec<String>, VectorError> {
         let Some(manifest) = self.manifest().await? else { return Ok(Vec::new()) };
         let mut texts = Vec::new();
-        for file in manifest.live.iter().chain(manifest.removed.iter().map(|r| &r.file)) {
+        for file in manifest.files() {
             let segment = match self.open(file).await {
                 Ok(segment) => segment,
                 Err(VectorError::Object(ObjectError::NotFound(_))) => continue,

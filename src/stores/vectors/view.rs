@@ -251,11 +251,15 @@ impl VectorStore {
     ) -> Result<(), VectorError> {
         let now = (version, key);
         if missing.as_ref() == Some(&now) {
-            let reason = format!("manifest version {version} names it and it is not there");
-            return Err(VectorError::Damaged { file: now.1, reason });
+            return Err(self.missing(now.1, version));
         }
         *missing = Some(now);
         Ok(())
+    }
+
+    pub(super) fn missing(&self, key: String, version: ManifestVersion) -> VectorError {
+        let reason = format!("manifest version {version} names it and it is not there");
+        VectorError::Damaged { file: key, reason }
     }
 
     fn unsettled(&self) -> VectorError {
@@ -306,23 +310,29 @@ impl View {
         &self.manifest
     }
 
-    /// Visible documents, in no order.
-    pub fn documents(&self) -> impl Iterator<Item = DocumentEntry> + '_ {
+    /// The winning documents and their files, tombstones too.
+    fn winning(&self) -> impl Iterator<Item = (&Segment, usize)> {
         self.segments.iter().flat_map(|s| {
             let winning = s.documents.runs(0..s.documents.len()).flatten();
-            winning.filter_map(|at| s.segment.documents().entry(at)).filter(|entry| !entry.tombstone)
+            winning.map(|at| (&*s.segment, at))
         })
+    }
+
+    fn visible(&self) -> impl Iterator<Item = (&Segment, usize)> {
+        self.winning().filter(|(segment, at)| !segment.documents().is_tombstone(*at))
+    }
+
+    /// Visible documents, in no order.
+    pub fn documents(&self) -> impl Iterator<Item = DocumentEntry> + '_ {
+        self.visible().filter_map(|(segment, at)| segment.documents().entry(at))
     }
 
     /// Visible documents with their rows, file after file.
     pub fn each_document(&self) -> impl Iterator<Item = (DocumentEntry, Vec<super::Row>)> + '_ {
-        self.segments.iter().flat_map(|s| {
-            let documents = s.segment.documents();
-            let winning = s.documents.runs(0..s.documents.len()).flatten().filter(|&at| !documents.is_tombstone(at));
-            winning.filter_map(|at| {
-                let rows = documents.rows(at).filter_map(|row| s.segment.row(row)).collect();
-                Some((documents.entry(at)?, rows))
-            })
+        self.visible().filter_map(|(segment, at)| {
+            let documents = segment.documents();
+            let rows = documents.rows(at).filter_map(|row| segment.row(row)).collect();
+            Some((documents.entry(at)?, rows))
         })
     }
 
@@ -365,19 +375,14 @@ impl View {
 
     pub fn stats(&self) -> ViewStats {
         let all: usize = self.segments.iter().map(|s| s.segment.len()).sum();
-        let winning: usize = self.segments.iter().map(|s| s.documents.count()).sum();
-        let tombstones = self.segments.iter().map(|s| {
-            let documents = s.segment.documents();
-            s.documents.runs(0..s.documents.len()).flatten().filter(|&at| documents.is_tombstone(at)).count()
-        });
-        let tombstones = tombstones.sum();
+        let (winning, documents) = (self.winning().count(), self.visible().count());
         ViewStats {
             version: self.manifest.version,
             files: self.segments.len(),
-            documents: winning - tombstones,
+            documents,
             rows: self.rows,
             hidden_rows: all - self.rows,
-            tombstones,
+            tombstones: winning - documents,
             file_bytes: self.manifest.live.iter().map(|f| f.bytes).sum(),
             memory_bytes: self.segments.iter().map(|s| s.segment.memory_bytes()).sum(),
             model: self.manifest.model().cloned(),

@@ -18,7 +18,7 @@ use crate::stores::vectors::merge::{self, Input, Plan};
 use crate::stores::vectors::retention::may_drop_tombstone;
 use crate::stores::vectors::retry::{blocking, ulid};
 use crate::stores::vectors::segment::Segment;
-use crate::stores::vectors::snapshot::{self, SnapshotHeader};
+use crate::stores::vectors::snapshot::Origin;
 use crate::stores::vectors::{VectorStore, validate};
 
 /// A merged file that no manifest names yet.
@@ -187,20 +187,12 @@ impl Work<'_> {
         let store = self.store;
         let key = store.key(&name);
         let model = self.manifest.model().cloned().or_else(|| inputs.first().map(|i| i.segment.model().clone()));
-        let header = SnapshotHeader {
-            format: snapshot::FORMAT,
+        let origin = Origin {
             collection: store.collection.clone(),
             generation: self.manifest.generation,
             model: model.ok_or_else(|| VectorError::Encode("the inputs of a merge name no model".into()))?,
             base_version: self.manifest.version,
             created_at: timestamp(store.clock.now()),
-            rows: 0,
-            documents: 0,
-            tombstones: 0,
-            stemming: store.options.stemming,
-            tokens_version: 0,
-            codes_version: 0,
-            highest_document_version: 0,
         };
         let mut upload = store.objects.create(&key).await?;
         let (stemming, cancelled) = (store.options.stemming, self.cancelled.clone());
@@ -215,7 +207,7 @@ impl Work<'_> {
             let plan = merge::plan(&inputs, may_drop);
             let merged = match plan.is_empty() {
                 true => Ok(None),
-                false => merge::write(&inputs, &plan, stemming, header, &mut upload, &cancelled).map(Some),
+                false => merge::write(&inputs, &plan, stemming, origin, &mut upload, &cancelled).map(Some),
             };
             (upload, plan, merged, anonymous_bytes())
         })

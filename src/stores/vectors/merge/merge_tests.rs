@@ -10,7 +10,7 @@ use crate::stores::vectors::delta;
 use crate::stores::vectors::options::Stemming;
 use crate::stores::vectors::rows::{Row, Write};
 use crate::stores::vectors::search::codes::codec;
-use crate::stores::vectors::snapshot::{FORMAT, Snapshot, SnapshotHeader};
+use crate::stores::vectors::snapshot::{Origin, Snapshot};
 use crate::stores::vectors::testing::{delete, document, header, model};
 
 fn input(name: &str, added_version: u64, writes: &[Write]) -> Input {
@@ -19,23 +19,15 @@ fn input(name: &str, added_version: u64, writes: &[Write]) -> Input {
 }
 
 fn merged(inputs: &[Input], plan: &Plan) -> (Vec<u8>, Merged) {
-    let header = SnapshotHeader {
-        format: FORMAT,
+    let origin = Origin {
         collection: "chunks".into(),
         generation: 1,
         model: model(3),
         base_version: 9,
         created_at: "2026-01-01T00:00:00.000000Z".into(),
-        rows: 0,
-        documents: 0,
-        tombstones: 0,
-        stemming: Stemming::None,
-        tokens_version: 0,
-        codes_version: 0,
-        highest_document_version: 0,
     };
     let mut bytes = Vec::new();
-    let merged = write(inputs, plan, Stemming::None, header, &mut bytes, &Cancel::default()).unwrap();
+    let merged = write(inputs, plan, Stemming::None, origin, &mut bytes, &Cancel::default()).unwrap();
     (bytes, merged)
 }
 
@@ -180,8 +172,8 @@ fn a_merge_that_is_not_wanted_any_more_ends() {
     let cancelled = Cancel::default();
     cancelled.cancel();
     let (bytes, _) = merged(&inputs, &plan);
-    let header = Snapshot::open("s", bytes.into(), false, true).unwrap().header;
-    let error = write(&inputs, &plan, Stemming::None, header, &mut Vec::new(), &cancelled).unwrap_err();
+    let origin = Snapshot::open("s", bytes.into(), false, true).unwrap().header.origin;
+    let error = write(&inputs, &plan, Stemming::None, origin, &mut Vec::new(), &cancelled).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::Interrupted);
 }
 

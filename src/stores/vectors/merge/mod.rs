@@ -40,7 +40,6 @@ pub struct Plan {
     pub tombstones: u64,
     /// Tombstones that nothing needs any more.
     pub dropped_tombstones: u64,
-    pub highest_version: Version,
 }
 
 /// A document of an input.
@@ -90,7 +89,6 @@ pub fn plan(inputs: &[Input], may_drop: impl Fn(&Input, &str, Version) -> bool) 
             plan.tombstones += u64::from(rank.tombstone);
             plan.documents += u64::from(!rank.tombstone);
             plan.rows += input.segment.documents().rows(winner.document as usize).len() as u64;
-            plan.highest_version = plan.highest_version.max(rank.version);
             plan.winners.push(winner);
         }
     }

@@ -11,7 +11,7 @@ use crate::stores::vectors::options::Stemming;
 use crate::stores::vectors::search::codes;
 use crate::stores::vectors::search::postings::TOKENS_VERSION;
 use crate::stores::vectors::segment::Segment;
-use crate::stores::vectors::snapshot::{SnapshotHeader, SnapshotWriter, section};
+use crate::stores::vectors::snapshot::{FORMAT, Origin, SnapshotHeader, SnapshotWriter, section};
 
 /// A merged file that was written to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,29 +24,29 @@ pub struct Merged {
 /// Documents between two looks at whether the merge is still wanted.
 const LOOK: usize = 1_024;
 
-/// Writes what `plan` says. `header` tells where it comes from; its counts are filled in here.
+/// Writes what `plan` says.
 pub fn write(
     inputs: &[Input],
     plan: &Plan,
     stemming: Stemming,
-    header: SnapshotHeader,
+    origin: Origin,
     out: &mut dyn Write,
     cancelled: &Cancel,
 ) -> io::Result<Merged> {
     let mut merge = Merge { inputs, plan, cancelled, out: SnapshotWriter::begin(out)? };
     merge.documents()?;
     merge.rows()?;
-    merge.vectors(header.model.dimension as usize)?;
+    merge.vectors(origin.model.dimension as usize)?;
     write_postings(inputs, plan, stemming, &mut merge.out, cancelled)?;
     let header = SnapshotHeader {
+        format: FORMAT,
+        origin,
         rows: plan.rows,
         documents: plan.documents,
         tombstones: plan.tombstones,
         stemming,
         tokens_version: TOKENS_VERSION,
         codes_version: codes::VERSION,
-        highest_document_version: plan.highest_version,
-        ..header
     };
     let (bytes, crc32) = merge.out.finish(header)?;
     Ok(Merged { bytes, crc32 })
@@ -64,7 +64,8 @@ struct Merge<'m, 'o> {
     out: SnapshotWriter<'o>,
 }
 
-type Pick<T> = fn(&Segment, usize) -> T;
+/// A column of a file.
+type Column<T> = fn(&Segment) -> &T;
 
 impl<'m> Merge<'m, '_> {
     fn documents(&mut self) -> io::Result<()> {
@@ -84,7 +85,7 @@ impl<'m> Merge<'m, '_> {
         self.out.section(section::DOCUMENT_TOMBSTONES, |w| flags.try_for_each(|flag| w.write_all(&[flag])))
     }
 
-    fn document_texts(&mut self, [offsets, texts]: [&str; 2], column: Pick2<Strings>) -> io::Result<()> {
+    fn document_texts(&mut self, [offsets, texts]: [&str; 2], column: Column<Strings>) -> io::Result<()> {
         let (plan, inputs) = (self.plan, self.inputs);
         let mut end = 0;
         let ends = plan.each(inputs).map(|(s, document)| {
@@ -128,7 +129,7 @@ impl<'m> Merge<'m, '_> {
         self.plan.stretches(self.inputs).flat_map(|(segment, rows)| rows.map(move |row| (segment, row)))
     }
 
-    fn texts(&mut self, [offsets, texts]: [&str; 2], column: Pick2<Strings>) -> io::Result<()> {
+    fn texts(&mut self, [offsets, texts]: [&str; 2], column: Column<Strings>) -> io::Result<()> {
         self.look()?;
         let mut end = 0;
         let ends = self.each_row().map(|(s, row)| {
@@ -140,13 +141,13 @@ impl<'m> Merge<'m, '_> {
         self.out.section(texts, |w| each.try_for_each(|(s, row)| w.write_all(column(s).raw(row))))
     }
 
-    fn u32s(&mut self, name: &str, value: Pick<u32>) -> io::Result<()> {
+    fn u32s(&mut self, name: &str, value: fn(&Segment, usize) -> u32) -> io::Result<()> {
         let values = self.each_row().map(|(s, row)| value(s, row));
         self.out.u32s(name, values)
     }
 
     /// The labels that are used, in the order of their first use.
-    fn labels(&mut self, [codes, offsets, bytes]: [&str; 3], column: Pick2<Labels>) -> io::Result<()> {
+    fn labels(&mut self, [codes, offsets, bytes]: [&str; 3], column: Column<Labels>) -> io::Result<()> {
         self.look()?;
         let mut known: HashMap<&'m [u8], u32> = HashMap::new();
         let mut values = StringsBuilder::default();
@@ -218,8 +219,6 @@ impl<'m> Merge<'m, '_> {
         if self.cancelled.is_cancelled() { Err(interrupted()) } else { Ok(()) }
     }
 }
-
-type Pick2<T> = fn(&Segment) -> &T;
 
 /// The boxes of a row, as many as a damaged file has at most.
 fn boxes(segment: &Segment, row: usize) -> std::ops::Range<usize> {

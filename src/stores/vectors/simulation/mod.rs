@@ -40,6 +40,20 @@ struct Outcome {
     dropped_tombstones: u64,
 }
 
+impl Outcome {
+    /// The first violation stays.
+    fn add(&mut self, other: Outcome) {
+        self.violation = self.violation.take().or(other.violation);
+        self.operations += other.operations;
+        self.commits += other.commits;
+        self.merges += other.merges;
+        self.deletions += other.deletions;
+        self.rollbacks += other.rollbacks;
+        self.kills += other.kills;
+        self.dropped_tombstones += other.dropped_tombstones;
+    }
+}
+
 /// Polls of one schedule.
 const POLLS: usize = 700;
 
@@ -112,17 +126,9 @@ fn run_all(seeds: std::ops::Range<u64>, bug: Option<Bug>) -> (Outcome, u64) {
             plant(bug);
             let (mut sum, mut runs) = (Outcome::default(), 0);
             for seed in seeds.filter(|s| s % 2 == odd) {
-                let one = run(seed);
+                sum.add(run(seed));
                 runs += 1;
-                sum.operations += one.operations;
-                sum.commits += one.commits;
-                sum.merges += one.merges;
-                sum.deletions += one.deletions;
-                sum.rollbacks += one.rollbacks;
-                sum.kills += one.kills;
-                sum.dropped_tombstones += one.dropped_tombstones;
-                if one.violation.is_some() {
-                    sum.violation = one.violation;
+                if sum.violation.is_some() {
                     break;
                 }
             }
@@ -132,18 +138,9 @@ fn run_all(seeds: std::ops::Range<u64>, bug: Option<Bug>) -> (Outcome, u64) {
     };
     std::thread::scope(|scope| {
         let other = scope.spawn(half(1));
-        let (one, runs) = half(0)();
+        let (mut sum, runs) = half(0)();
         let (two, more) = other.join().unwrap();
-        let sum = Outcome {
-            violation: one.violation.or(two.violation),
-            operations: one.operations + two.operations,
-            commits: one.commits + two.commits,
-            merges: one.merges + two.merges,
-            deletions: one.deletions + two.deletions,
-            rollbacks: one.rollbacks + two.rollbacks,
-            kills: one.kills + two.kills,
-            dropped_tombstones: one.dropped_tombstones + two.dropped_tombstones,
-        };
+        sum.add(two);
         (sum, runs + more)
     })
 }

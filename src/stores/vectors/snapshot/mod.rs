@@ -23,7 +23,6 @@ pub use read::{Snapshot, directory, image_of};
 pub use write::SnapshotWriter;
 
 use super::options::Stemming;
-use crate::documents::Version;
 use crate::stages::model::ModelIdentity;
 
 /// The newest format of a snapshot that this program reads, and the one that it writes.
@@ -46,12 +45,8 @@ pub struct Directory {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotHeader {
     pub format: u32,
-    pub collection: String,
-    pub generation: u32,
-    pub model: ModelIdentity,
-    /// The manifest version that the merge was planned on.
-    pub base_version: u64,
-    pub created_at: String,
+    #[serde(flatten)]
+    pub origin: Origin,
     pub rows: u64,
     /// Document versions, tombstones not counted.
     pub documents: u64,
@@ -61,9 +56,17 @@ pub struct SnapshotHeader {
     pub tokens_version: u32,
     /// Of the codes: the version of their making. Others are made anew from the vectors.
     pub codes_version: u32,
-    /// The highest version of any document: for people.
-    #[serde(default)]
-    pub highest_document_version: Version,
+}
+
+/// Where a snapshot comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    pub collection: String,
+    pub generation: u32,
+    pub model: ModelIdentity,
+    /// The manifest version that the merge was planned on.
+    pub base_version: u64,
+    pub created_at: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

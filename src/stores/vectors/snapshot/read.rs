@@ -88,7 +88,7 @@ impl Snapshot {
         let header = directory.header;
         let documents = sections.documents()?;
         let rows = sections.rows()?;
-        let (n, d) = (header.rows, u64::from(header.model.dimension));
+        let (n, d) = (header.rows, u64::from(header.origin.model.dimension));
         let listed = documents.starts.last().copied().map(u64::from);
         if rows.chunk_ids.len() as u64 != n || rows.vectors.len() as u64 != n * d || listed != Some(n) {
             return Err(damaged(format!("its columns do not hold the {n} rows that its directory tells of")));
