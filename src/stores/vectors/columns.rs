@@ -26,7 +26,7 @@ pub fn number<T: ArrowNativeType>(column: &ScalarBuffer<T>, at: usize) -> T {
 }
 
 /// Texts, one after the other in one buffer.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Strings {
     /// Where each begins, and where the last ends.
     offsets: U64s,
@@ -91,7 +91,7 @@ impl StringsBuilder {
 }
 
 /// Texts of which few are different: a number a row, into the list of the different ones.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Labels {
     pub codes: U32s,
     pub values: Strings,
@@ -239,6 +239,7 @@ impl Documents {
 }
 
 /// The rows of a file, those of a document side by side.
+#[derive(Debug)]
 pub struct Rows {
     pub chunk_ids: Strings,
     pub texts: Strings,

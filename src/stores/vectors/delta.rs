@@ -14,17 +14,20 @@
 use std::sync::Arc;
 
 use arrow_array::builder::{Float32Builder, ListBuilder, StringBuilder, StructBuilder, UInt32Builder, UInt64Builder};
-use arrow_array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch};
+use arrow_array::{ArrayRef, RecordBatch};
 use bytes::Bytes;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_writer::compute_leaves;
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::file::metadata::{KeyValue, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::columns::Rows;
 use super::error::VectorError;
 use super::rows::{Row, Write};
-use super::schema;
+use super::{delta_columns, schema, vector_pages};
 use crate::documents::{DocumentId, Version};
 use crate::stages::model::ModelIdentity;
 
@@ -99,11 +102,36 @@ pub fn encode(header: &DeltaHeader, writes: &[Write]) -> Result<Bytes, VectorErr
             KeyValue::new(DOCUMENTS_CRC.to_owned(), crc),
         ]))
         .build();
-    let dimension = i32::try_from(header.model.dimension).map_err(|e| failed(&e))?;
-    let batch = table(dimension, writes).map_err(|e| failed(&e))?;
-    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).map_err(|e| failed(&e))?;
-    writer.write(&batch).map_err(|e| failed(&e))?;
-    Ok(Bytes::from(writer.into_inner().map_err(|e| failed(&e))?))
+    write(header, writes, properties).map(Bytes::from).map_err(|e| failed(&e))
+}
+
+fn write(header: &DeltaHeader, writes: &[Write], properties: WriterProperties) -> parquet::errors::Result<Vec<u8>> {
+    let dimension = header.model.dimension;
+    let vectors: Vec<&[f32]> = writes.iter().flat_map(Write::rows).map(|row| row.vector.as_slice()).collect();
+    let schema = schema::schema(dimension.try_into()?);
+    // Room for most files at once: growing copies what is there.
+    let room = vectors.len() * (4 * dimension as usize + 1024);
+    let writer = ArrowWriter::try_new(Vec::with_capacity(room), schema.clone(), Some(properties))?;
+    let (mut file, columns) = writer.into_serialized_writer()?;
+    if vectors.is_empty() {
+        return file.into_inner();
+    }
+    let vector_column = file.schema_descr().columns().last().cloned();
+    let mut leaves = columns.create_column_writers(0)?.into_iter();
+    let mut group = file.next_row_group()?;
+    for (field, array) in schema.fields().iter().zip(columns_but_vectors(writes)) {
+        for leaf in compute_leaves(field, &array)? {
+            if let Some(mut column) = leaves.next() {
+                column.write(&leaf)?;
+                column.close()?.append_to_row_group(&mut group)?;
+            }
+        }
+    }
+    if let Some(column) = vector_column {
+        vector_pages::append(&mut group, column, &vectors, dimension as usize)?;
+    }
+    group.close()?;
+    file.into_inner()
 }
 
 fn entry(write: &Write) -> DocumentEntry {
@@ -127,7 +155,8 @@ fn entry(write: &Write) -> DocumentEntry {
     }
 }
 
-fn table(dimension: i32, writes: &[Write]) -> Result<RecordBatch, arrow_schema::ArrowError> {
+/// In the order of the schema.
+fn columns_but_vectors(writes: &[Write]) -> Vec<ArrayRef> {
     let documents = || {
         writes.iter().filter_map(|w| match w {
             Write::Upsert(d) => Some(d),
@@ -163,7 +192,6 @@ fn table(dimension: i32, writes: &[Write]) -> Result<RecordBatch, arrow_schema::
     let box_builder = StructBuilder::from_fields(schema::box_fields(), 0);
     let mut boxes = ListBuilder::new(box_builder).with_field(schema::box_item());
     let (mut languages, mut metadata) = (StringBuilder::new(), StringBuilder::new());
-    let mut numbers = Vec::with_capacity(rows().count() * dimension as usize);
     for row in rows() {
         row.heading_path.iter().for_each(|h| headings.values().append_value(h));
         headings.append(true);
@@ -182,34 +210,27 @@ fn table(dimension: i32, writes: &[Write]) -> Result<RecordBatch, arrow_schema::
         boxes.append(true);
         languages.append_option(row.language.as_deref());
         metadata.append_value(serde_json::to_string(&row.metadata).unwrap_or_else(|_| "{}".to_owned()));
-        numbers.extend_from_slice(&row.vector);
     }
-    let vectors =
-        FixedSizeListArray::try_new(schema::vector_item(), dimension, Arc::new(Float32Array::from(numbers)), None)?;
-    RecordBatch::try_new(
-        schema::schema(dimension),
-        vec![
-            Arc::new(ids.finish()),
-            Arc::new(versions.finish()),
-            Arc::new(sources.finish()),
-            text(&|r| &r.chunk_id),
-            small(&|r| r.ordinal),
-            text(&|r| &r.kind),
-            text(&|r| &r.text),
-            Arc::new(headings.finish()),
-            small(&|r| r.pages.0),
-            small(&|r| r.pages.1),
-            per_row(&|r| r.span.start),
-            per_row(&|r| r.span.end),
-            per_row(&|r| r.span.start_byte),
-            per_row(&|r| r.span.end_byte),
-            Arc::new(boxes.finish()),
-            small(&|r| r.tokens),
-            Arc::new(languages.finish()),
-            Arc::new(metadata.finish()),
-            Arc::new(vectors),
-        ],
-    )
+    vec![
+        Arc::new(ids.finish()),
+        Arc::new(versions.finish()),
+        Arc::new(sources.finish()),
+        text(&|r| &r.chunk_id),
+        small(&|r| r.ordinal),
+        text(&|r| &r.kind),
+        text(&|r| &r.text),
+        Arc::new(headings.finish()),
+        small(&|r| r.pages.0),
+        small(&|r| r.pages.1),
+        per_row(&|r| r.span.start),
+        per_row(&|r| r.span.end),
+        per_row(&|r| r.span.start_byte),
+        per_row(&|r| r.span.end_byte),
+        Arc::new(boxes.finish()),
+        small(&|r| r.tokens),
+        Arc::new(languages.finish()),
+        Arc::new(metadata.finish()),
+    ]
 }
 
 /// How many bytes before the last [`TAIL_BYTES`] the footer takes.
@@ -255,13 +276,13 @@ fn footer(file: &str, metadata: &ParquetMetaData) -> Result<Footer, VectorError>
 }
 
 /// Reads the whole file. `crc32` is that of the manifest, `None` to leave it unchecked.
-pub fn decode(file: &str, body: Bytes, crc32: Option<u32>) -> Result<(Footer, RecordBatch), VectorError> {
+pub fn decode(file: &str, body: Bytes, crc32: Option<u32>) -> Result<(Footer, Rows), VectorError> {
     if let Some(expected) = crc32
         && crc32fast::hash(&body) != expected
     {
         return Err(damaged(file, format!("its {} bytes do not match the manifest's checksum", body.len())));
     }
-    let builder = ParquetRecordBatchReaderBuilder::try_new(body).map_err(|e| damaged(file, e))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(body.clone()).map_err(|e| damaged(file, e))?;
     let footer = footer(file, builder.metadata())?;
     let dimension = i32::try_from(footer.header.model.dimension).map_err(|e| damaged(file, e))?;
     let expected = schema::schema(dimension);
@@ -269,15 +290,19 @@ pub fn decode(file: &str, body: Bytes, crc32: Option<u32>) -> Result<(Footer, Re
         return Err(damaged(file, "its columns are not those of a vector file"));
     }
     let rows = usize::try_from(footer.rows).unwrap_or(usize::MAX);
-    let mut reader = builder.with_batch_size(rows.max(1)).build().map_err(|e| damaged(file, e))?;
-    let batch = match reader.next() {
+    let vectors = vector_pages::read(&body, builder.metadata(), rows, footer.header.model.dimension as usize);
+    let leaves = builder.parquet_schema().num_columns() - usize::from(vectors.is_some());
+    let wanted = ProjectionMask::leaves(builder.parquet_schema(), 0..leaves);
+    let reader = builder.with_batch_size(rows.max(1)).with_projection(wanted);
+    let batch = match reader.build().map_err(|e| damaged(file, e))?.next() {
         Some(batch) => batch.map_err(|e| damaged(file, e))?,
         None => RecordBatch::new_empty(expected),
     };
     if batch.num_rows() != rows {
         return Err(damaged(file, format!("{} of {rows} rows could be read", batch.num_rows())));
     }
-    Ok((footer, batch))
+    let rows = delta_columns::rows(file, &batch, vectors)?;
+    Ok((footer, rows))
 }
 
 pub(super) fn damaged(file: &str, reason: impl std::fmt::Display) -> VectorError {
@@ -332,8 +357,8 @@ mod tests {
     fn a_file_of_deletes_alone_is_a_file() {
         let deletes = vec![Write::Delete { document_id: DocumentId::parse("doc_b").unwrap(), version: 7 }];
         let bytes = encode(&header(384), &deletes).unwrap();
-        let (footer, batch) = decode("f", bytes, None).unwrap();
-        assert_eq!((footer.documents.len(), batch.num_rows()), (1, 0));
+        let (footer, rows) = decode("f", bytes, None).unwrap();
+        assert_eq!((footer.documents.len(), rows.ordinals.len()), (1, 0));
     }
 
     #[test]

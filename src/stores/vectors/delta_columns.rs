@@ -10,16 +10,11 @@ use arrow_buffer::ScalarBuffer;
 use super::columns::{F32s, Labels, Rows, Strings, StringsBuilder, U32s};
 use super::error::VectorError;
 
-/// The rows of a table that has the columns of a vector file.
-pub fn rows(file: &str, batch: &RecordBatch) -> Result<Rows, VectorError> {
+/// The rows of a table that has the columns of a vector file; `vectors` where they were read already.
+pub fn rows(file: &str, batch: &RecordBatch, vectors: Option<F32s>) -> Result<Rows, VectorError> {
     let table = Table { file, batch };
+    let vectors = vectors.map_or_else(|| table.vectors(), Ok)?;
     let lists = |name: &'static str| table.column(name)?.as_list_opt::<i32>().cloned().ok_or_else(|| table.unfit(name));
-    let vectors = table.column("vector")?.as_fixed_size_list_opt().ok_or_else(|| table.unfit("vector"))?;
-    let dimension = usize::try_from(vectors.value_length()).map_err(|_| table.unfit("vector"))?;
-    let numbers = vectors.values().as_primitive_opt::<Float32Type>().ok_or_else(|| table.unfit("vector"))?;
-    if numbers.null_count() > 0 || numbers.len() != dimension * batch.num_rows() {
-        return Err(table.unfit("vector"));
-    }
 
     let heading_lists = lists("heading_path")?;
     let headings = labels((0..batch.num_rows()).map(|row| {
@@ -65,7 +60,7 @@ pub fn rows(file: &str, batch: &RecordBatch) -> Result<Rows, VectorError> {
         box_pages: pages,
         box_sides: box_sides.into(),
         metadata: metadata(table.text("metadata")?),
-        vectors: numbers.values().clone(),
+        vectors,
     })
 }
 
@@ -82,6 +77,17 @@ impl<'b> Table<'b> {
 
     fn column(&self, name: &str) -> Result<&'b arrow_array::ArrayRef, VectorError> {
         self.batch.column_by_name(name).ok_or_else(|| self.unfit(name))
+    }
+
+    fn vectors(&self) -> Result<F32s, VectorError> {
+        let unfit = || self.unfit("vector");
+        let lists = self.column("vector")?.as_fixed_size_list_opt().ok_or_else(unfit)?;
+        let dimension = usize::try_from(lists.value_length()).map_err(|_| unfit())?;
+        let numbers = lists.values().as_primitive_opt::<Float32Type>().ok_or_else(unfit)?;
+        if numbers.null_count() > 0 || numbers.len() != dimension * self.batch.num_rows() {
+            return Err(unfit());
+        }
+        Ok(numbers.values().clone())
     }
 
     fn primitive<T: ArrowPrimitiveType>(&self, name: &str) -> Result<ScalarBuffer<T::Native>, VectorError> {

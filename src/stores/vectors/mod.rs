@@ -10,7 +10,8 @@
 //! # Layout
 //! - [`manifest`] the one mutable object; [`validate`] and [`retention`] who may change it to what, without I/O;
 //!   `register` the swap
-//! - [`rows`] what is written; [`delta`] and [`schema`] the Parquet file of a commit; [`writer`] the commit
+//! - [`rows`] what is written; [`delta`] and [`schema`] the Parquet file of a commit, `vector_pages` its largest column;
+//!   [`writer`] the commit
 //! - [`snapshot`] the mapped file of many commits; [`merge`] from files to one; [`compaction`] which, when, and how it
 //!   comes in
 //! - `collect` what may be deleted, readers' marks, past versions; [`verify`] what is wrong
@@ -40,6 +41,7 @@ pub mod search;
 pub mod segment;
 pub mod snapshot;
 pub mod validate;
+mod vector_pages;
 pub mod verify;
 pub mod view;
 mod visible;

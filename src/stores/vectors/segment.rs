@@ -10,7 +10,6 @@ use docweir_codes::Codec;
 
 use super::columns::{Documents, Rows, number, object};
 use super::delta::{self, DocumentEntry};
-use super::delta_columns;
 use super::error::VectorError;
 use super::manifest::{FileKind, LiveFile, ManifestVersion};
 use super::options::Stemming;
@@ -49,8 +48,7 @@ pub struct Segment {
 impl Segment {
     /// Decodes a delta. `file` is its name in the manifest, `crc32` its checksum there.
     pub fn of_delta(file: &str, body: Bytes, crc32: Option<u32>) -> Result<Self, VectorError> {
-        let (footer, batch) = delta::decode(file, body, crc32)?;
-        let rows = delta_columns::rows(file, &batch)?;
+        let (footer, rows) = delta::decode(file, body, crc32)?;
         let documents = Documents::of_entries(&footer.documents);
         let bytes = rows.memory_bytes() + documents.memory_bytes();
         Ok(Self {

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use super::processes::World;
 use crate::stores::objects::memory::MemoryObjects;
 use crate::stores::vectors::View;
-use crate::stores::vectors::delta;
 use crate::stores::vectors::manifest::{FileKind, LiveFile, Manifest};
 use crate::stores::vectors::segment::Segment;
 use crate::stores::vectors::snapshot::Snapshot;
@@ -116,11 +115,9 @@ impl Truth {
         let new: Vec<&LiveFile> = next.live.iter().filter(|f| !known(&f.file)).collect();
         let before = self.before.as_ref().map(|b| b.live.iter().map(|f| f.file.clone()).collect::<BTreeSet<_>>());
         let deltas: Vec<&LiveFile> = new.iter().filter(|f| f.kind == FileKind::Delta).copied().collect();
-        for delta in &deltas {
+        for &delta in &deltas {
             *self.came.entry(delta.file.clone()).or_default() += 1;
-            let body = self.objects.peek(&key(&delta.file)).ok_or(format!("{} is not there", delta.file))?;
-            let (footer, _) = delta::decode(&delta.file, body, None).map_err(|e| e.to_string())?;
-            for entry in footer.documents {
+            for entry in self.open(delta)?.entries() {
                 let document = number(entry.id.as_str())?;
                 *self.committed.entry((document, entry.version)).or_default() += 1;
                 let held = highest.entry(document).or_default();
@@ -153,23 +150,7 @@ impl Truth {
 
     /// The files, opened by the production code, show the truth and nothing else.
     fn shows(&mut self, next: &Manifest) -> Verdict {
-        let mut opened = Vec::new();
-        for live in &next.live {
-            if let Some(segment) = self.segments.get(&live.file) {
-                opened.push(segment.clone());
-                continue;
-            }
-            let body = self.objects.peek(&key(&live.file)).ok_or("gone")?;
-            let segment = match live.kind {
-                FileKind::Delta => Segment::of_delta(&live.file, body, Some(live.crc32)),
-                FileKind::Snapshot => {
-                    Snapshot::open(&live.file, body, false, true).map(|s| Segment::of_snapshot(&live.file, s))
-                }
-            };
-            let segment = Arc::new(segment.map_err(|e| e.to_string())?);
-            self.segments.insert(live.file.clone(), segment.clone());
-            opened.push(segment);
-        }
+        let opened = next.live.iter().map(|live| self.open(live)).collect::<Result<Vec<_>, _>>()?;
         self.segments.retain(|file, _| next.is_live(file));
         let (mut shown, mut held) = (Content::new(), BTreeMap::new());
         for file in visible(opened) {
@@ -198,6 +179,22 @@ impl Truth {
             return Err(format!("version {} shows {shown:?}, not {expected:?}", next.version));
         }
         Ok(())
+    }
+
+    fn open(&mut self, live: &LiveFile) -> Result<Arc<Segment>, String> {
+        if let Some(segment) = self.segments.get(&live.file) {
+            return Ok(segment.clone());
+        }
+        let body = self.objects.peek(&key(&live.file)).ok_or(format!("{} is not there", live.file))?;
+        let segment = match live.kind {
+            FileKind::Delta => Segment::of_delta(&live.file, body, Some(live.crc32)),
+            FileKind::Snapshot => {
+                Snapshot::open(&live.file, body, false, true).map(|s| Segment::of_snapshot(&live.file, s))
+            }
+        };
+        let segment = Arc::new(segment.map_err(|e| e.to_string())?);
+        self.segments.insert(live.file.clone(), segment.clone());
+        Ok(segment)
     }
 
     fn content_at(&self, version: u64) -> Option<Content> {
