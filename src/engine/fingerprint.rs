@@ -11,7 +11,7 @@ use crate::documents::Sha256Hex;
 use crate::stages::model::ModelIdentity;
 
 /// Grows when a stage's code makes something else of the same input: every document is then done anew by the next run.
-pub const PIPELINE_FORMAT: u32 = 1;
+pub const PIPELINE_FORMAT: u32 = 2;
 
 /// SHA-256 over the canonical JSON of everything that shapes the result.
 pub fn fingerprint(settings: &Settings, model: &ModelIdentity) -> Sha256Hex {
@@ -27,6 +27,7 @@ pub fn fingerprint(settings: &Settings, model: &ModelIdentity) -> Sha256Hex {
         "chunk": settings.chunk.options,
         "enrich": settings.enrich.options,
         "model": model,
+        "best_tokens": settings.embed.options.model.best_tokens,
     });
     let mut canonical = String::new();
     write(&all, &mut canonical);

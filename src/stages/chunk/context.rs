@@ -56,6 +56,13 @@ impl<'a> Paths<'a> {
         self.window().saturating_sub(self.special + path).max(1)
     }
 
+    /// Tokens that content under this path should have. A path that takes most of what is best leaves half of it.
+    pub fn best(&self, id: PathId) -> usize {
+        let best = self.tokens.best();
+        let path = self.paths.get(id).map_or(0, |(_, cost)| *cost);
+        best.saturating_sub(self.special + path).max(best / 2).clamp(1, self.room(id))
+    }
+
     /// Tokens of a stretch of content, special ones left out.
     pub fn tokens_of(&self, text: &str) -> usize {
         self.tokens.count(text).saturating_sub(self.special)

@@ -48,6 +48,10 @@ pub trait TokenCounter: Send + Sync {
     fn count(&self, text: &str) -> usize;
     /// The most that the model sees of one text, special tokens included.
     fn window(&self) -> usize;
+    /// The length of text that the model represents best, special tokens included: chunks aim at it.
+    fn best(&self) -> usize {
+        self.window()
+    }
 }
 
 /// Below this a window has no room for one character under its special tokens.

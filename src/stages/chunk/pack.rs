@@ -1,7 +1,7 @@
 //! Where chunks begin and end: the cheapest partition of a run's units.
 //!
 //! Filling greedily leaves slivers; so each run is divided by dynamic programming. A chunk costs the square of how
-//! far it is from full, where full is the target size or the embedder's window, whichever comes first; a short one
+//! far it is from full, where full is the target size or what the embedder does best, whichever comes first; a short one
 //! costs extra; its end costs by how good the place is; a heading inside costs a little, so that sections which can
 //! stand on their own do. The weights say, in units of "one empty chunk too many", what a reader would say: better a
 //! chunk of two thirds that ends with a paragraph than a full one that ends in the middle of one, and a cut inside a
@@ -109,6 +109,7 @@ fn best_ends(units: &[Unit], paths: &Paths<'_>, options: &ChunkOptions, share: f
     for (i, first) in units.iter().enumerate() {
         let so_far = best.get(i).map_or(f64::INFINITY, |b| b.0);
         let room = (paths.room(first.path) as f64 * share).max(1.0);
+        let best_tokens = (paths.best(first.path) as f64 * share).max(1.0);
         let (mut tokens, mut headings, mut led) = (0usize, 0usize, true);
         for (j, unit) in units.iter().enumerate().skip(i) {
             let chars = unit.last_char - first.first_char;
@@ -120,7 +121,7 @@ fn best_ends(units: &[Unit], paths: &Paths<'_>, options: &ChunkOptions, share: f
             // Only the first of a row of headings counts, and none that the chunk begins with.
             headings += usize::from(heading && !led);
             led = heading;
-            let full = (chars as f64 / options.target_chars as f64).max(tokens as f64 / room);
+            let full = (chars as f64 / options.target_chars as f64).max(tokens as f64 / best_tokens);
             let least = options.min_chars as f64 / options.target_chars as f64;
             let ending = if j + 1 == n { 0.0 } else { ending_cost(unit.ending) };
             let cost =

@@ -136,6 +136,35 @@ const H1: BlockKind = BlockKind::Heading { level: 1 };
 const H2: BlockKind = BlockKind::Heading { level: 2 };
 const P: BlockKind = BlockKind::Paragraph;
 
+/// Sees far more than it represents well.
+struct Best(usize);
+
+impl TokenCounter for Best {
+    fn count(&self, text: &str) -> usize {
+        WIDE.count(text)
+    }
+    fn window(&self) -> usize {
+        WIDE.window()
+    }
+    fn best(&self) -> usize {
+        self.0
+    }
+}
+
+#[test]
+fn chunks_aim_at_what_the_embedder_does_best() {
+    let paragraphs: Vec<String> = (0..40).map(|i| prose(10 + i * 7 % 23)).collect();
+    let blocks: Vec<(BlockKind, &str)> = paragraphs.iter().map(|p| (BlockKind::Paragraph, p.as_str())).collect();
+    let sizes = |best| chunked_by(&[&blocks], &Best(best)).iter().map(|c| c.tokens as usize).collect::<Vec<_>>();
+    for best in [50, 100] {
+        let sizes = sizes(best);
+        let mean = sizes.iter().sum::<usize>() / sizes.len();
+        assert!((best * 7 / 10..best * 12 / 10).contains(&mean), "{best}: {sizes:?}");
+        assert!(sizes.iter().all(|&size| size < best * 2), "{best}: {sizes:?}");
+    }
+    assert!(sizes(100_000).len() < sizes(100).len(), "the target in characters holds where tokens don't bind");
+}
+
 #[test]
 fn a_document_without_text_has_no_chunks() {
     assert!(chunked(&[&[]]).is_empty());

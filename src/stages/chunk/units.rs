@@ -101,7 +101,11 @@ impl Units<'_, '_> {
         };
         if chars <= whole_up_to {
             let unit = self.unit(piece, piece.path, piece.start, piece.end, Break::Paragraph);
-            if unit.tokens <= limits.tokens {
+            let whole_up_to = match piece.kind {
+                BlockKind::Table | BlockKind::Code | BlockKind::Figure | BlockKind::Heading { .. } => limits.tokens,
+                _ => (self.paths.best(piece.path) / 3).min(limits.tokens),
+            };
+            if unit.tokens <= whole_up_to {
                 out.push(unit);
                 return;
             }

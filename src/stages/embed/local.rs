@@ -19,6 +19,7 @@ pub struct LocalEmbedder {
     encoder: Arc<Encoder>,
     identity: ModelIdentity,
     languages: Vec<&'static str>,
+    best_tokens: usize,
 }
 
 impl LocalEmbedder {
@@ -39,7 +40,12 @@ impl LocalEmbedder {
         // Codes from a fixed list live as long as the program; others can't be compared with what enrichment finds.
         let languages =
             whatlang::Lang::all().iter().map(|l| l.code()).filter(|c| files.languages.iter().any(|l| l == c));
-        Ok(Self { encoder: Arc::new(encoder), identity, languages: languages.collect() })
+        Ok(Self {
+            encoder: Arc::new(encoder),
+            identity,
+            languages: languages.collect(),
+            best_tokens: files.best_tokens,
+        })
     }
 }
 
@@ -51,6 +57,10 @@ impl Embedder for LocalEmbedder {
 
     fn window(&self) -> usize {
         self.encoder.max_tokens()
+    }
+
+    fn best_tokens(&self) -> usize {
+        self.best_tokens.min(self.window())
     }
 
     fn count_tokens(&self, text: &str) -> usize {

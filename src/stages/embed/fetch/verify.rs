@@ -35,6 +35,7 @@ pub fn cached(folder: &Path, options: &ModelOptions) -> Option<ModelFiles> {
         config: None,
         weights_sha256: Sha256Hex::parse(&options.weights_sha256).unwrap_or_else(|| Sha256Hex::of(b"")),
         languages: options.languages.clone(),
+        best_tokens: options.best_tokens,
     })
 }
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! visible rows ─▶ filter ─▶ ┬─ scan of the codes ─▶ exact cosine of the nearest ─┐
-//!                           └─ BM25 ─────────────────────────────────────────────┴─▶ both candidates ─▶ fusion ─▶ top k
+//!                           └─ BM25 ─────────────────────────────────────────────┴─▶ both candidates ─▶ fusion, with
+//!                                                                                     the passages beside ─▶ top k
 //! ```
 //! Everything is computed on the calling thread, and on as many more as the request allows.
 
@@ -24,7 +25,7 @@ use serde_json::{Map, Value};
 
 use self::bits::Bits;
 use self::filter::Filter;
-use self::fusion::{Pair, fuse};
+use self::fusion::{Fusion, Pair};
 use self::topk::{Candidate, TopK};
 use super::error::VectorError;
 use super::segment::Segment;
@@ -214,21 +215,38 @@ impl View {
         let mut seen = HashSet::with_capacity(near.len() + worded.len());
         let candidates: Vec<Candidate<'a>> =
             near.into_iter().chain(worded).filter(|c| seen.insert((c.segment, c.row))).collect();
-        let pair = |c: &Candidate<'_>| Pair {
-            vector: self.segments.get(c.segment).map_or(0.0, |s| flat::dot(s.segment.vector(c.row), query)),
-            bm25: bm25.get(c.segment).and_then(|s| s.get(c.row)).copied().unwrap_or_default(),
+        let pair = |segment: usize, row: usize| Pair {
+            vector: self.segments.get(segment).map_or(0.0, |s| flat::dot(s.segment.vector(row), query)),
+            bm25: bm25.get(segment).and_then(|s| s.get(row)).copied().unwrap_or_default(),
         };
-        let pairs: Vec<Pair> = candidates.iter().map(pair).collect();
-        let scores = fuse(&pairs, weight, self.options.hybrid_normalisation);
+        let pairs: Vec<Pair> = candidates.iter().map(|c| pair(c.segment, c.row)).collect();
+        let fusion = Fusion::of(&pairs, weight, self.options.hybrid_normalisation);
+        let context = self.options.hybrid_context;
+        let score = |c: &Candidate<'_>, own: Pair| match context > 0.0 {
+            // What a filter leaves out is context all the same.
+            true => {
+                let beside = self.neighbours(c).map(|row| row.map(|row| pair(c.segment, row)));
+                fusion.in_context(own, beside, context)
+            }
+            false => fusion.score(own),
+        };
         let mut ranked: Vec<_> = candidates
             .into_iter()
             .zip(pairs)
-            .zip(scores)
-            .map(|((c, pair), score)| (Candidate { score, ..c }, Some(pair.vector), Some(pair.bm25)))
+            .map(|(c, own)| (Candidate { score: score(&c, own), ..c }, Some(own.vector), Some(own.bm25)))
             .collect();
         ranked.sort_by(|a, b| a.0.rank(&b.0));
         ranked.truncate(k);
         ranked
+    }
+
+    /// The rows before and after, of the same document.
+    fn neighbours(&self, candidate: &Candidate<'_>) -> [Option<usize>; 2] {
+        let Some(documents) = self.segments.get(candidate.segment).map(|s| s.segment.documents()) else {
+            return [None, None];
+        };
+        let rows = documents.of_row(candidate.row).map_or(0..0, |document| documents.rows(document));
+        [candidate.row.checked_sub(1), Some(candidate.row + 1)].map(|row| row.filter(|row| rows.contains(row)))
     }
 
     fn hit(

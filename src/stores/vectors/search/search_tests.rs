@@ -88,20 +88,24 @@ proptest! {
             let all = SearchRequest { k: 1000, mode: Mode::FullText, filter: None, ..request.clone() };
             let bm25: std::collections::HashMap<_, _> =
                 one.search(&all).unwrap().into_iter().map(|h| (h.chunk_id, h.score)).collect();
-            let mut rows = Vec::new();
-            for write in latest.values() {
-                let acme = write.document_id().as_str() < "doc_3";
-                for row in write.rows().iter().filter(|_| acme || !only_acme) {
-                    let vector: f32 = row.vector.iter().zip(&query).map(|(a, b)| a * b).sum();
-                    rows.push((row.chunk_id.clone(), vector, bm25.get(&row.chunk_id).copied().unwrap_or(0.0)));
+            // Chunk, its scores, and those of its neighbours.
+            let mut rows: Vec<(String, Pair, [Option<Pair>; 2])> = Vec::new();
+            for write in latest.values().filter(|w| !only_acme || w.document_id().as_str() < "doc_3") {
+                let pairs: Vec<Pair> = write.rows().iter().map(|row| Pair {
+                    vector: row.vector.iter().zip(&query).map(|(a, b)| a * b).sum(),
+                    bm25: bm25.get(&row.chunk_id).copied().unwrap_or(0.0),
+                }).collect();
+                for (i, row) in write.rows().iter().enumerate() {
+                    let beside = [i.checked_sub(1).map(|i| pairs[i]), pairs.get(i + 1).copied()];
+                    rows.push((row.chunk_id.clone(), pairs[i], beside));
                 }
             }
-            let pairs: Vec<Pair> = rows.iter().map(|r| Pair { vector: r.1, bm25: r.2 }).collect();
-            let fused = fuse(&pairs, weight, Default::default());
-            let mut expected: Vec<(String, f32)> = rows.iter().zip(fused).filter_map(|(r, f)| match mode {
-                Mode::Vector => Some((r.0.clone(), r.1)),
-                Mode::FullText => (r.2 > 0.0).then(|| (r.0.clone(), r.2)),
-                Mode::Hybrid { .. } => Some((r.0.clone(), f)),
+            let pairs: Vec<Pair> = rows.iter().map(|r| r.1).collect();
+            let fusion = Fusion::of(&pairs, weight, Default::default());
+            let mut expected: Vec<(String, f32)> = rows.iter().filter_map(|(id, pair, beside)| match mode {
+                Mode::Vector => Some((id.clone(), pair.vector)),
+                Mode::FullText => (pair.bm25 > 0.0).then(|| (id.clone(), pair.bm25)),
+                Mode::Hybrid { .. } => Some((id.clone(), fusion.in_context(*pair, *beside, 0.2))),
             }).collect();
             expected.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
             expected.truncate(k);
