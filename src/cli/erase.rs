@@ -10,7 +10,8 @@ use super::output::plural;
 use crate::documents::{DocumentId, Sha256Hex};
 use crate::engine::Engine;
 use crate::intake::source;
-use crate::stores::control::ControlRecord;
+use crate::stores::cache::Forget;
+use crate::stores::control::{ControlRecord, Status};
 use crate::stores::vectors::Reach;
 use crate::stores::vectors::compaction::Mode;
 
@@ -28,7 +29,13 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
         // Before they are gone: the cache knows them by their texts alone.
         let ids: Vec<DocumentId> = records.iter().map(|r| r.document_id.clone()).collect();
         let texts = vectors.texts_of(&ids).await?;
-        let texts: Vec<Sha256Hex> = texts.iter().map(|text| Sha256Hex::of(text.as_bytes())).collect();
+        // Of earlier versions the files may be gone and the vectors still cached, by texts that nobody knows any more; so
+        // too of a version that was never loaded. Then the whole cache goes: it is nothing but saved work.
+        let known = records.iter().all(|r| r.version == 1 && r.status == Status::Completed);
+        let forget = match known {
+            true => Forget::Texts(texts.iter().map(|text| Sha256Hex::of(text.as_bytes())).collect()),
+            false => Forget::Everything,
+        };
         let left = delete::documents(context, &engine, &records).await?;
         if left > 0 {
             let count = plural(left, "document");
@@ -62,7 +69,7 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
             let text = "others changed the collection meanwhile: erase again";
             return Err(Failure::new(Exit::Busy, text));
         }
-        let cached = engine.cache().forget(&texts).await.map_err(|e| Failure::system(e.to_string()))?;
+        let cached = engine.cache().forget(forget).await.map_err(|e| Failure::system(e.to_string()))?;
         for record in &records {
             context.out.line(format!("erased: {}", source::display(&record.source, &context.here)));
         }

@@ -25,8 +25,15 @@ pub trait EmbeddingCache: Send + Sync + 'static {
     /// Keeps vectors of the model's dimension; those that are known already are left as they are.
     async fn put_many(&self, model: &ModelIdentity, entries: Vec<(Sha256Hex, Vec<f32>)>) -> Result<(), StageError>;
 
-    /// Forgets texts, of every model; returns how many vectors that were.
-    async fn forget(&self, texts: &[Sha256Hex]) -> Result<u64, StageError>;
+    /// Forgets texts, of every model, or everything; returns how many vectors that were.
+    async fn forget(&self, texts: Forget) -> Result<u64, StageError>;
+}
+
+/// What a cache is to forget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Forget {
+    Texts(Vec<Sha256Hex>),
+    Everything,
 }
 
 /// Knows nothing, keeps nothing.
@@ -43,7 +50,7 @@ impl EmbeddingCache for NoCache {
         Ok(())
     }
 
-    async fn forget(&self, _: &[Sha256Hex]) -> Result<u64, StageError> {
+    async fn forget(&self, _: Forget) -> Result<u64, StageError> {
         Ok(0)
     }
 }

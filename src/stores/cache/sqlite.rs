@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use self::table::{Table, is_damage};
-use super::EmbeddingCache;
+use super::{EmbeddingCache, Forget};
 use crate::documents::Sha256Hex;
 use crate::error::StageError;
 use crate::stages::model::ModelIdentity;
@@ -119,17 +119,18 @@ impl State {
         self.failing = true;
     }
 
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(suffix);
+        PathBuf::from(name)
+    }
+
     /// Sets the damaged file aside (over the one before: one is enough to look into) and opens a new one.
     fn begin_anew(&mut self) {
         self.table = None;
-        let beside = |suffix: &str| {
-            let mut name = self.path.clone().into_os_string();
-            name.push(suffix);
-            PathBuf::from(name)
-        };
-        let moved = std::fs::rename(&self.path, beside(".damaged"));
+        let moved = std::fs::rename(&self.path, self.beside(".damaged"));
         for leftover in ["-wal", "-shm"] {
-            let _ = std::fs::remove_file(beside(leftover));
+            let _ = std::fs::remove_file(self.beside(leftover));
         }
         let opened = moved
             .map_err(|e| e.to_string())
@@ -138,6 +139,15 @@ impl State {
             Ok(table) => self.table = table,
             Err(error) => tracing::warn!(error, "no new embedding cache can be made: going on without one"),
         }
+    }
+}
+
+fn remove(path: &Path) -> Result<(), StageError> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(StageError::system("cache", format!("can't delete {}: {e}", path.display())))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -171,10 +181,18 @@ impl EmbeddingCache for SqliteEmbeddingCache {
         Ok(())
     }
 
-    async fn forget(&self, texts: &[Sha256Hex]) -> Result<u64, StageError> {
-        let texts = texts.to_vec();
-        if !self.state.lock().await.options.enabled {
-            return Ok(0);
+    async fn forget(&self, texts: Forget) -> Result<u64, StageError> {
+        {
+            let state = self.state.lock().await;
+            // What was set aside can't be looked into; what is of no use any more goes as a whole.
+            let leftovers: &[&str] =
+                if state.options.enabled { &[".damaged"] } else { &[".damaged", "", "-wal", "-shm"] };
+            for suffix in leftovers {
+                remove(&state.beside(suffix))?;
+            }
+            if !state.options.enabled {
+                return Ok(0);
+            }
         }
         let forgotten = self.run("write", move |table| table.forget(&texts).map(Some)).await;
         let failed = || StageError::system("cache", "the embedding cache could not forget; the log says why");

@@ -152,6 +152,32 @@ async fn a_full_or_missing_disk_costs_no_document() {
 }
 
 #[tokio::test]
+async fn what_is_forgotten_is_gone_from_every_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = open(dir.path());
+    cache.put_many(&model("w"), entries(0..10)).await.unwrap();
+    cache.put_many(&model("other"), entries(0..1)).await.unwrap();
+    let damaged = dir.path().join("embeddings.db.damaged");
+    std::fs::write(&damaged, "vectors").unwrap();
+    assert_eq!(cache.forget(Forget::Texts(vec![text(0), text(1), text(77)])).await.unwrap(), 3);
+    assert_eq!((known(&cache, 0..10).await, damaged.exists()), (8, false));
+    assert_eq!(cache.forget(Forget::Everything).await.unwrap(), 8);
+    assert_eq!(known(&cache, 0..10).await, 0);
+    for name in ["embeddings.db", "embeddings.db-wal"] {
+        let body = std::fs::read(dir.path().join(name)).unwrap_or_default();
+        let held = vector(5).iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        assert!(!body.windows(held.len()).any(|w| w == held), "{name} still holds a vector");
+    }
+
+    cache.put_many(&model("w"), entries(0..10)).await.unwrap();
+    drop(cache);
+    let off = EmbeddingCacheOptions { enabled: false, ..Default::default() };
+    let cache = SqliteEmbeddingCache::open(&dir.path().join("embeddings.db"), off);
+    cache.forget(Forget::Texts(vec![text(0)])).await.unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "a cache that is not used keeps nothing");
+}
+
+#[tokio::test]
 async fn no_cache_knows_nothing() {
     NoCache.put_many(&model("w"), entries(0..10)).await.unwrap();
     assert_eq!(known(&NoCache, 0..10).await, 0);

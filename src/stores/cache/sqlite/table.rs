@@ -9,6 +9,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionB
 use super::EmbeddingCacheOptions;
 use crate::documents::Sha256Hex;
 use crate::stages::model::ModelIdentity;
+use crate::stores::cache::Forget;
 
 /// A file with another one is not read: it is a cache.
 const SCHEMA_VERSION: i64 = 1;
@@ -149,11 +150,18 @@ impl Table {
         Ok(())
     }
 
-    /// Deletes the vectors of texts, and what SQLite would leave of them in the file.
-    pub fn forget(&mut self, texts: &[Sha256Hex]) -> Result<u64> {
+    /// Deletes vectors, and what SQLite would leave of them in the file.
+    pub fn forget(&mut self, texts: &Forget) -> Result<u64> {
         self.connection.pragma_update(None, "secure_delete", true)?;
         let transaction = rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
         let mut deleted = 0;
+        let texts = match texts {
+            Forget::Texts(texts) => texts.as_slice(),
+            Forget::Everything => {
+                deleted += transaction.execute("DELETE FROM embeddings", [])? as u64;
+                &[]
+            }
+        };
         {
             let mut models = transaction.prepare_cached("SELECT model FROM models")?;
             let models: Vec<i64> = models.query_map([], |r| r.get(0))?.collect::<Result<_>>()?;

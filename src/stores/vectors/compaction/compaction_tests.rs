@@ -138,6 +138,21 @@ fn r05_a_merge_that_fails_is_an_error_and_leaves_everything_as_it_was() {
 
 /// R 6: one bad row in a result file killed the whole run.
 #[test]
+fn a_live_file_that_is_gone_is_damage_and_nobody_elses_work() {
+    let o = objects(0, Faults::default());
+    let s = store(&o);
+    let mut writer = s.writer_seeded(1);
+    commit(&mut writer, vec![document("doc_a", 1, &["x"])]);
+    commit(&mut writer, vec![document("doc_b", 1, &["y"])]);
+    let mut c = compactor(&s);
+    let (manifest, inputs, why) = run(c.due(Mode::All)).unwrap().unwrap();
+    let key = o.keys().into_iter().find(|k| k.ends_with(".parquet")).unwrap();
+    run(crate::stores::objects::ObjectStore::delete(&*o, &key)).unwrap();
+    let e = run(c.merge(&manifest, &inputs, why, &Cancel::default())).unwrap_err().to_string();
+    assert!(e.contains(&key) && e.contains("is not there"), "{e}");
+}
+
+#[test]
 fn r06_a_bad_row_fails_its_own_document_and_no_other() {
     let s = store(&objects(0, Faults::default()));
     let Write::Upsert(mut bad) = document("doc_bad", 1, &["x"]) else { unreachable!() };

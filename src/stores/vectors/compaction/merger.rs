@@ -66,10 +66,15 @@ pub(super) async fn merge(
     for name in names {
         let _ = store.objects.delete(&store.key(&name)).await;
     }
-    let (snapshot, plan) = merged.map_err(|e| overtaken(store, e))?;
-    if let Some(snapshot) = &snapshot {
-        // What can't be opened must not take the place of what can.
-        store.open(snapshot).await.map_err(|e| overtaken(store, e))?;
+    let (snapshot, plan) = match merged {
+        Ok(merged) => merged,
+        Err(e) => return Err(overtaken(store, e).await),
+    };
+    // What can't be opened must not take the place of what can.
+    if let Some(snapshot) = &snapshot
+        && let Err(e) = store.open(snapshot).await
+    {
+        return Err(overtaken(store, e).await);
     }
     let report = Report {
         why,
@@ -92,13 +97,13 @@ pub(super) async fn merge(
 }
 
 /// A file that was there when the merge was planned, or made since, and is gone: others have merged and collected
-/// meanwhile, and this merge would be refused.
-fn overtaken(store: &VectorStore, error: VectorError) -> VectorError {
-    match error {
-        VectorError::Object(ObjectError::NotFound(_)) => {
-            VectorError::Cancelled { collection: store.collection.clone() }
-        }
-        other => other,
+/// meanwhile, and this merge would be refused. Unless it should still be there.
+async fn overtaken(store: &VectorStore, error: VectorError) -> VectorError {
+    let VectorError::Object(ObjectError::NotFound(key)) = error else { return error };
+    match store.manifest().await {
+        Ok(Some(now)) if now.live.iter().any(|f| store.key(&f.file) == key) => store.missing(key, now.version),
+        Ok(_) => VectorError::Cancelled { collection: store.collection.clone() },
+        Err(e) => e,
     }
 }
 
