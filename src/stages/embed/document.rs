@@ -213,6 +213,7 @@ mod tests {
     use super::super::{EmbedBatch, HashedEmbedder};
     use super::*;
     use crate::stages::model::{Chunk, ChunkKind, ModelIdentity, Span};
+    use crate::stores::cache::Forget;
 
     #[derive(Default)]
     struct Memory(Mutex<HashMap<String, Vec<f32>>>);
@@ -224,7 +225,7 @@ mod tests {
             Ok(texts.iter().map(|t| known.get(t.as_str()).cloned()).collect())
         }
 
-        async fn forget(&self, _: &[Sha256Hex]) -> Result<u64, StageError> {
+        async fn forget(&self, _: Forget) -> Result<u64, StageError> {
             Ok(0)
         }
 
