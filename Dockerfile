@@ -16,12 +16,13 @@ WORKDIR /src
 # The dependencies first, in a layer that only a change of the manifests makes anew. Each member gets an empty library;
 # the real sources replace them below.
 COPY Cargo.toml Cargo.lock ./
+COPY crates/codes/Cargo.toml crates/codes/
 COPY crates/encoder/Cargo.toml crates/encoder/
+COPY crates/standin/Cargo.toml crates/standin/
 COPY crates/testkit/Cargo.toml crates/testkit/
-RUN mkdir -p src crates/encoder/src crates/testkit/src \
-    && touch src/lib.rs crates/encoder/src/lib.rs crates/testkit/src/lib.rs \
-    && echo 'fn main() {}' > src/main.rs \
-    && cp src/main.rs crates/testkit/src/main.rs \
+RUN for package in . crates/*; do \
+        mkdir -p "$package/src" && touch "$package/src/lib.rs" && echo 'fn main() {}' > "$package/src/main.rs"; \
+    done \
     && cargo build --release --locked --package docweir --bin docweir
 
 COPY . .

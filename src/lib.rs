@@ -57,6 +57,7 @@ pub mod http;
 pub mod intake;
 pub mod memory;
 pub mod messages;
+pub mod providers;
 pub mod stages;
 pub mod stores;
 pub mod supervisors;

@@ -9,6 +9,7 @@ use crate::actors::committer::CommitOptions;
 use crate::actors::quarantine::QuarantineOptions;
 use crate::http::HttpOptions;
 use crate::intake::IntakeOptions;
+use crate::providers::openai::OpenAiOptions;
 use crate::stages::chunk::ChunkOptions;
 use crate::stages::embed::{EmbedOptions, ModelOptions};
 use crate::stages::enrich::EnrichOptions;
@@ -93,8 +94,8 @@ impl Workers {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmbedSettings {
-    /// Who makes the vectors: `local` (a model on this machine) or `hashed` (no model at all: for tests and
-    /// benchmarks, finds only equal words).
+    /// Who makes the vectors: `local` (a model on this machine), `openai` (an endpoint that speaks OpenAI's protocol) or
+    /// `hashed` (no model at all: for tests and benchmarks, finds only equal words).
     pub provider: Provider,
     /// Dimensions of the `hashed` provider.
     pub hashed_dimensions: u32,
@@ -102,6 +103,7 @@ pub struct EmbedSettings {
     pub hashed_milliseconds: u64,
     pub batch: EmbedOptions,
     pub model: ModelOptions,
+    pub openai: OpenAiOptions,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +111,7 @@ pub struct EmbedSettings {
 pub enum Provider {
     #[default]
     Local,
+    Openai,
     Hashed,
 }
 
@@ -234,6 +237,7 @@ impl Default for EmbedSettings {
             hashed_milliseconds: 0,
             batch: EmbedOptions::default(),
             model: ModelOptions::default(),
+            openai: OpenAiOptions::default(),
         }
     }
 }
@@ -284,6 +288,8 @@ impl Settings {
         add("enrich", self.enrich.problems());
         add("embed.options.batch", self.embed.options.batch.problems());
         add("embed.options.model", self.embed.options.model.problems());
+        add("embed.options.openai", self.embed.options.openai.problems());
+        add("embed.options.openai.limits", self.embed.options.openai.limits.problems());
         add("embed", self.embed.problems());
         add("load.options", self.load.options.problems());
         add("load", self.load.problems());

@@ -134,7 +134,9 @@ fn every_variable_of_the_example_is_known_to_the_code() {
     assert!(variables.len() >= 5, "{variables:?}");
     let known = |name: &str| {
         let alias = ENVIRONMENT_ALIASES.iter().any(|(alias, _)| *alias == name);
-        alias || name.starts_with("DOCWEIR__") || ["DOCWEIR_CONFIG", "DOCWEIR_SHARED", "NO_COLOR"].contains(&name)
+        alias
+            || name.starts_with("DOCWEIR__")
+            || ["DOCWEIR_CONFIG", "DOCWEIR_SHARED", "NO_COLOR", "OPENAI_API_KEY"].contains(&name)
     };
     for (name, _) in &variables {
         assert!(known(name), "{name} stands in .env.example and nothing reads it");
@@ -194,4 +196,18 @@ fn every_key_that_a_message_names_is_a_key() {
     }
     assert!(seen > 20, "{seen}");
     assert!(unknown.is_empty(), "{unknown:#?}");
+}
+
+/// One that is missing breaks the image's build, which CI does not do.
+#[test]
+fn the_dockerfile_copies_the_manifest_of_every_member() {
+    let read = |name| std::fs::read_to_string(project(name)).unwrap();
+    let (manifest, dockerfile) = (read("Cargo.toml"), read("Dockerfile"));
+    let members = manifest.lines().find_map(|line| line.strip_prefix("members = ")).unwrap();
+    let members: Vec<&str> = members.split('"').filter(|part| part.starts_with("crates/")).collect();
+    assert!(members.len() >= 4, "{members:?}");
+    for member in members {
+        let copied = format!("COPY {member}/Cargo.toml {member}/");
+        assert!(dockerfile.contains(&copied), "`{copied}` is missing");
+    }
 }

@@ -7,6 +7,9 @@ use super::EngineError;
 use crate::cli::exit::Exit;
 use crate::config::{EmbedSettings, Provider};
 use crate::error::{ErrorClass, StageError};
+use crate::providers::admission::Admission;
+use crate::providers::openai::embedder::identity;
+use crate::providers::openai::{Client, OpenAiEmbedder, OpenAiOptions};
 use crate::stages::embed::{Embedder, FetchProgress, HashedEmbedder, LocalEmbedder, ensure_model};
 use crate::stages::model::ModelIdentity;
 
@@ -21,6 +24,7 @@ pub async fn embedder(
             let wait = Duration::from_millis(settings.hashed_milliseconds);
             Ok(Arc::new(HashedEmbedder::new(settings.hashed_dimensions, wait)))
         }
+        Provider::Openai => Ok(Arc::new(endpoint(&settings.openai)?)),
         Provider::Local => {
             let files = ensure_model(&settings.model, progress).await.map_err(unusable)?;
             // Reading and laying out the weights takes a moment of processor time.
@@ -39,6 +43,11 @@ pub fn check(settings: &EmbedSettings, stored: Option<&ModelIdentity>) -> Result
     let model = &settings.model;
     let (id, same) = match settings.provider {
         Provider::Local => (model.name.clone(), stored.id == model.name && stored.weights == model.weights_sha256),
+        Provider::Openai => {
+            let asked = identity(&settings.openai);
+            let same = *stored == asked;
+            (format!("{} ({} dimensions)", asked.id, asked.dimension), same)
+        }
         Provider::Hashed => {
             let id = format!("hashed-{}", settings.hashed_dimensions);
             let same = stored.id == id;
@@ -54,6 +63,23 @@ pub fn check(settings: &EmbedSettings, stored: Option<&ModelIdentity>) -> Result
         stored.id, stored.dimension
     );
     Err(EngineError::new(Exit::Configuration, text))
+}
+
+/// An endpoint of OpenAI's protocol, with the key from the environment.
+fn endpoint(options: &OpenAiOptions) -> Result<OpenAiEmbedder, EngineError> {
+    let name = &options.api_key_variable;
+    let key = match name.as_str() {
+        "" => String::new(),
+        name => std::env::var(name).unwrap_or_default().trim().to_owned(),
+    };
+    if key.is_empty() && !name.is_empty() {
+        let text = format!("there is no key for {}: set the environment variable {name}", options.base_url);
+        return Err(EngineError::new(Exit::Configuration, text));
+    }
+    let client = Client::new(options, key)
+        .map_err(|e| EngineError::new(Exit::System, format!("can't prepare calls to {}: {e}", options.base_url)))?;
+    let admission = Admission::new(options.model.clone(), options.limits.clone(), fastrand::Rng::new());
+    Ok(OpenAiEmbedder::new(client, admission, options.clone(), "documents"))
 }
 
 /// A model that can't be had is the machine's matter; one that is not what the configuration says is that one's.

@@ -17,6 +17,7 @@ mod crash;
 mod first_run;
 mod kit;
 mod model;
+mod provider;
 mod rerun;
 mod running;
 mod store;

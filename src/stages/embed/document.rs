@@ -136,6 +136,11 @@ async fn embed_group(
             belongs.push(i);
             continue;
         }
+        if !embedder.splits_long_texts() {
+            let (tokens, window) = (count(text), embedder.window());
+            let message = format!("a text of {tokens} tokens is over the model's window of {window}");
+            return Err(StageError::permanent("text_over_window", message));
+        }
         *split += 1;
         for part in parts(text, embedder.window(), &count)? {
             inputs.push(part.to_owned());

@@ -46,6 +46,11 @@ pub trait Embedder: Send + Sync + 'static {
     /// Tokens of a text with the model's own tokenizer, special tokens included, however many there are.
     fn count_tokens(&self, text: &str) -> usize;
 
+    /// Whether a text over the window is embedded in parts; otherwise its document is refused.
+    fn splits_long_texts(&self) -> bool {
+        true
+    }
+
     /// Languages that the model knows, as ISO 639-3 codes; empty when it knows all, or none in particular.
     fn languages(&self) -> &[&'static str] {
         &[]

@@ -1,0 +1,128 @@
+//! `/v1/batches`: creating, asking, listing, cancelling. What happens to a batch afterwards is in [`runner`].
+
+mod check;
+mod record;
+mod runner;
+mod work;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+pub use record::{Batch, Progress, Status};
+pub use runner::resume;
+
+use crate::clock::{millis, unix_millis};
+use crate::embeddings::parse;
+use crate::faults::On;
+use crate::ledger::Event;
+use crate::problem::Problem;
+use crate::query;
+use crate::reply::Reply;
+use crate::world::World;
+
+/// The only endpoint that batches are accepted for.
+const ENDPOINT: &str = "/v1/embeddings";
+
+pub fn create(world: &Arc<World>, key: &str, body: &[u8]) -> Result<Reply, Problem> {
+    world.refuse_when_spent()?;
+    let body = parse(body)?;
+    let input_file_id = required(&body, "input_file_id", None)?;
+    required(&body, "endpoint", Some(ENDPOINT))?;
+    required(&body, "completion_window", Some("24h"))?;
+    let metadata = metadata(body.get("metadata"))?;
+    let outcome = world.faults().draw(On::BatchOutcome);
+    let mut ledger = world.ledger();
+    let number = ledger.next_number();
+    let now = unix_millis();
+    let batch = Batch {
+        id: world.id("batch_", &number.to_string()),
+        number,
+        key: key.into(),
+        input_file_id,
+        metadata,
+        created_ms: now,
+        expires_ms: now + millis(world.options.pace.expire),
+        outcome: outcome.clone(),
+        ..Batch::default()
+    };
+    let reply = Reply::json(&batch.shown());
+    let id = batch.id.clone();
+    let mut events = vec![Event::Batch(Box::new(batch))];
+    events.extend(outcome.map(|rule| Event::Fault { name: rule.name() }));
+    ledger.write(events).map_err(|error| Problem::internal("write its journal", error))?;
+    drop(ledger);
+    tokio::spawn(runner::run(world.clone(), id));
+    Ok(reply)
+}
+
+fn required(body: &Value, name: &'static str, only: Option<&str>) -> Result<String, Problem> {
+    let Some(value) = body.get(name) else {
+        return Err(Problem::new(400, format!("Missing required parameter: '{name}'."))
+            .param(name)
+            .code("missing_required_parameter"));
+    };
+    match (value.as_str(), only) {
+        (Some(text), None) => Ok(text.into()),
+        (Some(text), Some(only)) if text == only => Ok(text.into()),
+        _ => {
+            let supported = only.map_or("a string".to_string(), |only| format!("'{only}'"));
+            let text = format!("Invalid value: {value}. Value must be {supported}.");
+            Err(Problem::new(400, text).param(name).code("invalid_value"))
+        }
+    }
+}
+
+fn metadata(value: Option<&Value>) -> Result<Value, Problem> {
+    let invalid =
+        |what: &str| Problem::new(400, format!("Invalid 'metadata': {what}.")).param("metadata").code("invalid_value");
+    let pairs = match value {
+        None | Some(Value::Null) => return Ok(Value::Null),
+        Some(Value::Object(pairs)) => pairs,
+        Some(_) => return Err(invalid("expected an object")),
+    };
+    if pairs.len() > 16 {
+        return Err(invalid("at most 16 pairs are allowed"));
+    }
+    for (key, value) in pairs {
+        if key.chars().count() > 64 || value.as_str().is_none_or(|value| value.chars().count() > 512) {
+            return Err(invalid("keys have at most 64 characters, values are strings of at most 512"));
+        }
+    }
+    Ok(Value::Object(pairs.clone()))
+}
+
+pub fn get(world: &World, id: &str) -> Result<Reply, Problem> {
+    match world.ledger().batch(id) {
+        Some(batch) => Ok(Reply::json(&batch.shown())),
+        None => Err(unknown(id)),
+    }
+}
+
+fn unknown(id: &str) -> Problem {
+    Problem::new(404, format!("No batch found with id '{id}'."))
+}
+
+pub fn list(world: &World, query: Option<&str>) -> Result<Reply, Problem> {
+    let ledger = world.ledger();
+    let items = ledger.batches().into_iter().map(|batch| (batch.id.as_str(), batch.shown())).collect();
+    Ok(Reply::json(&query::page(items, query, 20, 100)?))
+}
+
+/// The reply says `cancelling`; what was done until then stays done and paid.
+pub fn cancel(world: &World, id: &str) -> Result<Reply, Problem> {
+    let mut ledger = world.ledger();
+    let mut batch = ledger.batch(id).cloned().ok_or_else(|| unknown(id))?;
+    match batch.status {
+        Status::Validating | Status::InProgress => {
+            batch.move_to(Status::Cancelling);
+            let reply = Reply::json(&batch.shown());
+            let events = vec![Event::Batch(Box::new(batch))];
+            ledger.write(events).map_err(|error| Problem::internal("write its journal", error))?;
+            world.changed.send_replace(());
+            Ok(reply)
+        }
+        Status::Cancelling => Ok(Reply::json(&batch.shown())),
+        status => Err(Problem::new(409, format!("Cannot cancel a batch with status '{}'.", status.name()))),
+    }
+}

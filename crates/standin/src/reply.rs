@@ -1,0 +1,170 @@
+//! Replies, and how they are sent: at once, from disk, or cut off.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::Response;
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::header::{HeaderName, HeaderValue};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use crate::problem::Problem;
+
+/// What is read from disk at a time, per download.
+const PIECE: usize = 256 * 1024;
+/// Long enough for what was sent before a cut to leave the machine's buffers.
+const BEFORE_CUT: Duration = Duration::from_millis(20);
+
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    pub content: Content,
+}
+
+pub enum Content {
+    Bytes(Bytes),
+    /// Opened at the first byte to send.
+    File {
+        file: File,
+        length: u64,
+    },
+}
+
+impl Content {
+    fn length(&self) -> u64 {
+        match self {
+            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::File { length, .. } => *length,
+        }
+    }
+}
+
+impl Reply {
+    pub fn json(value: &Value) -> Self {
+        Self::bytes(value.to_string().into_bytes())
+    }
+
+    pub fn bytes(bytes: Vec<u8>) -> Self {
+        let headers = vec![("content-type", "application/json".to_string())];
+        Self { status: 200, headers, content: Content::Bytes(bytes.into()) }
+    }
+
+    /// The whole reply, or its first half and then the end of the connection.
+    pub fn send(self, cut: bool) -> Response<Outgoing> {
+        let length = self.content.length();
+        let sent = if cut { length / 2 } else { length };
+        let body = match self.content {
+            Content::Bytes(bytes) if !cut => Outgoing::Whole(Some(bytes)),
+            Content::Bytes(bytes) => {
+                let (sender, pieces) = mpsc::channel(2);
+                let half = bytes.slice(..bytes.len() / 2);
+                tokio::spawn(async move {
+                    let _ = sender.send(Ok(half)).await;
+                    end_early(&sender).await;
+                });
+                Outgoing::Pieces { pieces, length }
+            }
+            Content::File { file, .. } => {
+                let (sender, pieces) = mpsc::channel(2);
+                tokio::spawn(async move {
+                    let reader = sender.clone();
+                    let _ = tokio::task::spawn_blocking(move || read(file, sent, &reader)).await;
+                    if cut {
+                        end_early(&sender).await;
+                    }
+                });
+                Outgoing::Pieces { pieces, length }
+            }
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = hyper::StatusCode::from_u16(self.status).unwrap_or_default();
+        for (name, value) in self.headers {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                response.headers_mut().insert(HeaderName::from_static(name), value);
+            }
+        }
+        response
+    }
+}
+
+impl From<Problem> for Reply {
+    fn from(problem: Problem) -> Self {
+        let mut reply = Self::json(&problem.body());
+        reply.status = problem.status;
+        if let Some(wait) = problem.retry_after {
+            let ms = wait.as_nanos().div_ceil(1_000_000);
+            reply.headers.push(("retry-after", ms.div_ceil(1000).max(1).to_string()));
+            reply.headers.push(("retry-after-ms", ms.to_string()));
+        }
+        reply.headers.extend(problem.headers);
+        reply
+    }
+}
+
+async fn end_early(sender: &mpsc::Sender<io::Result<Bytes>>) {
+    tokio::time::sleep(BEFORE_CUT).await;
+    let _ = sender.send(Err(io::Error::other("cut on purpose"))).await;
+}
+
+/// Runs on a thread of its own, and ends when nobody wants more.
+fn read(mut file: File, length: u64, to: &mpsc::Sender<io::Result<Bytes>>) {
+    let mut left = length;
+    while left > 0 {
+        let mut buffer = vec![0; usize::try_from(left).map_or(PIECE, |left| left.min(PIECE))];
+        left -= buffer.len() as u64;
+        // A file that is shorter than it was ends the reply early, as an error.
+        let piece = file.read_exact(&mut buffer).map(|()| Bytes::from(buffer));
+        let broken = piece.is_err();
+        if to.blocking_send(piece).is_err() || broken {
+            return;
+        }
+    }
+}
+
+/// Opens a part of a file for a reply.
+pub fn open_part(path: &std::path::Path, from: u64, length: u64) -> io::Result<Content> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(from))?;
+    Ok(Content::File { file, length })
+}
+
+/// The body as hyper wants it.
+pub enum Outgoing {
+    Whole(Option<Bytes>),
+    Pieces { pieces: mpsc::Receiver<io::Result<Bytes>>, length: u64 },
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match &mut *self {
+            Outgoing::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Outgoing::Pieces { pieces, length } => {
+                let next = std::task::ready!(pieces.poll_recv(cx));
+                if let Some(Ok(bytes)) = &next {
+                    *length = length.saturating_sub(bytes.len() as u64);
+                }
+                Poll::Ready(next.map(|piece| piece.map(Frame::data)))
+            }
+        }
+    }
+
+    /// Exact, so that a client sees a cut as one: the reply says how long it should have been.
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(match self {
+            Outgoing::Whole(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
+            Outgoing::Pieces { length, .. } => *length,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Outgoing::Whole(None))
+    }
+}

@@ -1,0 +1,93 @@
+//! A budget that refills all the time.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// So much a minute, some of which may be saved up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bucket {
+    per_second: f64,
+    /// What can be saved up.
+    capacity: f64,
+    /// Below zero where the other side says that more was used than we thought.
+    level: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    /// Full, with `burst` the time for which it saves up.
+    pub fn new(per_minute: f64, burst: Duration, now: Instant) -> Self {
+        let per_second = per_minute / 60.0;
+        let capacity = (per_second * burst.as_secs_f64()).max(1.0);
+        Self { per_second, capacity, level: capacity, at: now }
+    }
+
+    pub fn level(&self, now: Instant) -> f64 {
+        self.refilled(now).min(self.capacity)
+    }
+
+    fn refilled(&self, now: Instant) -> f64 {
+        self.level + now.saturating_duration_since(self.at).as_secs_f64() * self.per_second
+    }
+
+    pub fn per_minute(&self) -> f64 {
+        self.per_second * 60.0
+    }
+
+    /// How long until `amount` may be taken. For what is larger than the capacity it saves up more than that.
+    pub fn wait_for(&self, amount: f64, now: Instant) -> Duration {
+        let missing = amount - self.refilled(now);
+        if missing <= 0.0 {
+            return Duration::ZERO;
+        }
+        Duration::from_secs_f64(missing / self.per_second).max(Duration::from_millis(1))
+    }
+
+    pub fn take(&mut self, amount: f64, now: Instant) {
+        self.level = self.refilled(now).min(self.capacity.max(amount)) - amount;
+        self.at = now;
+    }
+
+    /// What the other side says: its limit a minute, and what is left of it.
+    pub fn correct(&mut self, per_minute: Option<f64>, level: f64, now: Instant) {
+        if let Some(per_minute) = per_minute.filter(|limit| *limit > 0.0) {
+            self.per_second = per_minute / 60.0;
+        }
+        // Its word on what is saved up is better than our guess.
+        self.capacity = self.capacity.max(level);
+        self.level = level;
+        self.at = now;
+    }
+
+    /// The other side refused: nothing is left, and less can be saved up than was thought.
+    pub fn empty(&mut self, now: Instant) {
+        self.capacity = (self.capacity / 2.0).max(self.per_second).max(1.0);
+        self.level = self.level(now).min(0.0);
+        self.at = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_refills_up_to_its_capacity_and_lends_to_the_large() {
+        let start = Instant::now();
+        let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
+        let mut bucket = Bucket::new(600.0, Duration::from_secs(10), start);
+        assert_eq!((bucket.level(start), bucket.level(at(100.0))), (100.0, 100.0));
+        bucket.take(100.0, start);
+        assert_eq!(bucket.wait_for(50.0, start), Duration::from_secs(5));
+        assert_eq!(bucket.wait_for(50.0, at(5.0)), Duration::ZERO);
+        // Larger than it ever saves up by itself.
+        assert_eq!(bucket.wait_for(1_000.0, at(5.0)), Duration::from_secs(95));
+        bucket.take(1_000.0, at(100.0));
+        assert_eq!(bucket.wait_for(1.0, at(100.0)), Duration::from_millis(100));
+        bucket.correct(Some(1_200.0), 400.0, at(101.0));
+        assert_eq!((bucket.level(at(102.0)), bucket.per_minute()), (400.0, 1_200.0));
+        bucket.empty(at(102.0));
+        assert_eq!(bucket.wait_for(20.0, at(102.0)), Duration::from_secs(1));
+    }
+}

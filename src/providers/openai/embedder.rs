@@ -1,0 +1,220 @@
+//! Texts to vectors by an endpoint.
+//!
+//! Requests are packed by the number of texts and by their tokens, as the model counts them. Each waits for its turn. One
+//! that is refused for what it holds is halved until the text that it is refused for stands alone; throttling is waited
+//! for, and goes back to the pool as no attempt where that takes long; everything else is the pool's to retry.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::client::{Answered, CallError, Client};
+use super::options::{OpenAiOptions, OverLong};
+use crate::cancel::Cancel;
+use crate::error::StageError;
+use crate::providers::admission::{Admission, Ask, Outcome, Turn};
+use crate::stages::embed::{EmbedBatch, Embedder};
+use crate::stages::model::{Metric, ModelIdentity};
+
+/// Shorter than this it has no direction.
+const SHORTEST: f32 = 1e-6;
+
+pub struct OpenAiEmbedder {
+    client: Client,
+    admission: Arc<Admission>,
+    options: OpenAiOptions,
+    identity: ModelIdentity,
+    /// The collection that it works for.
+    lane: Arc<str>,
+}
+
+/// One request's worth of texts: where they begin and end.
+type Range = std::ops::Range<usize>;
+
+impl OpenAiEmbedder {
+    /// `lane` is whose turn its calls are counted as.
+    pub fn new(client: Client, admission: Arc<Admission>, options: OpenAiOptions, lane: &str) -> Self {
+        let identity = identity(&options);
+        Self { client, admission, options, identity, lane: lane.into() }
+    }
+
+    /// Requests that are within all limits.
+    fn packed(&self, counts: &[u64]) -> Vec<Range> {
+        let mut requests = Vec::new();
+        let (mut start, mut tokens) = (0, 0);
+        for (at, count) in counts.iter().enumerate() {
+            if at > start && (at - start >= self.options.max_inputs || tokens + count > self.options.max_request_tokens)
+            {
+                requests.push(start..at);
+                (start, tokens) = (at, 0);
+            }
+            tokens += count;
+        }
+        if start < counts.len() {
+            requests.push(start..counts.len());
+        }
+        requests
+    }
+
+    /// One request, for as long as it is only throttled and the wait is short.
+    async fn request(&self, texts: &[&str], tokens: u64, cancel: &Cancel) -> Result<(Vec<Vec<f32>>, u64), Failure> {
+        let began = Instant::now();
+        let patience = Duration::from_secs_f64(self.options.limits.max_wait_seconds);
+        let name = self.admission.name();
+        let mut turn: Option<Turn> = None;
+        loop {
+            let ask = Ask { lane: self.lane.clone(), weight: 1, tokens, turn };
+            let entered = self.admission.enter(ask, cancel).await;
+            let permit = entered.map_err(|refused| Failure::Stage(refused.into_error(name)))?;
+            turn = Some(permit.turn());
+            let dimensions = (self.options.dimensions > 0).then_some(self.options.dimensions);
+            match self.client.embeddings(&self.options.model, dimensions, texts).await {
+                Ok(Answered { value, observed }) => {
+                    permit.end(&Outcome::Answered(observed));
+                    return Ok(value);
+                }
+                Err(error) => {
+                    permit.end(&outcome(&error));
+                    match error {
+                        CallError::Throttled { .. } if began.elapsed() < patience => {}
+                        CallError::Refused { code, message } => return Err(Failure::Refused { code, message }),
+                        error => return Err(Failure::Stage(self.told(error))),
+                    }
+                }
+            }
+        }
+    }
+
+    fn told(&self, error: CallError) -> StageError {
+        let (name, options) = (self.admission.name(), &self.options);
+        match error {
+            CallError::Throttled { after, .. } => StageError::throttled(format!("{name} asks for less"), after),
+            CallError::QuotaSpent => {
+                let wait = Duration::from_secs_f64(options.limits.quota_pause_seconds);
+                crate::providers::admission::Refused::Shut(crate::providers::admission::Shut::QuotaSpent, wait)
+                    .into_error(name)
+            }
+            CallError::Forbidden(status) => StageError::system(
+                "provider_key",
+                format!("{name} answers {status}: look at the key in ${} and what it may do", options.api_key_variable),
+            ),
+            CallError::Unknown(message) => StageError::system(
+                "provider_path",
+                format!(
+                    "{name} knows no model `{}` at {} ({message}): correct `embed.options.openai`",
+                    options.model, options.base_url
+                ),
+            ),
+            CallError::Refused { code, message } => {
+                StageError::permanent("provider_refused", format!("{name} refuses the text ({code}): {message}"))
+            }
+            CallError::Failed(message) => StageError::transient("provider_failed", format!("{name} failed: {message}")),
+            CallError::Garbled(message) => {
+                StageError::transient("provider_garbled", format!("{name} sent what is no answer: {message}"))
+            }
+        }
+    }
+
+    /// At unit length, or why it can't be.
+    fn unit(&self, mut vector: Vec<f32>) -> Result<Vec<f32>, StageError> {
+        let bad = |what: String| StageError::transient("bad_vector", format!("{} sent {what}", self.admission.name()));
+        let wanted = self.identity.dimension as usize;
+        if vector.len() != wanted {
+            return Err(bad(format!("a vector of {} numbers instead of {wanted}", vector.len())));
+        }
+        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+        if !length.is_finite() || length < SHORTEST {
+            return Err(bad(format!("a vector of length {length}")));
+        }
+        vector.iter_mut().for_each(|x| *x /= length);
+        Ok(vector)
+    }
+}
+
+/// What the vectors are comparable with: the model and its dimensions. Which weights an endpoint serves under a name
+/// can't be told.
+pub fn identity(options: &OpenAiOptions) -> ModelIdentity {
+    let dimension = options.dimension().unwrap_or_default();
+    ModelIdentity { id: options.model.clone(), weights: "served".into(), dimension, metric: Metric::Cosine }
+}
+
+enum Failure {
+    /// For what one of its texts is, or for the request as a whole.
+    Refused {
+        code: String,
+        message: String,
+    },
+    Stage(StageError),
+}
+
+fn outcome(error: &CallError) -> Outcome {
+    match error {
+        CallError::Throttled { after, observed } => Outcome::Throttled(*after, *observed),
+        CallError::QuotaSpent => Outcome::QuotaSpent,
+        CallError::Failed(_) | CallError::Garbled(_) => Outcome::Failed,
+        CallError::Forbidden(_) | CallError::Unknown(_) | CallError::Refused { .. } => Outcome::Answered(None),
+    }
+}
+
+#[async_trait]
+impl Embedder for OpenAiEmbedder {
+    fn identity(&self) -> &ModelIdentity {
+        &self.identity
+    }
+
+    fn window(&self) -> usize {
+        self.options.max_input_tokens
+    }
+
+    fn count_tokens(&self, text: &str) -> usize {
+        self.options.tokenizer.count(text)
+    }
+
+    fn splits_long_texts(&self) -> bool {
+        self.options.over_long == OverLong::Split
+    }
+
+    fn at_a_time(&self) -> Option<usize> {
+        Some(self.options.limits.concurrency)
+    }
+
+    async fn embed(&self, texts: Vec<String>, cancel: &Cancel) -> Result<EmbedBatch, StageError> {
+        let counts: Vec<u64> = texts.iter().map(|text| self.count_tokens(text) as u64).collect();
+        let mut vectors: Vec<Option<Vec<f32>>> = vec![None; texts.len()];
+        let mut batch = EmbedBatch::default();
+        // The next request lies on top.
+        let mut requests = self.packed(&counts);
+        requests.reverse();
+        while let Some(range) = requests.pop() {
+            let tokens: u64 = counts.get(range.clone()).unwrap_or_default().iter().sum();
+            let part: Vec<&str> = texts.get(range.clone()).unwrap_or_default().iter().map(String::as_str).collect();
+            match self.request(&part, tokens, cancel).await {
+                Ok((made, charged)) => {
+                    // Servers that tell no usage charge nothing, or what we count.
+                    batch.tokens += if charged == 0 { tokens } else { charged };
+                    for (place, vector) in vectors.iter_mut().skip(range.start).zip(made) {
+                        *place = Some(self.unit(vector)?);
+                    }
+                }
+                Err(Failure::Stage(error)) => return Err(error),
+                Err(Failure::Refused { code, message }) if range.len() == 1 => {
+                    return Err(self.told(CallError::Refused { code, message }));
+                }
+                Err(Failure::Refused { .. }) => {
+                    let middle = range.start + range.len() / 2;
+                    requests.push(middle..range.end);
+                    requests.push(range.start..middle);
+                }
+            }
+        }
+        batch.cost_usd = batch.tokens as f64 * self.options.usd_per_million_tokens / 1e6;
+        batch.vectors = vectors.into_iter().flatten().collect();
+        Ok(batch)
+    }
+}
+
+#[cfg(test)]
+#[path = "embedder_tests.rs"]
+mod tests;

@@ -1,0 +1,155 @@
+//! Against a stand-in that speaks the real protocol, enforces its limits and keeps its own books.
+
+use docweir_standin::{Act, On, Options, Rates, Rule, Standin, vector};
+
+use super::*;
+use crate::error::ErrorClass;
+use crate::providers::admission::AdmissionOptions;
+
+fn standin(change: impl FnOnce(&mut Options)) -> Standin {
+    let mut options = Options::default();
+    change(&mut options);
+    Standin::start(options).unwrap()
+}
+
+fn options(standin: &Standin) -> OpenAiOptions {
+    OpenAiOptions {
+        base_url: standin.base_url().to_owned(),
+        request_seconds: 5.0,
+        limits: AdmissionOptions { backoff_initial_seconds: 0.05, max_wait_seconds: 5.0, ..Default::default() },
+        ..OpenAiOptions::default()
+    }
+}
+
+fn embedder(options: OpenAiOptions) -> OpenAiEmbedder {
+    let client = Client::new(&options, "test-key".into()).unwrap();
+    let admission = Admission::new("the model", options.limits.clone(), fastrand::Rng::with_seed(1));
+    OpenAiEmbedder::new(client, admission, options, "chunks")
+}
+
+async fn embed(embedder: &OpenAiEmbedder, texts: &[&str]) -> Result<EmbedBatch, StageError> {
+    embedder.embed(texts.iter().map(|t| (*t).to_owned()).collect(), &Cancel::default()).await
+}
+
+fn assert_vectors(batch: &EmbedBatch, texts: &[&str], dimensions: usize) {
+    assert_eq!(batch.vectors.len(), texts.len());
+    for (made, text) in batch.vectors.iter().zip(texts) {
+        let near: f32 = made.iter().zip(vector(text, dimensions)).map(|(a, b)| a * b).sum();
+        assert!(made.len() == dimensions && (near - 1.0).abs() < 1e-4, "{text}: {near}");
+    }
+}
+
+#[tokio::test]
+async fn vectors_tokens_and_cost_are_the_providers() {
+    let standin = standin(|_| {});
+    let texts = ["A stale lease is fenced.", "日本語の文", "A stale lease is fenced."];
+    let batch = embed(&embedder(options(&standin)), &texts).await.unwrap();
+    assert_vectors(&batch, &texts, 1_536);
+    let books = standin.books();
+    assert_eq!((books.live.requests, batch.tokens), (1, books.live.tokens));
+    assert_eq!((batch.cost_usd * 1e9).round() as u64, books.live.nanodollars);
+    let fewer = embedder(OpenAiOptions { dimensions: 256, ..options(&standin) });
+    assert_eq!(fewer.identity().dimension, 256);
+    assert_vectors(&embed(&fewer, &texts).await.unwrap(), &texts, 256);
+}
+
+#[tokio::test]
+async fn requests_are_within_every_limit() {
+    let standin = standin(|o| (o.limits.inputs_per_request, o.limits.tokens_per_request) = (5, 40));
+    let embedder = embedder(OpenAiOptions { max_inputs: 5, max_request_tokens: 40, ..options(&standin) });
+    let texts: Vec<String> = (0..37).map(|n| format!("passage {n} {}", "word ".repeat(n % 13))).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    assert_vectors(&embed(&embedder, &texts).await.unwrap(), &texts, 1_536);
+    let books = standin.books();
+    assert!(books.refused.is_empty() && books.live.requests >= 8, "{books:?}");
+}
+
+#[tokio::test]
+async fn what_is_refused_is_found_by_halves_and_named_by_its_reason() {
+    let standin = standin(|o| o.limits.tokens_per_input = 50);
+    let embedder = embedder(options(&standin));
+    let long = "word ".repeat(60);
+    let mut texts = vec!["short"; 16];
+    texts[11] = &long;
+    let error = embed(&embedder, &texts).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Permanent, "provider_refused"), "{error}");
+    // Sixteen, eight, eight, four, two, one and one: the good ones were embedded on the way.
+    let refused: u64 = standin.books().refused.values().sum();
+    assert!((4..=6).contains(&refused), "{refused} refused");
+}
+
+#[tokio::test]
+async fn throttling_slows_and_fails_nothing() {
+    let standin = standin(|o| {
+        o.rates = Rates { tokens_per_minute: Some(6_000), requests_per_minute: None, burst_share: 0.01 };
+        o.faults = vec![Rule::new(On::Embeddings, Act::Status).code(429).retry_after(0.2).times(2)];
+    });
+    let embedder = Arc::new(embedder(options(&standin)));
+    let began = Instant::now();
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..12 {
+        let embedder = embedder.clone();
+        calls.spawn(async move { embed(&embedder, &[&format!("passage {n} {}", "word ".repeat(20))]).await });
+    }
+    let tokens: u64 = calls.join_all().await.into_iter().map(|done| done.unwrap().tokens).sum();
+    // A hundred a second, sixty at once.
+    let least = (tokens as f64 - 60.0) / 100.0;
+    assert!(began.elapsed().as_secs_f64() > least, "{tokens} tokens in {:?}", began.elapsed());
+    let books = standin.books();
+    assert_eq!(books.live.tokens, tokens);
+    assert!(books.refused[&429] <= 4, "{:?}", books.refused);
+}
+
+#[tokio::test]
+async fn each_failure_has_its_class() {
+    let on = |act| Rule::new(On::Embeddings, act).times(1);
+    let table = [
+        (on(Act::Status).code(500), ErrorClass::Transient, "provider_failed"),
+        (on(Act::CutBefore), ErrorClass::Transient, "provider_failed"),
+        (on(Act::CutAfter), ErrorClass::Transient, "provider_failed"),
+        (on(Act::CutMiddle), ErrorClass::Transient, "provider_failed"),
+        (on(Act::Slow).seconds(8.0), ErrorClass::Transient, "provider_failed"),
+        (on(Act::Garbage), ErrorClass::Transient, "provider_garbled"),
+        (on(Act::MissingVector), ErrorClass::Transient, "provider_garbled"),
+        (on(Act::WrongDimension), ErrorClass::Transient, "bad_vector"),
+        (on(Act::Nan), ErrorClass::Transient, "bad_vector"),
+        (on(Act::Status).code(401), ErrorClass::System, "provider_key"),
+        (on(Act::Status).code(404), ErrorClass::System, "provider_path"),
+        (on(Act::InsufficientQuota), ErrorClass::Throttled, "insufficient_quota"),
+    ];
+    let standin = standin(|_| {});
+    let short = |o: OpenAiOptions| OpenAiOptions { request_seconds: 0.5, ..o };
+    for (rule, class, code) in table {
+        standin.set_faults(vec![rule.clone()]).unwrap();
+        let error = embed(&embedder(short(options(&standin))), &["one", "two"]).await.unwrap_err();
+        assert_eq!((error.class, error.code.as_str()), (class, code), "{rule:?}: {error}");
+        assert!(!error.to_string().contains("test-key"), "{error}");
+    }
+    standin.set_faults(vec![on(Act::ShuffledData)]).unwrap();
+    let texts = ["one", "two", "three"];
+    assert_vectors(&embed(&embedder(options(&standin)), &texts).await.unwrap(), &texts, 1_536);
+}
+
+#[tokio::test]
+async fn a_dead_endpoint_is_left_alone_after_a_few_failures() {
+    let standin = standin(|o| o.faults = vec![Rule::new(On::Embeddings, Act::Status).code(503)]);
+    let embedder = embedder(options(&standin));
+    for _ in 0..5 {
+        assert_eq!(embed(&embedder, &["x"]).await.unwrap_err().class, ErrorClass::Transient);
+    }
+    for _ in 0..20 {
+        let error = embed(&embedder, &["x"]).await.unwrap_err();
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Throttled, "provider_down"), "{error}");
+        assert!(error.retry_after.is_some());
+    }
+    assert_eq!(standin.books().refused[&503], 5);
+}
+
+#[tokio::test]
+async fn nobody_there_is_said_without_the_address() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let base_url = format!("http://user:secret@{free}/v1");
+    let error = embed(&embedder(OpenAiOptions { base_url, ..OpenAiOptions::default() }), &["x"]).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "provider_failed"));
+    assert!(error.message.contains("no connection") && !error.message.contains("secret"), "{error}");
+}
