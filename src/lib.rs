@@ -12,6 +12,7 @@
 //! | [`intake`] | from paths to files: the walk, sources as URIs |
 //! | [`stages`] | what each stage does to one document, callable without an actor |
 //! | [`stores`] | what lasts: objects, control records, vectors, caches, the state folder |
+//! | [`providers`] | services that are paid for: how much is asked of them, when, and the calls |
 //! | [`supervisors`] | the actor kernel: bounded pools, restarts, retries, drain |
 //! | [`actors`] | the wiring of the three: who hands what to whom |
 //! | [`messages`] | what crosses a mailbox |

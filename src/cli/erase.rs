@@ -30,7 +30,8 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
         let ids: Vec<DocumentId> = records.iter().map(|r| r.document_id.clone()).collect();
         let texts = vectors.texts_of(&ids).await?;
         // Of earlier versions the files may be gone and the vectors still cached, by texts that nobody knows any more; so
-        // too of a version that was never loaded. Then the whole cache goes: it is nothing but saved work.
+        // too of a version that was never loaded. Then the whole cache goes, and what others need of it is
+        // embedded, and paid, again.
         let known = records.iter().all(|r| r.version == 1 && r.status == Status::Completed);
         let forget = match known {
             true => Forget::Texts(texts.iter().map(|text| Sha256Hex::of(text.as_bytes())).collect()),
@@ -74,9 +75,10 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
             context.out.line(format!("erased: {}", source::display(&record.source, &context.here)));
         }
         context.out.line(format!(
-            "the index keeps no earlier version any more: {} deleted, {} taken out of the cache",
+            "the index keeps no earlier version any more: {} deleted, {} taken out of the cache{}",
             plural(deleted, "file"),
             plural(cached, "vector"),
+            if known { "" } else { ": all, for of earlier versions it can't be told which" },
         ));
         Ok(Exit::Well)
     })

@@ -100,7 +100,9 @@ async fn locate(context: &Context, args: &args::RunStage, config: &Config) -> Re
 /// The model, with its fetch shown where this is the machine's first use of it.
 async fn fetch(settings: &Settings) -> Result<Arc<dyn Embedder>, Failure> {
     let reporter = Reporter::start(Style::of(Progress::Auto, false, std::io::stderr().is_terminal()));
-    let made = embedder(&settings.embed.options, &|fetched| reporter.fetch(Fetch::from(fetched))).await;
+    let made =
+        embedder(&settings.embed.options, &settings.state.collection, &|fetched| reporter.fetch(Fetch::from(fetched)))
+            .await;
     reporter.end();
     Ok(made?)
 }

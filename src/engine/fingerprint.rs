@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use crate::config::Settings;
+use crate::config::{Provider, Settings};
 use crate::documents::Sha256Hex;
 use crate::stages::model::ModelIdentity;
 
@@ -16,6 +16,13 @@ pub const PIPELINE_FORMAT: u32 = 2;
 /// SHA-256 over the canonical JSON of everything that shapes the result.
 pub fn fingerprint(settings: &Settings, model: &ModelIdentity) -> Sha256Hex {
     let extract = &settings.extract.options;
+    let (local, openai) = (&settings.embed.options.model, &settings.embed.options.openai);
+    // What decides how long a chunk may be, and what becomes of a longer one.
+    let embed = match settings.embed.options.provider {
+        Provider::Local => json!({ "best_tokens": local.best_tokens }),
+        Provider::Openai => json!({ "max_input_tokens": openai.max_input_tokens, "over_long": openai.over_long }),
+        Provider::Hashed => Value::Null,
+    };
     let all = json!({
         "format": PIPELINE_FORMAT,
         "extract": {
@@ -27,7 +34,7 @@ pub fn fingerprint(settings: &Settings, model: &ModelIdentity) -> Sha256Hex {
         "chunk": settings.chunk.options,
         "enrich": settings.enrich.options,
         "model": model,
-        "best_tokens": settings.embed.options.model.best_tokens,
+        "embed": embed,
     });
     let mut canonical = String::new();
     write(&all, &mut canonical);
@@ -83,7 +90,13 @@ mod tests {
     #[test]
     fn what_shapes_the_result_changes_it() {
         type Change = fn(&mut Settings);
-        let table: [(&str, Change); 8] = [
+        let table: [(&str, Change); 11] = [
+            ("best_tokens", |s| s.embed.options.model.best_tokens += 1),
+            ("provider", |s| s.embed.options.provider = Provider::Openai),
+            ("max_input_tokens", |s| {
+                s.embed.options.provider = Provider::Openai;
+                s.embed.options.openai.max_input_tokens += 1;
+            }),
             ("accept_textless", |s| s.extract.options.accept_textless = !s.extract.options.accept_textless),
             ("document_info", |s| s.extract.options.document_info = !s.extract.options.document_info),
             ("limits.pages", |s| s.extract.options.limits.pages += 1),
@@ -113,7 +126,8 @@ mod tests {
     #[test]
     fn what_only_changes_speed_or_patience_does_not() {
         type Change = fn(&mut Settings);
-        let table: [(&str, Change); 8] = [
+        let table: [(&str, Change); 9] = [
+            ("another provider's", |s| s.embed.options.openai.max_input_tokens += 1),
             ("workers", |s| s.extract.workers.min += 1),
             ("queues", |s| s.chunk.queue_documents += 1),
             ("deadlines", |s| s.embed.deadline_seconds += 1),

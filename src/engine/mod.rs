@@ -125,7 +125,7 @@ impl Engine {
         let (settings, vectors) = (&self.config.settings.embed.options, self.vectors()?);
         let manifest = vectors.manifest().await?;
         model::check(settings, manifest.as_ref().and_then(|m| m.model()))?;
-        let embedder = model::embedder(settings, progress).await?;
+        let embedder = model::embedder(settings, &self.config.settings.state.collection, progress).await?;
         vectors.check_model(embedder.identity()).await?;
         Ok(embedder)
     }

@@ -1,4 +1,4 @@
-//! What makes the vectors, by configuration: a model on this machine, or no model at all.
+//! What makes the vectors, by configuration: a model on this machine, an endpoint, or no model at all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use crate::stages::model::ModelIdentity;
 /// how far that is.
 pub async fn embedder(
     settings: &EmbedSettings,
+    collection: &str,
     progress: &(dyn Fn(FetchProgress) + Send + Sync),
 ) -> Result<Arc<dyn Embedder>, EngineError> {
     match settings.provider {
@@ -24,7 +25,7 @@ pub async fn embedder(
             let wait = Duration::from_millis(settings.hashed_milliseconds);
             Ok(Arc::new(HashedEmbedder::new(settings.hashed_dimensions, wait)))
         }
-        Provider::Openai => Ok(Arc::new(endpoint(&settings.openai)?)),
+        Provider::Openai => Ok(Arc::new(endpoint(&settings.openai, collection)?)),
         Provider::Local => {
             let files = ensure_model(&settings.model, progress).await.map_err(unusable)?;
             // Reading and laying out the weights takes a moment of processor time.
@@ -66,7 +67,7 @@ pub fn check(settings: &EmbedSettings, stored: Option<&ModelIdentity>) -> Result
 }
 
 /// An endpoint of OpenAI's protocol, with the key from the environment.
-fn endpoint(options: &OpenAiOptions) -> Result<OpenAiEmbedder, EngineError> {
+fn endpoint(options: &OpenAiOptions, collection: &str) -> Result<OpenAiEmbedder, EngineError> {
     let name = &options.api_key_variable;
     let key = match name.as_str() {
         "" => String::new(),
@@ -79,7 +80,7 @@ fn endpoint(options: &OpenAiOptions) -> Result<OpenAiEmbedder, EngineError> {
     let client = Client::new(options, key)
         .map_err(|e| EngineError::new(Exit::System, format!("can't prepare calls to {}: {e}", options.base_url)))?;
     let admission = Admission::new(options.model.clone(), options.limits.clone(), fastrand::Rng::new());
-    Ok(OpenAiEmbedder::new(client, admission, options.clone(), "documents"))
+    Ok(OpenAiEmbedder::new(client, admission, options.clone(), collection))
 }
 
 /// A model that can't be had is the machine's matter; one that is not what the configuration says is that one's.

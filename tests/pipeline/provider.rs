@@ -39,7 +39,9 @@ fn documents_are_embedded_by_an_endpoint_that_fails_now_and_then() {
     ]);
     let place = Place::new();
     place.generate(30);
-    let summary = with_key(place.command(INGEST), &standin, Some(KEY)).code(0).summary();
+    let ran = with_key(place.command(INGEST), &standin, Some(KEY));
+    let summary = ran.code(0).summary();
+    assert!(!ran.out.contains(KEY) && !ran.err.contains(KEY), "{} {}", ran.out, ran.err);
     place.assert_complete(30);
     let books = standin.books();
     assert!(books.refused.len() == 2 && books.faults.len() == 3, "{:?} {:?}", books.refused, books.faults);

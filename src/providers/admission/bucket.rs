@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// Seconds that a wait is said to take at most, whatever the other side reports.
+const LONGEST: f64 = 86_400.0;
+
 /// So much a minute, some of which may be saved up.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bucket {
@@ -41,7 +44,7 @@ impl Bucket {
         if missing <= 0.0 {
             return Duration::ZERO;
         }
-        Duration::from_secs_f64(missing / self.per_second).max(Duration::from_millis(1))
+        Duration::from_secs_f64((missing / self.per_second).min(LONGEST)).max(Duration::from_millis(1))
     }
 
     pub fn take(&mut self, amount: f64, now: Instant) {
@@ -51,7 +54,7 @@ impl Bucket {
 
     /// What the other side says: its limit a minute, and what is left of it.
     pub fn correct(&mut self, per_minute: Option<f64>, level: f64, now: Instant) {
-        if let Some(per_minute) = per_minute.filter(|limit| *limit > 0.0) {
+        if let Some(per_minute) = per_minute.filter(|limit| *limit >= 1.0) {
             self.per_second = per_minute / 60.0;
         }
         // Its word on what is saved up is better than our guess.

@@ -82,9 +82,12 @@ struct Waiter {
     ticket: Ticket,
     ask: Ask,
     since: Instant,
+    /// What its lane was charged for the place.
+    cost: u128,
 }
 
 struct Running {
+    since: Instant,
     tokens: u64,
     /// Tokens let through before and with this call.
     through: u64,
@@ -113,6 +116,8 @@ pub struct Gate {
     strikes: Strikes,
     /// Some call was, or its refusal told the limits.
     answered: bool,
+    /// When a call's end closed the gate the last time.
+    struck: Option<Instant>,
     closed_until: Option<Instant>,
     shut: Option<(Shut, Instant)>,
     random: fastrand::Rng,
@@ -134,6 +139,7 @@ impl Gate {
             through: 0,
             strikes: Strikes::default(),
             answered: false,
+            struck: None,
             closed_until: None,
             shut: None,
             random,
@@ -144,19 +150,26 @@ impl Gate {
     pub fn ask(&mut self, ask: Ask, now: Instant) -> (Ticket, Turn) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        let turn = ask.turn.unwrap_or_else(|| {
-            let begin = self.lanes.get(&ask.lane).copied().unwrap_or_default().max(self.virtual_now);
-            let cost = u128::from(ask.tokens.max(1)) * 1_000 / u128::from(ask.weight.max(1));
-            self.lanes.insert(ask.lane.clone(), begin + cost);
-            Turn(begin)
-        });
-        self.waiting.insert((turn, ticket), Waiter { ticket, ask, since: now });
+        let (turn, cost) = match ask.turn {
+            Some(turn) => (turn, 0),
+            None => {
+                let begin = self.lanes.get(&ask.lane).copied().unwrap_or_default().max(self.virtual_now);
+                let cost = u128::from(ask.tokens.max(1)) * 1_000 / u128::from(ask.weight.max(1));
+                self.lanes.insert(ask.lane.clone(), begin + cost);
+                (Turn(begin), cost)
+            }
+        };
+        self.waiting.insert((turn, ticket), Waiter { ticket, ask, since: now, cost });
         (ticket, turn)
     }
 
-    /// Gives the place up.
+    /// Gives the place up; what it would have cost is the lane's again.
     pub fn leave(&mut self, ticket: Ticket) {
-        self.waiting.retain(|_, waiter| waiter.ticket != ticket);
+        let place = self.waiting.iter().find_map(|(place, waiter)| (waiter.ticket == ticket).then_some(*place));
+        let Some(waiter) = place.and_then(|place| self.waiting.remove(&place)) else { return };
+        if let Some(next) = self.lanes.get_mut(&waiter.ask.lane) {
+            *next = next.saturating_sub(waiter.cost);
+        }
     }
 
     /// Why nobody may call, and until when.
@@ -206,7 +219,7 @@ impl Gate {
             bucket.take(tokens as f64, now);
         }
         self.through += tokens;
-        self.running.insert(ticket, Running { tokens, through: self.through });
+        self.running.insert(ticket, Running { since: now, tokens, through: self.through });
         Next::Go(ticket)
     }
 
@@ -214,6 +227,8 @@ impl Gate {
     pub fn end(&mut self, ticket: Ticket, outcome: &Outcome, now: Instant) {
         let Some(ended) = self.running.remove(&ticket) else { return };
         self.answered |= matches!(outcome, Outcome::Answered(_) | Outcome::Throttled(_, Some(_)));
+        // Of calls that ran together only one tells something new: the others went before it was known.
+        let news = self.struck.is_none_or(|at| ended.since > at);
         match *outcome {
             Outcome::Answered(observed) => {
                 self.strikes = Strikes::default();
@@ -224,13 +239,24 @@ impl Gate {
                 self.strikes.failed = 0;
                 self.shut = None;
                 self.correct(&ended, observed, now);
-                [&mut self.requests, &mut self.tokens].into_iter().flatten().for_each(|bucket| bucket.empty(now));
-                let own = self.backoff(self.options.backoff_initial_seconds, self.strikes.throttled);
-                self.strikes.throttled += 1;
+                let own = match news {
+                    true => self.backoff(self.options.backoff_initial_seconds, self.strikes.throttled),
+                    false => Duration::ZERO,
+                };
                 let until = now + after.map_or(own, |asked| asked.min(self.longest()));
                 self.closed_until = self.closed_until.max(Some(until));
+                if news {
+                    self.strikes.throttled += 1;
+                    self.struck = Some(now);
+                    // A report says what is left; without one nothing is.
+                    if observed.is_none() {
+                        [&mut self.requests, &mut self.tokens].into_iter().flatten().for_each(|b| b.empty(now));
+                    }
+                }
             }
-            Outcome::QuotaSpent => self.close(Shut::QuotaSpent, self.options.quota_pause_seconds, now),
+            Outcome::QuotaSpent if news => self.close(Shut::QuotaSpent, self.options.quota_pause_seconds, now),
+            Outcome::QuotaSpent => {}
+            Outcome::Failed if !news => {}
             Outcome::Failed => {
                 self.strikes.failed += 1;
                 if self.strikes.failed >= self.options.failures || self.shut.is_some() {
@@ -245,6 +271,7 @@ impl Gate {
     fn close(&mut self, why: Shut, seconds: f64, now: Instant) {
         let pause = self.backoff(seconds, self.strikes.shut);
         self.strikes.shut += 1;
+        self.struck = Some(now);
         self.shut = Some((why, now + pause));
     }
 

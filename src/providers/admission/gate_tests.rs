@@ -124,6 +124,41 @@ fn what_fails_again_and_again_is_shut_and_one_looks() {
     assert!(matches!(go(&mut gate, at(31.0)), Next::Go(_)), "all places again");
 }
 
+/// Sixteen connections that break together are one failure of the endpoint.
+#[test]
+fn calls_that_end_together_strike_once() {
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs_f64(seconds);
+    for (outcome, most) in [(Outcome::Failed, 10.0), (Outcome::QuotaSpent, 60.0), (Outcome::Throttled(None, None), 1.0)]
+    {
+        let mut gate = gate(unlimited(16), start);
+        (0..17).for_each(|_| _ = gate.ask(ask("a", 1, 1), start));
+        let tickets: Vec<Ticket> =
+            (0..16).map(|_| if let Next::Go(t) = gate.next(start) { t } else { panic!() }).collect();
+        for (n, ticket) in tickets.into_iter().enumerate() {
+            gate.end(ticket, &outcome, at(0.001 * n as f64));
+        }
+        let Next::Wait(until) = gate.next(at(0.1)) else { panic!("{outcome:?}") };
+        assert!((until - start).as_secs_f64() <= most + 0.1, "{outcome:?}: {:?}", until - start);
+    }
+}
+
+#[test]
+fn who_gives_up_owes_nothing() {
+    let now = Instant::now();
+    let mut gate = gate(unlimited(1), now);
+    let held = gate.ask(ask("other", 1, 10), now).0;
+    assert_eq!(gate.next(now), Next::Go(held));
+    for _ in 0..100 {
+        let (ticket, _) = gate.ask(ask("impatient", 1, 1_000_000), now);
+        gate.leave(ticket);
+    }
+    let (impatient, _) = gate.ask(ask("impatient", 1, 10), now);
+    gate.ask(ask("other", 1, 10), now);
+    gate.end(held, &DONE, now);
+    assert_eq!(gate.next(now), Next::Go(impatient));
+}
+
 #[test]
 fn an_account_without_money_is_shut_at_once() {
     let start = Instant::now();

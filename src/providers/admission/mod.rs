@@ -25,7 +25,7 @@ use gate::{Gate, Next, Ticket};
 /// How often a waiting call looks at whether it is still wanted.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Shared by all who call one model of one account.
+/// Shared by all who call one model of one account in this process.
 pub struct Admission {
     /// What it stands before, for messages.
     name: String,
@@ -133,6 +133,16 @@ impl Admission {
         let now = Instant::now();
         self.state().gate.end(ticket, outcome, now);
         self.let_through(now);
+    }
+
+    /// Why nobody may call just now.
+    pub fn shut(&self) -> Option<Refused> {
+        self.state().gate.shut(Instant::now()).map(|(why, left)| Refused::Shut(why, left))
+    }
+
+    /// Tokens a minute, as configured or reported; a larger call never passes. `None` where there is no limit.
+    pub fn tokens_per_minute(&self) -> Option<u64> {
+        self.status().tokens.map(|budget| budget.per_minute as u64)
     }
 
     pub fn status(&self) -> Status {

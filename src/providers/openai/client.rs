@@ -10,8 +10,11 @@ use super::options::OpenAiOptions;
 use super::wire::{EmbeddingsAnswer, EmbeddingsRequest, ErrorAnswer, ErrorBody};
 use crate::providers::admission::Observed;
 
-/// Of a provider's message in ours: it may repeat what it was sent.
-const MESSAGE_CHARACTERS: usize = 300;
+/// Of a provider's code in our messages. Its own messages are left out: they may repeat what it was sent.
+const CODE_CHARACTERS: usize = 60;
+
+/// What says that an account can't pay.
+const UNPAID: [&str; 3] = ["insufficient_quota", "billing_not_active", "billing_hard_limit_reached"];
 
 /// A connection to an endpoint. The key is in it and nowhere else.
 pub struct Client {
@@ -37,10 +40,10 @@ pub enum CallError {
     QuotaSpent,
     /// The key is wrong or may not do this.
     Forbidden(String),
-    /// No such model, or no such path.
+    /// No such model, no such path, no such method.
     Unknown(String),
     /// The request is at fault, for one of its texts or as a whole.
-    Refused { code: String, message: String },
+    Refused(String),
     /// No connection, no answer in time, a failure over there: it may go away.
     Failed(String),
     /// An answer that is not what the protocol says. It may have been charged.
@@ -127,22 +130,23 @@ impl Client {
 }
 
 fn refused(status: StatusCode, headers: &HeaderMap, error: &ErrorBody) -> CallError {
-    let code = error.code();
-    let text = error.message.as_deref().unwrap_or("it gives no reason");
-    let message: String = text.chars().take(MESSAGE_CHARACTERS).collect();
+    let word = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let code: String = error.code().chars().filter(word).take(CODE_CHARACTERS).collect();
+    let what = if code.is_empty() { status.to_string() } else { format!("{status}, {code}") };
+    let unpaid = UNPAID.iter().any(|unpaid| code == *unpaid || error.r#type.as_deref() == Some(unpaid));
     match status.as_u16() {
-        429 if code == "insufficient_quota" => CallError::QuotaSpent,
+        402 => CallError::QuotaSpent,
+        429 if unpaid => CallError::QuotaSpent,
         429 => CallError::Throttled { after: retry_after(headers), observed: observed(headers) },
         // "Slow down", with a time: a refusal for the rate by another name.
         503 if headers.contains_key(reqwest::header::RETRY_AFTER) => {
             CallError::Throttled { after: retry_after(headers), observed: observed(headers) }
         }
-        // Keys are quoted in part by these messages.
-        401 | 403 => CallError::Forbidden(status.to_string()),
-        404 => CallError::Unknown(message),
-        408 | 409 | 425 | 500..=599 => CallError::Failed(format!("{status}: {message}")),
+        401 | 403 => CallError::Forbidden(what),
+        404 | 405 | 410 | 415 => CallError::Unknown(what),
+        408 | 409 | 425 | 500..=599 => CallError::Failed(what),
         300..=399 => CallError::Unknown(format!("{status}: the address has moved")),
-        _ => CallError::Refused { code, message },
+        _ => CallError::Refused(what),
     }
 }
 
@@ -206,11 +210,14 @@ mod tests {
             (429, &after, "rate_limit_exceeded", CallError::Throttled { after: seven, observed }),
             (429, &none, "", CallError::Throttled { after: None, observed: None }),
             (503, &after, "", CallError::Throttled { after: seven, observed }),
-            (503, &none, "", CallError::Failed("503 Service Unavailable: text of it".into())),
+            (503, &none, "", CallError::Failed("503 Service Unavailable".into())),
             (429, &after, "insufficient_quota", CallError::QuotaSpent),
-            (401, &none, "invalid_api_key", CallError::Forbidden("401 Unauthorized".into())),
-            (404, &none, "model_not_found", CallError::Unknown("text of it".into())),
-            (400, &none, "bad", CallError::Refused { code: "bad".into(), message: "text of it".into() }),
+            (429, &after, "billing_not_active", CallError::QuotaSpent),
+            (402, &none, "invalid_request_error", CallError::QuotaSpent),
+            (401, &none, "invalid_api_key", CallError::Forbidden("401 Unauthorized, invalid_api_key".into())),
+            (404, &none, "model_not_found", CallError::Unknown("404 Not Found, model_not_found".into())),
+            (405, &none, "", CallError::Unknown("405 Method Not Allowed".into())),
+            (400, &none, "bad<b>", CallError::Refused("400 Bad Request, badb".into())),
             (302, &none, "", CallError::Unknown("302 Found: the address has moved".into())),
         ];
         for (status, headers, code, expected) in table {

@@ -5,6 +5,7 @@
 //! for, and goes back to the pool as no attempt where that takes long; everything else is the pool's to retry.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,11 +13,15 @@ use tokio::time::Instant;
 
 use super::client::{Answered, CallError, Client};
 use super::options::{OpenAiOptions, OverLong};
+use super::tokens;
 use crate::cancel::Cancel;
 use crate::error::StageError;
 use crate::providers::admission::{Admission, Ask, Outcome, Turn};
 use crate::stages::embed::{EmbedBatch, Embedder};
 use crate::stages::model::{Metric, ModelIdentity};
+
+/// How often a call looks at whether it is still wanted.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Shorter than this it has no direction.
 const SHORTEST: f32 = 1e-6;
@@ -28,6 +33,8 @@ pub struct OpenAiEmbedder {
     identity: ModelIdentity,
     /// The collection that it works for.
     lane: Arc<str>,
+    /// Some request was accepted: what is refused now is refused for what it holds.
+    accepted: AtomicBool,
 }
 
 /// One request's worth of texts: where they begin and end.
@@ -37,16 +44,16 @@ impl OpenAiEmbedder {
     /// `lane` is whose turn its calls are counted as.
     pub fn new(client: Client, admission: Arc<Admission>, options: OpenAiOptions, lane: &str) -> Self {
         let identity = identity(&options);
-        Self { client, admission, options, identity, lane: lane.into() }
+        Self { client, admission, options, identity, lane: lane.into(), accepted: AtomicBool::new(false) }
     }
 
     /// Requests that are within all limits.
     fn packed(&self, counts: &[u64]) -> Vec<Range> {
         let mut requests = Vec::new();
         let (mut start, mut tokens) = (0, 0);
+        let (most, most_tokens) = self.most();
         for (at, count) in counts.iter().enumerate() {
-            if at > start && (at - start >= self.options.max_inputs || tokens + count > self.options.max_request_tokens)
-            {
+            if at > start && (at - start >= most || tokens + count > most_tokens) {
                 requests.push(start..at);
                 (start, tokens) = (at, 0);
             }
@@ -69,17 +76,28 @@ impl OpenAiEmbedder {
             let entered = self.admission.enter(ask, cancel).await;
             let permit = entered.map_err(|refused| Failure::Stage(refused.into_error(name)))?;
             turn = Some(permit.turn());
-            let dimensions = (self.options.dimensions > 0).then_some(self.options.dimensions);
-            match self.client.embeddings(&self.options.model, dimensions, texts).await {
+            let call = self.client.embeddings(&self.options.model, self.options.asked_dimensions(), texts);
+            let answer = tokio::select! {
+                answer = call => answer,
+                () = cancelled(cancel) => return Err(Failure::Stage(cancel.check().err().unwrap_or_else(ended))),
+            };
+            match answer {
                 Ok(Answered { value, observed }) => {
                     permit.end(&Outcome::Answered(observed));
+                    self.accepted.store(true, Ordering::Relaxed);
                     return Ok(value);
                 }
                 Err(error) => {
                     permit.end(&outcome(&error));
                     match error {
+                        // It would be refused for ever: a minute's budget is smaller.
+                        CallError::Throttled { observed, .. }
+                            if observed.and_then(|o| o.token_limit).is_some_and(|limit| tokens as f64 > limit) =>
+                        {
+                            return Err(Failure::Refused("more tokens than it allows in a minute".into()));
+                        }
                         CallError::Throttled { .. } if began.elapsed() < patience => {}
-                        CallError::Refused { code, message } => return Err(Failure::Refused { code, message }),
+                        CallError::Refused(what) => return Err(Failure::Refused(what)),
                         error => return Err(Failure::Stage(self.told(error))),
                     }
                 }
@@ -100,33 +118,47 @@ impl OpenAiEmbedder {
                 "provider_key",
                 format!("{name} answers {status}: look at the key in ${} and what it may do", options.api_key_variable),
             ),
-            CallError::Unknown(message) => StageError::system(
+            CallError::Unknown(what) => StageError::system(
                 "provider_path",
                 format!(
-                    "{name} knows no model `{}` at {} ({message}): correct `embed.options.openai`",
+                    "there is no model `{}` at {} ({what}): correct `embed.options.openai`",
                     options.model, options.base_url
                 ),
             ),
-            CallError::Refused { code, message } => {
-                StageError::permanent("provider_refused", format!("{name} refuses the text ({code}): {message}"))
+            // Before anything was accepted it may as well be the request that is wrong, and every other would be.
+            CallError::Refused(what) if !self.accepted.load(Ordering::Relaxed) => StageError::system(
+                "provider_refused",
+                format!("{name} refuses the first text that it is sent ({what}): look at `embed.options.openai`"),
+            ),
+            CallError::Refused(what) => {
+                StageError::permanent("provider_refused", format!("{name} refuses a text of this document ({what})"))
             }
-            CallError::Failed(message) => StageError::transient("provider_failed", format!("{name} failed: {message}")),
-            CallError::Garbled(message) => {
-                StageError::transient("provider_garbled", format!("{name} sent what is no answer: {message}"))
+            CallError::Failed(what) => {
+                self.or_shut(StageError::transient("provider_failed", format!("{name} failed: {what}")))
             }
+            CallError::Garbled(what) => self
+                .or_shut(StageError::transient("provider_garbled", format!("{name} sent what is no answer: {what}"))),
         }
+    }
+
+    /// An endpoint that is down is held against no document.
+    fn or_shut(&self, error: StageError) -> StageError {
+        self.admission.shut().map_or(error, |shut| shut.into_error(self.admission.name()))
     }
 
     /// At unit length, or why it can't be.
     fn unit(&self, mut vector: Vec<f32>) -> Result<Vec<f32>, StageError> {
-        let bad = |what: String| StageError::transient("bad_vector", format!("{} sent {what}", self.admission.name()));
-        let wanted = self.identity.dimension as usize;
+        let (name, wanted) = (self.admission.name(), self.identity.dimension as usize);
         if vector.len() != wanted {
-            return Err(bad(format!("a vector of {} numbers instead of {wanted}", vector.len())));
+            let text = format!(
+                "{name} gives vectors of {} numbers, not {wanted}: correct `embed.options.openai.dimensions`",
+                vector.len()
+            );
+            return Err(StageError::system("wrong_dimension", text));
         }
         let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
         if !length.is_finite() || length < SHORTEST {
-            return Err(bad(format!("a vector of length {length}")));
+            return Err(StageError::transient("bad_vector", format!("{name} sent a vector of length {length}")));
         }
         vector.iter_mut().for_each(|x| *x /= length);
         Ok(vector)
@@ -142,10 +174,7 @@ pub fn identity(options: &OpenAiOptions) -> ModelIdentity {
 
 enum Failure {
     /// For what one of its texts is, or for the request as a whole.
-    Refused {
-        code: String,
-        message: String,
-    },
+    Refused(String),
     Stage(StageError),
 }
 
@@ -154,8 +183,19 @@ fn outcome(error: &CallError) -> Outcome {
         CallError::Throttled { after, observed } => Outcome::Throttled(*after, *observed),
         CallError::QuotaSpent => Outcome::QuotaSpent,
         CallError::Failed(_) | CallError::Garbled(_) => Outcome::Failed,
-        CallError::Forbidden(_) | CallError::Unknown(_) | CallError::Refused { .. } => Outcome::Answered(None),
+        CallError::Forbidden(_) | CallError::Unknown(_) | CallError::Refused(_) => Outcome::Answered(None),
     }
+}
+
+/// Ends when the work is no longer wanted.
+async fn cancelled(cancel: &Cancel) {
+    while !cancel.is_cancelled() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn ended() -> StageError {
+    StageError::timeout("cancelled", "the call was given up")
 }
 
 #[async_trait]
@@ -169,7 +209,12 @@ impl Embedder for OpenAiEmbedder {
     }
 
     fn count_tokens(&self, text: &str) -> usize {
-        self.options.tokenizer.count(text)
+        tokens::count(text)
+    }
+
+    fn most(&self) -> (usize, u64) {
+        let a_minute = self.admission.tokens_per_minute().unwrap_or(u64::MAX).max(1);
+        (self.options.max_inputs, self.options.max_request_tokens.min(a_minute))
     }
 
     fn splits_long_texts(&self) -> bool {
@@ -199,10 +244,8 @@ impl Embedder for OpenAiEmbedder {
                     }
                 }
                 Err(Failure::Stage(error)) => return Err(error),
-                Err(Failure::Refused { code, message }) if range.len() == 1 => {
-                    return Err(self.told(CallError::Refused { code, message }));
-                }
-                Err(Failure::Refused { .. }) => {
+                Err(Failure::Refused(what)) if range.len() == 1 => return Err(self.told(CallError::Refused(what))),
+                Err(Failure::Refused(_)) => {
                     let middle = range.start + range.len() / 2;
                     requests.push(middle..range.end);
                     requests.push(range.start..middle);

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::tokens::Tokenizer;
 use crate::providers::admission::AdmissionOptions;
 
 /// What becomes of a text that is longer than the model takes.
@@ -26,10 +25,9 @@ pub struct OpenAiOptions {
     pub api_key_variable: String,
     /// Model of the embeddings. Default text-embedding-3-small.
     pub model: String,
-    /// Dimensions to ask for; 0 for the model's own, where it is one of OpenAI's. Default 0.
+    /// Dimensions of the vectors; 0 for the model's own, where it is one of OpenAI's. Models that can give fewer than their
+    /// own (text-embedding-3-…) are asked for so many. Default 0.
     pub dimensions: u32,
-    /// The model's tokenizer: `cl100k_base` or `o200k_base`. Default `cl100k_base`.
-    pub tokenizer: Tokenizer,
     /// What becomes of a text that is longer than the model takes: `split` or `refuse`. Default `split`.
     pub over_long: OverLong,
     /// Texts in one request at most. Default 2,048.
@@ -56,7 +54,6 @@ impl Default for OpenAiOptions {
             api_key_variable: "OPENAI_API_KEY".into(),
             model: "text-embedding-3-small".into(),
             dimensions: 0,
-            tokenizer: Tokenizer::default(),
             over_long: OverLong::default(),
             max_inputs: 2_048,
             max_input_tokens: 8_191,
@@ -81,6 +78,11 @@ impl OpenAiOptions {
         }
     }
 
+    /// Dimensions to ask for. Other models refuse to be asked, even for their own.
+    pub fn asked_dimensions(&self) -> Option<u32> {
+        (self.dimensions > 0 && self.model.starts_with("text-embedding-3-")).then_some(self.dimensions)
+    }
+
     /// Field and what is wrong with it.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found: Vec<(&'static str, String)> = Vec::new();
@@ -97,15 +99,23 @@ impl OpenAiOptions {
         range("request_seconds", self.request_seconds, 0.01, 3_600.0);
         range("max_answer_bytes", self.max_answer_bytes as f64, 65_536.0, 4_294_967_296.0);
         range("usd_per_million_tokens", self.usd_per_million_tokens, 0.0, 1e6);
-        if reqwest::Url::parse(&self.base_url).map_or(true, |url| !matches!(url.scheme(), "http" | "https")) {
-            found.push(("base_url", "must be an address that begins with http:// or https://".into()));
+        let plain = |url: reqwest::Url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.username().is_empty()
+                && url.password().is_none()
+                && url.query().is_none()
+                && url.fragment().is_none()
+        };
+        if !reqwest::Url::parse(&self.base_url).is_ok_and(plain) {
+            let text = "must be an address that begins with http:// or https://, without a name, a password or a query";
+            found.push(("base_url", text.into()));
         }
         if self.model.is_empty() {
             found.push(("model", "must name a model".into()));
         }
-        let name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        if !self.api_key_variable.chars().all(name) || self.api_key_variable.starts_with("sk") {
-            let text = "must be the name of an environment variable that holds the key, not the key";
+        let name = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        if !self.api_key_variable.chars().all(name) {
+            let text = "must be the name of an environment variable in capitals, not the key itself";
             found.push(("api_key_variable", text.into()));
         }
         if self.dimension().is_none() {
@@ -132,6 +142,15 @@ mod tests {
         assert_eq!(of(|o| o.base_url = "api.example.com".into()), ["base_url"]);
         assert_eq!(of(|o| o.model = "bge-small".into()), ["dimensions"]);
         assert_eq!(of(|o| o.max_request_tokens = 100), ["max_request_tokens"]);
-        assert_eq!(of(|o| o.api_key_variable = "sk-proj-1234".into()), ["api_key_variable"]);
+        assert_eq!(of(|o| o.base_url = "https://user:secret@example.com/v1".into()), ["base_url"]);
+        for key in ["sk-proj-1234", "gsk_abcDEF123", "0123456789abcdef"] {
+            let options = OpenAiOptions { api_key_variable: key.into(), ..OpenAiOptions::default() };
+            assert_eq!(options.problems().len(), 1, "{key}");
+        }
+        let asked = |model: &str, dimensions| {
+            OpenAiOptions { model: model.into(), dimensions, ..OpenAiOptions::default() }.asked_dimensions()
+        };
+        assert_eq!(asked("text-embedding-3-large", 256), Some(256));
+        assert_eq!((asked("text-embedding-3-large", 0), asked("bge-m3", 1_024)), (None, None));
     }
 }

@@ -1,29 +1,9 @@
-//! How the models count. The tables come with the program.
+//! How the models count. The table comes with the program.
 
-use serde::{Deserialize, Serialize};
-
-/// Which tokenizer a model has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Tokenizer {
-    /// That of OpenAI's embedding models.
-    #[default]
-    Cl100kBase,
-    O200kBase,
-}
-
-impl Tokenizer {
-    /// Tokens of a text; no special tokens are added, and none that are spelt out in it are recognised.
-    pub fn count(self, text: &str) -> usize {
-        self.table().count(text)
-    }
-
-    fn table(self) -> &'static bpe_openai::Tokenizer {
-        match self {
-            Tokenizer::Cl100kBase => bpe_openai::cl100k_base(),
-            Tokenizer::O200kBase => bpe_openai::o200k_base(),
-        }
-    }
+/// Tokens of a text as OpenAI's embedding models count it (`cl100k_base`); no special tokens are added, and none that are
+/// spelt out in it are recognised.
+pub fn count(text: &str) -> usize {
+    bpe_openai::cl100k_base().count(text)
 }
 
 #[cfg(test)]
@@ -42,8 +22,7 @@ mod tests {
             ("<|endoftext|>", 7),
         ];
         for (text, expected) in table {
-            assert_eq!(Tokenizer::Cl100kBase.count(text), expected, "{text:?}");
+            assert_eq!(count(text), expected, "{text:?}");
         }
-        assert_eq!(Tokenizer::O200kBase.count("お誕生日おめでとう"), 8);
     }
 }

@@ -49,7 +49,6 @@ pub struct ErrorAnswer {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct ErrorBody {
-    pub message: Option<String>,
     pub r#type: Option<String>,
     pub code: Option<serde_json::Value>,
 }

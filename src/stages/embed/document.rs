@@ -109,9 +109,12 @@ pub async fn embed_document(
 fn groups<'m, 't>(missing: &'m [Text<'t>], embedder: &dyn Embedder, options: &EmbedOptions) -> Vec<&'m [Text<'t>]> {
     let mut groups = Vec::new();
     let (mut start, mut tokens) = (0, 0);
+    // One call of the embedder is one request, so that what was made is kept whatever becomes of the next.
+    let (texts, most_tokens) = embedder.most();
+    let (texts, most_tokens) = (options.max_texts.min(texts), options.max_tokens.min(most_tokens));
     for (i, (_, text)) in missing.iter().enumerate() {
         let more = embedder.count_tokens(text) as u64;
-        if i > start && (i - start >= options.max_texts || tokens + more > options.max_tokens) {
+        if i > start && (i - start >= texts || tokens + more > most_tokens) {
             groups.extend(missing.get(start..i));
             (start, tokens) = (i, 0);
         }

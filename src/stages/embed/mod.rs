@@ -1,7 +1,7 @@
 //! Embedding: a unit-length vector for each chunk.
 //!
 //! [`Embedder`] is who makes vectors: a model on this machine ([`LocalEmbedder`]), no model at all
-//! ([`HashedEmbedder`], for tests and benchmarks), a provider later. [`embed_document`] does a document: it asks the
+//! ([`HashedEmbedder`], for tests and benchmarks), an endpoint (`providers::openai`). [`embed_document`] does a document: it asks the
 //! cache first, embeds only what is missing, checks what comes back, and never cuts a text in silence.
 
 pub mod artefact;
@@ -45,6 +45,11 @@ pub trait Embedder: Send + Sync + 'static {
 
     /// Tokens of a text with the model's own tokenizer, special tokens included, however many there are.
     fn count_tokens(&self, text: &str) -> usize;
+
+    /// Texts, and tokens, that one call takes at most.
+    fn most(&self) -> (usize, u64) {
+        (usize::MAX, u64::MAX)
+    }
 
     /// Whether a text over the window is embedded in parts; otherwise its document is refused.
     fn splits_long_texts(&self) -> bool {

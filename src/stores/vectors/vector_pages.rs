@@ -19,7 +19,7 @@ use bytes::Bytes;
 use parquet::basic::{Compression, Encoding};
 use parquet::column::page::{CompressedPage, Page, PageReader, PageWriter};
 use parquet::column::writer::ColumnCloseResult;
-use parquet::errors::Result;
+use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::file::writer::{SerializedPageWriter, SerializedRowGroupWriter, TrackedWrite};
@@ -37,6 +37,9 @@ pub fn append<W: Write + Send>(
     rows: &[&[f32]],
     dimension: usize,
 ) -> Result<()> {
+    if dimension == 0 || rows.iter().any(|row| row.len() != dimension) {
+        return Err(ParquetError::General(format!("a vector has not {dimension} dimensions")));
+    }
     let numbers = rows.len() * dimension;
     let mut sink = TrackedWrite::new(Vec::with_capacity(numbers * 4 + numbers / 16));
     let mut pages = SerializedPageWriter::new(&mut sink);

@@ -174,7 +174,15 @@ impl Table {
             }
         }
         transaction.commit()?;
-        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        // What was deleted still stands in the log until it is written back, which a reader elsewhere can prevent.
+        let busy: i64 = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        if busy != 0 {
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+            return Err(rusqlite::Error::SqliteFailure(
+                code,
+                Some("another process reads the cache: try again".into()),
+            ));
+        }
         Ok(deleted)
     }
 

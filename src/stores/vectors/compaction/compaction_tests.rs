@@ -136,7 +136,6 @@ fn r05_a_merge_that_fails_is_an_error_and_leaves_everything_as_it_was() {
     assert!(o.keys().iter().all(|k| !k.contains("/snap/")), "nothing is left behind");
 }
 
-/// R 6: one bad row in a result file killed the whole run.
 #[test]
 fn a_live_file_that_is_gone_is_damage_and_nobody_elses_work() {
     let o = objects(0, Faults::default());
@@ -152,6 +151,7 @@ fn a_live_file_that_is_gone_is_damage_and_nobody_elses_work() {
     assert!(e.contains(&key) && e.contains("is not there"), "{e}");
 }
 
+/// R 6: one bad row in a result file killed the whole run.
 #[test]
 fn r06_a_bad_row_fails_its_own_document_and_no_other() {
     let s = store(&objects(0, Faults::default()));
