@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChunkOptions {
-    /// Characters that a chunk should have. Default 1500.
+    /// Characters that a chunk should have, unless the embedder does best with fewer tokens. Default 1500.
     pub target_chars: usize,
     /// Characters below which a chunk is short and rather merges with its neighbour. Scaled down with the target where
-    /// the embedder's window is what limits. Default 800.
+    /// what the embedder does best is what limits. Default 800.
     pub min_chars: usize,
     /// Characters that no chunk exceeds. Default 3000.
     pub max_chars: usize,
