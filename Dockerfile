@@ -13,8 +13,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 
-# The dependencies first, in a layer that only a change of the manifests makes anew. Each member gets an empty library;
-# the real sources replace them below.
+# The dependencies first, in a layer that only a change of the manifests makes anew. Each member gets an empty library and
+# program; the real sources replace them below.
 COPY Cargo.toml Cargo.lock ./
 COPY crates/codes/Cargo.toml crates/codes/
 COPY crates/encoder/Cargo.toml crates/encoder/

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::error::StageError;
+
+/// How often something that only waits looks.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Tells work that runs on a thread of its own to end. Cheap to clone and to look at; CPU-bound stages look between
 /// blocks, chunks and batches, so that a deadline really ends them.
@@ -17,6 +21,16 @@ impl Cancel {
 
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Acquire)
+    }
+
+    /// Waits until it is cancelled: for a `select!` beside what can't look by itself.
+    pub async fn cancelled(&self) -> StageError {
+        loop {
+            if let Err(error) = self.check() {
+                return error;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// `Err` of class timeout once cancelled: `cancel.check()?` is the whole protocol.

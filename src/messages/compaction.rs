@@ -16,7 +16,7 @@ pub struct Acquire {
 /// The lease, held until this is dropped. Signs of life are given meanwhile by a task of its own.
 pub struct LeaseGuard {
     pub epoch: u64,
-    /// Cancel when the lease is lost.
+    /// Cancelled when the lease is lost.
     pub cancelled: Cancel,
     /// Closed by the drop: the task gives the lease back.
     pub held: oneshot::Sender<()>,

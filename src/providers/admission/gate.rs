@@ -254,9 +254,8 @@ impl Gate {
                     }
                 }
             }
-            Outcome::QuotaSpent if news => self.close(Shut::QuotaSpent, self.options.quota_pause_seconds, now),
-            Outcome::QuotaSpent => {}
-            Outcome::Failed if !news => {}
+            Outcome::QuotaSpent | Outcome::Failed if !news => {}
+            Outcome::QuotaSpent => self.close(Shut::QuotaSpent, self.options.quota_pause_seconds, now),
             Outcome::Failed => {
                 self.strikes.failed += 1;
                 if self.strikes.failed >= self.options.failures || self.shut.is_some() {
@@ -298,6 +297,11 @@ impl Gate {
         if let (Some(bucket), Some(left)) = (&mut self.requests, observed.requests_left) {
             bucket.correct(observed.request_limit, left - self.running.len() as f64, now);
         }
+    }
+
+    /// `None` where there is no limit.
+    pub fn tokens_per_minute(&self) -> Option<f64> {
+        self.tokens.map(|bucket| bucket.per_minute())
     }
 
     pub fn status(&self, now: Instant) -> Status {

@@ -85,30 +85,20 @@ impl Admission {
             let wake = self.let_through(now);
             tokio::select! {
                 biased;
-                gone = &mut go => {
+                // The other end is dropped by nobody but who takes this place away.
+                _told = &mut go => {
                     place.held = false;
-                    return match gone {
-                        Ok(()) => Ok(Permit { admission: self.clone(), ticket: place.ticket, turn, ended: false }),
-                        Err(_) => Err(self.refused(now)),
-                    };
+                    return Ok(Permit { admission: self.clone(), ticket: place.ticket, turn, ended: false });
                 }
                 () = tokio::time::sleep_until(wake.unwrap_or(now + LOOK).clamp(now, now + LOOK)) => {}
             }
             cancel.check().map_err(Refused::Cancelled)?;
-            let now = Instant::now();
-            if let Some((why, left)) = self.state().gate.shut(now) {
-                return Err(Refused::Shut(why, left));
+            if let Some(shut) = self.shut() {
+                return Err(shut);
             }
-            if now >= limit {
-                return Err(self.refused(now));
+            if Instant::now() >= limit {
+                return Err(Refused::Busy(limit - began));
             }
-        }
-    }
-
-    fn refused(&self, now: Instant) -> Refused {
-        match self.state().gate.shut(now) {
-            Some((why, left)) => Refused::Shut(why, left),
-            None => Refused::Busy(Duration::from_secs_f64(self.options.max_wait_seconds)),
         }
     }
 
@@ -142,7 +132,7 @@ impl Admission {
 
     /// Tokens a minute, as configured or reported; a larger call never passes. `None` where there is no limit.
     pub fn tokens_per_minute(&self) -> Option<u64> {
-        self.status().tokens.map(|budget| budget.per_minute as u64)
+        self.state().gate.tokens_per_minute().map(|limit| limit as u64)
     }
 
     pub fn status(&self) -> Status {

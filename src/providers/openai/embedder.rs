@@ -16,12 +16,9 @@ use super::options::{OpenAiOptions, OverLong};
 use super::tokens;
 use crate::cancel::Cancel;
 use crate::error::StageError;
-use crate::providers::admission::{Admission, Ask, Outcome, Turn};
-use crate::stages::embed::{EmbedBatch, Embedder};
+use crate::providers::admission::{Admission, Ask, Outcome, Refused, Shut, Turn};
+use crate::stages::embed::{EmbedBatch, Embedder, packed};
 use crate::stages::model::{Metric, ModelIdentity};
-
-/// How often a call looks at whether it is still wanted.
-const LOOK: Duration = Duration::from_millis(250);
 
 /// Shorter than this it has no direction.
 const SHORTEST: f32 = 1e-6;
@@ -37,32 +34,11 @@ pub struct OpenAiEmbedder {
     accepted: AtomicBool,
 }
 
-/// One request's worth of texts: where they begin and end.
-type Range = std::ops::Range<usize>;
-
 impl OpenAiEmbedder {
     /// `lane` is whose turn its calls are counted as.
     pub fn new(client: Client, admission: Arc<Admission>, options: OpenAiOptions, lane: &str) -> Self {
         let identity = identity(&options);
         Self { client, admission, options, identity, lane: lane.into(), accepted: AtomicBool::new(false) }
-    }
-
-    /// Requests that are within all limits.
-    fn packed(&self, counts: &[u64]) -> Vec<Range> {
-        let mut requests = Vec::new();
-        let (mut start, mut tokens) = (0, 0);
-        let (most, most_tokens) = self.most();
-        for (at, count) in counts.iter().enumerate() {
-            if at > start && (at - start >= most || tokens + count > most_tokens) {
-                requests.push(start..at);
-                (start, tokens) = (at, 0);
-            }
-            tokens += count;
-        }
-        if start < counts.len() {
-            requests.push(start..counts.len());
-        }
-        requests
     }
 
     /// One request, for as long as it is only throttled and the wait is short.
@@ -79,7 +55,7 @@ impl OpenAiEmbedder {
             let call = self.client.embeddings(&self.options.model, self.options.asked_dimensions(), texts);
             let answer = tokio::select! {
                 answer = call => answer,
-                () = cancelled(cancel) => return Err(Failure::Stage(cancel.check().err().unwrap_or_else(ended))),
+                error = cancel.cancelled() => return Err(Failure::Stage(error)),
             };
             match answer {
                 Ok(Answered { value, observed }) => {
@@ -111,8 +87,7 @@ impl OpenAiEmbedder {
             CallError::Throttled { after, .. } => StageError::throttled(format!("{name} asks for less"), after),
             CallError::QuotaSpent => {
                 let wait = Duration::from_secs_f64(options.limits.quota_pause_seconds);
-                crate::providers::admission::Refused::Shut(crate::providers::admission::Shut::QuotaSpent, wait)
-                    .into_error(name)
+                Refused::Shut(Shut::QuotaSpent, wait).into_error(name)
             }
             CallError::Forbidden(status) => StageError::system(
                 "provider_key",
@@ -187,17 +162,6 @@ fn outcome(error: &CallError) -> Outcome {
     }
 }
 
-/// Ends when the work is no longer wanted.
-async fn cancelled(cancel: &Cancel) {
-    while !cancel.is_cancelled() {
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-fn ended() -> StageError {
-    StageError::timeout("cancelled", "the call was given up")
-}
-
 #[async_trait]
 impl Embedder for OpenAiEmbedder {
     fn identity(&self) -> &ModelIdentity {
@@ -230,7 +194,7 @@ impl Embedder for OpenAiEmbedder {
         let mut vectors: Vec<Option<Vec<f32>>> = vec![None; texts.len()];
         let mut batch = EmbedBatch::default();
         // The next request lies on top.
-        let mut requests = self.packed(&counts);
+        let mut requests = packed(&counts, self.most());
         requests.reverse();
         while let Some(range) = requests.pop() {
             let tokens: u64 = counts.get(range.clone()).unwrap_or_default().iter().sum();

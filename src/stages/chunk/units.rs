@@ -93,19 +93,18 @@ impl Units<'_, '_> {
         let o = self.options;
         let limits = Limits { chars: keep(o.max_chars, lead.chars), tokens: keep(room, lead.tokens) };
         let chars = self.text.chars_in(piece.start, piece.end);
-        let whole_up_to = match piece.kind {
-            BlockKind::Table => o.table_max_chars.min(limits.chars),
-            BlockKind::Code => o.target_chars.min(limits.chars),
-            BlockKind::Figure | BlockKind::Heading { .. } => limits.chars,
-            _ => (o.target_chars / 3).min(limits.chars),
+        let whole = match piece.kind {
+            BlockKind::Table => Limits { chars: o.table_max_chars.min(limits.chars), ..limits },
+            BlockKind::Code => Limits { chars: o.target_chars.min(limits.chars), ..limits },
+            BlockKind::Figure | BlockKind::Heading { .. } => limits,
+            _ => Limits {
+                chars: (o.target_chars / 3).min(limits.chars),
+                tokens: (self.paths.best(piece.path) / 3).min(limits.tokens),
+            },
         };
-        if chars <= whole_up_to {
+        if chars <= whole.chars {
             let unit = self.unit(piece, piece.path, piece.start, piece.end, Break::Paragraph);
-            let whole_up_to = match piece.kind {
-                BlockKind::Table | BlockKind::Code | BlockKind::Figure | BlockKind::Heading { .. } => limits.tokens,
-                _ => (self.paths.best(piece.path) / 3).min(limits.tokens),
-            };
-            if unit.tokens <= whole_up_to {
+            if unit.tokens <= whole.tokens {
                 out.push(unit);
                 return;
             }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::in_flight::Claimed;
+use super::packing::packed;
 use super::window::parts;
 use super::{EmbedOptions, Embedder, InFlight};
 use crate::documents::Sha256Hex;
@@ -107,21 +108,11 @@ pub async fn embed_document(
 
 /// Texts in the groups that one call may take, by texts and by tokens.
 fn groups<'m, 't>(missing: &'m [Text<'t>], embedder: &dyn Embedder, options: &EmbedOptions) -> Vec<&'m [Text<'t>]> {
-    let mut groups = Vec::new();
-    let (mut start, mut tokens) = (0, 0);
+    let tokens: Vec<u64> = missing.iter().map(|(_, text)| embedder.count_tokens(text) as u64).collect();
     // One call of the embedder is one request, so that what was made is kept whatever becomes of the next.
     let (texts, most_tokens) = embedder.most();
-    let (texts, most_tokens) = (options.max_texts.min(texts), options.max_tokens.min(most_tokens));
-    for (i, (_, text)) in missing.iter().enumerate() {
-        let more = embedder.count_tokens(text) as u64;
-        if i > start && (i - start >= texts || tokens + more > most_tokens) {
-            groups.extend(missing.get(start..i));
-            (start, tokens) = (i, 0);
-        }
-        tokens += more;
-    }
-    groups.extend(missing.get(start..).filter(|rest| !rest.is_empty()));
-    groups
+    let most = (options.max_texts.min(texts), options.max_tokens.min(most_tokens));
+    packed(&tokens, most).into_iter().filter_map(|range| missing.get(range)).collect()
 }
 
 async fn embed_group(

@@ -2,12 +2,10 @@
 //! once. Within one process; what was embedded before is in the cache.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use crate::documents::Sha256Hex;
 use crate::error::StageError;
@@ -64,13 +62,12 @@ impl Drop for Mine {
 impl Elsewhere {
     /// Returns when the other has ended: with its vector, or without if it failed.
     pub async fn wait(mut self, cancel: &Cancel) -> Result<Option<Vec<f32>>, StageError> {
-        const LOOK: Duration = Duration::from_millis(200);
-        loop {
-            match timeout(LOOK, self.0.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Ok(self.0.borrow().clone()),
-                Err(_) => cancel.check()?,
-            }
+        // The sender sends at most once, and drops.
+        let ended = async { while self.0.changed().await.is_ok() {} };
+        tokio::select! {
+            biased;
+            () = ended => Ok(self.0.borrow().clone()),
+            error = cancel.cancelled() => Err(error),
         }
     }
 }

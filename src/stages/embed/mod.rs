@@ -11,6 +11,7 @@ mod hashed;
 mod in_flight;
 mod local;
 mod options;
+mod packing;
 mod window;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub use hashed::HashedEmbedder;
 pub use in_flight::InFlight;
 pub use local::LocalEmbedder;
 pub use options::{EmbedOptions, ModelOptions};
+pub use packing::packed;
 
 use crate::error::StageError;
 use crate::stages::Cancel;

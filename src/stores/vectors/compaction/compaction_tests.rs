@@ -15,6 +15,14 @@ fn compactor(store: &Arc<VectorStore>) -> Compactor {
     Compactor::seeded(store.clone(), CompactionOptions { deltas: 2, ..CompactionOptions::default() }, 7)
 }
 
+/// Of a document each.
+fn two_deltas(s: &Arc<VectorStore>) -> Writer {
+    let mut writer = s.writer_seeded(1);
+    commit(&mut writer, vec![document("doc_a", 1, &["x"])]);
+    commit(&mut writer, vec![document("doc_b", 1, &["y"])]);
+    writer
+}
+
 fn staged(compactor: &mut Compactor, mode: Mode) -> Staged {
     let (manifest, inputs, why) = run(compactor.due(mode)).unwrap().unwrap();
     run(compactor.merge(&manifest, &inputs, why, &Cancel::default())).unwrap()
@@ -52,9 +60,7 @@ fn a_compaction_changes_the_files_and_nothing_that_is_seen() {
 #[test]
 fn commits_go_on_while_files_are_merged() {
     let s = store(&objects(0, Faults::default()));
-    let mut writer = s.writer_seeded(1);
-    commit(&mut writer, vec![document("doc_a", 1, &["x"])]);
-    commit(&mut writer, vec![document("doc_b", 1, &["y"])]);
+    let mut writer = two_deltas(&s);
     let mut c = compactor(&s);
     let merged = staged(&mut c, Mode::All);
     commit(&mut writer, vec![document("doc_a", 2, &["newer"]), delete("doc_b", 2)]);
@@ -84,9 +90,7 @@ fn groups_that_do_not_fit_the_memory_are_merged_first() {
 #[test]
 fn r01_of_two_merges_of_the_same_files_one_wins_and_nothing_is_lost() {
     let s = store(&objects(0, Faults::default()));
-    let mut writer = s.writer_seeded(1);
-    commit(&mut writer, vec![document("doc_a", 1, &["x"])]);
-    commit(&mut writer, vec![document("doc_b", 1, &["y"])]);
+    two_deltas(&s);
     let mut c = compactor(&s);
     let (first, second) = (staged(&mut c, Mode::All), staged(&mut c, Mode::All));
     assert!(matches!(run(c.install(&first, 1)).unwrap(), Installed::Yes(_)));
@@ -100,9 +104,7 @@ fn r01_of_two_merges_of_the_same_files_one_wins_and_nothing_is_lost() {
 #[test]
 fn r03_a_stalled_holder_does_not_write_over_a_newer_snapshot() {
     let s = store(&objects(0, Faults::default()));
-    let mut writer = s.writer_seeded(1);
-    commit(&mut writer, vec![document("doc_a", 1, &["x"])]);
-    commit(&mut writer, vec![document("doc_b", 1, &["y"])]);
+    let mut writer = two_deltas(&s);
     let (mut slow, mut fast) = (compactor(&s), Compactor::seeded(s.clone(), CompactionOptions::default(), 8));
     let stalled = staged(&mut slow, Mode::All);
     commit(&mut writer, vec![document("doc_c", 1, &["z"])]);
@@ -119,9 +121,7 @@ fn r03_a_stalled_holder_does_not_write_over_a_newer_snapshot() {
 fn r05_a_merge_that_fails_is_an_error_and_leaves_everything_as_it_was() {
     let o = objects(0, Faults::default());
     let s = store(&o);
-    let mut writer = s.writer_seeded(1);
-    commit(&mut writer, vec![document("doc_a", 1, &["x"])]);
-    commit(&mut writer, vec![document("doc_b", 1, &["y"])]);
+    two_deltas(&s);
     let mut c = compactor(&s);
     let (manifest, inputs, why) = run(c.due(Mode::All)).unwrap().unwrap();
     // A delta rots on the medium: it is not merged into a snapshot with a checksum that fits.
@@ -140,9 +140,7 @@ fn r05_a_merge_that_fails_is_an_error_and_leaves_everything_as_it_was() {
 fn a_live_file_that_is_gone_is_damage_and_nobody_elses_work() {
     let o = objects(0, Faults::default());
     let s = store(&o);
-    let mut writer = s.writer_seeded(1);
-    commit(&mut writer, vec![document("doc_a", 1, &["x"])]);
-    commit(&mut writer, vec![document("doc_b", 1, &["y"])]);
+    two_deltas(&s);
     let mut c = compactor(&s);
     let (manifest, inputs, why) = run(c.due(Mode::All)).unwrap().unwrap();
     let key = o.keys().into_iter().find(|k| k.ends_with(".parquet")).unwrap();
