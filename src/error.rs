@@ -73,6 +73,10 @@ impl StageError {
         Self { retry_after, ..Self::new(ErrorClass::Throttled, "throttled", message) }
     }
 
+    pub fn with_code(self, code: impl Into<String>) -> Self {
+        Self { code: code.into(), ..self }
+    }
+
     /// Adds an error and all its sources as causes.
     pub fn caused_by(mut self, error: &(dyn std::error::Error + 'static)) -> Self {
         let mut next = Some(error);

@@ -87,7 +87,7 @@ fn embedder() -> Arc<dyn Embedder> {
 async fn piped(engine: Rc<Engine>, docs: &Path) {
     let request = IngestRequest { paths: vec![docs.to_owned()], ..Default::default() };
     let events = Arc::new(|_: Event| {});
-    pipeline::ingest(&engine, embedder(), request, events, Arc::default(), None).await.unwrap();
+    pipeline::ingest(&engine, "a run", embedder(), request, events, Arc::default(), None).await.unwrap();
 }
 
 /// `lanes` documents at once, each from file to vectors by itself; commits of what is there, once a second.
@@ -176,7 +176,7 @@ impl Workers {
         let enrich = EnrichStage { desk: desk.clone(), enricher, clock: clock.clone() };
         let options = settings.embed.options.batch.clone();
         let (embedder, in_flight) = (embedder.clone(), InFlight::default());
-        let embed = EmbedStage { desk, embedder, cache: engine.cache(), in_flight, options, clock };
+        let embed = EmbedStage { desk, embedder, cache: engine.cache(), in_flight, options, batches: None, clock };
         Self(vec![
             (StageName::Extraction, extract.worker().unwrap()),
             (StageName::Chunking, chunk.worker().unwrap()),

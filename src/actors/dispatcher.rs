@@ -12,15 +12,23 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::Notify;
 
+use crate::actors::batches::Outlook;
 use crate::actors::patience::patiently;
 use crate::actors::steward::{Claims, Desk, control, spec};
+use crate::clock::{SharedClock, UnixMicros};
 use crate::documents::{Sha256Hex, Stage};
 use crate::error::{ErrorClass, StageError};
 use crate::failpoint;
 use crate::messages::event::Event;
 use crate::messages::job::{Input, Job};
+use crate::providers::account::BUDGET_SPENT;
 use crate::stores::control::{Claim, ControlError, Intent};
 use crate::supervisors::{PoolHandle, RetryOptions};
+
+/// Days since the epoch, UTC.
+fn day(now: UnixMicros) -> i64 {
+    now.div_euclid(86_400_000_000)
+}
 
 /// Where documents come in, by the stage they go on at.
 #[derive(Clone)]
@@ -51,6 +59,7 @@ impl Pools {
 
 pub struct Dispatcher {
     pub desk: Arc<Desk>,
+    pub clock: SharedClock,
     pub pools: Pools,
     pub owner: String,
     pub lease: Duration,
@@ -65,6 +74,8 @@ pub struct Dispatcher {
     pub wake: Arc<Notify>,
     /// No more files will be registered.
     pub intake_finished: Arc<AtomicBool>,
+    /// What may still come of batches and records.
+    pub outlook: Option<Arc<Outlook>>,
     /// Take nothing more.
     pub stop: Arc<AtomicBool>,
 }
@@ -73,11 +84,17 @@ impl Dispatcher {
     /// Runs until intake has finished and nothing is left to do, or until it is stopped.
     pub async fn run(&self) -> Result<(), StageError> {
         let mut ended = self.desk.claims.watch();
+        let mut changes = self.outlook.as_ref().map(|o| o.watch());
+        let mut today = day(self.clock.now());
         while !self.stop.load(Ordering::Acquire) {
             // Looked at before the claim: what is registered in between is found by it.
-            let last_round = self.intake_finished.load(Ordering::Acquire) && self.desk.claims.is_empty();
+            let last_round = self.is_over();
             let store = &self.desk.control;
-            patiently(&self.retry, || store.resume(None)).await.map_err(control)?;
+            // A new day has a new budget.
+            let now = day(self.clock.now());
+            let event = (now != today).then_some(BUDGET_SPENT);
+            today = now;
+            patiently(&self.retry, || store.resume(event)).await.map_err(control)?;
             let claims = patiently(&self.retry, || store.claim(&self.owner, self.lease, self.batch, None)).await;
             let claims = claims.map_err(control)?;
             if claims.is_empty() {
@@ -85,12 +102,22 @@ impl Dispatcher {
                     return Ok(());
                 }
                 ended.mark_unchanged();
-                if self.intake_finished.load(Ordering::Acquire) && self.desk.claims.is_empty() {
+                if let Some(changes) = &mut changes {
+                    changes.mark_seen();
+                }
+                if self.is_over() {
                     continue;
                 }
+                let changed = async {
+                    match &mut changes {
+                        Some(changes) => changes.next().await,
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     () = self.wake.notified() => {}
                     _ = ended.changed() => {}
+                    () = changed => {}
                     () = tokio::time::sleep(self.poll) => {}
                 }
                 continue;
@@ -111,6 +138,12 @@ impl Dispatcher {
             }
         }
         Ok(())
+    }
+
+    /// Nothing is being done, and nothing more will come.
+    fn is_over(&self) -> bool {
+        let settled = self.outlook.as_ref().is_none_or(|o| o.is_settled());
+        self.intake_finished.load(Ordering::Acquire) && self.desk.claims.is_empty() && settled
     }
 
     /// A document whose process has died more than once is done while nothing else is: if it is the one that kills, it

@@ -206,7 +206,7 @@ pub struct Look {
 
 /// Hashes a file in one pass with flat memory. What it is, is told from its head. A file of no known type is
 /// registered all the same: extraction looks again, refuses it by name, and it stands in the quarantine for all to see.
-fn look_at(path: &Path, limit: u64) -> Result<Look, String> {
+pub fn look_at(path: &Path, limit: u64) -> Result<Look, String> {
     let mut file = source::open_regular(path).map_err(|e| e.to_string())?;
     let too_large = |bytes: u64| format!("{bytes} bytes are more than intake.max_file_bytes ({limit})");
     let size = file.metadata().map_err(|e| e.to_string())?.len();

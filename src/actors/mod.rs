@@ -4,10 +4,12 @@
 //! ```text
 //! intake ─▶ control store ─▶ dispatcher ─▶ extract ─▶ chunk ─▶ enrich ─▶ embed ─▶ load ─▶ committer ─▶ manifest
 //!                                             └────────┴─── steward: every outcome durable first ───┘
+//! records ─▶ items ─▶ recorder ─▶ manifest      items ─▶ submitter ─▶ provider ─▶ poller ─▶ harvester ─▶ manifest
 //! lock ─▶ compactor ─▶ manifest ◀─ janitor
 //! ```
 
 pub mod artefacts;
+pub mod batches;
 pub mod committer;
 pub mod compactor;
 pub mod dispatcher;
@@ -18,6 +20,7 @@ pub mod lock;
 pub mod patience;
 pub mod pipeline;
 pub mod quarantine;
+pub mod records_intake;
 pub mod stage_chunk;
 pub mod stage_embed;
 pub mod stage_enrich;

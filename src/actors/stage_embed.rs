@@ -10,8 +10,10 @@ use crate::clock::SharedClock;
 use crate::error::StageError;
 use crate::failpoint;
 use crate::messages::job::{Input, Job, StageResult};
-use crate::stages::embed::{EmbedOptions, Embedder, InFlight, embed_document};
+use crate::providers::account::BUDGET_SPENT;
+use crate::stages::embed::{Call, EmbedOptions, Embedder, InFlight, WAITS_FOR_BATCH, embed_document, wake_word};
 use crate::stages::model::Chunks;
+use crate::stores::batches::Batches;
 use crate::stores::cache::EmbeddingCache;
 use crate::stores::control::{Claim, Resume};
 use crate::supervisors::{Cancel, Outcome, Stage, Work};
@@ -22,6 +24,8 @@ pub struct EmbedStage {
     pub cache: Arc<dyn EmbeddingCache>,
     pub in_flight: InFlight,
     pub options: EmbedOptions,
+    /// Where texts wait for a batch, if there are batches.
+    pub batches: Option<Batches>,
     pub clock: SharedClock,
 }
 
@@ -37,6 +41,7 @@ impl Stage for EmbedStage {
             cache: self.cache.clone(),
             in_flight: self.in_flight.clone(),
             options: self.options.clone(),
+            batches: self.batches.clone(),
             clock: self.clock.clone(),
         }))
     }
@@ -48,6 +53,7 @@ struct EmbedWorker {
     cache: Arc<dyn EmbeddingCache>,
     in_flight: InFlight,
     options: EmbedOptions,
+    batches: Option<Batches>,
     clock: SharedClock,
 }
 
@@ -60,6 +66,14 @@ impl Work<Job, StageResult, Resume> for EmbedWorker {
         };
         match self.embed(&job.claim, chunks, cancel).await {
             Ok(result) => Outcome::Done(result),
+            // Money is no failure of the document's: it waits, and the next run with a budget goes on with it.
+            Err(error) if error.code == BUDGET_SPENT => {
+                Outcome::Parked { reason: error.message, resume: Resume::On(BUDGET_SPENT.to_owned()) }
+            }
+            Err(error) if error.code == WAITS_FOR_BATCH => {
+                let word = wake_word(job.claim.key.id.as_str());
+                Outcome::Parked { reason: error.message, resume: Resume::On(word) }
+            }
             Err(error) => Outcome::Failed(error),
         }
     }
@@ -69,8 +83,13 @@ impl EmbedWorker {
     async fn embed(&self, claim: &Claim, chunks: &Chunks, cancel: &Cancel) -> Result<StageResult, StageError> {
         let timer = Timer::start();
         let (embedder, cache) = (self.embedder.as_ref(), self.cache.as_ref());
-        let document = embed_document(embedder, cache, &self.in_flight, chunks.clone(), &self.options, cancel).await?;
+        let call = Call { subject: claim.key.id.as_str(), cancel };
+        let document = embed_document(embedder, cache, &self.in_flight, chunks.clone(), &self.options, call).await?;
         let output = self.desk.artefacts.put_embedded(claim, &document, self.clock.now()).await?;
+        if let Some(batches) = &self.batches {
+            // Durable now: what waited for it may go.
+            batches.taken(claim.key.id.as_str()).await?;
+        }
         let usage = document.usage;
         let metrics = [
             ("embeddings_generated".to_owned(), (document.vectors.len() as u64 - usage.cached_chunks) as f64),

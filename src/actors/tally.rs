@@ -1,12 +1,13 @@
 //! Adds up what happened in a run, for the summary and the exit code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
 use crate::documents::{DocumentId, Stage};
 use crate::error::StageError;
 use crate::messages::event::Event;
+use crate::stores::batches::DOCUMENTS;
 
 /// Reasons listed one by one in the summary; the rest is counted. `docweir quarantine list` has them all.
 const LISTED: usize = 1_000;
@@ -37,8 +38,71 @@ pub struct Tally {
     pub tokens: u64,
     pub cached_tokens: u64,
     pub cost_usd: f64,
+    /// Documents that wait for something outside, and for what.
+    #[serde(skip)]
+    pub waiting: HashMap<DocumentId, Outside>,
+    #[serde(skip_serializing_if = "Records::is_none")]
+    pub records: Records,
+    #[serde(skip_serializing_if = "BatchCounts::is_none")]
+    pub batches: BatchCounts,
     /// What readers of the result should know, and of how many documents it is true.
     pub notes: BTreeMap<String, u64>,
+}
+
+/// What a document waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outside {
+    Batch,
+    Budget,
+    Other,
+}
+
+/// What became of records.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Records {
+    pub new: u64,
+    pub changed: u64,
+    pub unchanged: u64,
+    /// Kept and not embedded; of all of them.
+    pub noise: u64,
+    pub refused: Vec<RefusedRecord>,
+    /// Beyond those listed.
+    pub refused_unlisted: u64,
+    pub stored: u64,
+    /// Refused by the provider for good.
+    pub failed: u64,
+}
+
+impl Records {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub fn refused_now(&self) -> u64 {
+        self.refused.len() as u64 + self.refused_unlisted
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RefusedRecord {
+    pub source: String,
+    pub line: u64,
+    pub reason: String,
+}
+
+/// Batches of this run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BatchCounts {
+    pub submitted: u64,
+    pub ended: u64,
+    /// Items whose results were not used: they changed, or were deleted, since they were sent.
+    pub stale: u64,
+}
+
+impl BatchCounts {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -71,7 +135,8 @@ impl Tally {
                 }
             }
             Event::IntakeFinished { files } => self.files += files,
-            Event::Resumed { .. } => self.resumed += 1,
+            // One that was parked in this run was counted when it came.
+            Event::Resumed { document, .. } => self.resumed += u64::from(!self.unpark(document)),
             Event::StageCompleted { metrics, .. } => {
                 let count = |name: &str| metrics.get(name).copied().unwrap_or_default();
                 self.pages += count("pages_extracted") as u64;
@@ -94,8 +159,12 @@ impl Tally {
                     self.quarantined_unlisted += 1;
                 }
             }
-            Event::Parked { .. } => self.parked += 1,
-            Event::Completed { replaced, notes, .. } => {
+            Event::Parked { document, reason, .. } => {
+                self.waiting.insert(document.clone(), Outside::of(reason));
+                self.parked = self.waiting.len() as u64;
+            }
+            Event::Completed { document, replaced, notes, .. } => {
+                self.unpark(document);
                 self.completed += 1;
                 self.replaced += u64::from(*replaced);
                 for note in notes {
@@ -104,8 +173,53 @@ impl Tally {
             }
             Event::Deleted { .. } => self.deleted += 1,
             Event::Superseded { .. } => self.superseded += 1,
+            Event::RecordsRead { new, changed, unchanged, noise } => {
+                let r = &mut self.records;
+                r.new += new;
+                r.changed += changed;
+                r.unchanged += unchanged;
+                r.noise += noise;
+            }
+            Event::RecordRefused { source, line, reason } => {
+                let r = &mut self.records;
+                if r.refused.len() < LISTED {
+                    r.refused.push(RefusedRecord { source: source.clone(), line: *line, reason: reason.clone() });
+                } else {
+                    r.refused_unlisted += 1;
+                }
+            }
+            Event::RecordsStored { items, failed, tokens, cost_usd, .. } => {
+                self.records.stored += items;
+                self.records.failed += failed;
+                self.tokens += tokens;
+                self.cost_usd += cost_usd;
+            }
+            Event::BatchSubmitted { .. } => self.batches.submitted += 1,
+            Event::BatchEnded { space, stored, failed, stale, tokens, cost_usd, .. } => {
+                self.batches.ended += 1;
+                self.batches.stale += stale;
+                // What texts of documents cost is told by the documents that they were for.
+                if space != DOCUMENTS {
+                    self.records.stored += stored;
+                    self.records.failed += failed;
+                    self.tokens += tokens;
+                    self.cost_usd += cost_usd;
+                }
+            }
             Event::RemovalRequested { .. } | Event::Notice { .. } => {}
         }
+    }
+
+    /// Whether it was parked in this run.
+    fn unpark(&mut self, document: &DocumentId) -> bool {
+        let parked = self.waiting.remove(document).is_some();
+        self.parked = self.waiting.len() as u64;
+        parked
+    }
+
+    /// Documents that wait for this.
+    pub fn parked_for(&self, what: Outside) -> u64 {
+        self.waiting.values().filter(|w| **w == what).count() as u64
     }
 
     pub fn quarantined_now(&self) -> u64 {
@@ -119,6 +233,17 @@ impl Tally {
     /// Everything that was asked for is in the index.
     pub fn all_well(&self) -> bool {
         self.quarantined_now() + self.still_quarantined + self.unreadable_now() == 0
+            && self.records.refused_now() + self.records.failed == 0
+    }
+}
+
+impl Outside {
+    fn of(reason: &str) -> Self {
+        match reason {
+            r if r.starts_with("waits for a batch") => Outside::Batch,
+            r if r.starts_with("the budget") => Outside::Budget,
+            _ => Outside::Other,
+        }
     }
 }
 

@@ -9,11 +9,13 @@ use tokio::sync::oneshot;
 use crate::actors::compactor::CompactorActor;
 use crate::actors::janitor::Janitor;
 use crate::actors::lock::Lock;
+use crate::clock::SharedClock;
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::error::StageError;
 use crate::messages::compaction::{Acquire, Compact, Compacted};
 use crate::stores::lease::LeaseRegister;
+use crate::stores::objects::ObjectStore;
 use crate::stores::vectors::VectorStore;
 use crate::stores::vectors::compaction::{Compactor, Mode};
 use crate::supervisors::RootHandle;
@@ -25,12 +27,27 @@ pub struct Upkeep {
     _running: [Running; 3],
 }
 
+/// What upkeep of any collection of a state folder needs.
+pub struct Keeping {
+    settings: Settings,
+    objects: Arc<dyn ObjectStore>,
+    clock: SharedClock,
+    owner: String,
+}
+
+impl Keeping {
+    pub fn of(engine: &Engine, owner: &str) -> Self {
+        let (settings, objects) = (engine.config.settings.clone(), engine.objects.clone());
+        Self { settings, objects, clock: engine.clock.clone(), owner: owner.to_owned() }
+    }
+}
+
 impl Upkeep {
-    pub fn start(engine: &Engine, owner: &str, vectors: &Arc<VectorStore>, root: &RootHandle) -> Self {
-        let settings = &engine.config.settings;
+    pub fn over(keeping: &Keeping, vectors: &Arc<VectorStore>, root: &RootHandle) -> Self {
+        let settings = &keeping.settings;
         let key = format!("vectors/{}/LEASE", vectors.collection());
-        let register = Arc::new(LeaseRegister::new(engine.objects.clone(), key, engine.clock.clone()));
-        let (lock, locking) = start_lock(settings, register, owner, root);
+        let register = Arc::new(LeaseRegister::new(keeping.objects.clone(), key, keeping.clock.clone()));
+        let (lock, locking) = start_lock(settings, register, &keeping.owner, root);
         let (compactor, compacting) = start_compactor(settings, vectors, lock, root);
         let janitor = Rc::new(Janitor { vectors: vectors.clone(), options: settings.retention });
         let (_, collecting) = start_service::<(), _, _>("janitor", 1, settings.restart.clone(), root, move |_| {

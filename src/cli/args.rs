@@ -84,6 +84,13 @@ pub enum Command {
     Erase(Erase),
     /// Merge the vector files into fewer
     Compact(Compact),
+    /// What taking files in would cost, before anything is spent
+    Estimate(Estimate),
+    /// What was spent at providers, by day or by what it was spent on
+    Cost(Cost),
+    /// Batches at the provider: what waits, what is on its way, what came back
+    #[command(subcommand)]
+    Batch(Batch),
     /// The vector files: what is there, whether it is whole, what was there before
     #[command(subcommand)]
     Store(Store),
@@ -107,6 +114,9 @@ pub enum Command {
 Examples:
   docweir ingest ./papers report.pdf
   docweir ingest ./papers --exclude 'drafts/*' --prune
+  docweir ingest ./papers --set embed.mode=batch --wait
+  docweir ingest receipts.jsonl --as receipts
+  docweir ingest products.jsonl --as records --id sku --text description --collection products
   docweir ingest ./papers --json | jq 'select(.event == \"quarantined\")'")]
 pub struct Ingest {
     /// Folders (known extensions only) and files (whatever they are called)
@@ -121,6 +131,11 @@ pub struct Ingest {
     /// Take out of the index what is no longer in the given folders
     #[arg(long)]
     pub prune: bool,
+    #[command(flatten)]
+    pub records: RecordArgs,
+    /// Stay until every batch has ended, however long that takes
+    #[arg(long)]
+    pub wait: bool,
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
     pub progress: Progress,
@@ -130,6 +145,31 @@ pub struct Ingest {
     /// Serve /metrics (Prometheus) and /supervision (JSON) at this address while running
     #[arg(long, value_name = "HOST:PORT")]
     pub metrics_addr: Option<SocketAddr>,
+}
+
+/// Files of records.
+#[derive(Args, Debug)]
+pub struct RecordArgs {
+    /// What the files hold, where they are no documents: JSON objects, one a line
+    #[arg(long = "as", value_enum, value_name = "WHAT")]
+    pub shape: Option<RecordShape>,
+    /// Records only: the field that names a record (`sku`, `meta.id`)
+    #[arg(long, value_name = "FIELD", required_if_eq("shape", "records"), value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub id: Option<String>,
+    /// Records only: the field with the text that is embedded
+    #[arg(long, value_name = "FIELD", required_if_eq("shape", "records"), value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub text: Option<String>,
+    /// Records only: the collection that they come into
+    #[arg(long, value_name = "NAME", default_value = "records")]
+    pub collection: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RecordShape {
+    /// Receipts that were read by OCR: their lines and words, into `receipt_lines` and `receipt_words`
+    Receipts,
+    /// Any objects, with an id and a text
+    Records,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -156,6 +196,9 @@ pub struct Search {
     /// What to look for
     #[arg(value_name = "QUERY", required_unless_present = "queries")]
     pub query: Vec<String>,
+    /// The collection to look in [default: that of documents]
+    #[arg(long, value_name = "NAME")]
+    pub collection: Option<String>,
     /// How many passages
     #[arg(short = 'k', long = "top", value_name = "N")]
     pub k: Option<usize>,
@@ -252,10 +295,17 @@ pub struct Retry {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  docweir delete ./papers/draft.pdf
+  docweir delete --collection products P-0005 P-0006")]
 pub struct Delete {
-    /// Documents, by id or path
+    /// Documents, by id or path; with --collection: records, by their ids
     #[arg(value_name = "DOC", required = true)]
     pub documents: Vec<OsString>,
+    /// The collection of records to delete from
+    #[arg(long, value_name = "NAME")]
+    pub collection: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -274,6 +324,102 @@ pub struct Compact {
     /// Everything, not what has become due alone
     #[arg(long)]
     pub all: bool,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  docweir estimate ./papers
+  docweir estimate receipts.jsonl --as receipts --json")]
+pub struct Estimate {
+    /// Folders and files, as `ingest` takes them
+    #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub records: RecordArgs,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  docweir cost                                what was spent, day by day
+  docweir cost --by document --since 7d --top 20
+  docweir cost --by collection --json")]
+pub struct Cost {
+    /// What the sums are by
+    #[arg(long, value_enum, default_value = "day", value_name = "WHAT")]
+    pub by: CostBy,
+    /// From this day (UTC) on: `2026-11-01`, or `7d` for the last seven
+    #[arg(long, value_name = "DAY")]
+    pub since: Option<String>,
+    /// Lines at most: those that cost the most
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    pub top: usize,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CostBy {
+    Day,
+    Run,
+    /// Live calls and batches
+    Mode,
+    Stage,
+    Model,
+    Collection,
+    /// Documents and batches
+    Document,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Batch {
+    /// What waits to be sent, and the batches, the newest first
+    List {
+        /// Batches at most
+        #[arg(long, default_value_t = 50, value_name = "N")]
+        top: usize,
+        #[arg(long)]
+        json: bool,
+    },
+    /// All about one batch
+    Show {
+        /// Its id, or the provider's
+        #[arg(value_name = "BATCH")]
+        batch: String,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Send what waits, take in what has come back, and end
+    Submit(Run),
+    /// Look at the open batches and take in what has come back
+    Poll(Run),
+    /// Call batches off; what they had done is taken in, the rest waits again
+    Cancel {
+        #[arg(value_name = "BATCH", required = true)]
+        batches: Vec<String>,
+    },
+    /// Send again the records that were refused
+    Retry {
+        /// Of this batch alone
+        #[arg(value_name = "BATCH")]
+        batch: Option<String>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub struct Run {
+    /// Stay until every batch has ended, however long that takes
+    #[arg(long)]
+    pub wait: bool,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
+    pub progress: Progress,
+    /// One JSON event a line on standard output, the summary last
     #[arg(long)]
     pub json: bool,
 }

@@ -9,7 +9,7 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output::{duration, plural};
 use super::store::bytes;
-use crate::actors::upkeep::Upkeep;
+use crate::actors::upkeep::{Keeping, Upkeep};
 use crate::engine::Engine;
 use crate::messages::compaction::Compacted;
 use crate::stores::state::owner_id;
@@ -50,7 +50,8 @@ pub fn run(context: &Context, args: &args::Compact) -> Result<Exit, Failure> {
 pub async fn compact(engine: &Engine, mode: Mode) -> Result<Compacted, Failure> {
     let root = RootHandle::start(engine.config.settings.restart.clone());
     let vectors = engine.vectors()?;
-    let upkeep = Upkeep::start(engine, &owner_id(engine.clock.as_ref()), &vectors, &root);
+    let keeping = Keeping::of(engine, &owner_id(engine.clock.as_ref()));
+    let upkeep = Upkeep::over(&keeping, &vectors, &root);
     let compacted = tokio::select! {
         done = upkeep.compact(mode) => done.map_err(|e| Failure::system(e.to_string())),
         failure = root.failed() => Err(Failure::system(failure.to_string())),

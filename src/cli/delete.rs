@@ -3,27 +3,35 @@
 //! The wish is written to the control store; whoever runs the folder fulfils it. If nobody does, this command takes the
 //! folder for that moment. It returns when the documents can no longer be found.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use super::args;
 use super::context::Context;
 use super::documents::find;
 use super::exit::{Exit, Failure};
-use super::output::plural;
+use super::output::{complain, plural, printable};
+use crate::actors::batches::tombstones;
 use crate::actors::pipeline;
 use crate::documents::DocumentId;
 use crate::engine::Engine;
 use crate::intake::source;
+use crate::stores::batches::Space;
 use crate::stores::control::{ControlRecord, Status};
 use crate::stores::state::LockError;
 use crate::stores::vectors::Write;
 
+/// Tombstones of records in one commit.
+const TOMBSTONES: usize = 2_000;
 /// How often the record is looked at while another process is to do the work.
 const LOOK: Duration = Duration::from_millis(200);
 /// Longer than it takes a run to look at the control store: twice, and some time for the commit.
 const MARGIN: Duration = Duration::from_secs(30);
 
 pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
+    if let Some(collection) = &args.collection {
+        return context.block_on(records(context, collection, &args.documents));
+    }
     context.with_actors(async {
         let engine = Engine::open(context.config()?).await?;
         let control = engine.control.as_ref();
@@ -41,6 +49,45 @@ pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
         let text = format!("{count} not deleted yet, the request stands and the next run fulfils it{working}");
         Err(Failure::new(Exit::Busy, text))
     })
+}
+
+/// Records leave at once: the collection takes tombstones from any process, and what of them is still on its way to a
+/// provider or back finds them gone.
+async fn records(context: &Context, collection: &str, names: &[OsString]) -> Result<Exit, Failure> {
+    let engine = Engine::open(context.config()?).await?;
+    let none = || Failure::no(format!("no records in a collection `{}`", printable(collection)));
+    if !engine.state.paid_db().exists() {
+        return Err(none());
+    }
+    let batches = engine.batches()?;
+    if !batches.collections().await?.iter().any(|name| name == collection) {
+        return Err(none());
+    }
+    let space = Space::Records(collection.to_owned());
+    let mut deleted = 0;
+    for name in names {
+        let key = name.to_str().ok_or_else(|| Failure::usage("the id of a record is UTF-8"))?;
+        match batches.delete(&space, vec![key.to_owned()]).await? {
+            0 => complain(format!("no record `{}` in `{collection}`", printable(key))),
+            _ => {
+                context.out.line(format!("deleted: {}", printable(key)));
+                deleted += 1;
+            }
+        }
+    }
+    let opened = (engine.open_collection())(collection)?;
+    if let Some(model) = opened.manifest().await?.and_then(|m| m.model().cloned()) {
+        let mut writer = opened.writer();
+        loop {
+            let removals = batches.removals(&space, TOMBSTONES).await?;
+            if removals.is_empty() {
+                break;
+            }
+            writer.commit(tombstones(&removals), &model).await?;
+            batches.removed(removals).await?;
+        }
+    }
+    Ok(if deleted == names.len() { Exit::Well } else { Exit::No })
 }
 
 /// Deletes documents and says so; returns how many are still to be deleted when the wait is over.

@@ -1,24 +1,26 @@
 //! `docweir ingest`: files into the index.
 
-use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 
-use super::args;
+use super::args::{self, RecordShape};
 use super::context::Context;
+use super::drive::{How, drive};
 use super::exit::{Exit, Failure};
-use super::progress::{Fetch, Reporter, Style};
-use super::summary::Summary;
-use crate::actors::pipeline::{self, Ended, IngestRequest, RunError};
-use crate::actors::timer::Timer;
+use crate::actors::pipeline::IngestRequest;
+use crate::actors::records_intake::RecordsRequest;
 use crate::config::{Argument, Config};
 use crate::engine::Engine;
 use crate::intake::Walk;
-use crate::intake::walk::WalkError;
+use crate::intake::walk::{WalkError, resolve};
+use crate::records::Shape;
 
 pub fn run(context: &Context, args: &args::Ingest) -> Result<Exit, Failure> {
     let address = args.metrics_addr.map(|a| Argument::new("--metrics-addr", "http.metrics_address", a.to_string()));
     let config = context.config_with(address.into_iter().collect())?;
-    check(args, &config)?;
+    match args.records.shape {
+        Some(_) => drop(records(args)?),
+        None => check(args, &config)?,
+    }
     context.with_actors(ingest(context, args, config))
 }
 
@@ -35,51 +37,49 @@ fn check(args: &args::Ingest, config: &Config) -> Result<(), Failure> {
 }
 
 async fn ingest(context: &Context, args: &args::Ingest, config: Config) -> Result<Exit, Failure> {
-    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let http: Option<SocketAddr> = config.settings.http.metrics_address.parse().ok();
     let engine = Engine::create(config).await?;
-    let lock = engine.lock(&command(args))?;
-    let reporter = Reporter::start(Style::of(args.progress, args.json, terminal));
-    // Refuses a model whose vectors can't stand beside those of the index, before any work is done.
-    let embedder = engine.embedder(&|fetched| reporter.fetch(Fetch::from(fetched))).await?;
     let request = IngestRequest {
-        paths: args.paths.clone(),
+        paths: if args.records.shape.is_some() { Vec::new() } else { args.paths.clone() },
         include: args.include.clone(),
         exclude: args.exclude.clone(),
         prune: args.prune,
+        records: records(args)?,
+        wait: args.wait,
+        polls_only: false,
     };
-    let timer = Timer::start();
-    let ended = pipeline::ingest(&engine, embedder, request, reporter.sink(), reporter.board.clone(), http).await;
-    let elapsed = timer.elapsed();
-    drop(lock);
-    let tally = reporter.end();
-    let failed = match ended {
-        // Nothing was begun: there is nothing to sum up.
-        Err(RunError::Paths(e)) => return Err(Failure::usage(e.to_string())),
-        Err(RunError::Model(e)) => return Err(Failure::new(Exit::Configuration, e.to_string())),
-        Err(e @ RunError::Listen { .. }) => return Err(Failure::usage(e.to_string())),
-        Err(RunError::System(ref e)) => Some(e.to_string()),
-        Ok(_) => None,
-    };
-    let summary = Summary {
-        tally: &tally,
-        elapsed,
-        state: shown(engine.state.root(), &context.here),
-        here: &context.here,
-        interrupted: match ended {
-            Ok(Ended::Interrupted(signal)) => Some(signal),
-            Ok(Ended::Finished) | Err(_) => None,
-        },
-        failed: failed.as_deref(),
-    };
-    match args.json {
-        true => context.out.json(&summary.json()),
-        false => summary.lines(&context.out).iter().for_each(|line| context.out.line(line)),
+    let how = How { command: command(args), progress: args.progress, json: args.json };
+    drive(context, &engine, request, how).await
+}
+
+fn records(args: &args::Ingest) -> Result<Option<RecordsRequest>, Failure> {
+    if args.records.shape.is_some() && (args.prune || !args.include.is_empty() || !args.exclude.is_empty()) {
+        return Err(Failure::usage("--include, --exclude and --prune are for folders of documents, not for records"));
     }
-    match failed {
-        Some(text) => Err(Failure::system(format!("{text}; nothing is lost, run the same command again"))),
-        None => Ok(summary.exit()),
+    records_of(&args.records, &args.paths)
+}
+
+/// What the files hold, where they are records.
+pub fn records_of(args: &args::RecordArgs, paths: &[PathBuf]) -> Result<Option<RecordsRequest>, Failure> {
+    let shape = match (args.shape, &args.id, &args.text) {
+        (None, None, None) => return Ok(None),
+        (None, ..) => return Err(Failure::usage("--id and --text name fields of records: say `--as records` as well")),
+        (Some(RecordShape::Receipts), None, None) => Shape::Receipts,
+        (Some(RecordShape::Receipts), ..) => {
+            return Err(Failure::usage("receipts have their own ids and texts: leave --id and --text out"));
+        }
+        (Some(RecordShape::Records), Some(id), Some(text)) => Shape::Records { id: id.clone(), text: text.clone() },
+        (Some(RecordShape::Records), ..) => return Err(Failure::usage("--as records needs --id and --text")),
+    };
+    let mut files = Vec::new();
+    for path in paths {
+        let resolved = resolve(path).map_err(|e| Failure::usage(e.to_string()))?;
+        if !resolved.is_file() {
+            let text = format!("{} is no file: records come from files of JSON lines", path.display());
+            return Err(Failure::usage(text));
+        }
+        files.push(resolved);
     }
+    Ok(Some(RecordsRequest { files, shape, collection: args.collection.clone() }))
 }
 
 /// What the user typed, in short: for whoever finds the folder taken.
@@ -87,9 +87,4 @@ fn command(args: &args::Ingest) -> String {
     let path = args.paths.first().map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
     let more = if args.paths.len() > 1 { " …" } else { "" };
     super::output::printable(&format!("docweir ingest {path}{more}"))
-}
-
-/// The state folder as the user would write it.
-fn shown<'a>(root: &'a Path, here: &Path) -> &'a Path {
-    root.strip_prefix(here).ok().filter(|p| !p.as_os_str().is_empty()).unwrap_or(root)
 }

@@ -5,13 +5,17 @@
 
 pub mod args;
 mod audit;
+mod batch;
 mod compact;
 mod completions;
 mod config;
 mod context;
+mod cost;
 mod delete;
 mod documents;
+mod drive;
 mod erase;
+mod estimate;
 pub mod exit;
 mod filters;
 mod hits;
@@ -70,6 +74,9 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Delete(args) => delete::run(&context, args),
         Command::Erase(args) => erase::run(&context, args),
         Command::Compact(args) => compact::run(&context, args),
+        Command::Batch(command) => batch::run(&context, command),
+        Command::Estimate(args) => estimate::run(&context, args),
+        Command::Cost(args) => cost::run(&context, args),
         Command::Store(command) => store::run(&context, command),
         Command::Stage(args) => stage::run(&context, args),
         Command::Config(command) => config::run(&context, command),

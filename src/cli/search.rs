@@ -12,9 +12,9 @@ use super::output::{complain, printable};
 use super::progress::{Fetch, Reporter, Style};
 use super::{filters, queries};
 use crate::config::{Argument, SearchMode, Settings};
-use crate::engine::Engine;
+use crate::engine::{Engine, Payer};
 use crate::stages::Cancel;
-use crate::stages::embed::Embedder;
+use crate::stages::embed::{Call, Embedder};
 use crate::stores::vectors::{Hit, SearchRequest, View};
 
 pub fn run(context: &Context, args: &args::Search) -> Result<Exit, Failure> {
@@ -71,6 +71,7 @@ fn arguments(args: &args::Search) -> Vec<Argument> {
         Mode::FullText => "full_text",
     });
     let mut list = Vec::new();
+    list.extend(args.collection.as_ref().map(|c| Argument::new("--collection", "state.collection", c.clone())));
     list.extend(args.k.map(|k| Argument::new("-k", "search.top", k.to_string())));
     list.extend(mode.map(|mode| Argument::new("--mode", "search.mode", mode)));
     // `{:?}` keeps the point: `1` alone would be a whole number.
@@ -97,7 +98,7 @@ fn questions(args: &args::Search) -> Result<Vec<String>, Failure> {
 async fn embedder(engine: &Engine) -> Result<Arc<dyn Embedder>, Failure> {
     let style = Style::of(Progress::Auto, false, std::io::stderr().is_terminal());
     let reporter = Reporter::start(style);
-    let embedder = engine.embedder(&|fetched| reporter.fetch(Fetch::from(fetched))).await;
+    let embedder = engine.embedder(Payer::search(), &|fetched| reporter.fetch(Fetch::from(fetched))).await;
     reporter.end();
     Ok(embedder?)
 }
@@ -141,7 +142,8 @@ async fn query_vector(embedder: &dyn Embedder, question: &str) -> Result<Vec<f32
             format!("the query has {tokens} tokens and model {id} sees {window}: shorten it, or try --mode full-text");
         return Err(Failure::usage(text));
     }
-    let embedded = embedder.embed(vec![question.to_owned()], &Cancel::default()).await;
+    let call = Call { subject: "search", cancel: &Cancel::default() };
+    let embedded = embedder.embed(vec![question.to_owned()], call).await;
     let batch = embedded.map_err(|e| Failure::system(format!("can't embed the query: {e}")))?;
     batch.vectors.into_iter().next().ok_or_else(|| Failure::system("can't embed the query: the model gave no vector"))
 }

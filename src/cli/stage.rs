@@ -19,16 +19,17 @@ use super::output::Out;
 use super::progress::{Fetch, Reporter, Style};
 use crate::config::{Config, Settings};
 use crate::documents::{DocumentId, Stage};
-use crate::engine::{Engine, embedder};
+use crate::engine::{Engine, Payer, embedder};
 use crate::error::{ErrorClass, StageError};
 use crate::intake::source;
 use crate::stages::Cancel;
 use crate::stages::chunk::{TokenCounter, chunk_document};
-use crate::stages::embed::{Embedder, InFlight, Tokens, embed_document};
+use crate::stages::embed::{Call, Embedder, InFlight, Tokens, embed_document};
 use crate::stages::enrich::LocalEnricher;
 use crate::stages::extract::{ChildProgram, Extractor, InputHint};
 use crate::stages::model::{Chunks, EmbeddedDocument, ExtractedDocument};
 use crate::stores::cache::NoCache;
+use crate::stores::state::StateFolder;
 
 pub fn run(context: &Context, args: &args::RunStage) -> Result<Exit, Failure> {
     if args.stage == Stage::Loading {
@@ -45,7 +46,7 @@ pub fn run(context: &Context, args: &args::RunStage) -> Result<Exit, Failure> {
         if args.stage == Stage::Extraction {
             return Ok(show.with(&document, looks::extracted));
         }
-        let embedder = fetch(&config.settings).await?;
+        let embedder = fetch(&config).await?;
         let tokens: Arc<dyn TokenCounter> = Arc::new(Tokens(embedder.clone()));
         let chunks = look.chunk(&document, tokens.as_ref())?;
         if args.stage == Stage::Chunking {
@@ -97,12 +98,18 @@ async fn locate(context: &Context, args: &args::RunStage, config: &Config) -> Re
     Ok((path, record.document_id))
 }
 
-/// The model, with its fetch shown where this is the machine's first use of it.
-async fn fetch(settings: &Settings) -> Result<Arc<dyn Embedder>, Failure> {
+/// The model, with its fetch shown where this is the machine's first use of it. A look costs as much as work does: where
+/// there is an index, it stands in its books.
+async fn fetch(config: &Config) -> Result<Arc<dyn Embedder>, Failure> {
+    let settings = &config.settings;
+    let account = match StateFolder::open_existing(Path::new(&settings.state.folder)) {
+        Ok(_) => Engine::open(config.clone()).await?.account(Payer::look())?,
+        Err(_) => None,
+    };
     let reporter = Reporter::start(Style::of(Progress::Auto, false, std::io::stderr().is_terminal()));
-    let made =
-        embedder(&settings.embed.options, &settings.state.collection, &|fetched| reporter.fetch(Fetch::from(fetched)))
-            .await;
+    let (collection, prices) = (&settings.state.collection, &settings.prices);
+    let progress = |fetched| reporter.fetch(Fetch::from(fetched));
+    let made = embedder(&settings.embed.options, collection, account, prices, &progress).await;
     reporter.end();
     Ok(made?)
 }
@@ -142,7 +149,8 @@ impl Look<'_> {
 
     async fn embed(&self, chunks: Chunks, embedder: &dyn Embedder) -> Result<EmbeddedDocument, Failure> {
         let options = &self.settings.embed.options.batch;
-        let embedded = embed_document(embedder, &NoCache, &InFlight::default(), chunks, options, &self.cancel).await;
+        let call = Call { subject: self.id.as_str(), cancel: &self.cancel };
+        let embedded = embed_document(embedder, &NoCache, &InFlight::default(), chunks, options, call).await;
         embedded.map_err(|e| self.failed("embed", &e))
     }
 

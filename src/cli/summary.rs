@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::exit::Exit;
 use super::output::{Out, count, duration, plural, printable};
 use super::table::{Paint, Table, left, right};
-use crate::actors::tally::Tally;
+use crate::actors::tally::{Outside, Records, Tally};
 use crate::intake::source;
 
 /// Reasons that are listed one by one; the rest is counted.
@@ -89,6 +89,7 @@ impl Summary<'_> {
         lines.extend(self.sums().lines(out));
         self.rejected(out, &mut lines);
         self.unreadable(out, &mut lines);
+        self.refused(out, &mut lines);
         self.notes(out, &mut lines);
         lines.push(String::new());
         lines.push(format!("  {} {}", out.dim("state"), printable(&self.state.display().to_string())));
@@ -110,16 +111,18 @@ impl Summary<'_> {
         if self.interrupted.is_some() {
             return out.yellow(&format!("Stopped after {time}: {left}"));
         }
+        let r = &t.records;
         let rejected = t.quarantined_now() + t.unreadable_now() + t.still_quarantined;
-        let did = t.completed + t.deleted > 0;
-        let text = match (did, rejected, t.files) {
-            (false, 0, 0) if t.unchanged == 0 => format!("Nothing to do in {time}: no documents were found"),
+        let did = t.completed + t.deleted + r.stored + r.failed + t.batches.submitted + t.batches.ended > 0;
+        let text = match (did, rejected, t.files + r.new + r.changed + r.unchanged + r.refused_now()) {
+            (false, 0, 0) if t.unchanged + t.parked == 0 => format!("Nothing to do in {time}: no documents were found"),
             (false, 0, _) => format!("Nothing to do in {time}: all is up to date"),
             _ => format!("Done in {time}"),
         };
-        match rejected {
-            0 => out.green(&text),
-            n => out.yellow(&format!("{text}, but {} could not be taken in", plural(n, "document"))),
+        match (rejected, r.refused_now() + r.failed) {
+            (0, 0) => out.green(&text),
+            (0, n) => out.yellow(&format!("{text}, but {} could not be taken in", plural(n, "record"))),
+            (n, _) => out.yellow(&format!("{text}, but {} could not be taken in", plural(n, "document"))),
         }
     }
 
@@ -133,7 +136,10 @@ impl Summary<'_> {
         let asides = [(t.replaced, "replaced"), (t.resumed, "resumed"), (t.retried, "tried again")];
         let asides: Vec<String> =
             asides.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n))).collect();
-        row("done", t.completed, asides.join(", "));
+        let documents = t.files + t.registered + t.resumed + t.completed + t.deleted + t.unchanged > 0;
+        if documents || t.records == Records::default() {
+            row("done", t.completed, asides.join(", "));
+        }
         let mut some = |name: &str, n: u64, aside: String| {
             if n > 0 {
                 row(name, n, aside);
@@ -141,7 +147,12 @@ impl Summary<'_> {
         };
         some("unchanged", t.unchanged, String::new());
         some("deleted", t.deleted, String::new());
-        some("parked", t.parked, "waiting for something outside".into());
+        let outside =
+            [(Outside::Batch, "for a batch"), (Outside::Budget, "for the budget"), (Outside::Other, "for another")];
+        let outside = outside.map(|(what, text)| (t.parked_for(what), text));
+        let outside: Vec<String> =
+            outside.iter().filter(|(n, _)| *n > 0).map(|(n, text)| format!("{} {text}", count(*n))).collect();
+        some("waiting", t.parked, outside.join(", "));
         some("superseded", t.superseded, "changed or taken over meanwhile".into());
         let still = match t.still_quarantined {
             0 => String::new(),
@@ -156,6 +167,22 @@ impl Summary<'_> {
         some("pages", t.pages, format!("{:.1}/s", self.pages_per_second()));
         some("chunks", t.chunks, String::new());
         some("vectors", t.vectors, String::new());
+        let r = &t.records;
+        let all = r.new + r.changed + r.unchanged;
+        let asides = [(r.new, "new"), (r.changed, "changed"), (r.unchanged, "unchanged"), (r.noise, "noise")];
+        let asides: Vec<String> =
+            asides.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n))).collect();
+        some("records", all, asides.join(", "));
+        some("stored", r.stored, String::new());
+        some("refused", r.refused_now(), "lines that are no records".into());
+        some("failed", r.failed, "refused by the provider".into());
+        let b = t.batches;
+        let ended = if b.ended > 0 { format!("{} ended", count(b.ended)) } else { String::new() };
+        match b.submitted {
+            0 => some("batches", b.ended, "ended".into()),
+            n => some("batches", n, ended),
+        }
+        some("stale", b.stale, "changed or deleted since they were sent".into());
         let cached = if t.cached_tokens > 0 { format!("and {} cached", count(t.cached_tokens)) } else { String::new() };
         if t.tokens + t.cached_tokens > 0 {
             row("tokens", t.tokens, cached);
@@ -203,6 +230,24 @@ impl Summary<'_> {
         }
     }
 
+    fn refused(&self, out: &Out, lines: &mut Vec<String>) {
+        let r = &self.tally.records;
+        if r.refused.is_empty() {
+            return;
+        }
+        lines.extend([String::new(), out.bold("Refused")]);
+        let mut table = Table::indented(2);
+        for one in r.refused.iter().take(LISTED) {
+            let place = format!("{}:{}", source::display(&one.source, self.here), one.line);
+            table.row([left(place), left(printable(&one_line(&one.reason)))]);
+        }
+        lines.extend(table.lines(out));
+        let more = r.refused_now().saturating_sub(LISTED as u64);
+        if more > 0 {
+            lines.push(format!("  and {} more", count(more)));
+        }
+    }
+
     fn notes(&self, out: &Out, lines: &mut Vec<String>) {
         if self.tally.notes.is_empty() {
             return;
@@ -227,8 +272,20 @@ impl Summary<'_> {
         if t.quarantined_now() + t.still_quarantined > 0 {
             return Some("docweir quarantine list");
         }
+        if t.records.failed > 0 {
+            return Some("docweir batch retry");
+        }
+        if t.parked_for(Outside::Batch) > 0 || t.batches.submitted > t.batches.ended {
+            return Some("docweir batch poll --wait");
+        }
+        if t.records.stored + t.records.unchanged > 0 {
+            return Some("docweir search --collection … \"…\"");
+        }
         if t.completed + t.unchanged > 0 {
             return Some("docweir search \"…\"");
+        }
+        if t.parked + t.records.refused_now() > 0 {
+            return None;
         }
         (t.files + t.deleted == 0).then_some("take files with other extensions by --include, or name them")
     }

@@ -5,11 +5,15 @@ use std::num::NonZero;
 
 use serde::{Deserialize, Serialize};
 
+use crate::actors::batches::BatchOptions;
 use crate::actors::committer::CommitOptions;
 use crate::actors::quarantine::QuarantineOptions;
 use crate::http::HttpOptions;
 use crate::intake::IntakeOptions;
+use crate::providers::account::BudgetOptions;
 use crate::providers::openai::OpenAiOptions;
+use crate::providers::prices::PriceOptions;
+use crate::records::RecordsOptions;
 use crate::stages::chunk::ChunkOptions;
 use crate::stages::embed::{EmbedOptions, ModelOptions};
 use crate::stages::enrich::EnrichOptions;
@@ -33,8 +37,12 @@ pub struct Settings {
     pub extract: StagePool<ExtractOptions>,
     pub chunk: StagePool<ChunkOptions>,
     pub enrich: StagePool<EnrichOptions>,
-    pub embed: StagePool<EmbedSettings>,
+    pub embed: EmbedPool,
     pub load: StagePool<CommitOptions>,
+    pub batch: BatchOptions,
+    pub records: RecordsOptions,
+    pub budget: BudgetOptions,
+    pub prices: PriceOptions,
     pub retry: RetryOptions,
     pub restart: RestartOptions,
     pub scaling: ScalingOptions,
@@ -88,6 +96,58 @@ impl Workers {
     /// waits for the disk or the control store.
     pub fn for_computing() -> usize {
         std::thread::available_parallelism().map_or(1, NonZero::get) + 2
+    }
+}
+
+/// The embedding stage: a pool as the others, and when its calls are answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EmbedPool {
+    /// When calls of a provider are answered: `live` (at once), `batch` (within a day, at half the price) or `auto` (by
+    /// batch where there is time for it and it saves enough).
+    pub mode: EmbedMode,
+    /// Workers: as many as `min`, up to `max` while the queue grows old.
+    pub workers: Workers,
+    /// Documents that the pool holds at most: waiting, in work, waiting for a retry or for the next stage.
+    pub queue_documents: usize,
+    /// Memory of the documents that the pool holds at most, in bytes; one that is larger passes alone.
+    pub queue_bytes: usize,
+    /// Time after which an attempt is ended, in seconds.
+    pub deadline_seconds: u64,
+    pub options: EmbedSettings,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EmbedMode {
+    #[default]
+    Live,
+    Batch,
+    Auto,
+}
+
+impl EmbedPool {
+    pub fn pool(&self) -> StagePool<()> {
+        StagePool {
+            workers: self.workers,
+            queue_documents: self.queue_documents,
+            queue_bytes: self.queue_bytes,
+            deadline_seconds: self.deadline_seconds,
+            options: (),
+        }
+    }
+}
+
+impl Default for EmbedPool {
+    fn default() -> Self {
+        Self {
+            mode: EmbedMode::default(),
+            workers: Workers::default(),
+            queue_documents: 64,
+            queue_bytes: 128 << 20,
+            deadline_seconds: 1800,
+            options: EmbedSettings::default(),
+        }
     }
 }
 
@@ -191,8 +251,12 @@ impl Default for Settings {
             extract: StagePool::new(1, 0, 64, 64 << 20, 600),
             chunk: StagePool::new(1, 0, 64, 256 << 20, 300),
             enrich: StagePool::new(1, 0, 64, 128 << 20, 600),
-            embed: StagePool::new(1, 0, 64, 128 << 20, 1800),
+            embed: EmbedPool::default(),
             load: StagePool::new(512, 512, 512, 256 << 20, 300),
+            batch: BatchOptions::default(),
+            records: RecordsOptions::default(),
+            budget: BudgetOptions::default(),
+            prices: PriceOptions::default(),
             retry: RetryOptions::default(),
             restart: RestartOptions::default(),
             scaling: ScalingOptions::default(),
@@ -290,9 +354,14 @@ impl Settings {
         add("embed.options.model", self.embed.options.model.problems());
         add("embed.options.openai", self.embed.options.openai.problems());
         add("embed.options.openai.limits", self.embed.options.openai.limits.problems());
-        add("embed", self.embed.problems());
+        add("embed", self.embed.pool().problems());
         add("load.options", self.load.options.problems());
         add("load", self.load.problems());
+        add("batch", self.batch.problems());
+        add("batch.transfer", self.batch.transfer.problems());
+        add("records", self.records.problems());
+        add("budget", self.budget.problems());
+        add("prices", self.prices.problems());
         add("retry", self.retry.problems());
         add("restart", self.restart.problems());
         add("scaling", self.scaling.problems());
@@ -322,6 +391,10 @@ impl Settings {
         if self.lease.heartbeat_seconds == 0 || self.lease.heartbeat_seconds * 3 > self.lease.seconds {
             let text = format!("must be at least 1 and at most a third of lease.seconds ({})", self.lease.seconds);
             all.push(("lease.heartbeat_seconds".into(), text));
+        }
+        if self.embed.mode != EmbedMode::Live && self.embed.options.provider != Provider::Openai {
+            let text = "must be `live` where `embed.options.provider` is not `openai`: nobody else takes batches";
+            all.push(("embed.mode".into(), text.into()));
         }
         if self.state.folder.is_empty() {
             all.push(("state.folder".into(), "must name a folder".into()));

@@ -6,21 +6,28 @@
 mod fingerprint;
 mod model;
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 pub use fingerprint::{PIPELINE_FORMAT, fingerprint};
-pub use model::embedder;
+pub use model::{counter, embedder};
 
+use crate::actors::batches::desk::OpenCollection;
 use crate::cli::exit::{Exit, Failure};
 use crate::clock::{SharedClock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, Provider};
+use crate::providers::account::{Account, Alerts, Tell};
+use crate::providers::openai::Client;
 use crate::stages::embed::{Embedder, FetchProgress};
+use crate::stores::batches::Batches;
 use crate::stores::cache::{EmbeddingCache, SqliteEmbeddingCache};
 use crate::stores::control::ControlStore;
 use crate::stores::control::sqlite::{SqliteControlOptions, SqliteControlStore};
+use crate::stores::ledger::SqliteLedger;
 use crate::stores::objects::ObjectStore;
 use crate::stores::objects::local::LocalObjectStore;
+use crate::stores::paid;
+use crate::stores::sqlite::Database;
 use crate::stores::state::{Held, LockError, OrchestratorLock, StateError, StateFolder};
 use crate::stores::vectors::{VectorError, VectorStore};
 
@@ -80,6 +87,32 @@ pub struct Engine {
     pub clock: SharedClock,
     pub objects: Arc<dyn ObjectStore>,
     pub control: Arc<dyn ControlStore>,
+    /// Opened by the first who needs it.
+    paid: OnceLock<Database>,
+}
+
+/// For whom a provider's calls are paid.
+pub struct Payer {
+    /// Of this process, or a word for commands that are short.
+    pub run: String,
+    pub stage: &'static str,
+    /// Who is told when a share of the budget is spent.
+    pub tell: Tell,
+}
+
+impl Payer {
+    pub fn search() -> Self {
+        Self::briefly("search")
+    }
+
+    /// For one stage that is run alone.
+    pub fn look() -> Self {
+        Self::briefly("look")
+    }
+
+    fn briefly(stage: &'static str) -> Self {
+        Self { run: stage.into(), stage, tell: Arc::new(|text| tracing::warn!("{text}")) }
+    }
 }
 
 impl Engine {
@@ -113,29 +146,87 @@ impl Engine {
         let options = SqliteControlOptions { max_retries: settings.retry.attempts, ..settings.control.clone() };
         let control = SqliteControlStore::open(&state.control_db(), options, clock.clone()).await;
         let control = Arc::new(control.map_err(EngineError::system)?);
-        Ok(Self { config, state, clock, objects, control })
+        Ok(Self { config, state, clock, objects, control, paid: OnceLock::new() })
     }
 
     /// What makes the vectors, if they may stand beside those of the index. The first call on a machine fetches the
     /// model; `progress` is told how far that is.
     pub async fn embedder(
         &self,
+        payer: Payer,
         progress: &(dyn Fn(FetchProgress) + Send + Sync),
     ) -> Result<Arc<dyn Embedder>, EngineError> {
         let (settings, vectors) = (&self.config.settings.embed.options, self.vectors()?);
         let manifest = vectors.manifest().await?;
         model::check(settings, manifest.as_ref().and_then(|m| m.model()))?;
-        let embedder = model::embedder(settings, &self.config.settings.state.collection, progress).await?;
+        let (account, collection) = (self.account(payer)?, &self.config.settings.state.collection);
+        let embedder = model::embedder(settings, collection, account, &self.config.settings.prices, progress).await?;
         vectors.check_model(embedder.identity()).await?;
         Ok(embedder)
     }
 
+    /// Who pays for embedding, where somebody has to.
+    pub fn account(&self, payer: Payer) -> Result<Option<Account>, EngineError> {
+        let settings = &self.config.settings;
+        if settings.embed.options.provider != Provider::Openai {
+            return Ok(None);
+        }
+        let endpoint = &settings.embed.options.openai;
+        Ok(Some(Account {
+            ledger: Arc::new(self.ledger()?),
+            run: payer.run,
+            stage: payer.stage,
+            model: endpoint.model.clone(),
+            collection: settings.state.collection.clone(),
+            price: settings.prices.of(&endpoint.model),
+            options: settings.budget.clone(),
+            alerts: Alerts::new(payer.tell),
+        }))
+    }
+
+    /// The books.
+    pub fn ledger(&self) -> Result<SqliteLedger, EngineError> {
+        Ok(SqliteLedger::new(self.paid()?, self.clock.clone()))
+    }
+
+    /// Items and batches.
+    pub fn batches(&self) -> Result<Batches, EngineError> {
+        Ok(Batches::new(self.paid()?, self.clock.clone()))
+    }
+
+    /// A connection to the configured endpoint.
+    pub fn endpoint_client(&self) -> Result<Client, EngineError> {
+        model::client(&self.config.settings.embed.options.openai)
+    }
+
+    /// Where results of batches lie until they are taken in.
+    pub fn batch_folder(&self) -> Result<PathBuf, EngineError> {
+        let folder = self.state.root().join("batches");
+        std::fs::create_dir_all(&folder)
+            .map_err(|e| EngineError::new(Exit::System, format!("can't make the folder {}: {e}", folder.display())))?;
+        Ok(folder)
+    }
+
+    /// Opens any collection of this state folder.
+    pub fn open_collection(&self) -> OpenCollection {
+        let (objects, clock, options) =
+            (self.objects.clone(), self.clock.clone(), self.config.settings.vectors.clone());
+        Arc::new(move |name| VectorStore::new(objects.clone(), name, clock.clone(), options.clone()).map(Arc::new))
+    }
+
+    /// What is paid for, in its file.
+    fn paid(&self) -> Result<Database, EngineError> {
+        if let Some(open) = self.paid.get() {
+            return Ok(open.clone());
+        }
+        let options = self.config.settings.control.opening();
+        let opened = paid::open(&self.state.paid_db(), &options).map_err(EngineError::system)?;
+        Ok(self.paid.get_or_init(|| opened).clone())
+    }
+
     /// The configured collection.
     pub fn vectors(&self) -> Result<Arc<VectorStore>, EngineError> {
-        let settings = &self.config.settings;
-        let (objects, clock) = (self.objects.clone(), self.clock.clone());
-        let store = VectorStore::new(objects, &settings.state.collection, clock, settings.vectors.clone());
-        Ok(Arc::new(store?))
+        Ok((self.open_collection())(&self.config.settings.state.collection)?)
     }
 
     /// Vectors that were made before. Never fails: a cache that can't be used knows nothing.

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use super::EngineError;
 use crate::cli::exit::Exit;
-use crate::config::{EmbedSettings, Provider};
+use crate::config::{EmbedSettings, Provider, Settings};
 use crate::error::{ErrorClass, StageError};
+use crate::providers::account::Account;
 use crate::providers::admission::Admission;
 use crate::providers::openai::embedder::identity;
 use crate::providers::openai::{Client, OpenAiEmbedder, OpenAiOptions};
+use crate::providers::prices::{Price, PriceOptions};
 use crate::stages::embed::{Embedder, FetchProgress, HashedEmbedder, LocalEmbedder, ensure_model};
 use crate::stages::model::ModelIdentity;
 
@@ -18,6 +20,8 @@ use crate::stages::model::ModelIdentity;
 pub async fn embedder(
     settings: &EmbedSettings,
     collection: &str,
+    account: Option<Account>,
+    prices: &PriceOptions,
     progress: &(dyn Fn(FetchProgress) + Send + Sync),
 ) -> Result<Arc<dyn Embedder>, EngineError> {
     match settings.provider {
@@ -25,7 +29,10 @@ pub async fn embedder(
             let wait = Duration::from_millis(settings.hashed_milliseconds);
             Ok(Arc::new(HashedEmbedder::new(settings.hashed_dimensions, wait)))
         }
-        Provider::Openai => Ok(Arc::new(endpoint(&settings.openai, collection)?)),
+        Provider::Openai => {
+            let price = prices.of(&settings.openai.model);
+            Ok(Arc::new(endpoint(&settings.openai, collection, account, price)?))
+        }
         Provider::Local => {
             let files = ensure_model(&settings.model, progress).await.map_err(unusable)?;
             // Reading and laying out the weights takes a moment of processor time.
@@ -35,6 +42,14 @@ pub async fn embedder(
             Ok(Arc::new(loaded.map_err(unusable)?))
         }
     }
+}
+
+/// The embedder that the settings ask for, to count with: it needs no key and is never called.
+pub async fn counter(settings: &Settings) -> Result<Arc<dyn Embedder>, EngineError> {
+    let (embed, collection) = (&settings.embed.options, &settings.state.collection);
+    let options = OpenAiOptions { api_key_variable: String::new(), ..embed.openai.clone() };
+    let embed = EmbedSettings { openai: options, ..embed.clone() };
+    embedder(&embed, collection, None, &settings.prices, &|_| {}).await
 }
 
 /// Refuses a configured model that is known not to be the index's, before anything is fetched or loaded. What can't be
@@ -66,8 +81,8 @@ pub fn check(settings: &EmbedSettings, stored: Option<&ModelIdentity>) -> Result
     Err(EngineError::new(Exit::Configuration, text))
 }
 
-/// An endpoint of OpenAI's protocol, with the key from the environment.
-fn endpoint(options: &OpenAiOptions, collection: &str) -> Result<OpenAiEmbedder, EngineError> {
+/// A connection to an endpoint of OpenAI's protocol, with the key from the environment.
+pub fn client(options: &OpenAiOptions) -> Result<Client, EngineError> {
     let name = &options.api_key_variable;
     let key = match name.as_str() {
         "" => String::new(),
@@ -77,10 +92,18 @@ fn endpoint(options: &OpenAiOptions, collection: &str) -> Result<OpenAiEmbedder,
         let text = format!("there is no key for {}: set the environment variable {name}", options.base_url);
         return Err(EngineError::new(Exit::Configuration, text));
     }
-    let client = Client::new(options, key)
-        .map_err(|e| EngineError::new(Exit::System, format!("can't prepare calls to {}: {e}", options.base_url)))?;
+    Client::new(options, key)
+        .map_err(|e| EngineError::new(Exit::System, format!("can't prepare calls to {}: {e}", options.base_url)))
+}
+
+fn endpoint(
+    options: &OpenAiOptions,
+    collection: &str,
+    account: Option<Account>,
+    price: Price,
+) -> Result<OpenAiEmbedder, EngineError> {
     let admission = Admission::new(options.model.clone(), options.limits.clone(), fastrand::Rng::new());
-    Ok(OpenAiEmbedder::new(client, admission, options.clone(), collection))
+    Ok(OpenAiEmbedder::new(client(options)?, admission, options.clone(), collection, account, price))
 }
 
 /// A model that can't be had is the machine's matter; one that is not what the configuration says is that one's.

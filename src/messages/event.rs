@@ -82,6 +82,53 @@ pub enum Event {
     Superseded {
         document: DocumentId,
     },
+    /// A batch of texts or records is at the provider.
+    BatchSubmitted {
+        batch: String,
+        /// `documents`, or the collection that its records come into.
+        space: String,
+        items: u64,
+        tokens: u64,
+    },
+    /// A batch has ended, and its results are taken in.
+    BatchEnded {
+        batch: String,
+        space: String,
+        /// `COMPLETED`, `FAILED`, `EXPIRED`, `CANCELLED`.
+        status: &'static str,
+        items: u64,
+        stored: u64,
+        /// Refused for good.
+        failed: u64,
+        /// Changed or deleted since they were sent.
+        stale: u64,
+        /// To be sent again.
+        returned: u64,
+        tokens: u64,
+        cost_usd: f64,
+    },
+    /// Records were stored that were embedded at once.
+    RecordsStored {
+        space: String,
+        items: u64,
+        failed: u64,
+        tokens: u64,
+        cost_usd: f64,
+    },
+    /// Records were taken in.
+    RecordsRead {
+        new: u64,
+        changed: u64,
+        unchanged: u64,
+        noise: u64,
+    },
+    /// A record that can't be used.
+    RecordRefused {
+        source: String,
+        /// From 1.
+        line: u64,
+        reason: String,
+    },
     /// Something that the user should see and that belongs to no document: fetching the model, draining.
     Notice {
         text: String,

@@ -12,6 +12,7 @@
 )]
 
 mod bad_input;
+mod batches;
 mod commands;
 mod crash;
 mod first_run;

@@ -1,6 +1,7 @@
 //! A run of the whole pipeline: starts the tree, watches over it, and takes it down again.
 
 mod pages;
+mod paid;
 mod reconcile;
 mod tree;
 
@@ -14,7 +15,9 @@ use crate::actors::artefacts::Artefacts;
 use crate::actors::committer::store;
 use crate::actors::intake::{Intake, Request};
 use crate::actors::quarantine::QuarantineKeeper;
-use crate::actors::steward::Desk;
+use crate::actors::records_intake::{RecordsIntake, RecordsRequest, collections};
+use crate::actors::steward::{Desk, control};
+use crate::config::EmbedMode;
 use crate::engine::Engine;
 use crate::error::StageError;
 use crate::http;
@@ -24,10 +27,10 @@ use crate::messages::board::Board;
 use crate::messages::event::EventSink;
 use crate::stages::embed::Embedder;
 use crate::stages::model::ModelIdentity;
-use crate::stores::state::owner_id;
 use crate::supervisors::SystemFailure;
+use paid::PaidWork;
 pub use reconcile::settle_requests;
-use tree::Tree;
+use tree::{Asked, Tree};
 
 /// What one `ingest` is to do.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,6 +39,12 @@ pub struct IngestRequest {
     pub include: Vec<String>,
     pub exclude: Vec<String>,
     pub prune: bool,
+    /// Files of records, instead of documents.
+    pub records: Option<RecordsRequest>,
+    /// Stay until every batch has ended.
+    pub wait: bool,
+    /// Make no new batches: only look at those that are open.
+    pub polls_only: bool,
 }
 
 /// How a run came to its end.
@@ -68,9 +77,10 @@ impl RunError {
 }
 
 /// Takes the files in and brings every unfinished document through, those of earlier runs too. The caller holds the
-/// state folder's lock and is on a local set.
+/// state folder's lock and is on a local set. `owner` names this run in leases and in the ledger.
 pub async fn ingest(
     engine: &Engine,
+    owner: &str,
     embedder: Arc<dyn Embedder>,
     request: IngestRequest,
     events: Arc<dyn EventSink>,
@@ -92,13 +102,18 @@ pub async fn ingest(
         Some(address) => Some(http::bind(address).await.map_err(|error| RunError::Listen { address, error })?),
         None => None,
     };
-    let owner = owner_id(engine.clock.as_ref());
-    reconcile::take_over(engine, &owner, &vectors).await?;
+    reconcile::take_over(engine, owner, &vectors).await?;
+    reconcile::settle_accounts(engine, owner).await?;
     reconcile::sweep(engine, &vectors).await?;
 
     // Before the pools: their metrics go to the recorder that is there when they start.
     let recorder = listener.as_ref().and_then(|_| pages::recorder());
-    let tree = Tree::start(engine, &owner, embedder, vectors, events.clone())?;
+    let asked = Asked { records: request.records.is_some(), wait: request.wait, polls_only: request.polls_only };
+    for collection in request.records.iter().flat_map(collections) {
+        let opened = (engine.open_collection())(&collection).map_err(|e| RunError::Model(store(&e)))?;
+        opened.check_model(embedder.identity()).await.map_err(|e| RunError::Model(store(&e)))?;
+    }
+    let tree = Tree::start(engine, owner, embedder.clone(), vectors, events.clone(), asked)?;
     let served = listener.map(|listener| pages::serve(listener, recorder, &tree.root, settings.http.clone()));
     let intake = Intake {
         control: engine.control.clone(),
@@ -110,15 +125,41 @@ pub async fn ingest(
     };
     let finished = tree.intake_finished.clone();
     let wake = tree.wake.clone();
+    let outlook = tree.paid.as_ref().map(|p| p.outlook.clone());
+    let records = tree.paid.as_ref().map(|paid| records_intake(engine, paid, embedder, events.clone()));
     let taking_in = async {
-        let done = intake.run(Request { walk, prune }).await;
+        let done = match (request.records, records) {
+            (Some(request), Some(records)) => records.run(request).await,
+            _ => intake.run(Request { walk, prune }).await.map_err(control),
+        };
         finished.store(true, Ordering::Release);
+        outlook.iter().for_each(|o| o.intake_ended());
         wake.notify_one();
         done
     };
     let outcome = tree.run(taking_in, &board, events.as_ref(), Duration::from_secs(settings.drain.seconds)).await;
     drop(served);
     outcome
+}
+
+fn records_intake(
+    engine: &Engine,
+    paid: &PaidWork,
+    embedder: Arc<dyn Embedder>,
+    events: Arc<dyn EventSink>,
+) -> RecordsIntake {
+    let settings = &engine.config.settings;
+    let outlook = paid.outlook.clone();
+    // A request of a batch holds one text; live calls embed a longer one in parts.
+    let one_request = settings.embed.mode != EmbedMode::Live || !embedder.splits_long_texts();
+    RecordsIntake {
+        batches: paid.batches.clone(),
+        most_tokens: one_request.then(|| embedder.window() as u64),
+        embedder,
+        events,
+        options: settings.records.clone(),
+        asked: Arc::new(move || outlook.asked()),
+    }
 }
 
 /// What the given paths name as folders, resolved.

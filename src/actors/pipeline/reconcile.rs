@@ -8,12 +8,16 @@ use crate::actors::patience::patiently;
 use crate::actors::pipeline::{RunError, desk};
 use crate::actors::quarantine::QuarantineKeeper;
 use crate::actors::steward::control;
+use crate::clock::timestamp;
 use crate::documents::{DocumentId, Stage};
 use crate::engine::Engine;
 use crate::error::StageError;
 use crate::messages::event::{Event, EventSink};
+use crate::providers::account::BUDGET_SPENT;
 use crate::stages::model::{Metric, ModelIdentity};
 use crate::stores::control::{Claim, ControlRecord, DocumentKey, Intent, RecordFilter, Status, rules};
+use crate::stores::ledger::Ledger;
+use crate::stores::sqlite::Failure;
 use crate::stores::state::owner_id;
 use crate::stores::vectors::{Reach, VectorStore, Write};
 
@@ -91,6 +95,29 @@ pub async fn take_over(engine: &Engine, owner: &str, vectors: &VectorStore) -> R
             return Ok(());
         }
     }
+}
+
+/// What calls of runs that died were to cost is in doubt; and what waited for money may ask for it again.
+pub async fn settle_accounts(engine: &Engine, owner: &str) -> Result<(), RunError> {
+    let control_store = &engine.control;
+    let resumed = patiently(&engine.config.settings.retry, || control_store.resume(Some(BUDGET_SPENT))).await;
+    resumed.map_err(|e| RunError::system("control", control(e)))?;
+    if !engine.state.paid_db().exists() {
+        return Ok(());
+    }
+    let ledger = engine.ledger().map_err(|e| RunError::system("ledger", e))?;
+    let broken = |e: Failure| RunError::system("ledger", e);
+    let doubted = ledger.doubt_others(owner).await.map_err(broken)?;
+    if doubted > 0 {
+        tracing::warn!(
+            calls = doubted,
+            "a run ended while calls were under way: nobody knows whether they were charged"
+        );
+    }
+    let kept = Duration::from_secs(u64::from(engine.config.settings.budget.entry_days) * 86_400);
+    let oldest = timestamp(engine.clock.now() - i64::try_from(kept.as_micros()).unwrap_or(i64::MAX));
+    ledger.forget_before(oldest.get(..10).unwrap_or_default()).await.map_err(broken)?;
+    Ok(())
 }
 
 /// Whether no document was ever made visible. Asked only where there is no manifest: a few records, as a rule.

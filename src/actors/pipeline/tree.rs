@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use crate::actors::committer::Committer;
 use crate::actors::dispatcher::{Dispatcher, Pools};
 use crate::actors::heartbeat::Heartbeat;
+use crate::actors::pipeline::paid::{Beginning, PaidWork};
 use crate::actors::pipeline::{Ended, RunError, desk};
 use crate::actors::stage_chunk::ChunkStage;
 use crate::actors::stage_embed::EmbedStage;
@@ -18,20 +19,21 @@ use crate::actors::stage_enrich::EnrichStage;
 use crate::actors::stage_extract::ExtractStage;
 use crate::actors::stage_load::LoadStage;
 use crate::actors::steward::{Desk, StageSteward};
-use crate::actors::upkeep::Upkeep;
+use crate::actors::upkeep::{Keeping, Upkeep};
 use crate::config::{Settings, StagePool, Workers};
 use crate::documents::{Sha256Hex, Stage as StageName};
 use crate::engine::{Engine, fingerprint};
+use crate::error::StageError;
 use crate::messages::board::{Board, StageRow};
 use crate::messages::commit::Commit;
 use crate::messages::event::{Event, EventSink};
 use crate::messages::job::{Job, StageResult};
 use crate::stages::chunk::TokenCounter;
-use crate::stages::embed::{Embedder, InFlight, Tokens};
+use crate::stages::embed::{EmbedOptions, Embedder, InFlight, Tokens};
 use crate::stages::enrich::LocalEnricher;
 use crate::stages::extract::ChildProgram;
 use crate::stages::model::ModelIdentity;
-use crate::stores::control::{ControlError, Resume};
+use crate::stores::control::Resume;
 use crate::stores::vectors::VectorStore;
 use crate::stores::vectors::compaction::Mode;
 use crate::supervisors::service::{Inbox, Running, ServiceHandle, start_service};
@@ -40,6 +42,17 @@ use crate::supervisors::{DrainMode, PoolHandle, PoolOptions, RootHandle, Stage, 
 /// How often the board, which progress is drawn from, is brought up to date.
 const BOARD: Duration = Duration::from_millis(100);
 
+/// What a run was asked for, beside its documents.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked {
+    /// Records are taken in.
+    pub records: bool,
+    /// Stay until every batch has ended.
+    pub wait: bool,
+    /// No new batches are made.
+    pub polls_only: bool,
+}
+
 /// The running tree.
 pub struct Tree {
     pub root: RootHandle,
@@ -47,6 +60,8 @@ pub struct Tree {
     _committing: Running,
     _beating: Running,
     upkeep: Upkeep,
+    keeping: Keeping,
+    pub paid: Option<PaidWork>,
     /// Files are merged when a run ends, too.
     automatic: bool,
     dispatching: Running,
@@ -63,16 +78,33 @@ impl Tree {
         embedder: Arc<dyn Embedder>,
         vectors: Arc<VectorStore>,
         events: Arc<dyn EventSink>,
+        asked: Asked,
     ) -> Result<Self, RunError> {
         let settings = &engine.config.settings;
         let clock = engine.clock.clone();
         let model = embedder.identity().clone();
         let root = RootHandle::start(settings.restart.clone());
-        let desk = Arc::new(desk(engine, model.clone(), events));
+        let desk = Arc::new(desk(engine, model.clone(), events.clone()));
         let wake: Arc<Notify> = Arc::default();
         let (committer, committing) = start_committer(settings, &vectors, &model, &desk, &root);
-        let upkeep = Upkeep::start(engine, owner, &vectors, &root);
+        let keeping = Keeping::of(engine, owner);
+        let upkeep = Upkeep::over(&keeping, &vectors, &root);
 
+        let (intake_finished, stop): (Arc<AtomicBool>, Arc<AtomicBool>) = Default::default();
+        let beginning = Beginning {
+            engine,
+            owner,
+            desk: &desk,
+            embedder: embedder.clone(),
+            events,
+            wake: wake.clone(),
+            intake_finished: intake_finished.clone(),
+            records: asked.records,
+            wait: asked.wait,
+            polls_only: asked.polls_only,
+        };
+        let paid = PaidWork::start(beginning, &root)?;
+        let embedder = paid.as_ref().map_or(embedder, |p| p.embedder.clone());
         let computing = Workers::for_computing();
         let at_a_time = embedder.at_a_time().unwrap_or(computing);
         let pool = Starter { settings, desk: &desk, root: &root };
@@ -84,10 +116,14 @@ impl Tree {
             embedder: embedder.clone(),
             cache: engine.cache(),
             in_flight: InFlight::default(),
-            options: settings.embed.options.batch.clone(),
+            options: match paid.as_ref().is_some_and(|p| p.at_once) {
+                true => EmbedOptions { max_texts: usize::MAX, max_tokens: u64::MAX },
+                false => settings.embed.options.batch.clone(),
+            },
+            batches: paid.as_ref().map(|p| p.batches.clone()),
             clock: clock.clone(),
         };
-        let embed = pool.start(StageName::Embedding, &settings.embed, at_a_time, embed, Some(load.clone()));
+        let embed = pool.start(StageName::Embedding, &settings.embed.pool(), at_a_time, embed, Some(load.clone()));
         let tokens: Arc<dyn TokenCounter> = Arc::new(Tokens(embedder));
         let enricher = Arc::new(LocalEnricher::new(settings.enrich.options.clone(), tokens.clone()));
         let enrich = EnrichStage { desk: desk.clone(), enricher, clock: clock.clone() };
@@ -115,11 +151,10 @@ impl Tree {
         };
         let (_, beating) = start_service("heartbeat", 1, settings.restart.clone(), &root, run);
 
-        let intake_finished: Arc<AtomicBool> = Arc::default();
-        let stop: Arc<AtomicBool> = Arc::default();
         let fingerprint = fingerprint(settings, &model);
         let dispatcher = Rc::new(Dispatcher {
             desk: desk.clone(),
+            clock: engine.clock.clone(),
             pools: pools.clone(),
             owner: owner.to_owned(),
             lease,
@@ -131,6 +166,7 @@ impl Tree {
             fingerprint: fingerprint.clone(),
             wake: wake.clone(),
             intake_finished: intake_finished.clone(),
+            outlook: paid.as_ref().map(|p| p.outlook.clone()),
             stop: stop.clone(),
         });
         let run = move |_: Rc<Inbox<()>>| {
@@ -144,6 +180,8 @@ impl Tree {
             _committing: committing,
             _beating: beating,
             upkeep,
+            keeping,
+            paid,
             automatic: settings.compaction.automatic,
             dispatching,
             wake,
@@ -156,7 +194,7 @@ impl Tree {
     /// Runs until everything is done, the system fails or a signal comes.
     pub async fn run(
         mut self,
-        taking_in: impl Future<Output = Result<(), ControlError>>,
+        taking_in: impl Future<Output = Result<(), StageError>>,
         board: &Board,
         events: &dyn EventSink,
         patience: Duration,
@@ -205,7 +243,7 @@ impl Tree {
         // Short runs would leave their deltas to pile up: none of them lasts until the compactor looks by itself.
         if interrupted.is_none() && self.automatic {
             tokio::select! {
-                merged = self.upkeep.compact(Mode::Due) => if let Err(error) = merged {
+                merged = self.merge() => if let Err(error) = merged {
                     tracing::warn!(%error, "the vector files were not merged; the next run tries again");
                 },
                 // Everything is done; a merge that is thrown away loses nothing.
@@ -218,6 +256,16 @@ impl Tree {
             Some(number) => Ok(Ended::Interrupted(number)),
             None => Ok(Ended::Finished),
         }
+    }
+
+    /// Merges what has become due, in every collection that the run wrote to.
+    async fn merge(&self) -> Result<(), StageError> {
+        self.upkeep.compact(Mode::Due).await?;
+        for vectors in self.paid.iter().flat_map(|p| p.collections.used()) {
+            let upkeep = Upkeep::over(&self.keeping, &vectors, &self.root);
+            upkeep.compact(Mode::Due).await?;
+        }
+        Ok(())
     }
 
     /// Upstream first, so that nothing new reaches a pool that has been emptied.

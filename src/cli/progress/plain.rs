@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Fetch, Figures, Numbers, Show, figures};
-use crate::cli::output::{duration, printable};
+use crate::cli::output::{count, duration, plural, printable};
 use crate::intake::source;
 use crate::messages::event::Event;
 
@@ -70,6 +70,16 @@ pub fn line(event: &Event, here: &std::path::Path) -> Option<String> {
             format!("quarantined: {}: {}: {error}", path(source), stage.verb())
         }
         Event::Parked { source, stage, reason, .. } => format!("parked: {}: {}: {reason}", path(source), stage.verb()),
+        Event::RecordRefused { source, line, reason } => format!("refused: {}:{line}: {reason}", path(source)),
+        Event::BatchSubmitted { batch, space, items, .. } => {
+            format!("sent: {batch}: {} of {space}", plural(*items, "text"))
+        }
+        Event::BatchEnded { batch, space, status, stored, failed, stale, returned, .. } => {
+            let mut parts = vec![format!("{} stored", count(*stored))];
+            let asides = [(*failed, "refused"), (*stale, "changed meanwhile"), (*returned, "to be sent again")];
+            parts.extend(asides.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n))));
+            format!("{}: {batch}: {space}: {}", status.to_lowercase(), parts.join(", "))
+        }
         Event::Notice { text } => text.clone(),
         _ => return None,
     };

@@ -203,7 +203,7 @@ impl Refused {
             ),
             Refused::Shut(Shut::Down, wait) => ("provider_down", format!("{name} does not answer or fails"), wait),
         };
-        StageError { code: code.into(), ..StageError::throttled(message, Some(wait)) }
+        StageError::throttled(message, Some(wait)).with_code(code)
     }
 }
 

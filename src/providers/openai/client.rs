@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use reqwest::header::{HeaderMap, HeaderName};
-use reqwest::{Response, StatusCode};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::options::OpenAiOptions;
-use super::wire::{EmbeddingsAnswer, EmbeddingsRequest, ErrorAnswer, ErrorBody};
+use super::wire::{EmbeddingsAnswer, EmbeddingsRequest, ErrorAnswer, ErrorBody, word};
 use crate::providers::admission::Observed;
-
-/// Of a provider's code in our messages. Its own messages are left out: they may repeat what it was sent.
-const CODE_CHARACTERS: usize = 60;
 
 /// What says that an account can't pay.
 const UNPAID: [&str; 3] = ["insufficient_quota", "billing_not_active", "billing_hard_limit_reached"];
@@ -32,22 +31,39 @@ pub struct Answered<T> {
 }
 
 /// Why there is no answer. What a retry decision needs, and no more.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum CallError {
     /// Asked too fast.
+    #[error("it asks for less")]
     Throttled { after: Option<Duration>, observed: Option<Observed> },
     /// The account has no money left.
+    #[error("the account has no money left")]
     QuotaSpent,
     /// The key is wrong or may not do this.
+    #[error("the key is wrong or may not do this ({0})")]
     Forbidden(String),
     /// No such model, no such path, no such method.
+    #[error("there is no such thing ({0})")]
     Unknown(String),
     /// The request is at fault, for one of its texts or as a whole.
+    #[error("it refuses the request ({0})")]
     Refused(String),
-    /// No connection, no answer in time, a failure over there: it may go away.
+    /// Certainly not done: no connection, or a failure that it tells. It may go away.
+    #[error("it failed: {0}")]
     Failed(String),
-    /// An answer that is not what the protocol says. It may have been charged.
+    /// Sent, and no answer came, or only the beginning of one. It may have been done.
+    #[error("its answer was lost: {0}")]
+    Lost(String),
+    /// An answer that is not what the protocol says. It may have been done.
+    #[error("it sent what is no answer: {0}")]
     Garbled(String),
+}
+
+impl CallError {
+    /// Whether the call may have been done all the same: who repeats it blindly may pay twice.
+    pub fn may_be_charged(&self) -> bool {
+        matches!(self, CallError::Lost(_) | CallError::Garbled(_))
+    }
 }
 
 impl Client {
@@ -73,36 +89,55 @@ impl Client {
         texts: &[&str],
     ) -> Result<Answered<(Vec<Vec<f32>>, u64)>, CallError> {
         let request = EmbeddingsRequest { model, input: texts, encoding_format: "base64", dimensions };
-        let garbled = |e: &dyn std::fmt::Display| CallError::Garbled(e.to_string());
-        let body = serde_json::to_vec(&request).map_err(|e| garbled(&e))?;
-        let send = self.post("embeddings").header(reqwest::header::CONTENT_TYPE, "application/json").body(body).send();
-        let response = send.await.map_err(|e| failed(&e))?;
-        let observed = observed(response.headers());
-        let body = self.checked(response).await?;
-        let answer: EmbeddingsAnswer = serde_json::from_slice(&body).map_err(|e| garbled(&e))?;
+        let request = with_json(self.request(Method::POST, &["embeddings"], &[])?, &request)?;
+        let Answered { value: answer, observed } = self.call::<EmbeddingsAnswer>(request).await?;
+        let garbled = |what: &str| CallError::Garbled(what.to_owned());
         let mut vectors: Vec<Option<Vec<f32>>> = vec![None; texts.len()];
         for item in answer.data {
-            let numbers = item.embedding.into_floats().ok_or_else(|| garbled(&"a vector is no list of floats"))?;
-            let place = vectors.get_mut(item.index).ok_or_else(|| garbled(&"a vector for a text that was not sent"))?;
-            if place.replace(numbers).is_some() {
-                return Err(garbled(&"two vectors for one text"));
+            let place = vectors.get_mut(item.index).ok_or_else(|| garbled("a vector for a text that was not sent"))?;
+            if place.replace(item.embedding.0).is_some() {
+                return Err(garbled("two vectors for one text"));
             }
         }
         let vectors = vectors.into_iter().collect::<Option<Vec<_>>>();
-        let vectors = vectors.ok_or_else(|| garbled(&"no vector for one of the texts"))?;
+        let vectors = vectors.ok_or_else(|| garbled("no vector for one of the texts"))?;
         Ok(Answered { value: (vectors, answer.usage.prompt_tokens), observed })
     }
 
-    fn post(&self, path: &str) -> reqwest::RequestBuilder {
-        let request = self.http.post(format!("{}/{path}", self.base));
-        if self.key.is_empty() { request } else { request.bearer_auth(&self.key) }
+    /// Parts of the path and values of the query may be anything that a provider sent us: both are escaped.
+    pub(super) fn request(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<RequestBuilder, CallError> {
+        let unreadable = || CallError::Unknown("the endpoint's address can't be read: correct `base_url`".into());
+        let mut url = Url::parse(&self.base).map_err(|_| unreadable())?;
+        url.path_segments_mut().map_err(|()| unreadable())?.pop_if_empty().extend(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let request = self.http.request(method, url);
+        Ok(if self.key.is_empty() { request } else { request.bearer_auth(&self.key) })
     }
 
-    /// The body of a success; what else it was otherwise.
-    async fn checked(&self, response: Response) -> Result<Vec<u8>, CallError> {
+    /// Sends, and reads the JSON of a success.
+    pub(super) async fn call<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<Answered<T>, CallError> {
+        let response = request.send().await.map_err(|e| failed(&e))?;
+        let observed = observed(response.headers());
+        let body = self.body(self.accepted(response).await?).await?;
+        // Without serde's words: they quote what they could not read.
+        let garbled = |e: serde_json::Error| {
+            CallError::Garbled(format!("JSON that breaks off or holds what it should not, in column {}", e.column()))
+        };
+        Ok(Answered { value: serde_json::from_slice(&body).map_err(garbled)?, observed })
+    }
+
+    /// A success, its body yet to come; what else it was otherwise.
+    pub(super) async fn accepted(&self, response: Response) -> Result<Response, CallError> {
         let (status, headers) = (response.status(), response.headers().clone());
         if status.is_success() {
-            return self.body(response).await;
+            return Ok(response);
         }
         // An error is told by its status, whatever stands in the body.
         let body = self.body(response).await.unwrap_or_default();
@@ -129,9 +164,13 @@ impl Client {
     }
 }
 
+pub(super) fn with_json(request: RequestBuilder, body: &impl Serialize) -> Result<RequestBuilder, CallError> {
+    let body = serde_json::to_vec(body).map_err(|_| CallError::Refused("it can't be written as JSON".into()))?;
+    Ok(request.header(CONTENT_TYPE, "application/json").body(body))
+}
+
 fn refused(status: StatusCode, headers: &HeaderMap, error: &ErrorBody) -> CallError {
-    let word = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let code: String = error.code().chars().filter(word).take(CODE_CHARACTERS).collect();
+    let code = word(&error.code());
     let what = if code.is_empty() { status.to_string() } else { format!("{status}, {code}") };
     let unpaid = UNPAID.iter().any(|unpaid| code == *unpaid || error.r#type.as_deref() == Some(unpaid));
     match status.as_u16() {
@@ -144,6 +183,8 @@ fn refused(status: StatusCode, headers: &HeaderMap, error: &ErrorBody) -> CallEr
         }
         401 | 403 => CallError::Forbidden(what),
         404 | 405 | 410 | 415 => CallError::Unknown(what),
+        // A gateway that gave up waiting: behind it the work may have been done.
+        502 | 504 => CallError::Lost(what),
         408 | 409 | 425 | 500..=599 => CallError::Failed(what),
         300..=399 => CallError::Unknown(format!("{status}: the address has moved")),
         _ => CallError::Refused(what),
@@ -151,11 +192,14 @@ fn refused(status: StatusCode, headers: &HeaderMap, error: &ErrorBody) -> CallEr
 }
 
 /// Without the address, which may hold a secret.
-fn failed(error: &reqwest::Error) -> CallError {
-    let what = if error.is_timeout() {
-        "no answer in time"
-    } else if error.is_connect() {
+pub(super) fn failed(error: &reqwest::Error) -> CallError {
+    let not_sent = error.is_connect() || error.is_builder();
+    let what = if error.is_connect() {
         "no connection"
+    } else if error.is_builder() {
+        "the request can't be made"
+    } else if error.is_timeout() {
+        "no answer in time"
     } else {
         "the connection broke off"
     };
@@ -164,7 +208,8 @@ fn failed(error: &reqwest::Error) -> CallError {
         cause = next;
     }
     // The innermost cause of an error of ours is the system's: it quotes no request.
-    CallError::Failed(format!("{what} ({cause})").replace(|c: char| c.is_control(), " "))
+    let what = format!("{what} ({cause})").replace(|c: char| c.is_control(), " ");
+    if not_sent { CallError::Failed(what) } else { CallError::Lost(what) }
 }
 
 fn number(headers: &HeaderMap, name: &'static str) -> Option<f64> {

@@ -1,7 +1,7 @@
 //! Texts to vectors by an endpoint.
 //!
-//! Requests are packed by the number of texts and by their tokens, as the model counts them. Each waits for its turn. One
-//! that is refused for what it holds is halved until the text that it is refused for stands alone; throttling is waited
+//! Requests are packed by the number of texts and by their tokens, as the model counts them. Each waits for its turn, and
+//! has its money set aside before it is sent. One that is refused for what it holds is halved until the text that it is refused for stands alone; throttling is waited
 //! for, and goes back to the pool as no attempt where that takes long; everything else is the pool's to retry.
 
 use std::sync::Arc;
@@ -14,10 +14,12 @@ use tokio::time::Instant;
 use super::client::{Answered, CallError, Client};
 use super::options::{OpenAiOptions, OverLong};
 use super::tokens;
-use crate::cancel::Cancel;
 use crate::error::StageError;
+use crate::money::Nanodollars;
+use crate::providers::account::{Account, Held};
 use crate::providers::admission::{Admission, Ask, Outcome, Refused, Shut, Turn};
-use crate::stages::embed::{EmbedBatch, Embedder, packed};
+use crate::providers::prices::Price;
+use crate::stages::embed::{Call, EmbedBatch, Embedder, packed};
 use crate::stages::model::{Metric, ModelIdentity};
 
 /// Shorter than this it has no direction.
@@ -28,43 +30,67 @@ pub struct OpenAiEmbedder {
     admission: Arc<Admission>,
     options: OpenAiOptions,
     identity: ModelIdentity,
-    /// The collection that it works for.
+    /// The collection that it works for: whose turn its calls are counted as.
     lane: Arc<str>,
+    /// Who pays; `None` for a look that is in nobody's books.
+    account: Option<Account>,
+    price: Price,
     /// Some request was accepted: what is refused now is refused for what it holds.
     accepted: AtomicBool,
 }
 
 impl OpenAiEmbedder {
-    /// `lane` is whose turn its calls are counted as.
-    pub fn new(client: Client, admission: Arc<Admission>, options: OpenAiOptions, lane: &str) -> Self {
+    pub fn new(
+        client: Client,
+        admission: Arc<Admission>,
+        options: OpenAiOptions,
+        lane: &str,
+        account: Option<Account>,
+        price: Price,
+    ) -> Self {
         let identity = identity(&options);
-        Self { client, admission, options, identity, lane: lane.into(), accepted: AtomicBool::new(false) }
+        let (lane, accepted) = (lane.into(), AtomicBool::new(false));
+        Self { client, admission, options, identity, lane, account, price, accepted }
     }
 
     /// One request, for as long as it is only throttled and the wait is short.
-    async fn request(&self, texts: &[&str], tokens: u64, cancel: &Cancel) -> Result<(Vec<Vec<f32>>, u64), Failure> {
+    async fn request(&self, texts: &[&str], tokens: u64, call: Call<'_>) -> Result<Made, Failure> {
         let began = Instant::now();
         let patience = Duration::from_secs_f64(self.options.limits.max_wait_seconds);
         let name = self.admission.name();
         let mut turn: Option<Turn> = None;
         loop {
             let ask = Ask { lane: self.lane.clone(), weight: 1, tokens, turn };
-            let entered = self.admission.enter(ask, cancel).await;
+            let entered = self.admission.enter(ask, call.cancel).await;
             let permit = entered.map_err(|refused| Failure::Stage(refused.into_error(name)))?;
             turn = Some(permit.turn());
-            let call = self.client.embeddings(&self.options.model, self.options.asked_dimensions(), texts);
+            let held = match &self.account {
+                Some(account) => Some(account.reserve(call.subject, tokens).await.map_err(Failure::Stage)?),
+                None => None,
+            };
+            let embedding = self.client.embeddings(&self.options.model, self.options.asked_dimensions(), texts);
             let answer = tokio::select! {
-                answer = call => answer,
-                error = cancel.cancelled() => return Err(Failure::Stage(error)),
+                answer = embedding => answer,
+                error = call.cancel.cancelled() => {
+                    unsettled(held, true).await;
+                    return Err(Failure::Stage(error));
+                }
             };
             match answer {
-                Ok(Answered { value, observed }) => {
+                Ok(Answered { value: (vectors, charged), observed }) => {
                     permit.end(&Outcome::Answered(observed));
                     self.accepted.store(true, Ordering::Relaxed);
-                    return Ok(value);
+                    // Servers that tell no usage charge nothing, or what we count.
+                    let tokens = if charged == 0 { tokens } else { charged };
+                    let cost = match held {
+                        Some(held) => held.settle(tokens).await,
+                        None => Nanodollars::of_tokens(tokens, self.price.live),
+                    };
+                    return Ok(Made { vectors, tokens, cost });
                 }
                 Err(error) => {
                     permit.end(&outcome(&error));
+                    unsettled(held, error.may_be_charged()).await;
                     match error {
                         // It would be refused for ever: a minute's budget is smaller.
                         CallError::Throttled { observed, .. }
@@ -108,7 +134,7 @@ impl OpenAiEmbedder {
             CallError::Refused(what) => {
                 StageError::permanent("provider_refused", format!("{name} refuses a text of this document ({what})"))
             }
-            CallError::Failed(what) => {
+            CallError::Failed(what) | CallError::Lost(what) => {
                 self.or_shut(StageError::transient("provider_failed", format!("{name} failed: {what}")))
             }
             CallError::Garbled(what) => self
@@ -147,6 +173,21 @@ pub fn identity(options: &OpenAiOptions) -> ModelIdentity {
     ModelIdentity { id: options.model.clone(), weights: "served".into(), dimension, metric: Metric::Cosine }
 }
 
+/// What one request came to.
+struct Made {
+    vectors: Vec<Vec<f32>>,
+    tokens: u64,
+    cost: Nanodollars,
+}
+
+async fn unsettled(held: Option<Held<'_>>, may_be_charged: bool) {
+    match held {
+        Some(held) if may_be_charged => held.doubt().await,
+        Some(held) => held.release().await,
+        None => {}
+    }
+}
+
 enum Failure {
     /// For what one of its texts is, or for the request as a whole.
     Refused(String),
@@ -157,7 +198,7 @@ fn outcome(error: &CallError) -> Outcome {
     match error {
         CallError::Throttled { after, observed } => Outcome::Throttled(*after, *observed),
         CallError::QuotaSpent => Outcome::QuotaSpent,
-        CallError::Failed(_) | CallError::Garbled(_) => Outcome::Failed,
+        CallError::Failed(_) | CallError::Lost(_) | CallError::Garbled(_) => Outcome::Failed,
         CallError::Forbidden(_) | CallError::Unknown(_) | CallError::Refused(_) => Outcome::Answered(None),
     }
 }
@@ -189,21 +230,21 @@ impl Embedder for OpenAiEmbedder {
         Some(self.options.limits.concurrency)
     }
 
-    async fn embed(&self, texts: Vec<String>, cancel: &Cancel) -> Result<EmbedBatch, StageError> {
+    async fn embed(&self, texts: Vec<String>, call: Call<'_>) -> Result<EmbedBatch, StageError> {
         let counts: Vec<u64> = texts.iter().map(|text| self.count_tokens(text) as u64).collect();
         let mut vectors: Vec<Option<Vec<f32>>> = vec![None; texts.len()];
-        let mut batch = EmbedBatch::default();
+        let (mut batch, mut cost) = (EmbedBatch::default(), Nanodollars::ZERO);
         // The next request lies on top.
         let mut requests = packed(&counts, self.most());
         requests.reverse();
         while let Some(range) = requests.pop() {
             let tokens: u64 = counts.get(range.clone()).unwrap_or_default().iter().sum();
             let part: Vec<&str> = texts.get(range.clone()).unwrap_or_default().iter().map(String::as_str).collect();
-            match self.request(&part, tokens, cancel).await {
-                Ok((made, charged)) => {
-                    // Servers that tell no usage charge nothing, or what we count.
-                    batch.tokens += if charged == 0 { tokens } else { charged };
-                    for (place, vector) in vectors.iter_mut().skip(range.start).zip(made) {
+            match self.request(&part, tokens, call).await {
+                Ok(made) => {
+                    batch.tokens += made.tokens;
+                    cost += made.cost;
+                    for (place, vector) in vectors.iter_mut().skip(range.start).zip(made.vectors) {
                         *place = Some(self.unit(vector)?);
                     }
                 }
@@ -216,7 +257,7 @@ impl Embedder for OpenAiEmbedder {
                 }
             }
         }
-        batch.cost_usd = batch.tokens as f64 * self.options.usd_per_million_tokens / 1e6;
+        batch.cost_usd = cost.usd();
         batch.vectors = vectors.into_iter().flatten().collect();
         Ok(batch)
     }

@@ -3,8 +3,15 @@
 use docweir_standin::{Act, On, Options, Rates, Rule, Standin, vector};
 
 use super::*;
+use crate::cancel::Cancel;
+use crate::clock::SystemClock;
 use crate::error::ErrorClass;
+use crate::providers::account::{Alerts, BUDGET_SPENT, BudgetOptions};
 use crate::providers::admission::AdmissionOptions;
+use crate::providers::prices::PriceOptions;
+use crate::stores::ledger::{Amount, By, Ledger, Line, SqliteLedger};
+use crate::stores::paid;
+use crate::stores::sqlite::OpenOptions;
 
 fn standin(change: impl FnOnce(&mut Options)) -> Standin {
     let mut options = Options::default();
@@ -24,11 +31,11 @@ fn options(standin: &Standin) -> OpenAiOptions {
 fn embedder(options: OpenAiOptions) -> OpenAiEmbedder {
     let client = Client::new(&options, "test-key".into()).unwrap();
     let admission = Admission::new("the model", options.limits.clone(), fastrand::Rng::with_seed(1));
-    OpenAiEmbedder::new(client, admission, options, "chunks")
+    OpenAiEmbedder::new(client, admission, options, "chunks", None, PriceOptions::default().text_embedding_3_small)
 }
 
 async fn embed(embedder: &OpenAiEmbedder, texts: &[&str]) -> Result<EmbedBatch, StageError> {
-    embedder.embed(texts.iter().map(|t| (*t).to_owned()).collect(), &Cancel::default()).await
+    embedder.embed(texts.iter().map(|t| (*t).to_owned()).collect(), Call::for_a_test()).await
 }
 
 fn assert_vectors(batch: &EmbedBatch, texts: &[&str], dimensions: usize) {
@@ -186,11 +193,110 @@ async fn a_stop_ends_a_call_that_hangs() {
     let cancel = Cancel::default();
     let call = tokio::spawn({
         let (embedder, cancel) = (embedder.clone(), cancel.clone());
-        async move { embedder.embed(vec!["x".into()], &cancel).await }
+        async move { embedder.embed(vec!["x".into()], Call { subject: "x", cancel: &cancel }).await }
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
     let began = Instant::now();
     cancel.cancel();
     assert_eq!(call.await.unwrap().unwrap_err().class, ErrorClass::Timeout);
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+/// An account whose books lie in a folder of their own.
+struct Paying {
+    folder: tempfile::TempDir,
+    standin: Standin,
+}
+
+impl Paying {
+    fn new(faults: Vec<Rule>) -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), standin: standin(|o| o.faults = faults) }
+    }
+
+    fn ledger(&self) -> SqliteLedger {
+        let options = OpenOptions { busy: Duration::from_secs(5), wal_pages: 1_000, page_cache_kibibytes: 512 };
+        let database = paid::open(&self.folder.path().join("paid.db"), &options).unwrap();
+        SqliteLedger::new(database, Arc::new(SystemClock))
+    }
+
+    fn embedder(&self, run_usd: f64) -> OpenAiEmbedder {
+        let options = options(&self.standin);
+        let account = Account {
+            ledger: Arc::new(self.ledger()),
+            run: "a run".into(),
+            stage: "embedding",
+            model: options.model.clone(),
+            collection: "chunks".into(),
+            price: PriceOptions::default().of(&options.model),
+            options: BudgetOptions { run_usd, ..BudgetOptions::default() },
+            alerts: Alerts::new(Arc::new(|_| {})),
+        };
+        let client = Client::new(&options, "test-key".into()).unwrap();
+        let admission = Admission::new("the model", options.limits.clone(), fastrand::Rng::with_seed(1));
+        OpenAiEmbedder::new(
+            client,
+            admission,
+            options,
+            "chunks",
+            Some(account),
+            PriceOptions::default().text_embedding_3_small,
+        )
+    }
+
+    /// Nanodollars that are settled, under way and in doubt.
+    async fn sums(&self) -> (u64, u64, u64) {
+        let lines = self.ledger().report(By::Stage, "", 10).await.unwrap();
+        let sum = |of: fn(&Line) -> Amount| lines.iter().map(|l| of(l).cost.0).sum();
+        (sum(|l| l.settled), sum(|l| l.reserved), sum(|l| l.in_doubt))
+    }
+}
+
+#[tokio::test]
+async fn the_books_agree_with_the_providers_however_a_call_ends() {
+    let on = |act| Rule::new(On::Embeddings, act).times(1);
+    // What was certainly not charged is free; what nobody knows is in doubt, whether it was charged or not.
+    let table = [
+        (None, false),
+        (Some(on(Act::Status).code(500)), false),
+        (Some(on(Act::Status).code(400)), false),
+        (Some(on(Act::Status).code(401)), false),
+        (Some(on(Act::InsufficientQuota)), false),
+        (Some(on(Act::CutBefore)), true),
+        (Some(on(Act::CutAfter)), true),
+        (Some(on(Act::CutMiddle)), true),
+        (Some(on(Act::Garbage)), true),
+        (Some(on(Act::MissingVector)), true),
+        (Some(on(Act::Nan)), false),
+        (Some(on(Act::WrongDimension)), false),
+    ];
+    for (rule, doubtful) in table {
+        let p = Paying::new(rule.clone().into_iter().collect());
+        let _ = embed(&p.embedder(0.0), &["a stale lease", "is fenced"]).await;
+        let charged = p.standin.books().live.nanodollars;
+        let (settled, reserved, doubt) = p.sums().await;
+        assert_eq!((reserved, doubt > 0), (0, doubtful), "{rule:?}");
+        assert!(settled <= charged && charged <= settled + doubt, "{rule:?}: {settled} {charged} {doubt}");
+        assert!(doubtful || settled == charged, "{rule:?}: {settled} {charged}");
+    }
+}
+
+#[tokio::test]
+async fn a_budget_stops_before_it_is_passed() {
+    let p = Paying::new(Vec::new());
+    let embedder = p.embedder(1e-6);
+    let mut calls = tokio::task::JoinSet::new();
+    let embedder = Arc::new(embedder);
+    for n in 0..40 {
+        let embedder = embedder.clone();
+        calls.spawn(async move { embed(&embedder, &[&format!("passage {n}")]).await });
+    }
+    let ended = calls.join_all().await;
+    let spent = ended.iter().filter_map(|e| e.as_ref().err()).filter(|e| e.code == BUDGET_SPENT).count();
+    let done = ended.iter().filter(|e| e.is_ok()).count();
+    let charged = p.standin.books().live.nanodollars;
+    assert_eq!(spent + done, 40, "{ended:?}");
+    assert!(spent > 0 && charged <= 1_000 && charged > 900, "{spent} {charged}");
+    assert_eq!(p.sums().await, (charged, 0, 0));
+    let error = ended.into_iter().find_map(Result::err).unwrap();
+    assert!(error.message.contains("budget.run_usd"), "{error}");
 }

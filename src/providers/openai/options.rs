@@ -42,8 +42,6 @@ pub struct OpenAiOptions {
     pub request_seconds: f64,
     /// Size of an answer above which it is given up, in bytes. Default 128 MiB.
     pub max_answer_bytes: u64,
-    /// Price of a million tokens, in US dollars. Default 0.02: text-embedding-3-small, November 2026.
-    pub usd_per_million_tokens: f64,
     pub limits: AdmissionOptions,
 }
 
@@ -61,7 +59,6 @@ impl Default for OpenAiOptions {
             connect_seconds: 10.0,
             request_seconds: 120.0,
             max_answer_bytes: 128 << 20,
-            usd_per_million_tokens: 0.02,
             limits: AdmissionOptions::default(),
         }
     }
@@ -98,7 +95,6 @@ impl OpenAiOptions {
         range("connect_seconds", self.connect_seconds, 0.01, 600.0);
         range("request_seconds", self.request_seconds, 0.01, 3_600.0);
         range("max_answer_bytes", self.max_answer_bytes as f64, 65_536.0, 4_294_967_296.0);
-        range("usd_per_million_tokens", self.usd_per_million_tokens, 0.0, 1e6);
         let plain = |url: reqwest::Url| {
             matches!(url.scheme(), "http" | "https")
                 && url.username().is_empty()

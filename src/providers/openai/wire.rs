@@ -2,12 +2,18 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
+/// Of a provider's code in our messages. Its own messages are left out: they may repeat what it was sent.
+const CODE_CHARACTERS: usize = 60;
+
+/// `I` is a text, or many.
 #[derive(Serialize)]
-pub struct EmbeddingsRequest<'r> {
+pub struct EmbeddingsRequest<'r, I> {
     pub model: &'r str,
-    pub input: &'r [&'r str],
+    pub input: I,
     pub encoding_format: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dimensions: Option<u32>,
@@ -24,15 +30,47 @@ pub struct EmbeddingsAnswer {
 #[derive(Deserialize)]
 pub struct Embedding {
     pub index: usize,
-    pub embedding: Numbers,
+    pub embedding: Floats,
 }
 
-/// Base64 of little-endian floats as it was asked for, or a list from servers that know no better.
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub enum Numbers {
-    Base64(String),
-    List(Vec<f32>),
+/// Base64 of little-endian floats as it was asked for, or a list from servers that know no better. A number of a list is
+/// read as a double and then rounded: at worst the neighbour of the nearest float, once in many millions.
+#[derive(Debug, PartialEq)]
+pub struct Floats(pub Vec<f32>);
+
+impl<'de> Deserialize<'de> for Floats {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(FloatsVisitor)
+    }
+}
+
+struct FloatsVisitor;
+
+impl<'de> Visitor<'de> for FloatsVisitor {
+    type Value = Floats;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a list of floats, or its base64")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Floats, E> {
+        floats_of_base64(text).map(Floats).ok_or_else(|| E::custom("no base64 of floats"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Floats, A::Error> {
+        // Most vectors fit without a move.
+        let mut floats = Vec::with_capacity(1_536);
+        while let Some(float) = list.next_element()? {
+            floats.push(float);
+        }
+        Ok(Floats(floats))
+    }
+}
+
+pub fn floats_of_base64(text: &str) -> Option<Vec<f32>> {
+    let bytes = STANDARD.decode(text).ok()?;
+    let (floats, rest) = bytes.as_chunks::<4>();
+    rest.is_empty().then(|| floats.iter().map(|b| f32::from_le_bytes(*b)).collect())
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -50,32 +88,36 @@ pub struct ErrorAnswer {
 #[serde(default)]
 pub struct ErrorBody {
     pub r#type: Option<String>,
-    pub code: Option<serde_json::Value>,
+    pub code: Option<Value>,
 }
 
 impl ErrorBody {
     /// A word, or a number as some servers send it.
     pub fn code(&self) -> String {
         match &self.code {
-            Some(serde_json::Value::String(code)) => code.clone(),
-            Some(serde_json::Value::Null) | None => self.r#type.clone().unwrap_or_default(),
-            Some(other) => other.to_string(),
+            Some(Value::String(code)) => code.clone(),
+            Some(Value::Number(code)) => code.to_string(),
+            _ => self.r#type.clone().unwrap_or_default(),
         }
     }
 }
 
-impl Numbers {
-    /// `None` where it is no list of floats.
-    pub fn into_floats(self) -> Option<Vec<f32>> {
-        match self {
-            Numbers::List(numbers) => Some(numbers),
-            Numbers::Base64(text) => {
-                let bytes = STANDARD.decode(text).ok()?;
-                let (floats, rest) = bytes.as_chunks::<4>();
-                rest.is_empty().then(|| floats.iter().map(|b| f32::from_le_bytes(*b)).collect())
-            }
-        }
-    }
+/// What is left of a provider's word in ours.
+pub fn word(text: &str) -> String {
+    let fits = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    text.chars().filter(fits).take(CODE_CHARACTERS).collect()
+}
+
+/// A field as other servers may send it: what is missing, empty, null or of another type is not there.
+pub fn text(value: &Value, field: &str) -> Option<String> {
+    value.get(field)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+/// As [`text`]. Some servers write whole numbers as floats.
+pub fn number(value: &Value, field: &str) -> Option<u64> {
+    let value = value.get(field)?;
+    let float = || value.as_f64().filter(|n| (0.0..1e15).contains(n)).map(|n| n as u64);
+    value.as_u64().or_else(float)
 }
 
 #[cfg(test)]
@@ -84,10 +126,13 @@ mod tests {
 
     #[test]
     fn both_forms_of_vectors_are_read() {
-        let read = |text: &str| serde_json::from_str::<Numbers>(text).unwrap().into_floats();
-        assert_eq!(read("[1, -0.5]"), Some(vec![1.0, -0.5]));
-        assert_eq!(read("\"AACAPwAAAL8=\""), Some(vec![1.0, -0.5]));
-        assert_eq!((read("\"AACA\""), read("\"?\"")), (None, None));
+        let read = |text: &str| serde_json::from_str::<Floats>(text).ok().map(|floats| floats.0);
+        for text in ["[1, -0.5]", r#""AACAPwAAAL8=""#, r#""AACAPwAA\u0041L8=""#] {
+            assert_eq!(read(text), Some(vec![1.0, -0.5]), "{text}");
+        }
+        for text in [r#""AACA""#, r#""?""#, "[null]", "[\"1\"]", "[[1]]", "7", "{}", "null", "[NaN]"] {
+            assert_eq!(read(text), None, "{text}");
+        }
     }
 
     #[test]
@@ -96,5 +141,15 @@ mod tests {
         assert_eq!(code(r#"{"error":{"code":"insufficient_quota","type":"x"}}"#), "insufficient_quota");
         assert_eq!(code(r#"{"error":{"code":null,"type":"invalid_request_error"}}"#), "invalid_request_error");
         assert_eq!(code(r#"{"error":{"code":429}}"#), "429");
+        assert_eq!(word("bad <b>\n"), "badb");
+    }
+
+    #[test]
+    fn fields_of_another_type_are_not_there() {
+        let value = serde_json::json!({"a": "x", "b": "", "c": null, "d": 7, "e": 7.9, "f": -1, "g": [1]});
+        let texts: Vec<_> = ["a", "b", "c", "d", "z"].iter().map(|field| text(&value, field)).collect();
+        assert_eq!(texts, [Some("x".into()), None, None, None, None]);
+        let numbers: Vec<_> = ["d", "e", "f", "g", "a", "z"].iter().map(|field| number(&value, field)).collect();
+        assert_eq!(numbers, [Some(7), Some(7), None, None, None, None]);
     }
 }

@@ -5,10 +5,9 @@ use std::collections::{HashMap, HashSet};
 use super::in_flight::Claimed;
 use super::packing::packed;
 use super::window::parts;
-use super::{EmbedOptions, Embedder, InFlight};
+use super::{Call, EmbedOptions, Embedder, InFlight};
 use crate::documents::Sha256Hex;
 use crate::error::StageError;
-use crate::stages::Cancel;
 use crate::stages::model::{Chunks, EmbeddedDocument, Language, Usage};
 use crate::stores::cache::EmbeddingCache;
 
@@ -29,9 +28,9 @@ pub async fn embed_document(
     in_flight: &InFlight,
     mut chunks: Chunks,
     options: &EmbedOptions,
-    cancel: &Cancel,
+    call: Call<'_>,
 ) -> Result<EmbeddedDocument, StageError> {
-    let model = embedder.identity();
+    let (model, cancel) = (embedder.identity(), call.cancel);
     let texts: Vec<String> = chunks.chunks.iter().map(|c| c.embedded_text()).collect();
     let keys: Vec<Sha256Hex> = texts.iter().map(|t| Sha256Hex::of(t.as_bytes())).collect();
     let mut usage = Usage::default();
@@ -66,7 +65,8 @@ pub async fn embed_document(
             }
             for group in groups(&missing, embedder, options) {
                 cancel.check()?;
-                let made = embed_group(embedder, group, &mut usage, &mut split, cancel).await?;
+                let part: Vec<&str> = group.iter().map(|(_, text)| *text).collect();
+                let made = embed_group(embedder, &part, &mut usage, &mut split, call).await?;
                 let entries =
                     group.iter().zip(&made).map(|((key, _), vector)| ((*key).clone(), vector.clone())).collect();
                 cache.put_many(model, entries).await?;
@@ -115,16 +115,27 @@ fn groups<'m, 't>(missing: &'m [Text<'t>], embedder: &dyn Embedder, options: &Em
     packed(&tokens, most).into_iter().filter_map(|range| missing.get(range)).collect()
 }
 
+/// A vector for each text, in their order: of texts that belong to no document and are in no cache.
+pub async fn embed_texts(
+    embedder: &dyn Embedder,
+    texts: &[&str],
+    call: Call<'_>,
+) -> Result<(Vec<Vec<f32>>, Usage), StageError> {
+    let mut usage = Usage::default();
+    let vectors = embed_group(embedder, texts, &mut usage, &mut 0, call).await?;
+    Ok((vectors, usage))
+}
+
 async fn embed_group(
     embedder: &dyn Embedder,
-    group: &[Text<'_>],
+    group: &[&str],
     usage: &mut Usage,
     split: &mut u64,
-    cancel: &Cancel,
+    call: Call<'_>,
 ) -> Result<Vec<Vec<f32>>, StageError> {
     let count = |text: &str| embedder.count_tokens(text);
     let (mut inputs, mut belongs) = (Vec::new(), Vec::new());
-    for (i, (_, text)) in group.iter().enumerate() {
+    for (i, text) in group.iter().enumerate() {
         if count(text) <= embedder.window() {
             inputs.push((*text).to_owned());
             belongs.push(i);
@@ -142,7 +153,7 @@ async fn embed_group(
         }
     }
     let weights: Vec<f32> = inputs.iter().map(|t| count(t) as f32).collect();
-    let batch = embedder.embed(inputs, cancel).await?;
+    let batch = embedder.embed(inputs, call).await?;
     usage.tokens += batch.tokens;
     usage.cost_usd += batch.cost_usd;
     if batch.vectors.len() != belongs.len() {
@@ -268,14 +279,14 @@ mod tests {
             &["eng"]
         }
 
-        async fn embed(&self, texts: Vec<String>, cancel: &Cancel) -> Result<EmbedBatch, StageError> {
+        async fn embed(&self, texts: Vec<String>, call: Call<'_>) -> Result<EmbedBatch, StageError> {
             assert!(texts.iter().all(|t| self.count_tokens(t) <= self.window()), "a text over the window");
-            let call = self.calls.lock().unwrap().len();
+            let nth = self.calls.lock().unwrap().len();
             self.calls.lock().unwrap().push(texts.len());
-            if self.fail_at == Some(call) {
+            if self.fail_at == Some(nth) {
                 return Err(StageError::transient("cut", "the connection was cut"));
             }
-            let mut batch = self.inner.embed(texts, cancel).await?;
+            let mut batch = self.inner.embed(texts, call).await?;
             batch.vectors.iter_mut().flatten().for_each(|x| *x *= self.scale);
             if self.lose {
                 batch.vectors.pop();
@@ -304,7 +315,7 @@ mod tests {
         let options = EmbedOptions { max_texts: 2, max_tokens: 1_000 };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let in_flight = InFlight::default();
-        runtime.block_on(embed_document(embedder, cache, &in_flight, chunks(contents), &options, &Cancel::default()))
+        runtime.block_on(embed_document(embedder, cache, &in_flight, chunks(contents), &options, Call::for_a_test()))
     }
 
     #[test]
@@ -324,9 +335,10 @@ mod tests {
     async fn documents_with_the_same_text_at_the_same_time_embed_it_once() {
         let (mut embedder, cache, in_flight) = (Odd::new(), Memory::default(), InFlight::default());
         embedder.inner = HashedEmbedder::new(16, Duration::from_millis(50));
-        let (options, cancel) = (EmbedOptions { max_texts: 2, max_tokens: 1_000 }, Cancel::default());
-        let run =
-            |contents: &[&str]| embed_document(&embedder, &cache, &in_flight, chunks(contents), &options, &cancel);
+        let options = EmbedOptions { max_texts: 2, max_tokens: 1_000 };
+        let run = |contents: &[&str]| {
+            embed_document(&embedder, &cache, &in_flight, chunks(contents), &options, Call::for_a_test())
+        };
         // In opposite orders, each with a text of its own: neither may wait for the other for ever.
         let (a, b) = tokio::join!(run(&["own a", "x", "y"]), run(&["y", "x", "own b"]));
         let (a, b) = (a.unwrap(), b.unwrap());
@@ -340,8 +352,8 @@ mod tests {
         let (mut embedder, cache, in_flight) = (Odd::new(), Memory::default(), InFlight::default());
         embedder.inner = HashedEmbedder::new(16, Duration::from_millis(50));
         embedder.fail_at = Some(0);
-        let (options, cancel) = (EmbedOptions { max_texts: 2, max_tokens: 1_000 }, Cancel::default());
-        let run = || embed_document(&embedder, &cache, &in_flight, chunks(&["same"]), &options, &cancel);
+        let options = EmbedOptions { max_texts: 2, max_tokens: 1_000 };
+        let run = || embed_document(&embedder, &cache, &in_flight, chunks(&["same"]), &options, Call::for_a_test());
         let (a, b) = tokio::join!(run(), run());
         assert_eq!((a.unwrap_err().code, b.unwrap().usage.cached_chunks), ("cut".to_owned(), 0));
     }
@@ -377,7 +389,7 @@ mod tests {
         let whole = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap()
-            .block_on(whole.embed(vec![long], &Cancel::default()))
+            .block_on(whole.embed(vec![long], Call::for_a_test()))
             .unwrap();
         let cosine: f32 = whole.vectors[0].iter().zip(&done.vectors[0]).map(|(a, b)| a * b).sum();
         assert!(cosine > 0.95, "{cosine}");

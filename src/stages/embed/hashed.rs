@@ -6,9 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 
-use super::{EmbedBatch, Embedder};
+use super::{Call, EmbedBatch, Embedder};
 use crate::error::StageError;
-use crate::stages::Cancel;
 use crate::stages::model::{Metric, ModelIdentity};
 
 /// Most words of one text, two marks at its ends included: that of the local model, so that chunks come out alike.
@@ -72,10 +71,10 @@ impl Embedder for HashedEmbedder {
         (!self.wait.is_zero()).then_some(16)
     }
 
-    async fn embed(&self, texts: Vec<String>, cancel: &Cancel) -> Result<EmbedBatch, StageError> {
+    async fn embed(&self, texts: Vec<String>, call: Call<'_>) -> Result<EmbedBatch, StageError> {
         let mut batch = EmbedBatch::default();
         for text in &texts {
-            cancel.check()?;
+            call.cancel.check()?;
             if !self.wait.is_zero() {
                 tokio::time::sleep(self.wait).await;
             }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use docweir_encoder::{Encoder, EncoderError, EncoderFiles, LoadOptions};
 
 use super::fetch::ModelFiles;
-use super::{EmbedBatch, Embedder};
+use super::{Call, EmbedBatch, Embedder};
 use crate::error::StageError;
 use crate::stages::Cancel;
 use crate::stages::model::{Metric, ModelIdentity};
@@ -76,8 +76,8 @@ impl Embedder for LocalEmbedder {
         std::thread::available_parallelism().ok().map(NonZero::get)
     }
 
-    async fn embed(&self, texts: Vec<String>, cancel: &Cancel) -> Result<EmbedBatch, StageError> {
-        let (encoder, cancel) = (self.encoder.clone(), cancel.clone());
+    async fn embed(&self, texts: Vec<String>, call: Call<'_>) -> Result<EmbedBatch, StageError> {
+        let (encoder, cancel) = (self.encoder.clone(), call.cancel.clone());
         let work = tokio::task::spawn_blocking(move || encode(&encoder, &texts, &cancel));
         work.await.map_err(|e| match e.is_panic() {
             true => StageError::crash("encoder_panicked", "the local model's encoder panicked"),

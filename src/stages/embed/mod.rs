@@ -5,6 +5,7 @@
 //! cache first, embeds only what is missing, checks what comes back, and never cuts a text in silence.
 
 pub mod artefact;
+mod batched;
 mod document;
 mod fetch;
 mod hashed;
@@ -18,7 +19,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub use document::embed_document;
+pub use batched::{BatchedEmbedder, WAITS_FOR_BATCH, wake_word};
+pub use document::{embed_document, embed_texts};
 pub use fetch::{FetchProgress, ModelFiles, ensure_model};
 pub use hashed::HashedEmbedder;
 pub use in_flight::InFlight;
@@ -30,6 +32,22 @@ use crate::error::StageError;
 use crate::stages::Cancel;
 use crate::stages::chunk::TokenCounter;
 use crate::stages::model::ModelIdentity;
+
+/// For whom vectors are made, and whether they are still wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'c> {
+    /// A document's id, or what else the books are to say.
+    pub subject: &'c str,
+    pub cancel: &'c Cancel,
+}
+
+#[cfg(test)]
+impl Call<'static> {
+    pub fn for_a_test() -> Self {
+        static WANTED: std::sync::LazyLock<Cancel> = std::sync::LazyLock::new(Cancel::default);
+        Self { subject: "a test", cancel: &WANTED }
+    }
+}
 
 /// Who makes vectors. Shared by all workers.
 #[async_trait]
@@ -72,7 +90,7 @@ pub trait Embedder: Send + Sync + 'static {
     ///
     /// # Errors
     /// By class: throttled, transient, timeout (also when cancelled), crash, permanent, as the retry decision needs it.
-    async fn embed(&self, texts: Vec<String>, cancel: &Cancel) -> Result<EmbedBatch, StageError>;
+    async fn embed(&self, texts: Vec<String>, call: Call<'_>) -> Result<EmbedBatch, StageError>;
 }
 
 /// An embedder's tokenizer, as chunking and enrichment see it.

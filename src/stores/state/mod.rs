@@ -6,6 +6,7 @@
 //!   .gitignore   so that nobody commits the folder by accident
 //!   lock         held by the one orchestrator, with its name in it
 //!   control.db   what is to be done and what was done
+//!   paid.db      what was paid for, and what is to be: the ledger, batches, items
 //!   objects/     artefacts and the vector store
 //!   cache/       what can be made again: embeddings
 //! ```
@@ -119,6 +120,10 @@ impl StateFolder {
 
     pub fn control_db(&self) -> PathBuf {
         self.root.join("control.db")
+    }
+
+    pub fn paid_db(&self) -> PathBuf {
+        self.root.join("paid.db")
     }
 
     pub fn objects(&self) -> PathBuf {

@@ -33,6 +33,7 @@ use self::writer::{Durability, Writer};
 use super::rules;
 use super::*;
 use crate::clock::{SharedClock, timestamp};
+use crate::stores::sqlite::{Failure, open_writer};
 
 /// Records changed by one transaction of an operation that has no bound of its own.
 const STEP: usize = 500;
@@ -51,9 +52,9 @@ impl SqliteControlStore {
         let busy = options.busy_timeout();
         let opened = {
             let (path, options) = (path.clone(), options.clone());
-            tokio::task::spawn_blocking(move || schema::open_writer(&path, &options)).await
+            tokio::task::spawn_blocking(move || open_writer(&path, &schema::SCHEMA, &options.opening())).await
         };
-        let connection = opened.map_err(|e| failure::Failure::new(&location, e.to_string(), "try again"))??;
+        let connection = opened.map_err(|e| Failure::new(&location, e.to_string(), "try again"))??;
         let writer = Writer::start(connection, location.clone(), &options, clock)?;
         let readers = Readers::new(path, location.clone(), busy, options.read_connections);
         Ok(Self { location, writer, readers })

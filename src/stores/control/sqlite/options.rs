@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::stores::sqlite::OpenOptions;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SqliteControlOptions {
@@ -72,6 +74,14 @@ impl SqliteControlOptions {
 
     pub(super) fn busy_timeout(&self) -> Duration {
         Duration::from_millis(self.busy_timeout_milliseconds)
+    }
+
+    pub(crate) fn opening(&self) -> OpenOptions {
+        OpenOptions {
+            busy: self.busy_timeout(),
+            wal_pages: self.wal_pages,
+            page_cache_kibibytes: self.page_cache_kibibytes,
+        }
     }
 }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
-use super::failure::{Failure, OpResult};
-use super::schema::open_reader;
+use super::failure::{OpResult, told};
 use crate::stores::control::ControlError;
+use crate::stores::sqlite::{Failure, open_reader};
 
 pub struct Readers {
     path: PathBuf,
@@ -47,6 +47,6 @@ impl Readers {
             Ok(value)
         });
         let result = task.await.map_err(|e| ControlError::from(lost(&e)))?;
-        result.map_err(|e| Failure::of_op(&self.location, e).map_or_else(|refusal| refusal, Into::into))
+        result.map_err(|e| told(&self.location, e).map_or_else(|refusal| refusal, Into::into))
     }
 }

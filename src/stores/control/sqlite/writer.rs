@@ -12,12 +12,13 @@ use std::thread::JoinHandle;
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
-use super::failure::{Failure, OpResult};
+use super::failure::{OpResult, told};
 use super::options::SqliteControlOptions;
 use super::stamps::Stamps;
 use super::unit::{Terms, Unit, prune};
 use crate::clock::{SharedClock, timestamp};
 use crate::stores::control::ControlError;
+use crate::stores::sqlite::Failure;
 
 /// What a commit must outlive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +91,7 @@ impl Writer {
                 return None;
             }
             let result = match unit {
-                Ok(unit) => op(unit).map_err(|e| Failure::of_op(&location, e)),
+                Ok(unit) => op(unit).map_err(|e| told(&location, e)),
                 Err(failure) => Err(Ok(failure)),
             };
             // A refusal may rest on what an earlier operation of the same transaction did: if that is lost, so is it.
@@ -175,7 +176,7 @@ impl WriterThread {
         let result = self.run_in_transaction(durable, &mut jobs, &mut answers);
         if let Err(failure) = &result {
             // Dropping the transaction has rolled it back. Those whose turn did not come are told the same.
-            if !failure.is_busy() {
+            if !failure.busy {
                 tracing::error!(?failure, "a commit of the control store failed");
             }
             for job in jobs {

@@ -1,0 +1,64 @@
+//! What is left to do when a batch has ended.
+
+use std::collections::HashSet;
+
+use super::desk::BatchDesk;
+use crate::error::StageError;
+use crate::messages::event::Event;
+use crate::money::Nanodollars;
+use crate::stores::batches::file_names;
+use crate::stores::objects::Pages;
+
+impl BatchDesk {
+    /// Takes away what a process left that died right after the end of a batch.
+    pub async fn sweep(&self) -> Result<(), StageError> {
+        let broken = |e: &dyn std::fmt::Display| StageError::system("batch_file", e.to_string());
+        let open: HashSet<String> = self.batches.open().await?.into_iter().map(|b| b.id).collect();
+        let mut pages = Pages::new(self.objects.as_ref(), "batches/");
+        while let Some(page) = pages.next().await.map_err(|e| broken(&e))? {
+            for object in page {
+                if !object.key.split('/').nth(1).is_some_and(|id| open.contains(id)) {
+                    self.objects.delete(&object.key).await.map_err(|e| broken(&e))?;
+                }
+            }
+        }
+        for entry in std::fs::read_dir(&self.folder).map_err(|e| broken(&e))? {
+            let path = entry.map_err(|e| broken(&e))?.path();
+            let id = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.split('.').next());
+            if !id.is_some_and(|id| open.contains(id)) {
+                let _ = std::fs::remove_file(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says so, and takes the files away, here and over there. What can't be deleted is left.
+    pub async fn ended(&self, id: &str) -> Result<(), StageError> {
+        let Some(batch) = self.batches.batch(id).await? else { return Ok(()) };
+        for path in file_names(&self.folder, id) {
+            let _ = std::fs::remove_file(path);
+        }
+        if let Err(error) = self.objects.delete(&Self::input_key(id)).await {
+            tracing::warn!(batch = id, %error, "the requests of a batch that has ended are left");
+        }
+        for file in [&batch.input_file_id, &batch.output_file_id, &batch.error_file_id].into_iter().flatten() {
+            if let Err(error) = self.client.delete_file(file).await {
+                tracing::debug!(batch = id, %error, "a file is left at the provider");
+            }
+        }
+        let tokens = batch.charged_tokens.unwrap_or_default();
+        self.events.emit(Event::BatchEnded {
+            batch: batch.id,
+            space: batch.space.shown().to_owned(),
+            status: batch.status.name(),
+            items: batch.items,
+            stored: batch.stored,
+            failed: batch.failed,
+            stale: batch.stale,
+            returned: batch.returned,
+            tokens,
+            cost_usd: Nanodollars::of_tokens(tokens, self.account.price.batch).usd(),
+        });
+        Ok(())
+    }
+}

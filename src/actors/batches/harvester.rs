@@ -1,0 +1,217 @@
+//! Takes in what has come back of a batch: output and error file, line by line, in flat memory.
+//!
+//! A group of results is stored (records in their collection, texts for the documents that wait), then their items are
+//! done, then the next group. A death in between takes the batch in again from the start: what is stored is stored under
+//! the same version, what is done finds no item. The batch ends last, with its money.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::desk::BatchDesk;
+use super::rows::rows;
+use crate::actors::committer::store;
+use crate::error::StageError;
+use crate::failpoint;
+use crate::providers::openai::{CallError, Outcome, ReadOptions, TransferError, read_results};
+use crate::stores::batches::{Batch, Ending, Made, Refusal, Sent, Space, Status, file_names};
+use crate::stores::vectors::{VectorStore, Writer};
+use crate::supervisors::service::Inbox;
+
+/// Groups of lines that wait to be stored.
+const GROUPS: usize = 4;
+
+pub struct Harvester {
+    pub desk: Rc<BatchDesk>,
+    /// One a collection.
+    pub writers: HashMap<String, Writer>,
+}
+
+/// What a batch's files hold besides its items.
+#[derive(Default)]
+struct Sums {
+    tokens: u64,
+    bad_lines: u64,
+    stale: u64,
+}
+
+impl Harvester {
+    /// Takes batches in, one after the other, until every sender is gone.
+    pub async fn run(&mut self, inbox: &Inbox<String>) -> Result<(), StageError> {
+        while let Some(id) = inbox.receive().await {
+            let harvested = self.batch(&id).await;
+            if harvested.is_ok() {
+                // Before the run may end: what goes on with it is wanted.
+                self.desk.resume().await?;
+            }
+            self.desk.outlook.harvest_ends(&id);
+            match harvested {
+                Ok(()) => {}
+                // The next look at the open batches finds it again.
+                Err(error) if error.class != crate::error::ErrorClass::System => {
+                    tracing::warn!(batch = id, %error, "can't take a batch in just now");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn batch(&mut self, id: &str) -> Result<(), StageError> {
+        let desk = self.desk.clone();
+        let Some(batch) = desk.batches.batch(id).await?.filter(|b| b.ended_at.is_none()) else { return Ok(()) };
+        desk.batches.harvesting(id).await?;
+        let mut sums = Sums::default();
+        let [_, output, errors] = file_names(&desk.folder, id);
+        for (file, path) in [(&batch.output_file_id, output), (&batch.error_file_id, errors)] {
+            if let Some(file) = file {
+                self.fetch(file, &path).await?;
+                failpoint::reach("harvest.fetched", id);
+                self.file(&batch, &path, &mut sums).await?;
+            }
+        }
+        if sums.bad_lines > 0 {
+            tracing::warn!(batch = id, lines = sums.bad_lines, "lines of a batch's results could not be read");
+        }
+        desk.batches.stale(id, sums.stale).await?;
+        failpoint::reach("harvest.stored", id);
+        desk.batches.end(id, self.ending(&batch, &sums)).await?;
+        failpoint::reach("harvest.ended", id);
+        desk.ended(id).await
+    }
+
+    fn ending(&self, batch: &Batch, sums: &Sums) -> Ending {
+        // Queues that are full, and batches that were called off, are nobody's attempt.
+        let full = batch.error.as_deref().is_some_and(|e| e.contains("token_limit_exceeded"));
+        Ending {
+            status: batch.status,
+            charged_tokens: Some(batch.charged_tokens.unwrap_or(sums.tokens)),
+            usd_per_million_tokens: self.desk.account.price.batch,
+            most_attempts: self.desk.options.max_attempts,
+            undone: full || batch.status == Status::Cancelled,
+            error: None,
+        }
+    }
+
+    async fn fetch(&self, file: &str, to: &Path) -> Result<(), StageError> {
+        if to.exists() {
+            return Ok(());
+        }
+        match self.desk.client.download(file, to, &self.desk.options.transfer).await {
+            Ok(_) => Ok(()),
+            Err(error @ TransferError::Local { .. }) => Err(StageError::system("batch_file", error.to_string())),
+            Err(TransferError::Call(error @ (CallError::Forbidden(_) | CallError::Unknown(_)))) => {
+                Err(StageError::system("batch_file", format!("can't fetch the results of a batch: {error}")))
+            }
+            Err(TransferError::Call(error)) => Err(StageError::transient("batch_file", error.to_string())),
+        }
+    }
+
+    async fn file(&mut self, batch: &Batch, path: &Path, sums: &mut Sums) -> Result<(), StageError> {
+        let desk = self.desk.clone();
+        let broken = |e: &dyn std::fmt::Display| StageError::system("batch_file", format!("{}: {e}", path.display()));
+        let file = File::open(path).map_err(|e| broken(&e))?;
+        let options = ReadOptions { max_line_bytes: desk.options.max_line_bytes, ..ReadOptions::default() };
+        let dimension = desk.model.dimension as usize;
+        let (give, mut groups) = mpsc::channel::<Vec<Outcome>>(GROUPS);
+        let reading = tokio::task::spawn_blocking(move || {
+            let gone = || std::io::Error::other("nobody takes the results any more");
+            read_results(file, dimension, options, |group| give.blocking_send(group).map_err(|_| gone()))
+        });
+        let per_row = dimension * 4 + 512;
+        let most = desk.options.harvest_items.min((desk.options.harvest_bytes / per_row).max(1));
+        let mut held = Vec::new();
+        while let Some(group) = groups.recv().await {
+            for outcome in group {
+                match outcome {
+                    Outcome::Bad { line, why } => {
+                        tracing::debug!(batch = batch.id, line, why, "a line of results is of no use");
+                        sums.bad_lines += 1;
+                    }
+                    outcome => held.push(outcome),
+                }
+                if held.len() >= most {
+                    self.group(batch, std::mem::take(&mut held), sums).await?;
+                }
+            }
+        }
+        self.group(batch, held, sums).await?;
+        reading.await.map_err(|e| broken(&e))?.map_err(|e| broken(&e))
+    }
+
+    async fn group(&mut self, batch: &Batch, outcomes: Vec<Outcome>, sums: &mut Sums) -> Result<(), StageError> {
+        let desk = self.desk.clone();
+        let (mut vectors, mut refusals) = (Vec::new(), Vec::new());
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Row { custom_id, vector, tokens } => {
+                    sums.tokens += tokens;
+                    vectors.push((custom_id, vector, tokens));
+                }
+                Outcome::Unusable { custom_id, why, tokens } => {
+                    sums.tokens += tokens;
+                    let error = format!("its vector is of no use: {why}");
+                    refusals.push(Refusal { key: custom_id, error, again: true });
+                }
+                Outcome::Refused { custom_id, code, retryable } => {
+                    refusals.push(Refusal { key: custom_id, error: code, again: retryable });
+                }
+                Outcome::Bad { .. } => {}
+            }
+        }
+        if !vectors.is_empty() {
+            let keys = vectors.iter().map(|(key, ..)| key.clone()).collect();
+            let sent = desk.batches.sent(&batch.id, keys).await?;
+            sums.stale += sent.iter().filter(|s| s.is_none()).count() as u64;
+            // A line that stands there twice is one result.
+            let mut seen = HashSet::new();
+            let fresh: Vec<(Sent, Vec<f32>, u64)> = sent
+                .into_iter()
+                .zip(vectors)
+                .filter_map(|(sent, (_, vector, tokens))| Some((sent?, vector, tokens)))
+                .filter(|(sent, ..)| seen.insert(sent.item))
+                .collect();
+            self.keep(batch, fresh).await?;
+        }
+        if !refusals.is_empty() {
+            desk.batches.refused(&batch.id, refusals, desk.options.max_attempts).await?;
+        }
+        Ok(())
+    }
+
+    async fn keep(&mut self, batch: &Batch, fresh: Vec<(Sent, Vec<f32>, u64)>) -> Result<(), StageError> {
+        let desk = self.desk.clone();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let made = match &batch.space {
+            Space::Texts(_) => fresh
+                .into_iter()
+                .map(|(s, vector, tokens)| Made { item: s.item, version: s.version, tokens, vector: Some(vector) })
+                .collect(),
+            Space::Records(collection) => {
+                let made = fresh
+                    .iter()
+                    .map(|(s, _, tokens)| Made { item: s.item, version: s.version, tokens: *tokens, vector: None })
+                    .collect();
+                let writes = rows(fresh.into_iter().map(|(sent, vector, _)| (sent, vector)));
+                let writer = self.writer(collection)?;
+                writer.commit(writes, &desk.model).await.map_err(|e| store(&e))?;
+                failpoint::reach("harvest.committed", &batch.id);
+                made
+            }
+        };
+        desk.batches.made(&batch.id, made).await?;
+        failpoint::reach("harvest.marked", &batch.id);
+        Ok(())
+    }
+
+    fn writer(&mut self, collection: &str) -> Result<&mut Writer, StageError> {
+        let opened: Arc<VectorStore> = self.desk.collections.get(collection).map_err(|e| store(&e))?;
+        Ok(self.writers.entry(collection.to_owned()).or_insert_with(|| opened.writer()))
+    }
+}

@@ -1,0 +1,87 @@
+//! Batches at a provider, from what waits to what is stored, and records that are embedded at once.
+//!
+//! ```text
+//! documents ─┐                     ┌─────────── provider ───────────┐
+//!            ├▶ items ─▶ submitter ┘   poller ─▶ ended? ─▶ harvester ┴▶ collections; documents that waited go on
+//! records ───┤
+//!            └──────────▶ recorder (at once) ──────────────────────────▶ collections
+//! ```
+//! Everything that these services know is in the store of items and batches: each may die at any moment and goes on with
+//! what it finds there. [`outlook`] tells a run when nothing more is to come.
+
+pub mod desk;
+mod ended;
+mod harvester;
+mod options;
+pub mod outlook;
+mod poller;
+mod recorder;
+mod rows;
+mod submitter;
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+pub use desk::{BatchDesk, Collections};
+pub use options::BatchOptions;
+pub use outlook::Outlook;
+pub use rows::tombstones;
+
+use crate::cancel::Cancel;
+use crate::error::StageError;
+use crate::messages::event::EventSink;
+use crate::stages::embed::Embedder;
+use crate::stores::batches::Batches;
+use crate::supervisors::service::{Inbox, Running, start_service};
+use crate::supervisors::{RestartOptions, RootHandle};
+
+/// Batches that wait to be taken in.
+const HARVESTS: usize = 4;
+
+/// Starts submitter, poller and harvester. Dropping what it returns ends them.
+pub fn start_batches(desk: Rc<BatchDesk>, restart: &RestartOptions, root: &RootHandle) -> Vec<Running> {
+    let harvesting = desk.clone();
+    let run = move |inbox: Rc<Inbox<String>>| {
+        let mut harvester = harvester::Harvester { desk: harvesting.clone(), writers: HashMap::new() };
+        async move { harvester.run(&inbox).await }
+    };
+    let (harvester, taking_in) = start_service("harvester", HARVESTS, restart.clone(), root, run);
+    let polling = desk.clone();
+    let (_, looking) = start_service::<(), _, _>("poller", 1, restart.clone(), root, move |_| {
+        let poller = poller::Poller { desk: polling.clone(), harvester: harvester.clone() };
+        async move { poller.run().await }
+    });
+    let (_, sending) = start_service::<(), _, _>("submitter", 1, restart.clone(), root, move |_| {
+        let submitter = submitter::Submitter { desk: desk.clone() };
+        async move { submitter.run().await }
+    });
+    vec![taking_in, looking, sending]
+}
+
+/// What embeds records at once, and removes those that are no more.
+pub struct Recording {
+    pub batches: Batches,
+    pub collections: Rc<Collections>,
+    pub events: Arc<dyn EventSink>,
+    pub outlook: Arc<Outlook>,
+    pub embedder: Arc<dyn Embedder>,
+    /// All records are embedded at once; otherwise those that are not worth a batch.
+    pub live: bool,
+}
+
+pub fn start_recorder(recording: Recording, restart: &RestartOptions, root: &RootHandle) -> Running {
+    let recorder = Rc::new(recorder::Recorder { recording, cancel: Cancel::default() });
+    let (_, running) = start_service::<(), _, _>("recorder", 1, restart.clone(), root, move |_| {
+        let recorder = recorder.clone();
+        async move { recorder.run().await }
+    });
+    running
+}
+
+/// A provider that refuses our key.
+fn forbidden(desk: &BatchDesk, what: &str) -> StageError {
+    let variable = &desk.endpoint.api_key_variable;
+    let text = format!("the provider answers {what}: look at the key in ${variable} and what it may do");
+    StageError::system("provider_key", text)
+}

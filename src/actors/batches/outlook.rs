@@ -1,0 +1,225 @@
+//! Whether anything is still to come of batches: what a run looks at before it ends.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, watch};
+
+use crate::actors::steward::Claims;
+
+/// Shared by the batch services, by whoever puts items down, and by the dispatcher.
+pub struct Outlook {
+    /// Grows when items were put down.
+    asks: AtomicU64,
+    /// There may be something to send.
+    pub submit: Notify,
+    /// There may be something to take in.
+    pub poll: Notify,
+    /// There may be records to embed at once, or to remove.
+    pub record: Notify,
+    /// Collections whose records are not worth a batch.
+    live: Mutex<HashSet<String>>,
+    /// Batches that are being taken in, or are about to be.
+    harvesting: Mutex<HashSet<String>>,
+    state: watch::Sender<State>,
+    /// No more files or records will come.
+    pub intake_finished: Arc<AtomicBool>,
+    pub claims: Arc<Claims>,
+    /// Stay until every batch has ended.
+    wait: bool,
+    /// Whether there are services that send and take in batches.
+    batching: bool,
+}
+
+/// What a round of sending has left.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Left {
+    /// Batches that have not ended.
+    pub batches: bool,
+    /// Items that are to be sent.
+    pub items: bool,
+}
+
+/// What the services know. A run may end when nothing of it moves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct State {
+    /// Everything that was put down up to this ask, after intake had finished, was sent as far as it can be.
+    sent_up_to: Option<u64>,
+    /// Records that are embedded at once are, up to this ask.
+    recorded_up_to: Option<u64>,
+    /// Nothing more can be sent for a reason that waiting does not mend: a spent budget.
+    stopped: bool,
+    /// Open batches were looked at once.
+    polled: bool,
+    /// Batches that are taken in just now, or are about to be.
+    harvesting: usize,
+    /// There are batches that have not ended.
+    open: bool,
+    /// There are items that wait to be sent.
+    waiting: bool,
+}
+
+impl Outlook {
+    pub fn new(intake_finished: Arc<AtomicBool>, claims: Arc<Claims>, wait: bool, batching: bool) -> Arc<Self> {
+        Arc::new(Self {
+            asks: AtomicU64::new(0),
+            submit: Notify::new(),
+            poll: Notify::new(),
+            record: Notify::new(),
+            live: Mutex::default(),
+            harvesting: Mutex::default(),
+            state: watch::Sender::new(State::default()),
+            intake_finished,
+            claims,
+            wait,
+            batching,
+        })
+    }
+
+    /// Items were put down.
+    pub fn asked(&self) {
+        self.asks.fetch_add(1, Ordering::AcqRel);
+        self.submit.notify_one();
+        self.record.notify_one();
+    }
+
+    /// No more will be put down: what waits is all there is.
+    pub fn intake_ended(&self) {
+        self.asked();
+    }
+
+    pub fn asks(&self) -> u64 {
+        self.asks.load(Ordering::Acquire)
+    }
+
+    /// Nothing more is being put down just now: what waits is all there is.
+    pub fn is_quiet(&self) -> bool {
+        self.intake_finished.load(Ordering::Acquire) && self.claims.is_empty()
+    }
+
+    /// A round of sending is over that began at an ask, and quiet or not.
+    pub fn sent(&self, asks: u64, quiet: bool, stopped: bool, left: Left) {
+        self.change(|s| {
+            s.sent_up_to = quiet.then_some(asks);
+            s.stopped = stopped;
+            (s.open, s.waiting) = (left.batches, left.items);
+        });
+    }
+
+    pub fn polled(&self) {
+        self.change(|s| s.polled = true);
+    }
+
+    /// `false` where it has begun already.
+    pub fn harvest_begins(&self, batch: &str) -> bool {
+        let new = self.harvesting().insert(batch.to_owned());
+        self.change(|s| s.harvesting = self.harvesting().len());
+        new
+    }
+
+    pub fn harvest_ends(&self, batch: &str) {
+        self.harvesting().remove(batch);
+        self.change(|s| {
+            s.harvesting = self.harvesting().len();
+            // What was not answered is to be sent again.
+            s.sent_up_to = None;
+        });
+        self.asked();
+    }
+
+    fn harvesting(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.harvesting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A round of live records is over that began at an ask.
+    pub fn recorded(&self, asks: u64, done: bool, stopped: bool) {
+        self.change(|s| {
+            s.recorded_up_to = done.then_some(asks);
+            s.stopped |= stopped;
+        });
+    }
+
+    /// The records of a collection are not worth a batch.
+    pub fn go_live(&self, collection: &str) {
+        if self.live().insert(collection.to_owned()) {
+            self.asked();
+        }
+    }
+
+    pub fn is_live(&self, collection: &str) -> bool {
+        self.live().contains(collection)
+    }
+
+    fn live(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        self.state.send_modify(change);
+    }
+
+    /// Whether a run that has nothing else to do may end.
+    pub fn is_settled(&self) -> bool {
+        let state = *self.state.borrow();
+        let asks = Some(self.asks());
+        let still = !self.batching || (state.sent_up_to == asks && state.polled && state.harvesting == 0);
+        let left = state.open || (state.waiting && !state.stopped);
+        still && state.recorded_up_to == asks && !(self.wait && left)
+    }
+
+    /// Every change of it.
+    pub fn watch(&self) -> Changes {
+        Changes(self.state.subscribe())
+    }
+}
+
+pub struct Changes(watch::Receiver<State>);
+
+impl Changes {
+    pub fn mark_seen(&mut self) {
+        self.0.mark_unchanged();
+    }
+
+    pub async fn next(&mut self) {
+        // The sender lives as long as the outlook.
+        let _ = self.0.changed().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_ends_when_nothing_moves() {
+        let (all, none) = (Left { batches: true, items: true }, Left::default());
+        for wait in [false, true] {
+            let finished: Arc<AtomicBool> = Arc::default();
+            let o = Outlook::new(finished.clone(), Arc::default(), wait, true);
+            assert!(!o.is_quiet() && !o.is_settled());
+            finished.store(true, Ordering::Release);
+            o.asked();
+            o.recorded(o.asks(), true, false);
+            o.sent(o.asks(), o.is_quiet(), false, all);
+            assert!(!o.is_settled(), "not looked yet at what is open");
+            o.polled();
+            assert_eq!(o.is_settled(), !wait);
+            assert!(o.harvest_begins("b") && !o.harvest_begins("b"));
+            assert!(!o.is_settled());
+            o.harvest_ends("b");
+            assert!(!o.is_settled(), "what is missing is to be sent again");
+            o.recorded(o.asks(), true, false);
+            o.sent(o.asks(), true, false, none);
+            assert!(o.is_settled());
+            o.asked();
+            assert!(!o.is_settled(), "somebody came late");
+            o.sent(o.asks(), true, true, all);
+            assert!(!o.is_settled(), "records may be embedded at once");
+            o.recorded(o.asks(), true, false);
+            assert_eq!(o.is_settled(), !wait, "what was paid for is waited for");
+            o.sent(o.asks(), true, true, Left { batches: false, items: true });
+            assert!(o.is_settled(), "without money there is nothing else to wait for");
+        }
+    }
+}

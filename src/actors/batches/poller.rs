@@ -1,0 +1,152 @@
+//! Looks at what the provider says of the open batches, and passes those on that have ended over there.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::desk::BatchDesk;
+use super::forbidden;
+use crate::clock::{parse_timestamp, timestamp};
+use crate::error::StageError;
+use crate::messages::event::Event;
+use crate::providers::openai::{BatchObject, BatchStatus, CallError};
+use crate::stores::batches::{Batch, Checked, Ending, Status};
+use crate::supervisors::service::ServiceHandle;
+
+pub struct Poller {
+    pub desk: Rc<BatchDesk>,
+    pub harvester: ServiceHandle<String>,
+}
+
+impl Poller {
+    /// Runs until it is dropped.
+    pub async fn run(&self) -> Result<(), StageError> {
+        loop {
+            self.round().await?;
+            self.desk.resume().await?;
+            self.desk.outlook.polled();
+            tokio::select! {
+                () = self.desk.outlook.poll.notified() => {}
+                () = tokio::time::sleep(Duration::from_secs_f64(self.desk.options.poll_seconds)) => {}
+            }
+        }
+    }
+
+    async fn round(&self) -> Result<(), StageError> {
+        for batch in self.desk.batches.open().await? {
+            let Some(provider_id) = batch.provider_id.clone() else { continue };
+            let status = match batch.status.is_terminal() {
+                true => batch.status,
+                false => self.look(&batch, &provider_id).await?,
+            };
+            if status.is_terminal() {
+                if !self.desk.outlook.harvest_begins(&batch.id) {
+                    continue;
+                }
+                // Taken in one by one: it waits for its turn here.
+                if self.harvester.send(batch.id.clone()).await.is_err() {
+                    self.desk.outlook.harvest_ends(&batch.id);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn look(&self, batch: &Batch, provider_id: &str) -> Result<Status, StageError> {
+        let desk = &self.desk;
+        if batch.cancel && !matches!(batch.status, Status::Canceling) {
+            // One that has ended can't be cancelled any more, and is looked at below.
+            if let Err(error) = desk.client.cancel_batch(provider_id).await {
+                tracing::debug!(batch = batch.id, %error, "the provider does not cancel");
+            }
+        }
+        let object = match desk.client.get_batch(provider_id).await {
+            Ok(object) => object,
+            Err(error) => return self.not_seen(batch, error).await,
+        };
+        let Some(status) = status(&object.status) else {
+            let text =
+                format!("the provider says `{}` of it, which is no status that is known", object.status.as_str());
+            tracing::error!(batch = batch.id, "{text}");
+            let checked = Checked { error: Some(text), ..checked(batch.status, &object) };
+            desk.batches.checked(&batch.id, checked).await?;
+            return Ok(batch.status);
+        };
+        desk.batches.checked(&batch.id, checked(status, &object)).await?;
+        if !status.is_terminal() {
+            self.warn(batch).await?;
+        }
+        Ok(status)
+    }
+
+    async fn warn(&self, batch: &Batch) -> Result<(), StageError> {
+        let desk = &self.desk;
+        let since = batch.submitted_at.as_deref().and_then(parse_timestamp).unwrap_or_else(|| desk.clock.now());
+        let hours = (desk.clock.now() - since) as f64 / 3.6e9;
+        if !batch.warned && hours >= desk.options.warn_hours {
+            let text = format!("batch {} has been at the provider for {hours:.0} hours", batch.id);
+            tracing::warn!(batch = batch.id, hours, "a batch takes long");
+            desk.events.emit(Event::Notice { text });
+            desk.batches.warned(&batch.id).await?;
+        }
+        Ok(())
+    }
+
+    async fn not_seen(&self, batch: &Batch, error: CallError) -> Result<Status, StageError> {
+        let desk = &self.desk;
+        match error {
+            CallError::Unknown(what) => {
+                // Its items are sent again; whether it was charged nobody here can know.
+                let text = format!("the provider knows nothing of it any more ({what})");
+                tracing::error!(batch = batch.id, "{text}");
+                let ending = Ending {
+                    status: Status::Failed,
+                    charged_tokens: None,
+                    usd_per_million_tokens: desk.account.price.batch,
+                    most_attempts: desk.options.max_attempts,
+                    undone: false,
+                    error: Some(text),
+                };
+                desk.batches.end(&batch.id, ending).await?;
+                desk.ended(&batch.id).await?;
+            }
+            CallError::Forbidden(what) => return Err(forbidden(desk, &what)),
+            error => tracing::warn!(batch = batch.id, %error, "can't look at a batch just now"),
+        }
+        Ok(batch.status)
+    }
+}
+
+fn status(status: &BatchStatus) -> Option<Status> {
+    Some(match status {
+        BatchStatus::Validating => Status::Validating,
+        BatchStatus::InProgress => Status::InProgress,
+        BatchStatus::Finalizing => Status::Finalizing,
+        BatchStatus::Completed => Status::Completed,
+        BatchStatus::Failed => Status::Failed,
+        BatchStatus::Expired => Status::Expired,
+        BatchStatus::Cancelling => Status::Canceling,
+        BatchStatus::Cancelled => Status::Cancelled,
+        BatchStatus::Unknown(_) => return None,
+    })
+}
+
+fn checked(status: Status, object: &BatchObject) -> Checked {
+    let at = |seconds: u64| timestamp(i64::try_from(seconds.saturating_mul(1_000_000)).unwrap_or(i64::MAX));
+    // Codes and lines; the provider's words may quote what it was sent.
+    let codes: Vec<String> = object
+        .errors
+        .iter()
+        .take(5)
+        .map(|e| e.line.map_or_else(|| e.code.clone(), |line| format!("{} in line {line}", e.code)))
+        .collect();
+    Checked {
+        status,
+        done: object.request_counts.completed + object.request_counts.failed,
+        charged_tokens: object.tokens,
+        output_file_id: object.output_file_id.clone(),
+        error_file_id: object.error_file_id.clone(),
+        expires_at: object.expires_at.map(at),
+        error: (!codes.is_empty()).then(|| codes.join(", ")),
+    }
+}

@@ -1,0 +1,174 @@
+//! Records that are embedded at once, and records that have to leave their collection.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use super::Recording;
+use super::rows::{rows, tombstones};
+use crate::actors::committer::store;
+use crate::cancel::Cancel;
+use crate::error::{ErrorClass, StageError};
+use crate::failpoint;
+use crate::messages::event::Event;
+use crate::providers::account::BUDGET_SPENT;
+use crate::stages::embed::{Call, embed_texts};
+use crate::stages::model::Usage;
+use crate::stores::batches::{Made, Sent, Space};
+use crate::stores::vectors::Writer;
+
+/// Records in one call at most, where the embedder would take more; and tombstones in one commit.
+const MOST: usize = 2_048;
+/// Tokens in one call at most, where the embedder would take more.
+const MOST_TOKENS: u64 = 100_000;
+/// Longest wait between two tries, in seconds.
+const LONGEST_WAIT: u64 = 60;
+
+pub struct Recorder {
+    pub recording: Recording,
+    pub cancel: Cancel,
+}
+
+impl Recorder {
+    /// Runs until it is dropped.
+    pub async fn run(&self) -> Result<(), StageError> {
+        self.recording.batches.forget_live().await?;
+        let mut wait = Duration::ZERO;
+        loop {
+            let asks = self.recording.outlook.asks();
+            let mut stopped = false;
+            match self.round().await {
+                Ok(()) => wait = Duration::ZERO,
+                Err(error) if error.code == BUDGET_SPENT => {
+                    self.recording.events.emit(Event::Notice { text: error.message });
+                    stopped = true;
+                }
+                Err(error) if error.class == ErrorClass::System => return Err(error),
+                Err(error) => {
+                    let next = error.retry_after.unwrap_or(wait * 2).max(Duration::from_secs(1));
+                    wait = next.min(Duration::from_secs(LONGEST_WAIT));
+                    tracing::warn!(%error, wait_seconds = wait.as_secs_f64(), "records were not embedded; they are tried again");
+                }
+            }
+            let later = (!wait.is_zero()).then_some(wait);
+            self.recording.outlook.recorded(asks, later.is_none(), stopped);
+            tokio::select! {
+                () = self.recording.outlook.record.notified() => {}
+                () = tokio::time::sleep(later.unwrap_or(Duration::from_secs(LONGEST_WAIT))) => {}
+            }
+        }
+    }
+
+    async fn round(&self) -> Result<(), StageError> {
+        for collection in self.recording.batches.collections().await? {
+            let space = Space::Records(collection.clone());
+            let opened = self.recording.collections.get(&collection).map_err(|e| store(&e))?;
+            let writer = Rc::new(Mutex::new(opened.writer()));
+            loop {
+                let removals = self.recording.batches.removals(&space, MOST).await?;
+                if removals.is_empty() {
+                    break;
+                }
+                let committed =
+                    writer.lock().await.commit(tombstones(&removals), self.recording.embedder.identity()).await;
+                committed.map_err(|e| store(&e))?;
+                self.recording.batches.removed(removals).await?;
+            }
+            if (self.recording.live || self.recording.outlook.is_live(&collection))
+                && self.recording.batches.is_any_waiting(&space).await?
+            {
+                opened.check_model(self.recording.embedder.identity()).await.map_err(|e| store(&e))?;
+                let at_a_time = self.recording.embedder.at_a_time().unwrap_or(1);
+                let lanes = (0..at_a_time).map(|_| self.lane(&collection, &space, &writer));
+                futures_util::future::try_join_all(lanes).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes records, embeds and stores them, as long as there are any.
+    async fn lane(&self, collection: &str, space: &Space, writer: &Mutex<Writer>) -> Result<(), StageError> {
+        let (texts, tokens) = self.recording.embedder.most();
+        let (texts, tokens) = (texts.min(MOST), tokens.min(MOST_TOKENS));
+        loop {
+            let name = format!("live:{}", ulid::Ulid::from_parts(0, fastrand::u128(..)));
+            let taken = self.recording.batches.take_live(&name, space, texts, tokens).await?;
+            if taken.is_empty() {
+                return Ok(());
+            }
+            failpoint::reach("records.taken", collection);
+            if let Err(error) = self.part(collection, &name, taken, writer).await {
+                self.recording.batches.give_back_live(&name).await?;
+                return Err(error);
+            }
+        }
+    }
+
+    /// A part that is refused is halved until the record that it is refused for stands alone.
+    async fn part(
+        &self,
+        collection: &str,
+        name: &str,
+        taken: Vec<(Sent, String)>,
+        writer: &Mutex<Writer>,
+    ) -> Result<(), StageError> {
+        let mut parts = vec![taken];
+        while let Some(mut part) = parts.pop() {
+            let texts: Vec<&str> = part.iter().map(|(_, input)| input.as_str()).collect();
+            let call = Call { subject: collection, cancel: &self.cancel };
+            match embed_texts(self.recording.embedder.as_ref(), &texts, call).await {
+                Ok((vectors, usage)) => self.keep(collection, name, part, vectors, usage, writer).await?,
+                Err(error) if error.class == ErrorClass::Permanent && part.len() > 1 => {
+                    let rest = part.split_off(part.len() / 2);
+                    parts.extend([rest, part]);
+                }
+                Err(error) if error.class == ErrorClass::Permanent => {
+                    for (sent, _) in &part {
+                        self.recording.batches.fail_live(name, sent.item, &error.code).await?;
+                    }
+                    let space = collection.to_owned();
+                    self.recording.events.emit(Event::RecordsStored {
+                        space,
+                        items: 0,
+                        failed: 1,
+                        tokens: 0,
+                        cost_usd: 0.0,
+                    });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn keep(
+        &self,
+        collection: &str,
+        name: &str,
+        part: Vec<(Sent, String)>,
+        vectors: Vec<Vec<f32>>,
+        usage: Usage,
+        writer: &Mutex<Writer>,
+    ) -> Result<(), StageError> {
+        // What changed or was deleted while it was embedded is not stored.
+        let items = part.iter().map(|(sent, _)| sent.item).collect();
+        let held = self.recording.batches.held_live(name, items).await?;
+        let fresh: Vec<(Sent, Vec<f32>)> =
+            part.into_iter().zip(vectors).zip(held).filter_map(|(((s, _), v), held)| held.then_some((s, v))).collect();
+        let items = fresh.len() as u64;
+        let made = |s: &Sent| Made { item: s.item, version: s.version, tokens: s.tokens, vector: None };
+        let made = fresh.iter().map(|(sent, _)| made(sent)).collect();
+        if items > 0 {
+            let committed =
+                writer.lock().await.commit(rows(fresh.into_iter()), self.recording.embedder.identity()).await;
+            committed.map_err(|e| store(&e))?;
+            failpoint::reach("records.committed", collection);
+            self.recording.batches.made(name, made).await?;
+        }
+        let (tokens, cost_usd) = (usage.tokens, usage.cost_usd);
+        let space = collection.to_owned();
+        self.recording.events.emit(Event::RecordsStored { space, items, failed: 0, tokens, cost_usd });
+        Ok(())
+    }
+}

@@ -1,0 +1,43 @@
+//! Records as rows of a collection: each is a document of one row.
+
+use crate::records::document_id;
+use crate::stages::model::Span;
+use crate::stores::batches::{Removal, Sent};
+use crate::stores::vectors::{DocumentRows, Row, Write};
+
+/// Items with their vectors.
+pub fn rows(items: impl Iterator<Item = (Sent, Vec<f32>)>) -> Vec<Write> {
+    items.filter_map(|(sent, vector)| row(sent, vector)).collect()
+}
+
+fn row(sent: Sent, vector: Vec<f32>) -> Option<Write> {
+    // Texts of documents are no rows.
+    let shown = sent.shown?;
+    let row = Row {
+        chunk_id: sent.key.clone(),
+        ordinal: 0,
+        kind: shown.kind,
+        text: shown.text,
+        heading_path: Vec::new(),
+        pages: (1, 1),
+        span: Span { start: 0, end: 0, start_byte: 0, end_byte: 0 },
+        boxes: Vec::new(),
+        tokens: u32::try_from(sent.tokens).unwrap_or(u32::MAX),
+        language: None,
+        metadata: shown.metadata,
+        vector,
+    };
+    Some(Write::Upsert(DocumentRows {
+        document_id: document_id(&sent.key),
+        version: sent.version,
+        source: shown.source,
+        metadata: serde_json::Map::new(),
+        rows: vec![row],
+    }))
+}
+
+/// Tombstones of records that are no more.
+pub fn tombstones(removals: &[Removal]) -> Vec<Write> {
+    let delete = |r: &Removal| Write::Delete { document_id: document_id(&r.key), version: r.version };
+    removals.iter().map(delete).collect()
+}

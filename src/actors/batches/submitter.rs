@@ -1,0 +1,415 @@
+//! Packs what waits into batches and hands them to the provider, so that a crash at any moment neither pays twice nor
+//! forgets one.
+//!
+//! ```text
+//! packed ─▶ file written ─▶ uploaded ─▶ asked ─────▶ taken
+//! (items, money, record:                 │ no answer
+//!  one step)                             └─▶ in the provider's list? ─▶ taken
+//!                                            not after a while ─▶ uploaded
+//! ```
+//! Each arrow is durable before the next step. A file that was uploaded twice costs nothing. Creating a batch can't be
+//! repeated safely, so its record says *before* the call that the provider may know of it, and the batch carries our id:
+//! without a sure answer it is looked for in the provider's list, and created again only when it has not appeared there.
+
+use std::collections::BTreeMap;
+use std::io::{BufWriter, Write};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::desk::BatchDesk;
+use super::forbidden;
+use super::outlook::Left;
+use crate::clock::{UnixMicros, parse_timestamp};
+use crate::config::EmbedMode;
+use crate::error::StageError;
+use crate::failpoint;
+use crate::messages::event::Event;
+use crate::providers::account::refused;
+use crate::providers::openai::{BatchObject, CallError, RequestLines, TransferError};
+use crate::stores::batches::{Batch, Ending, Order, Packed, Space, Status};
+use crate::stores::ledger::Mode;
+use crate::stores::objects::ObjectError;
+
+/// In a batch's metadata: our id.
+pub const TAG: &str = "docweir_batch";
+
+/// Requests read of the database at a time.
+const PAGE: usize = 2_000;
+
+/// How much earlier than our clock says a provider's clock may have a batch begin.
+const SKEW_SECONDS: u64 = 3_600;
+
+pub struct Submitter {
+    pub desk: Rc<BatchDesk>,
+}
+
+/// What a batch that is being handed over has come to.
+enum Step {
+    /// The provider has it, or it has ended.
+    Done,
+    /// Not now.
+    Later(Duration),
+}
+
+impl Submitter {
+    /// Runs until it is dropped.
+    pub async fn run(&self) -> Result<(), StageError> {
+        let desk = &self.desk;
+        desk.sweep().await?;
+        desk.wake_the_forgotten().await?;
+        desk.resume().await?;
+        let mut held = desk.outlook.claims.watch();
+        let mut back_off: Option<Instant> = None;
+        loop {
+            held.borrow_and_update();
+            let (asks, quiet) = (desk.outlook.asks(), desk.outlook.is_quiet());
+            let mut wait = Duration::from_secs_f64(desk.options.poll_seconds);
+            let mut stopped = false;
+            if back_off.is_none_or(|until| until <= Instant::now()) {
+                match self.round(quiet).await? {
+                    Round::Sent => back_off = None,
+                    Round::Stopped => stopped = true,
+                    Round::Later(later) => {
+                        wait = wait.min(later);
+                        back_off = Some(Instant::now() + later);
+                    }
+                }
+            }
+            let left = Left {
+                batches: !desk.batches.open().await?.is_empty(),
+                items: desk.packs && !desk.batches.waiting().await?.is_empty(),
+            };
+            desk.outlook.sent(asks, quiet && back_off.is_none(), stopped, left);
+            tokio::select! {
+                () = desk.outlook.submit.notified() => {}
+                _ = held.changed() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn round(&self, quiet: bool) -> Result<Round, StageError> {
+        let desk = &self.desk;
+        let mut later: Option<Duration> = None;
+        for batch in desk.batches.open().await? {
+            if let Step::Later(wait) = self.hand_over(batch).await? {
+                later = Some(later.map_or(wait, |l| l.min(wait)));
+            }
+        }
+        let mut stopped = false;
+        let waiting = if desk.packs { desk.batches.waiting().await? } else { Vec::new() };
+        for (space, waiting) in waiting {
+            match self.way(waiting.tokens, quiet) {
+                Way::Batch => {}
+                Way::Wait => continue,
+                Way::Live => {
+                    match &space {
+                        Space::Records(collection) => desk.outlook.go_live(collection),
+                        Space::Texts(_) if desk.batches.send_live(&space).await? > 0 => desk.resume().await?,
+                        Space::Texts(_) => {}
+                    }
+                    continue;
+                }
+            }
+            loop {
+                let most = self.most_requests(&space);
+                if !quiet && waiting.items < most as u64 {
+                    break;
+                }
+                match self.pack(&space, most).await? {
+                    Packed::Nothing | Packed::Full => break,
+                    Packed::Refused { period, spent, limit } => {
+                        let text = refused(period, spent, limit).message;
+                        desk.events.emit(Event::Notice { text });
+                        stopped = true;
+                        break;
+                    }
+                    Packed::Batch(batch, reservation) => {
+                        desk.account.alerts.reached(&desk.account.options, reservation);
+                        failpoint::reach("batch.packed", &batch.id);
+                        if let Step::Later(wait) = self.hand_over(*batch).await? {
+                            later = Some(later.map_or(wait, |l| l.min(wait)));
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(match (stopped, later) {
+            (true, _) => Round::Stopped,
+            (false, Some(wait)) => Round::Later(wait),
+            (false, None) => Round::Sent,
+        })
+    }
+
+    /// How items of so many tokens in all are to be embedded.
+    fn way(&self, tokens: u64, quiet: bool) -> Way {
+        let (price, options) = (self.desk.account.price, &self.desk.options);
+        let saving = tokens as f64 * (price.live - price.batch) / 1e6;
+        match self.desk.mode {
+            EmbedMode::Live => Way::Live,
+            EmbedMode::Batch => Way::Batch,
+            // Known only when nothing more is put down.
+            EmbedMode::Auto if !quiet => Way::Wait,
+            EmbedMode::Auto if saving < options.min_saving_usd => Way::Live,
+            EmbedMode::Auto => Way::Batch,
+        }
+    }
+
+    fn most_requests(&self, space: &Space) -> usize {
+        let options = &self.desk.options;
+        match (space, options.record_items) {
+            (Space::Records(_), items @ 1..) => items.min(options.max_requests),
+            _ => options.max_requests,
+        }
+    }
+
+    async fn pack(&self, space: &Space, most_requests: usize) -> Result<Packed, StageError> {
+        let desk = &self.desk;
+        let queued = desk.batches.queued_tokens().await?;
+        let lines = desk.lines();
+        // The line's frame is the same for all; what is escaped differs.
+        let frame = lines.size("", "");
+        let account = &desk.account;
+        let spend = account.spend(Mode::Batch, "", 0, Default::default());
+        let order = Order {
+            id: format!("batch_{}", ulid::Ulid::from_parts((desk.clock.now() / 1_000) as u64, fastrand::u128(..))),
+            space: space.clone(),
+            most_requests,
+            most_bytes: desk.options.max_file_bytes,
+            most_tokens: desk.options.max_enqueued_tokens.saturating_sub(queued),
+            line_bytes: std::sync::Arc::new(move |key, input| {
+                let bare = RequestLines { model: "", dimensions: None };
+                frame + bare.size(key, input) - bare.size("", "")
+            }),
+            spend: crate::stores::ledger::Spend { collection: desk.collection(space), ..spend },
+            usd_per_million_tokens: account.price.batch,
+            budget: account.options.budget(),
+        };
+        Ok(desk.batches.pack(order).await?)
+    }
+
+    /// Goes on with a batch where it stands.
+    async fn hand_over(&self, batch: Batch) -> Result<Step, StageError> {
+        if batch.provider_id.is_some() {
+            return Ok(Step::Done);
+        }
+        if let Some(asked_at) = batch.asked_at.as_deref() {
+            return self.look_for(&batch, asked_at).await;
+        }
+        if batch.cancel {
+            return self.give_up(&batch, Status::Cancelled, None, true).await;
+        }
+        let file = match batch.input_file_id.clone() {
+            Some(file) => file,
+            None => match self.upload(&batch).await? {
+                Ok(file) => file,
+                Err(step) => return Ok(step),
+            },
+        };
+        self.create(&batch, &file).await
+    }
+
+    async fn upload(&self, batch: &Batch) -> Result<Result<String, Step>, StageError> {
+        let desk = &self.desk;
+        let key = BatchDesk::input_key(&batch.id);
+        self.write(batch, &key).await?;
+        failpoint::reach("batch.written", &batch.id);
+        let storage = |text: String| StageError::system("batch_file", text);
+        let path = desk.objects.local_path(&key);
+        let path = path.ok_or_else(|| storage(format!("{} can't be read as a file", desk.objects.location())))?;
+        let name = format!("{}.jsonl", batch.id);
+        let file = match desk.client.upload(&path, &name, &desk.options.transfer).await {
+            Ok(file) => file,
+            Err(TransferError::Call(error)) => return self.failed(batch, "upload", error).await.map(Err),
+            Err(error @ TransferError::Local { .. }) => return Err(storage(error.to_string())),
+        };
+        failpoint::reach("batch.sent", &batch.id);
+        desk.batches.uploaded(&batch.id, &file).await?;
+        failpoint::reach("batch.uploaded", &batch.id);
+        Ok(Ok(file))
+    }
+
+    /// The requests, in order, as they are sent. Made anew it is the same.
+    async fn write(&self, batch: &Batch, key: &str) -> Result<(), StageError> {
+        let desk = &self.desk;
+        let storage = |e: ObjectError| StageError::system("batch_file", e.to_string());
+        let mut upload = desk.objects.create(key).await.map_err(storage)?;
+        let mut after = 0;
+        loop {
+            let requests = desk.batches.requests(&batch.id, after, PAGE).await?;
+            let Some(last) = requests.last().map(|r| r.item) else { break };
+            after = last;
+            let (model, dimensions) = (desk.endpoint.model.clone(), desk.endpoint.asked_dimensions());
+            let written = tokio::task::spawn_blocking(move || {
+                let lines = RequestLines { model: &model, dimensions };
+                let mut to = BufWriter::with_capacity(1 << 20, &mut upload);
+                for request in &requests {
+                    lines.write(&request.key, &request.input, &mut to)?;
+                }
+                to.flush()?;
+                drop(to);
+                Ok::<_, std::io::Error>(upload)
+            });
+            let written = written.await.map_err(|e| StageError::system("batch_file", e.to_string()))?;
+            upload = written.map_err(|e| storage(crate::stores::objects::write_failure(key, &e)))?;
+        }
+        upload.finish().await.map_err(storage)
+    }
+
+    async fn create(&self, batch: &Batch, file: &str) -> Result<Step, StageError> {
+        let desk = &self.desk;
+        desk.batches.asked(&batch.id).await?;
+        failpoint::reach("batch.asked", &batch.id);
+        let metadata = BTreeMap::from([(TAG.to_owned(), batch.id.clone())]);
+        match desk.client.create_batch(file, &metadata).await {
+            Ok(object) => {
+                failpoint::reach("batch.created", &batch.id);
+                self.taken(batch, &object).await
+            }
+            // What was refused in so many words was not done. Everything else may have been.
+            Err(
+                error @ (CallError::Throttled { .. }
+                | CallError::QuotaSpent
+                | CallError::Forbidden(_)
+                | CallError::Unknown(_)
+                | CallError::Refused(_)),
+            ) => {
+                desk.batches.not_taken(&batch.id).await?;
+                self.failed(batch, "create", error).await
+            }
+            Err(error) => {
+                tracing::warn!(batch = batch.id, %error, "nobody knows whether the provider took a batch: it is looked for");
+                Ok(Step::Later(self.settling()))
+            }
+        }
+    }
+
+    async fn taken(&self, batch: &Batch, object: &BatchObject) -> Result<Step, StageError> {
+        let desk = &self.desk;
+        desk.batches.taken_over(&batch.id, &object.id).await?;
+        failpoint::reach("batch.taken", &batch.id);
+        desk.events.emit(Event::BatchSubmitted {
+            batch: batch.id.clone(),
+            space: batch.space.shown().to_owned(),
+            items: batch.items,
+            tokens: batch.tokens,
+        });
+        desk.outlook.poll.notify_one();
+        Ok(Step::Done)
+    }
+
+    /// A batch of which nobody knows whether the provider has it.
+    async fn look_for(&self, batch: &Batch, asked_at: &str) -> Result<Step, StageError> {
+        let desk = &self.desk;
+        let asked = parse_timestamp(asked_at).unwrap_or_default();
+        match self.find(&batch.id, asked).await {
+            Ok(Some(object)) => {
+                tracing::info!(batch = batch.id, provider = object.id, "found a batch that the provider had taken");
+                self.taken(batch, &object).await
+            }
+            Ok(None) => {
+                let since = Duration::from_micros(u64::try_from(desk.clock.now() - asked).unwrap_or_default());
+                match self.settling().checked_sub(since) {
+                    Some(left) if !left.is_zero() => Ok(Step::Later(left)),
+                    _ => {
+                        desk.batches.not_taken(&batch.id).await?;
+                        Ok(Step::Later(Duration::ZERO))
+                    }
+                }
+            }
+            Err(error) => self.failed(batch, "find", error).await,
+        }
+    }
+
+    /// In the provider's list, which has the newest first.
+    async fn find(&self, id: &str, asked: UnixMicros) -> Result<Option<BatchObject>, CallError> {
+        let from = u64::try_from(asked / 1_000_000).unwrap_or_default().saturating_sub(SKEW_SECONDS);
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.desk.client.list_batches(after.as_deref(), 100).await?;
+            let older = page.items.last().is_some_and(|b| b.created_at.is_some_and(|at| at < from));
+            if let Some(found) = page.items.into_iter().find(|b| b.metadata.get(TAG).is_some_and(|tag| tag == id)) {
+                return Ok(Some(found));
+            }
+            after = page.next;
+            if older || after.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn settling(&self) -> Duration {
+        Duration::from_secs_f64(self.desk.options.settle_seconds)
+    }
+
+    /// What a call that certainly did nothing means for its batch.
+    async fn failed(&self, batch: &Batch, what: &str, error: CallError) -> Result<Step, StageError> {
+        let (desk, limits) = (&self.desk, &self.desk.endpoint.limits);
+        let wait = Duration::from_secs_f64(limits.backoff_initial_seconds);
+        match error {
+            CallError::Throttled { after, .. } => Ok(Step::Later(after.unwrap_or(wait))),
+            CallError::QuotaSpent => {
+                let text =
+                    "the provider's account has no money left: add credit or raise its limit; work goes on by itself";
+                desk.events.emit(Event::Notice { text: text.into() });
+                Ok(Step::Later(Duration::from_secs_f64(limits.quota_pause_seconds)))
+            }
+            CallError::Forbidden(what) => Err(forbidden(desk, &what)),
+            CallError::Unknown(what) => {
+                let text = format!("{} takes no batches ({what}): set `embed.mode` to live", desk.endpoint.base_url);
+                Err(StageError::system("provider_path", text))
+            }
+            // Its file may be gone; sent again it is refused for itself.
+            CallError::Refused(_) if what == "create" && batch.input_file_id.is_some() => {
+                desk.batches.file_lost(&batch.id).await?;
+                Ok(Step::Later(Duration::ZERO))
+            }
+            CallError::Refused(why) => {
+                tracing::error!(batch = batch.id, why, "the provider refuses a batch");
+                self.give_up(batch, Status::Failed, Some(format!("the provider refused it ({why})")), false).await
+            }
+            CallError::Failed(why) | CallError::Lost(why) | CallError::Garbled(why) => {
+                tracing::warn!(batch = batch.id, why, "can't {what} a batch just now");
+                Ok(Step::Later(wait))
+            }
+        }
+    }
+
+    /// The provider never had it.
+    async fn give_up(
+        &self,
+        batch: &Batch,
+        status: Status,
+        error: Option<String>,
+        undone: bool,
+    ) -> Result<Step, StageError> {
+        let desk = &self.desk;
+        let ending = Ending {
+            status,
+            charged_tokens: Some(0),
+            usd_per_million_tokens: desk.account.price.batch,
+            most_attempts: desk.options.max_attempts,
+            undone,
+            error,
+        };
+        desk.batches.end(&batch.id, ending).await?;
+        desk.ended(&batch.id).await?;
+        Ok(Step::Done)
+    }
+}
+
+enum Way {
+    Live,
+    Batch,
+    Wait,
+}
+
+enum Round {
+    Sent,
+    /// The budget is used up.
+    Stopped,
+    Later(Duration),
+}

@@ -1,0 +1,140 @@
+//! Takes records in: a file of JSON lines into items that are to be embedded.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::error::StageError;
+use crate::failpoint;
+use crate::intake::source;
+use crate::messages::event::{Event, EventSink};
+use crate::records::{Item, ItemKind, RecordError, Records, RecordsOptions, Shape};
+use crate::stages::embed::Embedder;
+use crate::stores::batches::{Batches, NewItem, Put, Shown, Space};
+
+/// Records that wait to be put down.
+const QUEUE: usize = 64;
+/// Items put down in one step.
+const STEP: usize = 2_000;
+
+/// Files of records, and what they are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordsRequest {
+    pub files: Vec<PathBuf>,
+    pub shape: Shape,
+    /// Where records of a shape of one's own come into.
+    pub collection: String,
+}
+
+pub struct RecordsIntake {
+    pub batches: Batches,
+    pub embedder: Arc<dyn Embedder>,
+    pub events: Arc<dyn EventSink>,
+    pub options: RecordsOptions,
+    /// Longest text that one request may hold, in tokens; `None` where longer ones are embedded in parts.
+    pub most_tokens: Option<u64>,
+    /// Something was put down.
+    pub asked: Arc<dyn Fn() + Send + Sync>,
+}
+
+type Read = (u64, Result<Vec<Item>, RecordError>);
+
+impl RecordsIntake {
+    pub async fn run(&self, request: RecordsRequest) -> Result<(), StageError> {
+        for file in &request.files {
+            self.file(file, &request).await?;
+        }
+        Ok(())
+    }
+
+    async fn file(&self, path: &Path, request: &RecordsRequest) -> Result<(), StageError> {
+        let uri = source::of_path(path);
+        let (give, mut take) = mpsc::channel::<Read>(QUEUE);
+        let (path, shape, options) = (path.to_owned(), request.shape.clone(), self.options.clone());
+        let reading = tokio::task::spawn_blocking(move || -> Result<(), std::io::Error> {
+            for read in Records::open(&path, shape, options)? {
+                if let (_, Err(RecordError::Io(error))) = read {
+                    return Err(error);
+                }
+                if give.blocking_send(read).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        let mut held: BTreeMap<Space, Vec<NewItem>> = BTreeMap::new();
+        while let Some((line, read)) = take.recv().await {
+            match read {
+                Ok(items) => {
+                    for item in items {
+                        if let Err(reason) = self.add(item, request, &uri, &mut held) {
+                            self.refused(&uri, line, reason);
+                        }
+                    }
+                }
+                Err(error) => self.refused(&uri, line, error.to_string()),
+            }
+            if held.values().map(Vec::len).sum::<usize>() >= STEP {
+                self.put(&mut held).await?;
+            }
+        }
+        self.put(&mut held).await?;
+        let failed = |e: &dyn std::fmt::Display| {
+            StageError::system("records", format!("can't read {}: {e}", source::display(&uri, Path::new("/"))))
+        };
+        reading.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))
+    }
+
+    fn refused(&self, uri: &str, line: u64, reason: String) {
+        self.events.emit(Event::RecordRefused { source: uri.to_owned(), line, reason });
+    }
+
+    fn add(
+        &self,
+        item: Item,
+        request: &RecordsRequest,
+        uri: &str,
+        held: &mut BTreeMap<Space, Vec<NewItem>>,
+    ) -> Result<(), String> {
+        let tokens = self.embedder.count_tokens(&item.input) as u64;
+        if let Some(most) = self.most_tokens.filter(|most| tokens > *most && !item.noise) {
+            return Err(format!(
+                "its text has {tokens} tokens and one request takes {most}: shorten it, or embed it live"
+            ));
+        }
+        let collection = item.kind.collection().unwrap_or(&request.collection).to_owned();
+        let shown = Shown {
+            text: item.text,
+            kind: item.kind.name().to_owned(),
+            source: uri.to_owned(),
+            metadata: item.metadata,
+        };
+        let new = NewItem { key: item.key, input: item.input, tokens, noise: item.noise, shown };
+        held.entry(Space::Records(collection)).or_default().push(new);
+        Ok(())
+    }
+
+    async fn put(&self, held: &mut BTreeMap<Space, Vec<NewItem>>) -> Result<(), StageError> {
+        for (space, items) in std::mem::take(held) {
+            let Put { new, changed, unchanged, noise } = self.batches.put(&space, items).await?;
+            failpoint::reach("records.put", &space.name());
+            self.events.emit(Event::RecordsRead { new, changed, unchanged, noise });
+            if new + changed > 0 {
+                (self.asked)();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The collections that a request's records come into.
+pub fn collections(request: &RecordsRequest) -> Vec<String> {
+    match request.shape {
+        Shape::Receipts => {
+            [ItemKind::Line, ItemKind::Word].iter().filter_map(|k| k.collection()).map(Into::into).collect()
+        }
+        Shape::Records { .. } => vec![request.collection.clone()],
+    }
+}

@@ -1,0 +1,246 @@
+//! `docweir batch`: what waits, what is at the provider, what came back.
+
+use serde_json::json;
+
+use super::args;
+use super::context::Context;
+use super::drive::{How, drive};
+use super::exit::{Exit, Failure};
+use super::output::{count, plural, printable};
+use super::table::{Paint, Table, left, right};
+use crate::actors::pipeline::IngestRequest;
+use crate::config::{EmbedMode, Provider};
+use crate::engine::Engine;
+use crate::money::Nanodollars;
+use crate::stores::batches::{Batch, Batches, Counts, DOCUMENTS};
+use crate::stores::sqlite::Failure as Broken;
+
+pub fn run(context: &Context, command: &args::Batch) -> Result<Exit, Failure> {
+    match command {
+        args::Batch::List { top, json } => context.block_on(list(context, *top, *json)),
+        args::Batch::Show { batch, json } => context.block_on(show(context, batch, *json)),
+        args::Batch::Submit(run) => context.with_actors(work(context, run, "submit")),
+        args::Batch::Poll(run) => context.with_actors(work(context, run, "poll")),
+        args::Batch::Cancel { batches } => context.block_on(cancel(context, batches)),
+        args::Batch::Retry { batch } => context.block_on(retry(context, batch.as_deref())),
+    }
+}
+
+impl From<Broken> for Failure {
+    fn from(broken: Broken) -> Self {
+        Failure::system(broken.to_string())
+    }
+}
+
+/// Items and batches, if there ever were any.
+async fn open(context: &Context) -> Result<(Engine, Option<Batches>), Failure> {
+    let engine = Engine::open(context.config()?).await?;
+    let batches = match engine.state.paid_db().exists() {
+        true => Some(engine.batches()?),
+        false => None,
+    };
+    Ok((engine, batches))
+}
+
+/// A run without new files. Sending is asked for by name: it needs no setting.
+async fn work(context: &Context, run: &args::Run, verb: &str) -> Result<Exit, Failure> {
+    let mut config = context.config()?;
+    let embed = &mut config.settings.embed;
+    if embed.options.provider != Provider::Openai {
+        let text = "batches are taken by providers only: set `embed.options.provider = \"openai\"`";
+        return Err(Failure::new(Exit::Configuration, text));
+    }
+    if verb == "submit" && embed.mode == EmbedMode::Live {
+        embed.mode = EmbedMode::Batch;
+    }
+    let engine = Engine::open(config).await?;
+    let request = IngestRequest { wait: run.wait, polls_only: verb == "poll", ..IngestRequest::default() };
+    let how = How { command: format!("docweir batch {verb}"), progress: run.progress, json: run.json };
+    drive(context, &engine, request, how).await
+}
+
+async fn list(context: &Context, top: usize, json: bool) -> Result<Exit, Failure> {
+    let (_, batches) = open(context).await?;
+    let (counts, list) = match &batches {
+        Some(batches) => (batches.counts().await?, batches.list(top).await?),
+        None => (Vec::new(), Vec::new()),
+    };
+    if json {
+        counts.iter().for_each(|c| context.out.json(&json!({"items": c})));
+        list.iter().for_each(|b| context.out.json(&machine(b)));
+        return Ok(Exit::Well);
+    }
+    if counts.is_empty() && list.is_empty() {
+        context.out.line("No batches, and nothing waits for one");
+        return Ok(Exit::Well);
+    }
+    if !counts.is_empty() {
+        items(&counts).print(&context.out);
+    }
+    if !list.is_empty() {
+        if !counts.is_empty() {
+            context.out.line("");
+        }
+        table(&list).print(&context.out);
+    }
+    Ok(Exit::Well)
+}
+
+/// Items by space and status.
+pub fn items(counts: &[Counts]) -> Table {
+    let mut table = Table::new().head(&["items of", "waiting", "on their way", "done", "failed", "noise"]);
+    for c in counts {
+        let space = if c.space.starts_with("texts/") { DOCUMENTS } else { c.space.as_str() };
+        let failed = if c.failed > 0 { Paint::Red } else { Paint::Plain };
+        table.row([
+            left(printable(space)),
+            right(count(c.none)),
+            right(count(c.pending)),
+            right(count(c.success)),
+            right(count(c.failed)).painted(failed),
+            right(count(c.noise)),
+        ]);
+    }
+    table
+}
+
+fn table(batches: &[Batch]) -> Table {
+    let head = ["batch", "of", "status", "items", "tokens", "sent (UTC)", "stored", "failed", "stale", "again"];
+    let mut table = Table::new().head(&head);
+    for b in batches {
+        let sent = b.submitted_at.as_deref().and_then(|at| at.get(..16)).unwrap_or_default().replace('T', " ");
+        let status = if b.cancel && b.ended_at.is_none() { "canceling".into() } else { b.status.name().to_lowercase() };
+        table.row([
+            left(b.id.as_str()),
+            left(printable(b.space.shown())),
+            left(status),
+            right(count(b.items)),
+            right(count(b.tokens)),
+            left(sent),
+            right(count(b.stored)),
+            right(count(b.failed)),
+            right(count(b.stale)),
+            right(count(b.returned)),
+        ]);
+    }
+    table
+}
+
+async fn show(context: &Context, id: &str, json: bool) -> Result<Exit, Failure> {
+    let (engine, batches) = open(context).await?;
+    let batch = find(batches.as_ref(), id).await?;
+    if json {
+        context.out.json(&machine(&batch));
+        return Ok(Exit::Well);
+    }
+    let price = engine.config.settings.prices.of(&engine.config.settings.embed.options.openai.model).batch;
+    let cost = |tokens: u64| Nanodollars::of_tokens(tokens, price).to_string();
+    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
+    let rows = [
+        ("batch", batch.id.clone()),
+        ("of", batch.space.shown().to_owned()),
+        ("status", batch.status.name().to_lowercase()),
+        ("items", count(batch.items)),
+        ("tokens", format!("{} ({})", count(batch.tokens), cost(batch.tokens))),
+        ("charged", batch.charged_tokens.map_or_else(|| "-".into(), |t| format!("{} ({})", count(t), cost(t)))),
+        ("at the provider", text(&batch.provider_id)),
+        ("done there", count(batch.done)),
+        ("made", batch.created_at.clone()),
+        ("sent", text(&batch.submitted_at)),
+        ("looked at", text(&batch.checked_at)),
+        ("ends by", text(&batch.expires_at)),
+        ("ended", text(&batch.ended_at)),
+        ("stored", count(batch.stored)),
+        ("failed", count(batch.failed)),
+        ("stale", count(batch.stale)),
+        ("sent again", count(batch.returned)),
+        ("error", text(&batch.error)),
+    ];
+    let mut table = Table::new();
+    for (name, value) in rows {
+        table.row([left(name).painted(Paint::Dim), left(printable(&value))]);
+    }
+    table.print(&context.out);
+    Ok(Exit::Well)
+}
+
+async fn find(batches: Option<&Batches>, id: &str) -> Result<Batch, Failure> {
+    let found = match batches {
+        Some(batches) => batches.batch(id).await?,
+        None => None,
+    };
+    found.ok_or_else(|| Failure::no(format!("no batch `{}`; `docweir batch list` lists them", printable(id))))
+}
+
+async fn cancel(context: &Context, ids: &[String]) -> Result<Exit, Failure> {
+    let (engine, batches) = open(context).await?;
+    let mut all = Exit::Well;
+    for id in ids {
+        let batch = find(batches.as_ref(), id).await?;
+        let cancelled = match &batches {
+            Some(batches) => batches.cancel(&batch.id).await?,
+            None => false,
+        };
+        if cancelled {
+            let when = match engine.working() {
+                Some(held) => format!("by the running `{}` (process {})", held.command, held.pid),
+                None => "with the next `docweir batch poll`".into(),
+            };
+            context.out.line(format!("{}: is cancelled {when}", batch.id));
+        } else {
+            context.out.line(format!("{}: has ended already ({})", batch.id, batch.status.name().to_lowercase()));
+            all = Exit::No;
+        }
+    }
+    Ok(all)
+}
+
+async fn retry(context: &Context, id: Option<&str>) -> Result<Exit, Failure> {
+    let (_, batches) = open(context).await?;
+    let id = match id {
+        Some(id) => Some(find(batches.as_ref(), id).await?.id),
+        None => None,
+    };
+    let again = match &batches {
+        Some(batches) => batches.retry(id.as_deref()).await?,
+        None => 0,
+    };
+    match again {
+        0 => context.out.line("No records failed"),
+        n => context.out.line(format!("{} sent again with the next `docweir batch submit` or `ingest`", is(n))),
+    }
+    Ok(Exit::Well)
+}
+
+fn is(n: u64) -> String {
+    let verb = if n == 1 { "is" } else { "are" };
+    format!("{} {verb}", plural(n, "record"))
+}
+
+/// As programs read it: the names of the record's columns.
+fn machine(b: &Batch) -> serde_json::Value {
+    json!({
+        "batch_id": b.id,
+        "space": b.space.shown(),
+        "status": b.status,
+        "items": b.items,
+        "tokens": b.tokens,
+        "charged_tokens": b.charged_tokens,
+        "provider_id": b.provider_id,
+        "input_file_id": b.input_file_id,
+        "output_file_id": b.output_file_id,
+        "error_file_id": b.error_file_id,
+        "done": b.done,
+        "cancel": b.cancel,
+        "created_at": b.created_at,
+        "submitted_at": b.submitted_at,
+        "checked_at": b.checked_at,
+        "expires_at": b.expires_at,
+        "ended_at": b.ended_at,
+        "stored": b.stored,
+        "failed": b.failed,
+        "stale": b.stale,
+        "returned": b.returned,
+        "error": b.error,
+    })
+}

@@ -1,0 +1,155 @@
+//! `docweir cost`: what was spent, and on what.
+
+use serde::Serialize;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+use time::{Date, Duration};
+
+use super::args::{self, CostBy};
+use super::context::Context;
+use super::exit::{Exit, Failure};
+use super::output::{count, printable};
+use super::table::{Paint, Table, left, right};
+use crate::clock::timestamp;
+use crate::engine::Engine;
+use crate::money::Nanodollars;
+use crate::stores::ledger::{Amount, By, Ledger, Line};
+
+const DAY: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]");
+
+/// A line of the table, for programs.
+#[derive(Serialize)]
+struct Row<'a> {
+    by: &'static str,
+    name: &'a str,
+    calls: u64,
+    tokens: u64,
+    usd: f64,
+    reserved_usd: f64,
+    in_doubt_usd: f64,
+    in_doubt_calls: u64,
+}
+
+pub fn run(context: &Context, args: &args::Cost) -> Result<Exit, Failure> {
+    context.block_on(async {
+        let engine = Engine::open(context.config()?).await?;
+        let now = timestamp(engine.clock.now());
+        let since = since(args.since.as_deref(), now.get(..10).unwrap_or_default())?;
+        let (by, name) = by(args.by);
+        // Without a file there was never anything to pay.
+        let lines = match engine.state.paid_db().exists() {
+            true => engine.ledger()?.report(by, &since, args.top).await.map_err(|e| Failure::system(e.to_string()))?,
+            false => Vec::new(),
+        };
+        if args.json {
+            lines.iter().for_each(|line| context.out.json(&row(name, line)));
+            return Ok(Exit::Well);
+        }
+        if lines.is_empty() {
+            let when = if since.is_empty() { String::new() } else { format!(" since {since}") };
+            context.out.line(format!("Nothing was spent{when}"));
+            return Ok(Exit::Well);
+        }
+        table(name, &lines).print(&context.out);
+        let doubt: Nanodollars = lines.iter().map(|l| l.in_doubt.cost).sum();
+        if doubt > Nanodollars::ZERO {
+            context.out.line("");
+            context.out.line(format!(
+                "{doubt} in doubt: the answer to a call was lost, and nobody but the provider knows whether it was charged"
+            ));
+        }
+        Ok(Exit::Well)
+    })
+}
+
+fn by(by: CostBy) -> (By, &'static str) {
+    match by {
+        CostBy::Day => (By::Day, "day"),
+        CostBy::Run => (By::Run, "run"),
+        CostBy::Mode => (By::Mode, "mode"),
+        CostBy::Stage => (By::Stage, "stage"),
+        CostBy::Model => (By::Model, "model"),
+        CostBy::Collection => (By::Collection, "collection"),
+        CostBy::Document => (By::Subject, "document"),
+    }
+}
+
+/// A day, or so many days back: `2026-11-01`, `7d`. Nothing is everything.
+fn since(text: Option<&str>, today: &str) -> Result<String, Failure> {
+    let Some(text) = text else { return Ok(String::new()) };
+    let wrong =
+        || Failure::usage(format!("--since `{}`: write a day like 2026-11-01, or days like 7d", printable(text)));
+    if let Some(days) = text.strip_suffix('d') {
+        let days: i64 = days.parse().ok().filter(|d| (0..=36_500).contains(d)).ok_or_else(wrong)?;
+        let today = Date::parse(today, DAY).map_err(|_| wrong())?;
+        let day = today.checked_sub(Duration::days(days)).ok_or_else(wrong)?;
+        return day.format(DAY).map_err(|_| wrong());
+    }
+    Date::parse(text, DAY).map(|_| text.to_owned()).map_err(|_| wrong())
+}
+
+fn row<'a>(by: &'static str, line: &'a Line) -> Row<'a> {
+    Row {
+        by,
+        name: &line.name,
+        calls: line.settled.calls,
+        tokens: line.settled.tokens,
+        usd: line.settled.cost.usd(),
+        reserved_usd: line.reserved.cost.usd(),
+        in_doubt_usd: line.in_doubt.cost.usd(),
+        in_doubt_calls: line.in_doubt.calls,
+    }
+}
+
+/// Columns of what is under way or in doubt only where there is such.
+fn table(by: &'static str, lines: &[Line]) -> Table {
+    let sum = |of: fn(&Line) -> Amount| {
+        lines.iter().map(of).fold(Amount::default(), |sum, a| Amount {
+            calls: sum.calls + a.calls,
+            tokens: sum.tokens + a.tokens,
+            cost: sum.cost + a.cost,
+        })
+    };
+    let (settled, reserved, doubt) = (sum(|l| l.settled), sum(|l| l.reserved), sum(|l| l.in_doubt));
+    let mut head = vec![by, "calls", "tokens", "cost"];
+    let (open, unsure) = (reserved.calls > 0, doubt.calls > 0);
+    head.extend(open.then_some("under way"));
+    head.extend(unsure.then_some("in doubt"));
+    let mut table = Table::new().head(&head);
+    let mut row = |name: &str, settled: Amount, reserved: Amount, doubt: Amount, paint: Paint| {
+        let mut cells = vec![
+            left(printable(name)).painted(paint),
+            right(count(settled.calls)),
+            right(count(settled.tokens)),
+            right(settled.cost.to_string()),
+        ];
+        cells.extend(open.then(|| right(reserved.cost.to_string())));
+        cells.extend(unsure.then(|| right(doubt.cost.to_string()).painted(Paint::Yellow)));
+        table.row(cells);
+    };
+    for line in lines {
+        row(&line.name, line.settled, line.reserved, line.in_doubt, Paint::Plain);
+    }
+    if lines.len() > 1 {
+        row("total", settled, reserved, doubt, Paint::Dim);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_named_or_counted() {
+        let of = |text: &str| since(Some(text), "2026-11-22").map_err(|f| f.exit);
+        assert_eq!(since(None, "2026-11-22").unwrap(), "");
+        assert_eq!(
+            (of("2026-11-01"), of("7d"), of("0d")),
+            (Ok("2026-11-01".into()), Ok("2026-11-15".into()), Ok("2026-11-22".into()))
+        );
+        for wrong in ["yesterday", "2026-13-01", "2026-11-1", "-1d", "99999d", "d", ""] {
+            assert_eq!(of(wrong), Err(Exit::Usage), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! A run of the pipeline for a command: the lock, progress, the summary.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::args::Progress;
+use super::context::Context;
+use super::exit::{Exit, Failure};
+use super::progress::{Fetch, Reporter, Style};
+use super::summary::Summary;
+use crate::actors::pipeline::{self, Ended, IngestRequest, RunError};
+use crate::actors::timer::Timer;
+use crate::engine::{Engine, Payer};
+use crate::messages::event::Event;
+use crate::providers::account::Tell;
+use crate::stores::state::owner_id;
+
+/// How a run is shown.
+pub struct How {
+    /// What the user typed, in short: for whoever finds the folder taken.
+    pub command: String,
+    pub progress: Progress,
+    pub json: bool,
+}
+
+pub async fn drive(context: &Context, engine: &Engine, request: IngestRequest, how: How) -> Result<Exit, Failure> {
+    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let http: Option<SocketAddr> = engine.config.settings.http.metrics_address.parse().ok();
+    let lock = engine.lock(&how.command)?;
+    let reporter = Reporter::start(Style::of(how.progress, how.json, terminal));
+    let events = reporter.sink();
+    let tell: Tell = Arc::new(move |text| events.emit(Event::Notice { text }));
+    let run = owner_id(engine.clock.as_ref());
+    let payer = Payer { run: run.clone(), stage: "embedding", tell };
+    // Refuses a model whose vectors can't stand beside those of the index, before any work is done.
+    let embedder = engine.embedder(payer, &|fetched| reporter.fetch(Fetch::from(fetched))).await?;
+    let timer = Timer::start();
+    let ended = pipeline::ingest(engine, &run, embedder, request, reporter.sink(), reporter.board.clone(), http).await;
+    let elapsed = timer.elapsed();
+    drop(lock);
+    let tally = reporter.end();
+    let failed = match ended {
+        // Nothing was begun: there is nothing to sum up.
+        Err(RunError::Paths(e)) => return Err(Failure::usage(e.to_string())),
+        Err(RunError::Model(e)) => return Err(Failure::new(Exit::Configuration, e.to_string())),
+        Err(e @ RunError::Listen { .. }) => return Err(Failure::usage(e.to_string())),
+        Err(RunError::System(ref e)) => Some(e.to_string()),
+        Ok(_) => None,
+    };
+    let summary = Summary {
+        tally: &tally,
+        elapsed,
+        state: shown(engine.state.root(), &context.here),
+        here: &context.here,
+        interrupted: match ended {
+            Ok(Ended::Interrupted(signal)) => Some(signal),
+            Ok(Ended::Finished) | Err(_) => None,
+        },
+        failed: failed.as_deref(),
+    };
+    match how.json {
+        true => context.out.json(&summary.json()),
+        false => summary.lines(&context.out).iter().for_each(|line| context.out.line(line)),
+    }
+    match failed {
+        Some(text) => Err(Failure::system(format!("{text}; nothing is lost, run the same command again"))),
+        None => Ok(summary.exit()),
+    }
+}
+
+/// The state folder as the user would write it.
+fn shown<'a>(root: &'a Path, here: &Path) -> &'a Path {
+    root.strip_prefix(here).ok().filter(|p| !p.as_os_str().is_empty()).unwrap_or(root)
+}

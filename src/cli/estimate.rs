@@ -1,0 +1,314 @@
+//! `docweir estimate`: what taking files in would cost, before anything is spent.
+//!
+//! It does what `ingest` does up to embedding, and counts: the same files, the same chunks, the model's own tokenizer.
+//! What the cache has, what stands twice, and what is in the index already costs nothing.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+use super::args;
+use super::context::Context;
+use super::exit::{Exit, Failure};
+use super::ingest;
+use super::output::{Out, complain, count, plural, printable};
+use super::table::{Paint, Table, left, right};
+use crate::actors::intake::look_at;
+use crate::actors::records_intake::RecordsRequest;
+use crate::config::{Config, Provider, Workers};
+use crate::documents::{DocumentId, Sha256Hex};
+use crate::engine::{Engine, fingerprint};
+use crate::error::StageError;
+use crate::intake::walk::Found;
+use crate::intake::{Walk, source};
+use crate::money::Nanodollars;
+use crate::records::Records;
+use crate::stages::Cancel;
+use crate::stages::chunk::{TokenCounter, chunk_document};
+use crate::stages::embed::{Embedder, Tokens};
+use crate::stages::enrich::LocalEnricher;
+use crate::stages::extract::{ChildProgram, Extractor, InputHint};
+use crate::stores::cache::{EmbeddingCache, NoCache};
+use crate::stores::control::{ControlStore, Status};
+use crate::stores::state::StateFolder;
+
+/// Texts that the cache is asked for at a time.
+const ASKED: usize = 1_000;
+
+/// What was counted.
+#[derive(Clone, Debug, Default, Serialize)]
+struct Sums {
+    documents: u64,
+    /// Already in the index as they are.
+    unchanged: u64,
+    refused: u64,
+    pages: u64,
+    chunks: u64,
+    records: u64,
+    noise: u64,
+    /// To be embedded.
+    texts: u64,
+    tokens: u64,
+    /// What the cache has, or what stands there more than once.
+    saved_tokens: u64,
+}
+
+#[derive(Serialize)]
+struct Estimate<'a> {
+    #[serde(flatten)]
+    sums: &'a Sums,
+    model: &'a str,
+    live_usd: f64,
+    batch_usd: Option<f64>,
+    /// Enrichment on this machine.
+    enrichment_usd: f64,
+    prices_as_of: &'a str,
+}
+
+pub fn run(context: &Context, args: &args::Estimate) -> Result<Exit, Failure> {
+    let config = context.config()?;
+    context.with_actors(estimate(context, args, config))
+}
+
+async fn estimate(context: &Context, args: &args::Estimate, config: Config) -> Result<Exit, Failure> {
+    let settings = config.settings.clone();
+    let records = ingest::records_of(&args.records, &args.paths)?;
+    let embedder = crate::engine::counter(&settings).await?;
+    let known = Known::open(&config, embedder.as_ref()).await?;
+    let counting = Arc::new(Counting { embedder, known, config, sums: Mutex::default(), seen: Mutex::default() });
+    match records {
+        Some(request) => counting.records(request).await?,
+        None => counting.clone().documents(context, &args.paths).await?,
+    }
+    let sums = counting.sums().clone();
+    let endpoint = settings.embed.options.provider == Provider::Openai;
+    let price = match endpoint {
+        true => settings.prices.of(&settings.embed.options.openai.model),
+        false => Default::default(),
+    };
+    let (live, batch) =
+        (Nanodollars::of_tokens(sums.tokens, price.live), Nanodollars::of_tokens(sums.tokens, price.batch));
+    let estimate = Estimate {
+        sums: &sums,
+        model: &counting.embedder.identity().id,
+        live_usd: live.usd(),
+        batch_usd: endpoint.then(|| batch.usd()),
+        enrichment_usd: 0.0,
+        prices_as_of: &settings.prices.as_of,
+    };
+    match args.json {
+        true => context.out.json(&estimate),
+        false => show(&estimate, live, batch, &context.out),
+    }
+    Ok(if sums.refused > 0 { Exit::Rejected } else { Exit::Well })
+}
+
+fn show(e: &Estimate<'_>, live: Nanodollars, batch: Nanodollars, out: &Out) {
+    let s = e.sums;
+    let mut table = Table::indented(2);
+    let mut row = |name: &str, value: String, aside: String| {
+        table.row([left(name).painted(Paint::Dim), right(value), left(aside).painted(Paint::Dim)]);
+    };
+    let mut some = |name: &str, n: u64, aside: &str| {
+        if n > 0 {
+            row(name, count(n), aside.to_owned());
+        }
+    };
+    some("documents", s.documents, "to take in");
+    some("unchanged", s.unchanged, "in the index already");
+    some("refused", s.refused, "could not be taken in");
+    some("pages", s.pages, "");
+    some("chunks", s.chunks, "");
+    some("records", s.records, "");
+    some("noise", s.noise, "kept, not embedded");
+    row("tokens", count(s.tokens), format!("in {}, by {}", plural(s.texts, "text"), e.model));
+    if s.saved_tokens > 0 {
+        row("saved", count(s.saved_tokens), "tokens of texts that are known or stand there twice".into());
+    }
+    match e.batch_usd {
+        Some(_) => {
+            row("live", live.to_string(), format!("prices of {}", e.prices_as_of));
+            row("batch", batch.to_string(), "within a day: `--set embed.mode=batch`".into());
+        }
+        None => row("cost", live.to_string(), "the model runs on this machine".into()),
+    }
+    row("enrichment", "$0".into(), "on this machine".into());
+    table.print(out);
+}
+
+/// What is known already.
+struct Known {
+    control: Option<Arc<dyn ControlStore>>,
+    cache: Arc<dyn EmbeddingCache>,
+    fingerprint: Sha256Hex,
+    batches: Option<crate::stores::batches::Batches>,
+}
+
+impl Known {
+    /// Makes nothing: where there is no index, nothing is known.
+    async fn open(config: &Config, embedder: &dyn Embedder) -> Result<Self, Failure> {
+        let fingerprint = fingerprint(&config.settings, embedder.identity());
+        if StateFolder::open_existing(Path::new(&config.settings.state.folder)).is_err() {
+            return Ok(Self { control: None, cache: Arc::new(NoCache), fingerprint, batches: None });
+        }
+        let engine = Engine::open(config.clone()).await?;
+        let batches = match engine.state.paid_db().exists() {
+            true => Some(engine.batches()?),
+            false => None,
+        };
+        Ok(Self { control: Some(engine.control.clone()), cache: engine.cache(), fingerprint, batches })
+    }
+}
+
+struct Counting {
+    embedder: Arc<dyn Embedder>,
+    known: Known,
+    config: Config,
+    sums: Mutex<Sums>,
+    /// Hashes of texts, in short.
+    seen: Mutex<HashSet<u64>>,
+}
+
+impl Counting {
+    fn sums(&self) -> std::sync::MutexGuard<'_, Sums> {
+        self.sums.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn documents(self: Arc<Self>, context: &Context, paths: &[PathBuf]) -> Result<(), Failure> {
+        let walk = Walk::new(paths, &self.config.settings.intake).map_err(|e| Failure::usage(e.to_string()))?;
+        let walk = Arc::new(Mutex::new(walk));
+        let program = ChildProgram::this_program();
+        let program = program.map_err(|e| Failure::system(format!("can't find the program's own file: {e}")))?;
+        let here = Arc::new(context.here.clone());
+        let mut workers = tokio::task::JoinSet::new();
+        for _ in 0..Workers::for_computing() {
+            let (this, walk, program, here) = (self.clone(), walk.clone(), program.clone(), here.clone());
+            workers.spawn(async move {
+                let mut extractor = Extractor::new(this.config.settings.extract.options.clone(), program);
+                loop {
+                    let next = walk.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let refused = match next {
+                        None => break,
+                        Some(Found::Unreadable { path, reason }) => Some((path, reason)),
+                        Some(Found::File(path)) => {
+                            this.document(&path, &mut extractor).await.err().map(|e| (path, e.to_string()))
+                        }
+                    };
+                    if let Some((path, reason)) = refused {
+                        this.sums().refused += 1;
+                        let shown = source::display(&source::of_path(&path), &here);
+                        complain(format!("refused: {shown}: {}", printable(&reason)));
+                    }
+                }
+                extractor.shut_down();
+            });
+        }
+        while let Some(ended) = workers.join_next().await {
+            ended.map_err(|e| Failure::system(format!("counting failed: {e}")))?;
+        }
+        Ok(())
+    }
+
+    async fn document(&self, path: &Path, extractor: &mut Extractor) -> Result<(), StageError> {
+        let settings = &self.config.settings;
+        let refuse = |text: String| StageError::permanent("unreadable", text);
+        let (file, limit) = (path.to_owned(), settings.intake.max_file_bytes);
+        let look = tokio::task::spawn_blocking(move || look_at(&file, limit)).await;
+        let look = look.map_err(|e| refuse(e.to_string()))?.map_err(refuse)?;
+        if let Some(control) = &self.known.control {
+            let record = control.by_source(&source::of_path(path)).await.map_err(|e| refuse(e.to_string()))?;
+            let same = |r: &crate::stores::control::ControlRecord| {
+                r.status == Status::Completed
+                    && r.content_sha256 == look.content
+                    && r.fingerprint == self.known.fingerprint
+            };
+            if record.as_ref().is_some_and(same) {
+                self.sums().unchanged += 1;
+                return Ok(());
+            }
+        }
+        let cancel = Cancel::default();
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
+        let hint = InputHint { media_type: None, name };
+        let file = source::open_regular(path).map_err(|e| refuse(e.to_string()))?;
+        let document = extractor.extract(file, hint, &cancel).await?;
+        let (embedder, config) = (self.embedder.clone(), self.config.clone());
+        let counted = tokio::task::spawn_blocking(move || {
+            let id = DocumentId::mint(0, 0);
+            let tokens: Arc<dyn TokenCounter> = Arc::new(Tokens(embedder));
+            let pages = document.pages.len() as u64;
+            let chunks = chunk_document(&document, &id, tokens.as_ref(), &config.settings.chunk.options, &cancel)?;
+            let enricher = LocalEnricher::new(config.settings.enrich.options.clone(), tokens);
+            let chunks = enricher.enrich_blocking(chunks, &cancel)?;
+            let texts: Vec<String> = chunks.chunks.iter().map(|c| c.embedded_text()).collect();
+            Ok::<_, StageError>((pages, texts))
+        });
+        let (pages, texts) = counted.await.map_err(|e| refuse(e.to_string()))??;
+        {
+            let mut sums = self.sums();
+            sums.documents += 1;
+            sums.pages += pages;
+            sums.chunks += texts.len() as u64;
+        }
+        self.texts(texts).await
+    }
+
+    /// Counts what is neither known nor seen before.
+    async fn texts(&self, texts: Vec<String>) -> Result<(), StageError> {
+        for part in texts.chunks(ASKED) {
+            let hashes: Vec<Sha256Hex> = part.iter().map(|t| Sha256Hex::of(t.as_bytes())).collect();
+            let cached = self.known.cache.get_many(self.embedder.identity(), &hashes).await?;
+            for ((text, hash), cached) in part.iter().zip(hashes).zip(cached) {
+                let tokens = self.embedder.count_tokens(text) as u64;
+                let fresh = self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(short(&hash));
+                let mut sums = self.sums();
+                match cached.is_none() && fresh {
+                    true => (sums.texts, sums.tokens) = (sums.texts + 1, sums.tokens + tokens),
+                    false => sums.saved_tokens += tokens,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn records(&self, request: RecordsRequest) -> Result<(), Failure> {
+        for file in &request.files {
+            let options = self.config.settings.records.clone();
+            let records = Records::open(file, request.shape.clone(), options);
+            let records = records.map_err(|e| Failure::no(format!("can't open {}: {e}", file.display())))?;
+            for (line, read) in records {
+                let items = match read {
+                    Ok(items) => items,
+                    Err(error) => {
+                        self.sums().refused += 1;
+                        complain(format!("refused: {}:{line}: {error}", file.display()));
+                        continue;
+                    }
+                };
+                for item in items {
+                    let collection = item.kind.collection().unwrap_or(&request.collection).to_owned();
+                    let known = match &self.known.batches {
+                        Some(batches) => batches.is_done(&collection, &item.key, &item.input_hash()).await?,
+                        None => false,
+                    };
+                    let tokens = self.embedder.count_tokens(&item.input) as u64;
+                    let mut sums = self.sums();
+                    sums.records += 1;
+                    match (item.noise, known) {
+                        (true, _) => sums.noise += 1,
+                        (false, true) => sums.saved_tokens += tokens,
+                        (false, false) => (sums.texts, sums.tokens) = (sums.texts + 1, sums.tokens + tokens),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Enough of a hash to tell millions of texts apart.
+fn short(hash: &Sha256Hex) -> u64 {
+    u64::from_str_radix(hash.as_str().get(..16).unwrap_or_default(), 16).unwrap_or_default()
+}

@@ -1,0 +1,106 @@
+//! Files from over there, of several gigabytes.
+//!
+//! What comes is kept beside the file until it is whole. A call that is cut off leaves it, and the next call for the same
+//! path goes on behind it where the server serves parts; others send everything again.
+
+use std::ffi::OsString;
+use std::io::SeekFrom;
+use std::path::{Path, PathBuf};
+
+use futures_util::StreamExt;
+use reqwest::header::{CONTENT_RANGE, RANGE};
+use reqwest::{Method, Response, StatusCode};
+use tokio::fs::{self, File};
+use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
+
+use super::client::{CallError, Client};
+use super::transfer::{TransferError, TransferOptions, local};
+
+/// What is gathered before it is written.
+const BUFFER_BYTES: usize = 1 << 20;
+
+impl Client {
+    /// Fetches a file's content to a path that is there when all of it is, and gives its size. One path must be for one
+    /// file: what an earlier call left is believed to be its beginning.
+    pub async fn download(&self, id: &str, to: &Path, limits: &TransferOptions) -> Result<u64, TransferError> {
+        let part = part_of(to);
+        let write = local("write", &part);
+        let open = File::options().create(true).truncate(false).write(true).open(&part).await;
+        let mut file = open.map_err(&write)?;
+        let kept = file.metadata().await.map_err(&write)?.len();
+        let mut request = self.request(Method::GET, &["files", id, "content"], &[])?.timeout(limits.overall());
+        if kept > 0 {
+            request = request.header(RANGE, format!("bytes={kept}-"));
+        }
+        let response = limits.in_time(request.send()).await?;
+        let begin = match (response.status(), range(&response)) {
+            // Nothing is behind it because it is whole.
+            (StatusCode::RANGE_NOT_SATISFIABLE, (_, Some(total))) if kept > 0 && total == kept => {
+                return finish(file, &part, to, kept).await;
+            }
+            (StatusCode::PARTIAL_CONTENT, (Some(from), _)) if kept > 0 && from == kept => kept,
+            (StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT, _) => {
+                file.set_len(0).await.map_err(&write)?;
+                let what = "what was kept of the file is not its beginning: the next call fetches all of it";
+                return Err(CallError::Failed(what.into()).into());
+            }
+            _ => 0,
+        };
+        let response = self.accepted(response).await?;
+        file.set_len(begin).await.map_err(&write)?;
+        file.seek(SeekFrom::Start(begin)).await.map_err(&write)?;
+        let mut out = BufWriter::with_capacity(BUFFER_BYTES, file);
+        let copied = copy(response, &mut out, begin, limits, &part).await;
+        // Also what came before a cut: the next call goes on behind it.
+        out.flush().await.map_err(&write)?;
+        finish(out.into_inner(), &part, to, copied?).await
+    }
+}
+
+async fn copy(
+    response: Response,
+    to: &mut BufWriter<File>,
+    begin: u64,
+    limits: &TransferOptions,
+    part: &Path,
+) -> Result<u64, TransferError> {
+    let most = limits.max_file_bytes;
+    let mut bytes = begin;
+    let mut coming = response.content_length().unwrap_or_default();
+    let mut pieces = response.bytes_stream();
+    loop {
+        if bytes.saturating_add(coming) > most {
+            let what = format!("its file is larger than {most} bytes: raise `max_file_bytes`");
+            return Err(CallError::Refused(what).into());
+        }
+        let next = async { pieces.next().await.transpose() };
+        let Some(piece) = limits.in_time(next).await? else { return Ok(bytes) };
+        to.write_all(&piece).await.map_err(local("write", part))?;
+        bytes += piece.len() as u64;
+        coming = 0;
+    }
+}
+
+async fn finish(file: File, part: &Path, to: &Path, bytes: u64) -> Result<u64, TransferError> {
+    let keep = local("keep", to);
+    file.sync_all().await.map_err(&keep)?;
+    fs::rename(part, to).await.map_err(&keep)?;
+    if let Some(folder) = to.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        File::open(folder).await.map_err(&keep)?.sync_all().await.map_err(&keep)?;
+    }
+    Ok(bytes)
+}
+
+fn part_of(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(".part");
+    name.into()
+}
+
+/// The first byte and the size of the whole, as far as `bytes 5-9/10` or `bytes */10` tells them.
+fn range(response: &Response) -> (Option<u64>, Option<u64>) {
+    let header = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let told = header.and_then(|text| text.trim().strip_prefix("bytes ")?.split_once('/'));
+    let Some((bytes, total)) = told else { return (None, None) };
+    (bytes.split_once('-').and_then(|(from, _)| from.trim().parse().ok()), total.trim().parse().ok())
+}

@@ -1,0 +1,109 @@
+//! Files over there: up, listed, away. Down is in `download`.
+
+use std::path::Path;
+use std::pin::pin;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use reqwest::{Body, Method};
+use serde_json::Value;
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, Take};
+use tokio::sync::watch;
+
+use super::client::{CallError, Client, failed};
+use super::page::{Page, page};
+use super::transfer::{TransferError, TransferOptions, local};
+use super::wire::{number, text};
+
+/// What is read of a file at a time.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// What is known of a file over there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FileObject {
+    pub id: String,
+    pub filename: String,
+    pub bytes: Option<u64>,
+    /// Unix time in seconds.
+    pub created_at: Option<u64>,
+}
+
+impl FileObject {
+    /// `None` without an id.
+    pub fn read(value: &Value) -> Option<Self> {
+        Some(Self {
+            id: text(value, "id")?,
+            filename: text(value, "filename").unwrap_or_default(),
+            bytes: number(value, "bytes"),
+            created_at: number(value, "created_at"),
+        })
+    }
+}
+
+impl Client {
+    /// Sends a file of request lines, piece by piece, and gives the id that it has over there.
+    pub async fn upload(&self, path: &Path, filename: &str, limits: &TransferOptions) -> Result<String, TransferError> {
+        let file = File::open(path).await.map_err(local("open", path))?;
+        let length = file.metadata().await.map_err(local("open", path))?.len();
+        // Line breaks before two dashes stand in no JSON line, so no content ends the form early.
+        let boundary = format!("docweir-{:032x}", fastrand::u128(..));
+        let filename: String =
+            filename.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
+        let head = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--{boundary}\r\n\
+             Content-Disposition: form-data; name=\"file\"; filename=\"{filename}\"\r\n\
+             Content-Type: application/jsonl\r\n\r\n"
+        );
+        let tail = format!("\r\n--{boundary}--\r\n");
+        let total = head.len() as u64 + length + tail.len() as u64;
+        let moved = watch::Sender::new(());
+        let mut seen = moved.subscribe();
+        let told = moved.clone();
+        let end = |text: String| stream::iter([Ok::<_, std::io::Error>(Bytes::from(text))]);
+        // A file that grows meanwhile is cut where the header says that it ends.
+        let pieces = end(head).chain(stream::try_unfold(file.take(length), piece)).chain(end(tail));
+        let body = Body::wrap_stream(pieces.inspect(move |_| told.send_replace(())));
+        let request = self.request(Method::POST, &["files"], &[])?.timeout(limits.overall());
+        let request = request.header(CONTENT_TYPE, format!("multipart/form-data; boundary={boundary}"));
+        let mut call = pin!(self.call::<Value>(request.header(CONTENT_LENGTH, total).body(body)));
+        let answer = loop {
+            tokio::select! {
+                answer = &mut call => break answer?.value,
+                // Its sender lives here, so it only ends with a piece that went or with the time.
+                piece = tokio::time::timeout(limits.stall(), seen.changed()) => {
+                    piece.map(drop).map_err(|_| limits.stalled())?;
+                }
+            }
+        };
+        let unnamed = || CallError::Garbled("a file without an id".into());
+        Ok(text(&answer, "id").ok_or_else(unnamed)?)
+    }
+
+    /// Files of batches, the newest first. `after` is [`Page::next`] of the page before.
+    pub async fn list_files(
+        &self,
+        purpose: &str,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<FileObject>, CallError> {
+        let limit_text = limit.to_string();
+        let mut query = vec![("purpose", purpose), ("limit", limit_text.as_str())];
+        query.extend(after.map(|after| ("after", after)));
+        let answer = self.call::<Value>(self.request(Method::GET, &["files"], &query)?).await?;
+        page(&answer.value, after, limit, FileObject::read)
+    }
+
+    pub async fn delete_file(&self, id: &str) -> Result<(), CallError> {
+        let request = self.request(Method::DELETE, &["files", id], &[])?;
+        let response = request.send().await.map_err(|e| failed(&e))?;
+        self.accepted(response).await.map(drop)
+    }
+}
+
+async fn piece(mut file: Take<File>) -> std::io::Result<Option<(Bytes, Take<File>)>> {
+    let mut piece = Vec::with_capacity(PIECE_BYTES);
+    let read = file.read_buf(&mut piece).await?;
+    Ok((read > 0).then(|| (piece.into(), file)))
+}

@@ -1,0 +1,89 @@
+//! The input file of a batch: a request a line.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::wire::EmbeddingsRequest;
+
+/// What batches are made for, as their lines and their creation name it.
+pub const ENDPOINT: &str = "/v1/embeddings";
+
+/// Writes lines of one model.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLines<'m> {
+    pub model: &'m str,
+    /// As `OpenAiOptions::asked_dimensions` says.
+    pub dimensions: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Line<'r> {
+    custom_id: &'r str,
+    method: &'static str,
+    url: &'static str,
+    body: EmbeddingsRequest<'r, &'r str>,
+}
+
+impl RequestLines<'_> {
+    /// Writes the line of a text, and gives its size in bytes. What is written goes in many small pieces: have it buffered.
+    pub fn write(&self, custom_id: &str, text: &str, to: impl Write) -> io::Result<u64> {
+        let (model, dimensions) = (self.model, self.dimensions);
+        let body = EmbeddingsRequest { model, input: text, encoding_format: "base64", dimensions };
+        let line = Line { custom_id, method: "POST", url: ENDPOINT, body };
+        let mut to = Counted { to, bytes: 0 };
+        serde_json::to_writer(&mut to, &line)?;
+        to.write_all(b"\n")?;
+        Ok(to.bytes)
+    }
+
+    /// The size of the line that would be written, its end included.
+    pub fn size(&self, custom_id: &str, text: &str) -> u64 {
+        // What goes nowhere can't fail.
+        self.write(custom_id, text, io::sink()).unwrap_or(u64::MAX)
+    }
+}
+
+struct Counted<W> {
+    to: W,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        let written = self.to.write(piece)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_as_the_protocol_says_and_as_long_as_told() {
+        let plain = RequestLines { model: "m", dimensions: None };
+        let fewer = RequestLines { model: "m", dimensions: Some(256) };
+        let start = |id: &str| format!(r#"{{"custom_id":"{id}","method":"POST","url":"/v1/embeddings","body":"#);
+        let table = [
+            (plain, "a", "text", start("a") + r#"{"model":"m","input":"text","encoding_format":"base64"}}"#),
+            (
+                fewer,
+                "b",
+                "x\n\"ä",
+                start("b") + r#"{"model":"m","input":"x\n\"ä","encoding_format":"base64","dimensions":256}}"#,
+            ),
+        ];
+        for (lines, id, text, expected) in table {
+            let mut written = Vec::new();
+            let size = lines.write(id, text, &mut written).unwrap();
+            assert_eq!(String::from_utf8_lossy(&written), expected + "\n");
+            assert_eq!((size, lines.size(id, text)), (written.len() as u64, written.len() as u64));
+        }
+    }
+}

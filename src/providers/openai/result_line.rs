@@ -1,0 +1,164 @@
+//! One line of an output or an error file.
+//!
+//! Nearly all lines are rows with one vector, and are read straight into what is kept of them. Every other line is read a
+//! second time, as whatever JSON it is: slower, and without a wish for how it should look.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use super::wire::{ErrorBody, Floats, number, text, word};
+
+/// Shorter than this it has no direction.
+const SHORTEST: f64 = 1e-6;
+
+/// What a line says of its item.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// A vector of unit length.
+    Row { custom_id: String, vector: Vec<f32>, tokens: u64 },
+    /// A vector that is of no use, and was paid all the same.
+    Unusable { custom_id: String, why: Flaw, tokens: u64 },
+    /// `code` is the provider's word for it, or else the status. `retryable`: the item may not be at fault.
+    Refused { custom_id: String, code: String, retryable: bool },
+    /// Says nothing of any item. `line` counts from 1.
+    Bad { line: u64, why: &'static str },
+}
+
+/// What is wrong with a vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// It has so many numbers instead.
+    Dimension(usize),
+    NotFinite,
+    /// It is too short to point anywhere.
+    NoDirection,
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Flaw::Dimension(given) => write!(f, "it has {given} numbers"),
+            Flaw::NotFinite => f.write_str("one of its numbers is not finite"),
+            Flaw::NoDirection => f.write_str("its length is zero"),
+        }
+    }
+}
+
+/// What a line holds, before its vector is looked at.
+#[derive(Debug, PartialEq)]
+enum Held {
+    Vector { custom_id: String, vector: Vec<f32>, tokens: u64 },
+    Refusal { custom_id: String, code: String, retryable: bool },
+    Nothing(&'static str),
+}
+
+/// `number` is told where the line is of no use.
+pub(super) fn outcome(line: &[u8], number: u64, dimension: usize) -> Outcome {
+    match quick(line).unwrap_or_else(|| thorough(line)) {
+        Held::Vector { custom_id, vector, tokens } => match unit(vector, dimension) {
+            Ok(vector) => Outcome::Row { custom_id, vector, tokens },
+            Err(why) => Outcome::Unusable { custom_id, why, tokens },
+        },
+        Held::Refusal { custom_id, code, retryable } => Outcome::Refused { custom_id, code, retryable },
+        Held::Nothing(why) => Outcome::Bad { line: number, why },
+    }
+}
+
+#[derive(Deserialize)]
+struct Line {
+    custom_id: String,
+    response: Response,
+    error: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Response {
+    status_code: u16,
+    body: Body,
+}
+
+#[derive(Deserialize)]
+struct Body {
+    data: (Datum,),
+    usage: Option<Usage>,
+    error: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Datum {
+    embedding: Floats,
+}
+
+#[derive(Deserialize)]
+struct Usage {
+    total_tokens: Option<u64>,
+    prompt_tokens: Option<u64>,
+}
+
+/// A row as OpenAI writes it; `None` for anything else.
+fn quick(line: &[u8]) -> Option<Held> {
+    let Line { custom_id, response: Response { status_code: 200, body }, error: None } =
+        serde_json::from_slice(line).ok()?
+    else {
+        return None;
+    };
+    let (Datum { embedding: Floats(vector) },) = body.data;
+    let tokens = body.usage.and_then(|usage| usage.total_tokens.or(usage.prompt_tokens)).unwrap_or_default();
+    (!custom_id.is_empty() && body.error.is_none()).then_some(Held::Vector { custom_id, vector, tokens })
+}
+
+fn thorough(line: &[u8]) -> Held {
+    let value: Value = match serde_json::from_slice(line) {
+        Ok(value) => value,
+        Err(error) if error.is_eof() => return Held::Nothing("it breaks off"),
+        Err(_) => return Held::Nothing("it is no JSON"),
+    };
+    let Some(custom_id) = text(&value, "custom_id") else { return Held::Nothing("it has no custom_id") };
+    let at = |path| value.pointer(path).unwrap_or(&Value::Null);
+    let status = number(at("/response"), "status_code");
+    let error = ["/error", "/response/body/error"].into_iter().map(at).find(|error| !error.is_null());
+    if error.is_some() || status.is_some_and(|status| !(200..300).contains(&status)) {
+        let told = error.and_then(|error| ErrorBody::deserialize(error).ok());
+        let code = word(&told.unwrap_or_default().code());
+        let retryable = match status {
+            Some(status) => matches!(status, 408 | 409 | 425 | 429 | 500..=599),
+            // It was not tried: the batch expired, was cancelled, or broke.
+            None => !code.starts_with("invalid"),
+        };
+        let code = if code.is_empty() { status.map_or("unknown".into(), |status| status.to_string()) } else { code };
+        return Held::Refusal { custom_id, code, retryable };
+    }
+    let Some([datum]) = at("/response/body/data").as_array().map(Vec::as_slice) else {
+        return Held::Nothing("it has not exactly one embedding");
+    };
+    let Some(Floats(vector)) = datum.get("embedding").and_then(|floats| Floats::deserialize(floats).ok()) else {
+        return Held::Nothing("its embedding is no list of floats");
+    };
+    let usage = at("/response/body/usage");
+    let tokens = number(usage, "total_tokens").or_else(|| number(usage, "prompt_tokens")).unwrap_or_default();
+    Held::Vector { custom_id, vector, tokens }
+}
+
+fn unit(mut vector: Vec<f32>, dimension: usize) -> Result<Vec<f32>, Flaw> {
+    if vector.len() != dimension {
+        return Err(Flaw::Dimension(vector.len()));
+    }
+    // In doubles no sum of squares of floats overflows: it is finite where all of them are.
+    let length = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+    if !length.is_finite() {
+        return Err(Flaw::NotFinite);
+    }
+    if length < SHORTEST {
+        return Err(Flaw::NoDirection);
+    }
+    vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
+    vector.shrink_to_fit();
+    Ok(vector)
+}
+
+#[cfg(test)]
+#[path = "result_line_tests.rs"]
+mod tests;

@@ -1,0 +1,84 @@
+//! What a provider charges.
+
+use serde::{Deserialize, Serialize};
+
+/// US dollars for a million tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Price {
+    /// Of calls that are answered at once.
+    pub live: f64,
+    /// By the Batch API.
+    pub batch: f64,
+}
+
+/// Prices of embeddings by model, in US dollars for a million tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PriceOptions {
+    /// When they were looked up: a reminder, no more. Default November 2026.
+    pub as_of: String,
+    /// Of text-embedding-3-small. Default 0.02 live and 0.01 by batch.
+    pub text_embedding_3_small: Price,
+    /// Of text-embedding-3-large. Default 0.13 live and 0.065 by batch.
+    pub text_embedding_3_large: Price,
+    /// Of every other model. Default 0: an endpoint of one's own.
+    pub other: Price,
+}
+
+impl Default for Price {
+    fn default() -> Self {
+        Self { live: 0.0, batch: 0.0 }
+    }
+}
+
+impl Default for PriceOptions {
+    fn default() -> Self {
+        Self {
+            as_of: "2026-11".into(),
+            text_embedding_3_small: Price { live: 0.02, batch: 0.01 },
+            text_embedding_3_large: Price { live: 0.13, batch: 0.065 },
+            other: Price::default(),
+        }
+    }
+}
+
+impl PriceOptions {
+    pub fn of(&self, model: &str) -> Price {
+        match model {
+            "text-embedding-3-small" => self.text_embedding_3_small,
+            "text-embedding-3-large" => self.text_embedding_3_large,
+            _ => self.other,
+        }
+    }
+
+    /// Field and what is wrong with it.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let all = [
+            ("text_embedding_3_small.live", self.text_embedding_3_small.live),
+            ("text_embedding_3_small.batch", self.text_embedding_3_small.batch),
+            ("text_embedding_3_large.live", self.text_embedding_3_large.live),
+            ("text_embedding_3_large.batch", self.text_embedding_3_large.batch),
+            ("other.live", self.other.live),
+            ("other.batch", self.other.batch),
+        ];
+        let wrong = all.into_iter().filter(|(_, usd)| !(0.0..=1e6).contains(usd));
+        wrong.map(|(field, usd)| (field, format!("must lie between 0 and 1000000, not {usd}"))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_model_has_its_price() {
+        let prices = PriceOptions::default();
+        assert_eq!(prices.problems(), []);
+        assert_eq!(prices.of("text-embedding-3-large"), Price { live: 0.13, batch: 0.065 });
+        assert_eq!(prices.of("bge-m3"), Price::default());
+        let wrong = PriceOptions { other: Price { live: -1.0, batch: f64::NAN }, ..PriceOptions::default() };
+        let fields: Vec<_> = wrong.problems().into_iter().map(|(field, _)| field).collect();
+        assert_eq!(fields, ["other.live", "other.batch"]);
+    }
+}

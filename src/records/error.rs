@@ -1,0 +1,41 @@
+//! Why a record is refused.
+
+use std::io;
+
+/// Says nothing of what the record says: only the names of fields, places in the line, and limits.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    #[error("the record is longer than {limit} bytes: split it, or raise `max_record_bytes`")]
+    TooLong { limit: usize },
+    #[error("the record is not UTF-8 from byte {at} on: convert the file to UTF-8")]
+    NotUtf8 { at: usize },
+    #[error("the record is not JSON at column {column}: write one whole JSON object on each line")]
+    NotJson { column: usize },
+    #[error("the record is JSON and not an object: write one whole JSON object on each line")]
+    NotAnObject,
+    /// `field` is a path such as `lines[3].words[0].text`; places in lists count from 0.
+    #[error("`{field}` {problem}: correct the record or leave it out")]
+    Field { field: String, problem: String },
+    #[error("the record holds {found} lines and words, and {limit} may be: split it, or raise `max_record_items`")]
+    TooManyItems { found: usize, limit: usize },
+    #[error("the record's items need more than {limit} bytes: split it, or raise `max_items_bytes`")]
+    TooLarge { limit: usize },
+    /// The last thing that a reader says.
+    #[error("the rest of the file can't be read: see to the disk or the pipe, and read the file again")]
+    Io(#[source] io::Error),
+}
+
+impl RecordError {
+    pub(super) fn field(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Field { field: field.into(), problem: problem.into() }
+    }
+
+    /// The same error, seen from the object or list around.
+    pub(super) fn within(self, outer: &str) -> Self {
+        match self {
+            Self::Field { field, problem } if field.is_empty() => Self::field(outer, problem),
+            Self::Field { field, problem } => Self::Field { field: format!("{outer}.{field}"), problem },
+            other => other,
+        }
+    }
+}

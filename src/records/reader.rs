@@ -1,0 +1,126 @@
+//! A file as records, one line after the other.
+//!
+//! Memory is that of one record: a line that is too long is passed over to its end without being held. A byte order
+//! mark, CR before LF and blank lines are nobody's mistake; a blank line counts and gives nothing.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::error::RecordError;
+use super::options::RecordsOptions;
+use super::receipt::Receipt;
+use super::{Item, generic, receipt_items};
+
+/// Mark, CR and LF are not the record's.
+const SLACK: usize = 5;
+
+/// What a record is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// A receipt with its lines and words.
+    Receipts,
+    /// Any object; `id` and `text` name its fields, as names or dotted paths.
+    Records { id: String, text: String },
+}
+
+impl Shape {
+    /// The items of one record, which has no line end.
+    pub fn items(&self, record: &str, options: &RecordsOptions) -> Result<Vec<Item>, RecordError> {
+        let value = serde_json::from_str(record).map_err(|e| RecordError::NotJson { column: e.column() })?;
+        let Value::Object(object) = value else { return Err(RecordError::NotAnObject) };
+        match self {
+            Shape::Receipts => receipt_items::items(&Receipt::read(&object)?, options),
+            Shape::Records { id, text } => Ok(vec![generic::item(object, id, text)?]),
+        }
+    }
+}
+
+/// Gives each line that isn't blank with its number, from 1. After a failure of the source itself it is at its end.
+pub struct Records<R> {
+    source: R,
+    shape: Shape,
+    options: RecordsOptions,
+    line: Vec<u8>,
+    number: u64,
+    failed: bool,
+}
+
+impl Records<BufReader<File>> {
+    pub fn open(path: &Path, shape: Shape, options: RecordsOptions) -> io::Result<Self> {
+        Ok(Self::new(BufReader::with_capacity(256 << 10, File::open(path)?), shape, options))
+    }
+}
+
+impl<R: BufRead> Records<R> {
+    pub fn new(source: R, shape: Shape, options: RecordsOptions) -> Self {
+        Self { source, shape, options, line: Vec::new(), number: 0, failed: false }
+    }
+
+    /// Reads the next line and says whether it could be held whole; none at the end.
+    fn advance(&mut self) -> io::Result<Option<bool>> {
+        self.line.clear();
+        let most = self.options.max_record_bytes.saturating_add(SLACK);
+        let read = self.source.by_ref().take(most as u64).read_until(b'\n', &mut self.line)?;
+        if read == 0 {
+            return Ok(None);
+        }
+        self.number += 1;
+        let whole = read < most || self.line.ends_with(b"\n");
+        if !whole {
+            self.source.skip_until(b'\n')?;
+        }
+        Ok(Some(whole))
+    }
+
+    fn record(&self, whole: bool) -> Result<Vec<Item>, RecordError> {
+        let line = self.line.strip_suffix(b"\n").unwrap_or(&self.line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let line = if self.number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
+        let limit = self.options.max_record_bytes;
+        if !whole || line.len() > limit {
+            return Err(RecordError::TooLong { limit });
+        }
+        let text = std::str::from_utf8(line).map_err(|e| RecordError::NotUtf8 { at: e.valid_up_to() + 1 })?;
+        if text.trim().is_empty() { Ok(Vec::new()) } else { self.shape.items(text, &self.options) }
+    }
+}
+
+impl<R: BufRead> Iterator for Records<R> {
+    type Item = (u64, Result<Vec<Item>, RecordError>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.failed {
+            match self.advance() {
+                Ok(whole) => match self.record(whole?) {
+                    // Only a blank line has no items.
+                    Ok(items) if items.is_empty() => continue,
+                    result => return Some((self.number, result)),
+                },
+                Err(e) => {
+                    self.failed = true;
+                    return Some((self.number + 1, Err(RecordError::Io(e))));
+                }
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_that_of_one_record() {
+        let shape = Shape::Records { id: "id".into(), text: "text".into() };
+        let endless = BufReader::with_capacity(1 << 16, io::repeat(b'x').take(1 << 28));
+        let options = RecordsOptions { max_record_bytes: 1_024, ..RecordsOptions::default() };
+        let mut records = Records::new(endless, shape, options);
+        assert!(matches!(records.next(), Some((1, Err(RecordError::TooLong { limit: 1_024 })))));
+        assert!(records.line.capacity() < 8_192, "{}", records.line.capacity());
+        assert!(records.next().is_none());
+    }
+}

@@ -1,0 +1,110 @@
+//! Vectors by a batch: an embedder that has what has come back, and puts down what has not.
+//!
+//! It answers at once, and either with all vectors or with [`WAITS_FOR_BATCH`]: then the texts are durable, the document
+//! parks, and asks again when they are there. Everything else of embedding a document (the cache, texts in parts, the
+//! checks) is as with any embedder.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Call, EmbedBatch, Embedder};
+use crate::error::StageError;
+use crate::money::Nanodollars;
+use crate::stages::model::ModelIdentity;
+use crate::stores::batches::{Answer, Batches, Space, Text};
+
+/// The code of the error that says that texts were put down: no failure, but a reason to wait.
+pub const WAITS_FOR_BATCH: &str = "waits_for_batch";
+
+/// The word that wakes a document that waits for texts.
+pub fn wake_word(document: &str) -> String {
+    format!("batch:{document}")
+}
+
+pub struct BatchedEmbedder {
+    /// Its model, its tokenizer, its window; and what a batch is not worth its while for.
+    live: Arc<dyn Embedder>,
+    batches: Batches,
+    usd_per_million_tokens: f64,
+    /// Nothing more is put down: only what waits already is taken from batches.
+    leaving: bool,
+    /// Told when texts were put down.
+    asked: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl BatchedEmbedder {
+    pub fn new(
+        live: Arc<dyn Embedder>,
+        batches: Batches,
+        usd_per_million_tokens: f64,
+        leaving: bool,
+        asked: Arc<dyn Fn() + Send + Sync>,
+    ) -> Self {
+        Self { live, batches, usd_per_million_tokens, leaving, asked }
+    }
+}
+
+#[async_trait]
+impl Embedder for BatchedEmbedder {
+    fn identity(&self) -> &ModelIdentity {
+        self.live.identity()
+    }
+
+    fn window(&self) -> usize {
+        self.live.window()
+    }
+
+    fn best_tokens(&self) -> usize {
+        self.live.best_tokens()
+    }
+
+    fn count_tokens(&self, text: &str) -> usize {
+        self.live.count_tokens(text)
+    }
+
+    fn splits_long_texts(&self) -> bool {
+        self.live.splits_long_texts()
+    }
+
+    fn languages(&self) -> &[&'static str] {
+        self.live.languages()
+    }
+
+    fn most(&self) -> (usize, u64) {
+        if self.leaving { self.live.most() } else { (usize::MAX, u64::MAX) }
+    }
+
+    fn at_a_time(&self) -> Option<usize> {
+        self.live.at_a_time()
+    }
+
+    async fn embed(&self, texts: Vec<String>, call: Call<'_>) -> Result<EmbedBatch, StageError> {
+        if self.leaving && !self.batches.is_waiting(call.subject).await? {
+            return self.live.embed(texts, call).await;
+        }
+        let space = Space::texts(self.identity());
+        let wanted =
+            texts.iter().map(|text| Text { text: text.clone(), tokens: self.count_tokens(text) as u64 }).collect();
+        match self.batches.ask(call.subject, &space, wanted).await? {
+            Answer::Ready { vectors, tokens } => {
+                let cost_usd = Nanodollars::of_tokens(tokens, self.usd_per_million_tokens).usd();
+                Ok(EmbedBatch { vectors, tokens, cost_usd })
+            }
+            Answer::Waits(open) => {
+                (self.asked)();
+                let s = if open == 1 { "" } else { "s" };
+                let text = format!("waits for a batch that embeds {open} text{s} of it");
+                Err(StageError::transient(WAITS_FOR_BATCH, text))
+            }
+            Answer::Live => {
+                // As many calls as the endpoint wants it to be.
+                self.live.embed(texts, call).await
+            }
+            Answer::Failed(why) => {
+                let text = format!("the provider refused a text of this document in a batch ({why})");
+                Err(StageError::permanent("provider_refused", text))
+            }
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! What comes back of a batch, and its end.
+
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::{Batches, Result, Shown, Status, blob, signed, unsigned};
+use crate::clock::timestamp;
+use crate::money::Nanodollars;
+use crate::stores::ledger::{self, Share};
+use crate::stores::sqlite::Failure;
+
+/// An item that was sent and still is what it was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sent {
+    pub item: i64,
+    pub key: String,
+    pub version: u64,
+    /// `None` for texts.
+    pub shown: Option<Shown>,
+    /// Of its input, as they were counted.
+    pub tokens: u64,
+}
+
+/// A vector that is kept: of a record, by the vector store; of a text, here.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Made {
+    pub item: i64,
+    pub version: u64,
+    pub tokens: u64,
+    /// Texts only.
+    pub vector: Option<Vec<f32>>,
+}
+
+/// An item that the provider refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub key: String,
+    /// A status or a code; no text.
+    pub error: String,
+    /// May be sent again.
+    pub again: bool,
+}
+
+/// How a batch ends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ending {
+    pub status: Status,
+    /// What the provider charged; `None` where nobody knows.
+    pub charged_tokens: Option<u64>,
+    pub usd_per_million_tokens: f64,
+    /// Sendings after which an item that had no answer has failed.
+    pub most_attempts: u32,
+    /// The provider did nothing with it: its items' attempt does not count.
+    pub undone: bool,
+    pub error: Option<String>,
+}
+
+impl Batches {
+    /// Of keys in a batch's answer, those whose items are still what was sent: `None` is stale, or was answered before.
+    pub async fn sent(&self, batch: &str, keys: Vec<String>) -> std::result::Result<Vec<Option<Sent>>, Failure> {
+        let batch = batch.to_owned();
+        // A text that nobody waits for any more is as good as deleted.
+        let sql = "SELECT i.id, i.key, i.version, i.shown, i.tokens FROM items i, batches b WHERE b.id = ?1 \
+            AND i.space = b.space AND i.key = ?2 AND i.batch = ?1 AND i.status = 'PENDING' AND i.deleted = 0 \
+            AND i.sent_sha256 = i.input_sha256 AND (i.shown <> '' OR EXISTS (SELECT 1 FROM waits w WHERE w.item = i.id))";
+        self.database
+            .read(move |tx| {
+                let mut statement = tx.prepare_cached(sql)?;
+                let mut one = |key: &String| {
+                    let found = statement.query_row(params![batch, key], |row| {
+                        let shown = row.get_ref(3)?.as_str()?;
+                        let shown = (!shown.is_empty()).then(|| serde_json::from_str(shown)).transpose();
+                        let shown = shown.map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+                        let (version, tokens) = (unsigned(row.get(2)?), unsigned(row.get(4)?));
+                        Ok(Sent { item: row.get(0)?, key: row.get(1)?, version, shown, tokens })
+                    });
+                    found.optional()
+                };
+                keys.iter().map(&mut one).collect()
+            })
+            .await
+    }
+
+    /// Vectors are kept: their items are done. Said twice it changes nothing.
+    pub async fn made(&self, batch: &str, made: Vec<Made>) -> std::result::Result<(), Failure> {
+        let batch = batch.to_owned();
+        self.database.write(move |tx| made.iter().try_for_each(|one| keep(tx, &batch, one))).await
+    }
+
+    /// Items that were refused are sent again, or have failed.
+    pub async fn refused(
+        &self,
+        batch: &str,
+        refusals: Vec<Refusal>,
+        most_attempts: u32,
+    ) -> std::result::Result<(), Failure> {
+        let batch = batch.to_owned();
+        self.database
+            .write(move |tx| {
+                for refusal in &refusals {
+                    let sql = "SELECT i.id, i.attempts FROM items i, batches b WHERE b.id = ?1 AND i.space = b.space \
+                        AND i.key = ?2 AND i.batch = ?1 AND i.status = 'PENDING'";
+                    let found = tx
+                        .prepare_cached(sql)?
+                        .query_row(params![batch, refusal.key], |r| Ok((r.get::<_, i64>(0)?, unsigned(r.get(1)?))));
+                    let Some((item, attempts)) = found.optional()? else { continue };
+                    match refusal.again && attempts < u64::from(most_attempts) {
+                        true => give_back(tx, &batch, item)?,
+                        false => fail(tx, &batch, item, &refusal.error)?,
+                    }
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Results that found no item.
+    pub async fn stale(&self, batch: &str, results: u64) -> std::result::Result<(), Failure> {
+        let batch = batch.to_owned();
+        self.database.write(move |tx| count(tx, &batch, "stale", results)).await
+    }
+
+    /// A harvest begins, perhaps once more: what it counts is counted anew.
+    pub async fn harvesting(&self, batch: &str) -> std::result::Result<(), Failure> {
+        let batch = batch.to_owned();
+        let sql = "UPDATE batches SET stale = 0 WHERE id = ?1 AND ended_at IS NULL";
+        self.database.write(move |tx| tx.execute(sql, [batch]).map(drop)).await
+    }
+
+    /// The end: items without an answer go back or have failed, the money is settled.
+    pub async fn end(&self, batch: &str, ending: Ending) -> std::result::Result<(), Failure> {
+        let (batch, now) = (batch.to_owned(), timestamp(self.clock.now()));
+        self.database.write(move |tx| end(tx, &batch, &ending, &now)).await
+    }
+
+    /// Items of live calls that a run has left behind are to be sent again.
+    pub async fn forget_live(&self) -> std::result::Result<u64, Failure> {
+        let sql = "UPDATE items SET status = 'NONE', batch = NULL, sent_sha256 = NULL WHERE batch LIKE 'live:%'";
+        self.database.write(move |tx| Ok(tx.execute(sql, [])? as u64)).await
+    }
+
+    /// Takes waiting records for a live call. `name` begins with `live:`.
+    pub async fn take_live(
+        &self,
+        name: &str,
+        space: &super::Space,
+        limit: usize,
+        most_tokens: u64,
+    ) -> std::result::Result<Vec<(Sent, String)>, Failure> {
+        let (name, space) = (name.to_owned(), space.name());
+        self.database
+            .write(move |tx| {
+                let sql = "SELECT id, key, version, shown, tokens, input FROM items WHERE space = ?1 AND status = 'NONE' \
+                    AND deleted = 0 ORDER BY id LIMIT ?2";
+                let mut statement = tx.prepare_cached(sql)?;
+                let mut rows = statement.query(params![space, limit as i64])?;
+                let (mut taken, mut sum) = (Vec::new(), 0);
+                while let Some(row) = rows.next()? {
+                    let tokens = unsigned(row.get(4)?);
+                    if !taken.is_empty() && sum + tokens > most_tokens {
+                        break;
+                    }
+                    sum += tokens;
+                    let shown = serde_json::from_str(row.get_ref(3)?.as_str()?);
+                    let shown = shown.map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+                    let version = unsigned(row.get(2)?);
+                    taken.push((Sent { item: row.get(0)?, key: row.get(1)?, version, shown, tokens }, row.get(5)?));
+                }
+                let sql = "UPDATE items SET status = 'PENDING', batch = ?2, sent_sha256 = input_sha256, \
+                    attempts = attempts + 1 WHERE id = ?1";
+                let mut statement = tx.prepare_cached(sql)?;
+                for (sent, _) in &taken {
+                    statement.execute(params![sent.item, name])?;
+                }
+                Ok(taken)
+            })
+            .await
+    }
+
+    /// A live call came to nothing: what it had taken is to be sent again.
+    pub async fn give_back_live(&self, name: &str) -> std::result::Result<(), Failure> {
+        let name = name.to_owned();
+        let sql = "UPDATE items SET status = 'NONE', batch = NULL, sent_sha256 = NULL, \
+            attempts = max(attempts - 1, 0) WHERE batch = ?1 AND status = 'PENDING'";
+        self.database.write(move |tx| tx.execute(sql, [name]).map(drop)).await
+    }
+
+    /// A record that is refused by itself has failed.
+    pub async fn fail_live(&self, name: &str, item: i64, error: &str) -> std::result::Result<(), Failure> {
+        let (name, error) = (name.to_owned(), error.to_owned());
+        let sql = "UPDATE items SET status = 'FAILED', error = ?3, batch = NULL, sent_sha256 = NULL \
+            WHERE batch = ?1 AND id = ?2 AND status = 'PENDING'";
+        self.database.write(move |tx| tx.execute(sql, params![name, item, error]).map(drop)).await
+    }
+
+    /// Of items that a live call took, whether each still is what was taken.
+    pub async fn held_live(&self, name: &str, items: Vec<i64>) -> std::result::Result<Vec<bool>, Failure> {
+        let name = name.to_owned();
+        let sql = "SELECT EXISTS (SELECT 1 FROM items WHERE id = ?1 AND batch = ?2 AND status = 'PENDING' \
+            AND deleted = 0 AND sent_sha256 = input_sha256)";
+        self.database
+            .read(move |tx| {
+                let mut statement = tx.prepare_cached(sql)?;
+                items.iter().map(|item| statement.query_row(params![item, name], |row| row.get(0))).collect()
+            })
+            .await
+    }
+}
+
+fn keep(tx: &Transaction<'_>, batch: &str, one: &Made) -> Result<()> {
+    let done = match &one.vector {
+        None => {
+            // The vector store holds this version, whatever has become of the item meanwhile.
+            let sql = "UPDATE items SET stored = max(coalesce(stored, 0), ?2) WHERE id = ?1";
+            tx.prepare_cached(sql)?.execute(params![one.item, signed(one.version)])?;
+            let sql = "UPDATE items SET status = 'SUCCESS', batch = NULL, sent_sha256 = NULL, error = NULL \
+                WHERE id = ?1 AND batch = ?2 AND version = ?3 AND status = 'PENDING'";
+            tx.prepare_cached(sql)?.execute(params![one.item, batch, signed(one.version)])?
+        }
+        Some(vector) => {
+            let sql = "UPDATE items SET status = 'SUCCESS', batch = NULL, sent_sha256 = NULL, error = NULL, vector = ?3 \
+                WHERE id = ?1 AND batch = ?2 AND status = 'PENDING'";
+            tx.prepare_cached(sql)?.execute(params![one.item, batch, blob(vector)])?
+        }
+    };
+    if done == 0 {
+        return Ok(());
+    }
+    count(tx, batch, "stored", 1)?;
+    if one.vector.is_some() {
+        answered(tx, one.item)?;
+        let sql = "INSERT INTO batch_shares SELECT ?1, payer, ?3 FROM items WHERE id = ?2 AND payer IS NOT NULL \
+            ON CONFLICT (batch, subject) DO UPDATE SET tokens = tokens + excluded.tokens";
+        tx.prepare_cached(sql)?.execute(params![batch, one.item, signed(one.tokens)])?;
+    }
+    Ok(())
+}
+
+fn count(tx: &Transaction<'_>, batch: &str, column: &str, by: u64) -> Result<()> {
+    let sql = format!("UPDATE batches SET {column} = {column} + ?2 WHERE id = ?1");
+    tx.prepare_cached(&sql)?.execute(params![batch, signed(by)]).map(drop)
+}
+
+/// Documents have one less to wait for.
+fn answered(tx: &Transaction<'_>, item: i64) -> Result<()> {
+    let sql =
+        "UPDATE waiting SET open = max(open - 1, 0) WHERE document IN (SELECT document FROM waits WHERE item = ?1)";
+    tx.prepare_cached(sql)?.execute([item]).map(drop)
+}
+
+fn give_back(tx: &Transaction<'_>, batch: &str, item: i64) -> Result<()> {
+    let sql = "UPDATE items SET status = 'NONE', batch = NULL, sent_sha256 = NULL WHERE id = ?1";
+    tx.prepare_cached(sql)?.execute([item])?;
+    count(tx, batch, "returned", 1)
+}
+
+/// A record remembers the batch, so that it can be tried again with the others of it.
+fn fail(tx: &Transaction<'_>, batch: &str, item: i64, error: &str) -> Result<()> {
+    let sql = "UPDATE items SET status = 'FAILED', error = ?2, sent_sha256 = NULL WHERE id = ?1";
+    tx.prepare_cached(sql)?.execute(params![item, error])?;
+    answered(tx, item)?;
+    count(tx, batch, "failed", 1)
+}
+
+fn end(tx: &Transaction<'_>, batch: &str, ending: &Ending, now: &str) -> Result<()> {
+    let sql = "SELECT entry FROM batches WHERE id = ?1 AND ended_at IS NULL";
+    let Some(entry): Option<i64> = tx.query_row(sql, [batch], |r| r.get(0)).optional()? else { return Ok(()) };
+    if ending.undone {
+        tx.execute(
+            "UPDATE items SET attempts = max(attempts - 1, 0) WHERE batch = ?1 AND status = 'PENDING'",
+            [batch],
+        )?;
+    }
+    let left: Vec<(i64, i64)> = {
+        let sql = "SELECT id, attempts FROM items WHERE batch = ?1 AND status = 'PENDING'";
+        tx.prepare_cached(sql)?.query_map([batch], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<Result<_>>()?
+    };
+    for (item, attempts) in left {
+        match attempts >= i64::from(ending.most_attempts) {
+            true => fail(tx, batch, item, ending.error.as_deref().unwrap_or("no answer in several batches"))?,
+            false => give_back(tx, batch, item)?,
+        }
+    }
+    // Texts that nobody waits for any more.
+    tx.execute(
+        "DELETE FROM items WHERE shown = '' AND status = 'NONE' AND space LIKE 'texts/%' \
+         AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.item = items.id)",
+        [],
+    )?;
+    match ending.charged_tokens {
+        Some(charged) => settle(tx, batch, entry, charged, ending.usd_per_million_tokens)?,
+        None => ledger::doubt(tx, entry)?,
+    }
+    tx.execute("DELETE FROM batch_shares WHERE batch = ?1", [batch])?;
+    let sql =
+        "UPDATE batches SET status = ?2, charged_tokens = ?3, error = coalesce(?4, error), ended_at = ?5 WHERE id = ?1";
+    tx.execute(sql, params![batch, ending.status.name(), ending.charged_tokens.map(signed), ending.error, now])?;
+    Ok(())
+}
+
+/// In the names of those whose texts it held. What was charged and went to nobody (records, results that were stale or
+/// unusable) is the batch's own.
+fn settle(tx: &Transaction<'_>, batch: &str, entry: i64, charged: u64, usd_per_million_tokens: f64) -> Result<()> {
+    let price = |tokens: u64| Nanodollars::of_tokens(tokens, usd_per_million_tokens);
+    let sql = "SELECT subject, tokens FROM batch_shares WHERE batch = ?1";
+    let share = |row: &rusqlite::Row<'_>| {
+        let tokens = unsigned(row.get(1)?);
+        Ok(Share { subject: row.get(0)?, tokens, cost: price(tokens) })
+    };
+    let mut shares: Vec<Share> = tx.prepare_cached(sql)?.query_map([batch], share)?.collect::<Result<_>>()?;
+    let told: u64 = shares.iter().map(|s| s.tokens).sum();
+    let cost: Nanodollars = shares.iter().map(|s| s.cost).sum();
+    if charged > told {
+        shares.push(Share { subject: batch.to_owned(), tokens: charged - told, cost: price(charged) - cost });
+    }
+    ledger::settle_in_parts(tx, entry, &shares)
+}

@@ -1,0 +1,233 @@
+//! Records: what is known of them, what is to be sent, what has to leave the vector store.
+
+use rusqlite::{OptionalExtension, Transaction, params};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::{Batches, Result, Shown, Space, signed, unsigned};
+use crate::documents::Sha256Hex;
+use crate::stores::sqlite::Failure;
+
+/// A record as its file has it now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewItem {
+    /// Unique in its space.
+    pub key: String,
+    /// The text that is embedded.
+    pub input: String,
+    /// Of the input, as the model counts.
+    pub tokens: u64,
+    /// Kept, and not embedded.
+    pub noise: bool,
+    pub shown: Shown,
+}
+
+/// What became of records that were put.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Put {
+    pub new: u64,
+    pub changed: u64,
+    pub unchanged: u64,
+    /// Of all of them.
+    pub noise: u64,
+}
+
+impl std::ops::AddAssign for Put {
+    fn add_assign(&mut self, more: Self) {
+        self.new += more.new;
+        self.changed += more.changed;
+        self.unchanged += more.unchanged;
+        self.noise += more.noise;
+    }
+}
+
+/// A row that the vector store holds and should not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removal {
+    pub item: i64,
+    pub key: String,
+    /// Of the tombstone.
+    pub version: u64,
+}
+
+/// Items that wait to be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    pub items: u64,
+    pub tokens: u64,
+}
+
+/// Items of a space by status.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    pub space: String,
+    pub none: u64,
+    pub pending: u64,
+    pub success: u64,
+    pub failed: u64,
+    pub noise: u64,
+}
+
+impl Batches {
+    /// Takes records in. One that is known and the same stays as it is, whatever its status; one that has changed gets a
+    /// new version and is to be sent again.
+    pub async fn put(&self, space: &Space, items: Vec<NewItem>) -> std::result::Result<Put, Failure> {
+        let space = space.name();
+        self.database
+            .write(move |tx| {
+                let mut put = Put::default();
+                tx.prepare_cached("INSERT OR IGNORE INTO collections VALUES (?1)")?.execute([&space])?;
+                for item in &items {
+                    put += one(tx, &space, item)?;
+                }
+                Ok(put)
+            })
+            .await
+    }
+
+    /// Deletes records; returns how many there were.
+    pub async fn delete(&self, space: &Space, keys: Vec<String>) -> std::result::Result<u64, Failure> {
+        let space = space.name();
+        let sql = "UPDATE items SET deleted = 1, version = version + 1, status = 'NONE', batch = NULL, error = NULL, \
+            input = '', shown = '' WHERE space = ?1 AND key = ?2 AND deleted = 0";
+        self.database
+            .write(move |tx| {
+                let mut statement = tx.prepare_cached(sql)?;
+                keys.iter().try_fold(0, |n, key| Ok(n + statement.execute(params![space, key])? as u64))
+            })
+            .await
+    }
+
+    /// Rows that have to leave the vector store.
+    pub async fn removals(&self, space: &Space, limit: usize) -> std::result::Result<Vec<Removal>, Failure> {
+        let space = space.name();
+        let sql = "SELECT id, key, version FROM items WHERE space = ?1 AND stored IS NOT NULL \
+            AND (deleted = 1 OR status = 'NOISE') LIMIT ?2";
+        self.database
+            .read(move |tx| {
+                let removal = |row: &rusqlite::Row<'_>| {
+                    Ok(Removal { item: row.get(0)?, key: row.get(1)?, version: unsigned(row.get(2)?) })
+                };
+                tx.prepare_cached(sql)?.query_map(params![space, limit as i64], removal)?.collect()
+            })
+            .await
+    }
+
+    /// The vector store holds their tombstones.
+    pub async fn removed(&self, removals: Vec<Removal>) -> std::result::Result<(), Failure> {
+        self.database
+            .write(move |tx| {
+                let mut statement =
+                    tx.prepare_cached("UPDATE items SET stored = NULL WHERE id = ?1 AND version = ?2")?;
+                removals.iter().try_for_each(|r| statement.execute(params![r.item, signed(r.version)]).map(drop))
+            })
+            .await
+    }
+
+    /// What waits to be sent, by space.
+    pub async fn waiting(&self) -> std::result::Result<Vec<(Space, Waiting)>, Failure> {
+        let sql = "SELECT space, count(*), sum(tokens) FROM items WHERE status = 'NONE' AND deleted = 0 GROUP BY space";
+        self.database
+            .read(move |tx| {
+                let one = |row: &rusqlite::Row<'_>| {
+                    let waiting = Waiting { items: unsigned(row.get(1)?), tokens: unsigned(row.get(2)?) };
+                    Ok((Space::parse(&row.get::<_, String>(0)?), waiting))
+                };
+                tx.prepare_cached(sql)?.query_map([], one)?.collect()
+            })
+            .await
+    }
+
+    /// Whether a record with this input has its vector.
+    pub async fn is_done(&self, space: &str, key: &str, input: &Sha256Hex) -> std::result::Result<bool, Failure> {
+        let (space, key, input) = (space.to_owned(), key.to_owned(), input.to_string());
+        let sql = "SELECT EXISTS (SELECT 1 FROM items WHERE space = ?1 AND key = ?2 AND status = 'SUCCESS' \
+            AND deleted = 0 AND lower(hex(input_sha256)) = ?3)";
+        self.database.read(move |tx| tx.prepare_cached(sql)?.query_row([space, key, input], |row| row.get(0))).await
+    }
+
+    pub async fn is_any_waiting(&self, space: &Space) -> std::result::Result<bool, Failure> {
+        let space = space.name();
+        let sql = "SELECT EXISTS (SELECT 1 FROM items WHERE space = ?1 AND status = 'NONE' AND deleted = 0)";
+        self.database.read(move |tx| tx.prepare_cached(sql)?.query_row([space], |row| row.get(0))).await
+    }
+
+    /// Collections that records were ever put into.
+    pub async fn collections(&self) -> std::result::Result<Vec<String>, Failure> {
+        let sql = "SELECT name FROM collections ORDER BY name";
+        self.database.read(move |tx| tx.prepare_cached(sql)?.query_map([], |row| row.get(0))?.collect()).await
+    }
+
+    /// Every space's items by status.
+    pub async fn counts(&self) -> std::result::Result<Vec<Counts>, Failure> {
+        let sql = "SELECT space, status, count(*) FROM items WHERE deleted = 0 GROUP BY space, status ORDER BY space";
+        self.database
+            .read(move |tx| {
+                let mut all: Vec<Counts> = Vec::new();
+                let mut statement = tx.prepare_cached(sql)?;
+                let mut rows = statement.query([])?;
+                while let Some(row) = rows.next()? {
+                    let (space, status): (String, String) = (row.get(0)?, row.get(1)?);
+                    if all.last().is_none_or(|c| c.space != space) {
+                        all.push(Counts { space, ..Counts::default() });
+                    }
+                    let Some(counts) = all.last_mut() else { continue };
+                    let place = match status.as_str() {
+                        "NONE" => &mut counts.none,
+                        "PENDING" => &mut counts.pending,
+                        "SUCCESS" => &mut counts.success,
+                        "FAILED" => &mut counts.failed,
+                        _ => &mut counts.noise,
+                    };
+                    *place = unsigned(row.get(2)?);
+                }
+                Ok(all)
+            })
+            .await
+    }
+
+    /// Records that failed are to be sent again; those of one batch, or all.
+    pub async fn retry(&self, batch: Option<&str>) -> std::result::Result<u64, Failure> {
+        let batch = batch.map(str::to_owned);
+        let sql = "UPDATE items SET status = 'NONE', attempts = 0, error = NULL, batch = NULL \
+            WHERE status = 'FAILED' AND deleted = 0 AND (?1 IS NULL OR batch = ?1)";
+        self.database.write(move |tx| Ok(tx.execute(sql, [batch])? as u64)).await
+    }
+}
+
+fn one(tx: &Transaction<'_>, space: &str, item: &NewItem) -> Result<Put> {
+    let hash: [u8; 32] = Sha256::digest(item.input.as_bytes()).into();
+    // A map's keys are in order: equal metadata is equal text.
+    let shown = serde_json::to_string(&item.shown).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+    let status = if item.noise { "NOISE" } else { "NONE" };
+    let known = tx
+        .prepare_cached("SELECT id, input_sha256, shown, status, deleted FROM items WHERE space = ?1 AND key = ?2")?
+        .query_row(params![space, item.key], |row| {
+            let was: String = row.get(3)?;
+            let same = row.get_ref(1)?.as_blob()? == hash
+                && row.get_ref(2)?.as_str()? == shown
+                && (was == "NOISE") == item.noise
+                && !row.get::<_, bool>(4)?;
+            Ok((row.get::<_, i64>(0)?, same))
+        })
+        .optional()?;
+    let mut put = Put { noise: u64::from(item.noise), ..Put::default() };
+    match known {
+        None => {
+            let sql = "INSERT INTO items (space, key, version, status, input, input_sha256, tokens, shown) \
+                VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7)";
+            let values = params![space, item.key, status, item.input, hash, signed(item.tokens), shown];
+            tx.prepare_cached(sql)?.execute(values)?;
+            put.new = 1;
+        }
+        Some((_, true)) => put.unchanged = 1,
+        Some((id, false)) => {
+            let sql = "UPDATE items SET version = version + 1, status = ?2, deleted = 0, input = ?3, input_sha256 = ?4, \
+                tokens = ?5, shown = ?6, batch = NULL, sent_sha256 = NULL, attempts = 0, error = NULL WHERE id = ?1";
+            let values = params![id, status, item.input, hash, signed(item.tokens), shown];
+            tx.prepare_cached(sql)?.execute(values)?;
+            put.changed = 1;
+        }
+    }
+    Ok(put)
+}

@@ -1,0 +1,143 @@
+//! The ledger: every cent, before and after it is spent.
+//!
+//! Money is set aside before a call and settled after it, each durable before the next step. So the provider's books lie
+//! between what is settled here and that plus what is open: *reserved* by a call that still runs, or *in doubt* because
+//! nobody knows whether a call whose answer was lost was charged. A run that dies leaves its reservations behind; the
+//! next one calls them in doubt.
+
+mod sqlite;
+#[cfg(test)]
+mod tests;
+
+use async_trait::async_trait;
+use serde::Serialize;
+
+pub use sqlite::{SqliteLedger, doubt, reserve, settle_in_parts};
+
+use crate::money::Nanodollars;
+use crate::stores::sqlite::Failure;
+
+/// Something that costs money, before it is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spend {
+    /// The process's run: who answers for the entry.
+    pub run: String,
+    pub mode: Mode,
+    /// `embedding`, `search`.
+    pub stage: String,
+    pub model: String,
+    pub collection: String,
+    /// A document or a batch.
+    pub subject: String,
+    pub tokens: u64,
+    pub cost: Nanodollars,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    Live,
+    Batch,
+}
+
+impl Mode {
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Live => "live",
+            Mode::Batch => "batch",
+        }
+    }
+}
+
+/// What may be spent, open amounts included. `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    pub run: Option<Nanodollars>,
+    /// A day in UTC.
+    pub day: Option<Nanodollars>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Period {
+    Run,
+    Day,
+}
+
+/// What asking for money came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// It is set aside.
+    Given(Reservation),
+    /// It would be more than the budget.
+    Refused { period: Period, spent: Nanodollars, limit: Nanodollars },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    pub id: i64,
+    /// Spent and open with this one, in the run and on the day.
+    pub run: Nanodollars,
+    pub day: Nanodollars,
+}
+
+/// A part of what a call or a batch was charged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    pub subject: String,
+    pub tokens: u64,
+    pub cost: Nanodollars,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    Day,
+    Run,
+    Mode,
+    Stage,
+    Model,
+    Collection,
+    /// Documents and batches; as long as their entries are kept.
+    Subject,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Amount {
+    pub calls: u64,
+    pub tokens: u64,
+    #[serde(rename = "nanodollars")]
+    pub cost: Nanodollars,
+}
+
+/// One line of a report.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Line {
+    pub name: String,
+    pub settled: Amount,
+    /// By calls and batches that are under way.
+    pub reserved: Amount,
+    pub in_doubt: Amount,
+}
+
+#[async_trait]
+pub trait Ledger: Send + Sync + 'static {
+    /// Sets money aside. Durable when it returns.
+    async fn reserve(&self, spend: Spend, budget: Budget) -> Result<Asked, Failure>;
+
+    /// Writes down what was charged. Also of what was in doubt.
+    async fn settle(&self, reservation: i64, tokens: u64, cost: Nanodollars) -> Result<(), Failure>;
+
+    /// Nothing was charged.
+    async fn release(&self, reservation: i64) -> Result<(), Failure>;
+
+    /// Nobody knows.
+    async fn doubt(&self, reservation: i64) -> Result<(), Failure>;
+
+    /// What live calls of other runs left reserved is in doubt from now on. Only for who knows that they are gone.
+    async fn doubt_others(&self, run: &str) -> Result<u64, Failure>;
+
+    /// Sums since a day (`YYYY-MM-DD`), in order of their names; at most `limit`, those that cost the most.
+    async fn report(&self, by: By, since: &str, limit: usize) -> Result<Vec<Line>, Failure>;
+
+    /// Forgets settled entries of days before this one; their sums stay.
+    async fn forget_before(&self, day: &str) -> Result<u64, Failure>;
+}

@@ -1,0 +1,141 @@
+//! The file that holds what is paid for: the ledger of money, batches at a provider, and the items that wait for one.
+//! One file, so that a batch and its money change in one step.
+
+use std::path::Path;
+
+use super::sqlite::{Database, Failure, OpenOptions, Schema};
+
+/// `DWPD`.
+const SCHEMA: Schema = Schema { application_id: 0x4457_5044, version: 1, tables: TABLES };
+
+const TABLES: &str = "
+-- One call, or one batch. Amounts are what was set aside until it is settled, and then what was charged.
+CREATE TABLE ledger (
+    id INTEGER PRIMARY KEY,
+    at TEXT NOT NULL,
+    day TEXT NOT NULL,
+    run TEXT NOT NULL,
+    mode TEXT NOT NULL CHECK (mode IN ('live', 'batch')),
+    stage TEXT NOT NULL,
+    model TEXT NOT NULL,
+    collection TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('RESERVED', 'SETTLED', 'IN_DOUBT')),
+    tokens INTEGER NOT NULL CHECK (tokens >= 0),
+    nanodollars INTEGER NOT NULL CHECK (nanodollars >= 0)
+);
+CREATE INDEX ledger_open ON ledger (state) WHERE state <> 'SETTLED';
+CREATE INDEX ledger_subject ON ledger (subject);
+CREATE INDEX ledger_day ON ledger (day);
+
+-- Sums of the ledger, kept with it: entries are forgotten after a time, sums are not.
+CREATE TABLE ledger_sums (
+    day TEXT NOT NULL,
+    run TEXT NOT NULL,
+    mode TEXT NOT NULL,
+    stage TEXT NOT NULL,
+    model TEXT NOT NULL,
+    collection TEXT NOT NULL,
+    state TEXT NOT NULL,
+    calls INTEGER NOT NULL,
+    tokens INTEGER NOT NULL,
+    nanodollars INTEGER NOT NULL,
+    PRIMARY KEY (day, run, mode, stage, model, collection, state)
+) WITHOUT ROWID;
+CREATE INDEX ledger_sums_run ON ledger_sums (run);
+
+-- What a vector is wanted for: a text of documents (space 'texts'), or a record of a collection.
+CREATE TABLE items (
+    id INTEGER PRIMARY KEY,
+    space TEXT NOT NULL,
+    key TEXT NOT NULL,
+    -- Grows with each change. Of the vector store's document.
+    version INTEGER NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('NONE', 'PENDING', 'SUCCESS', 'FAILED', 'NOISE')),
+    deleted INTEGER NOT NULL DEFAULT 0,
+    input TEXT NOT NULL,
+    input_sha256 BLOB NOT NULL CHECK (length(input_sha256) = 32),
+    tokens INTEGER NOT NULL,
+    -- What is found: text, kind, source and metadata, in JSON. Empty for texts.
+    shown TEXT NOT NULL,
+    -- While it is PENDING: who has it, and what was sent.
+    batch TEXT,
+    sent_sha256 BLOB,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    error TEXT,
+    -- The version that the vector store holds.
+    stored INTEGER,
+    -- Texts: the document whose books they are in, and the vector until all who wait have it.
+    payer TEXT,
+    vector BLOB,
+    UNIQUE (space, key)
+);
+CREATE INDEX items_by_status ON items (space, status, id);
+CREATE INDEX items_by_batch ON items (batch, id) WHERE batch IS NOT NULL;
+CREATE INDEX items_to_remove ON items (space) WHERE stored IS NOT NULL AND (deleted = 1 OR status = 'NOISE');
+
+-- Those that records were put into.
+CREATE TABLE collections (name TEXT PRIMARY KEY) WITHOUT ROWID;
+
+-- Documents that wait for texts; `open` counts those of them that have neither a vector nor failed.
+CREATE TABLE waits (
+    document TEXT NOT NULL,
+    item INTEGER NOT NULL,
+    PRIMARY KEY (document, item)
+) WITHOUT ROWID;
+CREATE INDEX waits_by_item ON waits (item);
+CREATE TABLE waiting (
+    document TEXT PRIMARY KEY,
+    open INTEGER NOT NULL CHECK (open >= 0),
+    -- Its texts are not worth a batch.
+    live INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX waiting_ready ON waiting (document) WHERE open = 0 OR live = 1;
+
+CREATE TABLE batches (
+    id TEXT PRIMARY KEY,
+    space TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('PENDING', 'VALIDATING', 'IN_PROGRESS', 'FINALIZING', 'COMPLETED', 'FAILED',
+        'EXPIRED', 'CANCELING', 'CANCELLED')),
+    items INTEGER NOT NULL,
+    tokens INTEGER NOT NULL,
+    -- The ledger's entry.
+    entry INTEGER NOT NULL,
+    created_at TEXT NOT NULL,
+    -- How far its submission has come: the file is there; the provider may know of the batch; it does.
+    input_file_id TEXT,
+    asked_at TEXT,
+    provider_id TEXT,
+    submitted_at TEXT,
+    -- What the provider said last.
+    checked_at TEXT,
+    output_file_id TEXT,
+    error_file_id TEXT,
+    expires_at TEXT,
+    done INTEGER NOT NULL DEFAULT 0,
+    -- Somebody wants it cancelled; the provider was asked to.
+    cancel INTEGER NOT NULL DEFAULT 0,
+    warned INTEGER NOT NULL DEFAULT 0,
+    -- What became of its items.
+    stored INTEGER NOT NULL DEFAULT 0,
+    failed INTEGER NOT NULL DEFAULT 0,
+    stale INTEGER NOT NULL DEFAULT 0,
+    returned INTEGER NOT NULL DEFAULT 0,
+    charged_tokens INTEGER,
+    error TEXT,
+    ended_at TEXT
+);
+CREATE INDEX batches_open ON batches (created_at) WHERE ended_at IS NULL;
+-- Whose books a batch's tokens are in, while it is open.
+CREATE TABLE batch_shares (
+    batch TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    tokens INTEGER NOT NULL,
+    PRIMARY KEY (batch, subject)
+) WITHOUT ROWID;
+";
+
+/// Opens the file, and makes it where there is none. Blocks.
+pub fn open(path: &Path, options: &OpenOptions) -> Result<Database, Failure> {
+    Database::open(path, &SCHEMA, options)
+}

@@ -1,0 +1,107 @@
+//! How a database file is opened, and made where there is none.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use super::Failure;
+
+/// The tables of a database file.
+pub struct Schema {
+    /// Four letters, in `PRAGMA application_id`: whose file it is.
+    pub application_id: i64,
+    /// Grows when the tables change. Kept in `PRAGMA user_version`.
+    pub version: i64,
+    pub tables: &'static str,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct OpenOptions {
+    /// How long to wait while another process writes.
+    pub busy: Duration,
+    /// Pages (of 4 KiB) that the write-ahead log gathers.
+    pub wal_pages: u32,
+    pub page_cache_kibibytes: u32,
+}
+
+impl Schema {
+    /// Whether the tables are still to be made.
+    fn is_missing(&self, conn: &Connection, location: &str) -> Result<bool, Failure> {
+        // One statement sees one state: between three, another process could make the tables.
+        const QUERY: &str = "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_schema)
+            FROM pragma_user_version, pragma_application_id";
+        let row: Result<(i64, i64, i64), _> = conn.query_row(QUERY, [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)));
+        let (version, application, tables) = row.map_err(|e| Failure::of(location, &e))?;
+        if version > self.version && application == self.application_id {
+            let reason =
+                format!("it has schema {version}, made by a newer docweir; this one knows up to {}", self.version);
+            return Err(Failure::new(location, reason, "update docweir, or use another state folder"));
+        }
+        if tables > 0 && (application != self.application_id || version != self.version) {
+            let reason = "it is an SQLite database, but not docweir's";
+            return Err(Failure::new(location, reason, "move it away, or use another state folder"));
+        }
+        Ok(tables == 0)
+    }
+}
+
+/// Opens the database for writing; makes it if there is none.
+pub fn open_writer(path: &Path, schema: &Schema, options: &OpenOptions) -> Result<Connection, Failure> {
+    let busy = options.busy;
+    let location = path.display().to_string();
+    let failed = |e: rusqlite::Error| Failure::of(&location, &e);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut conn = Connection::open_with_flags(path, flags).map_err(failed)?;
+    conn.busy_timeout(busy).map_err(failed)?;
+    conn.set_prepared_statement_cache_capacity(64);
+    // Before anything is changed: a newer or foreign database is left as it is.
+    let fresh = schema.is_missing(&conn, &location)?;
+    use_write_ahead_log(&conn, busy).map_err(failed)?;
+    conn.pragma_update(None, "wal_autocheckpoint", options.wal_pages).map_err(failed)?;
+    conn.pragma_update(None, "journal_size_limit", i64::from(options.wal_pages) * 4096).map_err(failed)?;
+    // Negative: kibibytes, not pages.
+    conn.pragma_update(None, "cache_size", -i64::from(options.page_cache_kibibytes)).map_err(failed)?;
+    conn.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    if fresh {
+        // Another process may have been faster: the lock is taken first, then looked again.
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        if schema.is_missing(&tx, &location)? {
+            tx.execute_batch(schema.tables).map_err(failed)?;
+            tx.pragma_update(None, "application_id", schema.application_id).map_err(failed)?;
+            tx.pragma_update(None, "user_version", schema.version).map_err(failed)?;
+        }
+        tx.commit().map_err(failed)?;
+    }
+    Ok(conn)
+}
+
+/// Opens the database for reading; it must exist.
+pub fn open_reader(path: &Path, busy: Duration) -> Result<Connection, rusqlite::Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(busy)?;
+    conn.set_prepared_statement_cache_capacity(16);
+    Ok(conn)
+}
+
+/// The switch needs the database for itself for a moment, and SQLite does not wait for that by itself.
+#[expect(clippy::disallowed_methods, reason = "blocks a thread that may block, and sleeps as SQLite itself would")]
+fn use_write_ahead_log(conn: &Connection, busy: Duration) -> Result<(), rusqlite::Error> {
+    const STEP: Duration = Duration::from_millis(5);
+    let mut left = busy;
+    loop {
+        let mode: Result<String, _> = conn.pragma_query_value(None, "journal_mode", |r| r.get(0));
+        if mode.is_ok_and(|m| m == "wal") {
+            return Ok(());
+        }
+        match conn.pragma_update_and_check(None, "journal_mode", "WAL", |r| r.get::<_, String>(0)) {
+            Ok(_) => return Ok(()),
+            Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && left > STEP => {
+                std::thread::sleep(STEP);
+                left -= STEP;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+}
