@@ -11,7 +11,8 @@
 //! | --- | --- |
 //! | [`intake`] | from paths to files: the walk, sources as URIs |
 //! | [`stages`] | what each stage does to one document, callable without an actor |
-//! | [`stores`] | what lasts: objects, control records, vectors, caches, the state folder |
+//! | [`records`] | small records: lines and words of receipts, any JSON objects |
+//! | [`stores`] | what lasts: objects, control records, vectors, caches, the ledger, items and batches, the state folder |
 //! | [`providers`] | services that are paid for: how much is asked of them, when, and the calls |
 //! | [`supervisors`] | the actor kernel: bounded pools, restarts, retries, drain |
 //! | [`actors`] | the wiring of the three: who hands what to whom |
@@ -28,6 +29,8 @@
 //!       ├─ service dispatcher ── claims documents from the control store
 //!       ├─ service committer ── the one writer of the vector store's manifest
 //!       ├─ service heartbeat ── renews the claims
+//!       ├─ service recorder ── embeds records at once, where they don't go by batch
+//!       ├─ services submitter, poller, harvester ── batches at a provider, where there are any
 //!       ├─ service lock ── keeps the lease on compaction
 //!       ├─ service compactor ── merges vector files when there is reason to
 //!       └─ service janitor ── deletes vector files that nothing needs

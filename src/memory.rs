@@ -14,6 +14,17 @@ pub fn anonymous_bytes() -> u64 {
     status_bytes("/proc/self/status", "RssAnon:").unwrap_or_default()
 }
 
+/// Lets all threads share a few heaps. With one a thread, as glibc has it, what a thread has freed stays with it: of a run
+/// that took 230 MB at most, 300 MB stayed taken. To be called before there is a second thread.
+pub fn share_heaps() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        let heaps = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(1, 32) * 2;
+        // SAFETY: sets a number of the allocator's own; no other thread runs yet.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, i32::try_from(heaps).unwrap_or(4)) };
+    }
+}
+
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod tests {

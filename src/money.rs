@@ -24,6 +24,11 @@ impl Nanodollars {
         Self((tokens as f64 * usd_per_million * 1e3).round() as u64)
     }
 
+    /// Tokens that it pays for, at a price for a million of them.
+    pub fn tokens_at(self, usd_per_million: f64) -> u64 {
+        if usd_per_million > 0.0 { (self.0 as f64 / (usd_per_million * 1e3)).floor() as u64 } else { u64::MAX }
+    }
+
     pub fn usd(self) -> f64 {
         self.0 as f64 / 1e9
     }
@@ -79,6 +84,7 @@ mod tests {
         assert_eq!(Nanodollars::of_tokens(1, 0.02), Nanodollars(20));
         assert_eq!(Nanodollars::of_tokens(1_000_000_000, 0.13), Nanodollars::of_usd(130.0));
         assert_eq!(Nanodollars::of_tokens(3, 0.0125), Nanodollars(38), "to the nearest");
+        assert_eq!((Nanodollars(1_000).tokens_at(0.02), Nanodollars(1).tokens_at(0.0)), (50, u64::MAX));
         assert_eq!([1, 2, 3].map(Nanodollars).into_iter().sum::<Nanodollars>(), Nanodollars(6));
     }
 

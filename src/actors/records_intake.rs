@@ -14,8 +14,10 @@ use crate::records::{Item, ItemKind, RecordError, Records, RecordsOptions, Shape
 use crate::stages::embed::Embedder;
 use crate::stores::batches::{Batches, NewItem, Put, Shown, Space};
 
-/// Records that wait to be put down.
-const QUEUE: usize = 64;
+/// Records that wait to be put down: a hostile one may have items of some 60 MiB.
+const QUEUE: usize = 4;
+/// Memory of the items put down in one step, in bytes.
+const STEP_BYTES: usize = 8 << 20;
 /// Items put down in one step.
 const STEP: usize = 2_000;
 
@@ -76,7 +78,9 @@ impl RecordsIntake {
                 }
                 Err(error) => self.refused(&uri, line, error.to_string()),
             }
-            if held.values().map(Vec::len).sum::<usize>() >= STEP {
+            let bytes = |item: &NewItem| item.input.len() + item.shown.text.len() + 512;
+            let (items, bytes) = held.values().flatten().fold((0, 0), |(n, b), item| (n + 1, b + bytes(item)));
+            if items >= STEP || bytes >= STEP_BYTES {
                 self.put(&mut held).await?;
             }
         }
@@ -118,9 +122,9 @@ impl RecordsIntake {
 
     async fn put(&self, held: &mut BTreeMap<Space, Vec<NewItem>>) -> Result<(), StageError> {
         for (space, items) in std::mem::take(held) {
-            let Put { new, changed, unchanged, noise } = self.batches.put(&space, items).await?;
+            let Put { new, changed, unchanged, noise, failed } = self.batches.put(&space, items).await?;
             failpoint::reach("records.put", &space.name());
-            self.events.emit(Event::RecordsRead { new, changed, unchanged, noise });
+            self.events.emit(Event::RecordsRead { new, changed, unchanged, noise, failed });
             if new + changed > 0 {
                 (self.asked)();
             }

@@ -17,6 +17,7 @@ use crate::error::{ErrorClass, StageError};
 use crate::failpoint;
 use crate::messages::event::{Event, EventSink};
 use crate::messages::job::{Input, Job, StageResult};
+use crate::stores::batches::Batches;
 use crate::stores::control::{Claim, ClaimKey, ControlError, ControlStore, Resume, Transition};
 use crate::supervisors::{Begin, Closed, JobSpec, Lane, PoolHandle, Settled, Steward, Verdict};
 
@@ -71,6 +72,8 @@ pub struct Desk {
     pub control: Arc<dyn ControlStore>,
     pub artefacts: Artefacts,
     pub quarantine: QuarantineKeeper,
+    /// Where texts of documents wait for batches, if there ever were any.
+    pub batches: Option<Batches>,
     pub events: Arc<dyn EventSink>,
     pub claims: Arc<Claims>,
 }
@@ -128,6 +131,9 @@ impl Desk {
     /// The tombstone is in the manifest: takes everything else of the document away and says so in the record.
     pub async fn deleted(&self, claim: &Claim) -> Result<bool, StageError> {
         self.artefacts.purge(&claim.key.id).await?;
+        if let Some(batches) = &self.batches {
+            batches.taken(claim.key.id.as_str()).await?;
+        }
         self.quarantine.forget_all(&claim.key.id, claim.key.version).await.map_err(storage)?;
         let ours = self.apply(claim, Transition::Deleted).await?;
         if ours {

@@ -44,6 +44,7 @@ impl Fixture {
             control: Arc::new(control),
             artefacts: Artefacts::new(objects.clone(), Default::default(), model),
             quarantine: QuarantineKeeper::new(objects.clone(), shared, Default::default()),
+            batches: None,
             events: Arc::new(|_: Event| {}),
             claims: Arc::default(),
         });

@@ -71,6 +71,8 @@ pub struct Records {
     pub stored: u64,
     /// Refused by the provider for good.
     pub failed: u64,
+    /// Refused in an earlier run, and unchanged since.
+    pub still_failed: u64,
 }
 
 impl Records {
@@ -173,12 +175,13 @@ impl Tally {
             }
             Event::Deleted { .. } => self.deleted += 1,
             Event::Superseded { .. } => self.superseded += 1,
-            Event::RecordsRead { new, changed, unchanged, noise } => {
+            Event::RecordsRead { new, changed, unchanged, noise, failed } => {
                 let r = &mut self.records;
                 r.new += new;
                 r.changed += changed;
                 r.unchanged += unchanged;
                 r.noise += noise;
+                r.still_failed += failed;
             }
             Event::RecordRefused { source, line, reason } => {
                 let r = &mut self.records;
@@ -233,7 +236,7 @@ impl Tally {
     /// Everything that was asked for is in the index.
     pub fn all_well(&self) -> bool {
         self.quarantined_now() + self.still_quarantined + self.unreadable_now() == 0
-            && self.records.refused_now() + self.records.failed == 0
+            && self.records.refused_now() + self.records.failed + self.records.still_failed == 0
     }
 }
 

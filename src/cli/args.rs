@@ -159,9 +159,9 @@ pub struct RecordArgs {
     /// Records only: the field with the text that is embedded
     #[arg(long, value_name = "FIELD", required_if_eq("shape", "records"), value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub text: Option<String>,
-    /// Records only: the collection that they come into
-    #[arg(long, value_name = "NAME", default_value = "records")]
-    pub collection: String,
+    /// Records only: the collection that they come into [default: records]
+    #[arg(long, value_name = "NAME")]
+    pub collection: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

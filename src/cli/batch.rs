@@ -12,7 +12,7 @@ use crate::actors::pipeline::IngestRequest;
 use crate::config::{EmbedMode, Provider};
 use crate::engine::Engine;
 use crate::money::Nanodollars;
-use crate::stores::batches::{Batch, Batches, Counts, DOCUMENTS};
+use crate::stores::batches::{Batch, Batches, Counts};
 use crate::stores::sqlite::Failure as Broken;
 
 pub fn run(context: &Context, command: &args::Batch) -> Result<Exit, Failure> {
@@ -90,10 +90,9 @@ async fn list(context: &Context, top: usize, json: bool) -> Result<Exit, Failure
 pub fn items(counts: &[Counts]) -> Table {
     let mut table = Table::new().head(&["items of", "waiting", "on their way", "done", "failed", "noise"]);
     for c in counts {
-        let space = if c.space.starts_with("texts/") { DOCUMENTS } else { c.space.as_str() };
         let failed = if c.failed > 0 { Paint::Red } else { Paint::Plain };
         table.row([
-            left(printable(space)),
+            left(printable(&c.space)),
             right(count(c.none)),
             right(count(c.pending)),
             right(count(c.success)),

@@ -50,7 +50,7 @@ pub fn run(context: &Context, args: &args::Cost) -> Result<Exit, Failure> {
             context.out.line(format!("Nothing was spent{when}"));
             return Ok(Exit::Well);
         }
-        table(name, &lines).print(&context.out);
+        table(name, &lines, lines.len() < args.top).print(&context.out);
         let doubt: Nanodollars = lines.iter().map(|l| l.in_doubt.cost).sum();
         if doubt > Nanodollars::ZERO {
             context.out.line("");
@@ -102,7 +102,7 @@ fn row<'a>(by: &'static str, line: &'a Line) -> Row<'a> {
 }
 
 /// Columns of what is under way or in doubt only where there is such.
-fn table(by: &'static str, lines: &[Line]) -> Table {
+fn table(by: &'static str, lines: &[Line], all: bool) -> Table {
     let sum = |of: fn(&Line) -> Amount| {
         lines.iter().map(of).fold(Amount::default(), |sum, a| Amount {
             calls: sum.calls + a.calls,
@@ -131,7 +131,7 @@ fn table(by: &'static str, lines: &[Line]) -> Table {
         row(&line.name, line.settled, line.reserved, line.in_doubt, Paint::Plain);
     }
     if lines.len() > 1 {
-        row("total", settled, reserved, doubt, Paint::Dim);
+        row(if all { "total" } else { "of these" }, settled, reserved, doubt, Paint::Dim);
     }
     table
 }

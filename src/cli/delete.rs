@@ -60,7 +60,7 @@ async fn records(context: &Context, collection: &str, names: &[OsString]) -> Res
         return Err(none());
     }
     let batches = engine.batches()?;
-    if !batches.collections().await?.iter().any(|name| name == collection) {
+    if !batches.collections().await?.iter().any(|(name, _)| name == collection) {
         return Err(none());
     }
     let space = Space::Records(collection.to_owned());

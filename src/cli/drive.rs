@@ -58,6 +58,7 @@ pub async fn drive(context: &Context, engine: &Engine, request: IngestRequest, h
             Ok(Ended::Finished) | Err(_) => None,
         },
         failed: failed.as_deref(),
+        outside: outside(engine).await?,
     };
     match how.json {
         true => context.out.json(&summary.json()),
@@ -67,6 +68,16 @@ pub async fn drive(context: &Context, engine: &Engine, request: IngestRequest, h
         Some(text) => Err(Failure::system(format!("{text}; nothing is lost, run the same command again"))),
         None => Ok(summary.exit()),
     }
+}
+
+/// Batches that have not ended, and items that wait to be sent.
+async fn outside(engine: &Engine) -> Result<(u64, u64), Failure> {
+    if !engine.state.paid_db().exists() {
+        return Ok((0, 0));
+    }
+    let batches = engine.batches()?;
+    let waiting = batches.waiting().await?.iter().map(|(_, waiting)| waiting.items).sum();
+    Ok((batches.open().await?.len() as u64, waiting))
 }
 
 /// The state folder as the user would write it.

@@ -74,7 +74,7 @@ pub fn run(context: &Context, args: &args::Estimate) -> Result<Exit, Failure> {
 
 async fn estimate(context: &Context, args: &args::Estimate, config: Config) -> Result<Exit, Failure> {
     let settings = config.settings.clone();
-    let records = ingest::records_of(&args.records, &args.paths)?;
+    let records = ingest::records_of(&args.records, &args.paths, &settings.state.collection)?;
     let embedder = crate::engine::counter(&settings).await?;
     let known = Known::open(&config, embedder.as_ref()).await?;
     let counting = Arc::new(Counting { embedder, known, config, sums: Mutex::default(), seen: Mutex::default() });

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::output::{Out, printable};
 use crate::documents::{DocumentId, Version};
 use crate::intake::source;
+use crate::records::ItemKind;
 use crate::stages::model::{PageBox, Span};
 use crate::stores::vectors::Hit;
 
@@ -18,6 +19,9 @@ pub fn lines(rank: usize, hit: &Hit, out: &Out, here: &Path) -> Vec<String> {
         out.bold(&source::display(&hit.source, here)),
     ];
     head.extend(pages(hit).map(|p| out.dim(&p)));
+    if ItemKind::is_name(&hit.kind) {
+        head.push(out.dim(&printable(&hit.chunk_id)));
+    }
     if !hit.heading_path.is_empty() {
         // A heading is text of the document: it may hold anything but a line's end here.
         let path = hit.heading_path.join(" > ").replace(['\n', '\t'], " ");
@@ -91,6 +95,9 @@ pub struct Passage<'a> {
     span: Span,
     boxes: &'a [PageBox],
     text: &'a str,
+    /// What is known of it: a record's own fields, or what enrichment found.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    metadata: &'a serde_json::Map<String, serde_json::Value>,
     /// Matched words in `text`: half-open, code points.
     matches: &'a [(u32, u32)],
 }
@@ -115,6 +122,7 @@ impl<'a> Passage<'a> {
             span: hit.span,
             boxes: &hit.boxes,
             text: &hit.text,
+            metadata: &hit.metadata,
             matches: &hit.matches,
         }
     }

@@ -13,13 +13,13 @@ use crate::engine::Engine;
 use crate::intake::Walk;
 use crate::intake::walk::{WalkError, resolve};
 use crate::records::Shape;
+use crate::stores::batches::DOCUMENTS;
 
 pub fn run(context: &Context, args: &args::Ingest) -> Result<Exit, Failure> {
     let address = args.metrics_addr.map(|a| Argument::new("--metrics-addr", "http.metrics_address", a.to_string()));
     let config = context.config_with(address.into_iter().collect())?;
-    match args.records.shape {
-        Some(_) => drop(records(args)?),
-        None => check(args, &config)?,
+    if records(args, &config)?.is_none() {
+        check(args, &config)?;
     }
     context.with_actors(ingest(context, args, config))
 }
@@ -37,13 +37,14 @@ fn check(args: &args::Ingest, config: &Config) -> Result<(), Failure> {
 }
 
 async fn ingest(context: &Context, args: &args::Ingest, config: Config) -> Result<Exit, Failure> {
+    let records = records(args, &config)?;
     let engine = Engine::create(config).await?;
     let request = IngestRequest {
         paths: if args.records.shape.is_some() { Vec::new() } else { args.paths.clone() },
         include: args.include.clone(),
         exclude: args.exclude.clone(),
         prune: args.prune,
-        records: records(args)?,
+        records,
         wait: args.wait,
         polls_only: false,
     };
@@ -51,21 +52,31 @@ async fn ingest(context: &Context, args: &args::Ingest, config: Config) -> Resul
     drive(context, &engine, request, how).await
 }
 
-fn records(args: &args::Ingest) -> Result<Option<RecordsRequest>, Failure> {
+fn records(args: &args::Ingest, config: &Config) -> Result<Option<RecordsRequest>, Failure> {
     if args.records.shape.is_some() && (args.prune || !args.include.is_empty() || !args.exclude.is_empty()) {
         return Err(Failure::usage("--include, --exclude and --prune are for folders of documents, not for records"));
     }
-    records_of(&args.records, &args.paths)
+    records_of(&args.records, &args.paths, &config.settings.state.collection)
 }
 
-/// What the files hold, where they are records.
-pub fn records_of(args: &args::RecordArgs, paths: &[PathBuf]) -> Result<Option<RecordsRequest>, Failure> {
+/// What the files hold, where they are records. `documents` is the collection of documents.
+pub fn records_of(
+    args: &args::RecordArgs,
+    paths: &[PathBuf],
+    documents: &str,
+) -> Result<Option<RecordsRequest>, Failure> {
     let shape = match (args.shape, &args.id, &args.text) {
-        (None, None, None) => return Ok(None),
-        (None, ..) => return Err(Failure::usage("--id and --text name fields of records: say `--as records` as well")),
-        (Some(RecordShape::Receipts), None, None) => Shape::Receipts,
+        (None, None, None) if args.collection.is_none() => return Ok(None),
+        (None, ..) => {
+            let text = "--id, --text and --collection are for records: say `--as records` as well \
+                (for documents, `--set state.collection=NAME`)";
+            return Err(Failure::usage(text));
+        }
+        (Some(RecordShape::Receipts), None, None) if args.collection.is_none() => Shape::Receipts,
         (Some(RecordShape::Receipts), ..) => {
-            return Err(Failure::usage("receipts have their own ids and texts: leave --id and --text out"));
+            return Err(Failure::usage(
+                "receipts have their own ids, texts and collections: leave --id, --text and --collection out",
+            ));
         }
         (Some(RecordShape::Records), Some(id), Some(text)) => Shape::Records { id: id.clone(), text: text.clone() },
         (Some(RecordShape::Records), ..) => return Err(Failure::usage("--as records needs --id and --text")),
@@ -79,7 +90,16 @@ pub fn records_of(args: &args::RecordArgs, paths: &[PathBuf]) -> Result<Option<R
         }
         files.push(resolved);
     }
-    Ok(Some(RecordsRequest { files, shape, collection: args.collection.clone() }))
+    let collection = args.collection.clone().unwrap_or_else(|| "records".into());
+    let letters = collection.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'));
+    if !letters || !(1..=64).contains(&collection.len()) || collection == documents || collection == DOCUMENTS {
+        let text = format!(
+            "--collection `{}`: name one of lower-case letters, digits, `_` and `-` that holds no documents",
+            super::output::printable(&collection)
+        );
+        return Err(Failure::usage(text));
+    }
+    Ok(Some(RecordsRequest { files, shape, collection }))
 }
 
 /// What the user typed, in short: for whoever finds the folder taken.

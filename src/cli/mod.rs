@@ -47,6 +47,7 @@ use crate::stages::extract::worker_main;
 const WORKER: &str = "__extract-worker";
 
 pub fn main() -> ExitCode {
+    crate::memory::share_heaps();
     // A child sets its limits before there is a thread, a runtime or anything else that was read.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == WORKER) {
         return worker_main();

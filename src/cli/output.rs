@@ -97,7 +97,12 @@ pub fn duration(seconds: f64) -> String {
 
 /// `one document`, `2 documents`.
 pub fn plural(n: u64, noun: &str) -> String {
-    format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
+    let ending = match n {
+        1 => "",
+        _ if noun.ends_with("ch") => "es",
+        _ => "s",
+    };
+    format!("{} {noun}{ending}", count(n))
 }
 
 #[cfg(test)]

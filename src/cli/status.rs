@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::args;
+use super::batch;
 use super::context::Context;
 use super::documents::{each, find};
 use super::exit::{Exit, Failure};
@@ -14,6 +15,7 @@ use crate::documents::Stage;
 use crate::engine::Engine;
 use crate::intake::source;
 use crate::stages::model::ModelIdentity;
+use crate::stores::batches::Counts;
 use crate::stores::control::{ControlRecord, Intent, RecordFilter, Resume, Status};
 use crate::stores::state::Held;
 
@@ -76,6 +78,9 @@ struct Overview {
     /// Quarantined ones by reason.
     reasons: BTreeMap<String, u64>,
     index: Index,
+    /// Records, and texts that wait for batches, by status.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    items: Vec<Counts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     working: Option<Held>,
 }
@@ -117,8 +122,12 @@ impl Overview {
             files: manifest.as_ref().map_or(0, |m| m.live.len() as u64),
             bytes: manifest.iter().flat_map(|m| &m.live).map(|f| f.bytes).sum(),
         };
+        let items = match engine.state.paid_db().exists() {
+            true => engine.batches()?.counts().await?,
+            false => Vec::new(),
+        };
         let state = engine.state.root().display().to_string();
-        Ok(Self { state, documents, stages, reasons, index, working: engine.working() })
+        Ok(Self { state, documents, stages, reasons, index, items, working: engine.working() })
     }
 
     fn lines(&self, out: &Out) -> Vec<String> {
@@ -164,6 +173,10 @@ impl Overview {
         lines.extend(table.lines(out));
         lines.extend([String::new(), out.bold("Index")]);
         lines.extend(self.index.table().lines(out));
+        if !self.items.is_empty() {
+            lines.extend([String::new(), out.bold("Records and batches")]);
+            lines.extend(batch::items(&self.items).lines(out).into_iter().map(|line| format!("  {line}")));
+        }
         if let Some(held) = &self.working {
             lines.extend([String::new(), out.yellow(&printable(&held.to_string()))]);
         }
@@ -330,6 +343,7 @@ mod tests {
                 files: 1,
                 bytes: 3_210_000,
             },
+            items: Vec::new(),
             working: None,
         };
         let expected = "\

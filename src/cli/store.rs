@@ -1,6 +1,6 @@
 //! `docweir store`: a look at the vector files, and what can be done with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 use std::path::Path;
 
@@ -16,6 +16,8 @@ use super::table::{Table, left, right};
 use crate::clock::timestamp;
 use crate::documents::{DocumentId, Stage};
 use crate::engine::Engine;
+use crate::records::document_id;
+use crate::stores::batches::{Batches, Space};
 use crate::stores::control::{ControlError, ControlRecord, RecordFilter, Status};
 use crate::stores::lease::LeaseRegister;
 use crate::stores::vectors::manifest::{FileKind, Manifest};
@@ -221,6 +223,9 @@ async fn verify(
 }
 
 async fn disagreements(engine: &Engine, vectors: &VectorStore) -> Result<Vec<Disagreement>, Failure> {
+    if record_items(engine, vectors).await?.is_some() {
+        return Ok(Vec::new());
+    }
     let mut recorded: BTreeMap<DocumentId, Recorded> = BTreeMap::new();
     each(engine.control.as_ref(), &RecordFilter::default(), |record| {
         let says = says(&record);
@@ -277,10 +282,42 @@ fn told(collected: &Collected) -> Vec<String> {
     lines
 }
 
+/// The items of a collection of records; `None` for one of documents, which the control store knows.
+async fn record_items(engine: &Engine, vectors: &VectorStore) -> Result<Option<Batches>, Failure> {
+    if !engine.state.paid_db().exists() {
+        return Ok(None);
+    }
+    let batches = engine.batches()?;
+    let records = batches.collections().await?.iter().any(|(name, _)| name == vectors.collection());
+    Ok(records.then_some(batches))
+}
+
+/// Records that the collection does not hold as their items say are embedded again.
+async fn reconcile(batches: &Batches, vectors: &VectorStore) -> Result<u64, Failure> {
+    let inventory = vectors.inventory().await?;
+    let held: HashMap<DocumentId, u64> = inventory
+        .documents
+        .into_iter()
+        .filter(|(_, held)| !held.tombstone)
+        .map(|(id, held)| (id, held.version))
+        .collect();
+    let space = Space::Records(vectors.collection().to_owned());
+    Ok(batches.reconcile(&space, move |key| held.get(&document_id(key)).copied()).await?)
+}
+
 /// Takes the folder's lock: a run that loads documents meanwhile would not know what it is loading onto.
 async fn rollback(context: &Context, engine: &Engine, vectors: &VectorStore, version: u64) -> Result<Exit, Failure> {
     let _lock = engine.lock("docweir store rollback")?;
     let now = vectors.roll_back(version).await?;
+    if let Some(batches) = record_items(engine, vectors).await? {
+        let out = &context.out;
+        out.line(format!("version {now} holds what version {version} held"));
+        match reconcile(&batches, vectors).await? {
+            0 => {}
+            n => out.line(format!("{} to be embedded again: the next run does it", plural(n, "record"))),
+        }
+        return Ok(Exit::Well);
+    }
     let found = disagreements(engine, vectors).await?;
     let mut pending = 0;
     let mut back = Vec::new();

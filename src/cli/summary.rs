@@ -26,6 +26,8 @@ pub struct Summary<'a> {
     pub interrupted: Option<i32>,
     /// Why the system failed, if it did.
     pub failed: Option<&'a str>,
+    /// Batches that have not ended, and items that wait to be sent.
+    pub outside: (u64, u64),
 }
 
 #[derive(Serialize)]
@@ -37,6 +39,8 @@ pub struct Line<'a> {
     #[serde(flatten)]
     tally: &'a Tally,
     unfinished: u64,
+    batches_under_way: u64,
+    items_unsent: u64,
     elapsed_seconds: f64,
     pages_per_second: f64,
     state: String,
@@ -77,6 +81,8 @@ impl Summary<'_> {
             exit_code: self.exit().code(),
             tally: self.tally,
             unfinished: self.unfinished(),
+            batches_under_way: self.outside.0,
+            items_unsent: self.outside.1,
             elapsed_seconds: (self.elapsed.as_secs_f64() * 1e3).round() / 1e3,
             pages_per_second: (self.pages_per_second() * 1e2).round() / 1e2,
             state: self.state.display().to_string(),
@@ -115,11 +121,12 @@ impl Summary<'_> {
         let rejected = t.quarantined_now() + t.unreadable_now() + t.still_quarantined;
         let did = t.completed + t.deleted + r.stored + r.failed + t.batches.submitted + t.batches.ended > 0;
         let text = match (did, rejected, t.files + r.new + r.changed + r.unchanged + r.refused_now()) {
+            (false, 0, _) if self.outside.0 > 0 => format!("Nothing has come back yet in {time}"),
             (false, 0, 0) if t.unchanged + t.parked == 0 => format!("Nothing to do in {time}: no documents were found"),
             (false, 0, _) => format!("Nothing to do in {time}: all is up to date"),
             _ => format!("Done in {time}"),
         };
-        match (rejected, r.refused_now() + r.failed) {
+        match (rejected, r.refused_now() + r.failed + r.still_failed) {
             (0, 0) => out.green(&text),
             (0, n) => out.yellow(&format!("{text}, but {} could not be taken in", plural(n, "record"))),
             (n, _) => out.yellow(&format!("{text}, but {} could not be taken in", plural(n, "document"))),
@@ -175,13 +182,15 @@ impl Summary<'_> {
         some("records", all, asides.join(", "));
         some("stored", r.stored, String::new());
         some("refused", r.refused_now(), "lines that are no records".into());
-        some("failed", r.failed, "refused by the provider".into());
+        some("failed", r.failed + r.still_failed, "refused by the provider".into());
         let b = t.batches;
         let ended = if b.ended > 0 { format!("{} ended", count(b.ended)) } else { String::new() };
         match b.submitted {
             0 => some("batches", b.ended, "ended".into()),
             n => some("batches", n, ended),
         }
+        some("under way", self.outside.0, "batches at the provider".into());
+        some("unsent", self.outside.1, "texts and records that wait to be sent".into());
         some("stale", b.stale, "changed or deleted since they were sent".into());
         let cached = if t.cached_tokens > 0 { format!("and {} cached", count(t.cached_tokens)) } else { String::new() };
         if t.tokens + t.cached_tokens > 0 {
@@ -272,11 +281,13 @@ impl Summary<'_> {
         if t.quarantined_now() + t.still_quarantined > 0 {
             return Some("docweir quarantine list");
         }
-        if t.records.failed > 0 {
+        if t.records.failed + t.records.still_failed > 0 {
             return Some("docweir batch retry");
         }
-        if t.parked_for(Outside::Batch) > 0 || t.batches.submitted > t.batches.ended {
-            return Some("docweir batch poll --wait");
+        match self.outside {
+            (_, 1..) if t.parked_for(Outside::Budget) == 0 => return Some("docweir batch submit --wait"),
+            (1.., _) => return Some("docweir batch poll --wait"),
+            _ => {}
         }
         if t.records.stored + t.records.unchanged > 0 {
             return Some("docweir search --collection … \"…\"");
@@ -312,7 +323,15 @@ mod tests {
 
     fn summary<'a>(tally: &'a Tally, interrupted: Option<i32>, failed: Option<&'a str>) -> Summary<'a> {
         let elapsed = Duration::from_secs(10);
-        Summary { tally, elapsed, state: Path::new(".docweir"), here: Path::new("/home/me"), interrupted, failed }
+        Summary {
+            tally,
+            elapsed,
+            state: Path::new(".docweir"),
+            here: Path::new("/home/me"),
+            interrupted,
+            failed,
+            outside: (0, 0),
+        }
     }
 
     fn rejected(n: u32) -> Rejected {

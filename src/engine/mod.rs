@@ -16,7 +16,7 @@ use crate::actors::batches::desk::OpenCollection;
 use crate::cli::exit::{Exit, Failure};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Config, Provider};
-use crate::providers::account::{Account, Alerts, Tell};
+use crate::providers::account::{Account, Alerts, BudgetOptions, Tell};
 use crate::providers::openai::Client;
 use crate::stages::embed::{Embedder, FetchProgress};
 use crate::stores::batches::Batches;
@@ -179,7 +179,11 @@ impl Engine {
             model: endpoint.model.clone(),
             collection: settings.state.collection.clone(),
             price: settings.prices.of(&endpoint.model),
-            options: settings.budget.clone(),
+            // A command that is short is no run.
+            options: match payer.stage {
+                "embedding" => settings.budget.clone(),
+                _ => BudgetOptions { run_usd: 0.0, ..settings.budget.clone() },
+            },
             alerts: Alerts::new(payer.tell),
         }))
     }

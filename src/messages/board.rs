@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 
 use crate::documents::Stage;
+use crate::providers::admission::{Shut, Status};
 
 /// Shared between the pipeline and whoever shows it.
 #[derive(Debug, Default)]
@@ -17,6 +18,8 @@ pub struct BoardState {
     pub intake: IntakeRow,
     /// In the order of the stages; empty until the pools are up.
     pub stages: Vec<StageRow>,
+    /// What is asked of the provider that embeds, if there is one.
+    pub provider: Option<ProviderRow>,
     /// No new work is taken; what runs comes to its end.
     pub draining: bool,
 }
@@ -42,6 +45,60 @@ pub struct StageRow {
     pub quarantined: u64,
     /// Workers now.
     pub workers: u64,
+}
+
+/// A provider's budget, and who waits for it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ProviderRow {
+    /// Of its model.
+    pub name: String,
+    /// Calls under way.
+    pub running: u64,
+    /// Calls that wait for their turn, by collection.
+    pub waiting: Vec<WaitingRow>,
+    /// What may be asked just now, and in a minute; `None` without a limit.
+    pub tokens_left: Option<f64>,
+    pub tokens_per_minute: Option<f64>,
+    pub requests_left: Option<f64>,
+    pub requests_per_minute: Option<f64>,
+    /// Why nobody may call: `throttled`, `insufficient_quota`, `provider_down`; and for how many seconds yet.
+    pub closed: Option<&'static str>,
+    pub closed_seconds: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WaitingRow {
+    pub collection: String,
+    pub calls: u64,
+    /// The longest wait.
+    pub seconds: f64,
+}
+
+impl ProviderRow {
+    pub fn of(name: &str, status: &Status) -> Self {
+        let waiting = |(lane, (calls, longest)): (&std::sync::Arc<str>, &(u64, std::time::Duration))| WaitingRow {
+            collection: lane.to_string(),
+            calls: *calls,
+            seconds: longest.as_secs_f64(),
+        };
+        let (closed, left) = match &status.shut {
+            Some((Shut::QuotaSpent, left)) => (Some("insufficient_quota"), *left),
+            Some((Shut::Down, left)) => (Some("provider_down"), *left),
+            None if !status.closed_for.is_zero() => (Some("throttled"), status.closed_for),
+            None => (None, std::time::Duration::ZERO),
+        };
+        Self {
+            name: name.to_owned(),
+            running: status.running as u64,
+            waiting: status.waiting.iter().map(waiting).collect(),
+            tokens_left: status.tokens.map(|b| b.left),
+            tokens_per_minute: status.tokens.map(|b| b.per_minute),
+            requests_left: status.requests.map(|b| b.left),
+            requests_per_minute: status.requests.map(|b| b.per_minute),
+            closed,
+            closed_seconds: left.as_secs_f64(),
+        }
+    }
 }
 
 impl StageRow {

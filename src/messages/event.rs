@@ -121,6 +121,8 @@ pub enum Event {
         changed: u64,
         unchanged: u64,
         noise: u64,
+        /// Of the unchanged ones: refused by the provider in an earlier run.
+        failed: u64,
     },
     /// A record that can't be used.
     RecordRefused {

@@ -83,6 +83,11 @@ impl ItemKind {
         }
     }
 
+    /// Whether a row of this kind is a record.
+    pub fn is_name(kind: &str) -> bool {
+        [ItemKind::Line, ItemKind::Word, ItemKind::Record].iter().any(|k| k.name() == kind)
+    }
+
     /// The collection that it belongs to; that of generic records is the caller's to name.
     pub fn collection(self) -> Option<&'static str> {
         match self {

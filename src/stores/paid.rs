@@ -24,7 +24,7 @@ CREATE TABLE ledger (
     tokens INTEGER NOT NULL CHECK (tokens >= 0),
     nanodollars INTEGER NOT NULL CHECK (nanodollars >= 0)
 );
-CREATE INDEX ledger_open ON ledger (state) WHERE state <> 'SETTLED';
+CREATE INDEX ledger_reserved ON ledger (run) WHERE state = 'RESERVED';
 CREATE INDEX ledger_subject ON ledger (subject);
 CREATE INDEX ledger_day ON ledger (day);
 
@@ -44,7 +44,7 @@ CREATE TABLE ledger_sums (
 ) WITHOUT ROWID;
 CREATE INDEX ledger_sums_run ON ledger_sums (run);
 
--- What a vector is wanted for: a text of documents (space 'texts'), or a record of a collection.
+-- What a vector is wanted for: a text of documents (space 'texts/MODEL/DIMENSION'), or a record of a collection.
 CREATE TABLE items (
     id INTEGER PRIMARY KEY,
     space TEXT NOT NULL,
@@ -53,6 +53,8 @@ CREATE TABLE items (
     version INTEGER NOT NULL,
     status TEXT NOT NULL CHECK (status IN ('NONE', 'PENDING', 'SUCCESS', 'FAILED', 'NOISE')),
     deleted INTEGER NOT NULL DEFAULT 0,
+    -- What is found of it has changed and its text has not: the vector that is stored is its vector.
+    reuse INTEGER NOT NULL DEFAULT 0,
     input TEXT NOT NULL,
     input_sha256 BLOB NOT NULL CHECK (length(input_sha256) = 32),
     tokens INTEGER NOT NULL,
@@ -71,11 +73,14 @@ CREATE TABLE items (
     UNIQUE (space, key)
 );
 CREATE INDEX items_by_status ON items (space, status, id);
+CREATE INDEX items_waiting ON items (space, tokens) WHERE status = 'NONE' AND deleted = 0 AND reuse = 0;
+CREATE INDEX items_to_refresh ON items (space) WHERE reuse = 1;
+CREATE INDEX items_failed ON items (batch) WHERE status = 'FAILED';
 CREATE INDEX items_by_batch ON items (batch, id) WHERE batch IS NOT NULL;
 CREATE INDEX items_to_remove ON items (space) WHERE stored IS NOT NULL AND (deleted = 1 OR status = 'NOISE');
 
--- Those that records were put into.
-CREATE TABLE collections (name TEXT PRIMARY KEY) WITHOUT ROWID;
+-- Those that records were put into, and the model (JSON) that their vectors are of.
+CREATE TABLE collections (name TEXT PRIMARY KEY, model TEXT NOT NULL) WITHOUT ROWID;
 
 -- Documents that wait for texts; `open` counts those of them that have neither a vector nor failed.
 CREATE TABLE waits (
@@ -97,6 +102,9 @@ CREATE TABLE batches (
     space TEXT NOT NULL,
     status TEXT NOT NULL CHECK (status IN ('PENDING', 'VALIDATING', 'IN_PROGRESS', 'FINALIZING', 'COMPLETED', 'FAILED',
         'EXPIRED', 'CANCELING', 'CANCELLED')),
+    -- The model (JSON) of its vectors, and the endpoint that has it.
+    model TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
     items INTEGER NOT NULL,
     tokens INTEGER NOT NULL,
     -- The ledger's entry.
@@ -123,8 +131,11 @@ CREATE TABLE batches (
     returned INTEGER NOT NULL DEFAULT 0,
     charged_tokens INTEGER,
     error TEXT,
+    -- Lines of its file that the provider names as wrong, in JSON.
+    error_lines TEXT NOT NULL DEFAULT '[]',
     ended_at TEXT
 );
+CREATE INDEX batches_at_provider ON batches (provider_id) WHERE provider_id IS NOT NULL;
 CREATE INDEX batches_open ON batches (created_at) WHERE ended_at IS NULL;
 -- Whose books a batch's tokens are in, while it is open.
 CREATE TABLE batch_shares (

@@ -255,7 +255,8 @@ fn what_is_refused_for_itself_fails_alone_and_can_be_tried_again() {
     assert_eq!(ran.code(3).summary()["records"]["failed"], 2, "{}", ran.out);
     assert_eq!((&shop.items("products")["success"], &shop.items("products")["failed"]), (&json!(18), &json!(2)));
     // Discovery again changes nothing; asked for, they are sent again.
-    shop.ingest_records(&["--wait"]).code(0);
+    let again = shop.ingest_records(&["--wait"]);
+    assert_eq!(again.code(3).summary()["records"]["still_failed"], 2, "{}", again.out);
     assert_eq!(shop.items("products")["failed"], 2);
     shop.run(&["batch", "retry"]).code(0);
     shop.run(&["batch", "submit", "--wait", "--progress", "none"]).code(0);
@@ -543,4 +544,133 @@ fn records_need_no_provider() {
     // Batches are for providers.
     let mode = shop.place.command([RECORDS, &["--set", "embed.mode=batch"]].concat()).output().unwrap();
     assert!(Ran::of(mode).code(2).err.contains("embed.mode"));
+}
+
+#[test]
+fn a_provider_that_fails_now_and_then_loses_no_record_that_is_embedded_at_once() {
+    let on = |act| Rule::new(On::Embeddings, act).probability(0.2);
+    let shop = batches(vec![on(Act::Status).code(500), on(Act::CutBefore)]);
+    shop.records(400, plain);
+    let ran =
+        shop.run(&[RECORDS, &["--set", "embed.mode=live", "--set", "embed.options.openai.max_inputs=10"]].concat());
+    assert_eq!(ran.code(0).summary()["records"]["stored"], 400, "{}", ran.out);
+    shop.assert_rows(400, plain);
+    let (settled, reserved, doubt) = shop.cost();
+    let charged = shop.standin.books().nanodollars();
+    assert!(reserved == 0 && settled <= charged && charged <= settled + doubt, "{settled} {charged} {doubt}");
+}
+
+#[test]
+fn only_what_is_embedded_has_to_be_paid_again() {
+    let shop = batches(Vec::new());
+    shop.records(20, plain);
+    shop.ingest_records(&["--wait"]).code(0);
+    let charged = shop.standin.books().nanodollars();
+    // Another file with other prices: the texts are the same.
+    let text = std::fs::read_to_string(shop.place.path().join("products.jsonl")).unwrap();
+    std::fs::write(shop.place.path().join("products.jsonl"), text.replace("\"price\":", "\"cost\":")).unwrap();
+    let estimate = shop.run(&[
+        "estimate",
+        "products.jsonl",
+        "--as",
+        "records",
+        "--id",
+        "sku",
+        "--text",
+        "description",
+        "--collection",
+        "products",
+        "--json",
+    ]);
+    assert_eq!((&estimate.code(0).json()[0]["tokens"], &estimate.json()[0]["batch_usd"]), (&json!(0), &json!(0.0)));
+    let summary = shop.ingest_records(&["--wait"]).code(0).summary();
+    assert_eq!((&summary["records"]["changed"], &summary["records"]["stored"]), (&json!(20), &json!(20)), "{summary}");
+    assert_eq!(shop.standin.books().nanodollars(), charged);
+    shop.assert_rows(20, plain);
+    let search = ["search", "--collection", "products", "--json", "--filter", "metadata.cost=3", "product"];
+    assert_eq!(shop.run(&search).json().iter().flat_map(results).count(), 1);
+    shop.assert_books_agree();
+}
+
+#[test]
+fn looking_sends_nothing() {
+    let shop = Shop::with_faults(vec![outcome(Act::Expire).share(0.5).times(1)]);
+    shop.records(20, plain);
+    shop.ingest_records(&[]).code(0);
+    // What is configured by default is live, and what came back half done is not embedded at once for it.
+    shop.run(&["batch", "poll", "--wait", "--progress", "none", "--set", "embed.mode=live"]).code(0);
+    assert_eq!((&shop.items("products")["none"], shop.standin.books().live.requests), (&json!(10), 0));
+    shop.run(&["batch", "submit", "--wait", "--progress", "none"]).code(0);
+    shop.assert_rows(20, plain);
+    shop.assert_books_agree();
+}
+
+#[test]
+fn a_wrong_address_or_another_model_gives_up_no_batch() {
+    let shop = Shop::new(|o| o.pace.finalize = Duration::from_secs(1));
+    shop.records(20, plain);
+    shop.ingest_records(&[]).code(0);
+    let poll = ["batch", "poll", "--wait", "--progress", "none"];
+    let elsewhere = format!("embed.options.openai.base_url={}/nowhere", shop.standin.base_url());
+    shop.run(&[&poll[..], &["--set", &elsewhere]].concat()).code(0);
+    let other = "embed.options.openai.model=text-embedding-3-large";
+    shop.run(&[&poll[..], &["--set", other]].concat()).code(0);
+    // Its records are of a model, and of no other.
+    let ran = shop.run(&[RECORDS, &["--set", other]].concat());
+    assert!(ran.code(4).err.contains("text-embedding-3-small"), "{}", ran.err);
+    Ran::of(shop.place.command(["ingest", "docs", "--progress", "none"]).output().unwrap()).code(0);
+    assert_eq!(shop.items("products")["pending"], 20);
+    shop.run(&poll).code(0);
+    shop.assert_rows(20, plain);
+    assert_eq!(shop.standin.books().batches.len(), 1);
+    shop.assert_books_agree();
+}
+
+#[test]
+fn a_document_that_is_deleted_while_it_waits_is_not_sent() {
+    let shop = batches(Vec::new());
+    shop.place.generate(3);
+    let ingest = ["ingest", "docs", "--json", "--progress", "none", "--set", "budget.run_usd=0.00000001"];
+    assert_eq!(shop.run(&ingest).code(0).summary()["parked"], 3);
+    shop.run(&["erase", "docs/0001.pdf"]).code(0);
+    let left = shop.items("documents")["none"].as_u64().unwrap();
+    shop.run(&["batch", "submit", "--wait", "--progress", "none"]).code(0);
+    assert_eq!(shop.standin.books().batch.inputs, left);
+    assert_eq!(shop.place.records().iter().filter(|r| r["status"] == "COMPLETED").count(), 2);
+    let erased = docweir_testkit::marker(1, 1);
+    for file in ["paid.db", "paid.db-wal"] {
+        let body = std::fs::read(shop.place.state().join(file)).unwrap_or_default();
+        assert!(!body.windows(erased.len()).any(|w| w == erased.as_bytes()), "{file}");
+    }
+    shop.assert_books_agree();
+}
+
+#[test]
+fn where_nobody_takes_batches_any_more_documents_go_on() {
+    let shop = Shop::new(|o| o.pace.items_per_second = Some(0.1));
+    shop.place.generate(3);
+    let ingest = ["ingest", "docs", "--json", "--progress", "none"];
+    assert_eq!(shop.run(&ingest).code(0).summary()["parked"], 3);
+    let ran = Ran::of(shop.place.command(ingest).output().unwrap());
+    assert_eq!(ran.code(0).summary()["completed"], 3, "{}", ran.out);
+    shop.place.assert_complete(3);
+}
+
+#[test]
+fn records_that_a_rollback_took_away_are_embedded_again() {
+    let shop = batches(Vec::new());
+    shop.records(20, plain);
+    shop.ingest_records(&["--wait"]).code(0);
+    let text = |i: usize| if i < 5 { format!("another text {i}") } else { plain(i) };
+    shop.records(30, text);
+    shop.ingest_records(&["--wait"]).code(0);
+    let collection = ["--set", "state.collection=products"];
+    let info = shop.run(&[&["store", "info", "--json"], &collection[..]].concat());
+    let version = info.code(0).json()[0]["version"].as_u64().unwrap();
+    let ran = shop.run(&[&["store", "rollback", "1"], &collection[..]].concat());
+    assert!(ran.code(0).out.contains("15 records") || version > 2, "{}", ran.out);
+    shop.ingest_records(&["--wait"]).code(0);
+    shop.assert_rows(30, text);
+    let verify = shop.run(&[&["store", "verify", "--json"], &collection[..]].concat());
+    verify.code(0);
 }

@@ -19,6 +19,7 @@ mod first_run;
 mod kit;
 mod model;
 mod provider;
+mod python;
 mod rerun;
 mod running;
 mod store;

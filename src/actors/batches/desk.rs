@@ -1,26 +1,38 @@
 //! What the batch services share.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::options::BatchOptions;
 use super::outlook::Outlook;
-use crate::clock::SharedClock;
+use crate::actors::patience::patiently;
+use crate::actors::steward::control;
+use crate::clock::{SharedClock, UnixMicros};
 use crate::config::EmbedMode;
+use crate::documents::DocumentId;
 use crate::error::StageError;
-use crate::messages::event::EventSink;
+use crate::messages::event::{Event, EventSink};
 use crate::providers::account::Account;
-use crate::providers::openai::{Client, OpenAiOptions, RequestLines};
+use crate::providers::openai::{BatchObject, CallError, Client, OpenAiOptions, RequestLines};
 use crate::stages::embed::wake_word;
 use crate::stages::model::ModelIdentity;
-use crate::stores::batches::{Batches, Space};
-use crate::stores::control::{ControlStore, RecordFilter, Status};
+use crate::stores::batches::{Batch, Batches, Space, Waiting};
+use crate::stores::control::{ControlError, ControlStore, RecordFilter, Resume, Status};
 use crate::stores::objects::ObjectStore;
 use crate::stores::vectors::{VectorError, VectorStore};
+use crate::supervisors::RetryOptions;
+
+/// In a batch's metadata: our id.
+pub const TAG: &str = "docweir_batch";
+
+/// How much earlier than our clock says a provider's clock may have a batch begin.
+const SKEW_SECONDS: u64 = 3_600;
 
 /// Opens a collection.
 pub type OpenCollection = Arc<dyn Fn(&str) -> Result<Arc<VectorStore>, VectorError> + Send + Sync>;
@@ -41,6 +53,9 @@ pub struct BatchDesk {
     pub control: Arc<dyn ControlStore>,
     pub events: Arc<dyn EventSink>,
     pub clock: SharedClock,
+    pub retry: RetryOptions,
+    /// What has been told already; it is not told again in a run.
+    pub told: RefCell<HashSet<String>>,
     pub outlook: Arc<Outlook>,
     /// Documents may go on.
     pub wake: Arc<Notify>,
@@ -113,22 +128,19 @@ impl BatchDesk {
     }
 
     async fn resume_one(&self, document: &str) -> Result<u64, StageError> {
-        let control = |e| crate::actors::steward::control(e);
-        let resumed = self.control.resume(Some(&wake_word(document))).await.map_err(control)?;
+        let (store, word) = (&self.control, wake_word(document));
+        let resumed = patiently(&self.retry, || store.resume(Some(&word))).await.map_err(control)?;
         if resumed > 0 {
             return Ok(resumed);
         }
-        // Parking, or on its way; or no longer in need of them.
-        let Some(id) = crate::documents::DocumentId::parse(document) else {
-            self.batches.taken(document).await?;
-            return Ok(0);
-        };
-        let needless = match self.control.record(&id).await {
-            Ok(record) => {
-                matches!(record.status, Status::Completed | Status::Failed | Status::Quarantined | Status::Deleted)
-            }
-            Err(crate::stores::control::ControlError::NotFound(_)) => true,
-            Err(error) => return Err(control(error)),
+        // Parking, or on its way; or no longer in need of them. What is quarantined may be tried again.
+        let needless = match DocumentId::parse(document) {
+            None => true,
+            Some(id) => match patiently(&self.retry, || store.record(&id)).await {
+                Ok(record) => matches!(record.status, Status::Completed | Status::Failed | Status::Deleted),
+                Err(ControlError::NotFound(_)) => true,
+                Err(error) => return Err(control(error)),
+            },
         };
         if needless {
             self.batches.taken(document).await?;
@@ -136,19 +148,19 @@ impl BatchDesk {
         Ok(0)
     }
 
-    /// Documents that wait for texts of which nobody knows any more: they ask anew.
+    /// Documents that wait for what nobody knows of any more ask anew.
     pub async fn wake_the_forgotten(&self) -> Result<(), StageError> {
         const PAGE: usize = 500;
-        let control = |e| crate::actors::steward::control(e);
+        let store = &self.control;
         let filter = RecordFilter { status: Some(Status::Parked), ..RecordFilter::default() };
         let mut after = None;
         loop {
-            let page = self.control.list(&filter, after.as_ref(), PAGE).await.map_err(control)?;
+            let page = patiently(&self.retry, || store.list(&filter, after.as_ref(), PAGE)).await.map_err(control)?;
             for record in &page {
                 let word = wake_word(record.document_id.as_str());
-                let waits = record.parked_resume == Some(crate::stores::control::Resume::On(word.clone()));
+                let waits = record.parked_resume == Some(Resume::On(word.clone()));
                 if waits && !self.batches.is_waiting(record.document_id.as_str()).await? {
-                    self.control.resume(Some(&word)).await.map_err(control)?;
+                    patiently(&self.retry, || store.resume(Some(&word))).await.map_err(control)?;
                 }
             }
             after = page.last().map(|r| r.document_id.clone());
@@ -156,5 +168,68 @@ impl BatchDesk {
                 return Ok(());
             }
         }
+    }
+
+    /// Tells a person, once in a run.
+    pub fn tell_once(&self, text: String) {
+        if self.told.borrow_mut().insert(text.clone()) {
+            self.events.emit(Event::Notice { text });
+        }
+    }
+
+    /// Whether a batch is of the model and at the endpoint that are configured now. Others wait until they are again.
+    pub fn is_ours(&self, batch: &Batch) -> bool {
+        let ours = batch.model == self.model && batch.endpoint == self.endpoint.base_url;
+        if !ours {
+            self.tell_once(format!(
+                "batch {} is of model {} at {}: it is looked at when `embed.options.openai` says so again",
+                batch.id, batch.model.id, batch.endpoint
+            ));
+        }
+        ours
+    }
+
+    /// Open batches that this run can do something about.
+    pub async fn open(&self) -> Result<Vec<Batch>, StageError> {
+        Ok(self.batches.open().await?.into_iter().filter(|b| self.is_ours(b)).collect())
+    }
+
+    /// Spaces with items to send that are of the model that is configured now.
+    pub async fn waiting(&self) -> Result<Vec<(Space, Waiting)>, StageError> {
+        let bound: HashMap<String, ModelIdentity> = self.batches.collections().await?.into_iter().collect();
+        let texts = Space::texts(&self.model);
+        let ours = |space: &Space, waiting: &Waiting| {
+            let ours = match space {
+                Space::Texts(_) => *space == texts,
+                Space::Records(name) => bound.get(name) == Some(&self.model),
+            };
+            if !ours {
+                self.tell_once(format!("{} items of {} wait for another model", waiting.items, space.name()));
+            }
+            ours
+        };
+        Ok(self.batches.waiting().await?.into_iter().filter(|(space, waiting)| ours(space, waiting)).collect())
+    }
+
+    /// Looks for a batch in the provider's list, which has the newest first, by our id in its metadata.
+    pub async fn find(&self, id: &str, asked: UnixMicros) -> Result<Option<BatchObject>, CallError> {
+        let from = u64::try_from(asked / 1_000_000).unwrap_or_default().saturating_sub(SKEW_SECONDS);
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.client.list_batches(after.as_deref(), 100).await?;
+            let older = page.items.last().is_some_and(|b| b.created_at.is_some_and(|at| at < from));
+            if let Some(found) = page.items.into_iter().find(|b| b.metadata.get(TAG).is_some_and(|tag| tag == id)) {
+                return Ok(Some(found));
+            }
+            after = page.next;
+            if older || after.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// How long a batch has to appear in the provider's list.
+    pub fn settling(&self) -> Duration {
+        Duration::from_secs_f64(self.options.settle_seconds)
     }
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::desk::BatchDesk;
+use super::forbidden;
 use super::rows::rows;
 use crate::actors::committer::store;
 use crate::error::StageError;
@@ -36,18 +37,42 @@ pub struct Harvester {
 struct Sums {
     tokens: u64,
     bad_lines: u64,
-    stale: u64,
+    /// Why results are missing.
+    lost: Option<String>,
+}
+
+/// Results that are stored together: of so many bytes, with what is found of them.
+fn parts(fresh: Vec<(Sent, Vec<f32>, u64)>, most_bytes: usize) -> Vec<Vec<(Sent, Vec<f32>, u64)>> {
+    let mut parts: Vec<Vec<_>> = Vec::new();
+    let mut bytes = 0;
+    for one in fresh {
+        let more = one.0.bytes + 4 * one.1.len();
+        match parts.last_mut().filter(|_| bytes + more <= most_bytes) {
+            Some(part) => {
+                bytes += more;
+                part.push(one);
+            }
+            None => {
+                bytes = more;
+                parts.push(vec![one]);
+            }
+        }
+    }
+    parts
 }
 
 impl Harvester {
     /// Takes batches in, one after the other, until every sender is gone.
     pub async fn run(&mut self, inbox: &Inbox<String>) -> Result<(), StageError> {
+        // What a life before this one had begun is looked at again.
+        self.desk.outlook.harvest_anew();
         while let Some(id) = inbox.receive().await {
             let harvested = self.batch(&id).await;
-            if harvested.is_ok() {
-                // Before the run may end: what goes on with it is wanted.
-                self.desk.resume().await?;
-            }
+            // Before the run may end: what goes on with it is wanted.
+            let harvested = match harvested {
+                Ok(()) => self.desk.resume().await,
+                failed => failed,
+            };
             self.desk.outlook.harvest_ends(&id);
             match harvested {
                 Ok(()) => {}
@@ -64,12 +89,18 @@ impl Harvester {
     async fn batch(&mut self, id: &str) -> Result<(), StageError> {
         let desk = self.desk.clone();
         let Some(batch) = desk.batches.batch(id).await?.filter(|b| b.ended_at.is_none()) else { return Ok(()) };
-        desk.batches.harvesting(id).await?;
         let mut sums = Sums::default();
+        if batch.status == Status::Failed && !batch.error_lines.is_empty() {
+            let error = batch.error.clone().unwrap_or_default();
+            desk.batches.blame(id, &batch.error_lines, &error).await?;
+        }
         let [_, output, errors] = file_names(&desk.folder, id);
         for (file, path) in [(&batch.output_file_id, output), (&batch.error_file_id, errors)] {
             if let Some(file) = file {
-                self.fetch(file, &path).await?;
+                if !self.fetch(&batch, file, &path).await? {
+                    sums.lost = Some("the provider has its results no more".into());
+                    continue;
+                }
                 failpoint::reach("harvest.fetched", id);
                 self.file(&batch, &path, &mut sums).await?;
             }
@@ -77,7 +108,6 @@ impl Harvester {
         if sums.bad_lines > 0 {
             tracing::warn!(batch = id, lines = sums.bad_lines, "lines of a batch's results could not be read");
         }
-        desk.batches.stale(id, sums.stale).await?;
         failpoint::reach("harvest.stored", id);
         desk.batches.end(id, self.ending(&batch, &sums)).await?;
         failpoint::reach("harvest.ended", id);
@@ -87,25 +117,40 @@ impl Harvester {
     fn ending(&self, batch: &Batch, sums: &Sums) -> Ending {
         // Queues that are full, and batches that were called off, are nobody's attempt.
         let full = batch.error.as_deref().is_some_and(|e| e.contains("token_limit_exceeded"));
+        if full {
+            let text = "the provider takes fewer tokens at a time than `batch.max_enqueued_tokens` says: lower it";
+            self.desk.tell_once(text.into());
+        }
+        // Where lines were named, the others are as good as new.
+        let blamed = batch.status == Status::Failed && !batch.error_lines.is_empty();
         Ending {
             status: batch.status,
-            charged_tokens: Some(batch.charged_tokens.unwrap_or(sums.tokens)),
+            // Without its results only the provider's own word is left.
+            charged_tokens: batch.charged_tokens.or_else(|| sums.lost.is_none().then_some(sums.tokens)),
             usd_per_million_tokens: self.desk.account.price.batch,
             most_attempts: self.desk.options.max_attempts,
-            undone: full || batch.status == Status::Cancelled,
-            error: None,
+            undone: full || blamed || batch.status == Status::Cancelled,
+            error: sums.lost.clone(),
         }
     }
 
-    async fn fetch(&self, file: &str, to: &Path) -> Result<(), StageError> {
+    /// `false` where the provider has it no more: what was in it is lost, and sent again.
+    async fn fetch(&self, batch: &Batch, file: &str, to: &Path) -> Result<bool, StageError> {
         if to.exists() {
-            return Ok(());
+            return Ok(true);
         }
-        match self.desk.client.download(file, to, &self.desk.options.transfer).await {
-            Ok(_) => Ok(()),
+        let desk = &self.desk;
+        match desk.client.download(file, to, &desk.options.transfer).await {
+            Ok(_) => Ok(true),
             Err(error @ TransferError::Local { .. }) => Err(StageError::system("batch_file", error.to_string())),
-            Err(TransferError::Call(error @ (CallError::Forbidden(_) | CallError::Unknown(_)))) => {
-                Err(StageError::system("batch_file", format!("can't fetch the results of a batch: {error}")))
+            Err(TransferError::Call(CallError::Missing(what))) => {
+                tracing::error!(batch = batch.id, what, "the provider has the results of a batch no more");
+                Ok(false)
+            }
+            Err(TransferError::Call(CallError::Forbidden(what))) => Err(forbidden(desk, &what)),
+            Err(TransferError::Call(CallError::Refused(what))) => {
+                desk.tell_once(format!("can't fetch the results of batch {}: {what} (`batch.transfer`)", batch.id));
+                Err(StageError::transient("batch_file", what))
             }
             Err(TransferError::Call(error)) => Err(StageError::transient("batch_file", error.to_string())),
         }
@@ -166,7 +211,6 @@ impl Harvester {
         if !vectors.is_empty() {
             let keys = vectors.iter().map(|(key, ..)| key.clone()).collect();
             let sent = desk.batches.sent(&batch.id, keys).await?;
-            sums.stale += sent.iter().filter(|s| s.is_none()).count() as u64;
             // A line that stands there twice is one result.
             let mut seen = HashSet::new();
             let fresh: Vec<(Sent, Vec<f32>, u64)> = sent
@@ -175,10 +219,14 @@ impl Harvester {
                 .filter_map(|(sent, (_, vector, tokens))| Some((sent?, vector, tokens)))
                 .filter(|(sent, ..)| seen.insert(sent.item))
                 .collect();
-            self.keep(batch, fresh).await?;
+            for part in parts(fresh, desk.options.harvest_bytes) {
+                self.keep(batch, part).await?;
+            }
         }
         if !refusals.is_empty() {
-            desk.batches.refused(&batch.id, refusals, desk.options.max_attempts).await?;
+            // A batch that was called off is nobody's attempt.
+            let most = if batch.status == Status::Cancelled { u32::MAX } else { desk.options.max_attempts };
+            desk.batches.refused(&batch.id, refusals, most).await?;
         }
         Ok(())
     }

@@ -19,6 +19,7 @@ mod recorder;
 mod rows;
 mod submitter;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -71,7 +72,7 @@ pub struct Recording {
 }
 
 pub fn start_recorder(recording: Recording, restart: &RestartOptions, root: &RootHandle) -> Running {
-    let recorder = Rc::new(recorder::Recorder { recording, cancel: Cancel::default() });
+    let recorder = Rc::new(recorder::Recorder { recording, cancel: Cancel::default(), told: RefCell::default() });
     let (_, running) = start_service::<(), _, _>("recorder", 1, restart.clone(), root, move |_| {
         let recorder = recorder.clone();
         async move { recorder.run().await }

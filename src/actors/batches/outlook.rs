@@ -28,6 +28,8 @@ pub struct Outlook {
     pub claims: Arc<Claims>,
     /// Stay until every batch has ended.
     wait: bool,
+    /// No more work is to be begun.
+    stopping: AtomicBool,
     /// Whether there are services that send and take in batches.
     batching: bool,
 }
@@ -73,6 +75,7 @@ impl Outlook {
             intake_finished,
             claims,
             wait,
+            stopping: AtomicBool::new(false),
             batching,
         })
     }
@@ -118,6 +121,13 @@ impl Outlook {
         new
     }
 
+    /// Nothing is being taken in: the harvester has only just begun.
+    pub fn harvest_anew(&self) {
+        self.harvesting().clear();
+        self.change(|s| s.harvesting = 0);
+        self.poll.notify_one();
+    }
+
     pub fn harvest_ends(&self, batch: &str) {
         self.harvesting().remove(batch);
         self.change(|s| {
@@ -138,6 +148,16 @@ impl Outlook {
             s.recorded_up_to = done.then_some(asks);
             s.stopped |= stopped;
         });
+    }
+
+    /// The run ends: what is under way is finished, and nothing more is begun.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.record.notify_one();
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
     }
 
     /// The records of a collection are not worth a batch.

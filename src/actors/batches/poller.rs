@@ -6,11 +6,14 @@ use std::time::Duration;
 use super::desk::BatchDesk;
 use super::forbidden;
 use crate::clock::{parse_timestamp, timestamp};
-use crate::error::StageError;
+use crate::error::{ErrorClass, StageError};
 use crate::messages::event::Event;
 use crate::providers::openai::{BatchObject, BatchStatus, CallError};
 use crate::stores::batches::{Batch, Checked, Ending, Status};
 use crate::supervisors::service::ServiceHandle;
+
+/// Lines that are blamed for a batch's failure at most.
+const MOST_LINES: usize = 1_000;
 
 pub struct Poller {
     pub desk: Rc<BatchDesk>,
@@ -21,9 +24,17 @@ impl Poller {
     /// Runs until it is dropped.
     pub async fn run(&self) -> Result<(), StageError> {
         loop {
-            self.round().await?;
-            self.desk.resume().await?;
-            self.desk.outlook.polled();
+            let done = match self.round().await {
+                Ok(()) => self.desk.resume().await,
+                failed => failed,
+            };
+            match done {
+                Ok(()) => self.desk.outlook.polled(),
+                Err(error) if error.class == ErrorClass::Transient => {
+                    tracing::warn!(%error, "can't look at batches just now")
+                }
+                Err(error) => return Err(error),
+            }
             tokio::select! {
                 () = self.desk.outlook.poll.notified() => {}
                 () = tokio::time::sleep(Duration::from_secs_f64(self.desk.options.poll_seconds)) => {}
@@ -32,7 +43,7 @@ impl Poller {
     }
 
     async fn round(&self) -> Result<(), StageError> {
-        for batch in self.desk.batches.open().await? {
+        for batch in self.desk.open().await? {
             let Some(provider_id) = batch.provider_id.clone() else { continue };
             let status = match batch.status.is_terminal() {
                 true => batch.status,
@@ -95,25 +106,57 @@ impl Poller {
     async fn not_seen(&self, batch: &Batch, error: CallError) -> Result<Status, StageError> {
         let desk = &self.desk;
         match error {
+            CallError::Missing(what) => self.gone(batch, &what).await?,
             CallError::Unknown(what) => {
-                // Its items are sent again; whether it was charged nobody here can know.
-                let text = format!("the provider knows nothing of it any more ({what})");
-                tracing::error!(batch = batch.id, "{text}");
-                let ending = Ending {
-                    status: Status::Failed,
-                    charged_tokens: None,
-                    usd_per_million_tokens: desk.account.price.batch,
-                    most_attempts: desk.options.max_attempts,
-                    undone: false,
-                    error: Some(text),
-                };
-                desk.batches.end(&batch.id, ending).await?;
-                desk.ended(&batch.id).await?;
+                let text =
+                    format!("{} has no batches ({what}): correct `embed.options.openai`", desk.endpoint.base_url);
+                return Err(StageError::system("provider_path", text));
             }
             CallError::Forbidden(what) => return Err(forbidden(desk, &what)),
             error => tracing::warn!(batch = batch.id, %error, "can't look at a batch just now"),
         }
         Ok(batch.status)
+    }
+}
+
+impl Poller {
+    /// A batch that the provider denies. It may be the wrong address, or too early: the list has to say so too.
+    async fn gone(&self, batch: &Batch, what: &str) -> Result<(), StageError> {
+        let desk = &self.desk;
+        let submitted = batch.submitted_at.as_deref().and_then(parse_timestamp).unwrap_or_default();
+        let since = Duration::from_micros(u64::try_from(desk.clock.now() - submitted).unwrap_or_default());
+        if since < desk.settling() {
+            return Ok(());
+        }
+        match desk.find(&batch.id, submitted).await {
+            Ok(None) => {}
+            Ok(Some(_)) => {
+                tracing::warn!(batch = batch.id, "the provider lists a batch that it does not show");
+                return Ok(());
+            }
+            Err(CallError::Missing(_) | CallError::Unknown(_)) => {
+                let text =
+                    format!("{} has no batches ({what}): correct `embed.options.openai`", desk.endpoint.base_url);
+                return Err(StageError::system("provider_path", text));
+            }
+            Err(error) => {
+                tracing::warn!(batch = batch.id, %error, "can't look for a batch just now");
+                return Ok(());
+            }
+        }
+        // Its items are sent again; whether it was charged nobody here can know.
+        let text = format!("the provider knows nothing of it any more ({what})");
+        tracing::error!(batch = batch.id, "{text}");
+        let ending = Ending {
+            status: Status::Failed,
+            charged_tokens: None,
+            usd_per_million_tokens: desk.account.price.batch,
+            most_attempts: desk.options.max_attempts,
+            undone: false,
+            error: Some(text),
+        };
+        desk.batches.end(&batch.id, ending).await?;
+        desk.ended(&batch.id).await
     }
 }
 
@@ -148,5 +191,6 @@ fn checked(status: Status, object: &BatchObject) -> Checked {
         error_file_id: object.error_file_id.clone(),
         expires_at: object.expires_at.map(at),
         error: (!codes.is_empty()).then(|| codes.join(", ")),
+        error_lines: object.errors.iter().filter_map(|e| e.line).take(MOST_LINES).collect(),
     }
 }

@@ -1,5 +1,7 @@
 //! Records that are embedded at once, and records that have to leave their collection.
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,35 +15,40 @@ use crate::error::{ErrorClass, StageError};
 use crate::failpoint;
 use crate::messages::event::Event;
 use crate::providers::account::BUDGET_SPENT;
+use crate::records::document_id;
 use crate::stages::embed::{Call, embed_texts};
-use crate::stages::model::Usage;
+use crate::stages::model::{ModelIdentity, Usage};
 use crate::stores::batches::{Made, Sent, Space};
-use crate::stores::vectors::Writer;
+use crate::stores::vectors::{VectorStore, Writer};
 
 /// Records in one call at most, where the embedder would take more; and tombstones in one commit.
 const MOST: usize = 2_048;
 /// Tokens in one call at most, where the embedder would take more.
 const MOST_TOKENS: u64 = 100_000;
+/// Bytes of what is found of the records of one call at most.
+const MOST_BYTES: usize = 16 << 20;
 /// Longest wait between two tries, in seconds.
 const LONGEST_WAIT: u64 = 60;
 
 pub struct Recorder {
     pub recording: Recording,
     pub cancel: Cancel,
+    /// What has been told already.
+    pub told: RefCell<HashSet<String>>,
 }
 
 impl Recorder {
-    /// Runs until it is dropped.
+    /// Runs until it is stopped or dropped.
     pub async fn run(&self) -> Result<(), StageError> {
         self.recording.batches.forget_live().await?;
         let mut wait = Duration::ZERO;
-        loop {
+        while !self.recording.outlook.is_stopping() {
             let asks = self.recording.outlook.asks();
             let mut stopped = false;
             match self.round().await {
                 Ok(()) => wait = Duration::ZERO,
                 Err(error) if error.code == BUDGET_SPENT => {
-                    self.recording.events.emit(Event::Notice { text: error.message });
+                    self.tell_once(error.message);
                     stopped = true;
                 }
                 Err(error) if error.class == ErrorClass::System => return Err(error),
@@ -58,11 +65,19 @@ impl Recorder {
                 () = tokio::time::sleep(later.unwrap_or(Duration::from_secs(LONGEST_WAIT))) => {}
             }
         }
+        Ok(())
     }
 
     async fn round(&self) -> Result<(), StageError> {
-        for collection in self.recording.batches.collections().await? {
+        for (collection, model) in self.recording.batches.collections().await? {
             let space = Space::Records(collection.clone());
+            if model != *self.recording.embedder.identity() {
+                // Theirs wait until it is configured again.
+                if self.recording.batches.is_any_waiting(&space).await? {
+                    self.tell_once(format!("records of `{collection}` wait for model {}", model.id));
+                }
+                continue;
+            }
             let opened = self.recording.collections.get(&collection).map_err(|e| store(&e))?;
             let writer = Rc::new(Mutex::new(opened.writer()));
             loop {
@@ -70,39 +85,88 @@ impl Recorder {
                 if removals.is_empty() {
                     break;
                 }
-                let committed =
-                    writer.lock().await.commit(tombstones(&removals), self.recording.embedder.identity()).await;
+                let committed = writer.lock().await.commit(tombstones(&removals), &self.model()).await;
                 committed.map_err(|e| store(&e))?;
                 self.recording.batches.removed(removals).await?;
             }
+            self.refresh(&space, &opened, &writer).await?;
             if (self.recording.live || self.recording.outlook.is_live(&collection))
                 && self.recording.batches.is_any_waiting(&space).await?
             {
-                opened.check_model(self.recording.embedder.identity()).await.map_err(|e| store(&e))?;
+                opened.check_model(&model).await.map_err(|e| store(&e))?;
                 let at_a_time = self.recording.embedder.at_a_time().unwrap_or(1);
-                let lanes = (0..at_a_time).map(|_| self.lane(&collection, &space, &writer));
-                futures_util::future::try_join_all(lanes).await?;
+                // One that fails stops the others at their next call, and not in the middle of one that is paid.
+                let stop = Cell::new(false);
+                let lanes = (0..at_a_time).map(|_| self.lane(&collection, &space, &writer, &stop));
+                futures_util::future::join_all(lanes).await.into_iter().collect::<Result<(), _>>()?;
             }
         }
         Ok(())
     }
 
+    /// Rows of records that have changed, and their texts have not: with the vectors that they have.
+    async fn refresh(&self, space: &Space, opened: &VectorStore, writer: &Mutex<Writer>) -> Result<(), StageError> {
+        let batches = &self.recording.batches;
+        loop {
+            let changed = batches.to_refresh(space, MOST).await?;
+            if changed.is_empty() {
+                return Ok(());
+            }
+            let view = opened.view().await.map_err(|e| store(&e))?;
+            let (mut written, mut lost) = (Vec::new(), Vec::new());
+            for sent in changed {
+                match view.rows_of(&document_id(&sent.key)).pop() {
+                    Some(row) => written.push((sent, row.vector)),
+                    // Not there after all: it is embedded.
+                    None => lost.push((sent.item, sent.version, false)),
+                }
+            }
+            let done: Vec<_> = written.iter().map(|(sent, _)| (sent.item, sent.version, true)).collect();
+            let items = done.len() as u64;
+            if items > 0 {
+                let committed = writer.lock().await.commit(rows(written.into_iter()), &self.model()).await;
+                committed.map_err(|e| store(&e))?;
+            }
+            batches.refreshed(done.into_iter().chain(lost).collect()).await?;
+            let space = space.name();
+            self.recording.events.emit(Event::RecordsStored { space, items, failed: 0, tokens: 0, cost_usd: 0.0 });
+        }
+    }
+
+    fn model(&self) -> ModelIdentity {
+        self.recording.embedder.identity().clone()
+    }
+
+    fn tell_once(&self, text: String) {
+        if self.told.borrow_mut().insert(text.clone()) {
+            self.recording.events.emit(Event::Notice { text });
+        }
+    }
+
     /// Takes records, embeds and stores them, as long as there are any.
-    async fn lane(&self, collection: &str, space: &Space, writer: &Mutex<Writer>) -> Result<(), StageError> {
+    async fn lane(
+        &self,
+        collection: &str,
+        space: &Space,
+        writer: &Mutex<Writer>,
+        stop: &Cell<bool>,
+    ) -> Result<(), StageError> {
         let (texts, tokens) = self.recording.embedder.most();
         let (texts, tokens) = (texts.min(MOST), tokens.min(MOST_TOKENS));
-        loop {
+        while !stop.get() && !self.recording.outlook.is_stopping() {
             let name = format!("live:{}", ulid::Ulid::from_parts(0, fastrand::u128(..)));
-            let taken = self.recording.batches.take_live(&name, space, texts, tokens).await?;
+            let taken = self.recording.batches.take_live(&name, space, texts, tokens, MOST_BYTES).await?;
             if taken.is_empty() {
                 return Ok(());
             }
             failpoint::reach("records.taken", collection);
             if let Err(error) = self.part(collection, &name, taken, writer).await {
+                stop.set(true);
                 self.recording.batches.give_back_live(&name).await?;
                 return Err(error);
             }
         }
+        Ok(())
     }
 
     /// A part that is refused is halved until the record that it is refused for stands alone.
@@ -160,8 +224,7 @@ impl Recorder {
         let made = |s: &Sent| Made { item: s.item, version: s.version, tokens: s.tokens, vector: None };
         let made = fresh.iter().map(|(sent, _)| made(sent)).collect();
         if items > 0 {
-            let committed =
-                writer.lock().await.commit(rows(fresh.into_iter()), self.recording.embedder.identity()).await;
+            let committed = writer.lock().await.commit(rows(fresh.into_iter()), &self.model()).await;
             committed.map_err(|e| store(&e))?;
             failpoint::reach("records.committed", collection);
             self.recording.batches.made(name, made).await?;

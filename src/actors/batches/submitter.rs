@@ -16,30 +16,29 @@ use std::io::{BufWriter, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::desk::BatchDesk;
+use super::desk::{BatchDesk, TAG};
 use super::forbidden;
 use super::outlook::Left;
-use crate::clock::{UnixMicros, parse_timestamp};
+use crate::clock::parse_timestamp;
 use crate::config::EmbedMode;
-use crate::error::StageError;
+use crate::error::{ErrorClass, StageError};
 use crate::failpoint;
 use crate::messages::event::Event;
 use crate::providers::account::refused;
 use crate::providers::openai::{BatchObject, CallError, RequestLines, TransferError};
-use crate::stores::batches::{Batch, Ending, Order, Packed, Space, Status};
+use crate::stores::batches::{Batch, Ending, Order, Packed, Space, Status, Waiting};
 use crate::stores::ledger::Mode;
 use crate::stores::objects::ObjectError;
 
-/// In a batch's metadata: our id.
-pub const TAG: &str = "docweir_batch";
+/// Between two rounds, at least and at most, however long they take.
+const LEAST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Requests read of the database at a time.
 const PAGE: usize = 2_000;
-
-/// How much earlier than our clock says a provider's clock may have a batch begin.
-const SKEW_SECONDS: u64 = 3_600;
 
 pub struct Submitter {
     pub desk: Rc<BatchDesk>,
@@ -50,7 +49,34 @@ enum Step {
     /// The provider has it, or it has ended.
     Done,
     /// Not now.
-    Later(Duration),
+    Later(Later),
+}
+
+/// When it is worth trying again.
+#[derive(Clone, Copy)]
+enum Later {
+    At(Duration),
+    /// After a wait that grows with every failure in a row.
+    Failed,
+}
+
+impl Later {
+    fn sooner(one: Option<Self>, other: Self) -> Self {
+        match (one, other) {
+            (Some(Later::At(a)), Later::At(b)) => Later::At(a.min(b)),
+            (Some(Later::Failed), _) | (_, Later::Failed) => Later::Failed,
+            (None, other) => other,
+        }
+    }
+}
+
+/// Returns when nothing is being put down any more.
+async fn quiet_now(held: &mut watch::Receiver<usize>) {
+    while held.changed().await.is_ok() {
+        if *held.borrow_and_update() == 0 {
+            return;
+        }
+    }
 }
 
 impl Submitter {
@@ -62,44 +88,68 @@ impl Submitter {
         desk.resume().await?;
         let mut held = desk.outlook.claims.watch();
         let mut back_off: Option<Instant> = None;
+        // Of waits in a row that a failure was the reason of.
+        let mut failures = 0;
         loop {
-            held.borrow_and_update();
+            let began = Instant::now();
             let (asks, quiet) = (desk.outlook.asks(), desk.outlook.is_quiet());
-            let mut wait = Duration::from_secs_f64(desk.options.poll_seconds);
             let mut stopped = false;
-            if back_off.is_none_or(|until| until <= Instant::now()) {
-                match self.round(quiet).await? {
-                    Round::Sent => back_off = None,
-                    Round::Stopped => stopped = true,
-                    Round::Later(later) => {
-                        wait = wait.min(later);
-                        back_off = Some(Instant::now() + later);
+            let due = back_off.is_none_or(|until| until <= began);
+            let mut items = true;
+            if due {
+                let waiting = if desk.packs { desk.waiting().await? } else { Vec::new() };
+                items = !waiting.is_empty();
+                back_off = None;
+                match self.round(waiting, quiet).await {
+                    Ok(Round::Sent) => failures = 0,
+                    Ok(Round::Stopped) => stopped = true,
+                    Ok(Round::Later(Later::At(wait))) => back_off = Some(Instant::now() + wait),
+                    Ok(Round::Later(Later::Failed)) => {
+                        failures += 1;
+                        back_off = Some(Instant::now() + self.after(failures));
                     }
+                    Err(error) if error.class == ErrorClass::Transient => {
+                        tracing::warn!(%error, "batches were not sent; they are tried again");
+                        failures += 1;
+                        back_off = Some(Instant::now() + self.after(failures));
+                    }
+                    Err(error) => return Err(error),
                 }
             }
-            let left = Left {
-                batches: !desk.batches.open().await?.is_empty(),
-                items: desk.packs && !desk.batches.waiting().await?.is_empty(),
-            };
+            let left = Left { batches: !desk.open().await?.is_empty(), items };
             desk.outlook.sent(asks, quiet && back_off.is_none(), stopped, left);
+            // Never all the time: a look at millions of items takes a moment.
+            tokio::time::sleep((began.elapsed() * 4).clamp(LEAST_PAUSE, LONGEST_PAUSE)).await;
+            let poll = Duration::from_secs_f64(desk.options.poll_seconds);
+            let wait = back_off.map_or(poll, |until| poll.min(until.saturating_duration_since(Instant::now())));
             tokio::select! {
-                () = desk.outlook.submit.notified() => {}
-                _ = held.changed() => {}
+                () = desk.outlook.submit.notified(), if back_off.is_none() => {}
+                () = quiet_now(&mut held), if back_off.is_none() && !quiet => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
     }
 
-    async fn round(&self, quiet: bool) -> Result<Round, StageError> {
+    /// The wait after so many failures in a row: twice as long each time.
+    fn after(&self, failures: u32) -> Duration {
+        let limits = &self.desk.endpoint.limits;
+        let doubled = limits.backoff_initial_seconds * f64::powi(2.0, failures.saturating_sub(1).min(30) as i32);
+        Duration::from_secs_f64(doubled.min(limits.backoff_max_seconds))
+    }
+
+    async fn round(&self, waiting: Vec<(Space, Waiting)>, quiet: bool) -> Result<Round, StageError> {
         let desk = &self.desk;
-        let mut later: Option<Duration> = None;
-        for batch in desk.batches.open().await? {
-            if let Step::Later(wait) = self.hand_over(batch).await? {
-                later = Some(later.map_or(wait, |l| l.min(wait)));
+        let mut later: Option<Later> = None;
+        for batch in desk.open().await? {
+            if let Step::Later(more) = self.hand_over(batch).await? {
+                later = Some(Later::sooner(later, more));
             }
         }
+        // Whatever is the reason: more of the same would meet it too.
+        if let Some(later) = later {
+            return Ok(Round::Later(later));
+        }
         let mut stopped = false;
-        let waiting = if desk.packs { desk.batches.waiting().await? } else { Vec::new() };
         for (space, waiting) in waiting {
             match self.way(waiting.tokens, quiet) {
                 Way::Batch => {}
@@ -113,35 +163,32 @@ impl Submitter {
                     continue;
                 }
             }
+            let mut left = waiting.items;
             loop {
                 let most = self.most_requests(&space);
-                if !quiet && waiting.items < most as u64 {
+                // Full batches, until it is known that there will be no more.
+                if !quiet && left < most as u64 {
                     break;
                 }
                 match self.pack(&space, most).await? {
                     Packed::Nothing | Packed::Full => break,
                     Packed::Refused { period, spent, limit } => {
-                        let text = refused(period, spent, limit).message;
-                        desk.events.emit(Event::Notice { text });
+                        desk.tell_once(refused(period, spent, limit).message);
                         stopped = true;
                         break;
                     }
                     Packed::Batch(batch, reservation) => {
+                        left = left.saturating_sub(batch.items);
                         desk.account.alerts.reached(&desk.account.options, reservation);
                         failpoint::reach("batch.packed", &batch.id);
-                        if let Step::Later(wait) = self.hand_over(*batch).await? {
-                            later = Some(later.map_or(wait, |l| l.min(wait)));
-                            break;
+                        if let Step::Later(later) = self.hand_over(*batch).await? {
+                            return Ok(Round::Later(later));
                         }
                     }
                 }
             }
         }
-        Ok(match (stopped, later) {
-            (true, _) => Round::Stopped,
-            (false, Some(wait)) => Round::Later(wait),
-            (false, None) => Round::Sent,
-        })
+        Ok(if stopped { Round::Stopped } else { Round::Sent })
     }
 
     /// How items of so many tokens in all are to be embedded.
@@ -177,6 +224,8 @@ impl Submitter {
         let order = Order {
             id: format!("batch_{}", ulid::Ulid::from_parts((desk.clock.now() / 1_000) as u64, fastrand::u128(..))),
             space: space.clone(),
+            model: desk.model.clone(),
+            endpoint: desk.endpoint.base_url.clone(),
             most_requests,
             most_bytes: desk.options.max_file_bytes,
             most_tokens: desk.options.max_enqueued_tokens.saturating_sub(queued),
@@ -232,7 +281,7 @@ impl Submitter {
         Ok(Ok(file))
     }
 
-    /// The requests, in order, as they are sent. Made anew it is the same.
+    /// The requests, in order, as they are sent; those whose items have changed since are left out.
     async fn write(&self, batch: &Batch, key: &str) -> Result<(), StageError> {
         let desk = &self.desk;
         let storage = |e: ObjectError| StageError::system("batch_file", e.to_string());
@@ -274,6 +323,7 @@ impl Submitter {
                 error @ (CallError::Throttled { .. }
                 | CallError::QuotaSpent
                 | CallError::Forbidden(_)
+                | CallError::Missing(_)
                 | CallError::Unknown(_)
                 | CallError::Refused(_)),
             ) => {
@@ -282,7 +332,7 @@ impl Submitter {
             }
             Err(error) => {
                 tracing::warn!(batch = batch.id, %error, "nobody knows whether the provider took a batch: it is looked for");
-                Ok(Step::Later(self.settling()))
+                Ok(Step::Later(Later::At(desk.settling())))
             }
         }
     }
@@ -305,18 +355,18 @@ impl Submitter {
     async fn look_for(&self, batch: &Batch, asked_at: &str) -> Result<Step, StageError> {
         let desk = &self.desk;
         let asked = parse_timestamp(asked_at).unwrap_or_default();
-        match self.find(&batch.id, asked).await {
+        match desk.find(&batch.id, asked).await {
             Ok(Some(object)) => {
                 tracing::info!(batch = batch.id, provider = object.id, "found a batch that the provider had taken");
                 self.taken(batch, &object).await
             }
             Ok(None) => {
                 let since = Duration::from_micros(u64::try_from(desk.clock.now() - asked).unwrap_or_default());
-                match self.settling().checked_sub(since) {
-                    Some(left) if !left.is_zero() => Ok(Step::Later(left)),
+                match desk.settling().checked_sub(since) {
+                    Some(left) if !left.is_zero() => Ok(Step::Later(Later::At(left))),
                     _ => {
                         desk.batches.not_taken(&batch.id).await?;
-                        Ok(Step::Later(Duration::ZERO))
+                        Ok(Step::Later(Later::At(Duration::ZERO)))
                     }
                 }
             }
@@ -324,56 +374,39 @@ impl Submitter {
         }
     }
 
-    /// In the provider's list, which has the newest first.
-    async fn find(&self, id: &str, asked: UnixMicros) -> Result<Option<BatchObject>, CallError> {
-        let from = u64::try_from(asked / 1_000_000).unwrap_or_default().saturating_sub(SKEW_SECONDS);
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.desk.client.list_batches(after.as_deref(), 100).await?;
-            let older = page.items.last().is_some_and(|b| b.created_at.is_some_and(|at| at < from));
-            if let Some(found) = page.items.into_iter().find(|b| b.metadata.get(TAG).is_some_and(|tag| tag == id)) {
-                return Ok(Some(found));
-            }
-            after = page.next;
-            if older || after.is_none() {
-                return Ok(None);
-            }
-        }
-    }
-
-    fn settling(&self) -> Duration {
-        Duration::from_secs_f64(self.desk.options.settle_seconds)
-    }
-
     /// What a call that certainly did nothing means for its batch.
     async fn failed(&self, batch: &Batch, what: &str, error: CallError) -> Result<Step, StageError> {
         let (desk, limits) = (&self.desk, &self.desk.endpoint.limits);
-        let wait = Duration::from_secs_f64(limits.backoff_initial_seconds);
+        let pause = Duration::from_secs_f64(limits.quota_pause_seconds);
         match error {
-            CallError::Throttled { after, .. } => Ok(Step::Later(after.unwrap_or(wait))),
+            CallError::Throttled { after: Some(after), .. } => Ok(Step::Later(Later::At(after))),
+            CallError::Throttled { after: None, .. } => Ok(Step::Later(Later::Failed)),
             CallError::QuotaSpent => {
                 let text =
                     "the provider's account has no money left: add credit or raise its limit; work goes on by itself";
-                desk.events.emit(Event::Notice { text: text.into() });
-                Ok(Step::Later(Duration::from_secs_f64(limits.quota_pause_seconds)))
+                desk.tell_once(text.into());
+                Ok(Step::Later(Later::At(pause)))
             }
             CallError::Forbidden(what) => Err(forbidden(desk, &what)),
-            CallError::Unknown(what) => {
+            // Its file may be gone; sent again it is refused for itself.
+            CallError::Refused(_) | CallError::Missing(_) if what == "create" && batch.input_file_id.is_some() => {
+                desk.batches.file_lost(&batch.id).await?;
+                Ok(Step::Later(Later::At(Duration::ZERO)))
+            }
+            CallError::Missing(what) | CallError::Unknown(what) => {
                 let text = format!("{} takes no batches ({what}): set `embed.mode` to live", desk.endpoint.base_url);
                 Err(StageError::system("provider_path", text))
             }
-            // Its file may be gone; sent again it is refused for itself.
-            CallError::Refused(_) if what == "create" && batch.input_file_id.is_some() => {
-                desk.batches.file_lost(&batch.id).await?;
-                Ok(Step::Later(Duration::ZERO))
-            }
+            // It may well refuse every other for the same reason: nothing of it is held against the items.
             CallError::Refused(why) => {
-                tracing::error!(batch = batch.id, why, "the provider refuses a batch");
-                self.give_up(batch, Status::Failed, Some(format!("the provider refused it ({why})")), false).await
+                let error = format!("the provider refused it ({why})");
+                desk.tell_once(format!("the provider refuses a batch ({why}); it is tried again from time to time"));
+                self.give_up(batch, Status::Failed, Some(error), true).await?;
+                Ok(Step::Later(Later::Failed))
             }
             CallError::Failed(why) | CallError::Lost(why) | CallError::Garbled(why) => {
                 tracing::warn!(batch = batch.id, why, "can't {what} a batch just now");
-                Ok(Step::Later(wait))
+                Ok(Step::Later(Later::Failed))
             }
         }
     }
@@ -411,5 +444,5 @@ enum Round {
     Sent,
     /// The budget is used up.
     Stopped,
-    Later(Duration),
+    Later(Later),
 }

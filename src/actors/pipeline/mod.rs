@@ -104,6 +104,7 @@ pub async fn ingest(
     };
     reconcile::take_over(engine, owner, &vectors).await?;
     reconcile::settle_accounts(engine, owner).await?;
+    reconcile::wake_strangers(engine, embedder.identity()).await?;
     reconcile::sweep(engine, &vectors).await?;
 
     // Before the pools: their metrics go to the recorder that is there when they start.
@@ -112,9 +113,24 @@ pub async fn ingest(
     for collection in request.records.iter().flat_map(collections) {
         let opened = (engine.open_collection())(&collection).map_err(|e| RunError::Model(store(&e)))?;
         opened.check_model(embedder.identity()).await.map_err(|e| RunError::Model(store(&e)))?;
+        let broken = |e: &dyn std::fmt::Display| RunError::system("records", e);
+        let batches = engine.batches().map_err(|e| broken(&e))?;
+        let bound = batches.bind(&collection, embedder.identity()).await.map_err(|e| broken(&e))?;
+        if bound != *embedder.identity() {
+            let text = format!(
+                "records of `{collection}` are embedded by {} ({} dimensions) and the configuration asks for {} ({}): set it \
+                 back, or choose another `--collection` or `--state` folder",
+                bound.id,
+                bound.dimension,
+                embedder.identity().id,
+                embedder.identity().dimension
+            );
+            return Err(RunError::Model(StageError::permanent("model_mismatch", text)));
+        }
     }
     let tree = Tree::start(engine, owner, embedder.clone(), vectors, events.clone(), asked)?;
-    let served = listener.map(|listener| pages::serve(listener, recorder, &tree.root, settings.http.clone()));
+    let served = listener
+        .map(|listener| pages::serve(listener, recorder, &tree.root, tree.admission.clone(), settings.http.clone()));
     let intake = Intake {
         control: engine.control.clone(),
         events: events.clone(),
@@ -175,6 +191,8 @@ pub fn desk(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>) -
         control: engine.control.clone(),
         artefacts: Artefacts::new(engine.objects.clone(), settings.chunk.options.clone(), model),
         quarantine: QuarantineKeeper::of(engine),
+        // One that can't be opened is said by whoever needs it more.
+        batches: engine.state.paid_db().exists().then(|| engine.batches().ok()).flatten(),
         events,
         claims: Arc::default(),
     }

@@ -1,12 +1,16 @@
 //! The pages that a run serves: metrics and the supervision tree.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use serde::Serialize;
 
 use crate::actors::compactor;
 use crate::http::{self, HttpOptions};
+use crate::messages::board::ProviderRow;
+use crate::providers::admission::Admission;
 use crate::supervisors::{RootHandle, metrics as pool_metrics};
 
 /// How often the recorder puts its samples together.
@@ -17,6 +21,7 @@ pub fn serve(
     listener: tokio::net::TcpListener,
     recorder: Option<PrometheusHandle>,
     root: &RootHandle,
+    admission: Option<Arc<Admission>>,
     options: HttpOptions,
 ) -> AbortOnDrop {
     let root = root.clone();
@@ -31,8 +36,12 @@ pub fn serve(
     let pages = Rc::new(http::Pages {
         metrics: Box::new(move || recorder.as_ref().map(PrometheusHandle::render).unwrap_or_default()),
         supervision: Box::new(move || {
-            let root = root.clone();
-            Box::pin(async move { serde_json::to_string_pretty(&root.tree().await).unwrap_or_default() })
+            let (root, admission) = (root.clone(), admission.clone());
+            Box::pin(async move {
+                let provider = admission.map(|a| ProviderRow::of(a.name(), &a.status()));
+                let page = Supervision { tree: root.tree().await, provider };
+                serde_json::to_string_pretty(&page).unwrap_or_default()
+            })
         }),
     });
     AbortOnDrop(tokio::task::spawn_local(async move {
@@ -41,6 +50,15 @@ pub fn serve(
             () = upkeep => {}
         }
     }))
+}
+
+/// The tree, and who waits for the provider.
+#[derive(Serialize)]
+struct Supervision<T> {
+    #[serde(flatten)]
+    tree: T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<ProviderRow>,
 }
 
 pub struct AbortOnDrop(tokio::task::JoinHandle<()>);

@@ -1,5 +1,6 @@
 //! The part of a run that is about batches and records: which services it needs, and what embeds its documents.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -29,6 +30,7 @@ pub struct PaidWork {
     pub embedder: Arc<dyn Embedder>,
     /// A document's texts are asked for in one go: it waits once, for all of them.
     pub at_once: bool,
+    recording: Running,
     _running: Vec<Running>,
 }
 
@@ -98,6 +100,8 @@ impl PaidWork {
                 control: engine.control.clone(),
                 events: events.clone(),
                 clock: engine.clock.clone(),
+                retry: settings.retry.clone(),
+                told: RefCell::default(),
                 outlook: outlook.clone(),
                 wake,
                 collections: collections.clone(),
@@ -110,10 +114,16 @@ impl PaidWork {
             events,
             outlook: outlook.clone(),
             embedder,
-            live: mode == EmbedMode::Live,
+            live: mode == EmbedMode::Live && !polls_only,
         };
-        running.push(start_recorder(recording, &settings.restart, root));
+        let recording = start_recorder(recording, &settings.restart, root);
         let at_once = batching && mode != EmbedMode::Live;
-        Ok(Some(Self { outlook, batches, collections, embedder: documents, at_once, _running: running }))
+        Ok(Some(Self { outlook, batches, collections, embedder: documents, at_once, recording, _running: running }))
+    }
+
+    /// Lets the calls that are paid come to their end, and begins no more.
+    pub async fn finish(&mut self) {
+        self.outlook.stop();
+        self.recording.ended().await;
     }
 }

@@ -9,12 +9,15 @@ use crate::actors::pipeline::{RunError, desk};
 use crate::actors::quarantine::QuarantineKeeper;
 use crate::actors::steward::control;
 use crate::clock::timestamp;
+use crate::config::Provider;
 use crate::documents::{DocumentId, Stage};
 use crate::engine::Engine;
 use crate::error::StageError;
 use crate::messages::event::{Event, EventSink};
 use crate::providers::account::BUDGET_SPENT;
+use crate::stages::embed::wake_word;
 use crate::stages::model::{Metric, ModelIdentity};
+use crate::stores::batches::Space;
 use crate::stores::control::{Claim, ControlRecord, DocumentKey, Intent, RecordFilter, Status, rules};
 use crate::stores::ledger::Ledger;
 use crate::stores::sqlite::Failure;
@@ -118,6 +121,31 @@ pub async fn settle_accounts(engine: &Engine, owner: &str) -> Result<(), RunErro
     let oldest = timestamp(engine.clock.now() - i64::try_from(kept.as_micros()).unwrap_or(i64::MAX));
     ledger.forget_before(oldest.get(..10).unwrap_or_default()).await.map_err(broken)?;
     Ok(())
+}
+
+/// Documents that wait for texts of another model than the one that is configured now, or where nobody takes batches any
+/// more: nothing would ever come for them. They go on with the model that there is.
+pub async fn wake_strangers(engine: &Engine, model: &ModelIdentity) -> Result<(), RunError> {
+    if !engine.state.paid_db().exists() {
+        return Ok(());
+    }
+    let settings = &engine.config.settings;
+    let space = Space::texts(model);
+    let ours = (settings.embed.options.provider == Provider::Openai).then_some(&space);
+    let broken = |e: &dyn std::fmt::Display| RunError::system("batches", e);
+    let batches = engine.batches().map_err(|e| broken(&e))?;
+    loop {
+        let strangers = batches.strangers(ours, PAGE).await.map_err(|e| broken(&e))?;
+        for document in &strangers {
+            let word = wake_word(document);
+            let resumed = patiently(&settings.retry, || engine.control.resume(Some(&word))).await;
+            resumed.map_err(|e| RunError::system("control", control(e)))?;
+            batches.taken(document).await.map_err(|e| broken(&e))?;
+        }
+        if strangers.len() < PAGE {
+            return Ok(());
+        }
+    }
 }
 
 /// Whether no document was ever made visible. Asked only where there is no manifest: a few records, as a rule.

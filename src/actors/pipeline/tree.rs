@@ -24,10 +24,11 @@ use crate::config::{Settings, StagePool, Workers};
 use crate::documents::{Sha256Hex, Stage as StageName};
 use crate::engine::{Engine, fingerprint};
 use crate::error::StageError;
-use crate::messages::board::{Board, StageRow};
+use crate::messages::board::{Board, ProviderRow, StageRow};
 use crate::messages::commit::Commit;
 use crate::messages::event::{Event, EventSink};
 use crate::messages::job::{Job, StageResult};
+use crate::providers::admission::Admission;
 use crate::stages::chunk::TokenCounter;
 use crate::stages::embed::{EmbedOptions, Embedder, InFlight, Tokens};
 use crate::stages::enrich::LocalEnricher;
@@ -61,6 +62,7 @@ pub struct Tree {
     _beating: Running,
     upkeep: Upkeep,
     keeping: Keeping,
+    pub admission: Option<Arc<Admission>>,
     pub paid: Option<PaidWork>,
     /// Files are merged when a run ends, too.
     automatic: bool,
@@ -105,6 +107,7 @@ impl Tree {
         };
         let paid = PaidWork::start(beginning, &root)?;
         let embedder = paid.as_ref().map_or(embedder, |p| p.embedder.clone());
+        let admission = embedder.admission();
         let computing = Workers::for_computing();
         let at_a_time = embedder.at_a_time().unwrap_or(computing);
         let pool = Starter { settings, desk: &desk, root: &root };
@@ -181,6 +184,7 @@ impl Tree {
             _beating: beating,
             upkeep,
             keeping,
+            admission,
             paid,
             automatic: settings.compaction.automatic,
             dispatching,
@@ -283,6 +287,9 @@ impl Tree {
                 pool.drain(mode).await;
             }
         }
+        if let Some(paid) = &mut self.paid {
+            paid.finish().await;
+        }
     }
 
     fn halt(&self) {
@@ -311,9 +318,13 @@ impl Tree {
                 workers: stats.workers as u64,
             });
         }
-        if !rows.is_empty() {
-            board.update(|b| b.stages = rows);
-        }
+        let provider = self.admission.as_ref().map(|a| ProviderRow::of(a.name(), &a.status()));
+        board.update(|b| {
+            if !rows.is_empty() {
+                b.stages = rows;
+            }
+            b.provider = provider;
+        });
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::actors::tally::Tally;
 use crate::cli::output::{count, duration, plural};
-use crate::messages::board::BoardState;
+use crate::messages::board::{BoardState, ProviderRow};
 
 /// Rates look this far back: long enough to be calm, short enough to follow a change.
 const WINDOW: Duration = Duration::from_secs(20);
@@ -27,6 +27,16 @@ pub struct Numbers {
     pub unchanged: u64,
     pub pages: u64,
     pub chunks: u64,
+    pub records: Records,
+}
+
+/// Records and batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Records {
+    pub read: u64,
+    pub stored: u64,
+    pub batches_sent: u64,
+    pub batches_ended: u64,
 }
 
 impl Numbers {
@@ -41,6 +51,12 @@ impl Numbers {
             unchanged: tally.unchanged,
             pages: tally.pages,
             chunks: tally.chunks,
+            records: Records {
+                read: tally.records.new + tally.records.changed + tally.records.unchanged,
+                stored: tally.records.stored,
+                batches_sent: tally.batches.submitted,
+                batches_ended: tally.batches.ended,
+            },
         }
     }
 }
@@ -96,7 +112,7 @@ impl Recent {
 /// `12 of 40 documents · 3.2 pages/s · 8.1 chunks/s · about 2 min 05 s left`
 pub fn header(figures: &Figures) -> String {
     let n = &figures.numbers;
-    let mut parts = vec![documents(figures)];
+    let mut parts = what(figures);
     if n.pages > 0 {
         parts.push(format!("{:.1} pages/s", figures.pages_per_second));
     }
@@ -109,6 +125,40 @@ pub fn header(figures: &Figures) -> String {
         parts.push(format!("about {} left", duration(left.as_secs_f64())));
     }
     parts.join(" · ")
+}
+
+/// Documents, records and batches, as far as there are any.
+fn what(figures: &Figures) -> Vec<String> {
+    let (n, r) = (&figures.numbers, &figures.numbers.records);
+    let mut parts = Vec::new();
+    if n.wanted + figures.board.intake.files > 0 || r.read == 0 {
+        parts.push(documents(figures));
+    }
+    if r.read > 0 {
+        parts.push(format!("{}, {} stored", plural(r.read, "record"), count(r.stored)));
+    }
+    if r.batches_sent + r.batches_ended > 0 {
+        parts.push(format!("{} sent, {} ended", plural(r.batches_sent, "batch"), count(r.batches_ended)));
+    }
+    parts
+}
+
+/// `text-embedding-3-small: 3 calls, 12 wait 4.0 s, 620,000 of 1,000,000 tokens a minute left`
+pub fn provider(row: &ProviderRow) -> String {
+    let mut parts = vec![plural(row.running, "call")];
+    let (waiting, longest) =
+        row.waiting.iter().fold((0, 0.0f64), |(n, longest), w| (n + w.calls, longest.max(w.seconds)));
+    if waiting > 0 {
+        let verb = if waiting == 1 { "waits" } else { "wait" };
+        parts.push(format!("{} {verb} up to {}", count(waiting), duration(longest)));
+    }
+    if let (Some(left), Some(limit)) = (row.tokens_left, row.tokens_per_minute) {
+        parts.push(format!("{} of {} tokens a minute left", count(left.max(0.0) as u64), count(limit as u64)));
+    }
+    if let Some(closed) = row.closed {
+        parts.push(format!("{closed} for {}", duration(row.closed_seconds)));
+    }
+    format!("{}: {}", row.name, parts.join(", "))
 }
 
 fn documents(figures: &Figures) -> String {
@@ -136,13 +186,14 @@ pub fn stages(board: &BoardState) -> Vec<String> {
         .trim_end()
         .to_owned()
     };
-    board.stages.iter().map(line).collect()
+    let rows = board.stages.iter().map(line);
+    rows.chain(board.provider.as_ref().map(|row| format!("  {}", provider(row)))).collect()
 }
 
 /// The same in one line, for logs and pipes.
 pub fn plain(figures: &Figures) -> String {
     let n = &figures.numbers;
-    let mut line = format!("{}: {}", duration(figures.elapsed.as_secs_f64()), documents(figures));
+    let mut line = format!("{}: {}", duration(figures.elapsed.as_secs_f64()), what(figures).join(", "));
     let mut add = |part: String| {
         line.push_str(", ");
         line.push_str(&part);
@@ -173,6 +224,10 @@ pub fn plain(figures: &Figures) -> String {
         line.push_str("; waiting+in flight: ");
         line.push_str(&at.join(", "));
     }
+    if let Some(row) = figures.board.provider.as_ref().filter(|p| p.running > 0 || p.closed.is_some()) {
+        line.push_str("; ");
+        line.push_str(&provider(row));
+    }
     line
 }
 
@@ -180,7 +235,7 @@ pub fn plain(figures: &Figures) -> String {
 mod tests {
     use super::*;
     use crate::documents::Stage;
-    use crate::messages::board::{IntakeRow, StageRow};
+    use crate::messages::board::{IntakeRow, StageRow, WaitingRow};
 
     fn seconds(n: u64) -> Duration {
         Duration::from_secs(n)
@@ -191,7 +246,7 @@ mod tests {
         let extract =
             StageRow { waiting: 12, in_flight: 2, done: 1234, retried: 1, ..StageRow::new(Stage::Extraction) };
         let embed = StageRow { done: 7, quarantined: 2, ..StageRow::new(Stage::Embedding) };
-        BoardState { intake, stages: vec![extract, embed], draining: false }
+        BoardState { intake, stages: vec![extract, embed], provider: None, draining: false }
     }
 
     fn numbers(ended: u64, pages: u64) -> Numbers {
@@ -242,6 +297,28 @@ mod tests {
         assert!(header(&figures).starts_with("10 of 40+ documents"));
         let looking = Recent::default().figures(seconds(1), Numbers::default(), board(false));
         assert_eq!(header(&looking), "40 files looked at");
+    }
+
+    #[test]
+    fn a_providers_budget_and_who_waits_for_it_are_told() {
+        let waiting = |calls, seconds| WaitingRow { collection: "chunks".into(), calls, seconds };
+        let row = ProviderRow {
+            name: "m".into(),
+            running: 3,
+            waiting: vec![waiting(11, 4.0), waiting(1, 2.0)],
+            tokens_left: Some(620_000.4),
+            tokens_per_minute: Some(1e6),
+            closed: Some("throttled"),
+            closed_seconds: 1.5,
+            ..ProviderRow::default()
+        };
+        let expected =
+            "m: 3 calls, 12 wait up to 4.0 s, 620,000 of 1,000,000 tokens a minute left, throttled for 1.5 s";
+        assert_eq!(provider(&row), expected);
+        assert_eq!(provider(&ProviderRow { name: "m".into(), ..ProviderRow::default() }), "m: 0 calls");
+        let mut figures = Figures { board: BoardState::default(), ..Figures::default() };
+        figures.numbers.records = Records { read: 1_000, stored: 600, batches_sent: 4, batches_ended: 2 };
+        assert_eq!(header(&figures), "1,000 records, 600 stored · 4 batches sent, 2 ended");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::figures::Records;
 use super::{Fetch, Figures, Show, figures};
 use crate::cli::output::printable;
 use crate::messages::event::Event;
@@ -50,7 +51,9 @@ impl Show for Live {
     }
 
     fn tick(&mut self, figures: &Figures) {
-        let nothing_yet = figures.board.stages.is_empty() && figures.board.intake.files == 0;
+        let nothing_yet = figures.board.stages.is_empty()
+            && figures.board.intake.files == 0
+            && figures.numbers.records == Records::default();
         if nothing_yet {
             return;
         }

@@ -253,8 +253,8 @@ async fn lists_are_read_page_by_page_and_files_go_away() {
     let oldest = client.list_files("batch", files.next.as_deref(), 2).await.unwrap();
     let gone = &oldest.items[0].id;
     client.delete_file(gone).await.unwrap();
-    assert!(matches!(client.delete_file(gone).await, Err(CallError::Unknown(_))));
-    assert!(matches!(client.get_batch("../files").await, Err(CallError::Unknown(_))));
+    assert!(matches!(client.delete_file(gone).await, Err(CallError::Missing(_))));
+    assert!(matches!(client.get_batch("../files").await, Err(CallError::Missing(_))));
     assert_eq!(client.list_files("batch", None, 10).await.unwrap().items.len(), 2);
 }
 
@@ -328,7 +328,7 @@ async fn transfers_have_limits_of_their_own() {
 
     let small = TransferOptions { max_file_bytes: 1_399_999, ..TransferOptions::default() };
     assert!(matches!(down(&id, &small).await, Err(TransferError::Call(CallError::Refused(_)))));
-    assert!(matches!(down("none", &small).await, Err(TransferError::Call(CallError::Unknown(_)))));
+    assert!(matches!(down("none", &small).await, Err(TransferError::Call(CallError::Missing(_)))));
     let nowhere = client.upload(&bench.path("nothing"), "in", &small).await.unwrap_err();
     assert!(matches!(&nowhere, TransferError::Local { .. }) && nowhere.to_string().contains("nothing"), "{nowhere}");
     let nowhere = client.download(&id, &bench.path("no/folder"), &small).await.unwrap_err();

@@ -42,8 +42,11 @@ pub enum CallError {
     /// The key is wrong or may not do this.
     #[error("the key is wrong or may not do this ({0})")]
     Forbidden(String),
-    /// No such model, no such path, no such method.
+    /// There is no such model, batch, file or path.
     #[error("there is no such thing ({0})")]
+    Missing(String),
+    /// No such method, or the address has moved.
+    #[error("it can't be called so ({0})")]
     Unknown(String),
     /// The request is at fault, for one of its texts or as a whole.
     #[error("it refuses the request ({0})")]
@@ -175,14 +178,15 @@ fn refused(status: StatusCode, headers: &HeaderMap, error: &ErrorBody) -> CallEr
     let unpaid = UNPAID.iter().any(|unpaid| code == *unpaid || error.r#type.as_deref() == Some(unpaid));
     match status.as_u16() {
         402 => CallError::QuotaSpent,
-        429 if unpaid => CallError::QuotaSpent,
+        400..=499 if unpaid => CallError::QuotaSpent,
         429 => CallError::Throttled { after: retry_after(headers), observed: observed(headers) },
         // "Slow down", with a time: a refusal for the rate by another name.
         503 if headers.contains_key(reqwest::header::RETRY_AFTER) => {
             CallError::Throttled { after: retry_after(headers), observed: observed(headers) }
         }
         401 | 403 => CallError::Forbidden(what),
-        404 | 405 | 410 | 415 => CallError::Unknown(what),
+        404 | 410 => CallError::Missing(what),
+        405 | 415 => CallError::Unknown(what),
         // A gateway that gave up waiting: behind it the work may have been done.
         502 | 504 => CallError::Lost(what),
         408 | 409 | 425 | 500..=599 => CallError::Failed(what),
@@ -260,7 +264,7 @@ mod tests {
             (429, &after, "billing_not_active", CallError::QuotaSpent),
             (402, &none, "invalid_request_error", CallError::QuotaSpent),
             (401, &none, "invalid_api_key", CallError::Forbidden("401 Unauthorized, invalid_api_key".into())),
-            (404, &none, "model_not_found", CallError::Unknown("404 Not Found, model_not_found".into())),
+            (404, &none, "model_not_found", CallError::Missing("404 Not Found, model_not_found".into())),
             (405, &none, "", CallError::Unknown("405 Method Not Allowed".into())),
             (400, &none, "bad<b>", CallError::Refused("400 Bad Request, badb".into())),
             (302, &none, "", CallError::Unknown("302 Found: the address has moved".into())),

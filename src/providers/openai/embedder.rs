@@ -119,7 +119,7 @@ impl OpenAiEmbedder {
                 "provider_key",
                 format!("{name} answers {status}: look at the key in ${} and what it may do", options.api_key_variable),
             ),
-            CallError::Unknown(what) => StageError::system(
+            CallError::Missing(what) | CallError::Unknown(what) => StageError::system(
                 "provider_path",
                 format!(
                     "there is no model `{}` at {} ({what}): correct `embed.options.openai`",
@@ -199,7 +199,9 @@ fn outcome(error: &CallError) -> Outcome {
         CallError::Throttled { after, observed } => Outcome::Throttled(*after, *observed),
         CallError::QuotaSpent => Outcome::QuotaSpent,
         CallError::Failed(_) | CallError::Lost(_) | CallError::Garbled(_) => Outcome::Failed,
-        CallError::Forbidden(_) | CallError::Unknown(_) | CallError::Refused(_) => Outcome::Answered(None),
+        CallError::Forbidden(_) | CallError::Missing(_) | CallError::Unknown(_) | CallError::Refused(_) => {
+            Outcome::Answered(None)
+        }
     }
 }
 
@@ -228,6 +230,10 @@ impl Embedder for OpenAiEmbedder {
 
     fn at_a_time(&self) -> Option<usize> {
         Some(self.options.limits.concurrency)
+    }
+
+    fn admission(&self) -> Option<Arc<Admission>> {
+        Some(self.admission.clone())
     }
 
     async fn embed(&self, texts: Vec<String>, call: Call<'_>) -> Result<EmbedBatch, StageError> {

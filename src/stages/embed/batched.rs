@@ -8,14 +8,20 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Call, EmbedBatch, Embedder};
+use super::{Call, EmbedBatch, Embedder, packed};
+use crate::documents::Sha256Hex;
 use crate::error::StageError;
 use crate::money::Nanodollars;
+use crate::providers::admission::Admission;
 use crate::stages::model::ModelIdentity;
 use crate::stores::batches::{Answer, Batches, Space, Text};
 
 /// The code of the error that says that texts were put down: no failure, but a reason to wait.
 pub const WAITS_FOR_BATCH: &str = "waits_for_batch";
+
+/// Of a call for what is not worth a batch.
+const CALL_TEXTS: usize = 100;
+const CALL_TOKENS: u64 = 100_000;
 
 /// The word that wakes a document that waits for texts.
 pub fn wake_word(document: &str) -> String {
@@ -79,6 +85,10 @@ impl Embedder for BatchedEmbedder {
         self.live.at_a_time()
     }
 
+    fn admission(&self) -> Option<Arc<Admission>> {
+        self.live.admission()
+    }
+
     async fn embed(&self, texts: Vec<String>, call: Call<'_>) -> Result<EmbedBatch, StageError> {
         if self.leaving && !self.batches.is_waiting(call.subject).await? {
             return self.live.embed(texts, call).await;
@@ -97,14 +107,46 @@ impl Embedder for BatchedEmbedder {
                 let text = format!("waits for a batch that embeds {open} text{s} of it");
                 Err(StageError::transient(WAITS_FOR_BATCH, text))
             }
-            Answer::Live => {
-                // As many calls as the endpoint wants it to be.
-                self.live.embed(texts, call).await
-            }
+            Answer::Live { vectors, tokens } => self.rest(&space, texts, vectors, tokens, call).await,
             Answer::Failed(why) => {
                 let text = format!("the provider refused a text of this document in a batch ({why})");
                 Err(StageError::permanent("provider_refused", text))
             }
         }
+    }
+}
+
+impl BatchedEmbedder {
+    /// Embeds at once what has no vector, a call at a time; what was made is kept whatever becomes of the next.
+    async fn rest(
+        &self,
+        space: &Space,
+        texts: Vec<String>,
+        mut vectors: Vec<Option<Vec<f32>>>,
+        tokens: u64,
+        call: Call<'_>,
+    ) -> Result<EmbedBatch, StageError> {
+        let missing: Vec<usize> = (0..texts.len()).filter(|i| vectors.get(*i).is_some_and(Option::is_none)).collect();
+        let text = |i: &usize| texts.get(*i).map(String::as_str).unwrap_or_default();
+        let counts: Vec<u64> = missing.iter().map(|i| self.count_tokens(text(i)) as u64).collect();
+        let paid = Nanodollars::of_tokens(tokens, self.usd_per_million_tokens).usd();
+        let mut batch = EmbedBatch { tokens, cost_usd: paid, ..EmbedBatch::default() };
+        let (most_texts, most_tokens) = self.live.most();
+        for part in packed(&counts, (most_texts.min(CALL_TEXTS), most_tokens.min(CALL_TOKENS))) {
+            let part = missing.get(part).unwrap_or_default();
+            let made = self.live.embed(part.iter().map(|i| text(i).to_owned()).collect(), call).await?;
+            batch.tokens += made.tokens;
+            batch.cost_usd += made.cost_usd;
+            let key = |i: &usize| Sha256Hex::of(text(i).as_bytes());
+            let kept = part.iter().map(key).zip(made.vectors.iter().cloned()).collect();
+            self.batches.made_live(space, kept).await?;
+            for (i, vector) in part.iter().zip(made.vectors) {
+                if let Some(place) = vectors.get_mut(*i) {
+                    *place = Some(vector);
+                }
+            }
+        }
+        batch.vectors = vectors.into_iter().flatten().collect();
+        Ok(batch)
     }
 }

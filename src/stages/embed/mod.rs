@@ -29,6 +29,7 @@ pub use options::{EmbedOptions, ModelOptions};
 pub use packing::packed;
 
 use crate::error::StageError;
+use crate::providers::admission::Admission;
 use crate::stages::Cancel;
 use crate::stages::chunk::TokenCounter;
 use crate::stages::model::ModelIdentity;
@@ -83,6 +84,11 @@ pub trait Embedder: Send + Sync + 'static {
 
     /// How many documents it does best at a time; `None` where it is like any stage that computes.
     fn at_a_time(&self) -> Option<usize> {
+        None
+    }
+
+    /// What stands before its calls, where they are a provider's.
+    fn admission(&self) -> Option<Arc<Admission>> {
         None
     }
 

@@ -3,7 +3,8 @@
 use rusqlite::{OptionalExtension, Transaction, params};
 use sha2::{Digest, Sha256};
 
-use super::{Batches, Result, Space, floats, signed, unsigned};
+use super::harvest::answered;
+use super::{Batches, Result, Space, blob, floats, signed, unsigned};
 use crate::documents::Sha256Hex;
 use crate::stores::sqlite::Failure;
 
@@ -21,8 +22,9 @@ pub enum Answer {
     Ready { vectors: Vec<Vec<f32>>, tokens: u64 },
     /// They were put down, or are on their way already; so many are open.
     Waits(u64),
-    /// They are not worth a batch: embed them now.
-    Live,
+    /// Those without a vector are not worth a batch: embed them now. `tokens` are those of the others that are in this
+    /// document's books.
+    Live { vectors: Vec<Option<Vec<f32>>>, tokens: u64 },
     /// One was refused.
     Failed(String),
 }
@@ -39,6 +41,35 @@ impl Batches {
     pub async fn taken(&self, document: &str) -> std::result::Result<(), Failure> {
         let document = document.to_owned();
         self.database.write(move |tx| forget(tx, &document)).await
+    }
+
+    /// Texts of a document that were embedded at once. What is kept here is not paid again, whatever comes.
+    pub async fn made_live(&self, space: &Space, made: Vec<(Sha256Hex, Vec<f32>)>) -> std::result::Result<(), Failure> {
+        let space = space.name();
+        self.database
+            .write(move |tx| {
+                for (key, vector) in made {
+                    let sql = "UPDATE items SET status = 'SUCCESS', vector = ?3 WHERE space = ?1 AND key = ?2 \
+                        AND status = 'NONE' RETURNING id";
+                    let values = params![space, key.as_str(), blob(&vector)];
+                    let item: Option<i64> = tx.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()?;
+                    item.map_or(Ok(()), |item| answered(tx, item))?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Documents that wait for texts of another model, or for any where there is none: nothing will come for them.
+    pub async fn strangers(&self, space: Option<&Space>, limit: usize) -> std::result::Result<Vec<String>, Failure> {
+        let space = space.map(Space::name);
+        let sql = "SELECT document FROM waiting WHERE ?1 IS NULL OR EXISTS (SELECT 1 FROM waits w JOIN items i \
+            ON i.id = w.item WHERE w.document = waiting.document AND i.space <> ?1) LIMIT ?2";
+        self.database
+            .read(move |tx| {
+                tx.prepare_cached(sql)?.query_map(params![space, limit as i64], |row| row.get(0))?.collect()
+            })
+            .await
     }
 
     /// Documents that need not wait any longer, after one.
@@ -83,7 +114,12 @@ struct Known {
 fn ask(tx: &Transaction<'_>, document: &str, space: &str, texts: &[Text]) -> Result<Answer> {
     let live = "SELECT live FROM waiting WHERE document = ?1";
     let live: Option<bool> = tx.prepare_cached(live)?.query_row([document], |row| row.get(0)).optional()?;
-    let (mut vectors, mut tokens, mut open) = (Vec::with_capacity(texts.len()), 0, 0u64);
+    // What an earlier version of it asked for is not wanted any more.
+    let before: Vec<i64> = {
+        let mut statement = tx.prepare_cached("DELETE FROM waits WHERE document = ?1 RETURNING item")?;
+        statement.query_map([document], |row| row.get(0))?.collect::<Result<_>>()?
+    };
+    let (mut vectors, mut tokens, mut open, mut under_way, mut failed) = (Vec::new(), 0, 0u64, false, None);
     for text in texts {
         let hash = Sha256::digest(text.text.as_bytes());
         let key = Sha256Hex::from_digest(&hash);
@@ -97,54 +133,68 @@ fn ask(tx: &Transaction<'_>, document: &str, space: &str, texts: &[Text]) -> Res
             })
             .optional()?;
         let id = match known {
-            Some(Known { vector: Some(vector), mine, .. }) => {
-                vectors.push(vector);
-                tokens += if mine { text.tokens } else { 0 };
+            Some(known) if known.status == "FAILED" => {
+                // Told once: asked again it is tried again.
+                tx.prepare_cached("DELETE FROM items WHERE id = ?1")?.execute([known.id])?;
+                tx.prepare_cached("DELETE FROM waits WHERE item = ?1")?.execute([known.id])?;
+                failed = Some(known.error.unwrap_or_default());
                 continue;
             }
-            Some(Known { status, error, .. }) if status == "FAILED" => {
-                forget(tx, document)?;
-                return Ok(Answer::Failed(error.unwrap_or_default()));
-            }
-            Some(known) => known.id,
-            None if live == Some(true) => {
-                open += 1;
-                continue;
+            Some(known) => {
+                open += u64::from(known.vector.is_none());
+                under_way |= known.status == "PENDING";
+                tokens += if known.vector.is_some() && known.mine { text.tokens } else { 0 };
+                vectors.push(known.vector);
+                known.id
             }
             None => {
                 let sql = "INSERT INTO items (space, key, version, status, input, input_sha256, tokens, shown, payer) \
                     VALUES (?1, ?2, 1, 'NONE', ?3, ?4, ?5, '', ?6)";
                 let values = params![space, key.as_str(), text.text, hash.as_slice(), signed(text.tokens), document];
                 tx.prepare_cached(sql)?.execute(values)?;
+                open += 1;
+                vectors.push(None);
                 tx.last_insert_rowid()
             }
         };
-        open += 1;
-        if live != Some(true) {
-            tx.prepare_cached("INSERT OR IGNORE INTO waits VALUES (?1, ?2)")?.execute(params![document, id])?;
-        }
+        tx.prepare_cached("INSERT OR IGNORE INTO waits VALUES (?1, ?2)")?.execute(params![document, id])?;
     }
-    if open == 0 {
-        return Ok(Answer::Ready { vectors, tokens });
-    }
-    if live == Some(true) {
-        forget(tx, document)?;
-        return Ok(Answer::Live);
-    }
-    // As many as are open of all that it ever asked for: it may ask for several groups.
-    let sql = "INSERT INTO waiting (document, open) SELECT ?1, count(*) FROM waits w JOIN items i ON i.id = w.item \
-        WHERE w.document = ?1 AND i.status IN ('NONE', 'PENDING') \
-        ON CONFLICT (document) DO UPDATE SET open = excluded.open";
-    tx.prepare_cached(sql)?.execute([document])?;
-    Ok(Answer::Waits(open))
+    drop_unwanted(tx, &before)?;
+    let goes_live = live == Some(true) && !under_way && failed.is_none();
+    let sql = "INSERT INTO waiting (document, open, live) SELECT ?1, count(*), ?2 FROM waits w JOIN items i \
+        ON i.id = w.item WHERE w.document = ?1 AND i.status IN ('NONE', 'PENDING') \
+        ON CONFLICT (document) DO UPDATE SET open = excluded.open, live = excluded.live";
+    tx.prepare_cached(sql)?.execute(params![document, goes_live])?;
+    Ok(match failed {
+        Some(error) => Answer::Failed(error),
+        None if open == 0 => Answer::Ready { vectors: vectors.into_iter().flatten().collect(), tokens },
+        None if goes_live => Answer::Live { vectors, tokens },
+        None => Answer::Waits(open),
+    })
 }
 
-/// The document waits for nothing; what nobody else waits for and is not under way goes.
+/// The document waits for nothing.
 fn forget(tx: &Transaction<'_>, document: &str) -> Result<()> {
-    let sql = "DELETE FROM items WHERE id IN (SELECT item FROM waits WHERE document = ?1) AND status <> 'PENDING' \
-        AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.item = items.id AND w.document <> ?1)";
-    tx.prepare_cached(sql)?.execute([document])?;
-    tx.prepare_cached("DELETE FROM waits WHERE document = ?1")?.execute([document])?;
+    let before: Vec<i64> = {
+        let mut statement = tx.prepare_cached("DELETE FROM waits WHERE document = ?1 RETURNING item")?;
+        statement.query_map([document], |row| row.get(0))?.collect::<Result<_>>()?
+    };
     tx.prepare_cached("DELETE FROM waiting WHERE document = ?1")?.execute([document])?;
+    drop_unwanted(tx, &before)
+}
+
+/// Texts that nobody waits for go; one that is on its way goes with the end of its batch, and its text now.
+fn drop_unwanted(tx: &Transaction<'_>, items: &[i64]) -> Result<()> {
+    let unwanted = "id = ?1 AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.item = items.id)";
+    for item in items {
+        let sql = format!("DELETE FROM items WHERE {unwanted} AND status <> 'PENDING'");
+        tx.prepare_cached(&sql)?.execute([item])?;
+        // Not before it was sent: its line is made of it.
+        let sql = format!(
+            "UPDATE items SET input = '' WHERE {unwanted} AND status = 'PENDING' AND EXISTS (SELECT 1 FROM batches b \
+             WHERE b.id = items.batch AND b.input_file_id IS NOT NULL)"
+        );
+        tx.prepare_cached(&sql)?.execute([item])?;
+    }
     Ok(())
 }

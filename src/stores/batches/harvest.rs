@@ -1,8 +1,8 @@
 //! What comes back of a batch, and its end.
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
 
-use super::{Batches, Result, Shown, Status, blob, signed, unsigned};
+use super::{Batches, Result, Shown, Status, blob, json, signed, unsigned};
 use crate::clock::timestamp;
 use crate::money::Nanodollars;
 use crate::stores::ledger::{self, Share};
@@ -18,6 +18,8 @@ pub struct Sent {
     pub shown: Option<Shown>,
     /// Of its input, as they were counted.
     pub tokens: u64,
+    /// Size of what is found of it, in bytes.
+    pub bytes: usize,
 }
 
 /// A vector that is kept: of a record, by the vector store; of a text, here.
@@ -65,17 +67,7 @@ impl Batches {
         self.database
             .read(move |tx| {
                 let mut statement = tx.prepare_cached(sql)?;
-                let mut one = |key: &String| {
-                    let found = statement.query_row(params![batch, key], |row| {
-                        let shown = row.get_ref(3)?.as_str()?;
-                        let shown = (!shown.is_empty()).then(|| serde_json::from_str(shown)).transpose();
-                        let shown = shown.map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
-                        let (version, tokens) = (unsigned(row.get(2)?), unsigned(row.get(4)?));
-                        Ok(Sent { item: row.get(0)?, key: row.get(1)?, version, shown, tokens })
-                    });
-                    found.optional()
-                };
-                keys.iter().map(&mut one).collect()
+                keys.iter().map(|key| statement.query_row(params![batch, key], sent).optional()).collect()
             })
             .await
     }
@@ -113,17 +105,25 @@ impl Batches {
             .await
     }
 
-    /// Results that found no item.
-    pub async fn stale(&self, batch: &str, results: u64) -> std::result::Result<(), Failure> {
-        let batch = batch.to_owned();
-        self.database.write(move |tx| count(tx, &batch, "stale", results)).await
-    }
-
-    /// A harvest begins, perhaps once more: what it counts is counted anew.
-    pub async fn harvesting(&self, batch: &str) -> std::result::Result<(), Failure> {
-        let batch = batch.to_owned();
-        let sql = "UPDATE batches SET stale = 0 WHERE id = ?1 AND ended_at IS NULL";
-        self.database.write(move |tx| tx.execute(sql, [batch]).map(drop)).await
+    /// Lines of its file that the provider names as wrong: their items fail for themselves, and no other for them.
+    pub async fn blame(&self, batch: &str, lines: &[u64], error: &str) -> std::result::Result<u64, Failure> {
+        let (batch, lines, error) = (batch.to_owned(), lines.to_vec(), error.to_owned());
+        self.database
+            .write(move |tx| {
+                let mut blamed = Vec::new();
+                {
+                    let sql =
+                        "SELECT id FROM items WHERE batch = ?1 AND status = 'PENDING' ORDER BY id LIMIT 1 OFFSET ?2";
+                    let mut statement = tx.prepare_cached(sql)?;
+                    for line in lines {
+                        let at = params![batch, signed(line.saturating_sub(1))];
+                        blamed.extend(statement.query_row(at, |row| row.get::<_, i64>(0)).optional()?);
+                    }
+                }
+                blamed.iter().try_for_each(|item| fail(tx, &batch, *item, &error))?;
+                Ok(blamed.len() as u64)
+            })
+            .await
     }
 
     /// The end: items without an answer go back or have failed, the money is settled.
@@ -145,25 +145,23 @@ impl Batches {
         space: &super::Space,
         limit: usize,
         most_tokens: u64,
+        most_bytes: usize,
     ) -> std::result::Result<Vec<(Sent, String)>, Failure> {
         let (name, space) = (name.to_owned(), space.name());
         self.database
             .write(move |tx| {
                 let sql = "SELECT id, key, version, shown, tokens, input FROM items WHERE space = ?1 AND status = 'NONE' \
-                    AND deleted = 0 ORDER BY id LIMIT ?2";
+                    AND deleted = 0 AND reuse = 0 ORDER BY id LIMIT ?2";
                 let mut statement = tx.prepare_cached(sql)?;
                 let mut rows = statement.query(params![space, limit as i64])?;
-                let (mut taken, mut sum) = (Vec::new(), 0);
+                let (mut taken, mut tokens, mut bytes) = (Vec::new(), 0, 0);
                 while let Some(row) = rows.next()? {
-                    let tokens = unsigned(row.get(4)?);
-                    if !taken.is_empty() && sum + tokens > most_tokens {
+                    let (more, input): (Sent, String) = (sent(row)?, row.get(5)?);
+                    (tokens, bytes) = (tokens + more.tokens, bytes + more.bytes);
+                    if !taken.is_empty() && (tokens > most_tokens || bytes > most_bytes) {
                         break;
                     }
-                    sum += tokens;
-                    let shown = serde_json::from_str(row.get_ref(3)?.as_str()?);
-                    let shown = shown.map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
-                    let version = unsigned(row.get(2)?);
-                    taken.push((Sent { item: row.get(0)?, key: row.get(1)?, version, shown, tokens }, row.get(5)?));
+                    taken.push((more, input));
                 }
                 let sql = "UPDATE items SET status = 'PENDING', batch = ?2, sent_sha256 = input_sha256, \
                     attempts = attempts + 1 WHERE id = ?1";
@@ -206,6 +204,15 @@ impl Batches {
     }
 }
 
+/// id, key, version, shown, tokens.
+pub(super) fn sent(row: &Row<'_>) -> Result<Sent> {
+    let shown = row.get_ref(3)?.as_str()?;
+    let bytes = shown.len();
+    let shown = if shown.is_empty() { None } else { Some(json(shown)?) };
+    let (version, tokens) = (unsigned(row.get(2)?), unsigned(row.get(4)?));
+    Ok(Sent { item: row.get(0)?, key: row.get(1)?, version, shown, tokens, bytes })
+}
+
 fn keep(tx: &Transaction<'_>, batch: &str, one: &Made) -> Result<()> {
     let done = match &one.vector {
         None => {
@@ -241,7 +248,7 @@ fn count(tx: &Transaction<'_>, batch: &str, column: &str, by: u64) -> Result<()>
 }
 
 /// Documents have one less to wait for.
-fn answered(tx: &Transaction<'_>, item: i64) -> Result<()> {
+pub(super) fn answered(tx: &Transaction<'_>, item: i64) -> Result<()> {
     let sql =
         "UPDATE waiting SET open = max(open - 1, 0) WHERE document IN (SELECT document FROM waits WHERE item = ?1)";
     tx.prepare_cached(sql)?.execute([item]).map(drop)
@@ -275,24 +282,25 @@ fn end(tx: &Transaction<'_>, batch: &str, ending: &Ending, now: &str) -> Result<
         tx.prepare_cached(sql)?.query_map([batch], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<Result<_>>()?
     };
     for (item, attempts) in left {
+        // A text that nobody waits for any more.
+        let sql = "DELETE FROM items WHERE id = ?1 AND shown = '' AND deleted = 0 \
+            AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.item = items.id)";
+        if tx.prepare_cached(sql)?.execute([item])? > 0 {
+            continue;
+        }
         match attempts >= i64::from(ending.most_attempts) {
             true => fail(tx, batch, item, ending.error.as_deref().unwrap_or("no answer in several batches"))?,
             false => give_back(tx, batch, item)?,
         }
     }
-    // Texts that nobody waits for any more.
-    tx.execute(
-        "DELETE FROM items WHERE shown = '' AND status = 'NONE' AND space LIKE 'texts/%' \
-         AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.item = items.id)",
-        [],
-    )?;
     match ending.charged_tokens {
         Some(charged) => settle(tx, batch, entry, charged, ending.usd_per_million_tokens)?,
         None => ledger::doubt(tx, entry)?,
     }
     tx.execute("DELETE FROM batch_shares WHERE batch = ?1", [batch])?;
-    let sql =
-        "UPDATE batches SET status = ?2, charged_tokens = ?3, error = coalesce(?4, error), ended_at = ?5 WHERE id = ?1";
+    // What is none of it changed or was deleted since it was sent.
+    let sql = "UPDATE batches SET status = ?2, charged_tokens = ?3, error = coalesce(?4, error), ended_at = ?5, \
+        stale = max(items - stored - failed - returned, 0) WHERE id = ?1";
     tx.execute(sql, params![batch, ending.status.name(), ending.charged_tokens.map(signed), ending.error, now])?;
     Ok(())
 }

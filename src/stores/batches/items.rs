@@ -4,8 +4,10 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{Batches, Result, Shown, Space, signed, unsigned};
+use super::harvest::sent;
+use super::{Batches, Result, Sent, Shown, Space, json, signed, to_json, unsigned};
 use crate::documents::Sha256Hex;
+use crate::stages::model::ModelIdentity;
 use crate::stores::sqlite::Failure;
 
 /// A record as its file has it now.
@@ -30,6 +32,8 @@ pub struct Put {
     pub unchanged: u64,
     /// Of all of them.
     pub noise: u64,
+    /// Of the unchanged ones: those that failed.
+    pub failed: u64,
 }
 
 impl std::ops::AddAssign for Put {
@@ -38,6 +42,7 @@ impl std::ops::AddAssign for Put {
         self.changed += more.changed;
         self.unchanged += more.unchanged;
         self.noise += more.noise;
+        self.failed += more.failed;
     }
 }
 
@@ -60,6 +65,7 @@ pub struct Waiting {
 /// Items of a space by status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
+    /// `documents`, or a collection.
     pub space: String,
     pub none: u64,
     pub pending: u64,
@@ -76,7 +82,6 @@ impl Batches {
         self.database
             .write(move |tx| {
                 let mut put = Put::default();
-                tx.prepare_cached("INSERT OR IGNORE INTO collections VALUES (?1)")?.execute([&space])?;
                 for item in &items {
                     put += one(tx, &space, item)?;
                 }
@@ -85,11 +90,25 @@ impl Batches {
             .await
     }
 
+    /// Says that a collection's records are embedded by a model; returns the model that it is bound to, which may be
+    /// another.
+    pub async fn bind(&self, collection: &str, model: &ModelIdentity) -> std::result::Result<ModelIdentity, Failure> {
+        let (collection, model) = (collection.to_owned(), model.clone());
+        self.database
+            .write(move |tx| {
+                let sql = "INSERT OR IGNORE INTO collections VALUES (?1, ?2)";
+                tx.prepare_cached(sql)?.execute(params![collection, to_json(&model)?])?;
+                let sql = "SELECT model FROM collections WHERE name = ?1";
+                tx.query_row(sql, [collection], |row| json(row.get_ref(0)?.as_str()?))
+            })
+            .await
+    }
+
     /// Deletes records; returns how many there were.
     pub async fn delete(&self, space: &Space, keys: Vec<String>) -> std::result::Result<u64, Failure> {
         let space = space.name();
         let sql = "UPDATE items SET deleted = 1, version = version + 1, status = 'NONE', batch = NULL, error = NULL, \
-            input = '', shown = '' WHERE space = ?1 AND key = ?2 AND deleted = 0";
+            reuse = 0, input = '', shown = '' WHERE space = ?1 AND key = ?2 AND deleted = 0";
         self.database
             .write(move |tx| {
                 let mut statement = tx.prepare_cached(sql)?;
@@ -126,7 +145,8 @@ impl Batches {
 
     /// What waits to be sent, by space.
     pub async fn waiting(&self) -> std::result::Result<Vec<(Space, Waiting)>, Failure> {
-        let sql = "SELECT space, count(*), sum(tokens) FROM items WHERE status = 'NONE' AND deleted = 0 GROUP BY space";
+        let sql = "SELECT space, count(*), sum(tokens) FROM items WHERE status = 'NONE' AND deleted = 0 AND reuse = 0 \
+            GROUP BY space";
         self.database
             .read(move |tx| {
                 let one = |row: &rusqlite::Row<'_>| {
@@ -148,14 +168,79 @@ impl Batches {
 
     pub async fn is_any_waiting(&self, space: &Space) -> std::result::Result<bool, Failure> {
         let space = space.name();
-        let sql = "SELECT EXISTS (SELECT 1 FROM items WHERE space = ?1 AND status = 'NONE' AND deleted = 0)";
+        let sql =
+            "SELECT EXISTS (SELECT 1 FROM items WHERE space = ?1 AND status = 'NONE' AND deleted = 0 AND reuse = 0)";
         self.database.read(move |tx| tx.prepare_cached(sql)?.query_row([space], |row| row.get(0))).await
     }
 
-    /// Collections that records were ever put into.
-    pub async fn collections(&self) -> std::result::Result<Vec<String>, Failure> {
-        let sql = "SELECT name FROM collections ORDER BY name";
-        self.database.read(move |tx| tx.prepare_cached(sql)?.query_map([], |row| row.get(0))?.collect()).await
+    /// Collections that records were ever put into, and the models that they are bound to.
+    pub async fn collections(&self) -> std::result::Result<Vec<(String, ModelIdentity)>, Failure> {
+        let sql = "SELECT name, model FROM collections ORDER BY name";
+        self.database
+            .read(move |tx| {
+                let one = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, json(row.get_ref(1)?.as_str()?)?));
+                tx.prepare_cached(sql)?.query_map([], one)?.collect()
+            })
+            .await
+    }
+
+    /// Records whose vector is stored and whose row is to be written anew.
+    pub async fn to_refresh(&self, space: &Space, limit: usize) -> std::result::Result<Vec<Sent>, Failure> {
+        let space = space.name();
+        let sql = "SELECT id, key, version, shown, tokens FROM items WHERE space = ?1 AND reuse = 1 LIMIT ?2";
+        self.database
+            .read(move |tx| tx.prepare_cached(sql)?.query_map(params![space, limit as i64], sent)?.collect())
+            .await
+    }
+
+    /// Their rows are written anew; or, where there is no vector after all, they are to be embedded.
+    pub async fn refreshed(&self, items: Vec<(i64, u64, bool)>) -> std::result::Result<(), Failure> {
+        self.database
+            .write(move |tx| {
+                for (item, version, written) in items {
+                    let sql = match written {
+                        true => {
+                            "UPDATE items SET reuse = 0, status = 'SUCCESS', stored = ?2 WHERE id = ?1 AND version = ?2"
+                        }
+                        false => "UPDATE items SET reuse = 0 WHERE id = ?1 AND version = ?2",
+                    };
+                    tx.prepare_cached(sql)?.execute(params![item, signed(version)])?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// What the vector store holds of a collection, by what it says itself: an item whose row it does not hold is to be
+    /// embedded again. For after its past was brought back.
+    pub async fn reconcile(
+        &self,
+        space: &Space,
+        held: impl Fn(&str) -> Option<u64> + Send + 'static,
+    ) -> std::result::Result<u64, Failure> {
+        let space = space.name();
+        self.database
+            .write(move |tx| {
+                let sql = "SELECT id, key, version, stored FROM items WHERE space = ?1 AND stored IS NOT NULL";
+                let mut statement = tx.prepare(sql)?;
+                let mut rows = statement.query([&space])?;
+                let mut lost = 0;
+                while let Some(row) = rows.next()? {
+                    let (id, version, stored): (i64, i64, i64) = (row.get(0)?, row.get(2)?, row.get(3)?);
+                    let now = held(row.get_ref(1)?.as_str()?).map(signed);
+                    if now == Some(stored) {
+                        continue;
+                    }
+                    lost += 1;
+                    // Above whatever is there, a tombstone too.
+                    let next = version.max(now.unwrap_or_default()) + 1;
+                    let sql = "UPDATE items SET version = ?2, stored = ?3, batch = NULL, reuse = 0, \
+                        status = CASE WHEN status = 'NOISE' THEN 'NOISE' ELSE 'NONE' END WHERE id = ?1";
+                    tx.prepare_cached(sql)?.execute(params![id, next, now])?;
+                }
+                Ok(lost)
+            })
+            .await
     }
 
     /// Every space's items by status.
@@ -168,6 +253,7 @@ impl Batches {
                 let mut rows = statement.query([])?;
                 while let Some(row) = rows.next()? {
                     let (space, status): (String, String) = (row.get(0)?, row.get(1)?);
+                    let space = Space::parse(&space).shown().to_owned();
                     if all.last().is_none_or(|c| c.space != space) {
                         all.push(Counts { space, ..Counts::default() });
                     }
@@ -179,7 +265,8 @@ impl Batches {
                         "FAILED" => &mut counts.failed,
                         _ => &mut counts.noise,
                     };
-                    *place = unsigned(row.get(2)?);
+                    // Texts of several models are one to people.
+                    *place += unsigned(row.get(2)?);
                 }
                 Ok(all)
             })
@@ -195,20 +282,30 @@ impl Batches {
     }
 }
 
+/// A record that was put before.
+enum Known {
+    Same { failed: bool },
+    Changed { reuse: bool },
+}
+
 fn one(tx: &Transaction<'_>, space: &str, item: &NewItem) -> Result<Put> {
     let hash: [u8; 32] = Sha256::digest(item.input.as_bytes()).into();
     // A map's keys are in order: equal metadata is equal text.
-    let shown = serde_json::to_string(&item.shown).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+    let shown = to_json(&item.shown)?;
     let status = if item.noise { "NOISE" } else { "NONE" };
     let known = tx
-        .prepare_cached("SELECT id, input_sha256, shown, status, deleted FROM items WHERE space = ?1 AND key = ?2")?
+        .prepare_cached(
+            "SELECT id, input_sha256, shown, status, deleted, reuse FROM items WHERE space = ?1 AND key = ?2",
+        )?
         .query_row(params![space, item.key], |row| {
-            let was: String = row.get(3)?;
-            let same = row.get_ref(1)?.as_blob()? == hash
-                && row.get_ref(2)?.as_str()? == shown
-                && (was == "NOISE") == item.noise
-                && !row.get::<_, bool>(4)?;
-            Ok((row.get::<_, i64>(0)?, same))
+            let (was, deleted, reuse): (String, bool, bool) = (row.get(3)?, row.get(4)?, row.get(5)?);
+            let same_input = row.get_ref(1)?.as_blob()? == hash && (was == "NOISE") == item.noise && !deleted;
+            let known = match same_input && row.get_ref(2)?.as_str()? == shown {
+                true => Known::Same { failed: was == "FAILED" },
+                // Nothing of it is embedded that was not before.
+                false => Known::Changed { reuse: same_input && (reuse || was == "SUCCESS") },
+            };
+            Ok((row.get::<_, i64>(0)?, known))
         })
         .optional()?;
     let mut put = Put { noise: u64::from(item.noise), ..Put::default() };
@@ -220,11 +317,12 @@ fn one(tx: &Transaction<'_>, space: &str, item: &NewItem) -> Result<Put> {
             tx.prepare_cached(sql)?.execute(values)?;
             put.new = 1;
         }
-        Some((_, true)) => put.unchanged = 1,
-        Some((id, false)) => {
+        Some((_, Known::Same { failed })) => (put.unchanged, put.failed) = (1, u64::from(failed)),
+        Some((id, Known::Changed { reuse })) => {
             let sql = "UPDATE items SET version = version + 1, status = ?2, deleted = 0, input = ?3, input_sha256 = ?4, \
-                tokens = ?5, shown = ?6, batch = NULL, sent_sha256 = NULL, attempts = 0, error = NULL WHERE id = ?1";
-            let values = params![id, status, item.input, hash, signed(item.tokens), shown];
+                tokens = ?5, shown = ?6, reuse = ?7, batch = NULL, sent_sha256 = NULL, attempts = 0, error = NULL \
+                WHERE id = ?1";
+            let values = params![id, status, item.input, hash, signed(item.tokens), shown, reuse];
             tx.prepare_cached(sql)?.execute(values)?;
             put.changed = 1;
         }

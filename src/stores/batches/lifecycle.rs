@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, params};
 
-use super::{BATCH, Batch, Batches, Space, Status, batch, signed, unsigned};
+use super::{BATCH, Batch, Batches, Space, Status, batch, signed, to_json, unsigned};
 use crate::clock::timestamp;
 use crate::money::Nanodollars;
+use crate::stages::model::ModelIdentity;
 use crate::stores::ledger::{self, Asked, Budget, Mode, Period, Spend};
 use crate::stores::sqlite::Failure;
 
@@ -18,6 +19,9 @@ pub type LineBytes = Arc<dyn Fn(&str, &str) -> u64 + Send + Sync>;
 pub struct Order {
     pub id: String,
     pub space: Space,
+    /// Of its vectors, and the endpoint that is to have it.
+    pub model: ModelIdentity,
+    pub endpoint: String,
     pub most_requests: usize,
     /// Bytes of its file.
     pub most_bytes: u64,
@@ -64,6 +68,8 @@ pub struct Checked {
     pub error_file_id: Option<String>,
     pub expires_at: Option<String>,
     pub error: Option<String>,
+    /// Lines of its file that it names as wrong.
+    pub error_lines: Vec<u64>,
 }
 
 impl Batches {
@@ -74,9 +80,12 @@ impl Batches {
             .write(move |tx| {
                 let space = order.space.name();
                 let (mut items, mut bytes, mut tokens, mut last) = (0u64, 0, 0, None);
+                // As many as the budget allows; where it allows none, the reservation says so.
+                let room = ledger::room(tx, &order.spend.run, order.budget, now)?;
+                let affordable = room.map_or(u64::MAX, |room| room.tokens_at(order.usd_per_million_tokens));
                 {
                     let sql = "SELECT id, key, input, tokens FROM items WHERE space = ?1 AND status = 'NONE' \
-                        AND deleted = 0 ORDER BY id LIMIT ?2";
+                        AND deleted = 0 AND reuse = 0 ORDER BY id LIMIT ?2";
                     let mut statement = tx.prepare_cached(sql)?;
                     let mut rows = statement.query(params![space, order.most_requests as i64])?;
                     while let Some(row) = rows.next()? {
@@ -86,6 +95,9 @@ impl Batches {
                             if items == 0 {
                                 return Ok(Packed::Full);
                             }
+                            break;
+                        }
+                        if items > 0 && tokens + more > affordable {
                             break;
                         }
                         (items, bytes, tokens, last) = (items + 1, bytes + line, tokens + more, Some(row.get(0)?));
@@ -99,11 +111,13 @@ impl Batches {
                     Asked::Refused { period, spent, limit } => return Ok(Packed::Refused { period, spent, limit }),
                 };
                 let sql = "UPDATE items SET status = 'PENDING', batch = ?2, sent_sha256 = input_sha256, \
-                    attempts = attempts + 1 WHERE space = ?1 AND status = 'NONE' AND deleted = 0 AND id <= ?3";
+                    attempts = attempts + 1 WHERE space = ?1 AND status = 'NONE' AND deleted = 0 AND reuse = 0 AND id <= ?3";
                 tx.prepare_cached(sql)?.execute(params![space, order.id, last])?;
-                let sql = "INSERT INTO batches (id, space, status, items, tokens, entry, created_at) \
-                    VALUES (?1, ?2, 'PENDING', ?3, ?4, ?5, ?6)";
-                let values = params![order.id, space, signed(items), signed(tokens), reservation.id, timestamp(now)];
+                let sql = "INSERT INTO batches (id, space, status, items, tokens, entry, created_at, model, endpoint) \
+                    VALUES (?1, ?2, 'PENDING', ?3, ?4, ?5, ?6, ?7, ?8)";
+                let (items, tokens, model) = (signed(items), signed(tokens), to_json(&order.model)?);
+                let (entry, at) = (reservation.id, timestamp(now));
+                let values = params![order.id, space, items, tokens, entry, at, model, order.endpoint];
                 tx.prepare_cached(sql)?.execute(values)?;
                 let record = tx.query_row(&format!("SELECT {BATCH} FROM batches WHERE id = ?1"), [&order.id], batch)?;
                 Ok(Packed::Batch(Box::new(record), reservation))
@@ -115,7 +129,7 @@ impl Batches {
     pub async fn requests(&self, batch: &str, after: i64, limit: usize) -> std::result::Result<Vec<Request>, Failure> {
         let batch = batch.to_owned();
         let sql = "SELECT id, key, input FROM items WHERE batch = ?1 AND status = 'PENDING' AND id > ?2 \
-            ORDER BY id LIMIT ?3";
+            AND input <> '' ORDER BY id LIMIT ?3";
         self.database
             .read(move |tx| {
                 let one =
@@ -158,8 +172,8 @@ impl Batches {
     pub async fn checked(&self, batch: &str, checked: Checked) -> std::result::Result<(), Failure> {
         let (batch, now) = (batch.to_owned(), timestamp(self.clock.now()));
         let sql = "UPDATE batches SET status = ?2, done = ?3, output_file_id = ?4, error_file_id = ?5, \
-            expires_at = ?6, error = coalesce(?7, error), checked_at = ?8, charged_tokens = coalesce(?9, charged_tokens) \
-            WHERE id = ?1 AND ended_at IS NULL";
+            expires_at = ?6, error = coalesce(?7, error), checked_at = ?8, charged_tokens = coalesce(?9, charged_tokens), \
+            error_lines = ?10 WHERE id = ?1 AND ended_at IS NULL";
         self.database
             .write(move |tx| {
                 let c = checked;
@@ -172,7 +186,8 @@ impl Batches {
                     c.expires_at,
                     c.error,
                     now,
-                    c.charged_tokens.map(signed)
+                    c.charged_tokens.map(signed),
+                    to_json(&c.error_lines)?
                 ];
                 tx.execute(sql, values).map(drop)
             })
@@ -217,7 +232,9 @@ impl Batches {
     /// By its id or the provider's.
     pub async fn batch(&self, id: &str) -> std::result::Result<Option<Batch>, Failure> {
         let id = id.to_owned();
-        let sql = format!("SELECT {BATCH} FROM batches WHERE id = ?1 OR provider_id = ?1");
+        let sql = format!(
+            "SELECT {BATCH} FROM batches WHERE id = ?1 UNION ALL SELECT {BATCH} FROM batches WHERE provider_id = ?1 LIMIT 1"
+        );
         self.database.read(move |tx| tx.prepare_cached(&sql)?.query_row([id], batch).optional()).await
     }
 }

@@ -146,6 +146,10 @@ pub struct Batch {
     pub id: String,
     pub space: Space,
     pub status: Status,
+    /// Of its vectors.
+    pub model: ModelIdentity,
+    /// The endpoint that has it.
+    pub endpoint: String,
     pub items: u64,
     pub tokens: u64,
     /// The ledger's entry.
@@ -171,12 +175,14 @@ pub struct Batch {
     pub returned: u64,
     pub charged_tokens: Option<u64>,
     pub error: Option<String>,
+    /// Lines of its file that the provider names as wrong, from 1.
+    pub error_lines: Vec<u64>,
     pub ended_at: Option<String>,
 }
 
-const BATCH: &str = "id, space, status, items, tokens, entry, created_at, input_file_id, asked_at, provider_id, \
+const BATCH: &str = "id, space, status, model, endpoint, items, tokens, entry, created_at, input_file_id, asked_at, provider_id, \
     submitted_at, checked_at, output_file_id, error_file_id, expires_at, done, cancel, warned, stored, failed, stale, \
-    returned, charged_tokens, error, ended_at";
+    returned, charged_tokens, error, error_lines, ended_at";
 
 fn batch(row: &Row<'_>) -> Result<Batch> {
     let status: String = row.get("status")?;
@@ -186,6 +192,8 @@ fn batch(row: &Row<'_>) -> Result<Batch> {
         space: Space::parse(&row.get::<_, String>("space")?),
         // The table allows no other.
         status: Status::ALL.into_iter().find(|s| s.name() == status).unwrap_or(Status::Pending),
+        model: json(row.get_ref("model")?.as_str()?)?,
+        endpoint: row.get("endpoint")?,
         items: number("items")?,
         tokens: number("tokens")?,
         entry: row.get("entry")?,
@@ -207,6 +215,7 @@ fn batch(row: &Row<'_>) -> Result<Batch> {
         returned: number("returned")?,
         charged_tokens: row.get::<_, Option<i64>>("charged_tokens")?.map(unsigned),
         error: row.get("error")?,
+        error_lines: json(row.get_ref("error_lines")?.as_str()?)?,
         ended_at: row.get("ended_at")?,
     })
 }
@@ -219,6 +228,15 @@ pub struct Shown {
     /// URI of the file that it came from.
     pub source: String,
     pub metadata: Map<String, Value>,
+}
+
+/// What stands in a column as JSON.
+fn json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|e| Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(e)))
+}
+
+fn to_json(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| Error::ToSqlConversionFailure(Box::new(e)))
 }
 
 fn unsigned(n: i64) -> u64 {

@@ -32,6 +32,11 @@ fn records() -> Desk {
     desk(Space::Records("receipt_lines".into()))
 }
 
+fn model() -> ModelIdentity {
+    let metric = crate::stages::model::Metric::Cosine;
+    ModelIdentity { id: "m".into(), weights: "served".into(), dimension: 2, metric }
+}
+
 fn run<T, E: std::fmt::Debug>(future: impl Future<Output = std::result::Result<T, E>>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future).unwrap()
 }
@@ -50,6 +55,8 @@ impl Desk {
         Order {
             id: id.into(),
             space: self.space.clone(),
+            model: model(),
+            endpoint: "https://example.com/v1".into(),
             most_requests,
             most_bytes: 1_000_000,
             most_tokens: 1_000_000,
@@ -151,6 +158,7 @@ fn what_changed_or_was_deleted_since_it_was_sent_is_stale() {
     d.put(&[("c", "three")]);
     assert_eq!(d.harvest("b1", &["a", "b", "c", "d", "nobody"]), ["a", "b", "c", "d", "nobody"]);
     d.end("b1", Status::Completed, 15);
+    assert_eq!((d.batch("b1").stored, d.batch("b1").stale), (0, 4));
     assert_eq!((d.pack("b2", 9), d.counts()), (vec!["a".to_owned(), "c".to_owned()], [0, 2, 0, 0, 1]));
 }
 
@@ -210,21 +218,21 @@ fn items_without_an_answer_are_sent_again_and_not_for_ever() {
 #[test]
 fn packing_keeps_every_limit() {
     let d = records();
-    d.put(&[("a", "aaaa"), ("b", "bbbb"), ("c", "cccc")]);
+    d.put(&[("a", "aaaa"), ("b", "bbbb"), ("c", "cccc"), ("d", "dddd")]);
     let full = run(d.batches.pack(Order { most_tokens: 3, ..d.order("b0", 9) }));
     assert_eq!(full, Packed::Full);
-    let budget = Budget { run: Some(Nanodollars(30)), day: None };
-    assert!(matches!(run(d.batches.pack(Order { budget, ..d.order("b0", 9) })), Packed::Refused { .. }));
-    assert_eq!(d.counts(), [3, 0, 0, 0, 0], "nothing was taken");
+    let budget = |nanos| Budget { run: Some(Nanodollars(nanos)), day: None };
+    assert!(matches!(run(d.batches.pack(Order { budget: budget(30), ..d.order("b0", 9) })), Packed::Refused { .. }));
+    assert_eq!(d.counts(), [4, 0, 0, 0, 0], "nothing was taken");
     for (id, order) in [
         ("b1", Order { most_tokens: 7, ..d.order("b1", 9) }),
         ("b2", Order { most_bytes: 9, ..d.order("b2", 9) }),
-        ("b3", d.order("b3", 1)),
+        ("b3", Order { budget: budget(150), ..d.order("b3", 9) }),
     ] {
         assert!(matches!(run(d.batches.pack(order)), Packed::Batch(..)));
         assert_eq!(d.batch(id).items, 1, "{id}");
     }
-    assert_eq!(run(d.batches.pack(d.order("b4", 9))), Packed::Nothing);
+    assert_eq!((d.pack("b4", 1).len(), run(d.batches.pack(d.order("b5", 9)))), (1, Packed::Nothing));
 }
 
 fn texts(list: &[&str]) -> Vec<Text> {
@@ -291,8 +299,108 @@ fn what_is_not_worth_a_batch_goes_live() {
     let ask = |doc: &str| run(d.batches.ask(doc, &d.space, texts(&["one", "two"])));
     ask("doc1");
     assert_eq!((run(d.batches.send_live(&d.space)), run(d.batches.ready("", 9))), (1, vec!["doc1".to_owned()]));
-    assert_eq!(ask("doc1"), Answer::Live);
+    assert_eq!(ask("doc1"), Answer::Live { vectors: vec![None, None], tokens: 0 });
+    // What was made is kept, so that it is paid once whatever comes.
+    let made = vec![(crate::documents::Sha256Hex::of(b"one"), vec![1.0, 0.0])];
+    run(d.batches.made_live(&d.space, made));
+    assert_eq!(ask("doc1"), Answer::Live { vectors: vec![Some(vec![1.0, 0.0]), None], tokens: 3 });
+    run(d.batches.taken("doc1"));
     assert_eq!((d.counts(), d.pack("b1", 9)), ([0; 5], Vec::new()));
+}
+
+#[test]
+fn nothing_that_is_on_its_way_is_embedded_at_once_as_well() {
+    let d = desk(Space::Texts("m/2".into()));
+    let ask = || run(d.batches.ask("doc1", &d.space, texts(&["one", "two"])));
+    ask();
+    d.pack("b1", 1);
+    assert_eq!((run(d.batches.send_live(&d.space)), ask()), (1, Answer::Waits(2)));
+    d.harvest("b1", &[&key("one")]);
+    run(d.batches.send_live(&d.space));
+    assert_eq!(ask(), Answer::Live { vectors: vec![Some(vec![3.0, 1.0]), None], tokens: 3 });
+}
+
+#[test]
+fn a_text_that_is_refused_costs_its_document_no_other() {
+    let d = desk(Space::Texts("m/2".into()));
+    let ask = || run(d.batches.ask("doc1", &d.space, texts(&["good", "bad"])));
+    ask();
+    d.pack("b1", 9);
+    d.harvest("b1", &[&key("good")]);
+    run(d.batches.refused("b1", vec![Refusal { key: key("bad"), error: "400".into(), again: false }], 3));
+    d.end("b1", Status::Completed, 4);
+    assert_eq!(ask(), Answer::Failed("400".into()));
+    // Tried again, it is the refused one alone that is sent.
+    assert_eq!((ask(), d.pack("b2", 9)), (Answer::Waits(1), vec![key("bad")]));
+}
+
+#[test]
+fn what_a_document_asked_for_before_is_not_sent_for_it() {
+    let d = desk(Space::Texts("m/2".into()));
+    run(d.batches.ask("doc1", &d.space, texts(&["old", "both"])));
+    run(d.batches.ask("doc1", &d.space, texts(&["both", "new"])));
+    assert_eq!(d.pack("b1", 9), [key("both"), key("new")]);
+    // And where the model is another one by now, nothing is waited for.
+    let other = Space::Texts("other/2".into());
+    assert_eq!(run(d.batches.strangers(Some(&d.space), 9)), Vec::<String>::new());
+    assert_eq!(run(d.batches.strangers(Some(&other), 9)), ["doc1"]);
+    assert_eq!(run(d.batches.strangers(None, 9)), ["doc1"]);
+}
+
+#[test]
+fn other_metadata_needs_no_other_vector() {
+    let d = records();
+    d.put(&[("a", "one"), ("b", "two")]);
+    d.pack("b1", 1);
+    d.harvest("b1", &["a"]);
+    d.end("b1", Status::Completed, 3);
+    let dearer = |key: &str, input: &str| {
+        let mut item = item(key, input);
+        item.shown.metadata.insert("price".into(), 7.into());
+        item
+    };
+    let put = run(d.batches.put(&d.space, vec![dearer("a", "one"), dearer("b", "two")]));
+    assert_eq!(put.changed, 2);
+    // The one that has a vector keeps it; the other is sent as it is now.
+    let changed = run(d.batches.to_refresh(&d.space, 9));
+    assert_eq!(changed.iter().map(|s| (s.key.as_str(), s.version)).collect::<Vec<_>>(), [("a", 2)]);
+    assert_eq!(d.pack("b2", 9), ["b"]);
+    run(d.batches.refreshed(vec![(changed[0].item, 2, true)]));
+    assert_eq!((d.counts(), run(d.batches.to_refresh(&d.space, 9)).len()), ([0, 1, 1, 0, 0], 0));
+    // Where its vector is not there after all, it is sent too.
+    run(d.batches.put(&d.space, vec![item("a", "one")]));
+    let changed = run(d.batches.to_refresh(&d.space, 9));
+    run(d.batches.refreshed(vec![(changed[0].item, changed[0].version, false)]));
+    assert_eq!(d.pack("b3", 9), ["a"]);
+}
+
+#[test]
+fn what_the_vector_store_lost_is_embedded_again() {
+    let d = records();
+    d.put(&[("a", "one"), ("b", "two"), ("c", "three")]);
+    d.pack("b1", 9);
+    d.harvest("b1", &["a", "b", "c"]);
+    d.end("b1", Status::Completed, 11);
+    let held = |key: &str| match key {
+        "a" => Some(1),
+        // Of an earlier life, above what is known here.
+        "b" => Some(5),
+        _ => None,
+    };
+    assert_eq!(run(d.batches.reconcile(&d.space, held)), 2);
+    assert_eq!(d.pack("b2", 9), ["b", "c"]);
+    let versions = run(d.batches.sent("b2", vec!["b".into(), "c".into()]));
+    assert_eq!(versions.into_iter().flatten().map(|s| s.version).collect::<Vec<_>>(), [6, 2]);
+}
+
+#[test]
+fn lines_that_are_named_fail_alone() {
+    let d = records();
+    d.put(&[("a", "one"), ("b", "two"), ("c", "three")]);
+    d.pack("b1", 9);
+    assert_eq!(run(d.batches.blame("b1", &[2, 9], "too_long in line 2")), 1);
+    d.end("b1", Status::Cancelled, 0);
+    assert_eq!((d.counts(), d.pack("b2", 9)), ([2, 0, 0, 1, 0], vec!["a".to_owned(), "c".to_owned()]));
 }
 
 #[test]
@@ -300,7 +408,7 @@ fn live_calls_take_records_and_give_them_back() {
     let d = records();
     d.put(&[("a", "one"), ("b", "two"), ("c", "three")]);
     let take = |name: &str| {
-        let taken = run(d.batches.take_live(name, &d.space, 9, 6));
+        let taken = run(d.batches.take_live(name, &d.space, 9, 6, 1 << 20));
         taken.into_iter().map(|(s, input)| (s.key, input)).collect::<Vec<_>>()
     };
     assert_eq!(take("live:1"), [("a".to_owned(), "one".to_owned()), ("b".to_owned(), "two".to_owned())]);

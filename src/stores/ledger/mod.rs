@@ -12,7 +12,7 @@ mod tests;
 use async_trait::async_trait;
 use serde::Serialize;
 
-pub use sqlite::{SqliteLedger, doubt, reserve, settle_in_parts};
+pub use sqlite::{SqliteLedger, doubt, reserve, room, settle_in_parts};
 
 use crate::money::Nanodollars;
 use crate::stores::sqlite::Failure;

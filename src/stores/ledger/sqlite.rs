@@ -59,15 +59,28 @@ fn signed(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-/// [`Ledger::reserve`], as a part of a larger change.
-pub fn reserve(tx: &Transaction<'_>, spend: &Spend, budget: Budget, now: UnixMicros) -> Result<Asked> {
-    let at = timestamp(now);
-    let day = day(&at);
+/// Spent and open in a run and on a day.
+fn spent(tx: &Transaction<'_>, run: &str, day: &str) -> Result<(Nanodollars, Nanodollars)> {
     let sum = |condition: &str, value: &str| -> Result<Nanodollars> {
         let sql = format!("SELECT coalesce(sum(nanodollars), 0) FROM ledger_sums WHERE {condition} = ?1");
         tx.prepare_cached(&sql)?.query_row([value], |row| Ok(Nanodollars(amount(row.get(0)?))))
     };
-    let (run_before, day_before) = (sum("run", &spend.run)?, sum("day", day)?);
+    Ok((sum("run", run)?, sum("day", day)?))
+}
+
+/// What a budget still allows; `None` without one.
+pub fn room(tx: &Transaction<'_>, run: &str, budget: Budget, now: UnixMicros) -> Result<Option<Nanodollars>> {
+    let at = timestamp(now);
+    let (of_run, of_day) = spent(tx, run, day(&at))?;
+    let left = [budget.run.map(|limit| limit - of_run), budget.day.map(|limit| limit - of_day)];
+    Ok(left.into_iter().flatten().min())
+}
+
+/// [`Ledger::reserve`], as a part of a larger change.
+pub fn reserve(tx: &Transaction<'_>, spend: &Spend, budget: Budget, now: UnixMicros) -> Result<Asked> {
+    let at = timestamp(now);
+    let day = day(&at);
+    let (run_before, day_before) = spent(tx, &spend.run, day)?;
     for (period, limit, spent) in [(Period::Run, budget.run, run_before), (Period::Day, budget.day, day_before)] {
         if let Some(limit) = limit.filter(|limit| spent + spend.cost > *limit) {
             return Ok(Asked::Refused { period, spent, limit });
@@ -99,8 +112,12 @@ pub fn settle_in_parts(tx: &Transaction<'_>, id: i64, shares: &[Share]) -> Resul
     let Some(entry) = open_entry(tx, id)? else { return Ok(()) };
     let at: String = tx.query_row("SELECT at FROM ledger WHERE id = ?1", [id], |row| row.get(0))?;
     remove(tx, &entry)?;
-    for share in shares {
+    for (nth, share) in shares.iter().enumerate() {
         insert(tx, &entry.key, &at, &share.subject, SETTLED, share.tokens, share.cost)?;
+        if nth > 0 {
+            // One call all the same.
+            add(tx, &entry.key, SETTLED, -1, 0, 0)?;
+        }
     }
     Ok(())
 }

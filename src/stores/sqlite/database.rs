@@ -20,7 +20,10 @@ impl Database {
     /// Opens the file, and makes it where there is none; its folder must exist. Blocks.
     pub fn open(path: &Path, schema: &Schema, options: &OpenOptions) -> Result<Self, Failure> {
         let connection = open_writer(path, schema, options)?;
-        Ok(Self { location: path.display().to_string().into(), connection: Arc::new(Mutex::new(connection)) })
+        // What was deleted is gone, texts of documents too.
+        let location = path.display().to_string();
+        connection.pragma_update(None, "secure_delete", true).map_err(|e| Failure::of(&location, &e))?;
+        Ok(Self { location: location.into(), connection: Arc::new(Mutex::new(connection)) })
     }
 
     /// Runs `work` in a transaction that is on the disk when this returns, and undone when `work` fails. Dropped, it goes

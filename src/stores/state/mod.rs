@@ -8,6 +8,7 @@
 //!   control.db   what is to be done and what was done
 //!   paid.db      what was paid for, and what is to be: the ledger, batches, items
 //!   objects/     artefacts and the vector store
+//!   batches/     results of batches until they are taken in
 //!   cache/       what can be made again: embeddings
 //! ```
 //! Reading (`search`, `status`) needs no lock; `retry` and `delete` go through the control store. Only the orchestrator
