@@ -40,7 +40,12 @@ pub struct Recorder {
 impl Recorder {
     /// Runs until it is stopped or dropped.
     pub async fn run(&self) -> Result<(), StageError> {
-        self.recording.batches.forget_live().await?;
+        while let Err(busy) = self.recording.batches.forget_live().await {
+            if !busy.busy {
+                return Err(busy.into());
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
         let mut wait = Duration::ZERO;
         while !self.recording.outlook.is_stopping() {
             let asks = self.recording.outlook.asks();

@@ -29,7 +29,7 @@ use crate::failpoint;
 use crate::messages::event::Event;
 use crate::providers::account::refused;
 use crate::providers::openai::{BatchObject, CallError, RequestLines, TransferError};
-use crate::stores::batches::{Batch, Ending, Order, Packed, Space, Status, Waiting};
+use crate::stores::batches::{Batch, Ending, Order, Packed, Space, Status};
 use crate::stores::ledger::Mode;
 use crate::stores::objects::ObjectError;
 
@@ -83,9 +83,13 @@ impl Submitter {
     /// Runs until it is dropped.
     pub async fn run(&self) -> Result<(), StageError> {
         let desk = &self.desk;
-        desk.sweep().await?;
-        desk.wake_the_forgotten().await?;
-        desk.resume().await?;
+        while let Err(error) = self.begin().await {
+            if error.class != ErrorClass::Transient {
+                return Err(error);
+            }
+            tracing::warn!(%error, "can't look at batches just now");
+            tokio::time::sleep(self.after(1)).await;
+        }
         let mut held = desk.outlook.claims.watch();
         let mut back_off: Option<Instant> = None;
         // Of waits in a row that a failure was the reason of.
@@ -97,10 +101,8 @@ impl Submitter {
             let due = back_off.is_none_or(|until| until <= began);
             let mut items = true;
             if due {
-                let waiting = if desk.packs { desk.waiting().await? } else { Vec::new() };
-                items = !waiting.is_empty();
                 back_off = None;
-                match self.round(waiting, quiet).await {
+                match self.round(&mut items, quiet).await {
                     Ok(Round::Sent) => failures = 0,
                     Ok(Round::Stopped) => stopped = true,
                     Ok(Round::Later(Later::At(wait))) => back_off = Some(Instant::now() + wait),
@@ -116,7 +118,13 @@ impl Submitter {
                     Err(error) => return Err(error),
                 }
             }
-            let left = Left { batches: !desk.open().await?.is_empty(), items };
+            let open = match desk.open().await {
+                Ok(open) => !open.is_empty(),
+                // Looked at again in the next round.
+                Err(error) if error.class == ErrorClass::Transient => true,
+                Err(error) => return Err(error),
+            };
+            let left = Left { batches: open, items };
             desk.outlook.sent(asks, quiet && back_off.is_none(), stopped, left);
             // Never all the time: a look at millions of items takes a moment.
             tokio::time::sleep((began.elapsed() * 4).clamp(LEAST_PAUSE, LONGEST_PAUSE)).await;
@@ -137,8 +145,18 @@ impl Submitter {
         Duration::from_secs_f64(doubled.min(limits.backoff_max_seconds))
     }
 
-    async fn round(&self, waiting: Vec<(Space, Waiting)>, quiet: bool) -> Result<Round, StageError> {
+    /// What a process left that died is taken away, and what it forgot is woken.
+    async fn begin(&self) -> Result<(), StageError> {
+        self.desk.sweep().await?;
+        self.desk.wake_the_forgotten().await?;
+        self.desk.resume().await
+    }
+
+    /// Sends what can be sent. `items` says whether there was anything to make batches of.
+    async fn round(&self, items: &mut bool, quiet: bool) -> Result<Round, StageError> {
         let desk = &self.desk;
+        let waiting = if desk.packs { desk.waiting().await? } else { Vec::new() };
+        *items = !waiting.is_empty();
         let mut later: Option<Later> = None;
         for batch in desk.open().await? {
             if let Step::Later(more) = self.hand_over(batch).await? {

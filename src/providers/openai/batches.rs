@@ -26,6 +26,7 @@ pub enum BatchStatus {
 
 impl BatchStatus {
     /// Nothing more will happen to it. Of an unknown status that is not known.
+    #[cfg(test)]
     pub fn is_terminal(&self) -> bool {
         use BatchStatus::*;
         matches!(self, Completed | Failed | Expired | Cancelled)
@@ -89,7 +90,6 @@ pub struct BatchObject {
     /// Charged until now; `None` where the server does not tell.
     pub tokens: Option<u64>,
     pub created_at: Option<u64>,
-    pub in_progress_at: Option<u64>,
     pub expires_at: Option<u64>,
     pub errors: Vec<BatchProblem>,
     pub metadata: BTreeMap<String, String>,
@@ -122,7 +122,6 @@ impl BatchObject {
             },
             tokens: ["total_tokens", "input_tokens", "prompt_tokens"].iter().find_map(|field| number(usage, field)),
             created_at: number(value, "created_at"),
-            in_progress_at: number(value, "in_progress_at"),
             expires_at: number(value, "expires_at"),
             errors: errors.into_iter().flatten().map(problem).collect(),
             metadata: metadata.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect(),
@@ -214,10 +213,7 @@ mod tests {
         });
         let full = read(full).unwrap();
         assert_eq!(full.request_counts, RequestCounts { total: 3, completed: 1, failed: 2 });
-        assert_eq!(
-            (full.tokens, full.created_at, full.in_progress_at, full.expires_at),
-            (Some(9), Some(5), Some(6), Some(7))
-        );
+        assert_eq!((full.tokens, full.created_at, full.expires_at), (Some(9), Some(5), Some(7)));
         let problem = |code: &str, line| BatchProblem { code: code.into(), line };
         assert_eq!(full.errors, [problem("invalidjson", Some(4)), problem("", None)]);
         assert_eq!(full.metadata, BTreeMap::from([("run".into(), "r1".into())]));

@@ -1,4 +1,4 @@
-//! Files over there: up, listed, away. Down is in `download`.
+//! Files over there: up, and away. Down is in `download`.
 
 use std::path::Path;
 use std::pin::pin;
@@ -13,34 +13,11 @@ use tokio::io::{AsyncReadExt, Take};
 use tokio::sync::watch;
 
 use super::client::{CallError, Client, failed};
-use super::page::{Page, page};
 use super::transfer::{TransferError, TransferOptions, local};
-use super::wire::{number, text};
+use super::wire::text;
 
 /// What is read of a file at a time.
 const PIECE_BYTES: usize = 256 << 10;
-
-/// What is known of a file over there.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FileObject {
-    pub id: String,
-    pub filename: String,
-    pub bytes: Option<u64>,
-    /// Unix time in seconds.
-    pub created_at: Option<u64>,
-}
-
-impl FileObject {
-    /// `None` without an id.
-    pub fn read(value: &Value) -> Option<Self> {
-        Some(Self {
-            id: text(value, "id")?,
-            filename: text(value, "filename").unwrap_or_default(),
-            bytes: number(value, "bytes"),
-            created_at: number(value, "created_at"),
-        })
-    }
-}
 
 impl Client {
     /// Sends a file of request lines, piece by piece, and gives the id that it has over there.
@@ -79,20 +56,6 @@ impl Client {
         };
         let unnamed = || CallError::Garbled("a file without an id".into());
         Ok(text(&answer, "id").ok_or_else(unnamed)?)
-    }
-
-    /// Files of batches, the newest first. `after` is [`Page::next`] of the page before.
-    pub async fn list_files(
-        &self,
-        purpose: &str,
-        after: Option<&str>,
-        limit: u32,
-    ) -> Result<Page<FileObject>, CallError> {
-        let limit_text = limit.to_string();
-        let mut query = vec![("purpose", purpose), ("limit", limit_text.as_str())];
-        query.extend(after.map(|after| ("after", after)));
-        let answer = self.call::<Value>(self.request(Method::GET, &["files"], &query)?).await?;
-        page(&answer.value, after, limit, FileObject::read)
     }
 
     pub async fn delete_file(&self, id: &str) -> Result<(), CallError> {

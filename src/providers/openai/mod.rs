@@ -23,7 +23,6 @@ mod wire;
 pub use batches::{BatchObject, BatchProblem, BatchStatus, RequestCounts};
 pub use client::{CallError, Client};
 pub use embedder::OpenAiEmbedder;
-pub use files::FileObject;
 pub use options::{OpenAiOptions, OverLong};
 pub use page::Page;
 pub use request_lines::RequestLines;
