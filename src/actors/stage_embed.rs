@@ -83,7 +83,7 @@ impl EmbedWorker {
     async fn embed(&self, claim: &Claim, chunks: &Chunks, cancel: &Cancel) -> Result<StageResult, StageError> {
         let timer = Timer::start();
         let (embedder, cache) = (self.embedder.as_ref(), self.cache.as_ref());
-        let call = Call { subject: claim.key.id.as_str(), cancel };
+        let call = Call { subject: claim.key.id.as_str(), collection: None, cancel };
         let document = embed_document(embedder, cache, &self.in_flight, chunks.clone(), &self.options, call).await?;
         let output = self.desk.artefacts.put_embedded(claim, &document, self.clock.now()).await?;
         if let Some(batches) = &self.batches {

@@ -142,7 +142,7 @@ async fn query_vector(embedder: &dyn Embedder, question: &str) -> Result<Vec<f32
             format!("the query has {tokens} tokens and model {id} sees {window}: shorten it, or try --mode full-text");
         return Err(Failure::usage(text));
     }
-    let call = Call { subject: "search", cancel: &Cancel::default() };
+    let call = Call { subject: "search", collection: None, cancel: &Cancel::default() };
     let embedded = embedder.embed(vec![question.to_owned()], call).await;
     let batch = embedded.map_err(|e| Failure::system(format!("can't embed the query: {e}")))?;
     batch.vectors.into_iter().next().ok_or_else(|| Failure::system("can't embed the query: the model gave no vector"))

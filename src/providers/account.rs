@@ -83,8 +83,11 @@ impl Account {
     ///
     /// # Errors
     /// [`BUDGET_SPENT`] where it would be more than the budget; the ledger's failure, which is the system's.
-    pub async fn reserve(&self, subject: &str, tokens: u64) -> Result<Held<'_>, StageError> {
-        let spend = self.spend(Mode::Live, subject, tokens, self.cost(tokens));
+    pub async fn reserve(&self, subject: &str, collection: Option<&str>, tokens: u64) -> Result<Held<'_>, StageError> {
+        let mut spend = self.spend(Mode::Live, subject, tokens, self.cost(tokens));
+        if let Some(collection) = collection {
+            collection.clone_into(&mut spend.collection);
+        }
         match self.ledger.reserve(spend, self.options.budget()).await? {
             Asked::Given(reservation) => {
                 self.alerts.reached(&self.options, reservation);

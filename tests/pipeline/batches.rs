@@ -558,6 +558,8 @@ fn a_provider_that_fails_now_and_then_loses_no_record_that_is_embedded_at_once()
     let (settled, reserved, doubt) = shop.cost();
     let charged = shop.standin.books().nanodollars();
     assert!(reserved == 0 && settled <= charged && charged <= settled + doubt, "{settled} {charged} {doubt}");
+    let by = shop.run(&["cost", "--by", "collection", "--json"]).code(0).json();
+    assert_eq!(by.iter().map(|line| line["name"].clone()).collect::<Vec<_>>(), [json!("products")]);
 }
 
 #[test]

@@ -185,7 +185,7 @@ impl Recorder {
         let mut parts = vec![taken];
         while let Some(mut part) = parts.pop() {
             let texts: Vec<&str> = part.iter().map(|(_, input)| input.as_str()).collect();
-            let call = Call { subject: collection, cancel: &self.cancel };
+            let call = Call { subject: collection, collection: Some(collection), cancel: &self.cancel };
             match embed_texts(self.recording.embedder.as_ref(), &texts, call).await {
                 Ok((vectors, usage)) => self.keep(collection, name, part, vectors, usage, writer).await?,
                 Err(error) if error.class == ErrorClass::Permanent && part.len() > 1 => {

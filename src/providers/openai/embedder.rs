@@ -30,7 +30,7 @@ pub struct OpenAiEmbedder {
     admission: Arc<Admission>,
     options: OpenAiOptions,
     identity: ModelIdentity,
-    /// The collection that it works for: whose turn its calls are counted as.
+    /// The collection of documents: whose turn a call is that names no other.
     lane: Arc<str>,
     /// Who pays; `None` for a look that is in nobody's books.
     account: Option<Account>,
@@ -60,12 +60,15 @@ impl OpenAiEmbedder {
         let name = self.admission.name();
         let mut turn: Option<Turn> = None;
         loop {
-            let ask = Ask { lane: self.lane.clone(), weight: 1, tokens, turn };
+            let lane: Arc<str> = call.collection.map_or_else(|| self.lane.clone(), Arc::from);
+            let ask = Ask { weight: self.options.limits.weight(&lane), lane, tokens, turn };
             let entered = self.admission.enter(ask, call.cancel).await;
             let permit = entered.map_err(|refused| Failure::Stage(refused.into_error(name)))?;
             turn = Some(permit.turn());
             let held = match &self.account {
-                Some(account) => Some(account.reserve(call.subject, tokens).await.map_err(Failure::Stage)?),
+                Some(account) => {
+                    Some(account.reserve(call.subject, call.collection, tokens).await.map_err(Failure::Stage)?)
+                }
                 None => None,
             };
             let embedding = self.client.embeddings(&self.options.model, self.options.asked_dimensions(), texts);

@@ -193,7 +193,7 @@ async fn a_stop_ends_a_call_that_hangs() {
     let cancel = Cancel::default();
     let call = tokio::spawn({
         let (embedder, cancel) = (embedder.clone(), cancel.clone());
-        async move { embedder.embed(vec!["x".into()], Call { subject: "x", cancel: &cancel }).await }
+        async move { embedder.embed(vec!["x".into()], Call { subject: "x", collection: None, cancel: &cancel }).await }
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
     let began = Instant::now();

@@ -39,6 +39,8 @@ use crate::stages::model::ModelIdentity;
 pub struct Call<'c> {
     /// A document's id, or what else the books are to say.
     pub subject: &'c str,
+    /// The collection that they come into: whose turn a call is, and whose books. `None` for that of documents.
+    pub collection: Option<&'c str>,
     pub cancel: &'c Cancel,
 }
 
@@ -46,7 +48,7 @@ pub struct Call<'c> {
 impl Call<'static> {
     pub fn for_a_test() -> Self {
         static WANTED: std::sync::LazyLock<Cancel> = std::sync::LazyLock::new(Cancel::default);
-        Self { subject: "a test", cancel: &WANTED }
+        Self { subject: "a test", collection: None, cancel: &WANTED }
     }
 }
 
