@@ -562,6 +562,22 @@ fn a_provider_that_fails_now_and_then_loses_no_record_that_is_embedded_at_once()
     assert_eq!(by.iter().map(|line| line["name"].clone()).collect::<Vec<_>>(), [json!("products")]);
 }
 
+/// Each id and each vector of many: `DOCWEIR_TEST_ITEMS` of them.
+#[test]
+fn many_records_pass_a_few_batches_each_with_its_own_vector() {
+    let items = std::env::var("DOCWEIR_TEST_ITEMS").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000);
+    let shop = Shop::new(|o| {
+        (o.books_by_text, o.faults) = (false, vec![outcome(Act::Shuffled)]);
+        o.limits.enqueued_tokens = 1_000_000_000;
+    });
+    shop.records(items, plain);
+    let limits = ["--set", "batch.record_items=0", "--set", "batch.max_enqueued_tokens=1000000000"];
+    let ran = shop.ingest_records(&[&["--wait"], &limits[..]].concat());
+    assert_eq!(ran.code(0).summary()["records"]["stored"], items, "{}", ran.out);
+    shop.assert_rows(items, plain);
+    shop.assert_books_agree();
+}
+
 #[test]
 fn only_what_is_embedded_has_to_be_paid_again() {
     let shop = batches(Vec::new());
