@@ -173,7 +173,8 @@ fn outcome(act: Act) -> Rule {
 
 #[test]
 fn documents_are_embedded_by_batches_at_half_the_price() {
-    let shop = Shop::new(|o| o.pace.finalize = Duration::from_millis(700));
+    // Longer than the run that sends it, on a busy machine too.
+    let shop = Shop::new(|o| o.pace.validate = Duration::from_secs(4));
     shop.place.generate(12);
     let ingest = ["ingest", "docs", "--json", "--progress", "none"];
     // The run ends, the documents wait: nothing of them is held.
@@ -282,7 +283,7 @@ fn a_bad_record_costs_its_line_and_no_other() {
 
 #[test]
 fn what_changed_or_was_deleted_since_it_was_sent_is_not_stored() {
-    let shop = Shop::new(|o| o.pace.finalize = Duration::from_secs(2));
+    let shop = Shop::new(|o| o.pace.validate = Duration::from_secs(5));
     shop.records(20, plain);
     shop.ingest_records(&[]).code(0);
     // Two change on their way, and one goes.
@@ -612,7 +613,10 @@ fn only_what_is_embedded_has_to_be_paid_again() {
 
 #[test]
 fn looking_sends_nothing() {
-    let shop = Shop::with_faults(vec![outcome(Act::Expire).share(0.5).times(1)]);
+    let shop = Shop::new(|o| {
+        o.faults = vec![outcome(Act::Expire).share(0.5).times(1)];
+        o.pace.validate = Duration::from_secs(4);
+    });
     shop.records(20, plain);
     shop.ingest_records(&[]).code(0);
     // What is configured by default is live, and what came back half done is not embedded at once for it.
@@ -625,7 +629,7 @@ fn looking_sends_nothing() {
 
 #[test]
 fn a_wrong_address_or_another_model_gives_up_no_batch() {
-    let shop = Shop::new(|o| o.pace.finalize = Duration::from_secs(1));
+    let shop = Shop::new(|o| o.pace.validate = Duration::from_secs(4));
     shop.records(20, plain);
     shop.ingest_records(&[]).code(0);
     let poll = ["batch", "poll", "--wait", "--progress", "none"];
