@@ -133,15 +133,8 @@ pub struct Ingest {
     pub prune: bool,
     #[command(flatten)]
     pub records: RecordArgs,
-    /// Stay until every batch has ended, however long that takes
-    #[arg(long)]
-    pub wait: bool,
-    /// How progress is shown
-    #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
-    pub progress: Progress,
-    /// One JSON event a line on standard output, the summary last
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub run: Run,
     /// Serve /metrics (Prometheus) and /supervision (JSON) at this address while running
     #[arg(long, value_name = "HOST:PORT")]
     pub metrics_addr: Option<SocketAddr>,
@@ -411,6 +404,7 @@ pub enum Batch {
     },
 }
 
+/// How a run goes on and is shown.
 #[derive(Args, Debug)]
 pub struct Run {
     /// Stay until every batch has ended, however long that takes

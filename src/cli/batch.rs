@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::args;
 use super::context::Context;
-use super::drive::{How, drive};
+use super::drive::drive;
 use super::exit::{Exit, Failure};
 use super::output::{count, plural, printable};
 use super::table::{Paint, Table, left, right};
@@ -55,8 +55,7 @@ async fn work(context: &Context, run: &args::Run, verb: &str) -> Result<Exit, Fa
     }
     let engine = Engine::open(config).await?;
     let request = IngestRequest { wait: run.wait, polls_only: verb == "poll", ..IngestRequest::default() };
-    let how = How { command: format!("docweir batch {verb}"), progress: run.progress, json: run.json };
-    drive(context, &engine, request, how).await
+    drive(context, &engine, request, format!("docweir batch {verb}"), run).await
 }
 
 async fn list(context: &Context, top: usize, json: bool) -> Result<Exit, Failure> {

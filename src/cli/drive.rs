@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::args::Progress;
+use super::args::Run;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::progress::{Fetch, Reporter, Style};
@@ -16,18 +16,17 @@ use crate::messages::event::Event;
 use crate::providers::account::Tell;
 use crate::stores::state::owner_id;
 
-/// How a run is shown.
-pub struct How {
-    /// What the user typed, in short: for whoever finds the folder taken.
-    pub command: String,
-    pub progress: Progress,
-    pub json: bool,
-}
-
-pub async fn drive(context: &Context, engine: &Engine, request: IngestRequest, how: How) -> Result<Exit, Failure> {
+/// `command` is what the user typed, in short: for whoever finds the folder taken.
+pub async fn drive(
+    context: &Context,
+    engine: &Engine,
+    request: IngestRequest,
+    command: String,
+    how: &Run,
+) -> Result<Exit, Failure> {
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let http: Option<SocketAddr> = engine.config.settings.http.metrics_address.parse().ok();
-    let lock = engine.lock(&how.command)?;
+    let lock = engine.lock(&command)?;
     let reporter = Reporter::start(Style::of(how.progress, how.json, terminal));
     let events = reporter.sink();
     let tell: Tell = Arc::new(move |text| events.emit(Event::Notice { text }));

@@ -290,7 +290,7 @@ impl Counting {
                 for item in items {
                     let collection = item.kind.collection().unwrap_or(&request.collection).to_owned();
                     let known = match &self.known.batches {
-                        Some(batches) => batches.is_done(&collection, &item.key, &item.input_hash()).await?,
+                        Some(batches) => batches.is_done(&collection, &item.key, &item.input).await?,
                         None => false,
                     };
                     let tokens = self.embedder.count_tokens(&item.input) as u64;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::args::{self, RecordShape};
 use super::context::Context;
-use super::drive::{How, drive};
+use super::drive::drive;
 use super::exit::{Exit, Failure};
 use crate::actors::pipeline::IngestRequest;
 use crate::actors::records_intake::RecordsRequest;
@@ -45,11 +45,10 @@ async fn ingest(context: &Context, args: &args::Ingest, config: Config) -> Resul
         exclude: args.exclude.clone(),
         prune: args.prune,
         records,
-        wait: args.wait,
+        wait: args.run.wait,
         polls_only: false,
     };
-    let how = How { command: command(args), progress: args.progress, json: args.json };
-    drive(context, &engine, request, how).await
+    drive(context, &engine, request, command(args), &args.run).await
 }
 
 fn records(args: &args::Ingest, config: &Config) -> Result<Option<RecordsRequest>, Failure> {

@@ -588,19 +588,8 @@ fn only_what_is_embedded_has_to_be_paid_again() {
     // Another file with other prices: the texts are the same.
     let text = std::fs::read_to_string(shop.place.path().join("products.jsonl")).unwrap();
     std::fs::write(shop.place.path().join("products.jsonl"), text.replace("\"price\":", "\"cost\":")).unwrap();
-    let estimate = shop.run(&[
-        "estimate",
-        "products.jsonl",
-        "--as",
-        "records",
-        "--id",
-        "sku",
-        "--text",
-        "description",
-        "--collection",
-        "products",
-        "--json",
-    ]);
+    // The same file, fields and collection.
+    let estimate = shop.run(&[&["estimate"], &RECORDS[1..11]].concat());
     assert_eq!((&estimate.code(0).json()[0]["tokens"], &estimate.json()[0]["batch_usd"]), (&json!(0), &json!(0.0)));
     let summary = shop.ingest_records(&["--wait"]).code(0).summary();
     assert_eq!((&summary["records"]["changed"], &summary["records"]["stored"]), (&json!(20), &json!(20)), "{summary}");

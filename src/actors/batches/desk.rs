@@ -19,7 +19,7 @@ use crate::documents::DocumentId;
 use crate::error::StageError;
 use crate::messages::event::{Event, EventSink};
 use crate::providers::account::Account;
-use crate::providers::openai::{BatchObject, CallError, Client, OpenAiOptions, RequestLines};
+use crate::providers::openai::{BatchObject, CallError, Client, OpenAiOptions};
 use crate::stages::embed::wake_word;
 use crate::stages::model::ModelIdentity;
 use crate::stores::batches::{Batch, Batches, Space, Waiting};
@@ -54,8 +54,7 @@ pub struct BatchDesk {
     pub events: Arc<dyn EventSink>,
     pub clock: SharedClock,
     pub retry: RetryOptions,
-    /// What has been told already; it is not told again in a run.
-    pub told: RefCell<HashSet<String>>,
+    pub notices: Rc<Notices>,
     pub outlook: Arc<Outlook>,
     /// Documents may go on.
     pub wake: Arc<Notify>,
@@ -89,12 +88,25 @@ impl Collections {
     }
 }
 
-impl BatchDesk {
-    /// How its model's requests are written.
-    pub fn lines(&self) -> RequestLines<'_> {
-        RequestLines { model: &self.endpoint.model, dimensions: self.endpoint.asked_dimensions() }
+/// What people are told once in a run, however often there is reason to.
+pub struct Notices {
+    events: Arc<dyn EventSink>,
+    told: RefCell<HashSet<String>>,
+}
+
+impl Notices {
+    pub fn new(events: Arc<dyn EventSink>) -> Self {
+        Self { events, told: RefCell::default() }
     }
 
+    pub fn tell_once(&self, text: String) {
+        if self.told.borrow_mut().insert(text.clone()) {
+            self.events.emit(Event::Notice { text });
+        }
+    }
+}
+
+impl BatchDesk {
     /// Whose books a space's batches are in.
     pub fn collection(&self, space: &Space) -> String {
         match space {
@@ -170,18 +182,11 @@ impl BatchDesk {
         }
     }
 
-    /// Tells a person, once in a run.
-    pub fn tell_once(&self, text: String) {
-        if self.told.borrow_mut().insert(text.clone()) {
-            self.events.emit(Event::Notice { text });
-        }
-    }
-
     /// Whether a batch is of the model and at the endpoint that are configured now. Others wait until they are again.
     pub fn is_ours(&self, batch: &Batch) -> bool {
         let ours = batch.model == self.model && batch.endpoint == self.endpoint.base_url;
         if !ours {
-            self.tell_once(format!(
+            self.notices.tell_once(format!(
                 "batch {} is of model {} at {}: it is looked at when `embed.options.openai` says so again",
                 batch.id, batch.model.id, batch.endpoint
             ));
@@ -204,7 +209,7 @@ impl BatchDesk {
                 Space::Records(name) => bound.get(name) == Some(&self.model),
             };
             if !ours {
-                self.tell_once(format!("{} items of {} wait for another model", waiting.items, space.name()));
+                self.notices.tell_once(format!("{} items of {} wait for another model", waiting.items, space.name()));
             }
             ours
         };

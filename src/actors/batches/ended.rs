@@ -6,7 +6,7 @@ use super::desk::BatchDesk;
 use crate::error::StageError;
 use crate::messages::event::Event;
 use crate::money::Nanodollars;
-use crate::stores::batches::file_names;
+use crate::stores::batches::{Ending, Status, result_files};
 use crate::stores::objects::Pages;
 
 impl BatchDesk {
@@ -32,10 +32,22 @@ impl BatchDesk {
         Ok(())
     }
 
+    /// How a batch ends, at the configured price and patience.
+    pub fn ending(&self, status: Status, charged_tokens: Option<u64>, undone: bool, error: Option<String>) -> Ending {
+        Ending {
+            status,
+            charged_tokens,
+            usd_per_million_tokens: self.account.price.batch,
+            most_attempts: self.options.max_attempts,
+            undone,
+            error,
+        }
+    }
+
     /// Says so, and takes the files away, here and over there. What can't be deleted is left.
     pub async fn ended(&self, id: &str) -> Result<(), StageError> {
         let Some(batch) = self.batches.batch(id).await? else { return Ok(()) };
-        for path in file_names(&self.folder, id) {
+        for path in result_files(&self.folder, id) {
             let _ = std::fs::remove_file(path);
         }
         if let Err(error) = self.objects.delete(&Self::input_key(id)).await {

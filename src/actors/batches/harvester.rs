@@ -16,10 +16,10 @@ use super::desk::BatchDesk;
 use super::forbidden;
 use super::rows::rows;
 use crate::actors::committer::store;
-use crate::error::StageError;
+use crate::error::{ErrorClass, StageError};
 use crate::failpoint;
 use crate::providers::openai::{CallError, Outcome, ReadOptions, TransferError, read_results};
-use crate::stores::batches::{Batch, Ending, Made, Refusal, Sent, Space, Status, file_names};
+use crate::stores::batches::{Batch, Ending, Made, Refusal, Sent, Space, Status, result_files};
 use crate::stores::vectors::{VectorStore, Writer};
 use crate::supervisors::service::Inbox;
 
@@ -77,7 +77,7 @@ impl Harvester {
             match harvested {
                 Ok(()) => {}
                 // The next look at the open batches finds it again.
-                Err(error) if error.class != crate::error::ErrorClass::System => {
+                Err(error) if error.class != ErrorClass::System => {
                     tracing::warn!(batch = id, %error, "can't take a batch in just now");
                 }
                 Err(error) => return Err(error),
@@ -94,7 +94,7 @@ impl Harvester {
             let error = batch.error.clone().unwrap_or_default();
             desk.batches.blame(id, &batch.error_lines, &error).await?;
         }
-        let [_, output, errors] = file_names(&desk.folder, id);
+        let [output, errors] = result_files(&desk.folder, id);
         for (file, path) in [(&batch.output_file_id, output), (&batch.error_file_id, errors)] {
             if let Some(file) = file {
                 if !self.fetch(&batch, file, &path).await? {
@@ -119,19 +119,14 @@ impl Harvester {
         let full = batch.error.as_deref().is_some_and(|e| e.contains("token_limit_exceeded"));
         if full {
             let text = "the provider takes fewer tokens at a time than `batch.max_enqueued_tokens` says: lower it";
-            self.desk.tell_once(text.into());
+            self.desk.notices.tell_once(text.into());
         }
         // Where lines were named, the others are as good as new.
         let blamed = batch.status == Status::Failed && !batch.error_lines.is_empty();
-        Ending {
-            status: batch.status,
-            // Without its results only the provider's own word is left.
-            charged_tokens: batch.charged_tokens.or_else(|| sums.lost.is_none().then_some(sums.tokens)),
-            usd_per_million_tokens: self.desk.account.price.batch,
-            most_attempts: self.desk.options.max_attempts,
-            undone: full || blamed || batch.status == Status::Cancelled,
-            error: sums.lost.clone(),
-        }
+        let undone = full || blamed || batch.status == Status::Cancelled;
+        // Without its results only the provider's own word is left.
+        let charged = batch.charged_tokens.or_else(|| sums.lost.is_none().then_some(sums.tokens));
+        self.desk.ending(batch.status, charged, undone, sums.lost.clone())
     }
 
     /// `false` where the provider has it no more: what was in it is lost, and sent again.
@@ -149,7 +144,8 @@ impl Harvester {
             }
             Err(TransferError::Call(CallError::Forbidden(what))) => Err(forbidden(desk, &what)),
             Err(TransferError::Call(CallError::Refused(what))) => {
-                desk.tell_once(format!("can't fetch the results of batch {}: {what} (`batch.transfer`)", batch.id));
+                desk.notices
+                    .tell_once(format!("can't fetch the results of batch {}: {what} (`batch.transfer`)", batch.id));
                 Err(StageError::transient("batch_file", what))
             }
             Err(TransferError::Call(error)) => Err(StageError::transient("batch_file", error.to_string())),

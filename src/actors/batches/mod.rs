@@ -19,12 +19,11 @@ mod recorder;
 mod rows;
 mod submitter;
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub use desk::{BatchDesk, Collections};
+pub use desk::{BatchDesk, Collections, Notices};
 pub use options::BatchOptions;
 pub use outlook::Outlook;
 pub use rows::tombstones;
@@ -65,6 +64,7 @@ pub struct Recording {
     pub batches: Batches,
     pub collections: Rc<Collections>,
     pub events: Arc<dyn EventSink>,
+    pub notices: Rc<Notices>,
     pub outlook: Arc<Outlook>,
     pub embedder: Arc<dyn Embedder>,
     /// All records are embedded at once; otherwise those that are not worth a batch.
@@ -72,12 +72,18 @@ pub struct Recording {
 }
 
 pub fn start_recorder(recording: Recording, restart: &RestartOptions, root: &RootHandle) -> Running {
-    let recorder = Rc::new(recorder::Recorder { recording, cancel: Cancel::default(), told: RefCell::default() });
+    let recorder = Rc::new(recorder::Recorder { recording, cancel: Cancel::default() });
     let (_, running) = start_service::<(), _, _>("recorder", 1, restart.clone(), root, move |_| {
         let recorder = recorder.clone();
         async move { recorder.run().await }
     });
     running
+}
+
+/// An address where there are no batches.
+fn no_batches(desk: &BatchDesk, what: &str) -> StageError {
+    let text = format!("{} has no batches ({what}): correct `embed.options.openai`", desk.endpoint.base_url);
+    StageError::system("provider_path", text)
 }
 
 /// A provider that refuses our key.

@@ -4,12 +4,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::desk::BatchDesk;
-use super::forbidden;
+use super::{forbidden, no_batches};
 use crate::clock::{parse_timestamp, timestamp};
 use crate::error::{ErrorClass, StageError};
 use crate::messages::event::Event;
 use crate::providers::openai::{BatchObject, BatchStatus, CallError};
-use crate::stores::batches::{Batch, Checked, Ending, Status};
+use crate::stores::batches::{Batch, Checked, Status};
 use crate::supervisors::service::ServiceHandle;
 
 /// Lines that are blamed for a batch's failure at most.
@@ -107,19 +107,13 @@ impl Poller {
         let desk = &self.desk;
         match error {
             CallError::Missing(what) => self.gone(batch, &what).await?,
-            CallError::Unknown(what) => {
-                let text =
-                    format!("{} has no batches ({what}): correct `embed.options.openai`", desk.endpoint.base_url);
-                return Err(StageError::system("provider_path", text));
-            }
+            CallError::Unknown(what) => return Err(no_batches(desk, &what)),
             CallError::Forbidden(what) => return Err(forbidden(desk, &what)),
             error => tracing::warn!(batch = batch.id, %error, "can't look at a batch just now"),
         }
         Ok(batch.status)
     }
-}
 
-impl Poller {
     /// A batch that the provider denies. It may be the wrong address, or too early: the list has to say so too.
     async fn gone(&self, batch: &Batch, what: &str) -> Result<(), StageError> {
         let desk = &self.desk;
@@ -134,11 +128,7 @@ impl Poller {
                 tracing::warn!(batch = batch.id, "the provider lists a batch that it does not show");
                 return Ok(());
             }
-            Err(CallError::Missing(_) | CallError::Unknown(_)) => {
-                let text =
-                    format!("{} has no batches ({what}): correct `embed.options.openai`", desk.endpoint.base_url);
-                return Err(StageError::system("provider_path", text));
-            }
+            Err(CallError::Missing(_) | CallError::Unknown(_)) => return Err(no_batches(desk, what)),
             Err(error) => {
                 tracing::warn!(batch = batch.id, %error, "can't look for a batch just now");
                 return Ok(());
@@ -147,15 +137,7 @@ impl Poller {
         // Its items are sent again; whether it was charged nobody here can know.
         let text = format!("the provider knows nothing of it any more ({what})");
         tracing::error!(batch = batch.id, "{text}");
-        let ending = Ending {
-            status: Status::Failed,
-            charged_tokens: None,
-            usd_per_million_tokens: desk.account.price.batch,
-            most_attempts: desk.options.max_attempts,
-            undone: false,
-            error: Some(text),
-        };
-        desk.batches.end(&batch.id, ending).await?;
+        desk.batches.end(&batch.id, desk.ending(Status::Failed, None, false, Some(text))).await?;
         desk.ended(&batch.id).await
     }
 }

@@ -1,7 +1,6 @@
 //! Records that are embedded at once, and records that have to leave their collection.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -33,8 +32,6 @@ const LONGEST_WAIT: u64 = 60;
 pub struct Recorder {
     pub recording: Recording,
     pub cancel: Cancel,
-    /// What has been told already.
-    pub told: RefCell<HashSet<String>>,
 }
 
 impl Recorder {
@@ -53,7 +50,7 @@ impl Recorder {
             match self.round().await {
                 Ok(()) => wait = Duration::ZERO,
                 Err(error) if error.code == BUDGET_SPENT => {
-                    self.tell_once(error.message);
+                    self.recording.notices.tell_once(error.message);
                     stopped = true;
                 }
                 Err(error) if error.class == ErrorClass::System => return Err(error),
@@ -79,7 +76,7 @@ impl Recorder {
             if model != *self.recording.embedder.identity() {
                 // Theirs wait until it is configured again.
                 if self.recording.batches.is_any_waiting(&space).await? {
-                    self.tell_once(format!("records of `{collection}` wait for model {}", model.id));
+                    self.recording.notices.tell_once(format!("records of `{collection}` wait for model {}", model.id));
                 }
                 continue;
             }
@@ -140,12 +137,6 @@ impl Recorder {
 
     fn model(&self) -> ModelIdentity {
         self.recording.embedder.identity().clone()
-    }
-
-    fn tell_once(&self, text: String) {
-        if self.told.borrow_mut().insert(text.clone()) {
-            self.recording.events.emit(Event::Notice { text });
-        }
     }
 
     /// Takes records, embeds and stores them, as long as there are any.

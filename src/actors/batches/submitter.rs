@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -29,8 +30,8 @@ use crate::failpoint;
 use crate::messages::event::Event;
 use crate::providers::account::refused;
 use crate::providers::openai::{BatchObject, CallError, RequestLines, TransferError};
-use crate::stores::batches::{Batch, Ending, Order, Packed, Space, Status};
-use crate::stores::ledger::Mode;
+use crate::stores::batches::{Batch, Order, Packed, Space, Status};
+use crate::stores::ledger::{Mode, Spend};
 use crate::stores::objects::ObjectError;
 
 /// Between two rounds, at least and at most, however long they take.
@@ -191,7 +192,7 @@ impl Submitter {
                 match self.pack(&space, most).await? {
                     Packed::Nothing | Packed::Full => break,
                     Packed::Refused { period, spent, limit } => {
-                        desk.tell_once(refused(period, spent, limit).message);
+                        desk.notices.tell_once(refused(period, spent, limit).message);
                         stopped = true;
                         break;
                     }
@@ -234,9 +235,7 @@ impl Submitter {
     async fn pack(&self, space: &Space, most_requests: usize) -> Result<Packed, StageError> {
         let desk = &self.desk;
         let queued = desk.batches.queued_tokens().await?;
-        let lines = desk.lines();
-        // The line's frame is the same for all; what is escaped differs.
-        let frame = lines.size("", "");
+        let (model, dimensions) = (desk.endpoint.model.clone(), desk.endpoint.asked_dimensions());
         let account = &desk.account;
         let spend = account.spend(Mode::Batch, "", 0, Default::default());
         let order = Order {
@@ -247,11 +246,8 @@ impl Submitter {
             most_requests,
             most_bytes: desk.options.max_file_bytes,
             most_tokens: desk.options.max_enqueued_tokens.saturating_sub(queued),
-            line_bytes: std::sync::Arc::new(move |key, input| {
-                let bare = RequestLines { model: "", dimensions: None };
-                frame + bare.size(key, input) - bare.size("", "")
-            }),
-            spend: crate::stores::ledger::Spend { collection: desk.collection(space), ..spend },
+            line_bytes: Arc::new(move |key, input| RequestLines { model: &model, dimensions }.size(key, input)),
+            spend: Spend { collection: desk.collection(space), ..spend },
             usd_per_million_tokens: account.price.batch,
             budget: account.options.budget(),
         };
@@ -267,7 +263,7 @@ impl Submitter {
             return self.look_for(&batch, asked_at).await;
         }
         if batch.cancel {
-            return self.give_up(&batch, Status::Cancelled, None, true).await;
+            return self.give_up(&batch, Status::Cancelled, None).await;
         }
         let file = match batch.input_file_id.clone() {
             Some(file) => file,
@@ -402,7 +398,7 @@ impl Submitter {
             CallError::QuotaSpent => {
                 let text =
                     "the provider's account has no money left: add credit or raise its limit; work goes on by itself";
-                desk.tell_once(text.into());
+                desk.notices.tell_once(text.into());
                 Ok(Step::Later(Later::At(pause)))
             }
             CallError::Forbidden(what) => Err(forbidden(desk, &what)),
@@ -418,8 +414,9 @@ impl Submitter {
             // It may well refuse every other for the same reason: nothing of it is held against the items.
             CallError::Refused(why) => {
                 let error = format!("the provider refused it ({why})");
-                desk.tell_once(format!("the provider refuses a batch ({why}); it is tried again from time to time"));
-                self.give_up(batch, Status::Failed, Some(error), true).await?;
+                desk.notices
+                    .tell_once(format!("the provider refuses a batch ({why}); it is tried again from time to time"));
+                self.give_up(batch, Status::Failed, Some(error)).await?;
                 Ok(Step::Later(Later::Failed))
             }
             CallError::Failed(why) | CallError::Lost(why) | CallError::Garbled(why) => {
@@ -430,23 +427,9 @@ impl Submitter {
     }
 
     /// The provider never had it.
-    async fn give_up(
-        &self,
-        batch: &Batch,
-        status: Status,
-        error: Option<String>,
-        undone: bool,
-    ) -> Result<Step, StageError> {
+    async fn give_up(&self, batch: &Batch, status: Status, error: Option<String>) -> Result<Step, StageError> {
         let desk = &self.desk;
-        let ending = Ending {
-            status,
-            charged_tokens: Some(0),
-            usd_per_million_tokens: desk.account.price.batch,
-            most_attempts: desk.options.max_attempts,
-            undone,
-            error,
-        };
-        desk.batches.end(&batch.id, ending).await?;
+        desk.batches.end(&batch.id, desk.ending(status, Some(0), true, error)).await?;
         desk.ended(&batch.id).await?;
         Ok(Step::Done)
     }

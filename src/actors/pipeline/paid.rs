@@ -1,13 +1,12 @@
 //! The part of a run that is about batches and records: which services it needs, and what embeds its documents.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tokio::sync::Notify;
 
-use crate::actors::batches::{BatchDesk, Collections, Outlook, Recording, start_batches, start_recorder};
+use crate::actors::batches::{BatchDesk, Collections, Notices, Outlook, Recording, start_batches, start_recorder};
 use crate::actors::pipeline::RunError;
 use crate::actors::steward::Desk;
 use crate::config::{EmbedMode, Provider};
@@ -70,6 +69,7 @@ impl PaidWork {
         let batches = engine.batches().map_err(|e| broken(&e))?;
         let collections = Rc::new(Collections::new(engine.open_collection()));
         let outlook = Outlook::new(intake_finished, desk.claims.clone(), wait, batching);
+        let notices = Rc::new(Notices::new(events.clone()));
         let mut running = Vec::new();
         let mut documents = embedder.clone();
         if batching {
@@ -101,7 +101,7 @@ impl PaidWork {
                 events: events.clone(),
                 clock: engine.clock.clone(),
                 retry: settings.retry.clone(),
-                told: RefCell::default(),
+                notices: notices.clone(),
                 outlook: outlook.clone(),
                 wake,
                 collections: collections.clone(),
@@ -112,6 +112,7 @@ impl PaidWork {
             batches: batches.clone(),
             collections: collections.clone(),
             events,
+            notices,
             outlook: outlook.clone(),
             embedder,
             live: mode == EmbedMode::Live && !polls_only,

@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use sha2::{Digest, Sha256};
 
 use super::harvest::answered;
-use super::{Batches, Result, Space, blob, floats, signed, unsigned};
+use super::{Batches, Result, Space, blob, floats, signed};
 use crate::documents::Sha256Hex;
 use crate::stores::sqlite::Failure;
 
@@ -86,12 +86,6 @@ impl Batches {
         let document = document.to_owned();
         let sql = "SELECT EXISTS (SELECT 1 FROM waiting WHERE document = ?1)";
         self.database.read(move |tx| tx.prepare_cached(sql)?.query_row([document], |row| row.get(0))).await
-    }
-
-    /// Documents that wait.
-    pub async fn documents(&self) -> std::result::Result<u64, Failure> {
-        let sql = "SELECT count(*) FROM waiting";
-        self.database.read(move |tx| tx.query_row(sql, [], |row| Ok(unsigned(row.get(0)?)))).await
     }
 
     /// What waits in a space is not worth a batch: its documents are to embed it themselves. Returns how many they are.

@@ -6,7 +6,6 @@ use sha2::{Digest, Sha256};
 
 use super::harvest::sent;
 use super::{Batches, Result, Sent, Shown, Space, json, signed, to_json, unsigned};
-use crate::documents::Sha256Hex;
 use crate::stages::model::ModelIdentity;
 use crate::stores::sqlite::Failure;
 
@@ -159,11 +158,14 @@ impl Batches {
     }
 
     /// Whether a record with this input has its vector.
-    pub async fn is_done(&self, space: &str, key: &str, input: &Sha256Hex) -> std::result::Result<bool, Failure> {
-        let (space, key, input) = (space.to_owned(), key.to_owned(), input.to_string());
+    pub async fn is_done(&self, space: &str, key: &str, input: &str) -> std::result::Result<bool, Failure> {
+        let (space, key) = (space.to_owned(), key.to_owned());
+        let hash: [u8; 32] = Sha256::digest(input.as_bytes()).into();
         let sql = "SELECT EXISTS (SELECT 1 FROM items WHERE space = ?1 AND key = ?2 AND status = 'SUCCESS' \
-            AND deleted = 0 AND lower(hex(input_sha256)) = ?3)";
-        self.database.read(move |tx| tx.prepare_cached(sql)?.query_row([space, key, input], |row| row.get(0))).await
+            AND deleted = 0 AND input_sha256 = ?3)";
+        self.database
+            .read(move |tx| tx.prepare_cached(sql)?.query_row(params![space, key, hash], |row| row.get(0)))
+            .await
     }
 
     pub async fn is_any_waiting(&self, space: &Space) -> std::result::Result<bool, Failure> {

@@ -256,7 +256,7 @@ fn floats(blob: &[u8]) -> Vec<f32> {
     blob.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
 }
 
-/// Where a batch's files lie in a folder of their own.
-pub fn file_names(folder: &Path, batch: &str) -> [std::path::PathBuf; 3] {
-    ["input", "output", "errors"].map(|what| folder.join(format!("{batch}.{what}.jsonl")))
+/// Where a batch's results lie in a folder of their own: its output and its errors.
+pub fn result_files(folder: &Path, batch: &str) -> [std::path::PathBuf; 2] {
+    ["output", "errors"].map(|what| folder.join(format!("{batch}.{what}.jsonl")))
 }
