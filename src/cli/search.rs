@@ -145,7 +145,9 @@ async fn query_vector(embedder: &dyn Embedder, question: &str) -> Result<Vec<f32
     let call = Call { subject: "search", collection: None, cancel: &Cancel::default() };
     let embedded = embedder.embed(vec![question.to_owned()], call).await;
     let batch = embedded.map_err(|e| Failure::system(format!("can't embed the query: {e}")))?;
-    batch.vectors.into_iter().next().ok_or_else(|| Failure::system("can't embed the query: the model gave no vector"))
+    let vector = batch.vectors.into_iter().next();
+    let vector = vector.ok_or_else(|| Failure::system("can't embed the query: the model gave no vector"))?;
+    vector.map_err(|e| Failure::system(format!("can't embed the query: {e}")))
 }
 
 fn print(hits: &[Hit], context: &Context) {

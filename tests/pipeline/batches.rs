@@ -563,6 +563,25 @@ fn a_provider_that_fails_now_and_then_loses_no_record_that_is_embedded_at_once()
     assert_eq!(by.iter().map(|line| line["name"].clone()).collect::<Vec<_>>(), [json!("products")]);
 }
 
+#[test]
+fn records_that_are_refused_at_once_cost_their_neighbours_nothing() {
+    let shop = Shop::new(|o| o.limits.tokens_per_input = 100);
+    // Three that the provider takes for too long, and we do not: in one call, two of them side by side.
+    let text = |i: usize| format!("{} {}", plain(i), "word ".repeat(if [0, 57, 58].contains(&i) { 200 } else { 0 }));
+    shop.records(200, text);
+    let live = ["--set", "embed.mode=live"];
+    let summary = shop.ingest_records(&live).code(3).summary();
+    assert_eq!((&summary["records"]["stored"], &summary["records"]["failed"]), (&json!(197), &json!(3)), "{summary}");
+    // Shorter now, they are embedded, and nothing else is.
+    shop.records(200, |i| if [0, 57, 58].contains(&i) { plain(i) } else { text(i) });
+    let summary = shop.ingest_records(&live).code(0).summary();
+    assert_eq!(summary["records"]["stored"], 3, "{summary}");
+    let books = shop.standin.books();
+    assert_eq!(books.texts_paid_twice(), Vec::<&str>::new());
+    assert_eq!(shop.rows("products").len(), 200);
+    shop.assert_books_agree();
+}
+
 /// Each id and each vector of many: `DOCWEIR_TEST_ITEMS` of them.
 #[test]
 fn many_records_pass_a_few_batches_each_with_its_own_vector() {

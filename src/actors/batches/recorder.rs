@@ -15,7 +15,7 @@ use crate::failpoint;
 use crate::messages::event::Event;
 use crate::providers::account::BUDGET_SPENT;
 use crate::records::document_id;
-use crate::stages::embed::{Call, embed_texts};
+use crate::stages::embed::{Call, deciding, embed_texts};
 use crate::stages::model::{ModelIdentity, Usage};
 use crate::stores::batches::{Made, Sent, Space};
 use crate::stores::vectors::{VectorStore, Writer};
@@ -165,7 +165,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// A part that is refused is halved until the record that it is refused for stands alone.
+    /// Keeps what could be made, whatever became of the rest.
     async fn part(
         &self,
         collection: &str,
@@ -173,61 +173,51 @@ impl Recorder {
         taken: Vec<(Sent, String)>,
         writer: &Mutex<Writer>,
     ) -> Result<(), StageError> {
-        let mut parts = vec![taken];
-        while let Some(mut part) = parts.pop() {
-            let texts: Vec<&str> = part.iter().map(|(_, input)| input.as_str()).collect();
-            let call = Call { subject: collection, collection: Some(collection), cancel: &self.cancel };
-            match embed_texts(self.recording.embedder.as_ref(), &texts, call).await {
-                Ok((vectors, usage)) => self.keep(collection, name, part, vectors, usage, writer).await?,
-                Err(error) if error.class == ErrorClass::Permanent && part.len() > 1 => {
-                    let rest = part.split_off(part.len() / 2);
-                    parts.extend([rest, part]);
-                }
-                Err(error) if error.class == ErrorClass::Permanent => {
-                    for (sent, _) in &part {
-                        self.recording.batches.fail_live(name, sent.item, &error.code).await?;
-                    }
-                    let space = collection.to_owned();
-                    self.recording.events.emit(Event::RecordsStored {
-                        space,
-                        items: 0,
-                        failed: 1,
-                        tokens: 0,
-                        cost_usd: 0.0,
-                    });
-                }
-                Err(error) => return Err(error),
+        let texts: Vec<&str> = taken.iter().map(|(_, input)| input.as_str()).collect();
+        let call = Call { subject: collection, collection: Some(collection), cancel: &self.cancel };
+        let (results, usage) = match embed_texts(self.recording.embedder.as_ref(), &texts, call).await {
+            Ok(embedded) => embedded,
+            Err(error) if error.class == ErrorClass::Permanent => (vec![Err(error); texts.len()], Usage::default()),
+            Err(error) => return Err(error),
+        };
+        let (mut made, mut refused, mut later) = (Vec::new(), Vec::new(), Vec::new());
+        for ((sent, _), result) in taken.into_iter().zip(results) {
+            match result {
+                Ok(vector) => made.push((sent, vector)),
+                Err(error) if error.class == ErrorClass::Permanent => refused.push((sent, error)),
+                Err(error) => later.push(Err::<(), _>(error)),
             }
         }
-        Ok(())
+        let items = self.keep(collection, name, made, writer).await?;
+        for (sent, error) in &refused {
+            self.recording.batches.fail_live(name, sent.item, &error.code).await?;
+        }
+        let (space, failed) = (collection.to_owned(), refused.len() as u64);
+        let (tokens, cost_usd) = (usage.tokens, usage.cost_usd);
+        self.recording.events.emit(Event::RecordsStored { space, items, failed, tokens, cost_usd });
+        deciding(&later).map_or(Ok(()), Err)
     }
 
+    /// Stores what is still wanted; returns how many they are.
     async fn keep(
         &self,
         collection: &str,
         name: &str,
-        part: Vec<(Sent, String)>,
-        vectors: Vec<Vec<f32>>,
-        usage: Usage,
+        made: Vec<(Sent, Vec<f32>)>,
         writer: &Mutex<Writer>,
-    ) -> Result<(), StageError> {
+    ) -> Result<u64, StageError> {
         // What changed or was deleted while it was embedded is not stored.
-        let items = part.iter().map(|(sent, _)| sent.item).collect();
-        let held = self.recording.batches.held_live(name, items).await?;
-        let fresh: Vec<(Sent, Vec<f32>)> =
-            part.into_iter().zip(vectors).zip(held).filter_map(|(((s, _), v), held)| held.then_some((s, v))).collect();
+        let held = self.recording.batches.held_live(name, made.iter().map(|(sent, _)| sent.item).collect()).await?;
+        let fresh: Vec<_> = made.into_iter().zip(held).filter_map(|(made, held)| held.then_some(made)).collect();
         let items = fresh.len() as u64;
-        let made = |s: &Sent| Made { item: s.item, version: s.version, tokens: s.tokens, vector: None };
-        let made = fresh.iter().map(|(sent, _)| made(sent)).collect();
         if items > 0 {
+            let done = |s: &Sent| Made { item: s.item, version: s.version, tokens: s.tokens, vector: None };
+            let done = fresh.iter().map(|(sent, _)| done(sent)).collect();
             let committed = writer.lock().await.commit(rows(fresh.into_iter()), &self.model()).await;
             committed.map_err(|e| store(&e))?;
             failpoint::reach("records.committed", collection);
-            self.recording.batches.made(name, made).await?;
+            self.recording.batches.made(name, done).await?;
         }
-        let (tokens, cost_usd) = (usage.tokens, usage.cost_usd);
-        let space = collection.to_owned();
-        self.recording.events.emit(Event::RecordsStored { space, items, failed: 0, tokens, cost_usd });
-        Ok(())
+        Ok(items)
     }
 }

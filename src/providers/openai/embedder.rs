@@ -1,8 +1,9 @@
 //! Texts to vectors by an endpoint.
 //!
 //! Requests are packed by the number of texts and by their tokens, as the model counts them. Each waits for its turn, and
-//! has its money set aside before it is sent. One that is refused for what it holds is halved until the text that it is refused for stands alone; throttling is waited
-//! for, and goes back to the pool as no attempt where that takes long; everything else is the pool's to retry.
+//! has its money set aside before it is sent. One that is refused for what it holds is halved until the text that it is
+//! refused for stands alone, and what was made of the others is handed over beside it; throttling is waited for, and goes
+//! back to the pool as no attempt where that takes long; everything else is the pool's to retry.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +25,9 @@ use crate::stages::model::{Metric, ModelIdentity};
 
 /// Shorter than this it has no direction.
 const SHORTEST: f32 = 1e-6;
+
+/// A text that no model refuses.
+const PROBE: &str = "word";
 
 pub struct OpenAiEmbedder {
     client: Client,
@@ -110,6 +114,19 @@ impl OpenAiEmbedder {
         }
     }
 
+    /// Whether it is the text that was refused, or the request, as every other would be: a request that nothing is wrong
+    /// with, where none was accepted before.
+    async fn takes_anything(&self, call: Call<'_>) -> Result<Made, StageError> {
+        if self.accepted.load(Ordering::Relaxed) {
+            return Ok(Made::default());
+        }
+        match self.request(&[PROBE], tokens::count(PROBE) as u64, call).await {
+            Ok(made) => Ok(made),
+            Err(Failure::Refused(what)) => Err(self.told(CallError::Refused(what))),
+            Err(Failure::Stage(error)) => Err(error),
+        }
+    }
+
     fn told(&self, error: CallError) -> StageError {
         let (name, options) = (self.admission.name(), &self.options);
         match error {
@@ -129,14 +146,10 @@ impl OpenAiEmbedder {
                     options.model, options.base_url
                 ),
             ),
-            // Before anything was accepted it may as well be the request that is wrong, and every other would be.
-            CallError::Refused(what) if !self.accepted.load(Ordering::Relaxed) => StageError::system(
+            CallError::Refused(what) => StageError::system(
                 "provider_refused",
-                format!("{name} refuses the first text that it is sent ({what}): look at `embed.options.openai`"),
+                format!("{name} refuses whatever it is sent ({what}): look at `embed.options.openai`"),
             ),
-            CallError::Refused(what) => {
-                StageError::permanent("provider_refused", format!("{name} refuses a text of this document ({what})"))
-            }
             CallError::Failed(what) | CallError::Lost(what) => {
                 self.or_shut(StageError::transient("provider_failed", format!("{name} failed: {what}")))
             }
@@ -177,10 +190,15 @@ pub fn identity(options: &OpenAiOptions) -> ModelIdentity {
 }
 
 /// What one request came to.
+#[derive(Default)]
 struct Made {
     vectors: Vec<Vec<f32>>,
     tokens: u64,
     cost: Nanodollars,
+}
+
+fn refused(name: &str, what: &str) -> StageError {
+    StageError::permanent("provider_refused", format!("{name} refuses a text ({what})"))
 }
 
 async fn unsettled(held: Option<Held<'_>>, may_be_charged: bool) {
@@ -241,24 +259,39 @@ impl Embedder for OpenAiEmbedder {
 
     async fn embed(&self, texts: Vec<String>, call: Call<'_>) -> Result<EmbedBatch, StageError> {
         let counts: Vec<u64> = texts.iter().map(|text| self.count_tokens(text) as u64).collect();
-        let mut vectors: Vec<Option<Vec<f32>>> = vec![None; texts.len()];
-        let (mut batch, mut cost) = (EmbedBatch::default(), Nanodollars::ZERO);
+        let mut vectors: Vec<Option<Result<Vec<f32>, StageError>>> = vec![None; texts.len()];
+        let (mut tokens, mut cost, mut ended) = (0, Nanodollars::ZERO, None);
         // The next request lies on top.
         let mut requests = packed(&counts, self.most());
         requests.reverse();
         while let Some(range) = requests.pop() {
-            let tokens: u64 = counts.get(range.clone()).unwrap_or_default().iter().sum();
+            let asked: u64 = counts.get(range.clone()).unwrap_or_default().iter().sum();
             let part: Vec<&str> = texts.get(range.clone()).unwrap_or_default().iter().map(String::as_str).collect();
-            match self.request(&part, tokens, call).await {
+            match self.request(&part, asked, call).await {
                 Ok(made) => {
-                    batch.tokens += made.tokens;
+                    tokens += made.tokens;
                     cost += made.cost;
                     for (place, vector) in vectors.iter_mut().skip(range.start).zip(made.vectors) {
-                        *place = Some(self.unit(vector)?);
+                        *place = Some(self.unit(vector));
                     }
                 }
-                Err(Failure::Stage(error)) => return Err(error),
-                Err(Failure::Refused(what)) if range.len() == 1 => return Err(self.told(CallError::Refused(what))),
+                Err(Failure::Stage(error)) => {
+                    ended = Some(error);
+                    break;
+                }
+                Err(Failure::Refused(what)) if range.len() == 1 => match self.takes_anything(call).await {
+                    Ok(probe) => {
+                        tokens += probe.tokens;
+                        cost += probe.cost;
+                        if let Some(place) = vectors.get_mut(range.start) {
+                            *place = Some(Err(refused(self.admission.name(), &what)));
+                        }
+                    }
+                    Err(error) => {
+                        ended = Some(error);
+                        break;
+                    }
+                },
                 Err(Failure::Refused(_)) => {
                     let middle = range.start + range.len() / 2;
                     requests.push(middle..range.end);
@@ -266,9 +299,15 @@ impl Embedder for OpenAiEmbedder {
                 }
             }
         }
-        batch.cost_usd = cost.usd();
-        batch.vectors = vectors.into_iter().flatten().collect();
-        Ok(batch)
+        match ended {
+            Some(error) if vectors.iter().all(Option::is_none) => Err(error),
+            ended => {
+                let unmade =
+                    ended.unwrap_or_else(|| self.told(CallError::Garbled("an answer without a vector".into())));
+                let vectors = vectors.into_iter().map(|made| made.unwrap_or_else(|| Err(unmade.clone()))).collect();
+                Ok(EmbedBatch { vectors, tokens, cost_usd: cost.usd() })
+            }
+        }
     }
 }
 

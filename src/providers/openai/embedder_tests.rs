@@ -9,6 +9,7 @@ use crate::error::ErrorClass;
 use crate::providers::account::{Alerts, BUDGET_SPENT, BudgetOptions};
 use crate::providers::admission::AdmissionOptions;
 use crate::providers::prices::PriceOptions;
+use crate::stages::embed::deciding;
 use crate::stores::ledger::{Amount, By, Ledger, Line, SqliteLedger};
 use crate::stores::paid;
 use crate::stores::sqlite::OpenOptions;
@@ -34,13 +35,20 @@ fn embedder(options: OpenAiOptions) -> OpenAiEmbedder {
     OpenAiEmbedder::new(client, admission, options, "chunks", None, PriceOptions::default().text_embedding_3_small)
 }
 
+/// All or nothing: the error that decides, where a text has no vector.
 async fn embed(embedder: &OpenAiEmbedder, texts: &[&str]) -> Result<EmbedBatch, StageError> {
+    let batch = embed_each(embedder, texts).await?;
+    deciding(&batch.vectors).map_or(Ok(batch), Err)
+}
+
+async fn embed_each(embedder: &OpenAiEmbedder, texts: &[&str]) -> Result<EmbedBatch, StageError> {
     embedder.embed(texts.iter().map(|t| (*t).to_owned()).collect(), Call::for_a_test()).await
 }
 
 fn assert_vectors(batch: &EmbedBatch, texts: &[&str], dimensions: usize) {
     assert_eq!(batch.vectors.len(), texts.len());
     for (made, text) in batch.vectors.iter().zip(texts) {
+        let made = made.as_ref().unwrap();
         let near: f32 = made.iter().zip(vector(text, dimensions)).map(|(a, b)| a * b).sum();
         assert!(made.len() == dimensions && (near - 1.0).abs() < 1e-4, "{text}: {near}");
     }
@@ -72,20 +80,52 @@ async fn requests_are_within_every_limit() {
 }
 
 #[tokio::test]
-async fn what_is_refused_is_found_by_halves_and_named_by_its_reason() {
-    let standin = standin(|o| o.limits.tokens_per_input = 50);
-    let embedder = embedder(options(&standin));
-    let long = "word ".repeat(60);
-    let mut texts = vec!["short"; 16];
-    texts[11] = &long;
-    let error = embed(&embedder, &texts).await.unwrap_err();
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Permanent, "provider_refused"), "{error}");
-    // Where nothing was ever accepted, the configuration is as likely to be wrong as the text.
-    let fresh = embed(&self::embedder(options(&standin)), &[&long]).await.unwrap_err();
-    assert_eq!(fresh.class, ErrorClass::System, "{fresh}");
-    // Sixteen, eight, eight, four, two, one and one: the good ones were embedded on the way.
-    let refused: u64 = standin.books().refused.values().sum::<u64>() - 1;
-    assert!((4..=6).contains(&refused), "{refused} refused");
+async fn a_text_that_is_refused_is_found_by_halves_and_its_neighbours_are_paid_once() {
+    for poison in [0, 11, 15] {
+        let standin = standin(|o| (o.limits.tokens_per_input, o.books_by_text) = (50, true));
+        let texts: Vec<String> =
+            (0..16).map(|n| format!("passage {n} {}", "word ".repeat(if n == poison { 60 } else { 1 }))).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let batch = embed_each(&embedder(options(&standin)), &texts).await.unwrap();
+        for (n, (made, text)) in batch.vectors.iter().zip(&texts).enumerate() {
+            match made {
+                Ok(made) => {
+                    let near: f32 = made.iter().zip(vector(text, 1_536)).map(|(a, b)| a * b).sum();
+                    assert!(n != poison && (near - 1.0).abs() < 1e-4, "{n}");
+                }
+                Err(error) => {
+                    assert_eq!(
+                        (n, error.class, error.code.as_str()),
+                        (poison, ErrorClass::Permanent, "provider_refused")
+                    );
+                }
+            }
+        }
+        let books = standin.books();
+        assert_eq!(books.texts_paid_twice(), Vec::<&str>::new());
+        assert_eq!(batch.tokens, books.live.tokens);
+        // Sixteen, eight, four, two, one.
+        assert_eq!(books.refused.values().sum::<u64>(), 5, "{books:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_made_is_handed_over_when_the_next_request_fails() {
+    let standin = standin(|o| o.faults = vec![Rule::new(On::Embeddings, Act::Status).code(500).after(1).times(1)]);
+    let embedder = embedder(OpenAiOptions { max_inputs: 2, ..options(&standin) });
+    let batch = embed_each(&embedder, &["a", "b", "c", "d"]).await.unwrap();
+    let codes: Vec<_> = batch.vectors.iter().map(|v| v.as_ref().map_or_else(|e| e.code.as_str(), |_| "")).collect();
+    assert_eq!(codes, ["", "", "provider_failed", "provider_failed"]);
+    assert_eq!(batch.tokens, standin.books().live.tokens);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_refuses_everything_is_no_fault_of_the_texts() {
+    let standin = standin(|o| o.faults = vec![Rule::new(On::Embeddings, Act::Status).code(400)]);
+    let error = embed(&embedder(options(&standin)), &["a", "b", "c", "d"]).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::System, "provider_refused"), "{error}");
+    // Four, two, one, and one that nothing is wrong with.
+    assert_eq!(standin.books().refused[&400], 4);
 }
 
 #[tokio::test]

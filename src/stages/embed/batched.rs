@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Call, EmbedBatch, Embedder, packed};
+use super::{Call, EmbedBatch, Embedder, deciding, packed};
 use crate::documents::Sha256Hex;
 use crate::error::StageError;
 use crate::money::Nanodollars;
@@ -99,7 +99,7 @@ impl Embedder for BatchedEmbedder {
         match self.batches.ask(call.subject, &space, wanted).await? {
             Answer::Ready { vectors, tokens } => {
                 let cost_usd = Nanodollars::of_tokens(tokens, self.usd_per_million_tokens).usd();
-                Ok(EmbedBatch { vectors, tokens, cost_usd })
+                Ok(EmbedBatch { vectors: vectors.into_iter().map(Ok).collect(), tokens, cost_usd })
             }
             Answer::Waits(open) => {
                 (self.asked)();
@@ -138,15 +138,18 @@ impl BatchedEmbedder {
             batch.tokens += made.tokens;
             batch.cost_usd += made.cost_usd;
             let key = |i: &usize| Sha256Hex::of(text(i).as_bytes());
-            let kept = part.iter().map(key).zip(made.vectors.iter().cloned()).collect();
-            self.batches.made_live(space, kept).await?;
-            for (i, vector) in part.iter().zip(made.vectors) {
+            let kept = part.iter().zip(&made.vectors).filter_map(|(i, made)| Some((key(i), made.clone().ok()?)));
+            self.batches.made_live(space, kept.collect()).await?;
+            if let Some(error) = deciding(&made.vectors) {
+                return Err(error);
+            }
+            for (i, vector) in part.iter().zip(made.vectors.into_iter().flatten()) {
                 if let Some(place) = vectors.get_mut(*i) {
                     *place = Some(vector);
                 }
             }
         }
-        batch.vectors = vectors.into_iter().flatten().collect();
+        batch.vectors = vectors.into_iter().flatten().map(Ok).collect();
         Ok(batch)
     }
 }

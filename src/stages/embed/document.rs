@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::in_flight::Claimed;
 use super::packing::packed;
 use super::window::parts;
-use super::{Call, EmbedOptions, Embedder, InFlight};
+use super::{Call, EmbedOptions, Embedder, InFlight, deciding};
 use crate::documents::Sha256Hex;
 use crate::error::StageError;
 use crate::stages::model::{Chunks, EmbeddedDocument, Language, Usage};
@@ -20,8 +20,14 @@ const WINDOW_CALLS: usize = 4;
 /// A text to embed, with its hash.
 type Text<'t> = (&'t Sha256Hex, &'t str);
 
+/// A chunk's text as it is sent: whole, or in parts where it is over the model's window.
+struct Pieces<'t> {
+    keys: Vec<Sha256Hex>,
+    texts: Vec<&'t str>,
+}
+
 /// Makes a vector for each chunk, in their order. Nothing is embedded that the cache knows, that stands twice in the
-/// document or that another document is embedding right now; what was made is kept even when a later part fails.
+/// document or that another document is embedding right now; what was made is kept even when another part fails.
 pub async fn embed_document(
     embedder: &dyn Embedder,
     cache: &dyn EmbeddingCache,
@@ -31,14 +37,18 @@ pub async fn embed_document(
     call: Call<'_>,
 ) -> Result<EmbeddedDocument, StageError> {
     let (model, cancel) = (embedder.identity(), call.cancel);
-    let texts: Vec<String> = chunks.chunks.iter().map(|c| c.embedded_text()).collect();
-    let keys: Vec<Sha256Hex> = texts.iter().map(|t| Sha256Hex::of(t.as_bytes())).collect();
+    let contents: Vec<String> = chunks.chunks.iter().map(|c| c.embedded_text()).collect();
+    let mut pieces = Vec::with_capacity(contents.len());
+    for content in &contents {
+        let texts = fitting(embedder, content)?;
+        let keys = texts.iter().map(|text| Sha256Hex::of(text.as_bytes())).collect();
+        pieces.push(Pieces { keys, texts });
+    }
     let mut usage = Usage::default();
-    let mut split = 0;
     let (mut known, mut cached) = (HashMap::new(), HashSet::new());
     let mut seen = HashSet::new();
-    let all: Vec<Text> =
-        keys.iter().zip(texts.iter().map(String::as_str)).filter(|(key, _)| seen.insert(*key)).collect();
+    let all = pieces.iter().flat_map(|p| p.keys.iter().zip(p.texts.iter().copied()));
+    let all: Vec<Text> = all.filter(|(key, _)| seen.insert(*key)).collect();
     // A few calls' worth at a time, so that nobody waits long for a text that a large document has claimed.
     for window in all.chunks(options.max_texts.saturating_mul(WINDOW_CALLS).max(1)) {
         let mut wanted = window.to_vec();
@@ -65,12 +75,15 @@ pub async fn embed_document(
             }
             for group in groups(&missing, embedder, options) {
                 cancel.check()?;
-                let part: Vec<&str> = group.iter().map(|(_, text)| *text).collect();
-                let made = embed_group(embedder, &part, &mut usage, &mut split, call).await?;
-                let entries =
-                    group.iter().zip(&made).map(|((key, _), vector)| ((*key).clone(), vector.clone())).collect();
-                cache.put_many(model, entries).await?;
-                for (claim, ((key, _), vector)) in mine.drain(..group.len()).zip(group.iter().zip(made)) {
+                let made = checked(embedder, group.iter().map(|(_, text)| *text), &mut usage, call).await?;
+                let pairs = group.iter().zip(&made).filter_map(|((key, _), made)| Some((*key, made.as_ref().ok()?)));
+                cache.put_many(model, pairs.map(|(key, vector)| (key.clone(), vector.clone())).collect()).await?;
+                if let Some(error) = deciding(&made) {
+                    return Err(error);
+                }
+                for (claim, ((key, _), vector)) in
+                    mine.drain(..group.len()).zip(group.iter().zip(made.into_iter().flatten()))
+                {
                     claim.made(&vector);
                     known.insert(key, vector);
                 }
@@ -88,14 +101,17 @@ pub async fn embed_document(
             }
         }
     }
-    let mut vectors = Vec::with_capacity(keys.len());
-    for (key, text) in keys.iter().zip(&texts) {
-        if cached.contains(key) {
+    let mut vectors = Vec::with_capacity(pieces.len());
+    for (pieces, content) in pieces.iter().zip(&contents) {
+        if pieces.keys.iter().all(|key| cached.contains(key)) {
             usage.cached_chunks += 1;
-            usage.cached_tokens += embedder.count_tokens(text) as u64;
+            usage.cached_tokens += embedder.count_tokens(content) as u64;
         }
-        vectors.push(known.get(key).cloned().ok_or_else(|| wrong("no vector came back for a text"))?);
+        let parts = pieces.keys.iter().zip(&pieces.texts).map(|(key, text)| Some((*text, known.get(key)?.clone())));
+        let parts: Vec<_> = parts.collect::<Option<_>>().ok_or_else(|| wrong("no vector came back for a text"))?;
+        vectors.push(joined(embedder, parts)?);
     }
+    let split = pieces.iter().filter(|p| p.texts.len() > 1).count();
     if split > 0 {
         let (n, s) = (split, if split == 1 { "" } else { "s" });
         chunks.notes.push(format!("{n} chunk{s} longer than the model's window: embedded in parts, as their mean"));
@@ -115,71 +131,83 @@ fn groups<'m, 't>(missing: &'m [Text<'t>], embedder: &dyn Embedder, options: &Em
     packed(&tokens, most).into_iter().filter_map(|range| missing.get(range)).collect()
 }
 
-/// A vector for each text, in their order: of texts that belong to no document and are in no cache.
+/// Of each text its vector, or why it has none, in their order: of texts that belong to no document and are in no cache.
+///
+/// # Errors
+/// Where nothing was made.
 pub async fn embed_texts(
     embedder: &dyn Embedder,
     texts: &[&str],
     call: Call<'_>,
-) -> Result<(Vec<Vec<f32>>, Usage), StageError> {
+) -> Result<(Vec<Result<Vec<f32>, StageError>>, Usage), StageError> {
     let mut usage = Usage::default();
-    let vectors = embed_group(embedder, texts, &mut usage, &mut 0, call).await?;
-    Ok((vectors, usage))
+    let pieces: Vec<_> = texts.iter().map(|text| fitting(embedder, text)).collect();
+    let mut made = checked(embedder, pieces.iter().flatten().flatten().copied(), &mut usage, call).await?.into_iter();
+    let vectors = pieces.into_iter().map(|pieces| {
+        let pieces = pieces?;
+        let made: Vec<_> = made.by_ref().take(pieces.len()).collect();
+        match deciding(&made) {
+            Some(error) => Err(error),
+            None => joined(embedder, pieces.into_iter().zip(made.into_iter().flatten()).collect()),
+        }
+    });
+    Ok((vectors.collect(), usage))
 }
 
-async fn embed_group(
-    embedder: &dyn Embedder,
-    group: &[&str],
-    usage: &mut Usage,
-    split: &mut u64,
-    call: Call<'_>,
-) -> Result<Vec<Vec<f32>>, StageError> {
+/// A text as the embedder takes it: whole if it fits its window, else in parts that do, or refused.
+fn fitting<'t>(embedder: &dyn Embedder, text: &'t str) -> Result<Vec<&'t str>, StageError> {
     let count = |text: &str| embedder.count_tokens(text);
-    let (mut inputs, mut belongs) = (Vec::new(), Vec::new());
-    for (i, text) in group.iter().enumerate() {
-        if count(text) <= embedder.window() {
-            inputs.push((*text).to_owned());
-            belongs.push(i);
-            continue;
-        }
-        if !embedder.splits_long_texts() {
-            let (tokens, window) = (count(text), embedder.window());
-            let message = format!("a text of {tokens} tokens is over the model's window of {window}");
-            return Err(StageError::permanent("text_over_window", message));
-        }
-        *split += 1;
-        for part in parts(text, embedder.window(), &count)? {
-            inputs.push(part.to_owned());
-            belongs.push(i);
-        }
+    let (tokens, window) = (count(text), embedder.window());
+    if tokens <= window {
+        return Ok(vec![text]);
     }
-    let weights: Vec<f32> = inputs.iter().map(|t| count(t) as f32).collect();
-    let batch = embedder.embed(inputs, call).await?;
+    if !embedder.splits_long_texts() {
+        let message = format!("a text of {tokens} tokens is over the model's window of {window}");
+        return Err(StageError::permanent("text_over_window", message));
+    }
+    parts(text, window, &count)
+}
+
+/// One call, with the checks on what comes back.
+async fn checked(
+    embedder: &dyn Embedder,
+    texts: impl Iterator<Item = &str>,
+    usage: &mut Usage,
+    call: Call<'_>,
+) -> Result<Vec<Result<Vec<f32>, StageError>>, StageError> {
+    let texts: Vec<String> = texts.map(str::to_owned).collect();
+    let wanted = texts.len();
+    if wanted == 0 {
+        return Ok(Vec::new());
+    }
+    let batch = embedder.embed(texts, call).await?;
     usage.tokens += batch.tokens;
     usage.cost_usd += batch.cost_usd;
-    if batch.vectors.len() != belongs.len() {
-        return Err(wrong(&format!("{} vectors came back for {} texts", batch.vectors.len(), belongs.len())));
+    if batch.vectors.len() != wanted {
+        return Err(wrong(&format!("{} vectors came back for {wanted} texts", batch.vectors.len())));
     }
-    let mut made: Vec<Vec<f32>> = vec![Vec::new(); group.len()];
-    let mut pieces = vec![0usize; group.len()];
-    belongs.iter().filter_map(|i| pieces.get_mut(*i).map(|n| *n += 1)).for_each(drop);
-    for ((vector, i), weight) in batch.vectors.into_iter().zip(&belongs).zip(weights) {
-        check(&vector, embedder.identity().dimension)?;
-        let alone = pieces.get(*i) == Some(&1);
-        let Some(sum) = made.get_mut(*i) else { continue };
-        if alone {
-            *sum = vector;
-            continue;
-        }
-        sum.resize(vector.len(), 0.0);
-        sum.iter_mut().zip(vector).for_each(|(s, x)| *s += x * weight);
+    let dimension = embedder.identity().dimension;
+    let sound = |vector: Vec<f32>| check(&vector, dimension).map(|()| vector);
+    Ok(batch.vectors.into_iter().map(|made| made.and_then(sound)).collect())
+}
+
+/// The vector of a text that was embedded whole; of one in parts their mean by tokens, at unit length.
+fn joined(embedder: &dyn Embedder, mut parts: Vec<(&str, Vec<f32>)>) -> Result<Vec<f32>, StageError> {
+    if parts.len() == 1
+        && let Some((_, vector)) = parts.pop()
+    {
+        return Ok(vector);
     }
-    for (vector, _) in made.iter_mut().zip(pieces).filter(|(_, n)| *n > 1) {
-        // The mean of parts, whose directions differ.
-        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-        vector.iter_mut().for_each(|x| *x /= length);
-        check(vector, embedder.identity().dimension)?;
+    let dimension = embedder.identity().dimension;
+    let mut mean = vec![0.0f32; dimension as usize];
+    for (text, vector) in parts {
+        let weight = embedder.count_tokens(text) as f32;
+        mean.iter_mut().zip(vector).for_each(|(m, x)| *m += x * weight);
     }
-    Ok(made)
+    let length = mean.iter().map(|x| x * x).sum::<f32>().sqrt();
+    mean.iter_mut().for_each(|x| *x /= length);
+    check(&mean, dimension)?;
+    Ok(mean)
 }
 
 fn check(vector: &[f32], dimension: u32) -> Result<(), StageError> {
@@ -250,6 +278,8 @@ mod tests {
         inner: HashedEmbedder,
         calls: Mutex<Vec<usize>>,
         fail_at: Option<usize>,
+        /// Text that is refused beside others that are not.
+        refuse: Option<&'static str>,
         scale: f32,
         lose: bool,
     }
@@ -257,7 +287,7 @@ mod tests {
     impl Odd {
         fn new() -> Self {
             let inner = HashedEmbedder::new(16, Duration::ZERO);
-            Self { inner, calls: Mutex::default(), fail_at: None, scale: 1.0, lose: false }
+            Self { inner, calls: Mutex::default(), fail_at: None, refuse: None, scale: 1.0, lose: false }
         }
     }
 
@@ -286,8 +316,12 @@ mod tests {
             if self.fail_at == Some(nth) {
                 return Err(StageError::transient("cut", "the connection was cut"));
             }
+            let refused = texts.iter().position(|text| self.refuse == Some(text));
             let mut batch = self.inner.embed(texts, call).await?;
-            batch.vectors.iter_mut().flatten().for_each(|x| *x *= self.scale);
+            if let Some(place) = refused.and_then(|at| batch.vectors.get_mut(at)) {
+                *place = Err(StageError::permanent("refused", "not this one"));
+            }
+            batch.vectors.iter_mut().flatten().flatten().for_each(|x| *x *= self.scale);
             if self.lose {
                 batch.vectors.pop();
             }
@@ -378,6 +412,29 @@ mod tests {
     }
 
     #[test]
+    fn what_was_made_beside_a_text_that_is_refused_is_kept() {
+        let (mut embedder, cache) = (Odd::new(), Memory::default());
+        embedder.refuse = Some("b");
+        assert_eq!(run(&embedder, &cache, &["a", "b", "c"]).unwrap_err().code, "refused");
+        embedder.refuse = None;
+        assert_eq!(run(&embedder, &cache, &["a", "b"]).unwrap().usage.cached_chunks, 1);
+    }
+
+    #[test]
+    fn parts_of_a_long_text_that_were_made_before_a_failure_are_kept() {
+        let (mut embedder, cache) = (Odd::new(), Memory::default());
+        embedder.fail_at = Some(1);
+        let long: String = (0..72).map(|n| format!("t{n} ")).collect();
+        assert_eq!(run(&embedder, &cache, &[&long]).unwrap_err().code, "cut");
+        let kept = cache.0.lock().unwrap().len();
+        embedder.fail_at = None;
+        run(&embedder, &cache, &[&long]).unwrap();
+        let embedded = embedder.calls.lock().unwrap().iter().sum::<usize>();
+        assert!(kept > 0 && cache.0.lock().unwrap().len() > kept, "{kept}");
+        assert_eq!(embedded, cache.0.lock().unwrap().len() + 2, "only the call that failed was made again");
+    }
+
+    #[test]
     fn a_text_over_the_window_is_embedded_in_parts_and_said_to_be() {
         let long = "fence token lease ".repeat(12);
         let done = run(&Odd::new(), &Memory::default(), &[&long, "short"]).unwrap();
@@ -391,7 +448,7 @@ mod tests {
             .unwrap()
             .block_on(whole.embed(vec![long], Call::for_a_test()))
             .unwrap();
-        let cosine: f32 = whole.vectors[0].iter().zip(&done.vectors[0]).map(|(a, b)| a * b).sum();
+        let cosine: f32 = whole.vectors[0].as_ref().unwrap().iter().zip(&done.vectors[0]).map(|(a, b)| a * b).sum();
         assert!(cosine > 0.95, "{cosine}");
     }
 

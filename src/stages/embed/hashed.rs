@@ -79,7 +79,7 @@ impl Embedder for HashedEmbedder {
                 tokio::time::sleep(self.wait).await;
             }
             batch.tokens += self.count_tokens(text) as u64;
-            batch.vectors.push(self.vector(text));
+            batch.vectors.push(Ok(self.vector(text)));
         }
         Ok(batch)
     }

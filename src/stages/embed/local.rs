@@ -112,7 +112,7 @@ fn encode(encoder: &Encoder, texts: &[String], cancel: &Cancel) -> Result<EmbedB
         rest = after;
     }
     let tokens = tokens.iter().map(|t| t.len() as u64).sum();
-    Ok(EmbedBatch { vectors, tokens, cost_usd: 0.0 })
+    Ok(EmbedBatch { vectors: vectors.into_iter().map(Ok).collect(), tokens, cost_usd: 0.0 })
 }
 
 fn unusable(error: EncoderError) -> StageError {

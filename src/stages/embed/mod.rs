@@ -28,7 +28,7 @@ pub use local::LocalEmbedder;
 pub use options::{EmbedOptions, ModelOptions};
 pub use packing::packed;
 
-use crate::error::StageError;
+use crate::error::{ErrorClass, StageError};
 use crate::providers::admission::Admission;
 use crate::stages::Cancel;
 use crate::stages::chunk::TokenCounter;
@@ -94,10 +94,12 @@ pub trait Embedder: Send + Sync + 'static {
         None
     }
 
-    /// A vector of unit length for each text, in their order. Each text fits the window.
+    /// A vector of unit length for each text, in their order. Each text fits the window. What was made and paid is handed
+    /// over, whatever became of the others.
     ///
     /// # Errors
-    /// By class: throttled, transient, timeout (also when cancelled), crash, permanent, as the retry decision needs it.
+    /// Where nothing was made. By class: throttled, transient, timeout (also when cancelled), crash, permanent, as the
+    /// retry decision needs it.
     async fn embed(&self, texts: Vec<String>, call: Call<'_>) -> Result<EmbedBatch, StageError>;
 }
 
@@ -121,7 +123,19 @@ impl TokenCounter for Tokens {
 /// Vectors and what they took.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EmbedBatch {
-    pub vectors: Vec<Vec<f32>>,
+    /// Of each text its vector, or why it has none.
+    pub vectors: Vec<Result<Vec<f32>, StageError>>,
     pub tokens: u64,
     pub cost_usd: f64,
+}
+
+/// Of what became of texts that belong together the error that decides: while another try may help, a text that is
+/// refused for ever does not.
+pub fn deciding<'r, T: 'r>(results: impl IntoIterator<Item = &'r Result<T, StageError>>) -> Option<StageError> {
+    let rank = |error: &&StageError| match error.class {
+        ErrorClass::System => 0,
+        ErrorClass::Permanent => 2,
+        _ => 1,
+    };
+    results.into_iter().filter_map(|result| result.as_ref().err()).min_by_key(rank).cloned()
 }
