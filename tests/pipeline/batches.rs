@@ -217,6 +217,15 @@ fn with_wait_one_command_does_it_all() {
 }
 
 #[test]
+fn vectors_that_come_as_numbers_are_those_that_come_as_base64() {
+    let shop = Shop::new(|o| o.floats = true);
+    shop.records(50, plain);
+    shop.ingest_records(&["--wait"]).code(0);
+    shop.assert_rows(50, plain);
+    shop.assert_books_agree();
+}
+
+#[test]
 fn whatever_becomes_of_a_batch_each_record_is_stored_once_and_each_cent_is_known() {
     // What a batch's fate is, how many of its rows are paid for a second time, and what is left undone.
     let table = [

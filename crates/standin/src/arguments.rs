@@ -46,6 +46,7 @@ Batches:
   --finalize-seconds X            (default 0.05)
   --expire-seconds X              from creation to expiry (default 86400)
   --ranges                        contents of files can be had in parts (HTTP Range)
+  --floats                        vectors are written as numbers, base64 or not
 
 Books and faults:
   --books-by-text                 counts every text by its SHA-256
@@ -73,6 +74,7 @@ impl Arguments {
                 "--help" | "-h" | "help" => help = true,
                 "--keep-running" => keep_running = true,
                 "--ranges" => options.ranges = true,
+                "--floats" => options.floats = true,
                 "--books-by-text" => options.books_by_text = true,
                 _ => {
                     let value = words.next();

@@ -176,7 +176,7 @@ pub fn write(world: &World, asked: &Asked, flaw: Flaw, out: &mut Vec<u8>) -> ser
         }
         let start = if place == 0 { "" } else { "," };
         out.extend_from_slice(format!(r#"{start}{{"object":"embedding","index":{index},"embedding":"#).as_bytes());
-        if asked.base64 {
+        if asked.base64 && !world.options.floats {
             let bytes: Vec<u8> = vector.iter().flat_map(|v| v.to_le_bytes()).collect();
             let text = base64::engine::general_purpose::STANDARD.encode(bytes);
             serde_json::to_writer(&mut *out, &text)?;

@@ -17,6 +17,8 @@ pub struct Options {
     pub data: Option<PathBuf>,
     /// Whether a file's content can be had in parts. OpenAI does not promise it.
     pub ranges: bool,
+    /// Vectors are written as numbers, as servers do that know no base64.
+    pub floats: bool,
     pub limits: Limits,
     pub pace: Pace,
     pub rates: Rates,
@@ -41,6 +43,7 @@ impl Default for Options {
             model_folder: None,
             data: None,
             ranges: false,
+            floats: false,
             limits: Limits::default(),
             pace: Pace::default(),
             rates: Rates::default(),
