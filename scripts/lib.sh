@@ -4,6 +4,9 @@
 # Everything that scripts install or build lies here, outside the clone, and may be deleted at any time.
 DOCWEIR_CACHE="${DOCWEIR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/docweir}"
 
+# Without it a failed installation inside of `$(…)` would go on and be marked as complete.
+shopt -s inherit_errexit
+
 say() { printf '%s\n' "$*" >&2; }
 
 # python_venv REQUIREMENTS: prints the folder of a virtual environment that holds exactly what the file pins.
@@ -28,6 +31,31 @@ python_venv() {
         exec 9>&-
     fi
     printf '%s\n' "$target"
+}
+
+# rust_program CRATE VERSION [OPTION…]: prints the folder of a crate's programs, built once with `cargo install OPTION…`.
+# Not optimised: what tests need is built sooner than the time that it would save them.
+rust_program() {
+    local crate=$1 version=$2 target
+    shift 2
+    target="$DOCWEIR_CACHE/programs/$crate-$version"
+    # Options have a part in the name, so changed ones make a new folder.
+    [[ $# -eq 0 ]] || target+="-$(printf '%s\n' "$@" | sha256sum | cut -c1-12)"
+    if [[ ! -e "$target/.complete" ]]; then
+        mkdir -p "$DOCWEIR_CACHE/programs"
+        # One builder at a time, as above.
+        exec 9>"$target.lock"
+        flock 9
+        if [[ ! -e "$target/.complete" ]]; then
+            say "building $crate $version into $target"
+            CARGO_PROFILE_DEV_DEBUG=false cargo install --quiet --locked --debug --no-track --force \
+                --target-dir "$target.build" --root "$target" --version "=$version" "$@" "$crate" 9>&- >&2
+            rm -rf "$target.build"
+            touch "$target/.complete"
+        fi
+        exec 9>&-
+    fi
+    printf '%s\n' "$target/bin"
 }
 
 # debian_packages COMMAND=PACKAGE…: installs the packages whose command is missing. Where that is not possible

@@ -1,14 +1,17 @@
-//! Documents for tests and benchmarks.
+//! Documents for tests and benchmarks, and servers for tests.
 //!
 //! # Layout
 //! - [`prose`]: sentences from a seed, and marker words that occur in one page of one document only;
 //! - [`pdf`]: a writer of small, valid PDFs;
 //! - [`generate`]: whole documents from a seed ([`two_pages`], [`pages`], [`with_text`], [`markdown`], [`plain_text`]);
-//! - [`hostile`]: files that are damaged, locked, endless or not what their name says.
+//! - [`hostile`]: files that are damaged, locked, endless or not what their name says;
+//! - [`servers`]: real servers of AWS's protocols, started on loopback and gone with the test;
+//! - [`proxy`]: what stands between a client and a server, and fails.
 //!
-//! Everything is a pure function of its arguments: the same seed gives the same bytes on every machine, so a test can
-//! name the document that failed, and a benchmark reads the same corpus each time. Nothing here is part of the product,
-//! and nothing here reads a PDF: what the product's parsers make of these files is for their tests to say.
+//! Every document is a pure function of its arguments: the same seed gives the same bytes on every machine, so a test can
+//! name the document that failed, and a benchmark reads the same corpus each time. Only [`servers`] and [`proxy`] touch the machine.
+//! Nothing here is part of the product, and nothing here reads a PDF or calls a server's API: what the product makes of
+//! them is for its tests to say.
 
 #![forbid(unsafe_code)]
 
@@ -16,6 +19,8 @@ pub mod generate;
 pub mod hostile;
 pub mod pdf;
 pub mod prose;
+pub mod proxy;
+pub mod servers;
 
 pub use generate::{markdown, pages, plain_text, two_pages, with_text};
 pub use prose::marker;

@@ -1,0 +1,99 @@
+//! A proxy on loopback that does to requests what a network does on a bad day.
+//!
+//! Speaks as much HTTP/1.1 as clients of object stores do: requests with a `Content-Length`, one connection each. What it
+//! does to a request is decided when the request is there whole, so a test can say "the reply to the second PUT is lost".
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+/// What becomes of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    Pass,
+    /// The connection ends; the server never hears of it.
+    LoseRequest,
+    /// The server carries it out; the connection ends before its reply.
+    LoseReply,
+    /// The reply's first bytes arrive, then the connection ends.
+    CutReply(usize),
+    /// This in the place of the server's reply, which never hears of it.
+    Reply(String),
+}
+
+type Rule = Box<dyn FnMut(&str) -> Act + Send>;
+
+/// Runs until the test's process ends.
+pub struct Proxy {
+    address: SocketAddr,
+    rule: Arc<Mutex<Rule>>,
+}
+
+impl Proxy {
+    /// In front of `upstream`, such as `127.0.0.1:8333`. Passes everything at first.
+    pub fn start(upstream: &str) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        let rule: Arc<Mutex<Rule>> = Arc::new(Mutex::new(Box::new(|_| Act::Pass)));
+        let (upstream, shared) = (upstream.to_owned(), rule.clone());
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let (upstream, rule) = (upstream.clone(), shared.clone());
+                thread::spawn(move || {
+                    let _ = serve(&client, &upstream, &rule);
+                    let _ = client.shutdown(Shutdown::Both);
+                });
+            }
+        });
+        Ok(Self { address, rule })
+    }
+
+    /// Such as `127.0.0.1:34567`.
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// From now on: what becomes of a request, by its first line (`PUT /bucket/key HTTP/1.1`).
+    pub fn set(&self, rule: impl FnMut(&str) -> Act + Send + 'static) {
+        *self.rule.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(rule);
+    }
+}
+
+fn serve(client: &TcpStream, upstream: &str, rule: &Mutex<Rule>) -> io::Result<()> {
+    let mut from = BufReader::new(client);
+    let (mut head, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        if from.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let lower = line.to_ascii_lowercase();
+        if let Some(value) = lower.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap_or(0);
+        }
+        if line == "\r\n" {
+            break;
+        }
+        if !lower.starts_with("connection:") {
+            head.push_str(&line);
+        }
+    }
+    let mut body = vec![0; length];
+    from.read_exact(&mut body)?;
+    let act = rule.lock().unwrap_or_else(PoisonError::into_inner)(head.lines().next().unwrap_or_default());
+    match act {
+        Act::LoseRequest => return Ok(()),
+        Act::Reply(reply) => return (&*client).write_all(reply.as_bytes()),
+        Act::Pass | Act::LoseReply | Act::CutReply(_) => {}
+    }
+    let mut server = TcpStream::connect(upstream)?;
+    server.write_all(head.as_bytes())?;
+    server.write_all(b"Connection: close\r\n\r\n")?;
+    server.write_all(&body)?;
+    match act {
+        Act::LoseReply => io::copy(&mut server, &mut io::sink()).map(drop),
+        Act::CutReply(bytes) => io::copy(&mut server.take(bytes as u64), &mut &*client).map(drop),
+        _ => io::copy(&mut server, &mut &*client).map(drop),
+    }
+}

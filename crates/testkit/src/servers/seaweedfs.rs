@@ -1,0 +1,87 @@
+//! weed, the program of SeaweedFS: S3 with the checks of the real one. It is four servers in one process (master,
+//! volume, filer and the gateway that speaks S3), each with a port for HTTP and one for calls.
+
+use std::fs;
+use std::ops::Deref;
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::process::{ACCESS_KEY, LEFTOVERS, SECRET_KEY, Server, status};
+use super::program;
+
+/// The endpoint's first.
+const PORTS: [&str; 8] = [
+    "s3.port",
+    "s3.port.grpc",
+    "master.port",
+    "master.port.grpc",
+    "volume.port",
+    "volume.port.grpc",
+    "filer.port",
+    "filer.port.grpc",
+];
+
+/// See [`Server`] for what it tells.
+#[derive(Debug)]
+pub struct Seaweedfs(Server);
+
+impl Seaweedfs {
+    /// `None` where it is not installed.
+    pub fn start() -> Option<Self> {
+        Some(Self::run(&program("weed")?))
+    }
+
+    fn run(program: &Path) -> Self {
+        let command = |folder: &Path, ports: [u16; 8]| {
+            fs::create_dir(folder.join("data"))?;
+            fs::write(folder.join("identities.json"), identities())?;
+            fs::write(folder.join(LEFTOVERS), sockets(ports))?;
+            let mut command = Command::new(program);
+            command.args(["server", "-dir=data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]);
+            command.args(["-s3", "-s3.config=identities.json"]);
+            command.args(PORTS.iter().zip(ports).map(|(name, port)| format!("-{name}={port}")));
+            // Services that nobody asks for here, sockets that would lie in a common folder, and a report to its makers.
+            command.args(["-s3.port.iceberg=0", "-s3.port.lance=0"]);
+            command.args(["-s3.localSocket=s3.sock", "-filer.localSocket=filer.sock", "-master.telemetry=false"]);
+            // Small volumes, and many: a bucket takes one at the least, or seven if it were not told otherwise.
+            command.args(["-volume.max=200", "-master.volumeSizeLimitMB=64"]);
+            command.env("WEED_MASTER_VOLUME_GROWTH_COPY_1", "1");
+            Ok(command)
+        };
+        // The gateway answers before there is a place for what it is given: the master tells of one.
+        let ready = |[s3, _, master, ..]: [u16; 8]| {
+            status(s3, "/healthz") == Some(200) && status(master, "/dir/assign") == Some(200)
+        };
+        Self(Server::start("weed", command, ready))
+    }
+}
+
+/// The sockets that it lays into a folder of its own choice, named by the ports for calls.
+fn sockets([_, s3, _, master, _, volume, _, filer]: [u16; 8]) -> String {
+    let parts = [("s3", s3), ("master", master), ("volume", volume), ("filer", filer)];
+    parts.map(|(part, port)| format!("/tmp/seaweedfs-{part}-grpc-{port}.sock\n")).concat()
+}
+
+/// One user, who may do everything.
+fn identities() -> String {
+    format!(
+        r#"{{"identities": [{{"name": "test", "actions": ["Admin"],
+            "credentials": [{{"accessKey": "{ACCESS_KEY}", "secretKey": "{SECRET_KEY}"}}]}}]}}"#
+    )
+}
+
+impl Deref for Seaweedfs {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.0
+    }
+}
+
+/// The one of this test program.
+pub fn shared_seaweedfs() -> Option<&'static Seaweedfs> {
+    static SHARED: OnceLock<Seaweedfs> = OnceLock::new();
+    let program = program("weed")?;
+    Some(SHARED.get_or_init(|| Seaweedfs::run(&program)))
+}
