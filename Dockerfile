@@ -16,6 +16,7 @@ WORKDIR /src
 # The dependencies first, in a layer that only a change of the manifests makes anew. Each member gets an empty library and
 # program; the real sources replace them below.
 COPY Cargo.toml Cargo.lock ./
+COPY crates/aws/Cargo.toml crates/aws/
 COPY crates/codes/Cargo.toml crates/codes/
 COPY crates/encoder/Cargo.toml crates/encoder/
 COPY crates/standin/Cargo.toml crates/standin/

@@ -6,8 +6,12 @@
 //! that wakes up changes nothing. Completion follows the vector store's manifest: a document is `COMPLETED` because
 //! its rows are in the manifest, never the other way round.
 
+#[cfg(test)]
+pub(crate) mod conformance;
+pub mod dynamodb;
 pub mod rules;
 pub mod sqlite;
+mod stamps;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,6 +34,18 @@ pub enum Status {
     Parked,
     Quarantined,
     Deleted,
+}
+
+impl Status {
+    pub const ALL: [Status; 7] = [
+        Status::Pending,
+        Status::InProgress,
+        Status::Completed,
+        Status::Failed,
+        Status::Parked,
+        Status::Quarantined,
+        Status::Deleted,
+    ];
 }
 
 /// A file that intake has found, hashed and told the type of.
@@ -347,4 +363,9 @@ pub trait ControlStore: Send + Sync + 'static {
 
     /// In order of time, after `after` (a `timestamp`), at most `limit`.
     async fn audit(&self, id: &DocumentId, after: Option<&str>, limit: usize) -> Result<Vec<AuditEvent>, ControlError>;
+
+    /// Writes what was put off (figures only); to be called before a process ends.
+    async fn flush(&self) -> Result<(), ControlError> {
+        Ok(())
+    }
 }

@@ -17,7 +17,7 @@
 //!
 //! Keys are case-sensitive: use a file system that is, too. No key may be another one's folder (`a` and `a/b`).
 
-mod files;
+pub(super) mod files;
 mod listing;
 mod options;
 #[cfg(test)]
@@ -37,15 +37,13 @@ pub use options::LocalObjectOptions;
 
 use self::files::{KeyLock, Temporary, remove_leftovers, sync_folders};
 use self::upload::LocalUpload;
+use super::keys::check_key;
 use super::{Durability, ObjectError, ObjectMeta, ObjectStore, Precondition, Tag, Upload};
 use crate::clock::{SharedClock, UnixMicros};
 use crate::documents::Sha256Hex;
 
 const TMP: &str = ".tmp";
 const LOCKS: &str = ".locks";
-/// Longest key, as in S3, and longest part of a key: a file name less what a file system may need.
-const MAX_KEY: usize = 1024;
-const MAX_PART: usize = 200;
 
 #[derive(Clone)]
 pub struct LocalObjectStore {
@@ -292,15 +290,6 @@ impl Inner {
         let reason = format!("it has {bytes} bytes, more than the {most} allowed");
         Err(ObjectError::Storage { what, key: key.to_owned(), reason, hint: "raise `max_object_bytes`" })
     }
-}
-
-/// Parts of safe characters, none of which begins with a dot: no way out of the folder, none into `.tmp`.
-fn check_key(key: &str) -> Result<(), ObjectError> {
-    let part = |p: &str| {
-        let safe = |b: u8| b.is_ascii_alphanumeric() || b"._-=+%".contains(&b);
-        (1..=MAX_PART).contains(&p.len()) && !p.starts_with('.') && p.bytes().all(safe)
-    };
-    if key.len() <= MAX_KEY && key.split('/').all(part) { Ok(()) } else { Err(ObjectError::BadKey(key.to_owned())) }
 }
 
 fn tag(body: &[u8]) -> Tag {

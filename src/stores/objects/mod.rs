@@ -1,12 +1,24 @@
-//! Objects: bytes under a key. A local folder here, S3 later, memory for tests.
+//! Objects: bytes under a key. A local folder, S3, memory for tests; copies on the local disk of what never changes.
 //!
 //! The trait is as small as what S3 can promise. A conditional put is the one primitive that the vector store's
 //! manifest builds on; where its result is not known ([`ObjectError::Unknown`]) the caller looks again, it never
 //! assumes.
 
+pub mod cached;
+#[cfg(test)]
+pub mod conformance;
+#[cfg(feature = "aws")]
+pub mod dynamodb;
+mod keys;
 pub mod local;
 #[cfg(test)]
 pub mod memory;
+pub mod routed;
+#[cfg(feature = "aws")]
+pub mod s3;
+
+use std::fs::File;
+use std::io::Write;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -33,7 +45,7 @@ pub struct ObjectMeta {
     pub modified: i64,
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ObjectError {
     #[error("no object `{0}`")]
     NotFound(String),
@@ -62,7 +74,8 @@ pub trait ObjectStore: Send + Sync + 'static {
     async fn put(&self, key: &str, body: Bytes, when: Precondition, durability: Durability)
     -> Result<Tag, ObjectError>;
 
-    /// Writes several objects, unconditionally and in their order; after a failure, those before it are there.
+    /// Writes several objects, unconditionally. After a failure some of them may be there; the last one only if all the
+    /// others are.
     async fn put_all(&self, objects: Vec<(String, Bytes)>, durability: Durability) -> Result<(), ObjectError> {
         for (key, body) in objects {
             self.put(&key, body, Precondition::None, durability).await?;
@@ -88,6 +101,34 @@ pub trait ObjectStore: Send + Sync + 'static {
 
     /// A local path, where the objects are files: for memory mapping. `None` elsewhere.
     fn local_path(&self, key: &str) -> Option<std::path::PathBuf>;
+
+    /// The object as an open file, where it is one or a copy is kept: for memory mapping. Only of objects that never
+    /// change under their name: the copy may have been made long ago. Stays readable when it is deleted.
+    async fn local_copy(&self, key: &str) -> Result<Option<File>, ObjectError> {
+        let Some(path) = self.local_path(key) else { return Ok(None) };
+        match File::open(path) {
+            Ok(file) => Ok(Some(file)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(ObjectError::NotFound(key.to_owned())),
+            Err(e) => Err(local::failure("map", key, &e)),
+        }
+    }
+
+    /// Reads the whole object into an empty file, with as little memory as a small one takes.
+    async fn read_into(&self, key: &str, mut file: File) -> Result<(), ObjectError> {
+        const PIECE: u64 = 8 << 20;
+        let bytes = self.head(key).await?.bytes;
+        let mut offset = 0;
+        while offset < bytes {
+            let piece = self.get_range(key, offset, PIECE.min(bytes - offset)).await?;
+            if piece.is_empty() {
+                let reason = format!("it ended after {offset} of {bytes} bytes");
+                return Err(ObjectError::Transient { what: "read", key: key.to_owned(), reason });
+            }
+            offset += piece.len() as u64;
+            file.write_all(&piece).map_err(|e| local::failure("copy", key, &e))?;
+        }
+        Ok(())
+    }
 }
 
 /// An object that is being written, from first byte to last; writing blocks. Nobody sees it until it is finished;
@@ -100,7 +141,9 @@ pub trait Upload: std::io::Write + Send {
 
 /// What an [`Upload`] that can't be written means.
 pub fn write_failure(key: &str, error: &std::io::Error) -> ObjectError {
-    local::failure("write", key, error)
+    // A store that is not a disk says it in its own words.
+    let own = error.get_ref().and_then(|e| e.downcast_ref::<ObjectError>());
+    own.cloned().unwrap_or_else(|| local::failure("write", key, error))
 }
 
 /// The objects under a prefix, page by page and in order; those that are deleted meanwhile don't matter.

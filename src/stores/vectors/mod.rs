@@ -54,6 +54,8 @@ mod process_tests;
 #[cfg(test)]
 mod protocol_tests;
 #[cfg(test)]
+mod s3_tests;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 pub(crate) mod testing;

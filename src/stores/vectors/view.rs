@@ -172,7 +172,7 @@ impl VectorStore {
         Ok(segments)
     }
 
-    /// Opens a file: a delta is read and decoded, a snapshot is mapped where it is a local file.
+    /// Opens a file: a delta is read and decoded, a snapshot is mapped where it is a local file or has a local copy.
     pub(super) async fn open(&self, live: &LiveFile) -> Result<Segment, VectorError> {
         let small = live.kind == FileKind::Delta || live.bytes <= self.options.verify_bytes;
         self.open_checked(live, self.options.verify_checksums && small).await
@@ -191,7 +191,11 @@ impl VectorStore {
             if bytes as u64 == live.bytes { Ok(()) } else { Err(damaged()) }
         };
         let file = live.file.clone();
-        let opened = match (live.kind, self.objects.local_path(&key)) {
+        let mapped = match live.kind {
+            FileKind::Delta => None,
+            FileKind::Snapshot => self.objects.local_copy(&key).await?,
+        };
+        let opened = match (live.kind, mapped) {
             (FileKind::Delta, _) => {
                 // One byte more than there should be. Not a `get`: its tag would be a hash of the whole.
                 let body = self.objects.get_range(&key, 0, live.bytes.saturating_add(1)).await?;
@@ -199,8 +203,8 @@ impl VectorStore {
                 let crc32 = verify.then_some(live.crc32);
                 blocking(move || Segment::of_delta(&file, body, crc32)).await
             }
-            (FileKind::Snapshot, Some(path)) => {
-                let image = snapshot::image_of(&path).map_err(|e| self.not_mapped(&key, &e))?;
+            (FileKind::Snapshot, Some(copy)) => {
+                let image = snapshot::image_of(&copy).map_err(|e| self.not_mapped(&key, &e))?;
                 check(image.len())?;
                 let open = move || Snapshot::open(&file, image, true, verify).map(|s| Segment::of_snapshot(&file, s));
                 // Without the checksums it reads the directory alone.
@@ -225,10 +229,7 @@ impl VectorStore {
     }
 
     fn not_mapped(&self, key: &str, error: &std::io::Error) -> VectorError {
-        VectorError::Object(match error.kind() {
-            std::io::ErrorKind::NotFound => ObjectError::NotFound(key.to_owned()),
-            _ => ObjectError::Transient { what: "map", key: key.to_owned(), reason: error.to_string() },
-        })
+        ObjectError::Transient { what: "map", key: key.to_owned(), reason: error.to_string() }.into()
     }
 
     /// Before anything is read: a refusal that comes when memory is full comes too late.

@@ -10,7 +10,7 @@ mod options;
 mod readers;
 mod rows;
 mod schema;
-mod stamps;
+
 mod unit;
 mod writer;
 

@@ -5,10 +5,10 @@ use rusqlite::{Connection, OptionalExtension, Params, params, params_from_iter};
 use super::failure::{OpError, OpResult};
 use super::options::SqliteControlOptions;
 use super::rows;
-use super::stamps::Stamps;
 use crate::clock::{UnixMicros, timestamp};
 use crate::documents::DocumentId;
 use crate::stores::control::rules::Effects;
+use crate::stores::control::stamps::Stamps;
 use crate::stores::control::{ControlError, ControlRecord};
 
 const DAY_SECONDS: i64 = 86_400;

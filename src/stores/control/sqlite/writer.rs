@@ -14,10 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::failure::{OpResult, told};
 use super::options::SqliteControlOptions;
-use super::stamps::Stamps;
 use super::unit::{Terms, Unit, prune};
 use crate::clock::{SharedClock, timestamp};
 use crate::stores::control::ControlError;
+use crate::stores::control::stamps::Stamps;
 use crate::stores::sqlite::Failure;
 
 /// What a commit must outlive.

@@ -4,7 +4,8 @@ use std::io;
 use std::path::Path;
 
 use super::super::ObjectMeta;
-use super::{check_key, modified};
+use super::super::keys::check_key;
+use super::modified;
 
 /// Keys that begin with `prefix`, after `after`, at most `limit`, in the order of their bytes.
 ///

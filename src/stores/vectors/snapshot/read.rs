@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::path::Path;
 use std::sync::OnceLock;
 
 use arrow_buffer::Buffer;
@@ -27,12 +26,11 @@ pub struct Snapshot {
     pub mapped: bool,
 }
 
-/// The file at `path`, mapped.
-pub fn image_of(path: &Path) -> std::io::Result<Bytes> {
-    let file = File::open(path)?;
+/// The file, mapped.
+pub fn image_of(file: &File) -> std::io::Result<Bytes> {
     // SAFETY: the file is an object of the store: written under another name, never changed once it has this one.
     // Deleting it leaves the mapping alone. Whoever cuts an object short behind the store's back ends the process.
-    let map = unsafe { Mmap::map(&file) }?;
+    let map = unsafe { Mmap::map(file) }?;
     Ok(Bytes::from_owner(map))
 }
 

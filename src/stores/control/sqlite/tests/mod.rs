@@ -2,18 +2,14 @@
 
 mod faults;
 mod life;
-mod model;
 mod processes;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::*;
-use crate::clock::{ManualClock, UnixMicros};
-use crate::documents::MediaType;
-
-const NOW: UnixMicros = 1_763_718_000_000_000;
-const LEASE: Duration = Duration::from_secs(60);
+use crate::clock::ManualClock;
+use crate::stores::control::conformance::{self, *};
 
 struct Fixture {
     dir: tempfile::TempDir,
@@ -43,58 +39,46 @@ impl Fixture {
     }
 
     async fn register_one(&self, source: &str) -> DocumentKey {
-        match self.store.register(vec![document(source, "one")]).await.unwrap().remove(0) {
-            Registered::New(key) => key,
-            other => panic!("{other:?}"),
-        }
+        conformance::register_one(self, source).await
     }
 
     async fn claim_one(&self) -> Claim {
-        let mut claims = self.store.claim("owner", LEASE, 1, None).await.unwrap();
-        assert_eq!(claims.len(), 1);
-        claims.remove(0)
+        conformance::claim_one(self).await
     }
+}
+
+#[async_trait(?Send)]
+impl World for Fixture {
+    fn store(&self) -> &dyn ControlStore {
+        &self.store
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    async fn set_by_hand(&self, id: &DocumentId, status: &str) {
+        let set = format!("UPDATE document_processing_control SET status = '{status}', retry_count = 0");
+        assert_eq!(self.raw(&format!("{set} WHERE document_id = '{id}'")), 1);
+    }
+
+    async fn metric(&self, metric: &str) -> f64 {
+        let select = "SELECT value FROM pipeline_metrics_daily WHERE date = '2025-11-21' AND metric_type = ";
+        self.number(&format!("{select}'{metric}'"))
+    }
+
+    async fn reopen(&mut self) {
+        self.store = open(&self.path(), &self.clock).await;
+    }
+}
+
+conformance::conformance!(async { Some(Fixture::new().await) });
+
+#[test]
+fn the_store_does_what_the_model_does() {
+    does_what_the_model_does(48, Fixture::new);
 }
 
 async fn open(path: &Path, clock: &Arc<ManualClock>) -> SqliteControlStore {
     SqliteControlStore::open(path, SqliteControlOptions::default(), clock.clone()).await.unwrap()
-}
-
-fn document(source: &str, content: &str) -> NewDocument {
-    NewDocument {
-        source: format!("file:///{source}"),
-        content: Sha256Hex::of(content.as_bytes()),
-        fingerprint: Sha256Hex::of(b"configuration"),
-        bytes: 10,
-        media_type: MediaType::Pdf,
-        tenant: "default".into(),
-        weight: 1,
-    }
-}
-
-fn started(stage: Stage) -> Transition {
-    Transition::StageStarted { stage }
-}
-
-fn completed(stage: Stage) -> Transition {
-    let output = Some(StageOutput { key: format!("{stage}/x"), sha256: Sha256Hex::of(b"artefact") });
-    let metrics = StageMetrics::from([("tokens_processed".into(), 10.0)]);
-    Transition::StageCompleted { stage, output, metrics, duration: Duration::from_millis(1500) }
-}
-
-fn done() -> Transition {
-    let metrics = StageMetrics::from([("vectors_uploaded".into(), 3.0)]);
-    Transition::Completed { metrics, duration: Duration::from_millis(500) }
-}
-
-/// Takes a claim through what is left of its stages.
-async fn finish(store: &SqliteControlStore, claim: &Claim) -> Result<(), ControlError> {
-    if claim.intent == Intent::Delete {
-        return store.apply(&claim.key, Transition::Deleted).await;
-    }
-    for stage in Stage::ALL.into_iter().filter(|s| *s >= claim.stage) {
-        store.apply(&claim.key, started(stage)).await?;
-        store.apply(&claim.key, if stage == Stage::Loading { done() } else { completed(stage) }).await?;
-    }
-    Ok(())
 }

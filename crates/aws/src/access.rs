@@ -1,0 +1,77 @@
+//! What every client is made from.
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+
+use crate::AwsOptions;
+
+/// Region, credentials and connections of this process. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Aws {
+    pub(crate) sdk: SdkConfig,
+    pub(crate) options: AwsOptions,
+}
+
+impl Aws {
+    /// Finds the region, and where credentials come from; asks nobody for them yet.
+    pub async fn find(options: AwsOptions) -> Self {
+        // The cryptography of all TLS in this program is ring's.
+        let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+        let seconds = Duration::from_secs_f64;
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(seconds(options.connect_seconds))
+            .operation_attempt_timeout(seconds(options.attempt_seconds))
+            .build();
+        let mut loader = aws_config::from_env()
+            .http_client(http)
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::standard().with_max_attempts(options.attempts));
+        if !options.region.is_empty() {
+            loader = loader.region(aws_config::Region::new(options.region.clone()));
+        }
+        if !options.endpoint.is_empty() {
+            loader = loader.endpoint_url(&options.endpoint);
+        }
+        Self { sdk: loader.load().await, options }
+    }
+
+    /// The same with these keys in the place of those that are found.
+    pub fn with_keys(mut self, access_key: &str, secret_key: &str) -> Self {
+        let keys = Credentials::from_keys(access_key, secret_key, None);
+        self.sdk = self.sdk.into_builder().credentials_provider(SharedCredentialsProvider::new(keys)).build();
+        self
+    }
+
+    /// The region that calls go to; `None` where nobody names one.
+    pub fn region(&self) -> Option<&str> {
+        self.sdk.region().map(|region| region.as_ref())
+    }
+
+    /// As long as a small call may take, and as the slowest transfer of `bytes` that is waited for.
+    pub(crate) fn transfer_timeouts(&self, bytes: u64) -> TimeoutConfig {
+        let transfer = bytes as f64 / self.options.min_bytes_per_second as f64;
+        TimeoutConfig::builder()
+            .operation_attempt_timeout(Duration::from_secs_f64(self.options.attempt_seconds + transfer))
+            .build()
+    }
+}
+
+/// Of calls that must be made at most once: what became of the first has to be looked into.
+pub(crate) fn once() -> RetryConfig {
+    RetryConfig::disabled()
+}
+
+/// Counts a call.
+pub(crate) fn count(service: &'static str, operation: &'static str, failed: bool) {
+    let outcome = if failed { "failed" } else { "done" };
+    metrics::counter!("docweir_aws_calls_total", "service" => service, "operation" => operation, "outcome" => outcome)
+        .increment(1);
+}

@@ -1,0 +1,275 @@
+//! DynamoDB: items by key, conditional writes, transactions, queries.
+//!
+//! # Layout
+//! - [`Dynamo`] the calls
+//! - [`expression`] conditions and updates with their names and values; [`write`] what is written
+//! - [`value`] items to JSON and back; [`table`] tables, their indexes and expiry
+
+pub mod expression;
+pub mod table;
+pub mod value;
+pub mod write;
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+pub use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{KeysAndAttributes, Select};
+use tokio::time::{Duration, sleep};
+
+pub use expression::Expression;
+pub use write::Write;
+
+use crate::access::{Aws, count, once};
+use crate::fault::{Fault, FaultKind};
+
+/// Attributes by name.
+pub type Item = HashMap<String, AttributeValue>;
+
+/// Keys in one call, and writes in one transaction.
+pub const MOST: usize = 100;
+/// Bytes of one transaction: 4 MB of the service's, with room for its own counting.
+pub const MOST_BYTES: usize = 3_500_000;
+
+/// Bytes as an attribute holds them.
+pub fn blob(bytes: &[u8]) -> aws_smithy_types::Blob {
+    aws_smithy_types::Blob::new(bytes)
+}
+
+/// Calls of DynamoDB. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Dynamo {
+    client: Client,
+    attempts: u32,
+}
+
+/// Items of a table or an index by the hash of their key, in order of its range.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    pub table: String,
+    pub index: Option<String>,
+    pub key: Expression,
+    pub filter: Option<Expression>,
+    pub descending: bool,
+    /// Items that are looked at, before the filter.
+    pub limit: Option<usize>,
+    /// Where the page before ended.
+    pub start: Option<Item>,
+    pub consistent: bool,
+}
+
+/// Items of one answer.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    pub items: Vec<Item>,
+    /// Where the next begins; `None` after the last.
+    pub next: Option<Item>,
+}
+
+/// Why a transaction was not applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cancelled {
+    pub fault: Fault,
+    /// Of each write why it could not be applied, in their order; empty where it was no write's fault.
+    pub reasons: Vec<Option<FaultKind>>,
+}
+
+impl Dynamo {
+    /// At an address of its own, or at that of all services where it is empty.
+    pub fn new(aws: &Aws, endpoint: &str) -> Self {
+        let mut config = aws_sdk_dynamodb::config::Builder::from(&aws.sdk);
+        if !endpoint.is_empty() {
+            config = config.endpoint_url(endpoint);
+        }
+        Self { client: Client::from_conf(config.build()), attempts: aws.options.attempts }
+    }
+
+    /// The item of a key.
+    pub async fn get(&self, table: &str, key: Item, consistent: bool) -> Result<Option<Item>, Fault> {
+        let call = self.client.get_item().table_name(table).set_key(Some(key)).consistent_read(consistent);
+        Ok(told("GetItem", call.send().await)?.item)
+    }
+
+    /// The items of any number of keys, in no order; keys without an item are left out.
+    pub async fn get_many(&self, table: &str, keys: Vec<Item>, consistent: bool) -> Result<Vec<Item>, Fault> {
+        let mut found = Vec::with_capacity(keys.len());
+        for part in keys.chunks(MOST) {
+            let mut wanted = part.to_vec();
+            let mut tries = 0;
+            while !wanted.is_empty() {
+                let keys = KeysAndAttributes::builder().set_keys(Some(wanted)).consistent_read(consistent).build();
+                let keys = keys.map_err(|e| Fault::new(FaultKind::Invalid, "not sent", e.to_string()))?;
+                let call = self.client.batch_get_item().request_items(table, keys);
+                let answer = told("BatchGetItem", call.send().await)?;
+                found.extend(answer.responses.into_iter().flatten().flat_map(|(_, items)| items));
+                wanted = answer.unprocessed_keys.into_iter().flatten().flat_map(|(_, keys)| keys.keys).collect();
+                tries = self.pause(tries, wanted.len()).await?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// One write. What became of it is [`FaultKind::Unknown`] where the answer was lost: it is never sent twice.
+    pub async fn write(&self, write: Write) -> Result<(), Fault> {
+        let once = aws_sdk_dynamodb::config::Config::builder().retry_config(once());
+        match write {
+            Write::Put { table, item, condition } => {
+                let condition = condition.unwrap_or_default();
+                let call = self
+                    .client
+                    .put_item()
+                    .table_name(table)
+                    .set_item(Some(item))
+                    .set_condition_expression(condition.text())
+                    .set_expression_attribute_names(condition.names())
+                    .set_expression_attribute_values(condition.values());
+                told("PutItem", call.customize().config_override(once).send().await).map(drop)
+            }
+            Write::Update { table, key, update, condition } => {
+                let condition = condition.unwrap_or_default();
+                let both = update.clone().and(condition.clone());
+                let call = self
+                    .client
+                    .update_item()
+                    .table_name(table)
+                    .set_key(Some(key))
+                    .set_update_expression(update.text())
+                    .set_condition_expression(condition.text())
+                    .set_expression_attribute_names(both.names())
+                    .set_expression_attribute_values(both.values());
+                told("UpdateItem", call.customize().config_override(once).send().await).map(drop)
+            }
+            Write::Delete { table, key, condition } => {
+                let condition = condition.unwrap_or_default();
+                let call = self
+                    .client
+                    .delete_item()
+                    .table_name(table)
+                    .set_key(Some(key))
+                    .set_condition_expression(condition.text())
+                    .set_expression_attribute_names(condition.names())
+                    .set_expression_attribute_values(condition.values());
+                told("DeleteItem", call.customize().config_override(once).send().await).map(drop)
+            }
+        }
+    }
+
+    /// All writes or none. Sent again with the same token within ten minutes it is applied once; the SDK does so by itself.
+    pub async fn transact(&self, token: &str, writes: Vec<Write>) -> Result<(), Cancelled> {
+        let mut items = Vec::with_capacity(writes.len());
+        for write in writes {
+            let item = write.into_item().map_err(|e| Fault::new(FaultKind::Invalid, "not sent", e.to_string()))?;
+            items.push(item);
+        }
+        let call = self.client.transact_write_items().client_request_token(token).set_transact_items(Some(items));
+        let answer = call.send().await;
+        count("dynamodb", "TransactWriteItems", answer.is_err());
+        match answer {
+            Ok(_) => Ok(()),
+            Err(error) => Err(cancelled(&error)),
+        }
+    }
+
+    /// One page.
+    pub async fn query(&self, query: &Query) -> Result<Page, Fault> {
+        let filter = query.filter.clone().unwrap_or_default();
+        let both = query.key.clone().and(filter.clone());
+        let limit = query.limit.map(|n| i32::try_from(n.max(1)).unwrap_or(i32::MAX));
+        let call = self
+            .client
+            .query()
+            .table_name(&query.table)
+            .set_index_name(query.index.clone())
+            .set_key_condition_expression(query.key.text())
+            .set_filter_expression(filter.text())
+            .set_expression_attribute_names(both.names())
+            .set_expression_attribute_values(both.values())
+            .scan_index_forward(!query.descending)
+            .set_limit(limit)
+            .set_exclusive_start_key(query.start.clone())
+            .consistent_read(query.consistent);
+        let answer = told("Query", call.send().await)?;
+        let next = answer.last_evaluated_key.filter(|key| !key.is_empty());
+        Ok(Page { items: answer.items.unwrap_or_default(), next })
+    }
+
+    /// How many there are, without reading them out.
+    pub async fn count(&self, query: &Query) -> Result<u64, Fault> {
+        let (mut total, mut start) = (0, query.start.clone());
+        loop {
+            let call = self
+                .client
+                .query()
+                .table_name(&query.table)
+                .set_index_name(query.index.clone())
+                .set_key_condition_expression(query.key.text())
+                .set_expression_attribute_names(query.key.names())
+                .set_expression_attribute_values(query.key.values())
+                .set_exclusive_start_key(start)
+                .select(Select::Count);
+            let answer = told("Query", call.send().await)?;
+            total += u64::try_from(answer.count).unwrap_or(0);
+            start = answer.last_evaluated_key.filter(|key| !key.is_empty());
+            if start.is_none() {
+                return Ok(total);
+            }
+        }
+    }
+
+    /// Waits before what was left undone is asked for again, if anything was.
+    async fn pause(&self, tries: u32, left: usize) -> Result<u32, Fault> {
+        if left == 0 {
+            return Ok(tries);
+        }
+        if tries >= self.attempts * 2 {
+            let text = format!("{left} keys were not processed, again and again");
+            return Err(Fault::new(FaultKind::Throttled, "UnprocessedKeys", text));
+        }
+        sleep(Duration::from_millis(50 << tries.min(6))).await;
+        Ok(tries + 1)
+    }
+}
+
+impl From<Fault> for Cancelled {
+    fn from(fault: Fault) -> Self {
+        Self { fault, reasons: Vec::new() }
+    }
+}
+
+fn cancelled(
+    error: &SdkError<TransactWriteItemsError, aws_smithy_runtime_api::client::orchestrator::HttpResponse>,
+) -> Cancelled {
+    let fault = Fault::of(error);
+    let Some(TransactWriteItemsError::TransactionCanceledException(exception)) = error.as_service_error() else {
+        return fault.into();
+    };
+    let reason = |code: Option<&str>| match code {
+        None | Some("None") => None,
+        Some("ConditionalCheckFailed" | "DuplicateItem") => Some(FaultKind::Condition),
+        Some("TransactionConflict") => Some(FaultKind::Conflict),
+        Some("ThrottlingError" | "ProvisionedThroughputExceeded") => Some(FaultKind::Throttled),
+        Some(_) => Some(FaultKind::Invalid),
+    };
+    let reasons: Vec<_> = exception.cancellation_reasons().iter().map(|r| reason(r.code())).collect();
+    // What no repetition mends comes first.
+    let worst = [FaultKind::Invalid, FaultKind::Condition, FaultKind::Throttled, FaultKind::Conflict]
+        .into_iter()
+        .find(|kind| reasons.contains(&Some(*kind)));
+    let kind = worst.unwrap_or(FaultKind::Conflict);
+    let message = exception.cancellation_reasons().iter().find_map(|r| r.message()).unwrap_or_default().to_owned();
+    Cancelled { fault: Fault { kind, message, ..fault }, reasons }
+}
+
+/// Counts a call and says what its failure means.
+fn told<T, E>(
+    operation: &'static str,
+    answer: Result<T, SdkError<E, aws_smithy_runtime_api::client::orchestrator::HttpResponse>>,
+) -> Result<T, Fault>
+where
+    E: aws_smithy_types::error::metadata::ProvideErrorMetadata + std::error::Error + 'static,
+{
+    count("dynamodb", operation, answer.is_err());
+    answer.map_err(|error| Fault::of(&error))
+}

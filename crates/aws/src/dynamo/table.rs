@@ -1,0 +1,161 @@
+//! Tables, their indexes and when their items expire.
+
+use aws_sdk_dynamodb::error::BuildError;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
+    ScalarAttributeType, TableStatus, TimeToLiveSpecification,
+};
+use tokio::time::{Duration, sleep};
+
+use super::{Dynamo, told};
+use crate::fault::{Fault, FaultKind};
+
+/// Hash and range of a key, both texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    pub hash: &'static str,
+    pub range: Option<&'static str>,
+}
+
+/// What an index holds beside the keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Index {
+    pub name: &'static str,
+    pub key: Key,
+    pub holds: &'static [&'static str],
+}
+
+/// What a table is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    pub name: String,
+    pub key: Key,
+    pub indexes: Vec<Index>,
+    /// The attribute that holds when an item expires, in Unix seconds.
+    pub expires: Option<&'static str>,
+}
+
+/// What a table is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub ready: bool,
+    pub hash: String,
+    pub range: Option<String>,
+    /// Names of its indexes.
+    pub indexes: Vec<String>,
+    pub on_demand: bool,
+    pub expires: Option<String>,
+}
+
+impl Dynamo {
+    /// `None` where there is no such table.
+    pub async fn describe(&self, table: &str) -> Result<Option<Found>, Fault> {
+        let described = told("DescribeTable", self.client.describe_table().table_name(table).send().await);
+        let table_of = match described {
+            Ok(answer) => answer.table,
+            Err(fault) if fault.kind == FaultKind::NotFound => return Ok(None),
+            Err(fault) => return Err(fault),
+        };
+        let Some(found) = table_of else { return Ok(None) };
+        let expiry = told("DescribeTimeToLive", self.client.describe_time_to_live().table_name(table).send().await)?;
+        let key = |kind: KeyType| {
+            found.key_schema().iter().find(|k| *k.key_type() == kind).map(|k| k.attribute_name().to_owned())
+        };
+        Ok(Some(Found {
+            ready: found.table_status() == Some(&TableStatus::Active),
+            hash: key(KeyType::Hash).unwrap_or_default(),
+            range: key(KeyType::Range),
+            indexes: found
+                .global_secondary_indexes()
+                .iter()
+                .filter_map(|i| i.index_name().map(str::to_owned))
+                .collect(),
+            on_demand: found.billing_mode_summary().and_then(|b| b.billing_mode()) == Some(&BillingMode::PayPerRequest),
+            expires: expiry.time_to_live_description.and_then(|d| d.attribute_name),
+        }))
+    }
+
+    /// Makes a table, and waits until it can be used. One that is there already is left as it is.
+    pub async fn create(&self, table: &Table, patience: Duration) -> Result<(), Fault> {
+        let invalid = |e: BuildError| Fault::new(FaultKind::Invalid, "not sent", e.to_string());
+        let mut names = vec![table.key.hash];
+        names.extend(table.key.range);
+        for index in &table.indexes {
+            names.push(index.key.hash);
+            names.extend(index.key.range);
+        }
+        names.sort_unstable();
+        names.dedup();
+        let mut call = self
+            .client
+            .create_table()
+            .table_name(&table.name)
+            .billing_mode(BillingMode::PayPerRequest)
+            .set_key_schema(Some(schema(table.key).map_err(invalid)?));
+        for name in names {
+            let definition = AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S);
+            call = call.attribute_definitions(definition.build().map_err(invalid)?);
+        }
+        for index in &table.indexes {
+            let projection = Projection::builder();
+            let projection = match index.holds {
+                [] => projection.projection_type(ProjectionType::KeysOnly),
+                holds => holds
+                    .iter()
+                    .fold(projection.projection_type(ProjectionType::Include), |p, name| p.non_key_attributes(*name)),
+            };
+            let index = GlobalSecondaryIndex::builder()
+                .index_name(index.name)
+                .set_key_schema(Some(schema(index.key).map_err(invalid)?))
+                .projection(projection.build());
+            call = call.global_secondary_indexes(index.build().map_err(invalid)?);
+        }
+        match told("CreateTable", call.send().await) {
+            Ok(_) => {}
+            // Somebody else is making it, or it is there.
+            Err(fault) if fault.kind == FaultKind::Conflict => {}
+            Err(fault) => return Err(fault),
+        }
+        self.wait(&table.name, patience).await?;
+        let Some(attribute) = table.expires else { return Ok(()) };
+        if self.describe(&table.name).await?.is_some_and(|found| found.expires.as_deref() == Some(attribute)) {
+            return Ok(());
+        }
+        let expiry = TimeToLiveSpecification::builder().enabled(true).attribute_name(attribute);
+        let expiry = expiry.build().map_err(invalid)?;
+        let call = self.client.update_time_to_live().table_name(&table.name).time_to_live_specification(expiry);
+        told("UpdateTimeToLive", call.send().await).map(drop)
+    }
+
+    /// Takes a table away with all that is in it.
+    pub async fn drop_table(&self, table: &str) -> Result<(), Fault> {
+        told("DeleteTable", self.client.delete_table().table_name(table).send().await).map(drop)
+    }
+
+    async fn wait(&self, table: &str, patience: Duration) -> Result<(), Fault> {
+        let ready = async {
+            loop {
+                if self.describe(table).await?.is_some_and(|found| found.ready) {
+                    return Ok(());
+                }
+                sleep(Duration::from_millis(200)).await;
+            }
+        };
+        match tokio::time::timeout(patience, ready).await {
+            Ok(ready) => ready,
+            Err(_) => {
+                let text = format!("table {table} is not active after {} s", patience.as_secs());
+                Err(Fault::new(FaultKind::Unknown, "timeout", text))
+            }
+        }
+    }
+}
+
+fn schema(key: Key) -> Result<Vec<KeySchemaElement>, BuildError> {
+    let element = |name: &str, kind| KeySchemaElement::builder().attribute_name(name).key_type(kind).build();
+    let mut schema = vec![element(key.hash, KeyType::Hash)?];
+    if let Some(range) = key.range {
+        schema.push(element(range, KeyType::Range)?);
+    }
+    Ok(schema)
+}

@@ -1,0 +1,111 @@
+//! Items to JSON and back, so that what is serialised by serde can be an item.
+
+use serde_json::{Map, Number, Value};
+
+use super::{AttributeValue, Item};
+
+/// An attribute from a JSON value. `null` becomes the null type: leave it out where absence is meant.
+pub fn from_json(value: Value) -> AttributeValue {
+    match value {
+        Value::Null => AttributeValue::Null(true),
+        Value::Bool(b) => AttributeValue::Bool(b),
+        Value::Number(n) => AttributeValue::N(digits(&n)),
+        Value::String(s) => AttributeValue::S(s),
+        Value::Array(items) => AttributeValue::L(items.into_iter().map(from_json).collect()),
+        Value::Object(map) => AttributeValue::M(object(map)),
+    }
+}
+
+/// An item from a JSON object; what is `null` is left out.
+pub fn object(map: Map<String, Value>) -> Item {
+    map.into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name, from_json(value))).collect()
+}
+
+/// A JSON value from an attribute. Sets become arrays; bytes, which nothing here writes, become null.
+pub fn to_json(value: AttributeValue) -> Value {
+    match value {
+        AttributeValue::Bool(b) => Value::Bool(b),
+        AttributeValue::N(n) => number(&n),
+        AttributeValue::S(s) => Value::String(s),
+        AttributeValue::L(items) => Value::Array(items.into_iter().map(to_json).collect()),
+        AttributeValue::M(map) => Value::Object(json(map)),
+        AttributeValue::Ss(items) => Value::Array(items.into_iter().map(Value::String).collect()),
+        AttributeValue::Ns(items) => Value::Array(items.iter().map(|n| number(n)).collect()),
+        _ => Value::Null,
+    }
+}
+
+/// A JSON object from an item.
+pub fn json(item: Item) -> Map<String, Value> {
+    item.into_iter().map(|(name, value)| (name, to_json(value))).collect()
+}
+
+/// As DynamoDB gives it back, so that what is sent again is the same to whoever compares.
+fn digits(n: &Number) -> String {
+    match n.as_f64() {
+        Some(x) if n.is_f64() => x.to_string(),
+        _ => n.to_string(),
+    }
+}
+
+/// DynamoDB writes 1E+2 and 3.0 as it likes: whole numbers come back as such.
+fn number(text: &str) -> Value {
+    if let Ok(n) = text.parse::<i64>() {
+        return n.into();
+    }
+    if let Ok(n) = text.parse::<u64>() {
+        return n.into();
+    }
+    match text.parse::<f64>() {
+        Ok(x) if x.fract() == 0.0 && x.abs() < 9e15 => (x as i64).into(),
+        Ok(x) => Number::from_f64(x).map_or(Value::Null, Value::Number),
+        Err(_) => Value::Null,
+    }
+}
+
+/// About what DynamoDB counts an item as, in bytes: names and values, and a few for each place in a list or map.
+pub fn bytes(item: &Item) -> usize {
+    item.iter().map(|(name, value)| name.len() + size(value)).sum()
+}
+
+fn size(value: &AttributeValue) -> usize {
+    match value {
+        AttributeValue::S(s) => s.len(),
+        AttributeValue::N(n) => n.len().div_ceil(2) + 1,
+        AttributeValue::B(b) => b.as_ref().len(),
+        AttributeValue::L(items) => 3 + items.iter().map(|item| 1 + size(item)).sum::<usize>(),
+        AttributeValue::M(map) => 3 + map.iter().map(|(name, value)| 1 + name.len() + size(value)).sum::<usize>(),
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_serialised_comes_back() {
+        let value = json!({
+            "s": "ä", "n": 7, "big": u64::MAX, "neg": -3, "x": 0.000002, "whole": 10.0, "b": true,
+            "list": [1, "two", {"three": 3.5}], "map": {"empty": {}},
+        });
+        let Value::Object(map) = value.clone() else { panic!() };
+        let item = object(map);
+        assert_eq!(item["whole"], AttributeValue::N("10".into()));
+        assert!(bytes(&item) > 60, "{}", bytes(&item));
+        let mut back = Value::Object(super::json(item));
+        assert_eq!(back["whole"], 10);
+        back["whole"] = 10.0.into();
+        assert_eq!(back, value);
+    }
+
+    #[test]
+    fn numbers_as_others_write_them() {
+        for (text, expected) in [("3.0", json!(3)), ("1E+2", json!(100)), ("2.5", json!(2.5)), ("x", Value::Null)] {
+            assert_eq!(to_json(AttributeValue::N(text.into())), expected, "{text}");
+        }
+        let Value::Object(map) = json!({"gone": null}) else { panic!() };
+        assert!(object(map).is_empty());
+    }
+}

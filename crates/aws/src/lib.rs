@@ -1,0 +1,27 @@
+//! Docweir's calls to AWS: thin, typed, and each with a limit.
+//!
+//! The one boundary behind which the SDKs lie. What crosses it are plain types: bytes, keys, [`dynamo::Item`]s, and one
+//! error, [`Fault`], that says what a caller has to know of a failed call: whether it may have been carried out. Knows
+//! nothing of documents or vectors.
+//!
+//! - [`Aws`] region, credentials, endpoints, time limits: what every client is made from
+//! - [`dynamo`] items, conditional writes, transactions, queries
+//! - [`s3`] objects in buckets
+//!
+//! Credentials come from where every tool of AWS looks for them: environment, profile, web identity, container, instance.
+
+#[cfg(feature = "clients")]
+mod access;
+#[cfg(feature = "clients")]
+pub mod dynamo;
+#[cfg(feature = "clients")]
+mod fault;
+mod options;
+#[cfg(feature = "clients")]
+pub mod s3;
+
+#[cfg(feature = "clients")]
+pub use access::Aws;
+#[cfg(feature = "clients")]
+pub use fault::{Fault, FaultKind};
+pub use options::{AwsOptions, S3Options};

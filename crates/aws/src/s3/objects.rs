@@ -1,0 +1,232 @@
+//! Objects that fit into memory.
+
+use aws_sdk_s3::config::{Builder, ResponseChecksumValidation};
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ChecksumAlgorithm, Delete, ObjectIdentifier};
+use bytes::Bytes;
+
+use super::{Bucket, done, micros};
+use crate::fault::kind;
+use crate::{Fault, FaultKind};
+
+/// Most keys that one call deletes.
+pub const DELETE_AT_ONCE: usize = 1000;
+/// Most objects that one call lists.
+const LIST_AT_ONCE: usize = 1000;
+
+/// What must hold for a put to be applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum When {
+    Always,
+    /// There is no such object (`If-None-Match: *`).
+    Absent,
+    /// It has this ETag (`If-Match`).
+    Matches(String),
+}
+
+impl When {
+    /// The two headers.
+    pub(super) fn headers(&self) -> (Option<String>, Option<String>) {
+        match self {
+            Self::Always => (None, None),
+            Self::Absent => (Some("*".into()), None),
+            Self::Matches(etag) => (None, Some(etag.clone())),
+        }
+    }
+}
+
+/// An object as it is listed or looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    pub key: String,
+    pub bytes: u64,
+    /// Unix microseconds of the last write; S3 knows full seconds.
+    pub modified: i64,
+    pub etag: String,
+    /// `STANDARD`, `GLACIER` and others; empty where the server does not say.
+    pub class: String,
+}
+
+/// An object that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Got {
+    pub body: Bytes,
+    pub etag: String,
+}
+
+impl Bucket {
+    /// Writes an object whole; returns its ETag. With a condition it is sent once.
+    pub async fn put(&self, key: &str, body: Bytes, when: &When) -> Result<String, Fault> {
+        let size = body.len() as u64;
+        self.check_size(size)?;
+        let (absent, matches) = when.headers();
+        let (encryption, kms_key) = self.s3.encryption();
+        let limits = match when {
+            When::Always => self.s3.transfer(size),
+            _ => self.s3.transfer_once(size),
+        };
+        let call = self.s3.client.put_object().bucket(&self.name).key(key).body(ByteStream::from(body));
+        let call = call.set_if_none_match(absent).set_if_match(matches);
+        let call = call.set_server_side_encryption(encryption).set_ssekms_key_id(kms_key);
+        let call = call.set_checksum_algorithm(self.options().checksums.then_some(ChecksumAlgorithm::Crc32));
+        let put = done("PutObject", call.customize().config_override(limits).send().await)?;
+        put.e_tag.filter(|tag| !tag.is_empty()).ok_or_else(no_etag)
+    }
+
+    /// Reads an object whole.
+    pub async fn get(&self, key: &str) -> Result<Got, Fault> {
+        let got = self.read(key, None).await?;
+        if got.etag.is_empty() { Err(no_etag()) } else { Ok(got) }
+    }
+
+    /// `length` bytes from `offset`; fewer at the end.
+    pub async fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Bytes, Fault> {
+        if length == 0 {
+            // There is no range of no bytes; whether the object is there still matters.
+            return self.head(key).await.map(|_| Bytes::new());
+        }
+        let last = offset.saturating_add(length - 1);
+        match self.read(key, Some((offset, last))).await {
+            Ok(got) => Ok(got.body),
+            // It ends before.
+            Err(fault) if fault.code == "InvalidRange" || fault.code == "HTTP 416" => Ok(Bytes::new()),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// The SDK repeats a request up to the headers of its reply; a body that breaks off is ours to ask for again.
+    async fn read(&self, key: &str, range: Option<(u64, u64)>) -> Result<Got, Fault> {
+        let mut attempt = 1;
+        loop {
+            let output = self.open(key, range, None).await?;
+            let size = u64::try_from(output.content_length.unwrap_or(0)).unwrap_or(0);
+            self.check_size(size)?;
+            let etag = output.e_tag.unwrap_or_default();
+            let broken = match tokio::time::timeout(self.s3.longest_transfer(size), output.body.collect()).await {
+                Ok(Ok(body)) => return Ok(Got { body: body.into_bytes(), etag }),
+                Ok(Err(error)) => broken_off(&error),
+                Err(_) => Fault::new(FaultKind::Unknown, "timeout", format!("{size} bytes took too long")),
+            };
+            if attempt >= self.s3.aws.options.attempts {
+                return Err(broken);
+            }
+            attempt += 1;
+        }
+    }
+
+    /// The reply up to its headers.
+    pub(super) async fn open(
+        &self,
+        key: &str,
+        range: Option<(u64, u64)>,
+        etag: Option<&str>,
+    ) -> Result<GetObjectOutput, Fault> {
+        let call = self.s3.client.get_object().bucket(&self.name).key(key).set_if_match(etag.map(str::to_owned));
+        let result = match range {
+            None => call.send().await,
+            Some((first, last)) => {
+                // No object is longer, and not every server can count so far.
+                let to_the_end = last > i64::MAX as u64;
+                let call = call.range(match to_the_end {
+                    true => format!("bytes={first}-"),
+                    false => format!("bytes={first}-{last}"),
+                });
+                // A checksum that comes with a part, if one does, is that of the whole.
+                let unchecked = Builder::new().response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+                call.customize().config_override(unchecked).send().await
+            }
+        };
+        done("GetObject", result)
+    }
+
+    pub async fn head(&self, key: &str) -> Result<Object, Fault> {
+        let head = self.s3.client.head_object().bucket(&self.name).key(key).send().await;
+        let head = done("HeadObject", head)?;
+        Ok(Object {
+            key: key.to_owned(),
+            bytes: u64::try_from(head.content_length.unwrap_or(0)).unwrap_or(0),
+            modified: micros(head.last_modified.as_ref()),
+            etag: head.e_tag.unwrap_or_default(),
+            class: head.storage_class.map(|c| c.as_str().to_owned()).unwrap_or_default(),
+        })
+    }
+
+    /// Deleting what is not there is no error.
+    pub async fn delete(&self, key: &str) -> Result<(), Fault> {
+        let deleted = self.s3.client.delete_object().bucket(&self.name).key(key).send().await;
+        match done("DeleteObject", deleted) {
+            Err(fault) if fault.code == "NoSuchKey" => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Deletes at most [`DELETE_AT_ONCE`] objects in one call. Returns those that were not, each with the reason.
+    pub async fn delete_many(&self, keys: &[String]) -> Result<Vec<(String, Fault)>, Fault> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let invalid = |message: String| Fault::new(FaultKind::Invalid, "not sent", message);
+        if keys.len() > DELETE_AT_ONCE {
+            return Err(invalid(format!("{} keys, more than the {DELETE_AT_ONCE} that one call deletes", keys.len())));
+        }
+        let ids = keys.iter().map(|key| ObjectIdentifier::builder().key(key).build());
+        let ids = ids.collect::<Result<Vec<_>, _>>().map_err(|e| invalid(e.to_string()))?;
+        let delete =
+            Delete::builder().set_objects(Some(ids)).quiet(true).build().map_err(|e| invalid(e.to_string()))?;
+        let call = self.s3.client.delete_objects().bucket(&self.name).delete(delete);
+        let deleted = done("DeleteObjects", call.send().await)?;
+        let failed = deleted.errors.unwrap_or_default().into_iter().map(|error| {
+            let code = error.code.unwrap_or_default();
+            (error.key.unwrap_or_default(), Fault::new(kind(&code, 0), code, error.message.unwrap_or_default()))
+        });
+        Ok(failed.filter(|(_, fault)| fault.kind != FaultKind::NotFound).collect())
+    }
+
+    /// Objects whose key begins with `prefix`, after `after`, at most `limit`, in the order of their keys' bytes.
+    pub async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Object>, Fault> {
+        let mut found: Vec<Object> = Vec::new();
+        let mut token = None;
+        while found.len() < limit {
+            let page = (limit - found.len()).min(LIST_AT_ONCE);
+            let call = self.s3.client.list_objects_v2().bucket(&self.name).prefix(prefix).max_keys(page as i32);
+            let call = match token.take() {
+                Some(token) => call.continuation_token(token),
+                None => call.set_start_after(after.map(str::to_owned)),
+            };
+            let listed = done("ListObjectsV2", call.send().await)?;
+            found.extend(listed.contents.unwrap_or_default().into_iter().map(|object| Object {
+                key: object.key.unwrap_or_default(),
+                bytes: u64::try_from(object.size.unwrap_or(0)).unwrap_or(0),
+                modified: micros(object.last_modified.as_ref()),
+                etag: object.e_tag.unwrap_or_default(),
+                class: object.storage_class.map(|c| c.as_str().to_owned()).unwrap_or_default(),
+            }));
+            token = listed.next_continuation_token.filter(|_| listed.is_truncated.unwrap_or(false));
+            if token.is_none() {
+                break;
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    fn check_size(&self, bytes: u64) -> Result<(), Fault> {
+        let most = self.options().max_object_bytes;
+        if bytes <= most {
+            return Ok(());
+        }
+        let message = format!("it has {bytes} bytes, more than the {most} allowed; raise `max_object_bytes`");
+        Err(Fault::new(FaultKind::Invalid, "too large", message))
+    }
+}
+
+/// As a later condition an empty tag would be none at all.
+fn no_etag() -> Fault {
+    Fault::new(FaultKind::Unknown, "no ETag", "the server did not say which state the object has")
+}
+
+/// A body whose end never came, or is not what its checksum says.
+pub(super) fn broken_off(error: &(dyn std::error::Error + 'static)) -> Fault {
+    Fault::new(FaultKind::Unknown, "broken off", crate::fault::chain(error))
+}

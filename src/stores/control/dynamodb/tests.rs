@@ -1,0 +1,277 @@
+//! The store against two servers that nobody here wrote, and against calls that fail.
+
+use std::sync::Arc;
+
+use docweir_aws::AwsOptions;
+use docweir_aws::dynamo::AttributeValue;
+use docweir_testkit::servers::{shared_dynoxide, shared_ministack};
+
+use docweir_aws::Aws;
+use docweir_aws::dynamo::{Dynamo, Expression};
+
+use super::store::*;
+use super::*;
+use crate::clock::ManualClock;
+use crate::stores::control::conformance::{self, *};
+use crate::stores::control::*;
+
+struct Fixture {
+    aws: Aws,
+    dynamo: Dynamo,
+    options: DynamoOptions,
+    clock: Arc<ManualClock>,
+    store: DynamoControlStore,
+}
+
+/// Credentials and a region that a server on loopback believes.
+async fn aws(endpoint: &str) -> Aws {
+    Aws::find(AwsOptions { region: "eu-central-1".into(), endpoint: endpoint.into(), ..AwsOptions::default() })
+        .await
+        .with_keys("test", "test")
+}
+
+impl Fixture {
+    async fn new(endpoint: &str) -> Self {
+        let aws = aws(endpoint).await;
+        let dynamo = Dynamo::new(&aws, "");
+        let name = |what: &str| format!("{what}-{:08x}", fastrand::u32(..));
+        let options = DynamoOptions {
+            control_table: name("control"),
+            audit_table: name("audit"),
+            metrics_table: name("metrics"),
+            state_table: name("state"),
+            ..DynamoOptions::default()
+        };
+        for table in tables::tables(&options) {
+            dynamo.create(&table, Duration::from_secs(30)).await.unwrap();
+        }
+        let clock = Arc::new(ManualClock::at(NOW));
+        let store = DynamoControlStore::open(&aws, dynamo.clone(), options.clone(), clock.clone());
+        Self { aws, dynamo, options, clock, store }
+    }
+}
+
+#[async_trait(?Send)]
+impl World for Fixture {
+    fn store(&self) -> &dyn ControlStore {
+        &self.store
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    async fn set_by_hand(&self, id: &DocumentId, status: &str) {
+        let update = Expression::new("SET #status = :status, retry_count = :zero").name("#status", "status");
+        let update = update.string(":status", status).number(":zero", 0);
+        let (table, key) = (self.options.control_table.clone(), items::key(id));
+        let write = docweir_aws::dynamo::Write::Update { table, key, update, condition: None };
+        self.dynamo.write(write).await.unwrap();
+    }
+
+    async fn metric(&self, metric: &str) -> f64 {
+        self.store.flush().await.unwrap();
+        let key = [("date", "2025-11-21"), ("metric_type", metric)];
+        let key = key.map(|(name, value)| (name.to_owned(), AttributeValue::S(value.to_owned()))).into();
+        let item = self.dynamo.get(&self.options.metrics_table, key, true).await.unwrap().unwrap();
+        item["value"].as_n().unwrap().parse().unwrap()
+    }
+
+    async fn reopen(&mut self) {
+        self.store = DynamoControlStore::open(&self.aws, self.dynamo.clone(), self.options.clone(), self.clock.clone());
+    }
+}
+
+mod ministack {
+    use super::*;
+
+    async fn world() -> Option<Fixture> {
+        Some(Fixture::new(shared_ministack()?.endpoint()).await)
+    }
+
+    conformance::conformance!(world());
+
+    #[test]
+    fn the_store_does_what_the_model_does() {
+        let Some(server) = shared_ministack() else { return };
+        does_what_the_model_does(8, async || Fixture::new(server.endpoint()).await);
+    }
+}
+
+mod dynoxide {
+    use super::*;
+
+    async fn world() -> Option<Fixture> {
+        Some(Fixture::new(shared_dynoxide()?.endpoint()).await)
+    }
+
+    conformance::conformance!(world());
+
+    #[test]
+    fn the_store_does_what_the_model_does() {
+        let Some(server) = shared_dynoxide() else { return };
+        does_what_the_model_does(8, async || Fixture::new(server.endpoint()).await);
+    }
+}
+
+mod faults {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use docweir_testkit::proxy::{Act, Proxy};
+
+    use super::*;
+
+    /// A store whose calls go through a proxy, and the endpoint behind it.
+    async fn behind_a_proxy(endpoint: &str) -> (Proxy, Fixture) {
+        let mut f = Fixture::new(endpoint).await;
+        let proxy = Proxy::start(endpoint.trim_start_matches("http://")).unwrap();
+        f.aws = aws(&format!("http://{}", proxy.address())).await;
+        f.dynamo = Dynamo::new(&f.aws, "");
+        f.reopen().await;
+        (proxy, f)
+    }
+
+    fn answer(status: &str, word: &str) -> Act {
+        let body = format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{word}","message":"oh"}}"#);
+        Act::Reply(format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()))
+    }
+
+    async fn whatever_fails_each_document_has_its_life_and_its_trail_once(endpoint: &str) {
+        let (proxy, f) = behind_a_proxy(endpoint).await;
+        let (faults, mut random) = (Arc::new(AtomicU64::new(0)), fastrand::Rng::with_seed(7));
+        let counted = faults.clone();
+        let acts = [
+            Act::LoseRequest,
+            Act::LoseReply,
+            answer("400 Bad Request", "ProvisionedThroughputExceededException"),
+            answer("500 Internal Server Error", "InternalServerError"),
+        ];
+        proxy.set(move |_| {
+            if random.f64() > 0.25 {
+                return Act::Pass;
+            }
+            counted.fetch_add(1, Ordering::Relaxed);
+            acts[random.usize(..acts.len())].clone()
+        });
+        const DOCUMENTS: usize = 40;
+        let documents = (0..DOCUMENTS).map(|i| document(&format!("{i}"), "x")).collect();
+        let registered = f.store.register(documents).await.unwrap();
+        assert!(registered.iter().all(|r| matches!(r, Registered::New(_))), "{registered:?}");
+        let mut done = 0;
+        while done < DOCUMENTS {
+            let claims = f.store.claim("owner", LEASE, 8, None).await.unwrap();
+            let work = claims.iter().map(|claim| finish(&f.store, claim));
+            for ended in futures_util::future::join_all(work).await {
+                ended.unwrap();
+                done += 1;
+            }
+        }
+        f.store.flush().await.unwrap();
+        proxy.set(|_| Act::Pass);
+        assert!(faults.load(Ordering::Relaxed) > 20, "{faults:?}");
+        assert_eq!(f.store.counts().await.unwrap(), [("COMPLETED".to_owned(), DOCUMENTS as u64)].into());
+        for registered in registered {
+            let Registered::New(key) = registered else { unreachable!() };
+            let trail = f.store.audit(&key.id, None, 99).await.unwrap();
+            // Received, claimed, five stages begun and ended, completed: nothing twice, nothing missing.
+            assert_eq!(trail.len(), 13, "{trail:?}");
+            assert_eq!(f.store.record(&key.id).await.unwrap().epoch, 1);
+        }
+        assert_eq!(f.metric("DocumentsProcessed").await, DOCUMENTS as f64);
+        assert_eq!(f.metric("TokensProcessed").await, 40.0 * DOCUMENTS as f64);
+    }
+
+    #[tokio::test]
+    async fn whatever_fails_on_ministack() {
+        let Some(server) = shared_ministack() else { return };
+        whatever_fails_each_document_has_its_life_and_its_trail_once(server.endpoint()).await;
+    }
+
+    #[tokio::test]
+    async fn whatever_fails_on_dynoxide() {
+        let Some(server) = shared_dynoxide() else { return };
+        whatever_fails_each_document_has_its_life_and_its_trail_once(server.endpoint()).await;
+    }
+
+    async fn two_replicas_never_hold_a_document_at_once(endpoint: &str) {
+        let f = Fixture::new(endpoint).await;
+        f.store.register((0..60).map(|i| document(&format!("{i}"), "x")).collect()).await.unwrap();
+        let replicas: Vec<_> = (0..4)
+            .map(|_| DynamoControlStore::open(&f.aws, f.dynamo.clone(), f.options.clone(), f.clock.clone()))
+            .collect();
+        let all = replicas.iter().enumerate().map(|(n, store)| async move {
+            let mut mine = Vec::new();
+            loop {
+                let claims = store.claim(&format!("replica-{n}"), LEASE, 5, None).await.unwrap();
+                if claims.is_empty() && !store.counts().await.unwrap().contains_key("PENDING") {
+                    return mine;
+                }
+                mine.extend(claims);
+            }
+        });
+        let claims: Vec<Vec<Claim>> = futures_util::future::join_all(all).await;
+        let mut ids: Vec<_> = claims.iter().flatten().map(|claim| claim.key.id.clone()).collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!((ids.len(), claims.iter().flatten().count()), (60, 60), "each once");
+        // One stops; its documents are taken over, and what it does when it wakes up is refused.
+        f.clock.advance(2 * LEASE);
+        let others = replicas[1].claim("replica-1", LEASE, 99, None).await.unwrap();
+        assert_eq!(others.len(), 60 - claims[1].len());
+        for claim in claims[0].iter().chain(&claims[2]) {
+            let late = replicas[0].apply(&claim.key, started(Stage::Extraction)).await;
+            assert!(matches!(late, Err(ControlError::Fenced(_))), "{late:?}");
+        }
+        assert_eq!(replicas[0].renew(&[claims[0][0].key.clone()], LEASE).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn replicas_on_ministack() {
+        let Some(server) = shared_ministack() else { return };
+        two_replicas_never_hold_a_document_at_once(server.endpoint()).await;
+    }
+
+    #[tokio::test]
+    async fn replicas_on_dynoxide() {
+        let Some(server) = shared_dynoxide() else { return };
+        two_replicas_never_hold_a_document_at_once(server.endpoint()).await;
+    }
+
+    #[tokio::test]
+    async fn a_missing_table_is_said_with_what_to_do() {
+        let Some(server) = shared_ministack() else { return };
+        let aws = aws(server.endpoint()).await;
+        let dynamo = Dynamo::new(&aws, "");
+        let options = DynamoOptions { state_table: "none".into(), ..DynamoOptions::default() };
+        let store = DynamoControlStore::open(&aws, dynamo, options, Arc::new(ManualClock::at(NOW)));
+        let error = store.register(vec![document("a", "b")]).await.unwrap_err().to_string();
+        assert!(error.contains("docweir infra apply"), "{error}");
+    }
+
+    /// As the system before made them: without what we keep beside.
+    #[tokio::test]
+    async fn a_record_that_others_made_is_taken_up() {
+        let Some(server) = shared_ministack() else { return };
+        let f = Fixture::new(server.endpoint()).await;
+        let id = DocumentId::parse("doc_20250131_abc123").unwrap();
+        let mut item = items::key(&id);
+        let texts = [
+            ("source_bucket", "papers"),
+            ("source_s3_key", "input/a b.pdf"),
+            ("upload_timestamp", "2025-01-31T10:00:00Z"),
+            ("updated_at", "2025-01-31T10:00:00Z"),
+            ("status", "PENDING"),
+            ("current_stage", "SUBMITTED"),
+            ("team", "reports"),
+        ];
+        item.extend(texts.map(|(name, text)| (name.to_owned(), items::string(text))));
+        item.insert("max_retries".into(), AttributeValue::N("3".into()));
+        let table = f.options.control_table.clone();
+        f.dynamo.write(docweir_aws::dynamo::Write::Put { table, item, condition: None }).await.unwrap();
+        let claim = claim_one(&f).await;
+        assert_eq!((claim.source.as_str(), claim.key.version), ("s3://papers/input/a b.pdf", 1));
+        finish(&f.store, &claim).await.unwrap();
+        let item = f.dynamo.get(&f.options.control_table, items::key(&id), true).await.unwrap().unwrap();
+        assert_eq!((items::text(&item, "status"), items::text(&item, "team")), (Some("COMPLETED"), Some("reports")));
+    }
+}

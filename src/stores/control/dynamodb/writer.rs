@@ -1,0 +1,557 @@
+//! The one task that writes, and how documents are written together.
+//!
+//! What is asked for waits in a bounded queue. The task takes what waits, reads the documents in one call, decides, and
+//! writes as many as a transaction holds, each with its entries in the audit trail: sixteen workers pay for two calls.
+//! Each document is written on condition that nobody has written it since it was read; where somebody has (another
+//! replica, a person with a shell), it is read and decided again, alone, and the others go on.
+//!
+//! A transaction whose answer is lost may have been applied. Its documents are read again: they carry the id of the write
+//! that they are of.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use docweir_aws::dynamo::{Cancelled, Dynamo, Expression, Item, MOST, MOST_BYTES, Write};
+use docweir_aws::{Fault, FaultKind};
+use futures_util::future::join_all;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
+use ulid::Ulid;
+
+use super::DynamoOptions;
+use super::daily::Daily;
+use super::decide::{Answer, Command, Decided, Found, decide};
+use super::failure::told;
+use super::items::{self, WRITE_ID, string};
+use super::tables::{FORGET_AT, HASH};
+use crate::clock::{SharedClock, UnixMicros, parse_timestamp, timestamp};
+use crate::documents::DocumentId;
+use crate::stores::control::rules::{self, Effects};
+use crate::stores::control::stamps::Stamps;
+use crate::stores::control::{AuditEvent, ControlError, ControlRecord, Status};
+
+/// Commands on one document in one write.
+const MOST_OF_ONE: usize = 16;
+/// A clock that is behind the one that wrote last by less than this follows it; beyond it, it is believed.
+const MAX_SKEW: UnixMicros = 10 * 60 * 1_000_000;
+/// First wait before a write is tried again; it doubles, up to sixty-four times this.
+const WAIT: Duration = Duration::from_millis(10);
+const DAY_SECONDS: i64 = 86_400;
+
+/// Which document a command is on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    Id(DocumentId),
+    Source(String),
+}
+
+type Reply = oneshot::Sender<Result<Answer, ControlError>>;
+
+pub struct Job {
+    target: Target,
+    command: Command,
+    reply: Reply,
+}
+
+/// Hands commands to the task.
+#[derive(Clone)]
+pub struct Writer {
+    location: Arc<str>,
+    jobs: mpsc::Sender<Message>,
+}
+
+enum Message {
+    Job(Box<Job>),
+    /// Write what was put off.
+    Flush(oneshot::Sender<()>),
+}
+
+impl Writer {
+    pub fn start(dynamo: Dynamo, options: DynamoOptions, location: &str, clock: SharedClock) -> Self {
+        let (jobs, queue) = mpsc::channel(options.queue_operations.max(1));
+        let location: Arc<str> = location.into();
+        let daily = Daily::new(dynamo.clone(), options.metrics_table.clone());
+        let task =
+            Task { dynamo, options, location: location.clone(), clock, stamps: Stamps::default(), daily, last: 0 };
+        tokio::spawn(task.run(queue));
+        Self { location, jobs }
+    }
+
+    /// Returns once it is durable.
+    pub async fn ask(&self, target: Target, command: Command) -> Result<Answer, ControlError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Message::Job(Box::new(Job { target, command, reply }));
+        self.jobs.send(job).await.map_err(|_| self.ended())?;
+        answer.await.map_err(|_| self.ended())?
+    }
+
+    /// As [`Writer::ask`], of several; the answers are in the order of the questions.
+    pub async fn ask_all(&self, asked: Vec<(Target, Command)>) -> Vec<Result<Answer, ControlError>> {
+        join_all(asked.into_iter().map(|(target, command)| self.ask(target, command))).await
+    }
+
+    pub async fn flush(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.jobs.send(Message::Flush(reply)).await.is_ok() {
+            let _ = done.await;
+        }
+    }
+
+    fn ended(&self) -> ControlError {
+        ControlError::Storage {
+            location: self.location.to_string(),
+            reason: "its writer has ended; the log says why".into(),
+            hint: "start docweir again, and report it with the log",
+        }
+    }
+}
+
+/// A document, and what is asked of it in one write.
+struct Document {
+    target: Target,
+    jobs: Vec<Job>,
+    /// Writes whose fate is not known.
+    uncertain: Vec<Prepared>,
+}
+
+/// What a document comes to.
+#[derive(Default)]
+struct Prepared {
+    write_id: String,
+    writes: Vec<Write>,
+    answers: Vec<Result<Answer, ControlError>>,
+    metrics: Vec<(String, f64)>,
+}
+
+/// A document as it was read.
+struct Read {
+    found: Found,
+    /// With the attributes that are not ours.
+    item: Item,
+    /// A source that nobody has registered, or whose document is gone.
+    source: Option<SourceItem>,
+}
+
+/// The entry that says which document a source is.
+struct SourceItem {
+    source: String,
+    /// The document that it names now, and that is no more.
+    stale: Option<String>,
+}
+
+struct Task {
+    dynamo: Dynamo,
+    options: DynamoOptions,
+    location: Arc<str>,
+    clock: SharedClock,
+    stamps: Stamps,
+    daily: Daily,
+    /// The moment of the last write.
+    last: UnixMicros,
+}
+
+impl Task {
+    async fn run(mut self, mut queue: mpsc::Receiver<Message>) {
+        let put_off = Duration::from_secs(self.options.metrics_seconds);
+        loop {
+            let first = match timeout(put_off, queue.recv()).await {
+                Ok(Some(message)) => message,
+                Ok(None) => break,
+                Err(_) => {
+                    self.daily.write(self.clock.now()).await;
+                    continue;
+                }
+            };
+            let mut jobs = Vec::new();
+            let mut next = Some(first);
+            while let Some(message) = next.take() {
+                match message {
+                    Message::Job(job) => jobs.push(*job),
+                    Message::Flush(reply) => {
+                        self.work(std::mem::take(&mut jobs)).await;
+                        self.daily.write(self.clock.now()).await;
+                        let _ = reply.send(());
+                    }
+                }
+                if jobs.len() < self.options.batch_operations {
+                    next = queue.try_recv().ok();
+                }
+            }
+            self.work(jobs).await;
+            if self.daily.is_due(self.clock.now(), put_off) {
+                self.daily.write(self.clock.now()).await;
+            }
+        }
+        self.daily.write(self.clock.now()).await;
+    }
+
+    /// Does all that is asked, and answers.
+    async fn work(&mut self, jobs: Vec<Job>) {
+        let mut open = documents(jobs);
+        let mut tries = 0;
+        while !open.is_empty() {
+            let before = open.len();
+            let (again, fault) = self.round(open).await;
+            open = again;
+            let Some(fault) = fault else { continue };
+            tries += 1;
+            if tries >= self.options.attempts {
+                tracing::warn!(%fault, documents = before, "the control store was written again and again, and gave up");
+                let busy = || ControlError::Busy(format!("{} ({fault})", self.location));
+                for document in std::mem::take(&mut open) {
+                    document.jobs.into_iter().for_each(|job| drop(job.reply.send(Err(busy()))));
+                }
+                return;
+            }
+            let wait = WAIT * (1 << tries.min(6));
+            sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
+        }
+    }
+
+    /// Reads, decides and writes. Returns those that have to be looked at again, and why, if it was for a failure.
+    async fn round(&mut self, documents: Vec<Document>) -> (Vec<Document>, Option<Fault>) {
+        let mut reads = match self.read(&documents).await {
+            Ok(reads) => reads,
+            Err(fault) if can_pass(fault.kind) => return (documents, Some(fault)),
+            Err(fault) => {
+                self.fail(documents, &fault);
+                return (Vec::new(), None);
+            }
+        };
+        let now = self.clock.now();
+        let (mut again, mut prepared, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+        for document in documents {
+            let Some(read) = reads.remove(&document.target) else {
+                let text = "an item can't be read; correct it, or delete it and submit its file anew";
+                self.fail(vec![document], &Fault::new(FaultKind::Invalid, "unreadable", text));
+                continue;
+            };
+            // One write a document: an id and its source may both be asked for.
+            if !seen.insert(id_of(&read.found)) {
+                again.push(document);
+                continue;
+            }
+            let document = match settled(document, &read.item) {
+                Ok((document, applied)) => {
+                    self.daily.add(applied.metrics);
+                    answer(document, applied.answers);
+                    continue;
+                }
+                Err(document) => document,
+            };
+            let ready = self.prepare(&document, read, now);
+            if ready.writes.is_empty() {
+                answer(document, ready.answers);
+            } else {
+                prepared.push((document, ready));
+            }
+        }
+        let parts = packed(prepared);
+        let dynamo = &self.dynamo;
+        let written = join_all(parts.into_iter().map(|part| async move {
+            let writes = part.iter().flat_map(|(_, p)| p.writes.iter().cloned()).collect();
+            let outcome = dynamo.transact(&new_token(), writes).await;
+            (part, outcome)
+        }));
+        let mut failed = None;
+        for (part, outcome) in written.await {
+            match outcome {
+                Ok(()) => {
+                    for (document, done) in part {
+                        self.daily.add(done.metrics);
+                        answer(document, done.answers);
+                    }
+                }
+                Err(cancelled) => {
+                    failed = Some(cancelled.fault.clone());
+                    again.extend(self.not_written(part, &cancelled));
+                }
+            }
+        }
+        (again, failed)
+    }
+
+    /// What becomes of documents whose transaction was not applied, or perhaps.
+    fn not_written(&self, part: Vec<(Document, Prepared)>, cancelled: &Cancelled) -> Vec<Document> {
+        let kind = cancelled.fault.kind;
+        if kind == FaultKind::Unknown {
+            let keep = |(mut document, prepared): (Document, Prepared)| {
+                document.uncertain.push(prepared);
+                document
+            };
+            return part.into_iter().map(keep).collect();
+        }
+        if can_pass(kind) || kind == FaultKind::Condition {
+            return part.into_iter().map(|(document, _)| document).collect();
+        }
+        // Refused for what one of them is: those go that it is not refused for.
+        let mut reasons = cancelled.reasons.iter();
+        let (mut again, mut bad) = (Vec::new(), Vec::new());
+        let whole = cancelled.reasons.is_empty();
+        for (document, prepared) in part {
+            let mine = reasons.by_ref().take(prepared.writes.len());
+            let refused = mine.fold(whole, |bad, reason| bad || *reason == Some(FaultKind::Invalid));
+            if refused { bad.push(document) } else { again.push(document) }
+        }
+        self.fail(bad, &cancelled.fault);
+        again
+    }
+
+    fn fail(&self, documents: Vec<Document>, fault: &Fault) {
+        for job in documents.into_iter().flat_map(|document| document.jobs) {
+            let _ = job.reply.send(Err(told(&self.location, fault)));
+        }
+    }
+
+    /// The documents as they are now, by what was asked for. One whose item makes no sense is not among them.
+    async fn read(&self, documents: &[Document]) -> Result<HashMap<Target, Read>, Fault> {
+        let now_seconds = self.clock.now().div_euclid(1_000_000);
+        let sources: HashSet<&String> = documents
+            .iter()
+            .filter_map(|document| match &document.target {
+                Target::Source(source) => Some(source),
+                Target::Id(_) => None,
+            })
+            .collect();
+        let mut named = HashMap::new();
+        if !sources.is_empty() {
+            let keys = sources.iter().map(|source| items::source_key(source)).collect();
+            for item in self.dynamo.get_many(&self.options.state_table, keys, true).await? {
+                if let (Some(pk), Some(id)) = (items::text(&item, "pk"), items::text(&item, HASH)) {
+                    named.insert(pk.to_owned(), id.to_owned());
+                }
+            }
+        }
+        let name_of =
+            |source: &str| items::text(&items::source_key(source), "pk").and_then(|pk| named.get(pk).cloned());
+        let ids: HashSet<DocumentId> = documents
+            .iter()
+            .filter_map(|document| match &document.target {
+                Target::Id(id) => Some(id.clone()),
+                Target::Source(source) => name_of(source).and_then(|id| DocumentId::parse(&id)),
+            })
+            .collect();
+        let mut records = HashMap::new();
+        if !ids.is_empty() {
+            let keys = ids.iter().map(items::key).collect();
+            for item in self.dynamo.get_many(&self.options.control_table, keys, true).await? {
+                if items::is_over(&item, FORGET_AT, now_seconds) {
+                    continue;
+                }
+                if let Some(id) = items::text(&item, HASH).map(str::to_owned) {
+                    records.insert(id, item);
+                }
+            }
+        }
+        let mut reads = HashMap::new();
+        for document in documents {
+            let (id, source) = match &document.target {
+                Target::Id(id) => (Some(id.to_string()), None),
+                Target::Source(source) => (name_of(source), Some(source)),
+            };
+            let item = id.as_ref().and_then(|id| records.get(id));
+            let read = match item.map(items::record) {
+                Some(Ok(record)) => {
+                    let item = item.cloned().unwrap_or_default();
+                    Read { found: Found::Record(Box::new(record)), item, source: None }
+                }
+                Some(Err(reason)) => {
+                    tracing::warn!(reason, location = %self.location, "a control record can't be read");
+                    continue;
+                }
+                None => {
+                    let minted = || DocumentId::mint(self.clock.now(), fastrand::u32(..));
+                    let nothing = match &document.target {
+                        Target::Id(id) => id.clone(),
+                        Target::Source(_) => minted(),
+                    };
+                    let source = source.map(|source| SourceItem { source: source.clone(), stale: id.clone() });
+                    Read { found: Found::Nothing(nothing), item: Item::new(), source }
+                }
+            };
+            reads.insert(document.target.clone(), read);
+        }
+        Ok(reads)
+    }
+
+    /// Decides one command after the other, and what is written in the end.
+    fn prepare(&mut self, document: &Document, read: Read, now: UnixMicros) -> Prepared {
+        let mut prepared = Prepared { write_id: new_token(), ..Prepared::default() };
+        let mut found = read.found;
+        let was = match &found {
+            Found::Record(record) => Some(record.status),
+            Found::Nothing(_) => None,
+        };
+        let (mut effects, mut changed) = (Effects::default(), false);
+        for job in &document.jobs {
+            match decide(&job.command, &found, self.options.max_retries, now) {
+                Ok(Decided { record, effects: more, answer }) => {
+                    prepared.answers.push(Ok(answer));
+                    if let (Some(record), Some(more)) = (record, more) {
+                        found = Found::Record(record);
+                        effects.events.extend(more.events);
+                        effects.metrics.extend(more.metrics);
+                        changed = true;
+                    }
+                }
+                Err(refusal) => prepared.answers.push(Err(refusal)),
+            }
+        }
+        if let (true, Found::Record(mut record)) = (changed, found) {
+            // A new document has no trail yet.
+            let last = was.and_then(|_| parse_timestamp(&record.updated_at));
+            let at = self.moment(now, last);
+            prepared.writes = self.writes(&mut record, effects.events, was, read.item, &prepared.write_id, at);
+            prepared.writes.extend(read.source.map(|source| self.source_write(source, &record)));
+            prepared.metrics = effects.metrics;
+        }
+        prepared
+    }
+
+    /// When a document is written: no two in the same microsecond, so that those that came first stand first in line; and
+    /// after what was written last, where the clock that wrote it is a little ahead, so that its trail is in order.
+    fn moment(&mut self, now: UnixMicros, last: Option<UnixMicros>) -> UnixMicros {
+        let mut at = now;
+        for before in [Some(self.last), last].into_iter().flatten() {
+            if before >= at && before - at < MAX_SKEW {
+                at = before + 1;
+            }
+        }
+        self.last = at;
+        at
+    }
+
+    fn writes(
+        &mut self,
+        record: &mut ControlRecord,
+        events: Vec<AuditEvent>,
+        was: Option<Status>,
+        before: Item,
+        write_id: &str,
+        at: UnixMicros,
+    ) -> Vec<Write> {
+        let seconds = at.div_euclid(1_000_000);
+        if !events.is_empty() {
+            record.updated_at = timestamp(at);
+            record.ttl = seconds + i64::from(self.options.record_days) * DAY_SECONDS;
+        }
+        let condition = unchanged(&before, was);
+        let item = items::item(record, before, write_id);
+        let table = self.options.control_table.clone();
+        let mut writes = vec![Write::Put { table, item, condition: Some(condition) }];
+        let expires = seconds + i64::from(self.options.audit_days) * DAY_SECONDS;
+        for mut event in events {
+            event.timestamp = self.stamps.next(at);
+            let table = self.options.audit_table.clone();
+            writes.push(Write::Put { table, item: items::audit_item(&event, expires), condition: None });
+        }
+        writes
+    }
+
+    /// From now on the source is this document; refused if somebody else has registered it meanwhile.
+    fn source_write(&self, source: SourceItem, record: &ControlRecord) -> Write {
+        let condition = match source.stale {
+            None => Expression::new("attribute_not_exists(pk)"),
+            Some(id) => Expression::new("document_id = :stale").string(":stale", id),
+        };
+        let mut item = items::source_key(&source.source);
+        item.insert(HASH.into(), string(record.document_id.as_str()));
+        item.insert("source".into(), string(source.source));
+        Write::Put { table: self.options.state_table.clone(), item, condition: Some(condition) }
+    }
+}
+
+/// That the item is as it was read. A person with a shell changes the status and the count alone, and no id of a write.
+fn unchanged(before: &Item, was: Option<Status>) -> Expression {
+    let Some(status) = was else { return Expression::new("attribute_not_exists(document_id)") };
+    let mut text = "#status = :status".to_owned();
+    let mut condition_values = vec![(":status", string(rules::name(status)))];
+    for (attribute, placeholder) in [(WRITE_ID, ":write"), ("retry_count", ":count")] {
+        match before.get(attribute) {
+            Some(value) => {
+                text.push_str(&format!(" AND {attribute} = {placeholder}"));
+                condition_values.push((placeholder, value.clone()));
+            }
+            None => text.push_str(&format!(" AND attribute_not_exists({attribute})")),
+        }
+    }
+    let condition = Expression::new(text).name("#status", "status");
+    condition_values.into_iter().fold(condition, |condition, (placeholder, value)| condition.value(placeholder, value))
+}
+
+/// The commands by document, in their order.
+fn documents(jobs: Vec<Job>) -> Vec<Document> {
+    let mut all: Vec<Document> = Vec::new();
+    let mut latest: HashMap<Target, usize> = HashMap::new();
+    for job in jobs {
+        // Whoever asked has gone: nobody would hear of a claim.
+        if job.reply.is_closed() {
+            continue;
+        }
+        let place =
+            latest.get(&job.target).copied().filter(|i| all.get(*i).is_some_and(|d| d.jobs.len() < MOST_OF_ONE));
+        match place.and_then(|i| all.get_mut(i)) {
+            Some(document) => document.jobs.push(job),
+            None => {
+                latest.insert(job.target.clone(), all.len());
+                all.push(Document { target: job.target.clone(), jobs: vec![job], uncertain: Vec::new() });
+            }
+        }
+    }
+    all
+}
+
+fn id_of(found: &Found) -> DocumentId {
+    match found {
+        Found::Record(record) => record.document_id.clone(),
+        Found::Nothing(id) => id.clone(),
+    }
+}
+
+/// Whether the item is of a write of which it was not known that it was applied.
+fn settled(mut document: Document, item: &Item) -> Result<(Document, Prepared), Document> {
+    let write_id = items::text(item, WRITE_ID);
+    match document.uncertain.iter().position(|prepared| write_id == Some(prepared.write_id.as_str())) {
+        Some(at) => {
+            let applied = document.uncertain.swap_remove(at);
+            Ok((document, applied))
+        }
+        None => Err(document),
+    }
+}
+
+fn answer(document: Document, answers: Vec<Result<Answer, ControlError>>) {
+    for (job, answer) in document.jobs.into_iter().zip(answers) {
+        let _ = job.reply.send(answer);
+    }
+}
+
+/// In transactions of limited size; a document is in one.
+fn packed(prepared: Vec<(Document, Prepared)>) -> Vec<Vec<(Document, Prepared)>> {
+    let mut parts: Vec<Vec<(Document, Prepared)>> = Vec::new();
+    let (mut writes, mut bytes) = (usize::MAX, usize::MAX);
+    for (document, ready) in prepared {
+        let size: usize = ready.writes.iter().map(Write::bytes).sum();
+        if writes.saturating_add(ready.writes.len()) > MOST || bytes.saturating_add(size) > MOST_BYTES {
+            parts.push(Vec::new());
+            (writes, bytes) = (0, 0);
+        }
+        writes += ready.writes.len();
+        bytes += size;
+        if let Some(part) = parts.last_mut() {
+            part.push((document, ready));
+        }
+    }
+    parts
+}
+
+/// Whether a failure may pass by itself.
+pub fn can_pass(kind: FaultKind) -> bool {
+    matches!(kind, FaultKind::Conflict | FaultKind::Throttled | FaultKind::Unreachable | FaultKind::Unknown)
+}
+
+/// The name of a write, or of a transaction.
+pub fn new_token() -> String {
+    Ulid(fastrand::u128(..)).to_string()
+}
