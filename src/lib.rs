@@ -19,6 +19,7 @@
 //! | [`messages`] | what crosses a mailbox |
 //! | [`config`] | typed settings, every one with its unit and default |
 //! | [`engine`] | opens the stores that a command needs |
+//! | `infra` | what is needed in AWS, made or checked; `crates/aws` is the only code that knows AWS's clients |
 //! | [`http`], [`cli`] | the outside |
 //!
 //! # The supervision tree
@@ -58,6 +59,8 @@ pub mod engine;
 pub mod error;
 pub mod failpoint;
 pub mod http;
+#[cfg(feature = "aws")]
+pub mod infra;
 pub mod intake;
 pub mod memory;
 pub mod messages;

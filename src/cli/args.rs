@@ -84,6 +84,9 @@ pub enum Command {
     Erase(Erase),
     /// Merge the vector files into fewer
     Compact(Compact),
+    /// What is needed in AWS: tables, indexes, buckets and their rules
+    #[command(subcommand)]
+    Infra(InfraCommand),
     /// What taking files in would cost, before anything is spent
     Estimate(Estimate),
     /// What was spent at providers, by day or by what it was spent on
@@ -317,6 +320,29 @@ pub struct Compact {
     /// Everything, not what has become due alone
     #[arg(long)]
     pub all: bool,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum InfraCommand {
+    /// Say what is there and what `apply` would make
+    Plan(Json),
+    /// Make what is missing; what is there stays as it is
+    Apply(Json),
+    /// Say what is there; exit code 1 unless everything is right
+    Check(Json),
+}
+
+impl InfraCommand {
+    pub fn json(&self) -> bool {
+        let (Self::Plan(json) | Self::Apply(json) | Self::Check(json)) = self;
+        json.json
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct Json {
     #[arg(long)]
     pub json: bool,
 }

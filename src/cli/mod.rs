@@ -19,6 +19,8 @@ mod estimate;
 pub mod exit;
 mod filters;
 mod hits;
+#[cfg(feature = "aws")]
+mod infra;
 mod ingest;
 mod logging;
 mod looks;
@@ -78,6 +80,10 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Batch(command) => batch::run(&context, command),
         Command::Estimate(args) => estimate::run(&context, args),
         Command::Cost(args) => cost::run(&context, args),
+        #[cfg(feature = "aws")]
+        Command::Infra(command) => infra::run(&context, command),
+        #[cfg(not(feature = "aws"))]
+        Command::Infra(_) => Err(crate::engine::without_aws().into()),
         Command::Store(command) => store::run(&context, command),
         Command::Stage(args) => stage::run(&context, args),
         Command::Config(command) => config::run(&context, command),

@@ -12,7 +12,13 @@ pub use layers::{Layers, Origin, Problem, Problems};
 pub use settings::*;
 
 /// Environment variables of the systems that this one replaces, each an override of one key.
-pub const ENVIRONMENT_ALIASES: &[(&str, &str)] = &[("HEARTBEAT_INTERVAL_SECONDS", "lease.heartbeat_seconds")];
+pub const ENVIRONMENT_ALIASES: &[(&str, &str)] = &[
+    ("AWS_REGION", "aws.region"),
+    ("CHROMADB_BUCKET", "buckets.vectors"),
+    ("DYNAMODB_CONTROL_TABLE", "dynamodb.control_table"),
+    ("HEARTBEAT_INTERVAL_SECONDS", "lease.heartbeat_seconds"),
+    ("S3_BUCKET", "buckets.artefacts"),
+];
 
 /// Settings and where each came from.
 #[derive(Clone, Debug)]

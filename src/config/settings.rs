@@ -3,6 +3,7 @@
 
 use std::num::NonZero;
 
+use docweir_aws::{AwsOptions, S3Options};
 use serde::{Deserialize, Serialize};
 
 use crate::actors::batches::BatchOptions;
@@ -19,7 +20,9 @@ use crate::stages::embed::{EmbedOptions, ModelOptions};
 use crate::stages::enrich::EnrichOptions;
 use crate::stages::extract::ExtractOptions;
 use crate::stores::cache::EmbeddingCacheOptions;
+use crate::stores::control::dynamodb::DynamoOptions;
 use crate::stores::control::sqlite::SqliteControlOptions;
+use crate::stores::objects::cached::CopyOptions;
 use crate::stores::objects::local::LocalObjectOptions;
 use crate::stores::vectors::VectorOptions;
 use crate::stores::vectors::compaction::CompactionOptions;
@@ -50,6 +53,11 @@ pub struct Settings {
     pub quarantine: QuarantineOptions,
     pub control: SqliteControlOptions,
     pub objects: LocalObjectOptions,
+    pub aws: AwsOptions,
+    pub buckets: BucketOptions,
+    pub s3: S3Options,
+    pub dynamodb: DynamoOptions,
+    pub copies: CopyOptions,
     pub cache: EmbeddingCacheOptions,
     pub vectors: VectorOptions,
     pub compaction: CompactionOptions,
@@ -178,10 +186,64 @@ pub enum Provider {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StateOptions {
-    /// The folder that holds all state: control records, artefacts, vectors, caches.
+    /// Where state lies: `folder` (all of it, for one machine) or `aws` (objects in S3, control records in DynamoDB, for
+    /// any number of processes).
+    pub backend: Backend,
+    /// The folder that holds all state: control records, artefacts, vectors, caches. With `aws` only what can be made
+    /// again.
     pub folder: String,
     /// The collection that documents are loaded into.
     pub collection: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    #[default]
+    Folder,
+    Aws,
+}
+
+/// Which bucket holds what, as `BUCKET` or `BUCKET/PREFIX`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BucketOptions {
+    /// What the stages make, failed artefacts and the originals in quarantine.
+    pub artefacts: String,
+    /// Vector files and their manifests; empty for the bucket of artefacts.
+    pub vectors: String,
+    /// Where a manifest is swapped: `s3` (by conditional writes, which are tried at the start) or `dynamodb` (for
+    /// endpoints that don't enforce them).
+    pub register: Register,
+    /// Days after which what the stages made is archived (S3 Glacier), by a rule that `docweir infra apply` sets; 0 for
+    /// never. To retry a document from a stage, what was archived has to be restored first.
+    pub archive_days: u32,
+}
+
+impl Default for BucketOptions {
+    fn default() -> Self {
+        Self { artefacts: String::new(), vectors: String::new(), register: Register::S3, archive_days: 30 }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Register {
+    #[default]
+    S3,
+    Dynamodb,
+}
+
+impl BucketOptions {
+    /// That of the vectors' files.
+    pub fn vectors(&self) -> &str {
+        if self.vectors.is_empty() { &self.artefacts } else { &self.vectors }
+    }
+}
+
+/// Bucket and prefix of a place.
+pub fn bucket_and_prefix(place: &str) -> (&str, &str) {
+    place.split_once('/').map_or((place, ""), |(bucket, prefix)| (bucket, prefix.trim_end_matches('/')))
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -264,6 +326,11 @@ impl Default for Settings {
             quarantine: QuarantineOptions::default(),
             control: SqliteControlOptions::default(),
             objects: LocalObjectOptions::default(),
+            aws: AwsOptions::default(),
+            buckets: BucketOptions::default(),
+            s3: S3Options::default(),
+            dynamodb: DynamoOptions::default(),
+            copies: CopyOptions::default(),
             cache: EmbeddingCacheOptions::default(),
             vectors: VectorOptions::default(),
             compaction: CompactionOptions::default(),
@@ -308,7 +375,7 @@ impl Default for EmbedSettings {
 
 impl Default for StateOptions {
     fn default() -> Self {
-        Self { folder: ".docweir".into(), collection: "chunks".into() }
+        Self { backend: Backend::Folder, folder: ".docweir".into(), collection: "chunks".into() }
     }
 }
 
@@ -367,6 +434,10 @@ impl Settings {
         add("scaling", self.scaling.problems());
         add("control", self.control.problems());
         add("objects", self.objects.problems());
+        add("aws", self.aws.problems());
+        add("s3", self.s3.problems());
+        add("dynamodb", self.dynamodb.problems());
+        add("copies", self.copies.problems());
         add("cache", self.cache.problems());
         add("vectors", self.vectors.problems());
         add("compaction", self.compaction.problems());
@@ -395,6 +466,16 @@ impl Settings {
         if self.embed.mode != EmbedMode::Live && self.embed.options.provider != Provider::Openai {
             let text = "must be `live` where `embed.options.provider` is not `openai`: nobody else takes batches";
             all.push(("embed.mode".into(), text.into()));
+        }
+        if self.state.backend == Backend::Aws {
+            if self.buckets.artefacts.is_empty() {
+                all.push(("buckets.artefacts".into(), "must name a bucket where `state.backend` is `aws`".into()));
+            }
+            if self.embed.options.provider == Provider::Openai {
+                let text = "can't be `openai` where `state.backend` is `aws`: the books of several processes are not \
+                    kept together yet";
+                all.push(("embed.options.provider".into(), text.into()));
+            }
         }
         if self.state.folder.is_empty() {
             all.push(("state.folder".into(), "must name a folder".into()));

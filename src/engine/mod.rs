@@ -3,6 +3,8 @@
 //! An engine holds no lock: reading beside a running orchestrator is always allowed. Whoever writes (ingest) takes the
 //! state folder's lock itself.
 
+#[cfg(feature = "aws")]
+mod aws;
 mod fingerprint;
 mod model;
 
@@ -15,7 +17,7 @@ pub use model::{counter, embedder};
 use crate::actors::batches::desk::OpenCollection;
 use crate::cli::exit::{Exit, Failure};
 use crate::clock::{SharedClock, SystemClock};
-use crate::config::{Config, Provider};
+use crate::config::{Backend, Config, Provider, Settings};
 use crate::providers::account::{Account, Alerts, BudgetOptions, Tell};
 use crate::providers::openai::Client;
 use crate::stages::embed::{Embedder, FetchProgress};
@@ -115,6 +117,23 @@ impl Payer {
     }
 }
 
+type Stores = (Arc<dyn ObjectStore>, Arc<dyn ControlStore>);
+
+async fn folder(settings: &Settings, state: &StateFolder, clock: &SharedClock) -> Result<Stores, EngineError> {
+    let objects = LocalObjectStore::open(&state.objects(), settings.objects.clone(), clock);
+    let objects = Arc::new(objects.map_err(EngineError::system)?);
+    let options = SqliteControlOptions { max_retries: settings.retry.attempts, ..settings.control.clone() };
+    let control = SqliteControlStore::open(&state.control_db(), options, clock.clone()).await;
+    Ok((objects, Arc::new(control.map_err(EngineError::system)?)))
+}
+
+/// What a program says that was built without its clients.
+#[cfg(not(feature = "aws"))]
+pub fn without_aws() -> EngineError {
+    let text = "this docweir was built without AWS: build it with `cargo build --release --features aws`";
+    EngineError::new(Exit::Configuration, text)
+}
+
 impl Engine {
     /// For ingest: makes the state folder where there is none.
     pub async fn create(config: Config) -> Result<Self, EngineError> {
@@ -125,6 +144,10 @@ impl Engine {
     /// For everything else: an index that is not there is an error, and the error says how to make one.
     pub async fn open(config: Config) -> Result<Self, EngineError> {
         let folder = Path::new(&config.settings.state.folder);
+        if config.settings.state.backend != Backend::Folder {
+            // What is in it can be made again.
+            return Self::create(config).await;
+        }
         let state = StateFolder::open_existing(folder).map_err(|e| match e {
             StateError::Missing(path) => {
                 let text = format!(
@@ -141,12 +164,19 @@ impl Engine {
     async fn over(config: Config, state: StateFolder) -> Result<Self, EngineError> {
         let clock: SharedClock = Arc::new(SystemClock);
         let settings = &config.settings;
-        let objects = LocalObjectStore::open(&state.objects(), settings.objects.clone(), &clock);
-        let objects = Arc::new(objects.map_err(EngineError::system)?);
-        let options = SqliteControlOptions { max_retries: settings.retry.attempts, ..settings.control.clone() };
-        let control = SqliteControlStore::open(&state.control_db(), options, clock.clone()).await;
-        let control = Arc::new(control.map_err(EngineError::system)?);
+        let (objects, control) = match settings.state.backend {
+            Backend::Folder => folder(settings, &state, &clock).await?,
+            #[cfg(feature = "aws")]
+            Backend::Aws => aws::open(settings, &state, &clock).await?,
+            #[cfg(not(feature = "aws"))]
+            Backend::Aws => return Err(without_aws()),
+        };
         Ok(Self { config, state, clock, objects, control, paid: OnceLock::new() })
+    }
+
+    /// Whether other processes may be at work on the same documents at this moment.
+    pub fn is_shared(&self) -> bool {
+        self.config.settings.state.backend != Backend::Folder
     }
 
     /// What makes the vectors, if they may stand beside those of the index. The first call on a machine fetches the

@@ -1,5 +1,6 @@
 //! From paths on the command line to files that are to be documents.
 
+pub mod bucket_events;
 pub mod source;
 pub mod walk;
 

@@ -11,6 +11,8 @@
     reason = "a failed unwrap is a failed test; clippy takes helpers outside of #[test] for production code"
 )]
 
+#[cfg(feature = "aws")]
+mod aws;
 mod bad_input;
 mod batches;
 mod commands;

@@ -155,6 +155,10 @@ pub async fn ingest(
     };
     let outcome = tree.run(taking_in, &board, events.as_ref(), Duration::from_secs(settings.drain.seconds)).await;
     drop(served);
+    // Figures that are put off are no reason to fail.
+    if let Err(error) = engine.control.flush().await {
+        tracing::warn!(%error, "daily metrics were not written");
+    }
     outcome
 }
 

@@ -70,6 +70,11 @@ fn unknown_model() -> ModelIdentity {
 
 /// Ends the claims of processes that are gone, and completes what they had made visible but not yet said so.
 pub async fn take_over(engine: &Engine, owner: &str, vectors: &VectorStore) -> Result<(), RunError> {
+    // Nobody knows who is gone: their leases run out, and who claims their documents then loads them again, which is seen
+    // once.
+    if engine.is_shared() {
+        return Ok(());
+    }
     let system = |e: StageError| RunError::system("control", e);
     let (control_store, retry) = (&engine.control, &engine.config.settings.retry);
     patiently(retry, || control_store.expire_leases_of_others(owner)).await.map_err(|e| system(control(e)))?;
@@ -176,6 +181,10 @@ async fn records(
 /// Takes away what a process left that died at the wrong moment: things in the quarantine that no record speaks of,
 /// vector files that no manifest names.
 pub async fn sweep(engine: &Engine, vectors: &VectorStore) -> Result<(), RunError> {
+    // What looks left behind may be somebody's at work: a file whose manifest is about to name it.
+    if engine.is_shared() {
+        return Ok(());
+    }
     let keeper = QuarantineKeeper::of(engine);
     let swept = keeper.sweep(engine.control.as_ref()).await.map_err(|e| RunError::system("quarantine", e))?;
     let broken = |e| RunError::system("vectors", store(&e));

@@ -1,0 +1,54 @@
+//! `docweir infra`: what is needed in AWS, and whether it is there.
+
+use super::args;
+use super::context::Context;
+use super::exit::{Exit, Failure};
+use super::table::{Cell, Paint, Table, left};
+use crate::config::Backend;
+use crate::infra::{Infra, State, Thing};
+
+pub fn run(context: &Context, command: &args::InfraCommand) -> Result<Exit, Failure> {
+    let config = context.config()?;
+    if config.settings.state.backend != Backend::Aws {
+        let text = "nothing is needed where `state.backend` is `folder`: set it to `aws`, and `buckets.artefacts`";
+        return Err(Failure::usage(text));
+    }
+    context.block_on(async {
+        let infra = Infra::of(&config.settings).await;
+        let failed = |e| Failure::system(format!("can't look at what is in AWS: {e}"));
+        let before = infra.look().await.map_err(failed)?;
+        let things = match command {
+            args::InfraCommand::Apply(_) => {
+                infra.apply().await.map_err(|e| Failure::system(format!("can't make what is missing: {e}")))?;
+                infra.look().await.map_err(failed)?
+            }
+            _ => before.clone(),
+        };
+        let json = command.json();
+        for (thing, before) in things.iter().zip(&before).filter(|_| json) {
+            let made = thing.state == State::Right && before.state != State::Right;
+            context.out.json(&serde_json::json!({ "made": made, "thing": thing }));
+        }
+        if !json {
+            let mut table = Table::new();
+            things.iter().zip(&before).for_each(|(thing, before)| table.row(row(thing, before)));
+            table.lines(&context.out).iter().for_each(|line| context.out.line(line));
+        }
+        Ok(match command {
+            args::InfraCommand::Plan(_) => Exit::Well,
+            _ if things.iter().all(|thing| thing.state == State::Right) => Exit::Well,
+            _ => Exit::No,
+        })
+    })
+}
+
+fn row(thing: &Thing, before: &Thing) -> [Cell; 3] {
+    let (paint, text) = match (&thing.state, &before.state) {
+        (State::Right, State::Right) => (Paint::Dim, "is there".to_owned()),
+        (State::Right, State::Missing(what)) => (Paint::Green, format!("done: {what}")),
+        (State::Right, State::Wrong(_)) => (Paint::Green, "is right now".to_owned()),
+        (State::Missing(what), _) => (Paint::Yellow, format!("missing: to be {what}")),
+        (State::Wrong(what), _) => (Paint::Red, what.clone()),
+    };
+    [left(thing.kind), left(&thing.name), left(text).painted(paint)]
+}

@@ -1,0 +1,54 @@
+//! State in AWS: objects in S3, control records in DynamoDB, copies of what is mapped on this machine's disk.
+
+use std::sync::Arc;
+
+use docweir_aws::Aws;
+use docweir_aws::dynamo::Dynamo;
+use docweir_aws::s3::S3;
+
+use super::EngineError;
+use crate::cli::exit::Exit;
+use crate::clock::SharedClock;
+use crate::config::{Register, Settings, bucket_and_prefix};
+use crate::stores::control::ControlStore;
+use crate::stores::control::dynamodb::{DynamoControlStore, DynamoOptions};
+use crate::stores::objects::ObjectStore;
+use crate::stores::objects::cached::CachedObjects;
+use crate::stores::objects::dynamodb::DynamoObjects;
+use crate::stores::objects::routed::RoutedObjects;
+use crate::stores::objects::s3::S3Objects;
+use crate::stores::state::StateFolder;
+
+type Stores = (Arc<dyn ObjectStore>, Arc<dyn ControlStore>);
+
+/// Finds out first whether the bucket of vectors does what a manifest needs.
+pub async fn open(settings: &Settings, state: &StateFolder, clock: &SharedClock) -> Result<Stores, EngineError> {
+    let aws = Aws::find(settings.aws.clone()).await;
+    if aws.region().is_none() {
+        let text = "no region is configured: set `aws.region`, or AWS_REGION";
+        return Err(EngineError::new(Exit::Configuration, text));
+    }
+    let s3 = S3::new(&aws, &settings.s3);
+    let place = |place: &str| {
+        let (bucket, prefix) = bucket_and_prefix(place);
+        S3Objects::new(&s3, bucket, prefix).map_err(EngineError::system)
+    };
+    let vectors = place(settings.buckets.vectors())?;
+    let manifests = settings.buckets.register == Register::Dynamodb;
+    if !manifests {
+        vectors.probe().await.map_err(EngineError::system)?;
+    }
+    let options = DynamoOptions { max_retries: settings.retry.attempts, ..settings.dynamodb.clone() };
+    let dynamo = Dynamo::new(&aws, &options.endpoint);
+    let registers = DynamoObjects::new(dynamo.clone(), &options.state_table, settings.buckets.vectors(), clock.clone());
+    let copies = state.root().join("copies");
+    let vectors = CachedObjects::open(Arc::new(vectors), &copies, settings.copies.clone(), clock.clone());
+    let objects = RoutedObjects {
+        vectors: Arc::new(vectors.map_err(EngineError::system)?),
+        registers: Arc::new(registers),
+        manifests,
+        others: Arc::new(place(&settings.buckets.artefacts)?),
+    };
+    let control = DynamoControlStore::open(&aws, dynamo, options, clock.clone());
+    Ok((Arc::new(objects), Arc::new(control)))
+}

@@ -1,0 +1,158 @@
+//! What Docweir needs in AWS, and whether it is there: tables, their indexes and expiry, buckets and their rules.
+//!
+//! Made by `docweir infra apply`, or by whoever manages the account: then `docweir infra check` says what differs. Nothing
+//! that is there is ever taken away, and a table that is wrong is said to be, not changed: it holds somebody's data.
+
+pub mod rules;
+
+use std::time::Duration;
+
+use docweir_aws::dynamo::Dynamo;
+use docweir_aws::dynamo::table::Table;
+use docweir_aws::s3::{Bucket, Encryption, LifecycleRule, S3};
+use docweir_aws::{Aws, Fault, FaultKind};
+use serde::Serialize;
+
+use crate::config::{Settings, bucket_and_prefix};
+use crate::stores::control::dynamodb::tables;
+
+/// Longest wait for a table to come into being.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How a thing is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Right,
+    /// `apply` makes it so.
+    Missing(String),
+    /// Not to be changed without somebody's judgement.
+    Wrong(String),
+}
+
+/// A thing that has to be there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Thing {
+    /// `table`, `bucket`.
+    pub kind: &'static str,
+    pub name: String,
+    #[serde(flatten)]
+    pub state: State,
+}
+
+/// All things that a configuration needs.
+pub struct Infra {
+    dynamo: Dynamo,
+    tables: Vec<Table>,
+    /// With their prefix and rules.
+    buckets: Vec<(Bucket, String, Vec<LifecycleRule>)>,
+    /// What is asked for; without that S3 encrypts with keys of its own.
+    encryption: Option<Encryption>,
+}
+
+impl Infra {
+    pub async fn of(settings: &Settings) -> Self {
+        let aws = Aws::find(settings.aws.clone()).await;
+        let s3 = S3::new(&aws, &settings.s3);
+        let (artefacts, prefix) = bucket_and_prefix(&settings.buckets.artefacts);
+        let (vectors, below) = bucket_and_prefix(settings.buckets.vectors());
+        let mut buckets =
+            vec![(s3.bucket(artefacts), prefix.to_owned(), rules::archiving(prefix, settings.buckets.archive_days))];
+        if vectors != artefacts {
+            buckets.push((s3.bucket(vectors), below.to_owned(), rules::abandoned()));
+        }
+        Self {
+            dynamo: Dynamo::new(&aws, &settings.dynamodb.endpoint),
+            tables: tables::tables(&settings.dynamodb).into(),
+            buckets,
+            encryption: (!settings.s3.encryption.is_empty())
+                .then(|| Encryption { kind: settings.s3.encryption.clone(), kms_key: settings.s3.kms_key.clone() }),
+        }
+    }
+
+    /// How everything is.
+    pub async fn look(&self) -> Result<Vec<Thing>, Fault> {
+        let mut things = Vec::new();
+        for table in &self.tables {
+            let state = self.table(table).await?;
+            things.push(Thing { kind: "table", name: table.name.clone(), state });
+        }
+        for (bucket, prefix, rules) in &self.buckets {
+            let state = self.bucket(bucket, prefix, rules).await?;
+            things.push(Thing { kind: "bucket", name: bucket.name().to_owned(), state });
+        }
+        Ok(things)
+    }
+
+    /// Makes what is missing. What is right stays as it is, and so does what is wrong.
+    pub async fn apply(&self) -> Result<(), Fault> {
+        for table in &self.tables {
+            if matches!(self.table(table).await?, State::Missing(_)) {
+                self.dynamo.create(table, PATIENCE).await?;
+            }
+        }
+        for (bucket, prefix, rules) in &self.buckets {
+            if !matches!(self.bucket(bucket, prefix, rules).await?, State::Missing(_)) {
+                continue;
+            }
+            if !bucket.exists().await? {
+                bucket.create().await?;
+                known(bucket.make_private().await)?;
+                if let Some(encryption) = &self.encryption {
+                    bucket.put_encryption(encryption).await?;
+                }
+            }
+            known(bucket.put_lifecycle(rules).await)?;
+        }
+        Ok(())
+    }
+
+    async fn table(&self, table: &Table) -> Result<State, Fault> {
+        let Some(found) = self.dynamo.describe(&table.name).await? else {
+            return Ok(State::Missing("made, on demand".into()));
+        };
+        let mut wrong = Vec::new();
+        if (found.hash.as_str(), found.range.as_deref()) != (table.key.hash, table.key.range) {
+            let range = found.range.unwrap_or_default();
+            wrong.push(format!("its key is {} and {range}, not {:?}", found.hash, table.key));
+        }
+        for index in table.indexes.iter().filter(|index| !found.indexes.iter().any(|name| name == index.name)) {
+            wrong.push(format!("it has no index {} ({:?})", index.name, index.key));
+        }
+        match (found.expires.as_deref(), table.expires) {
+            (found, wanted) if found == wanted => {}
+            (Some("ttl"), Some(wanted)) => wrong.push(format!(
+                "its time to live is on `ttl`, which forgets documents that are searchable: set it to `{wanted}`"
+            )),
+            (None, Some(_)) if wrong.is_empty() => return Ok(State::Missing("its time to live set".into())),
+            (found, wanted) => wrong.push(format!("its time to live is on {found:?}, not {wanted:?}")),
+        }
+        Ok(if wrong.is_empty() { State::Right } else { State::Wrong(wrong.join("; ")) })
+    }
+
+    async fn bucket(&self, bucket: &Bucket, prefix: &str, rules: &[LifecycleRule]) -> Result<State, Fault> {
+        if !bucket.exists().await? {
+            return Ok(State::Missing(format!("made, private, with {} rules", rules.len())));
+        }
+        let there = bucket.lifecycle().await?;
+        let missing: Vec<&str> =
+            rules.iter().filter(|rule| !there.contains(rule)).map(|rule| rule.id.as_str()).collect();
+        let harmful = there.iter().find_map(|rule| rules::harm(rule, prefix));
+        Ok(match harmful {
+            Some(harm) => State::Wrong(harm),
+            None if missing.is_empty() => State::Right,
+            None => State::Missing(format!("rules set: {}", missing.join(", "))),
+        })
+    }
+}
+
+/// Other servers than AWS's know less: what they don't know can't be set, and need not be.
+fn known(set: Result<(), Fault>) -> Result<(), Fault> {
+    match set {
+        Err(fault) if fault.kind == FaultKind::Invalid => {
+            tracing::warn!(%fault, "the endpoint does not know this setting");
+            Ok(())
+        }
+        other => other,
+    }
+}

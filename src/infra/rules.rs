@@ -1,0 +1,116 @@
+//! What a bucket may do to objects by itself, and what it must not.
+//!
+//! Artefacts of stages are read again when a document is retried from a stage, which is rare after a month: they are
+//! archived then. Everything that the store, leases, batches or the quarantine need stays as it is.
+
+use docweir_aws::s3::LifecycleRule;
+
+/// Prefixes of what the stages leave.
+const ARTEFACTS: [&str; 4] = ["extracted/", "chunks/", "enriched/", "embeddings/"];
+/// Prefixes of what must be there whenever somebody asks.
+const LIVE: [&str; 5] = ["vectors/", "batches/", "input/", "errors/", "leases/"];
+/// Uploads that nobody finishes cost money and are in no list.
+const ABORT_DAYS: u32 = 7;
+
+/// Rules of the bucket of artefacts, which are archived after so many days, or never.
+pub fn archiving(prefix: &str, days: u32) -> Vec<LifecycleRule> {
+    if days == 0 {
+        return abandoned();
+    }
+    let rule = |artefacts: &&str| LifecycleRule {
+        id: format!("docweir-archive-{}", artefacts.trim_end_matches('/')),
+        prefix: under(prefix, artefacts),
+        archive_days: Some(days),
+        expire_days: None,
+        abort_days: None,
+    };
+    ARTEFACTS.iter().map(rule).chain(abandoned()).collect()
+}
+
+/// Rules of a bucket of vector files.
+pub fn abandoned() -> Vec<LifecycleRule> {
+    vec![LifecycleRule {
+        id: "docweir-abandoned-uploads".into(),
+        prefix: String::new(),
+        archive_days: None,
+        expire_days: None,
+        abort_days: Some(ABORT_DAYS),
+    }]
+}
+
+fn under(prefix: &str, key: &str) -> String {
+    if prefix.is_empty() { key.to_owned() } else { format!("{prefix}/{key}") }
+}
+
+/// What a rule would do to what is needed, if anything.
+pub fn harm(rule: &LifecycleRule, prefix: &str) -> Option<String> {
+    if rule.archive_days.is_none() && rule.expire_days.is_none() {
+        return None;
+    }
+    let does = if rule.expire_days.is_some() { "deletes" } else { "archives" };
+    let met = LIVE.iter().map(|live| under(prefix, live)).find(|live| {
+        // A rule on a part of it harms as one on the whole of it.
+        live.starts_with(&rule.prefix) || rule.prefix.starts_with(live.as_str())
+    })?;
+    Some(format!("its rule `{}` {does} objects under `{met}`, which are needed: take it away or narrow it", rule.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documents::DocumentId;
+    use crate::stages::{chunk, embed};
+
+    fn rule(prefix: &str, archive_days: Option<u32>, expire_days: Option<u32>) -> LifecycleRule {
+        LifecycleRule { id: "theirs".into(), prefix: prefix.into(), archive_days, expire_days, abort_days: None }
+    }
+
+    #[test]
+    fn our_own_rules_touch_artefacts_and_nothing_that_is_needed() {
+        for prefix in ["", "team/docweir"] {
+            let rules = archiving(prefix, 30);
+            assert!(rules.iter().all(|rule| harm(rule, prefix).is_none()), "{rules:?}");
+            let id = DocumentId::mint(0, 1);
+            let meets = |key: &str| {
+                let key = under(prefix, key);
+                rules.iter().any(|rule| rule.archive_days.is_some() && key.starts_with(&rule.prefix))
+            };
+            for artefact in [
+                chunk::artefact::chunks_key(&id),
+                chunk::artefact::enriched_key(&id),
+                embed::artefact::key(&id),
+                format!("extracted/{id}/metadata.json"),
+            ] {
+                assert!(meets(&artefact), "{artefact} is never archived");
+            }
+            for needed in [
+                "vectors/chunks/MANIFEST",
+                "vectors/chunks/LEASE",
+                "vectors/chunks/delta/01J.parquet",
+                "vectors/chunks/snap/01J.snap",
+                "batches/01J.jsonl",
+                "input/_quarantine/doc_1/v1/a.pdf",
+                "errors/doc_1/v1/chunking_1.json",
+            ] {
+                assert!(!meets(needed), "{needed} is archived");
+            }
+        }
+    }
+
+    #[test]
+    fn rules_of_others_that_do_harm_are_found() {
+        let table = [
+            (rule("", Some(30), None), true),
+            (rule("", None, Some(365)), true),
+            (rule("vectors/", None, Some(7)), true),
+            (rule("vectors/chunks/delta/", None, Some(7)), true),
+            (rule("vec", Some(1), None), true),
+            (rule("extracted/", None, Some(7)), false),
+            (rule("logs/", None, Some(7)), false),
+            (rule("", None, None), false),
+        ];
+        for (rule, harmful) in table {
+            assert_eq!(harm(&rule, "").is_some(), harmful, "{rule:?}");
+        }
+    }
+}
