@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - [`Dynamo`] the calls
-//! - [`expression`] conditions and updates with their names and values; [`write`] what is written
+//! - [`expression`] conditions and updates with their names and values; `write` what is written
 //! - [`value`] items to JSON and back; [`table`] tables, their indexes and expiry
 
 pub mod expression;
