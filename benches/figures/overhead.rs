@@ -163,6 +163,7 @@ impl Workers {
         let options = settings.extract.options.clone();
         let program = ChildProgram::this_program().unwrap();
         let extract = ExtractStage {
+            originals: Arc::new(docweir::intake::originals::LocalOriginals),
             desk: desk.clone(),
             options,
             program,
@@ -273,7 +274,7 @@ pub async fn nothing_but_records() -> f64 {
         }
         for claim in claims {
             desk.claims.begin(&claim.key);
-            let job = Job { claim: Arc::new(claim), input: Input::File("/x".into()) };
+            let job = Job { claim: Arc::new(claim), input: Input::Original };
             pools[4].submit(spec(job)).await.unwrap();
         }
     }
@@ -302,7 +303,7 @@ impl Stage for NoStage {
 impl Work<Job, StageResult, Resume> for NoStage {
     async fn run(&mut self, job: &Arc<Job>, _: &Cancel) -> Outcome<StageResult, Resume> {
         let next = match &job.input {
-            Input::File(_) => Some(Input::Extracted(Arc::new(empty()))),
+            Input::Original => Some(Input::Extracted(Arc::new(empty()))),
             Input::Extracted(_) => Some(Input::Chunks(Arc::default())),
             Input::Chunks(_) => Some(Input::Enriched(Arc::default())),
             Input::Enriched(_) => Some(Input::Embedded(Arc::new(EmbeddedDocument {

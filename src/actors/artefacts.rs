@@ -5,7 +5,6 @@
 //! this one replaces; a document's newer version writes over the older one's.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,7 +15,6 @@ use crate::actors::quarantine::delete_prefix;
 use crate::clock::UnixMicros;
 use crate::documents::{DocumentId, Sha256Hex, Stage};
 use crate::error::{ErrorClass, StageError};
-use crate::intake::source;
 use crate::messages::job::Input;
 use crate::stages::model::{Chunks, EmbeddedDocument, ExtractedDocument, ModelIdentity};
 use crate::stages::{chunk, embed, extract};
@@ -91,7 +89,7 @@ impl Artefacts {
                 }
             }
         }
-        file(claim).map(Input::File)
+        Ok(Input::Original)
     }
 
     /// Takes a deleted document's artefacts away.
@@ -186,12 +184,6 @@ fn metadata_key(id: &DocumentId) -> String {
     format!("extracted/{id}/metadata.json")
 }
 
-/// The claim's file.
-pub fn file(claim: &Claim) -> Result<PathBuf, StageError> {
-    source::to_path(&claim.source)
-        .ok_or_else(|| StageError::permanent("unknown_source", format!("{} is no local file", claim.source)))
-}
-
 /// Covers keys, lengths and bytes, so that no two sets of objects share one.
 fn digest<'a>(objects: impl Iterator<Item = (&'a str, &'a [u8])>) -> Sha256Hex {
     let mut hasher = Sha256::new();
@@ -219,7 +211,7 @@ fn unreadable(error: impl std::error::Error + 'static) -> StageError {
 pub fn storage(error: ObjectError) -> StageError {
     let class = match &error {
         ObjectError::Storage { .. } => ErrorClass::System,
-        ObjectError::BadKey(_) => ErrorClass::Permanent,
+        ObjectError::BadKey(_) | ObjectError::Archived(_) => ErrorClass::Permanent,
         ObjectError::NotFound(_) | ObjectError::Conflict(_) | ObjectError::Unknown { .. } => ErrorClass::Transient,
         ObjectError::Transient { .. } => ErrorClass::Transient,
     };

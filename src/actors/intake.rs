@@ -15,9 +15,11 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
 use crate::actors::patience::patiently;
+use crate::actors::steward::control;
 use crate::documents::{MediaType, Sha256Hex};
 use crate::error::StageError;
 use crate::failpoint;
+use crate::intake::originals::{Listed, Originals, is_quarantined};
 use crate::intake::{Found, IntakeOptions, Walk, source};
 use crate::messages::event::{Event, EventSink};
 use crate::stages::extract::{HEAD_BYTES, detect};
@@ -26,6 +28,7 @@ use crate::supervisors::RetryOptions;
 
 pub struct Intake {
     pub control: Arc<dyn ControlStore>,
+    pub originals: Arc<dyn Originals>,
     pub events: Arc<dyn EventSink>,
     pub options: IntakeOptions,
     pub fingerprint: Sha256Hex,
@@ -37,13 +40,15 @@ pub struct Intake {
 /// What one run of intake is to do.
 pub struct Request {
     pub walk: Walk,
+    /// URIs of objects in buckets, and of prefixes, which end with a slash.
+    pub objects: Vec<String>,
     /// Folders whose vanished files leave the index; empty without `--prune`.
     pub prune: Vec<PathBuf>,
 }
 
 impl Intake {
     /// Runs to the end of the walk. Dropping it loses nothing: what is registered is registered.
-    pub async fn run(&self, request: Request) -> Result<(), ControlError> {
+    pub async fn run(&self, request: Request) -> Result<(), StageError> {
         let mut seen = HashSet::new();
         let (mut files, mut blind) = (0, false);
         let limit = self.options.max_file_bytes;
@@ -74,7 +79,7 @@ impl Intake {
                 files += 1;
                 match look {
                     Ok((path, look)) => {
-                        let document = self.document(&path, look);
+                        let document = self.document(source::of_path(&path), look);
                         if !request.prune.is_empty() {
                             seen.insert(short_hash(&document.source));
                         }
@@ -86,23 +91,83 @@ impl Intake {
                     }
                 }
             }
-            self.register(documents).await?;
+            self.register(documents).await.map_err(control)?;
         }
         if !request.prune.is_empty() {
             if blind {
                 let text = "nothing is pruned, because some files or folders could not be read".to_owned();
                 self.events.emit(Event::Notice { text });
             } else {
-                self.prune(&request.prune, &seen).await?;
+                self.prune(&request.prune, &seen).await.map_err(control)?;
             }
+        }
+        for uri in &request.objects {
+            files += self.objects(uri).await?;
         }
         self.events.emit(Event::IntakeFinished { files });
         Ok(())
     }
 
-    fn document(&self, path: &Path, look: Look) -> NewDocument {
+    /// Registers the objects at a URI. One that can't be read is told, and the rest goes on.
+    async fn objects(&self, uri: &str) -> Result<u64, StageError> {
+        let (mut files, mut after) = (0, None::<String>);
+        loop {
+            let page = self.originals.list(uri, after.as_deref()).await?;
+            after = page.last().map(|object| object.source.clone());
+            if after.is_none() {
+                return Ok(files);
+            }
+            let wanted = page.into_iter().filter(|object| self.is_wanted(uri, &object.source));
+            let mut looked_at = std::pin::pin!(
+                stream::iter(wanted)
+                    .map(|object| async move {
+                        let look = self.look_at_object(&object).await;
+                        (object.source, look)
+                    })
+                    .buffered(self.options.hashers)
+            );
+            let wait = Duration::from_millis(self.options.register_wait_milliseconds);
+            loop {
+                let batch = batch(&mut looked_at, self.options.register_batch, wait).await;
+                if batch.is_empty() {
+                    break;
+                }
+                let mut documents = Vec::with_capacity(batch.len());
+                for (source, look) in batch {
+                    files += 1;
+                    match look {
+                        Ok(look) => documents.push(self.document(source, look)),
+                        Err(reason) => self.events.emit(Event::Unreadable { source, reason }),
+                    }
+                }
+                self.register(documents).await.map_err(control)?;
+            }
+        }
+    }
+
+    /// One that is named is taken whatever it is called; of those below a prefix the ones with the right extension.
+    /// What the quarantine keeps is never taken.
+    fn is_wanted(&self, uri: &str, source: &str) -> bool {
+        let Some((_, key)) = source::to_object(source) else { return false };
+        let extension = key.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map(|(_, e)| e.to_lowercase());
+        let known = extension.is_some_and(|e| self.options.extensions.iter().any(|known| known.to_lowercase() == e));
+        !is_quarantined(key) && (known || uri == source)
+    }
+
+    async fn look_at_object(&self, object: &Listed) -> Result<Look, String> {
+        let limit = self.options.max_file_bytes;
+        if object.bytes > limit {
+            return Err(format!("{} bytes are more than intake.max_file_bytes ({limit})", object.bytes));
+        }
+        let mut file = self.originals.open(&object.source).await.map_err(|e| e.to_string())?;
+        let name = source::file_name(&object.source);
+        let look = tokio::task::spawn_blocking(move || look_at_file(&mut file, name.as_deref(), limit)).await;
+        look.map_err(|e| format!("looking at it failed: {e}"))?
+    }
+
+    fn document(&self, source: String, look: Look) -> NewDocument {
         NewDocument {
-            source: source::of_path(path),
+            source,
             content: look.content,
             fingerprint: self.fingerprint.clone(),
             bytes: look.bytes,
@@ -208,18 +273,22 @@ pub struct Look {
 /// registered all the same: extraction looks again, refuses it by name, and it stands in the quarantine for all to see.
 pub fn look_at(path: &Path, limit: u64) -> Result<Look, String> {
     let mut file = source::open_regular(path).map_err(|e| e.to_string())?;
+    let name = path.file_name().map(|n| n.to_string_lossy());
+    look_at_file(&mut file, name.as_deref(), limit)
+}
+
+fn look_at_file(file: &mut File, name: Option<&str>, limit: u64) -> Result<Look, String> {
     let too_large = |bytes: u64| format!("{bytes} bytes are more than intake.max_file_bytes ({limit})");
     let size = file.metadata().map_err(|e| e.to_string())?.len();
     if size > limit {
         return Err(too_large(size));
     }
     // A file can grow faster than it is read.
-    let (content, bytes, head) = hash(&mut (&mut file).take(limit.saturating_add(1))).map_err(|e| e.to_string())?;
+    let (content, bytes, head) = hash(&mut file.take(limit.saturating_add(1))).map_err(|e| e.to_string())?;
     if bytes > limit {
         return Err(too_large(bytes));
     }
-    let name = path.file_name().map(|n| n.to_string_lossy());
-    let media_type = detect(&head, name.as_deref()).unwrap_or(MediaType::Pdf);
+    let media_type = detect(&head, name).unwrap_or(MediaType::Pdf);
     Ok(Look { content, bytes, media_type })
 }
 

@@ -7,7 +7,7 @@
 //! the deletion is not. What a crash in between leaves behind is swept away by the next run ([`QuarantineKeeper::sweep`]).
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use crate::clock::{SharedClock, timestamp};
 use crate::documents::{DocumentId, Sha256Hex, Stage, Version};
 use crate::engine::Engine;
 use crate::error::StageError;
+use crate::intake::originals::Originals;
 use crate::intake::source;
 use crate::stores::control::{Claim, ClaimKey, ControlError, ControlStore, StageOutput};
 use crate::stores::objects::{Durability, ObjectError, ObjectStore, Pages, Precondition};
@@ -88,6 +89,7 @@ impl Kept {
 
 pub struct QuarantineKeeper {
     objects: Arc<dyn ObjectStore>,
+    originals: Arc<dyn Originals>,
     clock: SharedClock,
     options: QuarantineOptions,
 }
@@ -95,11 +97,17 @@ pub struct QuarantineKeeper {
 impl QuarantineKeeper {
     /// Of this engine's objects, under its configuration.
     pub fn of(engine: &Engine) -> Self {
-        Self::new(engine.objects.clone(), engine.clock.clone(), engine.config.settings.quarantine.clone())
+        let options = engine.config.settings.quarantine.clone();
+        Self::new(engine.objects.clone(), engine.originals.clone(), engine.clock.clone(), options)
     }
 
-    pub fn new(objects: Arc<dyn ObjectStore>, clock: SharedClock, options: QuarantineOptions) -> Self {
-        Self { objects, clock, options }
+    pub fn new(
+        objects: Arc<dyn ObjectStore>,
+        originals: Arc<dyn Originals>,
+        clock: SharedClock,
+        options: QuarantineOptions,
+    ) -> Self {
+        Self { objects, originals, clock, options }
     }
 
     /// Writes everything durably. An original that can't be copied (gone, too large) is said so in the artefact.
@@ -196,11 +204,11 @@ impl QuarantineKeeper {
             let text = format!("{} bytes are more than quarantine.max_original_bytes ({limit})", claim.bytes);
             return Err(Copy::Skipped(text));
         }
-        let Some(path) = source::to_path(&claim.source) else {
-            return Err(Copy::Skipped(format!("{} is no local file", claim.source)));
-        };
-        let key = format!("{ORIGINALS}/{}/v{}/{}", claim.key.id, claim.key.version, object_name(&path));
-        let read = tokio::task::spawn_blocking(move || read_limited(&path, limit)).await;
+        let name = object_name(&source_path(&claim.source));
+        let key = format!("{ORIGINALS}/{}/v{}/{name}", claim.key.id, claim.key.version);
+        let file = self.originals.open(&claim.source).await;
+        let file = file.map_err(|e| Copy::Skipped(format!("the original can't be read: {e}")))?;
+        let read = tokio::task::spawn_blocking(move || read_limited(file, limit)).await;
         let body = match read {
             Ok(Ok(body)) => body,
             Ok(Err(e)) => return Err(Copy::Skipped(format!("the original can't be read: {e}"))),
@@ -217,11 +225,17 @@ enum Copy {
 }
 
 /// The file as it is now, never more than the limit: it may have grown since it was registered.
-fn read_limited(path: &Path, limit: u64) -> std::io::Result<Vec<u8>> {
+fn read_limited(file: std::fs::File, limit: u64) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
     let mut body = Vec::new();
-    std::fs::File::open(path)?.take(limit).read_to_end(&mut body)?;
+    file.take(limit).read_to_end(&mut body)?;
     Ok(body)
+}
+
+/// The path of a source; of an object its key.
+fn source_path(uri: &str) -> PathBuf {
+    let object = || source::to_object(uri).map(|(_, key)| PathBuf::from(key));
+    source::to_path(uri).or_else(object).unwrap_or_default()
 }
 
 /// The file's name with what an object key may not hold percent-encoded; long names cut in front of the extension.

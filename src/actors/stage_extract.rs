@@ -1,7 +1,6 @@
 //! The extraction pool's worker: one child process each.
 
 use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,6 +13,7 @@ use crate::actors::timer::Timer;
 use crate::documents::DocumentId;
 use crate::error::StageError;
 use crate::failpoint;
+use crate::intake::originals::Originals;
 use crate::intake::source;
 use crate::messages::job::{Input, Job, StageResult};
 use crate::stages::extract::{ChildProgram, ExtractOptions, Extractor, HEAD_BYTES, InputHint, detect};
@@ -22,6 +22,7 @@ use crate::supervisors::{Cancel, Outcome, Stage, Work};
 
 pub struct ExtractStage {
     pub desk: Arc<Desk>,
+    pub originals: Arc<dyn Originals>,
     pub options: ExtractOptions,
     pub program: ChildProgram,
     pub wake: Arc<tokio::sync::Notify>,
@@ -39,6 +40,7 @@ impl Stage for ExtractStage {
     fn worker(&self) -> Result<Box<dyn Work<Job, StageResult, Resume>>, StageError> {
         Ok(Box::new(ExtractWorker {
             desk: self.desk.clone(),
+            originals: self.originals.clone(),
             extractor: Extractor::new(self.options.clone(), self.program.clone()),
             wake: self.wake.clone(),
             max_changes: self.max_changes,
@@ -54,6 +56,7 @@ impl Stage for ExtractStage {
 
 struct ExtractWorker {
     desk: Arc<Desk>,
+    originals: Arc<dyn Originals>,
     extractor: Extractor,
     wake: Arc<tokio::sync::Notify>,
     max_changes: u32,
@@ -64,10 +67,10 @@ struct ExtractWorker {
 impl Work<Job, StageResult, Resume> for ExtractWorker {
     async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> Outcome<StageResult, Resume> {
         failpoint::reach("extraction.work", &job.claim.source);
-        let Input::File(path) = &job.input else {
+        if !matches!(job.input, Input::Original) {
             return Outcome::Failed(StageError::permanent("wrong_input", "extraction was given no file"));
-        };
-        match self.extract(&job.claim, path, cancel).await {
+        }
+        match self.extract(&job.claim, cancel).await {
             Ok(result) => Outcome::Done(result),
             Err(error) => Outcome::Failed(error),
         }
@@ -75,10 +78,10 @@ impl Work<Job, StageResult, Resume> for ExtractWorker {
 }
 
 impl ExtractWorker {
-    async fn extract(&mut self, claim: &Claim, path: &Path, cancel: &Cancel) -> Result<StageResult, StageError> {
+    async fn extract(&mut self, claim: &Claim, cancel: &Cancel) -> Result<StageResult, StageError> {
         let timer = Timer::start();
-        let (file, head) = self.open(claim, path).await?;
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
+        let (file, head) = self.open(claim).await?;
+        let name = source::file_name(&claim.source);
         let media_type = detect(&head, name.as_deref())?;
         let document = self.extractor.extract(file, InputHint { media_type: Some(media_type), name }, cancel).await?;
         let artefacts: &Artefacts = &self.desk.artefacts;
@@ -90,19 +93,10 @@ impl ExtractWorker {
 
     /// The file with the very content that was registered. One that has changed since is registered anew, which ends
     /// this claim: nothing is ever indexed under another content's hash.
-    async fn open(&self, claim: &Claim, path: &Path) -> Result<(File, Vec<u8>), StageError> {
-        let at = path.to_owned();
+    async fn open(&self, claim: &Claim) -> Result<(File, Vec<u8>), StageError> {
+        let mut file = self.originals.open(&claim.source).await?;
         let opened = tokio::task::spawn_blocking(move || -> Result<_, StageError> {
             use std::io::{Read, Seek};
-            let mut file = source::open_regular(&at).map_err(|e| match e.kind() {
-                std::io::ErrorKind::NotFound => {
-                    StageError::permanent("source_gone", "the file is no longer there; `ingest --prune` removes it")
-                }
-                std::io::ErrorKind::PermissionDenied => {
-                    StageError::permanent("permission_denied", "the file may not be read; check its permissions")
-                }
-                _ => StageError::transient("unreadable", format!("the file can't be opened: {e}")),
-            })?;
             let content = rehash(&mut file)?;
             let unreadable = |e| StageError::transient("unreadable", format!("the file can't be read: {e}"));
             let bytes = file.metadata().map_err(unreadable)?.len();

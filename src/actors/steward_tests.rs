@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::clock::{ManualClock, SharedClock};
 use crate::documents::{MediaType, Sha256Hex};
+use crate::intake::originals::LocalOriginals;
 use crate::stages::model::{Metric, ModelIdentity};
 use crate::stores::control::NewDocument;
 use crate::stores::control::sqlite::SqliteControlStore;
@@ -43,7 +44,7 @@ impl Fixture {
         let desk = Arc::new(Desk {
             control: Arc::new(control),
             artefacts: Artefacts::new(objects.clone(), Default::default(), model),
-            quarantine: QuarantineKeeper::new(objects.clone(), shared, Default::default()),
+            quarantine: QuarantineKeeper::new(objects.clone(), Arc::new(LocalOriginals), shared, Default::default()),
             batches: None,
             events: Arc::new(|_: Event| {}),
             claims: Arc::default(),
@@ -102,7 +103,7 @@ async fn a_superseded_claim_that_completes_takes_nothing_away() {
     assert_eq!(kept, f.spoken_of(&successor).await, "what the first one kept is gone");
 
     let steward = StageSteward { desk: f.desk.clone(), stage: Stage::Loading, next: None };
-    let job = Arc::new(Job { input: Input::File("/a.pdf".into()), claim: Arc::new(stalled) });
+    let job = Arc::new(Job { input: Input::Original, claim: Arc::new(stalled) });
     let done = StageResult { output: None, metrics: Default::default(), duration: Duration::ZERO, next: None };
     let settled = steward.settle(&job, &Verdict::Done(done)).await.unwrap();
     assert!(matches!(settled, Settled::Fenced));

@@ -67,6 +67,8 @@ pub enum When {
 pub enum Command {
     /// Take in folders and files: extract, chunk, enrich, embed, load
     Ingest(Ingest),
+    /// Do whatever is registered, by anybody, until told to stop
+    Serve(Serve),
     /// Find passages
     Search(Search),
     /// What is done, waiting and quarantined; or all about one document
@@ -122,7 +124,7 @@ Examples:
   docweir ingest products.jsonl --as records --id sku --text description --collection products
   docweir ingest ./papers --json | jq 'select(.event == \"quarantined\")'")]
 pub struct Ingest {
-    /// Folders (known extensions only) and files (whatever they are called)
+    /// Folders (known extensions only) and files (whatever they are called); s3://BUCKET/PREFIX/ and s3://BUCKET/KEY
     #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub paths: Vec<PathBuf>,
     /// Also take these files of a folder: a glob against the path below it
@@ -302,6 +304,19 @@ pub struct Delete {
     /// The collection of records to delete from
     #[arg(long, value_name = "NAME")]
     pub collection: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  docweir serve --metrics-addr 127.0.0.1:9464
+  docweir serve --progress plain")]
+pub struct Serve {
+    #[command(flatten)]
+    pub run: Run,
+    /// Serve /metrics (Prometheus) and /supervision (JSON) at this address while running
+    #[arg(long, value_name = "HOST:PORT")]
+    pub metrics_addr: Option<SocketAddr>,
 }
 
 #[derive(Args, Debug)]

@@ -22,6 +22,7 @@ const RELEASE: Duration = Duration::from_millis(50);
 pub fn run(context: &Context, args: &args::Compact) -> Result<Exit, Failure> {
     context.with_actors(async {
         let engine = Engine::open(context.config()?).await?;
+        engine.can_commit().await?;
         let mode = if args.all { Mode::All } else { Mode::Due };
         let compacted = compact(&engine, mode).await?;
         for report in &compacted.merges {

@@ -27,6 +27,7 @@ pub async fn drive(
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let http: Option<SocketAddr> = engine.config.settings.http.metrics_address.parse().ok();
     let lock = engine.lock(&command)?;
+    engine.can_commit().await?;
     let reporter = Reporter::start(Style::of(how.progress, how.json, terminal));
     let events = reporter.sink();
     let tell: Tell = Arc::new(move |text| events.emit(Event::Notice { text }));

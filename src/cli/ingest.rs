@@ -8,7 +8,7 @@ use super::drive::drive;
 use super::exit::{Exit, Failure};
 use crate::actors::pipeline::IngestRequest;
 use crate::actors::records_intake::RecordsRequest;
-use crate::config::{Argument, Config};
+use crate::config::{Argument, Backend, Config};
 use crate::engine::Engine;
 use crate::intake::Walk;
 use crate::intake::walk::{WalkError, resolve};
@@ -29,7 +29,7 @@ fn check(args: &args::Ingest, config: &Config) -> Result<(), Failure> {
     let mut options = config.settings.intake.clone();
     options.include.extend(args.include.iter().cloned());
     options.exclude.extend(args.exclude.iter().cloned());
-    match Walk::new(&args.paths, &options) {
+    match Walk::new(&split(&args.paths).1, &options) {
         Ok(_) => Ok(()),
         Err(e @ (WalkError::Missing(_) | WalkError::Glob(_))) => Err(Failure::usage(e.to_string())),
         Err(e @ WalkError::Unreadable { .. }) => Err(Failure::usage(format!("{e}; check its permissions"))),
@@ -38,9 +38,17 @@ fn check(args: &args::Ingest, config: &Config) -> Result<(), Failure> {
 
 async fn ingest(context: &Context, args: &args::Ingest, config: Config) -> Result<Exit, Failure> {
     let records = records(args, &config)?;
+    if args.prune && config.settings.state.backend != Backend::Folder {
+        let text = "--prune compares the index with this machine's folders, and others take documents in from theirs: \
+            delete what has left by `docweir delete`";
+        return Err(Failure::usage(text));
+    }
     let engine = Engine::create(config).await?;
+    let (objects, paths) = split(&args.paths);
     let request = IngestRequest {
-        paths: if args.records.shape.is_some() { Vec::new() } else { args.paths.clone() },
+        paths: if args.records.shape.is_some() { Vec::new() } else { paths },
+        objects,
+        serves: false,
         include: args.include.clone(),
         exclude: args.exclude.clone(),
         prune: args.prune,
@@ -49,6 +57,13 @@ async fn ingest(context: &Context, args: &args::Ingest, config: Config) -> Resul
         polls_only: false,
     };
     drive(context, &engine, request, command(args), &args.run).await
+}
+
+/// URIs of objects, and paths of this machine.
+fn split(paths: &[PathBuf]) -> (Vec<String>, Vec<PathBuf>) {
+    let uri = |path: &PathBuf| path.to_str().filter(|text| text.starts_with("s3://")).map(str::to_owned);
+    let (objects, paths): (Vec<_>, Vec<_>) = paths.iter().cloned().partition(|path| uri(path).is_some());
+    (objects.iter().filter_map(uri).collect(), paths)
 }
 
 fn records(args: &args::Ingest, config: &Config) -> Result<Option<RecordsRequest>, Failure> {

@@ -30,6 +30,7 @@ mod quarantine;
 mod queries;
 mod retry;
 mod search;
+mod serve;
 mod stage;
 mod status;
 mod store;
@@ -69,6 +70,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     let context = Context::new(cli.global)?;
     match &cli.command {
         Command::Ingest(args) => ingest::run(&context, args),
+        Command::Serve(args) => serve::run(&context, args),
         Command::Search(args) => search::run(&context, args),
         Command::Status(args) => status::run(&context, args),
         Command::Audit(args) => audit::run(&context, args),

@@ -308,6 +308,12 @@ async fn reconcile(batches: &Batches, vectors: &VectorStore) -> Result<u64, Fail
 /// Takes the folder's lock: a run that loads documents meanwhile would not know what it is loading onto.
 async fn rollback(context: &Context, engine: &Engine, vectors: &VectorStore, version: u64) -> Result<Exit, Failure> {
     let _lock = engine.lock("docweir store rollback")?;
+    // Where others may be at work there is no lock that keeps them away.
+    let at_work = RecordFilter { status: Some(Status::InProgress), ..RecordFilter::default() };
+    if engine.is_shared() && !engine.control.list(&at_work, None, 1).await?.is_empty() {
+        let text = "documents are in progress: stop every docweir that works on them, and roll back then";
+        return Err(Failure::new(Exit::Busy, text));
+    }
     let now = vectors.roll_back(version).await?;
     if let Some(batches) = record_items(engine, vectors).await? {
         let out = &context.out;

@@ -19,9 +19,9 @@ use crate::stores::objects::routed::RoutedObjects;
 use crate::stores::objects::s3::S3Objects;
 use crate::stores::state::StateFolder;
 
-type Stores = (Arc<dyn ObjectStore>, Arc<dyn ControlStore>);
+/// With the place of the manifests where they are swapped in S3: it is tried before anything is written.
+type Stores = (Arc<dyn ObjectStore>, Arc<dyn ControlStore>, Option<S3Objects>);
 
-/// Finds out first whether the bucket of vectors does what a manifest needs.
 pub async fn open(settings: &Settings, state: &StateFolder, clock: &SharedClock) -> Result<Stores, EngineError> {
     let aws = Aws::find(settings.aws.clone()).await;
     if aws.region().is_none() {
@@ -35,9 +35,7 @@ pub async fn open(settings: &Settings, state: &StateFolder, clock: &SharedClock)
     };
     let vectors = place(settings.buckets.vectors())?;
     let manifests = settings.buckets.register == Register::Dynamodb;
-    if !manifests {
-        vectors.probe().await.map_err(EngineError::system)?;
-    }
+    let tried = (!manifests).then(|| vectors.clone());
     let options = DynamoOptions { max_retries: settings.retry.attempts, ..settings.dynamodb.clone() };
     let dynamo = Dynamo::new(&aws, &options.endpoint);
     let registers = DynamoObjects::new(dynamo.clone(), &options.state_table, settings.buckets.vectors(), clock.clone());
@@ -50,5 +48,5 @@ pub async fn open(settings: &Settings, state: &StateFolder, clock: &SharedClock)
         others: Arc::new(place(&settings.buckets.artefacts)?),
     };
     let control = DynamoControlStore::open(&aws, dynamo, options, clock.clone());
-    Ok((Arc::new(objects), Arc::new(control)))
+    Ok((Arc::new(objects), Arc::new(control), tried))
 }

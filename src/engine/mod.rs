@@ -18,6 +18,11 @@ use crate::actors::batches::desk::OpenCollection;
 use crate::cli::exit::{Exit, Failure};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Backend, Config, Provider, Settings};
+#[cfg(feature = "aws")]
+use crate::intake::originals::BucketOriginals;
+#[cfg(not(feature = "aws"))]
+use crate::intake::originals::LocalOriginals;
+use crate::intake::originals::Originals;
 use crate::providers::account::{Account, Alerts, BudgetOptions, Tell};
 use crate::providers::openai::Client;
 use crate::stages::embed::{Embedder, FetchProgress};
@@ -28,6 +33,8 @@ use crate::stores::control::sqlite::{SqliteControlOptions, SqliteControlStore};
 use crate::stores::ledger::SqliteLedger;
 use crate::stores::objects::ObjectStore;
 use crate::stores::objects::local::LocalObjectStore;
+#[cfg(feature = "aws")]
+use crate::stores::objects::s3::S3Objects;
 use crate::stores::paid;
 use crate::stores::sqlite::Database;
 use crate::stores::state::{Held, LockError, OrchestratorLock, StateError, StateFolder};
@@ -89,8 +96,12 @@ pub struct Engine {
     pub clock: SharedClock,
     pub objects: Arc<dyn ObjectStore>,
     pub control: Arc<dyn ControlStore>,
+    pub originals: Arc<dyn Originals>,
     /// Opened by the first who needs it.
     paid: OnceLock<Database>,
+    /// Where manifests are swapped by conditional writes of S3.
+    #[cfg(feature = "aws")]
+    swaps: Option<S3Objects>,
 }
 
 /// For whom a provider's calls are paid.
@@ -164,14 +175,44 @@ impl Engine {
     async fn over(config: Config, state: StateFolder) -> Result<Self, EngineError> {
         let clock: SharedClock = Arc::new(SystemClock);
         let settings = &config.settings;
+        #[cfg(feature = "aws")]
+        let mut swaps = None;
         let (objects, control) = match settings.state.backend {
             Backend::Folder => folder(settings, &state, &clock).await?,
             #[cfg(feature = "aws")]
-            Backend::Aws => aws::open(settings, &state, &clock).await?,
+            Backend::Aws => {
+                let (objects, control, tried) = aws::open(settings, &state, &clock).await?;
+                swaps = tried;
+                (objects, control)
+            }
             #[cfg(not(feature = "aws"))]
             Backend::Aws => return Err(without_aws()),
         };
-        Ok(Self { config, state, clock, objects, control, paid: OnceLock::new() })
+        #[cfg(feature = "aws")]
+        let originals = BucketOriginals::new(&settings.aws, &settings.s3, &state.root().join("originals"));
+        #[cfg(not(feature = "aws"))]
+        let originals = LocalOriginals;
+        let originals = Arc::new(originals);
+        Ok(Self {
+            config,
+            state,
+            clock,
+            objects,
+            control,
+            originals,
+            paid: OnceLock::new(),
+            #[cfg(feature = "aws")]
+            swaps,
+        })
+    }
+
+    /// For who is about to write vector files: an endpoint that does not keep the conditions of its writes is refused.
+    pub async fn can_commit(&self) -> Result<(), EngineError> {
+        #[cfg(feature = "aws")]
+        if let Some(place) = &self.swaps {
+            place.probe().await.map_err(EngineError::system)?;
+        }
+        Ok(())
     }
 
     /// Whether other processes may be at work on the same documents at this moment.

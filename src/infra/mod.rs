@@ -44,8 +44,10 @@ pub struct Thing {
 pub struct Infra {
     dynamo: Dynamo,
     tables: Vec<Table>,
-    /// With their prefix and rules.
-    buckets: Vec<(Bucket, String, Vec<LifecycleRule>)>,
+    /// With their rules.
+    buckets: Vec<(Bucket, Vec<LifecycleRule>)>,
+    /// What is needed below which prefix of which bucket.
+    places: Vec<(String, String)>,
     /// What is asked for; without that S3 encrypts with keys of its own.
     encryption: Option<Encryption>,
 }
@@ -56,15 +58,15 @@ impl Infra {
         let s3 = S3::new(&aws, &settings.s3);
         let (artefacts, prefix) = bucket_and_prefix(&settings.buckets.artefacts);
         let (vectors, below) = bucket_and_prefix(settings.buckets.vectors());
-        let mut buckets =
-            vec![(s3.bucket(artefacts), prefix.to_owned(), rules::archiving(prefix, settings.buckets.archive_days))];
+        let mut buckets = vec![(s3.bucket(artefacts), rules::archiving(prefix, settings.buckets.archive_days))];
         if vectors != artefacts {
-            buckets.push((s3.bucket(vectors), below.to_owned(), rules::abandoned()));
+            buckets.push((s3.bucket(vectors), rules::abandoned()));
         }
         Self {
             dynamo: Dynamo::new(&aws, &settings.dynamodb.endpoint),
             tables: tables::tables(&settings.dynamodb).into(),
             buckets,
+            places: [(artefacts, prefix), (vectors, below)].map(|(b, p)| (b.to_owned(), p.to_owned())).into(),
             encryption: (!settings.s3.encryption.is_empty())
                 .then(|| Encryption { kind: settings.s3.encryption.clone(), kms_key: settings.s3.kms_key.clone() }),
         }
@@ -77,8 +79,8 @@ impl Infra {
             let state = self.table(table).await?;
             things.push(Thing { kind: "table", name: table.name.clone(), state });
         }
-        for (bucket, prefix, rules) in &self.buckets {
-            let state = self.bucket(bucket, prefix, rules).await?;
+        for (bucket, rules) in &self.buckets {
+            let state = self.bucket(bucket, rules).await?;
             things.push(Thing { kind: "bucket", name: bucket.name().to_owned(), state });
         }
         Ok(things)
@@ -91,8 +93,8 @@ impl Infra {
                 self.dynamo.create(table, PATIENCE).await?;
             }
         }
-        for (bucket, prefix, rules) in &self.buckets {
-            if !matches!(self.bucket(bucket, prefix, rules).await?, State::Missing(_)) {
+        for (bucket, rules) in &self.buckets {
+            if !matches!(self.bucket(bucket, rules).await?, State::Missing(_)) {
                 continue;
             }
             if !bucket.exists().await? {
@@ -116,8 +118,17 @@ impl Infra {
             let range = found.range.unwrap_or_default();
             wrong.push(format!("its key is {} and {range}, not {:?}", found.hash, table.key));
         }
-        for index in table.indexes.iter().filter(|index| !found.indexes.iter().any(|name| name == index.name)) {
-            wrong.push(format!("it has no index {} ({:?})", index.name, index.key));
+        for index in &table.indexes {
+            match found.indexes.iter().find(|found| found.name == index.name) {
+                None => wrong.push(format!("it has no index {} ({:?})", index.name, index.key)),
+                Some(found) if !found.serves_as(index) => wrong.push(format!(
+                    "its index {} is not as it has to be: {:?}, with {}",
+                    index.name,
+                    index.key,
+                    index.holds.join(", ")
+                )),
+                Some(_) => {}
+            }
         }
         match (found.expires.as_deref(), table.expires) {
             (found, wanted) if found == wanted => {}
@@ -130,14 +141,32 @@ impl Infra {
         Ok(if wrong.is_empty() { State::Right } else { State::Wrong(wrong.join("; ")) })
     }
 
-    async fn bucket(&self, bucket: &Bucket, prefix: &str, rules: &[LifecycleRule]) -> Result<State, Fault> {
+    fn prefixes(&self, bucket: &Bucket) -> impl Iterator<Item = &str> {
+        self.places.iter().filter(|(name, _)| name == bucket.name()).map(|(_, prefix)| prefix.as_str())
+    }
+
+    async fn bucket(&self, bucket: &Bucket, rules: &[LifecycleRule]) -> Result<State, Fault> {
         if !bucket.exists().await? {
             return Ok(State::Missing(format!("made, private, with {} rules", rules.len())));
+        }
+        let open = match bucket.is_private().await {
+            Ok(private) => !private,
+            // An endpoint that does not know what that is.
+            Err(fault) if matches!(fault.kind, FaultKind::Invalid | FaultKind::NotFound) => false,
+            Err(fault) => return Err(fault),
+        };
+        if open {
+            return Ok(State::Wrong("its objects can be made public: block public access".into()));
+        }
+        if let Some(wanted) = &self.encryption
+            && bucket.encryption().await?.as_ref() != Some(wanted)
+        {
+            return Ok(State::Wrong(format!("it does not encrypt with {} as `s3.encryption` asks", wanted.kind)));
         }
         let there = bucket.lifecycle().await?;
         let missing: Vec<&str> =
             rules.iter().filter(|rule| !there.contains(rule)).map(|rule| rule.id.as_str()).collect();
-        let harmful = there.iter().find_map(|rule| rules::harm(rule, prefix));
+        let harmful = there.iter().find_map(|rule| self.prefixes(bucket).find_map(|prefix| rules::harm(rule, prefix)));
         Ok(match harmful {
             Some(harm) => State::Wrong(harm),
             None if missing.is_empty() => State::Right,

@@ -61,6 +61,20 @@ pub fn to_path(uri: &str) -> Option<PathBuf> {
     Some(PathBuf::from(OsString::from_vec(bytes)))
 }
 
+/// Bucket and key of an `s3://` URI, in which keys stand as they are.
+pub fn to_object(uri: &str) -> Option<(&str, &str)> {
+    let (bucket, key) = uri.strip_prefix("s3://")?.split_once('/')?;
+    (!bucket.is_empty() && !key.is_empty()).then_some((bucket, key))
+}
+
+/// The last part of a source's path: the file's name, as far as it is text.
+pub fn file_name(uri: &str) -> Option<String> {
+    match to_path(uri) {
+        Some(path) => path.file_name().map(|name| name.to_string_lossy().into_owned()),
+        None => to_object(uri)?.1.rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned),
+    }
+}
+
 /// For people: the path relative to `here` where it lies below, without the scheme, unprintable bytes replaced.
 pub fn display(uri: &str, here: &Path) -> String {
     match to_path(uri) {
@@ -81,6 +95,10 @@ mod tests {
         assert_eq!(display("file:///home/me/a%20b.pdf", Path::new("/home/me")), "a b.pdf");
         assert_eq!(display("file:///x/%1B%5B2J.pdf", Path::new("/")), "x/\u{fffd}[2J.pdf");
         assert_eq!(to_path("s3://bucket/key"), None);
+        assert_eq!(to_object("s3://bucket/a b/c%.pdf"), Some(("bucket", "a b/c%.pdf")));
+        assert_eq!((to_object("s3://bucket/"), to_object("file:///a")), (None, None));
+        assert_eq!(file_name("s3://bucket/a b/c%.pdf").as_deref(), Some("c%.pdf"));
+        assert_eq!(file_name("file:///a%20b/c%20d.pdf").as_deref(), Some("c d.pdf"));
         assert_eq!(to_path("file:///a%2"), None);
     }
 

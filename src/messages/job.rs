@@ -1,6 +1,5 @@
 //! One document's way through one stage.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::documents::Stage;
@@ -22,7 +21,7 @@ impl Job {
     /// Bytes that the job keeps in memory while it waits. A file waits on disk.
     pub fn weight_bytes(&self) -> usize {
         let payload = match &self.input {
-            Input::File(_) => 0,
+            Input::Original => 0,
             Input::Extracted(document) => document.weight_bytes(),
             Input::Chunks(chunks) | Input::Enriched(chunks) => chunks.weight_bytes(),
             Input::Embedded(document) => document.weight_bytes(),
@@ -35,7 +34,8 @@ impl Job {
 /// A stage's input, shared and never changed: a worker that dies takes nothing with it.
 #[derive(Clone, Debug)]
 pub enum Input {
-    File(PathBuf),
+    /// The document's file, wherever its source is.
+    Original,
     Extracted(Arc<ExtractedDocument>),
     Chunks(Arc<Chunks>),
     Enriched(Arc<Chunks>),
@@ -48,7 +48,7 @@ impl Input {
     /// The stage that takes this input.
     pub fn stage(&self) -> Stage {
         match self {
-            Input::File(_) => Stage::Extraction,
+            Input::Original => Stage::Extraction,
             Input::Extracted(_) => Stage::Chunking,
             Input::Chunks(_) => Stage::Enrichment,
             Input::Enriched(_) => Stage::Embedding,

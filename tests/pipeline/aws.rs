@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use docweir_testkit::servers::{Server, shared_dynoxide, shared_ministack, shared_seaweedfs};
+use docweir_testkit::servers::{Server, program, shared_dynoxide, shared_ministack, shared_seaweedfs};
 use rustix::process::Signal;
 
 use crate::kit::{Place, Ran, Running, eventually, results};
@@ -60,6 +60,30 @@ impl Account {
     fn spawn(&self, replica: &str, args: &[&str]) -> Running {
         let mut command = self.command(replica, args);
         Running::of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// AWS's own client, on one of the servers.
+    #[track_caller]
+    fn aws(&self, server: &Server, args: &[&str]) -> String {
+        let mut command = Command::new(program("aws").unwrap());
+        command
+            .args(["--endpoint-url", server.endpoint(), "--region", "eu-central-1", "--output", "json"])
+            .args(args)
+            .current_dir(self.place.path())
+            .env("AWS_ACCESS_KEY_ID", server.access_key())
+            .env("AWS_SECRET_ACCESS_KEY", server.secret_key())
+            .env("AWS_EC2_METADATA_DISABLED", "true");
+        let ran = command.output().unwrap();
+        assert!(ran.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ran.stderr));
+        String::from_utf8(ran.stdout).unwrap()
+    }
+
+    /// An item of the control table as AWS's own client reads it.
+    fn item(&self, id: &str) -> serde_json::Value {
+        let key = format!(r#"{{"document_id": {{"S": "{id}"}}, "processing_version": {{"S": "v1"}}}}"#);
+        let table = format!("{}-control", self.name);
+        let read = self.aws(self.dynamo, &["dynamodb", "get-item", "--table-name", &table, "--key", &key]);
+        serde_json::from_str::<serde_json::Value>(&read).unwrap()["Item"].clone()
     }
 
     /// Every document complete, searchable by its marker, with a trail that makes sense.
@@ -133,4 +157,70 @@ fn replicas_share_the_work_and_one_that_dies_or_stalls_loses_nothing() {
         replica.finish().code(0);
     }
     account.assert_complete(DOCUMENTS);
+}
+
+/// A service does what a bucket's files are registered for by a process, what the system before it registers in the table,
+/// and again what a person resets there.
+#[test]
+fn documents_of_a_bucket_and_of_others_are_done_by_a_service() {
+    let (s3, dynamo) = (shared_seaweedfs(), shared_ministack());
+    let Some(account) = Account::new(s3.map(|s| &**s), dynamo.map(|s| &**s), false) else { return };
+    account.place.generate(5);
+    let bucket = format!("s3://{}", account.name);
+    account.aws(account.s3, &["s3", "cp", "docs", &format!("{bucket}/input/a b+ü/"), "--recursive"]);
+    account.aws(account.s3, &["s3", "cp", "docs/0001.pdf", &format!("{bucket}/input/_quarantine/doc_1/v1/x.pdf")]);
+    account.aws(account.s3, &["s3", "cp", "docs/0001.pdf", &format!("{bucket}/input/notes.bin")]);
+    account.aws(account.s3, &["s3", "cp", "docs/0002.pdf", &format!("{bucket}/elsewhere/Zwei.PDF")]);
+    let input = format!("{bucket}/input/");
+    let summary = account.run("one", &["ingest", &input, "--json", "--progress", "none"]).code(0).summary();
+    assert_eq!((&summary["completed"], &summary["files"]), (&5.into(), &5.into()), "{summary}");
+    account.assert_complete(5);
+    let none = account.run("one", &["ingest", &format!("{bucket}/none.pdf"), "--json", "--progress", "none"]);
+    assert!(
+        none.status.code() != Some(0) && none.err.contains("no longer there") || none.err.contains("can't look"),
+        "{}",
+        none.err
+    );
+
+    let service = account.spawn("two", &["serve", "--json", "--progress", "none"]);
+    let (id, table) = ("doc_20250131_abc123", format!("{}-control", account.name));
+    let item = format!(
+        r#"{{"document_id": {{"S": "{id}"}}, "processing_version": {{"S": "v1"}}, "source_bucket": {{"S": "{}"}},
+            "source_s3_key": {{"S": "elsewhere/Zwei.PDF"}}, "file_size_bytes": {{"N": "1000"}}, "status": {{"S": "PENDING"}},
+            "upload_timestamp": {{"S": "2025-01-31T10:00:00.000000Z"}}, "current_stage": {{"S": "SUBMITTED"}},
+            "created_at": {{"S": "2025-01-31T10:00:00.000000Z"}}, "updated_at": {{"S": "2025-01-31T10:00:00.000000Z"}},
+            "retry_count": {{"N": "0"}}, "max_retries": {{"N": "3"}}}}"#,
+        account.name
+    );
+    account.aws(account.dynamo, &["dynamodb", "put-item", "--table-name", &table, "--item", &item]);
+    let is_complete = || account.item(id)["status"]["S"] == "COMPLETED";
+    eventually("what others registered is complete", is_complete);
+    let done = account.item(id);
+    assert_eq!(done["stage_status"]["M"]["loading"]["M"]["status"]["S"], "COMPLETED", "{done}");
+    assert_eq!(done["current_stage"]["S"], "STAGE_5_COMPLETE", "{done}");
+    let version = |item: &serde_json::Value| item["version"]["N"].as_str().unwrap().parse::<u64>().unwrap();
+    let key = format!(r#"{{"document_id": {{"S": "{id}"}}, "processing_version": {{"S": "v1"}}}}"#);
+    account.aws(
+        account.dynamo,
+        &[
+            "dynamodb",
+            "update-item",
+            "--table-name",
+            &table,
+            "--key",
+            &key,
+            "--update-expression",
+            "SET #s = :p, retry_count = :z",
+            "--expression-attribute-names",
+            r##"{"#s": "status"}"##,
+            "--expression-attribute-values",
+            r#"{":p": {"S": "PENDING"}, ":z": {"N": "0"}}"#,
+        ],
+    );
+    eventually("what was reset by hand is complete again", || {
+        is_complete() && version(&account.item(id)) > version(&done)
+    });
+    service.signal(Signal::TERM);
+    let ended = service.finish();
+    assert_eq!(ended.summary()["ended"], "interrupted", "{}", ended.out);
 }

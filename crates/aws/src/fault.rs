@@ -93,7 +93,6 @@ pub(crate) fn kind(code: &str, status: u16) -> FaultKind {
         "ConditionalRequestConflict"
         | "OperationAborted"
         | "TransactionConflictException"
-        | "TransactionInProgressException"
         | "ResourceInUseException" => FaultKind::Conflict,
         "SlowDown"
         | "Throttling"
@@ -131,6 +130,8 @@ pub(crate) fn kind(code: &str, status: u16) -> FaultKind {
         | "RequestTimeTooSkewed"
         | "AuthorizationHeaderMalformed"
         | "KMSAccessDeniedException" => FaultKind::Denied,
+        // Our own, sent before: it may still be carried out.
+        "TransactionInProgressException" => FaultKind::Unknown,
         // What was sent has not arrived in time, or not as it was sent: it was not carried out.
         "RequestTimeout" | "RequestTimeoutException" | "BadDigest" | "IncompleteBody" => FaultKind::Unreachable,
         "NotImplemented" | "MethodNotAllowed" => FaultKind::Invalid,
@@ -196,6 +197,7 @@ mod tests {
             ("ExpiredToken", 400, FaultKind::Denied),
             ("InternalError", 500, FaultKind::Unknown),
             ("RequestTimeout", 400, FaultKind::Unreachable),
+            ("TransactionInProgressException", 400, FaultKind::Unknown),
             ("HTTP 404", 404, FaultKind::NotFound),
             ("HTTP 418", 418, FaultKind::Invalid),
             ("HTTP 501", 501, FaultKind::Invalid),

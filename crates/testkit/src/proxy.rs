@@ -54,7 +54,7 @@ impl Proxy {
         self.address.to_string()
     }
 
-    /// From now on: what becomes of a request, by its first line (`PUT /bucket/key HTTP/1.1`).
+    /// From now on: what becomes of a request, by its head (`PUT /bucket/key HTTP/1.1` and its headers).
     pub fn set(&self, rule: impl FnMut(&str) -> Act + Send + 'static) {
         *self.rule.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(rule);
     }
@@ -81,7 +81,7 @@ fn serve(client: &TcpStream, upstream: &str, rule: &Mutex<Rule>) -> io::Result<(
     }
     let mut body = vec![0; length];
     from.read_exact(&mut body)?;
-    let act = rule.lock().unwrap_or_else(PoisonError::into_inner)(head.lines().next().unwrap_or_default());
+    let act = rule.lock().unwrap_or_else(PoisonError::into_inner)(&head);
     match act {
         Act::LoseRequest => return Ok(()),
         Act::Reply(reply) => return (&*client).write_all(reply.as_bytes()),

@@ -16,7 +16,7 @@ use crate::actors::committer::store;
 use crate::actors::intake::{Intake, Request};
 use crate::actors::quarantine::QuarantineKeeper;
 use crate::actors::records_intake::{RecordsIntake, RecordsRequest, collections};
-use crate::actors::steward::{Desk, control};
+use crate::actors::steward::Desk;
 use crate::config::EmbedMode;
 use crate::engine::Engine;
 use crate::error::StageError;
@@ -36,6 +36,10 @@ use tree::{Asked, Tree};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IngestRequest {
     pub paths: Vec<PathBuf>,
+    /// URIs of objects in buckets, and of prefixes.
+    pub objects: Vec<String>,
+    /// Go on until a signal comes: whatever is registered by others is done.
+    pub serves: bool,
     pub include: Vec<String>,
     pub exclude: Vec<String>,
     pub prune: bool,
@@ -133,6 +137,7 @@ pub async fn ingest(
         .map(|listener| pages::serve(listener, recorder, &tree.root, tree.admission.clone(), settings.http.clone()));
     let intake = Intake {
         control: engine.control.clone(),
+        originals: engine.originals.clone(),
         events: events.clone(),
         options: intake_options,
         fingerprint: tree.fingerprint.clone(),
@@ -146,8 +151,11 @@ pub async fn ingest(
     let taking_in = async {
         let done = match (request.records, records) {
             (Some(request), Some(records)) => records.run(request).await,
-            _ => intake.run(Request { walk, prune }).await.map_err(control),
+            _ => intake.run(Request { walk, objects: request.objects, prune }).await,
         };
+        if request.serves && done.is_ok() {
+            std::future::pending::<()>().await;
+        }
         finished.store(true, Ordering::Release);
         outlook.iter().for_each(|o| o.intake_ended());
         wake.notify_one();

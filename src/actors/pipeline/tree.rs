@@ -138,7 +138,9 @@ impl Tree {
         let options = settings.extract.options.clone();
         let max_changes = settings.intake.max_changes;
         let changes = Arc::default();
-        let extract = ExtractStage { desk: desk.clone(), options, program, wake: wake.clone(), max_changes, changes };
+        let originals = engine.originals.clone();
+        let extract =
+            ExtractStage { desk: desk.clone(), originals, options, program, wake: wake.clone(), max_changes, changes };
         let extract = pool.start(StageName::Extraction, &settings.extract, computing, extract, Some(chunk.clone()));
 
         let pools = Pools { extract, chunk, enrich, embed, load };

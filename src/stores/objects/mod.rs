@@ -60,6 +60,9 @@ pub enum ObjectError {
     Storage { what: &'static str, key: String, reason: String, hint: &'static str },
     #[error("`{0}` is no valid object key: use `/`-separated parts of letters, digits, `.`, `_`, `-`, `=`, `+`, `%`")]
     BadKey(String),
+    /// It was moved to an archive, from where nothing can be read at once.
+    #[error("`{0}` is archived: restore it to read it (S3 Glacier), or begin at an earlier stage")]
+    Archived(String),
     /// Anything that may go away by itself.
     #[error("can't {what} `{key}`: {reason}")]
     Transient { what: &'static str, key: String, reason: String },

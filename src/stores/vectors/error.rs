@@ -119,7 +119,10 @@ impl VectorError {
                 ObjectError::Unknown { .. } | ObjectError::Transient { .. } | ObjectError::Conflict(_) => {
                     ErrorClass::Transient
                 }
-                ObjectError::NotFound(_) | ObjectError::Storage { .. } | ObjectError::BadKey(_) => ErrorClass::System,
+                ObjectError::NotFound(_)
+                | ObjectError::Storage { .. }
+                | ObjectError::Archived(_)
+                | ObjectError::BadKey(_) => ErrorClass::System,
             },
             Self::BadCollection(_)
             | Self::TooNew { .. }

@@ -2,8 +2,8 @@
 
 use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
-    ScalarAttributeType, TableStatus, TimeToLiveSpecification,
+    AttributeDefinition, BillingMode, GlobalSecondaryIndex, GlobalSecondaryIndexDescription, KeySchemaElement, KeyType,
+    Projection, ProjectionType, ScalarAttributeType, TableStatus, TimeToLiveSpecification,
 };
 use tokio::time::{Duration, sleep};
 
@@ -41,10 +41,42 @@ pub struct Found {
     pub ready: bool,
     pub hash: String,
     pub range: Option<String>,
-    /// Names of its indexes.
-    pub indexes: Vec<String>,
+    pub indexes: Vec<FoundIndex>,
     pub on_demand: bool,
     pub expires: Option<String>,
+}
+
+/// What an index is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundIndex {
+    pub name: String,
+    pub hash: String,
+    pub range: Option<String>,
+    /// Attributes beside the keys; `None` for all.
+    pub holds: Option<Vec<String>>,
+}
+
+impl FoundIndex {
+    fn of(index: &GlobalSecondaryIndexDescription) -> Self {
+        let key = |kind: KeyType| {
+            index.key_schema().iter().find(|k| *k.key_type() == kind).map(|k| k.attribute_name().to_owned())
+        };
+        let projection = index.projection();
+        let all = projection.and_then(|p| p.projection_type()) == Some(&ProjectionType::All);
+        let some = projection.map(|p| p.non_key_attributes().to_vec()).unwrap_or_default();
+        Self {
+            name: index.index_name().unwrap_or_default().to_owned(),
+            hash: key(KeyType::Hash).unwrap_or_default(),
+            range: key(KeyType::Range),
+            holds: (!all).then_some(some),
+        }
+    }
+
+    /// Whether it can be asked what the wanted one is asked.
+    pub fn serves_as(&self, wanted: &Index) -> bool {
+        let held = |name: &&str| self.holds.as_ref().is_none_or(|held| held.iter().any(|h| h == *name));
+        self.hash == wanted.key.hash && self.range.as_deref() == wanted.key.range && wanted.holds.iter().all(held)
+    }
 }
 
 impl Dynamo {
@@ -65,11 +97,7 @@ impl Dynamo {
             ready: found.table_status() == Some(&TableStatus::Active),
             hash: key(KeyType::Hash).unwrap_or_default(),
             range: key(KeyType::Range),
-            indexes: found
-                .global_secondary_indexes()
-                .iter()
-                .filter_map(|i| i.index_name().map(str::to_owned))
-                .collect(),
+            indexes: found.global_secondary_indexes().iter().map(FoundIndex::of).collect(),
             on_demand: found.billing_mode_summary().and_then(|b| b.billing_mode()) == Some(&BillingMode::PayPerRequest),
             expires: expiry.time_to_live_description.and_then(|d| d.attribute_name),
         }))

@@ -13,12 +13,15 @@ use super::items::string;
 use super::writer::{can_pass, new_token};
 use crate::clock::{UnixMicros, timestamp};
 
+/// As long as DynamoDB remembers a token, less a minute.
+const TOKEN: UnixMicros = 9 * 60 * 1_000_000;
+
 pub struct Daily {
     dynamo: Dynamo,
     table: String,
     gathered: BTreeMap<String, f64>,
     /// A write whose fate is not known: it is sent again as it is, under its name, which applies it once.
-    uncertain: Option<(String, Vec<Write>)>,
+    uncertain: Option<(String, Vec<Write>, UnixMicros)>,
     written_at: UnixMicros,
 }
 
@@ -42,14 +45,18 @@ impl Daily {
     pub async fn write(&mut self, now: UnixMicros) {
         self.written_at = now;
         loop {
-            let (token, writes) = match self.uncertain.take() {
+            let (token, writes, since) = match self.uncertain.take() {
+                Some((.., since)) if now - since > TOKEN => {
+                    tracing::warn!("nobody knows whether some daily metrics were written: they are not written again");
+                    continue;
+                }
                 Some(again) => again,
                 None if self.gathered.is_empty() => return,
-                None => (new_token(), self.next(now)),
+                None => (new_token(), self.next(now), now),
             };
             let Err(cancelled) = self.dynamo.transact(&token, writes.clone()).await else { continue };
             if can_pass(cancelled.fault.kind) {
-                self.uncertain = Some((token, writes));
+                self.uncertain = Some((token, writes, since));
             } else {
                 tracing::warn!(fault = %cancelled.fault, "daily metrics were not written");
             }

@@ -18,6 +18,11 @@ use crate::stores::control::{AuditEvent, ControlRecord, Intent, Resume, StageRec
 /// Which write an item is of: what a later write is conditional on, and how a lost answer is looked into.
 pub const WRITE_ID: &str = "write_id";
 
+/// What is no number in an entry of the stage map.
+const WORDS: [&str; 6] = ["status", "started_at", "completed_at", "output_s3_key", "output_sha256", "error"];
+/// Longest text in an item, in bytes: an error may quote at length, and an item holds 400 KB.
+const LONGEST_TEXT: usize = 8_000;
+
 /// What [`item`] may leave out, because it is absent: to be taken away from the item that was there.
 const OPTIONAL: [&str; 15] = [
     "last_error",
@@ -59,12 +64,13 @@ pub fn item(record: &ControlRecord, before: Item, write_id: &str) -> Item {
         item.remove(name);
     }
     // A struct of words, numbers and maps of them has no way to fail.
-    if let Ok(Value::Object(map)) = serde_json::to_value(record) {
+    if let Ok(Value::Object(map)) = serde_json::to_value(record).map(bounded) {
         item.extend(object(map));
     }
     if let Some(error) = &record.last_error {
-        item.insert("last_error".into(), string(error.to_string()));
-        let detail = serde_json::to_value(error).map(from_json);
+        let text = serde_json::to_value(error.to_string()).map(bounded).map(from_json);
+        item.extend(text.map(|text| ("last_error".to_owned(), text)));
+        let detail = serde_json::to_value(error).map(bounded).map(from_json);
         item.extend(detail.map(|detail| ("last_error_detail".to_owned(), detail)));
     }
     if record.status == Status::Parked {
@@ -81,6 +87,19 @@ pub fn item(record: &ControlRecord, before: Item, write_id: &str) -> Item {
     }
     item.insert(WRITE_ID.into(), string(write_id));
     item
+}
+
+/// With no text that is longer than may be.
+fn bounded(value: Value) -> Value {
+    match value {
+        Value::String(text) if text.len() > LONGEST_TEXT => {
+            let cut = text.floor_char_boundary(LONGEST_TEXT);
+            Value::String(format!("{}…", text.get(..cut).unwrap_or_default()))
+        }
+        Value::Array(values) => Value::Array(values.into_iter().map(bounded).collect()),
+        Value::Object(map) => Value::Object(map.into_iter().map(|(name, value)| (name, bounded(value))).collect()),
+        other => other,
+    }
 }
 
 /// The word in the index of what is parked.
@@ -134,7 +153,10 @@ pub fn record(item: &Item) -> Result<ControlRecord, String> {
     let detail: Option<StageError> = f.get("last_error_detail");
     let entries: Map<String, Value> = f.get("stage_status").unwrap_or_default();
     let stage = |stage: Stage| {
-        let entry: StageRecord = serde_json::from_value(entries.get(stage.name())?.clone()).ok()?;
+        let Value::Object(mut entry) = entries.get(stage.name())?.clone() else { return None };
+        // Others keep words where we keep numbers.
+        entry.retain(|name, value| value.is_number() || WORDS.contains(&name.as_str()));
+        let entry: StageRecord = serde_json::from_value(Value::Object(entry)).ok()?;
         Some((stage, entry))
     };
     let upload_timestamp = f.text("upload_timestamp");
@@ -178,7 +200,7 @@ pub fn record(item: &Item) -> Result<ControlRecord, String> {
 }
 
 pub fn audit_item(event: &AuditEvent, ttl: i64) -> Item {
-    let mut item = match serde_json::to_value(event) {
+    let mut item = match serde_json::to_value(event).map(bounded) {
         Ok(Value::Object(map)) => object(map),
         _ => Item::new(),
     };

@@ -70,13 +70,15 @@ impl DynamoControlStore {
         }
     }
 
-    /// Ids of documents that may be claimed, with the time since which they wait.
+    /// Ids of documents that may be claimed, with the time since which they wait; and where those that are pending go on, if
+    /// they do. With `start` only those that are pending.
     async fn line(
         &self,
         owner: &str,
         limit: usize,
         only: Option<Intent>,
-    ) -> Result<Vec<(String, DocumentId)>, ControlError> {
+        start: Option<Item>,
+    ) -> Result<(Vec<(String, DocumentId)>, Option<Item>), ControlError> {
         let wanted = |item: &Item| {
             let intent = items::text(item, "intent").unwrap_or("PROCESS");
             only.is_none_or(|only| intent == if only == Intent::Delete { "DELETE" } else { "PROCESS" })
@@ -85,8 +87,10 @@ impl DynamoControlStore {
             let id = DocumentId::parse(items::text(item, HASH)?)?;
             Some((items::text(item, "updated_at")?.to_owned(), id))
         };
+        let first = start.is_none();
+        let limit_of_page = Some((limit * CROWD).max(50));
         let mut line = Vec::new();
-        let mut pending = Query { limit: Some((limit * CROWD).max(50)), ..self.by_status(BY_AGE, Status::Pending) };
+        let mut pending = Query { limit: limit_of_page, start, ..self.by_status(BY_AGE, Status::Pending) };
         loop {
             let page = self.page(&pending).await?;
             line.extend(page.items.iter().filter(|item| wanted(item)).filter_map(entry));
@@ -95,6 +99,10 @@ impl DynamoControlStore {
                 break;
             }
         }
+        if !first {
+            return Ok((line, pending.start));
+        }
+        line.extend(self.writer.recently_pending());
         // As many are in progress as are in flight, in all replicas together: a few hundred.
         let now = timestamp(self.clock.now());
         let ended = |item: &Item| {
@@ -111,7 +119,8 @@ impl DynamoControlStore {
             }
         }
         line.sort();
-        Ok(line)
+        line.dedup_by(|a, b| a.1 == b.1);
+        Ok((line, pending.start))
     }
 
     /// Ids of parked documents that an entry of the index names, up to a time.
@@ -210,35 +219,39 @@ impl ControlStore for DynamoControlStore {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let mut line = self.line(owner, limit, only).await?;
         let mut claims: Vec<(String, Claim)> = Vec::new();
-        while claims.len() < limit && !line.is_empty() {
-            let next: Vec<_> = line.drain(..line.len().min(limit - claims.len())).collect();
-            let ask = |(_, id): &(String, DocumentId)| {
-                let command = Command::Claim { owner: owner.to_owned(), lease, only };
-                (Target::Id(id.clone()), command)
-            };
-            let answers = self.writer.ask_all(next.iter().map(ask).collect()).await;
-            let mut failure = None;
-            for ((since, id), answer) in next.into_iter().zip(answers) {
-                match answer {
-                    Ok(Answer::Claimed(claim)) => claims.extend(claim.map(|claim| (since, *claim))),
-                    Ok(other) => failure = Some(self.unexpected(&other)),
-                    // One that can't be read stands in nobody's way.
-                    Err(ControlError::Storage { reason, .. }) if !claims.is_empty() => {
-                        tracing::warn!(document = %id, reason, "a document was not claimed");
+        let mut start = None;
+        loop {
+            let (mut line, next) = self.line(owner, limit, only, start).await?;
+            while claims.len() < limit && !line.is_empty() {
+                let tried: Vec<_> = line.drain(..line.len().min(limit - claims.len())).collect();
+                let ask = |(_, id): &(String, DocumentId)| {
+                    let command = Command::Claim { owner: owner.to_owned(), lease, only };
+                    (Target::Id(id.clone()), command)
+                };
+                let answers = self.writer.ask_all(tried.iter().map(ask).collect()).await;
+                let mut failure = None;
+                for ((since, _), answer) in tried.into_iter().zip(answers) {
+                    match answer {
+                        Ok(Answer::Claimed(claim)) => claims.extend(claim.map(|claim| (since, *claim))),
+                        Ok(other) => failure = Some(self.unexpected(&other)),
+                        Err(error) => failure = Some(error),
                     }
-                    Err(error) => failure = Some(error),
+                }
+                match failure {
+                    Some(error) if claims.is_empty() => return Err(error),
+                    // What was claimed must reach whoever asked.
+                    Some(error) => {
+                        tracing::warn!(%error, "some documents were not claimed");
+                        line.clear();
+                    }
+                    None => {}
                 }
             }
-            match failure {
-                Some(error) if claims.is_empty() => return Err(error),
-                // What was claimed must reach whoever asked.
-                Some(error) => {
-                    tracing::warn!(%error, "some documents were not claimed");
-                    break;
-                }
-                None => {}
+            // Others may have been faster with all of these: that says nothing about those behind them.
+            start = next;
+            if !claims.is_empty() || start.is_none() {
+                break;
             }
         }
         claims.sort_by(|a, b| a.0.cmp(&b.0));
@@ -340,6 +353,7 @@ impl ControlStore for DynamoControlStore {
         limit: usize,
     ) -> Result<Vec<ControlRecord>, ControlError> {
         let prefix = filter.source_prefix.as_deref().unwrap_or_default();
+        let now = self.clock.now().div_euclid(1_000_000);
         let mut records: Vec<ControlRecord> = Vec::new();
         let mut after = after.cloned();
         loop {
@@ -355,9 +369,16 @@ impl ControlStore for DynamoControlStore {
             let keys = ids.iter().map(items::key).collect();
             let found = self.dynamo.get_many(&self.options.control_table, keys, false).await;
             for item in found.map_err(|fault| self.failed(fault))? {
-                let record = self.readable(&item)?;
-                if record.source.starts_with(prefix) && filter.status.is_none_or(|only| only == record.status) {
-                    records.push(record);
+                if items::is_over(&item, FORGET_AT, now) {
+                    continue;
+                }
+                match items::record(&item) {
+                    Ok(record) if record.source.starts_with(prefix) => {
+                        let wanted = filter.status.is_none_or(|only| only == record.status);
+                        records.extend(wanted.then_some(record));
+                    }
+                    Ok(_) => {}
+                    Err(reason) => tracing::warn!(reason, "a control record can't be read and is left out"),
                 }
             }
             after = Some(last);

@@ -193,6 +193,90 @@ mod faults {
         whatever_fails_each_document_has_its_life_and_its_trail_once(server.endpoint()).await;
     }
 
+    /// Of requests of one kind each gets the next act; then, and all others, pass.
+    fn in_turn(kind: &'static str, acts: Vec<Act>) -> impl FnMut(&str) -> Act + Send + 'static {
+        let mut acts = acts.into_iter();
+        let target = format!("dynamodb_20120810.{kind}\r\n").to_lowercase();
+        move |head| if head.to_lowercase().contains(&target) { acts.next().unwrap_or(Act::Pass) } else { Act::Pass }
+    }
+
+    #[tokio::test]
+    async fn what_was_applied_by_an_attempt_before_the_last_is_not_applied_again() {
+        let Some(server) = shared_dynoxide() else { return };
+        let (proxy, f) = behind_a_proxy(server.endpoint()).await;
+        let key = register_one(&f, "a").await;
+        let busy = || answer("400 Bad Request", "ProvisionedThroughputExceededException");
+        // The reply is lost, and the attempts of the SDK after that are refused.
+        let acts = || vec![Act::LoseReply, busy(), busy(), busy(), busy(), busy()];
+        proxy.set(in_turn("TransactWriteItems", acts()));
+        let claim = claim_one(&f).await;
+        for transition in [started(Stage::Extraction), completed(Stage::Extraction)] {
+            proxy.set(in_turn("TransactWriteItems", acts()));
+            f.store.apply(&claim.key, transition).await.unwrap();
+        }
+        let trail = f.store.audit(&key.id, None, 99).await.unwrap();
+        assert_eq!(trail.len(), 4, "{trail:?}");
+        assert_eq!(f.store.record(&key.id).await.unwrap().interruptions, 0);
+    }
+
+    #[tokio::test]
+    async fn what_was_registered_a_moment_ago_is_claimed_though_the_index_does_not_know_of_it() {
+        let Some(server) = shared_dynoxide() else { return };
+        let (proxy, f) = behind_a_proxy(server.endpoint()).await;
+        let none = r#"{"Items":[],"Count":0,"ScannedCount":0}"#;
+        let none = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{none}", none.len());
+        let key = register_one(&f, "a").await;
+        proxy.set(in_turn("Query", vec![Act::Reply(none); 20]));
+        assert_eq!(claim_one(&f).await.key.id, key.id);
+        assert!(f.store.claim("other", LEASE, 9, None).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_item_that_makes_no_sense_stands_in_nobodys_way() {
+        let Some(server) = shared_ministack() else { return };
+        let f = Fixture::new(server.endpoint()).await;
+        let key = register_one(&f, "a").await;
+        // An update of an id that was mistyped makes an item.
+        let nobody = DocumentId::parse("doc_mistyped").unwrap();
+        f.set_by_hand(&nobody, "PENDING").await;
+        let update = Expression::new("SET updated_at = :first").string(":first", "2020-01-01T00:00:00.000000Z");
+        let (table, at) = (f.options.control_table.clone(), items::key(&nobody));
+        let write = docweir_aws::dynamo::Write::Update { table, key: at, update, condition: None };
+        f.dynamo.write(write).await.unwrap();
+        assert_eq!(claim_one(&f).await.key.id, key.id);
+        assert!(f.store.claim("owner", LEASE, 9, None).await.unwrap().is_empty());
+        let listed = f.store.list(&RecordFilter::default(), None, 9).await.unwrap();
+        assert_eq!(listed.len(), 1, "{listed:?}");
+        assert!(matches!(f.store.reset(&nobody, None).await, Err(ControlError::Refused(_))));
+    }
+
+    #[tokio::test]
+    async fn more_commands_on_a_document_than_one_write_takes() {
+        let Some(server) = shared_dynoxide() else { return };
+        let f = Fixture::new(server.endpoint()).await;
+        let key = register_one(&f, "a").await;
+        let claim = claim_one(&f).await;
+        let many = (0..40).map(|_| f.store.apply(&claim.key, started(Stage::Extraction)));
+        for done in futures_util::future::join_all(many).await {
+            done.unwrap();
+        }
+        assert_eq!(f.store.audit(&key.id, None, 99).await.unwrap().len(), 42);
+    }
+
+    /// An item holds 400 KB, and an error may quote at length.
+    #[tokio::test]
+    async fn an_error_as_long_as_a_book_is_kept_in_short() {
+        let Some(server) = shared_dynoxide() else { return };
+        let f = Fixture::new(server.endpoint()).await;
+        let key = register_one(&f, "a").await;
+        let claim = claim_one(&f).await;
+        let error = crate::error::StageError::transient("long", "ü".repeat(300_000));
+        let retry = Transition::StageRetry { stage: Stage::Extraction, error, wait: LEASE, consumes_attempt: true };
+        f.store.apply(&claim.key, retry).await.unwrap();
+        let kept = f.store.record(&key.id).await.unwrap().last_error.unwrap();
+        assert!(kept.message.ends_with('…') && kept.message.len() < 9_000, "{}", kept.message.len());
+    }
+
     async fn two_replicas_never_hold_a_document_at_once(endpoint: &str) {
         let f = Fixture::new(endpoint).await;
         f.store.register((0..60).map(|i| document(&format!("{i}"), "x")).collect()).await.unwrap();
@@ -270,6 +354,11 @@ mod faults {
         f.dynamo.write(docweir_aws::dynamo::Write::Put { table, item, condition: None }).await.unwrap();
         let claim = claim_one(&f).await;
         assert_eq!((claim.source.as_str(), claim.key.version), ("s3://papers/input/a b.pdf", 1));
+        // Its content was not known: what extraction finds makes it a version of the same document.
+        let new = NewDocument { source: claim.source.clone(), ..document("x", "found") };
+        let registered = f.store.register(vec![new]).await.unwrap().remove(0);
+        assert!(matches!(&registered, Registered::Replaces(key) if key.id == id && key.version == 2), "{registered:?}");
+        let claim = claim_one(&f).await;
         finish(&f.store, &claim).await.unwrap();
         let item = f.dynamo.get(&f.options.control_table, items::key(&id), true).await.unwrap().unwrap();
         assert_eq!((items::text(&item, "status"), items::text(&item, "team")), (Some("COMPLETED"), Some("reports")));

@@ -9,14 +9,14 @@
 //! that they are of.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use docweir_aws::dynamo::{Cancelled, Dynamo, Expression, Item, MOST, MOST_BYTES, Write};
 use docweir_aws::{Fault, FaultKind};
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use ulid::Ulid;
 
 use super::DynamoOptions;
@@ -37,6 +37,8 @@ const MOST_OF_ONE: usize = 16;
 const MAX_SKEW: UnixMicros = 10 * 60 * 1_000_000;
 /// First wait before a write is tried again; it doubles, up to sixty-four times this.
 const WAIT: Duration = Duration::from_millis(10);
+/// Longest wait for what became of a write: as long as DynamoDB remembers its token.
+const LONGEST: Duration = Duration::from_secs(600);
 const DAY_SECONDS: i64 = 86_400;
 
 /// Which document a command is on.
@@ -54,11 +56,35 @@ pub struct Job {
     reply: Reply,
 }
 
+/// What an index may lag behind by, with room: a second is usual, and nothing is promised.
+const LAG: Duration = Duration::from_secs(30);
+
+/// Documents that were made pending a moment ago, with the time since which they wait.
+#[derive(Default)]
+struct Recent(Mutex<HashMap<DocumentId, (Instant, String)>>);
+
+impl Recent {
+    fn note(&self, id: &DocumentId, pending_since: Option<&str>) {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match pending_since {
+            Some(since) => drop(recent.insert(id.clone(), (Instant::now(), since.to_owned()))),
+            None => drop(recent.remove(id)),
+        }
+    }
+
+    fn list(&self) -> Vec<(String, DocumentId)> {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.retain(|_, (at, _)| at.elapsed() < LAG);
+        recent.iter().map(|(id, (_, since))| (since.clone(), id.clone())).collect()
+    }
+}
+
 /// Hands commands to the task.
 #[derive(Clone)]
 pub struct Writer {
     location: Arc<str>,
     jobs: mpsc::Sender<Message>,
+    recent: Arc<Recent>,
 }
 
 enum Message {
@@ -72,10 +98,24 @@ impl Writer {
         let (jobs, queue) = mpsc::channel(options.queue_operations.max(1));
         let location: Arc<str> = location.into();
         let daily = Daily::new(dynamo.clone(), options.metrics_table.clone());
-        let task =
-            Task { dynamo, options, location: location.clone(), clock, stamps: Stamps::default(), daily, last: 0 };
+        let recent = Arc::new(Recent::default());
+        let task = Task {
+            recent: recent.clone(),
+            dynamo,
+            options,
+            location: location.clone(),
+            clock,
+            stamps: Stamps::default(),
+            daily,
+            last: 0,
+        };
         tokio::spawn(task.run(queue));
-        Self { location, jobs }
+        Self { location, jobs, recent }
+    }
+
+    /// Documents that this process has made pending a moment ago: an index may not know of them yet.
+    pub fn recently_pending(&self) -> Vec<(String, DocumentId)> {
+        self.recent.list()
     }
 
     /// Returns once it is durable.
@@ -113,6 +153,8 @@ struct Document {
     jobs: Vec<Job>,
     /// Writes whose fate is not known.
     uncertain: Vec<Prepared>,
+    /// Not in a transaction with others.
+    alone: bool,
 }
 
 /// What a document comes to.
@@ -122,6 +164,8 @@ struct Prepared {
     writes: Vec<Write>,
     answers: Vec<Result<Answer, ControlError>>,
     metrics: Vec<(String, f64)>,
+    /// The document, and since when it is pending, if it is.
+    left: Option<(DocumentId, Option<String>)>,
 }
 
 /// A document as it was read.
@@ -141,6 +185,7 @@ struct SourceItem {
 }
 
 struct Task {
+    recent: Arc<Recent>,
     dynamo: Dynamo,
     options: DynamoOptions,
     location: Arc<str>,
@@ -189,20 +234,26 @@ impl Task {
     /// Does all that is asked, and answers.
     async fn work(&mut self, jobs: Vec<Job>) {
         let mut open = documents(jobs);
-        let mut tries = 0;
+        let mut tries: u32 = 0;
+        let began = Instant::now();
         while !open.is_empty() {
-            let before = open.len();
+            // First those that may be written already: what comes after them is decided on that.
+            open.sort_by_key(|document| document.uncertain.is_empty());
             let (again, fault) = self.round(open).await;
             open = again;
             let Some(fault) = fault else { continue };
             tries += 1;
             if tries >= self.options.attempts {
-                tracing::warn!(%fault, documents = before, "the control store was written again and again, and gave up");
-                let busy = || ControlError::Busy(format!("{} ({fault})", self.location));
-                for document in std::mem::take(&mut open) {
-                    document.jobs.into_iter().for_each(|job| drop(job.reply.send(Err(busy()))));
+                // Of what may have been written the answer is waited for, as long as the service may still apply it.
+                let lost = began.elapsed() > LONGEST;
+                let (given_up, kept) = open.into_iter().partition(|d: &Document| lost || d.uncertain.is_empty());
+                open = kept;
+                if !given_up.is_empty() {
+                    tracing::warn!(%fault, documents = given_up.len(), "the control store could not be written");
                 }
-                return;
+                for job in given_up.into_iter().flat_map(|document: Document| document.jobs) {
+                    let _ = job.reply.send(Err(ControlError::Busy(format!("{} ({fault})", self.location))));
+                }
             }
             let wait = WAIT * (1 << tries.min(6));
             sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
@@ -221,12 +272,16 @@ impl Task {
         };
         let now = self.clock.now();
         let (mut again, mut prepared, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+        let mut seen_targets = HashSet::new();
         for document in documents {
             let Some(read) = reads.remove(&document.target) else {
-                let text = "an item can't be read; correct it, or delete it and submit its file anew";
-                self.fail(vec![document], &Fault::new(FaultKind::Invalid, "unreadable", text));
+                match seen_targets.contains(&document.target) {
+                    true => again.push(document),
+                    false => unreadable(document),
+                }
                 continue;
             };
+            seen_targets.insert(document.target.clone());
             // One write a document: an id and its source may both be asked for.
             if !seen.insert(id_of(&read.found)) {
                 again.push(document);
@@ -234,8 +289,7 @@ impl Task {
             }
             let document = match settled(document, &read.item) {
                 Ok((document, applied)) => {
-                    self.daily.add(applied.metrics);
-                    answer(document, applied.answers);
+                    self.done(document, applied);
                     continue;
                 }
                 Err(document) => document,
@@ -259,8 +313,7 @@ impl Task {
             match outcome {
                 Ok(()) => {
                     for (document, done) in part {
-                        self.daily.add(done.metrics);
-                        answer(document, done.answers);
+                        self.done(document, done);
                     }
                 }
                 Err(cancelled) => {
@@ -272,18 +325,30 @@ impl Task {
         (again, failed)
     }
 
+    /// It is written.
+    fn done(&mut self, document: Document, prepared: Prepared) {
+        if let Some((id, pending_since)) = &prepared.left {
+            self.recent.note(id, pending_since.as_deref());
+        }
+        self.daily.add(prepared.metrics);
+        answer(document, prepared.answers);
+    }
+
     /// What becomes of documents whose transaction was not applied, or perhaps.
     fn not_written(&self, part: Vec<(Document, Prepared)>, cancelled: &Cancelled) -> Vec<Document> {
         let kind = cancelled.fault.kind;
-        if kind == FaultKind::Unknown {
-            let keep = |(mut document, prepared): (Document, Prepared)| {
-                document.uncertain.push(prepared);
-                document
-            };
+        // The failure is that of the last attempt; one before may have been applied, and its answer lost.
+        let keep = |(mut document, prepared): (Document, Prepared)| {
+            document.uncertain.push(prepared);
+            document
+        };
+        if can_pass(kind) || kind == FaultKind::Condition {
             return part.into_iter().map(keep).collect();
         }
-        if can_pass(kind) || kind == FaultKind::Condition {
-            return part.into_iter().map(|(document, _)| document).collect();
+        // Nobody says which of them it is: each goes alone.
+        if cancelled.reasons.is_empty() && part.len() > 1 {
+            let alone = |(document, _)| Document { alone: true, ..document };
+            return part.into_iter().map(alone).collect();
         }
         // Refused for what one of them is: those go that it is not refused for.
         let mut reasons = cancelled.reasons.iter();
@@ -344,6 +409,7 @@ impl Task {
                 }
             }
         }
+        let strangers = self.unnamed(&records).await?;
         let mut reads = HashMap::new();
         for document in documents {
             let (id, source) = match &document.target {
@@ -354,7 +420,9 @@ impl Task {
             let read = match item.map(items::record) {
                 Some(Ok(record)) => {
                     let item = item.cloned().unwrap_or_default();
-                    Read { found: Found::Record(Box::new(record)), item, source: None }
+                    let unnamed = strangers.contains(&record.source);
+                    let source = unnamed.then(|| SourceItem { source: record.source.clone(), stale: None });
+                    Read { found: Found::Record(Box::new(record)), item, source }
                 }
                 Some(Err(reason)) => {
                     tracing::warn!(reason, location = %self.location, "a control record can't be read");
@@ -373,6 +441,21 @@ impl Task {
             reads.insert(document.target.clone(), read);
         }
         Ok(reads)
+    }
+
+    /// Sources of records that others have made, and that no source names yet: ours do from the start.
+    async fn unnamed(&self, records: &HashMap<String, Item>) -> Result<HashSet<String>, Fault> {
+        let strangers = records.values().filter(|item| !item.contains_key(WRITE_ID));
+        let sources: HashSet<String> = strangers.filter_map(|item| Some(items::record(item).ok()?.source)).collect();
+        if sources.is_empty() {
+            return Ok(sources);
+        }
+        let keys = sources.iter().map(|source| items::source_key(source)).collect();
+        let named = self.dynamo.get_many(&self.options.state_table, keys, true).await?;
+        let named: HashSet<&str> = named.iter().filter_map(|item| items::text(item, "pk")).collect();
+        let is_named =
+            |source: &String| items::text(&items::source_key(source), "pk").is_some_and(|pk| named.contains(pk));
+        Ok(sources.iter().filter(|source| !is_named(source)).cloned().collect())
     }
 
     /// Decides one command after the other, and what is written in the end.
@@ -405,6 +488,8 @@ impl Task {
             prepared.writes = self.writes(&mut record, effects.events, was, read.item, &prepared.write_id, at);
             prepared.writes.extend(read.source.map(|source| self.source_write(source, &record)));
             prepared.metrics = effects.metrics;
+            let pending = (record.status == Status::Pending).then(|| record.updated_at.clone());
+            prepared.left = Some((record.document_id.clone(), pending));
         }
         prepared
     }
@@ -495,7 +580,7 @@ fn documents(jobs: Vec<Job>) -> Vec<Document> {
             Some(document) => document.jobs.push(job),
             None => {
                 latest.insert(job.target.clone(), all.len());
-                all.push(Document { target: job.target.clone(), jobs: vec![job], uncertain: Vec::new() });
+                all.push(Document { target: job.target.clone(), jobs: vec![job], uncertain: Vec::new(), alone: false });
             }
         }
     }
@@ -521,6 +606,22 @@ fn settled(mut document: Document, item: &Item) -> Result<(Document, Prepared), 
     }
 }
 
+/// What is asked of an item that makes no sense: it stands in nobody's way, and its claim is no longer valid.
+fn unreadable(document: Document) {
+    for job in document.jobs {
+        let text = "its item can't be read (the log says why): correct it, or delete it and take its file in again";
+        let answer = match &job.command {
+            Command::Claim { .. } => Ok(Answer::Claimed(None)),
+            Command::Renew { .. } | Command::MarkLoaded { .. } | Command::Resume { .. } => Ok(Answer::Yes(false)),
+            Command::Apply { claim, .. } | Command::Reversion { claim, .. } => Err(ControlError::Fenced(claim.clone())),
+            Command::Register(_) | Command::Reset { .. } | Command::Delete | Command::Discard => {
+                Err(ControlError::Refused(format!("{:?}: {text}", job.target)))
+            }
+        };
+        let _ = job.reply.send(answer);
+    }
+}
+
 fn answer(document: Document, answers: Vec<Result<Answer, ControlError>>) {
     for (job, answer) in document.jobs.into_iter().zip(answers) {
         let _ = job.reply.send(answer);
@@ -533,12 +634,16 @@ fn packed(prepared: Vec<(Document, Prepared)>) -> Vec<Vec<(Document, Prepared)>>
     let (mut writes, mut bytes) = (usize::MAX, usize::MAX);
     for (document, ready) in prepared {
         let size: usize = ready.writes.iter().map(Write::bytes).sum();
-        if writes.saturating_add(ready.writes.len()) > MOST || bytes.saturating_add(size) > MOST_BYTES {
+        let full = writes.saturating_add(ready.writes.len()) > MOST || bytes.saturating_add(size) > MOST_BYTES;
+        if full || document.alone {
             parts.push(Vec::new());
             (writes, bytes) = (0, 0);
         }
         writes += ready.writes.len();
         bytes += size;
+        if document.alone {
+            (writes, bytes) = (usize::MAX, usize::MAX);
+        }
         if let Some(part) = parts.last_mut() {
             part.push((document, ready));
         }

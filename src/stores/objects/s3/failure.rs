@@ -40,7 +40,7 @@ fn lasting(what: &'static str, key: &str, fault: &Fault) -> Option<ObjectError> 
             "check the credentials, and allow them s3:GetObject, s3:PutObject, s3:DeleteObject, \
              s3:AbortMultipartUpload and s3:ListBucket"
         }
-        (FaultKind::Invalid, "InvalidObjectState") => "restore it, and keep this prefix out of the archive",
+        (FaultKind::Invalid, "InvalidObjectState") => return Some(ObjectError::Archived(key.to_owned())),
         (FaultKind::Invalid, "too large") => "raise `max_object_bytes`",
         (FaultKind::Invalid, _) => "check the bucket, the region and the options of S3",
         _ => return None,
@@ -59,6 +59,7 @@ mod tests {
             ObjectError::NotFound(_) => "not found",
             ObjectError::Conflict(_) => "conflict",
             ObjectError::Unknown { .. } => "unknown",
+            ObjectError::Archived(_) => "archived",
             ObjectError::Storage { .. } => "storage",
             ObjectError::BadKey(_) => "bad key",
             ObjectError::Transient { .. } => "transient",

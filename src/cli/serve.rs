@@ -1,0 +1,19 @@
+//! `docweir serve`: does whatever is registered, until it is told to stop.
+
+use super::args;
+use super::context::Context;
+use super::drive::drive;
+use super::exit::{Exit, Failure};
+use crate::actors::pipeline::IngestRequest;
+use crate::config::Argument;
+use crate::engine::Engine;
+
+pub fn run(context: &Context, args: &args::Serve) -> Result<Exit, Failure> {
+    let address = args.metrics_addr.map(|a| Argument::new("--metrics-addr", "http.metrics_address", a.to_string()));
+    let config = context.config_with(address.into_iter().collect())?;
+    context.with_actors(async {
+        let engine = Engine::create(config).await?;
+        let request = IngestRequest { serves: true, ..IngestRequest::default() };
+        drive(context, &engine, request, "docweir serve".into(), &args.run).await
+    })
+}

@@ -1,0 +1,178 @@
+//! The files that documents are made of: on this machine, or in a bucket.
+//!
+//! An object is copied to a file without a name first, which is gone when it is closed: parsers are handed open files, and
+//! nothing else than a file can be hashed and read twice.
+
+use std::fs::File;
+use std::io;
+
+use async_trait::async_trait;
+
+use super::source;
+use crate::error::StageError;
+
+/// Opens documents' files by their sources.
+#[async_trait]
+pub trait Originals: Send + Sync + 'static {
+    /// The file as it is now, at its beginning.
+    ///
+    /// # Errors
+    /// Permanent where it is gone or may not be read, transient where it can't be read just now.
+    async fn open(&self, source: &str) -> Result<File, StageError>;
+
+    /// Objects at a URI of a bucket, in order, after a source: the one with that key, or those below it where it ends
+    /// with a slash. Empty after the last.
+    async fn list(&self, uri: &str, after: Option<&str>) -> Result<Vec<Listed>, StageError> {
+        let _ = after;
+        let text = format!("can't look at {uri}: this docweir was built without AWS (`--features aws`)");
+        Err(StageError::permanent("unknown_source", text))
+    }
+}
+
+/// An object that may become a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    pub source: String,
+    pub bytes: u64,
+}
+
+/// What the quarantine keeps, in whatever bucket: it never becomes a document.
+pub fn is_quarantined(key: &str) -> bool {
+    key.starts_with("input/_quarantine/") || key.contains("/input/_quarantine/")
+}
+
+/// Files of this machine.
+pub struct LocalOriginals;
+
+#[async_trait]
+impl Originals for LocalOriginals {
+    async fn open(&self, source: &str) -> Result<File, StageError> {
+        let path = source::to_path(source)
+            .ok_or_else(|| StageError::permanent("unknown_source", format!("{source} is no local file")))?;
+        let opened = tokio::task::spawn_blocking(move || source::open_regular(&path)).await;
+        opened.map_err(|_| StageError::crash("unreadable", "opening the file was interrupted"))?.map_err(|e| {
+            match e.kind() {
+                io::ErrorKind::NotFound => {
+                    StageError::permanent("source_gone", "the file is no longer there; `ingest --prune` removes it")
+                }
+                io::ErrorKind::PermissionDenied => {
+                    StageError::permanent("permission_denied", "the file may not be read; check its permissions")
+                }
+                _ => StageError::transient("unreadable", format!("the file can't be opened: {e}")),
+            }
+        })
+    }
+}
+
+#[cfg(feature = "aws")]
+pub use buckets::BucketOriginals;
+
+#[cfg(feature = "aws")]
+mod buckets {
+    use std::io::{self, Seek};
+    use std::path::{Path, PathBuf};
+
+    use docweir_aws::s3::{DownloadError, S3};
+    use docweir_aws::{Aws, AwsOptions, S3Options};
+    use docweir_aws::{Fault, FaultKind};
+    use tokio::sync::OnceCell;
+
+    use super::*;
+
+    /// Objects of one page of a list.
+    const PAGE: usize = 1_000;
+
+    /// Files of this machine, and objects of any bucket.
+    pub struct BucketOriginals {
+        aws: AwsOptions,
+        s3: S3Options,
+        /// Where copies lie while they are open.
+        folder: PathBuf,
+        client: OnceCell<S3>,
+    }
+
+    impl BucketOriginals {
+        /// Asks nobody before the first object is wanted.
+        pub fn new(aws: &AwsOptions, s3: &S3Options, folder: &Path) -> Self {
+            Self { aws: aws.clone(), s3: s3.clone(), folder: folder.to_owned(), client: OnceCell::new() }
+        }
+
+        pub async fn client(&self) -> &S3 {
+            self.client.get_or_init(async || S3::new(&Aws::find(self.aws.clone()).await, &self.s3)).await
+        }
+
+        async fn copy(&self, bucket: &str, key: &str) -> Result<File, StageError> {
+            let here = |e: io::Error| {
+                let text = format!("can't copy an object to {}: {e}; free some space", self.folder.display());
+                StageError::system("no_space", text)
+            };
+            std::fs::create_dir_all(&self.folder).map_err(here)?;
+            let mut file = tempfile::tempfile_in(&self.folder).map_err(here)?;
+            let target = file.try_clone().map_err(here)?;
+            match self.client().await.bucket(bucket).download(key, target).await {
+                Ok(_) => {}
+                Err(DownloadError::File(error)) => return Err(here(error)),
+                Err(DownloadError::Fault(fault)) => return Err(unreadable(&fault)),
+            }
+            file.rewind().map_err(here)?;
+            Ok(file)
+        }
+    }
+
+    #[async_trait]
+    impl Originals for BucketOriginals {
+        async fn open(&self, source: &str) -> Result<File, StageError> {
+            match source::to_object(source) {
+                Some((bucket, key)) => self.copy(bucket, key).await,
+                None => LocalOriginals.open(source).await,
+            }
+        }
+
+        async fn list(&self, uri: &str, after: Option<&str>) -> Result<Vec<Listed>, StageError> {
+            let wrong = || {
+                StageError::permanent("unknown_source", format!("{uri}: write s3://BUCKET/KEY or s3://BUCKET/PREFIX/"))
+            };
+            let (bucket, prefix) = uri.strip_prefix("s3://").and_then(|rest| rest.split_once('/')).ok_or_else(wrong)?;
+            let client = self.client().await.bucket(bucket);
+            let failed = |fault: Fault| {
+                let error = unreadable(&fault);
+                StageError { message: format!("can't look at {uri}: {fault}"), ..error }
+            };
+            let listed = |key: &str, bytes| Listed { source: format!("s3://{bucket}/{key}"), bytes };
+            if !prefix.is_empty() && !prefix.ends_with('/') {
+                if after.is_some() {
+                    return Ok(Vec::new());
+                }
+                let object = client.head(prefix).await.map_err(failed)?;
+                return Ok(vec![listed(prefix, object.bytes)]);
+            }
+            let mut after = after.and_then(source::to_object).map(|(_, key)| key.to_owned());
+            loop {
+                let page = client.list(prefix, after.as_deref(), PAGE).await.map_err(failed)?;
+                // A name that ends with a slash is a folder that somebody's tool has drawn.
+                let objects = page.iter().filter(|object| !object.key.ends_with('/'));
+                let objects: Vec<Listed> = objects.map(|object| listed(&object.key, object.bytes)).collect();
+                after = page.last().map(|object| object.key.clone());
+                if !objects.is_empty() || after.is_none() {
+                    return Ok(objects);
+                }
+            }
+        }
+    }
+
+    /// What a failed read of an object means to its document.
+    pub fn unreadable(fault: &Fault) -> StageError {
+        match fault.kind {
+            FaultKind::NotFound => StageError::permanent("source_gone", "the object is no longer there"),
+            FaultKind::Denied => {
+                StageError::permanent("permission_denied", format!("the object may not be read ({fault})"))
+            }
+            FaultKind::Invalid => StageError::permanent("unreadable", format!("the object can't be read: {fault}")),
+            FaultKind::Throttled => StageError::throttled(format!("S3 asks for less ({fault})"), None),
+            _ => StageError::transient("unreadable", format!("the object can't be read: {fault}")),
+        }
+    }
+}
+
+#[cfg(feature = "aws")]
+pub use buckets::unreadable;
