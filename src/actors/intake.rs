@@ -50,49 +50,25 @@ impl Intake {
     /// Runs to the end of the walk. Dropping it loses nothing: what is registered is registered.
     pub async fn run(&self, request: Request) -> Result<(), StageError> {
         let mut seen = HashSet::new();
-        let (mut files, mut blind) = (0, false);
         let limit = self.options.max_file_bytes;
         let looked_at = stream::iter(request.walk)
             .map(|found| async move {
                 match found {
-                    Found::Unreadable { path, reason } => Err((path, reason)),
+                    Found::Unreadable { path, reason } => (source::of_path(&path), Err(reason)),
                     Found::File(path) => {
-                        let at = path.clone();
-                        match tokio::task::spawn_blocking(move || look_at(&at, limit)).await {
-                            Ok(Ok(look)) => Ok((path, look)),
-                            Ok(Err(reason)) => Err((path, reason)),
-                            Err(e) => Err((path, format!("looking at it failed: {e}"))),
-                        }
+                        let source = source::of_path(&path);
+                        let look = tokio::task::spawn_blocking(move || look_at(&path, limit)).await;
+                        (source, look.unwrap_or_else(|e| Err(format!("looking at it failed: {e}"))))
                     }
                 }
             })
             .buffered(self.options.hashers);
-        let mut looked_at = std::pin::pin!(looked_at);
-        let wait = Duration::from_millis(self.options.register_wait_milliseconds);
-        loop {
-            let batch = batch(&mut looked_at, self.options.register_batch, wait).await;
-            if batch.is_empty() {
-                break;
+        let remember = |source: &str| {
+            if !request.prune.is_empty() {
+                seen.insert(short_hash(source));
             }
-            let mut documents = Vec::with_capacity(batch.len());
-            for look in batch {
-                files += 1;
-                match look {
-                    Ok((path, look)) => {
-                        let document = self.document(source::of_path(&path), look);
-                        if !request.prune.is_empty() {
-                            seen.insert(short_hash(&document.source));
-                        }
-                        documents.push(document);
-                    }
-                    Err((path, reason)) => {
-                        blind = true;
-                        self.events.emit(Event::Unreadable { source: source::of_path(&path), reason });
-                    }
-                }
-            }
-            self.register(documents).await.map_err(control)?;
-        }
+        };
+        let (mut files, blind) = self.take_in(looked_at, remember).await.map_err(control)?;
         if !request.prune.is_empty() {
             if blind {
                 let text = "nothing is pruned, because some files or folders could not be read".to_owned();
@@ -118,30 +94,46 @@ impl Intake {
                 return Ok(files);
             }
             let wanted = page.into_iter().filter(|object| self.is_wanted(uri, &object.source));
-            let mut looked_at = std::pin::pin!(
-                stream::iter(wanted)
-                    .map(|object| async move {
-                        let look = self.look_at_object(&object).await;
-                        (object.source, look)
-                    })
-                    .buffered(self.options.hashers)
-            );
-            let wait = Duration::from_millis(self.options.register_wait_milliseconds);
-            loop {
-                let batch = batch(&mut looked_at, self.options.register_batch, wait).await;
-                if batch.is_empty() {
-                    break;
-                }
-                let mut documents = Vec::with_capacity(batch.len());
-                for (source, look) in batch {
-                    files += 1;
-                    match look {
-                        Ok(look) => documents.push(self.document(source, look)),
-                        Err(reason) => self.events.emit(Event::Unreadable { source, reason }),
+            let looked_at = stream::iter(wanted)
+                .map(|object| async move {
+                    let look = self.look_at_object(&object).await;
+                    (object.source, look)
+                })
+                .buffered(self.options.hashers);
+            files += self.take_in(looked_at, |_| {}).await.map_err(control)?.0;
+        }
+    }
+
+    /// Registers what was looked at, in batches, and tells of what could not be read; `each` is shown every source that is
+    /// registered. Returns how many there were, and whether one could not be read.
+    async fn take_in(
+        &self,
+        looked_at: impl Stream<Item = (String, Result<Look, String>)>,
+        mut each: impl FnMut(&str),
+    ) -> Result<(u64, bool), ControlError> {
+        let (mut files, mut blind) = (0, false);
+        let mut looked_at = std::pin::pin!(looked_at);
+        let wait = Duration::from_millis(self.options.register_wait_milliseconds);
+        loop {
+            let batch = batch(&mut looked_at, self.options.register_batch, wait).await;
+            if batch.is_empty() {
+                return Ok((files, blind));
+            }
+            let mut documents = Vec::with_capacity(batch.len());
+            for (source, look) in batch {
+                files += 1;
+                match look {
+                    Ok(look) => {
+                        each(&source);
+                        documents.push(self.document(source, look));
+                    }
+                    Err(reason) => {
+                        blind = true;
+                        self.events.emit(Event::Unreadable { source, reason });
                     }
                 }
-                self.register(documents).await.map_err(control)?;
             }
+            self.register(documents).await?;
         }
     }
 

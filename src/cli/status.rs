@@ -365,15 +365,7 @@ why: docweir quarantine list";
 
     #[test]
     fn every_status_has_a_word_of_its_own() {
-        let all = [
-            Status::Pending,
-            Status::InProgress,
-            Status::Completed,
-            Status::Failed,
-            Status::Parked,
-            Status::Quarantined,
-            Status::Deleted,
-        ];
+        let all = Status::ALL;
         let words: std::collections::BTreeSet<_> = all.into_iter().map(word).collect();
         assert_eq!(words.len(), all.len());
     }

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 pub use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_dynamodb::types::{KeysAndAttributes, Select};
@@ -174,11 +175,29 @@ impl Dynamo {
 
     /// One page.
     pub async fn query(&self, query: &Query) -> Result<Page, Fault> {
+        let answer = told("Query", self.asked(query).send().await)?;
+        let next = answer.last_evaluated_key.filter(|key| !key.is_empty());
+        Ok(Page { items: answer.items.unwrap_or_default(), next })
+    }
+
+    /// How many there are, without reading them out.
+    pub async fn count(&self, query: &Query) -> Result<u64, Fault> {
+        let (mut total, mut query) = (0, query.clone());
+        loop {
+            let answer = told("Query", self.asked(&query).select(Select::Count).send().await)?;
+            total += u64::try_from(answer.count).unwrap_or(0);
+            query.start = answer.last_evaluated_key.filter(|key| !key.is_empty());
+            if query.start.is_none() {
+                return Ok(total);
+            }
+        }
+    }
+
+    fn asked(&self, query: &Query) -> QueryFluentBuilder {
         let filter = query.filter.clone().unwrap_or_default();
         let both = query.key.clone().and(filter.clone());
         let limit = query.limit.map(|n| i32::try_from(n.max(1)).unwrap_or(i32::MAX));
-        let call = self
-            .client
+        self.client
             .query()
             .table_name(&query.table)
             .set_index_name(query.index.clone())
@@ -189,33 +208,7 @@ impl Dynamo {
             .scan_index_forward(!query.descending)
             .set_limit(limit)
             .set_exclusive_start_key(query.start.clone())
-            .consistent_read(query.consistent);
-        let answer = told("Query", call.send().await)?;
-        let next = answer.last_evaluated_key.filter(|key| !key.is_empty());
-        Ok(Page { items: answer.items.unwrap_or_default(), next })
-    }
-
-    /// How many there are, without reading them out.
-    pub async fn count(&self, query: &Query) -> Result<u64, Fault> {
-        let (mut total, mut start) = (0, query.start.clone());
-        loop {
-            let call = self
-                .client
-                .query()
-                .table_name(&query.table)
-                .set_index_name(query.index.clone())
-                .set_key_condition_expression(query.key.text())
-                .set_expression_attribute_names(query.key.names())
-                .set_expression_attribute_values(query.key.values())
-                .set_exclusive_start_key(start)
-                .select(Select::Count);
-            let answer = told("Query", call.send().await)?;
-            total += u64::try_from(answer.count).unwrap_or(0);
-            start = answer.last_evaluated_key.filter(|key| !key.is_empty());
-            if start.is_none() {
-                return Ok(total);
-            }
-        }
+            .consistent_read(query.consistent)
     }
 
     /// Waits before what was left undone is asked for again, if anything was.

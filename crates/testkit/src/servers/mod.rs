@@ -29,6 +29,13 @@ pub use seaweedfs::{Seaweedfs, shared_seaweedfs};
 /// Names the folder of programs that tests/servers/requirements.txt installs.
 const PROGRAMS: &str = "DOCWEIR_TEST_SERVERS";
 
+/// All servers of S3 that are installed, by name, shared.
+pub fn of_s3() -> Vec<(&'static str, &'static Server)> {
+    let seaweedfs = shared_seaweedfs().map(|server| ("seaweedfs", &**server));
+    let ministack = shared_ministack().map(|server| ("ministack", &**server));
+    seaweedfs.into_iter().chain(ministack).collect()
+}
+
 /// A program that is installed beside the servers: `aws`, or `python`, which has boto3. `None` where they are not.
 pub fn program(name: &str) -> Option<PathBuf> {
     Some(named_by(PROGRAMS)?.join(name))

@@ -22,6 +22,8 @@ mod failure;
 mod items;
 mod options;
 #[cfg(feature = "aws")]
+mod recent;
+#[cfg(feature = "aws")]
 pub mod store;
 #[cfg(feature = "aws")]
 pub mod tables;

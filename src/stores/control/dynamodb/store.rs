@@ -125,17 +125,14 @@ impl DynamoControlStore {
 
     /// Ids of parked documents that an entry of the index names, up to a time.
     async fn parked(&self, what: &str, until: Option<&str>) -> Result<Vec<DocumentId>, ControlError> {
-        let key = Expression::new("parked_for = :for").string(":for", what);
         let key = match until {
-            Some(until) => Expression::new("parked_for = :for AND parked_until <= :until")
-                .string(":for", what)
-                .string(":until", until),
-            None => key,
+            Some(until) => Expression::new("parked_for = :for AND parked_until <= :until").string(":until", until),
+            None => Expression::new("parked_for = :for"),
         };
         let query = Query {
             table: self.options.control_table.clone(),
             index: Some(PARKED.to_owned()),
-            key,
+            key: key.string(":for", what),
             filter: Some(Expression::new("#status = :parked").name("#status", "status").string(":parked", "PARKED")),
             limit: Some(STEP),
             ..Query::default()

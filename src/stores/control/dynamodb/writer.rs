@@ -9,7 +9,7 @@
 //! that they are of.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use docweir_aws::dynamo::{Cancelled, Dynamo, Expression, Item, MOST, MOST_BYTES, Write};
@@ -24,6 +24,7 @@ use super::daily::Daily;
 use super::decide::{Answer, Command, Decided, Found, decide};
 use super::failure::told;
 use super::items::{self, WRITE_ID, string};
+use super::recent::Recent;
 use super::tables::{FORGET_AT, HASH};
 use crate::clock::{SharedClock, UnixMicros, parse_timestamp, timestamp};
 use crate::documents::DocumentId;
@@ -54,29 +55,6 @@ pub struct Job {
     target: Target,
     command: Command,
     reply: Reply,
-}
-
-/// What an index may lag behind by, with room: a second is usual, and nothing is promised.
-const LAG: Duration = Duration::from_secs(30);
-
-/// Documents that were made pending a moment ago, with the time since which they wait.
-#[derive(Default)]
-struct Recent(Mutex<HashMap<DocumentId, (Instant, String)>>);
-
-impl Recent {
-    fn note(&self, id: &DocumentId, pending_since: Option<&str>) {
-        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match pending_since {
-            Some(since) => drop(recent.insert(id.clone(), (Instant::now(), since.to_owned()))),
-            None => drop(recent.remove(id)),
-        }
-    }
-
-    fn list(&self) -> Vec<(String, DocumentId)> {
-        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.retain(|_, (at, _)| at.elapsed() < LAG);
-        recent.iter().map(|(id, (_, since))| (since.clone(), id.clone())).collect()
-    }
 }
 
 /// Hands commands to the task.
@@ -372,24 +350,15 @@ impl Task {
     /// The documents as they are now, by what was asked for. One whose item makes no sense is not among them.
     async fn read(&self, documents: &[Document]) -> Result<HashMap<Target, Read>, Fault> {
         let now_seconds = self.clock.now().div_euclid(1_000_000);
-        let sources: HashSet<&String> = documents
+        let sources: HashSet<String> = documents
             .iter()
             .filter_map(|document| match &document.target {
-                Target::Source(source) => Some(source),
+                Target::Source(source) => Some(source.clone()),
                 Target::Id(_) => None,
             })
             .collect();
-        let mut named = HashMap::new();
-        if !sources.is_empty() {
-            let keys = sources.iter().map(|source| items::source_key(source)).collect();
-            for item in self.dynamo.get_many(&self.options.state_table, keys, true).await? {
-                if let (Some(pk), Some(id)) = (items::text(&item, "pk"), items::text(&item, HASH)) {
-                    named.insert(pk.to_owned(), id.to_owned());
-                }
-            }
-        }
-        let name_of =
-            |source: &str| items::text(&items::source_key(source), "pk").and_then(|pk| named.get(pk).cloned());
+        let named = self.names(&sources).await?;
+        let name_of = |source: &str| named.get(source).cloned();
         let ids: HashSet<DocumentId> = documents
             .iter()
             .filter_map(|document| match &document.target {
@@ -398,15 +367,13 @@ impl Task {
             })
             .collect();
         let mut records = HashMap::new();
-        if !ids.is_empty() {
-            let keys = ids.iter().map(items::key).collect();
-            for item in self.dynamo.get_many(&self.options.control_table, keys, true).await? {
-                if items::is_over(&item, FORGET_AT, now_seconds) {
-                    continue;
-                }
-                if let Some(id) = items::text(&item, HASH).map(str::to_owned) {
-                    records.insert(id, item);
-                }
+        let keys = ids.iter().map(items::key).collect();
+        for item in self.dynamo.get_many(&self.options.control_table, keys, true).await? {
+            if items::is_over(&item, FORGET_AT, now_seconds) {
+                continue;
+            }
+            if let Some(id) = items::text(&item, HASH).map(str::to_owned) {
+                records.insert(id, item);
             }
         }
         let strangers = self.unnamed(&records).await?;
@@ -429,10 +396,9 @@ impl Task {
                     continue;
                 }
                 None => {
-                    let minted = || DocumentId::mint(self.clock.now(), fastrand::u32(..));
                     let nothing = match &document.target {
                         Target::Id(id) => id.clone(),
-                        Target::Source(_) => minted(),
+                        Target::Source(_) => DocumentId::mint(self.clock.now(), fastrand::u32(..)),
                     };
                     let source = source.map(|source| SourceItem { source: source.clone(), stale: id.clone() });
                     Read { found: Found::Nothing(nothing), item: Item::new(), source }
@@ -446,16 +412,19 @@ impl Task {
     /// Sources of records that others have made, and that no source names yet: ours do from the start.
     async fn unnamed(&self, records: &HashMap<String, Item>) -> Result<HashSet<String>, Fault> {
         let strangers = records.values().filter(|item| !item.contains_key(WRITE_ID));
-        let sources: HashSet<String> = strangers.filter_map(|item| Some(items::record(item).ok()?.source)).collect();
-        if sources.is_empty() {
-            return Ok(sources);
-        }
-        let keys = sources.iter().map(|source| items::source_key(source)).collect();
-        let named = self.dynamo.get_many(&self.options.state_table, keys, true).await?;
-        let named: HashSet<&str> = named.iter().filter_map(|item| items::text(item, "pk")).collect();
-        let is_named =
-            |source: &String| items::text(&items::source_key(source), "pk").is_some_and(|pk| named.contains(pk));
-        Ok(sources.iter().filter(|source| !is_named(source)).cloned().collect())
+        let mut sources: HashSet<String> =
+            strangers.filter_map(|item| Some(items::record(item).ok()?.source)).collect();
+        let named = self.names(&sources).await?;
+        sources.retain(|source| !named.contains_key(source));
+        Ok(sources)
+    }
+
+    /// The ids of the documents that sources are, by source.
+    async fn names(&self, sources: &HashSet<String>) -> Result<HashMap<String, String>, Fault> {
+        let keys: Vec<Item> = sources.iter().map(|source| items::source_key(source)).collect();
+        let found = self.dynamo.get_many(&self.options.state_table, keys, true).await?;
+        let name = |item: &Item| Some((items::text(item, "source")?.to_owned(), items::text(item, HASH)?.to_owned()));
+        Ok(found.iter().filter_map(name).collect())
     }
 
     /// Decides one command after the other, and what is written in the end.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use docweir_aws::{Aws, AwsOptions, S3Options};
 use docweir_testkit::proxy::{Act, Proxy};
-use docweir_testkit::servers::{Server as Running, shared_ministack, shared_seaweedfs};
+use docweir_testkit::servers;
 
 use super::*;
 use crate::clock::{Clock, SystemClock};
@@ -23,14 +23,9 @@ pub struct Server {
 }
 
 pub fn servers() -> Vec<Server> {
-    let found = [
-        ("seaweedfs", shared_seaweedfs().map(|s| &**s as &Running)),
-        ("ministack", shared_ministack().map(|s| &**s as &Running)),
-    ];
-    let found = found.into_iter().filter_map(|(name, server)| {
-        let server = server?;
+    let found = servers::of_s3().into_iter().map(|(name, server)| {
         let host = server.endpoint().trim_start_matches("http://").to_owned();
-        Some(Server { name, host, keys: (server.access_key().to_owned(), server.secret_key().to_owned()) })
+        Server { name, host, keys: (server.access_key().to_owned(), server.secret_key().to_owned()) }
     });
     found.collect()
 }
