@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::actors::batches::Outlook;
+use crate::actors::elsewhere::Elsewhere;
 use crate::actors::patience::patiently;
 use crate::actors::steward::{Claims, Desk, control, spec};
 use crate::clock::{SharedClock, UnixMicros};
@@ -24,6 +26,11 @@ use crate::messages::job::{Input, Job};
 use crate::providers::account::BUDGET_SPENT;
 use crate::stores::control::{Claim, ControlError, Intent};
 use crate::supervisors::{PoolHandle, RetryOptions};
+
+/// How often a run that has nothing left to do looks at what others have in hand.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often it is looked for documents that have waited long enough, while there are others to do.
+const RESUME: Duration = Duration::from_secs(1);
 
 /// Days since the epoch, UTC.
 fn day(now: UnixMicros) -> i64 {
@@ -65,6 +72,8 @@ pub struct Dispatcher {
     pub lease: Duration,
     pub batch: usize,
     pub poll: Duration,
+    /// Other processes may be at work on the same documents.
+    pub is_shared: bool,
     pub retry: RetryOptions,
     pub max_interruptions: u32,
     /// From that many interruptions on, a document is done while no other is.
@@ -81,11 +90,13 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// Runs until intake has finished and nothing is left to do, or until it is stopped.
+    /// Runs until intake has finished and nothing is left to do, here or in hands that are there now, or until it is stopped.
     pub async fn run(&self) -> Result<(), StageError> {
         let mut ended = self.desk.claims.watch();
         let mut changes = self.outlook.as_ref().map(|o| o.watch());
         let mut today = day(self.clock.now());
+        let mut elsewhere = Elsewhere::default();
+        let mut resumed: Option<Instant> = None;
         while !self.stop.load(Ordering::Acquire) {
             // Looked at before the claim: what is registered in between is found by it.
             let last_round = self.is_over();
@@ -94,11 +105,23 @@ impl Dispatcher {
             let now = day(self.clock.now());
             let event = (now != today).then_some(BUDGET_SPENT);
             today = now;
-            patiently(&self.retry, || store.resume(event)).await.map_err(control)?;
+            // A look that may cost money: not before every claim.
+            let due = resumed.is_none_or(|at| at.elapsed() >= RESUME);
+            if due || last_round || event.is_some() {
+                patiently(&self.retry, || store.resume(event)).await.map_err(control)?;
+                resumed = Some(Instant::now());
+            }
             let claims = patiently(&self.retry, || store.claim(&self.owner, self.lease, self.batch, None)).await;
             let claims = claims.map_err(control)?;
             if claims.is_empty() {
                 if last_round {
+                    if self.is_shared && self.is_awaited(&mut elsewhere).await? {
+                        tokio::select! {
+                            () = self.wake.notified() => {}
+                            () = tokio::time::sleep(self.poll.min(LOOK)) => {}
+                        }
+                        continue;
+                    }
                     return Ok(());
                 }
                 ended.mark_unchanged();
@@ -116,7 +139,7 @@ impl Dispatcher {
                 };
                 tokio::select! {
                     () = self.wake.notified() => {}
-                    _ = ended.changed() => {}
+                    () = self.one_has_ended(&mut ended) => {}
                     () = changed => {}
                     () = tokio::time::sleep(self.poll) => {}
                 }
@@ -138,6 +161,22 @@ impl Dispatcher {
             }
         }
         Ok(())
+    }
+
+    /// Where every look costs money, the end of the last one is waited for.
+    async fn one_has_ended(&self, ended: &mut watch::Receiver<usize>) {
+        loop {
+            let _ = ended.changed().await;
+            if !self.is_shared || self.desk.claims.is_empty() {
+                return;
+            }
+        }
+    }
+
+    async fn is_awaited(&self, elsewhere: &mut Elsewhere) -> Result<bool, StageError> {
+        let left =
+            elsewhere.left(self.desk.control.as_ref(), &self.owner, &self.retry, self.desk.events.as_ref()).await;
+        Ok(left.map_err(control)? > 0)
     }
 
     /// Nothing is being done, and nothing more will come.

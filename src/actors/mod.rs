@@ -13,6 +13,7 @@ pub mod batches;
 pub mod committer;
 pub mod compactor;
 pub mod dispatcher;
+pub mod elsewhere;
 pub mod heartbeat;
 pub mod intake;
 pub mod janitor;

@@ -159,6 +159,28 @@ fn replicas_share_the_work_and_one_that_dies_or_stalls_loses_nothing() {
     account.assert_complete(DOCUMENTS);
 }
 
+/// The only other process stops with documents in hand: a run does not end before it has taken them over.
+#[test]
+fn a_run_does_not_end_beside_documents_of_one_that_stalls() {
+    let (s3, dynamo) = (shared_seaweedfs(), shared_dynoxide());
+    let Some(account) = Account::new(s3.map(|s| &**s), dynamo.map(|s| &**s), false) else { return };
+    account.place.generate(3);
+    let mut stalls = account.command("stalls", &INGEST);
+    stalls.env("DOCWEIR_FAILPOINT", "embedding.begun=stop:1").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let stalled = Running::of(stalls.spawn().unwrap());
+    let has_begun = || {
+        let status = account.run("reader", &["status", "--all", "--json"]);
+        status.json().iter().any(|record| record["stage_status"]["embedding"]["status"] == "IN_PROGRESS")
+    };
+    eventually("a document is being embedded", has_begun);
+    let ran = account.run("two", &["ingest", "docs", "--progress", "plain"]);
+    assert!(ran.code(0).err.contains("other processes have in hand"), "{}", ran.err);
+    account.assert_complete(3);
+    stalled.signal(Signal::CONT);
+    stalled.finish().code(0);
+    account.assert_complete(3);
+}
+
 /// A service does what a bucket's files are registered for by a process, what the system before it registers in the table,
 /// and again what a person resets there.
 #[test]

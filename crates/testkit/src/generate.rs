@@ -12,16 +12,20 @@ pub fn two_pages(seed: u64) -> Vec<u8> {
 
 /// A PDF of `count` pages like those of [`two_pages`].
 pub fn pages(count: usize, seed: u64) -> Vec<u8> {
+    long_pages(count, 0, seed)
+}
+
+/// The same with `more` paragraphs of some 90 words at the end of each page.
+pub fn long_pages(count: usize, more: usize, seed: u64) -> Vec<u8> {
     let mut chance = Chance::new(seed);
     let mut pdf = Pdf::new(&title(seed));
     for page in 1..=count {
-        pdf = pdf.page(
-            Page::new()
-                .heading(&format!("{page}. {}", heading(&mut chance)))
-                .paragraph(&paragraph(&mut chance, 6))
-                .paragraph(&format!("{} {}", paragraph(&mut chance, 4), mention(seed, page)))
-                .paragraph(&paragraph(&mut chance, 6)),
-        );
+        let written = Page::new()
+            .heading(&format!("{page}. {}", heading(&mut chance)))
+            .paragraph(&paragraph(&mut chance, 6))
+            .paragraph(&format!("{} {}", paragraph(&mut chance, 4), mention(seed, page)))
+            .paragraph(&paragraph(&mut chance, 6));
+        pdf = pdf.page((0..more).fold(written, |written, _| written.paragraph(&paragraph(&mut chance, 6))));
     }
     pdf.to_bytes()
 }

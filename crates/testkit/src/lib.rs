@@ -22,5 +22,5 @@ pub mod prose;
 pub mod proxy;
 pub mod servers;
 
-pub use generate::{markdown, pages, plain_text, two_pages, with_text};
+pub use generate::{long_pages, markdown, pages, plain_text, two_pages, with_text};
 pub use prose::marker;

@@ -5,13 +5,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use docweir_testkit::{hostile, markdown, pages, with_text};
+use docweir_testkit::{hostile, long_pages, markdown, with_text};
 
 const HELP: &str = "\
 Writes documents for tests and benchmarks. The same arguments give the same bytes.
 
 Usage:
-  docweir-testkit generate --out DIR [--count N] [--pages N] [--seed N] [--kind pdf|markdown]
+  docweir-testkit generate --out DIR [--count N] [--pages N] [--more N] [--seed N] [--kind pdf|markdown]
   docweir-testkit hostile --out DIR
   docweir-testkit locked
 
@@ -19,6 +19,7 @@ Commands:
   generate   N documents with seeds from --seed upwards, named by their seed
                --count  how many documents (default 100)
                --pages  pages of each; sections of each for Markdown (default 2)
+               --more   paragraphs of some 90 words more on each page of a PDF (default 0)
                --seed   the first seed (default 0)
                --kind   what to write (default pdf)
   hostile    one file for every way in which a file can be bad
@@ -36,6 +37,7 @@ struct Arguments {
     out: PathBuf,
     count: u64,
     pages: usize,
+    more: usize,
     seed: u64,
     markdown: bool,
 }
@@ -61,7 +63,7 @@ fn main() -> ExitCode {
 
 fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Arguments, String> {
     let mut out = None;
-    let (mut count, mut pages, mut seed, mut markdown) = (100, 2, 0, false);
+    let (mut count, mut pages, mut more, mut seed, mut markdown) = (100, 2, 0, 0, false);
     while let Some(name) = words.next() {
         let name = name.to_string_lossy().into_owned();
         let value = words.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -71,17 +73,18 @@ fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Arguments, String>
             "--out" => out = Some(PathBuf::from(&value)),
             "--count" => count = number()?,
             "--pages" => pages = usize::try_from(number()?).map_err(|_| format!("{name} {text}: too many"))?,
+            "--more" => more = usize::try_from(number()?).map_err(|_| format!("{name} {text}: too many"))?,
             "--seed" => seed = number()?,
             "--kind" if text == "pdf" => markdown = false,
             "--kind" if text == "markdown" => markdown = true,
             "--kind" => return Err(format!("--kind {text}: one of pdf, markdown")),
-            _ => return Err(format!("unknown option {name}: one of --out, --count, --pages, --seed, --kind")),
+            _ => return Err(format!("unknown option {name}: one of --out, --count, --pages, --more, --seed, --kind")),
         }
     }
     if seed.checked_add(count).is_none_or(|end| end > MAX_SEED) {
         return Err(format!("--seed {seed} --count {count}: seeds end at {MAX_SEED}"));
     }
-    Ok(Arguments { out: out.ok_or("--out DIR is missing")?, count, pages, seed, markdown })
+    Ok(Arguments { out: out.ok_or("--out DIR is missing")?, count, pages, more, seed, markdown })
 }
 
 fn generate(arguments: &Arguments) -> Result<(), String> {
@@ -89,7 +92,7 @@ fn generate(arguments: &Arguments) -> Result<(), String> {
         if arguments.markdown {
             write(arguments, &format!("document-{seed:06}.md"), markdown(seed, arguments.pages).as_bytes())?;
         } else {
-            write(arguments, &format!("document-{seed:06}.pdf"), &pages(arguments.pages, seed))?;
+            write(arguments, &format!("document-{seed:06}.pdf"), &long_pages(arguments.pages, arguments.more, seed))?;
         }
     }
     Ok(())
@@ -121,8 +124,8 @@ mod tests {
 
     #[test]
     fn options_are_read_and_mistakes_are_named() {
-        let expected = Arguments { out: "x".into(), count: 3, pages: 9, seed: 4, markdown: true };
-        assert_eq!(parsed("--out x --count 3 --pages 9 --seed 4 --kind markdown"), Ok(expected));
+        let expected = Arguments { out: "x".into(), count: 3, pages: 9, more: 5, seed: 4, markdown: true };
+        assert_eq!(parsed("--out x --count 3 --pages 9 --more 5 --seed 4 --kind markdown"), Ok(expected));
         for (line, part) in [
             ("", "--out DIR"),
             ("--out", "needs a value"),
@@ -140,20 +143,20 @@ mod tests {
     fn files_are_written_as_told() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("new");
-        let arguments = Arguments { out: out.clone(), count: 2, pages: 1, seed: 7, markdown: false };
+        let arguments = Arguments { out: out.clone(), count: 2, pages: 1, more: 0, seed: 7, markdown: false };
         generate(&arguments).unwrap();
         generate(&Arguments { markdown: true, count: 1, ..arguments }).unwrap();
         let mut names: Vec<_> = fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["document-000007.md", "document-000007.pdf", "document-000008.pdf"]);
-        assert_eq!(fs::read(out.join("document-000008.pdf")).unwrap(), pages(1, 8));
+        assert_eq!(fs::read(out.join("document-000008.pdf")).unwrap(), docweir_testkit::pages(1, 8));
     }
 
     #[test]
     fn every_hostile_file_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().to_path_buf();
-        write_hostile(&Arguments { out, count: 0, pages: 0, seed: 0, markdown: false }).unwrap();
+        write_hostile(&Arguments { out, count: 0, pages: 0, more: 0, seed: 0, markdown: false }).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), hostile::all().len());
     }
 }

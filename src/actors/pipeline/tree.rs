@@ -165,6 +165,7 @@ impl Tree {
             lease,
             batch: settings.intake.claim_batch,
             poll: Duration::from_secs(settings.intake.poll_seconds),
+            is_shared: engine.is_shared(),
             retry: settings.retry.clone(),
             max_interruptions: settings.lease.max_interruptions,
             alone_after_interruptions: settings.lease.alone_after_interruptions,

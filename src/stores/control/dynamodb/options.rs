@@ -19,6 +19,9 @@ pub struct DynamoOptions {
     pub queue_operations: usize,
     /// Operations written together at most.
     pub batch_operations: usize,
+    /// Milliseconds from one write to the next, at least: what comes meanwhile is written together, for less money. The
+    /// first after a pause does not wait.
+    pub pace_milliseconds: u64,
     /// Times that a write is tried again where somebody else writes the same document or DynamoDB is busy.
     pub attempts: u32,
     /// Seconds that daily metrics are gathered before they are written; a process that is killed loses as many.
@@ -43,6 +46,7 @@ impl Default for DynamoOptions {
             state_table: "docweir_state".into(),
             queue_operations: 1_024,
             batch_operations: 64,
+            pace_milliseconds: 25,
             attempts: 12,
             metrics_seconds: 10,
             max_retries: 3,
@@ -63,6 +67,7 @@ impl DynamoOptions {
         };
         check("queue_operations", self.queue_operations as u64, 1, 1_000_000);
         check("batch_operations", self.batch_operations as u64, 1, 1_000);
+        check("pace_milliseconds", self.pace_milliseconds, 0, 10_000);
         check("attempts", u64::from(self.attempts), 1, 1_000);
         check("metrics_seconds", self.metrics_seconds, 1, 3_600);
         check("record_days", u64::from(self.record_days), 1, 36_500);

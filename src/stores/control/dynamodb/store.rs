@@ -1,10 +1,12 @@
 //! The operations of the store.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use docweir_aws::dynamo::{Dynamo, Expression, Item, Page, Query};
 use docweir_aws::{Aws, Fault};
+use tokio::time::Instant;
 
 use super::decide::{Answer, Command};
 use super::failure::told;
@@ -17,6 +19,8 @@ use crate::stores::control::*;
 
 /// Documents looked at for one that is wanted: other replicas look at the same ones.
 const CROWD: usize = 4;
+/// How often it is looked for what others have left, while there is enough else to do.
+const LOOK: Duration = Duration::from_secs(5);
 /// Documents that one step of a resumption takes.
 const STEP: usize = 500;
 
@@ -26,6 +30,8 @@ pub struct DynamoControlStore {
     options: DynamoOptions,
     clock: SharedClock,
     writer: Writer,
+    /// When it was last looked for what others have left.
+    looked_at: Mutex<Option<Instant>>,
 }
 
 impl DynamoControlStore {
@@ -34,7 +40,7 @@ impl DynamoControlStore {
         let region = aws.region().map(|region| format!(" in {region}")).unwrap_or_default();
         let location = format!("DynamoDB table {}{region}", options.control_table);
         let writer = Writer::start(dynamo.clone(), options.clone(), &location, clock.clone());
-        Self { location, dynamo, options, clock, writer }
+        Self { location, dynamo, options, clock, writer, looked_at: Mutex::default() }
     }
 
     fn failed(&self, fault: Fault) -> ControlError {
@@ -103,6 +109,12 @@ impl DynamoControlStore {
             return Ok((line, pending.start));
         }
         line.extend(self.writer.recently_pending());
+        // Where there is enough to do, those that others have left are found a little later.
+        if line.len() >= limit && !self.look_is_due() {
+            line.sort();
+            line.dedup_by(|a, b| a.1 == b.1);
+            return Ok((line, pending.start));
+        }
         // As many are in progress as are in flight, in all replicas together: a few hundred.
         let now = timestamp(self.clock.now());
         let ended = |item: &Item| {
@@ -121,6 +133,17 @@ impl DynamoControlStore {
         line.sort();
         line.dedup_by(|a, b| a.1 == b.1);
         Ok((line, pending.start))
+    }
+
+    /// Whether it is time to look again for what others have left.
+    fn look_is_due(&self) -> bool {
+        let mut last = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let due = last.is_none_or(|last| now.duration_since(last) >= LOOK);
+        if due {
+            *last = Some(now);
+        }
+        due
     }
 
     /// Ids of parked documents that an entry of the index names, up to a time.

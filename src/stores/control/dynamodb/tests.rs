@@ -40,6 +40,8 @@ impl Fixture {
             audit_table: name("audit"),
             metrics_table: name("metrics"),
             state_table: name("state"),
+            // One thing after the other is asked here.
+            pace_milliseconds: 0,
             ..DynamoOptions::default()
         };
         for table in tables::tables(&options) {
@@ -319,6 +321,26 @@ mod faults {
     async fn replicas_on_dynoxide() {
         let Some(server) = shared_dynoxide() else { return };
         two_replicas_never_hold_a_document_at_once(server.endpoint()).await;
+    }
+
+    #[tokio::test]
+    async fn what_comes_within_the_pace_is_written_together_and_the_first_does_not_wait() {
+        let Some(server) = shared_ministack() else { return };
+        let f = Fixture::new(server.endpoint()).await;
+        let pace = Duration::from_secs(3);
+        let options = DynamoOptions { pace_milliseconds: 3_000, ..f.options.clone() };
+        let store = DynamoControlStore::open(&f.aws, f.dynamo.clone(), options, f.clock.clone());
+        let began = tokio::time::Instant::now();
+        store.register(vec![document("a", "1")]).await.unwrap();
+        assert!(began.elapsed() < pace, "{:?}", began.elapsed());
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            store.register(vec![document("c", "1")]).await
+        };
+        let (second, third) = tokio::join!(store.register(vec![document("b", "1")]), later);
+        assert!(matches!((&second.unwrap()[0], &third.unwrap()[0]), (Registered::New(_), Registered::New(_))));
+        // One after the other they would have waited twice.
+        assert!((pace..2 * pace).contains(&began.elapsed()), "{:?}", began.elapsed());
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use docweir_aws::dynamo::{Cancelled, Dynamo, Expression, Item, MOST, MOST_BYTES,
 use docweir_aws::{Fault, FaultKind};
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use ulid::Ulid;
 
 use super::DynamoOptions;
@@ -177,6 +177,8 @@ struct Task {
 impl Task {
     async fn run(mut self, mut queue: mpsc::Receiver<Message>) {
         let put_off = Duration::from_secs(self.options.metrics_seconds);
+        let pace = Duration::from_millis(self.options.pace_milliseconds);
+        let mut begins = Instant::now();
         loop {
             let first = match timeout(put_off, queue.recv()).await {
                 Ok(Some(message)) => message,
@@ -198,9 +200,11 @@ impl Task {
                     }
                 }
                 if jobs.len() < self.options.batch_operations {
-                    next = queue.try_recv().ok();
+                    // What is there already is taken whatever the time.
+                    next = timeout_at(begins, queue.recv()).await.unwrap_or_default();
                 }
             }
+            begins = Instant::now() + pace;
             self.work(jobs).await;
             if self.daily.is_due(self.clock.now(), put_off) {
                 self.daily.write(self.clock.now()).await;
