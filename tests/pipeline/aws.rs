@@ -9,28 +9,32 @@ use rustix::process::Signal;
 use crate::kit::{Place, Ran, Running, eventually, results};
 
 /// An account of its own: a bucket and tables that nobody else uses.
-struct Account {
-    place: Place,
-    s3: &'static Server,
-    dynamo: &'static Server,
-    name: String,
+pub struct Account {
+    pub place: Place,
+    pub s3: &'static Server,
+    pub dynamo: &'static Server,
+    pub name: String,
     /// Whether its S3 moves objects to an archive.
     archives: bool,
+    /// Where the program finds S3 and DynamoDB, if not at the servers themselves.
+    pub by_way_of: Option<[String; 2]>,
 }
 
 impl Account {
     /// `None` where the servers are not installed.
-    fn new(s3: Option<&'static Server>, dynamo: Option<&'static Server>, archives: bool) -> Option<Self> {
+    pub fn new(s3: Option<&'static Server>, dynamo: Option<&'static Server>, archives: bool) -> Option<Self> {
         let name = format!("t{:08x}", fastrand::u32(..));
-        let account = Self { place: Place::new(), s3: s3?, dynamo: dynamo?, name, archives };
+        let account = Self { place: Place::new(), s3: s3?, dynamo: dynamo?, name, archives, by_way_of: None };
         account.run("one", &["infra", "check"]).code(1);
         account.run("one", &["infra", "apply"]).code(0);
         Some(account)
     }
 
     /// A process with a folder of its own, as on a machine of its own.
-    fn command(&self, replica: &str, args: &[&str]) -> Command {
+    pub fn command(&self, replica: &str, args: &[&str]) -> Command {
         let mut command = self.place.command(args);
+        let servers = [self.s3.endpoint(), self.dynamo.endpoint()];
+        let [s3, dynamo] = self.by_way_of.as_ref().map_or(servers, |ways| [&ways[0], &ways[1]]);
         let table = |what: &str| format!("{}-{what}", self.name);
         command
             .env("AWS_ACCESS_KEY_ID", self.s3.access_key())
@@ -40,9 +44,9 @@ impl Account {
             .env("DOCWEIR__STATE__FOLDER", self.place.path().join(format!(".docweir-{replica}")))
             .env("DOCWEIR__BUCKETS__ARTEFACTS", format!("{}/docs", self.name))
             .env("DOCWEIR__BUCKETS__ARCHIVE_DAYS", if self.archives { "30" } else { "0" })
-            .env("DOCWEIR__S3__ENDPOINT", self.s3.endpoint())
+            .env("DOCWEIR__S3__ENDPOINT", s3)
             .env("DOCWEIR__S3__PATH_STYLE", "true")
-            .env("DOCWEIR__DYNAMODB__ENDPOINT", self.dynamo.endpoint())
+            .env("DOCWEIR__DYNAMODB__ENDPOINT", dynamo)
             .env("DOCWEIR__DYNAMODB__CONTROL_TABLE", table("control"))
             .env("DOCWEIR__DYNAMODB__AUDIT_TABLE", table("audit"))
             .env("DOCWEIR__DYNAMODB__METRICS_TABLE", table("metrics"))
@@ -53,18 +57,18 @@ impl Account {
         command
     }
 
-    fn run(&self, replica: &str, args: &[&str]) -> Ran {
+    pub fn run(&self, replica: &str, args: &[&str]) -> Ran {
         Ran::of(self.command(replica, args).output().unwrap())
     }
 
-    fn spawn(&self, replica: &str, args: &[&str]) -> Running {
+    pub fn spawn(&self, replica: &str, args: &[&str]) -> Running {
         let mut command = self.command(replica, args);
         Running::of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
     /// AWS's own client, on one of the servers.
     #[track_caller]
-    fn aws(&self, server: &Server, args: &[&str]) -> String {
+    pub fn aws(&self, server: &Server, args: &[&str]) -> String {
         let mut command = Command::new(program("aws").unwrap());
         command
             .args(["--endpoint-url", server.endpoint(), "--region", "eu-central-1", "--output", "json"])
@@ -79,7 +83,7 @@ impl Account {
     }
 
     /// An item of the control table as AWS's own client reads it.
-    fn item(&self, id: &str) -> serde_json::Value {
+    pub fn item(&self, id: &str) -> serde_json::Value {
         let key = format!(r#"{{"document_id": {{"S": "{id}"}}, "processing_version": {{"S": "v1"}}}}"#);
         let table = format!("{}-control", self.name);
         let read = self.aws(self.dynamo, &["dynamodb", "get-item", "--table-name", &table, "--key", &key]);
@@ -88,7 +92,7 @@ impl Account {
 
     /// Every document complete, searchable by its marker, with a trail that makes sense.
     #[track_caller]
-    fn assert_complete(&self, documents: usize) {
+    pub fn assert_complete(&self, documents: usize) {
         let all = self.run("reader", &["status", "--all", "--json"]).code(0).json();
         assert_eq!(all.len(), documents);
         for record in &all {
@@ -105,7 +109,7 @@ impl Account {
     }
 }
 
-const INGEST: [&str; 5] = ["ingest", "docs", "--json", "--progress", "none"];
+pub const INGEST: [&str; 5] = ["ingest", "docs", "--json", "--progress", "none"];
 
 fn a_folder_becomes_searchable_with_all_state_in_aws(account: &Account) {
     account.place.generate(6);

@@ -20,6 +20,8 @@ mod crash;
 mod first_run;
 mod kit;
 mod model;
+#[cfg(feature = "aws")]
+mod network;
 mod provider;
 mod python;
 mod rerun;

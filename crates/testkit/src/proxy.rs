@@ -1,4 +1,4 @@
-//! A proxy on loopback that does to requests what a network does on a bad day.
+//! A proxy on loopback that does to requests what a network does on a bad day, or only counts them.
 //!
 //! Speaks as much HTTP/1.1 as clients of object stores do: requests with a `Content-Length`, one connection each. What it
 //! does to a request is decided when the request is there whole, so a test can say "the reply to the second PUT is lost".
@@ -7,6 +7,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,10 @@ pub enum Act {
     CutReply(usize),
     /// This in the place of the server's reply, which never hears of it.
     Reply(String),
+    /// As [`Act::Pass`], after a while.
+    Delay(Duration),
+    /// No reply, and no end of the connection, for so long; the server never hears of it.
+    Hang(Duration),
 }
 
 type Rule = Box<dyn FnMut(&str) -> Act + Send>;
@@ -85,6 +90,11 @@ fn serve(client: &TcpStream, upstream: &str, rule: &Mutex<Rule>) -> io::Result<(
     match act {
         Act::LoseRequest => return Ok(()),
         Act::Reply(reply) => return (&*client).write_all(reply.as_bytes()),
+        Act::Hang(wait) => {
+            thread::sleep(wait);
+            return Ok(());
+        }
+        Act::Delay(wait) => thread::sleep(wait),
         Act::Pass | Act::LoseReply | Act::CutReply(_) => {}
     }
     let mut server = TcpStream::connect(upstream)?;

@@ -1,0 +1,171 @@
+//! State in AWS by way of a network: what it does on a bad day, and what all of its requests cost.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use docweir_testkit::proxy::{Act, Proxy};
+use docweir_testkit::servers::{Server, shared_dynoxide, shared_ministack, shared_seaweedfs};
+
+use crate::aws::{Account, INGEST};
+
+/// Puts a proxy before each of the two servers; the first is S3's.
+fn through_proxies(account: &mut Account) -> [Proxy; 2] {
+    let proxies = [account.s3, account.dynamo].map(|server| {
+        let address = server.endpoint().trim_start_matches("http://");
+        Proxy::start(address).unwrap()
+    });
+    account.by_way_of = Some([0, 1].map(|i: usize| format!("http://{}", proxies[i].address())));
+    proxies
+}
+
+fn reply(status: &str, kind: &str, body: &str) -> Act {
+    let length = body.len();
+    Act::Reply(format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    ))
+}
+
+fn s3_says(status: &str, code: &str) -> Act {
+    let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>oh</Message></Error>");
+    reply(status, "application/xml", &body)
+}
+
+fn dynamo_says(status: &str, word: &str) -> Act {
+    let body = format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{word}","message":"oh"}}"#);
+    reply(status, "application/x-amz-json-1.0", &body)
+}
+
+/// From a variable, for a longer test than the usual one.
+fn number(variable: &str, usual: usize) -> usize {
+    std::env::var(variable).map_or(usual, |value| value.parse().unwrap())
+}
+
+/// One request in twenty is lost, cut, held up, swallowed, throttled or failed, before or after it was carried out.
+fn whatever_the_network_does_every_document_is_complete(mut account: Account, documents: usize) {
+    account.place.generate(documents as u64);
+    let proxies = through_proxies(&mut account);
+    let (asked, faults): (Arc<AtomicU64>, Arc<AtomicU64>) = Default::default();
+    let network = [
+        Act::LoseRequest,
+        Act::LoseReply,
+        Act::CutReply(40),
+        Act::Delay(Duration::from_millis(400)),
+        Act::Hang(Duration::from_secs(5)),
+    ];
+    let services = [
+        [s3_says("503 Slow Down", "SlowDown"), s3_says("500 Internal Server Error", "InternalError")],
+        [
+            dynamo_says("400 Bad Request", "ProvisionedThroughputExceededException"),
+            dynamo_says("500 Internal Server Error", "InternalServerError"),
+        ],
+    ];
+    for (seed, (proxy, service)) in proxies.iter().zip(services).enumerate() {
+        let acts: Vec<Act> = network.iter().cloned().chain(service).collect();
+        let (asked, faults, mut random) = (asked.clone(), faults.clone(), fastrand::Rng::with_seed(seed as u64));
+        proxy.set(move |_| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            if random.f64() > 0.05 {
+                return Act::Pass;
+            }
+            faults.fetch_add(1, Ordering::Relaxed);
+            acts[random.usize(..acts.len())].clone()
+        });
+    }
+    let mut command = account.command("one", &INGEST);
+    // A swallowed call is not waited for as long as over a real network.
+    command.env("DOCWEIR__AWS__ATTEMPT_SECONDS", "1.5");
+    let summary = crate::kit::Ran::of(command.output().unwrap()).code(0).summary();
+    assert_eq!(summary["completed"].as_u64(), Some(documents as u64), "{summary}");
+    let (asked, faults) = (asked.load(Ordering::Relaxed), faults.load(Ordering::Relaxed));
+    println!("{documents} documents: {asked} requests, {faults} of them failed");
+    assert!(faults > asked / 40, "{faults} of {asked}");
+    account.by_way_of = None;
+    account.assert_complete(documents);
+}
+
+#[test]
+fn whatever_the_network_does_on_seaweedfs_and_ministack() {
+    let (s3, dynamo) = (shared_seaweedfs(), shared_ministack());
+    let Some(account) = Account::new(s3.map(|s| &**s), dynamo.map(|s| &**s), false) else { return };
+    whatever_the_network_does_every_document_is_complete(account, number("DOCWEIR_TEST_FAULTY_DOCUMENTS", 40));
+}
+
+#[test]
+fn whatever_the_network_does_on_ministack_and_dynoxide() {
+    let (s3, dynamo) = (shared_ministack(), shared_dynoxide());
+    let Some(account) = Account::new(s3.map(|s| &**s), dynamo.map(|s| &**s), true) else { return };
+    whatever_the_network_does_every_document_is_complete(account, number("DOCWEIR_TEST_FAULTY_DOCUMENTS", 40));
+}
+
+/// Requests by what they ask for.
+type Counts = Arc<Mutex<BTreeMap<String, u64>>>;
+
+fn counted(proxies: &[Proxy; 2]) -> Counts {
+    let counts = Counts::default();
+    for (proxy, service) in proxies.iter().zip(["S3", "DynamoDB"]) {
+        let counts = counts.clone();
+        proxy.set(move |head| {
+            *counts.lock().unwrap().entry(format!("{service} {}", kind(head))).or_default() += 1;
+            Act::Pass
+        });
+    }
+    counts
+}
+
+/// `PUT`, `LIST`, `TransactWriteItems`.
+fn kind(head: &str) -> String {
+    let target = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("x-amz-target")
+            .then(|| value.rsplit('.').next().unwrap_or_default().trim().to_owned())
+    });
+    let method = head.split(' ').next().unwrap_or_default();
+    target.unwrap_or_else(|| if head.contains("list-type=2") { "LIST".to_owned() } else { method.to_owned() })
+}
+
+/// Bytes of all objects below a prefix.
+fn stored(account: &Account, s3: &Server, prefix: &str) -> u64 {
+    let bucket = ["s3api", "list-objects-v2", "--bucket", &account.name, "--prefix", prefix];
+    let listed: serde_json::Value = serde_json::from_str(&account.aws(s3, &bucket)).unwrap();
+    listed["Contents"].as_array().unwrap().iter().map(|object| object["Size"].as_u64().unwrap()).sum()
+}
+
+/// What a document costs in requests and bytes, from the bucket it lies in to searchable, all looks, commits and merges
+/// included. `DOCWEIR_TEST_COSTS=1000` is the workload of docs/performance.md.
+#[test]
+fn a_document_of_ten_pages_takes_few_requests() {
+    let (s3, dynamo) = (shared_ministack(), shared_ministack());
+    let Some(mut account) = Account::new(s3.map(|s| &**s), dynamo.map(|s| &**s), true) else { return };
+    let documents = number("DOCWEIR_TEST_COSTS", 40);
+    for seed in 0..documents as u64 {
+        account.place.write(format!("{seed:04}.pdf"), docweir_testkit::long_pages(10, 2, seed));
+    }
+    account.aws(account.s3, &["s3", "cp", "docs", &format!("s3://{}/input/", account.name), "--recursive"]);
+    let proxies = through_proxies(&mut account);
+    let counts = counted(&proxies);
+    let input = format!("s3://{}/input/", account.name);
+    let mut command = account.command("one", &["ingest", &input, "--json", "--progress", "none"]);
+    // As in operation: these are short only for the other tests.
+    for name in ["DOCWEIR__LEASE__SECONDS", "DOCWEIR__LEASE__HEARTBEAT_SECONDS", "DOCWEIR__INTAKE__POLL_SECONDS"] {
+        command.env_remove(name);
+    }
+    let began = std::time::Instant::now();
+    let summary = crate::kit::Ran::of(command.output().unwrap()).code(0).summary();
+    let seconds = began.elapsed().as_secs_f64();
+    assert_eq!(summary["completed"].as_u64(), Some(documents as u64), "{summary}");
+    account.by_way_of = None;
+    let counts = counts.lock().unwrap().clone();
+    let each = |n: u64| n as f64 / documents as f64;
+    println!("{documents} documents of ten pages in {seconds:.1} s; of each:");
+    for (kind, n) in &counts {
+        println!("{:8.2} {kind}", each(*n));
+    }
+    let requests: u64 = counts.values().sum();
+    let bytes = stored(&account, account.s3, "docs/");
+    println!("{:8.2} requests, {:.2} MB stored", each(requests), each(bytes) / 1e6);
+    // The fixed part (probe, leases, the manifest) weighs more among few.
+    assert!(each(requests) < 22.0, "{counts:?}");
+    assert!(each(bytes) < 2e6, "{bytes} bytes");
+}
