@@ -30,6 +30,7 @@
 //!       ├─ service dispatcher ── claims documents from the control store
 //!       ├─ service committer ── the one writer of the vector store's manifest
 //!       ├─ service heartbeat ── renews the claims
+//!       ├─ service bookkeeper ── calls in doubt what processes that died had set aside, where several share the books
 //!       ├─ service recorder ── embeds records at once, where they don't go by batch
 //!       ├─ services submitter, poller, harvester ── batches at a provider, where there are any
 //!       ├─ service lock ── keeps the lease on compaction

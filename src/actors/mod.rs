@@ -10,6 +10,7 @@
 
 pub mod artefacts;
 pub mod batches;
+pub mod bookkeeper;
 pub mod committer;
 pub mod compactor;
 pub mod dispatcher;

@@ -13,7 +13,7 @@ use super::table::{Paint, Table, left, right};
 use crate::clock::timestamp;
 use crate::engine::Engine;
 use crate::money::Nanodollars;
-use crate::stores::ledger::{Amount, By, Ledger, Line};
+use crate::stores::ledger::{Amount, By, Line};
 
 const DAY: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]");
 
@@ -36,8 +36,8 @@ pub fn run(context: &Context, args: &args::Cost) -> Result<Exit, Failure> {
         let now = timestamp(engine.clock.now());
         let since = since(args.since.as_deref(), now.get(..10).unwrap_or_default())?;
         let (by, name) = by(args.by);
-        // Without a file there was never anything to pay.
-        let lines = match engine.state.paid_db().exists() {
+        // Without books there was never anything to pay.
+        let lines = match engine.has_books() {
             true => engine.ledger()?.report(by, &since, args.top).await.map_err(|e| Failure::system(e.to_string()))?,
             false => Vec::new(),
         };

@@ -1,6 +1,6 @@
 //! State in AWS: objects in S3, control records in DynamoDB, copies of what is mapped on this machine's disk.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use docweir_aws::Aws;
 use docweir_aws::dynamo::Dynamo;
@@ -12,6 +12,7 @@ use crate::clock::SharedClock;
 use crate::config::{Register, Settings, bucket_and_prefix};
 use crate::stores::control::ControlStore;
 use crate::stores::control::dynamodb::{DynamoControlStore, DynamoOptions};
+use crate::stores::ledger::dynamodb::DynamoLedger;
 use crate::stores::objects::ObjectStore;
 use crate::stores::objects::cached::CachedObjects;
 use crate::stores::objects::dynamodb::DynamoObjects;
@@ -19,8 +20,29 @@ use crate::stores::objects::routed::RoutedObjects;
 use crate::stores::objects::s3::S3Objects;
 use crate::stores::state::StateFolder;
 
-/// With the place of the manifests where they are swapped in S3: it is tried before anything is written.
-type Stores = (Arc<dyn ObjectStore>, Arc<dyn ControlStore>, Option<S3Objects>);
+pub struct Stores {
+    pub objects: Arc<dyn ObjectStore>,
+    pub control: Arc<dyn ControlStore>,
+    /// The place of the manifests where they are swapped in S3: it is tried before anything is written.
+    pub manifests: Option<S3Objects>,
+    pub books: Books,
+}
+
+/// What is paid for, opened by the first who needs it.
+pub struct Books {
+    dynamo: Dynamo,
+    options: DynamoOptions,
+    entry_days: u32,
+    clock: SharedClock,
+    ledger: OnceLock<Arc<DynamoLedger>>,
+}
+
+impl Books {
+    pub fn ledger(&self) -> Arc<DynamoLedger> {
+        let open = || DynamoLedger::open(self.dynamo.clone(), &self.options, self.entry_days, self.clock.clone());
+        self.ledger.get_or_init(|| Arc::new(open())).clone()
+    }
+}
 
 pub async fn open(settings: &Settings, state: &StateFolder, clock: &SharedClock) -> Result<Stores, EngineError> {
     let aws = Aws::find(settings.aws.clone()).await;
@@ -47,6 +69,13 @@ pub async fn open(settings: &Settings, state: &StateFolder, clock: &SharedClock)
         manifests,
         others: Arc::new(place(&settings.buckets.artefacts)?),
     };
+    let books = Books {
+        dynamo: dynamo.clone(),
+        options: options.clone(),
+        entry_days: settings.budget.entry_days,
+        clock: clock.clone(),
+        ledger: OnceLock::new(),
+    };
     let control = DynamoControlStore::open(&aws, dynamo, options, clock.clone());
-    Ok((Arc::new(objects), Arc::new(control), tried))
+    Ok(Stores { objects: Arc::new(objects), control: Arc::new(control), manifests: tried, books })
 }

@@ -30,7 +30,7 @@ use crate::stores::batches::Batches;
 use crate::stores::cache::{EmbeddingCache, SqliteEmbeddingCache};
 use crate::stores::control::ControlStore;
 use crate::stores::control::sqlite::{SqliteControlOptions, SqliteControlStore};
-use crate::stores::ledger::SqliteLedger;
+use crate::stores::ledger::{Ledger, SqliteLedger};
 use crate::stores::objects::ObjectStore;
 use crate::stores::objects::local::LocalObjectStore;
 #[cfg(feature = "aws")]
@@ -102,6 +102,9 @@ pub struct Engine {
     /// Where manifests are swapped by conditional writes of S3.
     #[cfg(feature = "aws")]
     swaps: Option<S3Objects>,
+    /// What is paid for by any number of processes.
+    #[cfg(feature = "aws")]
+    books: Option<aws::Books>,
 }
 
 /// For whom a provider's calls are paid.
@@ -176,14 +179,14 @@ impl Engine {
         let clock: SharedClock = Arc::new(SystemClock);
         let settings = &config.settings;
         #[cfg(feature = "aws")]
-        let mut swaps = None;
+        let (mut swaps, mut books) = (None, None);
         let (objects, control) = match settings.state.backend {
             Backend::Folder => folder(settings, &state, &clock).await?,
             #[cfg(feature = "aws")]
             Backend::Aws => {
-                let (objects, control, tried) = aws::open(settings, &state, &clock).await?;
-                swaps = tried;
-                (objects, control)
+                let opened = aws::open(settings, &state, &clock).await?;
+                (swaps, books) = (opened.manifests, Some(opened.books));
+                (opened.objects, opened.control)
             }
             #[cfg(not(feature = "aws"))]
             Backend::Aws => return Err(without_aws()),
@@ -203,6 +206,8 @@ impl Engine {
             paid: OnceLock::new(),
             #[cfg(feature = "aws")]
             swaps,
+            #[cfg(feature = "aws")]
+            books,
         })
     }
 
@@ -244,7 +249,7 @@ impl Engine {
         }
         let endpoint = &settings.embed.options.openai;
         Ok(Some(Account {
-            ledger: Arc::new(self.ledger()?),
+            ledger: self.ledger()?,
             run: payer.run,
             stage: payer.stage,
             model: endpoint.model.clone(),
@@ -260,8 +265,17 @@ impl Engine {
     }
 
     /// The books.
-    pub fn ledger(&self) -> Result<SqliteLedger, EngineError> {
-        Ok(SqliteLedger::new(self.paid()?, self.clock.clone()))
+    pub fn ledger(&self) -> Result<Arc<dyn Ledger>, EngineError> {
+        #[cfg(feature = "aws")]
+        if let Some(books) = &self.books {
+            return Ok(books.ledger());
+        }
+        Ok(Arc::new(SqliteLedger::new(self.paid()?, self.clock.clone())))
+    }
+
+    /// Whether anything may ever have been paid: there is a file, or the tables are everybody's.
+    pub fn has_books(&self) -> bool {
+        self.is_shared() || self.state.paid_db().exists()
     }
 
     /// Items and batches.

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::config::{Settings, bucket_and_prefix};
 use crate::stores::control::dynamodb::tables;
+use crate::stores::ledger::dynamodb as ledger;
 
 /// Longest wait for a table to come into being.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -64,7 +65,7 @@ impl Infra {
         }
         Self {
             dynamo: Dynamo::new(&aws, &settings.dynamodb.endpoint),
-            tables: tables::tables(&settings.dynamodb).into(),
+            tables: tables::tables(&settings.dynamodb).into_iter().chain([ledger::table(&settings.dynamodb)]).collect(),
             buckets,
             places: [(artefacts, prefix), (vectors, below)].map(|(b, p)| (b.to_owned(), p.to_owned())).into(),
             encryption: (!settings.s3.encryption.is_empty())

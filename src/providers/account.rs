@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::StageError;
 use crate::money::Nanodollars;
 use crate::providers::prices::Price;
-use crate::stores::ledger::{Asked, Budget, Ledger, Mode, Period, Reservation, Spend};
+use crate::stores::ledger::{Asked, Budget, EntryId, Ledger, Mode, Period, Reservation, Spend};
+use crate::stores::paid::PaidError;
 
 /// The code of the error that says that a budget is used up: no failure, but a reason to wait.
 pub const BUDGET_SPENT: &str = "budget_spent";
@@ -75,7 +76,7 @@ pub struct Account {
 /// Money that is set aside for one call. Dropped without a word it stays set aside, and the next run calls it in doubt.
 pub struct Held<'a> {
     account: &'a Account,
-    id: i64,
+    id: EntryId,
 }
 
 impl Account {
@@ -90,7 +91,7 @@ impl Account {
         }
         match self.ledger.reserve(spend, self.options.budget()).await? {
             Asked::Given(reservation) => {
-                self.alerts.reached(&self.options, reservation);
+                self.alerts.reached(&self.options, &reservation);
                 Ok(Held { account: self, id: reservation.id })
             }
             Asked::Refused { period, spent, limit } => Err(refused(period, spent, limit)),
@@ -120,22 +121,22 @@ impl Held<'_> {
     /// Writes down what was charged, and returns what it cost. What can't be written stays set aside: it is not lost.
     pub async fn settle(self, tokens: u64) -> Nanodollars {
         let cost = self.account.cost(tokens);
-        logged(self.account.ledger.settle(self.id, tokens, cost).await);
+        logged(self.account.ledger.settle(&self.id, tokens, cost).await);
         cost
     }
 
     /// Nothing was charged.
     pub async fn release(self) {
-        logged(self.account.ledger.release(self.id).await);
+        logged(self.account.ledger.release(&self.id).await);
     }
 
     /// Nobody knows whether it was charged.
     pub async fn doubt(self) {
-        logged(self.account.ledger.doubt(self.id).await);
+        logged(self.account.ledger.doubt(&self.id).await);
     }
 }
 
-fn logged(written: Result<(), crate::stores::sqlite::Failure>) {
+fn logged(written: Result<(), PaidError>) {
     if let Err(error) = written {
         tracing::error!(%error, "what became of a call can't be written to the ledger; its money counts as open");
     }
@@ -163,7 +164,7 @@ impl Alerts {
         Arc::new(Self { tell, told: Mutex::default() })
     }
 
-    pub fn reached(&self, options: &BudgetOptions, reservation: Reservation) {
+    pub fn reached(&self, options: &BudgetOptions, reservation: &Reservation) {
         let budget = options.budget();
         for (whose, spent, limit) in [("this run", reservation.run, budget.run), ("today", reservation.day, budget.day)]
         {
@@ -197,7 +198,7 @@ mod tests {
         let options = BudgetOptions { run_usd: 1e-6, day_usd: 1e-5, ..BudgetOptions::default() };
         for spent in [100, 499, 500, 510, 790, 960, 1_000, 1_000] {
             let spent = Nanodollars(spent);
-            alerts.reached(&options, Reservation { id: 1, run: spent, day: spent });
+            alerts.reached(&options, &Reservation { id: EntryId::new("1"), run: spent, day: spent });
         }
         let percents: Vec<String> = told.lock().unwrap().iter().map(|t| t[..t.find('%').unwrap()].into()).collect();
         assert_eq!(percents, ["50 ", "95 ", "100 "], "80 was passed on the way to 95");

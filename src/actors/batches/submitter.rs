@@ -198,7 +198,7 @@ impl Submitter {
                     }
                     Packed::Batch(batch, reservation) => {
                         left = left.saturating_sub(batch.items);
-                        desk.account.alerts.reached(&desk.account.options, reservation);
+                        desk.account.alerts.reached(&desk.account.options, &reservation);
                         failpoint::reach("batch.packed", &batch.id);
                         if let Step::Later(later) = self.hand_over(*batch).await? {
                             return Ok(Round::Later(later));

@@ -19,8 +19,7 @@ use crate::stages::embed::wake_word;
 use crate::stages::model::{Metric, ModelIdentity};
 use crate::stores::batches::Space;
 use crate::stores::control::{Claim, ControlRecord, DocumentKey, Intent, RecordFilter, Status, rules};
-use crate::stores::ledger::Ledger;
-use crate::stores::sqlite::Failure;
+use crate::stores::paid::PaidError;
 use crate::stores::state::owner_id;
 use crate::stores::vectors::{Reach, VectorStore, Write};
 
@@ -110,11 +109,11 @@ pub async fn settle_accounts(engine: &Engine, owner: &str) -> Result<(), RunErro
     let control_store = &engine.control;
     let resumed = patiently(&engine.config.settings.retry, || control_store.resume(Some(BUDGET_SPENT))).await;
     resumed.map_err(|e| RunError::system("control", control(e)))?;
-    if !engine.state.paid_db().exists() {
+    if !engine.has_books() {
         return Ok(());
     }
     let ledger = engine.ledger().map_err(|e| RunError::system("ledger", e))?;
-    let broken = |e: Failure| RunError::system("ledger", e);
+    let broken = |e: PaidError| RunError::system("ledger", e);
     let doubted = ledger.doubt_others(owner).await.map_err(broken)?;
     if doubted > 0 {
         tracing::warn!(

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::actors::bookkeeper::Bookkeeper;
 use crate::actors::committer::Committer;
 use crate::actors::dispatcher::{Dispatcher, Pools};
 use crate::actors::heartbeat::Heartbeat;
@@ -60,6 +61,7 @@ pub struct Tree {
     pools: Pools,
     _committing: Running,
     _beating: Running,
+    _keeping_books: Option<Running>,
     upkeep: Upkeep,
     keeping: Keeping,
     pub admission: Option<Arc<Admission>>,
@@ -156,6 +158,7 @@ impl Tree {
         };
         let (_, beating) = start_service("heartbeat", 1, settings.restart.clone(), &root, run);
 
+        let keeping_books = start_bookkeeper(engine, owner, &root)?;
         let fingerprint = fingerprint(settings, &model);
         let dispatcher = Rc::new(Dispatcher {
             desk: desk.clone(),
@@ -185,6 +188,7 @@ impl Tree {
             pools,
             _committing: committing,
             _beating: beating,
+            _keeping_books: keeping_books,
             upkeep,
             keeping,
             admission,
@@ -364,6 +368,27 @@ impl Starter<'_> {
         let steward = Rc::new(StageSteward { desk: self.desk.clone(), stage: name, next });
         start_pool(options, stage, steward, self.root)
     }
+}
+
+/// Where several processes share the books, one that dies leaves money set aside.
+fn start_bookkeeper(engine: &Engine, owner: &str, root: &RootHandle) -> Result<Option<Running>, RunError> {
+    if !engine.is_shared() {
+        return Ok(None);
+    }
+    let settings = &engine.config.settings;
+    let keeper = Rc::new(Bookkeeper {
+        ledger: engine.ledger().map_err(|e| RunError::system("ledger", e))?,
+        run: owner.to_owned(),
+        interval: Duration::from_secs(settings.dynamodb.ledger_lease_seconds),
+    });
+    let (_, running) = start_service::<(), _, _>("bookkeeper", 1, settings.restart.clone(), root, move |_| {
+        let keeper = keeper.clone();
+        async move {
+            keeper.run().await;
+            Ok(())
+        }
+    });
+    Ok(Some(running))
 }
 
 fn start_committer(

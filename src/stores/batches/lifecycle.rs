@@ -116,7 +116,7 @@ impl Batches {
                 let sql = "INSERT INTO batches (id, space, status, items, tokens, entry, created_at, model, endpoint) \
                     VALUES (?1, ?2, 'PENDING', ?3, ?4, ?5, ?6, ?7, ?8)";
                 let (items, tokens, model) = (signed(items), signed(tokens), to_json(&order.model)?);
-                let (entry, at) = (reservation.id, timestamp(now));
+                let (entry, at) = (ledger::number(&reservation.id), timestamp(now));
                 let values = params![order.id, space, items, tokens, entry, at, model, order.endpoint];
                 tx.prepare_cached(sql)?.execute(values)?;
                 let record = tx.query_row(&format!("SELECT {BATCH} FROM batches WHERE id = ?1"), [&order.id], batch)?;

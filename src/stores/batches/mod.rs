@@ -32,6 +32,7 @@ pub use lifecycle::{Checked, Order, Packed, Request};
 
 use crate::clock::SharedClock;
 use crate::stages::model::ModelIdentity;
+use crate::stores::ledger::EntryId;
 use crate::stores::sqlite::Database;
 
 type Result<T> = std::result::Result<T, Error>;
@@ -153,7 +154,7 @@ pub struct Batch {
     pub items: u64,
     pub tokens: u64,
     /// The ledger's entry.
-    pub entry: i64,
+    pub entry: EntryId,
     pub created_at: String,
     pub input_file_id: Option<String>,
     /// When the provider was asked to take it: from then on it may know of it.
@@ -196,7 +197,7 @@ fn batch(row: &Row<'_>) -> Result<Batch> {
         endpoint: row.get("endpoint")?,
         items: number("items")?,
         tokens: number("tokens")?,
-        entry: row.get("entry")?,
+        entry: EntryId::new(row.get::<_, i64>("entry")?.to_string()),
         created_at: row.get("created_at")?,
         input_file_id: row.get("input_file_id")?,
         asked_at: row.get("asked_at")?,

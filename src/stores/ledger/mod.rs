@@ -4,18 +4,26 @@
 //! between what is settled here and that plus what is open: *reserved* by a call that still runs, or *in doubt* because
 //! nobody knows whether a call whose answer was lost was charged. A run that dies leaves its reservations behind; the
 //! next one calls them in doubt.
+//!
+//! # Layout
+//! - [`Ledger`] what every ledger does; `conformance` what it has to
+//! - `sqlite` in the file of one machine; [`dynamodb`] for any number of processes
 
+#[cfg(test)]
+mod conformance;
+#[cfg(feature = "aws")]
+pub mod dynamodb;
 mod sqlite;
 #[cfg(test)]
 mod tests;
 
 use async_trait::async_trait;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-pub use sqlite::{SqliteLedger, doubt, reserve, room, settle_in_parts};
+pub use sqlite::{SqliteLedger, doubt, number, reserve, room, settle_in_parts};
 
 use crate::money::Nanodollars;
-use crate::stores::sqlite::Failure;
+use crate::stores::paid::PaidError;
 
 /// Something that costs money, before it is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,9 +80,24 @@ pub enum Asked {
     Refused { period: Period, spent: Nanodollars, limit: Nanodollars },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The name of an entry. What it is made of is the store's own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EntryId(String);
+
+impl EntryId {
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservation {
-    pub id: i64,
+    pub id: EntryId,
     /// Spent and open with this one, in the run and on the day.
     pub run: Nanodollars,
     pub day: Nanodollars,
@@ -121,23 +144,27 @@ pub struct Line {
 #[async_trait]
 pub trait Ledger: Send + Sync + 'static {
     /// Sets money aside. Durable when it returns.
-    async fn reserve(&self, spend: Spend, budget: Budget) -> Result<Asked, Failure>;
+    async fn reserve(&self, spend: Spend, budget: Budget) -> Result<Asked, PaidError>;
 
     /// Writes down what was charged. Also of what was in doubt.
-    async fn settle(&self, reservation: i64, tokens: u64, cost: Nanodollars) -> Result<(), Failure>;
+    async fn settle(&self, reservation: &EntryId, tokens: u64, cost: Nanodollars) -> Result<(), PaidError>;
+
+    /// Writes down what was charged as several entries, each of a subject of its own. Without shares nothing was charged.
+    async fn settle_in_parts(&self, reservation: &EntryId, shares: &[Share]) -> Result<(), PaidError>;
 
     /// Nothing was charged.
-    async fn release(&self, reservation: i64) -> Result<(), Failure>;
+    async fn release(&self, reservation: &EntryId) -> Result<(), PaidError>;
 
     /// Nobody knows.
-    async fn doubt(&self, reservation: i64) -> Result<(), Failure>;
+    async fn doubt(&self, reservation: &EntryId) -> Result<(), PaidError>;
 
-    /// What live calls of other runs left reserved is in doubt from now on. Only for who knows that they are gone.
-    async fn doubt_others(&self, run: &str) -> Result<u64, Failure>;
+    /// What live calls of processes that are gone left reserved is in doubt from now on. Where nobody can see whether a
+    /// process lives, those of other runs are gone: only for who knows that they are.
+    async fn doubt_others(&self, run: &str) -> Result<u64, PaidError>;
 
     /// Sums since a day (`YYYY-MM-DD`), in order of their names; at most `limit`, those that cost the most.
-    async fn report(&self, by: By, since: &str, limit: usize) -> Result<Vec<Line>, Failure>;
+    async fn report(&self, by: By, since: &str, limit: usize) -> Result<Vec<Line>, PaidError>;
 
-    /// Forgets settled entries of days before this one; their sums stay.
-    async fn forget_before(&self, day: &str) -> Result<u64, Failure>;
+    /// Forgets settled entries of days before this one, where they are not forgotten by themselves; their sums stay.
+    async fn forget_before(&self, day: &str) -> Result<u64, PaidError>;
 }

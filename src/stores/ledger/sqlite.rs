@@ -3,10 +3,11 @@
 use async_trait::async_trait;
 use rusqlite::{Error, OptionalExtension, Row, Transaction, params};
 
-use super::{Amount, Asked, Budget, By, Ledger, Line, Period, Reservation, Share, Spend};
+use super::{Amount, Asked, Budget, By, EntryId, Ledger, Line, Period, Reservation, Share, Spend};
 use crate::clock::{SharedClock, UnixMicros, timestamp};
 use crate::money::Nanodollars;
-use crate::stores::sqlite::{Database, Failure};
+use crate::stores::paid::PaidError;
+use crate::stores::sqlite::Database;
 
 type Result<T> = std::result::Result<T, Error>;
 
@@ -44,6 +45,11 @@ struct Key {
     stage: String,
     model: String,
     collection: String,
+}
+
+/// The row of an entry. No row has the number of a name that is none.
+pub fn number(id: &EntryId) -> i64 {
+    id.as_str().parse().unwrap_or(-1)
 }
 
 /// The day of a moment, UTC: `YYYY-MM-DD`.
@@ -95,6 +101,7 @@ pub fn reserve(tx: &Transaction<'_>, spend: &Spend, budget: Budget, now: UnixMic
         collection: spend.collection.clone(),
     };
     let id = insert(tx, &key, &at, &spend.subject, RESERVED, spend.tokens, spend.cost)?;
+    let id = EntryId::new(id.to_string());
     Ok(Asked::Given(Reservation { id, run: run_before + spend.cost, day: day_before + spend.cost }))
 }
 
@@ -194,45 +201,51 @@ fn add(tx: &Transaction<'_>, k: &Key, state: &str, calls: i64, tokens: i64, nano
 
 #[async_trait]
 impl Ledger for SqliteLedger {
-    async fn reserve(&self, spend: Spend, budget: Budget) -> std::result::Result<Asked, Failure> {
+    async fn reserve(&self, spend: Spend, budget: Budget) -> std::result::Result<Asked, PaidError> {
         let now = self.clock.now();
-        self.database.write(move |tx| reserve(tx, &spend, budget, now)).await
+        Ok(self.database.write(move |tx| reserve(tx, &spend, budget, now)).await?)
     }
 
-    async fn settle(&self, id: i64, tokens: u64, cost: Nanodollars) -> std::result::Result<(), Failure> {
-        self.database.write(move |tx| settle(tx, id, tokens, cost)).await
+    async fn settle(&self, id: &EntryId, tokens: u64, cost: Nanodollars) -> std::result::Result<(), PaidError> {
+        let id = number(id);
+        Ok(self.database.write(move |tx| settle(tx, id, tokens, cost)).await?)
     }
 
-    async fn release(&self, id: i64) -> std::result::Result<(), Failure> {
-        self.database.write(move |tx| settle_in_parts(tx, id, &[])).await
+    async fn settle_in_parts(&self, id: &EntryId, shares: &[Share]) -> std::result::Result<(), PaidError> {
+        let (id, shares) = (number(id), shares.to_vec());
+        Ok(self.database.write(move |tx| settle_in_parts(tx, id, &shares)).await?)
     }
 
-    async fn doubt(&self, id: i64) -> std::result::Result<(), Failure> {
-        self.database.write(move |tx| doubt(tx, id)).await
+    async fn release(&self, id: &EntryId) -> std::result::Result<(), PaidError> {
+        self.settle_in_parts(id, &[]).await
     }
 
-    async fn doubt_others(&self, run: &str) -> std::result::Result<u64, Failure> {
+    async fn doubt(&self, id: &EntryId) -> std::result::Result<(), PaidError> {
+        let id = number(id);
+        Ok(self.database.write(move |tx| doubt(tx, id)).await?)
+    }
+
+    async fn doubt_others(&self, run: &str) -> std::result::Result<u64, PaidError> {
         let run = run.to_owned();
-        self.database
-            .write(move |tx| {
-                let sql = "SELECT id, day, run, mode, stage, model, collection, state, tokens, nanodollars FROM ledger \
-                    WHERE state = 'RESERVED' AND mode = 'live' AND run <> ?1";
-                let others = tx.prepare_cached(sql)?.query_map([run], entry)?.collect::<Result<Vec<_>>>()?;
-                others.iter().try_for_each(|entry| now_in_doubt(tx, entry))?;
-                Ok(others.len() as u64)
-            })
-            .await
+        let doubted = self.database.write(move |tx| {
+            let sql = "SELECT id, day, run, mode, stage, model, collection, state, tokens, nanodollars FROM ledger \
+                WHERE state = 'RESERVED' AND mode = 'live' AND run <> ?1";
+            let others = tx.prepare_cached(sql)?.query_map([run], entry)?.collect::<Result<Vec<_>>>()?;
+            others.iter().try_for_each(|entry| now_in_doubt(tx, entry))?;
+            Ok(others.len() as u64)
+        });
+        Ok(doubted.await?)
     }
 
-    async fn report(&self, by: By, since: &str, limit: usize) -> std::result::Result<Vec<Line>, Failure> {
+    async fn report(&self, by: By, since: &str, limit: usize) -> std::result::Result<Vec<Line>, PaidError> {
         let since = since.to_owned();
-        self.database.read(move |tx| report(tx, by, &since, limit)).await
+        Ok(self.database.read(move |tx| report(tx, by, &since, limit)).await?)
     }
 
-    async fn forget_before(&self, day: &str) -> std::result::Result<u64, Failure> {
+    async fn forget_before(&self, day: &str) -> std::result::Result<u64, PaidError> {
         let day = day.to_owned();
         let sql = "DELETE FROM ledger WHERE day < ?1 AND state = 'SETTLED'";
-        self.database.write(move |tx| Ok(tx.execute(sql, [day])? as u64)).await
+        Ok(self.database.write(move |tx| Ok(tx.execute(sql, [day])? as u64)).await?)
     }
 }
 

@@ -13,8 +13,10 @@ pub struct DynamoOptions {
     pub audit_table: String,
     /// Table of daily metrics.
     pub metrics_table: String,
-    /// Table of what only Docweir reads: which document a source is, leases, batches, the ledger.
+    /// Table of what only Docweir reads: which document a source is, leases.
     pub state_table: String,
+    /// Table of the ledger: every cent that is spent at providers.
+    pub ledger_table: String,
     /// Operations that may wait for the writer; whoever comes later waits for a place.
     pub queue_operations: usize,
     /// Operations written together at most.
@@ -24,6 +26,10 @@ pub struct DynamoOptions {
     pub pace_milliseconds: u64,
     /// Times that a write is tried again where somebody else writes the same document or DynamoDB is busy.
     pub attempts: u32,
+    /// Seconds that a write of the ledger is tried again where other processes write the same totals at the same moment.
+    pub conflict_seconds: u64,
+    /// Seconds without a sign of life after which what a process has set aside for calls and not settled is in doubt.
+    pub ledger_lease_seconds: u64,
     /// Seconds that daily metrics are gathered before they are written; a process that is killed loses as many.
     pub metrics_seconds: u64,
     /// Attempts that a record says a stage has (`max_retries`): the engine sets it to `retry.attempts`.
@@ -44,10 +50,13 @@ impl Default for DynamoOptions {
             audit_table: "document_processing_audit".into(),
             metrics_table: "pipeline_metrics_daily".into(),
             state_table: "docweir_state".into(),
+            ledger_table: "docweir_ledger".into(),
             queue_operations: 1_024,
             batch_operations: 64,
             pace_milliseconds: 25,
             attempts: 12,
+            conflict_seconds: 30,
+            ledger_lease_seconds: 120,
             metrics_seconds: 10,
             max_retries: 3,
             record_days: 90,
@@ -69,6 +78,8 @@ impl DynamoOptions {
         check("batch_operations", self.batch_operations as u64, 1, 1_000);
         check("pace_milliseconds", self.pace_milliseconds, 0, 10_000);
         check("attempts", u64::from(self.attempts), 1, 1_000);
+        check("conflict_seconds", self.conflict_seconds, 1, 3_600);
+        check("ledger_lease_seconds", self.ledger_lease_seconds, 3, 86_400);
         check("metrics_seconds", self.metrics_seconds, 1, 3_600);
         check("record_days", u64::from(self.record_days), 1, 36_500);
         check("audit_days", u64::from(self.audit_days), 1, 36_500);
@@ -77,6 +88,7 @@ impl DynamoOptions {
             ("audit_table", &self.audit_table),
             ("metrics_table", &self.metrics_table),
             ("state_table", &self.state_table),
+            ("ledger_table", &self.ledger_table),
         ];
         for (field, name) in names {
             let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));

@@ -40,6 +40,7 @@ impl Fixture {
             audit_table: name("audit"),
             metrics_table: name("metrics"),
             state_table: name("state"),
+            ledger_table: name("ledger"),
             // One thing after the other is asked here.
             pace_milliseconds: 0,
             ..DynamoOptions::default()

@@ -1,9 +1,9 @@
-//! The file that holds what is paid for: the ledger of money, batches at a provider, and the items that wait for one.
-//! One file, so that a batch and its money change in one step.
+//! What is paid for in one file: the ledger of money, batches at a provider, and the items that wait for one. One file, so
+//! that a batch and its money change in one step.
 
 use std::path::Path;
 
-use super::sqlite::{Database, Failure, OpenOptions, Schema};
+use crate::stores::sqlite::{Database, Failure, OpenOptions, Schema};
 
 /// `DWPD`.
 const SCHEMA: Schema = Schema { application_id: 0x4457_5044, version: 1, tables: TABLES };

@@ -1,0 +1,35 @@
+//! Why what is paid for could not be read or written.
+
+use crate::error::{ErrorClass, StageError};
+use crate::stores::sqlite::Failure;
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PaidError {
+    /// Others are writing, or the service is asked for too much: it may be tried again.
+    #[error("{0}")]
+    Busy(String),
+    /// A full disk, a damaged file, a table that is missing: nothing that passes by itself.
+    #[error("{0}")]
+    Storage(String),
+}
+
+impl PaidError {
+    pub fn is_busy(&self) -> bool {
+        matches!(self, PaidError::Busy(_))
+    }
+}
+
+impl From<Failure> for PaidError {
+    fn from(failure: Failure) -> Self {
+        let text = failure.to_string();
+        if failure.busy { PaidError::Busy(text) } else { PaidError::Storage(text) }
+    }
+}
+
+/// No document's fault.
+impl From<PaidError> for StageError {
+    fn from(error: PaidError) -> Self {
+        let class = if error.is_busy() { ErrorClass::Transient } else { ErrorClass::System };
+        StageError::new(class, "database", error.to_string())
+    }
+}
