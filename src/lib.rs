@@ -14,6 +14,7 @@
 //! | [`records`] | small records: lines and words of receipts, any JSON objects |
 //! | [`stores`] | what lasts: objects, control records, vectors, caches, the ledger, items and batches, the state folder |
 //! | [`providers`] | services that are paid for: how much is asked of them, when, and the calls |
+//! | [`secrets`] | keys that open doors: named in the configuration, read where they are kept |
 //! | [`supervisors`] | the actor kernel: bounded pools, restarts, retries, drain |
 //! | [`actors`] | the wiring of the three: who hands what to whom |
 //! | [`messages`] | what crosses a mailbox |
@@ -68,6 +69,7 @@ pub mod messages;
 pub mod money;
 pub mod providers;
 pub mod records;
+pub mod secrets;
 pub mod stages;
 pub mod stores;
 pub mod supervisors;

@@ -91,7 +91,7 @@ fn without_user(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Source;
+    use crate::config::{Argument, Source};
 
     fn printed(changed: bool) -> String {
         let environment = [("DOCWEIR__SEARCH__TOP".to_owned(), "7".to_owned())];
@@ -110,6 +110,27 @@ mod tests {
             expected.search.top = 7;
             assert_eq!(back.settings, expected);
         }
+    }
+
+    #[test]
+    fn secrets_are_shown_by_where_they_are() {
+        let load = |environment: &[(&str, &str)]| {
+            let environment: Vec<_> = environment.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+            let argument = "{ secret = \"openai\", field = \"key\" }";
+            let argument = Argument::new("--set", "embed.options.openai.api_key", argument);
+            let arguments = if environment.is_empty() { vec![argument] } else { Vec::new() };
+            let config = Config::load(&Source::None, environment, arguments).unwrap();
+            (lines(&config.layers, true, &Out { colour: false }).join("\n"), config)
+        };
+        let (text, config) = load(&[]);
+        assert!(text.contains("api_key = { secret = \"openai\", field = \"key\" }  # argument --set"), "{text}");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        std::fs::write(&path, &text).unwrap();
+        assert_eq!(Config::load(&Source::Named(path), [], Vec::new()).unwrap().settings, config.settings);
+        let (text, _) = load(&[("OPENAI_API_KEY", "sk-do-not-show")]);
+        assert!(text.contains("api_key = \"\"  # environment variable OPENAI_API_KEY"), "{text}");
+        assert!(!text.contains("do-not-show"), "{text}");
     }
 
     #[test]

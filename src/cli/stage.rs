@@ -26,6 +26,7 @@ use crate::stages::Cancel;
 use crate::stages::chunk::{TokenCounter, chunk_document};
 use crate::stages::embed::{Call, Embedder, InFlight, Tokens, embed_document};
 use crate::stages::enrich::LocalEnricher;
+use crate::secrets::Secrets;
 use crate::stages::extract::{ChildProgram, Extractor, InputHint};
 use crate::stages::model::{Chunks, EmbeddedDocument, ExtractedDocument};
 use crate::stores::cache::NoCache;
@@ -109,7 +110,7 @@ async fn fetch(config: &Config) -> Result<Arc<dyn Embedder>, Failure> {
     let reporter = Reporter::start(Style::of(Progress::Auto, false, std::io::stderr().is_terminal()));
     let (collection, prices) = (&settings.state.collection, &settings.prices);
     let progress = |fetched| reporter.fetch(Fetch::from(fetched));
-    let made = embedder(&settings.embed.options, collection, account, prices, &progress).await;
+    let made = embedder(&settings.embed.options, collection, account, prices, &Secrets::of(settings), &progress).await;
     reporter.end();
     Ok(made?)
 }

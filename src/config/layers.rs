@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
+use super::SECRET_KEYS;
+use crate::secrets::setting;
+
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -132,9 +135,23 @@ impl Layers {
 
     /// Sets one key from text: taken as it stands where the key is a text, else read as TOML.
     pub fn set_text(&mut self, key: &str, value: &str, origin: Origin) {
-        let text_wanted = matches!(self.values.get(key), Some((Value::String(_), _)));
+        let is_table = SECRET_KEYS.iter().any(|(secret, _)| *secret == key) && value.starts_with('{');
+        let text_wanted = matches!(self.values.get(key), Some((Value::String(_), _))) && !is_table;
         let parsed = if text_wanted { None } else { parse_scalar(value) };
         self.set(key, parsed.unwrap_or_else(|| Value::String(value.to_owned())), origin);
+    }
+
+    /// A secret that an environment variable holds goes before the vault that a file names, not before one that an
+    /// argument names. Its value is read by who needs it, and stands nowhere here.
+    pub fn secret_in_environment(&mut self, key: &str, variable: String) {
+        if let Some((value, origin)) = self.values.get_mut(key).filter(|(_, o)| !matches!(o, Origin::Argument(_))) {
+            (*value, *origin) = (Value::String(String::new()), Origin::Environment(variable));
+        }
+    }
+
+    /// The text that a key is set to.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.values.get(key).and_then(|(value, _)| value.as_str())
     }
 
     /// Sets one key, or notes why it can't be.
@@ -143,7 +160,11 @@ impl Layers {
             self.unknown(origin, key, "key");
             return;
         };
-        match fit(known, value) {
+        let fitting = match SECRET_KEYS.iter().any(|(secret, _)| *secret == key) {
+            true => setting::check(value),
+            false => fit(known, value),
+        };
+        match fitting {
             Ok(value) => {
                 self.values.insert(key.to_owned(), (value, origin));
             }

@@ -16,9 +16,15 @@ pub const ENVIRONMENT_ALIASES: &[(&str, &str)] = &[
     ("AWS_REGION", "aws.region"),
     ("CHROMADB_BUCKET", "buckets.vectors"),
     ("DYNAMODB_CONTROL_TABLE", "dynamodb.control_table"),
+    ("EMBEDDING_NUM_CPUS", "embed.workers.max"),
+    ("EXTRACTION_NUM_CPUS", "extract.workers.max"),
     ("HEARTBEAT_INTERVAL_SECONDS", "lease.heartbeat_seconds"),
     ("S3_BUCKET", "buckets.artefacts"),
 ];
+
+/// Keys that name a secret and never hold it, each with the key that says which environment variable may hold it.
+pub const SECRET_KEYS: &[(&str, &str)] =
+    &[("embed.options.openai.api_key", "embed.options.openai.api_key_variable")];
 
 /// Settings and where each came from.
 #[derive(Clone, Debug)]
@@ -71,9 +77,16 @@ impl Config {
         if let Some((path, text)) = &file {
             layers.file(path, text);
         }
-        layers.environment(environment, ENVIRONMENT_ALIASES);
+        let environment: Vec<(String, String)> = environment.into_iter().collect();
+        layers.environment(environment.iter().cloned(), ENVIRONMENT_ALIASES);
         for Argument { name, key, value } in arguments {
             layers.set_text(&key, &value, Origin::Argument(name));
+        }
+        for (key, variable) in SECRET_KEYS {
+            let name = layers.text(variable).unwrap_or_default().to_owned();
+            if environment.iter().any(|(n, value)| *n == name && !value.trim().is_empty()) {
+                layers.secret_in_environment(key, name);
+            }
         }
         let settings = typed(&mut layers);
         if let Some(settings) = &settings {

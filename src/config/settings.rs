@@ -15,6 +15,7 @@ use crate::providers::account::BudgetOptions;
 use crate::providers::openai::OpenAiOptions;
 use crate::providers::prices::PriceOptions;
 use crate::records::RecordsOptions;
+use crate::secrets::SecretOptions;
 use crate::stages::chunk::ChunkOptions;
 use crate::stages::embed::{EmbedOptions, ModelOptions};
 use crate::stages::enrich::EnrichOptions;
@@ -54,6 +55,7 @@ pub struct Settings {
     pub control: SqliteControlOptions,
     pub objects: LocalObjectOptions,
     pub aws: AwsOptions,
+    pub secrets: SecretOptions,
     pub buckets: BucketOptions,
     pub s3: S3Options,
     pub dynamodb: DynamoOptions,
@@ -327,6 +329,7 @@ impl Default for Settings {
             control: SqliteControlOptions::default(),
             objects: LocalObjectOptions::default(),
             aws: AwsOptions::default(),
+            secrets: SecretOptions::default(),
             buckets: BucketOptions::default(),
             s3: S3Options::default(),
             dynamodb: DynamoOptions::default(),
@@ -435,6 +438,7 @@ impl Settings {
         add("control", self.control.problems());
         add("objects", self.objects.problems());
         add("aws", self.aws.problems());
+        add("secrets", self.secrets.problems());
         add("s3", self.s3.problems());
         add("dynamodb", self.dynamodb.problems());
         add("copies", self.copies.problems());

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::secrets::{SecretName, SecretSetting};
 
 fn project(name: &str) -> PathBuf {
     let mut path = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
@@ -110,6 +111,54 @@ fn a_variable_of_ours_is_checked_like_a_key() {
 }
 
 #[test]
+fn a_secret_is_named_and_never_stands_there() {
+    const KEY: &str = "embed.options.openai.api_key";
+    let kept = "[embed.options.openai]\napi_key = { secret = \"openai\", field = \"key\" }";
+    let named = |config: &Config| config.settings.embed.options.openai.api_key.clone();
+    let expected = |secret: &str, field: Option<&str>| {
+        SecretSetting::Kept(SecretName { secret: secret.into(), field: field.map(str::to_owned) })
+    };
+    let config = load(kept, &[], &[]).unwrap();
+    assert_eq!(named(&config), expected("openai", Some("key")));
+    for text in ["[embed.options.openai.api_key]\nsecret = \"s\"", "embed.options.openai.api_key.secret = \"s\""] {
+        assert_eq!(named(&load(text, &[], &[]).unwrap()), expected("s", None), "{text}");
+    }
+    // The variable goes before the file, and an argument before both; what the variable holds is nowhere.
+    let in_place = [("OPENAI_API_KEY", "sk-do-not-show")];
+    let config = load(kept, &in_place, &[]).unwrap();
+    assert_eq!(named(&config), SecretSetting::Unset);
+    assert_eq!(config.layers.origin(KEY).to_string(), "environment variable OPENAI_API_KEY");
+    assert!(!format!("{config:?}").contains("do-not-show"));
+    let config = load(kept, &in_place, &[("--set", KEY, "{ secret = \"other\" }")]).unwrap();
+    assert_eq!(named(&config), expected("other", None));
+    let ours = ("DOCWEIR__EMBED__OPTIONS__OPENAI__API_KEY", "{ secret = \"ours\" }");
+    assert_eq!(named(&load(kept, &[ours], &[]).unwrap()), expected("ours", None));
+    let elsewhere = format!("{kept}\napi_key_variable = \"OTHER\"");
+    assert_eq!(named(&load(&elsewhere, &in_place, &[]).unwrap()), expected("openai", Some("key")));
+
+    let table = [
+        ("\"sk-do-not-show\"", "must not hold the secret itself"),
+        ("{ secret = \"s\", fields = \"do-not-show\" }", "must be `{ secret = \"NAME\" }`"),
+        ("{ field = \"do-not-show\" }", "must be `{ secret = \"NAME\" }`"),
+        ("{ secret = \"\" }", "must be"),
+        ("5", "must be"),
+    ];
+    for (value, expected) in table {
+        let problems = load(&format!("[embed.options.openai]\napi_key = {value}"), &[], &[]).unwrap_err();
+        assert!(problems.starts_with(&format!("c.toml:2: `{KEY}` {expected}")), "{value}: {problems}");
+        assert!(!problems.contains("do-not-show"), "{problems}");
+    }
+    for name in ["--set", "environment"] {
+        let problems = match name {
+            "--set" => load("", &[], &[("--set", KEY, "sk-do-not-show")]),
+            _ => load("", &[("DOCWEIR__EMBED__OPTIONS__OPENAI__API_KEY", "sk-do-not-show")], &[]),
+        };
+        let problems = problems.unwrap_err();
+        assert!(problems.contains("must not hold") && !problems.contains("do-not-show"), "{problems}");
+    }
+}
+
+#[test]
 fn variables_of_the_systems_before_are_known() {
     let config = load("", &[("HEARTBEAT_INTERVAL_SECONDS", "50")], &[]).unwrap();
     assert_eq!(config.settings.lease.heartbeat_seconds, 50);
@@ -136,11 +185,30 @@ fn every_variable_of_the_example_is_known_to_the_code() {
         let alias = ENVIRONMENT_ALIASES.iter().any(|(alias, _)| *alias == name);
         alias
             || name.starts_with("DOCWEIR__")
-            || ["DOCWEIR_CONFIG", "DOCWEIR_SHARED", "NO_COLOR", "OPENAI_API_KEY"].contains(&name)
+            || ["DOCWEIR_CONFIG", "NO_COLOR", "OPENAI_API_KEY", "XDG_CACHE_HOME"].contains(&name)
     };
     for (name, _) in &variables {
         assert!(known(name), "{name} stands in .env.example and nothing reads it");
     }
+    // And what the code reads stands there, but for what only tests set.
+    let named = |name: &str| variables.iter().any(|(n, _)| n == name);
+    let missing: Vec<_> = ENVIRONMENT_ALIASES.iter().map(|(alias, _)| *alias).filter(|alias| !named(alias)).collect();
+    assert!(missing.is_empty(), "{missing:?} are read and stand not in .env.example");
+    let read = regex::Regex::new(r#"(?:env::var(?:_os)?\(|env = )"([A-Z_]+)"|absolute\("([A-Z_]+)"\)"#).unwrap();
+    let mut seen = 0;
+    for file in walkdir::WalkDir::new(project("src")).into_iter().map(Result::unwrap) {
+        if file.path().extension().is_none_or(|e| e != "rs") {
+            continue;
+        }
+        let code = std::fs::read_to_string(file.path()).unwrap();
+        for name in read.captures_iter(&code).filter_map(|c| c.get(1).or_else(|| c.get(2))).map(|m| m.as_str()) {
+            let of_others = ["HOME", "HOSTNAME", "DOCWEIR_FAILPOINT", "DOCWEIR_SHARED"].contains(&name);
+            let fine = of_others || name.starts_with("DOCWEIR_TEST") || named(name);
+            assert!(fine, "{} reads {name}, which stands not in .env.example", file.path().display());
+            seen += 1;
+        }
+    }
+    assert!(seen >= 3, "{seen}");
     // Those of ours name keys and have values that are allowed.
     Config::load(&Source::None, variables, Vec::new()).unwrap();
 }

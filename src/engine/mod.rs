@@ -25,6 +25,7 @@ use crate::intake::originals::LocalOriginals;
 use crate::intake::originals::Originals;
 use crate::providers::account::{Account, Alerts, BudgetOptions, Tell};
 use crate::providers::openai::Client;
+use crate::secrets::Secrets;
 use crate::stages::embed::{Embedder, FetchProgress};
 use crate::stores::batches::Batches;
 use crate::stores::cache::{EmbeddingCache, SqliteEmbeddingCache};
@@ -97,6 +98,7 @@ pub struct Engine {
     pub objects: Arc<dyn ObjectStore>,
     pub control: Arc<dyn ControlStore>,
     pub originals: Arc<dyn Originals>,
+    secrets: Secrets,
     /// Opened by the first who needs it.
     paid: OnceLock<Database>,
     /// Where manifests are swapped by conditional writes of S3.
@@ -196,6 +198,7 @@ impl Engine {
         #[cfg(not(feature = "aws"))]
         let originals = LocalOriginals;
         let originals = Arc::new(originals);
+        let secrets = Secrets::of(settings);
         Ok(Self {
             config,
             state,
@@ -203,6 +206,7 @@ impl Engine {
             objects,
             control,
             originals,
+            secrets,
             paid: OnceLock::new(),
             #[cfg(feature = "aws")]
             swaps,
@@ -236,7 +240,8 @@ impl Engine {
         let manifest = vectors.manifest().await?;
         model::check(settings, manifest.as_ref().and_then(|m| m.model()))?;
         let (account, collection) = (self.account(payer)?, &self.config.settings.state.collection);
-        let embedder = model::embedder(settings, collection, account, &self.config.settings.prices, progress).await?;
+        let prices = &self.config.settings.prices;
+        let embedder = model::embedder(settings, collection, account, prices, &self.secrets, progress).await?;
         vectors.check_model(embedder.identity()).await?;
         Ok(embedder)
     }
@@ -285,7 +290,7 @@ impl Engine {
 
     /// A connection to the configured endpoint.
     pub fn endpoint_client(&self) -> Result<Client, EngineError> {
-        model::client(&self.config.settings.embed.options.openai)
+        model::client(&self.config.settings.embed.options.openai, &self.secrets)
     }
 
     /// Where results of batches lie until they are taken in.

@@ -12,6 +12,7 @@ use crate::providers::admission::Admission;
 use crate::providers::openai::embedder::identity;
 use crate::providers::openai::{Client, OpenAiEmbedder, OpenAiOptions};
 use crate::providers::prices::{Price, PriceOptions};
+use crate::secrets::{Key, SecretSetting, Secrets};
 use crate::stages::embed::{Embedder, FetchProgress, HashedEmbedder, LocalEmbedder, ensure_model};
 use crate::stages::model::ModelIdentity;
 
@@ -22,6 +23,7 @@ pub async fn embedder(
     collection: &str,
     account: Option<Account>,
     prices: &PriceOptions,
+    secrets: &Secrets,
     progress: &(dyn Fn(FetchProgress) + Send + Sync),
 ) -> Result<Arc<dyn Embedder>, EngineError> {
     match settings.provider {
@@ -31,7 +33,7 @@ pub async fn embedder(
         }
         Provider::Openai => {
             let price = prices.of(&settings.openai.model);
-            Ok(Arc::new(endpoint(&settings.openai, collection, account, price)?))
+            Ok(Arc::new(endpoint(&settings.openai, secrets, collection, account, price)?))
         }
         Provider::Local => {
             let files = ensure_model(&settings.model, progress).await.map_err(unusable)?;
@@ -47,9 +49,10 @@ pub async fn embedder(
 /// The embedder that the settings ask for, to count with: it needs no key and is never called.
 pub async fn counter(settings: &Settings) -> Result<Arc<dyn Embedder>, EngineError> {
     let (embed, collection) = (&settings.embed.options, &settings.state.collection);
-    let options = OpenAiOptions { api_key_variable: String::new(), ..embed.openai.clone() };
+    let (api_key, api_key_variable) = (SecretSetting::Unset, String::new());
+    let options = OpenAiOptions { api_key, api_key_variable, ..embed.openai.clone() };
     let embed = EmbedSettings { openai: options, ..embed.clone() };
-    embedder(&embed, collection, None, &settings.prices, &|_| {}).await
+    embedder(&embed, collection, None, &settings.prices, &Secrets::of(settings), &|_| {}).await
 }
 
 /// Refuses a configured model that is known not to be the index's, before anything is fetched or loaded. What can't be
@@ -81,29 +84,37 @@ pub fn check(settings: &EmbedSettings, stored: Option<&ModelIdentity>) -> Result
     Err(EngineError::new(Exit::Configuration, text))
 }
 
-/// A connection to an endpoint of OpenAI's protocol, with the key from the environment.
-pub fn client(options: &OpenAiOptions) -> Result<Client, EngineError> {
+/// The setting that names the key.
+pub const API_KEY: &str = "embed.options.openai.api_key";
+
+/// A connection to an endpoint of OpenAI's protocol. A key in the environment has to be there; one in a vault is asked for
+/// when it is first needed.
+pub fn client(options: &OpenAiOptions, secrets: &Secrets) -> Result<Client, EngineError> {
     let name = &options.api_key_variable;
-    let key = match name.as_str() {
-        "" => String::new(),
-        name => std::env::var(name).unwrap_or_default().trim().to_owned(),
+    let key = match secrets.key(API_KEY, &options.api_key, name) {
+        Some(key) => key,
+        None if name.is_empty() => Key::none(),
+        None => {
+            let text = format!(
+                "there is no key for {}: set the environment variable {name}, or `{API_KEY}` to a secret",
+                options.base_url
+            );
+            return Err(EngineError::new(Exit::Configuration, text));
+        }
     };
-    if key.is_empty() && !name.is_empty() {
-        let text = format!("there is no key for {}: set the environment variable {name}", options.base_url);
-        return Err(EngineError::new(Exit::Configuration, text));
-    }
     Client::new(options, key)
         .map_err(|e| EngineError::new(Exit::System, format!("can't prepare calls to {}: {e}", options.base_url)))
 }
 
 fn endpoint(
     options: &OpenAiOptions,
+    secrets: &Secrets,
     collection: &str,
     account: Option<Account>,
     price: Price,
 ) -> Result<OpenAiEmbedder, EngineError> {
     let admission = Admission::new(options.model.clone(), options.limits.clone(), fastrand::Rng::new());
-    Ok(OpenAiEmbedder::new(client(options)?, admission, options.clone(), collection, account, price))
+    Ok(OpenAiEmbedder::new(client(options, secrets)?, admission, options.clone(), collection, account, price))
 }
 
 /// A model that can't be had is the machine's matter; one that is not what the configuration says is that one's.

@@ -1,5 +1,6 @@
 //! State in AWS, on servers that speak its protocols: the real binary, any number of it at once.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -7,6 +8,22 @@ use docweir_testkit::servers::{Server, program, shared_dynoxide, shared_ministac
 use rustix::process::Signal;
 
 use crate::kit::{Place, Ran, Running, eventually, results};
+
+/// AWS's own client, on one of the servers.
+#[track_caller]
+pub fn aws(server: &Server, folder: &Path, args: &[&str]) -> String {
+    let mut command = Command::new(program("aws").unwrap());
+    command
+        .args(["--endpoint-url", server.endpoint(), "--region", "eu-central-1", "--output", "json"])
+        .args(args)
+        .current_dir(folder)
+        .env("AWS_ACCESS_KEY_ID", server.access_key())
+        .env("AWS_SECRET_ACCESS_KEY", server.secret_key())
+        .env("AWS_EC2_METADATA_DISABLED", "true");
+    let ran = command.output().unwrap();
+    assert!(ran.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8(ran.stdout).unwrap()
+}
 
 /// An account of its own: a bucket and tables that nobody else uses.
 pub struct Account {
@@ -70,17 +87,7 @@ impl Account {
     /// AWS's own client, on one of the servers.
     #[track_caller]
     pub fn aws(&self, server: &Server, args: &[&str]) -> String {
-        let mut command = Command::new(program("aws").unwrap());
-        command
-            .args(["--endpoint-url", server.endpoint(), "--region", "eu-central-1", "--output", "json"])
-            .args(args)
-            .current_dir(self.place.path())
-            .env("AWS_ACCESS_KEY_ID", server.access_key())
-            .env("AWS_SECRET_ACCESS_KEY", server.secret_key())
-            .env("AWS_EC2_METADATA_DISABLED", "true");
-        let ran = command.output().unwrap();
-        assert!(ran.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ran.stderr));
-        String::from_utf8(ran.stdout).unwrap()
+        aws(server, self.place.path(), args)
     }
 
     /// An item of the control table as AWS's own client reads it.

@@ -26,4 +26,6 @@ mod provider;
 mod python;
 mod rerun;
 mod running;
+#[cfg(feature = "aws")]
+mod secrets;
 mod store;

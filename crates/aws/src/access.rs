@@ -8,10 +8,13 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
-use crate::AwsOptions;
+use crate::{AwsOptions, Fault, operations};
 
 /// Region, credentials and connections of this process. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -69,9 +72,23 @@ pub(crate) fn once() -> RetryConfig {
     RetryConfig::disabled()
 }
 
-/// Counts a call.
+/// Counts a call. Each is in the list that the policies are made from.
 pub(crate) fn count(service: &'static str, operation: &'static str, failed: bool) {
+    debug_assert!(operations::known(service, operation), "{service}:{operation} is not in operations.rs");
     let outcome = if failed { "failed" } else { "done" };
     metrics::counter!("docweir_aws_calls_total", "service" => service, "operation" => operation, "outcome" => outcome)
         .increment(1);
+}
+
+/// Counts a call and says what its failure means.
+pub(crate) fn answered<T, E>(
+    service: &'static str,
+    operation: &'static str,
+    answer: Result<T, SdkError<E, HttpResponse>>,
+) -> Result<T, Fault>
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    count(service, operation, answer.is_err());
+    answer.map_err(|error| Fault::of(&error))
 }

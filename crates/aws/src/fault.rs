@@ -129,7 +129,8 @@ pub(crate) fn kind(code: &str, status: u16) -> FaultKind {
         | "InvalidToken"
         | "RequestTimeTooSkewed"
         | "AuthorizationHeaderMalformed"
-        | "KMSAccessDeniedException" => FaultKind::Denied,
+        | "KMSAccessDeniedException"
+        | "DecryptionFailure" => FaultKind::Denied,
         // Our own, sent before: it may still be carried out.
         "TransactionInProgressException" => FaultKind::Unknown,
         // What was sent has not arrived in time, or not as it was sent: it was not carried out.

@@ -7,18 +7,28 @@
 //! - [`Aws`] region, credentials, endpoints, time limits: what every client is made from
 //! - [`dynamo`] items, conditional writes, transactions, queries
 //! - [`s3`] objects in buckets
+//! - [`secrets`] values of secrets
+//! - [`cloudwatch`] figures; [`identity`] who asks
+//! - [`operations`] every call by its name, and what a policy has to allow for it
 //!
 //! Credentials come from where every tool of AWS looks for them: environment, profile, web identity, container, instance.
 
 #[cfg(feature = "clients")]
 mod access;
 #[cfg(feature = "clients")]
+pub mod cloudwatch;
+#[cfg(feature = "clients")]
 pub mod dynamo;
 #[cfg(feature = "clients")]
 mod fault;
+#[cfg(feature = "clients")]
+pub mod identity;
+pub mod operations;
 mod options;
 #[cfg(feature = "clients")]
 pub mod s3;
+#[cfg(feature = "clients")]
+pub mod secrets;
 
 #[cfg(feature = "clients")]
 pub use access::Aws;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::desk::BatchDesk;
-use super::forbidden;
+use super::{forbidden, unkeyed};
 use super::rows::rows;
 use crate::actors::committer::store;
 use crate::error::{ErrorClass, StageError};
@@ -143,6 +143,7 @@ impl Harvester {
                 Ok(false)
             }
             Err(TransferError::Call(CallError::Forbidden(what))) => Err(forbidden(desk, &what)),
+            Err(TransferError::Call(CallError::Unkeyed(why))) => Err(unkeyed(&why)),
             Err(TransferError::Call(CallError::Refused(what))) => {
                 desk.notices
                     .tell_once(format!("can't fetch the results of batch {}: {what} (`batch.transfer`)", batch.id));

@@ -88,7 +88,11 @@ fn no_batches(desk: &BatchDesk, what: &str) -> StageError {
 
 /// A provider that refuses our key.
 fn forbidden(desk: &BatchDesk, what: &str) -> StageError {
-    let variable = &desk.endpoint.api_key_variable;
-    let text = format!("the provider answers {what}: look at the key in ${variable} and what it may do");
+    let place = desk.endpoint.key_place();
+    let text = format!("the provider answers {what}: look at the key in {place} and what it may do");
     StageError::system("provider_key", text)
+}
+
+fn unkeyed(why: &str) -> StageError {
+    StageError::system("provider_key", format!("there is no key for the provider: {why}"))
 }

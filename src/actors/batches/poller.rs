@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::desk::BatchDesk;
-use super::{forbidden, no_batches};
+use super::{forbidden, no_batches, unkeyed};
 use crate::clock::{parse_timestamp, timestamp};
 use crate::error::{ErrorClass, StageError};
 use crate::messages::event::Event;
@@ -109,6 +109,7 @@ impl Poller {
             CallError::Missing(what) => self.gone(batch, &what).await?,
             CallError::Unknown(what) => return Err(no_batches(desk, &what)),
             CallError::Forbidden(what) => return Err(forbidden(desk, &what)),
+            CallError::Unkeyed(why) => return Err(unkeyed(&why)),
             error => tracing::warn!(batch = batch.id, %error, "can't look at a batch just now"),
         }
         Ok(batch.status)

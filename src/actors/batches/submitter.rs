@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::desk::{BatchDesk, TAG};
-use super::forbidden;
+use super::{forbidden, unkeyed};
 use super::outlook::Left;
 use crate::clock::parse_timestamp;
 use crate::config::EmbedMode;
@@ -336,6 +336,7 @@ impl Submitter {
             Err(
                 error @ (CallError::Throttled { .. }
                 | CallError::QuotaSpent
+                | CallError::Unkeyed(_)
                 | CallError::Forbidden(_)
                 | CallError::Missing(_)
                 | CallError::Unknown(_)
@@ -402,6 +403,7 @@ impl Submitter {
                 Ok(Step::Later(Later::At(pause)))
             }
             CallError::Forbidden(what) => Err(forbidden(desk, &what)),
+            CallError::Unkeyed(why) => Err(unkeyed(&why)),
             // Its file may be gone; sent again it is refused for itself.
             CallError::Refused(_) | CallError::Missing(_) if what == "create" && batch.input_file_id.is_some() => {
                 desk.batches.file_lost(&batch.id).await?;

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::options::OpenAiOptions;
 use super::wire::{EmbeddingsAnswer, EmbeddingsRequest, ErrorAnswer, ErrorBody, word};
 use crate::providers::admission::Observed;
+use crate::secrets::{Key, SecretError, Sensitive};
 
 /// What says that an account can't pay.
 const UNPAID: [&str; 3] = ["insufficient_quota", "billing_not_active", "billing_hard_limit_reached"];
@@ -19,7 +20,7 @@ const UNPAID: [&str; 3] = ["insufficient_quota", "billing_not_active", "billing_
 pub struct Client {
     http: reqwest::Client,
     base: String,
-    key: String,
+    key: Key,
     max_answer_bytes: u64,
 }
 
@@ -39,6 +40,9 @@ pub enum CallError {
     /// The account has no money left.
     #[error("the account has no money left")]
     QuotaSpent,
+    /// There is no key to ask with: nothing was asked.
+    #[error("there is no key: {0}")]
+    Unkeyed(String),
     /// The key is wrong or may not do this.
     #[error("the key is wrong or may not do this ({0})")]
     Forbidden(String),
@@ -71,7 +75,7 @@ impl CallError {
 
 impl Client {
     /// `key` goes into the requests' headers only.
-    pub fn new(options: &OpenAiOptions, key: String) -> Result<Self, reqwest::Error> {
+    pub fn new(options: &OpenAiOptions, key: Key) -> Result<Self, reqwest::Error> {
         // Fails where the process has a provider of cryptography already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
@@ -120,13 +124,29 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let request = self.http.request(method, url);
-        Ok(if self.key.is_empty() { request } else { request.bearer_auth(&self.key) })
+        Ok(self.http.request(method, url))
+    }
+
+    /// Sends with the key. One that the endpoint does not know may have been changed since it was read: then the new one is
+    /// tried, once. A request that was refused for its key was not carried out.
+    pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, CallError> {
+        let Some(key) = self.key.get().await.map_err(unkeyed)? else { return sent(request).await };
+        let again = request.try_clone().filter(|_| self.key.may_change());
+        let answer = sent(with_key(request, &key)).await?;
+        if answer.status() != StatusCode::UNAUTHORIZED {
+            return Ok(answer);
+        }
+        match (self.key.instead_of(&key).await, again) {
+            (None, _) => Ok(answer),
+            (Some(new), Some(request)) => sent(with_key(request, &new)).await,
+            // A file, which was read to its end.
+            (Some(_), None) => Err(CallError::Failed("the key was changed on the way".into())),
+        }
     }
 
     /// Sends, and reads the JSON of a success.
     pub(super) async fn call<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<Answered<T>, CallError> {
-        let response = request.send().await.map_err(|e| failed(&e))?;
+        let response = self.send(request).await?;
         let observed = observed(response.headers());
         let body = self.body(self.accepted(response).await?).await?;
         // Without serde's words: they quote what they could not read.
@@ -164,6 +184,22 @@ impl Client {
             body.extend_from_slice(&part);
         }
         Ok(body)
+    }
+}
+
+async fn sent(request: RequestBuilder) -> Result<Response, CallError> {
+    request.send().await.map_err(|e| failed(&e))
+}
+
+/// Marked, so that it is in no log of the connection.
+fn with_key(request: RequestBuilder, key: &Sensitive) -> RequestBuilder {
+    request.bearer_auth(key.expose())
+}
+
+fn unkeyed(error: SecretError) -> CallError {
+    match error.passing {
+        true => CallError::Failed(error.text),
+        false => CallError::Unkeyed(error.text),
     }
 }
 

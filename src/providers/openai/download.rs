@@ -32,7 +32,10 @@ impl Client {
         if kept > 0 {
             request = request.header(RANGE, format!("bytes={kept}-"));
         }
-        let response = limits.in_time(request.send()).await?;
+        let response = match tokio::time::timeout(limits.stall(), self.send(request)).await {
+            Ok(response) => response?,
+            Err(_) => return Err(limits.stalled().into()),
+        };
         let begin = match (response.status(), range(&response)) {
             // Nothing is behind it because it is whole.
             (StatusCode::RANGE_NOT_SATISFIABLE, (_, Some(total))) if kept > 0 && total == kept => {

@@ -137,8 +137,9 @@ impl OpenAiEmbedder {
             }
             CallError::Forbidden(status) => StageError::system(
                 "provider_key",
-                format!("{name} answers {status}: look at the key in ${} and what it may do", options.api_key_variable),
+                format!("{name} answers {status}: look at the key in {} and what it may do", options.key_place()),
             ),
+            CallError::Unkeyed(why) => StageError::system("provider_key", format!("there is no key for {name}: {why}")),
             CallError::Missing(what) | CallError::Unknown(what) => StageError::system(
                 "provider_path",
                 format!(
@@ -220,9 +221,11 @@ fn outcome(error: &CallError) -> Outcome {
         CallError::Throttled { after, observed } => Outcome::Throttled(*after, *observed),
         CallError::QuotaSpent => Outcome::QuotaSpent,
         CallError::Failed(_) | CallError::Lost(_) | CallError::Garbled(_) => Outcome::Failed,
-        CallError::Forbidden(_) | CallError::Missing(_) | CallError::Unknown(_) | CallError::Refused(_) => {
-            Outcome::Answered(None)
-        }
+        CallError::Unkeyed(_)
+        | CallError::Forbidden(_)
+        | CallError::Missing(_)
+        | CallError::Unknown(_)
+        | CallError::Refused(_) => Outcome::Answered(None),
     }
 }
 

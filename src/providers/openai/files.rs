@@ -12,7 +12,7 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt, Take};
 use tokio::sync::watch;
 
-use super::client::{CallError, Client, failed};
+use super::client::{CallError, Client};
 use super::transfer::{TransferError, TransferOptions, local};
 use super::wire::text;
 
@@ -60,7 +60,7 @@ impl Client {
 
     pub async fn delete_file(&self, id: &str) -> Result<(), CallError> {
         let request = self.request(Method::DELETE, &["files", id], &[])?;
-        let response = request.send().await.map_err(|e| failed(&e))?;
+        let response = self.send(request).await?;
         self.accepted(response).await.map(drop)
     }
 }

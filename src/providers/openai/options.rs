@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::providers::admission::AdmissionOptions;
+use crate::secrets::SecretSetting;
 
 /// What becomes of a text that is longer than the model takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +22,10 @@ pub enum OverLong {
 pub struct OpenAiOptions {
     /// Where the endpoint is, up to and with its version.
     pub base_url: String,
-    /// Name of the environment variable that holds the key; the key itself stands in no file. Empty: no key is sent.
+    /// The key, where it is kept in AWS Secrets Manager: `{ secret = "NAME" }`, with `field = "NAME"` where the secret is a
+    /// JSON object. The key itself stands in no file. Empty: it is in the environment, or none is sent.
+    pub api_key: SecretSetting,
+    /// Name of the environment variable that holds the key; one that is set goes before `api_key`. Empty: none is looked at.
     pub api_key_variable: String,
     /// Model of the embeddings. Default text-embedding-3-small.
     pub model: String,
@@ -49,6 +53,7 @@ impl Default for OpenAiOptions {
     fn default() -> Self {
         Self {
             base_url: "https://api.openai.com/v1".into(),
+            api_key: SecretSetting::Unset,
             api_key_variable: "OPENAI_API_KEY".into(),
             model: "text-embedding-3-small".into(),
             dimensions: 0,
@@ -78,6 +83,14 @@ impl OpenAiOptions {
     /// Dimensions to ask for. Other models refuse to be asked, even for their own.
     pub fn asked_dimensions(&self) -> Option<u32> {
         (self.dimensions > 0 && self.model.starts_with("text-embedding-3-")).then_some(self.dimensions)
+    }
+
+    /// Where the key is, for people.
+    pub fn key_place(&self) -> String {
+        match &self.api_key {
+            SecretSetting::Kept(name) => name.to_string(),
+            SecretSetting::Unset => format!("${}", self.api_key_variable),
+        }
     }
 
     /// Field and what is wrong with it.

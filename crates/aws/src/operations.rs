@@ -1,0 +1,171 @@
+//! Every operation that is called, and what a policy has to allow for it. The single source of the policies in
+//! `deploy/policies`: a call that is not in this list fails its tests, and so does an entry that nobody calls.
+//!
+//! To add a call: a line here, in the order of the service's others.
+
+/// Who makes a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Who works: `ingest`, `serve`, `compact` and everything else that writes.
+    Serve,
+    /// Who sets up: `infra`.
+    Infra,
+    /// Who looks: `search`, `status`, `audit`.
+    Reader,
+}
+
+/// What an operation is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// Tables and their indexes.
+    Tables,
+    /// Buckets themselves.
+    Buckets,
+    /// Objects of one's own buckets.
+    Objects,
+    /// Objects of one's own buckets, and of others that documents are taken from.
+    Documents,
+    Secrets,
+    /// Figures of the namespace.
+    Metrics,
+    /// Allowed to everybody.
+    Nobody,
+}
+
+/// One operation of a service.
+#[derive(Clone, Copy, Debug)]
+pub struct Operation {
+    pub service: &'static str,
+    pub name: &'static str,
+    /// What a policy calls it; some need several, some are called otherwise.
+    pub actions: &'static [&'static str],
+    pub on: Target,
+    pub roles: &'static [Role],
+}
+
+impl Operation {
+    const fn new(
+        service: &'static str,
+        name: &'static str,
+        actions: &'static [&'static str],
+        on: Target,
+        roles: &'static [Role],
+    ) -> Self {
+        Self { service, name, actions, on, roles }
+    }
+}
+
+const WORK: &[Role] = &[Role::Serve];
+const SETUP: &[Role] = &[Role::Infra];
+const LOOK: &[Role] = &[Role::Serve, Role::Reader];
+/// Also who sets up: `infra check` looks at what is there.
+const ALL: &[Role] = &[Role::Serve, Role::Infra, Role::Reader];
+/// Tests alone.
+const NO_ONE: &[Role] = &[];
+
+/// All of them.
+pub const OPERATIONS: &[Operation] = &[
+    Operation::new("cloudwatch", "PutMetricData", &["cloudwatch:PutMetricData"], Target::Metrics, WORK),
+    Operation::new("dynamodb", "BatchGetItem", &["dynamodb:BatchGetItem"], Target::Tables, LOOK),
+    Operation::new("dynamodb", "CreateTable", &["dynamodb:CreateTable"], Target::Tables, SETUP),
+    Operation::new("dynamodb", "DeleteItem", &["dynamodb:DeleteItem"], Target::Tables, WORK),
+    Operation::new("dynamodb", "DeleteTable", &["dynamodb:DeleteTable"], Target::Tables, NO_ONE),
+    Operation::new("dynamodb", "DescribeTable", &["dynamodb:DescribeTable"], Target::Tables, ALL),
+    Operation::new("dynamodb", "DescribeTimeToLive", &["dynamodb:DescribeTimeToLive"], Target::Tables, ALL),
+    Operation::new("dynamodb", "GetItem", &["dynamodb:GetItem"], Target::Tables, LOOK),
+    Operation::new("dynamodb", "PutItem", &["dynamodb:PutItem"], Target::Tables, WORK),
+    Operation::new("dynamodb", "Query", &["dynamodb:Query"], Target::Tables, LOOK),
+    Operation::new(
+        "dynamodb",
+        "TransactWriteItems",
+        &["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"],
+        Target::Tables,
+        WORK,
+    ),
+    Operation::new("dynamodb", "UpdateItem", &["dynamodb:UpdateItem"], Target::Tables, WORK),
+    Operation::new("dynamodb", "UpdateTimeToLive", &["dynamodb:UpdateTimeToLive"], Target::Tables, SETUP),
+    Operation::new("s3", "AbortMultipartUpload", &["s3:AbortMultipartUpload"], Target::Objects, WORK),
+    Operation::new("s3", "CompleteMultipartUpload", &["s3:PutObject"], Target::Objects, WORK),
+    Operation::new("s3", "CreateBucket", &["s3:CreateBucket"], Target::Buckets, SETUP),
+    Operation::new("s3", "CreateMultipartUpload", &["s3:PutObject"], Target::Objects, WORK),
+    Operation::new("s3", "DeleteObject", &["s3:DeleteObject"], Target::Objects, WORK),
+    Operation::new("s3", "DeleteObjects", &["s3:DeleteObject"], Target::Objects, WORK),
+    Operation::new("s3", "GetBucketEncryption", &["s3:GetEncryptionConfiguration"], Target::Buckets, SETUP),
+    Operation::new("s3", "GetBucketLifecycleConfiguration", &["s3:GetLifecycleConfiguration"], Target::Buckets, SETUP),
+    Operation::new("s3", "GetObject", &["s3:GetObject"], Target::Documents, LOOK),
+    Operation::new("s3", "GetPublicAccessBlock", &["s3:GetBucketPublicAccessBlock"], Target::Buckets, SETUP),
+    Operation::new("s3", "HeadBucket", &["s3:ListBucket"], Target::Buckets, SETUP),
+    Operation::new("s3", "HeadObject", &["s3:GetObject"], Target::Documents, LOOK),
+    // Of an object that is not there S3 says so only to who may list.
+    Operation::new("s3", "ListMultipartUploads", &["s3:ListBucketMultipartUploads"], Target::Buckets, WORK),
+    Operation::new("s3", "ListObjectsV2", &["s3:ListBucket"], Target::Documents, LOOK),
+    Operation::new("s3", "PutBucketEncryption", &["s3:PutEncryptionConfiguration"], Target::Buckets, SETUP),
+    Operation::new("s3", "PutBucketLifecycleConfiguration", &["s3:PutLifecycleConfiguration"], Target::Buckets, SETUP),
+    Operation::new("s3", "PutObject", &["s3:PutObject"], Target::Objects, WORK),
+    Operation::new("s3", "PutPublicAccessBlock", &["s3:PutBucketPublicAccessBlock"], Target::Buckets, SETUP),
+    Operation::new("s3", "UploadPart", &["s3:PutObject"], Target::Objects, WORK),
+    // A search asks the endpoint of the embeddings, too.
+    Operation::new("secretsmanager", "GetSecretValue", &["secretsmanager:GetSecretValue"], Target::Secrets, LOOK),
+    Operation::new("sts", "GetCallerIdentity", &[], Target::Nobody, ALL),
+];
+
+/// Whether the operation is in the list.
+pub fn known(service: &str, operation: &str) -> bool {
+    OPERATIONS.iter().any(|o| o.service == service && o.name == operation)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The names that the sources count calls under.
+    fn called() -> BTreeSet<String> {
+        let word = |text: &str| text.split('"').next().unwrap_or_default().to_owned();
+        let name = |word: &String| {
+            word.starts_with(|c: char| c.is_ascii_uppercase()) && word.chars().all(|c| c.is_ascii_alphanumeric())
+        };
+        let mut found = BTreeSet::new();
+        let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+                let path = entry.path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                if path.ends_with("operations.rs") {
+                    continue;
+                }
+                let code = std::fs::read_to_string(&path).unwrap();
+                // `done("PutObject", …)`, `told("GetItem", …)`, `count("sqs", "SendMessage", …)`, `told("sts", "Get…", …)`.
+                for call in ["done(\"", "told(\"", "count(\"", "answered(\""] {
+                    for rest in code.split(call).skip(1) {
+                        let first = word(rest);
+                        let second = rest.split_once("\", \"").map(|(_, rest)| word(rest)).filter(|_| !name(&first));
+                        found.extend(second.into_iter().chain([first]).filter(name));
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_call_is_in_the_list_and_the_list_has_no_other() {
+        let listed: BTreeSet<String> = OPERATIONS.iter().map(|o| o.name.to_owned()).collect();
+        assert_eq!(called(), listed, "left: called in crates/aws/src, right: in OPERATIONS");
+        assert_eq!(listed.len(), OPERATIONS.len(), "none stands twice");
+    }
+
+    #[test]
+    fn the_list_is_in_order_and_says_what_to_allow() {
+        assert!(OPERATIONS.is_sorted_by_key(|o| (o.service, o.name)));
+        for operation in OPERATIONS {
+            let own = operation.actions.iter().all(|a| a.starts_with(&format!("{}:", operation.service)));
+            assert!(own, "{operation:?}");
+            assert_eq!(operation.actions.is_empty(), operation.on == Target::Nobody, "{operation:?}");
+        }
+    }
+}

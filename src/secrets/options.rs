@@ -1,0 +1,50 @@
+//! How secrets are read.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Secrets that the configuration names by `{ secret = "NAME" }`: they are read from AWS Secrets Manager.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SecretOptions {
+    /// Address of Secrets Manager; empty for that of all services (`aws.endpoint`), or else AWS itself.
+    pub endpoint: String,
+    /// Time after which a secret that is in use is read again, in seconds. Default 300.
+    pub refresh_seconds: f64,
+    /// Shortest time between two readings of one secret, in seconds, however often the other side refuses it or it
+    /// can't be read. Default 10.
+    pub min_refresh_seconds: f64,
+}
+
+impl Default for SecretOptions {
+    fn default() -> Self {
+        Self { endpoint: String::new(), refresh_seconds: 300.0, min_refresh_seconds: 10.0 }
+    }
+}
+
+impl SecretOptions {
+    /// Field and what is wrong with it.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let mut range = |field, value: f64, low: f64, high: f64| {
+            if !(low..=high).contains(&value) {
+                found.push((field, format!("must lie between {low} and {high}, not {value}")));
+            }
+        };
+        range("refresh_seconds", self.refresh_seconds, 1.0, 86_400.0);
+        range("min_refresh_seconds", self.min_refresh_seconds, 0.1, 3_600.0);
+        if !self.endpoint.is_empty() && !self.endpoint.starts_with("http") {
+            found.push(("endpoint", "must be empty or begin with http:// or https://".into()));
+        }
+        found
+    }
+
+    pub(super) fn refresh(&self) -> Duration {
+        Duration::from_secs_f64(self.refresh_seconds)
+    }
+
+    pub(super) fn min_refresh(&self) -> Duration {
+        Duration::from_secs_f64(self.min_refresh_seconds)
+    }
+}
