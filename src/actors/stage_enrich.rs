@@ -10,7 +10,8 @@ use crate::clock::SharedClock;
 use crate::error::StageError;
 use crate::failpoint;
 use crate::messages::job::{Input, Job, StageResult};
-use crate::stages::enrich::Enricher;
+use crate::providers::account::BUDGET_SPENT;
+use crate::stages::enrich::{Call, Enriched, Enricher};
 use crate::stages::model::Chunks;
 use crate::stores::control::{Claim, Resume, StageMetrics};
 use crate::supervisors::{Cancel, Outcome, Stage, Work};
@@ -50,6 +51,10 @@ impl Work<Job, StageResult, Resume> for EnrichWorker {
         };
         match self.enrich(&job.claim, chunks, cancel).await {
             Ok(result) => Outcome::Done(result),
+            // Money is no failure of the document's: it waits, and the next run with a budget goes on with it.
+            Err(error) if error.code == BUDGET_SPENT => {
+                Outcome::Parked { reason: error.message, resume: Resume::On(BUDGET_SPENT.to_owned()) }
+            }
             Err(error) => Outcome::Failed(error),
         }
     }
@@ -58,11 +63,17 @@ impl Work<Job, StageResult, Resume> for EnrichWorker {
 impl EnrichWorker {
     async fn enrich(&self, claim: &Claim, chunks: &Chunks, cancel: &Cancel) -> Result<StageResult, StageError> {
         let timer = Timer::start();
-        let chunks = self.enricher.enrich(chunks.clone(), cancel).await?;
-        let metrics = StageMetrics::from([
+        let call = Call::new(claim.key.id.as_str(), cancel);
+        let Enriched { chunks, usage } = self.enricher.enrich(chunks.clone(), call).await?;
+        let mut metrics = StageMetrics::from([
             ("chunks_enriched".to_owned(), chunks.chunks.len() as f64),
             ("pii_redacted_count".to_owned(), chunks.pii_redacted as f64),
         ]);
+        if self.enricher.is_paid() {
+            metrics.insert("comprehend_calls".to_owned(), usage.calls as f64);
+            metrics.insert("comprehend_units".to_owned(), usage.units as f64);
+            metrics.insert("comprehend_cost_usd".to_owned(), usage.cost.usd());
+        }
         let output = self.desk.artefacts.put_enriched(claim, &chunks, &metrics, self.clock.now()).await?;
         let next = Some(Input::Enriched(Arc::new(chunks)));
         Ok(StageResult { output: Some(output), metrics, duration: timer.elapsed(), next })

@@ -146,7 +146,7 @@ impl Tally {
                 self.vectors += count("vectors_uploaded") as u64;
                 self.tokens += count("tokens_processed") as u64;
                 self.cached_tokens += count("tokens_cached") as u64;
-                self.cost_usd += count("openai_cost_usd");
+                self.cost_usd += count("openai_cost_usd") + count("comprehend_cost_usd");
             }
             Event::Retried { .. } => self.retried += 1,
             Event::Quarantined { document, source, stage, error } => {

@@ -9,11 +9,12 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::progress::{Fetch, Reporter, Style};
 use super::summary::Summary;
-use crate::actors::pipeline::{self, Ended, IngestRequest, RunError};
+use crate::actors::pipeline::{self, Ended, IngestRequest, RunError, Services};
 use crate::actors::timer::Timer;
 use crate::engine::{Engine, Payer};
 use crate::messages::event::Event;
 use crate::providers::account::Tell;
+use crate::stages::embed::Tokens;
 use crate::stores::state::owner_id;
 
 /// `command` is what the user typed, in short: for whoever finds the folder taken.
@@ -32,11 +33,14 @@ pub async fn drive(
     let events = reporter.sink();
     let tell: Tell = Arc::new(move |text| events.emit(Event::Notice { text }));
     let run = owner_id(engine.clock.as_ref());
-    let payer = Payer { run: run.clone(), stage: "embedding", tell };
+    let payer = Payer { run: run.clone(), stage: "embedding", tell: tell.clone() };
     // Refuses a model whose vectors can't stand beside those of the index, before any work is done.
     let embedder = engine.embedder(payer, &|fetched| reporter.fetch(Fetch::from(fetched))).await?;
+    let payer = Payer { run: run.clone(), stage: "enrichment", tell };
+    let enricher = engine.enricher(payer, Arc::new(Tokens(embedder.clone()))).await?;
+    let services = Services { embedder, enricher };
     let timer = Timer::start();
-    let ended = pipeline::ingest(engine, &run, embedder, request, reporter.sink(), reporter.board.clone(), http).await;
+    let ended = pipeline::ingest(engine, &run, services, request, reporter.sink(), reporter.board.clone(), http).await;
     let elapsed = timer.elapsed();
     drop(lock);
     let tally = reporter.end();

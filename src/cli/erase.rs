@@ -8,8 +8,10 @@ use super::documents::find;
 use super::exit::{Exit, Failure};
 use super::output::plural;
 use crate::documents::{DocumentId, Sha256Hex};
-use crate::engine::Engine;
+use crate::engine::{Engine, fingerprint};
 use crate::intake::source;
+use crate::stages::chunk::artefact::{self, chunks_key, enriched_key};
+use crate::stages::enrich::comprehend::texts_of;
 use crate::stores::cache::Forget;
 use crate::stores::control::{ControlRecord, Status};
 use crate::stores::vectors::Reach;
@@ -36,6 +38,10 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
         let forget = match known {
             true => Forget::Texts(texts.iter().map(|text| Sha256Hex::of(text.as_bytes())).collect()),
             false => Forget::Everything,
+        };
+        let findings = match engine.state.findings_cache_db().exists() {
+            true => Some(asked_about(&engine, &records, known).await?),
+            false => None,
         };
         let left = delete::documents(context, &engine, &records).await?;
         if left > 0 {
@@ -71,6 +77,9 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
             return Err(Failure::new(Exit::Busy, text));
         }
         let cached = engine.cache().forget(forget).await.map_err(|e| Failure::system(e.to_string()))?;
+        if let Some(findings) = findings {
+            engine.findings_cache().forget(findings).await.map_err(|e| Failure::system(e.to_string()))?;
+        }
         for record in &records {
             context.out.line(format!("erased: {}", source::display(&record.source, &context.here)));
         }
@@ -82,4 +91,28 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
         ));
         Ok(Exit::Well)
     })
+}
+
+/// What a service was asked about these documents: as their artefacts have it, where those are what would be asked today.
+async fn asked_about(engine: &Engine, records: &[ControlRecord], known: bool) -> Result<Forget, Failure> {
+    let settings = &engine.config.settings;
+    let manifest = engine.vectors()?.manifest().await?;
+    let Some(model) = manifest.as_ref().and_then(|m| m.model()).filter(|_| known) else {
+        return Ok(Forget::Everything);
+    };
+    let today = fingerprint(settings, model);
+    let mut texts = Vec::new();
+    for record in records {
+        // Passages are asked about as they were, and as they were after redaction.
+        for key in [chunks_key(&record.document_id), enriched_key(&record.document_id)] {
+            let artefact = match engine.objects.get(&key).await {
+                Ok((body, _)) if record.fingerprint == today => artefact::from_json(&body).ok(),
+                _ => None,
+            };
+            let Some(chunks) = artefact else { return Ok(Forget::Everything) };
+            let asked = texts_of(&chunks, &settings.enrich.options);
+            texts.extend(asked.iter().map(|text| Sha256Hex::of(text.as_bytes())));
+        }
+    }
+    Ok(Forget::Texts(texts))
 }

@@ -19,7 +19,7 @@ use crate::actors::intake::look_at;
 use crate::actors::records_intake::RecordsRequest;
 use crate::config::{Config, Provider, Workers};
 use crate::documents::{DocumentId, Sha256Hex};
-use crate::engine::{Engine, fingerprint};
+use crate::engine::{Engine, counting_enricher, fingerprint};
 use crate::error::StageError;
 use crate::intake::walk::Found;
 use crate::intake::{Walk, source};
@@ -28,9 +28,9 @@ use crate::records::Records;
 use crate::stages::Cancel;
 use crate::stages::chunk::{TokenCounter, chunk_document};
 use crate::stages::embed::{Embedder, Tokens};
-use crate::stages::enrich::LocalEnricher;
+use crate::stages::enrich::{self, Enriched, Enricher};
 use crate::stages::extract::{ChildProgram, Extractor, InputHint};
-use crate::stores::cache::{EmbeddingCache, NoCache};
+use crate::stores::cache::{EmbeddingCache, FindingsCache, NoCache};
 use crate::stores::control::{ControlStore, Status};
 use crate::stores::state::StateFolder;
 
@@ -53,6 +53,10 @@ struct Sums {
     tokens: u64,
     /// What the cache has, or what stands there more than once.
     saved_tokens: u64,
+    /// What enrichment by a provider counts, in units.
+    enrichment_units: u64,
+    #[serde(skip)]
+    enrichment: Nanodollars,
 }
 
 #[derive(Serialize)]
@@ -62,7 +66,7 @@ struct Estimate<'a> {
     model: &'a str,
     live_usd: f64,
     batch_usd: Option<f64>,
-    /// Enrichment on this machine.
+    /// 0 for enrichment on this machine.
     enrichment_usd: f64,
     prices_as_of: &'a str,
 }
@@ -77,7 +81,10 @@ async fn estimate(context: &Context, args: &args::Estimate, config: Config) -> R
     let records = ingest::records_of(&args.records, &args.paths, &settings.state.collection)?;
     let embedder = crate::engine::counter(&settings).await?;
     let known = Known::open(&config, embedder.as_ref()).await?;
-    let counting = Arc::new(Counting { embedder, known, config, sums: Mutex::default(), seen: Mutex::default() });
+    let tokens: Arc<dyn TokenCounter> = Arc::new(Tokens(embedder.clone()));
+    let enricher = counting_enricher(&settings, tokens, known.findings.clone());
+    let (sums, seen) = (Mutex::default(), Mutex::default());
+    let counting = Arc::new(Counting { embedder, enricher, known, config, sums, seen });
     match records {
         Some(request) => counting.records(request).await?,
         None => counting.clone().documents(context, &args.paths).await?,
@@ -95,7 +102,7 @@ async fn estimate(context: &Context, args: &args::Estimate, config: Config) -> R
         model: &counting.embedder.identity().id,
         live_usd: live.usd(),
         batch_usd: endpoint.then(|| batch.usd()),
-        enrichment_usd: 0.0,
+        enrichment_usd: sums.enrichment.usd(),
         prices_as_of: &settings.prices.as_of,
     };
     match args.json {
@@ -134,7 +141,10 @@ fn show(e: &Estimate<'_>, live: Nanodollars, batch: Nanodollars, out: &Out) {
         }
         None => row("cost", live.to_string(), "the model runs on this machine".into()),
     }
-    row("enrichment", "$0".into(), "on this machine".into());
+    match s.enrichment_units {
+        0 => row("enrichment", "$0".into(), "on this machine, or known".into()),
+        units => row("enrichment", s.enrichment.to_string(), format!("{} of comprehend", plural(units, "unit"))),
+    }
     table.print(out);
 }
 
@@ -142,6 +152,7 @@ fn show(e: &Estimate<'_>, live: Nanodollars, batch: Nanodollars, out: &Out) {
 struct Known {
     control: Option<Arc<dyn ControlStore>>,
     cache: Arc<dyn EmbeddingCache>,
+    findings: Arc<dyn FindingsCache>,
     fingerprint: Sha256Hex,
     batches: Option<crate::stores::batches::Batches>,
 }
@@ -151,19 +162,25 @@ impl Known {
     async fn open(config: &Config, embedder: &dyn Embedder) -> Result<Self, Failure> {
         let fingerprint = fingerprint(&config.settings, embedder.identity());
         if StateFolder::open_existing(Path::new(&config.settings.state.folder)).is_err() {
-            return Ok(Self { control: None, cache: Arc::new(NoCache), fingerprint, batches: None });
+            let (cache, findings) = (Arc::new(NoCache), Arc::new(NoCache));
+            return Ok(Self { control: None, cache, findings, fingerprint, batches: None });
         }
         let engine = Engine::open(config.clone()).await?;
         let batches = match engine.state.paid_db().exists() {
             true => Some(engine.batches()?),
             false => None,
         };
-        Ok(Self { control: Some(engine.control.clone()), cache: engine.cache(), fingerprint, batches })
+        let findings: Arc<dyn FindingsCache> = match engine.state.findings_cache_db().exists() {
+            true => engine.findings_cache(),
+            false => Arc::new(NoCache),
+        };
+        Ok(Self { control: Some(engine.control.clone()), cache: engine.cache(), findings, fingerprint, batches })
     }
 }
 
 struct Counting {
     embedder: Arc<dyn Embedder>,
+    enricher: Arc<dyn Enricher>,
     known: Known,
     config: Config,
     sums: Mutex<Sums>,
@@ -235,22 +252,24 @@ impl Counting {
         let file = source::open_regular(path).map_err(|e| refuse(e.to_string()))?;
         let document = extractor.extract(file, hint, &cancel).await?;
         let (embedder, config) = (self.embedder.clone(), self.config.clone());
+        let chunking = cancel.clone();
         let counted = tokio::task::spawn_blocking(move || {
             let id = DocumentId::mint(0, 0);
             let tokens: Arc<dyn TokenCounter> = Arc::new(Tokens(embedder));
             let pages = document.pages.len() as u64;
-            let chunks = chunk_document(&document, &id, tokens.as_ref(), &config.settings.chunk.options, &cancel)?;
-            let enricher = LocalEnricher::new(config.settings.enrich.options.clone(), tokens);
-            let chunks = enricher.enrich_blocking(chunks, &cancel)?;
-            let texts: Vec<String> = chunks.chunks.iter().map(|c| c.embedded_text()).collect();
-            Ok::<_, StageError>((pages, texts))
+            let chunks = chunk_document(&document, &id, tokens.as_ref(), &config.settings.chunk.options, &chunking)?;
+            Ok::<_, StageError>((pages, chunks))
         });
-        let (pages, texts) = counted.await.map_err(|e| refuse(e.to_string()))??;
+        let (pages, chunks) = counted.await.map_err(|e| refuse(e.to_string()))??;
+        let Enriched { chunks, usage } = self.enricher.enrich(chunks, enrich::Call::new("estimate", &cancel)).await?;
+        let texts: Vec<String> = chunks.chunks.iter().map(|c| c.embedded_text()).collect();
         {
             let mut sums = self.sums();
             sums.documents += 1;
             sums.pages += pages;
             sums.chunks += texts.len() as u64;
+            sums.enrichment_units += usage.units;
+            sums.enrichment += usage.cost;
         }
         self.texts(texts).await
     }

@@ -56,6 +56,7 @@ pub fn enriched(chunks: &Chunks, out: &Out) -> Vec<String> {
         list("entities", findings.entities.iter().map(found).collect());
         list("patterns", findings.patterns.iter().map(found).collect());
         list("personal data", findings.personal_data.iter().map(found).collect());
+        list("sentiment", findings.sentiment.iter().map(|s| s.label.name().to_lowercase()).collect());
     }
     lines.push(String::new());
     lines.push(sums(chunks, out));

@@ -19,14 +19,14 @@ use super::output::Out;
 use super::progress::{Fetch, Reporter, Style};
 use crate::config::{Config, Settings};
 use crate::documents::{DocumentId, Stage};
-use crate::engine::{Engine, Payer, embedder};
+use crate::engine::{Engine, Payer, embedder, enricher_without_books};
 use crate::error::{ErrorClass, StageError};
 use crate::intake::source;
 use crate::stages::Cancel;
 use crate::stages::chunk::{TokenCounter, chunk_document};
 use crate::stages::embed::{Call, Embedder, InFlight, Tokens, embed_document};
-use crate::stages::enrich::LocalEnricher;
 use crate::secrets::Secrets;
+use crate::stages::enrich::{self, Enricher};
 use crate::stages::extract::{ChildProgram, Extractor, InputHint};
 use crate::stages::model::{Chunks, EmbeddedDocument, ExtractedDocument};
 use crate::stores::cache::NoCache;
@@ -53,7 +53,7 @@ pub fn run(context: &Context, args: &args::RunStage) -> Result<Exit, Failure> {
         if args.stage == Stage::Chunking {
             return Ok(show.with(&chunks, looks::chunked));
         }
-        let chunks = look.enrich(chunks, tokens)?;
+        let chunks = look.enrich(chunks, fetch_enricher(&config, tokens).await?.as_ref()).await?;
         if args.stage == Stage::Enrichment {
             return Ok(show.with(&chunks, looks::enriched));
         }
@@ -115,6 +115,14 @@ async fn fetch(config: &Config) -> Result<Arc<dyn Embedder>, Failure> {
     Ok(made?)
 }
 
+/// As above: what is paid stands in the books where there are some.
+async fn fetch_enricher(config: &Config, tokens: Arc<dyn TokenCounter>) -> Result<Arc<dyn Enricher>, Failure> {
+    Ok(match StateFolder::open_existing(Path::new(&config.settings.state.folder)) {
+        Ok(_) => Engine::open(config.clone()).await?.enricher(Payer::look(), tokens).await?,
+        Err(_) => enricher_without_books(&config.settings, tokens).await?,
+    })
+}
+
 struct Look<'a> {
     settings: &'a Settings,
     path: &'a Path,
@@ -143,9 +151,10 @@ impl Look<'_> {
         Ok(chunks)
     }
 
-    fn enrich(&self, chunks: Chunks, tokens: Arc<dyn TokenCounter>) -> Result<Chunks, Failure> {
-        let enricher = LocalEnricher::new(self.settings.enrich.options.clone(), tokens);
-        enricher.enrich_blocking(chunks, &self.cancel).map_err(|e| self.failed("enrich", &e))
+    async fn enrich(&self, chunks: Chunks, enricher: &dyn Enricher) -> Result<Chunks, Failure> {
+        let call = enrich::Call::new(self.id.as_str(), &self.cancel);
+        let enriched = enricher.enrich(chunks, call).await.map_err(|e| self.failed("enrich", &e))?;
+        Ok(enriched.chunks)
     }
 
     async fn embed(&self, chunks: Chunks, embedder: &dyn Embedder) -> Result<EmbeddedDocument, Failure> {

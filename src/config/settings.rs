@@ -18,7 +18,7 @@ use crate::records::RecordsOptions;
 use crate::secrets::SecretOptions;
 use crate::stages::chunk::ChunkOptions;
 use crate::stages::embed::{EmbedOptions, ModelOptions};
-use crate::stages::enrich::EnrichOptions;
+use crate::stages::enrich::{EnrichOptions, EnrichProvider};
 use crate::stages::extract::ExtractOptions;
 use crate::stores::cache::EmbeddingCacheOptions;
 use crate::stores::control::dynamodb::DynamoOptions;
@@ -419,6 +419,8 @@ impl Settings {
         add("chunk.options", self.chunk.options.problems());
         add("chunk", self.chunk.problems());
         add("enrich.options", self.enrich.options.problems());
+        add("enrich.options.comprehend", self.enrich.options.comprehend.problems());
+        add("enrich.options.comprehend.cache", self.enrich.options.comprehend.cache.problems());
         add("enrich", self.enrich.problems());
         add("embed.options.batch", self.embed.options.batch.problems());
         add("embed.options.model", self.embed.options.model.problems());
@@ -466,6 +468,16 @@ impl Settings {
         if self.lease.heartbeat_seconds == 0 || self.lease.heartbeat_seconds * 3 > self.lease.seconds {
             let text = format!("must be at least 1 and at most a third of lease.seconds ({})", self.lease.seconds);
             all.push(("lease.heartbeat_seconds".into(), text));
+        }
+        let comprehend = &self.enrich.options.comprehend;
+        let longest = comprehend.max_document_seconds + comprehend.max_wait_seconds + comprehend.request_seconds;
+        if self.enrich.options.provider == EnrichProvider::Comprehend && longest > self.enrich.deadline_seconds as f64 {
+            let text = format!(
+                "must be below enrich.deadline_seconds ({}) together with max_wait_seconds and request_seconds, or a slow \
+                 service would cost attempts",
+                self.enrich.deadline_seconds
+            );
+            all.push(("enrich.options.comprehend.max_document_seconds".into(), text));
         }
         if self.embed.mode != EmbedMode::Live && self.embed.options.provider != Provider::Openai {
             let text = "must be `live` where `embed.options.provider` is not `openai`: nobody else takes batches";

@@ -23,6 +23,7 @@ pub fn fingerprint(settings: &Settings, model: &ModelIdentity) -> Sha256Hex {
         Provider::Openai => json!({ "max_input_tokens": openai.max_input_tokens, "over_long": openai.over_long }),
         Provider::Hashed => Value::Null,
     };
+    let enrich = settings.enrich.options.shape();
     let all = json!({
         "format": PIPELINE_FORMAT,
         "extract": {
@@ -32,7 +33,7 @@ pub fn fingerprint(settings: &Settings, model: &ModelIdentity) -> Sha256Hex {
             "limits": extract.limits,
         },
         "chunk": settings.chunk.options,
-        "enrich": settings.enrich.options,
+        "enrich": enrich,
         "model": model,
         "embed": embed,
     });
@@ -75,6 +76,7 @@ fn write(value: &Value, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stages::enrich::EnrichProvider;
     use crate::stages::model::Metric;
 
     fn model() -> ModelIdentity {
@@ -90,7 +92,7 @@ mod tests {
     #[test]
     fn what_shapes_the_result_changes_it() {
         type Change = fn(&mut Settings);
-        let table: [(&str, Change); 11] = [
+        let table: [(&str, Change); 14] = [
             ("best_tokens", |s| s.embed.options.model.best_tokens += 1),
             ("provider", |s| s.embed.options.provider = Provider::Openai),
             ("max_input_tokens", |s| {
@@ -105,6 +107,15 @@ mod tests {
             ("chunk.heading_max_chars", |s| s.chunk.options.heading_max_chars += 1),
             ("enrich.redact", |s| s.enrich.options.redact = !s.enrich.options.redact),
             ("enrich.redact_kinds", |s| s.enrich.options.redact_kinds = vec!["EMAIL".into()]),
+            ("enrich.provider", |s| s.enrich.options.provider = EnrichProvider::Comprehend),
+            ("comprehend.apis", |s| {
+                s.enrich.options.provider = EnrichProvider::Comprehend;
+                s.enrich.options.comprehend.apis.truncate(2);
+            }),
+            ("comprehend.languages", |s| {
+                s.enrich.options.provider = EnrichProvider::Comprehend;
+                s.enrich.options.comprehend.languages.truncate(2);
+            }),
         ];
         let mut seen = std::collections::BTreeMap::from([(of(|_| {}), "nothing")]);
         for (name, change) in table {
@@ -126,8 +137,10 @@ mod tests {
     #[test]
     fn what_only_changes_speed_or_patience_does_not() {
         type Change = fn(&mut Settings);
-        let table: [(&str, Change); 9] = [
+        let table: [(&str, Change); 11] = [
             ("another provider's", |s| s.embed.options.openai.max_input_tokens += 1),
+            ("another enricher's", |s| s.enrich.options.comprehend.apis.truncate(2)),
+            ("requests a second", |s| s.enrich.options.comprehend.requests_per_second += 1.0),
             ("workers", |s| s.extract.workers.min += 1),
             ("queues", |s| s.chunk.queue_documents += 1),
             ("deadlines", |s| s.embed.deadline_seconds += 1),
@@ -140,6 +153,38 @@ mod tests {
         for (name, change) in table {
             assert_eq!(of(change), of(|_| {}), "{name}");
         }
+    }
+
+    #[test]
+    fn what_pays_and_waits_for_comprehend_does_not_shape_it() {
+        let with = |change: fn(&mut Settings)| {
+            of(|s| {
+                s.enrich.options.provider = EnrichProvider::Comprehend;
+                change(s);
+            })
+        };
+        assert_eq!(with(|s| s.enrich.options.comprehend.endpoint = "http://127.0.0.1:1".into()), with(|_| {}));
+        assert_eq!(with(|s| s.enrich.options.comprehend.concurrency += 1), with(|_| {}));
+    }
+
+    /// Documents of an index that was made before there was a choice are not done anew.
+    #[test]
+    fn the_local_enrichers_fingerprint_stays() {
+        let options = serde_json::to_value(crate::stages::enrich::EnrichOptions::default().shape()).unwrap();
+        let names: Vec<&str> = options.as_object().unwrap().keys().map(String::as_str).collect();
+        let expected = [
+            "entities",
+            "key_phrases",
+            "language",
+            "max_findings",
+            "max_key_phrases",
+            "min_confidence",
+            "patterns",
+            "personal_data",
+            "redact",
+            "redact_kinds",
+        ];
+        assert_eq!(names, expected);
     }
 
     #[test]

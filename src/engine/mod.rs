@@ -5,12 +5,14 @@
 
 #[cfg(feature = "aws")]
 mod aws;
+mod enrich;
 mod fingerprint;
 mod model;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+pub use enrich::{counting_enricher, enricher_without_books};
 pub use fingerprint::{PIPELINE_FORMAT, fingerprint};
 pub use model::{counter, embedder};
 
@@ -25,6 +27,7 @@ use crate::intake::originals::LocalOriginals;
 use crate::intake::originals::Originals;
 use crate::providers::account::{Account, Alerts, BudgetOptions, Tell};
 use crate::providers::openai::Client;
+use crate::providers::prices::Price;
 use crate::secrets::Secrets;
 use crate::stages::embed::{Embedder, FetchProgress};
 use crate::stores::batches::Batches;
@@ -252,21 +255,34 @@ impl Engine {
         if settings.embed.options.provider != Provider::Openai {
             return Ok(None);
         }
-        let endpoint = &settings.embed.options.openai;
-        Ok(Some(Account {
+        let model = &settings.embed.options.openai.model;
+        let alerts = Alerts::new(payer.tell.clone());
+        Ok(Some(self.account_of(&payer, model.clone(), settings.prices.of(model), &alerts)?))
+    }
+
+    /// Who pays for calls of a model.
+    fn account_of(
+        &self,
+        payer: &Payer,
+        model: String,
+        price: Price,
+        alerts: &Arc<Alerts>,
+    ) -> Result<Account, EngineError> {
+        let settings = &self.config.settings;
+        Ok(Account {
             ledger: self.ledger()?,
-            run: payer.run,
+            run: payer.run.clone(),
             stage: payer.stage,
-            model: endpoint.model.clone(),
+            model,
             collection: settings.state.collection.clone(),
-            price: settings.prices.of(&endpoint.model),
+            price,
             // A command that is short is no run.
             options: match payer.stage {
-                "embedding" => settings.budget.clone(),
+                "embedding" | "enrichment" => settings.budget.clone(),
                 _ => BudgetOptions { run_usd: 0.0, ..settings.budget.clone() },
             },
-            alerts: Alerts::new(payer.tell),
-        }))
+            alerts: alerts.clone(),
+        })
     }
 
     /// The books.

@@ -12,7 +12,7 @@ pub struct Price {
     pub batch: f64,
 }
 
-/// Prices of embeddings by model, in US dollars for a million tokens.
+/// Prices of embeddings by model, in US dollars for a million tokens, and of other services.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PriceOptions {
@@ -24,6 +24,8 @@ pub struct PriceOptions {
     pub text_embedding_3_large: Price,
     /// Of every other model. Default 0: an endpoint of one's own.
     pub other: Price,
+    /// Of Amazon Comprehend, in US dollars for a unit: a hundred characters of a text, three units at least. Default 0.0001.
+    pub comprehend_unit: f64,
 }
 
 impl Default for Price {
@@ -39,6 +41,7 @@ impl Default for PriceOptions {
             text_embedding_3_small: Price { live: 0.02, batch: 0.01 },
             text_embedding_3_large: Price { live: 0.13, batch: 0.065 },
             other: Price::default(),
+            comprehend_unit: 0.0001,
         }
     }
 }
@@ -61,6 +64,7 @@ impl PriceOptions {
             ("text_embedding_3_large.batch", self.text_embedding_3_large.batch),
             ("other.live", self.other.live),
             ("other.batch", self.other.batch),
+            ("comprehend_unit", self.comprehend_unit),
         ];
         let wrong = all.into_iter().filter(|(_, usd)| !(0.0..=1e6).contains(usd));
         wrong.map(|(field, usd)| (field, format!("must lie between 0 and 1000000, not {usd}"))).collect()

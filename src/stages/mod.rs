@@ -7,6 +7,7 @@ pub mod chunk;
 pub mod embed;
 pub mod enrich;
 pub mod extract;
+pub mod in_flight;
 pub mod model;
 
 pub use crate::cancel::Cancel;

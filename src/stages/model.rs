@@ -280,6 +280,39 @@ pub struct Findings {
     pub patterns: Vec<Found>,
     /// Kind and place only: the text of personal data is never copied.
     pub personal_data: Vec<Found>,
+    /// Where somebody was asked who can tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sentiment: Option<Sentiment>,
+}
+
+/// Which feeling prevails in a passage, and how much of each there is, 0 to 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sentiment {
+    pub label: SentimentLabel,
+    pub positive: f32,
+    pub negative: f32,
+    pub neutral: f32,
+    pub mixed: f32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum SentimentLabel {
+    Positive,
+    Negative,
+    Neutral,
+    Mixed,
+}
+
+impl SentimentLabel {
+    pub fn name(self) -> &'static str {
+        match self {
+            SentimentLabel::Positive => "POSITIVE",
+            SentimentLabel::Negative => "NEGATIVE",
+            SentimentLabel::Neutral => "NEUTRAL",
+            SentimentLabel::Mixed => "MIXED",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -16,6 +16,7 @@ mod aws;
 mod bad_input;
 mod batches;
 mod commands;
+mod comprehend;
 mod crash;
 mod first_run;
 mod kit;

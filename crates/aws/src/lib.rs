@@ -5,6 +5,7 @@
 //! nothing of documents or vectors.
 //!
 //! - [`Aws`] region, credentials, endpoints, time limits: what every client is made from
+//! - [`comprehend`] languages, entities, key phrases, sentiment, personal data
 //! - [`dynamo`] items, conditional writes, transactions, queries
 //! - [`s3`] objects in buckets
 //! - [`secrets`] values of secrets
@@ -17,6 +18,8 @@
 mod access;
 #[cfg(feature = "clients")]
 pub mod cloudwatch;
+#[cfg(feature = "clients")]
+pub mod comprehend;
 #[cfg(feature = "clients")]
 pub mod dynamo;
 #[cfg(feature = "clients")]

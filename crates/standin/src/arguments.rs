@@ -9,8 +9,8 @@ use crate::faults;
 use crate::options::{Model, Options};
 
 pub const HELP: &str = "\
-A stand-in for the OpenAI-compatible API. Prints `listening on http://127.0.0.1:PORT/v1`, then serves until standard
-input closes.
+A stand-in for the OpenAI-compatible API and for Amazon Comprehend, which is at the same address without `/v1`. Prints
+`listening on http://127.0.0.1:PORT/v1`, then serves until standard input closes.
 
 Usage: docweir-standin [OPTIONS]
 
@@ -39,6 +39,10 @@ Limits:
   --max-batch-inputs N            embedding inputs of a batch (default 50000)
   --max-batch-bytes N             size of a batch's input file (default 200000000)
   --enqueued-tokens N             tokens of a model's unfinished batches (default 3000000)
+
+Comprehend:
+  --units-usd X                   dollars for a unit of 100 characters (default 0.0001)
+  --rps N                         requests a second, for each operation (default none)
 
 Batches:
   --validate-seconds X            (default 0.05)
@@ -127,7 +131,7 @@ impl Value<'_> {
 }
 
 fn set(options: &mut Options, name: &str, value: &Value) -> Result<(), String> {
-    let Options { limits, pace, rates, .. } = options;
+    let Options { limits, pace, rates, comprehend, .. } = options;
     match name {
         "--port" => options.port = value.number()?,
         "--data" => options.data = Some(value.path()?),
@@ -146,6 +150,8 @@ fn set(options: &mut Options, name: &str, value: &Value) -> Result<(), String> {
         "--max-batch-inputs" => limits.inputs_per_batch = value.number()?,
         "--max-batch-bytes" => limits.batch_file_bytes = value.number()?,
         "--enqueued-tokens" => limits.enqueued_tokens = value.number()?,
+        "--units-usd" => comprehend.usd_per_unit = value.amount()?,
+        "--rps" => comprehend.requests_per_second = Some(value.amount()?.max(1e-3)),
         "--validate-seconds" => pace.validate = value.seconds()?,
         "--process-items-per-second" => pace.items_per_second = Some(value.amount()?.max(1e-3)),
         "--finalize-seconds" => pace.finalize = value.seconds()?,

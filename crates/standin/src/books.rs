@@ -74,6 +74,9 @@ pub struct Books {
     pub by_text: BTreeMap<String, Times>,
     /// How often each kind of fault fired, such as `embeddings:status`.
     pub faults: BTreeMap<String, u64>,
+    /// Comprehend's.
+    #[serde(default)]
+    pub analysis: AnalysisBooks,
     /// The oldest first.
     pub batches: Vec<BatchEntry>,
 }
@@ -113,6 +116,62 @@ impl Books {
             _ => *self.refused.entry(status).or_default() += 1,
         }
     }
+}
+
+/// What Comprehend was paid for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paid {
+    pub requests: u64,
+    pub texts: u64,
+    pub units: u64,
+    pub nanodollars: u64,
+}
+
+impl Paid {
+    fn add(&mut self, analysis: &Analysis) {
+        self.requests += 1;
+        self.texts += analysis.count;
+        self.units += analysis.units;
+        self.nanodollars += analysis.nanodollars;
+    }
+}
+
+/// Comprehend's books.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnalysisBooks {
+    pub all: Paid,
+    /// `language`, `entities`, `key_phrases`, `sentiment`, `personal_data`.
+    pub by_operation: BTreeMap<String, Paid>,
+    /// How often `OPERATION/LANGUAGE/SHA-256` of a text was charged, if the stand-in was told to count.
+    pub by_text: BTreeMap<String, u64>,
+    /// Requests that were refused, by the refusal's name.
+    pub refused: BTreeMap<String, u64>,
+}
+
+impl AnalysisBooks {
+    /// Texts that were charged more than once for one operation.
+    pub fn texts_paid_twice(&self) -> Vec<&str> {
+        self.by_text.iter().filter(|(_, times)| **times > 1).map(|(text, _)| text.as_str()).collect()
+    }
+
+    pub(crate) fn charge(&mut self, analysis: &Analysis) {
+        self.all.add(analysis);
+        entry(&mut self.by_operation, &analysis.operation).add(analysis);
+        for text in &analysis.texts {
+            *entry(&mut self.by_text, text) += 1;
+        }
+    }
+}
+
+/// One paid request of Comprehend.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Analysis {
+    pub operation: String,
+    pub count: u64,
+    pub units: u64,
+    pub nanodollars: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub texts: Vec<String>,
 }
 
 fn entry<'a, V: Default>(map: &'a mut BTreeMap<String, V>, name: &str) -> &'a mut V {

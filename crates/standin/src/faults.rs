@@ -26,8 +26,25 @@ pub enum On {
     /// Listing batches or files.
     List,
     Any,
+    DetectLanguage,
+    DetectEntities,
+    DetectKeyPhrases,
+    DetectSentiment,
+    DetectPersonalData,
+    /// Any of Comprehend's.
+    Detect,
     /// Drawn when a batch is created; decides how it goes.
     BatchOutcome,
+}
+
+impl On {
+    fn is_of_comprehend(self) -> bool {
+        use On::*;
+        matches!(
+            self,
+            DetectLanguage | DetectEntities | DetectKeyPhrases | DetectSentiment | DetectPersonalData | Detect
+        )
+    }
 }
 
 /// What happens.
@@ -37,6 +54,10 @@ pub enum Act {
     /// An error reply: `code`, and `retry_after` if given.
     Status,
     InsufficientQuota,
+    /// Comprehend asks for less.
+    Throttle,
+    /// Comprehend answers and names a share of the texts (the first) as failed, with the code `item`; charges the others.
+    ItemErrors,
     /// Waits `seconds` before the work; a client that hangs up meanwhile is not charged.
     Slow,
     /// Closes the connection before anything is done.
@@ -101,6 +122,11 @@ impl Act {
         matches!(self, Act::WrongDimension | Act::MissingVector | Act::ShuffledData | Act::Nan)
     }
 
+    /// Is said in Comprehend's words alone.
+    fn is_of_comprehend(self) -> bool {
+        matches!(self, Act::Throttle | Act::ItemErrors)
+    }
+
     fn is_of_requests(self) -> bool {
         self.is_of_vectors() || !self.is_of_batches()
     }
@@ -131,6 +157,9 @@ pub struct Rule {
     /// said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
+    /// Comprehend's code for a text that failed; `INTERNAL_SERVER_ERROR` without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<String>,
 }
 
 impl Rule {
@@ -145,6 +174,7 @@ impl Rule {
             retry_after: None,
             seconds: None,
             share: None,
+            item: None,
         }
     }
 
@@ -183,6 +213,11 @@ impl Rule {
         self
     }
 
+    pub fn item(mut self, code: &str) -> Self {
+        self.item = Some(code.into());
+        self
+    }
+
     /// A name for the books, such as `embeddings:status`.
     pub fn name(&self) -> String {
         let word = |value: Result<serde_json::Value, _>| match value {
@@ -193,7 +228,12 @@ impl Rule {
     }
 
     fn matches(&self, on: On) -> bool {
-        let same = self.on == on || (self.on == On::Any && on != On::BatchOutcome);
+        let same = self.on == on
+            || (self.on == On::Any && on != On::BatchOutcome)
+            || (self.on == On::Detect && on.is_of_comprehend());
+        if self.act.is_of_comprehend() && !on.is_of_comprehend() {
+            return false;
+        }
         same && (on == On::BatchOutcome || on == On::Embeddings || !self.act.is_of_vectors())
     }
 
@@ -205,6 +245,9 @@ impl Rule {
         }
         if self.act.is_of_vectors() && !matches!(self.on, On::Embeddings | On::Any | On::BatchOutcome) {
             return Err(format!("{name}: only embeddings have vectors"));
+        }
+        if self.act.is_of_comprehend() && !self.on.is_of_comprehend() {
+            return Err(format!("{name}: only Comprehend does that"));
         }
         for (field, value) in [("probability", self.probability), ("share", self.share)] {
             if value.is_some_and(|value| !(0.0..=1.0).contains(&value)) {
@@ -308,6 +351,7 @@ mod tests {
             (r#"[{"on": "embeddings", "do": "fail"}]"#, "do not go together"),
             (r#"[{"on": "batch_outcome", "do": "cut_after"}]"#, "do not go together"),
             (r#"[{"on": "files", "do": "nan"}]"#, "only embeddings"),
+            (r#"[{"on": "any", "do": "throttle"}]"#, "only Comprehend"),
             (r#"[{"on": "files", "do": "cut_after", "probability": 2}]"#, "probability"),
             (r#"[{"on": "files", "do": "cut_after", "time": 2}]"#, "time"),
         ] {

@@ -12,7 +12,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::batches::{Batch, Progress, Status};
-use crate::books::{BatchEntry, Books, Charge};
+use crate::books::{Analysis, AnalysisBooks, BatchEntry, Books, Charge};
 use crate::error::StandinError;
 use crate::files::StoredFile;
 
@@ -37,6 +37,12 @@ pub enum Event {
     },
     Fault {
         name: String,
+    },
+    /// Texts that Comprehend was paid for.
+    Analysed(Analysis),
+    /// A request that Comprehend refused.
+    Unanalysed {
+        kind: String,
     },
 }
 
@@ -105,6 +111,8 @@ impl Ledger {
             }
             Event::Charge(charge) => self.books.charge(&charge),
             Event::Answered { status } => self.books.answered(status),
+            Event::Analysed(analysis) => self.books.analysis.charge(&analysis),
+            Event::Unanalysed { kind } => *self.books.analysis.refused.entry(kind).or_default() += 1,
             Event::Fault { name } => *self.books.faults.entry(name).or_default() += 1,
         }
     }
@@ -166,6 +174,7 @@ impl Ledger {
             by_custom_id: BTreeMap::new(),
             by_text: BTreeMap::new(),
             faults: books.faults.clone(),
+            analysis: AnalysisBooks { by_text: BTreeMap::new(), ..books.analysis.clone() },
             batches: self.batches().into_iter().rev().map(Batch::entry).collect::<Vec<BatchEntry>>(),
         }
     }

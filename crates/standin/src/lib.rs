@@ -1,6 +1,7 @@
-//! A stand-in for the OpenAI-compatible API, for tests and benchmarks.
+//! A stand-in for the OpenAI-compatible API and for Amazon Comprehend, for tests and benchmarks.
 //!
-//! It speaks the wire format of embeddings, files, batches, models and (barely) chat, enforces the documented limits,
+//! It speaks the wire format of embeddings, files, batches, models and (barely) chat, and of Comprehend's calls that
+//! answer at once, enforces the documented limits,
 //! writes down everything that it charges, and goes wrong on demand. A test that runs against it learns what a
 //! mistake would have cost.
 //!
@@ -18,6 +19,7 @@
 //! - [`Standin`] (`server.rs`): a thread with the server on it. `world.rs`: what all requests share.
 //! - `route.rs`: from a request to its reply, faults included. `control.rs`: `/_standin/…`, which OpenAI does not have.
 //! - `embeddings.rs`, `chat.rs`, `files.rs`, `batches/`: one endpoint each; `vectors.rs`: what is returned.
+//! - `comprehend/`: the same of Comprehend, on the same address: its requests name their target in a header.
 //! - `rates.rs`: requests and tokens a minute. `faults.rs`: which request goes wrong, and how.
 //! - `ledger.rs`: the only state that lasts: a journal of events, and what they add up to (`books.rs`).
 //!
@@ -37,6 +39,7 @@ mod batches;
 mod books;
 mod chat;
 mod clock;
+mod comprehend;
 mod control;
 mod embeddings;
 mod error;
@@ -54,7 +57,8 @@ mod vectors;
 mod world;
 
 pub use arguments::{Arguments, HELP};
-pub use books::{BatchEntry, Books, Split, Sum, Times, text_hash};
+pub use books::{AnalysisBooks, BatchEntry, Books, Paid, Split, Sum, Times, text_hash};
+pub use comprehend::ComprehendLimits;
 pub use error::StandinError;
 pub use faults::{Act, On, Rule};
 pub use options::{Limits, Model, Options, Pace, Rates};

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::comprehend::ComprehendLimits;
 use crate::faults::Rule;
 
 #[derive(Clone, Debug)]
@@ -20,6 +21,7 @@ pub struct Options {
     /// Vectors are written as numbers, as servers do that know no base64.
     pub floats: bool,
     pub limits: Limits,
+    pub comprehend: ComprehendLimits,
     pub pace: Pace,
     pub rates: Rates,
     /// Dollars after which everything that costs is refused.
@@ -45,6 +47,7 @@ impl Default for Options {
             ranges: false,
             floats: false,
             limits: Limits::default(),
+            comprehend: ComprehendLimits::default(),
             pace: Pace::default(),
             rates: Rates::default(),
             quota_usd: None,

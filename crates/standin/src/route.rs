@@ -14,7 +14,7 @@ use crate::ledger::Event;
 use crate::problem::Problem;
 use crate::reply::{Content, Outgoing, Reply};
 use crate::world::World;
-use crate::{batches, chat, control, files};
+use crate::{batches, chat, comprehend, control, files};
 
 /// The largest body that is not a file: 2,048 inputs of 8,192 tokens would be refused for their tokens long before.
 const MAX_BODY: usize = 64 << 20;
@@ -27,6 +27,9 @@ pub struct Cut;
 pub async fn serve(world: Arc<World>, request: Request<Incoming>) -> Result<Response<Outgoing>, Cut> {
     if request.uri().path().starts_with("/_standin/") {
         return Ok(aside(&world, request).await.unwrap_or_else(Reply::from).send(false));
+    }
+    if comprehend::is_meant(&request) {
+        return comprehend::serve(&world, request).await;
     }
     let on = endpoint(request.method(), request.uri().path()).map(|endpoint| endpoint.on());
     let fault = on.and_then(|on| world.faults().draw(on));

@@ -62,6 +62,11 @@ impl Standin {
         format!("http://127.0.0.1:{}/v1", self.port)
     }
 
+    /// Where Comprehend is.
+    pub fn comprehend_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }

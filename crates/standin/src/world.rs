@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::books::{Charge, text_hash};
+use crate::comprehend::CallRates;
 use crate::error::StandinError;
 use crate::faults::Faults;
 use crate::ledger::{Event, Ledger};
@@ -25,6 +26,7 @@ pub struct World {
     ledger: Mutex<Ledger>,
     faults: Mutex<Faults>,
     rates: Mutex<Buckets>,
+    call_rates: Mutex<CallRates>,
     working: AtomicUsize,
     began: Instant,
     files: PathBuf,
@@ -54,6 +56,7 @@ impl World {
             ledger: Mutex::new(Ledger::open(&folder.join("journal.jsonl"))?),
             faults: Mutex::new(Faults::new(options.seed, faults).map_err(StandinError::Faults)?),
             rates: Mutex::new(Buckets::new(options.rates.clone())),
+            call_rates: Mutex::new(CallRates::new(options.comprehend.requests_per_second)),
             working: AtomicUsize::new(0),
             began: Instant::now(),
             files,
@@ -72,6 +75,10 @@ impl World {
 
     pub fn rates(&self) -> MutexGuard<'_, Buckets> {
         self.rates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn call_rates(&self) -> MutexGuard<'_, CallRates> {
+        self.call_rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn record(&self, events: Vec<Event>) -> Result<(), Problem> {

@@ -26,6 +26,7 @@ use crate::intake::walk::{WalkError, resolve};
 use crate::messages::board::Board;
 use crate::messages::event::EventSink;
 use crate::stages::embed::Embedder;
+use crate::stages::enrich::Enricher;
 use crate::stages::model::ModelIdentity;
 use crate::supervisors::SystemFailure;
 use paid::PaidWork;
@@ -60,6 +61,13 @@ pub enum Ended {
     Interrupted(i32),
 }
 
+/// What documents are done with, beside the machine.
+#[derive(Clone)]
+pub struct Services {
+    pub embedder: Arc<dyn Embedder>,
+    pub enricher: Arc<dyn Enricher>,
+}
+
 /// Why a run could not begin or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -85,12 +93,13 @@ impl RunError {
 pub async fn ingest(
     engine: &Engine,
     owner: &str,
-    embedder: Arc<dyn Embedder>,
+    services: Services,
     request: IngestRequest,
     events: Arc<dyn EventSink>,
     board: Arc<Board>,
     address: Option<SocketAddr>,
 ) -> Result<Ended, RunError> {
+    let embedder = services.embedder.clone();
     let settings = &engine.config.settings;
     let mut intake_options = settings.intake.clone();
     intake_options.include.extend(request.include);
@@ -132,7 +141,7 @@ pub async fn ingest(
             return Err(RunError::Model(StageError::permanent("model_mismatch", text)));
         }
     }
-    let tree = Tree::start(engine, owner, embedder.clone(), vectors, events.clone(), asked)?;
+    let tree = Tree::start(engine, owner, services, vectors, events.clone(), asked)?;
     let served = listener
         .map(|listener| pages::serve(listener, recorder, &tree.root, tree.admission.clone(), settings.http.clone()));
     let intake = Intake {

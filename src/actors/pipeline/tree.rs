@@ -13,7 +13,7 @@ use crate::actors::committer::Committer;
 use crate::actors::dispatcher::{Dispatcher, Pools};
 use crate::actors::heartbeat::Heartbeat;
 use crate::actors::pipeline::paid::{Beginning, PaidWork};
-use crate::actors::pipeline::{Ended, RunError, desk};
+use crate::actors::pipeline::{Ended, RunError, Services, desk};
 use crate::actors::stage_chunk::ChunkStage;
 use crate::actors::stage_embed::EmbedStage;
 use crate::actors::stage_enrich::EnrichStage;
@@ -31,8 +31,7 @@ use crate::messages::event::{Event, EventSink};
 use crate::messages::job::{Job, StageResult};
 use crate::providers::admission::Admission;
 use crate::stages::chunk::TokenCounter;
-use crate::stages::embed::{EmbedOptions, Embedder, InFlight, Tokens};
-use crate::stages::enrich::LocalEnricher;
+use crate::stages::embed::{EmbedOptions, InFlight, Tokens};
 use crate::stages::extract::ChildProgram;
 use crate::stages::model::ModelIdentity;
 use crate::stores::control::Resume;
@@ -79,11 +78,12 @@ impl Tree {
     pub fn start(
         engine: &Engine,
         owner: &str,
-        embedder: Arc<dyn Embedder>,
+        services: Services,
         vectors: Arc<VectorStore>,
         events: Arc<dyn EventSink>,
         asked: Asked,
     ) -> Result<Self, RunError> {
+        let Services { embedder, enricher } = services;
         let settings = &engine.config.settings;
         let clock = engine.clock.clone();
         let model = embedder.identity().clone();
@@ -130,9 +130,9 @@ impl Tree {
         };
         let embed = pool.start(StageName::Embedding, &settings.embed.pool(), at_a_time, embed, Some(load.clone()));
         let tokens: Arc<dyn TokenCounter> = Arc::new(Tokens(embedder));
-        let enricher = Arc::new(LocalEnricher::new(settings.enrich.options.clone(), tokens.clone()));
+        let at_a_time = enricher.at_a_time().map_or(computing, |n| n.max(computing));
         let enrich = EnrichStage { desk: desk.clone(), enricher, clock: clock.clone() };
-        let enrich = pool.start(StageName::Enrichment, &settings.enrich, computing, enrich, Some(embed.clone()));
+        let enrich = pool.start(StageName::Enrichment, &settings.enrich, at_a_time, enrich, Some(embed.clone()));
         let options = settings.chunk.options.clone();
         let chunk = ChunkStage { desk: desk.clone(), options, tokens, clock };
         let chunk = pool.start(StageName::Chunking, &settings.chunk, computing, chunk, Some(enrich.clone()));

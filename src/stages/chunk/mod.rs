@@ -26,7 +26,7 @@ mod outline;
 mod pack;
 mod place;
 mod sections;
-mod sentences;
+pub mod sentences;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::in_flight::Claimed;
 use super::packing::packed;
 use super::window::parts;
 use super::{Call, EmbedOptions, Embedder, InFlight, deciding};
 use crate::documents::Sha256Hex;
 use crate::error::StageError;
+use crate::stages::in_flight::Claimed;
 use crate::stages::model::{Chunks, EmbeddedDocument, Language, Usage};
 use crate::stores::cache::EmbeddingCache;
 
@@ -55,7 +55,7 @@ pub async fn embed_document(
         while !wanted.is_empty() {
             cancel.check()?;
             // Claimed before the cache is asked: whoever had a text before has put it there by then.
-            let claims: Vec<Claimed> = wanted.iter().map(|(key, _)| in_flight.claim(key)).collect();
+            let claims: Vec<Claimed<Vec<f32>>> = wanted.iter().map(|(key, _)| in_flight.claim(key)).collect();
             let asked: Vec<Sha256Hex> = wanted.iter().map(|(key, _)| (*key).clone()).collect();
             let found = cache.get_many(model, &asked).await?;
             let (mut missing, mut mine, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
@@ -84,7 +84,7 @@ pub async fn embed_document(
                 for (claim, ((key, _), vector)) in
                     mine.drain(..group.len()).zip(group.iter().zip(made.into_iter().flatten()))
                 {
-                    claim.made(&vector);
+                    claim.made(vector.clone());
                     known.insert(key, vector);
                 }
             }

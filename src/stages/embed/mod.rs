@@ -9,7 +9,6 @@ mod batched;
 mod document;
 mod fetch;
 mod hashed;
-mod in_flight;
 mod local;
 mod options;
 mod packing;
@@ -23,7 +22,6 @@ pub use batched::{BatchedEmbedder, WAITS_FOR_BATCH, wake_word};
 pub use document::{embed_document, embed_texts};
 pub use fetch::{FetchProgress, ModelFiles, ensure_model};
 pub use hashed::HashedEmbedder;
-pub use in_flight::InFlight;
 pub use local::LocalEmbedder;
 pub use options::{EmbedOptions, ModelOptions};
 pub use packing::packed;
@@ -32,7 +30,11 @@ use crate::error::{ErrorClass, StageError};
 use crate::providers::admission::Admission;
 use crate::stages::Cancel;
 use crate::stages::chunk::TokenCounter;
+use crate::stages::in_flight;
 use crate::stages::model::ModelIdentity;
+
+/// Texts that are being embedded.
+pub type InFlight = in_flight::InFlight<Vec<f32>>;
 
 /// For whom vectors are made, and whether they are still wanted.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,7 @@
 //! The enricher that needs nothing but the machine.
+//!
+//! What another one found of personal data is taken with what the rules find: both are resolved, redacted and masked as
+//! one, so that nothing is written over twice and no finding copies what the other knew of.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -13,13 +16,29 @@ use crate::stages::model::{Chunk, Chunks, Findings, Span, embedded_text};
 
 use super::matches::{Match, Pattern, best_disjoint, found, joined, touches};
 use super::phrases::Corpus;
-use super::{EnrichOptions, Enricher, entities, language, patterns, personal, phrases, redact};
+use super::{Call, EnrichOptions, Enriched, Enricher, Usage, entities, language, patterns, personal, phrases, redact};
 
 /// Placeholders that stand in the text already, of this run or an earlier one.
 static PLACEHOLDER: Pattern = Pattern::new(r"\[REDACTED_[A-Z_]{2,40}\]");
 
 /// Confidence from which personal data is redacted, at most.
 const REDACT_FROM: f32 = 0.7;
+
+/// Personal data that somebody else found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Others {
+    /// In bytes of [`joined_text`].
+    pub text: Vec<Match>,
+    /// In bytes of each heading.
+    pub headings: HashMap<String, Vec<Match>>,
+}
+
+/// Chunks with their findings, and of each where nothing may be copied from: sorted, disjoint, in bytes of its content.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Looked {
+    pub chunks: Chunks,
+    pub masks: Vec<Vec<Range<usize>>>,
+}
 
 #[derive(Clone)]
 pub struct LocalEnricher {
@@ -34,34 +53,63 @@ impl LocalEnricher {
     }
 
     /// The work itself, on the caller's thread.
-    pub fn enrich_blocking(&self, mut chunks: Chunks, cancel: &Cancel) -> Result<Chunks, StageError> {
+    pub fn enrich_blocking(&self, chunks: Chunks, cancel: &Cancel) -> Result<Chunks, StageError> {
+        Ok(self.look(chunks, &Others::default(), cancel)?.chunks)
+    }
+
+    /// The same beside others, on the caller's thread.
+    fn look(&self, mut chunks: Chunks, others: &Others, cancel: &Cancel) -> Result<Looked, StageError> {
         if let Some((field, problem)) = self.options.problems().first() {
             let message = format!("can't enrich: `enrich.{field}` {problem}; correct the configuration");
             return Err(StageError::permanent("bad_enrich_options", message));
         }
         cancel.check()?;
-        let personal = self.personal_data(&chunks, cancel)?;
-        let personal = if self.options.redact { self.redacted(&mut chunks, &personal, cancel)? } else { personal };
+        let personal = self.personal_data(&chunks, others, cancel)?;
+        let personal = match self.options.redact {
+            true => self.redacted(&mut chunks, others, &personal, cancel)?,
+            false => personal,
+        };
         if self.options.language {
             chunks.language = language::of_document(&chunks, self.options.min_confidence);
         }
         let corpus = Corpus::of(chunks.chunks.iter().map(|c| c.content.as_str()));
         let document_language = chunks.language.clone().map(|l| l.code);
+        let mut masks = Vec::with_capacity(chunks.chunks.len());
         for (chunk, personal) in chunks.chunks.iter_mut().zip(&personal) {
             cancel.check()?;
-            chunk.findings = Some(self.findings(&chunk.content, personal, document_language.as_deref(), &corpus));
+            let masked = masked(&chunk.content, personal);
+            let language = document_language.as_deref();
+            chunk.findings = Some(self.findings(&chunk.content, personal, &masked, language, &corpus));
+            masks.push(masked);
         }
-        Ok(chunks)
+        Ok(Looked { chunks, masks })
+    }
+
+    /// Off the runtime.
+    pub async fn beside(&self, chunks: Chunks, others: Others, cancel: &Cancel) -> Result<Looked, StageError> {
+        let (this, cancel) = (self.clone(), cancel.clone());
+        match tokio::task::spawn_blocking(move || this.look(chunks, &others, &cancel)).await {
+            Ok(result) => result,
+            Err(e) if e.is_cancelled() => {
+                Err(StageError::timeout("cancelled", "enrichment was ended by the runtime's stop"))
+            }
+            // The panic's message could quote the text: it is left out.
+            Err(_) => {
+                Err(StageError::crash("enrich_panicked", "enrichment panicked on this document; please report it"))
+            }
+        }
     }
 
     /// Personal data of each chunk, in bytes of its content; what a boundary cuts is in both chunks.
-    fn personal_data(&self, chunks: &Chunks, cancel: &Cancel) -> Result<Vec<Vec<Match>>, StageError> {
+    fn personal_data(&self, chunks: &Chunks, others: &Others, cancel: &Cancel) -> Result<Vec<Vec<Match>>, StageError> {
         let mut by_chunk = vec![Vec::new(); chunks.chunks.len()];
         if !self.options.personal_data && !self.options.redact {
             return Ok(by_chunk);
         }
         let (text, places) = joined_text(&chunks.chunks);
-        let all = self.resolved(personal::find(&text));
+        let mut all = personal::find(&text);
+        all.extend(others.text.iter().cloned());
+        let all = self.resolved(all);
         cancel.check()?;
         for m in all {
             let first = places.partition_point(|p| p.end <= m.range.start);
@@ -95,6 +143,7 @@ impl LocalEnricher {
     fn redacted(
         &self,
         chunks: &mut Chunks,
+        others: &Others,
         personal: &[Vec<Match>],
         cancel: &Cancel,
     ) -> Result<Vec<Vec<Match>>, StageError> {
@@ -106,7 +155,7 @@ impl LocalEnricher {
             let mut touched = false;
             for heading in &mut chunk.heading_path {
                 let (text, count) =
-                    headings.entry(heading.clone()).or_insert_with(|| self.redacted_heading(heading)).clone();
+                    headings.entry(heading.clone()).or_insert_with(|| self.redacted_heading(heading, others)).clone();
                 chunks.pii_redacted += count;
                 touched |= text != *heading;
                 *heading = text;
@@ -124,10 +173,8 @@ impl LocalEnricher {
             };
             let divided = parts.len() > 1;
             for (n, part) in parts.into_iter().enumerate() {
-                // What is kept is found again: its places moved, and the text is short.
-                let kept =
-                    self.resolved(personal::find(&part.content)).into_iter().filter(|m| !self.options.redacts(m.kind));
-                let mut now: Vec<Match> = kept.chain(part.matches.iter().cloned()).collect();
+                let mut now = redact::moved(&part.original, &redact, &keep);
+                now.extend(part.matches.iter().cloned());
                 now.sort_by_key(|m| m.range.start);
                 places.push(best_disjoint(now));
                 made.push(Chunk {
@@ -146,29 +193,28 @@ impl LocalEnricher {
         Ok(places)
     }
 
-    fn redacted_heading(&self, heading: &str) -> (String, u64) {
-        let mut found = self.resolved(personal::find(heading));
+    fn redacted_heading(&self, heading: &str, others: &Others) -> (String, u64) {
+        let mut found = personal::find(heading);
+        found.extend(others.headings.get(heading).into_iter().flatten().cloned());
+        let mut found = self.resolved(found);
         found.retain(|m| self.options.redacts(m.kind));
         let (text, placed) = redact::replace(heading, &found);
         (redact::without_cut_off_data(&text), placed.len() as u64)
     }
 
-    fn findings(&self, text: &str, personal: &[Match], document: Option<&str>, corpus: &Corpus) -> Findings {
+    /// Nothing here may copy personal data, nor take a placeholder for text.
+    fn findings(
+        &self,
+        text: &str,
+        personal: &[Match],
+        masks: &[Range<usize>],
+        document: Option<&str>,
+        corpus: &Corpus,
+    ) -> Findings {
         let o = &self.options;
         let language = if o.language { language::of_text(text, o.min_confidence) } else { None };
-        // Nothing below may copy personal data, nor take a placeholder for text.
-        let mut masks: Vec<Range<usize>> = personal.iter().map(|m| m.range.clone()).collect();
-        masks.extend(PLACEHOLDER.find_all(text));
-        masks.sort_by_key(|m| (m.start, m.end));
-        masks.dedup_by(|next, last| {
-            let overlap = next.start < last.end;
-            if overlap {
-                last.end = last.end.max(next.end);
-            }
-            overlap
-        });
         let listed = |mut all: Vec<Match>| {
-            all.retain(|m| m.score >= o.min_confidence && !touches(&masks, &m.range));
+            all.retain(|m| m.score >= o.min_confidence && !touches(masks, &m.range));
             all.truncate(o.max_findings);
             found(text, &all, true)
         };
@@ -176,13 +222,13 @@ impl LocalEnricher {
         let patterns = if o.patterns { listed(patterns::find(text)) } else { Vec::new() };
         let key_phrases = if o.key_phrases {
             let code = language.as_ref().map(|l| l.code.as_str()).or(document);
-            phrases::find(text, code, &masks, corpus, o.max_key_phrases)
+            phrases::find(text, code, masks, corpus, o.max_key_phrases)
         } else {
             Vec::new()
         };
         let shown = personal.get(..personal.len().min(o.max_findings)).unwrap_or_default();
         let personal_data = if o.personal_data { found(text, shown, false) } else { Vec::new() };
-        Findings { language, key_phrases, entities, patterns, personal_data }
+        Findings { language, key_phrases, entities, patterns, personal_data, sentiment: None }
     }
 }
 
@@ -192,24 +238,30 @@ impl Enricher for LocalEnricher {
         "local"
     }
 
-    async fn enrich(&self, chunks: Chunks, cancel: &Cancel) -> Result<Chunks, StageError> {
-        let (this, cancel) = (self.clone(), cancel.clone());
-        match tokio::task::spawn_blocking(move || this.enrich_blocking(chunks, &cancel)).await {
-            Ok(result) => result,
-            Err(e) if e.is_cancelled() => {
-                Err(StageError::timeout("cancelled", "enrichment was ended by the runtime's stop"))
-            }
-            // The panic's message could quote the text: it is left out.
-            Err(_) => {
-                Err(StageError::crash("enrich_panicked", "enrichment panicked on this document; please report it"))
-            }
-        }
+    async fn enrich(&self, chunks: Chunks, call: Call<'_>) -> Result<Enriched, StageError> {
+        let looked = self.beside(chunks, Others::default(), call.cancel).await?;
+        Ok(Enriched { chunks: looked.chunks, usage: Usage::default() })
     }
+}
+
+/// Where personal data or a placeholder stands.
+fn masked(text: &str, personal: &[Match]) -> Vec<Range<usize>> {
+    let mut masks: Vec<Range<usize>> = personal.iter().map(|m| m.range.clone()).collect();
+    masks.extend(PLACEHOLDER.find_all(text));
+    masks.sort_by_key(|m| (m.start, m.end));
+    masks.dedup_by(|next, last| {
+        let overlap = next.start < last.end;
+        if overlap {
+            last.end = last.end.max(next.end);
+        }
+        overlap
+    });
+    masks
 }
 
 /// All contents in one text, and each one's place. One blank stands for one left out between neighbours, a line feed
 /// for more.
-fn joined_text(chunks: &[Chunk]) -> (String, Vec<Range<usize>>) {
+pub fn joined_text(chunks: &[Chunk]) -> (String, Vec<Range<usize>>) {
     let mut text = String::with_capacity(chunks.iter().map(|c| c.content.len() + 1).sum());
     let mut places = Vec::with_capacity(chunks.len());
     let mut last: Option<u64> = None;

@@ -1,12 +1,16 @@
-//! The settings of local enrichment.
+//! The settings of enrichment.
 
 use serde::{Deserialize, Serialize};
 
+use super::comprehend::{ComprehendOptions, PERSONAL_KINDS};
 use super::personal::KINDS;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnrichOptions {
+    /// Who enriches: `local` (rules and statistics on this machine), or `comprehend` (these, and Amazon Comprehend beside
+    /// them; needs a build with `--features aws`). Default local.
+    pub provider: EnrichProvider,
     /// Tell the language of the document and of each chunk. Default true.
     pub language: bool,
     /// Key phrases of each chunk. Default true.
@@ -29,11 +33,21 @@ pub struct EnrichOptions {
     pub max_key_phrases: usize,
     /// Findings of each list kept for each chunk, in the order of the text. Redaction knows no limit. Default 200.
     pub max_findings: usize,
+    pub comprehend: ComprehendOptions,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EnrichProvider {
+    #[default]
+    Local,
+    Comprehend,
 }
 
 impl Default for EnrichOptions {
     fn default() -> Self {
         Self {
+            provider: EnrichProvider::default(),
             language: true,
             key_phrases: true,
             entities: true,
@@ -44,6 +58,7 @@ impl Default for EnrichOptions {
             min_confidence: 0.7,
             max_key_phrases: 10,
             max_findings: 200,
+            comprehend: ComprehendOptions::default(),
         }
     }
 }
@@ -62,10 +77,35 @@ impl EnrichOptions {
                 found.push((field, format!("is {value}, must be between 1 and {high}")));
             }
         }
-        for kind in self.redact_kinds.iter().filter(|k| !KINDS.contains(&k.as_str())) {
-            found.push(("redact_kinds", format!("names the unknown kind `{kind}`, known are {}", KINDS.join(", "))));
+        let kinds = self.personal_kinds();
+        for kind in self.redact_kinds.iter().filter(|k| !kinds.contains(&k.as_str())) {
+            found.push(("redact_kinds", format!("names the unknown kind `{kind}`, known are {}", kinds.join(", "))));
         }
         found
+    }
+
+    /// What of it shapes the findings. That of `local` is what it was before there was a choice.
+    pub fn shape(&self) -> serde_json::Value {
+        let mut shape = serde_json::to_value(self).unwrap_or_default();
+        if let Some(members) = shape.as_object_mut() {
+            members.remove("provider");
+            members.remove("comprehend");
+            if self.provider == EnrichProvider::Comprehend {
+                members.insert("comprehend".into(), self.comprehend.shape());
+            }
+        }
+        shape
+    }
+
+    /// Kinds of personal data that may be found.
+    fn personal_kinds(&self) -> Vec<&'static str> {
+        let mut kinds = KINDS.to_vec();
+        if self.provider == EnrichProvider::Comprehend {
+            kinds.extend(PERSONAL_KINDS.iter().map(|(_, ours)| *ours));
+            kinds.sort_unstable();
+            kinds.dedup();
+        }
+        kinds
     }
 
     /// Whether personal data of this kind is written over.
@@ -87,9 +127,15 @@ mod tests {
             (EnrichOptions { max_key_phrases: 0, ..Default::default() }, "max_key_phrases"),
             (EnrichOptions { max_findings: 10_001, ..Default::default() }, "max_findings"),
             (EnrichOptions { redact_kinds: vec!["SHOE_SIZE".into()], ..Default::default() }, "redact_kinds"),
+            // Only Comprehend finds names.
+            (EnrichOptions { redact_kinds: vec!["NAME".into()], ..Default::default() }, "redact_kinds"),
         ];
         for (options, field) in cases {
             assert_eq!(options.problems().iter().map(|p| p.0).collect::<Vec<_>>(), [field]);
         }
+        let names = vec!["NAME".into(), "CREDIT_CARD".into()];
+        let comprehend =
+            EnrichOptions { provider: EnrichProvider::Comprehend, redact_kinds: names, ..Default::default() };
+        assert!(comprehend.problems().is_empty());
     }
 }

@@ -31,6 +31,23 @@ pub fn replace(text: &str, matches: &[Match]) -> (String, Vec<Match>) {
     (out, moved)
 }
 
+/// Where in a part of the text what is kept came to stand; what the part holds none of is left out, and what is written
+/// over is no longer there. `redacted` are sorted, disjoint and within `part`, in bytes of the whole text.
+pub fn moved(part: &Range<usize>, redacted: &[Match], kept: &[Match]) -> Vec<Match> {
+    let within = |at: usize| {
+        let before = redacted.iter().filter(|m| part.start <= m.range.start && m.range.end <= at);
+        let shift: isize = before.map(|m| placeholder(m.kind).len() as isize - m.range.len() as isize).sum();
+        (at - part.start).saturating_add_signed(shift)
+    };
+    let place = |m: &Match| {
+        let range = m.range.start.max(part.start)..m.range.end.min(part.end);
+        let written = redacted.iter().any(|r| r.range.start < range.end && range.start < r.range.end);
+        (range.start < range.end && !written)
+            .then(|| Match::new(m.kind, within(range.start)..within(range.end), m.score))
+    };
+    kept.iter().filter_map(place).collect()
+}
+
 /// A stretch of the original and what it became.
 #[derive(Debug, PartialEq)]
 pub struct Part {
@@ -122,6 +139,20 @@ mod tests {
         assert!(made.iter().all(|p| p.tokens <= 60 && p.content.starts_with('[') && p.content.ends_with(']')));
         assert_eq!(made.iter().map(|p| p.matches.len()).sum::<usize>(), 16);
         assert!(made.is_sorted_by_key(|p| p.original.start));
+    }
+
+    #[test]
+    fn what_is_kept_moves_with_the_text() {
+        let text = "é a@b.io, Jane Doe, c@d.io!";
+        let (redacted, kept) = ([email(3..9), email(21..27)], [Match::new("NAME", 11..19, 0.9)]);
+        let (made, _) = replace(text, &redacted);
+        let now = moved(&(0..text.len()), &redacted, &kept);
+        assert_eq!(&made[now[0].range.clone()], "Jane Doe");
+        // In a part of its own, cut in the middle, outside, and under what is written over.
+        assert_eq!(moved(&(11..28), &redacted, &kept)[0].range, 0..8);
+        assert_eq!(moved(&(16..28), &redacted, &kept)[0].range, 0..3);
+        assert_eq!(moved(&(0..10), &redacted, &kept), []);
+        assert_eq!(moved(&(0..28), &redacted, &[Match::new("NAME", 8..12, 0.9)]), []);
     }
 
     #[test]

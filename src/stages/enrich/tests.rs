@@ -202,9 +202,10 @@ async fn it_runs_off_the_runtime_and_ends_when_cancelled() {
     let enricher = LocalEnricher::new(EnrichOptions::default(), Arc::new(Quarters(300)));
     let chunks = chunks_of(&[(P, &letter())], 300, &ChunkOptions::default());
     let cancel = Cancel::default();
-    assert!(enricher.enrich(chunks.clone(), &cancel).await.unwrap().chunks[0].findings.is_some());
+    let done = enricher.enrich(chunks.clone(), Call::new("a test", &cancel)).await.unwrap();
+    assert!(done.chunks.chunks[0].findings.is_some() && done.usage == Usage::default());
     cancel.cancel();
-    assert_eq!(enricher.enrich(chunks, &cancel).await.unwrap_err().class, ErrorClass::Timeout);
+    assert_eq!(enricher.enrich(chunks, Call::new("a test", &cancel)).await.unwrap_err().class, ErrorClass::Timeout);
     assert_eq!(enricher.name(), "local");
 }
 

@@ -1,6 +1,7 @@
-//! The embedding cache: vectors by model and text, so that nothing is embedded, or paid for, twice.
+//! What was made before: vectors by model and text, and a service's findings by question and text, so that nothing is
+//! embedded, asked or paid for twice.
 //!
-//! It is a cache in the strict sense: whatever happens to it costs time and never a document. A cache that can't be
+//! They are caches in the strict sense: whatever happens to one costs time and never a document. A cache that can't be
 //! read has nothing, one that can't be written forgets, a damaged one is set aside and begun anew; all of that is in
 //! the log and in no document's record. A full disk is no exception: what follows, the document's artefact, meets it
 //! too, in a place that knows what to do about it. The only errors are mistakes of the caller.
@@ -11,7 +12,7 @@ mod tests;
 
 use async_trait::async_trait;
 
-pub use sqlite::{EmbeddingCacheOptions, SqliteEmbeddingCache};
+pub use sqlite::{EmbeddingCacheOptions, FindingsCacheOptions, SqliteEmbeddingCache, SqliteFindingsCache};
 
 use crate::documents::Sha256Hex;
 use crate::error::StageError;
@@ -26,6 +27,19 @@ pub trait EmbeddingCache: Send + Sync + 'static {
     async fn put_many(&self, model: &ModelIdentity, entries: Vec<(Sha256Hex, Vec<f32>)>) -> Result<(), StageError>;
 
     /// Forgets texts, of every model, or everything; returns how many vectors that were.
+    async fn forget(&self, texts: Forget) -> Result<u64, StageError>;
+}
+
+/// Answers to a question (what was asked, in which language, of which model) about texts. They are bytes here.
+#[async_trait]
+pub trait FindingsCache: Send + Sync + 'static {
+    /// The answers about `texts` (their hashes), in their order; `None` for what is not known.
+    async fn get_many(&self, question: &str, texts: &[Sha256Hex]) -> Vec<Option<Vec<u8>>>;
+
+    /// Keeps answers; those that are known already are left as they are.
+    async fn put_many(&self, question: &str, entries: Vec<(Sha256Hex, Vec<u8>)>);
+
+    /// Forgets texts, of every question, or everything; returns how many answers that were.
     async fn forget(&self, texts: Forget) -> Result<u64, StageError>;
 }
 
@@ -49,6 +63,19 @@ impl EmbeddingCache for NoCache {
     async fn put_many(&self, _: &ModelIdentity, _: Vec<(Sha256Hex, Vec<f32>)>) -> Result<(), StageError> {
         Ok(())
     }
+
+    async fn forget(&self, _: Forget) -> Result<u64, StageError> {
+        Ok(0)
+    }
+}
+
+#[async_trait]
+impl FindingsCache for NoCache {
+    async fn get_many(&self, _: &str, texts: &[Sha256Hex]) -> Vec<Option<Vec<u8>>> {
+        vec![None; texts.len()]
+    }
+
+    async fn put_many(&self, _: &str, _: Vec<(Sha256Hex, Vec<u8>)>) {}
 
     async fn forget(&self, _: Forget) -> Result<u64, StageError> {
         Ok(0)

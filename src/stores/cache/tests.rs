@@ -118,8 +118,8 @@ async fn a_row_that_rotted_is_not_there() {
     let cache = open(dir.path());
     cache.put_many(&model("w"), entries(0..10)).await.unwrap();
     let other = rusqlite::Connection::open(dir.path().join("embeddings.db")).unwrap();
-    let spoilt = other.execute("UPDATE embeddings SET vector = zeroblob(16) WHERE rowid = 1", []).unwrap();
-    let short = other.execute("UPDATE embeddings SET vector = x'00' WHERE rowid = 2", []).unwrap();
+    let spoilt = other.execute("UPDATE entries SET value = zeroblob(16) WHERE rowid = 1", []).unwrap();
+    let short = other.execute("UPDATE entries SET value = x'00' WHERE rowid = 2", []).unwrap();
     assert_eq!((spoilt, short), (1, 1));
     assert_eq!(known(&cache, 0..10).await, 8);
     cache.put_many(&model("w"), entries(0..10)).await.unwrap();
@@ -136,6 +136,39 @@ async fn a_newer_cache_is_left_alone() {
     cache.put_many(&model("w"), entries(0..10)).await.unwrap();
     assert_eq!(known(&cache, 0..10).await, 0);
     assert_eq!(other.query_row("SELECT count(*) FROM theirs", [], |r| r.get::<_, i64>(0)).unwrap(), 0);
+}
+
+#[tokio::test]
+async fn vectors_of_the_first_form_are_known() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let cache = open(dir.path());
+    cache.put_many(&model("w"), entries(0..10)).await.unwrap();
+    drop(cache);
+    let old = rusqlite::Connection::open(dir.path().join("embeddings.db")).unwrap();
+    let back = "ALTER TABLE entries RENAME COLUMN value TO vector; ALTER TABLE entries RENAME TO embeddings; \
+        PRAGMA user_version = 1;";
+    old.execute_batch(back).unwrap();
+    drop(old);
+    let cache = open(dir.path());
+    assert_eq!(known(&cache, 0..10).await, 10);
+    cache.put_many(&model("w"), entries(10..20)).await.unwrap();
+    assert_eq!(known(&cache, 0..20).await, 20);
+}
+
+#[tokio::test]
+async fn findings_are_kept_by_question_and_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("findings.db");
+    let cache = SqliteFindingsCache::open(&path, &FindingsCacheOptions::default());
+    let texts = [text(0), text(1)];
+    cache.put_many("entities/en", vec![(text(0), b"found".to_vec()), (text(1), Vec::new())]).await;
+    drop(cache);
+    let cache = SqliteFindingsCache::open(&path, &FindingsCacheOptions::default());
+    assert_eq!(cache.get_many("entities/en", &texts).await, [Some(b"found".to_vec()), Some(Vec::new())]);
+    assert_eq!(cache.get_many("entities/de", &texts).await, [None, None]);
+    assert_eq!(cache.forget(Forget::Texts(texts.to_vec())).await.unwrap(), 2);
+    assert_eq!(cache.get_many("entities/en", &texts).await, [None, None]);
 }
 
 #[tokio::test]
@@ -179,7 +212,7 @@ async fn what_is_forgotten_is_gone_from_every_file() {
 
 #[tokio::test]
 async fn no_cache_knows_nothing() {
-    NoCache.put_many(&model("w"), entries(0..10)).await.unwrap();
+    EmbeddingCache::put_many(&NoCache, &model("w"), entries(0..10)).await.unwrap();
     assert_eq!(known(&NoCache, 0..10).await, 0);
     let options = EmbeddingCacheOptions { enabled: false, ..Default::default() };
     let dir = tempfile::tempdir().unwrap();

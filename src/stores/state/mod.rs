@@ -139,6 +139,10 @@ impl StateFolder {
         self.cache().join("embeddings.db")
     }
 
+    pub fn findings_cache_db(&self) -> PathBuf {
+        self.cache().join("findings.db")
+    }
+
     /// Makes this process the folder's orchestrator until the lock is dropped. `command` is what the user typed, for
     /// the message that others get.
     pub fn lock_orchestrator(

@@ -55,7 +55,10 @@ impl Client {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: standin\r\nconnection: close\r\n");
-        head += &format!("authorization: Bearer {}\r\ncontent-length: {}\r\n", self.key, body.len());
+        if !headers.iter().any(|(name, _)| *name == "authorization") {
+            head += &format!("authorization: Bearer {}\r\n", self.key);
+        }
+        head += &format!("content-length: {}\r\n", body.len());
         headers.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
         // A cut connection may break while this still writes.
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(b"\r\n"));

@@ -5,6 +5,7 @@
 mod batches;
 mod books;
 mod client;
+mod comprehend;
 mod embeddings;
 mod faults;
 mod files;

@@ -6,24 +6,28 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
-use super::EmbeddingCacheOptions;
+use super::blobs::Limits;
 use crate::documents::Sha256Hex;
-use crate::stages::model::ModelIdentity;
 use crate::stores::cache::Forget;
 
 /// A file with another one is not read: it is a cache.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 const TABLES: &str = "
 CREATE TABLE models (model INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE);
-CREATE TABLE embeddings (
+CREATE TABLE entries (
     model INTEGER NOT NULL,
     text BLOB NOT NULL,
     used INTEGER NOT NULL,
     crc INTEGER NOT NULL,
-    vector BLOB NOT NULL
+    value BLOB NOT NULL
 );
-CREATE UNIQUE INDEX embeddings_by_text ON embeddings (model, text);
-CREATE INDEX embeddings_by_use ON embeddings (used);
+CREATE UNIQUE INDEX entries_by_text ON entries (model, text);
+CREATE INDEX entries_by_use ON entries (used);
+";
+/// Of the first version, which knew of embeddings alone.
+const RENAMED: &str = "
+ALTER TABLE embeddings RENAME TO entries;
+ALTER TABLE entries RENAME COLUMN vector TO value;
 ";
 
 /// Uses that are remembered before they are written; later ones are forgotten until then, which only makes the
@@ -35,10 +39,12 @@ const DROPPED_AT_ONCE: i64 = 256;
 const FULL_AFTER_DROPPING: f64 = 0.9;
 
 pub struct Table {
+    /// For the log.
+    name: &'static str,
     connection: Connection,
     max_bytes: u64,
     page_bytes: u64,
-    models: HashMap<ModelIdentity, i64>,
+    models: HashMap<String, i64>,
     /// A time that counts writes.
     tick: i64,
     touched: HashMap<i64, i64>,
@@ -48,17 +54,17 @@ type Result<T> = std::result::Result<T, rusqlite::Error>;
 
 impl Table {
     /// `None` if the file was made by a newer docweir: it is left alone and not used.
-    pub fn open(path: &Path, options: &EmbeddingCacheOptions) -> Result<Option<Self>> {
-        if !options.enabled {
+    pub fn open(name: &'static str, path: &Path, limits: &Limits) -> Result<Option<Self>> {
+        if !limits.enabled {
             return Ok(None);
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(Duration::from_millis(options.busy_timeout_milliseconds))?;
+        connection.busy_timeout(Duration::from_millis(limits.busy_timeout_milliseconds))?;
         let version = |c: &Connection| c.pragma_query_value(None, "user_version", |r| r.get::<_, i64>(0));
         let found = version(&connection)?;
         if found > SCHEMA_VERSION {
-            tracing::warn!(path = %path.display(), "the embedding cache was made by a newer docweir: it is not used");
+            tracing::warn!(path = %path.display(), "the {name} was made by a newer docweir: it is not used");
             return Ok(None);
         }
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -67,20 +73,22 @@ impl Table {
         connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
         if found < SCHEMA_VERSION {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            if version(&transaction)? < SCHEMA_VERSION {
-                transaction.execute_batch(TABLES)?;
+            let found = version(&transaction)?;
+            if found < SCHEMA_VERSION {
+                transaction.execute_batch(if found == 1 { RENAMED } else { TABLES })?;
                 transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
             }
             transaction.commit()?;
         }
         // Fails for tables that are not ours: see `is_damage`.
         connection.prepare("SELECT model, identity FROM models")?;
-        connection.prepare("SELECT rowid, model, text, used, crc, vector FROM embeddings")?;
+        connection.prepare("SELECT rowid, model, text, used, crc, value FROM entries")?;
         let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |r| r.get(0))?;
-        let tick: Option<i64> = connection.query_row("SELECT max(used) FROM embeddings", [], |r| r.get(0))?;
+        let tick: Option<i64> = connection.query_row("SELECT max(used) FROM entries", [], |r| r.get(0))?;
         Ok(Some(Self {
+            name,
             connection,
-            max_bytes: options.max_bytes,
+            max_bytes: limits.max_bytes,
             page_bytes: u64::try_from(page_bytes).unwrap_or(4096),
             models: HashMap::new(),
             tick: tick.unwrap_or(0) + 1,
@@ -88,9 +96,9 @@ impl Table {
         }))
     }
 
-    pub fn get(&mut self, model: &ModelIdentity, texts: &[Sha256Hex]) -> Result<Vec<Option<Vec<f32>>>> {
+    pub fn get(&mut self, model: &str, texts: &[Sha256Hex]) -> Result<Vec<Option<Vec<u8>>>> {
         let Some(model_row) = self.model(model)? else { return Ok(vec![None; texts.len()]) };
-        let sql = "SELECT rowid, used, crc, vector FROM embeddings WHERE model = ?1 AND text = ?2";
+        let sql = "SELECT rowid, used, crc, value FROM entries WHERE model = ?1 AND text = ?2";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut found = Vec::with_capacity(texts.len());
         let mut rotten = Vec::new();
@@ -98,14 +106,14 @@ impl Table {
             let row = statement.query_row(params![model_row, key(text)], |row| {
                 let (rowid, used): (i64, i64) = (row.get(0)?, row.get(1)?);
                 let (crc, blob): (u32, &[u8]) = (row.get(2)?, row.get_ref(3)?.as_blob()?);
-                Ok((rowid, used, decode(blob, crc, model.dimension as usize)))
+                Ok((rowid, used, (crc32fast::hash(blob) == crc).then(|| blob.to_vec())))
             });
             match row.optional()? {
-                Some((rowid, used, Some(vector))) => {
+                Some((rowid, used, Some(value))) => {
                     if used < self.tick && self.touched.len() < MAX_TOUCHED {
                         self.touched.insert(rowid, self.tick);
                     }
-                    found.push(Some(vector));
+                    found.push(Some(value));
                 }
                 Some((rowid, _, None)) => {
                     rotten.push(rowid);
@@ -116,29 +124,25 @@ impl Table {
         }
         drop(statement);
         if !rotten.is_empty() {
-            tracing::warn!(rows = rotten.len(), "rows of the embedding cache are damaged and are dropped");
+            tracing::warn!(rows = rotten.len(), "rows of the {} are damaged and are dropped", self.name);
             for rowid in rotten {
-                self.connection.execute("DELETE FROM embeddings WHERE rowid = ?1", [rowid])?;
+                self.connection.execute("DELETE FROM entries WHERE rowid = ?1", [rowid])?;
             }
         }
         Ok(found)
     }
 
-    pub fn put(&mut self, model: &ModelIdentity, entries: &[(Sha256Hex, Vec<f32>)]) -> Result<()> {
+    pub fn put(&mut self, model: &str, entries: &[(Sha256Hex, Vec<u8>)]) -> Result<()> {
         let model_row = self.add_model(model)?;
         let transaction = rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
         {
-            let sql = "INSERT INTO embeddings (model, text, used, crc, vector) VALUES (?1, ?2, ?3, ?4, ?5) \
+            let sql = "INSERT INTO entries (model, text, used, crc, value) VALUES (?1, ?2, ?3, ?4, ?5) \
                 ON CONFLICT (model, text) DO NOTHING";
             let mut statement = transaction.prepare_cached(sql)?;
-            for (text, vector) in entries {
-                // A number that is none is a mistake that must not be kept for ever.
-                if vector.iter().all(|x| x.is_finite()) {
-                    let blob = encode(vector);
-                    statement.execute(params![model_row, key(text), self.tick, crc32fast::hash(&blob), blob])?;
-                }
+            for (text, value) in entries {
+                statement.execute(params![model_row, key(text), self.tick, crc32fast::hash(value), value])?;
             }
-            let mut statement = transaction.prepare_cached("UPDATE embeddings SET used = ?2 WHERE rowid = ?1")?;
+            let mut statement = transaction.prepare_cached("UPDATE entries SET used = ?2 WHERE rowid = ?1")?;
             for (rowid, tick) in &self.touched {
                 statement.execute(params![rowid, tick])?;
             }
@@ -150,7 +154,7 @@ impl Table {
         Ok(())
     }
 
-    /// Deletes vectors, and what SQLite would leave of them in the file.
+    /// Deletes entries, and what SQLite would leave of them in the file.
     pub fn forget(&mut self, texts: &Forget) -> Result<u64> {
         self.connection.pragma_update(None, "secure_delete", true)?;
         let transaction = rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
@@ -158,14 +162,14 @@ impl Table {
         let texts = match texts {
             Forget::Texts(texts) => texts.as_slice(),
             Forget::Everything => {
-                deleted += transaction.execute("DELETE FROM embeddings", [])? as u64;
+                deleted += transaction.execute("DELETE FROM entries", [])? as u64;
                 &[]
             }
         };
         {
             let mut models = transaction.prepare_cached("SELECT model FROM models")?;
             let models: Vec<i64> = models.query_map([], |r| r.get(0))?.collect::<Result<_>>()?;
-            let sql = "DELETE FROM embeddings WHERE model = ?1 AND text = ?2";
+            let sql = "DELETE FROM entries WHERE model = ?1 AND text = ?2";
             let mut statement = transaction.prepare_cached(sql)?;
             for model in models {
                 for text in texts {
@@ -193,7 +197,7 @@ impl Table {
             return Ok(());
         }
         let goal = (self.max_bytes as f64 * FULL_AFTER_DROPPING) as u64;
-        let sql = "DELETE FROM embeddings WHERE rowid IN (SELECT rowid FROM embeddings ORDER BY used, rowid LIMIT ?1)";
+        let sql = "DELETE FROM entries WHERE rowid IN (SELECT rowid FROM entries ORDER BY used, rowid LIMIT ?1)";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut dropped = 0;
         while self.bytes()? > goal {
@@ -203,7 +207,7 @@ impl Table {
             }
             dropped += rows;
         }
-        tracing::debug!(dropped, "the embedding cache was full");
+        tracing::debug!(dropped, "the {} was full", self.name);
         Ok(())
     }
 
@@ -214,24 +218,24 @@ impl Table {
         Ok(u64::try_from(pages).unwrap_or(0) * self.page_bytes)
     }
 
-    fn model(&mut self, model: &ModelIdentity) -> Result<Option<i64>> {
+    fn model(&mut self, model: &str) -> Result<Option<i64>> {
         if let Some(row) = self.models.get(model) {
             return Ok(Some(*row));
         }
         let sql = "SELECT model FROM models WHERE identity = ?1";
-        let row = self.connection.query_row(sql, [identity(model)], |r| r.get(0)).optional()?;
+        let row = self.connection.query_row(sql, [model], |r| r.get(0)).optional()?;
         if let Some(row) = row {
-            self.models.insert(model.clone(), row);
+            self.models.insert(model.to_owned(), row);
         }
         Ok(row)
     }
 
-    fn add_model(&mut self, model: &ModelIdentity) -> Result<i64> {
+    fn add_model(&mut self, model: &str) -> Result<i64> {
         if let Some(row) = self.model(model)? {
             return Ok(row);
         }
         let sql = "INSERT INTO models (identity) VALUES (?1) ON CONFLICT (identity) DO NOTHING";
-        self.connection.execute(sql, [identity(model)])?;
+        self.connection.execute(sql, [model])?;
         self.model(model)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
     }
 }
@@ -242,12 +246,11 @@ pub fn is_damage(error: &rusqlite::Error) -> bool {
     let code = matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase));
     // A table that is not as it was made: of another program, or edited.
     let unlike = matches!(error.sqlite_error_code(), Some(ErrorCode::Unknown | ErrorCode::TypeMismatch))
-        || matches!(error, InvalidColumnType(..) | FromSqlConversionFailure(..) | IntegralValueOutOfRange(..));
+        || matches!(
+            error,
+            SqlInputError { .. } | InvalidColumnType(..) | FromSqlConversionFailure(..) | IntegralValueOutOfRange(..)
+        );
     code || unlike
-}
-
-fn identity(model: &ModelIdentity) -> String {
-    serde_json::to_string(model).unwrap_or_default()
 }
 
 /// The hash as bytes: half as long as its digits.
@@ -257,15 +260,4 @@ fn key(text: &Sha256Hex) -> [u8; 32] {
         *byte = pair.iter().fold(0, |byte, digit| byte << 4 | char::from(*digit).to_digit(16).unwrap_or(0) as u8);
     }
     key
-}
-
-fn encode(vector: &[f32]) -> Vec<u8> {
-    vector.iter().flat_map(|x| x.to_le_bytes()).collect()
-}
-
-fn decode(blob: &[u8], crc: u32, dimension: usize) -> Option<Vec<f32>> {
-    if blob.len() != 4 * dimension || crc32fast::hash(blob) != crc {
-        return None;
-    }
-    Some(blob.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
 }

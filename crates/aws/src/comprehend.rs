@@ -1,0 +1,231 @@
+//! Comprehend: languages, entities, key phrases and sentiment of many texts in a request, personal data of one.
+//!
+//! An answer with status 200 may hold texts that were not looked at, each with a reason of its own. Results come in the
+//! texts' order, one for each, whatever order the service gives them in. Places count Unicode code points of the text
+//! that was sent; the service's copies of it are dropped here.
+//!
+//! Nothing is repeated here: a call costs money, and who asks knows how long to wait. What the service says of an
+//! invalid request may quote the text, so only its code crosses.
+
+use std::time::Duration;
+
+use aws_sdk_comprehend::Client;
+use aws_sdk_comprehend::config::Builder;
+use aws_sdk_comprehend::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_comprehend::types::{BatchItemError, LanguageCode};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_types::timeout::TimeoutConfig;
+
+use crate::access::{Aws, count, once};
+use crate::fault::{Fault, FaultKind};
+
+/// Texts of one request.
+pub const MOST_TEXTS: usize = 25;
+/// Bytes of one of several texts.
+pub const MOST_BYTES: usize = 5_000;
+/// Bytes of a text that is looked through for personal data.
+pub const MOST_PERSONAL_BYTES: usize = 100_000;
+
+/// Calls of Comprehend. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Comprehend {
+    client: Client,
+}
+
+/// A language that a text may be in: RFC 5646, and how sure.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tongue {
+    pub code: String,
+    pub score: f32,
+}
+
+/// A stretch of a text, in code points, half-open.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spot {
+    /// As the service names it, in capitals; empty for key phrases.
+    pub kind: String,
+    pub start: usize,
+    pub end: usize,
+    pub score: f32,
+}
+
+/// `POSITIVE`, `NEGATIVE`, `NEUTRAL` or `MIXED`, and how much of each.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Mood {
+    pub label: String,
+    pub positive: f32,
+    pub negative: f32,
+    pub neutral: f32,
+    pub mixed: f32,
+}
+
+/// Why one text of a request has no result: the service's word, such as `TEXT_SIZE_LIMIT_EXCEEDED`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ItemFault {
+    pub code: String,
+}
+
+/// Of each text what was found, in their order.
+pub type Items<T> = Vec<Result<T, ItemFault>>;
+
+impl Comprehend {
+    /// At an address of its own, or at that of all services where it is empty. A request that takes longer than `longest`
+    /// is given up.
+    pub fn new(aws: &Aws, endpoint: &str, longest: Duration) -> Self {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs_f64(aws.options.connect_seconds))
+            .operation_attempt_timeout(longest)
+            .build();
+        let mut config = Builder::from(&aws.sdk).retry_config(once()).timeout_config(timeouts);
+        if !endpoint.is_empty() {
+            config = config.endpoint_url(endpoint);
+        }
+        Self { client: Client::from_conf(config.build()) }
+    }
+
+    /// The languages of each text, the likeliest first.
+    pub async fn languages(&self, texts: Vec<String>) -> Result<Items<Vec<Tongue>>, Fault> {
+        let sent = texts.len();
+        let call = self.client.batch_detect_dominant_language().set_text_list(Some(texts));
+        let answer = told("BatchDetectDominantLanguage", call.send().await)?;
+        let results = answer.result_list.into_iter().map(|item| {
+            let mut tongues: Vec<Tongue> = item
+                .languages
+                .into_iter()
+                .flatten()
+                .filter_map(|l| Some(Tongue { code: l.language_code?, score: l.score? }))
+                .collect();
+            tongues.sort_by(|a, b| b.score.total_cmp(&a.score));
+            (item.index, tongues)
+        });
+        Ok(in_order(sent, results, answer.error_list))
+    }
+
+    pub async fn entities(&self, language: &str, texts: Vec<String>) -> Result<Items<Vec<Spot>>, Fault> {
+        let sent = texts.len();
+        let call = self.client.batch_detect_entities().language_code(LanguageCode::from(language));
+        let answer = told("BatchDetectEntities", call.set_text_list(Some(texts)).send().await)?;
+        let results = answer.result_list.into_iter().map(|item| {
+            let spots = item.entities.into_iter().flatten().filter_map(|e| {
+                let kind = e.r#type.map(|t| t.as_str().to_owned()).unwrap_or_default();
+                spot(kind, e.begin_offset, e.end_offset, e.score)
+            });
+            (item.index, spots.collect())
+        });
+        Ok(in_order(sent, results, answer.error_list))
+    }
+
+    pub async fn key_phrases(&self, language: &str, texts: Vec<String>) -> Result<Items<Vec<Spot>>, Fault> {
+        let sent = texts.len();
+        let call = self.client.batch_detect_key_phrases().language_code(LanguageCode::from(language));
+        let answer = told("BatchDetectKeyPhrases", call.set_text_list(Some(texts)).send().await)?;
+        let results = answer.result_list.into_iter().map(|item| {
+            let phrases = item.key_phrases.into_iter().flatten();
+            let spots = phrases.filter_map(|p| spot(String::new(), p.begin_offset, p.end_offset, p.score));
+            (item.index, spots.collect())
+        });
+        Ok(in_order(sent, results, answer.error_list))
+    }
+
+    pub async fn sentiment(&self, language: &str, texts: Vec<String>) -> Result<Items<Mood>, Fault> {
+        let sent = texts.len();
+        let call = self.client.batch_detect_sentiment().language_code(LanguageCode::from(language));
+        let answer = told("BatchDetectSentiment", call.set_text_list(Some(texts)).send().await)?;
+        let results = answer.result_list.into_iter().map(|item| {
+            let label = item.sentiment.map(|s| s.as_str().to_owned()).unwrap_or_default();
+            let score = item.sentiment_score;
+            let of = |share: fn(&aws_sdk_comprehend::types::SentimentScore) -> Option<f32>| {
+                score.as_ref().and_then(share).unwrap_or_default()
+            };
+            let mood = Mood {
+                label,
+                positive: of(|s| s.positive),
+                negative: of(|s| s.negative),
+                neutral: of(|s| s.neutral),
+                mixed: of(|s| s.mixed),
+            };
+            (item.index, mood)
+        });
+        Ok(in_order(sent, results, answer.error_list))
+    }
+
+    /// Personal data of one text: the service takes no more at a time.
+    pub async fn personal_data(&self, language: &str, text: String) -> Result<Vec<Spot>, Fault> {
+        let call = self.client.detect_pii_entities().language_code(LanguageCode::from(language)).text(text);
+        let answer = told("DetectPiiEntities", call.send().await)?;
+        let spots = answer.entities.into_iter().flatten().filter_map(|e| {
+            let kind = e.r#type.map(|t| t.as_str().to_owned()).unwrap_or_default();
+            spot(kind, e.begin_offset, e.end_offset, e.score)
+        });
+        Ok(spots.collect())
+    }
+}
+
+fn spot(kind: String, start: Option<i32>, end: Option<i32>, score: Option<f32>) -> Option<Spot> {
+    let place = |at: Option<i32>| at.and_then(|at| usize::try_from(at).ok());
+    let (start, end) = (place(start)?, place(end)?);
+    (start < end).then(|| Spot { kind, start, end, score: score.unwrap_or_default() })
+}
+
+/// One result for each text that was sent; a text that neither list speaks of was not looked at.
+fn in_order<T>(
+    sent: usize,
+    results: impl Iterator<Item = (Option<i32>, T)>,
+    errors: impl IntoIterator<Item = BatchItemError>,
+) -> Items<T> {
+    let mut items: Vec<Option<Result<T, ItemFault>>> = Vec::new();
+    items.resize_with(sent, || None);
+    let failed = errors.into_iter().map(|e| {
+        let code = e.error_code.unwrap_or_else(|| "UNKNOWN".to_owned());
+        (e.index, Err(ItemFault { code }))
+    });
+    for (index, item) in results.map(|(index, found)| (index, Ok(found))).chain(failed) {
+        let place = index.and_then(|i| usize::try_from(i).ok()).and_then(|i| items.get_mut(i));
+        if let Some(place) = place.filter(|place| place.is_none()) {
+            *place = Some(item);
+        }
+    }
+    let missing = || Err(ItemFault { code: "NO_RESULT".to_owned() });
+    items.into_iter().map(|item| item.unwrap_or_else(missing)).collect()
+}
+
+/// Counts a call and says what its failure means.
+fn told<T, E>(operation: &'static str, answer: Result<T, SdkError<E, HttpResponse>>) -> Result<T, Fault>
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    count("comprehend", operation, answer.is_err());
+    answer.map_err(|error| {
+        let fault = Fault::of(&error);
+        match fault.kind {
+            FaultKind::Invalid => Fault::new(fault.kind, fault.code, ""),
+            _ => fault,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(index: Option<i32>, code: &str) -> BatchItemError {
+        BatchItemError::builder().set_index(index).error_code(code).build()
+    }
+
+    #[test]
+    fn results_and_errors_come_in_the_order_of_the_texts() {
+        let results = [(Some(3), "d"), (Some(0), "a"), (Some(9), "beyond"), (Some(0), "again"), (None, "nowhere")];
+        let errors = [error(Some(1), "INTERNAL_SERVER_ERROR"), error(Some(-1), "X"), error(Some(3), "TOO_LATE")];
+        let items = in_order(4, results.into_iter(), errors);
+        let codes: Vec<_> = items.iter().map(|i| i.as_ref().map_or_else(|e| e.code.as_str(), |v| *v)).collect();
+        assert_eq!(codes, ["a", "INTERNAL_SERVER_ERROR", "NO_RESULT", "d"]);
+    }
+
+    #[test]
+    fn a_place_that_is_none_is_dropped() {
+        for (start, end) in [(None, Some(1)), (Some(-1), Some(1)), (Some(2), Some(2)), (Some(3), Some(2))] {
+            assert_eq!(spot("NAME".into(), start, end, Some(0.9)), None);
+        }
+        assert_eq!(spot(String::new(), Some(0), Some(2), None).map(|s| (s.start, s.end, s.score)), Some((0, 2, 0.0)));
+    }
+}

@@ -1,0 +1,326 @@
+//! Enrichment by Comprehend: the real binary against a stand-in that speaks its protocol.
+
+use crate::kit::{Place, Ran};
+
+#[cfg(not(feature = "aws"))]
+#[test]
+fn a_program_without_aws_says_so_and_touches_nothing() {
+    let place = Place::new();
+    place.write("a.md", "# A\n\nSome words.");
+    let ran = place.ingest(&["--set", "enrich.options.provider=comprehend"]);
+    assert_ne!(ran.status.code(), Some(0));
+    assert!(ran.err.contains("built without AWS"), "{}", ran.err);
+    place.ingest(&[]).code(0);
+    place.assert_complete(1);
+}
+
+#[cfg(feature = "aws")]
+mod with_aws {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+
+    use docweir_standin::{Act, AnalysisBooks, On, Options, Rule, Standin};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::kit::{Running, eventually, files};
+
+    const SECRET_KEY: &str = "wJalrXUtnFEMIsecretDOnotLOG";
+
+    /// A folder and whom its documents are shown to.
+    struct Shop {
+        place: Place,
+        standin: Standin,
+    }
+
+    impl Shop {
+        fn new(faults: Vec<Rule>) -> Self {
+            let options = Options { faults, books_by_text: true, ..Options::default() };
+            Self { place: Place::new(), standin: Standin::start(options).unwrap() }
+        }
+
+        fn command(&self, args: &[&str]) -> Command {
+            let mut command = self.place.command(args);
+            command
+                .env("DOCWEIR__ENRICH__OPTIONS__PROVIDER", "comprehend")
+                .env("DOCWEIR__ENRICH__OPTIONS__COMPREHEND__ENDPOINT", self.standin.comprehend_url())
+                .env("DOCWEIR__ENRICH__OPTIONS__COMPREHEND__REQUESTS_PER_SECOND", "1000")
+                .env("DOCWEIR__ENRICH__OPTIONS__COMPREHEND__BACKOFF_INITIAL_SECONDS", "0.05")
+                .env("DOCWEIR__ENRICH__OPTIONS__COMPREHEND__DOWN_SECONDS", "0.2")
+                .env("DOCWEIR__RETRY__WAITS_SECONDS", "[0.0, 0.1, 0.2]")
+                .env("DOCWEIR__RETRY__ATTEMPTS", "12")
+                .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+                .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+                .env("AWS_REGION", "eu-central-1");
+            command
+        }
+
+        fn run(&self, args: &[&str]) -> Ran {
+            Ran::of(self.command(args).output().unwrap())
+        }
+
+        fn ingest(&self, more: &[&str]) -> Ran {
+            self.run(&[&["ingest", "docs", "--json", "--progress", "none"], more].concat())
+        }
+
+        fn books(&self) -> AnalysisBooks {
+            self.standin.books().analysis
+        }
+
+        /// Nanodollars that are settled, under way and in doubt by our books.
+        fn sums(&self) -> (u64, u64, u64) {
+            let ran = self.run(&["cost", "--by", "stage", "--json"]);
+            let lines = ran.code(0).json();
+            assert!(lines.iter().all(|l| l["name"] == "enrichment"), "{lines:?}");
+            let sum = |name: &str| lines.iter().map(|l| (l[name].as_f64().unwrap() * 1e9).round() as u64).sum();
+            (sum("usd"), sum("reserved_usd"), sum("in_doubt_usd"))
+        }
+
+        #[track_caller]
+        fn assert_books_agree(&self) {
+            let charged = self.books().all.nanodollars;
+            let (settled, reserved, doubt) = self.sums();
+            assert_eq!(reserved, 0, "nothing is under way");
+            assert!(settled <= charged && charged <= settled + doubt, "{settled} {charged} {doubt}");
+            assert!(doubt > 0 || settled == charged, "{settled} {charged}");
+        }
+
+        /// The artefacts of enrichment.
+        fn enriched(&self) -> Vec<Value> {
+            let all = files(&self.place.state().join("objects/enriched"));
+            all.iter().map(|path| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()).collect()
+        }
+    }
+
+    fn holds(path: &Path, text: &str) -> bool {
+        std::fs::read(path).unwrap_or_default().windows(text.len()).any(|w| w == text.as_bytes())
+    }
+
+    #[test]
+    fn documents_are_enriched_by_a_service_that_fails_now_and_then() {
+        let on = |act, probability| Rule::new(On::Detect, act).probability(probability);
+        let shop = Shop::new(vec![
+            on(Act::Throttle, 0.1),
+            on(Act::Status, 0.05).code(500),
+            on(Act::CutBefore, 0.03),
+            on(Act::Garbage, 0.02),
+            on(Act::ItemErrors, 0.1).share(0.2),
+        ]);
+        shop.place.generate(25);
+        let ran = shop.ingest(&[]);
+        let summary = ran.code(0).summary();
+        assert!(!ran.out.contains(SECRET_KEY) && !ran.err.contains(SECRET_KEY), "{} {}", ran.out, ran.err);
+        shop.place.assert_complete(25);
+        let faults = shop.standin.books().faults;
+        assert!(faults.len() == 5, "{faults:?}");
+        shop.assert_books_agree();
+        let (settled, _, doubt) = shop.sums();
+        assert!(doubt > 0);
+        // What an attempt that failed had paid is in no summary, and in the books.
+        let cost = (summary["cost_usd"].as_f64().unwrap() * 1e9).round() as u64;
+        assert!(cost > 0 && cost <= settled, "{cost} {settled}");
+
+        let all = shop.enriched();
+        let chunks: Vec<&Value> = all.iter().flat_map(|a| a["chunks"].as_array().unwrap()).collect();
+        assert!(chunks.iter().all(|c| c["findings"]["sentiment"]["label"].is_string()), "{}", chunks[0]);
+        assert!(chunks.iter().any(|c| !c["findings"]["key_phrases"].as_array().unwrap().is_empty()));
+        for artefact in &all {
+            assert_eq!(artefact["metadata"]["language"]["code"], "eng");
+            let statistics = &artefact["statistics"];
+            assert!(statistics["comprehend_calls"].is_number() && statistics["comprehend_units"].is_number());
+            assert_eq!(statistics["chunks_enriched"], artefact["chunks"].as_array().unwrap().len());
+        }
+
+        // A second run pays nothing, and so does another folder's worth of the same text.
+        let books = shop.books();
+        shop.ingest(&[]).code(0);
+        for seed in 0..5 {
+            shop.place.write(format!("copy-{seed}.pdf"), docweir_testkit::two_pages(seed));
+        }
+        let again = shop.ingest(&[]).code(0).summary();
+        assert_eq!((again["completed"].as_u64(), again["cost_usd"].as_f64()), (Some(5), Some(0.0)), "{again}");
+        assert_eq!(shop.books(), books);
+    }
+
+    #[test]
+    fn personal_data_is_in_no_artefact_index_or_log_after_redaction() {
+        let shop = Shop::new(vec![Rule::new(On::Detect, Act::ItemErrors).share(0.3).times(4)]);
+        let secrets = ["Jane Doe", "Carlos Ruiz", "jane.doe@example.com", "12 Elm Street", "+49 30 1234 5678"];
+        let filler = "The quarterly report of the company was read with great interest by everybody in the room. ";
+        let text = format!(
+            "# About {}\n\n{} 👨‍👩‍👧 Re\u{301}sume\u{301} 漢字: {} wrote to {} from {}.\n\n## For {}\n\n{}\n\nCall {}. \
+             {} signed, and {}.\n",
+            secrets[0],
+            filler.repeat(12),
+            secrets[0],
+            secrets[2],
+            secrets[3],
+            secrets[1],
+            filler.repeat(20),
+            secrets[4],
+            secrets[1],
+            secrets[0],
+        );
+        shop.place.write("letter.md", &text);
+        // Small enough that a chunk and a request's text end in the middle of much.
+        let redact = [
+            "--set",
+            "enrich.options.redact=true",
+            "--set",
+            "enrich.options.comprehend.max_personal_bytes=600",
+            "--set",
+            "enrich.options.comprehend.max_text_bytes=300",
+        ];
+        let ran = Ran::of(
+            shop.command(&[&["ingest", "docs", "--json", "--progress", "none"], &redact[..]].concat())
+                .env("DOCWEIR__LOG__LEVEL", "debug")
+                .output()
+                .unwrap(),
+        );
+        ran.code(0);
+        let state = shop.place.state();
+        let all = files(&state);
+        // What comes before enrichment holds the text, as the document itself does.
+        let after = |path: &&std::path::PathBuf| {
+            let name = path.strip_prefix(&state).unwrap();
+            !name.starts_with("objects/extracted") && !name.starts_with("objects/chunks")
+        };
+        let checked: Vec<_> = all.iter().filter(after).collect();
+        assert!(checked.iter().any(|p| p.ends_with("cache/findings.db")), "{checked:?}");
+        for secret in secrets {
+            for part in [secret, secret.split(' ').next_back().unwrap()] {
+                for path in &checked {
+                    // Statistics hold numbers, and so may any of these.
+                    assert!(part.len() < 5 || !holds(path, part), "{} holds {part}", path.display());
+                }
+                assert!(part.len() < 5 || (!ran.out.contains(part) && !ran.err.contains(part)), "the log holds {part}");
+            }
+            let found = shop.place.visible();
+            assert!(found["letter.md"].iter().all(|text| !text.contains(secret)), "{secret} is found");
+        }
+        let enriched = shop.enriched();
+        let kinds: BTreeSet<&str> = ["NAME", "EMAIL", "ADDRESS", "PHONE"]
+            .into_iter()
+            .filter(|k| enriched[0].to_string().contains(&format!("[REDACTED_{k}]")))
+            .collect();
+        assert_eq!(kinds.len(), 4, "{kinds:?}");
+        assert!(enriched[0]["metadata"]["pii_redacted"].as_u64().unwrap() >= 8);
+        shop.assert_books_agree();
+    }
+
+    #[test]
+    fn a_run_that_is_killed_pays_twice_for_what_was_in_flight_and_for_nothing_else() {
+        let clean = Shop::new(Vec::new());
+        clean.place.generate(30);
+        clean.ingest(&[]).code(0);
+        let once = clean.books().all.nanodollars;
+
+        let shop = Shop::new(vec![Rule::new(On::Detect, Act::Slow).seconds(0.03)]);
+        shop.place.generate(30);
+        for kill in 1..=3 {
+            let mut command = shop.command(&["ingest", "docs", "--json", "--progress", "none"]);
+            let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let mut running = Running::of(child);
+            eventually("some requests are answered", || {
+                shop.books().all.requests >= kill * 12 || !running.is_running()
+            });
+            running.signal(rustix::process::Signal::KILL);
+            running.finish();
+        }
+        shop.standin.set_faults(Vec::new()).unwrap();
+        shop.ingest(&[]).code(0);
+        shop.place.assert_complete(30);
+        let (charged, (_, _, doubt)) = (shop.books().all.nanodollars, shop.sums());
+        assert!(charged <= once + doubt, "{charged} is more than {once} and what was in flight, {doubt}");
+        assert!(doubt > 0 && charged < 2 * once, "{doubt} of {once} was in flight, {charged} paid");
+        shop.assert_books_agree();
+    }
+
+    #[test]
+    fn what_is_estimated_is_what_is_charged() {
+        let shop = Shop::new(Vec::new());
+        shop.place.generate(6);
+        let estimate = shop.run(&["estimate", "docs", "--json"]);
+        let estimate = estimate.code(0).json().pop().unwrap();
+        assert_eq!(shop.books().all.requests, 0, "nobody was asked");
+        shop.ingest(&[]).code(0);
+        let books = shop.books().all;
+        assert_eq!(estimate["enrichment_units"], books.units, "{estimate}");
+        assert_eq!((estimate["enrichment_usd"].as_f64().unwrap() * 1e9).round() as u64, books.nanodollars);
+        // What is known costs nothing.
+        shop.place.write("copy.pdf", docweir_testkit::two_pages(3));
+        let again = shop.run(&["estimate", "docs", "--json"]).code(0).json().pop().unwrap();
+        assert_eq!((&again["documents"], &again["enrichment_units"]), (&1.into(), &0.into()), "{again}");
+    }
+
+    #[test]
+    fn documents_wait_for_money_and_go_on_with_it() {
+        let shop = Shop::new(Vec::new());
+        shop.place.generate(8);
+        let summary = shop.ingest(&["--set", "budget.run_usd=0.02"]).code(0).summary();
+        let (done, parked) = (summary["completed"].as_u64().unwrap(), summary["parked"].as_u64().unwrap());
+        assert!(parked > 0 && done + parked == 8, "{summary}");
+        assert!(shop.books().all.nanodollars <= 20_000_000);
+        shop.ingest(&[]).code(0);
+        shop.place.assert_complete(8);
+        shop.assert_books_agree();
+        assert_eq!(shop.books().texts_paid_twice(), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_language_that_nobody_knows_is_a_note_and_no_failure() {
+        let shop = Shop::new(Vec::new());
+        let polish = "To nie jest zdanie po angielsku, lecz po polsku, oraz zawiera bardzo wiele słów o umowach. ";
+        shop.place.write("umowa.md", format!("# Umowa\n\n{}", polish.repeat(30)));
+        let summary = shop.ingest(&[]).code(0).summary();
+        assert_eq!(summary["completed"], 1, "{summary}");
+        let notes = shop.enriched()[0]["metadata"]["notes"].to_string();
+        assert!(notes.contains("personal data in `pol`") && notes.contains("sentiment in `pol`"), "{notes}");
+        let books = shop.books();
+        assert_eq!(books.by_operation.keys().collect::<Vec<_>>(), ["language"]);
+        assert_eq!(books.refused.len(), 0, "it was not even asked: {books:?}");
+    }
+
+    #[test]
+    fn one_stage_alone_shows_what_was_found_and_is_in_the_books_where_there_are_some() {
+        let shop = Shop::new(Vec::new());
+        let path =
+            shop.place.write("a.md", "# A\n\nA terrible loss of Acme Widget Inc, told by Jane Doe in a long letter.");
+        let path = path.to_str().unwrap();
+        let ran = shop.run(&["stage", "enrich", path]);
+        assert!(ran.code(0).out.contains("negative") && ran.out.contains("Acme Widget Inc"), "{}", ran.out);
+        assert!(!shop.place.state().exists(), "a look makes nothing");
+        shop.ingest(&[]).code(0);
+        let before = shop.books().all.nanodollars;
+        shop.run(&["stage", "enrich", path]).code(0);
+        assert_eq!(shop.books().all.nanodollars, before, "what is known is not asked again");
+    }
+
+    #[test]
+    fn what_is_erased_is_forgotten_by_the_cache_of_findings() {
+        let shop = Shop::new(Vec::new());
+        shop.place.generate(2);
+        shop.ingest(&[]).code(0);
+        let books = shop.books();
+        shop.run(&["erase", "docs/0001.pdf"]).code(0);
+        // Of the other everything is known, of this one nothing.
+        shop.ingest(&["--set", "chunk.options.table_max_chars=1999"]).code(0);
+        let again = shop.books();
+        assert!(again.all.nanodollars > books.all.nanodollars);
+        let twice: Vec<_> = again.texts_paid_twice();
+        assert!(!twice.is_empty() && twice.len() < books.by_text.len(), "{} of {}", twice.len(), books.by_text.len());
+    }
+
+    #[test]
+    fn a_missing_permission_is_said_at_once_and_held_against_no_document() {
+        let shop = Shop::new(vec![Rule::new(On::Detect, Act::Status).code(403)]);
+        shop.place.generate(2);
+        let ran = shop.ingest(&["--set", "retry.system_failures=2"]);
+        assert_ne!(ran.status.code(), Some(0));
+        assert!(ran.err.contains("AccessDenied") && ran.err.contains("policy"), "{}", ran.err);
+        shop.standin.set_faults(Vec::new()).unwrap();
+        shop.ingest(&[]).code(0);
+        shop.place.assert_complete(2);
+    }
+}
