@@ -36,6 +36,7 @@
 //!       ├─ services submitter, poller, harvester ── batches at a provider, where there are any
 //!       ├─ service lock ── keeps the lease on compaction
 //!       ├─ service compactor ── merges vector files when there is reason to
+//!       ├─ services events, merge requests ── take messages from queues, where there are any
 //!       └─ service janitor ── deletes vector files that nothing needs
 //! ```
 //!

@@ -236,6 +236,7 @@ fn document(source: String, content: &[u8]) -> NewDocument {
         media_type: MediaType::Pdf,
         tenant: "default".into(),
         weight: 1,
+        tag: None,
     }
 }
 

@@ -23,6 +23,9 @@ pub const METRICS: &[(&str, &str, &str)] = &[
     ("docweir_compaction_peak_memory_bytes", "gauge", "anonymous memory of the process during the last merge, at most"),
 ];
 
+/// The code of the error that a merge took too long.
+pub const TOO_LONG: &str = "compaction_timeout";
+
 /// The compactor of a process, for one collection.
 pub struct CompactorActor {
     pub compactor: Compactor,
@@ -96,7 +99,7 @@ impl CompactorActor {
                     outcome("failed");
                     let limit = limit.as_secs();
                     let text = format!("a merge took longer than compaction.work_seconds ({limit}): raise it");
-                    return Err(StageError::transient("compaction_timeout", text));
+                    return Err(StageError::transient(TOO_LONG, text));
                 }
             };
             let installed = self.compactor.install(&staged, guard.epoch).await;

@@ -21,10 +21,12 @@ use crate::clock::{SharedClock, UnixMicros};
 use crate::documents::{Sha256Hex, Stage};
 use crate::error::{ErrorClass, StageError};
 use crate::failpoint;
+use crate::intake::originals::is_quarantined;
+use crate::intake::source;
 use crate::messages::event::Event;
 use crate::messages::job::{Input, Job};
 use crate::providers::account::BUDGET_SPENT;
-use crate::stores::control::{Claim, ControlError, Intent};
+use crate::stores::control::{Claim, ControlError, Intent, Transition};
 use crate::supervisors::{PoolHandle, RetryOptions};
 
 /// How often a run that has nothing left to do looks at what others have in hand.
@@ -87,6 +89,8 @@ pub struct Dispatcher {
     pub outlook: Option<Arc<Outlook>>,
     /// Take nothing more.
     pub stop: Arc<AtomicBool>,
+    /// True while it waits, because everything that can be done has a place in a pool: what takes in from outside then may.
+    pub hungry: watch::Sender<bool>,
 }
 
 impl Dispatcher {
@@ -137,12 +141,14 @@ impl Dispatcher {
                         None => std::future::pending().await,
                     }
                 };
+                self.hungry.send_replace(true);
                 tokio::select! {
                     () = self.wake.notified() => {}
                     () = self.one_has_ended(&mut ended) => {}
                     () = changed => {}
                     () = tokio::time::sleep(self.poll) => {}
                 }
+                self.hungry.send_replace(false);
                 continue;
             }
             for claim in &claims {
@@ -225,6 +231,10 @@ impl Dispatcher {
             self.desk.release(&claim, claim.stage).await?;
             return Ok(());
         }
+        let kept = source::to_object(&claim.source).is_some_and(|(_, key)| is_quarantined(key));
+        if claim.intent == Intent::Process && kept {
+            return self.refuse(&claim).await;
+        }
         let claim = if claim.intent == Intent::Process && claim.fingerprint != self.fingerprint {
             // The configuration has changed since it was registered: what is half done no longer fits.
             let store = &self.desk.control;
@@ -261,6 +271,19 @@ impl Dispatcher {
             }
         };
         self.submit(claim, input).await
+    }
+
+    /// What the quarantine keeps is never taken in, whoever registers it: of the copy no copy is kept.
+    async fn refuse(&self, claim: &Claim) -> Result<(), StageError> {
+        let text = "it lies in the quarantine, from where nothing is taken in: register the original";
+        let (error, stage) = (StageError::permanent("quarantined_source", text), claim.stage);
+        let transition = Transition::Quarantined { stage, error: error.clone(), artefact: None, original: None };
+        if self.desk.apply(claim, transition).await? {
+            let (document, source) = (claim.key.id.clone(), claim.source.clone());
+            self.desk.events.emit(Event::Quarantined { document, source, stage, error });
+            self.desk.claims.end(&claim.key);
+        }
+        Ok(())
     }
 
     async fn submit(&self, mut claim: Claim, input: Input) -> Result<(), StageError> {

@@ -31,6 +31,7 @@ impl Fixture {
             media_type: MediaType::Pdf,
             tenant: "default".into(),
             weight: 1,
+            tag: None,
         };
         control.register((0..documents).map(new).collect()).await.unwrap();
         Self { _dir: dir, clock, control, elsewhere: Elsewhere::default() }

@@ -2,6 +2,8 @@
 //!
 //! Registering is durable and in batches; nothing waits in memory but one batch, so a folder of a million files costs
 //! no more memory than one of ten. What is to be done is then read from the control store, not from here.
+//!
+//! An object whose mark says that it is what was registered is not read again.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -16,16 +18,17 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::actors::patience::patiently;
 use crate::actors::steward::control;
-use crate::documents::{MediaType, Sha256Hex};
+use crate::documents::{DocumentId, MediaType, Sha256Hex};
 use crate::error::StageError;
 use crate::failpoint;
-use crate::intake::originals::{Listed, Originals, is_quarantined};
+use crate::intake::originals::{Listed, Original, Originals, is_quarantined};
 use crate::intake::{Found, IntakeOptions, Walk, source};
 use crate::messages::event::{Event, EventSink};
 use crate::stages::extract::{HEAD_BYTES, detect};
-use crate::stores::control::{ControlError, ControlStore, NewDocument, RecordFilter, Registered, Status};
+use crate::stores::control::{ControlError, ControlStore, Intent, NewDocument, RecordFilter, Registered, Status};
 use crate::supervisors::RetryOptions;
 
+#[derive(Clone)]
 pub struct Intake {
     pub control: Arc<dyn ControlStore>,
     pub originals: Arc<dyn Originals>,
@@ -58,7 +61,8 @@ impl Intake {
                     Found::File(path) => {
                         let source = source::of_path(&path);
                         let look = tokio::task::spawn_blocking(move || look_at(&path, limit)).await;
-                        (source, look.unwrap_or_else(|e| Err(format!("looking at it failed: {e}"))))
+                        let look = look.unwrap_or_else(|e| Err(format!("looking at it failed: {e}")));
+                        (source, look.map(Looked::New))
                     }
                 }
             })
@@ -96,7 +100,13 @@ impl Intake {
             let wanted = page.into_iter().filter(|object| self.is_wanted(uri, &object.source));
             let looked_at = stream::iter(wanted)
                 .map(|object| async move {
-                    let look = self.look_at_object(&object).await;
+                    let look = match self.known(&object).await {
+                        Ok(Some((id, status))) => Ok(Looked::Known(id, status)),
+                        // One that is not known for sure is read.
+                        Ok(None) | Err(_) => {
+                            self.look_at_object(&object).await.map(Looked::New).map_err(|e| e.to_string())
+                        }
+                    };
                     (object.source, look)
                 })
                 .buffered(self.options.hashers);
@@ -108,7 +118,7 @@ impl Intake {
     /// registered. Returns how many there were, and whether one could not be read.
     async fn take_in(
         &self,
-        looked_at: impl Stream<Item = (String, Result<Look, String>)>,
+        looked_at: impl Stream<Item = (String, Result<Looked, String>)>,
         mut each: impl FnMut(&str),
     ) -> Result<(u64, bool), ControlError> {
         let (mut files, mut blind) = (0, false);
@@ -123,9 +133,13 @@ impl Intake {
             for (source, look) in batch {
                 files += 1;
                 match look {
-                    Ok(look) => {
+                    Ok(Looked::New(look)) => {
                         each(&source);
                         documents.push(self.document(source, look));
+                    }
+                    Ok(Looked::Known(document, status)) => {
+                        each(&source);
+                        self.tell_unchanged(document, source, status);
                     }
                     Err(reason) => {
                         blind = true;
@@ -139,25 +153,45 @@ impl Intake {
 
     /// One that is named is taken whatever it is called; of those below a prefix the ones with the right extension.
     /// What the quarantine keeps is never taken.
-    fn is_wanted(&self, uri: &str, source: &str) -> bool {
+    pub fn is_wanted(&self, uri: &str, source: &str) -> bool {
         let Some((_, key)) = source::to_object(source) else { return false };
         let extension = key.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map(|(_, e)| e.to_lowercase());
         let known = extension.is_some_and(|e| self.options.extensions.iter().any(|known| known.to_lowercase() == e));
         !is_quarantined(key) && (known || uri == source)
     }
 
-    async fn look_at_object(&self, object: &Listed) -> Result<Look, String> {
-        let limit = self.options.max_file_bytes;
-        if object.bytes > limit {
-            return Err(format!("{} bytes are more than intake.max_file_bytes ({limit})", object.bytes));
-        }
-        let mut file = self.originals.open(&object.source).await.map_err(|e| e.to_string())?;
-        let name = source::file_name(&object.source);
-        let look = tokio::task::spawn_blocking(move || look_at_file(&mut file, name.as_deref(), limit)).await;
-        look.map_err(|e| format!("looking at it failed: {e}"))?
+    /// The document of an object that is what was registered last, to be done as it would be done now: there is nothing to
+    /// be read.
+    pub async fn known(&self, object: &Listed) -> Result<Option<(DocumentId, Status)>, ControlError> {
+        let Some(seen) = self.control.seen(&object.source).await?.filter(|seen| seen.tag == object.tag) else {
+            return Ok(None);
+        };
+        let Some(record) = self.control.by_source(&object.source).await? else { return Ok(None) };
+        let same = record.content_sha256 == seen.content && record.fingerprint == self.fingerprint;
+        let wanted = record.intent == Intent::Process && record.status != Status::Deleted;
+        Ok((same && wanted).then_some((record.document_id, record.status)))
     }
 
-    fn document(&self, source: String, look: Look) -> NewDocument {
+    /// # Errors
+    /// As [`Originals::open`].
+    pub async fn look_at_object(&self, object: &Listed) -> Result<Look, StageError> {
+        let limit = self.options.max_file_bytes;
+        let unreadable = |text: String| StageError::permanent("unreadable", text);
+        if object.bytes > limit {
+            return Err(unreadable(format!("{} bytes are more than intake.max_file_bytes ({limit})", object.bytes)));
+        }
+        let Original { mut file, tag } = self.originals.open(&object.source).await?;
+        let name = source::file_name(&object.source);
+        let look = tokio::task::spawn_blocking(move || look_at_file(&mut file, name.as_deref(), limit)).await;
+        let look = look.map_err(|e| StageError::crash("unreadable", format!("looking at it failed: {e}")))?;
+        Ok(Look { tag, ..look.map_err(unreadable)? })
+    }
+
+    pub fn tell_unchanged(&self, document: DocumentId, source: String, status: Status) {
+        self.events.emit(Event::Unchanged { document, source, quarantined: status == Status::Quarantined });
+    }
+
+    pub fn document(&self, source: String, look: Look) -> NewDocument {
         NewDocument {
             source,
             content: look.content,
@@ -166,32 +200,33 @@ impl Intake {
             media_type: look.media_type,
             tenant: "default".into(),
             weight: 1,
+            tag: look.tag,
         }
     }
 
-    async fn register(&self, documents: Vec<NewDocument>) -> Result<(), ControlError> {
+    /// Returns how many there is something to be done for.
+    pub async fn register(&self, documents: Vec<NewDocument>) -> Result<usize, ControlError> {
         if documents.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let sources: Vec<String> = documents.iter().map(|d| d.source.clone()).collect();
         let answers = patiently(&self.retry, || self.control.register(documents.clone())).await?;
         failpoint::reach("intake.registered", "");
+        let mut to_be_done = 0;
         for (source, answer) in sources.into_iter().zip(answers) {
-            self.events.emit(match answer {
-                Registered::New(key) => {
-                    Event::Registered { document: key.id, version: key.version, source, replaces: false }
-                }
-                Registered::Replaces(key) => {
-                    Event::Registered { document: key.id, version: key.version, source, replaces: true }
-                }
+            let (key, replaces) = match answer {
+                Registered::New(key) => (key, false),
+                Registered::Replaces(key) => (key, true),
                 Registered::Unchanged(key, status) => {
-                    let quarantined = status == Status::Quarantined;
-                    Event::Unchanged { document: key.id, source, quarantined }
+                    self.tell_unchanged(key.id, source, status);
+                    continue;
                 }
-            });
+            };
+            to_be_done += 1;
+            self.events.emit(Event::Registered { document: key.id, version: key.version, source, replaces });
         }
         self.wake.notify_one();
-        Ok(())
+        Ok(to_be_done)
     }
 
     async fn prune(&self, folders: &[PathBuf], seen: &HashSet<u64>) -> Result<(), ControlError> {
@@ -254,11 +289,20 @@ fn short_hash(source: &str) -> u64 {
     Sha256::digest(source.as_bytes()).iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
+/// What a look at a file came to.
+enum Looked {
+    New(Look),
+    /// It was not read: its mark says what it is.
+    Known(DocumentId, Status),
+}
+
 /// A file's content in short.
 pub struct Look {
     pub content: Sha256Hex,
     pub bytes: u64,
     pub media_type: MediaType,
+    /// Of an object: the mark of the state that was read.
+    pub tag: Option<String>,
 }
 
 /// Hashes a file in one pass with flat memory. What it is, is told from its head. A file of no known type is
@@ -281,7 +325,7 @@ fn look_at_file(file: &mut File, name: Option<&str>, limit: u64) -> Result<Look,
         return Err(too_large(bytes));
     }
     let media_type = detect(&head, name).unwrap_or(MediaType::Pdf);
-    Ok(Look { content, bytes, media_type })
+    Ok(Look { content, bytes, media_type, tag: None })
 }
 
 /// SHA-256, length and head of what is left of a file.

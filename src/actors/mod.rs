@@ -6,6 +6,7 @@
 //!                                             └────────┴─── steward: every outcome durable first ───┘
 //! records ─▶ items ─▶ recorder ─▶ manifest      items ─▶ submitter ─▶ provider ─▶ poller ─▶ harvester ─▶ manifest
 //! lock ─▶ compactor ─▶ manifest ◀─ janitor
+//! queue of a bucket's events ─▶ consumer ─▶ intake      queue of requests to merge ─▶ consumer ─▶ compactor
 //! ```
 
 pub mod artefacts;
@@ -22,6 +23,7 @@ pub mod lock;
 pub mod patience;
 pub mod pipeline;
 pub mod quarantine;
+pub mod queues;
 pub mod records_intake;
 pub mod stage_chunk;
 pub mod stage_embed;

@@ -207,7 +207,7 @@ impl QuarantineKeeper {
         let name = object_name(&source_path(&claim.source));
         let key = format!("{ORIGINALS}/{}/v{}/{name}", claim.key.id, claim.key.version);
         let file = self.originals.open(&claim.source).await;
-        let file = file.map_err(|e| Copy::Skipped(format!("the original can't be read: {e}")))?;
+        let file = file.map_err(|e| Copy::Skipped(format!("the original can't be read: {e}")))?.file;
         let read = tokio::task::spawn_blocking(move || read_limited(file, limit)).await;
         let body = match read {
             Ok(Ok(body)) => body,

@@ -13,7 +13,7 @@ use crate::actors::timer::Timer;
 use crate::documents::DocumentId;
 use crate::error::StageError;
 use crate::failpoint;
-use crate::intake::originals::Originals;
+use crate::intake::originals::{Original, Originals};
 use crate::intake::source;
 use crate::messages::job::{Input, Job, StageResult};
 use crate::stages::extract::{ChildProgram, ExtractOptions, Extractor, HEAD_BYTES, InputHint, detect};
@@ -94,7 +94,7 @@ impl ExtractWorker {
     /// The file with the very content that was registered. One that has changed since is registered anew, which ends
     /// this claim: nothing is ever indexed under another content's hash.
     async fn open(&self, claim: &Claim) -> Result<(File, Vec<u8>), StageError> {
-        let mut file = self.originals.open(&claim.source).await?;
+        let Original { mut file, tag } = self.originals.open(&claim.source).await?;
         let opened = tokio::task::spawn_blocking(move || -> Result<_, StageError> {
             use std::io::{Read, Seek};
             let content = rehash(&mut file)?;
@@ -116,6 +116,7 @@ impl ExtractWorker {
                 media_type: claim.media_type,
                 tenant: claim.tenant.clone(),
                 weight: claim.weight,
+                tag,
             };
             let changes = {
                 let mut changes = self.changes.entry(claim.key.id.clone()).or_default();

@@ -37,6 +37,7 @@ impl Fixture {
             media_type: MediaType::Pdf,
             tenant: "default".into(),
             weight: 1,
+            tag: None,
         };
         control.register(vec![document]).await.unwrap();
         let objects = Arc::new(MemoryObjects::new(clock.clone()));

@@ -28,11 +28,13 @@ pub struct Upkeep {
 }
 
 /// What upkeep of any collection of a state folder needs.
+#[derive(Clone)]
 pub struct Keeping {
-    settings: Settings,
-    objects: Arc<dyn ObjectStore>,
-    clock: SharedClock,
-    owner: String,
+    pub settings: Settings,
+    pub objects: Arc<dyn ObjectStore>,
+    pub clock: SharedClock,
+    /// Of leases.
+    pub owner: String,
 }
 
 impl Keeping {
@@ -45,18 +47,25 @@ impl Keeping {
 impl Upkeep {
     pub fn over(keeping: &Keeping, vectors: &Arc<VectorStore>, root: &RootHandle) -> Self {
         let settings = &keeping.settings;
-        let key = format!("vectors/{}/LEASE", vectors.collection());
+        let collection = vectors.collection();
+        let key = format!("vectors/{collection}/LEASE");
         let register = Arc::new(LeaseRegister::new(keeping.objects.clone(), key, keeping.clock.clone()));
-        let (lock, locking) = start_lock(settings, register, &keeping.owner, root);
-        let (compactor, compacting) = start_compactor(settings, vectors, lock, root);
+        // Those of the configured collection are the ones that there always are.
+        let name = |what: &str| match collection == settings.state.collection {
+            true => what.to_owned(),
+            false => format!("{what} of {collection}"),
+        };
+        let (lock, locking) = start_lock(&name("lock"), settings, register, &keeping.owner, root);
+        let (compactor, compacting) = start_compactor(&name("compactor"), settings, vectors, lock, root);
         let janitor = Rc::new(Janitor { vectors: vectors.clone(), options: settings.retention });
-        let (_, collecting) = start_service::<(), _, _>("janitor", 1, settings.restart.clone(), root, move |_| {
-            let janitor = janitor.clone();
-            async move {
-                janitor.run().await;
-                Ok(())
-            }
-        });
+        let (_, collecting) =
+            start_service::<(), _, _>(&name("janitor"), 1, settings.restart.clone(), root, move |_| {
+                let janitor = janitor.clone();
+                async move {
+                    janitor.run().await;
+                    Ok(())
+                }
+            });
         Self { compactor, _running: [locking, compacting, collecting] }
     }
 
@@ -70,13 +79,14 @@ impl Upkeep {
 }
 
 fn start_lock(
+    name: &str,
     settings: &Settings,
     register: Arc<LeaseRegister>,
     owner: &str,
     root: &RootHandle,
 ) -> (ServiceHandle<Acquire>, Running) {
     let lock = Rc::new(Lock { register, holder: owner.to_owned(), options: settings.compaction.clone() });
-    start_service("lock", 1, settings.restart.clone(), root, move |inbox: Rc<Inbox<Acquire>>| {
+    start_service(name, 1, settings.restart.clone(), root, move |inbox: Rc<Inbox<Acquire>>| {
         let lock = lock.clone();
         async move {
             lock.run(&inbox).await;
@@ -86,13 +96,14 @@ fn start_lock(
 }
 
 fn start_compactor(
+    name: &str,
     settings: &Settings,
     vectors: &Arc<VectorStore>,
     lock: ServiceHandle<Acquire>,
     root: &RootHandle,
 ) -> (ServiceHandle<Compact>, Running) {
     let (vectors, options) = (vectors.clone(), settings.compaction.clone());
-    start_service("compactor", 1, settings.restart.clone(), root, move |inbox: Rc<Inbox<Compact>>| {
+    start_service(name, 1, settings.restart.clone(), root, move |inbox: Rc<Inbox<Compact>>| {
         let compactor = Compactor::new(vectors.clone(), options.clone());
         let mut actor = CompactorActor { compactor, lock: lock.clone() };
         async move {

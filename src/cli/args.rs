@@ -67,8 +67,10 @@ pub enum When {
 pub enum Command {
     /// Take in folders and files: extract, chunk, enrich, embed, load
     Ingest(Ingest),
-    /// Do whatever is registered, by anybody, until told to stop
+    /// Do whatever is registered, or comes by a queue, until told to stop
     Serve(Serve),
+    /// Register documents and do nothing with them: whoever serves takes them up
+    Submit(Submit),
     /// Find passages
     Search(Search),
     /// What is done, waiting and quarantined; or all about one document
@@ -86,7 +88,7 @@ pub enum Command {
     Erase(Erase),
     /// Merge the vector files into fewer
     Compact(Compact),
-    /// What is needed in AWS: tables, indexes, buckets and their rules
+    /// What is needed in AWS: tables, indexes, buckets and their rules, queues
     #[command(subcommand)]
     Infra(InfraCommand),
     /// What taking files in would cost, before anything is spent
@@ -317,6 +319,20 @@ pub struct Serve {
     /// Serve /metrics (Prometheus) and /supervision (JSON) at this address while running
     #[arg(long, value_name = "HOST:PORT")]
     pub metrics_addr: Option<SocketAddr>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  docweir submit s3://my-papers/input/a.pdf
+  docweir submit s3://my-papers/2026/ --json")]
+pub struct Submit {
+    /// s3://BUCKET/KEY, s3://BUCKET/PREFIX/ (known extensions only), and files and folders of this machine
+    #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub paths: Vec<PathBuf>,
+    /// One JSON event a line, the summary last
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]

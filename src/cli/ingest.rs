@@ -60,7 +60,7 @@ async fn ingest(context: &Context, args: &args::Ingest, config: Config) -> Resul
 }
 
 /// URIs of objects, and paths of this machine.
-fn split(paths: &[PathBuf]) -> (Vec<String>, Vec<PathBuf>) {
+pub fn split(paths: &[PathBuf]) -> (Vec<String>, Vec<PathBuf>) {
     let uri = |path: &PathBuf| path.to_str().filter(|text| text.starts_with("s3://")).map(str::to_owned);
     let (objects, paths): (Vec<_>, Vec<_>) = paths.iter().cloned().partition(|path| uri(path).is_some());
     (objects.iter().filter_map(uri).collect(), paths)

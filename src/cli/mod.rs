@@ -34,6 +34,7 @@ mod serve;
 mod stage;
 mod status;
 mod store;
+mod submit;
 mod summary;
 mod table;
 
@@ -71,6 +72,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Ingest(args) => ingest::run(&context, args),
         Command::Serve(args) => serve::run(&context, args),
+        Command::Submit(args) => submit::run(&context, args),
         Command::Search(args) => search::run(&context, args),
         Command::Status(args) => status::run(&context, args),
         Command::Audit(args) => audit::run(&context, args),

@@ -133,11 +133,15 @@ impl Layers {
         }
     }
 
-    /// Sets one key from text: taken as it stands where the key is a text, else read as TOML.
+    /// Sets one key from text: taken as it stands where the key is a text, else read as TOML. Yes and no may be `1`, `True`
+    /// and the like, as they are in environments.
     pub fn set_text(&mut self, key: &str, value: &str, origin: Origin) {
         let is_table = SECRET_KEYS.iter().any(|(secret, _)| *secret == key) && value.starts_with('{');
-        let text_wanted = matches!(self.values.get(key), Some((Value::String(_), _))) && !is_table;
-        let parsed = if text_wanted { None } else { parse_scalar(value) };
+        let parsed = match self.values.get(key) {
+            Some((Value::String(_), _)) if !is_table => None,
+            Some((Value::Boolean(_), _)) => yes_or_no(value).map(Value::Boolean).or_else(|| parse_scalar(value)),
+            _ => parse_scalar(value),
+        };
         self.set(key, parsed.unwrap_or_else(|| Value::String(value.to_owned())), origin);
     }
 
@@ -253,6 +257,14 @@ fn insert(table: &mut toml::Table, key: &str, value: Value) {
 
 fn line_of(text: &str, offset: usize) -> usize {
     text.as_bytes().iter().take(offset).filter(|b| **b == b'\n').count() + 1
+}
+
+fn yes_or_no(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
 }
 
 fn parse_scalar(text: &str) -> Option<Value> {

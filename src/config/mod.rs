@@ -15,16 +15,17 @@ pub use settings::*;
 pub const ENVIRONMENT_ALIASES: &[(&str, &str)] = &[
     ("AWS_REGION", "aws.region"),
     ("CHROMADB_BUCKET", "buckets.vectors"),
+    ("COMPACTION_QUEUE_URL", "queues.compaction"),
     ("DYNAMODB_CONTROL_TABLE", "dynamodb.control_table"),
     ("EMBEDDING_NUM_CPUS", "embed.workers.max"),
     ("EXTRACTION_NUM_CPUS", "extract.workers.max"),
     ("HEARTBEAT_INTERVAL_SECONDS", "lease.heartbeat_seconds"),
     ("S3_BUCKET", "buckets.artefacts"),
+    ("SKIP_SQS_NOTIFICATION", "queues.skip_notification"),
 ];
 
 /// Keys that name a secret and never hold it, each with the key that says which environment variable may hold it.
-pub const SECRET_KEYS: &[(&str, &str)] =
-    &[("embed.options.openai.api_key", "embed.options.openai.api_key_variable")];
+pub const SECRET_KEYS: &[(&str, &str)] = &[("embed.options.openai.api_key", "embed.options.openai.api_key_variable")];
 
 /// Settings and where each came from.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::actors::batches::BatchOptions;
 use crate::actors::committer::CommitOptions;
 use crate::actors::quarantine::QuarantineOptions;
+use crate::actors::queues::QueueOptions;
 use crate::http::HttpOptions;
 use crate::intake::IntakeOptions;
 use crate::providers::account::BudgetOptions;
@@ -60,6 +61,7 @@ pub struct Settings {
     pub s3: S3Options,
     pub dynamodb: DynamoOptions,
     pub copies: CopyOptions,
+    pub queues: QueueOptions,
     pub cache: EmbeddingCacheOptions,
     pub vectors: VectorOptions,
     pub compaction: CompactionOptions,
@@ -334,6 +336,7 @@ impl Default for Settings {
             s3: S3Options::default(),
             dynamodb: DynamoOptions::default(),
             copies: CopyOptions::default(),
+            queues: QueueOptions::default(),
             cache: EmbeddingCacheOptions::default(),
             vectors: VectorOptions::default(),
             compaction: CompactionOptions::default(),
@@ -444,6 +447,7 @@ impl Settings {
         add("s3", self.s3.problems());
         add("dynamodb", self.dynamodb.problems());
         add("copies", self.copies.problems());
+        add("queues", self.queues.problems());
         add("cache", self.cache.problems());
         add("vectors", self.vectors.problems());
         add("compaction", self.compaction.problems());
@@ -492,6 +496,9 @@ impl Settings {
                     kept together yet";
                 all.push(("embed.options.provider".into(), text.into()));
             }
+        }
+        if !self.queues.intake.is_empty() && self.queues.watched(&self.buckets.artefacts).is_empty() {
+            all.push(("queues.watch".into(), "must say where documents arrive, as `BUCKET/PREFIX/`".into()));
         }
         if self.state.folder.is_empty() {
             all.push(("state.folder".into(), "must name a folder".into()));

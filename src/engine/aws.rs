@@ -5,8 +5,10 @@ use std::sync::{Arc, OnceLock};
 use docweir_aws::Aws;
 use docweir_aws::dynamo::Dynamo;
 use docweir_aws::s3::S3;
+use docweir_aws::sqs::Sqs;
 
 use super::EngineError;
+use crate::actors::queues::Queues;
 use crate::cli::exit::Exit;
 use crate::clock::SharedClock;
 use crate::config::{Register, Settings, bucket_and_prefix};
@@ -18,6 +20,8 @@ use crate::stores::objects::cached::CachedObjects;
 use crate::stores::objects::dynamodb::DynamoObjects;
 use crate::stores::objects::routed::RoutedObjects;
 use crate::stores::objects::s3::S3Objects;
+use crate::stores::queues::Queue;
+use crate::stores::queues::sqs::SqsQueue;
 use crate::stores::state::StateFolder;
 
 pub struct Stores {
@@ -42,6 +46,20 @@ impl Books {
         let open = || DynamoLedger::open(self.dynamo.clone(), &self.options, self.entry_days, self.clock.clone());
         self.ledger.get_or_init(|| Arc::new(open())).clone()
     }
+}
+
+/// Queues by URL or name; none where that is empty.
+pub async fn queues(settings: &Settings, intake: &str, compaction: &str) -> Result<Queues, EngineError> {
+    let aws = Aws::find(settings.aws.clone()).await;
+    let sqs = Sqs::new(&aws, &settings.queues.endpoint);
+    let open = async |queue: &str| -> Result<Option<Arc<dyn Queue>>, EngineError> {
+        if queue.is_empty() {
+            return Ok(None);
+        }
+        let queue: Arc<dyn Queue> = Arc::new(SqsQueue::open(&sqs, queue).await.map_err(EngineError::system)?);
+        Ok(Some(queue))
+    };
+    Ok(Queues { intake: open(intake).await?, compaction: open(compaction).await? })
 }
 
 pub async fn open(settings: &Settings, state: &StateFolder, clock: &SharedClock) -> Result<Stores, EngineError> {

@@ -17,6 +17,8 @@ pub use fingerprint::{PIPELINE_FORMAT, fingerprint};
 pub use model::{counter, embedder};
 
 use crate::actors::batches::desk::OpenCollection;
+use crate::actors::queues::Queues;
+use crate::actors::queues::compaction::Notices;
 use crate::cli::exit::{Exit, Failure};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Backend, Config, Provider, Settings};
@@ -42,7 +44,7 @@ use crate::stores::objects::s3::S3Objects;
 use crate::stores::paid;
 use crate::stores::sqlite::Database;
 use crate::stores::state::{Held, LockError, OrchestratorLock, StateError, StateFolder};
-use crate::stores::vectors::{VectorError, VectorStore};
+use crate::stores::vectors::{Added, VectorError, VectorStore};
 
 /// Why the engine could not be opened, and how a command that needs it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +106,8 @@ pub struct Engine {
     secrets: Secrets,
     /// Opened by the first who needs it.
     paid: OnceLock<Database>,
+    /// Who is told of new vector files, where somebody is.
+    notices: Arc<OnceLock<Notices>>,
     /// Where manifests are swapped by conditional writes of S3.
     #[cfg(feature = "aws")]
     swaps: Option<S3Objects>,
@@ -211,6 +215,7 @@ impl Engine {
             originals,
             secrets,
             paid: OnceLock::new(),
+            notices: Arc::default(),
             #[cfg(feature = "aws")]
             swaps,
             #[cfg(feature = "aws")]
@@ -321,7 +326,38 @@ impl Engine {
     pub fn open_collection(&self) -> OpenCollection {
         let (objects, clock, options) =
             (self.objects.clone(), self.clock.clone(), self.config.settings.vectors.clone());
-        Arc::new(move |name| VectorStore::new(objects.clone(), name, clock.clone(), options.clone()).map(Arc::new))
+        let notices = self.notices.clone();
+        Arc::new(move |name| {
+            let notices = notices.get().cloned();
+            let added = notices.map(|notices| -> Added {
+                Arc::new(move |name, committed| notices.added(name, &committed.file, committed.rows))
+            });
+            let opened = VectorStore::new(objects.clone(), name, clock.clone(), options.clone())?;
+            Ok(Arc::new(opened.telling(added)))
+        })
+    }
+
+    /// From now on these are told of what is added to collections that are opened.
+    pub fn tell(&self, notices: Notices) {
+        let _ = self.notices.set(notices);
+    }
+
+    /// Waits, for a moment, until they were told.
+    pub async fn flush_notices(&self) {
+        if let Some(notices) = self.notices.get() {
+            notices.flush().await;
+        }
+    }
+
+    /// The queues of these URLs or names, where any are given.
+    pub async fn queues(&self, intake: &str, compaction: &str) -> Result<Queues, EngineError> {
+        if intake.is_empty() && compaction.is_empty() {
+            return Ok(Queues::default());
+        }
+        #[cfg(feature = "aws")]
+        return aws::queues(&self.config.settings, intake, compaction).await;
+        #[cfg(not(feature = "aws"))]
+        Err(without_aws())
     }
 
     /// What is paid for, in its file.
@@ -374,6 +410,7 @@ impl Engine {
     pub fn picked_up(&self) -> String {
         match self.working() {
             Some(held) => format!("by the running `{}` (process {})", held.command, held.pid),
+            None if self.is_shared() => "by whoever runs `docweir serve`".into(),
             None => "with the next `docweir ingest`".into(),
         }
     }

@@ -1,8 +1,11 @@
-//! What Docweir needs in AWS, and whether it is there: tables, their indexes and expiry, buckets and their rules.
+//! What Docweir needs in AWS, and whether it is there: tables, their indexes and expiry, buckets and their rules, queues and
+//! who may send to them.
 //!
 //! Made by `docweir infra apply`, or by whoever manages the account: then `docweir infra check` says what differs. Nothing
 //! that is there is ever taken away, and a table that is wrong is said to be, not changed: it holds somebody's data.
 
+mod policy;
+mod queues;
 pub mod rules;
 
 use std::time::Duration;
@@ -14,6 +17,7 @@ use docweir_aws::{Aws, Fault, FaultKind};
 use serde::Serialize;
 
 use crate::config::{Settings, bucket_and_prefix};
+use crate::infra::queues::QueueInfra;
 use crate::stores::control::dynamodb::tables;
 use crate::stores::ledger::dynamodb as ledger;
 
@@ -34,7 +38,7 @@ pub enum State {
 /// A thing that has to be there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Thing {
-    /// `table`, `bucket`.
+    /// `table`, `bucket`, `queue`, `events`.
     pub kind: &'static str,
     pub name: String,
     #[serde(flatten)]
@@ -51,6 +55,7 @@ pub struct Infra {
     places: Vec<(String, String)>,
     /// What is asked for; without that S3 encrypts with keys of its own.
     encryption: Option<Encryption>,
+    queues: QueueInfra,
 }
 
 impl Infra {
@@ -63,7 +68,9 @@ impl Infra {
         if vectors != artefacts {
             buckets.push((s3.bucket(vectors), rules::abandoned()));
         }
+        let queues = QueueInfra::of(settings, &aws, &s3);
         Self {
+            queues,
             dynamo: Dynamo::new(&aws, &settings.dynamodb.endpoint),
             tables: tables::tables(&settings.dynamodb).into_iter().chain([ledger::table(&settings.dynamodb)]).collect(),
             buckets,
@@ -84,6 +91,7 @@ impl Infra {
             let state = self.bucket(bucket, rules).await?;
             things.push(Thing { kind: "bucket", name: bucket.name().to_owned(), state });
         }
+        things.extend(self.queues.look().await?);
         Ok(things)
     }
 
@@ -107,7 +115,7 @@ impl Infra {
             }
             known(bucket.put_lifecycle(rules).await)?;
         }
-        Ok(())
+        self.queues.apply().await
     }
 
     async fn table(&self, table: &Table) -> Result<State, Fault> {

@@ -17,16 +17,35 @@ pub trait Originals: Send + Sync + 'static {
     /// The file as it is now, at its beginning.
     ///
     /// # Errors
-    /// Permanent where it is gone or may not be read, transient where it can't be read just now.
-    async fn open(&self, source: &str) -> Result<File, StageError>;
+    /// Permanent where it is gone ([`GONE`]) or may not be read, transient where it can't be read just now.
+    async fn open(&self, source: &str) -> Result<Original, StageError>;
+
+    /// An object as it is now, unread; `None` where there is none.
+    async fn look(&self, source: &str) -> Result<Option<Listed>, StageError> {
+        Err(without_aws(source))
+    }
 
     /// Objects at a URI of a bucket, in order, after a source: the one with that key, or those below it where it ends
     /// with a slash. Empty after the last.
     async fn list(&self, uri: &str, after: Option<&str>) -> Result<Vec<Listed>, StageError> {
         let _ = after;
-        let text = format!("can't look at {uri}: this docweir was built without AWS (`--features aws`)");
-        Err(StageError::permanent("unknown_source", text))
+        Err(without_aws(uri))
     }
+}
+
+fn without_aws(uri: &str) -> StageError {
+    let text = format!("can't look at {uri}: this docweir was built without AWS (`--features aws`)");
+    StageError::permanent("unknown_source", text)
+}
+
+/// The code of the error that there is nothing at a source any more.
+pub const GONE: &str = "source_gone";
+
+/// An open file.
+pub struct Original {
+    pub file: File,
+    /// Of an object: the mark of the state that was read.
+    pub tag: Option<String>,
 }
 
 /// An object that may become a document.
@@ -34,6 +53,8 @@ pub trait Originals: Send + Sync + 'static {
 pub struct Listed {
     pub source: String,
     pub bytes: u64,
+    /// A mark of its state: other content, another mark. The same content may have several.
+    pub tag: String,
 }
 
 /// What the quarantine keeps, in whatever bucket: it never becomes a document.
@@ -46,21 +67,21 @@ pub struct LocalOriginals;
 
 #[async_trait]
 impl Originals for LocalOriginals {
-    async fn open(&self, source: &str) -> Result<File, StageError> {
+    async fn open(&self, source: &str) -> Result<Original, StageError> {
         let path = source::to_path(source)
             .ok_or_else(|| StageError::permanent("unknown_source", format!("{source} is no local file")))?;
         let opened = tokio::task::spawn_blocking(move || source::open_regular(&path)).await;
-        opened.map_err(|_| StageError::crash("unreadable", "opening the file was interrupted"))?.map_err(|e| {
-            match e.kind() {
-                io::ErrorKind::NotFound => {
-                    StageError::permanent("source_gone", "the file is no longer there; `ingest --prune` removes it")
-                }
-                io::ErrorKind::PermissionDenied => {
-                    StageError::permanent("permission_denied", "the file may not be read; check its permissions")
-                }
-                _ => StageError::transient("unreadable", format!("the file can't be opened: {e}")),
+        let opened = opened.map_err(|_| StageError::crash("unreadable", "opening the file was interrupted"))?;
+        let file = opened.map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => {
+                StageError::permanent(GONE, "the file is no longer there; `ingest --prune` removes it")
             }
-        })
+            io::ErrorKind::PermissionDenied => {
+                StageError::permanent("permission_denied", "the file may not be read; check its permissions")
+            }
+            _ => StageError::transient("unreadable", format!("the file can't be opened: {e}")),
+        })?;
+        Ok(Original { file, tag: None })
     }
 }
 
@@ -72,7 +93,7 @@ mod buckets {
     use std::io::{self, Seek};
     use std::path::{Path, PathBuf};
 
-    use docweir_aws::s3::{DownloadError, S3};
+    use docweir_aws::s3::{DownloadError, Object, S3};
     use docweir_aws::{Aws, AwsOptions, S3Options};
     use docweir_aws::{Fault, FaultKind};
     use tokio::sync::OnceCell;
@@ -101,7 +122,7 @@ mod buckets {
             self.client.get_or_init(async || S3::new(&Aws::find(self.aws.clone()).await, &self.s3)).await
         }
 
-        async fn copy(&self, bucket: &str, key: &str) -> Result<File, StageError> {
+        async fn copy(&self, bucket: &str, key: &str) -> Result<Original, StageError> {
             let here = |e: io::Error| {
                 let text = format!("can't copy an object to {}: {e}; free some space", self.folder.display());
                 StageError::system("no_space", text)
@@ -109,22 +130,42 @@ mod buckets {
             std::fs::create_dir_all(&self.folder).map_err(here)?;
             let mut file = tempfile::tempfile_in(&self.folder).map_err(here)?;
             let target = file.try_clone().map_err(here)?;
-            match self.client().await.bucket(bucket).download(key, target).await {
-                Ok(_) => {}
+            let object = match self.client().await.bucket(bucket).download(key, target).await {
+                Ok(object) => object,
                 Err(DownloadError::File(error)) => return Err(here(error)),
                 Err(DownloadError::Fault(fault)) => return Err(unreadable(&fault)),
-            }
+            };
             file.rewind().map_err(here)?;
-            Ok(file)
+            Ok(Original { file, tag: Some(tag(&object)) })
         }
+    }
+
+    /// Size and ETag, which is opaque: equal ones of one key mean equal content.
+    fn tag(object: &Object) -> String {
+        format!("{}-{}", object.bytes, object.etag.trim_matches('"'))
+    }
+
+    fn listed(bucket: &str, object: &Object) -> Listed {
+        Listed { source: format!("s3://{bucket}/{}", object.key), bytes: object.bytes, tag: tag(object) }
     }
 
     #[async_trait]
     impl Originals for BucketOriginals {
-        async fn open(&self, source: &str) -> Result<File, StageError> {
+        async fn open(&self, source: &str) -> Result<Original, StageError> {
             match source::to_object(source) {
                 Some((bucket, key)) => self.copy(bucket, key).await,
                 None => LocalOriginals.open(source).await,
+            }
+        }
+
+        async fn look(&self, source: &str) -> Result<Option<Listed>, StageError> {
+            let Some((bucket, key)) = source::to_object(source) else {
+                return Err(StageError::permanent("unknown_source", format!("{source} is no object of a bucket")));
+            };
+            match self.client().await.bucket(bucket).head(key).await {
+                Ok(object) => Ok(Some(listed(bucket, &object))),
+                Err(fault) if fault.kind == FaultKind::NotFound => Ok(None),
+                Err(fault) => Err(unreadable(&fault)),
             }
         }
 
@@ -138,20 +179,19 @@ mod buckets {
                 let error = unreadable(&fault);
                 StageError { message: format!("can't look at {uri}: {fault}"), ..error }
             };
-            let listed = |key: &str, bytes| Listed { source: format!("s3://{bucket}/{key}"), bytes };
             if !prefix.is_empty() && !prefix.ends_with('/') {
                 if after.is_some() {
                     return Ok(Vec::new());
                 }
                 let object = client.head(prefix).await.map_err(failed)?;
-                return Ok(vec![listed(prefix, object.bytes)]);
+                return Ok(vec![listed(bucket, &object)]);
             }
             let mut after = after.and_then(source::to_object).map(|(_, key)| key.to_owned());
             loop {
                 let page = client.list(prefix, after.as_deref(), PAGE).await.map_err(failed)?;
                 // A name that ends with a slash is a folder that somebody's tool has drawn.
                 let objects = page.iter().filter(|object| !object.key.ends_with('/'));
-                let objects: Vec<Listed> = objects.map(|object| listed(&object.key, object.bytes)).collect();
+                let objects: Vec<Listed> = objects.map(|object| listed(bucket, object)).collect();
                 after = page.last().map(|object| object.key.clone());
                 if !objects.is_empty() || after.is_none() {
                     return Ok(objects);
@@ -163,7 +203,7 @@ mod buckets {
     /// What a failed read of an object means to its document.
     pub fn unreadable(fault: &Fault) -> StageError {
         match fault.kind {
-            FaultKind::NotFound => StageError::permanent("source_gone", "the object is no longer there"),
+            FaultKind::NotFound => StageError::permanent(GONE, "the object is no longer there"),
             FaultKind::Denied => {
                 StageError::permanent("permission_denied", format!("the object may not be read ({fault})"))
             }

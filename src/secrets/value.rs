@@ -66,7 +66,11 @@ mod tests {
             (" sk-1\n", None, Ok("sk-1")),
             (r#"{"key": "sk-2", "other": 5}"#, Some("key"), Ok("sk-2")),
             (r#"{"key": "sk-2"}"#, None, Err("name the member")),
-            (r#"{"key": "sk-2"}"#, Some("kay"), Err("the field `kay` of the secret `s`, which `a.b` names, is not there")),
+            (
+                r#"{"key": "sk-2"}"#,
+                Some("kay"),
+                Err("the field `kay` of the secret `s`, which `a.b` names, is not there"),
+            ),
             (r#"{"key": 5}"#, Some("key"), Err("is no text")),
             ("sk-1", Some("key"), Err("no JSON object")),
             (r#"["sk-1"]"#, Some("key"), Err("no JSON object")),

@@ -8,6 +8,7 @@ pub mod lease;
 pub mod ledger;
 pub mod objects;
 pub mod paid;
+pub mod queues;
 pub mod sqlite;
 pub mod state;
 pub mod vectors;

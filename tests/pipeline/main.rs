@@ -12,6 +12,8 @@
 )]
 
 #[cfg(feature = "aws")]
+mod account;
+#[cfg(feature = "aws")]
 mod aws;
 mod bad_input;
 mod batches;
@@ -25,6 +27,8 @@ mod model;
 mod network;
 mod provider;
 mod python;
+#[cfg(feature = "aws")]
+mod queues;
 mod rerun;
 mod running;
 #[cfg(feature = "aws")]

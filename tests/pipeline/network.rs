@@ -8,7 +8,8 @@ use std::time::Duration;
 use docweir_testkit::proxy::{Act, Proxy};
 use docweir_testkit::servers::{Server, shared_dynoxide, shared_ministack, shared_seaweedfs};
 
-use crate::aws::{Account, INGEST};
+use crate::account::Account;
+use crate::aws::INGEST;
 
 /// Puts a proxy before each of the two servers; the first is S3's.
 fn through_proxies(account: &mut Account) -> [Proxy; 2] {
@@ -16,7 +17,9 @@ fn through_proxies(account: &mut Account) -> [Proxy; 2] {
         let address = server.endpoint().trim_start_matches("http://");
         Proxy::start(address).unwrap()
     });
-    account.by_way_of = Some([0, 1].map(|i: usize| format!("http://{}", proxies[i].address())));
+    for (name, proxy) in ["DOCWEIR__S3__ENDPOINT", "DOCWEIR__DYNAMODB__ENDPOINT"].into_iter().zip(&proxies) {
+        account.more.push((name, format!("http://{}", proxy.address())));
+    }
     proxies
 }
 
@@ -81,7 +84,7 @@ fn whatever_the_network_does_every_document_is_complete(mut account: Account, do
     let (asked, faults) = (asked.load(Ordering::Relaxed), faults.load(Ordering::Relaxed));
     println!("{documents} documents: {asked} requests, {faults} of them failed");
     assert!(faults > asked / 40, "{faults} of {asked}");
-    account.by_way_of = None;
+    account.more.clear();
     account.assert_complete(documents);
 }
 
@@ -155,7 +158,7 @@ fn a_document_of_ten_pages_takes_few_requests() {
     let summary = crate::kit::Ran::of(command.output().unwrap()).code(0).summary();
     let seconds = began.elapsed().as_secs_f64();
     assert_eq!(summary["completed"].as_u64(), Some(documents as u64), "{summary}");
-    account.by_way_of = None;
+    account.more.clear();
     let counts = counts.lock().unwrap().clone();
     let each = |n: u64| n as f64 / documents as f64;
     println!("{documents} documents of ten pages in {seconds:.1} s; of each:");

@@ -8,7 +8,7 @@ use docweir_standin::{Act, On, Options, Rule, Standin};
 use docweir_testkit::proxy::{self, Proxy};
 use docweir_testkit::servers::{Server, shared_ministack};
 
-use crate::aws::aws;
+use crate::account::aws;
 use crate::kit::{Place, Ran, Running, eventually};
 
 const OLD: &str = "sk-test-old-do-not-log-1a2b";

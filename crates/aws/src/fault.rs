@@ -89,7 +89,12 @@ impl Fault {
 /// By the services' own words first: one status has many meanings.
 pub(crate) fn kind(code: &str, status: u16) -> FaultKind {
     match code {
-        "PreconditionFailed" | "ConditionalCheckFailedException" => FaultKind::Condition,
+        "PreconditionFailed"
+        | "ConditionalCheckFailedException"
+        // Somebody else has received the message since, or it was deleted.
+        | "ReceiptHandleIsInvalid"
+        | "MessageNotInflight"
+        | "AWS.SimpleQueueService.MessageNotInflight" => FaultKind::Condition,
         "ConditionalRequestConflict"
         | "OperationAborted"
         | "TransactionConflictException"
@@ -108,6 +113,8 @@ pub(crate) fn kind(code: &str, status: u16) -> FaultKind {
         | "PriorRequestNotComplete"
         | "OverLimit"
         | "ServiceUnavailable"
+        | "KmsThrottled"
+        | "KMS.ThrottlingException"
         | "EC2ThrottledException" => FaultKind::Throttled,
         "NoSuchKey"
         | "NoSuchBucket"
@@ -203,6 +210,8 @@ mod tests {
             ("HTTP 418", 418, FaultKind::Invalid),
             ("HTTP 501", 501, FaultKind::Invalid),
             ("BadDigest", 400, FaultKind::Unreachable),
+            ("ReceiptHandleIsInvalid", 404, FaultKind::Condition),
+            ("AWS.SimpleQueueService.NonExistentQueue", 400, FaultKind::NotFound),
         ];
         for (code, status, expected) in table {
             assert_eq!(kind(code, status), expected, "{code} {status}");

@@ -36,10 +36,8 @@ pub async fn introduce(aws: &Aws) -> Introduction {
     let dates = Dates::default();
     let call = Client::new(&aws.sdk).get_caller_identity().customize().interceptor(dates.clone());
     let answer = answered("sts", "GetCallerIdentity", call.send().await);
-    let identity = answer.map(|answer| Identity {
-        account: answer.account.unwrap_or_default(),
-        arn: answer.arn.unwrap_or_default(),
-    });
+    let identity = answer
+        .map(|answer| Identity { account: answer.account.unwrap_or_default(), arn: answer.arn.unwrap_or_default() });
     let date = *dates.0.lock().unwrap_or_else(PoisonError::into_inner);
     Introduction { identity, date }
 }

@@ -11,6 +11,7 @@
 //! - [`secrets`] values of secrets
 //! - [`cloudwatch`] figures; [`identity`] who asks
 //! - [`operations`] every call by its name, and what a policy has to allow for it
+//! - [`sqs`] messages in queues
 //!
 //! Credentials come from where every tool of AWS looks for them: environment, profile, web identity, container, instance.
 
@@ -32,6 +33,8 @@ mod options;
 pub mod s3;
 #[cfg(feature = "clients")]
 pub mod secrets;
+#[cfg(feature = "clients")]
+pub mod sqs;
 
 #[cfg(feature = "clients")]
 pub use access::Aws;

@@ -4,6 +4,7 @@
 //! - `download` a large object into a file
 //! - `multipart` a large object in parts
 //! - `buckets` making and setting up buckets
+//! - `notifications` whom a bucket tells of what becomes of its objects
 //!
 //! # What is relied on
 //! A put with a condition ([`When`]) is sent once: a second try of our own would meet the first one's write and call it
@@ -16,6 +17,7 @@
 mod buckets;
 mod download;
 mod multipart;
+mod notifications;
 mod objects;
 
 use std::sync::Arc;
@@ -31,6 +33,7 @@ use aws_smithy_types::DateTime;
 pub use buckets::{Encryption, LifecycleRule};
 pub use download::DownloadError;
 pub use multipart::{MAX_PARTS, Multipart, Part, Unfinished};
+pub use notifications::QueueNotification;
 pub use objects::{DELETE_AT_ONCE, Got, Object, When};
 
 use crate::access::{count, once};

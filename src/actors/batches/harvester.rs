@@ -13,8 +13,8 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::desk::BatchDesk;
-use super::{forbidden, unkeyed};
 use super::rows::rows;
+use super::{forbidden, unkeyed};
 use crate::actors::committer::store;
 use crate::error::{ErrorClass, StageError};
 use crate::failpoint;

@@ -21,8 +21,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::desk::{BatchDesk, TAG};
-use super::{forbidden, unkeyed};
 use super::outlook::Left;
+use super::{forbidden, unkeyed};
 use crate::clock::parse_timestamp;
 use crate::config::EmbedMode;
 use crate::error::{ErrorClass, StageError};

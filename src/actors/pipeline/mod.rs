@@ -1,5 +1,6 @@
 //! A run of the whole pipeline: starts the tree, watches over it, and takes it down again.
 
+mod listening;
 mod pages;
 mod paid;
 mod reconcile;
@@ -109,6 +110,8 @@ pub async fn ingest(
         true => folders(&request.paths)?,
         false => Vec::new(),
     };
+    let queues = listening::queues(engine, request.serves).await?;
+    let _telling = listening::tell(engine, &queues);
     let vectors = engine.vectors().map_err(|e| RunError::system("vectors", e))?;
     vectors.check_model(embedder.identity()).await.map_err(|e| RunError::Model(store(&e)))?;
     let listener = match address {
@@ -141,7 +144,7 @@ pub async fn ingest(
             return Err(RunError::Model(StageError::permanent("model_mismatch", text)));
         }
     }
-    let tree = Tree::start(engine, owner, services, vectors, events.clone(), asked)?;
+    let mut tree = Tree::start(engine, owner, services, vectors, events.clone(), asked)?;
     let served = listener
         .map(|listener| pages::serve(listener, recorder, &tree.root, tree.admission.clone(), settings.http.clone()));
     let intake = Intake {
@@ -153,6 +156,9 @@ pub async fn ingest(
         retry: settings.retry.clone(),
         wake: tree.wake.clone(),
     };
+    if request.serves {
+        listening::start(engine, &mut tree, &intake, queues);
+    }
     let finished = tree.intake_finished.clone();
     let wake = tree.wake.clone();
     let outlook = tree.paid.as_ref().map(|p| p.outlook.clone());
@@ -172,6 +178,7 @@ pub async fn ingest(
     };
     let outcome = tree.run(taking_in, &board, events.as_ref(), Duration::from_secs(settings.drain.seconds)).await;
     drop(served);
+    engine.flush_notices().await;
     // Figures that are put off are no reason to fail.
     if let Err(error) = engine.control.flush().await {
         tracing::warn!(%error, "daily metrics were not written");

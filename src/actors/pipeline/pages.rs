@@ -8,6 +8,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::Serialize;
 
 use crate::actors::compactor;
+use crate::actors::queues::consumer;
 use crate::http::{self, HttpOptions};
 use crate::messages::board::ProviderRow;
 use crate::providers::admission::Admission;
@@ -44,12 +45,12 @@ pub fn serve(
             })
         }),
     });
-    AbortOnDrop(tokio::task::spawn_local(async move {
+    AbortOnDrop::of(async move {
         tokio::select! {
             () = http::serve(listener, pages, options) => {}
             () = upkeep => {}
         }
-    }))
+    })
 }
 
 /// The tree, and who waits for the provider.
@@ -63,6 +64,12 @@ struct Supervision<T> {
 
 pub struct AbortOnDrop(tokio::task::JoinHandle<()>);
 
+impl AbortOnDrop {
+    pub fn of(work: impl Future<Output = ()> + 'static) -> Self {
+        Self(tokio::task::spawn_local(work))
+    }
+}
+
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
@@ -74,5 +81,6 @@ pub fn recorder() -> Option<PrometheusHandle> {
     let handle = PrometheusBuilder::new().install_recorder().ok();
     pool_metrics::describe(pool_metrics::METRICS);
     pool_metrics::describe(compactor::METRICS);
+    pool_metrics::describe(consumer::METRICS);
     handle
 }

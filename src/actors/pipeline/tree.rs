@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::actors::bookkeeper::Bookkeeper;
 use crate::actors::committer::Committer;
@@ -14,6 +14,7 @@ use crate::actors::dispatcher::{Dispatcher, Pools};
 use crate::actors::heartbeat::Heartbeat;
 use crate::actors::pipeline::paid::{Beginning, PaidWork};
 use crate::actors::pipeline::{Ended, RunError, Services, desk};
+use crate::actors::queues::Consumers;
 use crate::actors::stage_chunk::ChunkStage;
 use crate::actors::stage_embed::EmbedStage;
 use crate::actors::stage_enrich::EnrichStage;
@@ -61,8 +62,12 @@ pub struct Tree {
     _committing: Running,
     _beating: Running,
     _keeping_books: Option<Running>,
-    upkeep: Upkeep,
-    keeping: Keeping,
+    pub upkeep: Rc<Upkeep>,
+    pub keeping: Keeping,
+    /// What takes in from queues.
+    pub consumers: Consumers,
+    /// True while there is nothing that waits to be done.
+    pub hungry: watch::Receiver<bool>,
     pub admission: Option<Arc<Admission>>,
     pub paid: Option<PaidWork>,
     /// Files are merged when a run ends, too.
@@ -92,7 +97,7 @@ impl Tree {
         let wake: Arc<Notify> = Arc::default();
         let (committer, committing) = start_committer(settings, &vectors, &model, &desk, &root);
         let keeping = Keeping::of(engine, owner);
-        let upkeep = Upkeep::over(&keeping, &vectors, &root);
+        let upkeep = Rc::new(Upkeep::over(&keeping, &vectors, &root));
 
         let (intake_finished, stop): (Arc<AtomicBool>, Arc<AtomicBool>) = Default::default();
         let beginning = Beginning {
@@ -160,6 +165,7 @@ impl Tree {
 
         let keeping_books = start_bookkeeper(engine, owner, &root)?;
         let fingerprint = fingerprint(settings, &model);
+        let (hunger, hungry) = watch::channel(false);
         let dispatcher = Rc::new(Dispatcher {
             desk: desk.clone(),
             clock: engine.clock.clone(),
@@ -177,6 +183,7 @@ impl Tree {
             intake_finished: intake_finished.clone(),
             outlook: paid.as_ref().map(|p| p.outlook.clone()),
             stop: stop.clone(),
+            hungry: hunger,
         });
         let run = move |_: Rc<Inbox<()>>| {
             let dispatcher = dispatcher.clone();
@@ -191,6 +198,8 @@ impl Tree {
             _keeping_books: keeping_books,
             upkeep,
             keeping,
+            consumers: Consumers::default(),
+            hungry,
             admission,
             paid,
             automatic: settings.compaction.automatic,
@@ -279,8 +288,14 @@ impl Tree {
         Ok(())
     }
 
-    /// Upstream first, so that nothing new reaches a pool that has been emptied.
+    /// Nothing more comes in, and what is on its way comes to its end or is given back.
     async fn drain(&mut self, release: bool) {
+        let mut consumers = std::mem::take(&mut self.consumers);
+        tokio::join!(consumers.stop(), self.drain_pools(release));
+    }
+
+    /// Upstream first, so that nothing new reaches a pool that has been emptied.
+    async fn drain_pools(&mut self, release: bool) {
         self.stop.store(true, Ordering::Release);
         self.wake.notify_one();
         let mode = if release { DrainMode::Release } else { DrainMode::Finish };

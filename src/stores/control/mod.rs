@@ -61,6 +61,15 @@ pub struct NewDocument {
     pub tenant: String,
     /// Share among tenants, 1 by default.
     pub weight: u32,
+    /// Of an object in a bucket: the mark of the state that has this content.
+    pub tag: Option<String>,
+}
+
+/// What is known of a source's object: under this mark it has this content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub tag: String,
+    pub content: Sha256Hex,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -350,6 +359,12 @@ pub trait ControlStore: Send + Sync + 'static {
 
     /// The record of a source, if it has one.
     async fn by_source(&self, source: &str) -> Result<Option<ControlRecord>, ControlError>;
+
+    /// What was last registered with a mark for a source: it saves reading the object again. A store may keep none.
+    async fn seen(&self, source: &str) -> Result<Option<Seen>, ControlError> {
+        let _ = source;
+        Ok(None)
+    }
 
     /// Records in order of id, after `after`, at most `limit`.
     async fn list(

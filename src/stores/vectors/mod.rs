@@ -54,6 +54,8 @@ mod process_tests;
 #[cfg(test)]
 mod protocol_tests;
 #[cfg(test)]
+mod replicas_tests;
+#[cfg(test)]
 mod s3_tests;
 #[cfg(test)]
 mod simulation;
@@ -92,7 +94,12 @@ pub struct VectorStore {
     opening: tokio::sync::Mutex<()>,
     /// For names and waits.
     random: Mutex<fastrand::Rng>,
+    /// Told of every commit.
+    added: Option<Added>,
 }
+
+/// Is told of a collection and what was added to it. It must not wait.
+pub type Added = Arc<dyn Fn(&str, &Committed) + Send + Sync>;
 
 #[derive(Default)]
 struct Cache {
@@ -123,7 +130,14 @@ impl VectorStore {
             cache,
             opening: tokio::sync::Mutex::default(),
             random: Mutex::default(),
+            added: None,
         })
+    }
+
+    /// With somebody who is told of every commit.
+    pub fn telling(mut self, added: Option<Added>) -> Self {
+        self.added = added;
+        self
     }
 
     /// With names and waits that follow from a seed: for simulations.

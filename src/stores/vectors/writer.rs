@@ -90,6 +90,19 @@ impl Writer {
     /// [`commit`](Writer::commit), on a base that was taken before.
     pub async fn commit_on(
         &mut self,
+        base: Base,
+        writes: Vec<Write>,
+        model: &ModelIdentity,
+    ) -> Result<Committed, VectorError> {
+        let committed = self.add(base, writes, model).await?;
+        if let Some(added) = &self.store.added {
+            added(&self.store.collection, &committed);
+        }
+        Ok(committed)
+    }
+
+    async fn add(
+        &mut self,
         Base(mut state): Base,
         writes: Vec<Write>,
         model: &ModelIdentity,

@@ -113,12 +113,10 @@ impl Whole {
 
     /// What is sent, in order, each with its language.
     pub fn texts(&self) -> Vec<(&str, &str)> {
-        let of = |text, parts: &[Part]| {
-            parts.iter().filter_map(|p| Some((str::get(text, p.range.clone())?, p.code.as_str()))).collect()
-        };
-        let mut texts: Vec<(&str, &str)> = of(&self.text, &self.parts);
-        texts.extend(of(&self.headings, &self.heading_parts));
-        texts
+        fn of<'t>(text: &'t str, parts: &'t [Part]) -> impl Iterator<Item = (&'t str, &'t str)> {
+            parts.iter().filter_map(|p| Some((text.get(p.range.clone())?, p.code.as_str())))
+        }
+        of(&self.text, &self.parts).chain(of(&self.headings, &self.heading_parts)).collect()
     }
 
     /// Where it was found, from what was found in each text that was sent.

@@ -79,6 +79,7 @@ pub fn document(source: &str, content: &str) -> NewDocument {
         media_type: MediaType::Pdf,
         tenant: "default".into(),
         weight: 1,
+        tag: None,
     }
 }
 

@@ -8,12 +8,13 @@ use docweir_aws::dynamo::{AttributeValue, Item};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::decide::Command;
 use super::tables::{FORGET_AT, HASH, PARKED_FOR, PARKED_UNTIL, RANGE, UNTIL};
 use crate::clock::timestamp;
 use crate::documents::{DocumentId, Sha256Hex, Stage};
 use crate::error::StageError;
 use crate::stores::control::rules::{PROCESSING_VERSION, SUBMITTED};
-use crate::stores::control::{AuditEvent, ControlRecord, Intent, Resume, StageRecord, Status};
+use crate::stores::control::{AuditEvent, ControlRecord, Intent, Resume, Seen, StageRecord, Status};
 
 /// Which write an item is of: what a later write is conditional on, and how a lost answer is looked into.
 pub const WRITE_ID: &str = "write_id";
@@ -55,6 +56,37 @@ pub fn key(id: &DocumentId) -> Item {
 pub fn source_key(source: &str) -> Item {
     let pk = format!("source#{}", Sha256Hex::of(source.as_bytes()));
     [("pk".to_owned(), string(pk)), ("sk".to_owned(), string("document"))].into()
+}
+
+/// What a source's entry says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceEntry {
+    pub document: String,
+    pub seen: Option<Seen>,
+}
+
+/// The entry of a source that is this document.
+pub fn source_item(source: String, document: &DocumentId, seen: Option<&Seen>) -> Item {
+    let mut item = source_key(&source);
+    item.insert(HASH.into(), string(document.as_str()));
+    item.insert("source".into(), string(source));
+    if let Some(Seen { tag, content }) = seen {
+        item.insert("tag".into(), string(tag));
+        item.insert("content_sha256".into(), string(content.as_str()));
+    }
+    item
+}
+
+pub fn source_entry(item: &Item) -> Option<SourceEntry> {
+    let content = text(item, "content_sha256").and_then(Sha256Hex::parse);
+    let seen = text(item, "tag").zip(content).map(|(tag, content)| Seen { tag: tag.to_owned(), content });
+    Some(SourceEntry { document: text(item, HASH)?.to_owned(), seen })
+}
+
+/// What a command says of a source's object.
+pub fn seen(command: &Command) -> Option<Seen> {
+    let Command::Register(document) = command else { return None };
+    Some(Seen { tag: document.tag.clone()?, content: document.content.clone() })
 }
 
 /// The record over the item that it was read from, whose other attributes stay.

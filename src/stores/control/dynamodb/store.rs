@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::decide::{Answer, Command};
 use super::failure::told;
+use super::items::SourceEntry;
 use super::tables::{BY_AGE, BY_ID, FORGET_AT, HASH, PARKED, UNTIL};
 use super::writer::{Target, Writer};
 use super::{DynamoOptions, items};
@@ -162,6 +163,11 @@ impl DynamoControlStore {
         };
         let page = self.page(&query).await?;
         Ok(page.items.iter().filter_map(|item| DocumentId::parse(items::text(item, HASH)?)).collect())
+    }
+
+    async fn entry(&self, source: &str) -> Result<Option<SourceEntry>, ControlError> {
+        let found = self.dynamo.get(&self.options.state_table, items::source_key(source), true).await;
+        Ok(found.map_err(|fault| self.failed(fault))?.as_ref().and_then(items::source_entry))
     }
 
     async fn item_of(&self, id: &DocumentId) -> Result<Option<ControlRecord>, ControlError> {
@@ -358,12 +364,14 @@ impl ControlStore for DynamoControlStore {
     }
 
     async fn by_source(&self, source: &str) -> Result<Option<ControlRecord>, ControlError> {
-        let named = self.dynamo.get(&self.options.state_table, items::source_key(source), true).await;
-        let named = named.map_err(|fault| self.failed(fault))?;
-        match named.as_ref().and_then(|item| DocumentId::parse(items::text(item, HASH)?)) {
+        match self.entry(source).await?.and_then(|entry| DocumentId::parse(&entry.document)) {
             Some(id) => self.item_of(&id).await,
             None => Ok(None),
         }
+    }
+
+    async fn seen(&self, source: &str) -> Result<Option<Seen>, ControlError> {
+        Ok(self.entry(source).await?.and_then(|entry| entry.seen))
     }
 
     async fn list(

@@ -23,14 +23,14 @@ use super::DynamoOptions;
 use super::daily::Daily;
 use super::decide::{Answer, Command, Decided, Found, decide};
 use super::failure::told;
-use super::items::{self, WRITE_ID, string};
+use super::items::{self, SourceEntry, WRITE_ID, string};
 use super::recent::Recent;
 use super::tables::{FORGET_AT, HASH};
 use crate::clock::{SharedClock, UnixMicros, parse_timestamp, timestamp};
 use crate::documents::DocumentId;
 use crate::stores::control::rules::{self, Effects};
 use crate::stores::control::stamps::Stamps;
-use crate::stores::control::{AuditEvent, ControlError, ControlRecord, Status};
+use crate::stores::control::{AuditEvent, ControlError, ControlRecord, Seen, Status};
 
 /// Commands on one document in one write.
 const MOST_OF_ONE: usize = 16;
@@ -153,13 +153,15 @@ struct Read {
     item: Item,
     /// A source that nobody has registered, or whose document is gone.
     source: Option<SourceItem>,
+    /// What its source's entry says of the object.
+    seen: Option<Seen>,
 }
 
 /// The entry that says which document a source is.
 struct SourceItem {
     source: String,
-    /// The document that it names now, and that is no more.
-    stale: Option<String>,
+    /// The document that it names now, and that may be no more.
+    named: Option<String>,
 }
 
 struct Task {
@@ -362,7 +364,7 @@ impl Task {
             })
             .collect();
         let named = self.names(&sources).await?;
-        let name_of = |source: &str| named.get(source).cloned();
+        let name_of = |source: &str| named.get(source).map(|entry| entry.document.clone());
         let ids: HashSet<DocumentId> = documents
             .iter()
             .filter_map(|document| match &document.target {
@@ -392,8 +394,9 @@ impl Task {
                 Some(Ok(record)) => {
                     let item = item.cloned().unwrap_or_default();
                     let unnamed = strangers.contains(&record.source);
-                    let source = unnamed.then(|| SourceItem { source: record.source.clone(), stale: None });
-                    Read { found: Found::Record(Box::new(record)), item, source }
+                    let seen = source.and_then(|source| named.get(source)).and_then(|entry| entry.seen.clone());
+                    let source = unnamed.then(|| SourceItem { source: record.source.clone(), named: None });
+                    Read { found: Found::Record(Box::new(record)), item, source, seen }
                 }
                 Some(Err(reason)) => {
                     tracing::warn!(reason, location = %self.location, "a control record can't be read");
@@ -404,8 +407,8 @@ impl Task {
                         Target::Id(id) => id.clone(),
                         Target::Source(_) => DocumentId::mint(self.clock.now(), fastrand::u32(..)),
                     };
-                    let source = source.map(|source| SourceItem { source: source.clone(), stale: id.clone() });
-                    Read { found: Found::Nothing(nothing), item: Item::new(), source }
+                    let source = source.map(|source| SourceItem { source: source.clone(), named: id.clone() });
+                    Read { found: Found::Nothing(nothing), item: Item::new(), source, seen: None }
                 }
             };
             reads.insert(document.target.clone(), read);
@@ -423,12 +426,12 @@ impl Task {
         Ok(sources)
     }
 
-    /// The ids of the documents that sources are, by source.
-    async fn names(&self, sources: &HashSet<String>) -> Result<HashMap<String, String>, Fault> {
+    /// What is known of sources, by source.
+    async fn names(&self, sources: &HashSet<String>) -> Result<HashMap<String, SourceEntry>, Fault> {
         let keys: Vec<Item> = sources.iter().map(|source| items::source_key(source)).collect();
         let found = self.dynamo.get_many(&self.options.state_table, keys, true).await?;
-        let name = |item: &Item| Some((items::text(item, "source")?.to_owned(), items::text(item, HASH)?.to_owned()));
-        Ok(found.iter().filter_map(name).collect())
+        let entry = |item: &Item| Some((items::text(item, "source")?.to_owned(), items::source_entry(item)?));
+        Ok(found.iter().filter_map(entry).collect())
     }
 
     /// Decides one command after the other, and what is written in the end.
@@ -440,6 +443,7 @@ impl Task {
             Found::Nothing(_) => None,
         };
         let (mut effects, mut changed) = (Effects::default(), false);
+        let seen = document.jobs.iter().rev().find_map(|job| items::seen(&job.command));
         for job in &document.jobs {
             match decide(&job.command, &found, self.options.max_retries, now) {
                 Ok(Decided { record, effects: more, answer }) => {
@@ -454,12 +458,19 @@ impl Task {
                 Err(refusal) => prepared.answers.push(Err(refusal)),
             }
         }
+        // What the object is now known by, where nothing else of its source changes.
+        if let (Some(seen), Found::Record(record), None) = (&seen, &found, &read.source)
+            && read.seen.as_ref() != Some(seen)
+        {
+            let entry = SourceItem { source: record.source.clone(), named: Some(record.document_id.to_string()) };
+            prepared.writes.push(self.source_write(entry, record, Some(seen)));
+        }
         if let (true, Found::Record(mut record)) = (changed, found) {
             // A new document has no trail yet.
             let last = was.and_then(|_| parse_timestamp(&record.updated_at));
             let at = self.moment(now, last);
-            prepared.writes = self.writes(&mut record, effects.events, was, read.item, &prepared.write_id, at);
-            prepared.writes.extend(read.source.map(|source| self.source_write(source, &record)));
+            prepared.writes.extend(self.writes(&mut record, effects.events, was, read.item, &prepared.write_id, at));
+            prepared.writes.extend(read.source.map(|source| self.source_write(source, &record, seen.as_ref())));
             prepared.metrics = effects.metrics;
             let pending = (record.status == Status::Pending).then(|| record.updated_at.clone());
             prepared.left = Some((record.document_id.clone(), pending));
@@ -508,14 +519,12 @@ impl Task {
     }
 
     /// From now on the source is this document; refused if somebody else has registered it meanwhile.
-    fn source_write(&self, source: SourceItem, record: &ControlRecord) -> Write {
-        let condition = match source.stale {
+    fn source_write(&self, source: SourceItem, record: &ControlRecord, seen: Option<&Seen>) -> Write {
+        let condition = match source.named {
             None => Expression::new("attribute_not_exists(pk)"),
-            Some(id) => Expression::new("document_id = :stale").string(":stale", id),
+            Some(id) => Expression::new("document_id = :named").string(":named", id),
         };
-        let mut item = items::source_key(&source.source);
-        item.insert(HASH.into(), string(record.document_id.as_str()));
-        item.insert("source".into(), string(source.source));
+        let item = items::source_item(source.source, &record.document_id, seen);
         Write::Put { table: self.options.state_table.clone(), item, condition: Some(condition) }
     }
 }

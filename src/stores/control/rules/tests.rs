@@ -21,6 +21,7 @@ fn document(content: &str) -> NewDocument {
         media_type: MediaType::Pdf,
         tenant: "default".into(),
         weight: 1,
+        tag: None,
     }
 }
 

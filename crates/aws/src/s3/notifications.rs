@@ -1,0 +1,87 @@
+//! Whom a bucket tells of what becomes of its objects.
+
+use aws_sdk_s3::types::{
+    Event, FilterRule, FilterRuleName, NotificationConfiguration, NotificationConfigurationFilter, QueueConfiguration,
+    S3KeyFilter,
+};
+use aws_smithy_types::error::operation::BuildError;
+
+use super::{Bucket, done};
+use crate::{Fault, FaultKind};
+
+/// Messages to a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueNotification {
+    /// Unique in the bucket.
+    pub id: String,
+    /// ARN of the queue.
+    pub queue: String,
+    /// Of the keys that are told of.
+    pub prefix: String,
+    /// What they end with, where only some are told of.
+    pub suffix: String,
+    /// `s3:ObjectCreated:*` and others.
+    pub events: Vec<String>,
+}
+
+impl Bucket {
+    /// All that go to queues.
+    pub async fn queue_notifications(&self) -> Result<Vec<QueueNotification>, Fault> {
+        Ok(self.notifications().await?.queue_configurations().iter().map(plain).collect())
+    }
+
+    /// Adds one, in the place of the one that has its id; what else the bucket tells, and whom, stays as it is. Two people
+    /// who do so at the same moment may undo each other's: S3 has one document for all.
+    pub async fn put_queue_notification(&self, notification: &QueueNotification) -> Result<(), Fault> {
+        let mut all = self.notifications().await?;
+        let queues = all.queue_configurations.get_or_insert_default();
+        queues.retain(|other| other.id() != Some(notification.id.as_str()));
+        queues.push(sdk(notification).map_err(|e| Fault::new(FaultKind::Invalid, "not sent", e.to_string()))?);
+        let call = self.s3.client.put_bucket_notification_configuration().bucket(&self.name);
+        done("PutBucketNotificationConfiguration", call.notification_configuration(all).send().await).map(drop)
+    }
+
+    async fn notifications(&self) -> Result<NotificationConfiguration, Fault> {
+        let call = self.s3.client.get_bucket_notification_configuration().bucket(&self.name);
+        let found = done("GetBucketNotificationConfiguration", call.send().await)?;
+        Ok(NotificationConfiguration::builder()
+            .set_topic_configurations(found.topic_configurations)
+            .set_queue_configurations(found.queue_configurations)
+            .set_lambda_function_configurations(found.lambda_function_configurations)
+            .set_event_bridge_configuration(found.event_bridge_configuration)
+            .build())
+    }
+}
+
+fn sdk(notification: &QueueNotification) -> Result<QueueConfiguration, BuildError> {
+    let rule = |name, value: &str| (!value.is_empty()).then(|| FilterRule::builder().name(name).value(value).build());
+    let rules =
+        [rule(FilterRuleName::Prefix, &notification.prefix), rule(FilterRuleName::Suffix, &notification.suffix)];
+    let rules: Vec<FilterRule> = rules.into_iter().flatten().collect();
+    let filter = (!rules.is_empty()).then(|| {
+        let key = S3KeyFilter::builder().set_filter_rules(Some(rules)).build();
+        NotificationConfigurationFilter::builder().key(key).build()
+    });
+    QueueConfiguration::builder()
+        .id(&notification.id)
+        .queue_arn(&notification.queue)
+        .set_events(Some(notification.events.iter().map(|event| Event::from(event.as_str())).collect()))
+        .set_filter(filter)
+        .build()
+}
+
+fn plain(found: &QueueConfiguration) -> QueueNotification {
+    let rules = found.filter().and_then(|filter| filter.key()).map(|key| key.filter_rules()).unwrap_or_default();
+    let rule = |name: &str| {
+        // Servers write `Prefix` and `prefix`.
+        let rule = rules.iter().find(|rule| rule.name().is_some_and(|n| n.as_str().eq_ignore_ascii_case(name)));
+        rule.and_then(|rule| rule.value()).unwrap_or_default().to_owned()
+    };
+    QueueNotification {
+        id: found.id().unwrap_or_default().to_owned(),
+        queue: found.queue_arn().to_owned(),
+        prefix: rule("prefix"),
+        suffix: rule("suffix"),
+        events: found.events().iter().map(|event| event.as_str().to_owned()).collect(),
+    }
+}

@@ -1,0 +1,306 @@
+//! SQS: messages that wait until somebody has done what they ask.
+//!
+//! A message that is received is hidden for a while and comes again unless it is deleted: at least once, in any order. How
+//! often it was received the service counts, and moves it to a queue of dead letters where the queue says so.
+//!
+//! Every call but receiving may be repeated without harm. A reply to a receive that is lost hides its messages until their
+//! time is over.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::Builder;
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, MessageSystemAttributeName, QueueAttributeName};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_types::timeout::TimeoutConfig;
+use serde_json::{Value, json};
+
+use crate::access::{Aws, count};
+use crate::fault::{Fault, FaultKind, kind};
+
+/// Messages that one call receives or deletes.
+pub const MOST: usize = 10;
+/// Longest wait of a call for a message.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(20);
+/// Longest time, from its receipt on, that a message can be hidden.
+pub const LONGEST_HIDDEN: Duration = Duration::from_secs(12 * 3_600);
+/// Longest delay of a message that is sent.
+const LONGEST_DELAY: Duration = Duration::from_secs(900);
+
+/// A client. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Sqs {
+    client: Client,
+    aws: Aws,
+}
+
+/// One queue of it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    sqs: Sqs,
+    url: String,
+}
+
+/// A message that was received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub id: String,
+    pub body: String,
+    /// Of this receipt: what it is deleted and hidden by.
+    pub receipt: String,
+    /// Times that it was received, this one included.
+    pub receives: u32,
+}
+
+/// Where messages go that were received too often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redrive {
+    /// ARN of the queue of dead letters.
+    pub dead_letters: String,
+    /// Receipts after which a message goes there.
+    pub receives: u32,
+}
+
+/// What a queue is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueSpec {
+    pub name: String,
+    /// How long messages are hidden where a receiver says nothing.
+    pub hidden: Duration,
+    /// How long messages are kept.
+    pub kept: Duration,
+    pub redrive: Option<Redrive>,
+}
+
+/// What a queue is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueState {
+    pub arn: String,
+    pub redrive: Option<Redrive>,
+    /// Who may do what with it, as JSON.
+    pub policy: Option<String>,
+    /// Messages that can be received, about.
+    pub waiting: u64,
+    /// Messages that somebody has received and not deleted, about.
+    pub hidden: u64,
+}
+
+impl Sqs {
+    /// At an address of its own, or at that of all services where it is empty.
+    pub fn new(aws: &Aws, endpoint: &str) -> Self {
+        let mut config = Builder::from(&aws.sdk);
+        if !endpoint.is_empty() {
+            config = config.endpoint_url(endpoint);
+        }
+        Self { client: Client::from_conf(config.build()), aws: aws.clone() }
+    }
+
+    /// The queue at a URL, whether there is one or not.
+    pub fn at(&self, url: &str) -> Queue {
+        Queue { sqs: self.clone(), url: url.to_owned() }
+    }
+
+    /// The queue of a name in this account; `None` where there is none.
+    pub async fn find(&self, name: &str) -> Result<Option<Queue>, Fault> {
+        match done("GetQueueUrl", self.client.get_queue_url().queue_name(name).send().await) {
+            Ok(found) => Ok(found.queue_url.map(|url| self.at(&url))),
+            Err(fault) if fault.kind == FaultKind::NotFound => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Makes a queue. One that is there already with the same attributes is no error.
+    pub async fn create(&self, spec: &QueueSpec) -> Result<Queue, Fault> {
+        let seconds = |duration: Duration| duration.as_secs().to_string();
+        let mut call = self
+            .client
+            .create_queue()
+            .queue_name(&spec.name)
+            .attributes(QueueAttributeName::VisibilityTimeout, seconds(spec.hidden))
+            .attributes(QueueAttributeName::MessageRetentionPeriod, seconds(spec.kept));
+        if let Some(redrive) = &spec.redrive {
+            call = call.attributes(QueueAttributeName::RedrivePolicy, redrive.policy());
+        }
+        let url = done("CreateQueue", call.send().await)?.queue_url;
+        let url = url.ok_or_else(|| Fault::new(FaultKind::Unknown, "no URL", "the server did not say where it is"))?;
+        Ok(self.at(&url))
+    }
+}
+
+impl Redrive {
+    fn policy(&self) -> String {
+        json!({ "deadLetterTargetArn": self.dead_letters, "maxReceiveCount": self.receives }).to_string()
+    }
+
+    /// `None` for what is none.
+    fn parse(policy: &str) -> Option<Self> {
+        let policy: Value = serde_json::from_str(policy).ok()?;
+        // Both are written by people.
+        let receives = match policy.get("maxReceiveCount")? {
+            Value::String(text) => text.parse().ok()?,
+            number => u32::try_from(number.as_u64()?).ok()?,
+        };
+        Some(Self { dead_letters: policy.get("deadLetterTargetArn")?.as_str()?.to_owned(), receives })
+    }
+}
+
+impl Queue {
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The last part of its URL.
+    pub fn name(&self) -> &str {
+        self.url.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Up to `most` messages, hidden from others for so long; none where none came within `wait`.
+    pub async fn receive(&self, most: usize, wait: Duration, hidden: Duration) -> Result<Vec<Message>, Fault> {
+        let wait = wait.min(LONGEST_WAIT);
+        let attempt = Duration::from_secs_f64(self.sqs.aws.options.attempt_seconds) + wait;
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(attempt).build();
+        let call = self
+            .sqs
+            .client
+            .receive_message()
+            .queue_url(&self.url)
+            .max_number_of_messages(i32::try_from(most.clamp(1, MOST)).unwrap_or(1))
+            .wait_time_seconds(seconds(wait))
+            .visibility_timeout(seconds(hidden.min(LONGEST_HIDDEN)))
+            .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+            .customize()
+            .config_override(Builder::new().timeout_config(timeouts));
+        let received = done("ReceiveMessage", call.send().await)?.messages.unwrap_or_default();
+        let message = |message: aws_sdk_sqs::types::Message| {
+            let receives = message
+                .attributes()
+                .and_then(|all| all.get(&MessageSystemAttributeName::ApproximateReceiveCount))
+                .and_then(|count| count.parse().ok());
+            Some(Message {
+                receives: receives.unwrap_or(1),
+                id: message.message_id.unwrap_or_default(),
+                body: message.body.unwrap_or_default(),
+                // Without one nothing can be done with it; it comes again.
+                receipt: message.receipt_handle?,
+            })
+        };
+        Ok(received.into_iter().filter_map(message).collect())
+    }
+
+    /// Hides a message for so long from now on; for no time, it can be received at once.
+    pub async fn hide(&self, receipt: &str, hidden: Duration) -> Result<(), Fault> {
+        let call = self.sqs.client.change_message_visibility().queue_url(&self.url).receipt_handle(receipt);
+        let call = call.visibility_timeout(seconds(hidden.min(LONGEST_HIDDEN)));
+        done("ChangeMessageVisibility", call.send().await).map(drop)
+    }
+
+    /// Deletes at most [`MOST`] messages by their receipts. Returns those that were not, each with the reason.
+    pub async fn delete(&self, receipts: &[String]) -> Result<Vec<(String, Fault)>, Fault> {
+        if receipts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let entry = |(n, receipt): (usize, &String)| {
+            DeleteMessageBatchRequestEntry::builder().id(n.to_string()).receipt_handle(receipt).build()
+        };
+        let entries = receipts.iter().enumerate().map(entry).collect::<Result<Vec<_>, _>>();
+        let entries = entries.map_err(|e| Fault::new(FaultKind::Invalid, "not sent", e.to_string()))?;
+        let call = self.sqs.client.delete_message_batch().queue_url(&self.url).set_entries(Some(entries));
+        let failed = done("DeleteMessageBatch", call.send().await)?.failed;
+        let failed = failed.into_iter().filter_map(|entry| {
+            let receipt = receipts.get(entry.id.parse::<usize>().ok()?)?;
+            // The service's own fault may pass.
+            let status = if entry.sender_fault { 400 } else { 503 };
+            let fault = Fault::new(kind(&entry.code, status), entry.code, entry.message.unwrap_or_default());
+            Some((receipt.clone(), fault))
+        });
+        Ok(failed.collect())
+    }
+
+    /// Sends a message that can be received after a delay.
+    pub async fn send(&self, body: &str, delay: Duration) -> Result<(), Fault> {
+        let call = self.sqs.client.send_message().queue_url(&self.url).message_body(body);
+        let call = match self.name().ends_with(".fifo") {
+            // Of one group, so in order; no two are the same to it.
+            true => call.message_group_id("docweir").message_deduplication_id(format!("{:032x}", fastrand::u128(..))),
+            false => call.delay_seconds(seconds(delay.min(LONGEST_DELAY))),
+        };
+        done("SendMessage", call.send().await).map(drop)
+    }
+
+    /// `None` where there is no such queue.
+    pub async fn state(&self) -> Result<Option<QueueState>, Fault> {
+        use QueueAttributeName as Name;
+        let call = self.sqs.client.get_queue_attributes().queue_url(&self.url).attribute_names(Name::All);
+        let found = match done("GetQueueAttributes", call.send().await) {
+            Ok(found) => found.attributes.unwrap_or_default(),
+            Err(fault) if fault.kind == FaultKind::NotFound => return Ok(None),
+            Err(fault) => return Err(fault),
+        };
+        let text = |name| found.get(&name).filter(|text| !text.is_empty()).cloned();
+        let number = |name| found.get(&name).and_then(|n| n.parse().ok()).unwrap_or(0);
+        Ok(Some(QueueState {
+            arn: text(Name::QueueArn).unwrap_or_default(),
+            redrive: text(Name::RedrivePolicy).as_deref().and_then(Redrive::parse),
+            policy: text(Name::Policy),
+            waiting: number(Name::ApproximateNumberOfMessages),
+            hidden: number(Name::ApproximateNumberOfMessagesNotVisible),
+        }))
+    }
+
+    /// Who may do what with it, as JSON: all of it.
+    pub async fn set_policy(&self, policy: &str) -> Result<(), Fault> {
+        self.set(QueueAttributeName::Policy, policy.to_owned()).await
+    }
+
+    pub async fn set_redrive(&self, redrive: &Redrive) -> Result<(), Fault> {
+        self.set(QueueAttributeName::RedrivePolicy, redrive.policy()).await
+    }
+
+    async fn set(&self, name: QueueAttributeName, value: String) -> Result<(), Fault> {
+        let call = self.sqs.client.set_queue_attributes().queue_url(&self.url);
+        let call = call.set_attributes(Some(HashMap::from([(name, value)])));
+        done("SetQueueAttributes", call.send().await).map(drop)
+    }
+}
+
+/// Whole seconds, as the service counts them; a part of one is a whole one.
+fn seconds(duration: Duration) -> i32 {
+    let whole = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    i32::try_from(whole).unwrap_or(i32::MAX)
+}
+
+/// Counts a call and says what its failure came to.
+fn done<T, E>(operation: &'static str, result: Result<T, SdkError<E, HttpResponse>>) -> Result<T, Fault>
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    count("sqs", operation, result.is_err());
+    result.map_err(|error| Fault::of(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redrive_policy_is_read_as_people_and_services_write_it() {
+        let redrive = Redrive { dead_letters: "arn:aws:sqs:eu-central-1:1:dead".into(), receives: 5 };
+        assert_eq!(Redrive::parse(&redrive.policy()), Some(redrive.clone()));
+        let quoted = redrive.policy().replace(":5", ":\"5\"");
+        assert_eq!(Redrive::parse(&quoted), Some(redrive), "{quoted}");
+        for none in
+            ["", "{}", "[]", r#"{"maxReceiveCount": 5}"#, r#"{"deadLetterTargetArn": "a", "maxReceiveCount": "x"}"#]
+        {
+            assert_eq!(Redrive::parse(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_second_is_a_whole_one() {
+        assert_eq!(seconds(Duration::ZERO), 0);
+        assert_eq!(seconds(Duration::from_millis(1)), 1);
+        assert_eq!(seconds(Duration::from_secs(20)), 20);
+    }
+}

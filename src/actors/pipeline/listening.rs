@@ -1,0 +1,61 @@
+//! The part of a run that is about queues: what is taken in from them, and who is told of new vector files.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::actors::intake::Intake;
+use crate::actors::pipeline::RunError;
+use crate::actors::pipeline::pages::AbortOnDrop;
+use crate::actors::pipeline::tree::Tree;
+use crate::actors::queues::compaction::{Compactions, Notices};
+use crate::actors::queues::events::BucketEvents;
+use crate::actors::queues::{Queues, Reading, busy_wait};
+use crate::engine::Engine;
+
+/// Those that the run needs, found. Only a service takes anything in from them; any run tells others of what it adds.
+pub async fn queues(engine: &Engine, serves: bool) -> Result<Queues, RunError> {
+    let options = &engine.config.settings.queues;
+    let tells = engine.is_shared() && !options.skip_notification;
+    let intake = options.intake.as_str();
+    let compaction = options.compaction.as_str();
+    let wanted = (if serves { intake } else { "" }, if serves || tells { compaction } else { "" });
+    engine.queues(wanted.0, wanted.1).await.map_err(|e| RunError::system("queues", e))
+}
+
+/// From now on whoever merges is told of new files, where there are others who may. To be held while the run lasts.
+pub fn tell(engine: &Engine, queues: &Queues) -> Option<AbortOnDrop> {
+    let skip = engine.config.settings.queues.skip_notification;
+    let queue = queues.compaction.clone().filter(|_| engine.is_shared() && !skip)?;
+    let (notices, sending) = Notices::to(queue);
+    engine.tell(notices);
+    Some(AbortOnDrop::of(sending))
+}
+
+/// Takes in what comes by queues.
+pub fn start(engine: &Engine, tree: &mut Tree, intake: &Intake, queues: Queues) {
+    let settings = &engine.config.settings;
+    let options = &settings.queues;
+    if let Some(queue) = queues.intake {
+        let handler = Rc::new(BucketEvents {
+            intake: intake.clone(),
+            watched: options.watched(&settings.buckets.artefacts),
+            follow_removals: options.follow_removals,
+        });
+        let reading =
+            Reading { name: "events", queue, handler, at_once: options.messages, room: Some(tree.hungry.clone()) };
+        tree.consumers.start(reading, options, &settings.restart, &tree.root);
+    }
+    if let Some(queue) = queues.compaction {
+        let handler = Rc::new(Compactions {
+            open: engine.open_collection(),
+            keeping: tree.keeping.clone(),
+            root: tree.root.clone(),
+            wait: busy_wait(options),
+            own: (settings.state.collection.clone(), tree.upkeep.clone()),
+            others: RefCell::default(),
+        });
+        // One merge after the other: they share memory and disk.
+        let reading = Reading { name: "merge requests", queue, handler, at_once: 1, room: None };
+        tree.consumers.start(reading, options, &settings.restart, &tree.root);
+    }
+}

@@ -1,0 +1,177 @@
+//! Requests to merge a collection's files: who sends them, who fulfils them.
+//!
+//! A request says `{"collection": "receipt_lines"}`, and may name the file that was added. It is a hint and nothing more: what
+//! is due is found by looking, so a request that is lost costs a moment, and one that comes twice finds nothing to do.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::consumer::{Handler, Outcome};
+use crate::actors::batches::desk::OpenCollection;
+use crate::actors::committer::store;
+use crate::actors::compactor::TOO_LONG;
+use crate::actors::upkeep::{Keeping, Upkeep};
+use crate::error::{ErrorClass, StageError};
+use crate::stores::queues::Queue;
+use crate::stores::vectors::compaction::Mode;
+use crate::supervisors::RootHandle;
+
+/// Collections that are kept in hand; one more, and all are let go.
+const COLLECTIONS: usize = 64;
+/// Notices that wait to be sent; a further one is dropped.
+const NOTICES: usize = 64;
+/// Longest wait, at the end of a run, for notices to be sent.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A request, under the names of the system that this one replaces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    pub collection: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delta_key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vector_count: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_id: Option<String>,
+}
+
+impl Request {
+    /// # Errors
+    /// What is wrong with it, without quoting it.
+    fn parse(body: &str) -> Result<Self, String> {
+        serde_json::from_str(body)
+            .map_err(|e| format!("it is no request to merge (line {}, column {})", e.line(), e.column()))
+    }
+}
+
+/// Merges what is due in the collection that a message names.
+pub struct Compactions {
+    pub open: OpenCollection,
+    pub keeping: Keeping,
+    pub root: RootHandle,
+    /// Wait before somebody who is at it is asked again.
+    pub wait: Duration,
+    /// The run's own collection, and what keeps its files few.
+    pub own: (String, Rc<Upkeep>),
+    /// Those of other collections that were asked for.
+    pub others: RefCell<HashMap<String, Rc<Upkeep>>>,
+}
+
+impl Compactions {
+    /// `None` where there is no such collection.
+    async fn upkeep(&self, collection: &str) -> Result<Option<Rc<Upkeep>>, StageError> {
+        let known = self.others.borrow().get(collection).cloned();
+        let known = known.or_else(|| (self.own.0 == collection).then(|| self.own.1.clone()));
+        if known.is_some() {
+            return Ok(known);
+        }
+        let vectors = (self.open)(collection).map_err(|e| store(&e))?;
+        if vectors.manifest().await.map_err(|e| store(&e))?.is_none() {
+            return Ok(None);
+        }
+        let upkeep = Rc::new(Upkeep::over(&self.keeping, &vectors, &self.root));
+        let mut others = self.others.borrow_mut();
+        if others.len() >= COLLECTIONS {
+            others.clear();
+        }
+        others.insert(collection.to_owned(), upkeep.clone());
+        Ok(Some(upkeep))
+    }
+}
+
+#[async_trait(?Send)]
+impl Handler for Compactions {
+    async fn handle(&self, body: &str) -> Result<Outcome, StageError> {
+        let request = match Request::parse(body) {
+            Ok(request) => request,
+            Err(reason) => return Ok(Outcome::Refused(reason)),
+        };
+        let done = match self.upkeep(&request.collection).await {
+            Ok(Some(upkeep)) => upkeep.compact(Mode::Due).await,
+            Ok(None) => {
+                tracing::info!("a collection is to be merged that holds nothing");
+                return Ok(Outcome::Done);
+            }
+            Err(error) => Err(error),
+        };
+        Ok(match done {
+            Ok(compacted) if compacted.busy => Outcome::Later(self.wait),
+            Ok(_) => Outcome::Done,
+            Err(error) => not_merged(&error),
+        })
+    }
+}
+
+/// A failed merge is never acknowledged. One that would fail again counts, and so does one that takes too long.
+fn not_merged(error: &StageError) -> Outcome {
+    let text = format!("the files were not merged: {error}");
+    match error.class {
+        ErrorClass::Throttled | ErrorClass::Transient if error.code != TOO_LONG => Outcome::Outage(text),
+        _ => Outcome::Refused(text),
+    }
+}
+
+/// Tells of files that were added, to whoever merges. A notice that finds no place is dropped: nobody waits for it.
+#[derive(Clone)]
+pub struct Notices(mpsc::Sender<Notice>);
+
+enum Notice {
+    Added(Request),
+    Flush(oneshot::Sender<()>),
+}
+
+impl Notices {
+    /// With what sends them, until every `Notices` is gone.
+    pub fn to(queue: Arc<dyn Queue>) -> (Self, impl Future<Output = ()> + 'static) {
+        let (sender, mut notices) = mpsc::channel(NOTICES);
+        let sending = async move {
+            while let Some(notice) = notices.recv().await {
+                match notice {
+                    Notice::Added(request) => send(queue.as_ref(), &request).await,
+                    Notice::Flush(done) => drop(done.send(())),
+                }
+            }
+        };
+        (Self(sender), sending)
+    }
+
+    /// Waits until those so far are sent, for a moment.
+    pub async fn flush(&self) {
+        let (done, sent) = oneshot::channel();
+        let all = async {
+            if self.0.send(Notice::Flush(done)).await.is_ok() {
+                let _ = sent.await;
+            }
+        };
+        let _ = timeout(PATIENCE, all).await;
+    }
+
+    pub fn added(&self, collection: &str, file: &str, rows: u64) {
+        let request = Request {
+            collection: collection.to_owned(),
+            delta_key: Some(format!("vectors/{collection}/{file}")),
+            vector_count: Some(rows),
+            batch_id: None,
+        };
+        let _ = self.0.try_send(Notice::Added(request));
+    }
+}
+
+async fn send(queue: &dyn Queue, request: &Request) {
+    let Ok(body) = serde_json::to_string(request) else { return };
+    if let Err(error) = queue.send(&body, Duration::ZERO).await {
+        tracing::warn!(%error, "nobody was told of a new vector file: it is found by looking");
+    }
+}
+
+#[cfg(test)]
+#[path = "compaction_tests.rs"]
+mod tests;

@@ -1,0 +1,292 @@
+//! The consumer over a queue in memory, on a paused clock.
+
+use std::collections::VecDeque;
+
+use super::*;
+use crate::error::ErrorClass;
+use crate::stores::queues::memory::MemoryQueue;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Answers as it is told to, message by message, and then that all is done.
+#[derive(Default)]
+struct Scripted {
+    /// How long each message takes.
+    takes: Cell<Duration>,
+    answers: RefCell<HashMap<String, VecDeque<Result<Outcome, StageError>>>>,
+    calls: RefCell<Vec<String>>,
+    at_once: Cell<usize>,
+    most_at_once: Cell<usize>,
+}
+
+impl Scripted {
+    fn answer(&self, body: &str, outcomes: impl IntoIterator<Item = Outcome>) {
+        self.answers.borrow_mut().insert(body.to_owned(), outcomes.into_iter().map(Ok).collect());
+    }
+
+    fn calls(&self, body: &str) -> usize {
+        self.calls.borrow().iter().filter(|call| *call == body).count()
+    }
+}
+
+#[async_trait(?Send)]
+impl Handler for Scripted {
+    async fn handle(&self, body: &str) -> Result<Outcome, StageError> {
+        self.calls.borrow_mut().push(body.to_owned());
+        self.at_once.set(self.at_once.get() + 1);
+        self.most_at_once.set(self.most_at_once.get().max(self.at_once.get()));
+        sleep(self.takes.get()).await;
+        self.at_once.set(self.at_once.get() - 1);
+        let answer = self.answers.borrow_mut().get_mut(body).and_then(VecDeque::pop_front);
+        answer.unwrap_or(Ok(Outcome::Done))
+    }
+}
+
+struct World {
+    queue: Arc<MemoryQueue>,
+    handler: Rc<Scripted>,
+    room: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
+    running: tokio::task::JoinHandle<Result<(), StageError>>,
+}
+
+impl World {
+    fn start(redrive: Option<u32>, options: QueueOptions, at_once: usize) -> Self {
+        let (queue, handler) = (Arc::new(MemoryQueue::new(redrive)), Rc::new(Scripted::default()));
+        let (room, has_room) = watch::channel(true);
+        let (stop, stopped) = watch::channel(false);
+        let consumer = Consumer {
+            queue: queue.clone(),
+            handler: handler.clone(),
+            options,
+            at_once,
+            room: Some(has_room),
+            stop: stopped,
+        };
+        let running = tokio::task::spawn_local(async move { consumer.run().await });
+        Self { queue, handler, room, stop, running }
+    }
+
+    async fn end(self) -> Result<(), StageError> {
+        self.stop.send_replace(true);
+        self.running.await.unwrap()
+    }
+}
+
+async fn locally<T>(work: impl Future<Output = T>) -> T {
+    tokio::task::LocalSet::new().run_until(work).await
+}
+
+fn outage() -> Outcome {
+    Outcome::Outage("S3 asks for less".into())
+}
+
+fn refused() -> Outcome {
+    Outcome::Refused("it makes no sense".into())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_done_is_deleted_and_no_more_than_may_be_is_in_hand() {
+    locally(async {
+        let world = World::start(Some(5), QueueOptions::default(), 7);
+        world.handler.takes.set(Duration::from_millis(100));
+        (0..100).for_each(|n| world.queue.put(n.to_string()));
+        sleep(MINUTE).await;
+        assert_eq!(world.queue.left(), [""; 0]);
+        assert_eq!(world.handler.calls.borrow().len(), 100);
+        assert_eq!(world.handler.most_at_once.get(), 7);
+        world.end().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_received_while_there_is_no_room() {
+    locally(async {
+        let world = World::start(Some(5), QueueOptions { wait_seconds: 1, ..QueueOptions::default() }, 10);
+        world.room.send_replace(false);
+        sleep(MINUTE).await;
+        let asked = world.queue.asked();
+        world.queue.put("a");
+        sleep(60 * MINUTE).await;
+        assert_eq!((world.queue.asked(), world.queue.receives()), (asked, vec![0]), "not even asked");
+        world.room.send_replace(true);
+        sleep(MINUTE).await;
+        assert_eq!(world.queue.left(), [""; 0]);
+        world.end().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_long_stays_hidden_from_others() {
+    locally(async {
+        let world = World::start(Some(5), QueueOptions { hidden_seconds: 30, ..QueueOptions::default() }, 10);
+        world.handler.takes.set(60 * MINUTE);
+        world.queue.put("a");
+        for _ in 0..59 {
+            sleep(MINUTE).await;
+            assert_eq!((world.queue.visible(), world.queue.receives()), (0, vec![1]));
+        }
+        sleep(2 * MINUTE).await;
+        assert_eq!(world.queue.left(), [""; 0]);
+        world.end().await.unwrap();
+    })
+    .await;
+}
+
+/// The defect of a system before: throttling bounced messages into the dead letters.
+#[tokio::test(start_paused = true)]
+async fn an_outage_counts_against_no_message_and_nothing_else_is_taken_meanwhile() {
+    locally(async {
+        let world = World::start(Some(2), QueueOptions { wait_seconds: 1, ..QueueOptions::default() }, 10);
+        // About an hour of outage at a minute between two tries.
+        world.handler.answer("a", (0..60).map(|_| outage()));
+        world.queue.put("a");
+        sleep(MINUTE).await;
+        world.queue.put("b");
+        sleep(30 * MINUTE).await;
+        assert_eq!(world.queue.receives(), [1, 0], "one in hand, and no other taken");
+        assert_eq!(world.queue.visible(), 1);
+        sleep(60 * MINUTE).await;
+        assert_eq!(world.queue.left(), [""; 0]);
+        assert_eq!((world.handler.calls("a"), world.handler.calls("b")), (61, 1));
+        assert_eq!(world.queue.dead(), [""; 0]);
+        world.end().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_held_for_too_long_goes_back_with_nothing_counted_against_it() {
+    locally(async {
+        let world = World::start(Some(1), QueueOptions { hold_seconds: 600, ..QueueOptions::default() }, 10);
+        world.handler.answer("a", (0..100).map(|_| outage()));
+        world.queue.put("a");
+        sleep(12 * 60 * MINUTE).await;
+        assert_eq!((world.queue.left(), world.queue.dead()), (vec![], vec![]), "done in the end");
+        assert_eq!(world.handler.calls("a"), 101);
+        world.end().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_not_be_done_comes_again_and_goes_to_the_dead_letters() {
+    locally(async {
+        let world = World::start(Some(3), QueueOptions::default(), 10);
+        world.handler.answer("poison", (0..100).map(|_| refused()));
+        world.handler.answer("late", [refused(), refused(), Outcome::Done]);
+        world.queue.put("poison");
+        world.queue.put("late");
+        world.queue.put("good");
+        sleep(10 * MINUTE).await;
+        assert_eq!((world.queue.left(), world.queue.dead()), (vec![], vec!["poison".to_owned()]));
+        assert_eq!((world.handler.calls("poison"), world.handler.calls("late")), (3, 3));
+        world.end().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_dead_letters_it_is_deleted_in_the_end() {
+    locally(async {
+        let world = World::start(None, QueueOptions { max_receives: 4, ..QueueOptions::default() }, 10);
+        world.handler.answer("poison", (0..100).map(|_| refused()));
+        world.queue.put("poison");
+        sleep(10 * MINUTE).await;
+        assert_eq!((world.queue.left(), world.handler.calls("poison")), (vec![], 4));
+        world.end().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn somebody_elses_work_is_waited_for_as_often_as_it_takes() {
+    locally(async {
+        let world = World::start(Some(2), QueueOptions::default(), 1);
+        world.handler.answer("merge", (0..20).map(|_| Outcome::Later(MINUTE)));
+        world.queue.put("merge");
+        sleep(30 * MINUTE).await;
+        assert_eq!((world.queue.left(), world.queue.dead()), (vec![], vec![]));
+        assert_eq!(world.handler.calls("merge"), 21);
+        world.end().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_lets_what_is_short_end_and_gives_the_rest_back_at_once() {
+    locally(async {
+        let world = World::start(Some(1), QueueOptions::default(), 10);
+        world.handler.takes.set(Duration::from_secs(3));
+        world.queue.put("short");
+        sleep(Duration::from_secs(1)).await;
+        world.handler.takes.set(60 * MINUTE);
+        world.queue.put("long");
+        sleep(Duration::from_secs(1)).await;
+        let (queue, begun) = (world.queue.clone(), Instant::now());
+        world.end().await.unwrap();
+        assert!(begun.elapsed() <= GRACE + Duration::from_secs(1), "{:?}", begun.elapsed());
+        // A copy: its one receipt would have been its last.
+        assert_eq!((queue.left(), queue.visible(), queue.receives()), (vec!["long".to_owned()], 1, vec![0]));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_is_not_to_be_had_is_waited_for_and_one_that_is_not_there_is_not() {
+    locally(async {
+        let busy = || QueueError::Busy { queue: "q".into(), reason: "throttled".into() };
+        let broken = || QueueError::Broken { queue: "q".into(), reason: "none".into(), hint: "make it" };
+        let world = World::start(Some(5), QueueOptions::default(), 10);
+        world.queue.fail((0..50).map(|_| busy()));
+        world.queue.fail((0..5).map(|_| broken()));
+        world.queue.put("a");
+        sleep(120 * MINUTE).await;
+        assert_eq!(world.queue.left(), [""; 0]);
+        world.queue.fail((0..100).map(|_| broken()));
+        world.room.send_replace(false);
+        world.room.send_replace(true);
+        let failed = world.running.await.unwrap().unwrap_err();
+        assert_eq!((failed.class, failed.code.as_str()), (ErrorClass::System, "queue"));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_hand_when_the_system_fails_is_given_back() {
+    locally(async {
+        let world = World::start(Some(5), QueueOptions::default(), 10);
+        let broken = StageError::system("control_store", "the table is gone");
+        world.handler.answers.borrow_mut().insert("a".into(), [Err(broken.clone())].into());
+        world.queue.put("a");
+        let queue = world.queue.clone();
+        assert_eq!(world.running.await.unwrap(), Err(broken));
+        assert_eq!((queue.left(), queue.visible()), (vec!["a".to_owned()], 1));
+    })
+    .await;
+}
+
+/// A delete whose answer is lost, or that is throttled away, brings the message again: it is done twice and deleted then.
+#[tokio::test(start_paused = true)]
+async fn a_delete_that_fails_brings_the_message_again() {
+    locally(async {
+        let world = World::start(Some(5), QueueOptions { wait_seconds: 1, ..QueueOptions::default() }, 10);
+        world.room.send_replace(false);
+        sleep(MINUTE).await;
+        world.handler.takes.set(Duration::from_secs(1));
+        world.queue.put("a");
+        world.room.send_replace(true);
+        sleep(Duration::from_millis(500)).await;
+        world.room.send_replace(false);
+        world.queue.fail([QueueError::Busy { queue: "q".into(), reason: "throttled".into() }]);
+        sleep(MINUTE).await;
+        assert_eq!(world.queue.left(), ["a"]);
+        world.room.send_replace(true);
+        sleep(5 * MINUTE).await;
+        assert_eq!((world.queue.left(), world.handler.calls("a")), (vec![], 2));
+        world.end().await.unwrap();
+    })
+    .await;
+}

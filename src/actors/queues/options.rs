@@ -1,0 +1,174 @@
+//! Which queues are read, and how.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QueueOptions {
+    /// Queue of buckets' events, by its URL or its name: `docweir serve` takes in what they tell of. Empty for none.
+    pub intake: String,
+    /// Queue of requests to merge a collection's files, by its URL or its name: `docweir serve` fulfils them. Empty for
+    /// none.
+    pub compaction: String,
+    /// Address of SQS alone; empty for `aws.endpoint`, or AWS itself.
+    pub endpoint: String,
+    /// Where documents arrive, as `BUCKET/PREFIX/`: events of other objects change nothing. Empty for `input/` in the place
+    /// of artefacts.
+    pub watch: Vec<String>,
+    /// Whether a document whose object was deleted leaves the index.
+    pub follow_removals: bool,
+    /// Send no request to merge when vector files were added.
+    pub skip_notification: bool,
+    /// Messages of events that are in hand at once.
+    pub messages: usize,
+    /// Longest wait of a call for messages, in seconds.
+    pub wait_seconds: u64,
+    /// Time, in seconds, for which a message in hand is hidden from others without a sign of life; one is given three times
+    /// as often.
+    pub hidden_seconds: u64,
+    /// Longest time, in seconds, that a message is kept in hand while S3 or DynamoDB are not to be had; then it is given
+    /// back.
+    pub hold_seconds: u64,
+    /// Receipts after which a message that can't be done goes to the dead letters of its queue (`docweir infra apply` sets
+    /// it); in a queue without any it is deleted.
+    pub max_receives: u32,
+    /// First wait, in seconds, before what failed is tried again; it doubles with each failure.
+    pub backoff_initial_seconds: f64,
+    /// Longest such wait, in seconds.
+    pub backoff_max_seconds: f64,
+    /// Days that dead letters are kept, in queues that `docweir infra apply` makes.
+    pub dead_letter_days: u32,
+}
+
+impl Default for QueueOptions {
+    fn default() -> Self {
+        Self {
+            intake: String::new(),
+            compaction: String::new(),
+            endpoint: String::new(),
+            watch: Vec::new(),
+            follow_removals: false,
+            skip_notification: false,
+            messages: 20,
+            wait_seconds: 20,
+            hidden_seconds: 120,
+            hold_seconds: 39_600,
+            max_receives: 5,
+            backoff_initial_seconds: 1.0,
+            backoff_max_seconds: 60.0,
+            dead_letter_days: 14,
+        }
+    }
+}
+
+impl QueueOptions {
+    /// Values that are out of range: the field and what would be right.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let mut range = |field, value: f64, low: f64, high: f64| {
+            if !(low..=high).contains(&value) {
+                found.push((field, format!("must lie between {low} and {high}, not {value}")));
+            }
+        };
+        range("messages", self.messages as f64, 1.0, 1_000.0);
+        // Without a wait it would be asked without end, and each time is paid.
+        range("wait_seconds", self.wait_seconds as f64, 1.0, 20.0);
+        range("hidden_seconds", self.hidden_seconds as f64, 3.0, 43_200.0);
+        // SQS hides a message for twelve hours at most, from its receipt on.
+        range("hold_seconds", self.hold_seconds as f64, 1.0, 42_000.0);
+        range("max_receives", f64::from(self.max_receives), 1.0, 1_000.0);
+        range("backoff_initial_seconds", self.backoff_initial_seconds, 0.01, 3_600.0);
+        range("backoff_max_seconds", self.backoff_max_seconds, self.backoff_initial_seconds.max(0.01), 3_600.0);
+        range("dead_letter_days", f64::from(self.dead_letter_days), 1.0, 14.0);
+        if !self.endpoint.is_empty() && !self.endpoint.starts_with("http") {
+            found.push(("endpoint", "must be empty or begin with http:// or https://".into()));
+        }
+        for (field, queue) in [("intake", &self.intake), ("compaction", &self.compaction)] {
+            let letters = queue.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+            if !queue.starts_with("http") && !(letters && queue.len() <= 80) {
+                found.push((field, "must be empty, a queue's URL, or its name".into()));
+            }
+        }
+        if !self.intake.is_empty() && self.intake == self.compaction {
+            found.push(("compaction", "must be another queue than `queues.intake`".into()));
+        }
+        if self.watch.iter().any(|place| place.contains("://") || place.split('/').next().is_none_or(str::is_empty)) {
+            found.push(("watch", "must hold places as `BUCKET/PREFIX/`".into()));
+        }
+        found
+    }
+
+    /// Bucket and prefix of the places where documents arrive; `artefacts` is that of artefacts, as `BUCKET/PREFIX`.
+    pub fn watched(&self, artefacts: &str) -> Vec<(String, String)> {
+        let split = |place: &str| {
+            let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+            (bucket.to_owned(), prefix.to_owned())
+        };
+        if self.watch.is_empty() {
+            let place = artefacts.trim_end_matches('/');
+            return if place.is_empty() { Vec::new() } else { vec![split(&format!("{place}/input/"))] };
+        }
+        self.watch.iter().map(|place| split(place)).collect()
+    }
+}
+
+/// The last part of a queue's URL, or its name.
+pub fn queue_name(queue: &str) -> &str {
+    queue.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_out_of_range_is_named() {
+        assert_eq!(QueueOptions::default().problems(), []);
+        let wrong = QueueOptions {
+            intake: "a b".into(),
+            compaction: "https://sqs.eu-central-1.amazonaws.com/1/x".into(),
+            endpoint: "localhost".into(),
+            watch: vec!["s3://b/in/".into()],
+            messages: 0,
+            wait_seconds: 21,
+            hidden_seconds: 1,
+            hold_seconds: 43_200,
+            max_receives: 0,
+            backoff_initial_seconds: 2.0,
+            backoff_max_seconds: 1.0,
+            dead_letter_days: 15,
+            ..QueueOptions::default()
+        };
+        let fields: Vec<_> = wrong.problems().into_iter().map(|(field, _)| field).collect();
+        let all = [
+            "messages",
+            "wait_seconds",
+            "hidden_seconds",
+            "hold_seconds",
+            "max_receives",
+            "backoff_max_seconds",
+            "dead_letter_days",
+            "endpoint",
+            "intake",
+            "watch",
+        ];
+        assert_eq!(fields, all);
+        let both = QueueOptions { intake: "one".into(), compaction: "one".into(), ..QueueOptions::default() };
+        assert_eq!(both.problems().len(), 1);
+    }
+
+    #[test]
+    fn documents_arrive_below_input_unless_it_is_said_otherwise() {
+        let of = |watch: &[&str], artefacts: &str| {
+            let watch = watch.iter().map(|w| (*w).to_owned()).collect();
+            QueueOptions { watch, ..QueueOptions::default() }.watched(artefacts)
+        };
+        let pair = |bucket: &str, prefix: &str| (bucket.to_owned(), prefix.to_owned());
+        assert_eq!(of(&[], "docs"), [pair("docs", "input/")]);
+        assert_eq!(of(&[], "docs/team/"), [pair("docs", "team/input/")]);
+        assert_eq!(of(&[], ""), []);
+        assert_eq!(of(&["a", "b/in/"], "docs"), [pair("a", ""), pair("b", "in/")]);
+        assert_eq!(queue_name("https://sqs.eu-central-1.amazonaws.com/1/x"), "x");
+        assert_eq!(queue_name("x"), "x");
+    }
+}

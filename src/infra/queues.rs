@@ -1,0 +1,192 @@
+//! The queues that a configuration names: each with dead letters, and what buckets tell the one of events.
+
+use std::time::Duration;
+
+use docweir_aws::s3::{Bucket, QueueNotification, S3};
+use docweir_aws::sqs::{Queue, QueueSpec, QueueState, Redrive, Sqs};
+use docweir_aws::{Aws, Fault, FaultKind};
+
+use super::policy::with_leave;
+use super::{State, Thing};
+use crate::actors::queues::{QueueOptions, queue_name};
+use crate::config::Settings;
+use crate::documents::Sha256Hex;
+
+/// What a bucket tells of.
+const EVENTS: [&str; 2] = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"];
+/// How long messages are kept that nobody takes.
+const KEPT: Duration = Duration::from_secs(14 * 86_400);
+
+pub struct QueueInfra {
+    sqs: Sqs,
+    options: QueueOptions,
+    /// Their names, that of events first where there is one.
+    names: Vec<String>,
+    /// Where documents arrive, each with the prefix.
+    places: Vec<(Bucket, String)>,
+}
+
+impl QueueInfra {
+    pub fn of(settings: &Settings, aws: &Aws, s3: &S3) -> Self {
+        let options = settings.queues.clone();
+        let named = [&options.intake, &options.compaction].into_iter().filter(|queue| !queue.is_empty());
+        let names = named.map(|queue| queue_name(queue).to_owned()).collect();
+        let watched = if options.intake.is_empty() { Vec::new() } else { options.watched(&settings.buckets.artefacts) };
+        let places = watched.into_iter().map(|(bucket, prefix)| (s3.bucket(&bucket), prefix)).collect();
+        Self { sqs: Sqs::new(aws, &options.endpoint), options, names, places }
+    }
+
+    pub async fn look(&self) -> Result<Vec<Thing>, Fault> {
+        let mut things = Vec::new();
+        for name in &self.names {
+            let found = self.state(name).await?;
+            let state = match found.as_ref().map(|(_, state)| &state.redrive) {
+                None => State::Missing(format!("made, with dead letters in {}", dead_letters(name))),
+                Some(None) => State::Missing(format!("given dead letters in {}", dead_letters(name))),
+                Some(Some(_)) => State::Right,
+            };
+            things.push(Thing { kind: "queue", name: name.clone(), state });
+        }
+        for (bucket, prefix) in &self.places {
+            let name = format!("{}/{prefix}", bucket.name());
+            things.push(Thing { kind: "events", name, state: self.telling(bucket, prefix).await? });
+        }
+        Ok(things)
+    }
+
+    pub async fn apply(&self) -> Result<(), Fault> {
+        for name in &self.names {
+            let found = self.state(name).await?;
+            if found.as_ref().is_some_and(|(_, state)| state.redrive.is_some()) {
+                continue;
+            }
+            let redrive = Redrive { dead_letters: self.dead_letters(name).await?, receives: self.options.max_receives };
+            match found {
+                Some((queue, _)) => queue.set_redrive(&redrive).await?,
+                None => {
+                    let hidden = Duration::from_secs(self.options.hidden_seconds);
+                    let spec = QueueSpec { name: name.clone(), hidden, kept: KEPT, redrive: Some(redrive) };
+                    self.sqs.create(&spec).await?;
+                }
+            }
+        }
+        for (bucket, prefix) in &self.places {
+            self.tell(bucket, prefix).await?;
+        }
+        Ok(())
+    }
+
+    async fn state(&self, name: &str) -> Result<Option<(Queue, QueueState)>, Fault> {
+        let Some(queue) = self.sqs.find(name).await? else { return Ok(None) };
+        Ok(queue.state().await?.map(|state| (queue, state)))
+    }
+
+    /// The ARN of a queue's dead letters, which are made where there are none.
+    async fn dead_letters(&self, name: &str) -> Result<String, Fault> {
+        let name = dead_letters(name);
+        let found = match self.state(&name).await? {
+            Some((_, state)) => state,
+            None => {
+                let kept = Duration::from_secs(u64::from(self.options.dead_letter_days) * 86_400);
+                let spec = QueueSpec { name: name.clone(), hidden: Duration::from_secs(30), kept, redrive: None };
+                let made = self.sqs.create(&spec).await?.state().await?;
+                made.ok_or_else(|| Fault::new(FaultKind::Unknown, "not there yet", format!("the queue {name}")))?
+            }
+        };
+        Ok(found.arn)
+    }
+
+    /// The queue of events, and what it is.
+    async fn events(&self) -> Result<Option<(Queue, QueueState)>, Fault> {
+        match self.names.first() {
+            Some(name) => self.state(name).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Whether a bucket tells the queue of what becomes of its objects, and may.
+    async fn telling(&self, bucket: &Bucket, prefix: &str) -> Result<State, Fault> {
+        let missing = |what: &str| Ok(State::Missing(what.to_owned()));
+        let Some((_, queue)) = self.events().await? else { return missing("told to the queue") };
+        if with_leave(queue.policy.as_deref(), &queue.arn, bucket.name()).is_some() {
+            return missing("allowed to send to the queue, and told to");
+        }
+        let there = match bucket.queue_notifications().await {
+            Ok(there) => there,
+            Err(fault) if fault.kind == FaultKind::NotFound => return missing("told to the queue"),
+            Err(fault) => return Err(fault),
+        };
+        match there.iter().any(|told| serves(told, &queue.arn, prefix)) {
+            true => Ok(State::Right),
+            false => missing("told to the queue"),
+        }
+    }
+
+    /// The queue's leave first: S3 tries whether it may.
+    async fn tell(&self, bucket: &Bucket, prefix: &str) -> Result<(), Fault> {
+        if self.telling(bucket, prefix).await? == State::Right {
+            return Ok(());
+        }
+        let Some((queue, state)) = self.events().await? else { return Ok(()) };
+        if let Some(policy) = with_leave(state.policy.as_deref(), &state.arn, bucket.name()) {
+            queue.set_policy(&policy).await?;
+        }
+        let digest = Sha256Hex::of(prefix.as_bytes());
+        let notification = QueueNotification {
+            // One a prefix: the next `apply` puts right what this one has set.
+            id: format!("docweir-{}", digest.as_str().get(..12).unwrap_or_default()),
+            queue: state.arn,
+            prefix: prefix.to_owned(),
+            suffix: String::new(),
+            events: EVENTS.map(str::to_owned).into(),
+        };
+        bucket.put_queue_notification(&notification).await
+    }
+}
+
+/// The name of a queue's dead letters.
+fn dead_letters(name: &str) -> String {
+    match name.strip_suffix(".fifo") {
+        Some(name) => format!("{name}-dead.fifo"),
+        None => format!("{name}-dead"),
+    }
+}
+
+/// Whether it tells the queue of all that becomes of objects below a prefix.
+fn serves(told: &QueueNotification, queue: &str, prefix: &str) -> bool {
+    let covers = |event: &&str| {
+        let kind = event.trim_end_matches('*');
+        told.events.iter().any(|e| e == event || e.strip_suffix('*').is_some_and(|wide| kind.starts_with(wide)))
+    };
+    told.queue == queue && told.suffix.is_empty() && prefix.starts_with(&told.prefix) && EVENTS.iter().all(covers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wider_notification_serves_and_a_narrower_one_does_not() {
+        let told = |prefix: &str, suffix: &str, events: &[&str]| QueueNotification {
+            id: "x".into(),
+            queue: "q".into(),
+            prefix: prefix.into(),
+            suffix: suffix.into(),
+            events: events.iter().map(|e| (*e).to_owned()).collect(),
+        };
+        let table = [
+            (told("input/", "", &EVENTS), true),
+            (told("", "", &EVENTS), true),
+            (told("in", "", &["s3:*"]), true),
+            (told("input/a/", "", &EVENTS), false),
+            (told("input/", ".pdf", &EVENTS), false),
+            (told("input/", "", &["s3:ObjectCreated:*"]), false),
+            (told("input/", "", &["s3:ObjectCreated:Put", "s3:ObjectRemoved:*"]), false),
+        ];
+        for (told, right) in table {
+            assert_eq!(serves(&told, "q", "input/"), right, "{told:?}");
+            assert!(!serves(&told, "other", "input/"));
+        }
+        assert_eq!((dead_letters("a").as_str(), dead_letters("a.fifo").as_str()), ("a-dead", "a-dead.fifo"));
+    }
+}

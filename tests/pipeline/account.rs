@@ -1,0 +1,124 @@
+//! An account of AWS for one test, on servers that speak its protocols.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use docweir_testkit::servers::{Server, program};
+
+use crate::kit::{Place, Ran, Running};
+
+/// AWS's own client, on one of the servers.
+#[track_caller]
+pub fn aws(server: &Server, folder: &Path, args: &[&str]) -> String {
+    let mut command = Command::new(program("aws").unwrap());
+    command
+        .args(["--endpoint-url", server.endpoint(), "--region", "eu-central-1", "--output", "json"])
+        .args(args)
+        .current_dir(folder)
+        .env("AWS_ACCESS_KEY_ID", server.access_key())
+        .env("AWS_SECRET_ACCESS_KEY", server.secret_key())
+        .env("AWS_EC2_METADATA_DISABLED", "true");
+    let ran = command.output().unwrap();
+    assert!(ran.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8(ran.stdout).unwrap()
+}
+
+/// An account of its own: a bucket and tables that nobody else uses.
+pub struct Account {
+    pub place: Place,
+    pub s3: &'static Server,
+    pub dynamo: &'static Server,
+    pub name: String,
+    /// Whether its S3 moves objects to an archive.
+    archives: bool,
+    /// More of the environment.
+    pub more: Vec<(&'static str, String)>,
+}
+
+impl Account {
+    /// `None` where the servers are not installed.
+    pub fn new(s3: Option<&'static Server>, dynamo: Option<&'static Server>, archives: bool) -> Option<Self> {
+        Some(Self::plain(s3?, dynamo?, archives).made())
+    }
+
+    /// One of which nothing is there yet.
+    pub fn plain(s3: &'static Server, dynamo: &'static Server, archives: bool) -> Self {
+        let name = format!("t{:08x}", fastrand::u32(..));
+        Self { place: Place::new(), s3, dynamo, name, archives, more: Vec::new() }
+    }
+
+    /// Makes all that the configuration asks for.
+    pub fn made(self) -> Self {
+        self.run("one", &["infra", "check"]).code(1);
+        self.run("one", &["infra", "apply"]).code(0);
+        self
+    }
+
+    /// A process with a folder of its own, as on a machine of its own.
+    pub fn command(&self, replica: &str, args: &[&str]) -> Command {
+        let mut command = self.place.command(args);
+        let table = |what: &str| format!("{}-{what}", self.name);
+        command
+            .env("AWS_ACCESS_KEY_ID", self.s3.access_key())
+            .env("AWS_SECRET_ACCESS_KEY", self.s3.secret_key())
+            .env("DOCWEIR__AWS__REGION", "eu-central-1")
+            .env("DOCWEIR__STATE__BACKEND", "aws")
+            .env("DOCWEIR__STATE__FOLDER", self.place.path().join(format!(".docweir-{replica}")))
+            .env("DOCWEIR__BUCKETS__ARTEFACTS", format!("{}/docs", self.name))
+            .env("DOCWEIR__BUCKETS__ARCHIVE_DAYS", if self.archives { "30" } else { "0" })
+            .env("DOCWEIR__S3__ENDPOINT", self.s3.endpoint())
+            .env("DOCWEIR__S3__PATH_STYLE", "true")
+            .env("DOCWEIR__DYNAMODB__ENDPOINT", self.dynamo.endpoint())
+            .env("DOCWEIR__DYNAMODB__CONTROL_TABLE", table("control"))
+            .env("DOCWEIR__DYNAMODB__AUDIT_TABLE", table("audit"))
+            .env("DOCWEIR__DYNAMODB__METRICS_TABLE", table("metrics"))
+            .env("DOCWEIR__DYNAMODB__STATE_TABLE", table("state"))
+            .env("DOCWEIR__DYNAMODB__LEDGER_TABLE", table("ledger"))
+            .env("DOCWEIR__LEASE__SECONDS", "6")
+            .env("DOCWEIR__LEASE__HEARTBEAT_SECONDS", "2")
+            .env("DOCWEIR__INTAKE__POLL_SECONDS", "1")
+            .envs(self.more.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    pub fn run(&self, replica: &str, args: &[&str]) -> Ran {
+        Ran::of(self.command(replica, args).output().unwrap())
+    }
+
+    pub fn spawn(&self, replica: &str, args: &[&str]) -> Running {
+        let mut command = self.command(replica, args);
+        Running::of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// AWS's own client, on one of the servers.
+    #[track_caller]
+    pub fn aws(&self, server: &Server, args: &[&str]) -> String {
+        aws(server, self.place.path(), args)
+    }
+
+    /// An item of the control table as AWS's own client reads it.
+    pub fn item(&self, id: &str) -> serde_json::Value {
+        let key = format!(r#"{{"document_id": {{"S": "{id}"}}, "processing_version": {{"S": "v1"}}}}"#);
+        let table = format!("{}-control", self.name);
+        let read = self.aws(self.dynamo, &["dynamodb", "get-item", "--table-name", &table, "--key", &key]);
+        serde_json::from_str::<serde_json::Value>(&read).unwrap()["Item"].clone()
+    }
+
+    /// Every document complete, searchable by its marker, with a trail that makes sense.
+    #[track_caller]
+    pub fn assert_complete(&self, documents: usize) {
+        let all = self.run("reader", &["status", "--all", "--json"]).code(0).json();
+        assert_eq!(all.len(), documents);
+        for record in &all {
+            assert_eq!(record["status"], "COMPLETED", "{record}");
+            let id = record["document_id"].as_str().unwrap();
+            let trail = self.run("reader", &["audit", id, "--json"]).code(0).json();
+            let times = |event: &str| trail.iter().filter(|e| e["event_type"] == event).count();
+            assert_eq!((times("DOCUMENT_RECEIVED"), times("DOCUMENT_COMPLETED")), (1, 1), "{trail:?}");
+            assert!(trail.is_sorted_by_key(|e| e["timestamp"].as_str().unwrap().to_owned()), "{trail:?}");
+            // Nothing of an epoch after a later one has begun.
+            assert!(trail.is_sorted_by_key(|e| e["metadata"]["epoch"].as_u64().unwrap()), "{trail:?}");
+        }
+        self.run("reader", &["store", "verify"]).code(0);
+    }
+}

@@ -1,0 +1,310 @@
+//! Documents and requests that come by queues, through the real binary, with a bucket's real events.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use docweir_testkit::proxy::{Act, Proxy};
+use docweir_testkit::servers::{program, shared_ministack};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::account::Account;
+use crate::kit::{Running, eventually};
+
+const SERVE: [&str; 4] = ["serve", "--json", "--progress", "none"];
+
+/// Sends each line of its input to a queue.
+const SEND: &str = r"
+import sys, boto3, itertools
+sqs = boto3.client('sqs', endpoint_url=sys.argv[1], region_name='eu-central-1')
+url = sqs.get_queue_url(QueueName=sys.argv[2])['QueueUrl']
+lines = [line.rstrip('\n') for line in sys.stdin]
+for at in range(0, len(lines), 10):
+    entries = [{'Id': str(n), 'MessageBody': body} for n, body in enumerate(lines[at:at + 10])]
+    assert not sqs.send_message_batch(QueueUrl=url, Entries=entries).get('Failed')
+";
+
+/// An account with both queues, whose bucket tells the one.
+fn account(more: &[(&'static str, &str)]) -> Option<Account> {
+    let server = shared_ministack()?;
+    let mut account = Account::plain(server, server, false);
+    account.more = vec![
+        ("DOCWEIR__QUEUES__ENDPOINT", server.endpoint().to_owned()),
+        ("DOCWEIR__QUEUES__INTAKE", intake(&account)),
+        ("DOCWEIR__QUEUES__COMPACTION", format!("{}-compaction", account.name)),
+        ("DOCWEIR__QUEUES__WAIT_SECONDS", "1".to_owned()),
+        ("DOCWEIR__QUEUES__HIDDEN_SECONDS", "6".to_owned()),
+        ("DOCWEIR__QUEUES__BACKOFF_INITIAL_SECONDS", "0.2".to_owned()),
+    ];
+    account.more.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
+    Some(account.made())
+}
+
+fn intake(account: &Account) -> String {
+    format!("{}-intake", account.name)
+}
+
+/// Where documents arrive.
+fn input(account: &Account) -> String {
+    format!("s3://{}/docs/input/", account.name)
+}
+
+fn put(account: &Account, file: &str, key: &str) {
+    account.aws(account.s3, &["s3", "cp", file, &format!("{}{key}", input(account))]);
+}
+
+fn send(account: &Account, queue: &str, bodies: &[String]) {
+    let mut command = Command::new(program("python").unwrap());
+    command.args(["-c", SEND, account.s3.endpoint(), queue]);
+    command.env("AWS_ACCESS_KEY_ID", "x").env("AWS_SECRET_ACCESS_KEY", "x").env("AWS_EC2_METADATA_DISABLED", "true");
+    let mut sending = command.stdin(Stdio::piped()).spawn().unwrap();
+    sending.stdin.take().unwrap().write_all(bodies.join("\n").as_bytes()).unwrap();
+    assert!(sending.wait().unwrap().success());
+}
+
+/// An event as S3 sends it, of a key as it is.
+fn event(account: &Account, name: &str, key: &str, sequencer: u32) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'-' | b'_');
+    let encoded = key.bytes().map(|b| match b {
+        b' ' => "+".to_owned(),
+        b if plain(b) => char::from(b).to_string(),
+        b => format!("%{b:02X}"),
+    });
+    let object =
+        json!({"key": encoded.collect::<String>(), "size": 1, "eTag": "x", "sequencer": format!("{sequencer:X}")});
+    json!({"Records": [{"eventName": name, "s3": {"bucket": {"name": account.name}, "object": object}}]}).to_string()
+}
+
+/// Messages of a queue: those that wait, and those in somebody's hands.
+fn messages(account: &Account, queue: &str) -> (u64, u64) {
+    let url = account.aws(account.s3, &["sqs", "get-queue-url", "--queue-name", queue]);
+    let url = serde_json::from_str::<Value>(&url).unwrap()["QueueUrl"].as_str().unwrap().to_owned();
+    let read =
+        account.aws(account.s3, &["sqs", "get-queue-attributes", "--queue-url", &url, "--attribute-names", "All"]);
+    let read: Value = serde_json::from_str(&read).unwrap();
+    let number = |name: &str| read["Attributes"][name].as_str().unwrap().parse().unwrap();
+    (number("ApproximateNumberOfMessages"), number("ApproximateNumberOfMessagesNotVisible"))
+}
+
+fn records(account: &Account) -> Vec<Value> {
+    account.run("reader", &["status", "--all", "--json"]).code(0).json()
+}
+
+/// How many documents have a status.
+fn with_status(account: &Account, status: &str) -> usize {
+    records(account).iter().filter(|record| record["status"] == status).count()
+}
+
+#[track_caller]
+fn wait_for_complete(account: &Account, documents: usize) {
+    eventually("the documents are complete", || with_status(account, "COMPLETED") == documents);
+}
+
+#[track_caller]
+fn wait_for_empty(account: &Account, queue: &str) {
+    eventually("the queue is empty", || messages(account, queue) == (0, 0));
+}
+
+#[track_caller]
+fn stop(service: Running) {
+    service.signal(Signal::TERM);
+    service.finish().code(143);
+}
+
+#[test]
+fn what_becomes_of_a_buckets_objects_becomes_of_its_documents() {
+    let Some(account) = account(&[("DOCWEIR__QUEUES__FOLLOW_REMOVALS", "true")]) else { return };
+    account.run("one", &["infra", "check"]).code(0);
+    let service = account.spawn("one", &SERVE);
+    account.place.generate(4);
+    account.place.write("poison.pdf", docweir_testkit::hostile::encrypted_rc4());
+    account.aws(account.s3, &["s3", "cp", "docs", &input(&account), "--recursive"]);
+    put(&account, "docs/0001.pdf", "notes.bin");
+    wait_for_complete(&account, 4);
+    eventually("the poison is in the quarantine", || with_status(&account, "QUARANTINED") == 1);
+    // The copy of the original lies under the watched prefix, and its event was one of these.
+    wait_for_empty(&account, &intake(&account));
+    let listed = account.aws(account.s3, &["s3", "ls", &format!("{}_quarantine/", input(&account)), "--recursive"]);
+    assert!(listed.contains("poison.pdf"), "{listed}");
+    assert_eq!(records(&account).len(), 5);
+
+    // Told of again, and put again as it was: one record, one quarantine, no further event acted on.
+    send(&account, &intake(&account), &vec![event(&account, "ObjectCreated:Put", "docs/input/poison.pdf", 1); 30]);
+    put(&account, "docs/poison.pdf", "poison.pdf");
+    // A new version, a removal, and a rename.
+    put(&account, "docs/0002.pdf", "0001.pdf");
+    account.aws(account.s3, &["s3", "rm", &format!("{}0000.pdf", input(&account))]);
+    account.aws(
+        account.s3,
+        &["s3", "mv", &format!("{}0003.pdf", input(&account)), &format!("{}three.pdf", input(&account))],
+    );
+    eventually("they are done", || with_status(&account, "DELETED") == 2 && with_status(&account, "COMPLETED") == 3);
+    wait_for_empty(&account, &intake(&account));
+    let all = records(&account);
+    let of = |name: &str| all.iter().find(|r| r["source"].as_str().unwrap().ends_with(name)).unwrap();
+    assert_eq!((&of("0001.pdf")["version"], &of("0001.pdf")["status"]), (&2.into(), &"COMPLETED".into()));
+    let poison = of("poison.pdf");
+    assert_eq!((&poison["version"], &poison["status"]), (&1.into(), &"QUARANTINED".into()));
+    let trail = account.run("reader", &["audit", poison["document_id"].as_str().unwrap(), "--json"]).code(0).json();
+    let times = |event: &str| trail.iter().filter(|e| e["event_type"] == event).count();
+    assert_eq!((times("DOCUMENT_RECEIVED"), times("DOCUMENT_FAILED")), (1, 1), "{trail:?}");
+    assert_eq!(messages(&account, &format!("{}-dead", intake(&account))), (0, 0));
+    stop(service);
+    account.run("reader", &["store", "verify"]).code(0);
+}
+
+/// Two services; one is killed in the middle, and another takes its place.
+#[test]
+fn events_by_the_thousand_in_any_order_make_each_document_once() {
+    let Some(account) = account(&[]) else { return };
+    const DOCUMENTS: u64 = 20;
+    account.place.generate(DOCUMENTS);
+    // Put before anybody is told: what counts are the messages below.
+    let names: Vec<String> = (0..DOCUMENTS).map(|n| format!("{n:04}.pdf")).collect();
+    account.aws(account.s3, &["s3", "cp", "docs", &input(&account), "--recursive"]);
+    put(&account, "docs/0000.pdf", "a b+ü.pdf");
+    put(&account, "docs/0001.pdf", "100%.PDF");
+    let mut keys: Vec<String> = names.iter().map(|name| format!("docs/input/{name}")).collect();
+    keys.extend(["docs/input/a b+ü.pdf".to_owned(), "docs/input/100%.PDF".to_owned()]);
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut bodies = Vec::new();
+    for n in 0..2_000 {
+        let key = &keys[n % keys.len()];
+        let name = if random.f32() < 0.2 { "ObjectRemoved:Delete" } else { "ObjectCreated:Put" };
+        bodies.push(event(&account, name, key, random.u32(..)));
+    }
+    let malformed = ["{", "[]", "hunter2", r#"{"Records": 7}"#, r#"{"Records": [{"eventName": "ObjectCreated:Put"}]}"#];
+    bodies.extend((0..200).map(|n| malformed[n % malformed.len()].to_owned()));
+    let unknown = |n: u32| event(&account, "ObjectCreated:Put", &format!("docs/input/gone-{n}.pdf"), n);
+    bodies.extend((0..100).map(unknown));
+    bodies.extend((0..50).map(|n| event(&account, "ObjectCreated:Put", "docs/input/_quarantine/x.pdf", n)));
+    random.shuffle(&mut bodies);
+    send(&account, &intake(&account), &bodies);
+    let (one, two) = (account.spawn("one", &SERVE), account.spawn("two", &SERVE));
+    eventually("some are complete", || with_status(&account, "COMPLETED") >= 3);
+    one.signal(Signal::KILL);
+    one.finish();
+    let three = account.spawn("three", &SERVE);
+    wait_for_complete(&account, keys.len());
+    wait_for_empty(&account, &intake(&account));
+    let dead = format!("{}-dead", intake(&account));
+    assert_eq!(messages(&account, &dead), (200, 0), "what makes no sense, and nothing else");
+    stop(two);
+    three.signal(Signal::TERM);
+    let ended = three.finish();
+    assert!(!ended.err.contains("hunter2") && !ended.out.contains("hunter2"), "{}", ended.err);
+    account.assert_complete(keys.len());
+}
+
+/// Throttling is nobody's fault: not even a message that may be received once goes to the dead letters.
+#[test]
+fn an_outage_of_s3_sends_nothing_to_the_dead_letters() {
+    let Some(server) = shared_ministack() else { return };
+    let proxy = Proxy::start(server.endpoint().trim_start_matches("http://")).unwrap();
+    let endpoint = format!("http://{}", proxy.address());
+    let more = [
+        ("DOCWEIR__S3__ENDPOINT", endpoint.as_str()),
+        ("DOCWEIR__QUEUES__MAX_RECEIVES", "1"),
+        ("DOCWEIR__AWS__ATTEMPTS", "1"),
+    ];
+    let Some(account) = account(&more) else { return };
+    const SLOW_DOWN: &str = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
+    proxy.set(|head| match head.contains("/input/") {
+        true => Act::Reply(format!(
+            "HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
+            SLOW_DOWN.len(),
+            if head.starts_with("HEAD") { "" } else { SLOW_DOWN }
+        )),
+        false => Act::Pass,
+    });
+    account.place.generate(3);
+    account.aws(account.s3, &["s3", "cp", "docs", &input(&account), "--recursive"]);
+    let service = account.spawn("one", &SERVE);
+    eventually("the messages are in hand", || messages(&account, &intake(&account)).1 >= 3);
+    // Longer than a message is hidden without a sign of life.
+    std::thread::sleep(Duration::from_secs(14));
+    assert_eq!(messages(&account, &format!("{}-dead", intake(&account))), (0, 0));
+    assert_eq!(records(&account).len(), 0);
+    // Stopped meanwhile, and another one begun: still nothing is lost.
+    stop(service);
+    let service = account.spawn("two", &SERVE);
+    eventually("the messages are in hand again", || messages(&account, &intake(&account)).1 >= 3);
+    proxy.set(|_| Act::Pass);
+    wait_for_complete(&account, 3);
+    wait_for_empty(&account, &intake(&account));
+    assert_eq!(messages(&account, &format!("{}-dead", intake(&account))), (0, 0));
+    stop(service);
+}
+
+#[test]
+fn a_collection_is_merged_on_request_and_commits_are_told_of() {
+    let more = [("DOCWEIR__COMPACTION__AUTOMATIC", "false"), ("DOCWEIR__COMPACTION__DELTAS", "3")];
+    let Some(account) = account(&more) else { return };
+    let queue = format!("{}-compaction", account.name);
+    let ingest = |n: u64, more: &[&str]| {
+        account.place.write(format!("{n}.txt"), format!("The lease of harbour {n} is fenced by epoch {n}.\n"));
+        let path = format!("docs/{n}.txt");
+        account.run("one", &[&["ingest", &path, "--json", "--progress", "none"], more].concat()).code(0);
+    };
+    ingest(0, &["--set", "queues.skip_notification=true"]);
+    assert_eq!(messages(&account, &queue), (0, 0), "nobody is told");
+    (1..4).for_each(|n| ingest(n, &[]));
+    assert_eq!(messages(&account, &queue).0, 3, "one a commit");
+    let live = || account.run("reader", &["store", "info", "--json"]).code(0).json().remove(0)["live"].clone();
+    let count = |kind: &str| live().as_array().unwrap().iter().filter(|file| file["kind"] == kind).count();
+    assert_eq!((count("delta"), count("snapshot")), (4, 0));
+    let service = account.spawn("two", &SERVE);
+    eventually("they are merged", || (count("delta"), count("snapshot")) == (0, 1));
+    wait_for_empty(&account, &queue);
+    // By hand, as a person with a shell would; and what makes no sense.
+    (4..7).for_each(|n| ingest(n, &["--set", "queues.skip_notification=true"]));
+    send(
+        &account,
+        &queue,
+        &["{\"collection\": \"chunks\"}".into(), "{\"collection\": \"nothing\"}".into(), "{".into()],
+    );
+    eventually("they are merged again", || count("delta") == 0);
+    wait_for_empty(&account, &queue);
+    assert_eq!(messages(&account, &format!("{queue}-dead")), (1, 0));
+    stop(service);
+}
+
+#[test]
+fn submit_registers_and_does_nothing_and_the_quarantine_is_refused_whoever_registers_it() {
+    let Some(account) = account(&[]) else { return };
+    account.place.generate(3);
+    account.aws(account.s3, &["s3", "cp", "docs", &input(&account), "--recursive"]);
+    put(&account, "docs/0000.pdf", "_quarantine/doc_1/v1/x.pdf");
+    let submitted = account.run("one", &["submit", &input(&account), "--json"]);
+    let told = submitted.code(0).json();
+    let events: Vec<&str> = told.iter().map(|line| line["event"].as_str().unwrap()).collect();
+    assert_eq!(events, ["registered", "registered", "registered", "summary"], "{}", submitted.out);
+    assert_eq!(told.last().unwrap()["registered"], 3);
+    let again = account.run("two", &["submit", &input(&account)]);
+    assert!(again.code(0).out.contains("0 documents registered, 3 unchanged, 0 unreadable"), "{}", again.out);
+    let none = account.run("two", &["submit", &format!("s3://{}/none/", account.name)]);
+    none.code(1);
+    assert_eq!(with_status(&account, "PENDING"), 3, "nothing was done");
+
+    // What a former system registers that took the quarantine for input.
+    let (id, table) = ("doc_20250131_abc123", format!("{}-control", account.name));
+    let text = |text: &str| json!({ "S": text });
+    let at = "2025-01-31T10:00:00.000000Z";
+    let item = json!({
+        "document_id": text(id), "processing_version": text("v1"), "source_bucket": text(&account.name),
+        "source_s3_key": text("docs/input/_quarantine/doc_1/v1/x.pdf"), "status": text("PENDING"),
+        "current_stage": text("SUBMITTED"), "created_at": text(at), "updated_at": text(at), "upload_timestamp": text(at),
+        "retry_count": {"N": "0"}, "max_retries": {"N": "3"},
+    });
+    account.aws(account.dynamo, &["dynamodb", "put-item", "--table-name", &table, "--item", &item.to_string()]);
+    let service = account.spawn("one", &SERVE);
+    wait_for_complete(&account, 3);
+    eventually("it is refused", || account.item(id)["status"]["S"] == "QUARANTINED");
+    let refused = account.item(id);
+    assert!(refused["last_error"]["S"].as_str().unwrap().contains("lies in the quarantine"), "{refused}");
+    assert!(refused.get("quarantine_original").is_none(), "of a copy no copy is kept: {refused}");
+    stop(service);
+    let local = account.place.run(["submit", "docs", "--json"]);
+    assert_eq!(local.code(0).json().last().unwrap()["registered"], 3, "a folder's files too, into a folder");
+}
