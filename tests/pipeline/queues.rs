@@ -87,6 +87,13 @@ fn messages(account: &Account, queue: &str) -> (u64, u64) {
     (number("ApproximateNumberOfMessages"), number("ApproximateNumberOfMessagesNotVisible"))
 }
 
+/// A service whose log goes to a file: nobody reads a pipe meanwhile, and it says more than one holds.
+fn serve(account: &Account, replica: &str) -> Running {
+    let log = std::fs::File::create(account.place.path().join(format!("{replica}.log"))).unwrap();
+    let mut command = account.command(replica, &["serve", "--progress", "none"]);
+    Running::of(command.stdout(Stdio::null()).stderr(log).spawn().unwrap())
+}
+
 fn records(account: &Account) -> Vec<Value> {
     account.run("reader", &["status", "--all", "--json"]).code(0).json()
 }
@@ -181,20 +188,53 @@ fn events_by_the_thousand_in_any_order_make_each_document_once() {
     bodies.extend((0..50).map(|n| event(&account, "ObjectCreated:Put", "docs/input/_quarantine/x.pdf", n)));
     random.shuffle(&mut bodies);
     send(&account, &intake(&account), &bodies);
-    let (one, two) = (account.spawn("one", &SERVE), account.spawn("two", &SERVE));
+    let (one, two) = (serve(&account, "one"), serve(&account, "two"));
     eventually("some are complete", || with_status(&account, "COMPLETED") >= 3);
     one.signal(Signal::KILL);
     one.finish();
-    let three = account.spawn("three", &SERVE);
+    let three = serve(&account, "three");
     wait_for_complete(&account, keys.len());
     wait_for_empty(&account, &intake(&account));
     let dead = format!("{}-dead", intake(&account));
     assert_eq!(messages(&account, &dead), (200, 0), "what makes no sense, and nothing else");
     stop(two);
-    three.signal(Signal::TERM);
-    let ended = three.finish();
-    assert!(!ended.err.contains("hunter2") && !ended.out.contains("hunter2"), "{}", ended.err);
+    stop(three);
+    for replica in ["one", "two", "three"] {
+        let log = std::fs::read_to_string(account.place.path().join(format!("{replica}.log"))).unwrap();
+        assert!(log.contains("it is no event of a bucket") && !log.contains("hunter2"), "{log}");
+    }
     account.assert_complete(keys.len());
+}
+
+/// What waits, waits in the queue: no more is registered than the pools and what is in hand hold.
+#[test]
+fn a_full_pipeline_receives_nothing() {
+    let Some(account) = account(&[("DOCWEIR__QUEUES__MESSAGES", "2"), ("DOCWEIR__INTAKE__CLAIM_BATCH", "1")]) else {
+        return;
+    };
+    const DOCUMENTS: usize = 40;
+    account.place.generate(DOCUMENTS as u64);
+    account.aws(account.s3, &["s3", "cp", "docs", &input(&account), "--recursive"]);
+    let mut slow = SERVE.to_vec();
+    let pools = ["extract", "chunk", "enrich", "embed", "load"];
+    let sets: Vec<String> =
+        pools.iter().flat_map(|pool| [format!("{pool}.queue_documents=1"), format!("{pool}.workers.max=1")]).collect();
+    slow.extend(sets.iter().filter(|set| !set.starts_with("load.workers")).flat_map(|set| ["--set", set]));
+    slow.extend(["--set", "embed.options.hashed_milliseconds=100", "--set", "load.options.max_wait_milliseconds=0"]);
+    let service = account.spawn("one", &slow);
+    let mut looks = 0;
+    eventually("all are complete", || {
+        let all = records(&account);
+        let complete = all.iter().filter(|record| record["status"] == "COMPLETED").count();
+        let waiting = messages(&account, &intake(&account)).0 as usize;
+        // Five pools of one, those between two of them, two in hand, and what came while this was looked at.
+        assert!(all.len() - complete <= 14, "{} registered, {complete} complete", all.len());
+        looks += usize::from(waiting >= 10);
+        complete == DOCUMENTS
+    });
+    assert!(looks >= 1, "the pipeline was never full");
+    wait_for_empty(&account, &intake(&account));
+    stop(service);
 }
 
 /// Throttling is nobody's fault: not even a message that may be received once goes to the dead letters.

@@ -26,6 +26,8 @@ pub enum Target {
     /// Objects of one's own buckets, and of others that documents are taken from.
     Documents,
     Secrets,
+    /// The queues that are configured, and those of their dead letters.
+    Queues,
     /// Figures of the namespace.
     Metrics,
     /// Allowed to everybody.
@@ -57,6 +59,7 @@ impl Operation {
 
 const WORK: &[Role] = &[Role::Serve];
 const SETUP: &[Role] = &[Role::Infra];
+const MAKE: &[Role] = &[Role::Serve, Role::Infra];
 const LOOK: &[Role] = &[Role::Serve, Role::Reader];
 /// Also who sets up: `infra check` looks at what is there.
 const ALL: &[Role] = &[Role::Serve, Role::Infra, Role::Reader];
@@ -92,6 +95,7 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new("s3", "DeleteObjects", &["s3:DeleteObject"], Target::Objects, WORK),
     Operation::new("s3", "GetBucketEncryption", &["s3:GetEncryptionConfiguration"], Target::Buckets, SETUP),
     Operation::new("s3", "GetBucketLifecycleConfiguration", &["s3:GetLifecycleConfiguration"], Target::Buckets, SETUP),
+    Operation::new("s3", "GetBucketNotificationConfiguration", &["s3:GetBucketNotification"], Target::Buckets, SETUP),
     Operation::new("s3", "GetObject", &["s3:GetObject"], Target::Documents, LOOK),
     Operation::new("s3", "GetPublicAccessBlock", &["s3:GetBucketPublicAccessBlock"], Target::Buckets, SETUP),
     Operation::new("s3", "HeadBucket", &["s3:ListBucket"], Target::Buckets, SETUP),
@@ -101,11 +105,20 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new("s3", "ListObjectsV2", &["s3:ListBucket"], Target::Documents, LOOK),
     Operation::new("s3", "PutBucketEncryption", &["s3:PutEncryptionConfiguration"], Target::Buckets, SETUP),
     Operation::new("s3", "PutBucketLifecycleConfiguration", &["s3:PutLifecycleConfiguration"], Target::Buckets, SETUP),
+    Operation::new("s3", "PutBucketNotificationConfiguration", &["s3:PutBucketNotification"], Target::Buckets, SETUP),
     Operation::new("s3", "PutObject", &["s3:PutObject"], Target::Objects, WORK),
     Operation::new("s3", "PutPublicAccessBlock", &["s3:PutBucketPublicAccessBlock"], Target::Buckets, SETUP),
     Operation::new("s3", "UploadPart", &["s3:PutObject"], Target::Objects, WORK),
     // A search asks the endpoint of the embeddings, too.
     Operation::new("secretsmanager", "GetSecretValue", &["secretsmanager:GetSecretValue"], Target::Secrets, LOOK),
+    Operation::new("sqs", "ChangeMessageVisibility", &["sqs:ChangeMessageVisibility"], Target::Queues, WORK),
+    Operation::new("sqs", "CreateQueue", &["sqs:CreateQueue"], Target::Queues, SETUP),
+    Operation::new("sqs", "DeleteMessageBatch", &["sqs:DeleteMessage"], Target::Queues, WORK),
+    Operation::new("sqs", "GetQueueAttributes", &["sqs:GetQueueAttributes"], Target::Queues, MAKE),
+    Operation::new("sqs", "GetQueueUrl", &["sqs:GetQueueUrl"], Target::Queues, MAKE),
+    Operation::new("sqs", "ReceiveMessage", &["sqs:ReceiveMessage"], Target::Queues, WORK),
+    Operation::new("sqs", "SendMessage", &["sqs:SendMessage"], Target::Queues, WORK),
+    Operation::new("sqs", "SetQueueAttributes", &["sqs:SetQueueAttributes"], Target::Queues, SETUP),
     Operation::new("sts", "GetCallerIdentity", &[], Target::Nobody, ALL),
 ];
 

@@ -63,7 +63,6 @@ pub struct Consumer {
     pub options: QueueOptions,
     /// Messages in hand at once.
     pub at_once: usize,
-    /// Wait before what was refused comes again, at most.
     pub room: Room,
     /// Nothing more is to be taken.
     pub stop: watch::Receiver<bool>,
@@ -252,7 +251,7 @@ impl Consumer {
             .increment(1);
         let delete = match handled {
             Outcome::Done => true,
-            Outcome::Refused(reason) => self.refuse(&receipt, receives, &reason, hand).await,
+            Outcome::Refused(reason) => self.refuse(receives, &reason, hand),
             Outcome::Later(wait) => self.give_back(&receipt, receives, &body, wait, hand.redrive).await,
             Outcome::Outage(_) => self.give_back(&receipt, receives, &body, self.longest_backoff(), hand.redrive).await,
         };
@@ -294,8 +293,8 @@ impl Consumer {
         }
     }
 
-    /// Leaves a message to the queue, which counts. Returns whether it is to be deleted instead.
-    async fn refuse(&self, receipt: &str, receives: u32, reason: &str, hand: &Hand) -> bool {
+    /// Leaves a message to the queue, which counts, until its time is over. Returns whether it is to be deleted instead.
+    fn refuse(&self, receives: u32, reason: &str, hand: &Hand) -> bool {
         let queue = self.queue.name();
         if hand.redrive.is_none() && receives >= self.options.max_receives {
             tracing::warn!(
@@ -306,12 +305,7 @@ impl Consumer {
             );
             return true;
         }
-        tracing::warn!(queue, reason, receives, "a message can't be done");
-        let last = hand.redrive.is_some_and(|most| receives >= most);
-        let wait = if last { Duration::ZERO } else { self.backoff(receives) };
-        if let Err(error) = self.queue.hide(receipt, wait).await {
-            tracing::debug!(%error, "a message that can't be done comes again when its time is over");
-        }
+        tracing::warn!(queue, reason, receives, "a message can't be done and comes again");
         false
     }
 
