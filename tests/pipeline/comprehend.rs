@@ -103,8 +103,8 @@ mod with_aws {
         let shop = Shop::new(vec![
             on(Act::Throttle, 0.1),
             on(Act::Status, 0.05).code(500),
-            on(Act::CutBefore, 0.03),
-            on(Act::Garbage, 0.02),
+            on(Act::CutBefore, 0.05),
+            on(Act::Garbage, 0.05),
             on(Act::ItemErrors, 0.1).share(0.2),
         ]);
         shop.place.generate(25);
@@ -129,7 +129,8 @@ mod with_aws {
             assert_eq!(artefact["metadata"]["language"]["code"], "eng");
             let statistics = &artefact["statistics"];
             assert!(statistics["comprehend_calls"].is_number() && statistics["comprehend_units"].is_number());
-            assert_eq!(statistics["chunks_enriched"], artefact["chunks"].as_array().unwrap().len());
+            let chunks = artefact["chunks"].as_array().unwrap().len();
+            assert_eq!(statistics["chunks_enriched"].as_f64(), Some(chunks as f64));
         }
 
         // A second run pays nothing, and so does another folder's worth of the same text.
@@ -276,7 +277,7 @@ mod with_aws {
         let summary = shop.ingest(&[]).code(0).summary();
         assert_eq!(summary["completed"], 1, "{summary}");
         let notes = shop.enriched()[0]["metadata"]["notes"].to_string();
-        assert!(notes.contains("personal data in `pol`") && notes.contains("sentiment in `pol`"), "{notes}");
+        assert!(notes.contains("entities, key phrases, sentiment, personal data in `pol`"), "{notes}");
         let books = shop.books();
         assert_eq!(books.by_operation.keys().collect::<Vec<_>>(), ["language"]);
         assert_eq!(books.refused.len(), 0, "it was not even asked: {books:?}");
@@ -310,6 +311,17 @@ mod with_aws {
         assert!(again.all.nanodollars > books.all.nanodollars);
         let twice: Vec<_> = again.texts_paid_twice();
         assert!(!twice.is_empty() && twice.len() < books.by_text.len(), "{} of {}", twice.len(), books.by_text.len());
+    }
+
+    #[test]
+    fn a_region_that_nobody_names_is_asked_for() {
+        let shop = Shop::new(Vec::new());
+        shop.place.generate(1);
+        let mut command = shop.command(&["ingest", "docs", "--progress", "none"]);
+        command.env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION").env("AWS_EC2_METADATA_DISABLED", "true");
+        command.env("AWS_CONFIG_FILE", "/nonexistent").env("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent");
+        let ran = Ran::of(command.output().unwrap());
+        assert!(ran.status.code() != Some(0) && ran.err.contains("no region is configured"), "{}", ran.err);
     }
 
     #[test]

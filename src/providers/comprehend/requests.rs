@@ -10,6 +10,7 @@ use crate::error::StageError;
 use crate::money::Nanodollars;
 use crate::providers::account::{Account, Held};
 use crate::providers::admission::{Admission, AdmissionOptions, Ask, Outcome, Turn};
+use crate::providers::prices::Price;
 use crate::stages::enrich::comprehend::{Api, ComprehendOptions};
 use crate::stages::enrich::{Call, Usage};
 
@@ -25,6 +26,29 @@ pub struct Desk {
     pub patience: Duration,
     /// Of a unit, for what has no account.
     pub price: f64,
+}
+
+/// What a request that was answered costs. Dropped without a word its money stays set aside, and the next run calls it in
+/// doubt.
+pub struct Bill<'d> {
+    units: u64,
+    held: Option<Held<'d>>,
+    price: Price,
+}
+
+impl Bill<'_> {
+    /// To be called when the answers are kept. Texts that failed are not charged.
+    pub async fn settle(self) -> Usage {
+        let cost = match self.held {
+            Some(held) if self.units == 0 => {
+                held.release().await;
+                Nanodollars::ZERO
+            }
+            Some(held) => held.settle(self.units).await,
+            None => Nanodollars::of_tokens(self.units, self.price.live),
+        };
+        Usage { calls: 1, units: self.units, cost }
+    }
 }
 
 /// Why a request came to nothing.
@@ -73,7 +97,7 @@ impl Desk {
         language: &str,
         texts: &[&str],
         call: Call<'_>,
-    ) -> Result<(Items, Usage), Unanswered> {
+    ) -> Result<(Items, Bill<'_>), Unanswered> {
         let asked: u64 = texts.iter().map(|text| units(text)).sum();
         let (began, name) = (Instant::now(), self.admission.name());
         let lane: Arc<str> = Arc::from(LANE);
@@ -100,8 +124,8 @@ impl Desk {
                     permit.end(&Outcome::Answered(None));
                     let answered = texts.iter().zip(&items).filter(|(_, item)| item.is_ok());
                     let units: u64 = answered.map(|(text, _)| units(text)).sum();
-                    let cost = self.settled(held, units).await;
-                    return Ok((items, Usage { calls: 1, units, cost }));
+                    let price = super::price(self.price);
+                    return Ok((items, Bill { units, held, price }));
                 }
                 Err(error) => {
                     permit.end(&outcome(&error));
@@ -113,18 +137,6 @@ impl Desk {
                     }
                 }
             }
-        }
-    }
-
-    /// Texts that failed are not charged.
-    async fn settled(&self, held: Option<Held<'_>>, units: u64) -> Nanodollars {
-        match held {
-            Some(held) if units == 0 => {
-                held.release().await;
-                Nanodollars::ZERO
-            }
-            Some(held) => held.settle(units).await,
-            None => Nanodollars::of_tokens(units, super::price(self.price).live),
         }
     }
 

@@ -1,8 +1,8 @@
 //! Answers from the cache, and by requests of as many texts as one takes.
 //!
 //! A text is claimed before the cache is asked, so that documents with the same text at the same time pay for it once.
-//! What was answered is kept before its money is settled in our books' last step: a crash leaves it reserved, which the
-//! next run calls in doubt, and never pays twice. A text that fails alone in an answer is asked about alone.
+//! What was answered is kept before its money is settled: a crash in between leaves money reserved, which the next run
+//! calls in doubt, and pays for nothing twice. A text that fails alone in an answer is asked about alone.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream;
 
-use super::requests::{Desk, Unanswered, refused};
+use super::requests::{Bill, Desk, Unanswered, refused};
 use super::{Remote, decode, encode, key, question};
 use crate::documents::Sha256Hex;
 use crate::error::StageError;
@@ -85,8 +85,7 @@ impl Service {
         while let Some((mut group, attempt)) = open.pop() {
             let texts: Vec<&str> = group.iter().map(|w| w.text).collect();
             match self.request(api, language, &texts, call).await {
-                Ok((items, usage)) => {
-                    made.usage += usage;
+                Ok((items, bill)) => {
                     let mut answered = Vec::with_capacity(items.len());
                     let mut failed = Vec::new();
                     for (wanted, item) in group.into_iter().zip(items) {
@@ -98,7 +97,9 @@ impl Service {
                             },
                         }
                     }
+                    // In this order, so that what is settled is never asked about again.
                     self.keep(api, language, &answered).await;
+                    made.usage += bill.settle().await;
                     made.take(answered);
                     for (wanted, code) in failed {
                         if attempt < self.options.item_attempts {
@@ -137,7 +138,7 @@ impl Service {
         language: &str,
         texts: &[&str],
         call: Call<'_>,
-    ) -> Result<(super::Items, Usage), Unanswered> {
+    ) -> Result<(super::Items, Bill<'_>), Unanswered> {
         self.in_time(call).map_err(Unanswered::Stage)?;
         let desk = self.desk(api).map_err(Unanswered::Stage)?;
         desk.request(self.remote.as_ref(), language, texts, call).await

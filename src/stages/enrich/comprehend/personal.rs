@@ -113,10 +113,9 @@ impl Whole {
 
     /// What is sent, in order, each with its language.
     pub fn texts(&self) -> Vec<(&str, &str)> {
-        fn of<'t>(text: &'t str, parts: &'t [Part]) -> impl Iterator<Item = (&'t str, &'t str)> {
-            parts.iter().filter_map(|p| Some((text.get(p.range.clone())?, p.code.as_str())))
-        }
-        of(&self.text, &self.parts).chain(of(&self.headings, &self.heading_parts)).collect()
+        let of_text = self.parts.iter().map(|part| (&self.text, part));
+        let all = of_text.chain(self.heading_parts.iter().map(|part| (&self.headings, part)));
+        all.map(|(text, part)| (text.get(part.range.clone()).unwrap_or_default(), part.code.as_str())).collect()
     }
 
     /// Where it was found, from what was found in each text that was sent.
