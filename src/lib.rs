@@ -21,6 +21,8 @@
 //! | [`config`] | typed settings, every one with its unit and default |
 //! | [`engine`] | opens the stores that a command needs |
 //! | `infra` | what is needed in AWS, made or checked; `crates/aws` is the only code that knows AWS's clients |
+//! | [`doctor`] | looks at what a run will need, before it needs it |
+//! | [`telemetry`] | what a run tells those who watch it: figures, and lines of the log that belong together |
 //! | [`http`], [`cli`] | the outside |
 //!
 //! # The supervision tree
@@ -37,6 +39,7 @@
 //!       ├─ service lock ── keeps the lease on compaction
 //!       ├─ service compactor ── merges vector files when there is reason to
 //!       ├─ services events, merge requests ── take messages from queues, where there are any
+//!       ├─ service cloudwatch ── publishes figures, where that is wanted
 //!       └─ service janitor ── deletes vector files that nothing needs
 //! ```
 //!
@@ -57,6 +60,7 @@ pub mod cancel;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod doctor;
 pub mod documents;
 pub mod engine;
 pub mod error;
@@ -74,3 +78,4 @@ pub mod secrets;
 pub mod stages;
 pub mod stores;
 pub mod supervisors;
+pub mod telemetry;

@@ -87,7 +87,7 @@ fn embedder() -> Arc<dyn Embedder> {
 async fn piped(engine: Rc<Engine>, docs: &Path) {
     let request = IngestRequest { paths: vec![docs.to_owned()], ..Default::default() };
     let events = Arc::new(|_: Event| {});
-    pipeline::ingest(&engine, "a run", embedder(), request, events, Arc::default(), None).await.unwrap();
+    pipeline::ingest(&engine, "a run", embedder(), request, events, Arc::default(), Default::default()).await.unwrap();
 }
 
 /// `lanes` documents at once, each from file to vectors by itself; commits of what is there, once a second.
@@ -274,7 +274,7 @@ pub async fn nothing_but_records() -> f64 {
             break;
         }
         for claim in claims {
-            desk.claims.begin(&claim.key);
+            desk.claims.begin(&claim);
             let job = Job { claim: Arc::new(claim), input: Input::Original };
             pools[4].submit(spec(job)).await.unwrap();
         }

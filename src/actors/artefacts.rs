@@ -84,8 +84,7 @@ impl Artefacts {
                 Ok(input) => return Ok(input),
                 Err(error) if error.class == ErrorClass::System => return Err(error),
                 Err(error) => {
-                    let document = claim.key.id.as_str();
-                    tracing::warn!(document, stage = stage.name(), %error, "an artefact can't be used; running its stage again");
+                    tracing::warn!(artefact = stage.name(), %error, "an artefact can't be used; running its stage again");
                 }
             }
         }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::actors::batches::Outlook;
 use crate::actors::elsewhere::Elsewhere;
@@ -28,6 +29,7 @@ use crate::messages::job::{Input, Job};
 use crate::providers::account::BUDGET_SPENT;
 use crate::stores::control::{Claim, ControlError, Intent, Transition};
 use crate::supervisors::{PoolHandle, RetryOptions};
+use crate::telemetry::trace;
 
 /// How often a run that has nothing left to do looks at what others have in hand.
 const LOOK: Duration = Duration::from_secs(2);
@@ -152,7 +154,7 @@ impl Dispatcher {
                 continue;
             }
             for claim in &claims {
-                self.desk.claims.begin(&claim.key);
+                self.desk.claims.begin(claim);
                 failpoint::reach("dispatcher.claimed", &claim.source);
             }
             let (suspects, others): (Vec<_>, Vec<_>) =
@@ -216,7 +218,8 @@ impl Dispatcher {
 
     /// A panic on the way costs the document that it happened with.
     async fn dispatch(&self, claim: Claim) -> Result<(), StageError> {
-        match AssertUnwindSafe(self.send(claim.clone())).catch_unwind().await {
+        let span = trace::span(&claim.key.id, claim.key.version, claim.stage, claim.attempts + 1);
+        match AssertUnwindSafe(self.send(claim.clone())).catch_unwind().instrument(span).await {
             Ok(sent) => sent,
             Err(_) => {
                 let error =
@@ -241,7 +244,7 @@ impl Dispatcher {
             let renewed = patiently(&self.retry, || store.reversion(&claim.key, &self.fingerprint)).await;
             match renewed {
                 Ok(renewed) => {
-                    self.desk.claims.begin(&renewed.key);
+                    self.desk.claims.begin(&renewed);
                     renewed
                 }
                 Err(ControlError::Fenced(_)) => {

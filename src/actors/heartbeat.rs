@@ -29,7 +29,8 @@ impl Heartbeat {
                 Ok(lost) => {
                     valid_from = begun;
                     for key in lost {
-                        tracing::warn!(document = key.id.as_str(), epoch = key.epoch, "a claim was taken over");
+                        let span = self.desk.claims.span(&key);
+                        span.in_scope(|| tracing::warn!(epoch = key.epoch, "a claim was taken over"));
                     }
                 }
                 Err(error) => {

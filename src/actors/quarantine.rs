@@ -150,7 +150,10 @@ impl QuarantineKeeper {
     pub async fn forget<'k>(&self, keys: impl IntoIterator<Item = &'k String>) {
         for key in keys {
             if let Err(error) = self.objects.delete(key).await {
-                tracing::warn!(key, %error, "what the quarantine kept can't be taken away; the next run tries again");
+                // Its last part is the name that somebody gave to the file.
+                let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
+                let error = error.to_string().replace(key.as_str(), folder);
+                tracing::warn!(folder, error, "what the quarantine kept can't be taken away; the next run tries again");
             }
         }
     }

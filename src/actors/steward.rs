@@ -9,6 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use dashmap::DashMap;
 use tokio::sync::watch;
+use tracing::Span;
 
 use crate::actors::artefacts::{Artefacts, storage};
 use crate::actors::quarantine::QuarantineKeeper;
@@ -20,11 +21,19 @@ use crate::messages::job::{Input, Job, StageResult};
 use crate::stores::batches::Batches;
 use crate::stores::control::{Claim, ClaimKey, ControlError, ControlStore, Resume, Transition};
 use crate::supervisors::{Begin, Closed, JobSpec, Lane, PoolHandle, Settled, Steward, Verdict};
+use crate::telemetry::trace;
 
 /// The claims that this process holds: what the heartbeat renews, and what has to end before a run is over.
 pub struct Claims {
-    held: DashMap<DocumentId, ClaimKey>,
+    held: DashMap<DocumentId, Held>,
     count: watch::Sender<usize>,
+}
+
+/// A claim, and how far it has come.
+struct Held {
+    key: ClaimKey,
+    stage: Stage,
+    attempt: u32,
 }
 
 impl Default for Claims {
@@ -34,14 +43,31 @@ impl Default for Claims {
 }
 
 impl Claims {
-    pub fn begin(&self, key: &ClaimKey) {
-        self.held.insert(key.id.clone(), key.clone());
+    pub fn begin(&self, claim: &Claim) {
+        let held = Held { key: claim.key.clone(), stage: claim.stage, attempt: claim.attempts + 1 };
+        self.held.insert(claim.key.id.clone(), held);
         self.count.send_replace(self.held.len());
+    }
+
+    /// Another attempt begins.
+    fn comes_to(&self, key: &ClaimKey, stage: Stage, attempt: u32) {
+        if let Some(mut held) = self.held.get_mut(&key.id).filter(|held| held.key.epoch == key.epoch) {
+            (held.stage, held.attempt) = (stage, attempt);
+        }
+    }
+
+    /// What the log's lines about a claim stand in.
+    pub fn span(&self, key: &ClaimKey) -> Span {
+        match self.held.get(&key.id) {
+            Some(held) => trace::span(&key.id, key.version, held.stage, held.attempt),
+            // It has ended since; nothing of it is known any more but its trace.
+            None => trace::span_of_version(&key.id, key.version),
+        }
     }
 
     /// Ends this claim, not a newer one of the same document.
     pub fn end(&self, key: &ClaimKey) {
-        self.held.remove_if(&key.id, |_, held| held.epoch == key.epoch);
+        self.held.remove_if(&key.id, |_, held| held.key.epoch == key.epoch);
         self.count.send_replace(self.held.len());
     }
 
@@ -51,7 +77,7 @@ impl Claims {
     }
 
     pub fn keys(&self) -> Vec<ClaimKey> {
-        self.held.iter().map(|entry| entry.value().clone()).collect()
+        self.held.iter().map(|entry| entry.value().key.clone()).collect()
     }
 
     pub fn len(&self) -> usize {
@@ -161,7 +187,12 @@ pub struct StageSteward {
 
 #[async_trait(?Send)]
 impl Steward<Job, StageResult, Resume> for StageSteward {
-    async fn begin(&self, job: &Arc<Job>, _failed_attempts: u32) -> Result<Begin, StageError> {
+    fn span(&self, job: &Arc<Job>, failed_attempts: u32) -> Span {
+        trace::span(&job.claim.key.id, job.claim.key.version, self.stage, failed_attempts + 1)
+    }
+
+    async fn begin(&self, job: &Arc<Job>, failed_attempts: u32) -> Result<Begin, StageError> {
+        self.desk.claims.comes_to(&job.claim.key, self.stage, failed_attempts + 1);
         if matches!(job.input, Input::Removal) {
             return Ok(Begin::Go);
         }
@@ -213,6 +244,7 @@ impl Steward<Job, StageResult, Resume> for StageSteward {
             }
             Verdict::Released => self.desk.release(claim, self.stage).await?,
         };
+        note(verdict, ours);
         Ok(if ours { Settled::Release } else { Settled::Fenced })
     }
 
@@ -226,7 +258,7 @@ impl Steward<Job, StageResult, Resume> for StageSteward {
         if pool.submit(spec(next.clone())).await.is_err() {
             // Draining: the finished stage is recorded, the document goes on from here in the next run.
             if let Err(error) = self.desk.release(&next.claim, next.stage()).await {
-                tracing::warn!(document = next.claim.key.id.as_str(), %error, "can't give a document back; its lease will end");
+                tracing::warn!(%error, "can't give a document back; its lease will end");
                 self.desk.claims.end(&next.claim.key);
             }
             return Err(Closed);
@@ -275,6 +307,28 @@ impl StageSteward {
             });
         }
         Ok(true)
+    }
+}
+
+/// What became of an attempt, as a line of the log. Without the error's words, which may name the file: they are in the
+/// record, and `docweir status` shows them.
+fn note(verdict: &Verdict<StageResult, Resume>, ours: bool) {
+    if !ours {
+        tracing::info!("the claim was superseded: what was done is dropped");
+        return;
+    }
+    match verdict {
+        Verdict::Done(done) => tracing::info!(seconds = done.duration.as_secs_f64(), "a stage was completed"),
+        Verdict::Retry { error, wait, .. } => {
+            let (class, wait_seconds) = (format!("{:?}", error.class).to_lowercase(), wait.as_secs_f64());
+            tracing::info!(class, code = error.code, wait_seconds, "an attempt failed, and another one follows");
+        }
+        Verdict::Quarantine { error, attempts } => {
+            let class = format!("{:?}", error.class).to_lowercase();
+            tracing::info!(class, code = error.code, attempts, "a document was quarantined");
+        }
+        Verdict::Parked { reason, .. } => tracing::info!(reason, "a document was parked"),
+        Verdict::Released => tracing::info!("a document was given back"),
     }
 }
 

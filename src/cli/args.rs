@@ -88,9 +88,11 @@ pub enum Command {
     Erase(Erase),
     /// Merge the vector files into fewer
     Compact(Compact),
-    /// What is needed in AWS: tables, indexes, buckets and their rules, queues
+    /// What is needed in AWS: tables, indexes, buckets and their rules, queues; and the policies
     #[command(subcommand)]
     Infra(InfraCommand),
+    /// Look at what a run will need (folder, disk, keys, endpoints, permissions) and say what to mend
+    Doctor(Json),
     /// What taking files in would cost, before anything is spent
     Estimate(Estimate),
     /// What was spent at providers, by day or by what it was spent on
@@ -363,12 +365,40 @@ pub enum InfraCommand {
     Apply(Json),
     /// Say what is there; exit code 1 unless everything is right
     Check(Json),
+    /// Print the policy that allows what a role calls, on what the configuration names, and nothing else
+    Policy(PolicyArgs),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  docweir infra policy --role serve --documents s3://my-papers/2026/ > serve.json
+  docweir infra policy --role reader")]
+pub struct PolicyArgs {
+    /// Who it is for
+    #[arg(long, value_enum, value_name = "ROLE")]
+    pub role: PolicyRole,
+    /// Where documents are taken from, beside one's own buckets: s3://BUCKET or s3://BUCKET/PREFIX
+    #[arg(long, value_name = "PLACE")]
+    pub documents: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PolicyRole {
+    /// Who works: ingest, serve, compact, doctor and everything else that writes
+    Serve,
+    /// Who sets up: infra
+    Infra,
+    /// Who looks: search, status, audit, store info
+    Reader,
 }
 
 impl InfraCommand {
     pub fn json(&self) -> bool {
-        let (Self::Plan(json) | Self::Apply(json) | Self::Check(json)) = self;
-        json.json
+        match self {
+            Self::Plan(json) | Self::Apply(json) | Self::Check(json) => json.json,
+            Self::Policy(_) => true,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::progress::{Fetch, Reporter, Style};
 use super::summary::Summary;
-use crate::actors::pipeline::{self, Ended, IngestRequest, RunError, Services};
+use crate::actors::pipeline::{self, Ended, IngestRequest, RunError, Services, Watching};
 use crate::actors::timer::Timer;
 use crate::engine::{Engine, Payer};
 use crate::messages::event::Event;
@@ -26,7 +26,9 @@ pub async fn drive(
     how: &Run,
 ) -> Result<Exit, Failure> {
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let http: Option<SocketAddr> = engine.config.settings.http.metrics_address.parse().ok();
+    let address: Option<SocketAddr> = engine.config.settings.http.metrics_address.parse().ok();
+    let out = context.out;
+    let publisher = engine.publisher(Arc::new(move |line| out.line(line))).await?;
     let lock = engine.lock(&command)?;
     engine.can_commit().await?;
     let reporter = Reporter::start(Style::of(how.progress, how.json, terminal));
@@ -40,7 +42,8 @@ pub async fn drive(
     let enricher = engine.enricher(payer, Arc::new(Tokens(embedder.clone()))).await?;
     let services = Services { embedder, enricher };
     let timer = Timer::start();
-    let ended = pipeline::ingest(engine, &run, services, request, reporter.sink(), reporter.board.clone(), http).await;
+    let (sink, board, watching) = (reporter.sink(), reporter.board.clone(), Watching { address, publisher });
+    let ended = pipeline::ingest(engine, &run, services, request, sink, board, watching).await;
     let elapsed = timer.elapsed();
     drop(lock);
     let tally = reporter.end();

@@ -1,14 +1,20 @@
 //! `docweir infra`: what is needed in AWS, and whether it is there.
 
+use docweir_aws::operations::Role;
+
 use super::args;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::table::{Cell, Paint, Table, left};
-use crate::config::Backend;
+use crate::config::{Backend, Settings};
+use crate::infra::policy::policy;
 use crate::infra::{Infra, State, Thing};
 
 pub fn run(context: &Context, command: &args::InfraCommand) -> Result<Exit, Failure> {
     let config = context.config()?;
+    if let args::InfraCommand::Policy(policy) = command {
+        return print_policy(context, &config.settings, policy);
+    }
     if config.settings.state.backend != Backend::Aws {
         let text = "nothing is needed where `state.backend` is `folder`: set it to `aws`, and `buckets.artefacts`";
         return Err(Failure::usage(text));
@@ -40,6 +46,18 @@ pub fn run(context: &Context, command: &args::InfraCommand) -> Result<Exit, Fail
             _ => Exit::No,
         })
     })
+}
+
+fn print_policy(context: &Context, settings: &Settings, args: &args::PolicyArgs) -> Result<Exit, Failure> {
+    let role = match args.role {
+        args::PolicyRole::Serve => Role::Serve,
+        args::PolicyRole::Infra => Role::Infra,
+        args::PolicyRole::Reader => Role::Reader,
+    };
+    let policy = policy(role, settings, &args.documents).map_err(Failure::usage)?;
+    let text = serde_json::to_string_pretty(&policy).map_err(|e| Failure::system(e.to_string()))?;
+    context.out.line(text);
+    Ok(Exit::Well)
 }
 
 fn row(thing: &Thing, before: &Thing) -> [Cell; 3] {

@@ -1,14 +1,18 @@
 //! The log: to standard error, out of the way of the live display, and without text of documents.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::JsonFields;
 
 use super::args::When;
 use super::exit::{Exit, Failure};
 use super::progress::suspended;
+use crate::clock::SystemClock;
 use crate::config::{LogFormat, LogOptions};
+use crate::telemetry::json::JsonLines;
 
 /// Starts the log. Later calls change nothing: a process has one.
 pub fn start(options: &LogOptions, color: When) -> Result<(), Failure> {
@@ -25,7 +29,10 @@ pub fn start(options: &LogOptions, color: When) -> Result<(), Failure> {
     // Only a second call in one process fails, and the first log is as good.
     let _ = match options.format {
         LogFormat::Text => log.with_target(false).try_init(),
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
+        LogFormat::Json => {
+            let lines = JsonLines(Arc::new(SystemClock));
+            log.fmt_fields(JsonFields::new()).event_format(lines).try_init()
+        }
     };
     Ok(())
 }

@@ -12,6 +12,7 @@ mod config;
 mod context;
 mod cost;
 mod delete;
+mod doctor;
 mod documents;
 mod drive;
 mod erase;
@@ -88,6 +89,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Infra(command) => infra::run(&context, command),
         #[cfg(not(feature = "aws"))]
         Command::Infra(_) => Err(crate::engine::without_aws().into()),
+        Command::Doctor(args) => doctor::run(&context, args),
         Command::Store(command) => store::run(&context, command),
         Command::Stage(args) => stage::run(&context, args),
         Command::Config(command) => config::run(&context, command),

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use super::args::When;
 
 /// Standard output with or without colours.
+#[derive(Clone, Copy)]
 pub struct Out {
     pub colour: bool,
 }

@@ -25,7 +25,7 @@ pub const ENVIRONMENT_ALIASES: &[(&str, &str)] = &[
 ];
 
 /// Keys that name a secret and never hold it, each with the key that says which environment variable may hold it.
-pub const SECRET_KEYS: &[(&str, &str)] = &[("embed.options.openai.api_key", "embed.options.openai.api_key_variable")];
+pub const SECRET_KEYS: &[(&str, &str)] = &[(API_KEY, "embed.options.openai.api_key_variable")];
 
 /// Settings and where each came from.
 #[derive(Clone, Debug)]

@@ -10,13 +10,14 @@ use crate::actors::batches::BatchOptions;
 use crate::actors::committer::CommitOptions;
 use crate::actors::quarantine::QuarantineOptions;
 use crate::actors::queues::QueueOptions;
+use crate::doctor::DoctorOptions;
 use crate::http::HttpOptions;
 use crate::intake::IntakeOptions;
 use crate::providers::account::BudgetOptions;
 use crate::providers::openai::OpenAiOptions;
 use crate::providers::prices::PriceOptions;
 use crate::records::RecordsOptions;
-use crate::secrets::SecretOptions;
+use crate::secrets::{SecretName, SecretOptions, SecretSetting};
 use crate::stages::chunk::ChunkOptions;
 use crate::stages::embed::{EmbedOptions, ModelOptions};
 use crate::stages::enrich::{EnrichOptions, EnrichProvider};
@@ -30,6 +31,10 @@ use crate::stores::vectors::VectorOptions;
 use crate::stores::vectors::compaction::CompactionOptions;
 use crate::stores::vectors::retention::RetentionOptions;
 use crate::supervisors::{RestartOptions, RetryOptions, ScalingOptions};
+use crate::telemetry::CloudWatchOptions;
+
+/// The key that names the secret of an endpoint.
+pub const API_KEY: &str = "embed.options.openai.api_key";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -68,6 +73,8 @@ pub struct Settings {
     pub retention: RetentionOptions,
     pub search: SearchOptions,
     pub http: HttpOptions,
+    pub cloudwatch: CloudWatchOptions,
+    pub doctor: DoctorOptions,
     pub log: LogOptions,
 }
 
@@ -343,6 +350,8 @@ impl Default for Settings {
             retention: RetentionOptions::default(),
             search: SearchOptions::default(),
             http: HttpOptions::default(),
+            cloudwatch: CloudWatchOptions::default(),
+            doctor: DoctorOptions::default(),
             log: LogOptions::default(),
         }
     }
@@ -410,6 +419,16 @@ impl Default for LogOptions {
 }
 
 impl Settings {
+    /// The secrets that are named, each with the key that names it.
+    pub fn secrets(&self) -> Vec<(&'static str, &SecretName)> {
+        let named = [(API_KEY, &self.embed.options.openai.api_key)];
+        let kept = named.into_iter().filter_map(|(key, setting)| match setting {
+            SecretSetting::Kept(name) => Some((key, name)),
+            SecretSetting::Unset => None,
+        });
+        kept.collect()
+    }
+
     /// Every value that is out of range: its key and what would be right.
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut all = Vec::new();
@@ -453,6 +472,8 @@ impl Settings {
         add("compaction", self.compaction.problems());
         add("retention", self.retention.problems());
         add("http", self.http.problems());
+        add("cloudwatch", self.cloudwatch.problems());
+        add("doctor", self.doctor.problems());
         let mut range = |key: &str, value: f64, low: f64, high: f64| {
             if !(low..=high).contains(&value) {
                 all.push((key.to_owned(), format!("must lie between {low} and {high}, not {value}")));

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use docweir_aws::Aws;
+use docweir_aws::cloudwatch::CloudWatch;
 use docweir_aws::dynamo::Dynamo;
 use docweir_aws::s3::S3;
 use docweir_aws::sqs::Sqs;
@@ -62,12 +63,23 @@ pub async fn queues(settings: &Settings, intake: &str, compaction: &str) -> Resu
     Ok(Queues { intake: open(intake).await?, compaction: open(compaction).await? })
 }
 
-pub async fn open(settings: &Settings, state: &StateFolder, clock: &SharedClock) -> Result<Stores, EngineError> {
+/// Access to AWS, whose region has to be known.
+async fn access(settings: &Settings) -> Result<Aws, EngineError> {
     let aws = Aws::find(settings.aws.clone()).await;
     if aws.region().is_none() {
         let text = "no region is configured: set `aws.region`, or AWS_REGION";
         return Err(EngineError::new(Exit::Configuration, text));
     }
+    Ok(aws)
+}
+
+/// Where figures go.
+pub async fn cloudwatch(settings: &Settings) -> Result<CloudWatch, EngineError> {
+    Ok(CloudWatch::new(&access(settings).await?, &settings.cloudwatch.endpoint))
+}
+
+pub async fn open(settings: &Settings, state: &StateFolder, clock: &SharedClock) -> Result<Stores, EngineError> {
+    let aws = access(settings).await?;
     let s3 = S3::new(&aws, &settings.s3);
     let place = |place: &str| {
         let (bucket, prefix) = bucket_and_prefix(place);

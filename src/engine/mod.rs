@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 
 pub use enrich::{counting_enricher, enricher_without_books};
 pub use fingerprint::{PIPELINE_FORMAT, fingerprint};
-pub use model::{counter, embedder};
+pub use model::{client as endpoint_client, counter, embedder};
 
 use crate::actors::batches::desk::OpenCollection;
 use crate::actors::queues::Queues;
@@ -45,6 +45,8 @@ use crate::stores::paid;
 use crate::stores::sqlite::Database;
 use crate::stores::state::{Held, LockError, OrchestratorLock, StateError, StateFolder};
 use crate::stores::vectors::{Added, VectorError, VectorStore};
+use crate::telemetry::CloudWatchMode;
+use crate::telemetry::publisher::{ByLines, Lines, Publisher, Takes};
 
 /// Why the engine could not be opened, and how a command that needs it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -230,6 +232,24 @@ impl Engine {
             place.probe().await.map_err(EngineError::system)?;
         }
         Ok(())
+    }
+
+    /// What publishes the figures of a run, where they are to be; `lines` takes lines of standard output.
+    pub async fn publisher(&self, lines: Lines) -> Result<Option<Arc<Publisher>>, EngineError> {
+        let options = &self.config.settings.cloudwatch;
+        let namespace = options.namespace.clone();
+        let to: Box<dyn Takes> = match options.mode {
+            CloudWatchMode::Off => return Ok(None),
+            CloudWatchMode::Emf => Box::new(ByLines { namespace, lines }),
+            #[cfg(feature = "aws")]
+            CloudWatchMode::Api => {
+                let client = aws::cloudwatch(&self.config.settings).await?;
+                Box::new(crate::telemetry::publisher::ByCalls { client, namespace })
+            }
+            #[cfg(not(feature = "aws"))]
+            CloudWatchMode::Api => return Err(without_aws()),
+        };
+        Ok(Some(Publisher::new(options.clone(), self.clock.clone(), to)))
     }
 
     /// Whether other processes may be at work on the same documents at this moment.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::EngineError;
 use crate::cli::exit::Exit;
-use crate::config::{EmbedSettings, Provider, Settings};
+use crate::config::{API_KEY, EmbedSettings, Provider, Settings};
 use crate::error::{ErrorClass, StageError};
 use crate::providers::account::Account;
 use crate::providers::admission::Admission;
@@ -83,9 +83,6 @@ pub fn check(settings: &EmbedSettings, stored: Option<&ModelIdentity>) -> Result
     );
     Err(EngineError::new(Exit::Configuration, text))
 }
-
-/// The setting that names the key.
-pub const API_KEY: &str = "embed.options.openai.api_key";
 
 /// A connection to an endpoint of OpenAI's protocol. A key in the environment has to be there; one in a vault is asked for
 /// when it is first needed.

@@ -4,7 +4,8 @@
 //! Made by `docweir infra apply`, or by whoever manages the account: then `docweir infra check` says what differs. Nothing
 //! that is there is ever taken away, and a table that is wrong is said to be, not changed: it holds somebody's data.
 
-mod policy;
+pub mod policy;
+mod queue_policy;
 mod queues;
 pub mod rules;
 
@@ -118,7 +119,8 @@ impl Infra {
         self.queues.apply().await
     }
 
-    async fn table(&self, table: &Table) -> Result<State, Fault> {
+    /// How one is.
+    pub async fn table(&self, table: &Table) -> Result<State, Fault> {
         let Some(found) = self.dynamo.describe(&table.name).await? else {
             return Ok(State::Missing("made, on demand".into()));
         };

@@ -1,76 +1,251 @@
-//! Who may send to a queue: the one statement of a queue's policy that is ours.
+//! Policies that allow what a role calls, on what the configuration names, and nothing else.
 //!
-//! Others' statements stay as they are. What they come to is not worked out: a policy may allow the same in another way, and
-//! has ours beside it then.
+//! Made from the list of every call ([`OPERATIONS`]). Those of `deploy/policies` are made from an example's names, and a
+//! test holds them to it; `docweir infra policy` makes them for one's own.
+//!
+//! Listing a bucket is allowed for all of it, not for a prefix alone: of an object that is not there S3 says so only to
+//! who may list the bucket, and says "denied" to others; and whether a manifest is there has to be known.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use docweir_aws::operations::{OPERATIONS, Role, Target};
 use serde_json::{Value, json};
 
-/// Lets S3 send what becomes of a bucket's objects to a queue, of no other account.
-fn statement(queue: &str, bucket: &str) -> Value {
-    let mut parts = queue.split(':');
-    let partition = parts.nth(1).unwrap_or("aws");
-    let account = parts.nth(2).unwrap_or_default();
-    json!({
-        "Sid": format!("docweir-{bucket}"),
-        "Effect": "Allow",
-        "Principal": { "Service": "s3.amazonaws.com" },
-        "Action": "sqs:SendMessage",
-        "Resource": queue,
-        "Condition": {
-            "ArnLike": { "aws:SourceArn": format!("arn:{partition}:s3:::{bucket}") },
-            "StringEquals": { "aws:SourceAccount": account },
-        },
-    })
+use crate::config::{Backend, Settings, bucket_and_prefix};
+use crate::stores::control::dynamodb::tables;
+use crate::telemetry::CloudWatchMode;
+
+/// The policy of a role. `documents` are places beside one's own buckets, `s3://BUCKET` or `s3://BUCKET/PREFIX`.
+///
+/// # Errors
+/// What is wrong with a place.
+pub fn policy(role: Role, settings: &Settings, documents: &[String]) -> Result<Value, String> {
+    let places = Places::of(settings, documents)?;
+    let mut allowed: BTreeMap<Target, BTreeSet<&str>> = BTreeMap::new();
+    for operation in OPERATIONS.iter().filter(|operation| operation.roles.contains(&role)) {
+        allowed.entry(operation.on).or_default().extend(operation.actions);
+    }
+    let mut statements = Vec::new();
+    for (target, actions) in allowed {
+        let resources = places.resources(target, role);
+        if actions.is_empty() || resources.is_empty() {
+            continue;
+        }
+        let mut statement =
+            json!({ "Sid": format!("{target:?}"), "Effect": "Allow", "Action": actions, "Resource": resources });
+        if target == Target::Metrics {
+            statement["Condition"] =
+                json!({ "StringEquals": { "cloudwatch:namespace": settings.cloudwatch.namespace } });
+        }
+        statements.push(statement);
+    }
+    statements.extend(places.key(settings, role));
+    Ok(json!({ "Version": "2012-10-17", "Statement": statements }))
 }
 
-/// The statements of a policy, of which one alone needs no list.
-fn statements(policy: &Value) -> Vec<Value> {
-    match policy.get("Statement") {
-        Some(Value::Array(statements)) => statements.clone(),
-        Some(one) => vec![one.clone()],
-        None => Vec::new(),
+/// What the configuration names, as resources.
+struct Places {
+    partition: &'static str,
+    region: String,
+    /// Each with whether it has indexes.
+    tables: Vec<(String, bool)>,
+    /// Buckets and prefixes of our own.
+    own: Vec<(String, String)>,
+    others: Vec<(String, String)>,
+    secrets: Vec<String>,
+    metrics: bool,
+}
+
+impl Places {
+    fn of(settings: &Settings, documents: &[String]) -> Result<Self, String> {
+        let region = settings.aws.region.as_str();
+        let partition = match region.split('-').next() {
+            Some("cn") => "aws-cn",
+            _ if region.starts_with("us-gov-") => "aws-us-gov",
+            _ => "aws",
+        };
+        let (mut own, mut tables) = (Vec::new(), Vec::new());
+        if settings.state.backend == Backend::Aws {
+            tables = tables::tables(&settings.dynamodb).map(|table| (table.name, !table.indexes.is_empty())).into();
+            own = vec![place(&settings.buckets.artefacts), place(settings.buckets.vectors())];
+            own.dedup();
+        }
+        let mut others = Vec::new();
+        for text in documents {
+            let named = text.strip_prefix("s3://").filter(|rest| !rest.is_empty() && !rest.starts_with('/'));
+            let Some(named) = named else {
+                return Err(format!("--documents `{text}`: write s3://BUCKET or s3://BUCKET/PREFIX"));
+            };
+            others.push(place(named));
+        }
+        Ok(Self {
+            partition,
+            region: if region.is_empty() { "*".into() } else { region.to_owned() },
+            tables,
+            own,
+            others,
+            secrets: settings.secrets().into_iter().map(|(_, name)| name.secret.clone()).collect(),
+            metrics: settings.cloudwatch.mode == CloudWatchMode::Api,
+        })
+    }
+
+    fn resources(&self, target: Target, role: Role) -> Vec<String> {
+        let all = || self.own.iter().chain(&self.others);
+        let resources: BTreeSet<String> = match target {
+            Target::Tables => {
+                let table = |name: &String| self.arn("dynamodb", &format!("table/{name}"));
+                // Those who make tables ask no index.
+                let index = |name: &String, has: bool| (has && role != Role::Infra).then(|| table(name) + "/index/*");
+                self.tables.iter().flat_map(|(name, has)| [Some(table(name)), index(name, *has)]).flatten().collect()
+            }
+            Target::Buckets => self.own.iter().map(|(bucket, _)| self.bucket(bucket)).collect(),
+            Target::DocumentBuckets => all().map(|(bucket, _)| self.bucket(bucket)).collect(),
+            Target::Objects => self.own.iter().map(|place| self.objects(place)).collect(),
+            Target::Documents => all().map(|place| self.objects(place)).collect(),
+            Target::Secrets => self.secrets.iter().map(|name| self.secret(name)).collect(),
+            // Figures are no resources: the condition says which.
+            Target::Metrics if self.metrics => ["*".to_owned()].into(),
+            Target::Metrics | Target::Nobody => BTreeSet::new(),
+        };
+        resources.into_iter().collect()
+    }
+
+    /// Of this account, whichever it is: a policy grants nothing in another one by itself.
+    fn arn(&self, service: &str, what: &str) -> String {
+        format!("arn:{}:{service}:{}:*:{what}", self.partition, self.region)
+    }
+
+    fn bucket(&self, bucket: &str) -> String {
+        format!("arn:{}:s3:::{bucket}", self.partition)
+    }
+
+    fn objects(&self, (bucket, prefix): &(String, String)) -> String {
+        let below = if prefix.is_empty() { "*".to_owned() } else { format!("{prefix}/*") };
+        format!("{}/{below}", self.bucket(bucket))
+    }
+
+    /// A secret's ARN ends in six characters that nobody chooses.
+    fn secret(&self, name: &str) -> String {
+        match name.starts_with("arn:") {
+            true => name.to_owned(),
+            false => self.arn("secretsmanager", &format!("secret:{name}-??????")),
+        }
+    }
+
+    /// S3 uses the key on behalf of who reads and writes.
+    fn key(&self, settings: &Settings, role: Role) -> Option<Value> {
+        let key = &settings.s3.kms_key;
+        let actions: &[&str] = match role {
+            Role::Serve => &["kms:Decrypt", "kms:GenerateDataKey"],
+            Role::Reader => &["kms:Decrypt"],
+            Role::Infra => return None,
+        };
+        if key.is_empty() || self.own.is_empty() {
+            return None;
+        }
+        let resource = if key.starts_with("arn:") { key.clone() } else { self.arn("kms", &format!("key/{key}")) };
+        Some(json!({ "Sid": "Key", "Effect": "Allow", "Action": actions, "Resource": [resource] }))
     }
 }
 
-/// The policy of a queue with leave for a bucket; `None` where it has it.
-pub fn with_leave(policy: Option<&str>, queue: &str, bucket: &str) -> Option<String> {
-    let policy: Option<Value> = policy.and_then(|text| serde_json::from_str(text).ok());
-    let mut policy = policy.filter(Value::is_object).unwrap_or_else(|| json!({ "Version": "2012-10-17" }));
-    let mut all = statements(&policy);
-    let ours = statement(queue, bucket);
-    if all.contains(&ours) {
-        return None;
-    }
-    all.retain(|other| other.get("Sid") != ours.get("Sid"));
-    all.push(ours);
-    policy["Statement"] = Value::Array(all);
-    Some(policy.to_string())
+fn place(text: &str) -> (String, String) {
+    let (bucket, prefix) = bucket_and_prefix(text);
+    (bucket.to_owned(), prefix.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::path::PathBuf;
 
-    const QUEUE: &str = "arn:aws:sqs:eu-central-1:123456789012:intake";
+    use super::*;
+    use crate::secrets::{SecretName, SecretSetting};
+
+    const ROLES: [(Role, &str); 3] = [(Role::Serve, "serve"), (Role::Infra, "infra"), (Role::Reader, "reader")];
+
+    /// What the policies of `deploy/policies` are made for.
+    fn example() -> Settings {
+        let mut settings = Settings::default();
+        settings.state.backend = Backend::Aws;
+        settings.buckets.artefacts = "docweir-example".into();
+        settings.cloudwatch.mode = CloudWatchMode::Api;
+        let secret = SecretName { secret: "docweir/openai-api-key".into(), field: None };
+        settings.embed.options.openai.api_key = SecretSetting::Kept(secret);
+        settings
+    }
 
     #[test]
-    fn leave_is_given_once_and_takes_nothing_from_others() {
-        let first = with_leave(None, QUEUE, "papers").unwrap();
-        assert_eq!(with_leave(Some(&first), QUEUE, "papers"), None);
-        let value: Value = serde_json::from_str(&first).unwrap();
-        let condition = &value["Statement"][0]["Condition"];
-        assert_eq!(condition["ArnLike"]["aws:SourceArn"], "arn:aws:s3:::papers");
-        assert_eq!(condition["StringEquals"]["aws:SourceAccount"], "123456789012");
-        let both = with_leave(Some(&first), QUEUE, "letters").unwrap();
-        assert_eq!(with_leave(Some(&both), QUEUE, "papers"), None);
-        let theirs = r#"{"Version": "2008-10-17", "Id": "x", "Statement": {"Sid": "theirs", "Effect": "Deny"}}"#;
-        let beside: Value = serde_json::from_str(&with_leave(Some(theirs), QUEUE, "papers").unwrap()).unwrap();
-        assert_eq!((&beside["Version"], &beside["Id"]), (&"2008-10-17".into(), &"x".into()));
-        assert_eq!(beside["Statement"][0]["Sid"], "theirs");
-        assert_eq!(beside["Statement"].as_array().unwrap().len(), 2);
-        // What was ours and is no longer right is put right.
-        let old = first.replace("sqs:SendMessage", "sqs:*");
-        let mended: Value = serde_json::from_str(&with_leave(Some(&old), QUEUE, "papers").unwrap()).unwrap();
-        assert_eq!(mended, value);
+    fn those_of_deploy_are_as_they_are_made() {
+        for (role, name) in ROLES {
+            let policy = policy(role, &example(), &["s3://docweir-example-documents".into()]).unwrap();
+            let expected = serde_json::to_string_pretty(&policy).unwrap() + "\n";
+            let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("deploy/policies/{name}.json"));
+            if std::env::var_os("DOCWEIR_TEST_WRITE").is_some() {
+                std::fs::write(&path, &expected).unwrap();
+            }
+            let there = std::fs::read_to_string(&path).unwrap_or_default();
+            let how = "make it anew by DOCWEIR_TEST_WRITE=1 scripts/test policy";
+            assert_eq!(there, expected, "{} is stale: {how}", path.display());
+        }
+    }
+
+    fn actions(role: Role) -> BTreeSet<String> {
+        let policy = policy(role, &example(), &[]).unwrap();
+        let statements = policy["Statement"].as_array().unwrap();
+        let of = |s: &Value| s["Action"].as_array().unwrap().iter().map(|a| a.as_str().unwrap().to_owned()).collect();
+        statements.iter().flat_map(|s| -> Vec<String> { of(s) }).collect()
+    }
+
+    /// No more than what somebody calls, and all of that.
+    #[test]
+    fn a_policy_allows_what_its_role_calls_and_nothing_else() {
+        for (role, _) in ROLES {
+            let called = OPERATIONS.iter().filter(|o| o.roles.contains(&role)).flat_map(|o| o.actions);
+            let called: BTreeSet<String> = called.map(|action| (*action).to_owned()).collect();
+            assert_eq!(actions(role), called, "{role:?}");
+        }
+        let reads =
+            |action: &String| ["Get", "List", "Query", "BatchGet"].iter().any(|r| action.contains(&format!(":{r}")));
+        assert!(actions(Role::Reader).iter().all(reads), "{:?}", actions(Role::Reader));
+        let touches = |action: &&str| actions(Role::Serve).contains(*action);
+        assert_eq!(
+            ["s3:CreateBucket", "dynamodb:CreateTable", "dynamodb:DeleteTable"].iter().find(|a| touches(a)),
+            None
+        );
+        assert!(!actions(Role::Infra).iter().any(|a| a.ends_with("Object") || a.ends_with("Item")));
+    }
+
+    #[test]
+    fn resources_are_those_that_the_configuration_names() {
+        let mut settings = example();
+        settings.aws.region = "cn-north-1".into();
+        settings.buckets.artefacts = "a/team/x".into();
+        settings.buckets.vectors = "v".into();
+        settings.s3.kms_key = "1234".into();
+        settings.cloudwatch.mode = CloudWatchMode::Off;
+        let policy = policy(Role::Serve, &settings, &["s3://papers/2026/".into()]).unwrap();
+        let resources = |sid: &str| {
+            let statement = policy["Statement"].as_array().unwrap().iter().find(|s| s["Sid"] == sid);
+            statement.map(|s| s["Resource"].clone()).unwrap_or_default()
+        };
+        assert_eq!(resources("Objects"), json!(["arn:aws-cn:s3:::a/team/x/*", "arn:aws-cn:s3:::v/*"]));
+        assert_eq!(
+            resources("Documents"),
+            json!(["arn:aws-cn:s3:::a/team/x/*", "arn:aws-cn:s3:::papers/2026/*", "arn:aws-cn:s3:::v/*"])
+        );
+        assert_eq!(
+            resources("DocumentBuckets"),
+            json!(["arn:aws-cn:s3:::a", "arn:aws-cn:s3:::papers", "arn:aws-cn:s3:::v"])
+        );
+        assert_eq!(resources("Key"), json!(["arn:aws-cn:kms:cn-north-1:*:key/1234"]));
+        let secret = "arn:aws-cn:secretsmanager:cn-north-1:*:secret:docweir/openai-api-key-??????";
+        assert_eq!(resources("Secrets"), json!([secret]));
+        assert_eq!(resources("Metrics"), Value::Null);
+        assert_eq!(resources("Tables").as_array().unwrap().len(), 5, "four tables, and indexes of one");
+        for wrong in ["papers", "s3://", "s3:///x"] {
+            assert!(super::policy(Role::Serve, &settings, &[wrong.into()]).unwrap_err().contains(wrong));
+        }
+        settings.state.backend = Backend::Folder;
+        let policy = super::policy(Role::Serve, &settings, &[]).unwrap();
+        assert_eq!(policy["Statement"].as_array().unwrap().len(), 1, "the secret alone: {policy}");
     }
 }

@@ -6,7 +6,7 @@ use docweir_aws::s3::{Bucket, QueueNotification, S3};
 use docweir_aws::sqs::{Queue, QueueSpec, QueueState, Redrive, Sqs};
 use docweir_aws::{Aws, Fault, FaultKind};
 
-use super::policy::with_leave;
+use super::queue_policy::with_leave;
 use super::{State, Thing};
 use crate::actors::queues::{QueueOptions, queue_name};
 use crate::config::Settings;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tracing::Span;
 
 use super::Lane;
 use crate::cancel::Cancel;
@@ -99,6 +100,11 @@ pub struct Closed;
 /// pool tries again and, past its limit, escalates.
 #[async_trait(?Send)]
 pub trait Steward<J, D, P> {
+    /// What the log's lines about an attempt stand in: the attempt itself, and what is written of it.
+    fn span(&self, _job: &Arc<J>, _failed_attempts: u32) -> Span {
+        Span::none()
+    }
+
     /// Before each attempt.
     async fn begin(&self, job: &Arc<J>, failed_attempts: u32) -> Result<Begin, StageError>;
 

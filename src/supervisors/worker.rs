@@ -13,6 +13,7 @@ use actix::prelude::*;
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument;
 
 use super::job::{Begin, Outcome, SharedSteward, Stage, WorkOf};
 use super::testing::Alive;
@@ -146,6 +147,7 @@ impl<S: Stage> Handler<Run<S::Job>> for Worker<S> {
     fn handle(&mut self, run: Run<S::Job>, _: &mut Context<Self>) -> Self::Result {
         let work = self.work.take();
         let steward = self.steward.clone();
+        let span = steward.span(&run.job, run.failed_attempts);
         let attempt = async move {
             let started = Instant::now();
             let Some(mut work) = work else {
@@ -186,18 +188,20 @@ impl<S: Stage> Handler<Run<S::Job>> for Worker<S> {
                 Err(error) => (None, Attempt::Hung(error), started.elapsed()),
             }
         };
-        AtomicResponse::new(Box::pin(attempt.into_actor(self).map(|(work, attempt, took), worker, ctx| {
-            let hung = matches!(attempt, Attempt::Hung(_));
-            worker.work = work;
-            worker.supervisor.do_send(Report::Ended { worker: worker.id, attempt, took });
-            if hung {
-                // The supervisor has put a new worker in this one's place.
-                worker.guard.armed = false;
-                ctx.stop();
-            } else if worker.work.is_none() {
-                worker.renew(ctx);
-            }
-        })))
+        AtomicResponse::new(Box::pin(attempt.instrument(span).into_actor(self).map(
+            |(work, attempt, took), worker, ctx| {
+                let hung = matches!(attempt, Attempt::Hung(_));
+                worker.work = work;
+                worker.supervisor.do_send(Report::Ended { worker: worker.id, attempt, took });
+                if hung {
+                    // The supervisor has put a new worker in this one's place.
+                    worker.guard.armed = false;
+                    ctx.stop();
+                } else if worker.work.is_none() {
+                    worker.renew(ctx);
+                }
+            },
+        )))
     }
 }
 

@@ -17,14 +17,21 @@ mod account;
 mod aws;
 mod bad_input;
 mod batches;
+#[cfg(feature = "aws")]
+mod cloudwatch;
 mod commands;
 mod comprehend;
 mod crash;
+mod doctor;
+#[cfg(feature = "aws")]
+mod doctor_aws;
 mod first_run;
 mod kit;
 mod model;
 #[cfg(feature = "aws")]
 mod network;
+#[cfg(feature = "aws")]
+mod policies;
 mod provider;
 mod python;
 #[cfg(feature = "aws")]
@@ -34,3 +41,4 @@ mod running;
 #[cfg(feature = "aws")]
 mod secrets;
 mod store;
+mod watching;

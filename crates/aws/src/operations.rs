@@ -19,11 +19,13 @@ pub enum Role {
 pub enum Target {
     /// Tables and their indexes.
     Tables,
-    /// Buckets themselves.
+    /// One's own buckets themselves.
     Buckets,
     /// Objects of one's own buckets.
     Objects,
-    /// Objects of one's own buckets, and of others that documents are taken from.
+    /// One's own buckets, and others that documents are taken from.
+    DocumentBuckets,
+    /// Objects of these.
     Documents,
     Secrets,
     /// The queues that are configured, and those of their dead letters.
@@ -59,11 +61,11 @@ impl Operation {
 
 const WORK: &[Role] = &[Role::Serve];
 const SETUP: &[Role] = &[Role::Infra];
-const MAKE: &[Role] = &[Role::Serve, Role::Infra];
+/// Whoever works looks at it too, `doctor` among them.
+const CHECK: &[Role] = &[Role::Serve, Role::Infra];
 const LOOK: &[Role] = &[Role::Serve, Role::Reader];
-/// Also who sets up: `infra check` looks at what is there.
 const ALL: &[Role] = &[Role::Serve, Role::Infra, Role::Reader];
-/// Tests alone.
+/// Tests alone, by now.
 const NO_ONE: &[Role] = &[];
 
 /// All of them.
@@ -73,11 +75,12 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new("dynamodb", "CreateTable", &["dynamodb:CreateTable"], Target::Tables, SETUP),
     Operation::new("dynamodb", "DeleteItem", &["dynamodb:DeleteItem"], Target::Tables, WORK),
     Operation::new("dynamodb", "DeleteTable", &["dynamodb:DeleteTable"], Target::Tables, NO_ONE),
-    Operation::new("dynamodb", "DescribeTable", &["dynamodb:DescribeTable"], Target::Tables, ALL),
-    Operation::new("dynamodb", "DescribeTimeToLive", &["dynamodb:DescribeTimeToLive"], Target::Tables, ALL),
+    Operation::new("dynamodb", "DescribeTable", &["dynamodb:DescribeTable"], Target::Tables, CHECK),
+    Operation::new("dynamodb", "DescribeTimeToLive", &["dynamodb:DescribeTimeToLive"], Target::Tables, CHECK),
     Operation::new("dynamodb", "GetItem", &["dynamodb:GetItem"], Target::Tables, LOOK),
     Operation::new("dynamodb", "PutItem", &["dynamodb:PutItem"], Target::Tables, WORK),
     Operation::new("dynamodb", "Query", &["dynamodb:Query"], Target::Tables, LOOK),
+    // Of puts, updates and deletions of items.
     Operation::new(
         "dynamodb",
         "TransactWriteItems",
@@ -98,11 +101,10 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new("s3", "GetBucketNotificationConfiguration", &["s3:GetBucketNotification"], Target::Buckets, SETUP),
     Operation::new("s3", "GetObject", &["s3:GetObject"], Target::Documents, LOOK),
     Operation::new("s3", "GetPublicAccessBlock", &["s3:GetBucketPublicAccessBlock"], Target::Buckets, SETUP),
-    Operation::new("s3", "HeadBucket", &["s3:ListBucket"], Target::Buckets, SETUP),
+    Operation::new("s3", "HeadBucket", &["s3:ListBucket"], Target::Buckets, CHECK),
     Operation::new("s3", "HeadObject", &["s3:GetObject"], Target::Documents, LOOK),
-    // Of an object that is not there S3 says so only to who may list.
-    Operation::new("s3", "ListMultipartUploads", &["s3:ListBucketMultipartUploads"], Target::Buckets, WORK),
-    Operation::new("s3", "ListObjectsV2", &["s3:ListBucket"], Target::Documents, LOOK),
+    Operation::new("s3", "ListMultipartUploads", &["s3:ListBucketMultipartUploads"], Target::Buckets, NO_ONE),
+    Operation::new("s3", "ListObjectsV2", &["s3:ListBucket"], Target::DocumentBuckets, LOOK),
     Operation::new("s3", "PutBucketEncryption", &["s3:PutEncryptionConfiguration"], Target::Buckets, SETUP),
     Operation::new("s3", "PutBucketLifecycleConfiguration", &["s3:PutLifecycleConfiguration"], Target::Buckets, SETUP),
     Operation::new("s3", "PutBucketNotificationConfiguration", &["s3:PutBucketNotification"], Target::Buckets, SETUP),
@@ -114,8 +116,8 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new("sqs", "ChangeMessageVisibility", &["sqs:ChangeMessageVisibility"], Target::Queues, WORK),
     Operation::new("sqs", "CreateQueue", &["sqs:CreateQueue"], Target::Queues, SETUP),
     Operation::new("sqs", "DeleteMessageBatch", &["sqs:DeleteMessage"], Target::Queues, WORK),
-    Operation::new("sqs", "GetQueueAttributes", &["sqs:GetQueueAttributes"], Target::Queues, MAKE),
-    Operation::new("sqs", "GetQueueUrl", &["sqs:GetQueueUrl"], Target::Queues, MAKE),
+    Operation::new("sqs", "GetQueueAttributes", &["sqs:GetQueueAttributes"], Target::Queues, CHECK),
+    Operation::new("sqs", "GetQueueUrl", &["sqs:GetQueueUrl"], Target::Queues, CHECK),
     Operation::new("sqs", "ReceiveMessage", &["sqs:ReceiveMessage"], Target::Queues, WORK),
     Operation::new("sqs", "SendMessage", &["sqs:SendMessage"], Target::Queues, WORK),
     Operation::new("sqs", "SetQueueAttributes", &["sqs:SetQueueAttributes"], Target::Queues, SETUP),

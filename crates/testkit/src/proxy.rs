@@ -27,7 +27,7 @@ pub enum Act {
     Hang(Duration),
 }
 
-type Rule = Box<dyn FnMut(&str) -> Act + Send>;
+type Rule = Box<dyn FnMut(&str, &[u8]) -> Act + Send>;
 
 /// Runs until the test's process ends.
 pub struct Proxy {
@@ -40,7 +40,7 @@ impl Proxy {
     pub fn start(upstream: &str) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
-        let rule: Arc<Mutex<Rule>> = Arc::new(Mutex::new(Box::new(|_| Act::Pass)));
+        let rule: Arc<Mutex<Rule>> = Arc::new(Mutex::new(Box::new(|_, _| Act::Pass)));
         let (upstream, shared) = (upstream.to_owned(), rule.clone());
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -60,7 +60,12 @@ impl Proxy {
     }
 
     /// From now on: what becomes of a request, by its head (`PUT /bucket/key HTTP/1.1` and its headers).
-    pub fn set(&self, rule: impl FnMut(&str) -> Act + Send + 'static) {
+    pub fn set(&self, mut rule: impl FnMut(&str) -> Act + Send + 'static) {
+        self.set_by_all(move |head, _| rule(head));
+    }
+
+    /// From now on: what becomes of a request, by its head and its body.
+    pub fn set_by_all(&self, rule: impl FnMut(&str, &[u8]) -> Act + Send + 'static) {
         *self.rule.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(rule);
     }
 }
@@ -86,7 +91,7 @@ fn serve(client: &TcpStream, upstream: &str, rule: &Mutex<Rule>) -> io::Result<(
     }
     let mut body = vec![0; length];
     from.read_exact(&mut body)?;
-    let act = rule.lock().unwrap_or_else(PoisonError::into_inner)(&head);
+    let act = rule.lock().unwrap_or_else(PoisonError::into_inner)(&head, &body);
     match act {
         Act::LoseRequest => return Ok(()),
         Act::Reply(reply) => return (&*client).write_all(reply.as_bytes()),

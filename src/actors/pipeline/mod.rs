@@ -8,6 +8,7 @@ mod tree;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,18 +19,22 @@ use crate::actors::intake::{Intake, Request};
 use crate::actors::quarantine::QuarantineKeeper;
 use crate::actors::records_intake::{RecordsIntake, RecordsRequest, collections};
 use crate::actors::steward::Desk;
-use crate::config::EmbedMode;
+use crate::config::{EmbedMode, Settings};
 use crate::engine::Engine;
 use crate::error::StageError;
 use crate::http;
 use crate::intake::Walk;
 use crate::intake::walk::{WalkError, resolve};
 use crate::messages::board::Board;
-use crate::messages::event::EventSink;
+use crate::messages::event::{Event, EventSink};
 use crate::stages::embed::Embedder;
 use crate::stages::enrich::Enricher;
 use crate::stages::model::ModelIdentity;
-use crate::supervisors::SystemFailure;
+use crate::supervisors::service::{Inbox, Running, start_service};
+use crate::supervisors::{RootHandle, SystemFailure};
+use crate::telemetry::documents::Watched;
+use crate::telemetry::publisher::Publisher;
+use crate::telemetry::recorder;
 use paid::PaidWork;
 pub use reconcile::settle_requests;
 use tree::{Asked, Tree};
@@ -51,6 +56,15 @@ pub struct IngestRequest {
     pub wait: bool,
     /// Make no new batches: only look at those that are open.
     pub polls_only: bool,
+}
+
+/// Who watches a run.
+#[derive(Default)]
+pub struct Watching {
+    /// Where its pages are served, if they are.
+    pub address: Option<SocketAddr>,
+    /// Publishes its figures, if they are.
+    pub publisher: Option<Arc<Publisher>>,
 }
 
 /// How a run came to its end.
@@ -98,9 +112,11 @@ pub async fn ingest(
     request: IngestRequest,
     events: Arc<dyn EventSink>,
     board: Arc<Board>,
-    address: Option<SocketAddr>,
+    watching: Watching,
 ) -> Result<Ended, RunError> {
     let embedder = services.embedder.clone();
+    let Watching { address, publisher } = watching;
+    let events: Arc<dyn EventSink> = Arc::new(Watched(events));
     let settings = &engine.config.settings;
     let mut intake_options = settings.intake.clone();
     intake_options.include.extend(request.include);
@@ -124,7 +140,7 @@ pub async fn ingest(
     reconcile::sweep(engine, &vectors).await?;
 
     // Before the pools: their metrics go to the recorder that is there when they start.
-    let recorder = listener.as_ref().and_then(|_| pages::recorder());
+    let recorder = recorder::install(listener.is_some(), publisher.as_ref().map(|p| p.figures()));
     let asked = Asked { records: request.records.is_some(), wait: request.wait, polls_only: request.polls_only };
     for collection in request.records.iter().flat_map(collections) {
         let opened = (engine.open_collection())(&collection).map_err(|e| RunError::Model(store(&e)))?;
@@ -145,6 +161,7 @@ pub async fn ingest(
         }
     }
     let mut tree = Tree::start(engine, owner, services, vectors, events.clone(), asked)?;
+    let publishing = publisher.as_ref().map(|publisher| start_publishing(publisher, settings, &tree.root));
     let served = listener
         .map(|listener| pages::serve(listener, recorder, &tree.root, tree.admission.clone(), settings.http.clone()));
     let intake = Intake {
@@ -177,13 +194,35 @@ pub async fn ingest(
         done
     };
     let outcome = tree.run(taking_in, &board, events.as_ref(), Duration::from_secs(settings.drain.seconds)).await;
-    drop(served);
+    drop((served, publishing));
     engine.flush_notices().await;
+    if let Some(publisher) = publisher {
+        let totals = publisher.flush().await;
+        if totals.lost + totals.in_doubt > 0 {
+            let text = format!(
+                "of this run's figures for CloudWatch {} were published, {} were not, and of {} nobody knows",
+                totals.sent, totals.lost, totals.in_doubt
+            );
+            events.emit(Event::Notice { text });
+        }
+    }
     // Figures that are put off are no reason to fail.
     if let Err(error) = engine.control.flush().await {
         tracing::warn!(%error, "daily metrics were not written");
     }
     outcome
+}
+
+fn start_publishing(publisher: &Arc<Publisher>, settings: &Settings, root: &RootHandle) -> Running {
+    let publisher = publisher.clone();
+    let run = move |_: Rc<Inbox<()>>| {
+        let publisher = publisher.clone();
+        async move {
+            publisher.run().await;
+            Ok(())
+        }
+    };
+    start_service("cloudwatch", 1, settings.restart.clone(), root, run).1
 }
 
 fn records_intake(

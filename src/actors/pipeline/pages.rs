@@ -4,15 +4,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 
-use crate::actors::compactor;
-use crate::actors::queues::consumer;
 use crate::http::{self, HttpOptions};
 use crate::messages::board::ProviderRow;
 use crate::providers::admission::Admission;
-use crate::supervisors::{RootHandle, metrics as pool_metrics};
+use crate::supervisors::RootHandle;
 
 /// How often the recorder puts its samples together.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -74,13 +72,4 @@ impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-/// The process's recorder of metrics; `None` when another was installed before.
-pub fn recorder() -> Option<PrometheusHandle> {
-    let handle = PrometheusBuilder::new().install_recorder().ok();
-    pool_metrics::describe(pool_metrics::METRICS);
-    pool_metrics::describe(compactor::METRICS);
-    pool_metrics::describe(consumer::METRICS);
-    handle
 }

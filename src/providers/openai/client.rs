@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::options::OpenAiOptions;
-use super::wire::{EmbeddingsAnswer, EmbeddingsRequest, ErrorAnswer, ErrorBody, word};
+use super::wire::{EmbeddingsAnswer, EmbeddingsRequest, ErrorAnswer, ErrorBody, ModelsAnswer, word};
 use crate::providers::admission::Observed;
 use crate::secrets::{Key, SecretError, Sensitive};
 
@@ -109,6 +109,12 @@ impl Client {
         let vectors = vectors.into_iter().collect::<Option<Vec<_>>>();
         let vectors = vectors.ok_or_else(|| garbled("no vector for one of the texts"))?;
         Ok(Answered { value: (vectors, answer.usage.prompt_tokens), observed })
+    }
+
+    /// Whether the endpoint lists a model. Free of charge.
+    pub async fn has_model(&self, model: &str) -> Result<bool, CallError> {
+        let listed = self.call::<ModelsAnswer>(self.request(Method::GET, &["models"], &[])?).await?;
+        Ok(listed.value.data.iter().any(|m| m.id == model))
     }
 
     /// Parts of the path and values of the query may be anything that a provider sent us: both are escaped.

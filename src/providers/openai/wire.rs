@@ -28,6 +28,16 @@ pub struct EmbeddingsAnswer {
 }
 
 #[derive(Deserialize)]
+pub struct ModelsAnswer {
+    pub data: Vec<Model>,
+}
+
+#[derive(Deserialize)]
+pub struct Model {
+    pub id: String,
+}
+
+#[derive(Deserialize)]
 pub struct Embedding {
     pub index: usize,
     pub embedding: Floats,

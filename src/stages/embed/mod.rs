@@ -20,7 +20,7 @@ use async_trait::async_trait;
 
 pub use batched::{BatchedEmbedder, WAITS_FOR_BATCH, wake_word};
 pub use document::{embed_document, embed_texts};
-pub use fetch::{FetchProgress, ModelFiles, ensure_model};
+pub use fetch::{FetchProgress, ModelFiles, ensure_model, has_model};
 pub use hashed::HashedEmbedder;
 pub use local::LocalEmbedder;
 pub use options::{EmbedOptions, ModelOptions};

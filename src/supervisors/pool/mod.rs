@@ -21,6 +21,7 @@ use futures_util::FutureExt;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::cancel::Cancel;
 use crate::error::{ErrorClass, StageError};
@@ -248,11 +249,17 @@ impl<S: Stage> PoolSupervisor<S> {
         self.settling += 1;
         envelope.phase(Phase::Settling);
         let (steward, options) = (self.steward.clone(), self.options.retry.clone());
+        let failed_before = match &verdict {
+            // Counted already.
+            Verdict::Retry { consumes_attempt: true, .. } => envelope.failed_attempts.saturating_sub(1),
+            _ => envelope.failed_attempts,
+        };
+        let span = steward.span(&envelope.payload, failed_before);
         let settling = async move {
             let settled = settle_durably(&steward, &envelope, &verdict, &options).await;
             (envelope, verdict, settled)
         };
-        ctx.spawn(settling.into_actor(self).map(|(envelope, verdict, settled), pool, ctx| {
+        ctx.spawn(settling.instrument(span).into_actor(self).map(|(envelope, verdict, settled), pool, ctx| {
             pool.settling -= 1;
             match settled {
                 Ok(Settled::Fenced) => {
@@ -287,13 +294,14 @@ impl<S: Stage> PoolSupervisor<S> {
         self.forwarding += 1;
         envelope.phase(Phase::Forwarding);
         let steward = self.steward.clone();
+        let span = steward.span(&envelope.payload, envelope.failed_attempts);
         let forwarding = async move {
             let started = Instant::now();
             let forwarded = AssertUnwindSafe(steward.forward(&envelope.payload, done)).catch_unwind().await;
             drop(envelope);
             (forwarded, started.elapsed())
         };
-        ctx.spawn(forwarding.into_actor(self).map(|(forwarded, took), pool, ctx| {
+        ctx.spawn(forwarding.instrument(span).into_actor(self).map(|(forwarded, took), pool, ctx| {
             pool.forwarding -= 1;
             pool.metrics.blocked_seconds(took);
             match forwarded {

@@ -48,6 +48,11 @@ pub struct FetchProgress {
 
 pub(super) type Progress<'p> = &'p (dyn Fn(FetchProgress) + Send + Sync);
 
+/// Whether the model's files are on this machine.
+pub fn has_model(options: &ModelOptions) -> bool {
+    cache_folder(options).is_ok_and(|folder| verify::cached(&folder, options).is_some())
+}
+
 /// The model's files, fetched if they are not there.
 ///
 /// # Errors

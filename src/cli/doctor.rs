@@ -1,0 +1,57 @@
+//! `docweir doctor`: what a run will need, looked at beforehand.
+
+use std::sync::Arc;
+
+use super::args;
+use super::context::Context;
+use super::exit::{Exit, Failure};
+use super::output::plural;
+use crate::clock::{SharedClock, SystemClock};
+use crate::doctor::{Finding, Verdict, examine};
+
+/// Columns of what was looked at, and of its name.
+const WIDTH: usize = 12;
+
+pub fn run(context: &Context, args: &args::Json) -> Result<Exit, Failure> {
+    let config = context.config()?;
+    let clock: SharedClock = Arc::new(SystemClock);
+    let (mut problems, mut warnings) = (0, 0);
+    context.block_on(async {
+        let mut each = |finding: Finding| {
+            problems += u64::from(finding.verdict == Verdict::Problem);
+            warnings += u64::from(finding.verdict == Verdict::Warning);
+            match args.json {
+                true => context.out.json(&finding),
+                // Each as it is found: an endpoint that does not answer takes its time.
+                false => lines(context, &finding).iter().for_each(|line| context.out.line(line)),
+            }
+        };
+        examine(&config.settings, &clock, &mut each).await;
+        Ok(())
+    })?;
+    if !args.json {
+        let sum = match (problems, warnings) {
+            (0, 0) => context.out.green("all is well"),
+            (0, n) => context.out.yellow(&format!("a run can begin; {}", plural(n, "warning"))),
+            (p, 0) => context.out.red(&plural(p, "problem")),
+            (p, w) => context.out.red(&format!("{}, {}", plural(p, "problem"), plural(w, "warning"))),
+        };
+        context.out.line(format!("\n{sum}"));
+    }
+    Ok(if problems == 0 { Exit::Well } else { Exit::No })
+}
+
+fn lines(context: &Context, finding: &Finding) -> Vec<String> {
+    let out = &context.out;
+    let mark = match finding.verdict {
+        Verdict::Fine => out.green("ok     "),
+        Verdict::Warning => out.yellow("warning"),
+        Verdict::Problem => out.red("problem"),
+    };
+    let subject = if finding.subject.is_empty() { String::new() } else { format!("{}: ", finding.subject) };
+    let mut lines = vec![format!("{mark}  {:WIDTH$}  {subject}{}", finding.check, finding.text)];
+    if !finding.fix.is_empty() {
+        lines.push(format!("{:9}{:WIDTH$}  {}", "", "", out.dim(&format!("to do: {}", finding.fix))));
+    }
+    lines
+}

@@ -1,0 +1,202 @@
+//! AWS: who asks, when, and whether what the configuration will use can be used.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use docweir_aws::cloudwatch::{self, CloudWatch};
+use docweir_aws::dynamo::Dynamo;
+use docweir_aws::identity::introduce;
+use docweir_aws::s3::{Bucket, S3, When};
+use docweir_aws::{Aws, Fault, FaultKind};
+use tokio::time::timeout;
+use ulid::Ulid;
+
+use super::{Finding, tables};
+use crate::clock::SharedClock;
+use crate::config::{Backend, Register, Settings, bucket_and_prefix};
+use crate::telemetry::CloudWatchMode;
+
+/// Beyond this AWS refuses what is signed.
+const REFUSED_SKEW_SECONDS: u64 = 300;
+
+pub async fn examine(settings: &Settings, clock: &SharedClock, each: &mut dyn FnMut(Finding)) {
+    let is_backend = settings.state.backend == Backend::Aws;
+    let publishes = settings.cloudwatch.mode == CloudWatchMode::Api;
+    if !is_backend && !publishes && settings.secrets().is_empty() {
+        return;
+    }
+    let aws = Aws::find(settings.aws.clone()).await;
+    let Some(region) = aws.region() else {
+        each(Finding::problem("region", "", "none is configured", "set `aws.region`, or AWS_REGION"));
+        return;
+    };
+    each(Finding::fine("region", region, "is configured"));
+    if !identity(settings, &aws, clock, each).await {
+        return;
+    }
+    if is_backend {
+        let dynamo = Dynamo::new(&aws, &settings.dynamodb.endpoint);
+        tables::examine(settings, &dynamo, each).await;
+        let s3 = S3::new(&aws, &settings.s3);
+        let mut places = vec![settings.buckets.artefacts.as_str(), settings.buckets.vectors()];
+        places.dedup();
+        for place in places {
+            let (bucket, prefix) = bucket_and_prefix(place);
+            let swaps = place == settings.buckets.vectors() && settings.buckets.register == Register::S3;
+            let found = within(settings, objects(&s3.bucket(bucket), prefix, swaps)).await;
+            each(found.unwrap_or_else(|fault| blamed("bucket", place, "be used", &fault)));
+        }
+    }
+    if publishes {
+        each(figures(settings, &aws, clock).await);
+    }
+}
+
+/// Who asks, and what time it is there. `false` where nothing else has to be asked.
+async fn identity(settings: &Settings, aws: &Aws, clock: &SharedClock, each: &mut dyn FnMut(Finding)) -> bool {
+    const CHECK: &str = "credentials";
+    let by_service = !settings.s3.endpoint.is_empty() || !settings.dynamodb.endpoint.is_empty();
+    if settings.aws.endpoint.is_empty() && by_service {
+        let text = "nobody can say whose they are: services have endpoints of their own, and STS has none";
+        each(Finding::warning(CHECK, "", text, "set `aws.endpoint`, if it serves STS too"));
+        return true;
+    }
+    let limit = Duration::from_secs(settings.doctor.answer_seconds);
+    let Ok(answer) = timeout(limit, introduce(aws)).await else {
+        let text = format!("STS does not answer in {} s", limit.as_secs());
+        each(Finding::problem(CHECK, "", text, "look at the network, and at `aws.endpoint`"));
+        return false;
+    };
+    if let Some(date) = answer.date {
+        each(skew(clock.now() / 1_000_000, date, settings.doctor.max_skew_seconds));
+    }
+    match answer.identity {
+        Ok(identity) => {
+            each(Finding::fine(CHECK, identity.account, identity.arn));
+            true
+        }
+        Err(fault) => {
+            let fix = match fault.kind {
+                FaultKind::Denied => {
+                    "give it credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role of its \
+                     container or machine; `aws sts get-caller-identity` asks the same"
+                }
+                _ => "look at the network, at `aws.region`, and at `aws.endpoint`",
+            };
+            each(Finding::problem(CHECK, "", format!("nobody is known by them: {fault}"), fix));
+            false
+        }
+    }
+}
+
+/// Both in Unix seconds. An answer's date is up to a second old.
+fn skew(here: i64, there: i64, most: u64) -> Finding {
+    const CHECK: &str = "clock";
+    let by = here.abs_diff(there);
+    if by <= most {
+        return Finding::fine(CHECK, "", format!("within {} s of AWS's", by.max(1)));
+    }
+    let way = if here > there { "ahead of" } else { "behind" };
+    let harm = match by > REFUSED_SKEW_SECONDS {
+        true => "AWS refuses what is signed so, and leases are judged by it",
+        false => "whether a lease is over is judged by it",
+    };
+    let text = format!("is {by} s {way} AWS's: {harm}");
+    Finding::problem(CHECK, "", text, "set it by NTP: `timedatectl set-ntp true`, or chrony on the host of a container")
+}
+
+/// Everything that a run does to objects, on one of our own.
+async fn objects(bucket: &Bucket, prefix: &str, swaps: bool) -> Result<Finding, Fault> {
+    const CHECK: &str = "bucket";
+    let subject = match prefix {
+        "" => bucket.name().to_owned(),
+        prefix => format!("{}/{prefix}", bucket.name()),
+    };
+    if !bucket.exists().await? {
+        return Ok(Finding::problem(CHECK, subject, "is not there", "`docweir infra apply` makes it"));
+    }
+    let folder = if prefix.is_empty() { "doctor/".to_owned() } else { format!("{prefix}/doctor/") };
+    let key = format!("{folder}{}", Ulid(fastrand::u128(..)));
+    let tried = async {
+        let step = |what: &'static str| move |fault: Fault| (what, fault);
+        bucket.put(&key, Bytes::from_static(b"1"), &When::Absent).await.map_err(step("be written"))?;
+        let again = bucket.put(&key, Bytes::from_static(b"2"), &When::Absent).await;
+        let keeps = match again {
+            Err(fault) if matches!(fault.kind, FaultKind::Condition | FaultKind::Conflict) => true,
+            Err(fault) => return Err(("be written conditionally", fault)),
+            Ok(_) => false,
+        };
+        bucket.get(&key).await.map_err(step("be read"))?;
+        bucket.list(&folder, None, 1).await.map_err(step("be listed"))?;
+        Ok(keeps)
+    };
+    let tried = tried.await;
+    // Whatever was found: nothing is left.
+    let deleted = bucket.delete(&key).await;
+    Ok(match (tried, deleted) {
+        (Err((what, fault)), _) => blamed(CHECK, &subject, what, &fault),
+        (Ok(_), Err(fault)) => blamed(CHECK, &subject, "have an object deleted", &fault),
+        (Ok(false), Ok(())) if swaps => {
+            let text = "its server writes over an object in spite of `If-None-Match`: commits would be lost";
+            Finding::problem(CHECK, subject, text, "set `buckets.register` to `dynamodb`, or use another server")
+        }
+        (Ok(false), Ok(())) => Finding::fine(CHECK, subject, "can be read, listed and written"),
+        (Ok(true), Ok(())) => Finding::fine(CHECK, subject, "can be read, listed and written, and keeps conditions"),
+    })
+}
+
+async fn figures(settings: &Settings, aws: &Aws, clock: &SharedClock) -> Finding {
+    const CHECK: &str = "figures";
+    let options = &settings.cloudwatch;
+    let datum = cloudwatch::Datum {
+        name: "DoctorChecks".into(),
+        dimensions: vec![("environment".into(), options.environment.clone())],
+        at: clock.now(),
+        unit: cloudwatch::Unit::Count,
+        figures: cloudwatch::Figures::One(1.0),
+    };
+    let client = CloudWatch::new(aws, &options.endpoint);
+    match within(settings, async { client.put(&options.namespace, &[datum]).await }).await {
+        Ok(()) => Finding::fine(CHECK, &options.namespace, "CloudWatch takes them (DoctorChecks)"),
+        Err(fault) => blamed(CHECK, &options.namespace, "be published", &fault),
+    }
+}
+
+/// A call whose end is waited for so long and no longer.
+pub async fn within<T>(settings: &Settings, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    let limit = Duration::from_secs(settings.doctor.answer_seconds);
+    let none = || Fault::new(FaultKind::Unreachable, "no answer", format!("none in {} s", limit.as_secs()));
+    timeout(limit, call).await.unwrap_or_else(|_| Err(none()))
+}
+
+/// What can't be done, why, and what to do about it.
+pub fn blamed(check: &'static str, subject: &str, what: &str, fault: &Fault) -> Finding {
+    let fix = match fault.kind {
+        FaultKind::Denied => "allow it: `docweir infra policy --role serve` prints the policy that does",
+        FaultKind::NotFound => "`docweir infra apply` makes it",
+        FaultKind::Unreachable | FaultKind::Unknown => "look at the network, and at the endpoint of the service",
+        FaultKind::Throttled | FaultKind::Conflict => "try again in a moment",
+        FaultKind::Invalid | FaultKind::Condition => "look at its name, and at the server of the endpoint",
+    };
+    Finding::problem(check, subject, format!("can't {what}: {fault}"), fix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Verdict;
+
+    #[test]
+    fn a_clock_is_wrong_by_more_than_is_allowed() {
+        let table = [
+            (1_000, 1_000, Verdict::Fine, "within 1 s"),
+            (1_060, 1_000, Verdict::Fine, "within 60 s"),
+            (1_061, 1_000, Verdict::Problem, "61 s ahead of"),
+            (1_000, 1_900, Verdict::Problem, "900 s behind AWS's: AWS refuses"),
+        ];
+        for (here, there, verdict, text) in table {
+            let found = skew(here, there, 60);
+            assert!(found.verdict == verdict && found.text.contains(text), "{found:?}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Figures under the names that CloudWatch knows them by.
+//!
+//! The four of the system that this one replaces keep their names and dimensions. The others are named after ours:
+//! `docweir_pool_jobs_done_total` is `PoolJobsDone`. A pool's figures stand under its stage, as all do.
+
+use super::documents;
+use super::figures::{Figure, Value};
+use crate::actors::compactor;
+use crate::clock::UnixMicros;
+use crate::documents::Stage;
+use crate::supervisors::metrics as pools;
+
+/// Names and units of those that are not ours to choose.
+const GIVEN: &[(&str, &str)] = &[
+    ("docweir_documents_processed_total", "DocumentsProcessed"),
+    ("docweir_documents_failed_total", "DocumentsFailed"),
+    ("docweir_extraction_duration_seconds", "ExtractionDuration"),
+    ("docweir_embedding_cost_nanodollars_total", "EmbeddingCost"),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Count,
+    Seconds,
+    Bytes,
+    /// There is none for dollars.
+    None,
+}
+
+impl Unit {
+    pub fn name(self) -> &'static str {
+        match self {
+            Unit::Count => "Count",
+            Unit::Seconds => "Seconds",
+            Unit::Bytes => "Bytes",
+            Unit::None => "None",
+        }
+    }
+}
+
+/// A figure as it is published.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Datum {
+    pub name: String,
+    pub dimensions: Vec<(String, String)>,
+    pub at: UnixMicros,
+    pub unit: Unit,
+    pub value: DatumValue,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum DatumValue {
+    One(f64),
+    Samples(super::figures::Samples),
+}
+
+/// Whether a figure is published. Others, such as calls by operation, are on the page alone: each name with its labels
+/// has its price.
+pub fn is_published(name: &str) -> bool {
+    let lists = [documents::METRICS, pools::METRICS, compactor::METRICS];
+    lists.iter().flat_map(|list| list.iter()).any(|(published, ..)| *published == name)
+}
+
+/// As it is published.
+pub fn datum(figure: Figure, environment: &str, at: UnixMicros) -> Datum {
+    let unit = match figure.name.as_str() {
+        name if name.contains("_nanodollars") => Unit::None,
+        name if name.ends_with("_seconds") => Unit::Seconds,
+        name if name.trim_end_matches("_total").ends_with("_bytes") => Unit::Bytes,
+        _ => Unit::Count,
+    };
+    let value = match figure.value {
+        Value::Count(n) if unit == Unit::None => DatumValue::One(n as f64 / 1e9),
+        Value::Count(n) => DatumValue::One(n as f64),
+        Value::Level(level) => DatumValue::One(level),
+        Value::Samples(samples) => DatumValue::Samples(samples),
+    };
+    let mut dimensions = vec![("environment".to_owned(), environment.to_owned())];
+    dimensions.extend(figure.labels.into_iter().map(|(label, value)| match label.as_str() {
+        "pool" => {
+            let stage = value.parse::<Stage>().map(|stage| stage.name().to_owned());
+            ("stage".to_owned(), stage.unwrap_or(value))
+        }
+        _ => (label, value),
+    }));
+    Datum { name: name(&figure.name), dimensions, at, unit, value }
+}
+
+fn name(ours: &str) -> String {
+    if let Some((_, given)) = GIVEN.iter().find(|(name, _)| *name == ours) {
+        return (*given).to_owned();
+    }
+    let words = ours.trim_start_matches("docweir_").trim_end_matches("_total").split('_');
+    words
+        .map(|word| {
+            let mut letters = word.chars();
+            letters.next().map(|first| first.to_ascii_uppercase().to_string() + letters.as_str()).unwrap_or_default()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::figures::Samples;
+
+    #[test]
+    fn figures_have_their_names_dimensions_and_units() {
+        let samples = Samples { count: 2, sum: 3.0, min: 1.0, max: 2.0 };
+        let table = [
+            (
+                "docweir_documents_processed_total",
+                ("stage", "loading"),
+                Value::Count(3),
+                "DocumentsProcessed",
+                Unit::Count,
+            ),
+            ("docweir_documents_failed_total", ("stage", "loading"), Value::Count(3), "DocumentsFailed", Unit::Count),
+            (
+                "docweir_extraction_duration_seconds",
+                ("stage", "loading"),
+                Value::Samples(samples),
+                "ExtractionDuration",
+                Unit::Seconds,
+            ),
+            ("docweir_pool_jobs_done_total", ("pool", "load"), Value::Count(3), "PoolJobsDone", Unit::Count),
+            ("docweir_pool_job_seconds", ("pool", "load"), Value::Samples(samples), "PoolJobSeconds", Unit::Seconds),
+            ("docweir_pool_in_flight_bytes", ("pool", "load"), Value::Level(3.0), "PoolInFlightBytes", Unit::Bytes),
+            (
+                "docweir_compaction_read_bytes_total",
+                ("stage", "loading"),
+                Value::Count(3),
+                "CompactionReadBytes",
+                Unit::Bytes,
+            ),
+        ];
+        for (ours, (label, value), figure, theirs, unit) in table {
+            assert!(is_published(ours), "{ours}");
+            let labels = vec![(label.to_owned(), value.to_owned())];
+            let datum = datum(Figure { name: ours.into(), labels, value: figure }, "test", 7);
+            assert_eq!((datum.name.as_str(), datum.unit, datum.at), (theirs, unit, 7));
+            let expected = [("environment", "test"), ("stage", "loading")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+            assert_eq!(datum.dimensions, expected, "{ours}");
+        }
+        assert!(!is_published("docweir_aws_calls_total"));
+    }
+
+    #[test]
+    fn money_is_in_dollars() {
+        let name = "docweir_embedding_cost_nanodollars_total".to_owned();
+        let datum = datum(Figure { name, labels: Vec::new(), value: Value::Count(1_234_567_891) }, "test", 0);
+        assert_eq!((datum.name.as_str(), datum.unit), ("EmbeddingCost", Unit::None));
+        assert_eq!(datum.value, DatumValue::One(1.234_567_891));
+    }
+}

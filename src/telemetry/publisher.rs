@@ -1,0 +1,371 @@
+//! Sends the process's figures from time to time, and the last ones at its end.
+//!
+//! A figure that is sent twice is counted twice, and one that is dropped is missed. So each is sent until it is known to
+//! have arrived or known not to: what CloudWatch refused for now waits, within a limit, for the next time; of what may have
+//! arrived, because the answer was lost, nothing is sent again. What was lost or is in doubt is counted and said.
+//!
+//! No run fails for its figures.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use metrics::counter;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::emf;
+use super::figures::Figures;
+use super::names::{Datum, datum, is_published};
+use super::options::CloudWatchOptions;
+use crate::clock::SharedClock;
+
+/// Name, kind and meaning. On the page alone: who publishes can't tell by the same way that it can't.
+pub const METRICS: &[(&str, &str, &str)] = &[
+    ("docweir_cloudwatch_data_sent_total", "counter", "figures that CloudWatch took"),
+    ("docweir_cloudwatch_data_lost_total", "counter", "figures that could not be sent"),
+    ("docweir_cloudwatch_data_in_doubt_total", "counter", "figures that may have arrived or not: the answer was lost"),
+];
+
+/// Pause between tries at the end of a run.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// What became of figures.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Put {
+    pub sent: usize,
+    /// Refused for good.
+    pub lost: usize,
+    pub in_doubt: usize,
+    /// Not sent; may be sent later.
+    pub left: Vec<Datum>,
+    /// Of what was not sent.
+    pub why: Option<String>,
+}
+
+/// Who takes figures.
+#[async_trait]
+pub trait Takes: Send + Sync + 'static {
+    async fn put(&self, data: Vec<Datum>) -> Put;
+}
+
+/// Figures of a run, in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub sent: u64,
+    pub lost: u64,
+    pub in_doubt: u64,
+}
+
+pub struct Publisher {
+    figures: Figures,
+    clock: SharedClock,
+    options: CloudWatchOptions,
+    to: Box<dyn Takes>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    pending: VecDeque<Datum>,
+    totals: Totals,
+}
+
+impl Publisher {
+    pub fn new(options: CloudWatchOptions, clock: SharedClock, to: Box<dyn Takes>) -> Arc<Self> {
+        Arc::new(Self { figures: Figures::new(is_published), clock, options, to, state: Mutex::default() })
+    }
+
+    /// The recorder that has to be installed for there to be figures.
+    pub fn figures(&self) -> Figures {
+        self.figures.clone()
+    }
+
+    /// Goes on for ever.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(self.options.interval()).await;
+            self.publish().await;
+        }
+    }
+
+    /// Publishes what there is. Who stops waiting for it does not stop it: what would become of a call could not be told.
+    pub async fn publish(self: &Arc<Self>) {
+        let this = self.clone();
+        let _ = tokio::spawn(async move { this.publish_all().await }).await;
+    }
+
+    /// Publishes what is left, for as long as is given for it, and says what became of all.
+    pub async fn flush(self: &Arc<Self>) -> Totals {
+        let until = Instant::now() + self.options.flush();
+        loop {
+            let publishing = tokio::time::timeout_at(until, self.publish()).await;
+            let Ok(mut state) = self.state.try_lock() else {
+                // A call is still under way: nobody knows.
+                return self.given_up().await;
+            };
+            if publishing.is_ok() && state.pending.is_empty() {
+                return state.totals;
+            }
+            if Instant::now() + PAUSE >= until {
+                let left = state.pending.len();
+                state.pending.clear();
+                state.lose(left, "the time to publish them at the end of a run is over (`cloudwatch.flush_seconds`)");
+                return state.totals;
+            }
+            drop(state);
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Waits for a call that outlives the time that was given, which has a limit of its own.
+    async fn given_up(&self) -> Totals {
+        let mut state = self.state.lock().await;
+        let left = state.pending.len();
+        state.pending.clear();
+        state.lose(left, "the time to publish them at the end of a run is over (`cloudwatch.flush_seconds`)");
+        state.totals
+    }
+
+    async fn publish_all(&self) {
+        let mut state = self.state.lock().await;
+        let now = self.clock.now();
+        state.pending.extend(self.figures.take().into_iter().map(|f| datum(f, &self.options.environment, now)));
+        let surplus = state.pending.len().saturating_sub(self.options.max_pending);
+        if surplus > 0 {
+            state.pending.drain(..surplus);
+            state.lose(surplus, "more of them wait than `cloudwatch.max_pending`");
+        }
+        if state.pending.is_empty() {
+            return;
+        }
+        let data = Vec::from(std::mem::take(&mut state.pending));
+        let put = self.to.put(data).await;
+        state.totals.sent += put.sent as u64;
+        counter!("docweir_cloudwatch_data_sent_total").increment(put.sent as u64);
+        let why = put.why.unwrap_or_default();
+        if !put.left.is_empty() {
+            tracing::warn!(figures = put.left.len(), why, "figures can't be published just now; they wait");
+        }
+        state.pending = put.left.into();
+        state.lose(put.lost, &why);
+        if put.in_doubt > 0 {
+            state.totals.in_doubt += put.in_doubt as u64;
+            counter!("docweir_cloudwatch_data_in_doubt_total").increment(put.in_doubt as u64);
+            tracing::warn!(
+                figures = put.in_doubt,
+                why,
+                "nobody knows whether figures were published: they are not sent again"
+            );
+        }
+    }
+}
+
+impl State {
+    fn lose(&mut self, figures: usize, why: &str) {
+        if figures > 0 {
+            self.totals.lost += figures as u64;
+            counter!("docweir_cloudwatch_data_lost_total").increment(figures as u64);
+            tracing::warn!(figures, why, "figures were not published");
+        }
+    }
+}
+
+/// Takes lines of text.
+pub type Lines = Arc<dyn Fn(String) + Send + Sync>;
+
+/// As lines of the embedded metric format.
+pub struct ByLines {
+    pub namespace: String,
+    pub lines: Lines,
+}
+
+#[async_trait]
+impl Takes for ByLines {
+    async fn put(&self, data: Vec<Datum>) -> Put {
+        emf::lines(&self.namespace, &data).into_iter().for_each(|line| (self.lines)(line));
+        Put { sent: data.len(), ..Put::default() }
+    }
+}
+
+/// By calls of CloudWatch.
+#[cfg(feature = "aws")]
+pub struct ByCalls {
+    pub client: docweir_aws::cloudwatch::CloudWatch,
+    pub namespace: String,
+}
+
+#[cfg(feature = "aws")]
+#[async_trait]
+impl Takes for ByCalls {
+    async fn put(&self, data: Vec<Datum>) -> Put {
+        use docweir_aws::{FaultKind, cloudwatch};
+        let (mut put, mut data) = (Put::default(), VecDeque::from(data));
+        for call in cloudwatch::calls(data.iter().map(sdk).collect()) {
+            let these: Vec<Datum> = data.drain(..call.len()).collect();
+            let Err(fault) = self.client.put(&self.namespace, &call).await else {
+                put.sent += these.len();
+                continue;
+            };
+            put.why = Some(fault.to_string());
+            match fault.kind {
+                FaultKind::Unknown => put.in_doubt += these.len(),
+                FaultKind::Invalid | FaultKind::NotFound | FaultKind::Condition => put.lost += these.len(),
+                // So would the next be.
+                FaultKind::Throttled | FaultKind::Unreachable | FaultKind::Conflict | FaultKind::Denied => {
+                    put.left.extend(these);
+                    break;
+                }
+            }
+        }
+        put.left.extend(data);
+        put
+    }
+}
+
+#[cfg(feature = "aws")]
+fn sdk(datum: &Datum) -> docweir_aws::cloudwatch::Datum {
+    use docweir_aws::cloudwatch::{self, Figures};
+
+    use super::names::{DatumValue, Unit};
+    cloudwatch::Datum {
+        name: datum.name.clone(),
+        dimensions: datum.dimensions.clone(),
+        at: datum.at,
+        unit: match datum.unit {
+            Unit::Count => cloudwatch::Unit::Count,
+            Unit::Seconds => cloudwatch::Unit::Seconds,
+            Unit::Bytes => cloudwatch::Unit::Bytes,
+            Unit::None => cloudwatch::Unit::None,
+        },
+        figures: match datum.value {
+            DatumValue::One(value) => Figures::One(value),
+            DatumValue::Samples(s) => Figures::Set { count: s.count as f64, sum: s.sum, min: s.min, max: s.max },
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex as StdMutex;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::telemetry::names::DatumValue;
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Answer {
+        Takes,
+        Later,
+        Never,
+        Lost,
+        /// Takes so long.
+        After(u64),
+    }
+
+    #[derive(Clone, Default)]
+    struct Desk(Arc<StdMutex<(Vec<Answer>, Vec<Datum>)>>);
+
+    #[async_trait]
+    impl Takes for Desk {
+        async fn put(&self, data: Vec<Datum>) -> Put {
+            let answer = match self.0.lock().unwrap().0 {
+                ref mut answers if answers.len() > 1 => answers.remove(0),
+                ref answers => answers.first().copied().unwrap_or(Answer::Takes),
+            };
+            let (n, why) = (data.len(), Some("a reason".to_owned()));
+            match answer {
+                Answer::Later => Put { left: data, why, ..Put::default() },
+                Answer::Never => Put { lost: n, why, ..Put::default() },
+                Answer::Lost => Put { in_doubt: n, why, ..Put::default() },
+                Answer::Takes | Answer::After(_) => {
+                    if let Answer::After(seconds) = answer {
+                        tokio::time::sleep(Duration::from_secs(seconds)).await;
+                    }
+                    self.0.lock().unwrap().1.extend(data);
+                    Put { sent: n, ..Put::default() }
+                }
+            }
+        }
+    }
+
+    impl Desk {
+        fn total(&self) -> f64 {
+            let value = |d: &Datum| if let DatumValue::One(n) = d.value { n } else { 0.0 };
+            self.0.lock().unwrap().1.iter().map(value).sum()
+        }
+    }
+
+    fn publisher(answers: &[Answer]) -> (Desk, Arc<Publisher>) {
+        let desk = Desk::default();
+        desk.0.lock().unwrap().0 = answers.to_vec();
+        let clock = Arc::new(ManualClock::at(1_000_000));
+        let options = CloudWatchOptions { max_pending: 1_000, ..CloudWatchOptions::default() };
+        (desk.clone(), Publisher::new(options, clock, Box::new(desk)))
+    }
+
+    fn count(publisher: &Publisher, n: u64) {
+        metrics::with_local_recorder(&publisher.figures(), || {
+            counter!("docweir_documents_processed_total", "stage" => "loading").increment(n);
+        });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_counted_arrives_once_in_all() {
+        let (desk, publisher) = publisher(&[Answer::Takes, Answer::Later, Answer::Later, Answer::Takes]);
+        let running = tokio::spawn(publisher.clone().run());
+        for n in 1..=10 {
+            count(&publisher, n);
+            tokio::time::sleep(Duration::from_secs(47)).await;
+        }
+        running.abort();
+        count(&publisher, 100);
+        let totals = publisher.flush().await;
+        assert_eq!(desk.total(), 155.0);
+        assert_eq!((totals.lost, totals.in_doubt), (0, 0));
+        assert_eq!(totals.sent, desk.0.lock().unwrap().1.len() as u64);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_under_way_at_the_end_is_waited_for_and_not_made_again() {
+        let (desk, publisher) = publisher(&[Answer::After(5), Answer::Takes]);
+        count(&publisher, 7);
+        let running = tokio::spawn(publisher.clone().run());
+        tokio::time::sleep(Duration::from_secs(62)).await;
+        running.abort();
+        count(&publisher, 1);
+        assert_eq!(publisher.flush().await, Totals { sent: 2, ..Totals::default() });
+        assert_eq!(desk.total(), 8.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_sent_is_counted() {
+        for (answer, expected) in [
+            (Answer::Never, Totals { lost: 1, ..Totals::default() }),
+            (Answer::Lost, Totals { in_doubt: 1, ..Totals::default() }),
+            (Answer::Later, Totals { lost: 1, ..Totals::default() }),
+            (Answer::After(60), Totals { sent: 1, ..Totals::default() }),
+        ] {
+            let (desk, publisher) = publisher(&[answer]);
+            count(&publisher, 3);
+            let begun = Instant::now();
+            assert_eq!(publisher.flush().await, expected, "{answer:?}");
+            assert!(begun.elapsed() <= Duration::from_secs(60), "{answer:?}");
+            assert_eq!(desk.total(), if expected.sent > 0 { 3.0 } else { 0.0 });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_has_a_limit_and_the_oldest_goes_first() {
+        let (desk, publisher) = publisher(&[Answer::Later]);
+        for _ in 0..1_500 {
+            count(&publisher, 1);
+            publisher.publish().await;
+        }
+        desk.0.lock().unwrap().0 = vec![Answer::Takes];
+        let totals = publisher.flush().await;
+        assert_eq!(totals, Totals { sent: 1_000, lost: 500, in_doubt: 0 });
+        assert_eq!(desk.total(), 1_000.0);
+    }
+}
