@@ -31,7 +31,7 @@ pub struct RecordsRequest {
 }
 
 pub struct RecordsIntake {
-    pub batches: Batches,
+    pub batches: Arc<dyn Batches>,
     pub embedder: Arc<dyn Embedder>,
     pub events: Arc<dyn EventSink>,
     pub options: RecordsOptions,

@@ -25,7 +25,7 @@ pub struct EmbedStage {
     pub in_flight: InFlight,
     pub options: EmbedOptions,
     /// Where texts wait for a batch, if there are batches.
-    pub batches: Option<Batches>,
+    pub batches: Option<Arc<dyn Batches>>,
     pub clock: SharedClock,
 }
 
@@ -53,7 +53,7 @@ struct EmbedWorker {
     cache: Arc<dyn EmbeddingCache>,
     in_flight: InFlight,
     options: EmbedOptions,
-    batches: Option<Batches>,
+    batches: Option<Arc<dyn Batches>>,
     clock: SharedClock,
 }
 

@@ -99,7 +99,7 @@ pub struct Desk {
     pub artefacts: Artefacts,
     pub quarantine: QuarantineKeeper,
     /// Where texts of documents wait for batches, if there ever were any.
-    pub batches: Option<Batches>,
+    pub batches: Option<Arc<dyn Batches>>,
     pub events: Arc<dyn EventSink>,
     pub claims: Arc<Claims>,
 }

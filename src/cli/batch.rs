@@ -1,5 +1,7 @@
 //! `docweir batch`: what waits, what is at the provider, what came back.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::args;
@@ -13,7 +15,7 @@ use crate::config::{EmbedMode, Provider};
 use crate::engine::Engine;
 use crate::money::Nanodollars;
 use crate::stores::batches::{Batch, Batches, Counts};
-use crate::stores::sqlite::Failure as Broken;
+use crate::stores::paid::PaidError as Broken;
 
 pub fn run(context: &Context, command: &args::Batch) -> Result<Exit, Failure> {
     match command {
@@ -33,9 +35,9 @@ impl From<Broken> for Failure {
 }
 
 /// Items and batches, if there ever were any.
-async fn open(context: &Context) -> Result<(Engine, Option<Batches>), Failure> {
+async fn open(context: &Context) -> Result<(Engine, Option<Arc<dyn Batches>>), Failure> {
     let engine = Engine::open(context.config()?).await?;
-    let batches = match engine.state.paid_db().exists() {
+    let batches = match engine.has_batches() {
         true => Some(engine.batches()?),
         false => None,
     };
@@ -162,7 +164,7 @@ async fn show(context: &Context, id: &str, json: bool) -> Result<Exit, Failure> 
     Ok(Exit::Well)
 }
 
-async fn find(batches: Option<&Batches>, id: &str) -> Result<Batch, Failure> {
+async fn find(batches: Option<&Arc<dyn Batches>>, id: &str) -> Result<Batch, Failure> {
     let found = match batches {
         Some(batches) => batches.batch(id).await?,
         None => None,

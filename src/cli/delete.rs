@@ -56,7 +56,7 @@ pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
 async fn records(context: &Context, collection: &str, names: &[OsString]) -> Result<Exit, Failure> {
     let engine = Engine::open(context.config()?).await?;
     let none = || Failure::no(format!("no records in a collection `{}`", printable(collection)));
-    if !engine.state.paid_db().exists() {
+    if !engine.has_batches() {
         return Err(none());
     }
     let batches = engine.batches()?;

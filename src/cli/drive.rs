@@ -79,7 +79,7 @@ pub async fn drive(
 
 /// Batches that have not ended, and items that wait to be sent.
 async fn outside(engine: &Engine) -> Result<(u64, u64), Failure> {
-    if !engine.state.paid_db().exists() {
+    if !engine.has_batches() {
         return Ok((0, 0));
     }
     let batches = engine.batches()?;

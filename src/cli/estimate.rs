@@ -154,7 +154,7 @@ struct Known {
     cache: Arc<dyn EmbeddingCache>,
     findings: Arc<dyn FindingsCache>,
     fingerprint: Sha256Hex,
-    batches: Option<crate::stores::batches::Batches>,
+    batches: Option<Arc<dyn crate::stores::batches::Batches>>,
 }
 
 impl Known {
@@ -166,7 +166,7 @@ impl Known {
             return Ok(Self { control: None, cache, findings, fingerprint, batches: None });
         }
         let engine = Engine::open(config.clone()).await?;
-        let batches = match engine.state.paid_db().exists() {
+        let batches = match engine.has_batches() {
             true => Some(engine.batches()?),
             false => None,
         };

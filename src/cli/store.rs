@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::json;
@@ -283,8 +284,8 @@ fn told(collected: &Collected) -> Vec<String> {
 }
 
 /// The items of a collection of records; `None` for one of documents, which the control store knows.
-async fn record_items(engine: &Engine, vectors: &VectorStore) -> Result<Option<Batches>, Failure> {
-    if !engine.state.paid_db().exists() {
+async fn record_items(engine: &Engine, vectors: &VectorStore) -> Result<Option<Arc<dyn Batches>>, Failure> {
+    if !engine.has_batches() {
         return Ok(None);
     }
     let batches = engine.batches()?;
@@ -293,7 +294,7 @@ async fn record_items(engine: &Engine, vectors: &VectorStore) -> Result<Option<B
 }
 
 /// Records that the collection does not hold as their items say are embedded again.
-async fn reconcile(batches: &Batches, vectors: &VectorStore) -> Result<u64, Failure> {
+async fn reconcile(batches: &dyn Batches, vectors: &VectorStore) -> Result<u64, Failure> {
     let inventory = vectors.inventory().await?;
     let held: HashMap<DocumentId, u64> = inventory
         .documents
@@ -302,7 +303,7 @@ async fn reconcile(batches: &Batches, vectors: &VectorStore) -> Result<u64, Fail
         .map(|(id, held)| (id, held.version))
         .collect();
     let space = Space::Records(vectors.collection().to_owned());
-    Ok(batches.reconcile(&space, move |key| held.get(&document_id(key)).copied()).await?)
+    Ok(batches.reconcile(&space, Arc::new(move |key| held.get(&document_id(key)).copied())).await?)
 }
 
 /// Takes the folder's lock: a run that loads documents meanwhile would not know what it is loading onto.
@@ -318,7 +319,7 @@ async fn rollback(context: &Context, engine: &Engine, vectors: &VectorStore, ver
     if let Some(batches) = record_items(engine, vectors).await? {
         let out = &context.out;
         out.line(format!("version {now} holds what version {version} held"));
-        match reconcile(&batches, vectors).await? {
+        match reconcile(batches.as_ref(), vectors).await? {
             0 => {}
             n => out.line(format!("{} to be embedded again: the next run does it", plural(n, "record"))),
         }

@@ -99,6 +99,7 @@ pub async fn open(settings: &Settings, state: &StateFolder, clock: &SharedClock)
         manifests,
         others: Arc::new(place(&settings.buckets.artefacts)?),
     };
+    let objects: Arc<dyn ObjectStore> = Arc::new(objects);
     let books = Books {
         dynamo: dynamo.clone(),
         options: options.clone(),
@@ -107,5 +108,5 @@ pub async fn open(settings: &Settings, state: &StateFolder, clock: &SharedClock)
         ledger: OnceLock::new(),
     };
     let control = DynamoControlStore::open(&aws, dynamo, options, clock.clone());
-    Ok(Stores { objects: Arc::new(objects), control: Arc::new(control), manifests: tried, books })
+    Ok(Stores { objects, control: Arc::new(control), manifests: tried, books })
 }

@@ -32,7 +32,7 @@ use crate::providers::openai::Client;
 use crate::providers::prices::Price;
 use crate::secrets::Secrets;
 use crate::stages::embed::{Embedder, FetchProgress};
-use crate::stores::batches::Batches;
+use crate::stores::batches::{Batches, SqliteBatches};
 use crate::stores::cache::{EmbeddingCache, SqliteEmbeddingCache};
 use crate::stores::control::ControlStore;
 use crate::stores::control::sqlite::{SqliteControlOptions, SqliteControlStore};
@@ -319,14 +319,19 @@ impl Engine {
         Ok(Arc::new(SqliteLedger::new(self.paid()?, self.clock.clone())))
     }
 
+    /// Whether there ever were items or batches.
+    pub fn has_batches(&self) -> bool {
+        self.state.paid_db().exists()
+    }
+
     /// Whether anything may ever have been paid: there is a file, or the tables are everybody's.
     pub fn has_books(&self) -> bool {
         self.is_shared() || self.state.paid_db().exists()
     }
 
     /// Items and batches.
-    pub fn batches(&self) -> Result<Batches, EngineError> {
-        Ok(Batches::new(self.paid()?, self.clock.clone()))
+    pub fn batches(&self) -> Result<Arc<dyn Batches>, EngineError> {
+        Ok(Arc::new(SqliteBatches::new(self.paid()?, self.clock.clone())))
     }
 
     /// A connection to the configured endpoint.

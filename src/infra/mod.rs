@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::config::{Settings, bucket_and_prefix};
 use crate::infra::queues::QueueInfra;
+use crate::stores::batches::dynamodb as batches;
 use crate::stores::control::dynamodb::tables;
 use crate::stores::ledger::dynamodb as ledger;
 
@@ -73,7 +74,7 @@ impl Infra {
         Self {
             queues,
             dynamo: Dynamo::new(&aws, &settings.dynamodb.endpoint),
-            tables: tables::tables(&settings.dynamodb).into_iter().chain([ledger::table(&settings.dynamodb)]).collect(),
+            tables: tables::tables(&settings.dynamodb).into_iter().chain([ledger::table(&settings.dynamodb), batches::table(&settings.dynamodb)]).collect(),
             buckets,
             places: [(artefacts, prefix), (vectors, below)].map(|(b, p)| (b.to_owned(), p.to_owned())).into(),
             encryption: (!settings.s3.encryption.is_empty())

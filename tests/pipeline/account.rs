@@ -74,6 +74,7 @@ impl Account {
             .env("DOCWEIR__DYNAMODB__METRICS_TABLE", table("metrics"))
             .env("DOCWEIR__DYNAMODB__STATE_TABLE", table("state"))
             .env("DOCWEIR__DYNAMODB__LEDGER_TABLE", table("ledger"))
+            .env("DOCWEIR__DYNAMODB__BATCHES_TABLE", table("batches"))
             .env("DOCWEIR__LEASE__SECONDS", "6")
             .env("DOCWEIR__LEASE__HEARTBEAT_SECONDS", "2")
             .env("DOCWEIR__INTAKE__POLL_SECONDS", "1")

@@ -38,7 +38,7 @@ const SKEW_SECONDS: u64 = 3_600;
 pub type OpenCollection = Arc<dyn Fn(&str) -> Result<Arc<VectorStore>, VectorError> + Send + Sync>;
 
 pub struct BatchDesk {
-    pub batches: Batches,
+    pub batches: Arc<dyn Batches>,
     pub client: Client,
     pub account: Account,
     pub endpoint: OpenAiOptions,

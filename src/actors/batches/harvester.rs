@@ -214,7 +214,7 @@ impl Harvester {
                 .into_iter()
                 .zip(vectors)
                 .filter_map(|(sent, (_, vector, tokens))| Some((sent?, vector, tokens)))
-                .filter(|(sent, ..)| seen.insert(sent.item))
+                .filter(|(sent, ..)| seen.insert(sent.item.clone()))
                 .collect();
             for part in parts(fresh, desk.options.harvest_bytes) {
                 self.keep(batch, part).await?;
@@ -241,7 +241,7 @@ impl Harvester {
             Space::Records(collection) => {
                 let made = fresh
                     .iter()
-                    .map(|(s, _, tokens)| Made { item: s.item, version: s.version, tokens: *tokens, vector: None })
+                    .map(|(s, _, tokens)| Made { item: s.item.clone(), version: s.version, tokens: *tokens, vector: None })
                     .collect();
                 let writes = rows(fresh.into_iter().map(|(sent, vector, _)| (sent, vector)));
                 let writer = self.writer(collection)?;

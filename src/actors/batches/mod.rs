@@ -61,7 +61,7 @@ pub fn start_batches(desk: Rc<BatchDesk>, restart: &RestartOptions, root: &RootH
 
 /// What embeds records at once, and removes those that are no more.
 pub struct Recording {
-    pub batches: Batches,
+    pub batches: Arc<dyn Batches>,
     pub collections: Rc<Collections>,
     pub events: Arc<dyn EventSink>,
     pub notices: Rc<Notices>,

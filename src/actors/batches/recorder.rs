@@ -38,7 +38,7 @@ impl Recorder {
     /// Runs until it is stopped or dropped.
     pub async fn run(&self) -> Result<(), StageError> {
         while let Err(busy) = self.recording.batches.forget_live().await {
-            if !busy.busy {
+            if !busy.is_busy() {
                 return Err(busy.into());
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -123,7 +123,7 @@ impl Recorder {
                     None => lost.push((sent.item, sent.version, false)),
                 }
             }
-            let done: Vec<_> = written.iter().map(|(sent, _)| (sent.item, sent.version, true)).collect();
+            let done: Vec<_> = written.iter().map(|(sent, _)| (sent.item.clone(), sent.version, true)).collect();
             let items = done.len() as u64;
             if items > 0 {
                 let committed = writer.lock().await.commit(rows(written.into_iter()), &self.model()).await;
@@ -156,9 +156,10 @@ impl Recorder {
                 return Ok(());
             }
             failpoint::reach("records.taken", collection);
+            let items = taken.iter().map(|(sent, _)| sent.item.clone()).collect();
             if let Err(error) = self.part(collection, &name, taken, writer).await {
                 stop.set(true);
-                self.recording.batches.give_back_live(&name).await?;
+                self.recording.batches.give_back_live(&name, items).await?;
                 return Err(error);
             }
         }
@@ -190,7 +191,7 @@ impl Recorder {
         }
         let items = self.keep(collection, name, made, writer).await?;
         for (sent, error) in &refused {
-            self.recording.batches.fail_live(name, sent.item, &error.code).await?;
+            self.recording.batches.fail_live(name, &sent.item, &error.code).await?;
         }
         let (space, failed) = (collection.to_owned(), refused.len() as u64);
         let (tokens, cost_usd) = (usage.tokens, usage.cost_usd);
@@ -207,11 +208,11 @@ impl Recorder {
         writer: &Mutex<Writer>,
     ) -> Result<u64, StageError> {
         // What changed or was deleted while it was embedded is not stored.
-        let held = self.recording.batches.held_live(name, made.iter().map(|(sent, _)| sent.item).collect()).await?;
+        let held = self.recording.batches.held_live(name, made.iter().map(|(sent, _)| sent.item.clone()).collect()).await?;
         let fresh: Vec<_> = made.into_iter().zip(held).filter_map(|(made, held)| held.then_some(made)).collect();
         let items = fresh.len() as u64;
         if items > 0 {
-            let done = |s: &Sent| Made { item: s.item, version: s.version, tokens: s.tokens, vector: None };
+            let done = |s: &Sent| Made { item: s.item.clone(), version: s.version, tokens: s.tokens, vector: None };
             let done = fresh.iter().map(|(sent, _)| done(sent)).collect();
             let committed = writer.lock().await.commit(rows(fresh.into_iter()), &self.model()).await;
             committed.map_err(|e| store(&e))?;

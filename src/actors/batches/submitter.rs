@@ -303,7 +303,7 @@ impl Submitter {
         let mut after = 0;
         loop {
             let requests = desk.batches.requests(&batch.id, after, PAGE).await?;
-            let Some(last) = requests.last().map(|r| r.item) else { break };
+            let Some(last) = requests.last().map(|r| r.at) else { break };
             after = last;
             let (model, dimensions) = (desk.endpoint.model.clone(), desk.endpoint.asked_dimensions());
             let written = tokio::task::spawn_blocking(move || {

@@ -259,7 +259,7 @@ pub fn desk(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>) -
         artefacts: Artefacts::new(engine.objects.clone(), settings.chunk.options.clone(), model),
         quarantine: QuarantineKeeper::of(engine),
         // One that can't be opened is said by whoever needs it more.
-        batches: engine.state.paid_db().exists().then(|| engine.batches().ok()).flatten(),
+        batches: engine.has_batches().then(|| engine.batches().ok()).flatten(),
         events,
         claims: Arc::default(),
     }

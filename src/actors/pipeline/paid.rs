@@ -23,7 +23,7 @@ const WINDOW_HOURS: f64 = 24.0;
 /// What runs beside the pools.
 pub struct PaidWork {
     pub outlook: Arc<Outlook>,
-    pub batches: Batches,
+    pub batches: Arc<dyn Batches>,
     pub collections: Rc<Collections>,
     /// What documents are embedded by.
     pub embedder: Arc<dyn Embedder>,
@@ -60,7 +60,7 @@ impl PaidWork {
             EmbedMode::Auto if settings.batch.deadline_hours < WINDOW_HOURS => EmbedMode::Live,
             mode => mode,
         };
-        let known = engine.state.paid_db().exists();
+        let known = engine.has_batches();
         let batching = settings.embed.options.provider == Provider::Openai && (mode != EmbedMode::Live || known);
         if !batching && !records && !known {
             return Ok(None);

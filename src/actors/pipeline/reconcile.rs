@@ -130,7 +130,7 @@ pub async fn settle_accounts(engine: &Engine, owner: &str) -> Result<(), RunErro
 /// Documents that wait for texts of another model than the one that is configured now, or where nobody takes batches any
 /// more: nothing would ever come for them. They go on with the model that there is.
 pub async fn wake_strangers(engine: &Engine, model: &ModelIdentity) -> Result<(), RunError> {
-    if !engine.state.paid_db().exists() {
+    if !engine.has_batches() {
         return Ok(());
     }
     let settings = &engine.config.settings;

@@ -31,7 +31,7 @@ pub fn wake_word(document: &str) -> String {
 pub struct BatchedEmbedder {
     /// Its model, its tokenizer, its window; and what a batch is not worth its while for.
     live: Arc<dyn Embedder>,
-    batches: Batches,
+    batches: Arc<dyn Batches>,
     usd_per_million_tokens: f64,
     /// Nothing more is put down: only what waits already is taken from batches.
     leaving: bool,
@@ -42,7 +42,7 @@ pub struct BatchedEmbedder {
 impl BatchedEmbedder {
     pub fn new(
         live: Arc<dyn Embedder>,
-        batches: Batches,
+        batches: Arc<dyn Batches>,
         usd_per_million_tokens: f64,
         leaving: bool,
         asked: Arc<dyn Fn() + Send + Sync>,
@@ -139,7 +139,7 @@ impl BatchedEmbedder {
             batch.cost_usd += made.cost_usd;
             let key = |i: &usize| Sha256Hex::of(text(i).as_bytes());
             let kept = part.iter().zip(&made.vectors).filter_map(|(i, made)| Some((key(i), made.clone().ok()?)));
-            self.batches.made_live(space, kept.collect()).await?;
+            self.batches.made_live(call.subject, space, kept.collect()).await?;
             if let Some(error) = deciding(&made.vectors) {
                 return Err(error);
             }

@@ -10,254 +10,193 @@
 //! grows with each change and is the version of its row in the vector store. What was sent carries the hash of its text;
 //! a result for what has changed or was deleted meanwhile finds no item, and is stale.
 //!
-//! Everything is in one file with the ledger: a batch and its money, its end and its items change in one step.
+//! # Layout
+//! - [`Batches`] what every store of them does; `conformance` what it has to
+//! - [`sqlite`] in one file with the ledger: a batch and its money, its end and its items change in one step
+//! - [`dynamodb`] for any number of processes, of which one at a time looks after batches
 
-mod documents;
-mod harvest;
-mod items;
-mod lifecycle;
+#[cfg(test)]
+mod conformance;
+#[cfg(feature = "aws")]
+pub mod dynamodb;
+mod sqlite;
 #[cfg(test)]
 mod tests;
+mod types;
 
-use std::path::Path;
+use async_trait::async_trait;
 
-use rusqlite::{Error, Row};
-use serde::Serialize;
-use serde_json::{Map, Value};
+pub use sqlite::SqliteBatches;
+pub use types::*;
 
-pub use documents::{Answer, Text};
-pub use harvest::{Ending, Made, Refusal, Sent};
-pub use items::{Counts, NewItem, Put, Removal, Waiting};
-pub use lifecycle::{Checked, Order, Packed, Request};
-
-use crate::clock::SharedClock;
+use crate::documents::Sha256Hex;
 use crate::stages::model::ModelIdentity;
-use crate::stores::ledger::EntryId;
-use crate::stores::sqlite::Database;
+use crate::stores::paid::PaidError;
 
-type Result<T> = std::result::Result<T, Error>;
+type Result<T> = std::result::Result<T, PaidError>;
 
-/// Items and batches. Cheap to clone.
-#[derive(Clone)]
-pub struct Batches {
-    database: Database,
-    clock: SharedClock,
-}
+/// Items and batches.
+#[async_trait]
+pub trait Batches: Send + Sync + 'static {
+    // ── who looks after batches ────────────────────────────────────────────────────────────────────────────────────
 
-impl Batches {
-    /// In the file of [`crate::stores::paid`].
-    pub fn new(database: Database, clock: SharedClock) -> Self {
-        Self { database, clock }
-    }
-}
+    /// From now on this process packs, sends and takes in, under an epoch above that of whoever did so before. What
+    /// that one had begun is finished or undone, and what it still writes to a batch is refused.
+    async fn take_over(&self, epoch: u64) -> Result<()>;
 
-/// How people are told of texts of documents.
-pub const DOCUMENTS: &str = "documents";
+    // ── records ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// What an item is for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Space {
-    /// Texts of documents, by model.
-    Texts(String),
-    /// Records of a collection.
-    Records(String),
-}
+    /// Takes records in. One that is known and the same stays as it is, whatever its status; one that has changed gets a
+    /// new version and is to be sent again.
+    async fn put(&self, space: &Space, items: Vec<NewItem>) -> Result<Put>;
 
-impl Space {
-    pub fn texts(model: &ModelIdentity) -> Self {
-        Space::Texts(format!("{}/{}", model.id, model.dimension))
-    }
+    /// Says that a collection's records are embedded by a model; returns the model that it is bound to, which may be
+    /// another.
+    async fn bind(&self, collection: &str, model: &ModelIdentity) -> Result<ModelIdentity>;
 
-    /// As it stands in the file. No collection's name has a `/`.
-    pub fn name(&self) -> String {
-        match self {
-            Space::Texts(model) => format!("texts/{model}"),
-            Space::Records(collection) => collection.clone(),
-        }
-    }
+    /// Collections that records were ever put into, and the models that they are bound to.
+    async fn collections(&self) -> Result<Vec<(String, ModelIdentity)>>;
 
-    fn parse(name: &str) -> Self {
-        match name.strip_prefix("texts/") {
-            Some(model) => Space::Texts(model.to_owned()),
-            None => Space::Records(name.to_owned()),
-        }
-    }
+    /// Deletes records; returns how many there were.
+    async fn delete(&self, space: &Space, keys: Vec<String>) -> Result<u64>;
 
-    /// For people.
-    pub fn shown(&self) -> &str {
-        match self {
-            Space::Texts(_) => DOCUMENTS,
-            Space::Records(collection) => collection,
-        }
-    }
-}
+    /// Rows that have to leave the vector store.
+    async fn removals(&self, space: &Space, limit: usize) -> Result<Vec<Removal>>;
 
-/// Status of a batch, as the system that this one replaces has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Status {
-    /// Recorded; the provider may not know of it yet.
-    Pending,
-    Validating,
-    InProgress,
-    Finalizing,
-    Completed,
-    Failed,
-    Expired,
-    Canceling,
-    Cancelled,
-}
+    /// The vector store holds their tombstones.
+    async fn removed(&self, removals: Vec<Removal>) -> Result<()>;
 
-impl Status {
-    const ALL: [Self; 9] = [
-        Self::Pending,
-        Self::Validating,
-        Self::InProgress,
-        Self::Finalizing,
-        Self::Completed,
-        Self::Failed,
-        Self::Expired,
-        Self::Canceling,
-        Self::Cancelled,
-    ];
+    /// Records whose vector is stored and whose row is to be written anew.
+    async fn to_refresh(&self, space: &Space, limit: usize) -> Result<Vec<Sent>>;
 
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pending => "PENDING",
-            Self::Validating => "VALIDATING",
-            Self::InProgress => "IN_PROGRESS",
-            Self::Finalizing => "FINALIZING",
-            Self::Completed => "COMPLETED",
-            Self::Failed => "FAILED",
-            Self::Expired => "EXPIRED",
-            Self::Canceling => "CANCELING",
-            Self::Cancelled => "CANCELLED",
-        }
-    }
+    /// Their rows are written anew; or, where there is no vector after all, they are to be embedded.
+    async fn refreshed(&self, items: Vec<(ItemId, u64, bool)>) -> Result<()>;
 
-    /// The provider will do nothing more.
-    pub fn is_terminal(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Expired | Self::Cancelled)
-    }
-}
+    /// What the vector store holds of a collection, by what it says itself: an item whose row it does not hold is to be
+    /// embedded again. For after its past was brought back.
+    async fn reconcile(&self, space: &Space, held: HeldVersion) -> Result<u64>;
 
-/// A batch's record.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Batch {
-    pub id: String,
-    pub space: Space,
-    pub status: Status,
-    /// Of its vectors.
-    pub model: ModelIdentity,
-    /// The endpoint that has it.
-    pub endpoint: String,
-    pub items: u64,
-    pub tokens: u64,
-    /// The ledger's entry.
-    pub entry: EntryId,
-    pub created_at: String,
-    pub input_file_id: Option<String>,
-    /// When the provider was asked to take it: from then on it may know of it.
-    pub asked_at: Option<String>,
-    pub provider_id: Option<String>,
-    pub submitted_at: Option<String>,
-    pub checked_at: Option<String>,
-    pub output_file_id: Option<String>,
-    pub error_file_id: Option<String>,
-    pub expires_at: Option<String>,
-    /// Requests that the provider says it has done.
-    pub done: u64,
-    pub cancel: bool,
-    pub warned: bool,
-    /// What became of its items: stored, refused for good, changed or deleted meanwhile, to be sent again.
-    pub stored: u64,
-    pub failed: u64,
-    pub stale: u64,
-    pub returned: u64,
-    pub charged_tokens: Option<u64>,
-    pub error: Option<String>,
-    /// Lines of its file that the provider names as wrong, from 1.
-    pub error_lines: Vec<u64>,
-    pub ended_at: Option<String>,
-}
+    /// Whether a record with this input has its vector.
+    async fn is_done(&self, collection: &str, key: &str, input: &str) -> Result<bool>;
 
-const BATCH: &str = "id, space, status, model, endpoint, items, tokens, entry, created_at, input_file_id, asked_at, provider_id, \
-    submitted_at, checked_at, output_file_id, error_file_id, expires_at, done, cancel, warned, stored, failed, stale, \
-    returned, charged_tokens, error, error_lines, ended_at";
+    /// Records that failed are to be sent again; those of one batch, or all.
+    async fn retry(&self, batch: Option<&str>) -> Result<u64>;
 
-fn batch(row: &Row<'_>) -> Result<Batch> {
-    let status: String = row.get("status")?;
-    let number = |name: &str| -> Result<u64> { Ok(unsigned(row.get(name)?)) };
-    Ok(Batch {
-        id: row.get("id")?,
-        space: Space::parse(&row.get::<_, String>("space")?),
-        // The table allows no other.
-        status: Status::ALL.into_iter().find(|s| s.name() == status).unwrap_or(Status::Pending),
-        model: json(row.get_ref("model")?.as_str()?)?,
-        endpoint: row.get("endpoint")?,
-        items: number("items")?,
-        tokens: number("tokens")?,
-        entry: EntryId::new(row.get::<_, i64>("entry")?.to_string()),
-        created_at: row.get("created_at")?,
-        input_file_id: row.get("input_file_id")?,
-        asked_at: row.get("asked_at")?,
-        provider_id: row.get("provider_id")?,
-        submitted_at: row.get("submitted_at")?,
-        checked_at: row.get("checked_at")?,
-        output_file_id: row.get("output_file_id")?,
-        error_file_id: row.get("error_file_id")?,
-        expires_at: row.get("expires_at")?,
-        done: number("done")?,
-        cancel: row.get("cancel")?,
-        warned: row.get("warned")?,
-        stored: number("stored")?,
-        failed: number("failed")?,
-        stale: number("stale")?,
-        returned: number("returned")?,
-        charged_tokens: row.get::<_, Option<i64>>("charged_tokens")?.map(unsigned),
-        error: row.get("error")?,
-        error_lines: json(row.get_ref("error_lines")?.as_str()?)?,
-        ended_at: row.get("ended_at")?,
-    })
-}
+    // ── what waits ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// What is found of a record: the row that its vector comes into.
-#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
-pub struct Shown {
-    pub text: String,
-    pub kind: String,
-    /// URI of the file that it came from.
-    pub source: String,
-    pub metadata: Map<String, Value>,
-}
+    /// What waits to be sent, by space.
+    async fn waiting(&self) -> Result<Vec<(Space, Waiting)>>;
 
-/// What stands in a column as JSON.
-fn json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|e| Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(e)))
-}
+    async fn is_any_waiting(&self, space: &Space) -> Result<bool>;
 
-fn to_json(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(|e| Error::ToSqlConversionFailure(Box::new(e)))
-}
+    /// Every space's items by status.
+    async fn counts(&self) -> Result<Vec<Counts>>;
 
-fn unsigned(n: i64) -> u64 {
-    u64::try_from(n).unwrap_or_default()
-}
+    // ── documents ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-fn signed(n: u64) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
-}
+    /// Asks for texts in a document's name, and puts down what nobody has asked for yet. Asked again it answers with what
+    /// is known by then.
+    async fn ask(&self, document: &str, space: &Space, texts: Vec<Text>) -> Result<Answer>;
 
-/// Little-endian.
-fn blob(vector: &[f32]) -> Vec<u8> {
-    vector.iter().flat_map(|x| x.to_le_bytes()).collect()
-}
+    /// The document has its vectors, or needs them no more.
+    async fn taken(&self, document: &str) -> Result<()>;
 
-fn floats(blob: &[u8]) -> Vec<f32> {
-    blob.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
-}
+    /// Texts of a document that were embedded at once. What is kept here is not paid again, whatever comes.
+    async fn made_live(&self, document: &str, space: &Space, made: Vec<(Sha256Hex, Vec<f32>)>) -> Result<()>;
 
-/// Where a batch's results lie in a folder of their own: its output and its errors.
-pub fn result_files(folder: &Path, batch: &str) -> [std::path::PathBuf; 2] {
-    ["output", "errors"].map(|what| folder.join(format!("{batch}.{what}.jsonl")))
+    /// Documents that wait for texts of another model, or for any where there is none: nothing will come for them.
+    async fn strangers(&self, space: Option<&Space>, limit: usize) -> Result<Vec<String>>;
+
+    /// Documents that need not wait any longer, after one.
+    async fn ready(&self, after: &str, limit: usize) -> Result<Vec<String>>;
+
+    async fn is_waiting(&self, document: &str) -> Result<bool>;
+
+    /// What waits in a space is not worth a batch: its documents are to embed it themselves. Returns how many they are.
+    async fn send_live(&self, space: &Space) -> Result<u64>;
+
+    // ── a batch, from its packing to its acceptance ────────────────────────────────────────────────────────────────
+
+    /// Takes waiting items of one space into a new batch, the oldest first, with its money set aside.
+    async fn pack(&self, order: Order) -> Result<Packed>;
+
+    /// The requests of a batch that is not sent yet, in order, after one.
+    async fn requests(&self, batch: &str, after: u64, limit: usize) -> Result<Vec<Request>>;
+
+    /// Its file is at the provider.
+    async fn uploaded(&self, batch: &str, file: &str) -> Result<()>;
+
+    /// The provider is about to be asked to take it.
+    async fn asked(&self, batch: &str) -> Result<()>;
+
+    /// The provider certainly does not have it.
+    async fn not_taken(&self, batch: &str) -> Result<()>;
+
+    /// Its file is gone at the provider: it is sent anew.
+    async fn file_lost(&self, batch: &str) -> Result<()>;
+
+    /// The provider has it, under this name.
+    async fn taken_over(&self, batch: &str, provider_id: &str) -> Result<()>;
+
+    /// What the provider says of it now.
+    async fn checked(&self, batch: &str, checked: Checked) -> Result<()>;
+
+    /// Somebody was told that it takes long.
+    async fn warned(&self, batch: &str) -> Result<()>;
+
+    /// Wants it cancelled. `false` where it has ended.
+    async fn cancel(&self, batch: &str) -> Result<bool>;
+
+    /// Batches that have not ended, the oldest first.
+    async fn open(&self) -> Result<Vec<Batch>>;
+
+    /// Tokens in batches that have not ended.
+    async fn queued_tokens(&self) -> Result<u64>;
+
+    /// The newest first.
+    async fn list(&self, limit: usize) -> Result<Vec<Batch>>;
+
+    /// By its id or the provider's.
+    async fn batch(&self, id: &str) -> Result<Option<Batch>>;
+
+    // ── what comes back, and the end ───────────────────────────────────────────────────────────────────────────────
+
+    /// Of keys in a batch's answer, those whose items are still what was sent: `None` is stale, or was answered before.
+    async fn sent(&self, batch: &str, keys: Vec<String>) -> Result<Vec<Option<Sent>>>;
+
+    /// Vectors are kept: their items are done. Said twice it changes nothing.
+    async fn made(&self, batch: &str, made: Vec<Made>) -> Result<()>;
+
+    /// Items that were refused are sent again, or have failed.
+    async fn refused(&self, batch: &str, refusals: Vec<Refusal>, most_attempts: u32) -> Result<()>;
+
+    /// Lines of its file that the provider names as wrong: their items fail for themselves, and no other for them.
+    async fn blame(&self, batch: &str, lines: &[u64], error: &str) -> Result<u64>;
+
+    /// The end: items without an answer go back or have failed, the money is settled.
+    async fn end(&self, batch: &str, ending: Ending) -> Result<()>;
+
+    // ── records that are embedded at once ──────────────────────────────────────────────────────────────────────────
+
+    /// Items of live calls that a run has left behind are to be sent again.
+    async fn forget_live(&self) -> Result<u64>;
+
+    /// Takes waiting records for a live call. `name` begins with `live:`.
+    async fn take_live(
+        &self,
+        name: &str,
+        space: &Space,
+        limit: usize,
+        most_tokens: u64,
+        most_bytes: usize,
+    ) -> Result<Vec<(Sent, String)>>;
+
+    /// A live call came to nothing: what it had taken is to be sent again.
+    async fn give_back_live(&self, name: &str, items: Vec<ItemId>) -> Result<()>;
+
+    /// A record that is refused by itself has failed.
+    async fn fail_live(&self, name: &str, item: &ItemId, error: &str) -> Result<()>;
+
+    /// Of items that a live call took, whether each still is what was taken.
+    async fn held_live(&self, name: &str, items: Vec<ItemId>) -> Result<Vec<bool>>;
 }

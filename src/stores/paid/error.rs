@@ -11,6 +11,9 @@ pub enum PaidError {
     /// A full disk, a damaged file, a table that is missing: nothing that passes by itself.
     #[error("{0}")]
     Storage(String),
+    /// Somebody else looks after batches now: nothing was written.
+    #[error("{0}")]
+    Fenced(String),
 }
 
 impl PaidError {
@@ -29,7 +32,11 @@ impl From<Failure> for PaidError {
 /// No document's fault.
 impl From<PaidError> for StageError {
     fn from(error: PaidError) -> Self {
-        let class = if error.is_busy() { ErrorClass::Transient } else { ErrorClass::System };
+        // Who was taken over from is told so by its lease, too, and ends what it does.
+        let class = match error {
+            PaidError::Busy(_) | PaidError::Fenced(_) => ErrorClass::Transient,
+            PaidError::Storage(_) => ErrorClass::System,
+        };
         StageError::new(class, "database", error.to_string())
     }
 }

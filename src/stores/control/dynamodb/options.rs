@@ -17,6 +17,8 @@ pub struct DynamoOptions {
     pub state_table: String,
     /// Table of the ledger: every cent that is spent at providers.
     pub ledger_table: String,
+    /// Table of batches, the items that wait for them, and the documents that wait for texts.
+    pub batches_table: String,
     /// Operations that may wait for the writer; whoever comes later waits for a place.
     pub queue_operations: usize,
     /// Operations written together at most.
@@ -51,6 +53,7 @@ impl Default for DynamoOptions {
             metrics_table: "pipeline_metrics_daily".into(),
             state_table: "docweir_state".into(),
             ledger_table: "docweir_ledger".into(),
+            batches_table: "docweir_batches".into(),
             queue_operations: 1_024,
             batch_operations: 64,
             pace_milliseconds: 25,
@@ -89,6 +92,7 @@ impl DynamoOptions {
             ("metrics_table", &self.metrics_table),
             ("state_table", &self.state_table),
             ("ledger_table", &self.ledger_table),
+            ("batches_table", &self.batches_table),
         ];
         for (field, name) in names {
             let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));

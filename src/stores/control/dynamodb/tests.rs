@@ -41,6 +41,7 @@ impl Fixture {
             metrics_table: name("metrics"),
             state_table: name("state"),
             ledger_table: name("ledger"),
+            batches_table: name("batches"),
             // One thing after the other is asked here.
             pace_milliseconds: 0,
             ..DynamoOptions::default()

@@ -4,47 +4,21 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use sha2::{Digest, Sha256};
 
 use super::harvest::answered;
-use super::{Batches, Result, Space, blob, floats, signed};
+use super::{Answer, Done, Result, Space, SqliteBatches, Text, blob, floats, signed};
 use crate::documents::Sha256Hex;
-use crate::stores::sqlite::Failure;
 
-/// A text to embed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Text {
-    pub text: String,
-    pub tokens: u64,
-}
-
-/// What a document that asks for texts is told.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
-    /// A vector for each text, in their order; `tokens` are those that are in this document's books.
-    Ready { vectors: Vec<Vec<f32>>, tokens: u64 },
-    /// They were put down, or are on their way already; so many are open.
-    Waits(u64),
-    /// Those without a vector are not worth a batch: embed them now. `tokens` are those of the others that are in this
-    /// document's books.
-    Live { vectors: Vec<Option<Vec<f32>>>, tokens: u64 },
-    /// One was refused.
-    Failed(String),
-}
-
-impl Batches {
-    /// Asks for texts in a document's name, and puts down what nobody has asked for yet. Asked again it answers with what
-    /// is known by then.
-    pub async fn ask(&self, document: &str, space: &Space, texts: Vec<Text>) -> std::result::Result<Answer, Failure> {
+impl SqliteBatches {
+    pub(super) async fn ask(&self, document: &str, space: &Space, texts: Vec<Text>) -> Done<Answer> {
         let (document, space) = (document.to_owned(), space.name());
         self.database.write(move |tx| ask(tx, &document, &space, &texts)).await
     }
 
-    /// The document has its vectors, or needs them no more.
-    pub async fn taken(&self, document: &str) -> std::result::Result<(), Failure> {
+    pub(super) async fn taken(&self, document: &str) -> Done<()> {
         let document = document.to_owned();
         self.database.write(move |tx| forget(tx, &document)).await
     }
 
-    /// Texts of a document that were embedded at once. What is kept here is not paid again, whatever comes.
-    pub async fn made_live(&self, space: &Space, made: Vec<(Sha256Hex, Vec<f32>)>) -> std::result::Result<(), Failure> {
+    pub(super) async fn made_live(&self, space: &Space, made: Vec<(Sha256Hex, Vec<f32>)>) -> Done<()> {
         let space = space.name();
         self.database
             .write(move |tx| {
@@ -60,8 +34,7 @@ impl Batches {
             .await
     }
 
-    /// Documents that wait for texts of another model, or for any where there is none: nothing will come for them.
-    pub async fn strangers(&self, space: Option<&Space>, limit: usize) -> std::result::Result<Vec<String>, Failure> {
+    pub(super) async fn strangers(&self, space: Option<&Space>, limit: usize) -> Done<Vec<String>> {
         let space = space.map(Space::name);
         let sql = "SELECT document FROM waiting WHERE ?1 IS NULL OR EXISTS (SELECT 1 FROM waits w JOIN items i \
             ON i.id = w.item WHERE w.document = waiting.document AND i.space <> ?1) LIMIT ?2";
@@ -72,8 +45,7 @@ impl Batches {
             .await
     }
 
-    /// Documents that need not wait any longer, after one.
-    pub async fn ready(&self, after: &str, limit: usize) -> std::result::Result<Vec<String>, Failure> {
+    pub(super) async fn ready(&self, after: &str, limit: usize) -> Done<Vec<String>> {
         let after = after.to_owned();
         let sql =
             "SELECT document FROM waiting WHERE (open = 0 OR live = 1) AND document > ?1 ORDER BY document LIMIT ?2";
@@ -82,14 +54,13 @@ impl Batches {
             .await
     }
 
-    pub async fn is_waiting(&self, document: &str) -> std::result::Result<bool, Failure> {
+    pub(super) async fn is_waiting(&self, document: &str) -> Done<bool> {
         let document = document.to_owned();
         let sql = "SELECT EXISTS (SELECT 1 FROM waiting WHERE document = ?1)";
         self.database.read(move |tx| tx.prepare_cached(sql)?.query_row([document], |row| row.get(0))).await
     }
 
-    /// What waits in a space is not worth a batch: its documents are to embed it themselves. Returns how many they are.
-    pub async fn send_live(&self, space: &Space) -> std::result::Result<u64, Failure> {
+    pub(super) async fn send_live(&self, space: &Space) -> Done<u64> {
         let space = space.name();
         let sql = "UPDATE waiting SET live = 1 WHERE live = 0 AND document IN (SELECT w.document FROM waits w JOIN items i \
             ON i.id = w.item WHERE i.space = ?1 AND i.status = 'NONE')";

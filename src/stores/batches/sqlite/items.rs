@@ -1,82 +1,17 @@
 //! Records: what is known of them, what is to be sent, what has to leave the vector store.
 
 use rusqlite::{OptionalExtension, Transaction, params};
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::harvest::sent;
-use super::{Batches, Result, Sent, Shown, Space, json, signed, to_json, unsigned};
+use super::{
+    Counts, Done, HeldVersion, ItemId, NewItem, Put, Removal, Result, Sent, Space, SqliteBatches, Waiting, item_id,
+    json, row_of, signed, to_json, unsigned,
+};
 use crate::stages::model::ModelIdentity;
-use crate::stores::sqlite::Failure;
 
-/// A record as its file has it now.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NewItem {
-    /// Unique in its space.
-    pub key: String,
-    /// The text that is embedded.
-    pub input: String,
-    /// Of the input, as the model counts.
-    pub tokens: u64,
-    /// Kept, and not embedded.
-    pub noise: bool,
-    pub shown: Shown,
-}
-
-/// What became of records that were put.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Put {
-    pub new: u64,
-    pub changed: u64,
-    pub unchanged: u64,
-    /// Of all of them.
-    pub noise: u64,
-    /// Of the unchanged ones: those that failed.
-    pub failed: u64,
-}
-
-impl std::ops::AddAssign for Put {
-    fn add_assign(&mut self, more: Self) {
-        self.new += more.new;
-        self.changed += more.changed;
-        self.unchanged += more.unchanged;
-        self.noise += more.noise;
-        self.failed += more.failed;
-    }
-}
-
-/// A row that the vector store holds and should not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Removal {
-    pub item: i64,
-    pub key: String,
-    /// Of the tombstone.
-    pub version: u64,
-}
-
-/// Items that wait to be sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Waiting {
-    pub items: u64,
-    pub tokens: u64,
-}
-
-/// Items of a space by status.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
-    /// `documents`, or a collection.
-    pub space: String,
-    pub none: u64,
-    pub pending: u64,
-    pub success: u64,
-    pub failed: u64,
-    pub noise: u64,
-}
-
-impl Batches {
-    /// Takes records in. One that is known and the same stays as it is, whatever its status; one that has changed gets a
-    /// new version and is to be sent again.
-    pub async fn put(&self, space: &Space, items: Vec<NewItem>) -> std::result::Result<Put, Failure> {
+impl SqliteBatches {
+    pub(super) async fn put(&self, space: &Space, items: Vec<NewItem>) -> Done<Put> {
         let space = space.name();
         self.database
             .write(move |tx| {
@@ -89,9 +24,7 @@ impl Batches {
             .await
     }
 
-    /// Says that a collection's records are embedded by a model; returns the model that it is bound to, which may be
-    /// another.
-    pub async fn bind(&self, collection: &str, model: &ModelIdentity) -> std::result::Result<ModelIdentity, Failure> {
+    pub(super) async fn bind(&self, collection: &str, model: &ModelIdentity) -> Done<ModelIdentity> {
         let (collection, model) = (collection.to_owned(), model.clone());
         self.database
             .write(move |tx| {
@@ -103,8 +36,7 @@ impl Batches {
             .await
     }
 
-    /// Deletes records; returns how many there were.
-    pub async fn delete(&self, space: &Space, keys: Vec<String>) -> std::result::Result<u64, Failure> {
+    pub(super) async fn delete(&self, space: &Space, keys: Vec<String>) -> Done<u64> {
         let space = space.name();
         let sql = "UPDATE items SET deleted = 1, version = version + 1, status = 'NONE', batch = NULL, error = NULL, \
             reuse = 0, input = '', shown = '' WHERE space = ?1 AND key = ?2 AND deleted = 0";
@@ -116,34 +48,33 @@ impl Batches {
             .await
     }
 
-    /// Rows that have to leave the vector store.
-    pub async fn removals(&self, space: &Space, limit: usize) -> std::result::Result<Vec<Removal>, Failure> {
+    pub(super) async fn removals(&self, space: &Space, limit: usize) -> Done<Vec<Removal>> {
         let space = space.name();
         let sql = "SELECT id, key, version FROM items WHERE space = ?1 AND stored IS NOT NULL \
             AND (deleted = 1 OR status = 'NOISE') LIMIT ?2";
         self.database
             .read(move |tx| {
                 let removal = |row: &rusqlite::Row<'_>| {
-                    Ok(Removal { item: row.get(0)?, key: row.get(1)?, version: unsigned(row.get(2)?) })
+                    Ok(Removal { item: item_id(row.get(0)?), key: row.get(1)?, version: unsigned(row.get(2)?) })
                 };
                 tx.prepare_cached(sql)?.query_map(params![space, limit as i64], removal)?.collect()
             })
             .await
     }
 
-    /// The vector store holds their tombstones.
-    pub async fn removed(&self, removals: Vec<Removal>) -> std::result::Result<(), Failure> {
+    pub(super) async fn removed(&self, removals: Vec<Removal>) -> Done<()> {
         self.database
             .write(move |tx| {
                 let mut statement =
                     tx.prepare_cached("UPDATE items SET stored = NULL WHERE id = ?1 AND version = ?2")?;
-                removals.iter().try_for_each(|r| statement.execute(params![r.item, signed(r.version)]).map(drop))
+                removals
+                    .iter()
+                    .try_for_each(|r| statement.execute(params![row_of(&r.item), signed(r.version)]).map(drop))
             })
             .await
     }
 
-    /// What waits to be sent, by space.
-    pub async fn waiting(&self) -> std::result::Result<Vec<(Space, Waiting)>, Failure> {
+    pub(super) async fn waiting(&self) -> Done<Vec<(Space, Waiting)>> {
         let sql = "SELECT space, count(*), sum(tokens) FROM items WHERE status = 'NONE' AND deleted = 0 AND reuse = 0 \
             GROUP BY space";
         self.database
@@ -157,8 +88,7 @@ impl Batches {
             .await
     }
 
-    /// Whether a record with this input has its vector.
-    pub async fn is_done(&self, space: &str, key: &str, input: &str) -> std::result::Result<bool, Failure> {
+    pub(super) async fn is_done(&self, space: &str, key: &str, input: &str) -> Done<bool> {
         let (space, key) = (space.to_owned(), key.to_owned());
         let hash: [u8; 32] = Sha256::digest(input.as_bytes()).into();
         let sql = "SELECT EXISTS (SELECT 1 FROM items WHERE space = ?1 AND key = ?2 AND status = 'SUCCESS' \
@@ -168,15 +98,14 @@ impl Batches {
             .await
     }
 
-    pub async fn is_any_waiting(&self, space: &Space) -> std::result::Result<bool, Failure> {
+    pub(super) async fn is_any_waiting(&self, space: &Space) -> Done<bool> {
         let space = space.name();
         let sql =
             "SELECT EXISTS (SELECT 1 FROM items WHERE space = ?1 AND status = 'NONE' AND deleted = 0 AND reuse = 0)";
         self.database.read(move |tx| tx.prepare_cached(sql)?.query_row([space], |row| row.get(0))).await
     }
 
-    /// Collections that records were ever put into, and the models that they are bound to.
-    pub async fn collections(&self) -> std::result::Result<Vec<(String, ModelIdentity)>, Failure> {
+    pub(super) async fn collections(&self) -> Done<Vec<(String, ModelIdentity)>> {
         let sql = "SELECT name, model FROM collections ORDER BY name";
         self.database
             .read(move |tx| {
@@ -186,8 +115,7 @@ impl Batches {
             .await
     }
 
-    /// Records whose vector is stored and whose row is to be written anew.
-    pub async fn to_refresh(&self, space: &Space, limit: usize) -> std::result::Result<Vec<Sent>, Failure> {
+    pub(super) async fn to_refresh(&self, space: &Space, limit: usize) -> Done<Vec<Sent>> {
         let space = space.name();
         let sql = "SELECT id, key, version, shown, tokens FROM items WHERE space = ?1 AND reuse = 1 LIMIT ?2";
         self.database
@@ -195,8 +123,7 @@ impl Batches {
             .await
     }
 
-    /// Their rows are written anew; or, where there is no vector after all, they are to be embedded.
-    pub async fn refreshed(&self, items: Vec<(i64, u64, bool)>) -> std::result::Result<(), Failure> {
+    pub(super) async fn refreshed(&self, items: Vec<(ItemId, u64, bool)>) -> Done<()> {
         self.database
             .write(move |tx| {
                 for (item, version, written) in items {
@@ -206,20 +133,14 @@ impl Batches {
                         }
                         false => "UPDATE items SET reuse = 0 WHERE id = ?1 AND version = ?2",
                     };
-                    tx.prepare_cached(sql)?.execute(params![item, signed(version)])?;
+                    tx.prepare_cached(sql)?.execute(params![row_of(&item), signed(version)])?;
                 }
                 Ok(())
             })
             .await
     }
 
-    /// What the vector store holds of a collection, by what it says itself: an item whose row it does not hold is to be
-    /// embedded again. For after its past was brought back.
-    pub async fn reconcile(
-        &self,
-        space: &Space,
-        held: impl Fn(&str) -> Option<u64> + Send + 'static,
-    ) -> std::result::Result<u64, Failure> {
+    pub(super) async fn reconcile(&self, space: &Space, held: HeldVersion) -> Done<u64> {
         let space = space.name();
         self.database
             .write(move |tx| {
@@ -245,8 +166,7 @@ impl Batches {
             .await
     }
 
-    /// Every space's items by status.
-    pub async fn counts(&self) -> std::result::Result<Vec<Counts>, Failure> {
+    pub(super) async fn counts(&self) -> Done<Vec<Counts>> {
         let sql = "SELECT space, status, count(*) FROM items WHERE deleted = 0 GROUP BY space, status ORDER BY space";
         self.database
             .read(move |tx| {
@@ -275,8 +195,7 @@ impl Batches {
             .await
     }
 
-    /// Records that failed are to be sent again; those of one batch, or all.
-    pub async fn retry(&self, batch: Option<&str>) -> std::result::Result<u64, Failure> {
+    pub(super) async fn retry(&self, batch: Option<&str>) -> Done<u64> {
         let batch = batch.map(str::to_owned);
         let sql = "UPDATE items SET status = 'NONE', attempts = 0, error = NULL, batch = NULL \
             WHERE status = 'FAILED' AND deleted = 0 AND (?1 IS NULL OR batch = ?1)";

@@ -2,63 +2,16 @@
 
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
-use super::{Batches, Result, Shown, Status, blob, json, signed, unsigned};
+use super::{
+    Done, Ending, ItemId, Made, Refusal, Result, Sent, Space, SqliteBatches, blob, item_id, json, row_of, signed,
+    unsigned,
+};
 use crate::clock::timestamp;
 use crate::money::Nanodollars;
 use crate::stores::ledger::{self, Share};
-use crate::stores::sqlite::Failure;
 
-/// An item that was sent and still is what it was.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sent {
-    pub item: i64,
-    pub key: String,
-    pub version: u64,
-    /// `None` for texts.
-    pub shown: Option<Shown>,
-    /// Of its input, as they were counted.
-    pub tokens: u64,
-    /// Size of what is found of it, in bytes.
-    pub bytes: usize,
-}
-
-/// A vector that is kept: of a record, by the vector store; of a text, here.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Made {
-    pub item: i64,
-    pub version: u64,
-    pub tokens: u64,
-    /// Texts only.
-    pub vector: Option<Vec<f32>>,
-}
-
-/// An item that the provider refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    pub key: String,
-    /// A status or a code; no text.
-    pub error: String,
-    /// May be sent again.
-    pub again: bool,
-}
-
-/// How a batch ends.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Ending {
-    pub status: Status,
-    /// What the provider charged; `None` where nobody knows.
-    pub charged_tokens: Option<u64>,
-    pub usd_per_million_tokens: f64,
-    /// Sendings after which an item that had no answer has failed.
-    pub most_attempts: u32,
-    /// The provider did nothing with it: its items' attempt does not count.
-    pub undone: bool,
-    pub error: Option<String>,
-}
-
-impl Batches {
-    /// Of keys in a batch's answer, those whose items are still what was sent: `None` is stale, or was answered before.
-    pub async fn sent(&self, batch: &str, keys: Vec<String>) -> std::result::Result<Vec<Option<Sent>>, Failure> {
+impl SqliteBatches {
+    pub(super) async fn sent(&self, batch: &str, keys: Vec<String>) -> Done<Vec<Option<Sent>>> {
         let batch = batch.to_owned();
         // A text that nobody waits for any more is as good as deleted.
         let sql = "SELECT i.id, i.key, i.version, i.shown, i.tokens FROM items i, batches b WHERE b.id = ?1 \
@@ -72,19 +25,12 @@ impl Batches {
             .await
     }
 
-    /// Vectors are kept: their items are done. Said twice it changes nothing.
-    pub async fn made(&self, batch: &str, made: Vec<Made>) -> std::result::Result<(), Failure> {
+    pub(super) async fn made(&self, batch: &str, made: Vec<Made>) -> Done<()> {
         let batch = batch.to_owned();
         self.database.write(move |tx| made.iter().try_for_each(|one| keep(tx, &batch, one))).await
     }
 
-    /// Items that were refused are sent again, or have failed.
-    pub async fn refused(
-        &self,
-        batch: &str,
-        refusals: Vec<Refusal>,
-        most_attempts: u32,
-    ) -> std::result::Result<(), Failure> {
+    pub(super) async fn refused(&self, batch: &str, refusals: Vec<Refusal>, most_attempts: u32) -> Done<()> {
         let batch = batch.to_owned();
         self.database
             .write(move |tx| {
@@ -105,8 +51,7 @@ impl Batches {
             .await
     }
 
-    /// Lines of its file that the provider names as wrong: their items fail for themselves, and no other for them.
-    pub async fn blame(&self, batch: &str, lines: &[u64], error: &str) -> std::result::Result<u64, Failure> {
+    pub(super) async fn blame(&self, batch: &str, lines: &[u64], error: &str) -> Done<u64> {
         let (batch, lines, error) = (batch.to_owned(), lines.to_vec(), error.to_owned());
         self.database
             .write(move |tx| {
@@ -126,27 +71,24 @@ impl Batches {
             .await
     }
 
-    /// The end: items without an answer go back or have failed, the money is settled.
-    pub async fn end(&self, batch: &str, ending: Ending) -> std::result::Result<(), Failure> {
+    pub(super) async fn end(&self, batch: &str, ending: Ending) -> Done<()> {
         let (batch, now) = (batch.to_owned(), timestamp(self.clock.now()));
         self.database.write(move |tx| end(tx, &batch, &ending, &now)).await
     }
 
-    /// Items of live calls that a run has left behind are to be sent again.
-    pub async fn forget_live(&self) -> std::result::Result<u64, Failure> {
+    pub(super) async fn forget_live(&self) -> Done<u64> {
         let sql = "UPDATE items SET status = 'NONE', batch = NULL, sent_sha256 = NULL WHERE batch LIKE 'live:%'";
         self.database.write(move |tx| Ok(tx.execute(sql, [])? as u64)).await
     }
 
-    /// Takes waiting records for a live call. `name` begins with `live:`.
-    pub async fn take_live(
+    pub(super) async fn take_live(
         &self,
         name: &str,
-        space: &super::Space,
+        space: &Space,
         limit: usize,
         most_tokens: u64,
         most_bytes: usize,
-    ) -> std::result::Result<Vec<(Sent, String)>, Failure> {
+    ) -> Done<Vec<(Sent, String)>> {
         let (name, space) = (name.to_owned(), space.name());
         self.database
             .write(move |tx| {
@@ -167,38 +109,35 @@ impl Batches {
                     attempts = attempts + 1 WHERE id = ?1";
                 let mut statement = tx.prepare_cached(sql)?;
                 for (sent, _) in &taken {
-                    statement.execute(params![sent.item, name])?;
+                    statement.execute(params![row_of(&sent.item), name])?;
                 }
                 Ok(taken)
             })
             .await
     }
 
-    /// A live call came to nothing: what it had taken is to be sent again.
-    pub async fn give_back_live(&self, name: &str) -> std::result::Result<(), Failure> {
+    pub(super) async fn give_back_live(&self, name: &str) -> Done<()> {
         let name = name.to_owned();
         let sql = "UPDATE items SET status = 'NONE', batch = NULL, sent_sha256 = NULL, \
             attempts = max(attempts - 1, 0) WHERE batch = ?1 AND status = 'PENDING'";
         self.database.write(move |tx| tx.execute(sql, [name]).map(drop)).await
     }
 
-    /// A record that is refused by itself has failed.
-    pub async fn fail_live(&self, name: &str, item: i64, error: &str) -> std::result::Result<(), Failure> {
-        let (name, error) = (name.to_owned(), error.to_owned());
+    pub(super) async fn fail_live(&self, name: &str, item: &ItemId, error: &str) -> Done<()> {
+        let (name, item, error) = (name.to_owned(), row_of(item), error.to_owned());
         let sql = "UPDATE items SET status = 'FAILED', error = ?3, batch = NULL, sent_sha256 = NULL \
             WHERE batch = ?1 AND id = ?2 AND status = 'PENDING'";
         self.database.write(move |tx| tx.execute(sql, params![name, item, error]).map(drop)).await
     }
 
-    /// Of items that a live call took, whether each still is what was taken.
-    pub async fn held_live(&self, name: &str, items: Vec<i64>) -> std::result::Result<Vec<bool>, Failure> {
+    pub(super) async fn held_live(&self, name: &str, items: Vec<ItemId>) -> Done<Vec<bool>> {
         let name = name.to_owned();
         let sql = "SELECT EXISTS (SELECT 1 FROM items WHERE id = ?1 AND batch = ?2 AND status = 'PENDING' \
             AND deleted = 0 AND sent_sha256 = input_sha256)";
         self.database
             .read(move |tx| {
                 let mut statement = tx.prepare_cached(sql)?;
-                items.iter().map(|item| statement.query_row(params![item, name], |row| row.get(0))).collect()
+                items.iter().map(|item| statement.query_row(params![row_of(item), name], |row| row.get(0))).collect()
             })
             .await
     }
@@ -210,23 +149,24 @@ pub(super) fn sent(row: &Row<'_>) -> Result<Sent> {
     let bytes = shown.len();
     let shown = if shown.is_empty() { None } else { Some(json(shown)?) };
     let (version, tokens) = (unsigned(row.get(2)?), unsigned(row.get(4)?));
-    Ok(Sent { item: row.get(0)?, key: row.get(1)?, version, shown, tokens, bytes })
+    Ok(Sent { item: item_id(row.get(0)?), key: row.get(1)?, version, shown, tokens, bytes })
 }
 
 fn keep(tx: &Transaction<'_>, batch: &str, one: &Made) -> Result<()> {
+    let item = row_of(&one.item);
     let done = match &one.vector {
         None => {
             // The vector store holds this version, whatever has become of the item meanwhile.
             let sql = "UPDATE items SET stored = max(coalesce(stored, 0), ?2) WHERE id = ?1";
-            tx.prepare_cached(sql)?.execute(params![one.item, signed(one.version)])?;
+            tx.prepare_cached(sql)?.execute(params![item, signed(one.version)])?;
             let sql = "UPDATE items SET status = 'SUCCESS', batch = NULL, sent_sha256 = NULL, error = NULL \
                 WHERE id = ?1 AND batch = ?2 AND version = ?3 AND status = 'PENDING'";
-            tx.prepare_cached(sql)?.execute(params![one.item, batch, signed(one.version)])?
+            tx.prepare_cached(sql)?.execute(params![item, batch, signed(one.version)])?
         }
         Some(vector) => {
             let sql = "UPDATE items SET status = 'SUCCESS', batch = NULL, sent_sha256 = NULL, error = NULL, vector = ?3 \
                 WHERE id = ?1 AND batch = ?2 AND status = 'PENDING'";
-            tx.prepare_cached(sql)?.execute(params![one.item, batch, blob(vector)])?
+            tx.prepare_cached(sql)?.execute(params![item, batch, blob(vector)])?
         }
     };
     if done == 0 {
@@ -234,10 +174,10 @@ fn keep(tx: &Transaction<'_>, batch: &str, one: &Made) -> Result<()> {
     }
     count(tx, batch, "stored", 1)?;
     if one.vector.is_some() {
-        answered(tx, one.item)?;
+        answered(tx, item)?;
         let sql = "INSERT INTO batch_shares SELECT ?1, payer, ?3 FROM items WHERE id = ?2 AND payer IS NOT NULL \
             ON CONFLICT (batch, subject) DO UPDATE SET tokens = tokens + excluded.tokens";
-        tx.prepare_cached(sql)?.execute(params![batch, one.item, signed(one.tokens)])?;
+        tx.prepare_cached(sql)?.execute(params![batch, item, signed(one.tokens)])?;
     }
     Ok(())
 }
