@@ -8,14 +8,13 @@ use ulid::Ulid;
 use super::Finding;
 use super::cloud::{blamed, within};
 use crate::config::Settings;
-use crate::infra::{Infra, State};
-use crate::stores::control::dynamodb::tables;
+use crate::infra::{self, Infra, State};
 
 const CHECK: &str = "table";
 
 pub async fn examine(settings: &Settings, dynamo: &Dynamo, each: &mut dyn FnMut(Finding)) {
     let infra = Infra::of(settings).await;
-    for table in tables::tables(&settings.dynamodb) {
+    for table in infra::tables(settings) {
         let found = within(settings, async {
             Ok(match infra.table(&table).await? {
                 State::Right => used(dynamo, &table).await?,

@@ -20,7 +20,7 @@ use serde::Serialize;
 use crate::config::{Settings, bucket_and_prefix};
 use crate::infra::queues::QueueInfra;
 use crate::stores::batches::dynamodb as batches;
-use crate::stores::control::dynamodb::tables;
+use crate::stores::control::dynamodb::tables as control;
 use crate::stores::ledger::dynamodb as ledger;
 
 /// Longest wait for a table to come into being.
@@ -45,6 +45,12 @@ pub struct Thing {
     pub name: String,
     #[serde(flatten)]
     pub state: State,
+}
+
+/// All tables.
+pub fn tables(settings: &Settings) -> Vec<Table> {
+    let options = &settings.dynamodb;
+    control::tables(options).into_iter().chain([ledger::table(options), batches::table(options)]).collect()
 }
 
 /// All things that a configuration needs.
@@ -74,7 +80,7 @@ impl Infra {
         Self {
             queues,
             dynamo: Dynamo::new(&aws, &settings.dynamodb.endpoint),
-            tables: tables::tables(&settings.dynamodb).into_iter().chain([ledger::table(&settings.dynamodb), batches::table(&settings.dynamodb)]).collect(),
+            tables: tables(settings),
             buckets,
             places: [(artefacts, prefix), (vectors, below)].map(|(b, p)| (b.to_owned(), p.to_owned())).into(),
             encryption: (!settings.s3.encryption.is_empty())

@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use docweir_aws::operations::{OPERATIONS, Role, Target};
 use serde_json::{Value, json};
 
+use super::queues::dead_letters;
+use crate::actors::queues::queue_name;
 use crate::config::{Backend, Settings, bucket_and_prefix};
-use crate::stores::control::dynamodb::tables;
 use crate::telemetry::CloudWatchMode;
 
 /// The policy of a role. `documents` are places beside one's own buckets, `s3://BUCKET` or `s3://BUCKET/PREFIX`.
@@ -53,6 +54,8 @@ struct Places {
     own: Vec<(String, String)>,
     others: Vec<(String, String)>,
     secrets: Vec<String>,
+    /// With those of their dead letters.
+    queues: Vec<String>,
     metrics: bool,
 }
 
@@ -66,7 +69,7 @@ impl Places {
         };
         let (mut own, mut tables) = (Vec::new(), Vec::new());
         if settings.state.backend == Backend::Aws {
-            tables = tables::tables(&settings.dynamodb).map(|table| (table.name, !table.indexes.is_empty())).into();
+            tables = super::tables(settings).into_iter().map(|table| (table.name, !table.indexes.is_empty())).collect();
             own = vec![place(&settings.buckets.artefacts), place(settings.buckets.vectors())];
             own.dedup();
         }
@@ -78,6 +81,11 @@ impl Places {
             };
             others.push(place(named));
         }
+        let queues = [&settings.queues.intake, &settings.queues.compaction].map(|queue| queue_name(queue).to_owned());
+        let queues: Vec<String> = queues.into_iter().filter(|name| !name.is_empty()).collect();
+        if !settings.queues.intake.is_empty() {
+            others.extend(settings.queues.watched(&settings.buckets.artefacts));
+        }
         Ok(Self {
             partition,
             region: if region.is_empty() { "*".into() } else { region.to_owned() },
@@ -85,6 +93,7 @@ impl Places {
             own,
             others,
             secrets: settings.secrets().into_iter().map(|(_, name)| name.secret.clone()).collect(),
+            queues: queues.iter().flat_map(|name| [name.clone(), dead_letters(name)]).collect(),
             metrics: settings.cloudwatch.mode == CloudWatchMode::Api,
         })
     }
@@ -102,6 +111,7 @@ impl Places {
             Target::DocumentBuckets => all().map(|(bucket, _)| self.bucket(bucket)).collect(),
             Target::Objects => self.own.iter().map(|place| self.objects(place)).collect(),
             Target::Documents => all().map(|place| self.objects(place)).collect(),
+            Target::Queues => self.queues.iter().map(|name| self.arn("sqs", name)).collect(),
             Target::Secrets => self.secrets.iter().map(|name| self.secret(name)).collect(),
             // Figures are no resources: the condition says which.
             Target::Metrics if self.metrics => ["*".to_owned()].into(),

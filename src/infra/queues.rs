@@ -145,7 +145,7 @@ impl QueueInfra {
 }
 
 /// The name of a queue's dead letters.
-fn dead_letters(name: &str) -> String {
+pub fn dead_letters(name: &str) -> String {
     match name.strip_suffix(".fifo") {
         Some(name) => format!("{name}-dead.fifo"),
         None => format!("{name}-dead"),

@@ -8,7 +8,7 @@ use docweir_testkit::proxy::{Act, Proxy};
 use docweir_testkit::servers::{Server, program, shared_ministack};
 use serde_json::Value;
 
-use crate::aws::aws;
+use crate::account::aws;
 use crate::kit::{Place, Ran};
 
 /// A run of 20 documents, of which two can't be done, and what CloudWatch knows of it.

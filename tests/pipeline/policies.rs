@@ -9,7 +9,7 @@ use docweir_testkit::proxy::{Act, Proxy};
 use docweir_testkit::servers::{Server, shared_ministack};
 use serde_json::Value;
 
-use crate::aws::aws;
+use crate::account::aws;
 use crate::kit::{Place, Ran, results};
 
 /// What is asked, on which resource.

@@ -241,7 +241,12 @@ impl Harvester {
             Space::Records(collection) => {
                 let made = fresh
                     .iter()
-                    .map(|(s, _, tokens)| Made { item: s.item.clone(), version: s.version, tokens: *tokens, vector: None })
+                    .map(|(s, _, tokens)| Made {
+                        item: s.item.clone(),
+                        version: s.version,
+                        tokens: *tokens,
+                        vector: None,
+                    })
                     .collect();
                 let writes = rows(fresh.into_iter().map(|(sent, vector, _)| (sent, vector)));
                 let writer = self.writer(collection)?;

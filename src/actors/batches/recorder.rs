@@ -208,7 +208,8 @@ impl Recorder {
         writer: &Mutex<Writer>,
     ) -> Result<u64, StageError> {
         // What changed or was deleted while it was embedded is not stored.
-        let held = self.recording.batches.held_live(name, made.iter().map(|(sent, _)| sent.item.clone()).collect()).await?;
+        let held =
+            self.recording.batches.held_live(name, made.iter().map(|(sent, _)| sent.item.clone()).collect()).await?;
         let fresh: Vec<_> = made.into_iter().zip(held).filter_map(|(made, held)| held.then_some(made)).collect();
         let items = fresh.len() as u64;
         if items > 0 {
