@@ -104,6 +104,7 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new("s3", "HeadBucket", &["s3:ListBucket"], Target::Buckets, CHECK),
     Operation::new("s3", "HeadObject", &["s3:GetObject"], Target::Documents, LOOK),
     Operation::new("s3", "ListMultipartUploads", &["s3:ListBucketMultipartUploads"], Target::Buckets, NO_ONE),
+    // Who reads has to be allowed it too: of an object that is not there S3 says so only to who may list.
     Operation::new("s3", "ListObjectsV2", &["s3:ListBucket"], Target::DocumentBuckets, LOOK),
     Operation::new("s3", "PutBucketEncryption", &["s3:PutEncryptionConfiguration"], Target::Buckets, SETUP),
     Operation::new("s3", "PutBucketLifecycleConfiguration", &["s3:PutLifecycleConfiguration"], Target::Buckets, SETUP),
