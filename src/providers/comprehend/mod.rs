@@ -12,7 +12,8 @@ mod client;
 mod counting;
 mod requests;
 mod service;
-#[cfg(all(test, feature = "aws"))]
+#[cfg(feature = "aws")]
+#[cfg(test)]
 mod service_tests;
 
 use async_trait::async_trait;

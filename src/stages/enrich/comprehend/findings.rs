@@ -45,7 +45,7 @@ pub struct Findings<'a> {
 
 impl Findings<'_> {
     /// Puts them beside, or in the place of, those by rule.
-    pub fn into_chunks(&self, chunks: &mut Chunks) {
+    pub fn add_to(&self, chunks: &mut Chunks) {
         let mut of_chunk: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (i, part) in self.parts.iter().enumerate() {
             of_chunk.entry(part.chunk).or_default().push(i);

@@ -163,11 +163,8 @@ impl ComprehendEnricher {
         }
         let options = &self.options.comprehend;
         let codes = personal::languages(chunks, &self.options);
-        if codes.iter().any(Option::is_none) {
-            let document =
-                language::of_document(chunks, self.options.min_confidence).map(|l| languages::theirs(&l.code));
-            let code = document.unwrap_or_else(|| options.default_language.clone());
-            sums.refused(Api::PersonalData, &code, Refusal::Language);
+        for code in codes.iter().filter_map(|code| code.as_ref().err()) {
+            sums.refused(Api::PersonalData, code, Refusal::Language);
         }
         let whole = Whole::of(chunks, &codes, options.max_personal_bytes);
         let texts = whole.texts();
@@ -289,7 +286,7 @@ impl ComprehendEnricher {
             }
         }
         let found = self.ask(jobs, &parts, &chunks, call, &mut sums).await?;
-        Findings { options: &self.options, parts: &parts, masks: &masks, found: &found }.into_chunks(&mut chunks);
+        Findings { options: &self.options, parts: &parts, masks: &masks, found: &found }.add_to(&mut chunks);
         chunks.notes.extend(sums.notes());
         Ok(Enriched { chunks, usage: sums.usage })
     }

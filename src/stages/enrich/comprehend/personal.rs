@@ -77,27 +77,35 @@ struct Part {
     code: String,
 }
 
-/// Of each chunk the language in which it is looked through, if it is: the document's; where that is none that is known,
-/// the chunk's own.
-pub fn languages(chunks: &Chunks, options: &EnrichOptions) -> Vec<Option<String>> {
+/// The language in which a chunk is looked through, or that in which it is not.
+pub type Spoken = Result<String, String>;
+
+/// Of each chunk: the document's; where that can't be told or is none that is known, the chunk's own.
+pub fn languages(chunks: &Chunks, options: &EnrichOptions) -> Vec<Spoken> {
     let comprehend = &options.comprehend;
-    let known = |code: &String| KNOWN_PERSONAL.contains(&code.as_str()) && comprehend.languages.contains(code);
-    let told = language::of_document(chunks, options.min_confidence).map(|l| theirs(&l.code));
-    let document = Some(told.unwrap_or_else(|| comprehend.default_language.clone())).filter(known);
-    let of = |chunk: &Chunk| {
-        let own = || language::of_text(&chunk.content, options.min_confidence).map(|l| theirs(&l.code));
-        document.clone().or_else(|| own().filter(known))
+    let known = |code: String| match KNOWN_PERSONAL.contains(&code.as_str()) && comprehend.languages.contains(&code) {
+        true => Ok(code),
+        false => Err(code),
+    };
+    let document = language::of_document(chunks, options.min_confidence).map(|l| theirs(&l.code));
+    let fallback = known(document.clone().unwrap_or_else(|| comprehend.default_language.clone()));
+    let of = |chunk: &Chunk| match (&document, &fallback) {
+        (Some(_), Ok(code)) => Ok(code.clone()),
+        _ => {
+            let own = language::of_text(&chunk.content, options.min_confidence);
+            own.map_or_else(|| fallback.clone(), |own| known(theirs(&own.code)))
+        }
     };
     chunks.chunks.iter().map(of).collect()
 }
 
 impl Whole {
-    /// `codes` has a language for each chunk that is looked through.
-    pub fn of(chunks: &Chunks, codes: &[Option<String>], most: usize) -> Self {
+    /// `codes` has a language for each chunk.
+    pub fn of(chunks: &Chunks, codes: &[Spoken], most: usize) -> Self {
         let (text, places) = joined_text(&chunks.chunks);
         let (mut headings, mut lines, mut spoken) = (String::new(), Vec::new(), Vec::new());
         let mut seen = HashSet::new();
-        for (chunk, code) in chunks.chunks.iter().zip(codes).filter(|(_, code)| code.is_some()) {
+        for (chunk, code) in chunks.chunks.iter().zip(codes).filter(|(_, code)| code.is_ok()) {
             for heading in chunk.heading_path.iter().filter(|h| !h.trim().is_empty() && seen.insert(h.as_str())) {
                 let start = headings.len();
                 headings.push_str(heading);
@@ -140,12 +148,12 @@ impl Whole {
 }
 
 /// Neighbours in one language are looked through together.
-fn stretches(text: &str, places: &[Range<usize>], codes: &[Option<String>], most: usize) -> Vec<Part> {
+fn stretches(text: &str, places: &[Range<usize>], codes: &[Spoken], most: usize) -> Vec<Part> {
     let mut runs: Vec<Option<(Range<usize>, &str)>> = Vec::new();
     for (place, code) in places.iter().zip(codes) {
         match (runs.last_mut(), code) {
-            (Some(Some((range, spoken))), Some(code)) if spoken == code => range.end = place.end,
-            (_, code) => runs.push(code.as_ref().map(|code| (place.clone(), code.as_str()))),
+            (Some(Some((range, spoken))), Ok(code)) if spoken == code => range.end = place.end,
+            (_, code) => runs.push(code.as_ref().ok().map(|code| (place.clone(), code.as_str()))),
         }
     }
     let mut parts = Vec::new();
