@@ -36,7 +36,7 @@ pub use options::ComprehendOptions;
 pub use personal::PERSONAL_KINDS;
 
 use super::local::{Looked, Others};
-use super::{Call, EnrichOptions, Enriched, Enricher, LocalEnricher, Usage, language};
+use super::{Call, EnrichOptions, Enriched, Enricher, LocalEnricher, Usage};
 use crate::error::StageError;
 use crate::stages::embed::deciding;
 use crate::stages::model::{Chunks, Language, Sentiment};
