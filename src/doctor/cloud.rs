@@ -11,7 +11,7 @@ use docweir_aws::{Aws, Fault, FaultKind};
 use tokio::time::timeout;
 use ulid::Ulid;
 
-use super::{Finding, tables};
+use super::{Finding, services, tables};
 use crate::clock::SharedClock;
 use crate::config::{Backend, Register, Settings, bucket_and_prefix};
 use crate::telemetry::CloudWatchMode;
@@ -22,7 +22,8 @@ const REFUSED_SKEW_SECONDS: u64 = 300;
 pub async fn examine(settings: &Settings, clock: &SharedClock, each: &mut dyn FnMut(Finding)) {
     let is_backend = settings.state.backend == Backend::Aws;
     let publishes = settings.cloudwatch.mode == CloudWatchMode::Api;
-    if !is_backend && !publishes && settings.secrets().is_empty() {
+    let asks = services::are_used(settings);
+    if !is_backend && !publishes && !asks && settings.secrets().is_empty() {
         return;
     }
     let aws = Aws::find(settings.aws.clone()).await;
@@ -47,6 +48,7 @@ pub async fn examine(settings: &Settings, clock: &SharedClock, each: &mut dyn Fn
             each(found.unwrap_or_else(|fault| blamed("bucket", place, "be used", &fault)));
         }
     }
+    services::examine(settings, &aws, each).await;
     if publishes {
         each(figures(settings, &aws, clock).await);
     }

@@ -5,13 +5,15 @@
 //!
 //! - [`machine`] the state folder, its disk, descriptors, memory
 //! - [`provider`] who makes the vectors: the model's files, or the key, the endpoint and its model
-//! - `cloud` AWS: region, credentials, clock, tables, buckets, figures; behind the feature `aws`
+//! - `cloud` AWS: region, credentials, clock, tables, buckets, queues, Comprehend, figures; behind the feature `aws`
 
 #[cfg(feature = "aws")]
 mod cloud;
 pub mod machine;
 pub mod options;
 pub mod provider;
+#[cfg(feature = "aws")]
+mod services;
 #[cfg(feature = "aws")]
 mod tables;
 

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::queues::dead_letters;
 use crate::actors::queues::queue_name;
 use crate::config::{Backend, Settings, bucket_and_prefix};
+use crate::stages::enrich::EnrichProvider;
 use crate::telemetry::CloudWatchMode;
 
 /// The policy of a role. `documents` are places beside one's own buckets, `s3://BUCKET` or `s3://BUCKET/PREFIX`.
@@ -53,9 +54,12 @@ struct Places {
     /// Buckets and prefixes of our own.
     own: Vec<(String, String)>,
     others: Vec<(String, String)>,
+    /// Of `others`, the buckets that tell a queue of their objects.
+    watched: Vec<String>,
     secrets: Vec<String>,
-    /// With those of their dead letters.
     queues: Vec<String>,
+    /// Texts are sent to Comprehend.
+    texts: bool,
     metrics: bool,
 }
 
@@ -81,19 +85,26 @@ impl Places {
             };
             others.push(place(named));
         }
-        let queues = [&settings.queues.intake, &settings.queues.compaction].map(|queue| queue_name(queue).to_owned());
-        let queues: Vec<String> = queues.into_iter().filter(|name| !name.is_empty()).collect();
-        if !settings.queues.intake.is_empty() {
-            others.extend(settings.queues.watched(&settings.buckets.artefacts));
-        }
+        let queues = &settings.queues;
+        let watched = if queues.intake.is_empty() { Vec::new() } else { queues.watched(&settings.buckets.artefacts) };
+        let watched: Vec<_> =
+            watched.into_iter().map(|(bucket, prefix)| place(&format!("{bucket}/{prefix}"))).collect();
+        let is_own = |(bucket, prefix): &(String, String)| {
+            own.iter().any(|(own, below): &(String, String)| own == bucket && prefix.starts_with(below.as_str()))
+        };
+        let watched: Vec<_> = watched.into_iter().filter(|place| !is_own(place)).collect();
+        others.extend(watched.iter().cloned());
+        let named = [&queues.intake, &queues.compaction].into_iter().filter(|queue| !queue.is_empty());
         Ok(Self {
             partition,
             region: if region.is_empty() { "*".into() } else { region.to_owned() },
             tables,
             own,
             others,
+            watched: watched.into_iter().map(|(bucket, _)| bucket).collect(),
+            queues: named.map(|queue| queue_name(queue).to_owned()).collect(),
+            texts: settings.enrich.options.provider == EnrichProvider::Comprehend,
             secrets: settings.secrets().into_iter().map(|(_, name)| name.secret.clone()).collect(),
-            queues: queues.iter().flat_map(|name| [name.clone(), dead_letters(name)]).collect(),
             metrics: settings.cloudwatch.mode == CloudWatchMode::Api,
         })
     }
@@ -107,15 +118,24 @@ impl Places {
                 let index = |name: &String, has: bool| (has && role != Role::Infra).then(|| table(name) + "/index/*");
                 self.tables.iter().flat_map(|(name, has)| [Some(table(name)), index(name, *has)]).flatten().collect()
             }
-            Target::Buckets => self.own.iter().map(|(bucket, _)| self.bucket(bucket)).collect(),
+            Target::Buckets => {
+                // Who sets up makes the others tell of their objects.
+                let others = self.watched.iter().filter(|_| role == Role::Infra);
+                self.own.iter().map(|(bucket, _)| bucket).chain(others).map(|bucket| self.bucket(bucket)).collect()
+            }
             Target::DocumentBuckets => all().map(|(bucket, _)| self.bucket(bucket)).collect(),
             Target::Objects => self.own.iter().map(|place| self.objects(place)).collect(),
             Target::Documents => all().map(|place| self.objects(place)).collect(),
-            Target::Queues => self.queues.iter().map(|name| self.arn("sqs", name)).collect(),
             Target::Secrets => self.secrets.iter().map(|name| self.secret(name)).collect(),
+            Target::Queues => {
+                let dead = |name: &String| (role == Role::Infra).then(|| dead_letters(name));
+                let all = self.queues.iter().flat_map(|name| [Some(name.clone()), dead(name)]).flatten();
+                all.map(|name| self.arn("sqs", &name)).collect()
+            }
+            Target::Texts if self.texts => ["*".to_owned()].into(),
             // Figures are no resources: the condition says which.
             Target::Metrics if self.metrics => ["*".to_owned()].into(),
-            Target::Metrics | Target::Nobody => BTreeSet::new(),
+            Target::Texts | Target::Metrics | Target::Nobody => BTreeSet::new(),
         };
         resources.into_iter().collect()
     }
@@ -178,6 +198,9 @@ mod tests {
         settings.state.backend = Backend::Aws;
         settings.buckets.artefacts = "docweir-example".into();
         settings.cloudwatch.mode = CloudWatchMode::Api;
+        settings.queues.intake = "docweir-intake".into();
+        settings.queues.compaction = "docweir-compaction".into();
+        settings.enrich.options.provider = EnrichProvider::Comprehend;
         let secret = SecretName { secret: "docweir/openai-api-key".into(), field: None };
         settings.embed.options.openai.api_key = SecretSetting::Kept(secret);
         settings
@@ -232,6 +255,9 @@ mod tests {
         settings.buckets.vectors = "v".into();
         settings.s3.kms_key = "1234".into();
         settings.cloudwatch.mode = CloudWatchMode::Off;
+        settings.queues.intake = "https://sqs.cn-north-1.amazonaws.com.cn/123456789012/events".into();
+        settings.queues.watch = vec!["scans/in/".into()];
+        settings.enrich.options.provider = EnrichProvider::Local;
         let policy = policy(Role::Serve, &settings, &["s3://papers/2026/".into()]).unwrap();
         let resources = |sid: &str| {
             let statement = policy["Statement"].as_array().unwrap().iter().find(|s| s["Sid"] == sid);
@@ -240,21 +266,31 @@ mod tests {
         assert_eq!(resources("Objects"), json!(["arn:aws-cn:s3:::a/team/x/*", "arn:aws-cn:s3:::v/*"]));
         assert_eq!(
             resources("Documents"),
-            json!(["arn:aws-cn:s3:::a/team/x/*", "arn:aws-cn:s3:::papers/2026/*", "arn:aws-cn:s3:::v/*"])
+            json!([
+                "arn:aws-cn:s3:::a/team/x/*",
+                "arn:aws-cn:s3:::papers/2026/*",
+                "arn:aws-cn:s3:::scans/in/*",
+                "arn:aws-cn:s3:::v/*"
+            ])
         );
         assert_eq!(
             resources("DocumentBuckets"),
-            json!(["arn:aws-cn:s3:::a", "arn:aws-cn:s3:::papers", "arn:aws-cn:s3:::v"])
+            json!(["arn:aws-cn:s3:::a", "arn:aws-cn:s3:::papers", "arn:aws-cn:s3:::scans", "arn:aws-cn:s3:::v"])
         );
         assert_eq!(resources("Key"), json!(["arn:aws-cn:kms:cn-north-1:*:key/1234"]));
         let secret = "arn:aws-cn:secretsmanager:cn-north-1:*:secret:docweir/openai-api-key-??????";
         assert_eq!(resources("Secrets"), json!([secret]));
-        assert_eq!(resources("Metrics"), Value::Null);
-        assert_eq!(resources("Tables").as_array().unwrap().len(), 5, "four tables, and indexes of one");
+        assert_eq!((resources("Metrics"), resources("Texts")), (Value::Null, Value::Null));
+        let queue = |name: &str| format!("arn:aws-cn:sqs:cn-north-1:*:{name}");
+        assert_eq!(resources("Queues"), json!([queue("docweir-compaction"), queue("events")]));
+        let tables = crate::infra::tables(&settings);
+        let indexed = tables.iter().filter(|table| !table.indexes.is_empty()).count();
+        assert_eq!(resources("Tables").as_array().unwrap().len(), tables.len() + indexed);
         for wrong in ["papers", "s3://", "s3:///x"] {
             assert!(super::policy(Role::Serve, &settings, &[wrong.into()]).unwrap_err().contains(wrong));
         }
         settings.state.backend = Backend::Folder;
+        settings.queues = Default::default();
         let policy = super::policy(Role::Serve, &settings, &[]).unwrap();
         assert_eq!(policy["Statement"].as_array().unwrap().len(), 1, "the secret alone: {policy}");
     }

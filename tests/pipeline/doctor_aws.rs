@@ -38,7 +38,9 @@ impl Clinic {
             .env("DOCWEIR__DYNAMODB__CONTROL_TABLE", table("control"))
             .env("DOCWEIR__DYNAMODB__AUDIT_TABLE", table("audit"))
             .env("DOCWEIR__DYNAMODB__METRICS_TABLE", table("metrics"))
-            .env("DOCWEIR__DYNAMODB__STATE_TABLE", table("state"));
+            .env("DOCWEIR__DYNAMODB__STATE_TABLE", table("state"))
+            .env("DOCWEIR__DYNAMODB__LEDGER_TABLE", table("ledger"))
+            .env("DOCWEIR__DYNAMODB__BATCHES_TABLE", table("batches"));
         command
     }
 
@@ -84,12 +86,24 @@ fn what_is_missing_denied_or_out_of_time_in_aws_is_told() {
     is(one(&found, "table", "control"), "problem", &["docweir infra apply"]);
     is(one(&found, "bucket", ""), "problem", &["is not there", "docweir infra apply"]);
     clinic.run(&["infra", "apply"]).code(0);
+    let name_of_queue = format!("{}-intake", clinic.name);
     let (found, code) = clinic.examine(|_| Act::Pass);
     assert_eq!(code, Some(0), "{found:#?}");
     for table in ["control", "audit", "metrics", "state"] {
         is(one(&found, "table", table), "fine", &["read and written"]);
     }
     is(one(&found, "bucket", ""), "fine", &["keeps conditions"]);
+    let more = |command: &mut Command| {
+        command.env("DOCWEIR__QUEUES__INTAKE", &name_of_queue).env("DOCWEIR__ENRICH__OPTIONS__PROVIDER", "comprehend");
+        command.env("DOCWEIR__ENRICH__OPTIONS__COMPREHEND__ENDPOINT", "http://127.0.0.1:9");
+        Ran::of(command.output().unwrap())
+    };
+    let ran = more(&mut clinic.command(&["doctor", "--json"]));
+    is(one(&ran.code(1).json(), "queue", &name_of_queue), "problem", &["is not there", "docweir infra apply"]);
+    is(one(&ran.json(), "comprehend", ""), "problem", &["be asked", "endpoint"]);
+    more(&mut clinic.command(&["infra", "apply"])).code(0);
+    let ran = more(&mut clinic.command(&["doctor", "--json"]));
+    is(one(&ran.json(), "queue", &name_of_queue), "fine", &["0 are in hand"]);
     // Nothing of it is left.
     let bucket = format!("s3://{}", clinic.name);
     let left = Command::new(docweir_testkit::servers::program("aws").unwrap())

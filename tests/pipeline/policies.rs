@@ -52,6 +52,8 @@ impl Gate {
             .env("DOCWEIR__DYNAMODB__AUDIT_TABLE", table("audit"))
             .env("DOCWEIR__DYNAMODB__METRICS_TABLE", table("metrics"))
             .env("DOCWEIR__DYNAMODB__STATE_TABLE", table("state"))
+            .env("DOCWEIR__DYNAMODB__LEDGER_TABLE", table("ledger"))
+            .env("DOCWEIR__DYNAMODB__BATCHES_TABLE", table("batches"))
             .env("DOCWEIR__CLOUDWATCH__MODE", "api");
         command
     }

@@ -30,6 +30,8 @@ pub enum Target {
     Secrets,
     /// The queues that are configured, and those of their dead letters.
     Queues,
+    /// Texts that are sent, where a service has no resources.
+    Texts,
     /// Figures of the namespace.
     Metrics,
     /// Allowed to everybody.
@@ -71,6 +73,17 @@ const NO_ONE: &[Role] = &[];
 /// All of them.
 pub const OPERATIONS: &[Operation] = &[
     Operation::new("cloudwatch", "PutMetricData", &["cloudwatch:PutMetricData"], Target::Metrics, WORK),
+    Operation::new(
+        "comprehend",
+        "BatchDetectDominantLanguage",
+        &["comprehend:BatchDetectDominantLanguage"],
+        Target::Texts,
+        WORK,
+    ),
+    Operation::new("comprehend", "BatchDetectEntities", &["comprehend:BatchDetectEntities"], Target::Texts, WORK),
+    Operation::new("comprehend", "BatchDetectKeyPhrases", &["comprehend:BatchDetectKeyPhrases"], Target::Texts, WORK),
+    Operation::new("comprehend", "BatchDetectSentiment", &["comprehend:BatchDetectSentiment"], Target::Texts, WORK),
+    Operation::new("comprehend", "DetectPiiEntities", &["comprehend:DetectPiiEntities"], Target::Texts, WORK),
     Operation::new("dynamodb", "BatchGetItem", &["dynamodb:BatchGetItem"], Target::Tables, LOOK),
     Operation::new("dynamodb", "CreateTable", &["dynamodb:CreateTable"], Target::Tables, SETUP),
     Operation::new("dynamodb", "DeleteItem", &["dynamodb:DeleteItem"], Target::Tables, WORK),

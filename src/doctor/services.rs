@@ -1,0 +1,68 @@
+//! Queues, and Comprehend: where they are used.
+
+use std::time::Duration;
+
+use docweir_aws::comprehend::Comprehend;
+use docweir_aws::sqs::Sqs;
+use docweir_aws::{Aws, Fault, FaultKind};
+
+use super::Finding;
+use super::cloud::{blamed, within};
+use crate::actors::queues::queue_name;
+use crate::config::Settings;
+use crate::stages::enrich::EnrichProvider;
+
+/// What Comprehend is asked about: three units, which are $0.0003.
+const WORD: &str = "docweir";
+
+/// Whether there is anything to look at.
+pub fn are_used(settings: &Settings) -> bool {
+    queues(settings).next().is_some() || asks_comprehend(settings)
+}
+
+pub async fn examine(settings: &Settings, aws: &Aws, each: &mut dyn FnMut(Finding)) {
+    let sqs = Sqs::new(aws, &settings.queues.endpoint);
+    for name in queues(settings) {
+        let found = within(settings, queue(&sqs, name)).await;
+        each(found.unwrap_or_else(|fault| blamed("queue", name, "be looked at", &fault)));
+    }
+    if asks_comprehend(settings) {
+        let options = &settings.enrich.options.comprehend;
+        let client = Comprehend::new(aws, &options.endpoint, Duration::from_secs_f64(options.request_seconds));
+        each(match within(settings, client.languages(vec![WORD.into()])).await {
+            Ok(_) => Finding::fine("comprehend", "", "answers"),
+            Err(fault) => blamed("comprehend", "", "be asked", &fault),
+        });
+    }
+}
+
+fn queues(settings: &Settings) -> impl Iterator<Item = &str> {
+    let named = [settings.queues.intake.as_str(), settings.queues.compaction.as_str()];
+    named.into_iter().filter(|queue| !queue.is_empty()).map(queue_name)
+}
+
+fn asks_comprehend(settings: &Settings) -> bool {
+    settings.enrich.options.provider == EnrichProvider::Comprehend
+}
+
+/// Nothing is received: a message that is looked at comes nearer to the dead letters.
+async fn queue(sqs: &Sqs, name: &str) -> Result<Finding, Fault> {
+    const CHECK: &str = "queue";
+    let missing = || Finding::problem(CHECK, name, "is not there", "`docweir infra apply` makes it");
+    let Some(queue) = sqs.find(name).await? else { return Ok(missing()) };
+    let Some(state) = queue.state().await? else { return Ok(missing()) };
+    // A receipt of nobody: refused for what it is, or for who asks.
+    if let Err(fault) = queue.hide("doctor", Duration::ZERO).await
+        && fault.kind == FaultKind::Denied
+    {
+        return Ok(blamed(CHECK, name, "be read", &fault));
+    }
+    let text = format!("{} messages wait, {} are in hand", state.waiting, state.hidden);
+    Ok(match state.redrive {
+        Some(_) => Finding::fine(CHECK, name, text),
+        None => {
+            let text = format!("{text}; it has no dead letters: what can't be done is deleted");
+            Finding::warning(CHECK, name, text, "`docweir infra apply` gives it some")
+        }
+    })
+}
