@@ -80,7 +80,8 @@ struct Part {
 /// The language in which a chunk is looked through, or that in which it is not.
 pub type Spoken = Result<String, String>;
 
-/// Of each chunk: the document's; where that can't be told or is none that is known, the chunk's own.
+/// Of each chunk: the document's; where that can't be told or is none that is known, the chunk's own. In this order, for a
+/// list of names is easily taken for another language, and would not be looked through.
 pub fn languages(chunks: &Chunks, options: &EnrichOptions) -> Vec<Spoken> {
     let comprehend = &options.comprehend;
     let known = |code: String| match KNOWN_PERSONAL.contains(&code.as_str()) && comprehend.languages.contains(&code) {
