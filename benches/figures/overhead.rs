@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use docweir::actors::pipeline::{self, IngestRequest};
+use docweir::actors::pipeline::{self, IngestRequest, Services};
 use docweir::actors::stage_chunk::ChunkStage;
 use docweir::actors::stage_embed::EmbedStage;
 use docweir::actors::stage_enrich::EnrichStage;
@@ -87,7 +87,11 @@ fn embedder() -> Arc<dyn Embedder> {
 async fn piped(engine: Rc<Engine>, docs: &Path) {
     let request = IngestRequest { paths: vec![docs.to_owned()], ..Default::default() };
     let events = Arc::new(|_: Event| {});
-    pipeline::ingest(&engine, "a run", embedder(), request, events, Arc::default(), Default::default()).await.unwrap();
+    let embedder = embedder();
+    let tokens: Arc<dyn TokenCounter> = Arc::new(Tokens(embedder.clone()));
+    let enricher = Arc::new(LocalEnricher::new(engine.config.settings.enrich.options.clone(), tokens));
+    let services = Services { embedder, enricher };
+    pipeline::ingest(&engine, "a run", services, request, events, Arc::default(), Default::default()).await.unwrap();
 }
 
 /// `lanes` documents at once, each from file to vectors by itself; commits of what is there, once a second.

@@ -54,7 +54,7 @@ struct Places {
     /// Buckets and prefixes of our own.
     own: Vec<(String, String)>,
     others: Vec<(String, String)>,
-    /// Of `others`, the buckets that tell a queue of their objects.
+    /// Buckets that tell a queue of their objects.
     watched: Vec<String>,
     secrets: Vec<String>,
     queues: Vec<String>,
@@ -92,8 +92,7 @@ impl Places {
         let is_own = |(bucket, prefix): &(String, String)| {
             own.iter().any(|(own, below): &(String, String)| own == bucket && prefix.starts_with(below.as_str()))
         };
-        let watched: Vec<_> = watched.into_iter().filter(|place| !is_own(place)).collect();
-        others.extend(watched.iter().cloned());
+        others.extend(watched.iter().filter(|place| !is_own(place)).cloned());
         let named = [&queues.intake, &queues.compaction].into_iter().filter(|queue| !queue.is_empty());
         Ok(Self {
             partition,
@@ -118,11 +117,8 @@ impl Places {
                 let index = |name: &String, has: bool| (has && role != Role::Infra).then(|| table(name) + "/index/*");
                 self.tables.iter().flat_map(|(name, has)| [Some(table(name)), index(name, *has)]).flatten().collect()
             }
-            Target::Buckets => {
-                // Who sets up makes the others tell of their objects.
-                let others = self.watched.iter().filter(|_| role == Role::Infra);
-                self.own.iter().map(|(bucket, _)| bucket).chain(others).map(|bucket| self.bucket(bucket)).collect()
-            }
+            Target::Buckets => self.own.iter().map(|(bucket, _)| self.bucket(bucket)).collect(),
+            Target::WatchedBuckets => self.watched.iter().map(|bucket| self.bucket(bucket)).collect(),
             Target::DocumentBuckets => all().map(|(bucket, _)| self.bucket(bucket)).collect(),
             Target::Objects => self.own.iter().map(|place| self.objects(place)).collect(),
             Target::Documents => all().map(|place| self.objects(place)).collect(),

@@ -169,6 +169,6 @@ fn a_document_of_ten_pages_takes_few_requests() {
     let bytes = stored(&account, account.s3, "docs/");
     println!("{:8.2} requests, {:.2} MB stored", each(requests), each(bytes) / 1e6);
     // The fixed part (probe, leases, the manifest) weighs more among few.
-    assert!(each(requests) < 22.0, "{counts:?}");
+    assert!(each(requests) < 25.0, "{counts:?}");
     assert!(each(bytes) < 2e6, "{bytes} bytes");
 }

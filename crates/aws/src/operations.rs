@@ -21,6 +21,8 @@ pub enum Target {
     Tables,
     /// One's own buckets themselves.
     Buckets,
+    /// Those whose events go to a queue.
+    WatchedBuckets,
     /// Objects of one's own buckets.
     Objects,
     /// One's own buckets, and others that documents are taken from.
@@ -111,7 +113,13 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new("s3", "DeleteObjects", &["s3:DeleteObject"], Target::Objects, WORK),
     Operation::new("s3", "GetBucketEncryption", &["s3:GetEncryptionConfiguration"], Target::Buckets, SETUP),
     Operation::new("s3", "GetBucketLifecycleConfiguration", &["s3:GetLifecycleConfiguration"], Target::Buckets, SETUP),
-    Operation::new("s3", "GetBucketNotificationConfiguration", &["s3:GetBucketNotification"], Target::Buckets, SETUP),
+    Operation::new(
+        "s3",
+        "GetBucketNotificationConfiguration",
+        &["s3:GetBucketNotification"],
+        Target::WatchedBuckets,
+        SETUP,
+    ),
     Operation::new("s3", "GetObject", &["s3:GetObject"], Target::Documents, LOOK),
     Operation::new("s3", "GetPublicAccessBlock", &["s3:GetBucketPublicAccessBlock"], Target::Buckets, SETUP),
     Operation::new("s3", "HeadBucket", &["s3:ListBucket"], Target::Buckets, CHECK),
@@ -121,7 +129,13 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new("s3", "ListObjectsV2", &["s3:ListBucket"], Target::DocumentBuckets, LOOK),
     Operation::new("s3", "PutBucketEncryption", &["s3:PutEncryptionConfiguration"], Target::Buckets, SETUP),
     Operation::new("s3", "PutBucketLifecycleConfiguration", &["s3:PutLifecycleConfiguration"], Target::Buckets, SETUP),
-    Operation::new("s3", "PutBucketNotificationConfiguration", &["s3:PutBucketNotification"], Target::Buckets, SETUP),
+    Operation::new(
+        "s3",
+        "PutBucketNotificationConfiguration",
+        &["s3:PutBucketNotification"],
+        Target::WatchedBuckets,
+        SETUP,
+    ),
     Operation::new("s3", "PutObject", &["s3:PutObject"], Target::Objects, WORK),
     Operation::new("s3", "PutPublicAccessBlock", &["s3:PutBucketPublicAccessBlock"], Target::Buckets, SETUP),
     Operation::new("s3", "UploadPart", &["s3:PutObject"], Target::Objects, WORK),

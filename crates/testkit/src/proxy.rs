@@ -70,6 +70,7 @@ impl Proxy {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "a thread of its own for each connection")]
 fn serve(client: &TcpStream, upstream: &str, rule: &Mutex<Rule>) -> io::Result<()> {
     let mut from = BufReader::new(client);
     let (mut head, mut length) = (String::new(), 0);

@@ -14,6 +14,9 @@ use crate::stores::control::sqlite::SqliteControlStore;
 use crate::stores::control::{ControlRecord, ControlStore, RecordFilter, Transition};
 use crate::supervisors::RetryOptions;
 
+/// What happens to a bucket meanwhile.
+type Then = Box<dyn FnOnce(&Bucket) + Send>;
+
 /// Objects by source, and what happens while they are looked at.
 #[derive(Default)]
 struct Bucket {
@@ -21,7 +24,7 @@ struct Bucket {
     /// The next calls fail so.
     failures: Mutex<Vec<StageError>>,
     /// Done right after the next reading of an object.
-    after_reading: Mutex<Option<Box<dyn FnOnce(&Bucket) + Send>>>,
+    after_reading: Mutex<Option<Then>>,
     read: Mutex<u32>,
 }
 

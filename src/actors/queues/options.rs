@@ -85,7 +85,7 @@ impl QueueOptions {
         }
         for (field, queue) in [("intake", &self.intake), ("compaction", &self.compaction)] {
             let letters = queue.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
-            if !queue.starts_with("http") && !(letters && queue.len() <= 80) {
+            if !(queue.starts_with("http") || letters && queue.len() <= 80) {
                 found.push((field, "must be empty, a queue's URL, or its name".into()));
             }
         }

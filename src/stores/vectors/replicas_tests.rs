@@ -12,7 +12,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use docweir_aws::dynamo::Dynamo;
 use docweir_aws::s3::S3;
@@ -20,6 +20,7 @@ use docweir_aws::{Aws, AwsOptions, S3Options};
 use docweir_testkit::servers::{Server, shared_dynoxide, shared_ministack, shared_seaweedfs};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::collect::Reach;
 use super::compaction::{CompactionOptions, Compactor, Installed, Mode};

@@ -91,7 +91,7 @@ impl DynamoBatches {
                 break;
             }
             let mut items = self.items(&keys).await?;
-            found.extend(keys.iter().filter_map(|key| items.remove(key)).filter(|item| wanted(item)));
+            found.extend(keys.iter().filter_map(|key| items.remove(key)).filter(&wanted));
         }
         found.truncate(limit);
         Ok(found)

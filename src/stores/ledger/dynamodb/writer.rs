@@ -382,7 +382,8 @@ impl Batch {
         if full && !self.writes.is_empty() {
             return false;
         }
-        (self.writes.extend(writes), self.bytes += bytes);
+        self.writes.extend(writes);
+        self.bytes += bytes;
         let change = change(before, decided);
         let sums = self.sums.entry(entry.group.clone()).or_default();
         for (sum, more) in sums.0.iter_mut().flatten().zip(change.0.iter().flatten()) {
