@@ -12,7 +12,7 @@
 //!
 //! # Layout
 //! - [`Batches`] what every store of them does; `conformance` what it has to
-//! - [`sqlite`] in one file with the ledger: a batch and its money, its end and its items change in one step
+//! - `sqlite` in one file with the ledger: a batch and its money, its end and its items change in one step
 //! - [`dynamodb`] for any number of processes, of which one at a time looks after batches
 
 #[cfg(test)]

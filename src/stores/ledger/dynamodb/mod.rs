@@ -6,7 +6,7 @@
 //! stays within the budget, so that however many processes ask at once, none is passed.
 //!
 //! # Who writes
-//! One task a process ([`writer`]), many entries in a transaction: a total is written once for all of them. Where other
+//! One task a process (`writer`), many entries in a transaction: a total is written once for all of them. Where other
 //! processes write the same total at the same moment, DynamoDB turns one of them away, and it tries again. A settlement at
 //! the amount that was reserved leaves the totals alone.
 //!
