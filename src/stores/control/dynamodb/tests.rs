@@ -43,7 +43,6 @@ impl Fixture {
             ledger_table: name("ledger"),
             batches_table: name("batches"),
             // Servers that let items expire do so by the real clock.
-            record_days: 36_500,
             audit_days: 36_500,
             // One thing after the other is asked here.
             pace_milliseconds: 0,
