@@ -35,6 +35,7 @@
 //!       ├─ service heartbeat ── renews the claims
 //!       ├─ service bookkeeper ── calls in doubt what processes that died had set aside, where several share the books
 //!       ├─ service recorder ── embeds records at once, where they don't go by batch
+//!       ├─ service keeper ── has the three below and the recorder, while this process has the lease on batches
 //!       ├─ services submitter, poller, harvester ── batches at a provider, where there are any
 //!       ├─ service lock ── keeps the lease on compaction
 //!       ├─ service compactor ── merges vector files when there is reason to

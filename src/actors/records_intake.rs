@@ -115,6 +115,13 @@ impl RecordsIntake {
             source: uri.to_owned(),
             metadata: item.metadata,
         };
+        if let Some(most) = self.batches.most_item_bytes() {
+            let found = serde_json::to_string(&shown).map_or(usize::MAX, |text| text.len());
+            let bytes = found.saturating_add(item.input.len()).saturating_add(2 * item.key.len());
+            if bytes > most {
+                return Err(format!("it has {bytes} bytes and its store takes {most}: shorten it"));
+            }
+        }
         let new = NewItem { key: item.key, input: item.input, tokens, noise: item.noise, shown };
         held.entry(Space::Records(collection)).or_default().push(new);
         Ok(())

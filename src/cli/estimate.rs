@@ -17,7 +17,7 @@ use super::output::{Out, complain, count, plural, printable};
 use super::table::{Paint, Table, left, right};
 use crate::actors::intake::look_at;
 use crate::actors::records_intake::RecordsRequest;
-use crate::config::{Config, Provider, Workers};
+use crate::config::{Backend, Config, Provider, Workers};
 use crate::documents::{DocumentId, Sha256Hex};
 use crate::engine::{Engine, counting_enricher, fingerprint};
 use crate::error::StageError;
@@ -161,7 +161,8 @@ impl Known {
     /// Makes nothing: where there is no index, nothing is known.
     async fn open(config: &Config, embedder: &dyn Embedder) -> Result<Self, Failure> {
         let fingerprint = fingerprint(&config.settings, embedder.identity());
-        if StateFolder::open_existing(Path::new(&config.settings.state.folder)).is_err() {
+        let folder = Path::new(&config.settings.state.folder);
+        if config.settings.state.backend == Backend::Folder && StateFolder::open_existing(folder).is_err() {
             let (cache, findings) = (Arc::new(NoCache), Arc::new(NoCache));
             return Ok(Self { control: None, cache, findings, fingerprint, batches: None });
         }

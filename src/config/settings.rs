@@ -512,11 +512,6 @@ impl Settings {
             if self.buckets.artefacts.is_empty() {
                 all.push(("buckets.artefacts".into(), "must name a bucket where `state.backend` is `aws`".into()));
             }
-            if self.embed.options.provider == Provider::Openai {
-                let text = "can't be `openai` where `state.backend` is `aws`: the books of several processes are not \
-                    kept together yet";
-                all.push(("embed.options.provider".into(), text.into()));
-            }
         }
         if !self.queues.intake.is_empty() && self.queues.watched(&self.buckets.artefacts).is_empty() {
             all.push(("queues.watch".into(), "must say where documents arrive, as `BUCKET/PREFIX/`".into()));

@@ -13,8 +13,10 @@ use crate::actors::queues::Queues;
 use crate::cli::exit::Exit;
 use crate::clock::SharedClock;
 use crate::config::{Register, Settings, bucket_and_prefix};
+use crate::stores::batches::dynamodb::DynamoBatches;
 use crate::stores::control::ControlStore;
 use crate::stores::control::dynamodb::{DynamoControlStore, DynamoOptions};
+use crate::stores::lease::LeaseRegister;
 use crate::stores::ledger::dynamodb::DynamoLedger;
 use crate::stores::objects::ObjectStore;
 use crate::stores::objects::cached::CachedObjects;
@@ -39,13 +41,28 @@ pub struct Books {
     options: DynamoOptions,
     entry_days: u32,
     clock: SharedClock,
+    objects: Arc<dyn ObjectStore>,
+    /// Small objects of which one process at a time may be the last writer.
+    registers: DynamoObjects,
     ledger: OnceLock<Arc<DynamoLedger>>,
+    batches: OnceLock<Arc<DynamoBatches>>,
 }
 
 impl Books {
     pub fn ledger(&self) -> Arc<DynamoLedger> {
         let open = || DynamoLedger::open(self.dynamo.clone(), &self.options, self.entry_days, self.clock.clone());
         self.ledger.get_or_init(|| Arc::new(open())).clone()
+    }
+
+    pub fn batches(&self) -> Arc<DynamoBatches> {
+        let (dynamo, objects, clock) = (self.dynamo.clone(), self.objects.clone(), self.clock.clone());
+        let open = || DynamoBatches::new(dynamo, &self.options, self.ledger(), objects, clock);
+        self.batches.get_or_init(|| Arc::new(open())).clone()
+    }
+
+    /// Of whoever looks after them.
+    pub fn batch_lease(&self) -> LeaseRegister {
+        LeaseRegister::new(Arc::new(self.registers.clone()), "leases/BATCHES".into(), self.clock.clone())
     }
 }
 
@@ -91,6 +108,7 @@ pub async fn open(settings: &Settings, state: &StateFolder, clock: &SharedClock)
     let options = DynamoOptions { max_retries: settings.retry.attempts, ..settings.dynamodb.clone() };
     let dynamo = Dynamo::new(&aws, &options.endpoint);
     let registers = DynamoObjects::new(dynamo.clone(), &options.state_table, settings.buckets.vectors(), clock.clone());
+    let leases = DynamoObjects::new(dynamo.clone(), &options.state_table, &settings.buckets.artefacts, clock.clone());
     let copies = state.root().join("copies");
     let vectors = CachedObjects::open(Arc::new(vectors), &copies, settings.copies.clone(), clock.clone());
     let objects = RoutedObjects {
@@ -105,7 +123,10 @@ pub async fn open(settings: &Settings, state: &StateFolder, clock: &SharedClock)
         options: options.clone(),
         entry_days: settings.budget.entry_days,
         clock: clock.clone(),
+        objects: objects.clone(),
+        registers: leases,
         ledger: OnceLock::new(),
+        batches: OnceLock::new(),
     };
     let control = DynamoControlStore::open(&aws, dynamo, options, clock.clone());
     Ok(Stores { objects, control: Arc::new(control), manifests: tried, books })

@@ -36,6 +36,7 @@ use crate::stores::batches::{Batches, SqliteBatches};
 use crate::stores::cache::{EmbeddingCache, SqliteEmbeddingCache};
 use crate::stores::control::ControlStore;
 use crate::stores::control::sqlite::{SqliteControlOptions, SqliteControlStore};
+use crate::stores::lease::LeaseRegister;
 use crate::stores::ledger::{Ledger, SqliteLedger};
 use crate::stores::objects::ObjectStore;
 use crate::stores::objects::local::LocalObjectStore;
@@ -319,9 +320,18 @@ impl Engine {
         Ok(Arc::new(SqliteLedger::new(self.paid()?, self.clock.clone())))
     }
 
-    /// Whether there ever were items or batches.
+    /// Whether there may be items or batches.
     pub fn has_batches(&self) -> bool {
-        self.state.paid_db().exists()
+        self.has_books()
+    }
+
+    /// The lease of whoever looks after batches, where several processes share them.
+    pub fn batch_lease(&self) -> Option<LeaseRegister> {
+        #[cfg(feature = "aws")]
+        if let Some(books) = &self.books {
+            return Some(books.batch_lease());
+        }
+        None
     }
 
     /// Whether anything may ever have been paid: there is a file, or the tables are everybody's.
@@ -331,6 +341,10 @@ impl Engine {
 
     /// Items and batches.
     pub fn batches(&self) -> Result<Arc<dyn Batches>, EngineError> {
+        #[cfg(feature = "aws")]
+        if let Some(books) = &self.books {
+            return Ok(books.batches());
+        }
         Ok(Arc::new(SqliteBatches::new(self.paid()?, self.clock.clone())))
     }
 

@@ -61,12 +61,7 @@ impl Shop {
 
     /// `n` records with a text each, in a file.
     fn records(&self, n: usize, text: impl Fn(usize) -> String) {
-        let mut lines = String::new();
-        for i in 0..n {
-            let record = json!({"sku": format!("P-{i:04}"), "description": text(i), "price": i});
-            writeln!(lines, "{record}").unwrap();
-        }
-        std::fs::write(self.place.path().join("products.jsonl"), lines).unwrap();
+        write_records(&self.place, n, text);
     }
 
     fn ingest_records(&self, more: &[&str]) -> Ran {
@@ -143,7 +138,17 @@ impl Shop {
     }
 }
 
-const RECORDS: &[&str] = &[
+/// `n` records with a text each, in a file.
+pub fn write_records(place: &Place, n: usize, text: impl Fn(usize) -> String) {
+    let mut lines = String::new();
+    for i in 0..n {
+        let record = json!({"sku": format!("P-{i:04}"), "description": text(i), "price": i});
+        writeln!(lines, "{record}").unwrap();
+    }
+    std::fs::write(place.path().join("products.jsonl"), lines).unwrap();
+}
+
+pub const RECORDS: &[&str] = &[
     "ingest",
     "products.jsonl",
     "--as",
@@ -159,7 +164,7 @@ const RECORDS: &[&str] = &[
     "none",
 ];
 
-fn plain(i: usize) -> String {
+pub fn plain(i: usize) -> String {
     format!("product number {i}, of kind {}", i % 7)
 }
 

@@ -18,6 +18,8 @@ mod aws;
 mod bad_input;
 mod batches;
 #[cfg(feature = "aws")]
+mod books;
+#[cfg(feature = "aws")]
 mod cloudwatch;
 mod commands;
 mod comprehend;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::keeper::Tenure;
 use super::options::BatchOptions;
 use super::outlook::Outlook;
 use crate::actors::patience::patiently;
@@ -18,12 +19,14 @@ use crate::config::EmbedMode;
 use crate::documents::DocumentId;
 use crate::error::StageError;
 use crate::messages::event::{Event, EventSink};
+use crate::money::Nanodollars;
 use crate::providers::account::Account;
 use crate::providers::openai::{BatchObject, CallError, Client, OpenAiOptions};
 use crate::stages::embed::wake_word;
 use crate::stages::model::ModelIdentity;
 use crate::stores::batches::{Batch, Batches, Space, Waiting};
 use crate::stores::control::{ControlError, ControlStore, RecordFilter, Resume, Status};
+use crate::stores::ledger::{Asked, Budget, Mode, Spend};
 use crate::stores::objects::ObjectStore;
 use crate::stores::vectors::{VectorError, VectorStore};
 use crate::supervisors::RetryOptions;
@@ -59,6 +62,8 @@ pub struct BatchDesk {
     /// Documents may go on.
     pub wake: Arc<Notify>,
     pub collections: Rc<Collections>,
+    /// How long this process may look after batches, where several share them.
+    pub tenure: Option<Rc<Tenure>>,
 }
 
 /// The collections that records come into, opened once.
@@ -99,10 +104,13 @@ impl Notices {
         Self { events, told: RefCell::default() }
     }
 
-    pub fn tell_once(&self, text: String) {
-        if self.told.borrow_mut().insert(text.clone()) {
+    /// Whether it is news.
+    pub fn tell_once(&self, text: String) -> bool {
+        let news = self.told.borrow_mut().insert(text.clone());
+        if news {
             self.events.emit(Event::Notice { text });
         }
+        news
     }
 }
 
@@ -216,21 +224,58 @@ impl BatchDesk {
         Ok(self.batches.waiting().await?.into_iter().filter(|(space, waiting)| ours(space, waiting)).collect())
     }
 
-    /// Looks for a batch in the provider's list, which has the newest first, by our id in its metadata.
-    pub async fn find(&self, id: &str, asked: UnixMicros) -> Result<Option<BatchObject>, CallError> {
+    /// Looks for a batch in the provider's list, which has the newest first, by our id in its metadata. One that stands
+    /// there twice, because a process that had been stopped sent it after another had, is the first of them; the others are
+    /// cancelled.
+    pub async fn find(&self, batch: &Batch, asked: UnixMicros) -> Result<Option<BatchObject>, CallError> {
         let from = u64::try_from(asked / 1_000_000).unwrap_or_default().saturating_sub(SKEW_SECONDS);
-        let mut after: Option<String> = None;
+        let (mut after, mut found): (Option<String>, Vec<BatchObject>) = (None, Vec::new());
         loop {
             let page = self.client.list_batches(after.as_deref(), 100).await?;
             let older = page.items.last().is_some_and(|b| b.created_at.is_some_and(|at| at < from));
-            if let Some(found) = page.items.into_iter().find(|b| b.metadata.get(TAG).is_some_and(|tag| tag == id)) {
-                return Ok(Some(found));
-            }
+            let ours = |b: &BatchObject| b.metadata.get(TAG).is_some_and(|tag| *tag == batch.id);
+            found.extend(page.items.into_iter().filter(ours));
             after = page.next;
             if older || after.is_none() {
-                return Ok(None);
+                break;
             }
         }
+        found.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        let mut found = found.into_iter();
+        let first = found.next();
+        for twin in found {
+            self.cancel_twin(batch, &twin).await;
+        }
+        Ok(first)
+    }
+
+    /// A batch that the provider has twice. What the second one has cost until now, nobody here can know.
+    pub async fn cancel_twin(&self, batch: &Batch, twin: &BatchObject) {
+        if let Err(error) = self.client.cancel_batch(&twin.id).await {
+            tracing::warn!(batch = batch.id, twin = twin.id, %error, "the provider does not cancel a batch that it has twice");
+        }
+        if !self.notices.tell_once(format!("the provider had batch {} twice: {} is cancelled", batch.id, twin.id)) {
+            return;
+        }
+        let cost = Nanodollars::of_tokens(batch.tokens, self.account.price.batch);
+        let spend = self.account.spend(Mode::Batch, &batch.id, batch.tokens, cost);
+        let spend = Spend { collection: self.collection(&batch.space), ..spend };
+        let ledger = &self.account.ledger;
+        // It is charged whatever the budget says.
+        let doubted = match ledger.reserve(spend, Budget::default()).await {
+            Ok(Asked::Given(reservation)) => ledger.doubt(&reservation.id).await,
+            Ok(Asked::Refused { .. }) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = doubted {
+            tracing::error!(batch = batch.id, %error, "what a second batch may cost can't be written to the ledger");
+        }
+    }
+
+    /// Whether a call that takes its full time still falls into this process's turn.
+    pub fn has_time_for_a_call(&self) -> bool {
+        let call = Duration::from_secs_f64(self.endpoint.request_seconds);
+        self.tenure.as_ref().is_none_or(|tenure| tenure.has(call))
     }
 
     /// How long a batch has to appear in the provider's list.

@@ -7,11 +7,12 @@
 //!            └──────────▶ recorder (at once) ──────────────────────────▶ collections
 //! ```
 //! Everything that these services know is in the store of items and batches: each may die at any moment and goes on with
-//! what it finds there. [`outlook`] tells a run when nothing more is to come.
+//! what it finds there. Where several processes share them, one at a time has these services ([`keeper`]). [`outlook`] tells a run when nothing more is to come.
 
 pub mod desk;
 mod ended;
 mod harvester;
+pub mod keeper;
 mod options;
 pub mod outlook;
 mod poller;
@@ -24,6 +25,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 pub use desk::{BatchDesk, Collections, Notices};
+pub use keeper::{Keeper, Tenure};
 pub use options::BatchOptions;
 pub use outlook::Outlook;
 pub use rows::tombstones;
@@ -60,6 +62,7 @@ pub fn start_batches(desk: Rc<BatchDesk>, restart: &RestartOptions, root: &RootH
 }
 
 /// What embeds records at once, and removes those that are no more.
+#[derive(Clone)]
 pub struct Recording {
     pub batches: Arc<dyn Batches>,
     pub collections: Rc<Collections>,

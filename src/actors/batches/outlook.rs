@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
+use tokio::time::{Duration, Instant};
 
 use crate::actors::steward::Claims;
 
@@ -32,6 +33,14 @@ pub struct Outlook {
     stopping: AtomicBool,
     /// Whether there are services that send and take in batches.
     batching: bool,
+    /// Of a service, whose intake has no end: quiet is when nothing was put down for so long.
+    gathers: Mutex<Option<Gathering>>,
+}
+
+#[derive(Clone, Copy)]
+struct Gathering {
+    time: Duration,
+    last: Instant,
 }
 
 /// What a round of sending has left.
@@ -77,11 +86,15 @@ impl Outlook {
             wait,
             stopping: AtomicBool::new(false),
             batching,
+            gathers: Mutex::default(),
         })
     }
 
     /// Items were put down.
     pub fn asked(&self) {
+        if let Some(gathering) = self.gathering().as_mut() {
+            gathering.last = Instant::now();
+        }
         self.asks.fetch_add(1, Ordering::AcqRel);
         self.submit.notify_one();
         self.record.notify_one();
@@ -98,7 +111,46 @@ impl Outlook {
 
     /// Nothing more is being put down just now: what waits is all there is.
     pub fn is_quiet(&self) -> bool {
-        self.intake_finished.load(Ordering::Acquire) && self.claims.is_empty()
+        let over = match *self.gathering() {
+            Some(gathering) => gathering.last.elapsed() >= gathering.time,
+            None => self.intake_finished.load(Ordering::Acquire),
+        };
+        over && self.claims.is_empty()
+    }
+
+    /// Intake goes on for ever: what waits is sent when nothing was put down for so long.
+    pub fn gather(&self, time: Duration) {
+        *self.gathering() = Some(Gathering { time, last: Instant::now() });
+    }
+
+    fn gathering(&self) -> MutexGuard<'_, Option<Gathering>> {
+        self.gathers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the run stays until every batch has ended.
+    pub fn waits(&self) -> bool {
+        self.wait
+    }
+
+    /// Another process looks after batches: what was put down up to this ask is its own to send.
+    pub fn elsewhere(&self, asks: u64, quiet: bool, left: Left) {
+        self.change(|s| {
+            *s = State {
+                sent_up_to: quiet.then_some(asks),
+                recorded_up_to: Some(asks),
+                polled: true,
+                open: left.batches,
+                waiting: left.items,
+                ..State::default()
+            };
+        });
+    }
+
+    /// Whoever looks after batches from now on knows nothing of them yet.
+    pub fn anew(&self) {
+        self.harvesting().clear();
+        self.change(|s| *s = State::default());
+        self.asked();
     }
 
     /// A round of sending is over that began at an ask, and quiet or not.

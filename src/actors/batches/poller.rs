@@ -123,7 +123,7 @@ impl Poller {
         if since < desk.settling() {
             return Ok(());
         }
-        match desk.find(&batch.id, submitted).await {
+        match desk.find(batch, submitted).await {
             Ok(None) => {}
             Ok(Some(_)) => {
                 tracing::warn!(batch = batch.id, "the provider lists a batch that it does not show");

@@ -33,6 +33,7 @@ use crate::providers::openai::{BatchObject, CallError, RequestLines, TransferErr
 use crate::stores::batches::{Batch, Order, Packed, Space, Status};
 use crate::stores::ledger::{Mode, Spend};
 use crate::stores::objects::ObjectError;
+use crate::stores::paid::PaidError;
 
 /// Between two rounds, at least and at most, however long they take.
 const LEAST_PAUSE: Duration = Duration::from_millis(20);
@@ -281,10 +282,21 @@ impl Submitter {
         self.write(batch, &key).await?;
         failpoint::reach("batch.written", &batch.id);
         let storage = |text: String| StageError::system("batch_file", text);
-        let path = desk.objects.local_path(&key);
-        let path = path.ok_or_else(|| storage(format!("{} can't be read as a file", desk.objects.location())))?;
+        let copy = desk.folder.join(format!("{}.input.jsonl", batch.id));
+        let path = match desk.objects.local_path(&key) {
+            Some(path) => path,
+            None => {
+                let file = std::fs::File::create(&copy).map_err(|e| storage(format!("{}: {e}", copy.display())))?;
+                desk.objects.read_into(&key, file).await.map_err(|e| storage(e.to_string()))?;
+                copy.clone()
+            }
+        };
         let name = format!("{}.jsonl", batch.id);
-        let file = match desk.client.upload(&path, &name, &desk.options.transfer).await {
+        let uploaded = desk.client.upload(&path, &name, &desk.options.transfer).await;
+        if path == copy {
+            let _ = std::fs::remove_file(&copy);
+        }
+        let file = match uploaded {
             Ok(file) => file,
             Err(TransferError::Call(error)) => return self.failed(batch, "upload", error).await.map(Err),
             Err(error @ TransferError::Local { .. }) => return Err(storage(error.to_string())),
@@ -326,6 +338,11 @@ impl Submitter {
         let desk = &self.desk;
         desk.batches.asked(&batch.id).await?;
         failpoint::reach("batch.asked", &batch.id);
+        // The provider can't tell who may ask: whoever takes over waits for as long as a call takes.
+        if !desk.has_time_for_a_call() {
+            desk.batches.not_taken(&batch.id).await?;
+            return Ok(Step::Later(Later::Failed));
+        }
         let metadata = BTreeMap::from([(TAG.to_owned(), batch.id.clone())]);
         match desk.client.create_batch(file, &metadata).await {
             Ok(object) => {
@@ -354,7 +371,12 @@ impl Submitter {
 
     async fn taken(&self, batch: &Batch, object: &BatchObject) -> Result<Step, StageError> {
         let desk = &self.desk;
-        desk.batches.taken_over(&batch.id, &object.id).await?;
+        if let Err(error) = desk.batches.taken_over(&batch.id, &object.id).await {
+            if matches!(error, PaidError::Fenced(_)) {
+                self.disown(batch, object).await?;
+            }
+            return Err(error.into());
+        }
         failpoint::reach("batch.taken", &batch.id);
         desk.events.emit(Event::BatchSubmitted {
             batch: batch.id.clone(),
@@ -366,11 +388,21 @@ impl Submitter {
         Ok(Step::Done)
     }
 
+    /// Another process looks after it by now, and finds this one by our id; unless it has sent the batch itself.
+    async fn disown(&self, batch: &Batch, object: &BatchObject) -> Result<(), StageError> {
+        let now = self.desk.batches.batch(&batch.id).await?;
+        let theirs = now.and_then(|now| now.provider_id).filter(|theirs| *theirs != object.id);
+        if theirs.is_some() {
+            self.desk.cancel_twin(batch, object).await;
+        }
+        Ok(())
+    }
+
     /// A batch of which nobody knows whether the provider has it.
     async fn look_for(&self, batch: &Batch, asked_at: &str) -> Result<Step, StageError> {
         let desk = &self.desk;
         let asked = parse_timestamp(asked_at).unwrap_or_default();
-        match desk.find(&batch.id, asked).await {
+        match desk.find(batch, asked).await {
             Ok(Some(object)) => {
                 tracing::info!(batch = batch.id, provider = object.id, "found a batch that the provider had taken");
                 self.taken(batch, &object).await

@@ -141,7 +141,8 @@ pub async fn ingest(
 
     // Before the pools: their metrics go to the recorder that is there when they start.
     let recorder = recorder::install(listener.is_some(), publisher.as_ref().map(|p| p.figures()));
-    let asked = Asked { records: request.records.is_some(), wait: request.wait, polls_only: request.polls_only };
+    let known = reconcile::has_batches(engine).await?;
+    let asked = Asked { records: request.records.is_some(), wait: request.wait, polls_only: request.polls_only, known };
     for collection in request.records.iter().flat_map(collections) {
         let opened = (engine.open_collection())(&collection).map_err(|e| RunError::Model(store(&e)))?;
         opened.check_model(embedder.identity()).await.map_err(|e| RunError::Model(store(&e)))?;
@@ -186,6 +187,8 @@ pub async fn ingest(
             _ => intake.run(Request { walk, objects: request.objects, prune }).await,
         };
         if request.serves && done.is_ok() {
+            let gather = Duration::from_secs_f64(settings.batch.poll_seconds);
+            outlook.iter().for_each(|o| o.gather(gather));
             std::future::pending::<()>().await;
         }
         finished.store(true, Ordering::Release);

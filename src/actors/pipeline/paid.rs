@@ -3,10 +3,13 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::actors::batches::{BatchDesk, Collections, Notices, Outlook, Recording, start_batches, start_recorder};
+use crate::actors::batches::{
+    BatchDesk, Collections, Keeper, Notices, Outlook, Recording, Tenure, start_batches, start_recorder,
+};
 use crate::actors::pipeline::RunError;
 use crate::actors::steward::Desk;
 use crate::config::{EmbedMode, Provider};
@@ -15,7 +18,7 @@ use crate::messages::event::{Event, EventSink};
 use crate::stages::embed::{BatchedEmbedder, Embedder};
 use crate::stores::batches::Batches;
 use crate::supervisors::RootHandle;
-use crate::supervisors::service::Running;
+use crate::supervisors::service::{Running, start_service};
 
 /// Hours within which a provider promises a batch's results.
 const WINDOW_HOURS: f64 = 24.0;
@@ -29,7 +32,8 @@ pub struct PaidWork {
     pub embedder: Arc<dyn Embedder>,
     /// A document's texts are asked for in one go: it waits once, for all of them.
     pub at_once: bool,
-    recording: Running,
+    /// What embeds records at once, or who looks after batches.
+    ending: Running,
     _running: Vec<Running>,
 }
 
@@ -48,19 +52,31 @@ pub struct Beginning<'a> {
     pub wait: bool,
     /// Make no new batches.
     pub polls_only: bool,
+    /// There are batches or items already.
+    pub known: bool,
 }
 
 impl PaidWork {
     /// `None` where there is neither a batch nor a record, nor will be.
     pub fn start(beginning: Beginning<'_>, root: &RootHandle) -> Result<Option<Self>, RunError> {
-        let Beginning { engine, owner, desk, embedder, events, wake, intake_finished, records, wait, polls_only } =
-            beginning;
+        let Beginning {
+            engine,
+            owner,
+            desk,
+            embedder,
+            events,
+            wake,
+            intake_finished,
+            records,
+            wait,
+            polls_only,
+            known,
+        } = beginning;
         let settings = &engine.config.settings;
         let mode = match settings.embed.mode {
             EmbedMode::Auto if settings.batch.deadline_hours < WINDOW_HOURS => EmbedMode::Live,
             mode => mode,
         };
-        let known = engine.has_batches();
         let batching = settings.embed.options.provider == Provider::Openai && (mode != EmbedMode::Live || known);
         if !batching && !records && !known {
             return Ok(None);
@@ -70,7 +86,9 @@ impl PaidWork {
         let collections = Rc::new(Collections::new(engine.open_collection()));
         let outlook = Outlook::new(intake_finished, desk.claims.clone(), wait, batching);
         let notices = Rc::new(Notices::new(events.clone()));
-        let mut running = Vec::new();
+        let lease = engine.batch_lease();
+        let tenure = lease.is_some().then(Rc::<Tenure>::default);
+        let mut batch_desk = None;
         let mut documents = embedder.clone();
         if batching {
             let told = events.clone();
@@ -105,8 +123,9 @@ impl PaidWork {
                 outlook: outlook.clone(),
                 wake,
                 collections: collections.clone(),
+                tenure: tenure.clone(),
             };
-            running.extend(start_batches(Rc::new(desk), &settings.restart, root));
+            batch_desk = Some(Rc::new(desk));
         }
         let recording = Recording {
             batches: batches.clone(),
@@ -117,14 +136,41 @@ impl PaidWork {
             embedder,
             live: mode == EmbedMode::Live && !polls_only,
         };
-        let recording = start_recorder(recording, &settings.restart, root);
+        let mut running = Vec::new();
+        let ending = match lease.zip(tenure) {
+            None => {
+                running.extend(batch_desk.into_iter().flat_map(|desk| start_batches(desk, &settings.restart, root)));
+                start_recorder(recording, &settings.restart, root)
+            }
+            Some((register, tenure)) => {
+                let call = Duration::from_secs_f64(settings.embed.options.openai.request_seconds);
+                let keeper = Rc::new(Keeper {
+                    register,
+                    holder: owner.to_owned(),
+                    // A call of the provider has to fit into what is left of it.
+                    lease: Duration::from_secs(settings.lease.seconds).max(call * 3),
+                    batches: batches.clone(),
+                    outlook: outlook.clone(),
+                    tenure,
+                    desk: batch_desk,
+                    recording,
+                    restart: settings.restart.clone(),
+                    root: root.clone(),
+                });
+                let (_, keeping) = start_service::<(), _, _>("keeper", 1, settings.restart.clone(), root, move |_| {
+                    let keeper = keeper.clone();
+                    async move { keeper.run().await }
+                });
+                keeping
+            }
+        };
         let at_once = batching && mode != EmbedMode::Live;
-        Ok(Some(Self { outlook, batches, collections, embedder: documents, at_once, recording, _running: running }))
+        Ok(Some(Self { outlook, batches, collections, embedder: documents, at_once, ending, _running: running }))
     }
 
     /// Lets the calls that are paid come to their end, and begins no more.
     pub async fn finish(&mut self) {
         self.outlook.stop();
-        self.recording.ended().await;
+        self.ending.ended().await;
     }
 }

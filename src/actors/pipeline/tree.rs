@@ -53,6 +53,8 @@ pub struct Asked {
     pub wait: bool,
     /// No new batches are made.
     pub polls_only: bool,
+    /// There are batches or items already.
+    pub known: bool,
 }
 
 /// The running tree.
@@ -111,6 +113,7 @@ impl Tree {
             records: asked.records,
             wait: asked.wait,
             polls_only: asked.polls_only,
+            known: asked.known,
         };
         let paid = PaidWork::start(beginning, &root)?;
         let embedder = paid.as_ref().map_or(embedder, |p| p.embedder.clone());

@@ -44,6 +44,11 @@ pub trait Batches: Send + Sync + 'static {
     /// that one had begun is finished or undone, and what it still writes to a batch is refused.
     async fn take_over(&self, epoch: u64) -> Result<()>;
 
+    /// Largest item, in bytes of its input and of what is found of it; `None` without a limit.
+    fn most_item_bytes(&self) -> Option<usize> {
+        None
+    }
+
     // ── records ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     /// Takes records in. One that is known and the same stays as it is, whatever its status; one that has changed gets a

@@ -14,8 +14,8 @@ use crate::clock::UnixMicros;
 use crate::money::Nanodollars;
 use crate::stores::ledger::{Budget, By, Ledger, Mode, Spend};
 
-/// 2026-11-22 00:00
-pub const NOW: UnixMicros = 1_795_305_600_000_000;
+/// 2096-11-22 00:00: servers that let items expire do so by the real clock.
+pub const NOW: UnixMicros = 4_004_380_800_000_000;
 
 /// A store of a test, and the books beside it.
 #[async_trait(?Send)]
@@ -57,6 +57,7 @@ macro_rules! conformance {
             lines_that_are_named_fail_alone,
             live_calls_take_records_and_give_them_back,
             a_batch_is_recorded_at_each_step_and_found,
+            a_large_item_comes_back_whole,
             collections_are_bound_to_a_model,
             what_waits_is_counted_by_space,
         );
@@ -530,6 +531,18 @@ pub async fn a_batch_is_recorded_at_each_step_and_found(w: &dyn World) {
     d.b().end("b2", Ending { charged_tokens: None, ..Desk::ending(Status::Failed, 0) }).await.unwrap();
     let books = &w.ledger().report(By::Day, "", 9).await.unwrap()[0];
     assert_eq!((books.settled.cost.0, books.reserved.cost.0, books.in_doubt.cost.0), (0, 0, 30));
+}
+
+/// What a store takes at most it takes.
+pub async fn a_large_item_comes_back_whole(w: &dyn World) {
+    let d = Desk::records(w);
+    let most = w.batches().most_item_bytes().unwrap_or(1 << 20);
+    let text = "x".repeat(most / 2 - 1_000);
+    d.put(&[("large", &text)]).await;
+    assert_eq!(d.pack("b1", 9).await, ["large"]);
+    assert_eq!(d.harvest("b1", &["large"]).await, Vec::<String>::new());
+    d.end("b1", Status::Completed, 1).await;
+    assert_eq!(d.counts().await, [0, 0, 1, 0, 0]);
 }
 
 pub async fn collections_are_bound_to_a_model(w: &dyn World) {

@@ -5,6 +5,7 @@
 //! same when it is done again, by whoever comes after.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use docweir_aws::dynamo::AttributeValue;
 
@@ -105,7 +106,13 @@ impl DynamoBatches {
     // ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     pub(super) async fn end_batch(&self, batch: &str, ending: Ending) -> Told<()> {
-        let Some(_at_work) = self.begin(batch) else { return Ok(()) };
+        // One that was begun is being finished here: its end is this one's, too.
+        let _at_work = loop {
+            match self.begin(batch) {
+                Some(at_work) => break at_work,
+                None => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        };
         let Some(record) = self.record(batch).await?.filter(|r| r.batch.ended_at.is_none()) else { return Ok(()) };
         let ending = match record.ending.clone() {
             // Decided before, by one that died.

@@ -21,12 +21,13 @@
 //!
 //! # Layout
 //! - [`item`] an item, and where it stands; `rules` what becomes of it, without I/O; `store` reading, deciding, writing
-//! - `records`, `documents` those who want vectors; `lifecycle`, `record`, `requests` a batch; `harvest` results and its end
+//! - `records`, `documents` those who want vectors; `packing`, `lifecycle`, `record`, `requests` a batch; `harvest` results and its end
 
 mod documents;
 mod harvest;
 pub mod item;
 mod lifecycle;
+mod packing;
 mod record;
 mod records;
 mod requests;
@@ -62,8 +63,15 @@ pub fn table(options: &DynamoOptions) -> Table {
     }
 }
 
+/// An item of DynamoDB holds 400 KB: here with its key, its hash and its past.
+const MOST_ITEM_BYTES: usize = 380_000;
+
 #[async_trait]
 impl Batches for DynamoBatches {
+    fn most_item_bytes(&self) -> Option<usize> {
+        Some(MOST_ITEM_BYTES)
+    }
+
     async fn take_over(&self, epoch: u64) -> Told<()> {
         self.taken_over_by(epoch).await
     }

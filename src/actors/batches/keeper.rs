@@ -1,0 +1,170 @@
+//! Who looks after batches: of all processes that share them one at a time, by a lease that it has to renew.
+//!
+//! The others put items down and read, and take over when the lease is over. Whoever has lost it stops at once; what it
+//! writes all the same is refused by the lease's epoch, and what it asks of the provider all the same is found there by our
+//! id ([`super::submitter`]).
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::desk::BatchDesk;
+use super::outlook::{Left, Outlook};
+use super::{Recording, start_batches, start_recorder};
+use crate::error::{ErrorClass, StageError};
+use crate::stores::batches::Batches;
+use crate::stores::lease::{Lease, LeaseError, LeaseRegister};
+use crate::supervisors::{RestartOptions, RootHandle};
+
+/// Between two looks at a lease that is somebody else's, at least and at most.
+const LEAST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long this process may still look after batches.
+#[derive(Debug, Default)]
+pub struct Tenure(Cell<Option<Instant>>);
+
+impl Tenure {
+    /// Whether so much time is left of it, for sure.
+    pub fn has(&self, time: Duration) -> bool {
+        self.0.get().is_some_and(|end| Instant::now() + time < end)
+    }
+
+    fn until(&self, end: Option<Instant>) {
+        self.0.set(end);
+    }
+}
+
+pub struct Keeper {
+    pub register: LeaseRegister,
+    pub holder: String,
+    pub lease: Duration,
+    pub batches: Arc<dyn Batches>,
+    pub outlook: Arc<Outlook>,
+    pub tenure: Rc<Tenure>,
+    /// Where there are batches.
+    pub desk: Option<Rc<BatchDesk>>,
+    pub recording: Recording,
+    pub restart: RestartOptions,
+    pub root: RootHandle,
+}
+
+impl Keeper {
+    /// Runs until the run stops.
+    pub async fn run(&self) -> Result<(), StageError> {
+        let pause = (self.lease / 6).clamp(LEAST_PAUSE, LONGEST_PAUSE);
+        while !self.outlook.is_stopping() {
+            let asked = Instant::now();
+            match self.register.acquire(&self.holder, self.lease, 0).await {
+                Ok(Some(lease)) => self.hold(lease, asked + self.lease).await?,
+                Ok(None) => match self.leave_to_others().await {
+                    Err(error) if error.class == ErrorClass::System => return Err(error),
+                    Err(error) => tracing::warn!(%error, "can't look at batches just now"),
+                    Ok(()) => {}
+                },
+                Err(error) => tracing::warn!(%error, "can't ask for the lease on batches"),
+            }
+            if self.outlook.is_stopping() {
+                break;
+            }
+            tokio::select! {
+                () = self.outlook.record.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks after batches until the run stops or the lease is lost.
+    async fn hold(&self, lease: Lease, end: Instant) -> Result<(), StageError> {
+        let epoch = lease.record.epoch;
+        self.tenure.until(Some(end));
+        self.outlook.anew();
+        tracing::info!(epoch, "looks after batches");
+        let held = tokio::sync::Mutex::new(lease);
+        let done = tokio::select! {
+            done = self.work(epoch) => done,
+            () = self.renewing(&held, end) => {
+                tracing::warn!(epoch, "the lease on batches is lost: another process looks after them");
+                Ok(())
+            }
+        };
+        self.tenure.until(None);
+        self.batches.take_over(0).await?;
+        self.outlook.anew();
+        // One that is lost is somebody else's, or over.
+        if let Err(error) = self.register.release(&held.into_inner()).await {
+            tracing::debug!(%error, "the lease on batches is not given back");
+        }
+        match done {
+            Err(error) if error.class != ErrorClass::System => {
+                tracing::warn!(%error, "can't look after batches just now");
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    async fn work(&self, epoch: u64) -> Result<(), StageError> {
+        self.batches.take_over(epoch).await?;
+        let services = self.desk.as_ref().map(|desk| start_batches(desk.clone(), &self.restart, &self.root));
+        let mut recorder = start_recorder(self.recording.clone(), &self.restart, &self.root);
+        // It ends with the run, when what it has paid for is stored.
+        recorder.ended().await;
+        drop(services);
+        Ok(())
+    }
+
+    /// Gives signs of life; returns when the lease is lost, or may be before the next one.
+    async fn renewing(&self, held: &tokio::sync::Mutex<Lease>, mut end: Instant) {
+        let beat = self.lease / 3;
+        loop {
+            tokio::time::sleep(beat).await;
+            let begun = Instant::now();
+            let mut lease = held.lock().await;
+            match self.register.renew(&lease, self.lease).await {
+                Ok(renewed) => {
+                    *lease = renewed;
+                    end = begun + self.lease;
+                    self.tenure.until(Some(end));
+                }
+                Err(LeaseError::Lost(_)) => return,
+                Err(error) => tracing::warn!(%error, "can't renew the lease on batches"),
+            }
+            if Instant::now() + beat >= end {
+                return;
+            }
+        }
+    }
+
+    /// What a run that waits for batches has to know of those that another process looks after.
+    async fn leave_to_others(&self) -> Result<(), StageError> {
+        let (asks, quiet) = (self.outlook.asks(), self.outlook.is_quiet());
+        let left = match &self.desk {
+            Some(desk) if self.outlook.waits() => {
+                Left { batches: !desk.open().await?.is_empty(), items: !desk.waiting().await?.is_empty() }
+            }
+            _ => Left::default(),
+        };
+        self.outlook.elsewhere(asks, quiet, left);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tenure_has_the_time_that_is_left_of_it() {
+        let tenure = Tenure::default();
+        assert!(!tenure.has(Duration::ZERO));
+        tenure.until(Some(Instant::now() + Duration::from_secs(10)));
+        assert!(tenure.has(Duration::from_secs(9)) && !tenure.has(Duration::from_secs(10)));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert!(!tenure.has(Duration::from_secs(6)));
+    }
+}
