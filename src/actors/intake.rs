@@ -5,7 +5,7 @@
 //!
 //! An object whose mark says that it is what was registered is not read again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -97,15 +97,15 @@ impl Intake {
             if after.is_none() {
                 return Ok(files);
             }
-            let wanted = page.into_iter().filter(|object| self.is_wanted(uri, &object.source));
-            let looked_at = stream::iter(wanted)
-                .map(|object| async move {
-                    let look = match self.known(&object).await {
-                        Ok(Some((id, status))) => Ok(Looked::Known(id, status)),
-                        // One that is not known for sure is read.
-                        Ok(None) | Err(_) => {
-                            self.look_at_object(&object).await.map(Looked::New).map_err(|e| e.to_string())
-                        }
+            let wanted: Vec<_> = page.into_iter().filter(|object| self.is_wanted(uri, &object.source)).collect();
+            // One that is not known for sure is read.
+            let mut known = self.known(&wanted).await.unwrap_or_default();
+            let looks = wanted.into_iter().map(|object| (known.remove(&object.source), object));
+            let looked_at = stream::iter(looks)
+                .map(|(known, object)| async move {
+                    let look = match known {
+                        Some((id, status)) => Ok(Looked::Known(id, status)),
+                        None => self.look_at_object(&object).await.map(Looked::New).map_err(|e| e.to_string()),
                     };
                     (object.source, look)
                 })
@@ -160,16 +160,19 @@ impl Intake {
         !is_quarantined(key) && (known || uri == source)
     }
 
-    /// The document of an object that is what was registered last, to be done as it would be done now: there is nothing to
-    /// be read.
-    pub async fn known(&self, object: &Listed) -> Result<Option<(DocumentId, Status)>, ControlError> {
-        let Some(seen) = self.control.seen(&object.source).await?.filter(|seen| seen.tag == object.tag) else {
-            return Ok(None);
-        };
-        let Some(record) = self.control.by_source(&object.source).await? else { return Ok(None) };
-        let same = record.content_sha256 == seen.content && record.fingerprint == self.fingerprint;
-        let wanted = record.intent == Intent::Process && record.status != Status::Deleted;
-        Ok((same && wanted).then_some((record.document_id, record.status)))
+    /// The documents, by source, of objects that are what was registered last, to be done as it would be done now: there
+    /// is nothing to be read.
+    pub async fn known(&self, objects: &[Listed]) -> Result<HashMap<String, (DocumentId, Status)>, ControlError> {
+        let tags: HashMap<&str, &str> = objects.iter().map(|o| (o.source.as_str(), o.tag.as_str())).collect();
+        let sources: Vec<String> = objects.iter().map(|object| object.source.clone()).collect();
+        let mut known = patiently(&self.retry, || self.control.seen(&sources)).await?;
+        known.retain(|(seen, record)| {
+            let same = tags.get(record.source.as_str()) == Some(&seen.tag.as_str())
+                && record.content_sha256 == seen.content
+                && record.fingerprint == self.fingerprint;
+            same && record.intent == Intent::Process && record.status != Status::Deleted
+        });
+        Ok(known.into_iter().map(|(_, record)| (record.source, (record.document_id, record.status))).collect())
     }
 
     /// # Errors

@@ -92,7 +92,8 @@ impl BucketEvents {
 
     /// Returns whether anything has become of it.
     async fn register(&self, object: &Listed) -> Result<bool, Stop> {
-        if let Some((document, status)) = self.intake.known(object).await.map_err(store)? {
+        let mut known = self.intake.known(std::slice::from_ref(object)).await.map_err(store)?;
+        if let Some((document, status)) = known.remove(&object.source) {
             self.intake.tell_unchanged(document, object.source.clone(), status);
             return Ok(false);
         }

@@ -360,10 +360,11 @@ pub trait ControlStore: Send + Sync + 'static {
     /// The record of a source, if it has one.
     async fn by_source(&self, source: &str) -> Result<Option<ControlRecord>, ControlError>;
 
-    /// What was last registered with a mark for a source: it saves reading the object again. A store may keep none.
-    async fn seen(&self, source: &str) -> Result<Option<Seen>, ControlError> {
-        let _ = source;
-        Ok(None)
+    /// What was last registered with a mark for each of the sources, and their records: it saves reading the objects
+    /// again. Sources of which nothing is known are left out; a store may keep none.
+    async fn seen(&self, sources: &[String]) -> Result<Vec<(Seen, ControlRecord)>, ControlError> {
+        let _ = sources;
+        Ok(Vec::new())
     }
 
     /// Records in order of id, after `after`, at most `limit`.

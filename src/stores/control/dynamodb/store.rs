@@ -1,5 +1,6 @@
 //! The operations of the store.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -370,8 +371,22 @@ impl ControlStore for DynamoControlStore {
         }
     }
 
-    async fn seen(&self, source: &str) -> Result<Option<Seen>, ControlError> {
-        Ok(self.entry(source).await?.and_then(|entry| entry.seen))
+    async fn seen(&self, sources: &[String]) -> Result<Vec<(Seen, ControlRecord)>, ControlError> {
+        let keys: HashSet<&String> = sources.iter().collect();
+        let keys = keys.into_iter().map(|source| items::source_key(source)).collect();
+        let found = self.dynamo.get_many(&self.options.state_table, keys, true).await;
+        let found = found.map_err(|fault| self.failed(fault))?;
+        let entries = found.iter().filter_map(items::source_entry);
+        let mut seen: HashMap<DocumentId, Seen> =
+            entries.filter_map(|entry| Some((DocumentId::parse(&entry.document)?, entry.seen?))).collect();
+        let found =
+            self.dynamo.get_many(&self.options.control_table, seen.keys().map(items::key).collect(), true).await;
+        let now = self.clock.now().div_euclid(1_000_000);
+        let found = found.map_err(|fault| self.failed(fault))?;
+        // One that can't be read is known by nothing.
+        let records = found.iter().filter(|item| !items::is_over(item, FORGET_AT, now));
+        let records = records.filter_map(|item| items::record(item).ok());
+        Ok(records.filter_map(|record| Some((seen.remove(&record.document_id)?, record))).collect())
     }
 
     async fn list(

@@ -410,28 +410,35 @@ async fn marks_are_kept_with_registrations(f: &Fixture) {
     let store = &f.store;
     let object = |source: &str, content: &str| NewDocument { source: source.into(), ..document("x", content) };
     let with = |tag: &str, content: &str| NewDocument { tag: Some(tag.into()), ..object("s3://b/a.pdf", content) };
-    let seen = |tag: &str, content: &str| Some(Seen { tag: tag.into(), content: Sha256Hex::of(content.as_bytes()) });
-    assert_eq!(store.seen("s3://b/a.pdf").await.unwrap(), None);
+    let seen = |tag: &str, content: &str| Seen { tag: tag.into(), content: Sha256Hex::of(content.as_bytes()) };
+    let known = async |source: &str| {
+        let known = store.seen(&[source.to_owned(), "s3://b/nobody.pdf".into()]).await.unwrap();
+        assert!(known.iter().all(|(_, record)| record.source == source), "{known:?}");
+        known.into_iter().map(|(seen, _)| seen).next()
+    };
+    assert_eq!(known("s3://b/a.pdf").await, None);
     store.register(vec![with("1", "one")]).await.unwrap();
-    assert_eq!(store.seen("s3://b/a.pdf").await.unwrap(), seen("1", "one"));
+    assert_eq!(known("s3://b/a.pdf").await, Some(seen("1", "one")));
     // The same content under another mark: nothing new, and known by that from now on.
     let again = store.register(vec![with("2", "one")]).await.unwrap().remove(0);
     assert!(matches!(again, Registered::Unchanged(..)), "{again:?}");
-    assert_eq!(store.seen("s3://b/a.pdf").await.unwrap(), seen("2", "one"));
+    assert_eq!(known("s3://b/a.pdf").await, Some(seen("2", "one")));
     let replaced = store.register(vec![with("3", "two")]).await.unwrap().remove(0);
     let Registered::Replaces(key) = replaced else { panic!("{replaced:?}") };
-    assert_eq!(store.seen("s3://b/a.pdf").await.unwrap(), seen("3", "two"));
+    assert_eq!(known("s3://b/a.pdf").await, Some(seen("3", "two")));
     assert_eq!(store.by_source("s3://b/a.pdf").await.unwrap().unwrap().document_id, key.id);
     // Who registers without one leaves what is known: it is still true.
     store.register(vec![object("s3://b/a.pdf", "three")]).await.unwrap();
-    assert_eq!(store.seen("s3://b/a.pdf").await.unwrap(), seen("3", "two"));
+    assert_eq!(known("s3://b/a.pdf").await, Some(seen("3", "two")));
     // Many at once, with duplicates among them.
     let many = (0..40).map(|n| NewDocument { tag: Some(n.to_string()), ..object(&format!("s3://b/{}", n % 20), "x") });
     store.register(many.collect()).await.unwrap();
-    for n in 0..20 {
-        let source = format!("s3://b/{n}");
-        let tag = store.seen(&source).await.unwrap().unwrap().tag;
-        assert_eq!(tag, (n + 20).to_string(), "the last one counts");
+    let sources: Vec<_> = (0..20).map(|n| format!("s3://b/{n}")).collect();
+    let known = store.seen(&sources).await.unwrap();
+    assert_eq!(known.len(), 20);
+    for (seen, record) in known {
+        let n: u32 = record.source.strip_prefix("s3://b/").unwrap().parse().unwrap();
+        assert_eq!(seen.tag, (n + 20).to_string(), "the last one counts");
     }
 }
 
