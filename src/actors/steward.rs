@@ -13,13 +13,13 @@ use tracing::Span;
 
 use crate::actors::artefacts::{Artefacts, storage};
 use crate::actors::quarantine::QuarantineKeeper;
-use crate::documents::{DocumentId, Stage};
+use crate::documents::{DocumentId, Stage, Version};
 use crate::error::{ErrorClass, StageError};
 use crate::failpoint;
 use crate::messages::event::{Event, EventSink};
 use crate::messages::job::{Input, Job, StageResult};
 use crate::stores::batches::Batches;
-use crate::stores::control::{Claim, ClaimKey, ControlError, ControlStore, Resume, Transition};
+use crate::stores::control::{Claim, ClaimKey, ControlError, ControlStore, Intent, Resume, Status, Transition};
 use crate::supervisors::{Begin, Closed, JobSpec, Lane, PoolHandle, Settled, Steward, Verdict};
 use crate::telemetry::trace;
 
@@ -111,10 +111,24 @@ impl Desk {
             Ok(()) => Ok(true),
             Err(ControlError::Fenced(_)) => {
                 self.superseded(claim);
+                self.leave_nothing_of_a_deleted_one(&claim.key.id).await?;
                 Ok(false)
             }
             Err(error) => Err(control(error)),
         }
+    }
+
+    /// Another process may have deleted the document while this one worked on it. The claim is void, but what was written
+    /// under it is not fenced: what came after the document's artefacts were taken away goes as well.
+    async fn leave_nothing_of_a_deleted_one(&self, id: &DocumentId) -> Result<(), StageError> {
+        let version = match self.control.record(id).await {
+            Ok(record) if record.intent == Intent::Delete || record.status == Status::Deleted => record.version,
+            Ok(_) => return Ok(()),
+            Err(ControlError::NotFound(_)) => Version::MAX,
+            Err(error) => return Err(control(error)),
+        };
+        self.artefacts.purge(id).await?;
+        self.quarantine.forget_all(id, version).await.map_err(storage)
     }
 
     pub fn superseded(&self, claim: &Claim) {

@@ -24,7 +24,7 @@ use crate::stores::vectors::Write;
 /// Tombstones of records in one commit.
 const TOMBSTONES: usize = 2_000;
 /// How often the record is looked at while another process is to do the work.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(500);
 /// Longer than it takes a run to look at the control store: twice, and some time for the commit.
 const MARGIN: Duration = Duration::from_secs(30);
 
@@ -154,7 +154,14 @@ async fn fulfil(engine: &Engine, mut left: Vec<DocumentId>) -> Result<Vec<Docume
                 let settled = pipeline::settle_requests(engine).await;
                 drop(lock);
                 settled.map_err(|e| Failure::system(e.to_string()))?;
-                return remaining(engine, left).await;
+                left = remaining(engine, left).await?;
+                if left.is_empty() || !engine.is_shared() {
+                    return Ok(left);
+                }
+                if !std::mem::replace(&mut told, true) {
+                    super::output::complain("waiting for another process, which has begun to delete");
+                }
+                engine.clock.sleep(LOOK).await;
             }
             Err(LockError::Held(held)) => {
                 if !std::mem::replace(&mut told, true) {

@@ -85,6 +85,41 @@ fn a_run_does_not_end_beside_documents_of_one_that_stalls() {
     account.assert_complete(3);
 }
 
+/// A document is deleted by one process while another, which is stopped, works on it: what that one writes when it goes on
+/// is not left behind.
+#[test]
+fn a_document_deleted_beside_one_that_stalls_leaves_nothing() {
+    let (s3, dynamo) = (shared_seaweedfs(), shared_ministack());
+    let Some(account) = Account::new(s3.map(|s| &**s), dynamo.map(|s| &**s), false) else { return };
+    account.place.generate(1);
+    let mut stalls = account.command("stalls", &INGEST);
+    stalls.env("DOCWEIR_FAILPOINT", "embedding.begun=stop:1").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let stalled = Running::of(stalls.spawn().unwrap());
+    let is_embedding = || {
+        let status = account.run("reader", &["status", "--all", "--json"]);
+        status.json().iter().any(|record| record["stage_status"]["embedding"]["status"] == "IN_PROGRESS")
+    };
+    eventually("the document is being embedded", is_embedding);
+    let objects = || {
+        let list = ["s3api", "list-objects-v2", "--bucket", &account.name, "--prefix", "docs/"];
+        let listed: serde_json::Value = serde_json::from_str(&account.aws(account.s3, &list)).unwrap_or_default();
+        let keys = listed["Contents"].as_array().cloned().unwrap_or_default();
+        let keys = keys.iter().map(|object| object["Key"].as_str().unwrap().to_owned());
+        let of_documents = ["docs/extracted/", "docs/chunks/", "docs/enriched/", "docs/embeddings/"];
+        keys.filter(|key| of_documents.iter().any(|prefix| key.starts_with(prefix))).collect::<Vec<_>>()
+    };
+    assert!(!objects().is_empty());
+    let deleted = account.run("two", &["delete", "docs/0000.pdf"]);
+    assert!(deleted.code(0).out.contains("deleted: "), "{}", deleted.out);
+    assert_eq!(objects(), Vec::<String>::new());
+    stalled.signal(Signal::CONT);
+    stalled.finish().code(0);
+    assert_eq!(objects(), Vec::<String>::new());
+    let marker = docweir_testkit::marker(0, 1);
+    let found = account.run("two", &["search", &marker, "--mode", "full-text", "--json"]);
+    assert!(found.json().first().is_none_or(|found| results(found).is_empty()), "{}", found.out);
+}
+
 /// A service does what a bucket's files are registered for by a process, what the system before it registers in the table,
 /// and again what a person resets there.
 #[test]

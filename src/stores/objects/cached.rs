@@ -277,6 +277,10 @@ impl ObjectStore for CachedObjects {
         }
     }
 
+    fn forget_copy(&self, key: &str) -> bool {
+        std::fs::remove_file(self.path(key)).is_ok()
+    }
+
     async fn read_into(&self, key: &str, file: File) -> Result<(), ObjectError> {
         self.objects.read_into(key, file).await
     }

@@ -1,12 +1,17 @@
 //! Small objects in a DynamoDB table: leases, and manifests where the S3 endpoint has no conditional writes.
 //!
-//! An item an object, read consistently; its tag is a name that every write draws anew. An object has to fit an item.
+//! An item an object, read consistently; its tag is a name that every write draws anew. An object has to fit an item,
+//! compressed where it is not tiny.
+
+use std::io::{self, Read, Write as _};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use docweir_aws::dynamo::{AttributeValue, Dynamo, Expression, Item, Query, Write};
 use docweir_aws::{Fault, FaultKind};
-use std::io;
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
 use ulid::Ulid;
 
 use super::keys::check_key;
@@ -15,6 +20,11 @@ use crate::clock::SharedClock;
 
 /// DynamoDB's 400 KB, with room for names and keys.
 const MAX_BYTES: usize = 390_000;
+/// Largest object, however well it compresses.
+const MAX_PLAIN_BYTES: usize = 16 << 20;
+/// Objects from here on are compressed: an item is paid by the kilobyte, and a list of thousands of files has to fit.
+const COMPRESSED_FROM: usize = 2_048;
+const DEFLATE: &str = "deflate";
 
 #[derive(Clone)]
 pub struct DynamoObjects {
@@ -62,11 +72,30 @@ fn failed(what: &'static str, key: &str, fault: &Fault) -> ObjectError {
     }
 }
 
-fn bytes_of(item: &Item) -> Bytes {
-    item.get("body")
-        .and_then(|body| body.as_b().ok())
-        .map(|blob| Bytes::copy_from_slice(blob.as_ref()))
-        .unwrap_or_default()
+fn bytes_of(key: &str, item: &Item) -> Result<Bytes, ObjectError> {
+    let Some(body) = item.get("body").and_then(|body| body.as_b().ok()) else { return Ok(Bytes::new()) };
+    let encoding = item.get("encoding").and_then(|encoding| encoding.as_s().ok());
+    match encoding.map(String::as_str) {
+        None => Ok(Bytes::copy_from_slice(body.as_ref())),
+        Some(DEFLATE) => {
+            let mut plain = Vec::new();
+            let mut decoder = DeflateDecoder::new(body.as_ref()).take(MAX_PLAIN_BYTES as u64);
+            decoder.read_to_end(&mut plain).map_err(|e| unreadable(key, e.to_string()))?;
+            Ok(plain.into())
+        }
+        Some(other) => Err(unreadable(key, format!("it is encoded as `{other}`, which this version does not know"))),
+    }
+}
+
+fn unreadable(key: &str, reason: String) -> ObjectError {
+    let hint = "use the version of docweir that wrote it, or restore the item";
+    ObjectError::Storage { what: "read", key: key.to_owned(), reason, hint }
+}
+
+fn deflated(body: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = DeflateEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
+    encoder.write_all(body)?;
+    encoder.finish()
 }
 
 fn number(item: &Item, name: &str) -> i64 {
@@ -87,16 +116,34 @@ impl ObjectStore for DynamoObjects {
 
     async fn put(&self, key: &str, body: Bytes, when: Precondition, _: Durability) -> Result<Tag, ObjectError> {
         let mut item = self.key(key)?;
-        if body.len() > MAX_BYTES {
-            let reason = format!("{} bytes are more than an item holds ({MAX_BYTES})", body.len());
+        let refused = |reason: String| {
             let hint = "use an S3 endpoint that enforces conditional writes for it";
-            return Err(ObjectError::Storage { what: "write", key: key.to_owned(), reason, hint });
+            ObjectError::Storage { what: "write", key: key.to_owned(), reason, hint }
+        };
+        let plain = body.len();
+        if plain > MAX_PLAIN_BYTES {
+            return Err(refused(format!("{plain} bytes are more than {MAX_PLAIN_BYTES}")));
+        }
+        let deflated = match plain {
+            COMPRESSED_FROM.. => Some(deflated(&body).map_err(|e| refused(e.to_string()))?),
+            _ => None,
+        };
+        let held = match deflated.filter(|deflated| deflated.len() < plain) {
+            Some(deflated) => {
+                item.insert("encoding".into(), AttributeValue::S(DEFLATE.into()));
+                docweir_aws::dynamo::blob(&deflated)
+            }
+            None => docweir_aws::dynamo::blob(&body),
+        };
+        let bytes = held.as_ref().len();
+        if bytes > MAX_BYTES {
+            return Err(refused(format!("{bytes} bytes are more than an item holds ({MAX_BYTES})")));
         }
         let tag = Ulid(fastrand::u128(..)).to_string();
-        item.insert("bytes".into(), AttributeValue::N(body.len().to_string()));
+        item.insert("bytes".into(), AttributeValue::N(plain.to_string()));
         item.insert("modified".into(), AttributeValue::N(self.clock.now().to_string()));
         item.insert("tag".into(), AttributeValue::S(tag.clone()));
-        item.insert("body".into(), AttributeValue::B(docweir_aws::dynamo::blob(&body)));
+        item.insert("body".into(), AttributeValue::B(held));
         let condition = match when {
             Precondition::None => None,
             Precondition::Absent => Some(Expression::new("attribute_not_exists(pk)")),
@@ -123,11 +170,11 @@ impl ObjectStore for DynamoObjects {
     async fn get(&self, key: &str) -> Result<(Bytes, Tag), ObjectError> {
         let item = self.item(key).await?;
         let tag = item.get("tag").and_then(|tag| tag.as_s().ok()).cloned().unwrap_or_default();
-        Ok((bytes_of(&item), Tag(tag)))
+        Ok((bytes_of(key, &item)?, Tag(tag)))
     }
 
     async fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Bytes, ObjectError> {
-        let body = bytes_of(&self.item(key).await?);
+        let body = bytes_of(key, &self.item(key).await?)?;
         let clamp = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(body.len());
         Ok(body.slice(clamp(offset)..clamp(offset.saturating_add(length))))
     }
@@ -179,8 +226,8 @@ struct Small {
 
 impl io::Write for Small {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.body.len() + bytes.len() > MAX_BYTES {
-            return Err(io::Error::other(format!("more than {MAX_BYTES} bytes do not fit an item")));
+        if self.body.len() + bytes.len() > MAX_PLAIN_BYTES {
+            return Err(io::Error::other(format!("more than {MAX_PLAIN_BYTES} bytes do not fit an item")));
         }
         self.body.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -222,8 +269,19 @@ mod tests {
         let table = Table { name: name.clone(), key, indexes: Vec::new(), expires: None };
         dynamo.create(&table, Duration::from_secs(30)).await.unwrap();
         let objects = DynamoObjects::new(dynamo, &name, "bucket/prefix", Arc::new(SystemClock));
-        let too_large = objects.put("k", vec![0; MAX_BYTES + 1].into(), Precondition::None, Durability::Durable).await;
-        assert!(too_large.unwrap_err().to_string().contains("more than an item holds"));
+        let put = async |body: Vec<u8>| objects.put("k", body.into(), Precondition::None, Durability::Durable).await;
+        let mut random = fastrand::Rng::with_seed(1);
+        let noise: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(MAX_BYTES + 1).collect();
+        assert!(put(noise.clone()).await.unwrap_err().to_string().contains("more than an item holds"));
+        assert!(put(vec![0; MAX_PLAIN_BYTES + 1]).await.is_err());
+        for body in
+            [vec![7; MAX_PLAIN_BYTES], noise[..MAX_BYTES - 1_000].to_vec(), noise[..COMPRESSED_FROM - 1].to_vec()]
+        {
+            put(body.clone()).await.unwrap();
+            assert!(objects.get("k").await.unwrap().0 == body);
+            assert_eq!(objects.head("k").await.unwrap().bytes, body.len() as u64);
+            assert!(objects.get_range("k", 10, 100).await.unwrap() == body[10..110]);
+        }
         let candidate =
             Candidate { objects: Arc::new(objects), in_byte_order: true, checks_keys: true, large: 100_000 };
         conformance::check(&candidate).await;

@@ -116,6 +116,12 @@ pub trait ObjectStore: Send + Sync + 'static {
         }
     }
 
+    /// Takes a copy away that turned out to be damaged, so that the next one is made anew; `false` where none is kept.
+    fn forget_copy(&self, key: &str) -> bool {
+        let _ = key;
+        false
+    }
+
     /// Reads the whole object into an empty file, with as little memory as a small one takes.
     async fn read_into(&self, key: &str, mut file: File) -> Result<(), ObjectError> {
         const PIECE: u64 = 8 << 20;

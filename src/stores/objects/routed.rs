@@ -88,6 +88,10 @@ impl ObjectStore for RoutedObjects {
         self.of(key).local_copy(key).await
     }
 
+    fn forget_copy(&self, key: &str) -> bool {
+        self.of(key).forget_copy(key)
+    }
+
     async fn read_into(&self, key: &str, file: std::fs::File) -> Result<(), ObjectError> {
         self.of(key).read_into(key, file).await
     }

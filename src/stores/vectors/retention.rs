@@ -31,6 +31,9 @@ pub struct RetentionOptions {
     pub snapshots: usize,
     /// Seconds for which every version can be gone back to: merged deltas are kept so long. Default 604,800 (7 days).
     pub merged_seconds: u64,
+    /// Files that are merged and still kept, at most: of a busy collection older versions can't be gone back to, whatever
+    /// their age, so that its manifest stays small. Default 5,000.
+    pub max_files: usize,
     /// Seconds that a commit or a merge may take; what was staged and not named for so long is deleted. Default 86,400
     /// (1 day).
     pub staged_seconds: u64,
@@ -42,7 +45,14 @@ pub struct RetentionOptions {
 
 impl Default for RetentionOptions {
     fn default() -> Self {
-        Self { snapshots: 4, merged_seconds: 7 * 86_400, staged_seconds: 86_400, pin_seconds: 3_600, poll_seconds: 600 }
+        Self {
+            snapshots: 4,
+            merged_seconds: 7 * 86_400,
+            max_files: 5_000,
+            staged_seconds: 86_400,
+            pin_seconds: 3_600,
+            poll_seconds: 600,
+        }
     }
 }
 
@@ -58,6 +68,7 @@ impl RetentionOptions {
         const TEN_YEARS: u64 = 315_360_000;
         range("snapshots", self.snapshots as u64, 0, 1_000);
         range("merged_seconds", self.merged_seconds, 0, TEN_YEARS);
+        range("max_files", self.max_files as u64, 10, 1_000_000);
         range("staged_seconds", self.staged_seconds, 1, TEN_YEARS);
         range("pin_seconds", self.pin_seconds, 10, 604_800);
         range("poll_seconds", self.poll_seconds, 1, 86_400);
@@ -83,8 +94,17 @@ pub fn due(manifest: &Manifest, now_ms: i64, options: &RetentionOptions) -> Opti
     let gc_floor = manifest.current_at(ago(options.staged_seconds)).unwrap_or(0).max(now.gc_floor);
     let by_age = manifest.current_at(ago(options.merged_seconds)).unwrap_or(0);
     let retained_from = by_age.min(oldest_snapshot_kept(manifest, options.snapshots)).max(now.retained_from);
-    let due = Horizons { gc_floor, retained_from };
+    let full = newest_given_up(manifest, options.max_files);
+    let due = Horizons { gc_floor: gc_floor.max(full), retained_from: retained_from.max(full) };
     (due != now).then_some(due)
+}
+
+/// The version that removed the newest of the files that are too many; 0 where there are none. All that they were staged
+/// against is older.
+fn newest_given_up(manifest: &Manifest, most: usize) -> ManifestVersion {
+    let mut versions: Vec<_> = manifest.removed.iter().map(|r| r.at_version).collect();
+    versions.sort_unstable_by(|a, b| b.cmp(a));
+    versions.get(most).copied().unwrap_or_default()
 }
 
 /// The version that the oldest of the `keep` newest snapshots came in with; the newest version where there are fewer

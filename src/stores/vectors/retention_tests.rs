@@ -3,8 +3,14 @@
 use super::*;
 use crate::stores::vectors::validate::{Append, Install, may_append, may_install_snapshot, may_roll_back, proposed};
 
-const KEEP: RetentionOptions =
-    RetentionOptions { snapshots: 2, merged_seconds: 100, staged_seconds: 10, pin_seconds: 60, poll_seconds: 600 };
+const KEEP: RetentionOptions = RetentionOptions {
+    snapshots: 2,
+    merged_seconds: 100,
+    max_files: 9,
+    staged_seconds: 10,
+    pin_seconds: 60,
+    poll_seconds: 600,
+};
 
 fn at(second: i64) -> Stamp {
     Stamp { now: second * 1_000_000, history_entries: 64 }
@@ -51,6 +57,31 @@ fn horizons_follow_the_clock_and_the_number_of_snapshots() {
     let m = merge(&append(&m, "d", "u", 6), "w", &["t", "d"], 7);
     assert_eq!(due(&m, 9_999_000, &KEEP).map(|h| h.retained_from), Some(5), "the newer two of three");
     assert_eq!(due(&m, 50_000, &KEEP).map(|h| h.retained_from), Some(0), "everything of the last 100 s");
+}
+
+/// However young they are: a manifest that lists everything that a busy collection has merged in a week is written anew
+/// with each commit.
+#[test]
+fn more_files_than_may_be_kept_are_given_up() {
+    let mut m = Manifest::empty("chunks", 0);
+    for n in 0..30 {
+        m = append(&m, &format!("d{n}"), "u", 1);
+        m = append(&m, &format!("e{n}"), "u", 1);
+        m = merge(&m, &format!("s{n}"), &[&format!("d{n}"), &format!("e{n}")], 1);
+    }
+    assert_eq!(m.removed.len(), 60);
+    let few = RetentionOptions { max_files: 60, ..KEEP };
+    assert_eq!(due(&m, 1_000, &few), None);
+    // The 51st newest was removed by the fifth merge, which made version 15.
+    let few = RetentionOptions { max_files: 50, ..KEEP };
+    let to = due(&m, 1_000, &few).unwrap();
+    assert_eq!(to, Horizons { gc_floor: 15, retained_from: 15 });
+    let m = may_raise(&m, to, "gc", at(1)).unwrap();
+    let gone: Vec<String> = (0..5).flat_map(|n| [format!("d{n}"), format!("e{n}")]).collect();
+    assert!(gone.iter().all(|file| is_garbage(&m, file, 14)));
+    let m = may_forget(&m, &gone, "forget", at(1)).unwrap();
+    assert_eq!(m.removed.len(), 50);
+    assert_eq!(due(&m, 1_000, &few), None);
 }
 
 #[test]

@@ -184,6 +184,17 @@ impl VectorStore {
     }
 
     async fn open_checked(&self, live: &LiveFile, verify: bool) -> Result<Segment, VectorError> {
+        match self.open_as_it_is(live, verify).await {
+            // A copy on this machine's disk may have rotted where the file itself is whole.
+            Err(error @ VectorError::Damaged { .. }) if self.objects.forget_copy(&self.key(&live.file)) => {
+                tracing::warn!(%error, "its copy on this disk is damaged: fetching it anew");
+                self.open_as_it_is(live, verify).await
+            }
+            opened => opened,
+        }
+    }
+
+    async fn open_as_it_is(&self, live: &LiveFile, verify: bool) -> Result<Segment, VectorError> {
         let key = self.key(&live.file);
         let check = |bytes: usize| {
             let reason = format!("it has {bytes} bytes instead of {}", live.bytes);

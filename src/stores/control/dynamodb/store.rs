@@ -148,13 +148,13 @@ impl DynamoControlStore {
         due
     }
 
-    /// Ids of parked documents that an entry of the index names, up to a time.
-    async fn parked(&self, what: &str, until: Option<&str>) -> Result<Vec<DocumentId>, ControlError> {
+    /// Makes pending what an entry of the index names, up to a time.
+    async fn resume_parked(&self, what: &str, until: Option<&str>, event: Option<&str>) -> Result<u64, ControlError> {
         let key = match until {
             Some(until) => Expression::new("parked_for = :for AND parked_until <= :until").string(":until", until),
             None => Expression::new("parked_for = :for"),
         };
-        let query = Query {
+        let mut query = Query {
             table: self.options.control_table.clone(),
             index: Some(PARKED.to_owned()),
             key: key.string(":for", what),
@@ -162,8 +162,21 @@ impl DynamoControlStore {
             limit: Some(STEP),
             ..Query::default()
         };
-        let page = self.page(&query).await?;
-        Ok(page.items.iter().filter_map(|item| DocumentId::parse(items::text(item, HASH)?)).collect())
+        let ask = |id| (Target::Id(id), Command::Resume { word: event.map(str::to_owned) });
+        let mut resumed = 0;
+        loop {
+            let page = self.page(&query).await?;
+            let ids = page.items.iter().filter_map(|item| DocumentId::parse(items::text(item, HASH)?));
+            for answer in self.writer.ask_all(ids.map(ask).collect()).await {
+                resumed += u64::from(matches!(answer?, Answer::Yes(true)));
+            }
+            // By the key, and not from the beginning again: the index is a moment behind, and who was resumed may still
+            // stand in it.
+            query.start = page.next;
+            if query.start.is_none() {
+                return Ok(resumed);
+            }
+        }
     }
 
     async fn entry(&self, source: &str) -> Result<Option<SourceEntry>, ControlError> {
@@ -338,26 +351,12 @@ impl ControlStore for DynamoControlStore {
     }
 
     async fn resume(&self, event: Option<&str>) -> Result<u64, ControlError> {
-        let mut resumed = 0;
-        loop {
-            let now = timestamp(self.clock.now());
-            let mut ids = self.parked(UNTIL, Some(&now)).await?;
-            if let Some(word) = event {
-                ids.extend(self.parked(&items::on(word), None).await?);
-            }
-            let word = event.map(str::to_owned);
-            let ask = |id: DocumentId| (Target::Id(id), Command::Resume { word: word.clone() });
-            let asked = ids.len();
-            let mut step = 0;
-            for answer in self.writer.ask_all(ids.into_iter().map(ask).collect()).await {
-                step += u64::from(matches!(answer?, Answer::Yes(true)));
-            }
-            resumed += step;
-            // The index is a moment behind: who was resumed may still stand in it.
-            if asked < STEP || step == 0 {
-                return Ok(resumed);
-            }
+        let now = timestamp(self.clock.now());
+        let mut resumed = self.resume_parked(UNTIL, Some(&now), event).await?;
+        if let Some(word) = event {
+            resumed += self.resume_parked(&items::on(word), None, event).await?;
         }
+        Ok(resumed)
     }
 
     async fn record(&self, id: &DocumentId) -> Result<ControlRecord, ControlError> {

@@ -341,6 +341,26 @@ mod faults {
         two_replicas_never_hold_a_document_at_once(server.endpoint()).await;
     }
 
+    /// More than one page of the index names.
+    #[tokio::test]
+    async fn however_many_wait_for_a_word_all_hear_it() {
+        let Some(server) = shared_dynoxide() else { return };
+        let f = Fixture::new(server.endpoint()).await;
+        const DOCUMENTS: usize = 520;
+        f.store.register((0..DOCUMENTS).map(|i| document(&format!("{i}"), "x")).collect()).await.unwrap();
+        let claims = f.store.claim("owner", LEASE, DOCUMENTS, None).await.unwrap();
+        assert_eq!(claims.len(), DOCUMENTS);
+        let parked = || Transition::Parked {
+            stage: Stage::Extraction,
+            reason: "money".into(),
+            resume: Resume::On("budget".into()),
+        };
+        let parking = claims.iter().map(|claim| f.store.apply(&claim.key, parked()));
+        futures_util::future::try_join_all(parking).await.unwrap();
+        assert_eq!(f.store.resume(Some("budget")).await.unwrap(), DOCUMENTS as u64);
+        assert_eq!(f.store.counts().await.unwrap(), [("PENDING".to_owned(), DOCUMENTS as u64)].into());
+    }
+
     #[tokio::test]
     async fn what_comes_within_the_pace_is_written_together_and_the_first_does_not_wait() {
         let Some(server) = shared_ministack() else { return };

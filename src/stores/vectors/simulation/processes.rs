@@ -220,6 +220,7 @@ async fn collector(store: Arc<VectorStore>, world: Rc<RefCell<World>>, mut rando
     let retention = RetentionOptions {
         snapshots: random.usize(..3),
         merged_seconds: random.u64(..100),
+        max_files: random.usize(1..100),
         staged_seconds: random.u64(1..50),
         pin_seconds: 10_000,
         poll_seconds: 1,
