@@ -11,6 +11,7 @@ use super::progress::{Fetch, Reporter, Style};
 use super::summary::Summary;
 use crate::actors::pipeline::{self, Ended, IngestRequest, RunError, Services, Watching};
 use crate::actors::timer::Timer;
+use crate::config::Backend;
 use crate::engine::{Engine, Payer};
 use crate::messages::event::Event;
 use crate::providers::account::Tell;
@@ -58,7 +59,7 @@ pub async fn drive(
     let summary = Summary {
         tally: &tally,
         elapsed,
-        state: shown(engine.state.root(), &context.here),
+        state: place_of_state(engine, &context.here),
         here: &context.here,
         interrupted: match ended {
             Ok(Ended::Interrupted(signal)) => Some(signal),
@@ -88,6 +89,19 @@ async fn outside(engine: &Engine) -> Result<(u64, u64), Failure> {
 }
 
 /// The state folder as the user would write it.
-fn shown<'a>(root: &'a Path, here: &Path) -> &'a Path {
-    root.strip_prefix(here).ok().filter(|p| !p.as_os_str().is_empty()).unwrap_or(root)
+/// Where all state lies, as the user would write it.
+pub fn place_of_state(engine: &Engine, here: &Path) -> String {
+    let settings = &engine.config.settings;
+    match settings.state.backend {
+        Backend::Folder => {
+            let root = engine.state.root();
+            let shown = root.strip_prefix(here).ok().filter(|p| !p.as_os_str().is_empty()).unwrap_or(root);
+            shown.display().to_string()
+        }
+        Backend::Aws => format!(
+            "s3://{}, DynamoDB table {}",
+            settings.buckets.artefacts.trim_end_matches('/'),
+            settings.dynamodb.control_table
+        ),
+    }
 }

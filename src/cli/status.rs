@@ -1,6 +1,7 @@
 //! `docweir status`: how things stand, or all about one document.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -8,6 +9,7 @@ use super::args;
 use super::batch;
 use super::context::Context;
 use super::documents::{each, find};
+use super::drive::place_of_state;
 use super::exit::{Exit, Failure};
 use super::output::{Out, count, duration, plural, printable};
 use super::table::{Cell, Paint, Table, left, right};
@@ -126,7 +128,7 @@ impl Overview {
             true => engine.batches()?.counts().await?,
             false => Vec::new(),
         };
-        let state = engine.state.root().display().to_string();
+        let state = place_of_state(engine, Path::new(""));
         Ok(Self { state, documents, stages, reasons, index, items, working: engine.working() })
     }
 

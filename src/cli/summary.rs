@@ -18,8 +18,8 @@ const LISTED: usize = 20;
 pub struct Summary<'a> {
     pub tally: &'a Tally,
     pub elapsed: Duration,
-    /// The state folder, as the user would write it.
-    pub state: &'a Path,
+    /// Where all state lies, as the user would write it.
+    pub state: String,
     /// Paths are shown relative to this.
     pub here: &'a Path,
     /// The signal that stopped the run, if one did.
@@ -85,7 +85,7 @@ impl Summary<'_> {
             items_unsent: self.outside.1,
             elapsed_seconds: (self.elapsed.as_secs_f64() * 1e3).round() / 1e3,
             pages_per_second: (self.pages_per_second() * 1e2).round() / 1e2,
-            state: self.state.display().to_string(),
+            state: self.state.clone(),
             failure: self.failed,
         }
     }
@@ -98,7 +98,7 @@ impl Summary<'_> {
         self.refused(out, &mut lines);
         self.notes(out, &mut lines);
         lines.push(String::new());
-        lines.push(format!("  {} {}", out.dim("state"), printable(&self.state.display().to_string())));
+        lines.push(format!("  {} {}", out.dim("state"), printable(&self.state)));
         if let Some(next) = self.next() {
             lines.push(format!("  {}  {next}", out.dim("next")));
         }
@@ -326,7 +326,7 @@ mod tests {
         Summary {
             tally,
             elapsed,
-            state: Path::new(".docweir"),
+            state: ".docweir".into(),
             here: Path::new("/home/me"),
             interrupted,
             failed,

@@ -15,6 +15,8 @@ fn a_folder_becomes_searchable_with_all_state_in_aws(account: &Account) {
     account.place.generate(6);
     let summary = account.run("one", &INGEST).code(0).summary();
     assert_eq!((summary["completed"].as_u64(), summary["registered"].as_u64()), (Some(6), Some(6)), "{summary}");
+    let place = format!("s3://{0}/docs, DynamoDB table {0}-control", account.name);
+    assert_eq!(summary["state"], *place, "{summary}");
     account.assert_complete(6);
     // Another machine, which has seen nothing of it, finds it.
     let marker = docweir_testkit::marker(3, 1);
