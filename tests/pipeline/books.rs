@@ -10,8 +10,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::account::Account;
-use crate::batches::{RECORDS, plain, write_records};
 use crate::kit::{Ran, Running, eventually, results};
+use crate::shop::{RECORDS, plain, write_records};
 
 /// Longer than the lease on batches, which is three calls long.
 const OVER: Duration = Duration::from_secs(9);

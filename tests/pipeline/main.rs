@@ -16,6 +16,7 @@ mod account;
 #[cfg(feature = "aws")]
 mod aws;
 mod bad_input;
+mod batch_faults;
 mod batches;
 #[cfg(feature = "aws")]
 mod books;
@@ -38,9 +39,11 @@ mod provider;
 mod python;
 #[cfg(feature = "aws")]
 mod queues;
+mod records;
 mod rerun;
 mod running;
 #[cfg(feature = "aws")]
 mod secrets;
+mod shop;
 mod store;
 mod watching;

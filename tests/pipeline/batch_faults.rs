@@ -1,0 +1,163 @@
+//! Batches where something fails: the provider, the network, the process.
+
+use std::time::Duration;
+
+use docweir_standin::{Act, On, Pace, Rule};
+use serde_json::json;
+
+use crate::shop::*;
+
+#[test]
+fn whatever_becomes_of_a_batch_each_record_is_stored_once_and_each_cent_is_known() {
+    // What a batch's fate is, how many of its rows are paid for a second time, and what is left undone.
+    let table = [
+        (outcome(Act::Expire).share(0.5).times(2), 0),
+        (outcome(Act::Fail).times(2), 0),
+        (outcome(Act::Cancel).share(0.3).times(1), 0),
+        (outcome(Act::Shuffled), 0),
+        (outcome(Act::BadLine).share(0.1).times(2), 4),
+        (outcome(Act::DuplicateLines).share(0.5), 0),
+        (outcome(Act::ErrorLines).share(0.25).code(500).times(2), 0),
+        (outcome(Act::Truncated).times(1), 1),
+        (outcome(Act::MissingLines).share(0.1).times(2), 4),
+        (outcome(Act::WrongDimension).share(0.1).times(1), 2),
+        (outcome(Act::Nan).share(0.1).times(1), 2),
+    ];
+    for (rule, twice) in table {
+        let shop = batches(vec![rule.clone()]);
+        shop.records(60, plain);
+        let ran = shop.ingest_records(&["--wait"]);
+        let summary = ran.code(0).summary();
+        assert_eq!(summary["records"]["stored"], 60, "{rule:?} {summary}");
+        shop.assert_rows(60, plain);
+        shop.assert_all_ended();
+        let books = shop.standin.books();
+        // Rows of the missing lines were never done over there.
+        let most = if rule.act == Act::MissingLines { 0 } else { twice };
+        assert!(books.custom_ids_paid_twice().len() <= most, "{rule:?} {:?}", books.custom_ids_paid_twice());
+        shop.assert_books_agree();
+    }
+}
+
+/// Where a process can be made to die, on the way out and on the way back.
+const PLACES: [&str; 15] = [
+    "records.put",
+    "batch.packed",
+    "batch.written",
+    "batch.sent",
+    "batch.uploaded",
+    "batch.asked",
+    "batch.created",
+    "batch.taken",
+    "harvest.fetched",
+    "harvest.committed",
+    "harvest.marked",
+    "harvest.stored",
+    "harvest.ended",
+    "records.taken",
+    "records.committed",
+];
+
+#[test]
+fn killed_at_each_step_nothing_is_lost_and_nothing_is_paid_twice() {
+    for place in PLACES {
+        let shop = batches(Vec::new());
+        shop.records(50, plain);
+        let live = place.starts_with("records.") && place != "records.put";
+        let mode = format!("embed.mode={}", if live { "live" } else { "batch" });
+        let args = [RECORDS, &["--wait", "--set", &mode]].concat();
+        let killed = shop.command(&args).env("DOCWEIR_FAILPOINT", format!("{place}=1")).output().unwrap();
+        assert_eq!(killed.status.code(), None, "{place}: {}", String::from_utf8_lossy(&killed.stderr));
+        let ran = shop.run(&args);
+        ran.code(0);
+        shop.assert_rows(50, plain);
+        shop.assert_all_ended();
+        let books = shop.standin.books();
+        assert_eq!(books.custom_ids_paid_twice(), Vec::<&str>::new(), "{place}");
+        let (settled, reserved, doubt) = shop.cost();
+        let charged = books.nanodollars();
+        assert!(
+            reserved == 0 && settled <= charged && charged <= settled + doubt,
+            "{place}: {settled} {charged} {doubt}"
+        );
+        if !live {
+            assert_eq!((settled, doubt), (charged, 0), "{place}");
+        }
+    }
+}
+
+#[test]
+fn a_reply_that_was_lost_is_looked_for_before_anything_is_sent_again() {
+    for act in [Act::CutAfter, Act::CutMiddle, Act::CutBefore, Act::Garbage] {
+        let shop = batches(vec![Rule::new(On::Batches, act).times(2)]);
+        shop.records(20, plain);
+        shop.ingest_records(&["--wait"]).code(0);
+        shop.assert_rows(20, plain);
+        assert_eq!(shop.standin.books().batches.len(), 1, "{act:?}");
+        shop.assert_books_agree();
+    }
+}
+
+/// Kills at random moments: `DOCWEIR_TEST_KILLS` of them.
+#[test]
+fn killed_at_random_moments_with_a_provider_that_fails_nothing_is_lost_or_doubled() {
+    let kills: u64 = std::env::var("DOCWEIR_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
+    let faults = vec![
+        Rule::new(On::Batches, Act::CutAfter).probability(0.1),
+        Rule::new(On::Batches, Act::Status).code(503).probability(0.1),
+        Rule::new(On::Files, Act::CutAfter).probability(0.1),
+        Rule::new(On::Files, Act::Status).code(429).retry_after(0.05).probability(0.1),
+        Rule::new(On::Content, Act::CutMiddle).probability(0.1),
+        outcome(Act::Expire).share(0.5).probability(0.1),
+        outcome(Act::Cancel).share(0.5).probability(0.05),
+        outcome(Act::ErrorLines).share(0.1).code(500).probability(0.1),
+        outcome(Act::DuplicateLines).share(0.3).probability(0.1),
+    ];
+    let shop = Shop::new(|o| {
+        o.faults = faults;
+        o.pace = Pace { items_per_second: Some(600.0), ..o.pace.clone() };
+    });
+    let mut random = fastrand::Rng::with_seed(7);
+    let (mut killed, mut round) = (0, 0);
+    let text = |round: usize| {
+        move |i: usize| if i % 10 == round % 10 { format!("{} anew {round}", plain(i)) } else { plain(i) }
+    };
+    while killed < kills {
+        // Each round a tenth of the records has another text, sent or not.
+        shop.records(150, text(round));
+        let args = [RECORDS, &["--wait"]].concat();
+        let mut running = shop.spawn(&args);
+        std::thread::sleep(Duration::from_millis(random.u64(30..1_200)));
+        let hit = running.is_running();
+        if hit {
+            running.signal(rustix::process::Signal::KILL);
+        }
+        let ran = running.finish();
+        assert!(hit || ran.status.code() == Some(0), "{}", ran.err);
+        killed += u64::from(hit);
+        round += usize::from(!hit || killed % 4 == 0);
+    }
+    shop.records(150, text(round));
+    shop.standin.set_faults(Vec::new()).unwrap();
+    let ran = shop.ingest_records(&["--wait"]);
+    ran.code(0);
+    shop.assert_rows(150, text(round));
+    shop.assert_all_ended();
+    shop.assert_books_agree();
+}
+
+#[test]
+fn a_provider_that_fails_now_and_then_loses_no_record_that_is_embedded_at_once() {
+    let on = |act| Rule::new(On::Embeddings, act).probability(0.2);
+    let shop = batches(vec![on(Act::Status).code(500), on(Act::CutBefore)]);
+    shop.records(400, plain);
+    let ran =
+        shop.run(&[RECORDS, &["--set", "embed.mode=live", "--set", "embed.options.openai.max_inputs=10"]].concat());
+    assert_eq!(ran.code(0).summary()["records"]["stored"], 400, "{}", ran.out);
+    shop.assert_rows(400, plain);
+    let (settled, reserved, doubt) = shop.cost();
+    let charged = shop.standin.books().nanodollars();
+    assert!(reserved == 0 && settled <= charged && charged <= settled + doubt, "{settled} {charged} {doubt}");
+    let by = shop.run(&["cost", "--by", "collection", "--json"]).code(0).json();
+    assert_eq!(by.iter().map(|line| line["name"].clone()).collect::<Vec<_>>(), [json!("products")]);
+}
