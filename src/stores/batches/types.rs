@@ -164,6 +164,49 @@ pub struct Shown {
     pub metadata: Map<String, Value>,
 }
 
+/// Where a record stands in a table of the user's, which is told what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    pub table: String,
+    /// The table's own.
+    pub place: Value,
+}
+
+/// How a record has come to its end, for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Success,
+    Failed,
+    Noise,
+}
+
+impl Outcome {
+    pub(super) const ALL: [Self; 3] = [Self::Success, Self::Failed, Self::Noise];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Success => "SUCCESS",
+            Self::Failed => "FAILED",
+            Self::Noise => "NOISE",
+        }
+    }
+}
+
+/// What the table of a record has not been told yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Owed {
+    pub item: ItemId,
+    pub key: String,
+    pub version: u64,
+    pub outcome: Outcome,
+    pub origin: Origin,
+    /// The text and the kind that were taken in.
+    pub text: String,
+    pub kind: String,
+    /// To be handed back when the table was told: it settles this answer and no later one.
+    pub mark: String,
+}
+
 /// A text to embed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
@@ -197,6 +240,8 @@ pub struct Sent {
     pub tokens: u64,
     /// Size of what is found of it, in bytes.
     pub bytes: usize,
+    /// Where a table has it, of a record that came from one.
+    pub origin: Option<Origin>,
 }
 
 /// A vector that is kept: of a record, by the vector store; of a text, here.
@@ -245,6 +290,8 @@ pub struct NewItem {
     /// Kept, and not embedded.
     pub noise: bool,
     pub shown: Shown,
+    /// Where a table has it, of one that came from a table.
+    pub origin: Option<Origin>,
 }
 
 /// What became of records that were put.

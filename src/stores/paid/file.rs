@@ -6,7 +6,16 @@ use std::path::Path;
 use crate::stores::sqlite::{Database, Failure, OpenOptions, Schema};
 
 /// `DWPD`.
-const SCHEMA: Schema = Schema { application_id: 0x4457_5044, version: 1, tables: TABLES };
+const SCHEMA: Schema = Schema { application_id: 0x4457_5044, version: 2, tables: TABLES, upgrades: &[ORIGINS] };
+
+/// From version 1: records that come from tables.
+const ORIGINS: &str = "
+ALTER TABLE items ADD COLUMN origin TEXT;
+ALTER TABLE items ADD COLUMN asks INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE items ADD COLUMN told TEXT;
+CREATE INDEX items_untold ON items (space, id) WHERE origin IS NOT NULL AND deleted = 0
+    AND status IN ('SUCCESS', 'FAILED', 'NOISE') AND coalesce(told, '') <> asks || ' ' || version || ' ' || status;
+";
 
 const TABLES: &str = "
 -- One call, or one batch. Amounts are what was set aside until it is settled, and then what was charged.
@@ -70,6 +79,11 @@ CREATE TABLE items (
     -- Texts: the document whose books they are in, and the vector until all who wait have it.
     payer TEXT,
     vector BLOB,
+    -- Records from a table: where it stands there (JSON), how often it was found to be embedded, and what that table was
+    -- told last.
+    origin TEXT,
+    asks INTEGER NOT NULL DEFAULT 0,
+    told TEXT,
     UNIQUE (space, key)
 );
 CREATE INDEX items_by_status ON items (space, status, id);
@@ -78,6 +92,8 @@ CREATE INDEX items_to_refresh ON items (space) WHERE reuse = 1;
 CREATE INDEX items_failed ON items (batch) WHERE status = 'FAILED';
 CREATE INDEX items_by_batch ON items (batch, id) WHERE batch IS NOT NULL;
 CREATE INDEX items_to_remove ON items (space) WHERE stored IS NOT NULL AND (deleted = 1 OR status = 'NOISE');
+CREATE INDEX items_untold ON items (space, id) WHERE origin IS NOT NULL AND deleted = 0
+    AND status IN ('SUCCESS', 'FAILED', 'NOISE') AND coalesce(told, '') <> asks || ' ' || version || ' ' || status;
 
 -- Those that records were put into, and the model (JSON) that their vectors are of.
 CREATE TABLE collections (name TEXT PRIMARY KEY, model TEXT NOT NULL) WITHOUT ROWID;

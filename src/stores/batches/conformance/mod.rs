@@ -77,7 +77,14 @@ fn model() -> ModelIdentity {
 
 pub fn item(key: &str, input: &str) -> NewItem {
     let shown = Shown { text: input.into(), kind: "line".into(), source: "file:///x".into(), metadata: Map::new() };
-    NewItem { key: key.into(), input: input.into(), tokens: input.len() as u64, noise: input.is_empty(), shown }
+    NewItem {
+        key: key.into(),
+        input: input.into(),
+        tokens: input.len() as u64,
+        noise: input.is_empty(),
+        shown,
+        origin: None,
+    }
 }
 
 pub fn texts(list: &[&str]) -> Vec<Text> {
