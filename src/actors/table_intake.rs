@@ -46,7 +46,8 @@ struct Look<'a> {
     marks: Vec<(ItemKey, Vec<Test>)>,
     /// Receipts that were read in this look.
     seen: HashSet<ReceiptKey>,
-    taken: u64,
+    /// Records that may still be taken in.
+    room: u64,
 }
 
 impl TableIntake {
@@ -74,10 +75,10 @@ impl TableIntake {
             gathered: Gathered::default(),
             marks: Vec::new(),
             seen: HashSet::new(),
-            taken: 0,
+            room,
         };
         let mut after = None;
-        while look.taken < room {
+        while look.room > 0 {
             let found = tables.find(table, after).await?;
             failpoint::reach("table.found", table);
             match request.shape {
@@ -115,7 +116,9 @@ impl TableIntake {
             Ok::<_, StageError>((receipt, held))
         });
         let mut reads = stream::iter(reads).buffered(READS);
-        while let Some(read) = reads.next().await {
+        while look.room > 0
+            && let Some(read) = reads.next().await
+        {
             let (receipt, held) = read?;
             self.receipt(&receipt, held, look).await?;
             if look.gathered.is_full() {
@@ -161,6 +164,9 @@ impl TableIntake {
             let part: Vec<ItemKey> = part.iter().filter(|key| seen.insert(*key)).cloned().collect();
             let read = look.tables.read(look.table, &part).await?;
             for held in read.into_iter().flatten().filter(|held| held.text(&self.options.status) == Some(NONE)) {
+                if look.room == 0 {
+                    return Ok(());
+                }
                 let own = self.options.own(held.attributes.clone());
                 match look.request.shape.items_of(own.clone(), &self.records.options) {
                     Ok(items) => {
@@ -197,7 +203,7 @@ impl TableIntake {
         let origin = place.origin(look.table);
         match self.records.add(item, &look.request.collection, &look.uri, origin, &mut look.gathered) {
             Ok(()) => {
-                look.taken += 1;
+                look.room = look.room.saturating_sub(1);
                 // Noise has come to its end already.
                 if !noise {
                     look.marks.push((held.key.clone(), tests));

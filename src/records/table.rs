@@ -103,17 +103,12 @@ impl TableOptions {
                 found.push((field, "must name an attribute where `records.table.shape` is `records`".into()));
             }
         }
-        let written = [
-            ("status", &self.status),
-            ("line_id", &self.line_id),
-            ("word_id", &self.word_id),
-            ("record_id", &self.record_id),
-        ];
-        for (at, (field, attribute)) in written.into_iter().enumerate() {
+        let ids = [("line_id", &self.line_id), ("word_id", &self.word_id), ("record_id", &self.record_id)];
+        for (field, attribute) in ids.into_iter().chain([("status", &self.status)]) {
             if attribute.is_empty() {
                 found.push((field, "must name an attribute".into()));
-            } else if written.iter().take(at).any(|(_, other)| *other == attribute && at != 3) {
-                found.push((field, "must be another attribute than those before it".into()));
+            } else if field != "status" && *attribute == self.status {
+                found.push((field, "must be another attribute than that of `records.table.status`".into()));
             }
         }
         if self.index.is_empty() {
@@ -320,7 +315,7 @@ mod tests {
         assert_eq!(of(|_| {}), [""; 0]);
         assert_eq!(of(|o| o.name = "a b".into()), ["name"]);
         assert_eq!(of(|o| (o.name, o.shape) = ("abc".into(), TableShape::Records)), ["id", "text"]);
-        assert_eq!(of(|o| o.word_id = o.line_id.clone()), ["word_id"]);
+        assert_eq!(of(|o| o.word_id = o.status.clone()), ["word_id"]);
         assert_eq!(of(|o| o.status = String::new()), ["status"]);
         assert_eq!(
             of(|o| (o.index, o.poll_seconds, o.max_waiting) = (String::new(), 0.0, 0)),

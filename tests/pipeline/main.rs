@@ -43,4 +43,8 @@ mod running;
 #[cfg(feature = "aws")]
 mod secrets;
 mod store;
+#[cfg(feature = "aws")]
+mod table;
+#[cfg(feature = "aws")]
+mod tables;
 mod watching;

@@ -75,9 +75,9 @@ impl Recorder {
             let space = Space::Records(collection.clone());
             let done = self.collection(&collection, &space, &model).await;
             // Whatever became of the others: who is owed an answer gets it.
-            let forgotten = self.recording.write_back.pay_in_turn(&space).await?;
+            self.recording.write_back.pay_in_turn(&space).await?;
             done?;
-            if forgotten > 0 {
+            if self.recording.write_back.forgot.take() {
                 self.collection(&collection, &space, &model).await?;
             }
         }

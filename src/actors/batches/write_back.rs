@@ -4,6 +4,7 @@
 //! what was embedded. One that is gone is forgotten here; one that has changed is made to ask again, and then forgotten, if
 //! nobody has taken in what it is now ([`crate::actors::table_intake`]).
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub struct WriteBack {
     pub notices: Rc<Notices>,
     /// One at a time pays: the others would pay the same.
     pub turn: tokio::sync::Mutex<()>,
+    /// Records were forgotten, whose rows have to leave their collections.
+    pub forgot: Cell<bool>,
 }
 
 /// What an item is to what was taken in of it.
@@ -75,32 +78,31 @@ enum Paid {
 }
 
 impl WriteBack {
-    /// Tells what is owed of a collection, as far as its tables can be used. Returns how many records were forgotten.
-    pub async fn pay(&self, space: &Space) -> Result<u64, StageError> {
-        // Whoever has the turn looks until nothing is owed.
-        let Ok(_turn) = self.turn.try_lock() else { return Ok(0) };
-        self.pay_all(space).await
+    /// Tells what is owed of a collection, as far as its tables can be used; unless somebody else does, who looks until
+    /// nothing is owed.
+    pub async fn pay(&self, space: &Space) -> Result<(), StageError> {
+        match self.turn.try_lock() {
+            Ok(_turn) => self.pay_all(space).await,
+            Err(_) => Ok(()),
+        }
     }
 
     /// As [`WriteBack::pay`], after whoever has the turn.
-    pub async fn pay_in_turn(&self, space: &Space) -> Result<u64, StageError> {
+    pub async fn pay_in_turn(&self, space: &Space) -> Result<(), StageError> {
         let _turn = self.turn.lock().await;
         self.pay_all(space).await
     }
 
-    async fn pay_all(&self, space: &Space) -> Result<u64, StageError> {
-        let (mut broken, mut forgotten): (Vec<String>, u64) = (Vec::new(), 0);
+    async fn pay_all(&self, space: &Space) -> Result<(), StageError> {
+        let mut broken: Vec<String> = Vec::new();
         loop {
             let owed = self.batches.untold(space, &broken, PAGE).await?;
             if owed.is_empty() {
-                return Ok(forgotten);
+                return Ok(());
             }
             let tables = match self.tables.get().await {
                 Ok(tables) => tables,
-                Err(error) => {
-                    self.complain(&error)?;
-                    return Ok(forgotten);
-                }
+                Err(error) => return self.complain(&error),
             };
             let pays = owed.iter().map(|owed| self.one(tables.as_ref(), owed));
             let paid: Vec<Paid> = stream::iter(pays).buffer_unordered(AT_ONCE).try_collect().await?;
@@ -115,8 +117,15 @@ impl WriteBack {
                 }
             }
             self.batches.told(told).await?;
-            forgotten += self.batches.forget(forget).await?;
+            self.forget(forget).await?;
         }
+    }
+
+    async fn forget(&self, items: Vec<(ItemId, u64)>) -> Result<(), StageError> {
+        if self.batches.forget(items).await? > 0 {
+            self.forgot.set(true);
+        }
+        Ok(())
     }
 
     async fn one(&self, tables: &dyn RecordTable, owed: &Owed) -> Result<Paid, StageError> {
@@ -188,7 +197,7 @@ impl WriteBack {
                             those that changed are taken in by the next look";
                         self.notices.tell_once(text.into());
                     }
-                    self.batches.forget(forget).await?;
+                    self.forget(forget).await?;
                     stale.into_iter().for_each(|nth| fresh.get_mut(nth).into_iter().for_each(|is| *is = false));
                 }
                 // What can't be looked at is stored, and looked at when it is told.

@@ -92,6 +92,7 @@ impl PaidWork {
             batches: batches.clone(),
             notices: notices.clone(),
             turn: Default::default(),
+            forgot: Default::default(),
         });
         let lease = engine.batch_lease();
         let tenure = lease.is_some().then(Rc::<Tenure>::default);

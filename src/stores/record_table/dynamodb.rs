@@ -100,6 +100,35 @@ impl DynamoRecordTable {
         Ok(layout)
     }
 
+    /// Every call that a run makes, with writes whose conditions can't hold.
+    pub async fn try_out(&self, table: &str) -> Done<()> {
+        let layout = self.layout(table).await?;
+        let found = self.find(table, None).await?.keys.into_iter().next();
+        let made_up = found.is_none();
+        let key = found.unwrap_or_else(|| {
+            let part = |name: &String| (name.clone(), KeyValue::S("docweir-doctor".into()));
+            ItemKey { hash: part(&layout.hash), range: layout.range.as_ref().map(part) }
+        });
+        let status = vec![self.options.status.clone()];
+        let never = [Test { path: status.clone(), value: None }, Test { path: status, value: Some(NONE.into()) }];
+        let tried = async {
+            self.read(table, std::slice::from_ref(&key)).await?;
+            self.below(table, &key, &key.joined(), 1).await?;
+            self.mark(table, &key, &never, &Mark::status(NONE)).await
+        };
+        match tried.await {
+            // Its keys are no texts, and none of them is known.
+            Err(TableError::Broken { reason, .. }) if made_up && reason.starts_with("ValidationException") => Ok(()),
+            Err(error) => Err(error),
+            Ok(false) => Ok(()),
+            Ok(true) => Err(TableError::Broken {
+                table: table.to_owned(),
+                reason: "its server applied a write whose condition did not hold".into(),
+                hint: "use a server that keeps them".into(),
+            }),
+        }
+    }
+
     async fn page(&self, query: &Query) -> Done<docweir_aws::dynamo::Page> {
         let mut tries = 0;
         loop {
