@@ -250,3 +250,45 @@ impl WriteBack {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::stores::record_table::KeyValue;
+
+    #[test]
+    fn an_item_is_told_by_its_kind_and_its_outcome() {
+        let options = TableOptions::default();
+        let told = |kind: &str, outcome| {
+            let origin = Origin { table: "t".into(), place: json!({}) };
+            let (item, key, mark_) = (ItemId::new("1"), "K".to_owned(), String::new());
+            let owed =
+                Owed { item, key, version: 1, outcome, origin, text: "x".into(), kind: kind.into(), mark: mark_ };
+            let Mark { status, id } = mark(&options, &owed);
+            (status, id.map(|(name, id)| format!("{name}={}", id.unwrap_or_default())))
+        };
+        let table = [
+            ("line", Outcome::Success, "SUCCESS", Some("line_embedding_id=K")),
+            ("word", Outcome::Success, "SUCCESS", Some("word_embedding_id=K")),
+            ("record", Outcome::Success, "SUCCESS", Some("embedding_id=K")),
+            ("word", Outcome::Noise, "NOISE", Some("word_embedding_id=")),
+            ("line", Outcome::Failed, "FAILED", None),
+        ];
+        for (kind, outcome, status, id) in table {
+            assert_eq!(told(kind, outcome), (status.to_owned(), id.map(str::to_owned)), "{kind} {outcome:?}");
+        }
+    }
+
+    #[test]
+    fn an_item_is_the_same_has_changed_or_is_gone() {
+        let key = ItemKey { hash: ("pk".into(), KeyValue::S("a".into())), range: None };
+        let held =
+            |text: &str| Held { key: key.clone(), attributes: json!({"text": text}).as_object().unwrap().clone() };
+        let place = Place::of(&held("old"), vec!["text".into()], "");
+        assert_eq!(judge(&place, "old", Some(&held("old"))), Now::Same);
+        assert_eq!(judge(&place, "old", Some(&held("new"))), Now::Changed);
+        assert_eq!(judge(&place, "old", None), Now::Gone);
+    }
+}

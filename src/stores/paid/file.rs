@@ -166,3 +166,51 @@ CREATE TABLE batch_shares (
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Database, Failure> {
     Database::open(path, &SCHEMA, options)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rusqlite::Connection;
+
+    use super::*;
+
+    /// Columns of items, and indexes, in order.
+    fn shape(path: &Path) -> (i64, Vec<String>) {
+        let file = Connection::open(path).unwrap();
+        let version = file.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        let sql = "SELECT name FROM pragma_table_info('items') UNION ALL SELECT name FROM pragma_index_list('items') ORDER BY name";
+        let names = file.prepare(sql).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        (version, names)
+    }
+
+    #[test]
+    fn a_file_of_the_first_version_is_brought_to_this_one_and_keeps_what_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
+        let first = |text: &str, from: &str, to: &str| {
+            let (before, rest) = text.split_once(from).unwrap();
+            format!("{before}{}", rest.split_once(to).unwrap().1)
+        };
+        let tables = first(TABLES, "    -- Records from a table", "told TEXT,\n");
+        let tables = first(&tables, "CREATE INDEX items_untold", ";\n");
+        let file = Connection::open(&old).unwrap();
+        file.execute_batch(&tables).unwrap();
+        file.pragma_update(None, "application_id", SCHEMA.application_id).unwrap();
+        file.pragma_update(None, "user_version", 1).unwrap();
+        let sql = "INSERT INTO items (space, key, version, status, input, input_sha256, tokens, shown) \
+            VALUES ('s', 'k', 7, 'SUCCESS', 't', zeroblob(32), 1, '{}')";
+        file.execute(sql, []).unwrap();
+        drop(file);
+        let options = OpenOptions { busy: Duration::from_secs(5), wal_pages: 100, page_cache_kibibytes: 64 };
+        for path in [&old, &new, &old] {
+            open(path, &options).unwrap();
+        }
+        assert_eq!(shape(&old), shape(&new));
+        assert_eq!(shape(&old).0, SCHEMA.version);
+        let kept = Connection::open(&old).unwrap();
+        let kept =
+            kept.query_row("SELECT version, asks FROM items WHERE key = 'k'", [], |r| Ok((r.get(0)?, r.get(1)?)));
+        assert_eq!(kept.unwrap(), (7, 0));
+    }
+}
