@@ -1,8 +1,8 @@
-//! Takes in what a table of the user's asks to be embedded: found by its index, read as it is now, put down, and then said to
-//! be `PENDING` there.
+//! Takes in what a table of the user's asks to be embedded: found by its index, read as it is now, put down, and then
+//! said to be `PENDING` there.
 //!
-//! Whoever dies between the last two leaves items that ask again, and are the same. What can't be taken in is `FAILED` there
-//! until somebody asks again; a word whose line is not there is left, as its line may still come.
+//! Whoever dies between the last two leaves items that ask again, and are the same. What can't be taken in is `FAILED`
+//! there until somebody asks again; a word whose line is not there is left, as its line may still come.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};

@@ -153,7 +153,8 @@ pub struct Ingest {
 /// Files of records.
 #[derive(Args, Debug)]
 pub struct RecordArgs {
-    /// What the files hold, where they are no documents: JSON objects, one a line; or the items of a table, dynamodb://TABLE
+    /// What the files hold, where they are no documents: JSON objects, one a line; or the items of a table,
+    /// dynamodb://TABLE
     #[arg(long = "as", value_enum, value_name = "WHAT")]
     pub shape: Option<RecordShape>,
     /// Records only: the field that names a record (`sku`, `meta.id`)

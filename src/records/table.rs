@@ -1,7 +1,8 @@
 //! Receipts whose lines and words are items of a table, and where such a table has what.
 //!
-//! An item's key, its parts joined by `#`, is its entity key: `IMAGE#{uuid}` and `RECEIPT#00001#LINE#00002#WORD#00003`, or
-//! parted anywhere else. Its attributes are the fields of a line or a word ([`super::receipt`]); ids come from the key.
+//! An item's key, its parts joined by `#`, is its entity key: `IMAGE#{uuid}` and
+//! `RECEIPT#00001#LINE#00002#WORD#00003`, or parted anywhere else. Its attributes are the fields of a line or a word
+//! ([`super::receipt`]); ids come from the key.
 
 use std::collections::BTreeMap;
 
@@ -24,8 +25,8 @@ pub enum TableShape {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TableOptions {
-    /// The table that `docweir serve` looks into for items to embed. Empty for none. `docweir ingest dynamodb://TABLE` looks into
-    /// any.
+    /// The table that `docweir serve` looks into for items to embed. Empty for none. `docweir ingest dynamodb://TABLE`
+    /// looks into any.
     pub name: String,
     /// What `docweir serve` takes its items for: `receipts` (lines and words of receipts) or `records` (any items).
     pub shape: TableShape,
@@ -37,8 +38,8 @@ pub struct TableOptions {
     pub collection: String,
     /// The index that items to embed are found by: its hash is the attribute of `status`. It needs to hold keys alone.
     pub index: String,
-    /// Attribute with an item's embedding status: `NONE` asks for it to be embedded; `PENDING`, `SUCCESS`, `FAILED` and `NOISE`
-    /// are written.
+    /// Attribute with an item's embedding status: `NONE` asks for it to be embedded; `PENDING`, `SUCCESS`, `FAILED`
+    /// and `NOISE` are written.
     pub status: String,
     /// Attribute that a line's embedding id is written to: its key in `receipt_lines`.
     pub line_id: String,
@@ -46,8 +47,8 @@ pub struct TableOptions {
     pub word_id: String,
     /// Attribute that another record's embedding id is written to: its key in its collection.
     pub record_id: String,
-    /// Attribute that changes with every change of an item, by which one that has changed since it was read is known. Empty:
-    /// its text is compared.
+    /// Attribute that changes with every change of an item, by which one that has changed since it was read is known.
+    /// Empty: its text is compared.
     pub version: String,
     /// Time between two looks of `docweir serve` into the table, in seconds.
     pub poll_seconds: f64,
@@ -167,8 +168,8 @@ pub struct Assembled {
     pub orphans: Vec<String>,
 }
 
-/// The items of a receipt out of the attributes of its lines and words, by their entity keys. What else lies below its key is
-/// passed over. `status` is the attribute that may say that one is noise.
+/// The items of a receipt out of the attributes of its lines and words, by their entity keys. What else lies below its
+/// key is passed over. `status` is the attribute that may say that one is noise.
 ///
 /// # Errors
 /// What a whole receipt is refused for, by the key of the item that is wrong.

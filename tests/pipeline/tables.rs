@@ -1,5 +1,5 @@
-//! Records of a table of the user's: found by its index, embedded, and told, by the real binary, whatever dies or changes in
-//! between.
+//! Records of a table of the user's: found by its index, embedded, and told, by the real binary, whatever dies or
+//! changes in between.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -308,7 +308,8 @@ fn a_table_that_cannot_be_used_is_said_to_be_and_why() {
     }
 }
 
-/// Several processes with state in AWS take the same table in; one stalls for longer than its lease lasts, one is killed.
+/// Several processes with state in AWS take the same table in; one stalls for longer than its lease lasts, one is
+/// killed.
 #[test]
 fn replicas_share_a_table_and_one_that_dies_or_stalls_loses_and_doubles_nothing() {
     let Some(stall) = Stall::new(true, |o| o.pace.items_per_second = Some(60.0)) else { return };

@@ -6,9 +6,10 @@
 //! records ───┤
 //!            └──────────▶ recorder (at once) ──────────────────────────▶ collections
 //! ```
-//! Everything that these services know is in the store of items and batches: each may die at any moment and goes on with
-//! what it finds there. Where several processes share them, one at a time has these services ([`keeper`]). [`outlook`] tells a run when nothing more is to come. What came
-//! from tables of the user's is told there when it has come to its end ([`write_back`]).
+//! Everything that these services know is in the store of items and batches: each may die at any moment and goes on
+//! with what it finds there. Where several processes share them, one at a time has these services ([`keeper`]).
+//! [`outlook`] tells a run when nothing more is to come. What came from tables of the user's is told there when it has
+//! come to its end ([`write_back`]).
 
 pub mod desk;
 mod ended;

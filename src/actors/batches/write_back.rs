@@ -1,8 +1,8 @@
 //! Tells tables of the user's what became of their items.
 //!
-//! What is owed is in the store of items, and stays there until it was told. It is told on the condition that the item still is
-//! what was embedded. One that is gone is forgotten here; one that has changed is made to ask again, and then forgotten, if
-//! nobody has taken in what it is now ([`crate::actors::table_intake`]).
+//! What is owed is in the store of items, and stays there until it was told. It is told on the condition that the item
+//! still is what was embedded. One that is gone is forgotten here; one that has changed is made to ask again, and then
+//! forgotten, if nobody has taken in what it is now ([`crate::actors::table_intake`]).
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -193,8 +193,8 @@ impl WriteBack {
                     let items = |nth: &usize| sent.get(*nth).map(|sent| (sent.item.clone(), sent.version));
                     let forget: Vec<_> = stale.iter().filter_map(items).collect();
                     if !forget.is_empty() {
-                        let text = "records that changed in their table, or left it, while they were embedded are not stored; \
-                            those that changed are taken in by the next look";
+                        let text = "records that changed in their table, or left it, while they were embedded are not \
+                            stored; those that changed are taken in by the next look";
                         self.notices.tell_once(text.into());
                     }
                     self.forget(forget).await?;

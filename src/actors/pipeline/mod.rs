@@ -266,8 +266,8 @@ fn records_intake(
     }
 }
 
-/// Looks into tables until the run ends. One that can't be used at the start is a mistake; one that can't be later is tried
-/// again.
+/// Looks into tables until the run ends. One that can't be used at the start is a mistake; one that can't be later is
+/// tried again.
 async fn look_again_and_again(request: &RecordsRequest, tables: &TableIntake) -> Result<(), StageError> {
     let pause = Duration::from_secs_f64(tables.options.poll_seconds);
     let mut has_looked = false;

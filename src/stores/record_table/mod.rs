@@ -1,7 +1,8 @@
 //! Tables of users' own applications: records to embed are found in them, and how it went is written back.
 //!
-//! What is written is written on the condition that the item still is what was read: its text, or the attribute that is configured
-//! for its version. The [`Place`] of an item says what that was; it is kept with the record as its origin.
+//! What is written is written on the condition that the item still is what was read: its text, or the attribute that
+//! is configured for its version. The [`Place`] of an item says what that was; it is kept with the record as its
+//! origin.
 //!
 //! # Layout
 //! - [`RecordTable`] what is asked of a table, and the pure part of it: whether an item still is what it was
@@ -9,7 +10,8 @@
 
 #[cfg(feature = "aws")]
 pub mod dynamodb;
-#[cfg(all(test, feature = "aws"))]
+#[cfg(test)]
+#[cfg(feature = "aws")]
 mod tests;
 
 use std::sync::Arc;
@@ -212,8 +214,8 @@ pub trait RecordTable: Send + Sync + 'static {
     /// Items of the partition of `key` whose keys, joined, begin with `prefix`, as they are now; up to `most`.
     async fn below(&self, table: &str, key: &ItemKey, prefix: &str, most: usize) -> Result<Vec<Held>, TableError>;
 
-    /// Writes to an item that is there and of which all of `tests` hold. `false` where it is not, or they don't; where an answer
-    /// was lost, it may be written all the same.
+    /// Writes to an item that is there and of which all of `tests` hold. `false` where it is not, or they don't; where
+    /// an answer was lost, it may be written all the same.
     async fn mark(&self, table: &str, key: &ItemKey, tests: &[Test], mark: &Mark) -> Result<bool, TableError>;
 }
 

@@ -127,7 +127,10 @@ async fn what_is_written_is_written_to_what_was_embedded_and_to_nothing_else() {
         let theirs = format!("http://{}", proxy.address());
         let stall = Stall::new(endpoint, &theirs, Some("SK"), Some("embedding_status")).await;
         let own = key("p", "s");
-        let item = |text: &str, rev: u64| json!({"PK": "p", "SK": "s", "a": {"text": text}, "rev": rev, "embedding_status": "PENDING", "own": [1, "x"]});
+        let item = |text: &str, rev: u64| {
+            let status = "PENDING";
+            json!({"PK": "p", "SK": "s", "a": {"text": text}, "rev": rev, "embedding_status": status, "own": [1, "x"]})
+        };
         let way = vec!["a".to_owned(), "text".to_owned()];
         stall.put(item("old", 1)).await;
         let held = stall.read(&own).await.unwrap();

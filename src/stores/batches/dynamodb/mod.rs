@@ -21,7 +21,8 @@
 //!
 //! # Layout
 //! - [`item`] an item, and where it stands; `rules` what becomes of it, without I/O; `store` reading, deciding, writing
-//! - `records`, `documents` those who want vectors; `tables` records that came from tables of the user's; `packing`, `lifecycle`, `record`, `requests` a batch; `harvest` results and its end
+//! - `records`, `documents` those who want vectors; `packing`, `lifecycle`, `record`, `requests` a batch; `harvest` results
+//!   and its end; `tables` records that came from tables of the user's
 
 mod documents;
 mod harvest;
