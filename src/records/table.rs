@@ -2,7 +2,7 @@
 //!
 //! An item's key, its parts joined by `#`, is its entity key: `IMAGE#{uuid}` and
 //! `RECEIPT#00001#LINE#00002#WORD#00003`, or parted anywhere else. Its attributes are the fields of a line or a word
-//! ([`super::receipt`]); ids come from the key.
+//! (`super::receipt`); ids come from the key.
 
 use std::collections::BTreeMap;
 
