@@ -31,6 +31,7 @@ pub mod stage_enrich;
 pub mod stage_extract;
 pub mod stage_load;
 pub mod steward;
+pub mod table_intake;
 pub mod tally;
 pub mod timer;
 pub mod upkeep;

@@ -1,4 +1,4 @@
-//! Takes records in: a file of JSON lines into items that are to be embedded.
+//! Takes records in: a file of JSON lines into items that are to be embedded. For tables see [`super::table_intake`].
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::intake::source;
 use crate::messages::event::{Event, EventSink};
 use crate::records::{Item, ItemKind, RecordError, Records, RecordsOptions, Shape};
 use crate::stages::embed::Embedder;
-use crate::stores::batches::{Batches, NewItem, Put, Shown, Space};
+use crate::stores::batches::{Batches, NewItem, Origin, Put, Shown, Space};
 
 /// Records that wait to be put down: a hostile one may have items of some 60 MiB.
 const QUEUE: usize = 4;
@@ -21,15 +21,18 @@ const STEP_BYTES: usize = 8 << 20;
 /// Items put down in one step.
 const STEP: usize = 2_000;
 
-/// Files of records, and what they are.
+/// Files and tables of records, and what they are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordsRequest {
     pub files: Vec<PathBuf>,
+    /// Names of tables in DynamoDB.
+    pub tables: Vec<String>,
     pub shape: Shape,
     /// Where records of a shape of one's own come into.
     pub collection: String,
 }
 
+#[derive(Clone)]
 pub struct RecordsIntake {
     pub batches: Arc<dyn Batches>,
     pub embedder: Arc<dyn Embedder>,
@@ -42,6 +45,21 @@ pub struct RecordsIntake {
 }
 
 type Read = (u64, Result<Vec<Item>, RecordError>);
+
+/// Records that are to be put down in one step.
+#[derive(Default)]
+pub(super) struct Gathered {
+    of_space: BTreeMap<Space, Vec<NewItem>>,
+    items: usize,
+    bytes: usize,
+}
+
+impl Gathered {
+    /// Whether it is time to put them down.
+    pub(super) fn is_full(&self) -> bool {
+        self.items >= STEP || self.bytes >= STEP_BYTES
+    }
+}
 
 impl RecordsIntake {
     pub async fn run(&self, request: RecordsRequest) -> Result<(), StageError> {
@@ -66,21 +84,19 @@ impl RecordsIntake {
             }
             Ok(())
         });
-        let mut held: BTreeMap<Space, Vec<NewItem>> = BTreeMap::new();
+        let mut held = Gathered::default();
         while let Some((line, read)) = take.recv().await {
             match read {
                 Ok(items) => {
                     for item in items {
-                        if let Err(reason) = self.add(item, request, &uri, &mut held) {
+                        if let Err(reason) = self.add(item, &request.collection, &uri, None, &mut held) {
                             self.refused(&uri, line, reason);
                         }
                     }
                 }
                 Err(error) => self.refused(&uri, line, error.to_string()),
             }
-            let bytes = |item: &NewItem| item.input.len() + item.shown.text.len() + 512;
-            let (items, bytes) = held.values().flatten().fold((0, 0), |(n, b), item| (n + 1, b + bytes(item)));
-            if items >= STEP || bytes >= STEP_BYTES {
+            if held.is_full() {
                 self.put(&mut held).await?;
             }
         }
@@ -91,16 +107,18 @@ impl RecordsIntake {
         reading.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))
     }
 
-    fn refused(&self, uri: &str, line: u64, reason: String) {
+    pub(super) fn refused(&self, uri: &str, line: u64, reason: String) {
         self.events.emit(Event::RecordRefused { source: uri.to_owned(), line, reason });
     }
 
-    fn add(
+    /// Why it can't be taken in, if it can't.
+    pub(super) fn add(
         &self,
         item: Item,
-        request: &RecordsRequest,
+        collection: &str,
         uri: &str,
-        held: &mut BTreeMap<Space, Vec<NewItem>>,
+        origin: Option<Origin>,
+        held: &mut Gathered,
     ) -> Result<(), String> {
         let tokens = self.embedder.count_tokens(&item.input) as u64;
         if let Some(most) = self.most_tokens.filter(|most| tokens > *most && !item.noise) {
@@ -108,7 +126,7 @@ impl RecordsIntake {
                 "its text has {tokens} tokens and one request takes {most}: shorten it, or embed it live"
             ));
         }
-        let collection = item.kind.collection().unwrap_or(&request.collection).to_owned();
+        let collection = item.kind.collection().unwrap_or(collection).to_owned();
         let shown = Shown {
             text: item.text,
             kind: item.kind.name().to_owned(),
@@ -117,18 +135,21 @@ impl RecordsIntake {
         };
         if let Some(most) = self.batches.most_item_bytes() {
             let found = serde_json::to_string(&shown).map_or(usize::MAX, |text| text.len());
-            let bytes = found.saturating_add(item.input.len()).saturating_add(2 * item.key.len());
+            let origin = origin.as_ref().map_or(0, |origin| origin.place.to_string().len());
+            let bytes =
+                found.saturating_add(item.input.len()).saturating_add(2 * item.key.len()).saturating_add(origin);
             if bytes > most {
                 return Err(format!("it has {bytes} bytes and its store takes {most}: shorten it"));
             }
         }
-        let new = NewItem { key: item.key, input: item.input, tokens, noise: item.noise, shown };
-        held.entry(Space::Records(collection)).or_default().push(new);
+        let new = NewItem { key: item.key, input: item.input, tokens, noise: item.noise, shown, origin };
+        (held.items, held.bytes) = (held.items + 1, held.bytes + new.input.len() + new.shown.text.len() + 512);
+        held.of_space.entry(Space::Records(collection)).or_default().push(new);
         Ok(())
     }
 
-    async fn put(&self, held: &mut BTreeMap<Space, Vec<NewItem>>) -> Result<(), StageError> {
-        for (space, items) in std::mem::take(held) {
+    pub(super) async fn put(&self, held: &mut Gathered) -> Result<(), StageError> {
+        for (space, items) in std::mem::take(held).of_space {
             let Put { new, changed, unchanged, noise, failed } = self.batches.put(&space, items).await?;
             failpoint::reach("records.put", &space.name());
             self.events.emit(Event::RecordsRead { new, changed, unchanged, noise, failed });

@@ -126,6 +126,7 @@ Examples:
   docweir ingest ./papers --set embed.mode=batch --wait
   docweir ingest receipts.jsonl --as receipts
   docweir ingest products.jsonl --as records --id sku --text description --collection products
+  docweir ingest dynamodb://receipts --as receipts
   docweir ingest ./papers --json | jq 'select(.event == \"quarantined\")'")]
 pub struct Ingest {
     /// Folders (known extensions only) and files (whatever they are called); s3://BUCKET/PREFIX/ and s3://BUCKET/KEY
@@ -152,7 +153,8 @@ pub struct Ingest {
 /// Files of records.
 #[derive(Args, Debug)]
 pub struct RecordArgs {
-    /// What the files hold, where they are no documents: JSON objects, one a line
+    /// What the files hold, where they are no documents: JSON objects, one a line; or the items of a table,
+    /// dynamodb://TABLE
     #[arg(long = "as", value_enum, value_name = "WHAT")]
     pub shape: Option<RecordShape>,
     /// Records only: the field that names a record (`sku`, `meta.id`)

@@ -79,6 +79,9 @@ pub fn run(context: &Context, args: &args::Estimate) -> Result<Exit, Failure> {
 async fn estimate(context: &Context, args: &args::Estimate, config: Config) -> Result<Exit, Failure> {
     let settings = config.settings.clone();
     let records = ingest::records_of(&args.records, &args.paths, &settings.state.collection)?;
+    if records.as_ref().is_some_and(|request| !request.tables.is_empty()) {
+        return Err(Failure::usage("what a table asks for is not estimated: export it to a file of JSON lines"));
+    }
     let embedder = crate::engine::counter(&settings).await?;
     let known = Known::open(&config, embedder.as_ref()).await?;
     let tokens: Arc<dyn TokenCounter> = Arc::new(Tokens(embedder.clone()));

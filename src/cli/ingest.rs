@@ -13,12 +13,16 @@ use crate::engine::Engine;
 use crate::intake::Walk;
 use crate::intake::walk::{WalkError, resolve};
 use crate::records::Shape;
+use crate::records::table::{is_collection_name, is_table_name};
 use crate::stores::batches::DOCUMENTS;
 
 pub fn run(context: &Context, args: &args::Ingest) -> Result<Exit, Failure> {
     let address = args.metrics_addr.map(|a| Argument::new("--metrics-addr", "http.metrics_address", a.to_string()));
     let config = context.config_with(address.into_iter().collect())?;
     if records(args, &config)?.is_none() {
+        if args.paths.iter().any(|path| path.starts_with("dynamodb:")) {
+            return Err(Failure::usage("a table holds records: say `--as receipts` or `--as records` as well"));
+        }
         check(args, &config)?;
     }
     context.with_actors(ingest(context, args, config))
@@ -95,8 +99,15 @@ pub fn records_of(
         (Some(RecordShape::Records), Some(id), Some(text)) => Shape::Records { id: id.clone(), text: text.clone() },
         (Some(RecordShape::Records), ..) => return Err(Failure::usage("--as records needs --id and --text")),
     };
-    let mut files = Vec::new();
+    let (mut files, mut tables) = (Vec::new(), Vec::new());
     for path in paths {
+        if let Some(name) = path.to_str().and_then(|text| text.strip_prefix("dynamodb://")) {
+            if !is_table_name(name) {
+                return Err(Failure::usage("a table of records is named as dynamodb://TABLE"));
+            }
+            tables.push(name.to_owned());
+            continue;
+        }
         let resolved = resolve(path).map_err(|e| Failure::usage(e.to_string()))?;
         if !resolved.is_file() {
             let text = format!("{} is no file: records come from files of JSON lines", path.display());
@@ -105,15 +116,14 @@ pub fn records_of(
         files.push(resolved);
     }
     let collection = args.collection.clone().unwrap_or_else(|| "records".into());
-    let letters = collection.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'));
-    if !letters || !(1..=64).contains(&collection.len()) || collection == documents || collection == DOCUMENTS {
+    if !is_collection_name(&collection) || collection == documents || collection == DOCUMENTS {
         let text = format!(
             "--collection `{}`: name one of lower-case letters, digits, `_` and `-` that holds no documents",
             super::output::printable(&collection)
         );
         return Err(Failure::usage(text));
     }
-    Ok(Some(RecordsRequest { files, shape, collection }))
+    Ok(Some(RecordsRequest { files, tables, shape, collection }))
 }
 
 /// What the user typed, in short: for whoever finds the folder taken.

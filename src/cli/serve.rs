@@ -5,6 +5,7 @@ use super::context::Context;
 use super::drive::drive;
 use super::exit::{Exit, Failure};
 use crate::actors::pipeline::IngestRequest;
+use crate::actors::records_intake::RecordsRequest;
 use crate::config::Argument;
 use crate::engine::Engine;
 
@@ -12,8 +13,15 @@ pub fn run(context: &Context, args: &args::Serve) -> Result<Exit, Failure> {
     let address = args.metrics_addr.map(|a| Argument::new("--metrics-addr", "http.metrics_address", a.to_string()));
     let config = context.config_with(address.into_iter().collect())?;
     context.with_actors(async {
+        let table = &config.settings.records.table;
+        let records = (!table.name.is_empty()).then(|| RecordsRequest {
+            files: Vec::new(),
+            tables: vec![table.name.clone()],
+            shape: table.served(),
+            collection: table.collection.clone(),
+        });
         let engine = Engine::create(config).await?;
-        let request = IngestRequest { serves: true, ..IngestRequest::default() };
+        let request = IngestRequest { serves: true, records, ..IngestRequest::default() };
         drive(context, &engine, request, "docweir serve".into(), &args.run).await
     })
 }

@@ -247,7 +247,10 @@ impl Summary<'_> {
         lines.extend([String::new(), out.bold("Refused")]);
         let mut table = Table::indented(2);
         for one in r.refused.iter().take(LISTED) {
-            let place = format!("{}:{}", source::display(&one.source, self.here), one.line);
+            let place = match one.line {
+                0 => source::display(&one.source, self.here),
+                line => format!("{}:{line}", source::display(&one.source, self.here)),
+            };
             table.row([left(place), left(printable(&one_line(&one.reason)))]);
         }
         lines.extend(table.lines(out));

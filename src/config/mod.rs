@@ -17,6 +17,7 @@ pub const ENVIRONMENT_ALIASES: &[(&str, &str)] = &[
     ("CHROMADB_BUCKET", "buckets.vectors"),
     ("COMPACTION_QUEUE_URL", "queues.compaction"),
     ("DYNAMODB_CONTROL_TABLE", "dynamodb.control_table"),
+    ("DYNAMODB_TABLE_NAME", "records.table.name"),
     ("EMBEDDING_NUM_CPUS", "embed.workers.max"),
     ("EXTRACTION_NUM_CPUS", "extract.workers.max"),
     ("HEARTBEAT_INTERVAL_SECONDS", "lease.heartbeat_seconds"),

@@ -22,6 +22,7 @@ use crate::stages::chunk::ChunkOptions;
 use crate::stages::embed::{EmbedOptions, ModelOptions};
 use crate::stages::enrich::{EnrichOptions, EnrichProvider};
 use crate::stages::extract::ExtractOptions;
+use crate::stores::batches::DOCUMENTS;
 use crate::stores::cache::EmbeddingCacheOptions;
 use crate::stores::control::dynamodb::DynamoOptions;
 use crate::stores::control::sqlite::SqliteControlOptions;
@@ -454,6 +455,7 @@ impl Settings {
         add("batch", self.batch.problems());
         add("batch.transfer", self.batch.transfer.problems());
         add("records", self.records.problems());
+        add("records.table", self.records.table.problems());
         add("budget", self.budget.problems());
         add("prices", self.prices.problems());
         add("retry", self.retry.problems());
@@ -508,13 +510,15 @@ impl Settings {
             let text = "must be `live` where `embed.options.provider` is not `openai`: nobody else takes batches";
             all.push(("embed.mode".into(), text.into()));
         }
-        if self.state.backend == Backend::Aws {
-            if self.buckets.artefacts.is_empty() {
-                all.push(("buckets.artefacts".into(), "must name a bucket where `state.backend` is `aws`".into()));
-            }
+        if self.state.backend == Backend::Aws && self.buckets.artefacts.is_empty() {
+            all.push(("buckets.artefacts".into(), "must name a bucket where `state.backend` is `aws`".into()));
         }
         if !self.queues.intake.is_empty() && self.queues.watched(&self.buckets.artefacts).is_empty() {
             all.push(("queues.watch".into(), "must say where documents arrive, as `BUCKET/PREFIX/`".into()));
+        }
+        let collection = self.records.table.collection.as_str();
+        if [self.state.collection.as_str(), DOCUMENTS].contains(&collection) {
+            all.push(("records.table.collection".into(), "must name a collection that holds no documents".into()));
         }
         if self.state.folder.is_empty() {
             all.push(("state.folder".into(), "must name a folder".into()));

@@ -81,7 +81,7 @@ pub async fn examine(settings: &Settings, clock: &SharedClock, each: &mut dyn Fn
     #[cfg(not(feature = "aws"))]
     {
         let _ = clock;
-        let wanted = settings.state.backend == crate::config::Backend::Aws;
+        let wanted = settings.state.backend == crate::config::Backend::Aws || !settings.records.table.name.is_empty();
         if wanted || settings.cloudwatch.mode == crate::telemetry::CloudWatchMode::Api {
             let text = "the configuration asks for AWS, and this docweir was built without";
             each(Finding::problem("program", "", text, "build it with `cargo build --release --features aws`"));

@@ -1,23 +1,27 @@
-//! Queues, and Comprehend: where they are used.
+//! Queues, the table of records, and Comprehend: where they are used.
 
 use std::time::Duration;
 
 use docweir_aws::comprehend::Comprehend;
+use docweir_aws::dynamo::Dynamo;
 use docweir_aws::sqs::Sqs;
 use docweir_aws::{Aws, Fault, FaultKind};
+use tokio::time::timeout;
 
 use super::Finding;
 use super::cloud::{blamed, within};
 use crate::actors::queues::queue_name;
 use crate::config::Settings;
 use crate::stages::enrich::EnrichProvider;
+use crate::stores::record_table::TableError;
+use crate::stores::record_table::dynamodb::DynamoRecordTable;
 
 /// What Comprehend is asked about: three units, which are $0.0003.
 const WORD: &str = "docweir";
 
 /// Whether there is anything to look at.
 pub fn are_used(settings: &Settings) -> bool {
-    queues(settings).next().is_some() || asks_comprehend(settings)
+    queues(settings).next().is_some() || asks_comprehend(settings) || !settings.records.table.name.is_empty()
 }
 
 pub async fn examine(settings: &Settings, aws: &Aws, each: &mut dyn FnMut(Finding)) {
@@ -25,6 +29,24 @@ pub async fn examine(settings: &Settings, aws: &Aws, each: &mut dyn FnMut(Findin
     for name in queues(settings) {
         let found = within(settings, queue(&sqs, name)).await;
         each(found.unwrap_or_else(|fault| blamed("queue", name, "be looked at", &fault)));
+    }
+    let table = &settings.records.table;
+    if !table.name.is_empty() {
+        let dynamo = Dynamo::new(aws, &settings.dynamodb.endpoint);
+        let tables = DynamoRecordTable::new(dynamo, table.clone(), 0);
+        const CHECK: &str = "records";
+        let limit = Duration::from_secs(settings.doctor.answer_seconds);
+        each(match timeout(limit, tables.try_out(&table.name)).await {
+            Ok(Ok(())) => Finding::fine(CHECK, &table.name, "can be asked, read and told"),
+            Ok(Err(TableError::Broken { reason, hint, .. })) => Finding::problem(CHECK, &table.name, reason, hint),
+            Ok(Err(TableError::Busy { reason, .. })) => {
+                Finding::problem(CHECK, &table.name, reason, "try again in a moment")
+            }
+            Err(_) => {
+                let text = format!("does not answer in {} s", limit.as_secs());
+                Finding::problem(CHECK, &table.name, text, "look at the network, and at `dynamodb.endpoint`")
+            }
+        });
     }
     if asks_comprehend(settings) {
         let options = &settings.enrich.options.comprehend;

@@ -25,6 +25,8 @@ use crate::stores::objects::routed::RoutedObjects;
 use crate::stores::objects::s3::S3Objects;
 use crate::stores::queues::Queue;
 use crate::stores::queues::sqs::SqsQueue;
+use crate::stores::record_table::dynamodb::DynamoRecordTable;
+use crate::stores::record_table::{RecordTable, TableError};
 use crate::stores::state::StateFolder;
 
 pub struct Stores {
@@ -88,6 +90,17 @@ async fn access(settings: &Settings) -> Result<Aws, EngineError> {
         return Err(EngineError::new(Exit::Configuration, text));
     }
     Ok(aws)
+}
+
+/// Tables that records come from, whatever state lies in.
+pub async fn record_tables(settings: &Settings) -> Result<Arc<dyn RecordTable>, TableError> {
+    let broken = |error: EngineError| TableError::Broken {
+        table: settings.records.table.name.clone(),
+        reason: error.to_string(),
+        hint: "see `[aws]`".into(),
+    };
+    let dynamo = Dynamo::new(&access(settings).await.map_err(broken)?, &settings.dynamodb.endpoint);
+    Ok(Arc::new(DynamoRecordTable::new(dynamo, settings.records.table.clone(), settings.dynamodb.attempts)))
 }
 
 /// Where figures go.

@@ -43,6 +43,9 @@ use crate::stores::objects::local::LocalObjectStore;
 #[cfg(feature = "aws")]
 use crate::stores::objects::s3::S3Objects;
 use crate::stores::paid;
+use crate::stores::record_table::LazyTables;
+#[cfg(not(feature = "aws"))]
+use crate::stores::record_table::TableError;
 use crate::stores::sqlite::Database;
 use crate::stores::state::{Held, LockError, OrchestratorLock, StateError, StateFolder};
 use crate::stores::vectors::{Added, VectorError, VectorStore};
@@ -346,6 +349,26 @@ impl Engine {
             return Ok(books.batches());
         }
         Ok(Arc::new(SqliteBatches::new(self.paid()?, self.clock.clone())))
+    }
+
+    /// Tables of the user's that records come from, reached when first asked for.
+    pub fn record_tables(&self) -> Arc<LazyTables> {
+        #[cfg(feature = "aws")]
+        {
+            let settings = self.config.settings.clone();
+            let open = move || {
+                let settings = settings.clone();
+                Box::pin(async move { aws::record_tables(&settings).await })
+                    as futures_util::future::BoxFuture<'static, _>
+            };
+            Arc::new(LazyTables::new(open))
+        }
+        #[cfg(not(feature = "aws"))]
+        Arc::new(LazyTables::new(|| {
+            let (table, hint) = ("of records".into(), "build it with `cargo build --release --features aws`".into());
+            let broken = TableError::Broken { table, reason: "this docweir was built without AWS".into(), hint };
+            Box::pin(std::future::ready(Err(broken)))
+        }))
     }
 
     /// A connection to the configured endpoint.

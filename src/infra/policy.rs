@@ -26,6 +26,9 @@ pub fn policy(role: Role, settings: &Settings, documents: &[String]) -> Result<V
     let mut allowed: BTreeMap<Target, BTreeSet<&str>> = BTreeMap::new();
     for operation in OPERATIONS.iter().filter(|operation| operation.roles.contains(&role)) {
         allowed.entry(operation.on).or_default().extend(operation.actions);
+        if operation.on_records && role == Role::Serve {
+            allowed.entry(Target::Records).or_default().extend(operation.actions);
+        }
     }
     let mut statements = Vec::new();
     for (target, actions) in allowed {
@@ -51,6 +54,8 @@ struct Places {
     region: String,
     /// Each with whether it has indexes.
     tables: Vec<(String, bool)>,
+    /// That of records, and its index.
+    records: Option<(String, String)>,
     /// Buckets and prefixes of our own.
     own: Vec<(String, String)>,
     others: Vec<(String, String)>,
@@ -94,7 +99,9 @@ impl Places {
         };
         others.extend(watched.iter().filter(|place| !is_own(place)).cloned());
         let named = [&queues.intake, &queues.compaction].into_iter().filter(|queue| !queue.is_empty());
+        let records = &settings.records.table;
         Ok(Self {
+            records: (!records.name.is_empty()).then(|| (records.name.clone(), records.index.clone())),
             partition,
             region: if region.is_empty() { "*".into() } else { region.to_owned() },
             tables,
@@ -116,6 +123,11 @@ impl Places {
                 // Those who make tables ask no index.
                 let index = |name: &String, has: bool| (has && role != Role::Infra).then(|| table(name) + "/index/*");
                 self.tables.iter().flat_map(|(name, has)| [Some(table(name)), index(name, *has)]).flatten().collect()
+            }
+            Target::Records => {
+                let table = |name: &str| self.arn("dynamodb", &format!("table/{name}"));
+                let named = |(name, index): &(String, String)| [table(name), format!("{}/index/{index}", table(name))];
+                self.records.iter().flat_map(named).collect()
             }
             Target::Buckets => self.own.iter().map(|(bucket, _)| self.bucket(bucket)).collect(),
             Target::WatchedBuckets => self.watched.iter().map(|bucket| self.bucket(bucket)).collect(),
@@ -196,6 +208,7 @@ mod tests {
         settings.cloudwatch.mode = CloudWatchMode::Api;
         settings.queues.intake = "docweir-intake".into();
         settings.queues.compaction = "docweir-compaction".into();
+        settings.records.table.name = "docweir-example-receipts".into();
         settings.enrich.options.provider = EnrichProvider::Comprehend;
         let secret = SecretName { secret: "docweir/openai-api-key".into(), field: None };
         settings.embed.options.openai.api_key = SecretSetting::Kept(secret);
@@ -285,7 +298,14 @@ mod tests {
         for wrong in ["papers", "s3://", "s3:///x"] {
             assert!(super::policy(Role::Serve, &settings, &[wrong.into()]).unwrap_err().contains(wrong));
         }
+        let receipts = "arn:aws-cn:dynamodb:cn-north-1:*:table/docweir-example-receipts";
+        assert_eq!(resources("Records"), json!([receipts, format!("{receipts}/index/embedding-status-index")]));
+        let reader = super::policy(Role::Reader, &settings, &[]).unwrap();
+        assert!(!reader.to_string().contains("receipts"), "{reader}");
         settings.state.backend = Backend::Folder;
+        let policy = super::policy(Role::Serve, &settings, &[]).unwrap();
+        assert!(policy.to_string().contains("receipts"), "whatever state lies in: {policy}");
+        settings.records.table.name = String::new();
         settings.queues = Default::default();
         let policy = super::policy(Role::Serve, &settings, &[]).unwrap();
         assert_eq!(policy["Statement"].as_array().unwrap().len(), 1, "the secret alone: {policy}");

@@ -127,7 +127,7 @@ pub enum Event {
     /// A record that can't be used.
     RecordRefused {
         source: String,
-        /// From 1.
+        /// From 1; 0 where the source is the record itself.
         line: u64,
         reason: String,
     },

@@ -29,6 +29,16 @@ pub(super) fn item(mut object: Object, id: &str, text: &str) -> Result<Item, Rec
     Ok(Item { key, kind: ItemKind::Record, input: content.clone(), text: content, metadata: object, noise })
 }
 
+/// The names of the objects and of the field that a path leads to.
+pub(super) fn way(object: &Object, path: &str) -> Option<Vec<String>> {
+    if object.contains_key(path) {
+        return Some(vec![path.to_owned()]);
+    }
+    let (head, rest) = path.split_once('.')?;
+    let below = way(object.get(head)?.as_object()?, rest)?;
+    Some([vec![head.to_owned()], below].concat())
+}
+
 fn find<'a>(object: &'a Object, path: &str) -> Option<&'a Value> {
     object.get(path).or_else(|| {
         let (head, rest) = path.split_once('.')?;

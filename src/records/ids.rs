@@ -40,15 +40,40 @@ fn hashed(key: &str) -> DocumentId {
     DocumentId::parse(&HASHED.chars().chain(digits).collect::<String>()).unwrap_or_else(|| DocumentId::mint(0, 0))
 }
 
+/// What an entity key names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entity<'a> {
+    pub image: &'a str,
+    pub receipt: u32,
+    pub line: u32,
+    /// `None` for a line.
+    pub word: Option<u32>,
+}
+
+/// Of a line or a word.
+pub(super) fn parse(key: &str) -> Option<Entity<'_>> {
+    parsed(key, '#')
+}
+
 fn is_entity_key(key: &str, separator: char) -> bool {
-    let number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
-    match *key.split(separator).collect::<Vec<_>>() {
-        ["IMAGE", image, "RECEIPT", receipt, "LINE", line] => is_uuid(image) && number(receipt) && number(line),
-        ["IMAGE", image, "RECEIPT", receipt, "LINE", line, "WORD", word] => {
-            is_uuid(image) && number(receipt) && number(line) && number(word)
-        }
-        _ => false,
-    }
+    parsed(key, separator).is_some()
+}
+
+fn parsed(key: &str, separator: char) -> Option<Entity<'_>> {
+    let number = |text: &str| {
+        let digits = text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+        text.parse().ok().filter(|_| digits)
+    };
+    let mut parts = key.split(separator);
+    let mut named = |name: &str| parts.next().filter(|part| *part == name).and_then(|_| parts.next());
+    let image = named("IMAGE").filter(|image| is_uuid(image))?;
+    let (receipt, line) = (number(named("RECEIPT")?)?, number(named("LINE")?)?);
+    let word = match parts.next() {
+        None => None,
+        Some("WORD") => Some(number(parts.next()?)?),
+        Some(_) => return None,
+    };
+    parts.next().is_none().then_some(Entity { image, receipt, line, word })
 }
 
 /// Hexadecimal digits in five groups; version and variant are not looked at.

@@ -9,6 +9,7 @@
 //! * `fields`: one field of a JSON object, refused by its name;
 //! * `receipt`: what a receipt holds, checked; `layout`: what stands beside and above what on it;
 //! * `receipt_items`: a receipt as items; `generic`: any other object as an item;
+//! * [`table`]: receipts whose lines and words are items of a table;
 //! * `ids`: entity keys, and the document ids that stand for them in the vector store.
 //!
 //! What holds for every file: each line that isn't blank is either items or refused, with its number and the name of
@@ -30,6 +31,7 @@ mod options;
 mod reader;
 mod receipt;
 mod receipt_items;
+pub mod table;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +39,7 @@ pub use error::RecordError;
 pub use ids::document_id;
 pub use options::RecordsOptions;
 pub use reader::{Records, Shape};
+pub use table::TableOptions;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

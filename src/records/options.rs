@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::table::TableOptions;
+
 /// Records and what is made of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -17,11 +19,18 @@ pub struct RecordsOptions {
     /// Memory of the items of one receipt above which it is refused, in bytes, near enough: each item repeats what
     /// stands around it. Default 64 MiB.
     pub max_items_bytes: usize,
+    pub table: TableOptions,
 }
 
 impl Default for RecordsOptions {
     fn default() -> Self {
-        Self { line_context: false, max_record_bytes: 4 << 20, max_record_items: 10_000, max_items_bytes: 64 << 20 }
+        Self {
+            line_context: false,
+            max_record_bytes: 4 << 20,
+            max_record_items: 10_000,
+            max_items_bytes: 64 << 20,
+            table: TableOptions::default(),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::error::RecordError;
 use super::options::RecordsOptions;
@@ -31,9 +31,24 @@ impl Shape {
     pub fn items(&self, record: &str, options: &RecordsOptions) -> Result<Vec<Item>, RecordError> {
         let value = serde_json::from_str(record).map_err(|e| RecordError::NotJson { column: e.column() })?;
         let Value::Object(object) = value else { return Err(RecordError::NotAnObject) };
+        self.items_of(object, options)
+    }
+
+    /// The items of one record that is an object already.
+    pub fn items_of(&self, object: Map<String, Value>, options: &RecordsOptions) -> Result<Vec<Item>, RecordError> {
         match self {
             Shape::Receipts => receipt_items::items(&Receipt::read(&object)?, options),
             Shape::Records { id, text } => Ok(vec![generic::item(object, id, text)?]),
+        }
+    }
+}
+
+impl Shape {
+    /// Where the text of an object stands in it, by the names of what is around.
+    pub fn way_to_text(&self, object: &Map<String, Value>) -> Option<Vec<String>> {
+        match self {
+            Shape::Receipts => generic::way(object, "text"),
+            Shape::Records { text, .. } => generic::way(object, text),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod objects;
 pub mod paid;
 pub mod queues;
+pub mod record_table;
 pub mod sqlite;
 pub mod state;
 pub mod vectors;

@@ -46,4 +46,8 @@ mod running;
 mod secrets;
 mod shop;
 mod store;
+#[cfg(feature = "aws")]
+mod table;
+#[cfg(feature = "aws")]
+mod tables;
 mod watching;

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex};
 
 use docweir_testkit::proxy::{Act, Proxy};
 use docweir_testkit::servers::{Server, shared_ministack};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::account::aws;
 use crate::kit::{Place, Ran, results};
+use crate::table::receipt_items;
 
 /// What is asked, on which resource.
 type Asked = (String, String);
@@ -54,12 +55,52 @@ impl Gate {
             .env("DOCWEIR__DYNAMODB__STATE_TABLE", table("state"))
             .env("DOCWEIR__DYNAMODB__LEDGER_TABLE", table("ledger"))
             .env("DOCWEIR__DYNAMODB__BATCHES_TABLE", table("batches"))
+            .env("DOCWEIR__RECORDS__TABLE__NAME", table("receipts"))
             .env("DOCWEIR__CLOUDWATCH__MODE", "api");
         command
     }
 
     fn run(&self, args: &[&str]) -> Ran {
         Ran::of(self.command(args).output().unwrap())
+    }
+
+    /// A user's table with a line and two words that ask to be embedded.
+    fn receipts(&self) -> String {
+        let table = format!("{}-receipts", self.name);
+        let s = |name: &str| format!("AttributeName={name},AttributeType=S");
+        let index = r#"[{"IndexName": "embedding-status-index", "Projection": {"ProjectionType": "KEYS_ONLY"},
+            "KeySchema": [{"AttributeName": "embedding_status", "KeyType": "HASH"}]}]"#;
+        let call = |args: &[&str]| aws(self.server, self.place.path(), args);
+        call(&[
+            "dynamodb",
+            "create-table",
+            "--table-name",
+            &table,
+            "--billing-mode",
+            "PAY_PER_REQUEST",
+            "--attribute-definitions",
+            &s("PK"),
+            &s("SK"),
+            &s("embedding_status"),
+            "--key-schema",
+            "AttributeName=PK,KeyType=HASH",
+            "AttributeName=SK,KeyType=RANGE",
+            "--global-secondary-indexes",
+            index,
+        ]);
+        let puts: Vec<Value> = receipt_items(1).into_iter().take(3).map(|item| {
+            let bounds = &item["bounding_box"];
+            let number = |name: &str| json!({ "N": bounds[name].to_string() });
+            let text = |name: &str| json!({ "S": item[name] });
+            json!({"PutRequest": {"Item": {
+                "PK": text("PK"), "SK": text("SK"), "text": text("text"), "embedding_status": text("embedding_status"),
+                "bounding_box": {"M": {
+                    "x": number("x"), "y": number("y"), "width": number("width"), "height": number("height"),
+                }},
+            }}})
+        }).collect();
+        call(&["dynamodb", "batch-write-item", "--request-items", &json!({ &table: puts }).to_string()]);
+        table
     }
 
     /// From now on what this role may do is done, and all else refused as AWS does.
@@ -233,6 +274,7 @@ fn each_role_does_its_work_with_its_policy_and_needs_all_of_it() {
     assert!(!gate.refused.lock().unwrap().is_empty());
     gate.refused.lock().unwrap().clear();
 
+    let receipts = gate.receipts();
     let serve = gate.enforce("serve");
     gate.run(&["doctor"]).code(0);
     let ingest = |what: &str| gate.run(&["ingest", what, "--json", "--progress", "none"]);
@@ -246,8 +288,17 @@ fn each_role_does_its_work_with_its_policy_and_needs_all_of_it() {
     gate.run(&["compact", "--all"]).code(0);
     gate.run(&["store", "verify"]).code(0);
     gate.run(&["store", "gc", "--all"]).code(0);
+    let ran =
+        gate.run(&["ingest", &format!("dynamodb://{receipts}"), "--as", "receipts", "--json", "--progress", "none"]);
+    assert_eq!(ran.code(0).summary()["records"]["stored"], 3, "{}", ran.out);
+    let told = s3(&["dynamodb", "scan", "--table-name", &receipts]);
+    assert_eq!(told.matches(r#""S": "SUCCESS""#).count(), 3, "{told}");
     // An upload that fails is rare.
     gate.assert_fits("serve", &serve, &["s3:AbortMultipartUpload"]);
+    // A table that is not named is nobody's business.
+    let ran = gate.run(&["ingest", "dynamodb://somebody-elses", "--as", "receipts", "--progress", "none"]);
+    assert!(ran.status.code() != Some(0) && ran.err.contains("records.table.name"), "{}", ran.err);
+    assert_eq!(std::mem::take(&mut *gate.refused.lock().unwrap()).len(), 1);
     // What is elsewhere stays there.
     let ran = ingest(&format!("s3://{papers}/2025/"));
     assert_ne!(ran.status.code(), Some(0), "{}", ran.out);

@@ -19,6 +19,8 @@ pub enum Role {
 pub enum Target {
     /// Tables and their indexes.
     Tables,
+    /// The table that records are found in, and its index.
+    Records,
     /// One's own buckets themselves.
     Buckets,
     /// Those whose events go to a queue.
@@ -49,6 +51,8 @@ pub struct Operation {
     pub actions: &'static [&'static str],
     pub on: Target,
     pub roles: &'static [Role],
+    /// Whether who works calls it on the table of records as well.
+    pub on_records: bool,
 }
 
 impl Operation {
@@ -59,7 +63,11 @@ impl Operation {
         on: Target,
         roles: &'static [Role],
     ) -> Self {
-        Self { service, name, actions, on, roles }
+        Self { service, name, actions, on, roles, on_records: false }
+    }
+
+    const fn and_on_records(self) -> Self {
+        Self { on_records: true, ..self }
     }
 }
 
@@ -86,15 +94,15 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new("comprehend", "BatchDetectKeyPhrases", &["comprehend:BatchDetectKeyPhrases"], Target::Texts, WORK),
     Operation::new("comprehend", "BatchDetectSentiment", &["comprehend:BatchDetectSentiment"], Target::Texts, WORK),
     Operation::new("comprehend", "DetectPiiEntities", &["comprehend:DetectPiiEntities"], Target::Texts, WORK),
-    Operation::new("dynamodb", "BatchGetItem", &["dynamodb:BatchGetItem"], Target::Tables, LOOK),
+    Operation::new("dynamodb", "BatchGetItem", &["dynamodb:BatchGetItem"], Target::Tables, LOOK).and_on_records(),
     Operation::new("dynamodb", "CreateTable", &["dynamodb:CreateTable"], Target::Tables, SETUP),
     Operation::new("dynamodb", "DeleteItem", &["dynamodb:DeleteItem"], Target::Tables, WORK),
     Operation::new("dynamodb", "DeleteTable", &["dynamodb:DeleteTable"], Target::Tables, NO_ONE),
-    Operation::new("dynamodb", "DescribeTable", &["dynamodb:DescribeTable"], Target::Tables, CHECK),
+    Operation::new("dynamodb", "DescribeTable", &["dynamodb:DescribeTable"], Target::Tables, CHECK).and_on_records(),
     Operation::new("dynamodb", "DescribeTimeToLive", &["dynamodb:DescribeTimeToLive"], Target::Tables, CHECK),
     Operation::new("dynamodb", "GetItem", &["dynamodb:GetItem"], Target::Tables, LOOK),
     Operation::new("dynamodb", "PutItem", &["dynamodb:PutItem"], Target::Tables, WORK),
-    Operation::new("dynamodb", "Query", &["dynamodb:Query"], Target::Tables, LOOK),
+    Operation::new("dynamodb", "Query", &["dynamodb:Query"], Target::Tables, LOOK).and_on_records(),
     // Of puts, updates and deletions of items.
     Operation::new(
         "dynamodb",
@@ -103,7 +111,7 @@ pub const OPERATIONS: &[Operation] = &[
         Target::Tables,
         WORK,
     ),
-    Operation::new("dynamodb", "UpdateItem", &["dynamodb:UpdateItem"], Target::Tables, WORK),
+    Operation::new("dynamodb", "UpdateItem", &["dynamodb:UpdateItem"], Target::Tables, WORK).and_on_records(),
     Operation::new("dynamodb", "UpdateTimeToLive", &["dynamodb:UpdateTimeToLive"], Target::Tables, SETUP),
     Operation::new("s3", "AbortMultipartUpload", &["s3:AbortMultipartUpload"], Target::Objects, WORK),
     Operation::new("s3", "CompleteMultipartUpload", &["s3:PutObject"], Target::Objects, WORK),
@@ -200,6 +208,13 @@ mod tests {
         let listed: BTreeSet<String> = OPERATIONS.iter().map(|o| o.name.to_owned()).collect();
         assert_eq!(called(), listed, "left: called in crates/aws/src, right: in OPERATIONS");
         assert_eq!(listed.len(), OPERATIONS.len(), "none stands twice");
+    }
+
+    /// It is somebody else's: nothing is made in it or taken out of it.
+    #[test]
+    fn items_of_the_table_of_records_are_read_and_updated_and_nothing_else() {
+        let names: Vec<&str> = OPERATIONS.iter().filter(|o| o.on_records).map(|o| o.name).collect();
+        assert_eq!(names, ["BatchGetItem", "DescribeTable", "Query", "UpdateItem"]);
     }
 
     #[test]

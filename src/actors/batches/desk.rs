@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::keeper::Tenure;
 use super::options::BatchOptions;
 use super::outlook::Outlook;
+use super::write_back::WriteBack;
 use crate::actors::patience::patiently;
 use crate::actors::steward::control;
 use crate::clock::{SharedClock, UnixMicros};
@@ -62,6 +63,8 @@ pub struct BatchDesk {
     /// Documents may go on.
     pub wake: Arc<Notify>,
     pub collections: Rc<Collections>,
+    /// Tells tables what became of their items.
+    pub write_back: Rc<WriteBack>,
     /// How long this process may look after batches, where several share them.
     pub tenure: Option<Rc<Tenure>>,
 }

@@ -2,7 +2,7 @@
 //!
 //! The others put items down and read, and take over when the lease is over. Whoever has lost it stops at once; what it
 //! writes all the same is refused by the lease's epoch, and what it asks of the provider all the same is found there by our
-//! id ([`super::submitter`]).
+//! id (`super::submitter`).
 
 use std::cell::Cell;
 use std::rc::Rc;

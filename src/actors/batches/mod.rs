@@ -6,8 +6,10 @@
 //! records ───┤
 //!            └──────────▶ recorder (at once) ──────────────────────────▶ collections
 //! ```
-//! Everything that these services know is in the store of items and batches: each may die at any moment and goes on with
-//! what it finds there. Where several processes share them, one at a time has these services ([`keeper`]). [`outlook`] tells a run when nothing more is to come.
+//! Everything that these services know is in the store of items and batches: each may die at any moment and goes on
+//! with what it finds there. Where several processes share them, one at a time has these services ([`keeper`]).
+//! [`outlook`] tells a run when nothing more is to come. What came from tables of the user's is told there when it has
+//! come to its end ([`write_back`]).
 
 pub mod desk;
 mod ended;
@@ -19,6 +21,7 @@ mod poller;
 mod recorder;
 mod rows;
 mod submitter;
+pub mod write_back;
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -29,6 +32,7 @@ pub use keeper::{Keeper, Tenure};
 pub use options::BatchOptions;
 pub use outlook::Outlook;
 pub use rows::tombstones;
+pub use write_back::WriteBack;
 
 use crate::cancel::Cancel;
 use crate::error::StageError;
@@ -70,6 +74,8 @@ pub struct Recording {
     pub notices: Rc<Notices>,
     pub outlook: Arc<Outlook>,
     pub embedder: Arc<dyn Embedder>,
+    /// Tells tables what became of their items.
+    pub write_back: Rc<WriteBack>,
     /// All records are embedded at once; otherwise those that are not worth a batch.
     pub live: bool,
 }

@@ -73,35 +73,46 @@ impl Recorder {
     async fn round(&self) -> Result<(), StageError> {
         for (collection, model) in self.recording.batches.collections().await? {
             let space = Space::Records(collection.clone());
-            if model != *self.recording.embedder.identity() {
-                // Theirs wait until it is configured again.
-                if self.recording.batches.is_any_waiting(&space).await? {
-                    self.recording.notices.tell_once(format!("records of `{collection}` wait for model {}", model.id));
-                }
-                continue;
+            let done = self.collection(&collection, &space, &model).await;
+            // Whatever became of the others: who is owed an answer gets it.
+            self.recording.write_back.pay_in_turn(&space).await?;
+            done?;
+            if self.recording.write_back.forgot.take() {
+                self.collection(&collection, &space, &model).await?;
             }
-            let opened = self.recording.collections.get(&collection).map_err(|e| store(&e))?;
-            let writer = Rc::new(Mutex::new(opened.writer()));
-            loop {
-                let removals = self.recording.batches.removals(&space, MOST).await?;
-                if removals.is_empty() {
-                    break;
-                }
-                let committed = writer.lock().await.commit(tombstones(&removals), &self.model()).await;
-                committed.map_err(|e| store(&e))?;
-                self.recording.batches.removed(removals).await?;
+        }
+        Ok(())
+    }
+
+    async fn collection(&self, collection: &str, space: &Space, model: &ModelIdentity) -> Result<(), StageError> {
+        if *model != *self.recording.embedder.identity() {
+            // Theirs wait until it is configured again.
+            if self.recording.batches.is_any_waiting(space).await? {
+                self.recording.notices.tell_once(format!("records of `{collection}` wait for model {}", model.id));
             }
-            self.refresh(&space, &opened, &writer).await?;
-            if (self.recording.live || self.recording.outlook.is_live(&collection))
-                && self.recording.batches.is_any_waiting(&space).await?
-            {
-                opened.check_model(&model).await.map_err(|e| store(&e))?;
-                let at_a_time = self.recording.embedder.at_a_time().unwrap_or(1);
-                // One that fails stops the others at their next call, and not in the middle of one that is paid.
-                let stop = Cell::new(false);
-                let lanes = (0..at_a_time).map(|_| self.lane(&collection, &space, &writer, &stop));
-                futures_util::future::join_all(lanes).await.into_iter().collect::<Result<(), _>>()?;
+            return Ok(());
+        }
+        let opened = self.recording.collections.get(collection).map_err(|e| store(&e))?;
+        let writer = Rc::new(Mutex::new(opened.writer()));
+        loop {
+            let removals = self.recording.batches.removals(space, MOST).await?;
+            if removals.is_empty() {
+                break;
             }
+            let committed = writer.lock().await.commit(tombstones(&removals), &self.model()).await;
+            committed.map_err(|e| store(&e))?;
+            self.recording.batches.removed(removals).await?;
+        }
+        self.refresh(space, &opened, &writer).await?;
+        if (self.recording.live || self.recording.outlook.is_live(collection))
+            && self.recording.batches.is_any_waiting(space).await?
+        {
+            opened.check_model(model).await.map_err(|e| store(&e))?;
+            let at_a_time = self.recording.embedder.at_a_time().unwrap_or(1);
+            // One that fails stops the others at their next call, and not in the middle of one that is paid.
+            let stop = Cell::new(false);
+            let lanes = (0..at_a_time).map(|_| self.lane(collection, space, &writer, &stop));
+            futures_util::future::join_all(lanes).await.into_iter().collect::<Result<(), _>>()?;
         }
         Ok(())
     }
@@ -162,6 +173,7 @@ impl Recorder {
                 self.recording.batches.give_back_live(&name, items).await?;
                 return Err(error);
             }
+            self.recording.write_back.pay(space).await?;
         }
         Ok(())
     }
@@ -211,6 +223,9 @@ impl Recorder {
         let held =
             self.recording.batches.held_live(name, made.iter().map(|(sent, _)| sent.item.clone()).collect()).await?;
         let fresh: Vec<_> = made.into_iter().zip(held).filter_map(|(made, held)| held.then_some(made)).collect();
+        let sent: Vec<&Sent> = fresh.iter().map(|(sent, _)| sent).collect();
+        let still = self.recording.write_back.fresh(&sent).await?;
+        let fresh: Vec<_> = fresh.into_iter().zip(still).filter_map(|(made, still)| still.then_some(made)).collect();
         let items = fresh.len() as u64;
         if items > 0 {
             let done = |s: &Sent| Made { item: s.item.clone(), version: s.version, tokens: s.tokens, vector: None };

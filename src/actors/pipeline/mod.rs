@@ -6,6 +6,7 @@ mod paid;
 mod reconcile;
 mod tree;
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -19,9 +20,10 @@ use crate::actors::intake::{Intake, Request};
 use crate::actors::quarantine::QuarantineKeeper;
 use crate::actors::records_intake::{RecordsIntake, RecordsRequest, collections};
 use crate::actors::steward::Desk;
+use crate::actors::table_intake::TableIntake;
 use crate::config::{EmbedMode, Settings};
 use crate::engine::Engine;
-use crate::error::StageError;
+use crate::error::{ErrorClass, StageError};
 use crate::http;
 use crate::intake::Walk;
 use crate::intake::walk::{WalkError, resolve};
@@ -181,13 +183,29 @@ pub async fn ingest(
     let wake = tree.wake.clone();
     let outlook = tree.paid.as_ref().map(|p| p.outlook.clone());
     let records = tree.paid.as_ref().map(|paid| records_intake(engine, paid, embedder, events.clone()));
+    let gather = Duration::from_secs_f64(settings.batch.poll_seconds);
+    let tables = |records: RecordsIntake| TableIntake {
+        records,
+        tables: engine.record_tables(),
+        options: settings.records.table.clone(),
+        told: RefCell::default(),
+    };
     let taking_in = async {
         let done = match (request.records, records) {
-            (Some(request), Some(records)) => records.run(request).await,
+            (Some(asked), Some(records)) if request.serves => {
+                outlook.iter().for_each(|o| o.gather(gather));
+                look_again_and_again(&asked, &tables(records)).await
+            }
+            (Some(asked), Some(records)) => {
+                let tables = tables(records.clone());
+                match tables.run(&asked, None).await {
+                    Ok(()) => records.run(asked).await,
+                    failed => failed,
+                }
+            }
             _ => intake.run(Request { walk, objects: request.objects, prune }).await,
         };
         if request.serves && done.is_ok() {
-            let gather = Duration::from_secs_f64(settings.batch.poll_seconds);
             outlook.iter().for_each(|o| o.gather(gather));
             std::future::pending::<()>().await;
         }
@@ -245,6 +263,21 @@ fn records_intake(
         events,
         options: settings.records.clone(),
         asked: Arc::new(move || outlook.asked()),
+    }
+}
+
+/// Looks into tables until the run ends. One that can't be used at the start is a mistake; one that can't be later is
+/// tried again.
+async fn look_again_and_again(request: &RecordsRequest, tables: &TableIntake) -> Result<(), StageError> {
+    let pause = Duration::from_secs_f64(tables.options.poll_seconds);
+    let mut has_looked = false;
+    loop {
+        match tables.run(request, Some(tables.options.max_waiting)).await {
+            Ok(()) => has_looked = true,
+            Err(error) if error.class == ErrorClass::System && !has_looked => return Err(error),
+            Err(error) => tracing::warn!(%error, "can't look into a table of records just now"),
+        }
+        tokio::time::sleep(pause).await;
     }
 }
 

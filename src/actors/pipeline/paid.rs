@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::actors::batches::{
-    BatchDesk, Collections, Keeper, Notices, Outlook, Recording, Tenure, start_batches, start_recorder,
+    BatchDesk, Collections, Keeper, Notices, Outlook, Recording, Tenure, WriteBack, start_batches, start_recorder,
 };
 use crate::actors::pipeline::RunError;
 use crate::actors::steward::Desk;
@@ -86,6 +86,14 @@ impl PaidWork {
         let collections = Rc::new(Collections::new(engine.open_collection()));
         let outlook = Outlook::new(intake_finished, desk.claims.clone(), wait, batching);
         let notices = Rc::new(Notices::new(events.clone()));
+        let write_back = Rc::new(WriteBack {
+            tables: engine.record_tables(),
+            options: settings.records.table.clone(),
+            batches: batches.clone(),
+            notices: notices.clone(),
+            turn: Default::default(),
+            forgot: Default::default(),
+        });
         let lease = engine.batch_lease();
         let tenure = lease.is_some().then(Rc::<Tenure>::default);
         let mut batch_desk = None;
@@ -123,6 +131,7 @@ impl PaidWork {
                 outlook: outlook.clone(),
                 wake,
                 collections: collections.clone(),
+                write_back: write_back.clone(),
                 tenure: tenure.clone(),
             };
             batch_desk = Some(Rc::new(desk));
@@ -134,6 +143,7 @@ impl PaidWork {
             notices,
             outlook: outlook.clone(),
             embedder,
+            write_back,
             live: mode == EmbedMode::Live && !polls_only,
         };
         let mut running = Vec::new();

@@ -19,6 +19,7 @@
 mod conformance;
 #[cfg(feature = "aws")]
 pub mod dynamodb;
+mod origin;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ mod types;
 
 use async_trait::async_trait;
 
+pub use origin::{Origin, Outcome, Owed};
 pub use sqlite::SqliteBatches;
 pub use types::*;
 
@@ -52,7 +54,8 @@ pub trait Batches: Send + Sync + 'static {
     // ── records ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     /// Takes records in. One that is known and the same stays as it is, whatever its status; one that has changed gets a
-    /// new version and is to be sent again.
+    /// new version and is to be sent again. One from a table, which asks for it to be embedded, is to be sent again if it
+    /// had failed; if it is done, its table is to be told again.
     async fn put(&self, space: &Space, items: Vec<NewItem>) -> Result<Put>;
 
     /// Says that a collection's records are embedded by a model; returns the model that it is bound to, which may be
@@ -83,6 +86,17 @@ pub trait Batches: Send + Sync + 'static {
 
     /// Whether a record with this input has its vector.
     async fn is_done(&self, collection: &str, key: &str, input: &str) -> Result<bool>;
+
+    /// Records that came from tables and whose tables have not been told what became of them; without those of some
+    /// tables.
+    async fn untold(&self, space: &Space, except: &[String], limit: usize) -> Result<Vec<Owed>>;
+
+    /// Their tables were told: items with the marks of what that was.
+    async fn told(&self, told: Vec<(ItemId, String)>) -> Result<()>;
+
+    /// Records that their tables have no more, or not as they were taken in: each is deleted, if it still is of its
+    /// version. Returns how many were.
+    async fn forget(&self, items: Vec<(ItemId, u64)>) -> Result<u64>;
 
     /// Records that failed are to be sent again; those of one batch, or all.
     async fn retry(&self, batch: Option<&str>) -> Result<u64>;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::Origin;
 use crate::money::Nanodollars;
 use crate::stages::model::ModelIdentity;
 use crate::stores::ledger::{Budget, EntryId, Period, Reservation, Spend};
@@ -197,6 +198,8 @@ pub struct Sent {
     pub tokens: u64,
     /// Size of what is found of it, in bytes.
     pub bytes: usize,
+    /// Where a table has it, of a record that came from one.
+    pub origin: Option<Origin>,
 }
 
 /// A vector that is kept: of a record, by the vector store; of a text, here.
@@ -245,6 +248,8 @@ pub struct NewItem {
     /// Kept, and not embedded.
     pub noise: bool,
     pub shown: Shown,
+    /// Where a table has it, of one that came from a table.
+    pub origin: Option<Origin>,
 }
 
 /// What became of records that were put.

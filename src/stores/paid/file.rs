@@ -6,7 +6,16 @@ use std::path::Path;
 use crate::stores::sqlite::{Database, Failure, OpenOptions, Schema};
 
 /// `DWPD`.
-const SCHEMA: Schema = Schema { application_id: 0x4457_5044, version: 1, tables: TABLES };
+const SCHEMA: Schema = Schema { application_id: 0x4457_5044, version: 2, tables: TABLES, upgrades: &[ORIGINS] };
+
+/// From version 1: records that come from tables.
+const ORIGINS: &str = "
+ALTER TABLE items ADD COLUMN origin TEXT;
+ALTER TABLE items ADD COLUMN asks INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE items ADD COLUMN told TEXT;
+CREATE INDEX items_untold ON items (space, id) WHERE origin IS NOT NULL AND deleted = 0
+    AND status IN ('SUCCESS', 'FAILED', 'NOISE') AND coalesce(told, '') <> asks || ' ' || version || ' ' || status;
+";
 
 const TABLES: &str = "
 -- One call, or one batch. Amounts are what was set aside until it is settled, and then what was charged.
@@ -70,6 +79,11 @@ CREATE TABLE items (
     -- Texts: the document whose books they are in, and the vector until all who wait have it.
     payer TEXT,
     vector BLOB,
+    -- Records from a table: where it stands there (JSON), how often it was found to be embedded, and what that table was
+    -- told last.
+    origin TEXT,
+    asks INTEGER NOT NULL DEFAULT 0,
+    told TEXT,
     UNIQUE (space, key)
 );
 CREATE INDEX items_by_status ON items (space, status, id);
@@ -78,6 +92,8 @@ CREATE INDEX items_to_refresh ON items (space) WHERE reuse = 1;
 CREATE INDEX items_failed ON items (batch) WHERE status = 'FAILED';
 CREATE INDEX items_by_batch ON items (batch, id) WHERE batch IS NOT NULL;
 CREATE INDEX items_to_remove ON items (space) WHERE stored IS NOT NULL AND (deleted = 1 OR status = 'NOISE');
+CREATE INDEX items_untold ON items (space, id) WHERE origin IS NOT NULL AND deleted = 0
+    AND status IN ('SUCCESS', 'FAILED', 'NOISE') AND coalesce(told, '') <> asks || ' ' || version || ' ' || status;
 
 -- Those that records were put into, and the model (JSON) that their vectors are of.
 CREATE TABLE collections (name TEXT PRIMARY KEY, model TEXT NOT NULL) WITHOUT ROWID;
@@ -149,4 +165,52 @@ CREATE TABLE batch_shares (
 /// Opens the file, and makes it where there is none. Blocks.
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Database, Failure> {
     Database::open(path, &SCHEMA, options)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rusqlite::Connection;
+
+    use super::*;
+
+    /// Columns of items, and indexes, in order.
+    fn shape(path: &Path) -> (i64, Vec<String>) {
+        let file = Connection::open(path).unwrap();
+        let version = file.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        let sql = "SELECT name FROM pragma_table_info('items') UNION ALL SELECT name FROM pragma_index_list('items') ORDER BY name";
+        let names = file.prepare(sql).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        (version, names)
+    }
+
+    #[test]
+    fn a_file_of_the_first_version_is_brought_to_this_one_and_keeps_what_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
+        let first = |text: &str, from: &str, to: &str| {
+            let (before, rest) = text.split_once(from).unwrap();
+            format!("{before}{}", rest.split_once(to).unwrap().1)
+        };
+        let tables = first(TABLES, "    -- Records from a table", "told TEXT,\n");
+        let tables = first(&tables, "CREATE INDEX items_untold", ";\n");
+        let file = Connection::open(&old).unwrap();
+        file.execute_batch(&tables).unwrap();
+        file.pragma_update(None, "application_id", SCHEMA.application_id).unwrap();
+        file.pragma_update(None, "user_version", 1).unwrap();
+        let sql = "INSERT INTO items (space, key, version, status, input, input_sha256, tokens, shown) \
+            VALUES ('s', 'k', 7, 'SUCCESS', 't', zeroblob(32), 1, '{}')";
+        file.execute(sql, []).unwrap();
+        drop(file);
+        let options = OpenOptions { busy: Duration::from_secs(5), wal_pages: 100, page_cache_kibibytes: 64 };
+        for path in [&old, &new, &old] {
+            open(path, &options).unwrap();
+        }
+        assert_eq!(shape(&old), shape(&new));
+        assert_eq!(shape(&old).0, SCHEMA.version);
+        let kept = Connection::open(&old).unwrap();
+        let kept =
+            kept.query_row("SELECT version, asks FROM items WHERE key = 'k'", [], |r| Ok((r.get(0)?, r.get(1)?)));
+        assert_eq!(kept.unwrap(), (7, 0));
+    }
 }

@@ -14,6 +14,17 @@ pub struct Schema {
     /// Grows when the tables change. Kept in `PRAGMA user_version`.
     pub version: i64,
     pub tables: &'static str,
+    /// What brings a file of an older version to the next one, from the first version on.
+    pub upgrades: &'static [&'static str],
+}
+
+/// What has to be done with a file before it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lacks {
+    Nothing,
+    Tables,
+    /// Those that lead from this version on.
+    Upgrades(i64),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +37,8 @@ pub struct OpenOptions {
 }
 
 impl Schema {
-    /// Whether the tables are still to be made.
-    fn is_missing(&self, conn: &Connection, location: &str) -> Result<bool, Failure> {
+    /// Whether the tables are still to be made, or changed.
+    fn lacks(&self, conn: &Connection, location: &str) -> Result<Lacks, Failure> {
         // One statement sees one state: between three, another process could make the tables.
         const QUERY: &str = "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_schema)
             FROM pragma_user_version, pragma_application_id";
@@ -38,11 +49,27 @@ impl Schema {
                 format!("it has schema {version}, made by a newer docweir; this one knows up to {}", self.version);
             return Err(Failure::new(location, reason, "update docweir, or use another state folder"));
         }
-        if tables > 0 && (application != self.application_id || version != self.version) {
+        if tables == 0 {
+            return Ok(Lacks::Tables);
+        }
+        if application != self.application_id || version < 1 {
             let reason = "it is an SQLite database, but not docweir's";
             return Err(Failure::new(location, reason, "move it away, or use another state folder"));
         }
-        Ok(tables == 0)
+        Ok(if version < self.version { Lacks::Upgrades(version) } else { Lacks::Nothing })
+    }
+
+    fn complete(&self, tx: &Connection, lacks: Lacks) -> Result<(), rusqlite::Error> {
+        match lacks {
+            Lacks::Nothing => return Ok(()),
+            Lacks::Tables => tx.execute_batch(self.tables)?,
+            Lacks::Upgrades(from) => {
+                let done = usize::try_from(from - 1).unwrap_or_default();
+                self.upgrades.iter().skip(done).try_for_each(|step| tx.execute_batch(step))?;
+            }
+        }
+        tx.pragma_update(None, "application_id", self.application_id)?;
+        tx.pragma_update(None, "user_version", self.version)
     }
 }
 
@@ -56,21 +83,18 @@ pub fn open_writer(path: &Path, schema: &Schema, options: &OpenOptions) -> Resul
     conn.busy_timeout(busy).map_err(failed)?;
     conn.set_prepared_statement_cache_capacity(64);
     // Before anything is changed: a newer or foreign database is left as it is.
-    let fresh = schema.is_missing(&conn, &location)?;
+    let lacks = schema.lacks(&conn, &location)?;
     use_write_ahead_log(&conn, busy).map_err(failed)?;
     conn.pragma_update(None, "wal_autocheckpoint", options.wal_pages).map_err(failed)?;
     conn.pragma_update(None, "journal_size_limit", i64::from(options.wal_pages) * 4096).map_err(failed)?;
     // Negative: kibibytes, not pages.
     conn.pragma_update(None, "cache_size", -i64::from(options.page_cache_kibibytes)).map_err(failed)?;
     conn.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
-    if fresh {
+    if lacks != Lacks::Nothing {
         // Another process may have been faster: the lock is taken first, then looked again.
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-        if schema.is_missing(&tx, &location)? {
-            tx.execute_batch(schema.tables).map_err(failed)?;
-            tx.pragma_update(None, "application_id", schema.application_id).map_err(failed)?;
-            tx.pragma_update(None, "user_version", schema.version).map_err(failed)?;
-        }
+        let lacks = schema.lacks(&tx, &location)?;
+        schema.complete(&tx, lacks).map_err(failed)?;
         tx.commit().map_err(failed)?;
     }
     Ok(conn)

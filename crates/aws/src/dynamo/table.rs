@@ -82,6 +82,13 @@ impl FoundIndex {
 impl Dynamo {
     /// `None` where there is no such table.
     pub async fn describe(&self, table: &str) -> Result<Option<Found>, Fault> {
+        let Some(found) = self.keys_of(table).await? else { return Ok(None) };
+        let expiry = told("DescribeTimeToLive", self.client.describe_time_to_live().table_name(table).send().await)?;
+        Ok(Some(Found { expires: expiry.time_to_live_description.and_then(|d| d.attribute_name), ..found }))
+    }
+
+    /// As [`Dynamo::describe`], without its expiry.
+    pub async fn keys_of(&self, table: &str) -> Result<Option<Found>, Fault> {
         let described = told("DescribeTable", self.client.describe_table().table_name(table).send().await);
         let table_of = match described {
             Ok(answer) => answer.table,
@@ -89,7 +96,6 @@ impl Dynamo {
             Err(fault) => return Err(fault),
         };
         let Some(found) = table_of else { return Ok(None) };
-        let expiry = told("DescribeTimeToLive", self.client.describe_time_to_live().table_name(table).send().await)?;
         let key = |kind: KeyType| {
             found.key_schema().iter().find(|k| *k.key_type() == kind).map(|k| k.attribute_name().to_owned())
         };
@@ -99,7 +105,7 @@ impl Dynamo {
             range: key(KeyType::Range),
             indexes: found.global_secondary_indexes().iter().map(FoundIndex::of).collect(),
             on_demand: found.billing_mode_summary().and_then(|b| b.billing_mode()) == Some(&BillingMode::PayPerRequest),
-            expires: expiry.time_to_live_description.and_then(|d| d.attribute_name),
+            expires: None,
         }))
     }
 

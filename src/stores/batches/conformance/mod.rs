@@ -1,6 +1,7 @@
 //! What every store of items and batches does, whatever it keeps them in: run by each of them on itself.
 
 mod model;
+mod tables;
 
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use async_trait::async_trait;
 use serde_json::Map;
 
 pub use model::nothing_is_lost_doubled_or_stale;
+pub use tables::*;
 
 use super::*;
 use crate::clock::UnixMicros;
@@ -60,6 +62,8 @@ macro_rules! conformance {
             a_large_item_comes_back_whole,
             collections_are_bound_to_a_model,
             what_waits_is_counted_by_space,
+            a_table_is_owed_an_answer_until_it_was_told_this_one,
+            what_its_table_has_no_more_is_forgotten_by_its_version,
         );
     };
 }
@@ -77,7 +81,20 @@ fn model() -> ModelIdentity {
 
 pub fn item(key: &str, input: &str) -> NewItem {
     let shown = Shown { text: input.into(), kind: "line".into(), source: "file:///x".into(), metadata: Map::new() };
-    NewItem { key: key.into(), input: input.into(), tokens: input.len() as u64, noise: input.is_empty(), shown }
+    NewItem {
+        key: key.into(),
+        input: input.into(),
+        tokens: input.len() as u64,
+        noise: input.is_empty(),
+        shown,
+        origin: None,
+    }
+}
+
+/// One that its table asks for.
+pub fn item_of(table: &str, key: &str, input: &str) -> NewItem {
+    let origin = Some(Origin { table: table.into(), place: serde_json::json!({"key": key}) });
+    NewItem { origin, ..item(key, input) }
 }
 
 pub fn texts(list: &[&str]) -> Vec<Text> {

@@ -349,6 +349,9 @@ fn put_text(space: &str, document: &str, hash: &str, text: &Text, since: &str, n
         stored: None,
         vector: None,
         past,
+        origin: None,
+        asks: 0,
+        told: None,
         write_id: String::new(),
     };
     Step::Write(Box::new(item), ())

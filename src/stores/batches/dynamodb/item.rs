@@ -3,7 +3,7 @@
 use docweir_aws::dynamo::{AttributeValue, Item as Attributes, blob as bytes};
 
 use crate::documents::Sha256Hex;
-use crate::stores::batches::{ItemId, Sent, Shown, Space};
+use crate::stores::batches::{ItemId, Origin, Outcome, Owed, Sent, Shown, Space};
 
 /// Items of one kind of work, and of one status, are spread over so many keys: one takes a thousand writes a second.
 pub const SHARDS: u64 = 8;
@@ -102,6 +102,12 @@ pub struct Item {
     pub stored: Option<u64>,
     pub vector: Option<Vec<f32>>,
     pub past: Vec<Past>,
+    /// Where a table of the user's has it, in JSON.
+    pub origin: Option<String>,
+    /// How often that table was found to ask for it.
+    pub asks: u64,
+    /// What that table was told last.
+    pub told: Option<String>,
     /// Which write it is of.
     pub write_id: String,
 }
@@ -218,6 +224,39 @@ impl Item {
         self.past.drain(..over);
     }
 
+    /// What its table is to be told, in short; `None` while it has come to no end, or came from none.
+    fn answer(&self) -> Option<String> {
+        let over = !self.deleted && matches!(self.state, State::Success | State::Failed | State::Noise);
+        (over && self.origin.is_some()).then(|| format!("{} {} {}", self.asks, self.version, self.state.name()))
+    }
+
+    /// Whether its table has not been told yet.
+    pub fn owes(&self) -> bool {
+        self.answer().is_some_and(|answer| self.told.as_deref() != Some(&answer))
+    }
+
+    /// What its table has to be told.
+    pub fn as_owed(&self) -> Option<Owed> {
+        let mark = self.answer().filter(|_| self.owes())?;
+        let outcome = Outcome::ALL.into_iter().find(|outcome| outcome.name() == self.state.name())?;
+        let Shown { text, kind, .. } = serde_json::from_str(&self.shown).ok()?;
+        let origin = self.origin()?;
+        Some(Owed {
+            item: self.id().id(),
+            key: self.key.clone(),
+            version: self.version,
+            outcome,
+            origin,
+            text,
+            kind,
+            mark,
+        })
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        serde_json::from_str(self.origin.as_deref()?).ok()
+    }
+
     /// `None` where what is found of it makes no sense.
     pub fn as_sent(&self) -> Option<Sent> {
         let shown: Option<Shown> = match self.shown.as_str() {
@@ -232,6 +271,7 @@ impl Item {
             shown,
             tokens: self.tokens,
             bytes,
+            origin: self.origin(),
         })
     }
 
@@ -250,6 +290,7 @@ impl Item {
             () if self.reuse => Some("refresh"),
             () if live => Some("live"),
             () if self.is_waiting() => Some("waiting"),
+            () if self.owes() => Some("tell"),
             () => None,
         }
     }
@@ -265,13 +306,20 @@ impl Item {
             ("shown", &self.shown),
         ];
         a.extend(texts.map(|(name, value)| (name.to_owned(), string(value))));
-        let optional = [("batch", &self.batch), ("sent", &self.sent), ("error", &self.error)];
+        let optional = [
+            ("batch", &self.batch),
+            ("sent", &self.sent),
+            ("error", &self.error),
+            ("origin", &self.origin),
+            ("told", &self.told),
+        ];
         a.extend(optional.into_iter().filter_map(|(name, v)| Some((name.to_owned(), string(v.as_ref()?)))));
         a.insert("status".into(), string(self.state.name()));
         a.insert("write_id".into(), string(write_id));
         let numbers = [("version", self.version), ("tokens", self.tokens), ("attempts", self.attempts)];
         a.extend(numbers.map(|(name, value)| (name.to_owned(), number(value))));
         a.extend(self.stored.map(|stored| ("stored".to_owned(), number(stored))));
+        a.extend((self.asks > 0).then(|| ("asks".to_owned(), number(self.asks))));
         for (name, on) in [("deleted", self.deleted), ("unwanted", self.unwanted), ("reuse", self.reuse)] {
             if on {
                 a.insert(name.into(), AttributeValue::Bool(true));
@@ -327,6 +375,9 @@ impl Item {
             stored: a.contains_key("stored").then(|| unsigned(a, "stored")),
             vector: vector.map(|v| v.as_ref().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
             past: a.get("past").and_then(|v| v.as_l().ok()).into_iter().flatten().filter_map(past).collect(),
+            origin: optional("origin"),
+            asks: unsigned(a, "asks"),
+            told: optional("told"),
             write_id: text(a, "write_id").to_owned(),
         })
     }
@@ -375,6 +426,9 @@ mod tests {
             stored: Some(2),
             vector: Some(vec![0.5, -1.0]),
             past: Vec::new(),
+            origin: Some(r#"{"table":"t","place":1}"#.into()),
+            asks: 2,
+            told: Some("1 3 SUCCESS".into()),
             write_id: "w".into(),
         };
         for n in 0..6 {
@@ -388,10 +442,15 @@ mod tests {
         let states = [
             (Item { reuse: true, ..item.clone() }, "refresh"),
             (Item { state: State::Noise, ..item.clone() }, "remove"),
-            (Item { state: State::Noise, stored: None, ..item.clone() }, ""),
+            (Item { state: State::Noise, stored: None, ..item.clone() }, "tell"),
             (Item { deleted: true, ..item.clone() }, "remove"),
             (Item { state: State::Pending, batch: Some("live:1".into()), ..item.clone() }, "live"),
             (Item { state: State::Pending, batch: Some("batch_1".into()), ..item.clone() }, ""),
+            (Item { state: State::Success, ..item.clone() }, "tell"),
+            (Item { state: State::Success, told: None, ..item.clone() }, "tell"),
+            (Item { state: State::Success, told: Some("2 3 SUCCESS".into()), ..item.clone() }, ""),
+            (Item { state: State::Failed, told: Some("2 3 SUCCESS".into()), ..item.clone() }, "tell"),
+            (Item { state: State::Success, origin: None, ..item.clone() }, ""),
         ];
         for (item, expected) in states {
             assert_eq!(work(&item), expected, "{item:?}");

@@ -21,7 +21,8 @@
 //!
 //! # Layout
 //! - [`item`] an item, and where it stands; `rules` what becomes of it, without I/O; `store` reading, deciding, writing
-//! - `records`, `documents` those who want vectors; `packing`, `lifecycle`, `record`, `requests` a batch; `harvest` results and its end
+//! - `records`, `documents` those who want vectors; `packing`, `lifecycle`, `record`, `requests` a batch; `harvest` results
+//!   and its end; `tables` records that came from tables of the user's
 
 mod documents;
 mod harvest;
@@ -33,6 +34,7 @@ mod records;
 mod requests;
 mod rules;
 mod store;
+mod tables;
 
 #[cfg(test)]
 mod tests;
@@ -114,6 +116,18 @@ impl Batches for DynamoBatches {
 
     async fn is_done(&self, collection: &str, key: &str, input: &str) -> Told<bool> {
         self.has_vector(collection, key, input).await
+    }
+
+    async fn untold(&self, space: &Space, except: &[String], limit: usize) -> Told<Vec<Owed>> {
+        self.owed_to_tables(space, except, limit).await
+    }
+
+    async fn told(&self, told: Vec<(ItemId, String)>) -> Told<()> {
+        self.tables_were_told(told).await
+    }
+
+    async fn forget(&self, items: Vec<(ItemId, u64)>) -> Told<u64> {
+        self.forget_versions(items).await
     }
 
     async fn retry(&self, batch: Option<&str>) -> Told<u64> {

@@ -5,8 +5,10 @@ use super::store::Step;
 use crate::documents::Sha256Hex;
 use crate::stores::batches::{Ending, NewItem, Put};
 
-/// A record as its file has it now. `since` is its place in line, if it is new.
+/// A record as its file or its table has it now. `since` is its place in line, if it is new.
 pub fn put(space: &str, new: &NewItem, shown: &str, since: &str, now: Option<&Item>) -> Step<Put> {
+    let origin = new.origin.as_ref().and_then(|origin| serde_json::to_string(origin).ok());
+    let asks = u64::from(origin.is_some());
     let hash = Sha256Hex::of(new.input.as_bytes()).to_string();
     let state = if new.noise { State::Noise } else { State::None };
     let mut told = Put { noise: u64::from(new.noise), ..Put::default() };
@@ -32,14 +34,28 @@ pub fn put(space: &str, new: &NewItem, shown: &str, since: &str, now: Option<&It
             stored: None,
             vector: None,
             past: Vec::new(),
+            origin,
+            asks,
+            told: None,
             write_id: String::new(),
         };
         return Step::Write(Box::new(item), told);
     };
     let same_input = now.hash == hash && (now.state == State::Noise) == new.noise && !now.deleted;
+    let failed = now.state == State::Failed;
     if same_input && now.shown == shown {
-        (told.unchanged, told.failed) = (1, u64::from(now.state == State::Failed));
-        return Step::Keep(told);
+        if origin.is_none() {
+            (told.unchanged, told.failed) = (1, u64::from(failed));
+            return Step::Keep(told);
+        }
+        // Its table asks for it again.
+        (told.unchanged, told.changed) = (u64::from(!failed), u64::from(failed));
+        let again = Item { origin, asks: now.asks + asks, ..now.clone() };
+        let item = match failed {
+            true => Item { state: State::None, attempts: 0, error: None, ..free(&again) },
+            false => again,
+        };
+        return Step::Write(Box::new(item), told);
     }
     told.changed = 1;
     let item = Item {
@@ -52,6 +68,8 @@ pub fn put(space: &str, new: &NewItem, shown: &str, since: &str, now: Option<&It
         shown: shown.to_owned(),
         // Nothing of it is embedded that was not before.
         reuse: same_input && (now.reuse || now.state == State::Success),
+        origin: origin.or_else(|| now.origin.clone()),
+        asks: now.asks + asks,
         ..free(now)
     };
     Step::Write(Box::new(Item { attempts: 0, error: None, ..item }), told)
@@ -72,9 +90,18 @@ pub fn delete(now: Option<&Item>) -> Step<u64> {
         reuse: false,
         input: String::new(),
         shown: String::new(),
+        origin: None,
         ..free(now)
     };
     Step::Write(Box::new(deleted), 1)
+}
+
+/// Its table was told what a mark says.
+pub fn told(mark: &str, now: Option<&Item>) -> Step<()> {
+    match now.filter(|now| now.origin.is_some() && now.told.as_deref() != Some(mark)) {
+        Some(now) => Step::Write(Box::new(Item { told: Some(mark.to_owned()), ..now.clone() }), ()),
+        None => Step::Keep(()),
+    }
 }
 
 /// Into a batch or a live call, if it still waits with the text that was counted.

@@ -88,6 +88,8 @@ pub struct DynamoBatches {
     spaces: Mutex<HashSet<String>>,
     /// Items that wait.
     pub(super) put: Recent<Key>,
+    /// Items whose tables are to be told.
+    pub(super) ended: Recent<Key>,
     /// Batches that are open.
     pub(super) made: Recent<String>,
     /// Documents that may go on.
@@ -129,6 +131,7 @@ impl DynamoBatches {
             last: AtomicI64::new(0),
             spaces: Mutex::default(),
             put: Recent::default(),
+            ended: Recent::default(),
             made: Recent::default(),
             woken: Recent::default(),
             at_work: Mutex::default(),
@@ -332,18 +335,23 @@ impl DynamoBatches {
             });
             let table = self.table.clone();
             let write_id = Ulid(fastrand::u128(..)).to_string();
-            let (write, answer, waits) = match decide(nth, read.as_ref()) {
+            let (write, answer, waits, owes) = match decide(nth, read.as_ref()) {
                 Step::Keep(answer) => return Ok(answer),
                 Step::Write(item, answer) => {
                     let attributes = item.attributes(&write_id, self.clock.now().div_euclid(1_000_000));
-                    (Write::Put { table, item: attributes, condition }, answer, item.is_waiting())
+                    (Write::Put { table, item: attributes, condition }, answer, item.is_waiting(), item.owes())
                 }
-                Step::Delete(answer) => (Write::Delete { table, key: key.attributes(), condition }, answer, false),
+                Step::Delete(answer) => {
+                    (Write::Delete { table, key: key.attributes(), condition }, answer, false, false)
+                }
             };
             match self.dynamo.write(write).await {
                 Ok(()) => {
                     if waits {
                         self.put.note(key.clone());
+                    }
+                    if owes {
+                        self.ended.note(key.clone());
                     }
                     return Ok(answer);
                 }

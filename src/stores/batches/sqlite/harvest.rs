@@ -14,7 +14,7 @@ impl SqliteBatches {
     pub(super) async fn sent(&self, batch: &str, keys: Vec<String>) -> Done<Vec<Option<Sent>>> {
         let batch = batch.to_owned();
         // A text that nobody waits for any more is as good as deleted.
-        let sql = "SELECT i.id, i.key, i.version, i.shown, i.tokens FROM items i, batches b WHERE b.id = ?1 \
+        let sql = "SELECT i.id, i.key, i.version, i.shown, i.tokens, i.origin FROM items i, batches b WHERE b.id = ?1 \
             AND i.space = b.space AND i.key = ?2 AND i.batch = ?1 AND i.status = 'PENDING' AND i.deleted = 0 \
             AND i.sent_sha256 = i.input_sha256 AND (i.shown <> '' OR EXISTS (SELECT 1 FROM waits w WHERE w.item = i.id))";
         self.database
@@ -92,13 +92,13 @@ impl SqliteBatches {
         let (name, space) = (name.to_owned(), space.name());
         self.database
             .write(move |tx| {
-                let sql = "SELECT id, key, version, shown, tokens, input FROM items WHERE space = ?1 AND status = 'NONE' \
+                let sql = "SELECT id, key, version, shown, tokens, origin, input FROM items WHERE space = ?1 AND status = 'NONE' \
                     AND deleted = 0 AND reuse = 0 ORDER BY id LIMIT ?2";
                 let mut statement = tx.prepare_cached(sql)?;
                 let mut rows = statement.query(params![space, limit as i64])?;
                 let (mut taken, mut tokens, mut bytes) = (Vec::new(), 0, 0);
                 while let Some(row) = rows.next()? {
-                    let (more, input): (Sent, String) = (sent(row)?, row.get(5)?);
+                    let (more, input): (Sent, String) = (sent(row)?, row.get(6)?);
                     (tokens, bytes) = (tokens + more.tokens, bytes + more.bytes);
                     if !taken.is_empty() && (tokens > most_tokens || bytes > most_bytes) {
                         break;
@@ -143,13 +143,14 @@ impl SqliteBatches {
     }
 }
 
-/// id, key, version, shown, tokens.
+/// id, key, version, shown, tokens, origin.
 pub(super) fn sent(row: &Row<'_>) -> Result<Sent> {
     let shown = row.get_ref(3)?.as_str()?;
     let bytes = shown.len();
     let shown = if shown.is_empty() { None } else { Some(json(shown)?) };
     let (version, tokens) = (unsigned(row.get(2)?), unsigned(row.get(4)?));
-    Ok(Sent { item: item_id(row.get(0)?), key: row.get(1)?, version, shown, tokens, bytes })
+    let origin = row.get_ref(5)?.as_str_or_null()?.map(json).transpose()?;
+    Ok(Sent { item: item_id(row.get(0)?), key: row.get(1)?, version, shown, tokens, bytes, origin })
 }
 
 fn keep(tx: &Transaction<'_>, batch: &str, one: &Made) -> Result<()> {

@@ -39,7 +39,7 @@ impl SqliteBatches {
     pub(super) async fn delete(&self, space: &Space, keys: Vec<String>) -> Done<u64> {
         let space = space.name();
         let sql = "UPDATE items SET deleted = 1, version = version + 1, status = 'NONE', batch = NULL, error = NULL, \
-            reuse = 0, input = '', shown = '' WHERE space = ?1 AND key = ?2 AND deleted = 0";
+            reuse = 0, input = '', shown = '', origin = NULL WHERE space = ?1 AND key = ?2 AND deleted = 0";
         self.database
             .write(move |tx| {
                 let mut statement = tx.prepare_cached(sql)?;
@@ -117,7 +117,7 @@ impl SqliteBatches {
 
     pub(super) async fn to_refresh(&self, space: &Space, limit: usize) -> Done<Vec<Sent>> {
         let space = space.name();
-        let sql = "SELECT id, key, version, shown, tokens FROM items WHERE space = ?1 AND reuse = 1 LIMIT ?2";
+        let sql = "SELECT id, key, version, shown, tokens, origin FROM items WHERE space = ?1 AND reuse = 1 LIMIT ?2";
         self.database
             .read(move |tx| tx.prepare_cached(sql)?.query_map(params![space, limit as i64], sent)?.collect())
             .await
@@ -214,6 +214,7 @@ fn one(tx: &Transaction<'_>, space: &str, item: &NewItem) -> Result<Put> {
     // A map's keys are in order: equal metadata is equal text.
     let shown = to_json(&item.shown)?;
     let status = if item.noise { "NOISE" } else { "NONE" };
+    let origin = item.origin.as_ref().map(to_json).transpose()?;
     let known = tx
         .prepare_cached(
             "SELECT id, input_sha256, shown, status, deleted, reuse FROM items WHERE space = ?1 AND key = ?2",
@@ -232,18 +233,28 @@ fn one(tx: &Transaction<'_>, space: &str, item: &NewItem) -> Result<Put> {
     let mut put = Put { noise: u64::from(item.noise), ..Put::default() };
     match known {
         None => {
-            let sql = "INSERT INTO items (space, key, version, status, input, input_sha256, tokens, shown) \
-                VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7)";
-            let values = params![space, item.key, status, item.input, hash, signed(item.tokens), shown];
+            let sql = "INSERT INTO items (space, key, version, status, input, input_sha256, tokens, shown, origin, asks) \
+                VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?8 IS NOT NULL)";
+            let values = params![space, item.key, status, item.input, hash, signed(item.tokens), shown, origin];
             tx.prepare_cached(sql)?.execute(values)?;
             put.new = 1;
+        }
+        // Its table asks for it again.
+        Some((id, Known::Same { failed })) if origin.is_some() => {
+            let sql = "UPDATE items SET origin = ?2, asks = asks + 1 WHERE id = ?1";
+            tx.prepare_cached(sql)?.execute(params![id, origin])?;
+            if failed {
+                let sql = "UPDATE items SET status = 'NONE', attempts = 0, error = NULL, batch = NULL WHERE id = ?1";
+                tx.prepare_cached(sql)?.execute([id])?;
+            }
+            (put.unchanged, put.changed) = (u64::from(!failed), u64::from(failed));
         }
         Some((_, Known::Same { failed })) => (put.unchanged, put.failed) = (1, u64::from(failed)),
         Some((id, Known::Changed { reuse })) => {
             let sql = "UPDATE items SET version = version + 1, status = ?2, deleted = 0, input = ?3, input_sha256 = ?4, \
-                tokens = ?5, shown = ?6, reuse = ?7, batch = NULL, sent_sha256 = NULL, attempts = 0, error = NULL \
-                WHERE id = ?1";
-            let values = params![id, status, item.input, hash, signed(item.tokens), shown, reuse];
+                tokens = ?5, shown = ?6, reuse = ?7, batch = NULL, sent_sha256 = NULL, attempts = 0, error = NULL, \
+                origin = coalesce(?8, origin), asks = asks + (?8 IS NOT NULL) WHERE id = ?1";
+            let values = params![id, status, item.input, hash, signed(item.tokens), shown, reuse, origin];
             tx.prepare_cached(sql)?.execute(values)?;
             put.changed = 1;
         }

@@ -4,6 +4,7 @@ mod documents;
 mod harvest;
 mod items;
 mod lifecycle;
+mod tables;
 
 use async_trait::async_trait;
 use rusqlite::{Error, Row};
@@ -89,6 +90,18 @@ impl Batches for SqliteBatches {
 
     async fn is_done(&self, collection: &str, key: &str, input: &str) -> Told<bool> {
         Ok(self.is_done(collection, key, input).await?)
+    }
+
+    async fn untold(&self, space: &Space, except: &[String], limit: usize) -> Told<Vec<Owed>> {
+        Ok(self.untold(space, except, limit).await?)
+    }
+
+    async fn told(&self, told: Vec<(ItemId, String)>) -> Told<()> {
+        Ok(self.told(told).await?)
+    }
+
+    async fn forget(&self, items: Vec<(ItemId, u64)>) -> Told<u64> {
+        Ok(self.forget(items).await?)
     }
 
     async fn retry(&self, batch: Option<&str>) -> Told<u64> {

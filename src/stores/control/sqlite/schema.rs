@@ -6,7 +6,7 @@
 use crate::stores::sqlite::Schema;
 
 /// `DCWR`.
-pub const SCHEMA: Schema = Schema { application_id: 0x4443_5752, version: 1, tables: TABLES };
+pub const SCHEMA: Schema = Schema { application_id: 0x4443_5752, version: 1, tables: TABLES, upgrades: &[] };
 
 const TABLES: &str = "
 CREATE TABLE document_processing_control (

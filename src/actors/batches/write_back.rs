@@ -1,0 +1,294 @@
+//! Tells tables of the user's what became of their items.
+//!
+//! What is owed is in the store of items, and stays there until it was told. It is told on the condition that the item
+//! still is what was embedded. One that is gone is forgotten here; one that has changed is made to ask again, and then
+//! forgotten, if nobody has taken in what it is now ([`crate::actors::table_intake`]).
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+
+use super::desk::Notices;
+use crate::error::StageError;
+use crate::failpoint;
+use crate::records::TableOptions;
+use crate::stores::batches::{Batches, ItemId, Origin, Outcome, Owed, Sent, Space};
+use crate::stores::record_table::{Held, ItemKey, LazyTables, Mark, NONE, Place, RecordTable, TableError};
+
+/// Items of an answer of the store.
+const PAGE: usize = 100;
+/// Items that are told at once.
+const AT_ONCE: usize = 16;
+/// Looks at an item that others write to at the same moment.
+const LOOKS: usize = 10;
+
+pub struct WriteBack {
+    pub tables: Arc<LazyTables>,
+    pub options: TableOptions,
+    pub batches: Arc<dyn Batches>,
+    pub notices: Rc<Notices>,
+    /// One at a time pays: the others would pay the same.
+    pub turn: tokio::sync::Mutex<()>,
+    /// Records were forgotten, whose rows have to leave their collections.
+    pub forgot: Cell<bool>,
+}
+
+/// What an item is to what was taken in of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Now {
+    Same,
+    Changed,
+    Gone,
+}
+
+fn judge(place: &Place, text: &str, held: Option<&Held>) -> Now {
+    match held {
+        None => Now::Gone,
+        Some(held) if place.is_same(held, text) => Now::Same,
+        Some(_) => Now::Changed,
+    }
+}
+
+/// What an item's table is told.
+fn mark(options: &TableOptions, owed: &Owed) -> Mark {
+    let attribute = match owed.kind.as_str() {
+        "line" => &options.line_id,
+        "word" => &options.word_id,
+        _ => &options.record_id,
+    };
+    let id = match owed.outcome {
+        Outcome::Success => Some((attribute.clone(), Some(owed.key.clone()))),
+        // Its row leaves the collection.
+        Outcome::Noise => Some((attribute.clone(), None)),
+        // What was embedded of it before is still found.
+        Outcome::Failed => None,
+    };
+    Mark { status: owed.outcome.name().to_owned(), id }
+}
+
+/// What became of telling.
+enum Paid {
+    Told(ItemId, String),
+    Forget(ItemId, u64),
+    /// Its table can't be used.
+    Broken(String),
+}
+
+impl WriteBack {
+    /// Tells what is owed of a collection, as far as its tables can be used; unless somebody else does, who looks until
+    /// nothing is owed.
+    pub async fn pay(&self, space: &Space) -> Result<(), StageError> {
+        match self.turn.try_lock() {
+            Ok(_turn) => self.pay_all(space).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// As [`WriteBack::pay`], after whoever has the turn.
+    pub async fn pay_in_turn(&self, space: &Space) -> Result<(), StageError> {
+        let _turn = self.turn.lock().await;
+        self.pay_all(space).await
+    }
+
+    async fn pay_all(&self, space: &Space) -> Result<(), StageError> {
+        let mut broken: Vec<String> = Vec::new();
+        loop {
+            let owed = self.batches.untold(space, &broken, PAGE).await?;
+            if owed.is_empty() {
+                return Ok(());
+            }
+            let tables = match self.tables.get().await {
+                Ok(tables) => tables,
+                Err(error) => return self.complain(&error),
+            };
+            let pays = owed.iter().map(|owed| self.one(tables.as_ref(), owed));
+            let paid: Vec<Paid> = stream::iter(pays).buffer_unordered(AT_ONCE).try_collect().await?;
+            failpoint::reach("table.told", &space.name());
+            let (mut told, mut forget) = (Vec::new(), Vec::new());
+            for paid in paid {
+                match paid {
+                    Paid::Told(item, mark) => told.push((item, mark)),
+                    Paid::Forget(item, version) => forget.push((item, version)),
+                    Paid::Broken(table) if broken.contains(&table) => {}
+                    Paid::Broken(table) => broken.push(table),
+                }
+            }
+            self.batches.told(told).await?;
+            self.forget(forget).await?;
+        }
+    }
+
+    async fn forget(&self, items: Vec<(ItemId, u64)>) -> Result<(), StageError> {
+        if self.batches.forget(items).await? > 0 {
+            self.forgot.set(true);
+        }
+        Ok(())
+    }
+
+    async fn one(&self, tables: &dyn RecordTable, owed: &Owed) -> Result<Paid, StageError> {
+        let table = &owed.origin.table;
+        // Nothing can be told of a place that makes no sense: it is none of this program's.
+        let Some(place) = Place::read(&owed.origin) else {
+            return Ok(Paid::Told(owed.item.clone(), owed.mark.clone()));
+        };
+        let mark = mark(&self.options, owed);
+        for _ in 0..LOOKS {
+            let told = async {
+                if tables.mark(table, &place.key, &place.unchanged(&owed.text), &mark).await? {
+                    return Ok(Some(Now::Same));
+                }
+                let held = tables.read(table, std::slice::from_ref(&place.key)).await?.pop().flatten();
+                self.left(tables, table, &place, &owed.text, held.as_ref()).await
+            };
+            return match told.await {
+                Ok(Some(Now::Same)) => Ok(Paid::Told(owed.item.clone(), owed.mark.clone())),
+                Ok(Some(_)) => Ok(Paid::Forget(owed.item.clone(), owed.version)),
+                Ok(None) => continue,
+                Err(error) => {
+                    self.complain(&error)?;
+                    Ok(Paid::Broken(table.clone()))
+                }
+            };
+        }
+        Err(StageError::transient("record_table", format!("an item of {table} is written to again and again")))
+    }
+
+    /// Whether an item is gone, or has changed and asks again by now; `None` where it has to be looked at once more.
+    async fn left(
+        &self,
+        tables: &dyn RecordTable,
+        table: &str,
+        place: &Place,
+        text: &str,
+        held: Option<&Held>,
+    ) -> Result<Option<Now>, TableError> {
+        let status = &self.options.status;
+        let now = judge(place, text, held);
+        Ok(match (now, held) {
+            (Now::Changed, Some(held)) if held.text(status) == Some(NONE) => Some(now),
+            (Now::Changed, Some(held)) => {
+                let asks = Mark::status(NONE);
+                tables.mark(table, &place.key, &place.as_read(held, status), &asks).await?.then_some(now)
+            }
+            (Now::Gone, _) => Some(now),
+            (Now::Same | Now::Changed, _) => None,
+        })
+    }
+
+    /// Of records whose vectors are there, those that still are what was embedded. The others are forgotten.
+    pub async fn fresh(&self, sent: &[&Sent]) -> Result<Vec<bool>, StageError> {
+        let mut fresh = vec![true; sent.len()];
+        let mut of_table: HashMap<&str, Vec<(usize, Place, &str)>> = HashMap::new();
+        for (nth, sent) in sent.iter().enumerate() {
+            let (Some(Origin { table, .. }), Some(shown)) = (&sent.origin, &sent.shown) else { continue };
+            let Some(place) = sent.origin.as_ref().and_then(Place::read) else { continue };
+            of_table.entry(table).or_default().push((nth, place, &shown.text));
+        }
+        for (table, places) in of_table {
+            match self.stale(table, &places).await {
+                Ok(stale) => {
+                    let items = |nth: &usize| sent.get(*nth).map(|sent| (sent.item.clone(), sent.version));
+                    let forget: Vec<_> = stale.iter().filter_map(items).collect();
+                    if !forget.is_empty() {
+                        let text = "records that changed in their table, or left it, while they were embedded are not \
+                            stored; those that changed are taken in by the next look";
+                        self.notices.tell_once(text.into());
+                    }
+                    self.forget(forget).await?;
+                    stale.into_iter().for_each(|nth| fresh.get_mut(nth).into_iter().for_each(|is| *is = false));
+                }
+                // What can't be looked at is stored, and looked at when it is told.
+                Err(error) => self.complain(&error)?,
+            }
+        }
+        Ok(fresh)
+    }
+
+    /// Those that are gone, or have changed and ask again by now.
+    async fn stale(&self, table: &str, places: &[(usize, Place, &str)]) -> Result<Vec<usize>, TableError> {
+        let tables = self.tables.get().await?;
+        let mut open: Vec<&(usize, Place, &str)> = places.iter().collect();
+        let mut stale = Vec::new();
+        for _ in 0..LOOKS {
+            let mut keys: Vec<ItemKey> = open.iter().map(|(_, place, _)| place.key.clone()).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            let read = tables.read(table, &keys).await?;
+            let held: HashMap<ItemKey, Held> =
+                read.into_iter().flatten().map(|held| (held.key.clone(), held)).collect();
+            let mut again = Vec::new();
+            for one @ (nth, place, text) in open {
+                let held = held.get(&place.key);
+                if judge(place, text, held) == Now::Same {
+                    continue;
+                }
+                match self.left(tables.as_ref(), table, place, text, held).await? {
+                    Some(_) => stale.push(*nth),
+                    None => again.push(one),
+                }
+            }
+            if again.is_empty() {
+                return Ok(stale);
+            }
+            open = again;
+        }
+        let reason = "items are written to again and again".to_owned();
+        Err(TableError::Busy { table: table.to_owned(), reason })
+    }
+
+    /// A table that can't be used is told once, and left; one that is not to be had just now is tried again.
+    fn complain(&self, error: &TableError) -> Result<(), StageError> {
+        match error {
+            TableError::Busy { .. } => Err(error.clone().into()),
+            TableError::Broken { .. } => {
+                self.notices.tell_once(format!("records can't be written back: {error}"));
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::stores::record_table::KeyValue;
+
+    #[test]
+    fn an_item_is_told_by_its_kind_and_its_outcome() {
+        let options = TableOptions::default();
+        let told = |kind: &str, outcome| {
+            let origin = Origin { table: "t".into(), place: json!({}) };
+            let (item, key, mark_) = (ItemId::new("1"), "K".to_owned(), String::new());
+            let owed =
+                Owed { item, key, version: 1, outcome, origin, text: "x".into(), kind: kind.into(), mark: mark_ };
+            let Mark { status, id } = mark(&options, &owed);
+            (status, id.map(|(name, id)| format!("{name}={}", id.unwrap_or_default())))
+        };
+        let table = [
+            ("line", Outcome::Success, "SUCCESS", Some("line_embedding_id=K")),
+            ("word", Outcome::Success, "SUCCESS", Some("word_embedding_id=K")),
+            ("record", Outcome::Success, "SUCCESS", Some("embedding_id=K")),
+            ("word", Outcome::Noise, "NOISE", Some("word_embedding_id=")),
+            ("line", Outcome::Failed, "FAILED", None),
+        ];
+        for (kind, outcome, status, id) in table {
+            assert_eq!(told(kind, outcome), (status.to_owned(), id.map(str::to_owned)), "{kind} {outcome:?}");
+        }
+    }
+
+    #[test]
+    fn an_item_is_the_same_has_changed_or_is_gone() {
+        let key = ItemKey { hash: ("pk".into(), KeyValue::S("a".into())), range: None };
+        let held =
+            |text: &str| Held { key: key.clone(), attributes: json!({"text": text}).as_object().unwrap().clone() };
+        let place = Place::of(&held("old"), vec!["text".into()], "");
+        assert_eq!(judge(&place, "old", Some(&held("old"))), Now::Same);
+        assert_eq!(judge(&place, "old", Some(&held("new"))), Now::Changed);
+        assert_eq!(judge(&place, "old", None), Now::Gone);
+    }
+}

@@ -1,0 +1,251 @@
+//! Takes in what a table of the user's asks to be embedded: found by its index, read as it is now, put down, and then
+//! said to be `PENDING` there.
+//!
+//! Whoever dies between the last two leaves items that ask again, and are the same. What can't be taken in is `FAILED`
+//! there until somebody asks again; a word whose line is not there is left, as its line may still come.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use serde_json::{Map, Value};
+
+use crate::actors::records_intake::{Gathered, RecordsIntake, RecordsRequest};
+use crate::error::StageError;
+use crate::failpoint;
+use crate::records::table::{Assembled, ReceiptKey, assemble};
+use crate::records::{Item, Shape, TableOptions};
+use crate::stores::record_table::{FAILED, Held, ItemKey, LazyTables, Mark, NONE, PENDING, Place, RecordTable, Test};
+
+/// Receipts that are read at once.
+const READS: usize = 8;
+/// Items that are marked at once.
+const MARKS: usize = 16;
+/// Records that are read together.
+const PART: usize = 100;
+/// Receipts, and words without lines, that are remembered at most.
+const REMEMBERED: usize = 100_000;
+
+pub struct TableIntake {
+    pub records: RecordsIntake,
+    pub tables: Arc<LazyTables>,
+    pub options: TableOptions,
+    /// What people were told of once.
+    pub told: RefCell<HashSet<String>>,
+}
+
+/// One look into one table.
+struct Look<'a> {
+    table: &'a str,
+    uri: String,
+    tables: &'a dyn RecordTable,
+    request: &'a RecordsRequest,
+    gathered: Gathered,
+    /// What is to be marked when what was gathered is put down.
+    marks: Vec<(ItemKey, Vec<Test>)>,
+    /// Receipts that were read in this look.
+    seen: HashSet<ReceiptKey>,
+    /// Records that may still be taken in.
+    room: u64,
+}
+
+impl TableIntake {
+    /// Looks into each table once, to the end of what asks; or until so many records wait in all.
+    pub async fn run(&self, request: &RecordsRequest, most_waiting: Option<u64>) -> Result<(), StageError> {
+        for table in &request.tables {
+            let waiting = match most_waiting {
+                None => 0,
+                Some(_) => self.records.batches.waiting().await?.iter().map(|(_, waiting)| waiting.items).sum(),
+            };
+            let room = most_waiting.map_or(u64::MAX, |most| most.saturating_sub(waiting));
+            self.look(table, request, room).await?;
+        }
+        Ok(())
+    }
+
+    async fn look(&self, table: &str, request: &RecordsRequest, room: u64) -> Result<(), StageError> {
+        let tables = self.tables.get().await?;
+        tables.look(table).await?;
+        let mut look = Look {
+            table,
+            uri: format!("dynamodb://{table}"),
+            tables: tables.as_ref(),
+            request,
+            gathered: Gathered::default(),
+            marks: Vec::new(),
+            seen: HashSet::new(),
+            room,
+        };
+        let mut after = None;
+        while look.room > 0 {
+            let found = tables.find(table, after).await?;
+            failpoint::reach("table.found", table);
+            match request.shape {
+                Shape::Receipts => self.receipts(&found.keys, &mut look).await?,
+                Shape::Records { .. } => self.items(&found.keys, &mut look).await?,
+            }
+            after = found.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        self.put(&mut look).await
+    }
+
+    /// Lines and words, each with its whole receipt.
+    async fn receipts(&self, keys: &[ItemKey], look: &mut Look<'_>) -> Result<(), StageError> {
+        let mut receipts: BTreeMap<ReceiptKey, &ItemKey> = BTreeMap::new();
+        for key in keys {
+            match ReceiptKey::of(&key.joined()) {
+                Some(receipt) => _ = receipts.entry(receipt).or_insert(key),
+                None => {
+                    let reason = "its key is no line's and no word's: it is left as it is";
+                    self.refuse_once(&look.uri, &key.joined(), reason);
+                }
+            }
+        }
+        if look.seen.len() > REMEMBERED {
+            look.seen.clear();
+        }
+        receipts.retain(|receipt, _| look.seen.insert(receipt.clone()));
+        let most = self.records.options.max_record_items + 1;
+        let (tables, table) = (look.tables, look.table);
+        let reads = receipts.into_iter().map(async |(receipt, key)| {
+            let held = tables.below(table, key, &receipt.prefix(), most).await?;
+            Ok::<_, StageError>((receipt, held))
+        });
+        let mut reads = stream::iter(reads).buffered(READS);
+        while look.room > 0
+            && let Some(read) = reads.next().await
+        {
+            let (receipt, held) = read?;
+            self.receipt(&receipt, held, look).await?;
+            if look.gathered.is_full() {
+                self.put(look).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn receipt(&self, receipt: &ReceiptKey, held: Vec<Held>, look: &mut Look<'_>) -> Result<(), StageError> {
+        let held: BTreeMap<String, Held> = held.into_iter().map(|held| (held.key.joined(), held)).collect();
+        let asks = |held: &Held| held.text(&self.options.status) == Some(NONE);
+        if !held.values().any(asks) {
+            return Ok(());
+        }
+        let parts = held.iter().map(|(key, held)| (key.as_str(), &held.attributes));
+        match assemble(receipt, parts, &self.options.status, &self.records.options) {
+            Ok(Assembled { items, orphans }) => {
+                for key in orphans.iter().filter(|key| held.get(key.as_str()).is_some_and(asks)) {
+                    self.refuse_once(&look.uri, key, "its line is not there: it is taken in when it is");
+                }
+                for item in items {
+                    if let Some(own) = held.get(&item.key).filter(|held| asks(held)) {
+                        self.item(item, own, &own.attributes, look).await?;
+                    }
+                }
+            }
+            Err(error) => {
+                let key = receipt.prefix();
+                self.refused(&look.uri, key.trim_end_matches("#LINE#"), error.to_string());
+                for held in held.values().filter(|held| asks(held) && ReceiptKey::of(&held.key.joined()).is_some()) {
+                    self.fail(held, look).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn items(&self, keys: &[ItemKey], look: &mut Look<'_>) -> Result<(), StageError> {
+        for part in keys.chunks(PART) {
+            // An index may name one twice, while it changes.
+            let mut seen = HashSet::new();
+            let part: Vec<ItemKey> = part.iter().filter(|key| seen.insert(*key)).cloned().collect();
+            let read = look.tables.read(look.table, &part).await?;
+            for held in read.into_iter().flatten().filter(|held| held.text(&self.options.status) == Some(NONE)) {
+                if look.room == 0 {
+                    return Ok(());
+                }
+                let own = self.options.own(held.attributes.clone());
+                match look.request.shape.items_of(own.clone(), &self.records.options) {
+                    Ok(items) => {
+                        for item in items {
+                            self.item(item, &held, &own, look).await?;
+                        }
+                    }
+                    Err(error) => {
+                        self.refused(&look.uri, &held.key.joined(), error.to_string());
+                        self.fail(&held, look).await?;
+                    }
+                }
+            }
+            if look.gathered.is_full() {
+                self.put(look).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One that asks to be embedded.
+    async fn item(
+        &self,
+        item: Item,
+        held: &Held,
+        own: &Map<String, Value>,
+        look: &mut Look<'_>,
+    ) -> Result<(), StageError> {
+        let way = look.request.shape.way_to_text(own).unwrap_or_default();
+        let place = Place::of(held, way, &self.options.version);
+        let status = Test { path: vec![self.options.status.clone()], value: Some(NONE.into()) };
+        let tests = [vec![status], place.unchanged(&item.text)].concat();
+        let (key, noise) = (item.key.clone(), item.noise);
+        let origin = place.origin(look.table);
+        match self.records.add(item, &look.request.collection, &look.uri, origin, &mut look.gathered) {
+            Ok(()) => {
+                look.room = look.room.saturating_sub(1);
+                // Noise has come to its end already.
+                if !noise {
+                    look.marks.push((held.key.clone(), tests));
+                }
+            }
+            Err(reason) => {
+                self.refused(&look.uri, &key, reason);
+                self.fail(held, look).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts down what was gathered; then its table may know.
+    async fn put(&self, look: &mut Look<'_>) -> Result<(), StageError> {
+        self.records.put(&mut look.gathered).await?;
+        failpoint::reach("table.put", look.table);
+        let (tables, table) = (look.tables, look.table);
+        let pending = Mark::status(PENDING);
+        let marks = std::mem::take(&mut look.marks);
+        let marks = marks.iter().map(|(key, tests)| tables.mark(table, key, tests, &pending));
+        // One that has changed or gone meanwhile, or is done already, is as it should be.
+        stream::iter(marks).buffer_unordered(MARKS).try_for_each(async |_| Ok(())).await?;
+        failpoint::reach("table.marked", look.table);
+        Ok(())
+    }
+
+    /// It asks no more until somebody makes it ask again.
+    async fn fail(&self, held: &Held, look: &Look<'_>) -> Result<(), StageError> {
+        let test = Test { path: vec![self.options.status.clone()], value: Some(NONE.into()) };
+        look.tables.mark(look.table, &held.key, &[test], &Mark::status(FAILED)).await?;
+        Ok(())
+    }
+
+    fn refused(&self, uri: &str, key: &str, reason: String) {
+        self.records.refused(&format!("{uri}/{key}"), 0, reason);
+    }
+
+    fn refuse_once(&self, uri: &str, key: &str, reason: &str) {
+        let mut told = self.told.borrow_mut();
+        if told.len() < REMEMBERED && told.insert(format!("{uri}/{key}")) {
+            self.refused(uri, key, reason.to_owned());
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Records that came from tables.
+
+use super::*;
+
+pub async fn a_table_is_owed_an_answer_until_it_was_told_this_one(w: &dyn World) {
+    let desk = Desk::records(w);
+    let (b, space) = (desk.b(), &desk.space);
+    let owed = async |except: &[&str]| {
+        let except: Vec<String> = except.iter().map(|table| (*table).to_owned()).collect();
+        let mut owed = b.untold(space, &except, 10).await.unwrap();
+        owed.sort_by(|a, b| a.key.cmp(&b.key));
+        owed
+    };
+    let told =
+        async |owed: &[Owed]| b.told(owed.iter().map(|o| (o.item.clone(), o.mark.clone())).collect()).await.unwrap();
+    let brief = |owed: &[Owed]| {
+        owed.iter().map(|o| format!("{} {} {}", o.key, o.version, o.outcome.name())).collect::<Vec<_>>()
+    };
+    desk.put(&[("file", "f")]).await;
+    let of_tables =
+        vec![item_of("t", "a", "one"), item_of("t", "b", "two"), item_of("u", "c", "three"), item_of("t", "d", "")];
+    assert_eq!(b.put(space, of_tables).await.unwrap(), Put { new: 4, noise: 1, ..Put::default() });
+    assert_eq!(brief(&owed(&[]).await), ["d 1 NOISE"], "the others are on their way");
+    desk.pack("b1", 10).await;
+    let sent = b.sent("b1", vec!["a".into(), "file".into()]).await.unwrap();
+    let origins: Vec<_> = sent.iter().map(|s| s.as_ref().unwrap().origin.clone()).collect();
+    assert_eq!(origins, [item_of("t", "a", "").origin, None]);
+    assert!(desk.harvest("b1", &["a", "c", "file"]).await.is_empty());
+    let refusal = Refusal { key: "b".into(), error: "400".into(), again: false };
+    b.refused("b1", vec![refusal], 3).await.unwrap();
+    let all = owed(&[]).await;
+    assert_eq!(brief(&all), ["a 1 SUCCESS", "b 1 FAILED", "c 1 SUCCESS", "d 1 NOISE"]);
+    assert_eq!((all[0].text.as_str(), all[0].kind.as_str(), all[2].origin.table.as_str()), ("one", "line", "u"));
+    assert_eq!(brief(&owed(&["t"]).await), ["c 1 SUCCESS"]);
+    assert_eq!(owed(&["t", "u"]).await, []);
+    told(&all).await;
+    told(&all).await;
+    assert_eq!(owed(&[]).await, []);
+    // A table that asks again for what is done is told again; an answer to what it asked before is none to that.
+    assert_eq!(b.put(space, vec![item_of("t", "a", "one")]).await.unwrap(), Put { unchanged: 1, ..Put::default() });
+    told(&all).await;
+    let again = owed(&[]).await;
+    assert_eq!(brief(&again), ["a 1 SUCCESS"]);
+    told(&again).await;
+    assert_eq!(owed(&[]).await, []);
+    assert!(!b.is_any_waiting(space).await.unwrap(), "nothing is embedded again for it");
+    // What failed is to be tried again, if its table asks, and not if a file has it.
+    assert_eq!(b.put(space, vec![item("b", "two")]).await.unwrap(), Put { unchanged: 1, failed: 1, ..Put::default() });
+    assert_eq!(b.put(space, vec![item_of("t", "b", "two")]).await.unwrap(), Put { changed: 1, ..Put::default() });
+    assert!(b.is_any_waiting(space).await.unwrap());
+    // Changed by a file it still is its table's; its metadata alone, and it is told when its row is written.
+    assert_eq!(b.put(space, vec![item("c", "other")]).await.unwrap().changed, 1);
+    let mut other = item_of("t", "a", "one");
+    other.shown.source = "file:///other".into();
+    assert_eq!(b.put(space, vec![other]).await.unwrap().changed, 1);
+    assert_eq!(owed(&[]).await, []);
+    let refresh = b.to_refresh(space, 10).await.unwrap();
+    b.refreshed(refresh.into_iter().map(|sent| (sent.item, sent.version, true)).collect()).await.unwrap();
+    assert_eq!(brief(&owed(&[]).await), ["a 2 SUCCESS"]);
+    desk.pack("b2", 10).await;
+    assert!(desk.harvest("b2", &["b", "c"]).await.is_empty());
+    assert_eq!(brief(&owed(&[]).await), ["a 2 SUCCESS", "b 1 SUCCESS", "c 2 SUCCESS"]);
+    // What is deleted here is nobody's any more.
+    b.delete(space, vec!["a".into()]).await.unwrap();
+    assert_eq!(brief(&owed(&[]).await), ["b 1 SUCCESS", "c 2 SUCCESS"]);
+}
+
+pub async fn what_its_table_has_no_more_is_forgotten_by_its_version(w: &dyn World) {
+    let desk = Desk::records(w);
+    let (b, space) = (desk.b(), &desk.space);
+    b.put(space, vec![item_of("t", "a", "one"), item_of("t", "b", "two")]).await.unwrap();
+    desk.pack("b1", 10).await;
+    let sent = b.sent("b1", vec!["a".into(), "b".into()]).await.unwrap();
+    let names: Vec<(ItemId, u64)> = sent.into_iter().flatten().map(|sent| (sent.item, sent.version)).collect();
+    // One was taken in anew before it was forgotten.
+    b.put(space, vec![item_of("t", "b", "another")]).await.unwrap();
+    assert_eq!(b.forget(names.clone()).await.unwrap(), 1);
+    assert_eq!(b.forget(names).await.unwrap(), 0, "done again it changes nothing");
+    assert_eq!(desk.harvest("b1", &["a", "b"]).await, ["a", "b"]);
+    assert_eq!(desk.pack("b2", 10).await, ["b"], "it waits with its new text");
+    assert!(desk.harvest("b2", &["b"]).await.is_empty());
+    // What was stored of one leaves the collection.
+    let owed = b.untold(space, &[], 10).await.unwrap();
+    assert_eq!(b.forget(vec![(owed[0].item.clone(), owed[0].version)]).await.unwrap(), 1);
+    let removals = b.removals(space, 10).await.unwrap();
+    assert_eq!(removals.iter().map(|r| (r.key.as_str(), r.version)).collect::<Vec<_>>(), [("b", 3)]);
+    assert_eq!(b.untold(space, &[], 10).await.unwrap(), []);
+}
