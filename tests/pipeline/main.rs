@@ -20,6 +20,8 @@ mod batches;
 #[cfg(feature = "aws")]
 mod books;
 #[cfg(feature = "aws")]
+mod boto3;
+#[cfg(feature = "aws")]
 mod cloudwatch;
 mod commands;
 mod comprehend;
