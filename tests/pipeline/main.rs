@@ -25,6 +25,8 @@ mod boto3;
 mod cloudwatch;
 mod commands;
 mod comprehend;
+#[cfg(feature = "aws")]
+mod comprehend_shared;
 mod crash;
 mod doctor;
 #[cfg(feature = "aws")]
