@@ -1,9 +1,9 @@
 //! What each stage leaves in the object store, and how a document goes on from it after a crash.
 //!
 //! Artefacts are written without a sync: they can be made again, and the control record carries the hash of each, so
-//! that one which a power loss took half of is found out and its stage is run again. Keys are those of the system that
-//! this one replaces; a document's newer version writes over the older one's, and never an older claim over a newer one's
-//! ([`Fence`]).
+//! that one which a power loss took half of is found out and its stage is run again. Keys are those of the system
+//! that this one replaces; a document's newer version writes over the older one's, and never an older claim over a
+//! newer one's ([`Fence`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;

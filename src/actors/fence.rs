@@ -1,18 +1,20 @@
 //! Writes of artefacts by who may have lost the document meanwhile.
 //!
-//! Artefacts lie under the document's id alone, as the former system has them. A process that was stopped for longer than
-//! its lease would write over what its successor has left there, of this version or of a newer one. So an object is put
-//! where there is none, or in the place of the very one that was there *before* the claim was found to be valid:
+//! Artefacts lie under the document's id alone, as the former system has them. A process that was stopped for longer
+//! than its lease would write over what its successor has left there, of this version or of a newer one. So an object
+//! is put where there is none, or in the place of the very one that was there *before* the claim was found to be
+//! valid:
 //!
 //! ```text
 //! put if absent ── there is one ──▶ its tag ──▶ is the claim valid? ──▶ put if it still has that tag
 //! ```
-//! Whoever took the document over since has a later claim. What they have put changes the tag, and the late put is refused;
-//! what they put later replaces it.
+//! Whoever took the document over since has a later claim. What they have put changes the tag, and the late put is
+//! refused; what they put later replaces it.
 //!
-//! The first artefact of a key costs no request more; where there is one, two, and a look at the record for all objects of
-//! a stage. An endpoint that does not know conditional puts (`buckets.register = "dynamodb"`) has the look alone: a process
-//! that is stopped between look and put is found out by the hash in the record when the artefact is read.
+//! The first artefact of a key costs no request more; where there is one, two, and a look at the record for all
+//! objects of a stage. An endpoint that does not know conditional puts (`buckets.register = "dynamodb"`) has the look
+//! alone: a process that is stopped between look and put is found out by the hash in the record when the artefact is
+//! read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +30,8 @@ use crate::error::StageError;
 use crate::stores::control::{ClaimKey, ControlError, ControlStore, rules};
 use crate::stores::objects::{Durability, ObjectError, ObjectStore, Precondition};
 
-/// Times that an object may change under the hands of who holds the claim: each time somebody else has written who held
-/// it before.
+/// Times that an object may change under the hands of who holds the claim: each time somebody else has written who
+/// held it before.
 const MOST_CHANGES: u32 = 5;
 /// Longest first wait after a failure; it doubles with each.
 const FIRST_WAIT: Duration = Duration::from_millis(100);

@@ -1,5 +1,5 @@
-//! Tables and objects as boto3 reads and changes them: a client that nobody here wrote, as programs of the former system
-//! use it.
+//! Tables and objects as boto3 reads and changes them: a client that nobody here wrote, as programs of the former
+//! system use it.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! Enrichment by Comprehend with state in AWS: replicas share the books, and nothing is paid twice but what one of them had
-//! in hand when it died or stalled.
+//! Enrichment by Comprehend with state in AWS: replicas share the books, and nothing is paid twice but what one of
+//! them had in hand when it died or stalled.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};

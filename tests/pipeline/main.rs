@@ -42,9 +42,13 @@ mod provider;
 mod python;
 #[cfg(feature = "aws")]
 mod queues;
+#[cfg(feature = "aws")]
+mod replicas;
 mod rerun;
 mod running;
 #[cfg(feature = "aws")]
 mod secrets;
 mod store;
+#[cfg(feature = "aws")]
+mod trail;
 mod watching;

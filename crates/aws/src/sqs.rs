@@ -1,13 +1,15 @@
 //! SQS: messages that wait until somebody has done what they ask.
 //!
-//! A message that is received is hidden for a while and comes again unless it is deleted: at least once, in any order. How
-//! often it was received the service counts, and moves it to a queue of dead letters where the queue says so.
+//! A message that is received is hidden for a while and comes again unless it is deleted: at least once, in any
+//! order. How often it was received the service counts, and moves it to a queue of dead letters where the queue says
+//! so.
 //!
-//! A queue whose name ends in `.fifo` keeps messages of a group in order, and gives out none of a group while one of it is in
-//! hand. What is sent here is of a group of its own each time: nobody needs the order, and none holds up another.
+//! A queue whose name ends in `.fifo` keeps messages of a group in order, and gives out none of a group while one of
+//! it is in hand. What is sent here is of a group of its own each time: nobody needs the order, and none holds up
+//! another.
 //!
-//! Every call but receiving may be repeated without harm. A reply to a receive that is lost hides its messages until their
-//! time is over.
+//! Every call but receiving may be repeated without harm. A reply to a receive that is lost hides its messages until
+//! their time is over.
 
 use std::collections::HashMap;
 use std::time::Duration;
