@@ -508,10 +508,8 @@ impl Settings {
             let text = "must be `live` where `embed.options.provider` is not `openai`: nobody else takes batches";
             all.push(("embed.mode".into(), text.into()));
         }
-        if self.state.backend == Backend::Aws {
-            if self.buckets.artefacts.is_empty() {
-                all.push(("buckets.artefacts".into(), "must name a bucket where `state.backend` is `aws`".into()));
-            }
+        if self.state.backend == Backend::Aws && self.buckets.artefacts.is_empty() {
+            all.push(("buckets.artefacts".into(), "must name a bucket where `state.backend` is `aws`".into()));
         }
         if !self.queues.intake.is_empty() && self.queues.watched(&self.buckets.artefacts).is_empty() {
             all.push(("queues.watch".into(), "must say where documents arrive, as `BUCKET/PREFIX/`".into()));
