@@ -1,8 +1,9 @@
 //! What each stage leaves in the object store, and how a document goes on from it after a crash.
 //!
 //! Artefacts are written without a sync: they can be made again, and the control record carries the hash of each, so
-//! that one which a power loss took half of is found out and its stage is run again. Keys are those of the system that
-//! this one replaces; a document's newer version writes over the older one's.
+//! that one which a power loss took half of is found out and its stage is run again. Keys are those of the system
+//! that this one replaces; a document's newer version writes over the older one's, and never an older claim over a
+//! newer one's ([`Fence`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::actors::fence::Fence;
 use crate::actors::quarantine::delete_prefix;
 use crate::clock::UnixMicros;
 use crate::documents::{DocumentId, Sha256Hex, Stage};
@@ -18,11 +20,13 @@ use crate::error::{ErrorClass, StageError};
 use crate::messages::job::Input;
 use crate::stages::model::{Chunks, EmbeddedDocument, ExtractedDocument, ModelIdentity};
 use crate::stages::{chunk, embed, extract};
-use crate::stores::control::{Claim, Intent, StageMetrics, StageOutput};
-use crate::stores::objects::{Durability, ObjectError, ObjectStore, Pages, Precondition};
+use crate::stores::control::{Claim, ClaimKey, Intent, StageMetrics, StageOutput};
+use crate::stores::objects::{Durability, ObjectError, ObjectStore, Pages};
 
 pub struct Artefacts {
     objects: Arc<dyn ObjectStore>,
+    /// Where other processes may take a document over.
+    fence: Option<Fence>,
     /// Written into the artefacts' metadata.
     pub chunking: chunk::ChunkOptions,
     pub model: ModelIdentity,
@@ -30,25 +34,33 @@ pub struct Artefacts {
 
 impl Artefacts {
     pub fn new(objects: Arc<dyn ObjectStore>, chunking: chunk::ChunkOptions, model: ModelIdentity) -> Self {
-        Self { objects, chunking, model }
+        Self { objects, fence: None, chunking, model }
+    }
+
+    pub fn fenced(self, fence: Option<Fence>) -> Self {
+        Self { fence, ..self }
     }
 
     pub async fn put_extracted(&self, claim: &Claim, document: &ExtractedDocument) -> Result<StageOutput, StageError> {
         let id = &claim.key.id;
         let objects = extract::to_objects(document, id, claim.key.version);
         if claim.key.version > 1 {
+            // What is deleted can't be made conditional.
+            if let Some(fence) = &self.fence {
+                fence.demand(&claim.key).await?;
+            }
             self.delete_pages_beyond(id, document.pages.len()).await?;
         }
         let key = metadata_key(id);
         let sha256 = digest(objects.iter().map(|(key, body)| (key.as_str(), body.as_slice())));
         let objects = objects.into_iter().map(|(key, body)| (key, Bytes::from(body))).collect();
-        self.objects.put_all(objects, Durability::Rebuildable).await.map_err(storage)?;
+        self.put_all(&claim.key, objects).await?;
         Ok(StageOutput { key, sha256 })
     }
 
     pub async fn put_chunks(&self, claim: &Claim, chunks: &Chunks, at: UnixMicros) -> Result<StageOutput, StageError> {
         let body = chunk::artefact::to_json(chunks, &self.header(claim, at))?;
-        self.put_one(chunk::artefact::chunks_key(&claim.key.id), body).await
+        self.put_one(&claim.key, chunk::artefact::chunks_key(&claim.key.id), body).await
     }
 
     pub async fn put_enriched(
@@ -59,7 +71,7 @@ impl Artefacts {
         at: UnixMicros,
     ) -> Result<StageOutput, StageError> {
         let body = chunk::artefact::to_enriched_json(chunks, &self.header(claim, at), statistics)?;
-        self.put_one(chunk::artefact::enriched_key(&claim.key.id), body).await
+        self.put_one(&claim.key, chunk::artefact::enriched_key(&claim.key.id), body).await
     }
 
     pub async fn put_embedded(
@@ -69,7 +81,7 @@ impl Artefacts {
         at: UnixMicros,
     ) -> Result<StageOutput, StageError> {
         let body = embed::artefact::to_json(document, &claim.key.id, claim.key.version, &self.model, at)?;
-        self.put_one(embed::artefact::key(&claim.key.id), body).await
+        self.put_one(&claim.key, embed::artefact::key(&claim.key.id), body).await
     }
 
     /// The input of the first stage that is not done, or of an earlier one where an artefact is missing or not whole.
@@ -142,15 +154,25 @@ impl Artefacts {
         }
     }
 
-    async fn put_one(&self, key: String, body: Vec<u8>) -> Result<StageOutput, StageError> {
+    async fn put_one(&self, claim: &ClaimKey, key: String, body: Vec<u8>) -> Result<StageOutput, StageError> {
         let sha256 = digest([(key.as_str(), body.as_slice())].into_iter());
-        self.put(&key, body).await?;
+        self.put_all(claim, vec![(key.clone(), Bytes::from(body))]).await?;
         Ok(StageOutput { key, sha256 })
     }
 
-    async fn put(&self, key: &str, body: Vec<u8>) -> Result<(), StageError> {
-        let put = self.objects.put(key, Bytes::from(body), Precondition::None, Durability::Rebuildable).await;
-        put.map(drop).map_err(storage)
+    async fn put_all(&self, claim: &ClaimKey, objects: Vec<(String, Bytes)>) -> Result<(), StageError> {
+        match &self.fence {
+            Some(fence) => fence.put_all(claim, objects).await,
+            None => self.objects.put_all(objects, Durability::Rebuildable).await.map_err(storage),
+        }
+    }
+
+    /// Whether nobody has taken the document over, where that can be.
+    pub async fn are_ours(&self, claim: &ClaimKey) -> Result<bool, StageError> {
+        match &self.fence {
+            Some(fence) => fence.holds(claim).await,
+            None => Ok(true),
+        }
     }
 
     /// A shorter version leaves no pages of the longer one behind.

@@ -16,6 +16,7 @@ pub mod committer;
 pub mod compactor;
 pub mod dispatcher;
 pub mod elsewhere;
+pub mod fence;
 pub mod heartbeat;
 pub mod intake;
 pub mod janitor;

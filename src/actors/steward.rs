@@ -170,6 +170,10 @@ impl Desk {
 
     /// The tombstone is in the manifest: takes everything else of the document away and says so in the record.
     pub async fn deleted(&self, claim: &Claim) -> Result<bool, StageError> {
+        if !self.artefacts.are_ours(&claim.key).await? {
+            self.superseded(claim);
+            return Ok(false);
+        }
         self.artefacts.purge(&claim.key.id).await?;
         if let Some(batches) = &self.batches {
             batches.taken(claim.key.id.as_str()).await?;

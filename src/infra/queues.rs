@@ -1,9 +1,11 @@
 //! The queues that a configuration names: each with dead letters, and what buckets tell the one of events.
+//!
+//! S3 sends events to standard queues only. Those of a FIFO queue come from a rule of EventBridge, which is not ours.
 
 use std::time::Duration;
 
 use docweir_aws::s3::{Bucket, QueueNotification, S3};
-use docweir_aws::sqs::{Queue, QueueSpec, QueueState, Redrive, Sqs};
+use docweir_aws::sqs::{Queue, QueueSpec, QueueState, Redrive, Sqs, is_fifo};
 use docweir_aws::{Aws, Fault, FaultKind};
 
 use super::queue_policy::with_leave;
@@ -31,7 +33,8 @@ impl QueueInfra {
         let options = settings.queues.clone();
         let named = [&options.intake, &options.compaction].into_iter().filter(|queue| !queue.is_empty());
         let names = named.map(|queue| queue_name(queue).to_owned()).collect();
-        let watched = if options.intake.is_empty() { Vec::new() } else { options.watched(&settings.buckets.artefacts) };
+        let tells = !options.intake.is_empty() && !is_fifo(queue_name(&options.intake));
+        let watched = if tells { options.watched(&settings.buckets.artefacts) } else { Vec::new() };
         let places = watched.into_iter().map(|(bucket, prefix)| (s3.bucket(&bucket), prefix)).collect();
         Self { sqs: Sqs::new(aws, &options.endpoint), options, names, places }
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use docweir_testkit::servers::{Server, program};
+use serde_json::{Map, Value};
 
 use crate::kit::{Place, Ran, Running};
 
@@ -21,6 +22,28 @@ pub fn aws(server: &Server, folder: &Path, args: &[&str]) -> String {
     let ran = command.output().unwrap();
     assert!(ran.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ran.stderr));
     String::from_utf8(ran.stdout).unwrap()
+}
+
+/// What an attribute holds, without its type.
+fn plain(attribute: &Value) -> Value {
+    let (kind, value) = attribute.as_object().unwrap().iter().next().unwrap();
+    match kind.as_str() {
+        "N" => serde_json::from_str(value.as_str().unwrap()).unwrap(),
+        "M" => plain_map(value),
+        "L" => value.as_array().unwrap().iter().map(plain).collect(),
+        "NULL" => Value::Null,
+        _ => value.clone(),
+    }
+}
+
+fn plain_map(attributes: &Value) -> Value {
+    attributes
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, value)| (name.clone(), plain(value)))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 /// An account of its own: a bucket and tables that nobody else uses.
@@ -98,11 +121,19 @@ impl Account {
     }
 
     /// An item of the control table as AWS's own client reads it.
-    pub fn item(&self, id: &str) -> serde_json::Value {
+    pub fn item(&self, id: &str) -> Value {
         let key = format!(r#"{{"document_id": {{"S": "{id}"}}, "processing_version": {{"S": "v1"}}}}"#);
         let table = format!("{}-control", self.name);
         let read = self.aws(self.dynamo, &["dynamodb", "get-item", "--table-name", &table, "--key", &key]);
-        serde_json::from_str::<serde_json::Value>(&read).unwrap()["Item"].clone()
+        serde_json::from_str::<Value>(&read).unwrap()["Item"].clone()
+    }
+
+    /// Every item of one of its tables, by what the table is for, as AWS's own client reads them and in plain JSON.
+    pub fn items(&self, table: &str) -> Vec<Value> {
+        let table = format!("{}-{table}", self.name);
+        let read = self.aws(self.dynamo, &["dynamodb", "scan", "--consistent-read", "--table-name", &table]);
+        let read = serde_json::from_str::<Value>(&read).unwrap();
+        read["Items"].as_array().unwrap().iter().map(plain_map).collect()
     }
 
     /// Every document complete, searchable by its marker, with a trail that makes sense.

@@ -21,9 +21,13 @@ mod batches;
 #[cfg(feature = "aws")]
 mod books;
 #[cfg(feature = "aws")]
+mod boto3;
+#[cfg(feature = "aws")]
 mod cloudwatch;
 mod commands;
 mod comprehend;
+#[cfg(feature = "aws")]
+mod comprehend_shared;
 mod crash;
 mod doctor;
 #[cfg(feature = "aws")]
@@ -40,6 +44,8 @@ mod python;
 #[cfg(feature = "aws")]
 mod queues;
 mod records;
+#[cfg(feature = "aws")]
+mod replicas;
 mod rerun;
 mod running;
 #[cfg(feature = "aws")]
@@ -50,4 +56,6 @@ mod store;
 mod table;
 #[cfg(feature = "aws")]
 mod tables;
+#[cfg(feature = "aws")]
+mod trail;
 mod watching;

@@ -41,7 +41,7 @@ fn dynamo_says(status: &str, word: &str) -> Act {
 }
 
 /// From a variable, for a longer test than the usual one.
-fn number(variable: &str, usual: usize) -> usize {
+pub fn number(variable: &str, usual: usize) -> usize {
     std::env::var(variable).map_or(usual, |value| value.parse().unwrap())
 }
 

@@ -22,17 +22,24 @@ url = sqs.get_queue_url(QueueName=sys.argv[2])['QueueUrl']
 lines = [line.rstrip('\n') for line in sys.stdin]
 for at in range(0, len(lines), 10):
     entries = [{'Id': str(n), 'MessageBody': body} for n, body in enumerate(lines[at:at + 10])]
+    if sys.argv[2].endswith('.fifo'):
+        entries = [{**entry, 'MessageGroupId': str(hash(entry['MessageBody']) % 7)} for entry in entries]
     assert not sqs.send_message_batch(QueueUrl=url, Entries=entries).get('Failed')
 ";
 
 /// An account with both queues, whose bucket tells the one.
 fn account(more: &[(&'static str, &str)]) -> Option<Account> {
+    account_with("", more)
+}
+
+/// The same with an ending of the queues' names.
+fn account_with(ending: &str, more: &[(&'static str, &str)]) -> Option<Account> {
     let server = shared_ministack()?;
     let mut account = Account::plain(server, server, false);
     account.more = vec![
         ("DOCWEIR__QUEUES__ENDPOINT", server.endpoint().to_owned()),
-        ("DOCWEIR__QUEUES__INTAKE", intake(&account)),
-        ("DOCWEIR__QUEUES__COMPACTION", format!("{}-compaction", account.name)),
+        ("DOCWEIR__QUEUES__INTAKE", intake(&account) + ending),
+        ("DOCWEIR__QUEUES__COMPACTION", format!("{}-compaction{ending}", account.name)),
         ("DOCWEIR__QUEUES__WAIT_SECONDS", "1".to_owned()),
         ("DOCWEIR__QUEUES__HIDDEN_SECONDS", "6".to_owned()),
         ("DOCWEIR__QUEUES__BACKOFF_INITIAL_SECONDS", "0.2".to_owned()),
@@ -348,4 +355,63 @@ fn submit_registers_and_does_nothing_and_the_quarantine_is_refused_whoever_regis
     stop(service);
     let local = account.place.run(["submit", "docs", "--json"]);
     assert_eq!(local.code(0).json().last().unwrap()["registered"], 3, "a folder's files too, into a folder");
+}
+
+/// As EventBridge tells of an object, whose key it does not encode.
+fn bridged(account: &Account, key: &str) -> String {
+    json!({
+        "source": "aws.s3", "detail-type": "Object Created",
+        "detail": {"bucket": {"name": account.name}, "object": {"key": key, "size": 1, "etag": "x"}},
+    })
+    .to_string()
+}
+
+#[test]
+fn fifo_queues_serve_as_others_do() {
+    let more = [
+        ("DOCWEIR__COMPACTION__AUTOMATIC", "false"),
+        ("DOCWEIR__COMPACTION__DELTAS", "2"),
+        // What can't be done holds up its group as long.
+        ("DOCWEIR__QUEUES__MAX_RECEIVES", "2"),
+    ];
+    let Some(account) = account_with(".fifo", &more) else { return };
+    let (intake, compaction) = (format!("{}.fifo", intake(&account)), format!("{}-compaction.fifo", account.name));
+    let check = account.run("one", &["infra", "check", "--json"]);
+    assert!(!check.code(0).out.contains("events"), "S3 sends none to a FIFO queue: {}", check.out);
+    for queue in [&intake, &compaction] {
+        let url = account.aws(account.s3, &["sqs", "get-queue-url", "--queue-name", queue]);
+        let url = serde_json::from_str::<Value>(&url).unwrap()["QueueUrl"].as_str().unwrap().to_owned();
+        let all = ["sqs", "get-queue-attributes", "--queue-url", &url, "--attribute-names", "All"];
+        let read: Value = serde_json::from_str(&account.aws(account.s3, &all)).unwrap();
+        let attributes = &read["Attributes"];
+        assert_eq!(
+            (&attributes["FifoQueue"], &attributes["ContentBasedDeduplication"]),
+            (&"true".into(), &"true".into())
+        );
+        let dead = queue.replace(".fifo", "-dead.fifo");
+        assert!(attributes["RedrivePolicy"].as_str().unwrap().contains(&dead), "{attributes}");
+    }
+    account.place.generate(6);
+    account.aws(account.s3, &["s3", "cp", "docs", &input(&account), "--recursive"]);
+    put(&account, "docs/0001.pdf", "a b+ü.pdf");
+    let mut keys: Vec<String> = (0..6).map(|n| format!("docs/input/{n:04}.pdf")).collect();
+    keys.push("docs/input/a b+ü.pdf".into());
+    let mut bodies: Vec<String> = keys.iter().map(|key| bridged(&account, key)).collect();
+    bodies.extend(keys.iter().map(|key| event(&account, "ObjectCreated:Put", key, 1)));
+    bodies.extend(bodies.clone());
+    bodies.push("hunter2".into());
+    send(&account, &intake, &bodies);
+    let service = account.spawn("one", &SERVE);
+    wait_for_complete(&account, keys.len());
+    wait_for_empty(&account, &intake);
+    assert_eq!(messages(&account, &intake.replace(".fifo", "-dead.fifo")), (1, 0), "what makes no sense");
+    put(&account, "docs/0002.pdf", "later.pdf");
+    send(&account, &intake, &[bridged(&account, "docs/input/later.pdf")]);
+    wait_for_complete(&account, keys.len() + 1);
+    // Told of by the service's own commits.
+    let live = || account.run("reader", &["store", "info", "--json"]).code(0).json().remove(0)["live"].clone();
+    eventually("they are merged", || live().as_array().unwrap().iter().any(|file| file["kind"] == "snapshot"));
+    wait_for_empty(&account, &compaction);
+    stop(service);
+    account.assert_complete(keys.len() + 1);
 }

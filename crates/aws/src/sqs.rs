@@ -1,10 +1,15 @@
 //! SQS: messages that wait until somebody has done what they ask.
 //!
-//! A message that is received is hidden for a while and comes again unless it is deleted: at least once, in any order. How
-//! often it was received the service counts, and moves it to a queue of dead letters where the queue says so.
+//! A message that is received is hidden for a while and comes again unless it is deleted: at least once, in any
+//! order. How often it was received the service counts, and moves it to a queue of dead letters where the queue says
+//! so.
 //!
-//! Every call but receiving may be repeated without harm. A reply to a receive that is lost hides its messages until their
-//! time is over.
+//! A queue whose name ends in `.fifo` keeps messages of a group in order, and gives out none of a group while one of
+//! it is in hand. What is sent here is of a group of its own each time: nobody needs the order, and none holds up
+//! another.
+//!
+//! Every call but receiving may be repeated without harm. A reply to a receive that is lost hides its messages until
+//! their time is over.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -120,6 +125,11 @@ impl Sqs {
             .queue_name(&spec.name)
             .attributes(QueueAttributeName::VisibilityTimeout, seconds(spec.hidden))
             .attributes(QueueAttributeName::MessageRetentionPeriod, seconds(spec.kept));
+        if is_fifo(&spec.name) {
+            // By content, because senders such as EventBridge give messages no mark of their own.
+            call = call.attributes(QueueAttributeName::FifoQueue, "true");
+            call = call.attributes(QueueAttributeName::ContentBasedDeduplication, "true");
+        }
         if let Some(redrive) = &spec.redrive {
             call = call.attributes(QueueAttributeName::RedrivePolicy, redrive.policy());
         }
@@ -218,12 +228,14 @@ impl Queue {
         Ok(failed.collect())
     }
 
-    /// Sends a message that can be received after a delay.
+    /// Sends a message that can be received after a delay; at once in a FIFO queue, which delays no single message.
     pub async fn send(&self, body: &str, delay: Duration) -> Result<(), Fault> {
         let call = self.sqs.client.send_message().queue_url(&self.url).message_body(body);
-        let call = match self.name().ends_with(".fifo") {
-            // Of one group, so in order; no two are the same to it.
-            true => call.message_group_id("docweir").message_deduplication_id(format!("{:032x}", fastrand::u128(..))),
+        let call = match is_fifo(self.name()) {
+            true => {
+                let own = format!("{:032x}", fastrand::u128(..));
+                call.message_group_id(&own).message_deduplication_id(own)
+            }
             false => call.delay_seconds(seconds(delay.min(LONGEST_DELAY))),
         };
         done("SendMessage", call.send().await).map(drop)
@@ -263,6 +275,11 @@ impl Queue {
         let call = call.set_attributes(Some(HashMap::from([(name, value)])));
         done("SetQueueAttributes", call.send().await).map(drop)
     }
+}
+
+/// Whether the queue of a name keeps messages in order.
+pub fn is_fifo(name: &str) -> bool {
+    name.ends_with(".fifo")
 }
 
 /// Whole seconds, as the service counts them; a part of one is a whole one.

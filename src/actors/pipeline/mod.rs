@@ -16,12 +16,13 @@ use std::time::Duration;
 
 use crate::actors::artefacts::Artefacts;
 use crate::actors::committer::store;
+use crate::actors::fence::Fence;
 use crate::actors::intake::{Intake, Request};
 use crate::actors::quarantine::QuarantineKeeper;
 use crate::actors::records_intake::{RecordsIntake, RecordsRequest, collections};
 use crate::actors::steward::Desk;
 use crate::actors::table_intake::TableIntake;
-use crate::config::{EmbedMode, Settings};
+use crate::config::{EmbedMode, Register, Settings};
 use crate::engine::Engine;
 use crate::error::{ErrorClass, StageError};
 use crate::http;
@@ -290,9 +291,16 @@ fn folders(paths: &[PathBuf]) -> Result<Vec<PathBuf>, WalkError> {
 /// What all stages' stewards share, over this engine's stores.
 pub fn desk(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>) -> Desk {
     let settings = &engine.config.settings;
+    let fence = engine.is_shared().then(|| Fence {
+        objects: engine.objects.clone(),
+        control: engine.control.clone(),
+        is_conditional: settings.buckets.register == Register::S3,
+        parallel_puts: settings.s3.parallel_puts,
+        attempts: settings.aws.attempts,
+    });
     Desk {
         control: engine.control.clone(),
-        artefacts: Artefacts::new(engine.objects.clone(), settings.chunk.options.clone(), model),
+        artefacts: Artefacts::new(engine.objects.clone(), settings.chunk.options.clone(), model).fenced(fence),
         quarantine: QuarantineKeeper::of(engine),
         // One that can't be opened is said by whoever needs it more.
         batches: engine.has_batches().then(|| engine.batches().ok()).flatten(),

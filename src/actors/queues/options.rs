@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueOptions {
-    /// Queue of buckets' events, by its URL or its name: `docweir serve` takes in what they tell of. Empty for none.
+    /// Queue of buckets' events, by its URL or its name: `docweir serve` takes in what they tell of. Empty for none. S3
+    /// sends to standard queues; to a FIFO queue (`NAME.fifo`) a rule of EventBridge has to, which `docweir infra` does
+    /// not make.
     pub intake: String,
     /// Queue of requests to merge a collection's files, by its URL or its name: `docweir serve` fulfils them. Empty for
     /// none.

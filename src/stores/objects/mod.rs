@@ -96,6 +96,11 @@ pub trait ObjectStore: Send + Sync + 'static {
 
     async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError>;
 
+    /// The mark of the object's state.
+    async fn tag(&self, key: &str) -> Result<Tag, ObjectError> {
+        self.get(key).await.map(|(_, tag)| tag)
+    }
+
     /// Deleting what is not there is no error.
     async fn delete(&self, key: &str) -> Result<(), ObjectError>;
 

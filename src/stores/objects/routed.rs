@@ -71,6 +71,10 @@ impl ObjectStore for RoutedObjects {
         self.of(key).head(key).await
     }
 
+    async fn tag(&self, key: &str) -> Result<Tag, ObjectError> {
+        self.of(key).tag(key).await
+    }
+
     async fn delete(&self, key: &str) -> Result<(), ObjectError> {
         self.of(key).delete(key).await
     }

@@ -131,6 +131,11 @@ impl ObjectStore for S3Objects {
         Ok(ObjectMeta { key: key.to_owned(), bytes: head.bytes, modified: head.modified })
     }
 
+    async fn tag(&self, key: &str) -> Result<Tag, ObjectError> {
+        let head = self.bucket.head(&self.full(key)?).await.map_err(|fault| not_read("look at", key, fault))?;
+        Ok(Tag(head.etag))
+    }
+
     async fn delete(&self, key: &str) -> Result<(), ObjectError> {
         match self.bucket.delete(&self.full(key)?).await {
             Err(fault) if fault.kind == FaultKind::NotFound && fault.code != "NoSuchBucket" => Ok(()),
