@@ -161,7 +161,10 @@ impl Layers {
     /// Sets one key, or notes why it can't be.
     pub fn set(&mut self, key: &str, value: Value, origin: Origin) {
         let Some((known, _)) = self.values.get(key) else {
-            self.unknown(origin, key, "key");
+            match self.first_below(key).map(str::to_owned) {
+                Some(below) => self.problem(origin, key, format!("is a section; set one of its keys, like `{below}`")),
+                None => self.unknown(origin, key, "key"),
+            }
             return;
         };
         let fitting = match SECRET_KEYS.iter().any(|(secret, _)| *secret == key) {
@@ -208,8 +211,13 @@ impl Layers {
     }
 
     fn is_section(&self, key: &str) -> bool {
-        let prefix = format!("{key}.");
-        self.values.range(prefix.clone()..).next().is_some_and(|(k, _)| k.starts_with(&prefix))
+        self.first_below(key).is_some()
+    }
+
+    fn first_below(&self, section: &str) -> Option<&str> {
+        let prefix = format!("{section}.");
+        let (first, _) = self.values.range(prefix.clone()..).next()?;
+        first.starts_with(&prefix).then_some(first)
     }
 
     fn unknown(&mut self, origin: Origin, key: &str, what: &str) {

@@ -106,6 +106,8 @@ fn a_variable_of_ours_is_checked_like_a_key() {
         unknown.starts_with("environment variable DOCWEIR__SEARCH__TOPP: `search.topp` is no known key"),
         "{unknown}"
     );
+    let section = load("", &[("DOCWEIR__EMBED__WORKERS", "3")], &[]).unwrap_err();
+    assert!(section.contains("`embed.workers` is a section; set one of its keys, like `embed.workers."), "{section}");
     let wrong = load("", &[("DOCWEIR__SEARCH__TOP", "many")], &[]).unwrap_err();
     assert!(wrong.contains("must be an integer, not a string"), "{wrong}");
 }

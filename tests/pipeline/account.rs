@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use docweir_testkit::servers::{Server, program};
+use docweir_testkit::servers::{Server, program, shared_dynoxide, shared_ministack};
 use serde_json::{Map, Value};
 
 use crate::kit::{Place, Ran, Running};
@@ -44,6 +44,13 @@ fn plain_map(attributes: &Value) -> Value {
         .map(|(name, value)| (name.clone(), plain(value)))
         .collect::<Map<_, _>>()
         .into()
+}
+
+/// One of the two servers that speak DynamoDB's protocol, where it is installed. `DOCWEIR_TEST_OTHER_SERVER` swaps them: for
+/// a proof on both of what each change is tested with on one.
+pub fn dynamo(dynoxide: bool) -> Option<&'static Server> {
+    let swap = std::env::var_os("DOCWEIR_TEST_OTHER_SERVER").is_some();
+    if dynoxide != swap { shared_dynoxide().map(|s| &**s) } else { shared_ministack().map(|s| &**s) }
 }
 
 /// An account of its own: a bucket and tables that nobody else uses.

@@ -12,9 +12,9 @@ use docweir_aws::dynamo::{Dynamo, Expression, Item, Query, Write, value};
 use docweir_aws::{Aws, AwsOptions};
 use docweir_standin::{Options, Standin};
 use docweir_testkit::proxy::{Act, Proxy};
-use docweir_testkit::servers::{Server, shared_dynoxide, shared_ministack};
 use serde_json::{Map, Value, json};
 
+use crate::account::dynamo;
 use crate::kit::{Place, Ran};
 
 pub const IMAGE: &str = "77d54558-60e9-588f-b59d-b48ccb1181d8";
@@ -69,10 +69,7 @@ pub struct Stall {
 impl Stall {
     /// `None` where the servers are not installed.
     pub fn new(dynoxide: bool, change: impl FnOnce(&mut Options)) -> Option<Self> {
-        let server: &Server = match dynoxide {
-            true => shared_dynoxide()?,
-            false => shared_ministack()?,
-        };
+        let server = dynamo(dynoxide)?;
         let mut options = Options { books_by_text: true, ..Options::default() };
         options.pace.validate = Duration::from_millis(10);
         options.pace.finalize = Duration::from_millis(10);

@@ -75,6 +75,19 @@ pub async fn first_in_first_out(f: &mut impl World) {
     assert_eq!(f.store().claim("q", LEASE, 99, None).await.unwrap().len(), all.len());
 }
 
+/// However many wait for longer than since its last sign of progress.
+pub async fn what_was_begun_and_left_goes_before_what_was_not_begun(f: &mut impl World) {
+    let begun = register_one(f, "begun").await;
+    let claim = claim_one(f).await;
+    f.clock().advance(Duration::from_secs(1));
+    let waits = register_one(f, "waits").await;
+    f.clock().advance(Duration::from_secs(1));
+    f.store().apply(&claim.key, started(Stage::Extraction)).await.unwrap();
+    f.clock().advance(2 * LEASE);
+    let claims = f.store().claim("other", LEASE, 9, None).await.unwrap();
+    assert_eq!(claims.into_iter().map(|c| c.key.id).collect::<Vec<_>>(), [begun.id, waits.id]);
+}
+
 pub async fn claims_of_one_intent(f: &mut impl World) {
     let (deleted, kept) = (register_one(f, "a").await, register_one(f, "b").await);
     f.store().request_delete(&deleted.id).await.unwrap();

@@ -43,6 +43,7 @@ macro_rules! conformance {
             a_whole_life_with_its_trail_and_its_numbers,
             audit_comes_in_pages_and_never_collides,
             first_in_first_out,
+            what_was_begun_and_left_goes_before_what_was_not_begun,
             claims_of_one_intent,
             a_lease_ends_is_renewed_and_is_taken_over,
             a_reset_with_a_shell_is_picked_up_and_fences_the_work_under_way,

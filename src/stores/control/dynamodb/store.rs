@@ -124,17 +124,22 @@ impl DynamoControlStore {
             over && items::text(item, "lease_owner") != Some(owner) && wanted(item)
         };
         let mut in_progress = self.by_status(BY_AGE, Status::InProgress);
+        let mut left = Vec::new();
         loop {
             let page = self.page(&in_progress).await?;
-            line.extend(page.items.iter().filter(|item| ended(item)).filter_map(entry));
+            left.extend(page.items.iter().filter(|item| ended(item)).filter_map(entry));
             in_progress.start = page.next;
             if in_progress.start.is_none() {
                 break;
             }
         }
+        left.sort();
         line.sort();
-        line.dedup_by(|a, b| a.1 == b.1);
-        Ok((line, pending.start))
+        // What was begun goes before what was not: it came first, although its last change is later than theirs.
+        left.append(&mut line);
+        let mut seen = HashSet::new();
+        left.retain(|(_, id)| seen.insert(id.clone()));
+        Ok((left, pending.start))
     }
 
     /// Whether it is time to look again for what others have left.
@@ -259,7 +264,7 @@ impl ControlStore for DynamoControlStore {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let mut claims: Vec<(String, Claim)> = Vec::new();
+        let mut claims: Vec<Claim> = Vec::new();
         let mut start = None;
         loop {
             let (mut line, next) = self.line(owner, limit, only, start).await?;
@@ -271,9 +276,9 @@ impl ControlStore for DynamoControlStore {
                 };
                 let answers = self.writer.ask_all(tried.iter().map(ask).collect()).await;
                 let mut failure = None;
-                for ((since, _), answer) in tried.into_iter().zip(answers) {
+                for answer in answers {
                     match answer {
-                        Ok(Answer::Claimed(claim)) => claims.extend(claim.map(|claim| (since, *claim))),
+                        Ok(Answer::Claimed(claim)) => claims.extend(claim.map(|claim| *claim)),
                         Ok(other) => failure = Some(self.unexpected(&other)),
                         Err(error) => failure = Some(error),
                     }
@@ -294,8 +299,7 @@ impl ControlStore for DynamoControlStore {
                 break;
             }
         }
-        claims.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(claims.into_iter().map(|(_, claim)| claim).collect())
+        Ok(claims)
     }
 
     async fn renew(&self, claims: &[ClaimKey], lease: Duration) -> Result<Vec<ClaimKey>, ControlError> {

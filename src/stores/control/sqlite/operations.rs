@@ -12,7 +12,7 @@ use crate::clock::timestamp;
 use crate::documents::DocumentId;
 use crate::stores::control::rules::{self, Taken};
 use crate::stores::control::{
-    Claim, ClaimKey, ControlError, ControlRecord, DocumentKey, Intent, NewDocument, Registered, Transition,
+    Claim, ClaimKey, ControlError, ControlRecord, DocumentKey, Intent, NewDocument, Registered, Status, Transition,
 };
 
 pub fn key(record: &ControlRecord) -> DocumentKey {
@@ -54,7 +54,11 @@ pub fn claim(
     let ended = "status = 'IN_PROGRESS' AND COALESCE(lease_expires_at, '') <= ?1 \
         AND (?3 IS NULL OR intent = ?3) AND lease_owner IS NOT ?4 ORDER BY COALESCE(lease_expires_at, ''), rowid LIMIT ?2";
     found.extend(unit.select(ended, params![timestamp(unit.now), n, only, owner], limit)?);
-    found.sort_by(|a, b| a.updated_at.cmp(&b.updated_at));
+    // What was begun goes before what was not: it came first, although its last change is later than theirs.
+    found.sort_by(|a, b| {
+        let place = |r: &ControlRecord| (r.status == Status::Pending, r.updated_at.clone());
+        place(a).cmp(&place(b))
+    });
     found.truncate(limit);
     let mut claims = Vec::with_capacity(found.len());
     let mut need_version = 0;
