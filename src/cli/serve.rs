@@ -8,12 +8,19 @@ use crate::actors::pipeline::IngestRequest;
 use crate::actors::records_intake::RecordsRequest;
 use crate::config::Argument;
 use crate::engine::Engine;
+use crate::records::Shape;
 
 pub fn run(context: &Context, args: &args::Serve) -> Result<Exit, Failure> {
     let address = args.metrics_addr.map(|a| Argument::new("--metrics-addr", "http.metrics_address", a.to_string()));
     let config = context.config_with(address.into_iter().collect())?;
     context.with_actors(async {
         let table = &config.settings.records.table;
+        // Not a matter of the configuration alone: `search --collection` reads any collection as that of documents.
+        let takes_records = !table.name.is_empty() && matches!(table.served(), Shape::Records { .. });
+        if takes_records && table.collection == config.settings.state.collection {
+            let text = "`records.table.collection` must name a collection that holds no documents";
+            return Err(Failure::new(Exit::Configuration, text));
+        }
         let records = (!table.name.is_empty()).then(|| RecordsRequest {
             files: Vec::new(),
             tables: vec![table.name.clone()],

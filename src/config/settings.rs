@@ -516,8 +516,7 @@ impl Settings {
         if !self.queues.intake.is_empty() && self.queues.watched(&self.buckets.artefacts).is_empty() {
             all.push(("queues.watch".into(), "must say where documents arrive, as `BUCKET/PREFIX/`".into()));
         }
-        let collection = self.records.table.collection.as_str();
-        if [self.state.collection.as_str(), DOCUMENTS].contains(&collection) {
+        if self.records.table.collection == DOCUMENTS {
             all.push(("records.table.collection".into(), "must name a collection that holds no documents".into()));
         }
         if self.state.folder.is_empty() {

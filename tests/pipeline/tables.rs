@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::account::{Account, dynamo};
-use crate::kit::{Running, eventually, results};
+use crate::kit::{Ran, Running, eventually, results};
 use crate::table::{IMAGE, LINES, NOISE, RECEIPTS, Stall, WORDS, line, receipt_items, word};
 
 const WAIT: &[&str] = &["--wait"];
@@ -297,6 +297,16 @@ fn a_table_that_cannot_be_used_is_said_to_be_and_why() {
     let ran = stall.receipts(&[]);
     let asks = "make a global secondary index `embedding-status-index` whose hash is `embedding_status`";
     assert!(ran.status.code() != Some(0) && ran.err.contains(asks), "{}", ran.err);
+    // A collection holds documents or records, and either can be searched.
+    let mut serve = stall.command(&["serve"]);
+    serve.env("DYNAMODB_TABLE_NAME", "receipts").env("DOCWEIR__STATE__COLLECTION", "records");
+    for (key, value) in [("SHAPE", "records"), ("ID", "id"), ("TEXT", "text")] {
+        serve.env(format!("DOCWEIR__RECORDS__TABLE__{key}"), value);
+    }
+    let refused = Ran::of(serve.output().unwrap());
+    assert!(refused.code(4).err.contains("holds no documents"), "{}", refused.err);
+    let searched = stall.run(&["search", "--collection", "records", "anything"]);
+    assert!(!searched.err.contains("records.table"), "{}", searched.err);
     let uri = stall.uri();
     for wrong in [
         &["ingest", &uri] as &[&str],
