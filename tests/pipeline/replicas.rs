@@ -21,8 +21,7 @@ use crate::trail::{Told, replay};
 const REPLICAS: usize = 4;
 /// Of a claim, in seconds: the shortest that can be configured.
 const LEASE: u64 = 3;
-/// Documents that are registered together. First in, first out: what one leaves is taken up after all that was
-/// registered before, so with all of them at once nobody would lose anything before the end.
+/// Documents that are registered together: some always wait, and not all of them at once.
 const WAVE: usize = 40;
 /// Longest time without a document completed before something is wrong.
 const PATIENCE: Duration = Duration::from_secs(120);
