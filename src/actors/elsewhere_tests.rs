@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::{ManualClock, SharedClock};
-use crate::documents::{MediaType, Sha256Hex};
+use crate::stores::control::conformance::document;
 use crate::stores::control::sqlite::SqliteControlStore;
 use crate::stores::control::{Claim, NewDocument, Transition};
 
@@ -23,16 +23,7 @@ impl Fixture {
         let shared: SharedClock = clock.clone();
         let control =
             SqliteControlStore::open(&dir.path().join("control.db"), Default::default(), shared).await.unwrap();
-        let new = |n: usize| NewDocument {
-            source: format!("file:///{n}.pdf"),
-            content: Sha256Hex::of(b"content"),
-            fingerprint: Sha256Hex::of(b"configuration"),
-            bytes: 7,
-            media_type: MediaType::Pdf,
-            tenant: "default".into(),
-            weight: 1,
-            tag: None,
-        };
+        let new = |n: usize| NewDocument { source: format!("file:///{n}.pdf"), ..document("", "content") };
         control.register((0..documents).map(new).collect()).await.unwrap();
         Self { _dir: dir, clock, control, elsewhere: Elsewhere::default() }
     }

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::clock::{ManualClock, SharedClock};
-use crate::documents::{MediaType, Sha256Hex};
+use crate::stores::control::conformance::document;
 use crate::stores::control::sqlite::SqliteControlStore;
 use crate::stores::control::{Claim, NewDocument};
 use crate::stores::objects::memory::{Faults, MemoryObjects};
@@ -88,17 +88,8 @@ impl Fixture {
         let shared: SharedClock = clock.clone();
         let control =
             SqliteControlStore::open(&dir.path().join("control.db"), Default::default(), shared).await.unwrap();
-        let document = NewDocument {
-            source: "s3://bucket/a.pdf".into(),
-            content: Sha256Hex::of(b"content"),
-            fingerprint: Sha256Hex::of(b"configuration"),
-            bytes: 7,
-            media_type: MediaType::Pdf,
-            tenant: "default".into(),
-            weight: 1,
-            tag: None,
-        };
-        control.register(vec![document]).await.unwrap();
+        let new = NewDocument { source: "s3://bucket/a.pdf".into(), ..document("", "content") };
+        control.register(vec![new]).await.unwrap();
         let objects = MemoryObjects::new(clock.clone());
         Self { _dir: dir, clock, control: Arc::new(control), objects }
     }

@@ -2,10 +2,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::{ManualClock, SharedClock};
-use crate::documents::{MediaType, Sha256Hex};
 use crate::intake::originals::LocalOriginals;
 use crate::stages::model::{Metric, ModelIdentity};
 use crate::stores::control::NewDocument;
+use crate::stores::control::conformance::document;
 use crate::stores::control::sqlite::SqliteControlStore;
 use crate::stores::objects::memory::MemoryObjects;
 use crate::stores::objects::{Durability, ObjectStore, Precondition};
@@ -29,17 +29,8 @@ impl Fixture {
             SqliteControlStore::open(&dir.path().join("control.db"), Default::default(), shared.clone()).await.unwrap();
         let original = dir.path().join("a.pdf");
         std::fs::write(&original, "content").unwrap();
-        let document = NewDocument {
-            source: crate::intake::source::of_path(&original),
-            content: Sha256Hex::of(b"content"),
-            fingerprint: Sha256Hex::of(b"configuration"),
-            bytes: 7,
-            media_type: MediaType::Pdf,
-            tenant: "default".into(),
-            weight: 1,
-            tag: None,
-        };
-        control.register(vec![document]).await.unwrap();
+        let new = NewDocument { source: crate::intake::source::of_path(&original), ..document("", "content") };
+        control.register(vec![new]).await.unwrap();
         let objects = Arc::new(MemoryObjects::new(clock.clone()));
         let model = ModelIdentity { id: "m".into(), weights: "w".into(), dimension: 2, metric: Metric::Cosine };
         let desk = Arc::new(Desk {

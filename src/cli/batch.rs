@@ -37,7 +37,7 @@ impl From<Broken> for Failure {
 /// Items and batches, if there ever were any.
 async fn open(context: &Context) -> Result<(Engine, Option<Arc<dyn Batches>>), Failure> {
     let engine = Engine::open(context.config()?).await?;
-    let batches = match engine.has_batches() {
+    let batches = match engine.has_books() {
         true => Some(engine.batches()?),
         false => None,
     };

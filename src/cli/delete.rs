@@ -56,7 +56,7 @@ pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
 async fn records(context: &Context, collection: &str, names: &[OsString]) -> Result<Exit, Failure> {
     let engine = Engine::open(context.config()?).await?;
     let none = || Failure::no(format!("no records in a collection `{}`", printable(collection)));
-    if !engine.has_batches() {
+    if !engine.has_books() {
         return Err(none());
     }
     let batches = engine.batches()?;
@@ -148,7 +148,7 @@ async fn fulfil(engine: &Engine, mut left: Vec<DocumentId>) -> Result<Vec<Docume
         if left.is_empty() {
             break;
         }
-        match engine.state.lock_orchestrator("docweir delete", engine.clock.as_ref()) {
+        let waiting = match engine.state.lock_orchestrator("docweir delete", engine.clock.as_ref()) {
             // Held until the requests are settled; an ingest that starts meanwhile is told so.
             Ok(lock) => {
                 let settled = pipeline::settle_requests(engine).await;
@@ -158,19 +158,15 @@ async fn fulfil(engine: &Engine, mut left: Vec<DocumentId>) -> Result<Vec<Docume
                 if left.is_empty() || !engine.is_shared() {
                     return Ok(left);
                 }
-                if !std::mem::replace(&mut told, true) {
-                    super::output::complain("waiting for another process, which has begun to delete");
-                }
-                engine.clock.sleep(LOOK).await;
+                "waiting for another process, which has begun to delete".to_owned()
             }
-            Err(LockError::Held(held)) => {
-                if !std::mem::replace(&mut told, true) {
-                    super::output::complain(format!("waiting for another process to do it: {held}"));
-                }
-                engine.clock.sleep(LOOK).await;
-            }
+            Err(LockError::Held(held)) => format!("waiting for another process to do it: {held}"),
             Err(LockError::State(e)) => return Err(Failure::system(e.to_string())),
+        };
+        if !std::mem::replace(&mut told, true) {
+            complain(waiting);
         }
+        engine.clock.sleep(LOOK).await;
     }
     Ok(left)
 }

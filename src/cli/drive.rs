@@ -80,7 +80,7 @@ pub async fn drive(
 
 /// Batches that have not ended, and items that wait to be sent.
 async fn outside(engine: &Engine) -> Result<(u64, u64), Failure> {
-    if !engine.has_batches() {
+    if !engine.has_books() {
         return Ok((0, 0));
     }
     let batches = engine.batches()?;
@@ -88,7 +88,6 @@ async fn outside(engine: &Engine) -> Result<(u64, u64), Failure> {
     Ok((batches.open().await?.len() as u64, waiting))
 }
 
-/// The state folder as the user would write it.
 /// Where all state lies, as the user would write it.
 pub fn place_of_state(engine: &Engine, here: &Path) -> String {
     let settings = &engine.config.settings;

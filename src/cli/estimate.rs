@@ -170,7 +170,7 @@ impl Known {
             return Ok(Self { control: None, cache, findings, fingerprint, batches: None });
         }
         let engine = Engine::open(config.clone()).await?;
-        let batches = match engine.has_batches() {
+        let batches = match engine.has_books() {
             true => Some(engine.batches()?),
             false => None,
         };

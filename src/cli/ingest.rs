@@ -13,8 +13,9 @@ use crate::engine::Engine;
 use crate::intake::Walk;
 use crate::intake::walk::{WalkError, resolve};
 use crate::records::Shape;
-use crate::records::table::{is_collection_name, is_table_name};
+use crate::records::table::is_collection_name;
 use crate::stores::batches::DOCUMENTS;
+use crate::stores::control::dynamodb::is_table_name;
 
 pub fn run(context: &Context, args: &args::Ingest) -> Result<Exit, Failure> {
     let address = args.metrics_addr.map(|a| Argument::new("--metrics-addr", "http.metrics_address", a.to_string()));

@@ -10,7 +10,6 @@ use tokio::time::timeout;
 
 use super::Finding;
 use super::cloud::{blamed, within};
-use crate::actors::queues::queue_name;
 use crate::config::Settings;
 use crate::stages::enrich::EnrichProvider;
 use crate::stores::record_table::TableError;
@@ -21,12 +20,12 @@ const WORD: &str = "docweir";
 
 /// Whether there is anything to look at.
 pub fn are_used(settings: &Settings) -> bool {
-    queues(settings).next().is_some() || asks_comprehend(settings) || !settings.records.table.name.is_empty()
+    settings.queues.named().next().is_some() || asks_comprehend(settings) || !settings.records.table.name.is_empty()
 }
 
 pub async fn examine(settings: &Settings, aws: &Aws, each: &mut dyn FnMut(Finding)) {
     let sqs = Sqs::new(aws, &settings.queues.endpoint);
-    for name in queues(settings) {
+    for name in settings.queues.named() {
         let found = within(settings, queue(&sqs, name)).await;
         each(found.unwrap_or_else(|fault| blamed("queue", name, "be looked at", &fault)));
     }
@@ -56,11 +55,6 @@ pub async fn examine(settings: &Settings, aws: &Aws, each: &mut dyn FnMut(Findin
             Err(fault) => blamed("comprehend", "", "be asked", &fault),
         });
     }
-}
-
-fn queues(settings: &Settings) -> impl Iterator<Item = &str> {
-    let named = [settings.queues.intake.as_str(), settings.queues.compaction.as_str()];
-    named.into_iter().filter(|queue| !queue.is_empty()).map(queue_name)
 }
 
 fn asks_comprehend(settings: &Settings) -> bool {

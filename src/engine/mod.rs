@@ -323,11 +323,6 @@ impl Engine {
         Ok(Arc::new(SqliteLedger::new(self.paid()?, self.clock.clone())))
     }
 
-    /// Whether there may be items or batches.
-    pub fn has_batches(&self) -> bool {
-        self.has_books()
-    }
-
     /// The lease of whoever looks after batches, where several processes share them.
     pub fn batch_lease(&self) -> Option<LeaseRegister> {
         #[cfg(feature = "aws")]
@@ -337,7 +332,7 @@ impl Engine {
         None
     }
 
-    /// Whether anything may ever have been paid: there is a file, or the tables are everybody's.
+    /// Whether anything may ever have been paid, or put down to be: there is a file, or the tables are everybody's.
     pub fn has_books(&self) -> bool {
         self.is_shared() || self.state.paid_db().exists()
     }

@@ -12,7 +12,6 @@ use docweir_aws::operations::{OPERATIONS, Role, Target};
 use serde_json::{Value, json};
 
 use super::queues::dead_letters;
-use crate::actors::queues::queue_name;
 use crate::config::{Backend, Settings, bucket_and_prefix};
 use crate::stages::enrich::EnrichProvider;
 use crate::telemetry::CloudWatchMode;
@@ -98,7 +97,6 @@ impl Places {
             own.iter().any(|(own, below): &(String, String)| own == bucket && prefix.starts_with(below.as_str()))
         };
         others.extend(watched.iter().filter(|place| !is_own(place)).cloned());
-        let named = [&queues.intake, &queues.compaction].into_iter().filter(|queue| !queue.is_empty());
         let records = &settings.records.table;
         Ok(Self {
             records: (!records.name.is_empty()).then(|| (records.name.clone(), records.index.clone())),
@@ -108,7 +106,7 @@ impl Places {
             own,
             others,
             watched: watched.into_iter().map(|(bucket, _)| bucket).collect(),
-            queues: named.map(|queue| queue_name(queue).to_owned()).collect(),
+            queues: queues.named().map(str::to_owned).collect(),
             texts: settings.enrich.options.provider == EnrichProvider::Comprehend,
             secrets: settings.secrets().into_iter().map(|(_, name)| name.secret.clone()).collect(),
             metrics: settings.cloudwatch.mode == CloudWatchMode::Api,

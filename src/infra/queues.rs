@@ -31,8 +31,7 @@ pub struct QueueInfra {
 impl QueueInfra {
     pub fn of(settings: &Settings, aws: &Aws, s3: &S3) -> Self {
         let options = settings.queues.clone();
-        let named = [&options.intake, &options.compaction].into_iter().filter(|queue| !queue.is_empty());
-        let names = named.map(|queue| queue_name(queue).to_owned()).collect();
+        let names = options.named().map(str::to_owned).collect();
         let tells = !options.intake.is_empty() && !is_fifo(queue_name(&options.intake));
         let watched = if tells { options.watched(&settings.buckets.artefacts) } else { Vec::new() };
         let places = watched.into_iter().map(|(bucket, prefix)| (s3.bucket(&bucket), prefix)).collect();

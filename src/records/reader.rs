@@ -41,9 +41,7 @@ impl Shape {
             Shape::Records { id, text } => Ok(vec![generic::item(object, id, text)?]),
         }
     }
-}
 
-impl Shape {
     /// Where the text of an object stands in it, by the names of what is around.
     pub fn way_to_text(&self, object: &Map<String, Value>) -> Option<Vec<String>> {
         match self {

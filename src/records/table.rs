@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::ids::{self, Entity};
 use super::{Item, RecordError, RecordsOptions, Shape};
+use crate::stores::control::dynamodb::is_table_name;
 
 /// What a table's records are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,12 +75,6 @@ impl Default for TableOptions {
             max_waiting: 100_000,
         }
     }
-}
-
-/// Whether a table may have this name.
-pub fn is_table_name(name: &str) -> bool {
-    let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
-    letters && (3..=255).contains(&name.len())
 }
 
 /// Whether a collection of records may have this name.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use docweir_testkit::servers::{Server, program, shared_dynoxide, shared_ministack};
+use docweir_testkit::servers::{Server, program, shared_dynoxide, shared_ministack, shared_seaweedfs};
 use serde_json::{Map, Value};
 
 use crate::kit::{Place, Ran, Running};
@@ -50,7 +50,22 @@ fn plain_map(attributes: &Value) -> Value {
 /// a proof on both of what each change is tested with on one.
 pub fn dynamo(dynoxide: bool) -> Option<&'static Server> {
     let swap = std::env::var_os("DOCWEIR_TEST_OTHER_SERVER").is_some();
-    if dynoxide != swap { shared_dynoxide().map(|s| &**s) } else { shared_ministack().map(|s| &**s) }
+    if dynoxide != swap { self::dynoxide() } else { ministack() }
+}
+
+/// S3 and DynamoDB, and more; `None` where it is not installed, as of the others.
+pub fn ministack() -> Option<&'static Server> {
+    shared_ministack().map(|s| &**s)
+}
+
+/// S3.
+pub fn seaweedfs() -> Option<&'static Server> {
+    shared_seaweedfs().map(|s| &**s)
+}
+
+/// DynamoDB.
+pub fn dynoxide() -> Option<&'static Server> {
+    shared_dynoxide().map(|s| &**s)
 }
 
 /// An account of its own: a bucket and tables that nobody else uses.

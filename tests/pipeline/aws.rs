@@ -3,10 +3,9 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use docweir_testkit::servers::{shared_dynoxide, shared_ministack, shared_seaweedfs};
 use rustix::process::Signal;
 
-use crate::account::Account;
+use crate::account::{Account, dynoxide, ministack, seaweedfs};
 use crate::kit::{Running, eventually, results};
 
 pub const INGEST: [&str; 5] = ["ingest", "docs", "--json", "--progress", "none"];
@@ -30,23 +29,20 @@ fn a_folder_becomes_searchable_with_all_state_in_aws(account: &Account) {
 
 #[test]
 fn a_folder_becomes_searchable_on_seaweedfs_and_ministack() {
-    let (s3, dynamo) = (shared_seaweedfs(), shared_ministack());
-    let Some(account) = Account::new(s3.map(|s| &**s), dynamo.map(|s| &**s), false) else { return };
+    let Some(account) = Account::new(seaweedfs(), ministack(), false) else { return };
     a_folder_becomes_searchable_with_all_state_in_aws(&account);
 }
 
 #[test]
 fn a_folder_becomes_searchable_on_ministack_and_dynoxide() {
-    let (s3, dynamo) = (shared_ministack(), shared_dynoxide());
-    let Some(account) = Account::new(s3.map(|s| &**s), dynamo.map(|s| &**s), true) else { return };
+    let Some(account) = Account::new(ministack(), dynoxide(), true) else { return };
     a_folder_becomes_searchable_with_all_state_in_aws(&account);
 }
 
 /// Four processes share the work; one is killed, one is stopped for longer than its leases last and goes on.
 #[test]
 fn replicas_share_the_work_and_one_that_dies_or_stalls_loses_nothing() {
-    let (s3, dynamo) = (shared_seaweedfs(), shared_dynoxide());
-    let Some(account) = Account::new(s3.map(|s| &**s), dynamo.map(|s| &**s), false) else { return };
+    let Some(account) = Account::new(seaweedfs(), dynoxide(), false) else { return };
     const DOCUMENTS: usize = 60;
     account.place.generate(DOCUMENTS as u64);
     let mut replicas: Vec<Running> = (0..4).map(|n| account.spawn(&format!("r{n}"), &INGEST)).collect();
@@ -68,8 +64,7 @@ fn replicas_share_the_work_and_one_that_dies_or_stalls_loses_nothing() {
 /// The only other process stops with documents in hand: a run does not end before it has taken them over.
 #[test]
 fn a_run_does_not_end_beside_documents_of_one_that_stalls() {
-    let (s3, dynamo) = (shared_seaweedfs(), shared_dynoxide());
-    let Some(account) = Account::new(s3.map(|s| &**s), dynamo.map(|s| &**s), false) else { return };
+    let Some(account) = Account::new(seaweedfs(), dynoxide(), false) else { return };
     account.place.generate(3);
     let mut stalls = account.command("stalls", &INGEST);
     stalls.env("DOCWEIR_FAILPOINT", "embedding.begun=stop:1").stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -91,8 +86,7 @@ fn a_run_does_not_end_beside_documents_of_one_that_stalls() {
 /// is not left behind.
 #[test]
 fn a_document_deleted_beside_one_that_stalls_leaves_nothing() {
-    let (s3, dynamo) = (shared_seaweedfs(), shared_ministack());
-    let Some(account) = Account::new(s3.map(|s| &**s), dynamo.map(|s| &**s), false) else { return };
+    let Some(account) = Account::new(seaweedfs(), ministack(), false) else { return };
     account.place.generate(1);
     let mut stalls = account.command("stalls", &INGEST);
     stalls.env("DOCWEIR_FAILPOINT", "embedding.begun=stop:1").stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -126,8 +120,7 @@ fn a_document_deleted_beside_one_that_stalls_leaves_nothing() {
 /// and again what a person resets there.
 #[test]
 fn documents_of_a_bucket_and_of_others_are_done_by_a_service() {
-    let (s3, dynamo) = (shared_seaweedfs(), shared_ministack());
-    let Some(account) = Account::new(s3.map(|s| &**s), dynamo.map(|s| &**s), false) else { return };
+    let Some(account) = Account::new(seaweedfs(), ministack(), false) else { return };
     account.place.generate(5);
     let bucket = format!("s3://{}", account.name);
     account.aws(account.s3, &["s3", "cp", "docs", &format!("{bucket}/input/a b+ü/"), "--recursive"]);

@@ -5,11 +5,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use docweir_standin::{Act, On, Options, Rule, Standin};
-use docweir_testkit::servers::shared_seaweedfs;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::account::{Account, dynamo};
+use crate::account::{Account, dynamo, seaweedfs};
 use crate::kit::{Ran, Running, eventually, results};
 use crate::shop::{RECORDS, plain, write_records};
 
@@ -25,7 +24,7 @@ struct Shop {
 impl Shop {
     /// `None` where the servers are not installed.
     fn new(dynoxide: bool, change: impl FnOnce(&mut Options)) -> Option<Self> {
-        let account = Account::new(shared_seaweedfs().map(|s| &**s), dynamo(dynoxide), false)?;
+        let account = Account::new(seaweedfs(), dynamo(dynoxide), false)?;
         let mut options = Options { books_by_text: true, ..Options::default() };
         options.pace.validate = Duration::from_millis(10);
         options.pace.finalize = Duration::from_millis(10);

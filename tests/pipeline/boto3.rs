@@ -4,11 +4,11 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use docweir_testkit::servers::{program, shared_dynoxide, shared_ministack, shared_seaweedfs};
+use docweir_testkit::servers::program;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::account::Account;
+use crate::account::{Account, dynoxide, ministack, seaweedfs};
 use crate::kit::{Ran, eventually};
 
 /// `tests/servers/read_state.py` on the account.
@@ -82,12 +82,10 @@ fn programs_of_the_former_system_go_on(account: Option<Account>) {
 
 #[test]
 fn programs_of_the_former_system_go_on_with_ministack() {
-    let server = shared_ministack().map(|s| &**s);
-    programs_of_the_former_system_go_on(Account::new(server, server, true));
+    programs_of_the_former_system_go_on(Account::new(ministack(), ministack(), true));
 }
 
 #[test]
 fn programs_of_the_former_system_go_on_with_seaweedfs_and_dynoxide() {
-    let (s3, dynamo) = (shared_seaweedfs().map(|s| &**s), shared_dynoxide().map(|s| &**s));
-    programs_of_the_former_system_go_on(Account::new(s3, dynamo, false));
+    programs_of_the_former_system_go_on(Account::new(seaweedfs(), dynoxide(), false));
 }

@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
 use docweir_standin::{Act, On, Options, Rule, Standin};
-use docweir_testkit::servers::{shared_dynoxide, shared_ministack, shared_seaweedfs};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::account::Account;
+use crate::account::{Account, dynamo, seaweedfs};
 use crate::aws::INGEST;
 use crate::kit::{Place, Ran, Running, eventually, file_name};
 
@@ -59,11 +58,7 @@ fn enriched_by<'c>(command: &'c mut Command, standin: &Standin) -> &'c mut Comma
 impl Shop {
     /// `None` where the servers are not installed.
     fn new(dynoxide: bool) -> Option<Self> {
-        let dynamo = match dynoxide {
-            true => shared_dynoxide().map(|s| &**s),
-            false => shared_ministack().map(|s| &**s),
-        };
-        let mut account = Account::new(shared_seaweedfs().map(|s| &**s), dynamo, false)?;
+        let mut account = Account::new(seaweedfs(), dynamo(dynoxide), false)?;
         // Slow and with little at once, so that several have a share.
         account.more = vec![
             ("DOCWEIR__INTAKE__CLAIM_BATCH", "2".into()),

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use docweir_testkit::proxy::{Act, Proxy};
-use docweir_testkit::servers::{Server, shared_dynoxide, shared_ministack, shared_seaweedfs};
+use docweir_testkit::servers::Server;
 
-use crate::account::Account;
+use crate::account::{Account, dynoxide, ministack, seaweedfs};
 use crate::aws::INGEST;
 
 /// Puts a proxy before each of the two servers; the first is S3's.
@@ -90,15 +90,13 @@ fn whatever_the_network_does_every_document_is_complete(mut account: Account, do
 
 #[test]
 fn whatever_the_network_does_on_seaweedfs_and_ministack() {
-    let (s3, dynamo) = (shared_seaweedfs(), shared_ministack());
-    let Some(account) = Account::new(s3.map(|s| &**s), dynamo.map(|s| &**s), false) else { return };
+    let Some(account) = Account::new(seaweedfs(), ministack(), false) else { return };
     whatever_the_network_does_every_document_is_complete(account, number("DOCWEIR_TEST_FAULTY_DOCUMENTS", 40));
 }
 
 #[test]
 fn whatever_the_network_does_on_ministack_and_dynoxide() {
-    let (s3, dynamo) = (shared_ministack(), shared_dynoxide());
-    let Some(account) = Account::new(s3.map(|s| &**s), dynamo.map(|s| &**s), true) else { return };
+    let Some(account) = Account::new(ministack(), dynoxide(), true) else { return };
     whatever_the_network_does_every_document_is_complete(account, number("DOCWEIR_TEST_FAULTY_DOCUMENTS", 40));
 }
 
@@ -139,8 +137,7 @@ fn stored(account: &Account, s3: &Server, prefix: &str) -> u64 {
 /// included. `DOCWEIR_TEST_COSTS=1000` is the workload of docs/performance.md.
 #[test]
 fn a_document_of_ten_pages_takes_few_requests() {
-    let (s3, dynamo) = (shared_ministack(), shared_ministack());
-    let Some(mut account) = Account::new(s3.map(|s| &**s), dynamo.map(|s| &**s), true) else { return };
+    let Some(mut account) = Account::new(ministack(), ministack(), true) else { return };
     let documents = number("DOCWEIR_TEST_COSTS", 40);
     for seed in 0..documents as u64 {
         account.place.write(format!("{seed:04}.pdf"), docweir_testkit::long_pages(10, 2, seed));

@@ -7,13 +7,12 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use arrow_array::{RecordBatch, StringArray};
-use docweir_testkit::servers::{shared_dynoxide, shared_ministack, shared_seaweedfs};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rustix::process::Signal;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::account::Account;
+use crate::account::{Account, dynoxide, ministack, seaweedfs};
 use crate::kit::{Running, eventually, file_name};
 use crate::network::number;
 use crate::trail::{Told, replay};
@@ -284,12 +283,10 @@ fn read(part: &Path) -> Vec<RecordBatch> {
 
 #[test]
 fn killed_and_stopped_replicas_do_each_document_once_on_ministack() {
-    let server = shared_ministack().map(|s| &**s);
-    each_document_is_done_once(Account::new(server, server, true));
+    each_document_is_done_once(Account::new(ministack(), ministack(), true));
 }
 
 #[test]
 fn killed_and_stopped_replicas_do_each_document_once_on_seaweedfs_and_dynoxide() {
-    let (s3, dynamo) = (shared_seaweedfs().map(|s| &**s), shared_dynoxide().map(|s| &**s));
-    each_document_is_done_once(Account::new(s3, dynamo, false));
+    each_document_is_done_once(Account::new(seaweedfs(), dynoxide(), false));
 }

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use docweir_standin::{Act as Fault, On, Rule};
 use docweir_testkit::proxy::Act;
-use docweir_testkit::servers::shared_seaweedfs;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::account::{Account, dynamo};
+use crate::account::{Account, dynamo, seaweedfs};
 use crate::kit::{Ran, Running, eventually, results};
 use crate::table::{IMAGE, LINES, NOISE, RECEIPTS, Stall, WORDS, line, receipt_items, word};
 
@@ -323,7 +322,7 @@ fn a_table_that_cannot_be_used_is_said_to_be_and_why() {
 #[test]
 fn replicas_share_a_table_and_one_that_dies_or_stalls_loses_and_doubles_nothing() {
     let Some(stall) = Stall::new(true, |o| o.pace.items_per_second = Some(60.0)) else { return };
-    let Some(account) = Account::new(shared_seaweedfs().map(|s| &**s), dynamo(true), false) else { return };
+    let Some(account) = Account::new(seaweedfs(), dynamo(true), false) else { return };
     stall.make(true);
     stall.stock();
     let uri = stall.uri();

@@ -27,6 +27,13 @@ pub enum FaultKind {
     Unknown,
 }
 
+impl FaultKind {
+    /// Whether it may pass by itself. What is [`FaultKind::Unknown`] may have been applied all the same.
+    pub fn can_pass(self) -> bool {
+        matches!(self, Self::Conflict | Self::Throttled | Self::Unreachable | Self::Unknown)
+    }
+}
+
 /// A failed call. Holds nothing of what was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {

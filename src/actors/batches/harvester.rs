@@ -230,9 +230,7 @@ impl Harvester {
 
     async fn keep(&mut self, batch: &Batch, fresh: Vec<(Sent, Vec<f32>, u64)>) -> Result<(), StageError> {
         let desk = self.desk.clone();
-        let sent: Vec<&Sent> = fresh.iter().map(|(sent, ..)| sent).collect();
-        let still = desk.write_back.fresh(&sent).await?;
-        let fresh: Vec<_> = fresh.into_iter().zip(still).filter_map(|(one, still)| still.then_some(one)).collect();
+        let fresh = desk.write_back.fresh(fresh, |(sent, ..)| sent).await?;
         if fresh.is_empty() {
             return Ok(());
         }

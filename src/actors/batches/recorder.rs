@@ -168,12 +168,15 @@ impl Recorder {
             }
             failpoint::reach("records.taken", collection);
             let items = taken.iter().map(|(sent, _)| sent.item.clone()).collect();
+            let are_owed = taken.iter().any(|(sent, _)| sent.origin.is_some());
             if let Err(error) = self.part(collection, &name, taken, writer).await {
                 stop.set(true);
                 self.recording.batches.give_back_live(&name, items).await?;
                 return Err(error);
             }
-            self.recording.write_back.pay(space).await?;
+            if are_owed {
+                self.recording.write_back.pay(space).await?;
+            }
         }
         Ok(())
     }
@@ -222,10 +225,8 @@ impl Recorder {
         // What changed or was deleted while it was embedded is not stored.
         let held =
             self.recording.batches.held_live(name, made.iter().map(|(sent, _)| sent.item.clone()).collect()).await?;
-        let fresh: Vec<_> = made.into_iter().zip(held).filter_map(|(made, held)| held.then_some(made)).collect();
-        let sent: Vec<&Sent> = fresh.iter().map(|(sent, _)| sent).collect();
-        let still = self.recording.write_back.fresh(&sent).await?;
-        let fresh: Vec<_> = fresh.into_iter().zip(still).filter_map(|(made, still)| still.then_some(made)).collect();
+        let held = made.into_iter().zip(held).filter_map(|(made, held)| held.then_some(made)).collect();
+        let fresh = self.recording.write_back.fresh(held, |(sent, _): &(Sent, Vec<f32>)| sent).await?;
         let items = fresh.len() as u64;
         if items > 0 {
             let done = |s: &Sent| Made { item: s.item.clone(), version: s.version, tokens: s.tokens, vector: None };

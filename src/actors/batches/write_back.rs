@@ -179,7 +179,12 @@ impl WriteBack {
     }
 
     /// Of records whose vectors are there, those that still are what was embedded. The others are forgotten.
-    pub async fn fresh(&self, sent: &[&Sent]) -> Result<Vec<bool>, StageError> {
+    pub async fn fresh<T>(&self, made: Vec<T>, sent: impl Fn(&T) -> &Sent) -> Result<Vec<T>, StageError> {
+        let still = self.still(&made.iter().map(sent).collect::<Vec<_>>()).await?;
+        Ok(made.into_iter().zip(still).filter_map(|(made, still)| still.then_some(made)).collect())
+    }
+
+    async fn still(&self, sent: &[&Sent]) -> Result<Vec<bool>, StageError> {
         let mut fresh = vec![true; sent.len()];
         let mut of_table: HashMap<&str, Vec<(usize, Place, &str)>> = HashMap::new();
         for (nth, sent) in sent.iter().enumerate() {

@@ -192,11 +192,11 @@ pub async fn ingest(
         told: RefCell::default(),
     };
     let taking_in = async {
+        if request.serves {
+            outlook.iter().for_each(|o| o.gather(gather));
+        }
         let done = match (request.records, records) {
-            (Some(asked), Some(records)) if request.serves => {
-                outlook.iter().for_each(|o| o.gather(gather));
-                look_again_and_again(&asked, &tables(records)).await
-            }
+            (Some(asked), Some(records)) if request.serves => look_again_and_again(&asked, &tables(records)).await,
             (Some(asked), Some(records)) => {
                 let tables = tables(records.clone());
                 match tables.run(&asked, None).await {
@@ -207,7 +207,6 @@ pub async fn ingest(
             _ => intake.run(Request { walk, objects: request.objects, prune }).await,
         };
         if request.serves && done.is_ok() {
-            outlook.iter().for_each(|o| o.gather(gather));
             std::future::pending::<()>().await;
         }
         finished.store(true, Ordering::Release);
@@ -303,7 +302,7 @@ pub fn desk(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>) -
         artefacts: Artefacts::new(engine.objects.clone(), settings.chunk.options.clone(), model).fenced(fence),
         quarantine: QuarantineKeeper::of(engine),
         // One that can't be opened is said by whoever needs it more.
-        batches: engine.has_batches().then(|| engine.batches().ok()).flatten(),
+        batches: engine.has_books().then(|| engine.batches().ok()).flatten(),
         events,
         claims: Arc::default(),
     }

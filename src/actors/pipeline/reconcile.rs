@@ -129,8 +129,8 @@ pub async fn settle_accounts(engine: &Engine, owner: &str) -> Result<(), RunErro
 
 /// Whether there is a batch or an item that a run has to look after.
 pub async fn has_batches(engine: &Engine) -> Result<bool, RunError> {
-    if !engine.has_batches() || !engine.is_shared() {
-        return Ok(engine.has_batches());
+    if !engine.has_books() || !engine.is_shared() {
+        return Ok(engine.has_books());
     }
     // The tables are there in any case: whether there is anything in them is asked.
     let broken = |e: &dyn std::fmt::Display| RunError::system("batches", e);
@@ -142,7 +142,7 @@ pub async fn has_batches(engine: &Engine) -> Result<bool, RunError> {
 /// Documents that wait for texts of another model than the one that is configured now, or where nobody takes batches any
 /// more: nothing would ever come for them. They go on with the model that there is.
 pub async fn wake_strangers(engine: &Engine, model: &ModelIdentity) -> Result<(), RunError> {
-    if !engine.has_batches() {
+    if !engine.has_books() {
         return Ok(());
     }
     let settings = &engine.config.settings;

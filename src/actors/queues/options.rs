@@ -100,6 +100,11 @@ impl QueueOptions {
         found
     }
 
+    /// The names of the queues that are configured.
+    pub fn named(&self) -> impl Iterator<Item = &str> {
+        [&self.intake, &self.compaction].into_iter().filter(|queue| !queue.is_empty()).map(|queue| queue_name(queue))
+    }
+
     /// Bucket and prefix of the places where documents arrive; `artefacts` is that of artefacts, as `BUCKET/PREFIX`.
     pub fn watched(&self, artefacts: &str) -> Vec<(String, String)> {
         let split = |place: &str| {

@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use docweir_aws::dynamo::{AttributeValue, Dynamo, Expression, Item, MOST, Query, Write, value};
+use docweir_aws::dynamo::{AttributeValue, Dynamo, Expression, Item, MOST, Query, Write, again, value};
 use docweir_aws::{Fault, FaultKind};
 use serde_json::Value;
-use tokio::time::sleep;
 
 use super::{Found, Held, ItemKey, KeyValue, Mark, NONE, RecordTable, TableError, Test};
 use crate::records::TableOptions;
@@ -55,15 +54,7 @@ impl DynamoRecordTable {
 
     /// Waits before the next try, or gives up.
     async fn after(&self, table: &str, tries: u32, fault: &Fault) -> Done<u32> {
-        let passes = matches!(
-            fault.kind,
-            FaultKind::Conflict | FaultKind::Throttled | FaultKind::Unreachable | FaultKind::Unknown
-        );
-        if !passes || tries >= self.attempts {
-            return Err(Self::failed(table, fault));
-        }
-        sleep((WAIT * (1 << tries.min(6))).mul_f64(0.5 + fastrand::f64())).await;
-        Ok(tries + 1)
+        again(WAIT, tries, self.attempts, fault).await.ok_or_else(|| Self::failed(table, fault))
     }
 
     async fn layout(&self, table: &str) -> Done<Arc<Layout>> {

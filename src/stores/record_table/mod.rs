@@ -94,6 +94,13 @@ impl Held {
     pub fn text(&self, name: &str) -> Option<&str> {
         self.attributes.get(name)?.as_str()
     }
+
+    /// The value that names lead to.
+    fn at(&self, path: &[String]) -> Option<&Value> {
+        let (last, around) = path.split_last()?;
+        let inner = around.iter().try_fold(&self.attributes, |object, name| object.get(name)?.as_object())?;
+        inner.get(last)
+    }
 }
 
 /// Where a record stands in its table, and how it is known to be what it was.
@@ -132,9 +139,7 @@ impl Place {
     }
 
     fn text_in<'a>(&self, held: &'a Held) -> Option<&'a str> {
-        let (last, around) = self.text.split_last()?;
-        let inner = around.iter().try_fold(&held.attributes, |object, name| object.get(name)?.as_object())?;
-        inner.get(last)?.as_str()
+        held.at(&self.text)?.as_str()
     }
 
     /// The condition that it still is what it was.
@@ -152,17 +157,12 @@ impl Place {
             Some((name, _)) => std::slice::from_ref(name),
             None => self.text.as_slice(),
         };
-        let at = |path: &[String]| {
-            let (last, around) = path.split_last()?;
-            let inner = around.iter().try_fold(&held.attributes, |object, name| object.get(name)?.as_object())?;
-            inner.get(last).cloned()
-        };
         let status = vec![status.to_owned()];
-        let mut tests = vec![Test { value: at(&status), path: status }];
+        let mut tests = vec![Test { value: held.at(&status).cloned(), path: status }];
         // What is no text or number is not compared.
         let plain = |value: &Value| value.is_string() || value.is_number();
-        match at(path) {
-            Some(value) if plain(&value) => tests.push(Test { path: path.to_vec(), value: Some(value) }),
+        match held.at(path) {
+            Some(value) if plain(value) => tests.push(Test { path: path.to_vec(), value: Some(value.clone()) }),
             Some(_) => {}
             None => tests.push(Test { path: path.to_vec(), value: None }),
         }

@@ -34,6 +34,16 @@ pub const MOST: usize = 100;
 /// Bytes of one transaction: 4 MB of the service's, with room for its own counting.
 pub const MOST_BYTES: usize = 3_500_000;
 
+/// Waits before a call is tried again, `wait` the first time and up to sixty-four times that: how often it was then. `None`
+/// where that is of no use, or was done `attempts` times.
+pub async fn again(wait: Duration, tries: u32, attempts: u32, fault: &Fault) -> Option<u32> {
+    if !fault.kind.can_pass() || tries >= attempts {
+        return None;
+    }
+    sleep((wait * (1 << tries.min(6))).mul_f64(0.5 + fastrand::f64())).await;
+    Some(tries + 1)
+}
+
 /// Bytes as an attribute holds them.
 pub fn blob(bytes: &[u8]) -> aws_smithy_types::Blob {
     aws_smithy_types::Blob::new(bytes)

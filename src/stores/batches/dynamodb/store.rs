@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use docweir_aws::dynamo::{Dynamo, Expression, Item as Attributes, MOST, Query, Write};
+use docweir_aws::dynamo::{Dynamo, Expression, Item as Attributes, MOST, Query, Write, again};
 use docweir_aws::{Fault, FaultKind};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use ulid::Ulid;
 
 use super::item::{self, AT, Item, Key, SHARDS, WORK, WORK_INDEX};
@@ -206,15 +206,7 @@ impl DynamoBatches {
 
     /// Waits before the next try, or gives up. A condition that does not hold is the caller's to judge.
     pub(super) async fn after(&self, tries: u32, fault: &Fault) -> Told<u32> {
-        let passes = matches!(
-            fault.kind,
-            FaultKind::Conflict | FaultKind::Throttled | FaultKind::Unreachable | FaultKind::Unknown
-        );
-        if !passes || tries >= self.attempts {
-            return Err(self.failed(fault));
-        }
-        sleep((WAIT * (1 << tries.min(6))).mul_f64(0.5 + fastrand::f64())).await;
-        Ok(tries + 1)
+        again(WAIT, tries, self.attempts, fault).await.ok_or_else(|| self.failed(fault))
     }
 
     pub(super) async fn get(&self, key: &Key) -> Told<Option<Attributes>> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use docweir_aws::dynamo::{Dynamo, Expression, MOST, Write};
 
 use super::items::string;
-use super::writer::{can_pass, new_token};
+use super::writer::new_token;
 use crate::clock::{UnixMicros, timestamp};
 
 /// As long as DynamoDB remembers a token, less a minute.
@@ -55,7 +55,7 @@ impl Daily {
                 None => (new_token(), self.next(now), now),
             };
             let Err(cancelled) = self.dynamo.transact(&token, writes.clone()).await else { continue };
-            if can_pass(cancelled.fault.kind) {
+            if cancelled.fault.kind.can_pass() {
                 self.uncertain = Some((token, writes, since));
             } else {
                 tracing::warn!(fault = %cancelled.fault, "daily metrics were not written");

@@ -2,11 +2,10 @@
 
 use docweir_aws::{Fault, FaultKind};
 
-use super::writer::can_pass;
 use crate::stores::control::ControlError;
 
 pub fn told(location: &str, fault: &Fault) -> ControlError {
-    if can_pass(fault.kind) {
+    if fault.kind.can_pass() {
         return ControlError::Busy(format!("{location} ({fault})"));
     }
     let hint = match fault.kind {

@@ -33,6 +33,6 @@ mod tests;
 #[cfg(feature = "aws")]
 mod writer;
 
-pub use options::DynamoOptions;
+pub use options::{DynamoOptions, is_table_name};
 #[cfg(feature = "aws")]
 pub use store::DynamoControlStore;

@@ -2,6 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Whether DynamoDB lets a table have this name.
+pub fn is_table_name(name: &str) -> bool {
+    let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+    letters && (3..=255).contains(&name.len())
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DynamoOptions {
@@ -95,8 +101,7 @@ impl DynamoOptions {
             ("batches_table", &self.batches_table),
         ];
         for (field, name) in names {
-            let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
-            if !letters || !(3..=255).contains(&name.len()) {
+            if !is_table_name(name) {
                 problems.push((field, "must be 3 to 255 letters, digits, `_`, `-` or `.`".into()));
             }
         }

@@ -248,7 +248,7 @@ impl Task {
     async fn round(&mut self, documents: Vec<Document>) -> (Vec<Document>, Option<Fault>) {
         let mut reads = match self.read(&documents).await {
             Ok(reads) => reads,
-            Err(fault) if can_pass(fault.kind) => return (documents, Some(fault)),
+            Err(fault) if fault.kind.can_pass() => return (documents, Some(fault)),
             Err(fault) => {
                 self.fail(documents, &fault);
                 return (Vec::new(), None);
@@ -326,7 +326,7 @@ impl Task {
             document.uncertain.push(prepared);
             document
         };
-        if can_pass(kind) || kind == FaultKind::Condition {
+        if kind.can_pass() || kind == FaultKind::Condition {
             return part.into_iter().map(keep).collect();
         }
         // Nobody says which of them it is: each goes alone.
@@ -631,11 +631,6 @@ fn packed(prepared: Vec<(Document, Prepared)>) -> Vec<Vec<(Document, Prepared)>>
         }
     }
     parts
-}
-
-/// Whether a failure may pass by itself.
-pub fn can_pass(kind: FaultKind) -> bool {
-    matches!(kind, FaultKind::Conflict | FaultKind::Throttled | FaultKind::Unreachable | FaultKind::Unknown)
 }
 
 /// The name of a write, or of a transaction.
