@@ -57,26 +57,14 @@
 //! resume at step 2.
 
 pub mod actors;
-pub mod cancel;
 pub mod cli;
-pub mod clock;
 pub mod config;
 pub mod doctor;
-pub mod documents;
 pub mod engine;
-pub mod error;
-pub mod failpoint;
 pub mod http;
 #[cfg(feature = "aws")]
 pub mod infra;
 pub mod intake;
-pub mod memory;
 pub mod messages;
-pub mod money;
-pub mod providers;
-pub mod records;
-pub mod secrets;
-pub mod stages;
-pub mod stores;
 pub mod supervisors;
 pub mod telemetry;

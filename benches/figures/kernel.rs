@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use docweir::error::StageError;
 use docweir::supervisors::{
     Begin, Cancel, Closed, DrainMode, JobSpec, Lane, Outcome, PoolHandle, PoolOptions, RootHandle, Settled, Stage,
     Steward, Verdict, Work, start_pool,
 };
+use docweir_core::error::StageError;
 
 use crate::median;
 

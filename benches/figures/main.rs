@@ -21,7 +21,7 @@ fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     // The pipeline in this process starts its extractors as children of this very program.
     if arguments.first().is_some_and(|a| a == "__extract-worker") {
-        return docweir::stages::extract::worker_main();
+        return docweir_extract::worker_main();
     }
     let parts: [(&str, fn()); 4] =
         [("kernel", kernel::run), ("overhead", overhead::run), ("memory", binary::memory), ("model", binary::model)];

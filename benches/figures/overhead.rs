@@ -15,22 +15,22 @@ use docweir::actors::stage_enrich::EnrichStage;
 use docweir::actors::stage_extract::ExtractStage;
 use docweir::actors::steward::{Desk, StageSteward, spec};
 use docweir::config::{Argument, Config, Source};
-use docweir::documents::{MediaType, Sha256Hex, Stage as StageName};
 use docweir::engine::Engine;
-use docweir::error::StageError;
 use docweir::intake::source;
 use docweir::messages::event::Event;
 use docweir::messages::job::{Input, Job, StageResult};
-use docweir::stages::chunk::TokenCounter;
-use docweir::stages::embed::{Embedder, HashedEmbedder, InFlight, Tokens};
-use docweir::stages::enrich::LocalEnricher;
-use docweir::stages::extract::ChildProgram;
-use docweir::stages::model::{Chunks, EmbeddedDocument, ExtractedDocument, Usage};
-use docweir::stores::control::{Claim, NewDocument, Resume};
-use docweir::stores::vectors::{DocumentRows, Write, Writer};
 use docweir::supervisors::{
     Cancel, DrainMode, Outcome, PoolHandle, RootHandle, Settled, Stage, Steward, Verdict, Work, WorkOf, start_pool,
 };
+use docweir_core::documents::{MediaType, Sha256Hex, Stage as StageName};
+use docweir_core::error::StageError;
+use docweir_core::model::{Chunks, EmbeddedDocument, ExtractedDocument, Usage};
+use docweir_extract::ChildProgram;
+use docweir_index::{DocumentRows, Write, Writer};
+use docweir_stages::chunk::TokenCounter;
+use docweir_stages::embed::{Embedder, HashedEmbedder, InFlight, Tokens};
+use docweir_stages::enrich::LocalEnricher;
+use docweir_stores::control::{Claim, NewDocument, Resume};
 use futures_util::StreamExt;
 
 use crate::{generate, kernel, median};

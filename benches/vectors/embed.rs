@@ -100,7 +100,7 @@ fn perturbed(base: Vec<f32>) -> Vec<f32> {
 fn exact(path: &Path, queries: &[f32], base: &[f32]) {
     let mut out = BufWriter::new(File::create(path).unwrap());
     for query in queries.chunks_exact(DIMENSION) {
-        let score = |row: &[f32]| docweir::stores::vectors::search::flat::dot(query, row);
+        let score = |row: &[f32]| docweir_index::search::flat::dot(query, row);
         let mut scores: Vec<(f32, u32)> = base.chunks_exact(DIMENSION).map(score).zip(0..).collect();
         scores.select_nth_unstable_by(K, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         scores.truncate(K);

@@ -5,9 +5,9 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Instant;
 
-use docweir::cancel::Cancel;
-use docweir::stores::vectors::compaction::{CompactionOptions, Compactor, Installed, Mode as Compaction};
-use docweir::stores::vectors::{Mode, SearchRequest};
+use docweir_core::cancel::Cancel;
+use docweir_index::compaction::{CompactionOptions, Compactor, Installed, Mode as Compaction};
+use docweir_index::{Mode, SearchRequest};
 
 use crate::{block_on, documents, model, open};
 

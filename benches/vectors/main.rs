@@ -25,11 +25,11 @@ mod peers;
 use std::path::Path;
 use std::sync::Arc;
 
-use docweir::clock::{SharedClock, SystemClock};
-use docweir::documents::DocumentId;
-use docweir::stages::model::{Metric, ModelIdentity, Span};
-use docweir::stores::objects::local::{LocalObjectOptions, LocalObjectStore};
-use docweir::stores::vectors::{DocumentRows, Row, VectorOptions, VectorStore, Write};
+use docweir_core::clock::{SharedClock, SystemClock};
+use docweir_core::documents::DocumentId;
+use docweir_core::model::{Metric, ModelIdentity, Span};
+use docweir_index::{DocumentRows, Row, VectorOptions, VectorStore, Write};
+use docweir_objects::local::{LocalObjectOptions, LocalObjectStore};
 use serde_json::{Map, Value};
 
 fn main() -> std::process::ExitCode {
@@ -71,7 +71,7 @@ fn cpu_seconds() -> f64 {
 }
 
 fn status(key: &str) -> u64 {
-    docweir::memory::status_bytes("/proc/self/status", key).unwrap()
+    docweir_core::memory::status_bytes("/proc/self/status", key).unwrap()
 }
 
 /// Spread by a hash, as data.py does it.

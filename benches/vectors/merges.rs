@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use docweir::cancel::Cancel;
-use docweir::stores::vectors::compaction::{CompactionOptions, Compactor, Installed, Mode};
+use docweir_core::cancel::Cancel;
+use docweir_index::compaction::{CompactionOptions, Compactor, Installed, Mode};
 
 use crate::{block_on, documents, model, open};
 
@@ -79,7 +79,7 @@ impl Sampler {
         let seen = peak.clone();
         std::thread::spawn(move || {
             loop {
-                seen.fetch_max(docweir::memory::anonymous_bytes(), std::sync::atomic::Ordering::Relaxed);
+                seen.fetch_max(docweir_core::memory::anonymous_bytes(), std::sync::atomic::Ordering::Relaxed);
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
         });

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use docweir::cancel::Cancel;
-use docweir::stores::vectors::compaction::{CompactionOptions, Compactor, Installed, Mode as Compaction};
-use docweir::stores::vectors::{Filter, Mode, SearchRequest, View};
+use docweir_core::cancel::Cancel;
+use docweir_index::compaction::{CompactionOptions, Compactor, Installed, Mode as Compaction};
+use docweir_index::{Filter, Mode, SearchRequest, View};
 use serde_json::json;
 
 use crate::{block_on, cpu_seconds, documents, model, open, status};

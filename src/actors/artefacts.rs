@@ -9,19 +9,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use docweir_core::clock::UnixMicros;
+use docweir_core::documents::{DocumentId, Sha256Hex, Stage};
+use docweir_core::error::{ErrorClass, StageError};
+use docweir_core::model::{Chunks, EmbeddedDocument, ExtractedDocument, ModelIdentity};
+use docweir_extract as extract;
+use docweir_objects::{Durability, ObjectError, ObjectStore, Pages};
+use docweir_stages::{chunk, embed};
+use docweir_stores::control::{Claim, ClaimKey, Intent, StageMetrics, StageOutput};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::actors::fence::Fence;
 use crate::actors::quarantine::delete_prefix;
-use crate::clock::UnixMicros;
-use crate::documents::{DocumentId, Sha256Hex, Stage};
-use crate::error::{ErrorClass, StageError};
 use crate::messages::job::Input;
-use crate::stages::model::{Chunks, EmbeddedDocument, ExtractedDocument, ModelIdentity};
-use crate::stages::{chunk, embed, extract};
-use crate::stores::control::{Claim, ClaimKey, Intent, StageMetrics, StageOutput};
-use crate::stores::objects::{Durability, ObjectError, ObjectStore, Pages};
 
 pub struct Artefacts {
     objects: Arc<dyn ObjectStore>,

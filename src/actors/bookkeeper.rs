@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::stores::ledger::Ledger;
+use docweir_stores::ledger::Ledger;
 
 pub struct Bookkeeper {
     pub ledger: Arc<dyn Ledger>,

@@ -7,17 +7,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use docweir_core::error::StageError;
+use docweir_core::failpoint;
+use docweir_core::model::ModelIdentity;
+use docweir_index::{Base, VectorError, VectorOptions, Writer};
+use docweir_stores::control::{ClaimKey, ControlStore};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
 use crate::actors::patience::patiently;
 use crate::actors::steward::{Claims, control};
-use crate::error::StageError;
-use crate::failpoint;
 use crate::messages::commit::{Commit, Committed};
-use crate::stages::model::ModelIdentity;
-use crate::stores::control::{ClaimKey, ControlStore};
-use crate::stores::vectors::{Base, VectorError, VectorOptions, Writer};
 use crate::supervisors::RetryOptions;
 use crate::supervisors::service::Inbox;
 

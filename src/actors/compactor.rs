@@ -3,15 +3,15 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use docweir_core::cancel::Cancel;
+use docweir_core::error::StageError;
+use docweir_index::VectorError;
+use docweir_index::compaction::{Compactor, Installed, Mode, Report};
 use metrics::{counter, gauge, histogram};
 use tokio::sync::oneshot;
 
 use crate::actors::committer::store;
-use crate::cancel::Cancel;
-use crate::error::StageError;
 use crate::messages::compaction::{Acquire, Compact, Compacted, LeaseGuard};
-use crate::stores::vectors::VectorError;
-use crate::stores::vectors::compaction::{Compactor, Installed, Mode, Report};
 use crate::supervisors::service::{Inbox, ServiceHandle};
 
 /// Name, kind and meaning of each metric.

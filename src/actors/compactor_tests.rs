@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use docweir_core::clock::ManualClock;
+use docweir_index::compaction::CompactionOptions;
+use docweir_index::testing::{document, model, store};
+use docweir_objects::lease::LeaseRegister;
+use docweir_objects::memory::MemoryObjects;
+
 use super::*;
 use crate::actors::lock::Lock;
-use crate::clock::ManualClock;
-use crate::stores::lease::LeaseRegister;
-use crate::stores::objects::memory::MemoryObjects;
-use crate::stores::vectors::compaction::CompactionOptions;
-use crate::stores::vectors::testing::{document, model, store};
 use crate::supervisors::service::start_service;
 use crate::supervisors::{RestartOptions, RootHandle};
 

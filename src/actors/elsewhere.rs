@@ -6,10 +6,11 @@
 
 use std::collections::HashSet;
 
+use docweir_core::documents::DocumentId;
+use docweir_stores::control::{ControlError, ControlStore, RecordFilter, Status};
+
 use crate::actors::patience::patiently;
-use crate::documents::DocumentId;
 use crate::messages::event::{Event, EventSink};
-use crate::stores::control::{ControlError, ControlStore, RecordFilter, Status};
 use crate::supervisors::RetryOptions;
 
 /// Records looked at together.

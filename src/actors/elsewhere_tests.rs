@@ -1,11 +1,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use docweir_core::clock::{ManualClock, SharedClock};
+use docweir_stores::control::conformance::document;
+use docweir_stores::control::sqlite::SqliteControlStore;
+use docweir_stores::control::{Claim, NewDocument, Transition};
+
 use super::*;
-use crate::clock::{ManualClock, SharedClock};
-use crate::stores::control::conformance::document;
-use crate::stores::control::sqlite::SqliteControlStore;
-use crate::stores::control::{Claim, NewDocument, Transition};
 
 const LEASE: Duration = Duration::from_secs(60);
 

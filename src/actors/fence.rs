@@ -20,15 +20,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use docweir_core::error::StageError;
+use docweir_objects::{Durability, ObjectError, ObjectStore, Precondition};
+use docweir_stores::control::{ClaimKey, ControlError, ControlStore, rules};
 use futures_util::TryStreamExt;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::sleep;
 
 use crate::actors::artefacts::storage;
 use crate::actors::steward::control;
-use crate::error::StageError;
-use crate::stores::control::{ClaimKey, ControlError, ControlStore, rules};
-use crate::stores::objects::{Durability, ObjectError, ObjectStore, Precondition};
 
 /// Times that an object may change under the hands of who holds the claim: each time somebody else has written who
 /// held it before.

@@ -2,14 +2,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use docweir_core::clock::{ManualClock, SharedClock};
+use docweir_objects::memory::{Faults, MemoryObjects};
+use docweir_objects::{ObjectMeta, Tag, Upload};
+use docweir_stores::control::conformance::document;
+use docweir_stores::control::sqlite::SqliteControlStore;
+use docweir_stores::control::{Claim, NewDocument};
 
 use super::*;
-use crate::clock::{ManualClock, SharedClock};
-use crate::stores::control::conformance::document;
-use crate::stores::control::sqlite::SqliteControlStore;
-use crate::stores::control::{Claim, NewDocument};
-use crate::stores::objects::memory::{Faults, MemoryObjects};
-use crate::stores::objects::{ObjectMeta, Tag, Upload};
 
 const LEASE: Duration = Duration::from_secs(60);
 const KEYS: [&str; 3] = ["a", "b", "last"];

@@ -7,10 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use docweir_core::error::StageError;
 use tokio::time::Instant;
 
 use crate::actors::steward::{Desk, control};
-use crate::error::StageError;
 
 pub struct Heartbeat {
     pub desk: Arc<Desk>,

@@ -12,20 +12,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use docweir_core::documents::{DocumentId, MediaType, Sha256Hex};
+use docweir_core::error::StageError;
+use docweir_core::failpoint;
+use docweir_extract::{HEAD_BYTES, detect};
+use docweir_stores::control::{ControlError, ControlStore, Intent, NewDocument, RecordFilter, Registered, Status};
 use futures_util::{Stream, StreamExt, stream};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
 use crate::actors::patience::patiently;
 use crate::actors::steward::control;
-use crate::documents::{DocumentId, MediaType, Sha256Hex};
-use crate::error::StageError;
-use crate::failpoint;
 use crate::intake::originals::{Listed, Original, Originals, is_quarantined};
 use crate::intake::{Found, IntakeOptions, Walk, source};
 use crate::messages::event::{Event, EventSink};
-use crate::stages::extract::{HEAD_BYTES, detect};
-use crate::stores::control::{ControlError, ControlStore, Intent, NewDocument, RecordFilter, Registered, Status};
 use crate::supervisors::RetryOptions;
 
 #[derive(Clone)]

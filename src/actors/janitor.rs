@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::stores::vectors::retention::RetentionOptions;
-use crate::stores::vectors::{Reach, VectorStore};
+use docweir_index::retention::RetentionOptions;
+use docweir_index::{Reach, VectorStore};
 
 pub struct Janitor {
     pub vectors: Arc<VectorStore>,

@@ -8,14 +8,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use docweir_core::cancel::Cancel;
+use docweir_core::error::StageError;
+use docweir_index::compaction::CompactionOptions;
+use docweir_objects::lease::{Lease, LeaseError, LeaseRegister};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::cancel::Cancel;
-use crate::error::StageError;
 use crate::messages::compaction::{Acquire, LeaseGuard};
-use crate::stores::lease::{Lease, LeaseError, LeaseRegister};
-use crate::stores::vectors::compaction::CompactionOptions;
 use crate::supervisors::service::Inbox;
 
 pub struct Lock {

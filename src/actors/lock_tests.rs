@@ -1,8 +1,9 @@
 //! The lock under a paused clock.
 
+use docweir_core::clock::ManualClock;
+use docweir_objects::memory::{Faults, MemoryObjects};
+
 use super::*;
-use crate::clock::ManualClock;
-use crate::stores::objects::memory::{Faults, MemoryObjects};
 use crate::supervisors::service::start_service;
 use crate::supervisors::{RestartOptions, RootHandle};
 

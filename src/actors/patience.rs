@@ -1,10 +1,10 @@
 //! Waiting for a control store that is busy: somebody else holds it for longer than one operation waits.
 
+use docweir_core::error::{ErrorClass, StageError};
+use docweir_stores::control::ControlError;
 use tokio::time::sleep;
 
 use crate::actors::steward::control;
-use crate::error::{ErrorClass, StageError};
-use crate::stores::control::ControlError;
 use crate::supervisors::{Decision, RetryOptions, decide};
 
 /// Tries again while the store is busy, as often as failures of the system are let to follow one another.

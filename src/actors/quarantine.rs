@@ -11,18 +11,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use docweir_core::clock::{SharedClock, timestamp};
+use docweir_core::documents::{DocumentId, Sha256Hex, Stage, Version};
+use docweir_core::error::StageError;
+use docweir_objects::{Durability, ObjectError, ObjectStore, Pages, Precondition};
+use docweir_stores::control::{Claim, ClaimKey, ControlError, ControlStore, StageOutput};
 use serde::{Deserialize, Serialize};
 
 use crate::actors::artefacts::storage;
 use crate::actors::steward;
-use crate::clock::{SharedClock, timestamp};
-use crate::documents::{DocumentId, Sha256Hex, Stage, Version};
 use crate::engine::Engine;
-use crate::error::StageError;
 use crate::intake::originals::Originals;
 use crate::intake::source;
-use crate::stores::control::{Claim, ClaimKey, ControlError, ControlStore, StageOutput};
-use crate::stores::objects::{Durability, ObjectError, ObjectStore, Pages, Precondition};
 
 /// The prefix that intake never takes anything from.
 pub const ORIGINALS: &str = "input/_quarantine";

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use docweir_core::error::StageError;
+use docweir_core::failpoint;
+use docweir_records::{Item, ItemKind, RecordError, Records, RecordsOptions, Shape};
+use docweir_stages::embed::Embedder;
+use docweir_stores::batches::{Batches, NewItem, Origin, Put, Shown, Space};
 use tokio::sync::mpsc;
 
-use crate::error::StageError;
-use crate::failpoint;
 use crate::intake::source;
 use crate::messages::event::{Event, EventSink};
-use crate::records::{Item, ItemKind, RecordError, Records, RecordsOptions, Shape};
-use crate::stages::embed::Embedder;
-use crate::stores::batches::{Batches, NewItem, Origin, Put, Shown, Space};
 
 /// Records that wait to be put down: a hostile one may have items of some 60 MiB.
 const QUEUE: usize = 4;

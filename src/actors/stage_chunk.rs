@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use docweir_core::clock::SharedClock;
+use docweir_core::error::StageError;
+use docweir_core::failpoint;
+use docweir_core::model::ExtractedDocument;
+use docweir_stages::chunk::{ChunkOptions, TokenCounter, chunk_document};
+use docweir_stores::control::{Claim, Resume};
 
 use crate::actors::steward::Desk;
 use crate::actors::timer::Timer;
-use crate::clock::SharedClock;
-use crate::error::StageError;
-use crate::failpoint;
 use crate::messages::job::{Input, Job, StageResult};
-use crate::stages::chunk::{ChunkOptions, TokenCounter, chunk_document};
-use crate::stages::model::ExtractedDocument;
-use crate::stores::control::{Claim, Resume};
 use crate::supervisors::{Cancel, Outcome, Stage, Work};
 
 pub struct ChunkStage {

@@ -3,19 +3,20 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use docweir_core::cache::EmbeddingCache;
+use docweir_core::clock::SharedClock;
+use docweir_core::error::StageError;
+use docweir_core::failpoint;
+use docweir_core::model::Chunks;
+use docweir_providers::account::BUDGET_SPENT;
+use docweir_providers::batched::{WAITS_FOR_BATCH, wake_word};
+use docweir_stages::embed::{Call, EmbedOptions, Embedder, InFlight, embed_document};
+use docweir_stores::batches::Batches;
+use docweir_stores::control::{Claim, Resume};
 
 use crate::actors::steward::Desk;
 use crate::actors::timer::Timer;
-use crate::clock::SharedClock;
-use crate::error::StageError;
-use crate::failpoint;
 use crate::messages::job::{Input, Job, StageResult};
-use crate::providers::account::BUDGET_SPENT;
-use crate::stages::embed::{Call, EmbedOptions, Embedder, InFlight, WAITS_FOR_BATCH, embed_document, wake_word};
-use crate::stages::model::Chunks;
-use crate::stores::batches::Batches;
-use crate::stores::cache::EmbeddingCache;
-use crate::stores::control::{Claim, Resume};
 use crate::supervisors::{Cancel, Outcome, Stage, Work};
 
 pub struct EmbedStage {

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use docweir_core::clock::SharedClock;
+use docweir_core::error::StageError;
+use docweir_core::failpoint;
+use docweir_core::model::Chunks;
+use docweir_providers::account::BUDGET_SPENT;
+use docweir_stages::enrich::{Call, Enriched, Enricher};
+use docweir_stores::control::{Claim, Resume, StageMetrics};
 
 use crate::actors::steward::Desk;
 use crate::actors::timer::Timer;
-use crate::clock::SharedClock;
-use crate::error::StageError;
-use crate::failpoint;
 use crate::messages::job::{Input, Job, StageResult};
-use crate::providers::account::BUDGET_SPENT;
-use crate::stages::enrich::{Call, Enriched, Enricher};
-use crate::stages::model::Chunks;
-use crate::stores::control::{Claim, Resume, StageMetrics};
 use crate::supervisors::{Cancel, Outcome, Stage, Work};
 
 pub struct EnrichStage {

@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dashmap::DashMap;
+use docweir_core::documents::DocumentId;
+use docweir_core::error::StageError;
+use docweir_core::failpoint;
+use docweir_extract::{ChildProgram, ExtractOptions, Extractor, HEAD_BYTES, InputHint, detect};
+use docweir_stores::control::{Claim, NewDocument, Resume};
 
 use crate::actors::artefacts::Artefacts;
 use crate::actors::intake::rehash;
 use crate::actors::steward::{Desk, control};
 use crate::actors::timer::Timer;
-use crate::documents::DocumentId;
-use crate::error::StageError;
-use crate::failpoint;
 use crate::intake::originals::{Original, Originals};
 use crate::intake::source;
 use crate::messages::job::{Input, Job, StageResult};
-use crate::stages::extract::{ChildProgram, ExtractOptions, Extractor, HEAD_BYTES, InputHint, detect};
-use crate::stores::control::{Claim, NewDocument, Resume};
 use crate::supervisors::{Cancel, Outcome, Stage, Work};
 
 pub struct ExtractStage {

@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use docweir_core::error::StageError;
+use docweir_core::failpoint;
+use docweir_core::model::ModelIdentity;
+use docweir_index::{DocumentRows, VectorOptions, Write};
+use docweir_stores::control::{Claim, Resume};
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use crate::actors::committer::store;
 use crate::actors::timer::Timer;
-use crate::error::StageError;
-use crate::failpoint;
 use crate::messages::commit::Commit;
 use crate::messages::job::{Input, Job, StageResult};
-use crate::stages::model::ModelIdentity;
-use crate::stores::control::{Claim, Resume};
-use crate::stores::vectors::{DocumentRows, VectorOptions, Write};
 use crate::supervisors::service::ServiceHandle;
 use crate::supervisors::{Cancel, InFlightTable, Outcome, Stage, Work};
 

@@ -8,18 +8,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dashmap::DashMap;
+use docweir_core::documents::{DocumentId, Stage, Version};
+use docweir_core::error::{ErrorClass, StageError};
+use docweir_core::failpoint;
+use docweir_stores::batches::Batches;
+use docweir_stores::control::{Claim, ClaimKey, ControlError, ControlStore, Intent, Resume, Status, Transition};
 use tokio::sync::watch;
 use tracing::Span;
 
 use crate::actors::artefacts::{Artefacts, storage};
 use crate::actors::quarantine::QuarantineKeeper;
-use crate::documents::{DocumentId, Stage, Version};
-use crate::error::{ErrorClass, StageError};
-use crate::failpoint;
 use crate::messages::event::{Event, EventSink};
 use crate::messages::job::{Input, Job, StageResult};
-use crate::stores::batches::Batches;
-use crate::stores::control::{Claim, ClaimKey, ControlError, ControlStore, Intent, Resume, Status, Transition};
 use crate::supervisors::{Begin, Closed, JobSpec, Lane, PoolHandle, Settled, Steward, Verdict};
 use crate::telemetry::trace;
 

@@ -1,14 +1,15 @@
 use std::time::Duration;
 
+use docweir_core::clock::{ManualClock, SharedClock};
+use docweir_core::model::{Metric, ModelIdentity};
+use docweir_objects::memory::MemoryObjects;
+use docweir_objects::{Durability, ObjectStore, Precondition};
+use docweir_stores::control::NewDocument;
+use docweir_stores::control::conformance::document;
+use docweir_stores::control::sqlite::SqliteControlStore;
+
 use super::*;
-use crate::clock::{ManualClock, SharedClock};
 use crate::intake::originals::LocalOriginals;
-use crate::stages::model::{Metric, ModelIdentity};
-use crate::stores::control::NewDocument;
-use crate::stores::control::conformance::document;
-use crate::stores::control::sqlite::SqliteControlStore;
-use crate::stores::objects::memory::MemoryObjects;
-use crate::stores::objects::{Durability, ObjectStore, Precondition};
 
 const LEASE: Duration = Duration::from_secs(60);
 

@@ -8,15 +8,15 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use docweir_core::error::StageError;
+use docweir_core::failpoint;
+use docweir_records::table::{Assembled, ReceiptKey, assemble};
+use docweir_records::{Item, Shape, TableOptions};
+use docweir_stores::record_table::{FAILED, Held, ItemKey, LazyTables, Mark, NONE, PENDING, Place, RecordTable, Test};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Map, Value};
 
 use crate::actors::records_intake::{Gathered, RecordsIntake, RecordsRequest};
-use crate::error::StageError;
-use crate::failpoint;
-use crate::records::table::{Assembled, ReceiptKey, assemble};
-use crate::records::{Item, Shape, TableOptions};
-use crate::stores::record_table::{FAILED, Held, ItemKey, LazyTables, Mark, NONE, PENDING, Place, RecordTable, Test};
 
 /// Receipts that are read at once.
 const READS: usize = 8;

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use docweir_core::documents::{DocumentId, Stage};
+use docweir_core::error::StageError;
+use docweir_stores::batches::DOCUMENTS;
 use serde::Serialize;
 
-use crate::documents::{DocumentId, Stage};
-use crate::error::StageError;
 use crate::messages::event::Event;
-use crate::stores::batches::DOCUMENTS;
 
 /// Reasons listed one by one in the summary; the rest is counted. `docweir quarantine list` has them all.
 const LISTED: usize = 1_000;

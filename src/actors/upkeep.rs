@@ -4,20 +4,20 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use docweir_core::clock::SharedClock;
+use docweir_core::error::StageError;
+use docweir_index::VectorStore;
+use docweir_index::compaction::{Compactor, Mode};
+use docweir_objects::ObjectStore;
+use docweir_objects::lease::LeaseRegister;
 use tokio::sync::oneshot;
 
 use crate::actors::compactor::CompactorActor;
 use crate::actors::janitor::Janitor;
 use crate::actors::lock::Lock;
-use crate::clock::SharedClock;
 use crate::config::Settings;
 use crate::engine::Engine;
-use crate::error::StageError;
 use crate::messages::compaction::{Acquire, Compact, Compacted};
-use crate::stores::lease::LeaseRegister;
-use crate::stores::objects::ObjectStore;
-use crate::stores::vectors::VectorStore;
-use crate::stores::vectors::compaction::{Compactor, Mode};
 use crate::supervisors::RootHandle;
 use crate::supervisors::service::{Inbox, Running, ServiceHandle, start_service};
 

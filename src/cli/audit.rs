@@ -1,5 +1,7 @@
 //! `docweir audit`: everything that happened to a document.
 
+use docweir_stores::control::AuditEvent;
+
 use super::args;
 use super::context::Context;
 use super::documents::find;
@@ -7,7 +9,6 @@ use super::exit::{Exit, Failure};
 use super::output::{duration, printable};
 use super::table::{Paint, Table, left, right};
 use crate::engine::Engine;
-use crate::stores::control::AuditEvent;
 
 const PAGE: usize = 1_000;
 
@@ -68,10 +69,11 @@ fn table(events: &[AuditEvent]) -> Table {
 
 #[cfg(test)]
 mod tests {
+    use docweir_core::documents::{DocumentId, Stage};
+    use docweir_stores::control::Status;
+
     use super::*;
     use crate::cli::output::Out;
-    use crate::documents::{DocumentId, Stage};
-    use crate::stores::control::Status;
 
     #[test]
     fn an_event_is_a_line_with_its_error() {

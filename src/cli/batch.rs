@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use docweir_core::money::Nanodollars;
+use docweir_stores::batches::{Batch, Batches, Counts};
+use docweir_stores::paid::PaidError as Broken;
 use serde_json::json;
 
 use super::args;
@@ -13,9 +16,6 @@ use super::table::{Paint, Table, left, right};
 use crate::actors::pipeline::IngestRequest;
 use crate::config::{EmbedMode, Provider};
 use crate::engine::Engine;
-use crate::money::Nanodollars;
-use crate::stores::batches::{Batch, Batches, Counts};
-use crate::stores::paid::PaidError as Broken;
 
 pub fn run(context: &Context, command: &args::Batch) -> Result<Exit, Failure> {
     match command {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use docweir_index::compaction::{Mode, Report};
+use docweir_stores::state::owner_id;
 use serde_json::json;
 
 use super::args;
@@ -12,8 +14,6 @@ use super::store::bytes;
 use crate::actors::upkeep::{Keeping, Upkeep};
 use crate::engine::Engine;
 use crate::messages::compaction::Compacted;
-use crate::stores::state::owner_id;
-use crate::stores::vectors::compaction::{Mode, Report};
 use crate::supervisors::RootHandle;
 
 /// Longer than a small write takes.

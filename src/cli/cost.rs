@@ -1,5 +1,8 @@
 //! `docweir cost`: what was spent, and on what.
 
+use docweir_core::clock::timestamp;
+use docweir_core::money::Nanodollars;
+use docweir_stores::ledger::{Amount, By, Line};
 use serde::Serialize;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
@@ -10,10 +13,7 @@ use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output::{count, printable};
 use super::table::{Paint, Table, left, right};
-use crate::clock::timestamp;
 use crate::engine::Engine;
-use crate::money::Nanodollars;
-use crate::stores::ledger::{Amount, By, Line};
 
 const DAY: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]");
 

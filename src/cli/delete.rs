@@ -6,6 +6,12 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use docweir_core::documents::DocumentId;
+use docweir_index::Write;
+use docweir_stores::batches::Space;
+use docweir_stores::control::{ControlRecord, Status};
+use docweir_stores::state::LockError;
+
 use super::args;
 use super::context::Context;
 use super::documents::find;
@@ -13,13 +19,8 @@ use super::exit::{Exit, Failure};
 use super::output::{complain, plural, printable};
 use crate::actors::batches::tombstones;
 use crate::actors::pipeline;
-use crate::documents::DocumentId;
 use crate::engine::Engine;
 use crate::intake::source;
-use crate::stores::batches::Space;
-use crate::stores::control::{ControlRecord, Status};
-use crate::stores::state::LockError;
-use crate::stores::vectors::Write;
 
 /// Tombstones of records in one commit.
 const TOMBSTONES: usize = 2_000;

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use docweir_core::clock::{SharedClock, SystemClock};
+
 use super::args;
 use super::context::Context;
 use super::exit::{Exit, Failure};
 use super::output::plural;
-use crate::clock::{SharedClock, SystemClock};
 use crate::doctor::{Finding, Verdict, examine};
 
 /// Columns of what was looked at, and of its name.

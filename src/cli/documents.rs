@@ -3,11 +3,12 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
+use docweir_core::documents::DocumentId;
+use docweir_stores::control::{ControlError, ControlRecord, ControlStore, RecordFilter};
+
 use super::exit::Failure;
 use super::filters::absolute;
-use crate::documents::DocumentId;
 use crate::intake::source;
-use crate::stores::control::{ControlError, ControlRecord, ControlStore, RecordFilter};
 
 /// Records asked for at once.
 const PAGE: usize = 1_000;

@@ -4,6 +4,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use docweir_providers::account::Tell;
+use docweir_stages::embed::Tokens;
+use docweir_stores::state::owner_id;
+
 use super::args::Run;
 use super::context::Context;
 use super::exit::{Exit, Failure};
@@ -14,9 +18,6 @@ use crate::actors::timer::Timer;
 use crate::config::Backend;
 use crate::engine::{Engine, Payer};
 use crate::messages::event::Event;
-use crate::providers::account::Tell;
-use crate::stages::embed::Tokens;
-use crate::stores::state::owner_id;
 
 /// `command` is what the user typed, in short: for whoever finds the folder taken.
 pub async fn drive(

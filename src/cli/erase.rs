@@ -1,5 +1,13 @@
 //! `docweir erase`: a document out of the index, its past, and everything that was kept of it.
 
+use docweir_core::cache::Forget;
+use docweir_core::documents::{DocumentId, Sha256Hex};
+use docweir_index::Reach;
+use docweir_index::compaction::Mode;
+use docweir_stages::chunk::artefact::{self, chunks_key, enriched_key};
+use docweir_stages::enrich::comprehend::texts_of;
+use docweir_stores::control::{ControlRecord, Status};
+
 use super::args;
 use super::compact::compact;
 use super::context::Context;
@@ -7,15 +15,8 @@ use super::delete;
 use super::documents::find;
 use super::exit::{Exit, Failure};
 use super::output::plural;
-use crate::documents::{DocumentId, Sha256Hex};
 use crate::engine::{Engine, fingerprint};
 use crate::intake::source;
-use crate::stages::chunk::artefact::{self, chunks_key, enriched_key};
-use crate::stages::enrich::comprehend::texts_of;
-use crate::stores::cache::Forget;
-use crate::stores::control::{ControlRecord, Status};
-use crate::stores::vectors::Reach;
-use crate::stores::vectors::compaction::Mode;
 
 /// Merges that may be superseded by others' before erasing gives up.
 const ATTEMPTS: usize = 5;

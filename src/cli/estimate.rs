@@ -7,6 +7,18 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use docweir_core::cache::{EmbeddingCache, FindingsCache, NoCache};
+use docweir_core::cancel::Cancel;
+use docweir_core::documents::{DocumentId, Sha256Hex};
+use docweir_core::error::StageError;
+use docweir_core::money::Nanodollars;
+use docweir_extract::{ChildProgram, Extractor, InputHint};
+use docweir_records::Records;
+use docweir_stages::chunk::{TokenCounter, chunk_document};
+use docweir_stages::embed::{Embedder, Tokens};
+use docweir_stages::enrich::{self, Enriched, Enricher};
+use docweir_stores::control::{ControlStore, Status};
+use docweir_stores::state::StateFolder;
 use serde::Serialize;
 
 use super::args;
@@ -18,21 +30,9 @@ use super::table::{Paint, Table, left, right};
 use crate::actors::intake::look_at;
 use crate::actors::records_intake::RecordsRequest;
 use crate::config::{Backend, Config, Provider, Workers};
-use crate::documents::{DocumentId, Sha256Hex};
 use crate::engine::{Engine, counting_enricher, fingerprint};
-use crate::error::StageError;
 use crate::intake::walk::Found;
 use crate::intake::{Walk, source};
-use crate::money::Nanodollars;
-use crate::records::Records;
-use crate::stages::Cancel;
-use crate::stages::chunk::{TokenCounter, chunk_document};
-use crate::stages::embed::{Embedder, Tokens};
-use crate::stages::enrich::{self, Enriched, Enricher};
-use crate::stages::extract::{ChildProgram, Extractor, InputHint};
-use crate::stores::cache::{EmbeddingCache, FindingsCache, NoCache};
-use crate::stores::control::{ControlStore, Status};
-use crate::stores::state::StateFolder;
 
 /// Texts that the cache is asked for at a time.
 const ASKED: usize = 1_000;
@@ -157,7 +157,7 @@ struct Known {
     cache: Arc<dyn EmbeddingCache>,
     findings: Arc<dyn FindingsCache>,
     fingerprint: Sha256Hex,
-    batches: Option<Arc<dyn crate::stores::batches::Batches>>,
+    batches: Option<Arc<dyn docweir_stores::batches::Batches>>,
 }
 
 impl Known {
@@ -240,7 +240,7 @@ impl Counting {
         let look = look.map_err(|e| refuse(e.to_string()))?.map_err(refuse)?;
         if let Some(control) = &self.known.control {
             let record = control.by_source(&source::of_path(path)).await.map_err(|e| refuse(e.to_string()))?;
-            let same = |r: &crate::stores::control::ControlRecord| {
+            let same = |r: &docweir_stores::control::ControlRecord| {
                 r.status == Status::Completed
                     && r.content_sha256 == look.content
                     && r.fingerprint == self.known.fingerprint

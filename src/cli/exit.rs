@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
+use docweir_core::error::ErrorClass;
+use docweir_index::VectorError;
+use docweir_objects::ObjectError;
+use docweir_stores::control::ControlError;
+
 use crate::config::{Origin, Problems};
-use crate::error::ErrorClass;
-use crate::stores::control::ControlError;
-use crate::stores::objects::ObjectError;
-use crate::stores::vectors::VectorError;
 
 /// How the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

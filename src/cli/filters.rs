@@ -5,10 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
+use docweir_index::Filter;
+use docweir_index::search::filter::{Field, Scalar};
+
 use super::exit::Failure;
 use crate::intake::source;
-use crate::stores::vectors::Filter;
-use crate::stores::vectors::search::filter::{Field, Scalar};
 
 /// What may be named without `metadata.` before it.
 const FIELDS: [&str; 8] = ["document", "source", "page", "language", "kind", "chunk", "media_type", "tenant"];

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
+use docweir_core::documents::{DocumentId, Version};
+use docweir_core::model::{PageBox, Span};
+use docweir_index::Hit;
+use docweir_records::ItemKind;
 use serde::Serialize;
 
 use super::output::{Out, printable};
-use crate::documents::{DocumentId, Version};
 use crate::intake::source;
-use crate::records::ItemKind;
-use crate::stages::model::{PageBox, Span};
-use crate::stores::vectors::Hit;
 
 /// A head line, then the passage as it stands in the document.
 pub fn lines(rank: usize, hit: &Hit, out: &Out, here: &Path) -> Vec<String> {

@@ -2,6 +2,11 @@
 
 use std::path::PathBuf;
 
+use docweir_aws::is_table_name;
+use docweir_records::Shape;
+use docweir_records::table::is_collection_name;
+use docweir_stores::batches::DOCUMENTS;
+
 use super::args::{self, RecordShape};
 use super::context::Context;
 use super::drive::drive;
@@ -12,10 +17,6 @@ use crate::config::{Argument, Backend, Config};
 use crate::engine::Engine;
 use crate::intake::Walk;
 use crate::intake::walk::{WalkError, resolve};
-use crate::records::Shape;
-use crate::records::table::is_collection_name;
-use crate::stores::batches::DOCUMENTS;
-use crate::stores::control::dynamodb::is_table_name;
 
 pub fn run(context: &Context, args: &args::Ingest) -> Result<Exit, Failure> {
     let address = args.metrics_addr.map(|a| Argument::new("--metrics-addr", "http.metrics_address", a.to_string()));

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
+use docweir_core::clock::SystemClock;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::JsonFields;
@@ -10,7 +11,6 @@ use tracing_subscriber::fmt::format::JsonFields;
 use super::args::When;
 use super::exit::{Exit, Failure};
 use super::progress::suspended;
-use crate::clock::SystemClock;
 use crate::config::{LogFormat, LogOptions};
 use crate::telemetry::json::JsonLines;
 

@@ -1,7 +1,8 @@
 //! What each stage made of a document, for people who look at it.
 
+use docweir_core::model::{Chunk, Chunks, EmbeddedDocument, ExtractedDocument, Found};
+
 use super::output::{Out, count, plural, printable};
-use crate::stages::model::{Chunk, Chunks, EmbeddedDocument, ExtractedDocument, Found};
 
 /// Components of a vector that are shown.
 const COMPONENTS: usize = 8;
@@ -95,7 +96,7 @@ pub fn embedded(document: &EmbeddedDocument, out: &Out) -> Vec<String> {
 fn head(chunk: &Chunk, out: &Out) -> String {
     let (first, last) = chunk.pages;
     let pages = if first == last { format!("p. {first}") } else { format!("pp. {first}-{last}") };
-    let kind = crate::stores::vectors::rows::kind_name(chunk.kind);
+    let kind = docweir_index::rows::kind_name(chunk.kind);
     let characters = plural(chunk.content.chars().count() as u64, "character");
     let mut head = vec![
         out.bold(&format!("#{}", chunk.ordinal)),
@@ -126,9 +127,10 @@ fn notes(notes: &[String], out: &Out) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use docweir_core::documents::MediaType;
+    use docweir_core::model::{ChunkKind, DocumentInfo, Findings, Language, Page, Span, Usage};
+
     use super::*;
-    use crate::documents::MediaType;
-    use crate::stages::model::{ChunkKind, DocumentInfo, Findings, Language, Page, Span, Usage};
 
     const PLAIN: Out = Out { colour: false };
 

@@ -42,17 +42,17 @@ mod table;
 use std::process::ExitCode;
 
 use clap::Parser;
+use docweir_extract::worker_main;
 
 use self::args::{Cli, Command};
 use self::context::Context;
 use self::exit::{Exit, Failure};
-use crate::stages::extract::worker_main;
 
 /// The hidden command of the children that parse documents.
 const WORKER: &str = "__extract-worker";
 
 pub fn main() -> ExitCode {
-    crate::memory::share_heaps();
+    docweir_core::memory::share_heaps();
     // A child sets its limits before there is a thread, a runtime or anything else that was read.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == WORKER) {
         return worker_main();

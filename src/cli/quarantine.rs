@@ -2,6 +2,9 @@
 
 use std::ffi::OsString;
 
+use docweir_core::documents::{DocumentId, Stage};
+use docweir_objects::ObjectError;
+use docweir_stores::control::{ControlRecord, RecordFilter, Status};
 use serde::Serialize;
 
 use super::args;
@@ -11,11 +14,8 @@ use super::exit::{Exit, Failure};
 use super::output::{Out, plural, printable};
 use super::table::{Paint, Table, left};
 use crate::actors::quarantine::{Failure as Failed, QuarantineKeeper};
-use crate::documents::{DocumentId, Stage};
 use crate::engine::Engine;
 use crate::intake::source;
-use crate::stores::control::{ControlRecord, RecordFilter, Status};
-use crate::stores::objects::ObjectError;
 
 pub fn run(context: &Context, command: &args::Quarantine) -> Result<Exit, Failure> {
     context.block_on(async {
@@ -146,8 +146,8 @@ fn lines(failed: &Failed, key: &str, shown: &str, store: &str, out: &Out) -> Vec
 }
 
 /// `permanent: trying again changes nothing until the file or the configuration does`
-fn class(error: &crate::error::StageError) -> &'static str {
-    use crate::error::ErrorClass::*;
+fn class(error: &docweir_core::error::StageError) -> &'static str {
+    use docweir_core::error::ErrorClass::*;
     match error.class {
         Permanent => "permanent: it will fail again until the file or the configuration is another",
         Throttled => "throttled",
@@ -211,9 +211,10 @@ async fn expect_quarantined(context: &Context, engine: &Engine, name: &OsString)
 
 #[cfg(test)]
 mod tests {
+    use docweir_core::documents::Sha256Hex;
+    use docweir_core::error::StageError;
+
     use super::*;
-    use crate::documents::Sha256Hex;
-    use crate::error::StageError;
 
     #[test]
     fn a_failure_is_shown_with_its_causes_and_the_way_on() {

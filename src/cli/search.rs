@@ -4,6 +4,10 @@ use std::io::{BufReader, IsTerminal};
 use std::path::Path;
 use std::sync::Arc;
 
+use docweir_core::cancel::Cancel;
+use docweir_index::{Hit, SearchRequest, View};
+use docweir_stages::embed::{Call, Embedder};
+
 use super::args::{self, Mode, Progress};
 use super::context::Context;
 use super::exit::{Exit, Failure};
@@ -13,9 +17,6 @@ use super::progress::{Fetch, Reporter, Style};
 use super::{filters, queries};
 use crate::config::{Argument, SearchMode, Settings};
 use crate::engine::{Engine, Payer};
-use crate::stages::Cancel;
-use crate::stages::embed::{Call, Embedder};
-use crate::stores::vectors::{Hit, SearchRequest, View};
 
 pub fn run(context: &Context, args: &args::Search) -> Result<Exit, Failure> {
     let config = context.config_with(arguments(args))?;
@@ -107,13 +108,13 @@ struct Search<'a> {
     view: Arc<View>,
     embedder: Option<Arc<dyn Embedder>>,
     settings: &'a Settings,
-    filter: Option<crate::stores::vectors::Filter>,
+    filter: Option<docweir_index::Filter>,
     exact: bool,
 }
 
 impl Search<'_> {
     async fn one(&self, question: &str) -> Result<Vec<Hit>, Failure> {
-        use crate::stores::vectors::Mode;
+        use docweir_index::Mode;
         let vector = match &self.embedder {
             Some(embedder) => Some(query_vector(embedder.as_ref(), question).await?),
             None => None,

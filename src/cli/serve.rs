@@ -1,5 +1,7 @@
 //! `docweir serve`: does whatever is registered, until it is told to stop.
 
+use docweir_records::Shape;
+
 use super::args;
 use super::context::Context;
 use super::drive::drive;
@@ -8,7 +10,6 @@ use crate::actors::pipeline::IngestRequest;
 use crate::actors::records_intake::RecordsRequest;
 use crate::config::Argument;
 use crate::engine::Engine;
-use crate::records::Shape;
 
 pub fn run(context: &Context, args: &args::Serve) -> Result<Exit, Failure> {
     let address = args.metrics_addr.map(|a| Argument::new("--metrics-addr", "http.metrics_address", a.to_string()));

@@ -8,6 +8,16 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use docweir_core::cache::NoCache;
+use docweir_core::cancel::Cancel;
+use docweir_core::documents::{DocumentId, Stage};
+use docweir_core::error::{ErrorClass, StageError};
+use docweir_core::model::{Chunks, EmbeddedDocument, ExtractedDocument};
+use docweir_extract::{ChildProgram, Extractor, InputHint};
+use docweir_stages::chunk::{TokenCounter, chunk_document};
+use docweir_stages::embed::{Call, Embedder, InFlight, Tokens, embed_document};
+use docweir_stages::enrich::{self, Enricher};
+use docweir_stores::state::StateFolder;
 use serde::Serialize;
 
 use super::args::{self, Progress};
@@ -18,19 +28,8 @@ use super::looks;
 use super::output::Out;
 use super::progress::{Fetch, Reporter, Style};
 use crate::config::{Config, Settings};
-use crate::documents::{DocumentId, Stage};
 use crate::engine::{Engine, Payer, embedder, enricher_without_books};
-use crate::error::{ErrorClass, StageError};
 use crate::intake::source;
-use crate::secrets::Secrets;
-use crate::stages::Cancel;
-use crate::stages::chunk::{TokenCounter, chunk_document};
-use crate::stages::embed::{Call, Embedder, InFlight, Tokens, embed_document};
-use crate::stages::enrich::{self, Enricher};
-use crate::stages::extract::{ChildProgram, Extractor, InputHint};
-use crate::stages::model::{Chunks, EmbeddedDocument, ExtractedDocument};
-use crate::stores::cache::NoCache;
-use crate::stores::state::StateFolder;
 
 pub fn run(context: &Context, args: &args::RunStage) -> Result<Exit, Failure> {
     if args.stage == Stage::Loading {
@@ -110,7 +109,9 @@ async fn fetch(config: &Config) -> Result<Arc<dyn Embedder>, Failure> {
     let reporter = Reporter::start(Style::of(Progress::Auto, false, std::io::stderr().is_terminal()));
     let (collection, prices) = (&settings.state.collection, &settings.prices);
     let progress = |fetched| reporter.fetch(Fetch::from(fetched));
-    let made = embedder(&settings.embed.options, collection, account, prices, &Secrets::of(settings), &progress).await;
+    let made =
+        embedder(&settings.embed.options, collection, account, prices, &crate::engine::secrets(settings), &progress)
+            .await;
     reporter.end();
     Ok(made?)
 }

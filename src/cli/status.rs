@@ -3,6 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use docweir_core::documents::Stage;
+use docweir_core::model::ModelIdentity;
+use docweir_stores::batches::Counts;
+use docweir_stores::control::{ControlRecord, Intent, RecordFilter, Resume, Status};
+use docweir_stores::state::Held;
 use serde::Serialize;
 
 use super::args;
@@ -13,13 +18,8 @@ use super::drive::place_of_state;
 use super::exit::{Exit, Failure};
 use super::output::{Out, count, duration, plural, printable};
 use super::table::{Cell, Paint, Table, left, right};
-use crate::documents::Stage;
 use crate::engine::Engine;
 use crate::intake::source;
-use crate::stages::model::ModelIdentity;
-use crate::stores::batches::Counts;
-use crate::stores::control::{ControlRecord, Intent, RecordFilter, Resume, Status};
-use crate::stores::state::Held;
 
 /// Reasons of quarantine that are named; the rest is counted.
 const REASONS: usize = 5;
@@ -272,7 +272,7 @@ fn one(context: &Context, record: &ControlRecord) -> Vec<String> {
     if let Some(reason) = &record.parked_reason {
         let until = match &record.parked_resume {
             Some(Resume::On(event)) => format!("until {event}"),
-            Some(Resume::At(at)) => format!("until {}", crate::clock::timestamp(*at)),
+            Some(Resume::At(at)) => format!("until {}", docweir_core::clock::timestamp(*at)),
             None => String::new(),
         };
         row("parked", left(printable(&format!("{reason} {until}"))));

@@ -6,6 +6,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use docweir_core::clock::timestamp;
+use docweir_core::documents::{DocumentId, Stage};
+use docweir_index::manifest::{FileKind, Manifest};
+use docweir_index::verify::{Disagreement, Recorded, compare};
+use docweir_index::{Collected, Reach, VectorError, VectorStore};
+use docweir_objects::lease::LeaseRegister;
+use docweir_records::document_id;
+use docweir_stores::batches::{Batches, Space};
+use docweir_stores::control::{ControlError, ControlRecord, RecordFilter, Status};
 use serde_json::json;
 
 use super::args;
@@ -14,16 +23,7 @@ use super::documents::each;
 use super::exit::{Exit, Failure};
 use super::output::{count, plural};
 use super::table::{Table, left, right};
-use crate::clock::timestamp;
-use crate::documents::{DocumentId, Stage};
 use crate::engine::Engine;
-use crate::records::document_id;
-use crate::stores::batches::{Batches, Space};
-use crate::stores::control::{ControlError, ControlRecord, RecordFilter, Status};
-use crate::stores::lease::LeaseRegister;
-use crate::stores::vectors::manifest::{FileKind, Manifest};
-use crate::stores::vectors::verify::{Disagreement, Recorded, compare};
-use crate::stores::vectors::{Collected, Reach, VectorError, VectorStore};
 
 /// Size of a file that `export` writes.
 const PART_BYTES: u64 = 64 << 20;

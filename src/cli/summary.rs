@@ -317,10 +317,11 @@ pub fn dollars(usd: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use docweir_core::documents::{DocumentId, Stage};
+    use docweir_core::error::StageError;
+
     use super::*;
     use crate::actors::tally::{Rejected, Unreadable};
-    use crate::documents::{DocumentId, Stage};
-    use crate::error::StageError;
 
     const PLAIN: Out = Out { colour: false };
 

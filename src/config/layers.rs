@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use docweir_providers::secrets::setting;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
 use super::SECRET_KEYS;
-use crate::secrets::setting;
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

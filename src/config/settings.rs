@@ -3,7 +3,25 @@
 
 use std::num::NonZero;
 
+use docweir_aws::DynamoOptions;
 use docweir_aws::{AwsOptions, S3Options};
+use docweir_core::cache::EmbeddingCacheOptions;
+use docweir_extract::ExtractOptions;
+use docweir_index::VectorOptions;
+use docweir_index::compaction::CompactionOptions;
+use docweir_index::retention::RetentionOptions;
+use docweir_objects::cached::CopyOptions;
+use docweir_objects::local::LocalObjectOptions;
+use docweir_providers::account::BudgetOptions;
+use docweir_providers::openai::OpenAiOptions;
+use docweir_providers::prices::PriceOptions;
+use docweir_providers::secrets::{SecretName, SecretOptions, SecretSetting};
+use docweir_records::RecordsOptions;
+use docweir_stages::chunk::ChunkOptions;
+use docweir_stages::embed::{EmbedOptions, ModelOptions};
+use docweir_stages::enrich::{EnrichOptions, EnrichProvider};
+use docweir_stores::batches::DOCUMENTS;
+use docweir_stores::control::sqlite::SqliteControlOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::actors::batches::BatchOptions;
@@ -13,24 +31,6 @@ use crate::actors::queues::QueueOptions;
 use crate::doctor::DoctorOptions;
 use crate::http::HttpOptions;
 use crate::intake::IntakeOptions;
-use crate::providers::account::BudgetOptions;
-use crate::providers::openai::OpenAiOptions;
-use crate::providers::prices::PriceOptions;
-use crate::records::RecordsOptions;
-use crate::secrets::{SecretName, SecretOptions, SecretSetting};
-use crate::stages::chunk::ChunkOptions;
-use crate::stages::embed::{EmbedOptions, ModelOptions};
-use crate::stages::enrich::{EnrichOptions, EnrichProvider};
-use crate::stages::extract::ExtractOptions;
-use crate::stores::batches::DOCUMENTS;
-use crate::stores::cache::EmbeddingCacheOptions;
-use crate::stores::control::dynamodb::DynamoOptions;
-use crate::stores::control::sqlite::SqliteControlOptions;
-use crate::stores::objects::cached::CopyOptions;
-use crate::stores::objects::local::LocalObjectOptions;
-use crate::stores::vectors::VectorOptions;
-use crate::stores::vectors::compaction::CompactionOptions;
-use crate::stores::vectors::retention::RetentionOptions;
 use crate::supervisors::{RestartOptions, RetryOptions, ScalingOptions};
 use crate::telemetry::CloudWatchOptions;
 

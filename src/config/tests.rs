@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use docweir_providers::secrets::{SecretName, SecretSetting};
+
 use super::*;
-use crate::secrets::{SecretName, SecretSetting};
 
 fn project(name: &str) -> PathBuf {
     let mut path = PathBuf::from(env!("CARGO_MANIFEST_DIR"));

@@ -8,11 +8,11 @@ use docweir_aws::dynamo::Dynamo;
 use docweir_aws::identity::introduce;
 use docweir_aws::s3::{Bucket, S3, When};
 use docweir_aws::{Aws, Fault, FaultKind};
+use docweir_core::clock::SharedClock;
 use tokio::time::timeout;
 use ulid::Ulid;
 
 use super::{Finding, services, tables};
-use crate::clock::SharedClock;
 use crate::config::{Backend, Register, Settings, bucket_and_prefix};
 use crate::telemetry::CloudWatchMode;
 

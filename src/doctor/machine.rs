@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use docweir_stores::state::{StateError, StateFolder};
+
 use super::Finding;
 use crate::config::{Settings, Workers};
-use crate::stores::state::{StateError, StateFolder};
 
 /// Written to the disk to see whether it takes any.
 const PROBE_BYTES: usize = 1 << 20;

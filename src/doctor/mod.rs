@@ -17,11 +17,11 @@ mod services;
 #[cfg(feature = "aws")]
 mod tables;
 
+use docweir_core::clock::SharedClock;
 use serde::Serialize;
 
 pub use options::DoctorOptions;
 
-use crate::clock::SharedClock;
 use crate::config::Settings;
 
 /// How a thing is.

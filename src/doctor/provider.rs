@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use docweir_providers::openai::CallError;
+use docweir_providers::secrets::{SecretSetting, Secrets};
+use docweir_stages::embed::has_model;
+
 use super::Finding;
 use crate::config::{Provider, Settings};
 use crate::engine::endpoint_client;
-use crate::providers::openai::CallError;
-use crate::secrets::{SecretSetting, Secrets};
-use crate::stages::embed::has_model;
 
 pub async fn examine(settings: &Settings) -> Vec<Finding> {
-    let secrets = Secrets::of(settings);
+    let secrets = crate::engine::secrets(settings);
     let mut findings = Vec::new();
     for (setting, name) in settings.secrets() {
         let Some(key) = secrets.key(setting, &SecretSetting::Kept(name.clone()), "") else { continue };

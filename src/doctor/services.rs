@@ -6,14 +6,14 @@ use docweir_aws::comprehend::Comprehend;
 use docweir_aws::dynamo::Dynamo;
 use docweir_aws::sqs::Sqs;
 use docweir_aws::{Aws, Fault, FaultKind};
+use docweir_aws_backend::record_table::DynamoRecordTable;
+use docweir_stages::enrich::EnrichProvider;
+use docweir_stores::record_table::TableError;
 use tokio::time::timeout;
 
 use super::Finding;
 use super::cloud::{blamed, within};
 use crate::config::Settings;
-use crate::stages::enrich::EnrichProvider;
-use crate::stores::record_table::TableError;
-use crate::stores::record_table::dynamodb::DynamoRecordTable;
 
 /// What Comprehend is asked about: three units, which are $0.0003.
 const WORD: &str = "docweir";

@@ -3,31 +3,32 @@
 use std::sync::{Arc, OnceLock};
 
 use docweir_aws::Aws;
+use docweir_aws::DynamoOptions;
 use docweir_aws::cloudwatch::CloudWatch;
 use docweir_aws::dynamo::Dynamo;
 use docweir_aws::s3::S3;
 use docweir_aws::sqs::Sqs;
+use docweir_aws_backend::batches::DynamoBatches;
+use docweir_aws_backend::control::DynamoControlStore;
+use docweir_aws_backend::dynamo_objects::DynamoObjects;
+use docweir_aws_backend::ledger::DynamoLedger;
+use docweir_aws_backend::queues::SqsQueue;
+use docweir_aws_backend::record_table::DynamoRecordTable;
+use docweir_aws_backend::s3::S3Objects;
+use docweir_core::clock::SharedClock;
+use docweir_objects::ObjectStore;
+use docweir_objects::cached::CachedObjects;
+use docweir_objects::lease::LeaseRegister;
+use docweir_objects::routed::RoutedObjects;
+use docweir_stores::control::ControlStore;
+use docweir_stores::queues::Queue;
+use docweir_stores::record_table::{RecordTable, TableError};
+use docweir_stores::state::StateFolder;
 
 use super::EngineError;
 use crate::actors::queues::Queues;
 use crate::cli::exit::Exit;
-use crate::clock::SharedClock;
 use crate::config::{Register, Settings, bucket_and_prefix};
-use crate::stores::batches::dynamodb::DynamoBatches;
-use crate::stores::control::ControlStore;
-use crate::stores::control::dynamodb::{DynamoControlStore, DynamoOptions};
-use crate::stores::lease::LeaseRegister;
-use crate::stores::ledger::dynamodb::DynamoLedger;
-use crate::stores::objects::ObjectStore;
-use crate::stores::objects::cached::CachedObjects;
-use crate::stores::objects::dynamodb::DynamoObjects;
-use crate::stores::objects::routed::RoutedObjects;
-use crate::stores::objects::s3::S3Objects;
-use crate::stores::queues::Queue;
-use crate::stores::queues::sqs::SqsQueue;
-use crate::stores::record_table::dynamodb::DynamoRecordTable;
-use crate::stores::record_table::{RecordTable, TableError};
-use crate::stores::state::StateFolder;
 
 pub struct Stores {
     pub objects: Arc<dyn ObjectStore>,

@@ -2,20 +2,24 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "aws")]
+use docweir_aws_backend::comprehend::AwsComprehend;
+use docweir_core::cache::{FindingsCache, NoCache};
+use docweir_providers::account::Account;
+#[cfg(feature = "aws")]
+use docweir_providers::account::Alerts;
+use docweir_providers::comprehend::Counting;
+#[cfg(feature = "aws")]
+use docweir_providers::comprehend::{Service, desks, model, price};
+use docweir_stages::chunk::TokenCounter;
+use docweir_stages::enrich::comprehend::Api;
+use docweir_stages::enrich::{ComprehendEnricher, EnrichProvider, Enricher, LocalEnricher};
+use docweir_stores::cache::SqliteFindingsCache;
+
 use super::{Engine, EngineError, Payer};
 #[cfg(feature = "aws")]
 use crate::cli::exit::Exit;
 use crate::config::Settings;
-use crate::providers::account::Account;
-#[cfg(feature = "aws")]
-use crate::providers::account::Alerts;
-use crate::providers::comprehend::Counting;
-#[cfg(feature = "aws")]
-use crate::providers::comprehend::{AwsComprehend, Service, desks, model, price};
-use crate::stages::chunk::TokenCounter;
-use crate::stages::enrich::comprehend::Api;
-use crate::stages::enrich::{ComprehendEnricher, EnrichProvider, Enricher, LocalEnricher};
-use crate::stores::cache::{FindingsCache, NoCache, SqliteFindingsCache};
 
 /// The enricher that the settings ask for. `tokens` is the embedder's.
 async fn enricher(

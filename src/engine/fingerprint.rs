@@ -4,11 +4,11 @@
 //! unchanged fingerprint is not looked into again. Workers, queues, waits and deadlines decide when and how fast
 //! something is done, not what comes of it: they are left out.
 
+use docweir_core::documents::Sha256Hex;
+use docweir_core::model::ModelIdentity;
 use serde_json::{Value, json};
 
 use crate::config::{Provider, Settings};
-use crate::documents::Sha256Hex;
-use crate::stages::model::ModelIdentity;
 
 /// Grows when a stage's code makes something else of the same input: every document is then done anew by the next run.
 pub const PIPELINE_FORMAT: u32 = 2;
@@ -75,9 +75,10 @@ fn write(value: &Value, out: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use docweir_core::model::Metric;
+    use docweir_stages::enrich::EnrichProvider;
+
     use super::*;
-    use crate::stages::enrich::EnrichProvider;
-    use crate::stages::model::Metric;
 
     fn model() -> ModelIdentity {
         ModelIdentity { id: "m".into(), weights: "w".into(), dimension: 8, metric: Metric::Cosine }
@@ -170,7 +171,7 @@ mod tests {
     /// Documents of an index that was made before there was a choice are not done anew.
     #[test]
     fn the_local_enrichers_fingerprint_stays() {
-        let options = serde_json::to_value(crate::stages::enrich::EnrichOptions::default().shape()).unwrap();
+        let options = serde_json::to_value(docweir_stages::enrich::EnrichOptions::default().shape()).unwrap();
         let names: Vec<&str> = options.as_object().unwrap().keys().map(String::as_str).collect();
         let expected = [
             "entities",

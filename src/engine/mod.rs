@@ -12,6 +12,31 @@ mod model;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+#[cfg(feature = "aws")]
+use docweir_aws_backend::s3::S3Objects;
+use docweir_core::cache::EmbeddingCache;
+use docweir_core::clock::{SharedClock, SystemClock};
+use docweir_index::{Added, VectorError, VectorStore};
+use docweir_objects::ObjectStore;
+use docweir_objects::lease::LeaseRegister;
+use docweir_objects::local::LocalObjectStore;
+use docweir_providers::account::{Account, Alerts, BudgetOptions, Tell};
+use docweir_providers::openai::Client;
+use docweir_providers::prices::Price;
+use docweir_providers::secrets::Secrets;
+use docweir_stages::embed::{Embedder, FetchProgress};
+use docweir_stores::batches::{Batches, SqliteBatches};
+use docweir_stores::cache::SqliteEmbeddingCache;
+use docweir_stores::control::ControlStore;
+use docweir_stores::control::sqlite::{SqliteControlOptions, SqliteControlStore};
+use docweir_stores::ledger::{Ledger, SqliteLedger};
+use docweir_stores::paid;
+use docweir_stores::record_table::LazyTables;
+#[cfg(not(feature = "aws"))]
+use docweir_stores::record_table::TableError;
+use docweir_stores::sqlite::Database;
+use docweir_stores::state::{Held, LockError, OrchestratorLock, StateError, StateFolder};
+
 pub use enrich::{counting_enricher, enricher_without_books};
 pub use fingerprint::{PIPELINE_FORMAT, fingerprint};
 pub use model::{client as endpoint_client, counter, embedder};
@@ -20,35 +45,12 @@ use crate::actors::batches::desk::OpenCollection;
 use crate::actors::queues::Queues;
 use crate::actors::queues::compaction::Notices;
 use crate::cli::exit::{Exit, Failure};
-use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Backend, Config, Provider, Settings};
 #[cfg(feature = "aws")]
 use crate::intake::originals::BucketOriginals;
 #[cfg(not(feature = "aws"))]
 use crate::intake::originals::LocalOriginals;
 use crate::intake::originals::Originals;
-use crate::providers::account::{Account, Alerts, BudgetOptions, Tell};
-use crate::providers::openai::Client;
-use crate::providers::prices::Price;
-use crate::secrets::Secrets;
-use crate::stages::embed::{Embedder, FetchProgress};
-use crate::stores::batches::{Batches, SqliteBatches};
-use crate::stores::cache::{EmbeddingCache, SqliteEmbeddingCache};
-use crate::stores::control::ControlStore;
-use crate::stores::control::sqlite::{SqliteControlOptions, SqliteControlStore};
-use crate::stores::lease::LeaseRegister;
-use crate::stores::ledger::{Ledger, SqliteLedger};
-use crate::stores::objects::ObjectStore;
-use crate::stores::objects::local::LocalObjectStore;
-#[cfg(feature = "aws")]
-use crate::stores::objects::s3::S3Objects;
-use crate::stores::paid;
-use crate::stores::record_table::LazyTables;
-#[cfg(not(feature = "aws"))]
-use crate::stores::record_table::TableError;
-use crate::stores::sqlite::Database;
-use crate::stores::state::{Held, LockError, OrchestratorLock, StateError, StateFolder};
-use crate::stores::vectors::{Added, VectorError, VectorStore};
 use crate::telemetry::CloudWatchMode;
 use crate::telemetry::publisher::{ByLines, Lines, Publisher, Takes};
 
@@ -163,6 +165,19 @@ pub fn without_aws() -> EngineError {
     EngineError::new(Exit::Configuration, text)
 }
 
+/// Gives every part of the process the secrets that its settings name. Asks nobody yet.
+pub fn secrets(settings: &Settings) -> Secrets {
+    #[cfg(feature = "aws")]
+    let vault = {
+        let vault =
+            docweir_aws_backend::secrets::SecretsManagerVault::new(settings.aws.clone(), &settings.secrets.endpoint);
+        Some(Arc::new(vault) as Arc<dyn docweir_providers::secrets::Vault>)
+    };
+    #[cfg(not(feature = "aws"))]
+    let vault = None;
+    Secrets::new(settings.secrets.clone(), vault)
+}
+
 impl Engine {
     /// For ingest: makes the state folder where there is none.
     pub async fn create(config: Config) -> Result<Self, EngineError> {
@@ -211,7 +226,7 @@ impl Engine {
         #[cfg(not(feature = "aws"))]
         let originals = LocalOriginals;
         let originals = Arc::new(originals);
-        let secrets = Secrets::of(settings);
+        let secrets = secrets(settings);
         Ok(Self {
             config,
             state,

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use docweir_admission::Admission;
+use docweir_core::error::{ErrorClass, StageError};
+use docweir_core::model::ModelIdentity;
+use docweir_providers::account::Account;
+use docweir_providers::openai::embedder::identity;
+use docweir_providers::openai::{Client, OpenAiEmbedder, OpenAiOptions};
+use docweir_providers::prices::{Price, PriceOptions};
+use docweir_providers::secrets::{Key, SecretSetting, Secrets};
+use docweir_stages::embed::{Embedder, FetchProgress, HashedEmbedder, LocalEmbedder, ensure_model};
+
 use super::EngineError;
 use crate::cli::exit::Exit;
 use crate::config::{API_KEY, EmbedSettings, Provider, Settings};
-use crate::error::{ErrorClass, StageError};
-use crate::providers::account::Account;
-use crate::providers::admission::Admission;
-use crate::providers::openai::embedder::identity;
-use crate::providers::openai::{Client, OpenAiEmbedder, OpenAiOptions};
-use crate::providers::prices::{Price, PriceOptions};
-use crate::secrets::{Key, SecretSetting, Secrets};
-use crate::stages::embed::{Embedder, FetchProgress, HashedEmbedder, LocalEmbedder, ensure_model};
-use crate::stages::model::ModelIdentity;
 
 /// The embedder that the settings ask for. The first call on a machine fetches the local model, and `progress` is told
 /// how far that is.
@@ -52,7 +53,7 @@ pub async fn counter(settings: &Settings) -> Result<Arc<dyn Embedder>, EngineErr
     let (api_key, api_key_variable) = (SecretSetting::Unset, String::new());
     let options = OpenAiOptions { api_key, api_key_variable, ..embed.openai.clone() };
     let embed = EmbedSettings { openai: options, ..embed.clone() };
-    embedder(&embed, collection, None, &settings.prices, &Secrets::of(settings), &|_| {}).await
+    embedder(&embed, collection, None, &settings.prices, &super::secrets(settings), &|_| {}).await
 }
 
 /// Refuses a configured model that is known not to be the index's, before anything is fetched or loaded. What can't be
@@ -122,8 +123,9 @@ fn unusable(error: StageError) -> EngineError {
 
 #[cfg(test)]
 mod tests {
+    use docweir_core::model::Metric;
+
     use super::*;
-    use crate::stages::model::Metric;
 
     #[test]
     fn another_model_is_refused_before_it_is_fetched() {

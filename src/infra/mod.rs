@@ -15,13 +15,13 @@ use docweir_aws::dynamo::Dynamo;
 use docweir_aws::dynamo::table::Table;
 use docweir_aws::s3::{Bucket, Encryption, LifecycleRule, S3};
 use docweir_aws::{Aws, Fault, FaultKind};
+use docweir_aws_backend::batches;
+use docweir_aws_backend::control::tables as control;
+use docweir_aws_backend::ledger;
 use serde::Serialize;
 
 use crate::config::{Settings, bucket_and_prefix};
 use crate::infra::queues::QueueInfra;
-use crate::stores::batches::dynamodb as batches;
-use crate::stores::control::dynamodb::tables as control;
-use crate::stores::ledger::dynamodb as ledger;
 
 /// Longest wait for a table to come into being.
 const PATIENCE: Duration = Duration::from_secs(120);

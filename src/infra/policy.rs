@@ -9,11 +9,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use docweir_aws::operations::{OPERATIONS, Role, Target};
+use docweir_stages::enrich::EnrichProvider;
 use serde_json::{Value, json};
 
 use super::queues::dead_letters;
 use crate::config::{Backend, Settings, bucket_and_prefix};
-use crate::stages::enrich::EnrichProvider;
 use crate::telemetry::CloudWatchMode;
 
 /// The policy of a role. `documents` are places beside one's own buckets, `s3://BUCKET` or `s3://BUCKET/PREFIX`.
@@ -193,8 +193,9 @@ fn place(text: &str) -> (String, String) {
 mod tests {
     use std::path::PathBuf;
 
+    use docweir_providers::secrets::{SecretName, SecretSetting};
+
     use super::*;
-    use crate::secrets::{SecretName, SecretSetting};
 
     const ROLES: [(Role, &str); 3] = [(Role::Serve, "serve"), (Role::Infra, "infra"), (Role::Reader, "reader")];
 

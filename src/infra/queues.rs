@@ -7,12 +7,12 @@ use std::time::Duration;
 use docweir_aws::s3::{Bucket, QueueNotification, S3};
 use docweir_aws::sqs::{Queue, QueueSpec, QueueState, Redrive, Sqs, is_fifo};
 use docweir_aws::{Aws, Fault, FaultKind};
+use docweir_core::documents::Sha256Hex;
 
 use super::queue_policy::with_leave;
 use super::{State, Thing};
 use crate::actors::queues::{QueueOptions, queue_name};
 use crate::config::Settings;
-use crate::documents::Sha256Hex;
 
 /// What a bucket tells of.
 const EVENTS: [&str; 2] = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"];

@@ -57,9 +57,10 @@ pub fn harm(rule: &LifecycleRule, prefix: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use docweir_core::documents::DocumentId;
+    use docweir_stages::{chunk, embed};
+
     use super::*;
-    use crate::documents::DocumentId;
-    use crate::stages::{chunk, embed};
 
     fn rule(prefix: &str, archive_days: Option<u32>, expire_days: Option<u32>) -> LifecycleRule {
         LifecycleRule { id: "theirs".into(), prefix: prefix.into(), archive_days, expire_days, abort_days: None }

@@ -7,9 +7,9 @@ use std::fs::File;
 use std::io;
 
 use async_trait::async_trait;
+use docweir_core::error::StageError;
 
 use super::source;
-use crate::error::StageError;
 
 /// Opens documents' files by their sources.
 #[async_trait]

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-use crate::documents::Stage;
-use crate::providers::admission::{Shut, Status};
+use docweir_admission::{Shut, Status};
+use docweir_core::documents::Stage;
 
 /// Shared between the pipeline and whoever shows it.
 #[derive(Debug, Default)]

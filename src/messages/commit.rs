@@ -2,9 +2,9 @@
 
 use tokio::sync::oneshot;
 
-use crate::error::StageError;
-use crate::stores::control::ClaimKey;
-use crate::stores::vectors::Write;
+use docweir_core::error::StageError;
+use docweir_index::Write;
+use docweir_stores::control::ClaimKey;
 
 /// One document's rows or tombstone, to become visible whole in the next commit. The answer comes after the manifest
 /// swap, never before.

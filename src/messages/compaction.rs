@@ -2,9 +2,9 @@
 
 use tokio::sync::oneshot;
 
-use crate::cancel::Cancel;
-use crate::error::StageError;
-use crate::stores::vectors::compaction::{Mode, Report};
+use docweir_core::cancel::Cancel;
+use docweir_core::error::StageError;
+use docweir_index::compaction::{Mode, Report};
 
 /// Asks the lock for the lease. The answer is `None` while somebody else has it.
 pub struct Acquire {

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::documents::{DocumentId, Stage, Version};
-use crate::error::StageError;
+use docweir_core::documents::{DocumentId, Stage, Version};
+use docweir_core::error::StageError;
 
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]

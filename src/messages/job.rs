@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::documents::Stage;
-use crate::stages::model::{Chunks, EmbeddedDocument, ExtractedDocument};
-use crate::stores::control::{Claim, StageMetrics, StageOutput};
+use docweir_core::documents::Stage;
+use docweir_core::model::{Chunks, EmbeddedDocument, ExtractedDocument};
+use docweir_stores::control::{Claim, StageMetrics, StageOutput};
 
 /// What a pool holds for a document: the claim that gives the right to work on it, and the stage's input.
 #[derive(Clone, Debug)]

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use docweir_core::cancel::Cancel;
+use docweir_core::error::StageError;
 use tracing::Span;
 
 use super::Lane;
-use crate::cancel::Cancel;
-use crate::error::StageError;
 
 /// What a pool runs.
 pub trait Stage: 'static {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use docweir_core::error::{ErrorClass, StageError};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use super::stats::{Counts, PoolStats};
-use crate::error::{ErrorClass, StageError};
 
 /// Name, kind and meaning of every metric of the kernel.
 pub const METRICS: &[(&str, &str, &str)] = &[

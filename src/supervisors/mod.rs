@@ -45,7 +45,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use crate::cancel::Cancel;
+pub use docweir_core::cancel::Cancel;
 pub use handle::{PoolHandle, TrySubmit, start_pool};
 pub use job::{Begin, Closed, JobSpec, Outcome, Settled, Stage, Steward, Verdict, Work, WorkOf};
 pub use lanes::{Lane, Lanes};

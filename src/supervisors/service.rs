@@ -10,6 +10,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use docweir_core::error::StageError;
 use futures_util::FutureExt;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
@@ -20,7 +21,6 @@ use super::restart::{Intensity, Restart, RestartOptions};
 use super::root::{Escalation, RootHandle, ServiceStats};
 use super::testing::Alive;
 use super::worker::panicked;
-use crate::error::StageError;
 
 /// The receiving end, kept over restarts.
 pub struct Inbox<M>(Mutex<mpsc::Receiver<M>>);

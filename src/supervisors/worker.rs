@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use docweir_core::cancel::Cancel;
+use docweir_core::error::{ErrorClass, StageError};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
@@ -17,8 +19,6 @@ use tracing::Instrument;
 
 use super::job::{Begin, Outcome, SharedSteward, Stage, WorkOf};
 use super::testing::Alive;
-use crate::cancel::Cancel;
-use crate::error::{ErrorClass, StageError};
 
 pub(super) type WorkerId = u64;
 

@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
+use docweir_core::documents::Stage;
+use docweir_stores::batches::DOCUMENTS;
 use metrics::{counter, histogram};
 
 use super::trace;
-use crate::documents::Stage;
 use crate::messages::event::{Event, EventSink};
-use crate::stores::batches::DOCUMENTS;
 
 /// Name, kind and meaning.
 pub const METRICS: &[(&str, &str, &str)] = &[

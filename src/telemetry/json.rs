@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use docweir_core::clock::{SharedClock, timestamp};
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -13,7 +14,6 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::trace::DOCUMENT;
-use crate::clock::{SharedClock, timestamp};
 
 /// Formats events for `tracing_subscriber::fmt`, with [`JsonFields`] for the fields of spans.
 pub struct JsonLines(pub SharedClock);
@@ -97,11 +97,11 @@ mod tests {
     use std::io;
     use std::sync::{Arc, Mutex};
 
+    use docweir_core::clock::ManualClock;
+    use docweir_core::documents::{DocumentId, Stage};
     use tracing_subscriber::fmt::MakeWriter;
 
     use super::*;
-    use crate::clock::ManualClock;
-    use crate::documents::{DocumentId, Stage};
     use crate::telemetry::trace;
 
     #[derive(Clone, Default)]

@@ -3,11 +3,12 @@
 //! The four of the system that this one replaces keep their names and dimensions. The others are named after ours:
 //! `docweir_pool_jobs_done_total` is `PoolJobsDone`. A pool's figures stand under its stage, as all do.
 
+use docweir_core::clock::UnixMicros;
+use docweir_core::documents::Stage;
+
 use super::documents;
 use super::figures::{Figure, Value};
 use crate::actors::compactor;
-use crate::clock::UnixMicros;
-use crate::documents::Stage;
 use crate::supervisors::metrics as pools;
 
 /// Names and units of those that are not ours to choose.

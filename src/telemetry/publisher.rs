@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use docweir_core::clock::SharedClock;
 use metrics::counter;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -19,7 +20,6 @@ use super::emf;
 use super::figures::Figures;
 use super::names::{Datum, datum, is_published};
 use super::options::CloudWatchOptions;
-use crate::clock::SharedClock;
 
 /// Name, kind and meaning. On the page alone: who publishes can't tell by the same way that it can't.
 pub const METRICS: &[(&str, &str, &str)] = &[
@@ -250,8 +250,9 @@ fn sdk(datum: &Datum) -> docweir_aws::cloudwatch::Datum {
 mod tests {
     use std::sync::Mutex as StdMutex;
 
+    use docweir_core::clock::ManualClock;
+
     use super::*;
-    use crate::clock::ManualClock;
     use crate::telemetry::names::DatumValue;
 
     #[derive(Clone, Copy, Debug, PartialEq)]

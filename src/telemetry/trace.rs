@@ -3,7 +3,7 @@
 
 use tracing::Span;
 
-use crate::documents::{DocumentId, Sha256Hex, Stage, Version};
+use docweir_core::documents::{DocumentId, Sha256Hex, Stage, Version};
 
 /// The name of the span. Its fields stand in each line of the log that is written in it.
 pub const DOCUMENT: &str = "document";

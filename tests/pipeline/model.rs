@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use docweir::documents::Sha256Hex;
+use docweir_core::documents::Sha256Hex;
 
 use crate::kit::{Place, Ran, files};
 

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use docweir::stores::vectors::manifest::ManifestVersion;
-use docweir::stores::vectors::retention::Horizons;
+use docweir_index::manifest::ManifestVersion;
+use docweir_index::retention::Horizons;
 use stateright::{Model, Property};
 
 use crate::state::{Breach, DOCUMENTS, State, Witness};

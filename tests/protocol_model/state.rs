@@ -6,9 +6,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use docweir::stores::vectors::manifest::{LiveFile, Manifest, ManifestVersion};
-use docweir::stores::vectors::retention::is_garbage;
-use docweir::stores::vectors::validate::{Precedence, Stamp};
+use docweir_index::manifest::{LiveFile, Manifest, ManifestVersion};
+use docweir_index::retention::is_garbage;
+use docweir_index::validate::{Precedence, Stamp};
 
 use crate::actors::{Lease, Pin, Unpinned, Writer};
 

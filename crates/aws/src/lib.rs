@@ -40,4 +40,4 @@ pub mod sqs;
 pub use access::Aws;
 #[cfg(feature = "clients")]
 pub use fault::{Fault, FaultKind};
-pub use options::{AwsOptions, S3Options};
+pub use options::{AwsOptions, DynamoOptions, S3Options, is_table_name};

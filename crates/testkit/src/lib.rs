@@ -6,7 +6,8 @@
 //! - [`generate`]: whole documents from a seed ([`two_pages`], [`pages`], [`with_text`], [`markdown`], [`plain_text`]);
 //! - [`hostile`]: files that are damaged, locked, endless or not what their name says;
 //! - [`servers`]: real servers of AWS's protocols, started on loopback and gone with the test;
-//! - [`proxy`]: what stands between a client and a server, and fails.
+//! - [`proxy`]: what stands between a client and a server, and fails;
+//! - [`processes`]: a small disk, and processes that can be killed.
 //!
 //! Every document is a pure function of its arguments: the same seed gives the same bytes on every machine, so a test can
 //! name the document that failed, and a benchmark reads the same corpus each time. Only [`servers`] and [`proxy`] touch the machine.
@@ -18,6 +19,7 @@
 pub mod generate;
 pub mod hostile;
 pub mod pdf;
+pub mod processes;
 pub mod prose;
 pub mod proxy;
 pub mod servers;

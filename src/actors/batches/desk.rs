@@ -7,6 +7,19 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use docweir_core::clock::{SharedClock, UnixMicros};
+use docweir_core::documents::DocumentId;
+use docweir_core::error::StageError;
+use docweir_core::model::ModelIdentity;
+use docweir_core::money::Nanodollars;
+use docweir_index::{VectorError, VectorStore};
+use docweir_objects::ObjectStore;
+use docweir_providers::account::Account;
+use docweir_providers::batched::wake_word;
+use docweir_providers::openai::{BatchObject, CallError, Client, OpenAiOptions};
+use docweir_stores::batches::{Batch, Batches, Space, Waiting};
+use docweir_stores::control::{ControlError, ControlStore, RecordFilter, Resume, Status};
+use docweir_stores::ledger::{Asked, Budget, Mode, Spend};
 use tokio::sync::Notify;
 
 use super::keeper::Tenure;
@@ -15,21 +28,8 @@ use super::outlook::Outlook;
 use super::write_back::WriteBack;
 use crate::actors::patience::patiently;
 use crate::actors::steward::control;
-use crate::clock::{SharedClock, UnixMicros};
 use crate::config::EmbedMode;
-use crate::documents::DocumentId;
-use crate::error::StageError;
 use crate::messages::event::{Event, EventSink};
-use crate::money::Nanodollars;
-use crate::providers::account::Account;
-use crate::providers::openai::{BatchObject, CallError, Client, OpenAiOptions};
-use crate::stages::embed::wake_word;
-use crate::stages::model::ModelIdentity;
-use crate::stores::batches::{Batch, Batches, Space, Waiting};
-use crate::stores::control::{ControlError, ControlStore, RecordFilter, Resume, Status};
-use crate::stores::ledger::{Asked, Budget, Mode, Spend};
-use crate::stores::objects::ObjectStore;
-use crate::stores::vectors::{VectorError, VectorStore};
 use crate::supervisors::RetryOptions;
 
 /// In a batch's metadata: our id.

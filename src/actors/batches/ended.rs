@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 
+use docweir_core::error::StageError;
+use docweir_core::money::Nanodollars;
+use docweir_objects::Pages;
+use docweir_stores::batches::{Ending, Status, result_files};
+
 use super::desk::BatchDesk;
-use crate::error::StageError;
 use crate::messages::event::Event;
-use crate::money::Nanodollars;
-use crate::stores::batches::{Ending, Status, result_files};
-use crate::stores::objects::Pages;
 
 impl BatchDesk {
     /// Takes away what a process left that died right after the end of a batch.

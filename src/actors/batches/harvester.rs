@@ -10,17 +10,17 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use docweir_core::error::{ErrorClass, StageError};
+use docweir_core::failpoint;
+use docweir_index::{VectorStore, Writer};
+use docweir_providers::openai::{CallError, Outcome, ReadOptions, TransferError, read_results};
+use docweir_stores::batches::{Batch, Ending, Made, Refusal, Sent, Space, Status, result_files};
 use tokio::sync::mpsc;
 
 use super::desk::BatchDesk;
 use super::rows::rows;
 use super::{forbidden, unkeyed};
 use crate::actors::committer::store;
-use crate::error::{ErrorClass, StageError};
-use crate::failpoint;
-use crate::providers::openai::{CallError, Outcome, ReadOptions, TransferError, read_results};
-use crate::stores::batches::{Batch, Ending, Made, Refusal, Sent, Space, Status, result_files};
-use crate::stores::vectors::{VectorStore, Writer};
 use crate::supervisors::service::Inbox;
 
 /// Groups of lines that wait to be stored.

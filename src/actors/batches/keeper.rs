@@ -9,14 +9,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use docweir_core::error::{ErrorClass, StageError};
+use docweir_objects::lease::{Lease, LeaseError, LeaseRegister};
+use docweir_stores::batches::Batches;
 use tokio::time::Instant;
 
 use super::desk::BatchDesk;
 use super::outlook::{Left, Outlook};
 use super::{Recording, start_batches, start_recorder};
-use crate::error::{ErrorClass, StageError};
-use crate::stores::batches::Batches;
-use crate::stores::lease::{Lease, LeaseError, LeaseRegister};
 use crate::supervisors::{RestartOptions, RootHandle};
 
 /// Between two looks at a lease that is somebody else's, at least and at most.

@@ -27,6 +27,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use docweir_core::cancel::Cancel;
+use docweir_core::error::StageError;
+use docweir_stages::embed::Embedder;
+use docweir_stores::batches::Batches;
+
 pub use desk::{BatchDesk, Collections, Notices};
 pub use keeper::{Keeper, Tenure};
 pub use options::BatchOptions;
@@ -34,11 +39,7 @@ pub use outlook::Outlook;
 pub use rows::tombstones;
 pub use write_back::WriteBack;
 
-use crate::cancel::Cancel;
-use crate::error::StageError;
 use crate::messages::event::EventSink;
-use crate::stages::embed::Embedder;
-use crate::stores::batches::Batches;
 use crate::supervisors::service::{Inbox, Running, start_service};
 use crate::supervisors::{RestartOptions, RootHandle};
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::providers::openai::TransferOptions;
+use docweir_providers::openai::TransferOptions;
 
 /// Embedding by a provider's Batch API: half the price, an answer within a day.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -3,13 +3,14 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use docweir_core::clock::{parse_timestamp, timestamp};
+use docweir_core::error::{ErrorClass, StageError};
+use docweir_providers::openai::{BatchObject, BatchStatus, CallError};
+use docweir_stores::batches::{Batch, Checked, Status};
+
 use super::desk::BatchDesk;
 use super::{forbidden, no_batches, unkeyed};
-use crate::clock::{parse_timestamp, timestamp};
-use crate::error::{ErrorClass, StageError};
 use crate::messages::event::Event;
-use crate::providers::openai::{BatchObject, BatchStatus, CallError};
-use crate::stores::batches::{Batch, Checked, Status};
 use crate::supervisors::service::ServiceHandle;
 
 /// Lines that are blamed for a batch's failure at most.

@@ -4,21 +4,21 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use docweir_core::cancel::Cancel;
+use docweir_core::error::{ErrorClass, StageError};
+use docweir_core::failpoint;
+use docweir_core::model::{ModelIdentity, Usage};
+use docweir_index::{VectorStore, Writer};
+use docweir_providers::account::BUDGET_SPENT;
+use docweir_records::document_id;
+use docweir_stages::embed::{Call, deciding, embed_texts};
+use docweir_stores::batches::{Made, Sent, Space};
 use tokio::sync::Mutex;
 
 use super::Recording;
 use super::rows::{rows, tombstones};
 use crate::actors::committer::store;
-use crate::cancel::Cancel;
-use crate::error::{ErrorClass, StageError};
-use crate::failpoint;
 use crate::messages::event::Event;
-use crate::providers::account::BUDGET_SPENT;
-use crate::records::document_id;
-use crate::stages::embed::{Call, deciding, embed_texts};
-use crate::stages::model::{ModelIdentity, Usage};
-use crate::stores::batches::{Made, Sent, Space};
-use crate::stores::vectors::{VectorStore, Writer};
 
 /// Records in one call at most, where the embedder would take more; and tombstones in one commit.
 const MOST: usize = 2_048;

@@ -17,23 +17,23 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use docweir_core::clock::parse_timestamp;
+use docweir_core::error::{ErrorClass, StageError};
+use docweir_core::failpoint;
+use docweir_objects::ObjectError;
+use docweir_providers::account::refused;
+use docweir_providers::openai::{BatchObject, CallError, RequestLines, TransferError};
+use docweir_stores::batches::{Batch, Order, Packed, Space, Status};
+use docweir_stores::ledger::{Mode, Spend};
+use docweir_stores::paid::PaidError;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::desk::{BatchDesk, TAG};
 use super::outlook::Left;
 use super::{forbidden, unkeyed};
-use crate::clock::parse_timestamp;
 use crate::config::EmbedMode;
-use crate::error::{ErrorClass, StageError};
-use crate::failpoint;
 use crate::messages::event::Event;
-use crate::providers::account::refused;
-use crate::providers::openai::{BatchObject, CallError, RequestLines, TransferError};
-use crate::stores::batches::{Batch, Order, Packed, Space, Status};
-use crate::stores::ledger::{Mode, Spend};
-use crate::stores::objects::ObjectError;
-use crate::stores::paid::PaidError;
 
 /// Between two rounds, at least and at most, however long they take.
 const LEAST_PAUSE: Duration = Duration::from_millis(20);
@@ -329,7 +329,7 @@ impl Submitter {
                 Ok::<_, std::io::Error>(upload)
             });
             let written = written.await.map_err(|e| StageError::system("batch_file", e.to_string()))?;
-            upload = written.map_err(|e| storage(crate::stores::objects::write_failure(key, &e)))?;
+            upload = written.map_err(|e| storage(docweir_objects::write_failure(key, &e)))?;
         }
         upload.finish().await.map_err(storage)
     }

@@ -9,14 +9,14 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use docweir_core::error::StageError;
+use docweir_core::failpoint;
+use docweir_records::TableOptions;
+use docweir_stores::batches::{Batches, ItemId, Origin, Outcome, Owed, Sent, Space};
+use docweir_stores::record_table::{Held, ItemKey, LazyTables, Mark, NONE, Place, RecordTable, TableError};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::desk::Notices;
-use crate::error::StageError;
-use crate::failpoint;
-use crate::records::TableOptions;
-use crate::stores::batches::{Batches, ItemId, Origin, Outcome, Owed, Sent, Space};
-use crate::stores::record_table::{Held, ItemKey, LazyTables, Mark, NONE, Place, RecordTable, TableError};
 
 /// Items of an answer of the store.
 const PAGE: usize = 100;
@@ -258,10 +258,10 @@ impl WriteBack {
 
 #[cfg(test)]
 mod tests {
+    use docweir_stores::record_table::KeyValue;
     use serde_json::json;
 
     use super::*;
-    use crate::stores::record_table::KeyValue;
 
     #[test]
     fn an_item_is_told_by_its_kind_and_its_outcome() {

@@ -14,6 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use docweir_core::error::{ErrorClass, StageError};
+use docweir_core::model::ModelIdentity;
+use docweir_stages::embed::Embedder;
+use docweir_stages::enrich::Enricher;
+
 use crate::actors::artefacts::Artefacts;
 use crate::actors::committer::store;
 use crate::actors::fence::Fence;
@@ -24,15 +29,11 @@ use crate::actors::steward::Desk;
 use crate::actors::table_intake::TableIntake;
 use crate::config::{EmbedMode, Register, Settings};
 use crate::engine::Engine;
-use crate::error::{ErrorClass, StageError};
 use crate::http;
 use crate::intake::Walk;
 use crate::intake::walk::{WalkError, resolve};
 use crate::messages::board::Board;
 use crate::messages::event::{Event, EventSink};
-use crate::stages::embed::Embedder;
-use crate::stages::enrich::Enricher;
-use crate::stages::model::ModelIdentity;
 use crate::supervisors::service::{Inbox, Running, start_service};
 use crate::supervisors::{RootHandle, SystemFailure};
 use crate::telemetry::documents::Watched;

@@ -4,12 +4,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use docweir_admission::Admission;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 
 use crate::http::{self, HttpOptions};
 use crate::messages::board::ProviderRow;
-use crate::providers::admission::Admission;
 use crate::supervisors::RootHandle;
 
 /// How often the recorder puts its samples together.

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use docweir_providers::batched::BatchedEmbedder;
+use docweir_stages::embed::Embedder;
+use docweir_stores::batches::Batches;
 use tokio::sync::Notify;
 
 use crate::actors::batches::{
@@ -15,8 +18,6 @@ use crate::actors::steward::Desk;
 use crate::config::{EmbedMode, Provider};
 use crate::engine::{Engine, Payer};
 use crate::messages::event::{Event, EventSink};
-use crate::stages::embed::{BatchedEmbedder, Embedder};
-use crate::stores::batches::Batches;
 use crate::supervisors::RootHandle;
 use crate::supervisors::service::{Running, start_service};
 

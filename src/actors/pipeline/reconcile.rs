@@ -3,25 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use docweir_core::clock::timestamp;
+use docweir_core::documents::{DocumentId, Stage};
+use docweir_core::error::StageError;
+use docweir_core::model::{Metric, ModelIdentity};
+use docweir_index::{Reach, VectorStore, Write};
+use docweir_providers::account::BUDGET_SPENT;
+use docweir_providers::batched::wake_word;
+use docweir_stores::batches::Space;
+use docweir_stores::control::{Claim, ControlRecord, DocumentKey, Intent, RecordFilter, Status, rules};
+use docweir_stores::paid::PaidError;
+use docweir_stores::state::owner_id;
+
 use crate::actors::committer::store;
 use crate::actors::patience::patiently;
 use crate::actors::pipeline::{RunError, desk};
 use crate::actors::quarantine::QuarantineKeeper;
 use crate::actors::steward::control;
-use crate::clock::timestamp;
 use crate::config::Provider;
-use crate::documents::{DocumentId, Stage};
 use crate::engine::Engine;
-use crate::error::StageError;
 use crate::messages::event::{Event, EventSink};
-use crate::providers::account::BUDGET_SPENT;
-use crate::stages::embed::wake_word;
-use crate::stages::model::{Metric, ModelIdentity};
-use crate::stores::batches::Space;
-use crate::stores::control::{Claim, ControlRecord, DocumentKey, Intent, RecordFilter, Status, rules};
-use crate::stores::paid::PaidError;
-use crate::stores::state::owner_id;
-use crate::stores::vectors::{Reach, VectorStore, Write};
 
 /// Records looked at together.
 const PAGE: usize = 500;

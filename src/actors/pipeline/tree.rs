@@ -6,6 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use docweir_admission::Admission;
+use docweir_core::documents::{Sha256Hex, Stage as StageName};
+use docweir_core::error::StageError;
+use docweir_core::model::ModelIdentity;
+use docweir_extract::ChildProgram;
+use docweir_index::VectorStore;
+use docweir_index::compaction::Mode;
+use docweir_stages::chunk::TokenCounter;
+use docweir_stages::embed::{EmbedOptions, InFlight, Tokens};
+use docweir_stores::control::Resume;
 use tokio::sync::{Notify, watch};
 
 use crate::actors::bookkeeper::Bookkeeper;
@@ -23,21 +33,11 @@ use crate::actors::stage_load::LoadStage;
 use crate::actors::steward::{Desk, StageSteward};
 use crate::actors::upkeep::{Keeping, Upkeep};
 use crate::config::{Settings, StagePool, Workers};
-use crate::documents::{Sha256Hex, Stage as StageName};
 use crate::engine::{Engine, fingerprint};
-use crate::error::StageError;
 use crate::messages::board::{Board, ProviderRow, StageRow};
 use crate::messages::commit::Commit;
 use crate::messages::event::{Event, EventSink};
 use crate::messages::job::{Job, StageResult};
-use crate::providers::admission::Admission;
-use crate::stages::chunk::TokenCounter;
-use crate::stages::embed::{EmbedOptions, InFlight, Tokens};
-use crate::stages::extract::ChildProgram;
-use crate::stages::model::ModelIdentity;
-use crate::stores::control::Resume;
-use crate::stores::vectors::VectorStore;
-use crate::stores::vectors::compaction::Mode;
 use crate::supervisors::service::{Inbox, Running, ServiceHandle, start_service};
 use crate::supervisors::{DrainMode, PoolHandle, PoolOptions, RootHandle, Stage, SystemFailure, start_pool};
 

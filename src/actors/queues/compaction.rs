@@ -10,6 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use docweir_core::error::{ErrorClass, StageError};
+use docweir_index::compaction::Mode;
+use docweir_stores::queues::Queue;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -19,9 +22,6 @@ use crate::actors::batches::desk::OpenCollection;
 use crate::actors::committer::store;
 use crate::actors::compactor::TOO_LONG;
 use crate::actors::upkeep::{Keeping, Upkeep};
-use crate::error::{ErrorClass, StageError};
-use crate::stores::queues::Queue;
-use crate::stores::vectors::compaction::Mode;
 use crate::supervisors::RootHandle;
 
 /// Collections that are kept in hand; one more, and all are let go.

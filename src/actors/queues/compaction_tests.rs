@@ -1,13 +1,14 @@
 //! Requests to merge over a store in memory.
 
+use docweir_core::clock::ManualClock;
+use docweir_index::VectorStore;
+use docweir_index::testing::{document, model, store};
+use docweir_objects::lease::LeaseRegister;
+use docweir_objects::memory::{Faults, MemoryObjects};
+use docweir_stores::queues::memory::MemoryQueue;
+
 use super::*;
-use crate::clock::ManualClock;
 use crate::config::Settings;
-use crate::stores::lease::LeaseRegister;
-use crate::stores::objects::memory::{Faults, MemoryObjects};
-use crate::stores::queues::memory::MemoryQueue;
-use crate::stores::vectors::VectorStore;
-use crate::stores::vectors::testing::{document, model, store};
 use crate::supervisors::RestartOptions;
 
 struct World {

@@ -16,15 +16,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use docweir_core::error::StageError;
+use docweir_core::failpoint;
+use docweir_stores::queues::{MOST, Queue, QueueError, Received};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use metrics::counter;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::QueueOptions;
-use crate::error::StageError;
-use crate::failpoint;
-use crate::stores::queues::{MOST, Queue, QueueError, Received};
 
 /// Name, kind and meaning of each metric.
 pub const METRICS: &[(&str, &str, &str)] = &[

@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 
+use docweir_core::error::ErrorClass;
+use docweir_stores::queues::memory::MemoryQueue;
+
 use super::*;
-use crate::error::ErrorClass;
-use crate::stores::queues::memory::MemoryQueue;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -8,16 +8,16 @@
 //! therefore looks once more, and begins anew if the object is not what it was.
 
 use async_trait::async_trait;
+use docweir_core::error::{ErrorClass, StageError};
+use docweir_stores::control::{ControlError, Intent, Status};
 
 use super::consumer::{Handler, Outcome};
 use crate::actors::intake::Intake;
 use crate::actors::patience::patiently;
 use crate::actors::steward::control;
-use crate::error::{ErrorClass, StageError};
 use crate::intake::bucket_events::{Message, parse};
 use crate::intake::originals::{GONE, Listed};
 use crate::messages::event::Event;
-use crate::stores::control::{ControlError, Intent, Status};
 
 pub struct BucketEvents {
     pub intake: Intake,

@@ -5,13 +5,14 @@ use std::io::{Seek, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use docweir_core::clock::ManualClock;
+use docweir_core::documents::{Sha256Hex, Stage};
+use docweir_stores::control::sqlite::SqliteControlStore;
+use docweir_stores::control::{ControlRecord, ControlStore, RecordFilter, Transition};
+
 use super::*;
-use crate::clock::ManualClock;
-use crate::documents::{Sha256Hex, Stage};
 use crate::intake::IntakeOptions;
 use crate::intake::originals::{Original, Originals};
-use crate::stores::control::sqlite::SqliteControlStore;
-use crate::stores::control::{ControlRecord, ControlStore, RecordFilter, Transition};
 use crate::supervisors::RetryOptions;
 
 /// What happens to a bucket meanwhile.

@@ -19,8 +19,8 @@ pub use options::{QueueOptions, queue_name};
 use tokio::sync::watch;
 
 use consumer::{Consumer, Handler, Room};
+use docweir_stores::queues::Queue;
 
-use crate::stores::queues::Queue;
 use crate::supervisors::service::{Running, start_service};
 use crate::supervisors::{RestartOptions, RootHandle};
 

@@ -233,8 +233,9 @@ pub fn plain(figures: &Figures) -> String {
 
 #[cfg(test)]
 mod tests {
+    use docweir_core::documents::Stage;
+
     use super::*;
-    use crate::documents::Stage;
     use crate::messages::board::{IntakeRow, StageRow, WaitingRow};
 
     fn seconds(n: u64) -> Duration {

@@ -15,6 +15,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use docweir_stages::embed::FetchProgress;
+
 pub use figures::{Figures, Numbers};
 pub use live::suspended;
 
@@ -23,7 +25,6 @@ use crate::actors::tally::Tally;
 use crate::actors::timer::Timer;
 use crate::messages::board::Board;
 use crate::messages::event::{Event, EventSink};
-use crate::stages::embed::FetchProgress;
 
 /// Events that wait to be shown, at most. The channel has room for all from its start: a pointer for each.
 const QUEUE: usize = 65_536;

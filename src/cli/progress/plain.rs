@@ -89,9 +89,10 @@ pub fn line(event: &Event, here: &std::path::Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use docweir_core::documents::{DocumentId, Stage};
+    use docweir_core::error::StageError;
+
     use super::*;
-    use crate::documents::{DocumentId, Stage};
-    use crate::error::StageError;
 
     #[test]
     fn only_what_a_person_should_act_on_is_told_at_once() {

@@ -17,14 +17,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use docweir_core::cancel::Cancel;
+use docweir_core::error::{ErrorClass, StageError};
 use futures_util::FutureExt;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::cancel::Cancel;
-use crate::error::{ErrorClass, StageError};
 use crate::supervisors::job::{Closed, Outcome, Settled, SharedSteward, Stage, Verdict};
 use crate::supervisors::metrics::PoolMetrics;
 use crate::supervisors::restart::{Intensity, RestartOptions};

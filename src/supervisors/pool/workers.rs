@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use actix::prelude::*;
+use docweir_core::error::{ErrorClass, StageError};
 use tokio::time::Instant;
 
 use super::PoolSupervisor;
-use crate::error::{ErrorClass, StageError};
 use crate::supervisors::job::Stage;
 use crate::supervisors::restart::Restart;
 use crate::supervisors::root::Escalation;

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use docweir_core::error::StageError;
 
 use super::testing::universe;
 use super::*;
-use crate::error::StageError;
 
 /// What a job does at its nth attempt (1-based).
 #[derive(Clone, Debug)]

@@ -10,9 +10,9 @@
 use std::borrow::Cow;
 use std::slice;
 
-use docweir::stores::vectors::manifest::{Manifest, ManifestVersion};
-use docweir::stores::vectors::retention::{Horizons, is_garbage, may_forget, may_raise};
-use docweir::stores::vectors::validate::may_roll_back;
+use docweir_index::manifest::{Manifest, ManifestVersion};
+use docweir_index::retention::{Horizons, is_garbage, may_forget, may_raise};
+use docweir_index::validate::may_roll_back;
 
 use crate::model::{Guard, Protocol, Step};
 use crate::state::{Breach, DOCUMENTS, STAMP, State, Witness};

@@ -7,9 +7,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use docweir::stores::vectors::manifest::{FileKind, LiveFile, ManifestVersion};
-use docweir::stores::vectors::retention::may_drop_tombstone;
-use docweir::stores::vectors::validate::{Install, Refusal, is_installed, may_install_snapshot, proposed};
+use docweir_index::manifest::{FileKind, LiveFile, ManifestVersion};
+use docweir_index::retention::may_drop_tombstone;
+use docweir_index::validate::{Install, Refusal, is_installed, may_install_snapshot, proposed};
 
 use crate::model::{Guard, Protocol, Step};
 use crate::state::{Breach, Change, Content, STAMP, Shared, State, Witness, winners};

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use docweir::stores::vectors::manifest::{Manifest, ManifestVersion};
+use docweir_index::manifest::{Manifest, ManifestVersion};
 
 use crate::model::{Guard, Protocol, Step};
 use crate::state::{Breach, Content, State, Witness};

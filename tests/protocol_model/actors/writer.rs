@@ -6,8 +6,8 @@
 
 use std::borrow::Cow;
 
-use docweir::stores::vectors::manifest::{FileKind, Manifest, ManifestVersion};
-use docweir::stores::vectors::validate::{Append, Refusal, Resolution, may_append, proposed, resolve_unknown};
+use docweir_index::manifest::{FileKind, Manifest, ManifestVersion};
+use docweir_index::validate::{Append, Refusal, Resolution, may_append, proposed, resolve_unknown};
 
 use crate::model::{Guard, Intent, Protocol, Step};
 use crate::state::{Breach, Change, Content, STAMP, State, Witness};

@@ -1,7 +1,9 @@
 //! What can be configured about the calls.
 
+mod dynamo;
 mod s3;
 
+pub use dynamo::{DynamoOptions, is_table_name};
 pub use s3::S3Options;
 use serde::{Deserialize, Serialize};
 

@@ -1,0 +1,212 @@
+//! Admission: how much is asked of a provider at a time, by whom, and when.
+//!
+//! One [`Admission`] stands before each model of each account. A call [enters](Admission::enter), waits its turn, gets a
+//! [`Permit`], and says how it ended. Throttling slows and never fails: a call that would wait too long goes back with
+//! the time after which it is worth coming again, and that is no attempt.
+
+mod bucket;
+mod gate;
+mod options;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+pub use gate::{Ask, Budget, Observed, Outcome, Shut, Status, Turn};
+pub use options::AdmissionOptions;
+
+use docweir_core::cancel::Cancel;
+use docweir_core::error::StageError;
+use gate::{Gate, Next, Ticket};
+
+/// How often a waiting call looks at whether it is still wanted.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Shared by all who call one model of one account in this process.
+pub struct Admission {
+    /// What it stands before, for messages.
+    name: String,
+    options: AdmissionOptions,
+    state: Mutex<State>,
+}
+
+struct State {
+    gate: Gate,
+    /// Who is told when it may go.
+    waiting: HashMap<Ticket, oneshot::Sender<()>>,
+}
+
+/// Leave to make one call. Dropped without a word it counts as a call that nobody waited for.
+pub struct Permit {
+    admission: Arc<Admission>,
+    ticket: Ticket,
+    turn: Turn,
+    ended: bool,
+}
+
+/// Nobody may call now, or not soon enough: come again after the time.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Refused {
+    Shut(Shut, Duration),
+    /// The wait would be longer than configured.
+    Busy(Duration),
+    Cancelled(StageError),
+}
+
+impl Admission {
+    pub fn new(name: impl Into<String>, options: AdmissionOptions, random: fastrand::Rng) -> Arc<Self> {
+        let gate = Gate::new(options.clone(), random, Instant::now());
+        Arc::new(Self { name: name.into(), options, state: Mutex::new(State { gate, waiting: HashMap::new() }) })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Waits for leave to make one call.
+    pub async fn enter(self: &Arc<Self>, ask: Ask, cancel: &Cancel) -> Result<Permit, Refused> {
+        let began = Instant::now();
+        let limit = began + Duration::from_secs_f64(self.options.max_wait_seconds);
+        let (told, mut go) = oneshot::channel();
+        let (mut place, turn) = {
+            let mut state = self.state();
+            if let Some((why, left)) = state.gate.shut(began) {
+                return Err(Refused::Shut(why, left));
+            }
+            let (ticket, turn) = state.gate.ask(ask, began);
+            state.waiting.insert(ticket, told);
+            (Place { admission: self.clone(), ticket, held: true }, turn)
+        };
+        loop {
+            let now = Instant::now();
+            let wake = self.let_through(now);
+            tokio::select! {
+                biased;
+                // The other end is dropped by nobody but who takes this place away.
+                _told = &mut go => {
+                    place.held = false;
+                    return Ok(Permit { admission: self.clone(), ticket: place.ticket, turn, ended: false });
+                }
+                () = tokio::time::sleep_until(wake.unwrap_or(now + LOOK).clamp(now, now + LOOK)) => {}
+            }
+            cancel.check().map_err(Refused::Cancelled)?;
+            if let Some(shut) = self.shut() {
+                return Err(shut);
+            }
+            if Instant::now() >= limit {
+                return Err(Refused::Busy(limit - began));
+            }
+        }
+    }
+
+    /// Tells everyone who may go, and returns when the next one may.
+    fn let_through(&self, now: Instant) -> Option<Instant> {
+        let mut state = self.state();
+        loop {
+            match state.gate.next(now) {
+                Next::Go(ticket) => {
+                    let told = state.waiting.remove(&ticket).is_some_and(|waiter| waiter.send(()).is_ok());
+                    if !told {
+                        state.gate.end(ticket, &Outcome::Dropped, now);
+                    }
+                }
+                Next::Wait(until) => return Some(until),
+                Next::Idle => return None,
+            }
+        }
+    }
+
+    fn end(&self, ticket: Ticket, outcome: &Outcome) {
+        let now = Instant::now();
+        self.state().gate.end(ticket, outcome, now);
+        self.let_through(now);
+    }
+
+    /// Why nobody may call just now.
+    pub fn shut(&self) -> Option<Refused> {
+        self.state().gate.shut(Instant::now()).map(|(why, left)| Refused::Shut(why, left))
+    }
+
+    /// Tokens a minute, as configured or reported; a larger call never passes. `None` where there is no limit.
+    pub fn tokens_per_minute(&self) -> Option<u64> {
+        self.state().gate.tokens_per_minute().map(|limit| limit as u64)
+    }
+
+    pub fn status(&self) -> Status {
+        self.state().gate.status(Instant::now())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit {
+    pub fn end(mut self, outcome: &Outcome) {
+        self.ended = true;
+        self.admission.end(self.ticket, outcome);
+    }
+
+    /// The turn that this call had, for when it has to come again.
+    pub fn turn(&self) -> Turn {
+        self.turn
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.admission.end(self.ticket, &Outcome::Dropped);
+        }
+    }
+}
+
+/// A place in the queue, given up when nobody waits any more.
+struct Place {
+    admission: Arc<Admission>,
+    ticket: Ticket,
+    held: bool,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.held {
+            return;
+        }
+        let now = Instant::now();
+        let mut state = self.admission.state();
+        state.gate.leave(self.ticket);
+        // Told to go in the same moment.
+        if state.waiting.remove(&self.ticket).is_none() {
+            state.gate.end(self.ticket, &Outcome::Dropped, now);
+        }
+        drop(state);
+        self.admission.let_through(now);
+    }
+}
+
+impl Refused {
+    /// As the pool's supervisor wants it: throttled, so no attempt.
+    pub fn into_error(self, name: &str) -> StageError {
+        let (code, message, wait) = match self {
+            Refused::Cancelled(error) => return error,
+            Refused::Busy(wait) => ("busy", format!("the budget of {name} is used up for now"), wait),
+            Refused::Shut(Shut::QuotaSpent, wait) => (
+                "insufficient_quota",
+                format!(
+                    "the account of {name} has no money left: add credit or raise its limit; work goes on by itself"
+                ),
+                wait,
+            ),
+            Refused::Shut(Shut::Down, wait) => ("provider_down", format!("{name} does not answer or fails"), wait),
+        };
+        StageError::throttled(message, Some(wait)).with_code(code)
+    }
+}
+
+#[cfg(test)]
+#[path = "admission_tests.rs"]
+mod tests;

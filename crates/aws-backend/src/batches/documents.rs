@@ -1,0 +1,358 @@
+//! Documents that wait for texts: an item a document and text, and a mark that says that the document waits.
+//!
+//! Texts are not shared among documents here; the embedding cache does that. Whether a document may go on is found of
+//! its items as they are, each time that one of them has changed: no counter can go wrong. The mark says *waits* before the
+//! items are looked at, so that whoever finds them complete after that look is not overwritten.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use docweir_aws::dynamo::{AttributeValue, Expression, Item as Attributes, Write};
+use docweir_aws::{Fault, FaultKind};
+use docweir_core::documents::Sha256Hex;
+use docweir_stores::batches::{Answer, Space, Text};
+use ulid::Ulid;
+
+use super::item::{self, AT, Item, Key, SHARDS, State, WORK, WORK_INDEX, shard, text_key, texts_of};
+use super::rules;
+use super::store::{DynamoBatches, Step, Told};
+
+/// Documents named by an index at a time.
+const PAGE: usize = 1_000;
+
+/// That a document waits.
+#[derive(Clone, Debug, PartialEq)]
+struct Mark {
+    space: String,
+    /// Its texts are not worth a batch.
+    live: bool,
+    /// It need not wait any longer.
+    ready: bool,
+    write_id: String,
+}
+
+fn key_of(document: &str) -> Key {
+    Key::new(format!("document#{document}"), "waits")
+}
+
+fn work(ready: bool, shard: u64) -> String {
+    item::work(if ready { "ready" } else { "document" }, "", shard)
+}
+
+impl Mark {
+    fn read(a: &Attributes) -> Self {
+        Self {
+            space: item::text(a, "space").to_owned(),
+            live: a.get("live").and_then(|v| v.as_bool().ok()).copied().unwrap_or(false),
+            ready: a.get("ready").and_then(|v| v.as_bool().ok()).copied().unwrap_or(false),
+            write_id: item::text(a, "write_id").to_owned(),
+        }
+    }
+
+    fn attributes(&self, document: &str) -> Attributes {
+        let mut a = key_of(document).attributes();
+        a.insert("space".into(), item::string(&self.space));
+        a.insert("live".into(), AttributeValue::Bool(self.live));
+        a.insert("ready".into(), AttributeValue::Bool(self.ready));
+        a.insert(WORK.into(), item::string(work(self.ready || self.live, shard(document))));
+        a.insert(AT.into(), item::string(document));
+        a.insert("write_id".into(), item::string(&self.write_id));
+        a
+    }
+}
+
+impl DynamoBatches {
+    async fn mark(&self, document: &str) -> Told<Option<Mark>> {
+        Ok(self.get(&key_of(document)).await?.as_ref().map(Mark::read))
+    }
+
+    /// Changes a document's mark; what others write meanwhile is looked at first. `None` leaves it as it is.
+    async fn remark(&self, document: &str, change: impl Fn(Option<Mark>) -> Option<Mark>) -> Told<Option<Mark>> {
+        let mut tries = 0;
+        loop {
+            let before = self.mark(document).await?;
+            let Some(after) = change(before.clone()) else { return Ok(None) };
+            let condition = match &before {
+                None => Expression::new("attribute_not_exists(pk)"),
+                Some(mark) => Expression::new("write_id = :write").string(":write", &mark.write_id),
+            };
+            // Written again where its answer was lost: it says the same.
+            let mark = Mark { write_id: Ulid(fastrand::u128(..)).to_string(), ..after };
+            let item = mark.attributes(document);
+            match self.dynamo.write(Write::Put { table: self.table.clone(), item, condition: Some(condition) }).await {
+                Ok(()) => return Ok(Some(mark)),
+                Err(fault) if fault.kind == FaultKind::Condition => {
+                    tries = self.after(tries, &Fault { kind: FaultKind::Conflict, ..fault }).await?;
+                }
+                Err(fault) => tries = self.after(tries, &fault).await?,
+            }
+        }
+    }
+
+    async fn texts(&self, space: &str, document: &str) -> Told<Vec<Item>> {
+        let found = self.all(self.partition(&texts_of(space, document))).await?;
+        Ok(found.iter().filter_map(Item::read).collect())
+    }
+
+    /// Texts that a document needs no more.
+    async fn drop_texts(&self, texts: &[&Item]) -> Told<()> {
+        let mut sent: HashMap<&str, bool> = HashMap::new();
+        for batch in texts.iter().filter_map(|text| text.batch.as_deref()) {
+            if !sent.contains_key(batch) {
+                let record = self.record(batch).await?;
+                // Not before it was sent: its line is made of it.
+                sent.insert(batch, record.is_none_or(|record| record.batch.input_file_id.is_some()));
+            }
+        }
+        let keys: Vec<Key> = texts.iter().map(|text| text.id()).collect();
+        let was_sent = |batch: &str| sent.get(batch).copied().unwrap_or(false);
+        self.change(&keys, |_, now| rules::dropped(was_sent, now)).await.map(drop)
+    }
+
+    pub(super) async fn ask_for(&self, document: &str, space: &Space, texts: Vec<Text>) -> Told<Answer> {
+        let space = space.name();
+        self.register(&space).await?;
+        let before = self.mark(document).await?;
+        if let Some(other) = before.as_ref().filter(|mark| mark.space != space) {
+            let theirs = self.texts(&other.space, document).await?;
+            self.drop_texts(&theirs.iter().collect::<Vec<_>>()).await?;
+        }
+        let waits = |mark: Option<Mark>| {
+            let live = mark.is_some_and(|mark| mark.live);
+            Some(Mark { space: space.clone(), live, ready: false, write_id: String::new() })
+        };
+        let mark = self.remark(document, waits).await?;
+        let found = self.texts(&space, document).await?;
+        let by_hash: HashMap<&str, &Item> = found.iter().map(|item| (item.hash.as_str(), item)).collect();
+        let mut wanted = HashSet::new();
+        let (mut new, mut refused, mut again) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut vectors, mut tokens, mut open, mut under_way, mut failed) = (Vec::new(), 0, 0u64, false, None);
+        for text in &texts {
+            let hash = Sha256Hex::of(text.text.as_bytes()).to_string();
+            let first = wanted.insert(hash.clone());
+            let known = by_hash.get(hash.as_str()).filter(|item| !item.deleted);
+            match known {
+                Some(item) if item.state == State::Failed => {
+                    // Told once: asked again it is tried again.
+                    refused.push(item.id());
+                    failed = Some(item.error.clone().unwrap_or_default());
+                    continue;
+                }
+                Some(item) => {
+                    open += u64::from(item.vector.is_none());
+                    under_way |= item.state == State::Pending;
+                    tokens += if item.vector.is_some() && first { text.tokens } else { 0 };
+                    vectors.push(item.vector.clone());
+                    if item.unwanted {
+                        again.push(item.id());
+                    }
+                }
+                None => {
+                    open += 1;
+                    vectors.push(None);
+                    if first {
+                        new.push((hash, text));
+                    }
+                }
+            }
+        }
+        let keys: Vec<Key> = new.iter().map(|(hash, _)| Key::of_item(&space, &text_key(document, hash))).collect();
+        let places: Vec<String> = new.iter().map(|_| self.place()).collect();
+        let decide = |nth: usize, now: Option<&Item>| match (new.get(nth), places.get(nth)) {
+            (Some((hash, text)), Some(place)) => put_text(&space, document, hash, text, place, now),
+            _ => Step::Keep(()),
+        };
+        self.change(&keys, decide).await?;
+        self.change(&again, |_, now| match now {
+            Some(now) if now.unwanted => Step::Write(Box::new(Item { unwanted: false, ..now.clone() }), ()),
+            _ => Step::Keep(()),
+        })
+        .await?;
+        self.change(&refused, |_, _| Step::Delete(())).await?;
+        // What an earlier version of it asked for is not wanted any more.
+        let unwanted: Vec<&Item> = found.iter().filter(|item| !item.deleted && !wanted.contains(&item.hash)).collect();
+        self.drop_texts(&unwanted).await?;
+        let was_live = mark.as_ref().is_some_and(|mark| mark.live);
+        let goes_live = was_live && !under_way && failed.is_none();
+        if was_live && !goes_live {
+            // Whoever has found it complete since is not overwritten.
+            let mine = mark.map(|mark| mark.write_id);
+            self.remark(document, |now| {
+                now.filter(|now| Some(&now.write_id) == mine.as_ref()).map(|now| Mark { live: false, ..now })
+            })
+            .await?;
+        }
+        Ok(match failed {
+            Some(error) => Answer::Failed(error),
+            None if open == 0 => Answer::Ready { vectors: vectors.into_iter().flatten().collect(), tokens },
+            None if goes_live => Answer::Live { vectors, tokens },
+            None => Answer::Waits(open),
+        })
+    }
+
+    pub(super) async fn has_taken(&self, document: &str) -> Told<()> {
+        let Some(mark) = self.mark(document).await? else { return Ok(()) };
+        let texts = self.texts(&mark.space, document).await?;
+        self.drop_texts(&texts.iter().filter(|text| !text.deleted).collect::<Vec<_>>()).await?;
+        let (table, key) = (self.table.clone(), key_of(document).attributes());
+        self.write(Write::Delete { table, key, condition: None }).await?;
+        self.woken.forget(&document.to_owned());
+        Ok(())
+    }
+
+    pub(super) async fn keep_live(&self, document: &str, space: &Space, made: Vec<(Sha256Hex, Vec<f32>)>) -> Told<()> {
+        let space = space.name();
+        let mut seen = HashSet::new();
+        let made: Vec<_> = made.into_iter().filter(|(hash, _)| seen.insert(hash.clone())).collect();
+        let keys: Vec<Key> =
+            made.iter().map(|(hash, _)| Key::of_item(&space, &text_key(document, hash.as_str()))).collect();
+        let decide = |nth: usize, now: Option<&Item>| match (made.get(nth), now) {
+            (Some((_, vector)), Some(now)) if now.state == State::None && !now.deleted => {
+                let done = Item { state: State::Success, vector: Some(vector.clone()), ..now.clone() };
+                Step::Write(Box::new(done), ())
+            }
+            _ => Step::Keep(()),
+        };
+        self.change(&keys, decide).await.map(drop)
+    }
+
+    /// Documents of which a text has changed: those that are complete may go on.
+    pub(super) async fn look_at(&self, space: &str, documents: BTreeSet<String>) -> Told<()> {
+        for document in documents {
+            match self.mark(&document).await? {
+                Some(mark) if mark.space == space && !mark.ready => {}
+                _ => continue,
+            }
+            let open = |item: &Item| !item.deleted && matches!(item.state, State::None | State::Pending);
+            if self.texts(space, &document).await?.iter().any(open) {
+                continue;
+            }
+            let ready = |now: Option<Mark>| now.filter(|now| !now.ready).map(|now| Mark { ready: true, ..now });
+            if self.remark(&document, ready).await?.is_some() {
+                self.woken.note(document);
+            }
+        }
+        Ok(())
+    }
+
+    /// Documents that wait, or need not any longer, with the spaces of their texts.
+    async fn marked(&self, ready: bool, after: &str, limit: usize) -> Told<Vec<(String, String)>> {
+        let mut found = Vec::new();
+        for shard in 0..SHARDS {
+            let mut query = self.index(WORK_INDEX, WORK, &work(ready, shard));
+            if !after.is_empty() {
+                query.key = Expression::new("#hash = :hash AND #at > :after")
+                    .name("#hash", WORK)
+                    .name("#at", AT)
+                    .string(":hash", work(ready, shard))
+                    .string(":after", after);
+            }
+            let mut of_shard = 0;
+            loop {
+                query.limit = Some(limit.clamp(1, PAGE));
+                let page = self.page(&query).await?;
+                of_shard += page.items.len();
+                let named = |a: &Attributes| (item::text(a, AT).to_owned(), item::text(a, "space").to_owned());
+                found.extend(page.items.iter().map(named));
+                query.start = page.next;
+                if of_shard >= limit || query.start.is_none() {
+                    break;
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    pub(super) async fn may_go_on(&self, after: &str, limit: usize) -> Told<Vec<String>> {
+        let found = self.marked(true, after, limit).await?;
+        let recent = self.woken.list().into_iter().filter(|document| document.as_str() > after);
+        let all: BTreeSet<String> = found.into_iter().map(|(document, _)| document).chain(recent).collect();
+        Ok(all.into_iter().take(limit).collect())
+    }
+
+    pub(super) async fn of_other_models(&self, space: Option<&Space>, limit: usize) -> Told<Vec<String>> {
+        let ours = space.map(Space::name);
+        let mut strangers = BTreeSet::new();
+        for ready in [false, true] {
+            let mut after = String::new();
+            loop {
+                let page = self.marked(ready, &after, PAGE).await?;
+                let theirs = page.iter().filter(|(_, space)| ours.as_ref() != Some(space));
+                for (document, _) in theirs {
+                    // An index that lags is not believed.
+                    if self.mark(document).await?.is_some_and(|mark| ours.as_ref() != Some(&mark.space)) {
+                        strangers.insert(document.clone());
+                    }
+                }
+                let Some((last, _)) = page.get(PAGE - 1).filter(|_| strangers.len() < limit) else { break };
+                after.clone_from(last);
+            }
+        }
+        Ok(strangers.into_iter().take(limit).collect())
+    }
+
+    pub(super) async fn waits(&self, document: &str) -> Told<bool> {
+        Ok(self.mark(document).await?.is_some())
+    }
+
+    pub(super) async fn send_documents_live(&self, space: &Space) -> Told<u64> {
+        let name = space.name();
+        let mut documents: BTreeSet<String> = BTreeSet::new();
+        let mut line = self.line("waiting", &name);
+        let prefix = texts_of(&name, "");
+        loop {
+            let keys = line.take(PAGE).await?;
+            documents.extend(keys.iter().filter_map(|key| key.pk.strip_prefix(&prefix).map(str::to_owned)));
+            if keys.len() < PAGE {
+                break;
+            }
+        }
+        let recent = self.items(&self.put.list()).await?;
+        let waits = recent.values().filter(|item| item.is_waiting() && item.space == name);
+        documents.extend(waits.map(|item| item.document().to_owned()));
+        let mut live = 0;
+        for document in documents {
+            let goes = |now: Option<Mark>| now.filter(|now| !now.live).map(|now| Mark { live: true, ..now });
+            if self.remark(&document, goes).await?.is_some() {
+                self.woken.note(document);
+                live += 1;
+            }
+        }
+        Ok(live)
+    }
+}
+
+fn put_text(space: &str, document: &str, hash: &str, text: &Text, since: &str, now: Option<&Item>) -> Step<()> {
+    // One that was remembered for its batch comes back.
+    let (version, past) = match now {
+        Some(now) if !now.deleted => return Step::Keep(()),
+        Some(now) => (now.version + 1, now.past.clone()),
+        None => (1, Vec::new()),
+    };
+    let item = Item {
+        space: space.to_owned(),
+        key: text_key(document, hash),
+        since: since.to_owned(),
+        version,
+        state: State::None,
+        deleted: false,
+        unwanted: false,
+        reuse: false,
+        input: text.text.clone(),
+        hash: hash.to_owned(),
+        tokens: text.tokens,
+        shown: String::new(),
+        batch: None,
+        sent: None,
+        attempts: 0,
+        error: None,
+        stored: None,
+        vector: None,
+        past,
+        origin: None,
+        asks: 0,
+        told: None,
+        write_id: String::new(),
+    };
+    Step::Write(Box::new(item), ())
+}

@@ -1,0 +1,266 @@
+//! Records of batches: who may write to them, and what of an earlier holder is finished or undone.
+//!
+//! # Who may write
+//! Every write to a record is conditional on its epoch being at most the writer's, and leaves the writer's there. Whoever
+//! takes over puts its own into every open record first, so that nothing of an earlier one is written after that look.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::PoisonError;
+
+use docweir_aws::FaultKind;
+use docweir_aws::dynamo::{AttributeValue, Expression, Write};
+use docweir_core::clock::timestamp;
+use docweir_stores::batches::*;
+use docweir_stores::paid::PaidError;
+
+use super::item::{self, Item, Key, LIST, LIST_INDEX, State, WORK, WORK_INDEX, number, string};
+use super::record::{self, BATCHES, OPEN, Record};
+use super::rules;
+use super::store::{DynamoBatches, Told};
+
+/// Items looked at together.
+const PAGE: usize = 500;
+
+/// What is changed of a record.
+#[derive(Default)]
+pub struct Change {
+    sets: Vec<(&'static str, AttributeValue)>,
+    removes: Vec<&'static str>,
+}
+
+impl Change {
+    pub fn set(mut self, name: &'static str, value: AttributeValue) -> Self {
+        self.sets.push((name, value));
+        self
+    }
+
+    /// Without a value it is taken away.
+    fn put(self, name: &'static str, value: Option<&str>) -> Self {
+        match value {
+            Some(value) => self.set(name, string(value)),
+            None => self.remove(name),
+        }
+    }
+
+    pub fn remove(mut self, name: &'static str) -> Self {
+        self.removes.push(name);
+        self
+    }
+
+    /// With a value only.
+    pub fn also(self, name: &'static str, value: Option<AttributeValue>) -> Self {
+        match value {
+            Some(value) => self.set(name, value),
+            None => self,
+        }
+    }
+
+    fn expression(&self) -> Expression {
+        let sets: Vec<String> = self.sets.iter().map(|(name, _)| format!("#{name} = :{name}")).collect();
+        let removes: Vec<String> = self.removes.iter().map(|name| format!("#{name}")).collect();
+        let mut text = format!("SET {}", sets.join(", "));
+        if !removes.is_empty() {
+            text.push_str(&format!(" REMOVE {}", removes.join(", ")));
+        }
+        let expression = self.sets.iter().fold(Expression::new(text), |e, (name, v)| {
+            e.name(&format!("#{name}"), name).value(&format!(":{name}"), v.clone())
+        });
+        self.removes.iter().fold(expression, |e, name| e.name(&format!("#{name}"), name))
+    }
+}
+
+impl DynamoBatches {
+    pub(super) async fn record(&self, id: &str) -> Told<Option<Record>> {
+        Ok(self.get(&record::key(id)).await?.as_ref().and_then(Record::read))
+    }
+
+    pub(super) fn fenced(&self, id: &str) -> PaidError {
+        PaidError::Fenced(format!("batch {id} is looked after by another process now"))
+    }
+
+    /// Writes to the record of an open batch. `false` where it has ended.
+    pub(super) async fn amend(&self, id: &str, change: Change) -> Told<bool> {
+        let epoch = self.epoch()?;
+        let update = change.set("epoch", number(epoch)).expression();
+        let condition = Expression::new("attribute_exists(pk) AND attribute_not_exists(ended_at) AND #epoch <= :epoch");
+        let (table, key) = (self.table.clone(), record::key(id).attributes());
+        let write = Write::Update { table, key, update, condition: Some(condition) };
+        let mut tries = 0;
+        loop {
+            // What is set is set: written twice it is the same.
+            match self.dynamo.write(write.clone()).await {
+                Ok(()) => return Ok(true),
+                Err(fault) if fault.kind == FaultKind::Condition => {
+                    return match self.record(id).await? {
+                        Some(record) if record.epoch > epoch => Err(self.fenced(id)),
+                        Some(_) => Ok(false),
+                        None => Err(self.fenced(id)),
+                    };
+                }
+                Err(fault) => tries = self.after(tries, &fault).await?,
+            }
+        }
+    }
+
+    // ── who looks after batches ────────────────────────────────────────────────────────────────────────────────────
+
+    pub(super) async fn taken_over_by(&self, epoch: u64) -> Told<()> {
+        self.set_epoch(epoch);
+        if epoch == 0 {
+            return Ok(());
+        }
+        let open = self.open_batches().await?;
+        let known: HashSet<String> = open.into_iter().map(|batch| batch.id).collect();
+        // Items of a batch that is none: whoever took them had been stopped, and then died.
+        for space in self.spaces().await? {
+            let keys: Vec<Key> = self.of_state(&space.name(), State::Pending).await?.iter().map(Key::of).collect();
+            for page in keys.chunks(PAGE) {
+                let items = self.items(page).await?;
+                let lost: HashMap<Key, String> = items
+                    .into_iter()
+                    .filter(|(_, item)| item.state == State::Pending)
+                    .filter_map(|(key, item)| Some((key, item.batch?)))
+                    .filter(|(_, batch)| !batch.starts_with("live:") && !known.contains(batch))
+                    .collect();
+                let (keys, batches): (Vec<Key>, Vec<String>) = lost.into_iter().unzip();
+                let unclaim =
+                    |nth: usize, now: Option<&Item>| rules::unclaim(batches.get(nth).map_or("", String::as_str), now);
+                let back = self.change(&keys, unclaim).await?.into_iter().filter(|yes| *yes).count();
+                if back > 0 {
+                    tracing::warn!(items = back, "items of batches that are no more wait again");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Records of open batches. For whoever looks after them: with what somebody else had begun finished or undone.
+    pub(super) async fn open_batches(&self) -> Told<Vec<Batch>> {
+        let found = self.all(self.index(WORK_INDEX, WORK, OPEN)).await?;
+        let mut keys: HashSet<Key> = found.iter().map(Key::of).collect();
+        keys.extend(self.made.list().iter().map(|id| record::key(id)));
+        let keys: Vec<Key> = keys.into_iter().collect();
+        let mut records: Vec<Record> = self.get_many(&keys).await?.values().filter_map(Record::read).collect();
+        records.retain(|record| record.batch.ended_at.is_none());
+        if self.holds() {
+            let epoch = self.epoch()?;
+            let mut settled = Vec::new();
+            for record in records {
+                if record.epoch < epoch {
+                    // From here on nothing of an earlier one is written to it; what it is now is read after that.
+                    self.amend(&record.batch.id, Change::default()).await?;
+                }
+                settled.extend(self.recovered(record).await?);
+            }
+            records = settled;
+        }
+        let mut open: Vec<Batch> = records.into_iter().filter(|r| !r.packing).map(|r| r.batch).collect();
+        open.sort_by(|a, b| (&a.created_at, &a.id).cmp(&(&b.created_at, &b.id)));
+        Ok(open)
+    }
+
+    /// The record as it is now; `None` for one that has come to its end by that.
+    async fn recovered(&self, record: Record) -> Told<Option<Record>> {
+        let epoch = self.epoch()?;
+        if record.epoch == epoch && !record.packing && record.ending.is_none() {
+            return Ok(Some(record));
+        }
+        let id = record.batch.id.clone();
+        // It is being packed or ended here, just now.
+        let Some(_at_work) = self.begin(&id) else { return Ok(Some(record)) };
+        let Some(record) = self.record(&id).await?.filter(|r| r.batch.ended_at.is_none()) else { return Ok(None) };
+        if record.packing {
+            tracing::info!(batch = id, "a batch that was not packed to its end is undone");
+            self.undo(&record).await?;
+            return Ok(None);
+        }
+        if let Some(ending) = record.ending.clone() {
+            self.finish(&record, &ending).await?;
+            return Ok(None);
+        }
+        Ok(Some(record))
+    }
+
+    pub(super) async fn newest(&self, limit: usize) -> Told<Vec<Batch>> {
+        let mut query = self.index(LIST_INDEX, LIST, BATCHES);
+        query.descending = true;
+        let mut keys: HashSet<Key> = self.made.list().iter().map(|id| record::key(id)).collect();
+        let mut found = 0;
+        while found < limit {
+            query.limit = Some((limit - found).clamp(1, 1_000));
+            let page = self.page(&query).await?;
+            found += page.items.len();
+            keys.extend(page.items.iter().map(Key::of));
+            query.start = page.next;
+            if query.start.is_none() {
+                break;
+            }
+        }
+        let keys: Vec<Key> = keys.into_iter().collect();
+        let records = self.get_many(&keys).await?;
+        let mut batches: Vec<Batch> =
+            records.values().filter_map(Record::read).filter(|r| !r.packing).map(|r| r.batch).collect();
+        batches.sort_by(|a, b| (&b.created_at, &b.id).cmp(&(&a.created_at, &a.id)));
+        batches.truncate(limit);
+        Ok(batches)
+    }
+
+    pub(super) async fn batch_of(&self, id: &str) -> Told<Option<Batch>> {
+        if let Some(record) = self.record(id).await? {
+            return Ok(Some(record.batch).filter(|_| !record.packing));
+        }
+        let Some(named) = self.get(&record::provider_key(id)).await? else { return Ok(None) };
+        Ok(self.record(item::text(&named, "batch")).await?.map(|record| record.batch))
+    }
+
+    pub(super) async fn provider_has(&self, batch: &str, provider_id: &str) -> Told<()> {
+        let mut named = record::provider_key(provider_id).attributes();
+        named.insert("batch".into(), string(batch));
+        self.write(Write::Put { table: self.table.clone(), item: named, condition: None }).await?;
+        let now = timestamp(self.clock.now());
+        let change = Change::default()
+            .set("provider_id", string(provider_id))
+            .set("submitted_at", string(now))
+            .set("status", string(Status::Validating.name()));
+        self.amend(batch, change).await.map(drop)
+    }
+
+    pub(super) async fn provider_says(&self, batch: &str, c: Checked) -> Told<()> {
+        let lines = serde_json::to_string(&c.error_lines).unwrap_or_default();
+        let change = Change::default()
+            .set("status", string(c.status.name()))
+            .set("done", number(c.done))
+            .set("checked_at", string(timestamp(self.clock.now())))
+            .set("error_lines", string(lines))
+            .put("output_file_id", c.output_file_id.as_deref())
+            .put("error_file_id", c.error_file_id.as_deref())
+            .put("expires_at", c.expires_at.as_deref())
+            .also("error", c.error.as_deref().map(string))
+            .also("charged_tokens", c.charged_tokens.map(number));
+        self.amend(batch, change).await.map(drop)
+    }
+
+    /// By anyone: whoever looks after it sees it.
+    pub(super) async fn ask_to_cancel(&self, batch: &str) -> Told<bool> {
+        let update = Expression::new("SET #cancel = :yes").name("#cancel", "cancel");
+        let update = update.value(":yes", AttributeValue::Bool(true));
+        let condition = Expression::new("attribute_exists(pk) AND attribute_not_exists(ended_at)");
+        let (table, key) = (self.table.clone(), record::key(batch).attributes());
+        let write = Write::Update { table, key, update, condition: Some(condition) };
+        let mut tries = 0;
+        loop {
+            match self.dynamo.write(write.clone()).await {
+                Ok(()) => return Ok(true),
+                Err(fault) if fault.kind == FaultKind::Condition => return Ok(false),
+                Err(fault) => tries = self.after(tries, &fault).await?,
+            }
+        }
+    }
+
+    pub(super) fn forget_list(&self, batch: &str) {
+        let mut held = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.as_ref().is_some_and(|(id, _)| id == batch) {
+            *held = None;
+        }
+    }
+}

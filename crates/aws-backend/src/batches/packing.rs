@@ -1,0 +1,234 @@
+//! Packing a batch, step by step.
+//!
+//! ```text
+//! record (packing) ─▶ money ─▶ list of its items ─▶ items, one by one ─▶ record (PENDING)
+//! ```
+//! Each arrow is durable before the next step, and what stands behind it is known by the batch's id alone: a process that dies
+//! in between leaves a record that says so, and whoever comes after gives the items of the list back and the money.
+
+use std::collections::HashSet;
+
+use docweir_aws::FaultKind;
+use docweir_aws::dynamo::{Expression, Write};
+use docweir_core::clock::timestamp;
+use docweir_core::failpoint;
+use docweir_core::money::Nanodollars;
+use docweir_stores::batches::*;
+use docweir_stores::ledger::{Asked, EntryId, Ledger, Mode, Spend};
+
+use super::item::{Item, Key, number};
+use super::lifecycle::Change;
+use super::record::{self, Record};
+use super::requests::Listed;
+use super::rules;
+use super::store::{DynamoBatches, Told};
+
+/// Items looked at together while a batch is packed.
+const PAGE: usize = 500;
+
+impl DynamoBatches {
+    pub(super) async fn pack_batch(&self, order: Order) -> Told<Packed> {
+        let epoch = self.epoch()?;
+        let (listed, counts) = match self.choose(&order).await? {
+            Ok(chosen) => chosen.into_iter().unzip::<Listed, u64, Vec<_>, Vec<_>>(),
+            Err(packed) => return Ok(packed),
+        };
+        let tokens = counts.iter().sum();
+        let Some(_at_work) = self.begin(&order.id) else { return Ok(Packed::Nothing) };
+        let entry = self.ledger.entry_of(&order.id);
+        let batch = Batch {
+            id: order.id.clone(),
+            space: order.space.clone(),
+            status: Status::Pending,
+            model: order.model.clone(),
+            endpoint: order.endpoint.clone(),
+            items: listed.len() as u64,
+            tokens,
+            entry: entry.clone(),
+            created_at: timestamp(self.clock.now()),
+            ..empty(&order)
+        };
+        let record = Record { batch, packing: true, ending: None, epoch };
+        self.make(&record).await?;
+        self.made.note(order.id.clone());
+        failpoint::reach("pack.recorded", &order.id);
+        let cost = Nanodollars::of_tokens(tokens, order.usd_per_million_tokens);
+        let spend = Spend { mode: Mode::Batch, subject: order.id.clone(), tokens, cost, ..order.spend.clone() };
+        let reservation = match self.ledger.reserve_as(entry, spend, order.budget).await? {
+            Asked::Given(reservation) => reservation,
+            Asked::Refused { period, spent, limit } => {
+                self.forget(&record).await?;
+                return Ok(Packed::Refused { period, spent, limit });
+            }
+        };
+        failpoint::reach("pack.reserved", &order.id);
+        self.write_list(&order.id, &listed).await?;
+        failpoint::reach("pack.listed", &order.id);
+        let space = order.space.name();
+        let keys: Vec<Key> = listed.iter().map(|listed| Key::of_item(&space, &listed.key)).collect();
+        let claim = |nth: usize, now: Option<&Item>| {
+            if nth > 0 {
+                failpoint::reach("pack.claiming", &order.id);
+            }
+            rules::claim(&order.id, listed.get(nth).map_or("", |listed| &listed.hash), now)
+        };
+        let claimed = match self.change(&keys, claim).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                // What could not be undone now is undone by the next look at the open batches.
+                if let Err(error) = self.undo(&record).await {
+                    tracing::warn!(batch = order.id, %error, "a batch that could not be packed is undone later");
+                }
+                return Err(error);
+            }
+        };
+        failpoint::reach("pack.claimed", &order.id);
+        let mine = counts.iter().zip(&claimed).filter(|(_, yes)| **yes);
+        let (items, tokens) = mine.fold((0, 0), |(items, sum), (tokens, _)| (items + 1, sum + tokens));
+        if items == 0 {
+            self.undo(&record).await?;
+            return Ok(Packed::Nothing);
+        }
+        // Where some were not to be had, a little too much is set aside until its end.
+        let change = Change::default().set("items", number(items)).set("tokens", number(tokens)).remove("packing");
+        match self.amend(&order.id, change).await {
+            Ok(_) => {}
+            Err(error) => {
+                // Taken over meanwhile: what was taken after that look goes back.
+                if let Err(error) = self.change(&keys, |_, now| rules::unclaim(&order.id, now)).await {
+                    tracing::warn!(batch = order.id, %error, "items of a batch that was taken over are given back later");
+                }
+                return Err(error);
+            }
+        }
+        let batch = Batch { items, tokens, ..record.batch };
+        Ok(Packed::Batch(Box::new(batch), reservation))
+    }
+
+    /// As many as every limit allows, the oldest first, with their tokens.
+    async fn choose(&self, order: &Order) -> Told<std::result::Result<Vec<(Listed, u64)>, Packed>> {
+        // As many as the budget allows; where it allows none, the reservation says so.
+        let room = self.ledger.room(&order.spend.run, order.budget).await?;
+        let affordable = room.map_or(u64::MAX, |room| room.tokens_at(order.usd_per_million_tokens));
+        let (mut chosen, mut bytes, mut tokens) = (Vec::new(), 0, 0);
+        let mut seen: HashSet<Key> = HashSet::new();
+        let mut line = self.line("waiting", &order.space.name());
+        let mut lagging = self.put.list();
+        loop {
+            let mut keys = line.take(PAGE.min(order.most_requests.max(1))).await?;
+            if keys.is_empty() {
+                // What an index may not know yet.
+                keys = std::mem::take(&mut lagging);
+                keys.retain(|key| !seen.contains(key));
+                if keys.is_empty() {
+                    break;
+                }
+            }
+            let mut items = self.items(&keys).await?;
+            let name = order.space.name();
+            for key in keys {
+                let fits = |item: &Item| item.is_waiting() && item.space == name;
+                let Some(item) = items.remove(&key).filter(fits) else { continue };
+                if !seen.insert(key) {
+                    continue;
+                }
+                let line = (order.line_bytes)(&item.key, &item.input);
+                if bytes + line > order.most_bytes || tokens + item.tokens > order.most_tokens {
+                    return Ok(if chosen.is_empty() { Err(Packed::Full) } else { Ok(chosen) });
+                }
+                if !chosen.is_empty() && tokens + item.tokens > affordable {
+                    return Ok(Ok(chosen));
+                }
+                (bytes, tokens) = (bytes + line, tokens + item.tokens);
+                chosen.push((Listed { key: item.key, hash: item.hash }, item.tokens));
+                if chosen.len() >= order.most_requests {
+                    return Ok(Ok(chosen));
+                }
+            }
+        }
+        Ok(if chosen.is_empty() { Err(Packed::Nothing) } else { Ok(chosen) })
+    }
+
+    async fn make(&self, record: &Record) -> Told<()> {
+        let condition = Some(Expression::new("attribute_not_exists(pk)"));
+        let write = Write::Put { table: self.table.clone(), item: record.attributes(), condition };
+        let mut tries = 0;
+        loop {
+            match self.dynamo.write(write.clone()).await {
+                Ok(()) => return Ok(()),
+                // Its id is new: that was this one, whose answer was lost.
+                Err(fault) if fault.kind == FaultKind::Condition && tries > 0 => return Ok(()),
+                Err(fault) => tries = self.after(tries, &fault).await?,
+            }
+        }
+    }
+
+    /// It never was.
+    async fn forget(&self, record: &Record) -> Told<()> {
+        let epoch = self.epoch()?;
+        let condition = Expression::new("attribute_not_exists(pk) OR #epoch <= :epoch").name("#epoch", "epoch");
+        let condition = Some(condition.number(":epoch", epoch));
+        let key = record::key(&record.batch.id).attributes();
+        let write = Write::Delete { table: self.table.clone(), key, condition };
+        let mut tries = 0;
+        loop {
+            match self.dynamo.write(write.clone()).await {
+                Ok(()) => break,
+                Err(fault) if fault.kind == FaultKind::Condition => return Err(self.fenced(&record.batch.id)),
+                Err(fault) => tries = self.after(tries, &fault).await?,
+            }
+        }
+        self.made.forget(&record.batch.id);
+        Ok(())
+    }
+
+    /// Items of its list that it has are nobody's again, as if they had never been taken.
+    async fn give_back(&self, record: &Record) -> Told<()> {
+        let (id, space) = (&record.batch.id, record.batch.space.name());
+        let list = self.read_list(id).await?;
+        let keys: Vec<Key> = list.iter().map(|listed| Key::of_item(&space, &listed.key)).collect();
+        self.change(&keys, |_, now| rules::unclaim(id, now)).await.map(drop)
+    }
+
+    /// Packing that did not come to its end: items, list, money, record, in this order.
+    pub(super) async fn undo(&self, record: &Record) -> Told<()> {
+        self.give_back(record).await?;
+        self.delete_list(&record.batch.id).await?;
+        self.ledger.release(&record.batch.entry).await?;
+        self.forget(record).await
+    }
+}
+
+/// A batch of which nothing is known yet.
+fn empty(order: &Order) -> Batch {
+    Batch {
+        id: String::new(),
+        space: order.space.clone(),
+        status: Status::Pending,
+        model: order.model.clone(),
+        endpoint: String::new(),
+        items: 0,
+        tokens: 0,
+        entry: EntryId::new(""),
+        created_at: String::new(),
+        input_file_id: None,
+        asked_at: None,
+        provider_id: None,
+        submitted_at: None,
+        checked_at: None,
+        output_file_id: None,
+        error_file_id: None,
+        expires_at: None,
+        done: 0,
+        cancel: false,
+        warned: false,
+        stored: 0,
+        failed: 0,
+        stale: 0,
+        returned: 0,
+        charged_tokens: None,
+        error: None,
+        error_lines: Vec::new(),
+        ended_at: None,
+    }
+}

@@ -1,0 +1,99 @@
+//! A batch's record as attributes, and back.
+
+use docweir_aws::dynamo::{AttributeValue, Item as Attributes};
+use docweir_stores::batches::{Batch, Ending, Space, Status};
+use docweir_stores::ledger::EntryId;
+
+use super::item::{self, AT, Key, LIST, WORK, number, string, text, unsigned};
+
+/// In the index of what is to be done, and of lists.
+pub const OPEN: &str = "open";
+pub const BATCHES: &str = "batches";
+
+/// With what only the store knows of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    pub batch: Batch,
+    /// Items are being taken into it.
+    pub packing: bool,
+    /// How it is to end: decided once.
+    pub ending: Option<Ending>,
+    /// Of who looked after it last.
+    pub epoch: u64,
+}
+
+pub fn key(id: &str) -> Key {
+    Key::new(format!("batch#{id}"), "record")
+}
+
+/// Under which a batch is found by the provider's name.
+pub fn provider_key(provider_id: &str) -> Key {
+    Key::new(format!("provider#{provider_id}"), "batch")
+}
+
+impl Record {
+    /// Of a new one.
+    pub fn attributes(&self) -> Attributes {
+        let b = &self.batch;
+        let mut a = key(&b.id).attributes();
+        let model = serde_json::to_string(&b.model).unwrap_or_default();
+        let texts = [
+            ("id", b.id.clone()),
+            ("space", b.space.name()),
+            ("status", b.status.name().to_owned()),
+            ("model", model),
+            ("endpoint", b.endpoint.clone()),
+            ("entry", b.entry.as_str().to_owned()),
+            ("created_at", b.created_at.clone()),
+            (AT, format!("{}#{}", b.created_at, b.id)),
+            (WORK, OPEN.to_owned()),
+            (LIST, BATCHES.to_owned()),
+        ];
+        a.extend(texts.map(|(name, value)| (name.to_owned(), string(value))));
+        for (name, n) in [("items", b.items), ("tokens", b.tokens), ("epoch", self.epoch)] {
+            a.insert(name.into(), number(n));
+        }
+        if self.packing {
+            a.insert("packing".into(), AttributeValue::Bool(true));
+        }
+        a
+    }
+
+    /// `None` for attributes that make no sense.
+    pub fn read(a: &Attributes) -> Option<Self> {
+        let optional = |name: &str| Some(text(a, name).to_owned()).filter(|text| !text.is_empty());
+        let yes = |name: &str| a.get(name).and_then(|v| v.as_bool().ok()).copied().unwrap_or(false);
+        let batch = Batch {
+            id: optional("id")?,
+            space: Space::parse(text(a, "space")),
+            status: Status::ALL.into_iter().find(|status| status.name() == text(a, "status"))?,
+            model: serde_json::from_str(text(a, "model")).ok()?,
+            endpoint: text(a, "endpoint").to_owned(),
+            items: unsigned(a, "items"),
+            tokens: unsigned(a, "tokens"),
+            entry: EntryId::new(text(a, "entry")),
+            created_at: text(a, "created_at").to_owned(),
+            input_file_id: optional("input_file_id"),
+            asked_at: optional("asked_at"),
+            provider_id: optional("provider_id"),
+            submitted_at: optional("submitted_at"),
+            checked_at: optional("checked_at"),
+            output_file_id: optional("output_file_id"),
+            error_file_id: optional("error_file_id"),
+            expires_at: optional("expires_at"),
+            done: unsigned(a, "done"),
+            cancel: yes("cancel"),
+            warned: yes("warned"),
+            stored: unsigned(a, "stored"),
+            failed: unsigned(a, "failed"),
+            stale: unsigned(a, "stale"),
+            returned: unsigned(a, "returned"),
+            charged_tokens: a.contains_key("charged_tokens").then(|| unsigned(a, "charged_tokens")),
+            error: optional("error"),
+            error_lines: serde_json::from_str(text(a, "error_lines")).unwrap_or_default(),
+            ended_at: optional("ended_at"),
+        };
+        let ending = optional("ending").and_then(|text| serde_json::from_str(&text).ok());
+        Some(Self { batch, packing: yes("packing"), ending, epoch: item::unsigned(a, "epoch") })
+    }
+}

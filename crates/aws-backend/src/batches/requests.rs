@@ -1,0 +1,99 @@
+//! The list of a batch's items: one object, written before they are taken, that never changes.
+//!
+//! It names those that were to be taken; which of them were is what they say themselves. So what was begun can be undone or
+//! finished by whoever comes after, without a look at any index.
+
+use std::sync::{Arc, PoisonError};
+
+use bytes::Bytes;
+use docweir_objects::{Durability, ObjectError, Precondition};
+use docweir_stores::batches::Request;
+use docweir_stores::paid::PaidError;
+use serde::{Deserialize, Serialize};
+
+use super::item::Key;
+use super::store::{DynamoBatches, Told};
+
+/// One line of the list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    pub key: String,
+    /// Of the text that is to be sent.
+    pub hash: String,
+}
+
+/// Where a batch's list lies.
+pub fn list_key(batch: &str) -> String {
+    format!("batches/{batch}/items.jsonl")
+}
+
+fn failed(error: &ObjectError) -> PaidError {
+    match error {
+        ObjectError::Unknown { .. } | ObjectError::Transient { .. } | ObjectError::Conflict(_) => {
+            PaidError::Busy(error.to_string())
+        }
+        _ => PaidError::Storage(error.to_string()),
+    }
+}
+
+impl DynamoBatches {
+    pub(super) async fn write_list(&self, batch: &str, items: &[Listed]) -> Told<()> {
+        let mut body = Vec::new();
+        for item in items {
+            serde_json::to_writer(&mut body, item)
+                .map_err(|e| PaidError::Storage(format!("the list of a batch can't be written: {e}")))?;
+            body.push(b'\n');
+        }
+        let (key, body) = (list_key(batch), Bytes::from(body));
+        let put = self.objects.put(&key, body, Precondition::None, Durability::Durable).await;
+        put.map(drop).map_err(|e| failed(&e))
+    }
+
+    /// Empty where there is none: then nothing was taken.
+    pub(super) async fn read_list(&self, batch: &str) -> Told<Arc<Vec<Listed>>> {
+        let held = self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, list)) = held.filter(|(id, _)| id == batch) {
+            return Ok(list);
+        }
+        let body = match self.objects.get(&list_key(batch)).await {
+            Ok((body, _)) => body,
+            Err(ObjectError::NotFound(_)) => return Ok(Arc::default()),
+            Err(error) => return Err(failed(&error)),
+        };
+        let line = |line: &[u8]| {
+            serde_json::from_slice(line)
+                .map_err(|e| PaidError::Storage(format!("the list of batch {batch} can't be read: {e}")))
+        };
+        let list = body.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(line).collect::<Told<Vec<Listed>>>()?;
+        let list = Arc::new(list);
+        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some((batch.to_owned(), list.clone()));
+        Ok(list)
+    }
+
+    pub(super) async fn delete_list(&self, batch: &str) -> Told<()> {
+        self.objects.delete(&list_key(batch)).await.map_err(|e| failed(&e))
+    }
+
+    pub(super) async fn requests_of(&self, batch: &str, after: u64, limit: usize) -> Told<Vec<Request>> {
+        /// Items read together.
+        const PAGE: usize = 500;
+        let Some(record) = self.record(batch).await? else { return Ok(Vec::new()) };
+        let (space, list) = (record.batch.space.name(), self.read_list(batch).await?);
+        let mut requests = Vec::new();
+        let mut at = usize::try_from(after).unwrap_or(usize::MAX);
+        while requests.len() < limit && at < list.len() {
+            let page = list.get(at..list.len().min(at + PAGE)).unwrap_or_default();
+            let keys: Vec<Key> = page.iter().map(|listed| Key::of_item(&space, &listed.key)).collect();
+            let mut items = self.items(&keys).await?;
+            for key in &keys {
+                at += 1;
+                let found = items.remove(key).filter(|item| item.is_in(batch) && !item.input.is_empty());
+                requests.extend(found.map(|item| Request { at: at as u64, key: item.key, input: item.input }));
+                if requests.len() == limit {
+                    break;
+                }
+            }
+        }
+        Ok(requests)
+    }
+}

@@ -1,0 +1,72 @@
+//! Records that came from tables of the user's, and what those have to be told.
+
+use std::collections::HashSet;
+
+use docweir_stores::batches::*;
+
+use super::item::{Item, Key};
+use super::rules;
+use super::store::{DynamoBatches, Step, Told};
+
+/// Keys read of an index at a time.
+const PAGE: usize = 500;
+
+impl DynamoBatches {
+    /// By the index, and by what this process has written a moment ago, which the index may not know yet.
+    pub(super) async fn owed_to_tables(&self, space: &Space, except: &[String], limit: usize) -> Told<Vec<Owed>> {
+        let name = space.name();
+        let wanted = |item: Item| item.as_owed().filter(|owed| !except.contains(&owed.origin.table));
+        let mut seen: HashSet<Key> = HashSet::new();
+        let mut found = Vec::new();
+        let mut line = self.line("tell", &name);
+        while found.len() < limit {
+            let keys = line.take(limit.min(PAGE)).await?;
+            if keys.is_empty() {
+                break;
+            }
+            let mut items = self.items(&keys).await?;
+            found.extend(keys.iter().filter_map(|key| items.remove(key)).filter_map(wanted));
+            seen.extend(keys);
+        }
+        if found.len() < limit {
+            let recent: Vec<Key> = self.ended.list().into_iter().filter(|key| !seen.contains(key)).collect();
+            for part in recent.chunks(PAGE) {
+                let items = self.items(part).await?;
+                for (key, item) in items {
+                    match item.owes() {
+                        true if item.space == name => found.extend(wanted(item)),
+                        true => {}
+                        false => self.ended.forget(&key),
+                    }
+                }
+                if found.len() >= limit {
+                    break;
+                }
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    pub(super) async fn tables_were_told(&self, told: Vec<(ItemId, String)>) -> Told<()> {
+        let mut seen = HashSet::new();
+        let told: Vec<(ItemId, String)> = told.into_iter().filter(|(item, _)| seen.insert(item.clone())).collect();
+        let keys: Vec<Key> = told.iter().map(|(item, _)| Key::of_id(item)).collect();
+        let decide = |nth: usize, now: Option<&Item>| match told.get(nth) {
+            Some((_, mark)) => rules::told(mark, now),
+            None => Step::Keep(()),
+        };
+        self.change(&keys, decide).await.map(drop)
+    }
+
+    pub(super) async fn forget_versions(&self, items: Vec<(ItemId, u64)>) -> Told<u64> {
+        let mut seen = HashSet::new();
+        let items: Vec<(ItemId, u64)> = items.into_iter().filter(|(item, _)| seen.insert(item.clone())).collect();
+        let keys: Vec<Key> = items.iter().map(|(item, _)| Key::of_id(item)).collect();
+        let decide = |nth: usize, now: Option<&Item>| {
+            let version = items.get(nth).map(|(_, version)| *version);
+            rules::delete(now.filter(|now| Some(now.version) == version))
+        };
+        Ok(self.change(&keys, decide).await?.into_iter().sum())
+    }
+}

@@ -1,0 +1,373 @@
+//! The store on two servers that nobody here wrote, behind a network on a bad day, and by processes that die or stall.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use docweir_aws::dynamo::Dynamo;
+use docweir_aws::{Aws, AwsOptions};
+use docweir_core::clock::ManualClock;
+use docweir_objects::memory::MemoryObjects;
+use docweir_stores::batches::conformance::{self, Desk, NOW, World, texts};
+use docweir_stores::ledger::{By, Ledger};
+use docweir_stores::paid::PaidError;
+use docweir_testkit::proxy::{Act, Proxy};
+use docweir_testkit::servers::{shared_dynoxide, shared_ministack};
+
+use super::*;
+use crate::ledger as books;
+use crate::ledger::DynamoLedger;
+
+/// A table and books of their own, and the process that looks after batches.
+struct Shop {
+    options: DynamoOptions,
+    objects: Arc<MemoryObjects>,
+    clock: Arc<ManualClock>,
+    endpoint: String,
+    ledger: Arc<DynamoLedger>,
+    batches: DynamoBatches,
+}
+
+async fn dynamo(endpoint: &str, attempts: u32) -> Dynamo {
+    let options =
+        AwsOptions { region: "eu-central-1".into(), endpoint: endpoint.into(), attempts, ..AwsOptions::default() };
+    Dynamo::new(&Aws::find(options).await.with_keys("test", "test"), "")
+}
+
+impl Shop {
+    /// Its first process reaches the tables at an address of its own.
+    async fn new(endpoint: &str, theirs: &str, attempts: u32) -> Self {
+        let direct = dynamo(endpoint, 3).await;
+        let name = |what: &str| format!("{what}-{:08x}", fastrand::u32(..));
+        let options = DynamoOptions {
+            ledger_table: name("ledger"),
+            batches_table: name("batches"),
+            attempts: if attempts == 1 { 1 } else { 40 },
+            ..DynamoOptions::default()
+        };
+        direct.create(&table(&options), Duration::from_secs(30)).await.unwrap();
+        direct.create(&books::table(&options), Duration::from_secs(30)).await.unwrap();
+        let clock = Arc::new(ManualClock::at(NOW));
+        let objects = Arc::new(MemoryObjects::new(clock.clone()));
+        let theirs = dynamo(theirs, attempts).await;
+        let ledger = Arc::new(DynamoLedger::open(theirs.clone(), &options, 90, clock.clone()));
+        let batches = DynamoBatches::new(theirs, &options, ledger.clone(), objects.clone(), clock.clone());
+        batches.take_over(1).await.unwrap();
+        Self { options, objects, clock, endpoint: endpoint.into(), ledger, batches }
+    }
+
+    /// Another process at the same tables.
+    async fn another(&self) -> Self {
+        let options = DynamoOptions { attempts: 40, ..self.options.clone() };
+        let direct = dynamo(&self.endpoint, 3).await;
+        let ledger = Arc::new(DynamoLedger::open(direct.clone(), &options, 90, self.clock.clone()));
+        let (objects, clock) = (self.objects.clone(), self.clock.clone());
+        let batches = DynamoBatches::new(direct, &options, ledger.clone(), objects.clone(), clock.clone());
+        Self { options, objects, clock, endpoint: self.endpoint.clone(), ledger, batches }
+    }
+
+    /// Nanodollars settled, reserved, in doubt.
+    async fn spent(&self) -> (u64, u64, u64) {
+        let lines = self.ledger.report(By::Day, "", 9).await.unwrap();
+        lines
+            .iter()
+            .fold((0, 0, 0), |(s, r, d), l| (s + l.settled.cost.0, r + l.reserved.cost.0, d + l.in_doubt.cost.0))
+    }
+}
+
+#[async_trait(?Send)]
+impl World for Shop {
+    fn batches(&self) -> &dyn Batches {
+        &self.batches
+    }
+
+    fn ledger(&self) -> &dyn Ledger {
+        self.ledger.as_ref()
+    }
+
+    fn text_key(&self, document: &str, text: &str) -> String {
+        item::text_key(document, Sha256Hex::of(text.as_bytes()).as_str())
+    }
+
+    fn shares_texts(&self) -> bool {
+        false
+    }
+}
+
+mod ministack {
+    use super::*;
+
+    async fn world() -> Option<Shop> {
+        let server = shared_ministack()?;
+        Some(Shop::new(server.endpoint(), server.endpoint(), 3).await)
+    }
+
+    docweir_stores::batches_conformance!(world());
+
+    #[test]
+    fn nothing_is_lost_doubled_or_stale() {
+        let Some(server) = shared_ministack() else { return };
+        let world = async || Shop::new(server.endpoint(), server.endpoint(), 3).await;
+        conformance::nothing_is_lost_doubled_or_stale(4, world);
+    }
+}
+
+mod dynoxide {
+    use super::*;
+
+    async fn world() -> Option<Shop> {
+        let server = shared_dynoxide()?;
+        Some(Shop::new(server.endpoint(), server.endpoint(), 3).await)
+    }
+
+    docweir_stores::batches_conformance!(world());
+
+    #[test]
+    fn nothing_is_lost_doubled_or_stale() {
+        let Some(server) = shared_dynoxide() else { return };
+        let world = async || Shop::new(server.endpoint(), server.endpoint(), 3).await;
+        conformance::nothing_is_lost_doubled_or_stale(8, world);
+    }
+}
+
+fn answer(status: &str, word: &str) -> Act {
+    let body = format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{word}","message":"oh"}}"#);
+    Act::Reply(format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()))
+}
+
+fn whatever_fails_nothing_is_lost_doubled_or_stale(endpoint: &str) {
+    let proxy = Proxy::start(endpoint.trim_start_matches("http://")).unwrap();
+    let (faults, mut random) = (Arc::new(AtomicU64::new(0)), fastrand::Rng::with_seed(5));
+    let counted = faults.clone();
+    let acts = [
+        Act::LoseRequest,
+        Act::LoseReply,
+        Act::LoseReply,
+        answer("400 Bad Request", "ProvisionedThroughputExceededException"),
+        answer("500 Internal Server Error", "InternalServerError"),
+    ];
+    proxy.set(move |_| {
+        if random.f64() > 0.2 {
+            return Act::Pass;
+        }
+        counted.fetch_add(1, Ordering::Relaxed);
+        acts[random.usize(..acts.len())].clone()
+    });
+    let address = format!("http://{}", proxy.address());
+    conformance::nothing_is_lost_doubled_or_stale(3, async || Shop::new(endpoint, &address, 3).await);
+    assert!(faults.load(Ordering::Relaxed) > 20, "{faults:?}");
+}
+
+#[test]
+fn whatever_fails_nothing_is_lost_doubled_or_stale_on_ministack() {
+    if let Some(server) = shared_ministack() {
+        whatever_fails_nothing_is_lost_doubled_or_stale(server.endpoint());
+    }
+}
+
+#[test]
+fn whatever_fails_nothing_is_lost_doubled_or_stale_on_dynoxide() {
+    if let Some(server) = shared_dynoxide() {
+        whatever_fails_nothing_is_lost_doubled_or_stale(server.endpoint());
+    }
+}
+
+/// A process that dies: after so many requests no other comes through, and the last one's reply is lost or the request.
+fn dies_after(proxy: &Proxy, requests: u64, reply: bool) {
+    let mut left = requests;
+    proxy.set(move |_| match left {
+        0 => Act::LoseRequest,
+        1 => {
+            left = 0;
+            if reply { Act::LoseReply } else { Act::LoseRequest }
+        }
+        _ => {
+            left -= 1;
+            Act::Pass
+        }
+    });
+}
+
+/// At each request of an operation a process dies; another one takes over. Ends where the operation came to its end.
+async fn killed_at_each_request(
+    endpoint: &str,
+    reply: bool,
+    before: impl AsyncFn(&Shop),
+    operation: impl AsyncFn(&Shop) -> bool,
+    after: impl AsyncFn(&Shop, u64),
+) -> u64 {
+    let proxy = Proxy::start(endpoint.trim_start_matches("http://")).unwrap();
+    let address = format!("http://{}", proxy.address());
+    for requests in 1..200 {
+        proxy.set(|_| Act::Pass);
+        let shop = Shop::new(endpoint, &address, 1).await;
+        before(&shop).await;
+        dies_after(&proxy, requests, reply);
+        let done = operation(&shop).await;
+        let next = shop.another().await;
+        next.batches.take_over(2).await.unwrap();
+        after(&next, requests).await;
+        if done {
+            return requests;
+        }
+    }
+    panic!("it has no end");
+}
+
+const RECORDS: [(&str, &str); 5] = [("a", "one"), ("b", "two"), ("c", "three"), ("d", "four"), ("e", "five")];
+
+#[tokio::test]
+async fn killed_at_each_request_of_packing_nothing_is_lost_and_no_money_is_left_behind() {
+    let Some(server) = shared_dynoxide() else { return };
+    for reply in [false, true] {
+        let before = async |shop: &Shop| {
+            Desk::records(shop).put(&RECORDS).await;
+        };
+        let operation = async |shop: &Shop| {
+            let desk = Desk::records(shop);
+            desk.b().pack(desk.order("b1", 4)).await.is_ok()
+        };
+        let after = async |next: &Shop, requests: u64| {
+            let desk = Desk::records(next);
+            let open = desk.b().open().await.unwrap();
+            let [none, pending, ..] = desk.counts().await;
+            let packed: u64 = open.iter().map(|batch| batch.items).sum();
+            assert_eq!((none + pending, pending), (5, packed), "after {requests}");
+            let tokens: u64 = open.iter().map(|batch| batch.tokens).sum();
+            assert_eq!(next.spent().await, (0, 10 * tokens, 0), "after {requests}");
+            for batch in open {
+                let keys: Vec<String> =
+                    desk.b().requests(&batch.id, 0, 9).await.unwrap().into_iter().map(|r| r.key).collect();
+                assert_eq!(keys.len() as u64, batch.items);
+                desk.harvest(&batch.id, &keys.iter().map(String::as_str).collect::<Vec<_>>()).await;
+                desk.end(&batch.id, Status::Completed, batch.tokens).await;
+            }
+            while !desk.pack(&format!("next{}", fastrand::u32(..)), 9).await.is_empty() {}
+            let [none, pending, success, ..] = desk.counts().await;
+            assert_eq!((none, pending + success), (0, 5), "after {requests}");
+        };
+        let requests = killed_at_each_request(server.endpoint(), reply, before, operation, after).await;
+        assert!(requests > 8, "{requests}");
+    }
+}
+
+#[tokio::test]
+async fn killed_at_each_request_of_its_end_a_batch_is_counted_and_settled_once() {
+    let Some(server) = shared_dynoxide() else { return };
+    for reply in [false, true] {
+        let before = async |shop: &Shop| {
+            let desk = Desk::records(shop);
+            desk.put(&RECORDS).await;
+            desk.pack("b1", 9).await;
+            desk.harvest("b1", &["a", "c"]).await;
+            desk.put(&[("d", "vier")]).await;
+        };
+        let operation = async |shop: &Shop| {
+            let desk = Desk::records(shop);
+            desk.b().end("b1", Desk::ending(Status::Completed, 8)).await.is_ok()
+        };
+        let after = async |next: &Shop, requests: u64| {
+            let desk = Desk::records(next);
+            // As the poller finds it, if it is still open.
+            desk.b().open().await.unwrap();
+            desk.end("b1", Status::Completed, 8).await;
+            let batch = desk.batch("b1").await;
+            let sums = (batch.stored, batch.returned, batch.stale, batch.failed);
+            assert_eq!(sums, (2, 2, 1, 0), "after {requests}: {batch:?}");
+            assert!(batch.ended_at.is_some() && desk.b().open().await.unwrap().is_empty());
+            assert_eq!((desk.counts().await, next.spent().await), ([3, 0, 2, 0, 0], (80, 0, 0)), "after {requests}");
+        };
+        let requests = killed_at_each_request(server.endpoint(), reply, before, operation, after).await;
+        assert!(requests > 8, "{requests}");
+    }
+}
+
+#[tokio::test]
+async fn killed_at_each_request_of_its_end_documents_go_on_and_pay_once() {
+    let Some(server) = shared_dynoxide() else { return };
+    let before = async |shop: &Shop| {
+        let desk = Desk::texts(shop);
+        for document in ["doc1", "doc2"] {
+            desk.b().ask(document, &desk.space, texts(&["one", "two"])).await.unwrap();
+        }
+        desk.pack("b1", 9).await;
+        let key = |text: &str| shop.text_key("doc1", text);
+        desk.harvest("b1", &[&key("one"), &key("two")]).await;
+        // It goes on before the batch has ended: what it paid is known all the same.
+        assert!(matches!(
+            desk.b().ask("doc1", &desk.space, texts(&["one", "two"])).await.unwrap(),
+            Answer::Ready { .. }
+        ));
+        desk.b().taken("doc1").await.unwrap();
+    };
+    let ending = || Ending { most_attempts: 1, ..Desk::ending(Status::Expired, 7) };
+    let operation = async |shop: &Shop| shop.batches.end("b1", ending()).await.is_ok();
+    let after = async |next: &Shop, requests: u64| {
+        let desk = Desk::texts(next);
+        desk.b().open().await.unwrap();
+        desk.b().end("b1", ending()).await.unwrap();
+        let batch = desk.batch("b1").await;
+        assert_eq!((batch.stored, batch.failed), (2, 2), "after {requests}");
+        assert_eq!(desk.b().ready("", 9).await.unwrap(), ["doc2"], "its texts have failed: it is told");
+        let lines = next.ledger.report(By::Subject, "", 9).await.unwrap();
+        let books: Vec<_> = lines.iter().map(|l| (l.name.as_str(), l.settled.tokens)).collect();
+        assert_eq!((books, next.spent().await), (vec![("b1", 1), ("doc1", 6)], (70, 0, 0)), "after {requests}");
+    };
+    let requests = killed_at_each_request(server.endpoint(), true, before, operation, after).await;
+    assert!(requests > 8, "{requests}");
+}
+
+/// One that was stopped and goes on writes to no batch that another looks after by then, and what it had taken goes back.
+#[tokio::test]
+async fn whoever_was_taken_over_from_writes_to_no_batch() {
+    let Some(server) = shared_dynoxide() else { return };
+    let stalled = Shop::new(server.endpoint(), server.endpoint(), 3).await;
+    let (before, next) = (Desk::records(&stalled), stalled.another().await);
+    let desk = Desk::records(&next);
+    before.put(&RECORDS).await;
+    let none = next.batches.pack(desk.order("b0", 9)).await;
+    assert!(matches!(none, Err(PaidError::Fenced(_))), "it looks after no batches yet: {none:?}");
+    before.pack("b1", 2).await;
+    next.batches.take_over(2).await.unwrap();
+    let refused = [
+        stalled.batches.uploaded("b1", "file").await,
+        stalled.batches.asked("b1").await,
+        stalled.batches.taken_over("b1", "batch_x").await,
+        stalled.batches.end("b1", Desk::ending(Status::Failed, 0)).await,
+    ];
+    assert!(refused.iter().all(|r| matches!(r, Err(PaidError::Fenced(_)))), "{refused:?}");
+    // What it packs all the same is found, and is written by the next one alone.
+    before.pack("b2", 2).await;
+    let ids: Vec<_> = desk.b().open().await.unwrap().into_iter().map(|b| b.id).collect();
+    assert_eq!(ids, ["b1", "b2"]);
+    assert!(matches!(stalled.batches.asked("b2").await, Err(PaidError::Fenced(_))));
+    for id in ids {
+        desk.end(&id, Status::Failed, 0).await;
+    }
+    assert_eq!((desk.counts().await, next.spent().await), ([5, 0, 0, 0, 0], (0, 0, 0)));
+    // Anyone may put items down, and ask for a cancellation.
+    before.put(&[("f", "six")]).await;
+    assert_eq!(desk.counts().await[0], 6);
+}
+
+/// An item that is held by nobody's batch: whoever took it had been stopped while its batch was undone, and then died.
+#[tokio::test]
+async fn items_of_a_batch_that_is_none_wait_again() {
+    let Some(server) = shared_dynoxide() else { return };
+    let shop = Shop::new(server.endpoint(), server.endpoint(), 3).await;
+    let desk = Desk::records(&shop);
+    desk.put(&RECORDS).await;
+    desk.pack("b1", 2).await;
+    let key = record_key("b1");
+    let (table, dynamo) = (shop.options.batches_table.clone(), dynamo(server.endpoint(), 3).await);
+    let gone = docweir_aws::dynamo::Write::Delete { table, key, condition: None };
+    dynamo.write(gone).await.unwrap();
+    assert_eq!(desk.counts().await, [3, 2, 0, 0, 0]);
+    let next = shop.another().await;
+    next.batches.take_over(2).await.unwrap();
+    assert_eq!(Desk::records(&next).counts().await, [5, 0, 0, 0, 0]);
+}
+
+fn record_key(id: &str) -> docweir_aws::dynamo::Item {
+    record::key(id).attributes()
+}

@@ -1,0 +1,361 @@
+//! Against a stand-in that speaks the real protocol, enforces its limits and keeps its own books.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use docweir_aws::{Aws, AwsOptions};
+use docweir_core::cache::{FindingsCacheOptions, NoCache};
+use docweir_core::cancel::Cancel;
+use docweir_core::clock::SystemClock;
+use docweir_core::error::{ErrorClass, StageError};
+use docweir_core::model::SentimentLabel;
+use docweir_providers::account::{Account, Alerts, BUDGET_SPENT, BudgetOptions};
+use docweir_providers::comprehend::{Counting, Service, desks, model, price};
+use docweir_stages::enrich::Call;
+use docweir_stages::enrich::comprehend::{Analyst, Answer, Answers, Api, ComprehendOptions, Refusal};
+use docweir_standin::{Act, On, Options, Rule, Standin};
+use docweir_stores::cache::SqliteFindingsCache;
+use docweir_stores::ledger::{Amount, By, Ledger, Line, SqliteLedger};
+use docweir_stores::paid;
+use docweir_stores::sqlite::OpenOptions;
+use tokio::time::Instant;
+
+use crate::comprehend::AwsComprehend;
+
+/// A service whose cache and books lie in a folder of their own.
+struct Place {
+    folder: tempfile::TempDir,
+    standin: Standin,
+    options: ComprehendOptions,
+}
+
+impl Place {
+    fn new(change: impl FnOnce(&mut Options)) -> Self {
+        let mut standin = Options { books_by_text: true, ..Options::default() };
+        change(&mut standin);
+        let standin = Standin::start(standin).unwrap();
+        let options = ComprehendOptions {
+            endpoint: standin.comprehend_url(),
+            requests_per_second: 1_000.0,
+            backoff_initial_seconds: 0.05,
+            max_wait_seconds: 5.0,
+            request_seconds: 5.0,
+            ..ComprehendOptions::default()
+        };
+        Self { folder: tempfile::tempdir().unwrap(), standin, options }
+    }
+
+    fn with(faults: Vec<Rule>) -> Self {
+        Self::new(|o| o.faults = faults)
+    }
+
+    fn ledger(&self) -> SqliteLedger {
+        let options = OpenOptions { busy: Duration::from_secs(5), wal_pages: 1_000, page_cache_kibibytes: 512 };
+        let database = paid::open(&self.folder.path().join("paid.db"), &options).unwrap();
+        SqliteLedger::new(database, Arc::new(SystemClock))
+    }
+
+    fn accounts(&self, run_usd: f64) -> Vec<(Api, Account)> {
+        let account = |api| Account {
+            ledger: Arc::new(self.ledger()),
+            run: "a run".into(),
+            stage: "enrichment",
+            model: model(api),
+            collection: "chunks".into(),
+            price: price(0.0001),
+            options: BudgetOptions { run_usd, ..BudgetOptions::default() },
+            alerts: Alerts::new(Arc::new(|_| {})),
+        };
+        Api::ALL.into_iter().map(|api| (api, account(api))).collect()
+    }
+
+    /// As a process that begins finds it.
+    async fn service(&self) -> Service {
+        self.paying(0.0).await
+    }
+
+    async fn paying(&self, run_usd: f64) -> Service {
+        let aws = AwsOptions { region: "eu-central-1".into(), ..AwsOptions::default() };
+        let aws = Aws::find(aws).await.with_keys("key", "secret");
+        let remote = Arc::new(AwsComprehend::new(&aws, &self.options));
+        let desks = desks(&self.options, 0.0001, self.accounts(run_usd));
+        let path = self.folder.path().join("findings.db");
+        let cache = SqliteFindingsCache::open(&path, &FindingsCacheOptions::default());
+        Service::new(remote, desks, Arc::new(cache), self.options.clone())
+    }
+
+    /// Nanodollars that are settled, under way and in doubt.
+    async fn sums(&self) -> (u64, u64, u64) {
+        let lines = self.ledger().report(By::Stage, "", 10).await.unwrap();
+        assert!(lines.iter().all(|l| l.name == "enrichment"), "{lines:?}");
+        let sum = |of: fn(&Line) -> Amount| lines.iter().map(|l| of(l).cost.0).sum();
+        (sum(|l| l.settled), sum(|l| l.reserved), sum(|l| l.in_doubt))
+    }
+}
+
+async fn ask(service: &Service, api: Api, texts: &[&str]) -> Result<Answers, StageError> {
+    let language = if api == Api::Language { "" } else { "en" };
+    service.ask(api, language, texts, Call::new("a test", &Cancel::default())).await
+}
+
+fn kinds(answer: &Result<Answer, Refusal>) -> Vec<(&str, usize, usize)> {
+    match answer {
+        Ok(Answer::Spots(spots)) => spots.iter().map(|s| (s.kind.as_str(), s.start, s.end)).collect(),
+        other => panic!("no spots: {other:?}"),
+    }
+}
+
+const NAMES: &str = "👨‍👩‍👧 漢字: Jane Doe of Acme Widget Inc. wrote";
+
+#[tokio::test]
+async fn every_api_answers_and_the_books_are_the_services() {
+    let place = Place::new(|_| {});
+    let service = place.service().await;
+    let entities = ask(&service, Api::Entities, &[NAMES, "nothing here"]).await.unwrap();
+    assert_eq!(kinds(&entities.answers[0])[..2], [("PERSON", 10, 18), ("ORGANIZATION", 22, 37)]);
+    assert_eq!((kinds(&entities.answers[1]), entities.usage.calls, entities.usage.units), (vec![], 1, 6));
+    let personal = ask(&service, Api::PersonalData, &[NAMES]).await.unwrap();
+    assert_eq!(kinds(&personal.answers[0]), [("NAME", 10, 18)]);
+    let phrases = ask(&service, Api::KeyPhrases, &["some quarterly revenue"]).await.unwrap();
+    assert_eq!(kinds(&phrases.answers[0]), [("", 0, 22)]);
+    let mood = ask(&service, Api::Sentiment, &["a terrible loss"]).await.unwrap();
+    assert!(matches!(&mood.answers[0], Ok(Answer::Sentiment(s)) if s.label == SentimentLabel::Negative));
+    let tongues = ask(&service, Api::Language, &["Der Vertrag ist nicht das"]).await.unwrap();
+    assert!(matches!(&tongues.answers[0], Ok(Answer::Languages(l)) if l[0].code == "de"));
+    let books = place.standin.books().analysis;
+    assert_eq!(place.sums().await, (books.all.nanodollars, 0, 0));
+    assert_eq!((books.all.requests, books.all.units, books.by_operation.len()), (5, 18, 5));
+}
+
+#[tokio::test]
+async fn requests_are_within_the_limits_and_nothing_is_paid_twice() {
+    let place = Place::new(|o| (o.comprehend.texts_per_request, o.comprehend.bytes_per_text) = (7, 300));
+    let place = Place { options: ComprehendOptions { max_texts: 7, ..place.options.clone() }, ..place };
+    let texts: Vec<String> = (0..60).map(|n| format!("Number {} of the Great Numbers", n % 40)).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let service = Arc::new(place.service().await);
+    // At the same moment, and each text twice.
+    let (one, other) = tokio::join!(ask(&service, Api::Entities, &texts), ask(&service, Api::Entities, &texts));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert_eq!(one.answers, other.answers);
+    let books = place.standin.books().analysis;
+    assert_eq!((books.all.texts, books.texts_paid_twice().len(), books.refused.len()), (40, 0, 0));
+    assert_eq!(one.usage.units + other.usage.units, books.all.units);
+    // Another API, and another language, are other questions; the next process knows the answers.
+    let again = place.service().await;
+    assert_eq!(ask(&again, Api::Entities, &texts).await.unwrap().usage.calls, 0);
+    assert_eq!(place.standin.books().analysis, books);
+    let german = again.ask(Api::Entities, "de", &texts[..1], Call::new("x", &Cancel::default())).await.unwrap();
+    assert_eq!((german.usage.calls, ask(&again, Api::KeyPhrases, &texts[..1]).await.unwrap().usage.calls), (1, 1));
+}
+
+#[tokio::test]
+async fn the_books_agree_with_the_services_however_a_call_ends() {
+    let on = |act| Rule::new(On::Detect, act).times(1);
+    // What was certainly not charged is free; what nobody knows is in doubt, whether it was charged or not.
+    let table = [
+        (None, false),
+        (Some(on(Act::Throttle)), false),
+        (Some(on(Act::Status).code(500)), false),
+        (Some(on(Act::Status).code(503)), false),
+        (Some(on(Act::Status).code(400)), false),
+        (Some(on(Act::Status).code(403)), false),
+        (Some(on(Act::ItemErrors)), false),
+        (Some(on(Act::ItemErrors).share(1.0).item("UNSUPPORTED_LANGUAGE")), false),
+        (Some(on(Act::CutBefore)), true),
+        (Some(on(Act::CutAfter)), true),
+        (Some(on(Act::CutMiddle)), true),
+        (Some(on(Act::Garbage)), true),
+    ];
+    for (rule, doubtful) in table {
+        let place = Place::with(rule.clone().into_iter().collect());
+        let service = place.service().await;
+        let _ = ask(&service, Api::Sentiment, &["a stale lease", "is fenced"]).await;
+        let charged = place.standin.books().analysis.all.nanodollars;
+        let (settled, reserved, doubt) = place.sums().await;
+        assert_eq!((reserved, doubt > 0), (0, doubtful), "{rule:?}");
+        assert!(settled <= charged && charged <= settled + doubt, "{rule:?}: {settled} {charged} {doubt}");
+        assert!(doubtful || settled == charged, "{rule:?}: {settled} {charged}");
+        // Whatever it was, it is over: the same texts are answered, and those that were are not paid again.
+        let answered = ask(&service, Api::Sentiment, &["a stale lease", "is fenced"]).await;
+        assert!(answered.unwrap().answers.iter().all(Result::is_ok) || rule.is_some(), "{rule:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_text_that_fails_alone_is_asked_about_alone() {
+    let place = Place::with(vec![Rule::new(On::DetectEntities, Act::ItemErrors).share(0.4).times(1)]);
+    let texts: Vec<String> = (0..20).map(|n| format!("Passage {n} of Acme Widget Inc")).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let service = place.service().await;
+    let answers = ask(&service, Api::Entities, &texts).await.unwrap();
+    for (answer, text) in answers.answers.iter().zip(&texts) {
+        let at = text.find("Acme").unwrap();
+        assert!(kinds(answer).contains(&("ORGANIZATION", at, text.len())), "{text}: {answer:?}");
+    }
+    let books = place.standin.books().analysis;
+    let failed = books.all.requests - 1;
+    assert!(failed > 2 && failed < 20, "{failed} failed alone");
+    assert_eq!((books.all.texts, books.texts_paid_twice().len()), (20, 0));
+    assert_eq!(place.sums().await, (books.all.nanodollars, 0, 0));
+}
+
+#[tokio::test]
+async fn a_text_that_keeps_failing_fails_the_attempt_and_its_neighbours_are_kept() {
+    let place = Place::with(vec![Rule::new(On::Detect, Act::ItemErrors)]);
+    let service = place.service().await;
+    let error = ask(&service, Api::Entities, &["a", "b", "c"]).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "comprehend_item_failed"));
+    let books = place.standin.books();
+    assert_eq!((books.analysis.all.texts, books.faults["detect:item_errors"]), (2, 3), "three attempts of the first");
+    place.standin.set_faults(Vec::new()).unwrap();
+    assert_eq!(ask(&service, Api::Entities, &["a", "b", "c"]).await.unwrap().usage.units, 3);
+}
+
+#[tokio::test]
+async fn what_never_has_an_answer_is_told_apart_and_asked_about_once() {
+    for (code, refusal) in [("UNSUPPORTED_LANGUAGE", Refusal::Language), ("TEXT_SIZE_LIMIT_EXCEEDED", Refusal::TooLong)]
+    {
+        let place = Place::with(vec![Rule::new(On::Detect, Act::ItemErrors).item(code)]);
+        let answers = ask(&place.service().await, Api::KeyPhrases, &["a", "b"]).await.unwrap();
+        assert_eq!((&answers.answers[0], answers.answers[1].is_ok()), (&Err(refusal), true));
+        assert_eq!(place.standin.books().faults["detect:item_errors"], 1);
+    }
+    // Of personal data in a language that it does not know, and of a text that is too long for it.
+    let place = Place::new(|o| o.comprehend.bytes_of_personal_text = 50);
+    let service = place.service().await;
+    let german = service.ask(Api::PersonalData, "de", &["Jane Doe"], Call::new("x", &Cancel::default())).await;
+    assert_eq!(german.unwrap().answers, [Err(Refusal::Language)]);
+    let long = "Jane Doe ".repeat(10);
+    let answers = ask(&service, Api::PersonalData, &[&long, "Jane Doe"]).await.unwrap().answers;
+    assert_eq!((&answers[0], answers[1].is_ok()), (&Err(Refusal::TooLong), true));
+}
+
+#[tokio::test]
+async fn a_text_that_is_refused_is_found_by_halves_and_never_told() {
+    let place = Place::new(|_| {});
+    let service = place.service().await;
+    let mut texts = vec!["a secret passage"; 1];
+    let others: Vec<String> = (0..15).map(|n| format!("passage {n}")).collect();
+    texts.extend(others.iter().map(String::as_str));
+    // Nothing but white space: the service refuses it, and quotes it.
+    texts.insert(7, "   ");
+    let error = ask(&service, Api::Entities, &texts).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Permanent, "comprehend_refused"));
+    assert!(error.message.contains("ValidationException") && !error.message.contains("value"), "{error}");
+    let books = place.standin.books().analysis;
+    assert_eq!((books.all.texts, books.texts_paid_twice().len()), (16, 0), "the others were answered");
+    assert_eq!(place.sums().await, (books.all.nanodollars, 0, 0));
+}
+
+#[tokio::test]
+async fn throttling_slows_and_fails_nothing() {
+    let place = Place::new(|o| {
+        o.comprehend.requests_per_second = Some(8.0);
+        o.faults = vec![Rule::new(On::Detect, Act::Throttle).probability(0.2)];
+    });
+    let place =
+        Place { options: ComprehendOptions { max_texts: 1, max_wait_seconds: 60.0, ..place.options.clone() }, ..place };
+    let service = place.service().await;
+    let texts: Vec<String> = (0..24).map(|n| format!("Passage number {n}")).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let answers = ask(&service, Api::Entities, &texts).await.unwrap();
+    assert_eq!(answers.answers.len(), 24);
+    let books = place.standin.books().analysis;
+    assert!(books.refused["ThrottlingException"] > 0, "{books:?}");
+    assert_eq!((books.all.texts, place.sums().await), (24, (books.all.nanodollars, 0, 0)));
+}
+
+#[tokio::test]
+async fn a_service_that_is_slow_for_long_sends_the_document_back_without_an_attempt() {
+    let place = Place::with(vec![Rule::new(On::Detect, Act::Slow).seconds(0.2)]);
+    let options =
+        ComprehendOptions { max_texts: 1, concurrency: 1, max_document_seconds: 0.5, ..place.options.clone() };
+    let place = Place { options, ..place };
+    let service = place.service().await;
+    let texts: Vec<String> = (0..8).map(|n| format!("Passage number {n}")).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let mut tries = 0;
+    // What was answered stays answered: it comes to an end.
+    while let Err(error) = ask(&service, Api::Entities, &texts).await {
+        assert_eq!(error.class, ErrorClass::Throttled, "{error}");
+        tries += 1;
+        assert!(tries < 8, "no way forward");
+    }
+    let books = place.standin.books().analysis;
+    assert!(tries > 0);
+    assert_eq!((books.all.texts, books.texts_paid_twice().len()), (8, 0));
+}
+
+#[tokio::test]
+async fn a_service_that_is_down_is_held_against_no_document() {
+    let place = Place::with(vec![Rule::new(On::Detect, Act::Status).code(500)]);
+    let place = Place { options: ComprehendOptions { failures: 2, ..place.options.clone() }, ..place };
+    let service = place.service().await;
+    assert_eq!(ask(&service, Api::Entities, &["a"]).await.unwrap_err().class, ErrorClass::Transient);
+    let error = ask(&service, Api::Entities, &["a"]).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Throttled, "provider_down"));
+}
+
+#[tokio::test]
+async fn a_missing_permission_is_the_systems_matter_and_said() {
+    let place = Place::with(vec![Rule::new(On::Detect, Act::Status).code(403)]);
+    let error = ask(&place.service().await, Api::Entities, &["a"]).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::System);
+    assert!(error.message.contains("AccessDenied") && error.message.contains("comprehend/entities"), "{error}");
+}
+
+#[tokio::test]
+async fn a_stop_ends_a_call_that_hangs() {
+    let place = Place::with(vec![Rule::new(On::Detect, Act::Slow).seconds(30.0)]);
+    let options = ComprehendOptions { request_seconds: 60.0, ..place.options.clone() };
+    let place = Place { options, ..place };
+    let (service, cancel) = (place.service().await, Cancel::default());
+    let stop = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        cancel.cancel();
+    };
+    let began = Instant::now();
+    let (asked, ()) = tokio::join!(service.ask(Api::Entities, "en", &["a"], Call::new("x", &cancel)), stop);
+    assert_eq!(asked.unwrap_err().class, ErrorClass::Timeout);
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    let (settled, reserved, doubt) = place.sums().await;
+    assert!(settled == 0 && reserved == 0 && doubt > 0, "nobody knows whether it is charged");
+}
+
+#[tokio::test]
+async fn a_budget_stops_before_it_is_passed() {
+    let place = Place::new(|_| {});
+    let place = Place { options: ComprehendOptions { max_texts: 1, ..place.options.clone() }, ..place };
+    // Ten texts of three units each.
+    let service = place.paying(0.003).await;
+    let texts: Vec<String> = (0..20).map(|n| format!("Passage number {n}")).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let error = ask(&service, Api::Entities, &texts).await.unwrap_err();
+    assert_eq!(error.code, BUDGET_SPENT);
+    let charged = place.standin.books().analysis.all.nanodollars;
+    assert_eq!((charged, place.sums().await), (3_000_000, (3_000_000, 0, 0)));
+    // With more money it goes on from there.
+    let service = place.paying(1.0).await;
+    assert_eq!(ask(&service, Api::Entities, &texts).await.unwrap().usage.units, 30);
+}
+
+#[tokio::test]
+async fn what_is_counted_is_what_is_charged() {
+    let place = Place::new(|_| {});
+    let service = place.service().await;
+    let texts = ["a short one", "漢字 of Acme Widget Inc and more ", "a short one"];
+    let long = "Acme Widget Inc ".repeat(60);
+    let mut texts = texts.to_vec();
+    texts.push(&long);
+    ask(&service, Api::Entities, &texts[..1]).await.unwrap();
+    let path = place.folder.path().join("findings.db");
+    let cache = Arc::new(SqliteFindingsCache::open(&path, &FindingsCacheOptions::default()));
+    let cancel = Cancel::default();
+    let call = Call::new("x", &cancel);
+    let counted = Counting::new(cache, 0.0001).ask(Api::Entities, "en", &texts, call).await.unwrap().usage;
+    let paid = ask(&service, Api::Entities, &texts).await.unwrap().usage;
+    assert_eq!((counted.units, counted.cost), (paid.units, paid.cost));
+    let all = Counting::new(Arc::new(NoCache), 0.0001).ask(Api::Entities, "en", &texts, call).await.unwrap().usage;
+    assert_eq!(all.units, place.standin.books().analysis.all.units);
+}

@@ -1,0 +1,81 @@
+//! Daily metrics: gathered, and added up in their table every few seconds.
+//!
+//! Every document of a day adds to the same few items. In its own transaction each would wait for all others, so they are
+//! written by the way, and a process that is killed loses what it has gathered since: a few seconds of figures. What has
+//! to be exact is in the audit trail and in the ledger.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use docweir_aws::dynamo::{Dynamo, Expression, MOST, Write};
+use docweir_core::clock::{UnixMicros, timestamp};
+
+use super::items::string;
+use super::writer::new_token;
+
+/// As long as DynamoDB remembers a token, less a minute.
+const TOKEN: UnixMicros = 9 * 60 * 1_000_000;
+
+pub struct Daily {
+    dynamo: Dynamo,
+    table: String,
+    gathered: BTreeMap<String, f64>,
+    /// A write whose fate is not known: it is sent again as it is, under its name, which applies it once.
+    uncertain: Option<(String, Vec<Write>, UnixMicros)>,
+    written_at: UnixMicros,
+}
+
+impl Daily {
+    pub fn new(dynamo: Dynamo, table: String) -> Self {
+        Self { dynamo, table, gathered: BTreeMap::new(), uncertain: None, written_at: 0 }
+    }
+
+    pub fn add(&mut self, metrics: Vec<(String, f64)>) {
+        for (metric, by) in metrics {
+            *self.gathered.entry(metric).or_default() += by;
+        }
+    }
+
+    pub fn is_due(&self, now: UnixMicros, after: Duration) -> bool {
+        let waited = u64::try_from(now - self.written_at).unwrap_or(0);
+        !self.gathered.is_empty() && u128::from(waited) >= after.as_micros()
+    }
+
+    /// Writes what was gathered; what could not be written stays for the next time.
+    pub async fn write(&mut self, now: UnixMicros) {
+        self.written_at = now;
+        loop {
+            let (token, writes, since) = match self.uncertain.take() {
+                Some((.., since)) if now - since > TOKEN => {
+                    tracing::warn!("nobody knows whether some daily metrics were written: they are not written again");
+                    continue;
+                }
+                Some(again) => again,
+                None if self.gathered.is_empty() => return,
+                None => (new_token(), self.next(now), now),
+            };
+            let Err(cancelled) = self.dynamo.transact(&token, writes.clone()).await else { continue };
+            if cancelled.fault.kind.can_pass() {
+                self.uncertain = Some((token, writes, since));
+            } else {
+                tracing::warn!(fault = %cancelled.fault, "daily metrics were not written");
+            }
+            return;
+        }
+    }
+
+    fn next(&mut self, now: UnixMicros) -> Vec<Write> {
+        let at = timestamp(now);
+        let date = at.get(..10).unwrap_or(&at).to_owned();
+        let mut writes = Vec::new();
+        while writes.len() < MOST
+            && let Some((metric, by)) = self.gathered.pop_first()
+        {
+            let key = [("date".to_owned(), string(date.clone())), ("metric_type".to_owned(), string(metric))].into();
+            let update = Expression::new("ADD #value :by SET updated_at = :at").name("#value", "value");
+            let update = update.number(":by", by).string(":at", at.clone());
+            writes.push(Write::Update { table: self.table.clone(), key, update, condition: None });
+        }
+        writes
+    }
+}

@@ -1,0 +1,32 @@
+//! What an index may not know yet.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use docweir_core::documents::DocumentId;
+
+/// What an index may lag behind by, with room: a second is usual, and nothing is promised.
+const LAG: Duration = Duration::from_secs(30);
+
+/// Documents that were made pending a moment ago, with the time since which they wait.
+#[derive(Default)]
+pub struct Recent(Mutex<HashMap<DocumentId, (Instant, String)>>);
+
+impl Recent {
+    pub fn note(&self, id: &DocumentId, pending_since: Option<&str>) {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match pending_since {
+            Some(since) => drop(recent.insert(id.clone(), (Instant::now(), since.to_owned()))),
+            None => drop(recent.remove(id)),
+        }
+    }
+
+    pub fn list(&self) -> Vec<(String, DocumentId)> {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.retain(|_, (at, _)| at.elapsed() < LAG);
+        recent.iter().map(|(id, (_, since))| (since.clone(), id.clone())).collect()
+    }
+}

@@ -1,0 +1,481 @@
+//! The operations of the store.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use docweir_aws::DynamoOptions;
+use docweir_aws::dynamo::{Dynamo, Expression, Item, Page, Query};
+use docweir_aws::{Aws, Fault};
+use docweir_core::clock::{SharedClock, timestamp};
+use docweir_core::documents::{DocumentId, Sha256Hex, Stage};
+use docweir_stores::control::*;
+use tokio::time::Instant;
+
+use super::decide::{Answer, Command};
+use super::failure::told;
+use super::items;
+use super::items::SourceEntry;
+use super::tables::{BY_AGE, BY_ID, FORGET_AT, HASH, PARKED, UNTIL};
+use super::writer::{Target, Writer};
+
+/// Documents looked at for one that is wanted: other replicas look at the same ones.
+const CROWD: usize = 4;
+/// How often it is looked for what others have left, while there is enough else to do.
+const LOOK: Duration = Duration::from_secs(5);
+/// Documents that one step of a resumption takes.
+const STEP: usize = 500;
+
+pub struct DynamoControlStore {
+    location: String,
+    dynamo: Dynamo,
+    options: DynamoOptions,
+    clock: SharedClock,
+    writer: Writer,
+    /// When it was last looked for what others have left.
+    looked_at: Mutex<Option<Instant>>,
+}
+
+impl DynamoControlStore {
+    /// Asks nothing yet: a table that is missing is told by the first call.
+    pub fn open(aws: &Aws, dynamo: Dynamo, options: DynamoOptions, clock: SharedClock) -> Self {
+        let region = aws.region().map(|region| format!(" in {region}")).unwrap_or_default();
+        let location = format!("DynamoDB table {}{region}", options.control_table);
+        let writer = Writer::start(dynamo.clone(), options.clone(), &location, clock.clone());
+        Self { location, dynamo, options, clock, writer, looked_at: Mutex::default() }
+    }
+
+    fn failed(&self, fault: Fault) -> ControlError {
+        told(&self.location, &fault)
+    }
+
+    async fn on(&self, id: &DocumentId, command: Command) -> Result<Answer, ControlError> {
+        self.writer.ask(Target::Id(id.clone()), command).await
+    }
+
+    async fn key_of(&self, id: &DocumentId, command: Command) -> Result<DocumentKey, ControlError> {
+        match self.on(id, command).await? {
+            Answer::Key(key) => Ok(key),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    fn unexpected(&self, answer: &Answer) -> ControlError {
+        let reason = format!("an operation was answered with {answer:?}");
+        ControlError::Storage { location: self.location.clone(), reason, hint: "report it with the log" }
+    }
+
+    async fn page(&self, query: &Query) -> Result<Page, ControlError> {
+        self.dynamo.query(query).await.map_err(|fault| self.failed(fault))
+    }
+
+    fn by_status(&self, index: &str, status: Status) -> Query {
+        Query {
+            table: self.options.control_table.clone(),
+            index: Some(index.to_owned()),
+            key: Expression::new("#status = :status").name("#status", "status").string(":status", rules::name(status)),
+            ..Query::default()
+        }
+    }
+
+    /// Ids of documents that may be claimed, with the time since which they wait; and where those that are pending go on, if
+    /// they do. With `start` only those that are pending.
+    async fn line(
+        &self,
+        owner: &str,
+        limit: usize,
+        only: Option<Intent>,
+        start: Option<Item>,
+    ) -> Result<(Vec<(String, DocumentId)>, Option<Item>), ControlError> {
+        let wanted = |item: &Item| {
+            let intent = items::text(item, "intent").unwrap_or("PROCESS");
+            only.is_none_or(|only| intent == if only == Intent::Delete { "DELETE" } else { "PROCESS" })
+        };
+        let entry = |item: &Item| {
+            let id = DocumentId::parse(items::text(item, HASH)?)?;
+            Some((items::text(item, "updated_at")?.to_owned(), id))
+        };
+        let first = start.is_none();
+        let limit_of_page = Some((limit * CROWD).max(50));
+        let mut line = Vec::new();
+        let mut pending = Query { limit: limit_of_page, start, ..self.by_status(BY_AGE, Status::Pending) };
+        loop {
+            let page = self.page(&pending).await?;
+            line.extend(page.items.iter().filter(|item| wanted(item)).filter_map(entry));
+            pending.start = page.next;
+            if line.len() >= limit || pending.start.is_none() {
+                break;
+            }
+        }
+        if !first {
+            return Ok((line, pending.start));
+        }
+        line.extend(self.writer.recently_pending());
+        // Where there is enough to do, those that others have left are found a little later.
+        if line.len() >= limit && !self.look_is_due() {
+            line.sort();
+            line.dedup_by(|a, b| a.1 == b.1);
+            return Ok((line, pending.start));
+        }
+        // As many are in progress as are in flight, in all replicas together: a few hundred.
+        let now = timestamp(self.clock.now());
+        let ended = |item: &Item| {
+            let over = items::text(item, "lease_expires_at").unwrap_or_default() <= now.as_str();
+            over && items::text(item, "lease_owner") != Some(owner) && wanted(item)
+        };
+        let mut in_progress = self.by_status(BY_AGE, Status::InProgress);
+        let mut left = Vec::new();
+        loop {
+            let page = self.page(&in_progress).await?;
+            left.extend(page.items.iter().filter(|item| ended(item)).filter_map(entry));
+            in_progress.start = page.next;
+            if in_progress.start.is_none() {
+                break;
+            }
+        }
+        left.sort();
+        line.sort();
+        // What was begun goes before what was not: it came first, although its last change is later than theirs.
+        left.append(&mut line);
+        let mut seen = HashSet::new();
+        left.retain(|(_, id)| seen.insert(id.clone()));
+        Ok((left, pending.start))
+    }
+
+    /// Whether it is time to look again for what others have left.
+    fn look_is_due(&self) -> bool {
+        let mut last = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let due = last.is_none_or(|last| now.duration_since(last) >= LOOK);
+        if due {
+            *last = Some(now);
+        }
+        due
+    }
+
+    /// Makes pending what an entry of the index names, up to a time.
+    async fn resume_parked(&self, what: &str, until: Option<&str>, event: Option<&str>) -> Result<u64, ControlError> {
+        let key = match until {
+            Some(until) => Expression::new("parked_for = :for AND parked_until <= :until").string(":until", until),
+            None => Expression::new("parked_for = :for"),
+        };
+        let mut query = Query {
+            table: self.options.control_table.clone(),
+            index: Some(PARKED.to_owned()),
+            key: key.string(":for", what),
+            filter: Some(Expression::new("#status = :parked").name("#status", "status").string(":parked", "PARKED")),
+            limit: Some(STEP),
+            ..Query::default()
+        };
+        let ask = |id| (Target::Id(id), Command::Resume { word: event.map(str::to_owned) });
+        let mut resumed = 0;
+        loop {
+            let page = self.page(&query).await?;
+            let ids = page.items.iter().filter_map(|item| DocumentId::parse(items::text(item, HASH)?));
+            for answer in self.writer.ask_all(ids.map(ask).collect()).await {
+                resumed += u64::from(matches!(answer?, Answer::Yes(true)));
+            }
+            // By the key, and not from the beginning again: the index is a moment behind, and who was resumed may still
+            // stand in it.
+            query.start = page.next;
+            if query.start.is_none() {
+                return Ok(resumed);
+            }
+        }
+    }
+
+    async fn entry(&self, source: &str) -> Result<Option<SourceEntry>, ControlError> {
+        let found = self.dynamo.get(&self.options.state_table, items::source_key(source), true).await;
+        Ok(found.map_err(|fault| self.failed(fault))?.as_ref().and_then(items::source_entry))
+    }
+
+    async fn item_of(&self, id: &DocumentId) -> Result<Option<ControlRecord>, ControlError> {
+        let found = self.dynamo.get(&self.options.control_table, items::key(id), true).await;
+        let now = self.clock.now().div_euclid(1_000_000);
+        match found.map_err(|fault| self.failed(fault))? {
+            Some(item) if !items::is_over(&item, FORGET_AT, now) => Ok(Some(self.readable(&item)?)),
+            _ => Ok(None),
+        }
+    }
+
+    fn readable(&self, item: &Item) -> Result<ControlRecord, ControlError> {
+        let hint = "correct the item, or delete it and submit its file anew";
+        items::record(item).map_err(|reason| ControlError::Storage { location: self.location.clone(), reason, hint })
+    }
+
+    /// The next ids of a status, in their order.
+    async fn ids(
+        &self,
+        status: Status,
+        source_prefix: &str,
+        after: Option<&DocumentId>,
+        limit: usize,
+    ) -> Result<Vec<DocumentId>, ControlError> {
+        let mut query = self.by_status(BY_ID, status);
+        if let Some(after) = after {
+            query.key = Expression::new("#status = :status AND document_id > :after")
+                .name("#status", "status")
+                .string(":status", rules::name(status))
+                .string(":after", after.as_str());
+        }
+        let mut found = Vec::new();
+        loop {
+            query.limit = Some(limit.max(100));
+            let page = self.page(&query).await?;
+            let matches = |item: &&Item| {
+                // What others wrote may name no source: the record itself is asked.
+                items::text(item, "source").is_none_or(|source| source.starts_with(source_prefix))
+            };
+            found.extend(page.items.iter().filter(matches).filter_map(|i| DocumentId::parse(items::text(i, HASH)?)));
+            query.start = page.next;
+            if found.len() >= limit || query.start.is_none() {
+                found.truncate(limit);
+                return Ok(found);
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ControlStore for DynamoControlStore {
+    fn location(&self) -> String {
+        self.location.clone()
+    }
+
+    async fn register(&self, documents: Vec<NewDocument>) -> Result<Vec<Registered>, ControlError> {
+        let ask = |document: NewDocument| (Target::Source(document.source.clone()), Command::Register(document));
+        let answers = self.writer.ask_all(documents.into_iter().map(ask).collect()).await;
+        answers
+            .into_iter()
+            .map(|answer| match answer? {
+                Answer::Registered(registered) => Ok(registered),
+                other => Err(self.unexpected(&other)),
+            })
+            .collect()
+    }
+
+    async fn claim(
+        &self,
+        owner: &str,
+        lease: Duration,
+        limit: usize,
+        only: Option<Intent>,
+    ) -> Result<Vec<Claim>, ControlError> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let mut claims: Vec<Claim> = Vec::new();
+        let mut start = None;
+        loop {
+            let (mut line, next) = self.line(owner, limit, only, start).await?;
+            while claims.len() < limit && !line.is_empty() {
+                let tried: Vec<_> = line.drain(..line.len().min(limit - claims.len())).collect();
+                let ask = |(_, id): &(String, DocumentId)| {
+                    let command = Command::Claim { owner: owner.to_owned(), lease, only };
+                    (Target::Id(id.clone()), command)
+                };
+                let answers = self.writer.ask_all(tried.iter().map(ask).collect()).await;
+                let mut failure = None;
+                for answer in answers {
+                    match answer {
+                        Ok(Answer::Claimed(claim)) => claims.extend(claim.map(|claim| *claim)),
+                        Ok(other) => failure = Some(self.unexpected(&other)),
+                        Err(error) => failure = Some(error),
+                    }
+                }
+                match failure {
+                    Some(error) if claims.is_empty() => return Err(error),
+                    // What was claimed must reach whoever asked.
+                    Some(error) => {
+                        tracing::warn!(%error, "some documents were not claimed");
+                        line.clear();
+                    }
+                    None => {}
+                }
+            }
+            // Others may have been faster with all of these: that says nothing about those behind them.
+            start = next;
+            if !claims.is_empty() || start.is_none() {
+                break;
+            }
+        }
+        Ok(claims)
+    }
+
+    async fn renew(&self, claims: &[ClaimKey], lease: Duration) -> Result<Vec<ClaimKey>, ControlError> {
+        let ask = |claim: &ClaimKey| (Target::Id(claim.id.clone()), Command::Renew { claim: claim.clone(), lease });
+        let answers = self.writer.ask_all(claims.iter().map(ask).collect()).await;
+        let mut lost = Vec::new();
+        for (claim, answer) in claims.iter().zip(answers) {
+            if !matches!(answer?, Answer::Yes(true)) {
+                lost.push(claim.clone());
+            }
+        }
+        Ok(lost)
+    }
+
+    /// None: nobody holds a lock that proves that others are gone. Their leases run out.
+    async fn expire_leases_of_others(&self, _: &str) -> Result<u64, ControlError> {
+        Ok(0)
+    }
+
+    async fn apply(&self, claim: &ClaimKey, transition: Transition) -> Result<(), ControlError> {
+        self.on(&claim.id, Command::Apply { claim: claim.clone(), transition }).await.map(drop)
+    }
+
+    async fn reversion(&self, claim: &ClaimKey, fingerprint: &Sha256Hex) -> Result<Claim, ControlError> {
+        let command = Command::Reversion { claim: claim.clone(), fingerprint: fingerprint.clone() };
+        match self.on(&claim.id, command).await? {
+            Answer::Claimed(Some(claim)) => Ok(*claim),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    async fn mark_loaded(&self, keys: &[DocumentKey]) -> Result<u64, ControlError> {
+        let mut completed = 0;
+        for step in keys.chunks(STEP) {
+            let ask = |key: &DocumentKey| (Target::Id(key.id.clone()), Command::MarkLoaded { version: key.version });
+            for answer in self.writer.ask_all(step.iter().map(ask).collect()).await {
+                completed += u64::from(matches!(answer?, Answer::Yes(true)));
+            }
+        }
+        Ok(completed)
+    }
+
+    async fn reset(&self, id: &DocumentId, from: Option<Stage>) -> Result<DocumentKey, ControlError> {
+        self.key_of(id, Command::Reset { from }).await
+    }
+
+    async fn request_delete(&self, id: &DocumentId) -> Result<DocumentKey, ControlError> {
+        self.key_of(id, Command::Delete).await
+    }
+
+    async fn discard(&self, id: &DocumentId) -> Result<(), ControlError> {
+        self.on(id, Command::Discard).await.map(drop)
+    }
+
+    async fn resume(&self, event: Option<&str>) -> Result<u64, ControlError> {
+        let now = timestamp(self.clock.now());
+        let mut resumed = self.resume_parked(UNTIL, Some(&now), event).await?;
+        if let Some(word) = event {
+            resumed += self.resume_parked(&items::on(word), None, event).await?;
+        }
+        Ok(resumed)
+    }
+
+    async fn record(&self, id: &DocumentId) -> Result<ControlRecord, ControlError> {
+        self.item_of(id).await?.ok_or_else(|| ControlError::NotFound(id.to_string()))
+    }
+
+    async fn by_source(&self, source: &str) -> Result<Option<ControlRecord>, ControlError> {
+        match self.entry(source).await?.and_then(|entry| DocumentId::parse(&entry.document)) {
+            Some(id) => self.item_of(&id).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn seen(&self, sources: &[String]) -> Result<Vec<(Seen, ControlRecord)>, ControlError> {
+        let keys: HashSet<&String> = sources.iter().collect();
+        let keys = keys.into_iter().map(|source| items::source_key(source)).collect();
+        let found = self.dynamo.get_many(&self.options.state_table, keys, true).await;
+        let found = found.map_err(|fault| self.failed(fault))?;
+        let entries = found.iter().filter_map(items::source_entry);
+        let mut seen: HashMap<DocumentId, Seen> =
+            entries.filter_map(|entry| Some((DocumentId::parse(&entry.document)?, entry.seen?))).collect();
+        let found =
+            self.dynamo.get_many(&self.options.control_table, seen.keys().map(items::key).collect(), true).await;
+        let now = self.clock.now().div_euclid(1_000_000);
+        let found = found.map_err(|fault| self.failed(fault))?;
+        // One that can't be read is known by nothing.
+        let records = found.iter().filter(|item| !items::is_over(item, FORGET_AT, now));
+        let records = records.filter_map(|item| items::record(item).ok());
+        Ok(records.filter_map(|record| Some((seen.remove(&record.document_id)?, record))).collect())
+    }
+
+    async fn list(
+        &self,
+        filter: &RecordFilter,
+        after: Option<&DocumentId>,
+        limit: usize,
+    ) -> Result<Vec<ControlRecord>, ControlError> {
+        let prefix = filter.source_prefix.as_deref().unwrap_or_default();
+        let now = self.clock.now().div_euclid(1_000_000);
+        let mut records: Vec<ControlRecord> = Vec::new();
+        let mut after = after.cloned();
+        loop {
+            let mut ids = Vec::new();
+            for status in Status::ALL.into_iter().filter(|status| filter.status.is_none_or(|only| only == *status)) {
+                ids.extend(self.ids(status, prefix, after.as_ref(), limit).await?);
+            }
+            ids.sort();
+            // The index is a moment behind, and may name one twice.
+            ids.dedup();
+            ids.truncate(limit - records.len());
+            let Some(last) = ids.last().cloned() else { break };
+            let keys = ids.iter().map(items::key).collect();
+            let found = self.dynamo.get_many(&self.options.control_table, keys, false).await;
+            for item in found.map_err(|fault| self.failed(fault))? {
+                if items::is_over(&item, FORGET_AT, now) {
+                    continue;
+                }
+                match items::record(&item) {
+                    Ok(record) if record.source.starts_with(prefix) => {
+                        let wanted = filter.status.is_none_or(|only| only == record.status);
+                        records.extend(wanted.then_some(record));
+                    }
+                    Ok(_) => {}
+                    Err(reason) => tracing::warn!(reason, "a control record can't be read and is left out"),
+                }
+            }
+            after = Some(last);
+            // A short page would say that there are no more.
+            if records.len() >= limit {
+                break;
+            }
+        }
+        records.sort_by(|a, b| a.document_id.cmp(&b.document_id));
+        Ok(records)
+    }
+
+    async fn counts(&self) -> Result<StatusCounts, ControlError> {
+        let mut counts = StatusCounts::new();
+        for status in Status::ALL {
+            let count = self.dynamo.count(&self.by_status(BY_ID, status)).await.map_err(|fault| self.failed(fault))?;
+            if count > 0 {
+                counts.insert(rules::name(status).to_owned(), count);
+            }
+        }
+        Ok(counts)
+    }
+
+    async fn audit(&self, id: &DocumentId, after: Option<&str>, limit: usize) -> Result<Vec<AuditEvent>, ControlError> {
+        let key = Expression::new("document_id = :id AND #at > :after")
+            .name("#at", "timestamp")
+            .string(":id", id.as_str())
+            .string(":after", after.filter(|after| !after.is_empty()).unwrap_or("0"));
+        let mut query = Query {
+            table: self.options.audit_table.clone(),
+            key,
+            consistent: true,
+            limit: Some(limit),
+            ..Query::default()
+        };
+        let now = self.clock.now().div_euclid(1_000_000);
+        let mut events = Vec::new();
+        loop {
+            let page = self.page(&query).await?;
+            events.extend(page.items.into_iter().filter(|i| !items::is_over(i, "ttl", now)).filter_map(items::audit));
+            query.start = page.next;
+            if events.len() >= limit || query.start.is_none() {
+                events.truncate(limit);
+                return Ok(events);
+            }
+        }
+    }
+
+    async fn flush(&self) -> Result<(), ControlError> {
+        self.writer.flush().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,639 @@
+//! The one task that writes, and how documents are written together.
+//!
+//! What is asked for waits in a bounded queue. The task takes what waits, reads the documents in one call, decides, and
+//! writes as many as a transaction holds, each with its entries in the audit trail: sixteen workers pay for two calls.
+//! Each document is written on condition that nobody has written it since it was read; where somebody has (another
+//! replica, a person with a shell), it is read and decided again, alone, and the others go on.
+//!
+//! A transaction whose answer is lost may have been applied. Its documents are read again: they carry the id of the write
+//! that they are of.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use docweir_aws::DynamoOptions;
+use docweir_aws::dynamo::{Cancelled, Dynamo, Expression, Item, MOST, MOST_BYTES, Write};
+use docweir_aws::{Fault, FaultKind};
+use docweir_core::clock::{SharedClock, UnixMicros, parse_timestamp, timestamp};
+use docweir_core::documents::DocumentId;
+use docweir_stores::control::rules::{self, Effects};
+use docweir_stores::control::stamps::Stamps;
+use docweir_stores::control::{AuditEvent, ControlError, ControlRecord, Seen, Status};
+use futures_util::future::join_all;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use ulid::Ulid;
+
+use super::daily::Daily;
+use super::decide::{Answer, Command, Decided, Found, decide};
+use super::failure::told;
+use super::items::{self, SourceEntry, WRITE_ID, string};
+use super::recent::Recent;
+use super::tables::{FORGET_AT, HASH};
+
+/// Commands on one document in one write.
+const MOST_OF_ONE: usize = 16;
+/// A clock that is behind the one that wrote last by less than this follows it; beyond it, it is believed.
+const MAX_SKEW: UnixMicros = 10 * 60 * 1_000_000;
+/// First wait before a write is tried again; it doubles, up to sixty-four times this.
+const WAIT: Duration = Duration::from_millis(10);
+/// Longest wait for what became of a write: as long as DynamoDB remembers its token.
+const LONGEST: Duration = Duration::from_secs(600);
+const DAY_SECONDS: i64 = 86_400;
+
+/// Which document a command is on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    Id(DocumentId),
+    Source(String),
+}
+
+type Reply = oneshot::Sender<Result<Answer, ControlError>>;
+
+pub struct Job {
+    target: Target,
+    command: Command,
+    reply: Reply,
+}
+
+/// Hands commands to the task.
+#[derive(Clone)]
+pub struct Writer {
+    location: Arc<str>,
+    jobs: mpsc::Sender<Message>,
+    recent: Arc<Recent>,
+}
+
+enum Message {
+    Job(Box<Job>),
+    /// Write what was put off.
+    Flush(oneshot::Sender<()>),
+}
+
+impl Writer {
+    pub fn start(dynamo: Dynamo, options: DynamoOptions, location: &str, clock: SharedClock) -> Self {
+        let (jobs, queue) = mpsc::channel(options.queue_operations.max(1));
+        let location: Arc<str> = location.into();
+        let daily = Daily::new(dynamo.clone(), options.metrics_table.clone());
+        let recent = Arc::new(Recent::default());
+        let task = Task {
+            recent: recent.clone(),
+            dynamo,
+            options,
+            location: location.clone(),
+            clock,
+            stamps: Stamps::default(),
+            daily,
+            last: 0,
+        };
+        tokio::spawn(task.run(queue));
+        Self { location, jobs, recent }
+    }
+
+    /// Documents that this process has made pending a moment ago: an index may not know of them yet.
+    pub fn recently_pending(&self) -> Vec<(String, DocumentId)> {
+        self.recent.list()
+    }
+
+    /// Returns once it is durable.
+    pub async fn ask(&self, target: Target, command: Command) -> Result<Answer, ControlError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Message::Job(Box::new(Job { target, command, reply }));
+        self.jobs.send(job).await.map_err(|_| self.ended())?;
+        answer.await.map_err(|_| self.ended())?
+    }
+
+    /// As [`Writer::ask`], of several; the answers are in the order of the questions.
+    pub async fn ask_all(&self, asked: Vec<(Target, Command)>) -> Vec<Result<Answer, ControlError>> {
+        join_all(asked.into_iter().map(|(target, command)| self.ask(target, command))).await
+    }
+
+    pub async fn flush(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.jobs.send(Message::Flush(reply)).await.is_ok() {
+            let _ = done.await;
+        }
+    }
+
+    fn ended(&self) -> ControlError {
+        ControlError::Storage {
+            location: self.location.to_string(),
+            reason: "its writer has ended; the log says why".into(),
+            hint: "start docweir again, and report it with the log",
+        }
+    }
+}
+
+/// A document, and what is asked of it in one write.
+struct Document {
+    target: Target,
+    jobs: Vec<Job>,
+    /// Writes whose fate is not known.
+    uncertain: Vec<Prepared>,
+    /// Not in a transaction with others.
+    alone: bool,
+}
+
+/// What a document comes to.
+#[derive(Default)]
+struct Prepared {
+    write_id: String,
+    writes: Vec<Write>,
+    answers: Vec<Result<Answer, ControlError>>,
+    metrics: Vec<(String, f64)>,
+    /// The document, and since when it is pending, if it is.
+    left: Option<(DocumentId, Option<String>)>,
+}
+
+/// A document as it was read.
+struct Read {
+    found: Found,
+    /// With the attributes that are not ours.
+    item: Item,
+    /// A source that nobody has registered, or whose document is gone.
+    source: Option<SourceItem>,
+    /// What its source's entry says of the object.
+    seen: Option<Seen>,
+}
+
+/// The entry that says which document a source is.
+struct SourceItem {
+    source: String,
+    /// The document that it names now, and that may be no more.
+    named: Option<String>,
+}
+
+struct Task {
+    recent: Arc<Recent>,
+    dynamo: Dynamo,
+    options: DynamoOptions,
+    location: Arc<str>,
+    clock: SharedClock,
+    stamps: Stamps,
+    daily: Daily,
+    /// The moment of the last write.
+    last: UnixMicros,
+}
+
+impl Task {
+    async fn run(mut self, mut queue: mpsc::Receiver<Message>) {
+        let put_off = Duration::from_secs(self.options.metrics_seconds);
+        let pace = Duration::from_millis(self.options.pace_milliseconds);
+        let mut begins = Instant::now();
+        loop {
+            let first = match timeout(put_off, queue.recv()).await {
+                Ok(Some(message)) => message,
+                Ok(None) => break,
+                Err(_) => {
+                    self.daily.write(self.clock.now()).await;
+                    continue;
+                }
+            };
+            let mut jobs = Vec::new();
+            let mut next = Some(first);
+            while let Some(message) = next.take() {
+                match message {
+                    Message::Job(job) => jobs.push(*job),
+                    Message::Flush(reply) => {
+                        self.work(std::mem::take(&mut jobs)).await;
+                        self.daily.write(self.clock.now()).await;
+                        let _ = reply.send(());
+                    }
+                }
+                if jobs.len() < self.options.batch_operations {
+                    // What is there already is taken whatever the time.
+                    next = timeout_at(begins, queue.recv()).await.unwrap_or_default();
+                }
+            }
+            begins = Instant::now() + pace;
+            self.work(jobs).await;
+            if self.daily.is_due(self.clock.now(), put_off) {
+                self.daily.write(self.clock.now()).await;
+            }
+        }
+        self.daily.write(self.clock.now()).await;
+    }
+
+    /// Does all that is asked, and answers.
+    async fn work(&mut self, jobs: Vec<Job>) {
+        let mut open = documents(jobs);
+        let mut tries: u32 = 0;
+        let began = Instant::now();
+        while !open.is_empty() {
+            // First those that may be written already: what comes after them is decided on that.
+            open.sort_by_key(|document| document.uncertain.is_empty());
+            let (again, fault) = self.round(open).await;
+            open = again;
+            let Some(fault) = fault else { continue };
+            tries += 1;
+            if tries >= self.options.attempts {
+                // Of what may have been written the answer is waited for, as long as the service may still apply it.
+                let lost = began.elapsed() > LONGEST;
+                let (given_up, kept) = open.into_iter().partition(|d: &Document| lost || d.uncertain.is_empty());
+                open = kept;
+                if !given_up.is_empty() {
+                    tracing::warn!(%fault, documents = given_up.len(), "the control store could not be written");
+                }
+                for job in given_up.into_iter().flat_map(|document: Document| document.jobs) {
+                    let _ = job.reply.send(Err(ControlError::Busy(format!("{} ({fault})", self.location))));
+                }
+            }
+            let wait = WAIT * (1 << tries.min(6));
+            sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
+        }
+    }
+
+    /// Reads, decides and writes. Returns those that have to be looked at again, and why, if it was for a failure.
+    async fn round(&mut self, documents: Vec<Document>) -> (Vec<Document>, Option<Fault>) {
+        let mut reads = match self.read(&documents).await {
+            Ok(reads) => reads,
+            Err(fault) if fault.kind.can_pass() => return (documents, Some(fault)),
+            Err(fault) => {
+                self.fail(documents, &fault);
+                return (Vec::new(), None);
+            }
+        };
+        let now = self.clock.now();
+        let (mut again, mut prepared, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+        let mut seen_targets = HashSet::new();
+        for document in documents {
+            let Some(read) = reads.remove(&document.target) else {
+                match seen_targets.contains(&document.target) {
+                    true => again.push(document),
+                    false => unreadable(document),
+                }
+                continue;
+            };
+            seen_targets.insert(document.target.clone());
+            // One write a document: an id and its source may both be asked for.
+            if !seen.insert(id_of(&read.found)) {
+                again.push(document);
+                continue;
+            }
+            let document = match settled(document, &read.item) {
+                Ok((document, applied)) => {
+                    self.done(document, applied);
+                    continue;
+                }
+                Err(document) => document,
+            };
+            let ready = self.prepare(&document, read, now);
+            if ready.writes.is_empty() {
+                answer(document, ready.answers);
+            } else {
+                prepared.push((document, ready));
+            }
+        }
+        let parts = packed(prepared);
+        let dynamo = &self.dynamo;
+        let written = join_all(parts.into_iter().map(|part| async move {
+            let writes = part.iter().flat_map(|(_, p)| p.writes.iter().cloned()).collect();
+            let outcome = dynamo.transact(&new_token(), writes).await;
+            (part, outcome)
+        }));
+        let mut failed = None;
+        for (part, outcome) in written.await {
+            match outcome {
+                Ok(()) => {
+                    for (document, done) in part {
+                        self.done(document, done);
+                    }
+                }
+                Err(cancelled) => {
+                    failed = Some(cancelled.fault.clone());
+                    again.extend(self.not_written(part, &cancelled));
+                }
+            }
+        }
+        (again, failed)
+    }
+
+    /// It is written.
+    fn done(&mut self, document: Document, prepared: Prepared) {
+        if let Some((id, pending_since)) = &prepared.left {
+            self.recent.note(id, pending_since.as_deref());
+        }
+        self.daily.add(prepared.metrics);
+        answer(document, prepared.answers);
+    }
+
+    /// What becomes of documents whose transaction was not applied, or perhaps.
+    fn not_written(&self, part: Vec<(Document, Prepared)>, cancelled: &Cancelled) -> Vec<Document> {
+        let kind = cancelled.fault.kind;
+        // The failure is that of the last attempt; one before may have been applied, and its answer lost.
+        let keep = |(mut document, prepared): (Document, Prepared)| {
+            document.uncertain.push(prepared);
+            document
+        };
+        if kind.can_pass() || kind == FaultKind::Condition {
+            return part.into_iter().map(keep).collect();
+        }
+        // Nobody says which of them it is: each goes alone.
+        if cancelled.reasons.is_empty() && part.len() > 1 {
+            let alone = |(document, _)| Document { alone: true, ..document };
+            return part.into_iter().map(alone).collect();
+        }
+        // Refused for what one of them is: those go that it is not refused for.
+        let mut reasons = cancelled.reasons.iter();
+        let (mut again, mut bad) = (Vec::new(), Vec::new());
+        let whole = cancelled.reasons.is_empty();
+        for (document, prepared) in part {
+            let mine = reasons.by_ref().take(prepared.writes.len());
+            let refused = mine.fold(whole, |bad, reason| bad || *reason == Some(FaultKind::Invalid));
+            if refused { bad.push(document) } else { again.push(document) }
+        }
+        self.fail(bad, &cancelled.fault);
+        again
+    }
+
+    fn fail(&self, documents: Vec<Document>, fault: &Fault) {
+        for job in documents.into_iter().flat_map(|document| document.jobs) {
+            let _ = job.reply.send(Err(told(&self.location, fault)));
+        }
+    }
+
+    /// The documents as they are now, by what was asked for. One whose item makes no sense is not among them.
+    async fn read(&self, documents: &[Document]) -> Result<HashMap<Target, Read>, Fault> {
+        let now_seconds = self.clock.now().div_euclid(1_000_000);
+        let sources: HashSet<String> = documents
+            .iter()
+            .filter_map(|document| match &document.target {
+                Target::Source(source) => Some(source.clone()),
+                Target::Id(_) => None,
+            })
+            .collect();
+        let named = self.names(&sources).await?;
+        let name_of = |source: &str| named.get(source).map(|entry| entry.document.clone());
+        let ids: HashSet<DocumentId> = documents
+            .iter()
+            .filter_map(|document| match &document.target {
+                Target::Id(id) => Some(id.clone()),
+                Target::Source(source) => name_of(source).and_then(|id| DocumentId::parse(&id)),
+            })
+            .collect();
+        let mut records = HashMap::new();
+        let keys = ids.iter().map(items::key).collect();
+        for item in self.dynamo.get_many(&self.options.control_table, keys, true).await? {
+            if items::is_over(&item, FORGET_AT, now_seconds) {
+                continue;
+            }
+            if let Some(id) = items::text(&item, HASH).map(str::to_owned) {
+                records.insert(id, item);
+            }
+        }
+        let strangers = self.unnamed(&records).await?;
+        let mut reads = HashMap::new();
+        for document in documents {
+            let (id, source) = match &document.target {
+                Target::Id(id) => (Some(id.to_string()), None),
+                Target::Source(source) => (name_of(source), Some(source)),
+            };
+            let item = id.as_ref().and_then(|id| records.get(id));
+            let read = match item.map(items::record) {
+                Some(Ok(record)) => {
+                    let item = item.cloned().unwrap_or_default();
+                    let unnamed = strangers.contains(&record.source);
+                    let seen = source.and_then(|source| named.get(source)).and_then(|entry| entry.seen.clone());
+                    let source = unnamed.then(|| SourceItem { source: record.source.clone(), named: None });
+                    Read { found: Found::Record(Box::new(record)), item, source, seen }
+                }
+                Some(Err(reason)) => {
+                    tracing::warn!(reason, location = %self.location, "a control record can't be read");
+                    continue;
+                }
+                None => {
+                    let nothing = match &document.target {
+                        Target::Id(id) => id.clone(),
+                        Target::Source(_) => DocumentId::mint(self.clock.now(), fastrand::u32(..)),
+                    };
+                    let source = source.map(|source| SourceItem { source: source.clone(), named: id.clone() });
+                    Read { found: Found::Nothing(nothing), item: Item::new(), source, seen: None }
+                }
+            };
+            reads.insert(document.target.clone(), read);
+        }
+        Ok(reads)
+    }
+
+    /// Sources of records that others have made, and that no source names yet: ours do from the start.
+    async fn unnamed(&self, records: &HashMap<String, Item>) -> Result<HashSet<String>, Fault> {
+        let strangers = records.values().filter(|item| !item.contains_key(WRITE_ID));
+        let mut sources: HashSet<String> =
+            strangers.filter_map(|item| Some(items::record(item).ok()?.source)).collect();
+        let named = self.names(&sources).await?;
+        sources.retain(|source| !named.contains_key(source));
+        Ok(sources)
+    }
+
+    /// What is known of sources, by source.
+    async fn names(&self, sources: &HashSet<String>) -> Result<HashMap<String, SourceEntry>, Fault> {
+        let keys: Vec<Item> = sources.iter().map(|source| items::source_key(source)).collect();
+        let found = self.dynamo.get_many(&self.options.state_table, keys, true).await?;
+        let entry = |item: &Item| Some((items::text(item, "source")?.to_owned(), items::source_entry(item)?));
+        Ok(found.iter().filter_map(entry).collect())
+    }
+
+    /// Decides one command after the other, and what is written in the end.
+    fn prepare(&mut self, document: &Document, read: Read, now: UnixMicros) -> Prepared {
+        let mut prepared = Prepared { write_id: new_token(), ..Prepared::default() };
+        let mut found = read.found;
+        let was = match &found {
+            Found::Record(record) => Some(record.status),
+            Found::Nothing(_) => None,
+        };
+        let (mut effects, mut changed) = (Effects::default(), false);
+        let seen = document.jobs.iter().rev().find_map(|job| items::seen(&job.command));
+        for job in &document.jobs {
+            match decide(&job.command, &found, self.options.max_retries, now) {
+                Ok(Decided { record, effects: more, answer }) => {
+                    prepared.answers.push(Ok(answer));
+                    if let (Some(record), Some(more)) = (record, more) {
+                        found = Found::Record(record);
+                        effects.events.extend(more.events);
+                        effects.metrics.extend(more.metrics);
+                        changed = true;
+                    }
+                }
+                Err(refusal) => prepared.answers.push(Err(refusal)),
+            }
+        }
+        // What the object is now known by, where nothing else of its source changes.
+        if let (Some(seen), Found::Record(record), None) = (&seen, &found, &read.source)
+            && read.seen.as_ref() != Some(seen)
+        {
+            let entry = SourceItem { source: record.source.clone(), named: Some(record.document_id.to_string()) };
+            prepared.writes.push(self.source_write(entry, record, Some(seen)));
+        }
+        if let (true, Found::Record(mut record)) = (changed, found) {
+            // A new document has no trail yet.
+            let last = was.and_then(|_| parse_timestamp(&record.updated_at));
+            let at = self.moment(now, last);
+            prepared.writes.extend(self.writes(&mut record, effects.events, was, read.item, &prepared.write_id, at));
+            prepared.writes.extend(read.source.map(|source| self.source_write(source, &record, seen.as_ref())));
+            prepared.metrics = effects.metrics;
+            let pending = (record.status == Status::Pending).then(|| record.updated_at.clone());
+            prepared.left = Some((record.document_id.clone(), pending));
+        }
+        prepared
+    }
+
+    /// When a document is written: no two in the same microsecond, so that those that came first stand first in line; and
+    /// after what was written last, where the clock that wrote it is a little ahead, so that its trail is in order.
+    fn moment(&mut self, now: UnixMicros, last: Option<UnixMicros>) -> UnixMicros {
+        let mut at = now;
+        for before in [Some(self.last), last].into_iter().flatten() {
+            if before >= at && before - at < MAX_SKEW {
+                at = before + 1;
+            }
+        }
+        self.last = at;
+        at
+    }
+
+    fn writes(
+        &mut self,
+        record: &mut ControlRecord,
+        events: Vec<AuditEvent>,
+        was: Option<Status>,
+        before: Item,
+        write_id: &str,
+        at: UnixMicros,
+    ) -> Vec<Write> {
+        let seconds = at.div_euclid(1_000_000);
+        if !events.is_empty() {
+            record.updated_at = timestamp(at);
+            record.ttl = seconds + i64::from(self.options.record_days) * DAY_SECONDS;
+        }
+        let condition = unchanged(&before, was);
+        let item = items::item(record, before, write_id);
+        let table = self.options.control_table.clone();
+        let mut writes = vec![Write::Put { table, item, condition: Some(condition) }];
+        let expires = seconds + i64::from(self.options.audit_days) * DAY_SECONDS;
+        for mut event in events {
+            event.timestamp = self.stamps.next(at);
+            let table = self.options.audit_table.clone();
+            writes.push(Write::Put { table, item: items::audit_item(&event, expires), condition: None });
+        }
+        writes
+    }
+
+    /// From now on the source is this document; refused if somebody else has registered it meanwhile.
+    fn source_write(&self, source: SourceItem, record: &ControlRecord, seen: Option<&Seen>) -> Write {
+        let condition = match source.named {
+            None => Expression::new("attribute_not_exists(pk)"),
+            Some(id) => Expression::new("document_id = :named").string(":named", id),
+        };
+        let item = items::source_item(source.source, &record.document_id, seen);
+        Write::Put { table: self.options.state_table.clone(), item, condition: Some(condition) }
+    }
+}
+
+/// That the item is as it was read. A person with a shell changes the status and the count alone, and no id of a write.
+fn unchanged(before: &Item, was: Option<Status>) -> Expression {
+    let Some(status) = was else { return Expression::new("attribute_not_exists(document_id)") };
+    let mut text = "#status = :status".to_owned();
+    let mut condition_values = vec![(":status", string(rules::name(status)))];
+    for (attribute, placeholder) in [(WRITE_ID, ":write"), ("retry_count", ":count")] {
+        match before.get(attribute) {
+            Some(value) => {
+                text.push_str(&format!(" AND {attribute} = {placeholder}"));
+                condition_values.push((placeholder, value.clone()));
+            }
+            None => text.push_str(&format!(" AND attribute_not_exists({attribute})")),
+        }
+    }
+    let condition = Expression::new(text).name("#status", "status");
+    condition_values.into_iter().fold(condition, |condition, (placeholder, value)| condition.value(placeholder, value))
+}
+
+/// The commands by document, in their order.
+fn documents(jobs: Vec<Job>) -> Vec<Document> {
+    let mut all: Vec<Document> = Vec::new();
+    let mut latest: HashMap<Target, usize> = HashMap::new();
+    for job in jobs {
+        // Whoever asked has gone: nobody would hear of a claim.
+        if job.reply.is_closed() {
+            continue;
+        }
+        let place =
+            latest.get(&job.target).copied().filter(|i| all.get(*i).is_some_and(|d| d.jobs.len() < MOST_OF_ONE));
+        match place.and_then(|i| all.get_mut(i)) {
+            Some(document) => document.jobs.push(job),
+            None => {
+                latest.insert(job.target.clone(), all.len());
+                all.push(Document { target: job.target.clone(), jobs: vec![job], uncertain: Vec::new(), alone: false });
+            }
+        }
+    }
+    all
+}
+
+fn id_of(found: &Found) -> DocumentId {
+    match found {
+        Found::Record(record) => record.document_id.clone(),
+        Found::Nothing(id) => id.clone(),
+    }
+}
+
+/// Whether the item is of a write of which it was not known that it was applied.
+fn settled(mut document: Document, item: &Item) -> Result<(Document, Prepared), Document> {
+    let write_id = items::text(item, WRITE_ID);
+    match document.uncertain.iter().position(|prepared| write_id == Some(prepared.write_id.as_str())) {
+        Some(at) => {
+            let applied = document.uncertain.swap_remove(at);
+            Ok((document, applied))
+        }
+        None => Err(document),
+    }
+}
+
+/// What is asked of an item that makes no sense: it stands in nobody's way, and its claim is no longer valid.
+fn unreadable(document: Document) {
+    for job in document.jobs {
+        let text = "its item can't be read (the log says why): correct it, or delete it and take its file in again";
+        let answer = match &job.command {
+            Command::Claim { .. } => Ok(Answer::Claimed(None)),
+            Command::Renew { .. } | Command::MarkLoaded { .. } | Command::Resume { .. } => Ok(Answer::Yes(false)),
+            Command::Apply { claim, .. } | Command::Reversion { claim, .. } => Err(ControlError::Fenced(claim.clone())),
+            Command::Register(_) | Command::Reset { .. } | Command::Delete | Command::Discard => {
+                Err(ControlError::Refused(format!("{:?}: {text}", job.target)))
+            }
+        };
+        let _ = job.reply.send(answer);
+    }
+}
+
+fn answer(document: Document, answers: Vec<Result<Answer, ControlError>>) {
+    for (job, answer) in document.jobs.into_iter().zip(answers) {
+        let _ = job.reply.send(answer);
+    }
+}
+
+/// In transactions of limited size; a document is in one.
+fn packed(prepared: Vec<(Document, Prepared)>) -> Vec<Vec<(Document, Prepared)>> {
+    let mut parts: Vec<Vec<(Document, Prepared)>> = Vec::new();
+    let (mut writes, mut bytes) = (usize::MAX, usize::MAX);
+    for (document, ready) in prepared {
+        let size: usize = ready.writes.iter().map(Write::bytes).sum();
+        let full = writes.saturating_add(ready.writes.len()) > MOST || bytes.saturating_add(size) > MOST_BYTES;
+        if full || document.alone {
+            parts.push(Vec::new());
+            (writes, bytes) = (0, 0);
+        }
+        writes += ready.writes.len();
+        bytes += size;
+        if document.alone {
+            (writes, bytes) = (usize::MAX, usize::MAX);
+        }
+        if let Some(part) = parts.last_mut() {
+            part.push((document, ready));
+        }
+    }
+    parts
+}
+
+/// The name of a write, or of a transaction.
+pub fn new_token() -> String {
+    Ulid(fastrand::u128(..)).to_string()
+}

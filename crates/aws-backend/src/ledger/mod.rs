@@ -1,0 +1,218 @@
+//! The ledger in DynamoDB, for any number of processes.
+//!
+//! # What is where
+//! One table: entries by day, sums by day and what they are sums of, and a total of each day and of each run, which is what a
+//! budget is compared with. An entry, its sum and the totals change in one transaction; a total grows on condition that it
+//! stays within the budget, so that however many processes ask at once, none is passed.
+//!
+//! # Who writes
+//! One task a process (`writer`), many entries in a transaction: a total is written once for all of them. Where other
+//! processes write the same total at the same moment, DynamoDB turns one of them away, and it tries again. A settlement at
+//! the amount that was reserved leaves the totals alone.
+//!
+//! # Who died
+//! Each process has a lease in the table and gives signs of life as long as a call of it is under way. What is still
+//! reserved by a process whose lease is over is in doubt. One that was only stopped settles it all the same.
+
+mod decide;
+mod items;
+mod report;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use docweir_aws::Fault;
+use docweir_aws::dynamo::table::{Index, Key, Table};
+use docweir_aws::dynamo::{Dynamo, Expression, Item, Query};
+use ulid::Ulid;
+
+use decide::{Answer, Command};
+use docweir_aws::DynamoOptions;
+use docweir_core::clock::{SharedClock, timestamp};
+use docweir_core::money::Nanodollars;
+use docweir_stores::ledger::{Asked, Budget, By, EntryId, Ledger, Line, Share, Spend};
+use docweir_stores::paid::PaidError;
+use writer::{Job, Writer};
+
+/// What live calls have reserved, of all processes.
+pub const OPEN: &str = "open-index";
+/// Entries of a day, and what is reserved, are spread over so many keys: one takes a thousand writes a second.
+const SHARDS: u64 = 4;
+/// Shares that are settled in one transaction, which holds a hundred writes.
+const SHARES: usize = 80;
+
+/// The ledger's table.
+pub fn table(options: &DynamoOptions) -> Table {
+    let key = |hash, range| Key { hash, range: Some(range) };
+    Table {
+        name: options.ledger_table.clone(),
+        key: key("pk", "sk"),
+        indexes: vec![Index { name: OPEN, key: key(items::OPEN, "at"), holds: &[items::PROCESS] }],
+        expires: Some(items::FORGET_AT),
+    }
+}
+
+pub struct DynamoLedger {
+    dynamo: Dynamo,
+    table: String,
+    clock: SharedClock,
+    /// This process, in leases.
+    process: String,
+    writer: Writer,
+}
+
+impl DynamoLedger {
+    /// Settled entries are kept for so many days. Asks nothing yet: a table that is missing is told by the first call.
+    pub fn open(dynamo: Dynamo, options: &DynamoOptions, entry_days: u32, clock: SharedClock) -> Self {
+        let process = Ulid(fastrand::u128(..)).to_string();
+        let writer = Writer::start(dynamo.clone(), options, entry_days, &process, clock.clone());
+        Self { dynamo, table: options.ledger_table.clone(), clock, process, writer }
+    }
+
+    fn failed(&self, fault: &Fault) -> PaidError {
+        told(&self.table, fault)
+    }
+
+    async fn ask(&self, id: EntryId, command: Command) -> Result<Answer, PaidError> {
+        self.writer.ask(Job { id, command }).await
+    }
+
+    /// Sets money aside under a name that is known beforehand: said again it is the same reservation.
+    pub async fn reserve_as(&self, id: EntryId, spend: Spend, budget: Budget) -> Result<Asked, PaidError> {
+        match self.ask(id, Command::Reserve { spend, budget }).await? {
+            Answer::Asked(asked) => Ok(asked),
+            Answer::Done(_) => Err(PaidError::Storage("the ledger answered something else: report it".into())),
+        }
+    }
+
+    /// The name of an entry that is made now, of something that has a name.
+    pub fn entry_of(&self, name: &str) -> EntryId {
+        items::entry_id(&timestamp(self.clock.now()), name)
+    }
+
+    /// What a budget still allows; `None` without one.
+    pub async fn room(&self, run: &str, budget: Budget) -> Result<Option<Nanodollars>, PaidError> {
+        if budget == Budget::default() {
+            return Ok(None);
+        }
+        let at = timestamp(self.clock.now());
+        let keys = vec![items::run_key(run), items::day_key(items::day(&at))];
+        let found = self.dynamo.get_many(&self.table, keys, true).await.map_err(|f| self.failed(&f))?;
+        let spent = |pk: &str| found.iter().find(|item| items::text(item, "pk") == pk).map_or(0, items::total);
+        let of_run = Nanodollars(spent(&items::run_partition(run)));
+        let of_day = Nanodollars(spent(items::DAYS));
+        let left = [budget.run.map(|limit| limit - of_run), budget.day.map(|limit| limit - of_day)];
+        Ok(left.into_iter().flatten().min())
+    }
+
+    /// What live calls of others have reserved, and whose lease is over.
+    async fn orphans(&self) -> Result<Vec<(EntryId, String)>, PaidError> {
+        let mut open: Vec<(EntryId, String)> = Vec::new();
+        for shard in 0..SHARDS {
+            let key = Expression::new("#open = :open").name("#open", items::OPEN);
+            let mut query = Query {
+                table: self.table.clone(),
+                index: Some(OPEN.into()),
+                key: key.string(":open", items::open(shard)),
+                ..Query::default()
+            };
+            loop {
+                let page = self.dynamo.query(&query).await.map_err(|f| self.failed(&f))?;
+                let others = page.items.iter().filter(|item| items::text(item, items::PROCESS) != self.process);
+                open.extend(
+                    others.filter_map(|item| Some((items::id_of(item)?, items::text(item, items::PROCESS).to_owned()))),
+                );
+                query.start = page.next;
+                if query.start.is_none() {
+                    break;
+                }
+            }
+        }
+        let processes: HashSet<&String> = open.iter().map(|(_, process)| process).collect();
+        let keys: Vec<Item> = processes.iter().map(|process| items::process_key(process)).collect();
+        let leases = self.dynamo.get_many(&self.table, keys, true).await.map_err(|f| self.failed(&f))?;
+        let until: HashMap<String, i64> =
+            leases.iter().map(|item| (items::process_of(item), items::integer(item, items::UNTIL))).collect();
+        let now = self.clock.now();
+        open.retain(|(_, process)| until.get(process).is_none_or(|until| *until <= now));
+        Ok(open)
+    }
+}
+
+#[async_trait]
+impl Ledger for DynamoLedger {
+    async fn reserve(&self, spend: Spend, budget: Budget) -> Result<Asked, PaidError> {
+        let id = self.entry_of(&Ulid(fastrand::u128(..)).to_string());
+        self.reserve_as(id, spend, budget).await
+    }
+
+    async fn settle(&self, id: &EntryId, tokens: u64, cost: Nanodollars) -> Result<(), PaidError> {
+        self.ask(id.clone(), Command::Settle { tokens, cost }).await.map(drop)
+    }
+
+    async fn settle_in_parts(&self, id: &EntryId, shares: &[Share]) -> Result<(), PaidError> {
+        let mut from = 0;
+        loop {
+            let end = shares.len().min(from + SHARES);
+            let (part, last) = (shares.get(from..end).unwrap_or_default().to_vec(), end == shares.len());
+            self.ask(id.clone(), Command::Parts { from: from as u64, shares: part, last }).await?;
+            if last {
+                return Ok(());
+            }
+            from = end;
+        }
+    }
+
+    async fn release(&self, id: &EntryId) -> Result<(), PaidError> {
+        self.settle_in_parts(id, &[]).await
+    }
+
+    async fn doubt(&self, id: &EntryId) -> Result<(), PaidError> {
+        self.ask(id.clone(), Command::Doubt { of: None }).await.map(drop)
+    }
+
+    async fn doubt_others(&self, _: &str) -> Result<u64, PaidError> {
+        let orphans = self.orphans().await?;
+        let doubt = |(id, process)| self.ask(id, Command::Doubt { of: Some(process) });
+        let answers = futures_util::future::try_join_all(orphans.into_iter().map(doubt)).await?;
+        Ok(answers.iter().filter(|answer| matches!(answer, Answer::Done(true))).count() as u64)
+    }
+
+    async fn report(&self, by: By, since: &str, limit: usize) -> Result<Vec<Line>, PaidError> {
+        let now_seconds = self.clock.now().div_euclid(1_000_000);
+        let report = report::Report { dynamo: &self.dynamo, table: &self.table, now_seconds };
+        report.lines(by, since, limit).await.map_err(|f| self.failed(&f))
+    }
+
+    /// Nothing: a settled entry says when it is over, and is not read from then on.
+    async fn forget_before(&self, _: &str) -> Result<u64, PaidError> {
+        Ok(0)
+    }
+}
+
+/// What a failed call means to whoever called the ledger.
+pub fn told(table: &str, fault: &Fault) -> PaidError {
+    use docweir_aws::FaultKind::*;
+    match fault.kind {
+        Conflict | Throttled | Unreachable | Unknown | Condition => {
+            PaidError::Busy(format!("DynamoDB table {table} is busy ({fault}): try again"))
+        }
+        NotFound => {
+            PaidError::Storage(format!("DynamoDB table {table}: {fault}; `docweir infra apply` makes the tables"))
+        }
+        Denied => PaidError::Storage(format!(
+            "DynamoDB table {table}: {fault}; look at the credentials and what they may do with it"
+        )),
+        Invalid => PaidError::Storage(format!("DynamoDB table {table}: {fault}; report it with the log")),
+    }
+}
+
+/// How long a process is thought to live without a sign of life.
+fn lease(options: &DynamoOptions) -> Duration {
+    Duration::from_secs(options.ledger_lease_seconds)
+}

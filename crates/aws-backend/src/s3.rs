@@ -1,0 +1,188 @@
+//! Objects in a bucket of S3, or of a server that speaks its protocol.
+//!
+//! A tag is the object's ETag. A put with a precondition is sent once, and what is not known of it is said so
+//! ([`ObjectError::Unknown`]); everything else is repeated by the client before a failure is told. What S3 acknowledges is
+//! durable, so both kinds of [`Durability`] are the same here.
+//!
+//! Lists come in the order of S3, by bytes. Servers that keep keys in folders list a folder's keys side by side
+//! (`a/b` before `a-b`); their pages follow one another all the same. Directory buckets have no order and don't fit.
+//!
+//! Unfinished uploads of processes that died are kept, and charged for, until somebody ends them:
+//! [`S3Objects::end_unfinished`], or a rule of the bucket.
+
+mod failure;
+mod probe;
+#[cfg(test)]
+pub(crate) mod tests;
+mod upload;
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use docweir_aws::FaultKind;
+use docweir_aws::s3::{Bucket, DownloadError, Object, S3, When};
+use docweir_core::clock::UnixMicros;
+use docweir_objects::keys::{MAX_KEY, check_key};
+use docweir_objects::{Durability, ObjectError, ObjectMeta, ObjectStore, Precondition, Tag, Upload, local};
+use futures_util::TryStreamExt;
+use futures_util::stream;
+
+use self::failure::{not_listed, not_read, not_written};
+use self::upload::S3Upload;
+
+/// Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct S3Objects {
+    bucket: Bucket,
+    /// Before every key; empty, or ends in a slash.
+    prefix: String,
+}
+
+impl S3Objects {
+    /// The objects of a bucket under a prefix, which may be empty. Asks nobody yet.
+    pub fn new(s3: &S3, bucket: &str, prefix: &str) -> Result<Self, ObjectError> {
+        let prefix = match prefix.trim_matches('/') {
+            "" => String::new(),
+            prefix => {
+                check_key(prefix)?;
+                format!("{prefix}/")
+            }
+        };
+        Ok(Self { bucket: s3.bucket(bucket), prefix })
+    }
+
+    /// The key in the bucket.
+    fn full(&self, key: &str) -> Result<String, ObjectError> {
+        check_key(key)?;
+        let full = format!("{}{key}", self.prefix);
+        if full.len() <= MAX_KEY { Ok(full) } else { Err(ObjectError::BadKey(key.to_owned())) }
+    }
+
+    async fn put_full(&self, key: &str, full: &str, body: Bytes, when: &When) -> Result<Tag, ObjectError> {
+        self.bucket.put(full, body, when).await.map(Tag).map_err(|fault| not_written(key, fault, *when != When::Always))
+    }
+
+    /// Ends uploads under the prefix that were begun before a time and never finished, of the first 1,000 of them. Returns
+    /// how many.
+    pub async fn end_unfinished(&self, before: UnixMicros) -> Result<usize, ObjectError> {
+        const AT_ONCE: usize = 1000;
+        let failed = |fault| not_listed("end the unfinished uploads of", &self.location(), fault);
+        let mut ended = 0;
+        for upload in self.bucket.unfinished(&self.prefix, AT_ONCE).await.map_err(failed)? {
+            if upload.begun < before {
+                self.bucket.abort(&upload.key, &upload.id).await.map_err(failed)?;
+                ended += 1;
+            }
+        }
+        Ok(ended)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for S3Objects {
+    fn location(&self) -> String {
+        format!("s3://{}/{}", self.bucket.name(), self.prefix.trim_end_matches('/'))
+    }
+
+    async fn put(&self, key: &str, body: Bytes, when: Precondition, _: Durability) -> Result<Tag, ObjectError> {
+        let when = match when {
+            Precondition::None => When::Always,
+            Precondition::Absent => When::Absent,
+            Precondition::Matches(tag) => When::Matches(tag.0),
+        };
+        self.put_full(key, &self.full(key)?, body, &when).await
+    }
+
+    async fn put_all(&self, mut objects: Vec<(String, Bytes)>, _: Durability) -> Result<(), ObjectError> {
+        for (key, _) in &objects {
+            self.full(key)?;
+        }
+        // Who finds the last one finds all of them.
+        let last = objects.pop();
+        let put = async |(key, body): (String, Bytes)| {
+            self.put_full(&key, &self.full(&key)?, body, &When::Always).await.map(drop)
+        };
+        let many = self.bucket.options().parallel_puts;
+        stream::iter(objects.into_iter().map(Ok)).try_for_each_concurrent(many, &put).await?;
+        match last {
+            Some(last) => put(last).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn create(&self, key: &str) -> Result<Box<dyn Upload>, ObjectError> {
+        Ok(Box::new(S3Upload::begin(&self.bucket, key, self.full(key)?)?))
+    }
+
+    async fn get(&self, key: &str) -> Result<(Bytes, Tag), ObjectError> {
+        let got = self.bucket.get(&self.full(key)?).await.map_err(|fault| not_read("read", key, fault))?;
+        Ok((got.body, Tag(got.etag)))
+    }
+
+    async fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Bytes, ObjectError> {
+        let got = self.bucket.get_range(&self.full(key)?, offset, length).await;
+        got.map_err(|fault| not_read("read", key, fault))
+    }
+
+    async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
+        let head = self.bucket.head(&self.full(key)?).await.map_err(|fault| not_read("look at", key, fault))?;
+        Ok(ObjectMeta { key: key.to_owned(), bytes: head.bytes, modified: head.modified })
+    }
+
+    async fn tag(&self, key: &str) -> Result<Tag, ObjectError> {
+        let head = self.bucket.head(&self.full(key)?).await.map_err(|fault| not_read("look at", key, fault))?;
+        Ok(Tag(head.etag))
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), ObjectError> {
+        match self.bucket.delete(&self.full(key)?).await {
+            Err(fault) if fault.kind == FaultKind::NotFound && fault.code != "NoSuchBucket" => Ok(()),
+            other => other.map_err(|fault| not_read("delete", key, fault)),
+        }
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ObjectMeta>, ObjectError> {
+        // No key begins so, and there are servers that take several slashes for one.
+        if prefix.starts_with('/') || prefix.contains("//") {
+            return Ok(Vec::new());
+        }
+        let full = format!("{}{prefix}", self.prefix);
+        let mut after = after.map(|after| format!("{}{after}", self.prefix));
+        let mut found = Vec::new();
+        while found.len() < limit {
+            let wanted = limit - found.len();
+            let page = self.bucket.list(&full, after.as_deref(), wanted).await;
+            let page = page.map_err(|fault| not_listed("list", &self.location(), fault))?;
+            let is_last = page.len() < wanted;
+            after = page.last().map(|object| object.key.clone());
+            // What no put can have written is not ours: marks of folders, other programs' files.
+            found.extend(page.into_iter().filter_map(|object| self.own(object)));
+            if is_last {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    fn local_path(&self, _: &str) -> Option<PathBuf> {
+        None
+    }
+
+    async fn read_into(&self, key: &str, file: File) -> Result<(), ObjectError> {
+        match self.bucket.download(&self.full(key)?, file).await {
+            Ok(_) => Ok(()),
+            Err(DownloadError::Fault(fault)) => Err(not_read("read", key, fault)),
+            Err(DownloadError::File(error)) => Err(local::failure("copy", key, &error)),
+        }
+    }
+}
+
+impl S3Objects {
+    fn own(&self, object: Object) -> Option<ObjectMeta> {
+        let key = object.key.strip_prefix(&self.prefix)?.to_owned();
+        check_key(&key).ok()?;
+        Some(ObjectMeta { key, bytes: object.bytes, modified: object.modified })
+    }
+}

@@ -1,0 +1,86 @@
+//! What a failed call to S3 means for an object.
+
+use docweir_aws::{Fault, FaultKind};
+
+use docweir_objects::ObjectError;
+
+/// Of a call that changes nothing, or whose repetition changes nothing.
+pub(super) fn not_read(what: &'static str, key: &str, fault: Fault) -> ObjectError {
+    match fault.kind {
+        FaultKind::NotFound if fault.code != "NoSuchBucket" => ObjectError::NotFound(key.to_owned()),
+        _ => lasting(what, key, &fault).unwrap_or_else(|| passing(what, key, &fault)),
+    }
+}
+
+/// Of a call about the bucket: there is no object that could be missing.
+pub(super) fn not_listed(what: &'static str, location: &str, fault: Fault) -> ObjectError {
+    lasting(what, location, &fault).unwrap_or_else(|| passing(what, location, &fault))
+}
+
+/// Of a write.
+pub(super) fn not_written(key: &str, fault: Fault, conditional: bool) -> ObjectError {
+    match fault.kind {
+        // A key that is gone fails `If-Match` as well.
+        FaultKind::Condition | FaultKind::Conflict if conditional => ObjectError::Conflict(key.to_owned()),
+        FaultKind::NotFound if conditional && fault.code != "NoSuchBucket" => ObjectError::Conflict(key.to_owned()),
+        FaultKind::Unknown => ObjectError::Unknown { key: key.to_owned(), reason: fault.to_string() },
+        _ => lasting("write", key, &fault).unwrap_or_else(|| passing("write", key, &fault)),
+    }
+}
+
+fn passing(what: &'static str, key: &str, fault: &Fault) -> ObjectError {
+    ObjectError::Transient { what, key: key.to_owned(), reason: fault.to_string() }
+}
+
+/// What no repetition would mend.
+fn lasting(what: &'static str, key: &str, fault: &Fault) -> Option<ObjectError> {
+    let hint = match (fault.kind, fault.code.as_str()) {
+        (FaultKind::NotFound, "NoSuchBucket") => "make the bucket, or name another one",
+        (FaultKind::Denied, _) => {
+            "check the credentials, and allow them s3:GetObject, s3:PutObject, s3:DeleteObject, \
+             s3:AbortMultipartUpload and s3:ListBucket"
+        }
+        (FaultKind::Invalid, "InvalidObjectState") => return Some(ObjectError::Archived(key.to_owned())),
+        (FaultKind::Invalid, "too large") => "raise `max_object_bytes`",
+        (FaultKind::Invalid, _) => "check the bucket, the region and the options of S3",
+        _ => return None,
+    };
+    Some(ObjectError::Storage { what, key: key.to_owned(), reason: fault.to_string(), hint })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_failure_means_depends_on_what_was_asked() {
+        let fault = |kind, code: &str| Fault::new(kind, code, "m");
+        let name = |error: ObjectError| match error {
+            ObjectError::NotFound(_) => "not found",
+            ObjectError::Conflict(_) => "conflict",
+            ObjectError::Unknown { .. } => "unknown",
+            ObjectError::Archived(_) => "archived",
+            ObjectError::Storage { .. } => "storage",
+            ObjectError::BadKey(_) => "bad key",
+            ObjectError::Transient { .. } => "transient",
+        };
+        use FaultKind::*;
+        // The fault; read, written with a condition, written without.
+        let table = [
+            (Condition, "PreconditionFailed", "transient", "conflict", "transient"),
+            (Conflict, "ConditionalRequestConflict", "transient", "conflict", "transient"),
+            (NotFound, "NoSuchKey", "not found", "conflict", "transient"),
+            (NotFound, "NoSuchBucket", "storage", "storage", "storage"),
+            (Denied, "AccessDenied", "storage", "storage", "storage"),
+            (Invalid, "InvalidArgument", "storage", "storage", "storage"),
+            (Throttled, "SlowDown", "transient", "transient", "transient"),
+            (Unreachable, "no answer", "transient", "transient", "transient"),
+            (Unknown, "timeout", "transient", "unknown", "unknown"),
+        ];
+        for (kind, code, read, conditional, plain) in table {
+            assert_eq!(name(not_read("read", "k", fault(kind, code))), read, "{code}");
+            assert_eq!(name(not_written("k", fault(kind, code), true)), conditional, "{code}");
+            assert_eq!(name(not_written("k", fault(kind, code), false)), plain, "{code}");
+        }
+    }
+}

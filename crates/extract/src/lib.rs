@@ -1,0 +1,155 @@
+//! Extraction: a file to an [`ExtractedDocument`].
+//!
+//! Parsers of hostile input live in child processes of this binary. The parent hands a child one open file at a time
+//! and reads back a stream of small messages; what a child may cost (memory, time, output) is limited on both sides,
+//! and its death is one attempt of one document:
+//!
+//! ```text
+//! parent: Extractor ── request + file descriptor ──▶ child: worker_main
+//!                   ◀── progress, page, …, pages done, information, end │ refusal ──
+//! ```
+//! - [`detect()`]: what a file is, from its first bytes;
+//! - `text`, `markdown`, `pdf`: one folder or file a format, each a pure function from bytes to pages;
+//! - `info`: a PDF's information and outline, which come last because they may be lost without the document being so;
+//! - `protocol`, `worker`, `process`, `pool`: the messages, the child's side, a child as the parent sees it, the service;
+//! - `objects`: the result as the objects of `extracted/{document_id}/`, and back.
+//!
+//! Trade-offs: the input is read into memory and not mapped, because a file that shrinks under a mapping kills its
+//! reader; a child is reused over documents, because starting one costs more than a small document.
+
+pub mod detect;
+mod info;
+mod markdown;
+mod objects;
+mod options;
+mod pdf;
+mod pool;
+mod process;
+mod protocol;
+mod text;
+mod worker;
+
+pub use self::detect::{HEAD_BYTES, detect};
+pub use self::objects::{ArtefactError, from_objects, to_objects};
+pub use self::options::{ExtractLimits, ExtractOptions};
+pub use self::pool::{ChildProgram, Extractor, ExtractorStats, InputHint};
+pub use self::worker::worker_main;
+
+use std::sync::Arc;
+
+use docweir_core::documents::MediaType;
+use docweir_core::error::StageError;
+use docweir_core::model::{DocumentInfo, ExtractedDocument, OutlineEntry, Page};
+
+/// Where extraction puts what it has found, as soon as it has.
+trait Sink {
+    /// The next page, in order.
+    fn page(&mut self, page: Page) -> Result<(), StageError>;
+    /// One more page has been read (it may not have been handed over yet).
+    fn progress(&mut self, page: u32) -> Result<(), StageError>;
+    /// All pages have been handed over; what follows may fail without the document failing.
+    fn pages_done(&mut self, notes: Vec<String>) -> Result<(), StageError>;
+    fn tail(&mut self, info: DocumentInfo, outline: Vec<OutlineEntry>, notes: Vec<String>) -> Result<(), StageError>;
+}
+
+/// Extracts in this process, without a child's limits: for the child itself, for tests and for a look at one file.
+///
+/// # Errors
+/// Permanent, by code: `not_a_pdf`, `damaged_pdf`, `encrypted`, `no_pages`, `no_text`, `too_many_pages`,
+/// `page_too_large`, `text_too_large`, `not_text`, `input_too_large`.
+pub fn extract_in_process(
+    bytes: Vec<u8>,
+    media_type: MediaType,
+    options: &ExtractOptions,
+) -> Result<ExtractedDocument, StageError> {
+    let mut whole = Whole(ExtractedDocument {
+        media_type,
+        pages: Vec::new(),
+        info: DocumentInfo::default(),
+        outline: Vec::new(),
+        notes: Vec::new(),
+    });
+    extract_into(bytes, media_type, options, &mut whole)?;
+    Ok(whole.0)
+}
+
+fn extract_into(
+    bytes: Vec<u8>,
+    media_type: MediaType,
+    options: &ExtractOptions,
+    sink: &mut dyn Sink,
+) -> Result<(), StageError> {
+    check_size(bytes.len() as u64, options)?;
+    let document = match media_type {
+        MediaType::Pdf => {
+            let bytes = Arc::new(bytes);
+            let notes = pdf::extract(&bytes, options, sink)?;
+            sink.pages_done(notes)?;
+            let found = if options.document_info { info::read(&bytes, options) } else { info::Info::default() };
+            return sink.tail(found.info, found.outline, found.notes);
+        }
+        MediaType::Markdown => markdown::extract(&bytes, options)?,
+        MediaType::Text => text::extract(&bytes, options)?,
+    };
+    for page in document.pages {
+        sink.page(page)?;
+    }
+    sink.pages_done(document.notes)?;
+    sink.tail(document.info, document.outline, Vec::new())
+}
+
+struct Whole(ExtractedDocument);
+
+impl Sink for Whole {
+    fn page(&mut self, page: Page) -> Result<(), StageError> {
+        self.0.pages.push(page);
+        Ok(())
+    }
+
+    fn progress(&mut self, _: u32) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    fn pages_done(&mut self, notes: Vec<String>) -> Result<(), StageError> {
+        self.0.notes = notes;
+        Ok(())
+    }
+
+    fn tail(&mut self, info: DocumentInfo, outline: Vec<OutlineEntry>, notes: Vec<String>) -> Result<(), StageError> {
+        (self.0.info, self.0.outline) = (info, outline);
+        self.0.notes.extend(notes);
+        Ok(())
+    }
+}
+
+fn check_size(bytes: u64, options: &ExtractOptions) -> Result<(), StageError> {
+    let limit = options.limits.input_bytes;
+    if bytes == 0 {
+        return Err(StageError::permanent("empty_file", "the file is empty: it has zero bytes"));
+    }
+    if bytes > limit {
+        let message = format!(
+            "the file has {bytes} bytes, more than the limit of {limit}: raise `extract.options.limits.input_bytes` or split it"
+        );
+        return Err(StageError::permanent("input_too_large", message));
+    }
+    Ok(())
+}
+
+fn too_many_pages(pages: usize, limit: u32) -> StageError {
+    let message = format!(
+        "the document has {pages} pages, more than the limit of {limit}: raise `extract.options.limits.pages` or split it"
+    );
+    StageError::permanent("too_many_pages", message)
+}
+
+/// Texts and Markdown that hold nothing but white space are refused as a scan without text is.
+fn refuse_without_text(document: ExtractedDocument, options: &ExtractOptions) -> Result<ExtractedDocument, StageError> {
+    if !options.accept_textless && document.pages.iter().all(|p| p.blocks.is_empty()) {
+        return Err(StageError::permanent("no_text", "the file holds nothing but white space"));
+    }
+    Ok(document)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,253 @@
+//! PDF: one pass of the interpreter over each page, then layout by geometry.
+//!
+//! ```text
+//! page ─glyphs─▶ glyphs, rules ─words─▶ words, segments ─tables, blocks, order─▶ draft ─structure─▶ kinds ─render─▶ Page
+//! ```
+//! Drafts wait in a window of pages until the document has shown what its body text and its running heads look like;
+//! pages leave it in order, so that neither memory nor the time to the first page grows with the document. A page that
+//! the interpreter panics on is lost alone, with a note.
+
+mod blocks;
+mod glyphs;
+pub(crate) mod order;
+pub(super) mod render;
+mod structure;
+mod tables;
+mod words;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use docweir_core::error::StageError;
+use hayro_interpret::hayro_syntax::object::Dict;
+use hayro_interpret::hayro_syntax::{LoadPdfError, Pdf};
+use hayro_interpret::kurbo::{Affine, Rect};
+use hayro_interpret::{Context, InterpreterCache, InterpreterSettings, interpret_page};
+
+use self::blocks::{Draft, layout};
+use self::glyphs::{Collector, Fonts, PageGlyphs, clean};
+use self::structure::{Structure, WINDOW_PAGES, WINDOW_WORDS};
+use super::{ExtractOptions, Sink, too_many_pages};
+
+/// Pages after which the interpreter's caches (fonts, colour spaces, forms) are dropped, so that they don't grow for ever.
+const CACHE_PAGES: usize = 200;
+
+type HayroPage<'a> = hayro_interpret::hayro_syntax::page::Page<'a>;
+
+/// Extracts all pages into `sink`; the notes that go with them are returned.
+pub(super) fn extract(
+    bytes: &Arc<Vec<u8>>,
+    options: &ExtractOptions,
+    sink: &mut dyn Sink,
+) -> Result<Vec<String>, StageError> {
+    let pdf = Pdf::new(bytes.clone()).map_err(|e| refusal(e, bytes))?;
+    let pages = pdf.pages();
+    if pages.is_empty() {
+        return Err(StageError::permanent("no_pages", "the PDF has no pages"));
+    }
+    if pages.len() as u64 > u64::from(options.limits.pages) {
+        return Err(too_many_pages(pages.len(), options.limits.pages));
+    }
+    let mut reader = Reader {
+        options,
+        sink,
+        structure: Structure::new(outline_titles(&pdf, options.limits.outline_entries)),
+        window: Vec::new(),
+        words: 0,
+        fonts: Fonts::default(),
+        tally: Tally::default(),
+    };
+    let mut cache = InterpreterCache::new();
+    for (i, (page, number)) in pages.iter().zip(1u32..).enumerate() {
+        if i % CACHE_PAGES == CACHE_PAGES - 1 {
+            cache = InterpreterCache::new();
+        }
+        if reader.page(&pdf, page, number, &cache)? {
+            cache = InterpreterCache::new();
+        }
+    }
+    reader.flush()?;
+    reader.tally.notes(pages.len(), options)
+}
+
+fn refusal(error: LoadPdfError, bytes: &[u8]) -> StageError {
+    match error {
+        LoadPdfError::Decryption(_) => {
+            let message = "the PDF is encrypted and opens neither without a password nor with an empty one: \
+                           remove its password and submit it again";
+            StageError::permanent("encrypted", message)
+        }
+        LoadPdfError::Invalid if !bytes.windows(5).take(1024).any(|w| w == b"%PDF-") => {
+            StageError::permanent("not_a_pdf", "the file is no PDF: `%PDF-` is not within its first 1024 bytes")
+        }
+        LoadPdfError::Invalid => {
+            let message =
+                "the PDF is damaged beyond reading (truncated, or without a page tree): repair or export it anew";
+            StageError::permanent("damaged_pdf", message)
+        }
+    }
+}
+
+struct Reader<'o> {
+    options: &'o ExtractOptions,
+    sink: &'o mut dyn Sink,
+    structure: Structure,
+    window: Vec<Draft>,
+    words: usize,
+    fonts: Fonts,
+    tally: Tally,
+}
+
+impl Reader<'_> {
+    /// Reads one page; true when the interpreter panicked and its caches can't be trusted.
+    fn page<'a>(
+        &mut self,
+        pdf: &'a Pdf,
+        page: &HayroPage<'a>,
+        number: u32,
+        cache: &InterpreterCache<'a>,
+    ) -> Result<bool, StageError> {
+        let (width, height) = page.render_dimensions();
+        let max = self.options.limits.glyphs_per_page;
+        let fonts = &mut self.fonts;
+        let read = catch_unwind(AssertUnwindSafe(|| {
+            let mut drawn = draw(pdf, page, cache, fonts, max);
+            clean(&mut drawn, width, height);
+            let draft = if drawn.overflow { None } else { Some(layout(&drawn, fonts, number, width, height)) };
+            (draft, drawn.unmapped)
+        }));
+        let panicked = read.is_err();
+        let draft = match read {
+            Ok((Some(draft), unmapped)) => {
+                self.tally.count(number, &draft, unmapped);
+                draft
+            }
+            Ok((None, _)) => {
+                let message = format!(
+                    "page {number} draws more than {max} glyphs: raise `extract.options.limits.glyphs_per_page` or leave the page out"
+                );
+                return Err(StageError::permanent("page_too_large", message));
+            }
+            Err(_) => {
+                self.tally.broken.push(number);
+                Draft { number, width, height, blocks: Vec::new() }
+            }
+        };
+        self.structure.learn(&draft);
+        self.words += draft.blocks.iter().map(|b| b.words()).sum::<usize>();
+        self.window.push(draft);
+        self.sink.progress(number)?;
+        if self.window.len() >= WINDOW_PAGES || self.words >= WINDOW_WORDS {
+            self.flush()?;
+        }
+        Ok(panicked)
+    }
+
+    fn flush(&mut self) -> Result<(), StageError> {
+        self.words = 0;
+        for (draft, judged) in self.structure.judge(std::mem::take(&mut self.window)) {
+            self.sink.page(render::render(&draft, judged))?;
+        }
+        Ok(())
+    }
+}
+
+fn draw<'a>(
+    pdf: &'a Pdf,
+    page: &HayroPage<'a>,
+    cache: &InterpreterCache<'a>,
+    fonts: &mut Fonts,
+    max_glyphs: u32,
+) -> PageGlyphs {
+    let (width, height) = page.render_dimensions();
+    let transform = Affine::new(page.initial_transform(true).as_coeffs());
+    let bounds = Rect::new(0.0, 0.0, width.into(), height.into());
+    let mut context = Context::new(transform, bounds, cache, pdf.xref(), InterpreterSettings::default());
+    let mut collector = Collector::new(fonts, max_glyphs);
+    interpret_page(page, &mut context, &mut collector);
+    collector.page
+}
+
+/// What the notes will say.
+#[derive(Default)]
+struct Tally {
+    textless: Vec<u32>,
+    broken: Vec<u32>,
+    unmapped_glyphs: u64,
+    unmapped_pages: Vec<u32>,
+}
+
+impl Tally {
+    fn count(&mut self, number: u32, draft: &Draft, unmapped: u32) {
+        if draft.blocks.is_empty() {
+            self.textless.push(number);
+        }
+        if unmapped > 0 {
+            self.unmapped_glyphs += u64::from(unmapped);
+            self.unmapped_pages.push(number);
+        }
+    }
+
+    fn notes(self, pages: usize, options: &ExtractOptions) -> Result<Vec<String>, StageError> {
+        if self.broken.len() == pages {
+            let message = format!("none of the PDF's {pages} pages could be read: the interpreter fails on each");
+            return Err(StageError::permanent("damaged_pdf", message));
+        }
+        if self.textless.len() + self.broken.len() == pages && !options.accept_textless {
+            let message = format!(
+                "none of its {pages} pages has a text layer (a scan?): run it through OCR first, or set \
+                 `extract.options.accept_textless` to keep it without text"
+            );
+            return Err(StageError::permanent("no_text", message));
+        }
+        let mut notes = Vec::new();
+        if !self.broken.is_empty() {
+            notes.push(format!("{} could not be read and left out", page_list(&self.broken)));
+        }
+        if !self.textless.is_empty() {
+            notes.push(format!("{} without a text layer", page_list(&self.textless)));
+        }
+        if self.unmapped_glyphs > 0 {
+            let pages = page_list(&self.unmapped_pages);
+            notes.push(format!("{} glyphs without a Unicode mapping left out: {pages}", self.unmapped_glyphs));
+        }
+        Ok(notes)
+    }
+}
+
+/// `page 3`, `pages 1, 2, 7`, `pages 1, 2, 3, 4, 5, … (120 in all)`.
+fn page_list(pages: &[u32]) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<String> = pages.iter().take(SHOWN).map(u32::to_string).collect();
+    match pages.len() {
+        1 => format!("page {}", shown.join("")),
+        n if n <= SHOWN => format!("pages {}", shown.join(", ")),
+        n => format!("pages {}, … ({n} in all)", shown.join(", ")),
+    }
+}
+
+/// The titles of the outline with their level, so that headings can be told by them while the pages are read. (The
+/// outline itself, with its destinations, is read at the end: see `info`.)
+fn outline_titles(pdf: &Pdf, max: u32) -> Vec<(u8, String)> {
+    let mut titles = Vec::new();
+    let Some(catalog) = pdf.xref().get::<Dict<'_>>(pdf.xref().root_id()) else { return titles };
+    fn first<'a>(dict: &Dict<'a>) -> Option<Dict<'a>> {
+        dict.get(b"First".as_slice())
+    }
+    let Some(outlines) = catalog.get::<Dict<'_>>(b"Outlines".as_slice()) else { return titles };
+    let mut stack: Vec<(u8, Dict<'_>)> = first(&outlines).map(|d| (1, d)).into_iter().collect();
+    // The links of a hostile outline may form a ring: the number of steps bounds it.
+    let mut steps = 0;
+    while let Some((level, entry)) = stack.pop() {
+        steps += 1;
+        if steps > max {
+            break;
+        }
+        if let Some(title) = entry.get::<hayro_interpret::hayro_syntax::object::String<'_>>(b"Title".as_slice()) {
+            titles.push((level, super::info::text_string(title.as_bytes())));
+        }
+        stack.extend(entry.get::<Dict<'_>>(b"Next".as_slice()).map(|d| (level, d)));
+        stack.extend(first(&entry).filter(|_| level < 6).map(|d| (level + 1, d)));
+    }
+    titles
+}

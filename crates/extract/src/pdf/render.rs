@@ -1,0 +1,126 @@
+//! A judged page to its markdown, with the place of every block, line and word in it.
+//!
+//! Headings get their `#`s and stand on one line, bullets become `- `, tables pipe tables; paragraphs keep their visual
+//! lines. Nothing is escaped but the pipe inside a table's cell: the text is to be searched and shown, and what is in
+//! it should be found as it stands on the page.
+
+use docweir_core::model::{Block, BlockKind, Page, Placed, TextRange};
+
+use super::blocks::{Content, Draft, Line};
+use super::structure::Judged;
+use super::words::{Box4, join};
+
+/// Hundredths of a point: what artefacts keep, so that reading back gives the same.
+pub(super) fn rounded(b: Box4) -> [f32; 4] {
+    b.map(hundredths)
+}
+
+pub(crate) fn hundredths(v: f32) -> f32 {
+    let clamped = if v.is_finite() { v.clamp(-1e6, 1e6) } else { 0.0 };
+    ((f64::from(clamped) * 100.0).round() / 100.0) as f32
+}
+
+struct Writer {
+    text: String,
+    words: Vec<Placed>,
+    lines: Vec<Placed>,
+}
+
+impl Writer {
+    fn at(&self) -> u32 {
+        u32::try_from(self.text.len()).unwrap_or(u32::MAX)
+    }
+
+    fn word(&mut self, text: &str, bbox: Box4) {
+        let start = self.at();
+        self.text.push_str(text);
+        self.words.push(Placed { range: TextRange { start, end: self.at() }, bbox: rounded(bbox) });
+    }
+
+    /// The words of a line from the `skip`-th on.
+    fn line(&mut self, line: &Line, skip: usize) {
+        let start = self.at();
+        for (i, word) in line.words.iter().skip(skip).enumerate() {
+            if i > 0 {
+                self.text.push(' ');
+            }
+            self.word(&word.text, word.bbox);
+        }
+        if self.at() > start {
+            self.lines.push(Placed { range: TextRange { start, end: self.at() }, bbox: rounded(line.bbox) });
+        }
+    }
+
+    fn lines(&mut self, lines: &[Line], skip: usize, between: char) {
+        for (i, line) in lines.iter().enumerate() {
+            if i > 0 {
+                self.text.push(between);
+            }
+            self.line(line, if i == 0 { skip } else { 0 });
+        }
+    }
+
+    fn table(&mut self, rows: &[Vec<Vec<super::blocks::Placed>>]) {
+        for (i, row) in rows.iter().enumerate() {
+            let start = self.at();
+            self.text.push('|');
+            for cell in row {
+                for word in cell {
+                    self.text.push(' ');
+                    self.word(&word.text.replace('|', "\\|"), word.bbox);
+                }
+                self.text.push_str(" |");
+            }
+            let bbox = row.iter().flatten().map(|w| w.bbox).reduce(join);
+            if let Some(bbox) = bbox {
+                self.lines.push(Placed { range: TextRange { start, end: self.at() }, bbox: rounded(bbox) });
+            }
+            if i == 0 {
+                self.text.push_str("\n|");
+                (0..row.len()).for_each(|_| self.text.push_str(" --- |"));
+            }
+            if i + 1 < rows.len() {
+                self.text.push('\n');
+            }
+        }
+    }
+}
+
+/// Writes one page.
+pub(super) fn render(draft: &Draft, blocks: Vec<Judged>) -> Page {
+    let mut out = Writer { text: String::new(), words: Vec::new(), lines: Vec::new() };
+    let mut done = Vec::with_capacity(blocks.len());
+    for Judged { block, kind } in blocks {
+        if block.words() == 0 {
+            continue;
+        }
+        if !out.text.is_empty() {
+            out.text.push_str("\n\n");
+        }
+        let start = out.at();
+        match (&block.content, kind) {
+            (Content::Table(rows), _) => out.table(rows),
+            (Content::Paragraph(lines) | Content::Item { lines, .. }, BlockKind::Heading { level }) => {
+                (0..level).for_each(|_| out.text.push('#'));
+                out.text.push(' ');
+                out.lines(lines, 0, ' ');
+            }
+            (Content::Item { lines, bullet: true }, _) => {
+                out.text.push_str("- ");
+                out.lines(lines, 1, '\n');
+            }
+            (Content::Paragraph(lines) | Content::Item { lines, .. }, _) => out.lines(lines, 0, '\n'),
+        }
+        let range = TextRange { start, end: out.at() };
+        done.push(Block { kind, range, bbox: Some(rounded(block.bbox)) });
+    }
+    Page {
+        number: draft.number,
+        width: hundredths(draft.width),
+        height: hundredths(draft.height),
+        text: out.text,
+        blocks: done,
+        lines: out.lines,
+        words: out.words,
+    }
+}

@@ -1,0 +1,300 @@
+//! What only the document can tell: which text is a heading and which is a running head.
+//!
+//! Pages are kept as drafts in a window, so that memory doesn't grow with the document: a window is written when it is
+//! full, with what has been learned by then. A document of up to [`WINDOW_PAGES`] pages is seen as a whole.
+
+use std::collections::HashMap;
+
+use docweir_core::model::BlockKind;
+
+use super::blocks::{Content, Draft, DraftBlock, Line};
+use super::words::join;
+
+/// Pages that are looked at together.
+pub(super) const WINDOW_PAGES: usize = 48;
+/// Words above which a window is written before it has all its pages.
+pub(super) const WINDOW_WORDS: usize = 60_000;
+/// Pages that must carry the same text at the same place before it is furniture.
+const REPEATS: u32 = 3;
+/// Distinct running heads that are remembered.
+const MAX_KEYS: usize = 20_000;
+/// A heading has at most this many characters.
+const HEADING_CHARS: usize = 200;
+
+/// What has been learned of a document so far.
+#[derive(Default)]
+pub(super) struct Structure {
+    /// Characters by font size in half points, and by weight in steps of five at the usual size.
+    sizes: HashMap<u32, usize>,
+    weights: HashMap<u32, usize>,
+    furniture: HashMap<(bool, i32, String), u32>,
+    /// Sizes of headings in half points, largest first.
+    levels: Vec<u32>,
+    /// Titles of the outline, folded, with their level.
+    outline: HashMap<String, u8>,
+}
+
+/// A draft's block and what it is.
+pub(super) struct Judged {
+    pub block: DraftBlock,
+    pub kind: BlockKind,
+}
+
+fn half_points(size: f32) -> u32 {
+    (size * 2.0).round().clamp(0.0, 4000.0) as u32
+}
+
+fn chars(lines: &[Line]) -> usize {
+    lines.iter().flat_map(|l| &l.words).map(|w| w.text.chars().count()).sum()
+}
+
+impl Structure {
+    pub fn new(outline: impl IntoIterator<Item = (u8, String)>) -> Self {
+        let outline = outline.into_iter().map(|(level, title)| (fold(&title), level)).filter(|(t, _)| t.len() > 2);
+        Self { outline: outline.collect(), ..Default::default() }
+    }
+
+    /// Takes account of a page before any page of its window is judged.
+    pub fn learn(&mut self, page: &Draft) {
+        for block in &page.blocks {
+            let n = chars(block.lines());
+            *self.sizes.entry(half_points(block.size)).or_default() += n;
+            if block.weight > 0.0 {
+                *self.weights.entry((block.weight / 5.0).round() as u32).or_default() += n;
+            }
+        }
+        for (line, key) in page.blocks.iter().flat_map(|b| b.lines()).filter_map(|l| Some((l, key(l, page)?))) {
+            if self.furniture.len() < MAX_KEYS && !line.words.is_empty() {
+                *self.furniture.entry(key).or_default() += 1;
+            }
+        }
+    }
+
+    fn body(&self) -> (f32, f32) {
+        let most =
+            |m: &HashMap<u32, usize>| m.iter().max_by_key(|(k, n)| (**n, u32::MAX - **k)).map(|(k, _)| *k as f32);
+        (most(&self.sizes).unwrap_or(20.0) / 2.0, most(&self.weights).unwrap_or_default() * 5.0)
+    }
+
+    /// Says what each block of a window is. All its pages have been learned from.
+    pub fn judge(&mut self, pages: Vec<Draft>) -> Vec<(Draft, Vec<Judged>)> {
+        let (size, weight) = self.body();
+        let mut out: Vec<(Draft, Vec<Judged>)> = Vec::with_capacity(pages.len());
+        for mut page in pages {
+            let blocks = std::mem::take(&mut page.blocks);
+            let parts = blocks.into_iter().flat_map(|b| self.part_furniture(b, &page)).collect::<Vec<_>>();
+            let judged = parts.into_iter().map(|(block, furniture)| {
+                let kind = match &block.content {
+                    _ if furniture => BlockKind::PageFurniture,
+                    Content::Table(_) => BlockKind::Table,
+                    _ if self.is_heading(&block, &page, size, weight) => BlockKind::Heading { level: 0 },
+                    Content::Item { .. } => BlockKind::ListItem,
+                    Content::Paragraph(_) => BlockKind::Paragraph,
+                };
+                Judged { block, kind }
+            });
+            let judged = judged.collect();
+            out.push((page, judged));
+        }
+        self.give_levels(&mut out, size);
+        out
+    }
+
+    /// Cuts a block where running heads or feet begin and end.
+    fn part_furniture(&self, block: DraftBlock, page: &Draft) -> Vec<(DraftBlock, bool)> {
+        let repeated =
+            |line: &Line| key(line, page).is_some_and(|k| self.furniture.get(&k).is_some_and(|&n| n >= REPEATS));
+        if !block.lines().iter().any(repeated) {
+            return vec![(block, false)];
+        }
+        let (size, weight) = (block.size, block.weight);
+        let (lines, mut bullet) = match block.content {
+            Content::Paragraph(lines) => (lines, None),
+            Content::Item { lines, bullet } => (lines, Some(bullet)),
+            Content::Table(_) => return vec![(block, false)],
+        };
+        let mut parts: Vec<(Vec<Line>, bool)> = Vec::new();
+        for line in lines {
+            let furniture = repeated(&line);
+            match parts.last_mut().filter(|(_, f)| *f == furniture) {
+                Some((lines, _)) => lines.push(line),
+                None => parts.push((vec![line], furniture)),
+            }
+        }
+        let parts = parts.into_iter().filter_map(|(lines, furniture)| {
+            let bbox = lines.iter().map(|l| l.bbox).reduce(join)?;
+            let content = match bullet.take().filter(|_| !furniture) {
+                Some(bullet) => Content::Item { lines, bullet },
+                None => Content::Paragraph(lines),
+            };
+            Some((DraftBlock { content, bbox, size, weight }, furniture))
+        });
+        parts.collect()
+    }
+
+    fn is_heading(&self, block: &DraftBlock, page: &Draft, body: f32, body_weight: f32) -> bool {
+        let lines = block.lines();
+        let text = lines.iter().map(Line::text).collect::<Vec<_>>().join(" ");
+        let letters = text.chars().filter(|c| c.is_alphabetic()).count();
+        let n = text.chars().count();
+        if lines.is_empty() || lines.len() > 4 || n > HEADING_CHARS || letters < 3 || letters * 2 < n {
+            return false;
+        }
+        if matches!(block.content, Content::Item { bullet: true, .. }) {
+            return false;
+        }
+        if self.outline.contains_key(&fold(&text)) {
+            return true;
+        }
+        let ends_like_prose = text.ends_with(['.', ',', ';', ':', '-']) && !text.ends_with("...");
+        let starts_small = text.chars().next().is_some_and(char::is_lowercase);
+        let margin = block.bbox[1] < 0.06 * page.height || block.bbox[3] > 0.95 * page.height;
+        if block.size >= 1.17 * body {
+            // Larger than the text; a long run of it is a lead, not a heading.
+            return !(margin && block.size < 1.3 * body)
+                && (lines.len() <= 3 || block.size > 1.5 * body)
+                && !(ends_like_prose && n > 80);
+        }
+        let bold = body_weight > 0.0 && block.weight >= 1.22 * body_weight;
+        let alone = lines.len() <= 2 && n <= 120 && !ends_like_prose && !starts_small && !margin;
+        (bold && alone && block.size >= 0.93 * body && !caption(&text))
+            || (alone && numbered_capitals(&text) && block.size >= 0.97 * body)
+    }
+
+    /// Larger headings are higher: 1 for the largest size that headings had so far.
+    fn give_levels(&mut self, pages: &mut [(Draft, Vec<Judged>)], body: f32) {
+        let headings = pages.iter().flat_map(|(_, b)| b).filter(|j| matches!(j.kind, BlockKind::Heading { .. }));
+        for size in headings.map(|j| half_points(j.block.size)).filter(|&s| s as f32 / 2.0 >= 1.1 * body) {
+            // Sizes half a point apart are one.
+            if !self.levels.iter().any(|l| l.abs_diff(size) <= 1) && self.levels.len() < 5 {
+                self.levels.push(size);
+            }
+        }
+        self.levels.sort_unstable_by(|a, b| b.cmp(a));
+        for judged in pages.iter_mut().flat_map(|(_, b)| b) {
+            if let BlockKind::Heading { level } = &mut judged.kind {
+                let text = judged.block.lines().iter().map(Line::text).collect::<Vec<_>>().join(" ");
+                let size = half_points(judged.block.size);
+                let larger = self.levels.iter().filter(|&&l| l > size + 1).count();
+                let by_size = u8::try_from(larger + 1).unwrap_or(6).min(6);
+                *level = self.outline.get(&fold(&text)).copied().unwrap_or(by_size).clamp(1, 6);
+            }
+        }
+    }
+}
+
+/// Where and what a line at the edge of a page is, with its digits made alike: the same for a running head on every page.
+fn key(line: &Line, page: &Draft) -> Option<(bool, i32, String)> {
+    let middle = (line.bbox[1] + line.bbox[3]) / 2.0;
+    let top = middle < 0.11 * page.height;
+    if !top && middle < 0.89 * page.height {
+        return None;
+    }
+    let mut text = String::new();
+    for word in &line.words {
+        for c in word.text.chars().take(100) {
+            let c = if c.is_ascii_digit() { '#' } else { c };
+            if !(c == '#' && text.ends_with('#')) {
+                text.push(c);
+            }
+        }
+        text.push(' ');
+    }
+    // A page number in Roman numerals counts as one, whatever its value.
+    if text.trim().len() <= 8 && text.trim().chars().all(|c| matches!(c, 'i' | 'v' | 'x' | 'l' | 'c')) {
+        text = "#".into();
+    }
+    Some((top, (middle / 6.0).round() as i32, text.trim_end().to_owned()))
+}
+
+/// Letters and digits only, small: titles in an outline and on a page differ in spaces and dots.
+fn fold(text: &str) -> String {
+    text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+fn caption(text: &str) -> bool {
+    let first = text.split([' ', '.', ':']).next().unwrap_or_default().to_lowercase();
+    let kind = matches!(first.as_str(), "figure" | "fig" | "table" | "exhibit" | "chart" | "source" | "box" | "photo");
+    kind && text.chars().any(|c| c.is_ascii_digit())
+}
+
+/// `2.1 Methods`, `IV. RESULTS`, `INTRODUCTION`: a number before capitals, or capitals alone.
+fn numbered_capitals(text: &str) -> bool {
+    let mut words = text.split(' ').peekable();
+    let number = words.peek().is_some_and(|w| {
+        let w = w.trim_end_matches('.');
+        !w.is_empty() && w.split('.').all(|p| !p.is_empty() && p.len() <= 2 && p.bytes().all(|b| b.is_ascii_digit()))
+    });
+    if number {
+        words.next();
+    }
+    let rest: String = words.collect();
+    let letters: Vec<char> = rest.chars().filter(|c| c.is_alphabetic()).collect();
+    let capitals = letters.len() >= 5 && letters.iter().all(|c| c.is_uppercase()) && text.len() <= 80;
+    // `2. Apples` may as well be an item of a list; `2.1 Apples` is a section.
+    let nested = text.split(' ').next().is_some_and(|w| w.trim_end_matches('.').contains('.'));
+    let sectioned = number && nested && rest.starts_with(char::is_uppercase) && letters.len() >= 4 && text.len() <= 80;
+    capitals || sectioned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::blocks::Placed;
+    use super::*;
+
+    fn block(y: f32, size: f32, weight: f32, text: &str) -> DraftBlock {
+        let bbox = [50.0, y, 300.0, y + size];
+        let words = text.split(' ').map(|w| Placed { text: w.into(), bbox }).collect();
+        DraftBlock { content: Content::Paragraph(vec![Line { words, bbox }]), bbox, size, weight }
+    }
+
+    fn judge(pages: Vec<Vec<DraftBlock>>) -> Vec<Vec<BlockKind>> {
+        let mut structure = Structure::new([(2, "Out-lined title".to_owned())]);
+        let drafts: Vec<Draft> = pages
+            .into_iter()
+            .zip(1..)
+            .map(|(blocks, number)| Draft { number, width: 600.0, height: 800.0, blocks })
+            .collect();
+        drafts.iter().for_each(|d| structure.learn(d));
+        structure.judge(drafts).into_iter().map(|(_, b)| b.into_iter().map(|j| j.kind).collect()).collect()
+    }
+
+    const PROSE: &str = "the quick brown fox jumps over the lazy dog and on and on until the line is full of words";
+
+    #[test]
+    fn headings_by_size_weight_number_and_outline() {
+        let page = vec![
+            block(100.0, 20.0, 80.0, "The Title"),
+            block(140.0, 14.0, 80.0, "A section"),
+            block(200.0, 10.0, 80.0, PROSE),
+            block(300.0, 10.0, 120.0, "Bold heading"),
+            block(320.0, 10.0, 120.0, "Bold end of a sentence."),
+            block(340.0, 10.0, 80.0, PROSE),
+            block(400.0, 10.0, 80.0, "2.1 Methods used"),
+            block(420.0, 10.0, 80.0, "outlined TITLE"),
+            block(440.0, 10.0, 80.0, "ordinary short line"),
+            block(460.0, 10.0, 120.0, "Table 3: a caption"),
+        ];
+        let h = |level| BlockKind::Heading { level };
+        let p = BlockKind::Paragraph;
+        assert_eq!(judge(vec![page]), [[h(1), h(2), p, h(3), p, p, h(3), h(2), p, p]]);
+    }
+
+    #[test]
+    fn what_stands_at_the_edge_of_three_pages_is_furniture() {
+        let page = |n: u32| {
+            vec![
+                block(20.0, 10.0, 80.0, "Running head"),
+                block(300.0, 10.0, 80.0, PROSE),
+                block(770.0, 10.0, 80.0, &format!("page {n} of 12")),
+            ]
+        };
+        let f = BlockKind::PageFurniture;
+        for kinds in judge((9..12).map(page).collect()) {
+            assert_eq!(kinds, [f, BlockKind::Paragraph, f]);
+        }
+        for kinds in judge((1..3).map(page).collect()) {
+            assert_eq!(kinds, [BlockKind::Paragraph; 3], "two pages prove nothing");
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! The service: an [`Extractor`] owns at most one child and gives it one document after the other.
+//!
+//! A stage worker owns one extractor, so the pool of workers is the pool of children. While a document is read its
+//! child belongs to the future that reads it: dropping the future kills the child, and the work has really ended. A
+//! child that has answered goes back and is used again, until it has served its number of documents or has grown.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+
+use docweir_core::cancel::Cancel;
+use docweir_core::documents::MediaType;
+use docweir_core::error::{ErrorClass, StageError};
+use docweir_core::model::{DocumentInfo, ExtractedDocument};
+
+use super::detect::{HEAD_BYTES, detect};
+use super::process::{Child, Heard};
+use super::protocol::{Reply, Request};
+use super::worker::result_too_large;
+use super::{ExtractOptions, info};
+
+pub use super::process::ChildProgram;
+
+/// How often cancellation and processor time are looked at while a child works.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What is known of an input besides its content.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InputHint {
+    /// As [`detect`] found it; absent, it is found here.
+    pub media_type: Option<MediaType>,
+    /// The file's name, for telling Markdown from text.
+    pub name: Option<String>,
+}
+
+/// What an extractor has done since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExtractorStats {
+    pub children_started: u64,
+    /// Replaced after their number of documents, or because they had grown.
+    pub children_recycled: u64,
+    /// Died under a document, or killed for time, output or nonsense.
+    pub children_lost: u64,
+}
+
+/// Reads documents in a child process of its own.
+pub struct Extractor {
+    options: ExtractOptions,
+    program: ChildProgram,
+    child: Option<Child>,
+    stats: ExtractorStats,
+    #[cfg(test)]
+    pub(super) fault: Option<super::worker::Fault>,
+}
+
+/// How a conversation about one document ended.
+enum End {
+    /// The child is fit for the next one.
+    Whole(ExtractedDocument),
+    Refused(StageError),
+    /// All pages came, but not what follows them; the child is not to be used again.
+    WithoutInfo(ExtractedDocument),
+    /// Nothing usable came; the child still has to be killed.
+    Failed(StageError),
+    /// The child is dead or dying.
+    Died,
+}
+
+impl Extractor {
+    /// No child is started before the first document.
+    pub fn new(options: ExtractOptions, program: ChildProgram) -> Self {
+        Self {
+            options,
+            program,
+            child: None,
+            stats: ExtractorStats::default(),
+            #[cfg(test)]
+            fault: None,
+        }
+    }
+
+    pub fn stats(&self) -> ExtractorStats {
+        self.stats
+    }
+
+    /// Ends the child, if there is one.
+    pub fn shut_down(&mut self) {
+        self.child = None;
+    }
+
+    /// Extracts one file. The file's position doesn't matter. Dropping the future kills the child.
+    ///
+    /// # Errors
+    /// Those of [`super::detect()`] and [`super::extract_in_process`]; timeout `extractor_deadline`, `extractor_stalled`,
+    /// `extractor_cpu` or `cancelled`; crash `extractor_died`, `extractor_memory`, `extractor_panic` or
+    /// `extractor_protocol`; system `extractor_spawn`; permanent `result_too_large`.
+    pub async fn extract(
+        &mut self,
+        file: File,
+        hint: InputHint,
+        cancel: &Cancel,
+    ) -> Result<ExtractedDocument, StageError> {
+        cancel.check()?;
+        let media_type = match hint.media_type {
+            Some(known) => known,
+            None => detect(&head(&file)?, hint.name.as_deref())?,
+        };
+        let request = Request {
+            media_type,
+            options: self.options.clone(),
+            #[cfg(test)]
+            fault: self.fault,
+        };
+        let mut child = self.ask(&request, &file).await?;
+        match self.listen(&mut child, media_type, cancel).await {
+            End::Whole(document) => {
+                self.keep(child);
+                Ok(document)
+            }
+            End::Refused(refusal) => {
+                self.keep(child);
+                Err(refusal)
+            }
+            End::WithoutInfo(mut document) => {
+                self.stats.children_lost += 1;
+                child.kill().await;
+                document.notes.push(info::LOST.into());
+                Ok(document)
+            }
+            End::Failed(error) => {
+                self.stats.children_lost += 1;
+                child.kill().await;
+                Err(error)
+            }
+            End::Died => {
+                self.stats.children_lost += 1;
+                Err(child.post_mortem().await)
+            }
+        }
+    }
+
+    /// A child that has been given the request. One that died while idle is replaced and nobody hears of it.
+    async fn ask(&mut self, request: &Request, file: &File) -> Result<Child, StageError> {
+        let failed = |e: std::io::Error| {
+            let message = "the extractor process can't be started: are processes, descriptors or memory short?";
+            StageError::system("extractor_spawn", message).caused_by(&e)
+        };
+        if let Some(mut child) = self.child.take()
+            && child.runs()
+            && child.send(request, file).await.is_ok()
+        {
+            return Ok(child);
+        }
+        let mut child = Child::start(&self.program).map_err(failed)?;
+        self.stats.children_started += 1;
+        if child.send(request, file).await.is_err() {
+            self.stats.children_lost += 1;
+            let death = child.post_mortem().await;
+            return Err(
+                StageError::system("extractor_spawn", "the extractor process ended at its start").caused_by(&death)
+            );
+        }
+        Ok(child)
+    }
+
+    fn keep(&mut self, mut child: Child) {
+        child.documents += 1;
+        let grown = child.resident_bytes().is_some_and(|r| r > self.options.recycle_above_bytes);
+        if grown || child.documents >= self.options.max_documents_per_child {
+            self.stats.children_recycled += 1;
+        } else {
+            self.child = Some(child);
+        }
+    }
+
+    async fn listen(&self, child: &mut Child, media_type: MediaType, cancel: &Cancel) -> End {
+        let o = &self.options;
+        let start = Instant::now();
+        let deadline = start + Duration::from_secs(o.deadline_seconds);
+        let stall = Duration::from_secs(o.stall_seconds);
+        let (cpu_at_start, cpu_limit) = (child.cpu_time().unwrap_or_default(), Duration::from_secs(o.cpu_seconds));
+        let mut look = interval_at(start + LOOK, LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut patience = deadline.min(start + stall);
+        let mut answer = Answer::new(media_type);
+        loop {
+            let heard = tokio::select! {
+                heard = child.hear(o.max_frame_bytes) => heard,
+                _ = look.tick() => {
+                    if let Err(error) = cancel.check() {
+                        return End::Failed(error);
+                    }
+                    let used = child.cpu_time().unwrap_or_default().saturating_sub(cpu_at_start);
+                    if used > cpu_limit {
+                        let message = format!(
+                            "the document takes more than {} s of processor time: raise `extract.options.cpu_seconds` if it is worth it",
+                            o.cpu_seconds
+                        );
+                        return answer.or(StageError::timeout("extractor_cpu", message));
+                    }
+                    continue;
+                }
+                () = sleep_until(patience) => return answer.or(out_of_time(o, patience < deadline)),
+            };
+            let (reply, bytes) = match heard {
+                Heard::Reply(reply, bytes) => (reply, bytes),
+                Heard::Silence if answer.pages_done => return answer.without_info(),
+                Heard::Silence => return End::Died,
+                Heard::Nonsense(what) => return answer.or(nonsense(&what)),
+            };
+            answer.bytes += bytes;
+            if answer.bytes > o.max_result_bytes {
+                return End::Failed(result_too_large(o.max_result_bytes));
+            }
+            if let Some(end) = answer.take(*reply, o.limits.pages) {
+                return end;
+            }
+            let wait = if answer.pages_done { stall.min(Duration::from_secs(o.info_seconds)) } else { stall };
+            patience = deadline.min(Instant::now() + wait);
+        }
+    }
+}
+
+/// What has come of a document so far.
+struct Answer {
+    document: ExtractedDocument,
+    pages_done: bool,
+    bytes: u64,
+}
+
+impl Answer {
+    fn new(media_type: MediaType) -> Self {
+        let document = ExtractedDocument {
+            media_type,
+            pages: Vec::new(),
+            info: DocumentInfo::default(),
+            outline: Vec::new(),
+            notes: Vec::new(),
+        };
+        Self { document, pages_done: false, bytes: 0 }
+    }
+
+    fn document(&mut self) -> ExtractedDocument {
+        std::mem::replace(&mut self.document, Answer::new(MediaType::Text).document)
+    }
+
+    fn without_info(&mut self) -> End {
+        End::WithoutInfo(self.document())
+    }
+
+    /// A failure costs the document, or only its information when all its pages have come.
+    fn or(&mut self, error: StageError) -> End {
+        if self.pages_done { self.without_info() } else { End::Failed(error) }
+    }
+
+    /// Takes one reply; how it ended, if this was the end.
+    fn take(&mut self, reply: Reply, max_pages: u32) -> Option<End> {
+        match reply {
+            Reply::Progress(_) => {}
+            Reply::Page(page) => {
+                let expected = self.document.pages.len() as u64 + 1;
+                match page.checked().filter(|p| u64::from(p.number) == expected && expected <= u64::from(max_pages)) {
+                    Some(page) if !self.pages_done => self.document.pages.push(page),
+                    _ => return Some(self.or(nonsense("a page that can't be"))),
+                }
+            }
+            Reply::PagesDone(notes) if !self.document.pages.is_empty() => {
+                self.pages_done = true;
+                self.document.notes = notes;
+            }
+            Reply::Tail(tail) => {
+                let (info, outline, notes) = tail.parts();
+                (self.document.info, self.document.outline) = (info, outline);
+                self.document.notes.extend(notes);
+            }
+            Reply::End if self.pages_done => return Some(End::Whole(self.document())),
+            Reply::Refused(error) => {
+                let error = StageError::from(error);
+                // A child that says it crashed is about to end: it must not be given another document.
+                let crashed = error.class == ErrorClass::Crash;
+                return Some(if crashed { self.or(error) } else { End::Refused(error) });
+            }
+            Reply::End | Reply::PagesDone(_) => return Some(End::Failed(nonsense("an end without pages"))),
+        }
+        None
+    }
+}
+
+fn nonsense(what: &str) -> StageError {
+    StageError::crash("extractor_protocol", format!("the extractor process sent {what}: it is taken to be broken"))
+}
+
+fn out_of_time(options: &ExtractOptions, stalled: bool) -> StageError {
+    if stalled {
+        let message = format!(
+            "the extractor read no further page for {} s: raise `extract.options.stall_seconds` if the document is worth it",
+            options.stall_seconds
+        );
+        return StageError::timeout("extractor_stalled", message);
+    }
+    let message = format!(
+        "the document takes more than {} s: raise `extract.options.deadline_seconds` if it is worth it",
+        options.deadline_seconds
+    );
+    StageError::timeout("extractor_deadline", message)
+}
+
+/// The beginning of a file, wherever it stands.
+fn head(file: &File) -> Result<Vec<u8>, StageError> {
+    let failed =
+        |e: std::io::Error| StageError::transient("input_unreadable", "the input could not be read").caused_by(&e);
+    let mut head = vec![0; HEAD_BYTES];
+    let mut filled = 0;
+    while filled < head.len() {
+        match file.read_at(&mut head[filled..], filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(failed(e)),
+        }
+    }
+    head.truncate(filled);
+    Ok(head)
+}

@@ -1,0 +1,252 @@
+//! One child as its parent sees it: started, spoken to, watched, and its death explained.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::UnixStream;
+use tokio::process::{ChildStderr, Command};
+
+use docweir_core::error::StageError;
+
+use super::protocol::{LENGTH_BYTES, MAX_REQUEST_BYTES, Reply, Request, frame, parse, send_with_fd};
+
+/// Kept of what a child says on standard error.
+const LAST_WORDS_BYTES: usize = 4096;
+/// Read from the socket at once.
+const READ_BYTES: usize = 64 * 1024;
+/// How long a child that has closed its socket may take to be gone.
+const REAP: Duration = Duration::from_secs(2);
+
+/// The program that plays the child.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildProgram {
+    pub program: PathBuf,
+    pub args: Vec<String>,
+}
+
+impl ChildProgram {
+    /// The running program itself, with the hidden subcommand that calls [`super::worker_main`].
+    pub fn this_program() -> io::Result<Self> {
+        Ok(Self { program: std::env::current_exe()?, args: vec!["__extract-worker".into()] })
+    }
+}
+
+pub(super) struct Child {
+    process: tokio::process::Child,
+    socket: UnixStream,
+    received: BytesMut,
+    stderr: Option<ChildStderr>,
+    last_words: Vec<u8>,
+    /// Requests answered.
+    pub documents: u32,
+}
+
+/// What came from a child.
+pub(super) enum Heard {
+    /// A reply and its size in bytes.
+    Reply(Box<Reply>, u64),
+    /// The child closed its socket: it is dead or dying.
+    Silence,
+    /// The child sent what no sane child sends.
+    Nonsense(String),
+}
+
+impl Child {
+    /// Starts a child. It is killed when this value is dropped.
+    ///
+    /// A child dies with the *thread* that started it (that is how Linux defines its parent's death), so a child belongs
+    /// to a thread that outlives it: the runtime's own, not one of its blocking pool.
+    pub fn start(program: &ChildProgram) -> io::Result<Self> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let mut process = Command::new(&program.program)
+            .args(&program.args)
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let stderr = process.stderr.take();
+        let socket = UnixStream::from_std(ours)?;
+        Ok(Self { process, socket, received: BytesMut::new(), stderr, last_words: Vec::new(), documents: 0 })
+    }
+
+    /// Whether it still runs, as far as can be told without waiting.
+    pub fn runs(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
+    }
+
+    pub async fn send(&mut self, request: &Request, file: &File) -> io::Result<()> {
+        let bytes = frame(request, MAX_REQUEST_BYTES as u64)?;
+        let socket = &self.socket;
+        let first = socket.async_io(Interest::WRITABLE, || send_with_fd(socket, &bytes, file.as_fd())).await?;
+        self.socket.write_all(bytes.get(first..).unwrap_or_default()).await
+    }
+
+    /// The next reply. May be dropped at any point without losing a byte.
+    pub async fn hear(&mut self, max_frame_bytes: u64) -> Heard {
+        loop {
+            if let Some(prefix) = self.received.first_chunk::<LENGTH_BYTES>() {
+                let length = u32::from_le_bytes(*prefix);
+                if u64::from(length) > max_frame_bytes {
+                    return Heard::Nonsense(format!("a message of {length} bytes, more than {max_frame_bytes}"));
+                }
+                let whole = LENGTH_BYTES + length as usize;
+                if self.received.len() >= whole {
+                    let mut bytes = self.received.split_to(whole);
+                    bytes.advance(LENGTH_BYTES);
+                    return match parse(&bytes) {
+                        Ok(reply) => Heard::Reply(Box::new(reply), whole as u64),
+                        Err(error) => Heard::Nonsense(error.to_string()),
+                    };
+                }
+            }
+            self.received.reserve(READ_BYTES);
+            let words = async {
+                match &mut self.stderr {
+                    Some(stderr) => {
+                        let mut chunk = [0; 512];
+                        let n = stderr.read(&mut chunk).await.unwrap_or(0);
+                        (chunk, n)
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                read = self.socket.read_buf(&mut self.received) => {
+                    if !matches!(read, Ok(1..)) {
+                        return Heard::Silence;
+                    }
+                }
+                (chunk, n) = words => self.note_words(&chunk[..n]),
+            }
+        }
+    }
+
+    fn note_words(&mut self, words: &[u8]) {
+        if words.is_empty() {
+            self.stderr = None;
+        }
+        self.last_words.extend_from_slice(words);
+        let surplus = self.last_words.len().saturating_sub(LAST_WORDS_BYTES);
+        self.last_words.drain(..surplus);
+    }
+
+    /// The resident memory, bytes; `None` where the system doesn't tell.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        docweir_core::memory::status_bytes(&format!("/proc/{}/status", self.process.id()?), "VmRSS:")
+    }
+
+    /// The processor time used so far; `None` where the system doesn't tell.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()?)).ok()?;
+        // After the name, which may hold anything: the 12th and 13th fields, in hundredths of a second.
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+        let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+        Some(Duration::from_millis(10 * ticks))
+    }
+
+    /// Kills it and waits until it is gone.
+    pub async fn kill(mut self) {
+        let _ = tokio::time::timeout(REAP, self.process.kill()).await;
+    }
+
+    /// Explains the death of a child that has fallen silent.
+    pub async fn post_mortem(mut self) -> StageError {
+        let status = match tokio::time::timeout(REAP, self.process.wait()).await {
+            Ok(Ok(status)) => Some(status),
+            _ => None,
+        };
+        while let Some(mut stderr) = self.stderr.take() {
+            let mut chunk = [0; 512];
+            if let Ok(Ok(n @ 1..)) = tokio::time::timeout(REAP, stderr.read(&mut chunk)).await {
+                self.note_words(&chunk[..n]);
+                self.stderr = Some(stderr);
+            }
+        }
+        let words = last_line(&self.last_words);
+        let _ = self.process.start_kill();
+        explain(status, &words)
+    }
+}
+
+fn explain(status: Option<ExitStatus>, words: &str) -> StageError {
+    if words.starts_with("memory allocation of ") {
+        let message = "the extractor ran out of its memory on the document: raise `extract.options.memory_limit_bytes` if the \
+                       document is worth it";
+        return StageError::crash("extractor_memory", format!("{message} ({words})"));
+    }
+    let end = match status.map(|s| (s.signal(), s.code())) {
+        Some((Some(signal), _)) => format!("was killed by {}", signal_name(signal)),
+        Some((None, Some(code))) => format!("exited with status {code}"),
+        _ => "closed its connection".into(),
+    };
+    let words = if words.is_empty() { String::new() } else { format!("; its last words: {words}") };
+    StageError::crash("extractor_died", format!("the extractor process {end} while it read the document{words}"))
+}
+
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        9 => "SIGKILL (out of memory on the machine?)",
+        11 => "SIGSEGV",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        31 => "SIGSYS",
+        n => return format!("signal {n}"),
+    };
+    name.into()
+}
+
+/// The last line, made fit for a message: printable ASCII, and not long. What a child writes there comes from the
+/// runtime and from our own panic hook, and holds no text of the document.
+fn last_line(words: &[u8]) -> String {
+    let text = String::from_utf8_lossy(words);
+    // The runtime adds a hint after its message.
+    let line = text.lines().rev().map(str::trim).find(|l| !l.is_empty() && !l.starts_with("note:")).unwrap_or_default();
+    line.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deaths_are_explained_by_what_is_known() {
+        let by = |raw: i32| Some(ExitStatus::from_raw(raw));
+        let table = [
+            (by(6), "memory allocation of 99 bytes failed", "extractor_memory", "memory_limit_bytes"),
+            (by(11), "", "extractor_died", "SIGSEGV"),
+            (by(9), "", "extractor_died", "SIGKILL"),
+            (by(7 << 8), "panic at x.rs:1", "extractor_died", "status 7"),
+            (by(7 << 8), "panic at x.rs:1", "extractor_died", "panic at x.rs:1"),
+            (None, "", "extractor_died", "closed its connection"),
+        ];
+        for (status, words, code, says) in table {
+            let error = explain(status, words);
+            assert_eq!(error.code, code);
+            assert!(error.message.contains(says), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn the_last_line_is_cut_and_printable() {
+        assert_eq!(last_line(b"first\nsecond\x1b[31m line\n\n"), "second[31m line");
+        assert_eq!(
+            last_line(b"memory allocation of 9 bytes failed\nnote: a hint\n"),
+            "memory allocation of 9 bytes failed"
+        );
+        assert_eq!(last_line("ä".repeat(10).as_bytes()), "");
+        assert_eq!(last_line(&[b'x'; 4000]).len(), 200);
+    }
+}

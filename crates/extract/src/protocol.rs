@@ -1,0 +1,318 @@
+//! What parent and child say to each other: length-prefixed postcard frames over a Unix socket pair.
+//!
+//! The file to read travels beside the request as a descriptor (`SCM_RIGHTS`), so that a child never opens a path. The
+//! model's types are made for JSON (tagged, with absent fields) and can't be read from a format without field names, so
+//! the frames have plain types of their own.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::{IoSlice, IoSliceMut};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use docweir_core::documents::MediaType;
+use docweir_core::error::{ErrorClass, StageError};
+use docweir_core::model::{Bbox, Block, BlockKind, DocumentInfo, OutlineEntry, Page, Placed, TextRange};
+
+use super::ExtractOptions;
+
+/// A request is a few hundred bytes; a child refuses more.
+pub(super) const MAX_REQUEST_BYTES: usize = 64 * 1024;
+pub(super) const LENGTH_BYTES: usize = 4;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Request {
+    pub media_type: MediaType,
+    pub options: ExtractOptions,
+    /// What a test wants the child to do instead.
+    #[cfg(test)]
+    pub fault: Option<super::worker::Fault>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Reply {
+    /// A page has been read: a sign of life.
+    Progress(u32),
+    Page(WirePage),
+    /// All pages have been sent.
+    PagesDone(Vec<String>),
+    Tail(WireTail),
+    End,
+    Refused(WireError),
+}
+
+type Span = (u32, u32);
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct WirePage {
+    number: u32,
+    size: (f32, f32),
+    text: String,
+    blocks: Vec<(u8, Span, Option<Bbox>)>,
+    lines: Vec<(Span, Bbox)>,
+    words: Vec<(Span, Bbox)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct WireTail {
+    /// Title, author, subject, keywords, creator, producer, created, modified.
+    info: [Option<String>; 8],
+    outline: Vec<(u8, String, Option<u32>)>,
+    notes: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct WireError {
+    class: ErrorClass,
+    code: String,
+    message: String,
+    causes: Vec<String>,
+    retry_after: Option<Duration>,
+}
+
+/// One number for a kind and its level: headings are 16 and their level.
+pub(super) fn kind_code(kind: BlockKind) -> u8 {
+    match kind {
+        BlockKind::Paragraph => 0,
+        BlockKind::ListItem => 1,
+        BlockKind::Table => 2,
+        BlockKind::Code => 3,
+        BlockKind::Quote => 4,
+        BlockKind::Figure => 5,
+        BlockKind::PageFurniture => 6,
+        BlockKind::Heading { level } => 16 + level.min(15),
+    }
+}
+
+pub(super) fn kind_of(code: u8) -> Option<BlockKind> {
+    Some(match code {
+        0 => BlockKind::Paragraph,
+        1 => BlockKind::ListItem,
+        2 => BlockKind::Table,
+        3 => BlockKind::Code,
+        4 => BlockKind::Quote,
+        5 => BlockKind::Figure,
+        6 => BlockKind::PageFurniture,
+        16..=31 => BlockKind::Heading { level: code - 16 },
+        _ => return None,
+    })
+}
+
+impl From<Page> for WirePage {
+    fn from(page: Page) -> Self {
+        let placed = |p: Vec<Placed>| p.into_iter().map(|p| ((p.range.start, p.range.end), p.bbox)).collect();
+        let block = |b: Block| (kind_code(b.kind), (b.range.start, b.range.end), b.bbox);
+        Self {
+            number: page.number,
+            size: (page.width, page.height),
+            text: page.text,
+            blocks: page.blocks.into_iter().map(block).collect(),
+            lines: placed(page.lines),
+            words: placed(page.words),
+        }
+    }
+}
+
+impl WirePage {
+    /// The page, unless it is not what a sane child sends: a range out of the text, a box that isn't finite, an unknown
+    /// kind. The child is not trusted more than the file that it reads.
+    pub fn checked(self) -> Option<Page> {
+        let range = |(start, end): Span| {
+            let fits =
+                start <= end && self.text.is_char_boundary(start as usize) && self.text.is_char_boundary(end as usize);
+            fits.then_some(TextRange { start, end })
+        };
+        let finite = |b: &Bbox| b.iter().all(|v| v.is_finite());
+        let placed = |p: &[(Span, Bbox)]| -> Option<Vec<Placed>> {
+            p.iter().map(|&(s, bbox)| Some(Placed { range: range(s)?, bbox: Some(bbox).filter(finite)? })).collect()
+        };
+        let block = |&(code, span, bbox): &(u8, Span, Option<Bbox>)| {
+            let sane = bbox.as_ref().is_none_or(finite);
+            sane.then_some(Block { kind: kind_of(code)?, range: range(span)?, bbox })
+        };
+        let blocks: Vec<Block> = self.blocks.iter().map(block).collect::<Option<_>>()?;
+        let (lines, words) = (placed(&self.lines)?, placed(&self.words)?);
+        let ordered = blocks.windows(2).all(|w| w[0].range.end <= w[1].range.start);
+        let sane = ordered && self.size.0.is_finite() && self.size.1.is_finite() && !self.text.contains('\0');
+        let (width, height) = self.size;
+        sane.then_some(Page { number: self.number, width, height, text: self.text, blocks, lines, words })
+    }
+}
+
+impl WireTail {
+    pub fn new(info: DocumentInfo, outline: Vec<OutlineEntry>, notes: Vec<String>) -> Self {
+        let DocumentInfo { title, author, subject, keywords, creator, producer, created, modified } = info;
+        Self {
+            info: [title, author, subject, keywords, creator, producer, created, modified],
+            outline: outline.into_iter().map(|e| (e.level, e.title, e.page)).collect(),
+            notes,
+        }
+    }
+
+    pub fn parts(self) -> (DocumentInfo, Vec<OutlineEntry>, Vec<String>) {
+        let [title, author, subject, keywords, creator, producer, created, modified] = self.info;
+        let info = DocumentInfo { title, author, subject, keywords, creator, producer, created, modified };
+        let entry = |(level, title, page)| OutlineEntry { level, title, page };
+        (info, self.outline.into_iter().map(entry).collect(), self.notes)
+    }
+}
+
+impl From<StageError> for WireError {
+    fn from(e: StageError) -> Self {
+        let StageError { class, code, message, causes, retry_after } = e;
+        Self { class, code, message, causes, retry_after }
+    }
+}
+
+impl From<WireError> for StageError {
+    fn from(e: WireError) -> Self {
+        let WireError { class, code, message, causes, retry_after } = e;
+        Self { class, code, message, causes, retry_after }
+    }
+}
+
+fn invalid(what: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.into())
+}
+
+/// A value as a frame: its length in four bytes, little-endian, then its bytes.
+pub(super) fn frame<T: Serialize>(value: &T, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = postcard::to_extend(value, vec![0; LENGTH_BYTES]).map_err(|e| invalid(e.to_string()))?;
+    let length = bytes.len() - LENGTH_BYTES;
+    let prefix = u32::try_from(length).ok().filter(|_| length as u64 <= max_bytes);
+    let prefix =
+        prefix.ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, format!("a frame of {length} bytes")))?;
+    bytes[..LENGTH_BYTES].copy_from_slice(&prefix.to_le_bytes());
+    Ok(bytes)
+}
+
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
+    postcard::from_bytes(bytes).map_err(|e| invalid(format!("a frame that can't be read: {e}")))
+}
+
+/// Sends the first bytes of a frame together with a descriptor; how many were sent is returned. Doesn't wait where the
+/// socket doesn't.
+pub(super) fn send_with_fd(socket: impl AsFd, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [fd];
+    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(invalid("no room for the descriptor"));
+    }
+    Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
+}
+
+/// Waits for a request and its descriptor; `None` at the end of the stream.
+pub(super) fn receive_request(mut socket: &std::os::unix::net::UnixStream) -> io::Result<Option<(Request, OwnedFd)>> {
+    let mut length = [0; LENGTH_BYTES];
+    let (mut filled, mut file) = (0, None);
+    while filled < LENGTH_BYTES {
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut slice = [IoSliceMut::new(&mut length[filled..])];
+        let received = match recvmsg(socket, &mut slice, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => continue,
+            other => other?,
+        };
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                file = fds.last().or(file);
+            }
+        }
+        if received.bytes == 0 {
+            return if filled == 0 { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+        }
+        filled += received.bytes;
+    }
+    let length = u32::from_le_bytes(length) as usize;
+    if length > MAX_REQUEST_BYTES {
+        return Err(invalid(format!("a request of {length} bytes")));
+    }
+    let mut bytes = vec![0; length];
+    socket.read_exact(&mut bytes)?;
+    let file = file.ok_or_else(|| invalid("a request without a file"))?;
+    Ok(Some((parse(&bytes)?, file)))
+}
+
+/// Sends a reply; its size in bytes is returned.
+pub(super) fn send_reply(
+    mut socket: &std::os::unix::net::UnixStream,
+    reply: &Reply,
+    max_bytes: u64,
+) -> io::Result<u64> {
+    let bytes = frame(reply, max_bytes)?;
+    socket.write_all(&bytes)?;
+    Ok(bytes.len() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_code() {
+        for code in 0..=u8::MAX {
+            if let Some(kind) = kind_of(code) {
+                assert_eq!(kind_code(kind), code);
+            }
+        }
+        assert_eq!(kind_of(kind_code(BlockKind::Heading { level: 3 })), Some(BlockKind::Heading { level: 3 }));
+    }
+
+    fn page(text: &str, span: Span, bbox: Bbox) -> WirePage {
+        WirePage {
+            number: 1,
+            size: (10.0, 10.0),
+            text: text.into(),
+            blocks: vec![(0, span, None)],
+            lines: vec![],
+            words: vec![(span, bbox)],
+        }
+    }
+
+    #[test]
+    fn a_page_that_lies_about_its_text_is_not_taken() {
+        let unit = [0.0, 0.0, 1.0, 1.0];
+        assert!(page("äb", (0, 2), unit).checked().is_some());
+        for span in [(0, 1), (2, 9), (2, 0)] {
+            assert!(page("äb", span, unit).checked().is_none(), "{span:?}");
+        }
+        assert!(page("ab", (0, 1), [f32::NAN; 4]).checked().is_none());
+        assert!(page("a\0", (0, 1), unit).checked().is_none());
+        let overlapping = WirePage { blocks: vec![(0, (0, 2), None), (0, (1, 2), None)], ..page("ab", (0, 1), unit) };
+        assert!(overlapping.checked().is_none());
+    }
+
+    #[test]
+    fn frames_have_a_limit_and_come_back() {
+        let reply = Reply::PagesDone(vec!["a note".into()]);
+        let bytes = frame(&reply, 100).unwrap();
+        assert!(matches!(parse::<Reply>(&bytes[LENGTH_BYTES..]).unwrap(), Reply::PagesDone(n) if n == ["a note"]));
+        assert_eq!(frame(&reply, 3).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert!(parse::<Reply>(&[250, 1, 2]).is_err());
+    }
+
+    #[test]
+    fn a_request_takes_its_file_along() {
+        let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"content").unwrap();
+        let request = Request { media_type: MediaType::Text, options: ExtractOptions::default(), fault: None };
+        let bytes = frame(&request, 10_000).unwrap();
+        let sent = send_with_fd(&a, &bytes, file.as_fd()).unwrap();
+        (&a).write_all(&bytes[sent..]).unwrap();
+        let (received, fd) = receive_request(&b).unwrap().unwrap();
+        assert_eq!(received.media_type, MediaType::Text);
+        let mut content = [0; 7];
+        std::os::unix::fs::FileExt::read_exact_at(&std::fs::File::from(fd), &mut content, 0).unwrap();
+        assert_eq!(&content, b"content");
+        drop(a);
+        assert!(receive_request(&b).unwrap().is_none());
+    }
+}

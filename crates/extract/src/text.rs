@@ -1,0 +1,193 @@
+//! Plain text: decoding, and paragraphs by blank lines.
+//!
+//! The text is kept verbatim but for three things: a byte order mark goes, line ends become `\n`, and control
+//! characters (NUL among them) go. A form feed ends a page.
+
+use encoding_rs::{UTF_16BE, UTF_16LE, WINDOWS_1252};
+
+use docweir_core::documents::MediaType;
+use docweir_core::error::StageError;
+use docweir_core::model::{Block, BlockKind, DocumentInfo, ExtractedDocument, Page, TextRange};
+
+use super::ExtractOptions;
+
+/// How a text is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Utf8,
+    Utf16Le,
+    Utf16Be,
+    Windows1252,
+}
+
+/// The encoding of a text or of its head; `None` when it looks binary.
+///
+/// Windows-1252 gives every file some meaning, so it is taken only where the bytes look like Western prose: no control
+/// character, none of the five unassigned bytes, and at most three bytes in ten above ASCII.
+pub(super) fn guess_encoding(bytes: &[u8]) -> Option<Encoding> {
+    match bytes {
+        [0xff, 0xfe, ..] => return Some(Encoding::Utf16Le),
+        [0xfe, 0xff, ..] => return Some(Encoding::Utf16Be),
+        _ => {}
+    }
+    let control = |b: u8| (b < 0x20 && !matches!(b, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b)) || b == 0x7f;
+    let controls = bytes.iter().filter(|&&b| control(b)).count();
+    if bytes.contains(&0) || controls * 200 > bytes.len() {
+        return None;
+    }
+    let utf8 = match std::str::from_utf8(bytes) {
+        Ok(_) => true,
+        // Only the end of a head may be torn.
+        Err(e) => e.error_len().is_none() && bytes.len() - e.valid_up_to() < 4,
+    };
+    if utf8 {
+        return Some(Encoding::Utf8);
+    }
+    let high = bytes.iter().filter(|&&b| b >= 0x80).count();
+    let unassigned = bytes.iter().any(|b| matches!(b, 0x81 | 0x8d | 0x8f | 0x90 | 0x9d));
+    (controls == 0 && !unassigned && high * 10 <= bytes.len() * 3).then_some(Encoding::Windows1252)
+}
+
+/// The text of a file, decoded and cleaned.
+pub(super) fn decode(bytes: &[u8], options: &ExtractOptions) -> Result<String, StageError> {
+    let limit = options.limits.text_bytes;
+    if bytes.len() as u64 > limit {
+        let message = format!(
+            "the text has {} bytes, more than the limit of {limit}: raise `extract.options.limits.text_bytes` or split the file",
+            bytes.len()
+        );
+        return Err(StageError::permanent("text_too_large", message));
+    }
+    let text = match guess_encoding(bytes) {
+        Some(Encoding::Utf8) => String::from_utf8_lossy(bytes),
+        Some(Encoding::Utf16Le) => UTF_16LE.decode_with_bom_removal(bytes).0,
+        Some(Encoding::Utf16Be) => UTF_16BE.decode_with_bom_removal(bytes).0,
+        Some(Encoding::Windows1252) => WINDOWS_1252.decode_without_bom_handling(bytes).0,
+        None => {
+            let message = "the file is not text in UTF-8, UTF-16 or Windows-1252: it has binary content";
+            return Err(StageError::permanent("not_text", message));
+        }
+    };
+    Ok(clean(&text))
+}
+
+fn clean(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.strip_prefix('\u{feff}').unwrap_or(text).chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\r' => {
+                chars.next_if_eq(&'\n');
+                out.push('\n');
+            }
+            '\t' | '\n' | '\u{c}' => out.push(c),
+            c if c.is_control() => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Extracts plain text: a page for each stretch between form feeds.
+pub(super) fn extract(bytes: &[u8], options: &ExtractOptions) -> Result<ExtractedDocument, StageError> {
+    let text = decode(bytes, options)?;
+    let parts: Vec<&str> = text.trim_end_matches('\u{c}').split('\u{c}').collect();
+    if parts.len() as u64 > u64::from(options.limits.pages) {
+        return Err(super::too_many_pages(parts.len(), options.limits.pages));
+    }
+    let pages = parts.into_iter().zip(1..).map(|(part, number)| page(number, part.to_owned(), paragraphs(part)));
+    let document = ExtractedDocument {
+        media_type: MediaType::Text,
+        pages: pages.collect(),
+        info: DocumentInfo::default(),
+        outline: Vec::new(),
+        notes: Vec::new(),
+    };
+    super::refuse_without_text(document, options)
+}
+
+/// A page of an input without geometry.
+pub(super) fn page(number: u32, text: String, blocks: Vec<Block>) -> Page {
+    Page { number, width: 0.0, height: 0.0, text, blocks, lines: Vec::new(), words: Vec::new() }
+}
+
+/// Paragraphs are what blank lines part.
+fn paragraphs(text: &str) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut start = None;
+    let mut end = 0;
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        if line.trim().is_empty() {
+            blocks.extend(start.take().map(|s| block(BlockKind::Paragraph, s, end)));
+        } else {
+            start.get_or_insert(at);
+            end = at + line.trim_end().len();
+        }
+        at += line.len();
+    }
+    blocks.extend(start.map(|s| block(BlockKind::Paragraph, s, end)));
+    blocks
+}
+
+/// A block without a box. The callers' texts are limited to 1 GiB, so positions fit.
+pub(super) fn block(kind: BlockKind, start: usize, end: usize) -> Block {
+    Block { kind, range: TextRange { start: start as u32, end: end as u32 }, bbox: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(bytes: &[u8]) -> ExtractedDocument {
+        extract(bytes, &ExtractOptions::default()).unwrap()
+    }
+
+    #[test]
+    fn paragraphs_and_pages() {
+        let document = run(b"one\r\ntwo\r\n\r\n   \nthree\n\x0cfour\n\x0c");
+        assert_eq!(document.pages.len(), 2);
+        let blocks = |n: usize| -> Vec<&str> {
+            let page = &document.pages[n];
+            page.blocks.iter().map(|b| b.range.of(&page.text)).collect()
+        };
+        assert_eq!(blocks(0), ["one\ntwo", "three"]);
+        assert_eq!(blocks(1), ["four"]);
+    }
+
+    #[test]
+    fn encodings_come_out_as_the_same_text() {
+        let expected = "naïve “quotes”";
+        let utf16: Vec<u8> =
+            [0xfeff].into_iter().chain(expected.encode_utf16()).flat_map(|u: u16| u.to_le_bytes()).collect();
+        for bytes in [
+            expected.as_bytes(),
+            &utf16,
+            b"na\xefve \x93quotes\x94",
+            b"\xef\xbb\xbfna\xc3\xafve \xe2\x80\x9cquotes\xe2\x80\x9d",
+        ] {
+            assert_eq!(run(bytes).pages[0].text, expected);
+        }
+    }
+
+    #[test]
+    fn refusals() {
+        let limited = ExtractOptions {
+            limits: super::super::ExtractLimits { text_bytes: 3, pages: 1, ..Default::default() },
+            ..Default::default()
+        };
+        let code = |bytes: &[u8], o: &ExtractOptions| extract(bytes, o).unwrap_err().code;
+        assert_eq!(code(b"four", &limited), "text_too_large");
+        assert_eq!(code(b"a\x0cb", &limited), "too_many_pages");
+        assert_eq!(code(b" \n \n", &ExtractOptions::default()), "no_text");
+        assert_eq!(code(b"a\0b", &ExtractOptions::default()), "not_text");
+    }
+
+    #[test]
+    fn one_huge_line_is_one_block() {
+        let text = "word ".repeat(400_000);
+        let document = run(text.as_bytes());
+        assert_eq!(document.pages[0].blocks.len(), 1);
+        assert_eq!(document.pages[0].blocks[0].range.of(&document.pages[0].text), text.trim_end());
+    }
+}

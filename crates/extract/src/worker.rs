@@ -1,0 +1,267 @@
+//! The child's side: limits first, then one document after the other until the socket ends.
+//!
+//! Nothing is opened but the descriptors that come with requests. Standard input is the socket, standard output goes
+//! nowhere, standard error is read by the parent for the reason of a death. A panic answers as a crash and ends the
+//! process: the parser's state can't be trusted afterwards, and a new child costs milliseconds.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+
+use docweir_core::error::StageError;
+use docweir_core::model::{DocumentInfo, OutlineEntry, Page};
+
+use super::protocol::{Reply, Request, WireTail, receive_request, send_reply};
+use super::{ExtractOptions, Sink, check_size, extract_into};
+
+/// Descriptors a child may have open: the three standard ones, one input, and a few for the runtime.
+const MAX_FILES: u64 = 24;
+
+/// Runs the child until its socket (standard input) ends. Ends the calling process's ability to do anything else: call
+/// it first thing in `main`, before any thread is started.
+pub fn worker_main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| {
+        // Where, but not what: the message of a panic may quote the document.
+        let place = panic.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
+        let _ = io::Write::write_all(&mut io::stderr(), format!("panic at {place}\n").as_bytes());
+    }));
+    if let Err(error) = limit() {
+        let _ = io::Write::write_all(&mut io::stderr(), format!("can't set the limits: {error}\n").as_bytes());
+        return ExitCode::from(3);
+    }
+    let Ok(socket) = rustix::io::dup(rustix::stdio::stdin()).map(UnixStream::from) else {
+        return ExitCode::from(3);
+    };
+    let mut memory_limited = false;
+    loop {
+        match receive_request(&socket) {
+            Ok(Some((request, file))) => {
+                match limit_memory(&mut memory_limited, &request).and_then(|()| serve(&socket, &request, file)) {
+                    Ok(true) => {}
+                    Ok(false) => return ExitCode::from(4),
+                    // The parent is gone or has turned away.
+                    Err(_) => return ExitCode::SUCCESS,
+                }
+            }
+            Ok(None) => return ExitCode::SUCCESS,
+            Err(error) => {
+                let _ = io::Write::write_all(&mut io::stderr(), format!("bad request: {error}\n").as_bytes());
+                return ExitCode::from(5);
+            }
+        }
+    }
+}
+
+fn limit() -> io::Result<()> {
+    // A parent that dies takes its children along, busy or not; one that died before this call has left us to init.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    setrlimit(Resource::Core, fixed(0))?;
+    setrlimit(Resource::Fsize, fixed(0))?;
+    setrlimit(Resource::Nofile, fixed(MAX_FILES))?;
+    Ok(())
+}
+
+fn fixed(n: u64) -> Rlimit {
+    Rlimit { current: Some(n), maximum: Some(n) }
+}
+
+/// The memory limit comes with the first request; it is an `RLIMIT_AS`: it makes an allocation fail in the process that
+/// asks for too much, instead of letting the kernel choose a victim. Address space counts what is mapped, not what is
+/// used, so the limit is set above what the fresh process has mapped already (the program, its libraries, its stack).
+fn limit_memory(done: &mut bool, request: &Request) -> io::Result<()> {
+    if !std::mem::replace(done, true) {
+        let limit = mapped_bytes().saturating_add(request.options.memory_limit_bytes);
+        setrlimit(Resource::As, fixed(limit))?;
+    }
+    Ok(())
+}
+
+/// Address space in use now. Where it can't be told, enough for any program of this kind.
+fn mapped_bytes() -> u64 {
+    const USUAL: u64 = 256 * 1024 * 1024;
+    docweir_core::memory::status_bytes("/proc/self/status", "VmSize:").unwrap_or(USUAL)
+}
+
+/// Answers one request; false when this process must not go on.
+fn serve(socket: &UnixStream, request: &Request, file: OwnedFd) -> io::Result<bool> {
+    #[cfg(test)]
+    if let Some(fault) = request.fault {
+        fault.strike(socket);
+    }
+    let options = &request.options;
+    let mut sink = SocketSink { socket, options, sent: 0, broken: None };
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let bytes = read(&File::from(file), options)?;
+        extract_into(bytes, request.media_type, options, &mut sink)
+    }));
+    if let Some(error) = sink.broken {
+        return Err(error);
+    }
+    let (reply, goes_on) = match outcome {
+        Ok(Ok(())) => (Reply::End, true),
+        Ok(Err(refusal)) => (Reply::Refused(refusal.into()), true),
+        Err(_) => {
+            let message = "the extractor panicked on the document; see the child's last words for the place";
+            (Reply::Refused(StageError::crash("extractor_panic", message).into()), false)
+        }
+    };
+    send_reply(socket, &reply, options.max_frame_bytes)?;
+    Ok(goes_on)
+}
+
+/// Reads a descriptor from its beginning, wherever its sender left it.
+fn read(file: &File, options: &ExtractOptions) -> Result<Vec<u8>, StageError> {
+    let failed = |e: io::Error| StageError::transient("input_unreadable", "the input could not be read").caused_by(&e);
+    let length = file.metadata().map_err(failed)?.len();
+    check_size(length, options)?;
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+    file.read_exact_at(&mut bytes, 0).map_err(failed)?;
+    Ok(bytes)
+}
+
+struct SocketSink<'s> {
+    socket: &'s UnixStream,
+    options: &'s ExtractOptions,
+    sent: u64,
+    /// The socket failed: nobody is there to be told.
+    broken: Option<io::Error>,
+}
+
+impl SocketSink<'_> {
+    fn send(&mut self, reply: &Reply) -> Result<(), StageError> {
+        let (frame, total) = (self.options.max_frame_bytes, self.options.max_result_bytes);
+        match send_reply(self.socket, reply, frame) {
+            Ok(bytes) => self.sent += bytes,
+            Err(e) if e.kind() == io::ErrorKind::FileTooLarge => {
+                let message = format!(
+                    "one page of the result is larger than {frame} bytes: raise `extract.options.max_frame_bytes` or leave it out"
+                );
+                return Err(StageError::permanent("page_too_large", message));
+            }
+            Err(e) => {
+                self.broken = Some(e);
+                return Err(StageError::transient("extractor_socket", "the parent doesn't listen"));
+            }
+        }
+        if self.sent > total {
+            return Err(result_too_large(total));
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn result_too_large(limit: u64) -> StageError {
+    let message = format!(
+        "the extracted text and its boxes are larger than {limit} bytes: raise `extract.options.max_result_bytes` or split the document"
+    );
+    StageError::permanent("result_too_large", message)
+}
+
+impl Sink for SocketSink<'_> {
+    fn page(&mut self, page: Page) -> Result<(), StageError> {
+        self.send(&Reply::Page(page.into()))
+    }
+
+    fn progress(&mut self, page: u32) -> Result<(), StageError> {
+        self.send(&Reply::Progress(page))
+    }
+
+    fn pages_done(&mut self, notes: Vec<String>) -> Result<(), StageError> {
+        self.send(&Reply::PagesDone(notes))
+    }
+
+    fn tail(&mut self, info: DocumentInfo, outline: Vec<OutlineEntry>, notes: Vec<String>) -> Result<(), StageError> {
+        self.send(&Reply::Tail(WireTail::new(info, outline, notes)))
+    }
+}
+
+/// What a test makes a child do instead of its work.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(super) enum Fault {
+    Panic,
+    Abort,
+    Exit,
+    Spin,
+    Sleep,
+    EatMemory,
+    /// Sends all pages, then dies as lopdf might.
+    DieInInfo,
+    /// Sends all pages, then hangs.
+    HangInInfo,
+    /// Sends a frame that claims to be huge.
+    HugeFrame,
+    /// Sends what is no frame.
+    Garbage,
+    /// Sends pages until somebody stops it.
+    Flood,
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a child that misbehaves on purpose: it hangs and it leaves")]
+impl Fault {
+    fn strike(self, socket: &UnixStream) {
+        use std::io::Write;
+        let one_page = || {
+            let page = super::text::page(
+                1,
+                "kept".into(),
+                vec![super::text::block(docweir_core::model::BlockKind::Paragraph, 0, 4)],
+            );
+            send_reply(socket, &Reply::Page(page.into()), 1 << 20).unwrap();
+        };
+        let pages = || {
+            one_page();
+            send_reply(socket, &Reply::PagesDone(vec![]), 1 << 20).unwrap();
+        };
+        let hang = || loop {
+            std::thread::sleep(std::time::Duration::from_secs(1));
+        };
+        match self {
+            Fault::Panic => {
+                let caught = catch_unwind(|| panic!("secret text of the document"));
+                let crash = StageError::crash("extractor_panic", "the extractor panicked");
+                assert!(caught.is_err());
+                send_reply(socket, &Reply::Refused(crash.into()), 1 << 20).unwrap();
+                std::process::exit(4);
+            }
+            Fault::Abort => std::process::abort(),
+            Fault::Exit => std::process::exit(7),
+            Fault::Spin => loop {
+                std::hint::spin_loop();
+            },
+            Fault::Sleep => hang(),
+            Fault::EatMemory => {
+                let mut kept: Vec<Vec<u8>> = Vec::new();
+                loop {
+                    kept.push(vec![1; 16 << 20]);
+                }
+            }
+            Fault::DieInInfo => {
+                pages();
+                std::process::abort();
+            }
+            Fault::HangInInfo => {
+                pages();
+                hang();
+            }
+            Fault::HugeFrame => {
+                (&*socket).write_all(&u32::MAX.to_le_bytes()).unwrap();
+                hang();
+            }
+            Fault::Garbage => {
+                (&*socket).write_all(&[3, 0, 0, 0, 250, 250, 250]).unwrap();
+                hang();
+            }
+            Fault::Flood => loop {
+                one_page();
+            },
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! The collector: puts the horizons where retention wants them, then deletes what nobody can need any more.
+//!
+//! ```text
+//! raise the horizons (swap) ─▶ list files ─▶ read the readers' marks ─▶ delete garbage ─▶ forget it (swap)
+//! ```
+//! The marks are read *after* the horizons were raised, and a reader looks at the horizons again after it has left its
+//! mark: whichever comes first, the other one sees it. A collector may be stopped at any step, for any time; what it was
+//! about to delete is still garbage when it goes on.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use docweir_objects::{Durability, ObjectError, ObjectMeta, Pages, Precondition, Tag};
+use serde::{Deserialize, Serialize};
+
+use super::delta::{self, TAIL_BYTES};
+use super::error::VectorError;
+use super::manifest::{Manifest, ManifestVersion};
+use super::planted::{Bug, planted};
+use super::register::Swap;
+use super::retention::{self, Horizons, RetentionOptions, is_garbage, may_forget, may_raise};
+use super::retry::{Backoff, passing, ulid};
+use super::snapshot;
+use super::validate::{Refusal, Stamp, may_roll_back};
+use super::{VectorStore, View};
+
+/// What a collection came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Collected {
+    /// Object keys.
+    pub deleted: Vec<String>,
+    pub bytes: u64,
+    /// Spared for a reader.
+    pub pinned: u64,
+    /// Files of which it can't be told what they are: left alone.
+    pub unreadable: Vec<String>,
+}
+
+/// How far the past is to be given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// What retention does not want any more.
+    Due(RetentionOptions),
+    /// Whatever was staged and not named: commits and merges that are under way have to begin again.
+    Orphans,
+    /// All that is not live.
+    All,
+}
+
+/// A reader's mark: what belongs to a version is spared until it ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pin {
+    version: ManifestVersion,
+    expires_at_ms: i64,
+}
+
+/// A mark that was left. [`VectorStore::unpin`] takes it away; otherwise it ends by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pinned {
+    key: String,
+    pub version: ManifestVersion,
+}
+
+impl VectorStore {
+    /// Deletes what is garbage. Safe beside anything else, at any time and in any number.
+    pub async fn collect(&self, reach: Reach) -> Result<Collected, VectorError> {
+        let mut random = self.random();
+        let Some(manifest) = self.raise(reach, &mut random).await? else { return Ok(Collected::default()) };
+        docweir_core::failpoint::reach("collect.raised", "");
+
+        let mut garbage: Vec<ObjectMeta> = Vec::new();
+        let mut collected = Collected::default();
+        for object in self.objects_there().await? {
+            match self.base_of(&manifest, &object).await {
+                Ok(Some(base)) if is_garbage(&manifest, self.file_of(&object.key), base) => garbage.push(object),
+                Ok(_) => {}
+                Err(VectorError::Object(ObjectError::NotFound(_))) => {}
+                Err(VectorError::Object(e)) => return Err(e.into()),
+                Err(_) => collected.unreadable.push(object.key),
+            }
+        }
+        let spared = match planted(Bug::PinsIgnored) {
+            true => HashSet::new(),
+            false => self.pinned_files(&manifest).await?,
+        };
+        for object in garbage {
+            if spared.contains(self.file_of(&object.key)) {
+                collected.pinned += 1;
+                continue;
+            }
+            docweir_core::failpoint::reach("collect.deleting", "");
+            self.objects.delete(&object.key).await?;
+            collected.bytes += object.bytes;
+            collected.deleted.push(object.key);
+        }
+        docweir_core::failpoint::reach("collect.deleted", "");
+        self.forget(&spared, &mut random).await?;
+        Ok(collected)
+    }
+
+    /// Whether there are files that no manifest names: a process died, or is at work.
+    pub async fn has_orphans(&self) -> Result<bool, VectorError> {
+        let Some(manifest) = self.manifest().await? else { return Ok(false) };
+        let there = self.objects_there().await?;
+        Ok(self.not_named(&manifest, there).next().is_some())
+    }
+
+    /// Every delta and snapshot of the collection that there is, named or not.
+    pub(super) async fn objects_there(&self) -> Result<Vec<ObjectMeta>, VectorError> {
+        let mut there = Vec::new();
+        for folder in ["delta/", "snap/"] {
+            let mut pages = Pages::new(self.objects.as_ref(), self.key(folder));
+            while let Some(page) = pages.next().await? {
+                there.extend(page);
+            }
+        }
+        Ok(there)
+    }
+
+    /// The keys of those that the manifest does not name.
+    pub(super) fn not_named(&self, manifest: &Manifest, there: Vec<ObjectMeta>) -> impl Iterator<Item = String> {
+        let named: HashSet<String> = manifest.files().map(|f| self.key(&f.file)).collect();
+        there.into_iter().map(|object| object.key).filter(move |key| !named.contains(key))
+    }
+
+    /// Where there is no manifest and yet something was staged for one: makes an empty manifest that what was staged can't
+    /// commit to, so that it can be collected. Only where it is known that the collection never held anything: without
+    /// a manifest that was there once, the files are all that is left of it.
+    pub async fn begin_if_staged(&self) -> Result<(), VectorError> {
+        let staged = self.objects.list(&self.key("delta/"), None, 1).await?;
+        if staged.is_empty() {
+            return Ok(());
+        }
+        let mut random = self.random();
+        let stamp = Stamp { now: self.clock.now(), history_entries: self.options.history_entries };
+        let empty = Manifest::empty(&self.collection, stamp.now);
+        let to = Horizons { gc_floor: 1, retained_from: 0 };
+        let first = may_raise(&empty, to, &ulid(self, &mut random), stamp).map_err(|r| self.refused(&r))?;
+        // Whatever becomes of it: if somebody else was first, there is a manifest now.
+        self.register.swap(None, &first).await.map(drop)
+    }
+
+    /// The manifest with its horizons where they have to be; `None` before the first commit.
+    async fn raise(&self, reach: Reach, random: &mut fastrand::Rng) -> Result<Option<Manifest>, VectorError> {
+        let to = |manifest: &Manifest, now_ms: i64| {
+            let now = manifest.horizons();
+            let top = manifest.version + 1;
+            match reach {
+                Reach::Due(options) => retention::due(manifest, now_ms, &options).unwrap_or(now),
+                Reach::Orphans => Horizons { gc_floor: top, ..now },
+                Reach::All => Horizons { gc_floor: top, retained_from: top },
+            }
+        };
+        self.change(random, true, |manifest, stamp, id| {
+            let to = to(manifest, stamp.now.div_euclid(1000));
+            if to == manifest.horizons() { Ok(None) } else { may_raise(manifest, to, id, stamp).map(Some) }
+        })
+        .await
+    }
+
+    /// Takes what is gone out of the list of the removed.
+    async fn forget(&self, spared: &HashSet<String>, random: &mut fastrand::Rng) -> Result<(), VectorError> {
+        let Some(manifest) = self.manifest().await? else { return Ok(()) };
+        let past = manifest.removed.iter().filter(|r| {
+            r.at_version <= manifest.retained_from
+                && r.file.base_version < manifest.gc_floor
+                && !spared.contains(&r.file.file)
+                && !manifest.is_live(&r.file.file)
+        });
+        let mut gone = Vec::new();
+        for removed in past {
+            let name = &removed.file.file;
+            if matches!(self.objects.head(&self.key(name)).await, Err(ObjectError::NotFound(_))) {
+                gone.push(name.clone());
+            }
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        self.change(random, true, |manifest, stamp, id| may_forget(manifest, &gone, id, stamp).map(Some))
+            .await
+            .map(drop)
+    }
+
+    /// Replaces the manifest by what `change` makes of it; `None` leaves it. Returns the manifest as it then is. What is
+    /// not `repeatable` is not tried again where it may have been applied and others have gone on from there.
+    async fn change(
+        &self,
+        random: &mut fastrand::Rng,
+        repeatable: bool,
+        change: impl Fn(&Manifest, Stamp, &str) -> Result<Option<Manifest>, Refusal>,
+    ) -> Result<Option<Manifest>, VectorError> {
+        let id = ulid(self, random);
+        let mut backoff = Backoff::new(self);
+        let attempts = self.options.commit_attempts;
+        let mut unsure: Option<ManifestVersion> = None;
+        for attempt in 1..=attempts {
+            if attempt > 1 {
+                backoff.wait(self, random).await;
+            }
+            let (manifest, tag): (Manifest, Tag) = match self.register.load().await {
+                Ok(Some(state)) => state,
+                Ok(None) => return Ok(None),
+                Err(VectorError::Object(e)) if passing(&e) => continue,
+                Err(e) => return Err(e),
+            };
+            // After a lost reply: it was applied.
+            if manifest.commit_id == id {
+                return Ok(Some(manifest));
+            }
+            if unsure.is_some_and(|before| before != manifest.version) && !repeatable {
+                return Err(VectorError::Unresolved { collection: self.collection.clone(), attempts: attempt });
+            }
+            let stamp = Stamp { now: self.clock.now(), history_entries: self.options.history_entries };
+            let next = match change(&manifest, stamp, &id) {
+                Ok(Some(next)) => next,
+                // Raised by somebody else, or by us before a lost reply and a commit of another writer.
+                Ok(None) | Err(Refusal::HorizonOutOfRange { .. }) => return Ok(Some(manifest)),
+                Err(refusal) => return Err(self.refused(&refusal)),
+            };
+            match self.register.swap(Some(&tag), &next).await? {
+                Swap::Done => return Ok(Some(next)),
+                // A client that retries by itself makes a conflict of a lost reply.
+                Swap::Conflict | Swap::Unknown => unsure = Some(manifest.version),
+            }
+        }
+        Err(VectorError::Contention { collection: self.collection.clone(), attempts })
+    }
+
+    fn refused(&self, refusal: &Refusal) -> VectorError {
+        let collection = self.collection.clone();
+        match *refusal {
+            Refusal::NotRetained { asked, retained, version } => {
+                VectorError::NotRetained { collection, asked, retained, version }
+            }
+            _ => VectorError::Query(format!("the manifest of `{collection}` can't be changed so: {refusal:?}")),
+        }
+    }
+
+    /// What a file was staged against. `None` for a file that can't be garbage anyway.
+    async fn base_of(&self, manifest: &Manifest, object: &ObjectMeta) -> Result<Option<ManifestVersion>, VectorError> {
+        let file = self.file_of(&object.key);
+        if manifest.is_live(file) {
+            return Ok(None);
+        }
+        if let Some(removed) = manifest.removed.iter().find(|r| r.file.file == file) {
+            return Ok(Some(removed.file.base_version));
+        }
+        if file.starts_with("delta/") {
+            return Ok(Some(self.footer(file, object.bytes).await?.header.base_version));
+        }
+        let mut length = (4 << 10).max(TAIL_BYTES).min(object.bytes);
+        loop {
+            let end = self.objects.get_range(&object.key, object.bytes - length, length).await?;
+            match snapshot::directory(&object.key, &end)? {
+                Ok(directory) => return Ok(Some(directory.header.origin.base_version)),
+                Err(needed) if needed > length && needed <= object.bytes => length = needed,
+                Err(needed) => {
+                    let reason = format!("its directory claims {needed} bytes of {}", object.bytes);
+                    return Err(delta::damaged(&object.key, reason));
+                }
+            }
+        }
+    }
+
+    pub(super) fn file_of<'k>(&self, key: &'k str) -> &'k str {
+        key.strip_prefix("vectors/").and_then(|k| k.strip_prefix(&self.collection)).map_or(key, |k| &k[1..])
+    }
+
+    /// Leaves a mark that spares what belongs to a version (`None`: the newest), for so long.
+    pub async fn pin(&self, version: Option<ManifestVersion>, seconds: u64) -> Result<Pinned, VectorError> {
+        let mut random = self.random();
+        for _ in 0..self.options.read_attempts {
+            let manifest = self.manifest().await?;
+            let wanted = version.unwrap_or(manifest.as_ref().map_or(0, |m| m.version));
+            let key = self.key(&format!("pins/{}.json", ulid(self, &mut random)));
+            let until = self.clock.now().div_euclid(1000).saturating_add_unsigned(seconds.saturating_mul(1000));
+            let body = serde_json::to_vec(&Pin { version: wanted, expires_at_ms: until }).unwrap_or_default();
+            self.objects.put(&key, body.into(), Precondition::None, Durability::Rebuildable).await?;
+            // A second look: a collector that did not see the mark has raised the horizon before it was there.
+            let (retained, newest) = self.manifest().await?.map_or((0, 0), |m| (m.retained_from, m.version));
+            if wanted >= retained && wanted <= newest {
+                return Ok(Pinned { key, version: wanted });
+            }
+            self.objects.delete(&key).await?;
+            if let Some(asked) = version {
+                let collection = self.collection.clone();
+                return Err(VectorError::NotRetained { collection, asked, retained, version: newest });
+            }
+        }
+        Err(VectorError::Unsettled { collection: self.collection.clone(), attempts: self.options.read_attempts })
+    }
+
+    pub async fn unpin(&self, pinned: Pinned) -> Result<(), VectorError> {
+        Ok(self.objects.delete(&pinned.key).await?)
+    }
+
+    /// The files of all versions that readers have marked. Marks that have ended are taken away.
+    async fn pinned_files(&self, manifest: &Manifest) -> Result<HashSet<String>, VectorError> {
+        let now_ms = self.clock.now().div_euclid(1000);
+        let mut files = HashSet::new();
+        let mut pages = Pages::new(self.objects.as_ref(), self.key("pins/"));
+        while let Some(page) = pages.next().await? {
+            for object in page {
+                let body = match self.objects.get(&object.key).await {
+                    Ok((body, _)) => body,
+                    Err(ObjectError::NotFound(_)) => continue,
+                    Err(e) => return Err(e.into()),
+                };
+                match serde_json::from_slice::<Pin>(&body) {
+                    Ok(pin) if pin.expires_at_ms > now_ms => {
+                        files.extend(manifest.live_at(pin.version).into_iter().map(|f| f.file.clone()));
+                    }
+                    Ok(_) => self.objects.delete(&object.key).await?,
+                    // A newer program's, perhaps: nothing is deleted that it may mean.
+                    Err(e) => {
+                        let reason =
+                            format!("a reader's mark that can't be understood ({e}): delete it if no reader runs");
+                        return Err(delta::damaged(&object.key, reason));
+                    }
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// The collection as it was at a version.
+    pub async fn view_at(&self, version: ManifestVersion) -> Result<Arc<View>, VectorError> {
+        let Some(manifest) = self.manifest().await? else {
+            return Err(self.refused(&Refusal::NotRetained { asked: version, retained: 0, version: 0 }));
+        };
+        let (retained, newest) = (manifest.retained_from, manifest.version);
+        if version < retained || version > newest {
+            return Err(self.refused(&Refusal::NotRetained { asked: version, retained, version: newest }));
+        }
+        match self.view_of(manifest, version).await {
+            Err(VectorError::Object(ObjectError::NotFound(key))) => {
+                // Given up between our look at the manifest and now, unless it is still retained.
+                let (retained, newest) = self.manifest().await?.map_or((0, 0), |m| (m.retained_from, m.version));
+                match version < retained {
+                    true => Err(self.refused(&Refusal::NotRetained { asked: version, retained, version: newest })),
+                    false => Err(self.missing(key, version)),
+                }
+            }
+            seen => seen,
+        }
+    }
+
+    /// The collection as it was at a marked version, for as long as the mark lasts.
+    pub async fn view_pinned(&self, pinned: &Pinned) -> Result<Arc<View>, VectorError> {
+        match self.manifest().await? {
+            Some(manifest) => self.view_of(manifest, pinned.version).await.map_err(|e| match e {
+                VectorError::Object(ObjectError::NotFound(key)) => self.missing(key, pinned.version),
+                e => e,
+            }),
+            None => self.view().await,
+        }
+    }
+
+    /// Goes back to what the collection held at a version, as a new version. Returns it.
+    pub async fn roll_back(&self, version: ManifestVersion) -> Result<ManifestVersion, VectorError> {
+        let mut random = self.random();
+        // Before anything is changed: what is to come back has to be there and whole.
+        self.view_at(version).await?;
+        let rolled = self
+            .change(&mut random, false, |manifest, stamp, id| may_roll_back(manifest, version, id, stamp).map(Some))
+            .await?;
+        match rolled {
+            Some(manifest) => Ok(manifest.version),
+            None => Err(self.refused(&Refusal::NotRetained { asked: version, retained: 0, version: 0 })),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "collect_tests.rs"]
+mod tests;

@@ -1,0 +1,282 @@
+//! What an opened vector file looks like in memory, whichever form it has on disk: columns of documents and of rows.
+//!
+//! A snapshot's columns are its mapped sections and cost nothing to open; a delta's are made from its Parquet table.
+//! So search, merge and verification know one form. Every access is checked: a damaged file gives empty values, never a
+//! panic.
+
+use arrow_buffer::{ArrowNativeType, Buffer, ScalarBuffer};
+use docweir_core::documents::{DocumentId, Version};
+
+use super::delta::DocumentEntry;
+
+pub type U32s = ScalarBuffer<u32>;
+pub type U64s = ScalarBuffer<u64>;
+pub type F32s = ScalarBuffer<f32>;
+
+/// The numbers in `buffer`; copied where it does not lie as numbers have to, which only happens to what was not mapped.
+pub fn numbers<T: ArrowNativeType>(buffer: &Buffer) -> ScalarBuffer<T> {
+    let whole = buffer.len() / size_of::<T>() * size_of::<T>();
+    let aligned = buffer.as_ptr().align_offset(align_of::<T>()) == 0;
+    let buffer = if aligned { buffer.slice_with_length(0, whole) } else { Buffer::from(buffer.as_slice()) };
+    ScalarBuffer::new(buffer, 0, whole / size_of::<T>())
+}
+
+pub fn number<T: ArrowNativeType>(column: &ScalarBuffer<T>, at: usize) -> T {
+    column.get(at).copied().unwrap_or_default()
+}
+
+/// Texts, one after the other in one buffer.
+#[derive(Clone, Debug)]
+pub struct Strings {
+    /// Where each begins, and where the last ends.
+    offsets: U64s,
+    bytes: Buffer,
+}
+
+impl Strings {
+    pub fn new(offsets: U64s, bytes: Buffer) -> Self {
+        Self { offsets, bytes }
+    }
+
+    pub fn len(&self) -> usize {
+        self.offsets.len().saturating_sub(1)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn get(&self, at: usize) -> &str {
+        std::str::from_utf8(self.raw(at)).unwrap_or_default()
+    }
+
+    pub fn raw(&self, at: usize) -> &[u8] {
+        let range = self.offsets.get(at).zip(self.offsets.get(at + 1));
+        let range =
+            range.and_then(|(&from, &to)| self.bytes.get(usize::try_from(from).ok()?..usize::try_from(to).ok()?));
+        range.unwrap_or_default()
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.offsets.len() * 8 + self.bytes.len()
+    }
+}
+
+/// Puts [`Strings`] together in memory.
+pub struct StringsBuilder {
+    offsets: Vec<u64>,
+    bytes: Vec<u8>,
+}
+
+impl Default for StringsBuilder {
+    fn default() -> Self {
+        Self { offsets: vec![0], bytes: Vec::new() }
+    }
+}
+
+impl StringsBuilder {
+    pub fn push(&mut self, text: &str) {
+        self.bytes.extend_from_slice(text.as_bytes());
+        self.offsets.push(self.bytes.len() as u64);
+    }
+
+    /// Texts so far.
+    pub fn count(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    pub fn finish(self) -> Strings {
+        Strings { offsets: self.offsets.into(), bytes: Buffer::from_vec(self.bytes) }
+    }
+}
+
+/// Texts of which few are different: a number a row, into the list of the different ones.
+#[derive(Clone, Debug)]
+pub struct Labels {
+    pub codes: U32s,
+    pub values: Strings,
+}
+
+impl Labels {
+    pub fn get(&self, at: usize) -> &str {
+        self.codes.get(at).map_or("", |&code| self.values.get(code as usize))
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.codes.len() * 4 + self.values.memory_bytes()
+    }
+}
+
+/// The documents of a file, tombstones too.
+pub struct Documents {
+    pub ids: Strings,
+    pub versions: U64s,
+    /// First row of each document, and one past the last of all.
+    pub starts: U32s,
+    /// 1 for a tombstone; a byte each.
+    pub tombstones: Buffer,
+    pub sources: Strings,
+    /// JSON objects; empty for none.
+    pub facts: Strings,
+    /// Their places in the order of their ids; `None` where they lie so.
+    pub by_id: Option<Vec<u32>>,
+}
+
+impl Documents {
+    pub fn of_entries(entries: &[DocumentEntry]) -> Self {
+        let (mut ids, mut sources, mut facts) =
+            (StringsBuilder::default(), StringsBuilder::default(), StringsBuilder::default());
+        let (mut starts, mut next) = (Vec::with_capacity(entries.len() + 1), 0);
+        for entry in entries {
+            ids.push(entry.id.as_str());
+            sources.push(&entry.source);
+            facts.push(&if entry.metadata.is_empty() {
+                String::new()
+            } else {
+                serde_json::to_string(&entry.metadata).unwrap_or_default()
+            });
+            starts.push(next);
+            next += entry.rows;
+        }
+        starts.push(next);
+        let sorted = entries.is_sorted_by(|a, b| a.id < b.id);
+        let by_id = (!sorted).then(|| {
+            let mut places: Vec<u32> = (0..entries.len() as u32).collect();
+            places
+                .sort_by(|&a, &b| entries.get(a as usize).map(|e| &e.id).cmp(&entries.get(b as usize).map(|e| &e.id)));
+            places
+        });
+        Self {
+            ids: ids.finish(),
+            versions: entries.iter().map(|e| e.version).collect::<Vec<_>>().into(),
+            starts: starts.into(),
+            tombstones: Buffer::from_vec(entries.iter().map(|e| u8::from(e.tombstone)).collect::<Vec<u8>>()),
+            sources: sources.finish(),
+            facts: facts.finish(),
+            by_id,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn id(&self, at: usize) -> &str {
+        self.ids.get(at)
+    }
+
+    pub fn version(&self, at: usize) -> Version {
+        number(&self.versions, at)
+    }
+
+    pub fn is_tombstone(&self, at: usize) -> bool {
+        self.tombstones.get(at).is_some_and(|&flag| flag != 0)
+    }
+
+    pub fn rows(&self, at: usize) -> std::ops::Range<usize> {
+        match (self.starts.get(at), self.starts.get(at + 1)) {
+            // Of a damaged file anything may stand there: never beyond the last row, which was looked at on opening.
+            (Some(&from), Some(&to)) => {
+                let end = self.starts.last().copied().unwrap_or_default();
+                let (from, to) = (from.min(end), to.min(end));
+                from as usize..to.max(from) as usize
+            }
+            _ => 0..0,
+        }
+    }
+
+    /// The document that a row belongs to.
+    pub fn of_row(&self, row: usize) -> Option<usize> {
+        // Documents without rows share their start with the next one: the last of them has the row.
+        self.starts.partition_point(|&s| s as usize <= row).checked_sub(1).filter(|&at| at < self.len())
+    }
+
+    /// The place of the `n`th document in the order of ids.
+    pub fn in_order(&self, n: usize) -> usize {
+        self.by_id.as_ref().map_or(n, |places| places.get(n).map_or(n, |&place| place as usize))
+    }
+
+    /// The place of a document.
+    pub fn find(&self, id: &str) -> Option<usize> {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            let place = self.in_order(middle);
+            match self.id(place).cmp(id) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+                std::cmp::Ordering::Equal => return Some(place),
+            }
+        }
+        None
+    }
+
+    /// `None` for an id that is none: a damaged file.
+    pub fn entry(&self, at: usize) -> Option<DocumentEntry> {
+        Some(DocumentEntry {
+            id: DocumentId::parse(self.id(at))?,
+            version: self.version(at),
+            rows: self.rows(at).len() as u32,
+            tombstone: self.is_tombstone(at),
+            source: self.sources.get(at).to_owned(),
+            metadata: self.metadata(at),
+        })
+    }
+
+    /// Facts of the whole document.
+    pub fn metadata(&self, at: usize) -> serde_json::Map<String, serde_json::Value> {
+        object(self.facts.get(at))
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        let texts = [&self.ids, &self.sources, &self.facts].map(Strings::memory_bytes).iter().sum::<usize>();
+        texts + self.len() * 13 + self.by_id.as_ref().map_or(0, |p| p.len() * 4)
+    }
+}
+
+/// The rows of a file, those of a document side by side.
+#[derive(Debug)]
+pub struct Rows {
+    pub chunk_ids: Strings,
+    pub texts: Strings,
+    pub kinds: Labels,
+    /// Empty for none.
+    pub languages: Labels,
+    /// JSON lists.
+    pub headings: Labels,
+    pub ordinals: U32s,
+    pub page_first: U32s,
+    pub page_last: U32s,
+    pub tokens: U32s,
+    /// Four a row: start, end, start_byte, end_byte.
+    pub spans: U64s,
+    /// Where the boxes of each row begin, and where the last end.
+    pub box_starts: U64s,
+    pub box_pages: U32s,
+    /// Four a box: x0, y0, x1, y1.
+    pub box_sides: F32s,
+    /// JSON objects; empty for none.
+    pub metadata: Strings,
+    /// As many as the model has dimensions a row.
+    pub vectors: F32s,
+}
+
+impl Rows {
+    pub fn memory_bytes(&self) -> usize {
+        let texts = [&self.chunk_ids, &self.texts, &self.metadata].map(Strings::memory_bytes).iter().sum::<usize>();
+        let labels = [&self.kinds, &self.languages, &self.headings].map(Labels::memory_bytes).iter().sum::<usize>();
+        let numbers = self.ordinals.len() * 16 + self.spans.len() * 8 + self.box_starts.len() * 8;
+        texts + labels + numbers + self.box_pages.len() * 4 + (self.box_sides.len() + self.vectors.len()) * 4
+    }
+}
+
+pub fn object(text: &str) -> serde_json::Map<String, serde_json::Value> {
+    match text {
+        "" | "{}" => serde_json::Map::new(),
+        text => serde_json::from_str(text).unwrap_or_default(),
+    }
+}

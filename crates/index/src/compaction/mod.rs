@@ -1,0 +1,156 @@
+//! Compaction: many files become few, while others go on reading and writing.
+//!
+//! ```text
+//! plan on a manifest ─▶ open the inputs ─▶ merge ─▶ write snap/<ulid> ─▶ validate ─▶ swap
+//!                                                                           ▲          │ conflict or unknown
+//!                                                                           └─ load ◀──┘
+//! ```
+//! Everything before the swap can be done by anybody, at any time, as often as one likes: a file that is not installed is
+//! an orphan and goes with the collector. The swap is decided by [`may_install_snapshot`] on the very state that it is
+//! conditional on. The lease ([`docweir_objects::lease`]) only keeps two from doing the same work, and gives the epoch.
+//!
+//! Deltas have to be decoded to be merged, so they are taken in groups that fit the memory; more than one group is
+//! merged into intermediate files first, side by side, and those are mapped like snapshots.
+//!
+//! [`may_install_snapshot`]: super::validate::may_install_snapshot
+
+mod merger;
+mod options;
+mod policy;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use docweir_core::cancel::Cancel;
+
+pub use merger::Staged;
+pub use options::CompactionOptions;
+pub use policy::{Mode, next_group};
+
+use super::VectorStore;
+use super::error::VectorError;
+use super::manifest::{LiveFile, Manifest, ManifestVersion};
+use super::register::Swap;
+use super::retry::{Backoff, passing, ulid};
+use super::validate::{self, Install, Refusal, Stamp};
+
+/// Merges files of one collection. One a process is enough.
+pub struct Compactor {
+    store: Arc<VectorStore>,
+    options: CompactionOptions,
+    random: fastrand::Rng,
+}
+
+/// What a merge was made of, for one line of the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    pub why: &'static str,
+    pub input_files: usize,
+    pub input_bytes: u64,
+    pub input_rows: u64,
+    pub output_bytes: u64,
+    pub output_rows: u64,
+    /// Bytes written in all, intermediate files too.
+    pub written_bytes: u64,
+    pub dropped_tombstones: u64,
+    pub duration: Duration,
+    /// Largest anonymous memory of the process that was seen meanwhile; 0 where the system does not tell.
+    pub peak_memory_bytes: u64,
+}
+
+/// What became of a merged file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Installed {
+    Yes(ManifestVersion),
+    /// Somebody else was first, or the lease was taken over: nothing is changed and nothing is lost.
+    Superseded(Refusal),
+}
+
+impl Compactor {
+    pub fn new(store: Arc<VectorStore>, options: CompactionOptions) -> Self {
+        Self { store, options, random: fastrand::Rng::new() }
+    }
+
+    /// One whose names and waits follow from a seed: for simulations.
+    pub fn seeded(store: Arc<VectorStore>, options: CompactionOptions, seed: u64) -> Self {
+        Self { store, options, random: fastrand::Rng::with_seed(seed) }
+    }
+
+    pub fn options(&self) -> &CompactionOptions {
+        &self.options
+    }
+
+    /// The manifest and the files of it that are to be merged next.
+    pub async fn due(&self, mode: Mode) -> Result<Option<(Manifest, Vec<LiveFile>, &'static str)>, VectorError> {
+        let Some(manifest) = self.store.manifest().await? else { return Ok(None) };
+        let now_ms = self.store.clock.now().div_euclid(1000);
+        let group = next_group(&manifest, now_ms, &self.options, mode);
+        Ok(group.map(|(files, why)| (manifest, files, why)))
+    }
+
+    /// Makes the merged file and leaves it staged. Needs no lease.
+    pub async fn merge(
+        &mut self,
+        manifest: &Manifest,
+        inputs: &[LiveFile],
+        why: &'static str,
+        cancelled: &Cancel,
+    ) -> Result<Staged, VectorError> {
+        merger::merge(&self.store, &self.options, &mut self.random, manifest, inputs, why, cancelled).await
+    }
+
+    /// Puts a staged file in the place of its inputs, under the epoch of a lease.
+    pub async fn install(&mut self, staged: &Staged, epoch: u64) -> Result<Installed, VectorError> {
+        let store = self.store.clone();
+        let install = Install {
+            snapshot: staged.snapshot.clone(),
+            base_version: staged.base_version,
+            inputs: staged.inputs.clone(),
+            epoch,
+            commit_id: ulid(&store, &mut self.random),
+        };
+        let mut backoff = Backoff::new(&store);
+        let attempts = store.options.commit_attempts;
+        let mut unsure = false;
+        for attempt in 1..=attempts {
+            if attempt > 1 {
+                backoff.wait(&store, &mut self.random).await;
+            }
+            let (manifest, tag) = match store.register.load().await {
+                Ok(Some(state)) => state,
+                Ok(None) => return Ok(Installed::Superseded(Refusal::NoInputs)),
+                Err(VectorError::Object(e)) if passing(&e) => continue,
+                Err(e) => return Err(e),
+            };
+            if validate::is_installed(&manifest, &install) {
+                return Ok(Installed::Yes(manifest.version));
+            }
+            let stamp = Stamp { now: store.clock.now(), history_entries: store.options.history_entries };
+            let next = match validate::may_install_snapshot(&manifest, &install, stamp) {
+                Ok(next) => next,
+                Err(refusal) => return Ok(Installed::Superseded(refusal)),
+            };
+            docweir_core::failpoint::reach("compaction.validated", "");
+            match store.register.swap(Some(&tag), &next).await? {
+                Swap::Done => return Ok(Installed::Yes(next.version)),
+                Swap::Conflict => {}
+                Swap::Unknown => unsure = true,
+            }
+        }
+        match unsure {
+            true => Err(VectorError::Unresolved { collection: store.collection.clone(), attempts }),
+            false => Err(VectorError::Contention { collection: store.collection.clone(), attempts }),
+        }
+    }
+
+    /// Removes a staged file that will not be installed. What is not removed here goes with the collector.
+    pub async fn discard(&self, staged: Staged) {
+        if let Some(snapshot) = staged.snapshot {
+            let _ = self.store.objects.delete(&self.store.key(&snapshot.file)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "compaction_tests.rs"]
+mod tests;

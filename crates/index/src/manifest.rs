@@ -1,0 +1,312 @@
+//! The manifest: the one mutable object of a collection, and the whole truth of what is in it.
+//!
+//! It lists files, never documents (there may be millions); the files list their documents. Everything that the
+//! collector, the compactor, rollback and `as_of` need is derivable from it: which version a file came with and
+//! which one removed it, when each version was made, how far each writer has come, below which version nothing may
+//! commit any more.
+//!
+//! JSON, so that an administrator can read it. An unknown field is refused, not dropped: a program that does not know
+//! a field must not write the manifest back without it. Whoever adds a field raises [`FORMAT`].
+
+use std::collections::BTreeMap;
+
+use docweir_core::clock::{UnixMicros, timestamp};
+use docweir_core::model::ModelIdentity;
+use serde::{Deserialize, Serialize};
+
+use super::error::VectorError;
+
+/// The newest format of a manifest that this program reads, and the one that it writes. 2 added `retained_from`.
+pub const FORMAT: u32 = 2;
+
+/// A manifest's number: grows by one with each swap.
+pub type ManifestVersion = u64;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub format: u32,
+    pub collection: String,
+    /// 0 only before the first swap; never stored.
+    pub version: ManifestVersion,
+    /// Of the newest lease that committed a compaction: an older one may not any more.
+    pub epoch: u64,
+    /// What was staged against an older version may not commit any more, and may be collected.
+    pub gc_floor: ManifestVersion,
+    /// The oldest version that can still be seen or gone back to: files that only older ones name may be collected.
+    #[serde(default)]
+    pub retained_from: ManifestVersion,
+    /// Of the commit that made this version: how a writer recognises its own after a lost reply.
+    pub commit_id: String,
+    /// The generation that is read and written.
+    pub generation: u32,
+    pub generations: Vec<Generation>,
+    /// In the order of their commits.
+    pub live: Vec<LiveFile>,
+    /// No longer live, not yet deleted (or deleted and not yet forgotten).
+    pub removed: Vec<RemovedFile>,
+    /// The last sequence number of each writer.
+    pub writers: BTreeMap<String, WriterMark>,
+    /// Oldest first; thinned out with age. The last entry is this version.
+    pub history: Vec<HistoryEntry>,
+    pub created_at: String,
+    pub updated_at: String,
+}
+
+/// One way of making vectors. A change of the model makes a new generation beside the old one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generation {
+    /// From 1.
+    pub number: u32,
+    /// Set by the first commit that holds vectors.
+    pub model: Option<ModelIdentity>,
+    pub created_at: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileKind {
+    Delta,
+    Snapshot,
+}
+
+/// An immutable file that belongs to the collection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LiveFile {
+    /// Below the collection's prefix: `delta/01J….parquet`. Never used twice.
+    pub file: String,
+    pub kind: FileKind,
+    pub generation: u32,
+    /// The manifest version that it was staged against.
+    pub base_version: ManifestVersion,
+    /// The manifest version that it came in with.
+    pub added_version: ManifestVersion,
+    pub rows: u64,
+    /// Document versions with rows (or with none), tombstones not counted.
+    pub documents: u64,
+    pub tombstones: u64,
+    pub bytes: u64,
+    /// Of the whole file.
+    pub crc32: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemovedFile {
+    pub file: LiveFile,
+    /// The manifest version that removed it, and when (Unix milliseconds).
+    pub at_version: ManifestVersion,
+    pub at_ms: i64,
+}
+
+/// How far a writer has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WriterMark {
+    pub last_seq: u64,
+    /// The manifest version of that commit: below the floor, the entry may be forgotten.
+    pub at_version: ManifestVersion,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryEntry {
+    pub version: ManifestVersion,
+    /// Unix milliseconds; never falls from one entry to the next, whatever the writers' clocks say.
+    pub at_ms: i64,
+}
+
+impl Manifest {
+    /// What a collection is before its first commit: version 0, nothing in it.
+    pub fn empty(collection: &str, now: UnixMicros) -> Self {
+        Self {
+            format: FORMAT,
+            collection: collection.to_owned(),
+            version: 0,
+            epoch: 0,
+            gc_floor: 0,
+            retained_from: 0,
+            commit_id: String::new(),
+            generation: 1,
+            generations: vec![Generation { number: 1, model: None, created_at: timestamp(now) }],
+            live: Vec::new(),
+            removed: Vec::new(),
+            writers: BTreeMap::new(),
+            history: Vec::new(),
+            created_at: timestamp(now),
+            updated_at: timestamp(now),
+        }
+    }
+
+    /// The model of the current generation; `None` before the first commit with vectors.
+    pub fn model(&self) -> Option<&ModelIdentity> {
+        self.generations.iter().find(|g| g.number == self.generation).and_then(|g| g.model.as_ref())
+    }
+
+    /// The files that made up the collection at `version`, as far as the retained history reaches.
+    pub fn live_at(&self, version: ManifestVersion) -> Vec<&LiveFile> {
+        let removed = self.removed.iter().filter(|r| r.at_version > version).map(|r| &r.file);
+        let mut files: Vec<_> = self.live.iter().chain(removed).filter(|f| f.added_version <= version).collect();
+        files.sort_by(|a, b| (a.added_version, &a.file).cmp(&(b.added_version, &b.file)));
+        files
+    }
+
+    /// Every file that is named, live or not. One that was rolled back to may be named twice.
+    pub fn files(&self) -> impl Iterator<Item = &LiveFile> {
+        self.live.iter().chain(self.removed.iter().map(|r| &r.file))
+    }
+
+    /// Whether a file is part of this version.
+    pub fn is_live(&self, file: &str) -> bool {
+        self.live.iter().any(|f| f.file == file)
+    }
+
+    /// Reads a stored manifest. `key` is for messages.
+    pub fn parse(key: &str, body: &[u8]) -> Result<Self, VectorError> {
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let bad = |reason: String| VectorError::BadManifest { key: key.to_owned(), reason };
+        // The format first: a newer manifest may look different in every other respect.
+        let Format { format } = serde_json::from_slice(body).map_err(|e| bad(e.to_string()))?;
+        if format > FORMAT {
+            return Err(VectorError::TooNew { key: key.to_owned(), found: format, known: FORMAT });
+        }
+        let manifest: Self = serde_json::from_slice(body).map_err(|e| bad(e.to_string()))?;
+        manifest.contradiction().map_or(Ok(manifest), |reason| Err(bad(reason)))
+    }
+
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // A struct of numbers, strings, lists and string-keyed maps has no way to fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// What can't be true of any manifest that was written by the rules.
+    fn contradiction(&self) -> Option<String> {
+        if self.version == 0 || self.gc_floor > self.version || self.retained_from > self.version {
+            let (floor, retained) = (self.gc_floor, self.retained_from);
+            return Some(format!("version {} with a floor of {floor} and retained from {retained}", self.version));
+        }
+        if !self.generations.iter().any(|g| g.number == self.generation) {
+            return Some(format!("generation {} is not listed", self.generation));
+        }
+        let mut names: Vec<_> = self.live.iter().map(|f| f.file.as_str()).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|w| w[0] == w[1]) {
+            return Some(format!("`{}` is listed twice", twice[0]));
+        }
+        let late = self.live.iter().find(|f| f.added_version > self.version || f.base_version >= f.added_version);
+        late.map(|f| format!("`{}` claims version {} of {}", f.file, f.added_version, self.version))
+    }
+}
+
+/// Halves the older half of a history that has grown over `limit`: long times stay covered, ever more coarsely, and
+/// the list never grows beyond the limit. The newest entry always stays.
+pub fn thin(history: &mut Vec<HistoryEntry>, limit: usize) {
+    if history.len() <= limit.max(2) {
+        return;
+    }
+    let half = history.len() / 2;
+    let mut index = 0;
+    history.retain(|_| {
+        index += 1;
+        index > half || index % 2 == 1
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str, added: u64) -> LiveFile {
+        LiveFile {
+            file: name.into(),
+            kind: FileKind::Delta,
+            generation: 1,
+            base_version: added - 1,
+            added_version: added,
+            rows: 1,
+            documents: 1,
+            tombstones: 0,
+            bytes: 10,
+            crc32: 7,
+        }
+    }
+
+    fn stored() -> Manifest {
+        let mut m = Manifest::empty("chunks", 0);
+        m.version = 3;
+        m.live = vec![file("b", 2), file("c", 3)];
+        m.removed = vec![RemovedFile { file: file("a", 1), at_version: 3, at_ms: 5 }];
+        m
+    }
+
+    #[test]
+    fn a_stored_manifest_reads_back_the_same() {
+        let m = stored();
+        assert_eq!(Manifest::parse("k", &m.to_bytes()).unwrap(), m);
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_before_anything_else_is_looked_at() {
+        let e = Manifest::parse("vectors/chunks/MANIFEST", br#"{"format": 3, "shape": "new"}"#).unwrap_err();
+        assert!(matches!(e, VectorError::TooNew { found: 3, .. }), "{e}");
+        assert!(e.to_string().contains("newer program"), "{e}");
+    }
+
+    #[test]
+    fn a_manifest_of_format_1_is_read() {
+        let text = String::from_utf8(stored().to_bytes()).unwrap();
+        let old = text.replacen("\"format\":2", "\"format\":1", 1).replacen("\"retained_from\":0,", "", 1);
+        assert!(!old.contains("retained"));
+        assert_eq!(Manifest::parse("k", old.as_bytes()).unwrap(), Manifest { format: 1, ..stored() });
+    }
+
+    #[test]
+    fn an_unknown_field_or_a_contradiction_is_refused() {
+        let text = String::from_utf8(stored().to_bytes()).unwrap();
+        let unknown = text.replacen("\"epoch\"", "\"surprise\":1,\"epoch\"", 1);
+        assert!(Manifest::parse("k", unknown.as_bytes()).unwrap_err().to_string().contains("surprise"));
+        for (change, word) in [
+            (|m: &mut Manifest| m.version = 0, "version 0"),
+            (|m: &mut Manifest| m.gc_floor = 9, "floor of 9"),
+            (|m: &mut Manifest| m.retained_from = 9, "retained from 9"),
+            (|m: &mut Manifest| m.generation = 4, "generation 4"),
+            (|m: &mut Manifest| m.live.push(file("b", 2)), "twice"),
+            (|m: &mut Manifest| m.live.push(file("z", 9)), "`z`"),
+        ] as [(fn(&mut Manifest), &str); 6]
+        {
+            let mut m = stored();
+            change(&mut m);
+            let e = Manifest::parse("k", &m.to_bytes()).unwrap_err().to_string();
+            assert!(e.contains(word), "{e}");
+        }
+        assert!(Manifest::parse("k", &stored().to_bytes()[..40]).is_err());
+    }
+
+    #[test]
+    fn past_versions_can_be_told_from_one_manifest() {
+        let m = stored();
+        let names = |v| m.live_at(v).iter().map(|f| f.file.clone()).collect::<Vec<_>>();
+        assert_eq!(names(1), ["a"]);
+        assert_eq!(names(2), ["a", "b"]);
+        assert_eq!(names(3), ["b", "c"]);
+    }
+
+    #[test]
+    fn history_keeps_its_ends_and_its_limit() {
+        let mut history = Vec::new();
+        for version in 1..=10_000 {
+            history.push(HistoryEntry { version, at_ms: version as i64 });
+            thin(&mut history, 64);
+            assert!(history.len() <= 64);
+        }
+        assert_eq!((history[0].version, history.last().unwrap().version), (1, 10_000));
+        assert!(history.windows(2).all(|w| w[0].version < w[1].version));
+        let recent = history.iter().filter(|h| h.version > 9_970).count();
+        assert!(recent >= 25, "the newest versions are remembered one by one, got {recent}");
+    }
+}

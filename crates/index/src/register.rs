@@ -1,0 +1,57 @@
+//! The manifest as a compare-and-swap register over an object store's conditional put.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use docweir_objects::{Durability, ObjectError, ObjectStore, Precondition, Tag};
+
+use super::error::VectorError;
+use super::manifest::Manifest;
+use super::planted::{Bug, planted};
+
+pub(super) struct Register {
+    objects: Arc<dyn ObjectStore>,
+    key: String,
+}
+
+/// How a swap ended.
+#[derive(Debug)]
+pub(super) enum Swap {
+    Done,
+    /// Somebody else was first, or an earlier try of our own whose reply was lost: look.
+    Conflict,
+    /// Look.
+    Unknown,
+}
+
+impl Register {
+    pub fn new(objects: Arc<dyn ObjectStore>, key: String) -> Self {
+        Self { objects, key }
+    }
+
+    /// `None` before the first commit of the collection.
+    pub async fn load(&self) -> Result<Option<(Manifest, Tag)>, VectorError> {
+        match self.objects.get(&self.key).await {
+            Ok((body, tag)) => Ok(Some((Manifest::parse(&self.key, &body)?, tag))),
+            Err(ObjectError::NotFound(_)) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Replaces the state that `expected` marks (`None`: no manifest yet).
+    pub async fn swap(&self, expected: Option<&Tag>, next: &Manifest) -> Result<Swap, VectorError> {
+        let when = match expected {
+            _ if planted(Bug::BlindSwap) => Precondition::None,
+            Some(tag) => Precondition::Matches(tag.clone()),
+            None => Precondition::Absent,
+        };
+        match self.objects.put(&self.key, Bytes::from(next.to_bytes()), when, Durability::Durable).await {
+            Ok(_) => Ok(Swap::Done),
+            // A key that is gone fails `If-Match` too.
+            Err(ObjectError::Conflict(_) | ObjectError::NotFound(_)) => Ok(Swap::Conflict),
+            // A transient failure may have happened after the write: the same caution.
+            Err(ObjectError::Unknown { .. } | ObjectError::Transient { .. }) => Ok(Swap::Unknown),
+            Err(e) => Err(e.into()),
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! What is written: documents with their rows, and deletes.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+
+use docweir_core::documents::{DocumentId, Version};
+use docweir_core::model::{Chunk, ChunkKind, EmbeddedDocument, ModelIdentity, PageBox, Span};
+use serde_json::{Map, Value};
+
+use super::error::VectorError;
+use super::options::VectorOptions;
+
+/// How far from 1 the length of a vector may be.
+const UNIT_TOLERANCE: f32 = 1e-3;
+
+/// One change of one document.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// The document at this version is exactly these rows. All that it was before vanishes in the same step.
+    Upsert(DocumentRows),
+    /// The document is gone as of this version.
+    Delete { document_id: DocumentId, version: Version },
+}
+
+/// All rows of one document version. No rows is a document without text: it is there, and nothing of it is found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DocumentRows {
+    pub document_id: DocumentId,
+    pub version: Version,
+    /// The source's URI.
+    pub source: String,
+    /// Facts of the whole document that searches filter by (`media_type`, `tenant`, `title`).
+    pub metadata: Map<String, Value>,
+    pub rows: Vec<Row>,
+}
+
+/// What is found: a chunk and its vector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Unique over all documents.
+    pub chunk_id: String,
+    pub ordinal: u32,
+    /// `text`, `table`, `code`, `figure`, or whatever the collection holds.
+    pub kind: String,
+    pub text: String,
+    pub heading_path: Vec<String>,
+    /// First and last, 1-based.
+    pub pages: (u32, u32),
+    pub span: Span,
+    pub boxes: Vec<PageBox>,
+    pub tokens: u32,
+    /// ISO 639-3.
+    pub language: Option<String>,
+    pub metadata: Map<String, Value>,
+    /// Of unit length.
+    pub vector: Vec<f32>,
+}
+
+impl Row {
+    /// The findings of enrichment become the row's metadata under their own names.
+    pub fn of_chunk(chunk: Chunk, vector: Vec<f32>, document_language: Option<&str>) -> Self {
+        let language = chunk.findings.as_ref().and_then(|f| f.language.as_ref()).map(|l| l.code.clone());
+        let metadata = match serde_json::to_value(&chunk.findings) {
+            Ok(Value::Object(map)) => map,
+            _ => Map::new(),
+        };
+        Self {
+            chunk_id: chunk.id,
+            ordinal: chunk.ordinal,
+            kind: kind_name(chunk.kind).to_owned(),
+            text: chunk.content,
+            heading_path: chunk.heading_path,
+            pages: chunk.pages,
+            span: chunk.span,
+            boxes: chunk.boxes,
+            tokens: chunk.tokens,
+            language: language.or_else(|| document_language.map(str::to_owned)),
+            metadata,
+            vector,
+        }
+    }
+
+    fn weight_bytes(&self) -> usize {
+        let headings: usize = self.heading_path.iter().map(|h| h.len() + 24).sum();
+        let metadata = if self.metadata.is_empty() { 2 } else { value_bytes(&self.metadata) };
+        4 * self.vector.len()
+            + self.text.len()
+            + self.chunk_id.len()
+            + headings
+            + 20 * self.boxes.len()
+            + metadata
+            + size_of::<Self>()
+    }
+}
+
+/// `text`, `table`, `code`, `figure`.
+pub fn kind_name(kind: ChunkKind) -> &'static str {
+    match kind {
+        ChunkKind::Text => "text",
+        ChunkKind::Table => "table",
+        ChunkKind::Code => "code",
+        ChunkKind::Figure => "figure",
+    }
+}
+
+impl DocumentRows {
+    pub fn of_embedded(
+        document_id: DocumentId,
+        version: Version,
+        source: String,
+        metadata: Map<String, Value>,
+        embedded: EmbeddedDocument,
+    ) -> Result<Self, VectorError> {
+        let (chunks, vectors) = (embedded.chunks, embedded.vectors);
+        if chunks.chunks.len() != vectors.len() {
+            let reason = format!("{} chunks with {} vectors: embed it again", chunks.chunks.len(), vectors.len());
+            return Err(VectorError::Rejected { document: document_id.to_string(), reason });
+        }
+        let language = chunks.language.map(|l| l.code);
+        let rows = chunks.chunks.into_iter().zip(vectors);
+        let rows = rows.map(|(c, v)| Row::of_chunk(c, v, language.as_deref())).collect();
+        Ok(Self { document_id, version, source, metadata, rows })
+    }
+}
+
+impl Write {
+    pub fn document_id(&self) -> &DocumentId {
+        match self {
+            Write::Upsert(d) => &d.document_id,
+            Write::Delete { document_id, .. } => document_id,
+        }
+    }
+
+    pub fn version(&self) -> Version {
+        match self {
+            Write::Upsert(d) => d.version,
+            Write::Delete { version, .. } => *version,
+        }
+    }
+
+    fn is_delete(&self) -> bool {
+        matches!(self, Write::Delete { .. })
+    }
+
+    pub fn rows(&self) -> &[Row] {
+        match self {
+            Write::Upsert(d) => &d.rows,
+            Write::Delete { .. } => &[],
+        }
+    }
+
+    /// Bytes of memory, near enough to limit a commit by.
+    pub fn weight_bytes(&self) -> usize {
+        match self {
+            Write::Upsert(d) => d.rows.iter().map(Row::weight_bytes).sum::<usize>() + d.source.len() + 256,
+            Write::Delete { .. } => 128,
+        }
+    }
+
+    /// Whether the write can be stored at all, alone. A committer looks at each write before it joins a group, so that
+    /// one bad document never fails the others.
+    pub fn check(&self, model: &ModelIdentity, options: &VectorOptions) -> Result<(), VectorError> {
+        let rejected = |reason| Err(VectorError::Rejected { document: self.document_id().to_string(), reason });
+        let mut ids = HashSet::with_capacity(self.rows().len());
+        for row in self.rows() {
+            if row.vector.len() != model.dimension as usize {
+                return rejected(format!(
+                    "chunk {} has a vector of {} dimensions and model `{}` makes {}: embed it again",
+                    row.ordinal,
+                    row.vector.len(),
+                    model.id,
+                    model.dimension
+                ));
+            }
+            // NaN and infinity fail this comparison too.
+            let length = row.vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+            let unit = (length - 1.0).abs() <= UNIT_TOLERANCE;
+            if !unit {
+                return rejected(format!(
+                    "chunk {} has a vector of length {length} instead of 1: embed it again",
+                    row.ordinal
+                ));
+            }
+            if row.chunk_id.is_empty() || !ids.insert(row.chunk_id.as_str()) {
+                return rejected(format!("chunk {} has no id of its own", row.ordinal));
+            }
+        }
+        let one = |what, found: usize, limit: u64, key| {
+            if found as u64 > limit {
+                return Err(VectorError::TooLarge { what, found: found as u64, limit, key });
+            }
+            Ok(())
+        };
+        one("rows of one document", self.rows().len(), options.max_commit_rows, "max_commit_rows")?;
+        one("bytes of one document", self.weight_bytes(), options.max_commit_bytes, "max_commit_bytes")
+    }
+}
+
+/// Checks a whole commit and leaves one write a document: the highest version, a delete over rows at the same one, the
+/// later over the earlier.
+pub(super) fn gather(
+    writes: Vec<Write>,
+    model: &ModelIdentity,
+    options: &VectorOptions,
+) -> Result<Vec<Write>, VectorError> {
+    if writes.is_empty() {
+        return Err(VectorError::EmptyCommit);
+    }
+    let limit = |what, found: u64, limit, key| match found > limit {
+        true => Err(VectorError::TooLarge { what, found, limit, key }),
+        false => Ok(()),
+    };
+    limit("documents", writes.len() as u64, options.max_commit_documents, "max_commit_documents")?;
+    let rows = writes.iter().map(|w| w.rows().len() as u64).sum();
+    limit("rows", rows, options.max_commit_rows, "max_commit_rows")?;
+    let bytes = writes.iter().map(|w| w.weight_bytes() as u64).sum();
+    limit("bytes", bytes, options.max_commit_bytes, "max_commit_bytes")?;
+
+    let mut kept: Vec<Write> = Vec::with_capacity(writes.len());
+    let mut place: HashMap<DocumentId, usize> = HashMap::with_capacity(writes.len());
+    for write in writes {
+        write.check(model, options)?;
+        match place.get(write.document_id()).and_then(|&i| kept.get_mut(i)) {
+            Some(held) => {
+                if (write.version(), write.is_delete()) >= (held.version(), held.is_delete()) {
+                    *held = write;
+                }
+            }
+            None => {
+                place.insert(write.document_id().clone(), kept.len());
+                kept.push(write);
+            }
+        }
+    }
+    Ok(kept)
+}
+
+fn value_bytes(map: &Map<String, Value>) -> usize {
+    fn one(value: &Value) -> usize {
+        match value {
+            Value::String(s) => s.len() + 3,
+            Value::Array(items) => items.iter().map(|v| one(v) + 1).sum::<usize>() + 2,
+            Value::Object(map) => value_bytes(map),
+            Value::Null | Value::Bool(_) | Value::Number(_) => 12,
+        }
+    }
+    map.iter().map(|(k, v)| k.len() + 4 + one(v)).sum::<usize>() + 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{document, model, unit};
+
+    fn delete(id: &str, version: u64) -> Write {
+        Write::Delete { document_id: DocumentId::parse(id).unwrap(), version }
+    }
+
+    #[test]
+    fn bad_rows_are_refused_by_name_and_reason() {
+        type Spoil = fn(&mut DocumentRows);
+        let table: Vec<(Spoil, &str)> = vec![
+            (|d| d.rows[1].vector = unit(&[1.0; 5]), "5 dimensions"),
+            (|d| d.rows[1].vector[0] = f32::NAN, "length NaN"),
+            (|d| d.rows[1].vector[0] = f32::INFINITY, "length inf"),
+            (|d| d.rows[1].vector = vec![0.0; 3], "length 0"),
+            (|d| d.rows[1].vector = vec![2.0, 0.0, 0.0], "length 2"),
+            (|d| d.rows[1].chunk_id = d.rows[0].chunk_id.clone(), "no id of its own"),
+            (|d| d.rows[1].chunk_id.clear(), "no id of its own"),
+        ];
+        for (spoil, word) in table {
+            let Write::Upsert(mut d) = document("doc_a", 1, &["one", "two"]) else { unreachable!() };
+            spoil(&mut d);
+            let e = Write::Upsert(d).check(&model(3), &VectorOptions::default()).unwrap_err().to_string();
+            assert!(e.contains(word) && e.contains("doc_a"), "{e}");
+        }
+    }
+
+    #[test]
+    fn a_commit_is_limited_in_each_direction() {
+        let two = || vec![document("doc_a", 1, &["one", "two"]), document("doc_b", 1, &["three"])];
+        let d = VectorOptions::default();
+        for (options, key) in [
+            (VectorOptions { max_commit_documents: 1, ..d.clone() }, "max_commit_documents"),
+            (VectorOptions { max_commit_rows: 2, ..d.clone() }, "max_commit_rows"),
+            (VectorOptions { max_commit_bytes: 100, ..d.clone() }, "max_commit_bytes"),
+        ] {
+            let e = gather(two(), &model(3), &options).unwrap_err().to_string();
+            assert!(e.contains(key), "{e}");
+        }
+        assert!(gather(two(), &model(3), &d).is_ok());
+        assert!(matches!(gather(vec![], &model(3), &d), Err(VectorError::EmptyCommit)));
+    }
+
+    #[test]
+    fn one_write_a_document_is_left() {
+        let d = VectorOptions::default();
+        let up = |v| document("doc_a", v, &["x"]);
+        for (writes, expected) in [
+            (vec![up(1), delete("doc_a", 2)], delete("doc_a", 2)),
+            (vec![delete("doc_a", 2), up(1)], delete("doc_a", 2)),
+            (vec![delete("doc_a", 1), up(2)], up(2)),
+            (vec![delete("doc_a", 2), up(2)], delete("doc_a", 2)),
+            (vec![up(3), up(2)], up(3)),
+        ] {
+            assert_eq!(gather(writes, &model(3), &d).unwrap(), [expected]);
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Which rows a search may find. Evaluated before the best k are chosen, so a filter never leaves fewer results than
+//! there are.
+//!
+//! Fields: `document`, `source`, `chunk`, `kind`, `language`, `page`, and any other name is a path into the metadata
+//! (`media_type`, `findings.score`, or `metadata.page` for a name that is taken). A row's own metadata goes before its
+//! document's; a list matches when one of its items does; a missing value matches nothing.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::bits::Bits;
+use super::facet::restrict_labels;
+use crate::segment::Segment;
+
+/// Pages of one row that are looked at: no passage touches more, but a damaged file may say so.
+const MAX_PAGES: usize = 10_000;
+
+/// A condition on a row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Filter {
+    All(Vec<Filter>),
+    Any(Vec<Filter>),
+    Not(Box<Filter>),
+    Eq {
+        field: Field,
+        value: Scalar,
+    },
+    In {
+        field: Field,
+        values: Vec<Scalar>,
+    },
+    Prefix {
+        field: Field,
+        prefix: String,
+    },
+    /// Each bound that is given must hold. Numbers are compared with numbers, texts with texts.
+    Range {
+        field: Field,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gt: Option<Scalar>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gte: Option<Scalar>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lt: Option<Scalar>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lte: Option<Scalar>,
+    },
+}
+
+/// What a condition looks at.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum Field {
+    Document,
+    Source,
+    Chunk,
+    Kind,
+    Language,
+    /// Any page that the row touches.
+    Page,
+    /// Names joined by dots.
+    Metadata(String),
+}
+
+/// A value that can be compared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Scalar {
+    Bool(bool),
+    Number(f64),
+    Text(String),
+}
+
+impl From<String> for Field {
+    fn from(name: String) -> Self {
+        match name.as_str() {
+            "document" => Field::Document,
+            "source" => Field::Source,
+            "chunk" => Field::Chunk,
+            "kind" => Field::Kind,
+            "language" => Field::Language,
+            "page" => Field::Page,
+            other => Field::Metadata(other.strip_prefix("metadata.").unwrap_or(other).to_owned()),
+        }
+    }
+}
+
+impl From<Field> for String {
+    fn from(field: Field) -> Self {
+        field.to_string()
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Field::Document => f.write_str("document"),
+            Field::Source => f.write_str("source"),
+            Field::Chunk => f.write_str("chunk"),
+            Field::Kind => f.write_str("kind"),
+            Field::Language => f.write_str("language"),
+            Field::Page => f.write_str("page"),
+            Field::Metadata(path) => write!(f, "metadata.{path}"),
+        }
+    }
+}
+
+impl Scalar {
+    /// `true`, `3.5`, anything else a text.
+    fn guess(text: &str) -> Self {
+        match (text, text.parse::<f64>()) {
+            ("true", _) => Scalar::Bool(true),
+            ("false", _) => Scalar::Bool(false),
+            (_, Ok(n)) if n.is_finite() => Scalar::Number(n),
+            _ => Scalar::Text(text.to_owned()),
+        }
+    }
+
+    /// Equal, or spelled the same: `2024` matches a metadata value of `"2024"`.
+    fn equals(&self, other: &Scalar) -> bool {
+        self == other || self.spelled() == other.spelled()
+    }
+
+    fn spelled(&self) -> Cow<'_, str> {
+        match self {
+            Scalar::Bool(b) => Cow::Borrowed(if *b { "true" } else { "false" }),
+            Scalar::Number(n) => Cow::Owned(n.to_string()),
+            Scalar::Text(t) => Cow::Borrowed(t),
+        }
+    }
+
+    fn compare(&self, other: &Scalar) -> Option<std::cmp::Ordering> {
+        match (self, other) {
+            (Scalar::Number(a), Scalar::Number(b)) => a.partial_cmp(b),
+            (Scalar::Text(a), Scalar::Text(b)) => Some(a.cmp(b)),
+            _ => None,
+        }
+    }
+}
+
+/// `page>=3`, `kind=table`, `source^=file:///reports/`, `language=eng,deu`, `tenant!=acme`: a condition as it is typed.
+/// A comma separates alternatives of `=` and `!=`.
+impl FromStr for Filter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const OPERATORS: [&str; 7] = ["!=", "^=", ">=", "<=", "=", ">", "<"];
+        let at = text.find(['!', '^', '>', '<', '=']);
+        let found = at.and_then(|at| {
+            let (name, rest) = text.split_at(at);
+            OPERATORS.iter().find_map(|op| Some((name.trim(), *op, rest.strip_prefix(op)?.trim())))
+        });
+        let Some((name, operator, value)) = found.filter(|(name, ..)| !name.is_empty()) else {
+            return Err(format!(
+                "`{text}` is no filter: write FIELD=VALUE[,VALUE…], FIELD!=VALUE, FIELD^=PREFIX, FIELD>=NUMBER, \
+                 FIELD<NUMBER; fields are document, source, chunk, kind, language, page and any metadata name"
+            ));
+        };
+        let field = Field::from(name.to_owned());
+        let bound = Some(Scalar::guess(value));
+        let equal = |field| match value.split(',').map(|v| Scalar::guess(v.trim())).collect::<Vec<_>>() {
+            mut one if one.len() == 1 => Filter::Eq { field, value: one.remove(0) },
+            values => Filter::In { field, values },
+        };
+        let (gt, gte, lt, lte) = (None, None, None, None);
+        Ok(match operator {
+            "=" => equal(field),
+            "!=" => Filter::Not(Box::new(equal(field))),
+            "^=" => Filter::Prefix { field, prefix: value.to_owned() },
+            ">=" => Filter::Range { field, gt, gte: bound, lt, lte },
+            "<=" => Filter::Range { field, gt, gte, lt, lte: bound },
+            ">" => Filter::Range { field, gt: bound, gte, lt, lte },
+            _ => Filter::Range { field, gt, gte, lt: bound, lte },
+        })
+    }
+}
+
+impl Filter {
+    /// Takes the rows out of `rows` that don't fulfil the condition.
+    pub fn restrict(&self, segment: &Segment, rows: &mut Bits) {
+        match self {
+            Filter::All(parts) => parts.iter().for_each(|part| part.restrict(segment, rows)),
+            Filter::Any(parts) => {
+                let each: Vec<Bits> = parts.iter().map(|part| part.matching(segment, rows)).collect();
+                rows.retain(|row| each.iter().any(|bits| bits.contains(row)));
+            }
+            Filter::Not(part) => {
+                let matching = part.matching(segment, rows);
+                rows.retain(|row| !matching.contains(row));
+            }
+            // Looked up, not compared with every document.
+            Filter::Eq { field: Field::Document, value } => only(segment, rows, std::slice::from_ref(value)),
+            Filter::In { field: Field::Document, values } => only(segment, rows, values),
+            Filter::Eq { field, value } => keep(segment, rows, field, |v| v.equals(value)),
+            Filter::In { field, values } => keep(segment, rows, field, |v| values.iter().any(|w| v.equals(w))),
+            Filter::Prefix { field, prefix } => {
+                keep(segment, rows, field, |v| v.spelled().starts_with(prefix.as_str()))
+            }
+            Filter::Range { field, gt, gte, lt, lte } => {
+                let holds = |v: &Scalar, bound: &Option<Scalar>, test: fn(std::cmp::Ordering) -> bool| {
+                    bound.as_ref().is_none_or(|b| v.compare(b).is_some_and(test))
+                };
+                keep(segment, rows, field, |v| {
+                    holds(v, gt, |o| o.is_gt())
+                        && holds(v, gte, |o| o.is_ge())
+                        && holds(v, lt, |o| o.is_lt())
+                        && holds(v, lte, |o| o.is_le())
+                })
+            }
+        }
+    }
+
+    fn matching(&self, segment: &Segment, rows: &Bits) -> Bits {
+        let mut matching = rows.clone();
+        self.restrict(segment, &mut matching);
+        matching
+    }
+}
+
+/// Keeps the rows of these documents.
+fn only(segment: &Segment, rows: &mut Bits, documents: &[Scalar]) {
+    let mut allowed = Bits::none(segment.len());
+    for id in documents.iter().map(Scalar::spelled) {
+        if let Some(at) = segment.documents().find(&id) {
+            allowed.set_range(segment.documents().rows(at));
+        }
+    }
+    rows.and_words(|word| allowed.words().get(word).copied().unwrap_or_default());
+}
+
+/// Keeps the rows of which a value of `field` passes `test`.
+fn keep(segment: &Segment, rows: &mut Bits, field: &Field, test: impl Fn(&Scalar) -> bool) {
+    let text = |t: &str| test(&Scalar::Text(t.to_owned()));
+    match field {
+        // The same for all rows of a document: asked once.
+        Field::Document | Field::Source => {
+            let documents = segment.documents();
+            for at in 0..documents.len() {
+                let value = if *field == Field::Source { documents.sources.get(at) } else { documents.id(at) };
+                if !text(value) {
+                    rows.clear_range(documents.rows(at));
+                }
+            }
+        }
+        Field::Chunk => rows.retain(|row| text(segment.chunk_id(row))),
+        Field::Kind => restrict_labels(&segment.columns().kinds, rows, text),
+        Field::Language => restrict_labels(&segment.columns().languages, rows, |l| !l.is_empty() && text(l)),
+        Field::Page => rows.retain(|row| {
+            let (first, last) = segment.pages(row);
+            (first..=last).take(MAX_PAGES).any(|page| test(&Scalar::Number(page.into())))
+        }),
+        Field::Metadata(path) => segment.facet(path).restrict(rows, test),
+    }
+}
+
+/// The values at a path: of a list, all items'.
+pub fn scalars_at(metadata: &Map<String, Value>, path: &str) -> Vec<Scalar> {
+    fn collect(value: &Value, rest: Option<&str>, out: &mut Vec<Scalar>) {
+        match (value, rest) {
+            (Value::Array(items), _) => items.iter().for_each(|item| collect(item, rest, out)),
+            (Value::Object(map), Some(path)) => walk(map, path, out),
+            (Value::String(s), None) => out.push(Scalar::Text(s.clone())),
+            (Value::Bool(b), None) => out.push(Scalar::Bool(*b)),
+            (Value::Number(n), None) => out.extend(n.as_f64().map(Scalar::Number)),
+            _ => {}
+        }
+    }
+    fn walk(map: &Map<String, Value>, path: &str, out: &mut Vec<Scalar>) {
+        // A name may hold dots itself: the whole first.
+        if let Some(value) = map.get(path) {
+            return collect(value, None, out);
+        }
+        if let Some((name, rest)) = path.split_once('.')
+            && let Some(value) = map.get(name)
+        {
+            collect(value, Some(rest), out);
+        }
+    }
+    let mut out = Vec::new();
+    if !metadata.is_empty() {
+        walk(metadata, path, &mut out);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typed_conditions() {
+        let parse = |text: &str| serde_json::to_string(&text.parse::<Filter>().unwrap()).unwrap();
+        for (text, json) in [
+            ("page>=3", r#"{"range":{"field":"page","gte":3.0}}"#),
+            ("page < 3", r#"{"range":{"field":"page","lt":3.0}}"#),
+            ("kind=table", r#"{"eq":{"field":"kind","value":"table"}}"#),
+            ("language=eng, deu", r#"{"in":{"field":"language","values":["eng","deu"]}}"#),
+            ("source^=file:///a=b/", r#"{"prefix":{"field":"source","prefix":"file:///a=b/"}}"#),
+            ("tenant!=acme", r#"{"not":{"eq":{"field":"metadata.tenant","value":"acme"}}}"#),
+            ("metadata.page=x", r#"{"eq":{"field":"metadata.page","value":"x"}}"#),
+            ("signed=true", r#"{"eq":{"field":"metadata.signed","value":true}}"#),
+        ] {
+            assert_eq!(parse(text), json, "{text}");
+            let back: Filter = serde_json::from_str(json).unwrap();
+            assert_eq!(back, text.parse().unwrap());
+        }
+        for bad in ["", "page", "=3", "page!3"] {
+            assert!(bad.parse::<Filter>().unwrap_err().contains("no filter"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn paths_reach_into_objects_and_lists() {
+        let Value::Object(map) = serde_json::json!({
+            "a": {"b": [{"c": 1}, {"c": "two"}, {"d": 3}]}, "x.y": true, "n": null, "l": ["p", 2]
+        }) else {
+            unreachable!()
+        };
+        let text = |t: &str| Scalar::Text(t.into());
+        for (path, expected) in [
+            ("a.b.c", vec![Scalar::Number(1.0), text("two")]),
+            ("x.y", vec![Scalar::Bool(true)]),
+            ("l", vec![text("p"), Scalar::Number(2.0)]),
+            ("n", vec![]),
+            ("a", vec![]),
+            ("a.z", vec![]),
+        ] {
+            assert_eq!(scalars_at(&map, path), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Search against brute force, and what requests are refused.
+
+use std::sync::Arc;
+
+use docweir_objects::memory::Faults;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::testing::{delete, id, model, objects, row, store, unit};
+use crate::{DocumentRows, VectorStore, Write};
+
+const WORDS: [&str; 6] = ["lease", "fence", "store", "epoch", "delta", "row"];
+
+fn upsert(name: &str, version: u64, rows: &[(Vec<f32>, String)]) -> Write {
+    let rows = rows.iter().enumerate();
+    Write::Upsert(DocumentRows {
+        document_id: id(name),
+        version,
+        source: format!("file:///{name}.pdf"),
+        metadata: json!({"tenant": if name < "doc_3" { "acme" } else { "other" }}).as_object().unwrap().clone(),
+        rows: rows.map(|(i, (v, t))| row(name, version, i as u32, t, v.clone())).collect(),
+    })
+}
+
+async fn commit(store: &Arc<VectorStore>, writes: Vec<Write>) {
+    store.writer().commit(writes, &model(3)).await.unwrap();
+}
+
+fn vector() -> impl Strategy<Value = Vec<f32>> {
+    // Few different values, so that ties happen.
+    proptest::collection::vec(-2..=2i8, 3)
+        .prop_filter("not zero", |v| v.iter().any(|x| *x != 0))
+        .prop_map(|v| unit(&v.into_iter().map(f32::from).collect::<Vec<_>>()))
+}
+
+fn text() -> impl Strategy<Value = String> {
+    proptest::collection::vec(proptest::sample::select(&WORDS[..]), 1..8).prop_map(|w| w.join(" "))
+}
+
+/// A document, 0 to 5, with its rows.
+type Change = (u8, Vec<(Vec<f32>, String)>);
+
+fn commits() -> impl Strategy<Value = Vec<Vec<Change>>> {
+    let document = (0..6u8, proptest::collection::vec((vector(), text()), 0..4));
+    proptest::collection::vec(proptest::collection::vec(document, 1..4), 1..6)
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Every mode, filtered and not, over many files with superseded rows, is what a loop over the visible rows gives;
+    /// and the same collection in a single file gives the very same scores.
+    #[test]
+    fn finds_what_brute_force_finds(
+        commits in commits(), query in vector(), words in text(), k in 1..8usize, weight in 0.0..=1.0f32,
+        only_acme in any::<bool>(), mode in 0..3u8,
+    ) {
+        block_on(async {
+            let s = store(&objects(0, Faults::default()));
+            let mut latest = std::collections::BTreeMap::new();
+            for (i, documents) in commits.iter().enumerate() {
+                let version = i as u64 + 1;
+                let mut writes = Vec::new();
+                for (n, rows) in documents {
+                    writes.push(upsert(&format!("doc_{n}"), version, rows));
+                    latest.insert(*n, writes[writes.len() - 1].clone());
+                }
+                commit(&s, writes).await;
+            }
+            let one = store(&objects(0, Faults::default()));
+            commit(&one, latest.values().cloned().collect()).await;
+            let (many, one) = (s.view().await.unwrap(), one.view().await.unwrap());
+            let mode = [Mode::Vector, Mode::FullText, Mode::Hybrid { weight }][usize::from(mode)];
+            let filter = only_acme.then(|| "tenant=acme".parse().unwrap());
+            let request = SearchRequest {
+                mode, filter, ..SearchRequest::new(words.clone(), Some(query.clone()), k)
+            };
+            let hits = many.search(&request).unwrap();
+            let same = one.search(&request).unwrap();
+            prop_assert_eq!(&hits, &same, "division into files changes nothing");
+
+            // Brute force: exact scores of all visible rows.
+            let all = SearchRequest { k: 1000, mode: Mode::FullText, filter: None, ..request.clone() };
+            let bm25: std::collections::HashMap<_, _> =
+                one.search(&all).unwrap().into_iter().map(|h| (h.chunk_id, h.score)).collect();
+            // Chunk, its scores, and those of its neighbours.
+            let mut rows: Vec<(String, Pair, [Option<Pair>; 2])> = Vec::new();
+            for write in latest.values().filter(|w| !only_acme || w.document_id().as_str() < "doc_3") {
+                let pairs: Vec<Pair> = write.rows().iter().map(|row| Pair {
+                    vector: row.vector.iter().zip(&query).map(|(a, b)| a * b).sum(),
+                    bm25: bm25.get(&row.chunk_id).copied().unwrap_or(0.0),
+                }).collect();
+                for (i, row) in write.rows().iter().enumerate() {
+                    let beside = [i.checked_sub(1).map(|i| pairs[i]), pairs.get(i + 1).copied()];
+                    rows.push((row.chunk_id.clone(), pairs[i], beside));
+                }
+            }
+            let pairs: Vec<Pair> = rows.iter().map(|r| r.1).collect();
+            let fusion = Fusion::of(&pairs, weight, Default::default());
+            let mut expected: Vec<(String, f32)> = rows.iter().filter_map(|(id, pair, beside)| match mode {
+                Mode::Vector => Some((id.clone(), pair.vector)),
+                Mode::FullText => (pair.bm25 > 0.0).then(|| (id.clone(), pair.bm25)),
+                Mode::Hybrid { .. } => Some((id.clone(), fusion.in_context(*pair, *beside, 0.2))),
+            }).collect();
+            expected.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            expected.truncate(k);
+            prop_assert_eq!(hits.len(), expected.len());
+            for (hit, (_, score)) in hits.iter().zip(&expected) {
+                prop_assert!((hit.score - score).abs() < 1e-5, "{} instead of {score}", hit.score);
+            }
+            prop_assert!(hits.windows(2).all(|w| w[0].score > w[1].score
+                || (w[0].score == w[1].score && w[0].chunk_id < w[1].chunk_id)));
+            Ok(())
+        })?;
+    }
+}
+
+#[test]
+fn threads_change_nothing() {
+    block_on(async {
+        let s = store(&objects(0, Faults::default()));
+        let mut random = fastrand::Rng::with_seed(7);
+        for n in 0..3 {
+            let rows: Vec<_> = (0..12_000)
+                .map(|i| (unit(&[random.f32() - 0.5, random.f32() - 0.5, random.f32() + 0.1]), format!("t{i}")))
+                .collect();
+            commit(&s, vec![upsert(&format!("doc_{n}"), 1, &rows)]).await;
+        }
+        commit(&s, vec![delete("doc_1", 2)]).await;
+        let view = s.view().await.unwrap();
+        let request = SearchRequest { mode: Mode::Vector, ..SearchRequest::new("", Some(unit(&[0.3, -0.2, 0.9])), 50) };
+        let one = view.search(&request).unwrap();
+        assert!(one.iter().all(|h| h.document != id("doc_1")));
+        for threads in [2, 3, 64] {
+            assert_eq!(view.search(&SearchRequest { threads, ..request.clone() }).unwrap(), one);
+        }
+    });
+}
+
+#[test]
+fn a_hit_tells_where_it_stands() {
+    block_on(async {
+        let s = store(&objects(0, Faults::default()));
+        let rows = [
+            (unit(&[1.0, 0.0, 0.0]), "Nothing here".to_owned()),
+            (unit(&[0.0, 1.0, 0.0]), "Der «Café» lease".to_owned()),
+        ];
+        commit(&s, vec![upsert("doc_a", 4, &rows)]).await;
+        let view = s.view().await.unwrap();
+        let hits = view.search(&SearchRequest::new("cafe LEASE", None, 5)).unwrap();
+        assert_eq!(hits.len(), 1);
+        let hit = &hits[0];
+        assert_eq!((hit.document.as_str(), hit.version, hit.source.as_str()), ("doc_a", 4, "file:///doc_a.pdf"));
+        assert_eq!((hit.chunk_id.as_str(), hit.ordinal, hit.pages), ("doc_a-4-1", 1, (2, 3)));
+        assert_eq!(hit.heading_path, ["Top", "Unter"]);
+        assert_eq!((hit.boxes.len(), hit.boxes[0].page, hit.boxes[0].bbox), (1, 1, [1.0, 2.5, 3.0, 4.0]));
+        assert_eq!((hit.span.start, hit.span.end_byte), (1, 20));
+        assert_eq!(hit.matches, [(5, 9), (11, 16)]);
+        assert!(hit.vector_score.is_none() && hit.bm25_score == Some(hit.score));
+        let by_heading = view.search(&SearchRequest::new("unter", None, 5)).unwrap();
+        assert_eq!((by_heading.len(), by_heading[0].matches.len()), (1, 0), "headings are searched with the text");
+    });
+}
+
+#[test]
+fn filters_choose_rows() {
+    block_on(async {
+        let s = store(&objects(0, Faults::default()));
+        let rows = |n: usize| -> Vec<_> { (0..n).map(|i| (unit(&[1.0, i as f32, 1.0]), "x".to_owned())).collect() };
+        commit(&s, vec![upsert("doc_1", 1, &rows(4)), upsert("doc_5", 1, &rows(2))]).await;
+        let view = s.view().await.unwrap();
+        let found = |filter: Filter| {
+            let request = SearchRequest { filter: Some(filter), ..SearchRequest::new("x", None, 100) };
+            let mut ids: Vec<String> = view.search(&request).unwrap().into_iter().map(|h| h.chunk_id).collect();
+            ids.sort();
+            ids.iter().map(|i| i.replace("doc_", "").replace("-1-", ".")).collect::<Vec<_>>().join(" ")
+        };
+        for (filter, expected) in [
+            ("document=doc_5", "5.0 5.1"),
+            ("document!=doc_5", "1.0 1.1 1.2 1.3"),
+            ("source^=file:///doc_1", "1.0 1.1 1.2 1.3"),
+            ("tenant=acme", "1.0 1.1 1.2 1.3"),
+            ("tenant=acme,other", "1.0 1.1 1.2 1.3 5.0 5.1"),
+            ("n>=2", "1.2 1.3"),
+            ("n>2", "1.3"),
+            ("n<1", "1.0 5.0"),
+            ("n<=0", "1.0 5.0"),
+            ("n=1,3", "1.1 1.3 5.1"),
+            // Row n touches pages n + 1 and n + 2.
+            ("page=2", "1.0 1.1 5.0 5.1"),
+            ("page>=4", "1.2 1.3"),
+            ("page<2", "1.0 5.0"),
+            ("tags=t1", "1.1 5.1"),
+            ("language=eng", "1.0 1.2 5.0"),
+            ("language!=eng", "1.1 1.3 5.1"),
+            ("kind=text", "1.0 1.1 1.2 1.3 5.0 5.1"),
+            ("kind=table", ""),
+            ("chunk^=doc_5-1-1", "5.1"),
+            ("nowhere=1", ""),
+            ("tenant>3", ""),
+        ] {
+            assert_eq!(found(filter.parse().unwrap()), expected, "{filter}");
+        }
+        let parse = |f: &[&str]| f.iter().map(|f| f.parse().unwrap()).collect::<Vec<Filter>>();
+        assert_eq!(found(Filter::All(parse(&["n>=1", "document=doc_1", "n<3"]))), "1.1 1.2");
+        assert_eq!(found(Filter::Any(parse(&["n=3", "document=doc_5"]))), "1.3 5.0 5.1");
+        assert_eq!(found(Filter::Not(Box::new(Filter::Any(parse(&["n=0", "n=1"]))))), "1.2 1.3");
+        assert_eq!(found(Filter::All(vec![])), "1.0 1.1 1.2 1.3 5.0 5.1");
+        assert_eq!(found(Filter::Any(vec![])), "");
+    });
+}
+
+#[test]
+fn senseless_requests_are_refused_with_a_reason() {
+    block_on(async {
+        let s = store(&objects(0, Faults::default()));
+        commit(&s, vec![upsert("doc_1", 1, &[(unit(&[1.0, 0.0, 0.0]), "x".into())])]).await;
+        let view = s.view().await.unwrap();
+        let with = |change: fn(&mut SearchRequest)| {
+            let mut request = SearchRequest::new("x", Some(vec![1.0, 0.0, 0.0]), 5);
+            change(&mut request);
+            view.search(&request)
+        };
+        type Change = fn(&mut SearchRequest);
+        let table: [(Change, &str); 8] = [
+            (|r| r.k = 0, "0 results"),
+            (|r| r.k = 1_001, "1 to 1000"),
+            (|r| r.vector = None, "needs the query's vector"),
+            (|r| r.vector = Some(vec![1.0; 4]), "4 dimensions"),
+            (|r| r.vector = Some(vec![0.0; 3]), "length 0"),
+            (|r| r.vector = Some(vec![f32::NAN; 3]), "length NaN"),
+            (|r| r.mode = Mode::Hybrid { weight: 1.5 }, "weight"),
+            (|r| r.text = "x".repeat(10_001), "10000 characters"),
+        ];
+        for (change, word) in table {
+            let e = with(change).unwrap_err().to_string();
+            assert!(e.contains(word), "{e}");
+        }
+        assert_eq!(with(|r| r.text.clear()).unwrap().len(), 1, "hybrid without words ranks by vector");
+        let scaled = with(|r| r.vector = Some(vec![5.0, 0.0, 0.0])).unwrap();
+        assert_eq!(scaled[0].vector_score, Some(1.0), "a query of any length is brought to unit length");
+        assert!(view.search(&SearchRequest::new("", None, 5)).unwrap().is_empty());
+    });
+}

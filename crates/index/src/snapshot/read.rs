@@ -1,0 +1,175 @@
+//! Opens a snapshot: from a mapped file, or from bytes where there is no file to map.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::OnceLock;
+
+use arrow_buffer::Buffer;
+use bytes::Bytes;
+use memmap2::Mmap;
+
+use super::{Directory, FORMAT, MAGIC, SnapshotHeader, TRAILER_BYTES, section};
+use crate::columns::{Documents, Labels, Rows, Strings, numbers};
+use crate::error::VectorError;
+use crate::options::Stemming;
+use crate::search::postings::{Postings, TOKENS_VERSION};
+
+/// The columns of an opened snapshot.
+pub struct Snapshot {
+    pub header: SnapshotHeader,
+    pub documents: Documents,
+    pub rows: Rows,
+    /// Empty where they are to be made anew.
+    pub codes: OnceLock<Buffer>,
+    /// `None` where they are to be made anew.
+    pub postings: Option<(Stemming, Postings)>,
+    pub mapped: bool,
+}
+
+/// The file, mapped.
+pub fn image_of(file: &File) -> std::io::Result<Bytes> {
+    // SAFETY: the file is an object of the store: written under another name, never changed once it has this one.
+    // Deleting it leaves the mapping alone. Whoever cuts an object short behind the store's back ends the process.
+    let map = unsafe { Mmap::map(file) }?;
+    Ok(Bytes::from_owner(map))
+}
+
+/// The directory at the end of `end`, which are the last bytes of a file; `Err` with the number of bytes that are
+/// needed where they are too few.
+pub fn directory(file: &str, end: &[u8]) -> Result<Result<Directory, u64>, VectorError> {
+    let damaged = |reason: &str| VectorError::Damaged { file: file.to_owned(), reason: reason.to_owned() };
+    let Some((rest, trailer)) = end.split_at_checked(end.len().saturating_sub(TRAILER_BYTES)) else {
+        return Err(damaged("it is empty"));
+    };
+    let word = |at: usize| trailer.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
+    let (Some(length), Some(crc), Some(true)) = (word(0), word(8), trailer.get(16..).map(|m| m == MAGIC)) else {
+        return Err(damaged("it does not end like a snapshot: it is truncated or something else"));
+    };
+    let Some(start) = usize::try_from(length).ok().and_then(|l| rest.len().checked_sub(l)) else {
+        return Ok(Err(length.saturating_add(TRAILER_BYTES as u64)));
+    };
+    let text = rest.get(start..).unwrap_or_default();
+    if u64::from(crc32fast::hash(text)) != crc {
+        return Err(damaged("its directory does not match its checksum"));
+    }
+    #[derive(serde::Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let bad = |e: serde_json::Error| damaged(&e.to_string());
+    let Format { format } = serde_json::from_slice(text).map_err(bad)?;
+    if format > FORMAT {
+        return Err(VectorError::TooNew { key: file.to_owned(), found: format, known: FORMAT });
+    }
+    Ok(Ok(serde_json::from_slice(text).map_err(bad)?))
+}
+
+impl Snapshot {
+    /// Opens a whole file. With `verify` every section is compared with its checksum.
+    pub fn open(file: &str, image: Bytes, mapped: bool, verify: bool) -> Result<Self, VectorError> {
+        let damaged = |reason: String| VectorError::Damaged { file: file.to_owned(), reason };
+        let directory =
+            directory(file, &image)?.map_err(|_| damaged("its directory is longer than the file".into()))?;
+        let image = Buffer::from(image);
+        let mut sections = HashMap::with_capacity(directory.sections.len());
+        for entry in &directory.sections {
+            let place = usize::try_from(entry.offset).ok().zip(usize::try_from(entry.bytes).ok());
+            let place = place.filter(|(at, bytes)| at.checked_add(*bytes).is_some_and(|end| end <= image.len()));
+            let (at, bytes) = place.ok_or_else(|| damaged(format!("its section `{}` is cut off", entry.name)))?;
+            let section = image.slice_with_length(at, bytes);
+            if verify && crc32fast::hash(&section) != entry.crc32 {
+                return Err(damaged(format!("its section `{}` does not match its checksum", entry.name)));
+            }
+            sections.insert(entry.name.as_str(), section);
+        }
+        let sections = Sections { file, sections };
+        let header = directory.header;
+        let documents = sections.documents()?;
+        let rows = sections.rows()?;
+        let (n, d) = (header.rows, u64::from(header.origin.model.dimension));
+        let listed = documents.starts.last().copied().map(u64::from);
+        if rows.chunk_ids.len() as u64 != n || rows.vectors.len() as u64 != n * d || listed != Some(n) {
+            return Err(damaged(format!("its columns do not hold the {n} rows that its directory tells of")));
+        }
+        let postings = match header.tokens_version == TOKENS_VERSION {
+            true => Some((header.stemming, sections.postings()?)),
+            false => None,
+        };
+        let codes = OnceLock::new();
+        if header.codes_version == crate::search::codes::VERSION {
+            let _ = codes.set(sections.take(section::CODES)?);
+        }
+        Ok(Self { header, documents, rows, codes, postings, mapped })
+    }
+}
+
+struct Sections<'f> {
+    file: &'f str,
+    sections: HashMap<&'f str, Buffer>,
+}
+
+impl Sections<'_> {
+    fn take(&self, name: &str) -> Result<Buffer, VectorError> {
+        self.sections.get(name).cloned().ok_or_else(|| VectorError::Damaged {
+            file: self.file.to_owned(),
+            reason: format!("its section `{name}` is missing"),
+        })
+    }
+
+    fn numbers<T: arrow_buffer::ArrowNativeType>(
+        &self,
+        name: &str,
+    ) -> Result<arrow_buffer::ScalarBuffer<T>, VectorError> {
+        Ok(numbers(&self.take(name)?))
+    }
+
+    fn strings(&self, [offsets, bytes]: [&str; 2]) -> Result<Strings, VectorError> {
+        Ok(Strings::new(self.numbers(offsets)?, self.take(bytes)?))
+    }
+
+    fn labels(&self, [codes, offsets, bytes]: [&str; 3]) -> Result<Labels, VectorError> {
+        Ok(Labels { codes: self.numbers(codes)?, values: self.strings([offsets, bytes])? })
+    }
+
+    fn documents(&self) -> Result<Documents, VectorError> {
+        Ok(Documents {
+            ids: self.strings(section::DOCUMENT_IDS)?,
+            versions: self.numbers(section::DOCUMENT_VERSIONS)?,
+            starts: self.numbers(section::DOCUMENT_STARTS)?,
+            tombstones: self.take(section::DOCUMENT_TOMBSTONES)?,
+            sources: self.strings(section::DOCUMENT_SOURCES)?,
+            facts: self.strings(section::DOCUMENT_FACTS)?,
+            by_id: None,
+        })
+    }
+
+    fn rows(&self) -> Result<Rows, VectorError> {
+        Ok(Rows {
+            chunk_ids: self.strings(section::CHUNK_IDS)?,
+            texts: self.strings(section::TEXTS)?,
+            kinds: self.labels(section::KINDS)?,
+            languages: self.labels(section::LANGUAGES)?,
+            headings: self.labels(section::HEADINGS)?,
+            ordinals: self.numbers(section::ORDINALS)?,
+            page_first: self.numbers(section::PAGE_FIRST)?,
+            page_last: self.numbers(section::PAGE_LAST)?,
+            tokens: self.numbers(section::TOKENS)?,
+            spans: self.numbers(section::SPANS)?,
+            box_starts: self.numbers(section::BOX_STARTS)?,
+            box_pages: self.numbers(section::BOX_PAGES)?,
+            box_sides: self.numbers(section::BOX_SIDES)?,
+            metadata: self.strings(section::METADATA)?,
+            vectors: self.numbers(section::VECTORS)?,
+        })
+    }
+
+    fn postings(&self) -> Result<Postings, VectorError> {
+        Ok(Postings {
+            terms: self.strings(section::TERMS)?,
+            starts: self.numbers(section::POSTING_STARTS)?,
+            frequencies: self.numbers(section::POSTING_FREQUENCIES)?,
+            lists: self.take(section::POSTING_LISTS)?,
+            lengths: self.numbers(section::ROW_LENGTHS)?,
+        })
+    }
+}

@@ -1,0 +1,291 @@
+//! Copies of objects on the local disk: for what is mapped, never changes, and lies far away.
+//!
+//! ```text
+//! folder/<hash of place and key>   a whole object; its time of change is that of its last use
+//! folder/.tmp/…                    copies under way
+//! ```
+//! A copy is complete or absent: it is written under another name, looked at (size; the checksum by the store that it
+//! comes from), synced and renamed. Whoever asks while it is being made waits for it. Copies outlast the process, and
+//! several processes may share a folder: at worst two of them fetch the same object. The folder may be emptied at any
+//! time; a file that is open stays readable.
+//!
+//! Above the limit the copy goes that was not used for longest. The limit is for what is copied: two processes that fetch
+//! at the same moment don't see each other's, and may pass it by as much.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use docweir_core::clock::SharedClock;
+use docweir_core::documents::Sha256Hex;
+use serde::{Deserialize, Serialize};
+
+use super::local::failure;
+use super::local::files::{Temporary, remove_leftovers};
+use super::{Durability, ObjectError, ObjectMeta, ObjectStore, Precondition, Tag, Upload};
+
+const TMP: &str = ".tmp";
+/// A copy that has been under way for longer is its dead process's, whoever holds it.
+const LEFTOVER: Duration = Duration::from_secs(86_400);
+
+/// How much of the disk copies may take.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CopyOptions {
+    /// Bytes on the disk that the copies of objects may take, all of them. The snapshots that are searched should fit.
+    /// Default 21474836480 (20 GiB).
+    pub max_bytes: u64,
+}
+
+impl Default for CopyOptions {
+    fn default() -> Self {
+        Self { max_bytes: 20 << 30 }
+    }
+}
+
+impl CopyOptions {
+    /// Values that are out of range: the field and what would be right.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        match self.max_bytes {
+            0x10_0000..=0xFF_FFFF_FFFF_FFFF => Vec::new(),
+            n => vec![("max_bytes", format!("{n} is out of range: use 1048576 (1 MiB) or more"))],
+        }
+    }
+}
+
+/// An object store, with copies of what is mapped. Everything else goes to the store itself.
+pub struct CachedObjects {
+    objects: Arc<dyn ObjectStore>,
+    folder: PathBuf,
+    options: CopyOptions,
+    clock: SharedClock,
+    /// Of each object that is being fetched: the turn of those who wait for it.
+    turns: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    /// Bytes that copies under way will take.
+    promised: Arc<Mutex<u64>>,
+}
+
+impl CachedObjects {
+    /// Opens the folder, which is made if there is none. Blocks.
+    pub fn open(
+        objects: Arc<dyn ObjectStore>,
+        folder: &Path,
+        options: CopyOptions,
+        clock: SharedClock,
+    ) -> Result<Self, ObjectError> {
+        let failed = |e: io::Error| failure("open the cache", &folder.display().to_string(), &e);
+        std::fs::create_dir_all(folder.join(TMP)).map_err(failed)?;
+        if let Err(error) = remove_leftovers(&folder.join(TMP), clock.now(), LEFTOVER) {
+            tracing::warn!(%error, folder = %folder.display(), "leftovers of copies can't be removed");
+        }
+        let (turns, promised) = (Mutex::default(), Arc::default());
+        Ok(Self { objects, folder: folder.to_owned(), options, clock, turns, promised })
+    }
+
+    fn path(&self, key: &str) -> PathBuf {
+        let name = format!("{}\n{key}", self.objects.location());
+        self.folder.join(Sha256Hex::of(name.as_bytes()).as_str())
+    }
+
+    /// A copy that is there. Using it makes it the newest.
+    fn held(&self, path: &Path) -> Option<File> {
+        let file = OpenOptions::new().read(true).open(path).ok()?;
+        // A cache on a disk that is read-only still serves.
+        let _ = file.set_modified(self.now());
+        Some(file)
+    }
+
+    fn now(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_micros(u64::try_from(self.clock.now()).unwrap_or(0))
+    }
+
+    fn turn(&self, key: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = turns.get(key).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::new(tokio::sync::Mutex::new(()));
+        turns.insert(key.to_owned(), Arc::downgrade(&turn));
+        turn
+    }
+
+    async fn fetch(&self, key: &str, path: &Path) -> Result<File, ObjectError> {
+        let bytes = self.objects.head(key).await?.bytes;
+        let _room = self.make_room(key, bytes).await?;
+        let failed = |e: io::Error| failure("copy", key, &e);
+        let temporary = Temporary::create(&self.folder.join(TMP)).map_err(failed)?;
+        let mut copy = Copy { temporary };
+        self.objects.read_into(key, copy.temporary.file().try_clone().map_err(failed)?).await?;
+        let (to, now) = (path.to_owned(), self.now());
+        let copied = tokio::task::spawn_blocking(move || copy.finish(&to, bytes, now)).await;
+        copied.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(failed)
+    }
+
+    /// Deletes what was not used for longest, until so much more fits.
+    async fn make_room(&self, key: &str, bytes: u64) -> Result<Promise, ObjectError> {
+        let most = self.options.max_bytes;
+        if bytes > most {
+            let reason = format!("it has {bytes} bytes, more than the {most} that the cache may take");
+            let hint = "raise `max_bytes` of the cache of objects";
+            return Err(ObjectError::Storage { what: "copy", key: key.to_owned(), reason, hint });
+        }
+        let promise = Promise::new(&self.promised, bytes);
+        let (folder, promised) = (self.folder.clone(), promise.all());
+        let evicted = tokio::task::spawn_blocking(move || evict(&folder, most.saturating_sub(promised))).await;
+        evicted.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(|e| failure("make room for", key, &e))?;
+        Ok(promise)
+    }
+}
+
+/// A copy under way; what is left of it goes when it is dropped.
+struct Copy {
+    temporary: Temporary,
+}
+
+impl Copy {
+    fn finish(mut self, to: &Path, bytes: u64, now: SystemTime) -> io::Result<File> {
+        let copied = self.temporary.file().metadata()?.len();
+        if copied != bytes {
+            return Err(io::Error::other(format!("{copied} bytes came instead of {bytes}")));
+        }
+        self.temporary.file().set_modified(now)?;
+        // A name that outlives a power loss must not outlive its bytes.
+        self.temporary.sync()?;
+        self.temporary.rename(to)?;
+        File::open(to)
+    }
+}
+
+/// Room that is set aside for a copy under way.
+struct Promise {
+    promised: Arc<Mutex<u64>>,
+    bytes: u64,
+}
+
+impl Promise {
+    fn new(promised: &Arc<Mutex<u64>>, bytes: u64) -> Self {
+        *promised.lock().unwrap_or_else(PoisonError::into_inner) += bytes;
+        Self { promised: promised.clone(), bytes }
+    }
+
+    fn all(&self) -> u64 {
+        *self.promised.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        *self.promised.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+    }
+}
+
+fn evict(folder: &Path, most: u64) -> io::Result<()> {
+    let mut copies = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        // Another process may have been faster.
+        let Ok(metadata) = entry.metadata() else { continue };
+        if metadata.is_file() {
+            copies.push((metadata.modified()?, metadata.len(), entry.path()));
+        }
+    }
+    copies.sort_unstable();
+    let mut all: u64 = copies.iter().map(|(_, bytes, _)| bytes).sum();
+    for (_, bytes, path) in copies {
+        if all <= most {
+            break;
+        }
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => all -= bytes,
+        }
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl ObjectStore for CachedObjects {
+    fn location(&self) -> String {
+        self.objects.location()
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        body: Bytes,
+        when: Precondition,
+        durability: Durability,
+    ) -> Result<Tag, ObjectError> {
+        self.objects.put(key, body, when, durability).await
+    }
+
+    async fn put_all(&self, objects: Vec<(String, Bytes)>, durability: Durability) -> Result<(), ObjectError> {
+        self.objects.put_all(objects, durability).await
+    }
+
+    async fn create(&self, key: &str) -> Result<Box<dyn Upload>, ObjectError> {
+        self.objects.create(key).await
+    }
+
+    async fn get(&self, key: &str) -> Result<(Bytes, Tag), ObjectError> {
+        self.objects.get(key).await
+    }
+
+    async fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Bytes, ObjectError> {
+        self.objects.get_range(key, offset, length).await
+    }
+
+    async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
+        self.objects.head(key).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), ObjectError> {
+        self.objects.delete(key).await?;
+        // Other processes' copies go when they are the oldest.
+        let _ = std::fs::remove_file(self.path(key));
+        Ok(())
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ObjectMeta>, ObjectError> {
+        self.objects.list(prefix, after, limit).await
+    }
+
+    fn local_path(&self, key: &str) -> Option<PathBuf> {
+        self.objects.local_path(key)
+    }
+
+    async fn local_copy(&self, key: &str) -> Result<Option<File>, ObjectError> {
+        // What is a local file already needs no copy.
+        if let Some(file) = self.objects.local_copy(key).await? {
+            return Ok(Some(file));
+        }
+        let path = self.path(key);
+        if let Some(file) = self.held(&path) {
+            return Ok(Some(file));
+        }
+        let turn = self.turn(key);
+        let _turn = turn.lock().await;
+        match self.held(&path) {
+            Some(file) => Ok(Some(file)),
+            None => self.fetch(key, &path).await.map(Some),
+        }
+    }
+
+    fn forget_copy(&self, key: &str) -> bool {
+        std::fs::remove_file(self.path(key)).is_ok()
+    }
+
+    async fn read_into(&self, key: &str, file: File) -> Result<(), ObjectError> {
+        self.objects.read_into(key, file).await
+    }
+}
+
+#[cfg(test)]
+#[path = "cached_tests.rs"]
+mod tests;

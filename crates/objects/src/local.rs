@@ -1,0 +1,318 @@
+//! Objects as files in a local folder.
+//!
+//! ```text
+//! root/chunks/doc_…_chunks.json   an object: its key is its path
+//! root/.tmp/…                     writes under way, on the same file system; never listed
+//! root/.locks/00 … 3f             one lock for many keys, held while a put compares and renames
+//! ```
+//! A put writes a file in `.tmp` and renames it: a reader sees the old object or the new one, never a half. Puts with a
+//! precondition hold the key's lock *exclusively* while they read, compare and rename; plain puts and deletes hold it
+//! *shared*, so that none of them slips in between. The locks are the kernel's (`flock`): they end with their process
+//! and hold between processes on one machine, not over network file systems.
+//!
+//! A tag is the SHA-256 of the body. So equal tags are equal states by construction, and an object that was changed and
+//! changed back *is* in its former state: whoever compares and swaps decides on the content that it read, and that
+//! content is there. (The manifest has its version in the body and never returns to an earlier state anyway.) The price
+//! is that a `get` hashes what it reads; [`ObjectStore::get_range`] and mapping the file do not.
+//!
+//! Keys are case-sensitive: use a file system that is, too. No key may be another one's folder (`a` and `a/b`).
+
+pub(super) mod files;
+mod listing;
+mod options;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use docweir_core::clock::{SharedClock, UnixMicros};
+use docweir_core::documents::Sha256Hex;
+
+pub use options::LocalObjectOptions;
+
+use self::files::{KeyLock, Temporary, remove_leftovers, sync_folders};
+use self::upload::LocalUpload;
+use super::keys::check_key;
+use super::{Durability, ObjectError, ObjectMeta, ObjectStore, Precondition, Tag, Upload};
+
+const TMP: &str = ".tmp";
+const LOCKS: &str = ".locks";
+
+#[derive(Clone)]
+pub struct LocalObjectStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    root: PathBuf,
+    options: LocalObjectOptions,
+}
+
+impl LocalObjectStore {
+    /// Opens the folder, which is made if there is none, and clears away what crashed writers left. Blocks.
+    pub fn open(root: &Path, options: LocalObjectOptions, clock: &SharedClock) -> Result<Self, ObjectError> {
+        let failed = |what| move |e: io::Error| failure(what, &root.display().to_string(), &e);
+        for folder in [TMP, LOCKS] {
+            std::fs::create_dir_all(root.join(folder)).map_err(failed("make the folders of"))?;
+        }
+        let root = root.canonicalize().map_err(failed("open"))?;
+        let age = Duration::from_secs(options.leftover_seconds);
+        if let Err(error) = remove_leftovers(&root.join(TMP), clock.now(), age) {
+            tracing::warn!(%error, root = %root.display(), "leftovers of crashed writes can't be removed");
+        }
+        Ok(Self { inner: Arc::new(Inner { root, options }) })
+    }
+
+    /// Runs `work` on a thread that may block. A caller that goes away does not stop a write half-way.
+    async fn blocking<T, F>(&self, what: &'static str, key: &str, work: F) -> Result<T, ObjectError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Inner, &str) -> Result<T, ObjectError> + Send + 'static,
+    {
+        let (inner, owned) = (self.inner.clone(), key.to_owned());
+        let task = tokio::task::spawn_blocking(move || work(&inner, &owned));
+        task.await.unwrap_or_else(|e| {
+            Err(ObjectError::Unknown { key: key.to_owned(), reason: format!("{what} did not end: {e}") })
+        })
+    }
+}
+
+#[async_trait]
+impl ObjectStore for LocalObjectStore {
+    fn location(&self) -> String {
+        self.inner.root.display().to_string()
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        body: Bytes,
+        when: Precondition,
+        durability: Durability,
+    ) -> Result<Tag, ObjectError> {
+        check_key(key)?;
+        self.blocking("write", key, move |inner, key| inner.put(key, &body, &when, durability)).await
+    }
+
+    /// On one thread: a change of threads for each small object costs more than the object.
+    async fn put_all(&self, objects: Vec<(String, Bytes)>, durability: Durability) -> Result<(), ObjectError> {
+        objects.iter().try_for_each(|(key, _)| check_key(key))?;
+        let first = objects.first().map(|(key, _)| key.clone()).unwrap_or_default();
+        self.blocking("write", &first, move |inner, _| {
+            objects.iter().try_for_each(|(key, body)| inner.put(key, body, &Precondition::None, durability).map(drop))
+        })
+        .await
+    }
+
+    async fn create(&self, key: &str) -> Result<Box<dyn Upload>, ObjectError> {
+        check_key(key)?;
+        let store = self.inner.clone();
+        let upload = self.blocking("write", key, move |_, key| LocalUpload::begin(store, key)).await?;
+        Ok(Box::new(upload))
+    }
+
+    async fn get(&self, key: &str) -> Result<(Bytes, Tag), ObjectError> {
+        check_key(key)?;
+        self.blocking("read", key, |inner, key| {
+            let body = inner.read(key)?;
+            let tag = tag(&body);
+            Ok((body, tag))
+        })
+        .await
+    }
+
+    async fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Bytes, ObjectError> {
+        check_key(key)?;
+        self.blocking("read", key, move |inner, key| inner.read_range(key, offset, length)).await
+    }
+
+    async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
+        check_key(key)?;
+        self.blocking("look at", key, |inner, key| {
+            let metadata = inner.open(key)?.metadata().map_err(|e| failure("look at", key, &e))?;
+            Ok(ObjectMeta { key: key.to_owned(), bytes: metadata.len(), modified: modified(&metadata) })
+        })
+        .await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), ObjectError> {
+        check_key(key)?;
+        self.blocking("delete", key, |inner, key| inner.delete(key)).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ObjectMeta>, ObjectError> {
+        let after = after.map(ToOwned::to_owned);
+        self.blocking("list", prefix, move |inner, prefix| {
+            listing::list(&inner.root, prefix, after.as_deref(), limit).map_err(|e| failure("list", prefix, &e))
+        })
+        .await
+    }
+
+    fn local_path(&self, key: &str) -> Option<PathBuf> {
+        check_key(key).ok().map(|()| self.inner.path(key))
+    }
+}
+
+impl Inner {
+    fn path(&self, key: &str) -> PathBuf {
+        self.root.join(key)
+    }
+
+    fn put(&self, key: &str, body: &[u8], when: &Precondition, durability: Durability) -> Result<Tag, ObjectError> {
+        self.check_size("write", key, body.len() as u64)?;
+        let failed = |e: io::Error| failure("write", key, &e);
+        let (tag, path) = (tag(body), self.path(key));
+        let mut temporary = self.temporary(body, durability).map_err(failed)?;
+        let _lock = KeyLock::take(&self.root, key, *when != Precondition::None, &self.options)?;
+        self.check(key, when)?;
+        loop {
+            match self.rename(&mut temporary, &path) {
+                Ok(()) => break,
+                // A clean-up that found this process asleep for an hour may have taken the temporary file.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && !temporary.exists() => {
+                    temporary = self.temporary(body, durability).map_err(failed)?;
+                }
+                Err(e) => return Err(failed(e)),
+            }
+        }
+        if durability == Durability::Durable {
+            // The new object can be seen already; whether it stays after a power loss is not known if this fails.
+            sync_folders(&path, &self.root).map_err(|e| ObjectError::Unknown {
+                key: key.to_owned(),
+                reason: format!("its folder is not synced: {e}"),
+            })?;
+        }
+        Ok(tag)
+    }
+
+    /// The folder may not be there yet, and a delete may take an empty one away between making it and renaming into it.
+    fn rename(&self, temporary: &mut Temporary, path: &Path) -> io::Result<()> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match temporary.rename(path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound && temporary.exists() && attempts < 8 => {
+                    self.make_parents(path)?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn temporary(&self, body: &[u8], durability: Durability) -> io::Result<Temporary> {
+        Temporary::write(&self.root.join(TMP), body, durability == Durability::Durable)
+    }
+
+    fn make_parents(&self, path: &Path) -> io::Result<()> {
+        path.parent().map_or(Ok(()), std::fs::create_dir_all)
+    }
+
+    fn check(&self, key: &str, when: &Precondition) -> Result<(), ObjectError> {
+        let conflict = || Err(ObjectError::Conflict(key.to_owned()));
+        match when {
+            Precondition::None => Ok(()),
+            Precondition::Absent => match self.open(key) {
+                Ok(_) => conflict(),
+                Err(ObjectError::NotFound(_)) => Ok(()),
+                Err(e) => Err(e),
+            },
+            Precondition::Matches(expected) => match self.read(key) {
+                Ok(body) if tag(&body) == *expected => Ok(()),
+                Ok(_) | Err(ObjectError::NotFound(_)) => conflict(),
+                Err(e) => Err(e),
+            },
+        }
+    }
+
+    /// The object's file. A folder is no object.
+    fn open(&self, key: &str) -> Result<File, ObjectError> {
+        let not_found = || ObjectError::NotFound(key.to_owned());
+        let file = File::open(self.path(key)).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => not_found(),
+            _ => failure("read", key, &e),
+        })?;
+        let metadata = file.metadata().map_err(|e| failure("read", key, &e))?;
+        if metadata.is_file() { Ok(file) } else { Err(not_found()) }
+    }
+
+    fn read(&self, key: &str) -> Result<Bytes, ObjectError> {
+        let failed = |e: io::Error| failure("read", key, &e);
+        let mut file = self.open(key)?;
+        let length = file.metadata().map_err(failed)?.len();
+        self.check_size("read", key, length)?;
+        let mut body = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+        file.read_to_end(&mut body).map_err(failed)?;
+        Ok(body.into())
+    }
+
+    fn read_range(&self, key: &str, offset: u64, length: u64) -> Result<Bytes, ObjectError> {
+        let failed = |e: io::Error| failure("read", key, &e);
+        let mut file = self.open(key)?;
+        let length = length.min(file.metadata().map_err(failed)?.len().saturating_sub(offset));
+        self.check_size("read", key, length)?;
+        file.seek(SeekFrom::Start(offset)).map_err(failed)?;
+        let mut body = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+        file.take(length).read_to_end(&mut body).map_err(failed)?;
+        Ok(body.into())
+    }
+
+    fn delete(&self, key: &str) -> Result<(), ObjectError> {
+        let _lock = KeyLock::take(&self.root, key, false, &self.options)?;
+        let path = self.path(key);
+        match std::fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
+            // A folder is no object, so there is nothing to delete (Linux says so, others forbid it).
+            Err(_) if path.is_dir() => return Ok(()),
+            Err(e) => return Err(failure("delete", key, &e)),
+        }
+        // Folders exist for their objects: the empty ones go, up to the first that is not.
+        for folder in path.ancestors().skip(1).take_while(|f| *f != self.root) {
+            if std::fs::remove_dir(folder).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_size(&self, what: &'static str, key: &str, bytes: u64) -> Result<(), ObjectError> {
+        let most = self.options.max_object_bytes;
+        if bytes <= most {
+            return Ok(());
+        }
+        let reason = format!("it has {bytes} bytes, more than the {most} allowed");
+        Err(ObjectError::Storage { what, key: key.to_owned(), reason, hint: "raise `max_object_bytes`" })
+    }
+}
+
+fn tag(body: &[u8]) -> Tag {
+    Tag(Sha256Hex::of(body).as_str().to_owned())
+}
+
+fn modified(metadata: &std::fs::Metadata) -> UnixMicros {
+    let since = metadata.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+pub fn failure(what: &'static str, key: &str, error: &io::Error) -> ObjectError {
+    use io::ErrorKind::*;
+    let (key, reason) = (key.to_owned(), error.to_string());
+    let hint = match error.kind() {
+        StorageFull | QuotaExceeded | FileTooLarge => "free some space, or point the state folder at another disk",
+        ReadOnlyFilesystem => "mount the disk for writing, or point the state folder at another disk",
+        PermissionDenied => "give this user the right to it, or point the state folder elsewhere",
+        NotADirectory | IsADirectory | AlreadyExists => "one key is another one's folder: rename one of them",
+        _ if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+            "check the disk and the system's log"
+        }
+        _ => return ObjectError::Transient { what, key, reason },
+    };
+    ObjectError::Storage { what, key, reason, hint }
+}

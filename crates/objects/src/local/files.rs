@@ -1,0 +1,136 @@
+//! The files behind a put: temporary ones, locks, syncs.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use docweir_core::clock::UnixMicros;
+use sha2::{Digest, Sha256};
+use ulid::Ulid;
+
+use super::{LOCKS, LocalObjectOptions, ObjectError, failure, modified};
+
+/// A file that is being written. It is locked as long as its writer lives, by which [`remove_leftovers`] tells a
+/// crashed writer from a busy one, across containers too. Removed unless renamed.
+pub struct Temporary {
+    path: PathBuf,
+    file: File,
+    renamed: bool,
+}
+
+impl Temporary {
+    /// An empty one.
+    pub fn create(folder: &Path) -> io::Result<Self> {
+        let path = folder.join(Ulid(fastrand::u128(..)).to_string());
+        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        // Nobody else can have it yet; without the lock it would only look abandoned a minute from now.
+        let _ = file.try_lock();
+        Ok(Self { path, file, renamed: false })
+    }
+
+    pub fn write(folder: &Path, body: &[u8], sync: bool) -> io::Result<Self> {
+        let mut this = Self::create(folder)?;
+        this.file.write_all(body)?;
+        if sync {
+            this.sync()?;
+        }
+        Ok(this)
+    }
+
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    pub fn exists(&self) -> bool {
+        self.path.exists()
+    }
+
+    pub fn rename(&mut self, to: &Path) -> io::Result<()> {
+        std::fs::rename(&self.path, to)?;
+        self.renamed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.renamed {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A file younger than this may not be locked yet.
+const YOUNG: Duration = Duration::from_secs(60);
+
+/// Removes temporary files whose writer is gone, and those older than `age` whoever has them. A writer that wakes up
+/// after that finds its file missing and writes it again.
+pub fn remove_leftovers(folder: &Path, now: UnixMicros, age: Duration) -> io::Result<usize> {
+    let mut removed = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let Ok(metadata) = path.symlink_metadata() else { continue };
+        let since = now.saturating_sub(modified(&metadata));
+        let older_than = |d: Duration| since > i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
+        let abandoned = || File::open(&path).is_ok_and(|f| f.try_lock().is_ok());
+        if older_than(age) || (older_than(YOUNG) && abandoned()) {
+            removed += usize::from(std::fs::remove_file(&path).is_ok());
+        }
+    }
+    if removed > 0 {
+        tracing::info!(removed, folder = %folder.display(), "removed what crashed writes had left");
+    }
+    Ok(removed)
+}
+
+/// Makes the names on the way from `root` to `path` survive a power loss. All of them: a folder may have been made by
+/// a put that did not care.
+pub fn sync_folders(path: &Path, root: &Path) -> io::Result<()> {
+    for folder in path.ancestors().skip(1).take_while(|f| f.starts_with(root)) {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Held while a key is changed. Ends when it is dropped, or with the process.
+pub struct KeyLock {
+    _file: File,
+}
+
+impl KeyLock {
+    /// Polls, because a wait must end: a process that was stopped while it held the lock would stop all others.
+    #[expect(clippy::disallowed_methods, reason = "runs on threads that may block; waits for other processes")]
+    pub fn take(root: &Path, key: &str, exclusive: bool, options: &LocalObjectOptions) -> Result<Self, ObjectError> {
+        const FIRST: Duration = Duration::from_micros(50);
+        const LONGEST: Duration = Duration::from_millis(10);
+        // Few files, shared by all keys: two keys that meet in one only wait for each other a little.
+        let shard = Sha256::digest(key.as_bytes()).first().copied().unwrap_or(0) % 64;
+        let path = root.join(LOCKS).join(format!("{shard:02x}"));
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let file = file.map_err(|e| failure("lock", key, &e))?;
+        let mut left = Duration::from_secs(options.lock_wait_seconds);
+        let mut pause = FIRST;
+        loop {
+            match if exclusive { file.try_lock() } else { file.try_lock_shared() } {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(TryLockError::WouldBlock) if !left.is_zero() => {
+                    // Uneven pauses, so that two that wait don't keep step.
+                    let uneven = pause.mul_f64(0.5 + fastrand::f64());
+                    std::thread::sleep(uneven);
+                    left = left.saturating_sub(uneven);
+                    pause = (pause * 2).min(LONGEST);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let reason = format!("another process has held its lock for {} s", options.lock_wait_seconds);
+                    return Err(ObjectError::Transient { what: "lock", key: key.to_owned(), reason });
+                }
+                Err(TryLockError::Error(e)) => return Err(failure("lock", key, &e)),
+            }
+        }
+    }
+}

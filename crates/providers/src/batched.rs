@@ -1,0 +1,155 @@
+//! Vectors by a batch: an embedder that has what has come back, and puts down what has not.
+//!
+//! It answers at once, and either with all vectors or with [`WAITS_FOR_BATCH`]: then the texts are durable, the document
+//! parks, and asks again when they are there. Everything else of embedding a document (the cache, texts in parts, the
+//! checks) is as with any embedder.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use docweir_admission::Admission;
+use docweir_core::documents::Sha256Hex;
+use docweir_core::error::StageError;
+use docweir_core::model::ModelIdentity;
+use docweir_core::money::Nanodollars;
+use docweir_stages::embed::{Call, EmbedBatch, Embedder, deciding, packed};
+use docweir_stores::batches::{Answer, Batches, Space, Text};
+
+/// The code of the error that says that texts were put down: no failure, but a reason to wait.
+pub const WAITS_FOR_BATCH: &str = "waits_for_batch";
+
+/// Of a call for what is not worth a batch.
+const CALL_TEXTS: usize = 100;
+const CALL_TOKENS: u64 = 100_000;
+
+/// The word that wakes a document that waits for texts.
+pub fn wake_word(document: &str) -> String {
+    format!("batch:{document}")
+}
+
+pub struct BatchedEmbedder {
+    /// Its model, its tokenizer, its window; and what a batch is not worth its while for.
+    live: Arc<dyn Embedder>,
+    batches: Arc<dyn Batches>,
+    usd_per_million_tokens: f64,
+    /// Nothing more is put down: only what waits already is taken from batches.
+    leaving: bool,
+    /// Told when texts were put down.
+    asked: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl BatchedEmbedder {
+    pub fn new(
+        live: Arc<dyn Embedder>,
+        batches: Arc<dyn Batches>,
+        usd_per_million_tokens: f64,
+        leaving: bool,
+        asked: Arc<dyn Fn() + Send + Sync>,
+    ) -> Self {
+        Self { live, batches, usd_per_million_tokens, leaving, asked }
+    }
+}
+
+#[async_trait]
+impl Embedder for BatchedEmbedder {
+    fn identity(&self) -> &ModelIdentity {
+        self.live.identity()
+    }
+
+    fn window(&self) -> usize {
+        self.live.window()
+    }
+
+    fn best_tokens(&self) -> usize {
+        self.live.best_tokens()
+    }
+
+    fn count_tokens(&self, text: &str) -> usize {
+        self.live.count_tokens(text)
+    }
+
+    fn splits_long_texts(&self) -> bool {
+        self.live.splits_long_texts()
+    }
+
+    fn languages(&self) -> &[&'static str] {
+        self.live.languages()
+    }
+
+    fn most(&self) -> (usize, u64) {
+        if self.leaving { self.live.most() } else { (usize::MAX, u64::MAX) }
+    }
+
+    fn at_a_time(&self) -> Option<usize> {
+        self.live.at_a_time()
+    }
+
+    fn admission(&self) -> Option<Arc<Admission>> {
+        self.live.admission()
+    }
+
+    async fn embed(&self, texts: Vec<String>, call: Call<'_>) -> Result<EmbedBatch, StageError> {
+        if self.leaving && !self.batches.is_waiting(call.subject).await? {
+            return self.live.embed(texts, call).await;
+        }
+        let space = Space::texts(self.identity());
+        let wanted =
+            texts.iter().map(|text| Text { text: text.clone(), tokens: self.count_tokens(text) as u64 }).collect();
+        match self.batches.ask(call.subject, &space, wanted).await? {
+            Answer::Ready { vectors, tokens } => {
+                let cost_usd = Nanodollars::of_tokens(tokens, self.usd_per_million_tokens).usd();
+                Ok(EmbedBatch { vectors: vectors.into_iter().map(Ok).collect(), tokens, cost_usd })
+            }
+            Answer::Waits(open) => {
+                (self.asked)();
+                let s = if open == 1 { "" } else { "s" };
+                let text = format!("waits for a batch that embeds {open} text{s} of it");
+                Err(StageError::transient(WAITS_FOR_BATCH, text))
+            }
+            Answer::Live { vectors, tokens } => self.rest(&space, texts, vectors, tokens, call).await,
+            Answer::Failed(why) => {
+                let text = format!("the provider refused a text of this document in a batch ({why})");
+                Err(StageError::permanent("provider_refused", text))
+            }
+        }
+    }
+}
+
+impl BatchedEmbedder {
+    /// Embeds at once what has no vector, a call at a time; what was made is kept whatever becomes of the next.
+    async fn rest(
+        &self,
+        space: &Space,
+        texts: Vec<String>,
+        mut vectors: Vec<Option<Vec<f32>>>,
+        tokens: u64,
+        call: Call<'_>,
+    ) -> Result<EmbedBatch, StageError> {
+        let missing: Vec<usize> = (0..texts.len()).filter(|i| vectors.get(*i).is_some_and(Option::is_none)).collect();
+        let text = |i: &usize| texts.get(*i).map(String::as_str).unwrap_or_default();
+        let counts: Vec<u64> = missing.iter().map(|i| self.count_tokens(text(i)) as u64).collect();
+        let paid = Nanodollars::of_tokens(tokens, self.usd_per_million_tokens).usd();
+        let mut batch = EmbedBatch { tokens, cost_usd: paid, ..EmbedBatch::default() };
+        let (most_texts, most_tokens) = self.live.most();
+        for part in packed(&counts, (most_texts.min(CALL_TEXTS), most_tokens.min(CALL_TOKENS))) {
+            let part = missing.get(part).unwrap_or_default();
+            let made = self.live.embed(part.iter().map(|i| text(i).to_owned()).collect(), call).await?;
+            batch.tokens += made.tokens;
+            batch.cost_usd += made.cost_usd;
+            let key = |i: &usize| Sha256Hex::of(text(i).as_bytes());
+            let kept = part.iter().zip(&made.vectors).filter_map(|(i, made)| Some((key(i), made.clone().ok()?)));
+            self.batches.made_live(call.subject, space, kept.collect()).await?;
+            if let Some(error) = deciding(&made.vectors) {
+                return Err(error);
+            }
+            for (i, vector) in part.iter().zip(made.vectors.into_iter().flatten()) {
+                if let Some(place) = vectors.get_mut(*i) {
+                    *place = Some(vector);
+                }
+            }
+        }
+        batch.vectors = vectors.into_iter().flatten().map(Ok).collect();
+        Ok(batch)
+    }
+}

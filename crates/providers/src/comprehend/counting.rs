@@ -1,0 +1,64 @@
+//! What it would cost to ask, without asking.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use docweir_core::cache::FindingsCache;
+use docweir_core::documents::Sha256Hex;
+use docweir_core::error::StageError;
+use docweir_core::model::{Sentiment, SentimentLabel};
+use docweir_core::money::Nanodollars;
+use docweir_stages::enrich::comprehend::{Analyst, Answer, Answers, Api};
+use docweir_stages::enrich::{Call, Usage};
+
+use super::{decode, key, price, question, units};
+
+/// Answers what the cache knows, and otherwise that nothing was found. Each text costs once.
+pub struct Counting {
+    cache: Arc<dyn FindingsCache>,
+    usd_per_unit: f64,
+    seen: Mutex<HashSet<Sha256Hex>>,
+}
+
+impl Counting {
+    pub fn new(cache: Arc<dyn FindingsCache>, usd_per_unit: f64) -> Self {
+        Self { cache, usd_per_unit, seen: Mutex::default() }
+    }
+
+    fn is_new(&self, question: &str, key: &Sha256Hex) -> bool {
+        let both = Sha256Hex::of(format!("{question}/{key}").as_bytes());
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(both)
+    }
+}
+
+#[async_trait]
+impl Analyst for Counting {
+    async fn ask(&self, api: Api, language: &str, texts: &[&str], _: Call<'_>) -> Result<Answers, StageError> {
+        let question = question(api, language);
+        let keys: Vec<Sha256Hex> = texts.iter().map(|text| key(text)).collect();
+        let known = self.cache.get_many(&question, &keys).await;
+        let (mut answers, mut asked) = (Vec::with_capacity(texts.len()), 0);
+        for ((text, key), known) in texts.iter().zip(&keys).zip(known) {
+            let known = known.and_then(|bytes| decode(api, &bytes));
+            if known.is_none() && self.is_new(&question, key) {
+                asked += units(text);
+            }
+            answers.push(Ok(known.unwrap_or_else(|| nothing(api))));
+        }
+        let cost = Nanodollars::of_tokens(asked, price(self.usd_per_unit).live);
+        Ok(Answers { answers, usage: Usage { calls: 0, units: asked, cost } })
+    }
+}
+
+/// Without a language said by Comprehend the one that is told here decides what is asked.
+fn nothing(api: Api) -> Answer {
+    match api {
+        Api::Language => Answer::Languages(Vec::new()),
+        Api::Entities | Api::KeyPhrases | Api::PersonalData => Answer::Spots(Vec::new()),
+        Api::Sentiment => {
+            let label = SentimentLabel::Neutral;
+            Answer::Sentiment(Sentiment { label, positive: 0.0, negative: 0.0, neutral: 1.0, mixed: 0.0 })
+        }
+    }
+}

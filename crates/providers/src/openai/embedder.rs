@@ -1,0 +1,319 @@
+//! Texts to vectors by an endpoint.
+//!
+//! Requests are packed by the number of texts and by their tokens, as the model counts them. Each waits for its turn, and
+//! has its money set aside before it is sent. One that is refused for what it holds is halved until the text that it is
+//! refused for stands alone, and what was made of the others is handed over beside it; throttling is waited for, and goes
+//! back to the pool as no attempt where that takes long; everything else is the pool's to retry.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use docweir_admission::{Admission, Ask, Outcome, Refused, Shut, Turn};
+use docweir_core::error::StageError;
+use docweir_core::model::{Metric, ModelIdentity};
+use docweir_core::money::Nanodollars;
+use docweir_stages::embed::{Call, EmbedBatch, Embedder, packed};
+use tokio::time::Instant;
+
+use super::client::{Answered, CallError, Client};
+use super::options::{OpenAiOptions, OverLong};
+use super::tokens;
+use crate::account::{Account, Held};
+use crate::prices::Price;
+
+/// Shorter than this it has no direction.
+const SHORTEST: f32 = 1e-6;
+
+/// A text that no model refuses.
+const PROBE: &str = "word";
+
+pub struct OpenAiEmbedder {
+    client: Client,
+    admission: Arc<Admission>,
+    options: OpenAiOptions,
+    identity: ModelIdentity,
+    /// The collection of documents: whose turn a call is that names no other.
+    lane: Arc<str>,
+    /// Who pays; `None` for a look that is in nobody's books.
+    account: Option<Account>,
+    price: Price,
+    /// Some request was accepted: what is refused now is refused for what it holds.
+    accepted: AtomicBool,
+}
+
+impl OpenAiEmbedder {
+    pub fn new(
+        client: Client,
+        admission: Arc<Admission>,
+        options: OpenAiOptions,
+        lane: &str,
+        account: Option<Account>,
+        price: Price,
+    ) -> Self {
+        let identity = identity(&options);
+        let (lane, accepted) = (lane.into(), AtomicBool::new(false));
+        Self { client, admission, options, identity, lane, account, price, accepted }
+    }
+
+    /// One request, for as long as it is only throttled and the wait is short.
+    async fn request(&self, texts: &[&str], tokens: u64, call: Call<'_>) -> Result<Made, Failure> {
+        let began = Instant::now();
+        let patience = Duration::from_secs_f64(self.options.limits.max_wait_seconds);
+        let name = self.admission.name();
+        let mut turn: Option<Turn> = None;
+        loop {
+            let lane: Arc<str> = call.collection.map_or_else(|| self.lane.clone(), Arc::from);
+            let ask = Ask { weight: self.options.limits.weight(&lane), lane, tokens, turn };
+            let entered = self.admission.enter(ask, call.cancel).await;
+            let permit = entered.map_err(|refused| Failure::Stage(refused.into_error(name)))?;
+            turn = Some(permit.turn());
+            let held = match &self.account {
+                Some(account) => {
+                    Some(account.reserve(call.subject, call.collection, tokens).await.map_err(Failure::Stage)?)
+                }
+                None => None,
+            };
+            let embedding = self.client.embeddings(&self.options.model, self.options.asked_dimensions(), texts);
+            let answer = tokio::select! {
+                answer = embedding => answer,
+                error = call.cancel.cancelled() => {
+                    unsettled(held, true).await;
+                    return Err(Failure::Stage(error));
+                }
+            };
+            match answer {
+                Ok(Answered { value: (vectors, charged), observed }) => {
+                    permit.end(&Outcome::Answered(observed));
+                    self.accepted.store(true, Ordering::Relaxed);
+                    // Servers that tell no usage charge nothing, or what we count.
+                    let tokens = if charged == 0 { tokens } else { charged };
+                    let cost = match held {
+                        Some(held) => held.settle(tokens).await,
+                        None => Nanodollars::of_tokens(tokens, self.price.live),
+                    };
+                    return Ok(Made { vectors, tokens, cost });
+                }
+                Err(error) => {
+                    permit.end(&outcome(&error));
+                    unsettled(held, error.may_be_charged()).await;
+                    match error {
+                        // It would be refused for ever: a minute's budget is smaller.
+                        CallError::Throttled { observed, .. }
+                            if observed.and_then(|o| o.token_limit).is_some_and(|limit| tokens as f64 > limit) =>
+                        {
+                            return Err(Failure::Refused("more tokens than it allows in a minute".into()));
+                        }
+                        CallError::Throttled { .. } if began.elapsed() < patience => {}
+                        CallError::Refused(what) => return Err(Failure::Refused(what)),
+                        error => return Err(Failure::Stage(self.told(error))),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether it is the text that was refused, or the request, as every other would be: a request that nothing is wrong
+    /// with, where none was accepted before.
+    async fn takes_anything(&self, call: Call<'_>) -> Result<Made, StageError> {
+        if self.accepted.load(Ordering::Relaxed) {
+            return Ok(Made::default());
+        }
+        match self.request(&[PROBE], tokens::count(PROBE) as u64, call).await {
+            Ok(made) => Ok(made),
+            Err(Failure::Refused(what)) => Err(self.told(CallError::Refused(what))),
+            Err(Failure::Stage(error)) => Err(error),
+        }
+    }
+
+    fn told(&self, error: CallError) -> StageError {
+        let (name, options) = (self.admission.name(), &self.options);
+        match error {
+            CallError::Throttled { after, .. } => StageError::throttled(format!("{name} asks for less"), after),
+            CallError::QuotaSpent => {
+                let wait = Duration::from_secs_f64(options.limits.quota_pause_seconds);
+                Refused::Shut(Shut::QuotaSpent, wait).into_error(name)
+            }
+            CallError::Forbidden(status) => StageError::system(
+                "provider_key",
+                format!("{name} answers {status}: look at the key in {} and what it may do", options.key_place()),
+            ),
+            CallError::Unkeyed(why) => StageError::system("provider_key", format!("there is no key for {name}: {why}")),
+            CallError::Missing(what) | CallError::Unknown(what) => StageError::system(
+                "provider_path",
+                format!(
+                    "there is no model `{}` at {} ({what}): correct `embed.options.openai`",
+                    options.model, options.base_url
+                ),
+            ),
+            CallError::Refused(what) => StageError::system(
+                "provider_refused",
+                format!("{name} refuses whatever it is sent ({what}): look at `embed.options.openai`"),
+            ),
+            CallError::Failed(what) | CallError::Lost(what) => {
+                self.or_shut(StageError::transient("provider_failed", format!("{name} failed: {what}")))
+            }
+            CallError::Garbled(what) => self
+                .or_shut(StageError::transient("provider_garbled", format!("{name} sent what is no answer: {what}"))),
+        }
+    }
+
+    /// An endpoint that is down is held against no document.
+    fn or_shut(&self, error: StageError) -> StageError {
+        self.admission.shut().map_or(error, |shut| shut.into_error(self.admission.name()))
+    }
+
+    /// At unit length, or why it can't be.
+    fn unit(&self, mut vector: Vec<f32>) -> Result<Vec<f32>, StageError> {
+        let (name, wanted) = (self.admission.name(), self.identity.dimension as usize);
+        if vector.len() != wanted {
+            let text = format!(
+                "{name} gives vectors of {} numbers, not {wanted}: correct `embed.options.openai.dimensions`",
+                vector.len()
+            );
+            return Err(StageError::system("wrong_dimension", text));
+        }
+        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+        if !length.is_finite() || length < SHORTEST {
+            return Err(StageError::transient("bad_vector", format!("{name} sent a vector of length {length}")));
+        }
+        vector.iter_mut().for_each(|x| *x /= length);
+        Ok(vector)
+    }
+}
+
+/// What the vectors are comparable with: the model and its dimensions. Which weights an endpoint serves under a name
+/// can't be told.
+pub fn identity(options: &OpenAiOptions) -> ModelIdentity {
+    let dimension = options.dimension().unwrap_or_default();
+    ModelIdentity { id: options.model.clone(), weights: "served".into(), dimension, metric: Metric::Cosine }
+}
+
+/// What one request came to.
+#[derive(Default)]
+struct Made {
+    vectors: Vec<Vec<f32>>,
+    tokens: u64,
+    cost: Nanodollars,
+}
+
+fn refused(name: &str, what: &str) -> StageError {
+    StageError::permanent("provider_refused", format!("{name} refuses a text ({what})"))
+}
+
+async fn unsettled(held: Option<Held<'_>>, may_be_charged: bool) {
+    match held {
+        Some(held) if may_be_charged => held.doubt().await,
+        Some(held) => held.release().await,
+        None => {}
+    }
+}
+
+enum Failure {
+    /// For what one of its texts is, or for the request as a whole.
+    Refused(String),
+    Stage(StageError),
+}
+
+fn outcome(error: &CallError) -> Outcome {
+    match error {
+        CallError::Throttled { after, observed } => Outcome::Throttled(*after, *observed),
+        CallError::QuotaSpent => Outcome::QuotaSpent,
+        CallError::Failed(_) | CallError::Lost(_) | CallError::Garbled(_) => Outcome::Failed,
+        CallError::Unkeyed(_)
+        | CallError::Forbidden(_)
+        | CallError::Missing(_)
+        | CallError::Unknown(_)
+        | CallError::Refused(_) => Outcome::Answered(None),
+    }
+}
+
+#[async_trait]
+impl Embedder for OpenAiEmbedder {
+    fn identity(&self) -> &ModelIdentity {
+        &self.identity
+    }
+
+    fn window(&self) -> usize {
+        self.options.max_input_tokens
+    }
+
+    fn count_tokens(&self, text: &str) -> usize {
+        tokens::count(text)
+    }
+
+    fn most(&self) -> (usize, u64) {
+        let a_minute = self.admission.tokens_per_minute().unwrap_or(u64::MAX).max(1);
+        (self.options.max_inputs, self.options.max_request_tokens.min(a_minute))
+    }
+
+    fn splits_long_texts(&self) -> bool {
+        self.options.over_long == OverLong::Split
+    }
+
+    fn at_a_time(&self) -> Option<usize> {
+        Some(self.options.limits.concurrency)
+    }
+
+    fn admission(&self) -> Option<Arc<Admission>> {
+        Some(self.admission.clone())
+    }
+
+    async fn embed(&self, texts: Vec<String>, call: Call<'_>) -> Result<EmbedBatch, StageError> {
+        let counts: Vec<u64> = texts.iter().map(|text| self.count_tokens(text) as u64).collect();
+        let mut vectors: Vec<Option<Result<Vec<f32>, StageError>>> = vec![None; texts.len()];
+        let (mut tokens, mut cost, mut ended) = (0, Nanodollars::ZERO, None);
+        // The next request lies on top.
+        let mut requests = packed(&counts, self.most());
+        requests.reverse();
+        while let Some(range) = requests.pop() {
+            let asked: u64 = counts.get(range.clone()).unwrap_or_default().iter().sum();
+            let part: Vec<&str> = texts.get(range.clone()).unwrap_or_default().iter().map(String::as_str).collect();
+            match self.request(&part, asked, call).await {
+                Ok(made) => {
+                    tokens += made.tokens;
+                    cost += made.cost;
+                    for (place, vector) in vectors.iter_mut().skip(range.start).zip(made.vectors) {
+                        *place = Some(self.unit(vector));
+                    }
+                }
+                Err(Failure::Stage(error)) => {
+                    ended = Some(error);
+                    break;
+                }
+                Err(Failure::Refused(what)) if range.len() == 1 => match self.takes_anything(call).await {
+                    Ok(probe) => {
+                        tokens += probe.tokens;
+                        cost += probe.cost;
+                        if let Some(place) = vectors.get_mut(range.start) {
+                            *place = Some(Err(refused(self.admission.name(), &what)));
+                        }
+                    }
+                    Err(error) => {
+                        ended = Some(error);
+                        break;
+                    }
+                },
+                Err(Failure::Refused(_)) => {
+                    let middle = range.start + range.len() / 2;
+                    requests.push(middle..range.end);
+                    requests.push(range.start..middle);
+                }
+            }
+        }
+        match ended {
+            Some(error) if vectors.iter().all(Option::is_none) => Err(error),
+            ended => {
+                let unmade =
+                    ended.unwrap_or_else(|| self.told(CallError::Garbled("an answer without a vector".into())));
+                let vectors = vectors.into_iter().map(|made| made.unwrap_or_else(|| Err(unmade.clone()))).collect();
+                Ok(EmbedBatch { vectors, tokens, cost_usd: cost.usd() })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "embedder_tests.rs"]
+mod tests;

@@ -1,0 +1,342 @@
+//! Against a stand-in that speaks the real protocol, enforces its limits and keeps its own books.
+
+use docweir_admission::AdmissionOptions;
+use docweir_core::cancel::Cancel;
+use docweir_core::clock::SystemClock;
+use docweir_core::error::ErrorClass;
+use docweir_stages::embed::deciding;
+use docweir_standin::{Act, On, Options, Rates, Rule, Standin, vector};
+use docweir_stores::ledger::{Amount, By, Ledger, Line, SqliteLedger};
+use docweir_stores::paid;
+use docweir_stores::sqlite::OpenOptions;
+
+use super::*;
+use crate::account::{Alerts, BUDGET_SPENT, BudgetOptions};
+use crate::prices::PriceOptions;
+
+fn standin(change: impl FnOnce(&mut Options)) -> Standin {
+    let mut options = Options::default();
+    change(&mut options);
+    Standin::start(options).unwrap()
+}
+
+fn options(standin: &Standin) -> OpenAiOptions {
+    OpenAiOptions {
+        base_url: standin.base_url().to_owned(),
+        request_seconds: 5.0,
+        limits: AdmissionOptions { backoff_initial_seconds: 0.05, max_wait_seconds: 5.0, ..Default::default() },
+        ..OpenAiOptions::default()
+    }
+}
+
+fn embedder(options: OpenAiOptions) -> OpenAiEmbedder {
+    let client = Client::new(&options, "test-key".into()).unwrap();
+    let admission = Admission::new("the model", options.limits.clone(), fastrand::Rng::with_seed(1));
+    OpenAiEmbedder::new(client, admission, options, "chunks", None, PriceOptions::default().text_embedding_3_small)
+}
+
+/// All or nothing: the error that decides, where a text has no vector.
+async fn embed(embedder: &OpenAiEmbedder, texts: &[&str]) -> Result<EmbedBatch, StageError> {
+    let batch = embed_each(embedder, texts).await?;
+    deciding(&batch.vectors).map_or(Ok(batch), Err)
+}
+
+async fn embed_each(embedder: &OpenAiEmbedder, texts: &[&str]) -> Result<EmbedBatch, StageError> {
+    embedder.embed(texts.iter().map(|t| (*t).to_owned()).collect(), Call::for_a_test()).await
+}
+
+fn assert_vectors(batch: &EmbedBatch, texts: &[&str], dimensions: usize) {
+    assert_eq!(batch.vectors.len(), texts.len());
+    for (made, text) in batch.vectors.iter().zip(texts) {
+        let made = made.as_ref().unwrap();
+        let near: f32 = made.iter().zip(vector(text, dimensions)).map(|(a, b)| a * b).sum();
+        assert!(made.len() == dimensions && (near - 1.0).abs() < 1e-4, "{text}: {near}");
+    }
+}
+
+#[tokio::test]
+async fn vectors_tokens_and_cost_are_the_providers() {
+    let standin = standin(|_| {});
+    let texts = ["A stale lease is fenced.", "日本語の文", "A stale lease is fenced."];
+    let batch = embed(&embedder(options(&standin)), &texts).await.unwrap();
+    assert_vectors(&batch, &texts, 1_536);
+    let books = standin.books();
+    assert_eq!((books.live.requests, batch.tokens), (1, books.live.tokens));
+    assert_eq!((batch.cost_usd * 1e9).round() as u64, books.live.nanodollars);
+    let fewer = embedder(OpenAiOptions { dimensions: 256, ..options(&standin) });
+    assert_eq!(fewer.identity().dimension, 256);
+    assert_vectors(&embed(&fewer, &texts).await.unwrap(), &texts, 256);
+}
+
+#[tokio::test]
+async fn requests_are_within_every_limit() {
+    let standin = standin(|o| (o.limits.inputs_per_request, o.limits.tokens_per_request) = (5, 40));
+    let embedder = embedder(OpenAiOptions { max_inputs: 5, max_request_tokens: 40, ..options(&standin) });
+    let texts: Vec<String> = (0..37).map(|n| format!("passage {n} {}", "word ".repeat(n % 13))).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    assert_vectors(&embed(&embedder, &texts).await.unwrap(), &texts, 1_536);
+    let books = standin.books();
+    assert!(books.refused.is_empty() && books.live.requests >= 8, "{books:?}");
+}
+
+#[tokio::test]
+async fn a_text_that_is_refused_is_found_by_halves_and_its_neighbours_are_paid_once() {
+    for poison in [0, 11, 15] {
+        let standin = standin(|o| (o.limits.tokens_per_input, o.books_by_text) = (50, true));
+        let texts: Vec<String> =
+            (0..16).map(|n| format!("passage {n} {}", "word ".repeat(if n == poison { 60 } else { 1 }))).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let batch = embed_each(&embedder(options(&standin)), &texts).await.unwrap();
+        for (n, (made, text)) in batch.vectors.iter().zip(&texts).enumerate() {
+            match made {
+                Ok(made) => {
+                    let near: f32 = made.iter().zip(vector(text, 1_536)).map(|(a, b)| a * b).sum();
+                    assert!(n != poison && (near - 1.0).abs() < 1e-4, "{n}");
+                }
+                Err(error) => {
+                    assert_eq!(
+                        (n, error.class, error.code.as_str()),
+                        (poison, ErrorClass::Permanent, "provider_refused")
+                    );
+                }
+            }
+        }
+        let books = standin.books();
+        assert_eq!(books.texts_paid_twice(), Vec::<&str>::new());
+        assert_eq!(batch.tokens, books.live.tokens);
+        // Sixteen, eight, four, two, one.
+        assert_eq!(books.refused.values().sum::<u64>(), 5, "{books:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_made_is_handed_over_when_the_next_request_fails() {
+    let standin = standin(|o| o.faults = vec![Rule::new(On::Embeddings, Act::Status).code(500).after(1).times(1)]);
+    let embedder = embedder(OpenAiOptions { max_inputs: 2, ..options(&standin) });
+    let batch = embed_each(&embedder, &["a", "b", "c", "d"]).await.unwrap();
+    let codes: Vec<_> = batch.vectors.iter().map(|v| v.as_ref().map_or_else(|e| e.code.as_str(), |_| "")).collect();
+    assert_eq!(codes, ["", "", "provider_failed", "provider_failed"]);
+    assert_eq!(batch.tokens, standin.books().live.tokens);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_refuses_everything_is_no_fault_of_the_texts() {
+    let standin = standin(|o| o.faults = vec![Rule::new(On::Embeddings, Act::Status).code(400)]);
+    let error = embed(&embedder(options(&standin)), &["a", "b", "c", "d"]).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::System, "provider_refused"), "{error}");
+    // Four, two, one, and one that nothing is wrong with.
+    assert_eq!(standin.books().refused[&400], 4);
+}
+
+#[tokio::test]
+async fn throttling_slows_and_fails_nothing() {
+    let standin = standin(|o| {
+        o.rates = Rates { tokens_per_minute: Some(6_000), requests_per_minute: None, burst_share: 0.01 };
+        o.faults = vec![Rule::new(On::Embeddings, Act::Status).code(429).retry_after(0.2).times(2)];
+    });
+    let embedder = Arc::new(embedder(options(&standin)));
+    let began = Instant::now();
+    let mut calls = tokio::task::JoinSet::new();
+    for n in 0..12 {
+        let embedder = embedder.clone();
+        calls.spawn(async move { embed(&embedder, &[&format!("passage {n} {}", "word ".repeat(20))]).await });
+    }
+    let tokens: u64 = calls.join_all().await.into_iter().map(|done| done.unwrap().tokens).sum();
+    // A hundred a second, sixty at once.
+    let least = (tokens as f64 - 60.0) / 100.0;
+    assert!(began.elapsed().as_secs_f64() > least, "{tokens} tokens in {:?}", began.elapsed());
+    let books = standin.books();
+    assert_eq!(books.live.tokens, tokens);
+    assert!(books.refused[&429] <= 4, "{:?}", books.refused);
+}
+
+/// As patient as may be, but where the answer is late on purpose.
+fn patient(rule: &Rule, options: OpenAiOptions) -> OpenAiOptions {
+    OpenAiOptions { request_seconds: if rule.act == Act::Slow { 0.5 } else { 30.0 }, ..options }
+}
+
+#[tokio::test]
+async fn each_failure_has_its_class() {
+    let on = |act| Rule::new(On::Embeddings, act).times(1);
+    let table = [
+        (on(Act::Status).code(500), ErrorClass::Transient, "provider_failed"),
+        (on(Act::CutBefore), ErrorClass::Transient, "provider_failed"),
+        (on(Act::CutAfter), ErrorClass::Transient, "provider_failed"),
+        (on(Act::CutMiddle), ErrorClass::Transient, "provider_failed"),
+        (on(Act::Slow).seconds(8.0), ErrorClass::Transient, "provider_failed"),
+        (on(Act::Garbage), ErrorClass::Transient, "provider_garbled"),
+        (on(Act::MissingVector), ErrorClass::Transient, "provider_garbled"),
+        (on(Act::WrongDimension), ErrorClass::System, "wrong_dimension"),
+        (on(Act::Nan), ErrorClass::Transient, "bad_vector"),
+        (on(Act::Status).code(401), ErrorClass::System, "provider_key"),
+        (on(Act::Status).code(404), ErrorClass::System, "provider_path"),
+        (on(Act::InsufficientQuota), ErrorClass::Throttled, "insufficient_quota"),
+    ];
+    let standin = standin(|_| {});
+    for (rule, class, code) in table {
+        standin.set_faults(vec![rule.clone()]).unwrap();
+        let error = embed(&embedder(patient(&rule, options(&standin))), &["one", "two"]).await.unwrap_err();
+        assert_eq!((error.class, error.code.as_str()), (class, code), "{rule:?}: {error}");
+        assert!(!error.to_string().contains("test-key"), "{error}");
+    }
+    standin.set_faults(vec![on(Act::ShuffledData)]).unwrap();
+    let texts = ["one", "two", "three"];
+    assert_vectors(&embed(&embedder(options(&standin)), &texts).await.unwrap(), &texts, 1_536);
+}
+
+#[tokio::test]
+async fn a_dead_endpoint_is_left_alone_after_a_few_failures() {
+    let standin = standin(|o| o.faults = vec![Rule::new(On::Embeddings, Act::Status).code(503)]);
+    let embedder = embedder(options(&standin));
+    for _ in 0..4 {
+        assert_eq!(embed(&embedder, &["x"]).await.unwrap_err().class, ErrorClass::Transient);
+    }
+    // The fifth shows that it is the endpoint and not the document.
+    for _ in 0..20 {
+        let error = embed(&embedder, &["x"]).await.unwrap_err();
+        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Throttled, "provider_down"), "{error}");
+        assert!(error.retry_after.is_some());
+    }
+    assert_eq!(standin.books().refused[&503], 5);
+}
+
+#[tokio::test]
+async fn nobody_there_is_said() {
+    // Reserved, so never listened on.
+    let base_url = "http://127.0.0.1:1/v1".to_owned();
+    let error = embed(&embedder(OpenAiOptions { base_url, ..OpenAiOptions::default() }), &["x"]).await.unwrap_err();
+    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "provider_failed"));
+    assert!(error.message.contains("no connection"), "{error}");
+}
+
+#[tokio::test]
+async fn a_minute_that_is_smaller_than_a_request_makes_smaller_requests() {
+    let standin = standin(|o| {
+        o.rates = Rates { tokens_per_minute: Some(60_000), requests_per_minute: None, burst_share: 1.0 };
+    });
+    // Configured far too high: the first answer tells.
+    let embedder = embedder(options(&standin));
+    let texts: Vec<String> = (0..40).map(|n| format!("passage {n} {}", "word ".repeat(2_000))).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let began = Instant::now();
+    let first = embed(&embedder, &texts[..32]).await;
+    // 64,000 tokens are halved; 32,000 and 32,000 are more than the minute that is saved up, by four seconds.
+    let batch = first.unwrap();
+    assert_eq!(batch.vectors.len(), 32);
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_stop_ends_a_call_that_hangs() {
+    let standin = standin(|o| o.faults = vec![Rule::new(On::Embeddings, Act::Slow).seconds(30.0)]);
+    let embedder = Arc::new(embedder(OpenAiOptions { request_seconds: 60.0, ..options(&standin) }));
+    let cancel = Cancel::default();
+    let call = tokio::spawn({
+        let (embedder, cancel) = (embedder.clone(), cancel.clone());
+        async move { embedder.embed(vec!["x".into()], Call { subject: "x", collection: None, cancel: &cancel }).await }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let began = Instant::now();
+    cancel.cancel();
+    assert_eq!(call.await.unwrap().unwrap_err().class, ErrorClass::Timeout);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+/// An account whose books lie in a folder of their own.
+struct Paying {
+    folder: tempfile::TempDir,
+    standin: Standin,
+}
+
+impl Paying {
+    fn new(faults: Vec<Rule>) -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), standin: standin(|o| o.faults = faults) }
+    }
+
+    fn ledger(&self) -> SqliteLedger {
+        let options = OpenOptions { busy: Duration::from_secs(5), wal_pages: 1_000, page_cache_kibibytes: 512 };
+        let database = paid::open(&self.folder.path().join("paid.db"), &options).unwrap();
+        SqliteLedger::new(database, Arc::new(SystemClock))
+    }
+
+    fn embedder(&self, run_usd: f64) -> OpenAiEmbedder {
+        let options = options(&self.standin);
+        let account = Account {
+            ledger: Arc::new(self.ledger()),
+            run: "a run".into(),
+            stage: "embedding",
+            model: options.model.clone(),
+            collection: "chunks".into(),
+            price: PriceOptions::default().of(&options.model),
+            options: BudgetOptions { run_usd, ..BudgetOptions::default() },
+            alerts: Alerts::new(Arc::new(|_| {})),
+        };
+        let client = Client::new(&options, "test-key".into()).unwrap();
+        let admission = Admission::new("the model", options.limits.clone(), fastrand::Rng::with_seed(1));
+        OpenAiEmbedder::new(
+            client,
+            admission,
+            options,
+            "chunks",
+            Some(account),
+            PriceOptions::default().text_embedding_3_small,
+        )
+    }
+
+    /// Nanodollars that are settled, under way and in doubt.
+    async fn sums(&self) -> (u64, u64, u64) {
+        let lines = self.ledger().report(By::Stage, "", 10).await.unwrap();
+        let sum = |of: fn(&Line) -> Amount| lines.iter().map(|l| of(l).cost.0).sum();
+        (sum(|l| l.settled), sum(|l| l.reserved), sum(|l| l.in_doubt))
+    }
+}
+
+#[tokio::test]
+async fn the_books_agree_with_the_providers_however_a_call_ends() {
+    let on = |act| Rule::new(On::Embeddings, act).times(1);
+    // What was certainly not charged is free; what nobody knows is in doubt, whether it was charged or not.
+    let table = [
+        (None, false),
+        (Some(on(Act::Status).code(500)), false),
+        (Some(on(Act::Status).code(400)), false),
+        (Some(on(Act::Status).code(401)), false),
+        (Some(on(Act::InsufficientQuota)), false),
+        (Some(on(Act::CutBefore)), true),
+        (Some(on(Act::CutAfter)), true),
+        (Some(on(Act::CutMiddle)), true),
+        (Some(on(Act::Garbage)), true),
+        (Some(on(Act::MissingVector)), true),
+        (Some(on(Act::Nan)), false),
+        (Some(on(Act::WrongDimension)), false),
+    ];
+    for (rule, doubtful) in table {
+        let p = Paying::new(rule.clone().into_iter().collect());
+        let _ = embed(&p.embedder(0.0), &["a stale lease", "is fenced"]).await;
+        let charged = p.standin.books().live.nanodollars;
+        let (settled, reserved, doubt) = p.sums().await;
+        assert_eq!((reserved, doubt > 0), (0, doubtful), "{rule:?}");
+        assert!(settled <= charged && charged <= settled + doubt, "{rule:?}: {settled} {charged} {doubt}");
+        assert!(doubtful || settled == charged, "{rule:?}: {settled} {charged}");
+    }
+}
+
+#[tokio::test]
+async fn a_budget_stops_before_it_is_passed() {
+    let p = Paying::new(Vec::new());
+    let embedder = p.embedder(1e-6);
+    let mut calls = tokio::task::JoinSet::new();
+    let embedder = Arc::new(embedder);
+    for n in 0..40 {
+        let embedder = embedder.clone();
+        calls.spawn(async move { embed(&embedder, &[&format!("passage {n}")]).await });
+    }
+    let ended = calls.join_all().await;
+    let spent = ended.iter().filter_map(|e| e.as_ref().err()).filter(|e| e.code == BUDGET_SPENT).count();
+    let done = ended.iter().filter(|e| e.is_ok()).count();
+    let charged = p.standin.books().live.nanodollars;
+    assert_eq!(spent + done, 40, "{ended:?}");
+    assert!(spent > 0 && charged <= 1_000 && charged > 900, "{spent} {charged}");
+    assert_eq!(p.sums().await, (charged, 0, 0));
+    let error = ended.into_iter().find_map(Result::err).unwrap();
+    assert!(error.message.contains("budget.run_usd"), "{error}");
+}

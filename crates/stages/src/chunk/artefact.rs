@@ -1,0 +1,177 @@
+//! The JSON form of chunks, before and after enrichment.
+//!
+//! The outer shape and the names under each chunk's `metadata` are those of the pipeline that this product replaces,
+//! so that its readers go on working. Beside them stands every field of [`Chunk`] itself, and [`from_json`] reads
+//! those alone: what goes out comes back exactly, and nothing in `metadata` can contradict it.
+
+use serde::{Deserialize, Serialize};
+
+use docweir_core::clock::{UnixMicros, timestamp};
+use docweir_core::documents::{DocumentId, Version};
+use docweir_core::error::StageError;
+use docweir_core::model::{Chunk, ChunkKind, Chunks, Language};
+
+use super::ChunkOptions;
+
+/// The object's key after chunking.
+pub fn chunks_key(document: &DocumentId) -> String {
+    format!("chunks/{document}_chunks.json")
+}
+
+/// The object's key after enrichment.
+pub fn enriched_key(document: &DocumentId) -> String {
+    format!("enriched/{document}_enriched.json")
+}
+
+/// What the artefact says about itself.
+#[derive(Clone, Debug)]
+pub struct Header<'a> {
+    pub document: &'a DocumentId,
+    pub version: Version,
+    /// The document's source, as a URI.
+    pub source: &'a str,
+    /// Where the original lies when it is an object.
+    pub s3_uri: Option<&'a str>,
+    pub at: UnixMicros,
+    pub options: &'a ChunkOptions,
+}
+
+/// The artefact of chunking.
+pub fn to_json(chunks: &Chunks, header: &Header<'_>) -> Result<Vec<u8>, StageError> {
+    write(chunks, header, None)
+}
+
+/// The artefact of enrichment: the same with `statistics`, whatever its stage counts.
+pub fn to_enriched_json(
+    chunks: &Chunks,
+    header: &Header<'_>,
+    statistics: &impl Serialize,
+) -> Result<Vec<u8>, StageError> {
+    let statistics = serde_json::to_value(statistics).map_err(|e| unwritable(header.document).caused_by(&e))?;
+    write(chunks, header, Some(statistics))
+}
+
+fn write(chunks: &Chunks, header: &Header<'_>, statistics: Option<serde_json::Value>) -> Result<Vec<u8>, StageError> {
+    let at = timestamp(header.at);
+    let file = FileOut {
+        metadata: MetadataOut {
+            document_id: header.document.as_str(),
+            version: header.version,
+            total_chunks: chunks.chunks.len(),
+            chunked_at: statistics.is_none().then(|| at.clone()),
+            enriched_at: statistics.is_some().then_some(at),
+            chunking_config: header.options,
+            language: chunks.language.as_ref(),
+            pii_redacted: chunks.pii_redacted,
+            notes: &chunks.notes,
+        },
+        chunks: chunks
+            .chunks
+            .iter()
+            .map(|chunk| ChunkOut { metadata: ChunkMetadata::of(chunk, header), chunk })
+            .collect(),
+        statistics,
+    };
+    serde_json::to_vec(&file).map_err(|e| unwritable(header.document).caused_by(&e))
+}
+
+fn unwritable(document: &DocumentId) -> StageError {
+    StageError::permanent("artefact_unwritable", format!("can't write the chunks of {document} as json"))
+}
+
+/// Reads either form back.
+pub fn from_json(bytes: &[u8]) -> Result<Chunks, StageError> {
+    let file: FileIn = serde_json::from_slice(bytes).map_err(|e| {
+        // The parser's own message may quote the text: only its place is told.
+        let message = format!(
+            "the chunk artefact is not readable as json (line {}, column {}); run the chunking of its document again",
+            e.line(),
+            e.column()
+        );
+        StageError::permanent("artefact_unreadable", message)
+    })?;
+    if file.metadata.total_chunks != file.chunks.len() {
+        let (said, found) = (file.metadata.total_chunks, file.chunks.len());
+        let message =
+            format!("the chunk artefact says {said} chunks and holds {found}; run the chunking of its document again");
+        return Err(StageError::permanent("artefact_incomplete", message));
+    }
+    let FileIn { metadata, chunks } = file;
+    Ok(Chunks { chunks, language: metadata.language, pii_redacted: metadata.pii_redacted, notes: metadata.notes })
+}
+
+#[derive(Serialize)]
+struct FileOut<'a> {
+    metadata: MetadataOut<'a>,
+    chunks: Vec<ChunkOut<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    statistics: Option<serde_json::Value>,
+}
+
+#[derive(Serialize)]
+struct MetadataOut<'a> {
+    document_id: &'a str,
+    version: Version,
+    total_chunks: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chunked_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enriched_at: Option<String>,
+    chunking_config: &'a ChunkOptions,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    language: Option<&'a Language>,
+    pii_redacted: u64,
+    notes: &'a [String],
+}
+
+#[derive(Serialize)]
+struct ChunkOut<'a> {
+    #[serde(flatten)]
+    chunk: &'a Chunk,
+    metadata: ChunkMetadata<'a>,
+}
+
+/// P's names.
+#[derive(Serialize)]
+struct ChunkMetadata<'a> {
+    source: &'a str,
+    /// The first page.
+    page: u32,
+    breadcrumbs: &'a [String],
+    char_count: usize,
+    chunk_types: [ChunkKind; 1],
+    s3_uri: Option<&'a str>,
+    /// A vision model's words on a figure; none looks at them yet.
+    ai_description: Option<&'a str>,
+}
+
+impl<'a> ChunkMetadata<'a> {
+    fn of(chunk: &'a Chunk, header: &Header<'a>) -> Self {
+        Self {
+            source: header.source,
+            page: chunk.pages.0,
+            breadcrumbs: &chunk.heading_path,
+            char_count: chunk.content.chars().count(),
+            chunk_types: [chunk.kind],
+            s3_uri: header.s3_uri,
+            ai_description: None,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct FileIn {
+    metadata: MetadataIn,
+    chunks: Vec<Chunk>,
+}
+
+#[derive(Deserialize)]
+struct MetadataIn {
+    total_chunks: usize,
+    #[serde(default)]
+    language: Option<Language>,
+    #[serde(default)]
+    pii_redacted: u64,
+    #[serde(default)]
+    notes: Vec<String>,
+}

@@ -1,0 +1,101 @@
+//! Chunking: a document as passages that can be embedded, found and shown.
+//!
+//! ```text
+//! pages ─sections─▶ runs of blocks ─units─▶ sentences, rows, whole blocks ─pack─▶ ranges ─place─▶ chunks
+//! ```
+//! * `sections`: where no chunk crosses (top heading, furniture, figures, large tables), and the heading paths;
+//! * `units`: blocks cut into what may stand at a chunk's edge;
+//! * `pack`: the best partition under the size limits and the embedder's window, each chunk counted exactly;
+//! * `place`: id, span, pages, boxes;
+//! * `artefact`: the JSON form.
+//!
+//! What holds for every result: contents are verbatim, disjoint, increasing slices of the extracted text; everything
+//! but page furniture and white space stands in exactly one; none has more characters than `max_chars` nor more
+//! tokens, its heading path included, than the window; the same input gives the same chunks.
+//!
+//! Trade-offs. Contents are strictly contiguous, so a running foot in the middle of a paragraph cuts it there, and
+//! a heading that stands last before a foot ends its chunk (its text is the next chunk's path all the same). A
+//! table that must be split can't repeat its header row in the content; the row goes into the heading path of the
+//! later parts. A row of headings with nothing between them is never torn, even where the top heading changes in it:
+//! a heading without text is nothing to find.
+
+pub mod artefact;
+mod context;
+mod options;
+mod outline;
+mod pack;
+mod place;
+mod sections;
+pub mod sentences;
+#[cfg(test)]
+mod tests;
+mod text;
+mod units;
+
+pub use options::ChunkOptions;
+
+use docweir_core::cancel::Cancel;
+use docweir_core::documents::DocumentId;
+use docweir_core::error::StageError;
+use docweir_core::model::{Chunks, ExtractedDocument};
+
+use context::Paths;
+use text::Text;
+
+/// The embedder's tokenizer, as far as chunking needs it.
+pub trait TokenCounter: Send + Sync {
+    /// Tokens of `text` as the model gets it, special tokens included.
+    fn count(&self, text: &str) -> usize;
+    /// The most that the model sees of one text, special tokens included.
+    fn window(&self) -> usize;
+    /// The length of text that the model represents best, special tokens included: chunks aim at it.
+    fn best(&self) -> usize {
+        self.window()
+    }
+}
+
+/// Below this a window has no room for one character under its special tokens.
+const MIN_WINDOW: usize = 16;
+
+/// Divides a document into chunks. A document without text gives none.
+pub fn chunk_document(
+    doc: &ExtractedDocument,
+    document: &DocumentId,
+    tokens: &dyn TokenCounter,
+    options: &ChunkOptions,
+    cancel: &Cancel,
+) -> Result<Chunks, StageError> {
+    if let Some((field, problem)) = options.problems().first() {
+        let message = format!("can't chunk {document}: `chunk.{field}` {problem}; correct the configuration");
+        return Err(StageError::permanent("bad_chunk_options", message));
+    }
+    if tokens.window() < MIN_WINDOW {
+        let window = tokens.window();
+        let message = format!(
+            "can't chunk {document}: the embedder's window of {window} tokens is too small, use a model that sees at least {MIN_WINDOW}"
+        );
+        return Err(StageError::permanent("window_too_small", message));
+    }
+    cancel.check()?;
+    let text = Text::new(doc.text());
+    let mut paths = Paths::new(tokens);
+    let runs = sections::runs(doc, &text, &mut paths, options, cancel)?;
+    let mut tools = units::Units { text: &text, paths: &mut paths, options, split_tables: 0 };
+    let mut placer = place::Placer::new(doc, document, &text);
+    let mut chunks = Vec::new();
+    for run in runs {
+        cancel.check()?;
+        let units = tools.of_run(&run, cancel)?;
+        let mut cuts = Vec::new();
+        pack::pack(&units, &tools, cancel, &mut cuts)?;
+        for cut in cuts {
+            let path = cut.path.map_or(&[][..], |id| tools.paths.path(id));
+            chunks.push(placer.chunk(&cut, path.to_vec()));
+        }
+    }
+    let mut notes = Vec::new();
+    if tools.split_tables > 0 {
+        notes.push(format!("tables too large for one chunk, split at rows: {}", tools.split_tables));
+    }
+    Ok(Chunks { chunks, notes, ..Chunks::default() })
+}

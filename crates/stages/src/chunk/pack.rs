@@ -1,0 +1,160 @@
+//! Where chunks begin and end: the cheapest partition of a run's units.
+//!
+//! Filling greedily leaves slivers; so each run is divided by dynamic programming. A chunk costs the square of how
+//! far it is from full, where full is the target size or what the embedder does best, whichever comes first; a short one
+//! costs extra; its end costs by how good the place is; a heading inside costs a little, so that sections which can
+//! stand on their own do. The weights say, in units of "one empty chunk too many", what a reader would say: better a
+//! chunk of two thirds that ends with a paragraph than a full one that ends in the middle of one, and a cut inside a
+//! sentence only when the limits force it.
+//!
+//! Token counts of units are added to judge a candidate. That is exact for word pieces over white space and only
+//! near it for other tokenizers, so every chunk is counted once more as a whole; one that is over the window after
+//! all is divided again under a smaller limit.
+
+use docweir_core::cancel::Cancel;
+use docweir_core::error::StageError;
+use docweir_core::model::BlockKind;
+
+use super::ChunkOptions;
+use super::context::{PathId, Paths};
+use super::units::{Break, Unit, Units};
+
+/// A chunk to be: neighbouring units as one range.
+#[derive(Debug)]
+pub struct Cut {
+    pub start: usize,
+    pub end: usize,
+    pub kind: Kinds,
+    /// `None` where not even the path fits beside the smallest unit.
+    pub path: Option<PathId>,
+    /// Exact, of path and content with special tokens.
+    pub tokens: usize,
+}
+
+/// Which kinds of block a chunk holds besides headings and captions.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Kinds {
+    pub table: bool,
+    pub code: bool,
+    pub figure: bool,
+    pub other: bool,
+}
+
+fn ending_cost(ending: Break) -> f64 {
+    match ending {
+        Break::Section => 0.0,
+        Break::Paragraph => 0.05,
+        Break::Item => 0.1,
+        Break::Line => 0.15,
+        Break::Sentence => 0.5,
+        Break::Inside => 1.5,
+        Break::Glued => 20.0,
+    }
+}
+
+/// Just above what two sections of the shortest good size lose by standing apart.
+const HEADING_INSIDE: f64 = 0.45;
+
+/// Divides a run's units into cuts that are within all limits.
+pub fn pack(units: &[Unit], tools: &Units<'_, '_>, cancel: &Cancel, out: &mut Vec<Cut>) -> Result<(), StageError> {
+    settle(units, tools, 1.0, cancel, out)
+}
+
+/// `share` scales the window down where sums of tokens turned out to be too low.
+fn settle(
+    units: &[Unit],
+    tools: &Units<'_, '_>,
+    share: f64,
+    cancel: &Cancel,
+    out: &mut Vec<Cut>,
+) -> Result<(), StageError> {
+    let ends = best_ends(units, tools.paths, tools.options, share);
+    let mut from = 0;
+    for end in ends {
+        cancel.check()?;
+        let group = units.get(from..end).unwrap_or_default();
+        from = end;
+        let (Some(first), Some(last)) = (group.first(), group.last()) else {
+            continue;
+        };
+        let content = tools.text.slice(first.start, last.end);
+        let window = tools.paths.window();
+        let tokens = tools.paths.exact(tools.paths.path(first.path), content);
+        let kind = kinds(group);
+        if tokens <= window {
+            out.push(Cut { start: first.start, end: last.end, kind, path: Some(first.path), tokens });
+        } else if group.len() > 1 {
+            settle(group, tools, (share * 0.95).min(share * window as f64 / tokens as f64 * 0.99), cancel, out)?;
+        } else {
+            let halves = tools.halves(first);
+            if halves.len() > 1 {
+                settle(&halves, tools, share, cancel, out)?;
+            } else {
+                let tokens = tools.paths.exact(&[], content);
+                out.push(Cut { start: first.start, end: last.end, kind, path: None, tokens });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where each chunk of the best partition ends, as indices behind its last unit.
+fn best_ends(units: &[Unit], paths: &Paths<'_>, options: &ChunkOptions, share: f64) -> Vec<usize> {
+    let n = units.len();
+    // Cost of the best partition of the first i units, and where its last chunk starts.
+    let mut best: Vec<(f64, usize)> = vec![(f64::INFINITY, 0); n + 1];
+    if let Some(first) = best.first_mut() {
+        first.0 = 0.0;
+    }
+    for (i, first) in units.iter().enumerate() {
+        let so_far = best.get(i).map_or(f64::INFINITY, |b| b.0);
+        let room = (paths.room(first.path) as f64 * share).max(1.0);
+        let best_tokens = (paths.best(first.path) as f64 * share).max(1.0);
+        let (mut tokens, mut headings, mut led) = (0usize, 0usize, true);
+        for (j, unit) in units.iter().enumerate().skip(i) {
+            let chars = unit.last_char - first.first_char;
+            tokens += unit.tokens;
+            if j > i && (chars > options.max_chars || tokens as f64 > room) {
+                break;
+            }
+            let heading = matches!(unit.kind, BlockKind::Heading { .. });
+            // Only the first of a row of headings counts, and none that the chunk begins with.
+            headings += usize::from(heading && !led);
+            led = heading;
+            let full = (chars as f64 / options.target_chars as f64).max(tokens as f64 / best_tokens);
+            let least = options.min_chars as f64 / options.target_chars as f64;
+            let ending = if j + 1 == n { 0.0 } else { ending_cost(unit.ending) };
+            let cost =
+                so_far + (1.0 - full).powi(2) + (least - full).max(0.0) + ending + HEADING_INSIDE * headings as f64;
+            if let Some(slot) = best.get_mut(j + 1)
+                && cost < slot.0
+            {
+                *slot = (cost, i);
+            }
+        }
+    }
+    let mut ends = Vec::new();
+    let mut at = n;
+    while at > 0 {
+        ends.push(at);
+        at = best.get(at).map_or(0, |b| b.1).min(at - 1);
+    }
+    ends.reverse();
+    ends
+}
+
+fn kinds(units: &[Unit]) -> Kinds {
+    let mut kinds = Kinds::default();
+    for (i, unit) in units.iter().enumerate() {
+        match unit.kind {
+            BlockKind::Heading { .. } => {}
+            BlockKind::Table => kinds.table = true,
+            BlockKind::Code => kinds.code = true,
+            BlockKind::Figure => kinds.figure = true,
+            // A caption or lead-in.
+            _ if unit.ending == Break::Glued && i + 1 < units.len() => {}
+            _ => kinds.other = true,
+        }
+    }
+    kinds
+}

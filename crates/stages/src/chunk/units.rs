@@ -1,0 +1,395 @@
+//! From blocks to units: the smallest stretches that packing moves as a whole.
+//!
+//! A block that fits is one unit if it is short, a table or code; longer prose becomes sentences, a table that is
+//! too large its rows, code its lines. What is still over the limits is cut into even parts: at clauses, words,
+//! grapheme clusters, in this order. No text longer than the largest chunk is ever counted in tokens at once, so a
+//! counter that is slow on long input stays harmless, and all work is linear in the text.
+
+use unicode_segmentation::{GraphemeCursor, UnicodeSegmentation};
+
+use docweir_core::cancel::Cancel;
+use docweir_core::error::StageError;
+use docweir_core::model::BlockKind;
+
+use super::ChunkOptions;
+use super::context::{PathId, Paths};
+use super::sections::Piece;
+use super::sentences::sentences;
+use super::text::Text;
+
+/// How good a place a unit's end is to end a chunk, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Break {
+    /// A heading follows.
+    Section,
+    Paragraph,
+    Item,
+    /// A row of a table, a line of code.
+    Line,
+    Sentence,
+    /// Inside a sentence, or in a paragraph that runs over a page's end.
+    Inside,
+    /// After a heading or a caption: what follows belongs to it.
+    Glued,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Unit {
+    /// Bytes of the extracted text.
+    pub start: usize,
+    pub end: usize,
+    /// Code points before start and end.
+    pub first_char: usize,
+    pub last_char: usize,
+    pub tokens: usize,
+    pub kind: BlockKind,
+    /// Of a chunk that starts here.
+    pub path: PathId,
+    pub ending: Break,
+}
+
+pub struct Units<'a, 'b> {
+    pub text: &'a Text,
+    pub paths: &'a mut Paths<'b>,
+    pub options: &'a ChunkOptions,
+    /// Tables that were split at rows.
+    pub split_tables: usize,
+}
+
+/// What a unit may have: characters and tokens.
+#[derive(Clone, Copy)]
+struct Limits {
+    chars: usize,
+    tokens: usize,
+}
+
+impl Units<'_, '_> {
+    /// The units of a run of pieces that no chunk boundary has to divide.
+    pub fn of_run(&mut self, run: &[Piece], cancel: &Cancel) -> Result<Vec<Unit>, StageError> {
+        let mut units: Vec<Unit> = Vec::new();
+        // Size of the headings and captions that are glued to what comes next.
+        let mut lead = Limits { chars: 0, tokens: 0 };
+        for (i, piece) in run.iter().enumerate() {
+            cancel.check()?;
+            let at = units.len();
+            self.of_piece(piece, lead, &mut units);
+            if let Some(last) = units.last_mut() {
+                last.ending = ending(piece, run.get(i + 1), self.text);
+                if last.ending == Break::Glued {
+                    let own = units.get(at..).unwrap_or_default();
+                    lead.chars += self.text.chars_in(piece.start, piece.end) + 2;
+                    lead.tokens += own.iter().map(|u| u.tokens).sum::<usize>();
+                } else {
+                    lead = Limits { chars: 0, tokens: 0 };
+                }
+            }
+        }
+        Ok(merged(units, self.options.target_chars / 24))
+    }
+
+    fn of_piece(&mut self, piece: &Piece, lead: Limits, out: &mut Vec<Unit>) {
+        let room = self.paths.room(piece.path);
+        let keep = |all: usize, lead: usize| if lead < all / 2 { all - lead } else { all };
+        let o = self.options;
+        let limits = Limits { chars: keep(o.max_chars, lead.chars), tokens: keep(room, lead.tokens) };
+        let chars = self.text.chars_in(piece.start, piece.end);
+        let whole = match piece.kind {
+            BlockKind::Table => Limits { chars: o.table_max_chars.min(limits.chars), ..limits },
+            BlockKind::Code => Limits { chars: o.target_chars.min(limits.chars), ..limits },
+            BlockKind::Figure | BlockKind::Heading { .. } => limits,
+            _ => Limits {
+                chars: (o.target_chars / 3).min(limits.chars),
+                tokens: (self.paths.best(piece.path) / 3).min(limits.tokens),
+            },
+        };
+        if chars <= whole.chars {
+            let unit = self.unit(piece, piece.path, piece.start, piece.end, Break::Paragraph);
+            if unit.tokens <= whole.tokens {
+                out.push(unit);
+                return;
+            }
+        }
+        match piece.kind {
+            BlockKind::Table | BlockKind::Code => self.lines(piece, limits, out),
+            BlockKind::Heading { .. } | BlockKind::Figure => {
+                self.parts(piece, piece.path, (piece.start, piece.end), limits, Break::Inside, out);
+            }
+            _ => {
+                for sentence in sentences(self.text.slice(piece.start, piece.end)) {
+                    let range = (piece.start + sentence.range.start, piece.start + sentence.range.end);
+                    let ending = if sentence.ends_paragraph { Break::Paragraph } else { Break::Sentence };
+                    self.parts(piece, piece.path, range, limits, ending, out);
+                }
+            }
+        }
+    }
+
+    /// Rows of a table (the later ones under the header row as context) or lines of code.
+    fn lines(&mut self, piece: &Piece, limits: Limits, out: &mut Vec<Unit>) {
+        let table = piece.kind == BlockKind::Table;
+        self.split_tables += usize::from(table);
+        let mut path = piece.path;
+        let mut limits = limits;
+        let mut start = piece.start;
+        let slice = self.text.slice(piece.start, piece.end);
+        let mut blank = false;
+        for (n, line) in slice.split_inclusive('\n').enumerate() {
+            let end = start + line.len();
+            if let Some(range) = self.text.trimmed(start, end) {
+                // Code keeps the indentation of its first line.
+                let indent = self.text.slice(start, range.0);
+                let range =
+                    if table || indent.contains(|c: char| !c.is_whitespace()) { range } else { (start, range.1) };
+                if blank && let Some(last) = out.last_mut() {
+                    last.ending = Break::Item;
+                }
+                self.parts(piece, path, range, limits, Break::Line, out);
+                if table && n == 0 {
+                    path = self.under_header(piece.path, line);
+                    limits.tokens = limits.tokens.min(self.paths.room(path));
+                }
+                blank = false;
+            } else {
+                blank = true;
+            }
+            start = end;
+        }
+    }
+
+    /// The path with the table's header row as its innermost part, so that a later row still says what it holds.
+    fn under_header(&mut self, path: PathId, row: &str) -> PathId {
+        let cells: Vec<&str> = row.split('|').map(str::trim).filter(|c| !c.is_empty()).collect();
+        let header = cells.join(" | ");
+        if !header.contains(char::is_alphabetic) {
+            return path;
+        }
+        let mut longer = self.paths.path(path).to_vec();
+        longer.push(super::context::clipped(&header, self.options.heading_max_chars));
+        self.paths.intern(longer)
+    }
+
+    /// One unit, or even parts where it is over the limits.
+    fn parts(
+        &mut self,
+        piece: &Piece,
+        path: PathId,
+        (start, end): (usize, usize),
+        limits: Limits,
+        ending: Break,
+        out: &mut Vec<Unit>,
+    ) {
+        let chars = self.text.chars_in(start, end);
+        let n = if chars <= limits.chars {
+            let unit = self.unit(piece, path, start, end, ending);
+            if unit.tokens <= limits.tokens {
+                out.push(unit);
+                return;
+            }
+            (unit.tokens * 5).div_ceil(limits.tokens * 4)
+        } else {
+            // Over the hard limit: aim at the size that chunks should have.
+            (chars * 5).div_ceil(self.options.target_chars.min(limits.chars) * 4)
+        };
+        let ranges = evenly(self.text, start, end, n.max(2));
+        if ranges.len() < 2 {
+            // A single character: nothing smaller exists.
+            out.extend(ranges.first().map(|&(s, e)| self.unit(piece, path, s, e, ending)));
+            return;
+        }
+        let last = ranges.len() - 1;
+        for (i, range) in ranges.into_iter().enumerate() {
+            self.parts(piece, path, range, limits, if i == last { ending } else { Break::Inside }, out);
+        }
+    }
+
+    fn unit(&self, piece: &Piece, path: PathId, start: usize, end: usize, ending: Break) -> Unit {
+        let tokens = self.paths.tokens_of(self.text.slice(start, end));
+        let (first_char, last_char) = (self.text.chars_before(start), self.text.chars_before(end));
+        Unit { start, end, first_char, last_char, tokens, kind: piece.kind, path, ending }
+    }
+
+    /// A unit in two, for when an exact count says that it does not fit after all; itself when it can't be divided.
+    pub fn halves(&self, unit: &Unit) -> Vec<Unit> {
+        let ranges = evenly(self.text, unit.start, unit.end, 2);
+        let last = ranges.len().saturating_sub(1);
+        let part = |(i, (start, end)): (usize, (usize, usize))| Unit {
+            start,
+            end,
+            first_char: self.text.chars_before(start),
+            last_char: self.text.chars_before(end),
+            tokens: self.paths.tokens_of(self.text.slice(start, end)),
+            ending: if i == last { unit.ending } else { Break::Inside },
+            ..*unit
+        };
+        ranges.into_iter().enumerate().map(part).collect()
+    }
+}
+
+/// What kind of place the end of a piece is.
+fn ending(piece: &Piece, next: Option<&Piece>, text: &Text) -> Break {
+    let Some(next) = next else {
+        return Break::Section;
+    };
+    if piece.glued || matches!(piece.kind, BlockKind::Heading { .. }) {
+        return Break::Glued;
+    }
+    match (piece.kind, next.kind) {
+        (_, BlockKind::Heading { .. }) => Break::Section,
+        (BlockKind::ListItem, BlockKind::ListItem) => Break::Item,
+        (BlockKind::Paragraph, BlockKind::Paragraph) if piece.page != next.page => {
+            let ends =
+                text.slice(piece.start, piece.end).ends_with(|c: char| c.is_lowercase() || matches!(c, ',' | '-'));
+            let goes_on = text.slice(next.start, next.end).starts_with(char::is_lowercase);
+            if ends && goes_on { Break::Inside } else { Break::Paragraph }
+        }
+        _ => Break::Paragraph,
+    }
+}
+
+/// Joins tiny neighbours of one kind, so that the number of units in a chunk stays bounded.
+fn merged(units: Vec<Unit>, tiny: usize) -> Vec<Unit> {
+    let mut out: Vec<Unit> = Vec::with_capacity(units.len());
+    for unit in units {
+        match out.last_mut() {
+            Some(last)
+                if last.kind == unit.kind
+                    && last.path == unit.path
+                    && !matches!(last.ending, Break::Section | Break::Glued)
+                    && last.last_char - last.first_char < tiny
+                    && unit.last_char - last.first_char < 2 * tiny =>
+            {
+                *last = Unit {
+                    end: unit.end,
+                    last_char: unit.last_char,
+                    tokens: last.tokens + unit.tokens,
+                    ending: unit.ending,
+                    ..*last
+                };
+            }
+            _ => out.push(unit),
+        }
+    }
+    out
+}
+
+/// About `n` parts of equal length, trimmed, cut at the best places near the even ones.
+fn evenly(text: &Text, start: usize, end: usize, n: usize) -> Vec<(usize, usize)> {
+    let first = text.chars_before(start);
+    let chars = text.chars_before(end) - first;
+    let reach = chars / n / 8;
+    let mut parts = Vec::with_capacity(n);
+    let mut from = start;
+    for i in 1..n {
+        let ideal = first + chars * i / n;
+        let near = (text.byte_of(ideal - reach), text.byte_of(ideal), text.byte_of(ideal + reach + 1).min(end));
+        let cut = cut_near(text, start, end, near);
+        if cut > from && cut < end {
+            parts.extend(text.trimmed(from, cut));
+            from = cut;
+        }
+    }
+    parts.extend(text.trimmed(from, end));
+    parts
+}
+
+/// The best place to cut between `low` and `high`: after a clause, at white space, between words, between grapheme
+/// clusters; among equals the nearest to `ideal`.
+fn cut_near(text: &Text, start: usize, end: usize, (low, ideal, high): (usize, usize, usize)) -> usize {
+    let window = text.slice(low, high);
+    let nearest = |best: &mut Option<usize>, at: usize| {
+        if at > start && best.is_none_or(|b| at.abs_diff(ideal) < b.abs_diff(ideal)) {
+            *best = Some(at);
+        }
+    };
+    let (mut clause, mut space) = (None, None);
+    let mut before = ' ';
+    for (i, c) in window.char_indices() {
+        if c.is_whitespace() && i > 0 {
+            let class = if matches!(before, ',' | ';' | ':' | '.' | '!' | '?' | '،' | '؛') {
+                &mut clause
+            } else {
+                &mut space
+            };
+            nearest(class, low + i);
+        } else if matches!(before, '、' | '。' | '，' | '；' | '：' | '！' | '？') {
+            nearest(&mut clause, low + i);
+        }
+        before = c;
+    }
+    if let Some(at) = clause.or(space) {
+        return at;
+    }
+    let mut word = None;
+    for (i, _) in window.split_word_bound_indices().skip(1) {
+        nearest(&mut word, low + i);
+    }
+    if let Some(at) = word.filter(|&at| is_grapheme_boundary(text, start, end, at)) {
+        return at;
+    }
+    grapheme_boundary(text, start, end, ideal)
+}
+
+/// How far the rules for clusters look around, in bytes: without a limit, a megabyte of flags or of combining marks
+/// would be walked through for each cut.
+const CLUSTER_REACH: usize = 1024;
+
+fn around(text: &Text, start: usize, end: usize, at: usize) -> (usize, &str) {
+    let low = text.floor(at.saturating_sub(CLUSTER_REACH)).max(start);
+    let high = text.floor(at + CLUSTER_REACH).min(end);
+    (low, text.slice(low, high))
+}
+
+fn is_grapheme_boundary(text: &Text, start: usize, end: usize, at: usize) -> bool {
+    let (low, slice) = around(text, start, end, at);
+    GraphemeCursor::new(at - low, slice.len(), true).is_boundary(slice, 0).unwrap_or(true)
+}
+
+/// The boundary at or before `at`, else the next one; inside the cluster where it is longer than the reach.
+fn grapheme_boundary(text: &Text, start: usize, end: usize, at: usize) -> usize {
+    if at <= start || is_grapheme_boundary(text, start, end, at) {
+        return at;
+    }
+    let (low, slice) = around(text, start, end, at);
+    let cursor = || GraphemeCursor::new(at - low, slice.len(), true);
+    match (cursor().prev_boundary(slice, 0), cursor().next_boundary(slice, 0)) {
+        (Ok(Some(before)), _) if before > 0 => low + before,
+        (_, Ok(Some(after))) if after < slice.len() => low + after,
+        _ => at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(text: &str, n: usize) -> Vec<String> {
+        let index = Text::new(text.to_owned());
+        evenly(&index, 0, text.len(), n).into_iter().map(|(s, e)| index.slice(s, e).to_owned()).collect()
+    }
+
+    #[test]
+    fn long_text_is_cut_at_the_best_place_near_the_even_one() {
+        assert_eq!(cut(&format!("{} {}", "a".repeat(40), "b".repeat(42)), 2), ["a".repeat(40), "b".repeat(42)]);
+        let clauses = format!("{}, and then {}", "word ".repeat(9).trim_end(), "more ".repeat(8).trim_end());
+        assert!(cut(&clauses, 2)[0].ends_with(','), "{:?}", cut(&clauses, 2));
+        assert_eq!(cut("ab", 2), ["a", "b"]);
+        assert_eq!(cut("a", 2), ["a"]);
+    }
+
+    #[test]
+    fn a_grapheme_cluster_stays_whole() {
+        let family = "👨\u{200d}👩\u{200d}👧";
+        for part in cut(&family.repeat(40), 3) {
+            assert!(part.starts_with('👨') && part.ends_with('👧'));
+        }
+        for part in cut(&"e\u{301}".repeat(100), 4) {
+            assert!(part.starts_with('e'));
+        }
+    }
+
+    #[test]
+    fn a_cluster_without_end_is_cut_all_the_same() {
+        let parts = cut(&format!("a{}", "\u{301}".repeat(1000)), 4);
+        assert!(parts.len() > 1, "{}", parts.len());
+    }
+}

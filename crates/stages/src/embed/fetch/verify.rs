@@ -1,0 +1,128 @@
+//! Whether files are the model that the configuration names.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use docweir_core::documents::Sha256Hex;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::super::ModelOptions;
+use super::{Failed, ModelFiles, TOKENIZER, WEIGHTS};
+
+/// Beside the files: what they were when they were last read through.
+const VERIFIED: &str = "verified.json";
+
+#[derive(PartialEq, Serialize, Deserialize)]
+struct Verified {
+    weights_sha256: String,
+    vocabulary_sha256: String,
+    /// Size and time of change of each file, in bytes and nanoseconds.
+    files: BTreeMap<String, (u64, i64, i64)>,
+}
+
+/// The cached model, if it is there and has not changed since it was verified.
+pub fn cached(folder: &Path, options: &ModelOptions) -> Option<ModelFiles> {
+    let note: Verified = serde_json::from_slice(&std::fs::read(folder.join(VERIFIED)).ok()?).ok()?;
+    let fits = note == describe(folder, options).ok()?;
+    fits.then(|| ModelFiles {
+        name: options.name.clone(),
+        weights: folder.join(WEIGHTS),
+        tokenizer: folder.join(TOKENIZER),
+        config: None,
+        weights_sha256: Sha256Hex::parse(&options.weights_sha256).unwrap_or_else(|| Sha256Hex::of(b"")),
+        languages: options.languages.clone(),
+        best_tokens: options.best_tokens,
+    })
+}
+
+/// Reads files through that lie in place without a note that fits, and writes the note when they are right.
+pub fn recheck(folder: &Path, options: &ModelOptions) -> Result<(), Failed> {
+    check(folder, options)?;
+    note(folder, folder, options)
+}
+
+/// Reads the staged files through, and moves them into place when they are right.
+pub fn install(staging: &Path, folder: &Path, options: &ModelOptions) -> Result<(), Failed> {
+    check(staging, options)?;
+    for name in [WEIGHTS, TOKENIZER] {
+        File::open(staging.join(name))?.sync_all()?;
+        std::fs::rename(staging.join(name), folder.join(name))?;
+    }
+    // The note last: without it the files are read through again.
+    note(staging, folder, options)?;
+    File::open(folder)?.sync_all()?;
+    Ok(())
+}
+
+fn note(staging: &Path, folder: &Path, options: &ModelOptions) -> Result<(), Failed> {
+    let note = serde_json::to_vec(&describe(folder, options)?)?;
+    let path = staging.join("verified.new");
+    std::fs::write(&path, note)?;
+    Ok(std::fs::rename(path, folder.join(VERIFIED))?)
+}
+
+fn check(staging: &Path, options: &ModelOptions) -> Result<(), Failed> {
+    let weights = hash_file(&staging.join(WEIGHTS), options.max_bytes)?;
+    if weights.as_str() != options.weights_sha256 {
+        let wanted = &options.weights_sha256;
+        return Err(Failed(format!(
+            "{WEIGHTS} has SHA-256 {weights}, and embed.options.model.weights_sha256 is {wanted}"
+        )));
+    }
+    let vocabulary = vocabulary(&staging.join(TOKENIZER), options.max_bytes)?;
+    if vocabulary.as_str() != options.vocabulary_sha256 {
+        let wanted = &options.vocabulary_sha256;
+        return Err(Failed(format!(
+            "{TOKENIZER} has a vocabulary of SHA-256 {vocabulary}, and embed.options.model.vocabulary_sha256 is {wanted}"
+        )));
+    }
+    Ok(())
+}
+
+fn describe(folder: &Path, options: &ModelOptions) -> std::io::Result<Verified> {
+    let mut files = BTreeMap::new();
+    for name in [WEIGHTS, TOKENIZER] {
+        let meta = std::fs::metadata(folder.join(name))?;
+        files.insert(name.to_owned(), (meta.len(), meta.mtime(), meta.mtime_nsec()));
+    }
+    let (weights_sha256, vocabulary_sha256) = (options.weights_sha256.clone(), options.vocabulary_sha256.clone());
+    Ok(Verified { weights_sha256, vocabulary_sha256, files })
+}
+
+fn hash_file(path: &Path, max_bytes: u64) -> Result<Sha256Hex, Failed> {
+    let mut file = File::open(path).map_err(|e| Failed(format!("no {WEIGHTS} came: {e}")))?.take(max_bytes);
+    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Sha256Hex::from_digest(&hasher.finalize())),
+            n => hasher.update(buffer.get(..n).unwrap_or_default()),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Tokenizer {
+    model: Model,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    vocab: BTreeMap<String, u32>,
+}
+
+/// SHA-256 of the tokens in order of their ids, one a line.
+fn vocabulary(path: &Path, max_bytes: u64) -> Result<Sha256Hex, Failed> {
+    let mut text = Vec::new();
+    let file = File::open(path).map_err(|e| Failed(format!("no {TOKENIZER} came: {e}")))?;
+    file.take(max_bytes).read_to_end(&mut text)?;
+    let tokenizer: Tokenizer =
+        serde_json::from_slice(&text).map_err(|e| Failed(format!("{TOKENIZER} is no tokenizer: {e}")))?;
+    let mut tokens: Vec<(u32, String)> = tokenizer.model.vocab.into_iter().map(|(t, id)| (id, t)).collect();
+    tokens.sort();
+    let lines: Vec<String> = tokens.into_iter().map(|(_, t)| t).collect();
+    Ok(Sha256Hex::of(lines.join("\n").as_bytes()))
+}

@@ -1,0 +1,384 @@
+//! Amazon Comprehend beside the rules: entities, key phrases, sentiment, languages and personal data.
+//!
+//! Personal data comes first, over the whole text: what Comprehend finds in it and in the headings is resolved together
+//! with what the rules find, and with redaction on everything after sees the placeholders only, this service included.
+//! Then each passage is told its language, and passages of one language are asked about together. Figures by rule stay,
+//! entities by rule stay where Comprehend found none, and its key phrases stand in the place of ours.
+//!
+//! Trade-offs. Each passage is a text of its own, so that what was paid is found again when its neighbours change; a short
+//! one costs as much as one of three hundred characters. Personal data is looked for in the document's language as it is
+//! told here, because nobody else may see the text before; where Comprehend does not know it, passages in languages that it
+//! knows are looked through. A language that Comprehend does not know is no failure:
+//! the rules' findings stand, and a note says so.
+//!
+//! # Layout
+//! - [`Analyst`] who is asked: `providers::comprehend`, which pays, waits and remembers
+//! - `texts` parts within the limits and places in them; `personal` the whole text; `languages` codes
+//! - `findings` what comes of the answers
+
+mod findings;
+mod languages;
+mod options;
+mod personal;
+#[cfg(test)]
+mod tests;
+mod texts;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use docweir_core::error::StageError;
+use docweir_core::model::{Chunks, Language, Sentiment};
+use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
+
+pub use options::ComprehendOptions;
+pub use personal::PERSONAL_KINDS;
+
+use super::local::{Looked, Others};
+use super::{Call, EnrichOptions, Enriched, Enricher, LocalEnricher, Usage};
+use crate::embed::deciding;
+use findings::Findings;
+use personal::Whole;
+use texts::{Places, split};
+
+/// What it can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Api {
+    Language,
+    Entities,
+    KeyPhrases,
+    Sentiment,
+    PersonalData,
+}
+
+impl Api {
+    pub const ALL: [Self; 5] = [Api::Language, Api::Entities, Api::KeyPhrases, Api::Sentiment, Api::PersonalData];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Api::Language => "language",
+            Api::Entities => "entities",
+            Api::KeyPhrases => "key_phrases",
+            Api::Sentiment => "sentiment",
+            Api::PersonalData => "personal_data",
+        }
+    }
+}
+
+/// What was found in one text. Holds nothing of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Answer {
+    /// The likeliest first.
+    Languages(Vec<Tongue>),
+    /// Of entities, key phrases and personal data.
+    Spots(Vec<Spot>),
+    Sentiment(Sentiment),
+}
+
+/// A language by Comprehend's code, and how sure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tongue {
+    pub code: String,
+    pub score: f32,
+}
+
+/// A stretch of the text that was sent, in code points, half-open.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spot {
+    /// As Comprehend names it; empty for key phrases.
+    pub kind: String,
+    pub start: usize,
+    pub end: usize,
+    pub score: f32,
+}
+
+/// Why a text has no answer, and never will have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refusal {
+    /// It does not know the language.
+    Language,
+    TooLong,
+}
+
+/// Of each text what was found, in their order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answers {
+    pub answers: Vec<Result<Answer, Refusal>>,
+    pub usage: Usage,
+}
+
+/// Who is asked. Texts are within the limits, and each holds a letter or a digit.
+#[async_trait]
+pub trait Analyst: Send + Sync {
+    /// `language` is one of Comprehend's codes, and empty where that is what is asked.
+    ///
+    /// # Errors
+    /// Where a text has no answer and may have one later. What was answered is remembered, and not paid again.
+    async fn ask(&self, api: Api, language: &str, texts: &[&str], call: Call<'_>) -> Result<Answers, StageError>;
+}
+
+/// Rules, and Comprehend beside them.
+pub struct ComprehendEnricher {
+    local: LocalEnricher,
+    options: EnrichOptions,
+    analyst: Arc<dyn Analyst>,
+}
+
+/// A part of a chunk that is one text of a request.
+struct Part {
+    chunk: usize,
+    range: Range<usize>,
+}
+
+impl ComprehendEnricher {
+    pub fn new(local: LocalEnricher, options: EnrichOptions, analyst: Arc<dyn Analyst>) -> Self {
+        Self { local, options, analyst }
+    }
+
+    /// Whether it is configured, and not switched off for everybody.
+    fn asks(&self, api: Api) -> bool {
+        let o = &self.options;
+        let wanted = match api {
+            Api::Language => o.language,
+            Api::Entities => o.entities,
+            Api::KeyPhrases => o.key_phrases,
+            Api::Sentiment => true,
+            Api::PersonalData => o.personal_data || o.redact,
+        };
+        wanted && o.comprehend.apis.contains(&api)
+    }
+
+    fn takes(&self, code: &str) -> bool {
+        self.options.comprehend.languages.iter().any(|taken| taken == code)
+    }
+
+    /// In the languages that are told here: nobody else may see the text before.
+    async fn personal(&self, chunks: &Chunks, call: Call<'_>, sums: &mut Sums) -> Result<Others, StageError> {
+        if !self.asks(Api::PersonalData) || chunks.chunks.is_empty() {
+            return Ok(Others::default());
+        }
+        let options = &self.options.comprehend;
+        let codes = personal::languages(chunks, &self.options);
+        for code in codes.iter().filter_map(|code| code.as_ref().err()) {
+            sums.refused(Api::PersonalData, code, Refusal::Language);
+        }
+        let whole = Whole::of(chunks, &codes, options.max_personal_bytes);
+        let texts = whole.texts();
+        let mut by_language: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (i, (_, code)) in texts.iter().enumerate() {
+            by_language.entry(code).or_default().push(i);
+        }
+        let mut spots = vec![Vec::new(); texts.len()];
+        for (code, of) in by_language {
+            let asked: Vec<&str> = of.iter().filter_map(|i| texts.get(*i).map(|(text, _)| *text)).collect();
+            let answers = self.analyst.ask(Api::PersonalData, code, &asked, call).await?;
+            sums.usage += answers.usage;
+            for (i, answer) in of.into_iter().zip(answers.answers) {
+                match (answer, spots.get_mut(i)) {
+                    (Ok(Answer::Spots(found)), Some(place)) => *place = found,
+                    (Ok(_), _) | (_, None) => {}
+                    // What nobody looked at must not pass for redacted.
+                    (Err(Refusal::TooLong), _) if self.options.redact => return Err(too_long()),
+                    (Err(refusal), _) => sums.refused(Api::PersonalData, code, refusal),
+                }
+            }
+        }
+        Ok(whole.found(&spots, &options.ignored_kinds))
+    }
+
+    /// Asks about parts in each language at once; of each part what was found, where something was.
+    async fn ask(
+        &self,
+        jobs: Vec<(Api, String, Vec<usize>)>,
+        parts: &[Part],
+        chunks: &Chunks,
+        call: Call<'_>,
+        sums: &mut Sums,
+    ) -> Result<BTreeMap<(Api, usize), Answer>, StageError> {
+        let asked = jobs.iter().map(|(api, code, of)| async move {
+            let texts: Vec<&str> = of.iter().map(|i| parts.get(*i).map_or("", |part| part.text(chunks))).collect();
+            self.analyst.ask(*api, code, &texts, call).await
+        });
+        // All to their end: what one has paid for must not be lost because another failed.
+        let answered = join_all(asked).await;
+        if let Some(error) = deciding(&answered) {
+            return Err(error);
+        }
+        let mut found = BTreeMap::new();
+        for ((api, code, of), answers) in jobs.iter().zip(answered.into_iter().flatten()) {
+            sums.usage += answers.usage;
+            for (part, answer) in of.iter().zip(answers.answers) {
+                match answer {
+                    Ok(answer) => drop(found.insert((*api, *part), answer)),
+                    Err(refusal) => sums.refused(*api, code, refusal),
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Of each chunk the language that it is asked about in. Tells the chunks' and the document's where it was asked.
+    async fn languages(
+        &self,
+        chunks: &mut Chunks,
+        parts: &[Part],
+        call: Call<'_>,
+        sums: &mut Sums,
+    ) -> Result<Vec<String>, StageError> {
+        let mut codes: Vec<Option<String>> = vec![None; chunks.chunks.len()];
+        if self.asks(Api::Language) && !parts.is_empty() {
+            let jobs = vec![(Api::Language, String::new(), (0..parts.len()).collect())];
+            let told = self.ask(jobs, parts, chunks, call, sums).await?;
+            let by_chunk = findings::languages(&told, parts, chunks, self.options.min_confidence);
+            let mut weights: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+            for (i, tongue) in by_chunk {
+                let Some(chunk) = chunks.chunks.get_mut(i) else { continue };
+                let told = tongue.as_ref().map(|t| Language { code: languages::ours(&t.code), confidence: t.score });
+                if let Some(told) = &told {
+                    let characters = chunk.content.chars().count() as f64;
+                    let sum = weights.entry(told.code.clone()).or_default();
+                    *sum = (sum.0 + characters, sum.1 + characters * f64::from(told.confidence));
+                }
+                if let Some(findings) = &mut chunk.findings {
+                    findings.language = told;
+                }
+                if let Some(code) = codes.get_mut(i) {
+                    *code = tongue.map(|t| t.code);
+                }
+            }
+            let most = weights.into_iter().max_by(|(_, a), (_, b)| a.0.total_cmp(&b.0));
+            if let Some((code, (characters, sure))) = most {
+                chunks.language = Some(Language { code, confidence: (sure / characters.max(1.0)) as f32 });
+            }
+        }
+        let document = chunks.language.as_ref().map(|l| languages::theirs(&l.code));
+        let fallback = document.unwrap_or_else(|| self.options.comprehend.default_language.clone());
+        let of = |(chunk, told): (&docweir_core::model::Chunk, Option<String>)| {
+            let here = || chunk.findings.as_ref()?.language.as_ref().map(|l| languages::theirs(&l.code));
+            told.or_else(here).unwrap_or_else(|| fallback.clone())
+        };
+        Ok(chunks.chunks.iter().zip(codes).map(of).collect())
+    }
+
+    async fn enriched(&self, chunks: Chunks, call: Call<'_>) -> Result<Enriched, StageError> {
+        let mut sums = Sums::default();
+        let others = self.personal(&chunks, call, &mut sums).await?;
+        let Looked { mut chunks, masks } = self.local.beside(chunks, others, call.cancel).await?;
+        let parts = parts(&chunks, self.options.comprehend.max_text_bytes);
+        let codes = self.languages(&mut chunks, &parts, call, &mut sums).await?;
+
+        let mut by_language: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (i, part) in parts.iter().enumerate() {
+            by_language.entry(codes.get(part.chunk).map_or("", String::as_str)).or_default().push(i);
+        }
+        let mut jobs = Vec::new();
+        for api in [Api::Entities, Api::KeyPhrases, Api::Sentiment].into_iter().filter(|api| self.asks(*api)) {
+            for (code, of) in &by_language {
+                if self.takes(code) {
+                    jobs.push((api, (*code).to_owned(), of.clone()));
+                } else {
+                    sums.refused(api, code, Refusal::Language);
+                }
+            }
+        }
+        let found = self.ask(jobs, &parts, &chunks, call, &mut sums).await?;
+        Findings { options: &self.options, parts: &parts, masks: &masks, found: &found }.add_to(&mut chunks);
+        chunks.notes.extend(sums.notes());
+        Ok(Enriched { chunks, usage: sums.usage })
+    }
+}
+
+#[async_trait]
+impl Enricher for ComprehendEnricher {
+    fn name(&self) -> &str {
+        "comprehend"
+    }
+
+    fn is_paid(&self) -> bool {
+        true
+    }
+
+    fn at_a_time(&self) -> Option<usize> {
+        Some(self.options.comprehend.concurrency)
+    }
+
+    async fn enrich(&self, chunks: Chunks, call: Call<'_>) -> Result<Enriched, StageError> {
+        self.enriched(chunks, call).await
+    }
+}
+
+impl Part {
+    fn text<'c>(&self, chunks: &'c Chunks) -> &'c str {
+        chunks.chunks.get(self.chunk).and_then(|c| c.content.get(self.range.clone())).unwrap_or_default()
+    }
+}
+
+/// Every chunk's text in parts of at most so many bytes, without those that have no letter.
+fn parts(chunks: &Chunks, most: usize) -> Vec<Part> {
+    let mut parts = Vec::with_capacity(chunks.chunks.len());
+    for (chunk, content) in chunks.chunks.iter().map(|c| c.content.as_str()).enumerate() {
+        let ranges = split(content, most).into_iter();
+        let lettered = ranges.filter(|r| content.get(r.clone()).is_some_and(|t| t.contains(char::is_alphabetic)));
+        parts.extend(lettered.map(|range| Part { chunk, range }));
+    }
+    parts
+}
+
+/// The texts that are asked about personal data before redaction, and about everything else after it: what a cache keeps
+/// answers by.
+pub fn texts_of(chunks: &Chunks, options: &EnrichOptions) -> Vec<String> {
+    let whole = Whole::of(chunks, &personal::languages(chunks, options), options.comprehend.max_personal_bytes);
+    let mut texts: Vec<String> = whole.texts().into_iter().map(|(text, _)| text.to_owned()).collect();
+    texts.extend(parts(chunks, options.comprehend.max_text_bytes).iter().map(|part| part.text(chunks).to_owned()));
+    texts
+}
+
+fn too_long() -> StageError {
+    let text =
+        "comprehend looks for personal data in no text so long: lower `enrich.options.comprehend.max_personal_bytes`";
+    StageError::permanent("comprehend_refused", text)
+}
+
+/// A stretch in bytes of the text that a part begins at `begin` of.
+fn split_back(places: &Places, spot: &Spot, begin: usize) -> Option<Range<usize>> {
+    let range = places.bytes(spot.start, spot.end)?;
+    Some(begin + range.start..begin + range.end)
+}
+
+/// What a document took, and what was left out of it.
+#[derive(Default)]
+struct Sums {
+    usage: Usage,
+    /// By its code of a language and the reason; without a code nobody could tell the language.
+    left_out: BTreeMap<(String, Refusal), BTreeSet<Api>>,
+}
+
+impl Sums {
+    fn refused(&mut self, api: Api, code: &str, refusal: Refusal) {
+        self.left_out.entry((code.to_owned(), refusal)).or_default().insert(api);
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let note = |((code, refusal), apis): (&(String, Refusal), &BTreeSet<Api>)| {
+            let names: Vec<String> = apis.iter().map(|api| api.name().replace('_', " ")).collect();
+            let names = names.join(", ");
+            let language = match code.as_str() {
+                "" => "a language that can't be told".to_owned(),
+                code => format!("`{}`", languages::ours(code)),
+            };
+            match refusal {
+                Refusal::Language => {
+                    format!("comprehend was not asked about {names} in {language}: found by rule alone")
+                }
+                Refusal::TooLong => {
+                    format!("comprehend takes no text so long, {names} in {language}: found by rule alone")
+                }
+            }
+        };
+        self.left_out.iter().map(note).collect()
+    }
+}

@@ -1,0 +1,205 @@
+//! Personal data over the whole text: which stretches are sent, and where what was found stands.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use docweir_core::model::{Chunk, Chunks};
+
+use super::languages::{KNOWN_PERSONAL, theirs};
+use super::texts::{Places, split};
+use super::{Spot, split_back};
+use crate::enrich::local::{Others, joined_text};
+use crate::enrich::matches::Match;
+use crate::enrich::{EnrichOptions, language};
+
+/// Comprehend's kinds and ours, which are the same but where a rule finds that kind already.
+pub const PERSONAL_KINDS: &[(&str, &str)] = &[
+    ("ADDRESS", "ADDRESS"),
+    ("AGE", "AGE"),
+    ("AWS_ACCESS_KEY", "AWS_ACCESS_KEY"),
+    ("AWS_SECRET_KEY", "AWS_SECRET_KEY"),
+    ("BANK_ACCOUNT_NUMBER", "BANK_ACCOUNT_NUMBER"),
+    ("BANK_ROUTING", "BANK_ROUTING"),
+    ("CA_HEALTH_NUMBER", "CA_HEALTH_NUMBER"),
+    ("CA_SOCIAL_INSURANCE_NUMBER", "CA_SOCIAL_INSURANCE_NUMBER"),
+    ("CREDIT_DEBIT_CVV", "CREDIT_DEBIT_CVV"),
+    ("CREDIT_DEBIT_EXPIRY", "CREDIT_DEBIT_EXPIRY"),
+    ("CREDIT_DEBIT_NUMBER", "CREDIT_CARD"),
+    ("DATE_TIME", "DATE_TIME"),
+    ("DRIVER_ID", "DRIVER_ID"),
+    ("EMAIL", "EMAIL"),
+    ("INTERNATIONAL_BANK_ACCOUNT_NUMBER", "IBAN"),
+    ("IN_AADHAAR", "IN_AADHAAR"),
+    ("IN_NREGA", "IN_NREGA"),
+    ("IN_PERMANENT_ACCOUNT_NUMBER", "IN_PERMANENT_ACCOUNT_NUMBER"),
+    ("IN_VOTER_NUMBER", "IN_VOTER_NUMBER"),
+    ("IP_ADDRESS", "IP_ADDRESS"),
+    ("LICENSE_PLATE", "LICENSE_PLATE"),
+    ("MAC_ADDRESS", "MAC_ADDRESS"),
+    ("NAME", "NAME"),
+    ("PASSPORT_NUMBER", "PASSPORT_NUMBER"),
+    ("PASSWORD", "PASSWORD"),
+    ("PHONE", "PHONE"),
+    ("PIN", "PIN"),
+    ("SSN", "SSN"),
+    ("SWIFT_CODE", "SWIFT_CODE"),
+    ("UK_NATIONAL_HEALTH_SERVICE_NUMBER", "UK_NATIONAL_HEALTH_SERVICE_NUMBER"),
+    ("UK_NATIONAL_INSURANCE_NUMBER", "UK_NATIONAL_INSURANCE_NUMBER"),
+    ("UK_UNIQUE_TAXPAYER_REFERENCE_NUMBER", "UK_UNIQUE_TAXPAYER_REFERENCE_NUMBER"),
+    ("URL", "URL"),
+    ("USERNAME", "USERNAME"),
+    ("US_INDIVIDUAL_TAX_IDENTIFICATION_NUMBER", "US_INDIVIDUAL_TAX_IDENTIFICATION_NUMBER"),
+    ("VEHICLE_IDENTIFICATION_NUMBER", "VEHICLE_IDENTIFICATION_NUMBER"),
+];
+
+/// One that is newer than this list is taken all the same.
+const UNKNOWN: &str = "PERSONAL_DATA";
+
+/// Not taken unless asked for.
+pub const IGNORED: &[&str] = &["DATE_TIME", "URL"];
+
+/// What stands in two stretches that follow each other: more than a name or an address is long.
+const OVERLAP: usize = 256;
+
+/// Stretches of a document that are looked through.
+pub struct Whole {
+    /// The text of all chunks.
+    text: String,
+    parts: Vec<Part>,
+    /// Each heading once, one a line.
+    headings: String,
+    lines: Vec<Range<usize>>,
+    heading_parts: Vec<Part>,
+}
+
+/// One text of a request, and the language that it is asked in.
+struct Part {
+    range: Range<usize>,
+    code: String,
+}
+
+/// The language in which a chunk is looked through, or that in which it is not.
+pub type Spoken = Result<String, String>;
+
+/// Of each chunk: the document's; where that can't be told or is none that is known, the chunk's own. In this order, for a
+/// list of names is easily taken for another language, and would not be looked through.
+pub fn languages(chunks: &Chunks, options: &EnrichOptions) -> Vec<Spoken> {
+    let comprehend = &options.comprehend;
+    let known = |code: String| match KNOWN_PERSONAL.contains(&code.as_str()) && comprehend.languages.contains(&code) {
+        true => Ok(code),
+        false => Err(code),
+    };
+    let document = language::of_document(chunks, options.min_confidence).map(|l| theirs(&l.code));
+    let fallback = known(document.clone().unwrap_or_else(|| comprehend.default_language.clone()));
+    let of = |chunk: &Chunk| match (&document, &fallback) {
+        (Some(_), Ok(code)) => Ok(code.clone()),
+        _ => {
+            let own = language::of_text(&chunk.content, options.min_confidence);
+            own.map_or_else(|| fallback.clone(), |own| known(theirs(&own.code)))
+        }
+    };
+    chunks.chunks.iter().map(of).collect()
+}
+
+impl Whole {
+    /// `codes` has a language for each chunk.
+    pub fn of(chunks: &Chunks, codes: &[Spoken], most: usize) -> Self {
+        let (text, places) = joined_text(&chunks.chunks);
+        let (mut headings, mut lines, mut spoken) = (String::new(), Vec::new(), Vec::new());
+        let mut seen = HashSet::new();
+        for (chunk, code) in chunks.chunks.iter().zip(codes).filter(|(_, code)| code.is_ok()) {
+            for heading in chunk.heading_path.iter().filter(|h| !h.trim().is_empty() && seen.insert(h.as_str())) {
+                let start = headings.len();
+                headings.push_str(heading);
+                lines.push(start..headings.len());
+                spoken.push(code.clone());
+                headings.push('\n');
+            }
+        }
+        let parts = stretches(&text, &places, codes, most);
+        let heading_parts = stretches(&headings, &lines, &spoken, most);
+        Self { text, parts, headings, lines, heading_parts }
+    }
+
+    /// What is sent, in order, each with its language.
+    pub fn texts(&self) -> Vec<(&str, &str)> {
+        let of_text = self.parts.iter().map(|part| (&self.text, part));
+        let all = of_text.chain(self.heading_parts.iter().map(|part| (&self.headings, part)));
+        all.map(|(text, part)| (text.get(part.range.clone()).unwrap_or_default(), part.code.as_str())).collect()
+    }
+
+    /// Where it was found, from what was found in each text that was sent.
+    pub fn found(&self, spots: &[Vec<Spot>], ignored: &[String]) -> Others {
+        let (of_text, of_headings) = spots.split_at(self.parts.len().min(spots.len()));
+        let text = matches(&self.text, &self.parts, of_text, ignored);
+        let all = matches(&self.headings, &self.heading_parts, of_headings, ignored);
+        let mut headings: HashMap<String, Vec<Match>> = HashMap::new();
+        for line in &self.lines {
+            let within = all.iter().filter_map(|m| {
+                let range = m.range.start.max(line.start)..m.range.end.min(line.end);
+                let moved = range.start.saturating_sub(line.start)..range.end.saturating_sub(line.start);
+                (range.start < range.end).then(|| Match::new(m.kind, moved, m.score))
+            });
+            let within: Vec<Match> = within.collect();
+            if let Some(heading) = self.headings.get(line.clone()).filter(|_| !within.is_empty()) {
+                headings.insert(heading.to_owned(), within);
+            }
+        }
+        Others { text, headings }
+    }
+}
+
+/// Neighbours in one language are looked through together.
+fn stretches(text: &str, places: &[Range<usize>], codes: &[Spoken], most: usize) -> Vec<Part> {
+    let mut runs: Vec<Option<(Range<usize>, &str)>> = Vec::new();
+    for (place, code) in places.iter().zip(codes) {
+        match (runs.last_mut(), code) {
+            (Some(Some((range, spoken))), Ok(code)) if spoken == code => range.end = place.end,
+            (_, code) => runs.push(code.as_ref().ok().map(|code| (place.clone(), code.as_str()))),
+        }
+    }
+    let mut parts = Vec::new();
+    for (run, code) in runs.into_iter().flatten() {
+        let within = overlapping(text.get(run.clone()).unwrap_or_default(), most);
+        let part = |part: Range<usize>| Part { range: run.start + part.start..run.start + part.end, code: code.into() };
+        parts.extend(within.into_iter().map(part));
+    }
+    parts
+}
+
+/// Parts of which each begins a little before the one before ends, so that what is cut there stands in one of them.
+fn overlapping(text: &str, most: usize) -> Vec<Range<usize>> {
+    let overlap = OVERLAP.min(most / 4);
+    let mut parts = split(text, most - overlap);
+    for part in parts.iter_mut().skip(1) {
+        let mut from = part.start.saturating_sub(overlap);
+        while !text.is_char_boundary(from) {
+            from += 1;
+        }
+        // From a word's begin, if one begins there.
+        let before = text.get(from..part.start).unwrap_or_default();
+        from += before.find(char::is_whitespace).map_or(0, |at| before.len() - before[at..].trim_start().len());
+        part.start = from.min(part.start);
+    }
+    parts.retain(|part| text.get(part.clone()).is_some_and(|t| t.contains(char::is_alphanumeric)));
+    parts
+}
+
+fn matches(text: &str, parts: &[Part], spots: &[Vec<Spot>], ignored: &[String]) -> Vec<Match> {
+    let mut all = Vec::new();
+    for (Part { range: part, .. }, spots) in parts.iter().zip(spots) {
+        let places = Places::of(text.get(part.clone()).unwrap_or_default());
+        for spot in spots {
+            let kind = kind(&spot.kind);
+            let range = split_back(&places, spot, part.start);
+            if let Some(range) = range.filter(|_| !ignored.iter().any(|k| k == kind)) {
+                all.push(Match::new(kind, range, spot.score));
+            }
+        }
+    }
+    all
+}
+
+fn kind(named: &str) -> &'static str {
+    PERSONAL_KINDS.iter().find(|(theirs, _)| *theirs == named).map_or(UNKNOWN, |(_, ours)| ours)
+}

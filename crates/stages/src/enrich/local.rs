@@ -1,0 +1,292 @@
+//! The enricher that needs nothing but the machine.
+//!
+//! What another one found of personal data is taken with what the rules find: both are resolved, redacted and masked as
+//! one, so that nothing is written over twice and no finding copies what the other knew of.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use docweir_core::cancel::Cancel;
+use docweir_core::error::StageError;
+use docweir_core::model::{Chunk, Chunks, Findings, Span, embedded_text};
+
+use crate::chunk::TokenCounter;
+
+use super::matches::{Match, Pattern, best_disjoint, found, joined, touches};
+use super::phrases::Corpus;
+use super::{Call, EnrichOptions, Enriched, Enricher, Usage, entities, language, patterns, personal, phrases, redact};
+
+/// Placeholders that stand in the text already, of this run or an earlier one.
+static PLACEHOLDER: Pattern = Pattern::new(r"\[REDACTED_[A-Z_]{2,40}\]");
+
+/// Confidence from which personal data is redacted, at most.
+const REDACT_FROM: f32 = 0.7;
+
+/// Personal data that somebody else found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Others {
+    /// In bytes of [`joined_text`].
+    pub text: Vec<Match>,
+    /// In bytes of each heading.
+    pub headings: HashMap<String, Vec<Match>>,
+}
+
+/// Chunks with their findings, and of each where nothing may be copied from: sorted, disjoint, in bytes of its content.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Looked {
+    pub chunks: Chunks,
+    pub masks: Vec<Vec<Range<usize>>>,
+}
+
+#[derive(Clone)]
+pub struct LocalEnricher {
+    options: EnrichOptions,
+    tokens: Arc<dyn TokenCounter>,
+}
+
+impl LocalEnricher {
+    /// `tokens` is the embedder's: what redaction changes is counted again.
+    pub fn new(options: EnrichOptions, tokens: Arc<dyn TokenCounter>) -> Self {
+        Self { options, tokens }
+    }
+
+    /// The work itself, on the caller's thread.
+    pub fn enrich_blocking(&self, chunks: Chunks, cancel: &Cancel) -> Result<Chunks, StageError> {
+        Ok(self.look(chunks, &Others::default(), cancel)?.chunks)
+    }
+
+    /// The same beside others, on the caller's thread.
+    fn look(&self, mut chunks: Chunks, others: &Others, cancel: &Cancel) -> Result<Looked, StageError> {
+        if let Some((field, problem)) = self.options.problems().first() {
+            let message = format!("can't enrich: `enrich.{field}` {problem}; correct the configuration");
+            return Err(StageError::permanent("bad_enrich_options", message));
+        }
+        cancel.check()?;
+        let personal = self.personal_data(&chunks, others, cancel)?;
+        let personal = match self.options.redact {
+            true => self.redacted(&mut chunks, others, &personal, cancel)?,
+            false => personal,
+        };
+        if self.options.language {
+            chunks.language = language::of_document(&chunks, self.options.min_confidence);
+        }
+        let corpus = Corpus::of(chunks.chunks.iter().map(|c| c.content.as_str()));
+        let document_language = chunks.language.clone().map(|l| l.code);
+        let mut masks = Vec::with_capacity(chunks.chunks.len());
+        for (chunk, personal) in chunks.chunks.iter_mut().zip(&personal) {
+            cancel.check()?;
+            let masked = masked(&chunk.content, personal);
+            let language = document_language.as_deref();
+            chunk.findings = Some(self.findings(&chunk.content, personal, &masked, language, &corpus));
+            masks.push(masked);
+        }
+        Ok(Looked { chunks, masks })
+    }
+
+    /// Off the runtime.
+    pub async fn beside(&self, chunks: Chunks, others: Others, cancel: &Cancel) -> Result<Looked, StageError> {
+        let (this, cancel) = (self.clone(), cancel.clone());
+        match tokio::task::spawn_blocking(move || this.look(chunks, &others, &cancel)).await {
+            Ok(result) => result,
+            Err(e) if e.is_cancelled() => {
+                Err(StageError::timeout("cancelled", "enrichment was ended by the runtime's stop"))
+            }
+            // The panic's message could quote the text: it is left out.
+            Err(_) => {
+                Err(StageError::crash("enrich_panicked", "enrichment panicked on this document; please report it"))
+            }
+        }
+    }
+
+    /// Personal data of each chunk, in bytes of its content; what a boundary cuts is in both chunks.
+    fn personal_data(&self, chunks: &Chunks, others: &Others, cancel: &Cancel) -> Result<Vec<Vec<Match>>, StageError> {
+        let mut by_chunk = vec![Vec::new(); chunks.chunks.len()];
+        if !self.options.personal_data && !self.options.redact {
+            return Ok(by_chunk);
+        }
+        let (text, places) = joined_text(&chunks.chunks);
+        let mut all = personal::find(&text);
+        all.extend(others.text.iter().cloned());
+        let all = self.resolved(all);
+        cancel.check()?;
+        for m in all {
+            let first = places.partition_point(|p| p.end <= m.range.start);
+            let touched = places.iter().enumerate().skip(first).take_while(|(_, p)| p.start < m.range.end);
+            for (i, place) in touched {
+                let range = m.range.start.max(place.start) - place.start..m.range.end.min(place.end) - place.start;
+                if let Some(list) = by_chunk.get_mut(i).filter(|_| !range.is_empty()) {
+                    list.push(Match::new(m.kind, range, m.score));
+                }
+            }
+        }
+        Ok(by_chunk)
+    }
+
+    /// What is sure enough, disjoint; what is to be redacted covers all that any of its parts covers.
+    fn resolved(&self, all: Vec<Match>) -> Vec<Match> {
+        // A higher bar for what is told must not leave personal data in the text: redaction's own is never raised.
+        let bar = self.options.min_confidence;
+        let redacts = |m: &Match| self.options.redacts(m.kind) && m.score >= bar.min(REDACT_FROM);
+        let (redacted, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(redacts);
+        let kept = kept.into_iter().filter(|m| m.score >= bar);
+        let redacted = joined(redacted);
+        let covered: Vec<Range<usize>> = redacted.iter().map(|m| m.range.clone()).collect();
+        let mut all = best_disjoint(kept.filter(|m| !touches(&covered, &m.range)).collect());
+        all.extend(redacted);
+        all.sort_by_key(|m| m.range.start);
+        all
+    }
+
+    /// Writes over what is to be redacted, in contents and headings; returns the places as they then are.
+    fn redacted(
+        &self,
+        chunks: &mut Chunks,
+        others: &Others,
+        personal: &[Vec<Match>],
+        cancel: &Cancel,
+    ) -> Result<Vec<Vec<Match>>, StageError> {
+        let mut made = Vec::with_capacity(chunks.chunks.len());
+        let mut places = Vec::with_capacity(chunks.chunks.len());
+        let mut headings: HashMap<String, (String, u64)> = HashMap::new();
+        for (mut chunk, all) in std::mem::take(&mut chunks.chunks).into_iter().zip(personal) {
+            cancel.check()?;
+            let mut touched = false;
+            for heading in &mut chunk.heading_path {
+                let (text, count) =
+                    headings.entry(heading.clone()).or_insert_with(|| self.redacted_heading(heading, others)).clone();
+                chunks.pii_redacted += count;
+                touched |= text != *heading;
+                *heading = text;
+            }
+            let (redact, keep): (Vec<_>, Vec<_>) = all.iter().cloned().partition(|m| self.options.redacts(m.kind));
+            if redact.is_empty() && !touched {
+                made.push(chunk);
+                places.push(keep);
+                continue;
+            }
+            chunks.pii_redacted += redact.len() as u64;
+            let parts = {
+                let count = |content: &str| self.tokens.count(&embedded_text(&chunk.heading_path, content));
+                redact::parts(&chunk.content, &redact, self.tokens.window(), &count)
+            };
+            let divided = parts.len() > 1;
+            for (n, part) in parts.into_iter().enumerate() {
+                let mut now = redact::moved(&part.original, &redact, &keep);
+                now.extend(part.matches.iter().cloned());
+                now.sort_by_key(|m| m.range.start);
+                places.push(best_disjoint(now));
+                made.push(Chunk {
+                    id: if divided { format!("{}.{n}", chunk.id) } else { chunk.id.clone() },
+                    span: part_of(&chunk, &part.original),
+                    tokens: u32::try_from(part.tokens).unwrap_or(u32::MAX),
+                    content: part.content,
+                    ..chunk.clone()
+                });
+            }
+        }
+        for (chunk, ordinal) in made.iter_mut().zip(0..) {
+            chunk.ordinal = ordinal;
+        }
+        chunks.chunks = made;
+        Ok(places)
+    }
+
+    fn redacted_heading(&self, heading: &str, others: &Others) -> (String, u64) {
+        let mut found = personal::find(heading);
+        found.extend(others.headings.get(heading).into_iter().flatten().cloned());
+        let mut found = self.resolved(found);
+        found.retain(|m| self.options.redacts(m.kind));
+        let (text, placed) = redact::replace(heading, &found);
+        (redact::without_cut_off_data(&text), placed.len() as u64)
+    }
+
+    /// Nothing here may copy personal data, nor take a placeholder for text.
+    fn findings(
+        &self,
+        text: &str,
+        personal: &[Match],
+        masks: &[Range<usize>],
+        document: Option<&str>,
+        corpus: &Corpus,
+    ) -> Findings {
+        let o = &self.options;
+        let language = if o.language { language::of_text(text, o.min_confidence) } else { None };
+        let listed = |mut all: Vec<Match>| {
+            all.retain(|m| m.score >= o.min_confidence && !touches(masks, &m.range));
+            all.truncate(o.max_findings);
+            found(text, &all, true)
+        };
+        let entities = if o.entities { listed(entities::find(text)) } else { Vec::new() };
+        let patterns = if o.patterns { listed(patterns::find(text)) } else { Vec::new() };
+        let key_phrases = if o.key_phrases {
+            let code = language.as_ref().map(|l| l.code.as_str()).or(document);
+            phrases::find(text, code, masks, corpus, o.max_key_phrases)
+        } else {
+            Vec::new()
+        };
+        let shown = personal.get(..personal.len().min(o.max_findings)).unwrap_or_default();
+        let personal_data = if o.personal_data { found(text, shown, false) } else { Vec::new() };
+        Findings { language, key_phrases, entities, patterns, personal_data, sentiment: None }
+    }
+}
+
+#[async_trait]
+impl Enricher for LocalEnricher {
+    fn name(&self) -> &str {
+        "local"
+    }
+
+    async fn enrich(&self, chunks: Chunks, call: Call<'_>) -> Result<Enriched, StageError> {
+        let looked = self.beside(chunks, Others::default(), call.cancel).await?;
+        Ok(Enriched { chunks: looked.chunks, usage: Usage::default() })
+    }
+}
+
+/// Where personal data or a placeholder stands.
+fn masked(text: &str, personal: &[Match]) -> Vec<Range<usize>> {
+    let mut masks: Vec<Range<usize>> = personal.iter().map(|m| m.range.clone()).collect();
+    masks.extend(PLACEHOLDER.find_all(text));
+    masks.sort_by_key(|m| (m.start, m.end));
+    masks.dedup_by(|next, last| {
+        let overlap = next.start < last.end;
+        if overlap {
+            last.end = last.end.max(next.end);
+        }
+        overlap
+    });
+    masks
+}
+
+/// All contents in one text, and each one's place. One blank stands for one left out between neighbours, a line feed
+/// for more.
+pub fn joined_text(chunks: &[Chunk]) -> (String, Vec<Range<usize>>) {
+    let mut text = String::with_capacity(chunks.iter().map(|c| c.content.len() + 1).sum());
+    let mut places = Vec::with_capacity(chunks.len());
+    let mut last: Option<u64> = None;
+    for chunk in chunks {
+        match last.map(|end| chunk.span.start.saturating_sub(end)) {
+            None | Some(0) => {}
+            Some(1) => text.push(' '),
+            Some(_) => text.push('\n'),
+        }
+        let start = text.len();
+        text.push_str(&chunk.content);
+        places.push(start..text.len());
+        last = Some(chunk.span.end);
+    }
+    (text, places)
+}
+
+/// The span of a part of a chunk's content as it was extracted.
+fn part_of(chunk: &Chunk, original: &Range<usize>) -> Span {
+    let chars = |r: Range<usize>| chunk.content.get(r).map_or(0, |s| s.chars().count()) as u64;
+    let start = chunk.span.start + chars(0..original.start);
+    Span {
+        start,
+        end: start + chars(original.clone()),
+        start_byte: chunk.span.start_byte + original.start as u64,
+        end_byte: chunk.span.start_byte + original.end as u64,
+    }
+}

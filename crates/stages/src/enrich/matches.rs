@@ -1,0 +1,171 @@
+//! What all finders share: a match in bytes, its neighbours, and how overlaps are settled.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use regex::Regex;
+
+use docweir_core::model::Found;
+
+/// A finding in bytes of the text that was looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Match {
+    pub kind: &'static str,
+    pub range: Range<usize>,
+    pub score: f32,
+}
+
+impl Match {
+    pub fn new(kind: &'static str, range: Range<usize>, score: f32) -> Self {
+        Self { kind, range, score }
+    }
+}
+
+/// A pattern that is compiled at its first use and never again. The engine is linear in the text whatever stands in
+/// it. A test compiles every pattern of each list; one that does not compile would match nothing.
+pub struct Pattern {
+    source: &'static str,
+    compiled: OnceLock<Option<Regex>>,
+}
+
+impl Pattern {
+    pub const fn new(source: &'static str) -> Self {
+        Self { source, compiled: OnceLock::new() }
+    }
+
+    fn regex(&self) -> Option<&Regex> {
+        self.compiled.get_or_init(|| Regex::new(self.source).ok()).as_ref()
+    }
+
+    pub fn find_all<'t>(&'t self, text: &'t str) -> impl Iterator<Item = Range<usize>> + 't {
+        self.regex().into_iter().flat_map(move |r| r.find_iter(text)).map(|m| m.range())
+    }
+
+    /// The first group of every match.
+    pub fn find_groups<'t>(&'t self, text: &'t str) -> impl Iterator<Item = Range<usize>> + 't {
+        self.regex().into_iter().flat_map(move |r| r.captures_iter(text)).filter_map(|c| Some(c.get(1)?.range()))
+    }
+
+    pub fn find(&self, text: &str) -> Option<Range<usize>> {
+        self.regex()?.find(text).map(|m| m.range())
+    }
+
+    pub fn is_match(&self, text: &str) -> bool {
+        self.regex().is_some_and(|r| r.is_match(text))
+    }
+
+    #[cfg(test)]
+    pub fn is_valid(&self) -> bool {
+        self.regex().is_some()
+    }
+}
+
+pub fn before(text: &str, at: usize) -> Option<char> {
+    text.get(..at)?.chars().next_back()
+}
+
+pub fn after(text: &str, at: usize) -> Option<char> {
+    text.get(at..)?.chars().next()
+}
+
+/// No letter, digit or joining mark touches the range from outside: it is a word of its own and not part of a longer
+/// number (`1,234`, `3.14`, `12-34`).
+pub fn stands_alone(text: &str, range: &Range<usize>) -> bool {
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    let joined = |c: Option<char>, beyond: Option<char>| match c {
+        None => false,
+        Some(c) if word(c) => true,
+        Some('.' | ',' | '-' | '/' | ':') => beyond.is_some_and(|b| b.is_ascii_digit()),
+        Some(_) => false,
+    };
+    let (left, right) = (before(text, range.start), after(text, range.end));
+    let left_of = left.and_then(|c| before(text, range.start - c.len_utf8()));
+    let right_of = right.and_then(|c| after(text, range.end + c.len_utf8()));
+    !joined(left, left_of) && !joined(right, right_of)
+}
+
+/// At most `bytes` before `at`, at a boundary: where a label would stand.
+pub fn label(text: &str, at: usize, bytes: usize) -> &str {
+    let mut from = at.saturating_sub(bytes);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    text.get(from..at).unwrap_or_default()
+}
+
+/// Sorted and disjoint: the better of two that overlap stays, the longer among equals.
+pub fn best_disjoint(mut all: Vec<Match>) -> Vec<Match> {
+    all.sort_by(|a, b| a.range.start.cmp(&b.range.start).then(b.range.end.cmp(&a.range.end)));
+    let mut out: Vec<Match> = Vec::with_capacity(all.len());
+    for next in all {
+        match out.last_mut() {
+            Some(last) if next.range.start < last.range.end => {
+                let rank = |m: &Match| (m.score, m.range.len());
+                if rank(&next) > rank(last) {
+                    *last = next;
+                }
+            }
+            _ => out.push(next),
+        }
+    }
+    out
+}
+
+/// Like [`best_disjoint`], but what overlaps becomes one match over all of it: nothing may be left uncovered.
+pub fn joined(mut all: Vec<Match>) -> Vec<Match> {
+    all.sort_by(|a, b| a.range.start.cmp(&b.range.start).then(b.range.end.cmp(&a.range.end)));
+    let mut out: Vec<Match> = Vec::with_capacity(all.len());
+    for next in all {
+        match out.last_mut() {
+            Some(last) if next.range.start < last.range.end => {
+                last.range.end = last.range.end.max(next.range.end);
+                if next.score > last.score {
+                    (last.kind, last.score) = (next.kind, next.score);
+                }
+            }
+            _ => out.push(next),
+        }
+    }
+    out
+}
+
+/// Turns byte positions, asked in increasing order, into code points.
+pub struct CodePoints<'a> {
+    text: &'a str,
+    byte: usize,
+    count: usize,
+}
+
+impl<'a> CodePoints<'a> {
+    pub fn of(text: &'a str) -> Self {
+        Self { text, byte: 0, count: 0 }
+    }
+
+    pub fn at(&mut self, byte: usize) -> u32 {
+        if byte < self.byte {
+            (self.byte, self.count) = (0, 0);
+        }
+        self.count += self.text.get(self.byte..byte).map_or(0, |s| s.chars().count());
+        self.byte = byte;
+        u32::try_from(self.count).unwrap_or(u32::MAX)
+    }
+}
+
+/// Findings of one text from sorted matches; `copied` says whether they carry the text.
+pub fn found(text: &str, matches: &[Match], copied: bool) -> Vec<Found> {
+    let mut points = CodePoints::of(text);
+    let one = |m: &Match| Found {
+        kind: m.kind.to_owned(),
+        text: if copied { text.get(m.range.clone()).unwrap_or_default().to_owned() } else { String::new() },
+        start: points.at(m.range.start),
+        end: points.at(m.range.end),
+        score: m.score,
+    };
+    matches.iter().map(one).collect()
+}
+
+/// Whether a range touches one of these sorted, disjoint ranges.
+pub fn touches(masks: &[Range<usize>], range: &Range<usize>) -> bool {
+    let first = masks.partition_point(|m| m.end <= range.start);
+    masks.get(first).is_some_and(|m| m.start < range.end)
+}

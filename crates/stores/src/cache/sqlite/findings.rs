@@ -1,0 +1,38 @@
+//! What a service found in texts, so that it is not asked, and paid, again.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use docweir_core::cache::{FindingsCache, FindingsCacheOptions, Forget};
+use docweir_core::documents::Sha256Hex;
+use docweir_core::error::StageError;
+
+use super::blobs::Blobs;
+
+/// Cheap to clone; clones share the file.
+#[derive(Clone)]
+pub struct SqliteFindingsCache {
+    blobs: Blobs,
+}
+
+impl SqliteFindingsCache {
+    /// Opens the cache in the file at `path`; its folder must exist. Never fails. Blocks.
+    pub fn open(path: &Path, options: &FindingsCacheOptions) -> Self {
+        Self { blobs: Blobs::open("findings cache", path, options.limits()) }
+    }
+}
+
+#[async_trait]
+impl FindingsCache for SqliteFindingsCache {
+    async fn get_many(&self, question: &str, texts: &[Sha256Hex]) -> Vec<Option<Vec<u8>>> {
+        self.blobs.get(question.to_owned(), texts).await
+    }
+
+    async fn put_many(&self, question: &str, entries: Vec<(Sha256Hex, Vec<u8>)>) {
+        self.blobs.put(question.to_owned(), entries).await;
+    }
+
+    async fn forget(&self, texts: Forget) -> Result<u64, StageError> {
+        self.blobs.forget(texts).await
+    }
+}

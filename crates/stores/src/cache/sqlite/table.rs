@@ -1,0 +1,263 @@
+//! The cache's tables and what is asked of them.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
+
+use docweir_core::cache::CacheLimits;
+use docweir_core::cache::Forget;
+use docweir_core::documents::Sha256Hex;
+
+/// A file with another one is not read: it is a cache.
+const SCHEMA_VERSION: i64 = 2;
+const TABLES: &str = "
+CREATE TABLE models (model INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE);
+CREATE TABLE entries (
+    model INTEGER NOT NULL,
+    text BLOB NOT NULL,
+    used INTEGER NOT NULL,
+    crc INTEGER NOT NULL,
+    value BLOB NOT NULL
+);
+CREATE UNIQUE INDEX entries_by_text ON entries (model, text);
+CREATE INDEX entries_by_use ON entries (used);
+";
+/// Of the first version, which knew of embeddings alone.
+const RENAMED: &str = "
+ALTER TABLE embeddings RENAME TO entries;
+ALTER TABLE entries RENAME COLUMN vector TO value;
+";
+
+/// Uses that are remembered before they are written; later ones are forgotten until then, which only makes the
+/// choice of what to drop a little worse.
+const MAX_TOUCHED: usize = 100_000;
+/// Rows dropped by one statement.
+const DROPPED_AT_ONCE: i64 = 256;
+/// Of `max_bytes`: how full the file is after rows were dropped.
+const FULL_AFTER_DROPPING: f64 = 0.9;
+
+pub struct Table {
+    /// For the log.
+    name: &'static str,
+    connection: Connection,
+    max_bytes: u64,
+    page_bytes: u64,
+    models: HashMap<String, i64>,
+    /// A time that counts writes.
+    tick: i64,
+    touched: HashMap<i64, i64>,
+}
+
+type Result<T> = std::result::Result<T, rusqlite::Error>;
+
+impl Table {
+    /// `None` if the file was made by a newer docweir: it is left alone and not used.
+    pub fn open(name: &'static str, path: &Path, limits: &CacheLimits) -> Result<Option<Self>> {
+        if !limits.enabled {
+            return Ok(None);
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(Duration::from_millis(limits.busy_timeout_milliseconds))?;
+        let version = |c: &Connection| c.pragma_query_value(None, "user_version", |r| r.get::<_, i64>(0));
+        let found = version(&connection)?;
+        if found > SCHEMA_VERSION {
+            tracing::warn!(path = %path.display(), "the {name} was made by a newer docweir: it is not used");
+            return Ok(None);
+        }
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        // A power loss may take back what was put last, and no more: the log is synced before it is moved.
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
+        if found < SCHEMA_VERSION {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let found = version(&transaction)?;
+            if found < SCHEMA_VERSION {
+                transaction.execute_batch(if found == 1 { RENAMED } else { TABLES })?;
+                transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            }
+            transaction.commit()?;
+        }
+        // Fails for tables that are not ours: see `is_damage`.
+        connection.prepare("SELECT model, identity FROM models")?;
+        connection.prepare("SELECT rowid, model, text, used, crc, value FROM entries")?;
+        let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |r| r.get(0))?;
+        let tick: Option<i64> = connection.query_row("SELECT max(used) FROM entries", [], |r| r.get(0))?;
+        Ok(Some(Self {
+            name,
+            connection,
+            max_bytes: limits.max_bytes,
+            page_bytes: u64::try_from(page_bytes).unwrap_or(4096),
+            models: HashMap::new(),
+            tick: tick.unwrap_or(0) + 1,
+            touched: HashMap::new(),
+        }))
+    }
+
+    pub fn get(&mut self, model: &str, texts: &[Sha256Hex]) -> Result<Vec<Option<Vec<u8>>>> {
+        let Some(model_row) = self.model(model)? else { return Ok(vec![None; texts.len()]) };
+        let sql = "SELECT rowid, used, crc, value FROM entries WHERE model = ?1 AND text = ?2";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut found = Vec::with_capacity(texts.len());
+        let mut rotten = Vec::new();
+        for text in texts {
+            let row = statement.query_row(params![model_row, key(text)], |row| {
+                let (rowid, used): (i64, i64) = (row.get(0)?, row.get(1)?);
+                let (crc, blob): (u32, &[u8]) = (row.get(2)?, row.get_ref(3)?.as_blob()?);
+                Ok((rowid, used, (crc32fast::hash(blob) == crc).then(|| blob.to_vec())))
+            });
+            match row.optional()? {
+                Some((rowid, used, Some(value))) => {
+                    if used < self.tick && self.touched.len() < MAX_TOUCHED {
+                        self.touched.insert(rowid, self.tick);
+                    }
+                    found.push(Some(value));
+                }
+                Some((rowid, _, None)) => {
+                    rotten.push(rowid);
+                    found.push(None);
+                }
+                None => found.push(None),
+            }
+        }
+        drop(statement);
+        if !rotten.is_empty() {
+            tracing::warn!(rows = rotten.len(), "rows of the {} are damaged and are dropped", self.name);
+            for rowid in rotten {
+                self.connection.execute("DELETE FROM entries WHERE rowid = ?1", [rowid])?;
+            }
+        }
+        Ok(found)
+    }
+
+    pub fn put(&mut self, model: &str, entries: &[(Sha256Hex, Vec<u8>)]) -> Result<()> {
+        let model_row = self.add_model(model)?;
+        let transaction = rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+        {
+            let sql = "INSERT INTO entries (model, text, used, crc, value) VALUES (?1, ?2, ?3, ?4, ?5) \
+                ON CONFLICT (model, text) DO NOTHING";
+            let mut statement = transaction.prepare_cached(sql)?;
+            for (text, value) in entries {
+                statement.execute(params![model_row, key(text), self.tick, crc32fast::hash(value), value])?;
+            }
+            let mut statement = transaction.prepare_cached("UPDATE entries SET used = ?2 WHERE rowid = ?1")?;
+            for (rowid, tick) in &self.touched {
+                statement.execute(params![rowid, tick])?;
+            }
+        }
+        self.make_room()?;
+        transaction.commit()?;
+        self.touched.clear();
+        self.tick += 1;
+        Ok(())
+    }
+
+    /// Deletes entries, and what SQLite would leave of them in the file.
+    pub fn forget(&mut self, texts: &Forget) -> Result<u64> {
+        self.connection.pragma_update(None, "secure_delete", true)?;
+        let transaction = rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+        let mut deleted = 0;
+        let texts = match texts {
+            Forget::Texts(texts) => texts.as_slice(),
+            Forget::Everything => {
+                deleted += transaction.execute("DELETE FROM entries", [])? as u64;
+                &[]
+            }
+        };
+        {
+            let mut models = transaction.prepare_cached("SELECT model FROM models")?;
+            let models: Vec<i64> = models.query_map([], |r| r.get(0))?.collect::<Result<_>>()?;
+            let sql = "DELETE FROM entries WHERE model = ?1 AND text = ?2";
+            let mut statement = transaction.prepare_cached(sql)?;
+            for model in models {
+                for text in texts {
+                    deleted += statement.execute(params![model, key(text)])? as u64;
+                }
+            }
+        }
+        transaction.commit()?;
+        // What was deleted still stands in the log until it is written back, which a reader elsewhere can prevent.
+        let busy: i64 = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        if busy != 0 {
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+            return Err(rusqlite::Error::SqliteFailure(
+                code,
+                Some("another process reads the cache: try again".into()),
+            ));
+        }
+        Ok(deleted)
+    }
+
+    /// Drops what was not used for the longest, until the file is less full. Rows of this very write are spared by
+    /// their tick, unless they alone are too many.
+    fn make_room(&self) -> Result<()> {
+        if self.bytes()? <= self.max_bytes {
+            return Ok(());
+        }
+        let goal = (self.max_bytes as f64 * FULL_AFTER_DROPPING) as u64;
+        let sql = "DELETE FROM entries WHERE rowid IN (SELECT rowid FROM entries ORDER BY used, rowid LIMIT ?1)";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut dropped = 0;
+        while self.bytes()? > goal {
+            let rows = statement.execute([DROPPED_AT_ONCE])?;
+            if rows == 0 {
+                break;
+            }
+            dropped += rows;
+        }
+        tracing::debug!(dropped, "the {} was full", self.name);
+        Ok(())
+    }
+
+    /// Bytes of the file that hold something.
+    fn bytes(&self) -> Result<u64> {
+        let pragma = |name: &str| self.connection.pragma_query_value(None, name, |r| r.get::<_, i64>(0));
+        let pages = pragma("page_count")? - pragma("freelist_count")?;
+        Ok(u64::try_from(pages).unwrap_or(0) * self.page_bytes)
+    }
+
+    fn model(&mut self, model: &str) -> Result<Option<i64>> {
+        if let Some(row) = self.models.get(model) {
+            return Ok(Some(*row));
+        }
+        let sql = "SELECT model FROM models WHERE identity = ?1";
+        let row = self.connection.query_row(sql, [model], |r| r.get(0)).optional()?;
+        if let Some(row) = row {
+            self.models.insert(model.to_owned(), row);
+        }
+        Ok(row)
+    }
+
+    fn add_model(&mut self, model: &str) -> Result<i64> {
+        if let Some(row) = self.model(model)? {
+            return Ok(row);
+        }
+        let sql = "INSERT INTO models (identity) VALUES (?1) ON CONFLICT (identity) DO NOTHING";
+        self.connection.execute(sql, [model])?;
+        self.model(model)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
+    }
+}
+
+/// Whether the file itself is broken, rather than full, busy or out of reach.
+pub fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::*;
+    let code = matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase));
+    // A table that is not as it was made: of another program, or edited.
+    let unlike = matches!(error.sqlite_error_code(), Some(ErrorCode::Unknown | ErrorCode::TypeMismatch))
+        || matches!(
+            error,
+            SqlInputError { .. } | InvalidColumnType(..) | FromSqlConversionFailure(..) | IntegralValueOutOfRange(..)
+        );
+    code || unlike
+}
+
+/// The hash as bytes: half as long as its digits.
+fn key(text: &Sha256Hex) -> [u8; 32] {
+    let mut key = [0; 32];
+    for (byte, pair) in key.iter_mut().zip(text.as_str().as_bytes().chunks_exact(2)) {
+        *byte = pair.iter().fold(0, |byte, digit| byte << 4 | char::from(*digit).to_digit(16).unwrap_or(0) as u8);
+    }
+    key
+}

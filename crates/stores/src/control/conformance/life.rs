@@ -1,0 +1,267 @@
+//! The life of a document, and everybody else who writes.
+
+use docweir_core::error::StageError;
+
+use super::*;
+
+async fn events(f: &impl World, id: &DocumentId) -> Vec<String> {
+    f.store().audit(id, None, 1000).await.unwrap().into_iter().map(|e| e.event_type).collect()
+}
+
+pub async fn a_whole_life_with_its_trail_and_its_numbers(f: &mut impl World) {
+    let key = register_one(f, "a.pdf").await;
+    let claim = claim_one(f).await;
+    assert_eq!((&claim.key.id, claim.key.version, claim.stage), (&key.id, 1, Stage::Extraction));
+    finish(f.store(), &claim).await.unwrap();
+    let record = f.store().record(&key.id).await.unwrap();
+    assert_eq!((record.status, record.current_stage.as_str()), (Status::Completed, "STAGE_5_COMPLETE"));
+    assert_eq!((record.processing_version.as_str(), record.source_bucket.as_str()), ("v1", "file://"));
+    assert_eq!(record.ttl, NOW / 1_000_000 + 90 * 86_400);
+    assert_eq!(record.stage_status.len(), 5);
+
+    let mut expected = vec!["DOCUMENT_RECEIVED", "STATUS_CHANGE"];
+    for _ in Stage::ALL {
+        expected.extend(["STAGE_IN_PROGRESS", "STAGE_COMPLETED"]);
+    }
+    expected.push("DOCUMENT_COMPLETED");
+    assert_eq!(events(f, &key.id).await, expected);
+    assert_eq!(f.metric("DocumentsProcessed").await, 1.0);
+    assert_eq!(f.metric("ExtractionDuration").await, 1.5);
+    assert_eq!(f.metric("TokensProcessed").await, 40.0);
+    assert_eq!(f.metric("chunking.completed").await, 1.0);
+    assert_eq!(f.metric("loading.vectors_uploaded").await, 3.0);
+}
+
+pub async fn audit_comes_in_pages_and_never_collides(f: &mut impl World) {
+    let key = register_one(f, "a.pdf").await;
+    let claim = claim_one(f).await;
+    for _ in 0..100 {
+        f.store().apply(&claim.key, started(Stage::Extraction)).await.unwrap();
+    }
+    let all = f.store().audit(&key.id, None, 1000).await.unwrap();
+    assert_eq!(all.len(), 102, "all in one microsecond");
+    let mut paged = f.store().audit(&key.id, None, 30).await.unwrap();
+    while paged.len() < all.len() {
+        let after = paged.last().unwrap().timestamp.clone();
+        paged.extend(f.store().audit(&key.id, Some(&after), 30).await.unwrap());
+    }
+    assert_eq!(paged, all);
+    assert!(all[0].timestamp.starts_with("2025-11-21T09:40:00.000000Z#"), "{}", all[0].timestamp);
+}
+
+pub async fn first_in_first_out(f: &mut impl World) {
+    let mut order = Vec::new();
+    for batch in [["c", "a"], ["d", "b"]] {
+        let documents = batch.iter().map(|s| document(s, "x")).collect();
+        for r in f.store().register(documents).await.unwrap() {
+            let Registered::New(key) = r else { panic!("{r:?}") };
+            order.push(key.id);
+        }
+        f.clock().advance(Duration::from_micros(1));
+    }
+    let ids = |claims: Vec<Claim>| claims.into_iter().map(|c| c.key.id).collect::<Vec<_>>();
+    assert_eq!(ids(f.store().claim("o", LEASE, 3, None).await.unwrap()), order[..3]);
+    assert_eq!(ids(f.store().claim("o", LEASE, 3, None).await.unwrap()), order[3..]);
+    assert!(f.store().claim("o", LEASE, 3, None).await.unwrap().is_empty());
+    assert!(f.store().claim("o", LEASE, 0, None).await.unwrap().is_empty());
+    // Expired leases and what is pending stand in one line.
+    f.clock().advance(LEASE);
+    let late = register_one(f, "late").await;
+    let mut all = order.clone();
+    all.push(late.id);
+    assert_eq!(ids(f.store().claim("p", LEASE, 99, None).await.unwrap()), all);
+    // Its own a process has in hand, however long it was suspended.
+    f.clock().advance(2 * LEASE);
+    assert!(f.store().claim("p", LEASE, 99, None).await.unwrap().is_empty());
+    assert_eq!(f.store().claim("q", LEASE, 99, None).await.unwrap().len(), all.len());
+}
+
+/// However many wait for longer than since its last sign of progress.
+pub async fn what_was_begun_and_left_goes_before_what_was_not_begun(f: &mut impl World) {
+    let begun = register_one(f, "begun").await;
+    let claim = claim_one(f).await;
+    f.clock().advance(Duration::from_secs(1));
+    let waits = register_one(f, "waits").await;
+    f.clock().advance(Duration::from_secs(1));
+    f.store().apply(&claim.key, started(Stage::Extraction)).await.unwrap();
+    f.clock().advance(2 * LEASE);
+    let claims = f.store().claim("other", LEASE, 9, None).await.unwrap();
+    assert_eq!(claims.into_iter().map(|c| c.key.id).collect::<Vec<_>>(), [begun.id, waits.id]);
+}
+
+pub async fn claims_of_one_intent(f: &mut impl World) {
+    let (deleted, kept) = (register_one(f, "a").await, register_one(f, "b").await);
+    f.store().request_delete(&deleted.id).await.unwrap();
+    let ids = async |only| -> Vec<DocumentId> {
+        let claims = f.store().claim("o", LEASE, 9, only).await.unwrap();
+        for claim in &claims {
+            finish(f.store(), claim).await.unwrap();
+        }
+        claims.into_iter().map(|c| c.key.id).collect()
+    };
+    assert_eq!(ids(Some(Intent::Delete)).await, vec![deleted.id.clone()]);
+    assert_eq!(ids(Some(Intent::Delete)).await, []);
+    assert_eq!(ids(Some(Intent::Process)).await, [kept.id]);
+    // Set to pending by hand, a deleted document is one to be processed.
+    f.set_by_hand(&deleted.id, "PENDING").await;
+    assert_eq!(ids(Some(Intent::Delete)).await, []);
+    assert_eq!(ids(Some(Intent::Process)).await, vec![deleted.id.clone()]);
+    assert_eq!(f.store().record(&deleted.id).await.unwrap().version, 3);
+}
+
+pub async fn a_lease_ends_is_renewed_and_is_taken_over(f: &mut impl World) {
+    register_one(f, "a").await;
+    let first = claim_one(f).await;
+    f.store().apply(&first.key, started(Stage::Extraction)).await.unwrap();
+    f.clock().advance(LEASE / 2);
+    assert_eq!(f.store().renew(std::slice::from_ref(&first.key), LEASE).await.unwrap(), []);
+    f.clock().advance(LEASE / 2);
+    assert!(f.store().claim("other", LEASE, 9, None).await.unwrap().is_empty(), "renewed");
+    f.clock().advance(LEASE / 2);
+    let second = f.store().claim("other", LEASE, 9, None).await.unwrap().remove(0);
+    assert_eq!((second.key.epoch, second.interruptions), (2, 1));
+    assert_eq!(
+        f.store().renew(&[first.key.clone(), second.key.clone()], LEASE).await.unwrap(),
+        vec![first.key.clone()]
+    );
+    let late = f.store().apply(&first.key, completed(Stage::Extraction)).await;
+    assert!(matches!(late, Err(ControlError::Fenced(c)) if c == first.key));
+    let taken_over = f.store().audit(&second.key.id, None, 99).await.unwrap();
+    assert_eq!(taken_over.last().unwrap().metadata["taken_over_from"], "owner");
+    assert_eq!(taken_over.len(), 4, "a fenced write leaves no trace");
+}
+
+pub async fn a_reset_with_a_shell_is_picked_up_and_fences_the_work_under_way(f: &mut impl World) {
+    let key = register_one(f, "a").await;
+    let claim = claim_one(f).await;
+    f.store().apply(&claim.key, started(Stage::Extraction)).await.unwrap();
+    f.set_by_hand(&key.id, "PENDING").await;
+    let late = f.store().apply(&claim.key, completed(Stage::Extraction)).await;
+    assert!(matches!(late, Err(ControlError::Fenced(_))), "{late:?}");
+    assert_eq!(f.store().renew(std::slice::from_ref(&claim.key), LEASE).await.unwrap(), [claim.key]);
+    let again = claim_one(f).await;
+    assert_eq!((again.key.version, again.key.epoch), (1, 2), "whatever its lease says");
+    finish(f.store(), &again).await.unwrap();
+
+    // A completed one starts anew, in its place in the line.
+    f.set_by_hand(&key.id, "PENDING").await;
+    f.clock().advance(Duration::from_secs(1));
+    register_one(f, "b").await;
+    let claims = f.store().claim("owner", LEASE, 2, None).await.unwrap();
+    assert_eq!(
+        claims.iter().map(|c| (c.key.version, c.stage)).collect::<Vec<_>>(),
+        [(2, Stage::Extraction), (1, Stage::Extraction)]
+    );
+    assert_eq!(claims[0].key.id, key.id);
+    assert_eq!(claims[0].loaded_version, Some(1));
+}
+
+pub async fn quarantine_retry_discard(f: &mut impl World) {
+    let key = register_one(f, "a").await;
+    let claim = claim_one(f).await;
+    let error = StageError::permanent("encrypted", "the file is encrypted");
+    let quarantined = Transition::Quarantined {
+        stage: Stage::Extraction,
+        error: error.clone(),
+        artefact: Some("errors/a".into()),
+        original: Some("input/_quarantine/a".into()),
+    };
+    f.store().apply(&claim.key, quarantined.clone()).await.unwrap();
+    let record = f.store().record(&key.id).await.unwrap();
+    assert_eq!(
+        (record.status, record.last_error, record.error_stage),
+        (Status::Quarantined, Some(error), Some(claim.stage))
+    );
+    assert_eq!(record.quarantine_artefact.as_deref(), Some("errors/a"));
+    assert_eq!(f.metric("DocumentsFailed").await, 1.0);
+
+    assert_eq!(f.store().reset(&key.id, None).await.unwrap(), key);
+    let claim = claim_one(f).await;
+    f.store().apply(&claim.key, quarantined).await.unwrap();
+    f.store().discard(&key.id).await.unwrap();
+    assert_eq!(f.store().record(&key.id).await.unwrap().status, Status::Failed);
+    let nobody = DocumentId::parse("doc_x").unwrap();
+    assert!(matches!(f.store().discard(&nobody).await, Err(ControlError::NotFound(id)) if id == "doc_x"));
+    assert!(matches!(f.store().record(&nobody).await, Err(ControlError::NotFound(_))));
+    assert!(matches!(f.store().discard(&key.id).await, Err(ControlError::Refused(_))));
+}
+
+pub async fn parked_documents_wait_for_their_event_or_their_time(f: &mut impl World) {
+    let resumes = [Resume::On("batch-1".into()), Resume::On("batch-2".into()), Resume::At(NOW + 10_000_000)];
+    for (i, resume) in resumes.into_iter().enumerate() {
+        register_one(f, &format!("{i}")).await;
+        let claim = claim_one(f).await;
+        let parked = Transition::Parked { stage: Stage::Extraction, reason: "a batch".into(), resume };
+        f.store().apply(&claim.key, parked).await.unwrap();
+    }
+    assert_eq!(f.store().counts().await.unwrap()["PARKED"], 3);
+    assert_eq!(f.store().resume(None).await.unwrap(), 0);
+    assert!(f.store().claim("o", LEASE, 9, None).await.unwrap().is_empty());
+    assert_eq!(f.store().resume(Some("batch-1")).await.unwrap(), 1);
+    assert_eq!(f.store().resume(Some("batch-1")).await.unwrap(), 0);
+    f.clock().advance(Duration::from_secs(10));
+    assert_eq!(f.store().resume(None).await.unwrap(), 1);
+    assert_eq!(f.store().claim("o", LEASE, 9, None).await.unwrap().len(), 2);
+}
+
+pub async fn the_manifest_completes(f: &mut impl World) {
+    let key = register_one(f, "a").await;
+    let claim = claim_one(f).await;
+    let unknown = DocumentKey { id: DocumentId::parse("doc_gone").unwrap(), version: 1 };
+    assert_eq!(f.store().mark_loaded(&[key.clone(), unknown]).await.unwrap(), 1);
+    assert_eq!(f.store().mark_loaded(std::slice::from_ref(&key)).await.unwrap(), 0);
+    assert_eq!(f.store().record(&key.id).await.unwrap().status, Status::Completed);
+    assert!(matches!(f.store().apply(&claim.key, done()).await, Err(ControlError::Fenced(_))));
+}
+
+pub async fn a_new_configuration_replaces_and_reversion_keeps_the_claim(f: &mut impl World) {
+    let key = register_one(f, "a").await;
+    let claim = claim_one(f).await;
+    let new = f.store().reversion(&claim.key, &Sha256Hex::of(b"new")).await.unwrap();
+    assert_eq!(new.key.version, 2);
+    assert!(matches!(f.store().reversion(&claim.key, &Sha256Hex::of(b"x")).await, Err(ControlError::Fenced(_))));
+    finish(f.store(), &new).await.unwrap();
+    let same = NewDocument { fingerprint: Sha256Hex::of(b"new"), ..document("a", "one") };
+    let unchanged = f.store().register(vec![same]).await.unwrap();
+    assert_eq!(unchanged, [Registered::Unchanged(DocumentKey { version: 2, ..key }, Status::Completed)]);
+}
+
+pub async fn lists_filter_and_come_in_pages(f: &mut impl World) {
+    let documents = ["x/1", "x/2", "x/3", "x_4", "y/1%25"].map(|s| document(s, "c")).into();
+    f.store().register(documents).await.unwrap();
+    claim_one(f).await;
+    let list = async |status, prefix: Option<&str>| {
+        let filter = RecordFilter { status, source_prefix: prefix.map(|p| format!("file:///{p}")) };
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let page = f.store().list(&filter, after.as_ref(), 2).await.unwrap();
+            if page.is_empty() {
+                break;
+            }
+            after = page.last().map(|r| r.document_id.clone());
+            all.extend(page);
+        }
+        assert!(all.is_sorted_by_key(|r| r.document_id.clone()));
+        let mut sources: Vec<_> = all.into_iter().map(|r| r.source.trim_start_matches("file:///").to_owned()).collect();
+        sources.sort();
+        sources
+    };
+    assert_eq!(list(None, None).await, ["x/1", "x/2", "x/3", "x_4", "y/1%25"]);
+    assert_eq!(list(None, Some("x/")).await, ["x/1", "x/2", "x/3"]);
+    assert_eq!(list(None, Some("x_")).await, ["x_4"], "no wildcard");
+    assert_eq!(list(None, Some("y/1%")).await, ["y/1%25"]);
+    assert_eq!(list(Some(Status::InProgress), None).await, ["x/1"]);
+    assert_eq!(list(Some(Status::Pending), Some("x/")).await, ["x/2", "x/3"]);
+    let by_source = f.store().by_source("file:///x_4").await.unwrap().unwrap();
+    assert_eq!(by_source.source_s3_key, "/x_4");
+    assert_eq!(f.store().by_source("file:///none").await.unwrap(), None);
+}
+
+pub async fn the_same_file_twice_in_one_batch_is_one_document(f: &mut impl World) {
+    let batch = vec![document("a", "1"), document("a", "1"), document("a", "2")];
+    let answers = f.store().register(batch).await.unwrap();
+    let [Registered::New(a), Registered::Unchanged(b, Status::Pending), Registered::Replaces(c)] = &answers[..] else {
+        panic!("{answers:?}")
+    };
+    assert!(a == b && c.id == a.id && c.version == 2);
+}

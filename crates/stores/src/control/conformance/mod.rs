@@ -1,0 +1,112 @@
+//! What every control store does, whatever it keeps its records in: run by each of them on itself.
+
+mod life;
+mod model;
+
+use async_trait::async_trait;
+use docweir_core::clock::{ManualClock, UnixMicros};
+
+pub use life::*;
+pub use model::does_what_the_model_does;
+
+use super::*;
+
+pub const NOW: UnixMicros = 1_763_718_000_000_000;
+pub const LEASE: Duration = Duration::from_secs(60);
+
+/// A store of a test, and what goes on around it.
+#[async_trait(?Send)]
+pub trait World {
+    fn store(&self) -> &dyn ControlStore;
+    fn clock(&self) -> &ManualClock;
+    /// What somebody does with a shell: sets a document's status, and its `retry_count` to 0.
+    async fn set_by_hand(&self, id: &DocumentId, status: &str);
+    /// Today's value of a metric.
+    async fn metric(&self, metric: &str) -> f64;
+    /// The process ends and another one opens the store.
+    async fn reopen(&mut self);
+}
+
+/// Makes a test of each behaviour. `$world` gives a fresh world, or `None` where there is no server to be had.
+#[macro_export]
+macro_rules! control_conformance {
+    ($world:expr, $($behaviour:ident),* $(,)?) => {
+        $(#[tokio::test]
+        async fn $behaviour() {
+            if let Some(mut world) = $world.await {
+                $crate::control::conformance::$behaviour(&mut world).await;
+            }
+        })*
+    };
+    ($world:expr) => {
+        $crate::control_conformance!(
+            $world,
+            a_whole_life_with_its_trail_and_its_numbers,
+            audit_comes_in_pages_and_never_collides,
+            first_in_first_out,
+            what_was_begun_and_left_goes_before_what_was_not_begun,
+            claims_of_one_intent,
+            a_lease_ends_is_renewed_and_is_taken_over,
+            a_reset_with_a_shell_is_picked_up_and_fences_the_work_under_way,
+            quarantine_retry_discard,
+            parked_documents_wait_for_their_event_or_their_time,
+            the_manifest_completes,
+            a_new_configuration_replaces_and_reversion_keeps_the_claim,
+            lists_filter_and_come_in_pages,
+            the_same_file_twice_in_one_batch_is_one_document,
+        );
+    };
+}
+
+pub async fn register_one(f: &impl World, source: &str) -> DocumentKey {
+    match f.store().register(vec![document(source, "one")]).await.unwrap().remove(0) {
+        Registered::New(key) => key,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub async fn claim_one(f: &impl World) -> Claim {
+    let mut claims = f.store().claim("owner", LEASE, 1, None).await.unwrap();
+    assert_eq!(claims.len(), 1);
+    claims.remove(0)
+}
+
+pub fn document(source: &str, content: &str) -> NewDocument {
+    NewDocument {
+        source: format!("file:///{source}"),
+        content: Sha256Hex::of(content.as_bytes()),
+        fingerprint: Sha256Hex::of(b"configuration"),
+        bytes: 10,
+        media_type: MediaType::Pdf,
+        tenant: "default".into(),
+        weight: 1,
+        tag: None,
+    }
+}
+
+pub fn started(stage: Stage) -> Transition {
+    Transition::StageStarted { stage }
+}
+
+pub fn completed(stage: Stage) -> Transition {
+    let output = Some(StageOutput { key: format!("{stage}/x"), sha256: Sha256Hex::of(b"artefact") });
+    let metrics = StageMetrics::from([("tokens_processed".into(), 10.0)]);
+    Transition::StageCompleted { stage, output, metrics, duration: Duration::from_millis(1500) }
+}
+
+pub fn done() -> Transition {
+    let metrics = StageMetrics::from([("vectors_uploaded".into(), 3.0)]);
+    Transition::Completed { metrics, duration: Duration::from_millis(500) }
+}
+
+/// Takes a claim through what is left of its stages.
+pub async fn finish(store: &dyn ControlStore, claim: &Claim) -> Result<(), ControlError> {
+    if claim.intent == Intent::Delete {
+        return store.apply(&claim.key, Transition::Deleted).await;
+    }
+    for stage in Stage::ALL.into_iter().filter(|s| *s >= claim.stage) {
+        store.apply(&claim.key, started(stage)).await?;
+        store.apply(&claim.key, if stage == Stage::Loading { done() } else { completed(stage) }).await?;
+    }
+    Ok(())
+}

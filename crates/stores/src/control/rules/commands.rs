@@ -1,0 +1,237 @@
+//! What comes from outside a claim: intake, and what people ask for.
+
+use docweir_core::clock::{UnixMicros, timestamp};
+use docweir_core::documents::{DocumentId, Sha256Hex, Stage, Version};
+
+use super::transitions::completed;
+use super::{Effects, FAILED, PROCESSING_VERSION, RETRY_QUEUED, SUBMITTED, claims, entry, events, first_unfinished};
+use super::{forget_from, leave_aside, name, set_back_attempts, start_anew, void_claim};
+use crate::control::{Claim, ControlError, ControlRecord, DocumentKey, Intent, NewDocument, Registered, Status};
+
+fn key(record: &ControlRecord) -> DocumentKey {
+    DocumentKey { id: record.document_id.clone(), version: record.version }
+}
+
+/// `file://` and the path, or bucket and key.
+fn bucket_and_key(source: &str) -> (&str, &str) {
+    if let Some(path) = source.strip_prefix("file://") {
+        return ("file://", path);
+    }
+    source.split_once("://").and_then(|(_, rest)| rest.split_once('/')).unwrap_or(("", source))
+}
+
+/// The record of a source that was never seen.
+pub fn new_record(
+    document: NewDocument,
+    id: DocumentId,
+    max_retries: u32,
+    now: UnixMicros,
+) -> (ControlRecord, Effects) {
+    let at = timestamp(now);
+    let (bucket, path) = bucket_and_key(&document.source);
+    let record = ControlRecord {
+        document_id: id,
+        processing_version: PROCESSING_VERSION.into(),
+        source_bucket: bucket.into(),
+        source_s3_key: path.into(),
+        version: 1,
+        content_sha256: document.content,
+        fingerprint: document.fingerprint,
+        media_type: document.media_type,
+        file_size_bytes: document.bytes,
+        status: Status::Pending,
+        current_stage: SUBMITTED.into(),
+        intent: Intent::Process,
+        stage_status: Default::default(),
+        retry_count: 0,
+        max_retries,
+        interruptions: 0,
+        last_error: None,
+        error_stage: None,
+        quarantine_artefact: None,
+        quarantine_original: None,
+        loaded_version: None,
+        parked_reason: None,
+        parked_resume: None,
+        lease_owner: None,
+        lease_expires_at: None,
+        epoch: 0,
+        tenant: document.tenant,
+        weight: document.weight,
+        upload_timestamp: at.clone(),
+        created_at: at.clone(),
+        updated_at: at,
+        completed_at: None,
+        ttl: 0,
+        source: document.source,
+    };
+    let mut effects = Effects::default();
+    received(&record, &mut effects);
+    (record, effects)
+}
+
+fn received(record: &ControlRecord, effects: &mut Effects) {
+    effects
+        .event(record, events::DOCUMENT_RECEIVED)
+        .status(Status::Pending)
+        .with("content_sha256", record.content_sha256.as_str())
+        .with("fingerprint", record.fingerprint.as_str())
+        .with("file_size_bytes", record.file_size_bytes);
+}
+
+/// A file whose source has a record. No effects means that nothing is to be written.
+///
+/// Unchanged is same content *and* same configuration, whatever came of it: a quarantined document is not tried again
+/// because somebody runs `ingest` again. A document that is deleted, or about to be, is wanted again by whoever
+/// registers it.
+pub fn register(record: &mut ControlRecord, document: NewDocument, now: UnixMicros) -> (Registered, Option<Effects>) {
+    let same = record.content_sha256 == document.content && record.fingerprint == document.fingerprint;
+    if same && record.intent == Intent::Process && record.status != Status::Deleted {
+        return (Registered::Unchanged(key(record), record.status), None);
+    }
+    let was_deleted = record.status == Status::Deleted;
+    record.content_sha256 = document.content;
+    record.fingerprint = document.fingerprint;
+    record.media_type = document.media_type;
+    record.file_size_bytes = document.bytes;
+    record.tenant = document.tenant;
+    record.weight = document.weight;
+    record.upload_timestamp = timestamp(now);
+    record.intent = Intent::Process;
+    record.status = Status::Pending;
+    void_claim(record);
+    start_anew(record);
+    let mut effects = Effects::default();
+    received(record, &mut effects);
+    let answer = if was_deleted { Registered::New(key(record)) } else { Registered::Replaces(key(record)) };
+    (answer, Some(effects))
+}
+
+/// A new version under a new configuration, for who holds the claim.
+pub fn reversion(record: &mut ControlRecord, fingerprint: &Sha256Hex) -> Result<(Claim, Effects), ControlError> {
+    if record.intent == Intent::Delete {
+        let id = &record.document_id;
+        return Err(ControlError::Refused(format!("document {id} is to be deleted: it needs no new configuration")));
+    }
+    record.fingerprint = fingerprint.clone();
+    start_anew(record);
+    record.epoch += 1;
+    let mut effects = Effects::default();
+    effects
+        .status_change(record, record.status)
+        .with("reason", "the configuration changed: starts anew")
+        .with("fingerprint", fingerprint.as_str());
+    Ok((claims::claim(record, Stage::Extraction), effects))
+}
+
+/// The manifest holds `version`. Acts on news only: a record that has been told of that version before, and was reset
+/// by hand since, stays reset. A version above the record's own is adopted: it was minted, loaded, and the mint lost
+/// with the power.
+pub fn mark_loaded(record: &mut ControlRecord, version: Version, now: UnixMicros) -> Option<(Effects, bool)> {
+    let known = record.loaded_version >= Some(version);
+    let deleted_since = record.status == Status::Deleted && version <= record.version;
+    let tombstone = record.intent == Intent::Delete && version == record.version;
+    if known || deleted_since || tombstone {
+        return None;
+    }
+    let mut effects = Effects::default();
+    if version < record.version || (version == record.version && record.status == Status::Completed) {
+        record.loaded_version = Some(version);
+        return Some((effects, false));
+    }
+    void_claim(record);
+    record.version = version;
+    record.intent = Intent::Process;
+    completed(record, &mut effects, now).with("reason", "found in the manifest");
+    Some((effects, true))
+}
+
+fn refused(record: &ControlRecord, what: &str, hint: &str) -> ControlError {
+    ControlError::Refused(format!(
+        "can't {what} document {}: it is {}; {hint}",
+        record.document_id,
+        name(record.status)
+    ))
+}
+
+/// Pending again, from `from` or from the unfinished stage; a completed document under a new version.
+pub fn reset(record: &mut ControlRecord, from: Option<Stage>) -> Result<Effects, ControlError> {
+    let was = record.status;
+    match was {
+        Status::Quarantined | Status::Failed | Status::Parked | Status::Completed => {}
+        Status::Pending => return Err(refused(record, "retry", "the next run takes it up")),
+        Status::InProgress => return Err(refused(record, "retry", "wait for it, or stop the run first")),
+        Status::Deleted => return Err(refused(record, "retry", "ingest its file again")),
+    }
+    let unfinished = first_unfinished(record);
+    let start = from.or(unfinished).unwrap_or(Stage::Extraction);
+    if let Some(first) = unfinished.filter(|first| *first < start && record.intent == Intent::Process) {
+        let id = &record.document_id;
+        return Err(ControlError::Refused(format!(
+            "can't retry document {id} from {start}: {first} has no result yet; retry it from {first}"
+        )));
+    }
+    void_claim(record);
+    if was == Status::Completed || record.loaded_version >= Some(record.version) {
+        record.version += 1;
+        record.completed_at = None;
+    }
+    forget_from(record, start);
+    set_back_attempts(record);
+    record.status = Status::Pending;
+    RETRY_QUEUED.clone_into(&mut record.current_stage);
+    let mut effects = Effects::default();
+    effects.status_change(record, was).stage(start).with("reason", "retry was asked for");
+    Ok(effects)
+}
+
+/// Pending with a tombstone to be written. No effects: it was asked for already.
+pub fn request_delete(record: &mut ControlRecord) -> Result<Option<Effects>, ControlError> {
+    let was = record.status;
+    if was == Status::Deleted {
+        return Err(refused(record, "delete", "ingest its file to have it back"));
+    }
+    if record.intent == Intent::Delete && matches!(was, Status::Pending | Status::InProgress) {
+        return Ok(None);
+    }
+    void_claim(record);
+    start_anew(record);
+    record.intent = Intent::Delete;
+    record.status = Status::Pending;
+    Stage::Loading.current_stage().clone_into(&mut record.current_stage);
+    let mut effects = Effects::default();
+    effects.status_change(record, was).with("reason", "deletion was asked for");
+    Ok(Some(effects))
+}
+
+/// A quarantined document's failure is final.
+pub fn discard(record: &mut ControlRecord) -> Result<Effects, ControlError> {
+    let was = record.status;
+    if was != Status::Quarantined {
+        return Err(refused(record, "discard", "only quarantined documents can be discarded"));
+    }
+    void_claim(record);
+    record.status = Status::Failed;
+    FAILED.clone_into(&mut record.current_stage);
+    record.quarantine_artefact = None;
+    record.quarantine_original = None;
+    leave_aside(record);
+    let mut effects = Effects::default();
+    effects.status_change(record, was).with("reason", "discarded");
+    Ok(effects)
+}
+
+/// A parked document that waits no more.
+pub fn resume(record: &mut ControlRecord) -> Effects {
+    let was = record.status;
+    let waited_for = record.parked_reason.take();
+    leave_aside(record);
+    record.status = Status::Pending;
+    let stage = first_unfinished(record);
+    if let Some(stage) = stage {
+        entry(record, stage).status = Status::Pending;
+    }
+    let mut effects = Effects::default();
+    effects.status_change(record, was).with("reason", "resumed").with_some("waited_for", waited_for).stage = stage;
+    effects
+}

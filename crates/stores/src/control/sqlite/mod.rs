@@ -1,0 +1,324 @@
+//! The control store in one SQLite file, which any SQLite tool can open, read and (carefully) edit.
+//!
+//! The rules decide, this keeps: every operation reads the record, applies a rule, writes the record with its audit
+//! entries and daily metrics, in one transaction. Other processes may write at the same time (`docweir retry`, a
+//! person with a shell): they are seen at the next operation, because nothing is remembered between two.
+
+mod failure;
+mod operations;
+mod options;
+mod readers;
+mod rows;
+mod schema;
+
+mod unit;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use docweir_core::clock::{SharedClock, timestamp};
+use rusqlite::params;
+
+pub use options::SqliteControlOptions;
+
+use self::failure::OpError;
+use self::operations::{apply, claim, durability, key, register, signed};
+use self::readers::Readers;
+use self::unit::Changed;
+use self::writer::{Durability, Writer};
+use super::rules;
+use super::*;
+use crate::sqlite::{Failure, open_writer};
+
+/// Records changed by one transaction of an operation that has no bound of its own.
+const STEP: usize = 500;
+
+pub struct SqliteControlStore {
+    location: String,
+    writer: Writer,
+    readers: Readers,
+}
+
+impl SqliteControlStore {
+    /// Opens the store in the file at `path`, which is made if there is none; its folder must exist.
+    pub async fn open(path: &Path, options: SqliteControlOptions, clock: SharedClock) -> Result<Self, ControlError> {
+        let path = path.to_owned();
+        let location = path.display().to_string();
+        let busy = options.busy_timeout();
+        let opened = {
+            let (path, options) = (path.clone(), options.clone());
+            tokio::task::spawn_blocking(move || open_writer(&path, &schema::SCHEMA, &options.opening())).await
+        };
+        let connection = opened.map_err(|e| Failure::new(&location, e.to_string(), "try again"))??;
+        let writer = Writer::start(connection, location.clone(), &options, clock)?;
+        let readers = Readers::new(path, location.clone(), busy, options.read_connections);
+        Ok(Self { location, writer, readers })
+    }
+
+    /// One step of a claim. Returns what was claimed and how many documents need a new version first.
+    async fn claim_step(
+        &self,
+        owner: &str,
+        lease: Duration,
+        limit: usize,
+        only: Option<Intent>,
+        may_mint: bool,
+    ) -> Result<(Vec<(String, Claim)>, usize), ControlError> {
+        let owner = owner.to_owned();
+        let durability = if may_mint { Durability::PowerLoss } else { Durability::Process };
+        self.writer.write(durability, move |unit| claim(unit, &owner, lease, limit, only, may_mint)).await
+    }
+
+    /// A command on one document.
+    async fn change<T, F>(&self, id: &DocumentId, change: F) -> Result<T, ControlError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut ControlRecord) -> Result<(Option<rules::Effects>, T), ControlError> + Send + 'static,
+    {
+        let id = id.clone();
+        self.writer
+            .write(Durability::PowerLoss, move |unit| {
+                let mut record = unit.existing(&id)?;
+                let (effects, answer) = change(&mut record)?;
+                if let Some(effects) = effects {
+                    unit.save(&mut record, Changed::All, effects)?;
+                }
+                Ok(answer)
+            })
+            .await
+    }
+}
+
+#[async_trait]
+impl ControlStore for SqliteControlStore {
+    fn location(&self) -> String {
+        self.location.clone()
+    }
+
+    async fn register(&self, documents: Vec<NewDocument>) -> Result<Vec<Registered>, ControlError> {
+        self.writer
+            .write(Durability::PowerLoss, move |unit| documents.into_iter().map(|d| register(unit, d)).collect())
+            .await
+    }
+
+    async fn claim(
+        &self,
+        owner: &str,
+        lease: Duration,
+        limit: usize,
+        only: Option<Intent>,
+    ) -> Result<Vec<Claim>, ControlError> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let (mut claims, need_version) = self.claim_step(owner, lease, limit, only, false).await?;
+        if need_version > 0 {
+            // They stay first in line, so a second step meets them again.
+            let left = limit.saturating_sub(claims.len());
+            match self.claim_step(owner, lease, left.min(need_version), only, true).await {
+                Ok((more, _)) => claims.extend(more),
+                // The first step's claims are held: they must reach whoever asked.
+                Err(error) if claims.is_empty() => return Err(error),
+                Err(error) => tracing::warn!(%error, "documents that were reset by hand were not claimed"),
+            }
+            claims.sort_by(|a, b| a.0.cmp(&b.0));
+        }
+        Ok(claims.into_iter().map(|(_, claim)| claim).collect())
+    }
+
+    async fn renew(&self, claims: &[ClaimKey], lease: Duration) -> Result<Vec<ClaimKey>, ControlError> {
+        if claims.is_empty() {
+            return Ok(Vec::new());
+        }
+        let claims = claims.to_vec();
+        self.writer
+            .write(Durability::Process, move |unit| {
+                let until = timestamp(rules::after(unit.now, lease));
+                let mut lost = Vec::new();
+                for claim in claims {
+                    let renewed = unit.execute(
+                        "UPDATE document_processing_control SET lease_expires_at = ?4 WHERE document_id = ?1 AND \
+                         processing_version = 'v1' AND version = ?2 AND epoch = ?3 AND status = 'IN_PROGRESS'",
+                        params![claim.id.as_str(), signed(claim.version), signed(claim.epoch), until],
+                    )?;
+                    if renewed == 0 {
+                        lost.push(claim);
+                    }
+                }
+                Ok(lost)
+            })
+            .await
+    }
+
+    async fn expire_leases_of_others(&self, owner: &str) -> Result<u64, ControlError> {
+        let owner = owner.to_owned();
+        self.writer
+            .write(Durability::Process, move |unit| {
+                unit.execute(
+                    "UPDATE document_processing_control SET lease_owner = NULL, lease_expires_at = NULL \
+                     WHERE status = 'IN_PROGRESS' AND lease_owner <> ?1",
+                    params![owner],
+                )
+            })
+            .await
+    }
+
+    async fn apply(&self, claim: &ClaimKey, transition: Transition) -> Result<(), ControlError> {
+        let claim = claim.clone();
+        self.writer.write(durability(&transition), move |unit| apply(unit, &claim, transition)).await
+    }
+
+    async fn reversion(&self, claim: &ClaimKey, fingerprint: &Sha256Hex) -> Result<Claim, ControlError> {
+        let (claim, fingerprint) = (claim.clone(), fingerprint.clone());
+        self.writer
+            .write(Durability::PowerLoss, move |unit| {
+                let record = unit.by_id(&claim.id)?;
+                rules::check_claim(record.as_ref(), &claim)?;
+                let mut record = record.ok_or_else(|| ControlError::Fenced(claim.clone()))?;
+                let (claim, effects) = rules::reversion(&mut record, &fingerprint)?;
+                unit.save(&mut record, Changed::All, effects)?;
+                Ok(claim)
+            })
+            .await
+    }
+
+    async fn mark_loaded(&self, keys: &[DocumentKey]) -> Result<u64, ControlError> {
+        let mut completed = 0;
+        for step in keys.chunks(STEP) {
+            let step = step.to_vec();
+            completed += self
+                .writer
+                .write(Durability::PowerLoss, move |unit| {
+                    let mut completed = 0;
+                    for key in step {
+                        let Some(mut record) = unit.by_id(&key.id)? else { continue };
+                        if let Some((effects, completes)) = rules::mark_loaded(&mut record, key.version, unit.now) {
+                            unit.save(&mut record, Changed::All, effects)?;
+                            completed += u64::from(completes);
+                        }
+                    }
+                    Ok(completed)
+                })
+                .await?;
+        }
+        Ok(completed)
+    }
+
+    async fn reset(&self, id: &DocumentId, from: Option<Stage>) -> Result<DocumentKey, ControlError> {
+        self.change(id, move |record| {
+            let effects = rules::reset(record, from)?;
+            Ok((Some(effects), key(record)))
+        })
+        .await
+    }
+
+    async fn request_delete(&self, id: &DocumentId) -> Result<DocumentKey, ControlError> {
+        self.change(id, |record| {
+            let effects = rules::request_delete(record)?;
+            Ok((effects, key(record)))
+        })
+        .await
+    }
+
+    async fn discard(&self, id: &DocumentId) -> Result<(), ControlError> {
+        self.change(id, |record| Ok((Some(rules::discard(record)?), ()))).await
+    }
+
+    async fn resume(&self, event: Option<&str>) -> Result<u64, ControlError> {
+        let event = event.map(|word| rows::json(&Resume::On(word.to_owned())));
+        let mut resumed = 0;
+        loop {
+            let event = event.clone();
+            let step = self
+                .writer
+                .write(Durability::PowerLoss, move |unit| {
+                    let n = i64::try_from(STEP).unwrap_or(i64::MAX);
+                    // The plus keeps SQLite from reading all parked documents by their status.
+                    let due = "parked_until <= ?1 AND +status = 'PARKED' ORDER BY parked_until LIMIT ?2";
+                    let mut parked = unit.select(due, params![timestamp(unit.now), n], STEP)?;
+                    if let Some(event) = event {
+                        let waiting = "status = 'PARKED' AND parked_resume = ?1 LIMIT ?2";
+                        parked.extend(unit.select(waiting, params![event, n], STEP)?);
+                    }
+                    for record in &mut parked {
+                        let effects = rules::resume(record);
+                        unit.save(record, Changed::All, effects)?;
+                    }
+                    Ok(parked.len() as u64)
+                })
+                .await?;
+            resumed += step;
+            if step < STEP as u64 {
+                return Ok(resumed);
+            }
+        }
+    }
+
+    async fn record(&self, id: &DocumentId) -> Result<ControlRecord, ControlError> {
+        let wanted = id.clone();
+        let found = self.readers.read(move |connection| unit::by_id(connection, &wanted)).await?;
+        found.ok_or_else(|| ControlError::NotFound(id.to_string()))
+    }
+
+    async fn by_source(&self, source: &str) -> Result<Option<ControlRecord>, ControlError> {
+        let source = source.to_owned();
+        self.readers.read(move |connection| unit::by_source(connection, &source)).await
+    }
+
+    async fn list(
+        &self,
+        filter: &RecordFilter,
+        after: Option<&DocumentId>,
+        limit: usize,
+    ) -> Result<Vec<ControlRecord>, ControlError> {
+        let filter = filter.clone();
+        let after = after.map_or_else(String::new, ToString::to_string);
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.readers
+            .read(move |connection| {
+                let by_status = if filter.status.is_some() { "status = ?2" } else { "?2 IS NULL" };
+                let sql = format!(
+                    "SELECT {} FROM document_processing_control WHERE document_id > ?1 AND {by_status} \
+                     AND substr(source, 1, length(?3)) = ?3 ORDER BY document_id LIMIT ?4",
+                    *rows::COLUMNS
+                );
+                let prefix = filter.source_prefix.unwrap_or_default();
+                let mut statement = connection.prepare_cached(&sql)?;
+                let found = statement
+                    .query_and_then(params![after, filter.status.map(rules::name), prefix, limit], rows::record)?;
+                found.collect()
+            })
+            .await
+    }
+
+    async fn counts(&self) -> Result<StatusCounts, ControlError> {
+        self.readers
+            .read(|connection| {
+                let sql = "SELECT status, count(*) FROM document_processing_control GROUP BY status";
+                let mut statement = connection.prepare_cached(sql)?;
+                let count = |row: &rusqlite::Row<'_>| -> Result<(String, u64), rusqlite::Error> {
+                    Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0)))
+                };
+                let counts = statement.query_map([], count)?.collect::<Result<StatusCounts, _>>();
+                counts.map_err(OpError::from)
+            })
+            .await
+    }
+
+    async fn audit(&self, id: &DocumentId, after: Option<&str>, limit: usize) -> Result<Vec<AuditEvent>, ControlError> {
+        let (id, after) = (id.clone(), after.unwrap_or_default().to_owned());
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.readers
+            .read(move |connection| {
+                let mut statement = connection.prepare_cached(rows::SELECT_AUDIT)?;
+                let found = statement.query_and_then(params![id.as_str(), after, limit], rows::audit)?;
+                found.collect()
+            })
+            .await
+    }
+}

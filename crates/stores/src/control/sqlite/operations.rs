@@ -1,0 +1,108 @@
+//! What the operations of the store do inside a transaction.
+
+use std::time::Duration;
+
+use docweir_core::clock::timestamp;
+use docweir_core::documents::DocumentId;
+use rusqlite::params;
+
+use super::failure::OpResult;
+use super::rows;
+use super::unit::{Changed, Unit};
+use super::writer::Durability;
+use crate::control::rules::{self, Taken};
+use crate::control::{
+    Claim, ClaimKey, ControlError, ControlRecord, DocumentKey, Intent, NewDocument, Registered, Status, Transition,
+};
+
+pub fn key(record: &ControlRecord) -> DocumentKey {
+    DocumentKey { id: record.document_id.clone(), version: record.version }
+}
+
+pub fn register(unit: &mut Unit<'_>, document: NewDocument) -> OpResult<Registered> {
+    if let Some(mut record) = unit.by_source(&document.source)? {
+        let (answer, effects) = rules::register(&mut record, document, unit.now);
+        if let Some(effects) = effects {
+            unit.save(&mut record, Changed::All, effects)?;
+        }
+        return Ok(answer);
+    }
+    // Two ids of one second collide about once in four thousand million.
+    let mut id = DocumentId::mint(unit.now, fastrand::u32(..));
+    while unit.by_id(&id)?.is_some() {
+        id = DocumentId::mint(unit.now, fastrand::u32(..));
+    }
+    let (mut record, effects) = rules::new_record(document, id, unit.terms.max_retries, unit.now);
+    unit.save(&mut record, Changed::New, effects)?;
+    Ok(Registered::New(key(&record)))
+}
+
+pub fn claim(
+    unit: &mut Unit<'_>,
+    owner: &str,
+    lease: Duration,
+    limit: usize,
+    only: Option<Intent>,
+    may_mint: bool,
+) -> OpResult<(Vec<(String, Claim)>, usize)> {
+    let n = i64::try_from(limit).unwrap_or(i64::MAX);
+    let only = only.map(|intent| rows::word(&intent));
+    let pending = "status = 'PENDING' AND (?2 IS NULL OR intent = ?2) ORDER BY updated_at, rowid LIMIT ?1";
+    let mut found = unit.select(pending, params![n, only], limit)?;
+    // As many are in progress as are in flight: a few, found by their status. Its own the claimant has in hand: after a
+    // suspend, or a step of the clock, its leases are over and its work goes on.
+    let ended = "status = 'IN_PROGRESS' AND COALESCE(lease_expires_at, '') <= ?1 \
+        AND (?3 IS NULL OR intent = ?3) AND lease_owner IS NOT ?4 ORDER BY COALESCE(lease_expires_at, ''), rowid LIMIT ?2";
+    found.extend(unit.select(ended, params![timestamp(unit.now), n, only, owner], limit)?);
+    // What was begun goes before what was not: it came first, although its last change is later than theirs.
+    found.sort_by(|a, b| {
+        let place = |r: &ControlRecord| (r.status == Status::Pending, r.updated_at.clone());
+        place(a).cmp(&place(b))
+    });
+    found.truncate(limit);
+    let mut claims = Vec::with_capacity(found.len());
+    let mut need_version = 0;
+    for mut record in found {
+        let waited_since = record.updated_at.clone();
+        match rules::take(&mut record, owner, lease, unit.now, may_mint) {
+            Taken::Claim(claim, effects) => {
+                unit.save(&mut record, Changed::All, effects)?;
+                claims.push((waited_since, *claim));
+            }
+            Taken::NeedsVersion => need_version += 1,
+        }
+    }
+    Ok((claims, need_version))
+}
+
+pub fn apply(unit: &mut Unit<'_>, claim: &ClaimKey, transition: Transition) -> OpResult<()> {
+    let changed = match transition {
+        Transition::StageStarted { .. } | Transition::StageCompleted { .. } | Transition::StageRetry { .. } => {
+            Changed::Progress
+        }
+        _ => Changed::All,
+    };
+    let record = unit.by_id(&claim.id)?;
+    rules::check_claim(record.as_ref(), claim)?;
+    let mut record = record.ok_or_else(|| ControlError::Fenced(claim.clone()))?;
+    let effects = rules::apply(&mut record, transition, unit.now)?;
+    unit.save(&mut record, changed, effects)
+}
+
+/// What a power loss may take back: progress that is checked by hashes and can be made again. What it may not: that a
+/// document exists, that it failed for good, that it is done, and every version that may already be in the manifest.
+pub fn durability(transition: &Transition) -> Durability {
+    match transition {
+        Transition::Quarantined { .. } | Transition::Completed { .. } | Transition::Deleted => Durability::PowerLoss,
+        // Parked work may have been paid for: the batch that it waits for must find it again.
+        Transition::Parked { .. } => Durability::PowerLoss,
+        Transition::StageStarted { .. }
+        | Transition::StageCompleted { .. }
+        | Transition::StageRetry { .. }
+        | Transition::Released { .. } => Durability::Process,
+    }
+}
+
+pub fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}

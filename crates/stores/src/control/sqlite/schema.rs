@@ -1,0 +1,81 @@
+//! The tables, and their version.
+//!
+//! Table and column names are those of the system that this one replaces, with our own columns beside them. The
+//! checks catch the slips of somebody who edits a row by hand before they can do harm.
+
+use crate::sqlite::Schema;
+
+/// `DCWR`.
+pub const SCHEMA: Schema = Schema { application_id: 0x4443_5752, version: 1, tables: TABLES, upgrades: &[] };
+
+const TABLES: &str = "
+CREATE TABLE document_processing_control (
+    document_id TEXT NOT NULL CHECK (document_id <> ''),
+    processing_version TEXT NOT NULL DEFAULT 'v1',
+    source TEXT NOT NULL,
+    source_bucket TEXT NOT NULL,
+    source_s3_key TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    max_retries INTEGER NOT NULL DEFAULT 3,
+    version INTEGER NOT NULL CHECK (version >= 1),
+    content_sha256 TEXT NOT NULL CHECK (length(content_sha256) = 64),
+    fingerprint TEXT NOT NULL CHECK (length(fingerprint) = 64),
+    media_type TEXT NOT NULL,
+    file_size_bytes INTEGER NOT NULL,
+    upload_timestamp TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN
+        ('PENDING', 'IN_PROGRESS', 'COMPLETED', 'FAILED', 'PARKED', 'QUARANTINED', 'DELETED')),
+    intent TEXT NOT NULL DEFAULT 'PROCESS' CHECK (intent IN ('PROCESS', 'DELETE')),
+    quarantine_artefact TEXT,
+    quarantine_original TEXT,
+    loaded_version INTEGER,
+    parked_reason TEXT,
+    parked_resume TEXT,
+    parked_until TEXT,
+    lease_owner TEXT,
+    lease_expires_at TEXT,
+    epoch INTEGER NOT NULL DEFAULT 0 CHECK (epoch >= 0),
+    tenant TEXT NOT NULL DEFAULT '',
+    weight INTEGER NOT NULL DEFAULT 1,
+    completed_at TEXT,
+    current_stage TEXT NOT NULL,
+    stage_status TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(stage_status)),
+    retry_count INTEGER NOT NULL DEFAULT 0 CHECK (retry_count >= 0),
+    interruptions INTEGER NOT NULL DEFAULT 0 CHECK (interruptions >= 0),
+    last_error TEXT,
+    error_stage TEXT,
+    updated_at TEXT NOT NULL,
+    ttl INTEGER NOT NULL,
+    PRIMARY KEY (document_id, processing_version)
+);
+CREATE UNIQUE INDEX source_index ON document_processing_control (source);
+CREATE INDEX status_updated_index ON document_processing_control (status, updated_at);
+CREATE INDEX status_id_index ON document_processing_control (status, document_id);
+CREATE INDEX parked_event_index ON document_processing_control (parked_resume) WHERE status = 'PARKED';
+CREATE INDEX parked_until_index ON document_processing_control (parked_until) WHERE parked_until IS NOT NULL;
+
+CREATE TABLE document_processing_audit (
+    document_id TEXT NOT NULL,
+    timestamp TEXT NOT NULL,
+    event_type TEXT NOT NULL,
+    stage TEXT,
+    status TEXT,
+    processing_version TEXT NOT NULL,
+    metadata TEXT NOT NULL,
+    worker_id TEXT,
+    duration_seconds REAL,
+    output_s3_key TEXT,
+    error_type TEXT,
+    error_message TEXT,
+    ttl INTEGER NOT NULL,
+    PRIMARY KEY (document_id, timestamp)
+);
+
+CREATE TABLE pipeline_metrics_daily (
+    date TEXT NOT NULL,
+    metric_type TEXT NOT NULL,
+    value REAL NOT NULL,
+    updated_at TEXT NOT NULL,
+    PRIMARY KEY (date, metric_type)
+) WITHOUT ROWID;
+";

@@ -1,0 +1,266 @@
+//! The one thread that writes, and group commit.
+//!
+//! Operations wait in a bounded queue. The thread takes what waits, runs each in a savepoint of its own inside one
+//! transaction, commits once and only then answers: sixteen workers pay for one commit, and an operation that is
+//! refused takes nobody with it. A commit waits for the disk only if an operation in it asks for that
+//! ([`Durability::PowerLoss`]); see docs/decisions/0002-control-store.md for which do and why the others need not.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::JoinHandle;
+
+use docweir_core::clock::{SharedClock, timestamp};
+use rusqlite::{Connection, TransactionBehavior, params};
+use tokio::sync::{mpsc, oneshot};
+
+use super::failure::{OpResult, told};
+use super::options::SqliteControlOptions;
+use super::unit::{Terms, Unit, prune};
+use crate::control::ControlError;
+use crate::control::stamps::Stamps;
+use crate::sqlite::Failure;
+
+/// What a commit must outlive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The process. The operation can be repeated after a power loss.
+    Process,
+    /// A power loss.
+    PowerLoss,
+}
+
+/// How an operation ended inside the transaction. The closure tells the caller, once the commit's result is known.
+enum Ended {
+    Keep(Answer),
+    Undo(Answer),
+    Failed(Failure, Answer),
+}
+
+type Answer = Box<dyn FnOnce(Result<(), Failure>) + Send>;
+type Work = Box<dyn FnOnce(Result<&mut Unit<'_>, Failure>) -> Option<Ended> + Send>;
+
+struct Job {
+    durability: Durability,
+    work: Work,
+}
+
+pub struct Writer {
+    location: String,
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub fn start(
+        connection: Connection,
+        location: String,
+        options: &SqliteControlOptions,
+        clock: SharedClock,
+    ) -> Result<Self, Failure> {
+        let (jobs, queue) = mpsc::channel(options.queue_operations.max(1));
+        let thread = WriterThread {
+            connection,
+            location: location.clone(),
+            queue,
+            clock,
+            batch: options.batch_operations.max(1),
+            terms: Terms::of(options),
+            stamps: Stamps::default(),
+            // What a new connection is set to.
+            syncs: true,
+            to_prune: options.prune_rows,
+        };
+        let spawned = std::thread::Builder::new().name("docweir-control".into()).spawn(move || thread.run());
+        let thread = spawned.map_err(|e| {
+            Failure::new(&location, format!("can't start its thread: {e}"), "raise the limit of threads or processes")
+        })?;
+        Ok(Self { location, jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    /// Runs `op` inside the next transaction; returns once it is committed. An operation whose caller has gone before
+    /// its turn is left out.
+    pub async fn write<T, F>(&self, durability: Durability, op: F) -> Result<T, ControlError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Unit<'_>) -> OpResult<T> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel::<Result<T, ControlError>>();
+        let location = self.location.clone();
+        let work: Work = Box::new(move |unit| {
+            if reply.is_closed() {
+                return None;
+            }
+            let result = match unit {
+                Ok(unit) => op(unit).map_err(|e| told(&location, e)),
+                Err(failure) => Err(Ok(failure)),
+            };
+            // A refusal may rest on what an earlier operation of the same transaction did: if that is lost, so is it.
+            Some(match result {
+                Ok(value) => Ended::Keep(Box::new(move |committed| {
+                    let _ = reply.send(committed.map(|()| value).map_err(Into::into));
+                })),
+                Err(Err(refusal)) => Ended::Undo(Box::new(move |committed| {
+                    let _ = reply.send(Err(committed.err().map_or(refusal, Into::into)));
+                })),
+                Err(Ok(failure)) => {
+                    let told = failure.clone();
+                    Ended::Failed(failure, Box::new(move |_| drop(reply.send(Err(told.into())))))
+                }
+            })
+        });
+        let jobs = self.jobs.as_ref().ok_or_else(|| self.ended())?;
+        jobs.send(Job { durability, work }).await.map_err(|_| self.ended())?;
+        answer.await.map_err(|_| self.ended())?
+    }
+
+    fn ended(&self) -> ControlError {
+        let reason = "an operation in its writer panicked, or the writer has ended; the log says why";
+        Failure::new(&self.location, reason, "start docweir again, and report it with the log").into()
+    }
+}
+
+impl Drop for Writer {
+    /// What is queued is still written: whoever awaits it gets an answer.
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct WriterThread {
+    connection: Connection,
+    location: String,
+    queue: mpsc::Receiver<Job>,
+    clock: SharedClock,
+    batch: usize,
+    terms: Terms,
+    stamps: Stamps,
+    /// What `PRAGMA synchronous` is set to: FULL or NORMAL.
+    syncs: bool,
+    to_prune: u64,
+}
+
+impl WriterThread {
+    fn run(mut self) {
+        while let Some(first) = self.queue.blocking_recv() {
+            let mut jobs = vec![first];
+            while jobs.len() < self.batch {
+                let Ok(job) = self.queue.try_recv() else { break };
+                jobs.push(job);
+            }
+            self.commit(jobs);
+            // Only who writes cleans up, and only when nobody waits.
+            while self.to_prune > 0 && self.queue.is_empty() {
+                self.prune();
+            }
+        }
+    }
+
+    fn prune(&mut self) {
+        match prune(&self.connection, self.clock.now(), self.to_prune) {
+            Ok(0) => self.to_prune = 0,
+            Ok(removed) => self.to_prune = self.to_prune.saturating_sub(removed),
+            Err(error) => {
+                tracing::debug!(%error, location = %self.location, "expired audit entries were left for the next run");
+                self.to_prune = 0;
+            }
+        }
+    }
+
+    fn commit(&mut self, jobs: Vec<Job>) {
+        let durable = jobs.iter().any(|j| j.durability == Durability::PowerLoss);
+        let mut answers = Vec::with_capacity(jobs.len());
+        let mut jobs = jobs.into_iter();
+        let result = self.run_in_transaction(durable, &mut jobs, &mut answers);
+        if let Err(failure) = &result {
+            // Dropping the transaction has rolled it back. Those whose turn did not come are told the same.
+            if !failure.busy {
+                tracing::error!(?failure, "a commit of the control store failed");
+            }
+            for job in jobs {
+                if let Some(Ended::Keep(answer) | Ended::Undo(answer) | Ended::Failed(_, answer)) =
+                    (job.work)(Err(failure.clone()))
+                {
+                    answers.push(answer);
+                }
+            }
+        }
+        for answer in answers {
+            answer(result.clone());
+        }
+    }
+
+    fn run_in_transaction(
+        &mut self,
+        durable: bool,
+        jobs: &mut impl Iterator<Item = Job>,
+        answers: &mut Vec<Answer>,
+    ) -> Result<(), Failure> {
+        let location = self.location.clone();
+        let failed = |e: rusqlite::Error| Failure::of(&location, &e);
+        if self.syncs != durable {
+            // Not allowed inside a transaction. A synced commit also saves the unsynced ones before it: one log.
+            let level = if durable { "FULL" } else { "NORMAL" };
+            self.connection.pragma_update(None, "synchronous", level).map_err(failed)?;
+            self.syncs = durable;
+        }
+        let now = self.clock.now();
+        let transaction =
+            rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate).map_err(failed)?;
+        let mut added: HashMap<String, f64> = HashMap::new();
+        for job in jobs {
+            run(&self.connection, "SAVEPOINT operation").map_err(failed)?;
+            let mut unit = Unit::new(&self.connection, now, &self.terms, &mut self.stamps);
+            let ended = catch_unwind(AssertUnwindSafe(|| (job.work)(Ok(&mut unit))));
+            let metrics = unit.into_metrics();
+            let keep = match ended {
+                Ok(Some(Ended::Keep(answer))) => {
+                    answers.push(answer);
+                    true
+                }
+                Ok(Some(Ended::Undo(answer))) => {
+                    answers.push(answer);
+                    false
+                }
+                Ok(Some(Ended::Failed(failure, answer))) => {
+                    answers.push(answer);
+                    // SQLite rolls back by itself on some errors: then nothing of the others is left to commit.
+                    if failure.fatal || self.connection.is_autocommit() {
+                        return Err(failure);
+                    }
+                    false
+                }
+                // The caller has gone.
+                Ok(None) => false,
+                Err(_) => {
+                    tracing::error!(location = %self.location, "an operation on the control store panicked");
+                    false
+                }
+            };
+            if keep {
+                for (metric, by) in metrics {
+                    *added.entry(metric).or_default() += by;
+                }
+            } else {
+                run(&self.connection, "ROLLBACK TO operation").map_err(failed)?;
+            }
+            run(&self.connection, "RELEASE operation").map_err(failed)?;
+        }
+        let at = timestamp(now);
+        let date = at.get(..10).unwrap_or(&at);
+        for (metric, by) in added {
+            let upsert = "INSERT INTO pipeline_metrics_daily (date, metric_type, value, updated_at) \
+                VALUES (?1, ?2, ?3, ?4) ON CONFLICT (date, metric_type) \
+                DO UPDATE SET value = value + excluded.value, updated_at = excluded.updated_at";
+            let mut statement = self.connection.prepare_cached(upsert).map_err(failed)?;
+            statement.execute(params![date, metric, by, at]).map_err(failed)?;
+        }
+        transaction.commit().map_err(failed)
+    }
+}
+
+fn run(connection: &Connection, sql: &str) -> Result<(), rusqlite::Error> {
+    connection.prepare_cached(sql)?.execute([]).map(|_| ())
+}

@@ -1,0 +1,55 @@
+//! Sort keys of the audit trail: microseconds, `#`, ULID.
+
+use ulid::Ulid;
+
+use docweir_core::clock::{UnixMicros, timestamp};
+
+/// A clock that is set back by less than this is waited out, so that a document's entries stay in the order in which
+/// they were written. Beyond it, the clock is believed.
+const MAX_STEP_BACK: UnixMicros = 10 * 60 * 1_000_000;
+
+/// Makes keys that only grow. One writer, one of these.
+#[derive(Debug, Default)]
+pub struct Stamps {
+    last: UnixMicros,
+    ulid: Option<Ulid>,
+}
+
+impl Stamps {
+    pub fn next(&mut self, now: UnixMicros) -> String {
+        let at = if now < self.last && self.last - now < MAX_STEP_BACK { self.last } else { now };
+        self.last = at;
+        let milliseconds = u64::try_from(at / 1000).unwrap_or(0);
+        let ulid = match self.ulid {
+            // The random part has room for 2^80 entries in a millisecond; half of them is left free when it is drawn.
+            Some(last) if last.timestamp_ms() == milliseconds => Ulid(last.0 + 1),
+            _ => Ulid::from_parts(milliseconds, fastrand::u128(..) >> 1 & (u128::MAX >> 49)),
+        };
+        self.ulid = Some(ulid);
+        format!("{}#{ulid}", timestamp(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMicros = 1_763_718_000_123_456;
+
+    #[test]
+    fn ten_thousand_entries_in_one_microsecond_are_apart_and_in_order() {
+        let mut stamps = Stamps::default();
+        let keys: Vec<_> = (0..10_000).map(|_| stamps.next(NOW)).collect();
+        assert!(keys.windows(2).all(|w| w[0] < w[1]));
+        assert!(keys[0].starts_with("2025-11-21T09:40:00.123456Z#"), "{}", keys[0]);
+        assert_eq!(keys[0].len(), "2025-11-21T09:40:00.123456Z#".len() + 26);
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_a_little_changes_no_order_and_one_that_steps_back_far_is_believed() {
+        let mut stamps = Stamps::default();
+        let before = stamps.next(NOW);
+        assert!(stamps.next(NOW - 1_000_000) > before);
+        assert!(stamps.next(NOW - MAX_STEP_BACK) < before);
+    }
+}

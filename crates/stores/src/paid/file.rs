@@ -1,0 +1,216 @@
+//! What is paid for in one file: the ledger of money, batches at a provider, and the items that wait for one. One file, so
+//! that a batch and its money change in one step.
+
+use std::path::Path;
+
+use crate::sqlite::{Database, Failure, OpenOptions, Schema};
+
+/// `DWPD`.
+const SCHEMA: Schema = Schema { application_id: 0x4457_5044, version: 2, tables: TABLES, upgrades: &[ORIGINS] };
+
+/// From version 1: records that come from tables.
+const ORIGINS: &str = "
+ALTER TABLE items ADD COLUMN origin TEXT;
+ALTER TABLE items ADD COLUMN asks INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE items ADD COLUMN told TEXT;
+CREATE INDEX items_untold ON items (space, id) WHERE origin IS NOT NULL AND deleted = 0
+    AND status IN ('SUCCESS', 'FAILED', 'NOISE') AND coalesce(told, '') <> asks || ' ' || version || ' ' || status;
+";
+
+const TABLES: &str = "
+-- One call, or one batch. Amounts are what was set aside until it is settled, and then what was charged.
+CREATE TABLE ledger (
+    id INTEGER PRIMARY KEY,
+    at TEXT NOT NULL,
+    day TEXT NOT NULL,
+    run TEXT NOT NULL,
+    mode TEXT NOT NULL CHECK (mode IN ('live', 'batch')),
+    stage TEXT NOT NULL,
+    model TEXT NOT NULL,
+    collection TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('RESERVED', 'SETTLED', 'IN_DOUBT')),
+    tokens INTEGER NOT NULL CHECK (tokens >= 0),
+    nanodollars INTEGER NOT NULL CHECK (nanodollars >= 0)
+);
+CREATE INDEX ledger_reserved ON ledger (run) WHERE state = 'RESERVED';
+CREATE INDEX ledger_subject ON ledger (subject);
+CREATE INDEX ledger_day ON ledger (day);
+
+-- Sums of the ledger, kept with it: entries are forgotten after a time, sums are not.
+CREATE TABLE ledger_sums (
+    day TEXT NOT NULL,
+    run TEXT NOT NULL,
+    mode TEXT NOT NULL,
+    stage TEXT NOT NULL,
+    model TEXT NOT NULL,
+    collection TEXT NOT NULL,
+    state TEXT NOT NULL,
+    calls INTEGER NOT NULL,
+    tokens INTEGER NOT NULL,
+    nanodollars INTEGER NOT NULL,
+    PRIMARY KEY (day, run, mode, stage, model, collection, state)
+) WITHOUT ROWID;
+CREATE INDEX ledger_sums_run ON ledger_sums (run);
+
+-- What a vector is wanted for: a text of documents (space 'texts/MODEL/DIMENSION'), or a record of a collection.
+CREATE TABLE items (
+    id INTEGER PRIMARY KEY,
+    space TEXT NOT NULL,
+    key TEXT NOT NULL,
+    -- Grows with each change. Of the vector store's document.
+    version INTEGER NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('NONE', 'PENDING', 'SUCCESS', 'FAILED', 'NOISE')),
+    deleted INTEGER NOT NULL DEFAULT 0,
+    -- What is found of it has changed and its text has not: the vector that is stored is its vector.
+    reuse INTEGER NOT NULL DEFAULT 0,
+    input TEXT NOT NULL,
+    input_sha256 BLOB NOT NULL CHECK (length(input_sha256) = 32),
+    tokens INTEGER NOT NULL,
+    -- What is found: text, kind, source and metadata, in JSON. Empty for texts.
+    shown TEXT NOT NULL,
+    -- While it is PENDING: who has it, and what was sent.
+    batch TEXT,
+    sent_sha256 BLOB,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    error TEXT,
+    -- The version that the vector store holds.
+    stored INTEGER,
+    -- Texts: the document whose books they are in, and the vector until all who wait have it.
+    payer TEXT,
+    vector BLOB,
+    -- Records from a table: where it stands there (JSON), how often it was found to be embedded, and what that table was
+    -- told last.
+    origin TEXT,
+    asks INTEGER NOT NULL DEFAULT 0,
+    told TEXT,
+    UNIQUE (space, key)
+);
+CREATE INDEX items_by_status ON items (space, status, id);
+CREATE INDEX items_waiting ON items (space, tokens) WHERE status = 'NONE' AND deleted = 0 AND reuse = 0;
+CREATE INDEX items_to_refresh ON items (space) WHERE reuse = 1;
+CREATE INDEX items_failed ON items (batch) WHERE status = 'FAILED';
+CREATE INDEX items_by_batch ON items (batch, id) WHERE batch IS NOT NULL;
+CREATE INDEX items_to_remove ON items (space) WHERE stored IS NOT NULL AND (deleted = 1 OR status = 'NOISE');
+CREATE INDEX items_untold ON items (space, id) WHERE origin IS NOT NULL AND deleted = 0
+    AND status IN ('SUCCESS', 'FAILED', 'NOISE') AND coalesce(told, '') <> asks || ' ' || version || ' ' || status;
+
+-- Those that records were put into, and the model (JSON) that their vectors are of.
+CREATE TABLE collections (name TEXT PRIMARY KEY, model TEXT NOT NULL) WITHOUT ROWID;
+
+-- Documents that wait for texts; `open` counts those of them that have neither a vector nor failed.
+CREATE TABLE waits (
+    document TEXT NOT NULL,
+    item INTEGER NOT NULL,
+    PRIMARY KEY (document, item)
+) WITHOUT ROWID;
+CREATE INDEX waits_by_item ON waits (item);
+CREATE TABLE waiting (
+    document TEXT PRIMARY KEY,
+    open INTEGER NOT NULL CHECK (open >= 0),
+    -- Its texts are not worth a batch.
+    live INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX waiting_ready ON waiting (document) WHERE open = 0 OR live = 1;
+
+CREATE TABLE batches (
+    id TEXT PRIMARY KEY,
+    space TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('PENDING', 'VALIDATING', 'IN_PROGRESS', 'FINALIZING', 'COMPLETED', 'FAILED',
+        'EXPIRED', 'CANCELING', 'CANCELLED')),
+    -- The model (JSON) of its vectors, and the endpoint that has it.
+    model TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    items INTEGER NOT NULL,
+    tokens INTEGER NOT NULL,
+    -- The ledger's entry.
+    entry INTEGER NOT NULL,
+    created_at TEXT NOT NULL,
+    -- How far its submission has come: the file is there; the provider may know of the batch; it does.
+    input_file_id TEXT,
+    asked_at TEXT,
+    provider_id TEXT,
+    submitted_at TEXT,
+    -- What the provider said last.
+    checked_at TEXT,
+    output_file_id TEXT,
+    error_file_id TEXT,
+    expires_at TEXT,
+    done INTEGER NOT NULL DEFAULT 0,
+    -- Somebody wants it cancelled; the provider was asked to.
+    cancel INTEGER NOT NULL DEFAULT 0,
+    warned INTEGER NOT NULL DEFAULT 0,
+    -- What became of its items.
+    stored INTEGER NOT NULL DEFAULT 0,
+    failed INTEGER NOT NULL DEFAULT 0,
+    stale INTEGER NOT NULL DEFAULT 0,
+    returned INTEGER NOT NULL DEFAULT 0,
+    charged_tokens INTEGER,
+    error TEXT,
+    -- Lines of its file that the provider names as wrong, in JSON.
+    error_lines TEXT NOT NULL DEFAULT '[]',
+    ended_at TEXT
+);
+CREATE INDEX batches_at_provider ON batches (provider_id) WHERE provider_id IS NOT NULL;
+CREATE INDEX batches_open ON batches (created_at) WHERE ended_at IS NULL;
+-- Whose books a batch's tokens are in, while it is open.
+CREATE TABLE batch_shares (
+    batch TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    tokens INTEGER NOT NULL,
+    PRIMARY KEY (batch, subject)
+) WITHOUT ROWID;
+";
+
+/// Opens the file, and makes it where there is none. Blocks.
+pub fn open(path: &Path, options: &OpenOptions) -> Result<Database, Failure> {
+    Database::open(path, &SCHEMA, options)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rusqlite::Connection;
+
+    use super::*;
+
+    /// Columns of items, and indexes, in order.
+    fn shape(path: &Path) -> (i64, Vec<String>) {
+        let file = Connection::open(path).unwrap();
+        let version = file.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        let sql = "SELECT name FROM pragma_table_info('items') UNION ALL SELECT name FROM pragma_index_list('items') ORDER BY name";
+        let names = file.prepare(sql).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        (version, names)
+    }
+
+    #[test]
+    fn a_file_of_the_first_version_is_brought_to_this_one_and_keeps_what_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
+        let first = |text: &str, from: &str, to: &str| {
+            let (before, rest) = text.split_once(from).unwrap();
+            format!("{before}{}", rest.split_once(to).unwrap().1)
+        };
+        let tables = first(TABLES, "    -- Records from a table", "told TEXT,\n");
+        let tables = first(&tables, "CREATE INDEX items_untold", ";\n");
+        let file = Connection::open(&old).unwrap();
+        file.execute_batch(&tables).unwrap();
+        file.pragma_update(None, "application_id", SCHEMA.application_id).unwrap();
+        file.pragma_update(None, "user_version", 1).unwrap();
+        let sql = "INSERT INTO items (space, key, version, status, input, input_sha256, tokens, shown) \
+            VALUES ('s', 'k', 7, 'SUCCESS', 't', zeroblob(32), 1, '{}')";
+        file.execute(sql, []).unwrap();
+        drop(file);
+        let options = OpenOptions { busy: Duration::from_secs(5), wal_pages: 100, page_cache_kibibytes: 64 };
+        for path in [&old, &new, &old] {
+            open(path, &options).unwrap();
+        }
+        assert_eq!(shape(&old), shape(&new));
+        assert_eq!(shape(&old).0, SCHEMA.version);
+        let kept = Connection::open(&old).unwrap();
+        let kept =
+            kept.query_row("SELECT version, asks FROM items WHERE key = 'k'", [], |r| Ok((r.get(0)?, r.get(1)?)));
+        assert_eq!(kept.unwrap(), (7, 0));
+    }
+}

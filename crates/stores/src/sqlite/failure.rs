@@ -1,0 +1,62 @@
+//! What SQLite's errors mean to whoever called a store.
+
+use rusqlite::{Error, ErrorCode};
+
+use docweir_core::error::{ErrorClass, StageError};
+
+/// A failure of the database, cloned for every caller whose operation was in the commit.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub location: String,
+    pub reason: String,
+    pub hint: &'static str,
+    /// Another process holds the database.
+    pub busy: bool,
+    /// The connection or the disk is at fault: the whole commit is given up, not one operation.
+    pub fatal: bool,
+}
+
+impl Failure {
+    pub fn new(location: &str, reason: impl Into<String>, hint: &'static str) -> Self {
+        Self { location: location.to_owned(), reason: reason.into(), hint, busy: false, fatal: true }
+    }
+
+    pub fn of(location: &str, error: &Error) -> Self {
+        use ErrorCode::*;
+        let code = error.sqlite_error_code();
+        let hint = match code {
+            Some(DiskFull) => "free some space, or point the state folder at another disk",
+            Some(ReadOnly | PermissionDenied | CannotOpen) => {
+                "make the folder writable for this user, or point the state folder elsewhere"
+            }
+            Some(DatabaseCorrupt | NotADatabase) => {
+                "restore it from a copy, or move it away and ingest again: the documents are read anew"
+            }
+            Some(SystemIoFailure) => "check the disk, its free space and the system's log",
+            _ => "try again; if it stays so, report it with this message",
+        };
+        let fatal = !matches!(code, Some(ConstraintViolation | TypeMismatch | TooBig)) && code.is_some();
+        let busy = matches!(code, Some(DatabaseBusy | DatabaseLocked));
+        Self { location: location.to_owned(), reason: error.to_string(), hint, busy, fatal }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.busy {
+            let location = &self.location;
+            return write!(f, "another process has been writing to {location} for too long; try again or end it");
+        }
+        write!(f, "the database at {} failed: {}; {}", self.location, self.reason, self.hint)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// A full disk or a damaged file is nobody's document's fault.
+impl From<Failure> for StageError {
+    fn from(failure: Failure) -> Self {
+        let class = if failure.busy { ErrorClass::Transient } else { ErrorClass::System };
+        StageError::new(class, "database", failure.to_string())
+    }
+}

@@ -1,0 +1,125 @@
+//! Who runs the folder.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use docweir_core::clock::{Clock, timestamp};
+use serde::{Deserialize, Serialize};
+use ulid::Ulid;
+
+use super::StateError;
+
+/// The orchestrator that has the folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Held {
+    pub path: PathBuf,
+    /// 0 when it can't be told.
+    pub pid: u32,
+    pub host: String,
+    pub started: String,
+    pub command: String,
+}
+
+impl std::fmt::Display for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = self.path.display();
+        if self.pid == 0 {
+            return write!(f, "another docweir is working on {path}; wait for it or stop it");
+        }
+        let Held { pid, command, started, .. } = self;
+        write!(f, "process {pid} (`{command}`, since {started}) is working on {path}; wait for it or stop it")
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    #[error("{0}")]
+    Held(Held),
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Held by the orchestrator for as long as it runs. Ends when dropped, or when the process does, however it does.
+#[derive(Debug)]
+pub struct OrchestratorLock {
+    file: File,
+}
+
+impl Drop for OrchestratorLock {
+    /// Nothing is to be read about a holder who is gone. The file stays: removing it would let two processes lock two
+    /// files of one name.
+    fn drop(&mut self) {
+        let _ = self.file.set_len(0);
+        let _ = self.file.unlock();
+    }
+}
+
+/// Longest note that is read.
+const MAX_NOTE: u64 = 64 * 1024;
+
+pub(super) fn take(root: &Path, command: &str, clock: &dyn Clock) -> Result<OrchestratorLock, LockError> {
+    let path = root.join("lock");
+    let failed = |what, e| LockError::State(StateError::storage(what, &path, e));
+    // Closed on exec, so that child processes don't inherit it and outlive their parent with it.
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|e| failed("open the lock", e))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(LockError::Held(holder(&mut file, root))),
+        Err(TryLockError::Error(e)) => return Err(failed("lock", e)),
+    }
+    let held = Held {
+        path: root.to_owned(),
+        pid: std::process::id(),
+        host: host(),
+        started: timestamp(clock.now()),
+        command: command.to_owned(),
+    };
+    let note = serde_json::to_vec(&held).unwrap_or_default();
+    let written = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).and_then(|_| file.write_all(&note));
+    written.map_err(|e| failed("write the lock", e))?;
+    Ok(OrchestratorLock { file })
+}
+
+/// What the holder says of itself. It may be about to say it, so there is a second look.
+#[expect(clippy::disallowed_methods, reason = "a tenth of a second at start-up, before there is anything to block")]
+fn holder(file: &mut File, root: &Path) -> Held {
+    let mut read = || -> io::Result<Held> {
+        file.seek(SeekFrom::Start(0))?;
+        let mut note = Vec::new();
+        Read::take(&mut *file, MAX_NOTE).read_to_end(&mut note)?;
+        Ok(serde_json::from_slice(&note)?)
+    };
+    for _ in 0..10 {
+        if let Ok(held) = read() {
+            return Held { path: root.to_owned(), ..held };
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Held { path: root.to_owned(), ..Held::default() }
+}
+
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::env::var("HOSTNAME"));
+    let name: String = name
+        .unwrap_or_default()
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
+        .take(64)
+        .collect();
+    if name.is_empty() { "localhost".into() } else { name }
+}
+
+/// The name under which this process claims documents: `host-pid-ulid`. Never the same twice.
+pub fn owner_id(clock: &dyn Clock) -> String {
+    let milliseconds = u64::try_from(clock.now() / 1000).unwrap_or(0);
+    format!("{}-{}-{}", host(), std::process::id(), Ulid::from_parts(milliseconds, fastrand::u128(..)))
+}
