@@ -7,23 +7,38 @@
 //!             │                                              │
 //!             └── control store: what is to be done, by whom, how far ── manifest: what is visible
 //! ```
-//! | room | what is in it |
+//! The work itself is in crates, each of which can be used alone:
+//!
+//! | crate | what is in it |
 //! | --- | --- |
-//! | [`intake`] | from paths to files: the walk, sources as URIs |
-//! | [`stages`] | what each stage does to one document, callable without an actor |
-//! | [`records`] | small records: lines and words of receipts, any JSON objects |
-//! | [`stores`] | what lasts: objects, control records, vectors, caches, the ledger, items and batches, the state folder |
-//! | [`providers`] | services that are paid for: how much is asked of them, when, and the calls |
-//! | [`secrets`] | keys that open doors: named in the configuration, read where they are kept |
-//! | [`supervisors`] | the actor kernel: bounded pools, restarts, retries, drain |
-//! | [`actors`] | the wiring of the three: who hands what to whom |
+//! | [`docweir_core`] | ids, artefacts, errors, time, money: what the others exchange |
+//! | [`docweir_extract`] | a file to structured text, in child processes that can be killed |
+//! | [`docweir_stages`] | chunking, enrichment and embedding of one document |
+//! | [`docweir_records`] | small records: lines and words of receipts, any JSON objects |
+//! | [`docweir_objects`] | objects under keys, with conditional puts; leases |
+//! | [`docweir_index`] | the delta–snapshot index and its search |
+//! | [`docweir_stores`] | control records, ledger, batches, caches, the state folder |
+//! | [`docweir_admission`], [`docweir_providers`] | services that are paid for: how much is asked of them, when, and the calls |
+//! | `docweir_aws`, `docweir_aws_backend` | AWS's clients; the stores and services that are made of them (feature `aws`) |
+//!
+//! This package puts them to work. Each module uses only those above it (`src/layers.rs` is the test):
+//!
+//! | module | what is in it |
+//! | --- | --- |
+//! | [`supervisors`] | the actor kernel: bounded pools, restarts, retries, drain; knows no document |
+//! | [`intake`] | from paths and buckets to files: the walk, sources as URIs |
 //! | [`messages`] | what crosses a mailbox |
+//! | [`telemetry`] | figures, and lines of the log that belong together |
+//! | [`actors`] | one actor a file: who hands what to whom |
+//! | [`http`] | health, metrics and the supervision tree, as pages |
 //! | [`config`] | typed settings, every one with its unit and default |
-//! | [`engine`] | opens the stores that a command needs |
-//! | `infra` | what is needed in AWS, made or checked; `crates/aws` is the only code that knows AWS's clients |
+//! | [`exit`] | exit codes, and the failures that lead to them |
+//! | [`backends`] | where state lies: the object store and the control store, each behind a trait |
+//! | [`engine`] | opens what a command needs |
+//! | [`pipeline`] | builds the supervision tree and runs it to its end |
+//! | `infra` | what is needed in AWS, made or checked (feature `aws`) |
 //! | [`doctor`] | looks at what a run will need, before it needs it |
-//! | [`telemetry`] | what a run tells those who watch it: figures, and lines of the log that belong together |
-//! | [`http`], [`cli`] | the outside |
+//! | [`cli`] | one file a command |
 //!
 //! # The supervision tree
 //! ```text
@@ -57,14 +72,20 @@
 //! resume at step 2.
 
 pub mod actors;
+pub mod backends;
 pub mod cli;
 pub mod config;
 pub mod doctor;
 pub mod engine;
+pub mod exit;
 pub mod http;
 #[cfg(feature = "aws")]
 pub mod infra;
 pub mod intake;
 pub mod messages;
+pub mod pipeline;
 pub mod supervisors;
 pub mod telemetry;
+
+#[cfg(test)]
+mod layers;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use docweir::actors::pipeline::{self, IngestRequest, Services};
 use docweir::actors::stage_chunk::ChunkStage;
 use docweir::actors::stage_embed::EmbedStage;
 use docweir::actors::stage_enrich::EnrichStage;
@@ -19,6 +18,7 @@ use docweir::engine::Engine;
 use docweir::intake::source;
 use docweir::messages::event::Event;
 use docweir::messages::job::{Input, Job, StageResult};
+use docweir::pipeline::{self, IngestRequest, Services};
 use docweir::supervisors::{
     Cancel, DrainMode, Outcome, PoolHandle, RootHandle, Settled, Stage, Steward, Verdict, Work, WorkOf, start_pool,
 };

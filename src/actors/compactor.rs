@@ -14,15 +14,6 @@ use crate::actors::committer::store;
 use crate::messages::compaction::{Acquire, Compact, Compacted, LeaseGuard};
 use crate::supervisors::service::{Inbox, ServiceHandle};
 
-/// Name, kind and meaning of each metric.
-pub const METRICS: &[(&str, &str, &str)] = &[
-    ("docweir_compactions_total", "counter", "merges of vector files, by outcome"),
-    ("docweir_compaction_seconds", "histogram", "time of a merge that was installed"),
-    ("docweir_compaction_read_bytes_total", "counter", "size of the files that were merged"),
-    ("docweir_compaction_written_bytes_total", "counter", "bytes that merges wrote, intermediate files too"),
-    ("docweir_compaction_peak_memory_bytes", "gauge", "anonymous memory of the process during the last merge, at most"),
-];
-
 /// The code of the error that a merge took too long.
 pub const TOO_LONG: &str = "compaction_timeout";
 

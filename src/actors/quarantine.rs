@@ -20,7 +20,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::actors::artefacts::storage;
 use crate::actors::steward;
-use crate::engine::Engine;
 use crate::intake::originals::Originals;
 use crate::intake::source;
 
@@ -95,12 +94,6 @@ pub struct QuarantineKeeper {
 }
 
 impl QuarantineKeeper {
-    /// Of this engine's objects, under its configuration.
-    pub fn of(engine: &Engine) -> Self {
-        let options = engine.config.settings.quarantine.clone();
-        Self::new(engine.objects.clone(), engine.originals.clone(), engine.clock.clone(), options)
-    }
-
     pub fn new(
         objects: Arc<dyn ObjectStore>,
         originals: Arc<dyn Originals>,

@@ -5,10 +5,10 @@ use docweir_stores::control::AuditEvent;
 use super::args;
 use super::context::Context;
 use super::documents::find;
-use super::exit::{Exit, Failure};
 use super::output::{duration, printable};
 use super::table::{Paint, Table, left, right};
 use crate::engine::Engine;
+use crate::exit::{Exit, Failure};
 
 const PAGE: usize = 1_000;
 

@@ -10,12 +10,13 @@ use serde_json::json;
 use super::args;
 use super::context::Context;
 use super::drive::drive;
-use super::exit::{Exit, Failure};
 use super::output::{count, plural, printable};
 use super::table::{Paint, Table, left, right};
-use crate::actors::pipeline::IngestRequest;
-use crate::config::{EmbedMode, Provider};
+use crate::actors::batches::EmbedMode;
+use crate::config::Provider;
 use crate::engine::Engine;
+use crate::exit::{Exit, Failure};
+use crate::pipeline::IngestRequest;
 
 pub fn run(context: &Context, command: &args::Batch) -> Result<Exit, Failure> {
     match command {

@@ -8,11 +8,11 @@ use serde_json::json;
 
 use super::args;
 use super::context::Context;
-use super::exit::{Exit, Failure};
 use super::output::{duration, plural};
 use super::store::bytes;
-use crate::actors::upkeep::{Keeping, Upkeep};
+use crate::actors::maintenance::MaintenanceServices;
 use crate::engine::Engine;
+use crate::exit::{Exit, Failure};
 use crate::messages::compaction::Compacted;
 use crate::supervisors::RootHandle;
 
@@ -51,8 +51,8 @@ pub fn run(context: &Context, args: &args::Compact) -> Result<Exit, Failure> {
 pub async fn compact(engine: &Engine, mode: Mode) -> Result<Compacted, Failure> {
     let root = RootHandle::start(engine.config.settings.restart.clone());
     let vectors = engine.vectors()?;
-    let keeping = Keeping::of(engine, &owner_id(engine.clock.as_ref()));
-    let upkeep = Upkeep::over(&keeping, &vectors, &root);
+    let keeping = engine.maintenance(&owner_id(engine.clock.as_ref()));
+    let upkeep = MaintenanceServices::start(&keeping, &vectors, &root);
     let compacted = tokio::select! {
         done = upkeep.compact(mode) => done.map_err(|e| Failure::system(e.to_string())),
         failure = root.failed() => Err(Failure::system(failure.to_string())),

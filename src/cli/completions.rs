@@ -4,7 +4,7 @@ use clap::CommandFactory;
 
 use super::args;
 use super::context::Context;
-use super::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure};
 
 pub fn run(context: &Context, args: &args::Completions) -> Result<Exit, Failure> {
     let mut script = Vec::new();

@@ -4,9 +4,9 @@ use toml::Value;
 
 use super::args::ConfigCommand;
 use super::context::Context;
-use super::exit::{Exit, Failure};
 use super::output::{Out, plural};
 use crate::config::{Config, Layers, Origin};
+use crate::exit::{Exit, Failure};
 
 pub fn run(context: &Context, command: &ConfigCommand) -> Result<Exit, Failure> {
     let config = context.config()?;

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::Global;
-use super::exit::{Exit, Failure};
 use super::logging;
 use super::output::Out;
 use crate::config::{Argument, Config, Source};
+use crate::exit::{Exit, Failure};
 
 pub struct Context {
     pub global: Global,

@@ -10,10 +10,10 @@ use time::{Date, Duration};
 
 use super::args::{self, CostBy};
 use super::context::Context;
-use super::exit::{Exit, Failure};
 use super::output::{count, printable};
 use super::table::{Paint, Table, left, right};
 use crate::engine::Engine;
+use crate::exit::{Exit, Failure};
 
 const DAY: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]");
 

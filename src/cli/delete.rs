@@ -15,12 +15,12 @@ use docweir_stores::state::LockError;
 use super::args;
 use super::context::Context;
 use super::documents::find;
-use super::exit::{Exit, Failure};
 use super::output::{complain, plural, printable};
 use crate::actors::batches::tombstones;
-use crate::actors::pipeline;
 use crate::engine::Engine;
+use crate::exit::{Exit, Failure};
 use crate::intake::source;
+use crate::pipeline;
 
 /// Tombstones of records in one commit.
 const TOMBSTONES: usize = 2_000;

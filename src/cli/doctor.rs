@@ -6,9 +6,9 @@ use docweir_core::clock::{SharedClock, SystemClock};
 
 use super::args;
 use super::context::Context;
-use super::exit::{Exit, Failure};
 use super::output::plural;
 use crate::doctor::{Finding, Verdict, examine};
+use crate::exit::{Exit, Failure};
 
 /// Columns of what was looked at, and of its name.
 const WIDTH: usize = 12;

@@ -6,8 +6,8 @@ use std::path::Path;
 use docweir_core::documents::DocumentId;
 use docweir_stores::control::{ControlError, ControlRecord, ControlStore, RecordFilter};
 
-use super::exit::Failure;
 use super::filters::absolute;
+use crate::exit::Failure;
 use crate::intake::source;
 
 /// Records asked for at once.

@@ -10,14 +10,13 @@ use docweir_stores::state::owner_id;
 
 use super::args::Run;
 use super::context::Context;
-use super::exit::{Exit, Failure};
 use super::progress::{Fetch, Reporter, Style};
 use super::summary::Summary;
-use crate::actors::pipeline::{self, Ended, IngestRequest, RunError, Services, Watching};
 use crate::actors::timer::Timer;
-use crate::config::Backend;
 use crate::engine::{Engine, Payer};
+use crate::exit::{Exit, Failure};
 use crate::messages::event::Event;
+use crate::pipeline::{self, Ended, IngestRequest, RunError, Services, Watching};
 
 /// `command` is what the user typed, in short: for whoever finds the folder taken.
 pub async fn drive(
@@ -92,16 +91,15 @@ async fn outside(engine: &Engine) -> Result<(u64, u64), Failure> {
 /// Where all state lies, as the user would write it.
 pub fn place_of_state(engine: &Engine, here: &Path) -> String {
     let settings = &engine.config.settings;
-    match settings.state.backend {
-        Backend::Folder => {
-            let root = engine.state.root();
-            let shown = root.strip_prefix(here).ok().filter(|p| !p.as_os_str().is_empty()).unwrap_or(root);
-            shown.display().to_string()
-        }
-        Backend::Aws => format!(
-            "s3://{}, DynamoDB table {}",
-            settings.buckets.artefacts.trim_end_matches('/'),
-            settings.dynamodb.control_table
-        ),
+    let root = engine.state.root();
+    let shown = root.strip_prefix(here).ok().filter(|p| !p.as_os_str().is_empty()).unwrap_or(root);
+    let state = &settings.state;
+    if state.is_local() {
+        return shown.display().to_string();
+    }
+    let objects = format!("s3://{}", settings.buckets.artefacts.trim_end_matches('/'));
+    match state.control_in() {
+        "sqlite" => format!("{objects}, {}", shown.display()),
+        _ => format!("{objects}, DynamoDB table {}", settings.dynamodb.control_table),
     }
 }

@@ -13,9 +13,9 @@ use super::compact::compact;
 use super::context::Context;
 use super::delete;
 use super::documents::find;
-use super::exit::{Exit, Failure};
 use super::output::plural;
 use crate::engine::{Engine, fingerprint};
+use crate::exit::{Exit, Failure};
 use crate::intake::source;
 
 /// Merges that may be superseded by others' before erasing gives up.

@@ -23,14 +23,14 @@ use serde::Serialize;
 
 use super::args;
 use super::context::Context;
-use super::exit::{Exit, Failure};
 use super::ingest;
 use super::output::{Out, complain, count, plural, printable};
 use super::table::{Paint, Table, left, right};
 use crate::actors::intake::look_at;
 use crate::actors::records_intake::RecordsRequest;
-use crate::config::{Backend, Config, Provider, Workers};
+use crate::config::{Config, Provider, Workers};
 use crate::engine::{Engine, counting_enricher, fingerprint};
+use crate::exit::{Exit, Failure};
 use crate::intake::walk::Found;
 use crate::intake::{Walk, source};
 
@@ -165,7 +165,7 @@ impl Known {
     async fn open(config: &Config, embedder: &dyn Embedder) -> Result<Self, Failure> {
         let fingerprint = fingerprint(&config.settings, embedder.identity());
         let folder = Path::new(&config.settings.state.folder);
-        if config.settings.state.backend == Backend::Folder && StateFolder::open_existing(folder).is_err() {
+        if config.settings.state.is_local() && StateFolder::open_existing(folder).is_err() {
             let (cache, findings) = (Arc::new(NoCache), Arc::new(NoCache));
             return Ok(Self { control: None, cache, findings, fingerprint, batches: None });
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use docweir_index::Filter;
 use docweir_index::search::filter::{Field, Scalar};
 
-use super::exit::Failure;
+use crate::exit::Failure;
 use crate::intake::source;
 
 /// What may be named without `metadata.` before it.

@@ -4,9 +4,9 @@ use docweir_aws::operations::Role;
 
 use super::args;
 use super::context::Context;
-use super::exit::{Exit, Failure};
 use super::table::{Cell, Paint, Table, left};
-use crate::config::{Backend, Settings};
+use crate::config::Settings;
+use crate::exit::{Exit, Failure};
 use crate::infra::policy::policy;
 use crate::infra::{Infra, State, Thing};
 
@@ -15,7 +15,7 @@ pub fn run(context: &Context, command: &args::InfraCommand) -> Result<Exit, Fail
     if let args::InfraCommand::Policy(policy) = command {
         return print_policy(context, &config.settings, policy);
     }
-    if config.settings.state.backend != Backend::Aws {
+    if config.settings.state.is_local() {
         let text = "nothing is needed where `state.backend` is `folder`: set it to `aws`, and `buckets.artefacts`";
         return Err(Failure::usage(text));
     }

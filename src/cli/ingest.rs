@@ -10,13 +10,13 @@ use docweir_stores::batches::DOCUMENTS;
 use super::args::{self, RecordShape};
 use super::context::Context;
 use super::drive::drive;
-use super::exit::{Exit, Failure};
-use crate::actors::pipeline::IngestRequest;
 use crate::actors::records_intake::RecordsRequest;
-use crate::config::{Argument, Backend, Config};
+use crate::config::{Argument, Config};
 use crate::engine::Engine;
+use crate::exit::{Exit, Failure};
 use crate::intake::Walk;
 use crate::intake::walk::{WalkError, resolve};
+use crate::pipeline::IngestRequest;
 
 pub fn run(context: &Context, args: &args::Ingest) -> Result<Exit, Failure> {
     let address = args.metrics_addr.map(|a| Argument::new("--metrics-addr", "http.metrics_address", a.to_string()));
@@ -44,7 +44,7 @@ fn check(args: &args::Ingest, config: &Config) -> Result<(), Failure> {
 
 async fn ingest(context: &Context, args: &args::Ingest, config: Config) -> Result<Exit, Failure> {
     let records = records(args, &config)?;
-    if args.prune && config.settings.state.backend != Backend::Folder {
+    if args.prune && config.settings.state.control_in() != "sqlite" {
         let text = "--prune compares the index with this machine's folders, and others take documents in from theirs: \
             delete what has left by `docweir delete`";
         return Err(Failure::usage(text));

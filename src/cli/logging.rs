@@ -9,9 +9,9 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::JsonFields;
 
 use super::args::When;
-use super::exit::{Exit, Failure};
 use super::progress::suspended;
 use crate::config::{LogFormat, LogOptions};
+use crate::exit::{Exit, Failure};
 use crate::telemetry::json::JsonLines;
 
 /// Starts the log. Later calls change nothing: a process has one.

@@ -17,10 +17,12 @@ mod documents;
 mod drive;
 mod erase;
 mod estimate;
-pub mod exit;
 mod filters;
 mod hits;
 #[cfg(feature = "aws")]
+mod infra;
+#[cfg(not(feature = "aws"))]
+#[path = "without_aws.rs"]
 mod infra;
 mod ingest;
 mod logging;
@@ -46,7 +48,7 @@ use docweir_extract::worker_main;
 
 use self::args::{Cli, Command};
 use self::context::Context;
-use self::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure};
 
 /// The hidden command of the children that parse documents.
 const WORKER: &str = "__extract-worker";
@@ -85,10 +87,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Batch(command) => batch::run(&context, command),
         Command::Estimate(args) => estimate::run(&context, args),
         Command::Cost(args) => cost::run(&context, args),
-        #[cfg(feature = "aws")]
         Command::Infra(command) => infra::run(&context, command),
-        #[cfg(not(feature = "aws"))]
-        Command::Infra(_) => Err(crate::engine::without_aws().into()),
         Command::Doctor(args) => doctor::run(&context, args),
         Command::Store(command) => store::run(&context, command),
         Command::Stage(args) => stage::run(&context, args),

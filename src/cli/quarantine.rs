@@ -10,11 +10,11 @@ use serde::Serialize;
 use super::args;
 use super::context::Context;
 use super::documents::{each, find};
-use super::exit::{Exit, Failure};
 use super::output::{Out, plural, printable};
 use super::table::{Paint, Table, left};
-use crate::actors::quarantine::{Failure as Failed, QuarantineKeeper};
+use crate::actors::quarantine::Failure as Failed;
 use crate::engine::Engine;
+use crate::exit::{Exit, Failure};
 use crate::intake::source;
 
 pub fn run(context: &Context, command: &args::Quarantine) -> Result<Exit, Failure> {
@@ -186,7 +186,7 @@ async fn discard(context: &Context, engine: &Engine, names: &[OsString]) -> Resu
     for name in names {
         records.push(expect_quarantined(context, engine, name).await?);
     }
-    let keeper = QuarantineKeeper::of(engine);
+    let keeper = engine.quarantine_keeper();
     for record in records {
         engine.control.discard(&record.document_id).await?;
         keeper.forget([&record.quarantine_artefact, &record.quarantine_original].into_iter().flatten()).await;

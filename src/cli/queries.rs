@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 
-use super::exit::Failure;
+use crate::exit::Failure;
 
 /// Longest line, in bytes: a file that is no list of queries is refused before it fills the memory.
 const MAX_LINE: u64 = 1 << 20;

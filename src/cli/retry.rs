@@ -3,8 +3,8 @@
 use super::args;
 use super::context::Context;
 use super::documents::find;
-use super::exit::{Exit, Failure};
 use crate::engine::Engine;
+use crate::exit::{Exit, Failure};
 use crate::intake::source;
 
 pub fn run(context: &Context, args: &args::Retry) -> Result<Exit, Failure> {

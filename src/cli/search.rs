@@ -10,13 +10,13 @@ use docweir_stages::embed::{Call, Embedder};
 
 use super::args::{self, Mode, Progress};
 use super::context::Context;
-use super::exit::{Exit, Failure};
 use super::hits::{self, Answer, Passage};
 use super::output::{complain, printable};
 use super::progress::{Fetch, Reporter, Style};
 use super::{filters, queries};
 use crate::config::{Argument, SearchMode, Settings};
 use crate::engine::{Engine, Payer};
+use crate::exit::{Exit, Failure};
 
 pub fn run(context: &Context, args: &args::Search) -> Result<Exit, Failure> {
     let config = context.config_with(arguments(args))?;

@@ -5,11 +5,11 @@ use docweir_records::Shape;
 use super::args;
 use super::context::Context;
 use super::drive::drive;
-use super::exit::{Exit, Failure};
-use crate::actors::pipeline::IngestRequest;
 use crate::actors::records_intake::RecordsRequest;
 use crate::config::Argument;
 use crate::engine::Engine;
+use crate::exit::{Exit, Failure};
+use crate::pipeline::IngestRequest;
 
 pub fn run(context: &Context, args: &args::Serve) -> Result<Exit, Failure> {
     let address = args.metrics_addr.map(|a| Argument::new("--metrics-addr", "http.metrics_address", a.to_string()));

@@ -23,12 +23,12 @@ use serde::Serialize;
 use super::args::{self, Progress};
 use super::context::Context;
 use super::documents::find;
-use super::exit::{Exit, Failure};
 use super::looks;
 use super::output::Out;
 use super::progress::{Fetch, Reporter, Style};
 use crate::config::{Config, Settings};
 use crate::engine::{Engine, Payer, embedder, enricher_without_books};
+use crate::exit::{Exit, Failure};
 use crate::intake::source;
 
 pub fn run(context: &Context, args: &args::RunStage) -> Result<Exit, Failure> {

@@ -15,10 +15,10 @@ use super::batch;
 use super::context::Context;
 use super::documents::{each, find};
 use super::drive::place_of_state;
-use super::exit::{Exit, Failure};
 use super::output::{Out, count, duration, plural, printable};
 use super::table::{Cell, Paint, Table, left, right};
 use crate::engine::Engine;
+use crate::exit::{Exit, Failure};
 use crate::intake::source;
 
 /// Reasons of quarantine that are named; the rest is counted.

@@ -20,10 +20,10 @@ use serde_json::json;
 use super::args;
 use super::context::Context;
 use super::documents::each;
-use super::exit::{Exit, Failure};
 use super::output::{count, plural};
 use super::table::{Table, left, right};
 use crate::engine::Engine;
+use crate::exit::{Exit, Failure};
 
 /// Size of a file that `export` writes.
 const PART_BYTES: u64 = 64 << 20;

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::args;
 use super::context::Context;
-use super::exit::{Exit, Failure};
 use super::ingest::split;
 use super::output::{Out, count, plural, printable};
 use crate::actors::intake::{Intake, Request};
 use crate::engine::{Engine, counter, fingerprint};
+use crate::exit::{Exit, Failure};
 use crate::intake::{Walk, source};
 use crate::messages::event::Event;
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::exit::Exit;
 use super::output::{Out, count, duration, plural, printable};
 use super::table::{Paint, Table, left, right};
 use crate::actors::tally::{Outside, Records, Tally};
+use crate::exit::Exit;
 use crate::intake::source;
 
 /// Reasons that are listed one by one; the rest is counted.

@@ -3,11 +3,13 @@
 //! A component's options are a plain struct beside the component; here they are put together, read and checked. Every
 //! error names the key, where it was set and what would be right; `docweir config print` shows each value's origin.
 
+mod doctor;
 mod layers;
 mod settings;
 
 use std::path::{Path, PathBuf};
 
+pub use doctor::DoctorOptions;
 pub use layers::{Layers, Origin, Problem, Problems};
 pub use settings::*;
 

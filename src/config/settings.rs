@@ -24,11 +24,11 @@ use docweir_stores::batches::DOCUMENTS;
 use docweir_stores::control::sqlite::SqliteControlOptions;
 use serde::{Deserialize, Serialize};
 
-use crate::actors::batches::BatchOptions;
+use super::doctor::DoctorOptions;
+use crate::actors::batches::{BatchOptions, EmbedMode};
 use crate::actors::committer::CommitOptions;
 use crate::actors::quarantine::QuarantineOptions;
 use crate::actors::queues::QueueOptions;
-use crate::doctor::DoctorOptions;
 use crate::http::HttpOptions;
 use crate::intake::IntakeOptions;
 use crate::supervisors::{RestartOptions, RetryOptions, ScalingOptions};
@@ -137,15 +137,6 @@ pub struct EmbedPool {
     pub options: EmbedSettings,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EmbedMode {
-    #[default]
-    Live,
-    Batch,
-    Auto,
-}
-
 impl EmbedPool {
     pub fn pool(&self) -> StagePool<()> {
         StagePool {
@@ -201,6 +192,11 @@ pub struct StateOptions {
     /// Where state lies: `folder` (all of it, for one machine) or `aws` (objects in S3, control records in DynamoDB, for
     /// any number of processes).
     pub backend: Backend,
+    /// Where objects lie (artefacts, vector files, manifests): `folder` or `s3`; `auto` is what `backend` says.
+    pub objects: ObjectPlace,
+    /// Where control records, the ledger and batches lie: `sqlite` (for one process at a time) or `dynamodb` (for any
+    /// number of them, on any machine, which need objects in `s3`); `auto` is what `backend` says.
+    pub control: ControlPlace,
     /// The folder that holds all state: control records, artefacts, vectors, caches. With `aws` only what can be made
     /// again.
     pub folder: String,
@@ -214,6 +210,49 @@ pub enum Backend {
     #[default]
     Folder,
     Aws,
+}
+
+/// A value of `state.objects`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectPlace {
+    #[default]
+    Auto,
+    Folder,
+    S3,
+}
+
+/// A value of `state.control`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ControlPlace {
+    #[default]
+    Auto,
+    Sqlite,
+    Dynamodb,
+}
+
+impl StateOptions {
+    /// Returns the name of the backend of objects.
+    pub fn objects_in(&self) -> &'static str {
+        match (self.objects, self.backend) {
+            (ObjectPlace::Folder, _) | (ObjectPlace::Auto, Backend::Folder) => "folder",
+            (ObjectPlace::S3, _) | (ObjectPlace::Auto, Backend::Aws) => "s3",
+        }
+    }
+
+    /// Returns the name of the backend of control records.
+    pub fn control_in(&self) -> &'static str {
+        match (self.control, self.backend) {
+            (ControlPlace::Sqlite, _) | (ControlPlace::Auto, Backend::Folder) => "sqlite",
+            (ControlPlace::Dynamodb, _) | (ControlPlace::Auto, Backend::Aws) => "dynamodb",
+        }
+    }
+
+    /// Returns whether everything that lasts lies in the folder: where that is not there, nothing is.
+    pub fn is_local(&self) -> bool {
+        self.objects_in() == "folder" && self.control_in() == "sqlite"
+    }
 }
 
 /// Which bucket holds what, as `BUCKET` or `BUCKET/PREFIX`.
@@ -391,7 +430,13 @@ impl Default for EmbedSettings {
 
 impl Default for StateOptions {
     fn default() -> Self {
-        Self { backend: Backend::Folder, folder: ".docweir".into(), collection: "chunks".into() }
+        Self {
+            backend: Backend::Folder,
+            objects: ObjectPlace::Auto,
+            control: ControlPlace::Auto,
+            folder: ".docweir".into(),
+            collection: "chunks".into(),
+        }
     }
 }
 
@@ -510,8 +555,14 @@ impl Settings {
             let text = "must be `live` where `embed.options.provider` is not `openai`: nobody else takes batches";
             all.push(("embed.mode".into(), text.into()));
         }
-        if self.state.backend == Backend::Aws && self.buckets.artefacts.is_empty() {
-            all.push(("buckets.artefacts".into(), "must name a bucket where `state.backend` is `aws`".into()));
+        let (objects, control) = (self.state.objects_in(), self.state.control_in());
+        if objects == "s3" && self.buckets.artefacts.is_empty() {
+            let because = if self.state.objects == ObjectPlace::S3 { "objects` is `s3" } else { "backend` is `aws" };
+            all.push(("buckets.artefacts".into(), format!("must name a bucket where `state.{because}`")));
+        }
+        if objects == "folder" && control == "dynamodb" {
+            let text = "must be `s3` where control records are in DynamoDB: other machines have no part in this folder";
+            all.push(("state.objects".into(), text.into()));
         }
         if !self.queues.intake.is_empty() && self.queues.watched(&self.buckets.artefacts).is_empty() {
             all.push(("queues.watch".into(), "must say where documents arrive, as `BUCKET/PREFIX/`".into()));
@@ -523,6 +574,14 @@ impl Settings {
             all.push(("state.folder".into(), "must name a folder".into()));
         }
         all
+    }
+}
+
+impl Settings {
+    /// Returns whether state needs DynamoDB's tables: for control records, or for the manifests of vector files.
+    pub fn needs_tables(&self) -> bool {
+        let swapped = self.state.objects_in() == "s3" && self.buckets.register == Register::Dynamodb;
+        self.state.control_in() == "dynamodb" || swapped
     }
 }
 

@@ -8,19 +8,16 @@
 //! - `cloud` AWS: region, credentials, clock, tables, buckets, queues, Comprehend, figures; behind the feature `aws`
 
 #[cfg(feature = "aws")]
+#[path = "aws/mod.rs"]
+mod cloud;
+#[cfg(not(feature = "aws"))]
+#[path = "without_aws.rs"]
 mod cloud;
 pub mod machine;
-pub mod options;
 pub mod provider;
-#[cfg(feature = "aws")]
-mod services;
-#[cfg(feature = "aws")]
-mod tables;
 
 use docweir_core::clock::SharedClock;
 use serde::Serialize;
-
-pub use options::DoctorOptions;
 
 use crate::config::Settings;
 
@@ -76,15 +73,5 @@ impl Finding {
 pub async fn examine(settings: &Settings, clock: &SharedClock, each: &mut dyn FnMut(Finding)) {
     machine::examine(settings).into_iter().for_each(&mut *each);
     provider::examine(settings).await.into_iter().for_each(&mut *each);
-    #[cfg(feature = "aws")]
     cloud::examine(settings, clock, each).await;
-    #[cfg(not(feature = "aws"))]
-    {
-        let _ = clock;
-        let wanted = settings.state.backend == crate::config::Backend::Aws || !settings.records.table.name.is_empty();
-        if wanted || settings.cloudwatch.mode == crate::telemetry::CloudWatchMode::Api {
-            let text = "the configuration asks for AWS, and this docweir was built without";
-            each(Finding::problem("program", "", text, "build it with `cargo build --release --features aws`"));
-        }
-    }
 }

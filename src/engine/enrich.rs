@@ -2,24 +2,20 @@
 
 use std::sync::Arc;
 
-#[cfg(feature = "aws")]
-use docweir_aws_backend::comprehend::AwsComprehend;
 use docweir_core::cache::{FindingsCache, NoCache};
 use docweir_providers::account::Account;
-#[cfg(feature = "aws")]
 use docweir_providers::account::Alerts;
 use docweir_providers::comprehend::Counting;
-#[cfg(feature = "aws")]
 use docweir_providers::comprehend::{Service, desks, model, price};
 use docweir_stages::chunk::TokenCounter;
 use docweir_stages::enrich::comprehend::Api;
 use docweir_stages::enrich::{ComprehendEnricher, EnrichProvider, Enricher, LocalEnricher};
 use docweir_stores::cache::SqliteFindingsCache;
 
-use super::{Engine, EngineError, Payer};
-#[cfg(feature = "aws")]
-use crate::cli::exit::Exit;
+use super::{Engine, Payer};
+use crate::backends::cloud;
 use crate::config::Settings;
+use crate::exit::EngineError;
 
 /// The enricher that the settings ask for. `tokens` is the embedder's.
 async fn enricher(
@@ -32,20 +28,12 @@ async fn enricher(
     let local = LocalEnricher::new(options.clone(), tokens);
     match options.provider {
         EnrichProvider::Local => Ok(Arc::new(local)),
-        #[cfg(feature = "aws")]
         EnrichProvider::Comprehend => {
             let comprehend = &options.comprehend;
-            let remote = AwsComprehend::find(&settings.aws, comprehend).await.ok_or_else(|| {
-                EngineError::new(Exit::Configuration, "no region is configured: set `aws.region`, or AWS_REGION")
-            })?;
+            let remote = cloud::comprehend(settings).await?;
             let desks = desks(comprehend, settings.prices.comprehend_unit, accounts);
-            let service = Service::new(Arc::new(remote), desks, cache, comprehend.clone());
+            let service = Service::new(remote, desks, cache, comprehend.clone());
             Ok(Arc::new(ComprehendEnricher::new(local, options.clone(), Arc::new(service))))
-        }
-        #[cfg(not(feature = "aws"))]
-        EnrichProvider::Comprehend => {
-            let _ = (accounts, cache);
-            Err(super::without_aws())
         }
     }
 }
@@ -86,22 +74,14 @@ impl Engine {
         if settings.enrich.options.provider == EnrichProvider::Local {
             return enricher(settings, tokens, Vec::new(), Arc::new(NoCache)).await;
         }
-        #[cfg(feature = "aws")]
-        {
-            let mut accounts = Vec::with_capacity(Api::ALL.len());
-            // One notice a share of the budget, not one an API.
-            let alerts = Alerts::new(payer.tell.clone());
-            for api in Api::ALL {
-                accounts
-                    .push((api, self.account_of(&payer, model(api), price(settings.prices.comprehend_unit), &alerts)?));
-            }
-            enricher(settings, tokens, accounts, self.findings_cache()).await
+        // One notice a share of the budget, not one an API.
+        let alerts = Alerts::new(payer.tell.clone());
+        let mut accounts = Vec::with_capacity(Api::ALL.len());
+        for api in Api::ALL {
+            let price = price(settings.prices.comprehend_unit);
+            accounts.push((api, self.account_of(&payer, model(api), price, &alerts)?));
         }
-        #[cfg(not(feature = "aws"))]
-        {
-            let _ = payer;
-            enricher_without_books(settings, tokens).await
-        }
+        enricher(settings, tokens, accounts, self.findings_cache()).await
     }
 
     /// What a service found before. Never fails: a cache that can't be used knows nothing.

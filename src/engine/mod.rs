@@ -3,8 +3,6 @@
 //! An engine holds no lock: reading beside a running orchestrator is always allowed. Whoever writes (ingest) takes the
 //! state folder's lock itself.
 
-#[cfg(feature = "aws")]
-mod aws;
 mod enrich;
 mod fingerprint;
 mod model;
@@ -12,29 +10,21 @@ mod model;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-#[cfg(feature = "aws")]
-use docweir_aws_backend::s3::S3Objects;
 use docweir_core::cache::EmbeddingCache;
 use docweir_core::clock::{SharedClock, SystemClock};
-use docweir_index::{Added, VectorError, VectorStore};
+use docweir_index::{Added, VectorStore};
 use docweir_objects::ObjectStore;
 use docweir_objects::lease::LeaseRegister;
-use docweir_objects::local::LocalObjectStore;
 use docweir_providers::account::{Account, Alerts, BudgetOptions, Tell};
 use docweir_providers::openai::Client;
 use docweir_providers::prices::Price;
 use docweir_providers::secrets::Secrets;
 use docweir_stages::embed::{Embedder, FetchProgress};
-use docweir_stores::batches::{Batches, SqliteBatches};
+use docweir_stores::batches::Batches;
 use docweir_stores::cache::SqliteEmbeddingCache;
 use docweir_stores::control::ControlStore;
-use docweir_stores::control::sqlite::{SqliteControlOptions, SqliteControlStore};
-use docweir_stores::ledger::{Ledger, SqliteLedger};
-use docweir_stores::paid;
+use docweir_stores::ledger::Ledger;
 use docweir_stores::record_table::LazyTables;
-#[cfg(not(feature = "aws"))]
-use docweir_stores::record_table::TableError;
-use docweir_stores::sqlite::Database;
 use docweir_stores::state::{Held, LockError, OrchestratorLock, StateError, StateFolder};
 
 pub use enrich::{counting_enricher, enricher_without_books};
@@ -42,66 +32,16 @@ pub use fingerprint::{PIPELINE_FORMAT, fingerprint};
 pub use model::{client as endpoint_client, counter, embedder};
 
 use crate::actors::batches::desk::OpenCollection;
+use crate::actors::maintenance::MaintenanceConfig;
+use crate::actors::quarantine::QuarantineKeeper;
 use crate::actors::queues::Queues;
 use crate::actors::queues::compaction::Notices;
-use crate::cli::exit::{Exit, Failure};
-use crate::config::{Backend, Config, Provider, Settings};
-#[cfg(feature = "aws")]
-use crate::intake::originals::BucketOriginals;
-#[cfg(not(feature = "aws"))]
-use crate::intake::originals::LocalOriginals;
+use crate::backends::{self, KeepsConditions, Opening, StateStores, cloud};
+use crate::config::{Config, Provider, Settings};
+use crate::exit::{EngineError, Exit};
 use crate::intake::originals::Originals;
 use crate::telemetry::CloudWatchMode;
 use crate::telemetry::publisher::{ByLines, Lines, Publisher, Takes};
-
-/// Why the engine could not be opened, and how a command that needs it ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EngineError {
-    pub text: String,
-    pub exit: Exit,
-}
-
-impl EngineError {
-    pub fn new(exit: Exit, text: impl Into<String>) -> Self {
-        Self { text: text.into(), exit }
-    }
-
-    fn system(error: impl std::fmt::Display) -> Self {
-        Self::new(Exit::System, error.to_string())
-    }
-}
-
-impl std::fmt::Display for EngineError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl std::error::Error for EngineError {}
-
-impl From<EngineError> for Failure {
-    fn from(error: EngineError) -> Self {
-        Failure::new(error.exit, error.text)
-    }
-}
-
-impl From<VectorError> for EngineError {
-    fn from(error: VectorError) -> Self {
-        let text = error.to_string();
-        Self::new(Failure::from(error).exit, text)
-    }
-}
-
-impl From<StateError> for EngineError {
-    fn from(error: StateError) -> Self {
-        let exit = match &error {
-            StateError::Missing(_) => Exit::No,
-            StateError::Foreign(_) => Exit::Configuration,
-            StateError::Newer { .. } | StateError::Damaged(_) | StateError::Storage { .. } => Exit::System,
-        };
-        Self::new(exit, error.to_string())
-    }
-}
 
 /// The stores of one state folder, and the settings they were opened with.
 pub struct Engine {
@@ -112,16 +52,11 @@ pub struct Engine {
     pub control: Arc<dyn ControlStore>,
     pub originals: Arc<dyn Originals>,
     secrets: Secrets,
-    /// Opened by the first who needs it.
-    paid: OnceLock<Database>,
+    stores: Arc<dyn StateStores>,
+    /// Proof to ask for before the first commit.
+    conditions: Option<Arc<dyn KeepsConditions>>,
     /// Who is told of new vector files, where somebody is.
     notices: Arc<OnceLock<Notices>>,
-    /// Where manifests are swapped by conditional writes of S3.
-    #[cfg(feature = "aws")]
-    swaps: Option<S3Objects>,
-    /// What is paid for by any number of processes.
-    #[cfg(feature = "aws")]
-    books: Option<aws::Books>,
 }
 
 /// For whom a provider's calls are paid.
@@ -148,34 +83,9 @@ impl Payer {
     }
 }
 
-type Stores = (Arc<dyn ObjectStore>, Arc<dyn ControlStore>);
-
-async fn folder(settings: &Settings, state: &StateFolder, clock: &SharedClock) -> Result<Stores, EngineError> {
-    let objects = LocalObjectStore::open(&state.objects(), settings.objects.clone(), clock);
-    let objects = Arc::new(objects.map_err(EngineError::system)?);
-    let options = SqliteControlOptions { max_retries: settings.retry.attempts, ..settings.control.clone() };
-    let control = SqliteControlStore::open(&state.control_db(), options, clock.clone()).await;
-    Ok((objects, Arc::new(control.map_err(EngineError::system)?)))
-}
-
-/// What a program says that was built without its clients.
-#[cfg(not(feature = "aws"))]
-pub fn without_aws() -> EngineError {
-    let text = "this docweir was built without AWS: build it with `cargo build --release --features aws`";
-    EngineError::new(Exit::Configuration, text)
-}
-
 /// Gives every part of the process the secrets that its settings name. Asks nobody yet.
 pub fn secrets(settings: &Settings) -> Secrets {
-    #[cfg(feature = "aws")]
-    let vault = {
-        let vault =
-            docweir_aws_backend::secrets::SecretsManagerVault::new(settings.aws.clone(), &settings.secrets.endpoint);
-        Some(Arc::new(vault) as Arc<dyn docweir_providers::secrets::Vault>)
-    };
-    #[cfg(not(feature = "aws"))]
-    let vault = None;
-    Secrets::new(settings.secrets.clone(), vault)
+    Secrets::new(settings.secrets.clone(), cloud::vault(settings))
 }
 
 impl Engine {
@@ -188,7 +98,7 @@ impl Engine {
     /// For everything else: an index that is not there is an error, and the error says how to make one.
     pub async fn open(config: Config) -> Result<Self, EngineError> {
         let folder = Path::new(&config.settings.state.folder);
-        if config.settings.state.backend != Backend::Folder {
+        if !config.settings.state.is_local() {
             // What is in it can be made again.
             return Self::create(config).await;
         }
@@ -208,49 +118,29 @@ impl Engine {
     async fn over(config: Config, state: StateFolder) -> Result<Self, EngineError> {
         let clock: SharedClock = Arc::new(SystemClock);
         let settings = &config.settings;
-        #[cfg(feature = "aws")]
-        let (mut swaps, mut books) = (None, None);
-        let (objects, control) = match settings.state.backend {
-            Backend::Folder => folder(settings, &state, &clock).await?,
-            #[cfg(feature = "aws")]
-            Backend::Aws => {
-                let opened = aws::open(settings, &state, &clock).await?;
-                (swaps, books) = (opened.manifests, Some(opened.books));
-                (opened.objects, opened.control)
-            }
-            #[cfg(not(feature = "aws"))]
-            Backend::Aws => return Err(without_aws()),
-        };
-        #[cfg(feature = "aws")]
-        let originals = BucketOriginals::new(&settings.aws, &settings.s3, &state.root().join("originals"));
-        #[cfg(not(feature = "aws"))]
-        let originals = LocalOriginals;
-        let originals = Arc::new(originals);
+        let (opened, stores) = backends::open(Opening { settings, folder: &state, clock: &clock }).await?;
+        let originals = cloud::originals(settings, &state.root().join("originals"));
         let secrets = secrets(settings);
         Ok(Self {
-            config,
             state,
             clock,
-            objects,
-            control,
+            objects: opened.objects,
+            control: stores.control(),
             originals,
             secrets,
-            paid: OnceLock::new(),
+            stores,
+            conditions: opened.conditions,
             notices: Arc::default(),
-            #[cfg(feature = "aws")]
-            swaps,
-            #[cfg(feature = "aws")]
-            books,
+            config,
         })
     }
 
-    /// For who is about to write vector files: an endpoint that does not keep the conditions of its writes is refused.
+    /// Refuses a place of vector files that does not keep the conditions of its writes: for who is about to commit.
     pub async fn can_commit(&self) -> Result<(), EngineError> {
-        #[cfg(feature = "aws")]
-        if let Some(place) = &self.swaps {
-            place.probe().await.map_err(EngineError::system)?;
+        match &self.conditions {
+            Some(place) => place.prove().await.map_err(EngineError::system),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// What publishes the figures of a run, where they are to be; `lines` takes lines of standard output.
@@ -260,20 +150,14 @@ impl Engine {
         let to: Box<dyn Takes> = match options.mode {
             CloudWatchMode::Off => return Ok(None),
             CloudWatchMode::Emf => Box::new(ByLines { namespace, lines }),
-            #[cfg(feature = "aws")]
-            CloudWatchMode::Api => {
-                let client = aws::cloudwatch(&self.config.settings).await?;
-                Box::new(crate::telemetry::publisher::ByCalls { client, namespace })
-            }
-            #[cfg(not(feature = "aws"))]
-            CloudWatchMode::Api => return Err(without_aws()),
+            CloudWatchMode::Api => cloud::figures(&self.config.settings).await?,
         };
         Ok(Some(Publisher::new(options.clone(), self.clock.clone(), to)))
     }
 
     /// Whether other processes may be at work on the same documents at this moment.
     pub fn is_shared(&self) -> bool {
-        self.config.settings.state.backend != Backend::Folder
+        self.stores.is_shared()
     }
 
     /// What makes the vectors, if they may stand beside those of the index. The first call on a machine fetches the
@@ -329,55 +213,52 @@ impl Engine {
         })
     }
 
-    /// The books.
+    /// What was reserved and paid.
     pub fn ledger(&self) -> Result<Arc<dyn Ledger>, EngineError> {
-        #[cfg(feature = "aws")]
-        if let Some(books) = &self.books {
-            return Ok(books.ledger());
-        }
-        Ok(Arc::new(SqliteLedger::new(self.paid()?, self.clock.clone())))
+        self.stores.ledger()
     }
 
     /// The lease of whoever looks after batches, where several processes share them.
     pub fn batch_lease(&self) -> Option<LeaseRegister> {
-        #[cfg(feature = "aws")]
-        if let Some(books) = &self.books {
-            return Some(books.batch_lease());
-        }
-        None
+        self.stores.batch_lease()
     }
 
     /// Whether anything may ever have been paid, or put down to be: there is a file, or the tables are everybody's.
     pub fn has_books(&self) -> bool {
-        self.is_shared() || self.state.paid_db().exists()
+        self.stores.may_have_batches()
     }
 
     /// Items and batches.
     pub fn batches(&self) -> Result<Arc<dyn Batches>, EngineError> {
-        #[cfg(feature = "aws")]
-        if let Some(books) = &self.books {
-            return Ok(books.batches());
+        self.stores.batches()
+    }
+
+    /// What keeps copies and reports of documents that could not be done.
+    pub fn quarantine_keeper(&self) -> QuarantineKeeper {
+        let options = self.config.settings.quarantine.clone();
+        QuarantineKeeper::new(self.objects.clone(), self.originals.clone(), self.clock.clone(), options)
+    }
+
+    /// What the maintenance of this state's collections needs; `owner` holds the leases.
+    pub fn maintenance(&self, owner: &str) -> MaintenanceConfig {
+        let settings = &self.config.settings;
+        MaintenanceConfig {
+            collection: settings.state.collection.clone(),
+            compaction: settings.compaction.clone(),
+            retention: settings.retention,
+            restart: settings.restart.clone(),
+            objects: self.objects.clone(),
+            clock: self.clock.clone(),
+            owner: owner.to_owned(),
         }
-        Ok(Arc::new(SqliteBatches::new(self.paid()?, self.clock.clone())))
     }
 
     /// Tables of the user's that records come from, reached when first asked for.
     pub fn record_tables(&self) -> Arc<LazyTables> {
-        #[cfg(feature = "aws")]
-        {
-            let settings = self.config.settings.clone();
-            let open = move || {
-                let settings = settings.clone();
-                Box::pin(async move { aws::record_tables(&settings).await })
-                    as futures_util::future::BoxFuture<'static, _>
-            };
-            Arc::new(LazyTables::new(open))
-        }
-        #[cfg(not(feature = "aws"))]
-        Arc::new(LazyTables::new(|| {
-            let (table, hint) = ("of records".into(), "build it with `cargo build --release --features aws`".into());
-            let broken = TableError::Broken { table, reason: "this docweir was built without AWS".into(), hint };
-            Box::pin(std::future::ready(Err(broken)))
+        let settings = self.config.settings.clone();
+        Arc::new(LazyTables::new(move || {
+            let settings = settings.clone();
+            Box::pin(async move { cloud::record_tables(&settings).await })
         }))
     }
 
@@ -426,20 +307,7 @@ impl Engine {
         if intake.is_empty() && compaction.is_empty() {
             return Ok(Queues::default());
         }
-        #[cfg(feature = "aws")]
-        return aws::queues(&self.config.settings, intake, compaction).await;
-        #[cfg(not(feature = "aws"))]
-        Err(without_aws())
-    }
-
-    /// What is paid for, in its file.
-    fn paid(&self) -> Result<Database, EngineError> {
-        if let Some(open) = self.paid.get() {
-            return Ok(open.clone());
-        }
-        let options = self.config.settings.control.opening();
-        let opened = paid::open(&self.state.paid_db(), &options).map_err(EngineError::system)?;
-        Ok(self.paid.get_or_init(|| opened).clone())
+        cloud::queues(&self.config.settings, intake, compaction).await
     }
 
     /// The configured collection.

@@ -13,9 +13,8 @@ use docweir_providers::prices::{Price, PriceOptions};
 use docweir_providers::secrets::{Key, SecretSetting, Secrets};
 use docweir_stages::embed::{Embedder, FetchProgress, HashedEmbedder, LocalEmbedder, ensure_model};
 
-use super::EngineError;
-use crate::cli::exit::Exit;
 use crate::config::{API_KEY, EmbedSettings, Provider, Settings};
+use crate::exit::{EngineError, Exit};
 
 /// The embedder that the settings ask for. The first call on a machine fetches the local model, and `progress` is told
 /// how far that is.

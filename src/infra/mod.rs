@@ -80,7 +80,7 @@ impl Infra {
         Self {
             queues,
             dynamo: Dynamo::new(&aws, &settings.dynamodb.endpoint),
-            tables: tables(settings),
+            tables: if settings.needs_tables() { tables(settings) } else { Vec::new() },
             buckets,
             places: [(artefacts, prefix), (vectors, below)].map(|(b, p)| (b.to_owned(), p.to_owned())).into(),
             encryption: (!settings.s3.encryption.is_empty())

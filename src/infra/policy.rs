@@ -13,7 +13,7 @@ use docweir_stages::enrich::EnrichProvider;
 use serde_json::{Value, json};
 
 use super::queues::dead_letters;
-use crate::config::{Backend, Settings, bucket_and_prefix};
+use crate::config::{Settings, bucket_and_prefix};
 use crate::telemetry::CloudWatchMode;
 
 /// The policy of a role. `documents` are places beside one's own buckets, `s3://BUCKET` or `s3://BUCKET/PREFIX`.
@@ -76,8 +76,10 @@ impl Places {
             _ => "aws",
         };
         let (mut own, mut tables) = (Vec::new(), Vec::new());
-        if settings.state.backend == Backend::Aws {
+        if settings.needs_tables() {
             tables = super::tables(settings).into_iter().map(|table| (table.name, !table.indexes.is_empty())).collect();
+        }
+        if settings.state.objects_in() == "s3" {
             own = vec![place(&settings.buckets.artefacts), place(settings.buckets.vectors())];
             own.dedup();
         }
@@ -196,6 +198,7 @@ mod tests {
     use docweir_providers::secrets::{SecretName, SecretSetting};
 
     use super::*;
+    use crate::config::Backend;
 
     const ROLES: [(Role, &str); 3] = [(Role::Serve, "serve"), (Role::Infra, "infra"), (Role::Reader, "reader")];
 

@@ -6,9 +6,8 @@
 use docweir_core::clock::UnixMicros;
 use docweir_core::documents::Stage;
 
-use super::documents;
 use super::figures::{Figure, Value};
-use crate::actors::compactor;
+use super::{actors, documents};
 use crate::supervisors::metrics as pools;
 
 /// Names and units of those that are not ours to choose.
@@ -58,7 +57,7 @@ pub enum DatumValue {
 /// Whether a figure is published. Others, such as calls by operation, are on the page alone: each name with its labels
 /// has its price.
 pub fn is_published(name: &str) -> bool {
-    let lists = [documents::METRICS, pools::METRICS, compactor::METRICS];
+    let lists = [documents::METRICS, pools::METRICS, actors::COMPACTION];
     lists.iter().flat_map(|list| list.iter()).any(|(published, ..)| *published == name)
 }
 

@@ -189,63 +189,6 @@ impl Takes for ByLines {
     }
 }
 
-/// By calls of CloudWatch.
-#[cfg(feature = "aws")]
-pub struct ByCalls {
-    pub client: docweir_aws::cloudwatch::CloudWatch,
-    pub namespace: String,
-}
-
-#[cfg(feature = "aws")]
-#[async_trait]
-impl Takes for ByCalls {
-    async fn put(&self, data: Vec<Datum>) -> Put {
-        use docweir_aws::{FaultKind, cloudwatch};
-        let (mut put, mut data) = (Put::default(), VecDeque::from(data));
-        for call in cloudwatch::calls(data.iter().map(sdk).collect()) {
-            let these: Vec<Datum> = data.drain(..call.len()).collect();
-            let Err(fault) = self.client.put(&self.namespace, &call).await else {
-                put.sent += these.len();
-                continue;
-            };
-            put.why = Some(fault.to_string());
-            match fault.kind {
-                FaultKind::Unknown => put.in_doubt += these.len(),
-                FaultKind::Invalid | FaultKind::NotFound | FaultKind::Condition => put.lost += these.len(),
-                // So would the next be.
-                FaultKind::Throttled | FaultKind::Unreachable | FaultKind::Conflict | FaultKind::Denied => {
-                    put.left.extend(these);
-                    break;
-                }
-            }
-        }
-        put.left.extend(data);
-        put
-    }
-}
-
-#[cfg(feature = "aws")]
-fn sdk(datum: &Datum) -> docweir_aws::cloudwatch::Datum {
-    use docweir_aws::cloudwatch::{self, Figures};
-
-    use super::names::{DatumValue, Unit};
-    cloudwatch::Datum {
-        name: datum.name.clone(),
-        dimensions: datum.dimensions.clone(),
-        at: datum.at,
-        unit: match datum.unit {
-            Unit::Count => cloudwatch::Unit::Count,
-            Unit::Seconds => cloudwatch::Unit::Seconds,
-            Unit::Bytes => cloudwatch::Unit::Bytes,
-            Unit::None => cloudwatch::Unit::None,
-        },
-        figures: match datum.value {
-            DatumValue::One(value) => Figures::One(value),
-            DatumValue::Samples(s) => Figures::Set { count: s.count as f64, sum: s.sum, min: s.min, max: s.max },
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex as StdMutex;

@@ -7,9 +7,7 @@ use metrics::{Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use super::figures::Figures;
-use super::{documents, publisher};
-use crate::actors::compactor;
-use crate::actors::queues::consumer;
+use super::{actors, documents, publisher};
 use crate::supervisors::metrics as pools;
 
 /// Installs what is asked for, once for the process. `None` for the page when it is not wanted, or another recorder was
@@ -23,7 +21,7 @@ pub fn install(page: bool, figures: Option<Figures>) -> Option<PrometheusHandle>
         (None, Some(figures)) => metrics::set_global_recorder(figures).is_ok(),
         (Some(page), Some(figures)) => metrics::set_global_recorder(Both(page, figures)).is_ok(),
     };
-    [pools::METRICS, compactor::METRICS, consumer::METRICS, documents::METRICS, publisher::METRICS]
+    [pools::METRICS, actors::COMPACTION, actors::QUEUES, documents::METRICS, publisher::METRICS]
         .into_iter()
         .for_each(pools::describe);
     handle.filter(|_| installed)

@@ -24,11 +24,11 @@ use tokio::sync::Notify;
 
 use super::keeper::Tenure;
 use super::options::BatchOptions;
+use super::options::EmbedMode;
 use super::outlook::Outlook;
 use super::write_back::WriteBack;
 use crate::actors::patience::patiently;
 use crate::actors::steward::control;
-use crate::config::EmbedMode;
 use crate::messages::event::{Event, EventSink};
 use crate::supervisors::RetryOptions;
 

@@ -34,7 +34,7 @@ use docweir_stores::batches::Batches;
 
 pub use desk::{BatchDesk, Collections, Notices};
 pub use keeper::{Keeper, Tenure};
-pub use options::BatchOptions;
+pub use options::{BatchOptions, EmbedMode};
 pub use outlook::Outlook;
 pub use rows::tombstones;
 pub use write_back::WriteBack;

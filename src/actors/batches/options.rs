@@ -4,6 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use docweir_providers::openai::TransferOptions;
 
+/// How texts reach the provider: at once, by its Batch API, or whichever saves money in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EmbedMode {
+    #[default]
+    Live,
+    Batch,
+    Auto,
+}
+
 /// Embedding by a provider's Batch API: half the price, an answer within a day.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

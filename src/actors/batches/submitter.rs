@@ -30,9 +30,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::desk::{BatchDesk, TAG};
+use super::options::EmbedMode;
 use super::outlook::Left;
 use super::{forbidden, unkeyed};
-use crate::config::EmbedMode;
 use crate::messages::event::Event;
 
 /// Between two rounds, at least and at most, however long they take.

@@ -21,7 +21,7 @@ use super::consumer::{Handler, Outcome};
 use crate::actors::batches::desk::OpenCollection;
 use crate::actors::committer::store;
 use crate::actors::compactor::TOO_LONG;
-use crate::actors::upkeep::{Keeping, Upkeep};
+use crate::actors::maintenance::{MaintenanceConfig, MaintenanceServices};
 use crate::supervisors::RootHandle;
 
 /// Collections that are kept in hand; one more, and all are let go.
@@ -55,19 +55,19 @@ impl Request {
 /// Merges what is due in the collection that a message names.
 pub struct Compactions {
     pub open: OpenCollection,
-    pub keeping: Keeping,
+    pub keeping: MaintenanceConfig,
     pub root: RootHandle,
     /// Wait before somebody who is at it is asked again.
     pub wait: Duration,
     /// The run's own collection, and what keeps its files few.
-    pub own: (String, Rc<Upkeep>),
+    pub own: (String, Rc<MaintenanceServices>),
     /// Those of other collections that were asked for.
-    pub others: RefCell<HashMap<String, Rc<Upkeep>>>,
+    pub others: RefCell<HashMap<String, Rc<MaintenanceServices>>>,
 }
 
 impl Compactions {
     /// `None` where there is no such collection.
-    async fn upkeep(&self, collection: &str) -> Result<Option<Rc<Upkeep>>, StageError> {
+    async fn upkeep(&self, collection: &str) -> Result<Option<Rc<MaintenanceServices>>, StageError> {
         let known = self.others.borrow().get(collection).cloned();
         let known = known.or_else(|| (self.own.0 == collection).then(|| self.own.1.clone()));
         if known.is_some() {
@@ -77,7 +77,7 @@ impl Compactions {
         if vectors.manifest().await.map_err(|e| store(&e))?.is_none() {
             return Ok(None);
         }
-        let upkeep = Rc::new(Upkeep::over(&self.keeping, &vectors, &self.root));
+        let upkeep = Rc::new(MaintenanceServices::start(&self.keeping, &vectors, &self.root));
         let mut others = self.others.borrow_mut();
         if others.len() >= COLLECTIONS {
             others.clear();

@@ -2,13 +2,14 @@
 
 use docweir_core::clock::ManualClock;
 use docweir_index::VectorStore;
+use docweir_index::compaction::CompactionOptions;
+use docweir_index::retention::RetentionOptions;
 use docweir_index::testing::{document, model, store};
 use docweir_objects::lease::LeaseRegister;
 use docweir_objects::memory::{Faults, MemoryObjects};
 use docweir_stores::queues::memory::MemoryQueue;
 
 use super::*;
-use crate::config::Settings;
 use crate::supervisors::RestartOptions;
 
 struct World {
@@ -28,12 +29,17 @@ impl World {
         for n in 0..5 {
             writer.commit(vec![document(&format!("doc_{n}"), 1, &["x"])], &model(3)).await.unwrap();
         }
-        let mut settings = Settings::default();
-        settings.compaction.deltas = 4;
-        settings.compaction.automatic = false;
         let root = RootHandle::start(RestartOptions::default());
-        let keeping = Keeping { settings, objects: objects.clone(), clock: clock.clone(), owner: "this".into() };
-        let upkeep = Rc::new(Upkeep::over(&keeping, &vectors, &root));
+        let keeping = MaintenanceConfig {
+            collection: "chunks".into(),
+            compaction: CompactionOptions { deltas: 4, automatic: false, ..CompactionOptions::default() },
+            retention: RetentionOptions::default(),
+            restart: RestartOptions::default(),
+            objects: objects.clone(),
+            clock: clock.clone(),
+            owner: "this".into(),
+        };
+        let upkeep = Rc::new(MaintenanceServices::start(&keeping, &vectors, &root));
         let (shared, tick) = (objects.clone(), clock.clone());
         let open: OpenCollection = Arc::new(move |name| {
             VectorStore::new(shared.clone(), name, tick.clone(), Default::default()).map(Arc::new)

@@ -26,12 +26,6 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::QueueOptions;
 
-/// Name, kind and meaning of each metric.
-pub const METRICS: &[(&str, &str, &str)] = &[
-    ("docweir_queue_messages_total", "counter", "messages received from a queue, by what became of them"),
-    ("docweir_queue_receives_total", "counter", "calls for messages"),
-];
-
 /// How long what is in hand may take to come to its end when nothing more is to be taken.
 const GRACE: Duration = Duration::from_secs(5);
 

@@ -20,14 +20,14 @@ use docweir_stages::embed::Embedder;
 use docweir_stages::enrich::Enricher;
 
 use crate::actors::artefacts::Artefacts;
+use crate::actors::batches::EmbedMode;
 use crate::actors::committer::store;
 use crate::actors::fence::Fence;
 use crate::actors::intake::{Intake, Request};
-use crate::actors::quarantine::QuarantineKeeper;
 use crate::actors::records_intake::{RecordsIntake, RecordsRequest, collections};
 use crate::actors::steward::Desk;
 use crate::actors::table_intake::TableIntake;
-use crate::config::{EmbedMode, Register, Settings};
+use crate::config::{Register, Settings};
 use crate::engine::Engine;
 use crate::http;
 use crate::intake::Walk;
@@ -301,7 +301,7 @@ pub fn desk(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>) -
     Desk {
         control: engine.control.clone(),
         artefacts: Artefacts::new(engine.objects.clone(), settings.chunk.options.clone(), model).fenced(fence),
-        quarantine: QuarantineKeeper::of(engine),
+        quarantine: engine.quarantine_keeper(),
         // One that can't be opened is said by whoever needs it more.
         batches: engine.has_books().then(|| engine.batches().ok()).flatten(),
         events,

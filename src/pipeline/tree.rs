@@ -22,8 +22,7 @@ use crate::actors::bookkeeper::Bookkeeper;
 use crate::actors::committer::Committer;
 use crate::actors::dispatcher::{Dispatcher, Pools};
 use crate::actors::heartbeat::Heartbeat;
-use crate::actors::pipeline::paid::{Beginning, PaidWork};
-use crate::actors::pipeline::{Ended, RunError, Services, desk};
+use crate::actors::maintenance::{MaintenanceConfig, MaintenanceServices};
 use crate::actors::queues::Consumers;
 use crate::actors::stage_chunk::ChunkStage;
 use crate::actors::stage_embed::EmbedStage;
@@ -31,13 +30,14 @@ use crate::actors::stage_enrich::EnrichStage;
 use crate::actors::stage_extract::ExtractStage;
 use crate::actors::stage_load::LoadStage;
 use crate::actors::steward::{Desk, StageSteward};
-use crate::actors::upkeep::{Keeping, Upkeep};
 use crate::config::{Settings, StagePool, Workers};
 use crate::engine::{Engine, fingerprint};
 use crate::messages::board::{Board, ProviderRow, StageRow};
 use crate::messages::commit::Commit;
 use crate::messages::event::{Event, EventSink};
 use crate::messages::job::{Job, StageResult};
+use crate::pipeline::paid::{Beginning, PaidWork};
+use crate::pipeline::{Ended, RunError, Services, desk};
 use crate::supervisors::service::{Inbox, Running, ServiceHandle, start_service};
 use crate::supervisors::{DrainMode, PoolHandle, PoolOptions, RootHandle, Stage, SystemFailure, start_pool};
 
@@ -64,8 +64,8 @@ pub struct Tree {
     _committing: Running,
     _beating: Running,
     _keeping_books: Option<Running>,
-    pub upkeep: Rc<Upkeep>,
-    pub keeping: Keeping,
+    pub upkeep: Rc<MaintenanceServices>,
+    pub keeping: MaintenanceConfig,
     /// What takes in from queues.
     pub consumers: Consumers,
     /// True while there is nothing that waits to be done.
@@ -98,8 +98,8 @@ impl Tree {
         let desk = Arc::new(desk(engine, model.clone(), events.clone()));
         let wake: Arc<Notify> = Arc::default();
         let (committer, committing) = start_committer(settings, &vectors, &model, &desk, &root);
-        let keeping = Keeping::of(engine, owner);
-        let upkeep = Rc::new(Upkeep::over(&keeping, &vectors, &root));
+        let keeping = engine.maintenance(owner);
+        let upkeep = Rc::new(MaintenanceServices::start(&keeping, &vectors, &root));
 
         let (intake_finished, stop): (Arc<AtomicBool>, Arc<AtomicBool>) = Default::default();
         let beginning = Beginning {
@@ -285,7 +285,7 @@ impl Tree {
     async fn merge(&self) -> Result<(), StageError> {
         self.upkeep.compact(Mode::Due).await?;
         for vectors in self.paid.iter().flat_map(|p| p.collections.used()) {
-            let upkeep = Upkeep::over(&self.keeping, &vectors, &self.root);
+            let upkeep = MaintenanceServices::start(&self.keeping, &vectors, &self.root);
             upkeep.compact(Mode::Due).await?;
         }
         Ok(())

@@ -4,13 +4,13 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::actors::intake::Intake;
-use crate::actors::pipeline::RunError;
-use crate::actors::pipeline::pages::AbortOnDrop;
-use crate::actors::pipeline::tree::Tree;
 use crate::actors::queues::compaction::{Compactions, Notices};
 use crate::actors::queues::events::BucketEvents;
 use crate::actors::queues::{Queues, Reading, busy_wait};
 use crate::engine::Engine;
+use crate::pipeline::RunError;
+use crate::pipeline::pages::AbortOnDrop;
+use crate::pipeline::tree::Tree;
 
 /// Those that the run needs, found. Only a service takes anything in from them; any run tells others of what it adds.
 pub async fn queues(engine: &Engine, serves: bool) -> Result<Queues, RunError> {

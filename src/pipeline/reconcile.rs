@@ -17,12 +17,11 @@ use docweir_stores::state::owner_id;
 
 use crate::actors::committer::store;
 use crate::actors::patience::patiently;
-use crate::actors::pipeline::{RunError, desk};
-use crate::actors::quarantine::QuarantineKeeper;
 use crate::actors::steward::control;
 use crate::config::Provider;
 use crate::engine::Engine;
 use crate::messages::event::{Event, EventSink};
+use crate::pipeline::{RunError, desk};
 
 /// Records looked at together.
 const PAGE: usize = 500;
@@ -197,7 +196,7 @@ pub async fn sweep(engine: &Engine, vectors: &VectorStore) -> Result<(), RunErro
     if engine.is_shared() {
         return Ok(());
     }
-    let keeper = QuarantineKeeper::of(engine);
+    let keeper = engine.quarantine_keeper();
     let swept = keeper.sweep(engine.control.as_ref()).await.map_err(|e| RunError::system("quarantine", e))?;
     let broken = |e| RunError::system("vectors", store(&e));
     // Without a manifest the files are all that is left of a collection, unless there never was one.

@@ -1,4 +1,4 @@
-//! Exit codes, as `docweir --help` lists them, and the failure that a command ends with.
+//! Exit codes, as `docweir --help` lists them, and the failures that lead to them.
 
 use std::process::ExitCode;
 
@@ -6,6 +6,7 @@ use docweir_core::error::ErrorClass;
 use docweir_index::VectorError;
 use docweir_objects::ObjectError;
 use docweir_stores::control::ControlError;
+use docweir_stores::state::StateError;
 
 use crate::config::{Origin, Problems};
 
@@ -110,6 +111,55 @@ impl From<VectorError> for Failure {
             }
             other if other.class() == ErrorClass::Permanent => Exit::No,
             _ => Exit::System,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+/// Why what a command needs could not be opened, and how the command ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineError {
+    pub text: String,
+    pub exit: Exit,
+}
+
+impl EngineError {
+    pub fn new(exit: Exit, text: impl Into<String>) -> Self {
+        Self { text: text.into(), exit }
+    }
+
+    pub fn system(error: impl std::fmt::Display) -> Self {
+        Self::new(Exit::System, error.to_string())
+    }
+}
+
+impl std::fmt::Display for EngineError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for EngineError {}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Failure::new(error.exit, error.text)
+    }
+}
+
+impl From<VectorError> for EngineError {
+    fn from(error: VectorError) -> Self {
+        let text = error.to_string();
+        Self::new(Failure::from(error).exit, text)
+    }
+}
+
+impl From<StateError> for EngineError {
+    fn from(error: StateError) -> Self {
+        let exit = match &error {
+            StateError::Missing(_) => Exit::No,
+            StateError::Foreign(_) => Exit::Configuration,
+            StateError::Newer { .. } | StateError::Damaged(_) | StateError::Storage { .. } => Exit::System,
         };
         Self::new(exit, error.to_string())
     }

@@ -10,14 +10,15 @@ use docweir_stages::embed::Embedder;
 use docweir_stores::batches::Batches;
 use tokio::sync::Notify;
 
+use crate::actors::batches::EmbedMode;
 use crate::actors::batches::{
     BatchDesk, Collections, Keeper, Notices, Outlook, Recording, Tenure, WriteBack, start_batches, start_recorder,
 };
-use crate::actors::pipeline::RunError;
 use crate::actors::steward::Desk;
-use crate::config::{EmbedMode, Provider};
+use crate::config::Provider;
 use crate::engine::{Engine, Payer};
 use crate::messages::event::{Event, EventSink};
+use crate::pipeline::RunError;
 use crate::supervisors::RootHandle;
 use crate::supervisors::service::{Running, start_service};
 

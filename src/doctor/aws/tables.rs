@@ -5,9 +5,9 @@ use docweir_aws::dynamo::{AttributeValue, Dynamo, Expression, Item, Query, Write
 use docweir_aws::{Fault, FaultKind};
 use ulid::Ulid;
 
-use super::Finding;
-use super::cloud::{blamed, within};
+use super::{blamed, within};
 use crate::config::Settings;
+use crate::doctor::Finding;
 use crate::infra::{self, Infra, State};
 
 const CHECK: &str = "table";

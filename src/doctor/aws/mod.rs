@@ -1,5 +1,8 @@
 //! AWS: who asks, when, and whether what the configuration will use can be used.
 
+mod services;
+mod tables;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,15 +15,15 @@ use docweir_core::clock::SharedClock;
 use tokio::time::timeout;
 use ulid::Ulid;
 
-use super::{Finding, services, tables};
-use crate::config::{Backend, Register, Settings, bucket_and_prefix};
+use super::Finding;
+use crate::config::{Register, Settings, bucket_and_prefix};
 use crate::telemetry::CloudWatchMode;
 
 /// Beyond this AWS refuses what is signed.
 const REFUSED_SKEW_SECONDS: u64 = 300;
 
 pub async fn examine(settings: &Settings, clock: &SharedClock, each: &mut dyn FnMut(Finding)) {
-    let is_backend = settings.state.backend == Backend::Aws;
+    let is_backend = !settings.state.is_local();
     let publishes = settings.cloudwatch.mode == CloudWatchMode::Api;
     let asks = services::are_used(settings);
     if !is_backend && !publishes && !asks && settings.secrets().is_empty() {
@@ -36,8 +39,10 @@ pub async fn examine(settings: &Settings, clock: &SharedClock, each: &mut dyn Fn
         return;
     }
     if is_backend {
-        let dynamo = Dynamo::new(&aws, &settings.dynamodb.endpoint);
-        tables::examine(settings, &dynamo, each).await;
+        if settings.needs_tables() {
+            let dynamo = Dynamo::new(&aws, &settings.dynamodb.endpoint);
+            tables::examine(settings, &dynamo, each).await;
+        }
         let s3 = S3::new(&aws, &settings.s3);
         let mut places = vec![settings.buckets.artefacts.as_str(), settings.buckets.vectors()];
         places.dedup();

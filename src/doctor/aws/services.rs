@@ -11,9 +11,9 @@ use docweir_stages::enrich::EnrichProvider;
 use docweir_stores::record_table::TableError;
 use tokio::time::timeout;
 
-use super::Finding;
-use super::cloud::{blamed, within};
+use super::{blamed, within};
 use crate::config::Settings;
+use crate::doctor::Finding;
 
 /// What Comprehend is asked about: three units, which are $0.0003.
 const WORD: &str = "docweir";

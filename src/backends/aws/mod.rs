@@ -1,0 +1,103 @@
+//! What a program can do with AWS's clients: state in S3 and DynamoDB, queues, secrets, figures, Comprehend.
+//!
+//! `without_aws.rs` has the same functions for programs that were built without them.
+
+mod control;
+mod figures;
+mod objects;
+mod originals;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use docweir_aws::Aws;
+use docweir_aws::cloudwatch::CloudWatch;
+use docweir_aws::dynamo::Dynamo;
+use docweir_aws::sqs::Sqs;
+use docweir_aws_backend::comprehend::AwsComprehend;
+use docweir_aws_backend::queues::SqsQueue;
+use docweir_aws_backend::record_table::DynamoRecordTable;
+use docweir_aws_backend::secrets::SecretsManagerVault;
+use docweir_providers::comprehend::Remote;
+use docweir_providers::secrets::Vault;
+use docweir_stores::queues::Queue;
+use docweir_stores::record_table::{RecordTable, TableError};
+
+use super::{ControlBackend, ObjectBackend};
+use crate::actors::queues::Queues;
+use crate::config::Settings;
+use crate::exit::{EngineError, Exit};
+use crate::intake::originals::Originals;
+use crate::telemetry::publisher::Takes;
+
+/// Returns the kinds of places for objects in AWS.
+pub fn object_backends() -> Vec<Box<dyn ObjectBackend>> {
+    vec![Box::new(objects::S3)]
+}
+
+/// Returns the kinds of control stores in AWS.
+pub fn control_backends() -> Vec<Box<dyn ControlBackend>> {
+    vec![Box::new(control::DynamoControl)]
+}
+
+/// Returns Secrets Manager, which is asked when the first secret is needed.
+pub fn vault(settings: &Settings) -> Option<Arc<dyn Vault>> {
+    Some(Arc::new(SecretsManagerVault::new(settings.aws.clone(), &settings.secrets.endpoint)))
+}
+
+/// Returns what opens files of this machine and objects of any bucket; copies of objects lie in `folder` while they are
+/// open.
+pub fn originals(settings: &Settings, folder: &Path) -> Arc<dyn Originals> {
+    Arc::new(originals::BucketOriginals::new(&settings.aws, &settings.s3, folder))
+}
+
+/// Finds queues by URL or name; an empty one is none.
+pub async fn queues(settings: &Settings, intake: &str, compaction: &str) -> Result<Queues, EngineError> {
+    let aws = Aws::find(settings.aws.clone()).await;
+    let sqs = Sqs::new(&aws, &settings.queues.endpoint);
+    let open = async |queue: &str| -> Result<Option<Arc<dyn Queue>>, EngineError> {
+        if queue.is_empty() {
+            return Ok(None);
+        }
+        let queue: Arc<dyn Queue> = Arc::new(SqsQueue::open(&sqs, queue).await.map_err(EngineError::system)?);
+        Ok(Some(queue))
+    };
+    Ok(Queues { intake: open(intake).await?, compaction: open(compaction).await? })
+}
+
+/// Opens the tables that records come from, whatever the state lies in.
+pub async fn record_tables(settings: &Settings) -> Result<Arc<dyn RecordTable>, TableError> {
+    let broken = |error: EngineError| TableError::Broken {
+        table: settings.records.table.name.clone(),
+        reason: error.to_string(),
+        hint: "see `[aws]`".into(),
+    };
+    let dynamo = Dynamo::new(&access(settings).await.map_err(broken)?, &settings.dynamodb.endpoint);
+    Ok(Arc::new(DynamoRecordTable::new(dynamo, settings.records.table.clone(), settings.dynamodb.attempts)))
+}
+
+/// Opens CloudWatch as the place that figures go to.
+pub async fn figures(settings: &Settings) -> Result<Box<dyn Takes>, EngineError> {
+    let client = CloudWatch::new(&access(settings).await?, &settings.cloudwatch.endpoint);
+    Ok(Box::new(figures::CloudWatchFigures { client, namespace: settings.cloudwatch.namespace.clone() }))
+}
+
+/// Opens Comprehend. Asks nobody yet.
+pub async fn comprehend(settings: &Settings) -> Result<Arc<dyn Remote>, EngineError> {
+    let found = AwsComprehend::find(&settings.aws, &settings.enrich.options.comprehend).await;
+    let remote = found.ok_or_else(no_region)?;
+    Ok(Arc::new(remote))
+}
+
+/// Finds access to AWS, whose region has to be known.
+async fn access(settings: &Settings) -> Result<Aws, EngineError> {
+    let aws = Aws::find(settings.aws.clone()).await;
+    if aws.region().is_none() {
+        return Err(no_region());
+    }
+    Ok(aws)
+}
+
+fn no_region() -> EngineError {
+    EngineError::new(Exit::Configuration, "no region is configured: set `aws.region`, or AWS_REGION")
+}

@@ -1,0 +1,126 @@
+//! Documents in buckets, beside those on this machine.
+
+use std::io::{self, Seek};
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use docweir_aws::s3::{DownloadError, Object, S3};
+use docweir_aws::{Aws, AwsOptions, S3Options};
+use docweir_aws::{Fault, FaultKind};
+use docweir_core::error::StageError;
+use tokio::sync::OnceCell;
+
+use crate::intake::originals::{GONE, Listed, LocalOriginals, Original, Originals};
+use crate::intake::source;
+
+/// Objects of one page of a list.
+const PAGE: usize = 1_000;
+
+/// Opens files of this machine, and objects of any bucket.
+pub struct BucketOriginals {
+    aws: AwsOptions,
+    s3: S3Options,
+    /// Where copies lie while they are open.
+    folder: PathBuf,
+    client: OnceCell<S3>,
+}
+
+impl BucketOriginals {
+    /// Asks nobody before the first object is wanted.
+    pub fn new(aws: &AwsOptions, s3: &S3Options, folder: &Path) -> Self {
+        Self { aws: aws.clone(), s3: s3.clone(), folder: folder.to_owned(), client: OnceCell::new() }
+    }
+
+    async fn client(&self) -> &S3 {
+        self.client.get_or_init(async || S3::new(&Aws::find(self.aws.clone()).await, &self.s3)).await
+    }
+
+    async fn copy(&self, bucket: &str, key: &str) -> Result<Original, StageError> {
+        let here = |e: io::Error| {
+            let text = format!("can't copy an object to {}: {e}; free some space", self.folder.display());
+            StageError::system("no_space", text)
+        };
+        std::fs::create_dir_all(&self.folder).map_err(here)?;
+        let mut file = tempfile::tempfile_in(&self.folder).map_err(here)?;
+        let target = file.try_clone().map_err(here)?;
+        let object = match self.client().await.bucket(bucket).download(key, target).await {
+            Ok(object) => object,
+            Err(DownloadError::File(error)) => return Err(here(error)),
+            Err(DownloadError::Fault(fault)) => return Err(unreadable(&fault)),
+        };
+        file.rewind().map_err(here)?;
+        Ok(Original { file, tag: Some(tag(&object)) })
+    }
+}
+
+/// Size and ETag, which is opaque: equal ones of one key mean equal content.
+fn tag(object: &Object) -> String {
+    format!("{}-{}", object.bytes, object.etag.trim_matches('"'))
+}
+
+fn listed(bucket: &str, object: &Object) -> Listed {
+    Listed { source: format!("s3://{bucket}/{}", object.key), bytes: object.bytes, tag: tag(object) }
+}
+
+#[async_trait]
+impl Originals for BucketOriginals {
+    async fn open(&self, source: &str) -> Result<Original, StageError> {
+        match source::to_object(source) {
+            Some((bucket, key)) => self.copy(bucket, key).await,
+            None => LocalOriginals.open(source).await,
+        }
+    }
+
+    async fn look(&self, source: &str) -> Result<Option<Listed>, StageError> {
+        let Some((bucket, key)) = source::to_object(source) else {
+            return Err(StageError::permanent("unknown_source", format!("{source} is no object of a bucket")));
+        };
+        match self.client().await.bucket(bucket).head(key).await {
+            Ok(object) => Ok(Some(listed(bucket, &object))),
+            Err(fault) if fault.kind == FaultKind::NotFound => Ok(None),
+            Err(fault) => Err(unreadable(&fault)),
+        }
+    }
+
+    async fn list(&self, uri: &str, after: Option<&str>) -> Result<Vec<Listed>, StageError> {
+        let wrong =
+            || StageError::permanent("unknown_source", format!("{uri}: write s3://BUCKET/KEY or s3://BUCKET/PREFIX/"));
+        let (bucket, prefix) = uri.strip_prefix("s3://").and_then(|rest| rest.split_once('/')).ok_or_else(wrong)?;
+        let client = self.client().await.bucket(bucket);
+        let failed = |fault: Fault| {
+            let error = unreadable(&fault);
+            StageError { message: format!("can't look at {uri}: {fault}"), ..error }
+        };
+        if !prefix.is_empty() && !prefix.ends_with('/') {
+            if after.is_some() {
+                return Ok(Vec::new());
+            }
+            let object = client.head(prefix).await.map_err(failed)?;
+            return Ok(vec![listed(bucket, &object)]);
+        }
+        let mut after = after.and_then(source::to_object).map(|(_, key)| key.to_owned());
+        loop {
+            let page = client.list(prefix, after.as_deref(), PAGE).await.map_err(failed)?;
+            // A name that ends with a slash is a folder that somebody's tool has drawn.
+            let objects = page.iter().filter(|object| !object.key.ends_with('/'));
+            let objects: Vec<Listed> = objects.map(|object| listed(bucket, object)).collect();
+            after = page.last().map(|object| object.key.clone());
+            if !objects.is_empty() || after.is_none() {
+                return Ok(objects);
+            }
+        }
+    }
+}
+
+/// What a failed read of an object means to its document.
+fn unreadable(fault: &Fault) -> StageError {
+    match fault.kind {
+        FaultKind::NotFound => StageError::permanent(GONE, "the object is no longer there"),
+        FaultKind::Denied => {
+            StageError::permanent("permission_denied", format!("the object may not be read ({fault})"))
+        }
+        FaultKind::Invalid => StageError::permanent("unreadable", format!("the object can't be read: {fault}")),
+        FaultKind::Throttled => StageError::throttled(format!("S3 asks for less ({fault})"), None),
+        _ => StageError::transient("unreadable", format!("the object can't be read: {fault}")),
+    }
+}

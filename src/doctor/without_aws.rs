@@ -1,0 +1,15 @@
+//! AWS, in a program that was built without its clients.
+
+use docweir_core::clock::SharedClock;
+
+use super::Finding;
+use crate::config::Settings;
+use crate::telemetry::CloudWatchMode;
+
+pub async fn examine(settings: &Settings, _: &SharedClock, each: &mut dyn FnMut(Finding)) {
+    let wanted = !settings.state.is_local() || !settings.records.table.name.is_empty();
+    if wanted || settings.cloudwatch.mode == CloudWatchMode::Api {
+        let text = "the configuration asks for AWS, and this docweir was built without";
+        each(Finding::problem("program", "", text, "build it with `cargo build --release --features aws`"));
+    }
+}

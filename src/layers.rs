@@ -1,0 +1,72 @@
+//! Holds the modules of this package to their order: each may use those above it in the list, and no other.
+//!
+//! The crates below are kept apart by their manifests.
+
+use std::path::{Path, PathBuf};
+
+/// From the lowest to the highest.
+const ORDER: &[&str] = &[
+    "supervisors",
+    "intake",
+    "messages",
+    "telemetry",
+    "actors",
+    "http",
+    "config",
+    "exit",
+    "backends",
+    "engine",
+    "pipeline",
+    "infra",
+    "search",
+    "doctor",
+    "cli",
+];
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn module(path: &Path, root: &Path) -> String {
+    let below = path.strip_prefix(root).unwrap();
+    let first = below.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+#[test]
+fn every_module_uses_only_those_below_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let uses = regex::Regex::new(r"\bcrate::(?:\{|([a-z_]+))").unwrap();
+    let (mut wrong, mut looked_at) = (Vec::new(), 0);
+    for path in sources(&root) {
+        let module = module(&path, &root);
+        if ["lib", "main", "layers"].contains(&module.as_str()) {
+            continue;
+        }
+        let place = ORDER.iter().position(|name| *name == module);
+        let place = place.unwrap_or_else(|| panic!("{module} has no place in src/layers.rs"));
+        for found in uses.captures_iter(&std::fs::read_to_string(&path).unwrap()) {
+            let Some(used) = found.get(1) else {
+                wrong.push(format!("{}: name one module of `crate` in each import", path.display()));
+                continue;
+            };
+            looked_at += 1;
+            match ORDER.iter().position(|name| *name == used.as_str()) {
+                Some(at) if at <= place => {}
+                Some(_) => wrong.push(format!("{}: {module} must not use {}", path.display(), used.as_str())),
+                None => wrong.push(format!("{}: {} has no place in src/layers.rs", path.display(), used.as_str())),
+            }
+        }
+    }
+    assert!(looked_at > 300, "only {looked_at} uses were found");
+    assert_eq!(wrong, Vec::<String>::new(), "see the order in src/layers.rs");
+}
