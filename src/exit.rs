@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use docweir_core::error::ErrorClass;
+use docweir_core::error::{ErrorClass, StageError};
 use docweir_index::VectorError;
 use docweir_objects::ObjectError;
 use docweir_stores::control::ControlError;
@@ -130,6 +130,18 @@ impl EngineError {
 
     pub fn system(error: impl std::fmt::Display) -> Self {
         Self::new(Exit::System, error.to_string())
+    }
+}
+
+impl EngineError {
+    /// Maps the failure of a target outside a run to the exit code that the command ends with.
+    pub fn of_target(error: StageError) -> Self {
+        let exit = match error.code.as_str() {
+            "model_mismatch" | "bad_collection" | "vector_memory_limit" => Exit::Configuration,
+            _ if error.class == ErrorClass::Permanent => Exit::No,
+            _ => Exit::System,
+        };
+        Self::new(exit, error.message)
     }
 }
 

@@ -10,8 +10,9 @@ use std::time::Duration;
 use docweir_core::error::StageError;
 use docweir_core::failpoint;
 use docweir_core::model::ModelIdentity;
-use docweir_index::{Base, VectorError, VectorOptions, Writer};
+use docweir_index::VectorError;
 use docweir_stores::control::{ClaimKey, ControlStore};
+use docweir_target::{Capabilities, TargetWriter};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
@@ -54,11 +55,11 @@ impl CommitOptions {
 }
 
 pub struct Committer {
-    pub writer: Writer,
+    pub writer: Box<dyn TargetWriter>,
     pub model: ModelIdentity,
     pub options: CommitOptions,
-    /// What the store takes in one commit: a group beyond it would be refused as a whole.
-    pub store: VectorOptions,
+    /// What the target takes in one write: a group beyond it would be refused as a whole.
+    pub target: Capabilities,
     /// How many documents are on their way: when all of them wait here, nobody else will come.
     pub claims: Arc<Claims>,
     pub control: Arc<dyn ControlStore>,
@@ -88,8 +89,7 @@ impl Committer {
     async fn gather(&mut self, first: Commit, inbox: &Inbox<Commit>) -> Vec<Commit> {
         let until = Instant::now() + Duration::from_millis(self.options.max_wait_milliseconds);
         let mut on_their_way = self.claims.watch();
-        let most =
-            self.options.max_documents.min(usize::try_from(self.store.max_commit_documents).unwrap_or(usize::MAX));
+        let most = self.options.max_documents.min(usize::try_from(self.target.max_documents).unwrap_or(usize::MAX));
         let (mut bytes, mut rows) = (first.bytes as u64, first.write.rows().len() as u64);
         let mut group = vec![first];
         while group.len() < most && bytes < self.options.max_bytes as u64 {
@@ -107,7 +107,7 @@ impl Committer {
             };
             bytes += next.bytes as u64;
             rows += next.write.rows().len() as u64;
-            if bytes > self.store.max_commit_bytes || rows > self.store.max_commit_rows {
+            if bytes > self.target.max_bytes || rows > self.target.max_rows {
                 self.carried = Some(next);
                 break;
             }
@@ -119,12 +119,11 @@ impl Committer {
     async fn commit(&mut self, group: Vec<Commit>) {
         failpoint::reach("commit.begun", "");
         let (answers, outcome) = match self.still_wanted(group).await {
-            Ok((_, group)) if group.is_empty() => return,
-            Ok((base, group)) => {
+            Ok(group) if group.is_empty() => return,
+            Ok(group) => {
                 let (writes, answers): (Vec<_>, Vec<_>) = group.into_iter().map(|c| (c.write, c.answer)).unzip();
-                let committed = self.writer.commit_on(base, writes, &self.model).await;
-                let committed = committed.map(|c| Committed { manifest_version: c.version });
-                (answers, committed.map_err(|e| store(&e)))
+                let written = self.writer.write(writes, &self.model).await;
+                (answers, written.map(|written| Committed { manifest_version: written.version }))
             }
             Err((group, error)) => (group.into_iter().map(|c| c.answer).collect(), Err(error)),
         };
@@ -135,13 +134,12 @@ impl Committer {
         }
     }
 
-    /// The base of the commit, and those of the group whose claims hold once it is known: [`Writer::begin`] says why in
-    /// this order.
-    async fn still_wanted(&mut self, group: Vec<Commit>) -> Result<(Base, Vec<Commit>), (Vec<Commit>, StageError)> {
-        let base = match self.writer.begin().await {
-            Ok(base) => base,
-            Err(error) => return Err((group, store(&error))),
-        };
+    /// Fixes the base of the commit, and returns those of the group whose claims hold once it is known:
+    /// [`TargetWriter::begin`] says why in this order.
+    async fn still_wanted(&mut self, group: Vec<Commit>) -> Result<Vec<Commit>, (Vec<Commit>, StageError)> {
+        if let Err(error) = self.writer.begin().await {
+            return Err((group, error));
+        }
         let claims: Vec<ClaimKey> = group.iter().map(|c| c.claim.clone()).collect();
         let lost = match patiently(&self.retry, || self.control.renew(&claims, self.lease)).await {
             Ok(lost) => lost,
@@ -153,7 +151,7 @@ impl Committer {
             let error = StageError::transient("claim_lost", "the claim on the document is no longer valid");
             let _ = commit.answer.send(Err(error));
         }
-        Ok((base, held))
+        Ok(held)
     }
 }
 

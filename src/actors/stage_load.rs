@@ -7,12 +7,11 @@ use async_trait::async_trait;
 use docweir_core::error::StageError;
 use docweir_core::failpoint;
 use docweir_core::model::ModelIdentity;
-use docweir_index::{DocumentRows, VectorOptions, Write};
 use docweir_stores::control::{Claim, Resume};
+use docweir_target::{Capabilities, DocumentRows, Write};
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
-use crate::actors::committer::store;
 use crate::actors::timer::Timer;
 use crate::messages::commit::Commit;
 use crate::messages::job::{Input, Job, StageResult};
@@ -22,7 +21,7 @@ use crate::supervisors::{Cancel, InFlightTable, Outcome, Stage, Work};
 pub struct LoadStage {
     pub committer: ServiceHandle<Commit>,
     pub model: ModelIdentity,
-    pub options: VectorOptions,
+    pub target: Capabilities,
     /// Where all documents of this process are.
     pub in_flight: Arc<InFlightTable>,
 }
@@ -36,7 +35,7 @@ impl Stage for LoadStage {
         Ok(Box::new(LoadWorker {
             committer: self.committer.clone(),
             model: self.model.clone(),
-            options: self.options.clone(),
+            target: self.target.clone(),
             in_flight: self.in_flight.clone(),
         }))
     }
@@ -50,7 +49,7 @@ impl Stage for LoadStage {
 struct LoadWorker {
     committer: ServiceHandle<Commit>,
     model: ModelIdentity,
-    options: VectorOptions,
+    target: Capabilities,
     in_flight: Arc<InFlightTable>,
 }
 
@@ -73,7 +72,7 @@ impl LoadWorker {
         }
         let write = write(claim, input)?;
         // A document that can't be stored is found out here, before it shares a commit with others.
-        write.check(&self.model, &self.options).map_err(|e| store(&e))?;
+        write.check(&self.model, &self.target)?;
         let (rows, bytes) = (write.rows().len(), write.weight_bytes());
         let (answer, committed) = oneshot::channel();
         let closed = || StageError::transient("committer_gone", "the committer went away before it answered");
@@ -107,7 +106,7 @@ fn write(claim: &Claim, input: &Input) -> Result<Write, StageError> {
             ]);
             let source = claim.source.clone();
             let rows = DocumentRows::of_embedded(document_id, version, source, metadata, (**document).clone());
-            rows.map(Write::Upsert).map_err(|e| store(&e))
+            Ok(Write::Upsert(rows?))
         }
         _ => Err(StageError::permanent("wrong_input", "loading was given no vectors")),
     }

@@ -18,7 +18,7 @@ use super::documents::find;
 use super::output::{complain, plural, printable};
 use crate::actors::batches::tombstones;
 use crate::engine::Engine;
-use crate::exit::{Exit, Failure};
+use crate::exit::{EngineError, Exit, Failure};
 use crate::intake::source;
 use crate::pipeline;
 
@@ -76,15 +76,15 @@ async fn records(context: &Context, collection: &str, names: &[OsString]) -> Res
             }
         }
     }
-    let opened = (engine.open_collection())(collection)?;
-    if let Some(model) = opened.manifest().await?.and_then(|m| m.model().cloned()) {
-        let mut writer = opened.writer();
+    let target = (engine.open_target())(collection).map_err(EngineError::of_target)?;
+    if let Some(model) = target.model().await.map_err(EngineError::of_target)? {
+        let mut writer = target.writer();
         loop {
             let removals = batches.removals(&space, TOMBSTONES).await?;
             if removals.is_empty() {
                 break;
             }
-            writer.commit(tombstones(&removals), &model).await?;
+            writer.write(tombstones(&removals), &model).await.map_err(EngineError::of_target)?;
             batches.removed(removals).await?;
         }
     }

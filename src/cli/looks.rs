@@ -96,7 +96,7 @@ pub fn embedded(document: &EmbeddedDocument, out: &Out) -> Vec<String> {
 fn head(chunk: &Chunk, out: &Out) -> String {
     let (first, last) = chunk.pages;
     let pages = if first == last { format!("p. {first}") } else { format!("pp. {first}-{last}") };
-    let kind = docweir_index::rows::kind_name(chunk.kind);
+    let kind = docweir_target::rows::kind_name(chunk.kind);
     let characters = plural(chunk.content.chars().count() as u64, "character");
     let mut head = vec![
         out.bold(&format!("#{}", chunk.ordinal)),

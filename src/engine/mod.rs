@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 
 use docweir_core::cache::EmbeddingCache;
 use docweir_core::clock::{SharedClock, SystemClock};
-use docweir_index::{Added, VectorStore};
+use docweir_index::{Added, OpenCollection, VectorStore};
 use docweir_objects::ObjectStore;
 use docweir_objects::lease::LeaseRegister;
 use docweir_providers::account::{Account, Alerts, BudgetOptions, Tell};
@@ -26,12 +26,12 @@ use docweir_stores::control::ControlStore;
 use docweir_stores::ledger::Ledger;
 use docweir_stores::record_table::LazyTables;
 use docweir_stores::state::{Held, LockError, OrchestratorLock, StateError, StateFolder};
+use docweir_target::{OpenTarget, Target};
 
 pub use enrich::{counting_enricher, enricher_without_books};
 pub use fingerprint::{PIPELINE_FORMAT, fingerprint};
 pub use model::{client as endpoint_client, counter, embedder};
 
-use crate::actors::batches::desk::OpenCollection;
 use crate::actors::maintenance::MaintenanceConfig;
 use crate::actors::quarantine::QuarantineKeeper;
 use crate::actors::queues::Queues;
@@ -57,6 +57,8 @@ pub struct Engine {
     conditions: Option<Arc<dyn KeepsConditions>>,
     /// Who is told of new vector files, where somebody is.
     notices: Arc<OnceLock<Notices>>,
+    /// Where vectors go instead of the index.
+    targets: Option<OpenTarget>,
 }
 
 /// For whom a provider's calls are paid.
@@ -131,6 +133,7 @@ impl Engine {
             stores,
             conditions: opened.conditions,
             notices: Arc::default(),
+            targets: None,
             config,
         })
     }
@@ -167,13 +170,13 @@ impl Engine {
         payer: Payer,
         progress: &(dyn Fn(FetchProgress) + Send + Sync),
     ) -> Result<Arc<dyn Embedder>, EngineError> {
-        let (settings, vectors) = (&self.config.settings.embed.options, self.vectors()?);
-        let manifest = vectors.manifest().await?;
-        model::check(settings, manifest.as_ref().and_then(|m| m.model()))?;
+        let (settings, target) = (&self.config.settings.embed.options, self.target()?);
+        let stored = target.model().await.map_err(EngineError::of_target)?;
+        model::check(settings, stored.as_ref())?;
         let (account, collection) = (self.account(payer)?, &self.config.settings.state.collection);
         let prices = &self.config.settings.prices;
         let embedder = model::embedder(settings, collection, account, prices, &self.secrets, progress).await?;
-        vectors.check_model(embedder.identity()).await?;
+        target.check_model(embedder.identity()).await.map_err(EngineError::of_target)?;
         Ok(embedder)
     }
 
@@ -288,6 +291,27 @@ impl Engine {
             let opened = VectorStore::new(objects.clone(), name, clock.clone(), options.clone())?;
             Ok(Arc::new(opened.telling(added)))
         })
+    }
+
+    /// Loads into another target than the index of this state, for programs that use Docweir as a library.
+    pub fn with_targets(self, targets: OpenTarget) -> Self {
+        Self { targets: Some(targets), ..self }
+    }
+
+    /// Opens any collection of the target that vectors are loaded into.
+    pub fn open_target(&self) -> OpenTarget {
+        match &self.targets {
+            Some(targets) => targets.clone(),
+            None => {
+                let open = self.open_collection();
+                Arc::new(move |name| Ok(open(name)?))
+            }
+        }
+    }
+
+    /// The configured collection of the target.
+    pub fn target(&self) -> Result<Arc<dyn Target>, EngineError> {
+        (self.open_target())(&self.config.settings.state.collection).map_err(EngineError::of_target)
     }
 
     /// From now on these are told of what is added to collections that are opened.

@@ -3,8 +3,8 @@
 use tokio::sync::oneshot;
 
 use docweir_core::error::StageError;
-use docweir_index::Write;
 use docweir_stores::control::ClaimKey;
+use docweir_target::Write;
 
 /// One document's rows or tombstone, to become visible whole in the next commit. The answer comes after the manifest
 /// swap, never before.
@@ -19,6 +19,6 @@ pub struct Commit {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// The manifest's version that first shows the write.
-    pub manifest_version: u64,
+    /// State of the target that first shows the write (of the index: the manifest's version), where it counts states.
+    pub manifest_version: Option<u64>,
 }

@@ -21,7 +21,6 @@ use docweir_stages::enrich::Enricher;
 
 use crate::actors::artefacts::Artefacts;
 use crate::actors::batches::EmbedMode;
-use crate::actors::committer::store;
 use crate::actors::fence::Fence;
 use crate::actors::intake::{Intake, Request};
 use crate::actors::records_intake::{RecordsIntake, RecordsRequest, collections};
@@ -133,12 +132,13 @@ pub async fn ingest(
     let queues = listening::queues(engine, request.serves).await?;
     let _telling = listening::tell(engine, &queues);
     let vectors = engine.vectors().map_err(|e| RunError::system("vectors", e))?;
-    vectors.check_model(embedder.identity()).await.map_err(|e| RunError::Model(store(&e)))?;
+    let target = engine.target().map_err(|e| RunError::system("vectors", e))?;
+    target.check_model(embedder.identity()).await.map_err(RunError::Model)?;
     let listener = match address {
         Some(address) => Some(http::bind(address).await.map_err(|error| RunError::Listen { address, error })?),
         None => None,
     };
-    reconcile::take_over(engine, owner, &vectors).await?;
+    reconcile::take_over(engine, owner, target.as_ref()).await?;
     reconcile::settle_accounts(engine, owner).await?;
     reconcile::wake_strangers(engine, embedder.identity()).await?;
     reconcile::sweep(engine, &vectors).await?;
@@ -148,8 +148,8 @@ pub async fn ingest(
     let known = reconcile::has_batches(engine).await?;
     let asked = Asked { records: request.records.is_some(), wait: request.wait, polls_only: request.polls_only, known };
     for collection in request.records.iter().flat_map(collections) {
-        let opened = (engine.open_collection())(&collection).map_err(|e| RunError::Model(store(&e)))?;
-        opened.check_model(embedder.identity()).await.map_err(|e| RunError::Model(store(&e)))?;
+        let opened = (engine.open_target())(&collection).map_err(RunError::Model)?;
+        opened.check_model(embedder.identity()).await.map_err(RunError::Model)?;
         let broken = |e: &dyn std::fmt::Display| RunError::system("records", e);
         let batches = engine.batches().map_err(|e| broken(&e))?;
         let bound = batches.bind(&collection, embedder.identity()).await.map_err(|e| broken(&e))?;
@@ -165,7 +165,7 @@ pub async fn ingest(
             return Err(RunError::Model(StageError::permanent("model_mismatch", text)));
         }
     }
-    let mut tree = Tree::start(engine, owner, services, vectors, events.clone(), asked)?;
+    let mut tree = Tree::start(engine, owner, services, vectors, target, events.clone(), asked)?;
     let publishing = publisher.as_ref().map(|publisher| start_publishing(publisher, settings, &tree.root));
     let served = listener
         .map(|listener| pages::serve(listener, recorder, &tree.root, tree.admission.clone(), settings.http.clone()));

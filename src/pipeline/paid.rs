@@ -85,7 +85,7 @@ impl PaidWork {
         }
         let broken = |e: &dyn std::fmt::Display| RunError::system("batches", e);
         let batches = engine.batches().map_err(|e| broken(&e))?;
-        let collections = Rc::new(Collections::new(engine.open_collection()));
+        let collections = Rc::new(Collections::new(engine.open_target()));
         let outlook = Outlook::new(intake_finished, desk.claims.clone(), wait, batching);
         let notices = Rc::new(Notices::new(events.clone()));
         let write_back = Rc::new(WriteBack {

@@ -7,13 +7,14 @@ use docweir_core::clock::timestamp;
 use docweir_core::documents::{DocumentId, Stage};
 use docweir_core::error::StageError;
 use docweir_core::model::{Metric, ModelIdentity};
-use docweir_index::{Reach, VectorStore, Write};
+use docweir_index::{Reach, VectorStore};
 use docweir_providers::account::BUDGET_SPENT;
 use docweir_providers::batched::wake_word;
 use docweir_stores::batches::Space;
 use docweir_stores::control::{Claim, ControlRecord, DocumentKey, Intent, RecordFilter, Status, rules};
 use docweir_stores::paid::PaidError;
 use docweir_stores::state::owner_id;
+use docweir_target::{Target, Write};
 
 use crate::actors::committer::store;
 use crate::actors::patience::patiently;
@@ -30,9 +31,8 @@ const PAGE: usize = 500;
 /// holds the state folder's lock.
 pub async fn settle_requests(engine: &Engine) -> Result<u64, RunError> {
     let system = |e: StageError| RunError::system("delete", e);
-    let vectors = engine.vectors().map_err(|e| RunError::system("vectors", e))?;
-    let manifest = vectors.manifest().await.map_err(|e| system(store(&e)))?;
-    let model = manifest.and_then(|m| m.model().cloned());
+    let target = engine.target().map_err(|e| RunError::system("vectors", e))?;
+    let model = target.model().await.map_err(system)?;
     let settings = &engine.config.settings;
     let lease = Duration::from_secs(settings.lease.seconds);
     let owner = owner_id(engine.clock.as_ref());
@@ -41,7 +41,7 @@ pub async fn settle_requests(engine: &Engine) -> Result<u64, RunError> {
     expired.map_err(|e| system(control(e)))?;
     let silent: Arc<dyn EventSink> = Arc::new(|_: Event| {});
     let desk = desk(engine, model.clone().unwrap_or_else(unknown_model), silent);
-    let mut writer = vectors.writer();
+    let mut writer = target.writer();
     let mut deleted = 0;
     loop {
         let batch = settings.intake.claim_batch;
@@ -53,7 +53,7 @@ pub async fn settle_requests(engine: &Engine) -> Result<u64, RunError> {
         if let Some(model) = &model {
             let tombstone = |c: &Claim| Write::Delete { document_id: c.key.id.clone(), version: c.key.version };
             let writes = claims.iter().map(tombstone).collect();
-            writer.commit(writes, model).await.map_err(|e| system(store(&e)))?;
+            writer.write(writes, model).await.map_err(system)?;
         }
         for claim in &claims {
             desk.deleted(claim).await.map_err(system)?;
@@ -68,7 +68,7 @@ fn unknown_model() -> ModelIdentity {
 }
 
 /// Ends the claims of processes that are gone, and completes what they had made visible but not yet said so.
-pub async fn take_over(engine: &Engine, owner: &str, vectors: &VectorStore) -> Result<(), RunError> {
+pub async fn take_over(engine: &Engine, owner: &str, target: &dyn Target) -> Result<(), RunError> {
     // Nobody knows who is gone: their leases run out, and who claims their documents then loads them again, which is seen
     // once.
     if engine.is_shared() {
@@ -78,23 +78,20 @@ pub async fn take_over(engine: &Engine, owner: &str, vectors: &VectorStore) -> R
     let (control_store, retry) = (&engine.control, &engine.config.settings.retry);
     patiently(retry, || control_store.expire_leases_of_others(owner)).await.map_err(|e| system(control(e)))?;
     let filter = RecordFilter { status: Some(Status::InProgress), ..Default::default() };
-    let mut inventory = None;
     let mut after = None;
     loop {
         let page = records(engine, &filter, after.as_ref()).await?;
         let loading =
             page.iter().filter(|r| r.intent == Intent::Process && rules::first_unfinished(r) == Some(Stage::Loading));
-        let mut visible = Vec::new();
-        for record in loading {
-            if inventory.is_none() {
-                inventory = Some(vectors.inventory().await.map_err(|e| system(store(&e)))?);
-            }
-            let held = inventory.as_ref().and_then(|i| i.documents.get(&record.document_id));
-            if held.is_some_and(|h| h.version == record.version && !h.tombstone) {
-                visible.push(DocumentKey { id: record.document_id.clone(), version: record.version });
-            }
-        }
-        if !visible.is_empty() {
+        let loading: Vec<_> = loading.collect();
+        if !loading.is_empty() {
+            let ids: Vec<_> = loading.iter().map(|record| record.document_id.clone()).collect();
+            let held = target.held(&ids).await.map_err(system)?;
+            let there = loading.iter().zip(held);
+            let there = there.filter(|(record, held)| held.is_some_and(|held| held.version == record.version));
+            let visible: Vec<_> = there
+                .map(|(record, _)| DocumentKey { id: record.document_id.clone(), version: record.version })
+                .collect();
             patiently(retry, || control_store.mark_loaded(&visible)).await.map_err(|e| system(control(e)))?;
         }
         after = page.last().map(|r| r.document_id.clone());

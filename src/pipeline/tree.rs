@@ -11,11 +11,12 @@ use docweir_core::documents::{Sha256Hex, Stage as StageName};
 use docweir_core::error::StageError;
 use docweir_core::model::ModelIdentity;
 use docweir_extract::ChildProgram;
-use docweir_index::VectorStore;
 use docweir_index::compaction::Mode;
+use docweir_index::{OpenCollection, VectorStore};
 use docweir_stages::chunk::TokenCounter;
 use docweir_stages::embed::{EmbedOptions, InFlight, Tokens};
 use docweir_stores::control::Resume;
+use docweir_target::Target;
 use tokio::sync::{Notify, watch};
 
 use crate::actors::bookkeeper::Bookkeeper;
@@ -66,6 +67,8 @@ pub struct Tree {
     _keeping_books: Option<Running>,
     pub upkeep: Rc<MaintenanceServices>,
     pub keeping: MaintenanceConfig,
+    /// Opens collections of the index, to merge their files.
+    pub open: OpenCollection,
     /// What takes in from queues.
     pub consumers: Consumers,
     /// True while there is nothing that waits to be done.
@@ -87,6 +90,7 @@ impl Tree {
         owner: &str,
         services: Services,
         vectors: Arc<VectorStore>,
+        target: Arc<dyn Target>,
         events: Arc<dyn EventSink>,
         asked: Asked,
     ) -> Result<Self, RunError> {
@@ -97,7 +101,7 @@ impl Tree {
         let root = RootHandle::start(settings.restart.clone());
         let desk = Arc::new(desk(engine, model.clone(), events.clone()));
         let wake: Arc<Notify> = Arc::default();
-        let (committer, committing) = start_committer(settings, &vectors, &model, &desk, &root);
+        let (committer, committing) = start_committer(settings, &target, &model, &desk, &root);
         let keeping = engine.maintenance(owner);
         let upkeep = Rc::new(MaintenanceServices::start(&keeping, &vectors, &root));
 
@@ -122,7 +126,7 @@ impl Tree {
         let at_a_time = embedder.at_a_time().unwrap_or(computing);
         let pool = Starter { settings, desk: &desk, root: &root };
         let in_flight = root.in_flight_table().clone();
-        let load = LoadStage { committer, model: model.clone(), options: settings.vectors.clone(), in_flight };
+        let load = LoadStage { committer, model: model.clone(), target: target.capabilities(), in_flight };
         let load = pool.start(StageName::Loading, &settings.load, computing, load, None);
         let embed = EmbedStage {
             desk: desk.clone(),
@@ -194,6 +198,7 @@ impl Tree {
         };
         let (_, dispatching) = start_service("dispatcher", 1, settings.restart.clone(), &root, run);
         Ok(Self {
+            open: engine.open_collection(),
             root,
             pools,
             _committing: committing,
@@ -284,7 +289,8 @@ impl Tree {
     /// Merges what has become due, in every collection that the run wrote to.
     async fn merge(&self) -> Result<(), StageError> {
         self.upkeep.compact(Mode::Due).await?;
-        for vectors in self.paid.iter().flat_map(|p| p.collections.used()) {
+        for name in self.paid.iter().flat_map(|p| p.collections.used()) {
+            let vectors = (self.open)(&name)?;
             let upkeep = MaintenanceServices::start(&self.keeping, &vectors, &self.root);
             upkeep.compact(Mode::Due).await?;
         }
@@ -411,23 +417,23 @@ fn start_bookkeeper(engine: &Engine, owner: &str, root: &RootHandle) -> Result<O
 
 fn start_committer(
     settings: &Settings,
-    vectors: &Arc<VectorStore>,
+    target: &Arc<dyn Target>,
     model: &ModelIdentity,
     desk: &Arc<Desk>,
     root: &RootHandle,
 ) -> (ServiceHandle<Commit>, Running) {
-    let (vectors, model, claims) = (vectors.clone(), model.clone(), desk.claims.clone());
-    let (options, store) = (settings.load.options.clone(), settings.vectors.clone());
+    let (target, model, claims) = (target.clone(), model.clone(), desk.claims.clone());
+    let options = settings.load.options.clone();
     let (control, retry) = (desk.control.clone(), settings.retry.clone());
     let lease = Duration::from_secs(settings.lease.seconds);
     let capacity = options.max_documents;
     let run = move |inbox: Rc<Inbox<Commit>>| {
         // A new writer for each life: what the last one had begun and not finished is at most an orphan.
         let mut committer = Committer {
-            writer: vectors.writer(),
+            writer: target.clone().writer(),
             model: model.clone(),
             options: options.clone(),
-            store: store.clone(),
+            target: target.capabilities(),
             claims: claims.clone(),
             control: control.clone(),
             retry: retry.clone(),

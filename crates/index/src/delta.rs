@@ -28,8 +28,8 @@ use serde_json::{Map, Value};
 
 use super::columns::Rows;
 use super::error::VectorError;
-use super::rows::{Row, Write};
 use super::{delta_columns, schema, vector_pages};
+use docweir_target::{Row, Write};
 
 const DELTA: &str = "docweir.delta";
 const DOCUMENTS: &str = "docweir.documents";

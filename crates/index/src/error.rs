@@ -3,6 +3,7 @@
 use docweir_core::error::{ErrorClass, StageError};
 use docweir_core::model::ModelIdentity;
 use docweir_objects::ObjectError;
+use docweir_target::{Limit, WriteError};
 
 /// Says what was tried on which collection or file and what to do next. Never holds text of a document.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +131,23 @@ impl VectorError {
             | Self::Damaged { .. }
             | Self::ModelMismatch { .. }
             | Self::Memory { .. } => ErrorClass::System,
+        }
+    }
+}
+
+impl From<WriteError> for VectorError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Rejected { document, reason } => Self::Rejected { document, reason },
+            WriteError::TooLarge { what, limited, found, limit } => {
+                let key = match limited {
+                    Limit::Documents => "max_commit_documents",
+                    Limit::Rows => "max_commit_rows",
+                    Limit::Bytes => "max_commit_bytes",
+                };
+                Self::TooLarge { what, found, limit, key }
+            }
+            WriteError::Empty => Self::EmptyCommit,
         }
     }
 }

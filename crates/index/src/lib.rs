@@ -10,7 +10,7 @@
 //! # Layout
 //! - [`manifest`] the one mutable object; [`validate`] and [`retention`] who may change it to what, without I/O;
 //!   `register` the swap
-//! - [`rows`] what is written; [`delta`] and [`schema`] the Parquet file of a commit, `vector_pages` its largest column;
+//! - [`docweir_target`] what is written, and the trait that the store implements in `target`; [`delta`] and [`schema`] the Parquet file of a commit, `vector_pages` its largest column;
 //!   [`writer`] the commit
 //! - [`snapshot`] the mapped file of many commits; [`merge`] from files to one; [`compaction`] which, when, and how it
 //!   comes in
@@ -35,11 +35,11 @@ mod planted;
 mod register;
 pub mod retention;
 mod retry;
-pub mod rows;
 pub mod schema;
 pub mod search;
 pub mod segment;
 pub mod snapshot;
+mod target;
 pub mod validate;
 mod vector_pages;
 pub mod verify;
@@ -55,6 +55,8 @@ mod process_tests;
 mod protocol_tests;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod target_tests;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "it is for tests")]
 pub mod testing;
@@ -63,10 +65,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use collect::{Collected, Pinned, Reach};
+pub use docweir_target::{DocumentRows, Row, Write};
 pub use error::VectorError;
 pub use manifest::{Manifest, ManifestVersion};
 pub use options::{Normalisation, Stemming, VectorOptions};
-pub use rows::{DocumentRows, Row, Write};
 pub use search::filter::Filter;
 pub use search::{Hit, Mode, SearchRequest};
 pub use verify::Verified;
@@ -94,6 +96,9 @@ pub struct VectorStore {
     /// Told of every commit.
     added: Option<Added>,
 }
+
+/// Opens collections of one place by name.
+pub type OpenCollection = Arc<dyn Fn(&str) -> Result<Arc<VectorStore>, VectorError> + Send + Sync>;
 
 /// Is told of a collection and what was added to it. It must not wait.
 pub type Added = Arc<dyn Fn(&str, &Committed) + Send + Sync>;

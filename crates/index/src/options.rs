@@ -1,5 +1,6 @@
 //! The limits and defaults of the vector store.
 
+use docweir_target::Capabilities;
 use serde::{Deserialize, Serialize};
 
 /// Light stemming of the full-text index. Changing it needs no re-ingest: the index is built when files are opened.
@@ -93,6 +94,16 @@ impl Default for VectorOptions {
 }
 
 impl VectorOptions {
+    /// Returns what one commit takes.
+    pub fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            max_documents: self.max_commit_documents,
+            max_rows: self.max_commit_rows,
+            max_bytes: self.max_commit_bytes,
+            atomic: true,
+        }
+    }
+
     /// Field and what is wrong with it.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();

@@ -14,12 +14,12 @@ use super::delta::{self, DocumentEntry};
 use super::error::VectorError;
 use super::manifest::{FileKind, LiveFile, ManifestVersion};
 use super::options::Stemming;
-use super::rows::Row;
 use super::search::bits::Bits;
 use super::search::facet::Facet;
 use super::search::filter::Filter;
 use super::search::postings::Postings;
 use super::snapshot::Snapshot;
+use docweir_target::Row;
 
 /// Metadata paths whose values are kept, a segment; a path beyond starts the cache anew.
 const CACHED_PATHS: usize = 16;

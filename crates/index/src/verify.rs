@@ -13,9 +13,9 @@ use super::delta::{self, DeltaHeader};
 use super::error::VectorError;
 use super::manifest::{FileKind, LiveFile, RemovedFile};
 use super::retry::blocking;
-use super::rows::{DocumentRows, Write};
 use super::segment::Segment;
 use super::{Held, VectorStore, View};
+use docweir_target::{DocumentRows, Write};
 
 /// Something that is wrong with the files of a collection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -26,8 +26,8 @@ use super::error::{VectorError, describe};
 use super::manifest::{FileKind, LiveFile, Manifest, ManifestVersion};
 use super::register::Swap;
 use super::retry::{Backoff, blocking, passing, ulid};
-use super::rows::{Write, gather};
 use super::validate::{self, Append, Refusal, Resolution, Stamp};
+use docweir_target::{Write, gather};
 
 /// Commits in the name of one writer. Not `Clone`: the sequence number has one owner.
 pub struct Writer {
@@ -108,7 +108,7 @@ impl Writer {
         model: &ModelIdentity,
     ) -> Result<Committed, VectorError> {
         let store = self.store.clone();
-        let writes = gather(writes, model, &store.options)?;
+        let writes = gather(writes, model, &store.options.capabilities())?;
         self.sequence += 1;
         let commit_id = ulid(&store, &mut self.random);
         let mut backoff = Backoff::new(&store);

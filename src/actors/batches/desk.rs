@@ -12,7 +12,6 @@ use docweir_core::documents::DocumentId;
 use docweir_core::error::StageError;
 use docweir_core::model::ModelIdentity;
 use docweir_core::money::Nanodollars;
-use docweir_index::{VectorError, VectorStore};
 use docweir_objects::ObjectStore;
 use docweir_providers::account::Account;
 use docweir_providers::batched::wake_word;
@@ -20,6 +19,7 @@ use docweir_providers::openai::{BatchObject, CallError, Client, OpenAiOptions};
 use docweir_stores::batches::{Batch, Batches, Space, Waiting};
 use docweir_stores::control::{ControlError, ControlStore, RecordFilter, Resume, Status};
 use docweir_stores::ledger::{Asked, Budget, Mode, Spend};
+use docweir_target::{OpenTarget, Target};
 use tokio::sync::Notify;
 
 use super::keeper::Tenure;
@@ -37,9 +37,6 @@ pub const TAG: &str = "docweir_batch";
 
 /// How much earlier than our clock says a provider's clock may have a batch begin.
 const SKEW_SECONDS: u64 = 3_600;
-
-/// Opens a collection.
-pub type OpenCollection = Arc<dyn Fn(&str) -> Result<Arc<VectorStore>, VectorError> + Send + Sync>;
 
 pub struct BatchDesk {
     pub batches: Arc<dyn Batches>,
@@ -71,28 +68,28 @@ pub struct BatchDesk {
 
 /// The collections that records come into, opened once.
 pub struct Collections {
-    open: OpenCollection,
-    opened: Mutex<HashMap<String, Arc<VectorStore>>>,
+    open: OpenTarget,
+    opened: Mutex<HashMap<String, Arc<dyn Target>>>,
 }
 
 impl Collections {
-    pub fn new(open: OpenCollection) -> Self {
+    pub fn new(open: OpenTarget) -> Self {
         Self { open, opened: Mutex::default() }
     }
 
-    pub fn get(&self, name: &str) -> Result<Arc<VectorStore>, VectorError> {
+    pub fn get(&self, name: &str) -> Result<Arc<dyn Target>, StageError> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(store) = opened.get(name) {
-            return Ok(store.clone());
+        if let Some(target) = opened.get(name) {
+            return Ok(target.clone());
         }
-        let store = (self.open)(name)?;
-        opened.insert(name.to_owned(), store.clone());
-        Ok(store)
+        let target = (self.open)(name)?;
+        opened.insert(name.to_owned(), target.clone());
+        Ok(target)
     }
 
-    /// Those that something came into.
-    pub fn used(&self) -> Vec<Arc<VectorStore>> {
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    /// Returns the names of those that something came into.
+    pub fn used(&self) -> Vec<String> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 }
 

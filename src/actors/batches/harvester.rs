@@ -8,19 +8,17 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use docweir_core::error::{ErrorClass, StageError};
 use docweir_core::failpoint;
-use docweir_index::{VectorStore, Writer};
 use docweir_providers::openai::{CallError, Outcome, ReadOptions, TransferError, read_results};
 use docweir_stores::batches::{Batch, Ending, Made, Refusal, Sent, Space, Status, result_files};
+use docweir_target::TargetWriter;
 use tokio::sync::mpsc;
 
 use super::desk::BatchDesk;
 use super::rows::rows;
 use super::{forbidden, unkeyed};
-use crate::actors::committer::store;
 use crate::supervisors::service::Inbox;
 
 /// Groups of lines that wait to be stored.
@@ -29,7 +27,7 @@ const GROUPS: usize = 4;
 pub struct Harvester {
     pub desk: Rc<BatchDesk>,
     /// One a collection.
-    pub writers: HashMap<String, Writer>,
+    pub writers: HashMap<String, Box<dyn TargetWriter>>,
 }
 
 /// What a batch's files hold besides its items.
@@ -251,7 +249,7 @@ impl Harvester {
                     .collect();
                 let writes = rows(fresh.into_iter().map(|(sent, vector, _)| (sent, vector)));
                 let writer = self.writer(collection)?;
-                writer.commit(writes, &desk.model).await.map_err(|e| store(&e))?;
+                writer.write(writes, &desk.model).await?;
                 failpoint::reach("harvest.committed", &batch.id);
                 made
             }
@@ -261,8 +259,8 @@ impl Harvester {
         Ok(())
     }
 
-    fn writer(&mut self, collection: &str) -> Result<&mut Writer, StageError> {
-        let opened: Arc<VectorStore> = self.desk.collections.get(collection).map_err(|e| store(&e))?;
-        Ok(self.writers.entry(collection.to_owned()).or_insert_with(|| opened.writer()))
+    fn writer(&mut self, collection: &str) -> Result<&mut Box<dyn TargetWriter>, StageError> {
+        let target = self.desk.collections.get(collection)?;
+        Ok(self.writers.entry(collection.to_owned()).or_insert_with(|| target.writer()))
     }
 }

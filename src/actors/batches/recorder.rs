@@ -1,23 +1,21 @@
 //! Records that are embedded at once, and records that have to leave their collection.
 
 use std::cell::Cell;
-use std::rc::Rc;
 use std::time::Duration;
 
 use docweir_core::cancel::Cancel;
 use docweir_core::error::{ErrorClass, StageError};
 use docweir_core::failpoint;
 use docweir_core::model::{ModelIdentity, Usage};
-use docweir_index::{VectorStore, Writer};
 use docweir_providers::account::BUDGET_SPENT;
 use docweir_records::document_id;
 use docweir_stages::embed::{Call, deciding, embed_texts};
 use docweir_stores::batches::{Made, Sent, Space};
+use docweir_target::{Target, TargetWriter};
 use tokio::sync::Mutex;
 
 use super::Recording;
 use super::rows::{rows, tombstones};
-use crate::actors::committer::store;
 use crate::messages::event::Event;
 
 /// Records in one call at most, where the embedder would take more; and tombstones in one commit.
@@ -92,22 +90,21 @@ impl Recorder {
             }
             return Ok(());
         }
-        let opened = self.recording.collections.get(collection).map_err(|e| store(&e))?;
-        let writer = Rc::new(Mutex::new(opened.writer()));
+        let target = self.recording.collections.get(collection)?;
+        let writer = Mutex::new(target.clone().writer());
         loop {
             let removals = self.recording.batches.removals(space, MOST).await?;
             if removals.is_empty() {
                 break;
             }
-            let committed = writer.lock().await.commit(tombstones(&removals), &self.model()).await;
-            committed.map_err(|e| store(&e))?;
+            writer.lock().await.write(tombstones(&removals), &self.model()).await?;
             self.recording.batches.removed(removals).await?;
         }
-        self.refresh(space, &opened, &writer).await?;
+        self.refresh(space, target.as_ref(), &writer).await?;
         if (self.recording.live || self.recording.outlook.is_live(collection))
             && self.recording.batches.is_any_waiting(space).await?
         {
-            opened.check_model(model).await.map_err(|e| store(&e))?;
+            target.check_model(model).await?;
             let at_a_time = self.recording.embedder.at_a_time().unwrap_or(1);
             // One that fails stops the others at their next call, and not in the middle of one that is paid.
             let stop = Cell::new(false);
@@ -118,17 +115,23 @@ impl Recorder {
     }
 
     /// Rows of records that have changed, and their texts have not: with the vectors that they have.
-    async fn refresh(&self, space: &Space, opened: &VectorStore, writer: &Mutex<Writer>) -> Result<(), StageError> {
+    async fn refresh(
+        &self,
+        space: &Space,
+        target: &dyn Target,
+        writer: &Mutex<Box<dyn TargetWriter>>,
+    ) -> Result<(), StageError> {
         let batches = &self.recording.batches;
         loop {
             let changed = batches.to_refresh(space, MOST).await?;
             if changed.is_empty() {
                 return Ok(());
             }
-            let view = opened.view().await.map_err(|e| store(&e))?;
+            let ids: Vec<_> = changed.iter().map(|sent| document_id(&sent.key)).collect();
+            let held = target.rows(&ids).await?;
             let (mut written, mut lost) = (Vec::new(), Vec::new());
-            for sent in changed {
-                match view.rows_of(&document_id(&sent.key)).pop() {
+            for (sent, mut rows) in changed.into_iter().zip(held) {
+                match rows.pop() {
                     Some(row) => written.push((sent, row.vector)),
                     // Not there after all: it is embedded.
                     None => lost.push((sent.item, sent.version, false)),
@@ -137,8 +140,7 @@ impl Recorder {
             let done: Vec<_> = written.iter().map(|(sent, _)| (sent.item.clone(), sent.version, true)).collect();
             let items = done.len() as u64;
             if items > 0 {
-                let committed = writer.lock().await.commit(rows(written.into_iter()), &self.model()).await;
-                committed.map_err(|e| store(&e))?;
+                writer.lock().await.write(rows(written.into_iter()), &self.model()).await?;
             }
             batches.refreshed(done.into_iter().chain(lost).collect()).await?;
             let space = space.name();
@@ -155,7 +157,7 @@ impl Recorder {
         &self,
         collection: &str,
         space: &Space,
-        writer: &Mutex<Writer>,
+        writer: &Mutex<Box<dyn TargetWriter>>,
         stop: &Cell<bool>,
     ) -> Result<(), StageError> {
         let (texts, tokens) = self.recording.embedder.most();
@@ -187,7 +189,7 @@ impl Recorder {
         collection: &str,
         name: &str,
         taken: Vec<(Sent, String)>,
-        writer: &Mutex<Writer>,
+        writer: &Mutex<Box<dyn TargetWriter>>,
     ) -> Result<(), StageError> {
         let texts: Vec<&str> = taken.iter().map(|(_, input)| input.as_str()).collect();
         let call = Call { subject: collection, collection: Some(collection), cancel: &self.cancel };
@@ -220,7 +222,7 @@ impl Recorder {
         collection: &str,
         name: &str,
         made: Vec<(Sent, Vec<f32>)>,
-        writer: &Mutex<Writer>,
+        writer: &Mutex<Box<dyn TargetWriter>>,
     ) -> Result<u64, StageError> {
         // What changed or was deleted while it was embedded is not stored.
         let held =
@@ -231,8 +233,7 @@ impl Recorder {
         if items > 0 {
             let done = |s: &Sent| Made { item: s.item.clone(), version: s.version, tokens: s.tokens, vector: None };
             let done = fresh.iter().map(|(sent, _)| done(sent)).collect();
-            let committed = writer.lock().await.commit(rows(fresh.into_iter()), &self.model()).await;
-            committed.map_err(|e| store(&e))?;
+            writer.lock().await.write(rows(fresh.into_iter()), &self.model()).await?;
             failpoint::reach("records.committed", collection);
             self.recording.batches.made(name, done).await?;
         }

@@ -1,9 +1,9 @@
 //! Records as rows of a collection: each is a document of one row.
 
 use docweir_core::model::Span;
-use docweir_index::{DocumentRows, Row, Write};
 use docweir_records::document_id;
 use docweir_stores::batches::{Removal, Sent};
+use docweir_target::{DocumentRows, Row, Write};
 
 /// Items with their vectors.
 pub fn rows(items: impl Iterator<Item = (Sent, Vec<f32>)>) -> Vec<Write> {

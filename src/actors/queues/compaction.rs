@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use docweir_core::error::{ErrorClass, StageError};
+use docweir_index::OpenCollection;
 use docweir_index::compaction::Mode;
 use docweir_stores::queues::Queue;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::consumer::{Handler, Outcome};
-use crate::actors::batches::desk::OpenCollection;
 use crate::actors::committer::store;
 use crate::actors::compactor::TOO_LONG;
 use crate::actors::maintenance::{MaintenanceConfig, MaintenanceServices};

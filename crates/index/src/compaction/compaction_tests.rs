@@ -158,7 +158,8 @@ fn r06_a_bad_row_fails_its_own_document_and_no_other() {
     bad.rows[0].vector = vec![f32::NAN; 3];
     let writes = [document("doc_a", 1, &["x"]), Write::Upsert(bad), document("doc_b", 1, &["y"])];
     let options = crate::VectorOptions::default();
-    let (good, bad): (Vec<_>, Vec<_>) = writes.into_iter().partition(|w| w.check(&model(3), &options).is_ok());
+    let (good, bad): (Vec<_>, Vec<_>) =
+        writes.into_iter().partition(|w| w.check(&model(3), &options.capabilities()).is_ok());
     assert_eq!((good.len(), bad.len()), (2, 1), "told before it joins a group");
     commit(&mut s.writer_seeded(1), good);
     assert_eq!(run(s.view()).unwrap().len(), 2);

@@ -8,10 +8,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::delta;
 use crate::options::Stemming;
-use crate::rows::{Row, Write};
 use crate::search::codes::codec;
 use crate::snapshot::{Origin, Snapshot};
 use crate::testing::{delete, document, header, model};
+use docweir_target::{Row, Write};
 
 fn input(name: &str, added_version: u64, writes: &[Write]) -> Input {
     let bytes = delta::encode(&header(3), writes).unwrap();

@@ -5,16 +5,17 @@ use std::collections::HashSet;
 
 use docweir_core::documents::{DocumentId, Version};
 use docweir_core::model::{Chunk, ChunkKind, EmbeddedDocument, ModelIdentity, PageBox, Span};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::error::VectorError;
-use super::options::VectorOptions;
+use crate::{Capabilities, Limit, WriteError};
 
 /// How far from 1 the length of a vector may be.
 const UNIT_TOLERANCE: f32 = 1e-3;
 
 /// One change of one document.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Write {
     /// The document at this version is exactly these rows. All that it was before vanishes in the same step.
     Upsert(DocumentRows),
@@ -23,7 +24,7 @@ pub enum Write {
 }
 
 /// All rows of one document version. No rows is a document without text: it is there, and nothing of it is found.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DocumentRows {
     pub document_id: DocumentId,
     pub version: Version,
@@ -35,7 +36,7 @@ pub struct DocumentRows {
 }
 
 /// What is found: a chunk and its vector.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// Unique over all documents.
     pub chunk_id: String,
@@ -110,11 +111,11 @@ impl DocumentRows {
         source: String,
         metadata: Map<String, Value>,
         embedded: EmbeddedDocument,
-    ) -> Result<Self, VectorError> {
+    ) -> Result<Self, WriteError> {
         let (chunks, vectors) = (embedded.chunks, embedded.vectors);
         if chunks.chunks.len() != vectors.len() {
             let reason = format!("{} chunks with {} vectors: embed it again", chunks.chunks.len(), vectors.len());
-            return Err(VectorError::Rejected { document: document_id.to_string(), reason });
+            return Err(WriteError::Rejected { document: document_id.to_string(), reason });
         }
         let language = chunks.language.map(|l| l.code);
         let rows = chunks.chunks.into_iter().zip(vectors);
@@ -138,7 +139,8 @@ impl Write {
         }
     }
 
-    fn is_delete(&self) -> bool {
+    /// Returns whether the write removes its document.
+    pub fn is_delete(&self) -> bool {
         matches!(self, Write::Delete { .. })
     }
 
@@ -157,10 +159,14 @@ impl Write {
         }
     }
 
-    /// Whether the write can be stored at all, alone. A committer looks at each write before it joins a group, so that
-    /// one bad document never fails the others.
-    pub fn check(&self, model: &ModelIdentity, options: &VectorOptions) -> Result<(), VectorError> {
-        let rejected = |reason| Err(VectorError::Rejected { document: self.document_id().to_string(), reason });
+    /// Checks whether the write can be stored at all, alone. A committer looks at each write before it joins a group, so
+    /// that one bad document never fails the others.
+    ///
+    /// # Errors
+    /// Where a vector has another dimension than the model, is not of unit length, where a row has no id of its own, or
+    /// where the document is over a limit of the target.
+    pub fn check(&self, model: &ModelIdentity, target: &Capabilities) -> Result<(), WriteError> {
+        let rejected = |reason| Err(WriteError::Rejected { document: self.document_id().to_string(), reason });
         let mut ids = HashSet::with_capacity(self.rows().len());
         for row in self.rows() {
             if row.vector.len() != model.dimension as usize {
@@ -185,41 +191,29 @@ impl Write {
                 return rejected(format!("chunk {} has no id of its own", row.ordinal));
             }
         }
-        let one = |what, found: usize, limit: u64, key| {
-            if found as u64 > limit {
-                return Err(VectorError::TooLarge { what, found: found as u64, limit, key });
-            }
-            Ok(())
-        };
-        one("rows of one document", self.rows().len(), options.max_commit_rows, "max_commit_rows")?;
-        one("bytes of one document", self.weight_bytes(), options.max_commit_bytes, "max_commit_bytes")
+        target.admit("rows of one document", Limit::Rows, self.rows().len() as u64)?;
+        target.admit("bytes of one document", Limit::Bytes, self.weight_bytes() as u64)
     }
 }
 
-/// Checks a whole commit and leaves one write a document: the highest version, a delete over rows at the same one, the
+/// Checks the writes of one call and leaves one a document: the highest version, a delete over rows at the same one, the
 /// later over the earlier.
-pub(super) fn gather(
-    writes: Vec<Write>,
-    model: &ModelIdentity,
-    options: &VectorOptions,
-) -> Result<Vec<Write>, VectorError> {
+///
+/// # Errors
+/// Where there is no write, where one can't be stored ([`Write::check`]), or where all together are over a limit of the
+/// target.
+pub fn gather(writes: Vec<Write>, model: &ModelIdentity, target: &Capabilities) -> Result<Vec<Write>, WriteError> {
     if writes.is_empty() {
-        return Err(VectorError::EmptyCommit);
+        return Err(WriteError::Empty);
     }
-    let limit = |what, found: u64, limit, key| match found > limit {
-        true => Err(VectorError::TooLarge { what, found, limit, key }),
-        false => Ok(()),
-    };
-    limit("documents", writes.len() as u64, options.max_commit_documents, "max_commit_documents")?;
-    let rows = writes.iter().map(|w| w.rows().len() as u64).sum();
-    limit("rows", rows, options.max_commit_rows, "max_commit_rows")?;
-    let bytes = writes.iter().map(|w| w.weight_bytes() as u64).sum();
-    limit("bytes", bytes, options.max_commit_bytes, "max_commit_bytes")?;
+    target.admit("documents", Limit::Documents, writes.len() as u64)?;
+    target.admit("rows", Limit::Rows, writes.iter().map(|w| w.rows().len() as u64).sum())?;
+    target.admit("bytes", Limit::Bytes, writes.iter().map(|w| w.weight_bytes() as u64).sum())?;
 
     let mut kept: Vec<Write> = Vec::with_capacity(writes.len());
     let mut place: HashMap<DocumentId, usize> = HashMap::with_capacity(writes.len());
     for write in writes {
-        write.check(model, options)?;
+        write.check(model, target)?;
         match place.get(write.document_id()).and_then(|&i| kept.get_mut(i)) {
             Some(held) => {
                 if (write.version(), write.is_delete()) >= (held.version(), held.is_delete()) {
@@ -271,7 +265,7 @@ mod tests {
         for (spoil, word) in table {
             let Write::Upsert(mut d) = document("doc_a", 1, &["one", "two"]) else { unreachable!() };
             spoil(&mut d);
-            let e = Write::Upsert(d).check(&model(3), &VectorOptions::default()).unwrap_err().to_string();
+            let e = Write::Upsert(d).check(&model(3), &Capabilities::default()).unwrap_err().to_string();
             assert!(e.contains(word) && e.contains("doc_a"), "{e}");
         }
     }
@@ -279,22 +273,22 @@ mod tests {
     #[test]
     fn a_commit_is_limited_in_each_direction() {
         let two = || vec![document("doc_a", 1, &["one", "two"]), document("doc_b", 1, &["three"])];
-        let d = VectorOptions::default();
-        for (options, key) in [
-            (VectorOptions { max_commit_documents: 1, ..d.clone() }, "max_commit_documents"),
-            (VectorOptions { max_commit_rows: 2, ..d.clone() }, "max_commit_rows"),
-            (VectorOptions { max_commit_bytes: 100, ..d.clone() }, "max_commit_bytes"),
+        let d = Capabilities::default();
+        for (target, limited) in [
+            (Capabilities { max_documents: 1, ..d.clone() }, Limit::Documents),
+            (Capabilities { max_rows: 2, ..d.clone() }, Limit::Rows),
+            (Capabilities { max_bytes: 100, ..d.clone() }, Limit::Bytes),
         ] {
-            let e = gather(two(), &model(3), &options).unwrap_err().to_string();
-            assert!(e.contains(key), "{e}");
+            let e = gather(two(), &model(3), &target).unwrap_err();
+            assert!(matches!(e, WriteError::TooLarge { limited: by, .. } if by == limited), "{e}");
         }
         assert!(gather(two(), &model(3), &d).is_ok());
-        assert!(matches!(gather(vec![], &model(3), &d), Err(VectorError::EmptyCommit)));
+        assert!(matches!(gather(vec![], &model(3), &d), Err(WriteError::Empty)));
     }
 
     #[test]
     fn one_write_a_document_is_left() {
-        let d = VectorOptions::default();
+        let d = Capabilities::default();
         let up = |v| document("doc_a", v, &["x"]);
         for (writes, expected) in [
             (vec![up(1), delete("doc_a", 2)], delete("doc_a", 2)),
