@@ -15,8 +15,8 @@ use docweir_stores::control::{ClaimKey, ControlStore};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
+use crate::actors::outcomes::{Claims, control};
 use crate::actors::patience::patiently;
-use crate::actors::steward::{Claims, control};
 use crate::messages::commit::{Commit, Committed};
 use crate::supervisors::RetryOptions;
 use crate::supervisors::service::Inbox;

@@ -16,10 +16,10 @@ use docweir_stores::paid::PaidError;
 use docweir_stores::state::owner_id;
 
 use crate::actors::committer::store;
+use crate::actors::outcomes::control;
 use crate::actors::patience::patiently;
 use crate::actors::pipeline::{RunError, desk};
 use crate::actors::quarantine::QuarantineKeeper;
-use crate::actors::steward::control;
 use crate::config::Provider;
 use crate::engine::Engine;
 use crate::messages::event::{Event, EventSink};

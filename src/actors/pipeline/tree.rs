@@ -22,6 +22,7 @@ use crate::actors::bookkeeper::Bookkeeper;
 use crate::actors::committer::Committer;
 use crate::actors::dispatcher::{Dispatcher, Pools};
 use crate::actors::heartbeat::Heartbeat;
+use crate::actors::outcomes::{StageContext, StageOutcomes};
 use crate::actors::pipeline::paid::{Beginning, PaidWork};
 use crate::actors::pipeline::{Ended, RunError, Services, desk};
 use crate::actors::queues::Consumers;
@@ -30,7 +31,6 @@ use crate::actors::stage_embed::EmbedStage;
 use crate::actors::stage_enrich::EnrichStage;
 use crate::actors::stage_extract::ExtractStage;
 use crate::actors::stage_load::LoadStage;
-use crate::actors::steward::{Desk, StageSteward};
 use crate::actors::upkeep::{Keeping, Upkeep};
 use crate::config::{Settings, StagePool, Workers};
 use crate::engine::{Engine, fingerprint};
@@ -356,7 +356,7 @@ impl Tree {
 /// Starts pools with what they all share.
 struct Starter<'a> {
     settings: &'a Settings,
-    desk: &'a Arc<Desk>,
+    desk: &'a Arc<StageContext>,
     root: &'a RootHandle,
 }
 
@@ -383,7 +383,7 @@ impl Starter<'_> {
             restart: self.settings.restart.clone(),
             scaling: self.settings.scaling.clone(),
         };
-        let steward = Rc::new(StageSteward { desk: self.desk.clone(), stage: name, next });
+        let steward = Rc::new(StageOutcomes { context: self.desk.clone(), stage: name, next });
         start_pool(options, stage, steward, self.root)
     }
 }
@@ -413,7 +413,7 @@ fn start_committer(
     settings: &Settings,
     vectors: &Arc<VectorStore>,
     model: &ModelIdentity,
-    desk: &Arc<Desk>,
+    desk: &Arc<StageContext>,
     root: &RootHandle,
 ) -> (ServiceHandle<Commit>, Running) {
     let (vectors, model, claims) = (vectors.clone(), model.clone(), desk.claims.clone());
