@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! intake ─▶ control store ─▶ dispatcher ─▶ extract ─▶ chunk ─▶ enrich ─▶ embed ─▶ load ─▶ committer ─▶ manifest
-//!                                             └────────┴─── steward: every outcome durable first ───┘
+//!                                             └────────┴── outcomes: each one durable first ──────┘
 //! records ─▶ items ─▶ recorder ─▶ manifest      items ─▶ submitter ─▶ provider ─▶ poller ─▶ harvester ─▶ manifest
 //! lock ─▶ compactor ─▶ manifest ◀─ janitor
 //! queue of a bucket's events ─▶ consumer ─▶ intake      queue of requests to merge ─▶ consumer ─▶ compactor

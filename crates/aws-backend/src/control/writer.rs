@@ -15,6 +15,7 @@ use std::time::Duration;
 use docweir_aws::DynamoOptions;
 use docweir_aws::dynamo::{Cancelled, Dynamo, Expression, Item, MOST, MOST_BYTES, Write};
 use docweir_aws::{Fault, FaultKind};
+use docweir_core::backoff::Backoff;
 use docweir_core::clock::{SharedClock, UnixMicros, parse_timestamp, timestamp};
 use docweir_core::documents::DocumentId;
 use docweir_stores::control::rules::{self, Effects};
@@ -36,8 +37,8 @@ use super::tables::{FORGET_AT, HASH};
 const MOST_OF_ONE: usize = 16;
 /// A clock that is behind the one that wrote last by less than this follows it; beyond it, it is believed.
 const MAX_SKEW: UnixMicros = 10 * 60 * 1_000_000;
-/// First wait before a write is tried again; it doubles, up to sixty-four times this.
-const WAIT: Duration = Duration::from_millis(10);
+/// Waits before a write is tried again.
+const BACKOFF: Backoff = Backoff::doubling(Duration::from_millis(10), Duration::from_millis(640)).with_jitter(0.5, 1.5);
 /// Longest wait for what became of a write: as long as DynamoDB remembers its token.
 const LONGEST: Duration = Duration::from_secs(600);
 const DAY_SECONDS: i64 = 86_400;
@@ -239,8 +240,7 @@ impl Task {
                     let _ = job.reply.send(Err(ControlError::Busy(format!("{} ({fault})", self.location))));
                 }
             }
-            let wait = WAIT * (1 << tries.min(6));
-            sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
+            sleep(BACKOFF.wait(tries, fastrand::f64())).await;
         }
     }
 
