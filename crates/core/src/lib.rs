@@ -6,6 +6,7 @@
 //! | module | what is in it |
 //! | --- | --- |
 //! | [`documents`] | ids, versions, content hashes, the five stages, media types |
+//! | [`member`] | sources of documents within documents |
 //! | [`model`] | the artefacts that pass from stage to stage, and the identity of an embedding model |
 //! | [`error`] | a failure of one stage on one document, and its class |
 //! | [`backoff`] | waits between attempts |
@@ -23,6 +24,7 @@ pub mod clock;
 pub mod documents;
 pub mod error;
 pub mod failpoint;
+pub mod member;
 pub mod memory;
 pub mod model;
 pub mod money;
