@@ -246,6 +246,7 @@ fn document(source: String, content: &[u8]) -> NewDocument {
         tenant: "default".into(),
         weight: 1,
         tag: None,
+        parent: None,
     }
 }
 

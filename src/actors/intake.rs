@@ -204,6 +204,7 @@ impl Intake {
             tenant: "default".into(),
             weight: 1,
             tag: look.tag,
+            parent: None,
         }
     }
 

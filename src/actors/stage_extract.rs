@@ -119,6 +119,7 @@ impl ExtractWorker {
                 tenant: claim.tenant.clone(),
                 weight: claim.weight,
                 tag,
+                parent: claim.parent.clone(),
             };
             let changes = {
                 let mut changes = self.changes.entry(claim.key.id.clone()).or_default();

@@ -168,6 +168,7 @@ impl Dynamo {
                     .set_expression_attribute_values(condition.values());
                 told("DeleteItem", call.customize().config_override(once).send().await).map(drop)
             }
+            Write::Check { .. } => Err(Fault::new(FaultKind::Invalid, "not sent", "a check is part of a transaction")),
         }
     }
 
