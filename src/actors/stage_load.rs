@@ -107,7 +107,8 @@ fn write(claim: &Claim, input: &Input) -> Result<Write, StageError> {
             ]);
             let source = claim.source.clone();
             let rows = DocumentRows::of_embedded(document_id, version, source, metadata, (**document).clone());
-            rows.map(Write::Upsert).map_err(|e| store(&e))
+            let parent = claim.parent.clone();
+            rows.map(|rows| Write::Upsert(DocumentRows { parent, ..rows })).map_err(|e| store(&e))
         }
         _ => Err(StageError::permanent("wrong_input", "loading was given no vectors")),
     }
