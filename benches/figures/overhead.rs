@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use docweir::actors::outcomes::{StageContext, StageOutcomes, spec};
 use docweir::actors::stage_chunk::ChunkStage;
 use docweir::actors::stage_embed::EmbedStage;
 use docweir::actors::stage_enrich::EnrichStage;
 use docweir::actors::stage_extract::ExtractStage;
-use docweir::actors::steward::{Desk, StageSteward, spec};
 use docweir::config::{Argument, Config, Source};
 use docweir::engine::Engine;
 use docweir::intake::source;
@@ -132,7 +132,12 @@ struct Commits {
 }
 
 /// Adds a document; commits all that wait when it is time, or when no more will come.
-async fn commit(commits: &RefCell<Commits>, embedder: &Arc<dyn Embedder>, desk: &Arc<Desk>, job: Option<Arc<Job>>) {
+async fn commit(
+    commits: &RefCell<Commits>,
+    embedder: &Arc<dyn Embedder>,
+    desk: &Arc<StageContext>,
+    job: Option<Arc<Job>>,
+) {
     let (mut writer, group) = {
         let mut commits = commits.borrow_mut();
         let last_call = job.is_none();
@@ -143,8 +148,8 @@ async fn commit(commits: &RefCell<Commits>, embedder: &Arc<dyn Embedder>, desk: 
     };
     let writes = group.iter().map(|job| write(job)).collect();
     writer.commit(writes, embedder.identity()).await.unwrap();
-    let steward = StageSteward { desk: desk.clone(), stage: StageName::Loading, next: None };
-    futures_util::future::join_all(group.iter().map(|job| settle(&steward, job, nothing()))).await;
+    let outcomes = StageOutcomes { context: desk.clone(), stage: StageName::Loading, next: None };
+    futures_util::future::join_all(group.iter().map(|job| settle(&outcomes, job, nothing()))).await;
     let mut commits = commits.borrow_mut();
     (commits.writer, commits.last) = (Some(writer), Instant::now());
 }
@@ -160,7 +165,7 @@ fn write(job: &Job) -> Write {
 struct Workers(Vec<(StageName, WorkOf<ChunkStage>)>);
 
 impl Workers {
-    fn new(engine: &Engine, embedder: &Arc<dyn Embedder>, desk: &Arc<Desk>) -> Self {
+    fn new(engine: &Engine, embedder: &Arc<dyn Embedder>, desk: &Arc<StageContext>) -> Self {
         let settings = &engine.config.settings;
         let (desk, clock) = (desk.clone(), engine.clock.clone());
         let tokens: Arc<dyn TokenCounter> = Arc::new(Tokens(embedder.clone()));
@@ -191,27 +196,27 @@ impl Workers {
     }
 
     /// Through the first four stages, with every step in the control store; ready to be loaded.
-    async fn embedded(&mut self, desk: &Arc<Desk>, claim: Claim) -> Arc<Job> {
+    async fn embedded(&mut self, desk: &Arc<StageContext>, claim: Claim) -> Arc<Job> {
         let input = desk.artefacts.resume(&claim).await.unwrap();
         let mut job = Arc::new(Job { claim: Arc::new(claim), input });
         for (stage, worker) in &mut self.0 {
-            let steward = StageSteward { desk: desk.clone(), stage: *stage, next: None };
-            steward.begin(&job, 0).await.unwrap();
+            let outcomes = StageOutcomes { context: desk.clone(), stage: *stage, next: None };
+            outcomes.begin(&job, 0).await.unwrap();
             let Outcome::Done(result) = worker.run(&job, &Cancel::default()).await else {
                 unreachable!("good documents")
             };
             let next = result.next.clone().unwrap();
-            settle(&steward, &job, result).await;
+            settle(&outcomes, &job, result).await;
             job = Arc::new(Job { claim: job.claim.clone(), input: next });
         }
-        let steward = StageSteward { desk: desk.clone(), stage: StageName::Loading, next: None };
-        steward.begin(&job, 0).await.unwrap();
+        let outcomes = StageOutcomes { context: desk.clone(), stage: StageName::Loading, next: None };
+        outcomes.begin(&job, 0).await.unwrap();
         job
     }
 }
 
-async fn settle(steward: &StageSteward, job: &Arc<Job>, result: StageResult) {
-    let settled = steward.settle(job, &Verdict::Done(result)).await.unwrap();
+async fn settle(outcomes: &StageOutcomes, job: &Arc<Job>, result: StageResult) {
+    let settled = outcomes.settle(job, &Verdict::Done(result)).await.unwrap();
     assert!(matches!(settled, Settled::Release));
 }
 
@@ -241,10 +246,11 @@ fn document(source: String, content: &[u8]) -> NewDocument {
         tenant: "default".into(),
         weight: 1,
         tag: None,
+        parent: None,
     }
 }
 
-fn desk(engine: &Engine, embedder: &Arc<dyn Embedder>) -> Arc<Desk> {
+fn desk(engine: &Engine, embedder: &Arc<dyn Embedder>) -> Arc<StageContext> {
     Arc::new(pipeline::desk(engine, embedder.identity().clone(), Arc::new(|_: Event| {})))
 }
 
@@ -268,8 +274,8 @@ pub async fn nothing_but_records() -> f64 {
     let root = RootHandle::start(Default::default());
     let mut pools: Vec<PoolHandle<Job>> = Vec::new();
     for stage in StageName::ALL.into_iter().rev() {
-        let steward = StageSteward { desk: desk.clone(), stage, next: pools.last().cloned() };
-        pools.push(start_pool(kernel::options(stage.verb()), NoStage, Rc::new(steward), &root));
+        let outcomes = StageOutcomes { context: desk.clone(), stage, next: pools.last().cloned() };
+        pools.push(start_pool(kernel::options(stage.verb()), NoStage, Rc::new(outcomes), &root));
     }
     let started = Instant::now();
     loop {

@@ -105,6 +105,7 @@ fn documents(first: usize, vectors: &[f32], dimension: usize, text: impl Fn(usiz
             document_id: DocumentId::parse(&format!("doc_{start:09}")).unwrap(),
             version: 1,
             source: format!("file:///{start}.pdf"),
+            parent: None,
             metadata: Map::new(),
             rows: rows.iter().enumerate().map(row).collect(),
         })

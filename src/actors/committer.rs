@@ -16,8 +16,8 @@ use docweir_target::{Capabilities, TargetWriter};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
+use crate::actors::outcomes::{Claims, control};
 use crate::actors::patience::patiently;
-use crate::actors::steward::{Claims, control};
 use crate::messages::commit::{Commit, Committed};
 use crate::supervisors::RetryOptions;
 use crate::supervisors::service::Inbox;

@@ -22,8 +22,8 @@ use tracing::Instrument;
 
 use crate::actors::batches::Outlook;
 use crate::actors::elsewhere::Elsewhere;
+use crate::actors::outcomes::{Claims, StageContext, control, spec};
 use crate::actors::patience::patiently;
-use crate::actors::steward::{Claims, Desk, control, spec};
 use crate::intake::originals::is_quarantined;
 use crate::intake::source;
 use crate::messages::event::Event;
@@ -69,7 +69,7 @@ impl Pools {
 }
 
 pub struct Dispatcher {
-    pub desk: Arc<Desk>,
+    pub desk: Arc<StageContext>,
     pub clock: SharedClock,
     pub pools: Pools,
     pub owner: String,

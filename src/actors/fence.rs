@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use docweir_core::backoff::Backoff;
 use docweir_core::error::StageError;
 use docweir_objects::{Durability, ObjectError, ObjectStore, Precondition};
 use docweir_stores::control::{ClaimKey, ControlError, ControlStore, rules};
@@ -28,13 +29,13 @@ use futures_util::stream::{self, StreamExt};
 use tokio::time::sleep;
 
 use crate::actors::artefacts::storage;
-use crate::actors::steward::control;
+use crate::actors::outcomes::control;
 
 /// Times that an object may change under the hands of who holds the claim: each time somebody else has written who
 /// held it before.
 const MOST_CHANGES: u32 = 5;
-/// Longest first wait after a failure; it doubles with each.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// Waits after failures; their number is bounded, and so are they.
+const BACKOFF: Backoff = Backoff::doubling(Duration::from_millis(100), Duration::MAX).with_jitter(0.0, 1.0);
 
 pub struct Fence {
     pub objects: Arc<dyn ObjectStore>,
@@ -101,7 +102,7 @@ impl Fence {
                         return Err(storage(error));
                     }
                     tracing::debug!(%error, failures, "an artefact may not have been written; it is looked at");
-                    sleep(FIRST_WAIT.mul_f64(2f64.powi(failures as i32 - 1) * fastrand::f64())).await;
+                    sleep(BACKOFF.wait(failures - 1, fastrand::f64())).await;
                 }
                 None => {
                     changes += 1;

@@ -10,10 +10,10 @@ use std::time::Duration;
 use docweir_core::error::StageError;
 use tokio::time::Instant;
 
-use crate::actors::steward::{Desk, control};
+use crate::actors::outcomes::{StageContext, control};
 
 pub struct Heartbeat {
-    pub desk: Arc<Desk>,
+    pub desk: Arc<StageContext>,
     pub lease: Duration,
     pub interval: Duration,
 }

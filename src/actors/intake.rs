@@ -21,8 +21,8 @@ use futures_util::{Stream, StreamExt, stream};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
+use crate::actors::outcomes::control;
 use crate::actors::patience::patiently;
-use crate::actors::steward::control;
 use crate::intake::originals::{Listed, Original, Originals, is_quarantined};
 use crate::intake::{Found, IntakeOptions, Walk, source};
 use crate::messages::event::{Event, EventSink};
@@ -204,6 +204,7 @@ impl Intake {
             tenant: "default".into(),
             weight: 1,
             tag: look.tag,
+            parent: None,
         }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! intake ─▶ control store ─▶ dispatcher ─▶ extract ─▶ chunk ─▶ enrich ─▶ embed ─▶ load ─▶ committer ─▶ manifest
-//!                                             └────────┴─── steward: every outcome durable first ───┘
+//!                                             └────────┴── outcomes: each one durable first ──────┘
 //! records ─▶ items ─▶ recorder ─▶ manifest      items ─▶ submitter ─▶ provider ─▶ poller ─▶ harvester ─▶ manifest
 //! lock ─▶ compactor ─▶ manifest ◀─ janitor
 //! queue of a bucket's events ─▶ consumer ─▶ intake      queue of requests to merge ─▶ consumer ─▶ compactor
@@ -22,6 +22,7 @@ pub mod intake;
 pub mod janitor;
 pub mod lock;
 pub mod maintenance;
+pub mod outcomes;
 pub mod patience;
 pub mod quarantine;
 pub mod queues;
@@ -31,7 +32,6 @@ pub mod stage_embed;
 pub mod stage_enrich;
 pub mod stage_extract;
 pub mod stage_load;
-pub mod steward;
 pub mod table_intake;
 pub mod tally;
 pub mod timer;

@@ -4,7 +4,7 @@ use docweir_core::error::{ErrorClass, StageError};
 use docweir_stores::control::ControlError;
 use tokio::time::sleep;
 
-use crate::actors::steward::control;
+use crate::actors::outcomes::control;
 use crate::supervisors::{Decision, RetryOptions, decide};
 
 /// Tries again while the store is busy, as often as failures of the system are let to follow one another.

@@ -19,7 +19,7 @@ use docweir_stores::control::{Claim, ClaimKey, ControlError, ControlStore, Stage
 use serde::{Deserialize, Serialize};
 
 use crate::actors::artefacts::storage;
-use crate::actors::steward;
+use crate::actors::outcomes;
 use crate::intake::originals::Originals;
 use crate::intake::source;
 
@@ -179,7 +179,7 @@ impl QuarantineKeeper {
                             [record.quarantine_artefact, record.quarantine_original].contains(&Some(key.clone()))
                         }
                         Err(ControlError::NotFound(_)) => false,
-                        Err(error) => return Err(steward::control(error)),
+                        Err(error) => return Err(outcomes::control(error)),
                     };
                     if !spoken_of {
                         self.objects.delete(&key).await.map_err(storage)?;

@@ -10,13 +10,13 @@ use docweir_core::model::ExtractedDocument;
 use docweir_stages::chunk::{ChunkOptions, TokenCounter, chunk_document};
 use docweir_stores::control::{Claim, Resume};
 
-use crate::actors::steward::Desk;
+use crate::actors::outcomes::StageContext;
 use crate::actors::timer::Timer;
 use crate::messages::job::{Input, Job, StageResult};
 use crate::supervisors::{Cancel, Outcome, Stage, Work};
 
 pub struct ChunkStage {
-    pub desk: Arc<Desk>,
+    pub desk: Arc<StageContext>,
     pub options: ChunkOptions,
     pub tokens: Arc<dyn TokenCounter>,
     pub clock: SharedClock,
@@ -38,7 +38,7 @@ impl Stage for ChunkStage {
 }
 
 struct ChunkWorker {
-    desk: Arc<Desk>,
+    desk: Arc<StageContext>,
     options: ChunkOptions,
     tokens: Arc<dyn TokenCounter>,
     clock: SharedClock,

@@ -14,13 +14,13 @@ use docweir_stages::embed::{Call, EmbedOptions, Embedder, InFlight, embed_docume
 use docweir_stores::batches::Batches;
 use docweir_stores::control::{Claim, Resume};
 
-use crate::actors::steward::Desk;
+use crate::actors::outcomes::StageContext;
 use crate::actors::timer::Timer;
 use crate::messages::job::{Input, Job, StageResult};
 use crate::supervisors::{Cancel, Outcome, Stage, Work};
 
 pub struct EmbedStage {
-    pub desk: Arc<Desk>,
+    pub desk: Arc<StageContext>,
     pub embedder: Arc<dyn Embedder>,
     pub cache: Arc<dyn EmbeddingCache>,
     pub in_flight: InFlight,
@@ -49,7 +49,7 @@ impl Stage for EmbedStage {
 }
 
 struct EmbedWorker {
-    desk: Arc<Desk>,
+    desk: Arc<StageContext>,
     embedder: Arc<dyn Embedder>,
     cache: Arc<dyn EmbeddingCache>,
     in_flight: InFlight,

@@ -11,13 +11,13 @@ use docweir_providers::account::BUDGET_SPENT;
 use docweir_stages::enrich::{Call, Enriched, Enricher};
 use docweir_stores::control::{Claim, Resume, StageMetrics};
 
-use crate::actors::steward::Desk;
+use crate::actors::outcomes::StageContext;
 use crate::actors::timer::Timer;
 use crate::messages::job::{Input, Job, StageResult};
 use crate::supervisors::{Cancel, Outcome, Stage, Work};
 
 pub struct EnrichStage {
-    pub desk: Arc<Desk>,
+    pub desk: Arc<StageContext>,
     pub enricher: Arc<dyn Enricher>,
     pub clock: SharedClock,
 }
@@ -37,7 +37,7 @@ impl Stage for EnrichStage {
 }
 
 struct EnrichWorker {
-    desk: Arc<Desk>,
+    desk: Arc<StageContext>,
     enricher: Arc<dyn Enricher>,
     clock: SharedClock,
 }

@@ -13,7 +13,7 @@ use docweir_stores::control::{Claim, NewDocument, Resume};
 
 use crate::actors::artefacts::Artefacts;
 use crate::actors::intake::rehash;
-use crate::actors::steward::{Desk, control};
+use crate::actors::outcomes::{StageContext, control};
 use crate::actors::timer::Timer;
 use crate::intake::originals::{Original, Originals};
 use crate::intake::source;
@@ -21,7 +21,7 @@ use crate::messages::job::{Input, Job, StageResult};
 use crate::supervisors::{Cancel, Outcome, Stage, Work};
 
 pub struct ExtractStage {
-    pub desk: Arc<Desk>,
+    pub desk: Arc<StageContext>,
     pub originals: Arc<dyn Originals>,
     pub options: ExtractOptions,
     pub program: ChildProgram,
@@ -55,7 +55,7 @@ impl Stage for ExtractStage {
 }
 
 struct ExtractWorker {
-    desk: Arc<Desk>,
+    desk: Arc<StageContext>,
     originals: Arc<dyn Originals>,
     extractor: Extractor,
     wake: Arc<tokio::sync::Notify>,
@@ -119,6 +119,7 @@ impl ExtractWorker {
                 tenant: claim.tenant.clone(),
                 weight: claim.weight,
                 tag,
+                parent: claim.parent.clone(),
             };
             let changes = {
                 let mut changes = self.changes.entry(claim.key.id.clone()).or_default();

@@ -106,7 +106,8 @@ fn write(claim: &Claim, input: &Input) -> Result<Write, StageError> {
             ]);
             let source = claim.source.clone();
             let rows = DocumentRows::of_embedded(document_id, version, source, metadata, (**document).clone());
-            Ok(Write::Upsert(rows?))
+            let parent = claim.parent.clone();
+            Ok(Write::Upsert(DocumentRows { parent, ..rows? }))
         }
         _ => Err(StageError::permanent("wrong_input", "loading was given no vectors")),
     }

@@ -86,6 +86,9 @@ pub struct Passage<'a> {
     /// The file's path.
     source: String,
     uri: &'a str,
+    /// Document that contains this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<&'a DocumentId>,
     chunk: &'a str,
     kind: &'a str,
     language: Option<&'a str>,
@@ -113,6 +116,7 @@ impl<'a> Passage<'a> {
             version: hit.version,
             source: path.map_or_else(|| hit.source.clone(), |p| p.to_string_lossy().into_owned()),
             uri: &hit.source,
+            parent: hit.parent.as_ref(),
             chunk: &hit.chunk_id,
             kind: &hit.kind,
             language: hit.language.as_deref(),
@@ -140,6 +144,7 @@ mod tests {
             document: DocumentId::mint(0, 1),
             version: 2,
             source: "file:///home/me/a%20b.pdf".into(),
+            parent: None,
             chunk_id: "c1".into(),
             ordinal: 0,
             kind: "text".into(),

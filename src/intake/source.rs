@@ -10,6 +10,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use docweir_core::member::split_member;
+
 const SCHEME: &str = "file://";
 
 /// The URI of an absolute path.
@@ -45,8 +47,12 @@ pub fn of_folder(path: &Path) -> String {
     uri
 }
 
-/// The path of a `file://` URI; `None` for other schemes and broken encodings.
+/// Returns the path of a `file://` URI; `None` for other schemes, broken encodings, and members of files: [`of_path`]
+/// encodes a `#` in a file's name, so that one in a URI always begins a member (`docweir_core::member`).
 pub fn to_path(uri: &str) -> Option<PathBuf> {
+    if uri.contains('#') {
+        return None;
+    }
     let mut bytes = Vec::new();
     let mut rest = uri.strip_prefix(SCHEME)?.bytes();
     while let Some(byte) = rest.next() {
@@ -67,16 +73,23 @@ pub fn to_object(uri: &str) -> Option<(&str, &str)> {
     (!bucket.is_empty() && !key.is_empty()).then_some((bucket, key))
 }
 
-/// The last part of a source's path: the file's name, as far as it is text.
+/// Returns the last part of a source's path: the name of the file, or of the member, as far as it is text.
 pub fn file_name(uri: &str) -> Option<String> {
+    if let Some((_, member)) = split_member(uri) {
+        return member.rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned);
+    }
     match to_path(uri) {
         Some(path) => path.file_name().map(|name| name.to_string_lossy().into_owned()),
         None => to_object(uri)?.1.rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned),
     }
 }
 
-/// For people: the path relative to `here` where it lies below, without the scheme, unprintable bytes replaced.
+/// Returns a source as people read it: the path relative to `here` where it lies below, without the scheme, a member
+/// after the document that contains it, unprintable bytes replaced.
 pub fn display(uri: &str, here: &Path) -> String {
+    if let Some((container, member)) = split_member(uri) {
+        return format!("{} > {}", display(container, here), member.replace(char::is_control, "\u{fffd}"));
+    }
     match to_path(uri) {
         Some(path) => path.strip_prefix(here).unwrap_or(&path).to_string_lossy().replace(char::is_control, "\u{fffd}"),
         None => uri.to_owned(),
@@ -86,6 +99,7 @@ pub fn display(uri: &str, here: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use docweir_core::member::member_source;
     use proptest::prelude::*;
 
     #[test]
@@ -100,6 +114,19 @@ mod tests {
         assert_eq!(file_name("s3://bucket/a b/c%.pdf").as_deref(), Some("c%.pdf"));
         assert_eq!(file_name("file:///a%20b/c%20d.pdf").as_deref(), Some("c d.pdf"));
         assert_eq!(to_path("file:///a%2"), None);
+    }
+
+    #[test]
+    fn a_number_sign_in_a_name_is_encoded_and_one_in_a_uri_begins_a_member() {
+        let uri = of_path(Path::new("/a#member=b.pdf"));
+        assert_eq!(uri, "file:///a%23member%3Db.pdf");
+        assert_eq!(to_path(&uri).as_deref(), Some(Path::new("/a#member=b.pdf")));
+        assert_eq!(split_member(&uri), None);
+        let member = member_source("file:///mail/a.eml", "x/b c.pdf").unwrap();
+        assert_eq!((to_path(&member), file_name(&member).as_deref()), (None, Some("b c.pdf")));
+        assert_eq!(display(&member, Path::new("/mail")), "a.eml > x/b c.pdf");
+        let member = member_source("s3://b/a.eml", "\u{1b}[2J.pdf").unwrap();
+        assert_eq!(display(&member, Path::new("/")), "s3://b/a.eml > \u{fffd}[2J.pdf");
     }
 
     proptest! {

@@ -23,8 +23,8 @@ use crate::actors::artefacts::Artefacts;
 use crate::actors::batches::EmbedMode;
 use crate::actors::fence::Fence;
 use crate::actors::intake::{Intake, Request};
+use crate::actors::outcomes::StageContext;
 use crate::actors::records_intake::{RecordsIntake, RecordsRequest, collections};
-use crate::actors::steward::Desk;
 use crate::actors::table_intake::TableIntake;
 use crate::config::{Register, Settings};
 use crate::engine::Engine;
@@ -288,8 +288,8 @@ fn folders(paths: &[PathBuf]) -> Result<Vec<PathBuf>, WalkError> {
     Ok(resolved.into_iter().filter(|p| p.is_dir()).collect())
 }
 
-/// What all stages' stewards share, over this engine's stores.
-pub fn desk(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>) -> Desk {
+/// Returns what the outcome code of all stages shares, over this engine's stores.
+pub fn desk(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>) -> StageContext {
     let settings = &engine.config.settings;
     let fence = engine.is_shared().then(|| Fence {
         objects: engine.objects.clone(),
@@ -298,7 +298,7 @@ pub fn desk(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>) -
         parallel_puts: settings.s3.parallel_puts,
         attempts: settings.aws.attempts,
     });
-    Desk {
+    StageContext {
         control: engine.control.clone(),
         artefacts: Artefacts::new(engine.objects.clone(), settings.chunk.options.clone(), model).fenced(fence),
         quarantine: engine.quarantine_keeper(),

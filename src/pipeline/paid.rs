@@ -14,7 +14,7 @@ use crate::actors::batches::EmbedMode;
 use crate::actors::batches::{
     BatchDesk, Collections, Keeper, Notices, Outlook, Recording, Tenure, WriteBack, start_batches, start_recorder,
 };
-use crate::actors::steward::Desk;
+use crate::actors::outcomes::StageContext;
 use crate::config::Provider;
 use crate::engine::{Engine, Payer};
 use crate::messages::event::{Event, EventSink};
@@ -43,7 +43,7 @@ pub struct PaidWork {
 pub struct Beginning<'a> {
     pub engine: &'a Engine,
     pub owner: &'a str,
-    pub desk: &'a Desk,
+    pub desk: &'a StageContext,
     pub embedder: Arc<dyn Embedder>,
     pub events: Arc<dyn EventSink>,
     pub wake: Arc<Notify>,

@@ -17,8 +17,8 @@ use docweir_stores::state::owner_id;
 use docweir_target::{Target, Write};
 
 use crate::actors::committer::store;
+use crate::actors::outcomes::control;
 use crate::actors::patience::patiently;
-use crate::actors::steward::control;
 use crate::config::Provider;
 use crate::engine::Engine;
 use crate::messages::event::{Event, EventSink};

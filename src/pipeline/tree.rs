@@ -24,13 +24,13 @@ use crate::actors::committer::Committer;
 use crate::actors::dispatcher::{Dispatcher, Pools};
 use crate::actors::heartbeat::Heartbeat;
 use crate::actors::maintenance::{MaintenanceConfig, MaintenanceServices};
+use crate::actors::outcomes::{StageContext, StageOutcomes};
 use crate::actors::queues::Consumers;
 use crate::actors::stage_chunk::ChunkStage;
 use crate::actors::stage_embed::EmbedStage;
 use crate::actors::stage_enrich::EnrichStage;
 use crate::actors::stage_extract::ExtractStage;
 use crate::actors::stage_load::LoadStage;
-use crate::actors::steward::{Desk, StageSteward};
 use crate::config::{Settings, StagePool, Workers};
 use crate::engine::{Engine, fingerprint};
 use crate::messages::board::{Board, ProviderRow, StageRow};
@@ -362,7 +362,7 @@ impl Tree {
 /// Starts pools with what they all share.
 struct Starter<'a> {
     settings: &'a Settings,
-    desk: &'a Arc<Desk>,
+    desk: &'a Arc<StageContext>,
     root: &'a RootHandle,
 }
 
@@ -389,7 +389,7 @@ impl Starter<'_> {
             restart: self.settings.restart.clone(),
             scaling: self.settings.scaling.clone(),
         };
-        let steward = Rc::new(StageSteward { desk: self.desk.clone(), stage: name, next });
+        let steward = Rc::new(StageOutcomes { context: self.desk.clone(), stage: name, next });
         start_pool(options, stage, steward, self.root)
     }
 }
@@ -419,7 +419,7 @@ fn start_committer(
     settings: &Settings,
     target: &Arc<dyn Target>,
     model: &ModelIdentity,
-    desk: &Arc<Desk>,
+    desk: &Arc<StageContext>,
     root: &RootHandle,
 ) -> (ServiceHandle<Commit>, Running) {
     let (target, model, claims) = (target.clone(), model.clone(), desk.claims.clone());

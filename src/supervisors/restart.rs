@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use docweir_core::backoff::Backoff;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -89,10 +90,10 @@ impl Intensity {
         if self.deaths.len() >= max {
             return Restart::Escalate;
         }
-        let doublings = i32::try_from(self.deaths.len()).unwrap_or(i32::MAX).min(30);
+        let earlier = u32::try_from(self.deaths.len()).unwrap_or(u32::MAX);
         self.deaths.push_back(now);
-        let wait = options.backoff_initial_seconds * 2f64.powi(doublings);
-        Restart::After(Duration::from_secs_f64(wait.min(options.backoff_max_seconds)))
+        let backoff = Backoff::doubling_seconds(options.backoff_initial_seconds, options.backoff_max_seconds);
+        Restart::After(backoff.limit(earlier))
     }
 
     /// Begins anew: the parent has decided to give the child another chance.

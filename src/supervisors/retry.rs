@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use docweir_core::backoff::Backoff;
 use docweir_core::error::{ErrorClass, StageError};
+
+/// Longest wait after a failure of the system, in seconds.
+const LONGEST_SYSTEM_SECONDS: f64 = 3_600.0;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -79,7 +83,6 @@ pub enum Decision {
 /// `failed`: failed attempts that counted, this one not included. `in_a_row`: throttled or system failures of this
 /// job in a row, this one not included.
 pub fn decide(options: &RetryOptions, error: &StageError, failed: u32, in_a_row: u32) -> Decision {
-    let doubled = |initial: f64| initial * 2f64.powi(in_a_row.min(30) as i32);
     match error.class {
         ErrorClass::Permanent => Decision::Quarantine,
         ErrorClass::Transient | ErrorClass::Timeout | ErrorClass::Crash => {
@@ -89,16 +92,17 @@ pub fn decide(options: &RetryOptions, error: &StageError, failed: u32, in_a_row:
             Decision::Retry { wait: options.wait(failed + 1), consumes_attempt: true }
         }
         ErrorClass::Throttled => {
-            let own = doubled(options.throttle_initial_seconds);
-            let asked = error.retry_after.map_or(own, |d| d.as_secs_f64());
-            let wait = Duration::from_secs_f64(asked.clamp(0.0, options.throttle_max_seconds));
+            let (initial, max) = (options.throttle_initial_seconds, options.throttle_max_seconds);
+            let backoff = Backoff::doubling_seconds(initial, max);
+            let wait = error.retry_after.map_or_else(|| backoff.limit(in_a_row), |asked| asked.min(backoff.cap));
             Decision::Retry { wait, consumes_attempt: false }
         }
         ErrorClass::System => {
             if in_a_row + 1 >= options.system_failures {
                 return Decision::Escalate;
             }
-            let wait = Duration::from_secs_f64(doubled(options.system_initial_seconds).min(3_600.0));
+            let wait =
+                Backoff::doubling_seconds(options.system_initial_seconds, LONGEST_SYSTEM_SECONDS).limit(in_a_row);
             Decision::Retry { wait, consumes_attempt: false }
         }
     }

@@ -12,10 +12,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use docweir_core::backoff::Backoff;
 use tokio::time::Instant;
 
 use super::AdmissionOptions;
 use super::bucket::Bucket;
+
+/// Strikes beyond which a pause grows no more.
+const MOST_STRIKES: u32 = 20;
 
 /// A call that waits or runs.
 pub type Ticket = u64;
@@ -274,11 +278,11 @@ impl Gate {
         self.shut = Some((why, now + pause));
     }
 
-    /// Twice as long each time, up to the limit, and between all of it and three quarters.
+    /// Returns a pause: twice as long with each strike, up to the limit, and between three quarters of that and all.
     fn backoff(&mut self, first: f64, strikes: u32) -> Duration {
-        let full = first * 2f64.powi(strikes.min(20) as i32);
-        let share = 0.75 + 0.25 * self.random.f64();
-        Duration::from_secs_f64(full.min(self.options.backoff_max_seconds.max(first)) * share)
+        let longest = self.options.backoff_max_seconds.max(first);
+        let backoff = Backoff::doubling_seconds(first, longest).with_jitter(0.75, 1.0);
+        backoff.wait(strikes.min(MOST_STRIKES), self.random.f64())
     }
 
     fn longest(&self) -> Duration {

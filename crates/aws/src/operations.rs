@@ -103,11 +103,11 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new("dynamodb", "GetItem", &["dynamodb:GetItem"], Target::Tables, LOOK),
     Operation::new("dynamodb", "PutItem", &["dynamodb:PutItem"], Target::Tables, WORK),
     Operation::new("dynamodb", "Query", &["dynamodb:Query"], Target::Tables, LOOK).and_on_records(),
-    // Of puts, updates and deletions of items.
+    // Puts, updates, deletions and checks of items.
     Operation::new(
         "dynamodb",
         "TransactWriteItems",
-        &["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"],
+        &["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem"],
         Target::Tables,
         WORK,
     ),

@@ -19,7 +19,7 @@ use super::manifest::{Manifest, ManifestVersion};
 use super::planted::{Bug, planted};
 use super::register::Swap;
 use super::retention::{self, Horizons, RetentionOptions, is_garbage, may_forget, may_raise};
-use super::retry::{Backoff, passing, ulid};
+use super::retry::{Retries, passing, ulid};
 use super::snapshot;
 use super::validate::{Refusal, Stamp, may_roll_back};
 use super::{VectorStore, View};
@@ -192,12 +192,12 @@ impl VectorStore {
         change: impl Fn(&Manifest, Stamp, &str) -> Result<Option<Manifest>, Refusal>,
     ) -> Result<Option<Manifest>, VectorError> {
         let id = ulid(self, random);
-        let mut backoff = Backoff::new(self);
+        let mut retries = Retries::new(self);
         let attempts = self.options.commit_attempts;
         let mut unsure: Option<ManifestVersion> = None;
         for attempt in 1..=attempts {
             if attempt > 1 {
-                backoff.wait(self, random).await;
+                retries.wait(self, random).await;
             }
             let (manifest, tag): (Manifest, Tag) = match self.register.load().await {
                 Ok(Some(state)) => state,

@@ -116,6 +116,8 @@ pub struct Documents {
     /// 1 for a tombstone; a byte each.
     pub tombstones: Buffer,
     pub sources: Strings,
+    /// Ids of the documents that contain them; empty for none, and no column at all where a file knows of none.
+    pub parents: Strings,
     /// JSON objects; empty for none.
     pub facts: Strings,
     /// Their places in the order of their ids; `None` where they lie so.
@@ -126,10 +128,15 @@ impl Documents {
     pub fn of_entries(entries: &[DocumentEntry]) -> Self {
         let (mut ids, mut sources, mut facts) =
             (StringsBuilder::default(), StringsBuilder::default(), StringsBuilder::default());
+        let mut parents = StringsBuilder::default();
+        let have_parents = entries.iter().any(|entry| entry.parent.is_some());
         let (mut starts, mut next) = (Vec::with_capacity(entries.len() + 1), 0);
         for entry in entries {
             ids.push(entry.id.as_str());
             sources.push(&entry.source);
+            if have_parents {
+                parents.push(entry.parent.as_ref().map_or("", DocumentId::as_str));
+            }
             facts.push(&if entry.metadata.is_empty() {
                 String::new()
             } else {
@@ -152,6 +159,7 @@ impl Documents {
             starts: starts.into(),
             tombstones: Buffer::from_vec(entries.iter().map(|e| u8::from(e.tombstone)).collect::<Vec<u8>>()),
             sources: sources.finish(),
+            parents: parents.finish(),
             facts: facts.finish(),
             by_id,
         }
@@ -223,8 +231,14 @@ impl Documents {
             rows: self.rows(at).len() as u32,
             tombstone: self.is_tombstone(at),
             source: self.sources.get(at).to_owned(),
+            parent: self.parent(at),
             metadata: self.metadata(at),
         })
+    }
+
+    /// Returns the document that contains this one.
+    pub fn parent(&self, at: usize) -> Option<DocumentId> {
+        DocumentId::parse(self.parents.get(at))
     }
 
     /// Facts of the whole document.
@@ -233,7 +247,8 @@ impl Documents {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        let texts = [&self.ids, &self.sources, &self.facts].map(Strings::memory_bytes).iter().sum::<usize>();
+        let texts =
+            [&self.ids, &self.sources, &self.parents, &self.facts].map(Strings::memory_bytes).iter().sum::<usize>();
         texts + self.len() * 13 + self.by_id.as_ref().map_or(0, |p| p.len() * 4)
     }
 }

@@ -67,6 +67,10 @@ pub struct DocumentEntry {
     pub tombstone: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub source: String,
+    /// Files without it are read as files of documents without parents, and programs that don't know it pass over it: so
+    /// it needs no format of its own. What such a program merges has lost it; the control record still has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<DocumentId>,
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
 }
@@ -142,6 +146,7 @@ fn entry(write: &Write) -> DocumentEntry {
             rows: u32::try_from(d.rows.len()).unwrap_or(u32::MAX),
             tombstone: false,
             source: d.source.clone(),
+            parent: d.parent.clone(),
             metadata: d.metadata.clone(),
         },
         Write::Delete { document_id, version } => DocumentEntry {
@@ -150,6 +155,7 @@ fn entry(write: &Write) -> DocumentEntry {
             rows: 0,
             tombstone: true,
             source: String::new(),
+            parent: None,
             metadata: Map::new(),
         },
     }
@@ -312,6 +318,7 @@ pub(super) fn damaged(file: &str, reason: impl std::fmt::Display) -> VectorError
 #[cfg(test)]
 mod tests {
     use super::*;
+    use docweir_target::DocumentRows;
     use crate::segment::Segment;
     use crate::testing::{document, header, model};
 
@@ -384,6 +391,19 @@ mod tests {
         let bytes = encode(&newer, &writes()).unwrap();
         assert!(matches!(decode("f", bytes, None), Err(VectorError::TooNew { .. })));
         assert_eq!(header(3).model, model(3));
+    }
+
+    #[test]
+    fn a_parent_is_kept_and_its_absence_changes_no_byte() {
+        let Write::Upsert(rows) = document("doc_a", 1, &["one"]) else { unreachable!() };
+        let parent = DocumentId::parse("doc_p");
+        let child = Write::Upsert(DocumentRows { parent: parent.clone(), ..rows.clone() });
+        let bytes = encode(&header(3), &[child, document("doc_b", 1, &["two"])]).unwrap();
+        let segment = Segment::of_delta("f", bytes, None).unwrap();
+        let parents: Vec<_> = segment.entries().map(|entry| entry.parent).collect();
+        assert_eq!(parents, [parent, None]);
+        let plain = serde_json::to_string(&entry(&Write::Upsert(rows))).unwrap();
+        assert!(!plain.contains("parent"), "{plain}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use docweir_core::backoff::Backoff;
 use docweir_objects::ObjectError;
 use ulid::Ulid;
 
@@ -28,31 +29,34 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     }
 }
 
-/// Waits that double, each a random part of its limit ("full jitter"): writers that collide once don't collide again.
-pub(super) struct Backoff {
-    limit: Duration,
-    most: Duration,
-    retries_left: u32,
+/// Retries of one change. Each wait is a random part of its limit ("full jitter"), so that writers that collide once don't
+/// collide again.
+pub(super) struct Retries {
+    backoff: Backoff,
+    waits: u32,
+    left: u32,
 }
 
-impl Backoff {
+impl Retries {
     pub fn new(store: &VectorStore) -> Self {
+        let initial = Duration::from_millis(store.options.backoff_initial_milliseconds);
+        let cap = Duration::from_millis(store.options.backoff_max_milliseconds);
         Self {
-            limit: Duration::from_millis(store.options.backoff_initial_milliseconds),
-            most: Duration::from_millis(store.options.backoff_max_milliseconds),
-            retries_left: store.options.commit_attempts,
+            backoff: Backoff::doubling(initial, cap).with_jitter(0.0, 1.0),
+            waits: 0,
+            left: store.options.commit_attempts,
         }
     }
 
     /// Spends one of the retries of plain reads and writes, which a change has as many of as tries at the manifest.
     pub fn may_retry(&mut self) -> bool {
-        let may = self.retries_left > 0;
-        self.retries_left = self.retries_left.saturating_sub(1);
+        let may = self.left > 0;
+        self.left = self.left.saturating_sub(1);
         may
     }
 
     pub async fn wait(&mut self, store: &VectorStore, random: &mut fastrand::Rng) {
-        store.clock.sleep(self.limit.min(self.most).mul_f64(random.f64())).await;
-        self.limit = (self.limit * 2).min(self.most);
+        store.clock.sleep(self.backoff.wait(self.waits, random.f64())).await;
+        self.waits = self.waits.saturating_add(1);
     }
 }

@@ -127,6 +127,7 @@ impl VectorStore {
                 document_id: entry.id,
                 version: entry.version,
                 source: entry.source,
+                parent: entry.parent,
                 metadata: entry.metadata,
             });
             weight += write.weight_bytes() as u64;
@@ -157,6 +158,13 @@ fn fault(segment: &Segment, (rows, documents, tombstones): (u64, u64, u64), kind
     }
     if kind == FileKind::Snapshot && !in_order(held) {
         return Some("its documents are not in the order of their ids, or one is there twice".into());
+    }
+    if !held.parents.is_empty() && held.parents.len() != held.len() {
+        return Some("its list of parents is not as long as that of its documents".into());
+    }
+    if let Some(at) = (0..held.parents.len()).find(|&at| !held.parents.raw(at).is_empty() && held.parent(at).is_none())
+    {
+        return Some(format!("the parent of its document {at} is no id"));
     }
     let columns = segment.columns();
     let rows = segment.len();

@@ -57,6 +57,8 @@ pub struct ViewStats {
 pub struct Inventory {
     pub version: ManifestVersion,
     pub documents: BTreeMap<DocumentId, Held>,
+    /// Of visible documents that another one contains: that one.
+    pub parents: BTreeMap<DocumentId, DocumentId>,
 }
 
 /// The winning version of a document.
@@ -128,7 +130,8 @@ impl VectorStore {
                 }
             }
             let documents = held(entries.iter().map(|(file, documents)| (*file, documents.as_slice())));
-            return Ok(Inventory { version: manifest.version, documents });
+            let parents = parents(&documents, entries.into_iter().flat_map(|(_, documents)| documents));
+            return Ok(Inventory { version: manifest.version, documents, parents });
         }
         Err(self.unsettled())
     }
@@ -294,6 +297,16 @@ fn held<'a>(files: impl Iterator<Item = (&'a str, &'a [DocumentEntry])>) -> BTre
         }
     }
     winners.into_iter().map(|(id, (_, held))| (id.clone(), held)).collect()
+}
+
+/// Returns the parents of those entries that win and are visible. Entries of one version are the same in every file.
+fn parents(
+    held: &BTreeMap<DocumentId, Held>,
+    entries: impl Iterator<Item = DocumentEntry>,
+) -> BTreeMap<DocumentId, DocumentId> {
+    let visible =
+        |entry: &DocumentEntry| held.get(&entry.id).is_some_and(|h| !h.tombstone && h.version == entry.version);
+    entries.filter(visible).filter_map(|entry| Some((entry.id, entry.parent?))).collect()
 }
 
 /// A document of a view.

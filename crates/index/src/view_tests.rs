@@ -1,12 +1,14 @@
 //! What a view shows, and what it refuses to show.
 
+use docweir_core::cancel::Cancel;
 use docweir_core::error::ErrorClass;
 use docweir_objects::memory::Faults;
 use serde_json::json;
 
 use super::*;
-use crate::Write;
+use crate::compaction::{CompactionOptions, Compactor, Mode};
 use crate::testing::{delete, document, id, model, objects, store, store_with};
+use crate::{DocumentRows, SearchRequest, Write};
 
 async fn commit(store: &Arc<VectorStore>, writes: Vec<Write>) {
     store.writer().commit(writes, &model(3)).await.unwrap();
@@ -148,4 +150,35 @@ async fn readers_get_over_passing_failures_or_say_so() {
     assert_eq!(e.class(), ErrorClass::Transient, "{e}");
     o.set_faults(Faults::default());
     assert_eq!(s.view().await.unwrap().len(), 1, "the next look is none the worse");
+}
+
+#[tokio::test]
+async fn a_parent_is_shown_until_the_child_is_gone_and_is_kept_by_a_merge() {
+    let s = store(&objects(0, Faults::default()));
+    let child = |version, parent: Option<&str>| {
+        let Write::Upsert(rows) = document("doc_c", version, &["attached"]) else { unreachable!() };
+        Write::Upsert(DocumentRows { parent: parent.map(id), ..rows })
+    };
+    commit(&s, vec![document("doc_p", 1, &["mail"]), child(1, None)]).await;
+    assert!(s.inventory().await.unwrap().parents.is_empty());
+    commit(&s, vec![child(2, Some("doc_p"))]).await;
+    let shown = async || {
+        let hits = s.view().await.unwrap().search(&SearchRequest::new("attached", None, 9)).unwrap();
+        let parents = s.inventory().await.unwrap().parents;
+        assert_eq!(hits.first().and_then(|hit| hit.parent.clone()), parents.get(&id("doc_c")).cloned());
+        parents.into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(shown().await, [(id("doc_c"), id("doc_p"))]);
+    let mut compactor = Compactor::seeded(s.clone(), CompactionOptions::default(), 1);
+    let (manifest, inputs, why) = compactor.due(Mode::All).await.unwrap().unwrap();
+    let staged = compactor.merge(&manifest, &inputs, why, &Cancel::default()).await.unwrap();
+    compactor.install(&staged, 1).await.unwrap();
+    assert_eq!(s.manifest().await.unwrap().unwrap().live.len(), 1);
+    assert_eq!(s.verify().await.unwrap().findings, []);
+    assert_eq!(shown().await, [(id("doc_c"), id("doc_p"))]);
+    // The parent's tombstone hides nothing else: the control store takes the children out.
+    commit(&s, vec![delete("doc_p", 2)]).await;
+    assert_eq!(shown().await, [(id("doc_c"), id("doc_p"))]);
+    commit(&s, vec![delete("doc_c", 3)]).await;
+    assert_eq!(shown().await, []);
 }

@@ -25,7 +25,7 @@ use super::delta::{self, DeltaHeader};
 use super::error::{VectorError, describe};
 use super::manifest::{FileKind, LiveFile, Manifest, ManifestVersion};
 use super::register::Swap;
-use super::retry::{Backoff, blocking, passing, ulid};
+use super::retry::{Retries, blocking, passing, ulid};
 use super::validate::{self, Append, Refusal, Resolution, Stamp};
 use docweir_target::{Write, gather};
 
@@ -83,8 +83,8 @@ impl Writer {
     /// merge leaves such a tombstone out. The other way round a writer that was stopped in between could bring back a
     /// document of which not even the tombstone is left.
     pub async fn begin(&mut self) -> Result<Base, VectorError> {
-        let mut backoff = Backoff::new(&self.store.clone());
-        self.load(&mut backoff).await.map(Base)
+        let mut retries = Retries::new(&self.store.clone());
+        self.load(&mut retries).await.map(Base)
     }
 
     /// [`commit`](Writer::commit), on a base that was taken before.
@@ -111,10 +111,10 @@ impl Writer {
         let writes = gather(writes, model, &store.options.capabilities())?;
         self.sequence += 1;
         let commit_id = ulid(&store, &mut self.random);
-        let mut backoff = Backoff::new(&store);
+        let mut retries = Retries::new(&store);
 
         let (append, body) = self.prepare(&state.0, &writes, model, commit_id)?;
-        self.stage(&append.file.file, body, &mut backoff).await?;
+        self.stage(&append.file.file, body, &mut retries).await?;
         docweir_core::failpoint::reach("commit.staged", "");
 
         // The state from before the staging is as good as a fresh one: the swap is conditional on it.
@@ -122,8 +122,8 @@ impl Writer {
         let mut unsure = false;
         for attempt in 1..=attempts {
             if attempt > 1 {
-                backoff.wait(&store, &mut self.random).await;
-                state = self.load(&mut backoff).await?;
+                retries.wait(&store, &mut self.random).await;
+                state = self.load(&mut retries).await?;
             }
             let (manifest, tag) = &state;
             match validate::resolve_unknown(manifest, &append) {
@@ -140,7 +140,7 @@ impl Writer {
                 Swap::Unknown => unsure = true,
             }
         }
-        let (manifest, _) = self.load(&mut backoff).await?;
+        let (manifest, _) = self.load(&mut retries).await?;
         match validate::resolve_unknown(&manifest, &append) {
             Resolution::Committed { version } => Ok(committed(&append.file, version, attempts)),
             Resolution::Overtaken => Err(self.stalled(&manifest, &append)),
@@ -152,14 +152,14 @@ impl Writer {
     }
 
     /// What is there now. A collection without a manifest is an empty one.
-    async fn load(&mut self, backoff: &mut Backoff) -> Result<(Manifest, Option<Tag>), VectorError> {
+    async fn load(&mut self, retries: &mut Retries) -> Result<(Manifest, Option<Tag>), VectorError> {
         let store = self.store.clone();
         loop {
             match store.register.load().await {
                 Ok(Some((manifest, tag))) => return Ok((manifest, Some(tag))),
                 Ok(None) => return Ok((Manifest::empty(&store.collection, store.clock.now()), None)),
-                Err(VectorError::Object(e)) if passing(&e) && backoff.may_retry() => {
-                    backoff.wait(&store, &mut self.random).await;
+                Err(VectorError::Object(e)) if passing(&e) && retries.may_retry() => {
+                    retries.wait(&store, &mut self.random).await;
                 }
                 Err(e) => return Err(e),
             }
@@ -208,14 +208,14 @@ impl Writer {
     }
 
     /// Durable before the manifest may name it.
-    async fn stage(&mut self, file: &str, body: Bytes, backoff: &mut Backoff) -> Result<(), VectorError> {
+    async fn stage(&mut self, file: &str, body: Bytes, retries: &mut Retries) -> Result<(), VectorError> {
         let store = self.store.clone();
         let key = store.key(file);
         loop {
             // The name is this commit's alone, so writing it again writes the same bytes.
             match write_object(&store, &key, body.clone()).await {
                 Ok(()) => return Ok(()),
-                Err(e) if passing(&e) && backoff.may_retry() => backoff.wait(&store, &mut self.random).await,
+                Err(e) if passing(&e) && retries.may_retry() => retries.wait(&store, &mut self.random).await,
                 Err(e) => return Err(e.into()),
             }
         }

@@ -30,6 +30,8 @@ pub struct DocumentRows {
     pub version: Version,
     /// The source's URI.
     pub source: String,
+    /// Document that contains this one. It is shown and decides nothing: what is visible follows from versions alone.
+    pub parent: Option<DocumentId>,
     /// Facts of the whole document that searches filter by (`media_type`, `tenant`, `title`).
     pub metadata: Map<String, Value>,
     pub rows: Vec<Row>,
@@ -105,6 +107,7 @@ pub fn kind_name(kind: ChunkKind) -> &'static str {
 }
 
 impl DocumentRows {
+    /// Returns the rows of an embedded document that no other one contains.
     pub fn of_embedded(
         document_id: DocumentId,
         version: Version,
@@ -120,7 +123,7 @@ impl DocumentRows {
         let language = chunks.language.map(|l| l.code);
         let rows = chunks.chunks.into_iter().zip(vectors);
         let rows = rows.map(|(c, v)| Row::of_chunk(c, v, language.as_deref())).collect();
-        Ok(Self { document_id, version, source, metadata, rows })
+        Ok(Self { document_id, version, source, parent: None, metadata, rows })
     }
 }
 

@@ -50,6 +50,7 @@ pub fn document(document: &str, version: u64, texts: &[&str]) -> Write {
         document_id: id(document),
         version,
         source: format!("file:///{document}.pdf"),
+        parent: None,
         metadata,
         rows: texts.iter().enumerate().map(one).collect(),
     })

@@ -27,8 +27,8 @@ use super::options::BatchOptions;
 use super::options::EmbedMode;
 use super::outlook::Outlook;
 use super::write_back::WriteBack;
+use crate::actors::outcomes::control;
 use crate::actors::patience::patiently;
-use crate::actors::steward::control;
 use crate::messages::event::{Event, EventSink};
 use crate::supervisors::RetryOptions;
 

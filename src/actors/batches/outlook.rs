@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Duration, Instant};
 
-use crate::actors::steward::Claims;
+use crate::actors::outcomes::Claims;
 
 /// Shared by the batch services, by whoever puts items down, and by the dispatcher.
 pub struct Outlook {

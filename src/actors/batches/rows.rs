@@ -31,6 +31,7 @@ fn row(sent: Sent, vector: Vec<f32>) -> Option<Write> {
         document_id: document_id(&sent.key),
         version: sent.version,
         source: shown.source,
+        parent: None,
         metadata: serde_json::Map::new(),
         rows: vec![row],
     }))

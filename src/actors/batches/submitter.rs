@@ -17,6 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use docweir_core::backoff::Backoff;
 use docweir_core::clock::parse_timestamp;
 use docweir_core::error::{ErrorClass, StageError};
 use docweir_core::failpoint;
@@ -140,11 +141,11 @@ impl Submitter {
         }
     }
 
-    /// The wait after so many failures in a row: twice as long each time.
+    /// Returns the wait after so many failures in a row: twice as long each time.
     fn after(&self, failures: u32) -> Duration {
         let limits = &self.desk.endpoint.limits;
-        let doubled = limits.backoff_initial_seconds * f64::powi(2.0, failures.saturating_sub(1).min(30) as i32);
-        Duration::from_secs_f64(doubled.min(limits.backoff_max_seconds))
+        let backoff = Backoff::doubling_seconds(limits.backoff_initial_seconds, limits.backoff_max_seconds);
+        backoff.limit(failures.saturating_sub(1))
     }
 
     /// What a process left that died is taken away, and what it forgot is woken.

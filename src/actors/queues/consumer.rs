@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use docweir_core::backoff::Backoff;
 use docweir_core::error::StageError;
 use docweir_core::failpoint;
 use docweir_stores::queues::{MOST, Queue, QueueError, Received};
@@ -351,11 +352,11 @@ impl Consumer {
         Duration::from_secs_f64(self.options.backoff_max_seconds)
     }
 
-    /// Of the n-th failure: a random half of it, so that replicas don't come at once.
+    /// Returns the wait after so many failures: half of it is random, so that replicas don't come at once.
     fn backoff(&self, failures: u32) -> Duration {
-        let doubled = self.options.backoff_initial_seconds * 2f64.powi(failures.saturating_sub(1).min(30) as i32);
-        let wait = doubled.min(self.options.backoff_max_seconds);
-        Duration::from_secs_f64(wait * (0.5 + fastrand::f64() / 2.0))
+        let (initial, max) = (self.options.backoff_initial_seconds, self.options.backoff_max_seconds);
+        let backoff = Backoff::doubling_seconds(initial, max).with_jitter(0.5, 1.0);
+        backoff.wait(failures.saturating_sub(1), fastrand::f64())
     }
 }
 

@@ -13,8 +13,8 @@ use docweir_stores::control::{ControlError, Intent, Status};
 
 use super::consumer::{Handler, Outcome};
 use crate::actors::intake::Intake;
+use crate::actors::outcomes::control;
 use crate::actors::patience::patiently;
-use crate::actors::steward::control;
 use crate::intake::bucket_events::{Message, parse};
 use crate::intake::originals::{GONE, Listed};
 use crate::messages::event::Event;

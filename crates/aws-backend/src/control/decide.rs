@@ -14,6 +14,30 @@ use docweir_stores::control::{
 #[derive(Clone, Debug)]
 pub enum Command {
     Register(NewDocument),
+    /// As [`Command::Register`], of a document in another one that is claimed.
+    RegisterChild {
+        child: NewDocument,
+        /// Id that its parent lists, where its source has no document yet.
+        id: DocumentId,
+        stays_deleted: bool,
+        under: ClaimKey,
+    },
+    /// Asks for removal of a document that another one, which is claimed, no longer contains.
+    RemoveChild {
+        under: ClaimKey,
+    },
+    /// Writes the list of a claimed document's children, before they are registered.
+    AnnounceChildren {
+        claim: ClaimKey,
+        children: Vec<DocumentId>,
+    },
+    /// Writes that all of a claimed document's children are registered.
+    SettleChildren {
+        claim: ClaimKey,
+        children: Vec<DocumentId>,
+        registered: usize,
+        removed: usize,
+    },
     Claim {
         owner: String,
         lease: Duration,
@@ -43,6 +67,16 @@ pub enum Command {
     Resume {
         word: Option<String>,
     },
+}
+
+impl Command {
+    /// Returns the claim on another document that has to be valid for this command to be written.
+    pub fn under(&self) -> Option<&ClaimKey> {
+        match self {
+            Self::RegisterChild { under, .. } | Self::RemoveChild { under } => Some(under),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -77,6 +111,14 @@ impl Decided {
     fn written(record: Box<ControlRecord>, effects: Effects, answer: Answer) -> Self {
         Self { record: Some(record), effects: Some(effects), answer }
     }
+
+    /// Returns what is written where there are effects, and nothing where there are none.
+    fn perhaps(record: Box<ControlRecord>, effects: Option<Effects>, answer: Answer) -> Self {
+        match effects {
+            Some(effects) => Self::written(record, effects, answer),
+            None => Self::nothing(answer),
+        }
+    }
 }
 
 fn key(record: &ControlRecord) -> DocumentKey {
@@ -90,13 +132,23 @@ pub fn decide(command: &Command, found: &Found, max_retries: u32, now: UnixMicro
             let answer = Answer::Registered(Registered::New(key(&record)));
             return Ok(Decided::written(Box::new(record), effects, answer));
         }
+        (Found::Nothing(_), Command::RegisterChild { child, id, .. }) => {
+            let (record, effects) = rules::new_record(child.clone(), id.clone(), max_retries, now);
+            let answer = Answer::Registered(Registered::New(key(&record)));
+            return Ok(Decided::written(Box::new(record), effects, answer));
+        }
+        (Found::Nothing(_), Command::RemoveChild { .. }) => return Ok(Decided::nothing(Answer::Yes(false))),
         (Found::Nothing(_), Command::Claim { .. }) => return Ok(Decided::nothing(Answer::Claimed(None))),
         (Found::Nothing(_), Command::MarkLoaded { .. } | Command::Renew { .. } | Command::Resume { .. }) => {
             return Ok(Decided::nothing(Answer::Yes(false)));
         }
-        (Found::Nothing(_), Command::Apply { claim, .. } | Command::Reversion { claim, .. }) => {
-            return Err(ControlError::Fenced(claim.clone()));
-        }
+        (
+            Found::Nothing(_),
+            Command::Apply { claim, .. }
+            | Command::Reversion { claim, .. }
+            | Command::AnnounceChildren { claim, .. }
+            | Command::SettleChildren { claim, .. },
+        ) => return Err(ControlError::Fenced(claim.clone())),
         (Found::Nothing(id), Command::Reset { .. } | Command::Delete | Command::Discard) => {
             return Err(ControlError::NotFound(id.to_string()));
         }
@@ -105,11 +157,26 @@ pub fn decide(command: &Command, found: &Found, max_retries: u32, now: UnixMicro
     match command {
         Command::Register(document) => {
             let (answer, effects) = rules::register(&mut record, document.clone(), now);
-            let answer = Answer::Registered(answer);
-            Ok(match effects {
-                Some(effects) => Decided::written(record, effects, answer),
-                None => Decided::nothing(answer),
-            })
+            Ok(Decided::perhaps(record, effects, Answer::Registered(answer)))
+        }
+        Command::RegisterChild { child, stays_deleted, .. } => {
+            let (answer, effects) = rules::register_child(&mut record, child.clone(), *stays_deleted, now);
+            Ok(Decided::perhaps(record, effects, Answer::Registered(answer)))
+        }
+        Command::RemoveChild { under } => {
+            let effects = rules::remove_child(&mut record, &under.id);
+            let answer = Answer::Yes(effects.is_some());
+            Ok(Decided::perhaps(record, effects, answer))
+        }
+        Command::AnnounceChildren { claim, children } => {
+            rules::check_claim(Some(&record), claim)?;
+            let effects = rules::announce_children(&mut record, children);
+            Ok(Decided::perhaps(record, effects, Answer::Yes(true)))
+        }
+        Command::SettleChildren { claim, children, registered, removed } => {
+            rules::check_claim(Some(&record), claim)?;
+            let effects = rules::settle_children(&mut record, children, *registered, *removed);
+            Ok(Decided::perhaps(record, effects, Answer::Yes(true)))
         }
         Command::Claim { owner, lease, only } => {
             if !is_free(&record, owner, now) || only.is_some_and(|only| only != record.intent) {
@@ -149,10 +216,7 @@ pub fn decide(command: &Command, found: &Found, max_retries: u32, now: UnixMicro
         Command::Delete => {
             let effects = rules::request_delete(&mut record)?;
             let answer = Answer::Key(key(&record));
-            Ok(match effects {
-                Some(effects) => Decided::written(record, effects, answer),
-                None => Decided::nothing(answer),
-            })
+            Ok(Decided::perhaps(record, effects, answer))
         }
         Command::Discard => {
             let effects = rules::discard(&mut record)?;

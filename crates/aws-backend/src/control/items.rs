@@ -25,7 +25,7 @@ const WORDS: [&str; 6] = ["status", "started_at", "completed_at", "output_s3_key
 const LONGEST_TEXT: usize = 8_000;
 
 /// What [`item`] may leave out, because it is absent: to be taken away from the item that was there.
-const OPTIONAL: [&str; 15] = [
+const OPTIONAL: [&str; 18] = [
     "last_error",
     "last_error_detail",
     "error_stage",
@@ -39,6 +39,9 @@ const OPTIONAL: [&str; 15] = [
     "lease_owner",
     "lease_expires_at",
     "completed_at",
+    "parent",
+    "children",
+    "children_content",
     FORGET_AT,
     WRITE_ID,
 ];
@@ -85,7 +88,7 @@ pub fn source_entry(item: &Item) -> Option<SourceEntry> {
 
 /// What a command says of a source's object.
 pub fn seen(command: &Command) -> Option<Seen> {
-    let Command::Register(document) = command else { return None };
+    let (Command::Register(document) | Command::RegisterChild { child: document, .. }) = command else { return None };
     Some(Seen { tag: document.tag.clone()?, content: document.content.clone() })
 }
 
@@ -223,6 +226,9 @@ pub fn record(item: &Item) -> Result<ControlRecord, String> {
         epoch: f.get("epoch").unwrap_or(0),
         tenant: f.get("tenant").unwrap_or_else(|| "default".to_owned()),
         weight: f.get("weight").unwrap_or(1),
+        parent: f.get::<String>("parent").and_then(|id| DocumentId::parse(&id)),
+        children: f.get("children").unwrap_or_default(),
+        children_content: f.get::<String>("children_content").and_then(|hash| Sha256Hex::parse(&hash)),
         updated_at: f.get("updated_at").unwrap_or_else(|| created_at.clone()),
         upload_timestamp,
         created_at,

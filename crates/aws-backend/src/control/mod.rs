@@ -12,9 +12,11 @@
 //! Claiming looks at the head of the line in an index, which is a moment behind: the record itself is asked again before it
 //! is claimed. Lists and counts page through indexes. Nothing scans a table.
 
+mod children;
 mod daily;
 mod decide;
 mod failure;
+mod fence;
 mod items;
 mod recent;
 pub mod store;

@@ -29,10 +29,10 @@ const STEP: usize = 500;
 
 pub struct DynamoControlStore {
     location: String,
-    dynamo: Dynamo,
-    options: DynamoOptions,
-    clock: SharedClock,
-    writer: Writer,
+    pub(super) dynamo: Dynamo,
+    pub(super) options: DynamoOptions,
+    pub(super) clock: SharedClock,
+    pub(super) writer: Writer,
     /// When it was last looked for what others have left.
     looked_at: Mutex<Option<Instant>>,
 }
@@ -46,11 +46,11 @@ impl DynamoControlStore {
         Self { location, dynamo, options, clock, writer, looked_at: Mutex::default() }
     }
 
-    fn failed(&self, fault: Fault) -> ControlError {
+    pub(super) fn failed(&self, fault: Fault) -> ControlError {
         told(&self.location, &fault)
     }
 
-    async fn on(&self, id: &DocumentId, command: Command) -> Result<Answer, ControlError> {
+    pub(super) async fn on(&self, id: &DocumentId, command: Command) -> Result<Answer, ControlError> {
         self.writer.ask(Target::Id(id.clone()), command).await
     }
 
@@ -61,7 +61,7 @@ impl DynamoControlStore {
         }
     }
 
-    fn unexpected(&self, answer: &Answer) -> ControlError {
+    pub(super) fn unexpected(&self, answer: &Answer) -> ControlError {
         let reason = format!("an operation was answered with {answer:?}");
         ControlError::Storage { location: self.location.clone(), reason, hint: "report it with the log" }
     }
@@ -322,6 +322,10 @@ impl ControlStore for DynamoControlStore {
 
     async fn apply(&self, claim: &ClaimKey, transition: Transition) -> Result<(), ControlError> {
         self.on(&claim.id, Command::Apply { claim: claim.clone(), transition }).await.map(drop)
+    }
+
+    async fn set_children(&self, claim: &ClaimKey, children: Vec<NewDocument>) -> Result<ChildChanges, ControlError> {
+        self.declare_children(claim, children).await
     }
 
     async fn reversion(&self, claim: &ClaimKey, fingerprint: &Sha256Hex) -> Result<Claim, ControlError> {

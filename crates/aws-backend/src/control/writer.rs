@@ -15,11 +15,12 @@ use std::time::Duration;
 use docweir_aws::DynamoOptions;
 use docweir_aws::dynamo::{Cancelled, Dynamo, Expression, Item, MOST, MOST_BYTES, Write};
 use docweir_aws::{Fault, FaultKind};
+use docweir_core::backoff::Backoff;
 use docweir_core::clock::{SharedClock, UnixMicros, parse_timestamp, timestamp};
 use docweir_core::documents::DocumentId;
 use docweir_stores::control::rules::{self, Effects};
 use docweir_stores::control::stamps::Stamps;
-use docweir_stores::control::{AuditEvent, ControlError, ControlRecord, Seen, Status};
+use docweir_stores::control::{AuditEvent, ClaimKey, ControlError, ControlRecord, Seen, Status};
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -28,6 +29,7 @@ use ulid::Ulid;
 use super::daily::Daily;
 use super::decide::{Answer, Command, Decided, Found, decide};
 use super::failure::told;
+use super::fence;
 use super::items::{self, SourceEntry, WRITE_ID, string};
 use super::recent::Recent;
 use super::tables::{FORGET_AT, HASH};
@@ -36,8 +38,8 @@ use super::tables::{FORGET_AT, HASH};
 const MOST_OF_ONE: usize = 16;
 /// A clock that is behind the one that wrote last by less than this follows it; beyond it, it is believed.
 const MAX_SKEW: UnixMicros = 10 * 60 * 1_000_000;
-/// First wait before a write is tried again; it doubles, up to sixty-four times this.
-const WAIT: Duration = Duration::from_millis(10);
+/// Waits before a write is tried again.
+const BACKOFF: Backoff = Backoff::doubling(Duration::from_millis(10), Duration::from_millis(640)).with_jitter(0.5, 1.5);
 /// Longest wait for what became of a write: as long as DynamoDB remembers its token.
 const LONGEST: Duration = Duration::from_secs(600);
 const DAY_SECONDS: i64 = 86_400;
@@ -129,6 +131,8 @@ impl Writer {
 struct Document {
     target: Target,
     jobs: Vec<Job>,
+    /// Claim on another document that all of its jobs depend on, if they do.
+    under: Option<ClaimKey>,
     /// Writes whose fate is not known.
     uncertain: Vec<Prepared>,
     /// Not in a transaction with others.
@@ -239,15 +243,14 @@ impl Task {
                     let _ = job.reply.send(Err(ControlError::Busy(format!("{} ({fault})", self.location))));
                 }
             }
-            let wait = WAIT * (1 << tries.min(6));
-            sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
+            sleep(BACKOFF.wait(tries, fastrand::f64())).await;
         }
     }
 
     /// Reads, decides and writes. Returns those that have to be looked at again, and why, if it was for a failure.
     async fn round(&mut self, documents: Vec<Document>) -> (Vec<Document>, Option<Fault>) {
-        let mut reads = match self.read(&documents).await {
-            Ok(reads) => reads,
+        let (mut reads, valid) = match self.read(&documents).await {
+            Ok(read) => read,
             Err(fault) if fault.kind.can_pass() => return (documents, Some(fault)),
             Err(fault) => {
                 self.fail(documents, &fault);
@@ -278,6 +281,11 @@ impl Task {
                 }
                 Err(document) => document,
             };
+            if let Some(claim) = document.under.clone().filter(|claim| !valid.contains(claim)) {
+                let fenced = document.jobs.iter().map(|_| Err(ControlError::Fenced(claim.clone()))).collect();
+                answer(document, fenced);
+                continue;
+            }
             let ready = self.prepare(&document, read, now);
             if ready.writes.is_empty() {
                 answer(document, ready.answers);
@@ -286,9 +294,11 @@ impl Task {
             }
         }
         let parts = packed(prepared);
-        let dynamo = &self.dynamo;
+        let (dynamo, table) = (&self.dynamo, &self.options.control_table);
         let written = join_all(parts.into_iter().map(|part| async move {
-            let writes = part.iter().flat_map(|(_, p)| p.writes.iter().cloned()).collect();
+            let mut writes: Vec<Write> = part.iter().flat_map(|(_, p)| p.writes.iter().cloned()).collect();
+            // All of a part are under one claim. The check stands last: what is refused is told by place.
+            writes.extend(part.first().and_then(|(d, _)| d.under.as_ref()).map(|claim| fence::check(table, claim)));
             let outcome = dynamo.transact(&new_token(), writes).await;
             (part, outcome)
         }));
@@ -353,8 +363,9 @@ impl Task {
         }
     }
 
-    /// The documents as they are now, by what was asked for. One whose item makes no sense is not among them.
-    async fn read(&self, documents: &[Document]) -> Result<HashMap<Target, Read>, Fault> {
+    /// Reads the documents as they are now, by what was asked for, and tells which claims on other documents are valid. A
+    /// document whose item makes no sense is left out.
+    async fn read(&self, documents: &[Document]) -> Result<(HashMap<Target, Read>, HashSet<ClaimKey>), Fault> {
         let now_seconds = self.clock.now().div_euclid(1_000_000);
         let sources: HashSet<String> = documents
             .iter()
@@ -372,8 +383,10 @@ impl Task {
                 Target::Source(source) => name_of(source).and_then(|id| DocumentId::parse(&id)),
             })
             .collect();
+        let parents: HashSet<DocumentId> =
+            documents.iter().filter_map(|d| Some(d.under.as_ref()?.id.clone())).collect();
         let mut records = HashMap::new();
-        let keys = ids.iter().map(items::key).collect();
+        let keys = ids.union(&parents).map(items::key).collect();
         for item in self.dynamo.get_many(&self.options.control_table, keys, true).await? {
             if items::is_over(&item, FORGET_AT, now_seconds) {
                 continue;
@@ -413,7 +426,12 @@ impl Task {
             };
             reads.insert(document.target.clone(), read);
         }
-        Ok(reads)
+        let is_valid = |claim: &&ClaimKey| {
+            let parent = records.get(claim.id.as_str()).and_then(|item| items::record(item).ok());
+            rules::check_claim(parent.as_ref(), claim).is_ok()
+        };
+        let valid = documents.iter().filter_map(|d| d.under.as_ref()).filter(is_valid).cloned().collect();
+        Ok((reads, valid))
     }
 
     /// Sources of records that others have made, and that no source names yet: ours do from the start.
@@ -556,13 +574,15 @@ fn documents(jobs: Vec<Job>) -> Vec<Document> {
         if job.reply.is_closed() {
             continue;
         }
-        let place =
-            latest.get(&job.target).copied().filter(|i| all.get(*i).is_some_and(|d| d.jobs.len() < MOST_OF_ONE));
+        let under = job.command.under();
+        let joins = |d: &Document| d.jobs.len() < MOST_OF_ONE && d.under.as_ref() == under;
+        let place = latest.get(&job.target).copied().filter(|i| all.get(*i).is_some_and(joins));
         match place.and_then(|i| all.get_mut(i)) {
             Some(document) => document.jobs.push(job),
             None => {
                 latest.insert(job.target.clone(), all.len());
-                all.push(Document { target: job.target.clone(), jobs: vec![job], uncertain: Vec::new(), alone: false });
+                let (target, under) = (job.target.clone(), under.cloned());
+                all.push(Document { target, jobs: vec![job], under, uncertain: Vec::new(), alone: false });
             }
         }
     }
@@ -595,10 +615,17 @@ fn unreadable(document: Document) {
         let answer = match &job.command {
             Command::Claim { .. } => Ok(Answer::Claimed(None)),
             Command::Renew { .. } | Command::MarkLoaded { .. } | Command::Resume { .. } => Ok(Answer::Yes(false)),
-            Command::Apply { claim, .. } | Command::Reversion { claim, .. } => Err(ControlError::Fenced(claim.clone())),
-            Command::Register(_) | Command::Reset { .. } | Command::Delete | Command::Discard => {
-                Err(ControlError::Refused(format!("{:?}: {text}", job.target)))
-            }
+            Command::Apply { claim, .. }
+            | Command::Reversion { claim, .. }
+            | Command::AnnounceChildren { claim, .. }
+            | Command::SettleChildren { claim, .. } => Err(ControlError::Fenced(claim.clone())),
+            // It is in no state to be found or claimed: nothing of it is left behind.
+            Command::RemoveChild { .. } => Ok(Answer::Yes(false)),
+            Command::Register(_)
+            | Command::RegisterChild { .. }
+            | Command::Reset { .. }
+            | Command::Delete
+            | Command::Discard => Err(ControlError::Refused(format!("{:?}: {text}", job.target))),
         };
         let _ = job.reply.send(answer);
     }
@@ -610,14 +637,20 @@ fn answer(document: Document, answers: Vec<Result<Answer, ControlError>>) {
     }
 }
 
-/// In transactions of limited size; a document is in one.
-fn packed(prepared: Vec<(Document, Prepared)>) -> Vec<Vec<(Document, Prepared)>> {
+/// Splits documents into transactions of limited size. A document is in one, and those of a transaction are under one
+/// claim, if they are under any.
+fn packed(mut prepared: Vec<(Document, Prepared)>) -> Vec<Vec<(Document, Prepared)>> {
     let mut parts: Vec<Vec<(Document, Prepared)>> = Vec::new();
-    let (mut writes, mut bytes) = (usize::MAX, usize::MAX);
+    let (mut writes, mut bytes, mut under) = (usize::MAX, usize::MAX, None);
+    prepared.sort_by_cached_key(|(document, _)| document.under.as_ref().map(|claim| (claim.id.clone(), claim.epoch)));
     for (document, ready) in prepared {
         let size: usize = ready.writes.iter().map(Write::bytes).sum();
-        let full = writes.saturating_add(ready.writes.len()) > MOST || bytes.saturating_add(size) > MOST_BYTES;
-        if full || document.alone {
+        // One place is left for the check of a claim.
+        let most = MOST - usize::from(document.under.is_some());
+        let full = writes.saturating_add(ready.writes.len()) > most || bytes.saturating_add(size) > MOST_BYTES;
+        let other = document.under != under;
+        under.clone_from(&document.under);
+        if full || other || document.alone {
             parts.push(Vec::new());
             (writes, bytes) = (0, 0);
         }

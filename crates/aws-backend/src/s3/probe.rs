@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use docweir_aws::s3::When;
 use docweir_aws::{Fault, FaultKind};
+use docweir_core::backoff::Backoff;
 use docweir_objects::{ObjectError, ObjectStore};
 use ulid::Ulid;
 
@@ -19,14 +20,15 @@ impl S3Objects {
     /// For start-up: puts a small object under a name of its own with conditions that hold and conditions that don't,
     /// then deletes it. An error says what was found and what to do.
     pub async fn probe(&self) -> Result<(), ObjectError> {
-        let mut wait = Duration::from_millis(100);
-        for _ in 1..TRIES {
+        let backoff = Backoff::doubling(Duration::from_millis(100), Duration::from_millis(1_600));
+        for retries in 0..TRIES - 1 {
             match self.probe_once().await {
                 // A service that is busy, or makes room for a new bucket.
-                Err(ObjectError::Unknown { .. } | ObjectError::Transient { .. }) => tokio::time::sleep(wait).await,
+                Err(ObjectError::Unknown { .. } | ObjectError::Transient { .. }) => {
+                    tokio::time::sleep(backoff.limit(retries)).await
+                }
                 known => return known,
             }
-            wait *= 2;
         }
         self.probe_once().await
     }

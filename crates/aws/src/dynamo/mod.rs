@@ -18,6 +18,7 @@ use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 pub use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_dynamodb::types::{KeysAndAttributes, Select};
+use docweir_core::backoff::Backoff;
 use tokio::time::{Duration, sleep};
 
 pub use expression::Expression;
@@ -34,13 +35,16 @@ pub const MOST: usize = 100;
 /// Bytes of one transaction: 4 MB of the service's, with room for its own counting.
 pub const MOST_BYTES: usize = 3_500_000;
 
+/// Waits before keys that were left unprocessed are asked for again.
+const UNPROCESSED: Backoff = Backoff::doubling(Duration::from_millis(50), Duration::from_millis(50 * 64));
+
 /// Waits before a call is tried again, `wait` the first time and up to sixty-four times that: how often it was then. `None`
 /// where that is of no use, or was done `attempts` times.
 pub async fn again(wait: Duration, tries: u32, attempts: u32, fault: &Fault) -> Option<u32> {
     if !fault.kind.can_pass() || tries >= attempts {
         return None;
     }
-    sleep((wait * (1 << tries.min(6))).mul_f64(0.5 + fastrand::f64())).await;
+    sleep(Backoff::doubling(wait, wait * 64).with_jitter(0.5, 1.5).wait(tries, fastrand::f64())).await;
     Some(tries + 1)
 }
 
@@ -164,6 +168,7 @@ impl Dynamo {
                     .set_expression_attribute_values(condition.values());
                 told("DeleteItem", call.customize().config_override(once).send().await).map(drop)
             }
+            Write::Check { .. } => Err(Fault::new(FaultKind::Invalid, "not sent", "a check is part of a transaction")),
         }
     }
 
@@ -230,7 +235,7 @@ impl Dynamo {
             let text = format!("{left} keys were not processed, again and again");
             return Err(Fault::new(FaultKind::Throttled, "UnprocessedKeys", text));
         }
-        sleep(Duration::from_millis(50 << tries.min(6))).await;
+        sleep(UNPROCESSED.limit(tries)).await;
         Ok(tries + 1)
     }
 }

@@ -1,7 +1,7 @@
 //! What is written, by itself or in a transaction.
 
 use aws_sdk_dynamodb::error::BuildError;
-use aws_sdk_dynamodb::types::{Delete, Put, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{ConditionCheck, Delete, Put, TransactWriteItem, Update};
 
 use super::{Expression, Item};
 
@@ -25,6 +25,12 @@ pub enum Write {
         table: String,
         key: Item,
         condition: Option<Expression>,
+    },
+    /// Nothing, where the condition holds; otherwise the whole transaction fails. Only in a transaction.
+    Check {
+        table: String,
+        key: Item,
+        condition: Expression,
     },
 }
 
@@ -64,6 +70,15 @@ impl Write {
                     .set_expression_attribute_values(condition.values());
                 item.delete(delete.build()?).build()
             }
+            Self::Check { table, key, condition } => {
+                let check = ConditionCheck::builder()
+                    .table_name(table)
+                    .set_key(Some(key))
+                    .set_condition_expression(condition.text())
+                    .set_expression_attribute_names(condition.names())
+                    .set_expression_attribute_values(condition.values());
+                item.condition_check(check.build()?).build()
+            }
         })
     }
 
@@ -74,7 +89,7 @@ impl Write {
             Self::Update { key, update, .. } => {
                 super::value::bytes(key) + super::value::bytes(&update.values().unwrap_or_default())
             }
-            Self::Delete { key, .. } => super::value::bytes(key),
+            Self::Delete { key, .. } | Self::Check { key, .. } => super::value::bytes(key),
         }
     }
 }

@@ -31,7 +31,7 @@ use super::VectorStore;
 use super::error::VectorError;
 use super::manifest::{LiveFile, Manifest, ManifestVersion};
 use super::register::Swap;
-use super::retry::{Backoff, passing, ulid};
+use super::retry::{Retries, passing, ulid};
 use super::validate::{self, Install, Refusal, Stamp};
 
 /// Merges files of one collection. One a process is enough.
@@ -109,12 +109,12 @@ impl Compactor {
             epoch,
             commit_id: ulid(&store, &mut self.random),
         };
-        let mut backoff = Backoff::new(&store);
+        let mut retries = Retries::new(&store);
         let attempts = store.options.commit_attempts;
         let mut unsure = false;
         for attempt in 1..=attempts {
             if attempt > 1 {
-                backoff.wait(&store, &mut self.random).await;
+                retries.wait(&store, &mut self.random).await;
             }
             let (manifest, tag) = match store.register.load().await {
                 Ok(Some(state)) => state,

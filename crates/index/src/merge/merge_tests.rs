@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use docweir_core::cancel::Cancel;
+use docweir_core::documents::DocumentId;
 use proptest::prelude::*;
 
 use super::*;
@@ -11,7 +12,7 @@ use crate::options::Stemming;
 use crate::search::codes::codec;
 use crate::snapshot::{Origin, Snapshot};
 use crate::testing::{delete, document, header, model};
-use docweir_target::{Row, Write};
+use docweir_target::{DocumentRows, Row, Write};
 
 fn input(name: &str, added_version: u64, writes: &[Write]) -> Input {
     let bytes = delta::encode(&header(3), writes).unwrap();
@@ -39,6 +40,11 @@ fn rows(segment: &Segment) -> Vec<Row> {
     (0..segment.len()).map(|row| segment.row(row).unwrap()).collect()
 }
 
+fn in_parent(write: Write, parent: &str) -> Write {
+    let Write::Upsert(rows) = write else { return write };
+    Write::Upsert(DocumentRows { parent: DocumentId::parse(parent), ..rows })
+}
+
 const TEXTS: [&str; 5] = ["erste Zeile", "second line, twice second", "", "日本語", "lease and fence"];
 
 fn writes() -> impl Strategy<Value = Vec<Vec<Write>>> {
@@ -48,7 +54,10 @@ fn writes() -> impl Strategy<Value = Vec<Vec<Write>>> {
         let one = |(n, (_, version, texts)): (u8, (u8, u64, Option<Vec<usize>>))| {
             let name = format!("doc_{n}");
             match texts {
-                Some(texts) => document(&name, version, &texts.into_iter().map(|t| TEXTS[t]).collect::<Vec<_>>()),
+                Some(texts) => {
+                    let write = document(&name, version, &texts.into_iter().map(|t| TEXTS[t]).collect::<Vec<_>>());
+                    if n == 2 { in_parent(write, "doc_1") } else { write }
+                }
                 None => delete(&name, version),
             }
         };
@@ -90,6 +99,7 @@ proptest! {
             if let Write::Upsert(d) = write {
                 prop_assert_eq!(documents.metadata(at), d.metadata.clone());
                 prop_assert_eq!(documents.sources.get(at), &d.source);
+                prop_assert_eq!(documents.parent(at), d.parent.clone());
             }
         }
 
@@ -213,4 +223,23 @@ fn garbage_in_a_column_costs_no_more_than_the_file_is_large() {
         }
         let _ = segment.postings(Stemming::None).of("x").count();
     }
+}
+
+#[test]
+fn parents_take_a_section_only_where_there_are_any() {
+    let named = |bytes: &[u8]| {
+        let directory = crate::snapshot::directory("snap/s", bytes).unwrap().unwrap();
+        directory.sections.into_iter().filter(|s| s.name.starts_with("document_parent")).count()
+    };
+    let merge = |writes: &[Write]| {
+        let inputs = [input("delta/1", 1, writes)];
+        merged(&inputs, &plan(&inputs, |_, _, _| false)).0
+    };
+    let plain = || document("doc_b", 1, &["two"]);
+    let without = merge(&[document("doc_a", 1, &["one"]), plain()]);
+    let with = merge(&[in_parent(document("doc_a", 1, &["one"]), "doc_p"), plain()]);
+    assert_eq!((named(&without), named(&with)), (0, 2));
+    let parents = |bytes| open("snap/s", bytes).entries().map(|entry| entry.parent).collect::<Vec<_>>();
+    assert_eq!(parents(without), [None, None]);
+    assert_eq!(parents(with), [DocumentId::parse("doc_p"), None]);
 }

@@ -72,6 +72,9 @@ impl<'m> Merge<'m, '_> {
     fn documents(&mut self) -> io::Result<()> {
         self.document_texts(section::DOCUMENT_IDS, |s| &s.documents().ids)?;
         self.document_texts(section::DOCUMENT_SOURCES, |s| &s.documents().sources)?;
+        if self.plan.each(self.inputs).any(|(s, document)| !s.documents().parents.raw(document).is_empty()) {
+            self.document_texts(section::DOCUMENT_PARENTS, |s| &s.documents().parents)?;
+        }
         self.document_texts(section::DOCUMENT_FACTS, |s| &s.documents().facts)?;
         let (plan, inputs) = (self.plan, self.inputs);
         let versions = plan.each(inputs).map(|(s, document)| s.documents().version(document));

@@ -92,6 +92,9 @@ pub struct Hit {
     pub document: DocumentId,
     pub version: Version,
     pub source: String,
+    /// Document that contains this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<DocumentId>,
     pub chunk_id: String,
     pub ordinal: u32,
     pub kind: String,
@@ -267,6 +270,7 @@ impl View {
             document: DocumentId::parse(documents.id(document))?,
             version: documents.version(document),
             source: documents.sources.get(document).to_owned(),
+            parent: documents.parent(document),
             chunk_id: row.chunk_id,
             ordinal: row.ordinal,
             kind: row.kind,

@@ -18,6 +18,7 @@ fn upsert(name: &str, version: u64, rows: &[(Vec<f32>, String)]) -> Write {
         document_id: id(name),
         version,
         source: format!("file:///{name}.pdf"),
+        parent: None,
         metadata: json!({"tenant": if name < "doc_3" { "acme" } else { "other" }}).as_object().unwrap().clone(),
         rows: rows.map(|(i, (v, t))| row(name, version, i as u32, t, v.clone())).collect(),
     })

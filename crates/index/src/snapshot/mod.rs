@@ -84,6 +84,8 @@ pub mod section {
     pub const DOCUMENT_STARTS: &str = "document_starts";
     pub const DOCUMENT_TOMBSTONES: &str = "document_tombstones";
     pub const DOCUMENT_SOURCES: [&str; 2] = ["document_source_offsets", "document_sources"];
+    /// Only in files that hold a document with a parent. Programs that don't know it pass over it.
+    pub const DOCUMENT_PARENTS: [&str; 2] = ["document_parent_offsets", "document_parents"];
     pub const DOCUMENT_FACTS: [&str; 2] = ["document_facts_offsets", "document_facts"];
     pub const CHUNK_IDS: [&str; 2] = ["chunk_id_offsets", "chunk_ids"];
     pub const TEXTS: [&str; 2] = ["text_offsets", "texts"];

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use memmap2::Mmap;
 
 use super::{Directory, FORMAT, MAGIC, SnapshotHeader, TRAILER_BYTES, section};
-use crate::columns::{Documents, Labels, Rows, Strings, numbers};
+use crate::columns::{Documents, Labels, Rows, Strings, StringsBuilder, numbers};
 use crate::error::VectorError;
 use crate::options::Stemming;
 use crate::search::postings::{Postings, TOKENS_VERSION};
@@ -127,6 +127,14 @@ impl Sections<'_> {
         Ok(Strings::new(self.numbers(offsets)?, self.take(bytes)?))
     }
 
+    /// Reads a column that a file may not have; empty where it has none.
+    fn strings_if_any(&self, names: [&str; 2]) -> Result<Strings, VectorError> {
+        match names.iter().any(|name| self.sections.contains_key(name)) {
+            true => self.strings(names),
+            false => Ok(StringsBuilder::default().finish()),
+        }
+    }
+
     fn labels(&self, [codes, offsets, bytes]: [&str; 3]) -> Result<Labels, VectorError> {
         Ok(Labels { codes: self.numbers(codes)?, values: self.strings([offsets, bytes])? })
     }
@@ -138,6 +146,7 @@ impl Sections<'_> {
             starts: self.numbers(section::DOCUMENT_STARTS)?,
             tombstones: self.take(section::DOCUMENT_TOMBSTONES)?,
             sources: self.strings(section::DOCUMENT_SOURCES)?,
+            parents: self.strings_if_any(section::DOCUMENT_PARENTS)?,
             facts: self.strings(section::DOCUMENT_FACTS)?,
             by_id: None,
         })

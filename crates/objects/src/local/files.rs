@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use docweir_core::backoff::Backoff;
 use docweir_core::clock::UnixMicros;
 use sha2::{Digest, Sha256};
 use ulid::Ulid;
@@ -106,24 +107,24 @@ impl KeyLock {
     /// Polls, because a wait must end: a process that was stopped while it held the lock would stop all others.
     #[expect(clippy::disallowed_methods, reason = "runs on threads that may block; waits for other processes")]
     pub fn take(root: &Path, key: &str, exclusive: bool, options: &LocalObjectOptions) -> Result<Self, ObjectError> {
-        const FIRST: Duration = Duration::from_micros(50);
-        const LONGEST: Duration = Duration::from_millis(10);
+        // Uneven pauses, so that two that wait don't keep step.
+        const PAUSES: Backoff =
+            Backoff::doubling(Duration::from_micros(50), Duration::from_millis(10)).with_jitter(0.5, 1.5);
         // Few files, shared by all keys: two keys that meet in one only wait for each other a little.
         let shard = Sha256::digest(key.as_bytes()).first().copied().unwrap_or(0) % 64;
         let path = root.join(LOCKS).join(format!("{shard:02x}"));
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let file = file.map_err(|e| failure("lock", key, &e))?;
         let mut left = Duration::from_secs(options.lock_wait_seconds);
-        let mut pause = FIRST;
+        let mut pauses = 0;
         loop {
             match if exclusive { file.try_lock() } else { file.try_lock_shared() } {
                 Ok(()) => return Ok(Self { _file: file }),
                 Err(TryLockError::WouldBlock) if !left.is_zero() => {
-                    // Uneven pauses, so that two that wait don't keep step.
-                    let uneven = pause.mul_f64(0.5 + fastrand::f64());
-                    std::thread::sleep(uneven);
-                    left = left.saturating_sub(uneven);
-                    pause = (pause * 2).min(LONGEST);
+                    let pause = PAUSES.wait(pauses, fastrand::f64());
+                    std::thread::sleep(pause);
+                    left = left.saturating_sub(pause);
+                    pauses = pauses.saturating_add(1);
                 }
                 Err(TryLockError::WouldBlock) => {
                     let reason = format!("another process has held its lock for {} s", options.lock_wait_seconds);

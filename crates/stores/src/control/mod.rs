@@ -63,6 +63,9 @@ pub struct NewDocument {
     pub weight: u32,
     /// Of an object in a bucket: the mark of the state that has this content.
     pub tag: Option<String>,
+    /// Document that contains this one; its source is then the container's with a fragment
+    /// (`docweir_core::member`).
+    pub parent: Option<DocumentId>,
 }
 
 /// What is known of a source's object: under this mark it has this content.
@@ -70,6 +73,22 @@ pub struct NewDocument {
 pub struct Seen {
     pub tag: String,
     pub content: Sha256Hex,
+}
+
+/// What declaring a document's children came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ChildChanges {
+    /// One answer for each child, in their order.
+    pub registered: Vec<Registered>,
+    /// Former children whose removal was requested.
+    pub removed: Vec<RemovedChild>,
+}
+
+/// A former child whose removal was requested.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovedChild {
+    pub id: DocumentId,
+    pub source: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -87,6 +106,15 @@ pub enum Registered {
     Replaces(DocumentKey),
     /// Same content, same configuration. The status says whether it is done, waiting or quarantined.
     Unchanged(DocumentKey, Status),
+}
+
+impl Registered {
+    /// Returns the document as it now stands.
+    pub fn key(&self) -> &DocumentKey {
+        match self {
+            Self::New(key) | Self::Replaces(key) | Self::Unchanged(key, _) => key,
+        }
+    }
 }
 
 /// The right to work on one document version, until the lease ends or somebody claims it anew.
@@ -124,6 +152,9 @@ pub struct Claim {
     pub media_type: MediaType,
     pub tenant: String,
     pub weight: u32,
+    pub parent: Option<DocumentId>,
+    /// Documents that it is known to contain.
+    pub children: Vec<DocumentId>,
     /// The first stage that is not completed.
     pub stage: Stage,
     /// Failed attempts at that stage so far (`retry_count`).
@@ -253,6 +284,15 @@ pub struct ControlRecord {
     pub epoch: u64,
     pub tenant: String,
     pub weight: u32,
+    /// Document that contains this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<DocumentId>,
+    /// Documents that it contains, at most [`rules::MAX_CHILDREN`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<DocumentId>,
+    /// Content that `children` was made from, once all of them are registered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub children_content: Option<Sha256Hex>,
     pub upload_timestamp: String,
     pub created_at: String,
     pub updated_at: String,
@@ -334,6 +374,18 @@ pub trait ControlStore: Send + Sync + 'static {
     async fn expire_leases_of_others(&self, owner: &str) -> Result<u64, ControlError>;
 
     async fn apply(&self, claim: &ClaimKey, transition: Transition) -> Result<(), ControlError>;
+
+    /// Declares which documents a claimed document contains. Registers those that are new or changed, keeps those that
+    /// are not, and requests removal of those that it no longer contains, which each remove what they contain in turn.
+    /// All of it is durable when this returns; after a failure it is safe to repeat. A child that was deleted by itself
+    /// stays deleted until the parent's content changes.
+    ///
+    /// Under a claim to delete the document, `children` is empty: removal of all of them is requested.
+    ///
+    /// # Errors
+    /// [`ControlError::Fenced`] where the claim is no longer valid: from then on nothing is registered or removed under
+    /// it. [`ControlError::Refused`] for children that [`rules::check_children`] refuses.
+    async fn set_children(&self, claim: &ClaimKey, children: Vec<NewDocument>) -> Result<ChildChanges, ControlError>;
 
     /// Gives a claimed document a new version under a new fingerprint and starts it anew from extraction: for a
     /// document whose configuration changed while it was unfinished. Returns the claim as it then stands.

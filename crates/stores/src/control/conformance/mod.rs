@@ -1,11 +1,13 @@
 //! What every control store does, whatever it keeps its records in: run by each of them on itself.
 
+mod children;
 mod life;
 mod model;
 
 use async_trait::async_trait;
 use docweir_core::clock::{ManualClock, UnixMicros};
 
+pub use children::*;
 pub use life::*;
 pub use model::does_what_the_model_does;
 
@@ -54,6 +56,12 @@ macro_rules! control_conformance {
             a_new_configuration_replaces_and_reversion_keeps_the_claim,
             lists_filter_and_come_in_pages,
             the_same_file_twice_in_one_batch_is_one_document,
+            children_are_registered_kept_and_removed,
+            a_fenced_claim_sets_no_children,
+            a_deleted_parent_takes_its_children_along,
+            a_child_that_was_deleted_stays_so_until_its_parent_changes,
+            children_that_can_not_be_are_refused_whole,
+            a_hundred_children_at_once,
         );
     };
 }
@@ -81,6 +89,7 @@ pub fn document(source: &str, content: &str) -> NewDocument {
         tenant: "default".into(),
         weight: 1,
         tag: None,
+        parent: None,
     }
 }
 

@@ -90,6 +90,8 @@ pub fn claim(record: &ControlRecord, stage: Stage) -> Claim {
         media_type: record.media_type,
         tenant: record.tenant.clone(),
         weight: record.weight,
+        parent: record.parent.clone(),
+        children: record.children.clone(),
         stage,
         attempts: record.retry_count,
         interruptions: record.interruptions,

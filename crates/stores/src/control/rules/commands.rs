@@ -8,7 +8,7 @@ use super::{Effects, FAILED, PROCESSING_VERSION, RETRY_QUEUED, SUBMITTED, claims
 use super::{forget_from, leave_aside, name, set_back_attempts, start_anew, void_claim};
 use crate::control::{Claim, ControlError, ControlRecord, DocumentKey, Intent, NewDocument, Registered, Status};
 
-fn key(record: &ControlRecord) -> DocumentKey {
+pub(super) fn key(record: &ControlRecord) -> DocumentKey {
     DocumentKey { id: record.document_id.clone(), version: record.version }
 }
 
@@ -63,6 +63,9 @@ pub fn new_record(
         updated_at: at,
         completed_at: None,
         ttl: 0,
+        parent: document.parent,
+        children: Vec::new(),
+        children_content: None,
         source: document.source,
     };
     let mut effects = Effects::default();
@@ -76,16 +79,19 @@ fn received(record: &ControlRecord, effects: &mut Effects) {
         .status(Status::Pending)
         .with("content_sha256", record.content_sha256.as_str())
         .with("fingerprint", record.fingerprint.as_str())
-        .with("file_size_bytes", record.file_size_bytes);
+        .with("file_size_bytes", record.file_size_bytes)
+        .with_some("parent", record.parent.as_ref().map(DocumentId::as_str));
 }
 
 /// A file whose source has a record. No effects means that nothing is to be written.
 ///
-/// Unchanged is same content *and* same configuration, whatever came of it: a quarantined document is not tried again
+/// Unchanged is same content, same configuration *and* same parent, whatever came of it: a quarantined document is not tried again
 /// because somebody runs `ingest` again. A document that is deleted, or about to be, is wanted again by whoever
 /// registers it.
 pub fn register(record: &mut ControlRecord, document: NewDocument, now: UnixMicros) -> (Registered, Option<Effects>) {
-    let same = record.content_sha256 == document.content && record.fingerprint == document.fingerprint;
+    let same = record.content_sha256 == document.content
+        && record.fingerprint == document.fingerprint
+        && record.parent == document.parent;
     if same && record.intent == Intent::Process && record.status != Status::Deleted {
         return (Registered::Unchanged(key(record), record.status), None);
     }
@@ -96,6 +102,7 @@ pub fn register(record: &mut ControlRecord, document: NewDocument, now: UnixMicr
     record.file_size_bytes = document.bytes;
     record.tenant = document.tenant;
     record.weight = document.weight;
+    record.parent = document.parent;
     record.upload_timestamp = timestamp(now);
     record.intent = Intent::Process;
     record.status = Status::Pending;
@@ -198,6 +205,8 @@ pub fn request_delete(record: &mut ControlRecord) -> Result<Option<Effects>, Con
     start_anew(record);
     record.intent = Intent::Delete;
     record.status = Status::Pending;
+    // Whoever registers it again wants its children again.
+    record.children_content = None;
     Stage::Loading.current_stage().clone_into(&mut record.current_stage);
     let mut effects = Effects::default();
     effects.status_change(record, was).with("reason", "deletion was asked for");

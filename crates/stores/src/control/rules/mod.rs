@@ -5,12 +5,16 @@
 //! and writes record and effects in one atomic step, under its own condition (a transaction in SQLite, a conditional
 //! write elsewhere). So every backend decides alike, and the decisions have tests that need no disk.
 
+mod children;
 mod claims;
 mod commands;
 #[cfg(test)]
 pub(super) mod tests;
 mod transitions;
 
+pub use children::{
+    MAX_CHILDREN, announce_children, check_children, register_child, remove_child, settle_children, stays_deleted,
+};
 pub use claims::{Taken, check_claim, first_unfinished, take};
 pub use commands::{discard, mark_loaded, new_record, register, request_delete, reset, resume, reversion};
 pub use transitions::apply;
@@ -43,6 +47,8 @@ pub mod events {
     pub const DOCUMENT_COMPLETED: &str = "DOCUMENT_COMPLETED";
     pub const DOCUMENT_FAILED: &str = "DOCUMENT_FAILED";
     pub const STATUS_CHANGE: &str = "STATUS_CHANGE";
+    /// Of a document that contains others: some were registered or removed.
+    pub const CHILDREN_CHANGED: &str = "CHILDREN_CHANGED";
 }
 
 /// Values of `metric_type` in `pipeline_metrics_daily` that are not of one stage. A stage's are `{stage}.completed`,

@@ -8,10 +8,10 @@ use docweir_core::documents::{DocumentId, MediaType, Sha256Hex};
 use super::*;
 use crate::control::{ControlError, Intent, NewDocument, Registered, Resume, StageOutput, Status::*, Transition};
 
-const NOW: UnixMicros = 1_763_718_000_000_000;
+pub(in crate::control::rules) const NOW: UnixMicros = 1_763_718_000_000_000;
 const LEASE: Duration = Duration::from_secs(60);
 
-fn document(content: &str) -> NewDocument {
+pub(in crate::control::rules) fn document(content: &str) -> NewDocument {
     NewDocument {
         source: "file:///papers/a.pdf".into(),
         content: Sha256Hex::of(content.as_bytes()),
@@ -21,14 +21,15 @@ fn document(content: &str) -> NewDocument {
         tenant: "default".into(),
         weight: 1,
         tag: None,
+        parent: None,
     }
 }
 
-fn pending() -> ControlRecord {
+pub(in crate::control::rules) fn pending() -> ControlRecord {
     new_record(document("one"), DocumentId::mint(NOW, 7), 3, NOW).0
 }
 
-fn claimed(record: &mut ControlRecord) -> crate::control::Claim {
+pub(in crate::control::rules) fn claimed(record: &mut ControlRecord) -> crate::control::Claim {
     match take(record, "owner", LEASE, NOW, true) {
         Taken::Claim(claim, _) => *claim,
         Taken::NeedsVersion => panic!("minting was allowed"),
@@ -43,7 +44,7 @@ fn do_stage(record: &mut ControlRecord, stage: Stage) -> Effects {
     apply(record, Transition::StageCompleted { stage, output, metrics, duration: LEASE }, NOW).unwrap()
 }
 
-fn complete(record: &mut ControlRecord) -> Effects {
+pub(in crate::control::rules) fn complete(record: &mut ControlRecord) -> Effects {
     for stage in &Stage::ALL[..4] {
         do_stage(record, *stage);
     }

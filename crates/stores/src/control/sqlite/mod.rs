@@ -27,7 +27,7 @@ use rusqlite::params;
 pub use options::SqliteControlOptions;
 
 use self::failure::OpError;
-use self::operations::{apply, claim, durability, key, register, signed};
+use self::operations::{apply, claim, durability, key, register, set_children, signed};
 use self::readers::Readers;
 use self::unit::Changed;
 use self::writer::{Durability, Writer};
@@ -171,6 +171,11 @@ impl ControlStore for SqliteControlStore {
     async fn apply(&self, claim: &ClaimKey, transition: Transition) -> Result<(), ControlError> {
         let claim = claim.clone();
         self.writer.write(durability(&transition), move |unit| apply(unit, &claim, transition)).await
+    }
+
+    async fn set_children(&self, claim: &ClaimKey, children: Vec<NewDocument>) -> Result<ChildChanges, ControlError> {
+        let claim = claim.clone();
+        self.writer.write(Durability::PowerLoss, move |unit| set_children(unit, &claim, children)).await
     }
 
     async fn reversion(&self, claim: &ClaimKey, fingerprint: &Sha256Hex) -> Result<Claim, ControlError> {

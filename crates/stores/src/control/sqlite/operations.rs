@@ -12,7 +12,8 @@ use super::unit::{Changed, Unit};
 use super::writer::Durability;
 use crate::control::rules::{self, Taken};
 use crate::control::{
-    Claim, ClaimKey, ControlError, ControlRecord, DocumentKey, Intent, NewDocument, Registered, Status, Transition,
+    ChildChanges, Claim, ClaimKey, ControlError, ControlRecord, DocumentKey, Intent, NewDocument, Registered,
+    RemovedChild, Status, Transition,
 };
 
 pub fn key(record: &ControlRecord) -> DocumentKey {
@@ -27,14 +28,56 @@ pub fn register(unit: &mut Unit<'_>, document: NewDocument) -> OpResult<Register
         }
         return Ok(answer);
     }
+    let id = unused_id(unit)?;
+    let (mut record, effects) = rules::new_record(document, id, unit.terms.max_retries, unit.now);
+    unit.save(&mut record, Changed::New, effects)?;
+    Ok(Registered::New(key(&record)))
+}
+
+fn unused_id(unit: &Unit<'_>) -> OpResult<DocumentId> {
     // Two ids of one second collide about once in four thousand million.
     let mut id = DocumentId::mint(unit.now, fastrand::u32(..));
     while unit.by_id(&id)?.is_some() {
         id = DocumentId::mint(unit.now, fastrand::u32(..));
     }
-    let (mut record, effects) = rules::new_record(document, id, unit.terms.max_retries, unit.now);
-    unit.save(&mut record, Changed::New, effects)?;
-    Ok(Registered::New(key(&record)))
+    Ok(id)
+}
+
+/// All of it is one transaction, so that none of the steps in between can be seen.
+pub fn set_children(unit: &mut Unit<'_>, claim: &ClaimKey, children: Vec<NewDocument>) -> OpResult<ChildChanges> {
+    let record = unit.by_id(&claim.id)?;
+    rules::check_claim(record.as_ref(), claim)?;
+    let mut parent = record.ok_or_else(|| ControlError::Fenced(claim.clone()))?;
+    rules::check_children(&parent, &children)?;
+    let mut changes = ChildChanges::default();
+    let (mut ids, mut registered) = (Vec::with_capacity(children.len()), 0);
+    for child in children {
+        let answer = match unit.by_source(&child.source)? {
+            Some(mut record) => {
+                let stays_deleted = rules::stays_deleted(&parent, &record.document_id);
+                let (answer, effects) = rules::register_child(&mut record, child, stays_deleted, unit.now);
+                if let Some(effects) = effects {
+                    unit.save(&mut record, Changed::All, effects)?;
+                }
+                answer
+            }
+            None => register(unit, child)?,
+        };
+        registered += usize::from(!matches!(answer, Registered::Unchanged(..)));
+        ids.push(answer.key().id.clone());
+        changes.registered.push(answer);
+    }
+    for id in parent.children.iter().filter(|id| !ids.contains(id)) {
+        let Some(mut record) = unit.by_id(id)? else { continue };
+        if let Some(effects) = rules::remove_child(&mut record, &claim.id) {
+            unit.save(&mut record, Changed::All, effects)?;
+            changes.removed.push(RemovedChild { id: record.document_id, source: record.source });
+        }
+    }
+    if let Some(effects) = rules::settle_children(&mut parent, &ids, registered, changes.removed.len()) {
+        unit.save(&mut parent, Changed::All, effects)?;
+    }
+    Ok(changes)
 }
 
 pub fn claim(

@@ -23,7 +23,7 @@ use crate::control::{AuditEvent, ControlRecord, Resume, StageRecord, Status};
 const IDENTITY: [&str; 7] =
     ["document_id", "processing_version", "source", "source_bucket", "source_s3_key", "created_at", "max_retries"];
 /// Changed by claims and commands.
-const STATE: [&str; 20] = [
+const STATE: [&str; 23] = [
     "version",
     "content_sha256",
     "fingerprint",
@@ -44,6 +44,9 @@ const STATE: [&str; 20] = [
     "tenant",
     "weight",
     "completed_at",
+    "parent",
+    "children",
+    "children_content",
 ];
 /// Changed by every transition.
 const PROGRESS: [&str; 8] =
@@ -121,6 +124,9 @@ fn push_state(r: &ControlRecord, values: &mut Vec<Value>) {
         text(&r.tenant),
         Value::Integer(r.weight.into()),
         optional(&r.completed_at),
+        r.parent.as_ref().map_or(Value::Null, |id| text(id.as_str())),
+        json(&r.children),
+        r.children_content.as_ref().map_or(Value::Null, |hash| text(hash.as_str())),
     ]);
 }
 
@@ -232,6 +238,9 @@ pub fn record(row: &Row<'_>) -> OpResult<ControlRecord> {
         tenant: f.get()?,
         weight: f.small()?,
         completed_at: f.get()?,
+        parent: f.get::<Option<String>>()?.and_then(|id| DocumentId::parse(&id)),
+        children: f.lenient_json()?.unwrap_or_default(),
+        children_content: f.get::<Option<String>>()?.and_then(|hash| Sha256Hex::parse(&hash)),
         current_stage: f.get()?,
         stage_status: stage_map(&f.get::<String>()?),
         retry_count: f.small()?,

@@ -6,7 +6,14 @@
 use crate::sqlite::Schema;
 
 /// `DCWR`.
-pub const SCHEMA: Schema = Schema { application_id: 0x4443_5752, version: 1, tables: TABLES, upgrades: &[] };
+pub const SCHEMA: Schema = Schema { application_id: 0x4443_5752, version: 2, tables: TABLES, upgrades: &[CHILDREN] };
+
+/// Version 2: documents within documents.
+const CHILDREN: &str = "
+ALTER TABLE document_processing_control ADD COLUMN parent TEXT;
+ALTER TABLE document_processing_control ADD COLUMN children TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE document_processing_control ADD COLUMN children_content TEXT;
+";
 
 const TABLES: &str = "
 CREATE TABLE document_processing_control (
@@ -38,6 +45,9 @@ CREATE TABLE document_processing_control (
     tenant TEXT NOT NULL DEFAULT '',
     weight INTEGER NOT NULL DEFAULT 1,
     completed_at TEXT,
+    parent TEXT,
+    children TEXT NOT NULL DEFAULT '[]',
+    children_content TEXT,
     current_stage TEXT NOT NULL,
     stage_status TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(stage_status)),
     retry_count INTEGER NOT NULL DEFAULT 0 CHECK (retry_count >= 0),

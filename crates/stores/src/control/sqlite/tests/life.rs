@@ -91,3 +91,36 @@ async fn expired_entries_go_and_records_stay() {
     assert_eq!(f.store.record(&keep.id).await.unwrap().status, Status::Completed);
     assert!(matches!(f.store.record(&gone.id).await, Err(ControlError::NotFound(_))));
 }
+
+#[tokio::test]
+async fn a_database_of_the_first_schema_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, clock) = (dir.path().join("control.db"), Arc::new(ManualClock::at(NOW)));
+    let added = |line: &&str| line.contains("parent ") || line.contains("children");
+    let before: String = schema::SCHEMA.tables.lines().filter(|line| !added(line)).collect();
+    assert_eq!(schema::SCHEMA.tables.lines().filter(added).count(), 3);
+    let shell = rusqlite::Connection::open(&path).unwrap();
+    shell.execute_batch(&before).unwrap();
+    let hash = "a".repeat(64);
+    shell
+        .execute_batch(&format!(
+            "INSERT INTO document_processing_control (document_id, source, source_bucket, source_s3_key, created_at, version, \
+             content_sha256, fingerprint, media_type, file_size_bytes, upload_timestamp, status, current_stage, updated_at, ttl) \
+             VALUES ('doc_1', 'file:///mail', 'file://', '/mail', '2025-11-21T09:40:00.000000Z', 1, '{hash}', '{hash}', \
+             'application/pdf', 10, '2025-11-21T09:40:00.000000Z', 'PENDING', 'SUBMITTED', '2025-11-21T09:40:00.000000Z', 0);
+             PRAGMA application_id = {}; PRAGMA user_version = 1;",
+            schema::SCHEMA.application_id
+        ))
+        .unwrap();
+    drop(shell);
+
+    for _ in 0..2 {
+        let store = open(&path, &clock).await;
+        let record = store.by_source("file:///mail").await.unwrap().unwrap();
+        assert_eq!((record.parent, record.children, record.children_content), (None, vec![], None));
+    }
+    let store = open(&path, &clock).await;
+    let claim = store.claim("owner", LEASE, 1, None).await.unwrap().remove(0);
+    let changes = store.set_children(&claim.key, vec![conformance::child(&claim, "a", "1")]).await.unwrap();
+    assert_eq!(store.record(&claim.key.id).await.unwrap().children, [changes.registered[0].key().id.clone()]);
+}

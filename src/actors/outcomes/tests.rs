@@ -1,15 +1,23 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use docweir_core::clock::{ManualClock, SharedClock};
+use docweir_core::documents::Stage;
+use docweir_core::error::StageError;
 use docweir_core::model::{Metric, ModelIdentity};
 use docweir_objects::memory::MemoryObjects;
 use docweir_objects::{Durability, ObjectStore, Precondition};
-use docweir_stores::control::NewDocument;
 use docweir_stores::control::conformance::document;
 use docweir_stores::control::sqlite::SqliteControlStore;
+use docweir_stores::control::{Claim, ControlStore, NewDocument};
 
 use super::*;
+use crate::actors::artefacts::Artefacts;
+use crate::actors::quarantine::QuarantineKeeper;
 use crate::intake::originals::LocalOriginals;
+use crate::messages::event::Event;
+use crate::messages::job::{Input, Job, StageResult};
+use crate::supervisors::{Settled, Steward, Verdict};
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -17,7 +25,7 @@ struct Fixture {
     _dir: tempfile::TempDir,
     clock: Arc<ManualClock>,
     objects: Arc<MemoryObjects>,
-    desk: Arc<Desk>,
+    context: Arc<StageContext>,
 }
 
 impl Fixture {
@@ -34,7 +42,7 @@ impl Fixture {
         control.register(vec![new]).await.unwrap();
         let objects = Arc::new(MemoryObjects::new(clock.clone()));
         let model = ModelIdentity { id: "m".into(), weights: "w".into(), dimension: 2, metric: Metric::Cosine };
-        let desk = Arc::new(Desk {
+        let context = Arc::new(StageContext {
             control: Arc::new(control),
             artefacts: Artefacts::new(objects.clone(), Default::default(), model),
             quarantine: QuarantineKeeper::new(objects.clone(), Arc::new(LocalOriginals), shared, Default::default()),
@@ -42,16 +50,16 @@ impl Fixture {
             events: Arc::new(|_: Event| {}),
             claims: Arc::default(),
         });
-        Self { _dir: dir, clock, objects, desk }
+        Self { _dir: dir, clock, objects, context }
     }
 
     async fn claim(&self, owner: &str) -> Claim {
-        self.desk.control.claim(owner, LEASE, 1, None).await.unwrap().remove(0)
+        self.context.control.claim(owner, LEASE, 1, None).await.unwrap().remove(0)
     }
 
     async fn quarantine(&self, claim: &Claim, code: &str) -> bool {
         let error = StageError::permanent(code, "can't be read");
-        self.desk.quarantine(claim, Stage::Extraction, &error, 1).await.unwrap()
+        self.context.quarantine(claim, Stage::Extraction, &error, 1).await.unwrap()
     }
 
     async fn objects(&self) -> Vec<String> {
@@ -60,7 +68,7 @@ impl Fixture {
 
     /// What the record speaks of, in the order of keys.
     async fn spoken_of(&self, claim: &Claim) -> Vec<String> {
-        let record = self.desk.control.record(&claim.key.id).await.unwrap();
+        let record = self.context.control.record(&claim.key.id).await.unwrap();
         [record.quarantine_artefact, record.quarantine_original].into_iter().flatten().collect()
     }
 }
@@ -86,7 +94,7 @@ async fn a_superseded_claim_that_completes_takes_nothing_away() {
     let f = Fixture::new().await;
     let first = f.claim("first").await;
     assert!(f.quarantine(&first, "damaged").await);
-    f.desk.control.reset(&first.key.id, None).await.unwrap();
+    f.context.control.reset(&first.key.id, None).await.unwrap();
     let stalled = f.claim("stalled").await;
     assert_eq!(stalled.kept.len(), 2);
     f.clock.advance(2 * LEASE);
@@ -95,10 +103,10 @@ async fn a_superseded_claim_that_completes_takes_nothing_away() {
     let kept = f.objects().await;
     assert_eq!(kept, f.spoken_of(&successor).await, "what the first one kept is gone");
 
-    let steward = StageSteward { desk: f.desk.clone(), stage: Stage::Loading, next: None };
+    let outcomes = StageOutcomes { context: f.context.clone(), stage: Stage::Loading, next: None };
     let job = Arc::new(Job { input: Input::Original, claim: Arc::new(stalled) });
     let done = StageResult { output: None, metrics: Default::default(), duration: Duration::ZERO, next: None };
-    let settled = steward.settle(&job, &Verdict::Done(done)).await.unwrap();
+    let settled = outcomes.settle(&job, &Verdict::Done(done)).await.unwrap();
     assert!(matches!(settled, Settled::Fenced));
     assert_eq!(f.objects().await, kept);
 }
@@ -114,6 +122,6 @@ async fn what_no_record_speaks_of_is_swept_away_and_nothing_else() {
         let put = f.objects.put(&key, "x".into(), Precondition::None, Durability::Durable);
         put.await.unwrap();
     }
-    assert_eq!(f.desk.quarantine.sweep(f.desk.control.as_ref()).await.unwrap(), 2);
+    assert_eq!(f.context.quarantine.sweep(f.context.control.as_ref()).await.unwrap(), 2);
     assert_eq!(f.objects().await, kept);
 }

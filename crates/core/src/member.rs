@@ -1,0 +1,142 @@
+//! Names documents within documents: attachments of an e-mail or a PDF, members of a portfolio.
+//!
+//! A member's source is its container's source, `#member=`, and the member's name percent-encoded:
+//! `file:///mail/a.eml#member=invoices/2026%20%231.pdf`. Members of members append another fragment. The name is only a
+//! name: it is no path on this machine, and nothing is ever opened by it.
+//!
+//! A `#` in a file's name is `%23` in its `file://` URI, so that a `#` there always begins a member. Keys of objects
+//! stand in `s3://` URIs as they are and may hold any character; a document's record says whether it is a member
+//! (`parent`), and its source is split at the last [`MARK`], which an encoded name can't contain.
+
+use std::fmt::Write;
+
+/// What stands between the source of a container and the name of its member.
+pub const MARK: &str = "#member=";
+
+/// Longest encoded name of a member, in bytes.
+pub const MAX_NAME_BYTES: usize = 1_024;
+
+/// Longest source of a member, in bytes. It also bounds how deep members may lie in members.
+pub const MAX_SOURCE_BYTES: usize = 4_096;
+
+/// A member that can't be named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberError {
+    Unnamed,
+    NameTooLong { bytes: usize },
+    SourceTooLong { bytes: usize },
+}
+
+impl std::fmt::Display for MemberError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unnamed => f.write_str("a member has no name"),
+            Self::NameTooLong { bytes } => {
+                write!(f, "a member's name has {bytes} bytes when it is encoded, more than {MAX_NAME_BYTES}")
+            }
+            Self::SourceTooLong { bytes } => {
+                write!(f, "a member's source has {bytes} bytes, more than {MAX_SOURCE_BYTES}: it lies too deep")
+            }
+        }
+    }
+}
+
+impl std::error::Error for MemberError {}
+
+/// Returns the source of the member `name` of the document at `container`. The caller makes names unique within a
+/// container.
+///
+/// # Errors
+/// Fails where the name is empty, or name or source are too long.
+pub fn member_source(container: &str, name: &str) -> Result<String, MemberError> {
+    if name.is_empty() {
+        return Err(MemberError::Unnamed);
+    }
+    let mut encoded = String::with_capacity(name.len());
+    for &byte in name.as_bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                encoded.push(char::from(byte));
+            }
+            _ => {
+                let _ = write!(encoded, "%{byte:02X}");
+            }
+        }
+    }
+    if encoded.len() > MAX_NAME_BYTES {
+        return Err(MemberError::NameTooLong { bytes: encoded.len() });
+    }
+    let source = format!("{container}{MARK}{encoded}");
+    if source.len() > MAX_SOURCE_BYTES {
+        return Err(MemberError::SourceTooLong { bytes: source.len() });
+    }
+    Ok(source)
+}
+
+/// Splits a member's source into its container's source and its own name. Returns `None` for a source that
+/// [`member_source`] does not make.
+pub fn split_member(source: &str) -> Option<(&str, String)> {
+    let (container, encoded) = source.rsplit_once(MARK)?;
+    let mut name = Vec::with_capacity(encoded.len());
+    let mut rest = encoded.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'%' => {
+                let digit = |b: Option<u8>| char::from(b?).to_digit(16);
+                let (high, low) = (digit(rest.next())?, digit(rest.next())?);
+                name.push(u8::try_from(high * 16 + low).ok()?);
+            }
+            byte => name.push(byte),
+        }
+    }
+    let name = String::from_utf8(name).ok()?;
+    // One form for each name: what is encoded otherwise is something else.
+    (member_source(container, &name).as_deref() == Ok(source)).then_some((container, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_named_after_its_container_and_comes_back() {
+        let table = [
+            ("file:///a.eml", "report.pdf", "file:///a.eml#member=report.pdf"),
+            ("file:///a.eml", "x/2026 #1.pdf", "file:///a.eml#member=x/2026%20%231.pdf"),
+            ("file:///a%23b.eml", "ü%2F\n", "file:///a%23b.eml#member=%C3%BC%252F%0A"),
+            ("s3://bucket/a#b.eml", "c.pdf", "s3://bucket/a#b.eml#member=c.pdf"),
+            ("s3://bucket/a", "#member=b", "s3://bucket/a#member=%23member%3Db"),
+            ("file:///a.eml#member=b.eml", "c.pdf", "file:///a.eml#member=b.eml#member=c.pdf"),
+            ("file:///a.zip", "../../etc/passwd", "file:///a.zip#member=../../etc/passwd"),
+        ];
+        for (container, name, expected) in table {
+            let source = member_source(container, name).unwrap();
+            assert_eq!(source, expected);
+            assert_eq!(split_member(&source), Some((container, name.to_owned())), "{source}");
+        }
+    }
+
+    #[test]
+    fn what_names_no_member_is_told_apart() {
+        let others =
+            ["file:///a.pdf", "s3://b/a#c.pdf", "file:///a#member=", "file:///a#member=%2", "file:///a#member=%41"];
+        for other in others {
+            assert_eq!(split_member(other), None, "{other}");
+        }
+        assert_eq!(split_member("file:///a#member=a b"), None, "a name that is not encoded");
+    }
+
+    #[test]
+    fn names_and_depth_are_limited() {
+        let longest = "x".repeat(MAX_NAME_BYTES);
+        assert!(member_source("file:///a", &longest).is_ok());
+        assert_eq!(member_source("file:///a", &format!("{longest}x")), Err(MemberError::NameTooLong { bytes: 1_025 }));
+        assert_eq!(member_source("file:///a", &" ".repeat(342)), Err(MemberError::NameTooLong { bytes: 1_026 }));
+        assert_eq!(member_source("file:///a", ""), Err(MemberError::Unnamed));
+        let mut source = "file:///a".to_owned();
+        for _ in 0..3 {
+            source = member_source(&source, &longest).unwrap();
+        }
+        assert!(matches!(member_source(&source, &longest), Err(MemberError::SourceTooLong { .. })));
+    }
+}

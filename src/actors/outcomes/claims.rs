@@ -1,0 +1,84 @@
+//! Keeps the claims that this process holds.
+
+use dashmap::DashMap;
+use docweir_core::documents::{DocumentId, Stage};
+use docweir_stores::control::{Claim, ClaimKey};
+use tokio::sync::watch;
+use tracing::Span;
+
+use crate::telemetry::trace;
+
+/// Claims that this process holds. The heartbeat renews them, and a run ends when none is left.
+pub struct Claims {
+    held: DashMap<DocumentId, Held>,
+    count: watch::Sender<usize>,
+}
+
+/// A held claim with its current stage and attempt.
+struct Held {
+    key: ClaimKey,
+    stage: Stage,
+    attempt: u32,
+}
+
+impl Default for Claims {
+    fn default() -> Self {
+        Self { held: DashMap::new(), count: watch::Sender::new(0) }
+    }
+}
+
+impl Claims {
+    /// Adds a claim that was just made.
+    pub fn begin(&self, claim: &Claim) {
+        let held = Held { key: claim.key.clone(), stage: claim.stage, attempt: claim.attempts + 1 };
+        self.held.insert(claim.key.id.clone(), held);
+        self.count.send_replace(self.held.len());
+    }
+
+    /// Records that another attempt begins.
+    pub(super) fn comes_to(&self, key: &ClaimKey, stage: Stage, attempt: u32) {
+        if let Some(mut held) = self.held.get_mut(&key.id).filter(|held| held.key.epoch == key.epoch) {
+            (held.stage, held.attempt) = (stage, attempt);
+        }
+    }
+
+    /// Returns the span that log lines about a claim stand in.
+    pub fn span(&self, key: &ClaimKey) -> Span {
+        match self.held.get(&key.id) {
+            Some(held) => trace::span(&key.id, key.version, held.stage, held.attempt),
+            // It has ended since; nothing of it is known any more but its trace.
+            None => trace::span_of_version(&key.id, key.version),
+        }
+    }
+
+    /// Ends this claim, not a newer one of the same document.
+    pub fn end(&self, key: &ClaimKey) {
+        self.held.remove_if(&key.id, |_, held| held.key.epoch == key.epoch);
+        self.count.send_replace(self.held.len());
+    }
+
+    /// Returns a channel with the number of held claims.
+    pub fn watch(&self) -> watch::Receiver<usize> {
+        self.count.subscribe()
+    }
+
+    /// Returns the keys of all held claims.
+    pub fn keys(&self) -> Vec<ClaimKey> {
+        self.held.iter().map(|entry| entry.value().key.clone()).collect()
+    }
+
+    /// Returns the number of held claims.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Returns whether a claim on this document is held.
+    pub fn holds(&self, id: &DocumentId) -> bool {
+        self.held.contains_key(id)
+    }
+
+    /// Returns whether no claim is held.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+}

@@ -1,0 +1,53 @@
+//! Holds what the outcome code of all stages shares, and applies transitions under a claim.
+
+use std::sync::Arc;
+
+use docweir_core::documents::Stage;
+use docweir_core::error::StageError;
+use docweir_stores::batches::Batches;
+use docweir_stores::control::{Claim, ControlError, ControlStore, Transition};
+
+use super::claims::Claims;
+use super::errors::control;
+use crate::actors::artefacts::Artefacts;
+use crate::actors::quarantine::QuarantineKeeper;
+use crate::messages::event::{Event, EventSink};
+
+/// Stores and tables that the outcome code of all stages shares.
+pub struct StageContext {
+    pub control: Arc<dyn ControlStore>,
+    pub artefacts: Artefacts,
+    pub quarantine: QuarantineKeeper,
+    /// Store of texts that wait for batches; `None` if there never were any.
+    pub batches: Option<Arc<dyn Batches>>,
+    pub events: Arc<dyn EventSink>,
+    pub claims: Arc<Claims>,
+}
+
+impl StageContext {
+    /// Applies a transition. Returns `false` when the claim is no longer ours.
+    pub async fn apply(&self, claim: &Claim, transition: Transition) -> Result<bool, StageError> {
+        match self.control.apply(&claim.key, transition).await {
+            Ok(()) => Ok(true),
+            Err(ControlError::Fenced(_)) => {
+                self.superseded(claim);
+                self.leave_nothing_of_a_deleted_one(&claim.key.id).await?;
+                Ok(false)
+            }
+            Err(error) => Err(control(error)),
+        }
+    }
+
+    /// Ends a claim that somebody else has taken over, and reports it.
+    pub fn superseded(&self, claim: &Claim) {
+        self.claims.end(&claim.key);
+        self.events.emit(Event::Superseded { document: claim.key.id.clone() });
+    }
+
+    /// Returns a claimed document to the queue as it is.
+    pub async fn release(&self, claim: &Claim, stage: Stage) -> Result<bool, StageError> {
+        let released = self.apply(claim, Transition::Released { stage }).await?;
+        self.claims.end(&claim.key);
+        Ok(released)
+    }
+}

@@ -1,0 +1,19 @@
+//! Describes a job to the pool that takes it.
+
+use std::sync::Arc;
+
+use crate::messages::job::{Input, Job};
+use crate::supervisors::{JobSpec, Lane};
+
+/// Returns how the pools account for a job.
+pub fn spec(job: Job) -> JobSpec<Job> {
+    JobSpec {
+        id: job.claim.key.id.to_string(),
+        tenant: job.claim.tenant.as_str().into(),
+        weight: job.claim.weight,
+        bytes: job.weight_bytes(),
+        lane: if matches!(job.input, Input::Removal) { Lane::Urgent } else { Lane::Normal },
+        failed_attempts: job.claim.attempts,
+        payload: Arc::new(job),
+    }
+}

@@ -1,0 +1,44 @@
+//! Gives a document up: keeps what is known of the failure, then records the quarantine.
+
+use docweir_core::documents::Stage;
+use docweir_core::error::StageError;
+use docweir_core::failpoint;
+use docweir_stores::control::{Claim, Transition};
+
+use super::context::StageContext;
+use crate::actors::artefacts::storage;
+use crate::messages::event::Event;
+
+impl StageContext {
+    /// Quarantines a document: keeps the failure first, then records it. Returns `false` when the claim is no longer ours.
+    pub async fn quarantine(
+        &self,
+        claim: &Claim,
+        stage: Stage,
+        error: &StageError,
+        attempts: u32,
+    ) -> Result<bool, StageError> {
+        let kept = self.quarantine.keep(claim, stage, error, attempts).await.map_err(storage)?;
+        failpoint::reach("quarantine.kept", &claim.source);
+        let transition = Transition::Quarantined {
+            stage,
+            error: error.clone(),
+            artefact: Some(kept.artefact.clone()),
+            original: kept.original.clone(),
+        };
+        if !self.apply(claim, transition).await? {
+            self.quarantine.forget([&kept.artefact]).await;
+            return Ok(false);
+        }
+        failpoint::reach("quarantine.settled", &claim.source);
+        self.quarantine.forget(claim.kept.iter().filter(|key| !kept.holds(key))).await;
+        self.events.emit(Event::Quarantined {
+            document: claim.key.id.clone(),
+            source: claim.source.clone(),
+            stage,
+            error: error.clone(),
+        });
+        self.claims.end(&claim.key);
+        Ok(true)
+    }
+}

@@ -1,0 +1,45 @@
+//! Takes a deleted document's objects away.
+
+use docweir_core::documents::{DocumentId, Version};
+use docweir_core::error::StageError;
+use docweir_stores::control::{Claim, ControlError, Intent, Status, Transition};
+
+use super::context::StageContext;
+use super::errors::control;
+use crate::actors::artefacts::storage;
+use crate::messages::event::Event;
+
+impl StageContext {
+    /// Removes everything else of a document whose tombstone is in the manifest, then records it as deleted. Returns
+    /// `false` when the claim is no longer ours.
+    pub async fn deleted(&self, claim: &Claim) -> Result<bool, StageError> {
+        if !self.artefacts.are_ours(&claim.key).await? {
+            self.superseded(claim);
+            return Ok(false);
+        }
+        self.artefacts.purge(&claim.key.id).await?;
+        if let Some(batches) = &self.batches {
+            batches.taken(claim.key.id.as_str()).await?;
+        }
+        self.quarantine.forget_all(&claim.key.id, claim.key.version).await.map_err(storage)?;
+        let ours = self.apply(claim, Transition::Deleted).await?;
+        if ours {
+            self.claims.end(&claim.key);
+            self.events.emit(Event::Deleted { document: claim.key.id.clone(), source: claim.source.clone() });
+        }
+        Ok(ours)
+    }
+
+    /// Removes what was written under a void claim of a document that another process has deleted meanwhile. Objects are
+    /// not fenced, so some may have been written after the document's artefacts were removed.
+    pub(super) async fn leave_nothing_of_a_deleted_one(&self, id: &DocumentId) -> Result<(), StageError> {
+        let version = match self.control.record(id).await {
+            Ok(record) if record.intent == Intent::Delete || record.status == Status::Deleted => record.version,
+            Ok(_) => return Ok(()),
+            Err(ControlError::NotFound(_)) => Version::MAX,
+            Err(error) => return Err(control(error)),
+        };
+        self.artefacts.purge(id).await?;
+        self.quarantine.forget_all(id, version).await.map_err(storage)
+    }
+}

@@ -1,0 +1,151 @@
+//! Records what becomes of an attempt (done, retry, quarantine, park, release) and hands the document on.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use docweir_core::documents::Stage;
+use docweir_core::error::StageError;
+use docweir_core::failpoint;
+use docweir_stores::control::{Claim, Resume, Transition};
+use tracing::Span;
+
+use super::context::StageContext;
+use super::job_spec::spec;
+use super::log;
+use crate::messages::event::Event;
+use crate::messages::job::{Input, Job, StageResult};
+use crate::supervisors::{Begin, Closed, PoolHandle, Settled, Steward, Verdict};
+use crate::telemetry::trace;
+
+/// Outcome handler of one stage's pool.
+pub struct StageOutcomes {
+    pub context: Arc<StageContext>,
+    pub stage: Stage,
+    /// Pool of the next stage; `None` after loading.
+    pub next: Option<PoolHandle<Job>>,
+}
+
+#[async_trait(?Send)]
+impl Steward<Job, StageResult, Resume> for StageOutcomes {
+    fn span(&self, job: &Arc<Job>, failed_attempts: u32) -> Span {
+        trace::span(&job.claim.key.id, job.claim.key.version, self.stage, failed_attempts + 1)
+    }
+
+    async fn begin(&self, job: &Arc<Job>, failed_attempts: u32) -> Result<Begin, StageError> {
+        self.context.claims.comes_to(&job.claim.key, self.stage, failed_attempts + 1);
+        if matches!(job.input, Input::Removal) {
+            return Ok(Begin::Go);
+        }
+        let ours = self.context.apply(&job.claim, Transition::StageStarted { stage: self.stage }).await?;
+        failpoint::reach(&format!("{}.begun", self.stage), &job.claim.source);
+        Ok(if ours { Begin::Go } else { Begin::Drop })
+    }
+
+    async fn settle(&self, job: &Arc<Job>, verdict: &Verdict<StageResult, Resume>) -> Result<Settled, StageError> {
+        let claim = &job.claim;
+        let ours = match verdict {
+            Verdict::Done(result) => self.done(job, result).await?,
+            Verdict::Retry { error, wait, consumes_attempt, .. } => {
+                let transition = Transition::StageRetry {
+                    stage: self.stage,
+                    error: error.clone(),
+                    wait: *wait,
+                    consumes_attempt: *consumes_attempt,
+                };
+                let ours = self.context.apply(claim, transition).await?;
+                if ours {
+                    self.context.events.emit(Event::Retried {
+                        document: claim.key.id.clone(),
+                        source: claim.source.clone(),
+                        stage: self.stage,
+                        wait_seconds: wait.as_secs_f64(),
+                        error: error.clone(),
+                    });
+                }
+                ours
+            }
+            Verdict::Quarantine { error, attempts } => {
+                self.context.quarantine(claim, self.stage, error, *attempts).await?
+            }
+            Verdict::Parked { reason, resume } => {
+                let (reason, resume) = (reason.clone(), resume.clone());
+                let transition = Transition::Parked { stage: self.stage, reason: reason.clone(), resume };
+                let ours = self.context.apply(claim, transition).await?;
+                if ours {
+                    self.context.events.emit(Event::Parked {
+                        document: claim.key.id.clone(),
+                        source: claim.source.clone(),
+                        stage: self.stage,
+                        reason,
+                    });
+                    self.context.claims.end(&claim.key);
+                }
+                ours
+            }
+            Verdict::Released => self.context.release(claim, self.stage).await?,
+        };
+        log::outcome(verdict, ours);
+        Ok(if ours { Settled::Release } else { Settled::Fenced })
+    }
+
+    async fn forward(&self, job: &Arc<Job>, done: StageResult) -> Result<(), Closed> {
+        let (Some(pool), Some(input)) = (&self.next, done.next) else { return Ok(()) };
+        let mut claim = Claim { stage: input.stage(), attempts: 0, interruptions: 0, ..(*job.claim).clone() };
+        if let Some(output) = done.output {
+            claim.outputs.insert(self.stage, output);
+        }
+        let next = Job { claim: Arc::new(claim), input };
+        if pool.submit(spec(next.clone())).await.is_err() {
+            // Draining: the finished stage is recorded, the document goes on from here in the next run.
+            if let Err(error) = self.context.release(&next.claim, next.stage()).await {
+                tracing::warn!(%error, "can't give a document back; its lease will end");
+                self.context.claims.end(&next.claim.key);
+            }
+            return Err(Closed);
+        }
+        Ok(())
+    }
+}
+
+impl StageOutcomes {
+    async fn done(&self, job: &Arc<Job>, result: &StageResult) -> Result<bool, StageError> {
+        let (claim, context) = (&job.claim, &self.context);
+        failpoint::reach(&format!("{}.artefact", self.stage), &claim.source);
+        let document = claim.key.id.clone();
+        if matches!(job.input, Input::Removal) {
+            return context.deleted(claim).await;
+        }
+        let (metrics, duration) = (result.metrics.clone(), result.duration);
+        let last = self.stage == Stage::Loading;
+        let transition = match last {
+            true => Transition::Completed { metrics, duration },
+            false => Transition::StageCompleted { stage: self.stage, output: result.output.clone(), metrics, duration },
+        };
+        if !context.apply(claim, transition).await? {
+            return Ok(false);
+        }
+        failpoint::reach(&format!("{}.settled", self.stage), &claim.source);
+        context.events.emit(Event::StageCompleted {
+            document: document.clone(),
+            stage: self.stage,
+            seconds: duration.as_secs_f64(),
+            metrics: result.metrics.clone(),
+        });
+        if last {
+            let notes = match &job.input {
+                Input::Embedded(embedded) => embedded.chunks.notes.clone(),
+                _ => Vec::new(),
+            };
+            context.quarantine.forget(&claim.kept).await;
+            context.claims.end(&claim.key);
+            context.events.emit(Event::Completed {
+                document,
+                version: claim.key.version,
+                source: claim.source.clone(),
+                replaced: claim.loaded_version.is_some(),
+                notes,
+            });
+        }
+        Ok(true)
+    }
+}
