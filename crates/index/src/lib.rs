@@ -180,11 +180,7 @@ impl VectorStore {
     }
 
     fn may_mix(&self, manifest: &Manifest, model: &ModelIdentity) -> Result<(), VectorError> {
-        validate::may_mix(manifest.model(), model).map_err(|_| VectorError::ModelMismatch {
-            collection: self.collection.clone(),
-            stored: manifest.model().map(error::describe).unwrap_or_default(),
-            given: error::describe(model),
-        })
+        may_mix(&self.collection, manifest, model)
     }
 
     /// The object key of a file of this collection.
@@ -199,4 +195,12 @@ impl VectorStore {
     fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn may_mix(collection: &str, manifest: &Manifest, model: &ModelIdentity) -> Result<(), VectorError> {
+    validate::may_mix(manifest.model(), model).map_err(|_| VectorError::ModelMismatch {
+        collection: collection.to_owned(),
+        stored: manifest.model().map(error::describe).unwrap_or_default(),
+        given: error::describe(model),
+    })
 }

@@ -340,13 +340,15 @@ mod tests {
 
     #[test]
     fn built_rows_can_be_stored_as_they_are() {
-        let rows = vec![Row::new("a", "für", vec![3.0, 0.0, 4.0]).with_language("deu"), Row::new("b", "", vec![1.0; 3])];
+        let rows =
+            vec![Row::new("a", "für", vec![3.0, 0.0, 4.0]).with_language("deu"), Row::new("b", "", vec![1.0; 3])];
         let document = DocumentRows::new(crate::testing::id("doc_a"), 2, "file:///a", rows).with_metadata("year", 2024);
         assert_eq!((document.rows[0].ordinal, document.rows[1].ordinal), (0, 1));
         assert_eq!(document.rows[0].vector, [0.6, 0.0, 0.8]);
         assert_eq!((document.rows[0].span.end, document.rows[0].span.end_byte), (3, 4));
         Write::from(document).check(&model(3), &VectorOptions::default()).unwrap();
-        let flat = DocumentRows::new(crate::testing::id("doc_a"), 1, "file:///a", vec![Row::new("a", "", vec![0.0; 3])]);
+        let flat =
+            DocumentRows::new(crate::testing::id("doc_a"), 1, "file:///a", vec![Row::new("a", "", vec![0.0; 3])]);
         let refused = Write::from(flat).check(&model(3), &VectorOptions::default()).unwrap_err();
         assert!(refused.to_string().contains("length 0"), "{refused}");
     }
