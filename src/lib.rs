@@ -19,6 +19,7 @@
 //! | [`actors`] | the wiring of the three: who hands what to whom |
 //! | [`messages`] | what crosses a mailbox |
 //! | [`config`] | typed settings, every one with its unit and default |
+//! | [`search`] | answers queries, whoever asks: options, filters, results, errors |
 //! | [`engine`] | opens the stores that a command needs |
 //! | `infra` | what is needed in AWS, made or checked; `crates/aws` is the only code that knows AWS's clients |
 //! | [`doctor`] | looks at what a run will need, before it needs it |
@@ -66,5 +67,6 @@ pub mod http;
 pub mod infra;
 pub mod intake;
 pub mod messages;
+pub mod search;
 pub mod supervisors;
 pub mod telemetry;

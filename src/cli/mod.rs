@@ -18,7 +18,6 @@ mod drive;
 mod erase;
 mod estimate;
 pub mod exit;
-mod filters;
 mod hits;
 #[cfg(feature = "aws")]
 mod infra;
