@@ -36,6 +36,7 @@
 //! | [`backends`] | where state lies: the object store and the control store, each behind a trait |
 //! | [`engine`] | opens what a command needs |
 //! | [`pipeline`] | builds the supervision tree and runs it to its end |
+//! | [`search`] | answers queries, whoever asks: options, filters, results, errors |
 //! | `infra` | what is needed in AWS, made or checked (feature `aws`) |
 //! | [`doctor`] | looks at what a run will need, before it needs it |
 //! | [`cli`] | one file a command |
@@ -84,6 +85,7 @@ pub mod infra;
 pub mod intake;
 pub mod messages;
 pub mod pipeline;
+pub mod search;
 pub mod supervisors;
 pub mod telemetry;
 

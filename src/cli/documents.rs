@@ -6,7 +6,6 @@ use std::path::Path;
 use docweir_core::documents::DocumentId;
 use docweir_stores::control::{ControlError, ControlRecord, ControlStore, RecordFilter};
 
-use super::filters::absolute;
 use crate::exit::Failure;
 use crate::intake::source;
 
@@ -23,7 +22,7 @@ pub async fn find(control: &dyn ControlStore, name: &OsStr, here: &Path) -> Resu
     }
     let uri = match name.to_str().filter(|n| n.contains("://")) {
         Some(uri) => uri.to_owned(),
-        None => source::of_path(&absolute(Path::new(name), here)),
+        None => source::of_path(&source::absolute(Path::new(name), here)),
     };
     if let Some(record) = control.by_source(&uri).await? {
         return Ok(record);

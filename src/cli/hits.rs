@@ -1,26 +1,23 @@
-//! A found passage, for people and for programs.
+//! A found passage, for people.
 
 use std::path::Path;
 
-use docweir_core::documents::{DocumentId, Version};
-use docweir_core::model::{PageBox, Span};
-use docweir_index::Hit;
 use docweir_records::ItemKind;
-use serde::Serialize;
 
 use super::output::{Out, printable};
 use crate::intake::source;
+use crate::search::Passage;
 
 /// A head line, then the passage as it stands in the document.
-pub fn lines(rank: usize, hit: &Hit, out: &Out, here: &Path) -> Vec<String> {
+pub fn lines(rank: usize, hit: &Passage, out: &Out, here: &Path) -> Vec<String> {
     let mut head = vec![
         out.bold(&format!("{rank}.")),
         out.green(&format!("{:.3}", hit.score)),
-        out.bold(&source::display(&hit.source, here)),
+        out.bold(&source::display(&hit.uri, here)),
     ];
     head.extend(pages(hit).map(|p| out.dim(&p)));
     if ItemKind::is_name(&hit.kind) {
-        head.push(out.dim(&printable(&hit.chunk_id)));
+        head.push(out.dim(&printable(&hit.chunk)));
     }
     if !hit.heading_path.is_empty() {
         // A heading is text of the document: it may hold anything but a line's end here.
@@ -31,8 +28,8 @@ pub fn lines(rank: usize, hit: &Hit, out: &Out, here: &Path) -> Vec<String> {
 }
 
 /// `p. 3`, `pp. 3-4`; nothing for inputs without pages.
-fn pages(hit: &Hit) -> Option<String> {
-    let (first, last) = hit.pages;
+fn pages(hit: &Passage) -> Option<String> {
+    let (first, last) = (hit.page_first, hit.page_last);
     match hit.boxes.is_empty() && first == 1 && last == 1 {
         true => None,
         false if first == last => Some(format!("p. {first}")),
@@ -68,87 +65,27 @@ fn byte(text: &str, n: usize) -> usize {
     text.char_indices().nth(n).map_or(text.len(), |(i, _)| i)
 }
 
-/// The answer to one query.
-#[derive(Serialize)]
-pub struct Answer<'a> {
-    pub question: &'a str,
-    pub results: Vec<Passage<'a>>,
-}
-
-/// A hit under the names that programs read.
-#[derive(Serialize)]
-pub struct Passage<'a> {
-    score: f32,
-    vector_score: Option<f32>,
-    bm25_score: Option<f32>,
-    document: &'a DocumentId,
-    version: Version,
-    /// The file's path.
-    source: String,
-    uri: &'a str,
-    /// Document that contains this one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parent: Option<&'a DocumentId>,
-    chunk: &'a str,
-    kind: &'a str,
-    language: Option<&'a str>,
-    page_first: u32,
-    page_last: u32,
-    heading_path: &'a [String],
-    span: Span,
-    boxes: &'a [PageBox],
-    text: &'a str,
-    /// What is known of it: a record's own fields, or what enrichment found.
-    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
-    metadata: &'a serde_json::Map<String, serde_json::Value>,
-    /// Matched words in `text`: half-open, code points.
-    matches: &'a [(u32, u32)],
-}
-
-impl<'a> Passage<'a> {
-    pub fn of(hit: &'a Hit) -> Self {
-        let path = source::to_path(&hit.source);
-        Self {
-            score: hit.score,
-            vector_score: hit.vector_score,
-            bm25_score: hit.bm25_score,
-            document: &hit.document,
-            version: hit.version,
-            source: path.map_or_else(|| hit.source.clone(), |p| p.to_string_lossy().into_owned()),
-            uri: &hit.source,
-            parent: hit.parent.as_ref(),
-            chunk: &hit.chunk_id,
-            kind: &hit.kind,
-            language: hit.language.as_deref(),
-            page_first: hit.pages.0,
-            page_last: hit.pages.1,
-            heading_path: &hit.heading_path,
-            span: hit.span,
-            boxes: &hit.boxes,
-            text: &hit.text,
-            metadata: &hit.metadata,
-            matches: &hit.matches,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use docweir_core::documents::DocumentId;
+    use docweir_core::model::Span;
+
     use super::*;
 
-    fn hit(text: &str, matches: &[(u32, u32)]) -> Hit {
-        Hit {
+    fn hit(text: &str, matches: &[(u32, u32)]) -> Passage {
+        Passage {
             score: 0.8734,
             vector_score: Some(0.5),
             bm25_score: None,
             document: DocumentId::mint(0, 1),
             version: 2,
-            source: "file:///home/me/a%20b.pdf".into(),
+            source: "/home/me/a b.pdf".into(),
+            uri: "file:///home/me/a%20b.pdf".into(),
             parent: None,
-            chunk_id: "c1".into(),
-            ordinal: 0,
+            chunk: "c1".into(),
             kind: "text".into(),
-            pages: (3, 4),
+            page_first: 3,
+            page_last: 4,
             span: Span { start: 0, end: 5, start_byte: 0, end_byte: 6 },
             boxes: Vec::new(),
             heading_path: vec!["2 Fencing".into(), "2.1 \x1b[2J".into()],
@@ -178,25 +115,11 @@ mod tests {
     }
 
     #[test]
-    fn programs_get_path_and_uri() {
-        let hit = hit("text", &[(0, 4)]);
-        let answer = Answer { question: "why", results: vec![Passage::of(&hit)] };
-        let json = serde_json::to_value(&answer).unwrap();
-        let first = &json["results"][0];
-        assert_eq!(json["question"], "why");
-        assert_eq!(
-            (&first["source"], &first["uri"]),
-            (&"/home/me/a b.pdf".into(), &"file:///home/me/a%20b.pdf".into())
-        );
-        assert_eq!(first["matches"][0][1], 4);
-    }
-
-    #[test]
     fn a_text_file_has_no_page() {
         let mut one = hit("x", &[]);
-        one.pages = (1, 1);
+        (one.page_first, one.page_last) = (1, 1);
         assert_eq!(pages(&one), None);
-        one.pages = (2, 2);
+        (one.page_first, one.page_last) = (2, 2);
         assert_eq!(pages(&one).as_deref(), Some("p. 2"));
     }
 }

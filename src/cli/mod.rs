@@ -17,7 +17,6 @@ mod documents;
 mod drive;
 mod erase;
 mod estimate;
-mod filters;
 mod hits;
 #[cfg(feature = "aws")]
 mod infra;

@@ -4,56 +4,47 @@ use std::io::{BufReader, IsTerminal};
 use std::path::Path;
 use std::sync::Arc;
 
-use docweir_core::cancel::Cancel;
-use docweir_index::{Hit, SearchRequest, View};
-use docweir_stages::embed::{Call, Embedder};
+use docweir_stages::embed::Embedder;
 
 use super::args::{self, Mode, Progress};
 use super::context::Context;
-use super::hits::{self, Answer, Passage};
 use super::output::{complain, printable};
 use super::progress::{Fetch, Reporter, Style};
-use super::{filters, queries};
-use crate::config::{Argument, SearchMode, Settings};
+use super::{hits, queries};
+use crate::config::Argument;
 use crate::engine::{Engine, Payer};
-use crate::exit::{Exit, Failure};
+use crate::exit::{EngineError, Exit, Failure};
+use crate::search::{
+    Cause, Filter, FilterError, LazyEmbedder, Passage, QueryOptions, SearchError, SearchService, ServiceOptions, filter,
+};
 
 pub fn run(context: &Context, args: &args::Search) -> Result<Exit, Failure> {
     let config = context.config_with(arguments(args))?;
     let questions = questions(args)?;
-    let filter = filters::parse(&args.filter, args.source.as_deref(), &context.here)?;
+    let filter = filters(args, &context.here).map_err(wrong_filter)?;
     context.block_on(async {
-        let engine = Engine::open(config).await?;
-        let vectors = engine.vectors()?;
-        if vectors.manifest().await?.is_none() {
-            let text =
-                format!("the index at {} is empty: `docweir ingest FOLDER` fills it", engine.state.root().display());
-            return Err(Failure::no(text));
-        }
-        let settings = &engine.config.settings;
-        let embedder = match settings.search.mode {
-            SearchMode::FullText => None,
-            SearchMode::Hybrid | SearchMode::Vector => Some(embedder(&engine).await?),
+        let engine = Arc::new(Engine::open(config).await?);
+        let options = QueryOptions {
+            as_of: args.as_of,
+            filter,
+            exact: args.exact,
+            ..QueryOptions::from(&engine.config.settings.search)
         };
-        let view = match args.as_of {
-            Some(version) => vectors.view_at(version).await?,
-            None => vectors.view().await?,
-        };
-        let search = Search { view, embedder, settings, filter, exact: args.exact };
+        let failed = |error| failure(error, &engine);
+        let session = service(&engine).session(options).await.map_err(failed)?;
         let mut found = 0;
         for (i, question) in questions.iter().enumerate() {
-            let hits = search.one(question).await?;
-            found += hits.len();
+            let answer = session.search(question).await.map_err(failed)?;
+            found += answer.results.len();
             if args.json {
-                let results = hits.iter().map(Passage::of).collect();
-                context.out.json(&Answer { question, results });
+                context.out.json(&answer);
                 continue;
             }
             if args.queries.is_some() {
                 let gap = if i > 0 { "\n" } else { "" };
                 context.out.line(format!("{gap}{}\n", context.out.bold(&printable(question))));
             }
-            print(&hits, context);
+            print(&answer.results, context);
         }
         if found == 0 && args.queries.is_none() {
             if !args.json {
@@ -63,6 +54,49 @@ pub fn run(context: &Context, args: &args::Search) -> Result<Exit, Failure> {
         }
         Ok(Exit::Well)
     })
+}
+
+/// Makes the service that answers one command: its collection is the configured one.
+fn service(engine: &Arc<Engine>) -> SearchService {
+    let options = ServiceOptions::new(engine.config.settings.state.collection.clone());
+    let shared = engine.clone();
+    let embedder = LazyEmbedder::new(move || embedder(shared.clone()));
+    SearchService::new(engine.open_collection(), embedder, options)
+}
+
+fn filters(args: &args::Search, here: &Path) -> Result<Option<Filter>, FilterError> {
+    let typed = filter::parse_all(&args.filter, here)?;
+    let under = args.source.as_deref().map(|path| filter::under(path, here));
+    Ok(Filter::all(typed.into_iter().chain(under)))
+}
+
+fn wrong_filter(error: FilterError) -> Failure {
+    Failure::usage(format!("--filter '{}': {}", error.filter, error.reason))
+}
+
+/// Says how the command ends, in its own words where it has an option or a command to name.
+fn failure(error: SearchError, engine: &Engine) -> Failure {
+    match error {
+        SearchError::UnknownCollection { .. } => {
+            let root = engine.state.root().display();
+            Failure::no(format!("the index at {root} is empty: `docweir ingest FOLDER` fills it"))
+        }
+        SearchError::BadQuery { reason, .. } => Failure::usage(reason),
+        SearchError::BadFilter(error) => wrong_filter(error),
+        SearchError::TextTooLong { tokens, window, model } => {
+            let text = format!("the query has {tokens} tokens and model {model} sees {window}");
+            Failure::usage(format!("{text}: shorten it, or try --mode full-text"))
+        }
+        SearchError::NoEmbedder(cause) => match cause.downcast_ref::<EngineError>() {
+            Some(error) => error.clone().into(),
+            None => Failure::system(cause.to_string()),
+        },
+        SearchError::BadCollection(error)
+        | SearchError::UnknownVersion(error)
+        | SearchError::ModelMismatch(error)
+        | SearchError::Index(error) => error.into(),
+        SearchError::Embedding(_) | SearchError::Interrupted(_) => Failure::system(error.to_string()),
+    }
 }
 
 fn arguments(args: &args::Search) -> Vec<Argument> {
@@ -95,68 +129,21 @@ fn questions(args: &args::Search) -> Result<Vec<String>, Failure> {
     }
 }
 
-/// The model, with its fetch shown where this is the machine's first use of it.
-async fn embedder(engine: &Engine) -> Result<Arc<dyn Embedder>, Failure> {
+/// Opens the embedder; shows the fetch of the model where this is the machine's first use of it.
+async fn embedder(engine: Arc<Engine>) -> Result<Arc<dyn Embedder>, Cause> {
     let style = Style::of(Progress::Auto, false, std::io::stderr().is_terminal());
     let reporter = Reporter::start(style);
     let embedder = engine.embedder(Payer::search(), &|fetched| reporter.fetch(Fetch::from(fetched))).await;
     reporter.end();
-    Ok(embedder?)
+    embedder.map_err(|error| Arc::new(error) as Cause)
 }
 
-struct Search<'a> {
-    view: Arc<View>,
-    embedder: Option<Arc<dyn Embedder>>,
-    settings: &'a Settings,
-    filter: Option<docweir_index::Filter>,
-    exact: bool,
-}
-
-impl Search<'_> {
-    async fn one(&self, question: &str) -> Result<Vec<Hit>, Failure> {
-        use docweir_index::Mode;
-        let vector = match &self.embedder {
-            Some(embedder) => Some(query_vector(embedder.as_ref(), question).await?),
-            None => None,
-        };
-        let mode = match self.settings.search.mode {
-            SearchMode::Hybrid => Mode::Hybrid { weight: self.settings.search.weight as f32 },
-            SearchMode::Vector => Mode::Vector,
-            SearchMode::FullText => Mode::FullText,
-        };
-        let request = SearchRequest {
-            mode,
-            filter: self.filter.clone(),
-            exact: self.exact,
-            threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            ..SearchRequest::new(question, vector, self.settings.search.top)
-        };
-        Ok(self.view.search(&request)?)
-    }
-}
-
-async fn query_vector(embedder: &dyn Embedder, question: &str) -> Result<Vec<f32>, Failure> {
-    let tokens = embedder.count_tokens(question);
-    if tokens > embedder.window() {
-        let (id, window) = (&embedder.identity().id, embedder.window());
-        let text =
-            format!("the query has {tokens} tokens and model {id} sees {window}: shorten it, or try --mode full-text");
-        return Err(Failure::usage(text));
-    }
-    let call = Call { subject: "search", collection: None, cancel: &Cancel::default() };
-    let embedded = embedder.embed(vec![question.to_owned()], call).await;
-    let batch = embedded.map_err(|e| Failure::system(format!("can't embed the query: {e}")))?;
-    let vector = batch.vectors.into_iter().next();
-    let vector = vector.ok_or_else(|| Failure::system("can't embed the query: the model gave no vector"))?;
-    vector.map_err(|e| Failure::system(format!("can't embed the query: {e}")))
-}
-
-fn print(hits: &[Hit], context: &Context) {
-    for (i, hit) in hits.iter().enumerate() {
+fn print(passages: &[Passage], context: &Context) {
+    for (i, passage) in passages.iter().enumerate() {
         if i > 0 {
             context.out.line("");
         }
-        for line in hits::lines(i + 1, hit, &context.out, &context.here) {
+        for line in hits::lines(i + 1, passage, &context.out, &context.here) {
             context.out.line(line);
         }
     }
@@ -174,7 +161,7 @@ fn nothing(args: &args::Search) -> &'static str {
 mod tests {
     use super::*;
     use crate::cli::args::{Cli, Command};
-    use crate::config::{Config, Source};
+    use crate::config::{Config, SearchMode, Source};
     use clap::Parser;
 
     fn parse(line: &str) -> args::Search {
@@ -194,6 +181,16 @@ mod tests {
         let failure = Failure::from(bad);
         assert_eq!(failure.exit, Exit::Usage);
         assert!(failure.lines[0].starts_with("argument -k: `search.top` must"), "{failure:?}");
+    }
+
+    #[test]
+    fn a_bad_filter_names_its_option() {
+        let failure =
+            wrong_filter(filters(&parse("docweir search --filter colour=red x"), Path::new("/")).unwrap_err());
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.lines[0].starts_with("--filter 'colour=red': `colour` is no field; "), "{failure:?}");
+        let both = filters(&parse("docweir search --filter kind=table --source /x/ y"), Path::new("/")).unwrap();
+        assert_eq!(both, Filter::all([Filter::eq("kind", "table"), Filter::prefix("source", "file:///x/")]));
     }
 
     #[test]

@@ -96,6 +96,31 @@ pub fn display(uri: &str, here: &Path) -> String {
     }
 }
 
+/// Returns an absolute path, as intake resolves paths where the file is there, else by the text alone. A relative path is
+/// taken from `here`.
+pub fn absolute(path: &Path, here: &Path) -> PathBuf {
+    let joined = here.join(path);
+    if let Ok(resolved) = std::fs::canonicalize(&joined) {
+        return resolved;
+    }
+    // The file is gone; its folder may be there, and be reached through a link.
+    let parent = joined.parent().and_then(|p| std::fs::canonicalize(p).ok());
+    if let (Some(parent), Some(name)) = (parent, joined.file_name()) {
+        return parent.join(name);
+    }
+    let mut plain = PathBuf::new();
+    for part in joined.components() {
+        match part {
+            std::path::Component::CurDir => {}
+            std::path::Component::ParentDir => {
+                plain.pop();
+            }
+            other => plain.push(other),
+        }
+    }
+    plain
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +152,15 @@ mod tests {
         assert_eq!(display(&member, Path::new("/mail")), "a.eml > x/b c.pdf");
         let member = member_source("s3://b/a.eml", "\u{1b}[2J.pdf").unwrap();
         assert_eq!(display(&member, Path::new("/")), "s3://b/a.eml > \u{fffd}[2J.pdf");
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_found_under_its_folder_s_real_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = std::fs::canonicalize(dir.path()).unwrap();
+        std::fs::create_dir(root.join("real")).unwrap();
+        std::os::unix::fs::symlink(root.join("real"), root.join("link")).unwrap();
+        assert_eq!(absolute(Path::new("link/gone.pdf"), &root), root.join("real/gone.pdf"));
     }
 
     proptest! {

@@ -365,6 +365,13 @@ pub struct ModelIdentity {
     pub metric: Metric,
 }
 
+impl ModelIdentity {
+    /// Names a model whose vectors are compared by cosine.
+    pub fn new(id: impl Into<String>, weights: impl Into<String>, dimension: u32) -> Self {
+        Self { id: id.into(), weights: weights.into(), dimension, metric: Metric::Cosine }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {

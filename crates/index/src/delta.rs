@@ -318,9 +318,9 @@ pub(super) fn damaged(file: &str, reason: impl std::fmt::Display) -> VectorError
 #[cfg(test)]
 mod tests {
     use super::*;
-    use docweir_target::DocumentRows;
     use crate::segment::Segment;
     use crate::testing::{document, header, model};
+    use docweir_target::DocumentRows;
 
     fn writes() -> Vec<Write> {
         vec![

@@ -47,6 +47,9 @@ pub mod view;
 mod visible;
 pub mod writer;
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 #[cfg(test)]
 mod commit_tests;
 #[cfg(test)]
@@ -62,6 +65,7 @@ mod target_tests;
 pub mod testing;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use collect::{Collected, Pinned, Reach};
@@ -75,9 +79,15 @@ pub use verify::Verified;
 pub use view::{Held, Inventory, View, ViewStats};
 pub use writer::{Base, Committed, Writer};
 
-use docweir_core::clock::SharedClock;
-use docweir_core::model::ModelIdentity;
-use docweir_objects::{ObjectStore, Tag};
+// What the interface of this crate is made of.
+pub use docweir_core::clock::{SharedClock, SystemClock};
+pub use docweir_core::documents::{DocumentId, Version};
+pub use docweir_core::model::ModelIdentity;
+pub use docweir_objects::ObjectStore;
+pub use docweir_objects::local::LocalObjectStore;
+
+use docweir_objects::Tag;
+use docweir_objects::local::LocalObjectOptions;
 use register::Register;
 use segment::Segment;
 
@@ -111,6 +121,16 @@ struct Cache {
 }
 
 impl VectorStore {
+    /// Opens a collection in a local folder, with the default options. The folder is made if there is none; blocks.
+    ///
+    /// # Errors
+    /// A folder that can't be used, a name that no collection can have.
+    pub fn open_folder(folder: impl AsRef<Path>, collection: &str) -> Result<Arc<Self>, VectorError> {
+        let clock: SharedClock = Arc::new(SystemClock);
+        let objects = LocalObjectStore::open(folder.as_ref(), LocalObjectOptions::default(), &clock)?;
+        Self::new(Arc::new(objects), collection, clock, VectorOptions::default()).map(Arc::new)
+    }
+
     pub fn new(
         objects: Arc<dyn ObjectStore>,
         collection: &str,
@@ -185,11 +205,7 @@ impl VectorStore {
     }
 
     fn may_mix(&self, manifest: &Manifest, model: &ModelIdentity) -> Result<(), VectorError> {
-        validate::may_mix(manifest.model(), model).map_err(|_| VectorError::ModelMismatch {
-            collection: self.collection.clone(),
-            stored: manifest.model().map(error::describe).unwrap_or_default(),
-            given: error::describe(model),
-        })
+        may_mix(&self.collection, manifest, model)
     }
 
     /// The object key of a file of this collection.
@@ -204,4 +220,12 @@ impl VectorStore {
     fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn may_mix(collection: &str, manifest: &Manifest, model: &ModelIdentity) -> Result<(), VectorError> {
+    validate::may_mix(manifest.model(), model).map_err(|_| VectorError::ModelMismatch {
+        collection: collection.to_owned(),
+        stored: manifest.model().map(error::describe).unwrap_or_default(),
+        given: error::describe(model),
+    })
 }

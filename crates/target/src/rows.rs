@@ -60,6 +60,40 @@ pub struct Row {
 }
 
 impl Row {
+    /// Makes a row of kind `text` from its id, its text and its vector, which is scaled to length 1.
+    ///
+    /// A vector without a direction (all zeros, or not finite) stays as it is, and the commit refuses it. Everything else
+    /// has a default: no headings, page 1, no boxes, no language, no metadata.
+    pub fn new(chunk_id: impl Into<String>, text: impl Into<String>, vector: Vec<f32>) -> Self {
+        let text: String = text.into();
+        let (characters, bytes) = (text.chars().count() as u64, text.len() as u64);
+        Self {
+            chunk_id: chunk_id.into(),
+            ordinal: 0,
+            kind: kind_name(ChunkKind::Text).to_owned(),
+            text,
+            heading_path: Vec::new(),
+            pages: (1, 1),
+            span: Span { start: 0, end: characters, start_byte: 0, end_byte: bytes },
+            boxes: Vec::new(),
+            tokens: 0,
+            language: None,
+            metadata: Map::new(),
+            vector: to_unit_length(vector),
+        }
+    }
+
+    /// Sets the language, an ISO 639-3 code.
+    pub fn with_language(self, language: impl Into<String>) -> Self {
+        Self { language: Some(language.into()), ..self }
+    }
+
+    /// Adds one value to the metadata, which filters can compare.
+    pub fn with_metadata(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.metadata.insert(name.into(), value.into());
+        self
+    }
+
     /// The findings of enrichment become the row's metadata under their own names.
     pub fn of_chunk(chunk: Chunk, vector: Vec<f32>, document_language: Option<&str>) -> Self {
         let language = chunk.findings.as_ref().and_then(|f| f.language.as_ref()).map(|l| l.code.clone());
@@ -106,7 +140,29 @@ pub fn kind_name(kind: ChunkKind) -> &'static str {
     }
 }
 
+fn to_unit_length(mut vector: Vec<f32>) -> Vec<f32> {
+    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+    if length.is_finite() && length > 0.0 {
+        vector.iter_mut().for_each(|x| *x /= length);
+    }
+    vector
+}
+
 impl DocumentRows {
+    /// Makes a document version of rows in their order: each row's ordinal is its place. `source` is a URI.
+    pub fn new(document_id: DocumentId, version: Version, source: impl Into<String>, mut rows: Vec<Row>) -> Self {
+        for (ordinal, row) in (0..).zip(&mut rows) {
+            row.ordinal = ordinal;
+        }
+        Self { document_id, version, source: source.into(), parent: None, metadata: Map::new(), rows }
+    }
+
+    /// Adds one fact of the whole document, which filters can compare.
+    pub fn with_metadata(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.metadata.insert(name.into(), value.into());
+        self
+    }
+
     /// Returns the rows of an embedded document that no other one contains.
     pub fn of_embedded(
         document_id: DocumentId,
@@ -124,6 +180,12 @@ impl DocumentRows {
         let rows = chunks.chunks.into_iter().zip(vectors);
         let rows = rows.map(|(c, v)| Row::of_chunk(c, v, language.as_deref())).collect();
         Ok(Self { document_id, version, source, parent: None, metadata, rows })
+    }
+}
+
+impl From<DocumentRows> for Write {
+    fn from(document: DocumentRows) -> Self {
+        Write::Upsert(document)
     }
 }
 
@@ -271,6 +333,21 @@ mod tests {
             let e = Write::Upsert(d).check(&model(3), &Capabilities::default()).unwrap_err().to_string();
             assert!(e.contains(word) && e.contains("doc_a"), "{e}");
         }
+    }
+
+    #[test]
+    fn built_rows_can_be_stored_as_they_are() {
+        let rows =
+            vec![Row::new("a", "für", vec![3.0, 0.0, 4.0]).with_language("deu"), Row::new("b", "", vec![1.0; 3])];
+        let document = DocumentRows::new(crate::testing::id("doc_a"), 2, "file:///a", rows).with_metadata("year", 2024);
+        assert_eq!((document.rows[0].ordinal, document.rows[1].ordinal), (0, 1));
+        assert_eq!(document.rows[0].vector, [0.6, 0.0, 0.8]);
+        assert_eq!((document.rows[0].span.end, document.rows[0].span.end_byte), (3, 4));
+        Write::from(document).check(&model(3), &Capabilities::default()).unwrap();
+        let flat =
+            DocumentRows::new(crate::testing::id("doc_a"), 1, "file:///a", vec![Row::new("a", "", vec![0.0; 3])]);
+        let refused = Write::from(flat).check(&model(3), &Capabilities::default()).unwrap_err();
+        assert!(refused.to_string().contains("length 0"), "{refused}");
     }
 
     #[test]

@@ -59,6 +59,16 @@ fn a_compaction_changes_the_files_and_nothing_that_is_seen() {
 }
 
 #[test]
+fn one_call_merges_everything_once() {
+    let s = store(&objects(0, Faults::default()));
+    two_deltas(&s);
+    let report = run(s.compact()).unwrap().unwrap();
+    assert_eq!((report.input_files, report.output_rows), (2, 2));
+    assert_eq!((texts(&s, "doc_a"), texts(&s, "doc_b")), (vec!["x".to_owned()], vec!["y".to_owned()]));
+    assert_eq!(run(s.compact()).unwrap(), None);
+}
+
+#[test]
 fn commits_go_on_while_files_are_merged() {
     let s = store(&objects(0, Faults::default()));
     let mut writer = two_deltas(&s);

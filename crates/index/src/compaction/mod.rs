@@ -151,6 +151,29 @@ impl Compactor {
     }
 }
 
+impl VectorStore {
+    /// Merges all files into one, with the default options. Returns `None` where there is nothing to merge, or where
+    /// another process changed the files meanwhile, which is harmless.
+    ///
+    /// Takes no lease: two processes that call it at once do the work twice. A service that merges in the background uses
+    /// a [`Compactor`] under a [`docweir_objects::lease`].
+    ///
+    /// # Errors
+    /// A file that can't be read or written, or a manifest that is changed by others again and again.
+    pub async fn compact(self: &Arc<Self>) -> Result<Option<Report>, VectorError> {
+        let mut compactor = Compactor::new(self.clone(), CompactionOptions::default());
+        let Some((manifest, files, why)) = compactor.due(Mode::All).await? else { return Ok(None) };
+        let staged = compactor.merge(&manifest, &files, why, &Cancel::default()).await?;
+        match compactor.install(&staged, manifest.epoch).await? {
+            Installed::Yes(_) => Ok(Some(staged.report)),
+            Installed::Superseded(_) => {
+                compactor.discard(staged).await;
+                Ok(None)
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 #[path = "compaction_tests.rs"]
 mod tests;

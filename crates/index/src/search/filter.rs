@@ -180,7 +180,65 @@ impl FromStr for Filter {
     }
 }
 
+impl From<&str> for Field {
+    fn from(name: &str) -> Self {
+        Field::from(name.to_owned())
+    }
+}
+
+impl From<&str> for Scalar {
+    fn from(text: &str) -> Self {
+        Scalar::Text(text.to_owned())
+    }
+}
+
+impl From<f64> for Scalar {
+    fn from(number: f64) -> Self {
+        Scalar::Number(number)
+    }
+}
+
+impl From<bool> for Scalar {
+    fn from(value: bool) -> Self {
+        Scalar::Bool(value)
+    }
+}
+
 impl Filter {
+    /// Requires a field to equal a value: `Filter::eq("language", "eng")`.
+    pub fn eq(field: impl Into<Field>, value: impl Into<Scalar>) -> Self {
+        Filter::Eq { field: field.into(), value: value.into() }
+    }
+
+    /// Requires a field to equal one of several values.
+    pub fn one_of<V: Into<Scalar>>(field: impl Into<Field>, values: impl IntoIterator<Item = V>) -> Self {
+        Filter::In { field: field.into(), values: values.into_iter().map(Into::into).collect() }
+    }
+
+    /// Requires a field to begin with a text.
+    pub fn prefix(field: impl Into<Field>, prefix: impl Into<String>) -> Self {
+        Filter::Prefix { field: field.into(), prefix: prefix.into() }
+    }
+
+    /// Requires a field to be at least a value.
+    pub fn at_least(field: impl Into<Field>, value: impl Into<Scalar>) -> Self {
+        Filter::Range { field: field.into(), gt: None, gte: Some(value.into()), lt: None, lte: None }
+    }
+
+    /// Requires a field to be at most a value.
+    pub fn at_most(field: impl Into<Field>, value: impl Into<Scalar>) -> Self {
+        Filter::Range { field: field.into(), gt: None, gte: None, lt: None, lte: Some(value.into()) }
+    }
+
+    /// Requires all of several conditions: `None` where there are none, and a single one as it is.
+    pub fn all(parts: impl IntoIterator<Item = Filter>) -> Option<Self> {
+        let mut parts: Vec<Filter> = parts.into_iter().collect();
+        match parts.len() {
+            0 | 1 => parts.pop(),
+            _ => Some(Filter::All(parts)),
+        }
+    }
+
     /// Takes the rows out of `rows` that don't fulfil the condition.
     pub fn restrict(&self, segment: &Segment, rows: &mut Bits) {
         match self {
@@ -308,6 +366,16 @@ mod tests {
             assert_eq!(parse(text), json, "{text}");
             let back: Filter = serde_json::from_str(json).unwrap();
             assert_eq!(back, text.parse().unwrap());
+        }
+        for (built, text) in [
+            (Filter::eq("kind", "table"), "kind=table"),
+            (Filter::one_of("language", ["eng", "deu"]), "language=eng,deu"),
+            (Filter::prefix("source", "s3://b/"), "source^=s3://b/"),
+            (Filter::at_least("page", 3.0), "page>=3"),
+            (Filter::at_most("metadata.cost", 3.0), "cost<=3"),
+            (Filter::eq("signed", true), "signed=true"),
+        ] {
+            assert_eq!(built, text.parse().unwrap());
         }
         for bad in ["", "page", "=3", "page!3"] {
             assert!(bad.parse::<Filter>().unwrap_err().contains("no filter"), "{bad}");

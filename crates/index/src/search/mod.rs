@@ -21,7 +21,7 @@ pub mod topk;
 use std::collections::HashSet;
 
 use docweir_core::documents::{DocumentId, Version};
-use docweir_core::model::{PageBox, Span};
+use docweir_core::model::{ModelIdentity, PageBox, Span};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -151,6 +151,11 @@ impl View {
             }
         };
         Ok(ranked.into_iter().filter_map(|(c, vector, bm25)| self.hit(c, vector, bm25, &terms)).collect())
+    }
+
+    /// Refuses queries whose vectors are of another model than those of the view.
+    pub fn check_model(&self, model: &ModelIdentity) -> Result<(), VectorError> {
+        crate::may_mix(&self.manifest.collection, &self.manifest, model)
     }
 
     fn check(&self, request: &SearchRequest) -> Result<(), VectorError> {

@@ -1,34 +1,51 @@
-//! `--filter` and `--source`, from what is typed to what the store compares.
+//! Filters as they are typed: from text to the conditions that the index compares.
 //!
-//! The store takes any name for a path into the metadata and compares sources as URIs. On the command line a name that
-//! is misspelled should be an error, not an empty answer, and people think of paths.
+//! The index takes any name for a path into the metadata and compares sources as URIs. In typed text a misspelled name
+//! must be an error, not an empty answer, and a source may be a path. A program that builds a [`Filter`] itself needs
+//! none of this.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use docweir_index::Filter;
-use docweir_index::search::filter::{Field, Scalar};
+pub use docweir_index::search::filter::{Field, Filter, Scalar};
 
-use crate::exit::Failure;
 use crate::intake::source;
 
-/// What may be named without `metadata.` before it.
+/// Names that need no `metadata.` before them.
 const FIELDS: [&str; 8] = ["document", "source", "page", "language", "kind", "chunk", "media_type", "tenant"];
 
-/// All conditions as one, or which part of which is wrong.
-pub fn parse(filters: &[String], below: Option<&Path>, here: &Path) -> Result<Option<Filter>, Failure> {
-    let mut parts = Vec::new();
-    for text in filters {
-        let filter = one(text, here).map_err(|e| Failure::usage(format!("--filter '{text}': {e}")))?;
-        parts.push(filter);
-    }
-    parts.extend(below.map(|path| Filter::Prefix { field: Field::Source, prefix: uri_prefix(path, here) }));
-    Ok(match parts.len() {
-        0 | 1 => parts.pop(),
-        _ => Some(Filter::All(parts)),
-    })
+/// A filter that can't be understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("filter `{filter}`: {reason}")]
+pub struct FilterError {
+    /// The whole filter as typed.
+    pub filter: String,
+    /// The part that is wrong, and what to write instead.
+    pub reason: String,
 }
 
-fn one(text: &str, here: &Path) -> Result<Filter, String> {
+/// Parses filters that must all hold; `None` where there are none.
+///
+/// # Errors
+/// The first filter with an unknown field, a value that does not fit its field, or no operator.
+pub fn parse_all<T: AsRef<str>>(filters: &[T], base: &Path) -> Result<Option<Filter>, FilterError> {
+    let parts = filters.iter().map(|text| parse(text.as_ref(), base)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Filter::all(parts))
+}
+
+/// Parses one filter, such as `page>=2`. A `source` that is a relative path is taken from `base`.
+///
+/// # Errors
+/// An unknown field, a value that does not fit its field, or no operator.
+pub fn parse(text: &str, base: &Path) -> Result<Filter, FilterError> {
+    one(text, base).map_err(|reason| FilterError { filter: text.to_owned(), reason })
+}
+
+/// Returns the condition that a source lies under a path: in the folder, or with a name that begins so.
+pub fn under(path: &Path, base: &Path) -> Filter {
+    Filter::prefix(Field::Source, uri_prefix(path, base))
+}
+
+fn one(text: &str, base: &Path) -> Result<Filter, String> {
     let filter: Filter = text.parse()?;
     let name = text.split(['!', '^', '>', '<', '=']).next().unwrap_or_default().trim();
     if !FIELDS.contains(&name) && !name.starts_with("metadata.") {
@@ -39,29 +56,27 @@ fn one(text: &str, here: &Path) -> Result<Filter, String> {
         };
         return Err(format!("`{name}` is no field; {hint} (any metadata: `metadata.{name}`)"));
     }
-    typed(filter, here)
+    typed(filter, base)
 }
 
 /// Checks the values against the field, and makes paths URIs.
-fn typed(filter: Filter, here: &Path) -> Result<Filter, String> {
+fn typed(filter: Filter, base: &Path) -> Result<Filter, String> {
     let value = |field: &Field, value: Scalar| match (field, value) {
-        (Field::Source, value) => Ok(Scalar::Text(uri(&spelled(&value), here))),
+        (Field::Source, value) => Ok(Scalar::Text(uri(&spelled(&value), base))),
         (Field::Page, Scalar::Number(n)) => Ok(Scalar::Number(n)),
         (Field::Page, other) => Err(format!("`{}` is no page number", spelled(&other))),
         (Field::Metadata(_), value) => Ok(value),
         (_, value) => Ok(Scalar::Text(spelled(&value))),
     };
     Ok(match filter {
-        Filter::Not(inner) => Filter::Not(Box::new(typed(*inner, here)?)),
+        Filter::Not(inner) => Filter::Not(Box::new(typed(*inner, base)?)),
         Filter::Eq { field, value: v } => Filter::Eq { value: value(&field, v)?, field },
         Filter::In { field, values } => {
             let values = values.into_iter().map(|v| value(&field, v)).collect::<Result<_, _>>()?;
             Filter::In { field, values }
         }
         Filter::Prefix { field: Field::Page, .. } => return Err("pages are compared by =, >=, <=, > and <".into()),
-        Filter::Prefix { field: Field::Source, prefix } if !prefix.contains("://") => {
-            Filter::Prefix { field: Field::Source, prefix: uri_prefix(Path::new(&prefix), here) }
-        }
+        Filter::Prefix { field: Field::Source, prefix } if !prefix.contains("://") => under(Path::new(&prefix), base),
         Filter::Range { field, gt, gte, lt, lte } => {
             let bound = |b: Option<Scalar>| b.map(|v| value(&field, v)).transpose();
             let (gt, gte, lt, lte) = (bound(gt)?, bound(gte)?, bound(lt)?, bound(lte)?);
@@ -79,58 +94,33 @@ fn spelled(value: &Scalar) -> String {
     }
 }
 
-/// The source of a path as it is typed; what is a URI already stays one.
-fn uri(text: &str, here: &Path) -> String {
+/// Returns the source of a path as it is typed; what is a URI already stays one.
+fn uri(text: &str, base: &Path) -> String {
     if text.contains("://") {
         return text.to_owned();
     }
-    source::of_path(&absolute(Path::new(text), here))
+    source::of_path(&source::absolute(Path::new(text), base))
 }
 
-/// What the sources of everything under a path begin with. A folder's end with `/`, so that `a` does not mean `ab`.
-fn uri_prefix(path: &Path, here: &Path) -> String {
-    let absolute = absolute(path, here);
+/// Returns the prefix of all sources under a path. A folder's ends with `/`, so that `a` does not mean `ab`.
+fn uri_prefix(path: &Path, base: &Path) -> String {
+    let absolute = source::absolute(path, base);
     let folder = absolute.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/");
     if folder { source::of_folder(&absolute) } else { source::of_path(&absolute) }
-}
-
-/// As intake resolves paths where the file is there, else by the text alone.
-pub fn absolute(path: &Path, here: &Path) -> PathBuf {
-    let joined = here.join(path);
-    if let Ok(resolved) = std::fs::canonicalize(&joined) {
-        return resolved;
-    }
-    // The file is gone; its folder may be there, and be reached through a link.
-    let parent = joined.parent().and_then(|p| std::fs::canonicalize(p).ok());
-    if let (Some(parent), Some(name)) = (parent, joined.file_name()) {
-        return parent.join(name);
-    }
-    let mut plain = PathBuf::new();
-    for part in joined.components() {
-        match part {
-            std::path::Component::CurDir => {}
-            std::path::Component::ParentDir => {
-                plain.pop();
-            }
-            other => plain.push(other),
-        }
-    }
-    plain
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn json(filters: &[&str], below: Option<&str>) -> String {
-        let filters: Vec<String> = filters.iter().map(|f| (*f).to_owned()).collect();
-        let filter = parse(&filters, below.map(Path::new), Path::new("/no/such")).unwrap();
-        serde_json::to_string(&filter).unwrap()
+    fn json(filter: &Filter) -> String {
+        serde_json::to_string(filter).unwrap()
     }
 
     #[test]
     fn paths_become_uris_and_several_conditions_must_all_hold() {
-        assert_eq!(json(&[], None), "null");
+        let base = Path::new("/no/such");
+        assert_eq!(parse_all::<&str>(&[], base), Ok(None));
         let table = [
             ("source=a b.pdf", r#"{"eq":{"field":"source","value":"file:///no/such/a%20b.pdf"}}"#),
             ("source=/x/../y.pdf", r#"{"eq":{"field":"source","value":"file:///y.pdf"}}"#),
@@ -144,9 +134,10 @@ mod tests {
             ("media_type=application/pdf", r#"{"eq":{"field":"metadata.media_type","value":"application/pdf"}}"#),
         ];
         for (text, expected) in table {
-            assert_eq!(json(&[text], None), expected, "{text}");
+            assert_eq!(json(&parse_all(&[text], base).unwrap().unwrap()), expected, "{text}");
         }
-        let both = json(&["kind=table"], Some("reports/"));
+        let both = Filter::all([parse("kind=table", base).unwrap(), under(Path::new("reports/"), base)]);
+        let both = json(&both.unwrap());
         assert!(both.starts_with(r#"{"all":[{"eq""#) && both.contains("such/reports/"), "{both}");
     }
 
@@ -160,19 +151,18 @@ mod tests {
             ("eng", "is no filter"),
         ];
         for (text, expected) in table {
-            let failure = parse(&[text.to_owned()], None, Path::new("/")).unwrap_err();
-            let line = &failure.lines[0];
-            assert!(line.starts_with(&format!("--filter '{text}': ")) && line.contains(expected), "{line}");
+            let error = parse_all(&["kind=table", text], Path::new("/")).unwrap_err();
+            assert_eq!(error.filter, text);
+            assert!(error.reason.contains(expected), "{error}");
+            assert!(error.to_string().starts_with(&format!("filter `{text}`: ")), "{error}");
         }
     }
 
     #[test]
-    fn a_file_that_is_gone_is_found_under_its_folder_s_real_name() {
+    fn a_folder_s_prefix_ends_with_a_slash() {
         let dir = tempfile::tempdir().unwrap();
         let root = std::fs::canonicalize(dir.path()).unwrap();
         std::fs::create_dir(root.join("real")).unwrap();
-        std::os::unix::fs::symlink(root.join("real"), root.join("link")).unwrap();
-        assert_eq!(absolute(Path::new("link/gone.pdf"), &root), root.join("real/gone.pdf"));
         assert_eq!(uri_prefix(Path::new("real"), &root), format!("{}/", source::of_path(&root.join("real"))));
     }
 }

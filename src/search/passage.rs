@@ -1,0 +1,135 @@
+//! A passage that was found, under the names that programs read.
+
+use docweir_core::documents::{DocumentId, Version};
+use docweir_core::model::{PageBox, Span};
+use docweir_index::{Hit, ManifestVersion};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::intake::source;
+
+/// The answer to one query. Its JSON is a line of `docweir search --json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    pub question: String,
+    /// Best first.
+    pub results: Vec<Passage>,
+    /// The version of the collection that was searched.
+    #[serde(skip)]
+    pub version: ManifestVersion,
+}
+
+/// A passage and its place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Passage {
+    /// What passages are ordered by: cosine, BM25, or 0 to 1 for hybrid.
+    pub score: f32,
+    pub vector_score: Option<f32>,
+    pub bm25_score: Option<f32>,
+    pub document: DocumentId,
+    pub version: Version,
+    /// The file's path; the URI where the source is no file.
+    pub source: String,
+    pub uri: String,
+    /// Document that contains this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<DocumentId>,
+    pub chunk: String,
+    pub kind: String,
+    /// ISO 639-3.
+    pub language: Option<String>,
+    /// 1-based.
+    pub page_first: u32,
+    pub page_last: u32,
+    pub heading_path: Vec<String>,
+    pub span: Span,
+    pub boxes: Vec<PageBox>,
+    pub text: String,
+    /// A record's own fields, or what enrichment found.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub metadata: Map<String, Value>,
+    /// Matched words in `text`: half-open, code points, in order.
+    pub matches: Vec<(u32, u32)>,
+}
+
+impl From<Hit> for Passage {
+    fn from(hit: Hit) -> Self {
+        let path = source::to_path(&hit.source).map(|path| path.to_string_lossy().into_owned());
+        Self {
+            score: hit.score,
+            vector_score: hit.vector_score,
+            bm25_score: hit.bm25_score,
+            document: hit.document,
+            version: hit.version,
+            source: path.unwrap_or_else(|| hit.source.clone()),
+            uri: hit.source,
+            parent: hit.parent,
+            chunk: hit.chunk_id,
+            kind: hit.kind,
+            language: hit.language,
+            page_first: hit.pages.0,
+            page_last: hit.pages.1,
+            heading_path: hit.heading_path,
+            span: hit.span,
+            boxes: hit.boxes,
+            text: hit.text,
+            metadata: hit.metadata,
+            matches: hit.matches,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hit() -> Hit {
+        Hit {
+            score: 0.5,
+            vector_score: Some(0.25),
+            bm25_score: None,
+            document: DocumentId::mint(0, 1),
+            version: 2,
+            parent: None,
+            source: "file:///home/me/a%20b.pdf".into(),
+            chunk_id: "c1".into(),
+            ordinal: 0,
+            kind: "text".into(),
+            pages: (3, 4),
+            span: Span { start: 0, end: 4, start_byte: 0, end_byte: 4 },
+            boxes: vec![PageBox { page: 3, bbox: [1.0, 2.0, 3.5, 4.0] }],
+            heading_path: vec!["2 Fencing".into()],
+            language: Some("eng".into()),
+            text: "text".into(),
+            matches: vec![(0, 4)],
+            metadata: Map::new(),
+        }
+    }
+
+    /// Programs read this form: a change of it is a change of the interface.
+    #[test]
+    fn the_json_of_an_answer_is_fixed() {
+        let answer = Answer { question: "why".into(), results: vec![hit().into()], version: 7 };
+        let json = serde_json::to_string(&answer).unwrap();
+        let expected = concat!(
+            r#"{"question":"why","results":[{"score":0.5,"vector_score":0.25,"bm25_score":null,"#,
+            r#""document":"doc_19700101_000000_00000001","version":2,"source":"/home/me/a b.pdf","#,
+            r#""uri":"file:///home/me/a%20b.pdf","chunk":"c1","kind":"text","language":"eng","page_first":3,"#,
+            r#""page_last":4,"heading_path":["2 Fencing"],"span":{"start":0,"end":4,"start_byte":0,"end_byte":4},"#,
+            r#""boxes":[{"page":3,"bbox":[1.0,2.0,3.5,4.0]}],"text":"text","matches":[[0,4]]}]}"#,
+        );
+        assert_eq!(json, expected);
+        let back: Answer = serde_json::from_str(&json).unwrap();
+        assert_eq!(back, Answer { version: 0, ..answer });
+    }
+
+    #[test]
+    fn an_object_s_source_is_its_uri_and_metadata_is_there_where_it_says_something() {
+        let mut hit = hit();
+        hit.source = "s3://bucket/a b.pdf".into();
+        hit.metadata.insert("price".into(), 3.into());
+        let passage = Passage::from(hit);
+        assert_eq!((passage.source.as_str(), passage.uri.as_str()), ("s3://bucket/a b.pdf", "s3://bucket/a b.pdf"));
+        assert_eq!(serde_json::to_value(&passage).unwrap()["metadata"]["price"], 3);
+    }
+}

@@ -1,0 +1,153 @@
+//! The options of a search, and what is wrong with them.
+
+use docweir_index::{Filter, ManifestVersion, VectorOptions};
+use serde::{Deserialize, Serialize};
+
+pub use docweir_index::Mode;
+
+use super::error::SearchError;
+use crate::config::{SearchMode, SearchOptions};
+
+/// Everything about a search but its text. The names of the fields are those that errors use.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QueryOptions {
+    /// The collection to search; `None` for that of documents.
+    pub collection: Option<String>,
+    /// The version of the collection to search; `None` for the newest.
+    pub as_of: Option<ManifestVersion>,
+    /// How passages are ranked.
+    pub mode: Mode,
+    /// Passages at most.
+    pub limit: usize,
+    /// Which passages may be found.
+    pub filter: Option<Filter>,
+    /// Whether the query is compared with every vector, not with those alone whose codes look near.
+    pub exact: bool,
+    /// Leaves out passages with a lower score; its scale depends on the mode.
+    pub min_score: Option<f32>,
+}
+
+impl Default for QueryOptions {
+    fn default() -> Self {
+        Self::from(&SearchOptions::default())
+    }
+}
+
+/// The defaults of the configuration's section `search`.
+impl From<&SearchOptions> for QueryOptions {
+    fn from(options: &SearchOptions) -> Self {
+        let mode = match options.mode {
+            SearchMode::Hybrid => Mode::Hybrid { weight: options.weight as f32 },
+            SearchMode::Vector => Mode::Vector,
+            SearchMode::FullText => Mode::FullText,
+        };
+        Self { collection: None, as_of: None, mode, limit: options.top, filter: None, exact: false, min_score: None }
+    }
+}
+
+impl QueryOptions {
+    /// Returns whether the query's vector is needed.
+    pub fn needs_vector(&self) -> bool {
+        self.mode != Mode::FullText
+    }
+
+    /// Checks the options against the limits of the collection.
+    ///
+    /// # Errors
+    /// [`SearchError::BadQuery`] for the first field that is out of range.
+    pub fn check(&self, limits: &VectorOptions) -> Result<(), SearchError> {
+        let most = limits.max_results;
+        if !(1..=most).contains(&self.limit) {
+            let reason = format!("{} results were asked for: ask for 1 to {most}", self.limit);
+            return Err(SearchError::bad("limit", reason));
+        }
+        if let Mode::Hybrid { weight } = self.mode
+            && !(0.0..=1.0).contains(&weight)
+        {
+            let reason = format!("the weight of the vector score is {weight}: it must be between 0 and 1");
+            return Err(SearchError::bad("mode", reason));
+        }
+        match self.min_score {
+            Some(score) if !score.is_finite() => {
+                Err(SearchError::bad("min_score", format!("the lowest score is {score}: it must be a number")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Refuses a text that says nothing.
+pub(super) fn not_empty(text: &str) -> Result<(), SearchError> {
+    match text.trim().is_empty() {
+        true => Err(SearchError::bad("text", "the query is empty: say what to look for")),
+        false => Ok(()),
+    }
+}
+
+/// Refuses a text over the configured limit.
+pub(super) fn not_too_long(text: &str, limits: &VectorOptions) -> Result<(), SearchError> {
+    let limit = limits.max_query_characters;
+    match text.chars().nth(limit) {
+        Some(_) => Err(SearchError::bad("text", format!("the query is longer than {limit} characters: shorten it"))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_value_is_named_with_its_field() {
+        let limits = VectorOptions { max_results: 100, ..VectorOptions::default() };
+        let default = QueryOptions::default();
+        let weight = |weight| QueryOptions { mode: Mode::Hybrid { weight }, ..default.clone() };
+        let limit = |limit| QueryOptions { limit, ..default.clone() };
+        let score = |score| QueryOptions { min_score: Some(score), ..default.clone() };
+        let table = [
+            (default.clone(), None),
+            (limit(1), None),
+            (limit(100), None),
+            (limit(0), Some(("limit", "0 results were asked for: ask for 1 to 100"))),
+            (limit(101), Some(("limit", "101 results were asked for: ask for 1 to 100"))),
+            (weight(0.0), None),
+            (weight(1.0), None),
+            (weight(1.5), Some(("mode", "the weight of the vector score is 1.5: it must be between 0 and 1"))),
+            (weight(f32::NAN), Some(("mode", "the weight of the vector score is NaN: it must be between 0 and 1"))),
+            (score(-1.0), None),
+            (score(f32::INFINITY), Some(("min_score", "the lowest score is inf: it must be a number"))),
+        ];
+        for (options, expected) in table {
+            let found = match options.check(&limits) {
+                Ok(()) => None,
+                Err(SearchError::BadQuery { field, reason }) => Some((field, reason)),
+                Err(other) => panic!("{other:?}"),
+            };
+            assert_eq!(found, expected.map(|(field, reason)| (field, reason.to_owned())), "{options:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_neither_empty_nor_endless() {
+        let limits = VectorOptions { max_query_characters: 3, ..VectorOptions::default() };
+        for (text, fits) in [("für", true), ("four", false)] {
+            assert_eq!(not_too_long(text, &limits).is_ok(), fits, "{text}");
+        }
+        for (text, fits) in [("a", true), ("", false), (" \n\t", false)] {
+            assert_eq!(not_empty(text).is_ok(), fits, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn options_come_from_json_and_from_the_configuration() {
+        let json = r#"{"collection":"products","limit":3,"mode":"full_text","filter":{"eq":{"field":"kind","value":"record"}}}"#;
+        let options: QueryOptions = serde_json::from_str(json).unwrap();
+        assert_eq!((options.limit, options.mode, options.needs_vector()), (3, Mode::FullText, false));
+        assert_eq!(options.filter, Some(Filter::eq("kind", "record")));
+        assert!(serde_json::from_str::<QueryOptions>(r#"{"top":3}"#).unwrap_err().to_string().contains("top"));
+        let settings = SearchOptions { top: 7, mode: SearchMode::Hybrid, weight: 0.25 };
+        let options = QueryOptions::from(&settings);
+        assert_eq!((options.limit, options.mode, options.needs_vector()), (7, Mode::Hybrid { weight: 0.25 }, true));
+    }
+}
