@@ -30,13 +30,13 @@
 //! | [`messages`] | what crosses a mailbox |
 //! | [`telemetry`] | figures, and lines of the log that belong together |
 //! | [`actors`] | one actor a file: who hands what to whom |
-//! | [`http`] | health, metrics and the supervision tree, as pages |
 //! | [`config`] | typed settings, every one with its unit and default |
 //! | [`exit`] | exit codes, and the failures that lead to them |
 //! | [`backends`] | where state lies: the object store and the control store, each behind a trait |
 //! | [`engine`] | opens what a command needs |
-//! | [`pipeline`] | builds the supervision tree and runs it to its end |
 //! | [`search`] | answers queries, whoever asks: options, filters, results, errors |
+//! | [`http`] | health, metrics and the supervision tree, as pages |
+//! | [`pipeline`] | builds the supervision tree and runs it to its end |
 //! | `infra` | what is needed in AWS, made or checked (feature `aws`) |
 //! | [`doctor`] | looks at what a run will need, before it needs it |
 //! | [`cli`] | one file a command |

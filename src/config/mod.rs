@@ -4,12 +4,14 @@
 //! error names the key, where it was set and what would be right; `docweir config print` shows each value's origin.
 
 mod doctor;
+mod http;
 mod layers;
 mod settings;
 
 use std::path::{Path, PathBuf};
 
 pub use doctor::DoctorOptions;
+pub use http::HttpOptions;
 pub use layers::{Layers, Origin, Problem, Problems};
 pub use settings::*;
 

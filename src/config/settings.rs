@@ -25,11 +25,11 @@ use docweir_stores::control::sqlite::SqliteControlOptions;
 use serde::{Deserialize, Serialize};
 
 use super::doctor::DoctorOptions;
+use super::http::HttpOptions;
 use crate::actors::batches::{BatchOptions, EmbedMode};
 use crate::actors::committer::CommitOptions;
 use crate::actors::quarantine::QuarantineOptions;
 use crate::actors::queues::QueueOptions;
-use crate::http::HttpOptions;
 use crate::intake::IntakeOptions;
 use crate::supervisors::{RestartOptions, RetryOptions, ScalingOptions};
 use crate::telemetry::CloudWatchOptions;

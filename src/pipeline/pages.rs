@@ -8,7 +8,8 @@ use docweir_admission::Admission;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 
-use crate::http::{self, HttpOptions};
+use crate::config::HttpOptions;
+use crate::http;
 use crate::messages::board::ProviderRow;
 use crate::supervisors::RootHandle;
 

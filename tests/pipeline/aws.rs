@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::account::{Account, dynoxide, ministack, seaweedfs};
-use crate::kit::{Running, eventually, results};
+use crate::kit::{Place, Ran, Running, eventually, results};
 
 pub const INGEST: [&str; 5] = ["ingest", "docs", "--json", "--progress", "none"];
 
@@ -37,6 +37,44 @@ fn a_folder_becomes_searchable_on_seaweedfs_and_ministack() {
 fn a_folder_becomes_searchable_on_ministack_and_dynoxide() {
     let Some(account) = Account::new(ministack(), dynoxide(), true) else { return };
     a_folder_becomes_searchable_with_all_state_in_aws(&account);
+}
+
+/// Objects in S3 and control records on this machine, without a table.
+#[test]
+fn objects_lie_in_s3_and_control_records_in_the_folder() {
+    let (Some(s3), Some(dynamo)) = (seaweedfs(), dynoxide()) else { return };
+    let mut account = Account::plain(s3, dynamo, false);
+    account.more.push(("DOCWEIR__STATE__BACKEND", "folder".into()));
+    account.more.push(("DOCWEIR__STATE__OBJECTS", "s3".into()));
+    // Nobody may ask for a table.
+    account.more.push(("DOCWEIR__DYNAMODB__ENDPOINT", "http://127.0.0.1:9".into()));
+    let account = account.made();
+    account.place.generate(4);
+    let summary = account.run("one", &INGEST).code(0).summary();
+    assert_eq!(summary["completed"], 4, "{summary}");
+    assert_eq!(summary["state"], format!("s3://{}/docs, .docweir-one", account.name), "{summary}");
+    let folder = account.place.path().join(".docweir-one");
+    assert!(folder.join("control.db").exists());
+    assert!(!folder.join("objects").join("vectors").exists(), "vectors lie in S3 alone");
+    let marker = docweir_testkit::marker(3, 1);
+    let found = account.run("one", &["search", &marker, "--mode", "full-text", "--json"]);
+    assert!(results(&found.code(0).json()[0])[0]["source"].as_str().unwrap().ends_with("0003.pdf"), "{}", found.out);
+    account.run("one", &["compact", "--all"]).code(0);
+    account.run("one", &["store", "verify"]).code(0);
+    account.run("one", &["delete", "docs/0003.pdf"]).code(0);
+    account.run("one", &["search", &marker, "--mode", "full-text"]).code(1);
+    account.run("one", &["infra", "check"]).code(0);
+}
+
+/// Control records of any number of machines need objects that all of them reach.
+#[test]
+fn control_records_in_dynamodb_need_objects_in_s3() {
+    let place = Place::new();
+    let mut command = place.command(["status"]);
+    command.env("DOCWEIR__STATE__CONTROL", "dynamodb");
+    let refused = Ran::of(command.output().unwrap());
+    refused.code(4);
+    assert!(refused.err.contains("state.objects") && refused.err.contains("must be `s3`"), "{}", refused.err);
 }
 
 /// Four processes share the work; one is killed, one is stopped for longer than its leases last and goes on.
