@@ -16,19 +16,31 @@ WORKDIR /src
 # The dependencies first, in a layer that only a change of the manifests makes anew. Each member gets an empty library and
 # program; the real sources replace them below.
 COPY Cargo.toml Cargo.lock ./
+COPY crates/admission/Cargo.toml crates/admission/
 COPY crates/aws/Cargo.toml crates/aws/
+COPY crates/aws-backend/Cargo.toml crates/aws-backend/
 COPY crates/codes/Cargo.toml crates/codes/
+COPY crates/core/Cargo.toml crates/core/
 COPY crates/encoder/Cargo.toml crates/encoder/
+COPY crates/extract/Cargo.toml crates/extract/
+COPY crates/index/Cargo.toml crates/index/
+COPY crates/objects/Cargo.toml crates/objects/
+COPY crates/providers/Cargo.toml crates/providers/
+COPY crates/records/Cargo.toml crates/records/
+COPY crates/stages/Cargo.toml crates/stages/
 COPY crates/standin/Cargo.toml crates/standin/
+COPY crates/stores/Cargo.toml crates/stores/
+COPY crates/target/Cargo.toml crates/target/
 COPY crates/testkit/Cargo.toml crates/testkit/
-RUN for package in . crates/*; do \
+COPY examples/jsonl-target/Cargo.toml examples/jsonl-target/
+RUN for package in . crates/* examples/jsonl-target; do \
         mkdir -p "$package/src" && touch "$package/src/lib.rs" && echo 'fn main() {}' > "$package/src/main.rs"; \
     done \
     && cargo build --release --locked --package docweir --bin docweir
 
 COPY . .
 # Cargo goes by times of change: without this it may take the empty sources for newer ones.
-RUN find src crates -name '*.rs' -exec touch {} + \
+RUN find src crates examples -name '*.rs' -exec touch {} + \
     && cargo build --release --locked --package docweir --bin docweir
 
 FROM debian:bookworm-slim AS runtime
