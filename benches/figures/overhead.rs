@@ -221,7 +221,13 @@ async fn settle(outcomes: &StageOutcomes, job: &Arc<Job>, result: StageResult) {
 }
 
 fn nothing() -> StageResult {
-    StageResult { output: None, metrics: Default::default(), duration: Duration::ZERO, next: None }
+    StageResult {
+        output: None,
+        metrics: Default::default(),
+        duration: Duration::ZERO,
+        next: None,
+        children: Vec::new(),
+    }
 }
 
 async fn register(engine: &Engine, docs: &Path) {

@@ -79,6 +79,6 @@ impl ChunkWorker {
         let output = self.desk.artefacts.put_chunks(claim, &chunks, self.clock.now()).await?;
         let metrics = [("chunks_created".to_owned(), chunks.chunks.len() as f64)].into();
         let next = Some(Input::Chunks(Arc::new(chunks)));
-        Ok(StageResult { output: Some(output), metrics, duration: timer.elapsed(), next })
+        Ok(StageResult { output: Some(output), metrics, duration: timer.elapsed(), next, children: Vec::new() })
     }
 }

@@ -100,6 +100,6 @@ impl EmbedWorker {
         ]
         .into();
         let next = Some(Input::Embedded(Arc::new(document)));
-        Ok(StageResult { output: Some(output), metrics, duration: timer.elapsed(), next })
+        Ok(StageResult { output: Some(output), metrics, duration: timer.elapsed(), next, children: Vec::new() })
     }
 }

@@ -76,6 +76,6 @@ impl EnrichWorker {
         }
         let output = self.desk.artefacts.put_enriched(claim, &chunks, &metrics, self.clock.now()).await?;
         let next = Some(Input::Enriched(Arc::new(chunks)));
-        Ok(StageResult { output: Some(output), metrics, duration: timer.elapsed(), next })
+        Ok(StageResult { output: Some(output), metrics, duration: timer.elapsed(), next, children: Vec::new() })
     }
 }

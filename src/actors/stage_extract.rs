@@ -90,7 +90,7 @@ impl ExtractWorker {
         let metrics = [("pages_extracted", document.pages.len() as f64), ("images_extracted", 0.0)];
         let metrics = metrics.into_iter().map(|(name, number)| (name.to_owned(), number)).collect();
         let next = Some(Input::Extracted(Arc::new(document)));
-        Ok(StageResult { output: Some(output), metrics, duration: timer.elapsed(), next })
+        Ok(StageResult { output: Some(output), metrics, duration: timer.elapsed(), next, children: Vec::new() })
     }
 
     /// The file with the very content that was registered. One that has changed since is registered anew, which ends

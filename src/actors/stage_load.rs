@@ -80,7 +80,7 @@ impl LoadWorker {
         let committed = committed.await.map_err(|_| closed())??;
         tracing::debug!(manifest = committed.manifest_version, rows, "visible");
         let metrics = [("vectors_uploaded".to_owned(), rows as f64)].into();
-        Ok(StageResult { output: None, metrics, duration: timer.elapsed(), next: None })
+        Ok(StageResult { output: None, metrics, duration: timer.elapsed(), next: None, children: Vec::new() })
     }
 
     /// Waits until no other job of the document is under way. Its claim is void, but what it is writing is not

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use docweir_core::documents::Stage;
+use docweir_core::documents::{MediaType, Sha256Hex, Stage};
 use docweir_core::model::{Chunks, EmbeddedDocument, ExtractedDocument};
 use docweir_stores::control::{Claim, StageMetrics, StageOutput};
 
@@ -66,4 +66,16 @@ pub struct StageResult {
     pub duration: std::time::Duration,
     /// The next stage's input; `None` after the last.
     pub next: Option<Input>,
+    /// Documents that extraction found in this one; those of an earlier version that are not among them are removed.
+    pub children: Vec<NewChild>,
+}
+
+/// A document within a document: an attachment of an e-mail or a PDF, a member of a portfolio.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewChild {
+    /// Unique within the document that contains it, and the same each time.
+    pub name: String,
+    pub content: Sha256Hex,
+    pub bytes: u64,
+    pub media_type: MediaType,
 }

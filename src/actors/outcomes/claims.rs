@@ -19,6 +19,8 @@ struct Held {
     key: ClaimKey,
     stage: Stage,
     attempt: u32,
+    /// The document has children, or was given some under this claim.
+    children: bool,
 }
 
 impl Default for Claims {
@@ -30,7 +32,8 @@ impl Default for Claims {
 impl Claims {
     /// Adds a claim that was just made.
     pub fn begin(&self, claim: &Claim) {
-        let held = Held { key: claim.key.clone(), stage: claim.stage, attempt: claim.attempts + 1 };
+        let (key, children) = (claim.key.clone(), !claim.children.is_empty());
+        let held = Held { key, stage: claim.stage, attempt: claim.attempts + 1, children };
         self.held.insert(claim.key.id.clone(), held);
         self.count.send_replace(self.held.len());
     }
@@ -40,6 +43,18 @@ impl Claims {
         if let Some(mut held) = self.held.get_mut(&key.id).filter(|held| held.key.epoch == key.epoch) {
             (held.stage, held.attempt) = (stage, attempt);
         }
+    }
+
+    /// Records that the document may have been given children under this claim.
+    pub(super) fn found_children(&self, key: &ClaimKey) {
+        if let Some(mut held) = self.held.get_mut(&key.id).filter(|held| held.key.epoch == key.epoch) {
+            held.children = true;
+        }
+    }
+
+    /// Returns whether the control store may list children of the document; `true` for a claim that is not held.
+    pub(super) fn may_have_children(&self, key: &ClaimKey) -> bool {
+        self.held.get(&key.id).is_none_or(|held| held.key.epoch != key.epoch || held.children)
     }
 
     /// Returns the span that log lines about a claim stand in.

@@ -30,12 +30,17 @@ impl StageContext {
         match self.control.apply(&claim.key, transition).await {
             Ok(()) => Ok(true),
             Err(ControlError::Fenced(_)) => {
-                self.superseded(claim);
-                self.leave_nothing_of_a_deleted_one(&claim.key.id).await?;
+                self.lost(claim).await?;
                 Ok(false)
             }
             Err(error) => Err(control(error)),
         }
+    }
+
+    /// Ends a claim that turned out to be void.
+    pub(super) async fn lost(&self, claim: &Claim) -> Result<(), StageError> {
+        self.superseded(claim);
+        self.leave_nothing_of_a_deleted_one(&claim.key.id).await
     }
 
     /// Ends a claim that somebody else has taken over, and reports it.

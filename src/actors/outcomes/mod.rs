@@ -6,6 +6,7 @@
 //!
 //! | file | what is in it |
 //! | --- | --- |
+//! | `children` | the documents that a document contains |
 //! | `claims` | the claims that this process holds |
 //! | `context` | what all stages share, and transitions under a claim |
 //! | `stage` | what becomes of an attempt: done, retry, park, release |
@@ -15,6 +16,7 @@
 //! | `job_spec` | how a pool accounts for a job |
 //! | `log` | one log line for each outcome |
 
+mod children;
 mod claims;
 mod context;
 mod errors;
@@ -24,6 +26,7 @@ mod quarantine;
 mod removal;
 mod stage;
 
+pub use children::documents as child_documents;
 pub use claims::Claims;
 pub use context::StageContext;
 pub use errors::control;

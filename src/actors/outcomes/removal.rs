@@ -22,6 +22,10 @@ impl StageContext {
             batches.taken(claim.key.id.as_str()).await?;
         }
         self.quarantine.forget_all(&claim.key.id, claim.key.version).await.map_err(storage)?;
+        // Before the record says that the document is deleted: nobody would come back for them.
+        if !self.remove_children(claim).await? {
+            return Ok(false);
+        }
         let ours = self.apply(claim, Transition::Deleted).await?;
         if ours {
             self.claims.end(&claim.key);

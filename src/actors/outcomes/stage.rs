@@ -9,6 +9,7 @@ use docweir_core::failpoint;
 use docweir_stores::control::{Claim, Resume, Transition};
 use tracing::Span;
 
+use super::children::Declared;
 use super::context::StageContext;
 use super::job_spec::spec;
 use super::log;
@@ -44,7 +45,17 @@ impl Steward<Job, StageResult, Resume> for StageOutcomes {
     async fn settle(&self, job: &Arc<Job>, verdict: &Verdict<StageResult, Resume>) -> Result<Settled, StageError> {
         let claim = &job.claim;
         let ours = match verdict {
-            Verdict::Done(result) => self.done(job, result).await?,
+            Verdict::Done(result) => {
+                if self.stage == Stage::Extraction {
+                    match self.context.declare_children(claim, &result.children).await? {
+                        Declared::Yes => self.done(job, result).await?,
+                        Declared::Superseded => false,
+                        Declared::Refused(error) => return self.refuse(claim, error).await,
+                    }
+                } else {
+                    self.done(job, result).await?
+                }
+            }
             Verdict::Retry { error, wait, consumes_attempt, .. } => {
                 let transition = Transition::StageRetry {
                     stage: self.stage,
@@ -108,6 +119,14 @@ impl Steward<Job, StageResult, Resume> for StageOutcomes {
 }
 
 impl StageOutcomes {
+    /// Quarantines a document whose stage succeeded and whose result can't be used; it is not handed on.
+    async fn refuse(&self, claim: &Claim, error: StageError) -> Result<Settled, StageError> {
+        let attempts = claim.attempts + 1;
+        let ours = self.context.quarantine(claim, self.stage, &error, attempts).await?;
+        log::outcome(&Verdict::Quarantine { error, attempts }, ours);
+        Ok(Settled::Fenced)
+    }
+
     async fn done(&self, job: &Arc<Job>, result: &StageResult) -> Result<bool, StageError> {
         let (claim, context) = (&job.claim, &self.context);
         failpoint::reach(&format!("{}.artefact", self.stage), &claim.source);

@@ -105,7 +105,13 @@ async fn a_superseded_claim_that_completes_takes_nothing_away() {
 
     let outcomes = StageOutcomes { context: f.context.clone(), stage: Stage::Loading, next: None };
     let job = Arc::new(Job { input: Input::Original, claim: Arc::new(stalled) });
-    let done = StageResult { output: None, metrics: Default::default(), duration: Duration::ZERO, next: None };
+    let done = StageResult {
+        output: None,
+        metrics: Default::default(),
+        duration: Duration::ZERO,
+        next: None,
+        children: Vec::new(),
+    };
     let settled = outcomes.settle(&job, &Verdict::Done(done)).await.unwrap();
     assert!(matches!(settled, Settled::Fenced));
     assert_eq!(f.objects().await, kept);

@@ -1,0 +1,111 @@
+//! Declares the documents that extraction found within a document, and lets go of them when the document is deleted.
+
+use docweir_core::error::StageError;
+use docweir_core::failpoint;
+use docweir_core::member::member_source;
+use docweir_stores::control::{ChildChanges, Claim, ControlError, NewDocument, Registered};
+
+use super::context::StageContext;
+use super::errors::control;
+use crate::messages::event::Event;
+use crate::messages::job::NewChild;
+
+/// What came of declaring children.
+pub(super) enum Declared {
+    /// They are durable, or there is nothing to be told.
+    Yes,
+    /// The claim is no longer ours.
+    Superseded,
+    /// They can't be the document's children: the document is to be quarantined.
+    Refused(StageError),
+}
+
+/// Code of the error that a document's children can't be taken in.
+const CODE: &str = "children_refused";
+
+/// Returns the children as documents to be registered: under the names of members, for the tenant and under the
+/// configuration of their parent.
+///
+/// # Errors
+/// Permanent where a member can't be named.
+pub fn documents(parent: &Claim, children: &[NewChild]) -> Result<Vec<NewDocument>, StageError> {
+    let document = |child: &NewChild| {
+        let source = member_source(&parent.source, &child.name);
+        Ok(NewDocument {
+            source: source.map_err(|e| StageError::permanent(CODE, e.to_string()))?,
+            content: child.content.clone(),
+            fingerprint: parent.fingerprint.clone(),
+            bytes: child.bytes,
+            media_type: child.media_type,
+            tenant: parent.tenant.clone(),
+            weight: parent.weight,
+            tag: None,
+            parent: Some(parent.key.id.clone()),
+        })
+    };
+    children.iter().map(document).collect()
+}
+
+impl StageContext {
+    /// Makes the children of a document durable. A document that has none, and had none, costs no call.
+    pub(super) async fn declare_children(&self, claim: &Claim, children: &[NewChild]) -> Result<Declared, StageError> {
+        // An earlier attempt under this claim may have found some.
+        if children.is_empty() && !self.claims.may_have_children(&claim.key) {
+            return Ok(Declared::Yes);
+        }
+        let documents = match documents(claim, children) {
+            Ok(documents) => documents,
+            Err(error) => return Ok(Declared::Refused(error)),
+        };
+        self.claims.found_children(&claim.key);
+        let sources: Vec<String> = documents.iter().map(|document| document.source.clone()).collect();
+        match self.control.set_children(&claim.key, documents).await {
+            Ok(changes) => {
+                failpoint::reach("extraction.children", &claim.source);
+                self.report(sources, changes);
+                Ok(Declared::Yes)
+            }
+            Err(ControlError::Fenced(_)) => {
+                self.lost(claim).await?;
+                Ok(Declared::Superseded)
+            }
+            Err(ControlError::Refused(reason)) => Ok(Declared::Refused(StageError::permanent(CODE, reason))),
+            Err(error) => Err(control(error)),
+        }
+    }
+
+    /// Requests removal of the children of a document that is being deleted. Returns `false` when the claim is no longer
+    /// ours.
+    pub(super) async fn remove_children(&self, claim: &Claim) -> Result<bool, StageError> {
+        if claim.children.is_empty() {
+            return Ok(true);
+        }
+        match self.control.set_children(&claim.key, Vec::new()).await {
+            Ok(changes) => {
+                failpoint::reach("removal.children", &claim.source);
+                self.report(Vec::new(), changes);
+                Ok(true)
+            }
+            Err(ControlError::Fenced(_)) => {
+                self.lost(claim).await?;
+                Ok(false)
+            }
+            Err(error) => Err(control(error)),
+        }
+    }
+
+    fn report(&self, sources: Vec<String>, changes: ChildChanges) {
+        for (source, answer) in sources.into_iter().zip(changes.registered) {
+            let (key, replaces) = match answer {
+                Registered::New(key) => (key, false),
+                Registered::Replaces(key) => (key, true),
+                // Nobody looked at a file of its own for it.
+                Registered::Unchanged(..) => continue,
+            };
+            self.events.emit(Event::Registered { document: key.id, version: key.version, source, replaces });
+        }
+        for child in changes.removed {
+            self.events.emit(Event::RemovalRequested { document: child.id, source: child.source });
+        }
+    }
+}
