@@ -14,14 +14,14 @@ use docweir_core::documents::{DocumentId, Sha256Hex, Stage};
 use docweir_core::error::{ErrorClass, StageError};
 use docweir_core::model::{Chunks, EmbeddedDocument, ExtractedDocument, ModelIdentity};
 use docweir_extract as extract;
-use docweir_objects::{Durability, ObjectError, ObjectStore, Pages};
+use docweir_objects::{Durability, ObjectStore, Pages};
 use docweir_stages::{chunk, embed};
 use docweir_stores::control::{Claim, ClaimKey, Intent, StageMetrics, StageOutput};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::actors::fence::Fence;
-use crate::actors::quarantine::delete_prefix;
+use crate::actors::outcomes::storage;
 use crate::messages::job::Input;
 
 pub struct Artefacts {
@@ -106,7 +106,7 @@ impl Artefacts {
 
     /// Takes a deleted document's artefacts away.
     pub async fn purge(&self, id: &DocumentId) -> Result<(), StageError> {
-        delete_prefix(self.objects.as_ref(), &format!("extracted/{id}/")).await.map_err(storage)?;
+        docweir_objects::delete_prefix(self.objects.as_ref(), &format!("extracted/{id}/")).await.map_err(storage)?;
         for key in [chunk::artefact::chunks_key(id), chunk::artefact::enriched_key(id), embed::artefact::key(id)] {
             self.objects.delete(&key).await.map_err(storage)?;
         }
@@ -227,15 +227,4 @@ fn whole(expected: &Sha256Hex, found: Sha256Hex) -> Result<(), StageError> {
 
 fn unreadable(error: impl std::error::Error + 'static) -> StageError {
     StageError::transient("artefact_unreadable", "the artefact can't be read").caused_by(&error)
-}
-
-/// A full or read-only disk is nobody's document's fault; the rest may go away.
-pub fn storage(error: ObjectError) -> StageError {
-    let class = match &error {
-        ObjectError::Storage { .. } => ErrorClass::System,
-        ObjectError::BadKey(_) | ObjectError::Archived(_) => ErrorClass::Permanent,
-        ObjectError::NotFound(_) | ObjectError::Conflict(_) | ObjectError::Unknown { .. } => ErrorClass::Transient,
-        ObjectError::Transient { .. } => ErrorClass::Transient,
-    };
-    StageError::new(class, "object_store", error.to_string())
 }

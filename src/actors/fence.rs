@@ -28,8 +28,8 @@ use futures_util::TryStreamExt;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::sleep;
 
-use crate::actors::artefacts::storage;
 use crate::actors::outcomes::control;
+use crate::actors::outcomes::storage;
 
 /// Times that an object may change under the hands of who holds the claim: each time somebody else has written who
 /// held it before.

@@ -18,8 +18,8 @@ use docweir_objects::{Durability, ObjectError, ObjectStore, Pages, Precondition}
 use docweir_stores::control::{Claim, ClaimKey, ControlError, ControlStore, StageOutput};
 use serde::{Deserialize, Serialize};
 
-use crate::actors::artefacts::storage;
 use crate::actors::outcomes;
+use crate::actors::outcomes::storage;
 use crate::intake::originals::Originals;
 use crate::intake::source;
 
@@ -245,17 +245,6 @@ fn object_name(path: &Path) -> String {
     let extension = path.extension().map(|e| e.to_string_lossy().into_owned()).unwrap_or_default();
     let safe = extension.len() <= 8 && extension.bytes().all(|b| b.is_ascii_alphanumeric()) && !extension.is_empty();
     if safe { format!("original.{extension}") } else { "original".into() }
-}
-
-/// Deletes every object under a prefix, page by page.
-pub async fn delete_prefix(objects: &dyn ObjectStore, prefix: &str) -> Result<(), ObjectError> {
-    let mut pages = Pages::new(objects, prefix);
-    while let Some(page) = pages.next().await? {
-        for object in page {
-            objects.delete(&object.key).await?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

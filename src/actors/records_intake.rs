@@ -1,4 +1,4 @@
-//! Takes records in: a file of JSON lines into items that are to be embedded. For tables see [`super::table_intake`].
+//! Takes records in: a file of JSON lines into items that are to be embedded. Tables have an intake of their own (`table_intake.rs`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -12,7 +12,8 @@ use tokio::sync::Notify;
 
 use crate::actors::batches::EmbedMode;
 use crate::actors::batches::{
-    BatchDesk, Collections, Keeper, Notices, Outlook, Recording, Tenure, WriteBack, start_batches, start_recorder,
+    BatchDesk, Collections, Keeper, LeaseDeadline, OnceNotifier, Outlook, Recording, WriteBack, start_batches,
+    start_recorder,
 };
 use crate::actors::outcomes::StageContext;
 use crate::config::Provider;
@@ -87,7 +88,7 @@ impl PaidWork {
         let batches = engine.batches().map_err(|e| broken(&e))?;
         let collections = Rc::new(Collections::new(engine.open_target()));
         let outlook = Outlook::new(intake_finished, desk.claims.clone(), wait, batching);
-        let notices = Rc::new(Notices::new(events.clone()));
+        let notices = Rc::new(OnceNotifier::new(events.clone()));
         let write_back = Rc::new(WriteBack {
             tables: engine.record_tables(),
             options: settings.records.table.clone(),
@@ -97,7 +98,7 @@ impl PaidWork {
             forgot: Default::default(),
         });
         let lease = engine.batch_lease();
-        let tenure = lease.is_some().then(Rc::<Tenure>::default);
+        let lease_deadline = lease.is_some().then(Rc::<LeaseDeadline>::default);
         let mut batch_desk = None;
         let mut documents = embedder.clone();
         if batching {
@@ -134,7 +135,7 @@ impl PaidWork {
                 wake,
                 collections: collections.clone(),
                 write_back: write_back.clone(),
-                tenure: tenure.clone(),
+                lease_deadline: lease_deadline.clone(),
             };
             batch_desk = Some(Rc::new(desk));
         }
@@ -149,12 +150,12 @@ impl PaidWork {
             live: mode == EmbedMode::Live && !polls_only,
         };
         let mut running = Vec::new();
-        let ending = match lease.zip(tenure) {
+        let ending = match lease.zip(lease_deadline) {
             None => {
                 running.extend(batch_desk.into_iter().flat_map(|desk| start_batches(desk, &settings.restart, root)));
                 start_recorder(recording, &settings.restart, root)
             }
-            Some((register, tenure)) => {
+            Some((register, lease_deadline)) => {
                 let call = Duration::from_secs_f64(settings.embed.options.openai.request_seconds);
                 let keeper = Rc::new(Keeper {
                     register,
@@ -163,7 +164,7 @@ impl PaidWork {
                     lease: Duration::from_secs(settings.lease.seconds).max(call * 3),
                     batches: batches.clone(),
                     outlook: outlook.clone(),
-                    tenure,
+                    lease_deadline,
                     desk: batch_desk,
                     recording,
                     restart: settings.restart.clone(),

@@ -52,7 +52,7 @@ pub struct Extractor {
     child: Option<Child>,
     stats: ExtractorStats,
     #[cfg(test)]
-    pub(super) fault: Option<super::worker::Fault>,
+    pub(super) fault: Option<super::protocol::Fault>,
 }
 
 /// How a conversation about one document ended.

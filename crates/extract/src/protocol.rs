@@ -32,7 +32,7 @@ pub(super) struct Request {
     pub options: ExtractOptions,
     /// What a test wants the child to do instead.
     #[cfg(test)]
-    pub fault: Option<super::worker::Fault>,
+    pub fault: Option<Fault>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -249,6 +249,28 @@ pub(super) fn send_reply(
     let bytes = frame(reply, max_bytes)?;
     socket.write_all(&bytes)?;
     Ok(bytes.len() as u64)
+}
+
+/// What a test makes a child do instead of its work.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(super) enum Fault {
+    Panic,
+    Abort,
+    Exit,
+    Spin,
+    Sleep,
+    EatMemory,
+    /// Sends all pages, then dies as lopdf might.
+    DieInInfo,
+    /// Sends all pages, then hangs.
+    HangInInfo,
+    /// Sends a frame that claims to be huge.
+    HugeFrame,
+    /// Sends what is no frame.
+    Garbage,
+    /// Sends pages until somebody stops it.
+    Flood,
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use docweir_core::error::StageError;
 use docweir_core::model::{DocumentInfo, OutlineEntry, Page};
 
+#[cfg(test)]
+use super::protocol::Fault;
 use super::protocol::{Reply, Request, WireTail, receive_request, send_reply};
 use super::{ExtractOptions, Sink, check_size, extract_into};
 
@@ -179,28 +181,6 @@ impl Sink for SocketSink<'_> {
     fn tail(&mut self, info: DocumentInfo, outline: Vec<OutlineEntry>, notes: Vec<String>) -> Result<(), StageError> {
         self.send(&Reply::Tail(WireTail::new(info, outline, notes)))
     }
-}
-
-/// What a test makes a child do instead of its work.
-#[cfg(test)]
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub(super) enum Fault {
-    Panic,
-    Abort,
-    Exit,
-    Spin,
-    Sleep,
-    EatMemory,
-    /// Sends all pages, then dies as lopdf might.
-    DieInInfo,
-    /// Sends all pages, then hangs.
-    HangInInfo,
-    /// Sends a frame that claims to be huge.
-    HugeFrame,
-    /// Sends what is no frame.
-    Garbage,
-    /// Sends pages until somebody stops it.
-    Flood,
 }
 
 #[cfg(test)]

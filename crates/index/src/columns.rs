@@ -6,8 +6,35 @@
 
 use arrow_buffer::{ArrowNativeType, Buffer, ScalarBuffer};
 use docweir_core::documents::{DocumentId, Version};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::delta::DocumentEntry;
+/// One document version in a file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DocumentEntry {
+    pub id: DocumentId,
+    pub version: Version,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rows: u32,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub tombstone: bool,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
+    /// Files without it are read as files of documents without parents, and programs that don't know it pass over it: so
+    /// it needs no format of its own. What such a program merges has lost it; the control record still has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<DocumentId>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub metadata: Map<String, Value>,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+fn is_false(b: &bool) -> bool {
+    !*b
+}
 
 pub type U32s = ScalarBuffer<u32>;
 pub type U64s = ScalarBuffer<u64>;

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use arrow_array::builder::{Float32Builder, ListBuilder, StringBuilder, StructBuilder, UInt32Builder, UInt64Builder};
 use arrow_array::{ArrayRef, RecordBatch};
 use bytes::Bytes;
-use docweir_core::documents::{DocumentId, Version};
 use docweir_core::model::ModelIdentity;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::arrow::arrow_writer::compute_leaves;
@@ -24,9 +23,9 @@ use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::file::metadata::{KeyValue, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Map;
 
-use super::columns::Rows;
+use super::columns::{DocumentEntry, Rows};
 use super::error::VectorError;
 use super::{delta_columns, schema, vector_pages};
 use docweir_target::{Row, Write};
@@ -54,33 +53,6 @@ pub struct DeltaHeader {
     pub sequence: u64,
     pub commit_id: String,
     pub created_at: String,
-}
-
-/// One document version in a file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DocumentEntry {
-    pub id: DocumentId,
-    pub version: Version,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub rows: u32,
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub tombstone: bool,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub source: String,
-    /// Files without it are read as files of documents without parents, and programs that don't know it pass over it: so
-    /// it needs no format of its own. What such a program merges has lost it; the control record still has it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<DocumentId>,
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub metadata: Map<String, Value>,
-}
-
-fn is_zero(n: &u32) -> bool {
-    *n == 0
-}
-
-fn is_false(b: &bool) -> bool {
-    !*b
 }
 
 /// What the end of a file says.
@@ -317,6 +289,8 @@ pub(super) fn damaged(file: &str, reason: impl std::fmt::Display) -> VectorError
 
 #[cfg(test)]
 mod tests {
+    use docweir_core::documents::DocumentId;
+
     use super::*;
     use crate::segment::Segment;
     use crate::testing::{document, header, model};

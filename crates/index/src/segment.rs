@@ -9,8 +9,9 @@ use bytes::Bytes;
 use docweir_codes::Codec;
 use docweir_core::model::{ModelIdentity, PageBox, Span, embedded_text};
 
+use super::columns::DocumentEntry;
 use super::columns::{Documents, Rows, number, object};
-use super::delta::{self, DocumentEntry};
+use super::delta;
 use super::error::VectorError;
 use super::manifest::{FileKind, LiveFile, ManifestVersion};
 use super::options::Stemming;

@@ -11,7 +11,8 @@ use docweir_core::documents::{DocumentId, Version};
 use docweir_core::model::ModelIdentity;
 use docweir_objects::ObjectError;
 
-use super::delta::{self, DocumentEntry, Footer, TAIL_BYTES};
+use super::columns::DocumentEntry;
+use super::delta::{self, Footer, TAIL_BYTES};
 use super::error::VectorError;
 use super::manifest::{FileKind, LiveFile, Manifest, ManifestVersion};
 use super::retry::blocking;

@@ -189,3 +189,14 @@ pub enum Durability {
     /// when it is read: the stages' artefacts.
     Rebuildable,
 }
+
+/// Deletes every object under a prefix, page by page.
+pub async fn delete_prefix(objects: &dyn ObjectStore, prefix: &str) -> Result<(), ObjectError> {
+    let mut pages = Pages::new(objects, prefix);
+    while let Some(page) = pages.next().await? {
+        for object in page {
+            objects.delete(&object.key).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,7 +1,6 @@
 //! What the batch services share.
 
-use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,14 +21,14 @@ use docweir_stores::ledger::{Asked, Budget, Mode, Spend};
 use docweir_target::{OpenTarget, Target};
 use tokio::sync::Notify;
 
-use super::keeper::Tenure;
-use super::options::BatchOptions;
-use super::options::EmbedMode;
+use super::lease_deadline::LeaseDeadline;
+use super::once_notifier::OnceNotifier;
+use super::options::{BatchOptions, EmbedMode};
 use super::outlook::Outlook;
 use super::write_back::WriteBack;
 use crate::actors::outcomes::control;
 use crate::actors::patience::patiently;
-use crate::messages::event::{Event, EventSink};
+use crate::messages::event::EventSink;
 use crate::supervisors::RetryOptions;
 
 /// In a batch's metadata: our id.
@@ -55,7 +54,7 @@ pub struct BatchDesk {
     pub events: Arc<dyn EventSink>,
     pub clock: SharedClock,
     pub retry: RetryOptions,
-    pub notices: Rc<Notices>,
+    pub notices: Rc<OnceNotifier>,
     pub outlook: Arc<Outlook>,
     /// Documents may go on.
     pub wake: Arc<Notify>,
@@ -63,7 +62,7 @@ pub struct BatchDesk {
     /// Tells tables what became of their items.
     pub write_back: Rc<WriteBack>,
     /// How long this process may look after batches, where several share them.
-    pub tenure: Option<Rc<Tenure>>,
+    pub lease_deadline: Option<Rc<LeaseDeadline>>,
 }
 
 /// The collections that records come into, opened once.
@@ -90,27 +89,6 @@ impl Collections {
     /// Returns the names of those that something came into.
     pub fn used(&self) -> Vec<String> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
-    }
-}
-
-/// What people are told once in a run, however often there is reason to.
-pub struct Notices {
-    events: Arc<dyn EventSink>,
-    told: RefCell<HashSet<String>>,
-}
-
-impl Notices {
-    pub fn new(events: Arc<dyn EventSink>) -> Self {
-        Self { events, told: RefCell::default() }
-    }
-
-    /// Whether it is news.
-    pub fn tell_once(&self, text: String) -> bool {
-        let news = self.told.borrow_mut().insert(text.clone());
-        if news {
-            self.events.emit(Event::Notice { text });
-        }
-        news
     }
 }
 
@@ -275,7 +253,7 @@ impl BatchDesk {
     /// Whether a call that takes its full time still falls into this process's turn.
     pub fn has_time_for_a_call(&self) -> bool {
         let call = Duration::from_secs_f64(self.endpoint.request_seconds);
-        self.tenure.as_ref().is_none_or(|tenure| tenure.has(call))
+        self.lease_deadline.as_ref().is_none_or(|lease_deadline| lease_deadline.has(call))
     }
 
     /// How long a batch has to appear in the provider's list.

@@ -4,7 +4,6 @@
 //! writes all the same is refused by the lease's epoch, and what it asks of the provider all the same is found there by our
 //! id (`super::submitter`).
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use docweir_stores::batches::Batches;
 use tokio::time::Instant;
 
 use super::desk::BatchDesk;
+use super::lease_deadline::LeaseDeadline;
 use super::outlook::{Left, Outlook};
 use super::{Recording, start_batches, start_recorder};
 use crate::supervisors::{RestartOptions, RootHandle};
@@ -23,28 +23,13 @@ use crate::supervisors::{RestartOptions, RootHandle};
 const LEAST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long this process may still look after batches.
-#[derive(Debug, Default)]
-pub struct Tenure(Cell<Option<Instant>>);
-
-impl Tenure {
-    /// Whether so much time is left of it, for sure.
-    pub fn has(&self, time: Duration) -> bool {
-        self.0.get().is_some_and(|end| Instant::now() + time < end)
-    }
-
-    fn until(&self, end: Option<Instant>) {
-        self.0.set(end);
-    }
-}
-
 pub struct Keeper {
     pub register: LeaseRegister,
     pub holder: String,
     pub lease: Duration,
     pub batches: Arc<dyn Batches>,
     pub outlook: Arc<Outlook>,
-    pub tenure: Rc<Tenure>,
+    pub lease_deadline: Rc<LeaseDeadline>,
     /// Where there are batches.
     pub desk: Option<Rc<BatchDesk>>,
     pub recording: Recording,
@@ -81,7 +66,7 @@ impl Keeper {
     /// Looks after batches until the run stops or the lease is lost.
     async fn hold(&self, lease: Lease, end: Instant) -> Result<(), StageError> {
         let epoch = lease.record.epoch;
-        self.tenure.until(Some(end));
+        self.lease_deadline.until(Some(end));
         self.outlook.anew();
         tracing::info!(epoch, "looks after batches");
         let held = tokio::sync::Mutex::new(lease);
@@ -92,7 +77,7 @@ impl Keeper {
                 Ok(())
             }
         };
-        self.tenure.until(None);
+        self.lease_deadline.until(None);
         self.batches.take_over(0).await?;
         self.outlook.anew();
         // One that is lost is somebody else's, or over.
@@ -129,7 +114,7 @@ impl Keeper {
                 Ok(renewed) => {
                     *lease = renewed;
                     end = begun + self.lease;
-                    self.tenure.until(Some(end));
+                    self.lease_deadline.until(Some(end));
                 }
                 Err(LeaseError::Lost(_)) => return,
                 Err(error) => tracing::warn!(%error, "can't renew the lease on batches"),
@@ -160,11 +145,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_tenure_has_the_time_that_is_left_of_it() {
-        let tenure = Tenure::default();
-        assert!(!tenure.has(Duration::ZERO));
-        tenure.until(Some(Instant::now() + Duration::from_secs(10)));
-        assert!(tenure.has(Duration::from_secs(9)) && !tenure.has(Duration::from_secs(10)));
+        let lease_deadline = LeaseDeadline::default();
+        assert!(!lease_deadline.has(Duration::ZERO));
+        lease_deadline.until(Some(Instant::now() + Duration::from_secs(10)));
+        assert!(lease_deadline.has(Duration::from_secs(9)) && !lease_deadline.has(Duration::from_secs(10)));
         tokio::time::advance(Duration::from_secs(5)).await;
-        assert!(!tenure.has(Duration::from_secs(6)));
+        assert!(!lease_deadline.has(Duration::from_secs(6)));
     }
 }

@@ -15,6 +15,8 @@ pub mod desk;
 mod ended;
 mod harvester;
 pub mod keeper;
+mod lease_deadline;
+mod once_notifier;
 mod options;
 pub mod outlook;
 mod poller;
@@ -32,8 +34,10 @@ use docweir_core::error::StageError;
 use docweir_stages::embed::Embedder;
 use docweir_stores::batches::Batches;
 
-pub use desk::{BatchDesk, Collections, Notices};
-pub use keeper::{Keeper, Tenure};
+pub use desk::{BatchDesk, Collections};
+pub use keeper::Keeper;
+pub use lease_deadline::LeaseDeadline;
+pub use once_notifier::OnceNotifier;
 pub use options::{BatchOptions, EmbedMode};
 pub use outlook::Outlook;
 pub use rows::tombstones;
@@ -72,7 +76,7 @@ pub struct Recording {
     pub batches: Arc<dyn Batches>,
     pub collections: Rc<Collections>,
     pub events: Arc<dyn EventSink>,
-    pub notices: Rc<Notices>,
+    pub notices: Rc<OnceNotifier>,
     pub outlook: Arc<Outlook>,
     pub embedder: Arc<dyn Embedder>,
     /// Tells tables what became of their items.

@@ -16,7 +16,7 @@ use docweir_stores::batches::{Batches, ItemId, Origin, Outcome, Owed, Sent, Spac
 use docweir_stores::record_table::{Held, ItemKey, LazyTables, Mark, NONE, Place, RecordTable, TableError};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::desk::Notices;
+use super::once_notifier::OnceNotifier;
 
 /// Items of an answer of the store.
 const PAGE: usize = 100;
@@ -29,7 +29,7 @@ pub struct WriteBack {
     pub tables: Arc<LazyTables>,
     pub options: TableOptions,
     pub batches: Arc<dyn Batches>,
-    pub notices: Rc<Notices>,
+    pub notices: Rc<OnceNotifier>,
     /// One at a time pays: the others would pay the same.
     pub turn: tokio::sync::Mutex<()>,
     /// Records were forgotten, whose rows have to leave their collections.

@@ -29,7 +29,7 @@ mod stage;
 pub use children::documents as child_documents;
 pub use claims::Claims;
 pub use context::StageContext;
-pub use errors::control;
+pub use errors::{control, storage};
 pub use job_spec::spec;
 pub use stage::StageOutcomes;
 

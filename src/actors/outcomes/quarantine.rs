@@ -6,7 +6,7 @@ use docweir_core::failpoint;
 use docweir_stores::control::{Claim, Transition};
 
 use super::context::StageContext;
-use crate::actors::artefacts::storage;
+use crate::actors::outcomes::storage;
 use crate::messages::event::Event;
 
 impl StageContext {

@@ -6,7 +6,7 @@ use docweir_stores::control::{Claim, ControlError, Intent, Status, Transition};
 
 use super::context::StageContext;
 use super::errors::control;
-use crate::actors::artefacts::storage;
+use crate::actors::outcomes::storage;
 use crate::messages::event::Event;
 
 impl StageContext {

@@ -11,7 +11,7 @@ use docweir_aws::dynamo::{Dynamo, Expression, MOST, Write};
 use docweir_core::clock::{UnixMicros, timestamp};
 
 use super::items::string;
-use super::writer::new_token;
+use super::new_token;
 
 /// As long as DynamoDB remembers a token, less a minute.
 const TOKEN: UnixMicros = 9 * 60 * 1_000_000;

@@ -26,3 +26,8 @@ mod tests;
 mod writer;
 
 pub use store::DynamoControlStore;
+
+/// Returns a new name of a write or of a transaction.
+fn new_token() -> String {
+    ulid::Ulid(fastrand::u128(..)).to_string()
+}

@@ -24,7 +24,6 @@ use docweir_stores::control::{AuditEvent, ClaimKey, ControlError, ControlRecord,
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use ulid::Ulid;
 
 use super::daily::Daily;
 use super::decide::{Answer, Command, Decided, Found, decide};
@@ -299,7 +298,7 @@ impl Task {
             let mut writes: Vec<Write> = part.iter().flat_map(|(_, p)| p.writes.iter().cloned()).collect();
             // All of a part are under one claim. The check stands last: what is refused is told by place.
             writes.extend(part.first().and_then(|(d, _)| d.under.as_ref()).map(|claim| fence::check(table, claim)));
-            let outcome = dynamo.transact(&new_token(), writes).await;
+            let outcome = dynamo.transact(&super::new_token(), writes).await;
             (part, outcome)
         }));
         let mut failed = None;
@@ -454,7 +453,7 @@ impl Task {
 
     /// Decides one command after the other, and what is written in the end.
     fn prepare(&mut self, document: &Document, read: Read, now: UnixMicros) -> Prepared {
-        let mut prepared = Prepared { write_id: new_token(), ..Prepared::default() };
+        let mut prepared = Prepared { write_id: super::new_token(), ..Prepared::default() };
         let mut found = read.found;
         let was = match &found {
             Found::Record(record) => Some(record.status),
@@ -664,9 +663,4 @@ fn packed(mut prepared: Vec<(Document, Prepared)>) -> Vec<Vec<(Document, Prepare
         }
     }
     parts
-}
-
-/// The name of a write, or of a transaction.
-pub fn new_token() -> String {
-    Ulid(fastrand::u128(..)).to_string()
 }

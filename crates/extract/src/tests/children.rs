@@ -7,7 +7,7 @@ use std::time::Duration;
 use docweir_core::cancel::Cancel;
 use docweir_core::error::ErrorClass;
 
-use super::super::worker::Fault;
+use super::super::protocol::Fault;
 use super::super::*;
 use super::pdfs::{Writer, prose};
 

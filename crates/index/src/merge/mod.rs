@@ -114,6 +114,11 @@ impl Plan {
     }
 }
 
+/// Returns the error of a merge that was ended from outside.
+fn interrupted() -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::Interrupted, "the merge is no longer wanted")
+}
+
 #[cfg(test)]
 #[path = "merge_tests.rs"]
 mod tests;

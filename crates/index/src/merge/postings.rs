@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use arrow_buffer::Buffer;
 use docweir_core::cancel::Cancel;
 
-use super::write::interrupted;
+use super::interrupted;
 use super::{Input, Plan};
 use crate::options::Stemming;
 use crate::search::postings::{Postings, PostingsWriter};

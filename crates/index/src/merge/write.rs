@@ -53,11 +53,6 @@ pub fn write(
     Ok(Merged { bytes, crc32 })
 }
 
-/// An error that says that the merge was ended from outside.
-pub fn interrupted() -> io::Error {
-    io::Error::new(io::ErrorKind::Interrupted, "the merge is no longer wanted")
-}
-
 struct Merge<'m, 'o> {
     inputs: &'m [Input],
     plan: &'m Plan,
@@ -193,7 +188,7 @@ impl<'m> Merge<'m, '_> {
         self.out.section(section::VECTORS, |w| {
             for (n, (segment, rows)) in plan.stretches(inputs).enumerate() {
                 if n % LOOK == 0 && cancelled.is_cancelled() {
-                    return Err(interrupted());
+                    return Err(super::interrupted());
                 }
                 let vectors = segment.vectors().get(rows.start * dimension..rows.end * dimension).unwrap_or_default();
                 w.write_all(arrow_buffer::ToByteSlice::to_byte_slice(vectors))?;
@@ -206,7 +201,7 @@ impl<'m> Merge<'m, '_> {
             let mut blocks = codec.writer();
             for (n, (segment, rows)) in plan.stretches(inputs).enumerate() {
                 if n % LOOK == 0 && cancelled.is_cancelled() {
-                    return Err(interrupted());
+                    return Err(super::interrupted());
                 }
                 if !rows.is_empty() {
                     blocks.copy(segment.codes(&codec), rows).map_err(failed)?;
@@ -220,7 +215,7 @@ impl<'m> Merge<'m, '_> {
     }
 
     fn look(&self) -> io::Result<()> {
-        if self.cancelled.is_cancelled() { Err(interrupted()) } else { Ok(()) }
+        if self.cancelled.is_cancelled() { Err(super::interrupted()) } else { Ok(()) }
     }
 }
 
