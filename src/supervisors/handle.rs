@@ -7,8 +7,9 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
+use super::command::{Command, DrainMode, observe};
 use super::job::{Closed, JobSpec, Stage, Steward};
-use super::pool::{Command, DrainMode, PoolOptions, PoolSupervisor};
+use super::pool::{PoolOptions, PoolSupervisor};
 use super::root::RootHandle;
 use super::shared::Shared;
 use super::stats::PoolStats;
@@ -99,10 +100,4 @@ impl<J> PoolHandle<J> {
     pub fn halt(&self) {
         self.commands.do_send(Command::Halt);
     }
-}
-
-pub(super) async fn observe(commands: &Recipient<Command>) -> Option<PoolStats> {
-    let (answer, stats) = oneshot::channel();
-    commands.do_send(Command::Observe(answer));
-    stats.await.ok()
 }

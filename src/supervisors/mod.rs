@@ -27,6 +27,7 @@
     reason = "raw addresses live here so that nobody else holds one"
 )]
 
+mod command;
 mod handle;
 mod job;
 mod lanes;
@@ -45,11 +46,12 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+pub use command::DrainMode;
 pub use docweir_core::cancel::Cancel;
 pub use handle::{PoolHandle, TrySubmit, start_pool};
 pub use job::{Begin, Closed, JobSpec, Outcome, Settled, Stage, Steward, Verdict, Work, WorkOf};
 pub use lanes::{Lane, Lanes};
-pub use pool::{DrainMode, PoolOptions};
+pub use pool::PoolOptions;
 pub use restart::{Intensity, Restart, RestartOptions};
 pub use retry::{Decision, RetryOptions, decide};
 pub use root::{JobLine, RootHandle, ServiceStats, SystemFailure, Tree};

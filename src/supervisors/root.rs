@@ -12,8 +12,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::handle::observe;
-use super::pool::Command;
+use super::command::{Command, observe};
 use super::restart::{Intensity, Restart, RestartOptions};
 use super::shared::{InFlightTable, Phase};
 use super::stats::PoolStats;

@@ -3,7 +3,8 @@
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
-use super::{DrainMode, PoolSupervisor};
+use super::PoolSupervisor;
+use crate::supervisors::command::DrainMode;
 use crate::supervisors::job::{Stage, Verdict};
 use crate::supervisors::stats::PoolState;
 use crate::supervisors::worker::Retire;

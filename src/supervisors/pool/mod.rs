@@ -14,17 +14,18 @@ mod workers;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
 use docweir_core::cancel::Cancel;
 use docweir_core::error::{ErrorClass, StageError};
 use futures_util::FutureExt;
-use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use crate::supervisors::command::{Command, DrainMode};
 use crate::supervisors::job::{Closed, Outcome, Settled, SharedSteward, Stage, Verdict};
 use crate::supervisors::metrics::PoolMetrics;
 use crate::supervisors::restart::{Intensity, RestartOptions};
@@ -51,31 +52,6 @@ pub struct PoolOptions {
     pub retry: RetryOptions,
     pub restart: RestartOptions,
     pub scaling: ScalingOptions,
-}
-
-/// How a pool comes to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DrainMode {
-    /// Takes no more jobs and finishes those it has.
-    Finish,
-    /// Takes no more jobs, finishes the running ones and gives the waiting ones back.
-    Release,
-}
-
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(in crate::supervisors) enum Command {
-    Wake,
-    Observe(oneshot::Sender<PoolStats>),
-    Resize {
-        min: usize,
-        max: usize,
-    },
-    Drain(DrainMode, oneshot::Sender<()>),
-    /// Ends at once: running work is dropped.
-    Halt,
-    /// The root gives the pool another chance after an escalation.
-    Restart,
 }
 
 struct Busy<J> {
