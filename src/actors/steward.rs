@@ -11,7 +11,7 @@ use dashmap::DashMap;
 use docweir_core::documents::{DocumentId, Stage, Version};
 use docweir_core::error::{ErrorClass, StageError};
 use docweir_core::failpoint;
-use docweir_stores::batches::Batches;
+use docweir_stores::batches::DocumentTexts;
 use docweir_stores::control::{Claim, ClaimKey, ControlError, ControlStore, Intent, Resume, Status, Transition};
 use tokio::sync::watch;
 use tracing::Span;
@@ -99,7 +99,7 @@ pub struct Desk {
     pub artefacts: Artefacts,
     pub quarantine: QuarantineKeeper,
     /// Where texts of documents wait for batches, if there ever were any.
-    pub batches: Option<Arc<dyn Batches>>,
+    pub batches: Option<Arc<dyn DocumentTexts>>,
     pub events: Arc<dyn EventSink>,
     pub claims: Arc<Claims>,
 }

@@ -71,17 +71,29 @@ pub fn table(options: &DynamoOptions) -> Table {
 const MOST_ITEM_BYTES: usize = 380_000;
 
 #[async_trait]
-impl Batches for DynamoBatches {
+impl Records for DynamoBatches {
     fn most_item_bytes(&self) -> Option<usize> {
         Some(MOST_ITEM_BYTES)
     }
 
-    async fn take_over(&self, epoch: u64) -> Told<()> {
-        self.taken_over_by(epoch).await
-    }
-
     async fn put(&self, space: &Space, items: Vec<NewItem>) -> Told<Put> {
         self.put_records(space, items).await
+    }
+
+    async fn delete(&self, space: &Space, keys: Vec<String>) -> Told<u64> {
+        self.delete_records(space, keys).await
+    }
+
+    async fn retry(&self, batch: Option<&str>) -> Told<u64> {
+        self.retry_failed(batch).await
+    }
+
+    async fn is_done(&self, collection: &str, key: &str, input: &str) -> Told<bool> {
+        self.has_vector(collection, key, input).await
+    }
+
+    async fn counts(&self) -> Told<Vec<Counts>> {
+        self.counts_by_space().await
     }
 
     async fn bind(&self, collection: &str, model: &ModelIdentity) -> Told<ModelIdentity> {
@@ -91,11 +103,10 @@ impl Batches for DynamoBatches {
     async fn collections(&self) -> Told<Vec<(String, ModelIdentity)>> {
         self.bound_collections().await
     }
+}
 
-    async fn delete(&self, space: &Space, keys: Vec<String>) -> Told<u64> {
-        self.delete_records(space, keys).await
-    }
-
+#[async_trait]
+impl RecordOutbox for DynamoBatches {
     async fn removals(&self, space: &Space, limit: usize) -> Told<Vec<Removal>> {
         self.rows_to_remove(space, limit).await
     }
@@ -116,10 +127,6 @@ impl Batches for DynamoBatches {
         self.reconcile_with(space, held).await
     }
 
-    async fn is_done(&self, collection: &str, key: &str, input: &str) -> Told<bool> {
-        self.has_vector(collection, key, input).await
-    }
-
     async fn untold(&self, space: &Space, except: &[String], limit: usize) -> Told<Vec<Owed>> {
         self.owed_to_tables(space, except, limit).await
     }
@@ -131,23 +138,10 @@ impl Batches for DynamoBatches {
     async fn forget(&self, items: Vec<(ItemId, u64)>) -> Told<u64> {
         self.forget_versions(items).await
     }
+}
 
-    async fn retry(&self, batch: Option<&str>) -> Told<u64> {
-        self.retry_failed(batch).await
-    }
-
-    async fn waiting(&self) -> Told<Vec<(Space, Waiting)>> {
-        self.waiting_by_space().await
-    }
-
-    async fn is_any_waiting(&self, space: &Space) -> Told<bool> {
-        self.any_waits(space).await
-    }
-
-    async fn counts(&self) -> Told<Vec<Counts>> {
-        self.counts_by_space().await
-    }
-
+#[async_trait]
+impl DocumentTexts for DynamoBatches {
     async fn ask(&self, document: &str, space: &Space, texts: Vec<Text>) -> Told<Answer> {
         self.ask_for(document, space, texts).await
     }
@@ -174,6 +168,17 @@ impl Batches for DynamoBatches {
 
     async fn send_live(&self, space: &Space) -> Told<u64> {
         self.send_documents_live(space).await
+    }
+}
+
+#[async_trait]
+impl BatchLifecycle for DynamoBatches {
+    async fn take_over(&self, epoch: u64) -> Told<()> {
+        self.taken_over_by(epoch).await
+    }
+
+    async fn waiting(&self) -> Told<Vec<(Space, Waiting)>> {
+        self.waiting_by_space().await
     }
 
     async fn pack(&self, order: Order) -> Told<Packed> {
@@ -232,7 +237,10 @@ impl Batches for DynamoBatches {
     async fn batch(&self, id: &str) -> Told<Option<Batch>> {
         self.batch_of(id).await
     }
+}
 
+#[async_trait]
+impl BatchResults for DynamoBatches {
     async fn sent(&self, batch: &str, keys: Vec<String>) -> Told<Vec<Option<Sent>>> {
         self.still_sent(batch, keys).await
     }
@@ -252,9 +260,16 @@ impl Batches for DynamoBatches {
     async fn end(&self, batch: &str, ending: Ending) -> Told<()> {
         self.end_batch(batch, ending).await
     }
+}
 
+#[async_trait]
+impl LiveCalls for DynamoBatches {
     async fn forget_live(&self) -> Told<u64> {
         self.live_left().await
+    }
+
+    async fn is_any_waiting(&self, space: &Space) -> Told<bool> {
+        self.any_waits(space).await
     }
 
     async fn take_live(

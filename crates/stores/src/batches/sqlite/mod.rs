@@ -8,6 +8,8 @@ mod tables;
 
 use async_trait::async_trait;
 use docweir_core::clock::SharedClock;
+use docweir_core::documents::Sha256Hex;
+use docweir_core::model::ModelIdentity;
 use rusqlite::{Error, Row};
 use serde::Serialize;
 
@@ -46,14 +48,25 @@ fn item_id(row: i64) -> ItemId {
 
 /// Each is an operation of the same name, in one transaction.
 #[async_trait]
-impl Batches for SqliteBatches {
-    /// Whoever has the folder's lock is the only one.
-    async fn take_over(&self, _: u64) -> Told<()> {
-        Ok(())
-    }
-
+impl Records for SqliteBatches {
     async fn put(&self, space: &Space, items: Vec<NewItem>) -> Told<Put> {
         Ok(self.put(space, items).await?)
+    }
+
+    async fn delete(&self, space: &Space, keys: Vec<String>) -> Told<u64> {
+        Ok(self.delete(space, keys).await?)
+    }
+
+    async fn retry(&self, batch: Option<&str>) -> Told<u64> {
+        Ok(self.retry(batch).await?)
+    }
+
+    async fn is_done(&self, collection: &str, key: &str, input: &str) -> Told<bool> {
+        Ok(self.is_done(collection, key, input).await?)
+    }
+
+    async fn counts(&self) -> Told<Vec<Counts>> {
+        Ok(self.counts().await?)
     }
 
     async fn bind(&self, collection: &str, model: &ModelIdentity) -> Told<ModelIdentity> {
@@ -63,11 +76,10 @@ impl Batches for SqliteBatches {
     async fn collections(&self) -> Told<Vec<(String, ModelIdentity)>> {
         Ok(self.collections().await?)
     }
+}
 
-    async fn delete(&self, space: &Space, keys: Vec<String>) -> Told<u64> {
-        Ok(self.delete(space, keys).await?)
-    }
-
+#[async_trait]
+impl RecordOutbox for SqliteBatches {
     async fn removals(&self, space: &Space, limit: usize) -> Told<Vec<Removal>> {
         Ok(self.removals(space, limit).await?)
     }
@@ -88,10 +100,6 @@ impl Batches for SqliteBatches {
         Ok(self.reconcile(space, held).await?)
     }
 
-    async fn is_done(&self, collection: &str, key: &str, input: &str) -> Told<bool> {
-        Ok(self.is_done(collection, key, input).await?)
-    }
-
     async fn untold(&self, space: &Space, except: &[String], limit: usize) -> Told<Vec<Owed>> {
         Ok(self.untold(space, except, limit).await?)
     }
@@ -103,23 +111,10 @@ impl Batches for SqliteBatches {
     async fn forget(&self, items: Vec<(ItemId, u64)>) -> Told<u64> {
         Ok(self.forget(items).await?)
     }
+}
 
-    async fn retry(&self, batch: Option<&str>) -> Told<u64> {
-        Ok(self.retry(batch).await?)
-    }
-
-    async fn waiting(&self) -> Told<Vec<(Space, Waiting)>> {
-        Ok(self.waiting().await?)
-    }
-
-    async fn is_any_waiting(&self, space: &Space) -> Told<bool> {
-        Ok(self.is_any_waiting(space).await?)
-    }
-
-    async fn counts(&self) -> Told<Vec<Counts>> {
-        Ok(self.counts().await?)
-    }
-
+#[async_trait]
+impl DocumentTexts for SqliteBatches {
     async fn ask(&self, document: &str, space: &Space, texts: Vec<Text>) -> Told<Answer> {
         Ok(self.ask(document, space, texts).await?)
     }
@@ -146,6 +141,18 @@ impl Batches for SqliteBatches {
 
     async fn send_live(&self, space: &Space) -> Told<u64> {
         Ok(self.send_live(space).await?)
+    }
+}
+
+#[async_trait]
+impl BatchLifecycle for SqliteBatches {
+    /// Whoever has the folder's lock is the only one.
+    async fn take_over(&self, _: u64) -> Told<()> {
+        Ok(())
+    }
+
+    async fn waiting(&self) -> Told<Vec<(Space, Waiting)>> {
+        Ok(self.waiting().await?)
     }
 
     async fn pack(&self, order: Order) -> Told<Packed> {
@@ -203,7 +210,10 @@ impl Batches for SqliteBatches {
     async fn batch(&self, id: &str) -> Told<Option<Batch>> {
         Ok(self.batch(id).await?)
     }
+}
 
+#[async_trait]
+impl BatchResults for SqliteBatches {
     async fn sent(&self, batch: &str, keys: Vec<String>) -> Told<Vec<Option<Sent>>> {
         Ok(self.sent(batch, keys).await?)
     }
@@ -223,9 +233,16 @@ impl Batches for SqliteBatches {
     async fn end(&self, batch: &str, ending: Ending) -> Told<()> {
         Ok(self.end(batch, ending).await?)
     }
+}
 
+#[async_trait]
+impl LiveCalls for SqliteBatches {
     async fn forget_live(&self) -> Told<u64> {
         Ok(self.forget_live().await?)
+    }
+
+    async fn is_any_waiting(&self, space: &Space) -> Told<bool> {
+        Ok(self.is_any_waiting(space).await?)
     }
 
     async fn take_live(
