@@ -20,7 +20,7 @@
 //! | [`BatchResults`] | what comes back, and the end | harvester |
 //! | [`LiveCalls`] | records that are embedded at once | recorder |
 //!
-//! [`Batches`] is all of them, and `conformance` what every store has to do. `sqlite` is one file with the ledger: a batch
+//! [`Batches`] is all of them, [`rules`] what every store decides, and `conformance` what it has to do. `sqlite` is one file with the ledger: a batch
 //! and its money, its end and its items change in one step. The store in DynamoDB (`docweir-aws-backend`) is for any number
 //! of processes, of which one at a time looks after batches.
 
@@ -33,6 +33,7 @@ mod origin;
 mod outbox;
 mod records;
 mod results;
+pub mod rules;
 mod sqlite;
 #[cfg(test)]
 mod tests;
