@@ -20,10 +20,12 @@
 //! done with it, and what this process has put a moment ago it looks at itself.
 //!
 //! # Layout
-//! - [`item`] an item, and where it stands; `rules` what becomes of it, without I/O; `store` reading, deciding, writing
+//! - [`item`] an item, and where it stands; `apply` what the rules of every store make of it; `store` reading, deciding,
+//!   writing
 //! - `records`, `documents` those who want vectors; `packing`, `lifecycle`, `record`, `requests` a batch; `harvest` results
 //!   and its end; `tables` records that came from tables of the user's
 
+mod apply;
 mod documents;
 mod harvest;
 pub mod item;
@@ -32,7 +34,6 @@ mod packing;
 mod record;
 mod records;
 mod requests;
-mod rules;
 mod store;
 mod tables;
 
@@ -45,12 +46,11 @@ use docweir_aws::dynamo::table::{Index, Key, Table};
 pub use store::DynamoBatches;
 
 use docweir_aws::DynamoOptions;
-use docweir_core::clock::timestamp;
 use docweir_core::documents::Sha256Hex;
 use docweir_core::model::ModelIdentity;
+use docweir_stores::batches::rules::batch::Event;
 use docweir_stores::batches::*;
-use item::{AT, FORGET_AT, LIST, LIST_INDEX, WORK, WORK_INDEX, string};
-use lifecycle::Change;
+use item::{AT, FORGET_AT, LIST, LIST_INDEX, WORK, WORK_INDEX};
 use store::Told;
 
 /// The table of items and batches.
@@ -190,20 +190,19 @@ impl BatchLifecycle for DynamoBatches {
     }
 
     async fn uploaded(&self, batch: &str, file: &str) -> Told<()> {
-        self.amend(batch, Change::default().set("input_file_id", string(file))).await.map(drop)
+        self.happened(batch, &Event::Uploaded { file }).await
     }
 
     async fn asked(&self, batch: &str) -> Told<()> {
-        let now = timestamp(self.clock.now());
-        self.amend(batch, Change::default().set("asked_at", string(now))).await.map(drop)
+        self.happened(batch, &Event::Asked).await
     }
 
     async fn not_taken(&self, batch: &str) -> Told<()> {
-        self.amend(batch, Change::default().remove("asked_at")).await.map(drop)
+        self.happened(batch, &Event::NotTaken).await
     }
 
     async fn file_lost(&self, batch: &str) -> Told<()> {
-        self.amend(batch, Change::default().remove("input_file_id")).await.map(drop)
+        self.happened(batch, &Event::FileLost).await
     }
 
     async fn taken_over(&self, batch: &str, provider_id: &str) -> Told<()> {
@@ -211,11 +210,11 @@ impl BatchLifecycle for DynamoBatches {
     }
 
     async fn checked(&self, batch: &str, checked: Checked) -> Told<()> {
-        self.provider_says(batch, checked).await
+        self.happened(batch, &Event::Checked(&checked)).await
     }
 
     async fn warned(&self, batch: &str) -> Told<()> {
-        self.amend(batch, Self::yes("warned")).await.map(drop)
+        self.happened(batch, &Event::Warned).await
     }
 
     async fn cancel(&self, batch: &str) -> Told<bool> {
