@@ -11,7 +11,7 @@ use docweir_core::model::Chunks;
 use docweir_providers::account::BUDGET_SPENT;
 use docweir_providers::batched::{WAITS_FOR_BATCH, wake_word};
 use docweir_stages::embed::{Call, EmbedOptions, Embedder, InFlight, embed_document};
-use docweir_stores::batches::Batches;
+use docweir_stores::batches::DocumentTexts;
 use docweir_stores::control::{Claim, Resume};
 
 use crate::actors::outcomes::StageContext;
@@ -26,7 +26,7 @@ pub struct EmbedStage {
     pub in_flight: InFlight,
     pub options: EmbedOptions,
     /// Where texts wait for a batch, if there are batches.
-    pub batches: Option<Arc<dyn Batches>>,
+    pub batches: Option<Arc<dyn DocumentTexts>>,
     pub clock: SharedClock,
 }
 
@@ -54,7 +54,7 @@ struct EmbedWorker {
     cache: Arc<dyn EmbeddingCache>,
     in_flight: InFlight,
     options: EmbedOptions,
-    batches: Option<Arc<dyn Batches>>,
+    batches: Option<Arc<dyn DocumentTexts>>,
     clock: SharedClock,
 }
 

@@ -157,7 +157,7 @@ struct Known {
     cache: Arc<dyn EmbeddingCache>,
     findings: Arc<dyn FindingsCache>,
     fingerprint: Sha256Hex,
-    batches: Option<Arc<dyn docweir_stores::batches::Batches>>,
+    batches: Option<Arc<dyn docweir_stores::batches::Records>>,
 }
 
 impl Known {
@@ -171,7 +171,7 @@ impl Known {
         }
         let engine = Engine::open(config.clone()).await?;
         let batches = match engine.has_books() {
-            true => Some(engine.batches()?),
+            true => Some(engine.batches()? as _),
             false => None,
         };
         let findings: Arc<dyn FindingsCache> = match engine.state.findings_cache_db().exists() {

@@ -13,7 +13,7 @@ use docweir_index::verify::{Disagreement, Recorded, compare};
 use docweir_index::{Collected, Reach, VectorError, VectorStore};
 use docweir_objects::lease::LeaseRegister;
 use docweir_records::document_id;
-use docweir_stores::batches::{Batches, Space};
+use docweir_stores::batches::{Batches, RecordOutbox, Space};
 use docweir_stores::control::{ControlError, ControlRecord, RecordFilter, Status};
 use serde_json::json;
 
@@ -294,7 +294,7 @@ async fn record_items(engine: &Engine, vectors: &VectorStore) -> Result<Option<A
 }
 
 /// Records that the collection does not hold as their items say are embedded again.
-async fn reconcile(batches: &dyn Batches, vectors: &VectorStore) -> Result<u64, Failure> {
+async fn reconcile(batches: &dyn RecordOutbox, vectors: &VectorStore) -> Result<u64, Failure> {
     let inventory = vectors.inventory().await?;
     let held: HashMap<DocumentId, u64> = inventory
         .documents

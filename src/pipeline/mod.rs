@@ -303,7 +303,7 @@ pub fn desk(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>) -
         artefacts: Artefacts::new(engine.objects.clone(), settings.chunk.options.clone(), model).fenced(fence),
         quarantine: engine.quarantine_keeper(),
         // One that can't be opened is said by whoever needs it more.
-        batches: engine.has_books().then(|| engine.batches().ok()).flatten(),
+        batches: engine.has_books().then(|| engine.batches().ok()).flatten().map(|batches| batches as _),
         events,
         claims: Arc::default(),
     }

@@ -137,7 +137,7 @@ impl Tree {
                 true => EmbedOptions { max_texts: usize::MAX, max_tokens: u64::MAX },
                 false => settings.embed.options.batch.clone(),
             },
-            batches: paid.as_ref().map(|p| p.batches.clone()),
+            batches: paid.as_ref().map(|p| p.batches.clone() as _),
             clock: clock.clone(),
         };
         let embed = pool.start(StageName::Embedding, &settings.embed.pool(), at_a_time, embed, Some(load.clone()));

@@ -14,7 +14,7 @@ use docweir_core::error::StageError;
 use docweir_core::model::ModelIdentity;
 use docweir_core::money::Nanodollars;
 use docweir_stages::embed::{Call, EmbedBatch, Embedder, deciding, packed};
-use docweir_stores::batches::{Answer, Batches, Space, Text};
+use docweir_stores::batches::{Answer, DocumentTexts, Space, Text};
 
 /// The code of the error that says that texts were put down: no failure, but a reason to wait.
 pub const WAITS_FOR_BATCH: &str = "waits_for_batch";
@@ -31,7 +31,7 @@ pub fn wake_word(document: &str) -> String {
 pub struct BatchedEmbedder {
     /// Its model, its tokenizer, its window; and what a batch is not worth its while for.
     live: Arc<dyn Embedder>,
-    batches: Arc<dyn Batches>,
+    batches: Arc<dyn DocumentTexts>,
     usd_per_million_tokens: f64,
     /// Nothing more is put down: only what waits already is taken from batches.
     leaving: bool,
@@ -42,7 +42,7 @@ pub struct BatchedEmbedder {
 impl BatchedEmbedder {
     pub fn new(
         live: Arc<dyn Embedder>,
-        batches: Arc<dyn Batches>,
+        batches: Arc<dyn DocumentTexts>,
         usd_per_million_tokens: f64,
         leaving: bool,
         asked: Arc<dyn Fn() + Send + Sync>,

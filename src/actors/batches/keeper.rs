@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use docweir_core::error::{ErrorClass, StageError};
 use docweir_objects::lease::{Lease, LeaseError, LeaseRegister};
-use docweir_stores::batches::Batches;
+use docweir_stores::batches::BatchLifecycle;
 use tokio::time::Instant;
 
 use super::desk::BatchDesk;
@@ -27,7 +27,7 @@ pub struct Keeper {
     pub register: LeaseRegister,
     pub holder: String,
     pub lease: Duration,
-    pub batches: Arc<dyn Batches>,
+    pub batches: Arc<dyn BatchLifecycle>,
     pub outlook: Arc<Outlook>,
     pub lease_deadline: Rc<LeaseDeadline>,
     /// Where there are batches.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use docweir_core::error::StageError;
 use docweir_core::failpoint;
 use docweir_records::TableOptions;
-use docweir_stores::batches::{Batches, ItemId, Origin, Outcome, Owed, Sent, Space};
+use docweir_stores::batches::{ItemId, Origin, Outcome, Owed, RecordOutbox, Sent, Space};
 use docweir_stores::record_table::{Held, ItemKey, LazyTables, Mark, NONE, Place, RecordTable, TableError};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
@@ -28,7 +28,7 @@ const LOOKS: usize = 10;
 pub struct WriteBack {
     pub tables: Arc<LazyTables>,
     pub options: TableOptions,
-    pub batches: Arc<dyn Batches>,
+    pub batches: Arc<dyn RecordOutbox>,
     pub notices: Rc<OnceNotifier>,
     /// One at a time pays: the others would pay the same.
     pub turn: tokio::sync::Mutex<()>,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use docweir_core::documents::Stage;
 use docweir_core::error::StageError;
-use docweir_stores::batches::Batches;
+use docweir_stores::batches::DocumentTexts;
 use docweir_stores::control::{Claim, ControlError, ControlStore, Transition};
 
 use super::claims::Claims;
@@ -19,7 +19,7 @@ pub struct StageContext {
     pub artefacts: Artefacts,
     pub quarantine: QuarantineKeeper,
     /// Store of texts that wait for batches; `None` if there never were any.
-    pub batches: Option<Arc<dyn Batches>>,
+    pub batches: Option<Arc<dyn DocumentTexts>>,
     pub events: Arc<dyn EventSink>,
     pub claims: Arc<Claims>,
 }

@@ -9,11 +9,13 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use docweir_aws::dynamo::{AttributeValue, Expression, Item as Attributes, Write};
 use docweir_aws::{Fault, FaultKind};
 use docweir_core::documents::Sha256Hex;
+use docweir_stores::batches::rules::texts::{Asked, KnownText, Question};
+use docweir_stores::batches::rules::{hash_of, texts as rules};
 use docweir_stores::batches::{Answer, Space, Text};
 use ulid::Ulid;
 
-use super::item::{self, AT, Item, Key, SHARDS, State, WORK, WORK_INDEX, shard, text_key, texts_of};
-use super::rules;
+use super::apply::{self, Given, change};
+use super::item::{self, AT, Item, Key, SHARDS, WORK, WORK_INDEX, hex, shard, text_key, texts_of};
 use super::store::{DynamoBatches, Step, Told};
 
 /// Documents named by an index at a time.
@@ -96,7 +98,7 @@ impl DynamoBatches {
     /// Texts that a document needs no more.
     async fn drop_texts(&self, texts: &[&Item]) -> Told<()> {
         let mut sent: HashMap<&str, bool> = HashMap::new();
-        for batch in texts.iter().filter_map(|text| text.batch.as_deref()) {
+        for batch in texts.iter().filter_map(|text| text.state.batch.as_deref()) {
             if !sent.contains_key(batch) {
                 let record = self.record(batch).await?;
                 // Not before it was sent: its line is made of it.
@@ -104,8 +106,17 @@ impl DynamoBatches {
             }
         }
         let keys: Vec<Key> = texts.iter().map(|text| text.id()).collect();
-        let was_sent = |batch: &str| sent.get(batch).copied().unwrap_or(false);
-        self.change(&keys, |_, now| rules::dropped(was_sent, now)).await.map(drop)
+        let was_sent =
+            |item: &Item| item.state.batch.as_deref().and_then(|batch| sent.get(batch)).is_some_and(|yes| *yes);
+        // Its batch is counted by what its items remember.
+        let discard = |_: usize, now: Option<&Item>| match now {
+            Some(item) => {
+                let step = rules::discard(&item.state, was_sent(item), !item.past.is_empty());
+                apply::apply(item, step, Given::Nothing)
+            }
+            None => Step::Keep(false),
+        };
+        self.change(&keys, discard).await.map(drop)
     }
 
     pub(super) async fn ask_for(&self, document: &str, space: &Space, texts: Vec<Text>) -> Told<Answer> {
@@ -122,57 +133,44 @@ impl DynamoBatches {
         };
         let mark = self.remark(document, waits).await?;
         let found = self.texts(&space, document).await?;
-        let by_hash: HashMap<&str, &Item> = found.iter().map(|item| (item.hash.as_str(), item)).collect();
+        let by_hash: HashMap<String, &Item> = found.iter().map(|item| (hex(&item.state.hash), item)).collect();
         let mut wanted = HashSet::new();
         let (mut new, mut refused, mut again) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut vectors, mut tokens, mut open, mut under_way, mut failed) = (Vec::new(), 0, 0u64, false, None);
+        let mut question = Question::default();
         for text in &texts {
             let hash = Sha256Hex::of(text.text.as_bytes()).to_string();
             let first = wanted.insert(hash.clone());
-            let known = by_hash.get(hash.as_str()).filter(|item| !item.deleted);
-            match known {
-                Some(item) if item.state == State::Failed => {
-                    // Told once: asked again it is tried again.
-                    refused.push(item.id());
-                    failed = Some(item.error.clone().unwrap_or_default());
-                    continue;
-                }
-                Some(item) => {
-                    open += u64::from(item.vector.is_none());
-                    under_way |= item.state == State::Pending;
-                    tokens += if item.vector.is_some() && first { text.tokens } else { 0 };
-                    vectors.push(item.vector.clone());
-                    if item.unwanted {
-                        again.push(item.id());
-                    }
-                }
-                None => {
-                    open += 1;
-                    vectors.push(None);
-                    if first {
-                        new.push((hash, text));
-                    }
-                }
+            let item = by_hash.get(hash.as_str()).filter(|item| !item.state.deleted);
+            let known = item.map(|item| KnownText {
+                status: item.state.status,
+                error: item.state.error.clone(),
+                vector: item.vector.clone(),
+                // Its own, and counted once.
+                is_payer: first,
+            });
+            match (question.add(text.tokens, known), item) {
+                (Asked::Discard, Some(item)) => refused.push(item.id()),
+                (_, Some(item)) if item.state.unwanted => again.push(item.id()),
+                (_, Some(_)) => {}
+                (_, None) if first => new.push((hash, text)),
+                (_, None) => {}
             }
         }
         let keys: Vec<Key> = new.iter().map(|(hash, _)| Key::of_item(&space, &text_key(document, hash))).collect();
         let places: Vec<String> = new.iter().map(|_| self.place()).collect();
         let decide = |nth: usize, now: Option<&Item>| match (new.get(nth), places.get(nth)) {
             (Some((hash, text)), Some(place)) => put_text(&space, document, hash, text, place, now),
-            _ => Step::Keep(()),
+            _ => Step::Keep(false),
         };
         self.change(&keys, decide).await?;
-        self.change(&again, |_, now| match now {
-            Some(now) if now.unwanted => Step::Write(Box::new(Item { unwanted: false, ..now.clone() }), ()),
-            _ => Step::Keep(()),
-        })
-        .await?;
+        self.change(&again, |_, now| change(now, Given::Nothing, rules::want)).await?;
         self.change(&refused, |_, _| Step::Delete(())).await?;
         // What an earlier version of it asked for is not wanted any more.
-        let unwanted: Vec<&Item> = found.iter().filter(|item| !item.deleted && !wanted.contains(&item.hash)).collect();
+        let unwanted: Vec<&Item> =
+            found.iter().filter(|item| !item.state.deleted && !wanted.contains(&hex(&item.state.hash))).collect();
         self.drop_texts(&unwanted).await?;
         let was_live = mark.as_ref().is_some_and(|mark| mark.live);
-        let goes_live = was_live && !under_way && failed.is_none();
+        let goes_live = question.goes_live(was_live);
         if was_live && !goes_live {
             // Whoever has found it complete since is not overwritten.
             let mine = mark.map(|mark| mark.write_id);
@@ -181,18 +179,13 @@ impl DynamoBatches {
             })
             .await?;
         }
-        Ok(match failed {
-            Some(error) => Answer::Failed(error),
-            None if open == 0 => Answer::Ready { vectors: vectors.into_iter().flatten().collect(), tokens },
-            None if goes_live => Answer::Live { vectors, tokens },
-            None => Answer::Waits(open),
-        })
+        Ok(question.answer(was_live))
     }
 
     pub(super) async fn has_taken(&self, document: &str) -> Told<()> {
         let Some(mark) = self.mark(document).await? else { return Ok(()) };
         let texts = self.texts(&mark.space, document).await?;
-        self.drop_texts(&texts.iter().filter(|text| !text.deleted).collect::<Vec<_>>()).await?;
+        self.drop_texts(&texts.iter().filter(|text| !text.state.deleted).collect::<Vec<_>>()).await?;
         let (table, key) = (self.table.clone(), key_of(document).attributes());
         self.write(Write::Delete { table, key, condition: None }).await?;
         self.woken.forget(&document.to_owned());
@@ -205,12 +198,9 @@ impl DynamoBatches {
         let made: Vec<_> = made.into_iter().filter(|(hash, _)| seen.insert(hash.clone())).collect();
         let keys: Vec<Key> =
             made.iter().map(|(hash, _)| Key::of_item(&space, &text_key(document, hash.as_str()))).collect();
-        let decide = |nth: usize, now: Option<&Item>| match (made.get(nth), now) {
-            (Some((_, vector)), Some(now)) if now.state == State::None && !now.deleted => {
-                let done = Item { state: State::Success, vector: Some(vector.clone()), ..now.clone() };
-                Step::Write(Box::new(done), ())
-            }
-            _ => Step::Keep(()),
+        let decide = |nth: usize, now: Option<&Item>| match made.get(nth) {
+            Some((_, vector)) => change(now, Given::Vector(vector), rules::embed_live),
+            None => Step::Keep(false),
         };
         self.change(&keys, decide).await.map(drop)
     }
@@ -222,8 +212,7 @@ impl DynamoBatches {
                 Some(mark) if mark.space == space && !mark.ready => {}
                 _ => continue,
             }
-            let open = |item: &Item| !item.deleted && matches!(item.state, State::None | State::Pending);
-            if self.texts(space, &document).await?.iter().any(open) {
+            if self.texts(space, &document).await?.iter().any(|item| item.state.is_open()) {
                 continue;
             }
             let ready = |now: Option<Mark>| now.filter(|now| !now.ready).map(|now| Mark { ready: true, ..now });
@@ -308,7 +297,7 @@ impl DynamoBatches {
             }
         }
         let recent = self.items(&self.put.list()).await?;
-        let waits = recent.values().filter(|item| item.is_waiting() && item.space == name);
+        let waits = recent.values().filter(|item| item.state.is_waiting() && item.space == name);
         documents.extend(waits.map(|item| item.document().to_owned()));
         let mut live = 0;
         for document in documents {
@@ -322,37 +311,12 @@ impl DynamoBatches {
     }
 }
 
-fn put_text(space: &str, document: &str, hash: &str, text: &Text, since: &str, now: Option<&Item>) -> Step<()> {
-    // One that was remembered for its batch comes back.
-    let (version, past) = match now {
-        Some(now) if !now.deleted => return Step::Keep(()),
-        Some(now) => (now.version + 1, now.past.clone()),
-        None => (1, Vec::new()),
-    };
-    let item = Item {
-        space: space.to_owned(),
-        key: text_key(document, hash),
-        since: since.to_owned(),
-        version,
-        state: State::None,
-        deleted: false,
-        unwanted: false,
-        reuse: false,
-        input: text.text.clone(),
-        hash: hash.to_owned(),
-        tokens: text.tokens,
-        shown: String::new(),
-        batch: None,
-        sent: None,
-        attempts: 0,
-        error: None,
-        stored: None,
-        vector: None,
-        past,
-        origin: None,
-        asks: 0,
-        told: None,
-        write_id: String::new(),
-    };
-    Step::Write(Box::new(item), ())
+fn put_text(space: &str, document: &str, hash: &str, text: &Text, since: &str, now: Option<&Item>) -> Step<bool> {
+    let put = apply::Put { input: text.text.clone(), tokens: text.tokens, ..apply::Put::default() };
+    let step = rules::put(now.map(|now| &now.state), hash_of(&text.text));
+    match now {
+        // What it remembers of its batches stays; its place in line is a new one.
+        Some(now) => apply::apply(&Item { since: since.to_owned(), ..now.clone() }, step, Given::Put(&put)),
+        None => apply::put(None, space, &text_key(document, hash), since, step, &put),
+    }
 }

@@ -3,7 +3,8 @@
 use docweir_aws::dynamo::{AttributeValue, Item as Attributes, blob as bytes};
 
 use docweir_core::documents::Sha256Hex;
-use docweir_stores::batches::{ItemId, Origin, Outcome, Owed, Sent, Shown, Space};
+use docweir_stores::batches::rules::{Fate, Hash, ItemState, ItemStatus, is_live};
+use docweir_stores::batches::{ItemId, Origin, Owed, Sent, Shown, Space};
 
 /// Items of one kind of work, and of one status, are spread over so many keys: one takes a thousand writes a second.
 pub const SHARDS: u64 = 8;
@@ -22,48 +23,8 @@ const LONGEST: usize = 1_024;
 /// Days that a text which nobody waits for is remembered: its batch may not have been counted yet.
 const GONE_DAYS: i64 = 30;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    None,
-    Pending,
-    Success,
-    Failed,
-    Noise,
-}
-
-impl State {
-    pub const ALL: [Self; 5] = [Self::None, Self::Pending, Self::Success, Self::Failed, Self::Noise];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            State::None => "NONE",
-            State::Pending => "PENDING",
-            State::Success => "SUCCESS",
-            State::Failed => "FAILED",
-            State::Noise => "NOISE",
-        }
-    }
-}
-
-/// What became of an item in a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    Stored,
-    Failed,
-    Returned,
-}
-
-impl Fate {
-    const ALL: [Self; 3] = [Self::Stored, Self::Failed, Self::Returned];
-
-    fn letter(self) -> &'static str {
-        match self {
-            Fate::Stored => "s",
-            Fate::Failed => "f",
-            Fate::Returned => "r",
-        }
-    }
-}
+/// How a fate is written.
+const FATES: [(Fate, &str); 3] = [(Fate::Stored, "s"), (Fate::Failed, "f"), (Fate::Returned, "r")];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Past {
@@ -80,34 +41,16 @@ pub struct Item {
     pub key: String,
     /// Its place in line.
     pub since: String,
-    pub version: u64,
-    pub state: State,
-    pub deleted: bool,
-    /// A text that is on its way and that nobody waits for any more.
-    pub unwanted: bool,
-    /// What is found of it has changed and its text has not.
-    pub reuse: bool,
+    /// What rules see of it.
+    pub state: ItemState,
     pub input: String,
-    /// Of the input.
-    pub hash: String,
     pub tokens: u64,
     /// In JSON; empty for texts.
     pub shown: String,
-    pub batch: Option<String>,
-    /// Hash of what was sent.
-    pub sent: Option<String>,
-    pub attempts: u64,
-    pub error: Option<String>,
-    /// The version that the vector store holds.
-    pub stored: Option<u64>,
     pub vector: Option<Vec<f32>>,
-    pub past: Vec<Past>,
     /// Where a table of the user's has it, in JSON.
     pub origin: Option<String>,
-    /// How often that table was found to ask for it.
-    pub asks: u64,
-    /// What that table was told last.
-    pub told: Option<String>,
+    pub past: Vec<Past>,
     /// Which write it is of.
     pub write_id: String,
 }
@@ -181,8 +124,8 @@ pub fn work(kind: &str, space: &str, shard: u64) -> String {
 }
 
 /// In [`LIST_INDEX`].
-pub fn list(space: &str, state: State, shard: u64) -> String {
-    format!("{space}#{}#{shard}", state.name())
+pub fn list(space: &str, status: ItemStatus, shard: u64) -> String {
+    format!("{space}#{}#{shard}", status.name())
 }
 
 impl Item {
@@ -198,20 +141,6 @@ impl Item {
         document_of(&self.key)
     }
 
-    pub fn is_waiting(&self) -> bool {
-        self.state == State::None && !self.deleted && !self.reuse
-    }
-
-    /// Whether it is on its way in a batch or a live call.
-    pub fn is_in(&self, batch: &str) -> bool {
-        self.state == State::Pending && self.batch.as_deref() == Some(batch)
-    }
-
-    /// Whether a result for what was sent is still wanted.
-    pub fn is_fresh_in(&self, batch: &str) -> bool {
-        self.is_in(batch) && !self.deleted && !self.unwanted && self.sent.as_deref() == Some(&self.hash)
-    }
-
     /// What became of it in a batch.
     pub fn fate_in(&self, batch: &str) -> Option<&Past> {
         self.past.iter().find(|past| past.batch == batch)
@@ -224,27 +153,16 @@ impl Item {
         self.past.drain(..over);
     }
 
-    /// What its table is to be told, in short; `None` while it has come to no end, or came from none.
-    fn answer(&self) -> Option<String> {
-        let over = !self.deleted && matches!(self.state, State::Success | State::Failed | State::Noise);
-        (over && self.origin.is_some()).then(|| format!("{} {} {}", self.asks, self.version, self.state.name()))
-    }
-
-    /// Whether its table has not been told yet.
-    pub fn owes(&self) -> bool {
-        self.answer().is_some_and(|answer| self.told.as_deref() != Some(&answer))
-    }
-
     /// What its table has to be told.
     pub fn as_owed(&self) -> Option<Owed> {
-        let mark = self.answer().filter(|_| self.owes())?;
-        let outcome = Outcome::ALL.into_iter().find(|outcome| outcome.name() == self.state.name())?;
+        let mark = self.state.mark().filter(|_| self.state.owes())?;
+        let outcome = self.state.status.outcome()?;
         let Shown { text, kind, .. } = serde_json::from_str(&self.shown).ok()?;
         let origin = self.origin()?;
         Some(Owed {
             item: self.id().id(),
             key: self.key.clone(),
-            version: self.version,
+            version: self.state.version,
             outcome,
             origin,
             text,
@@ -267,7 +185,7 @@ impl Item {
         Some(Sent {
             item: self.id().id(),
             key: self.key.clone(),
-            version: self.version,
+            version: self.state.version,
             shown,
             tokens: self.tokens,
             bytes,
@@ -282,45 +200,47 @@ impl Item {
 
     /// What is to be done with it.
     fn work(&self) -> Option<&'static str> {
-        let leaves = (self.deleted || self.state == State::Noise) && self.stored.is_some();
-        let live = self.state == State::Pending && self.batch.as_deref().is_some_and(|b| b.starts_with("live:"));
+        let state = &self.state;
+        let live = state.status == ItemStatus::Pending && state.batch.as_deref().is_some_and(is_live);
         match () {
-            () if leaves => Some("remove"),
-            () if self.deleted => None,
-            () if self.reuse => Some("refresh"),
+            () if state.leaves() => Some("remove"),
+            () if state.deleted => None,
+            () if state.refreshes() => Some("refresh"),
             () if live => Some("live"),
-            () if self.is_waiting() => Some("waiting"),
-            () if self.owes() => Some("tell"),
+            () if state.is_waiting() => Some("waiting"),
+            () if state.owes() => Some("tell"),
             () => None,
         }
     }
 
     pub fn attributes(&self, write_id: &str, now_seconds: i64) -> Attributes {
         let mut a = self.id().attributes();
+        let state = &self.state;
+        let (hash, sent) = (hex(&state.hash), state.sent.as_ref().map(hex));
         let texts = [
             ("space", &self.space),
             ("key", &self.key),
             (AT, &self.since),
-            ("hash", &self.hash),
+            ("hash", &hash),
             ("input", &self.input),
             ("shown", &self.shown),
         ];
         a.extend(texts.map(|(name, value)| (name.to_owned(), string(value))));
         let optional = [
-            ("batch", &self.batch),
-            ("sent", &self.sent),
-            ("error", &self.error),
+            ("batch", &state.batch),
+            ("sent", &sent),
+            ("error", &state.error),
             ("origin", &self.origin),
-            ("told", &self.told),
+            ("told", &state.told),
         ];
         a.extend(optional.into_iter().filter_map(|(name, v)| Some((name.to_owned(), string(v.as_ref()?)))));
-        a.insert("status".into(), string(self.state.name()));
+        a.insert("status".into(), string(state.status.name()));
         a.insert("write_id".into(), string(write_id));
-        let numbers = [("version", self.version), ("tokens", self.tokens), ("attempts", self.attempts)];
+        let numbers = [("version", state.version), ("tokens", self.tokens), ("attempts", state.attempts)];
         a.extend(numbers.map(|(name, value)| (name.to_owned(), number(value))));
-        a.extend(self.stored.map(|stored| ("stored".to_owned(), number(stored))));
-        a.extend((self.asks > 0).then(|| ("asks".to_owned(), number(self.asks))));
-        for (name, on) in [("deleted", self.deleted), ("unwanted", self.unwanted), ("reuse", self.reuse)] {
+        a.extend(state.stored.map(|stored| ("stored".to_owned(), number(stored))));
+        a.extend((state.asks > 0).then(|| ("asks".to_owned(), number(state.asks))));
+        for (name, on) in [("deleted", state.deleted), ("unwanted", state.unwanted), ("reuse", state.reuse)] {
             if on {
                 a.insert(name.into(), AttributeValue::Bool(true));
             }
@@ -330,14 +250,14 @@ impl Item {
             a.insert("vector".into(), AttributeValue::B(bytes(&blob)));
         }
         if !self.past.is_empty() {
-            let entry = |past: &Past| string(format!("{} {} {}", past.fate.letter(), past.tokens, past.batch));
+            let entry = |past: &Past| string(format!("{} {} {}", past.letter(), past.tokens, past.batch));
             a.insert("past".into(), AttributeValue::L(self.past.iter().map(entry).collect()));
         }
         if let Some(kind) = self.work() {
             a.insert(WORK.into(), string(work(kind, &self.space, self.shard())));
         }
-        if !self.deleted {
-            a.insert(LIST.into(), string(list(&self.space, self.state, self.shard())));
+        if !state.deleted {
+            a.insert(LIST.into(), string(list(&self.space, state.status, self.shard())));
         } else if self.is_text() {
             a.insert(FORGET_AT.into(), number(now_seconds + GONE_DAYS * 86_400));
         }
@@ -351,7 +271,7 @@ impl Item {
         let past = |entry: &AttributeValue| {
             let mut parts = entry.as_s().ok()?.splitn(3, ' ');
             let letter = parts.next()?;
-            let fate = Fate::ALL.into_iter().find(|fate| fate.letter() == letter)?;
+            let (fate, _) = FATES.into_iter().find(|(_, name)| *name == letter)?;
             Some(Past { fate, tokens: parts.next()?.parse().ok()?, batch: parts.next()?.to_owned() })
         };
         let vector = a.get("vector").and_then(|v| v.as_b().ok());
@@ -359,28 +279,52 @@ impl Item {
             space: optional("space")?,
             key: text(a, "key").to_owned(),
             since: text(a, AT).to_owned(),
-            version: unsigned(a, "version"),
-            state: State::ALL.into_iter().find(|state| state.name() == text(a, "status"))?,
-            deleted: yes("deleted"),
-            unwanted: yes("unwanted"),
-            reuse: yes("reuse"),
+            state: ItemState {
+                version: unsigned(a, "version"),
+                status: ItemStatus::parse(text(a, "status"))?,
+                deleted: yes("deleted"),
+                unwanted: yes("unwanted"),
+                reuse: yes("reuse"),
+                hash: unhex(text(a, "hash"))?,
+                sent: optional("sent").as_deref().and_then(unhex),
+                batch: optional("batch"),
+                attempts: unsigned(a, "attempts"),
+                error: optional("error"),
+                stored: a.contains_key("stored").then(|| unsigned(a, "stored")),
+                from_table: optional("origin").is_some(),
+                asks: unsigned(a, "asks"),
+                told: optional("told"),
+            },
             input: text(a, "input").to_owned(),
-            hash: text(a, "hash").to_owned(),
             tokens: unsigned(a, "tokens"),
             shown: text(a, "shown").to_owned(),
-            batch: optional("batch"),
-            sent: optional("sent"),
-            attempts: unsigned(a, "attempts"),
-            error: optional("error"),
-            stored: a.contains_key("stored").then(|| unsigned(a, "stored")),
             vector: vector.map(|v| v.as_ref().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
             past: a.get("past").and_then(|v| v.as_l().ok()).into_iter().flatten().filter_map(past).collect(),
             origin: optional("origin"),
-            asks: unsigned(a, "asks"),
-            told: optional("told"),
             write_id: text(a, "write_id").to_owned(),
         })
     }
+}
+
+impl Past {
+    fn letter(&self) -> &'static str {
+        FATES.into_iter().find(|(fate, _)| *fate == self.fate).map_or("", |(_, letter)| letter)
+    }
+}
+
+/// Writes a hash as text, in attributes and in lists of batches.
+pub fn hex(hash: &Hash) -> String {
+    Sha256Hex::from_digest(hash).to_string()
+}
+
+/// Reads a hash; `None` for a text that is none.
+pub fn unhex(text: &str) -> Option<Hash> {
+    let text = Sha256Hex::parse(text)?;
+    let mut hash = Hash::default();
+    for (byte, digits) in hash.iter_mut().zip(text.as_str().as_bytes().as_chunks::<2>().0) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(hash)
 }
 
 pub fn string(text: impl Into<String>) -> AttributeValue {
@@ -402,6 +346,8 @@ pub fn unsigned(attributes: &Attributes, name: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use docweir_stores::batches::rules::hash_of;
+
     use super::*;
 
     #[test]
@@ -410,25 +356,23 @@ mod tests {
             space: "products".into(),
             key: "P#1".into(),
             since: "0001".into(),
-            version: 3,
-            state: State::None,
-            deleted: false,
-            unwanted: false,
-            reuse: false,
+            state: ItemState {
+                version: 3,
+                sent: Some(hash_of("before")),
+                attempts: 1,
+                error: Some("500".into()),
+                stored: Some(2),
+                from_table: true,
+                asks: 2,
+                told: Some("1 3 SUCCESS".into()),
+                ..ItemState::new(hash_of("text"))
+            },
             input: "text".into(),
-            hash: "abc".into(),
             tokens: 7,
             shown: "{}".into(),
-            batch: None,
-            sent: None,
-            attempts: 1,
-            error: Some("500".into()),
-            stored: Some(2),
             vector: Some(vec![0.5, -1.0]),
             past: Vec::new(),
             origin: Some(r#"{"table":"t","place":1}"#.into()),
-            asks: 2,
-            told: Some("1 3 SUCCESS".into()),
             write_id: "w".into(),
         };
         for n in 0..6 {
@@ -439,22 +383,28 @@ mod tests {
         assert_eq!(Item::read(&attributes), Some(item.clone()));
         let work = |item: &Item| text(&item.attributes("w", 0), WORK).split('#').next().unwrap().to_owned();
         assert_eq!(work(&item), "waiting");
+        let now = item.state.clone();
+        let state = |status| ItemState { status, ..now.clone() };
+        let told = |status| ItemState { told: Some("2 3 SUCCESS".into()), ..state(status) };
+        let pending = |batch: &str| ItemState { batch: Some(batch.into()), ..state(ItemStatus::Pending) };
         let states = [
-            (Item { reuse: true, ..item.clone() }, "refresh"),
-            (Item { state: State::Noise, ..item.clone() }, "remove"),
-            (Item { state: State::Noise, stored: None, ..item.clone() }, "tell"),
-            (Item { deleted: true, ..item.clone() }, "remove"),
-            (Item { state: State::Pending, batch: Some("live:1".into()), ..item.clone() }, "live"),
-            (Item { state: State::Pending, batch: Some("batch_1".into()), ..item.clone() }, ""),
-            (Item { state: State::Success, ..item.clone() }, "tell"),
-            (Item { state: State::Success, told: None, ..item.clone() }, "tell"),
-            (Item { state: State::Success, told: Some("2 3 SUCCESS".into()), ..item.clone() }, ""),
-            (Item { state: State::Failed, told: Some("2 3 SUCCESS".into()), ..item.clone() }, "tell"),
-            (Item { state: State::Success, origin: None, ..item.clone() }, ""),
+            (ItemState { reuse: true, ..now.clone() }, "refresh"),
+            (state(ItemStatus::Noise), "remove"),
+            (ItemState { stored: None, ..state(ItemStatus::Noise) }, "tell"),
+            (ItemState { deleted: true, ..now.clone() }, "remove"),
+            (pending("live:1"), "live"),
+            (pending("batch_1"), ""),
+            (state(ItemStatus::Success), "tell"),
+            (ItemState { told: None, ..state(ItemStatus::Success) }, "tell"),
+            (told(ItemStatus::Success), ""),
+            (told(ItemStatus::Failed), "tell"),
+            (ItemState { from_table: false, ..state(ItemStatus::Success) }, ""),
         ];
-        for (item, expected) in states {
+        for (state, expected) in states {
+            let item = Item { state, ..item.clone() };
             assert_eq!(work(&item), expected, "{item:?}");
         }
+        assert_eq!((unhex("abc"), unhex(&hex(&now.hash))), (None, Some(now.hash)));
         assert_eq!(Key::of_id(&item.id().id()), item.id());
         let text = Key::of_item("texts/m/2", "doc1/abc");
         assert_eq!((text.pk.as_str(), text.sk.as_str()), ("text#texts/m/2#doc1", "abc"));

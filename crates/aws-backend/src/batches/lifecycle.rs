@@ -10,12 +10,14 @@ use std::sync::PoisonError;
 use docweir_aws::FaultKind;
 use docweir_aws::dynamo::{AttributeValue, Expression, Write};
 use docweir_core::clock::timestamp;
+use docweir_stores::batches::rules::batch::{Changes, Event, Value, changes};
+use docweir_stores::batches::rules::{ItemStatus, is_live};
 use docweir_stores::batches::*;
 use docweir_stores::paid::PaidError;
 
-use super::item::{self, Item, Key, LIST, LIST_INDEX, State, WORK, WORK_INDEX, number, string};
+use super::item::{self, Item, Key, LIST, LIST_INDEX, WORK, WORK_INDEX, number, string};
+use super::packing::unclaim;
 use super::record::{self, BATCHES, OPEN, Record};
-use super::rules;
 use super::store::{DynamoBatches, Told};
 
 /// Items looked at together.
@@ -34,25 +36,19 @@ impl Change {
         self
     }
 
-    /// Without a value it is taken away.
-    fn put(self, name: &'static str, value: Option<&str>) -> Self {
-        match value {
-            Some(value) => self.set(name, string(value)),
-            None => self.remove(name),
-        }
+    /// What an event changes.
+    fn of(changes: Changes) -> Self {
+        changes.into_iter().fold(Self::default(), |change, (name, value)| match value {
+            Value::Text(text) => change.set(name, string(text)),
+            Value::Number(n) => change.set(name, number(n)),
+            Value::Yes => change.set(name, AttributeValue::Bool(true)),
+            Value::Nothing => change.remove(name),
+        })
     }
 
     pub fn remove(mut self, name: &'static str) -> Self {
         self.removes.push(name);
         self
-    }
-
-    /// With a value only.
-    pub fn also(self, name: &'static str, value: Option<AttributeValue>) -> Self {
-        match value {
-            Some(value) => self.set(name, value),
-            None => self,
-        }
     }
 
     fn expression(&self) -> Expression {
@@ -113,19 +109,20 @@ impl DynamoBatches {
         let known: HashSet<String> = open.into_iter().map(|batch| batch.id).collect();
         // Items of a batch that is none: whoever took them had been stopped, and then died.
         for space in self.spaces().await? {
-            let keys: Vec<Key> = self.of_state(&space.name(), State::Pending).await?.iter().map(Key::of).collect();
+            let keys: Vec<Key> =
+                self.of_status(&space.name(), ItemStatus::Pending).await?.iter().map(Key::of).collect();
             for page in keys.chunks(PAGE) {
                 let items = self.items(page).await?;
                 let lost: HashMap<Key, String> = items
                     .into_iter()
-                    .filter(|(_, item)| item.state == State::Pending)
-                    .filter_map(|(key, item)| Some((key, item.batch?)))
-                    .filter(|(_, batch)| !batch.starts_with("live:") && !known.contains(batch))
+                    .filter(|(_, item)| item.state.status == ItemStatus::Pending)
+                    .filter_map(|(key, item)| Some((key, item.state.batch?)))
+                    .filter(|(_, batch)| !is_live(batch) && !known.contains(batch))
                     .collect();
                 let (keys, batches): (Vec<Key>, Vec<String>) = lost.into_iter().unzip();
                 let unclaim =
-                    |nth: usize, now: Option<&Item>| rules::unclaim(batches.get(nth).map_or("", String::as_str), now);
-                let back = self.change(&keys, unclaim).await?.into_iter().filter(|yes| *yes).count();
+                    |nth: usize, now: Option<&Item>| unclaim(batches.get(nth).map_or("", String::as_str), now);
+                let back = self.changed(&keys, unclaim).await?;
                 if back > 0 {
                     tracing::warn!(items = back, "items of batches that are no more wait again");
                 }
@@ -217,33 +214,22 @@ impl DynamoBatches {
         let mut named = record::provider_key(provider_id).attributes();
         named.insert("batch".into(), string(batch));
         self.write(Write::Put { table: self.table.clone(), item: named, condition: None }).await?;
-        let now = timestamp(self.clock.now());
-        let change = Change::default()
-            .set("provider_id", string(provider_id))
-            .set("submitted_at", string(now))
-            .set("status", string(Status::Validating.name()));
-        self.amend(batch, change).await.map(drop)
+        self.happened(batch, &Event::TakenOver { provider_id }).await
     }
 
-    pub(super) async fn provider_says(&self, batch: &str, c: Checked) -> Told<()> {
-        let lines = serde_json::to_string(&c.error_lines).unwrap_or_default();
-        let change = Change::default()
-            .set("status", string(c.status.name()))
-            .set("done", number(c.done))
-            .set("checked_at", string(timestamp(self.clock.now())))
-            .set("error_lines", string(lines))
-            .put("output_file_id", c.output_file_id.as_deref())
-            .put("error_file_id", c.error_file_id.as_deref())
-            .put("expires_at", c.expires_at.as_deref())
-            .also("error", c.error.as_deref().map(string))
-            .also("charged_tokens", c.charged_tokens.map(number));
-        self.amend(batch, change).await.map(drop)
+    /// What an event changes in a record.
+    pub(super) fn event(&self, event: &Event<'_>) -> Change {
+        Change::of(changes(event, &timestamp(self.clock.now())))
+    }
+
+    /// Writes what an event changes in the record of an open batch.
+    pub(super) async fn happened(&self, batch: &str, event: &Event<'_>) -> Told<()> {
+        self.amend(batch, self.event(event)).await.map(drop)
     }
 
     /// By anyone: whoever looks after it sees it.
     pub(super) async fn ask_to_cancel(&self, batch: &str) -> Told<bool> {
-        let update = Expression::new("SET #cancel = :yes").name("#cancel", "cancel");
-        let update = update.value(":yes", AttributeValue::Bool(true));
+        let update = self.event(&Event::Cancel).expression();
         let condition = Expression::new("attribute_exists(pk) AND attribute_not_exists(ended_at)");
         let (table, key) = (self.table.clone(), record::key(batch).attributes());
         let write = Write::Update { table, key, update, condition: Some(condition) };

@@ -20,10 +20,12 @@
 //! done with it, and what this process has put a moment ago it looks at itself.
 //!
 //! # Layout
-//! - [`item`] an item, and where it stands; `rules` what becomes of it, without I/O; `store` reading, deciding, writing
+//! - [`item`] an item, and where it stands; `apply` what the rules of every store make of it; `store` reading, deciding,
+//!   writing
 //! - `records`, `documents` those who want vectors; `packing`, `lifecycle`, `record`, `requests` a batch; `harvest` results
 //!   and its end; `tables` records that came from tables of the user's
 
+mod apply;
 mod documents;
 mod harvest;
 pub mod item;
@@ -32,7 +34,6 @@ mod packing;
 mod record;
 mod records;
 mod requests;
-mod rules;
 mod store;
 mod tables;
 
@@ -45,12 +46,11 @@ use docweir_aws::dynamo::table::{Index, Key, Table};
 pub use store::DynamoBatches;
 
 use docweir_aws::DynamoOptions;
-use docweir_core::clock::timestamp;
 use docweir_core::documents::Sha256Hex;
 use docweir_core::model::ModelIdentity;
+use docweir_stores::batches::rules::batch::Event;
 use docweir_stores::batches::*;
-use item::{AT, FORGET_AT, LIST, LIST_INDEX, WORK, WORK_INDEX, string};
-use lifecycle::Change;
+use item::{AT, FORGET_AT, LIST, LIST_INDEX, WORK, WORK_INDEX};
 use store::Told;
 
 /// The table of items and batches.
@@ -71,17 +71,29 @@ pub fn table(options: &DynamoOptions) -> Table {
 const MOST_ITEM_BYTES: usize = 380_000;
 
 #[async_trait]
-impl Batches for DynamoBatches {
+impl Records for DynamoBatches {
     fn most_item_bytes(&self) -> Option<usize> {
         Some(MOST_ITEM_BYTES)
     }
 
-    async fn take_over(&self, epoch: u64) -> Told<()> {
-        self.taken_over_by(epoch).await
-    }
-
     async fn put(&self, space: &Space, items: Vec<NewItem>) -> Told<Put> {
         self.put_records(space, items).await
+    }
+
+    async fn delete(&self, space: &Space, keys: Vec<String>) -> Told<u64> {
+        self.delete_records(space, keys).await
+    }
+
+    async fn retry(&self, batch: Option<&str>) -> Told<u64> {
+        self.retry_failed(batch).await
+    }
+
+    async fn is_done(&self, collection: &str, key: &str, input: &str) -> Told<bool> {
+        self.has_vector(collection, key, input).await
+    }
+
+    async fn counts(&self) -> Told<Vec<Counts>> {
+        self.counts_by_space().await
     }
 
     async fn bind(&self, collection: &str, model: &ModelIdentity) -> Told<ModelIdentity> {
@@ -91,11 +103,10 @@ impl Batches for DynamoBatches {
     async fn collections(&self) -> Told<Vec<(String, ModelIdentity)>> {
         self.bound_collections().await
     }
+}
 
-    async fn delete(&self, space: &Space, keys: Vec<String>) -> Told<u64> {
-        self.delete_records(space, keys).await
-    }
-
+#[async_trait]
+impl RecordOutbox for DynamoBatches {
     async fn removals(&self, space: &Space, limit: usize) -> Told<Vec<Removal>> {
         self.rows_to_remove(space, limit).await
     }
@@ -116,10 +127,6 @@ impl Batches for DynamoBatches {
         self.reconcile_with(space, held).await
     }
 
-    async fn is_done(&self, collection: &str, key: &str, input: &str) -> Told<bool> {
-        self.has_vector(collection, key, input).await
-    }
-
     async fn untold(&self, space: &Space, except: &[String], limit: usize) -> Told<Vec<Owed>> {
         self.owed_to_tables(space, except, limit).await
     }
@@ -131,23 +138,10 @@ impl Batches for DynamoBatches {
     async fn forget(&self, items: Vec<(ItemId, u64)>) -> Told<u64> {
         self.forget_versions(items).await
     }
+}
 
-    async fn retry(&self, batch: Option<&str>) -> Told<u64> {
-        self.retry_failed(batch).await
-    }
-
-    async fn waiting(&self) -> Told<Vec<(Space, Waiting)>> {
-        self.waiting_by_space().await
-    }
-
-    async fn is_any_waiting(&self, space: &Space) -> Told<bool> {
-        self.any_waits(space).await
-    }
-
-    async fn counts(&self) -> Told<Vec<Counts>> {
-        self.counts_by_space().await
-    }
-
+#[async_trait]
+impl DocumentTexts for DynamoBatches {
     async fn ask(&self, document: &str, space: &Space, texts: Vec<Text>) -> Told<Answer> {
         self.ask_for(document, space, texts).await
     }
@@ -175,6 +169,17 @@ impl Batches for DynamoBatches {
     async fn send_live(&self, space: &Space) -> Told<u64> {
         self.send_documents_live(space).await
     }
+}
+
+#[async_trait]
+impl BatchLifecycle for DynamoBatches {
+    async fn take_over(&self, epoch: u64) -> Told<()> {
+        self.taken_over_by(epoch).await
+    }
+
+    async fn waiting(&self) -> Told<Vec<(Space, Waiting)>> {
+        self.waiting_by_space().await
+    }
 
     async fn pack(&self, order: Order) -> Told<Packed> {
         self.pack_batch(order).await
@@ -185,20 +190,19 @@ impl Batches for DynamoBatches {
     }
 
     async fn uploaded(&self, batch: &str, file: &str) -> Told<()> {
-        self.amend(batch, Change::default().set("input_file_id", string(file))).await.map(drop)
+        self.happened(batch, &Event::Uploaded { file }).await
     }
 
     async fn asked(&self, batch: &str) -> Told<()> {
-        let now = timestamp(self.clock.now());
-        self.amend(batch, Change::default().set("asked_at", string(now))).await.map(drop)
+        self.happened(batch, &Event::Asked).await
     }
 
     async fn not_taken(&self, batch: &str) -> Told<()> {
-        self.amend(batch, Change::default().remove("asked_at")).await.map(drop)
+        self.happened(batch, &Event::NotTaken).await
     }
 
     async fn file_lost(&self, batch: &str) -> Told<()> {
-        self.amend(batch, Change::default().remove("input_file_id")).await.map(drop)
+        self.happened(batch, &Event::FileLost).await
     }
 
     async fn taken_over(&self, batch: &str, provider_id: &str) -> Told<()> {
@@ -206,11 +210,11 @@ impl Batches for DynamoBatches {
     }
 
     async fn checked(&self, batch: &str, checked: Checked) -> Told<()> {
-        self.provider_says(batch, checked).await
+        self.happened(batch, &Event::Checked(&checked)).await
     }
 
     async fn warned(&self, batch: &str) -> Told<()> {
-        self.amend(batch, Self::yes("warned")).await.map(drop)
+        self.happened(batch, &Event::Warned).await
     }
 
     async fn cancel(&self, batch: &str) -> Told<bool> {
@@ -232,7 +236,10 @@ impl Batches for DynamoBatches {
     async fn batch(&self, id: &str) -> Told<Option<Batch>> {
         self.batch_of(id).await
     }
+}
 
+#[async_trait]
+impl BatchResults for DynamoBatches {
     async fn sent(&self, batch: &str, keys: Vec<String>) -> Told<Vec<Option<Sent>>> {
         self.still_sent(batch, keys).await
     }
@@ -252,9 +259,16 @@ impl Batches for DynamoBatches {
     async fn end(&self, batch: &str, ending: Ending) -> Told<()> {
         self.end_batch(batch, ending).await
     }
+}
 
+#[async_trait]
+impl LiveCalls for DynamoBatches {
     async fn forget_live(&self) -> Told<u64> {
         self.live_left().await
+    }
+
+    async fn is_any_waiting(&self, space: &Space) -> Told<bool> {
+        self.any_waits(space).await
     }
 
     async fn take_live(

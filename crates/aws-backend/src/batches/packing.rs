@@ -12,16 +12,17 @@ use docweir_aws::FaultKind;
 use docweir_aws::dynamo::{Expression, Write};
 use docweir_core::clock::timestamp;
 use docweir_core::failpoint;
-use docweir_core::money::Nanodollars;
+use docweir_stores::batches::rules::batch::packed;
+use docweir_stores::batches::rules::packing::{Offer, Selection, spend};
 use docweir_stores::batches::*;
-use docweir_stores::ledger::{Asked, EntryId, Ledger, Mode, Spend};
+use docweir_stores::ledger::{Asked, Ledger};
 
-use super::item::{Item, Key, number};
+use super::apply::{self, Given};
+use super::item::{Item, Key, hex, number, unhex};
 use super::lifecycle::Change;
 use super::record::{self, Record};
 use super::requests::Listed;
-use super::rules;
-use super::store::{DynamoBatches, Told};
+use super::store::{DynamoBatches, Step, Told};
 
 /// Items looked at together while a batch is packed.
 const PAGE: usize = 500;
@@ -36,25 +37,12 @@ impl DynamoBatches {
         let tokens = counts.iter().sum();
         let Some(_at_work) = self.begin(&order.id) else { return Ok(Packed::Nothing) };
         let entry = self.ledger.entry_of(&order.id);
-        let batch = Batch {
-            id: order.id.clone(),
-            space: order.space.clone(),
-            status: Status::Pending,
-            model: order.model.clone(),
-            endpoint: order.endpoint.clone(),
-            items: listed.len() as u64,
-            tokens,
-            entry: entry.clone(),
-            created_at: timestamp(self.clock.now()),
-            ..empty(&order)
-        };
+        let batch = packed(&order, listed.len() as u64, tokens, entry.clone(), &timestamp(self.clock.now()));
         let record = Record { batch, packing: true, ending: None, epoch };
         self.make(&record).await?;
         self.made.note(order.id.clone());
         failpoint::reach("pack.recorded", &order.id);
-        let cost = Nanodollars::of_tokens(tokens, order.usd_per_million_tokens);
-        let spend = Spend { mode: Mode::Batch, subject: order.id.clone(), tokens, cost, ..order.spend.clone() };
-        let reservation = match self.ledger.reserve_as(entry, spend, order.budget).await? {
+        let reservation = match self.ledger.reserve_as(entry, spend(&order, tokens), order.budget).await? {
             Asked::Given(reservation) => reservation,
             Asked::Refused { period, spent, limit } => {
                 self.forget(&record).await?;
@@ -66,13 +54,13 @@ impl DynamoBatches {
         failpoint::reach("pack.listed", &order.id);
         let space = order.space.name();
         let keys: Vec<Key> = listed.iter().map(|listed| Key::of_item(&space, &listed.key)).collect();
-        let claim = |nth: usize, now: Option<&Item>| {
+        let take = |nth: usize, now: Option<&Item>| {
             if nth > 0 {
                 failpoint::reach("pack.claiming", &order.id);
             }
-            rules::claim(&order.id, listed.get(nth).map_or("", |listed| &listed.hash), now)
+            claim(&order.id, listed.get(nth).map_or("", |listed| &listed.hash), now)
         };
-        let claimed = match self.change(&keys, claim).await {
+        let claimed = match self.change(&keys, take).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 // What could not be undone now is undone by the next look at the open batches.
@@ -95,7 +83,7 @@ impl DynamoBatches {
             Ok(_) => {}
             Err(error) => {
                 // Taken over meanwhile: what was taken after that look goes back.
-                if let Err(error) = self.change(&keys, |_, now| rules::unclaim(&order.id, now)).await {
+                if let Err(error) = self.change(&keys, |_, now| unclaim(&order.id, now)).await {
                     tracing::warn!(batch = order.id, %error, "items of a batch that was taken over are given back later");
                 }
                 return Err(error);
@@ -107,10 +95,8 @@ impl DynamoBatches {
 
     /// As many as every limit allows, the oldest first, with their tokens.
     async fn choose(&self, order: &Order) -> Told<std::result::Result<Vec<(Listed, u64)>, Packed>> {
-        // As many as the budget allows; where it allows none, the reservation says so.
-        let room = self.ledger.room(&order.spend.run, order.budget).await?;
-        let affordable = room.map_or(u64::MAX, |room| room.tokens_at(order.usd_per_million_tokens));
-        let (mut chosen, mut bytes, mut tokens) = (Vec::new(), 0, 0);
+        let mut selection = Selection::new(order, self.ledger.room(&order.spend.run, order.budget).await?);
+        let mut chosen = Vec::new();
         let mut seen: HashSet<Key> = HashSet::new();
         let mut line = self.line("waiting", &order.space.name());
         let mut lagging = self.put.list();
@@ -127,21 +113,18 @@ impl DynamoBatches {
             let mut items = self.items(&keys).await?;
             let name = order.space.name();
             for key in keys {
-                let fits = |item: &Item| item.is_waiting() && item.space == name;
+                let fits = |item: &Item| item.state.is_waiting() && item.space == name;
                 let Some(item) = items.remove(&key).filter(fits) else { continue };
                 if !seen.insert(key) {
                     continue;
                 }
                 let line = (order.line_bytes)(&item.key, &item.input);
-                if bytes + line > order.most_bytes || tokens + item.tokens > order.most_tokens {
-                    return Ok(if chosen.is_empty() { Err(Packed::Full) } else { Ok(chosen) });
+                match selection.offer(line, item.tokens) {
+                    Offer::Taken => chosen.push((Listed { key: item.key, hash: hex(&item.state.hash) }, item.tokens)),
+                    Offer::Complete => return Ok(Ok(chosen)),
+                    Offer::Full => return Ok(Err(Packed::Full)),
                 }
-                if !chosen.is_empty() && tokens + item.tokens > affordable {
-                    return Ok(Ok(chosen));
-                }
-                (bytes, tokens) = (bytes + line, tokens + item.tokens);
-                chosen.push((Listed { key: item.key, hash: item.hash }, item.tokens));
-                if chosen.len() >= order.most_requests {
+                if selection.is_complete() {
                     return Ok(Ok(chosen));
                 }
             }
@@ -187,7 +170,7 @@ impl DynamoBatches {
         let (id, space) = (&record.batch.id, record.batch.space.name());
         let list = self.read_list(id).await?;
         let keys: Vec<Key> = list.iter().map(|listed| Key::of_item(&space, &listed.key)).collect();
-        self.change(&keys, |_, now| rules::unclaim(id, now)).await.map(drop)
+        self.change(&keys, |_, now| unclaim(id, now)).await.map(drop)
     }
 
     /// Packing that did not come to its end: items, list, money, record, in this order.
@@ -199,36 +182,21 @@ impl DynamoBatches {
     }
 }
 
-/// A batch of which nothing is known yet.
-fn empty(order: &Order) -> Batch {
-    Batch {
-        id: String::new(),
-        space: order.space.clone(),
-        status: Status::Pending,
-        model: order.model.clone(),
-        endpoint: String::new(),
-        items: 0,
-        tokens: 0,
-        entry: EntryId::new(""),
-        created_at: String::new(),
-        input_file_id: None,
-        asked_at: None,
-        provider_id: None,
-        submitted_at: None,
-        checked_at: None,
-        output_file_id: None,
-        error_file_id: None,
-        expires_at: None,
-        done: 0,
-        cancel: false,
-        warned: false,
-        stored: 0,
-        failed: 0,
-        stale: 0,
-        returned: 0,
-        charged_tokens: None,
-        error: None,
-        error_lines: Vec::new(),
-        ended_at: None,
+/// Into a batch or a live call, if it still waits with the text of this hash. Answers whether it is there.
+pub(super) fn claim(batch: &str, hash: &str, now: Option<&Item>) -> Step<bool> {
+    let claimed = now.zip(unhex(hash)).and_then(|(now, hash)| {
+        let step = rules::sending::claim(&now.state, batch, &hash)?;
+        Some(apply::apply(now, step, Given::Nothing))
+    });
+    match claimed {
+        // It is there already.
+        Some(Step::Keep(_)) => Step::Keep(true),
+        Some(step) => step,
+        None => Step::Keep(false),
     }
+}
+
+/// As if it had never been taken into a batch or a live call.
+pub(super) fn unclaim(batch: &str, now: Option<&Item>) -> Step<bool> {
+    apply::change(now, Given::Nothing, |now| rules::sending::unclaim(now, batch))
 }

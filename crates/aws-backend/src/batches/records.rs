@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, HashSet};
 
 use docweir_aws::FaultKind;
 use docweir_aws::dynamo::{Expression, Item as Attributes, Write};
-use docweir_core::documents::Sha256Hex;
 use docweir_core::model::ModelIdentity;
+use docweir_stores::batches::rules::records::Incoming;
+use docweir_stores::batches::rules::{ItemState, ItemStatus, hash_of};
 use docweir_stores::batches::*;
 use docweir_stores::paid::PaidError;
 
-use super::item::{self, Item, Key, LIST, LIST_INDEX, SHARDS, State};
-use super::rules;
-use super::store::{DynamoBatches, Told};
+use super::apply::{self, Given, change};
+use super::item::{self, Item, Key, LIST, LIST_INDEX, SHARDS};
+use super::store::{DynamoBatches, Step, Told};
 
 /// Items of a space that are counted one by one at most: more is said to be as many.
 const MOST_COUNTED: usize = 200_000;
@@ -29,16 +30,15 @@ impl DynamoBatches {
             let mut seen = HashSet::new();
             let (now, later): (Vec<_>, Vec<_>) = rest.into_iter().partition(|item| seen.insert(item.key.clone()));
             let keys: Vec<Key> = now.iter().map(|item| Key::of_item(&space, &item.key)).collect();
-            let mut shown = Vec::with_capacity(now.len());
+            let mut given = Vec::with_capacity(now.len());
             for item in &now {
-                // A map's keys are in order: equal metadata is equal text.
-                let text = serde_json::to_string(&item.shown);
-                shown.push(text.map_err(|e| PaidError::Storage(format!("a record can't be written: {e}")))?);
+                let put = apply::Put::of(item);
+                given.push(put.map_err(|e| PaidError::Storage(format!("a record can't be written: {e}")))?);
             }
             let places: Vec<String> = now.iter().map(|_| self.place()).collect();
-            let decide = |nth: usize, found: Option<&Item>| match (now.get(nth), shown.get(nth), places.get(nth)) {
-                (Some(new), Some(shown), Some(place)) => rules::put(&space, new, shown, place, found),
-                _ => super::store::Step::Keep(Put::default()),
+            let decide = |nth: usize, found: Option<&Item>| match (now.get(nth), given.get(nth), places.get(nth)) {
+                (Some(new), Some(given), Some(place)) => put_record(&space, new, given, place, found),
+                _ => Step::Keep(Put::default()),
             };
             for more in self.change(&keys, decide).await? {
                 put += more;
@@ -78,11 +78,11 @@ impl DynamoBatches {
         let mut seen = HashSet::new();
         let keys: Vec<Key> =
             keys.iter().filter(|key| seen.insert(key.as_str())).map(|key| Key::of_item(&space, key)).collect();
-        Ok(self.change(&keys, |_, now| rules::delete(now)).await?.into_iter().sum())
+        self.changed(&keys, |_, now| change(now, Given::Nothing, rules::records::delete)).await
     }
 
     /// Items of a kind of work as they are now: an index may name some that are not any more.
-    async fn worked(&self, kind: &str, space: &Space, limit: usize, wanted: fn(&Item) -> bool) -> Told<Vec<Item>> {
+    async fn worked(&self, kind: &str, space: &Space, limit: usize, wanted: fn(&ItemState) -> bool) -> Told<Vec<Item>> {
         let mut line = self.line(kind, &space.name());
         let mut found = Vec::new();
         while found.len() < limit {
@@ -91,50 +91,48 @@ impl DynamoBatches {
                 break;
             }
             let mut items = self.items(&keys).await?;
-            found.extend(keys.iter().filter_map(|key| items.remove(key)).filter(&wanted));
+            found.extend(keys.iter().filter_map(|key| items.remove(key)).filter(|item| wanted(&item.state)));
         }
         found.truncate(limit);
         Ok(found)
     }
 
     pub(super) async fn rows_to_remove(&self, space: &Space, limit: usize) -> Told<Vec<Removal>> {
-        let leaves = |item: &Item| item.stored.is_some() && (item.deleted || item.state == State::Noise);
-        let items = self.worked("remove", space, limit, leaves).await?;
-        let removal = |item: Item| Removal { item: item.id().id(), version: item.version, key: item.key };
+        let items = self.worked("remove", space, limit, ItemState::leaves).await?;
+        let removal = |item: Item| Removal { item: item.id().id(), version: item.state.version, key: item.key };
         Ok(items.into_iter().map(removal).collect())
     }
 
     pub(super) async fn rows_removed(&self, removals: Vec<Removal>) -> Told<()> {
         let keys: Vec<Key> = removals.iter().map(|removal| Key::of_id(&removal.item)).collect();
-        let decide = |nth: usize, now: Option<&Item>| {
-            let version = removals.get(nth).map(|removal| removal.version);
-            match now.filter(|now| Some(now.version) == version && now.stored.is_some()) {
-                Some(now) => super::store::Step::Write(Box::new(Item { stored: None, ..now.clone() }), ()),
-                None => super::store::Step::Keep(()),
-            }
+        let decide = |nth: usize, now: Option<&Item>| match removals.get(nth) {
+            Some(removal) => change(now, Given::Nothing, |now| rules::records::removed(now, removal.version)),
+            None => Step::Keep(false),
         };
         self.change(&keys, decide).await.map(drop)
     }
 
     pub(super) async fn rows_to_refresh(&self, space: &Space, limit: usize) -> Told<Vec<Sent>> {
-        let items = self.worked("refresh", space, limit, |item| item.reuse && !item.deleted).await?;
+        let items = self.worked("refresh", space, limit, ItemState::refreshes).await?;
         Ok(items.iter().filter_map(Item::as_sent).collect())
     }
 
     pub(super) async fn rows_refreshed(&self, items: Vec<(ItemId, u64, bool)>) -> Told<()> {
         let keys: Vec<Key> = items.iter().map(|(item, ..)| Key::of_id(item)).collect();
         let decide = |nth: usize, now: Option<&Item>| match items.get(nth) {
-            Some((_, version, written)) => rules::refreshed(*version, *written, now),
-            None => super::store::Step::Keep(false),
+            Some((_, version, written)) => {
+                change(now, Given::Nothing, |now| rules::records::refreshed(now, *version, *written))
+            }
+            None => Step::Keep(false),
         };
         self.change(&keys, decide).await.map(drop)
     }
 
     /// Keys of a status in a space.
-    pub(super) async fn of_state(&self, space: &str, state: State) -> Told<Vec<Attributes>> {
+    pub(super) async fn of_status(&self, space: &str, status: ItemStatus) -> Told<Vec<Attributes>> {
         let mut found = Vec::new();
         for shard in 0..SHARDS {
-            found.extend(self.all(self.index(LIST_INDEX, LIST, &item::list(space, state, shard))).await?);
+            found.extend(self.all(self.index(LIST_INDEX, LIST, &item::list(space, status, shard))).await?);
         }
         Ok(found)
     }
@@ -142,27 +140,30 @@ impl DynamoBatches {
     pub(super) async fn reconcile_with(&self, space: &Space, held: HeldVersion) -> Told<u64> {
         let space = space.name();
         let mut keys: HashSet<Key> = self.of_work("remove", &space, usize::MAX).await?.into_iter().collect();
-        for state in State::ALL {
-            keys.extend(self.of_state(&space, state).await?.iter().map(Key::of));
+        for status in ItemStatus::ALL {
+            keys.extend(self.of_status(&space, status).await?.iter().map(Key::of));
         }
         let keys: Vec<Key> = keys.into_iter().collect();
-        let decide = |_: usize, now: Option<&Item>| rules::reconciled(now.and_then(|now| held(&now.key)), now);
-        Ok(self.change(&keys, decide).await?.into_iter().filter(|lost| *lost).count() as u64)
+        let decide = |_: usize, now: Option<&Item>| {
+            let held = now.and_then(|now| held(&now.key));
+            change(now, Given::Nothing, |now| rules::records::reconcile(now, held))
+        };
+        self.changed(&keys, decide).await
     }
 
     pub(super) async fn has_vector(&self, collection: &str, key: &str, input: &str) -> Told<bool> {
         let found = self.get(&Key::of_item(collection, key)).await?;
-        let hash = Sha256Hex::of(input.as_bytes()).to_string();
-        let done = |item: Item| item.state == State::Success && !item.deleted && item.hash == hash;
-        Ok(found.as_ref().and_then(Item::read).is_some_and(done))
+        let hash = hash_of(input);
+        Ok(found.as_ref().and_then(Item::read).is_some_and(|item| rules::records::is_done(&item.state, &hash)))
     }
 
     pub(super) async fn retry_failed(&self, batch: Option<&str>) -> Told<u64> {
         let mut again = 0;
         for space in self.spaces().await? {
-            let keys: Vec<Key> = self.of_state(&space.name(), State::Failed).await?.iter().map(Key::of).collect();
-            let retried = self.change(&keys, |_, now| rules::retried(batch, now)).await?;
-            again += retried.into_iter().filter(|yes| *yes).count() as u64;
+            let keys: Vec<Key> = self.of_status(&space.name(), ItemStatus::Failed).await?.iter().map(Key::of).collect();
+            let retry =
+                |_: usize, now: Option<&Item>| change(now, Given::Nothing, |now| rules::records::retry(now, batch));
+            again += self.changed(&keys, retry).await?;
         }
         Ok(again)
     }
@@ -172,7 +173,7 @@ impl DynamoBatches {
         let recent = self.put.list();
         let mut of_recent: BTreeMap<String, Vec<Item>> = BTreeMap::new();
         for item in self.items(&recent).await?.into_values() {
-            match item.is_waiting() {
+            match item.state.is_waiting() {
                 true => of_recent.entry(item.space.clone()).or_default().push(item),
                 false => self.put.forget(&item.id()),
             }
@@ -213,13 +214,13 @@ impl DynamoBatches {
 
     /// The first so many items that wait, as they are now.
     pub(super) async fn first_waiting(&self, space: &Space, limit: usize) -> Told<Vec<Item>> {
-        let mut found = self.worked("waiting", space, limit, Item::is_waiting).await?;
+        let mut found = self.worked("waiting", space, limit, ItemState::is_waiting).await?;
         if found.len() < limit {
             let known: HashSet<Key> = found.iter().map(Item::id).collect();
             let recent: Vec<Key> = self.put.list().into_iter().filter(|key| !known.contains(key)).collect();
             let name = space.name();
             let mut more: Vec<Item> = self.items(&recent).await?.into_values().collect();
-            more.retain(|item| item.is_waiting() && item.space == name);
+            more.retain(|item| item.state.is_waiting() && item.space == name);
             more.sort_by(|a, b| a.since.cmp(&b.since));
             found.extend(more);
             found.truncate(limit);
@@ -230,31 +231,34 @@ impl DynamoBatches {
     pub(super) async fn counts_by_space(&self) -> Told<Vec<Counts>> {
         let mut all: Vec<Counts> = Vec::new();
         for space in self.spaces().await? {
-            let mut of_state = [0; State::ALL.len()];
-            for (count, state) in of_state.iter_mut().zip(State::ALL) {
+            let mut of_status = [0; ItemStatus::ALL.len()];
+            for (count, status) in of_status.iter_mut().zip(ItemStatus::ALL) {
                 for shard in 0..SHARDS {
-                    let query = self.index(LIST_INDEX, LIST, &item::list(&space.name(), state, shard));
+                    let query = self.index(LIST_INDEX, LIST, &item::list(&space.name(), status, shard));
                     *count += self.count(&query).await?;
                 }
             }
-            if of_state == [0; State::ALL.len()] {
-                continue;
-            }
-            let shown = space.shown().to_owned();
-            if all.iter().all(|counts| counts.space != shown) {
-                all.push(Counts { space: shown.clone(), ..Counts::default() });
-            }
-            // Texts of several models are one to people.
-            let [none, pending, success, failed, noise] = of_state;
-            for counts in all.iter_mut().filter(|counts| counts.space == shown) {
-                counts.none += none;
-                counts.pending += pending;
-                counts.success += success;
-                counts.failed += failed;
-                counts.noise += noise;
+            for (items, status) in of_status.into_iter().zip(ItemStatus::ALL).filter(|(items, _)| *items > 0) {
+                rules::records::count(&mut all, space.shown(), status, items);
             }
         }
         Ok(all)
+    }
+}
+
+/// A record as its file or its table has it now. `since` is its place in line, if it is new.
+fn put_record(space: &str, new: &NewItem, given: &apply::Put, since: &str, now: Option<&Item>) -> Step<Put> {
+    let incoming = Incoming {
+        hash: hash_of(&new.input),
+        noise: new.noise,
+        from_table: given.origin.is_some(),
+        same_shown: now.is_some_and(|now| now.shown == given.shown),
+    };
+    let (step, put) = rules::records::put(now.map(|now| &now.state), incoming);
+    match apply::put(now, space, &new.key, since, step, given) {
+        Step::Keep(_) => Step::Keep(put),
+        Step::Write(item, _) => Step::Write(item, put),
+        Step::Delete(_) => Step::Delete(put),
     }
 }
 

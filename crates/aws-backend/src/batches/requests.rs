@@ -87,7 +87,7 @@ impl DynamoBatches {
             let mut items = self.items(&keys).await?;
             for key in &keys {
                 at += 1;
-                let found = items.remove(key).filter(|item| item.is_in(batch) && !item.input.is_empty());
+                let found = items.remove(key).filter(|item| item.state.is_in(batch) && !item.input.is_empty());
                 requests.extend(found.map(|item| Request { at: at as u64, key: item.key, input: item.input }));
                 if requests.len() == limit {
                     break;

@@ -306,6 +306,15 @@ impl DynamoBatches {
         Ok(answers)
     }
 
+    /// Changes items; returns how many have changed.
+    pub(super) async fn changed(
+        &self,
+        keys: &[Key],
+        decide: impl Fn(usize, Option<&Item>) -> Step<bool> + Send + Sync,
+    ) -> Told<u64> {
+        Ok(self.change(keys, decide).await?.into_iter().filter(|yes| *yes).count() as u64)
+    }
+
     async fn settle<T: Clone + Send + Sync>(
         &self,
         key: &Key,
@@ -331,7 +340,12 @@ impl DynamoBatches {
                 Step::Keep(answer) => return Ok(answer),
                 Step::Write(item, answer) => {
                     let attributes = item.attributes(&write_id, self.clock.now().div_euclid(1_000_000));
-                    (Write::Put { table, item: attributes, condition }, answer, item.is_waiting(), item.owes())
+                    (
+                        Write::Put { table, item: attributes, condition },
+                        answer,
+                        item.state.is_waiting(),
+                        item.state.owes(),
+                    )
                 }
                 Step::Delete(answer) => {
                     (Write::Delete { table, key: key.attributes(), condition }, answer, false, false)

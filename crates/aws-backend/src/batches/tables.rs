@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use docweir_stores::batches::*;
 
+use super::apply::{Given, change};
 use super::item::{Item, Key};
-use super::rules;
 use super::store::{DynamoBatches, Step, Told};
 
 /// Keys read of an index at a time.
@@ -33,7 +33,7 @@ impl DynamoBatches {
             for part in recent.chunks(PAGE) {
                 let items = self.items(part).await?;
                 for (key, item) in items {
-                    match item.owes() {
+                    match item.state.owes() {
                         true if item.space == name => found.extend(wanted(item)),
                         true => {}
                         false => self.ended.forget(&key),
@@ -53,8 +53,8 @@ impl DynamoBatches {
         let told: Vec<(ItemId, String)> = told.into_iter().filter(|(item, _)| seen.insert(item.clone())).collect();
         let keys: Vec<Key> = told.iter().map(|(item, _)| Key::of_id(item)).collect();
         let decide = |nth: usize, now: Option<&Item>| match told.get(nth) {
-            Some((_, mark)) => rules::told(mark, now),
-            None => Step::Keep(()),
+            Some((_, mark)) => change(now, Given::Nothing, |now| rules::records::told(now, mark)),
+            None => Step::Keep(false),
         };
         self.change(&keys, decide).await.map(drop)
     }
@@ -63,10 +63,10 @@ impl DynamoBatches {
         let mut seen = HashSet::new();
         let items: Vec<(ItemId, u64)> = items.into_iter().filter(|(item, _)| seen.insert(item.clone())).collect();
         let keys: Vec<Key> = items.iter().map(|(item, _)| Key::of_id(item)).collect();
-        let decide = |nth: usize, now: Option<&Item>| {
-            let version = items.get(nth).map(|(_, version)| *version);
-            rules::delete(now.filter(|now| Some(now.version) == version))
+        let decide = |nth: usize, now: Option<&Item>| match items.get(nth) {
+            Some((_, version)) => change(now, Given::Nothing, |now| rules::records::forget(now, *version)),
+            None => Step::Keep(false),
         };
-        Ok(self.change(&keys, decide).await?.into_iter().sum())
+        self.changed(&keys, decide).await
     }
 }

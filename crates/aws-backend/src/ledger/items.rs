@@ -11,10 +11,11 @@
 use docweir_aws::dynamo::{AttributeValue, Expression, Item, Write};
 use docweir_core::clock::UnixMicros;
 use docweir_core::money::Nanodollars;
+use docweir_stores::ledger::rules::{Group, State, Sums, day};
 use docweir_stores::ledger::{Amount, EntryId};
 
 use super::SHARDS;
-use super::decide::{Entry, Group, State, Sums};
+use super::decide::Entry;
 
 pub const DAYS: &str = "days";
 pub const PROCESS: &str = "process";
@@ -51,11 +52,6 @@ fn unsigned(item: &Item, name: &str) -> u64 {
 
 fn key(pk: impl Into<String>, sk: impl Into<String>) -> Item {
     [("pk".to_owned(), string(pk)), ("sk".to_owned(), string(sk))].into()
-}
-
-/// The day of a moment, UTC: `YYYY-MM-DD`.
-pub fn day(at: &str) -> &str {
-    at.get(..10).unwrap_or(at)
 }
 
 /// The name of an entry says its day: its key is known without a look.

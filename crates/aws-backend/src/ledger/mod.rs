@@ -35,6 +35,7 @@ use decide::{Answer, Command};
 use docweir_aws::DynamoOptions;
 use docweir_core::clock::{SharedClock, timestamp};
 use docweir_core::money::Nanodollars;
+use docweir_stores::ledger::rules::{self, Spent};
 use docweir_stores::ledger::{Asked, Budget, By, EntryId, Ledger, Line, Share, Spend};
 use docweir_stores::paid::PaidError;
 use writer::{Job, Writer};
@@ -101,13 +102,12 @@ impl DynamoLedger {
             return Ok(None);
         }
         let at = timestamp(self.clock.now());
-        let keys = vec![items::run_key(run), items::day_key(items::day(&at))];
+        let keys = vec![items::run_key(run), items::day_key(rules::day(&at))];
         let found = self.dynamo.get_many(&self.table, keys, true).await.map_err(|f| self.failed(&f))?;
         let spent = |pk: &str| found.iter().find(|item| items::text(item, "pk") == pk).map_or(0, items::total);
         let of_run = Nanodollars(spent(&items::run_partition(run)));
         let of_day = Nanodollars(spent(items::DAYS));
-        let left = [budget.run.map(|limit| limit - of_run), budget.day.map(|limit| limit - of_day)];
-        Ok(left.into_iter().flatten().min())
+        Ok(Spent { run: of_run, day: of_day }.room(budget))
     }
 
     /// What live calls of others have reserved, and whose lease is over.

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use docweir_aws::Fault;
 use docweir_aws::dynamo::{Dynamo, Expression, Item, Query};
+use docweir_stores::ledger::rules::{Group, State};
 use docweir_stores::ledger::{Amount, By, Line};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::decide::{Group, State};
 use super::{SHARDS, items};
 
 /// Queries under way at once.

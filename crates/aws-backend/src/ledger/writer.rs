@@ -14,13 +14,15 @@ use docweir_aws::DynamoOptions;
 use docweir_aws::dynamo::{Cancelled, Dynamo, Item, MOST, MOST_BYTES, Write};
 use docweir_aws::{Fault, FaultKind};
 use docweir_core::clock::{SharedClock, UnixMicros};
+use docweir_core::money::Nanodollars;
+use docweir_stores::ledger::rules::{Group, Spent, Sums};
 use docweir_stores::ledger::{Asked, EntryId, Mode};
 use docweir_stores::paid::PaidError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use ulid::Ulid;
 
-use super::decide::{After, Answer, Asking, Command, Decided, Entry, Group, Spent, Sums, change, decide};
+use super::decide::{After, Answer, Asking, Command, Decided, Entry, change, decide};
 use super::{items, lease, told};
 
 /// First wait before a write is tried again; it doubles, up to sixty-four times this.
@@ -350,7 +352,7 @@ impl Batch {
         };
         let total = |totals: &mut BTreeMap<String, Total>, read: &HashMap<String, u64>, name: &str| {
             let new = Total { read: read.get(name).copied().unwrap_or(0), ..Total::default() };
-            totals.entry(name.to_owned()).or_insert(new).now()
+            Nanodollars(totals.entry(name.to_owned()).or_insert(new).now())
         };
         Spent { run: total(&mut self.runs, &read.runs, run), day: total(&mut self.days, &read.days, day) }
     }

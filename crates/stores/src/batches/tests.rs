@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use docweir_core::clock::ManualClock;
+use docweir_core::documents::Sha256Hex;
 
 use super::conformance::{self, NOW, World};
 use super::*;

@@ -6,12 +6,13 @@
 //! next one calls them in doubt.
 //!
 //! # Layout
-//! - [`Ledger`] what every ledger does; `conformance` what it has to
-//! - `sqlite` in the file of one machine; [`dynamodb`] for any number of processes
+//! - [`Ledger`] what every ledger does; [`rules`] what it decides, without I/O; `conformance` what it has to do
+//! - `sqlite` in the file of one machine; for any number of processes there is one in `docweir-aws-backend`
 
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "it is for tests")]
 pub mod conformance;
+pub mod rules;
 mod sqlite;
 #[cfg(test)]
 mod tests;

@@ -5,15 +5,12 @@ use docweir_core::clock::{SharedClock, UnixMicros, timestamp};
 use docweir_core::money::Nanodollars;
 use rusqlite::{Error, OptionalExtension, Row, Transaction, params};
 
-use super::{Amount, Asked, Budget, By, EntryId, Ledger, Line, Period, Reservation, Share, Spend};
+use super::rules::{self, Fit, Group, Spent, Standing, State, Sums};
+use super::{Amount, Asked, Budget, By, EntryId, Ledger, Line, Reservation, Share, Spend};
 use crate::paid::PaidError;
 use crate::sqlite::Database;
 
 type Result<T> = std::result::Result<T, Error>;
-
-const RESERVED: &str = "RESERVED";
-const SETTLED: &str = "SETTLED";
-const IN_DOUBT: &str = "IN_DOUBT";
 
 pub struct SqliteLedger {
     database: Database,
@@ -27,34 +24,16 @@ impl SqliteLedger {
     }
 }
 
-/// An entry without its amounts.
+/// An entry as its row says.
 struct Entry {
     id: i64,
-    key: Key,
-    state: String,
-    tokens: u64,
-    cost: Nanodollars,
-}
-
-/// What sums are kept by.
-#[derive(Clone)]
-struct Key {
-    day: String,
-    run: String,
-    mode: String,
-    stage: String,
-    model: String,
-    collection: String,
+    group: Group,
+    standing: Standing,
 }
 
 /// The row of an entry. No row has the number of a name that is none.
 pub fn number(id: &EntryId) -> i64 {
     id.as_str().parse().unwrap_or(-1)
-}
-
-/// The day of a moment, UTC: `YYYY-MM-DD`.
-fn day(at: &str) -> &str {
-    at.get(..10).unwrap_or(at)
 }
 
 fn amount(n: i64) -> u64 {
@@ -65,85 +44,70 @@ fn signed(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-/// Spent and open in a run and on a day.
-fn spent(tx: &Transaction<'_>, run: &str, day: &str) -> Result<(Nanodollars, Nanodollars)> {
+/// Reads what is spent and open in a run and on a day.
+fn spent(tx: &Transaction<'_>, run: &str, day: &str) -> Result<Spent> {
     let sum = |condition: &str, value: &str| -> Result<Nanodollars> {
         let sql = format!("SELECT coalesce(sum(nanodollars), 0) FROM ledger_sums WHERE {condition} = ?1");
         tx.prepare_cached(&sql)?.query_row([value], |row| Ok(Nanodollars(amount(row.get(0)?))))
     };
-    Ok((sum("run", run)?, sum("day", day)?))
+    Ok(Spent { run: sum("run", run)?, day: sum("day", day)? })
 }
 
-/// What a budget still allows; `None` without one.
+/// Returns what a budget still allows; `None` without one.
 pub fn room(tx: &Transaction<'_>, run: &str, budget: Budget, now: UnixMicros) -> Result<Option<Nanodollars>> {
-    let at = timestamp(now);
-    let (of_run, of_day) = spent(tx, run, day(&at))?;
-    let left = [budget.run.map(|limit| limit - of_run), budget.day.map(|limit| limit - of_day)];
-    Ok(left.into_iter().flatten().min())
+    Ok(spent(tx, run, rules::day(&timestamp(now)))?.room(budget))
 }
 
-/// [`Ledger::reserve`], as a part of a larger change.
+/// Does [`Ledger::reserve`] as a part of a larger change.
 pub fn reserve(tx: &Transaction<'_>, spend: &Spend, budget: Budget, now: UnixMicros) -> Result<Asked> {
     let at = timestamp(now);
-    let day = day(&at);
-    let (run_before, day_before) = spent(tx, &spend.run, day)?;
-    for (period, limit, spent) in [(Period::Run, budget.run, run_before), (Period::Day, budget.day, day_before)] {
-        if let Some(limit) = limit.filter(|limit| spent + spend.cost > *limit) {
-            return Ok(Asked::Refused { period, spent, limit });
-        }
-    }
-    let key = Key {
-        day: day.to_owned(),
-        run: spend.run.clone(),
-        mode: spend.mode.name().to_owned(),
-        stage: spend.stage.clone(),
-        model: spend.model.clone(),
-        collection: spend.collection.clone(),
+    let day = rules::day(&at);
+    let after = match spent(tx, &spend.run, day)?.reserve(spend.cost, budget) {
+        Fit::Fits(after) => after,
+        Fit::Exceeds { period, spent, limit } => return Ok(Asked::Refused { period, spent, limit }),
     };
-    let id = insert(tx, &key, &at, &spend.subject, RESERVED, spend.tokens, spend.cost)?;
+    let (group, standing) = (Group::of(spend, day), Standing::reserved(spend.tokens, spend.cost));
+    let id = insert(tx, &group, &at, &spend.subject, standing)?;
+    count(tx, &group, Sums::change(None, [standing]))?;
     let id = EntryId::new(id.to_string());
-    Ok(Asked::Given(Reservation { id, run: run_before + spend.cost, day: day_before + spend.cost }))
+    Ok(Asked::Given(Reservation { id, run: after.run, day: after.day }))
 }
 
 fn settle(tx: &Transaction<'_>, id: i64, tokens: u64, cost: Nanodollars) -> Result<()> {
-    let Some(entry) = open_entry(tx, id)? else { return Ok(()) };
-    add(tx, &entry.key, &entry.state, -1, -signed(entry.tokens), -signed(entry.cost.0))?;
-    add(tx, &entry.key, SETTLED, 1, signed(tokens), signed(cost.0))?;
-    let sql = "UPDATE ledger SET state = ?2, tokens = ?3, nanodollars = ?4 WHERE id = ?1";
-    tx.prepare_cached(sql)?.execute(params![id, SETTLED, signed(tokens), signed(cost.0)])?;
-    Ok(())
+    let Some(entry) = entry_of(tx, id)? else { return Ok(()) };
+    entry.standing.settle(tokens, cost).map_or(Ok(()), |after| update(tx, &entry, after))
 }
 
 /// Settles an entry as several, each of a subject of its own. Without shares it is settled as nothing.
 pub fn settle_in_parts(tx: &Transaction<'_>, id: i64, shares: &[Share]) -> Result<()> {
-    let Some(entry) = open_entry(tx, id)? else { return Ok(()) };
+    let Some(entry) = entry_of(tx, id)?.filter(|entry| entry.standing.state.is_open()) else { return Ok(()) };
     let at: String = tx.query_row("SELECT at FROM ledger WHERE id = ?1", [id], |row| row.get(0))?;
-    remove(tx, &entry)?;
-    for (nth, share) in shares.iter().enumerate() {
-        insert(tx, &entry.key, &at, &share.subject, SETTLED, share.tokens, share.cost)?;
-        if nth > 0 {
-            // One call all the same.
-            add(tx, &entry.key, SETTLED, -1, 0, 0)?;
-        }
+    tx.prepare_cached("DELETE FROM ledger WHERE id = ?1")?.execute([id])?;
+    let settled = (0..).zip(shares).map(|(nth, share)| rules::share(nth, share));
+    for (share, standing) in shares.iter().zip(settled.clone()) {
+        insert(tx, &entry.group, &at, &share.subject, standing)?;
     }
-    Ok(())
+    count(tx, &entry.group, Sums::change(Some(entry.standing), settled))
 }
 
-/// [`Ledger::doubt`], as a part of a larger change.
+/// Does [`Ledger::doubt`] as a part of a larger change.
 pub fn doubt(tx: &Transaction<'_>, id: i64) -> Result<()> {
-    let reserved = open_entry(tx, id)?.filter(|entry| entry.state == RESERVED);
-    reserved.map_or(Ok(()), |entry| now_in_doubt(tx, &entry))
+    entry_of(tx, id)?.map_or(Ok(()), |entry| doubt_entry(tx, &entry))
 }
 
-/// `None` once it is settled: an outcome is written once.
-fn open_entry(tx: &Transaction<'_>, id: i64) -> Result<Option<Entry>> {
-    let sql = "SELECT id, day, run, mode, stage, model, collection, state, tokens, nanodollars FROM ledger \
-        WHERE id = ?1 AND state <> 'SETTLED'";
-    tx.prepare_cached(sql)?.query_row([id], entry).optional()
+fn doubt_entry(tx: &Transaction<'_>, entry: &Entry) -> Result<()> {
+    entry.standing.doubt().map_or(Ok(()), |after| update(tx, entry, after))
+}
+
+const ENTRY: &str = "id, day, run, mode, stage, model, collection, state, tokens, nanodollars";
+
+fn entry_of(tx: &Transaction<'_>, id: i64) -> Result<Option<Entry>> {
+    let sql = format!("SELECT {ENTRY} FROM ledger WHERE id = ?1");
+    tx.prepare_cached(&sql)?.query_row([id], entry).optional()
 }
 
 fn entry(row: &Row<'_>) -> Result<Entry> {
-    let key = Key {
+    let group = Group {
         day: row.get(1)?,
         run: row.get(2)?,
         mode: row.get(3)?,
@@ -151,51 +115,40 @@ fn entry(row: &Row<'_>) -> Result<Entry> {
         model: row.get(5)?,
         collection: row.get(6)?,
     };
-    let cost = Nanodollars(amount(row.get(9)?));
-    Ok(Entry { id: row.get(0)?, key, state: row.get(7)?, tokens: amount(row.get(8)?), cost })
+    let state = row.get_ref(7)?.as_str()?;
+    // The table allows no other. Only an open entry changes, and that is one call: its shares are settled at once.
+    let state = State::ALL.into_iter().find(|s| s.name() == state).unwrap_or(State::Settled);
+    let amount = Amount { calls: 1, tokens: amount(row.get(8)?), cost: Nanodollars(amount(row.get(9)?)) };
+    Ok(Entry { id: row.get(0)?, group, standing: Standing { state, amount } })
 }
 
-fn insert(
-    tx: &Transaction<'_>,
-    key: &Key,
-    at: &str,
-    subject: &str,
-    state: &str,
-    tokens: u64,
-    cost: Nanodollars,
-) -> Result<i64> {
+fn insert(tx: &Transaction<'_>, group: &Group, at: &str, subject: &str, standing: Standing) -> Result<i64> {
     let sql = "INSERT INTO ledger (at, day, run, mode, stage, model, collection, subject, state, tokens, nanodollars) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
-    let (t, n) = (signed(tokens), signed(cost.0));
-    let k = key;
-    tx.prepare_cached(sql)?.execute(params![
-        at,
-        k.day,
-        k.run,
-        k.mode,
-        k.stage,
-        k.model,
-        k.collection,
-        subject,
-        state,
-        t,
-        n
-    ])?;
-    add(tx, key, state, 1, t, n)?;
+    let Amount { tokens, cost, .. } = standing.amount;
+    let (state, t, n) = (standing.state.name(), signed(tokens), signed(cost.0));
+    let g = group;
+    let values = params![at, g.day, g.run, g.mode, g.stage, g.model, g.collection, subject, state, t, n];
+    tx.prepare_cached(sql)?.execute(values)?;
     Ok(tx.last_insert_rowid())
 }
 
-fn remove(tx: &Transaction<'_>, entry: &Entry) -> Result<()> {
-    tx.prepare_cached("DELETE FROM ledger WHERE id = ?1")?.execute([entry.id])?;
-    add(tx, &entry.key, &entry.state, -1, -signed(entry.tokens), -signed(entry.cost.0))
+fn update(tx: &Transaction<'_>, entry: &Entry, after: Standing) -> Result<()> {
+    let sql = "UPDATE ledger SET state = ?2, tokens = ?3, nanodollars = ?4 WHERE id = ?1";
+    let Amount { tokens, cost, .. } = after.amount;
+    tx.prepare_cached(sql)?.execute(params![entry.id, after.state.name(), signed(tokens), signed(cost.0)])?;
+    count(tx, &entry.group, Sums::change(Some(entry.standing), [after]))
 }
 
-fn add(tx: &Transaction<'_>, k: &Key, state: &str, calls: i64, tokens: i64, nanodollars: i64) -> Result<()> {
+fn count(tx: &Transaction<'_>, g: &Group, sums: Sums) -> Result<()> {
     let sql = "INSERT INTO ledger_sums VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
         ON CONFLICT (day, run, mode, stage, model, collection, state) DO UPDATE SET calls = calls + excluded.calls, \
         tokens = tokens + excluded.tokens, nanodollars = nanodollars + excluded.nanodollars";
-    let values = params![k.day, k.run, k.mode, k.stage, k.model, k.collection, state, calls, tokens, nanodollars];
-    tx.prepare_cached(sql)?.execute(values)?;
+    for (state, [calls, tokens, nanodollars]) in sums.changed() {
+        let state = state.name();
+        let values = params![g.day, g.run, g.mode, g.stage, g.model, g.collection, state, calls, tokens, nanodollars];
+        tx.prepare_cached(sql)?.execute(values)?;
+    }
     Ok(())
 }
 
@@ -228,10 +181,9 @@ impl Ledger for SqliteLedger {
     async fn doubt_others(&self, run: &str) -> std::result::Result<u64, PaidError> {
         let run = run.to_owned();
         let doubted = self.database.write(move |tx| {
-            let sql = "SELECT id, day, run, mode, stage, model, collection, state, tokens, nanodollars FROM ledger \
-                WHERE state = 'RESERVED' AND mode = 'live' AND run <> ?1";
-            let others = tx.prepare_cached(sql)?.query_map([run], entry)?.collect::<Result<Vec<_>>>()?;
-            others.iter().try_for_each(|entry| now_in_doubt(tx, entry))?;
+            let sql = format!("SELECT {ENTRY} FROM ledger WHERE state = 'RESERVED' AND mode = 'live' AND run <> ?1");
+            let others = tx.prepare_cached(&sql)?.query_map([run], entry)?.collect::<Result<Vec<_>>>()?;
+            others.iter().try_for_each(|entry| doubt_entry(tx, entry))?;
             Ok(others.len() as u64)
         });
         Ok(doubted.await?)
@@ -249,14 +201,6 @@ impl Ledger for SqliteLedger {
     }
 }
 
-fn now_in_doubt(tx: &Transaction<'_>, entry: &Entry) -> Result<()> {
-    let (tokens, cost) = (signed(entry.tokens), signed(entry.cost.0));
-    add(tx, &entry.key, &entry.state, -1, -tokens, -cost)?;
-    add(tx, &entry.key, IN_DOUBT, 1, tokens, cost)?;
-    tx.prepare_cached("UPDATE ledger SET state = 'IN_DOUBT' WHERE id = ?1")?.execute([entry.id])?;
-    Ok(())
-}
-
 fn report(tx: &Transaction<'_>, by: By, since: &str, limit: usize) -> Result<Vec<Line>> {
     let column = match by {
         By::Day => "day",
@@ -269,7 +213,7 @@ fn report(tx: &Transaction<'_>, by: By, since: &str, limit: usize) -> Result<Vec
     };
     let (table, calls) = if by == By::Subject { ("ledger", "1") } else { ("ledger_sums", "calls") };
     let of = |state: &str, what: &str| format!("sum(CASE WHEN state = '{state}' THEN {what} ELSE 0 END)");
-    let sums = [SETTLED, RESERVED, IN_DOUBT].map(|s| [calls, "tokens", "nanodollars"].map(|w| of(s, w)).join(", "));
+    let sums = State::COUNTED.map(|s| [calls, "tokens", "nanodollars"].map(|w| of(s.name(), w)).join(", "));
     let sql = format!(
         "SELECT * FROM (SELECT {column}, {} FROM {table} WHERE day >= ?1 GROUP BY {column} \
          ORDER BY sum(nanodollars) DESC, {column} LIMIT ?2) ORDER BY 1",

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use docweir_core::clock::UnixMicros;
+use docweir_core::documents::Sha256Hex;
+use docweir_core::model::ModelIdentity;
 use docweir_core::money::Nanodollars;
 use serde_json::Map;
 

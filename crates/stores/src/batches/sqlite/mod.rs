@@ -1,24 +1,29 @@
 //! Items and batches in SQLite.
+//!
+//! # Layout
+//! - `records`, `outbox`, `texts`, `lifecycle`, `results`, `live` one trait each
+//! - `state` an item as rules see it, read and written one by one
+//! - `statements` rules as SQL, for whole sets
 
-mod documents;
-mod harvest;
-mod items;
 mod lifecycle;
-mod tables;
+mod live;
+mod outbox;
+mod records;
+mod results;
+mod state;
+mod statements;
+mod texts;
 
-use async_trait::async_trait;
 use docweir_core::clock::SharedClock;
 use rusqlite::{Error, Row};
 use serde::Serialize;
 
 use super::*;
 use crate::ledger::EntryId;
-use crate::sqlite::{Database, Failure};
+use crate::sqlite::Database;
 
 type Result<T> = std::result::Result<T, Error>;
-/// What an operation of the store comes to.
-type Done<T> = std::result::Result<T, Failure>;
-/// What its caller is told.
+/// What the caller of an operation is told. Each is one transaction.
 type Told<T> = std::result::Result<T, PaidError>;
 
 /// Cheap to clone.
@@ -42,214 +47,6 @@ fn row_of(item: &ItemId) -> i64 {
 
 fn item_id(row: i64) -> ItemId {
     ItemId::new(row.to_string())
-}
-
-/// Each is an operation of the same name, in one transaction.
-#[async_trait]
-impl Batches for SqliteBatches {
-    /// Whoever has the folder's lock is the only one.
-    async fn take_over(&self, _: u64) -> Told<()> {
-        Ok(())
-    }
-
-    async fn put(&self, space: &Space, items: Vec<NewItem>) -> Told<Put> {
-        Ok(self.put(space, items).await?)
-    }
-
-    async fn bind(&self, collection: &str, model: &ModelIdentity) -> Told<ModelIdentity> {
-        Ok(self.bind(collection, model).await?)
-    }
-
-    async fn collections(&self) -> Told<Vec<(String, ModelIdentity)>> {
-        Ok(self.collections().await?)
-    }
-
-    async fn delete(&self, space: &Space, keys: Vec<String>) -> Told<u64> {
-        Ok(self.delete(space, keys).await?)
-    }
-
-    async fn removals(&self, space: &Space, limit: usize) -> Told<Vec<Removal>> {
-        Ok(self.removals(space, limit).await?)
-    }
-
-    async fn removed(&self, removals: Vec<Removal>) -> Told<()> {
-        Ok(self.removed(removals).await?)
-    }
-
-    async fn to_refresh(&self, space: &Space, limit: usize) -> Told<Vec<Sent>> {
-        Ok(self.to_refresh(space, limit).await?)
-    }
-
-    async fn refreshed(&self, items: Vec<(ItemId, u64, bool)>) -> Told<()> {
-        Ok(self.refreshed(items).await?)
-    }
-
-    async fn reconcile(&self, space: &Space, held: HeldVersion) -> Told<u64> {
-        Ok(self.reconcile(space, held).await?)
-    }
-
-    async fn is_done(&self, collection: &str, key: &str, input: &str) -> Told<bool> {
-        Ok(self.is_done(collection, key, input).await?)
-    }
-
-    async fn untold(&self, space: &Space, except: &[String], limit: usize) -> Told<Vec<Owed>> {
-        Ok(self.untold(space, except, limit).await?)
-    }
-
-    async fn told(&self, told: Vec<(ItemId, String)>) -> Told<()> {
-        Ok(self.told(told).await?)
-    }
-
-    async fn forget(&self, items: Vec<(ItemId, u64)>) -> Told<u64> {
-        Ok(self.forget(items).await?)
-    }
-
-    async fn retry(&self, batch: Option<&str>) -> Told<u64> {
-        Ok(self.retry(batch).await?)
-    }
-
-    async fn waiting(&self) -> Told<Vec<(Space, Waiting)>> {
-        Ok(self.waiting().await?)
-    }
-
-    async fn is_any_waiting(&self, space: &Space) -> Told<bool> {
-        Ok(self.is_any_waiting(space).await?)
-    }
-
-    async fn counts(&self) -> Told<Vec<Counts>> {
-        Ok(self.counts().await?)
-    }
-
-    async fn ask(&self, document: &str, space: &Space, texts: Vec<Text>) -> Told<Answer> {
-        Ok(self.ask(document, space, texts).await?)
-    }
-
-    async fn taken(&self, document: &str) -> Told<()> {
-        Ok(self.taken(document).await?)
-    }
-
-    async fn made_live(&self, _: &str, space: &Space, made: Vec<(Sha256Hex, Vec<f32>)>) -> Told<()> {
-        Ok(self.made_live(space, made).await?)
-    }
-
-    async fn strangers(&self, space: Option<&Space>, limit: usize) -> Told<Vec<String>> {
-        Ok(self.strangers(space, limit).await?)
-    }
-
-    async fn ready(&self, after: &str, limit: usize) -> Told<Vec<String>> {
-        Ok(self.ready(after, limit).await?)
-    }
-
-    async fn is_waiting(&self, document: &str) -> Told<bool> {
-        Ok(self.is_waiting(document).await?)
-    }
-
-    async fn send_live(&self, space: &Space) -> Told<u64> {
-        Ok(self.send_live(space).await?)
-    }
-
-    async fn pack(&self, order: Order) -> Told<Packed> {
-        Ok(self.pack(order).await?)
-    }
-
-    async fn requests(&self, batch: &str, after: u64, limit: usize) -> Told<Vec<Request>> {
-        Ok(self.requests(batch, after, limit).await?)
-    }
-
-    async fn uploaded(&self, batch: &str, file: &str) -> Told<()> {
-        Ok(self.uploaded(batch, file).await?)
-    }
-
-    async fn asked(&self, batch: &str) -> Told<()> {
-        Ok(self.asked(batch).await?)
-    }
-
-    async fn not_taken(&self, batch: &str) -> Told<()> {
-        Ok(self.not_taken(batch).await?)
-    }
-
-    async fn file_lost(&self, batch: &str) -> Told<()> {
-        Ok(self.file_lost(batch).await?)
-    }
-
-    async fn taken_over(&self, batch: &str, provider_id: &str) -> Told<()> {
-        Ok(self.taken_over(batch, provider_id).await?)
-    }
-
-    async fn checked(&self, batch: &str, checked: Checked) -> Told<()> {
-        Ok(self.checked(batch, checked).await?)
-    }
-
-    async fn warned(&self, batch: &str) -> Told<()> {
-        Ok(self.warned(batch).await?)
-    }
-
-    async fn cancel(&self, batch: &str) -> Told<bool> {
-        Ok(self.cancel(batch).await?)
-    }
-
-    async fn open(&self) -> Told<Vec<Batch>> {
-        Ok(self.open().await?)
-    }
-
-    async fn queued_tokens(&self) -> Told<u64> {
-        Ok(self.queued_tokens().await?)
-    }
-
-    async fn list(&self, limit: usize) -> Told<Vec<Batch>> {
-        Ok(self.list(limit).await?)
-    }
-
-    async fn batch(&self, id: &str) -> Told<Option<Batch>> {
-        Ok(self.batch(id).await?)
-    }
-
-    async fn sent(&self, batch: &str, keys: Vec<String>) -> Told<Vec<Option<Sent>>> {
-        Ok(self.sent(batch, keys).await?)
-    }
-
-    async fn made(&self, batch: &str, made: Vec<Made>) -> Told<()> {
-        Ok(self.made(batch, made).await?)
-    }
-
-    async fn refused(&self, batch: &str, refusals: Vec<Refusal>, most_attempts: u32) -> Told<()> {
-        Ok(self.refused(batch, refusals, most_attempts).await?)
-    }
-
-    async fn blame(&self, batch: &str, lines: &[u64], error: &str) -> Told<u64> {
-        Ok(self.blame(batch, lines, error).await?)
-    }
-
-    async fn end(&self, batch: &str, ending: Ending) -> Told<()> {
-        Ok(self.end(batch, ending).await?)
-    }
-
-    async fn forget_live(&self) -> Told<u64> {
-        Ok(self.forget_live().await?)
-    }
-
-    async fn take_live(
-        &self,
-        name: &str,
-        space: &Space,
-        limit: usize,
-        most_tokens: u64,
-        most_bytes: usize,
-    ) -> Told<Vec<(Sent, String)>> {
-        Ok(self.take_live(name, space, limit, most_tokens, most_bytes).await?)
-    }
-
-    async fn give_back_live(&self, name: &str, _: Vec<ItemId>) -> Told<()> {
-        Ok(self.give_back_live(name).await?)
-    }
-
-    async fn fail_live(&self, name: &str, item: &ItemId, error: &str) -> Told<()> {
-        Ok(self.fail_live(name, item, error).await?)
-    }
-
-    async fn held_live(&self, name: &str, items: Vec<ItemId>) -> Told<Vec<bool>> {
-        Ok(self.held_live(name, items).await?)
-    }
 }
 
 const BATCH: &str = "id, space, status, model, endpoint, items, tokens, entry, created_at, input_file_id, asked_at, provider_id, \
@@ -290,6 +87,20 @@ fn batch(row: &Row<'_>) -> Result<Batch> {
         error_lines: json(row.get_ref("error_lines")?.as_str()?)?,
         ended_at: row.get("ended_at")?,
     })
+}
+
+/// Columns of a [`Sent`], of items `i`.
+const SENT: &str = "i.id, i.key, i.version, i.shown, i.tokens, i.origin";
+/// Number of columns of [`SENT`]: those that a query adds begin there.
+const SENT_COLUMNS: usize = 6;
+
+fn sent(row: &Row<'_>) -> Result<Sent> {
+    let shown = row.get_ref(3)?.as_str()?;
+    let bytes = shown.len();
+    let shown = if shown.is_empty() { None } else { Some(json(shown)?) };
+    let (version, tokens) = (unsigned(row.get(2)?), unsigned(row.get(4)?));
+    let origin = row.get_ref(5)?.as_str_or_null()?.map(json).transpose()?;
+    Ok(Sent { item: item_id(row.get(0)?), key: row.get(1)?, version, shown, tokens, bytes, origin })
 }
 
 /// What stands in a column as JSON.

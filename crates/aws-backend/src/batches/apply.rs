@@ -1,0 +1,118 @@
+//! The rules of every store, applied to items as DynamoDB keeps them.
+//!
+//! A rule sees the state of an item. Here its step becomes the item that is written: with the content that the step names, and
+//! with what became of it in its batch.
+
+use docweir_stores::batches::NewItem;
+use docweir_stores::batches::rules::{self, Content, ItemState};
+
+use super::item::Item;
+use super::store::Step;
+
+/// What an item is put with, as it is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Put {
+    pub input: String,
+    pub tokens: u64,
+    /// In JSON; empty for texts.
+    pub shown: String,
+    /// In JSON.
+    pub origin: Option<String>,
+}
+
+impl Put {
+    /// Fails only where the record is none that can be written as JSON.
+    pub fn of(item: &NewItem) -> serde_json::Result<Self> {
+        let origin = item.origin.as_ref().map(serde_json::to_string).transpose()?;
+        // A map's keys are in order: equal metadata is equal text.
+        let shown = serde_json::to_string(&item.shown)?;
+        Ok(Self { input: item.input.clone(), tokens: item.tokens, shown, origin })
+    }
+}
+
+/// What a step may write beside the state.
+#[derive(Clone, Copy)]
+pub enum Given<'a> {
+    Nothing,
+    Put(&'a Put),
+    Vector(&'a [f32]),
+    /// The batch that an item's fate is remembered for, the tokens that the provider counted, and the vector of a text.
+    Result {
+        batch: &'a str,
+        tokens: u64,
+        vector: Option<&'a [f32]>,
+    },
+}
+
+impl<'a> Given<'a> {
+    /// Returns that of a batch whose items' tokens do not matter.
+    pub fn of(batch: &'a str) -> Self {
+        Given::Result { batch, tokens: 0, vector: None }
+    }
+}
+
+/// Applies a rule to an item, if there is one. Answers whether anything changes.
+pub fn change(now: Option<&Item>, given: Given<'_>, rule: impl FnOnce(&ItemState) -> rules::Step) -> Step<bool> {
+    match now {
+        Some(now) => apply(now, rule(&now.state), given),
+        None => Step::Keep(false),
+    }
+}
+
+/// Applies a step to an item that is there, or is to be there.
+pub fn apply(now: &Item, step: rules::Step, given: Given<'_>) -> Step<bool> {
+    let (state, content, fate) = match step {
+        rules::Step::Keep => return Step::Keep(false),
+        rules::Step::Delete => return Step::Delete(true),
+        rules::Step::Write { state, content, fate } => (*state, content, fate),
+    };
+    let mut item = Item { state, ..now.clone() };
+    match (content, given) {
+        (Content::Put, Given::Put(put)) => {
+            item.input.clone_from(&put.input);
+            item.tokens = put.tokens;
+            item.shown.clone_from(&put.shown);
+            item.origin = put.origin.clone().or(item.origin);
+        }
+        (Content::Origin, Given::Put(put)) => item.origin.clone_from(&put.origin),
+        (Content::Vector, Given::Vector(vector) | Given::Result { vector: Some(vector), .. }) => {
+            item.vector = Some(vector.to_owned());
+        }
+        (Content::NoInput, _) => item.input.clear(),
+        (Content::Nothing, _) => {
+            item.input.clear();
+            item.shown.clear();
+            (item.vector, item.origin) = (None, None);
+        }
+        (Content::Same | Content::Put | Content::Origin | Content::Vector, _) => {}
+    }
+    if let (Some(fate), Given::Result { batch, tokens, .. }) = (fate, given) {
+        item.remember(batch, fate, tokens);
+    }
+    // Written again it would be the same.
+    if item == *now { Step::Keep(false) } else { Step::Write(Box::new(item), true) }
+}
+
+/// Applies a step to an item that there may not be. `since` is the place in line of one that is new.
+pub fn put(now: Option<&Item>, space: &str, key: &str, since: &str, step: rules::Step, put: &Put) -> Step<bool> {
+    match (now, step) {
+        (Some(now), step) => apply(now, step, Given::Put(put)),
+        (None, rules::Step::Write { state, .. }) => {
+            let item = Item {
+                space: space.to_owned(),
+                key: key.to_owned(),
+                since: since.to_owned(),
+                state: *state,
+                input: put.input.clone(),
+                tokens: put.tokens,
+                shown: put.shown.clone(),
+                vector: None,
+                origin: put.origin.clone(),
+                past: Vec::new(),
+                write_id: String::new(),
+            };
+            Step::Write(Box::new(item), true)
+        }
+        (None, _) => Step::Keep(false),
+    }
+}

@@ -1,0 +1,150 @@
+//! The record of a batch: what each event changes in it.
+//!
+//! Only an open batch changes: a store writes changes on condition that the batch has not ended. What is changed is named by
+//! its field, which is column and attribute of the same name, so that no store has to read the record first.
+
+use crate::batches::{Batch, Checked, Ending, Order, Status};
+use crate::ledger::EntryId;
+
+/// Value of a field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    Text(String),
+    Number(u64),
+    Yes,
+    /// The field is cleared.
+    Nothing,
+}
+
+/// Fields that change, by name.
+pub type Changes = Vec<(&'static str, Value)>;
+
+/// What has become of a batch's items.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub stored: u64,
+    pub failed: u64,
+    pub returned: u64,
+}
+
+impl Tally {
+    /// Adds an item's fate.
+    pub fn add(&mut self, fate: super::Fate) {
+        match fate {
+            super::Fate::Stored => self.stored += 1,
+            super::Fate::Failed => self.failed += 1,
+            super::Fate::Returned => self.returned += 1,
+        }
+    }
+
+    /// Returns how many of a batch's items are none of it: they changed or were deleted since they were sent.
+    pub fn stale(self, items: u64) -> u64 {
+        items.saturating_sub(self.stored + self.failed + self.returned)
+    }
+}
+
+/// What happens to a batch.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    Uploaded {
+        file: &'a str,
+    },
+    Asked,
+    NotTaken,
+    FileLost,
+    TakenOver {
+        provider_id: &'a str,
+    },
+    Checked(&'a Checked),
+    Warned,
+    Cancel,
+    /// `items` is how many it had.
+    Ended {
+        ending: &'a Ending,
+        items: u64,
+        tally: Tally,
+    },
+}
+
+/// Returns what an event changes. `now` is a timestamp.
+pub fn changes(event: &Event<'_>, now: &str) -> Changes {
+    let text = |text: &str| Value::Text(text.to_owned());
+    let optional = |value: &Option<String>| value.as_deref().map_or(Value::Nothing, text);
+    match event {
+        Event::Uploaded { file } => vec![("input_file_id", text(file))],
+        Event::Asked => vec![("asked_at", text(now))],
+        Event::NotTaken => vec![("asked_at", Value::Nothing)],
+        Event::FileLost => vec![("input_file_id", Value::Nothing)],
+        Event::TakenOver { provider_id } => vec![
+            ("provider_id", text(provider_id)),
+            ("submitted_at", text(now)),
+            ("status", text(Status::Validating.name())),
+        ],
+        Event::Checked(c) => {
+            // An array of numbers has no way to fail.
+            let lines = serde_json::to_string(&c.error_lines).unwrap_or_default();
+            let mut changes = vec![
+                ("status", text(c.status.name())),
+                ("done", Value::Number(c.done)),
+                ("checked_at", text(now)),
+                ("error_lines", Value::Text(lines)),
+                ("output_file_id", optional(&c.output_file_id)),
+                ("error_file_id", optional(&c.error_file_id)),
+                ("expires_at", optional(&c.expires_at)),
+            ];
+            // What the provider said before is not unsaid.
+            changes.extend(c.error.as_deref().map(|error| ("error", text(error))));
+            changes.extend(c.charged_tokens.map(|tokens| ("charged_tokens", Value::Number(tokens))));
+            changes
+        }
+        Event::Warned => vec![("warned", Value::Yes)],
+        Event::Cancel => vec![("cancel", Value::Yes)],
+        Event::Ended { ending, items, tally } => {
+            let mut changes = vec![
+                ("status", text(ending.status.name())),
+                ("charged_tokens", ending.charged_tokens.map_or(Value::Nothing, Value::Number)),
+                ("stored", Value::Number(tally.stored)),
+                ("failed", Value::Number(tally.failed)),
+                ("returned", Value::Number(tally.returned)),
+                ("stale", Value::Number(tally.stale(*items))),
+                ("ended_at", text(now)),
+            ];
+            changes.extend(ending.error.as_deref().map(|error| ("error", text(error))));
+            changes
+        }
+    }
+}
+
+/// Returns the record of a batch that was just packed.
+pub fn packed(order: &Order, items: u64, tokens: u64, entry: EntryId, now: &str) -> Batch {
+    Batch {
+        id: order.id.clone(),
+        space: order.space.clone(),
+        status: Status::Pending,
+        model: order.model.clone(),
+        endpoint: order.endpoint.clone(),
+        items,
+        tokens,
+        entry,
+        created_at: now.to_owned(),
+        input_file_id: None,
+        asked_at: None,
+        provider_id: None,
+        submitted_at: None,
+        checked_at: None,
+        output_file_id: None,
+        error_file_id: None,
+        expires_at: None,
+        done: 0,
+        cancel: false,
+        warned: false,
+        stored: 0,
+        failed: 0,
+        stale: 0,
+        returned: 0,
+        charged_tokens: None,
+        error: None,
+        error_lines: Vec::new(),
+        ended_at: None,
+    }
+}

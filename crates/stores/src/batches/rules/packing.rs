@@ -1,0 +1,90 @@
+//! What fits into a batch and into a live call, the oldest first.
+
+use docweir_core::money::Nanodollars;
+
+use crate::batches::Order;
+use crate::ledger::{Mode, Spend};
+
+/// Items that are chosen for a batch, one after the other, within every limit of its order.
+pub struct Selection {
+    most_requests: u64,
+    most_bytes: u64,
+    most_tokens: u64,
+    affordable: u64,
+    pub items: u64,
+    pub bytes: u64,
+    pub tokens: u64,
+}
+
+/// What becomes of an item that is offered to a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    Taken,
+    /// It does not fit; the batch is complete.
+    Complete,
+    /// It does not fit into an empty batch.
+    Full,
+}
+
+impl Selection {
+    /// Begins a batch; `room` is what its budget still allows, `None` without one.
+    pub fn new(order: &Order, room: Option<Nanodollars>) -> Self {
+        Self {
+            most_requests: order.most_requests as u64,
+            most_bytes: order.most_bytes,
+            most_tokens: order.most_tokens,
+            affordable: room.map_or(u64::MAX, |room| room.tokens_at(order.usd_per_million_tokens)),
+            items: 0,
+            bytes: 0,
+            tokens: 0,
+        }
+    }
+
+    /// Returns whether it holds as many requests as it may.
+    pub fn is_complete(&self) -> bool {
+        self.items >= self.most_requests
+    }
+
+    /// Offers the next item, whose line has so many bytes. The first is taken whatever the budget says: where that allows
+    /// none, the reservation says so.
+    pub fn offer(&mut self, bytes: u64, tokens: u64) -> Offer {
+        let over = self.bytes + bytes > self.most_bytes || self.tokens + tokens > self.most_tokens;
+        match self.items {
+            0 if over => return Offer::Full,
+            0 => {}
+            _ if over || self.tokens + tokens > self.affordable || self.is_complete() => return Offer::Complete,
+            _ => {}
+        }
+        (self.items, self.bytes, self.tokens) = (self.items + 1, self.bytes + bytes, self.tokens + tokens);
+        Offer::Taken
+    }
+}
+
+/// Records that are chosen for a live call: one at least, and then as many as its limits allow.
+pub struct LiveSelection {
+    most_tokens: u64,
+    most_bytes: usize,
+    items: u64,
+    tokens: u64,
+    bytes: usize,
+}
+
+impl LiveSelection {
+    pub fn new(most_tokens: u64, most_bytes: usize) -> Self {
+        Self { most_tokens, most_bytes, items: 0, tokens: 0, bytes: 0 }
+    }
+
+    /// Returns whether the next record is taken; after the first that is not, none is.
+    pub fn offer(&mut self, tokens: u64, bytes: usize) -> bool {
+        (self.tokens, self.bytes) = (self.tokens + tokens, self.bytes + bytes);
+        let fits = self.items == 0 || (self.tokens <= self.most_tokens && self.bytes <= self.most_bytes);
+        self.items += u64::from(fits);
+        fits
+    }
+}
+
+/// Returns what is reserved for a batch of so many tokens.
+pub fn spend(order: &Order, tokens: u64) -> Spend {
+    let cost = Nanodollars::of_tokens(tokens, order.usd_per_million_tokens);
+    Spend { mode: Mode::Batch, subject: order.id.clone(), tokens, cost, ..order.spend.clone() }
+}

@@ -1,0 +1,110 @@
+//! Items in a batch or a live call, and what comes of that.
+//!
+//! Every rule names the batch: done again, or by whoever lost the item meanwhile, it changes nothing.
+
+use super::{Content, Fate, Hash, ItemState, ItemStatus, Step, is_live};
+use crate::batches::Ending;
+
+/// Error of an item that the provider never answered.
+const NO_ANSWER: &str = "no answer in several batches";
+
+/// Takes an item into a batch or a live call, if it still waits with the input that was counted; `None` if not.
+pub fn claim(now: &ItemState, batch: &str, hash: &Hash) -> Option<Step> {
+    if now.is_in(batch) {
+        return Some(Step::Keep);
+    }
+    let claimed = ItemState {
+        status: ItemStatus::Pending,
+        batch: Some(batch.to_owned()),
+        sent: Some(now.hash),
+        attempts: now.attempts + 1,
+        ..now.clone()
+    };
+    (now.is_waiting() && now.hash == *hash).then(|| Step::state(claimed))
+}
+
+/// Gives an item back as if it had never been taken.
+pub fn unclaim(now: &ItemState, batch: &str) -> Step {
+    match now.is_in(batch) {
+        false => Step::Keep,
+        true if now.unwanted => Step::Delete,
+        true => {
+            Step::state(ItemState { status: ItemStatus::None, attempts: now.attempts.saturating_sub(1), ..now.free() })
+        }
+    }
+}
+
+/// Gives an item back that a process took for a live call and left behind. It counts as an attempt: nobody knows how far the
+/// call came.
+pub fn abandon_live(now: &ItemState) -> Step {
+    let live = now.status == ItemStatus::Pending && now.batch.as_deref().is_some_and(is_live);
+    match live {
+        false => Step::Keep,
+        true if now.unwanted => Step::Delete,
+        true => Step::state(ItemState { status: ItemStatus::None, ..now.free() }),
+    }
+}
+
+/// Records that the vector store holds a version of a record.
+pub fn made(now: &ItemState, batch: &str, version: u64) -> Step {
+    // Whatever has become of the item meanwhile.
+    let stored = Some(now.stored.unwrap_or(0).max(version));
+    if !now.is_in(batch) || now.version != version {
+        return match now.stored == stored {
+            true => Step::Keep,
+            false => Step::state(ItemState { stored, ..now.clone() }),
+        };
+    }
+    let done = ItemState { status: ItemStatus::Success, stored, error: None, ..now.free() };
+    Step::fate(done, Content::Same, Fate::Stored)
+}
+
+/// Records that a text has its vector.
+pub fn embedded(now: &ItemState, batch: &str) -> Step {
+    if !now.is_in(batch) {
+        return Step::Keep;
+    }
+    let done = ItemState { status: ItemStatus::Success, error: None, ..now.free() };
+    Step::fate(done, Content::Vector, Fate::Stored)
+}
+
+/// Marks an item as failed. It remembers its batch, so that it can be tried again with the others of it.
+pub fn fail(now: &ItemState, batch: &str, error: &str) -> Step {
+    if !now.is_in(batch) {
+        return Step::Keep;
+    }
+    let failed = ItemState { status: ItemStatus::Failed, error: Some(error.to_owned()), sent: None, ..now.clone() };
+    match is_live(batch) {
+        true => Step::state(ItemState { batch: None, ..failed }),
+        false => Step::fate(failed, Content::Same, Fate::Failed),
+    }
+}
+
+/// Sends an item again that has had its answer, which was none.
+fn give_back(now: &ItemState) -> Step {
+    Step::fate(ItemState { status: ItemStatus::None, ..now.free() }, Content::Same, Fate::Returned)
+}
+
+/// Decides what a refusal does to an item: sent again (`again`) up to so many attempts, or failed.
+pub fn refuse(now: &ItemState, batch: &str, error: &str, again: bool, most_attempts: u32) -> Step {
+    match now.is_in(batch) && again && now.attempts < u64::from(most_attempts) {
+        true => give_back(now),
+        false => fail(now, batch, error),
+    }
+}
+
+/// Decides what the end of its batch does to an item that had no answer.
+pub fn end(now: &ItemState, batch: &str, ending: &Ending) -> Step {
+    if !now.is_in(batch) {
+        return Step::Keep;
+    }
+    if now.unwanted {
+        return Step::Delete;
+    }
+    let attempts = if ending.undone { now.attempts.saturating_sub(1) } else { now.attempts };
+    let now = &ItemState { attempts, ..now.clone() };
+    match attempts >= u64::from(ending.most_attempts) {
+        true => fail(now, batch, ending.error.as_deref().unwrap_or(NO_ANSWER)),
+        false => give_back(now),
+    }
+}

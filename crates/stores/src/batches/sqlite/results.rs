@@ -1,0 +1,165 @@
+//! What comes back of a batch, and its end.
+
+use async_trait::async_trait;
+use docweir_core::clock::timestamp;
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::lifecycle::amend;
+use super::state::{self, Given, KNOWN, Known, known};
+use super::statements::IN_BATCH;
+use super::{
+    BatchResults, Ending, Made, Refusal, Result, SENT, Sent, SqliteBatches, Told, row_of, sent, signed, unsigned,
+};
+use crate::batches::rules::batch::{Event, Tally};
+use crate::batches::rules::{Fate, Step, sending};
+use crate::ledger::{self, rules};
+
+/// Items looked at together at the end of a batch.
+const PAGE: usize = 1_000;
+
+#[async_trait]
+impl BatchResults for SqliteBatches {
+    async fn sent(&self, batch: &str, keys: Vec<String>) -> Told<Vec<Option<Sent>>> {
+        let batch = batch.to_owned();
+        let found = self.database.read(move |tx| {
+            let sql = format!(
+                "SELECT {SENT} FROM items i, batches b WHERE b.id = ?1 AND i.space = b.space AND i.key = ?2 AND {FRESH}"
+            );
+            let mut statement = tx.prepare_cached(&sql)?;
+            keys.iter().map(|key| statement.query_row(params![batch, key], sent).optional()).collect()
+        });
+        Ok(found.await?)
+    }
+
+    async fn made(&self, batch: &str, made: Vec<Made>) -> Told<()> {
+        let batch = batch.to_owned();
+        let kept = self.database.write(move |tx| {
+            let mut tally = Tally::default();
+            for one in &made {
+                let Some(item) = state::by_row(tx, row_of(&one.item))? else { continue };
+                let (step, given) = match &one.vector {
+                    None => (sending::made(&item.state, &batch, one.version), Given::Nothing),
+                    Some(vector) => (sending::embedded(&item.state, &batch), Given::Vector(vector)),
+                };
+                if let Some(Fate::Stored) = change(tx, &item, &step, given, &mut tally)?
+                    && item.is_text
+                {
+                    share(tx, &batch, item.id, one.tokens)?;
+                }
+            }
+            count(tx, &batch, tally)
+        });
+        Ok(kept.await?)
+    }
+
+    async fn refused(&self, batch: &str, refusals: Vec<Refusal>, most_attempts: u32) -> Told<()> {
+        let batch = batch.to_owned();
+        let done = self.database.write(move |tx| {
+            let mut tally = Tally::default();
+            for refusal in &refusals {
+                let condition = "space = (SELECT space FROM batches WHERE id = ?1) AND key = ?2";
+                let Some(item) = state::find(tx, condition, params![batch, refusal.key])? else { continue };
+                let step = sending::refuse(&item.state, &batch, &refusal.error, refusal.again, most_attempts);
+                change(tx, &item, &step, Given::Nothing, &mut tally)?;
+            }
+            count(tx, &batch, tally)
+        });
+        Ok(done.await?)
+    }
+
+    async fn blame(&self, batch: &str, lines: &[u64], error: &str) -> Told<u64> {
+        let (batch, lines, error) = (batch.to_owned(), lines.to_vec(), error.to_owned());
+        let blamed = self.database.write(move |tx| {
+            let sql = format!("SELECT {KNOWN} FROM items WHERE {IN_BATCH} ORDER BY id LIMIT 1 OFFSET ?2");
+            let mut blamed = Vec::new();
+            {
+                let mut statement = tx.prepare_cached(&sql)?;
+                for line in lines {
+                    let at = params![batch, signed(line.saturating_sub(1))];
+                    blamed.extend(statement.query_row(at, known).optional()?);
+                }
+            }
+            let mut tally = Tally::default();
+            for item in &blamed {
+                let step = sending::fail(&item.state, &batch, &error);
+                change(tx, item, &step, Given::Nothing, &mut tally)?;
+            }
+            count(tx, &batch, tally)?;
+            Ok(blamed.len() as u64)
+        });
+        Ok(blamed.await?)
+    }
+
+    async fn end(&self, batch: &str, ending: Ending) -> Told<()> {
+        let (batch, now) = (batch.to_owned(), timestamp(self.clock.now()));
+        Ok(self.database.write(move |tx| end(tx, &batch, &ending, &now)).await?)
+    }
+}
+
+/// Rule `ItemState::is_fresh_in`, of items `i` of a batch `?1`. A text that nobody waits for is unwanted.
+pub(super) const FRESH: &str = "i.batch = ?1 AND i.status = 'PENDING' AND i.deleted = 0 AND i.sent_sha256 = i.input_sha256 \
+    AND (i.shown <> '' OR EXISTS (SELECT 1 FROM waits w WHERE w.item = i.id))";
+
+/// Writes what a rule has made of an item of a batch, and counts it.
+fn change(
+    tx: &Transaction<'_>,
+    item: &Known,
+    step: &Step,
+    given: Given<'_>,
+    tally: &mut Tally,
+) -> Result<Option<Fate>> {
+    state::apply(tx, item, step, given)?;
+    let Step::Write { fate, .. } = step else { return Ok(None) };
+    fate.iter().for_each(|fate| tally.add(*fate));
+    Ok(*fate)
+}
+
+fn count(tx: &Transaction<'_>, batch: &str, tally: Tally) -> Result<()> {
+    let sql = "UPDATE batches SET stored = stored + ?2, failed = failed + ?3, returned = returned + ?4 WHERE id = ?1";
+    let values = params![batch, signed(tally.stored), signed(tally.failed), signed(tally.returned)];
+    tx.prepare_cached(sql)?.execute(values).map(drop)
+}
+
+/// Charges the tokens of a text to its payer, at the end of the batch.
+fn share(tx: &Transaction<'_>, batch: &str, item: i64, tokens: u64) -> Result<()> {
+    let sql = "INSERT INTO batch_shares SELECT ?1, payer, ?3 FROM items WHERE id = ?2 AND payer IS NOT NULL \
+        ON CONFLICT (batch, subject) DO UPDATE SET tokens = tokens + excluded.tokens";
+    tx.prepare_cached(sql)?.execute(params![batch, item, signed(tokens)]).map(drop)
+}
+
+fn end(tx: &Transaction<'_>, batch: &str, ending: &Ending, now: &str) -> Result<()> {
+    let sql = "SELECT entry, items, stored, failed, returned FROM batches WHERE id = ?1 AND ended_at IS NULL";
+    let open = tx.query_row(sql, [batch], |r| {
+        let tally = Tally { stored: unsigned(r.get(2)?), failed: unsigned(r.get(3)?), returned: unsigned(r.get(4)?) };
+        Ok((r.get::<_, i64>(0)?, unsigned(r.get(1)?), tally))
+    });
+    let Some((entry, items, mut tally)) = open.optional()? else { return Ok(()) };
+    loop {
+        // What was looked at is in the batch no more.
+        let sql = format!("SELECT {KNOWN} FROM items WHERE {IN_BATCH} LIMIT ?2");
+        let page: Vec<Known> =
+            tx.prepare_cached(&sql)?.query_map(params![batch, PAGE as i64], known)?.collect::<Result<_>>()?;
+        if page.is_empty() {
+            break;
+        }
+        for item in &page {
+            change(tx, item, &sending::end(&item.state, batch, ending), Given::Nothing, &mut tally)?;
+        }
+    }
+    match ending.charged_tokens {
+        Some(charged) => settle(tx, batch, entry, charged, ending.usd_per_million_tokens)?,
+        None => ledger::doubt(tx, entry)?,
+    }
+    tx.execute("DELETE FROM batch_shares WHERE batch = ?1", [batch])?;
+    amend(tx, batch, &Event::Ended { ending, items, tally }, now).map(drop)
+}
+
+fn settle(tx: &Transaction<'_>, batch: &str, entry: i64, charged: u64, usd_per_million_tokens: f64) -> Result<()> {
+    let sql = "SELECT subject, tokens FROM batch_shares WHERE batch = ?1";
+    let tokens: Vec<(String, u64)> = {
+        let mut statement = tx.prepare_cached(sql)?;
+        statement.query_map([batch], |row| Ok((row.get(0)?, unsigned(row.get(1)?))))?.collect::<Result<_>>()?
+    };
+    let tokens = tokens.iter().map(|(subject, tokens)| (subject.as_str(), *tokens));
+    ledger::settle_in_parts(tx, entry, &rules::shares(batch, tokens, charged, usd_per_million_tokens))
+}

@@ -1,0 +1,59 @@
+//! Rules as SQL, where a whole set of items is found or changed at once.
+//!
+//! Fifty thousand items are taken into a batch in one statement. Each condition and statement here is a rule of
+//! [`rules`](crate::batches::rules), and a test below runs both on the same items.
+
+use rusqlite::{Transaction, params};
+
+use super::Result;
+
+/// Rule `ItemState::is_waiting`.
+pub const WAITING: &str = "status = 'NONE' AND deleted = 0 AND reuse = 0";
+
+/// Rule `ItemState::leaves`.
+pub const LEAVES: &str = "stored IS NOT NULL AND (deleted = 1 OR status = 'NOISE')";
+
+/// Rule `ItemState::refreshes`; what is deleted is never to be reused.
+pub const REFRESHES: &str = "reuse = 1";
+
+/// Rule `ItemState::owes`.
+pub const OWES: &str = "origin IS NOT NULL AND deleted = 0 AND status IN ('SUCCESS', 'FAILED', 'NOISE') \
+    AND coalesce(told, '') <> asks || ' ' || version || ' ' || status";
+
+/// Rule `ItemState::is_open`, of items `i`.
+pub const OPEN: &str = "i.deleted = 0 AND i.status IN ('NONE', 'PENDING')";
+
+/// Rule `ItemState::is_in`, for `batch = ?1`.
+pub const IN_BATCH: &str = "batch = ?1 AND status = 'PENDING'";
+
+/// Rule `sending::claim`, of all that waits in a space up to a row.
+pub fn claim(tx: &Transaction<'_>, space: &str, batch: &str, last: i64) -> Result<usize> {
+    let sql = format!(
+        "UPDATE items SET status = 'PENDING', batch = ?2, sent_sha256 = input_sha256, attempts = attempts + 1 \
+         WHERE space = ?1 AND {WAITING} AND id <= ?3"
+    );
+    tx.prepare_cached(&sql)?.execute(params![space, batch, last])
+}
+
+/// Rule `sending::unclaim`, of all that a live call has. Those are records, which are never unwanted.
+pub fn unclaim(tx: &Transaction<'_>, name: &str) -> Result<usize> {
+    let sql = format!(
+        "UPDATE items SET status = 'NONE', batch = NULL, sent_sha256 = NULL, attempts = max(attempts - 1, 0) \
+         WHERE {IN_BATCH}"
+    );
+    tx.prepare_cached(&sql)?.execute([name])
+}
+
+/// Rule `sending::abandon_live`, of all items.
+pub fn abandon_live(tx: &Transaction<'_>) -> Result<usize> {
+    let sql = "UPDATE items SET status = 'NONE', batch = NULL, sent_sha256 = NULL \
+        WHERE batch LIKE 'live:%' AND status = 'PENDING'";
+    tx.execute(sql, [])
+}
+
+/// Rule `records::retry`, of all items.
+pub fn retry(tx: &Transaction<'_>, batch: Option<&str>) -> Result<usize> {
+    let sql = "UPDATE items SET status = 'NONE', attempts = 0, error = NULL, batch = NULL, sent_sha256 = NULL \
+        WHERE status = 'FAILED' AND deleted = 0 AND (?1 IS NULL OR batch = ?1)";
+    tx.execute(sql, [batch])
+}

@@ -1,0 +1,302 @@
+//! What the ledger decides, with no database in sight.
+//!
+//! ```text
+//!   RESERVED ──settle──▶ SETTLED
+//!    │    │                 ▲
+//!    │    └──doubt──▶ IN_DOUBT
+//!    └──release──▶ (gone; so does what was in doubt)
+//! ```
+//! An outcome is written once. A store reads an entry, asks a rule what it comes to, and writes that with the change of the
+//! sums in one atomic step.
+
+use docweir_core::money::Nanodollars;
+
+use super::{Amount, Budget, Period, Share, Spend};
+
+/// State of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Reserved,
+    Settled,
+    InDoubt,
+    /// Refused while an earlier try of the same reservation might still be written: it keeps that one out. Only in stores
+    /// whose writes can arrive late.
+    Void,
+}
+
+impl State {
+    pub const ALL: [Self; 4] = [Self::Reserved, Self::Settled, Self::InDoubt, Self::Void];
+    /// States that sums are kept of, in the order of a report's line.
+    pub const COUNTED: [Self; 3] = [Self::Settled, Self::Reserved, Self::InDoubt];
+
+    /// Returns the name that is stored.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Reserved => "RESERVED",
+            State::Settled => "SETTLED",
+            State::InDoubt => "IN_DOUBT",
+            State::Void => "VOID",
+        }
+    }
+
+    /// Returns whether its outcome is not written yet.
+    pub fn is_open(self) -> bool {
+        matches!(self, State::Reserved | State::InDoubt)
+    }
+}
+
+/// What sums are kept by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Group {
+    pub day: String,
+    pub run: String,
+    pub mode: String,
+    pub stage: String,
+    pub model: String,
+    pub collection: String,
+}
+
+impl Group {
+    /// Returns the group of an entry that is made on a day.
+    pub fn of(spend: &Spend, day: &str) -> Self {
+        Self {
+            day: day.to_owned(),
+            run: spend.run.clone(),
+            mode: spend.mode.name().to_owned(),
+            stage: spend.stage.clone(),
+            model: spend.model.clone(),
+            collection: spend.collection.clone(),
+        }
+    }
+}
+
+/// Returns the day of a timestamp, UTC: `YYYY-MM-DD`.
+pub fn day(at: &str) -> &str {
+    at.get(..10).unwrap_or(at)
+}
+
+/// What is spent in a run and on a day, open amounts included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    pub run: Nanodollars,
+    pub day: Nanodollars,
+}
+
+impl Spent {
+    /// Returns what a budget still allows; `None` without one.
+    pub fn room(self, budget: Budget) -> Option<Nanodollars> {
+        let left = [budget.run.map(|limit| limit - self.run), budget.day.map(|limit| limit - self.day)];
+        left.into_iter().flatten().min()
+    }
+
+    /// Decides whether a cost fits a budget. The run is asked first.
+    pub fn reserve(self, cost: Nanodollars, budget: Budget) -> Fit {
+        for (period, limit, spent) in [(Period::Run, budget.run, self.run), (Period::Day, budget.day, self.day)] {
+            if let Some(limit) = limit.filter(|limit| spent + cost > *limit) {
+                return Fit::Exceeds { period, spent, limit };
+            }
+        }
+        Fit::Fits(Self { run: self.run + cost, day: self.day + cost })
+    }
+}
+
+/// Whether a cost fits a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// What is spent with it.
+    Fits(Spent),
+    Exceeds {
+        period: Period,
+        spent: Nanodollars,
+        limit: Nanodollars,
+    },
+}
+
+/// State and amount of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub state: State,
+    pub amount: Amount,
+}
+
+impl Standing {
+    /// Returns that of a new entry.
+    pub fn reserved(tokens: u64, cost: Nanodollars) -> Self {
+        Self { state: State::Reserved, amount: Amount { calls: 1, tokens, cost } }
+    }
+
+    /// Settles an open entry at what was charged; `None` where its outcome is written.
+    pub fn settle(self, tokens: u64, cost: Nanodollars) -> Option<Self> {
+        let amount = Amount { calls: self.amount.calls, tokens, cost };
+        self.state.is_open().then_some(Self { state: State::Settled, amount })
+    }
+
+    /// Puts a reservation in doubt; `None` for what is none.
+    pub fn doubt(self) -> Option<Self> {
+        (self.state == State::Reserved).then_some(Self { state: State::InDoubt, ..self })
+    }
+
+    /// Returns what of an open entry is left when some of its shares are settled apart; without its call, which went with
+    /// the first of them.
+    pub fn less(self, shares: &[Share]) -> Self {
+        let (tokens, cost) = shares.iter().fold((0, Nanodollars::ZERO), |(t, c), s| (t + s.tokens, c + s.cost));
+        let left = self.amount.tokens.saturating_sub(tokens);
+        Self { amount: Amount { calls: 0, tokens: left, cost: self.amount.cost - cost }, ..self }
+    }
+}
+
+/// Returns the standing of the `nth` share of an entry, from 0. All shares are one call.
+pub fn share(nth: u64, share: &Share) -> Standing {
+    let amount = Amount { calls: u64::from(nth == 0), tokens: share.tokens, cost: share.cost };
+    Standing { state: State::Settled, amount }
+}
+
+/// Splits what a batch was charged: `tokens` are those of each subject whose texts it held. What was charged and went to
+/// nobody (records, results that were stale or unusable) is the batch's own.
+pub fn shares<'a>(
+    batch: &str,
+    tokens: impl IntoIterator<Item = (&'a str, u64)>,
+    charged: u64,
+    usd_per_million_tokens: f64,
+) -> Vec<Share> {
+    let price = |tokens: u64| Nanodollars::of_tokens(tokens, usd_per_million_tokens);
+    let share = |(subject, tokens): (&str, u64)| Share { subject: subject.to_owned(), tokens, cost: price(tokens) };
+    let mut shares: Vec<Share> = tokens.into_iter().map(share).collect();
+    let known: u64 = shares.iter().map(|share| share.tokens).sum();
+    let cost: Nanodollars = shares.iter().map(|share| share.cost).sum();
+    if charged > known {
+        shares.push(Share { subject: batch.to_owned(), tokens: charged - known, cost: price(charged) - cost });
+    }
+    shares
+}
+
+/// Calls, tokens and nanodollars, in the order of [`State::COUNTED`]: what a change adds to the sums of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums(pub [[i64; 3]; 3]);
+
+impl Sums {
+    /// Returns what replacing standings by others adds.
+    pub fn change(before: Option<Standing>, after: impl IntoIterator<Item = Standing>) -> Self {
+        let mut sums = Self::default();
+        before.iter().for_each(|standing| sums.add(*standing, -1));
+        after.into_iter().for_each(|standing| sums.add(standing, 1));
+        sums
+    }
+
+    fn add(&mut self, standing: Standing, sign: i64) {
+        let Some(at) = State::COUNTED.into_iter().position(|state| state == standing.state) else { return };
+        let amounts = [standing.amount.calls, standing.amount.tokens, standing.amount.cost.0];
+        for (sum, amount) in self.0.get_mut(at).into_iter().flatten().zip(amounts) {
+            *sum += sign * i64::try_from(amount).unwrap_or(i64::MAX);
+        }
+    }
+
+    /// Returns those that are not zero, by state.
+    pub fn changed(&self) -> impl Iterator<Item = (State, [i64; 3])> {
+        State::COUNTED.into_iter().zip(self.0).filter(|(_, sums)| *sums != [0; 3])
+    }
+
+    /// Returns the nanodollars of all states.
+    pub fn cost(&self) -> i64 {
+        self.0.iter().map(|[_, _, cost]| cost).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::State::*;
+    use super::*;
+
+    fn usd(n: u64) -> Nanodollars {
+        Nanodollars(n)
+    }
+
+    fn standing(state: State, calls: u64, tokens: u64, cost: u64) -> Standing {
+        Standing { state, amount: Amount { calls, tokens, cost: usd(cost) } }
+    }
+
+    #[test]
+    fn a_cost_fits_up_to_the_limit_of_each_period() {
+        let spent = Spent { run: usd(70), day: usd(90) };
+        let budget =
+            |run: u64, day: u64| Budget { run: (run > 0).then_some(usd(run)), day: (day > 0).then_some(usd(day)) };
+        let fits = Fit::Fits(Spent { run: usd(80), day: usd(100) });
+        let exceeds = |period, spent, limit| Fit::Exceeds { period, spent: usd(spent), limit: usd(limit) };
+        let table = [
+            (budget(0, 0), None, fits),
+            (budget(80, 0), Some(10), fits),
+            (budget(79, 0), Some(9), exceeds(Period::Run, 70, 79)),
+            (budget(0, 100), Some(10), fits),
+            (budget(0, 99), Some(9), exceeds(Period::Day, 90, 99)),
+            (budget(100, 95), Some(5), exceeds(Period::Day, 90, 95)),
+            (budget(75, 95), Some(5), exceeds(Period::Run, 70, 75)),
+            // A limit that was lowered since.
+            (budget(50, 0), Some(0), exceeds(Period::Run, 70, 50)),
+        ];
+        for (budget, room, fit) in table {
+            assert_eq!((spent.room(budget), spent.reserve(usd(10), budget)), (room.map(usd), fit), "{budget:?}");
+        }
+        let all = Spent { run: usd(u64::MAX), day: usd(0) };
+        let limit = budget(u64::MAX, 0);
+        assert_eq!(all.reserve(usd(1), limit), Fit::Fits(Spent { run: usd(u64::MAX), day: usd(1) }), "it saturates");
+    }
+
+    #[test]
+    fn an_outcome_is_written_once() {
+        let table = [
+            (Reserved, Some(Settled), Some(InDoubt)),
+            (InDoubt, Some(Settled), None),
+            (Settled, None, None),
+            (Void, None, None),
+        ];
+        for (state, settled, doubted) in table {
+            let now = standing(state, 1, 9, 90);
+            assert_eq!(now.settle(7, usd(70)), settled.map(|state| standing(state, 1, 7, 70)), "{state:?}");
+            assert_eq!(now.doubt(), doubted.map(|state| standing(state, 1, 9, 90)), "{state:?}");
+            assert_eq!(state.is_open(), settled.is_some());
+        }
+    }
+
+    #[test]
+    fn shares_are_one_call_and_leave_the_rest() {
+        let parts = [("a", 3, 30), ("b", 4, 40)];
+        let parts = parts.map(|(subject, tokens, cost)| Share { subject: subject.into(), tokens, cost: usd(cost) });
+        assert_eq!(share(0, &parts[0]), standing(Settled, 1, 3, 30));
+        assert_eq!(share(1, &parts[1]), standing(Settled, 0, 4, 40));
+        assert_eq!(standing(InDoubt, 1, 10, 100).less(&parts), standing(InDoubt, 0, 3, 30));
+        assert_eq!(standing(Reserved, 1, 5, 50).less(&parts), standing(Reserved, 0, 0, 0), "more than was reserved");
+        assert_eq!(standing(Reserved, 0, 5, 50).less(&[]), standing(Reserved, 0, 5, 50));
+    }
+
+    #[test]
+    fn what_was_charged_and_went_to_nobody_is_the_batches_own() {
+        let of = |tokens: &[(&'static str, u64)], charged| {
+            let shares = shares("batch", tokens.iter().copied(), charged, 10.0);
+            shares.into_iter().map(|s| (s.subject, s.tokens, s.cost.0)).collect::<Vec<_>>()
+        };
+        let share = |subject: &str, tokens: u64| (subject.to_owned(), tokens, 10_000 * tokens);
+        assert_eq!(of(&[], 0), []);
+        assert_eq!(of(&[], 7), [share("batch", 7)]);
+        assert_eq!(of(&[("a", 3), ("b", 4)], 7), [share("a", 3), share("b", 4)]);
+        assert_eq!(of(&[("a", 3), ("b", 4)], 9), [share("a", 3), share("b", 4), share("batch", 2)]);
+        assert_eq!(of(&[("a", 3)], 2), [share("a", 3)], "the provider counted less");
+    }
+
+    #[test]
+    fn sums_change_by_what_comes_and_goes() {
+        let (reserved, settled) = (standing(Reserved, 1, 9, 90), standing(Settled, 1, 7, 70));
+        let table = [
+            (None, vec![reserved], [[0; 3], [1, 9, 90], [0; 3]], 90),
+            (Some(reserved), vec![settled], [[1, 7, 70], [-1, -9, -90], [0; 3]], -20),
+            (Some(reserved), vec![standing(InDoubt, 1, 9, 90)], [[0; 3], [-1, -9, -90], [1, 9, 90]], 0),
+            (Some(reserved), vec![], [[0; 3], [-1, -9, -90], [0; 3]], -90),
+            (Some(settled), vec![settled], [[0; 3]; 3], 0),
+            (None, vec![standing(Void, 0, 0, 0)], [[0; 3]; 3], 0),
+        ];
+        for (before, after, sums, cost) in table {
+            let change = Sums::change(before, after);
+            assert_eq!((change, change.cost()), (Sums(sums), cost), "{before:?}");
+            assert_eq!(change.changed().count(), sums.iter().filter(|sums| **sums != [0; 3]).count());
+        }
+    }
+}
