@@ -24,3 +24,7 @@ pub mod failpoint;
 pub mod memory;
 pub mod model;
 pub mod money;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
