@@ -189,3 +189,7 @@ pub enum Durability {
     /// when it is read: the stages' artefacts.
     Rebuildable,
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
