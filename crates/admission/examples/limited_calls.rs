@@ -10,22 +10,23 @@ use docweir_admission::{Admission, AdmissionOptions, Ask, Outcome, Refused};
 use docweir_core::cancel::Cancel;
 use tokio::time::Instant;
 
-#[tokio::main(flavor = "current_thread")]
+// The clock is paused: it jumps to whatever is waited for, so that the example takes no time.
+#[tokio::main(flavor = "current_thread", start_paused = true)]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = AdmissionOptions {
         concurrency: 2,
         requests_per_minute: 600, // ten a second
         burst_seconds: 0.2,       // two of them at once
-        max_wait_seconds: 0.5,
+        max_wait_seconds: 2.0,
         ..AdmissionOptions::default()
     };
     let admission = Admission::new("a model", options, fastrand::Rng::with_seed(7));
     let ask = |lane: &str| Ask { lane: lane.into(), weight: 1, tokens: 100, turn: None };
 
-    // One lane asks for four calls, another one for a single call: it does not wait behind the four.
+    // One lane asks for six calls, another one for a single call: it does not wait behind the six.
     let began = Instant::now();
     let mut calls = Vec::new();
-    for lane in ["many", "many", "many", "many", "few"] {
+    for lane in ["many", "many", "many", "many", "many", "many", "few"] {
         let (admission, ask) = (admission.clone(), ask(lane));
         calls.push(tokio::task::spawn(async move {
             let permit = admission.enter(ask, &Cancel::default()).await.map_err(|_| "no turn in time")?;
