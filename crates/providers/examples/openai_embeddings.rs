@@ -20,8 +20,8 @@ use docweir_stores::paid;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // The stand-in takes requests without a key when it knows none. With OpenAI itself, leave `base_url` as it is.
-    let standin = Standin::start(Options { keys: Vec::new(), ..Options::default() })?;
+    // With OpenAI itself, leave `base_url` as it is and read the key from where it is kept (`secrets::Secrets`).
+    let standin = Standin::start(Options::default())?;
     let options = OpenAiOptions { base_url: standin.base_url(), ..OpenAiOptions::default() };
     let price = PriceOptions::default().of(&options.model);
 
@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         alerts: Alerts::new(Arc::new(|_text| {})),
     };
     let admission = Admission::new(options.model.clone(), options.limits.clone(), fastrand::Rng::new());
-    let client = Client::new(&options, Key::none())?;
+    let client = Client::new(&options, Key::from("test-key".to_owned()))?;
     let embedder = OpenAiEmbedder::new(client, admission, options, "chunks", Some(account), price);
 
     let texts = vec!["a stale lease is fenced".to_owned(), "cats sleep".to_owned()];
