@@ -10,8 +10,8 @@
 //! - `passage` what is found; `error` why nothing could be
 //!
 //! # Trade-offs
-//! Each search of the newest version reads the manifest, so that it sees every commit that was acknowledged before it. A
-//! past version is opened anew for each session: its files may not outlive an erasure in a cache.
+//! Each search of the newest version reads the manifest, so that it sees every commit that was acknowledged before.
+//! A past version is opened anew for each session: what was erased from it must not live on in a cache.
 
 mod embedder;
 mod error;

@@ -141,8 +141,9 @@ mod tests {
 
     #[test]
     fn options_come_from_json_and_from_the_configuration() {
-        let json = r#"{"collection":"products","limit":3,"mode":"full_text","filter":{"eq":{"field":"kind","value":"record"}}}"#;
-        let options: QueryOptions = serde_json::from_str(json).unwrap();
+        let filter = r#"{"eq":{"field":"kind","value":"record"}}"#;
+        let json = format!(r#"{{"collection":"products","limit":3,"mode":"full_text","filter":{filter}}}"#);
+        let options: QueryOptions = serde_json::from_str(&json).unwrap();
         assert_eq!((options.limit, options.mode, options.needs_vector()), (3, Mode::FullText, false));
         assert_eq!(options.filter, Some(Filter::eq("kind", "record")));
         assert!(serde_json::from_str::<QueryOptions>(r#"{"top":3}"#).unwrap_err().to_string().contains("top"));

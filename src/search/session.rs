@@ -11,7 +11,7 @@ use super::error::SearchError;
 use super::passage::{Answer, Passage};
 use super::query::{QueryOptions, not_empty, not_too_long};
 
-/// An opened version and the options that all its queries share. It holds its files open: keep it no longer than needed.
+/// An opened version and the options that all its queries share. It holds files open: keep it no longer than needed.
 pub struct SearchSession {
     pub(super) view: Arc<View>,
     pub(super) limits: VectorOptions,

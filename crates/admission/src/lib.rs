@@ -207,6 +207,10 @@ impl Refused {
     }
 }
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 #[cfg(test)]
 #[path = "admission_tests.rs"]
 mod tests;

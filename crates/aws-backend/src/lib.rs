@@ -32,3 +32,7 @@ mod index_replicas_tests;
 mod index_s3_tests;
 #[cfg(test)]
 mod record_table_tests;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

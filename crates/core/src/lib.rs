@@ -28,3 +28,7 @@ pub mod member;
 pub mod memory;
 pub mod model;
 pub mod money;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -40,3 +40,7 @@ pub use encoder::{Encoder, EncoderFiles, LoadOptions};
 pub use error::EncoderError;
 pub use kernel::Kernel;
 pub use tokenizer::Tokenizer;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -151,5 +151,9 @@ fn refuse_without_text(document: ExtractedDocument, options: &ExtractOptions) ->
     Ok(document)
 }
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 #[cfg(test)]
 mod tests;

@@ -200,3 +200,7 @@ pub async fn delete_prefix(objects: &dyn ObjectStore, prefix: &str) -> Result<()
     }
     Ok(())
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

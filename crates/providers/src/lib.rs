@@ -13,3 +13,7 @@ pub mod comprehend;
 pub mod openai;
 pub mod prices;
 pub mod secrets;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

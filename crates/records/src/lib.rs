@@ -100,3 +100,7 @@ impl ItemKind {
         }
     }
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -7,3 +7,7 @@ pub mod chunk;
 pub mod embed;
 pub mod enrich;
 pub mod in_flight;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

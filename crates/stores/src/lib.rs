@@ -23,3 +23,7 @@ pub mod queues;
 pub mod record_table;
 pub mod sqlite;
 pub mod state;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

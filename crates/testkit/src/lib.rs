@@ -27,3 +27,7 @@ pub mod servers;
 
 pub use generate::{long_pages, markdown, pages, plain_text, two_pages, with_text};
 pub use prose::marker;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -1,0 +1,59 @@
+//! Calls of a provider within its limits, in fair turns, and what happens when it says no. Run it with
+//! `cargo run -p docweir-admission --example limited_calls`.
+
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use docweir_admission::{Admission, AdmissionOptions, Ask, Outcome, Refused};
+use docweir_core::cancel::Cancel;
+use tokio::time::Instant;
+
+// The clock is paused: it jumps to whatever is waited for, so that the example takes no time.
+#[tokio::main(flavor = "current_thread", start_paused = true)]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let options = AdmissionOptions {
+        concurrency: 2,
+        requests_per_minute: 600, // ten a second
+        burst_seconds: 0.2,       // two of them at once
+        max_wait_seconds: 2.0,
+        ..AdmissionOptions::default()
+    };
+    let admission = Admission::new("a model", options, fastrand::Rng::with_seed(7));
+    let ask = |lane: &str| Ask { lane: lane.into(), weight: 1, tokens: 100, turn: None };
+
+    // One lane asks for six calls, another one for a single call: it does not wait behind the six.
+    let began = Instant::now();
+    let mut calls = Vec::new();
+    for lane in ["many", "many", "many", "many", "many", "many", "few"] {
+        let (admission, ask) = (admission.clone(), ask(lane));
+        calls.push(tokio::task::spawn(async move {
+            let permit = admission.enter(ask, &Cancel::default()).await.map_err(|_| "no turn in time")?;
+            let order = began.elapsed();
+            permit.end(&Outcome::Answered(None)); // here a request would be sent
+            Ok::<_, &'static str>((order, lane))
+        }));
+    }
+    let mut turns = Vec::new();
+    for call in calls {
+        turns.push(call.await??);
+    }
+    turns.sort_unstable();
+    let order: Vec<&str> = turns.iter().map(|(_, lane)| *lane).collect();
+    println!("turns: {}", order.join(", "));
+    println!("{} calls took more than 0.2 s: {}", turns.len(), began.elapsed() > Duration::from_millis(200));
+
+    // The provider throttles: the gate closes for as long as it asks, and whoever would wait too long is sent away.
+    let permit = enter(&admission, ask("many")).await?;
+    permit.end(&Outcome::Throttled(Some(Duration::from_secs(30)), None));
+    match admission.enter(ask("few"), &Cancel::default()).await {
+        Err(refused @ Refused::Busy(_)) => println!("refused: {}", refused.into_error("a model")),
+        _ => println!("let through"),
+    }
+    Ok(())
+}
+
+async fn enter(admission: &Arc<Admission>, ask: Ask) -> Result<docweir_admission::Permit, &'static str> {
+    admission.enter(ask, &Cancel::default()).await.map_err(|_| "no turn in time")
+}

@@ -1,0 +1,41 @@
+//! Sentences by meaning, on the CPU: `cargo run -p docweir-encoder --example sentences [MODEL_FOLDER]`.
+//!
+//! The folder holds `model.safetensors`, `tokenizer.json` and `config.json` of all-MiniLM-L6-v2 or a model like it.
+//! Without one, the model that `docweir ingest` has fetched into the user's cache is taken.
+
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
+use std::path::PathBuf;
+
+use docweir_encoder::Encoder;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let Some(folder) = std::env::args_os().nth(1).map(PathBuf::from).or_else(cached) else {
+        println!("there is no model here: give a folder with model.safetensors, tokenizer.json and config.json");
+        return Ok(());
+    };
+    let encoder = Encoder::load(&folder)?;
+    println!(
+        "{} dimensions, {} tokens at most, kernel {}",
+        encoder.dimension(),
+        encoder.max_tokens(),
+        encoder.kernel()
+    );
+    let texts =
+        ["how is a stale lease fenced?", "writes with an old epoch are refused", "cats sleep for most of the day"];
+    let vectors = encoder.encode(&texts)?;
+    let [question, rest @ ..] = vectors.as_slice() else { return Err("no vectors".into()) };
+    for (text, vector) in texts.iter().skip(1).zip(rest) {
+        let cosine: f32 = question.iter().zip(vector).map(|(a, b)| a * b).sum();
+        println!("{cosine:.3}  {text}");
+    }
+    Ok(())
+}
+
+/// A model in the cache of `docweir`, where each has a folder of its own.
+fn cached() -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
+    let folders = std::fs::read_dir(cache.join("docweir").join("models")).ok()?;
+    folders.filter_map(|entry| Some(entry.ok()?.path())).find(|folder| folder.join("model.safetensors").exists())
+}

@@ -1,0 +1,59 @@
+//! Embeddings by OpenAI's protocol, with money set aside before each call. Asks a stand-in on this machine. Run it with
+//! `cargo run -p docweir-providers --example openai_embeddings`.
+
+#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+
+use std::sync::Arc;
+
+use docweir_admission::Admission;
+use docweir_core::cancel::Cancel;
+use docweir_core::clock::SystemClock;
+use docweir_providers::account::{Account, Alerts, BudgetOptions};
+use docweir_providers::openai::{Client, OpenAiEmbedder, OpenAiOptions};
+use docweir_providers::prices::PriceOptions;
+use docweir_providers::secrets::Key;
+use docweir_stages::embed::{Call, Embedder};
+use docweir_standin::{Options, Standin};
+use docweir_stores::control::sqlite::SqliteControlOptions;
+use docweir_stores::ledger::{By, Ledger, SqliteLedger};
+use docweir_stores::paid;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // With OpenAI itself, leave `base_url` as it is and read the key from where it is kept (`secrets::Secrets`).
+    let standin = Standin::start(Options::default())?;
+    let options = OpenAiOptions { base_url: standin.base_url(), ..OpenAiOptions::default() };
+    let price = PriceOptions::default().of(&options.model);
+
+    let folder = tempfile::tempdir()?;
+    let paid = paid::open(&folder.path().join("paid.db"), &SqliteControlOptions::default().opening())?;
+    let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::new(paid, Arc::new(SystemClock)));
+    let account = Account {
+        ledger: ledger.clone(),
+        run: "example".into(),
+        stage: "embedding",
+        model: options.model.clone(),
+        collection: "chunks".into(),
+        price,
+        options: BudgetOptions { run_usd: 0.01, ..BudgetOptions::default() },
+        alerts: Alerts::new(Arc::new(|_text| {})),
+    };
+    let admission = Admission::new(options.model.clone(), options.limits.clone(), fastrand::Rng::new());
+    let client = Client::new(&options, Key::from("test-key".to_owned()))?;
+    let embedder = OpenAiEmbedder::new(client, admission, options, "chunks", Some(account), price);
+
+    let texts = vec!["a stale lease is fenced".to_owned(), "cats sleep".to_owned()];
+    let call = Call { subject: "example", collection: None, cancel: &Cancel::default() };
+    let batch = embedder.embed(texts, call).await?;
+    println!(
+        "{} vectors of {} dimensions for {} tokens",
+        batch.vectors.len(),
+        embedder.identity().dimension,
+        batch.tokens
+    );
+    for line in ledger.report(By::Model, "2000-01-01", 10).await? {
+        println!("the ledger has {} call of {} for {}", line.settled.calls, line.name, line.settled.cost);
+    }
+    println!("the provider charged {} nanodollars", standin.books().live.nanodollars);
+    Ok(())
+}
