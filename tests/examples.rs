@@ -7,13 +7,22 @@ use std::path::Path;
 use std::process::Command;
 
 /// An example, and parts of its output in their order.
-const EXAMPLES: [(&str, &[&str]); 12] = [
+const EXAMPLES: [(&str, &[&str]); 13] = [
     ("vocabulary", &["doc_20260131_120005_00abc123 is done at 2026-01-31T12:01:35", "cancelled: "]),
     ("limited_calls", &["turns: many, many, many, few, many", "7 calls took more than 0.2 s: true", "refused: "]),
     ("conditional_put", &["`counter` was changed meanwhile", "logs/a, logs/b", "epoch 2 is second's"]),
     (
         "collection",
         &["version 3: 1 rows of moles", "nearest to the sea:", "whales sing", "merged 4 files: 2 of 5 rows left"],
+    ),
+    (
+        "limits",
+        &[
+            "kept: 1 write, version 2",
+            "one version: true",
+            "another dimension: document `gulls`",
+            "too many documents: ",
+        ],
     ),
     ("first_page", &["children started: 1", "# Annual Report 2025", "in this process: text/markdown"]),
     ("passages", &["personal data redacted: 1", "vectors of 64 dimensions"]),

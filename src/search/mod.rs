@@ -28,5 +28,5 @@ pub use error::{Cause, SearchError};
 pub use filter::{Filter, FilterError};
 pub use passage::{Answer, Passage};
 pub use query::{Mode, QueryOptions};
-pub use service::{OpenVectors, SearchService, ServiceOptions};
+pub use service::{SearchService, ServiceOptions};
 pub use session::SearchSession;

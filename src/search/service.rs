@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use docweir_index::{VectorError, VectorStore};
+use docweir_index::{OpenCollection, VectorStore};
 use tokio::sync::Semaphore;
 
 use super::embedder::LazyEmbedder;
@@ -12,9 +12,6 @@ use super::error::SearchError;
 use super::passage::Answer;
 use super::query::QueryOptions;
 use super::session::SearchSession;
-
-/// Opens a collection by its name.
-pub type OpenVectors = Arc<dyn Fn(&str) -> Result<Arc<VectorStore>, VectorError> + Send + Sync>;
 
 /// The limits of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +36,7 @@ impl ServiceOptions {
 
 /// Answers queries. Share it in an [`Arc`]: every method takes `&self`.
 pub struct SearchService {
-    open: OpenVectors,
+    open: OpenCollection,
     embedder: LazyEmbedder,
     options: ServiceOptions,
     opened: Mutex<BTreeMap<String, Arc<VectorStore>>>,
@@ -48,7 +45,7 @@ pub struct SearchService {
 
 impl SearchService {
     /// Opens nothing yet.
-    pub fn new(open: OpenVectors, embedder: LazyEmbedder, options: ServiceOptions) -> Self {
+    pub fn new(open: OpenCollection, embedder: LazyEmbedder, options: ServiceOptions) -> Self {
         let places = Arc::new(Semaphore::new(options.max_concurrent.clamp(1, Semaphore::MAX_PERMITS)));
         Self { open, embedder, options, opened: Mutex::default(), places }
     }

@@ -9,6 +9,7 @@ use docweir_core::cancel::Cancel;
 use docweir_core::clock::ManualClock;
 use docweir_core::documents::DocumentId;
 use docweir_core::error::StageError;
+use docweir_index::OpenCollection;
 use docweir_index::{DocumentRows, Row, VectorOptions, VectorStore};
 use docweir_objects::memory::MemoryObjects;
 use docweir_stages::embed::{Call, Embedder, HashedEmbedder};
@@ -27,7 +28,7 @@ impl Place {
         Self { objects, model: Arc::new(HashedEmbedder::new(64, Duration::ZERO)) }
     }
 
-    fn open(&self) -> OpenVectors {
+    fn open(&self) -> OpenCollection {
         let objects = self.objects.clone();
         Arc::new(move |name| {
             let store = VectorStore::new(objects.clone(), name, objects.clock(), VectorOptions::default())?;

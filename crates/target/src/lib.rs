@@ -104,3 +104,7 @@ pub struct Written {
 
 /// Opens collections of a kind of target by name.
 pub type OpenTarget = Arc<dyn Fn(&str) -> Result<Arc<dyn Target>, StageError> + Send + Sync>;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
