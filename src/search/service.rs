@@ -74,10 +74,11 @@ impl SearchService {
             Some(version) => store.view_at(version).await?,
             None => store.view().await?,
         };
-        // The first commit makes version 1.
-        if view.version() == 0 {
+        // The first commit makes version 1; of a past version 0 it is known that nothing was there.
+        if view.version() == 0 && options.as_of.is_none() {
             return Err(unknown());
         }
+        self.keep(name, &store);
         let embedder = match options.needs_vector() {
             true => {
                 let embedder = self.embedder.get().await?;
@@ -87,7 +88,6 @@ impl SearchService {
             false => None,
         };
         let charged = (name != self.options.collection).then(|| name.to_owned());
-        self.keep(name, &store);
         let (threads, places) = (self.options.threads.max(1), self.places.clone());
         Ok(SearchSession { view, limits: store.options().clone(), embedder, options, charged, threads, places })
     }

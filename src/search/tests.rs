@@ -110,6 +110,8 @@ async fn a_commit_between_two_calls_is_seen_and_one_within_a_session_is_not() {
     assert_eq!(chunks(&session.search("harbour").await.unwrap()), ["doc_a-1-0"]);
     let past = QueryOptions { as_of: Some(1), ..words() };
     assert_eq!(chunks(&service.search("harbour", &past).await.unwrap()), ["doc_a-1-0"]);
+    let empty = QueryOptions { as_of: Some(0), ..words() };
+    assert_eq!(service.search("harbour", &empty).await.unwrap().results, []);
     let future = QueryOptions { as_of: Some(9), ..words() };
     let refused = service.search("harbour", &future).await.unwrap_err();
     assert!(
