@@ -4,7 +4,7 @@
 //! state.objects ─▶ ObjectBackend ─▶ ObjectStore        folder │ s3
 //! state.control ─▶ ControlBackend ─▶ StateStores       sqlite │ dynamodb
 //! ```
-//! Another object store is a file beside [`folder`] that implements [`ObjectBackend`], a line in [`object_backends`], and a
+//! Another object store is a file beside `folder` that implements [`ObjectBackend`], a line in `object_backends`, and a
 //! value of `state.objects`. Another control store is the same with [`ControlBackend`].
 //!
 //! [`cloud`] has what a program can only do with AWS's clients. It is one of two modules with the same functions: `aws`
