@@ -2,7 +2,7 @@
 //!
 //! A [`Target`] is one collection of one store: the embedded index (`docweir-index`), a database, a service. The loading
 //! stage, the recorder and the harvester write through it and know nothing else of it. Another target is one
-//! implementation that passes [`conformance`] (feature `testing`).
+//! implementation that passes `conformance` (feature `testing`).
 //!
 //! # What every target promises
 //! - **The highest version of a document wins**, whatever the order of the calls. A deletion is a version too.
