@@ -36,7 +36,7 @@ impl Change {
         self
     }
 
-    /// What an event changes.
+    /// Returns the change of these fields.
     fn of(changes: Changes) -> Self {
         changes.into_iter().fold(Self::default(), |change, (name, value)| match value {
             Value::Text(text) => change.set(name, string(text)),
@@ -217,7 +217,7 @@ impl DynamoBatches {
         self.happened(batch, &Event::TakenOver { provider_id }).await
     }
 
-    /// What an event changes in a record.
+    /// Returns what an event changes in a record.
     pub(super) fn event(&self, event: &Event<'_>) -> Change {
         Change::of(changes(event, &timestamp(self.clock.now())))
     }

@@ -182,7 +182,7 @@ impl DynamoBatches {
     }
 }
 
-/// Into a batch or a live call, if it still waits with the text of this hash. Answers whether it is there.
+/// Takes an item into a batch or a live call, if it still waits with the text of this hash. Answers whether it is there.
 pub(super) fn claim(batch: &str, hash: &str, now: Option<&Item>) -> Step<bool> {
     let claimed = now.zip(unhex(hash)).and_then(|(now, hash)| {
         let step = rules::sending::claim(&now.state, batch, &hash)?;
@@ -196,7 +196,7 @@ pub(super) fn claim(batch: &str, hash: &str, now: Option<&Item>) -> Step<bool> {
     }
 }
 
-/// As if it had never been taken into a batch or a live call.
+/// Gives an item back as if it had never been taken into a batch or a live call.
 pub(super) fn unclaim(batch: &str, now: Option<&Item>) -> Step<bool> {
     apply::change(now, Given::Nothing, |now| rules::sending::unclaim(now, batch))
 }

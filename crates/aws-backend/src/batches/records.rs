@@ -246,7 +246,7 @@ impl DynamoBatches {
     }
 }
 
-/// A record as its file or its table has it now. `since` is its place in line, if it is new.
+/// Puts a record as its file or its table has it now. `since` is its place in line, if it is new.
 fn put_record(space: &str, new: &NewItem, given: &apply::Put, since: &str, now: Option<&Item>) -> Step<Put> {
     let incoming = Incoming {
         hash: hash_of(&new.input),

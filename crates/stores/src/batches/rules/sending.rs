@@ -80,7 +80,7 @@ pub fn fail(now: &ItemState, batch: &str, error: &str) -> Step {
     }
 }
 
-/// Sends an item again that has had its answer, which was none.
+/// Gives an item back to be sent again; the attempt counts.
 fn give_back(now: &ItemState) -> Step {
     Step::fate(ItemState { status: ItemStatus::None, ..now.free() }, Content::Same, Fate::Returned)
 }

@@ -3,9 +3,8 @@
 use async_trait::async_trait;
 use rusqlite::params;
 
-use super::results::FRESH;
 use super::state::{self, Given};
-use super::statements::{self, WAITING};
+use super::statements::{self, FRESH, WAITING};
 use super::{ItemId, LiveCalls, SENT, SENT_COLUMNS, Sent, Space, SqliteBatches, Told, row_of, sent};
 use crate::batches::rules::packing::LiveSelection;
 use crate::batches::rules::sending;

@@ -110,7 +110,7 @@ impl RecordOutbox for SqliteBatches {
     }
 }
 
-/// Items whose rows the vector store is thought to hold, in order, after a row.
+/// Lists items whose rows the vector store is thought to hold, in order, after a row.
 fn stored(tx: &Transaction<'_>, space: &str, after: i64) -> Result<Vec<(Known, String)>> {
     let sql = format!(
         "SELECT {KNOWN}, key FROM items WHERE space = ?1 AND stored IS NOT NULL AND id > ?2 ORDER BY id LIMIT ?3"

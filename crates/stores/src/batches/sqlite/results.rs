@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::lifecycle::amend;
 use super::state::{self, Given, KNOWN, Known, known};
-use super::statements::IN_BATCH;
+use super::statements::{FRESH, IN_BATCH};
 use super::{
     BatchResults, Ending, Made, Refusal, Result, SENT, Sent, SqliteBatches, Told, row_of, sent, signed, unsigned,
 };
@@ -96,10 +96,6 @@ impl BatchResults for SqliteBatches {
     }
 }
 
-/// Rule `ItemState::is_fresh_in`, of items `i` of a batch `?1`. A text that nobody waits for is unwanted.
-pub(super) const FRESH: &str = "i.batch = ?1 AND i.status = 'PENDING' AND i.deleted = 0 AND i.sent_sha256 = i.input_sha256 \
-    AND (i.shown <> '' OR EXISTS (SELECT 1 FROM waits w WHERE w.item = i.id))";
-
 /// Writes what a rule has made of an item of a batch, and counts it.
 fn change(
     tx: &Transaction<'_>,
@@ -134,14 +130,13 @@ fn end(tx: &Transaction<'_>, batch: &str, ending: &Ending, now: &str) -> Result<
         Ok((r.get::<_, i64>(0)?, unsigned(r.get(1)?), tally))
     });
     let Some((entry, items, mut tally)) = open.optional()? else { return Ok(()) };
+    let mut after = -1;
     loop {
-        // What was looked at is in the batch no more.
-        let sql = format!("SELECT {KNOWN} FROM items WHERE {IN_BATCH} LIMIT ?2");
-        let page: Vec<Known> =
-            tx.prepare_cached(&sql)?.query_map(params![batch, PAGE as i64], known)?.collect::<Result<_>>()?;
-        if page.is_empty() {
-            break;
-        }
+        let sql = format!("SELECT {KNOWN} FROM items WHERE {IN_BATCH} AND id > ?2 ORDER BY id LIMIT ?3");
+        let values = params![batch, after, PAGE as i64];
+        let page: Vec<Known> = tx.prepare_cached(&sql)?.query_map(values, known)?.collect::<Result<_>>()?;
+        let Some(last) = page.last() else { break };
+        after = last.id;
         for item in &page {
             change(tx, item, &sending::end(&item.state, batch, ending), Given::Nothing, &mut tally)?;
         }

@@ -21,6 +21,7 @@ pub const KNOWN: &str = "id, shown = '', version, status, deleted, reuse, input_
 /// Number of columns of [`KNOWN`]: those that a query adds begin there.
 pub const KNOWN_COLUMNS: usize = 16;
 
+/// Reads a row of [`KNOWN`].
 pub fn known(row: &Row<'_>) -> Result<Known> {
     let number = |at: usize| -> Result<u64> { Ok(unsigned(row.get(at)?)) };
     let state = ItemState {
@@ -49,6 +50,7 @@ pub fn find(tx: &Transaction<'_>, condition: &str, values: impl Params) -> Resul
     tx.prepare_cached(&sql)?.query_row(values, known).optional()
 }
 
+/// Finds an item by its row.
 pub fn by_row(tx: &Transaction<'_>, id: i64) -> Result<Option<Known>> {
     find(tx, "id = ?1", [id])
 }
@@ -64,6 +66,7 @@ pub struct Put {
 }
 
 impl Put {
+    /// Returns that of a record.
     pub fn of(item: &NewItem) -> Result<Self> {
         let origin = item.origin.as_ref().map(to_json).transpose()?;
         // A map's keys are in order: equal metadata is equal text.
@@ -132,7 +135,7 @@ fn write(tx: &Transaction<'_>, id: i64, state: &ItemState, content: Content, giv
     tx.prepare_cached(&sql)?.execute(params_from_iter(values)).map(drop)
 }
 
-/// Documents have one less to wait for.
+/// Counts one text less for the documents that wait for it.
 fn answered(tx: &Transaction<'_>, item: i64) -> Result<()> {
     let sql =
         "UPDATE waiting SET open = max(open - 1, 0) WHERE document IN (SELECT document FROM waits WHERE item = ?1)";

@@ -7,26 +7,33 @@ use rusqlite::{Transaction, params};
 
 use super::Result;
 
-/// Rule `ItemState::is_waiting`.
+#[cfg(test)]
+mod tests;
+
+/// Condition of rule `ItemState::is_waiting`.
 pub const WAITING: &str = "status = 'NONE' AND deleted = 0 AND reuse = 0";
 
-/// Rule `ItemState::leaves`.
+/// Condition of rule `ItemState::leaves`.
 pub const LEAVES: &str = "stored IS NOT NULL AND (deleted = 1 OR status = 'NOISE')";
 
-/// Rule `ItemState::refreshes`; what is deleted is never to be reused.
+/// Condition of rule `ItemState::refreshes`; what is deleted is never to be reused.
 pub const REFRESHES: &str = "reuse = 1";
 
-/// Rule `ItemState::owes`.
+/// Condition of rule `ItemState::owes`.
 pub const OWES: &str = "origin IS NOT NULL AND deleted = 0 AND status IN ('SUCCESS', 'FAILED', 'NOISE') \
     AND coalesce(told, '') <> asks || ' ' || version || ' ' || status";
 
-/// Rule `ItemState::is_open`, of items `i`.
+/// Condition of rule `ItemState::is_open`, of items `i`.
 pub const OPEN: &str = "i.deleted = 0 AND i.status IN ('NONE', 'PENDING')";
 
-/// Rule `ItemState::is_in`, for `batch = ?1`.
+/// Condition of rule `ItemState::is_fresh_in`, of items `i` of a batch `?1`. A text that no document waits for is unwanted.
+pub const FRESH: &str = "i.batch = ?1 AND i.status = 'PENDING' AND i.deleted = 0 AND i.sent_sha256 = i.input_sha256 \
+    AND (i.shown <> '' OR EXISTS (SELECT 1 FROM waits w WHERE w.item = i.id))";
+
+/// Condition of rule `ItemState::is_in`, for `batch = ?1`.
 pub const IN_BATCH: &str = "batch = ?1 AND status = 'PENDING'";
 
-/// Rule `sending::claim`, of all that waits in a space up to a row.
+/// Applies rule `sending::claim` to all that waits in a space up to a row.
 pub fn claim(tx: &Transaction<'_>, space: &str, batch: &str, last: i64) -> Result<usize> {
     let sql = format!(
         "UPDATE items SET status = 'PENDING', batch = ?2, sent_sha256 = input_sha256, attempts = attempts + 1 \
@@ -35,7 +42,7 @@ pub fn claim(tx: &Transaction<'_>, space: &str, batch: &str, last: i64) -> Resul
     tx.prepare_cached(&sql)?.execute(params![space, batch, last])
 }
 
-/// Rule `sending::unclaim`, of all that a live call has. Those are records, which are never unwanted.
+/// Applies rule `sending::unclaim` to all that a live call has. Those are records, which are never unwanted.
 pub fn unclaim(tx: &Transaction<'_>, name: &str) -> Result<usize> {
     let sql = format!(
         "UPDATE items SET status = 'NONE', batch = NULL, sent_sha256 = NULL, attempts = max(attempts - 1, 0) \
@@ -44,14 +51,14 @@ pub fn unclaim(tx: &Transaction<'_>, name: &str) -> Result<usize> {
     tx.prepare_cached(&sql)?.execute([name])
 }
 
-/// Rule `sending::abandon_live`, of all items.
+/// Applies rule `sending::abandon_live` to all items.
 pub fn abandon_live(tx: &Transaction<'_>) -> Result<usize> {
     let sql = "UPDATE items SET status = 'NONE', batch = NULL, sent_sha256 = NULL \
         WHERE batch LIKE 'live:%' AND status = 'PENDING'";
     tx.execute(sql, [])
 }
 
-/// Rule `records::retry`, of all items.
+/// Applies rule `records::retry` to all items.
 pub fn retry(tx: &Transaction<'_>, batch: Option<&str>) -> Result<usize> {
     let sql = "UPDATE items SET status = 'NONE', attempts = 0, error = NULL, batch = NULL, sent_sha256 = NULL \
         WHERE status = 'FAILED' AND deleted = 0 AND (?1 IS NULL OR batch = ?1)";
