@@ -19,6 +19,7 @@
 pub mod generate;
 pub mod hostile;
 pub mod pdf;
+#[allow(clippy::unwrap_used, clippy::print_stderr, reason = "it is for tests")]
 pub mod processes;
 pub mod prose;
 pub mod proxy;
