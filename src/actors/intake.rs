@@ -242,6 +242,10 @@ impl Intake {
                 let page = patiently(&self.retry, || self.control.list(&filter, after.as_ref(), PAGE)).await?;
                 for record in &page {
                     let seen = seen.contains(&short_hash(&record.source));
+                    // What is in another document leaves with that.
+                    if record.parent.is_some() {
+                        continue;
+                    }
                     // What this walk left alone (by its name, by `--exclude`) has not left the folder.
                     if record.status == Status::Deleted || seen || !has_left(&record.source) {
                         continue;

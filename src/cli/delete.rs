@@ -3,6 +3,7 @@
 //! The wish is written to the control store; whoever runs the folder fulfils it. If nobody does, this command takes the
 //! folder for that moment. It returns when the documents can no longer be found.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use docweir_stores::state::LockError;
 
 use super::args;
 use super::context::Context;
-use super::documents::find;
+use super::documents::{contained, find};
 use super::output::{complain, plural, printable};
 use crate::actors::batches::tombstones;
 use crate::engine::Engine;
@@ -91,7 +92,7 @@ async fn records(context: &Context, collection: &str, names: &[OsString]) -> Res
     Ok(if deleted == names.len() { Exit::Well } else { Exit::No })
 }
 
-/// Deletes documents and says so; returns how many are still to be deleted when the wait is over.
+/// Deletes documents with what they contain, and says so. Returns how many are still to be deleted when the wait is over.
 pub async fn documents(context: &Context, engine: &Engine, records: &[ControlRecord]) -> Result<u64, Failure> {
     let (mut wanted, mut deleted) = (Vec::new(), Vec::new());
     for record in records {
@@ -102,7 +103,17 @@ pub async fn documents(context: &Context, engine: &Engine, records: &[ControlRec
         }
         engine.control.request_delete(&record.document_id).await?;
         wanted.push((record.document_id.clone(), shown));
+        // The request voids every claim: from now on the list grows no more.
+        let record = engine.control.record(&record.document_id).await?;
+        for child in contained(engine.control.as_ref(), &record).await? {
+            if child.status != Status::Deleted {
+                let shown = source::display(&child.source, &context.here);
+                wanted.push((child.document_id, shown));
+            }
+        }
     }
+    let mut seen = HashSet::new();
+    wanted.retain(|(id, _)| seen.insert(id.clone()));
     let left = fulfil(engine, wanted.iter().map(|(id, _)| id.clone()).collect()).await?;
     for (id, shown) in &wanted {
         if !left.contains(id) {

@@ -1,5 +1,6 @@
 //! Documents as people name them: by id, or by the path of their file.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -34,6 +35,28 @@ pub async fn find(control: &dyn ControlStore, name: &OsStr, here: &Path) -> Resu
             format!("no document `{shown}`: give an id or the path of its file; `docweir status --all` lists them")
         }
     }))
+}
+
+/// Returns the documents that a document contains, those that they contain, and so on.
+pub async fn contained(control: &dyn ControlStore, record: &ControlRecord) -> Result<Vec<ControlRecord>, Failure> {
+    let mut seen = HashSet::from([record.document_id.clone()]);
+    let mut next: Vec<DocumentId> = record.children.clone();
+    let mut found = Vec::new();
+    while let Some(id) = next.pop() {
+        if !seen.insert(id.clone()) {
+            continue;
+        }
+        match control.record(&id).await {
+            Ok(child) => {
+                next.extend(child.children.iter().cloned());
+                found.push(child);
+            }
+            // Listed, and not registered yet.
+            Err(ControlError::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(found)
 }
 
 /// Calls `each` with every record that the filter lets through, a page at a time.

@@ -1,5 +1,7 @@
 //! `docweir erase`: a document out of the index, its past, and everything that was kept of it.
 
+use std::collections::HashSet;
+
 use docweir_core::cache::Forget;
 use docweir_core::documents::{DocumentId, Sha256Hex};
 use docweir_index::Reach;
@@ -12,7 +14,7 @@ use super::args;
 use super::compact::compact;
 use super::context::Context;
 use super::delete;
-use super::documents::find;
+use super::documents::{contained, find};
 use super::output::plural;
 use crate::engine::{Engine, fingerprint};
 use crate::exit::{Exit, Failure};
@@ -27,6 +29,11 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
         let mut records: Vec<ControlRecord> = Vec::new();
         for name in &args.documents {
             records.push(find(engine.control.as_ref(), name, &context.here).await?);
+        }
+        let mut known_ids: HashSet<DocumentId> = records.iter().map(|r| r.document_id.clone()).collect();
+        for parent in records.clone() {
+            let contained = contained(engine.control.as_ref(), &parent).await?;
+            records.extend(contained.into_iter().filter(|child| known_ids.insert(child.document_id.clone())));
         }
         let vectors = engine.vectors()?;
         // Before they are gone: the cache knows them by their texts alone.

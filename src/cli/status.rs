@@ -263,6 +263,12 @@ fn one(context: &Context, record: &ControlRecord) -> Vec<String> {
     };
     row("version", left(format!("{}, {visible}", record.version)));
     row("type", left(format!("{}, {} bytes", record.media_type.as_str(), count(record.file_size_bytes))));
+    if let Some(parent) = &record.parent {
+        row("contained in", left(parent.as_str()));
+    }
+    if !record.children.is_empty() {
+        row("contains", left(plural(record.children.len() as u64, "document")));
+    }
     row("content", left(record.content_sha256.as_str()));
     row("configuration", left(record.fingerprint.as_str()));
     row("attempts", left(format!("{} of {} failed", record.retry_count, record.max_retries)));

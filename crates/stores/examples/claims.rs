@@ -30,6 +30,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         tenant: "default".into(),
         weight: 1,
         tag: None,
+        parent: None,
     };
     store.register(vec![document.clone()]).await?;
     let again = store.register(vec![document]).await?;

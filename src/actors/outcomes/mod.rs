@@ -34,4 +34,6 @@ pub use job_spec::spec;
 pub use stage::StageOutcomes;
 
 #[cfg(test)]
+mod family_tests;
+#[cfg(test)]
 mod tests;

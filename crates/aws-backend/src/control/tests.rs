@@ -125,6 +125,9 @@ mod dynoxide {
     }
 }
 
+#[path = "children_tests.rs"]
+mod children;
+
 mod faults {
     use std::sync::atomic::{AtomicU64, Ordering};
 

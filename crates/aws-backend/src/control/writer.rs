@@ -131,7 +131,7 @@ struct Document {
     target: Target,
     jobs: Vec<Job>,
     /// Claim on another document that all of its jobs depend on, if they do.
-    under: Option<ClaimKey>,
+    under: Option<Box<ClaimKey>>,
     /// Writes whose fate is not known.
     uncertain: Vec<Prepared>,
     /// Not in a transaction with others.
@@ -280,8 +280,8 @@ impl Task {
                 }
                 Err(document) => document,
             };
-            if let Some(claim) = document.under.clone().filter(|claim| !valid.contains(claim)) {
-                let fenced = document.jobs.iter().map(|_| Err(ControlError::Fenced(claim.clone()))).collect();
+            if let Some(claim) = document.under.clone().filter(|claim| !valid.contains(&**claim)) {
+                let fenced = document.jobs.iter().map(|_| Err(ControlError::Fenced((*claim).clone()))).collect();
                 answer(document, fenced);
                 continue;
             }
@@ -297,7 +297,7 @@ impl Task {
         let written = join_all(parts.into_iter().map(|part| async move {
             let mut writes: Vec<Write> = part.iter().flat_map(|(_, p)| p.writes.iter().cloned()).collect();
             // All of a part are under one claim. The check stands last: what is refused is told by place.
-            writes.extend(part.first().and_then(|(d, _)| d.under.as_ref()).map(|claim| fence::check(table, claim)));
+            writes.extend(part.first().and_then(|(d, _)| d.under.as_deref()).map(|claim| fence::check(table, claim)));
             let outcome = dynamo.transact(&super::new_token(), writes).await;
             (part, outcome)
         }));
@@ -429,7 +429,7 @@ impl Task {
             let parent = records.get(claim.id.as_str()).and_then(|item| items::record(item).ok());
             rules::check_claim(parent.as_ref(), claim).is_ok()
         };
-        let valid = documents.iter().filter_map(|d| d.under.as_ref()).filter(is_valid).cloned().collect();
+        let valid = documents.iter().filter_map(|d| d.under.as_deref()).filter(is_valid).cloned().collect();
         Ok((reads, valid))
     }
 
@@ -574,13 +574,13 @@ fn documents(jobs: Vec<Job>) -> Vec<Document> {
             continue;
         }
         let under = job.command.under();
-        let joins = |d: &Document| d.jobs.len() < MOST_OF_ONE && d.under.as_ref() == under;
+        let joins = |d: &Document| d.jobs.len() < MOST_OF_ONE && d.under.as_deref() == under;
         let place = latest.get(&job.target).copied().filter(|i| all.get(*i).is_some_and(joins));
         match place.and_then(|i| all.get_mut(i)) {
             Some(document) => document.jobs.push(job),
             None => {
                 latest.insert(job.target.clone(), all.len());
-                let (target, under) = (job.target.clone(), under.cloned());
+                let (target, under) = (job.target.clone(), under.cloned().map(Box::new));
                 all.push(Document { target, jobs: vec![job], under, uncertain: Vec::new(), alone: false });
             }
         }

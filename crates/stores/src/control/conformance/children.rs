@@ -97,7 +97,7 @@ pub async fn a_fenced_claim_sets_no_children(f: &mut impl World) {
     }
     let late = member_source(&stalled.source, "late").unwrap();
     assert_eq!(f.store().by_source(&late).await.unwrap(), None);
-    assert_eq!(children(f, &stalled.key.id).await, [kept.document_id.clone()]);
+    assert_eq!(children(f, &stalled.key.id).await, std::slice::from_ref(&kept.document_id));
     assert_eq!(f.store().record(&kept.document_id).await.unwrap().intent, Intent::Process);
     sets(f, &successor, &[("kept", "1")]).await;
     assert_eq!(children(f, &stalled.key.id).await, [kept.document_id]);
