@@ -34,6 +34,7 @@ mod doctor;
 mod doctor_aws;
 mod first_run;
 mod kit;
+mod members;
 mod model;
 #[cfg(feature = "aws")]
 mod network;
