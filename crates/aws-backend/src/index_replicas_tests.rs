@@ -248,7 +248,7 @@ struct Process {
 
 impl Process {
     fn start(place: Place) -> Self {
-        let name = "stores::vectors::replicas_tests::one_of_the_processes";
+        let name = "index_replicas_tests::one_of_the_processes";
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", name, "--nocapture"])
             .env(PROCESS, serde_json::to_string(&place).unwrap())
