@@ -69,6 +69,13 @@ impl CompactorActor {
             compacted.busy = true;
             return Ok(compacted);
         };
+        let done = self.merge_due(mode, &guard, &mut compacted).await;
+        guard.give_back().await;
+        done.map(|()| compacted)
+    }
+
+    /// Merges under the lease until nothing is due.
+    async fn merge_due(&mut self, mode: Mode, guard: &LeaseGuard, compacted: &mut Compacted) -> Result<(), StageError> {
         let _ended = CancelOnDrop(guard.cancelled.clone());
         let limit = Duration::from_secs(self.compactor.options().work_seconds);
         // Looked at again: whoever had the lease until now may have done it.
@@ -110,7 +117,7 @@ impl CompactorActor {
                 break;
             }
         }
-        Ok(compacted)
+        Ok(())
     }
 
     async fn acquire(&self, above: u64) -> Result<Option<LeaseGuard>, StageError> {

@@ -38,10 +38,14 @@ impl Lock {
 
     fn guard(&self, lease: Lease) -> LeaseGuard {
         let (held, dropped) = oneshot::channel();
+        let (done, given_back) = oneshot::channel();
         let cancelled = Cancel::default();
-        let guard = LeaseGuard { epoch: lease.record.epoch, cancelled: cancelled.clone(), held };
+        let guard = LeaseGuard { epoch: lease.record.epoch, cancelled: cancelled.clone(), held, given_back };
         let keep = keep(self.register.clone(), lease, self.options.clone(), cancelled, dropped);
-        tokio::task::spawn_local(keep);
+        tokio::task::spawn_local(async move {
+            keep.await;
+            drop(done);
+        });
         guard
     }
 }

@@ -62,6 +62,18 @@ async fn r04_a_lease_is_kept_for_as_long_as_the_work_takes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_that_was_given_back_is_free_at_that_moment() {
+    locally(async {
+        let place = Place::new();
+        let (one, two) = (place.lock("one"), place.lock("two"));
+        place.take(&one).await.unwrap().give_back().await;
+        assert_eq!(place.register().acquire("two", Duration::from_secs(1), 0).await.unwrap().unwrap().record.epoch, 2);
+        drop(two);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lease_that_is_taken_over_is_given_up() {
     locally(async {
         let place = Place::new();

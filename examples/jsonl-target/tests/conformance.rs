@@ -1,5 +1,7 @@
 //! The suite of every target, and what a crash leaves behind.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::io::Write as _;
 use std::sync::Arc;
 
