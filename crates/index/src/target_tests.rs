@@ -33,8 +33,8 @@ impl World for Memory {
         })
     }
 
-    fn lose_a_reply(&self) -> bool {
-        self.0.set_faults(Faults { lost_reply: 1.0, ..Faults::default() });
+    fn lose_replies(&self, lose: bool) -> bool {
+        self.0.set_faults(Faults { lost_reply: if lose { 1.0 } else { 0.0 }, ..Faults::default() });
         true
     }
 }
