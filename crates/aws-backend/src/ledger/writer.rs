@@ -13,6 +13,7 @@ use std::time::Duration;
 use docweir_aws::DynamoOptions;
 use docweir_aws::dynamo::{Cancelled, Dynamo, Item, MOST, MOST_BYTES, Write};
 use docweir_aws::{Fault, FaultKind};
+use docweir_core::backoff::Backoff;
 use docweir_core::clock::{SharedClock, UnixMicros};
 use docweir_core::money::Nanodollars;
 use docweir_stores::ledger::rules::{Group, Spent, Sums};
@@ -25,8 +26,8 @@ use ulid::Ulid;
 use super::decide::{After, Answer, Asking, Command, Decided, Entry, change, decide};
 use super::{items, lease, told};
 
-/// First wait before a write is tried again; it doubles, up to sixty-four times this.
-const WAIT: Duration = Duration::from_millis(10);
+/// Waits before a write is tried again.
+const BACKOFF: Backoff = Backoff::doubling(Duration::from_millis(10), Duration::from_millis(640)).with_jitter(0.5, 1.5);
 
 /// A command on an entry.
 pub struct Job {
@@ -192,8 +193,7 @@ impl Task {
                     let _ = pending.reply.send(Err(told(&self.table, &fault)));
                 }
             }
-            let wait = WAIT * (1 << conflicts.max(failures).min(6));
-            sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
+            sleep(BACKOFF.wait(conflicts.max(failures), fastrand::f64())).await;
         }
     }
 
