@@ -28,7 +28,8 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    /// Whether it may pass by itself. What is [`FaultKind::Unknown`] may have been applied all the same.
+    /// Returns whether the failure may pass by itself. A call that is [`FaultKind::Unknown`] may have been applied
+    /// nevertheless.
     pub fn can_pass(self) -> bool {
         matches!(self, Self::Conflict | Self::Throttled | Self::Unreachable | Self::Unknown)
     }

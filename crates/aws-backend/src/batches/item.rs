@@ -23,7 +23,7 @@ const LONGEST: usize = 1_024;
 /// Days that a text which nobody waits for is remembered: its batch may not have been counted yet.
 const GONE_DAYS: i64 = 30;
 
-/// How a fate is written.
+/// Maps each fate to its form in the table.
 const FATES: [(Fate, &str); 3] = [(Fate::Stored, "s"), (Fate::Failed, "f"), (Fate::Returned, "r")];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct Item {
     pub key: String,
     /// Its place in line.
     pub since: String,
-    /// What rules see of it.
+    /// Holds the part of the item that rules decide on.
     pub state: ItemState,
     pub input: String,
     pub tokens: u64,

@@ -14,7 +14,7 @@ use docweir_stores::control::{
 #[derive(Clone, Debug)]
 pub enum Command {
     Register(NewDocument),
-    /// As [`Command::Register`], of a document in another one that is claimed.
+    /// Registers a document that another, claimed document contains; otherwise as [`Command::Register`].
     RegisterChild {
         child: NewDocument,
         /// Id that its parent lists, where its source has no document yet.

@@ -1,4 +1,4 @@
-//! What is asked of an entry, and what it comes to: without I/O.
+//! Decides what a command makes of an entry, without I/O.
 //!
 //! [`rules`] are those of every ledger. What is added here is what a write that may arrive late asks for: a name
 //! that is known beforehand, shares that are settled some at a time, and an entry that keeps an earlier try out.
@@ -16,7 +16,7 @@ pub struct Entry {
     pub subject: String,
     pub state: State,
     pub amount: Amount,
-    /// Whose live call it is.
+    /// Names the process whose live call it is.
     pub process: Option<String>,
     /// Shares of it that are settled.
     pub parts: u64,
@@ -59,7 +59,7 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     Asked(Asked),
-    /// Whether it changed anything.
+    /// Tells whether the command changed anything.
     Done(bool),
 }
 
@@ -70,14 +70,14 @@ pub enum After {
     Gone,
 }
 
-/// What a command comes to.
+/// Holds what a command makes of an entry, and the conditions of the write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decided {
     pub after: After,
     /// Entries that are new beside it.
     pub shares: Vec<Entry>,
     pub answer: Answer,
-    /// What a budget says to it: its totals may be at most this before it.
+    /// Limits what the totals may be before this write; `None` where no budget applies.
     pub within: Option<Budget>,
 }
 
@@ -91,7 +91,7 @@ impl Decided {
     }
 }
 
-/// Who asks, and how.
+/// Holds the caller and the circumstances of a command.
 pub struct Asking<'a> {
     pub id: &'a EntryId,
     pub process: &'a str,

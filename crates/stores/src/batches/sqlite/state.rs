@@ -55,7 +55,7 @@ pub fn by_row(tx: &Transaction<'_>, id: i64) -> Result<Option<Known>> {
     find(tx, "id = ?1", [id])
 }
 
-/// What an item is put with, as it is stored.
+/// Holds what an item is put with, as it is stored.
 pub struct Put {
     pub input: String,
     pub tokens: u64,
@@ -74,7 +74,7 @@ impl Put {
     }
 }
 
-/// What a step may write beside the state.
+/// Lists what a step may write beside the state.
 #[derive(Clone, Copy)]
 pub enum Given<'a> {
     Nothing,
