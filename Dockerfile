@@ -28,7 +28,7 @@ COPY crates/objects/Cargo.toml crates/objects/
 COPY crates/providers/Cargo.toml crates/providers/
 COPY crates/records/Cargo.toml crates/records/
 COPY crates/stages/Cargo.toml crates/stages/
-COPY crates/standin/Cargo.toml crates/standin/
+COPY crates/mock-provider/Cargo.toml crates/mock-provider/
 COPY crates/stores/Cargo.toml crates/stores/
 COPY crates/target/Cargo.toml crates/target/
 COPY crates/testkit/Cargo.toml crates/testkit/

@@ -49,7 +49,7 @@
 //!       ├─ service dispatcher ── claims documents from the control store
 //!       ├─ service committer ── the one writer of the vector store's manifest
 //!       ├─ service heartbeat ── renews the claims
-//!       ├─ service bookkeeper ── calls in doubt what processes that died had set aside, where several share the books
+//!       ├─ service reservation_sweeper ── calls in doubt what processes that died had set aside, where several share the ledger
 //!       ├─ service recorder ── embeds records at once, where they don't go by batch
 //!       ├─ service keeper ── has the three below and the recorder, while this process has the lease on batches
 //!       ├─ services submitter, poller, harvester ── batches at a provider, where there are any
@@ -63,7 +63,7 @@
 //! # The life of one document
 //! 1. Intake hashes the file and registers it: new, changed, or unchanged and done with. The record is durable.
 //! 2. The dispatcher claims it (lease, epoch) and submits it to the pool of its first unfinished stage.
-//! 3. A worker does the stage and leaves an artefact; the steward writes the outcome to the control store, fenced by
+//! 3. A worker does the stage and leaves an artefact; the sink writes the outcome to the control store, fenced by
 //!    the epoch, before the pool lets go. Then the next pool takes it, waiting if it is full.
 //! 4. Loading hands the rows to the committer. The swap of the manifest makes them visible, whole, in the place of the
 //!    document's earlier version.

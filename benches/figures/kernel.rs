@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use docweir::supervisors::{
-    Begin, Cancel, Closed, DrainMode, JobSpec, Lane, Outcome, PoolHandle, PoolOptions, RootHandle, Settled, Stage,
-    Steward, Verdict, Work, start_pool,
+    Begin, Cancel, Closed, DrainMode, JobSpec, Lane, Outcome, OutcomeSink, Persisted, PoolHandle, PoolOptions,
+    RootHandle, Stage, Verdict, Work, start_pool,
 };
 use docweir_core::error::StageError;
 
@@ -89,13 +89,13 @@ impl Work<(), (), ()> for Nothing {
 struct Forward(Option<PoolHandle<()>>);
 
 #[async_trait(?Send)]
-impl Steward<(), (), ()> for Forward {
+impl OutcomeSink<(), (), ()> for Forward {
     async fn begin(&self, _: &Arc<()>, _: u32) -> Result<Begin, StageError> {
         Ok(Begin::Go)
     }
 
-    async fn settle(&self, _: &Arc<()>, _: &Verdict<(), ()>) -> Result<Settled, StageError> {
-        Ok(Settled::Release)
+    async fn persist(&self, _: &Arc<()>, _: &Verdict<(), ()>) -> Result<Persisted, StageError> {
+        Ok(Persisted::Release)
     }
 
     async fn forward(&self, _: &Arc<()>, (): ()) -> Result<(), Closed> {

@@ -20,7 +20,8 @@ use docweir::messages::event::Event;
 use docweir::messages::job::{Input, Job, StageResult};
 use docweir::pipeline::{self, IngestRequest, Services};
 use docweir::supervisors::{
-    Cancel, DrainMode, Outcome, PoolHandle, RootHandle, Settled, Stage, Steward, Verdict, Work, WorkOf, start_pool,
+    Cancel, DrainMode, Outcome, OutcomeSink, Persisted, PoolHandle, RootHandle, Stage, Verdict, Work, WorkOf,
+    start_pool,
 };
 use docweir_core::documents::{MediaType, Sha256Hex, Stage as StageName};
 use docweir_core::error::StageError;
@@ -97,7 +98,7 @@ async fn piped(engine: Rc<Engine>, docs: &Path) {
 /// `lanes` documents at once, each from file to vectors by itself; commits of what is there, once a second.
 async fn plainly(engine: Rc<Engine>, docs: &Path, lanes: usize) {
     let embedder = embedder();
-    let desk = desk(&engine, &embedder);
+    let context = context(&engine, &embedder);
     register(&engine, docs).await;
     let commits = Rc::new(RefCell::new(Commits {
         writer: Some(engine.vectors().unwrap().writer()),
@@ -105,23 +106,23 @@ async fn plainly(engine: Rc<Engine>, docs: &Path, lanes: usize) {
         last: Instant::now(),
     }));
     let lane = |_| {
-        let (engine, embedder, desk, commits) = (engine.clone(), embedder.clone(), desk.clone(), commits.clone());
+        let (engine, embedder, context, commits) = (engine.clone(), embedder.clone(), context.clone(), commits.clone());
         async move {
-            let mut workers = Workers::new(&engine, &embedder, &desk);
+            let mut workers = Workers::new(&engine, &embedder, &context);
             loop {
                 let claims = engine.control.claim("plain", LEASE, 4, None).await.unwrap();
                 if claims.is_empty() {
                     break;
                 }
                 for claim in claims {
-                    let job = workers.embedded(&desk, claim).await;
-                    commit(&commits, &embedder, &desk, Some(job)).await;
+                    let job = workers.embedded(&context, claim).await;
+                    commit(&commits, &embedder, &context, Some(job)).await;
                 }
             }
         }
     };
     futures_util::stream::iter((0..lanes).map(lane)).buffer_unordered(lanes).collect::<Vec<()>>().await;
-    commit(&commits, &embedder, &desk, None).await;
+    commit(&commits, &embedder, &context, None).await;
 }
 
 struct Commits {
@@ -135,7 +136,7 @@ struct Commits {
 async fn commit(
     commits: &RefCell<Commits>,
     embedder: &Arc<dyn Embedder>,
-    desk: &Arc<StageContext>,
+    context: &Arc<StageContext>,
     job: Option<Arc<Job>>,
 ) {
     let (mut writer, group) = {
@@ -148,8 +149,8 @@ async fn commit(
     };
     let writes = group.iter().map(|job| write(job)).collect();
     writer.commit(writes, embedder.identity()).await.unwrap();
-    let outcomes = StageOutcomes { context: desk.clone(), stage: StageName::Loading, next: None };
-    futures_util::future::join_all(group.iter().map(|job| settle(&outcomes, job, nothing()))).await;
+    let outcomes = StageOutcomes { context: context.clone(), stage: StageName::Loading, next: None };
+    futures_util::future::join_all(group.iter().map(|job| persist(&outcomes, job, nothing()))).await;
     let mut commits = commits.borrow_mut();
     (commits.writer, commits.last) = (Some(writer), Instant::now());
 }
@@ -165,15 +166,15 @@ fn write(job: &Job) -> Write {
 struct Workers(Vec<(StageName, WorkOf<ChunkStage>)>);
 
 impl Workers {
-    fn new(engine: &Engine, embedder: &Arc<dyn Embedder>, desk: &Arc<StageContext>) -> Self {
+    fn new(engine: &Engine, embedder: &Arc<dyn Embedder>, context: &Arc<StageContext>) -> Self {
         let settings = &engine.config.settings;
-        let (desk, clock) = (desk.clone(), engine.clock.clone());
+        let (context, clock) = (context.clone(), engine.clock.clone());
         let tokens: Arc<dyn TokenCounter> = Arc::new(Tokens(embedder.clone()));
         let options = settings.extract.options.clone();
         let program = ChildProgram::this_program().unwrap();
         let extract = ExtractStage {
             originals: Arc::new(docweir::intake::originals::LocalOriginals),
-            desk: desk.clone(),
+            context: context.clone(),
             options,
             program,
             wake: Arc::default(),
@@ -181,12 +182,12 @@ impl Workers {
             changes: Arc::default(),
         };
         let options = settings.chunk.options.clone();
-        let chunk = ChunkStage { desk: desk.clone(), options, tokens: tokens.clone(), clock: clock.clone() };
+        let chunk = ChunkStage { context: context.clone(), options, tokens: tokens.clone(), clock: clock.clone() };
         let enricher = Arc::new(LocalEnricher::new(settings.enrich.options.clone(), tokens));
-        let enrich = EnrichStage { desk: desk.clone(), enricher, clock: clock.clone() };
+        let enrich = EnrichStage { context: context.clone(), enricher, clock: clock.clone() };
         let options = settings.embed.options.batch.clone();
         let (embedder, in_flight) = (embedder.clone(), InFlight::default());
-        let embed = EmbedStage { desk, embedder, cache: engine.cache(), in_flight, options, batches: None, clock };
+        let embed = EmbedStage { context, embedder, cache: engine.cache(), in_flight, options, batches: None, clock };
         Self(vec![
             (StageName::Extraction, extract.worker().unwrap()),
             (StageName::Chunking, chunk.worker().unwrap()),
@@ -196,28 +197,28 @@ impl Workers {
     }
 
     /// Through the first four stages, with every step in the control store; ready to be loaded.
-    async fn embedded(&mut self, desk: &Arc<StageContext>, claim: Claim) -> Arc<Job> {
-        let input = desk.artefacts.resume(&claim).await.unwrap();
+    async fn embedded(&mut self, context: &Arc<StageContext>, claim: Claim) -> Arc<Job> {
+        let input = context.artefacts.resume(&claim).await.unwrap();
         let mut job = Arc::new(Job { claim: Arc::new(claim), input });
         for (stage, worker) in &mut self.0 {
-            let outcomes = StageOutcomes { context: desk.clone(), stage: *stage, next: None };
+            let outcomes = StageOutcomes { context: context.clone(), stage: *stage, next: None };
             outcomes.begin(&job, 0).await.unwrap();
             let Outcome::Done(result) = worker.run(&job, &Cancel::default()).await else {
                 unreachable!("good documents")
             };
             let next = result.next.clone().unwrap();
-            settle(&outcomes, &job, result).await;
+            persist(&outcomes, &job, result).await;
             job = Arc::new(Job { claim: job.claim.clone(), input: next });
         }
-        let outcomes = StageOutcomes { context: desk.clone(), stage: StageName::Loading, next: None };
+        let outcomes = StageOutcomes { context: context.clone(), stage: StageName::Loading, next: None };
         outcomes.begin(&job, 0).await.unwrap();
         job
     }
 }
 
-async fn settle(outcomes: &StageOutcomes, job: &Arc<Job>, result: StageResult) {
-    let settled = outcomes.settle(job, &Verdict::Done(result)).await.unwrap();
-    assert!(matches!(settled, Settled::Release));
+async fn persist(outcomes: &StageOutcomes, job: &Arc<Job>, result: StageResult) {
+    let persisted = outcomes.persist(job, &Verdict::Done(result)).await.unwrap();
+    assert!(matches!(persisted, Persisted::Release));
 }
 
 fn nothing() -> StageResult {
@@ -256,8 +257,8 @@ fn document(source: String, content: &[u8]) -> NewDocument {
     }
 }
 
-fn desk(engine: &Engine, embedder: &Arc<dyn Embedder>) -> Arc<StageContext> {
-    Arc::new(pipeline::desk(engine, embedder.identity().clone(), Arc::new(|_: Event| {})))
+fn context(engine: &Engine, embedder: &Arc<dyn Embedder>) -> Arc<StageContext> {
+    Arc::new(pipeline::context(engine, embedder.identity().clone(), Arc::new(|_: Event| {})))
 }
 
 /// Over a state folder that is not there yet, with nothing but defaults.
@@ -272,7 +273,7 @@ pub async fn nothing_but_records() -> f64 {
     const DOCUMENTS: usize = 5_000;
     let state = tempfile::tempdir().unwrap();
     let engine = fresh(&state).await;
-    let desk = desk(&engine, &embedder());
+    let context = context(&engine, &embedder());
     let new: Vec<_> = (0..DOCUMENTS).map(|n| document(format!("file:///{n}.pdf"), b"x")).collect();
     for batch in new.chunks(engine.config.settings.intake.register_batch) {
         engine.control.register(batch.to_vec()).await.unwrap();
@@ -280,17 +281,18 @@ pub async fn nothing_but_records() -> f64 {
     let root = RootHandle::start(Default::default());
     let mut pools: Vec<PoolHandle<Job>> = Vec::new();
     for stage in StageName::ALL.into_iter().rev() {
-        let outcomes = StageOutcomes { context: desk.clone(), stage, next: pools.last().cloned() };
+        let outcomes = StageOutcomes { context: context.clone(), stage, next: pools.last().cloned() };
         pools.push(start_pool(kernel::options(stage.verb()), NoStage, Rc::new(outcomes), &root));
     }
     let started = Instant::now();
     loop {
-        let claims = desk.control.claim("bench", LEASE, engine.config.settings.intake.claim_batch, None).await.unwrap();
+        let claims =
+            context.control.claim("bench", LEASE, engine.config.settings.intake.claim_batch, None).await.unwrap();
         if claims.is_empty() {
             break;
         }
         for claim in claims {
-            desk.claims.begin(&claim);
+            context.claims.begin(&claim);
             let job = Job { claim: Arc::new(claim), input: Input::Original };
             pools[4].submit(spec(job)).await.unwrap();
         }
@@ -300,7 +302,7 @@ pub async fn nothing_but_records() -> f64 {
     }
     let rate = DOCUMENTS as f64 / started.elapsed().as_secs_f64();
     root.stop();
-    assert_eq!(desk.control.counts().await.unwrap().get("COMPLETED"), Some(&(DOCUMENTS as u64)));
+    assert_eq!(context.control.counts().await.unwrap().get("COMPLETED"), Some(&(DOCUMENTS as u64)));
     rate
 }
 

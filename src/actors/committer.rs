@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
 use crate::actors::outcomes::{Claims, control};
-use crate::actors::patience::patiently;
+use crate::actors::retry_while_busy::retry_while_busy;
 use crate::messages::commit::{Commit, Committed};
 use crate::supervisors::RetryOptions;
 use crate::supervisors::service::Inbox;
@@ -141,7 +141,7 @@ impl Committer {
             return Err((group, error));
         }
         let claims: Vec<ClaimKey> = group.iter().map(|c| c.claim.clone()).collect();
-        let lost = match patiently(&self.retry, || self.control.renew(&claims, self.lease)).await {
+        let lost = match retry_while_busy(&self.retry, || self.control.renew(&claims, self.lease)).await {
             Ok(lost) => lost,
             Err(error) => return Err((group, control(error))),
         };

@@ -20,10 +20,10 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::actors::batches::Outlook;
-use crate::actors::elsewhere::Elsewhere;
+use crate::actors::batches::BatchProgress;
+use crate::actors::foreign_claims::ForeignClaims;
 use crate::actors::outcomes::{Claims, StageContext, control, spec};
-use crate::actors::patience::patiently;
+use crate::actors::retry_while_busy::retry_while_busy;
 use crate::intake::originals::is_quarantined;
 use crate::intake::source;
 use crate::messages::event::Event;
@@ -69,7 +69,7 @@ impl Pools {
 }
 
 pub struct Dispatcher {
-    pub desk: Arc<StageContext>,
+    pub context: Arc<StageContext>,
     pub clock: SharedClock,
     pub pools: Pools,
     pub owner: String,
@@ -88,25 +88,25 @@ pub struct Dispatcher {
     /// No more files will be registered.
     pub intake_finished: Arc<AtomicBool>,
     /// What may still come of batches and records.
-    pub outlook: Option<Arc<Outlook>>,
+    pub batch_progress: Option<Arc<BatchProgress>>,
     /// Take nothing more.
     pub stop: Arc<AtomicBool>,
     /// True while it waits, because everything that can be done has a place in a pool: what takes in from outside then may.
-    pub hungry: watch::Sender<bool>,
+    pub ready_for_work: watch::Sender<bool>,
 }
 
 impl Dispatcher {
     /// Runs until intake has finished and nothing is left to do, here or in hands that are there now, or until it is stopped.
     pub async fn run(&self) -> Result<(), StageError> {
-        let mut ended = self.desk.claims.watch();
-        let mut changes = self.outlook.as_ref().map(|o| o.watch());
+        let mut ended = self.context.claims.watch();
+        let mut changes = self.batch_progress.as_ref().map(|o| o.watch());
         let mut today = day(self.clock.now());
-        let mut elsewhere = Elsewhere::default();
+        let mut foreign_claims = ForeignClaims::default();
         let mut resumed: Option<Instant> = None;
         while !self.stop.load(Ordering::Acquire) {
             // Looked at before the claim: what is registered in between is found by it.
             let last_round = self.is_over();
-            let store = &self.desk.control;
+            let store = &self.context.control;
             // A new day has a new budget.
             let now = day(self.clock.now());
             let event = (now != today).then_some(BUDGET_SPENT);
@@ -114,14 +114,14 @@ impl Dispatcher {
             // A look that may cost money: not before every claim.
             let due = resumed.is_none_or(|at| at.elapsed() >= RESUME);
             if due || last_round || event.is_some() {
-                patiently(&self.retry, || store.resume(event)).await.map_err(control)?;
+                retry_while_busy(&self.retry, || store.resume(event)).await.map_err(control)?;
                 resumed = Some(Instant::now());
             }
-            let claims = patiently(&self.retry, || store.claim(&self.owner, self.lease, self.batch, None)).await;
+            let claims = retry_while_busy(&self.retry, || store.claim(&self.owner, self.lease, self.batch, None)).await;
             let claims = claims.map_err(control)?;
             if claims.is_empty() {
                 if last_round {
-                    if self.is_shared && self.is_awaited(&mut elsewhere).await? {
+                    if self.is_shared && self.is_awaited(&mut foreign_claims).await? {
                         tokio::select! {
                             () = self.wake.notified() => {}
                             () = tokio::time::sleep(self.poll.min(LOOK)) => {}
@@ -143,18 +143,18 @@ impl Dispatcher {
                         None => std::future::pending().await,
                     }
                 };
-                self.hungry.send_replace(true);
+                self.ready_for_work.send_replace(true);
                 tokio::select! {
                     () = self.wake.notified() => {}
                     () = self.one_has_ended(&mut ended) => {}
                     () = changed => {}
                     () = tokio::time::sleep(self.poll) => {}
                 }
-                self.hungry.send_replace(false);
+                self.ready_for_work.send_replace(false);
                 continue;
             }
             for claim in &claims {
-                self.desk.claims.begin(claim);
+                self.context.claims.begin(claim);
                 failpoint::reach("dispatcher.claimed", &claim.source);
             }
             let (suspects, others): (Vec<_>, Vec<_>) =
@@ -175,22 +175,23 @@ impl Dispatcher {
     async fn one_has_ended(&self, ended: &mut watch::Receiver<usize>) {
         loop {
             let _ = ended.changed().await;
-            if !self.is_shared || self.desk.claims.is_empty() {
+            if !self.is_shared || self.context.claims.is_empty() {
                 return;
             }
         }
     }
 
-    async fn is_awaited(&self, elsewhere: &mut Elsewhere) -> Result<bool, StageError> {
-        let left =
-            elsewhere.left(self.desk.control.as_ref(), &self.owner, &self.retry, self.desk.events.as_ref()).await;
+    async fn is_awaited(&self, foreign_claims: &mut ForeignClaims) -> Result<bool, StageError> {
+        let left = foreign_claims
+            .left(self.context.control.as_ref(), &self.owner, &self.retry, self.context.events.as_ref())
+            .await;
         Ok(left.map_err(control)? > 0)
     }
 
     /// Nothing is being done, and nothing more will come.
     fn is_over(&self) -> bool {
-        let settled = self.outlook.as_ref().is_none_or(|o| o.is_settled());
-        self.intake_finished.load(Ordering::Acquire) && self.desk.claims.is_empty() && settled
+        let batches_complete = self.batch_progress.as_ref().is_none_or(|o| o.is_complete());
+        self.intake_finished.load(Ordering::Acquire) && self.context.claims.is_empty() && batches_complete
     }
 
     /// A document whose process has died more than once is done while nothing else is: if it is the one that kills, it
@@ -206,9 +207,9 @@ impl Dispatcher {
 
     /// Waits until the claims are as wanted or the run is stopped.
     async fn until(&self, wanted: impl Fn(&Claims) -> bool) {
-        let mut held = self.desk.claims.watch();
+        let mut held = self.context.claims.watch();
         // Looked at after the claims were marked as seen: no change is missed.
-        while !wanted(&self.desk.claims) && !self.stop.load(Ordering::Acquire) {
+        while !wanted(&self.context.claims) && !self.stop.load(Ordering::Acquire) {
             tokio::select! {
                 _ = held.changed() => {}
                 () = self.wake.notified() => {}
@@ -224,14 +225,14 @@ impl Dispatcher {
             Err(_) => {
                 let error =
                     StageError::crash("dispatch_panicked", "taking the document up panicked; the log says where");
-                self.desk.quarantine(&claim, claim.stage, &error, claim.attempts).await.map(drop)
+                self.context.quarantine(&claim, claim.stage, &error, claim.attempts).await.map(drop)
             }
         }
     }
 
     async fn send(&self, claim: Claim) -> Result<(), StageError> {
         if self.stop.load(Ordering::Acquire) {
-            self.desk.release(&claim, claim.stage).await?;
+            self.context.release(&claim, claim.stage).await?;
             return Ok(());
         }
         let kept = source::to_object(&claim.source).is_some_and(|(_, key)| is_quarantined(key));
@@ -240,15 +241,15 @@ impl Dispatcher {
         }
         let claim = if claim.intent == Intent::Process && claim.fingerprint != self.fingerprint {
             // The configuration has changed since it was registered: what is half done no longer fits.
-            let store = &self.desk.control;
-            let renewed = patiently(&self.retry, || store.reversion(&claim.key, &self.fingerprint)).await;
+            let store = &self.context.control;
+            let renewed = retry_while_busy(&self.retry, || store.reversion(&claim.key, &self.fingerprint)).await;
             match renewed {
                 Ok(renewed) => {
-                    self.desk.claims.begin(&renewed);
+                    self.context.claims.begin(&renewed);
                     renewed
                 }
                 Err(ControlError::Fenced(_)) => {
-                    self.desk.superseded(&claim);
+                    self.context.superseded(&claim);
                     return Ok(());
                 }
                 Err(error) => return Err(control(error)),
@@ -261,15 +262,17 @@ impl Dispatcher {
                 "the process died {} times while this document was in {}; replay it when the cause is gone",
                 claim.interruptions, claim.stage
             );
-            self.desk.quarantine(&claim, claim.stage, &StageError::crash("interrupted", text), claim.attempts).await?;
+            self.context
+                .quarantine(&claim, claim.stage, &StageError::crash("interrupted", text), claim.attempts)
+                .await?;
             return Ok(());
         }
         failpoint::reach("dispatcher.resume", &claim.source);
-        let input = match self.desk.artefacts.resume(&claim).await {
+        let input = match self.context.artefacts.resume(&claim).await {
             Ok(input) => input,
             Err(error) if error.class == ErrorClass::System => return Err(error),
             Err(error) => {
-                self.desk.quarantine(&claim, claim.stage, &error, claim.attempts).await?;
+                self.context.quarantine(&claim, claim.stage, &error, claim.attempts).await?;
                 return Ok(());
             }
         };
@@ -281,10 +284,10 @@ impl Dispatcher {
         let text = "it lies in the quarantine, from where nothing is taken in: register the original";
         let (error, stage) = (StageError::permanent("quarantined_source", text), claim.stage);
         let transition = Transition::Quarantined { stage, error: error.clone(), artefact: None, original: None };
-        if self.desk.apply(claim, transition).await? {
+        if self.context.apply(claim, transition).await? {
             let (document, source) = (claim.key.id.clone(), claim.source.clone());
-            self.desk.events.emit(Event::Quarantined { document, source, stage, error });
-            self.desk.claims.end(&claim.key);
+            self.context.events.emit(Event::Quarantined { document, source, stage, error });
+            self.context.claims.end(&claim.key);
         }
         Ok(())
     }
@@ -292,7 +295,7 @@ impl Dispatcher {
     async fn submit(&self, mut claim: Claim, input: Input) -> Result<(), StageError> {
         let stage = input.stage();
         if claim.intent == Intent::Process && (stage != Stage::Extraction || claim.interruptions > 0) {
-            self.desk.events.emit(Event::Resumed {
+            self.context.events.emit(Event::Resumed {
                 document: claim.key.id.clone(),
                 version: claim.key.version,
                 source: claim.source.clone(),
@@ -305,7 +308,7 @@ impl Dispatcher {
         }
         let job = Job { claim: Arc::new(claim), input };
         if self.pools.of(stage).submit(spec(job.clone())).await.is_err() {
-            self.desk.release(&job.claim, job.claim.stage).await?;
+            self.context.release(&job.claim, job.claim.stage).await?;
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::actors::outcomes::{StageContext, control};
 
 pub struct Heartbeat {
-    pub desk: Arc<StageContext>,
+    pub context: Arc<StageContext>,
     pub lease: Duration,
     pub interval: Duration,
 }
@@ -23,13 +23,13 @@ impl Heartbeat {
         let mut valid_from = Instant::now();
         loop {
             tokio::time::sleep(self.interval).await;
-            let keys = self.desk.claims.keys();
+            let keys = self.context.claims.keys();
             let begun = Instant::now();
-            match self.desk.control.renew(&keys, self.lease).await {
+            match self.context.control.renew(&keys, self.lease).await {
                 Ok(lost) => {
                     valid_from = begun;
                     for key in lost {
-                        let span = self.desk.claims.span(&key);
+                        let span = self.context.claims.span(&key);
                         span.in_scope(|| tracing::warn!(epoch = key.epoch, "a claim was taken over"));
                     }
                 }

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
 use crate::actors::outcomes::control;
-use crate::actors::patience::patiently;
+use crate::actors::retry_while_busy::retry_while_busy;
 use crate::intake::originals::{Listed, Original, Originals, is_quarantined};
 use crate::intake::{Found, IntakeOptions, Walk, source};
 use crate::messages::event::{Event, EventSink};
@@ -165,7 +165,7 @@ impl Intake {
     pub async fn known(&self, objects: &[Listed]) -> Result<HashMap<String, (DocumentId, Status)>, ControlError> {
         let tags: HashMap<&str, &str> = objects.iter().map(|o| (o.source.as_str(), o.tag.as_str())).collect();
         let sources: Vec<String> = objects.iter().map(|object| object.source.clone()).collect();
-        let mut known = patiently(&self.retry, || self.control.seen(&sources)).await?;
+        let mut known = retry_while_busy(&self.retry, || self.control.seen(&sources)).await?;
         known.retain(|(seen, record)| {
             let same = tags.get(record.source.as_str()) == Some(&seen.tag.as_str())
                 && record.content_sha256 == seen.content
@@ -214,7 +214,7 @@ impl Intake {
             return Ok(0);
         }
         let sources: Vec<String> = documents.iter().map(|d| d.source.clone()).collect();
-        let answers = patiently(&self.retry, || self.control.register(documents.clone())).await?;
+        let answers = retry_while_busy(&self.retry, || self.control.register(documents.clone())).await?;
         failpoint::reach("intake.registered", "");
         let mut to_be_done = 0;
         for (source, answer) in sources.into_iter().zip(answers) {
@@ -239,7 +239,7 @@ impl Intake {
             let filter = RecordFilter { source_prefix: Some(source::of_folder(folder)), ..Default::default() };
             let mut after = None;
             loop {
-                let page = patiently(&self.retry, || self.control.list(&filter, after.as_ref(), PAGE)).await?;
+                let page = retry_while_busy(&self.retry, || self.control.list(&filter, after.as_ref(), PAGE)).await?;
                 for record in &page {
                     let seen = seen.contains(&short_hash(&record.source));
                     // What is in another document leaves with that.
@@ -250,7 +250,7 @@ impl Intake {
                     if record.status == Status::Deleted || seen || !has_left(&record.source) {
                         continue;
                     }
-                    match patiently(&self.retry, || self.control.request_delete(&record.document_id)).await {
+                    match retry_while_busy(&self.retry, || self.control.request_delete(&record.document_id)).await {
                         // Deleted since the page was read.
                         Err(ControlError::Refused(_)) => continue,
                         requested => drop(requested?),

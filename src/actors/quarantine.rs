@@ -4,7 +4,7 @@
 //! `errors/{document}/v{version}/{stage}_{epoch}.json` tells all but the text;
 //! `input/_quarantine/{document}/v{version}/{name}` is the original. Both are durable before the control record says
 //! `QUARANTINED`, and nothing that an earlier record speaks of is taken away before that: the record's write is fenced,
-//! the deletion is not. What a crash in between leaves behind is swept away by the next run ([`QuarantineKeeper::sweep`]).
+//! the deletion is not. What a crash in between leaves behind is swept away by the next run ([`QuarantineStore::sweep`]).
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -86,14 +86,14 @@ impl Kept {
     }
 }
 
-pub struct QuarantineKeeper {
+pub struct QuarantineStore {
     objects: Arc<dyn ObjectStore>,
     originals: Arc<dyn Originals>,
     clock: SharedClock,
     options: QuarantineOptions,
 }
 
-impl QuarantineKeeper {
+impl QuarantineStore {
     pub fn new(
         objects: Arc<dyn ObjectStore>,
         originals: Arc<dyn Originals>,

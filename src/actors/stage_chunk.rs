@@ -16,7 +16,7 @@ use crate::messages::job::{Input, Job, StageResult};
 use crate::supervisors::{Cancel, Outcome, Stage, Work};
 
 pub struct ChunkStage {
-    pub desk: Arc<StageContext>,
+    pub context: Arc<StageContext>,
     pub options: ChunkOptions,
     pub tokens: Arc<dyn TokenCounter>,
     pub clock: SharedClock,
@@ -29,7 +29,7 @@ impl Stage for ChunkStage {
 
     fn worker(&self) -> Result<Box<dyn Work<Job, StageResult, Resume>>, StageError> {
         Ok(Box::new(ChunkWorker {
-            desk: self.desk.clone(),
+            context: self.context.clone(),
             options: self.options.clone(),
             tokens: self.tokens.clone(),
             clock: self.clock.clone(),
@@ -38,7 +38,7 @@ impl Stage for ChunkStage {
 }
 
 struct ChunkWorker {
-    desk: Arc<StageContext>,
+    context: Arc<StageContext>,
     options: ChunkOptions,
     tokens: Arc<dyn TokenCounter>,
     clock: SharedClock,
@@ -76,7 +76,7 @@ impl ChunkWorker {
         let chunks = work
             .await
             .map_err(|_| StageError::crash("chunking_panicked", "chunking panicked; the log says where"))??;
-        let output = self.desk.artefacts.put_chunks(claim, &chunks, self.clock.now()).await?;
+        let output = self.context.artefacts.put_chunks(claim, &chunks, self.clock.now()).await?;
         let metrics = [("chunks_created".to_owned(), chunks.chunks.len() as f64)].into();
         let next = Some(Input::Chunks(Arc::new(chunks)));
         Ok(StageResult { output: Some(output), metrics, duration: timer.elapsed(), next, children: Vec::new() })

@@ -20,7 +20,7 @@ use crate::messages::job::{Input, Job, StageResult};
 use crate::supervisors::{Cancel, Outcome, Stage, Work};
 
 pub struct EmbedStage {
-    pub desk: Arc<StageContext>,
+    pub context: Arc<StageContext>,
     pub embedder: Arc<dyn Embedder>,
     pub cache: Arc<dyn EmbeddingCache>,
     pub in_flight: InFlight,
@@ -37,7 +37,7 @@ impl Stage for EmbedStage {
 
     fn worker(&self) -> Result<Box<dyn Work<Job, StageResult, Resume>>, StageError> {
         Ok(Box::new(EmbedWorker {
-            desk: self.desk.clone(),
+            context: self.context.clone(),
             embedder: self.embedder.clone(),
             cache: self.cache.clone(),
             in_flight: self.in_flight.clone(),
@@ -49,7 +49,7 @@ impl Stage for EmbedStage {
 }
 
 struct EmbedWorker {
-    desk: Arc<StageContext>,
+    context: Arc<StageContext>,
     embedder: Arc<dyn Embedder>,
     cache: Arc<dyn EmbeddingCache>,
     in_flight: InFlight,
@@ -86,7 +86,7 @@ impl EmbedWorker {
         let (embedder, cache) = (self.embedder.as_ref(), self.cache.as_ref());
         let call = Call { subject: claim.key.id.as_str(), collection: None, cancel };
         let document = embed_document(embedder, cache, &self.in_flight, chunks.clone(), &self.options, call).await?;
-        let output = self.desk.artefacts.put_embedded(claim, &document, self.clock.now()).await?;
+        let output = self.context.artefacts.put_embedded(claim, &document, self.clock.now()).await?;
         if let Some(batches) = &self.batches {
             // Durable now: what waited for it may go.
             batches.taken(claim.key.id.as_str()).await?;

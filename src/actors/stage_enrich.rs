@@ -17,7 +17,7 @@ use crate::messages::job::{Input, Job, StageResult};
 use crate::supervisors::{Cancel, Outcome, Stage, Work};
 
 pub struct EnrichStage {
-    pub desk: Arc<StageContext>,
+    pub context: Arc<StageContext>,
     pub enricher: Arc<dyn Enricher>,
     pub clock: SharedClock,
 }
@@ -29,7 +29,7 @@ impl Stage for EnrichStage {
 
     fn worker(&self) -> Result<Box<dyn Work<Job, StageResult, Resume>>, StageError> {
         Ok(Box::new(EnrichWorker {
-            desk: self.desk.clone(),
+            context: self.context.clone(),
             enricher: self.enricher.clone(),
             clock: self.clock.clone(),
         }))
@@ -37,7 +37,7 @@ impl Stage for EnrichStage {
 }
 
 struct EnrichWorker {
-    desk: Arc<StageContext>,
+    context: Arc<StageContext>,
     enricher: Arc<dyn Enricher>,
     clock: SharedClock,
 }
@@ -74,7 +74,7 @@ impl EnrichWorker {
             metrics.insert("comprehend_units".to_owned(), usage.units as f64);
             metrics.insert("comprehend_cost_usd".to_owned(), usage.cost.usd());
         }
-        let output = self.desk.artefacts.put_enriched(claim, &chunks, &metrics, self.clock.now()).await?;
+        let output = self.context.artefacts.put_enriched(claim, &chunks, &metrics, self.clock.now()).await?;
         let next = Some(Input::Enriched(Arc::new(chunks)));
         Ok(StageResult { output: Some(output), metrics, duration: timer.elapsed(), next, children: Vec::new() })
     }

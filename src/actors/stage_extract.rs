@@ -21,7 +21,7 @@ use crate::messages::job::{Input, Job, StageResult};
 use crate::supervisors::{Cancel, Outcome, Stage, Work};
 
 pub struct ExtractStage {
-    pub desk: Arc<StageContext>,
+    pub context: Arc<StageContext>,
     pub originals: Arc<dyn Originals>,
     pub options: ExtractOptions,
     pub program: ChildProgram,
@@ -39,7 +39,7 @@ impl Stage for ExtractStage {
 
     fn worker(&self) -> Result<Box<dyn Work<Job, StageResult, Resume>>, StageError> {
         Ok(Box::new(ExtractWorker {
-            desk: self.desk.clone(),
+            context: self.context.clone(),
             originals: self.originals.clone(),
             extractor: Extractor::new(self.options.clone(), self.program.clone()),
             wake: self.wake.clone(),
@@ -55,7 +55,7 @@ impl Stage for ExtractStage {
 }
 
 struct ExtractWorker {
-    desk: Arc<StageContext>,
+    context: Arc<StageContext>,
     originals: Arc<dyn Originals>,
     extractor: Extractor,
     wake: Arc<tokio::sync::Notify>,
@@ -84,7 +84,7 @@ impl ExtractWorker {
         let name = source::file_name(&claim.source);
         let media_type = detect(&head, name.as_deref())?;
         let document = self.extractor.extract(file, InputHint { media_type: Some(media_type), name }, cancel).await?;
-        let artefacts: &Artefacts = &self.desk.artefacts;
+        let artefacts: &Artefacts = &self.context.artefacts;
         let output = artefacts.put_extracted(claim, &document).await?;
         // Nothing takes images out yet, and who reads the former system's records looks for their number.
         let metrics = [("pages_extracted", document.pages.len() as f64), ("images_extracted", 0.0)];
@@ -131,7 +131,7 @@ impl ExtractWorker {
                     format!("the file changed {changes} times before it could be read: take it in when it rests");
                 return Err(StageError::permanent("source_unstable", text));
             }
-            self.desk.control.register(vec![document]).await.map_err(control)?;
+            self.context.control.register(vec![document]).await.map_err(control)?;
             self.wake.notify_one();
             return Err(StageError::transient(
                 "source_changed",

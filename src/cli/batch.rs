@@ -38,7 +38,7 @@ impl From<Broken> for Failure {
 /// Items and batches, if there ever were any.
 async fn open(context: &Context) -> Result<(Engine, Option<Arc<dyn Batches>>), Failure> {
     let engine = Engine::open(context.config()?).await?;
-    let batches = match engine.has_books() {
+    let batches = match engine.has_ledger() {
         true => Some(engine.batches()?),
         false => None,
     };

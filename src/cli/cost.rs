@@ -36,8 +36,8 @@ pub fn run(context: &Context, args: &args::Cost) -> Result<Exit, Failure> {
         let now = timestamp(engine.clock.now());
         let since = since(args.since.as_deref(), now.get(..10).unwrap_or_default())?;
         let (by, name) = by(args.by);
-        // Without books there was never anything to pay.
-        let lines = match engine.has_books() {
+        // Without ledger there was never anything to pay.
+        let lines = match engine.has_ledger() {
             true => engine.ledger()?.report(by, &since, args.top).await.map_err(|e| Failure::system(e.to_string()))?,
             false => Vec::new(),
         };

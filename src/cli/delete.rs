@@ -58,7 +58,7 @@ pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
 async fn records(context: &Context, collection: &str, names: &[OsString]) -> Result<Exit, Failure> {
     let engine = Engine::open(context.config()?).await?;
     let none = || Failure::no(format!("no records in a collection `{}`", printable(collection)));
-    if !engine.has_books() {
+    if !engine.has_ledger() {
         return Err(none());
     }
     let batches = engine.batches()?;
@@ -163,7 +163,7 @@ async fn fulfil(engine: &Engine, mut left: Vec<DocumentId>) -> Result<Vec<Docume
         let waiting = match engine.state.lock_orchestrator("docweir delete", engine.clock.as_ref()) {
             // Held until the requests are settled; an ingest that starts meanwhile is told so.
             Ok(lock) => {
-                let settled = pipeline::settle_requests(engine).await;
+                let settled = pipeline::carry_out_deletions(engine).await;
                 drop(lock);
                 settled.map_err(|e| Failure::system(e.to_string()))?;
                 left = remaining(engine, left).await?;

@@ -11,7 +11,7 @@ use docweir_stores::state::owner_id;
 use super::args::Run;
 use super::context::Context;
 use super::progress::{Fetch, Reporter, Style};
-use super::summary::Summary;
+use super::summary::RunReport;
 use crate::actors::timer::Timer;
 use crate::engine::{Engine, Payer};
 use crate::exit::{Exit, Failure};
@@ -43,11 +43,11 @@ pub async fn drive(
     let enricher = engine.enricher(payer, Arc::new(Tokens(embedder.clone()))).await?;
     let services = Services { embedder, enricher };
     let timer = Timer::start();
-    let (sink, board, watching) = (reporter.sink(), reporter.board.clone(), Watching { address, publisher });
-    let ended = pipeline::ingest(engine, &run, services, request, sink, board, watching).await;
+    let (sink, progress, watching) = (reporter.sink(), reporter.progress.clone(), Watching { address, publisher });
+    let ended = pipeline::ingest(engine, &run, services, request, sink, progress, watching).await;
     let elapsed = timer.elapsed();
     drop(lock);
-    let tally = reporter.end();
+    let summary = reporter.end();
     let failed = match ended {
         // Nothing was begun: there is nothing to sum up.
         Err(RunError::Paths(e)) => return Err(Failure::usage(e.to_string())),
@@ -56,8 +56,8 @@ pub async fn drive(
         Err(RunError::System(ref e)) => Some(e.to_string()),
         Ok(_) => None,
     };
-    let summary = Summary {
-        tally: &tally,
+    let summary = RunReport {
+        summary: &summary,
         elapsed,
         state: place_of_state(engine, &context.here),
         here: &context.here,
@@ -80,7 +80,7 @@ pub async fn drive(
 
 /// Batches that have not ended, and items that wait to be sent.
 async fn outside(engine: &Engine) -> Result<(u64, u64), Failure> {
-    if !engine.has_books() {
+    if !engine.has_ledger() {
         return Ok((0, 0));
     }
     let batches = engine.batches()?;

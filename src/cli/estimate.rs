@@ -170,7 +170,7 @@ impl Known {
             return Ok(Self { control: None, cache, findings, fingerprint, batches: None });
         }
         let engine = Engine::open(config.clone()).await?;
-        let batches = match engine.has_books() {
+        let batches = match engine.has_ledger() {
             true => Some(engine.batches()? as _),
             false => None,
         };

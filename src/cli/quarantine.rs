@@ -186,10 +186,10 @@ async fn discard(context: &Context, engine: &Engine, names: &[OsString]) -> Resu
     for name in names {
         records.push(expect_quarantined(context, engine, name).await?);
     }
-    let keeper = engine.quarantine_keeper();
+    let quarantine = engine.quarantine_store();
     for record in records {
         engine.control.discard(&record.document_id).await?;
-        keeper.forget([&record.quarantine_artefact, &record.quarantine_original].into_iter().flatten()).await;
+        quarantine.forget([&record.quarantine_artefact, &record.quarantine_original].into_iter().flatten()).await;
         let earlier = match record.loaded_version {
             Some(version) => format!("; version {version} stays in the index"),
             None => String::new(),

@@ -27,7 +27,7 @@ use super::looks;
 use super::output::Out;
 use super::progress::{Fetch, Reporter, Style};
 use crate::config::{Config, Settings};
-use crate::engine::{Engine, Payer, embedder, enricher_without_books};
+use crate::engine::{Engine, Payer, embedder, enricher_without_ledger};
 use crate::exit::{Exit, Failure};
 use crate::intake::source;
 
@@ -99,7 +99,7 @@ async fn locate(context: &Context, args: &args::RunStage, config: &Config) -> Re
 }
 
 /// The model, with its fetch shown where this is the machine's first use of it. A look costs as much as work does: where
-/// there is an index, it stands in its books.
+/// there is an index, it stands in its ledger.
 async fn fetch(config: &Config) -> Result<Arc<dyn Embedder>, Failure> {
     let settings = &config.settings;
     let account = match StateFolder::open_existing(Path::new(&settings.state.folder)) {
@@ -116,11 +116,11 @@ async fn fetch(config: &Config) -> Result<Arc<dyn Embedder>, Failure> {
     Ok(made?)
 }
 
-/// As above: what is paid stands in the books where there are some.
+/// As above: what is paid stands in the ledger where there are some.
 async fn fetch_enricher(config: &Config, tokens: Arc<dyn TokenCounter>) -> Result<Arc<dyn Enricher>, Failure> {
     Ok(match StateFolder::open_existing(Path::new(&config.settings.state.folder)) {
         Ok(_) => Engine::open(config.clone()).await?.enricher(Payer::look(), tokens).await?,
-        Err(_) => enricher_without_books(&config.settings, tokens).await?,
+        Err(_) => enricher_without_ledger(&config.settings, tokens).await?,
     })
 }
 

@@ -124,7 +124,7 @@ impl Overview {
             files: manifest.as_ref().map_or(0, |m| m.live.len() as u64),
             bytes: manifest.iter().flat_map(|m| &m.live).map(|f| f.bytes).sum(),
         };
-        let items = match engine.has_books() {
+        let items = match engine.has_ledger() {
             true => engine.batches()?.counts().await?,
             false => Vec::new(),
         };

@@ -285,7 +285,7 @@ fn told(collected: &Collected) -> Vec<String> {
 
 /// The items of a collection of records; `None` for one of documents, which the control store knows.
 async fn record_items(engine: &Engine, vectors: &VectorStore) -> Result<Option<Arc<dyn Batches>>, Failure> {
-    if !engine.has_books() {
+    if !engine.has_ledger() {
         return Ok(None);
     }
     let batches = engine.batches()?;

@@ -15,7 +15,7 @@ use crate::messages::event::Event;
 
 /// What was told, and how much of what.
 #[derive(Default)]
-struct Told {
+struct SubmitReport {
     registered: u64,
     unchanged: u64,
     unreadable: u64,
@@ -33,7 +33,7 @@ async fn submit(context: &Context, args: &args::Submit) -> Result<Exit, Failure>
     let settings = &engine.config.settings;
     // What a document comes to depends on the model: a process with another one would do it anew.
     let model = counter(settings).await?.identity().clone();
-    let told: Arc<Mutex<Told>> = Arc::default();
+    let told: Arc<Mutex<SubmitReport>> = Arc::default();
     let (out, here, json, sum) = (Out { colour: context.out.colour }, context.here.clone(), args.json, told.clone());
     let events = Arc::new(move |event: Event| {
         let mut told = sum.lock().unwrap_or_else(PoisonError::into_inner);

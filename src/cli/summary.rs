@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::output::{Out, count, duration, plural, printable};
 use super::table::{Paint, Table, left, right};
-use crate::actors::tally::{Outside, Records, Tally};
+use crate::actors::run_summary::{Outside, Records, RunSummary};
 use crate::exit::Exit;
 use crate::intake::source;
 
@@ -15,8 +15,8 @@ use crate::intake::source;
 const LISTED: usize = 20;
 
 /// All that is told about a run that has ended.
-pub struct Summary<'a> {
-    pub tally: &'a Tally,
+pub struct RunReport<'a> {
+    pub summary: &'a RunSummary,
     pub elapsed: Duration,
     /// Where all state lies, as the user would write it.
     pub state: String,
@@ -31,13 +31,13 @@ pub struct Summary<'a> {
 }
 
 #[derive(Serialize)]
-pub struct Line<'a> {
+pub struct ReportLine<'a> {
     event: &'static str,
     /// `finished`, `interrupted`, `failed`.
     ended: &'static str,
     exit_code: u8,
     #[serde(flatten)]
-    tally: &'a Tally,
+    summary: &'a RunSummary,
     unfinished: u64,
     batches_under_way: u64,
     items_unsent: u64,
@@ -48,38 +48,38 @@ pub struct Line<'a> {
     failure: Option<&'a str>,
 }
 
-impl Summary<'_> {
+impl RunReport<'_> {
     pub fn exit(&self) -> Exit {
         match (self.failed, self.interrupted) {
             (Some(_), _) => Exit::System,
             (None, Some(signal)) => Exit::Signal(signal),
-            (None, None) if self.tally.all_well() => Exit::Well,
+            (None, None) if self.summary.all_well() => Exit::Well,
             (None, None) => Exit::Rejected,
         }
     }
 
     fn pages_per_second(&self) -> f64 {
-        self.tally.pages as f64 / self.elapsed.as_secs_f64().max(1e-3)
+        self.summary.pages as f64 / self.elapsed.as_secs_f64().max(1e-3)
     }
 
     /// Documents that the run began or was to do, and that it did not bring to an end.
     fn unfinished(&self) -> u64 {
-        let t = self.tally;
+        let t = self.summary;
         (t.registered + t.resumed).saturating_sub(t.completed + t.quarantined_now() + t.superseded + t.parked)
     }
 
     /// The last line of `--json`.
-    pub fn json(&self) -> Line<'_> {
+    pub fn json(&self) -> ReportLine<'_> {
         let ended = match self.exit() {
             Exit::System => "failed",
             Exit::Signal(_) => "interrupted",
             _ => "finished",
         };
-        Line {
+        ReportLine {
             event: "summary",
             ended,
             exit_code: self.exit().code(),
-            tally: self.tally,
+            summary: self.summary,
             unfinished: self.unfinished(),
             batches_under_way: self.outside.0,
             items_unsent: self.outside.1,
@@ -106,7 +106,7 @@ impl Summary<'_> {
     }
 
     fn headline(&self, out: &Out) -> String {
-        let (t, time) = (self.tally, duration(self.elapsed.as_secs_f64()));
+        let (t, time) = (self.summary, duration(self.elapsed.as_secs_f64()));
         let left = match self.unfinished() {
             0 => "nothing was left unfinished".to_owned(),
             n => format!("{} unfinished", plural(n, "document")),
@@ -135,7 +135,7 @@ impl Summary<'_> {
 
     /// Zero is left out, but for the documents and what became of them.
     fn sums(&self) -> Table {
-        let t = self.tally;
+        let t = self.summary;
         let mut table = Table::indented(2);
         let mut row = |name: &str, n: u64, aside: String| {
             table.row([left(name).painted(Paint::Dim), right(count(n)), left(aside).painted(Paint::Dim)]);
@@ -201,7 +201,7 @@ impl Summary<'_> {
     }
 
     fn rejected(&self, out: &Out, lines: &mut Vec<String>) {
-        let t = self.tally;
+        let t = self.summary;
         if t.quarantined.is_empty() {
             return;
         }
@@ -223,7 +223,7 @@ impl Summary<'_> {
     }
 
     fn unreadable(&self, out: &Out, lines: &mut Vec<String>) {
-        let t = self.tally;
+        let t = self.summary;
         if t.unreadable.is_empty() {
             return;
         }
@@ -240,7 +240,7 @@ impl Summary<'_> {
     }
 
     fn refused(&self, out: &Out, lines: &mut Vec<String>) {
-        let r = &self.tally.records;
+        let r = &self.summary.records;
         if r.refused.is_empty() {
             return;
         }
@@ -261,11 +261,11 @@ impl Summary<'_> {
     }
 
     fn notes(&self, out: &Out, lines: &mut Vec<String>) {
-        if self.tally.notes.is_empty() {
+        if self.summary.notes.is_empty() {
             return;
         }
         lines.extend([String::new(), out.bold("Notes")]);
-        let mut notes: Vec<_> = self.tally.notes.iter().collect();
+        let mut notes: Vec<_> = self.summary.notes.iter().collect();
         notes.sort_by_key(|(text, n)| (std::cmp::Reverse(**n), text.as_str()));
         for (text, n) in notes.iter().take(LISTED) {
             lines.push(format!("  {}: {}", plural(**n, "document"), printable(&one_line(text))));
@@ -277,7 +277,7 @@ impl Summary<'_> {
     }
 
     fn next(&self) -> Option<&'static str> {
-        let t = self.tally;
+        let t = self.summary;
         if self.failed.is_some() || self.interrupted.is_some() {
             return Some("run the same command again: it goes on at the unfinished stage");
         }
@@ -321,14 +321,14 @@ mod tests {
     use docweir_core::error::StageError;
 
     use super::*;
-    use crate::actors::tally::{Rejected, Unreadable};
+    use crate::actors::run_summary::{Rejected, Unreadable};
 
     const PLAIN: Out = Out { colour: false };
 
-    fn summary<'a>(tally: &'a Tally, interrupted: Option<i32>, failed: Option<&'a str>) -> Summary<'a> {
+    fn report<'a>(summary: &'a RunSummary, interrupted: Option<i32>, failed: Option<&'a str>) -> RunReport<'a> {
         let elapsed = Duration::from_secs(10);
-        Summary {
-            tally,
+        RunReport {
+            summary,
             elapsed,
             state: ".docweir".into(),
             here: Path::new("/home/me"),
@@ -346,12 +346,19 @@ mod tests {
 
     #[test]
     fn a_good_run_is_told_in_a_few_lines() {
-        let mut tally =
-            Tally { files: 9, registered: 7, completed: 7, unchanged: 2, replaced: 2, resumed: 1, ..Tally::default() };
-        (tally.pages, tally.chunks, tally.vectors) = (41, 1096, 1096);
-        (tally.tokens, tally.cached_tokens) = (123_456, 2_300);
-        tally.notes = [("2 pages have no text layer".to_owned(), 1)].into();
-        let summary = summary(&tally, None, None);
+        let mut summary = RunSummary {
+            files: 9,
+            registered: 7,
+            completed: 7,
+            unchanged: 2,
+            replaced: 2,
+            resumed: 1,
+            ..RunSummary::default()
+        };
+        (summary.pages, summary.chunks, summary.vectors) = (41, 1096, 1096);
+        (summary.tokens, summary.cached_tokens) = (123_456, 2_300);
+        summary.notes = [("2 pages have no text layer".to_owned(), 1)].into();
+        let summary = report(&summary, None, None);
         assert_eq!(summary.exit(), Exit::Well);
         let expected = "\
 Done in 10.0 s
@@ -375,15 +382,15 @@ Notes
     #[test]
     fn every_rejected_document_has_its_reason_and_long_lists_are_cut() {
         let unreadable = vec![Unreadable { source: "file:///x/b.pdf".into(), reason: "permission denied".into() }];
-        let tally = Tally {
+        let summary = RunSummary {
             files: 24,
             registered: 23,
             completed: 1,
             quarantined: (0..22).map(rejected).collect(),
             unreadable,
-            ..Tally::default()
+            ..RunSummary::default()
         };
-        let summary = summary(&tally, None, None);
+        let summary = report(&summary, None, None);
         assert_eq!(summary.exit(), Exit::Rejected);
         let text = summary.lines(&PLAIN).join("\n");
         assert!(text.starts_with("Done in 10.0 s, but 23 documents could not be taken in"), "{text}");
@@ -395,11 +402,11 @@ Notes
 
     #[test]
     fn what_is_unfinished_goes_on_with_the_next_run() {
-        let tally = Tally { files: 5, registered: 5, completed: 2, ..Tally::default() };
-        let stopped = summary(&tally, Some(15), None);
+        let summary = RunSummary { files: 5, registered: 5, completed: 2, ..RunSummary::default() };
+        let stopped = report(&summary, Some(15), None);
         assert_eq!(stopped.exit(), Exit::Signal(15));
         assert_eq!(stopped.lines(&PLAIN)[0], "Stopped after 10.0 s: 3 documents unfinished");
-        let failed = summary(&tally, Some(15), Some("the disk is full"));
+        let failed = report(&summary, Some(15), Some("the disk is full"));
         assert_eq!(failed.exit(), Exit::System);
         assert!(failed.lines(&PLAIN).join("\n").contains("run the same command again"));
         assert_eq!(serde_json::to_value(failed.json()).unwrap()["failure"], "the disk is full");
@@ -407,20 +414,21 @@ Notes
 
     #[test]
     fn a_run_with_nothing_to_do_says_so() {
-        let nothing = Tally::default();
-        let lines = summary(&nothing, None, None).lines(&PLAIN);
+        let nothing = RunSummary::default();
+        let lines = report(&nothing, None, None).lines(&PLAIN);
         assert_eq!(lines[0], "Nothing to do in 10.0 s: no documents were found");
         assert!(lines.join("\n").contains("--include"));
-        let same = Tally { files: 3, unchanged: 3, ..Tally::default() };
-        assert_eq!(summary(&same, None, None).lines(&PLAIN)[0], "Nothing to do in 10.0 s: all is up to date");
-        let still = Tally { files: 3, unchanged: 3, still_quarantined: 1, ..Tally::default() };
-        assert_eq!(summary(&still, None, None).exit(), Exit::Rejected, "an unsolved case is not forgotten");
+        let same = RunSummary { files: 3, unchanged: 3, ..RunSummary::default() };
+        assert_eq!(report(&same, None, None).lines(&PLAIN)[0], "Nothing to do in 10.0 s: all is up to date");
+        let still = RunSummary { files: 3, unchanged: 3, still_quarantined: 1, ..RunSummary::default() };
+        assert_eq!(report(&still, None, None).exit(), Exit::Rejected, "an unsolved case is not forgotten");
     }
 
     #[test]
     fn programs_get_the_same_sums() {
-        let tally = Tally { files: 1, registered: 1, quarantined: vec![rejected(1)], pages: 5, ..Tally::default() };
-        let json = serde_json::to_value(summary(&tally, None, None).json()).unwrap();
+        let summary =
+            RunSummary { files: 1, registered: 1, quarantined: vec![rejected(1)], pages: 5, ..RunSummary::default() };
+        let json = serde_json::to_value(report(&summary, None, None).json()).unwrap();
         assert_eq!(json["event"], "summary");
         assert_eq!((json["exit_code"].as_u64(), json["pages"].as_u64()), (Some(3), Some(5)));
         assert_eq!(json["quarantined"][0]["error"]["code"], "encrypted");

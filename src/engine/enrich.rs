@@ -6,7 +6,7 @@ use docweir_core::cache::{FindingsCache, NoCache};
 use docweir_providers::account::Account;
 use docweir_providers::account::Alerts;
 use docweir_providers::comprehend::Counting;
-use docweir_providers::comprehend::{Service, desks, model, price};
+use docweir_providers::comprehend::{Service, metered_apis, model, price};
 use docweir_stages::chunk::TokenCounter;
 use docweir_stages::enrich::comprehend::Api;
 use docweir_stages::enrich::{ComprehendEnricher, EnrichProvider, Enricher, LocalEnricher};
@@ -31,15 +31,15 @@ async fn enricher(
         EnrichProvider::Comprehend => {
             let comprehend = &options.comprehend;
             let remote = cloud::comprehend(settings).await?;
-            let desks = desks(comprehend, settings.prices.comprehend_unit, accounts);
-            let service = Service::new(remote, desks, cache, comprehend.clone());
+            let metered_apis = metered_apis(comprehend, settings.prices.comprehend_unit, accounts);
+            let service = Service::new(remote, metered_apis, cache, comprehend.clone());
             Ok(Arc::new(ComprehendEnricher::new(local, options.clone(), Arc::new(service))))
         }
     }
 }
 
-/// For a look where there is no index: it is paid, and stands in no books.
-pub async fn enricher_without_books(
+/// For a look where there is no index: it is paid, and stands in no ledger.
+pub async fn enricher_without_ledger(
     settings: &Settings,
     tokens: Arc<dyn TokenCounter>,
 ) -> Result<Arc<dyn Enricher>, EngineError> {
@@ -64,7 +64,7 @@ pub fn counting_enricher(
 }
 
 impl Engine {
-    /// What looks into chunks. Calls that are paid for stand in the books of `payer`.
+    /// What looks into chunks. Calls that are paid for stand in the ledger of `payer`.
     pub async fn enricher(
         &self,
         payer: Payer,

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_changes_speed_or_patience_does_not() {
+    fn what_only_changes_speed_or_waiting_does_not() {
         type Change = fn(&mut Settings);
         let table: [(&str, Change); 11] = [
             ("another provider's", |s| s.embed.options.openai.max_input_tokens += 1),
@@ -146,7 +146,7 @@ mod tests {
             ("queues", |s| s.chunk.queue_documents += 1),
             ("deadlines", |s| s.embed.deadline_seconds += 1),
             ("children", |s| s.extract.options.memory_limit_bytes += 1),
-            ("patience", |s| s.extract.options.stall_seconds += 1),
+            ("waiting time", |s| s.extract.options.stall_seconds += 1),
             ("retries", |s| s.retry.attempts += 1),
             ("commits", |s| s.load.options.max_documents += 1),
             ("search", |s| s.search.top += 1),

@@ -28,14 +28,14 @@ use docweir_stores::record_table::LazyTables;
 use docweir_stores::state::{Held, LockError, OrchestratorLock, StateError, StateFolder};
 use docweir_target::{OpenTarget, Target};
 
-pub use enrich::{counting_enricher, enricher_without_books};
+pub use enrich::{counting_enricher, enricher_without_ledger};
 pub use fingerprint::{PIPELINE_FORMAT, fingerprint};
 pub use model::{client as endpoint_client, counter, embedder};
 
 use crate::actors::maintenance::MaintenanceConfig;
-use crate::actors::quarantine::QuarantineKeeper;
+use crate::actors::quarantine::QuarantineStore;
 use crate::actors::queues::Queues;
-use crate::actors::queues::compaction::Notices;
+use crate::actors::queues::compaction::CompactionNotifier;
 use crate::backends::{self, KeepsConditions, Opening, StateStores, cloud};
 use crate::config::{Config, Provider, Settings};
 use crate::exit::{EngineError, Exit};
@@ -56,7 +56,7 @@ pub struct Engine {
     /// Proof to ask for before the first commit.
     conditions: Option<Arc<dyn KeepsConditions>>,
     /// Who is told of new vector files, where somebody is.
-    notices: Arc<OnceLock<Notices>>,
+    compaction_notifier: Arc<OnceLock<CompactionNotifier>>,
     /// Where vectors go instead of the index.
     targets: Option<OpenTarget>,
 }
@@ -132,7 +132,7 @@ impl Engine {
             secrets,
             stores,
             conditions: opened.conditions,
-            notices: Arc::default(),
+            compaction_notifier: Arc::default(),
             targets: None,
             config,
         })
@@ -227,7 +227,7 @@ impl Engine {
     }
 
     /// Whether anything may ever have been paid, or put down to be: there is a file, or the tables are everybody's.
-    pub fn has_books(&self) -> bool {
+    pub fn has_ledger(&self) -> bool {
         self.stores.may_have_batches()
     }
 
@@ -237,9 +237,9 @@ impl Engine {
     }
 
     /// What keeps copies and reports of documents that could not be done.
-    pub fn quarantine_keeper(&self) -> QuarantineKeeper {
+    pub fn quarantine_store(&self) -> QuarantineStore {
         let options = self.config.settings.quarantine.clone();
-        QuarantineKeeper::new(self.objects.clone(), self.originals.clone(), self.clock.clone(), options)
+        QuarantineStore::new(self.objects.clone(), self.originals.clone(), self.clock.clone(), options)
     }
 
     /// What the maintenance of this state's collections needs; `owner` holds the leases.
@@ -282,11 +282,11 @@ impl Engine {
     pub fn open_collection(&self) -> OpenCollection {
         let (objects, clock, options) =
             (self.objects.clone(), self.clock.clone(), self.config.settings.vectors.clone());
-        let notices = self.notices.clone();
+        let compaction_notifier = self.compaction_notifier.clone();
         Arc::new(move |name| {
-            let notices = notices.get().cloned();
-            let added = notices.map(|notices| -> Added {
-                Arc::new(move |name, committed| notices.added(name, &committed.file, committed.rows))
+            let compaction_notifier = compaction_notifier.get().cloned();
+            let added = compaction_notifier.map(|compaction_notifier| -> Added {
+                Arc::new(move |name, committed| compaction_notifier.added(name, &committed.file, committed.rows))
             });
             let opened = VectorStore::new(objects.clone(), name, clock.clone(), options.clone())?;
             Ok(Arc::new(opened.telling(added)))
@@ -315,14 +315,14 @@ impl Engine {
     }
 
     /// From now on these are told of what is added to collections that are opened.
-    pub fn tell(&self, notices: Notices) {
-        let _ = self.notices.set(notices);
+    pub fn tell(&self, compaction_notifier: CompactionNotifier) {
+        let _ = self.compaction_notifier.set(compaction_notifier);
     }
 
     /// Waits, for a moment, until they were told.
     pub async fn flush_notices(&self) {
-        if let Some(notices) = self.notices.get() {
-            notices.flush().await;
+        if let Some(compaction_notifier) = self.compaction_notifier.get() {
+            compaction_notifier.flush().await;
         }
     }
 

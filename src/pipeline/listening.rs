@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::actors::intake::Intake;
-use crate::actors::queues::compaction::{Compactions, Notices};
+use crate::actors::queues::compaction::{CompactionNotifier, Compactions};
 use crate::actors::queues::events::BucketEvents;
 use crate::actors::queues::{Queues, Reading, busy_wait};
 use crate::engine::Engine;
@@ -33,8 +33,8 @@ pub async fn queues(engine: &Engine, serves: bool) -> Result<Queues, RunError> {
 pub fn tell(engine: &Engine, queues: &Queues) -> Option<AbortOnDrop> {
     let skip = engine.config.settings.queues.skip_notification;
     let queue = queues.compaction.clone().filter(|_| engine.is_shared() && !skip)?;
-    let (notices, sending) = Notices::to(queue);
-    engine.tell(notices);
+    let (compaction_notifier, sending) = CompactionNotifier::to(queue);
+    engine.tell(compaction_notifier);
     Some(AbortOnDrop::of(sending))
 }
 
@@ -48,8 +48,13 @@ pub fn start(engine: &Engine, tree: &mut Tree, intake: &Intake, queues: Queues) 
             watched: options.watched(&settings.buckets.artefacts),
             follow_removals: options.follow_removals,
         });
-        let reading =
-            Reading { name: "events", queue, handler, at_once: options.messages, room: Some(tree.hungry.clone()) };
+        let reading = Reading {
+            name: "events",
+            queue,
+            handler,
+            at_once: options.messages,
+            room: Some(tree.ready_for_work.clone()),
+        };
         tree.consumers.start(reading, options, &settings.restart, &tree.root);
     }
     if let Some(queue) = queues.compaction {

@@ -31,15 +31,15 @@ use crate::engine::Engine;
 use crate::http;
 use crate::intake::Walk;
 use crate::intake::walk::{WalkError, resolve};
-use crate::messages::board::Board;
 use crate::messages::event::{Event, EventSink};
+use crate::messages::progress::SharedProgress;
 use crate::supervisors::service::{Inbox, Running, start_service};
 use crate::supervisors::{RootHandle, SystemFailure};
 use crate::telemetry::documents::Watched;
 use crate::telemetry::publisher::Publisher;
 use crate::telemetry::recorder;
 use paid::PaidWork;
-pub use reconcile::settle_requests;
+pub use reconcile::carry_out_deletions;
 use tree::{Asked, Tree};
 
 /// What one `ingest` is to do.
@@ -114,7 +114,7 @@ pub async fn ingest(
     services: Services,
     request: IngestRequest,
     events: Arc<dyn EventSink>,
-    board: Arc<Board>,
+    progress: Arc<SharedProgress>,
     watching: Watching,
 ) -> Result<Ended, RunError> {
     let embedder = services.embedder.clone();
@@ -139,8 +139,8 @@ pub async fn ingest(
         None => None,
     };
     reconcile::take_over(engine, owner, target.as_ref()).await?;
-    reconcile::settle_accounts(engine, owner).await?;
-    reconcile::wake_strangers(engine, embedder.identity()).await?;
+    reconcile::reconcile_ledger(engine, owner).await?;
+    reconcile::wake_documents_of_other_models(engine, embedder.identity()).await?;
     reconcile::sweep(engine, &vectors).await?;
 
     // Before the pools: their metrics go to the recorder that is there when they start.
@@ -183,7 +183,7 @@ pub async fn ingest(
     }
     let finished = tree.intake_finished.clone();
     let wake = tree.wake.clone();
-    let outlook = tree.paid.as_ref().map(|p| p.outlook.clone());
+    let batch_progress = tree.paid.as_ref().map(|p| p.batch_progress.clone());
     let records = tree.paid.as_ref().map(|paid| records_intake(engine, paid, embedder, events.clone()));
     let gather = Duration::from_secs_f64(settings.batch.poll_seconds);
     let tables = |records: RecordsIntake| TableIntake {
@@ -194,7 +194,7 @@ pub async fn ingest(
     };
     let taking_in = async {
         if request.serves {
-            outlook.iter().for_each(|o| o.gather(gather));
+            batch_progress.iter().for_each(|o| o.gather(gather));
         }
         let done = match (request.records, records) {
             (Some(asked), Some(records)) if request.serves => look_again_and_again(&asked, &tables(records)).await,
@@ -211,11 +211,11 @@ pub async fn ingest(
             std::future::pending::<()>().await;
         }
         finished.store(true, Ordering::Release);
-        outlook.iter().for_each(|o| o.intake_ended());
+        batch_progress.iter().for_each(|o| o.intake_ended());
         wake.notify_one();
         done
     };
-    let outcome = tree.run(taking_in, &board, events.as_ref(), Duration::from_secs(settings.drain.seconds)).await;
+    let outcome = tree.run(taking_in, &progress, events.as_ref(), Duration::from_secs(settings.drain.seconds)).await;
     drop((served, publishing));
     engine.flush_notices().await;
     if let Some(publisher) = publisher {
@@ -254,7 +254,7 @@ fn records_intake(
     events: Arc<dyn EventSink>,
 ) -> RecordsIntake {
     let settings = &engine.config.settings;
-    let outlook = paid.outlook.clone();
+    let batch_progress = paid.batch_progress.clone();
     // A request of a batch holds one text; live calls embed a longer one in parts.
     let one_request = settings.embed.mode != EmbedMode::Live || !embedder.splits_long_texts();
     RecordsIntake {
@@ -263,7 +263,7 @@ fn records_intake(
         embedder,
         events,
         options: settings.records.clone(),
-        asked: Arc::new(move || outlook.asked()),
+        asked: Arc::new(move || batch_progress.asked()),
     }
 }
 
@@ -289,7 +289,7 @@ fn folders(paths: &[PathBuf]) -> Result<Vec<PathBuf>, WalkError> {
 }
 
 /// Returns what the outcome code of all stages shares, over this engine's stores.
-pub fn desk(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>) -> StageContext {
+pub fn context(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>) -> StageContext {
     let settings = &engine.config.settings;
     let fence = engine.is_shared().then(|| Fence {
         objects: engine.objects.clone(),
@@ -301,9 +301,9 @@ pub fn desk(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>) -
     StageContext {
         control: engine.control.clone(),
         artefacts: Artefacts::new(engine.objects.clone(), settings.chunk.options.clone(), model).fenced(fence),
-        quarantine: engine.quarantine_keeper(),
+        quarantine: engine.quarantine_store(),
         // One that can't be opened is said by whoever needs it more.
-        batches: engine.has_books().then(|| engine.batches().ok()).flatten().map(|batches| batches as _),
+        batches: engine.has_ledger().then(|| engine.batches().ok()).flatten().map(|batches| batches as _),
         events,
         claims: Arc::default(),
     }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::config::HttpOptions;
 use crate::http;
-use crate::messages::board::ProviderRow;
+use crate::messages::progress::ProviderRow;
 use crate::supervisors::RootHandle;
 
 /// How often the recorder puts its samples together.

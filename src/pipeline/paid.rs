@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 
 use crate::actors::batches::EmbedMode;
 use crate::actors::batches::{
-    BatchDesk, Collections, Keeper, LeaseDeadline, OnceNotifier, Outlook, Recording, WriteBack, start_batches,
-    start_recorder,
+    BatchContext, BatchLeader, BatchProgress, Collections, LeaseDeadline, OnceNotifier, Recording, WriteBack,
+    start_batches, start_recorder,
 };
 use crate::actors::outcomes::StageContext;
 use crate::config::Provider;
@@ -28,7 +28,7 @@ const WINDOW_HOURS: f64 = 24.0;
 
 /// What runs beside the pools.
 pub struct PaidWork {
-    pub outlook: Arc<Outlook>,
+    pub batch_progress: Arc<BatchProgress>,
     pub batches: Arc<dyn Batches>,
     pub collections: Rc<Collections>,
     /// What documents are embedded by.
@@ -44,7 +44,7 @@ pub struct PaidWork {
 pub struct Beginning<'a> {
     pub engine: &'a Engine,
     pub owner: &'a str,
-    pub desk: &'a StageContext,
+    pub context: &'a StageContext,
     pub embedder: Arc<dyn Embedder>,
     pub events: Arc<dyn EventSink>,
     pub wake: Arc<Notify>,
@@ -65,7 +65,7 @@ impl PaidWork {
         let Beginning {
             engine,
             owner,
-            desk,
+            context,
             embedder,
             events,
             wake,
@@ -87,13 +87,13 @@ impl PaidWork {
         let broken = |e: &dyn std::fmt::Display| RunError::system("batches", e);
         let batches = engine.batches().map_err(|e| broken(&e))?;
         let collections = Rc::new(Collections::new(engine.open_target()));
-        let outlook = Outlook::new(intake_finished, desk.claims.clone(), wait, batching);
-        let notices = Rc::new(OnceNotifier::new(events.clone()));
+        let batch_progress = BatchProgress::new(intake_finished, context.claims.clone(), wait, batching);
+        let notifier = Rc::new(OnceNotifier::new(events.clone()));
         let write_back = Rc::new(WriteBack {
             tables: engine.record_tables(),
             options: settings.records.table.clone(),
             batches: batches.clone(),
-            notices: notices.clone(),
+            notifier: notifier.clone(),
             turn: Default::default(),
             forgot: Default::default(),
         });
@@ -107,7 +107,7 @@ impl PaidWork {
             let payer = Payer { run: owner.to_owned(), stage: "embedding", tell };
             let account = engine.account(payer).map_err(|e| broken(&e))?;
             let account = account.ok_or_else(|| broken(&"nobody pays for batches"))?;
-            let asked = outlook.clone();
+            let asked = batch_progress.clone();
             documents = Arc::new(BatchedEmbedder::new(
                 embedder.clone(),
                 batches.clone(),
@@ -115,7 +115,7 @@ impl PaidWork {
                 mode == EmbedMode::Live,
                 Arc::new(move || asked.asked()),
             ));
-            let desk = BatchDesk {
+            let context = BatchContext {
                 batches: batches.clone(),
                 client: engine.endpoint_client().map_err(|e| broken(&e))?,
                 account,
@@ -130,21 +130,21 @@ impl PaidWork {
                 events: events.clone(),
                 clock: engine.clock.clone(),
                 retry: settings.retry.clone(),
-                notices: notices.clone(),
-                outlook: outlook.clone(),
+                notifier: notifier.clone(),
+                batch_progress: batch_progress.clone(),
                 wake,
                 collections: collections.clone(),
                 write_back: write_back.clone(),
                 lease_deadline: lease_deadline.clone(),
             };
-            batch_desk = Some(Rc::new(desk));
+            batch_desk = Some(Rc::new(context));
         }
         let recording = Recording {
             batches: batches.clone(),
             collections: collections.clone(),
             events,
-            notices,
-            outlook: outlook.clone(),
+            notifier,
+            batch_progress: batch_progress.clone(),
             embedder,
             write_back,
             live: mode == EmbedMode::Live && !polls_only,
@@ -152,38 +152,39 @@ impl PaidWork {
         let mut running = Vec::new();
         let ending = match lease.zip(lease_deadline) {
             None => {
-                running.extend(batch_desk.into_iter().flat_map(|desk| start_batches(desk, &settings.restart, root)));
+                running
+                    .extend(batch_desk.into_iter().flat_map(|context| start_batches(context, &settings.restart, root)));
                 start_recorder(recording, &settings.restart, root)
             }
             Some((register, lease_deadline)) => {
                 let call = Duration::from_secs_f64(settings.embed.options.openai.request_seconds);
-                let keeper = Rc::new(Keeper {
+                let leader = Rc::new(BatchLeader {
                     register,
                     holder: owner.to_owned(),
                     // A call of the provider has to fit into what is left of it.
                     lease: Duration::from_secs(settings.lease.seconds).max(call * 3),
                     batches: batches.clone(),
-                    outlook: outlook.clone(),
+                    batch_progress: batch_progress.clone(),
                     lease_deadline,
-                    desk: batch_desk,
+                    context: batch_desk,
                     recording,
                     restart: settings.restart.clone(),
                     root: root.clone(),
                 });
-                let (_, keeping) = start_service::<(), _, _>("keeper", 1, settings.restart.clone(), root, move |_| {
-                    let keeper = keeper.clone();
-                    async move { keeper.run().await }
+                let (_, keeping) = start_service::<(), _, _>("leader", 1, settings.restart.clone(), root, move |_| {
+                    let leader = leader.clone();
+                    async move { leader.run().await }
                 });
                 keeping
             }
         };
         let at_once = batching && mode != EmbedMode::Live;
-        Ok(Some(Self { outlook, batches, collections, embedder: documents, at_once, ending, _running: running }))
+        Ok(Some(Self { batch_progress, batches, collections, embedder: documents, at_once, ending, _running: running }))
     }
 
     /// Lets the calls that are paid come to their end, and begins no more.
     pub async fn finish(&mut self) {
-        self.outlook.stop();
+        self.batch_progress.stop();
         self.ending.ended().await;
     }
 }

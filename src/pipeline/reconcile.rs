@@ -18,18 +18,18 @@ use docweir_target::{Target, Write};
 
 use crate::actors::committer::store;
 use crate::actors::outcomes::control;
-use crate::actors::patience::patiently;
+use crate::actors::retry_while_busy::retry_while_busy;
 use crate::config::Provider;
 use crate::engine::Engine;
 use crate::messages::event::{Event, EventSink};
-use crate::pipeline::{RunError, desk};
+use crate::pipeline::{RunError, context};
 
 /// Records looked at together.
 const PAGE: usize = 500;
 
 /// Fulfils the requests for deletion that wait in the control store, and nothing else: no model is needed. The caller
 /// holds the state folder's lock.
-pub async fn settle_requests(engine: &Engine) -> Result<u64, RunError> {
+pub async fn carry_out_deletions(engine: &Engine) -> Result<u64, RunError> {
     let system = |e: StageError| RunError::system("delete", e);
     let target = engine.target().map_err(|e| RunError::system("vectors", e))?;
     let model = target.model().await.map_err(system)?;
@@ -37,15 +37,15 @@ pub async fn settle_requests(engine: &Engine) -> Result<u64, RunError> {
     let lease = Duration::from_secs(settings.lease.seconds);
     let owner = owner_id(engine.clock.as_ref());
     let retry = &settings.retry;
-    let expired = patiently(retry, || engine.control.expire_leases_of_others(&owner)).await;
+    let expired = retry_while_busy(retry, || engine.control.expire_leases_of_others(&owner)).await;
     expired.map_err(|e| system(control(e)))?;
     let silent: Arc<dyn EventSink> = Arc::new(|_: Event| {});
-    let desk = desk(engine, model.clone().unwrap_or_else(unknown_model), silent);
+    let context = context(engine, model.clone().unwrap_or_else(unknown_model), silent);
     let mut writer = target.writer();
     let mut deleted = 0;
     loop {
         let batch = settings.intake.claim_batch;
-        let claims = patiently(retry, || engine.control.claim(&owner, lease, batch, Some(Intent::Delete))).await;
+        let claims = retry_while_busy(retry, || engine.control.claim(&owner, lease, batch, Some(Intent::Delete))).await;
         let claims = claims.map_err(|e| system(control(e)))?;
         if claims.is_empty() {
             return Ok(deleted);
@@ -56,7 +56,7 @@ pub async fn settle_requests(engine: &Engine) -> Result<u64, RunError> {
             writer.write(writes, model).await.map_err(system)?;
         }
         for claim in &claims {
-            desk.deleted(claim).await.map_err(system)?;
+            context.deleted(claim).await.map_err(system)?;
             deleted += 1;
         }
     }
@@ -76,7 +76,7 @@ pub async fn take_over(engine: &Engine, owner: &str, target: &dyn Target) -> Res
     }
     let system = |e: StageError| RunError::system("control", e);
     let (control_store, retry) = (&engine.control, &engine.config.settings.retry);
-    patiently(retry, || control_store.expire_leases_of_others(owner)).await.map_err(|e| system(control(e)))?;
+    retry_while_busy(retry, || control_store.expire_leases_of_others(owner)).await.map_err(|e| system(control(e)))?;
     let filter = RecordFilter { status: Some(Status::InProgress), ..Default::default() };
     let mut after = None;
     loop {
@@ -92,7 +92,7 @@ pub async fn take_over(engine: &Engine, owner: &str, target: &dyn Target) -> Res
             let visible: Vec<_> = there
                 .map(|(record, _)| DocumentKey { id: record.document_id.clone(), version: record.version })
                 .collect();
-            patiently(retry, || control_store.mark_loaded(&visible)).await.map_err(|e| system(control(e)))?;
+            retry_while_busy(retry, || control_store.mark_loaded(&visible)).await.map_err(|e| system(control(e)))?;
         }
         after = page.last().map(|r| r.document_id.clone());
         if page.len() < PAGE {
@@ -102,11 +102,11 @@ pub async fn take_over(engine: &Engine, owner: &str, target: &dyn Target) -> Res
 }
 
 /// What calls of runs that died were to cost is in doubt; and what waited for money may ask for it again.
-pub async fn settle_accounts(engine: &Engine, owner: &str) -> Result<(), RunError> {
+pub async fn reconcile_ledger(engine: &Engine, owner: &str) -> Result<(), RunError> {
     let control_store = &engine.control;
-    let resumed = patiently(&engine.config.settings.retry, || control_store.resume(Some(BUDGET_SPENT))).await;
+    let resumed = retry_while_busy(&engine.config.settings.retry, || control_store.resume(Some(BUDGET_SPENT))).await;
     resumed.map_err(|e| RunError::system("control", control(e)))?;
-    if !engine.has_books() {
+    if !engine.has_ledger() {
         return Ok(());
     }
     let ledger = engine.ledger().map_err(|e| RunError::system("ledger", e))?;
@@ -126,8 +126,8 @@ pub async fn settle_accounts(engine: &Engine, owner: &str) -> Result<(), RunErro
 
 /// Whether there is a batch or an item that a run has to look after.
 pub async fn has_batches(engine: &Engine) -> Result<bool, RunError> {
-    if !engine.has_books() || !engine.is_shared() {
-        return Ok(engine.has_books());
+    if !engine.has_ledger() || !engine.is_shared() {
+        return Ok(engine.has_ledger());
     }
     // The tables are there in any case: whether there is anything in them is asked.
     let broken = |e: &dyn std::fmt::Display| RunError::system("batches", e);
@@ -138,8 +138,8 @@ pub async fn has_batches(engine: &Engine) -> Result<bool, RunError> {
 
 /// Documents that wait for texts of another model than the one that is configured now, or where nobody takes batches any
 /// more: nothing would ever come for them. They go on with the model that there is.
-pub async fn wake_strangers(engine: &Engine, model: &ModelIdentity) -> Result<(), RunError> {
-    if !engine.has_books() {
+pub async fn wake_documents_of_other_models(engine: &Engine, model: &ModelIdentity) -> Result<(), RunError> {
+    if !engine.has_ledger() {
         return Ok(());
     }
     let settings = &engine.config.settings;
@@ -148,14 +148,14 @@ pub async fn wake_strangers(engine: &Engine, model: &ModelIdentity) -> Result<()
     let broken = |e: &dyn std::fmt::Display| RunError::system("batches", e);
     let batches = engine.batches().map_err(|e| broken(&e))?;
     loop {
-        let strangers = batches.strangers(ours, PAGE).await.map_err(|e| broken(&e))?;
-        for document in &strangers {
+        let documents = batches.documents_of_other_models(ours, PAGE).await.map_err(|e| broken(&e))?;
+        for document in &documents {
             let word = wake_word(document);
-            let resumed = patiently(&settings.retry, || engine.control.resume(Some(&word))).await;
+            let resumed = retry_while_busy(&settings.retry, || engine.control.resume(Some(&word))).await;
             resumed.map_err(|e| RunError::system("control", control(e)))?;
             batches.taken(document).await.map_err(|e| broken(&e))?;
         }
-        if strangers.len() < PAGE {
+        if documents.len() < PAGE {
             return Ok(());
         }
     }
@@ -182,7 +182,7 @@ async fn records(
     filter: &RecordFilter,
     after: Option<&DocumentId>,
 ) -> Result<Vec<ControlRecord>, RunError> {
-    let page = patiently(&engine.config.settings.retry, || engine.control.list(filter, after, PAGE)).await;
+    let page = retry_while_busy(&engine.config.settings.retry, || engine.control.list(filter, after, PAGE)).await;
     page.map_err(|e| RunError::system("control", control(e)))
 }
 
@@ -193,8 +193,8 @@ pub async fn sweep(engine: &Engine, vectors: &VectorStore) -> Result<(), RunErro
     if engine.is_shared() {
         return Ok(());
     }
-    let keeper = engine.quarantine_keeper();
-    let swept = keeper.sweep(engine.control.as_ref()).await.map_err(|e| RunError::system("quarantine", e))?;
+    let quarantine = engine.quarantine_store();
+    let swept = quarantine.sweep(engine.control.as_ref()).await.map_err(|e| RunError::system("quarantine", e))?;
     let broken = |e| RunError::system("vectors", store(&e));
     // Without a manifest the files are all that is left of a collection, unless there never was one.
     if vectors.manifest().await.map_err(broken)?.is_none() && never_committed(engine).await? {

@@ -19,13 +19,13 @@ use docweir_stores::control::Resume;
 use docweir_target::Target;
 use tokio::sync::{Notify, watch};
 
-use crate::actors::bookkeeper::Bookkeeper;
 use crate::actors::committer::Committer;
 use crate::actors::dispatcher::{Dispatcher, Pools};
 use crate::actors::heartbeat::Heartbeat;
 use crate::actors::maintenance::{MaintenanceConfig, MaintenanceServices};
 use crate::actors::outcomes::{StageContext, StageOutcomes};
 use crate::actors::queues::Consumers;
+use crate::actors::reservation_sweeper::ReservationSweeper;
 use crate::actors::stage_chunk::ChunkStage;
 use crate::actors::stage_embed::EmbedStage;
 use crate::actors::stage_enrich::EnrichStage;
@@ -33,16 +33,16 @@ use crate::actors::stage_extract::ExtractStage;
 use crate::actors::stage_load::LoadStage;
 use crate::config::{Settings, StagePool, Workers};
 use crate::engine::{Engine, fingerprint};
-use crate::messages::board::{Board, ProviderRow, StageRow};
 use crate::messages::commit::Commit;
 use crate::messages::event::{Event, EventSink};
 use crate::messages::job::{Job, StageResult};
+use crate::messages::progress::{ProviderRow, SharedProgress, StageRow};
 use crate::pipeline::paid::{Beginning, PaidWork};
-use crate::pipeline::{Ended, RunError, Services, desk};
+use crate::pipeline::{Ended, RunError, Services, context};
 use crate::supervisors::service::{Inbox, Running, ServiceHandle, start_service};
 use crate::supervisors::{DrainMode, PoolHandle, PoolOptions, RootHandle, Stage, SystemFailure, start_pool};
 
-/// How often the board, which progress is drawn from, is brought up to date.
+/// How often the progress, which progress is drawn from, is brought up to date.
 const BOARD: Duration = Duration::from_millis(100);
 
 /// What a run was asked for, beside its documents.
@@ -64,7 +64,7 @@ pub struct Tree {
     pools: Pools,
     _committing: Running,
     _beating: Running,
-    _keeping_books: Option<Running>,
+    _keeping_ledger: Option<Running>,
     pub upkeep: Rc<MaintenanceServices>,
     pub keeping: MaintenanceConfig,
     /// Opens collections of the index, to merge their files.
@@ -72,7 +72,7 @@ pub struct Tree {
     /// What takes in from queues.
     pub consumers: Consumers,
     /// True while there is nothing that waits to be done.
-    pub hungry: watch::Receiver<bool>,
+    pub ready_for_work: watch::Receiver<bool>,
     pub admission: Option<Arc<Admission>>,
     pub paid: Option<PaidWork>,
     /// Files are merged when a run ends, too.
@@ -99,9 +99,9 @@ impl Tree {
         let clock = engine.clock.clone();
         let model = embedder.identity().clone();
         let root = RootHandle::start(settings.restart.clone());
-        let desk = Arc::new(desk(engine, model.clone(), events.clone()));
+        let context = Arc::new(context(engine, model.clone(), events.clone()));
         let wake: Arc<Notify> = Arc::default();
-        let (committer, committing) = start_committer(settings, &target, &model, &desk, &root);
+        let (committer, committing) = start_committer(settings, &target, &model, &context, &root);
         let keeping = engine.maintenance(owner);
         let upkeep = Rc::new(MaintenanceServices::start(&keeping, &vectors, &root));
 
@@ -109,7 +109,7 @@ impl Tree {
         let beginning = Beginning {
             engine,
             owner,
-            desk: &desk,
+            context: &context,
             embedder: embedder.clone(),
             events,
             wake: wake.clone(),
@@ -124,12 +124,12 @@ impl Tree {
         let admission = embedder.admission();
         let computing = Workers::for_computing();
         let at_a_time = embedder.at_a_time().unwrap_or(computing);
-        let pool = Starter { settings, desk: &desk, root: &root };
+        let pool = Starter { settings, context: &context, root: &root };
         let in_flight = root.in_flight_table().clone();
         let load = LoadStage { committer, model: model.clone(), target: target.capabilities(), in_flight };
         let load = pool.start(StageName::Loading, &settings.load, computing, load, None);
         let embed = EmbedStage {
-            desk: desk.clone(),
+            context: context.clone(),
             embedder: embedder.clone(),
             cache: engine.cache(),
             in_flight: InFlight::default(),
@@ -143,24 +143,31 @@ impl Tree {
         let embed = pool.start(StageName::Embedding, &settings.embed.pool(), at_a_time, embed, Some(load.clone()));
         let tokens: Arc<dyn TokenCounter> = Arc::new(Tokens(embedder));
         let at_a_time = enricher.at_a_time().map_or(computing, |n| n.max(computing));
-        let enrich = EnrichStage { desk: desk.clone(), enricher, clock: clock.clone() };
+        let enrich = EnrichStage { context: context.clone(), enricher, clock: clock.clone() };
         let enrich = pool.start(StageName::Enrichment, &settings.enrich, at_a_time, enrich, Some(embed.clone()));
         let options = settings.chunk.options.clone();
-        let chunk = ChunkStage { desk: desk.clone(), options, tokens, clock };
+        let chunk = ChunkStage { context: context.clone(), options, tokens, clock };
         let chunk = pool.start(StageName::Chunking, &settings.chunk, computing, chunk, Some(enrich.clone()));
         let program = ChildProgram::this_program().map_err(|e| RunError::system("extract", e))?;
         let options = settings.extract.options.clone();
         let max_changes = settings.intake.max_changes;
         let changes = Arc::default();
         let originals = engine.originals.clone();
-        let extract =
-            ExtractStage { desk: desk.clone(), originals, options, program, wake: wake.clone(), max_changes, changes };
+        let extract = ExtractStage {
+            context: context.clone(),
+            originals,
+            options,
+            program,
+            wake: wake.clone(),
+            max_changes,
+            changes,
+        };
         let extract = pool.start(StageName::Extraction, &settings.extract, computing, extract, Some(chunk.clone()));
 
         let pools = Pools { extract, chunk, enrich, embed, load };
         let lease = Duration::from_secs(settings.lease.seconds);
         let beat = Rc::new(Heartbeat {
-            desk: desk.clone(),
+            context: context.clone(),
             lease,
             interval: Duration::from_secs(settings.lease.heartbeat_seconds),
         });
@@ -170,11 +177,11 @@ impl Tree {
         };
         let (_, beating) = start_service("heartbeat", 1, settings.restart.clone(), &root, run);
 
-        let keeping_books = start_bookkeeper(engine, owner, &root)?;
+        let keeping_ledger = start_reservation_sweeper(engine, owner, &root)?;
         let fingerprint = fingerprint(settings, &model);
-        let (hunger, hungry) = watch::channel(false);
+        let (ready_sender, ready_for_work) = watch::channel(false);
         let dispatcher = Rc::new(Dispatcher {
-            desk: desk.clone(),
+            context: context.clone(),
             clock: engine.clock.clone(),
             pools: pools.clone(),
             owner: owner.to_owned(),
@@ -188,9 +195,9 @@ impl Tree {
             fingerprint: fingerprint.clone(),
             wake: wake.clone(),
             intake_finished: intake_finished.clone(),
-            outlook: paid.as_ref().map(|p| p.outlook.clone()),
+            batch_progress: paid.as_ref().map(|p| p.batch_progress.clone()),
             stop: stop.clone(),
-            hungry: hunger,
+            ready_for_work: ready_sender,
         });
         let run = move |_: Rc<Inbox<()>>| {
             let dispatcher = dispatcher.clone();
@@ -203,11 +210,11 @@ impl Tree {
             pools,
             _committing: committing,
             _beating: beating,
-            _keeping_books: keeping_books,
+            _keeping_ledger: keeping_ledger,
             upkeep,
             keeping,
             consumers: Consumers::default(),
-            hungry,
+            ready_for_work,
             admission,
             paid,
             automatic: settings.compaction.automatic,
@@ -223,9 +230,9 @@ impl Tree {
     pub async fn run(
         mut self,
         taking_in: impl Future<Output = Result<(), StageError>>,
-        board: &Board,
+        progress: &SharedProgress,
         events: &dyn EventSink,
-        patience: Duration,
+        stop_timeout: Duration,
     ) -> Result<Ended, RunError> {
         let mut signals = Signals::new().map_err(|e| RunError::system("signals", e))?;
         let mut taking_in = std::pin::pin!(taking_in);
@@ -236,7 +243,7 @@ impl Tree {
                 failure = root.failed() => return Err(self.fail(failure)),
                 done = &mut taking_in, if !taken_in => {
                     taken_in = true;
-                    board.update(|b| b.intake.finished = true);
+                    progress.update(|b| b.intake.finished = true);
                     if let Err(error) = done {
                         let failure = SystemFailure { child: "intake".into(), reason: error.to_string() };
                         return Err(self.fail(failure));
@@ -247,23 +254,23 @@ impl Tree {
                     break;
                 }
                 () = self.dispatching.ended(), if root.failure().is_none() => break,
-                () = tokio::time::sleep(BOARD) => self.show(board).await,
+                () = tokio::time::sleep(BOARD) => self.show(progress).await,
             }
         }
-        self.show(board).await;
+        self.show(progress).await;
         if interrupted.is_some() {
             let text = format!(
                 "stopping: what is running is finished first, {} s at most; again to stop at once",
-                patience.as_secs()
+                stop_timeout.as_secs()
             );
             events.emit(Event::Notice { text });
-            board.update(|b| b.draining = true);
+            progress.update(|b| b.draining = true);
         }
         let drained = tokio::select! {
             failure = root.failed() => return Err(self.fail(failure)),
             _ = signals.next() => false,
             () = self.drain(interrupted.is_some()) => true,
-            () = tokio::time::sleep(patience), if interrupted.is_some() => false,
+            () = tokio::time::sleep(stop_timeout), if interrupted.is_some() => false,
         };
         if !drained {
             self.halt();
@@ -335,14 +342,14 @@ impl Tree {
         RunError::System(failure)
     }
 
-    async fn show(&self, board: &Board) {
+    async fn show(&self, progress: &SharedProgress) {
         let mut rows = Vec::with_capacity(StageName::ALL.len());
         for (stage, pool) in self.pools.all() {
             let Some(stats) = pool.observe().await else { continue };
             rows.push(StageRow {
                 stage,
                 waiting: (stats.queued + stats.retry_waiting + stats.forwarding) as u64,
-                in_flight: (stats.busy + stats.settling) as u64,
+                in_flight: (stats.busy + stats.persisting) as u64,
                 done: stats.counts.done,
                 retried: stats.counts.failed - stats.counts.quarantined.min(stats.counts.failed),
                 quarantined: stats.counts.quarantined,
@@ -350,7 +357,7 @@ impl Tree {
             });
         }
         let provider = self.admission.as_ref().map(|a| ProviderRow::of(a.name(), &a.status()));
-        board.update(|b| {
+        progress.update(|b| {
             if !rows.is_empty() {
                 b.stages = rows;
             }
@@ -362,7 +369,7 @@ impl Tree {
 /// Starts pools with what they all share.
 struct Starter<'a> {
     settings: &'a Settings,
-    desk: &'a Arc<StageContext>,
+    context: &'a Arc<StageContext>,
     root: &'a RootHandle,
 }
 
@@ -389,26 +396,26 @@ impl Starter<'_> {
             restart: self.settings.restart.clone(),
             scaling: self.settings.scaling.clone(),
         };
-        let steward = Rc::new(StageOutcomes { context: self.desk.clone(), stage: name, next });
-        start_pool(options, stage, steward, self.root)
+        let sink = Rc::new(StageOutcomes { context: self.context.clone(), stage: name, next });
+        start_pool(options, stage, sink, self.root)
     }
 }
 
-/// Where several processes share the books, one that dies leaves money set aside.
-fn start_bookkeeper(engine: &Engine, owner: &str, root: &RootHandle) -> Result<Option<Running>, RunError> {
+/// Where several processes share the ledger, one that dies leaves money set aside.
+fn start_reservation_sweeper(engine: &Engine, owner: &str, root: &RootHandle) -> Result<Option<Running>, RunError> {
     if !engine.is_shared() {
         return Ok(None);
     }
     let settings = &engine.config.settings;
-    let keeper = Rc::new(Bookkeeper {
+    let sweeper = Rc::new(ReservationSweeper {
         ledger: engine.ledger().map_err(|e| RunError::system("ledger", e))?,
         run: owner.to_owned(),
         interval: Duration::from_secs(settings.dynamodb.ledger_lease_seconds),
     });
-    let (_, running) = start_service::<(), _, _>("bookkeeper", 1, settings.restart.clone(), root, move |_| {
-        let keeper = keeper.clone();
+    let (_, running) = start_service::<(), _, _>("reservation_sweeper", 1, settings.restart.clone(), root, move |_| {
+        let sweeper = sweeper.clone();
         async move {
-            keeper.run().await;
+            sweeper.run().await;
             Ok(())
         }
     });
@@ -419,12 +426,12 @@ fn start_committer(
     settings: &Settings,
     target: &Arc<dyn Target>,
     model: &ModelIdentity,
-    desk: &Arc<StageContext>,
+    context: &Arc<StageContext>,
     root: &RootHandle,
 ) -> (ServiceHandle<Commit>, Running) {
-    let (target, model, claims) = (target.clone(), model.clone(), desk.claims.clone());
+    let (target, model, claims) = (target.clone(), model.clone(), context.claims.clone());
     let options = settings.load.options.clone();
-    let (control, retry) = (desk.control.clone(), settings.retry.clone());
+    let (control, retry) = (context.control.clone(), settings.retry.clone());
     let lease = Duration::from_secs(settings.lease.seconds);
     let capacity = options.max_documents;
     let run = move |inbox: Rc<Inbox<Commit>>| {

@@ -8,7 +8,7 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::command::{Command, DrainMode, observe};
-use super::job::{Closed, JobSpec, Stage, Steward};
+use super::job::{Closed, JobSpec, OutcomeSink, Stage};
 use super::pool::{PoolOptions, PoolSupervisor};
 use super::root::RootHandle;
 use super::shared::Shared;
@@ -40,12 +40,12 @@ impl<J> Clone for PoolHandle<J> {
 pub fn start_pool<S: Stage>(
     options: PoolOptions,
     stage: S,
-    steward: Rc<dyn Steward<S::Job, S::Done, S::Park>>,
+    sink: Rc<dyn OutcomeSink<S::Job, S::Done, S::Park>>,
     root: &RootHandle,
 ) -> PoolHandle<S::Job> {
     let shared =
         Arc::new(Shared::new(&options.name, options.max_messages, options.max_bytes, root.in_flight_table().clone()));
-    let supervisor = PoolSupervisor::new(options, Rc::new(stage), steward, shared.clone(), root.clone());
+    let supervisor = PoolSupervisor::new(options, Rc::new(stage), sink, shared.clone(), root.clone());
     let commands = supervisor.start().recipient();
     root.adopt(&shared.name, commands.clone());
     PoolHandle { shared, commands }

@@ -51,7 +51,7 @@ pub enum Outcome<D, P> {
     },
 }
 
-/// What is to become of a job; made durable by the [`Steward`] before the pool lets go of it.
+/// What is to become of a job; made durable by the [`OutcomeSink`] before the pool lets go of it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict<D, P> {
     Done(D),
@@ -84,7 +84,7 @@ pub enum Begin {
 
 /// What the durable side said of a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settled {
+pub enum Persisted {
     /// It is written: the pool lets go (or, after `Retry`, tries again).
     Release,
     /// The job is no longer ours: drop it, whatever the verdict was.
@@ -96,10 +96,10 @@ pub enum Settled {
 #[error("the pool is draining or gone")]
 pub struct Closed;
 
-/// Owner of the durable side of a pool's jobs. An error of `begin` or `settle` is the system's, never the job's: the
+/// Owner of the durable side of a pool's jobs. An error of `begin` or `persist` is the system's, never the job's: the
 /// pool tries again and, past its limit, escalates.
 #[async_trait(?Send)]
-pub trait Steward<J, D, P> {
+pub trait OutcomeSink<J, D, P> {
     /// What the log's lines about an attempt stand in: the attempt itself, and what is written of it.
     fn span(&self, _job: &Arc<J>, _failed_attempts: u32) -> Span {
         Span::none()
@@ -109,13 +109,13 @@ pub trait Steward<J, D, P> {
     async fn begin(&self, job: &Arc<J>, failed_attempts: u32) -> Result<Begin, StageError>;
 
     /// Makes the verdict durable. May be called again after an error: has to be idempotent.
-    async fn settle(&self, job: &Arc<J>, verdict: &Verdict<D, P>) -> Result<Settled, StageError>;
+    async fn persist(&self, job: &Arc<J>, verdict: &Verdict<D, P>) -> Result<Persisted, StageError>;
 
     /// Hands a done job on. May wait: that is back-pressure, and is measured.
     async fn forward(&self, job: &Arc<J>, done: D) -> Result<(), Closed>;
 }
 
-pub(super) type SharedSteward<S> = Rc<dyn Steward<<S as Stage>::Job, <S as Stage>::Done, <S as Stage>::Park>>;
+pub(super) type SharedSink<S> = Rc<dyn OutcomeSink<<S as Stage>::Job, <S as Stage>::Done, <S as Stage>::Park>>;
 
 /// A job on its way into a pool.
 #[derive(Debug)]

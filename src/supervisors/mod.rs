@@ -13,7 +13,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `job` | the traits [`Stage`], [`Work`], [`Steward`] and what passes between them |
+//! | `job` | the traits [`Stage`], [`Work`], [`OutcomeSink`] and what passes between them |
 //! | `shared` | the bound and the queue that handles and supervisor share |
 //! | `lanes` | the order in which jobs are taken |
 //! | `pool` (`workers`, `drain`), `worker` | the two actors |
@@ -49,7 +49,7 @@ mod tests;
 pub use command::DrainMode;
 pub use docweir_core::cancel::Cancel;
 pub use handle::{PoolHandle, TrySubmit, start_pool};
-pub use job::{Begin, Closed, JobSpec, Outcome, Settled, Stage, Steward, Verdict, Work, WorkOf};
+pub use job::{Begin, Closed, JobSpec, Outcome, OutcomeSink, Persisted, Stage, Verdict, Work, WorkOf};
 pub use lanes::{Lane, Lanes};
 pub use pool::PoolOptions;
 pub use restart::{Intensity, Restart, RestartOptions};

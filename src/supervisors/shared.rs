@@ -25,7 +25,8 @@ pub enum Phase {
     Queued,
     Running,
     WaitingForRetry,
-    Settling,
+    #[serde(rename = "settling")]
+    Persisting,
     /// Done, and waiting for a place in the next pool.
     Forwarding,
 }

@@ -14,7 +14,7 @@ pub enum PoolState {
     Ended,
 }
 
-/// A pool at one moment. `in_flight` is the sum of what is queued, busy, waiting, settling and forwarding.
+/// A pool at one moment. `in_flight` is the sum of what is queued, busy, waiting, persisting and forwarding.
 #[derive(Clone, Debug, Serialize)]
 pub struct PoolStats {
     pub name: String,
@@ -29,7 +29,8 @@ pub struct PoolStats {
     pub queued_urgent: usize,
     pub oldest_queued_seconds: f64,
     pub retry_waiting: usize,
-    pub settling: usize,
+    #[serde(rename = "settling")]
+    pub persisting: usize,
     /// Done, and waiting for a place in the next pool.
     pub forwarding: usize,
     pub in_flight: usize,

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
-use super::job::{Begin, Outcome, SharedSteward, Stage, WorkOf};
+use super::job::{Begin, Outcome, SharedSink, Stage, WorkOf};
 use super::testing::Alive;
 
 pub(super) type WorkerId = u64;
@@ -73,7 +73,7 @@ pub(super) struct Retire;
 pub(super) struct Worker<S: Stage> {
     id: WorkerId,
     stage: Rc<S>,
-    steward: SharedSteward<S>,
+    sink: SharedSink<S>,
     supervisor: Recipient<Report<S>>,
     work: Option<WorkOf<S>>,
     // Dropped last: its report is sent when everything else is gone.
@@ -97,9 +97,9 @@ impl<S: Stage> Drop for DeathGuard<S> {
 }
 
 impl<S: Stage> Worker<S> {
-    pub fn new(id: WorkerId, stage: Rc<S>, steward: SharedSteward<S>, supervisor: Recipient<Report<S>>) -> Self {
+    pub fn new(id: WorkerId, stage: Rc<S>, sink: SharedSink<S>, supervisor: Recipient<Report<S>>) -> Self {
         let guard = DeathGuard { worker: id, supervisor: supervisor.clone(), armed: true };
-        Self { id, stage, steward, supervisor, work: None, guard, _alive: Alive::new() }
+        Self { id, stage, sink, supervisor, work: None, guard, _alive: Alive::new() }
     }
 
     /// A fresh state; without one the worker leaves and says why.
@@ -146,8 +146,8 @@ impl<S: Stage> Handler<Run<S::Job>> for Worker<S> {
 
     fn handle(&mut self, run: Run<S::Job>, _: &mut Context<Self>) -> Self::Result {
         let work = self.work.take();
-        let steward = self.steward.clone();
-        let span = steward.span(&run.job, run.failed_attempts);
+        let sink = self.sink.clone();
+        let span = sink.span(&run.job, run.failed_attempts);
         let attempt = async move {
             let started = Instant::now();
             let Some(mut work) = work else {
@@ -155,7 +155,7 @@ impl<S: Stage> Handler<Run<S::Job>> for Worker<S> {
                 return (None, Attempt::Outcome(Outcome::Failed(error)), Duration::ZERO);
             };
             let Run { job, failed_attempts, cancel, deadline, grace, mut kill } = run;
-            match begin(&steward, &job, failed_attempts).await {
+            match begin(&sink, &job, failed_attempts).await {
                 Ok(Begin::Go) => {}
                 Ok(Begin::Drop) => return (Some(work), Attempt::Fenced, started.elapsed()),
                 Err(error) => return (Some(work), Attempt::NotBegun(error), started.elapsed()),
@@ -207,11 +207,11 @@ impl<S: Stage> Handler<Run<S::Job>> for Worker<S> {
 
 /// A panic in `begin` is the system's failure like any other of it.
 async fn begin<J, D, P>(
-    steward: &Rc<dyn super::job::Steward<J, D, P>>,
+    sink: &Rc<dyn super::job::OutcomeSink<J, D, P>>,
     job: &Arc<J>,
     failed_attempts: u32,
 ) -> Result<Begin, StageError> {
-    match AssertUnwindSafe(steward.begin(job, failed_attempts)).catch_unwind().await {
+    match AssertUnwindSafe(sink.begin(job, failed_attempts)).catch_unwind().await {
         Ok(answer) => answer,
         Err(panic) => Err(StageError { class: ErrorClass::System, ..panicked(panic.as_ref()) }),
     }

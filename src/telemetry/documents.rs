@@ -1,6 +1,6 @@
 //! Figures of documents, and the first line of each one's trace, from the events of a run.
 //!
-//! Counted where the summary counts (`actors/tally`), so that the two are equal to the cent.
+//! Counted where the summary counts (`actors/run_summary`), so that the two are equal to the cent.
 
 use std::sync::Arc;
 

@@ -209,10 +209,10 @@ mod tests {
     }
 
     #[derive(Clone, Default)]
-    struct Desk(Arc<StdMutex<(Vec<Answer>, Vec<Datum>)>>);
+    struct FakeCloudWatch(Arc<StdMutex<(Vec<Answer>, Vec<Datum>)>>);
 
     #[async_trait]
-    impl Takes for Desk {
+    impl Takes for FakeCloudWatch {
         async fn put(&self, data: Vec<Datum>) -> Put {
             let answer = match self.0.lock().unwrap().0 {
                 ref mut answers if answers.len() > 1 => answers.remove(0),
@@ -234,19 +234,19 @@ mod tests {
         }
     }
 
-    impl Desk {
+    impl FakeCloudWatch {
         fn total(&self) -> f64 {
             let value = |d: &Datum| if let DatumValue::One(n) = d.value { n } else { 0.0 };
             self.0.lock().unwrap().1.iter().map(value).sum()
         }
     }
 
-    fn publisher(answers: &[Answer]) -> (Desk, Arc<Publisher>) {
-        let desk = Desk::default();
-        desk.0.lock().unwrap().0 = answers.to_vec();
+    fn publisher(answers: &[Answer]) -> (FakeCloudWatch, Arc<Publisher>) {
+        let cloudwatch = FakeCloudWatch::default();
+        cloudwatch.0.lock().unwrap().0 = answers.to_vec();
         let clock = Arc::new(ManualClock::at(1_000_000));
         let options = CloudWatchOptions { max_pending: 1_000, ..CloudWatchOptions::default() };
-        (desk.clone(), Publisher::new(options, clock, Box::new(desk)))
+        (cloudwatch.clone(), Publisher::new(options, clock, Box::new(cloudwatch)))
     }
 
     fn count(publisher: &Publisher, n: u64) {
@@ -257,7 +257,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_counted_arrives_once_in_all() {
-        let (desk, publisher) = publisher(&[Answer::Takes, Answer::Later, Answer::Later, Answer::Takes]);
+        let (cloudwatch, publisher) = publisher(&[Answer::Takes, Answer::Later, Answer::Later, Answer::Takes]);
         let running = tokio::spawn(publisher.clone().run());
         for n in 1..=10 {
             count(&publisher, n);
@@ -266,21 +266,21 @@ mod tests {
         running.abort();
         count(&publisher, 100);
         let totals = publisher.flush().await;
-        assert_eq!(desk.total(), 155.0);
+        assert_eq!(cloudwatch.total(), 155.0);
         assert_eq!((totals.lost, totals.in_doubt), (0, 0));
-        assert_eq!(totals.sent, desk.0.lock().unwrap().1.len() as u64);
+        assert_eq!(totals.sent, cloudwatch.0.lock().unwrap().1.len() as u64);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_is_under_way_at_the_end_is_waited_for_and_not_made_again() {
-        let (desk, publisher) = publisher(&[Answer::After(5), Answer::Takes]);
+        let (cloudwatch, publisher) = publisher(&[Answer::After(5), Answer::Takes]);
         count(&publisher, 7);
         let running = tokio::spawn(publisher.clone().run());
         tokio::time::sleep(Duration::from_secs(62)).await;
         running.abort();
         count(&publisher, 1);
         assert_eq!(publisher.flush().await, Totals { sent: 2, ..Totals::default() });
-        assert_eq!(desk.total(), 8.0);
+        assert_eq!(cloudwatch.total(), 8.0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -291,25 +291,25 @@ mod tests {
             (Answer::Later, Totals { lost: 1, ..Totals::default() }),
             (Answer::After(60), Totals { sent: 1, ..Totals::default() }),
         ] {
-            let (desk, publisher) = publisher(&[answer]);
+            let (cloudwatch, publisher) = publisher(&[answer]);
             count(&publisher, 3);
             let begun = Instant::now();
             assert_eq!(publisher.flush().await, expected, "{answer:?}");
             assert!(begun.elapsed() <= Duration::from_secs(60), "{answer:?}");
-            assert_eq!(desk.total(), if expected.sent > 0 { 3.0 } else { 0.0 });
+            assert_eq!(cloudwatch.total(), if expected.sent > 0 { 3.0 } else { 0.0 });
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_waits_has_a_limit_and_the_oldest_goes_first() {
-        let (desk, publisher) = publisher(&[Answer::Later]);
+        let (cloudwatch, publisher) = publisher(&[Answer::Later]);
         for _ in 0..1_500 {
             count(&publisher, 1);
             publisher.publish().await;
         }
-        desk.0.lock().unwrap().0 = vec![Answer::Takes];
+        cloudwatch.0.lock().unwrap().0 = vec![Answer::Takes];
         let totals = publisher.flush().await;
         assert_eq!(totals, Totals { sent: 1_000, lost: 500, in_doubt: 0 });
-        assert_eq!(desk.total(), 1_000.0);
+        assert_eq!(cloudwatch.total(), 1_000.0);
     }
 }

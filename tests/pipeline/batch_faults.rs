@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use docweir_standin::{Act, On, Pace, Rule};
+use docweir_mock_provider::{Act, On, Pace, Rule};
 use serde_json::json;
 
 use crate::shop::*;
@@ -31,11 +31,11 @@ fn whatever_becomes_of_a_batch_each_record_is_stored_once_and_each_cent_is_known
         assert_eq!(summary["records"]["stored"], 60, "{rule:?} {summary}");
         shop.assert_rows(60, plain);
         shop.assert_all_ended();
-        let books = shop.standin.books();
+        let charges = shop.mock.charges();
         // Rows of the missing lines were never done over there.
         let most = if rule.act == Act::MissingLines { 0 } else { twice };
-        assert!(books.custom_ids_paid_twice().len() <= most, "{rule:?} {:?}", books.custom_ids_paid_twice());
-        shop.assert_books_agree();
+        assert!(charges.custom_ids_paid_twice().len() <= most, "{rule:?} {:?}", charges.custom_ids_paid_twice());
+        shop.assert_ledger_agree();
     }
 }
 
@@ -72,10 +72,10 @@ fn killed_at_each_step_nothing_is_lost_and_nothing_is_paid_twice() {
         ran.code(0);
         shop.assert_rows(50, plain);
         shop.assert_all_ended();
-        let books = shop.standin.books();
-        assert_eq!(books.custom_ids_paid_twice(), Vec::<&str>::new(), "{place}");
+        let charges = shop.mock.charges();
+        assert_eq!(charges.custom_ids_paid_twice(), Vec::<&str>::new(), "{place}");
         let (settled, reserved, doubt) = shop.cost();
-        let charged = books.nanodollars();
+        let charged = charges.nanodollars();
         assert!(
             reserved == 0 && settled <= charged && charged <= settled + doubt,
             "{place}: {settled} {charged} {doubt}"
@@ -93,8 +93,8 @@ fn a_reply_that_was_lost_is_looked_for_before_anything_is_sent_again() {
         shop.records(20, plain);
         shop.ingest_records(&["--wait"]).code(0);
         shop.assert_rows(20, plain);
-        assert_eq!(shop.standin.books().batches.len(), 1, "{act:?}");
-        shop.assert_books_agree();
+        assert_eq!(shop.mock.charges().batches.len(), 1, "{act:?}");
+        shop.assert_ledger_agree();
     }
 }
 
@@ -138,12 +138,12 @@ fn killed_at_random_moments_with_a_provider_that_fails_nothing_is_lost_or_double
         round += usize::from(!hit || killed % 4 == 0);
     }
     shop.records(150, text(round));
-    shop.standin.set_faults(Vec::new()).unwrap();
+    shop.mock.set_faults(Vec::new()).unwrap();
     let ran = shop.ingest_records(&["--wait"]);
     ran.code(0);
     shop.assert_rows(150, text(round));
     shop.assert_all_ended();
-    shop.assert_books_agree();
+    shop.assert_ledger_agree();
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_provider_that_fails_now_and_then_loses_no_record_that_is_embedded_at_once()
     assert_eq!(ran.code(0).summary()["records"]["stored"], 400, "{}", ran.out);
     shop.assert_rows(400, plain);
     let (settled, reserved, doubt) = shop.cost();
-    let charged = shop.standin.books().nanodollars();
+    let charged = shop.mock.charges().nanodollars();
     assert!(reserved == 0 && settled <= charged && charged <= settled + doubt, "{settled} {charged} {doubt}");
     let by = shop.run(&["cost", "--by", "collection", "--json"]).code(0).json();
     assert_eq!(by.iter().map(|line| line["name"].clone()).collect::<Vec<_>>(), [json!("products")]);

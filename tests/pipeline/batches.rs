@@ -1,8 +1,8 @@
-//! Batches: the real binary against a stand-in that speaks OpenAI's protocol.
+//! Batches: the real binary against a mock provider that speaks OpenAI's protocol.
 
 use std::time::Duration;
 
-use docweir_standin::Act;
+use docweir_mock_provider::Act;
 use serde_json::json;
 
 use crate::kit::{Ran, eventually, results};
@@ -26,17 +26,17 @@ fn documents_are_embedded_by_batches_at_half_the_price() {
     let summary = shop.run(&["batch", "poll", "--wait", "--json", "--progress", "none"]).code(0).summary();
     assert_eq!(summary["completed"], 12, "{summary}");
     shop.place.assert_complete(12);
-    let books = shop.standin.books();
-    assert_eq!((books.live.requests, books.texts_paid_twice().len()), (0, 0), "{books:?}");
-    assert_eq!(summary["tokens"], books.batch.tokens);
-    assert_eq!((summary["cost_usd"].as_f64().unwrap() * 1e9).round() as u64, books.batch.nanodollars);
-    shop.assert_books_agree();
+    let charges = shop.mock.charges();
+    assert_eq!((charges.live.requests, charges.texts_paid_twice().len()), (0, 0), "{charges:?}");
+    assert_eq!(summary["tokens"], charges.batch.tokens);
+    assert_eq!((summary["cost_usd"].as_f64().unwrap() * 1e9).round() as u64, charges.batch.nanodollars);
+    shop.assert_ledger_agree();
     shop.assert_all_ended();
     // By document, and nothing twice: a changed document pays for what has changed.
     let by_document = shop.run(&["cost", "--by", "document", "--json"]);
     assert_eq!(by_document.code(0).json().len(), 12);
     shop.run(&ingest).code(0);
-    assert_eq!(shop.standin.books().batch.tokens, books.batch.tokens);
+    assert_eq!(shop.mock.charges().batch.tokens, charges.batch.tokens);
     let marker = docweir_testkit::marker(7, 1);
     let found = shop.run(&["search", &marker, "--json"]);
     assert!(found.code(0).out.contains("0007.pdf"), "{}", found.out);
@@ -50,7 +50,7 @@ fn with_wait_one_command_does_it_all() {
     ran.code(0);
     shop.place.assert_complete(5);
     assert!(ran.err.contains("sent: batch_") && ran.err.contains("completed: batch_"), "{}", ran.err);
-    shop.assert_books_agree();
+    shop.assert_ledger_agree();
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn vectors_that_come_as_numbers_are_those_that_come_as_base64() {
     shop.records(50, plain);
     shop.ingest_records(&["--wait"]).code(0);
     shop.assert_rows(50, plain);
-    shop.assert_books_agree();
+    shop.assert_ledger_agree();
 }
 
 #[test]
@@ -71,13 +71,13 @@ fn a_spent_budget_pauses_and_says_so() {
     let notices: Vec<_> = ran.json().iter().filter(|e| e["event"] == "notice").map(|e| e["text"].to_string()).collect();
     assert!(notices.iter().any(|n| n.contains("budget.run_usd")), "{notices:?}");
     assert!(notices.iter().any(|n| n.contains("% of the budget")), "{notices:?}");
-    assert!(shop.standin.books().nanodollars() <= 4_000);
+    assert!(shop.mock.charges().nanodollars() <= 4_000);
     let left = shop.items("products");
     assert_eq!(left["pending"], 0, "what was paid for is taken in");
     assert!(left["none"].as_u64().unwrap() > 0 && left["success"].as_u64().unwrap() > 0, "{left}");
     shop.run(&["batch", "submit", "--wait", "--progress", "none"]).code(0);
     shop.assert_rows(60, plain);
-    shop.assert_books_agree();
+    shop.assert_ledger_agree();
 }
 
 #[test]
@@ -89,13 +89,13 @@ fn documents_wait_for_money_and_go_on_with_it() {
     let summary = ran.code(0).summary();
     let (done, parked) = (summary["completed"].as_u64().unwrap(), summary["parked"].as_u64().unwrap());
     assert!(done > 0 && parked > 0 && done + parked == 10, "{summary}");
-    assert!(shop.standin.books().nanodollars() <= 12_000);
+    assert!(shop.mock.charges().nanodollars() <= 12_000);
     // The same day, with the same budget: nothing is spent, nothing is lost.
     let again = shop.run(&[&ingest[..], &["--set", "budget.day_usd=0.000012"]].concat());
     assert_eq!(again.code(0).summary()["parked"], parked, "{}", again.out);
     shop.run(&ingest).code(0);
     shop.place.assert_complete(10);
-    shop.assert_books_agree();
+    shop.assert_ledger_agree();
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_batch_is_called_off_and_its_items_wait_again() {
         let list = shop.run(&["batch", "list", "--json"]).code(0).json();
         list.iter().any(|l| l["batch_id"] == *id && l["status"] == "CANCELLED" && l["ended_at"].is_string())
     });
-    shop.assert_books_agree();
+    shop.assert_ledger_agree();
     assert_ne!(shop.items("products")["success"], 20);
     shop.run(&["batch", "cancel", &id]).code(1);
     shop.run(&["batch", "show", "batch_nobody"]).code(1);
@@ -124,7 +124,7 @@ fn only_what_is_embedded_has_to_be_paid_again() {
     let shop = batches(Vec::new());
     shop.records(20, plain);
     shop.ingest_records(&["--wait"]).code(0);
-    let charged = shop.standin.books().nanodollars();
+    let charged = shop.mock.charges().nanodollars();
     // Another file with other prices: the texts are the same.
     let text = std::fs::read_to_string(shop.place.path().join("products.jsonl")).unwrap();
     std::fs::write(shop.place.path().join("products.jsonl"), text.replace("\"price\":", "\"cost\":")).unwrap();
@@ -133,11 +133,11 @@ fn only_what_is_embedded_has_to_be_paid_again() {
     assert_eq!((&estimate.code(0).json()[0]["tokens"], &estimate.json()[0]["batch_usd"]), (&json!(0), &json!(0.0)));
     let summary = shop.ingest_records(&["--wait"]).code(0).summary();
     assert_eq!((&summary["records"]["changed"], &summary["records"]["stored"]), (&json!(20), &json!(20)), "{summary}");
-    assert_eq!(shop.standin.books().nanodollars(), charged);
+    assert_eq!(shop.mock.charges().nanodollars(), charged);
     shop.assert_rows(20, plain);
     let search = ["search", "--collection", "products", "--json", "--filter", "metadata.cost=3", "product"];
     assert_eq!(shop.run(&search).json().iter().flat_map(results).count(), 1);
-    shop.assert_books_agree();
+    shop.assert_ledger_agree();
 }
 
 #[test]
@@ -150,10 +150,10 @@ fn looking_sends_nothing() {
     shop.ingest_records(&[]).code(0);
     // What is configured by default is live, and what came back half done is not embedded at once for it.
     shop.run(&["batch", "poll", "--wait", "--progress", "none", "--set", "embed.mode=live"]).code(0);
-    assert_eq!((&shop.items("products")["none"], shop.standin.books().live.requests), (&json!(10), 0));
+    assert_eq!((&shop.items("products")["none"], shop.mock.charges().live.requests), (&json!(10), 0));
     shop.run(&["batch", "submit", "--wait", "--progress", "none"]).code(0);
     shop.assert_rows(20, plain);
-    shop.assert_books_agree();
+    shop.assert_ledger_agree();
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_wrong_address_or_another_model_gives_up_no_batch() {
     shop.records(20, plain);
     shop.ingest_records(&[]).code(0);
     let poll = ["batch", "poll", "--wait", "--progress", "none"];
-    let elsewhere = format!("embed.options.openai.base_url={}/nowhere", shop.standin.base_url());
+    let elsewhere = format!("embed.options.openai.base_url={}/nowhere", shop.mock.base_url());
     shop.run(&[&poll[..], &["--set", &elsewhere]].concat()).code(0);
     let other = "embed.options.openai.model=text-embedding-3-large";
     shop.run(&[&poll[..], &["--set", other]].concat()).code(0);
@@ -173,8 +173,8 @@ fn a_wrong_address_or_another_model_gives_up_no_batch() {
     assert_eq!(shop.items("products")["pending"], 20);
     shop.run(&poll).code(0);
     shop.assert_rows(20, plain);
-    assert_eq!(shop.standin.books().batches.len(), 1);
-    shop.assert_books_agree();
+    assert_eq!(shop.mock.charges().batches.len(), 1);
+    shop.assert_ledger_agree();
 }
 
 #[test]
@@ -186,14 +186,14 @@ fn a_document_that_is_deleted_while_it_waits_is_not_sent() {
     shop.run(&["erase", "docs/0001.pdf"]).code(0);
     let left = shop.items("documents")["none"].as_u64().unwrap();
     shop.run(&["batch", "submit", "--wait", "--progress", "none"]).code(0);
-    assert_eq!(shop.standin.books().batch.inputs, left);
+    assert_eq!(shop.mock.charges().batch.inputs, left);
     assert_eq!(shop.place.records().iter().filter(|r| r["status"] == "COMPLETED").count(), 2);
     let erased = docweir_testkit::marker(1, 1);
     for file in ["paid.db", "paid.db-wal"] {
         let body = std::fs::read(shop.place.state().join(file)).unwrap_or_default();
         assert!(!body.windows(erased.len()).any(|w| w == erased.as_bytes()), "{file}");
     }
-    shop.assert_books_agree();
+    shop.assert_ledger_agree();
 }
 
 #[test]

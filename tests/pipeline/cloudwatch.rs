@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use docweir_standin::{self as standin, On, Options, Rule, Standin};
+use docweir_mock_provider::{self as mock, MockProvider, On, Options, Rule};
 use docweir_testkit::proxy::{Act, Proxy};
 use docweir_testkit::servers::{Server, program, shared_ministack};
 use serde_json::Value;
@@ -20,7 +20,7 @@ struct Watched {
     /// What was put and not refused, as it was sent.
     bodies: Arc<Mutex<Vec<Vec<u8>>>>,
     ran: Ran,
-    standin: Standin,
+    mock: MockProvider,
 }
 
 impl Watched {
@@ -44,8 +44,8 @@ impl Watched {
         place.write("scan.pdf", docweir_testkit::hostile::no_text());
         let environment = format!("t{:08x}", fastrand::u32(..));
         // Slow enough for the figures to go in many calls.
-        let faults = vec![Rule::new(On::Embeddings, standin::Act::Slow).seconds(0.15)];
-        let standin = Standin::start(Options { keys: vec!["sk-test".into()], faults, ..Options::default() }).unwrap();
+        let faults = vec![Rule::new(On::Embeddings, mock::Act::Slow).seconds(0.15)];
+        let mock = MockProvider::start(Options { keys: vec!["sk-test".into()], faults, ..Options::default() }).unwrap();
         let mut command = place.command(["ingest", "docs", "--json", "--progress", "none"]);
         command
             .env("DOCWEIR__CLOUDWATCH__MODE", "api")
@@ -55,13 +55,13 @@ impl Watched {
             .env("DOCWEIR__EMBED__OPTIONS__OPENAI__LIMITS__CONCURRENCY", "2")
             .env("DOCWEIR__AWS__REGION", "eu-central-1")
             .env("DOCWEIR__EMBED__OPTIONS__PROVIDER", "openai")
-            .env("DOCWEIR__EMBED__OPTIONS__OPENAI__BASE_URL", standin.base_url())
+            .env("DOCWEIR__EMBED__OPTIONS__OPENAI__BASE_URL", mock.base_url())
             .env("OPENAI_API_KEY", "sk-test")
             .env("AWS_ACCESS_KEY_ID", server.access_key())
             .env("AWS_SECRET_ACCESS_KEY", server.secret_key());
         let ran = Ran::of(command.output().unwrap());
         ran.code(3);
-        Some(Self { place, server, environment, proxy, bodies, ran, standin })
+        Some(Self { place, server, environment, proxy, bodies, ran, mock })
     }
 
     fn ask(&self, args: &[&str]) -> Value {
@@ -128,8 +128,8 @@ impl Watched {
         let (count, sum) = self.samples("ExtractionDuration");
         assert!(count == 18.0 && (sum - seconds).abs() < 1e-6, "{count} {sum} {seconds}");
         let cost = self.statistic("EmbeddingCost", "embedding", "Sum");
-        let books = self.standin.books().live.nanodollars as f64 / 1e9;
-        assert!(cost > 0.0 && (cost - books).abs() < 1e-12, "{cost} {books}");
+        let charges = self.mock.charges().live.nanodollars as f64 / 1e9;
+        assert!(cost > 0.0 && (cost - charges).abs() < 1e-12, "{cost} {charges}");
     }
 }
 

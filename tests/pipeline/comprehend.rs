@@ -1,4 +1,4 @@
-//! Enrichment by Comprehend: the real binary against a stand-in that speaks its protocol.
+//! Enrichment by Comprehend: the real binary against a mock provider that speaks its protocol.
 
 use crate::kit::{Place, Ran};
 
@@ -20,7 +20,7 @@ mod with_aws {
     use std::path::Path;
     use std::process::{Command, Stdio};
 
-    use docweir_standin::{Act, AnalysisBooks, On, Options, Rule, Standin};
+    use docweir_mock_provider::{Act, AnalysisCharges, MockProvider, On, Options, Rule};
     use serde_json::Value;
 
     use super::*;
@@ -31,20 +31,20 @@ mod with_aws {
     /// A folder and whom its documents are shown to.
     struct Shop {
         place: Place,
-        standin: Standin,
+        mock: MockProvider,
     }
 
     impl Shop {
         fn new(faults: Vec<Rule>) -> Self {
-            let options = Options { faults, books_by_text: true, ..Options::default() };
-            Self { place: Place::new(), standin: Standin::start(options).unwrap() }
+            let options = Options { faults, ledger_by_text: true, ..Options::default() };
+            Self { place: Place::new(), mock: MockProvider::start(options).unwrap() }
         }
 
         fn command(&self, args: &[&str]) -> Command {
             let mut command = self.place.command(args);
             command
                 .env("DOCWEIR__ENRICH__OPTIONS__PROVIDER", "comprehend")
-                .env("DOCWEIR__ENRICH__OPTIONS__COMPREHEND__ENDPOINT", self.standin.comprehend_url())
+                .env("DOCWEIR__ENRICH__OPTIONS__COMPREHEND__ENDPOINT", self.mock.comprehend_url())
                 .env("DOCWEIR__ENRICH__OPTIONS__COMPREHEND__REQUESTS_PER_SECOND", "1000")
                 .env("DOCWEIR__ENRICH__OPTIONS__COMPREHEND__BACKOFF_INITIAL_SECONDS", "0.05")
                 .env("DOCWEIR__ENRICH__OPTIONS__COMPREHEND__DOWN_SECONDS", "0.2")
@@ -64,11 +64,11 @@ mod with_aws {
             self.run(&[&["ingest", "docs", "--json", "--progress", "none"], more].concat())
         }
 
-        fn books(&self) -> AnalysisBooks {
-            self.standin.books().analysis
+        fn charges(&self) -> AnalysisCharges {
+            self.mock.charges().analysis
         }
 
-        /// Nanodollars that are settled, under way and in doubt by our books.
+        /// Nanodollars that are settled, under way and in doubt by our charges.
         fn sums(&self) -> (u64, u64, u64) {
             let ran = self.run(&["cost", "--by", "stage", "--json"]);
             let lines = ran.code(0).json();
@@ -78,8 +78,8 @@ mod with_aws {
         }
 
         #[track_caller]
-        fn assert_books_agree(&self) {
-            let charged = self.books().all.nanodollars;
+        fn assert_ledger_agree(&self) {
+            let charged = self.charges().all.nanodollars;
             let (settled, reserved, doubt) = self.sums();
             assert_eq!(reserved, 0, "nothing is under way");
             assert!(settled <= charged && charged <= settled + doubt, "{settled} {charged} {doubt}");
@@ -112,12 +112,12 @@ mod with_aws {
         let summary = ran.code(0).summary();
         assert!(!ran.out.contains(SECRET_KEY) && !ran.err.contains(SECRET_KEY), "{} {}", ran.out, ran.err);
         shop.place.assert_complete(25);
-        let faults = shop.standin.books().faults;
+        let faults = shop.mock.charges().faults;
         assert!(faults.len() == 5, "{faults:?}");
-        shop.assert_books_agree();
+        shop.assert_ledger_agree();
         let (settled, _, doubt) = shop.sums();
         assert!(doubt > 0);
-        // What an attempt that failed had paid is in no summary, and in the books.
+        // What an attempt that failed had paid is in no summary, and in the charges.
         let cost = (summary["cost_usd"].as_f64().unwrap() * 1e9).round() as u64;
         assert!(cost > 0 && cost <= settled, "{cost} {settled}");
 
@@ -134,14 +134,14 @@ mod with_aws {
         }
 
         // A second run pays nothing, and so does another folder's worth of the same text.
-        let books = shop.books();
+        let charges = shop.charges();
         shop.ingest(&[]).code(0);
         for seed in 0..5 {
             shop.place.write(format!("copy-{seed}.pdf"), docweir_testkit::two_pages(seed));
         }
         let again = shop.ingest(&[]).code(0).summary();
         assert_eq!((again["completed"].as_u64(), again["cost_usd"].as_f64()), (Some(5), Some(0.0)), "{again}");
-        assert_eq!(shop.books(), books);
+        assert_eq!(shop.charges(), charges);
     }
 
     #[test]
@@ -207,7 +207,7 @@ mod with_aws {
             .collect();
         assert_eq!(kinds.len(), 4, "{kinds:?}");
         assert!(enriched[0]["metadata"]["pii_redacted"].as_u64().unwrap() >= 8);
-        shop.assert_books_agree();
+        shop.assert_ledger_agree();
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod with_aws {
         let clean = Shop::new(Vec::new());
         clean.place.generate(30);
         clean.ingest(&[]).code(0);
-        let once = clean.books().all.nanodollars;
+        let once = clean.charges().all.nanodollars;
 
         let shop = Shop::new(vec![Rule::new(On::Detect, Act::Slow).seconds(0.03)]);
         shop.place.generate(30);
@@ -224,18 +224,18 @@ mod with_aws {
             let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             let mut running = Running::of(child);
             eventually("some requests are answered", || {
-                shop.books().all.requests >= kill * 12 || !running.is_running()
+                shop.charges().all.requests >= kill * 12 || !running.is_running()
             });
             running.signal(rustix::process::Signal::KILL);
             running.finish();
         }
-        shop.standin.set_faults(Vec::new()).unwrap();
+        shop.mock.set_faults(Vec::new()).unwrap();
         shop.ingest(&[]).code(0);
         shop.place.assert_complete(30);
-        let (charged, (_, _, doubt)) = (shop.books().all.nanodollars, shop.sums());
+        let (charged, (_, _, doubt)) = (shop.charges().all.nanodollars, shop.sums());
         assert!(charged <= once + doubt, "{charged} is more than {once} and what was in flight, {doubt}");
         assert!(doubt > 0 && charged < 2 * once, "{doubt} of {once} was in flight, {charged} paid");
-        shop.assert_books_agree();
+        shop.assert_ledger_agree();
     }
 
     #[test]
@@ -244,11 +244,11 @@ mod with_aws {
         shop.place.generate(6);
         let estimate = shop.run(&["estimate", "docs", "--json"]);
         let estimate = estimate.code(0).json().pop().unwrap();
-        assert_eq!(shop.books().all.requests, 0, "nobody was asked");
+        assert_eq!(shop.charges().all.requests, 0, "nobody was asked");
         shop.ingest(&[]).code(0);
-        let books = shop.books().all;
-        assert_eq!(estimate["enrichment_units"], books.units, "{estimate}");
-        assert_eq!((estimate["enrichment_usd"].as_f64().unwrap() * 1e9).round() as u64, books.nanodollars);
+        let charges = shop.charges().all;
+        assert_eq!(estimate["enrichment_units"], charges.units, "{estimate}");
+        assert_eq!((estimate["enrichment_usd"].as_f64().unwrap() * 1e9).round() as u64, charges.nanodollars);
         // What is known costs nothing.
         shop.place.write("copy.pdf", docweir_testkit::two_pages(3));
         let again = shop.run(&["estimate", "docs", "--json"]).code(0).json().pop().unwrap();
@@ -262,11 +262,11 @@ mod with_aws {
         let summary = shop.ingest(&["--set", "budget.run_usd=0.02"]).code(0).summary();
         let (done, parked) = (summary["completed"].as_u64().unwrap(), summary["parked"].as_u64().unwrap());
         assert!(parked > 0 && done + parked == 8, "{summary}");
-        assert!(shop.books().all.nanodollars <= 20_000_000);
+        assert!(shop.charges().all.nanodollars <= 20_000_000);
         shop.ingest(&[]).code(0);
         shop.place.assert_complete(8);
-        shop.assert_books_agree();
-        assert_eq!(shop.books().texts_paid_twice(), Vec::<&str>::new());
+        shop.assert_ledger_agree();
+        assert_eq!(shop.charges().texts_paid_twice(), Vec::<&str>::new());
     }
 
     #[test]
@@ -278,13 +278,13 @@ mod with_aws {
         assert_eq!(summary["completed"], 1, "{summary}");
         let notes = shop.enriched()[0]["metadata"]["notes"].to_string();
         assert!(notes.contains("entities, key phrases, sentiment, personal data in `pol`"), "{notes}");
-        let books = shop.books();
-        assert_eq!(books.by_operation.keys().collect::<Vec<_>>(), ["language"]);
-        assert_eq!(books.refused.len(), 0, "it was not even asked: {books:?}");
+        let charges = shop.charges();
+        assert_eq!(charges.by_operation.keys().collect::<Vec<_>>(), ["language"]);
+        assert_eq!(charges.refused.len(), 0, "it was not even asked: {charges:?}");
     }
 
     #[test]
-    fn one_stage_alone_shows_what_was_found_and_is_in_the_books_where_there_are_some() {
+    fn one_stage_alone_shows_what_was_found_and_is_in_the_ledger_where_there_are_some() {
         let shop = Shop::new(Vec::new());
         let path =
             shop.place.write("a.md", "# A\n\nA terrible loss of Acme Widget Inc, told by Jane Doe in a long letter.");
@@ -293,9 +293,9 @@ mod with_aws {
         assert!(ran.code(0).out.contains("negative") && ran.out.contains("Acme Widget Inc"), "{}", ran.out);
         assert!(!shop.place.state().exists(), "a look makes nothing");
         shop.ingest(&[]).code(0);
-        let before = shop.books().all.nanodollars;
+        let before = shop.charges().all.nanodollars;
         shop.run(&["stage", "enrich", path]).code(0);
-        assert_eq!(shop.books().all.nanodollars, before, "what is known is not asked again");
+        assert_eq!(shop.charges().all.nanodollars, before, "what is known is not asked again");
     }
 
     #[test]
@@ -303,14 +303,19 @@ mod with_aws {
         let shop = Shop::new(Vec::new());
         shop.place.generate(2);
         shop.ingest(&[]).code(0);
-        let books = shop.books();
+        let charges = shop.charges();
         shop.run(&["erase", "docs/0001.pdf"]).code(0);
         // Of the other everything is known, of this one nothing.
         shop.ingest(&["--set", "chunk.options.table_max_chars=1999"]).code(0);
-        let again = shop.books();
-        assert!(again.all.nanodollars > books.all.nanodollars);
+        let again = shop.charges();
+        assert!(again.all.nanodollars > charges.all.nanodollars);
         let twice: Vec<_> = again.texts_paid_twice();
-        assert!(!twice.is_empty() && twice.len() < books.by_text.len(), "{} of {}", twice.len(), books.by_text.len());
+        assert!(
+            !twice.is_empty() && twice.len() < charges.by_text.len(),
+            "{} of {}",
+            twice.len(),
+            charges.by_text.len()
+        );
     }
 
     #[test]
@@ -331,7 +336,7 @@ mod with_aws {
         let ran = shop.ingest(&["--set", "retry.system_failures=2"]);
         assert_ne!(ran.status.code(), Some(0));
         assert!(ran.err.contains("AccessDenied") && ran.err.contains("policy"), "{}", ran.err);
-        shop.standin.set_faults(Vec::new()).unwrap();
+        shop.mock.set_faults(Vec::new()).unwrap();
         shop.ingest(&[]).code(0);
         shop.place.assert_complete(2);
     }

@@ -1,10 +1,10 @@
-//! Enrichment by Comprehend with state in AWS: replicas share the books, and nothing is paid twice but what one of
+//! Enrichment by Comprehend with state in AWS: replicas share the charges, and nothing is paid twice but what one of
 //! them had in hand when it died or stalled.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
-use docweir_standin::{Act, On, Options, Rule, Standin};
+use docweir_mock_provider::{Act, MockProvider, On, Options, Rule};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ type Costs = BTreeMap<String, u64>;
 
 struct Shop {
     account: Account,
-    standin: Standin,
+    mock: MockProvider,
 }
 
 fn nanos(line: &Value, name: &str) -> u64 {
@@ -44,14 +44,14 @@ fn write_documents(place: &Place) {
     }
 }
 
-fn standin() -> Standin {
-    Standin::start(Options { books_by_text: true, ..Options::default() }).unwrap()
+fn mock() -> MockProvider {
+    MockProvider::start(Options { ledger_by_text: true, ..Options::default() }).unwrap()
 }
 
-fn enriched_by<'c>(command: &'c mut Command, standin: &Standin) -> &'c mut Command {
+fn enriched_by<'c>(command: &'c mut Command, mock: &MockProvider) -> &'c mut Command {
     command
         .env("DOCWEIR__ENRICH__OPTIONS__PROVIDER", "comprehend")
-        .env("DOCWEIR__ENRICH__OPTIONS__COMPREHEND__ENDPOINT", standin.comprehend_url())
+        .env("DOCWEIR__ENRICH__OPTIONS__COMPREHEND__ENDPOINT", mock.comprehend_url())
         .env("DOCWEIR__ENRICH__OPTIONS__COMPREHEND__REQUESTS_PER_SECOND", "1000")
 }
 
@@ -69,14 +69,14 @@ impl Shop {
             ("DOCWEIR__DYNAMODB__LEDGER_LEASE_SECONDS", "6".into()),
         ];
         write_documents(&account.place);
-        let standin = standin();
-        standin.set_faults(vec![Rule::new(On::Detect, Act::Slow).seconds(0.15)]).unwrap();
-        Some(Self { account, standin })
+        let mock = mock();
+        mock.set_faults(vec![Rule::new(On::Detect, Act::Slow).seconds(0.15)]).unwrap();
+        Some(Self { account, mock })
     }
 
     fn command(&self, replica: &str, args: &[&str]) -> Command {
         let mut command = self.account.command(replica, args);
-        enriched_by(&mut command, &self.standin);
+        enriched_by(&mut command, &self.mock);
         command
     }
 
@@ -90,7 +90,7 @@ impl Shop {
     }
 
     fn charged(&self) -> u64 {
-        self.standin.books().analysis.all.nanodollars
+        self.mock.charges().analysis.all.nanodollars
     }
 
     /// Nanodollars settled, under way, in doubt.
@@ -106,16 +106,16 @@ impl Shop {
 
     /// What the same documents cost a process that is alone.
     fn alone(&self) -> Costs {
-        let (place, standin) = (Place::new(), standin());
+        let (place, mock) = (Place::new(), mock());
         write_documents(&place);
         let run = |args: &[&str]| {
             let mut command = place.command(args);
             command.env("AWS_ACCESS_KEY_ID", "x").env("AWS_SECRET_ACCESS_KEY", "x").env("AWS_REGION", "eu-central-1");
-            Ran::of(enriched_by(&mut command, &standin).output().unwrap())
+            Ran::of(enriched_by(&mut command, &mock).output().unwrap())
         };
         run(&INGEST).code(0);
         let costs = costs(&place.records(), &run(&["cost", "--by", "document", "--json"]).code(0).json());
-        assert_eq!((costs.len(), costs.values().sum::<u64>()), (DOCUMENTS, standin.books().analysis.all.nanodollars));
+        assert_eq!((costs.len(), costs.values().sum::<u64>()), (DOCUMENTS, mock.charges().analysis.all.nanodollars));
         costs
     }
 
@@ -134,14 +134,14 @@ impl Shop {
 }
 
 #[test]
-fn two_replicas_pay_for_each_text_once_and_keep_one_set_of_books() {
+fn two_replicas_pay_for_each_text_once_and_keep_one_set_of_ledger() {
     let Some(shop) = Shop::new(false) else { return };
     for replica in [shop.spawn("one"), shop.spawn("two")] {
         replica.finish().code(0);
     }
     shop.account.assert_complete(DOCUMENTS);
     assert_eq!(shop.sums(), (shop.charged(), 0, 0));
-    assert_eq!(shop.standin.books().analysis.texts_paid_twice(), Vec::<&str>::new());
+    assert_eq!(shop.mock.charges().analysis.texts_paid_twice(), Vec::<&str>::new());
     assert_eq!(shop.costs(), shop.alone());
     let runs = shop.json(&["cost", "--by", "run", "--json"]);
     assert!(runs.len() == 2 && runs.iter().all(|run| nanos(run, "usd") > 0), "both had a share: {runs:?}");

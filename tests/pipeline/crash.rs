@@ -15,16 +15,16 @@ const BOUNDARIES: &[&str] = &[
     "dispatcher.claimed",
     "extraction.begun",
     "extraction.artefact",
-    "extraction.settled",
+    "extraction.persisted",
     "chunking.artefact",
-    "chunking.settled",
+    "chunking.persisted",
     "enrichment.artefact",
-    "enrichment.settled",
+    "enrichment.persisted",
     "embedding.artefact",
-    "embedding.settled",
+    "embedding.persisted",
     "commit.staged",
     "commit.swapped",
-    "loading.settled",
+    "loading.persisted",
 ];
 
 #[test]
@@ -87,7 +87,7 @@ fn killed_at_random_moments_again_and_again_every_document_is_complete_exactly_o
 
 #[test]
 fn killed_around_a_quarantine_nothing_is_kept_that_no_record_speaks_of() {
-    for boundary in ["quarantine.kept", "quarantine.settled"] {
+    for boundary in ["quarantine.kept", "quarantine.persisted"] {
         let place = Place::new();
         place.write("scan.pdf", docweir_testkit::hostile::no_text());
         place.write("empty.pdf", "");
@@ -117,7 +117,7 @@ fn killed_when_a_replayed_document_is_complete_nothing_of_its_quarantine_is_left
     place.run(["quarantine", "replay", "--all"]).code(0);
     let mend = ["--set", "extract.options.accept_textless=true"];
     let mut command = place.command([&["ingest", "docs", "--progress", "none"], &mend[..]].concat());
-    command.env("DOCWEIR_FAILPOINT", "loading.settled=1");
+    command.env("DOCWEIR_FAILPOINT", "loading.persisted=1");
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&command.status().unwrap()), Some(9));
     assert_eq!(kept(&place).len(), 2, "the record was written first");
     place.ingest(&mend).code(0);

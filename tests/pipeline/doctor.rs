@@ -83,11 +83,11 @@ fn a_full_disk_and_a_read_only_one_are_problems() {
 
 #[test]
 fn an_endpoint_without_a_key_with_a_wrong_one_or_out_of_reach_is_a_problem() {
-    let standin = docweir_standin::Standin::start(docweir_standin::Options {
+    let mock = docweir_mock_provider::MockProvider::start(docweir_mock_provider::Options {
         keys: vec!["sk-right".into()],
-        ..docweir_standin::Options::default()
+        ..docweir_mock_provider::Options::default()
     });
-    let standin = standin.unwrap();
+    let mock = mock.unwrap();
     let place = Place::new();
     let run = |url: &str, key: Option<&str>, model: &str| {
         let mut command = place.command(["doctor", "--json"]);
@@ -106,14 +106,14 @@ fn an_endpoint_without_a_key_with_a_wrong_one_or_out_of_reach_is_a_problem() {
         (finding(&ran, "embeddings"), code)
     };
     let small = "text-embedding-3-small";
-    let (found, code) = run(&standin.base_url(), Some("sk-right"), small);
+    let (found, code) = run(&mock.base_url(), Some("sk-right"), small);
     is(&found, "fine", &["takes the key"]);
     assert_eq!(code, Some(0));
-    let (found, code) = run(&standin.base_url(), Some("sk-wrong"), small);
+    let (found, code) = run(&mock.base_url(), Some("sk-wrong"), small);
     is(&found, "problem", &["401", "$OPENAI_API_KEY"]);
     assert_eq!(code, Some(1));
-    is(&run(&standin.base_url(), None, small).0, "problem", &["OPENAI_API_KEY"]);
-    is(&run(&standin.base_url(), Some("sk-right"), "no-such-model").0, "warning", &["no-such-model"]);
+    is(&run(&mock.base_url(), None, small).0, "problem", &["OPENAI_API_KEY"]);
+    is(&run(&mock.base_url(), Some("sk-right"), "no-such-model").0, "warning", &["no-such-model"]);
     is(&run("http://127.0.0.1:9/v1", Some("sk-right"), small).0, "problem", &["base_url"]);
-    assert_eq!(standin.books().live.requests, 0, "nothing was paid");
+    assert_eq!(mock.charges().live.requests, 0, "nothing was paid");
 }

@@ -14,12 +14,12 @@
 #[cfg(feature = "aws")]
 mod account;
 #[cfg(feature = "aws")]
+mod audit_log;
+#[cfg(feature = "aws")]
 mod aws;
 mod bad_input;
 mod batch_faults;
 mod batches;
-#[cfg(feature = "aws")]
-mod books;
 #[cfg(feature = "aws")]
 mod boto3;
 #[cfg(feature = "aws")]
@@ -34,6 +34,8 @@ mod doctor;
 mod doctor_aws;
 mod first_run;
 mod kit;
+#[cfg(feature = "aws")]
+mod ledger;
 mod members;
 mod model;
 #[cfg(feature = "aws")]
@@ -57,6 +59,4 @@ mod store;
 mod table;
 #[cfg(feature = "aws")]
 mod tables;
-#[cfg(feature = "aws")]
-mod trail;
 mod watching;

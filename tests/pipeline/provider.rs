@@ -1,21 +1,21 @@
-//! Embeddings by an endpoint: the real binary against a stand-in that speaks OpenAI's protocol.
+//! Embeddings by an endpoint: the real binary against a mock provider that speaks OpenAI's protocol.
 
 use std::process::Command;
 
-use docweir_standin::{Act, On, Options, Rule, Standin};
+use docweir_mock_provider::{Act, MockProvider, On, Options, Rule};
 
 use crate::kit::{Place, Ran};
 
 const KEY: &str = "sk-test-do-not-log-9f2c";
 
-fn standin(faults: Vec<Rule>) -> Standin {
-    Standin::start(Options { keys: vec![KEY.into()], faults, books_by_text: true, ..Options::default() }).unwrap()
+fn mock(faults: Vec<Rule>) -> MockProvider {
+    MockProvider::start(Options { keys: vec![KEY.into()], faults, ledger_by_text: true, ..Options::default() }).unwrap()
 }
 
-fn with_key(mut command: Command, standin: &Standin, key: Option<&str>) -> Ran {
+fn with_key(mut command: Command, mock: &MockProvider, key: Option<&str>) -> Ran {
     command
         .env("DOCWEIR__EMBED__OPTIONS__PROVIDER", "openai")
-        .env("DOCWEIR__EMBED__OPTIONS__OPENAI__BASE_URL", standin.base_url())
+        .env("DOCWEIR__EMBED__OPTIONS__OPENAI__BASE_URL", mock.base_url())
         .env("DOCWEIR__EMBED__OPTIONS__OPENAI__LIMITS__BACKOFF_INITIAL_SECONDS", "0.1")
         .env("DOCWEIR__RETRY__WAITS_SECONDS", "[0.0, 0.1, 0.2]")
         .env("DOCWEIR__RETRY__ATTEMPTS", "8")
@@ -31,7 +31,7 @@ const INGEST: [&str; 5] = ["ingest", "docs", "--json", "--progress", "none"];
 #[test]
 fn documents_are_embedded_by_an_endpoint_that_fails_now_and_then() {
     let on = |act, probability| Rule::new(On::Embeddings, act).probability(probability);
-    let standin = standin(vec![
+    let mock = mock(vec![
         on(Act::Status, 0.1).code(500),
         on(Act::Status, 0.1).code(429).retry_after(0.05),
         on(Act::CutBefore, 0.15),
@@ -39,23 +39,23 @@ fn documents_are_embedded_by_an_endpoint_that_fails_now_and_then() {
     ]);
     let place = Place::new();
     place.generate(30);
-    let ran = with_key(place.command(INGEST), &standin, Some(KEY));
+    let ran = with_key(place.command(INGEST), &mock, Some(KEY));
     let summary = ran.code(0).summary();
     assert!(!ran.out.contains(KEY) && !ran.err.contains(KEY), "{} {}", ran.out, ran.err);
     place.assert_complete(30);
-    let books = standin.books();
-    assert!(books.refused.len() == 2 && books.faults.len() == 3, "{:?} {:?}", books.refused, books.faults);
-    assert_eq!(books.texts_paid_twice(), Vec::<&str>::new());
-    assert_eq!(summary["tokens"], books.live.tokens, "{summary}");
+    let charges = mock.charges();
+    assert!(charges.refused.len() == 2 && charges.faults.len() == 3, "{:?} {:?}", charges.refused, charges.faults);
+    assert_eq!(charges.texts_paid_twice(), Vec::<&str>::new());
+    assert_eq!(summary["tokens"], charges.live.tokens, "{summary}");
     let cost = summary["cost_usd"].as_f64().unwrap();
-    assert!((cost * 1e9 - books.live.nanodollars as f64).abs() < 1.0, "{cost} {}", books.live.nanodollars);
+    assert!((cost * 1e9 - charges.live.nanodollars as f64).abs() < 1.0, "{cost} {}", charges.live.nanodollars);
 
     // A second run pays nothing; a search pays for its question.
-    with_key(place.command(INGEST), &standin, Some(KEY)).code(0);
-    assert_eq!(standin.books().live.tokens, books.live.tokens);
-    standin.set_faults(Vec::new()).unwrap();
+    with_key(place.command(INGEST), &mock, Some(KEY)).code(0);
+    assert_eq!(mock.charges().live.tokens, charges.live.tokens);
+    mock.set_faults(Vec::new()).unwrap();
     let marker = docweir_testkit::marker(7, 1);
-    let found = with_key(place.command(["search", &marker, "--json"]), &standin, Some(KEY));
+    let found = with_key(place.command(["search", &marker, "--json"]), &mock, Some(KEY));
     assert!(found.code(0).out.contains("0007.pdf"), "{}", found.out);
 
     // The key is in no file and in no message.
@@ -69,19 +69,19 @@ fn documents_are_embedded_by_an_endpoint_that_fails_now_and_then() {
 
 #[test]
 fn a_key_that_is_missing_or_wrong_is_said_at_once_and_never_repeated() {
-    let standin = standin(Vec::new());
+    let mock = mock(Vec::new());
     let place = Place::new();
     place.generate(2);
-    let ran = with_key(place.command(INGEST), &standin, None);
+    let ran = with_key(place.command(INGEST), &mock, None);
     assert_ne!(ran.status.code(), Some(0));
     assert!(ran.err.contains("OPENAI_API_KEY"), "{}", ran.err);
-    assert_eq!(standin.books().refused.len(), 0, "nothing was asked");
+    assert_eq!(mock.charges().refused.len(), 0, "nothing was asked");
 
-    let ran = with_key(place.command(INGEST), &standin, Some("sk-wrong-1234567890"));
+    let ran = with_key(place.command(INGEST), &mock, Some("sk-wrong-1234567890"));
     assert_ne!(ran.status.code(), Some(0));
     assert!(ran.err.contains("401") && ran.err.contains("$OPENAI_API_KEY"), "{}", ran.err);
     assert!(!ran.err.contains("sk-wrong") && !ran.out.contains("sk-wrong"), "{} {}", ran.out, ran.err);
     // Nothing was held against the documents: with the right key they are done.
-    with_key(place.command(INGEST), &standin, Some(KEY)).code(0);
+    with_key(place.command(INGEST), &mock, Some(KEY)).code(0);
     place.assert_complete(2);
 }

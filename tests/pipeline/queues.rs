@@ -143,7 +143,7 @@ fn what_becomes_of_a_buckets_objects_becomes_of_its_documents() {
     assert!(listed.contains("poison.pdf"), "{listed}");
     assert_eq!(records(&account).len(), 5);
 
-    // Told of again, and put again as it was: one record, one quarantine, no further event acted on.
+    // AuditSummary of again, and put again as it was: one record, one quarantine, no further event acted on.
     send(&account, &intake(&account), &vec![event(&account, "ObjectCreated:Put", "docs/input/poison.pdf", 1); 30]);
     put(&account, "docs/poison.pdf", "poison.pdf");
     // A new version, a removal, and a rename.
@@ -408,7 +408,7 @@ fn fifo_queues_serve_as_others_do() {
     put(&account, "docs/0002.pdf", "later.pdf");
     send(&account, &intake, &[bridged(&account, "docs/input/later.pdf")]);
     wait_for_complete(&account, keys.len() + 1);
-    // Told of by the service's own commits.
+    // AuditSummary of by the service's own commits.
     let live = || account.run("reader", &["store", "info", "--json"]).code(0).json().remove(0)["live"].clone();
     eventually("they are merged", || live().as_array().unwrap().iter().any(|file| file["kind"] == "snapshot"));
     wait_for_empty(&account, &compaction);

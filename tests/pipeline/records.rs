@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use docweir_standin::{Act, vector};
+use docweir_mock_provider::{Act, vector};
 use serde_json::json;
 
 use crate::kit::{Ran, results};
@@ -23,7 +23,7 @@ fn what_is_refused_for_itself_fails_alone_and_can_be_tried_again() {
     shop.run(&["batch", "retry"]).code(0);
     shop.run(&["batch", "submit", "--wait", "--progress", "none"]).code(0);
     shop.assert_rows(20, plain);
-    shop.assert_books_agree();
+    shop.assert_ledger_agree();
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn what_changed_or_was_deleted_since_it_was_sent_is_not_stored() {
     assert_eq!(rows.len(), 19);
     assert!(!rows.contains_key("P-0005"));
     assert_eq!(rows["P-0001"].0, changed(1));
-    shop.assert_books_agree();
+    shop.assert_ledger_agree();
     // Deleted after it was stored, it leaves; put in again, it is there again.
     shop.run(&["delete", "--collection", "products", "P-0006"]).code(0);
     assert_eq!(shop.rows("products").len(), 18);
@@ -74,14 +74,14 @@ fn what_saves_little_is_embedded_at_once() {
     let auto = ["--wait", "--set", "embed.mode=auto", "--json", "--progress", "none"];
     shop.run(&[&["ingest", "docs"], &auto[..]].concat()).code(0);
     shop.place.assert_complete(3);
-    let books = shop.standin.books();
-    assert!(books.batch.requests == 0 && books.live.requests > 0, "{books:?}");
+    let charges = shop.mock.charges();
+    assert!(charges.batch.requests == 0 && charges.live.requests > 0, "{charges:?}");
     // And what saves enough is not.
     shop.records(20, plain);
     shop.run(&[RECORDS, &["--wait", "--set", "embed.mode=auto", "--set", "batch.min_saving_usd=0"]].concat()).code(0);
-    assert_eq!(shop.standin.books().batch.requests, 20);
+    assert_eq!(shop.mock.charges().batch.requests, 20);
     shop.assert_rows(20, plain);
-    shop.assert_books_agree();
+    shop.assert_ledger_agree();
 }
 
 #[test]
@@ -121,10 +121,10 @@ fn receipts_become_lines_and_words_that_are_found_by_what_is_known_of_them() {
     assert_eq!(found.len(), 10, "{found:?}");
     assert!(found.iter().all(|hit| hit["text"] == "TOTAL"), "{found:?}");
     // Again: nothing is new, nothing is paid.
-    let charged = shop.standin.books().nanodollars();
+    let charged = shop.mock.charges().nanodollars();
     let summary = shop.run(&ingest).code(0).summary();
-    assert_eq!((&summary["records"]["unchanged"], shop.standin.books().nanodollars()), (&json!(120), charged));
-    shop.assert_books_agree();
+    assert_eq!((&summary["records"]["unchanged"], shop.mock.charges().nanodollars()), (&json!(120), charged));
+    shop.assert_ledger_agree();
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn records_need_no_provider() {
     let search = ["search", "--collection", "products", "--json", "--filter", "metadata.price<=3", "product"];
     let found = Ran::of(shop.place.command(search).output().unwrap());
     assert_eq!(found.json().iter().flat_map(results).count(), 4, "{}", found.out);
-    assert_eq!(shop.standin.books().nanodollars(), 0);
+    assert_eq!(shop.mock.charges().nanodollars(), 0);
     // Batches are for providers.
     let mode = shop.place.command([RECORDS, &["--set", "embed.mode=batch"]].concat()).output().unwrap();
     assert!(Ran::of(mode).code(2).err.contains("embed.mode"));
@@ -157,10 +157,10 @@ fn records_that_are_refused_at_once_cost_their_neighbours_nothing() {
     shop.records(200, |i| if [0, 57, 58].contains(&i) { plain(i) } else { text(i) });
     let summary = shop.ingest_records(&live).code(0).summary();
     assert_eq!(summary["records"]["stored"], 3, "{summary}");
-    let books = shop.standin.books();
-    assert_eq!(books.texts_paid_twice(), Vec::<&str>::new());
+    let charges = shop.mock.charges();
+    assert_eq!(charges.texts_paid_twice(), Vec::<&str>::new());
     assert_eq!(shop.rows("products").len(), 200);
-    shop.assert_books_agree();
+    shop.assert_ledger_agree();
 }
 
 /// Each id and each vector of many: `DOCWEIR_TEST_ITEMS` of them.
@@ -168,7 +168,7 @@ fn records_that_are_refused_at_once_cost_their_neighbours_nothing() {
 fn many_records_pass_a_few_batches_each_with_its_own_vector() {
     let items = std::env::var("DOCWEIR_TEST_ITEMS").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000);
     let shop = Shop::new(|o| {
-        (o.books_by_text, o.faults) = (false, vec![outcome(Act::Shuffled)]);
+        (o.ledger_by_text, o.faults) = (false, vec![outcome(Act::Shuffled)]);
         o.limits.enqueued_tokens = 1_000_000_000;
     });
     shop.records(items, plain);
@@ -176,7 +176,7 @@ fn many_records_pass_a_few_batches_each_with_its_own_vector() {
     let ran = shop.ingest_records(&[&["--wait"], &limits[..]].concat());
     assert_eq!(ran.code(0).summary()["records"]["stored"], items, "{}", ran.out);
     shop.assert_rows(items, plain);
-    shop.assert_books_agree();
+    shop.assert_ledger_agree();
 }
 
 #[test]

@@ -13,9 +13,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::account::{Account, dynoxide, ministack, seaweedfs};
+use crate::audit_log::{AuditSummary, replay};
 use crate::kit::{Running, eventually, file_name};
 use crate::network::number;
-use crate::trail::{Told, replay};
 
 const REPLICAS: usize = 4;
 /// Of a claim, in seconds: the shortest that can be configured.
@@ -191,14 +191,14 @@ fn each_document_is_done_once(account: Option<Account>) {
 
 /// By records and trails as AWS's own client reads them, and by what the index holds.
 #[track_caller]
-fn assert_done_once(account: &Account, documents: usize) -> Told {
+fn assert_done_once(account: &Account, documents: usize) -> AuditSummary {
     let mut trails: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for entry in account.items("audit") {
         trails.entry(entry["document_id"].as_str().unwrap().to_owned()).or_default().push(entry);
     }
     let records = account.items("control");
     assert_eq!((records.len(), trails.len()), (documents, documents));
-    let mut all = Told::default();
+    let mut all = AuditSummary::default();
     for record in &records {
         let trail = trails.get_mut(record["document_id"].as_str().unwrap()).unwrap();
         trail.sort_by_key(|entry| entry["timestamp"].as_str().unwrap().to_owned());

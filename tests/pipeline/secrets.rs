@@ -4,7 +4,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use docweir_standin::{Act, On, Options, Rule, Standin};
+use docweir_mock_provider::{Act, MockProvider, On, Options, Rule};
 use docweir_testkit::proxy::{self, Proxy};
 use docweir_testkit::servers::{Server, shared_ministack};
 
@@ -19,7 +19,7 @@ const INGEST: [&str; 5] = ["ingest", "docs", "--json", "--progress", "none"];
 struct Vault {
     place: Place,
     server: &'static Server,
-    standin: Standin,
+    mock: MockProvider,
     provider: Proxy,
     manager: Proxy,
     secret: String,
@@ -30,9 +30,9 @@ struct Vault {
 impl Vault {
     fn new() -> Option<Self> {
         let server: &Server = shared_ministack()?;
-        let options = Options { keys: vec![OLD.into(), NEW.into()], books_by_text: true, ..Options::default() };
-        let standin = Standin::start(options).unwrap();
-        let provider = Proxy::start(&format!("127.0.0.1:{}", standin.port())).unwrap();
+        let options = Options { keys: vec![OLD.into(), NEW.into()], ledger_by_text: true, ..Options::default() };
+        let mock = MockProvider::start(options).unwrap();
+        let provider = Proxy::start(&format!("127.0.0.1:{}", mock.port())).unwrap();
         let manager = Proxy::start(server.endpoint().trim_start_matches("http://")).unwrap();
         let read: Arc<AtomicU64> = Arc::default();
         let counted = read.clone();
@@ -41,7 +41,7 @@ impl Vault {
             proxy::Act::Pass
         });
         let secret = format!("docweir/t{:08x}", fastrand::u32(..));
-        Some(Self { place: Place::new(), server, standin, provider, manager, secret, read })
+        Some(Self { place: Place::new(), server, mock, provider, manager, secret, read })
     }
 
     fn put(&self, operation: &str, value: &str) {
@@ -53,7 +53,7 @@ impl Vault {
     fn command(&self, args: &[&str], field: Option<&str>) -> Command {
         let mut command = self.place.command(args);
         let field = field.map(|field| format!(", field = \"{field}\"")).unwrap_or_default();
-        let path = self.standin.base_url();
+        let path = self.mock.base_url();
         let path = path.trim_start_matches("http://").split_once('/').map_or("", |(_, path)| path);
         command
             .env("DOCWEIR__EMBED__OPTIONS__PROVIDER", "openai")
@@ -88,7 +88,7 @@ fn a_key_that_is_changed_while_a_run_goes_on_is_read_again() {
     let Some(vault) = Vault::new() else { return };
     vault.put("create-secret", &format!(r#"{{"key": "{OLD}", "owner": "docs"}}"#));
     vault.place.generate(24);
-    vault.standin.set_faults(vec![Rule::new(On::Embeddings, Act::Slow).seconds(0.15)]).unwrap();
+    vault.mock.set_faults(vec![Rule::new(On::Embeddings, Act::Slow).seconds(0.15)]).unwrap();
     let (revoked, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let (is_revoked, counted) = (revoked.clone(), refused.clone());
     vault.provider.set(move |head| {
@@ -102,7 +102,7 @@ fn a_key_that_is_changed_while_a_run_goes_on_is_read_again() {
     let mut command = vault.command(&INGEST, Some("key"));
     command.stdout(std::process::Stdio::piped()).stderr(std::fs::File::create(vault.place.path().join("log")).unwrap());
     let mut run = Running::of(command.spawn().unwrap());
-    eventually("some calls were answered", || vault.standin.books().live.requests >= 4);
+    eventually("some calls were answered", || vault.mock.charges().live.requests >= 4);
     vault.put("put-secret-value", &format!(r#"{{"key": "{NEW}", "owner": "docs"}}"#));
     revoked.store(true, Ordering::Relaxed);
     assert!(run.is_running(), "it goes on");
@@ -114,7 +114,7 @@ fn a_key_that_is_changed_while_a_run_goes_on_is_read_again() {
     let (refused, read) = (refused.load(Ordering::Relaxed), vault.read.load(Ordering::Relaxed));
     assert!((1..=4).contains(&refused), "{refused} calls with the old key");
     assert!((2..=4).contains(&read), "{read} readings");
-    assert_eq!(vault.standin.books().texts_paid_twice(), Vec::<&str>::new());
+    assert_eq!(vault.mock.charges().texts_paid_twice(), Vec::<&str>::new());
     // Nothing of it is left on the disk.
     for entry in walkdir::WalkDir::new(vault.place.state()).into_iter().filter_map(Result::ok) {
         if entry.file_type().is_file() {
@@ -149,7 +149,7 @@ fn what_is_wrong_with_a_secret_is_said_with_its_name_and_the_key_that_names_it()
         proxy::Act::Reply(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()))
     });
     said(Some("key"), "secretsmanager:GetSecretValue");
-    assert_eq!(vault.standin.books().live.requests, 0, "nothing was asked without a key");
+    assert_eq!(vault.mock.charges().live.requests, 0, "nothing was asked without a key");
     // Nothing is held against the documents: with a key that can be read, plain this time, they are done.
     vault.manager.set(|_| proxy::Act::Pass);
     vault.put("put-secret-value", OLD);

@@ -1,4 +1,4 @@
-//! A place with a provider that takes batches, forgets what it is told to forget, and keeps its own books.
+//! A place with a provider that takes batches, forgets what it is told to forget, and keeps its record of charges.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use docweir::config::{Argument, Config, Source};
 use docweir::engine::Engine;
-use docweir_standin::{Act, On, Options, Rule, Standin, vector};
+use docweir_mock_provider::{Act, MockProvider, On, Options, Rule, vector};
 use serde_json::{Value, json};
 
 use crate::kit::{Place, Ran, Running};
@@ -17,16 +17,16 @@ pub const DIMENSIONS: usize = 64;
 /// A place, and a provider that takes batches.
 pub struct Shop {
     pub place: Place,
-    pub standin: Standin,
+    pub mock: MockProvider,
 }
 
 impl Shop {
     pub fn new(change: impl FnOnce(&mut Options)) -> Self {
-        let mut options = Options { books_by_text: true, ..Options::default() };
+        let mut options = Options { ledger_by_text: true, ..Options::default() };
         options.pace.validate = Duration::from_millis(10);
         options.pace.finalize = Duration::from_millis(10);
         change(&mut options);
-        Self { place: Place::new(), standin: Standin::start(options).unwrap() }
+        Self { place: Place::new(), mock: MockProvider::start(options).unwrap() }
     }
 
     pub fn with_faults(faults: Vec<Rule>) -> Self {
@@ -38,7 +38,7 @@ impl Shop {
         command
             .env("OPENAI_API_KEY", "test-key")
             .env("DOCWEIR__EMBED__OPTIONS__PROVIDER", "openai")
-            .env("DOCWEIR__EMBED__OPTIONS__OPENAI__BASE_URL", self.standin.base_url())
+            .env("DOCWEIR__EMBED__OPTIONS__OPENAI__BASE_URL", self.mock.base_url())
             .env("DOCWEIR__EMBED__OPTIONS__OPENAI__DIMENSIONS", DIMENSIONS.to_string())
             .env("DOCWEIR__EMBED__OPTIONS__OPENAI__LIMITS__BACKOFF_INITIAL_SECONDS", "0.05")
             .env("DOCWEIR__EMBED__MODE", "batch")
@@ -109,8 +109,8 @@ impl Shop {
     }
 
     #[track_caller]
-    pub fn assert_books_agree(&self) {
-        assert_eq!(self.cost(), (self.standin.books().nanodollars(), 0, 0));
+    pub fn assert_ledger_agree(&self) {
+        assert_eq!(self.cost(), (self.mock.charges().nanodollars(), 0, 0));
     }
 
     /// Every batch has ended here, and over there.
@@ -120,7 +120,7 @@ impl Shop {
         for batch in list.iter().filter(|line| line.get("batch_id").is_some()) {
             assert!(batch["ended_at"].is_string(), "{batch}");
         }
-        for batch in self.standin.books().batches {
+        for batch in self.mock.charges().batches {
             let ended = matches!(batch.status.as_str(), "completed" | "failed" | "expired" | "cancelled");
             assert!(ended, "{batch:?}");
         }

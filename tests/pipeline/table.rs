@@ -10,7 +10,7 @@ use docweir::engine::Engine;
 use docweir_aws::dynamo::table::{Index, Key, Table};
 use docweir_aws::dynamo::{Dynamo, Expression, Item, Query, Write, value};
 use docweir_aws::{Aws, AwsOptions};
-use docweir_standin::{Options, Standin};
+use docweir_mock_provider::{MockProvider, Options};
 use docweir_testkit::proxy::{Act, Proxy};
 use serde_json::{Map, Value, json};
 
@@ -58,7 +58,7 @@ impl Asked {
 
 pub struct Stall {
     pub place: Place,
-    pub standin: Standin,
+    pub mock: MockProvider,
     pub table: String,
     proxy: Proxy,
     asked: Arc<Mutex<Asked>>,
@@ -70,7 +70,7 @@ impl Stall {
     /// `None` where the servers are not installed.
     pub fn new(dynoxide: bool, change: impl FnOnce(&mut Options)) -> Option<Self> {
         let server = dynamo(dynoxide)?;
-        let mut options = Options { books_by_text: true, ..Options::default() };
+        let mut options = Options { ledger_by_text: true, ..Options::default() };
         options.pace.validate = Duration::from_millis(10);
         options.pace.finalize = Duration::from_millis(10);
         change(&mut options);
@@ -80,7 +80,7 @@ impl Stall {
         let dynamo = runtime.block_on(async { Dynamo::new(&Aws::find(aws).await.with_keys("test", "test"), "") });
         let stall = Self {
             place: Place::new(),
-            standin: Standin::start(options).unwrap(),
+            mock: MockProvider::start(options).unwrap(),
             table: format!("t{:08x}-receipts", fastrand::u32(..)),
             proxy: Proxy::start(endpoint.trim_start_matches("http://")).unwrap(),
             asked: Arc::default(),
@@ -124,18 +124,18 @@ impl Stall {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = self.place.command(args);
         command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
-        self.settle(&mut command);
+        self.configure(&mut command);
         command
     }
 
     /// Gives a command this table and this provider.
-    pub fn settle(&self, command: &mut Command) {
+    pub fn configure(&self, command: &mut Command) {
         command
             .env("DOCWEIR__AWS__REGION", "eu-central-1")
             .env("DOCWEIR__DYNAMODB__ENDPOINT", format!("http://{}", self.proxy.address()))
             .env("OPENAI_API_KEY", "test-key")
             .env("DOCWEIR__EMBED__OPTIONS__PROVIDER", "openai")
-            .env("DOCWEIR__EMBED__OPTIONS__OPENAI__BASE_URL", self.standin.base_url())
+            .env("DOCWEIR__EMBED__OPTIONS__OPENAI__BASE_URL", self.mock.base_url())
             .env("DOCWEIR__EMBED__OPTIONS__OPENAI__DIMENSIONS", "64")
             .env("DOCWEIR__EMBED__OPTIONS__OPENAI__LIMITS__BACKOFF_INITIAL_SECONDS", "0.05")
             .env("DOCWEIR__EMBED__MODE", "batch")
@@ -262,14 +262,14 @@ impl Stall {
         told
     }
 
-    /// Nothing was paid for twice, and the books agree with the provider's.
+    /// Nothing was paid for twice, and the charges agree with the provider's.
     #[track_caller]
-    pub fn assert_books(&self) {
-        let books = self.standin.books();
-        assert_eq!(books.custom_ids_paid_twice(), Vec::<&str>::new());
+    pub fn assert_ledger(&self) {
+        let charges = self.mock.charges();
+        assert_eq!(charges.custom_ids_paid_twice(), Vec::<&str>::new());
         let lines = self.run(&["cost", "--by", "mode", "--json"]).code(0).json();
         let nanos = |name: &str| lines.iter().map(|l| (l[name].as_f64().unwrap() * 1e9).round() as u64).sum::<u64>();
-        assert_eq!((nanos("usd"), nanos("reserved_usd"), nanos("in_doubt_usd")), (books.nanodollars(), 0, 0));
+        assert_eq!((nanos("usd"), nanos("reserved_usd"), nanos("in_doubt_usd")), (charges.nanodollars(), 0, 0));
     }
 }
 

@@ -4,7 +4,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use docweir_standin::{Act as Fault, On, Rule};
+use docweir_mock_provider::{Act as Fault, On, Rule};
 use docweir_testkit::proxy::Act;
 use rustix::process::Signal;
 use serde_json::json;
@@ -22,7 +22,7 @@ fn items_are_embedded_by_batches_and_told_once(dynoxide: bool) {
     let summary = stall.receipts(WAIT).code(0).summary();
     assert_eq!(summary["records"]["stored"], 180, "{summary}");
     stall.assert_told();
-    stall.assert_books();
+    stall.assert_ledger();
     // Each was told twice: that it is taken in, and what became of it.
     let asked = stall.asked();
     assert_eq!(asked.written.len(), 200);
@@ -34,14 +34,14 @@ fn items_are_embedded_by_batches_and_told_once(dynoxide: bool) {
     assert_eq!((asked.times("Scan"), asked.times("PutItem"), asked.times("DeleteItem")), (0, 0, 0), "{asked:?}");
     // A query of each receipt, and one of the index.
     assert!(asked.times("Query") <= RECEIPTS + 2, "{asked:?}");
-    let paid = stall.standin.books().batch.tokens;
+    let paid = stall.mock.charges().batch.tokens;
     // A second run finds nothing, and asks for nothing else.
     let summary = stall.receipts(WAIT).code(0).summary();
     assert_eq!(summary.get("records"), None, "{summary}");
     let asked = stall.asked();
     let calls: Vec<_> = asked.calls.iter().map(|(operation, times)| (operation.as_str(), *times)).collect();
     assert_eq!(calls, [("DescribeTable", 1), ("Query", 1)]);
-    assert_eq!(stall.standin.books().batch.tokens, paid);
+    assert_eq!(stall.mock.charges().batch.tokens, paid);
     // The neighbours are those of the receipt, not those of the page of the index.
     let found = stall.run(&["search", "article2", "--collection", "receipt_words", "--mode", "full-text", "--json"]);
     assert!(found.code(0).out.contains(r#""right":"of"#), "{}", found.out);
@@ -89,7 +89,7 @@ fn killed_at_each_step_each_item_is_told_and_nothing_is_paid_twice() {
                     assert_eq!(killed.status.code(), None, "{place}: {}", String::from_utf8_lossy(&killed.stderr));
                     stall.receipts(WAIT).code(0);
                     stall.assert_told();
-                    stall.assert_books();
+                    stall.assert_ledger();
                     // Nothing is owed any more.
                     stall.asked();
                     stall.receipts(WAIT).code(0);
@@ -124,7 +124,7 @@ fn what_changed_or_was_deleted_since_it_was_sent_gets_no_stale_vector() {
     // Not made again by what is told.
     assert!(!stall.items().contains_key(&word(3, 1, 1)));
     assert_eq!(stall.status(&line(4, 1)), "SUCCESS", "it is what was embedded");
-    let before = stall.standin.books().batch.tokens;
+    let before = stall.mock.charges().batch.tokens;
     stall.receipts(WAIT).code(0);
     let lines = stall.rows("receipt_lines");
     assert_eq!(
@@ -132,12 +132,12 @@ fn what_changed_or_was_deleted_since_it_was_sent_gets_no_stale_vector() {
         ("quite another", "something else")
     );
     assert_eq!((stall.status(&line(1, 1)), stall.status(&line(2, 1))), (json!("SUCCESS"), json!("SUCCESS")));
-    assert!(stall.standin.books().batch.tokens > before);
+    assert!(stall.mock.charges().batch.tokens > before);
     // What is done and asks again is told again, and not paid again.
-    let paid = stall.standin.books().batch.tokens;
+    let paid = stall.mock.charges().batch.tokens;
     stall.set(&line(5, 1), &[("embedding_status", "NONE")]);
     stall.receipts(WAIT).code(0);
-    assert_eq!((stall.status(&line(5, 1)), stall.standin.books().batch.tokens), (json!("SUCCESS"), paid));
+    assert_eq!((stall.status(&line(5, 1)), stall.mock.charges().batch.tokens), (json!("SUCCESS"), paid));
     // Deleted after it was stored, it stays until somebody deletes it here; changed and asking, it is replaced.
     stall.set(&line(5, 2), &[("text", "now this"), ("embedding_status", "NONE")]);
     stall.receipts(WAIT).code(0);
@@ -168,7 +168,7 @@ fn lost_answers_and_throttling_lose_and_double_nothing() {
         });
         stall.receipts(WAIT).code(0);
         stall.assert_told();
-        stall.assert_books();
+        stall.assert_ledger();
     }
 }
 
@@ -251,12 +251,12 @@ fn records_of_ones_own_shape_are_embedded_at_once_and_told() {
     let hit = &results(&hit.code(0).json()[0])[0];
     assert_eq!((&hit["metadata"]["price"], hit["metadata"].get("embedding_status")), (&json!(1.5), None), "{hit}");
     // Another price alone: the vector stays, and is not paid again.
-    let paid = stall.standin.books().nanodollars();
+    let paid = stall.mock.charges().nanodollars();
     let mut dearer = product(3, "product number 3", 2);
     dearer["price"] = json!(9.5);
     stall.put(dearer);
     stall.run(&args).code(0);
-    assert_eq!((stall.status("PRODUCT#3"), stall.standin.books().nanodollars()), (json!("SUCCESS"), paid));
+    assert_eq!((stall.status("PRODUCT#3"), stall.mock.charges().nanodollars()), (json!("SUCCESS"), paid));
 }
 
 #[test]
@@ -329,13 +329,13 @@ fn replicas_share_a_table_and_one_that_dies_or_stalls_loses_and_doubles_nothing(
     let command = |replica: &str| {
         let mut command =
             account.command(replica, &["ingest", &uri, "--as", "receipts", "--wait", "--json", "--progress", "none"]);
-        stall.settle(&mut command);
+        stall.configure(&mut command);
         command.env("DOCWEIR__EMBED__OPTIONS__OPENAI__REQUEST_SECONDS", "2").env("DOCWEIR__BATCH__RECORD_ITEMS", "20");
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     };
     let mut running: Vec<Running> = (0..3).map(|n| Running::of(command(&format!("r{n}")).spawn().unwrap())).collect();
-    eventually("a batch is at the provider", || !stall.standin.books().batches.is_empty());
+    eventually("a batch is at the provider", || !stall.mock.charges().batches.is_empty());
     running[0].signal(Signal::STOP);
     std::thread::sleep(Duration::from_secs(9));
     running[0].signal(Signal::CONT);
@@ -346,7 +346,7 @@ fn replicas_share_a_table_and_one_that_dies_or_stalls_loses_and_doubles_nothing(
     }
     Running::of(command("last").spawn().unwrap()).finish().code(0);
     assert_eq!(stall.told().len(), RECEIPTS * (LINES + WORDS));
-    assert_eq!(stall.standin.books().custom_ids_paid_twice(), Vec::<&str>::new());
+    assert_eq!(stall.mock.charges().custom_ids_paid_twice(), Vec::<&str>::new());
     account.run("last", &["store", "verify"]).code(0);
     // Nothing is left to be done by anybody.
     stall.asked();

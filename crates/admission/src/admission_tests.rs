@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::bucket::Bucket;
 use super::*;
 
-/// A provider's own books.
+/// A provider's record of charges.
 struct Provider {
     tokens: Mutex<Bucket>,
     per_minute: f64,

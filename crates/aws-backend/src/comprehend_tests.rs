@@ -1,4 +1,4 @@
-//! Against a stand-in that speaks the real protocol, enforces its limits and keeps its own books.
+//! Against a mock provider that speaks the real protocol, enforces its limits and keeps its record of charges.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use docweir_core::cancel::Cancel;
 use docweir_core::clock::SystemClock;
 use docweir_core::error::{ErrorClass, StageError};
 use docweir_core::model::SentimentLabel;
+use docweir_mock_provider::{Act, MockProvider, On, Options, Rule};
 use docweir_providers::account::{Account, Alerts, BUDGET_SPENT, BudgetOptions};
-use docweir_providers::comprehend::{Counting, Service, desks, model, price};
+use docweir_providers::comprehend::{Counting, Service, metered_apis, model, price};
 use docweir_stages::enrich::Call;
 use docweir_stages::enrich::comprehend::{Analyst, Answer, Answers, Api, ComprehendOptions, Refusal};
-use docweir_standin::{Act, On, Options, Rule, Standin};
 use docweir_stores::cache::SqliteFindingsCache;
 use docweir_stores::ledger::{Amount, By, Ledger, Line, SqliteLedger};
 use docweir_stores::paid;
@@ -22,27 +22,27 @@ use tokio::time::Instant;
 
 use crate::comprehend::AwsComprehend;
 
-/// A service whose cache and books lie in a folder of their own.
+/// A service whose cache and charges lie in a folder of their own.
 struct Place {
     folder: tempfile::TempDir,
-    standin: Standin,
+    mock: MockProvider,
     options: ComprehendOptions,
 }
 
 impl Place {
     fn new(change: impl FnOnce(&mut Options)) -> Self {
-        let mut standin = Options { books_by_text: true, ..Options::default() };
-        change(&mut standin);
-        let standin = Standin::start(standin).unwrap();
+        let mut mock = Options { ledger_by_text: true, ..Options::default() };
+        change(&mut mock);
+        let mock = MockProvider::start(mock).unwrap();
         let options = ComprehendOptions {
-            endpoint: standin.comprehend_url(),
+            endpoint: mock.comprehend_url(),
             requests_per_second: 1_000.0,
             backoff_initial_seconds: 0.05,
             max_wait_seconds: 5.0,
             request_seconds: 5.0,
             ..ComprehendOptions::default()
         };
-        Self { folder: tempfile::tempdir().unwrap(), standin, options }
+        Self { folder: tempfile::tempdir().unwrap(), mock, options }
     }
 
     fn with(faults: Vec<Rule>) -> Self {
@@ -78,10 +78,10 @@ impl Place {
         let aws = AwsOptions { region: "eu-central-1".into(), ..AwsOptions::default() };
         let aws = Aws::find(aws).await.with_keys("key", "secret");
         let remote = Arc::new(AwsComprehend::new(&aws, &self.options));
-        let desks = desks(&self.options, 0.0001, self.accounts(run_usd));
+        let metered_apis = metered_apis(&self.options, 0.0001, self.accounts(run_usd));
         let path = self.folder.path().join("findings.db");
         let cache = SqliteFindingsCache::open(&path, &FindingsCacheOptions::default());
-        Service::new(remote, desks, Arc::new(cache), self.options.clone())
+        Service::new(remote, metered_apis, Arc::new(cache), self.options.clone())
     }
 
     /// Nanodollars that are settled, under way and in doubt.
@@ -108,7 +108,7 @@ fn kinds(answer: &Result<Answer, Refusal>) -> Vec<(&str, usize, usize)> {
 const NAMES: &str = "👨‍👩‍👧 漢字: Jane Doe of Acme Widget Inc. wrote";
 
 #[tokio::test]
-async fn every_api_answers_and_the_books_are_the_services() {
+async fn every_api_answers_and_the_ledger_are_the_services() {
     let place = Place::new(|_| {});
     let service = place.service().await;
     let entities = ask(&service, Api::Entities, &[NAMES, "nothing here"]).await.unwrap();
@@ -122,9 +122,9 @@ async fn every_api_answers_and_the_books_are_the_services() {
     assert!(matches!(&mood.answers[0], Ok(Answer::Sentiment(s)) if s.label == SentimentLabel::Negative));
     let tongues = ask(&service, Api::Language, &["Der Vertrag ist nicht das"]).await.unwrap();
     assert!(matches!(&tongues.answers[0], Ok(Answer::Languages(l)) if l[0].code == "de"));
-    let books = place.standin.books().analysis;
-    assert_eq!(place.sums().await, (books.all.nanodollars, 0, 0));
-    assert_eq!((books.all.requests, books.all.units, books.by_operation.len()), (5, 18, 5));
+    let charges = place.mock.charges().analysis;
+    assert_eq!(place.sums().await, (charges.all.nanodollars, 0, 0));
+    assert_eq!((charges.all.requests, charges.all.units, charges.by_operation.len()), (5, 18, 5));
 }
 
 #[tokio::test]
@@ -138,19 +138,19 @@ async fn requests_are_within_the_limits_and_nothing_is_paid_twice() {
     let (one, other) = tokio::join!(ask(&service, Api::Entities, &texts), ask(&service, Api::Entities, &texts));
     let (one, other) = (one.unwrap(), other.unwrap());
     assert_eq!(one.answers, other.answers);
-    let books = place.standin.books().analysis;
-    assert_eq!((books.all.texts, books.texts_paid_twice().len(), books.refused.len()), (40, 0, 0));
-    assert_eq!(one.usage.units + other.usage.units, books.all.units);
+    let charges = place.mock.charges().analysis;
+    assert_eq!((charges.all.texts, charges.texts_paid_twice().len(), charges.refused.len()), (40, 0, 0));
+    assert_eq!(one.usage.units + other.usage.units, charges.all.units);
     // Another API, and another language, are other questions; the next process knows the answers.
     let again = place.service().await;
     assert_eq!(ask(&again, Api::Entities, &texts).await.unwrap().usage.calls, 0);
-    assert_eq!(place.standin.books().analysis, books);
+    assert_eq!(place.mock.charges().analysis, charges);
     let german = again.ask(Api::Entities, "de", &texts[..1], Call::new("x", &Cancel::default())).await.unwrap();
     assert_eq!((german.usage.calls, ask(&again, Api::KeyPhrases, &texts[..1]).await.unwrap().usage.calls), (1, 1));
 }
 
 #[tokio::test]
-async fn the_books_agree_with_the_services_however_a_call_ends() {
+async fn the_ledger_agree_with_the_services_however_a_call_ends() {
     let on = |act| Rule::new(On::Detect, act).times(1);
     // What was certainly not charged is free; what nobody knows is in doubt, whether it was charged or not.
     let table = [
@@ -171,7 +171,7 @@ async fn the_books_agree_with_the_services_however_a_call_ends() {
         let place = Place::with(rule.clone().into_iter().collect());
         let service = place.service().await;
         let _ = ask(&service, Api::Sentiment, &["a stale lease", "is fenced"]).await;
-        let charged = place.standin.books().analysis.all.nanodollars;
+        let charged = place.mock.charges().analysis.all.nanodollars;
         let (settled, reserved, doubt) = place.sums().await;
         assert_eq!((reserved, doubt > 0), (0, doubtful), "{rule:?}");
         assert!(settled <= charged && charged <= settled + doubt, "{rule:?}: {settled} {charged} {doubt}");
@@ -193,11 +193,11 @@ async fn a_text_that_fails_alone_is_asked_about_alone() {
         let at = text.find("Acme").unwrap();
         assert!(kinds(answer).contains(&("ORGANIZATION", at, text.len())), "{text}: {answer:?}");
     }
-    let books = place.standin.books().analysis;
-    let failed = books.all.requests - 1;
+    let charges = place.mock.charges().analysis;
+    let failed = charges.all.requests - 1;
     assert!(failed > 2 && failed < 20, "{failed} failed alone");
-    assert_eq!((books.all.texts, books.texts_paid_twice().len()), (20, 0));
-    assert_eq!(place.sums().await, (books.all.nanodollars, 0, 0));
+    assert_eq!((charges.all.texts, charges.texts_paid_twice().len()), (20, 0));
+    assert_eq!(place.sums().await, (charges.all.nanodollars, 0, 0));
 }
 
 #[tokio::test]
@@ -206,9 +206,13 @@ async fn a_text_that_keeps_failing_fails_the_attempt_and_its_neighbours_are_kept
     let service = place.service().await;
     let error = ask(&service, Api::Entities, &["a", "b", "c"]).await.unwrap_err();
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "comprehend_item_failed"));
-    let books = place.standin.books();
-    assert_eq!((books.analysis.all.texts, books.faults["detect:item_errors"]), (2, 3), "three attempts of the first");
-    place.standin.set_faults(Vec::new()).unwrap();
+    let charges = place.mock.charges();
+    assert_eq!(
+        (charges.analysis.all.texts, charges.faults["detect:item_errors"]),
+        (2, 3),
+        "three attempts of the first"
+    );
+    place.mock.set_faults(Vec::new()).unwrap();
     assert_eq!(ask(&service, Api::Entities, &["a", "b", "c"]).await.unwrap().usage.units, 3);
 }
 
@@ -219,7 +223,7 @@ async fn what_never_has_an_answer_is_told_apart_and_asked_about_once() {
         let place = Place::with(vec![Rule::new(On::Detect, Act::ItemErrors).item(code)]);
         let answers = ask(&place.service().await, Api::KeyPhrases, &["a", "b"]).await.unwrap();
         assert_eq!((&answers.answers[0], answers.answers[1].is_ok()), (&Err(refusal), true));
-        assert_eq!(place.standin.books().faults["detect:item_errors"], 1);
+        assert_eq!(place.mock.charges().faults["detect:item_errors"], 1);
     }
     // Of personal data in a language that it does not know, and of a text that is too long for it.
     let place = Place::new(|o| o.comprehend.bytes_of_personal_text = 50);
@@ -243,9 +247,9 @@ async fn a_text_that_is_refused_is_found_by_halves_and_never_told() {
     let error = ask(&service, Api::Entities, &texts).await.unwrap_err();
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::Permanent, "comprehend_refused"));
     assert!(error.message.contains("ValidationException") && !error.message.contains("value"), "{error}");
-    let books = place.standin.books().analysis;
-    assert_eq!((books.all.texts, books.texts_paid_twice().len()), (16, 0), "the others were answered");
-    assert_eq!(place.sums().await, (books.all.nanodollars, 0, 0));
+    let charges = place.mock.charges().analysis;
+    assert_eq!((charges.all.texts, charges.texts_paid_twice().len()), (16, 0), "the others were answered");
+    assert_eq!(place.sums().await, (charges.all.nanodollars, 0, 0));
 }
 
 #[tokio::test]
@@ -261,9 +265,9 @@ async fn throttling_slows_and_fails_nothing() {
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let answers = ask(&service, Api::Entities, &texts).await.unwrap();
     assert_eq!(answers.answers.len(), 24);
-    let books = place.standin.books().analysis;
-    assert!(books.refused["ThrottlingException"] > 0, "{books:?}");
-    assert_eq!((books.all.texts, place.sums().await), (24, (books.all.nanodollars, 0, 0)));
+    let charges = place.mock.charges().analysis;
+    assert!(charges.refused["ThrottlingException"] > 0, "{charges:?}");
+    assert_eq!((charges.all.texts, place.sums().await), (24, (charges.all.nanodollars, 0, 0)));
 }
 
 #[tokio::test]
@@ -282,9 +286,9 @@ async fn a_service_that_is_slow_for_long_sends_the_document_back_without_an_atte
         tries += 1;
         assert!(tries < 8, "no way forward");
     }
-    let books = place.standin.books().analysis;
+    let charges = place.mock.charges().analysis;
     assert!(tries > 0);
-    assert_eq!((books.all.texts, books.texts_paid_twice().len()), (8, 0));
+    assert_eq!((charges.all.texts, charges.texts_paid_twice().len()), (8, 0));
 }
 
 #[tokio::test]
@@ -333,7 +337,7 @@ async fn a_budget_stops_before_it_is_passed() {
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let error = ask(&service, Api::Entities, &texts).await.unwrap_err();
     assert_eq!(error.code, BUDGET_SPENT);
-    let charged = place.standin.books().analysis.all.nanodollars;
+    let charged = place.mock.charges().analysis.all.nanodollars;
     assert_eq!((charged, place.sums().await), (3_000_000, (3_000_000, 0, 0)));
     // With more money it goes on from there.
     let service = place.paying(1.0).await;
@@ -357,5 +361,5 @@ async fn what_is_counted_is_what_is_charged() {
     let paid = ask(&service, Api::Entities, &texts).await.unwrap().usage;
     assert_eq!((counted.units, counted.cost), (paid.units, paid.cost));
     let all = Counting::new(Arc::new(NoCache), 0.0001).ask(Api::Entities, "en", &texts, call).await.unwrap().usage;
-    assert_eq!(all.units, place.standin.books().analysis.all.units);
+    assert_eq!(all.units, place.mock.charges().analysis.all.units);
 }

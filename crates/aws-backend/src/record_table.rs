@@ -17,7 +17,7 @@ const WAIT: Duration = Duration::from_millis(20);
 /// Keys of a page of the index.
 const PAGE: usize = 1_000;
 
-type Done<T> = Result<T, TableError>;
+type TableResult<T> = Result<T, TableError>;
 
 /// The names of a table's keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,11 +53,11 @@ impl DynamoRecordTable {
     }
 
     /// Waits before the next try, or gives up.
-    async fn after(&self, table: &str, tries: u32, fault: &Fault) -> Done<u32> {
+    async fn after(&self, table: &str, tries: u32, fault: &Fault) -> TableResult<u32> {
         again(WAIT, tries, self.attempts, fault).await.ok_or_else(|| Self::failed(table, fault))
     }
 
-    async fn layout(&self, table: &str) -> Done<Arc<Layout>> {
+    async fn layout(&self, table: &str) -> TableResult<Arc<Layout>> {
         let known = self.layouts.lock().unwrap_or_else(PoisonError::into_inner).get(table).cloned();
         if let Some(known) = known {
             return Ok(known);
@@ -92,7 +92,7 @@ impl DynamoRecordTable {
     }
 
     /// Every call that a run makes, with writes whose conditions can't hold.
-    pub async fn try_out(&self, table: &str) -> Done<()> {
+    pub async fn try_out(&self, table: &str) -> TableResult<()> {
         let layout = self.layout(table).await?;
         let found = self.find(table, None).await?.keys.into_iter().next();
         let made_up = found.is_none();
@@ -120,7 +120,7 @@ impl DynamoRecordTable {
         }
     }
 
-    async fn page(&self, query: &Query) -> Done<docweir_aws::dynamo::Page> {
+    async fn page(&self, query: &Query) -> TableResult<docweir_aws::dynamo::Page> {
         let mut tries = 0;
         loop {
             match self.dynamo.query(query).await {
@@ -190,11 +190,11 @@ fn condition(key: &ItemKey, tests: &[Test]) -> Expression {
 
 #[async_trait]
 impl RecordTable for DynamoRecordTable {
-    async fn look(&self, table: &str) -> Done<()> {
+    async fn look(&self, table: &str) -> TableResult<()> {
         self.layout(table).await.map(drop)
     }
 
-    async fn find(&self, table: &str, after: Option<Value>) -> Done<Found> {
+    async fn find(&self, table: &str, after: Option<Value>) -> TableResult<Found> {
         let layout = self.layout(table).await?;
         let start = match after {
             Some(Value::Object(start)) => Some(value::object(start)),
@@ -213,7 +213,7 @@ impl RecordTable for DynamoRecordTable {
         Ok(Found { keys, next: page.next.map(|next| Value::Object(value::json(next))) })
     }
 
-    async fn read(&self, table: &str, keys: &[ItemKey]) -> Done<Vec<Option<Held>>> {
+    async fn read(&self, table: &str, keys: &[ItemKey]) -> TableResult<Vec<Option<Held>>> {
         let mut found: HashMap<ItemKey, Held> = HashMap::with_capacity(keys.len());
         for part in keys.chunks(MOST) {
             let mut tries = 0;
@@ -236,7 +236,7 @@ impl RecordTable for DynamoRecordTable {
         Ok(keys.iter().map(|key| found.remove(key)).collect())
     }
 
-    async fn below(&self, table: &str, key: &ItemKey, prefix: &str, most: usize) -> Done<Vec<Held>> {
+    async fn below(&self, table: &str, key: &ItemKey, prefix: &str, most: usize) -> TableResult<Vec<Held>> {
         let layout = self.layout(table).await?;
         let (name, value) = &key.hash;
         let hash = Expression::new("#h = :h").name("#h", name).value(":h", attribute(value));
@@ -266,7 +266,7 @@ impl RecordTable for DynamoRecordTable {
         }
     }
 
-    async fn mark(&self, table: &str, key: &ItemKey, tests: &[Test], mark: &Mark) -> Done<bool> {
+    async fn mark(&self, table: &str, key: &ItemKey, tests: &[Test], mark: &Mark) -> TableResult<bool> {
         let mut text = "SET #status = :status".to_owned();
         match &mark.id {
             Some((_, Some(_))) => text.push_str(", #id = :id"),

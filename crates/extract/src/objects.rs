@@ -198,7 +198,7 @@ fn page_file(number: u32) -> String {
 pub fn to_objects(document: &ExtractedDocument, id: &DocumentId, version: Version) -> Vec<(String, Vec<u8>)> {
     let mut objects = Vec::with_capacity(document.pages.len() + 1);
     let mut pages = Vec::with_capacity(document.pages.len());
-    let mut trail = Trail::default();
+    let mut path = HeadingPath::default();
     let (mut chars, mut bytes) = (0u64, 0u64);
     for (i, page) in document.pages.iter().enumerate() {
         if i > 0 {
@@ -210,7 +210,7 @@ pub fn to_objects(document: &ExtractedDocument, id: &DocumentId, version: Versio
         pages.push(PageMetadata {
             page: page.number,
             file: page_file(page.number),
-            breadcrumbs: trail.at(page),
+            breadcrumbs: path.at(page),
             images: Vec::new(),
             tables: page.blocks.iter().enumerate().filter_map(table).collect(),
             start: chars,
@@ -245,10 +245,10 @@ pub fn to_objects(document: &ExtractedDocument, id: &DocumentId, version: Versio
 
 /// The headings in force while the pages go by.
 #[derive(Default)]
-struct Trail(Vec<(u8, String)>);
+struct HeadingPath(Vec<(u8, String)>);
 
-impl Trail {
-    /// The trail where the page begins, a heading that it begins with included; then goes on to its end.
+impl HeadingPath {
+    /// The path where the page begins, a heading that it begins with included; then goes on to its end.
     fn at(&mut self, page: &Page) -> Vec<String> {
         let mut here = None;
         for block in page.blocks.iter().filter(|b| b.kind != BlockKind::PageFurniture) {

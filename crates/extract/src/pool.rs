@@ -183,7 +183,7 @@ impl Extractor {
         let (cpu_at_start, cpu_limit) = (child.cpu_time().unwrap_or_default(), Duration::from_secs(o.cpu_seconds));
         let mut look = interval_at(start + LOOK, LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut patience = deadline.min(start + stall);
+        let mut next_deadline = deadline.min(start + stall);
         let mut answer = Answer::new(media_type);
         loop {
             let heard = tokio::select! {
@@ -202,7 +202,7 @@ impl Extractor {
                     }
                     continue;
                 }
-                () = sleep_until(patience) => return answer.or(out_of_time(o, patience < deadline)),
+                () = sleep_until(next_deadline) => return answer.or(out_of_time(o, next_deadline < deadline)),
             };
             let (reply, bytes) = match heard {
                 Heard::Reply(reply, bytes) => (reply, bytes),
@@ -218,7 +218,7 @@ impl Extractor {
                 return end;
             }
             let wait = if answer.pages_done { stall.min(Duration::from_secs(o.info_seconds)) } else { stall };
-            patience = deadline.min(Instant::now() + wait);
+            next_deadline = deadline.min(Instant::now() + wait);
         }
     }
 }

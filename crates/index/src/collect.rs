@@ -289,7 +289,7 @@ impl VectorStore {
                 return Err(VectorError::NotRetained { collection, asked, retained, version: newest });
             }
         }
-        Err(VectorError::Unsettled { collection: self.collection.clone(), attempts: self.options.read_attempts })
+        Err(VectorError::NoStableView { collection: self.collection.clone(), attempts: self.options.read_attempts })
     }
 
     pub async fn unpin(&self, pinned: Pinned) -> Result<(), VectorError> {

@@ -62,7 +62,7 @@ pub enum VectorError {
     NotRetained { collection: String, asked: u64, retained: u64, version: u64 },
     /// Reloaded again and again while others removed files.
     #[error("no consistent view of `{collection}` in {attempts} tries: its files were replaced meanwhile; try again")]
-    Unsettled { collection: String, attempts: u32 },
+    NoStableView { collection: String, attempts: u32 },
     #[error(
         "a search of `{collection}` needs about {needed} bytes of memory and `vectors.max_memory_bytes` is {limit}: \
          raise it or compact the collection"
@@ -94,7 +94,7 @@ impl VectorError {
             Self::Stalled { .. } => "commit_stalled",
             Self::Cancelled { .. } => "merge_cancelled",
             Self::NotRetained { .. } => "version_not_retained",
-            Self::Unsettled { .. } => "view_unsettled",
+            Self::NoStableView { .. } => "view_unsettled",
             Self::Memory { .. } => "vector_memory_limit",
             Self::Query(_) => "bad_query",
             Self::Encode(_) => "encode_failed",
@@ -113,7 +113,7 @@ impl VectorError {
             | Self::NotRetained { .. } => ErrorClass::Permanent,
             // Losing a race says nothing against the document.
             Self::Contention { .. } => ErrorClass::Throttled,
-            Self::Unresolved { .. } | Self::Stalled { .. } | Self::Unsettled { .. } | Self::Cancelled { .. } => {
+            Self::Unresolved { .. } | Self::Stalled { .. } | Self::NoStableView { .. } | Self::Cancelled { .. } => {
                 ErrorClass::Transient
             }
             Self::Object(e) => match e {

@@ -64,7 +64,7 @@ enum Step {
         writer: usize,
     },
     /// Requests that were under way arrive.
-    Settle,
+    ApplyPending,
     Wait {
         seconds: u32,
     },
@@ -84,7 +84,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0.0..=1.0f64).prop_map(|share| Step::RollBack { share }),
         2 => Just(Step::Mark),
         1 => (0..2usize).prop_map(|writer| Step::Reopen { writer }),
-        1 => Just(Step::Settle),
+        1 => Just(Step::ApplyPending),
         1 => (0..200u32).prop_map(|seconds| Step::Wait { seconds }),
     ];
     proptest::collection::vec(step, 1..24)
@@ -234,7 +234,7 @@ impl World {
                 self.stores[writer] = store(&self.objects);
                 self.writers[writer] = self.stores[writer].writer_seeded(self.minted);
             }
-            Step::Settle => self.objects.settle(),
+            Step::ApplyPending => self.objects.apply_pending(),
             Step::Wait { seconds } => self.objects.clock().advance(std::time::Duration::from_secs(seconds.into())),
         }
     }
@@ -266,7 +266,7 @@ proptest! {
             world.step(step);
             world.check();
         }
-        world.objects.settle();
+        world.objects.apply_pending();
         world.check();
         // In good weather everything goes on.
         world.faults = Faults::default();

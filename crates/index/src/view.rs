@@ -102,7 +102,7 @@ impl VectorStore {
                 Err(e) => return Err(e),
             }
         }
-        Err(self.unsettled())
+        Err(self.no_stable_view())
     }
 
     /// The files of a past version. They are not kept for the next view.
@@ -134,7 +134,7 @@ impl VectorStore {
             let parents = parents(&documents, entries.into_iter().flat_map(|(_, documents)| documents));
             return Ok(Inventory { version: manifest.version, documents, parents });
         }
-        Err(self.unsettled())
+        Err(self.no_stable_view())
     }
 
     async fn documents_of(&self, live: &LiveFile) -> Result<Vec<DocumentEntry>, VectorError> {
@@ -279,8 +279,8 @@ impl VectorStore {
         VectorError::Damaged { file: key, reason }
     }
 
-    fn unsettled(&self) -> VectorError {
-        VectorError::Unsettled { collection: self.collection.clone(), attempts: self.options.read_attempts }
+    fn no_stable_view(&self) -> VectorError {
+        VectorError::NoStableView { collection: self.collection.clone(), attempts: self.options.read_attempts }
     }
 }
 

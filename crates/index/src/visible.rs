@@ -57,7 +57,7 @@ pub fn visible(segments: Vec<Arc<Segment>>) -> Vec<Visible> {
                 winners.insert(id, (i, document));
                 continue;
             };
-            if settle(&segments, &mut all, (held, place), (i, document)) == (i, document) {
+            if pick_winner(&segments, &mut all, (held, place), (i, document)) == (i, document) {
                 winners.insert(id, (i, document));
             }
         }
@@ -66,7 +66,7 @@ pub fn visible(segments: Vec<Arc<Segment>>) -> Vec<Visible> {
         let mut held = small;
         for &i in &large {
             if let Some(document) = segments.get(i).and_then(|s| s.documents().find(id)) {
-                held = settle(&segments, &mut all, held, (i, document));
+                held = pick_winner(&segments, &mut all, held, (i, document));
             }
         }
     }
@@ -75,7 +75,7 @@ pub fn visible(segments: Vec<Arc<Segment>>) -> Vec<Visible> {
         for &j in large.get(n + 1..).unwrap_or_default() {
             let Some(larger) = segments.get(j) else { continue };
             for (one, other) in shared(smaller, larger) {
-                settle(&segments, &mut all, (i, one), (j, other));
+                pick_winner(&segments, &mut all, (i, one), (j, other));
             }
         }
     }
@@ -106,7 +106,7 @@ fn shared(smaller: &Segment, larger: &Segment) -> Vec<(usize, usize)> {
 }
 
 /// Hides the one of two places of a document that loses; returns the one that wins.
-fn settle(
+fn pick_winner(
     segments: &[Arc<Segment>],
     all: &mut [Visible],
     one: (usize, usize),

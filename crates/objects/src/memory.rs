@@ -105,7 +105,7 @@ impl MemoryObjects {
     }
 
     /// Delivers every put that is still under way, where its precondition holds.
-    pub fn settle(&self) {
+    pub fn apply_pending(&self) {
         let now = self.clock.now();
         let mut state = self.state();
         for (key, body, when) in std::mem::take(&mut state.late) {
@@ -396,7 +396,7 @@ mod tests {
         let s = one(|f| f.late = 1.0);
         assert!(matches!(put(&s, "k", "x", Precondition::Absent).await, Err(ObjectError::Unknown { .. })));
         assert!(s.keys().is_empty());
-        s.settle();
+        s.apply_pending();
         assert_eq!(s.keys(), ["k"]);
         let s = one(|f| f.fail_read = 1.0);
         assert!(matches!(s.get("k").await, Err(ObjectError::Transient { .. })));

@@ -1,4 +1,4 @@
-//! Embeddings by OpenAI's protocol, with money set aside before each call. Asks a stand-in on this machine. Run it with
+//! Embeddings by OpenAI's protocol, with money set aside before each call. Asks a mock provider on this machine. Run it with
 //! `cargo run -p docweir-providers --example openai_embeddings`.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
@@ -8,12 +8,12 @@ use std::sync::Arc;
 use docweir_admission::Admission;
 use docweir_core::cancel::Cancel;
 use docweir_core::clock::SystemClock;
+use docweir_mock_provider::{MockProvider, Options};
 use docweir_providers::account::{Account, Alerts, BudgetOptions};
 use docweir_providers::openai::{Client, OpenAiEmbedder, OpenAiOptions};
 use docweir_providers::prices::PriceOptions;
 use docweir_providers::secrets::Key;
 use docweir_stages::embed::{Call, Embedder};
-use docweir_standin::{Options, Standin};
 use docweir_stores::control::sqlite::SqliteControlOptions;
 use docweir_stores::ledger::{By, Ledger, SqliteLedger};
 use docweir_stores::paid;
@@ -21,8 +21,8 @@ use docweir_stores::paid;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // With OpenAI itself, leave `base_url` as it is and read the key from where it is kept (`secrets::Secrets`).
-    let standin = Standin::start(Options::default())?;
-    let options = OpenAiOptions { base_url: standin.base_url(), ..OpenAiOptions::default() };
+    let mock = MockProvider::start(Options::default())?;
+    let options = OpenAiOptions { base_url: mock.base_url(), ..OpenAiOptions::default() };
     let price = PriceOptions::default().of(&options.model);
 
     let folder = tempfile::tempdir()?;
@@ -54,6 +54,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for line in ledger.report(By::Model, "2000-01-01", 10).await? {
         println!("the ledger has {} call of {} for {}", line.settled.calls, line.name, line.settled.cost);
     }
-    println!("the provider charged {} nanodollars", standin.books().live.nanodollars);
+    println!("the provider charged {} nanodollars", mock.charges().live.nanodollars);
     Ok(())
 }

@@ -19,7 +19,7 @@ pub struct InFlight<T>(Arc<DashMap<Sha256Hex, watch::Receiver<Option<T>>>>);
 pub enum Claimed<T> {
     /// The caller's, until this is dropped.
     Mine(Mine<T>),
-    Elsewhere(Elsewhere<T>),
+    ByAnother(PendingResult<T>),
 }
 
 /// The right to have a text done. Dropped with its holder, whatever becomes of it.
@@ -30,7 +30,7 @@ pub struct Mine<T> {
 }
 
 /// Somebody else has it done.
-pub struct Elsewhere<T>(watch::Receiver<Option<T>>);
+pub struct PendingResult<T>(watch::Receiver<Option<T>>);
 
 impl<T> Clone for InFlight<T> {
     fn clone(&self) -> Self {
@@ -47,7 +47,7 @@ impl<T> Default for InFlight<T> {
 impl<T: Clone> InFlight<T> {
     pub fn claim(&self, key: &Sha256Hex) -> Claimed<T> {
         match self.0.entry(key.clone()) {
-            Entry::Occupied(entry) => Claimed::Elsewhere(Elsewhere(entry.get().clone())),
+            Entry::Occupied(entry) => Claimed::ByAnother(PendingResult(entry.get().clone())),
             Entry::Vacant(entry) => {
                 let (made, waiting) = watch::channel(None);
                 entry.insert(waiting);
@@ -71,7 +71,7 @@ impl<T> Drop for Mine<T> {
     }
 }
 
-impl<T: Clone> Elsewhere<T> {
+impl<T: Clone> PendingResult<T> {
     /// Returns when the other has ended: with what it made, or without if it failed.
     pub async fn wait(mut self, cancel: &Cancel) -> Result<Option<T>, StageError> {
         // The sender sends at most once, and drops.

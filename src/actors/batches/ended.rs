@@ -7,10 +7,10 @@ use docweir_core::money::Nanodollars;
 use docweir_objects::Pages;
 use docweir_stores::batches::{Ending, Status, result_files};
 
-use super::desk::BatchDesk;
+use super::context::BatchContext;
 use crate::messages::event::Event;
 
-impl BatchDesk {
+impl BatchContext {
     /// Takes away what a process left that died right after the end of a batch.
     pub async fn sweep(&self) -> Result<(), StageError> {
         let broken = |e: &dyn std::fmt::Display| StageError::system("batch_file", e.to_string());
@@ -33,7 +33,7 @@ impl BatchDesk {
         Ok(())
     }
 
-    /// How a batch ends, at the configured price and patience.
+    /// How a batch ends, at the configured price and limits.
     pub fn ending(&self, status: Status, charged_tokens: Option<u64>, undone: bool, error: Option<String>) -> Ending {
         Ending {
             status,

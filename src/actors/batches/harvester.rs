@@ -16,7 +16,7 @@ use docweir_stores::batches::{Batch, Ending, Made, Refusal, Sent, Space, Status,
 use docweir_target::TargetWriter;
 use tokio::sync::mpsc;
 
-use super::desk::BatchDesk;
+use super::context::BatchContext;
 use super::rows::rows;
 use super::{forbidden, unkeyed};
 use crate::supervisors::service::Inbox;
@@ -25,7 +25,7 @@ use crate::supervisors::service::Inbox;
 const GROUPS: usize = 4;
 
 pub struct Harvester {
-    pub desk: Rc<BatchDesk>,
+    pub context: Rc<BatchContext>,
     /// One a collection.
     pub writers: HashMap<String, Box<dyn TargetWriter>>,
 }
@@ -63,15 +63,15 @@ impl Harvester {
     /// Takes batches in, one after the other, until every sender is gone.
     pub async fn run(&mut self, inbox: &Inbox<String>) -> Result<(), StageError> {
         // What a life before this one had begun is looked at again.
-        self.desk.outlook.harvest_anew();
+        self.context.batch_progress.harvest_anew();
         while let Some(id) = inbox.receive().await {
             let harvested = self.batch(&id).await;
             // Before the run may end: what goes on with it is wanted.
             let harvested = match harvested {
-                Ok(()) => self.desk.resume().await,
+                Ok(()) => self.context.resume().await,
                 failed => failed,
             };
-            self.desk.outlook.harvest_ends(&id);
+            self.context.batch_progress.harvest_ends(&id);
             match harvested {
                 Ok(()) => {}
                 // The next look at the open batches finds it again.
@@ -85,14 +85,14 @@ impl Harvester {
     }
 
     async fn batch(&mut self, id: &str) -> Result<(), StageError> {
-        let desk = self.desk.clone();
-        let Some(batch) = desk.batches.batch(id).await?.filter(|b| b.ended_at.is_none()) else { return Ok(()) };
+        let context = self.context.clone();
+        let Some(batch) = context.batches.batch(id).await?.filter(|b| b.ended_at.is_none()) else { return Ok(()) };
         let mut sums = Sums::default();
         if batch.status == Status::Failed && !batch.error_lines.is_empty() {
             let error = batch.error.clone().unwrap_or_default();
-            desk.batches.blame(id, &batch.error_lines, &error).await?;
+            context.batches.blame(id, &batch.error_lines, &error).await?;
         }
-        let [output, errors] = result_files(&desk.folder, id);
+        let [output, errors] = result_files(&context.folder, id);
         for (file, path) in [(&batch.output_file_id, output), (&batch.error_file_id, errors)] {
             if let Some(file) = file {
                 if !self.fetch(&batch, file, &path).await? {
@@ -107,9 +107,9 @@ impl Harvester {
             tracing::warn!(batch = id, lines = sums.bad_lines, "lines of a batch's results could not be read");
         }
         failpoint::reach("harvest.stored", id);
-        desk.batches.end(id, self.ending(&batch, &sums)).await?;
+        context.batches.end(id, self.ending(&batch, &sums)).await?;
         failpoint::reach("harvest.ended", id);
-        desk.ended(id).await
+        context.ended(id).await
     }
 
     fn ending(&self, batch: &Batch, sums: &Sums) -> Ending {
@@ -117,14 +117,14 @@ impl Harvester {
         let full = batch.error.as_deref().is_some_and(|e| e.contains("token_limit_exceeded"));
         if full {
             let text = "the provider takes fewer tokens at a time than `batch.max_enqueued_tokens` says: lower it";
-            self.desk.notices.tell_once(text.into());
+            self.context.notifier.tell_once(text.into());
         }
         // Where lines were named, the others are as good as new.
         let blamed = batch.status == Status::Failed && !batch.error_lines.is_empty();
         let undone = full || blamed || batch.status == Status::Cancelled;
         // Without its results only the provider's own word is left.
         let charged = batch.charged_tokens.or_else(|| sums.lost.is_none().then_some(sums.tokens));
-        self.desk.ending(batch.status, charged, undone, sums.lost.clone())
+        self.context.ending(batch.status, charged, undone, sums.lost.clone())
     }
 
     /// `false` where the provider has it no more: what was in it is lost, and sent again.
@@ -132,18 +132,19 @@ impl Harvester {
         if to.exists() {
             return Ok(true);
         }
-        let desk = &self.desk;
-        match desk.client.download(file, to, &desk.options.transfer).await {
+        let context = &self.context;
+        match context.client.download(file, to, &context.options.transfer).await {
             Ok(_) => Ok(true),
             Err(error @ TransferError::Local { .. }) => Err(StageError::system("batch_file", error.to_string())),
             Err(TransferError::Call(CallError::Missing(what))) => {
                 tracing::error!(batch = batch.id, what, "the provider has the results of a batch no more");
                 Ok(false)
             }
-            Err(TransferError::Call(CallError::Forbidden(what))) => Err(forbidden(desk, &what)),
+            Err(TransferError::Call(CallError::Forbidden(what))) => Err(forbidden(context, &what)),
             Err(TransferError::Call(CallError::Unkeyed(why))) => Err(unkeyed(&why)),
             Err(TransferError::Call(CallError::Refused(what))) => {
-                desk.notices
+                context
+                    .notifier
                     .tell_once(format!("can't fetch the results of batch {}: {what} (`batch.transfer`)", batch.id));
                 Err(StageError::transient("batch_file", what))
             }
@@ -152,18 +153,18 @@ impl Harvester {
     }
 
     async fn file(&mut self, batch: &Batch, path: &Path, sums: &mut Sums) -> Result<(), StageError> {
-        let desk = self.desk.clone();
+        let context = self.context.clone();
         let broken = |e: &dyn std::fmt::Display| StageError::system("batch_file", format!("{}: {e}", path.display()));
         let file = File::open(path).map_err(|e| broken(&e))?;
-        let options = ReadOptions { max_line_bytes: desk.options.max_line_bytes, ..ReadOptions::default() };
-        let dimension = desk.model.dimension as usize;
+        let options = ReadOptions { max_line_bytes: context.options.max_line_bytes, ..ReadOptions::default() };
+        let dimension = context.model.dimension as usize;
         let (give, mut groups) = mpsc::channel::<Vec<Outcome>>(GROUPS);
         let reading = tokio::task::spawn_blocking(move || {
             let gone = || std::io::Error::other("nobody takes the results any more");
             read_results(file, dimension, options, |group| give.blocking_send(group).map_err(|_| gone()))
         });
         let per_row = dimension * 4 + 512;
-        let most = desk.options.harvest_items.min((desk.options.harvest_bytes / per_row).max(1));
+        let most = context.options.harvest_items.min((context.options.harvest_bytes / per_row).max(1));
         let mut held = Vec::new();
         while let Some(group) = groups.recv().await {
             for outcome in group {
@@ -184,7 +185,7 @@ impl Harvester {
     }
 
     async fn group(&mut self, batch: &Batch, outcomes: Vec<Outcome>, sums: &mut Sums) -> Result<(), StageError> {
-        let desk = self.desk.clone();
+        let context = self.context.clone();
         let (mut vectors, mut refusals) = (Vec::new(), Vec::new());
         for outcome in outcomes {
             match outcome {
@@ -205,7 +206,7 @@ impl Harvester {
         }
         if !vectors.is_empty() {
             let keys = vectors.iter().map(|(key, ..)| key.clone()).collect();
-            let sent = desk.batches.sent(&batch.id, keys).await?;
+            let sent = context.batches.sent(&batch.id, keys).await?;
             // A line that stands there twice is one result.
             let mut seen = HashSet::new();
             let fresh: Vec<(Sent, Vec<f32>, u64)> = sent
@@ -214,21 +215,21 @@ impl Harvester {
                 .filter_map(|(sent, (_, vector, tokens))| Some((sent?, vector, tokens)))
                 .filter(|(sent, ..)| seen.insert(sent.item.clone()))
                 .collect();
-            for part in parts(fresh, desk.options.harvest_bytes) {
+            for part in parts(fresh, context.options.harvest_bytes) {
                 self.keep(batch, part).await?;
             }
         }
         if !refusals.is_empty() {
             // A batch that was called off is nobody's attempt.
-            let most = if batch.status == Status::Cancelled { u32::MAX } else { desk.options.max_attempts };
-            desk.batches.refused(&batch.id, refusals, most).await?;
+            let most = if batch.status == Status::Cancelled { u32::MAX } else { context.options.max_attempts };
+            context.batches.refused(&batch.id, refusals, most).await?;
         }
         Ok(())
     }
 
     async fn keep(&mut self, batch: &Batch, fresh: Vec<(Sent, Vec<f32>, u64)>) -> Result<(), StageError> {
-        let desk = self.desk.clone();
-        let fresh = desk.write_back.fresh(fresh, |(sent, ..)| sent).await?;
+        let context = self.context.clone();
+        let fresh = context.write_back.fresh(fresh, |(sent, ..)| sent).await?;
         if fresh.is_empty() {
             return Ok(());
         }
@@ -249,18 +250,18 @@ impl Harvester {
                     .collect();
                 let writes = rows(fresh.into_iter().map(|(sent, vector, _)| (sent, vector)));
                 let writer = self.writer(collection)?;
-                writer.write(writes, &desk.model).await?;
+                writer.write(writes, &context.model).await?;
                 failpoint::reach("harvest.committed", &batch.id);
                 made
             }
         };
-        desk.batches.made(&batch.id, made).await?;
+        context.batches.made(&batch.id, made).await?;
         failpoint::reach("harvest.marked", &batch.id);
         Ok(())
     }
 
     fn writer(&mut self, collection: &str) -> Result<&mut Box<dyn TargetWriter>, StageError> {
-        let target = self.desk.collections.get(collection)?;
+        let target = self.context.collections.get(collection)?;
         Ok(self.writers.entry(collection.to_owned()).or_insert_with(|| target.writer()))
     }
 }

@@ -7,18 +7,18 @@
 //!            └──────────▶ recorder (at once) ──────────────────────────▶ collections
 //! ```
 //! Everything that these services know is in the store of items and batches: each may die at any moment and goes on
-//! with what it finds there. Where several processes share them, one at a time has these services ([`keeper`]).
-//! [`outlook`] tells a run when nothing more is to come. What came from tables of the user's is told there when it has
+//! with what it finds there. Where several processes share them, one at a time has these services ([`leader`]).
+//! [`batch_progress`] tells a run when nothing more is to come. What came from tables of the user's is told there when it has
 //! come to its end ([`write_back`]).
 
-pub mod desk;
+pub mod batch_progress;
+pub mod context;
 mod ended;
 mod harvester;
-pub mod keeper;
+pub mod leader;
 mod lease_deadline;
 mod once_notifier;
 mod options;
-pub mod outlook;
 mod poller;
 mod recorder;
 mod rows;
@@ -34,12 +34,12 @@ use docweir_core::error::StageError;
 use docweir_stages::embed::Embedder;
 use docweir_stores::batches::Batches;
 
-pub use desk::{BatchDesk, Collections};
-pub use keeper::Keeper;
+pub use batch_progress::BatchProgress;
+pub use context::{BatchContext, Collections};
+pub use leader::BatchLeader;
 pub use lease_deadline::LeaseDeadline;
 pub use once_notifier::OnceNotifier;
 pub use options::{BatchOptions, EmbedMode};
-pub use outlook::Outlook;
 pub use rows::tombstones;
 pub use write_back::WriteBack;
 
@@ -51,20 +51,20 @@ use crate::supervisors::{RestartOptions, RootHandle};
 const HARVESTS: usize = 4;
 
 /// Starts submitter, poller and harvester. Dropping what it returns ends them.
-pub fn start_batches(desk: Rc<BatchDesk>, restart: &RestartOptions, root: &RootHandle) -> Vec<Running> {
-    let harvesting = desk.clone();
+pub fn start_batches(context: Rc<BatchContext>, restart: &RestartOptions, root: &RootHandle) -> Vec<Running> {
+    let harvesting = context.clone();
     let run = move |inbox: Rc<Inbox<String>>| {
-        let mut harvester = harvester::Harvester { desk: harvesting.clone(), writers: HashMap::new() };
+        let mut harvester = harvester::Harvester { context: harvesting.clone(), writers: HashMap::new() };
         async move { harvester.run(&inbox).await }
     };
     let (harvester, taking_in) = start_service("harvester", HARVESTS, restart.clone(), root, run);
-    let polling = desk.clone();
+    let polling = context.clone();
     let (_, looking) = start_service::<(), _, _>("poller", 1, restart.clone(), root, move |_| {
-        let poller = poller::Poller { desk: polling.clone(), harvester: harvester.clone() };
+        let poller = poller::Poller { context: polling.clone(), harvester: harvester.clone() };
         async move { poller.run().await }
     });
     let (_, sending) = start_service::<(), _, _>("submitter", 1, restart.clone(), root, move |_| {
-        let submitter = submitter::Submitter { desk: desk.clone() };
+        let submitter = submitter::Submitter { context: context.clone() };
         async move { submitter.run().await }
     });
     vec![taking_in, looking, sending]
@@ -76,8 +76,8 @@ pub struct Recording {
     pub batches: Arc<dyn Batches>,
     pub collections: Rc<Collections>,
     pub events: Arc<dyn EventSink>,
-    pub notices: Rc<OnceNotifier>,
-    pub outlook: Arc<Outlook>,
+    pub notifier: Rc<OnceNotifier>,
+    pub batch_progress: Arc<BatchProgress>,
     pub embedder: Arc<dyn Embedder>,
     /// Tells tables what became of their items.
     pub write_back: Rc<WriteBack>,
@@ -95,14 +95,14 @@ pub fn start_recorder(recording: Recording, restart: &RestartOptions, root: &Roo
 }
 
 /// An address where there are no batches.
-fn no_batches(desk: &BatchDesk, what: &str) -> StageError {
-    let text = format!("{} has no batches ({what}): correct `embed.options.openai`", desk.endpoint.base_url);
+fn no_batches(context: &BatchContext, what: &str) -> StageError {
+    let text = format!("{} has no batches ({what}): correct `embed.options.openai`", context.endpoint.base_url);
     StageError::system("provider_path", text)
 }
 
 /// A provider that refuses our key.
-fn forbidden(desk: &BatchDesk, what: &str) -> StageError {
-    let place = desk.endpoint.key_place();
+fn forbidden(context: &BatchContext, what: &str) -> StageError {
+    let place = context.endpoint.key_place();
     let text = format!("the provider answers {what}: look at the key in {place} and what it may do");
     StageError::system("provider_key", text)
 }

@@ -8,7 +8,7 @@ use docweir_core::error::{ErrorClass, StageError};
 use docweir_providers::openai::{BatchObject, BatchStatus, CallError};
 use docweir_stores::batches::{Batch, Checked, Status};
 
-use super::desk::BatchDesk;
+use super::context::BatchContext;
 use super::{forbidden, no_batches, unkeyed};
 use crate::messages::event::Event;
 use crate::supervisors::service::ServiceHandle;
@@ -17,7 +17,7 @@ use crate::supervisors::service::ServiceHandle;
 const MOST_LINES: usize = 1_000;
 
 pub struct Poller {
-    pub desk: Rc<BatchDesk>,
+    pub context: Rc<BatchContext>,
     pub harvester: ServiceHandle<String>,
 }
 
@@ -26,37 +26,37 @@ impl Poller {
     pub async fn run(&self) -> Result<(), StageError> {
         loop {
             let done = match self.round().await {
-                Ok(()) => self.desk.resume().await,
+                Ok(()) => self.context.resume().await,
                 failed => failed,
             };
             match done {
-                Ok(()) => self.desk.outlook.polled(),
+                Ok(()) => self.context.batch_progress.polled(),
                 Err(error) if error.class == ErrorClass::Transient => {
                     tracing::warn!(%error, "can't look at batches just now")
                 }
                 Err(error) => return Err(error),
             }
             tokio::select! {
-                () = self.desk.outlook.poll.notified() => {}
-                () = tokio::time::sleep(Duration::from_secs_f64(self.desk.options.poll_seconds)) => {}
+                () = self.context.batch_progress.poll.notified() => {}
+                () = tokio::time::sleep(Duration::from_secs_f64(self.context.options.poll_seconds)) => {}
             }
         }
     }
 
     async fn round(&self) -> Result<(), StageError> {
-        for batch in self.desk.open().await? {
+        for batch in self.context.open().await? {
             let Some(provider_id) = batch.provider_id.clone() else { continue };
             let status = match batch.status.is_terminal() {
                 true => batch.status,
                 false => self.look(&batch, &provider_id).await?,
             };
             if status.is_terminal() {
-                if !self.desk.outlook.harvest_begins(&batch.id) {
+                if !self.context.batch_progress.harvest_begins(&batch.id) {
                     continue;
                 }
                 // Taken in one by one: it waits for its turn here.
                 if self.harvester.send(batch.id.clone()).await.is_err() {
-                    self.desk.outlook.harvest_ends(&batch.id);
+                    self.context.batch_progress.harvest_ends(&batch.id);
                     return Ok(());
                 }
             }
@@ -65,14 +65,14 @@ impl Poller {
     }
 
     async fn look(&self, batch: &Batch, provider_id: &str) -> Result<Status, StageError> {
-        let desk = &self.desk;
+        let context = &self.context;
         if batch.cancel && !matches!(batch.status, Status::Canceling) {
             // One that has ended can't be cancelled any more, and is looked at below.
-            if let Err(error) = desk.client.cancel_batch(provider_id).await {
+            if let Err(error) = context.client.cancel_batch(provider_id).await {
                 tracing::debug!(batch = batch.id, %error, "the provider does not cancel");
             }
         }
-        let object = match desk.client.get_batch(provider_id).await {
+        let object = match context.client.get_batch(provider_id).await {
             Ok(object) => object,
             Err(error) => return self.not_seen(batch, error).await,
         };
@@ -81,10 +81,10 @@ impl Poller {
                 format!("the provider says `{}` of it, which is no status that is known", object.status.as_str());
             tracing::error!(batch = batch.id, "{text}");
             let checked = Checked { error: Some(text), ..checked(batch.status, &object) };
-            desk.batches.checked(&batch.id, checked).await?;
+            context.batches.checked(&batch.id, checked).await?;
             return Ok(batch.status);
         };
-        desk.batches.checked(&batch.id, checked(status, &object)).await?;
+        context.batches.checked(&batch.id, checked(status, &object)).await?;
         if !status.is_terminal() {
             self.warn(batch).await?;
         }
@@ -92,24 +92,24 @@ impl Poller {
     }
 
     async fn warn(&self, batch: &Batch) -> Result<(), StageError> {
-        let desk = &self.desk;
-        let since = batch.submitted_at.as_deref().and_then(parse_timestamp).unwrap_or_else(|| desk.clock.now());
-        let hours = (desk.clock.now() - since) as f64 / 3.6e9;
-        if !batch.warned && hours >= desk.options.warn_hours {
+        let context = &self.context;
+        let since = batch.submitted_at.as_deref().and_then(parse_timestamp).unwrap_or_else(|| context.clock.now());
+        let hours = (context.clock.now() - since) as f64 / 3.6e9;
+        if !batch.warned && hours >= context.options.warn_hours {
             let text = format!("batch {} has been at the provider for {hours:.0} hours", batch.id);
             tracing::warn!(batch = batch.id, hours, "a batch takes long");
-            desk.events.emit(Event::Notice { text });
-            desk.batches.warned(&batch.id).await?;
+            context.events.emit(Event::Notice { text });
+            context.batches.warned(&batch.id).await?;
         }
         Ok(())
     }
 
     async fn not_seen(&self, batch: &Batch, error: CallError) -> Result<Status, StageError> {
-        let desk = &self.desk;
+        let context = &self.context;
         match error {
             CallError::Missing(what) => self.gone(batch, &what).await?,
-            CallError::Unknown(what) => return Err(no_batches(desk, &what)),
-            CallError::Forbidden(what) => return Err(forbidden(desk, &what)),
+            CallError::Unknown(what) => return Err(no_batches(context, &what)),
+            CallError::Forbidden(what) => return Err(forbidden(context, &what)),
             CallError::Unkeyed(why) => return Err(unkeyed(&why)),
             error => tracing::warn!(batch = batch.id, %error, "can't look at a batch just now"),
         }
@@ -118,19 +118,19 @@ impl Poller {
 
     /// A batch that the provider denies. It may be the wrong address, or too early: the list has to say so too.
     async fn gone(&self, batch: &Batch, what: &str) -> Result<(), StageError> {
-        let desk = &self.desk;
+        let context = &self.context;
         let submitted = batch.submitted_at.as_deref().and_then(parse_timestamp).unwrap_or_default();
-        let since = Duration::from_micros(u64::try_from(desk.clock.now() - submitted).unwrap_or_default());
-        if since < desk.settling() {
+        let since = Duration::from_micros(u64::try_from(context.clock.now() - submitted).unwrap_or_default());
+        if since < context.settling() {
             return Ok(());
         }
-        match desk.find(batch, submitted).await {
+        match context.find(batch, submitted).await {
             Ok(None) => {}
             Ok(Some(_)) => {
                 tracing::warn!(batch = batch.id, "the provider lists a batch that it does not show");
                 return Ok(());
             }
-            Err(CallError::Missing(_) | CallError::Unknown(_)) => return Err(no_batches(desk, what)),
+            Err(CallError::Missing(_) | CallError::Unknown(_)) => return Err(no_batches(context, what)),
             Err(error) => {
                 tracing::warn!(batch = batch.id, %error, "can't look for a batch just now");
                 return Ok(());
@@ -139,8 +139,8 @@ impl Poller {
         // Its items are sent again; whether it was charged nobody here can know.
         let text = format!("the provider knows nothing of it any more ({what})");
         tracing::error!(batch = batch.id, "{text}");
-        desk.batches.end(&batch.id, desk.ending(Status::Failed, None, false, Some(text))).await?;
-        desk.ended(&batch.id).await
+        context.batches.end(&batch.id, context.ending(Status::Failed, None, false, Some(text))).await?;
+        context.ended(&batch.id).await
     }
 }
 

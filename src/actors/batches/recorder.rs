@@ -42,13 +42,13 @@ impl Recorder {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         let mut wait = Duration::ZERO;
-        while !self.recording.outlook.is_stopping() {
-            let asks = self.recording.outlook.asks();
+        while !self.recording.batch_progress.is_stopping() {
+            let asks = self.recording.batch_progress.asks();
             let mut stopped = false;
             match self.round().await {
                 Ok(()) => wait = Duration::ZERO,
                 Err(error) if error.code == BUDGET_SPENT => {
-                    self.recording.notices.tell_once(error.message);
+                    self.recording.notifier.tell_once(error.message);
                     stopped = true;
                 }
                 Err(error) if error.class == ErrorClass::System => return Err(error),
@@ -59,9 +59,9 @@ impl Recorder {
                 }
             }
             let later = (!wait.is_zero()).then_some(wait);
-            self.recording.outlook.recorded(asks, later.is_none(), stopped);
+            self.recording.batch_progress.recorded(asks, later.is_none(), stopped);
             tokio::select! {
-                () = self.recording.outlook.record.notified() => {}
+                () = self.recording.batch_progress.record.notified() => {}
                 () = tokio::time::sleep(later.unwrap_or(Duration::from_secs(LONGEST_WAIT))) => {}
             }
         }
@@ -86,7 +86,7 @@ impl Recorder {
         if *model != *self.recording.embedder.identity() {
             // Theirs wait until it is configured again.
             if self.recording.batches.is_any_waiting(space).await? {
-                self.recording.notices.tell_once(format!("records of `{collection}` wait for model {}", model.id));
+                self.recording.notifier.tell_once(format!("records of `{collection}` wait for model {}", model.id));
             }
             return Ok(());
         }
@@ -101,7 +101,7 @@ impl Recorder {
             self.recording.batches.removed(removals).await?;
         }
         self.refresh(space, target.as_ref(), &writer).await?;
-        if (self.recording.live || self.recording.outlook.is_live(collection))
+        if (self.recording.live || self.recording.batch_progress.is_live(collection))
             && self.recording.batches.is_any_waiting(space).await?
         {
             target.check_model(model).await?;
@@ -162,7 +162,7 @@ impl Recorder {
     ) -> Result<(), StageError> {
         let (texts, tokens) = self.recording.embedder.most();
         let (texts, tokens) = (texts.min(MOST), tokens.min(MOST_TOKENS));
-        while !stop.get() && !self.recording.outlook.is_stopping() {
+        while !stop.get() && !self.recording.batch_progress.is_stopping() {
             let name = format!("live:{}", ulid::Ulid::from_parts(0, fastrand::u128(..)));
             let taken = self.recording.batches.take_live(&name, space, texts, tokens, MOST_BYTES).await?;
             if taken.is_empty() {

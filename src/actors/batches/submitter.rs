@@ -30,9 +30,9 @@ use docweir_stores::paid::PaidError;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::desk::{BatchDesk, TAG};
+use super::batch_progress::Left;
+use super::context::{BatchContext, TAG};
 use super::options::EmbedMode;
-use super::outlook::Left;
 use super::{forbidden, unkeyed};
 use crate::messages::event::Event;
 
@@ -44,7 +44,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const PAGE: usize = 2_000;
 
 pub struct Submitter {
-    pub desk: Rc<BatchDesk>,
+    pub context: Rc<BatchContext>,
 }
 
 /// What a batch that is being handed over has come to.
@@ -85,7 +85,7 @@ async fn quiet_now(held: &mut watch::Receiver<usize>) {
 impl Submitter {
     /// Runs until it is dropped.
     pub async fn run(&self) -> Result<(), StageError> {
-        let desk = &self.desk;
+        let context = &self.context;
         while let Err(error) = self.begin().await {
             if error.class != ErrorClass::Transient {
                 return Err(error);
@@ -93,13 +93,13 @@ impl Submitter {
             tracing::warn!(%error, "can't look at batches just now");
             tokio::time::sleep(self.after(1)).await;
         }
-        let mut held = desk.outlook.claims.watch();
+        let mut held = context.batch_progress.claims.watch();
         let mut back_off: Option<Instant> = None;
         // Of waits in a row that a failure was the reason of.
         let mut failures = 0;
         loop {
             let began = Instant::now();
-            let (asks, quiet) = (desk.outlook.asks(), desk.outlook.is_quiet());
+            let (asks, quiet) = (context.batch_progress.asks(), context.batch_progress.is_quiet());
             let mut stopped = false;
             let due = back_off.is_none_or(|until| until <= began);
             let mut items = true;
@@ -121,20 +121,20 @@ impl Submitter {
                     Err(error) => return Err(error),
                 }
             }
-            let open = match desk.open().await {
+            let open = match context.open().await {
                 Ok(open) => !open.is_empty(),
                 // Looked at again in the next round.
                 Err(error) if error.class == ErrorClass::Transient => true,
                 Err(error) => return Err(error),
             };
             let left = Left { batches: open, items };
-            desk.outlook.sent(asks, quiet && back_off.is_none(), stopped, left);
+            context.batch_progress.sent(asks, quiet && back_off.is_none(), stopped, left);
             // Never all the time: a look at millions of items takes a moment.
             tokio::time::sleep((began.elapsed() * 4).clamp(LEAST_PAUSE, LONGEST_PAUSE)).await;
-            let poll = Duration::from_secs_f64(desk.options.poll_seconds);
+            let poll = Duration::from_secs_f64(context.options.poll_seconds);
             let wait = back_off.map_or(poll, |until| poll.min(until.saturating_duration_since(Instant::now())));
             tokio::select! {
-                () = desk.outlook.submit.notified(), if back_off.is_none() => {}
+                () = context.batch_progress.submit.notified(), if back_off.is_none() => {}
                 () = quiet_now(&mut held), if back_off.is_none() && !quiet => {}
                 () = tokio::time::sleep(wait) => {}
             }
@@ -143,25 +143,25 @@ impl Submitter {
 
     /// Returns the wait after so many failures in a row: twice as long each time.
     fn after(&self, failures: u32) -> Duration {
-        let limits = &self.desk.endpoint.limits;
+        let limits = &self.context.endpoint.limits;
         let backoff = Backoff::doubling_seconds(limits.backoff_initial_seconds, limits.backoff_max_seconds);
         backoff.limit(failures.saturating_sub(1))
     }
 
     /// What a process left that died is taken away, and what it forgot is woken.
     async fn begin(&self) -> Result<(), StageError> {
-        self.desk.sweep().await?;
-        self.desk.wake_the_forgotten().await?;
-        self.desk.resume().await
+        self.context.sweep().await?;
+        self.context.wake_the_forgotten().await?;
+        self.context.resume().await
     }
 
     /// Sends what can be sent. `items` says whether there was anything to make batches of.
     async fn round(&self, items: &mut bool, quiet: bool) -> Result<Round, StageError> {
-        let desk = &self.desk;
-        let waiting = if desk.packs { desk.waiting().await? } else { Vec::new() };
+        let context = &self.context;
+        let waiting = if context.packs { context.waiting().await? } else { Vec::new() };
         *items = !waiting.is_empty();
         let mut later: Option<Later> = None;
-        for batch in desk.open().await? {
+        for batch in context.open().await? {
             if let Step::Later(more) = self.hand_over(batch).await? {
                 later = Some(Later::sooner(later, more));
             }
@@ -177,8 +177,8 @@ impl Submitter {
                 Way::Wait => continue,
                 Way::Live => {
                     match &space {
-                        Space::Records(collection) => desk.outlook.go_live(collection),
-                        Space::Texts(_) if desk.batches.send_live(&space).await? > 0 => desk.resume().await?,
+                        Space::Records(collection) => context.batch_progress.go_live(collection),
+                        Space::Texts(_) if context.batches.send_live(&space).await? > 0 => context.resume().await?,
                         Space::Texts(_) => {}
                     }
                     continue;
@@ -194,13 +194,13 @@ impl Submitter {
                 match self.pack(&space, most).await? {
                     Packed::Nothing | Packed::Full => break,
                     Packed::Refused { period, spent, limit } => {
-                        desk.notices.tell_once(refused(period, spent, limit).message);
+                        context.notifier.tell_once(refused(period, spent, limit).message);
                         stopped = true;
                         break;
                     }
                     Packed::Batch(batch, reservation) => {
                         left = left.saturating_sub(batch.items);
-                        desk.account.alerts.reached(&desk.account.options, &reservation);
+                        context.account.alerts.reached(&context.account.options, &reservation);
                         failpoint::reach("batch.packed", &batch.id);
                         if let Step::Later(later) = self.hand_over(*batch).await? {
                             return Ok(Round::Later(later));
@@ -214,9 +214,9 @@ impl Submitter {
 
     /// How items of so many tokens in all are to be embedded.
     fn way(&self, tokens: u64, quiet: bool) -> Way {
-        let (price, options) = (self.desk.account.price, &self.desk.options);
+        let (price, options) = (self.context.account.price, &self.context.options);
         let saving = tokens as f64 * (price.live - price.batch) / 1e6;
-        match self.desk.mode {
+        match self.context.mode {
             EmbedMode::Live => Way::Live,
             EmbedMode::Batch => Way::Batch,
             // Known only when nothing more is put down.
@@ -227,7 +227,7 @@ impl Submitter {
     }
 
     fn most_requests(&self, space: &Space) -> usize {
-        let options = &self.desk.options;
+        let options = &self.context.options;
         match (space, options.record_items) {
             (Space::Records(_), items @ 1..) => items.min(options.max_requests),
             _ => options.max_requests,
@@ -235,25 +235,25 @@ impl Submitter {
     }
 
     async fn pack(&self, space: &Space, most_requests: usize) -> Result<Packed, StageError> {
-        let desk = &self.desk;
-        let queued = desk.batches.queued_tokens().await?;
-        let (model, dimensions) = (desk.endpoint.model.clone(), desk.endpoint.asked_dimensions());
-        let account = &desk.account;
+        let context = &self.context;
+        let queued = context.batches.queued_tokens().await?;
+        let (model, dimensions) = (context.endpoint.model.clone(), context.endpoint.asked_dimensions());
+        let account = &context.account;
         let spend = account.spend(Mode::Batch, "", 0, Default::default());
         let order = Order {
-            id: format!("batch_{}", ulid::Ulid::from_parts((desk.clock.now() / 1_000) as u64, fastrand::u128(..))),
+            id: format!("batch_{}", ulid::Ulid::from_parts((context.clock.now() / 1_000) as u64, fastrand::u128(..))),
             space: space.clone(),
-            model: desk.model.clone(),
-            endpoint: desk.endpoint.base_url.clone(),
+            model: context.model.clone(),
+            endpoint: context.endpoint.base_url.clone(),
             most_requests,
-            most_bytes: desk.options.max_file_bytes,
-            most_tokens: desk.options.max_enqueued_tokens.saturating_sub(queued),
+            most_bytes: context.options.max_file_bytes,
+            most_tokens: context.options.max_enqueued_tokens.saturating_sub(queued),
             line_bytes: Arc::new(move |key, input| RequestLines { model: &model, dimensions }.size(key, input)),
-            spend: Spend { collection: desk.collection(space), ..spend },
+            spend: Spend { collection: context.collection(space), ..spend },
             usd_per_million_tokens: account.price.batch,
             budget: account.options.budget(),
         };
-        Ok(desk.batches.pack(order).await?)
+        Ok(context.batches.pack(order).await?)
     }
 
     /// Goes on with a batch where it stands.
@@ -278,22 +278,22 @@ impl Submitter {
     }
 
     async fn upload(&self, batch: &Batch) -> Result<Result<String, Step>, StageError> {
-        let desk = &self.desk;
-        let key = BatchDesk::input_key(&batch.id);
+        let context = &self.context;
+        let key = BatchContext::input_key(&batch.id);
         self.write(batch, &key).await?;
         failpoint::reach("batch.written", &batch.id);
         let storage = |text: String| StageError::system("batch_file", text);
-        let copy = desk.folder.join(format!("{}.input.jsonl", batch.id));
-        let path = match desk.objects.local_path(&key) {
+        let copy = context.folder.join(format!("{}.input.jsonl", batch.id));
+        let path = match context.objects.local_path(&key) {
             Some(path) => path,
             None => {
                 let file = std::fs::File::create(&copy).map_err(|e| storage(format!("{}: {e}", copy.display())))?;
-                desk.objects.read_into(&key, file).await.map_err(|e| storage(e.to_string()))?;
+                context.objects.read_into(&key, file).await.map_err(|e| storage(e.to_string()))?;
                 copy.clone()
             }
         };
         let name = format!("{}.jsonl", batch.id);
-        let uploaded = desk.client.upload(&path, &name, &desk.options.transfer).await;
+        let uploaded = context.client.upload(&path, &name, &context.options.transfer).await;
         if path == copy {
             let _ = std::fs::remove_file(&copy);
         }
@@ -303,22 +303,22 @@ impl Submitter {
             Err(error @ TransferError::Local { .. }) => return Err(storage(error.to_string())),
         };
         failpoint::reach("batch.sent", &batch.id);
-        desk.batches.uploaded(&batch.id, &file).await?;
+        context.batches.uploaded(&batch.id, &file).await?;
         failpoint::reach("batch.uploaded", &batch.id);
         Ok(Ok(file))
     }
 
     /// The requests, in order, as they are sent; those whose items have changed since are left out.
     async fn write(&self, batch: &Batch, key: &str) -> Result<(), StageError> {
-        let desk = &self.desk;
+        let context = &self.context;
         let storage = |e: ObjectError| StageError::system("batch_file", e.to_string());
-        let mut upload = desk.objects.create(key).await.map_err(storage)?;
+        let mut upload = context.objects.create(key).await.map_err(storage)?;
         let mut after = 0;
         loop {
-            let requests = desk.batches.requests(&batch.id, after, PAGE).await?;
+            let requests = context.batches.requests(&batch.id, after, PAGE).await?;
             let Some(last) = requests.last().map(|r| r.at) else { break };
             after = last;
-            let (model, dimensions) = (desk.endpoint.model.clone(), desk.endpoint.asked_dimensions());
+            let (model, dimensions) = (context.endpoint.model.clone(), context.endpoint.asked_dimensions());
             let written = tokio::task::spawn_blocking(move || {
                 let lines = RequestLines { model: &model, dimensions };
                 let mut to = BufWriter::with_capacity(1 << 20, &mut upload);
@@ -336,16 +336,16 @@ impl Submitter {
     }
 
     async fn create(&self, batch: &Batch, file: &str) -> Result<Step, StageError> {
-        let desk = &self.desk;
-        desk.batches.asked(&batch.id).await?;
+        let context = &self.context;
+        context.batches.asked(&batch.id).await?;
         failpoint::reach("batch.asked", &batch.id);
         // The provider can't tell who may ask: whoever takes over waits for as long as a call takes.
-        if !desk.has_time_for_a_call() {
-            desk.batches.not_taken(&batch.id).await?;
+        if !context.has_time_for_a_call() {
+            context.batches.not_taken(&batch.id).await?;
             return Ok(Step::Later(Later::Failed));
         }
         let metadata = BTreeMap::from([(TAG.to_owned(), batch.id.clone())]);
-        match desk.client.create_batch(file, &metadata).await {
+        match context.client.create_batch(file, &metadata).await {
             Ok(object) => {
                 failpoint::reach("batch.created", &batch.id);
                 self.taken(batch, &object).await
@@ -360,60 +360,60 @@ impl Submitter {
                 | CallError::Unknown(_)
                 | CallError::Refused(_)),
             ) => {
-                desk.batches.not_taken(&batch.id).await?;
+                context.batches.not_taken(&batch.id).await?;
                 self.failed(batch, "create", error).await
             }
             Err(error) => {
                 tracing::warn!(batch = batch.id, %error, "nobody knows whether the provider took a batch: it is looked for");
-                Ok(Step::Later(Later::At(desk.settling())))
+                Ok(Step::Later(Later::At(context.settling())))
             }
         }
     }
 
     async fn taken(&self, batch: &Batch, object: &BatchObject) -> Result<Step, StageError> {
-        let desk = &self.desk;
-        if let Err(error) = desk.batches.taken_over(&batch.id, &object.id).await {
+        let context = &self.context;
+        if let Err(error) = context.batches.taken_over(&batch.id, &object.id).await {
             if matches!(error, PaidError::Fenced(_)) {
                 self.disown(batch, object).await?;
             }
             return Err(error.into());
         }
         failpoint::reach("batch.taken", &batch.id);
-        desk.events.emit(Event::BatchSubmitted {
+        context.events.emit(Event::BatchSubmitted {
             batch: batch.id.clone(),
             space: batch.space.shown().to_owned(),
             items: batch.items,
             tokens: batch.tokens,
         });
-        desk.outlook.poll.notify_one();
+        context.batch_progress.poll.notify_one();
         Ok(Step::Done)
     }
 
     /// Another process looks after it by now, and finds this one by our id; unless it has sent the batch itself.
     async fn disown(&self, batch: &Batch, object: &BatchObject) -> Result<(), StageError> {
-        let now = self.desk.batches.batch(&batch.id).await?;
+        let now = self.context.batches.batch(&batch.id).await?;
         let theirs = now.and_then(|now| now.provider_id).filter(|theirs| *theirs != object.id);
         if theirs.is_some() {
-            self.desk.cancel_twin(batch, object).await;
+            self.context.cancel_twin(batch, object).await;
         }
         Ok(())
     }
 
     /// A batch of which nobody knows whether the provider has it.
     async fn look_for(&self, batch: &Batch, asked_at: &str) -> Result<Step, StageError> {
-        let desk = &self.desk;
+        let context = &self.context;
         let asked = parse_timestamp(asked_at).unwrap_or_default();
-        match desk.find(batch, asked).await {
+        match context.find(batch, asked).await {
             Ok(Some(object)) => {
                 tracing::info!(batch = batch.id, provider = object.id, "found a batch that the provider had taken");
                 self.taken(batch, &object).await
             }
             Ok(None) => {
-                let since = Duration::from_micros(u64::try_from(desk.clock.now() - asked).unwrap_or_default());
-                match desk.settling().checked_sub(since) {
+                let since = Duration::from_micros(u64::try_from(context.clock.now() - asked).unwrap_or_default());
+                match context.settling().checked_sub(since) {
                     Some(left) if !left.is_zero() => Ok(Step::Later(Later::At(left))),
                     _ => {
-                        desk.batches.not_taken(&batch.id).await?;
+                        context.batches.not_taken(&batch.id).await?;
                         Ok(Step::Later(Later::At(Duration::ZERO)))
                     }
                 }
@@ -424,7 +424,7 @@ impl Submitter {
 
     /// What a call that certainly did nothing means for its batch.
     async fn failed(&self, batch: &Batch, what: &str, error: CallError) -> Result<Step, StageError> {
-        let (desk, limits) = (&self.desk, &self.desk.endpoint.limits);
+        let (context, limits) = (&self.context, &self.context.endpoint.limits);
         let pause = Duration::from_secs_f64(limits.quota_pause_seconds);
         match error {
             CallError::Throttled { after: Some(after), .. } => Ok(Step::Later(Later::At(after))),
@@ -432,24 +432,25 @@ impl Submitter {
             CallError::QuotaSpent => {
                 let text =
                     "the provider's account has no money left: add credit or raise its limit; work goes on by itself";
-                desk.notices.tell_once(text.into());
+                context.notifier.tell_once(text.into());
                 Ok(Step::Later(Later::At(pause)))
             }
-            CallError::Forbidden(what) => Err(forbidden(desk, &what)),
+            CallError::Forbidden(what) => Err(forbidden(context, &what)),
             CallError::Unkeyed(why) => Err(unkeyed(&why)),
             // Its file may be gone; sent again it is refused for itself.
             CallError::Refused(_) | CallError::Missing(_) if what == "create" && batch.input_file_id.is_some() => {
-                desk.batches.file_lost(&batch.id).await?;
+                context.batches.file_lost(&batch.id).await?;
                 Ok(Step::Later(Later::At(Duration::ZERO)))
             }
             CallError::Missing(what) | CallError::Unknown(what) => {
-                let text = format!("{} takes no batches ({what}): set `embed.mode` to live", desk.endpoint.base_url);
+                let text = format!("{} takes no batches ({what}): set `embed.mode` to live", context.endpoint.base_url);
                 Err(StageError::system("provider_path", text))
             }
             // It may well refuse every other for the same reason: nothing of it is held against the items.
             CallError::Refused(why) => {
                 let error = format!("the provider refused it ({why})");
-                desk.notices
+                context
+                    .notifier
                     .tell_once(format!("the provider refuses a batch ({why}); it is tried again from time to time"));
                 self.give_up(batch, Status::Failed, Some(error)).await?;
                 Ok(Step::Later(Later::Failed))
@@ -463,9 +464,9 @@ impl Submitter {
 
     /// The provider never had it.
     async fn give_up(&self, batch: &Batch, status: Status, error: Option<String>) -> Result<Step, StageError> {
-        let desk = &self.desk;
-        desk.batches.end(&batch.id, desk.ending(status, Some(0), true, error)).await?;
-        desk.ended(&batch.id).await?;
+        let context = &self.context;
+        context.batches.end(&batch.id, context.ending(status, Some(0), true, error)).await?;
+        context.ended(&batch.id).await?;
         Ok(Step::Done)
     }
 }

@@ -29,7 +29,7 @@ pub struct WriteBack {
     pub tables: Arc<LazyTables>,
     pub options: TableOptions,
     pub batches: Arc<dyn RecordOutbox>,
-    pub notices: Rc<OnceNotifier>,
+    pub notifier: Rc<OnceNotifier>,
     /// One at a time pays: the others would pay the same.
     pub turn: tokio::sync::Mutex<()>,
     /// Records were forgotten, whose rows have to leave their collections.
@@ -200,7 +200,7 @@ impl WriteBack {
                     if !forget.is_empty() {
                         let text = "records that changed in their table, or left it, while they were embedded are not \
                             stored; those that changed are taken in by the next look";
-                        self.notices.tell_once(text.into());
+                        self.notifier.tell_once(text.into());
                     }
                     self.forget(forget).await?;
                     stale.into_iter().for_each(|nth| fresh.get_mut(nth).into_iter().for_each(|is| *is = false));
@@ -249,7 +249,7 @@ impl WriteBack {
         match error {
             TableError::Busy { .. } => Err(error.clone().into()),
             TableError::Broken { .. } => {
-                self.notices.tell_once(format!("records can't be written back: {error}"));
+                self.notifier.tell_once(format!("records can't be written back: {error}"));
                 Ok(())
             }
         }

@@ -10,14 +10,14 @@ use docweir_stores::control::{Claim, ControlError, ControlStore, Transition};
 use super::claims::Claims;
 use super::errors::control;
 use crate::actors::artefacts::Artefacts;
-use crate::actors::quarantine::QuarantineKeeper;
+use crate::actors::quarantine::QuarantineStore;
 use crate::messages::event::{Event, EventSink};
 
 /// Stores and tables that the outcome code of all stages shares.
 pub struct StageContext {
     pub control: Arc<dyn ControlStore>,
     pub artefacts: Artefacts,
-    pub quarantine: QuarantineKeeper,
+    pub quarantine: QuarantineStore,
     /// Store of texts that wait for batches; `None` if there never were any.
     pub batches: Option<Arc<dyn DocumentTexts>>,
     pub events: Arc<dyn EventSink>,

@@ -24,13 +24,13 @@ use serde_json::Map;
 
 use super::{StageContext, StageOutcomes, child_documents, spec};
 use crate::actors::artefacts::Artefacts;
-use crate::actors::quarantine::QuarantineKeeper;
+use crate::actors::quarantine::QuarantineStore;
 use crate::intake::originals::LocalOriginals;
 use crate::messages::event::Event;
 use crate::messages::job::{Input, Job, NewChild, StageResult};
 use crate::supervisors::{
-    Cancel, DrainMode, Outcome, PoolHandle, PoolOptions, RootHandle, Settled, Stage, Steward, Verdict, Work, WorkOf,
-    start_pool,
+    Cancel, DrainMode, Outcome, OutcomeSink, Persisted, PoolHandle, PoolOptions, RootHandle, Stage, Verdict, Work,
+    WorkOf, start_pool,
 };
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -171,7 +171,7 @@ impl Fixture {
         let context = Arc::new(StageContext {
             control: Arc::new(control),
             artefacts: Artefacts::new(objects.clone(), Default::default(), model),
-            quarantine: QuarantineKeeper::new(objects, Arc::new(LocalOriginals), shared, Default::default()),
+            quarantine: QuarantineStore::new(objects, Arc::new(LocalOriginals), shared, Default::default()),
             batches: None,
             events: Arc::new(|_: Event| {}),
             claims: Arc::default(),
@@ -354,8 +354,8 @@ fn a_fenced_claim_registers_nothing() {
         let outcomes = StageOutcomes { context: f.context.clone(), stage: StageName::Extraction, next: None };
         let job = Arc::new(Job { claim: Arc::new(stalled), input: Input::Original });
         let done = StageResult { children: f.world.children(MAIL), ..nothing() };
-        let settled = outcomes.settle(&job, &Verdict::Done(done)).await.unwrap();
-        assert!(matches!(settled, Settled::Fenced));
+        let persisted = outcomes.persist(&job, &Verdict::Done(done)).await.unwrap();
+        assert!(matches!(persisted, Persisted::Fenced));
         assert_eq!(f.record(&member("a.txt")).await, None);
         assert_eq!(f.record(MAIL).await.unwrap().children, []);
         f.end().await;
@@ -373,8 +373,8 @@ fn children_of_an_attempt_that_came_to_nothing_are_let_go_by_the_next() {
         let found = f.world.children(MAIL);
         let declared = f.context.declare_children(&job.claim, &found).await.unwrap();
         assert!(matches!(declared, super::children::Declared::Yes));
-        let settled = outcomes.settle(&job, &Verdict::Done(nothing())).await.unwrap();
-        assert!(matches!(settled, Settled::Release));
+        let persisted = outcomes.persist(&job, &Verdict::Done(nothing())).await.unwrap();
+        assert!(matches!(persisted, Persisted::Release));
         assert_eq!(f.record(MAIL).await.unwrap().children, []);
         assert_eq!(f.record(&member("a.txt")).await.unwrap().intent, Intent::Delete);
         f.end().await;

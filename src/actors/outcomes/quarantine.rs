@@ -30,7 +30,7 @@ impl StageContext {
             self.quarantine.forget([&kept.artefact]).await;
             return Ok(false);
         }
-        failpoint::reach("quarantine.settled", &claim.source);
+        failpoint::reach("quarantine.persisted", &claim.source);
         self.quarantine.forget(claim.kept.iter().filter(|key| !kept.holds(key))).await;
         self.events.emit(Event::Quarantined {
             document: claim.key.id.clone(),

@@ -15,7 +15,7 @@ use super::job_spec::spec;
 use super::log;
 use crate::messages::event::Event;
 use crate::messages::job::{Input, Job, StageResult};
-use crate::supervisors::{Begin, Closed, PoolHandle, Settled, Steward, Verdict};
+use crate::supervisors::{Begin, Closed, OutcomeSink, Persisted, PoolHandle, Verdict};
 use crate::telemetry::trace;
 
 /// Outcome handler of one stage's pool.
@@ -27,7 +27,7 @@ pub struct StageOutcomes {
 }
 
 #[async_trait(?Send)]
-impl Steward<Job, StageResult, Resume> for StageOutcomes {
+impl OutcomeSink<Job, StageResult, Resume> for StageOutcomes {
     fn span(&self, job: &Arc<Job>, failed_attempts: u32) -> Span {
         trace::span(&job.claim.key.id, job.claim.key.version, self.stage, failed_attempts + 1)
     }
@@ -42,7 +42,7 @@ impl Steward<Job, StageResult, Resume> for StageOutcomes {
         Ok(if ours { Begin::Go } else { Begin::Drop })
     }
 
-    async fn settle(&self, job: &Arc<Job>, verdict: &Verdict<StageResult, Resume>) -> Result<Settled, StageError> {
+    async fn persist(&self, job: &Arc<Job>, verdict: &Verdict<StageResult, Resume>) -> Result<Persisted, StageError> {
         let claim = &job.claim;
         let ours = match verdict {
             Verdict::Done(result) => {
@@ -96,7 +96,7 @@ impl Steward<Job, StageResult, Resume> for StageOutcomes {
             Verdict::Released => self.context.release(claim, self.stage).await?,
         };
         log::outcome(verdict, ours);
-        Ok(if ours { Settled::Release } else { Settled::Fenced })
+        Ok(if ours { Persisted::Release } else { Persisted::Fenced })
     }
 
     async fn forward(&self, job: &Arc<Job>, done: StageResult) -> Result<(), Closed> {
@@ -120,11 +120,11 @@ impl Steward<Job, StageResult, Resume> for StageOutcomes {
 
 impl StageOutcomes {
     /// Quarantines a document whose stage succeeded and whose result can't be used; it is not handed on.
-    async fn refuse(&self, claim: &Claim, error: StageError) -> Result<Settled, StageError> {
+    async fn refuse(&self, claim: &Claim, error: StageError) -> Result<Persisted, StageError> {
         let attempts = claim.attempts + 1;
         let ours = self.context.quarantine(claim, self.stage, &error, attempts).await?;
         log::outcome(&Verdict::Quarantine { error, attempts }, ours);
-        Ok(Settled::Fenced)
+        Ok(Persisted::Fenced)
     }
 
     async fn done(&self, job: &Arc<Job>, result: &StageResult) -> Result<bool, StageError> {
@@ -143,7 +143,7 @@ impl StageOutcomes {
         if !context.apply(claim, transition).await? {
             return Ok(false);
         }
-        failpoint::reach(&format!("{}.settled", self.stage), &claim.source);
+        failpoint::reach(&format!("{}.persisted", self.stage), &claim.source);
         context.events.emit(Event::StageCompleted {
             document: document.clone(),
             stage: self.stage,

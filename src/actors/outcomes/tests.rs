@@ -13,11 +13,11 @@ use docweir_stores::control::{Claim, ControlStore, NewDocument};
 
 use super::*;
 use crate::actors::artefacts::Artefacts;
-use crate::actors::quarantine::QuarantineKeeper;
+use crate::actors::quarantine::QuarantineStore;
 use crate::intake::originals::LocalOriginals;
 use crate::messages::event::Event;
 use crate::messages::job::{Input, Job, StageResult};
-use crate::supervisors::{Settled, Steward, Verdict};
+use crate::supervisors::{OutcomeSink, Persisted, Verdict};
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -45,7 +45,7 @@ impl Fixture {
         let context = Arc::new(StageContext {
             control: Arc::new(control),
             artefacts: Artefacts::new(objects.clone(), Default::default(), model),
-            quarantine: QuarantineKeeper::new(objects.clone(), Arc::new(LocalOriginals), shared, Default::default()),
+            quarantine: QuarantineStore::new(objects.clone(), Arc::new(LocalOriginals), shared, Default::default()),
             batches: None,
             events: Arc::new(|_: Event| {}),
             claims: Arc::default(),
@@ -112,8 +112,8 @@ async fn a_superseded_claim_that_completes_takes_nothing_away() {
         next: None,
         children: Vec::new(),
     };
-    let settled = outcomes.settle(&job, &Verdict::Done(done)).await.unwrap();
-    assert!(matches!(settled, Settled::Fenced));
+    let persisted = outcomes.persist(&job, &Verdict::Done(done)).await.unwrap();
+    assert!(matches!(persisted, Persisted::Fenced));
     assert_eq!(f.objects().await, kept);
 }
 

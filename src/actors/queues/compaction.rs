@@ -26,7 +26,7 @@ use crate::supervisors::RootHandle;
 
 /// Collections that are kept in hand; one more, and all are let go.
 const COLLECTIONS: usize = 64;
-/// Notices that wait to be sent; a further one is dropped.
+/// CompactionNotifier that wait to be sent; a further one is dropped.
 const NOTICES: usize = 64;
 /// Longest wait, at the end of a run, for notices to be sent.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -121,15 +121,15 @@ fn not_merged(error: &StageError) -> Outcome {
 
 /// Tells of files that were added, to whoever merges. A notice that finds no place is dropped: nobody waits for it.
 #[derive(Clone)]
-pub struct Notices(mpsc::Sender<Notice>);
+pub struct CompactionNotifier(mpsc::Sender<Notice>);
 
 enum Notice {
     Added(Request),
     Flush(oneshot::Sender<()>),
 }
 
-impl Notices {
-    /// With what sends them, until every `Notices` is gone.
+impl CompactionNotifier {
+    /// With what sends them, until every `CompactionNotifier` is gone.
     pub fn to(queue: Arc<dyn Queue>) -> (Self, impl Future<Output = ()> + 'static) {
         let (sender, mut notices) = mpsc::channel(NOTICES);
         let sending = async move {

@@ -14,7 +14,7 @@ use docweir_stores::control::{ControlError, Intent, Status};
 use super::consumer::{Handler, Outcome};
 use crate::actors::intake::Intake;
 use crate::actors::outcomes::control;
-use crate::actors::patience::patiently;
+use crate::actors::retry_while_busy::retry_while_busy;
 use crate::intake::bucket_events::{Message, parse};
 use crate::intake::originals::{GONE, Listed};
 use crate::messages::event::Event;
@@ -113,10 +113,10 @@ impl BucketEvents {
             return Ok(false);
         }
         let (control, retry) = (&self.intake.control, &self.intake.retry);
-        let record = patiently(retry, || control.by_source(source)).await.map_err(store)?;
+        let record = retry_while_busy(retry, || control.by_source(source)).await.map_err(store)?;
         let wanted = |status, intent| status != Status::Deleted && intent == Intent::Process;
         let Some(record) = record.filter(|record| wanted(record.status, record.intent)) else { return Ok(false) };
-        match patiently(retry, || control.request_delete(&record.document_id)).await {
+        match retry_while_busy(retry, || control.request_delete(&record.document_id)).await {
             // Deleted meanwhile.
             Err(ControlError::Refused(_) | ControlError::NotFound(_)) => return Ok(false),
             asked => drop(asked.map_err(store)?),

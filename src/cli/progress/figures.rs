@@ -1,11 +1,11 @@
-//! What progress shows: numbers out of the tally and the board, rates over the last seconds, the time left.
+//! What progress shows: numbers out of the summary and the progress, rates over the last seconds, the time left.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::actors::tally::Tally;
+use crate::actors::run_summary::RunSummary;
 use crate::cli::output::{count, duration, plural};
-use crate::messages::board::{BoardState, ProviderRow};
+use crate::messages::progress::{ProgressSnapshot, ProviderRow};
 
 /// Rates look this far back: long enough to be calm, short enough to follow a change.
 const WINDOW: Duration = Duration::from_secs(20);
@@ -40,22 +40,23 @@ pub struct Records {
 }
 
 impl Numbers {
-    /// `removals` are asked for and not counted in the tally.
-    pub fn of(tally: &Tally, removals: u64) -> Self {
-        let ended = tally.completed + tally.deleted + tally.quarantined_now() + tally.parked + tally.superseded;
+    /// `removals` are asked for and not counted in the summary.
+    pub fn of(summary: &RunSummary, removals: u64) -> Self {
+        let ended =
+            summary.completed + summary.deleted + summary.quarantined_now() + summary.parked + summary.superseded;
         Self {
-            wanted: (tally.registered + tally.resumed + removals).max(ended),
+            wanted: (summary.registered + summary.resumed + removals).max(ended),
             ended,
-            quarantined: tally.quarantined_now(),
-            unreadable: tally.unreadable_now(),
-            unchanged: tally.unchanged,
-            pages: tally.pages,
-            chunks: tally.chunks,
+            quarantined: summary.quarantined_now(),
+            unreadable: summary.unreadable_now(),
+            unchanged: summary.unchanged,
+            pages: summary.pages,
+            chunks: summary.chunks,
             records: Records {
-                read: tally.records.new + tally.records.changed + tally.records.unchanged,
-                stored: tally.records.stored,
-                batches_sent: tally.batches.submitted,
-                batches_ended: tally.batches.ended,
+                read: summary.records.new + summary.records.changed + summary.records.unchanged,
+                stored: summary.records.stored,
+                batches_sent: summary.batches.submitted,
+                batches_ended: summary.batches.ended,
             },
         }
     }
@@ -66,7 +67,7 @@ impl Numbers {
 pub struct Figures {
     pub elapsed: Duration,
     pub numbers: Numbers,
-    pub board: BoardState,
+    pub progress: ProgressSnapshot,
     pub pages_per_second: f64,
     pub chunks_per_second: f64,
     pub left: Option<Duration>,
@@ -78,7 +79,7 @@ pub struct Recent(VecDeque<(Duration, Numbers)>);
 
 impl Recent {
     /// Takes in how things stand at `elapsed` and says what that means.
-    pub fn figures(&mut self, elapsed: Duration, numbers: Numbers, board: BoardState) -> Figures {
+    pub fn figures(&mut self, elapsed: Duration, numbers: Numbers, progress: ProgressSnapshot) -> Figures {
         self.0.push_back((elapsed, numbers));
         let too_old = |at: Duration| elapsed.saturating_sub(at) > WINDOW;
         while self.0.len() > SAMPLES || (self.0.len() > 2 && self.0.get(1).is_some_and(|(at, _)| too_old(*at))) {
@@ -93,7 +94,7 @@ impl Recent {
         let seconds = elapsed.saturating_sub(begin).as_secs_f64().max(1e-3);
         let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
         let documents = rate(numbers.ended, first.ended);
-        let known = board.intake.finished && numbers.ended >= GUESS_DOCUMENTS && elapsed >= GUESS_AFTER;
+        let known = progress.intake.finished && numbers.ended >= GUESS_DOCUMENTS && elapsed >= GUESS_AFTER;
         let remaining = numbers.wanted.saturating_sub(numbers.ended);
         let left = (known && remaining > 0 && documents > 0.0)
             .then(|| Duration::try_from_secs_f64(remaining as f64 / documents).ok())
@@ -104,7 +105,7 @@ impl Recent {
             pages_per_second: rate(numbers.pages, first.pages),
             chunks_per_second: rate(numbers.chunks, first.chunks),
             left,
-            board,
+            progress,
         }
     }
 }
@@ -119,7 +120,7 @@ pub fn header(figures: &Figures) -> String {
     if n.chunks > 0 {
         parts.push(format!("{:.1} chunks/s", figures.chunks_per_second));
     }
-    if figures.board.draining {
+    if figures.progress.draining {
         parts.push("stopping".into());
     } else if let Some(left) = figures.left {
         parts.push(format!("about {} left", duration(left.as_secs_f64())));
@@ -131,7 +132,7 @@ pub fn header(figures: &Figures) -> String {
 fn what(figures: &Figures) -> Vec<String> {
     let (n, r) = (&figures.numbers, &figures.numbers.records);
     let mut parts = Vec::new();
-    if n.wanted + figures.board.intake.files > 0 || r.read == 0 {
+    if n.wanted + figures.progress.intake.files > 0 || r.read == 0 {
         parts.push(documents(figures));
     }
     if r.read > 0 {
@@ -162,7 +163,7 @@ pub fn provider(row: &ProviderRow) -> String {
 }
 
 fn documents(figures: &Figures) -> String {
-    let (n, intake) = (&figures.numbers, &figures.board.intake);
+    let (n, intake) = (&figures.numbers, &figures.progress.intake);
     if n.wanted == 0 && !intake.finished {
         return format!("{} looked at", plural(intake.files, "file"));
     }
@@ -171,9 +172,9 @@ fn documents(figures: &Figures) -> String {
 }
 
 /// A line a stage, in columns; what is zero and would only be noise is left out.
-pub fn stages(board: &BoardState) -> Vec<String> {
+pub fn stages(progress: &ProgressSnapshot) -> Vec<String> {
     let some = |n: u64, what: &str| if n > 0 { format!("{:>5} {what}", count(n)) } else { String::new() };
-    let line = |row: &crate::messages::board::StageRow| {
+    let line = |row: &crate::messages::progress::StageRow| {
         format!(
             "  {:<8} {:>6} waiting {:>4} in flight {:>8} done {:13} {}",
             row.stage.verb(),
@@ -186,8 +187,8 @@ pub fn stages(board: &BoardState) -> Vec<String> {
         .trim_end()
         .to_owned()
     };
-    let rows = board.stages.iter().map(line);
-    rows.chain(board.provider.as_ref().map(|row| format!("  {}", provider(row)))).collect()
+    let rows = progress.stages.iter().map(line);
+    rows.chain(progress.provider.as_ref().map(|row| format!("  {}", provider(row)))).collect()
 }
 
 /// The same in one line, for logs and pipes.
@@ -207,14 +208,14 @@ pub fn plain(figures: &Figures) -> String {
     if n.chunks > 0 {
         add(plural(n.chunks, "chunk"));
     }
-    if figures.board.draining {
+    if figures.progress.draining {
         add("stopping".into());
     } else if let Some(left) = figures.left {
         add(format!("about {} left", duration(left.as_secs_f64())));
     }
-    let busy = |row: &&crate::messages::board::StageRow| row.waiting + row.in_flight > 0;
+    let busy = |row: &&crate::messages::progress::StageRow| row.waiting + row.in_flight > 0;
     let at: Vec<String> = figures
-        .board
+        .progress
         .stages
         .iter()
         .filter(busy)
@@ -224,7 +225,7 @@ pub fn plain(figures: &Figures) -> String {
         line.push_str("; waiting+in flight: ");
         line.push_str(&at.join(", "));
     }
-    if let Some(row) = figures.board.provider.as_ref().filter(|p| p.running > 0 || p.closed.is_some()) {
+    if let Some(row) = figures.progress.provider.as_ref().filter(|p| p.running > 0 || p.closed.is_some()) {
         line.push_str("; ");
         line.push_str(&provider(row));
     }
@@ -236,18 +237,18 @@ mod tests {
     use docweir_core::documents::Stage;
 
     use super::*;
-    use crate::messages::board::{IntakeRow, StageRow, WaitingRow};
+    use crate::messages::progress::{IntakeRow, StageRow, WaitingRow};
 
     fn seconds(n: u64) -> Duration {
         Duration::from_secs(n)
     }
 
-    fn board(finished: bool) -> BoardState {
+    fn progress(finished: bool) -> ProgressSnapshot {
         let intake = IntakeRow { files: 40, finished };
         let extract =
             StageRow { waiting: 12, in_flight: 2, done: 1234, retried: 1, ..StageRow::new(Stage::Extraction) };
         let embed = StageRow { done: 7, quarantined: 2, ..StageRow::new(Stage::Embedding) };
-        BoardState { intake, stages: vec![extract, embed], provider: None, draining: false }
+        ProgressSnapshot { intake, stages: vec![extract, embed], provider: None, draining: false }
     }
 
     fn numbers(ended: u64, pages: u64) -> Numbers {
@@ -257,14 +258,14 @@ mod tests {
     #[test]
     fn rates_follow_the_last_seconds_and_the_time_left_follows_the_rates() {
         let mut recent = Recent::default();
-        let first = recent.figures(seconds(10), numbers(10, 100), board(true));
+        let first = recent.figures(seconds(10), numbers(10, 100), progress(true));
         assert_eq!((first.pages_per_second, first.left), (10.0, Some(seconds(30))), "all of the run is recent");
         for at in 11..=60 {
-            recent.figures(seconds(at), numbers(10, 100), board(true));
+            recent.figures(seconds(at), numbers(10, 100), progress(true));
         }
-        let stalled = recent.figures(seconds(61), numbers(10, 100), board(true));
+        let stalled = recent.figures(seconds(61), numbers(10, 100), progress(true));
         assert_eq!((stalled.pages_per_second, stalled.left), (0.0, None), "what was long ago does not count");
-        let moving = recent.figures(seconds(62), numbers(20, 142), board(true));
+        let moving = recent.figures(seconds(62), numbers(20, 142), progress(true));
         assert_eq!(moving.pages_per_second, 2.0);
         assert_eq!(moving.left, Some(seconds(42)));
     }
@@ -272,7 +273,7 @@ mod tests {
     #[test]
     fn no_time_left_is_promised_before_it_can_be_known() {
         let guess =
-            |at, ended, finished| Recent::default().figures(seconds(at), numbers(ended, 1), board(finished)).left;
+            |at, ended, finished| Recent::default().figures(seconds(at), numbers(ended, 1), progress(finished)).left;
         assert!(guess(10, 10, true).is_some());
         assert_eq!(guess(10, 10, false), None, "still looking at files");
         assert_eq!(guess(10, 2, true), None, "too few documents");
@@ -282,10 +283,10 @@ mod tests {
 
     #[test]
     fn lines_are_aligned_and_quiet() {
-        let mut figures = Recent::default().figures(seconds(10), numbers(10, 32), board(true));
+        let mut figures = Recent::default().figures(seconds(10), numbers(10, 32), progress(true));
         assert_eq!(header(&figures), "10 of 40 documents · 3.2 pages/s · 6.4 chunks/s · about 30.0 s left");
         assert_eq!(
-            stages(&figures.board),
+            stages(&figures.progress),
             [
                 "  extract      12 waiting    2 in flight    1,234 done     1 retried",
                 "  embed         0 waiting    0 in flight        7 done                   2 quarantined",
@@ -294,9 +295,9 @@ mod tests {
         let expected = "10.0 s: 10 of 40 documents, 32 pages (3.2/s), 64 chunks, about 30.0 s left; \
                         waiting+in flight: extract 12+2";
         assert_eq!(plain(&figures), expected);
-        figures.board.intake.finished = false;
+        figures.progress.intake.finished = false;
         assert!(header(&figures).starts_with("10 of 40+ documents"));
-        let looking = Recent::default().figures(seconds(1), Numbers::default(), board(false));
+        let looking = Recent::default().figures(seconds(1), Numbers::default(), progress(false));
         assert_eq!(header(&looking), "40 files looked at");
     }
 
@@ -317,15 +318,15 @@ mod tests {
             "m: 3 calls, 12 wait up to 4.0 s, 620,000 of 1,000,000 tokens a minute left, throttled for 1.5 s";
         assert_eq!(provider(&row), expected);
         assert_eq!(provider(&ProviderRow { name: "m".into(), ..ProviderRow::default() }), "m: 0 calls");
-        let mut figures = Figures { board: BoardState::default(), ..Figures::default() };
+        let mut figures = Figures { progress: ProgressSnapshot::default(), ..Figures::default() };
         figures.numbers.records = Records { read: 1_000, stored: 600, batches_sent: 4, batches_ended: 2 };
         assert_eq!(header(&figures), "1,000 records, 600 stored · 4 batches sent, 2 ended");
     }
 
     #[test]
     fn more_documents_may_end_than_were_known_to_begin() {
-        let tally = Tally { registered: 2, completed: 3, ..Tally::default() };
-        assert_eq!(Numbers::of(&tally, 0).wanted, 3);
-        assert_eq!(Numbers::of(&tally, 5).wanted, 7);
+        let summary = RunSummary { registered: 2, completed: 3, ..RunSummary::default() };
+        assert_eq!(Numbers::of(&summary, 0).wanted, 3);
+        assert_eq!(Numbers::of(&summary, 5).wanted, 7);
     }
 }

@@ -51,8 +51,8 @@ impl Show for Live {
     }
 
     fn tick(&mut self, figures: &Figures) {
-        let nothing_yet = figures.board.stages.is_empty()
-            && figures.board.intake.files == 0
+        let nothing_yet = figures.progress.stages.is_empty()
+            && figures.progress.intake.files == 0
             && figures.numbers.records == Records::default();
         if nothing_yet {
             return;
@@ -67,7 +67,7 @@ impl Show for Live {
         if let Some(header) = &self.header {
             header.set_message(figures::header(figures));
         }
-        let lines = figures::stages(&figures.board);
+        let lines = figures::stages(&figures.progress);
         while self.stages.len() < lines.len() {
             self.stages.push(self.line());
         }

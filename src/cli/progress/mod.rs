@@ -1,9 +1,9 @@
 //! Progress of a run: live on a terminal, plain lines in a pipe, JSON events for programs.
 //!
-//! Events come from any thread of the pipeline and must not hold it up: they are added to the tally at once and go
+//! Events come from any thread of the pipeline and must not hold it up: they are added to the summary at once and go
 //! through a bounded queue to a thread of their own, which alone writes and draws. Where a reader of standard output
 //! is slower than the run, events beyond the queue are dropped and counted (`{"event":"dropped",…}`): a slow pipe
-//! never slows the work, and the summary, which comes from the tally, is right all the same.
+//! never slows the work, and the summary, which comes from the summary, is right all the same.
 
 mod figures;
 mod json;
@@ -21,10 +21,10 @@ pub use figures::{Figures, Numbers};
 pub use live::suspended;
 
 use super::args::Progress;
-use crate::actors::tally::Tally;
+use crate::actors::run_summary::RunSummary;
 use crate::actors::timer::Timer;
-use crate::messages::board::Board;
 use crate::messages::event::{Event, EventSink};
+use crate::messages::progress::SharedProgress;
 
 /// Events that wait to be shown, at most. The channel has room for all from its start: a pointer for each.
 const QUEUE: usize = 65_536;
@@ -99,7 +99,7 @@ impl Style {
 
 /// What is known of a run, and the way of events to whoever shows them.
 struct Shared {
-    tally: Mutex<Tally>,
+    summary: Mutex<RunSummary>,
     removals: AtomicU64,
     dropped: AtomicU64,
     queue: Option<SyncSender<Box<Message>>>,
@@ -108,13 +108,13 @@ struct Shared {
 /// Takes the events of a run and shows it, until [`Reporter::end`].
 pub struct Reporter {
     shared: Arc<Shared>,
-    pub board: Arc<Board>,
+    pub progress: Arc<SharedProgress>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Reporter {
     pub fn start(style: Style) -> Self {
-        let board = Arc::new(Board::default());
+        let progress = Arc::new(SharedProgress::default());
         let mut shows: Vec<Box<dyn Show>> = Vec::new();
         if style.live {
             shows.push(Box::new(live::Live::new()));
@@ -128,7 +128,7 @@ impl Reporter {
         let (sender, receiver) = sync_channel(QUEUE);
         let queue = (!shows.is_empty()).then_some(sender);
         let shared = Arc::new(Shared {
-            tally: Mutex::default(),
+            summary: Mutex::default(),
             removals: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             queue,
@@ -136,8 +136,8 @@ impl Reporter {
         let thread = if shows.is_empty() {
             None
         } else {
-            let (shared, board, timer) = (shared.clone(), board.clone(), Timer::start());
-            let show = move || run(&mut shows, &receiver, &shared, &board, &timer);
+            let (shared, progress, timer) = (shared.clone(), progress.clone(), Timer::start());
+            let show = move || run(&mut shows, &receiver, &shared, &progress, &timer);
             match std::thread::Builder::new().name("progress".into()).spawn(show) {
                 Ok(thread) => Some(thread),
                 Err(error) => {
@@ -146,7 +146,7 @@ impl Reporter {
                 }
             }
         };
-        Self { shared, board, thread }
+        Self { shared, progress, thread }
     }
 
     pub fn sink(&self) -> Arc<dyn EventSink> {
@@ -161,9 +161,9 @@ impl Reporter {
     }
 
     /// Shows what is left to be shown, leaves the terminal as it was, and gives the sums.
-    pub fn end(mut self) -> Tally {
+    pub fn end(mut self) -> RunSummary {
         self.stop();
-        self.shared.tally.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.summary.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn stop(&mut self) {
@@ -190,7 +190,7 @@ impl EventSink for Sink {
         if matches!(event, Event::RemovalRequested { .. }) {
             self.0.removals.fetch_add(1, Ordering::Relaxed);
         }
-        self.0.tally.lock().unwrap_or_else(PoisonError::into_inner).add(&event);
+        self.0.summary.lock().unwrap_or_else(PoisonError::into_inner).add(&event);
         if let Some(queue) = &self.0.queue
             && queue.try_send(Box::new(Message::Event(event))).is_err()
         {
@@ -199,7 +199,13 @@ impl EventSink for Sink {
     }
 }
 
-fn run(shows: &mut [Box<dyn Show>], queue: &Receiver<Box<Message>>, shared: &Shared, board: &Board, timer: &Timer) {
+fn run(
+    shows: &mut [Box<dyn Show>],
+    queue: &Receiver<Box<Message>>,
+    shared: &Shared,
+    progress: &SharedProgress,
+    timer: &Timer,
+) {
     let mut recent = figures::Recent::default();
     let mut drawn = Duration::ZERO;
     loop {
@@ -218,8 +224,8 @@ fn run(shows: &mut [Box<dyn Show>], queue: &Receiver<Box<Message>>, shared: &Sha
         if elapsed.saturating_sub(drawn) >= TICK {
             drawn = elapsed;
             let removals = shared.removals.load(Ordering::Relaxed);
-            let numbers = Numbers::of(&shared.tally.lock().unwrap_or_else(PoisonError::into_inner), removals);
-            let figures = recent.figures(elapsed, numbers, board.snapshot());
+            let numbers = Numbers::of(&shared.summary.lock().unwrap_or_else(PoisonError::into_inner), removals);
+            let figures = recent.figures(elapsed, numbers, progress.snapshot());
             shows.iter_mut().for_each(|s| s.tick(&figures));
         }
     }

@@ -26,7 +26,7 @@ impl<S: Stage> PoolSupervisor<S> {
                 given_back.extend(std::iter::from_fn(|| lanes.pop()));
             }
             for envelope in given_back {
-                self.settle(envelope, Verdict::Released, ctx);
+                self.persist(envelope, Verdict::Released, ctx);
             }
         }
         self.check_drained(ctx);
@@ -34,7 +34,7 @@ impl<S: Stage> PoolSupervisor<S> {
 
     /// Empty and closed: the pool says so and ends.
     pub(super) fn check_drained(&mut self, ctx: &mut Context<Self>) {
-        if self.draining.is_none() || self.settling + self.forwarding + self.busy.len() + self.waiting.len() > 0 {
+        if self.draining.is_none() || self.persisting + self.forwarding + self.busy.len() + self.waiting.len() > 0 {
             return;
         }
         // Between a permit and its place in the lane, a submitter may still be on its way.
@@ -45,7 +45,7 @@ impl<S: Stage> PoolSupervisor<S> {
             };
             if !late.is_empty() {
                 for envelope in late {
-                    self.settle(envelope, Verdict::Released, ctx);
+                    self.persist(envelope, Verdict::Released, ctx);
                 }
                 return;
             }

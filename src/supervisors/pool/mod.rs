@@ -1,7 +1,7 @@
 //! The supervisor of one pool: it owns every job in it from admission until the outcome is durable.
 //!
 //! ```text
-//! queued ──▶ running ──▶ settling ──▶ forwarding ──▶ gone
+//! queued ──▶ running ──▶ persisting ──▶ forwarding ──▶ gone
 //!    ▲                      │
 //!    └── waiting for retry ◀┘
 //! ```
@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::supervisors::command::{Command, DrainMode};
-use crate::supervisors::job::{Closed, Outcome, Settled, SharedSteward, Stage, Verdict};
+use crate::supervisors::job::{Closed, Outcome, Persisted, SharedSink, Stage, Verdict};
 use crate::supervisors::metrics::PoolMetrics;
 use crate::supervisors::restart::{Intensity, RestartOptions};
 use crate::supervisors::retry::{Decision, RetryOptions, decide};
@@ -64,7 +64,7 @@ struct Busy<J> {
 pub(in crate::supervisors) struct PoolSupervisor<S: Stage> {
     options: PoolOptions,
     stage: Rc<S>,
-    steward: SharedSteward<S>,
+    sink: SharedSink<S>,
     shared: Arc<Shared<S::Job>>,
     root: RootHandle,
     want: usize,
@@ -75,7 +75,7 @@ pub(in crate::supervisors) struct PoolSupervisor<S: Stage> {
     /// Restarts that wait for their backoff.
     restarting: usize,
     waiting: HashMap<u64, Envelope<S::Job>>,
-    settling: usize,
+    persisting: usize,
     forwarding: usize,
     intensity: Intensity,
     scaler: Scaler,
@@ -106,7 +106,7 @@ impl<S: Stage> PoolSupervisor<S> {
     pub fn new(
         options: PoolOptions,
         stage: Rc<S>,
-        steward: SharedSteward<S>,
+        sink: SharedSink<S>,
         shared: Arc<Shared<S::Job>>,
         root: RootHandle,
     ) -> Self {
@@ -116,7 +116,7 @@ impl<S: Stage> PoolSupervisor<S> {
             guard: SupervisorGuard { name: shared.name.clone(), root: root.clone(), armed: true },
             options,
             stage,
-            steward,
+            sink,
             shared,
             root,
             next_worker: 0,
@@ -125,7 +125,7 @@ impl<S: Stage> PoolSupervisor<S> {
             busy: HashMap::new(),
             restarting: 0,
             waiting: HashMap::new(),
-            settling: 0,
+            persisting: 0,
             forwarding: 0,
             intensity: Intensity::default(),
             scaler: Scaler::default(),
@@ -187,9 +187,9 @@ impl<S: Stage> PoolSupervisor<S> {
             None => self.metrics.fenced(),
             Some(Outcome::Done(done)) => {
                 envelope.in_a_row = 0;
-                self.settle(envelope, Verdict::Done(done), ctx);
+                self.persist(envelope, Verdict::Done(done), ctx);
             }
-            Some(Outcome::Parked { reason, resume }) => self.settle(envelope, Verdict::Parked { reason, resume }, ctx),
+            Some(Outcome::Parked { reason, resume }) => self.persist(envelope, Verdict::Parked { reason, resume }, ctx),
             Some(Outcome::Failed(error)) => self.failed(envelope, error, ctx),
         }
     }
@@ -217,33 +217,33 @@ impl<S: Stage> PoolSupervisor<S> {
                 Verdict::Released
             }
         };
-        self.settle(envelope, verdict, ctx);
+        self.persist(envelope, verdict, ctx);
     }
 
     /// Makes the verdict durable; only then is the job let go, tried again or handed on.
-    fn settle(&mut self, envelope: Envelope<S::Job>, verdict: Verdict<S::Done, S::Park>, ctx: &mut Context<Self>) {
-        self.settling += 1;
-        envelope.phase(Phase::Settling);
-        let (steward, options) = (self.steward.clone(), self.options.retry.clone());
+    fn persist(&mut self, envelope: Envelope<S::Job>, verdict: Verdict<S::Done, S::Park>, ctx: &mut Context<Self>) {
+        self.persisting += 1;
+        envelope.phase(Phase::Persisting);
+        let (sink, options) = (self.sink.clone(), self.options.retry.clone());
         let failed_before = match &verdict {
             // Counted already.
             Verdict::Retry { consumes_attempt: true, .. } => envelope.failed_attempts.saturating_sub(1),
             _ => envelope.failed_attempts,
         };
-        let span = steward.span(&envelope.payload, failed_before);
-        let settling = async move {
-            let settled = settle_durably(&steward, &envelope, &verdict, &options).await;
-            (envelope, verdict, settled)
+        let span = sink.span(&envelope.payload, failed_before);
+        let persisting = async move {
+            let persisted = persist_with_retries(&sink, &envelope, &verdict, &options).await;
+            (envelope, verdict, persisted)
         };
-        ctx.spawn(settling.instrument(span).into_actor(self).map(|(envelope, verdict, settled), pool, ctx| {
-            pool.settling -= 1;
-            match settled {
-                Ok(Settled::Fenced) => {
+        ctx.spawn(persisting.instrument(span).into_actor(self).map(|(envelope, verdict, persisted), pool, ctx| {
+            pool.persisting -= 1;
+            match persisted {
+                Ok(Persisted::Fenced) => {
                     // Its place comes back before the pool looks whether it is empty: nothing else would look again.
                     drop(envelope);
                     pool.metrics.fenced();
                 }
-                Ok(Settled::Release) => pool.settled(envelope, verdict, ctx),
+                Ok(Persisted::Release) => pool.persisted(envelope, verdict, ctx),
                 Err(error) => {
                     // The job is durable in the state it had before: the next run goes on from there.
                     drop(envelope);
@@ -255,7 +255,7 @@ impl<S: Stage> PoolSupervisor<S> {
         }));
     }
 
-    fn settled(&mut self, envelope: Envelope<S::Job>, verdict: Verdict<S::Done, S::Park>, ctx: &mut Context<Self>) {
+    fn persisted(&mut self, envelope: Envelope<S::Job>, verdict: Verdict<S::Done, S::Park>, ctx: &mut Context<Self>) {
         match verdict {
             Verdict::Done(done) => self.forward(envelope, done, ctx),
             Verdict::Retry { wait, .. } => self.wait_for_retry(envelope, wait, ctx),
@@ -269,11 +269,11 @@ impl<S: Stage> PoolSupervisor<S> {
         self.metrics.done();
         self.forwarding += 1;
         envelope.phase(Phase::Forwarding);
-        let steward = self.steward.clone();
-        let span = steward.span(&envelope.payload, envelope.failed_attempts);
+        let sink = self.sink.clone();
+        let span = sink.span(&envelope.payload, envelope.failed_attempts);
         let forwarding = async move {
             let started = Instant::now();
-            let forwarded = AssertUnwindSafe(steward.forward(&envelope.payload, done)).catch_unwind().await;
+            let forwarded = AssertUnwindSafe(sink.forward(&envelope.payload, done)).catch_unwind().await;
             drop(envelope);
             (forwarded, started.elapsed())
         };
@@ -293,7 +293,7 @@ impl<S: Stage> PoolSupervisor<S> {
 
     fn wait_for_retry(&mut self, envelope: Envelope<S::Job>, wait: Duration, ctx: &mut Context<Self>) {
         if self.draining == Some(DrainMode::Release) {
-            self.settle(envelope, Verdict::Released, ctx);
+            self.persist(envelope, Verdict::Released, ctx);
             return;
         }
         envelope.phase(Phase::WaitingForRetry);
@@ -321,7 +321,7 @@ impl<S: Stage> PoolSupervisor<S> {
             queued_urgent: self.shared.lanes().urgent_len(),
             oldest_queued_seconds: oldest.map_or(0.0, |d| d.as_secs_f64()),
             retry_waiting: self.waiting.len(),
-            settling: self.settling,
+            persisting: self.persisting,
             forwarding: self.forwarding,
             in_flight: self.shared.held(),
             max_in_flight: self.options.max_messages,
@@ -333,17 +333,17 @@ impl<S: Stage> PoolSupervisor<S> {
 }
 
 /// Tries until it is written or the limit for failures of the system is reached.
-async fn settle_durably<J, D, P>(
-    steward: &Rc<dyn crate::supervisors::job::Steward<J, D, P>>,
+async fn persist_with_retries<J, D, P>(
+    sink: &Rc<dyn crate::supervisors::job::OutcomeSink<J, D, P>>,
     envelope: &Envelope<J>,
     verdict: &Verdict<D, P>,
     options: &RetryOptions,
-) -> Result<Settled, StageError> {
+) -> Result<Persisted, StageError> {
     let mut in_a_row = 0;
     loop {
-        let answer = AssertUnwindSafe(steward.settle(&envelope.payload, verdict)).catch_unwind().await;
+        let answer = AssertUnwindSafe(sink.persist(&envelope.payload, verdict)).catch_unwind().await;
         let error = match answer {
-            Ok(Ok(settled)) => return Ok(settled),
+            Ok(Ok(persisted)) => return Ok(persisted),
             Ok(Err(error)) => error,
             Err(panic) => panicked(panic.as_ref()),
         };

@@ -18,7 +18,7 @@ impl<S: Stage> PoolSupervisor<S> {
     pub(super) fn spawn_worker(&mut self, ctx: &mut Context<Self>) {
         let id = self.next_worker;
         self.next_worker += 1;
-        let worker = Worker::new(id, self.stage.clone(), self.steward.clone(), ctx.address().recipient());
+        let worker = Worker::new(id, self.stage.clone(), self.sink.clone(), ctx.address().recipient());
         self.workers.insert(id, worker.start());
     }
 

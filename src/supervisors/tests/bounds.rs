@@ -4,14 +4,14 @@ use super::*;
 
 #[test]
 fn the_bound_counts_everything_that_the_pool_holds_whoever_submits() {
-    with_pool(options(2, 6), |pool, book, _| async move {
+    with_pool(options(2, 6), |pool, log, _| async move {
         let mut accepted = 0;
         for id in 0..1_000 {
             accepted += usize::from(pool.clone().try_submit(spec(id, vec![Act::Work(50)])).is_ok());
         }
         assert_eq!(accepted, 6, "two running and four waiting, through a thousand clones");
-        until(|| book.count("done") == 6).await;
-        assert_eq!(book.most_busy.get(), 2);
+        until(|| log.count("done") == 6).await;
+        assert_eq!(log.most_busy.get(), 2);
         until(|| pool.try_submit(spec(7, vec![Act::Work(0)])).is_ok()).await;
     });
 }
@@ -19,7 +19,7 @@ fn the_bound_counts_everything_that_the_pool_holds_whoever_submits() {
 #[test]
 fn bytes_are_bounded_too_and_a_giant_passes_alone() {
     let options = PoolOptions { max_bytes: 10 * 1024, ..options(4, 100) };
-    with_pool(options, |pool, book, _| async move {
+    with_pool(options, |pool, log, _| async move {
         let sized = |id, bytes| JobSpec { bytes, ..spec(id, vec![Act::Work(10)]) };
         assert!(pool.try_submit(sized(1, 4 * 1024)).is_ok());
         assert!(pool.try_submit(sized(2, 4 * 1024)).is_ok());
@@ -28,10 +28,10 @@ fn bytes_are_bounded_too_and_a_giant_passes_alone() {
             let pool = pool.clone();
             async move { pool.submit(sized(4, 1 << 30)).await }
         });
-        until(|| book.count("done") == 3).await;
+        until(|| log.count("done") == 3).await;
         giant.await.unwrap().unwrap();
         assert!(pool.try_submit(sized(5, 10 * 1024)).is_ok(), "all bytes came back");
-        until(|| book.count("done") == 4).await;
+        until(|| log.count("done") == 4).await;
     });
 }
 
@@ -39,13 +39,13 @@ fn bytes_are_bounded_too_and_a_giant_passes_alone() {
 fn back_pressure_travels_from_the_slowest_pool_to_the_first() {
     universe(async {
         let root = RootHandle::start(RestartOptions::default());
-        let books: Vec<Rc<Book>> = (0..3).map(|_| Rc::default()).collect();
+        let logs: Vec<Rc<TestLog>> = (0..3).map(|_| Rc::default()).collect();
         let mut next = None;
         let mut pools = Vec::new();
-        for (i, book) in books.iter().enumerate().rev() {
-            let steward = Rc::new(TestSteward { book: book.clone(), next: next.take() });
+        for (i, log) in logs.iter().enumerate().rev() {
+            let sink = Rc::new(TestSink { log: log.clone(), next: next.take() });
             let options = PoolOptions { name: format!("p{i}"), ..options(1, 2) };
-            let pool = start_pool(options, TestStage(book.clone()), steward, &root);
+            let pool = start_pool(options, TestStage(log.clone()), sink, &root);
             next = Some(pool.clone());
             pools.insert(0, pool);
         }
@@ -59,7 +59,7 @@ fn back_pressure_travels_from_the_slowest_pool_to_the_first() {
             }
         }
         assert_eq!(accepted, 2, "the first pool takes its bound and no more while all are at work");
-        until(|| books[2].count("done") == 2).await;
+        until(|| logs[2].count("done") == 2).await;
         for pool in &pools {
             assert_eq!(pool.observe().await.unwrap().in_flight, 0);
         }
@@ -74,12 +74,12 @@ fn back_pressure_travels_from_the_slowest_pool_to_the_first() {
 fn the_time_blocked_on_the_next_pool_is_measured() {
     universe(async {
         let root = RootHandle::start(RestartOptions::default());
-        let (fast, slow): (Rc<Book>, Rc<Book>) = Default::default();
-        let steward = Rc::new(TestSteward { book: slow.clone(), next: None });
+        let (fast, slow): (Rc<TestLog>, Rc<TestLog>) = Default::default();
+        let sink = Rc::new(TestSink { log: slow.clone(), next: None });
         let last =
-            start_pool(PoolOptions { name: "slow".into(), ..options(1, 1) }, TestStage(slow.clone()), steward, &root);
-        let steward = Rc::new(TestSteward { book: fast.clone(), next: Some(last.clone()) });
-        let first = start_pool(PoolOptions { name: "fast".into(), ..options(4, 4) }, TestStage(fast), steward, &root);
+            start_pool(PoolOptions { name: "slow".into(), ..options(1, 1) }, TestStage(slow.clone()), sink, &root);
+        let sink = Rc::new(TestSink { log: fast.clone(), next: Some(last.clone()) });
+        let first = start_pool(PoolOptions { name: "fast".into(), ..options(4, 4) }, TestStage(fast), sink, &root);
         for id in 0..4 {
             first.submit(spec(id, vec![Act::Work(1_000)])).await.unwrap();
         }
@@ -95,11 +95,11 @@ fn the_time_blocked_on_the_next_pool_is_measured() {
 
 #[test]
 fn observe_answers_at_once_over_a_full_queue_and_busy_workers() {
-    with_pool(options(2, 10_000), |pool, book, root| async move {
+    with_pool(options(2, 10_000), |pool, log, root| async move {
         for id in 0..10_000 {
             pool.submit(spec(id, vec![Act::Work(60_000)])).await.unwrap();
         }
-        until(|| book.busy.get() == 2).await;
+        until(|| log.busy.get() == 2).await;
         let before = tokio::time::Instant::now();
         let stats = pool.observe().await.unwrap();
         assert_eq!(before.elapsed(), Duration::ZERO, "no virtual time passed");
@@ -112,9 +112,9 @@ fn observe_answers_at_once_over_a_full_queue_and_busy_workers() {
 
 #[test]
 fn urgent_overtakes_and_tenants_share_by_weight() {
-    let book = with_pool(options(1, 100), |pool, book, _| async move {
+    let log = with_pool(options(1, 100), |pool, log, _| async move {
         pool.submit(spec(0, vec![Act::Work(10)])).await.unwrap();
-        until(|| book.busy.get() == 1).await;
+        until(|| log.busy.get() == 1).await;
         for id in 1..=6 {
             let tenant = if id % 2 == 0 { "even" } else { "odd" };
             let weight = if id % 2 == 0 { 2 } else { 1 };
@@ -122,9 +122,9 @@ fn urgent_overtakes_and_tenants_share_by_weight() {
             pool.submit(JobSpec { tenant: tenant.into(), weight, ..job }).await.unwrap();
         }
         pool.submit(JobSpec { lane: Lane::Urgent, ..spec(9, vec![Act::Work(1)]) }).await.unwrap();
-        until(|| book.count("done") == 8).await;
+        until(|| log.count("done") == 8).await;
     });
-    let order = book.begun.borrow().clone();
+    let order = log.begun.borrow().clone();
     assert_eq!(order[..2], [0, 9]);
     let evens_early = order[2..6].iter().filter(|id| **id % 2 == 0).count();
     assert!(evens_early >= 2, "the heavier tenant is served earlier: {order:?}");

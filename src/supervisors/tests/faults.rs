@@ -8,72 +8,72 @@ fn transient() -> Act {
 
 #[test]
 fn a_poison_job_is_quarantined_after_three_attempts_with_waits_of_two_and_four_seconds() {
-    let book = with_pool(options(1, 10), |pool, book, _| async move {
+    let log = with_pool(options(1, 10), |pool, log, _| async move {
         let start = tokio::time::Instant::now();
         pool.submit(spec(1, vec![Act::Panic])).await.unwrap();
         pool.submit(spec(2, vec![Act::Work(1)])).await.unwrap();
-        until(|| book.count("quarantined") == 1).await;
+        until(|| log.count("quarantined") == 1).await;
         let elapsed = start.elapsed().as_secs_f64();
         assert!((6.0..6.01).contains(&elapsed), "2 s + 4 s on the virtual clock, not {elapsed}");
         let stats = pool.observe().await.unwrap();
         assert_eq!((stats.workers, stats.counts.restarts), (1, 0), "a caught panic kills no worker");
     });
-    assert_eq!(*book.waits.borrow(), [(1, 2.0, true), (1, 4.0, true)]);
-    assert_eq!((book.of(1), book.of(2)), (vec!["quarantined"], vec!["done"]));
+    assert_eq!(*log.waits.borrow(), [(1, 2.0, true), (1, 4.0, true)]);
+    assert_eq!((log.of(1), log.of(2)), (vec!["quarantined"], vec!["done"]));
 }
 
 #[test]
 fn a_flaky_job_succeeds_at_its_third_attempt() {
-    let book = with_pool(options(2, 10), |pool, book, _| async move {
+    let log = with_pool(options(2, 10), |pool, log, _| async move {
         pool.submit(spec(1, vec![transient(), Act::Panic, Act::Work(1)])).await.unwrap();
-        until(|| book.count("done") == 1).await;
+        until(|| log.count("done") == 1).await;
     });
-    assert_eq!(book.waits.borrow().len(), 2);
+    assert_eq!(log.waits.borrow().len(), 2);
 }
 
 #[test]
 fn attempts_of_an_earlier_process_count() {
-    let book = with_pool(options(1, 10), |pool, book, _| async move {
+    let log = with_pool(options(1, 10), |pool, log, _| async move {
         pool.submit(JobSpec { failed_attempts: 2, ..spec(1, vec![transient()]) }).await.unwrap();
-        until(|| book.count("quarantined") == 1).await;
+        until(|| log.count("quarantined") == 1).await;
     });
-    assert!(book.waits.borrow().is_empty());
+    assert!(log.waits.borrow().is_empty());
 }
 
 #[test]
 fn a_permanent_error_is_not_tried_again() {
-    let book = with_pool(options(1, 10), |pool, book, _| async move {
+    let log = with_pool(options(1, 10), |pool, log, _| async move {
         let act = Act::Fail(StageError::permanent("encrypted", "it has a password"));
         pool.submit(spec(1, vec![act])).await.unwrap();
-        until(|| book.count("quarantined") == 1).await;
+        until(|| log.count("quarantined") == 1).await;
     });
-    assert_eq!(book.begun.borrow().len(), 1);
+    assert_eq!(log.begun.borrow().len(), 1);
 }
 
 #[test]
 fn throttling_slows_and_never_counts() {
     let throttled = Act::Fail(StageError::throttled("slow down", Some(Duration::from_secs(7))));
-    let book = with_pool(options(1, 10), |pool, book, _| async move {
+    let log = with_pool(options(1, 10), |pool, log, _| async move {
         let start = tokio::time::Instant::now();
         let mut acts = vec![throttled; 20];
         acts.push(Act::Work(0));
         pool.submit(spec(1, acts)).await.unwrap();
-        until(|| book.count("done") == 1).await;
+        until(|| log.count("done") == 1).await;
         assert!(start.elapsed() >= Duration::from_secs(140));
     });
-    assert!(book.waits.borrow().iter().all(|(_, wait, counts)| *wait == 7.0 && !counts));
+    assert!(log.waits.borrow().iter().all(|(_, wait, counts)| *wait == 7.0 && !counts));
 }
 
 #[test]
 fn a_hanging_job_is_ended_at_its_deadline_and_its_worker_replaced() {
-    let book = with_pool(options(1, 10), |pool, book, _| async move {
+    let log = with_pool(options(1, 10), |pool, log, _| async move {
         pool.submit(spec(1, vec![Act::Hang, Act::Work(1)])).await.unwrap();
         pool.submit(spec(2, vec![Act::Work(1)])).await.unwrap();
-        until(|| book.count("done") == 2).await;
+        until(|| log.count("done") == 2).await;
         let stats = pool.observe().await.unwrap();
         assert_eq!((stats.workers, stats.counts.hung, stats.counts.abandoned), (1, 1, 1));
     });
-    assert_eq!(book.busy.get(), 0, "the hanging future was dropped");
+    assert_eq!(log.busy.get(), 0, "the hanging future was dropped");
 }
 
 #[test]
@@ -89,32 +89,32 @@ fn too_many_threads_left_behind_end_the_process() {
 
 #[test]
 fn a_panic_outside_the_work_kills_the_worker_but_not_the_job() {
-    let book = with_pool(options(2, 10), |pool, book, _| async move {
+    let log = with_pool(options(2, 10), |pool, log, _| async move {
         pool.submit(spec(1, vec![Act::PanicInDrop, Act::Work(1)])).await.unwrap();
-        until(|| book.count("done") == 1).await;
-        until(|| book.workers_started.get() >= 3).await;
+        until(|| log.count("done") == 1).await;
+        until(|| log.workers_started.get() >= 3).await;
         let stats = pool.observe().await.unwrap();
         assert_eq!((stats.workers, stats.counts.restarts), (2, 1), "back to size");
         for id in 10..14 {
             pool.submit(spec(id, vec![Act::Work(1)])).await.unwrap();
         }
-        until(|| book.count("done") == 5).await;
+        until(|| log.count("done") == 5).await;
     });
-    assert_eq!(book.of(1), ["done"]);
+    assert_eq!(log.of(1), ["done"]);
 }
 
 #[test]
 fn a_worker_that_cannot_start_is_tried_again() {
     for panics in [false, true] {
-        with_pool(options(1, 10), |pool, book, _| async move {
+        with_pool(options(1, 10), |pool, log, _| async move {
             if panics {
-                book.start_panics.set(3)
+                log.start_panics.set(3)
             } else {
-                book.start_errors.set(3)
+                log.start_errors.set(3)
             }
             pool.resize(2, 2);
             pool.submit(spec(1, vec![Act::Work(1)])).await.unwrap();
-            until(|| book.count("done") == 1).await;
+            until(|| log.count("done") == 1).await;
             tokio::time::sleep(Duration::from_secs(1)).await;
             assert_eq!(pool.observe().await.unwrap().workers, 2);
         });
@@ -124,25 +124,25 @@ fn a_worker_that_cannot_start_is_tried_again() {
 #[test]
 fn workers_that_die_too_often_escalate_and_the_root_gives_a_few_more_chances() {
     let restart = RestartOptions { max_restarts: 2, max_escalations: 1, ..Default::default() };
-    let book = with_pool(PoolOptions { restart, ..options(1, 10) }, |pool, book, root| async move {
-        book.start_errors.set(u32::MAX);
+    let log = with_pool(PoolOptions { restart, ..options(1, 10) }, |pool, log, root| async move {
+        log.start_errors.set(u32::MAX);
         pool.submit(spec(1, vec![Act::Work(1)])).await.unwrap();
         pool.resize(2, 2);
         let failure = root.failed().await;
         assert!(failure.to_string().contains("died too often"), "{failure}");
         assert_eq!(root.failure(), Some(failure));
     });
-    assert!(book.workers_started.get() >= 4, "twice the intensity: once more after the root's forgiveness");
+    assert!(log.workers_started.get() >= 4, "twice the intensity: once more after the root's forgiveness");
 }
 
 #[test]
 fn an_escalated_pool_that_recovers_goes_on_with_its_jobs() {
     let restart = RestartOptions { max_restarts: 1, max_escalations: 3, ..Default::default() };
-    with_pool(PoolOptions { restart, ..options(1, 10) }, |pool, book, root| async move {
-        book.start_errors.set(3);
+    with_pool(PoolOptions { restart, ..options(1, 10) }, |pool, log, root| async move {
+        log.start_errors.set(3);
         pool.resize(3, 3);
         pool.submit(spec(1, vec![Act::PanicInDrop, Act::Work(1)])).await.unwrap();
-        until(|| book.count("done") == 1).await;
+        until(|| log.count("done") == 1).await;
         tokio::time::sleep(Duration::from_secs(20)).await;
         let stats = pool.observe().await.unwrap();
         assert_eq!((stats.state, stats.workers), (PoolState::Running, 3));
@@ -152,20 +152,20 @@ fn an_escalated_pool_that_recovers_goes_on_with_its_jobs() {
 
 #[test]
 fn a_settle_that_fails_is_tried_again_and_nothing_is_lost() {
-    let book = with_pool(options(1, 10), |pool, book, root| async move {
-        book.settle_failures.set(3);
+    let log = with_pool(options(1, 10), |pool, log, root| async move {
+        log.persist_failures.set(3);
         pool.submit(spec(1, vec![Act::Work(1)])).await.unwrap();
-        until(|| book.count("done") == 1).await;
+        until(|| log.count("done") == 1).await;
         assert_eq!(root.failure(), None);
     });
-    assert_eq!(book.of(1), ["done"]);
-    assert_eq!(book.begun.borrow().len(), 1, "the work is not done again");
+    assert_eq!(log.of(1), ["done"]);
+    assert_eq!(log.begun.borrow().len(), 1, "the work is not done again");
 }
 
 #[test]
 fn a_store_that_stays_broken_ends_the_process() {
-    with_pool(options(1, 10), |pool, book, root| async move {
-        book.settle_failures.set(u32::MAX);
+    with_pool(options(1, 10), |pool, log, root| async move {
+        log.persist_failures.set(u32::MAX);
         pool.submit(spec(1, vec![Act::Work(1)])).await.unwrap();
         let failure = root.failed().await;
         assert!(failure.to_string().contains("no space left"), "{failure}");
@@ -174,38 +174,38 @@ fn a_store_that_stays_broken_ends_the_process() {
 
 #[test]
 fn a_system_failure_in_the_work_is_not_held_against_the_job() {
-    let book = with_pool(options(1, 10), |pool, book, root| async move {
+    let log = with_pool(options(1, 10), |pool, log, root| async move {
         let system = Act::Fail(StageError::system("disk_full", "no space left"));
         pool.submit(spec(1, vec![system.clone(), system.clone(), system, Act::Work(1)])).await.unwrap();
-        until(|| book.count("done") == 1).await;
+        until(|| log.count("done") == 1).await;
         assert_eq!(root.failure(), None);
     });
-    assert!(book.waits.borrow().iter().all(|(_, _, counts)| !counts));
+    assert!(log.waits.borrow().iter().all(|(_, _, counts)| !counts));
 }
 
 #[test]
 fn a_job_that_somebody_else_owns_is_dropped_in_silence() {
-    let book = with_pool(options(1, 10), |pool, book, _| async move {
-        book.fence.borrow_mut().push(1);
+    let log = with_pool(options(1, 10), |pool, log, _| async move {
+        log.fence.borrow_mut().push(1);
         pool.submit(spec(1, vec![Act::Work(1)])).await.unwrap();
         pool.submit(spec(2, vec![Act::Work(1)])).await.unwrap();
-        until(|| book.count("done") == 1).await;
+        until(|| log.count("done") == 1).await;
         let stats = pool.observe().await.unwrap();
         assert_eq!((stats.counts.fenced, stats.in_flight), (1, 0));
     });
-    assert!(book.of(1).is_empty());
+    assert!(log.of(1).is_empty());
 }
 
 #[test]
 fn a_parked_job_holds_no_place() {
-    let book = with_pool(options(1, 1), |pool, book, _| async move {
+    let log = with_pool(options(1, 1), |pool, log, _| async move {
         for id in 0..5 {
             pool.submit(spec(id, vec![Act::Park])).await.unwrap();
         }
-        until(|| book.count("parked") == 5).await;
+        until(|| log.count("parked") == 5).await;
         assert_eq!(pool.observe().await.unwrap().in_flight, 0);
     });
-    assert_eq!(book.count("parked"), 5);
+    assert_eq!(log.count("parked"), 5);
 }
 
 #[test]

@@ -5,30 +5,30 @@ use super::*;
 
 #[test]
 fn resizing_under_load_loses_nothing() {
-    let book = with_pool(options(1, 100), |pool, book, _| async move {
+    let log = with_pool(options(1, 100), |pool, log, _| async move {
         for id in 0..40 {
             pool.submit(spec(id, vec![Act::Work(100)])).await.unwrap();
         }
         pool.resize(4, 4);
-        until(|| book.busy.get() == 4).await;
+        until(|| log.busy.get() == 4).await;
         pool.resize(1, 1);
-        until(|| book.busy.get() == 1).await;
-        until(|| book.count("done") == 40).await;
+        until(|| log.busy.get() == 1).await;
+        until(|| log.count("done") == 40).await;
         assert_eq!(pool.observe().await.unwrap().workers, 1);
     });
-    assert_eq!(book.most_busy.get(), 4);
-    assert!(book.ends.borrow().values().all(|ends| ends.len() == 1));
+    assert_eq!(log.most_busy.get(), 4);
+    assert!(log.ends.borrow().values().all(|ends| ends.len() == 1));
 }
 
 #[test]
 fn a_pool_grows_while_its_queue_is_old_and_shrinks_when_it_is_idle() {
     let options = PoolOptions { max_workers: 4, ..options(1, 1_000) };
-    with_pool(options, |pool, book, _| async move {
+    with_pool(options, |pool, log, _| async move {
         for id in 0..200 {
             pool.submit(spec(id, vec![Act::Work(100)])).await.unwrap();
         }
-        until(|| book.busy.get() == 4).await;
-        until(|| book.count("done") == 200).await;
+        until(|| log.busy.get() == 4).await;
+        until(|| log.count("done") == 200).await;
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(pool.observe().await.unwrap().workers, 1);
     });
@@ -36,7 +36,7 @@ fn a_pool_grows_while_its_queue_is_old_and_shrinks_when_it_is_idle() {
 
 #[test]
 fn drain_to_the_end_finishes_what_is_there_and_takes_no_more() {
-    let book = with_pool(options(2, 100), |pool, _, _| async move {
+    let log = with_pool(options(2, 100), |pool, _, _| async move {
         for id in 0..20 {
             pool.submit(spec(id, vec![Act::Work(10)])).await.unwrap();
         }
@@ -46,32 +46,32 @@ fn drain_to_the_end_finishes_what_is_there_and_takes_no_more() {
         assert!(matches!(pool.try_submit(spec(99, vec![])), Err(TrySubmit::Closed(_))));
         assert!(pool.observe().await.is_none(), "the pool has ended");
     });
-    assert_eq!(book.count("done"), 21);
+    assert_eq!(log.count("done"), 21);
 }
 
 #[test]
 fn a_pool_whose_last_job_is_fenced_comes_to_its_end() {
     for mode in [DrainMode::Finish, DrainMode::Release] {
-        let book = with_pool(options(2, 100), |pool, book, _| async move {
-            book.fence_late.borrow_mut().push(1);
+        let log = with_pool(options(2, 100), |pool, log, _| async move {
+            log.fence_late.borrow_mut().push(1);
             pool.submit(spec(1, vec![Act::Work(1_000)])).await.unwrap();
-            until(|| book.busy.get() == 1).await;
+            until(|| log.busy.get() == 1).await;
             tokio::time::timeout(Duration::from_secs(60), pool.drain(mode)).await.expect("it ends");
         });
-        assert_eq!(book.of(1), [""; 0], "dropped without a trace");
+        assert_eq!(log.of(1), [""; 0], "dropped without a trace");
     }
 }
 
 #[test]
 fn no_more_outputs_wait_for_the_next_pool_than_workers_can_hold() {
     universe(async {
-        let book = Rc::new(Book::default());
+        let log = Rc::new(TestLog::default());
         let root = RootHandle::start(RestartOptions::default());
-        let last = TestSteward { book: Rc::default(), next: None };
+        let last = TestSink { log: Rc::default(), next: None };
         let slow = PoolOptions { name: "slow".into(), ..options(1, 1) };
         let slow = start_pool(slow, TestStage(Rc::default()), Rc::new(last), &root);
-        let steward = TestSteward { book: book.clone(), next: Some(slow.clone()) };
-        let fast = start_pool(options(3, 100), TestStage(book.clone()), Rc::new(steward), &root);
+        let sink = TestSink { log: log.clone(), next: Some(slow.clone()) };
+        let fast = start_pool(options(3, 100), TestStage(log.clone()), Rc::new(sink), &root);
         for id in 0..30 {
             fast.submit(spec(id, vec![Act::Work(10_000), Act::Work(1)])).await.unwrap();
         }
@@ -82,40 +82,40 @@ fn no_more_outputs_wait_for_the_next_pool_than_workers_can_hold() {
         assert!(stats.queued >= 20, "{stats:?}");
         fast.drain(DrainMode::Finish).await;
         slow.drain(DrainMode::Finish).await;
-        assert_eq!(book.count("done"), 30);
+        assert_eq!(log.count("done"), 30);
         root.stop();
     });
 }
 
 #[test]
 fn drain_with_release_finishes_the_running_and_gives_the_rest_back() {
-    let book = with_pool(options(2, 100), |pool, book, _| async move {
+    let log = with_pool(options(2, 100), |pool, log, _| async move {
         for id in 0..20 {
             pool.submit(spec(id, vec![Act::Work(1_000)])).await.unwrap();
         }
         pool.submit(JobSpec { lane: Lane::Urgent, ..spec(50, vec![Act::Fail(StageError::transient("x", "x"))]) })
             .await
             .unwrap();
-        until(|| book.busy.get() == 2).await;
+        until(|| log.busy.get() == 2).await;
         pool.drain(DrainMode::Release).await;
     });
-    let (done, released) = (book.count("done"), book.count("released"));
+    let (done, released) = (log.count("done"), log.count("released"));
     assert_eq!(done + released, 21);
     assert!((1..=3).contains(&done), "{done}");
-    assert!(book.ends.borrow().values().all(|ends| ends.len() == 1));
+    assert!(log.ends.borrow().values().all(|ends| ends.len() == 1));
 }
 
 #[test]
 fn halt_drops_running_work_at_once() {
-    let book = with_pool(options(2, 10), |pool, book, _| async move {
+    let log = with_pool(options(2, 10), |pool, log, _| async move {
         for id in 0..4 {
             pool.submit(spec(id, vec![Act::Hang])).await.unwrap();
         }
-        until(|| book.busy.get() == 2).await;
+        until(|| log.busy.get() == 2).await;
         pool.halt();
-        until(|| book.busy.get() == 0).await;
+        until(|| log.busy.get() == 0).await;
     });
-    assert_eq!(book.ends.borrow().len(), 0);
+    assert_eq!(log.ends.borrow().len(), 0);
 }
 
 #[test]

@@ -38,7 +38,7 @@ struct Task {
 }
 
 #[derive(Default)]
-struct Book {
+struct TestLog {
     /// Final verdicts by job: must never hold two.
     ends: RefCell<BTreeMap<u32, Vec<&'static str>>>,
     /// Waits before retries, by job.
@@ -46,8 +46,8 @@ struct Book {
     begun: RefCell<Vec<u32>>,
     forwarded: RefCell<Vec<u32>>,
     workers_started: Cell<u32>,
-    /// How many of the next settles fail.
-    settle_failures: Cell<u32>,
+    /// How many of the next writes fail.
+    persist_failures: Cell<u32>,
     /// How many of the next workers can't start, by error and by panic.
     start_errors: Cell<u32>,
     start_panics: Cell<u32>,
@@ -58,7 +58,7 @@ struct Book {
     most_busy: Cell<u32>,
 }
 
-impl Book {
+impl TestLog {
     fn ended(&self, id: u32, how: &'static str) {
         self.ends.borrow_mut().entry(id).or_default().push(how);
     }
@@ -72,7 +72,7 @@ impl Book {
     }
 }
 
-struct TestStage(Rc<Book>);
+struct TestStage(Rc<TestLog>);
 
 impl Stage for TestStage {
     type Job = Task;
@@ -80,22 +80,22 @@ impl Stage for TestStage {
     type Park = ();
 
     fn worker(&self) -> Result<Box<dyn Work<Task, u32, ()>>, StageError> {
-        let book = &self.0;
-        book.workers_started.set(book.workers_started.get() + 1);
-        if book.start_panics.get() > 0 {
-            book.start_panics.set(book.start_panics.get() - 1);
+        let log = &self.0;
+        log.workers_started.set(log.workers_started.get() + 1);
+        if log.start_panics.get() > 0 {
+            log.start_panics.set(log.start_panics.get() - 1);
             panic!("no worker today");
         }
-        if book.start_errors.get() > 0 {
-            book.start_errors.set(book.start_errors.get() - 1);
+        if log.start_errors.get() > 0 {
+            log.start_errors.set(log.start_errors.get() - 1);
             return Err(StageError::crash("no_start", "can't start"));
         }
-        Ok(Box::new(TestWork { book: book.clone(), bomb: false }))
+        Ok(Box::new(TestWork { log: log.clone(), bomb: false }))
     }
 }
 
 struct TestWork {
-    book: Rc<Book>,
+    log: Rc<TestLog>,
     bomb: bool,
 }
 
@@ -107,7 +107,7 @@ impl Drop for TestWork {
     }
 }
 
-struct Busy(Rc<Book>);
+struct Busy(Rc<TestLog>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
@@ -119,10 +119,10 @@ impl Drop for Busy {
 impl Work<Task, u32, ()> for TestWork {
     async fn run(&mut self, job: &Arc<Task>, _: &Cancel) -> Outcome<u32, ()> {
         let n = job.attempts.fetch_add(1, std::sync::atomic::Ordering::SeqCst) as usize;
-        let book = self.book.clone();
-        book.busy.set(book.busy.get() + 1);
-        book.most_busy.set(book.most_busy.get().max(book.busy.get()));
-        let _busy = Busy(book);
+        let log = self.log.clone();
+        log.busy.set(log.busy.get() + 1);
+        log.most_busy.set(log.most_busy.get().max(log.busy.get()));
+        let _busy = Busy(log);
         match job.acts.get(n).or(job.acts.last()).unwrap_or(&Act::Work(0)) {
             Act::Work(ms) => {
                 if *ms > 0 {
@@ -142,44 +142,44 @@ impl Work<Task, u32, ()> for TestWork {
     }
 }
 
-struct TestSteward {
-    book: Rc<Book>,
+struct TestSink {
+    log: Rc<TestLog>,
     next: Option<PoolHandle<Task>>,
 }
 
 #[async_trait(?Send)]
-impl Steward<Task, u32, ()> for TestSteward {
+impl OutcomeSink<Task, u32, ()> for TestSink {
     async fn begin(&self, job: &Arc<Task>, _: u32) -> Result<Begin, StageError> {
-        if self.book.fence.borrow().contains(&job.id) {
+        if self.log.fence.borrow().contains(&job.id) {
             return Ok(Begin::Drop);
         }
-        self.book.begun.borrow_mut().push(job.id);
+        self.log.begun.borrow_mut().push(job.id);
         Ok(Begin::Go)
     }
 
-    async fn settle(&self, job: &Arc<Task>, verdict: &Verdict<u32, ()>) -> Result<Settled, StageError> {
+    async fn persist(&self, job: &Arc<Task>, verdict: &Verdict<u32, ()>) -> Result<Persisted, StageError> {
         tokio::task::yield_now().await;
-        if self.book.settle_failures.get() > 0 {
-            self.book.settle_failures.set(self.book.settle_failures.get() - 1);
+        if self.log.persist_failures.get() > 0 {
+            self.log.persist_failures.set(self.log.persist_failures.get() - 1);
             return Err(StageError::system("disk_full", "no space left"));
         }
-        if self.book.fence_late.borrow().contains(&job.id) {
-            return Ok(Settled::Fenced);
+        if self.log.fence_late.borrow().contains(&job.id) {
+            return Ok(Persisted::Fenced);
         }
         match verdict {
-            Verdict::Done(_) => self.book.ended(job.id, "done"),
+            Verdict::Done(_) => self.log.ended(job.id, "done"),
             Verdict::Retry { wait, consumes_attempt, .. } => {
-                self.book.waits.borrow_mut().push((job.id, wait.as_secs_f64(), *consumes_attempt));
+                self.log.waits.borrow_mut().push((job.id, wait.as_secs_f64(), *consumes_attempt));
             }
-            Verdict::Quarantine { .. } => self.book.ended(job.id, "quarantined"),
-            Verdict::Parked { .. } => self.book.ended(job.id, "parked"),
-            Verdict::Released => self.book.ended(job.id, "released"),
+            Verdict::Quarantine { .. } => self.log.ended(job.id, "quarantined"),
+            Verdict::Parked { .. } => self.log.ended(job.id, "parked"),
+            Verdict::Released => self.log.ended(job.id, "released"),
         }
-        Ok(Settled::Release)
+        Ok(Persisted::Release)
     }
 
     async fn forward(&self, job: &Arc<Task>, done: u32) -> Result<(), Closed> {
-        self.book.forwarded.borrow_mut().push(done);
+        self.log.forwarded.borrow_mut().push(done);
         match &self.next {
             Some(next) => next.submit(spec(done, job.acts.clone())).await,
             None => Ok(()),
@@ -214,20 +214,20 @@ fn options(workers: usize, max_messages: usize) -> PoolOptions {
 }
 
 /// Runs a body with a root and one pool, and drains it at the end.
-fn with_pool<F, Fut>(options: PoolOptions, body: F) -> Rc<Book>
+fn with_pool<F, Fut>(options: PoolOptions, body: F) -> Rc<TestLog>
 where
-    F: FnOnce(PoolHandle<Task>, Rc<Book>, RootHandle) -> Fut,
+    F: FnOnce(PoolHandle<Task>, Rc<TestLog>, RootHandle) -> Fut,
     Fut: Future<Output = ()>,
 {
     universe(async {
-        let book = Rc::new(Book::default());
+        let log = Rc::new(TestLog::default());
         let root = RootHandle::start(options.restart.clone());
-        let steward = Rc::new(TestSteward { book: book.clone(), next: None });
-        let pool = start_pool(options, TestStage(book.clone()), steward, &root);
-        body(pool.clone(), book.clone(), root.clone()).await;
+        let sink = Rc::new(TestSink { log: log.clone(), next: None });
+        let pool = start_pool(options, TestStage(log.clone()), sink, &root);
+        body(pool.clone(), log.clone(), root.clone()).await;
         pool.halt();
         root.stop();
-        book
+        log
     })
 }
 

@@ -32,7 +32,7 @@ proptest! {
     fn every_job_ends_exactly_once(jobs in proptest::collection::vec(job(), 1..200), workers in 1usize..5, bound in 1usize..20) {
         let count = jobs.len();
         let restart = RestartOptions { max_restarts: 10_000, max_abandoned: 10_000, ..Default::default() };
-        let book = with_pool(PoolOptions { restart, ..options(workers, bound) }, |pool, _, root| async move {
+        let log = with_pool(PoolOptions { restart, ..options(workers, bound) }, |pool, _, root| async move {
             for (id, acts) in jobs.into_iter().enumerate() {
                 pool.submit(spec(id as u32, acts)).await.unwrap();
                 assert!(pool.observe().await.unwrap().in_flight <= bound);
@@ -41,8 +41,8 @@ proptest! {
             assert_eq!(root.failure(), None);
             assert!(root.in_flight_table().is_empty());
         });
-        prop_assert_eq!(book.ends.borrow().len(), count);
-        prop_assert!(book.ends.borrow().values().all(|ends| ends.len() == 1));
-        prop_assert_eq!(book.busy.get(), 0);
+        prop_assert_eq!(log.ends.borrow().len(), count);
+        prop_assert!(log.ends.borrow().values().all(|ends| ends.len() == 1));
+        prop_assert_eq!(log.busy.get(), 0);
     }
 }

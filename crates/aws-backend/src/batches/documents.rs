@@ -16,7 +16,7 @@ use ulid::Ulid;
 
 use super::apply::{self, Given, change};
 use super::item::{self, AT, Item, Key, SHARDS, WORK, WORK_INDEX, hex, shard, text_key, texts_of};
-use super::store::{DynamoBatches, Step, Told};
+use super::store::{DynamoBatches, Step, StoreResult};
 
 /// Documents named by an index at a time.
 const PAGE: usize = 1_000;
@@ -63,12 +63,12 @@ impl Mark {
 }
 
 impl DynamoBatches {
-    async fn mark(&self, document: &str) -> Told<Option<Mark>> {
+    async fn mark(&self, document: &str) -> StoreResult<Option<Mark>> {
         Ok(self.get(&key_of(document)).await?.as_ref().map(Mark::read))
     }
 
     /// Changes a document's mark; what others write meanwhile is looked at first. `None` leaves it as it is.
-    async fn remark(&self, document: &str, change: impl Fn(Option<Mark>) -> Option<Mark>) -> Told<Option<Mark>> {
+    async fn remark(&self, document: &str, change: impl Fn(Option<Mark>) -> Option<Mark>) -> StoreResult<Option<Mark>> {
         let mut tries = 0;
         loop {
             let before = self.mark(document).await?;
@@ -90,13 +90,13 @@ impl DynamoBatches {
         }
     }
 
-    async fn texts(&self, space: &str, document: &str) -> Told<Vec<Item>> {
+    async fn texts(&self, space: &str, document: &str) -> StoreResult<Vec<Item>> {
         let found = self.all(self.partition(&texts_of(space, document))).await?;
         Ok(found.iter().filter_map(Item::read).collect())
     }
 
     /// Texts that a document needs no more.
-    async fn drop_texts(&self, texts: &[&Item]) -> Told<()> {
+    async fn drop_texts(&self, texts: &[&Item]) -> StoreResult<()> {
         let mut sent: HashMap<&str, bool> = HashMap::new();
         for batch in texts.iter().filter_map(|text| text.state.batch.as_deref()) {
             if !sent.contains_key(batch) {
@@ -119,7 +119,7 @@ impl DynamoBatches {
         self.change(&keys, discard).await.map(drop)
     }
 
-    pub(super) async fn ask_for(&self, document: &str, space: &Space, texts: Vec<Text>) -> Told<Answer> {
+    pub(super) async fn ask_for(&self, document: &str, space: &Space, texts: Vec<Text>) -> StoreResult<Answer> {
         let space = space.name();
         self.register(&space).await?;
         let before = self.mark(document).await?;
@@ -182,7 +182,7 @@ impl DynamoBatches {
         Ok(question.answer(was_live))
     }
 
-    pub(super) async fn has_taken(&self, document: &str) -> Told<()> {
+    pub(super) async fn has_taken(&self, document: &str) -> StoreResult<()> {
         let Some(mark) = self.mark(document).await? else { return Ok(()) };
         let texts = self.texts(&mark.space, document).await?;
         self.drop_texts(&texts.iter().filter(|text| !text.state.deleted).collect::<Vec<_>>()).await?;
@@ -192,7 +192,12 @@ impl DynamoBatches {
         Ok(())
     }
 
-    pub(super) async fn keep_live(&self, document: &str, space: &Space, made: Vec<(Sha256Hex, Vec<f32>)>) -> Told<()> {
+    pub(super) async fn keep_live(
+        &self,
+        document: &str,
+        space: &Space,
+        made: Vec<(Sha256Hex, Vec<f32>)>,
+    ) -> StoreResult<()> {
         let space = space.name();
         let mut seen = HashSet::new();
         let made: Vec<_> = made.into_iter().filter(|(hash, _)| seen.insert(hash.clone())).collect();
@@ -206,7 +211,7 @@ impl DynamoBatches {
     }
 
     /// Documents of which a text has changed: those that are complete may go on.
-    pub(super) async fn look_at(&self, space: &str, documents: BTreeSet<String>) -> Told<()> {
+    pub(super) async fn look_at(&self, space: &str, documents: BTreeSet<String>) -> StoreResult<()> {
         for document in documents {
             match self.mark(&document).await? {
                 Some(mark) if mark.space == space && !mark.ready => {}
@@ -224,7 +229,7 @@ impl DynamoBatches {
     }
 
     /// Documents that wait, or need not any longer, with the spaces of their texts.
-    async fn marked(&self, ready: bool, after: &str, limit: usize) -> Told<Vec<(String, String)>> {
+    async fn marked(&self, ready: bool, after: &str, limit: usize) -> StoreResult<Vec<(String, String)>> {
         let mut found = Vec::new();
         for shard in 0..SHARDS {
             let mut query = self.index(WORK_INDEX, WORK, &work(ready, shard));
@@ -252,16 +257,16 @@ impl DynamoBatches {
         Ok(found)
     }
 
-    pub(super) async fn may_go_on(&self, after: &str, limit: usize) -> Told<Vec<String>> {
+    pub(super) async fn may_go_on(&self, after: &str, limit: usize) -> StoreResult<Vec<String>> {
         let found = self.marked(true, after, limit).await?;
         let recent = self.woken.list().into_iter().filter(|document| document.as_str() > after);
         let all: BTreeSet<String> = found.into_iter().map(|(document, _)| document).chain(recent).collect();
         Ok(all.into_iter().take(limit).collect())
     }
 
-    pub(super) async fn of_other_models(&self, space: Option<&Space>, limit: usize) -> Told<Vec<String>> {
+    pub(super) async fn of_other_models(&self, space: Option<&Space>, limit: usize) -> StoreResult<Vec<String>> {
         let ours = space.map(Space::name);
-        let mut strangers = BTreeSet::new();
+        let mut documents = BTreeSet::new();
         for ready in [false, true] {
             let mut after = String::new();
             loop {
@@ -270,21 +275,21 @@ impl DynamoBatches {
                 for (document, _) in theirs {
                     // An index that lags is not believed.
                     if self.mark(document).await?.is_some_and(|mark| ours.as_ref() != Some(&mark.space)) {
-                        strangers.insert(document.clone());
+                        documents.insert(document.clone());
                     }
                 }
-                let Some((last, _)) = page.get(PAGE - 1).filter(|_| strangers.len() < limit) else { break };
+                let Some((last, _)) = page.get(PAGE - 1).filter(|_| documents.len() < limit) else { break };
                 after.clone_from(last);
             }
         }
-        Ok(strangers.into_iter().take(limit).collect())
+        Ok(documents.into_iter().take(limit).collect())
     }
 
-    pub(super) async fn waits(&self, document: &str) -> Told<bool> {
+    pub(super) async fn waits(&self, document: &str) -> StoreResult<bool> {
         Ok(self.mark(document).await?.is_some())
     }
 
-    pub(super) async fn send_documents_live(&self, space: &Space) -> Told<u64> {
+    pub(super) async fn send_documents_live(&self, space: &Space) -> StoreResult<u64> {
         let name = space.name();
         let mut documents: BTreeSet<String> = BTreeSet::new();
         let mut line = self.line("waiting", &name);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use docweir_core::failpoint;
-use docweir_stores::batches::rules::batch::{Event, Tally};
+use docweir_stores::batches::rules::batch::{BatchTotals, Event};
 use docweir_stores::batches::rules::packing::LiveSelection;
 use docweir_stores::batches::rules::{Fate, ItemState};
 use docweir_stores::batches::*;
@@ -20,18 +20,18 @@ use super::item::{Item, Key, WORK, hex, string};
 use super::lifecycle::Change;
 use super::packing::{claim, unclaim};
 use super::record::Record;
-use super::store::{DynamoBatches, Step, Told};
+use super::store::{DynamoBatches, Step, StoreResult};
 
 /// Items read together at the end of a batch.
 const PAGE: usize = 500;
 
 impl DynamoBatches {
     /// The space of a batch, whose items are asked for by their keys.
-    async fn space_of(&self, batch: &str) -> Told<Option<String>> {
+    async fn space_of(&self, batch: &str) -> StoreResult<Option<String>> {
         Ok(self.record(batch).await?.map(|record| record.batch.space.name()))
     }
 
-    pub(super) async fn still_sent(&self, batch: &str, keys: Vec<String>) -> Told<Vec<Option<Sent>>> {
+    pub(super) async fn still_sent(&self, batch: &str, keys: Vec<String>) -> StoreResult<Vec<Option<Sent>>> {
         let Some(space) = self.space_of(batch).await? else { return Ok(keys.iter().map(|_| None).collect()) };
         let names: Vec<Key> = keys.iter().map(|key| Key::of_item(&space, key)).collect();
         let mut asked = names.clone();
@@ -42,7 +42,7 @@ impl DynamoBatches {
         Ok(names.iter().map(fresh).collect())
     }
 
-    pub(super) async fn keep(&self, batch: &str, made: Vec<Made>) -> Told<()> {
+    pub(super) async fn keep(&self, batch: &str, made: Vec<Made>) -> StoreResult<()> {
         let keys: Vec<Key> = made.iter().map(|one| Key::of_id(&one.item)).collect();
         let decide = |nth: usize, now: Option<&Item>| match made.get(nth) {
             Some(Made { vector: Some(vector), tokens, .. }) => {
@@ -60,7 +60,7 @@ impl DynamoBatches {
     }
 
     /// Documents whose texts these are may go on, if they are complete.
-    async fn look_at_texts(&self, keys: &[Key]) -> Told<()> {
+    async fn look_at_texts(&self, keys: &[Key]) -> StoreResult<()> {
         let mut of_space: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for key in keys {
             let named = key.pk.strip_prefix("text#").and_then(|rest| rest.rsplit_once('#'));
@@ -74,7 +74,7 @@ impl DynamoBatches {
         Ok(())
     }
 
-    pub(super) async fn refuse(&self, batch: &str, refusals: Vec<Refusal>, most_attempts: u32) -> Told<()> {
+    pub(super) async fn refuse(&self, batch: &str, refusals: Vec<Refusal>, most_attempts: u32) -> StoreResult<()> {
         let Some(space) = self.space_of(batch).await? else { return Ok(()) };
         let mut seen = BTreeSet::new();
         let refusals: Vec<Refusal> = refusals.into_iter().filter(|r| seen.insert(r.key.clone())).collect();
@@ -90,7 +90,7 @@ impl DynamoBatches {
         self.look_at_texts(&keys).await
     }
 
-    pub(super) async fn blame_lines(&self, batch: &str, lines: &[u64], error: &str) -> Told<u64> {
+    pub(super) async fn blame_lines(&self, batch: &str, lines: &[u64], error: &str) -> StoreResult<u64> {
         let Some(last) = lines.iter().max().copied() else { return Ok(0) };
         let Some(space) = self.space_of(batch).await? else { return Ok(0) };
         // Lines as they were written: of those items that are in the batch.
@@ -107,7 +107,7 @@ impl DynamoBatches {
 
     // ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    pub(super) async fn end_batch(&self, batch: &str, ending: Ending) -> Told<()> {
+    pub(super) async fn end_batch(&self, batch: &str, ending: Ending) -> StoreResult<()> {
         // One that was begun is being finished here: its end is this one's, too.
         let _at_work = loop {
             match self.begin(batch) {
@@ -130,10 +130,10 @@ impl DynamoBatches {
         self.finish(&record, &ending).await
     }
 
-    pub(super) async fn finish(&self, record: &Record, ending: &Ending) -> Told<()> {
+    pub(super) async fn finish(&self, record: &Record, ending: &Ending) -> StoreResult<()> {
         let (b, space) = (&record.batch, record.batch.space.name());
         let list = self.read_list(&b.id).await?;
-        let mut tally = Tally::default();
+        let mut tally = BatchTotals::default();
         // Tokens of each document's texts.
         let mut tokens: BTreeMap<String, u64> = BTreeMap::new();
         let mut documents = BTreeSet::new();
@@ -178,7 +178,7 @@ impl DynamoBatches {
 
     // ── records that are embedded at once ──────────────────────────────────────────────────────────────────────────
 
-    pub(super) async fn live_left(&self) -> Told<u64> {
+    pub(super) async fn live_left(&self) -> StoreResult<u64> {
         let mut back = 0;
         for space in self.spaces().await? {
             let keys = self.of_work("live", &space.name(), usize::MAX).await?;
@@ -195,7 +195,7 @@ impl DynamoBatches {
         limit: usize,
         most_tokens: u64,
         most_bytes: usize,
-    ) -> Told<Vec<(Sent, String)>> {
+    ) -> StoreResult<Vec<(Sent, String)>> {
         let mut selection = LiveSelection::new(most_tokens, most_bytes);
         let waiting = self.first_waiting(space, limit).await?.into_iter();
         let chosen: Vec<Item> = waiting.take_while(|item| selection.offer(item.tokens, item.shown.len())).collect();
@@ -210,18 +210,18 @@ impl DynamoBatches {
         Ok(taken.filter_map(|item| Some((item.as_sent()?, item.input))).collect())
     }
 
-    pub(super) async fn give_live_back(&self, name: &str, items: Vec<ItemId>) -> Told<()> {
+    pub(super) async fn give_live_back(&self, name: &str, items: Vec<ItemId>) -> StoreResult<()> {
         let keys: Vec<Key> = items.iter().map(Key::of_id).collect();
         self.change(&keys, |_, now| unclaim(name, now)).await.map(drop)
     }
 
-    pub(super) async fn live_failed(&self, name: &str, item: &ItemId, error: &str) -> Told<()> {
+    pub(super) async fn live_failed(&self, name: &str, item: &ItemId, error: &str) -> StoreResult<()> {
         let fail =
             |_: usize, now: Option<&Item>| change(now, Given::of(name), |now| rules::sending::fail(now, name, error));
         self.change(&[Key::of_id(item)], fail).await.map(drop)
     }
 
-    pub(super) async fn still_live(&self, name: &str, items: Vec<ItemId>) -> Told<Vec<bool>> {
+    pub(super) async fn still_live(&self, name: &str, items: Vec<ItemId>) -> StoreResult<Vec<bool>> {
         let keys: Vec<Key> = items.iter().map(Key::of_id).collect();
         let found = self.items(&keys).await?;
         Ok(keys.iter().map(|key| found.get(key).is_some_and(|item| item.state.is_fresh_in(name))).collect())

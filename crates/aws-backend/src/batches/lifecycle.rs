@@ -18,7 +18,7 @@ use docweir_stores::paid::PaidError;
 use super::item::{self, Item, Key, LIST, LIST_INDEX, WORK, WORK_INDEX, number, string};
 use super::packing::unclaim;
 use super::record::{self, BATCHES, OPEN, Record};
-use super::store::{DynamoBatches, Told};
+use super::store::{DynamoBatches, StoreResult};
 
 /// Items looked at together.
 const PAGE: usize = 500;
@@ -66,7 +66,7 @@ impl Change {
 }
 
 impl DynamoBatches {
-    pub(super) async fn record(&self, id: &str) -> Told<Option<Record>> {
+    pub(super) async fn record(&self, id: &str) -> StoreResult<Option<Record>> {
         Ok(self.get(&record::key(id)).await?.as_ref().and_then(Record::read))
     }
 
@@ -75,7 +75,7 @@ impl DynamoBatches {
     }
 
     /// Writes to the record of an open batch. `false` where it has ended.
-    pub(super) async fn amend(&self, id: &str, change: Change) -> Told<bool> {
+    pub(super) async fn amend(&self, id: &str, change: Change) -> StoreResult<bool> {
         let epoch = self.epoch()?;
         let update = change.set("epoch", number(epoch)).expression();
         let condition = Expression::new("attribute_exists(pk) AND attribute_not_exists(ended_at) AND #epoch <= :epoch");
@@ -100,7 +100,7 @@ impl DynamoBatches {
 
     // ── who looks after batches ────────────────────────────────────────────────────────────────────────────────────
 
-    pub(super) async fn taken_over_by(&self, epoch: u64) -> Told<()> {
+    pub(super) async fn taken_over_by(&self, epoch: u64) -> StoreResult<()> {
         self.set_epoch(epoch);
         if epoch == 0 {
             return Ok(());
@@ -132,7 +132,7 @@ impl DynamoBatches {
     }
 
     /// Records of open batches. For whoever looks after them: with what somebody else had begun finished or undone.
-    pub(super) async fn open_batches(&self) -> Told<Vec<Batch>> {
+    pub(super) async fn open_batches(&self) -> StoreResult<Vec<Batch>> {
         let found = self.all(self.index(WORK_INDEX, WORK, OPEN)).await?;
         let mut keys: HashSet<Key> = found.iter().map(Key::of).collect();
         keys.extend(self.made.list().iter().map(|id| record::key(id)));
@@ -141,15 +141,15 @@ impl DynamoBatches {
         records.retain(|record| record.batch.ended_at.is_none());
         if self.holds() {
             let epoch = self.epoch()?;
-            let mut settled = Vec::new();
+            let mut recovered = Vec::new();
             for record in records {
                 if record.epoch < epoch {
                     // From here on nothing of an earlier one is written to it; what it is now is read after that.
                     self.amend(&record.batch.id, Change::default()).await?;
                 }
-                settled.extend(self.recovered(record).await?);
+                recovered.extend(self.recovered(record).await?);
             }
-            records = settled;
+            records = recovered;
         }
         let mut open: Vec<Batch> = records.into_iter().filter(|r| !r.packing).map(|r| r.batch).collect();
         open.sort_by(|a, b| (&a.created_at, &a.id).cmp(&(&b.created_at, &b.id)));
@@ -157,7 +157,7 @@ impl DynamoBatches {
     }
 
     /// The record as it is now; `None` for one that has come to its end by that.
-    async fn recovered(&self, record: Record) -> Told<Option<Record>> {
+    async fn recovered(&self, record: Record) -> StoreResult<Option<Record>> {
         let epoch = self.epoch()?;
         if record.epoch == epoch && !record.packing && record.ending.is_none() {
             return Ok(Some(record));
@@ -178,7 +178,7 @@ impl DynamoBatches {
         Ok(Some(record))
     }
 
-    pub(super) async fn newest(&self, limit: usize) -> Told<Vec<Batch>> {
+    pub(super) async fn newest(&self, limit: usize) -> StoreResult<Vec<Batch>> {
         let mut query = self.index(LIST_INDEX, LIST, BATCHES);
         query.descending = true;
         let mut keys: HashSet<Key> = self.made.list().iter().map(|id| record::key(id)).collect();
@@ -202,7 +202,7 @@ impl DynamoBatches {
         Ok(batches)
     }
 
-    pub(super) async fn batch_of(&self, id: &str) -> Told<Option<Batch>> {
+    pub(super) async fn batch_of(&self, id: &str) -> StoreResult<Option<Batch>> {
         if let Some(record) = self.record(id).await? {
             return Ok(Some(record.batch).filter(|_| !record.packing));
         }
@@ -210,7 +210,7 @@ impl DynamoBatches {
         Ok(self.record(item::text(&named, "batch")).await?.map(|record| record.batch))
     }
 
-    pub(super) async fn provider_has(&self, batch: &str, provider_id: &str) -> Told<()> {
+    pub(super) async fn provider_has(&self, batch: &str, provider_id: &str) -> StoreResult<()> {
         let mut named = record::provider_key(provider_id).attributes();
         named.insert("batch".into(), string(batch));
         self.write(Write::Put { table: self.table.clone(), item: named, condition: None }).await?;
@@ -223,12 +223,12 @@ impl DynamoBatches {
     }
 
     /// Writes what an event changes in the record of an open batch.
-    pub(super) async fn happened(&self, batch: &str, event: &Event<'_>) -> Told<()> {
+    pub(super) async fn happened(&self, batch: &str, event: &Event<'_>) -> StoreResult<()> {
         self.amend(batch, self.event(event)).await.map(drop)
     }
 
     /// By anyone: whoever looks after it sees it.
-    pub(super) async fn ask_to_cancel(&self, batch: &str) -> Told<bool> {
+    pub(super) async fn ask_to_cancel(&self, batch: &str) -> StoreResult<bool> {
         let update = self.event(&Event::Cancel).expression();
         let condition = Expression::new("attribute_exists(pk) AND attribute_not_exists(ended_at)");
         let (table, key) = (self.table.clone(), record::key(batch).attributes());

@@ -51,7 +51,7 @@ use docweir_core::model::ModelIdentity;
 use docweir_stores::batches::rules::batch::Event;
 use docweir_stores::batches::*;
 use item::{AT, FORGET_AT, LIST, LIST_INDEX, WORK, WORK_INDEX};
-use store::Told;
+use store::StoreResult;
 
 /// The table of items and batches.
 pub fn table(options: &DynamoOptions) -> Table {
@@ -76,198 +76,198 @@ impl Records for DynamoBatches {
         Some(MOST_ITEM_BYTES)
     }
 
-    async fn put(&self, space: &Space, items: Vec<NewItem>) -> Told<Put> {
+    async fn put(&self, space: &Space, items: Vec<NewItem>) -> StoreResult<Put> {
         self.put_records(space, items).await
     }
 
-    async fn delete(&self, space: &Space, keys: Vec<String>) -> Told<u64> {
+    async fn delete(&self, space: &Space, keys: Vec<String>) -> StoreResult<u64> {
         self.delete_records(space, keys).await
     }
 
-    async fn retry(&self, batch: Option<&str>) -> Told<u64> {
+    async fn retry(&self, batch: Option<&str>) -> StoreResult<u64> {
         self.retry_failed(batch).await
     }
 
-    async fn is_done(&self, collection: &str, key: &str, input: &str) -> Told<bool> {
+    async fn is_done(&self, collection: &str, key: &str, input: &str) -> StoreResult<bool> {
         self.has_vector(collection, key, input).await
     }
 
-    async fn counts(&self) -> Told<Vec<Counts>> {
+    async fn counts(&self) -> StoreResult<Vec<Counts>> {
         self.counts_by_space().await
     }
 
-    async fn bind(&self, collection: &str, model: &ModelIdentity) -> Told<ModelIdentity> {
+    async fn bind(&self, collection: &str, model: &ModelIdentity) -> StoreResult<ModelIdentity> {
         self.bind_model(collection, model).await
     }
 
-    async fn collections(&self) -> Told<Vec<(String, ModelIdentity)>> {
+    async fn collections(&self) -> StoreResult<Vec<(String, ModelIdentity)>> {
         self.bound_collections().await
     }
 }
 
 #[async_trait]
 impl RecordOutbox for DynamoBatches {
-    async fn removals(&self, space: &Space, limit: usize) -> Told<Vec<Removal>> {
+    async fn removals(&self, space: &Space, limit: usize) -> StoreResult<Vec<Removal>> {
         self.rows_to_remove(space, limit).await
     }
 
-    async fn removed(&self, removals: Vec<Removal>) -> Told<()> {
+    async fn removed(&self, removals: Vec<Removal>) -> StoreResult<()> {
         self.rows_removed(removals).await
     }
 
-    async fn to_refresh(&self, space: &Space, limit: usize) -> Told<Vec<Sent>> {
+    async fn to_refresh(&self, space: &Space, limit: usize) -> StoreResult<Vec<Sent>> {
         self.rows_to_refresh(space, limit).await
     }
 
-    async fn refreshed(&self, items: Vec<(ItemId, u64, bool)>) -> Told<()> {
+    async fn refreshed(&self, items: Vec<(ItemId, u64, bool)>) -> StoreResult<()> {
         self.rows_refreshed(items).await
     }
 
-    async fn reconcile(&self, space: &Space, held: HeldVersion) -> Told<u64> {
+    async fn reconcile(&self, space: &Space, held: HeldVersion) -> StoreResult<u64> {
         self.reconcile_with(space, held).await
     }
 
-    async fn untold(&self, space: &Space, except: &[String], limit: usize) -> Told<Vec<Owed>> {
+    async fn untold(&self, space: &Space, except: &[String], limit: usize) -> StoreResult<Vec<Owed>> {
         self.owed_to_tables(space, except, limit).await
     }
 
-    async fn told(&self, told: Vec<(ItemId, String)>) -> Told<()> {
+    async fn told(&self, told: Vec<(ItemId, String)>) -> StoreResult<()> {
         self.tables_were_told(told).await
     }
 
-    async fn forget(&self, items: Vec<(ItemId, u64)>) -> Told<u64> {
+    async fn forget(&self, items: Vec<(ItemId, u64)>) -> StoreResult<u64> {
         self.forget_versions(items).await
     }
 }
 
 #[async_trait]
 impl DocumentTexts for DynamoBatches {
-    async fn ask(&self, document: &str, space: &Space, texts: Vec<Text>) -> Told<Answer> {
+    async fn ask(&self, document: &str, space: &Space, texts: Vec<Text>) -> StoreResult<Answer> {
         self.ask_for(document, space, texts).await
     }
 
-    async fn taken(&self, document: &str) -> Told<()> {
+    async fn taken(&self, document: &str) -> StoreResult<()> {
         self.has_taken(document).await
     }
 
-    async fn made_live(&self, document: &str, space: &Space, made: Vec<(Sha256Hex, Vec<f32>)>) -> Told<()> {
+    async fn made_live(&self, document: &str, space: &Space, made: Vec<(Sha256Hex, Vec<f32>)>) -> StoreResult<()> {
         self.keep_live(document, space, made).await
     }
 
-    async fn strangers(&self, space: Option<&Space>, limit: usize) -> Told<Vec<String>> {
+    async fn documents_of_other_models(&self, space: Option<&Space>, limit: usize) -> StoreResult<Vec<String>> {
         self.of_other_models(space, limit).await
     }
 
-    async fn ready(&self, after: &str, limit: usize) -> Told<Vec<String>> {
+    async fn ready(&self, after: &str, limit: usize) -> StoreResult<Vec<String>> {
         self.may_go_on(after, limit).await
     }
 
-    async fn is_waiting(&self, document: &str) -> Told<bool> {
+    async fn is_waiting(&self, document: &str) -> StoreResult<bool> {
         self.waits(document).await
     }
 
-    async fn send_live(&self, space: &Space) -> Told<u64> {
+    async fn send_live(&self, space: &Space) -> StoreResult<u64> {
         self.send_documents_live(space).await
     }
 }
 
 #[async_trait]
 impl BatchLifecycle for DynamoBatches {
-    async fn take_over(&self, epoch: u64) -> Told<()> {
+    async fn take_over(&self, epoch: u64) -> StoreResult<()> {
         self.taken_over_by(epoch).await
     }
 
-    async fn waiting(&self) -> Told<Vec<(Space, Waiting)>> {
+    async fn waiting(&self) -> StoreResult<Vec<(Space, Waiting)>> {
         self.waiting_by_space().await
     }
 
-    async fn pack(&self, order: Order) -> Told<Packed> {
+    async fn pack(&self, order: Order) -> StoreResult<Packed> {
         self.pack_batch(order).await
     }
 
-    async fn requests(&self, batch: &str, after: u64, limit: usize) -> Told<Vec<Request>> {
+    async fn requests(&self, batch: &str, after: u64, limit: usize) -> StoreResult<Vec<Request>> {
         self.requests_of(batch, after, limit).await
     }
 
-    async fn uploaded(&self, batch: &str, file: &str) -> Told<()> {
+    async fn uploaded(&self, batch: &str, file: &str) -> StoreResult<()> {
         self.happened(batch, &Event::Uploaded { file }).await
     }
 
-    async fn asked(&self, batch: &str) -> Told<()> {
+    async fn asked(&self, batch: &str) -> StoreResult<()> {
         self.happened(batch, &Event::Asked).await
     }
 
-    async fn not_taken(&self, batch: &str) -> Told<()> {
+    async fn not_taken(&self, batch: &str) -> StoreResult<()> {
         self.happened(batch, &Event::NotTaken).await
     }
 
-    async fn file_lost(&self, batch: &str) -> Told<()> {
+    async fn file_lost(&self, batch: &str) -> StoreResult<()> {
         self.happened(batch, &Event::FileLost).await
     }
 
-    async fn taken_over(&self, batch: &str, provider_id: &str) -> Told<()> {
+    async fn taken_over(&self, batch: &str, provider_id: &str) -> StoreResult<()> {
         self.provider_has(batch, provider_id).await
     }
 
-    async fn checked(&self, batch: &str, checked: Checked) -> Told<()> {
+    async fn checked(&self, batch: &str, checked: Checked) -> StoreResult<()> {
         self.happened(batch, &Event::Checked(&checked)).await
     }
 
-    async fn warned(&self, batch: &str) -> Told<()> {
+    async fn warned(&self, batch: &str) -> StoreResult<()> {
         self.happened(batch, &Event::Warned).await
     }
 
-    async fn cancel(&self, batch: &str) -> Told<bool> {
+    async fn cancel(&self, batch: &str) -> StoreResult<bool> {
         self.ask_to_cancel(batch).await
     }
 
-    async fn open(&self) -> Told<Vec<Batch>> {
+    async fn open(&self) -> StoreResult<Vec<Batch>> {
         self.open_batches().await
     }
 
-    async fn queued_tokens(&self) -> Told<u64> {
+    async fn queued_tokens(&self) -> StoreResult<u64> {
         Ok(self.open_batches().await?.iter().map(|batch| batch.tokens).sum())
     }
 
-    async fn list(&self, limit: usize) -> Told<Vec<Batch>> {
+    async fn list(&self, limit: usize) -> StoreResult<Vec<Batch>> {
         self.newest(limit).await
     }
 
-    async fn batch(&self, id: &str) -> Told<Option<Batch>> {
+    async fn batch(&self, id: &str) -> StoreResult<Option<Batch>> {
         self.batch_of(id).await
     }
 }
 
 #[async_trait]
 impl BatchResults for DynamoBatches {
-    async fn sent(&self, batch: &str, keys: Vec<String>) -> Told<Vec<Option<Sent>>> {
+    async fn sent(&self, batch: &str, keys: Vec<String>) -> StoreResult<Vec<Option<Sent>>> {
         self.still_sent(batch, keys).await
     }
 
-    async fn made(&self, batch: &str, made: Vec<Made>) -> Told<()> {
+    async fn made(&self, batch: &str, made: Vec<Made>) -> StoreResult<()> {
         self.keep(batch, made).await
     }
 
-    async fn refused(&self, batch: &str, refusals: Vec<Refusal>, most_attempts: u32) -> Told<()> {
+    async fn refused(&self, batch: &str, refusals: Vec<Refusal>, most_attempts: u32) -> StoreResult<()> {
         self.refuse(batch, refusals, most_attempts).await
     }
 
-    async fn blame(&self, batch: &str, lines: &[u64], error: &str) -> Told<u64> {
+    async fn blame(&self, batch: &str, lines: &[u64], error: &str) -> StoreResult<u64> {
         self.blame_lines(batch, lines, error).await
     }
 
-    async fn end(&self, batch: &str, ending: Ending) -> Told<()> {
+    async fn end(&self, batch: &str, ending: Ending) -> StoreResult<()> {
         self.end_batch(batch, ending).await
     }
 }
 
 #[async_trait]
 impl LiveCalls for DynamoBatches {
-    async fn forget_live(&self) -> Told<u64> {
+    async fn forget_live(&self) -> StoreResult<u64> {
         self.live_left().await
     }
 
-    async fn is_any_waiting(&self, space: &Space) -> Told<bool> {
+    async fn is_any_waiting(&self, space: &Space) -> StoreResult<bool> {
         self.any_waits(space).await
     }
 
@@ -278,19 +278,19 @@ impl LiveCalls for DynamoBatches {
         limit: usize,
         most_tokens: u64,
         most_bytes: usize,
-    ) -> Told<Vec<(Sent, String)>> {
+    ) -> StoreResult<Vec<(Sent, String)>> {
         self.take_for_live(name, space, limit, most_tokens, most_bytes).await
     }
 
-    async fn give_back_live(&self, name: &str, items: Vec<ItemId>) -> Told<()> {
+    async fn give_back_live(&self, name: &str, items: Vec<ItemId>) -> StoreResult<()> {
         self.give_live_back(name, items).await
     }
 
-    async fn fail_live(&self, name: &str, item: &ItemId, error: &str) -> Told<()> {
+    async fn fail_live(&self, name: &str, item: &ItemId, error: &str) -> StoreResult<()> {
         self.live_failed(name, item, error).await
     }
 
-    async fn held_live(&self, name: &str, items: Vec<ItemId>) -> Told<Vec<bool>> {
+    async fn held_live(&self, name: &str, items: Vec<ItemId>) -> StoreResult<Vec<bool>> {
         self.still_live(name, items).await
     }
 }

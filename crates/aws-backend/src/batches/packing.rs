@@ -22,13 +22,13 @@ use super::item::{Item, Key, hex, number, unhex};
 use super::lifecycle::Change;
 use super::record::{self, Record};
 use super::requests::Listed;
-use super::store::{DynamoBatches, Step, Told};
+use super::store::{DynamoBatches, Step, StoreResult};
 
 /// Items looked at together while a batch is packed.
 const PAGE: usize = 500;
 
 impl DynamoBatches {
-    pub(super) async fn pack_batch(&self, order: Order) -> Told<Packed> {
+    pub(super) async fn pack_batch(&self, order: Order) -> StoreResult<Packed> {
         let epoch = self.epoch()?;
         let (listed, counts) = match self.choose(&order).await? {
             Ok(chosen) => chosen.into_iter().unzip::<Listed, u64, Vec<_>, Vec<_>>(),
@@ -94,7 +94,7 @@ impl DynamoBatches {
     }
 
     /// As many as every limit allows, the oldest first, with their tokens.
-    async fn choose(&self, order: &Order) -> Told<std::result::Result<Vec<(Listed, u64)>, Packed>> {
+    async fn choose(&self, order: &Order) -> StoreResult<std::result::Result<Vec<(Listed, u64)>, Packed>> {
         let mut selection = Selection::new(order, self.ledger.room(&order.spend.run, order.budget).await?);
         let mut chosen = Vec::new();
         let mut seen: HashSet<Key> = HashSet::new();
@@ -132,7 +132,7 @@ impl DynamoBatches {
         Ok(if chosen.is_empty() { Err(Packed::Nothing) } else { Ok(chosen) })
     }
 
-    async fn make(&self, record: &Record) -> Told<()> {
+    async fn make(&self, record: &Record) -> StoreResult<()> {
         let condition = Some(Expression::new("attribute_not_exists(pk)"));
         let write = Write::Put { table: self.table.clone(), item: record.attributes(), condition };
         let mut tries = 0;
@@ -147,7 +147,7 @@ impl DynamoBatches {
     }
 
     /// It never was.
-    async fn forget(&self, record: &Record) -> Told<()> {
+    async fn forget(&self, record: &Record) -> StoreResult<()> {
         let epoch = self.epoch()?;
         let condition = Expression::new("attribute_not_exists(pk) OR #epoch <= :epoch").name("#epoch", "epoch");
         let condition = Some(condition.number(":epoch", epoch));
@@ -166,7 +166,7 @@ impl DynamoBatches {
     }
 
     /// Items of its list that it has are nobody's again, as if they had never been taken.
-    async fn give_back(&self, record: &Record) -> Told<()> {
+    async fn give_back(&self, record: &Record) -> StoreResult<()> {
         let (id, space) = (&record.batch.id, record.batch.space.name());
         let list = self.read_list(id).await?;
         let keys: Vec<Key> = list.iter().map(|listed| Key::of_item(&space, &listed.key)).collect();
@@ -174,7 +174,7 @@ impl DynamoBatches {
     }
 
     /// Packing that did not come to its end: items, list, money, record, in this order.
-    pub(super) async fn undo(&self, record: &Record) -> Told<()> {
+    pub(super) async fn undo(&self, record: &Record) -> StoreResult<()> {
         self.give_back(record).await?;
         self.delete_list(&record.batch.id).await?;
         self.ledger.release(&record.batch.entry).await?;

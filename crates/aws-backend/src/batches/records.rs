@@ -12,7 +12,7 @@ use docweir_stores::paid::PaidError;
 
 use super::apply::{self, Given, change};
 use super::item::{self, Item, Key, LIST, LIST_INDEX, SHARDS};
-use super::store::{DynamoBatches, Step, Told};
+use super::store::{DynamoBatches, Step, StoreResult};
 
 /// Items of a space that are counted one by one at most: more is said to be as many.
 const MOST_COUNTED: usize = 200_000;
@@ -20,7 +20,7 @@ const MOST_COUNTED: usize = 200_000;
 const PAGE: usize = 1_000;
 
 impl DynamoBatches {
-    pub(super) async fn put_records(&self, space: &Space, items: Vec<NewItem>) -> Told<Put> {
+    pub(super) async fn put_records(&self, space: &Space, items: Vec<NewItem>) -> StoreResult<Put> {
         let space = space.name();
         self.register(&space).await?;
         // One that is there twice is put twice, in order.
@@ -48,7 +48,7 @@ impl DynamoBatches {
         Ok(put)
     }
 
-    pub(super) async fn bind_model(&self, collection: &str, model: &ModelIdentity) -> Told<ModelIdentity> {
+    pub(super) async fn bind_model(&self, collection: &str, model: &ModelIdentity) -> StoreResult<ModelIdentity> {
         let key = Key::new("collections", collection);
         let text =
             serde_json::to_string(model).map_err(|e| PaidError::Storage(format!("a model can't be kept: {e}")))?;
@@ -68,12 +68,12 @@ impl DynamoBatches {
         }
     }
 
-    pub(super) async fn bound_collections(&self) -> Told<Vec<(String, ModelIdentity)>> {
+    pub(super) async fn bound_collections(&self) -> StoreResult<Vec<(String, ModelIdentity)>> {
         let found = self.all(self.partition("collections")).await?;
         Ok(found.iter().filter_map(|a| Some((item::text(a, "sk").to_owned(), model_of(a)?))).collect())
     }
 
-    pub(super) async fn delete_records(&self, space: &Space, keys: Vec<String>) -> Told<u64> {
+    pub(super) async fn delete_records(&self, space: &Space, keys: Vec<String>) -> StoreResult<u64> {
         let space = space.name();
         let mut seen = HashSet::new();
         let keys: Vec<Key> =
@@ -82,7 +82,13 @@ impl DynamoBatches {
     }
 
     /// Items of a kind of work as they are now: an index may name some that are not any more.
-    async fn worked(&self, kind: &str, space: &Space, limit: usize, wanted: fn(&ItemState) -> bool) -> Told<Vec<Item>> {
+    async fn worked(
+        &self,
+        kind: &str,
+        space: &Space,
+        limit: usize,
+        wanted: fn(&ItemState) -> bool,
+    ) -> StoreResult<Vec<Item>> {
         let mut line = self.line(kind, &space.name());
         let mut found = Vec::new();
         while found.len() < limit {
@@ -97,13 +103,13 @@ impl DynamoBatches {
         Ok(found)
     }
 
-    pub(super) async fn rows_to_remove(&self, space: &Space, limit: usize) -> Told<Vec<Removal>> {
+    pub(super) async fn rows_to_remove(&self, space: &Space, limit: usize) -> StoreResult<Vec<Removal>> {
         let items = self.worked("remove", space, limit, ItemState::leaves).await?;
         let removal = |item: Item| Removal { item: item.id().id(), version: item.state.version, key: item.key };
         Ok(items.into_iter().map(removal).collect())
     }
 
-    pub(super) async fn rows_removed(&self, removals: Vec<Removal>) -> Told<()> {
+    pub(super) async fn rows_removed(&self, removals: Vec<Removal>) -> StoreResult<()> {
         let keys: Vec<Key> = removals.iter().map(|removal| Key::of_id(&removal.item)).collect();
         let decide = |nth: usize, now: Option<&Item>| match removals.get(nth) {
             Some(removal) => change(now, Given::Nothing, |now| rules::records::removed(now, removal.version)),
@@ -112,12 +118,12 @@ impl DynamoBatches {
         self.change(&keys, decide).await.map(drop)
     }
 
-    pub(super) async fn rows_to_refresh(&self, space: &Space, limit: usize) -> Told<Vec<Sent>> {
+    pub(super) async fn rows_to_refresh(&self, space: &Space, limit: usize) -> StoreResult<Vec<Sent>> {
         let items = self.worked("refresh", space, limit, ItemState::refreshes).await?;
         Ok(items.iter().filter_map(Item::as_sent).collect())
     }
 
-    pub(super) async fn rows_refreshed(&self, items: Vec<(ItemId, u64, bool)>) -> Told<()> {
+    pub(super) async fn rows_refreshed(&self, items: Vec<(ItemId, u64, bool)>) -> StoreResult<()> {
         let keys: Vec<Key> = items.iter().map(|(item, ..)| Key::of_id(item)).collect();
         let decide = |nth: usize, now: Option<&Item>| match items.get(nth) {
             Some((_, version, written)) => {
@@ -129,7 +135,7 @@ impl DynamoBatches {
     }
 
     /// Keys of a status in a space.
-    pub(super) async fn of_status(&self, space: &str, status: ItemStatus) -> Told<Vec<Attributes>> {
+    pub(super) async fn of_status(&self, space: &str, status: ItemStatus) -> StoreResult<Vec<Attributes>> {
         let mut found = Vec::new();
         for shard in 0..SHARDS {
             found.extend(self.all(self.index(LIST_INDEX, LIST, &item::list(space, status, shard))).await?);
@@ -137,7 +143,7 @@ impl DynamoBatches {
         Ok(found)
     }
 
-    pub(super) async fn reconcile_with(&self, space: &Space, held: HeldVersion) -> Told<u64> {
+    pub(super) async fn reconcile_with(&self, space: &Space, held: HeldVersion) -> StoreResult<u64> {
         let space = space.name();
         let mut keys: HashSet<Key> = self.of_work("remove", &space, usize::MAX).await?.into_iter().collect();
         for status in ItemStatus::ALL {
@@ -151,13 +157,13 @@ impl DynamoBatches {
         self.changed(&keys, decide).await
     }
 
-    pub(super) async fn has_vector(&self, collection: &str, key: &str, input: &str) -> Told<bool> {
+    pub(super) async fn has_vector(&self, collection: &str, key: &str, input: &str) -> StoreResult<bool> {
         let found = self.get(&Key::of_item(collection, key)).await?;
         let hash = hash_of(input);
         Ok(found.as_ref().and_then(Item::read).is_some_and(|item| rules::records::is_done(&item.state, &hash)))
     }
 
-    pub(super) async fn retry_failed(&self, batch: Option<&str>) -> Told<u64> {
+    pub(super) async fn retry_failed(&self, batch: Option<&str>) -> StoreResult<u64> {
         let mut again = 0;
         for space in self.spaces().await? {
             let keys: Vec<Key> = self.of_status(&space.name(), ItemStatus::Failed).await?.iter().map(Key::of).collect();
@@ -169,7 +175,7 @@ impl DynamoBatches {
     }
 
     /// Items that wait, by what an index says of them and by what it may not know yet.
-    pub(super) async fn waiting_by_space(&self) -> Told<Vec<(Space, Waiting)>> {
+    pub(super) async fn waiting_by_space(&self) -> StoreResult<Vec<(Space, Waiting)>> {
         let recent = self.put.list();
         let mut of_recent: BTreeMap<String, Vec<Item>> = BTreeMap::new();
         for item in self.items(&recent).await?.into_values() {
@@ -208,12 +214,12 @@ impl DynamoBatches {
         Ok(all)
     }
 
-    pub(super) async fn any_waits(&self, space: &Space) -> Told<bool> {
+    pub(super) async fn any_waits(&self, space: &Space) -> StoreResult<bool> {
         Ok(!self.first_waiting(space, 1).await?.is_empty())
     }
 
     /// The first so many items that wait, as they are now.
-    pub(super) async fn first_waiting(&self, space: &Space, limit: usize) -> Told<Vec<Item>> {
+    pub(super) async fn first_waiting(&self, space: &Space, limit: usize) -> StoreResult<Vec<Item>> {
         let mut found = self.worked("waiting", space, limit, ItemState::is_waiting).await?;
         if found.len() < limit {
             let known: HashSet<Key> = found.iter().map(Item::id).collect();
@@ -228,7 +234,7 @@ impl DynamoBatches {
         Ok(found)
     }
 
-    pub(super) async fn counts_by_space(&self) -> Told<Vec<Counts>> {
+    pub(super) async fn counts_by_space(&self) -> StoreResult<Vec<Counts>> {
         let mut all: Vec<Counts> = Vec::new();
         for space in self.spaces().await? {
             let mut of_status = [0; ItemStatus::ALL.len()];

@@ -12,7 +12,7 @@ use docweir_stores::paid::PaidError;
 use serde::{Deserialize, Serialize};
 
 use super::item::Key;
-use super::store::{DynamoBatches, Told};
+use super::store::{DynamoBatches, StoreResult};
 
 /// One line of the list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ fn failed(error: &ObjectError) -> PaidError {
 }
 
 impl DynamoBatches {
-    pub(super) async fn write_list(&self, batch: &str, items: &[Listed]) -> Told<()> {
+    pub(super) async fn write_list(&self, batch: &str, items: &[Listed]) -> StoreResult<()> {
         let mut body = Vec::new();
         for item in items {
             serde_json::to_writer(&mut body, item)
@@ -50,7 +50,7 @@ impl DynamoBatches {
     }
 
     /// Empty where there is none: then nothing was taken.
-    pub(super) async fn read_list(&self, batch: &str) -> Told<Arc<Vec<Listed>>> {
+    pub(super) async fn read_list(&self, batch: &str) -> StoreResult<Arc<Vec<Listed>>> {
         let held = self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((_, list)) = held.filter(|(id, _)| id == batch) {
             return Ok(list);
@@ -64,17 +64,18 @@ impl DynamoBatches {
             serde_json::from_slice(line)
                 .map_err(|e| PaidError::Storage(format!("the list of batch {batch} can't be read: {e}")))
         };
-        let list = body.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(line).collect::<Told<Vec<Listed>>>()?;
+        let list =
+            body.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(line).collect::<StoreResult<Vec<Listed>>>()?;
         let list = Arc::new(list);
         *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some((batch.to_owned(), list.clone()));
         Ok(list)
     }
 
-    pub(super) async fn delete_list(&self, batch: &str) -> Told<()> {
+    pub(super) async fn delete_list(&self, batch: &str) -> StoreResult<()> {
         self.objects.delete(&list_key(batch)).await.map_err(|e| failed(&e))
     }
 
-    pub(super) async fn requests_of(&self, batch: &str, after: u64, limit: usize) -> Told<Vec<Request>> {
+    pub(super) async fn requests_of(&self, batch: &str, after: u64, limit: usize) -> StoreResult<Vec<Request>> {
         /// Items read together.
         const PAGE: usize = 500;
         let Some(record) = self.record(batch).await? else { return Ok(Vec::new()) };

@@ -20,7 +20,7 @@ use super::item::{self, AT, Item, Key, SHARDS, WORK, WORK_INDEX};
 use super::requests::Listed;
 use crate::ledger::{DynamoLedger, told};
 
-pub type Told<T> = Result<T, PaidError>;
+pub type StoreResult<T> = Result<T, PaidError>;
 
 /// Writes of items under way at once.
 const AT_ONCE: usize = 32;
@@ -150,7 +150,7 @@ impl DynamoBatches {
     }
 
     /// Under which batches are written.
-    pub(super) fn epoch(&self) -> Told<u64> {
+    pub(super) fn epoch(&self) -> StoreResult<u64> {
         match self.epoch.load(Ordering::Acquire) {
             0 => Err(PaidError::Fenced("this process does not look after batches".into())),
             epoch => Ok(epoch),
@@ -174,7 +174,7 @@ impl DynamoBatches {
     }
 
     /// Says that there are items of a space, once.
-    pub(super) async fn register(&self, space: &str) -> Told<()> {
+    pub(super) async fn register(&self, space: &str) -> StoreResult<()> {
         let known =
             |spaces: &Mutex<HashSet<String>>| spaces.lock().unwrap_or_else(PoisonError::into_inner).contains(space);
         if known(&self.spaces) {
@@ -186,7 +186,7 @@ impl DynamoBatches {
         Ok(())
     }
 
-    pub(super) async fn spaces(&self) -> Told<Vec<Space>> {
+    pub(super) async fn spaces(&self) -> StoreResult<Vec<Space>> {
         let found = self.all(self.partition("spaces")).await?;
         Ok(found.iter().map(|item| Space::parse(item::text(item, "sk"))).collect())
     }
@@ -194,7 +194,7 @@ impl DynamoBatches {
     // ── one call ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     /// A write that may be repeated.
-    pub(super) async fn write(&self, write: Write) -> Told<()> {
+    pub(super) async fn write(&self, write: Write) -> StoreResult<()> {
         let mut tries = 0;
         loop {
             match self.dynamo.write(write.clone()).await {
@@ -205,11 +205,11 @@ impl DynamoBatches {
     }
 
     /// Waits before the next try, or gives up. A condition that does not hold is the caller's to judge.
-    pub(super) async fn after(&self, tries: u32, fault: &Fault) -> Told<u32> {
+    pub(super) async fn after(&self, tries: u32, fault: &Fault) -> StoreResult<u32> {
         again(WAIT, tries, self.attempts, fault).await.ok_or_else(|| self.failed(fault))
     }
 
-    pub(super) async fn get(&self, key: &Key) -> Told<Option<Attributes>> {
+    pub(super) async fn get(&self, key: &Key) -> StoreResult<Option<Attributes>> {
         let mut tries = 0;
         loop {
             match self.dynamo.get(&self.table, key.attributes(), true).await {
@@ -220,7 +220,7 @@ impl DynamoBatches {
     }
 
     /// Consistently, by key.
-    pub(super) async fn get_many(&self, keys: &[Key]) -> Told<HashMap<Key, Attributes>> {
+    pub(super) async fn get_many(&self, keys: &[Key]) -> StoreResult<HashMap<Key, Attributes>> {
         let mut tries = 0;
         loop {
             let keys = keys.iter().map(Key::attributes).collect();
@@ -231,12 +231,12 @@ impl DynamoBatches {
         }
     }
 
-    pub(super) async fn items(&self, keys: &[Key]) -> Told<HashMap<Key, Item>> {
+    pub(super) async fn items(&self, keys: &[Key]) -> StoreResult<HashMap<Key, Item>> {
         let found = self.get_many(keys).await?;
         Ok(found.into_iter().filter_map(|(key, a)| Some((key, Item::read(&a)?))).collect())
     }
 
-    pub(super) async fn page(&self, query: &Query) -> Told<docweir_aws::dynamo::Page> {
+    pub(super) async fn page(&self, query: &Query) -> StoreResult<docweir_aws::dynamo::Page> {
         let mut tries = 0;
         loop {
             match self.dynamo.query(query).await {
@@ -246,7 +246,7 @@ impl DynamoBatches {
         }
     }
 
-    pub(super) async fn count(&self, query: &Query) -> Told<u64> {
+    pub(super) async fn count(&self, query: &Query) -> StoreResult<u64> {
         let mut tries = 0;
         loop {
             match self.dynamo.count(query).await {
@@ -256,7 +256,7 @@ impl DynamoBatches {
         }
     }
 
-    pub(super) async fn all(&self, mut query: Query) -> Told<Vec<Attributes>> {
+    pub(super) async fn all(&self, mut query: Query) -> StoreResult<Vec<Attributes>> {
         let mut found = Vec::new();
         loop {
             let page = self.page(&query).await?;
@@ -292,13 +292,13 @@ impl DynamoBatches {
         &self,
         keys: &[Key],
         decide: impl Fn(usize, Option<&Item>) -> Step<T> + Send + Sync,
-    ) -> Told<Vec<T>> {
+    ) -> StoreResult<Vec<T>> {
         let mut answers = Vec::with_capacity(keys.len());
         for (nth, part) in keys.chunks(MOST).enumerate() {
             let mut read = self.items(part).await?;
             let mut writes = Vec::with_capacity(part.len());
             for (at, key) in part.iter().enumerate() {
-                writes.push(self.settle(key, read.remove(key), nth * MOST + at, &decide));
+                writes.push(self.write_until_done(key, read.remove(key), nth * MOST + at, &decide));
             }
             let done: Vec<T> = stream::iter(writes).buffered(AT_ONCE).try_collect().await?;
             answers.extend(done);
@@ -311,17 +311,17 @@ impl DynamoBatches {
         &self,
         keys: &[Key],
         decide: impl Fn(usize, Option<&Item>) -> Step<bool> + Send + Sync,
-    ) -> Told<u64> {
+    ) -> StoreResult<u64> {
         Ok(self.change(keys, decide).await?.into_iter().filter(|yes| *yes).count() as u64)
     }
 
-    async fn settle<T: Clone + Send + Sync>(
+    async fn write_until_done<T: Clone + Send + Sync>(
         &self,
         key: &Key,
         mut read: Option<Item>,
         nth: usize,
         decide: &(impl Fn(usize, Option<&Item>) -> Step<T> + Send + Sync),
-    ) -> Told<T> {
+    ) -> StoreResult<T> {
         // Writes whose fate is not known.
         let mut uncertain: Vec<(String, T)> = Vec::new();
         let mut tries = 0;
@@ -383,7 +383,7 @@ impl DynamoBatches {
     }
 
     /// Up to so many keys of a kind of work.
-    pub(super) async fn of_work(&self, kind: &str, space: &str, limit: usize) -> Told<Vec<Key>> {
+    pub(super) async fn of_work(&self, kind: &str, space: &str, limit: usize) -> StoreResult<Vec<Key>> {
         self.line(kind, space).take(limit).await
     }
 }
@@ -401,12 +401,12 @@ struct Shard {
 }
 
 impl Line<'_> {
-    pub async fn take(&mut self, limit: usize) -> Told<Vec<Key>> {
+    pub async fn take(&mut self, limit: usize) -> StoreResult<Vec<Key>> {
         Ok(self.entries(limit).await?.iter().map(Key::of).collect())
     }
 
     /// The next entries of the index, as it holds them.
-    pub async fn entries(&mut self, limit: usize) -> Told<Vec<Attributes>> {
+    pub async fn entries(&mut self, limit: usize) -> StoreResult<Vec<Attributes>> {
         let mut taken = Vec::new();
         while taken.len() < limit {
             let store = self.store;
@@ -425,7 +425,7 @@ impl Line<'_> {
 }
 
 impl Shard {
-    async fn fill(&mut self, store: &DynamoBatches, page: usize) -> Told<()> {
+    async fn fill(&mut self, store: &DynamoBatches, page: usize) -> StoreResult<()> {
         while self.held.is_empty()
             && let Some(mut query) = self.query.take()
         {

@@ -6,14 +6,19 @@ use docweir_stores::batches::*;
 
 use super::apply::{Given, change};
 use super::item::{Item, Key};
-use super::store::{DynamoBatches, Step, Told};
+use super::store::{DynamoBatches, Step, StoreResult};
 
 /// Keys read of an index at a time.
 const PAGE: usize = 500;
 
 impl DynamoBatches {
     /// By the index, and by what this process has written a moment ago, which the index may not know yet.
-    pub(super) async fn owed_to_tables(&self, space: &Space, except: &[String], limit: usize) -> Told<Vec<Owed>> {
+    pub(super) async fn owed_to_tables(
+        &self,
+        space: &Space,
+        except: &[String],
+        limit: usize,
+    ) -> StoreResult<Vec<Owed>> {
         let name = space.name();
         let wanted = |item: Item| item.as_owed().filter(|owed| !except.contains(&owed.origin.table));
         let mut seen: HashSet<Key> = HashSet::new();
@@ -48,7 +53,7 @@ impl DynamoBatches {
         Ok(found)
     }
 
-    pub(super) async fn tables_were_told(&self, told: Vec<(ItemId, String)>) -> Told<()> {
+    pub(super) async fn tables_were_told(&self, told: Vec<(ItemId, String)>) -> StoreResult<()> {
         let mut seen = HashSet::new();
         let told: Vec<(ItemId, String)> = told.into_iter().filter(|(item, _)| seen.insert(item.clone())).collect();
         let keys: Vec<Key> = told.iter().map(|(item, _)| Key::of_id(item)).collect();
@@ -59,7 +64,7 @@ impl DynamoBatches {
         self.change(&keys, decide).await.map(drop)
     }
 
-    pub(super) async fn forget_versions(&self, items: Vec<(ItemId, u64)>) -> Told<u64> {
+    pub(super) async fn forget_versions(&self, items: Vec<(ItemId, u64)>) -> StoreResult<u64> {
         let mut seen = HashSet::new();
         let items: Vec<(ItemId, u64)> = items.into_iter().filter(|(item, _)| seen.insert(item.clone())).collect();
         let keys: Vec<Key> = items.iter().map(|(item, _)| Key::of_id(item)).collect();

@@ -8,17 +8,17 @@ use docweir_aws::dynamo::Dynamo;
 use docweir_aws::{Aws, AwsOptions};
 use docweir_core::clock::ManualClock;
 use docweir_objects::memory::MemoryObjects;
-use docweir_stores::batches::conformance::{self, Desk, NOW, World, texts};
+use docweir_stores::batches::conformance::{self, BatchFixture, NOW, World, texts};
 use docweir_stores::ledger::{By, Ledger};
 use docweir_stores::paid::PaidError;
 use docweir_testkit::proxy::{Act, Proxy};
 use docweir_testkit::servers::{shared_dynoxide, shared_ministack};
 
 use super::*;
-use crate::ledger as books;
+use crate::ledger;
 use crate::ledger::DynamoLedger;
 
-/// A table and books of their own, and the process that looks after batches.
+/// A table and ledger of their own, and the process that looks after batches.
 struct Shop {
     options: DynamoOptions,
     objects: Arc<MemoryObjects>,
@@ -46,7 +46,7 @@ impl Shop {
             ..DynamoOptions::default()
         };
         direct.create(&table(&options), Duration::from_secs(30)).await.unwrap();
-        direct.create(&books::table(&options), Duration::from_secs(30)).await.unwrap();
+        direct.create(&ledger::table(&options), Duration::from_secs(30)).await.unwrap();
         let clock = Arc::new(ManualClock::at(NOW));
         let objects = Arc::new(MemoryObjects::new(clock.clone()));
         let theirs = dynamo(theirs, attempts).await;
@@ -221,29 +221,29 @@ async fn killed_at_each_request_of_packing_nothing_is_lost_and_no_money_is_left_
     let Some(server) = shared_dynoxide() else { return };
     for reply in [false, true] {
         let before = async |shop: &Shop| {
-            Desk::records(shop).put(&RECORDS).await;
+            BatchFixture::records(shop).put(&RECORDS).await;
         };
         let operation = async |shop: &Shop| {
-            let desk = Desk::records(shop);
-            desk.b().pack(desk.order("b1", 4)).await.is_ok()
+            let fixture = BatchFixture::records(shop);
+            fixture.b().pack(fixture.order("b1", 4)).await.is_ok()
         };
         let after = async |next: &Shop, requests: u64| {
-            let desk = Desk::records(next);
-            let open = desk.b().open().await.unwrap();
-            let [none, pending, ..] = desk.counts().await;
+            let fixture = BatchFixture::records(next);
+            let open = fixture.b().open().await.unwrap();
+            let [none, pending, ..] = fixture.counts().await;
             let packed: u64 = open.iter().map(|batch| batch.items).sum();
             assert_eq!((none + pending, pending), (5, packed), "after {requests}");
             let tokens: u64 = open.iter().map(|batch| batch.tokens).sum();
             assert_eq!(next.spent().await, (0, 10 * tokens, 0), "after {requests}");
             for batch in open {
                 let keys: Vec<String> =
-                    desk.b().requests(&batch.id, 0, 9).await.unwrap().into_iter().map(|r| r.key).collect();
+                    fixture.b().requests(&batch.id, 0, 9).await.unwrap().into_iter().map(|r| r.key).collect();
                 assert_eq!(keys.len() as u64, batch.items);
-                desk.harvest(&batch.id, &keys.iter().map(String::as_str).collect::<Vec<_>>()).await;
-                desk.end(&batch.id, Status::Completed, batch.tokens).await;
+                fixture.harvest(&batch.id, &keys.iter().map(String::as_str).collect::<Vec<_>>()).await;
+                fixture.end(&batch.id, Status::Completed, batch.tokens).await;
             }
-            while !desk.pack(&format!("next{}", fastrand::u32(..)), 9).await.is_empty() {}
-            let [none, pending, success, ..] = desk.counts().await;
+            while !fixture.pack(&format!("next{}", fastrand::u32(..)), 9).await.is_empty() {}
+            let [none, pending, success, ..] = fixture.counts().await;
             assert_eq!((none, pending + success), (0, 5), "after {requests}");
         };
         let requests = killed_at_each_request(server.endpoint(), reply, before, operation, after).await;
@@ -256,26 +256,26 @@ async fn killed_at_each_request_of_its_end_a_batch_is_counted_and_settled_once()
     let Some(server) = shared_dynoxide() else { return };
     for reply in [false, true] {
         let before = async |shop: &Shop| {
-            let desk = Desk::records(shop);
-            desk.put(&RECORDS).await;
-            desk.pack("b1", 9).await;
-            desk.harvest("b1", &["a", "c"]).await;
-            desk.put(&[("d", "vier")]).await;
+            let fixture = BatchFixture::records(shop);
+            fixture.put(&RECORDS).await;
+            fixture.pack("b1", 9).await;
+            fixture.harvest("b1", &["a", "c"]).await;
+            fixture.put(&[("d", "vier")]).await;
         };
         let operation = async |shop: &Shop| {
-            let desk = Desk::records(shop);
-            desk.b().end("b1", Desk::ending(Status::Completed, 8)).await.is_ok()
+            let fixture = BatchFixture::records(shop);
+            fixture.b().end("b1", BatchFixture::ending(Status::Completed, 8)).await.is_ok()
         };
         let after = async |next: &Shop, requests: u64| {
-            let desk = Desk::records(next);
+            let fixture = BatchFixture::records(next);
             // As the poller finds it, if it is still open.
-            desk.b().open().await.unwrap();
-            desk.end("b1", Status::Completed, 8).await;
-            let batch = desk.batch("b1").await;
+            fixture.b().open().await.unwrap();
+            fixture.end("b1", Status::Completed, 8).await;
+            let batch = fixture.batch("b1").await;
             let sums = (batch.stored, batch.returned, batch.stale, batch.failed);
             assert_eq!(sums, (2, 2, 1, 0), "after {requests}: {batch:?}");
-            assert!(batch.ended_at.is_some() && desk.b().open().await.unwrap().is_empty());
-            assert_eq!((desk.counts().await, next.spent().await), ([3, 0, 2, 0, 0], (80, 0, 0)), "after {requests}");
+            assert!(batch.ended_at.is_some() && fixture.b().open().await.unwrap().is_empty());
+            assert_eq!((fixture.counts().await, next.spent().await), ([3, 0, 2, 0, 0], (80, 0, 0)), "after {requests}");
         };
         let requests = killed_at_each_request(server.endpoint(), reply, before, operation, after).await;
         assert!(requests > 8, "{requests}");
@@ -286,32 +286,32 @@ async fn killed_at_each_request_of_its_end_a_batch_is_counted_and_settled_once()
 async fn killed_at_each_request_of_its_end_documents_go_on_and_pay_once() {
     let Some(server) = shared_dynoxide() else { return };
     let before = async |shop: &Shop| {
-        let desk = Desk::texts(shop);
+        let fixture = BatchFixture::texts(shop);
         for document in ["doc1", "doc2"] {
-            desk.b().ask(document, &desk.space, texts(&["one", "two"])).await.unwrap();
+            fixture.b().ask(document, &fixture.space, texts(&["one", "two"])).await.unwrap();
         }
-        desk.pack("b1", 9).await;
+        fixture.pack("b1", 9).await;
         let key = |text: &str| shop.text_key("doc1", text);
-        desk.harvest("b1", &[&key("one"), &key("two")]).await;
+        fixture.harvest("b1", &[&key("one"), &key("two")]).await;
         // It goes on before the batch has ended: what it paid is known all the same.
         assert!(matches!(
-            desk.b().ask("doc1", &desk.space, texts(&["one", "two"])).await.unwrap(),
+            fixture.b().ask("doc1", &fixture.space, texts(&["one", "two"])).await.unwrap(),
             Answer::Ready { .. }
         ));
-        desk.b().taken("doc1").await.unwrap();
+        fixture.b().taken("doc1").await.unwrap();
     };
-    let ending = || Ending { most_attempts: 1, ..Desk::ending(Status::Expired, 7) };
+    let ending = || Ending { most_attempts: 1, ..BatchFixture::ending(Status::Expired, 7) };
     let operation = async |shop: &Shop| shop.batches.end("b1", ending()).await.is_ok();
     let after = async |next: &Shop, requests: u64| {
-        let desk = Desk::texts(next);
-        desk.b().open().await.unwrap();
-        desk.b().end("b1", ending()).await.unwrap();
-        let batch = desk.batch("b1").await;
+        let fixture = BatchFixture::texts(next);
+        fixture.b().open().await.unwrap();
+        fixture.b().end("b1", ending()).await.unwrap();
+        let batch = fixture.batch("b1").await;
         assert_eq!((batch.stored, batch.failed), (2, 2), "after {requests}");
-        assert_eq!(desk.b().ready("", 9).await.unwrap(), ["doc2"], "its texts have failed: it is told");
+        assert_eq!(fixture.b().ready("", 9).await.unwrap(), ["doc2"], "its texts have failed: it is told");
         let lines = next.ledger.report(By::Subject, "", 9).await.unwrap();
-        let books: Vec<_> = lines.iter().map(|l| (l.name.as_str(), l.settled.tokens)).collect();
-        assert_eq!((books, next.spent().await), (vec![("b1", 1), ("doc1", 6)], (70, 0, 0)), "after {requests}");
+        let charged: Vec<_> = lines.iter().map(|l| (l.name.as_str(), l.settled.tokens)).collect();
+        assert_eq!((charged, next.spent().await), (vec![("b1", 1), ("doc1", 6)], (70, 0, 0)), "after {requests}");
     };
     let requests = killed_at_each_request(server.endpoint(), true, before, operation, after).await;
     assert!(requests > 8, "{requests}");
@@ -322,10 +322,10 @@ async fn killed_at_each_request_of_its_end_documents_go_on_and_pay_once() {
 async fn whoever_was_taken_over_from_writes_to_no_batch() {
     let Some(server) = shared_dynoxide() else { return };
     let stalled = Shop::new(server.endpoint(), server.endpoint(), 3).await;
-    let (before, next) = (Desk::records(&stalled), stalled.another().await);
-    let desk = Desk::records(&next);
+    let (before, next) = (BatchFixture::records(&stalled), stalled.another().await);
+    let fixture = BatchFixture::records(&next);
     before.put(&RECORDS).await;
-    let none = next.batches.pack(desk.order("b0", 9)).await;
+    let none = next.batches.pack(fixture.order("b0", 9)).await;
     assert!(matches!(none, Err(PaidError::Fenced(_))), "it looks after no batches yet: {none:?}");
     before.pack("b1", 2).await;
     next.batches.take_over(2).await.unwrap();
@@ -333,21 +333,21 @@ async fn whoever_was_taken_over_from_writes_to_no_batch() {
         stalled.batches.uploaded("b1", "file").await,
         stalled.batches.asked("b1").await,
         stalled.batches.taken_over("b1", "batch_x").await,
-        stalled.batches.end("b1", Desk::ending(Status::Failed, 0)).await,
+        stalled.batches.end("b1", BatchFixture::ending(Status::Failed, 0)).await,
     ];
     assert!(refused.iter().all(|r| matches!(r, Err(PaidError::Fenced(_)))), "{refused:?}");
     // What it packs all the same is found, and is written by the next one alone.
     before.pack("b2", 2).await;
-    let ids: Vec<_> = desk.b().open().await.unwrap().into_iter().map(|b| b.id).collect();
+    let ids: Vec<_> = fixture.b().open().await.unwrap().into_iter().map(|b| b.id).collect();
     assert_eq!(ids, ["b1", "b2"]);
     assert!(matches!(stalled.batches.asked("b2").await, Err(PaidError::Fenced(_))));
     for id in ids {
-        desk.end(&id, Status::Failed, 0).await;
+        fixture.end(&id, Status::Failed, 0).await;
     }
-    assert_eq!((desk.counts().await, next.spent().await), ([5, 0, 0, 0, 0], (0, 0, 0)));
+    assert_eq!((fixture.counts().await, next.spent().await), ([5, 0, 0, 0, 0], (0, 0, 0)));
     // Anyone may put items down, and ask for a cancellation.
     before.put(&[("f", "six")]).await;
-    assert_eq!(desk.counts().await[0], 6);
+    assert_eq!(fixture.counts().await[0], 6);
 }
 
 /// An item that is held by nobody's batch: whoever took it had been stopped while its batch was undone, and then died.
@@ -355,17 +355,17 @@ async fn whoever_was_taken_over_from_writes_to_no_batch() {
 async fn items_of_a_batch_that_is_none_wait_again() {
     let Some(server) = shared_dynoxide() else { return };
     let shop = Shop::new(server.endpoint(), server.endpoint(), 3).await;
-    let desk = Desk::records(&shop);
-    desk.put(&RECORDS).await;
-    desk.pack("b1", 2).await;
+    let fixture = BatchFixture::records(&shop);
+    fixture.put(&RECORDS).await;
+    fixture.pack("b1", 2).await;
     let key = record_key("b1");
     let (table, dynamo) = (shop.options.batches_table.clone(), dynamo(server.endpoint(), 3).await);
     let gone = docweir_aws::dynamo::Write::Delete { table, key, condition: None };
     dynamo.write(gone).await.unwrap();
-    assert_eq!(desk.counts().await, [3, 2, 0, 0, 0]);
+    assert_eq!(fixture.counts().await, [3, 2, 0, 0, 0]);
     let next = shop.another().await;
     next.batches.take_over(2).await.unwrap();
-    assert_eq!(Desk::records(&next).counts().await, [5, 0, 0, 0, 0]);
+    assert_eq!(BatchFixture::records(&next).counts().await, [5, 0, 0, 0, 0]);
 }
 
 fn record_key(id: &str) -> docweir_aws::dynamo::Item {

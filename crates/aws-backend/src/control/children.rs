@@ -46,7 +46,7 @@ impl DynamoControlStore {
         let registered = self.register_children(claim, planned).await?;
         ids = registered.iter().map(|answer| answer.key().id.clone()).collect();
         let changed = registered.iter().filter(|answer| !matches!(answer, Registered::Unchanged(..))).count();
-        let settled = Command::SettleChildren {
+        let settled = Command::FinishChildren {
             claim: claim.clone(),
             children: ids,
             registered: changed,

@@ -2,7 +2,7 @@
 //!
 //! Every document of a day adds to the same few items. In its own transaction each would wait for all others, so they are
 //! written by the way, and a process that is killed loses what it has gathered since: a few seconds of figures. What has
-//! to be exact is in the audit trail and in the ledger.
+//! to be exact is in the audit log and in the ledger.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -32,7 +32,7 @@ pub enum Command {
         children: Vec<DocumentId>,
     },
     /// Writes that all of a claimed document's children are registered.
-    SettleChildren {
+    FinishChildren {
         claim: ClaimKey,
         children: Vec<DocumentId>,
         registered: usize,
@@ -147,7 +147,7 @@ pub fn decide(command: &Command, found: &Found, max_retries: u32, now: UnixMicro
             Command::Apply { claim, .. }
             | Command::Reversion { claim, .. }
             | Command::AnnounceChildren { claim, .. }
-            | Command::SettleChildren { claim, .. },
+            | Command::FinishChildren { claim, .. },
         ) => return Err(ControlError::Fenced(claim.clone())),
         (Found::Nothing(id), Command::Reset { .. } | Command::Delete | Command::Discard) => {
             return Err(ControlError::NotFound(id.to_string()));
@@ -173,9 +173,9 @@ pub fn decide(command: &Command, found: &Found, max_retries: u32, now: UnixMicro
             let effects = rules::announce_children(&mut record, children);
             Ok(Decided::perhaps(record, effects, Answer::Yes(true)))
         }
-        Command::SettleChildren { claim, children, registered, removed } => {
+        Command::FinishChildren { claim, children, registered, removed } => {
             rules::check_claim(Some(&record), claim)?;
-            let effects = rules::settle_children(&mut record, children, *registered, *removed);
+            let effects = rules::finish_children(&mut record, children, *registered, *removed);
             Ok(Decided::perhaps(record, effects, Answer::Yes(true)))
         }
         Command::Claim { owner, lease, only } => {

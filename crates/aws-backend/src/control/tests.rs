@@ -151,7 +151,7 @@ mod faults {
     }
 
     /// As who claims in a pipeline: a store that is busy is asked again.
-    async fn claim_patiently(store: &DynamoControlStore, owner: &str, limit: usize) -> Vec<Claim> {
+    async fn claim_with_retries(store: &DynamoControlStore, owner: &str, limit: usize) -> Vec<Claim> {
         for _ in 0..50 {
             match store.claim(owner, LEASE, limit, None).await {
                 Err(ControlError::Busy(_)) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -184,7 +184,7 @@ mod faults {
         assert!(registered.iter().all(|r| matches!(r, Registered::New(_))), "{registered:?}");
         let mut done = 0;
         while done < DOCUMENTS {
-            let claims = claim_patiently(&f.store, "owner", 8).await;
+            let claims = claim_with_retries(&f.store, "owner", 8).await;
             let work = claims.iter().map(|claim| finish(&f.store, claim));
             for ended in futures_util::future::join_all(work).await {
                 ended.unwrap();
@@ -311,7 +311,7 @@ mod faults {
         let all = replicas.iter().enumerate().map(|(n, store)| async move {
             let mut mine = Vec::new();
             loop {
-                let claims = claim_patiently(store, &format!("replica-{n}"), 5).await;
+                let claims = claim_with_retries(store, &format!("replica-{n}"), 5).await;
                 if claims.is_empty() && !store.counts().await.unwrap().contains_key("PENDING") {
                     return mine;
                 }
@@ -327,7 +327,7 @@ mod faults {
         let stopped = (0..replicas.len()).max_by_key(|n| claims[*n].len()).unwrap();
         let taker = (stopped + 1) % replicas.len();
         f.clock.advance(2 * LEASE);
-        let taken = claim_patiently(&replicas[taker], &format!("replica-{taker}"), 99).await;
+        let taken = claim_with_retries(&replicas[taker], &format!("replica-{taker}"), 99).await;
         assert_eq!(taken.len(), 60 - claims[taker].len());
         for claim in &claims[stopped] {
             let late = replicas[stopped].apply(&claim.key, started(Stage::Extraction)).await;

@@ -1,7 +1,7 @@
 //! The one task that writes, and how documents are written together.
 //!
 //! What is asked for waits in a bounded queue. The task takes what waits, reads the documents in one call, decides, and
-//! writes as many as a transaction holds, each with its entries in the audit trail: sixteen workers pay for two calls.
+//! writes as many as a transaction holds, each with its entries in the audit log: sixteen workers pay for two calls.
 //! Each document is written on condition that nobody has written it since it was read; where somebody has (another
 //! replica, a person with a shell), it is read and decided again, alone, and the others go on.
 //!
@@ -273,7 +273,7 @@ impl Task {
                 again.push(document);
                 continue;
             }
-            let document = match settled(document, &read.item) {
+            let document = match already_applied(document, &read.item) {
                 Ok((document, applied)) => {
                     self.done(document, applied);
                     continue;
@@ -394,7 +394,7 @@ impl Task {
                 records.insert(id, item);
             }
         }
-        let strangers = self.unnamed(&records).await?;
+        let foreign_records = self.unnamed(&records).await?;
         let mut reads = HashMap::new();
         for document in documents {
             let (id, source) = match &document.target {
@@ -405,7 +405,7 @@ impl Task {
             let read = match item.map(items::record) {
                 Some(Ok(record)) => {
                     let item = item.cloned().unwrap_or_default();
-                    let unnamed = strangers.contains(&record.source);
+                    let unnamed = foreign_records.contains(&record.source);
                     let seen = source.and_then(|source| named.get(source)).and_then(|entry| entry.seen.clone());
                     let source = unnamed.then(|| SourceItem { source: record.source.clone(), named: None });
                     Read { found: Found::Record(Box::new(record)), item, source, seen }
@@ -435,9 +435,9 @@ impl Task {
 
     /// Sources of records that others have made, and that no source names yet: ours do from the start.
     async fn unnamed(&self, records: &HashMap<String, Item>) -> Result<HashSet<String>, Fault> {
-        let strangers = records.values().filter(|item| !item.contains_key(WRITE_ID));
+        let foreign_records = records.values().filter(|item| !item.contains_key(WRITE_ID));
         let mut sources: HashSet<String> =
-            strangers.filter_map(|item| Some(items::record(item).ok()?.source)).collect();
+            foreign_records.filter_map(|item| Some(items::record(item).ok()?.source)).collect();
         let named = self.names(&sources).await?;
         sources.retain(|source| !named.contains_key(source));
         Ok(sources)
@@ -596,7 +596,7 @@ fn id_of(found: &Found) -> DocumentId {
 }
 
 /// Whether the item is of a write of which it was not known that it was applied.
-fn settled(mut document: Document, item: &Item) -> Result<(Document, Prepared), Document> {
+fn already_applied(mut document: Document, item: &Item) -> Result<(Document, Prepared), Document> {
     let write_id = items::text(item, WRITE_ID);
     match document.uncertain.iter().position(|prepared| write_id == Some(prepared.write_id.as_str())) {
         Some(at) => {
@@ -617,7 +617,7 @@ fn unreadable(document: Document) {
             Command::Apply { claim, .. }
             | Command::Reversion { claim, .. }
             | Command::AnnounceChildren { claim, .. }
-            | Command::SettleChildren { claim, .. } => Err(ControlError::Fenced(claim.clone())),
+            | Command::FinishChildren { claim, .. } => Err(ControlError::Fenced(claim.clone())),
             // It is in no state to be found or claimed: nothing of it is left behind.
             Command::RemoveChild { .. } => Ok(Answer::Yes(false)),
             Command::Register(_)

@@ -12,8 +12,8 @@ use docweir_testkit::servers::{shared_dynoxide, shared_ministack};
 
 use super::*;
 
-/// Books in a table of their own; other processes reach it through the proxy, if there is one.
-struct Books {
+/// LedgerFixture in a table of their own; other processes reach it through the proxy, if there is one.
+struct LedgerFixture {
     dynamo: Dynamo,
     theirs: Dynamo,
     options: DynamoOptions,
@@ -26,7 +26,7 @@ async fn dynamo(endpoint: &str) -> Dynamo {
     Dynamo::new(&Aws::find(options).await.with_keys("test", "test"), "")
 }
 
-impl Books {
+impl LedgerFixture {
     async fn new(endpoint: &str, theirs: &str) -> Self {
         let (dynamo, theirs) = (dynamo(endpoint).await, dynamo(theirs).await);
         let options = DynamoOptions {
@@ -42,7 +42,7 @@ impl Books {
 }
 
 #[async_trait(?Send)]
-impl World for Books {
+impl World for LedgerFixture {
     fn ledger(&self) -> &dyn Ledger {
         &self.ledger
     }
@@ -59,9 +59,9 @@ impl World for Books {
 mod ministack {
     use super::*;
 
-    async fn world() -> Option<Books> {
+    async fn world() -> Option<LedgerFixture> {
         let server = shared_ministack()?;
-        Some(Books::new(server.endpoint(), server.endpoint()).await)
+        Some(LedgerFixture::new(server.endpoint(), server.endpoint()).await)
     }
 
     docweir_stores::ledger_conformance!(world());
@@ -70,9 +70,9 @@ mod ministack {
 mod dynoxide {
     use super::*;
 
-    async fn world() -> Option<Books> {
+    async fn world() -> Option<LedgerFixture> {
         let server = shared_dynoxide()?;
-        Some(Books::new(server.endpoint(), server.endpoint()).await)
+        Some(LedgerFixture::new(server.endpoint(), server.endpoint()).await)
     }
 
     docweir_stores::ledger_conformance!(world());
@@ -109,7 +109,7 @@ fn on_a_bad_day(endpoint: &str) -> (Proxy, Arc<AtomicU64>) {
 fn sums_are_those_of_the_entries_whatever_fails(endpoint: &str) {
     let (proxy, faults) = on_a_bad_day(endpoint);
     let address = format!("http://{}", proxy.address());
-    conformance::sums_are_what_entries_add_up_to(6, async || Books::new(endpoint, &address).await);
+    conformance::sums_are_what_entries_add_up_to(6, async || LedgerFixture::new(endpoint, &address).await);
     assert!(faults.load(Ordering::Relaxed) > 20, "{faults:?}");
 }
 
@@ -131,26 +131,26 @@ fn sums_are_those_of_the_entries_whatever_fails_on_dynoxide() {
 #[tokio::test]
 async fn a_name_is_reserved_once_and_a_living_process_keeps_what_is_its_own() {
     let Some(server) = shared_dynoxide() else { return };
-    let books = Books::new(server.endpoint(), server.endpoint()).await;
-    let id = books.ledger.entry_of("batch_1");
+    let fixture = LedgerFixture::new(server.endpoint(), server.endpoint()).await;
+    let id = fixture.ledger.entry_of("batch_1");
     let spent = Spend { mode: Mode::Batch, ..spend("r", "batch_1", 10) };
     for _ in 0..2 {
-        let asked = books.ledger.reserve_as(id.clone(), spent.clone(), Budget::default()).await.unwrap();
+        let asked = fixture.ledger.reserve_as(id.clone(), spent.clone(), Budget::default()).await.unwrap();
         assert!(matches!(asked, Asked::Given(r) if r.id == id && r.day.0 == 200));
     }
     let budget = Budget { run: Some(Nanodollars(500)), day: Some(Nanodollars(10_000)) };
-    assert_eq!(books.ledger.room("r", budget).await.unwrap(), Some(Nanodollars(300)));
-    assert_eq!(books.ledger.room("other", budget).await.unwrap(), Some(Nanodollars(500)));
-    assert_eq!(books.ledger.room("r", Budget::default()).await.unwrap(), None);
-    given(&books.ledger, spend("r", "live", 10)).await;
-    let other = books.another().await;
+    assert_eq!(fixture.ledger.room("r", budget).await.unwrap(), Some(Nanodollars(300)));
+    assert_eq!(fixture.ledger.room("other", budget).await.unwrap(), Some(Nanodollars(500)));
+    assert_eq!(fixture.ledger.room("r", Budget::default()).await.unwrap(), None);
+    given(&fixture.ledger, spend("r", "live", 10)).await;
+    let other = fixture.another().await;
     assert_eq!(other.doubt_others("x").await.unwrap(), 0);
     // At its next reservation, half of its lease is over: it is extended.
-    books.clock.advance(Duration::from_secs(books.options.ledger_lease_seconds * 3 / 4));
-    given(&books.ledger, spend("r", "live", 10)).await;
-    books.clock.advance(Duration::from_secs(books.options.ledger_lease_seconds / 2));
+    fixture.clock.advance(Duration::from_secs(fixture.options.ledger_lease_seconds * 3 / 4));
+    given(&fixture.ledger, spend("r", "live", 10)).await;
+    fixture.clock.advance(Duration::from_secs(fixture.options.ledger_lease_seconds / 2));
     assert_eq!(other.doubt_others("x").await.unwrap(), 0);
-    books.clock.advance(Duration::from_secs(books.options.ledger_lease_seconds));
+    fixture.clock.advance(Duration::from_secs(fixture.options.ledger_lease_seconds));
     assert_eq!(other.doubt_others("x").await.unwrap(), 2);
 }
 
@@ -158,24 +158,24 @@ async fn a_name_is_reserved_once_and_a_living_process_keeps_what_is_its_own() {
 #[tokio::test]
 async fn signs_of_life_are_given_while_a_call_is_under_way() {
     let Some(server) = shared_dynoxide() else { return };
-    let mut books = Books::new(server.endpoint(), server.endpoint()).await;
-    books.options.ledger_lease_seconds = 3;
-    books.ledger = DynamoLedger::open(books.dynamo.clone(), &books.options, ENTRY_DAYS, books.clock.clone());
-    let call = given(&books.ledger, spend("r", "live", 10)).await;
-    let key = items::process_key(&books.ledger.process);
+    let mut fixture = LedgerFixture::new(server.endpoint(), server.endpoint()).await;
+    fixture.options.ledger_lease_seconds = 3;
+    fixture.ledger = DynamoLedger::open(fixture.dynamo.clone(), &fixture.options, ENTRY_DAYS, fixture.clock.clone());
+    let call = given(&fixture.ledger, spend("r", "live", 10)).await;
+    let key = items::process_key(&fixture.ledger.process);
     let until = async || {
-        let lease = books.dynamo.get(&books.options.ledger_table, key.clone(), true).await.unwrap().unwrap();
+        let lease = fixture.dynamo.get(&fixture.options.ledger_table, key.clone(), true).await.unwrap().unwrap();
         items::integer(&lease, items::UNTIL)
     };
     let first = until().await;
-    books.clock.advance(Duration::from_secs(2));
+    fixture.clock.advance(Duration::from_secs(2));
     let extended = async {
         while until().await <= first {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(20), extended).await.unwrap();
-    books.ledger.settle(&call.id, 10, Nanodollars(200)).await.unwrap();
+    fixture.ledger.settle(&call.id, 10, Nanodollars(200)).await.unwrap();
 }
 
 /// Of tries that are refused no money stays set aside, whatever became of the answers.
@@ -183,14 +183,14 @@ async fn signs_of_life_are_given_while_a_call_is_under_way() {
 async fn what_is_refused_on_a_bad_day_leaves_nothing() {
     let Some(server) = shared_dynoxide() else { return };
     let (proxy, _) = on_a_bad_day(server.endpoint());
-    let books = Books::new(server.endpoint(), &format!("http://{}", proxy.address())).await;
+    let fixture = LedgerFixture::new(server.endpoint(), &format!("http://{}", proxy.address())).await;
     let budget = Budget { run: None, day: Some(Nanodollars(1_000)) };
-    let processes = [books.another().await, books.another().await];
+    let processes = [fixture.another().await, fixture.another().await];
     let asks = (0..40).map(|n| processes[n % 2].reserve(spend("r", &n.to_string(), 20), budget));
     let asked: Vec<Asked> = futures_util::future::join_all(asks).await.into_iter().map(Result::unwrap).collect();
     let given = asked.iter().filter(|asked| matches!(asked, Asked::Given(_))).count();
     let refused = asked.iter().filter(|a| matches!(a, Asked::Refused { period: Period::Day, .. })).count();
     assert_eq!((given, refused), (2, 38));
-    let line = &books.ledger.report(By::Day, "", 9).await.unwrap()[0];
+    let line = &fixture.ledger.report(By::Day, "", 9).await.unwrap()[0];
     assert_eq!((line.reserved.calls, line.reserved.cost), (2, Nanodollars(800)));
 }

@@ -171,7 +171,7 @@ impl Task {
 
     /// Does all that is asked, and answers.
     async fn work(&mut self, mut open: Vec<Pending>) {
-        let patience = Duration::from_secs(self.options.conflict_seconds);
+        let conflict_wait = Duration::from_secs(self.options.conflict_seconds);
         let (began, mut failures, mut conflicts) = (Instant::now(), 0, 0u32);
         while !open.is_empty() {
             let (left, fault) = self.round(open).await;
@@ -187,7 +187,7 @@ impl Task {
             } else {
                 failures += 1
             }
-            if failures >= self.options.attempts || (raced && began.elapsed() > patience) {
+            if failures >= self.options.attempts || (raced && began.elapsed() > conflict_wait) {
                 tracing::warn!(%fault, commands = open.len(), "the ledger could not be written");
                 for pending in open.drain(..) {
                     let _ = pending.reply.send(Err(told(&self.table, &fault)));

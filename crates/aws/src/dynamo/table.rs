@@ -110,7 +110,7 @@ impl Dynamo {
     }
 
     /// Makes a table, and waits until it can be used. One that is there already is left as it is.
-    pub async fn create(&self, table: &Table, patience: Duration) -> Result<(), Fault> {
+    pub async fn create(&self, table: &Table, timeout: Duration) -> Result<(), Fault> {
         let invalid = |e: BuildError| Fault::new(FaultKind::Invalid, "not sent", e.to_string());
         let mut names = vec![table.key.hash];
         names.extend(table.key.range);
@@ -150,7 +150,7 @@ impl Dynamo {
             Err(fault) if fault.kind == FaultKind::Conflict => {}
             Err(fault) => return Err(fault),
         }
-        self.wait(&table.name, patience).await?;
+        self.wait(&table.name, timeout).await?;
         let Some(attribute) = table.expires else { return Ok(()) };
         if self.describe(&table.name).await?.is_some_and(|found| found.expires.as_deref() == Some(attribute)) {
             return Ok(());
@@ -166,7 +166,7 @@ impl Dynamo {
         told("DeleteTable", self.client.delete_table().table_name(table).send().await).map(drop)
     }
 
-    async fn wait(&self, table: &str, patience: Duration) -> Result<(), Fault> {
+    async fn wait(&self, table: &str, timeout: Duration) -> Result<(), Fault> {
         let ready = async {
             loop {
                 if self.describe(table).await?.is_some_and(|found| found.ready) {
@@ -175,10 +175,10 @@ impl Dynamo {
                 sleep(Duration::from_millis(200)).await;
             }
         };
-        match tokio::time::timeout(patience, ready).await {
+        match tokio::time::timeout(timeout, ready).await {
             Ok(ready) => ready,
             Err(_) => {
-                let text = format!("table {table} is not active after {} s", patience.as_secs());
+                let text = format!("table {table} is not active after {} s", timeout.as_secs());
                 Err(Fault::new(FaultKind::Unknown, "timeout", text))
             }
         }

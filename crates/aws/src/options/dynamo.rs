@@ -15,7 +15,7 @@ pub struct DynamoOptions {
     pub endpoint: String,
     /// Table of control records.
     pub control_table: String,
-    /// Table of the audit trail.
+    /// Table of the audit log.
     pub audit_table: String,
     /// Table of daily metrics.
     pub metrics_table: String,
@@ -46,7 +46,7 @@ pub struct DynamoOptions {
     /// Days after its last change at which a record says it may be forgotten (`ttl`). Only records of deleted documents
     /// ever are.
     pub record_days: u32,
-    /// Days that an entry of the audit trail is kept.
+    /// Days that an entry of the audit log is kept.
     pub audit_days: u32,
 }
 

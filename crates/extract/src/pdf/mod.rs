@@ -55,7 +55,7 @@ pub(super) fn extract(
         window: Vec::new(),
         words: 0,
         fonts: Fonts::default(),
-        tally: Tally::default(),
+        tally: PageTotals::default(),
     };
     let mut cache = InterpreterCache::new();
     for (i, (page, number)) in pages.iter().zip(1u32..).enumerate() {
@@ -95,7 +95,7 @@ struct Reader<'o> {
     window: Vec<Draft>,
     words: usize,
     fonts: Fonts,
-    tally: Tally,
+    tally: PageTotals,
 }
 
 impl Reader<'_> {
@@ -170,14 +170,14 @@ fn draw<'a>(
 
 /// What the notes will say.
 #[derive(Default)]
-struct Tally {
+struct PageTotals {
     textless: Vec<u32>,
     broken: Vec<u32>,
     unmapped_glyphs: u64,
     unmapped_pages: Vec<u32>,
 }
 
-impl Tally {
+impl PageTotals {
     fn count(&mut self, number: u32, draft: &Draft, unmapped: u32) {
         if draft.blocks.is_empty() {
             self.textless.push(number);

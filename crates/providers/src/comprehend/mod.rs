@@ -16,7 +16,7 @@ use docweir_core::documents::Sha256Hex;
 use docweir_stages::enrich::comprehend::{Answer, Api};
 
 pub use counting::Counting;
-pub use requests::{Desk, desks};
+pub use requests::{MeteredApi, metered_apis};
 pub use service::Service;
 
 use crate::prices::Price;
@@ -33,7 +33,7 @@ pub fn units(text: &str) -> u64 {
     (text.chars().count() as u64).div_ceil(UNIT_CHARACTERS).max(LEAST_UNITS)
 }
 
-/// The model's name in the books.
+/// The model's name in the ledger.
 pub fn model(api: Api) -> String {
     format!("comprehend/{}", api.name())
 }

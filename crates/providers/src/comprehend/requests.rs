@@ -18,12 +18,12 @@ use crate::prices::Price;
 const LANE: &str = "documents";
 
 /// Where requests of one API go out, and who pays. Quotas are of each API by itself.
-pub struct Desk {
+pub struct MeteredApi {
     pub api: Api,
     pub admission: Arc<Admission>,
-    /// `None` for a look that is in nobody's books.
+    /// `None` for a look that is in nobody's ledger.
     pub account: Option<Account>,
-    pub patience: Duration,
+    pub max_wait: Duration,
     /// Of a unit, for what has no account.
     pub price: f64,
 }
@@ -59,8 +59,12 @@ pub enum Unanswered {
     Stage(StageError),
 }
 
-/// One desk for each API. Those that are in no account are paid all the same, and stand in no books.
-pub fn desks(options: &ComprehendOptions, usd_per_unit: f64, mut accounts: Vec<(Api, Account)>) -> Vec<Desk> {
+/// One metered_api for each API. Those that are in no account are paid all the same, and stand in no ledger.
+pub fn metered_apis(
+    options: &ComprehendOptions,
+    usd_per_unit: f64,
+    mut accounts: Vec<(Api, Account)>,
+) -> Vec<MeteredApi> {
     let limits = AdmissionOptions {
         requests_per_minute: (options.requests_per_second * 60.0).ceil() as u64,
         tokens_per_minute: 0,
@@ -79,17 +83,17 @@ pub fn desks(options: &ComprehendOptions, usd_per_unit: f64, mut accounts: Vec<(
         let at = accounts.iter().position(|(of, _)| *of == api)?;
         Some(accounts.swap_remove(at).1)
     };
-    let desk = |api: Api| Desk {
+    let metered_api = |api: Api| MeteredApi {
         api,
         admission: Admission::new(super::model(api), limits.clone(), fastrand::Rng::new()),
         account: account(api),
-        patience: Duration::from_secs_f64(options.max_wait_seconds),
+        max_wait: Duration::from_secs_f64(options.max_wait_seconds),
         price: usd_per_unit,
     };
-    Api::ALL.into_iter().map(desk).collect()
+    Api::ALL.into_iter().map(metered_api).collect()
 }
 
-impl Desk {
+impl MeteredApi {
     /// For as long as it is only throttled and the wait is short.
     pub async fn request(
         &self,
@@ -115,7 +119,7 @@ impl Desk {
             let answer = tokio::select! {
                 answer = remote.call(self.api, language, sent) => answer,
                 error = call.cancel.cancelled() => {
-                    unsettled(held, true).await;
+                    release_or_doubt(held, true).await;
                     return Err(Unanswered::Stage(error));
                 }
             };
@@ -129,9 +133,9 @@ impl Desk {
                 }
                 Err(error) => {
                     permit.end(&outcome(&error));
-                    unsettled(held, matches!(error, CallError::Lost(_))).await;
+                    release_or_doubt(held, matches!(error, CallError::Lost(_))).await;
                     match error {
-                        CallError::Throttled if began.elapsed() < self.patience => {}
+                        CallError::Throttled if began.elapsed() < self.max_wait => {}
                         CallError::Refused(what) => return Err(Unanswered::Refused(what)),
                         error => return Err(Unanswered::Stage(self.told(error))),
                     }
@@ -165,7 +169,7 @@ pub fn refused(name: &str, what: &str) -> StageError {
     StageError::permanent("comprehend_refused", text)
 }
 
-async fn unsettled(held: Option<Held<'_>>, may_be_charged: bool) {
+async fn release_or_doubt(held: Option<Held<'_>>, may_be_charged: bool) {
     match held {
         Some(held) if may_be_charged => held.doubt().await,
         Some(held) => held.release().await,

@@ -19,7 +19,7 @@ use docweir_stages::in_flight::{Claimed, InFlight, Mine};
 use futures_util::StreamExt;
 use futures_util::stream;
 
-use super::requests::{Bill, Desk, Unanswered, refused};
+use super::requests::{Bill, MeteredApi, Unanswered, refused};
 use super::{Remote, decode, encode, key, question};
 
 type Answered = Result<Answer, Refusal>;
@@ -28,7 +28,7 @@ type Answered = Result<Answer, Refusal>;
 pub struct Service {
     remote: Arc<dyn Remote>,
     /// By API.
-    desks: HashMap<Api, Desk>,
+    metered_apis: HashMap<Api, MeteredApi>,
     cache: Arc<dyn FindingsCache>,
     in_flight: InFlight<Answered>,
     options: ComprehendOptions,
@@ -44,16 +44,18 @@ struct Wanted<'t> {
 impl Service {
     pub fn new(
         remote: Arc<dyn Remote>,
-        desks: Vec<Desk>,
+        metered_apis: Vec<MeteredApi>,
         cache: Arc<dyn FindingsCache>,
         options: ComprehendOptions,
     ) -> Self {
-        let desks = desks.into_iter().map(|desk| (desk.api, desk)).collect();
-        Self { remote, desks, cache, in_flight: InFlight::default(), options }
+        let metered_apis = metered_apis.into_iter().map(|metered_api| (metered_api.api, metered_api)).collect();
+        Self { remote, metered_apis, cache, in_flight: InFlight::default(), options }
     }
 
-    fn desk(&self, api: Api) -> Result<&Desk, StageError> {
-        self.desks.get(&api).ok_or_else(|| StageError::system("comprehend", "an api of comprehend has no desk"))
+    fn metered_api(&self, api: Api) -> Result<&MeteredApi, StageError> {
+        self.metered_apis
+            .get(&api)
+            .ok_or_else(|| StageError::system("comprehend", "an api of comprehend has no metered_api"))
     }
 
     /// Texts of one request: personal data is looked for in one at a time.
@@ -140,8 +142,8 @@ impl Service {
         call: Call<'_>,
     ) -> Result<(super::Items, Bill<'_>), Unanswered> {
         self.in_time(call).map_err(Unanswered::Stage)?;
-        let desk = self.desk(api).map_err(Unanswered::Stage)?;
-        desk.request(self.remote.as_ref(), language, texts, call).await
+        let metered_api = self.metered_api(api).map_err(Unanswered::Stage)?;
+        metered_api.request(self.remote.as_ref(), language, texts, call).await
     }
 
     async fn keep(&self, api: Api, language: &str, answered: &[(Wanted<'_>, Answered)]) {
@@ -213,7 +215,7 @@ impl Analyst for Service {
                     match (found.and_then(|bytes| decode(api, &bytes)), claim) {
                         (Some(answer), _) => drop(known.insert(key, Ok(answer))),
                         (None, Claimed::Mine(claim)) => missing.push(Wanted { key, text, claim }),
-                        (None, Claimed::Elsewhere(other)) => elsewhere.push((key, text, other)),
+                        (None, Claimed::ByAnother(other)) => elsewhere.push((key, text, other)),
                     }
                 }
                 let mut groups = Vec::new();

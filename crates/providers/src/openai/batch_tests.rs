@@ -1,10 +1,10 @@
-//! Against a stand-in that speaks the real protocol and keeps its own books.
+//! Against a mock provider that speaks the real protocol and keeps its record of charges.
 
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use docweir_standin::{Act, On, Options, Pace, Rule, Standin, vector};
+use docweir_mock_provider::{Act, MockProvider, On, Options, Pace, Rule, vector};
 
 use super::super::options::OpenAiOptions;
 use super::super::request_lines::RequestLines;
@@ -14,9 +14,9 @@ use super::*;
 
 const DIMENSIONS: u32 = 16;
 
-/// A stand-in, who speaks with it, and a folder.
+/// A mock provider, who speaks with it, and a folder.
 struct Bench {
-    standin: Standin,
+    mock: MockProvider,
     client: Client,
     limits: TransferOptions,
     folder: tempfile::TempDir,
@@ -25,11 +25,11 @@ struct Bench {
 fn bench(change: impl FnOnce(&mut Options)) -> Bench {
     let mut options = Options::default();
     change(&mut options);
-    let standin = Standin::start(options).unwrap();
-    let options = OpenAiOptions { base_url: standin.base_url(), request_seconds: 5.0, ..OpenAiOptions::default() };
+    let mock = MockProvider::start(options).unwrap();
+    let options = OpenAiOptions { base_url: mock.base_url(), request_seconds: 5.0, ..OpenAiOptions::default() };
     let client = Client::new(&options, "test-key".into()).unwrap();
     let limits = TransferOptions { stall_seconds: 5.0, ..TransferOptions::default() };
-    Bench { standin, client, limits, folder: tempfile::tempdir().unwrap() }
+    Bench { mock, client, limits, folder: tempfile::tempdir().unwrap() }
 }
 
 fn text(n: usize) -> String {
@@ -46,7 +46,7 @@ impl Bench {
     }
 
     fn fault(&self, rule: Rule) {
-        self.standin.set_faults(vec![rule]).unwrap();
+        self.mock.set_faults(vec![rule]).unwrap();
     }
 
     async fn upload(&self, texts: usize) -> String {
@@ -115,7 +115,7 @@ async fn a_batch_goes_up_and_its_vectors_come_down() {
         charged += tokens;
     }
     assert!(seen.iter().all(|seen| *seen));
-    assert_eq!((Some(charged), charged), (batch.tokens, bench.standin.books().batch.tokens));
+    assert_eq!((Some(charged), charged), (batch.tokens, bench.mock.charges().batch.tokens));
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn what_is_cancelled_keeps_what_was_paid() {
     let batch = bench.end(&id).await;
     assert_eq!(batch.status, BatchStatus::Cancelled);
     let rows = bench.outcomes(&batch.output_file_id).await.len() as u64;
-    assert_eq!((rows, batch.tokens), (bench.standin.books().batch.requests, Some(bench.standin.books().batch.tokens)));
+    assert_eq!((rows, batch.tokens), (bench.mock.charges().batch.requests, Some(bench.mock.charges().batch.tokens)));
     assert!(matches!(bench.client.cancel_batch(&id).await, Err(CallError::Failed(_))));
 }
 
@@ -294,8 +294,7 @@ async fn a_cut_download_goes_on_where_parts_are_served_and_else_begins_again() {
 async fn transfers_have_limits_of_their_own() {
     let bench = bench(|_| {});
     std::fs::write(bench.path("in"), long()).unwrap();
-    let options =
-        OpenAiOptions { base_url: bench.standin.base_url(), request_seconds: 0.1, ..OpenAiOptions::default() };
+    let options = OpenAiOptions { base_url: bench.mock.base_url(), request_seconds: 0.1, ..OpenAiOptions::default() };
     let client = Client::new(&options, "test-key".into()).unwrap();
     let slow = |on| Rule::new(on, Act::Slow).seconds(0.4);
     let lost = |result: Result<String, TransferError>, what: &str| {

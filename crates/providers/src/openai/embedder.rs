@@ -36,7 +36,7 @@ pub struct OpenAiEmbedder {
     identity: ModelIdentity,
     /// The collection of documents: whose turn a call is that names no other.
     lane: Arc<str>,
-    /// Who pays; `None` for a look that is in nobody's books.
+    /// Who pays; `None` for a look that is in nobody's ledger.
     account: Option<Account>,
     price: Price,
     /// Some request was accepted: what is refused now is refused for what it holds.
@@ -60,7 +60,7 @@ impl OpenAiEmbedder {
     /// One request, for as long as it is only throttled and the wait is short.
     async fn request(&self, texts: &[&str], tokens: u64, call: Call<'_>) -> Result<Made, Failure> {
         let began = Instant::now();
-        let patience = Duration::from_secs_f64(self.options.limits.max_wait_seconds);
+        let max_wait = Duration::from_secs_f64(self.options.limits.max_wait_seconds);
         let name = self.admission.name();
         let mut turn: Option<Turn> = None;
         loop {
@@ -79,7 +79,7 @@ impl OpenAiEmbedder {
             let answer = tokio::select! {
                 answer = embedding => answer,
                 error = call.cancel.cancelled() => {
-                    unsettled(held, true).await;
+                    release_or_doubt(held, true).await;
                     return Err(Failure::Stage(error));
                 }
             };
@@ -97,7 +97,7 @@ impl OpenAiEmbedder {
                 }
                 Err(error) => {
                     permit.end(&outcome(&error));
-                    unsettled(held, error.may_be_charged()).await;
+                    release_or_doubt(held, error.may_be_charged()).await;
                     match error {
                         // It would be refused for ever: a minute's budget is smaller.
                         CallError::Throttled { observed, .. }
@@ -105,7 +105,7 @@ impl OpenAiEmbedder {
                         {
                             return Err(Failure::Refused("more tokens than it allows in a minute".into()));
                         }
-                        CallError::Throttled { .. } if began.elapsed() < patience => {}
+                        CallError::Throttled { .. } if began.elapsed() < max_wait => {}
                         CallError::Refused(what) => return Err(Failure::Refused(what)),
                         error => return Err(Failure::Stage(self.told(error))),
                     }
@@ -202,7 +202,7 @@ fn refused(name: &str, what: &str) -> StageError {
     StageError::permanent("provider_refused", format!("{name} refuses a text ({what})"))
 }
 
-async fn unsettled(held: Option<Held<'_>>, may_be_charged: bool) {
+async fn release_or_doubt(held: Option<Held<'_>>, may_be_charged: bool) {
     match held {
         Some(held) if may_be_charged => held.doubt().await,
         Some(held) => held.release().await,

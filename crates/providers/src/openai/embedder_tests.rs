@@ -1,11 +1,11 @@
-//! Against a stand-in that speaks the real protocol, enforces its limits and keeps its own books.
+//! Against a mock provider that speaks the real protocol, enforces its limits and keeps its record of charges.
 
 use docweir_admission::AdmissionOptions;
 use docweir_core::cancel::Cancel;
 use docweir_core::clock::SystemClock;
 use docweir_core::error::ErrorClass;
+use docweir_mock_provider::{Act, MockProvider, On, Options, Rates, Rule, vector};
 use docweir_stages::embed::deciding;
-use docweir_standin::{Act, On, Options, Rates, Rule, Standin, vector};
 use docweir_stores::ledger::{Amount, By, Ledger, Line, SqliteLedger};
 use docweir_stores::paid;
 use docweir_stores::sqlite::OpenOptions;
@@ -14,15 +14,15 @@ use super::*;
 use crate::account::{Alerts, BUDGET_SPENT, BudgetOptions};
 use crate::prices::PriceOptions;
 
-fn standin(change: impl FnOnce(&mut Options)) -> Standin {
+fn mock(change: impl FnOnce(&mut Options)) -> MockProvider {
     let mut options = Options::default();
     change(&mut options);
-    Standin::start(options).unwrap()
+    MockProvider::start(options).unwrap()
 }
 
-fn options(standin: &Standin) -> OpenAiOptions {
+fn options(mock: &MockProvider) -> OpenAiOptions {
     OpenAiOptions {
-        base_url: standin.base_url().to_owned(),
+        base_url: mock.base_url().to_owned(),
         request_seconds: 5.0,
         limits: AdmissionOptions { backoff_initial_seconds: 0.05, max_wait_seconds: 5.0, ..Default::default() },
         ..OpenAiOptions::default()
@@ -56,37 +56,37 @@ fn assert_vectors(batch: &EmbedBatch, texts: &[&str], dimensions: usize) {
 
 #[tokio::test]
 async fn vectors_tokens_and_cost_are_the_providers() {
-    let standin = standin(|_| {});
+    let mock = mock(|_| {});
     let texts = ["A stale lease is fenced.", "日本語の文", "A stale lease is fenced."];
-    let batch = embed(&embedder(options(&standin)), &texts).await.unwrap();
+    let batch = embed(&embedder(options(&mock)), &texts).await.unwrap();
     assert_vectors(&batch, &texts, 1_536);
-    let books = standin.books();
-    assert_eq!((books.live.requests, batch.tokens), (1, books.live.tokens));
-    assert_eq!((batch.cost_usd * 1e9).round() as u64, books.live.nanodollars);
-    let fewer = embedder(OpenAiOptions { dimensions: 256, ..options(&standin) });
+    let charges = mock.charges();
+    assert_eq!((charges.live.requests, batch.tokens), (1, charges.live.tokens));
+    assert_eq!((batch.cost_usd * 1e9).round() as u64, charges.live.nanodollars);
+    let fewer = embedder(OpenAiOptions { dimensions: 256, ..options(&mock) });
     assert_eq!(fewer.identity().dimension, 256);
     assert_vectors(&embed(&fewer, &texts).await.unwrap(), &texts, 256);
 }
 
 #[tokio::test]
 async fn requests_are_within_every_limit() {
-    let standin = standin(|o| (o.limits.inputs_per_request, o.limits.tokens_per_request) = (5, 40));
-    let embedder = embedder(OpenAiOptions { max_inputs: 5, max_request_tokens: 40, ..options(&standin) });
+    let mock = mock(|o| (o.limits.inputs_per_request, o.limits.tokens_per_request) = (5, 40));
+    let embedder = embedder(OpenAiOptions { max_inputs: 5, max_request_tokens: 40, ..options(&mock) });
     let texts: Vec<String> = (0..37).map(|n| format!("passage {n} {}", "word ".repeat(n % 13))).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     assert_vectors(&embed(&embedder, &texts).await.unwrap(), &texts, 1_536);
-    let books = standin.books();
-    assert!(books.refused.is_empty() && books.live.requests >= 8, "{books:?}");
+    let charges = mock.charges();
+    assert!(charges.refused.is_empty() && charges.live.requests >= 8, "{charges:?}");
 }
 
 #[tokio::test]
 async fn a_text_that_is_refused_is_found_by_halves_and_its_neighbours_are_paid_once() {
     for poison in [0, 11, 15] {
-        let standin = standin(|o| (o.limits.tokens_per_input, o.books_by_text) = (50, true));
+        let mock = mock(|o| (o.limits.tokens_per_input, o.ledger_by_text) = (50, true));
         let texts: Vec<String> =
             (0..16).map(|n| format!("passage {n} {}", "word ".repeat(if n == poison { 60 } else { 1 }))).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let batch = embed_each(&embedder(options(&standin)), &texts).await.unwrap();
+        let batch = embed_each(&embedder(options(&mock)), &texts).await.unwrap();
         for (n, (made, text)) in batch.vectors.iter().zip(&texts).enumerate() {
             match made {
                 Ok(made) => {
@@ -101,40 +101,40 @@ async fn a_text_that_is_refused_is_found_by_halves_and_its_neighbours_are_paid_o
                 }
             }
         }
-        let books = standin.books();
-        assert_eq!(books.texts_paid_twice(), Vec::<&str>::new());
-        assert_eq!(batch.tokens, books.live.tokens);
+        let charges = mock.charges();
+        assert_eq!(charges.texts_paid_twice(), Vec::<&str>::new());
+        assert_eq!(batch.tokens, charges.live.tokens);
         // Sixteen, eight, four, two, one.
-        assert_eq!(books.refused.values().sum::<u64>(), 5, "{books:?}");
+        assert_eq!(charges.refused.values().sum::<u64>(), 5, "{charges:?}");
     }
 }
 
 #[tokio::test]
 async fn what_was_made_is_handed_over_when_the_next_request_fails() {
-    let standin = standin(|o| o.faults = vec![Rule::new(On::Embeddings, Act::Status).code(500).after(1).times(1)]);
-    let embedder = embedder(OpenAiOptions { max_inputs: 2, ..options(&standin) });
+    let mock = mock(|o| o.faults = vec![Rule::new(On::Embeddings, Act::Status).code(500).after(1).times(1)]);
+    let embedder = embedder(OpenAiOptions { max_inputs: 2, ..options(&mock) });
     let batch = embed_each(&embedder, &["a", "b", "c", "d"]).await.unwrap();
     let codes: Vec<_> = batch.vectors.iter().map(|v| v.as_ref().map_or_else(|e| e.code.as_str(), |_| "")).collect();
     assert_eq!(codes, ["", "", "provider_failed", "provider_failed"]);
-    assert_eq!(batch.tokens, standin.books().live.tokens);
+    assert_eq!(batch.tokens, mock.charges().live.tokens);
 }
 
 #[tokio::test]
 async fn an_endpoint_that_refuses_everything_is_no_fault_of_the_texts() {
-    let standin = standin(|o| o.faults = vec![Rule::new(On::Embeddings, Act::Status).code(400)]);
-    let error = embed(&embedder(options(&standin)), &["a", "b", "c", "d"]).await.unwrap_err();
+    let mock = mock(|o| o.faults = vec![Rule::new(On::Embeddings, Act::Status).code(400)]);
+    let error = embed(&embedder(options(&mock)), &["a", "b", "c", "d"]).await.unwrap_err();
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::System, "provider_refused"), "{error}");
     // Four, two, one, and one that nothing is wrong with.
-    assert_eq!(standin.books().refused[&400], 4);
+    assert_eq!(mock.charges().refused[&400], 4);
 }
 
 #[tokio::test]
 async fn throttling_slows_and_fails_nothing() {
-    let standin = standin(|o| {
+    let mock = mock(|o| {
         o.rates = Rates { tokens_per_minute: Some(6_000), requests_per_minute: None, burst_share: 0.01 };
         o.faults = vec![Rule::new(On::Embeddings, Act::Status).code(429).retry_after(0.2).times(2)];
     });
-    let embedder = Arc::new(embedder(options(&standin)));
+    let embedder = Arc::new(embedder(options(&mock)));
     let began = Instant::now();
     let mut calls = tokio::task::JoinSet::new();
     for n in 0..12 {
@@ -145,9 +145,9 @@ async fn throttling_slows_and_fails_nothing() {
     // A hundred a second, sixty at once.
     let least = (tokens as f64 - 60.0) / 100.0;
     assert!(began.elapsed().as_secs_f64() > least, "{tokens} tokens in {:?}", began.elapsed());
-    let books = standin.books();
-    assert_eq!(books.live.tokens, tokens);
-    assert!(books.refused[&429] <= 4, "{:?}", books.refused);
+    let charges = mock.charges();
+    assert_eq!(charges.live.tokens, tokens);
+    assert!(charges.refused[&429] <= 4, "{:?}", charges.refused);
 }
 
 /// As patient as may be, but where the answer is late on purpose.
@@ -172,22 +172,22 @@ async fn each_failure_has_its_class() {
         (on(Act::Status).code(404), ErrorClass::System, "provider_path"),
         (on(Act::InsufficientQuota), ErrorClass::Throttled, "insufficient_quota"),
     ];
-    let standin = standin(|_| {});
+    let mock = mock(|_| {});
     for (rule, class, code) in table {
-        standin.set_faults(vec![rule.clone()]).unwrap();
-        let error = embed(&embedder(patient(&rule, options(&standin))), &["one", "two"]).await.unwrap_err();
+        mock.set_faults(vec![rule.clone()]).unwrap();
+        let error = embed(&embedder(patient(&rule, options(&mock))), &["one", "two"]).await.unwrap_err();
         assert_eq!((error.class, error.code.as_str()), (class, code), "{rule:?}: {error}");
         assert!(!error.to_string().contains("test-key"), "{error}");
     }
-    standin.set_faults(vec![on(Act::ShuffledData)]).unwrap();
+    mock.set_faults(vec![on(Act::ShuffledData)]).unwrap();
     let texts = ["one", "two", "three"];
-    assert_vectors(&embed(&embedder(options(&standin)), &texts).await.unwrap(), &texts, 1_536);
+    assert_vectors(&embed(&embedder(options(&mock)), &texts).await.unwrap(), &texts, 1_536);
 }
 
 #[tokio::test]
 async fn a_dead_endpoint_is_left_alone_after_a_few_failures() {
-    let standin = standin(|o| o.faults = vec![Rule::new(On::Embeddings, Act::Status).code(503)]);
-    let embedder = embedder(options(&standin));
+    let mock = mock(|o| o.faults = vec![Rule::new(On::Embeddings, Act::Status).code(503)]);
+    let embedder = embedder(options(&mock));
     for _ in 0..4 {
         assert_eq!(embed(&embedder, &["x"]).await.unwrap_err().class, ErrorClass::Transient);
     }
@@ -197,7 +197,7 @@ async fn a_dead_endpoint_is_left_alone_after_a_few_failures() {
         assert_eq!((error.class, error.code.as_str()), (ErrorClass::Throttled, "provider_down"), "{error}");
         assert!(error.retry_after.is_some());
     }
-    assert_eq!(standin.books().refused[&503], 5);
+    assert_eq!(mock.charges().refused[&503], 5);
 }
 
 #[tokio::test]
@@ -211,11 +211,11 @@ async fn nobody_there_is_said() {
 
 #[tokio::test]
 async fn a_minute_that_is_smaller_than_a_request_makes_smaller_requests() {
-    let standin = standin(|o| {
+    let mock = mock(|o| {
         o.rates = Rates { tokens_per_minute: Some(60_000), requests_per_minute: None, burst_share: 1.0 };
     });
     // Configured far too high: the first answer tells.
-    let embedder = embedder(options(&standin));
+    let embedder = embedder(options(&mock));
     let texts: Vec<String> = (0..40).map(|n| format!("passage {n} {}", "word ".repeat(2_000))).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let began = Instant::now();
@@ -228,8 +228,8 @@ async fn a_minute_that_is_smaller_than_a_request_makes_smaller_requests() {
 
 #[tokio::test]
 async fn a_stop_ends_a_call_that_hangs() {
-    let standin = standin(|o| o.faults = vec![Rule::new(On::Embeddings, Act::Slow).seconds(30.0)]);
-    let embedder = Arc::new(embedder(OpenAiOptions { request_seconds: 60.0, ..options(&standin) }));
+    let mock = mock(|o| o.faults = vec![Rule::new(On::Embeddings, Act::Slow).seconds(30.0)]);
+    let embedder = Arc::new(embedder(OpenAiOptions { request_seconds: 60.0, ..options(&mock) }));
     let cancel = Cancel::default();
     let call = tokio::spawn({
         let (embedder, cancel) = (embedder.clone(), cancel.clone());
@@ -242,15 +242,15 @@ async fn a_stop_ends_a_call_that_hangs() {
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
-/// An account whose books lie in a folder of their own.
+/// An account whose charges lie in a folder of their own.
 struct Paying {
     folder: tempfile::TempDir,
-    standin: Standin,
+    mock: MockProvider,
 }
 
 impl Paying {
     fn new(faults: Vec<Rule>) -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), standin: standin(|o| o.faults = faults) }
+        Self { folder: tempfile::tempdir().unwrap(), mock: mock(|o| o.faults = faults) }
     }
 
     fn ledger(&self) -> SqliteLedger {
@@ -260,7 +260,7 @@ impl Paying {
     }
 
     fn embedder(&self, run_usd: f64) -> OpenAiEmbedder {
-        let options = options(&self.standin);
+        let options = options(&self.mock);
         let account = Account {
             ledger: Arc::new(self.ledger()),
             run: "a run".into(),
@@ -292,7 +292,7 @@ impl Paying {
 }
 
 #[tokio::test]
-async fn the_books_agree_with_the_providers_however_a_call_ends() {
+async fn the_ledger_agree_with_the_providers_however_a_call_ends() {
     let on = |act| Rule::new(On::Embeddings, act).times(1);
     // What was certainly not charged is free; what nobody knows is in doubt, whether it was charged or not.
     let table = [
@@ -312,7 +312,7 @@ async fn the_books_agree_with_the_providers_however_a_call_ends() {
     for (rule, doubtful) in table {
         let p = Paying::new(rule.clone().into_iter().collect());
         let _ = embed(&p.embedder(0.0), &["a stale lease", "is fenced"]).await;
-        let charged = p.standin.books().live.nanodollars;
+        let charged = p.mock.charges().live.nanodollars;
         let (settled, reserved, doubt) = p.sums().await;
         assert_eq!((reserved, doubt > 0), (0, doubtful), "{rule:?}");
         assert!(settled <= charged && charged <= settled + doubt, "{rule:?}: {settled} {charged} {doubt}");
@@ -333,7 +333,7 @@ async fn a_budget_stops_before_it_is_passed() {
     let ended = calls.join_all().await;
     let spent = ended.iter().filter_map(|e| e.as_ref().err()).filter(|e| e.code == BUDGET_SPENT).count();
     let done = ended.iter().filter(|e| e.is_ok()).count();
-    let charged = p.standin.books().live.nanodollars;
+    let charged = p.mock.charges().live.nanodollars;
     assert_eq!(spent + done, 40, "{ended:?}");
     assert!(spent > 0 && charged <= 1_000 && charged > 900, "{spent} {charged}");
     assert_eq!(p.sums().await, (charged, 0, 0));

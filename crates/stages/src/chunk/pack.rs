@@ -57,11 +57,11 @@ const HEADING_INSIDE: f64 = 0.45;
 
 /// Divides a run's units into cuts that are within all limits.
 pub fn pack(units: &[Unit], tools: &Units<'_, '_>, cancel: &Cancel, out: &mut Vec<Cut>) -> Result<(), StageError> {
-    settle(units, tools, 1.0, cancel, out)
+    fit(units, tools, 1.0, cancel, out)
 }
 
 /// `share` scales the window down where sums of tokens turned out to be too low.
-fn settle(
+fn fit(
     units: &[Unit],
     tools: &Units<'_, '_>,
     share: f64,
@@ -84,11 +84,11 @@ fn settle(
         if tokens <= window {
             out.push(Cut { start: first.start, end: last.end, kind, path: Some(first.path), tokens });
         } else if group.len() > 1 {
-            settle(group, tools, (share * 0.95).min(share * window as f64 / tokens as f64 * 0.99), cancel, out)?;
+            fit(group, tools, (share * 0.95).min(share * window as f64 / tokens as f64 * 0.99), cancel, out)?;
         } else {
             let halves = tools.halves(first);
             if halves.len() > 1 {
-                settle(&halves, tools, share, cancel, out)?;
+                fit(&halves, tools, share, cancel, out)?;
             } else {
                 let tokens = tools.paths.exact(&[], content);
                 out.push(Cut { start: first.start, end: last.end, kind, path: None, tokens });

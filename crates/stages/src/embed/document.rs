@@ -71,7 +71,7 @@ pub async fn embed_document(
                         missing.push(text);
                         mine.push(claim);
                     }
-                    (None, Claimed::Elsewhere(other)) => elsewhere.push((text, other)),
+                    (None, Claimed::ByAnother(other)) => elsewhere.push((text, other)),
                 }
             }
             for group in groups(&missing, embedder, options) {

@@ -38,9 +38,9 @@ pub type InFlight = in_flight::InFlight<Vec<f32>>;
 /// For whom vectors are made, and whether they are still wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'c> {
-    /// A document's id, or what else the books are to say.
+    /// A document's id, or what else the ledger are to say.
     pub subject: &'c str,
-    /// The collection that they come into: whose turn a call is, and whose books. `None` for that of documents.
+    /// The collection that they come into: whose turn a call is, and whose ledger. `None` for that of documents.
     pub collection: Option<&'c str>,
     pub cancel: &'c Cancel,
 }

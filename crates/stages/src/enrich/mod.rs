@@ -42,7 +42,7 @@ use docweir_core::money::Nanodollars;
 /// For whom chunks are enriched, and whether they are still wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'c> {
-    /// A document's id, or what else the books are to say.
+    /// A document's id, or what else the ledger are to say.
     pub subject: &'c str,
     pub cancel: &'c Cancel,
     pub began: Instant,

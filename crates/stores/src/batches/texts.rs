@@ -21,7 +21,7 @@ pub trait DocumentTexts: Send + Sync + 'static {
     async fn made_live(&self, document: &str, space: &Space, made: Vec<(Sha256Hex, Vec<f32>)>) -> Result<()>;
 
     /// Lists documents that wait for texts of another model, or for any where there is none: nothing will come for them.
-    async fn strangers(&self, space: Option<&Space>, limit: usize) -> Result<Vec<String>>;
+    async fn documents_of_other_models(&self, space: Option<&Space>, limit: usize) -> Result<Vec<String>>;
 
     /// Lists documents that need not wait any longer, in order of their names, after one.
     async fn ready(&self, after: &str, limit: usize) -> Result<Vec<String>>;

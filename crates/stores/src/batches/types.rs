@@ -175,12 +175,12 @@ pub struct Text {
 /// What a document that asks for texts is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
-    /// A vector for each text, in their order; `tokens` are those that are in this document's books.
+    /// A vector for each text, in their order; `tokens` are those that are in this document's ledger.
     Ready { vectors: Vec<Vec<f32>>, tokens: u64 },
     /// They were put down, or are on their way already; so many are open.
     Waits(u64),
     /// Those without a vector are not worth a batch: embed them now. `tokens` are those of the others that are in this
-    /// document's books.
+    /// document's ledger.
     Live { vectors: Vec<Option<Vec<f32>>>, tokens: u64 },
     /// One was refused.
     Failed(String),

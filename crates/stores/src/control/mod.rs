@@ -172,7 +172,7 @@ pub struct Claim {
 /// Numbers that a stage reports (`pages_extracted`, `chunks_created`, `tokens_processed`, `openai_cost_usd`, …).
 pub type StageMetrics = BTreeMap<String, f64>;
 
-/// What happens to a claimed document. Each is one atomic write of the record, the audit trail and the daily metrics.
+/// What happens to a claimed document. Each is one atomic write of the record, the audit log and the daily metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Transition {
     /// An attempt begins. Persisted before the work, so that a document that kills the process is found out:
@@ -301,7 +301,7 @@ pub struct ControlRecord {
     pub ttl: i64,
 }
 
-/// An entry of the audit trail. `timestamp` is UTC microseconds + `#` + ULID, so that no two entries collide.
+/// An entry of the audit log. `timestamp` is UTC microseconds + `#` + ULID, so that no two entries collide.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AuditEvent {
     pub document_id: DocumentId,

@@ -1,4 +1,4 @@
-//! Sort keys of the audit trail: microseconds, `#`, ULID.
+//! Sort keys of the audit log: microseconds, `#`, ULID.
 
 use ulid::Ulid;
 

@@ -1,6 +1,6 @@
 //! The ledger: every cent, before and after it is spent.
 //!
-//! Money is set aside before a call and settled after it, each durable before the next step. So the provider's books lie
+//! Money is set aside before a call and settled after it, each durable before the next step. So the provider's ledger lie
 //! between what is settled here and that plus what is open: *reserved* by a call that still runs, or *in doubt* because
 //! nobody knows whether a call whose answer was lost was charged. A run that dies leaves its reservations behind; the
 //! next one calls them in doubt.

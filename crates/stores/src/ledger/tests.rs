@@ -12,7 +12,7 @@ use crate::sqlite::{Database, OpenOptions};
 
 const OPTIONS: OpenOptions = OpenOptions { busy: Duration::from_secs(5), wal_pages: 1_000, page_cache_kibibytes: 512 };
 
-struct Book {
+struct LedgerFixture {
     ledger: SqliteLedger,
     clock: Arc<ManualClock>,
     folder: tempfile::TempDir,
@@ -22,15 +22,15 @@ fn open(folder: &tempfile::TempDir) -> Database {
     paid::open(&folder.path().join("paid.db"), &OPTIONS).unwrap()
 }
 
-fn book() -> Book {
+fn fixture() -> LedgerFixture {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::at(NOW));
     let ledger = SqliteLedger::new(open(&folder), clock.clone());
-    Book { ledger, clock, folder }
+    LedgerFixture { ledger, clock, folder }
 }
 
 #[async_trait(?Send)]
-impl World for Book {
+impl World for LedgerFixture {
     fn ledger(&self) -> &dyn Ledger {
         &self.ledger
     }
@@ -44,13 +44,13 @@ impl World for Book {
     }
 }
 
-async fn world() -> Option<Book> {
-    Some(book())
+async fn world() -> Option<LedgerFixture> {
+    Some(fixture())
 }
 
 crate::ledger_conformance!(world());
 
 #[test]
 fn sums_are_what_entries_add_up_to() {
-    conformance::sums_are_what_entries_add_up_to(24, async || book());
+    conformance::sums_are_what_entries_add_up_to(24, async || fixture());
 }

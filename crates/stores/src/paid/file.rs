@@ -76,7 +76,7 @@ CREATE TABLE items (
     error TEXT,
     -- The version that the vector store holds.
     stored INTEGER,
-    -- Texts: the document whose books they are in, and the vector until all who wait have it.
+    -- Texts: the document whose ledger they are in, and the vector until all who wait have it.
     payer TEXT,
     vector BLOB,
     -- Records from a table: where it stands there (JSON), how often it was found to be embedded, and what that table was
@@ -153,7 +153,7 @@ CREATE TABLE batches (
 );
 CREATE INDEX batches_at_provider ON batches (provider_id) WHERE provider_id IS NOT NULL;
 CREATE INDEX batches_open ON batches (created_at) WHERE ended_at IS NULL;
--- Whose books a batch's tokens are in, while it is open.
+-- Whose ledger a batch's tokens are in, while it is open.
 CREATE TABLE batch_shares (
     batch TEXT NOT NULL,
     subject TEXT NOT NULL,

@@ -21,7 +21,7 @@ use crate::ledger::{Budget, By, Ledger, Mode, Spend};
 /// 2096-11-22 00:00: servers that let items expire do so by the real clock.
 pub const NOW: UnixMicros = 4_004_380_800_000_000;
 
-/// A store of a test, and the books beside it.
+/// A store of a test, and the ledger beside it.
 #[async_trait(?Send)]
 pub trait World {
     fn batches(&self) -> &dyn Batches;
@@ -71,7 +71,7 @@ macro_rules! batches_conformance {
     };
 }
 
-pub struct Desk<'a> {
+pub struct BatchFixture<'a> {
     pub w: &'a dyn World,
     pub space: Space,
 }
@@ -103,7 +103,7 @@ pub fn texts(list: &[&str]) -> Vec<Text> {
     list.iter().map(|t| Text { text: (*t).into(), tokens: t.len() as u64 }).collect()
 }
 
-impl<'a> Desk<'a> {
+impl<'a> BatchFixture<'a> {
     pub fn records(w: &'a dyn World) -> Self {
         Self { w, space: Space::Records("receipt_lines".into()) }
     }
@@ -203,7 +203,7 @@ impl<'a> Desk<'a> {
 }
 
 pub async fn a_record_goes_from_none_to_success_and_stays_there(w: &dyn World) {
-    let d = Desk::records(w);
+    let d = BatchFixture::records(w);
     let put = d.put(&[("a", "one"), ("b", "two"), ("c", ""), ("d", "four")]).await;
     assert_eq!(put, Put { new: 4, noise: 1, ..Put::default() });
     assert_eq!(d.pack("b1", 2).await, ["a", "b"]);
@@ -222,7 +222,7 @@ pub async fn a_record_goes_from_none_to_success_and_stays_there(w: &dyn World) {
 }
 
 pub async fn what_changed_or_was_deleted_since_it_was_sent_is_stale(w: &dyn World) {
-    let d = Desk::records(w);
+    let d = BatchFixture::records(w);
     d.put(&[("a", "one"), ("b", "two"), ("c", "three"), ("d", "four")]).await;
     d.pack("b1", 9).await;
     assert_eq!(d.put(&[("a", "ONE"), ("d", "")]).await, Put { changed: 2, noise: 1, ..Put::default() });
@@ -237,7 +237,7 @@ pub async fn what_changed_or_was_deleted_since_it_was_sent_is_stale(w: &dyn Worl
 }
 
 pub async fn a_row_that_should_not_be_in_the_vector_store_is_known_until_it_has_left(w: &dyn World) {
-    let d = Desk::records(w);
+    let d = BatchFixture::records(w);
     d.put(&[("a", "one"), ("b", "two")]).await;
     d.pack("b1", 9).await;
     let sent = d.b().sent("b1", vec!["a".into(), "b".into()]).await.unwrap();
@@ -259,7 +259,7 @@ pub async fn a_row_that_should_not_be_in_the_vector_store_is_known_until_it_has_
 }
 
 pub async fn items_without_an_answer_are_sent_again_and_not_for_ever(w: &dyn World) {
-    let d = Desk::records(w);
+    let d = BatchFixture::records(w);
     d.put(&[("a", "one"), ("b", "two")]).await;
     for n in 1..=3 {
         let id = format!("b{n}");
@@ -288,7 +288,7 @@ pub async fn items_without_an_answer_are_sent_again_and_not_for_ever(w: &dyn Wor
 }
 
 pub async fn packing_keeps_every_limit(w: &dyn World) {
-    let d = Desk::records(w);
+    let d = BatchFixture::records(w);
     d.put(&[("a", "aaaa"), ("b", "bbbb"), ("c", "cccc"), ("d", "dddd")]).await;
     let full = d.b().pack(Order { most_tokens: 3, ..d.order("b0", 9) }).await.unwrap();
     assert_eq!(full, Packed::Full);
@@ -310,7 +310,7 @@ pub async fn packing_keeps_every_limit(w: &dyn World) {
 }
 
 pub async fn documents_wait_for_texts_that_are_sent_once(w: &dyn World) {
-    let d = Desk::texts(w);
+    let d = BatchFixture::texts(w);
     let ask = async |doc: &str, list: &[&str]| d.b().ask(doc, &d.space, texts(list)).await.unwrap();
     assert_eq!(ask("doc1", &["one", "both"]).await, Answer::Waits(2));
     assert_eq!(ask("doc2", &["both"]).await, Answer::Waits(1));
@@ -332,7 +332,7 @@ pub async fn documents_wait_for_texts_that_are_sent_once(w: &dyn World) {
     let charged = if shared { 9 } else { 13 };
     d.end("b1", Status::Completed, charged).await;
     assert_eq!(d.b().ready("", 9).await.unwrap(), ["doc1", "doc2"]);
-    // Each token is in one document's books.
+    // Each token is in one document's ledger.
     let vectors = vec![vec![3.0, 1.0], vec![4.0, 1.0]];
     assert_eq!(ask("doc1", &["one", "both"]).await, Answer::Ready { vectors, tokens: 7 });
     d.b().taken("doc1").await.unwrap();
@@ -341,14 +341,14 @@ pub async fn documents_wait_for_texts_that_are_sent_once(w: &dyn World) {
     d.b().taken("doc2").await.unwrap();
     assert_eq!((d.counts().await, d.b().ready("", 9).await.unwrap()), ([0; 5], Vec::<String>::new()));
     let lines = w.ledger().report(By::Subject, "", 10).await.unwrap();
-    let books: Vec<_> = lines.iter().map(|l| (l.name.as_str(), l.settled.tokens)).collect();
+    let charged: Vec<_> = lines.iter().map(|l| (l.name.as_str(), l.settled.tokens)).collect();
     let expected: &[(&str, u64)] =
         if shared { &[("b1", 2), ("doc1", 7)] } else { &[("b1", 2), ("doc1", 7), ("doc2", 4)] };
-    assert_eq!(books, expected);
+    assert_eq!(charged, expected);
 }
 
 pub async fn a_document_that_gives_up_leaves_nothing_that_is_paid_for(w: &dyn World) {
-    let d = Desk::texts(w);
+    let d = BatchFixture::texts(w);
     let ask = async |doc: &str, list: &[&str]| d.b().ask(doc, &d.space, texts(list)).await.unwrap();
     ask("doc1", &["one"]).await;
     d.b().taken("doc1").await.unwrap();
@@ -374,7 +374,7 @@ pub async fn a_document_that_gives_up_leaves_nothing_that_is_paid_for(w: &dyn Wo
 }
 
 pub async fn what_is_not_worth_a_batch_goes_live(w: &dyn World) {
-    let d = Desk::texts(w);
+    let d = BatchFixture::texts(w);
     let ask = async |doc: &str| d.b().ask(doc, &d.space, texts(&["one", "two"])).await.unwrap();
     ask("doc1").await;
     assert_eq!(
@@ -391,7 +391,7 @@ pub async fn what_is_not_worth_a_batch_goes_live(w: &dyn World) {
 }
 
 pub async fn nothing_that_is_on_its_way_is_embedded_at_once_as_well(w: &dyn World) {
-    let d = Desk::texts(w);
+    let d = BatchFixture::texts(w);
     let ask = async || d.b().ask("doc1", &d.space, texts(&["one", "two"])).await.unwrap();
     ask().await;
     d.pack("b1", 1).await;
@@ -402,7 +402,7 @@ pub async fn nothing_that_is_on_its_way_is_embedded_at_once_as_well(w: &dyn Worl
 }
 
 pub async fn a_text_that_is_refused_costs_its_document_no_other(w: &dyn World) {
-    let d = Desk::texts(w);
+    let d = BatchFixture::texts(w);
     let ask = async || d.b().ask("doc1", &d.space, texts(&["good", "bad"])).await.unwrap();
     ask().await;
     d.pack("b1", 9).await;
@@ -418,19 +418,19 @@ pub async fn a_text_that_is_refused_costs_its_document_no_other(w: &dyn World) {
 }
 
 pub async fn what_a_document_asked_for_before_is_not_sent_for_it(w: &dyn World) {
-    let d = Desk::texts(w);
+    let d = BatchFixture::texts(w);
     d.b().ask("doc1", &d.space, texts(&["old", "both"])).await.unwrap();
     d.b().ask("doc1", &d.space, texts(&["both", "new"])).await.unwrap();
     assert_eq!(d.pack("b1", 9).await, [d.key("doc1", "both"), d.key("doc1", "new")]);
     // And where the model is another one by now, nothing is waited for.
     let other = Space::Texts("other/2".into());
-    assert_eq!(d.b().strangers(Some(&d.space), 9).await.unwrap(), Vec::<String>::new());
-    assert_eq!(d.b().strangers(Some(&other), 9).await.unwrap(), ["doc1"]);
-    assert_eq!(d.b().strangers(None, 9).await.unwrap(), ["doc1"]);
+    assert_eq!(d.b().documents_of_other_models(Some(&d.space), 9).await.unwrap(), Vec::<String>::new());
+    assert_eq!(d.b().documents_of_other_models(Some(&other), 9).await.unwrap(), ["doc1"]);
+    assert_eq!(d.b().documents_of_other_models(None, 9).await.unwrap(), ["doc1"]);
 }
 
 pub async fn other_metadata_needs_no_other_vector(w: &dyn World) {
-    let d = Desk::records(w);
+    let d = BatchFixture::records(w);
     d.put(&[("a", "one"), ("b", "two")]).await;
     d.pack("b1", 1).await;
     d.harvest("b1", &["a"]).await;
@@ -456,7 +456,7 @@ pub async fn other_metadata_needs_no_other_vector(w: &dyn World) {
 }
 
 pub async fn what_the_vector_store_lost_is_embedded_again(w: &dyn World) {
-    let d = Desk::records(w);
+    let d = BatchFixture::records(w);
     d.put(&[("a", "one"), ("b", "two"), ("c", "three")]).await;
     d.pack("b1", 9).await;
     d.harvest("b1", &["a", "b", "c"]).await;
@@ -474,7 +474,7 @@ pub async fn what_the_vector_store_lost_is_embedded_again(w: &dyn World) {
 }
 
 pub async fn lines_that_are_named_fail_alone(w: &dyn World) {
-    let d = Desk::records(w);
+    let d = BatchFixture::records(w);
     d.put(&[("a", "one"), ("b", "two"), ("c", "three")]).await;
     d.pack("b1", 9).await;
     assert_eq!(d.b().blame("b1", &[2, 9], "too_long in line 2").await.unwrap(), 1);
@@ -483,7 +483,7 @@ pub async fn lines_that_are_named_fail_alone(w: &dyn World) {
 }
 
 pub async fn live_calls_take_records_and_give_them_back(w: &dyn World) {
-    let d = Desk::records(w);
+    let d = BatchFixture::records(w);
     d.put(&[("a", "one"), ("b", "two"), ("c", "three")]).await;
     let take = async |name: &str| d.b().take_live(name, &d.space, 9, 6, 1 << 20).await.unwrap();
     let ids = |taken: &[(Sent, String)]| taken.iter().map(|(sent, _)| sent.item.clone()).collect::<Vec<_>>();
@@ -504,7 +504,7 @@ pub async fn live_calls_take_records_and_give_them_back(w: &dyn World) {
 
 /// What a batch's record says at each step, and who finds it.
 pub async fn a_batch_is_recorded_at_each_step_and_found(w: &dyn World) {
-    let d = Desk::records(w);
+    let d = BatchFixture::records(w);
     d.put(&[("a", "one"), ("b", "two")]).await;
     d.pack("b1", 1).await;
     d.pack("b2", 1).await;
@@ -547,14 +547,14 @@ pub async fn a_batch_is_recorded_at_each_step_and_found(w: &dyn World) {
     assert!(!d.b().cancel("b1").await.unwrap());
     assert_eq!(ids(d.b().open().await.unwrap()), ["b2"]);
     // Nobody knows what was charged: its money is in doubt.
-    d.b().end("b2", Ending { charged_tokens: None, ..Desk::ending(Status::Failed, 0) }).await.unwrap();
-    let books = &w.ledger().report(By::Day, "", 9).await.unwrap()[0];
-    assert_eq!((books.settled.cost.0, books.reserved.cost.0, books.in_doubt.cost.0), (0, 0, 30));
+    d.b().end("b2", Ending { charged_tokens: None, ..BatchFixture::ending(Status::Failed, 0) }).await.unwrap();
+    let charged = &w.ledger().report(By::Day, "", 9).await.unwrap()[0];
+    assert_eq!((charged.settled.cost.0, charged.reserved.cost.0, charged.in_doubt.cost.0), (0, 0, 30));
 }
 
 /// What a store takes at most it takes.
 pub async fn a_large_item_comes_back_whole(w: &dyn World) {
-    let d = Desk::records(w);
+    let d = BatchFixture::records(w);
     let most = w.batches().most_item_bytes().unwrap_or(1 << 20);
     let text = "x".repeat(most / 2 - 1_000);
     d.put(&[("large", &text)]).await;
@@ -575,7 +575,7 @@ pub async fn collections_are_bound_to_a_model(w: &dyn World) {
 }
 
 pub async fn what_waits_is_counted_by_space(w: &dyn World) {
-    let (records, documents) = (Desk::records(w), Desk::texts(w));
+    let (records, documents) = (BatchFixture::records(w), BatchFixture::texts(w));
     assert_eq!(w.batches().waiting().await.unwrap(), []);
     records.put(&[("a", "one"), ("b", "four"), ("c", ""), ("b", "five")]).await;
     documents.b().ask("doc1", &documents.space, texts(&["text"])).await.unwrap();

@@ -20,7 +20,7 @@ pub fn nothing_is_lost_doubled_or_stale<W: World>(cases: u32, world: impl AsyncF
 }
 
 async fn one(w: &dyn World, steps: Vec<(u8, usize, usize)>) {
-    let d = Desk::records(w);
+    let d = BatchFixture::records(w);
     let mut sent: BTreeMap<String, HashMap<String, String>> = BTreeMap::new();
     let mut truth: HashMap<String, String> = HashMap::new();
     for (n, (what, which, text)) in steps.into_iter().enumerate() {

@@ -3,8 +3,8 @@
 use super::*;
 
 pub async fn a_table_is_owed_an_answer_until_it_was_told_this_one(w: &dyn World) {
-    let desk = Desk::records(w);
-    let (b, space) = (desk.b(), &desk.space);
+    let fixture = BatchFixture::records(w);
+    let (b, space) = (fixture.b(), &fixture.space);
     let owed = async |except: &[&str]| {
         let except: Vec<String> = except.iter().map(|table| (*table).to_owned()).collect();
         let mut owed = b.untold(space, &except, 10).await.unwrap();
@@ -16,16 +16,16 @@ pub async fn a_table_is_owed_an_answer_until_it_was_told_this_one(w: &dyn World)
     let brief = |owed: &[Owed]| {
         owed.iter().map(|o| format!("{} {} {}", o.key, o.version, o.outcome.name())).collect::<Vec<_>>()
     };
-    desk.put(&[("file", "f")]).await;
+    fixture.put(&[("file", "f")]).await;
     let of_tables =
         vec![item_of("t", "a", "one"), item_of("t", "b", "two"), item_of("u", "c", "three"), item_of("t", "d", "")];
     assert_eq!(b.put(space, of_tables).await.unwrap(), Put { new: 4, noise: 1, ..Put::default() });
     assert_eq!(brief(&owed(&[]).await), ["d 1 NOISE"], "the others are on their way");
-    desk.pack("b1", 10).await;
+    fixture.pack("b1", 10).await;
     let sent = b.sent("b1", vec!["a".into(), "file".into()]).await.unwrap();
     let origins: Vec<_> = sent.iter().map(|s| s.as_ref().unwrap().origin.clone()).collect();
     assert_eq!(origins, [item_of("t", "a", "").origin, None]);
-    assert!(desk.harvest("b1", &["a", "c", "file"]).await.is_empty());
+    assert!(fixture.harvest("b1", &["a", "c", "file"]).await.is_empty());
     let refusal = Refusal { key: "b".into(), error: "400".into(), again: false };
     b.refused("b1", vec![refusal], 3).await.unwrap();
     let all = owed(&[]).await;
@@ -57,8 +57,8 @@ pub async fn a_table_is_owed_an_answer_until_it_was_told_this_one(w: &dyn World)
     let refresh = b.to_refresh(space, 10).await.unwrap();
     b.refreshed(refresh.into_iter().map(|sent| (sent.item, sent.version, true)).collect()).await.unwrap();
     assert_eq!(brief(&owed(&[]).await), ["a 2 SUCCESS"]);
-    desk.pack("b2", 10).await;
-    assert!(desk.harvest("b2", &["b", "c"]).await.is_empty());
+    fixture.pack("b2", 10).await;
+    assert!(fixture.harvest("b2", &["b", "c"]).await.is_empty());
     assert_eq!(brief(&owed(&[]).await), ["a 2 SUCCESS", "b 1 SUCCESS", "c 2 SUCCESS"]);
     // What is deleted here is nobody's any more.
     b.delete(space, vec!["a".into()]).await.unwrap();
@@ -66,19 +66,19 @@ pub async fn a_table_is_owed_an_answer_until_it_was_told_this_one(w: &dyn World)
 }
 
 pub async fn what_its_table_has_no_more_is_forgotten_by_its_version(w: &dyn World) {
-    let desk = Desk::records(w);
-    let (b, space) = (desk.b(), &desk.space);
+    let fixture = BatchFixture::records(w);
+    let (b, space) = (fixture.b(), &fixture.space);
     b.put(space, vec![item_of("t", "a", "one"), item_of("t", "b", "two")]).await.unwrap();
-    desk.pack("b1", 10).await;
+    fixture.pack("b1", 10).await;
     let sent = b.sent("b1", vec!["a".into(), "b".into()]).await.unwrap();
     let names: Vec<(ItemId, u64)> = sent.into_iter().flatten().map(|sent| (sent.item, sent.version)).collect();
     // One was taken in anew before it was forgotten.
     b.put(space, vec![item_of("t", "b", "another")]).await.unwrap();
     assert_eq!(b.forget(names.clone()).await.unwrap(), 1);
     assert_eq!(b.forget(names).await.unwrap(), 0, "done again it changes nothing");
-    assert_eq!(desk.harvest("b1", &["a", "b"]).await, ["a", "b"]);
-    assert_eq!(desk.pack("b2", 10).await, ["b"], "it waits with its new text");
-    assert!(desk.harvest("b2", &["b"]).await.is_empty());
+    assert_eq!(fixture.harvest("b1", &["a", "b"]).await, ["a", "b"]);
+    assert_eq!(fixture.pack("b2", 10).await, ["b"], "it waits with its new text");
+    assert!(fixture.harvest("b2", &["b"]).await.is_empty());
     // What was stored of one leaves the collection.
     let owed = b.untold(space, &[], 10).await.unwrap();
     assert_eq!(b.forget(vec![(owed[0].item.clone(), owed[0].version)]).await.unwrap(), 1);

@@ -21,13 +21,13 @@ pub type Changes = Vec<(&'static str, Value)>;
 
 /// What has become of a batch's items.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct BatchTotals {
     pub stored: u64,
     pub failed: u64,
     pub returned: u64,
 }
 
-impl Tally {
+impl BatchTotals {
     /// Adds an item's fate.
     pub fn add(&mut self, fate: super::Fate) {
         match fate {
@@ -62,7 +62,7 @@ pub enum Event<'a> {
     Ended {
         ending: &'a Ending,
         items: u64,
-        tally: Tally,
+        tally: BatchTotals,
     },
 }
 

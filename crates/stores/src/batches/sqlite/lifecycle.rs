@@ -6,8 +6,8 @@ use rusqlite::{OptionalExtension, ToSql, Transaction, params, params_from_iter};
 
 use super::statements::{self, IN_BATCH, WAITING};
 use super::{
-    BATCH, Batch, BatchLifecycle, Checked, Order, Packed, Request, Result, Space, SqliteBatches, Told, Waiting, batch,
-    signed, to_json, unsigned,
+    BATCH, Batch, BatchLifecycle, Checked, Order, Packed, Request, Result, Space, SqliteBatches, StoreResult, Waiting,
+    batch, signed, to_json, unsigned,
 };
 use crate::batches::rules::batch::{Event, Value, changes, packed};
 use crate::batches::rules::packing::{Offer, Selection, spend};
@@ -16,11 +16,11 @@ use crate::ledger::{self, Asked};
 #[async_trait]
 impl BatchLifecycle for SqliteBatches {
     /// Whoever has the folder's lock is the only one.
-    async fn take_over(&self, _: u64) -> Told<()> {
+    async fn take_over(&self, _: u64) -> StoreResult<()> {
         Ok(())
     }
 
-    async fn waiting(&self) -> Told<Vec<(Space, Waiting)>> {
+    async fn waiting(&self) -> StoreResult<Vec<(Space, Waiting)>> {
         let sql = format!("SELECT space, count(*), sum(tokens) FROM items WHERE {WAITING} GROUP BY space");
         let waiting = self.database.read(move |tx| {
             let one = |row: &rusqlite::Row<'_>| {
@@ -32,12 +32,12 @@ impl BatchLifecycle for SqliteBatches {
         Ok(waiting.await?)
     }
 
-    async fn pack(&self, order: Order) -> Told<Packed> {
+    async fn pack(&self, order: Order) -> StoreResult<Packed> {
         let now = self.clock.now();
         Ok(self.database.write(move |tx| pack(tx, &order, now)).await?)
     }
 
-    async fn requests(&self, batch: &str, after: u64, limit: usize) -> Told<Vec<Request>> {
+    async fn requests(&self, batch: &str, after: u64, limit: usize) -> StoreResult<Vec<Request>> {
         let batch = batch.to_owned();
         let sql = format!(
             "SELECT id, key, input FROM items WHERE {IN_BATCH} AND id > ?2 AND input <> '' ORDER BY id LIMIT ?3"
@@ -51,54 +51,54 @@ impl BatchLifecycle for SqliteBatches {
         Ok(requests.await?)
     }
 
-    async fn uploaded(&self, batch: &str, file: &str) -> Told<()> {
+    async fn uploaded(&self, batch: &str, file: &str) -> StoreResult<()> {
         self.amend(batch, Event::Uploaded { file }).await.map(drop)
     }
 
-    async fn asked(&self, batch: &str) -> Told<()> {
+    async fn asked(&self, batch: &str) -> StoreResult<()> {
         self.amend(batch, Event::Asked).await.map(drop)
     }
 
-    async fn not_taken(&self, batch: &str) -> Told<()> {
+    async fn not_taken(&self, batch: &str) -> StoreResult<()> {
         self.amend(batch, Event::NotTaken).await.map(drop)
     }
 
-    async fn file_lost(&self, batch: &str) -> Told<()> {
+    async fn file_lost(&self, batch: &str) -> StoreResult<()> {
         self.amend(batch, Event::FileLost).await.map(drop)
     }
 
-    async fn taken_over(&self, batch: &str, provider_id: &str) -> Told<()> {
+    async fn taken_over(&self, batch: &str, provider_id: &str) -> StoreResult<()> {
         self.amend(batch, Event::TakenOver { provider_id }).await.map(drop)
     }
 
-    async fn checked(&self, batch: &str, checked: Checked) -> Told<()> {
+    async fn checked(&self, batch: &str, checked: Checked) -> StoreResult<()> {
         self.amend(batch, Event::Checked(&checked)).await.map(drop)
     }
 
-    async fn warned(&self, batch: &str) -> Told<()> {
+    async fn warned(&self, batch: &str) -> StoreResult<()> {
         self.amend(batch, Event::Warned).await.map(drop)
     }
 
-    async fn cancel(&self, batch: &str) -> Told<bool> {
+    async fn cancel(&self, batch: &str) -> StoreResult<bool> {
         self.amend(batch, Event::Cancel).await
     }
 
-    async fn open(&self) -> Told<Vec<Batch>> {
+    async fn open(&self) -> StoreResult<Vec<Batch>> {
         let sql = format!("SELECT {BATCH} FROM batches WHERE ended_at IS NULL ORDER BY created_at, id");
         Ok(self.database.read(move |tx| tx.prepare_cached(&sql)?.query_map([], batch)?.collect()).await?)
     }
 
-    async fn queued_tokens(&self) -> Told<u64> {
+    async fn queued_tokens(&self) -> StoreResult<u64> {
         let sql = "SELECT coalesce(sum(tokens), 0) FROM batches WHERE ended_at IS NULL";
         Ok(self.database.read(move |tx| tx.query_row(sql, [], |row| Ok(unsigned(row.get(0)?)))).await?)
     }
 
-    async fn list(&self, limit: usize) -> Told<Vec<Batch>> {
+    async fn list(&self, limit: usize) -> StoreResult<Vec<Batch>> {
         let sql = format!("SELECT {BATCH} FROM batches ORDER BY created_at DESC, id DESC LIMIT ?1");
         Ok(self.database.read(move |tx| tx.prepare_cached(&sql)?.query_map([limit as i64], batch)?.collect()).await?)
     }
 
-    async fn batch(&self, id: &str) -> Told<Option<Batch>> {
+    async fn batch(&self, id: &str) -> StoreResult<Option<Batch>> {
         let id = id.to_owned();
         let sql = format!(
             "SELECT {BATCH} FROM batches WHERE id = ?1 UNION ALL SELECT {BATCH} FROM batches WHERE provider_id = ?1 LIMIT 1"
@@ -109,7 +109,7 @@ impl BatchLifecycle for SqliteBatches {
 
 impl SqliteBatches {
     /// Writes what an event changes; `false` where the batch has ended.
-    async fn amend(&self, batch: &str, event: Event<'_>) -> Told<bool> {
+    async fn amend(&self, batch: &str, event: Event<'_>) -> StoreResult<bool> {
         let (batch, changes) = (batch.to_owned(), changes(&event, &timestamp(self.clock.now())));
         Ok(self.database.write(move |tx| write(tx, &batch, &changes)).await?)
     }

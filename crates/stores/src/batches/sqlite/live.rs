@@ -5,17 +5,17 @@ use rusqlite::params;
 
 use super::state::{self, Given};
 use super::statements::{self, FRESH, WAITING};
-use super::{ItemId, LiveCalls, SENT, SENT_COLUMNS, Sent, Space, SqliteBatches, Told, row_of, sent};
+use super::{ItemId, LiveCalls, SENT, SENT_COLUMNS, Sent, Space, SqliteBatches, StoreResult, row_of, sent};
 use crate::batches::rules::packing::LiveSelection;
 use crate::batches::rules::sending;
 
 #[async_trait]
 impl LiveCalls for SqliteBatches {
-    async fn forget_live(&self) -> Told<u64> {
+    async fn forget_live(&self) -> StoreResult<u64> {
         Ok(self.database.write(move |tx| Ok(statements::abandon_live(tx)? as u64)).await?)
     }
 
-    async fn is_any_waiting(&self, space: &Space) -> Told<bool> {
+    async fn is_any_waiting(&self, space: &Space) -> StoreResult<bool> {
         let space = space.name();
         let sql = format!("SELECT EXISTS (SELECT 1 FROM items WHERE space = ?1 AND {WAITING})");
         Ok(self.database.read(move |tx| tx.prepare_cached(&sql)?.query_row([space], |row| row.get(0))).await?)
@@ -28,7 +28,7 @@ impl LiveCalls for SqliteBatches {
         limit: usize,
         most_tokens: u64,
         most_bytes: usize,
-    ) -> Told<Vec<(Sent, String)>> {
+    ) -> StoreResult<Vec<(Sent, String)>> {
         let (name, space) = (name.to_owned(), space.name());
         let taken = self.database.write(move |tx| {
             let sql =
@@ -55,12 +55,12 @@ impl LiveCalls for SqliteBatches {
     }
 
     /// All that the call has goes back: it is the call that failed.
-    async fn give_back_live(&self, name: &str, _: Vec<ItemId>) -> Told<()> {
+    async fn give_back_live(&self, name: &str, _: Vec<ItemId>) -> StoreResult<()> {
         let name = name.to_owned();
         Ok(self.database.write(move |tx| statements::unclaim(tx, &name).map(drop)).await?)
     }
 
-    async fn fail_live(&self, name: &str, item: &ItemId, error: &str) -> Told<()> {
+    async fn fail_live(&self, name: &str, item: &ItemId, error: &str) -> StoreResult<()> {
         let (name, item, error) = (name.to_owned(), row_of(item), error.to_owned());
         let failed = self.database.write(move |tx| {
             let Some(item) = state::by_row(tx, item)? else { return Ok(()) };
@@ -69,7 +69,7 @@ impl LiveCalls for SqliteBatches {
         Ok(failed.await?)
     }
 
-    async fn held_live(&self, name: &str, items: Vec<ItemId>) -> Told<Vec<bool>> {
+    async fn held_live(&self, name: &str, items: Vec<ItemId>) -> StoreResult<Vec<bool>> {
         let name = name.to_owned();
         let held = self.database.read(move |tx| {
             let sql = format!("SELECT EXISTS (SELECT 1 FROM items i WHERE i.id = ?2 AND {FRESH})");

@@ -24,7 +24,7 @@ use crate::sqlite::Database;
 
 type Result<T> = std::result::Result<T, Error>;
 /// What the caller of an operation is told. Each is one transaction.
-type Told<T> = std::result::Result<T, PaidError>;
+type StoreResult<T> = std::result::Result<T, PaidError>;
 
 /// Cheap to clone.
 #[derive(Clone)]

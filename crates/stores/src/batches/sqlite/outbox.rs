@@ -6,8 +6,8 @@ use rusqlite::{Row, Transaction, params};
 use super::state::{self, Given, KNOWN, KNOWN_COLUMNS, Known, known};
 use super::statements::{LEAVES, OWES, REFRESHES};
 use super::{
-    HeldVersion, ItemId, Origin, Owed, RecordOutbox, Removal, Result, SENT, Sent, Shown, Space, SqliteBatches, Told,
-    item_id, json, row_of, sent, unsigned,
+    HeldVersion, ItemId, Origin, Owed, RecordOutbox, Removal, Result, SENT, Sent, Shown, Space, SqliteBatches,
+    StoreResult, item_id, json, row_of, sent, unsigned,
 };
 use crate::batches::rules::{ItemState, Step, records};
 
@@ -20,7 +20,7 @@ impl SqliteBatches {
         &self,
         items: Vec<(ItemId, T)>,
         rule: impl Fn(&ItemState, &T) -> Step + Send + 'static,
-    ) -> Told<u64> {
+    ) -> StoreResult<u64> {
         let changed = self.database.write(move |tx| {
             items.iter().try_fold(0, |n, (item, with)| {
                 let Some(item) = state::by_row(tx, row_of(item))? else { return Ok(n) };
@@ -35,7 +35,7 @@ impl SqliteBatches {
 
 #[async_trait]
 impl RecordOutbox for SqliteBatches {
-    async fn removals(&self, space: &Space, limit: usize) -> Told<Vec<Removal>> {
+    async fn removals(&self, space: &Space, limit: usize) -> StoreResult<Vec<Removal>> {
         let space = space.name();
         let removals = self.database.read(move |tx| {
             let sql = format!("SELECT id, key, version FROM items WHERE space = ?1 AND {LEAVES} LIMIT ?2");
@@ -47,12 +47,12 @@ impl RecordOutbox for SqliteBatches {
         Ok(removals.await?)
     }
 
-    async fn removed(&self, removals: Vec<Removal>) -> Told<()> {
+    async fn removed(&self, removals: Vec<Removal>) -> StoreResult<()> {
         let removals = removals.into_iter().map(|removal| (removal.item, removal.version)).collect();
         self.change(removals, |now, version| records::removed(now, *version)).await.map(drop)
     }
 
-    async fn to_refresh(&self, space: &Space, limit: usize) -> Told<Vec<Sent>> {
+    async fn to_refresh(&self, space: &Space, limit: usize) -> StoreResult<Vec<Sent>> {
         let space = space.name();
         let records = self.database.read(move |tx| {
             let sql = format!("SELECT {SENT} FROM items i WHERE space = ?1 AND {REFRESHES} LIMIT ?2");
@@ -61,12 +61,12 @@ impl RecordOutbox for SqliteBatches {
         Ok(records.await?)
     }
 
-    async fn refreshed(&self, items: Vec<(ItemId, u64, bool)>) -> Told<()> {
+    async fn refreshed(&self, items: Vec<(ItemId, u64, bool)>) -> StoreResult<()> {
         let items = items.into_iter().map(|(item, version, written)| (item, (version, written))).collect();
         self.change(items, |now, (version, written)| records::refreshed(now, *version, *written)).await.map(drop)
     }
 
-    async fn reconcile(&self, space: &Space, held: HeldVersion) -> Told<u64> {
+    async fn reconcile(&self, space: &Space, held: HeldVersion) -> StoreResult<u64> {
         let space = space.name();
         let lost = self.database.write(move |tx| {
             let (mut lost, mut after) = (0, 0);
@@ -84,7 +84,7 @@ impl RecordOutbox for SqliteBatches {
         Ok(lost.await?)
     }
 
-    async fn untold(&self, space: &Space, except: &[String], limit: usize) -> Told<Vec<Owed>> {
+    async fn untold(&self, space: &Space, except: &[String], limit: usize) -> StoreResult<Vec<Owed>> {
         let (space, except) = (space.name(), except.to_vec());
         let found = self.database.read(move |tx| {
             let sql = format!("SELECT {KNOWN}, key, origin, shown FROM items WHERE space = ?1 AND {OWES} ORDER BY id");
@@ -101,11 +101,11 @@ impl RecordOutbox for SqliteBatches {
         Ok(found.await?)
     }
 
-    async fn told(&self, told: Vec<(ItemId, String)>) -> Told<()> {
+    async fn told(&self, told: Vec<(ItemId, String)>) -> StoreResult<()> {
         self.change(told, |now, mark| records::told(now, mark)).await.map(drop)
     }
 
-    async fn forget(&self, items: Vec<(ItemId, u64)>) -> Told<u64> {
+    async fn forget(&self, items: Vec<(ItemId, u64)>) -> StoreResult<u64> {
         self.change(items, |now, version| records::forget(now, *version)).await
     }
 }

@@ -5,13 +5,13 @@ use docweir_core::model::ModelIdentity;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::state::{self, Given, KNOWN, KNOWN_COLUMNS, known};
-use super::{Counts, NewItem, Records, Result, Space, SqliteBatches, Told, json, statements, to_json, unsigned};
+use super::{Counts, NewItem, Records, Result, Space, SqliteBatches, StoreResult, json, statements, to_json, unsigned};
 use crate::batches::rules::records::{self, Incoming};
 use crate::batches::rules::{ItemStatus, Step, hash_of};
 
 #[async_trait]
 impl Records for SqliteBatches {
-    async fn put(&self, space: &Space, items: Vec<NewItem>) -> Told<super::Put> {
+    async fn put(&self, space: &Space, items: Vec<NewItem>) -> StoreResult<super::Put> {
         let space = space.name();
         let put = self.database.write(move |tx| {
             items.iter().try_fold(super::Put::default(), |mut sum, item| {
@@ -22,7 +22,7 @@ impl Records for SqliteBatches {
         Ok(put.await?)
     }
 
-    async fn delete(&self, space: &Space, keys: Vec<String>) -> Told<u64> {
+    async fn delete(&self, space: &Space, keys: Vec<String>) -> StoreResult<u64> {
         let space = space.name();
         let deleted = self.database.write(move |tx| {
             keys.iter().try_fold(0, |n, key| {
@@ -35,19 +35,19 @@ impl Records for SqliteBatches {
         Ok(deleted.await?)
     }
 
-    async fn retry(&self, batch: Option<&str>) -> Told<u64> {
+    async fn retry(&self, batch: Option<&str>) -> StoreResult<u64> {
         let batch = batch.map(str::to_owned);
         Ok(self.database.write(move |tx| Ok(statements::retry(tx, batch.as_deref())? as u64)).await?)
     }
 
-    async fn is_done(&self, space: &str, key: &str, input: &str) -> Told<bool> {
+    async fn is_done(&self, space: &str, key: &str, input: &str) -> StoreResult<bool> {
         let (space, key, hash) = (space.to_owned(), key.to_owned(), hash_of(input));
         let found =
             self.database.read(move |tx| state::find(tx, "space = ?1 AND key = ?2", params![space, key])).await?;
         Ok(found.is_some_and(|item| records::is_done(&item.state, &hash)))
     }
 
-    async fn counts(&self) -> Told<Vec<Counts>> {
+    async fn counts(&self) -> StoreResult<Vec<Counts>> {
         let sql = "SELECT space, status, count(*) FROM items WHERE deleted = 0 GROUP BY space, status ORDER BY space";
         let counts = self.database.read(move |tx| {
             let mut all: Vec<Counts> = Vec::new();
@@ -63,7 +63,7 @@ impl Records for SqliteBatches {
         Ok(counts.await?)
     }
 
-    async fn bind(&self, collection: &str, model: &ModelIdentity) -> Told<ModelIdentity> {
+    async fn bind(&self, collection: &str, model: &ModelIdentity) -> StoreResult<ModelIdentity> {
         let (collection, model) = (collection.to_owned(), model.clone());
         let bound = self.database.write(move |tx| {
             let sql = "INSERT OR IGNORE INTO collections VALUES (?1, ?2)";
@@ -74,7 +74,7 @@ impl Records for SqliteBatches {
         Ok(bound.await?)
     }
 
-    async fn collections(&self) -> Told<Vec<(String, ModelIdentity)>> {
+    async fn collections(&self) -> StoreResult<Vec<(String, ModelIdentity)>> {
         let sql = "SELECT name, model FROM collections ORDER BY name";
         let all = self.database.read(move |tx| {
             let one = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, json(row.get_ref(1)?.as_str()?)?));

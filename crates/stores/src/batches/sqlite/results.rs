@@ -8,9 +8,9 @@ use super::lifecycle::amend;
 use super::state::{self, Given, KNOWN, Known, known};
 use super::statements::{FRESH, IN_BATCH};
 use super::{
-    BatchResults, Ending, Made, Refusal, Result, SENT, Sent, SqliteBatches, Told, row_of, sent, signed, unsigned,
+    BatchResults, Ending, Made, Refusal, Result, SENT, Sent, SqliteBatches, StoreResult, row_of, sent, signed, unsigned,
 };
-use crate::batches::rules::batch::{Event, Tally};
+use crate::batches::rules::batch::{BatchTotals, Event};
 use crate::batches::rules::{Fate, Step, sending};
 use crate::ledger::{self, rules};
 
@@ -19,7 +19,7 @@ const PAGE: usize = 1_000;
 
 #[async_trait]
 impl BatchResults for SqliteBatches {
-    async fn sent(&self, batch: &str, keys: Vec<String>) -> Told<Vec<Option<Sent>>> {
+    async fn sent(&self, batch: &str, keys: Vec<String>) -> StoreResult<Vec<Option<Sent>>> {
         let batch = batch.to_owned();
         let found = self.database.read(move |tx| {
             let sql = format!(
@@ -31,10 +31,10 @@ impl BatchResults for SqliteBatches {
         Ok(found.await?)
     }
 
-    async fn made(&self, batch: &str, made: Vec<Made>) -> Told<()> {
+    async fn made(&self, batch: &str, made: Vec<Made>) -> StoreResult<()> {
         let batch = batch.to_owned();
         let kept = self.database.write(move |tx| {
-            let mut tally = Tally::default();
+            let mut tally = BatchTotals::default();
             for one in &made {
                 let Some(item) = state::by_row(tx, row_of(&one.item))? else { continue };
                 let (step, given) = match &one.vector {
@@ -52,10 +52,10 @@ impl BatchResults for SqliteBatches {
         Ok(kept.await?)
     }
 
-    async fn refused(&self, batch: &str, refusals: Vec<Refusal>, most_attempts: u32) -> Told<()> {
+    async fn refused(&self, batch: &str, refusals: Vec<Refusal>, most_attempts: u32) -> StoreResult<()> {
         let batch = batch.to_owned();
         let done = self.database.write(move |tx| {
-            let mut tally = Tally::default();
+            let mut tally = BatchTotals::default();
             for refusal in &refusals {
                 let condition = "space = (SELECT space FROM batches WHERE id = ?1) AND key = ?2";
                 let Some(item) = state::find(tx, condition, params![batch, refusal.key])? else { continue };
@@ -67,7 +67,7 @@ impl BatchResults for SqliteBatches {
         Ok(done.await?)
     }
 
-    async fn blame(&self, batch: &str, lines: &[u64], error: &str) -> Told<u64> {
+    async fn blame(&self, batch: &str, lines: &[u64], error: &str) -> StoreResult<u64> {
         let (batch, lines, error) = (batch.to_owned(), lines.to_vec(), error.to_owned());
         let blamed = self.database.write(move |tx| {
             let sql = format!("SELECT {KNOWN} FROM items WHERE {IN_BATCH} ORDER BY id LIMIT 1 OFFSET ?2");
@@ -79,7 +79,7 @@ impl BatchResults for SqliteBatches {
                     blamed.extend(statement.query_row(at, known).optional()?);
                 }
             }
-            let mut tally = Tally::default();
+            let mut tally = BatchTotals::default();
             for item in &blamed {
                 let step = sending::fail(&item.state, &batch, &error);
                 change(tx, item, &step, Given::Nothing, &mut tally)?;
@@ -90,7 +90,7 @@ impl BatchResults for SqliteBatches {
         Ok(blamed.await?)
     }
 
-    async fn end(&self, batch: &str, ending: Ending) -> Told<()> {
+    async fn end(&self, batch: &str, ending: Ending) -> StoreResult<()> {
         let (batch, now) = (batch.to_owned(), timestamp(self.clock.now()));
         Ok(self.database.write(move |tx| end(tx, &batch, &ending, &now)).await?)
     }
@@ -102,7 +102,7 @@ fn change(
     item: &Known,
     step: &Step,
     given: Given<'_>,
-    tally: &mut Tally,
+    tally: &mut BatchTotals,
 ) -> Result<Option<Fate>> {
     state::apply(tx, item, step, given)?;
     let Step::Write { fate, .. } = step else { return Ok(None) };
@@ -110,7 +110,7 @@ fn change(
     Ok(*fate)
 }
 
-fn count(tx: &Transaction<'_>, batch: &str, tally: Tally) -> Result<()> {
+fn count(tx: &Transaction<'_>, batch: &str, tally: BatchTotals) -> Result<()> {
     let sql = "UPDATE batches SET stored = stored + ?2, failed = failed + ?3, returned = returned + ?4 WHERE id = ?1";
     let values = params![batch, signed(tally.stored), signed(tally.failed), signed(tally.returned)];
     tx.prepare_cached(sql)?.execute(values).map(drop)
@@ -126,7 +126,8 @@ fn share(tx: &Transaction<'_>, batch: &str, item: i64, tokens: u64) -> Result<()
 fn end(tx: &Transaction<'_>, batch: &str, ending: &Ending, now: &str) -> Result<()> {
     let sql = "SELECT entry, items, stored, failed, returned FROM batches WHERE id = ?1 AND ended_at IS NULL";
     let open = tx.query_row(sql, [batch], |r| {
-        let tally = Tally { stored: unsigned(r.get(2)?), failed: unsigned(r.get(3)?), returned: unsigned(r.get(4)?) };
+        let tally =
+            BatchTotals { stored: unsigned(r.get(2)?), failed: unsigned(r.get(3)?), returned: unsigned(r.get(4)?) };
         Ok((r.get::<_, i64>(0)?, unsigned(r.get(1)?), tally))
     });
     let Some((entry, items, mut tally)) = open.optional()? else { return Ok(()) };

@@ -6,18 +6,18 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::state::{self, Given, KNOWN, KNOWN_COLUMNS, Put, known};
 use super::statements::OPEN;
-use super::{Answer, DocumentTexts, Result, Space, SqliteBatches, Text, Told, floats};
+use super::{Answer, DocumentTexts, Result, Space, SqliteBatches, StoreResult, Text, floats};
 use crate::batches::rules::texts::{self, Asked, KnownText, Question};
 use crate::batches::rules::{Step, hash_of};
 
 #[async_trait]
 impl DocumentTexts for SqliteBatches {
-    async fn ask(&self, document: &str, space: &Space, texts: Vec<Text>) -> Told<Answer> {
+    async fn ask(&self, document: &str, space: &Space, texts: Vec<Text>) -> StoreResult<Answer> {
         let (document, space) = (document.to_owned(), space.name());
         Ok(self.database.write(move |tx| ask(tx, &document, &space, texts)).await?)
     }
 
-    async fn taken(&self, document: &str) -> Told<()> {
+    async fn taken(&self, document: &str) -> StoreResult<()> {
         let document = document.to_owned();
         let forgotten = self.database.write(move |tx| {
             let before = stop_waiting(tx, &document)?;
@@ -27,7 +27,7 @@ impl DocumentTexts for SqliteBatches {
         Ok(forgotten.await?)
     }
 
-    async fn made_live(&self, _: &str, space: &Space, made: Vec<(Sha256Hex, Vec<f32>)>) -> Told<()> {
+    async fn made_live(&self, _: &str, space: &Space, made: Vec<(Sha256Hex, Vec<f32>)>) -> StoreResult<()> {
         let space = space.name();
         let kept = self.database.write(move |tx| {
             for (key, vector) in made {
@@ -40,17 +40,17 @@ impl DocumentTexts for SqliteBatches {
         Ok(kept.await?)
     }
 
-    async fn strangers(&self, space: Option<&Space>, limit: usize) -> Told<Vec<String>> {
+    async fn documents_of_other_models(&self, space: Option<&Space>, limit: usize) -> StoreResult<Vec<String>> {
         let space = space.map(Space::name);
         let sql = "SELECT document FROM waiting WHERE ?1 IS NULL OR EXISTS (SELECT 1 FROM waits w JOIN items i \
             ON i.id = w.item WHERE w.document = waiting.document AND i.space <> ?1) LIMIT ?2";
-        let strangers = self.database.read(move |tx| {
+        let documents = self.database.read(move |tx| {
             tx.prepare_cached(sql)?.query_map(params![space, limit as i64], |row| row.get(0))?.collect()
         });
-        Ok(strangers.await?)
+        Ok(documents.await?)
     }
 
-    async fn ready(&self, after: &str, limit: usize) -> Told<Vec<String>> {
+    async fn ready(&self, after: &str, limit: usize) -> StoreResult<Vec<String>> {
         let after = after.to_owned();
         let sql =
             "SELECT document FROM waiting WHERE (open = 0 OR live = 1) AND document > ?1 ORDER BY document LIMIT ?2";
@@ -60,13 +60,13 @@ impl DocumentTexts for SqliteBatches {
         Ok(ready.await?)
     }
 
-    async fn is_waiting(&self, document: &str) -> Told<bool> {
+    async fn is_waiting(&self, document: &str) -> StoreResult<bool> {
         let document = document.to_owned();
         let sql = "SELECT EXISTS (SELECT 1 FROM waiting WHERE document = ?1)";
         Ok(self.database.read(move |tx| tx.prepare_cached(sql)?.query_row([document], |row| row.get(0))).await?)
     }
 
-    async fn send_live(&self, space: &Space) -> Told<u64> {
+    async fn send_live(&self, space: &Space) -> StoreResult<u64> {
         let space = space.name();
         let sql = "UPDATE waiting SET live = 1 WHERE live = 0 AND document IN (SELECT w.document FROM waits w JOIN items i \
             ON i.id = w.item WHERE i.space = ?1 AND i.status = 'NONE')";

@@ -2,7 +2,7 @@
 //!
 //! A backend that can't write everything in one step goes in this order, each step under the parent's claim:
 //! removal of children that are no longer there, the list ([`announce_children`]), the children themselves
-//! ([`register_child`]), the mark that all is done ([`settle_children`]). Wherever it is cut off, a child with a record
+//! ([`register_child`]), the mark that all is done ([`finish_children`]). Wherever it is cut off, a child with a record
 //! is listed by its parent or on its way out, and the repeat does the rest.
 
 use std::collections::HashSet;
@@ -95,7 +95,7 @@ pub fn announce_children(parent: &mut ControlRecord, children: &[DocumentId]) ->
 /// Returns `None` where nothing is new.
 ///
 /// A parent that is to be deleted keeps its list, so that erasing it later still finds them.
-pub fn settle_children(
+pub fn finish_children(
     parent: &mut ControlRecord,
     children: &[DocumentId],
     registered: usize,

@@ -48,12 +48,12 @@ fn children_are_checked_before_anything_is_written() {
 fn the_list_is_written_before_the_children_and_marked_after_them() {
     let mut parent = pending();
     assert!(announce_children(&mut parent, &[]).is_none());
-    assert!(settle_children(&mut parent, &[], 0, 0).is_none(), "a document without children costs no write");
+    assert!(finish_children(&mut parent, &[], 0, 0).is_none(), "a document without children costs no write");
     let list = [id(1), id(2)];
     assert!(announce_children(&mut parent, &list).unwrap().events.is_empty());
     assert_eq!((parent.children.as_slice(), &parent.children_content), (list.as_slice(), &None));
     assert!(!stays_deleted(&parent, &list[0]), "not all are registered: the repeat registers them");
-    let effects = settle_children(&mut parent, &list, 2, 0).unwrap();
+    let effects = finish_children(&mut parent, &list, 2, 0).unwrap();
     assert_eq!(effects.events[0].event_type, "CHILDREN_CHANGED");
     assert_eq!(
         (&effects.events[0].metadata["children"], &effects.events[0].metadata["registered"]),
@@ -61,21 +61,21 @@ fn the_list_is_written_before_the_children_and_marked_after_them() {
     );
     assert!(stays_deleted(&parent, &list[0]) && !stays_deleted(&parent, &id(3)));
     assert!(announce_children(&mut parent, &list).is_none());
-    assert!(settle_children(&mut parent, &list, 0, 0).is_none(), "nothing is new");
+    assert!(finish_children(&mut parent, &list, 0, 0).is_none(), "nothing is new");
     parent.content_sha256 = Sha256Hex::of(b"other");
     assert!(!stays_deleted(&parent, &list[0]));
-    assert!(settle_children(&mut parent, &[], 0, 2).is_some());
+    assert!(finish_children(&mut parent, &[], 0, 2).is_some());
     assert_eq!((parent.children.len(), &parent.children_content), (0, &None));
 }
 
 #[test]
 fn a_document_that_is_to_be_deleted_keeps_its_list_and_wants_all_of_them_again_later() {
     let mut parent = pending();
-    settle_children(&mut parent, &[id(1)], 1, 0);
+    finish_children(&mut parent, &[id(1)], 1, 0);
     request_delete(&mut parent).unwrap();
     assert!(announce_children(&mut parent, &[]).is_none());
-    assert!(settle_children(&mut parent, &[], 0, 0).is_none());
-    assert!(settle_children(&mut parent, &[], 0, 1).is_some());
+    assert!(finish_children(&mut parent, &[], 0, 0).is_none());
+    assert!(finish_children(&mut parent, &[], 0, 1).is_some());
     assert_eq!(parent.children, [id(1)]);
     register(&mut parent, document("one"), NOW);
     assert_eq!(parent.children, [id(1)]);
@@ -131,7 +131,7 @@ fn a_child_that_was_deleted_by_itself_stays_deleted_where_it_is_to() {
 #[test]
 fn other_commands_leave_parent_and_children_alone() {
     let mut record = child_record(&pending(), 1);
-    settle_children(&mut record, &[id(2)], 1, 0);
+    finish_children(&mut record, &[id(2)], 1, 0);
     let family = |r: &ControlRecord| (r.parent.clone(), r.children.clone(), r.children_content.clone());
     let before = family(&record);
     let claim = claimed(&mut record);

@@ -1,7 +1,7 @@
 //! What the control store decides, with no database in sight.
 //!
 //! Every change of a control record is a function here from a record to a changed record and its [`Effects`]: the
-//! entries of the audit trail and what is added to the daily metrics. A backend reads the record, calls the function
+//! entries of the audit log and what is added to the daily metrics. A backend reads the record, calls the function
 //! and writes record and effects in one atomic step, under its own condition (a transaction in SQLite, a conditional
 //! write elsewhere). So every backend decides alike, and the decisions have tests that need no disk.
 
@@ -13,7 +13,7 @@ pub(super) mod tests;
 mod transitions;
 
 pub use children::{
-    MAX_CHILDREN, announce_children, check_children, register_child, remove_child, settle_children, stays_deleted,
+    MAX_CHILDREN, announce_children, check_children, finish_children, register_child, remove_child, stays_deleted,
 };
 pub use claims::{Taken, check_claim, first_unfinished, take};
 pub use commands::{discard, mark_loaded, new_record, register, request_delete, reset, resume, reversion};

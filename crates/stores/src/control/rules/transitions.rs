@@ -134,7 +134,7 @@ fn completed_stage(
     };
 }
 
-/// The failed attempt, in the stage map and the audit trail.
+/// The failed attempt, in the stage map and the audit log.
 fn failed_stage<'e>(
     record: &mut ControlRecord,
     effects: &'e mut Effects,
@@ -234,7 +234,7 @@ fn deleted(record: &mut ControlRecord, effects: &mut Effects, now: UnixMicros) {
     effects.status_change(record, from).worker(worker);
 }
 
-/// Ends the claim, with an entry in the audit trail under the claimant's name.
+/// Ends the claim, with an entry in the audit log under the claimant's name.
 fn change_status<'e>(
     record: &mut ControlRecord,
     effects: &'e mut Effects,

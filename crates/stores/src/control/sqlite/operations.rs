@@ -74,7 +74,7 @@ pub fn set_children(unit: &mut Unit<'_>, claim: &ClaimKey, children: Vec<NewDocu
             changes.removed.push(RemovedChild { id: record.document_id, source: record.source });
         }
     }
-    if let Some(effects) = rules::settle_children(&mut parent, &ids, registered, changes.removed.len()) {
+    if let Some(effects) = rules::finish_children(&mut parent, &ids, registered, changes.removed.len()) {
         unit.save(&mut parent, Changed::All, effects)?;
     }
     Ok(changes)

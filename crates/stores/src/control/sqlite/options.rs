@@ -28,7 +28,7 @@ pub struct SqliteControlOptions {
     /// Days after its last change at which a record says it may be forgotten (`ttl`). Only records of deleted documents
     /// ever are. Default 90.
     pub record_days: u32,
-    /// Days that an entry of the audit trail is kept. Default 180.
+    /// Days that an entry of the audit log is kept. Default 180.
     pub audit_days: u32,
     /// Expired audit entries removed by one run at most, in steps between other work. Default 100000.
     pub prune_rows: u64,

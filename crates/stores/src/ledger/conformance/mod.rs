@@ -16,12 +16,12 @@ pub const NOW: UnixMicros = 4_004_380_800_000_000;
 /// Of settled entries.
 pub const ENTRY_DAYS: u32 = 90;
 
-/// The books of a test, and what goes on around them.
+/// The ledger of a test, and what goes on around them.
 #[async_trait(?Send)]
 pub trait World {
     fn ledger(&self) -> &dyn Ledger;
     fn clock(&self) -> &ManualClock;
-    /// Of another process, which opens the same books.
+    /// Of another process, which opens the same ledger.
     async fn another(&self) -> Box<dyn Ledger>;
 }
 

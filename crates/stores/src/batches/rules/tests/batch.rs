@@ -92,7 +92,7 @@ fn what_an_event_changes_in_a_record() {
         undone: false,
         error: error.map(str::to_owned),
     };
-    let tally = Tally { stored: 5, failed: 1, returned: 2 };
+    let tally = BatchTotals { stored: 5, failed: 1, returned: 2 };
     let (nothing, all) = (checked(None, None), checked(Some("odd"), Some(9)));
     let (unknown, known) = (ending(None, None), ending(Some("expired"), Some(9)));
     let says = |more: Changes| {
@@ -144,9 +144,9 @@ fn what_an_event_changes_in_a_record() {
 
 #[test]
 fn what_is_none_of_a_batch_is_stale() {
-    let mut tally = Tally::default();
+    let mut tally = BatchTotals::default();
     [Fate::Stored, Fate::Stored, Fate::Failed, Fate::Returned].into_iter().for_each(|fate| tally.add(fate));
-    assert_eq!(tally, Tally { stored: 2, failed: 1, returned: 1 });
+    assert_eq!(tally, BatchTotals { stored: 2, failed: 1, returned: 1 });
     assert_eq!((tally.stale(6), tally.stale(4), tally.stale(0)), (2, 0, 0));
     let batch = packed(&order(), 3, 9, EntryId::new("e"), "now");
     let open = (batch.status, batch.ended_at, batch.asked_at, batch.provider_id, batch.cancel);

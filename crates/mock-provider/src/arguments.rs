@@ -1,0 +1,221 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::faults;
+use crate::options::{Model, Options};
+
+pub const HELP: &str = "\
+A mock provider for the OpenAI-compatible API and for Amazon Comprehend, which is at the same address without `/v1`. Prints
+`listening on http://127.0.0.1:PORT/v1`, then serves until standard input closes.
+
+Usage: docweir-mock-provider [OPTIONS]
+
+Server:
+  --port N                        0 takes any free one (default 0)
+  --key KEY                       a valid key; repeat for several (default test-key)
+  --data DIR                      keeps files, batches and charges over a restart (default: a temporary folder)
+  --seed N                        replays faults and ids (default 0)
+  --keep-running                  serves on when standard input closes
+  --help                          this text
+
+Models:
+  --model NAME=DIMENSIONS[@USD]   one more embedding model, USD for a million tokens (default price 0.02)
+  --model-folder DIR              a model for docweir-encoder, used when its dimension is asked for
+
+Limits:
+  --rpm N                         requests a minute, for each key and model (default none)
+  --tpm N                         tokens a minute, for each key and model (default none)
+  --burst-share X                 the part of a minute's budget that may be used at once, 0 to 1 (default 1)
+  --max-concurrent N              requests that are worked on at once (default none)
+  --quota-usd X                   what may be spent (default none)
+  --max-inputs N                  inputs of a request (default 2048)
+  --max-input-tokens N            tokens of an input (default 8192)
+  --max-request-tokens N          tokens of a request (default 300000)
+  --max-batch-requests N          requests of a batch (default 50000)
+  --max-batch-inputs N            embedding inputs of a batch (default 50000)
+  --max-batch-bytes N             size of a batch's input file (default 200000000)
+  --enqueued-tokens N             tokens of a model's unfinished batches (default 3000000)
+
+Comprehend:
+  --units-usd X                   dollars for a unit of 100 characters (default 0.0001)
+  --rps N                         requests a second, for each operation (default none)
+
+Batches:
+  --validate-seconds X            (default 0.05)
+  --process-items-per-second X    requests of a batch that are done in a second (default: as fast as it goes)
+  --finalize-seconds X            (default 0.05)
+  --expire-seconds X              from creation to expiry (default 86400)
+  --ranges                        contents of files can be had in parts (HTTP Range)
+  --floats                        vectors are written as numbers, base64 or not
+
+Charges and faults:
+  --charges-by-text                 counts every text by its SHA-256
+  --faults FILE                   a JSON list of rules, as POST /_mock/faults takes it
+
+Beside the API: GET /_mock/charges[?short=1]; GET, POST, DELETE /_mock/faults.
+";
+
+/// What the program was asked to do.
+#[derive(Clone, Debug)]
+pub struct Arguments {
+    pub options: Options,
+    pub help: bool,
+    pub keep_running: bool,
+}
+
+impl Arguments {
+    pub fn read(words: impl Iterator<Item = OsString>) -> Result<Self, String> {
+        let mut words = words;
+        let mut options = Options::default();
+        let (mut keys, mut help, mut keep_running) = (Vec::new(), false, false);
+        while let Some(name) = words.next() {
+            let name = name.to_string_lossy().into_owned();
+            match name.as_str() {
+                "--help" | "-h" | "help" => help = true,
+                "--keep-running" => keep_running = true,
+                "--ranges" => options.ranges = true,
+                "--floats" => options.floats = true,
+                "--charges-by-text" => options.ledger_by_text = true,
+                _ => {
+                    let value = words.next();
+                    let value = Value { name: &name, given: value.as_ref() };
+                    if name == "--key" {
+                        keys.push(value.text()?);
+                    } else {
+                        set(&mut options, &name, &value)?;
+                    }
+                }
+            }
+        }
+        if !keys.is_empty() {
+            options.keys = keys;
+        }
+        Ok(Self { options, help, keep_running })
+    }
+}
+
+struct Value<'a> {
+    name: &'a str,
+    given: Option<&'a OsString>,
+}
+
+impl Value<'_> {
+    fn path(&self) -> Result<PathBuf, String> {
+        self.given.map(PathBuf::from).ok_or_else(|| format!("{} needs a value", self.name))
+    }
+
+    fn text(&self) -> Result<String, String> {
+        Ok(self.path()?.to_string_lossy().into_owned())
+    }
+
+    fn number<T: FromStr>(&self) -> Result<T, String> {
+        let text = self.text()?;
+        text.parse().map_err(|_| format!("{} {text}: not a number that fits", self.name))
+    }
+
+    fn amount(&self) -> Result<f64, String> {
+        let amount: f64 = self.number()?;
+        match (0.0..=1e9).contains(&amount) {
+            true => Ok(amount),
+            false => Err(format!("{} {amount}: must be from 0 to 1,000,000,000", self.name)),
+        }
+    }
+
+    fn seconds(&self) -> Result<Duration, String> {
+        Ok(Duration::from_secs_f64(self.amount()?))
+    }
+}
+
+fn set(options: &mut Options, name: &str, value: &Value) -> Result<(), String> {
+    let Options { limits, pace, rates, comprehend, .. } = options;
+    match name {
+        "--port" => options.port = value.number()?,
+        "--data" => options.data = Some(value.path()?),
+        "--seed" => options.seed = value.number()?,
+        "--model" => options.models.insert(0, model(&value.text()?)?),
+        "--model-folder" => options.model_folder = Some(value.path()?),
+        "--rpm" => rates.requests_per_minute = Some(value.number()?),
+        "--tpm" => rates.tokens_per_minute = Some(value.number()?),
+        "--burst-share" => rates.burst_share = value.amount()?.min(1.0),
+        "--max-concurrent" => limits.concurrent_requests = Some(value.number()?),
+        "--quota-usd" => options.quota_usd = Some(value.amount()?),
+        "--max-inputs" => limits.inputs_per_request = value.number()?,
+        "--max-input-tokens" => limits.tokens_per_input = value.number()?,
+        "--max-request-tokens" => limits.tokens_per_request = value.number()?,
+        "--max-batch-requests" => limits.requests_per_batch = value.number()?,
+        "--max-batch-inputs" => limits.inputs_per_batch = value.number()?,
+        "--max-batch-bytes" => limits.batch_file_bytes = value.number()?,
+        "--enqueued-tokens" => limits.enqueued_tokens = value.number()?,
+        "--units-usd" => comprehend.usd_per_unit = value.amount()?,
+        "--rps" => comprehend.requests_per_second = Some(value.amount()?.max(1e-3)),
+        "--validate-seconds" => pace.validate = value.seconds()?,
+        "--process-items-per-second" => pace.items_per_second = Some(value.amount()?.max(1e-3)),
+        "--finalize-seconds" => pace.finalize = value.seconds()?,
+        "--expire-seconds" => pace.expire = value.seconds()?,
+        "--faults" => {
+            let path = value.path()?;
+            let text = std::fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+            options.faults = faults::read(&text).map_err(|problem| format!("{}: {problem}", path.display()))?;
+        }
+        _ => return Err(format!("unknown option {name}; --help lists all")),
+    }
+    Ok(())
+}
+
+/// `NAME=DIMENSIONS` or `NAME=DIMENSIONS@USD`. Names may contain neither sign.
+fn model(text: &str) -> Result<Model, String> {
+    let wrong = || format!("--model {text}: expected NAME=DIMENSIONS or NAME=DIMENSIONS@USD");
+    let (name, rest) = text.split_once('=').ok_or_else(wrong)?;
+    let (dimensions, dollars) = rest.split_once('@').unwrap_or((rest, "0.02"));
+    let dimensions = dimensions.parse().ok().filter(|n| (1..=65_536).contains(n)).ok_or_else(wrong)?;
+    let dollars = dollars.parse().ok().filter(|usd| (0.0..=1e6).contains(usd)).ok_or_else(wrong)?;
+    Ok(Model::embedding(name, dimensions, dollars))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Arguments, String> {
+        Arguments::read(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn options_are_read() {
+        let read =
+            read("--port 8080 --key a --key b --model tiny=384@0.5 --rpm 60 --expire-seconds 1.5 --ranges").unwrap();
+        let options = read.options;
+        assert_eq!((options.port, options.keys.len(), options.ranges), (8080, 2, true));
+        assert_eq!(options.models[0], Model::embedding("tiny", 384, 0.5));
+        assert_eq!(options.rates.requests_per_minute, Some(60));
+        assert_eq!(options.pace.expire, Duration::from_millis(1500));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (line, part) in [
+            ("--port", "needs a value"),
+            ("--port http", "http"),
+            ("--model tiny", "NAME=DIMENSIONS"),
+            ("--model tiny=0", "NAME=DIMENSIONS"),
+            ("--colour red", "--colour"),
+            ("--quota-usd -1", "from 0"),
+            ("--faults /does/not/exist", "/does/not/exist"),
+        ] {
+            let problem = read(line).unwrap_err();
+            assert!(problem.contains(part), "{line:?} gave {problem:?}");
+        }
+    }
+
+    #[test]
+    fn the_help_names_every_option() {
+        for line in include_str!("arguments.rs").lines().filter_map(|line| line.trim().strip_prefix("\"--")) {
+            let name = line.split('"').next().unwrap();
+            assert!(HELP.contains(&format!("--{name}")), "{name}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! A batch as it is kept, and as it is shown.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::charges::BatchEntry;
+use crate::clock::unix_millis;
+use crate::faults::Rule;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    #[default]
+    Validating,
+    InProgress,
+    Finalizing,
+    Completed,
+    Failed,
+    Expired,
+    Cancelling,
+    Cancelled,
+}
+
+impl Status {
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Validating => "validating",
+            Status::InProgress => "in_progress",
+            Status::Finalizing => "finalizing",
+            Status::Completed => "completed",
+            Status::Failed => "failed",
+            Status::Expired => "expired",
+            Status::Cancelling => "cancelling",
+            Status::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Why a batch failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BatchError {
+    pub code: String,
+    pub message: String,
+    pub param: Option<String>,
+    pub line: Option<u64>,
+}
+
+/// How far the rows are. The sizes say where both files end, whatever a killed process wrote behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    pub done: u64,
+    pub completed: u64,
+    pub failed: u64,
+    pub output_bytes: u64,
+    pub error_bytes: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Batch {
+    pub id: String,
+    pub number: u64,
+    /// Whom its rows are charged to.
+    pub key: String,
+    pub input_file_id: String,
+    pub metadata: Value,
+    pub status: Status,
+    pub created_ms: u64,
+    pub expires_ms: u64,
+    pub in_progress_ms: Option<u64>,
+    pub finalizing_ms: Option<u64>,
+    pub completed_ms: Option<u64>,
+    pub failed_ms: Option<u64>,
+    pub expired_ms: Option<u64>,
+    pub cancelling_ms: Option<u64>,
+    pub cancelled_ms: Option<u64>,
+    pub errors: Vec<BatchError>,
+    /// The fault that was drawn for it.
+    pub outcome: Option<Rule>,
+    pub model: Option<String>,
+    /// Rows, once they are counted.
+    pub total: u64,
+    /// Tokens of all rows.
+    pub tokens: u64,
+    pub charged_tokens: u64,
+    pub progress: Progress,
+    pub output_file_id: Option<String>,
+    pub error_file_id: Option<String>,
+}
+
+impl Batch {
+    /// Takes another status, and notes when.
+    pub fn move_to(&mut self, status: Status) {
+        let now = Some(unix_millis());
+        self.status = status;
+        match status {
+            Status::Validating => {}
+            Status::InProgress => self.in_progress_ms = now,
+            Status::Finalizing => self.finalizing_ms = now,
+            Status::Completed => self.completed_ms = now,
+            Status::Failed => self.failed_ms = now,
+            Status::Expired => self.expired_ms = now,
+            Status::Cancelling => self.cancelling_ms = now,
+            Status::Cancelled => self.cancelled_ms = now,
+        }
+    }
+
+    pub fn fail(&mut self, errors: Vec<BatchError>) {
+        self.move_to(Status::Failed);
+        self.errors = errors;
+    }
+
+    pub fn shown(&self) -> Value {
+        let seconds = |ms: Option<u64>| json!(ms.map(|ms| ms / 1000));
+        let errors = match self.errors.is_empty() {
+            true => Value::Null,
+            false => json!({"object": "list", "data": self.errors}),
+        };
+        json!({
+            "id": self.id,
+            "object": "batch",
+            "endpoint": super::ENDPOINT,
+            "model": self.model,
+            "errors": errors,
+            "input_file_id": self.input_file_id,
+            "completion_window": "24h",
+            "status": self.status.name(),
+            "output_file_id": self.output_file_id,
+            "error_file_id": self.error_file_id,
+            "created_at": self.created_ms / 1000,
+            "in_progress_at": seconds(self.in_progress_ms),
+            "expires_at": self.expires_ms / 1000,
+            "finalizing_at": seconds(self.finalizing_ms),
+            "completed_at": seconds(self.completed_ms),
+            "failed_at": seconds(self.failed_ms),
+            "expired_at": seconds(self.expired_ms),
+            "cancelling_at": seconds(self.cancelling_ms),
+            "cancelled_at": seconds(self.cancelled_ms),
+            "request_counts": {
+                "total": self.total,
+                "completed": self.progress.completed,
+                "failed": self.progress.failed,
+            },
+            "usage": {
+                "input_tokens": self.charged_tokens,
+                "input_tokens_details": {"cached_tokens": 0},
+                "output_tokens": 0,
+                "output_tokens_details": {"reasoning_tokens": 0},
+                "total_tokens": self.charged_tokens,
+            },
+            "metadata": self.metadata,
+        })
+    }
+
+    pub fn entry(&self) -> BatchEntry {
+        BatchEntry {
+            id: self.id.clone(),
+            status: self.status.name().into(),
+            metadata: self.metadata.clone(),
+            input_file_id: self.input_file_id.clone(),
+            total: self.total,
+            completed: self.progress.completed,
+            failed: self.progress.failed,
+            charged_tokens: self.charged_tokens,
+        }
+    }
+}

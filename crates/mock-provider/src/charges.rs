@@ -1,0 +1,199 @@
+//! What was charged and what was refused.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// Work that was paid for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sum {
+    pub requests: u64,
+    pub inputs: u64,
+    pub tokens: u64,
+    pub nanodollars: u64,
+}
+
+impl Sum {
+    fn add(&mut self, charge: &Charge) {
+        self.requests += 1;
+        self.inputs += charge.inputs;
+        self.tokens += charge.tokens;
+        self.nanodollars += charge.nanodollars;
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    pub live: Sum,
+    pub batch: Sum,
+}
+
+impl Split {
+    fn of(&mut self, batch: bool) -> &mut Sum {
+        if batch { &mut self.batch } else { &mut self.live }
+    }
+}
+
+/// How often a text was charged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Times {
+    pub live: u64,
+    pub batch: u64,
+}
+
+/// A batch, as short as a test wants to see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BatchEntry {
+    pub id: String,
+    pub status: String,
+    pub metadata: Value,
+    pub input_file_id: String,
+    pub total: u64,
+    pub completed: u64,
+    pub failed: u64,
+    /// Tokens that its rows were charged for.
+    pub charged_tokens: u64,
+}
+
+/// Everything, since the data folder began.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Charges {
+    pub live: Sum,
+    pub batch: Sum,
+    /// Replies below 400. A reply that was lost on purpose counts: its work was done.
+    pub accepted_requests: u64,
+    /// Replies of 400 and above, by their status.
+    pub refused: BTreeMap<u16, u64>,
+    pub by_model: BTreeMap<String, Split>,
+    pub by_key: BTreeMap<String, Split>,
+    /// Rows of batches; `requests` is how often the id was paid for, over all batches.
+    pub by_custom_id: BTreeMap<String, Sum>,
+    /// By the SHA-256 of the text, if the mock provider was told to count.
+    pub by_text: BTreeMap<String, Times>,
+    /// How often each kind of fault fired, such as `embeddings:status`.
+    pub faults: BTreeMap<String, u64>,
+    /// Comprehend's.
+    #[serde(default)]
+    pub analysis: AnalysisCharges,
+    /// The oldest first.
+    pub batches: Vec<BatchEntry>,
+}
+
+impl Charges {
+    pub fn nanodollars(&self) -> u64 {
+        self.live.nanodollars + self.batch.nanodollars
+    }
+
+    /// Ids of batch rows that were charged more than once.
+    pub fn custom_ids_paid_twice(&self) -> Vec<&str> {
+        self.by_custom_id.iter().filter(|(_, sum)| sum.requests > 1).map(|(id, _)| id.as_str()).collect()
+    }
+
+    /// Hashes of texts that were charged more than once, live and batch together.
+    pub fn texts_paid_twice(&self) -> Vec<&str> {
+        self.by_text.iter().filter(|(_, times)| times.live + times.batch > 1).map(|(hash, _)| hash.as_str()).collect()
+    }
+
+    pub(crate) fn charge(&mut self, charge: &Charge) {
+        let all = if charge.batch { &mut self.batch } else { &mut self.live };
+        all.add(charge);
+        entry(&mut self.by_model, &charge.model).of(charge.batch).add(charge);
+        entry(&mut self.by_key, &charge.key).of(charge.batch).add(charge);
+        if let Some(id) = &charge.custom_id {
+            entry(&mut self.by_custom_id, id).add(charge);
+        }
+        for text in &charge.texts {
+            let times = entry(&mut self.by_text, text);
+            *(if charge.batch { &mut times.batch } else { &mut times.live }) += 1;
+        }
+    }
+
+    pub(crate) fn answered(&mut self, status: u16) {
+        match status {
+            0..400 => self.accepted_requests += 1,
+            _ => *self.refused.entry(status).or_default() += 1,
+        }
+    }
+}
+
+/// What Comprehend was paid for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paid {
+    pub requests: u64,
+    pub texts: u64,
+    pub units: u64,
+    pub nanodollars: u64,
+}
+
+impl Paid {
+    fn add(&mut self, analysis: &Analysis) {
+        self.requests += 1;
+        self.texts += analysis.count;
+        self.units += analysis.units;
+        self.nanodollars += analysis.nanodollars;
+    }
+}
+
+/// Comprehend's charges.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnalysisCharges {
+    pub all: Paid,
+    /// `language`, `entities`, `key_phrases`, `sentiment`, `personal_data`.
+    pub by_operation: BTreeMap<String, Paid>,
+    /// How often `OPERATION/LANGUAGE/SHA-256` of a text was charged, if the mock provider was told to count.
+    pub by_text: BTreeMap<String, u64>,
+    /// Requests that were refused, by the refusal's name.
+    pub refused: BTreeMap<String, u64>,
+}
+
+impl AnalysisCharges {
+    /// Texts that were charged more than once for one operation.
+    pub fn texts_paid_twice(&self) -> Vec<&str> {
+        self.by_text.iter().filter(|(_, times)| **times > 1).map(|(text, _)| text.as_str()).collect()
+    }
+
+    pub(crate) fn charge(&mut self, analysis: &Analysis) {
+        self.all.add(analysis);
+        entry(&mut self.by_operation, &analysis.operation).add(analysis);
+        for text in &analysis.texts {
+            *entry(&mut self.by_text, text) += 1;
+        }
+    }
+}
+
+/// One paid request of Comprehend.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Analysis {
+    pub operation: String,
+    pub count: u64,
+    pub units: u64,
+    pub nanodollars: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub texts: Vec<String>,
+}
+
+fn entry<'a, V: Default>(map: &'a mut BTreeMap<String, V>, name: &str) -> &'a mut V {
+    map.entry(name.to_string()).or_default()
+}
+
+/// One paid request, live or a row of a batch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Charge {
+    pub batch: bool,
+    pub key: String,
+    pub model: String,
+    pub inputs: u64,
+    pub tokens: u64,
+    pub nanodollars: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub texts: Vec<String>,
+}
+
+/// The key of a text in [`Charges::by_text`].
+pub fn text_hash(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,387 @@
+//! Which request goes wrong, and how.
+//!
+//! Rules are tried in their order; the first that matches and fires decides. Each has a random number generator of its
+//! own, so that requests of one kind do not move the faults of another.
+
+use serde::{Deserialize, Serialize};
+
+use crate::vectors::Mix;
+
+/// What a rule looks at: a kind of request, or the fate of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum On {
+    Embeddings,
+    Chat,
+    Models,
+    /// Uploading a file.
+    Files,
+    FileGet,
+    FileDelete,
+    Content,
+    /// Creating a batch.
+    Batches,
+    BatchGet,
+    Cancel,
+    /// Listing batches or files.
+    List,
+    Any,
+    DetectLanguage,
+    DetectEntities,
+    DetectKeyPhrases,
+    DetectSentiment,
+    DetectPersonalData,
+    /// Any of Comprehend's.
+    Detect,
+    /// Drawn when a batch is created; decides how it goes.
+    BatchOutcome,
+}
+
+impl On {
+    fn is_of_comprehend(self) -> bool {
+        use On::*;
+        matches!(
+            self,
+            DetectLanguage | DetectEntities | DetectKeyPhrases | DetectSentiment | DetectPersonalData | Detect
+        )
+    }
+}
+
+/// What happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Act {
+    /// An error reply: `code`, and `retry_after` if given.
+    Status,
+    InsufficientQuota,
+    /// Comprehend asks for less.
+    Throttle,
+    /// Comprehend answers and names a share of the texts (the first) as failed, with the code `item`; charges the others.
+    ItemErrors,
+    /// Waits `seconds` before the work; a client that hangs up meanwhile is not charged.
+    Slow,
+    /// Closes the connection before anything is done.
+    CutBefore,
+    /// Does and charges the work, then closes the connection without a reply.
+    CutAfter,
+    /// Does and charges the work, and closes the connection in the middle of the body.
+    CutMiddle,
+    /// Does and charges the work, and replies 200 with what is not JSON.
+    Garbage,
+    /// Vectors one component short. Of a reply, or of a share of a batch's rows.
+    WrongDimension,
+    /// One data element fewer.
+    MissingVector,
+    /// Data in another order, with correct indices.
+    ShuffledData,
+    /// A component that is not a number. Of a reply, or of a share of a batch's rows.
+    Nan,
+    /// The batch fails, without rows.
+    Fail,
+    /// The batch expires after a share of its rows (half).
+    Expire,
+    /// The batch is cancelled by somebody else after a share of its rows (half).
+    Cancel,
+    /// The batch stays in progress after a share of its rows (none) until it expires.
+    Stuck,
+    /// Output lines in another order than the input's.
+    Shuffled,
+    /// A share of the output lines is cut and so is no JSON.
+    BadLine,
+    /// A share of the output lines is there twice.
+    DuplicateLines,
+    /// A share of the rows ends in the error file, with `code` or with 400 and 500 in turn.
+    ErrorLines,
+    /// The last line of the output file is cut.
+    Truncated,
+    /// A share of the rows appears in neither file.
+    MissingLines,
+}
+
+impl Act {
+    fn is_of_batches(self) -> bool {
+        use Act::*;
+        matches!(
+            self,
+            Fail | Expire
+                | Cancel
+                | Stuck
+                | Shuffled
+                | BadLine
+                | DuplicateLines
+                | ErrorLines
+                | Truncated
+                | MissingLines
+                | WrongDimension
+                | Nan
+        )
+    }
+
+    /// Bends the data of an embeddings reply, so it can happen to nothing else.
+    fn is_of_vectors(self) -> bool {
+        matches!(self, Act::WrongDimension | Act::MissingVector | Act::ShuffledData | Act::Nan)
+    }
+
+    /// Is said in Comprehend's words alone.
+    fn is_of_comprehend(self) -> bool {
+        matches!(self, Act::Throttle | Act::ItemErrors)
+    }
+
+    fn is_of_requests(self) -> bool {
+        self.is_of_vectors() || !self.is_of_batches()
+    }
+}
+
+/// A rule. Without `probability` it fires on every match, without `times` for ever.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    pub on: On,
+    #[serde(rename = "do")]
+    pub act: Act,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probability: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<u64>,
+    /// How many matches are left alone first.
+    #[serde(default)]
+    pub after: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u16>,
+    /// Seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    /// The part of a batch's rows, 0 to 1. At least one row; one row exactly if it is not given and nothing else is
+    /// said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
+    /// Comprehend's code for a text that failed; `INTERNAL_SERVER_ERROR` without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<String>,
+}
+
+impl Rule {
+    pub fn new(on: On, act: Act) -> Self {
+        Self {
+            on,
+            act,
+            probability: None,
+            times: None,
+            after: 0,
+            code: None,
+            retry_after: None,
+            seconds: None,
+            share: None,
+            item: None,
+        }
+    }
+
+    pub fn times(mut self, times: u64) -> Self {
+        self.times = Some(times);
+        self
+    }
+
+    pub fn after(mut self, matches: u64) -> Self {
+        self.after = matches;
+        self
+    }
+
+    pub fn probability(mut self, probability: f64) -> Self {
+        self.probability = Some(probability);
+        self
+    }
+
+    pub fn code(mut self, code: u16) -> Self {
+        self.code = Some(code);
+        self
+    }
+
+    pub fn retry_after(mut self, seconds: f64) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
+    pub fn seconds(mut self, seconds: f64) -> Self {
+        self.seconds = Some(seconds);
+        self
+    }
+
+    pub fn share(mut self, share: f64) -> Self {
+        self.share = Some(share);
+        self
+    }
+
+    pub fn item(mut self, code: &str) -> Self {
+        self.item = Some(code.into());
+        self
+    }
+
+    /// A name for the charges, such as `embeddings:status`.
+    pub fn name(&self) -> String {
+        let word = |value: Result<serde_json::Value, _>| match value {
+            Ok(serde_json::Value::String(word)) => word,
+            _ => String::new(),
+        };
+        format!("{}:{}", word(serde_json::to_value(self.on)), word(serde_json::to_value(self.act)))
+    }
+
+    fn matches(&self, on: On) -> bool {
+        let same = self.on == on
+            || (self.on == On::Any && on != On::BatchOutcome)
+            || (self.on == On::Detect && on.is_of_comprehend());
+        if self.act.is_of_comprehend() && !on.is_of_comprehend() {
+            return false;
+        }
+        same && (on == On::BatchOutcome || on == On::Embeddings || !self.act.is_of_vectors())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let name = self.name();
+        let fits = if self.on == On::BatchOutcome { self.act.is_of_batches() } else { self.act.is_of_requests() };
+        if !fits {
+            return Err(format!("{name}: these do not go together"));
+        }
+        if self.act.is_of_vectors() && !matches!(self.on, On::Embeddings | On::Any | On::BatchOutcome) {
+            return Err(format!("{name}: only embeddings have vectors"));
+        }
+        if self.act.is_of_comprehend() && !self.on.is_of_comprehend() {
+            return Err(format!("{name}: only Comprehend does that"));
+        }
+        for (field, value) in [("probability", self.probability), ("share", self.share)] {
+            if value.is_some_and(|value| !(0.0..=1.0).contains(&value)) {
+                return Err(format!("{name}: {field} must be from 0 to 1"));
+            }
+        }
+        for (field, value) in [("seconds", self.seconds), ("retry_after", self.retry_after)] {
+            if value.is_some_and(|value| !(0.0..=1e6).contains(&value)) {
+                return Err(format!("{name}: {field} must be from 0 to 1,000,000"));
+            }
+        }
+        if self.act == Act::Slow && self.seconds.is_none() {
+            return Err(format!("{name}: needs seconds"));
+        }
+        if self.act == Act::Status && self.code.is_none() || self.code.is_some_and(|code| !(400..600).contains(&code)) {
+            return Err(format!("{name}: needs a code from 400 to 599"));
+        }
+        Ok(())
+    }
+}
+
+/// Reads a list of rules.
+pub fn read(json: &[u8]) -> Result<Vec<Rule>, String> {
+    let rules: Vec<Rule> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    rules.iter().try_for_each(Rule::check)?;
+    Ok(rules)
+}
+
+struct Armed {
+    rule: Rule,
+    random: Mix,
+    seen: u64,
+    fired: u64,
+}
+
+/// The rules in force.
+pub struct Faults {
+    seed: u64,
+    rules: Vec<Armed>,
+}
+
+impl Faults {
+    pub fn new(seed: u64, rules: Vec<Rule>) -> Result<Self, String> {
+        let mut faults = Self { seed, rules: Vec::new() };
+        faults.set(rules)?;
+        Ok(faults)
+    }
+
+    /// Puts other rules in the place of all that are there.
+    pub fn set(&mut self, rules: Vec<Rule>) -> Result<(), String> {
+        rules.iter().try_for_each(Rule::check)?;
+        let arm = |(at, rule)| {
+            let seed = Mix(self.seed ^ Mix(at as u64).next()).next();
+            Armed { rule, random: Mix(seed), seen: 0, fired: 0 }
+        };
+        self.rules = rules.into_iter().enumerate().map(arm).collect();
+        Ok(())
+    }
+
+    pub fn rules(&self) -> Vec<Rule> {
+        self.rules.iter().map(|armed| armed.rule.clone()).collect()
+    }
+
+    /// The rule that this request meets, if any.
+    pub fn draw(&mut self, on: On) -> Option<Rule> {
+        for armed in &mut self.rules {
+            let rule = &armed.rule;
+            if !rule.matches(on) || rule.times.is_some_and(|times| armed.fired >= times) {
+                continue;
+            }
+            armed.seen += 1;
+            if armed.seen <= rule.after {
+                continue;
+            }
+            if let Some(probability) = rule.probability {
+                let drawn = (armed.random.next() >> 11) as f64 / (1u64 << 53) as f64;
+                if drawn >= probability {
+                    continue;
+                }
+            }
+            armed.fired += 1;
+            return Some(armed.rule.clone());
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_read_and_mistakes_are_named() {
+        let text = br#"[{"on": "embeddings", "times": 2, "do": "status", "code": 503, "retry_after": 1.5}]"#;
+        let expected = Rule::new(On::Embeddings, Act::Status).times(2).code(503).retry_after(1.5);
+        assert_eq!(read(text).unwrap(), [expected]);
+        for (text, part) in [
+            (r#"[{"on": "embeddings", "do": "explode"}]"#, "explode"),
+            (r#"[{"on": "embeddings", "do": "status"}]"#, "code"),
+            (r#"[{"on": "embeddings", "do": "slow"}]"#, "seconds"),
+            (r#"[{"on": "embeddings", "do": "fail"}]"#, "do not go together"),
+            (r#"[{"on": "batch_outcome", "do": "cut_after"}]"#, "do not go together"),
+            (r#"[{"on": "files", "do": "nan"}]"#, "only embeddings"),
+            (r#"[{"on": "any", "do": "throttle"}]"#, "only Comprehend"),
+            (r#"[{"on": "files", "do": "cut_after", "probability": 2}]"#, "probability"),
+            (r#"[{"on": "files", "do": "cut_after", "time": 2}]"#, "time"),
+        ] {
+            let problem = read(text.as_bytes()).unwrap_err();
+            assert!(problem.contains(part), "{text} gave {problem}");
+        }
+    }
+
+    #[test]
+    fn times_and_after_count_matches() {
+        let rules = vec![Rule::new(On::Any, Act::CutAfter).times(2).after(1), Rule::new(On::Content, Act::Garbage)];
+        let mut faults = Faults::new(0, rules).unwrap();
+        let mut draw = |on| faults.draw(on).map(|rule| rule.act);
+        assert_eq!(draw(On::Content), Some(Act::Garbage), "the first rule lets one pass, the second does not");
+        assert_eq!(draw(On::Embeddings), Some(Act::CutAfter));
+        assert_eq!(draw(On::BatchOutcome), None, "a fate is no request");
+        assert_eq!(draw(On::Batches), Some(Act::CutAfter));
+        assert_eq!(draw(On::Batches), None);
+    }
+
+    #[test]
+    fn a_seed_replays_and_another_does_not() {
+        let run = |seed| {
+            let rules = vec![Rule::new(On::Embeddings, Act::Garbage).probability(0.3)];
+            let mut faults = Faults::new(seed, rules).unwrap();
+            (0..1000).map(|_| faults.draw(On::Embeddings).is_some()).collect::<Vec<_>>()
+        };
+        assert_eq!(run(7), run(7));
+        assert_ne!(run(7), run(8));
+        let fired = run(7).iter().filter(|fired| **fired).count();
+        assert!((240..360).contains(&fired), "{fired}");
+    }
+}

@@ -1,0 +1,182 @@
+//! What can be set. The defaults are OpenAI's limits and prices, and a batch that takes no time.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::comprehend::ComprehendLimits;
+use crate::faults::Rule;
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// 0 takes any free one.
+    pub port: u16,
+    pub keys: Vec<String>,
+    pub models: Vec<Model>,
+    /// A model for `docweir-encoder`; used when its dimension is the one that is asked for.
+    pub model_folder: Option<PathBuf>,
+    /// Where files and the journal lie. Without one, a folder that goes with the mock provider.
+    pub data: Option<PathBuf>,
+    /// Whether a file's content can be had in parts. OpenAI does not promise it.
+    pub ranges: bool,
+    /// Vectors are written as numbers, as servers do that know no base64.
+    pub floats: bool,
+    pub limits: Limits,
+    pub comprehend: ComprehendLimits,
+    pub pace: Pace,
+    pub rates: Rates,
+    /// Dollars after which everything that costs is refused.
+    pub quota_usd: Option<f64>,
+    /// Whether the charges count every text, by its SHA-256.
+    pub ledger_by_text: bool,
+    pub seed: u64,
+    pub faults: Vec<Rule>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            keys: vec!["test-key".into()],
+            models: vec![
+                Model::embedding("text-embedding-3-small", 1536, 0.02),
+                Model::embedding("text-embedding-3-large", 3072, 0.13),
+                Model::chat("gpt-4o-mini", 0.15, 0.60),
+            ],
+            model_folder: None,
+            data: None,
+            ranges: false,
+            floats: false,
+            limits: Limits::default(),
+            comprehend: ComprehendLimits::default(),
+            pace: Pace::default(),
+            rates: Rates::default(),
+            quota_usd: None,
+            ledger_by_text: false,
+            seed: 0,
+            faults: Vec::new(),
+        }
+    }
+}
+
+/// A name that requests may give as `model`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    pub name: String,
+    /// The length of its vectors; none for a chat model.
+    pub dimensions: Option<usize>,
+    /// Nano-dollars for a million tokens of input; a batch pays half.
+    pub input_price: u64,
+    /// Nano-dollars for a million tokens of output.
+    pub output_price: u64,
+}
+
+impl Model {
+    pub fn embedding(name: &str, dimensions: usize, dollars_per_million: f64) -> Self {
+        Self {
+            name: name.into(),
+            dimensions: Some(dimensions),
+            input_price: nano(dollars_per_million),
+            output_price: 0,
+        }
+    }
+
+    pub fn chat(name: &str, input_dollars: f64, output_dollars: f64) -> Self {
+        let (input_price, output_price) = (nano(input_dollars), nano(output_dollars));
+        Self { name: name.into(), dimensions: None, input_price, output_price }
+    }
+
+    /// Nano-dollars for tokens, rounded once to a whole one.
+    pub fn cost(&self, input: u64, output: u64, batch: bool) -> u64 {
+        let whole =
+            u128::from(input) * u128::from(self.input_price) + u128::from(output) * u128::from(self.output_price);
+        let per = if batch { 2_000_000 } else { 1_000_000 };
+        u64::try_from((whole + per / 2) / per).unwrap_or(u64::MAX)
+    }
+}
+
+/// Whole nano-dollars of an amount in dollars.
+pub fn nano(dollars: f64) -> u64 {
+    // Negative and absurd amounts end at the bounds of the type, which is what `as` does.
+    (dollars * 1e9).round() as u64
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    pub inputs_per_request: usize,
+    pub tokens_per_input: u64,
+    pub tokens_per_request: u64,
+    pub requests_per_batch: u64,
+    pub inputs_per_batch: u64,
+    pub batch_file_bytes: u64,
+    /// Tokens of all batches of a model that are not finished.
+    pub enqueued_tokens: u64,
+    /// Requests that are worked on at once; more get a 429.
+    pub concurrent_requests: Option<usize>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            inputs_per_request: 2048,
+            tokens_per_input: 8192,
+            tokens_per_request: 300_000,
+            requests_per_batch: 50_000,
+            inputs_per_batch: 50_000,
+            batch_file_bytes: 200 * 1000 * 1000,
+            enqueued_tokens: 3_000_000,
+            concurrent_requests: None,
+        }
+    }
+}
+
+/// How long a batch takes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pace {
+    pub validate: Duration,
+    /// Requests of a batch that are done in a second; as fast as it goes without a number.
+    pub items_per_second: Option<f64>,
+    pub finalize: Duration,
+    /// From creation to expiry, whatever the completion window says.
+    pub expire: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            validate: Duration::from_millis(50),
+            items_per_second: None,
+            finalize: Duration::from_millis(50),
+            expire: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+/// Limits of each key for each model; none by default.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rates {
+    pub requests_per_minute: Option<u64>,
+    pub tokens_per_minute: Option<u64>,
+    /// The part of a minute's budget that may be used at once (0 to 1).
+    pub burst_share: f64,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self { requests_per_minute: None, tokens_per_minute: None, burst_share: 1.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prices_are_exact_in_nano_dollars() {
+        let options = Options::default();
+        let [small, large, chat] = &options.models[..] else { panic!("three models") };
+        assert_eq!((small.cost(7, 0, false), small.cost(7, 0, true)), (140, 70));
+        assert_eq!((large.cost(3, 0, false), large.cost(3, 0, true)), (390, 195));
+        assert_eq!(chat.cost(10, 5, false), 1500 + 3000);
+        assert_eq!(small.cost(1_000_000, 0, false), nano(0.02));
+    }
+}

@@ -1,0 +1,155 @@
+//! Who looks after batches: of all processes that share them one at a time, by a lease that it has to renew.
+//!
+//! The others put items down and read, and take over when the lease is over. Whoever has lost it stops at once; what it
+//! writes all the same is refused by the lease's epoch, and what it asks of the provider all the same is found there by our
+//! id (`super::submitter`).
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use docweir_core::error::{ErrorClass, StageError};
+use docweir_objects::lease::{Lease, LeaseError, LeaseRegister};
+use docweir_stores::batches::BatchLifecycle;
+use tokio::time::Instant;
+
+use super::batch_progress::{BatchProgress, Left};
+use super::context::BatchContext;
+use super::lease_deadline::LeaseDeadline;
+use super::{Recording, start_batches, start_recorder};
+use crate::supervisors::{RestartOptions, RootHandle};
+
+/// Between two looks at a lease that is somebody else's, at least and at most.
+const LEAST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+pub struct BatchLeader {
+    pub register: LeaseRegister,
+    pub holder: String,
+    pub lease: Duration,
+    pub batches: Arc<dyn BatchLifecycle>,
+    pub batch_progress: Arc<BatchProgress>,
+    pub lease_deadline: Rc<LeaseDeadline>,
+    /// Where there are batches.
+    pub context: Option<Rc<BatchContext>>,
+    pub recording: Recording,
+    pub restart: RestartOptions,
+    pub root: RootHandle,
+}
+
+impl BatchLeader {
+    /// Runs until the run stops.
+    pub async fn run(&self) -> Result<(), StageError> {
+        let pause = (self.lease / 6).clamp(LEAST_PAUSE, LONGEST_PAUSE);
+        while !self.batch_progress.is_stopping() {
+            let asked = Instant::now();
+            match self.register.acquire(&self.holder, self.lease, 0).await {
+                Ok(Some(lease)) => self.hold(lease, asked + self.lease).await?,
+                Ok(None) => match self.leave_to_others().await {
+                    Err(error) if error.class == ErrorClass::System => return Err(error),
+                    Err(error) => tracing::warn!(%error, "can't look at batches just now"),
+                    Ok(()) => {}
+                },
+                Err(error) => tracing::warn!(%error, "can't ask for the lease on batches"),
+            }
+            if self.batch_progress.is_stopping() {
+                break;
+            }
+            tokio::select! {
+                () = self.batch_progress.record.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks after batches until the run stops or the lease is lost.
+    async fn hold(&self, lease: Lease, end: Instant) -> Result<(), StageError> {
+        let epoch = lease.record.epoch;
+        self.lease_deadline.until(Some(end));
+        self.batch_progress.anew();
+        tracing::info!(epoch, "looks after batches");
+        let held = tokio::sync::Mutex::new(lease);
+        let done = tokio::select! {
+            done = self.work(epoch) => done,
+            () = self.renewing(&held, end) => {
+                tracing::warn!(epoch, "the lease on batches is lost: another process looks after them");
+                Ok(())
+            }
+        };
+        self.lease_deadline.until(None);
+        self.batches.take_over(0).await?;
+        self.batch_progress.anew();
+        // One that is lost is somebody else's, or over.
+        if let Err(error) = self.register.release(&held.into_inner()).await {
+            tracing::debug!(%error, "the lease on batches is not given back");
+        }
+        match done {
+            Err(error) if error.class != ErrorClass::System => {
+                tracing::warn!(%error, "can't look after batches just now");
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    async fn work(&self, epoch: u64) -> Result<(), StageError> {
+        self.batches.take_over(epoch).await?;
+        let services = self.context.as_ref().map(|context| start_batches(context.clone(), &self.restart, &self.root));
+        let mut recorder = start_recorder(self.recording.clone(), &self.restart, &self.root);
+        // It ends with the run, when what it has paid for is stored.
+        recorder.ended().await;
+        drop(services);
+        Ok(())
+    }
+
+    /// Gives signs of life; returns when the lease is lost, or may be before the next one.
+    async fn renewing(&self, held: &tokio::sync::Mutex<Lease>, mut end: Instant) {
+        let beat = self.lease / 3;
+        loop {
+            tokio::time::sleep(beat).await;
+            let begun = Instant::now();
+            let mut lease = held.lock().await;
+            match self.register.renew(&lease, self.lease).await {
+                Ok(renewed) => {
+                    *lease = renewed;
+                    end = begun + self.lease;
+                    self.lease_deadline.until(Some(end));
+                }
+                Err(LeaseError::Lost(_)) => return,
+                Err(error) => tracing::warn!(%error, "can't renew the lease on batches"),
+            }
+            if Instant::now() + beat >= end {
+                return;
+            }
+        }
+    }
+
+    /// What a run that waits for batches has to know of those that another process looks after.
+    async fn leave_to_others(&self) -> Result<(), StageError> {
+        let (asks, quiet) = (self.batch_progress.asks(), self.batch_progress.is_quiet());
+        let left = match &self.context {
+            Some(context) if self.batch_progress.waits() => {
+                Left { batches: !context.open().await?.is_empty(), items: !context.waiting().await?.is_empty() }
+            }
+            _ => Left::default(),
+        };
+        self.batch_progress.led_elsewhere(asks, quiet, left);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tenure_has_the_time_that_is_left_of_it() {
+        let lease_deadline = LeaseDeadline::default();
+        assert!(!lease_deadline.has(Duration::ZERO));
+        lease_deadline.until(Some(Instant::now() + Duration::from_secs(10)));
+        assert!(lease_deadline.has(Duration::from_secs(9)) && !lease_deadline.has(Duration::from_secs(10)));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert!(!lease_deadline.has(Duration::from_secs(6)));
+    }
+}

@@ -1,0 +1,277 @@
+//! Adds up what happened in a run, for the summary and the exit code.
+
+use std::collections::{BTreeMap, HashMap};
+
+use docweir_core::documents::{DocumentId, Stage};
+use docweir_core::error::StageError;
+use docweir_stores::batches::DOCUMENTS;
+use serde::Serialize;
+
+use crate::messages::event::Event;
+
+/// Reasons listed one by one in the summary; the rest is counted. `docweir quarantine list` has them all.
+const LISTED: usize = 1_000;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RunSummary {
+    pub files: u64,
+    pub registered: u64,
+    pub unchanged: u64,
+    pub resumed: u64,
+    /// Completed in this run, replaced ones included.
+    pub completed: u64,
+    pub replaced: u64,
+    pub deleted: u64,
+    pub retried: u64,
+    pub parked: u64,
+    pub superseded: u64,
+    pub quarantined: Vec<Rejected>,
+    /// Quarantined ones beyond those listed.
+    pub quarantined_unlisted: u64,
+    /// Quarantined in an earlier run and unchanged since.
+    pub still_quarantined: u64,
+    pub unreadable: Vec<Unreadable>,
+    pub unreadable_unlisted: u64,
+    pub pages: u64,
+    pub chunks: u64,
+    pub vectors: u64,
+    pub tokens: u64,
+    pub cached_tokens: u64,
+    pub cost_usd: f64,
+    /// Documents that wait for something outside, and for what.
+    #[serde(skip)]
+    pub waiting: HashMap<DocumentId, Outside>,
+    #[serde(skip_serializing_if = "Records::is_none")]
+    pub records: Records,
+    #[serde(skip_serializing_if = "BatchCounts::is_none")]
+    pub batches: BatchCounts,
+    /// What readers of the result should know, and of how many documents it is true.
+    pub notes: BTreeMap<String, u64>,
+}
+
+/// What a document waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outside {
+    Batch,
+    Budget,
+    Other,
+}
+
+/// What became of records.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Records {
+    pub new: u64,
+    pub changed: u64,
+    pub unchanged: u64,
+    /// Kept and not embedded; of all of them.
+    pub noise: u64,
+    pub refused: Vec<RefusedRecord>,
+    /// Beyond those listed.
+    pub refused_unlisted: u64,
+    pub stored: u64,
+    /// Refused by the provider for good.
+    pub failed: u64,
+    /// Refused in an earlier run, and unchanged since.
+    pub still_failed: u64,
+}
+
+impl Records {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub fn refused_now(&self) -> u64 {
+        self.refused.len() as u64 + self.refused_unlisted
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RefusedRecord {
+    pub source: String,
+    pub line: u64,
+    pub reason: String,
+}
+
+/// Batches of this run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BatchCounts {
+    pub submitted: u64,
+    pub ended: u64,
+    /// Items whose results were not used: they changed, or were deleted, since they were sent.
+    pub stale: u64,
+}
+
+impl BatchCounts {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rejected {
+    pub document: DocumentId,
+    pub source: String,
+    pub stage: Stage,
+    pub error: StageError,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Unreadable {
+    pub source: String,
+    pub reason: String,
+}
+
+impl RunSummary {
+    pub fn add(&mut self, event: &Event) {
+        match event {
+            Event::Registered { .. } => self.registered += 1,
+            Event::Unchanged { quarantined, .. } => {
+                self.unchanged += 1;
+                self.still_quarantined += u64::from(*quarantined);
+            }
+            Event::Unreadable { source, reason } => {
+                if self.unreadable.len() < LISTED {
+                    self.unreadable.push(Unreadable { source: source.clone(), reason: reason.clone() });
+                } else {
+                    self.unreadable_unlisted += 1;
+                }
+            }
+            Event::IntakeFinished { files } => self.files += files,
+            // One that was parked in this run was counted when it came.
+            Event::Resumed { document, .. } => self.resumed += u64::from(!self.unpark(document)),
+            Event::StageCompleted { metrics, .. } => {
+                let count = |name: &str| metrics.get(name).copied().unwrap_or_default();
+                self.pages += count("pages_extracted") as u64;
+                self.chunks += count("chunks_created") as u64;
+                self.vectors += count("vectors_uploaded") as u64;
+                self.tokens += count("tokens_processed") as u64;
+                self.cached_tokens += count("tokens_cached") as u64;
+                self.cost_usd += count("openai_cost_usd") + count("comprehend_cost_usd");
+            }
+            Event::Retried { .. } => self.retried += 1,
+            Event::Quarantined { document, source, stage, error } => {
+                if self.quarantined.len() < LISTED {
+                    self.quarantined.push(Rejected {
+                        document: document.clone(),
+                        source: source.clone(),
+                        stage: *stage,
+                        error: error.clone(),
+                    });
+                } else {
+                    self.quarantined_unlisted += 1;
+                }
+            }
+            Event::Parked { document, reason, .. } => {
+                self.waiting.insert(document.clone(), Outside::of(reason));
+                self.parked = self.waiting.len() as u64;
+            }
+            Event::Completed { document, replaced, notes, .. } => {
+                self.unpark(document);
+                self.completed += 1;
+                self.replaced += u64::from(*replaced);
+                for note in notes {
+                    *self.notes.entry(kind(note)).or_default() += 1;
+                }
+            }
+            Event::Deleted { .. } => self.deleted += 1,
+            Event::Superseded { .. } => self.superseded += 1,
+            Event::RecordsRead { new, changed, unchanged, noise, failed } => {
+                let r = &mut self.records;
+                r.new += new;
+                r.changed += changed;
+                r.unchanged += unchanged;
+                r.noise += noise;
+                r.still_failed += failed;
+            }
+            Event::RecordRefused { source, line, reason } => {
+                let r = &mut self.records;
+                if r.refused.len() < LISTED {
+                    r.refused.push(RefusedRecord { source: source.clone(), line: *line, reason: reason.clone() });
+                } else {
+                    r.refused_unlisted += 1;
+                }
+            }
+            Event::RecordsStored { items, failed, tokens, cost_usd, .. } => {
+                self.records.stored += items;
+                self.records.failed += failed;
+                self.tokens += tokens;
+                self.cost_usd += cost_usd;
+            }
+            Event::BatchSubmitted { .. } => self.batches.submitted += 1,
+            Event::BatchEnded { space, stored, failed, stale, tokens, cost_usd, .. } => {
+                self.batches.ended += 1;
+                self.batches.stale += stale;
+                // What texts of documents cost is told by the documents that they were for.
+                if space != DOCUMENTS {
+                    self.records.stored += stored;
+                    self.records.failed += failed;
+                    self.tokens += tokens;
+                    self.cost_usd += cost_usd;
+                }
+            }
+            Event::RemovalRequested { .. } | Event::Notice { .. } => {}
+        }
+    }
+
+    /// Whether it was parked in this run.
+    fn unpark(&mut self, document: &DocumentId) -> bool {
+        let parked = self.waiting.remove(document).is_some();
+        self.parked = self.waiting.len() as u64;
+        parked
+    }
+
+    /// Documents that wait for this.
+    pub fn parked_for(&self, what: Outside) -> u64 {
+        self.waiting.values().filter(|w| **w == what).count() as u64
+    }
+
+    pub fn quarantined_now(&self) -> u64 {
+        self.quarantined.len() as u64 + self.quarantined_unlisted
+    }
+
+    pub fn unreadable_now(&self) -> u64 {
+        self.unreadable.len() as u64 + self.unreadable_unlisted
+    }
+
+    /// Everything that was asked for is in the index.
+    pub fn all_well(&self) -> bool {
+        self.quarantined_now() + self.still_quarantined + self.unreadable_now() == 0
+            && self.records.refused_now() + self.records.failed + self.records.still_failed == 0
+    }
+}
+
+impl Outside {
+    fn of(reason: &str) -> Self {
+        match reason {
+            r if r.starts_with("waits for a batch") => Outside::Batch,
+            r if r.starts_with("the budget") => Outside::Budget,
+            _ => Outside::Other,
+        }
+    }
+}
+
+/// A note without its figures and places: what many documents have in common, so that there are few kinds however many
+/// documents there are.
+fn kind(note: &str) -> String {
+    let head = note.split(": ").next().unwrap_or_default();
+    let figure = |word: &&str| !word.trim_matches(|c: char| !c.is_alphanumeric()).bytes().all(|b| b.is_ascii_digit());
+    head.split_whitespace().filter(figure).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_are_counted_by_their_kind() {
+        let table = [
+            ("100 glyphs without a Unicode mapping left out: page 1", "glyphs without a Unicode mapping left out"),
+            ("tables too large for one chunk, split at rows: 6", "tables too large for one chunk, split at rows"),
+            ("page 2 without a text layer", "page without a text layer"),
+            ("all-MiniLM-L6-v2 knows English: weaker", "all-MiniLM-L6-v2 knows English"),
+        ];
+        for (note, expected) in table {
+            assert_eq!(kind(note), expected);
+        }
+    }
+}

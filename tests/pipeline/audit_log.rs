@@ -1,0 +1,321 @@
+//! What the audit log of a document may say, whoever worked on it and whatever became of them.
+//!
+//! A trail is replayed entry by entry: each has to follow from those before it, and the record from all of them. So an
+//! entry that is missing, doubled, out of order or of a claim that was over is found out.
+
+use serde_json::Value;
+
+const STAGES: [&str; 5] = ["extraction", "chunking", "enrichment", "embedding", "loading"];
+
+/// What happened on the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AuditSummary {
+    pub claims: u64,
+    /// Claims on what another process had in hand.
+    pub takeovers: u64,
+    /// Given back unfinished.
+    pub releases: u64,
+    /// Attempts that failed.
+    pub failures: u64,
+}
+
+/// Replays the trail of a document that was registered once and is complete, or says what is wrong with it.
+pub fn replay(trail: &[Value], record: &Value) -> Result<AuditSummary, String> {
+    let mut replay = Replay::default();
+    for (at, entry) in trail.iter().enumerate() {
+        let before = at.checked_sub(1).map_or("", |at| text(&trail[at], "timestamp"));
+        let follows = match text(entry, "timestamp") > before {
+            true => replay.entry(entry),
+            false => Err(format!("it is no later than {before}")),
+        };
+        follows.map_err(|wrong| format!("entry {at}: {wrong}: {entry}"))?;
+    }
+    replay.ends_as(record).map_err(|wrong| format!("the record: {wrong}: {record}"))?;
+    Ok(replay.told)
+}
+
+/// Where the entries so far have brought a document.
+#[derive(Default)]
+struct Replay<'t> {
+    /// Empty before the first entry.
+    status: &'t str,
+    epoch: u64,
+    holder: &'t str,
+    /// What each complete stage has left.
+    outputs: Vec<&'t str>,
+    is_begun: bool,
+    /// Times that the next stage was begun and did not end.
+    interrupted: u64,
+    /// Attempts at it that failed and count.
+    attempts: u64,
+    told: AuditSummary,
+}
+
+impl<'t> Replay<'t> {
+    fn entry(&mut self, entry: &'t Value) -> Result<(), String> {
+        let (event, status, facts) = (text(entry, "event_type"), text(entry, "status"), &entry["metadata"]);
+        let takes = (event, status) == ("STATUS_CHANGE", "IN_PROGRESS");
+        same("epoch", number(facts, "epoch"), self.epoch + u64::from(takes))?;
+        same("version", number(facts, "version"), 1)?;
+        same("processing version", text(entry, "processing_version"), "v1")?;
+        if takes {
+            return self.taken(entry, facts);
+        }
+        same("worker", text(entry, "worker_id"), self.holder)?;
+        if event == "DOCUMENT_RECEIVED" {
+            same("status before", self.status, "")?;
+            self.status = status;
+            return same("status", status, "PENDING");
+        }
+        same("status before", self.status, "IN_PROGRESS")?;
+        match (event, status) {
+            ("STAGE_IN_PROGRESS", "IN_PROGRESS") => self.begun(entry, facts),
+            ("STAGE_COMPLETED", "COMPLETED") => self.stage_completed(entry, facts),
+            ("STAGE_FAILED", "PENDING") => self.failed(entry, facts),
+            ("STATUS_CHANGE", "PENDING") => self.released(entry, facts),
+            ("DOCUMENT_COMPLETED", "COMPLETED") => {
+                same("stages complete", self.outputs.len(), STAGES.len())?;
+                (self.status, self.holder) = (status, "");
+                Ok(())
+            }
+            _ => Err(format!("nothing expected {event} {status}")),
+        }
+    }
+
+    fn taken(&mut self, entry: &'t Value, facts: &'t Value) -> Result<(), String> {
+        if !matches!(self.status, "PENDING" | "IN_PROGRESS") {
+            return Err(format!("claimed while {}", self.status));
+        }
+        same("status before", text(facts, "from"), self.status)?;
+        same("previous holder", text(facts, "taken_over_from"), self.holder)?;
+        same("stage to go on at", text(facts, "stage"), self.next()?)?;
+        self.told.claims += 1;
+        self.told.takeovers += u64::from(!self.holder.is_empty());
+        (self.status, self.holder) = ("IN_PROGRESS", text(entry, "worker_id"));
+        self.epoch += 1;
+        self.is_begun = false;
+        if self.holder.is_empty() { Err("claimed by nobody".into()) } else { Ok(()) }
+    }
+
+    fn begun(&mut self, entry: &Value, facts: &Value) -> Result<(), String> {
+        same("stage begun", self.is_begun, false)?;
+        self.is_of_next_stage(entry, facts)?;
+        same("interruptions", facts["interruptions"].as_u64().unwrap_or(0), self.interrupted)?;
+        self.interrupted += 1;
+        self.is_begun = true;
+        Ok(())
+    }
+
+    fn stage_completed(&mut self, entry: &'t Value, facts: &Value) -> Result<(), String> {
+        same("stage begun", self.is_begun, true)?;
+        self.is_of_next_stage(entry, facts)?;
+        let output = text(entry, "output_s3_key");
+        same("output", output.is_empty(), text(entry, "stage") == "loading")?;
+        self.outputs.push(output);
+        (self.is_begun, self.interrupted, self.attempts) = (false, 0, 0);
+        Ok(())
+    }
+
+    fn failed(&mut self, entry: &Value, facts: &Value) -> Result<(), String> {
+        same("stage begun", self.is_begun, true)?;
+        self.is_of_next_stage(entry, facts)?;
+        self.attempts += u64::from(facts["consumes_attempt"] == true);
+        self.told.failures += 1;
+        (self.is_begun, self.interrupted) = (false, 0);
+        Ok(())
+    }
+
+    fn released(&mut self, entry: &Value, facts: &Value) -> Result<(), String> {
+        same("status before", text(facts, "from"), self.status)?;
+        same("stage", text(entry, "stage"), self.next()?)?;
+        self.told.releases += 1;
+        (self.status, self.holder) = ("PENDING", "");
+        (self.is_begun, self.interrupted) = (false, 0);
+        Ok(())
+    }
+
+    fn is_of_next_stage(&self, entry: &Value, facts: &Value) -> Result<(), String> {
+        same("stage", text(entry, "stage"), self.next()?)?;
+        same("attempt", number(facts, "attempt"), self.attempts + 1)
+    }
+
+    fn next(&self) -> Result<&'static str, String> {
+        STAGES.get(self.outputs.len()).copied().ok_or_else(|| "all stages were complete".into())
+    }
+
+    fn ends_as(&self, record: &Value) -> Result<(), String> {
+        same("status", self.status, "COMPLETED")?;
+        same("status", text(record, "status"), "COMPLETED")?;
+        same("stage", text(record, "current_stage"), "STAGE_5_COMPLETE")?;
+        same("epoch", number(record, "epoch"), self.epoch)?;
+        same("version", (number(record, "version"), number(record, "loaded_version")), (1, 1))?;
+        same("holder", text(record, "lease_owner"), "")?;
+        same("retries", number(record, "retry_count"), 0)?;
+        same("completed", text(record, "completed_at").is_empty(), false)?;
+        for (stage, output) in STAGES.into_iter().zip(&self.outputs) {
+            let entry = &record["stage_status"][stage];
+            same("status of a stage", text(entry, "status"), "COMPLETED")?;
+            same("output of a stage", text(entry, "output_s3_key"), *output)?;
+        }
+        Ok(())
+    }
+}
+
+/// Empty where there is none.
+fn text<'v>(value: &'v Value, name: &str) -> &'v str {
+    value[name].as_str().unwrap_or_default()
+}
+
+/// A number that nothing expects where there is none.
+fn number(value: &Value, name: &str) -> u64 {
+    value[name].as_u64().unwrap_or(u64::MAX)
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, is: T, expected: T) -> Result<(), String> {
+    if is == expected { Ok(()) } else { Err(format!("{what} is {is:?} and should be {expected:?}")) }
+}
+
+mod tests {
+    use serde_json::{Map, json};
+
+    use super::*;
+
+    /// The life of a document that was taken over, failed once, and was given back.
+    fn life() -> (Vec<Value>, Value) {
+        let mut trail = Vec::new();
+        let mut add = |epoch: u64, worker: &str, event: &str, status: &str, stage: &str, facts: Value| {
+            let mut metadata = json!({"version": 1, "epoch": epoch});
+            metadata.as_object_mut().unwrap().extend(facts.as_object().unwrap().clone());
+            let output = (event == "STAGE_COMPLETED" && stage != "loading").then(|| format!("{stage}/1"));
+            trail.push(json!({
+                "event_type": event, "status": status, "stage": stage, "worker_id": worker, "metadata": metadata,
+                "output_s3_key": output, "processing_version": "v1",
+            }));
+        };
+        let claim =
+            |from: &str, stage: &str, holder: &str| json!({"from": from, "stage": stage, "taken_over_from": holder});
+        let attempt = |n: u64| json!({ "attempt": n });
+        add(0, "", "DOCUMENT_RECEIVED", "PENDING", "", json!({}));
+        add(1, "a", "STATUS_CHANGE", "IN_PROGRESS", "", claim("PENDING", "extraction", ""));
+        add(1, "a", "STAGE_IN_PROGRESS", "IN_PROGRESS", "extraction", attempt(1));
+        add(1, "a", "STAGE_COMPLETED", "COMPLETED", "extraction", attempt(1));
+        add(1, "a", "STAGE_IN_PROGRESS", "IN_PROGRESS", "chunking", attempt(1));
+        add(2, "b", "STATUS_CHANGE", "IN_PROGRESS", "", claim("IN_PROGRESS", "chunking", "a"));
+        let second = json!({"attempt": 1, "interruptions": 1});
+        add(2, "b", "STAGE_IN_PROGRESS", "IN_PROGRESS", "chunking", second);
+        let failed = json!({"attempt": 1, "consumes_attempt": true});
+        add(2, "b", "STAGE_FAILED", "PENDING", "chunking", failed);
+        add(2, "b", "STAGE_IN_PROGRESS", "IN_PROGRESS", "chunking", attempt(2));
+        add(2, "b", "STAGE_COMPLETED", "COMPLETED", "chunking", attempt(2));
+        add(2, "b", "STATUS_CHANGE", "PENDING", "enrichment", json!({"from": "IN_PROGRESS"}));
+        add(3, "a", "STATUS_CHANGE", "IN_PROGRESS", "", claim("PENDING", "enrichment", ""));
+        for stage in &STAGES[2..] {
+            add(3, "a", "STAGE_IN_PROGRESS", "IN_PROGRESS", stage, attempt(1));
+            add(3, "a", "STAGE_COMPLETED", "COMPLETED", stage, attempt(1));
+        }
+        add(3, "a", "DOCUMENT_COMPLETED", "COMPLETED", "", json!({}));
+        let done = |stage: &str| {
+            let output = (stage != "loading").then(|| format!("{stage}/1"));
+            (stage.to_owned(), json!({"status": "COMPLETED", "output_s3_key": output}))
+        };
+        let record = json!({
+            "status": "COMPLETED", "current_stage": "STAGE_5_COMPLETE", "epoch": 3, "version": 1, "loaded_version": 1,
+            "lease_owner": null, "retry_count": 0, "completed_at": "2026",
+            "stage_status": STAGES.into_iter().map(done).collect::<Map<_, _>>(),
+        });
+        (trail, record)
+    }
+
+    /// The entries with times in their order.
+    fn timed(mut trail: Vec<Value>) -> Vec<Value> {
+        for (at, entry) in trail.iter_mut().enumerate() {
+            entry["timestamp"] = format!("{at:04}").into();
+        }
+        trail
+    }
+
+    #[track_caller]
+    fn assert_wrong(trail: Vec<Value>, record: &Value, what: &str) {
+        assert!(replay(&timed(trail), record).is_err(), "{what} was not found out");
+    }
+
+    #[test]
+    fn a_trail_that_makes_sense_tells_what_happened() {
+        let (trail, record) = life();
+        let told = AuditSummary { claims: 3, takeovers: 1, releases: 1, failures: 1 };
+        assert_eq!(replay(&timed(trail), &record), Ok(told));
+    }
+
+    #[test]
+    fn no_entry_can_be_missing_doubled_or_moved() {
+        let (trail, record) = life();
+        assert_wrong(Vec::new(), &record, "an empty trail");
+        for at in 0..trail.len() {
+            let (mut without, mut doubled) = (trail.clone(), trail.clone());
+            without.remove(at);
+            assert_wrong(without, &record, &format!("that entry {at} is missing"));
+            doubled.insert(at, trail[at].clone());
+            assert_wrong(doubled, &record, &format!("that entry {at} is there twice"));
+            for to in (0..trail.len()).filter(|to| *to != at) {
+                let mut moved = trail.clone();
+                let entry = moved.remove(at);
+                moved.insert(to, entry);
+                assert_wrong(moved, &record, &format!("that entry {at} is at {to}"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_write_of_a_claim_that_is_over_is_found_out_wherever_it_stands() {
+        let (trail, record) = life();
+        let over = trail.iter().position(|entry| entry["metadata"]["epoch"] == 2).unwrap();
+        for at in over + 1..=trail.len() {
+            for stale in [&trail[2], &trail[3], &trail[4]] {
+                let mut written = trail.clone();
+                written.insert(at, stale.clone());
+                assert_wrong(written, &record, &format!("a stale write at {at}"));
+            }
+        }
+    }
+
+    #[test]
+    fn every_entry_says_who_did_it_in_which_epoch_and_when() {
+        let (trail, record) = life();
+        for at in 1..trail.len() {
+            let mut by_another = trail.clone();
+            by_another[at]["worker_id"] = "c".into();
+            assert_wrong(by_another, &record, &format!("another's hand in entry {at}"));
+            for epoch in [0, 1, 2, 3, 4].into_iter().filter(|epoch| trail[at]["metadata"]["epoch"] != *epoch) {
+                let mut of_another = trail.clone();
+                of_another[at]["metadata"]["epoch"] = epoch.into();
+                assert_wrong(of_another, &record, &format!("epoch {epoch} in entry {at}"));
+            }
+            let mut at_once = timed(trail.clone());
+            at_once[at]["timestamp"] = at_once[at - 1]["timestamp"].clone();
+            assert!(replay(&at_once, &record).is_err(), "two entries at one time, {at}");
+        }
+    }
+
+    #[test]
+    fn the_record_is_what_the_trail_says() {
+        let (trail, record) = life();
+        let wrong = [
+            ("/status", json!("IN_PROGRESS")),
+            ("/current_stage", json!("STAGE_5_LOADING")),
+            ("/epoch", json!(4)),
+            ("/version", json!(2)),
+            ("/loaded_version", json!(null)),
+            ("/lease_owner", json!("b")),
+            ("/retry_count", json!(1)),
+            ("/completed_at", json!(null)),
+            ("/stage_status/chunking/status", json!("IN_PROGRESS")),
+            ("/stage_status/chunking/output_s3_key", json!("chunking/2")),
+            ("/stage_status/loading", json!(null)),
+        ];
+        for (path, value) in wrong {
+            let mut record = record.clone();
+            *record.pointer_mut(path).unwrap() = value;
+            assert_wrong(trail.clone(), &record, path);
+        }
+    }
+}
