@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use docweir::supervisors::{
-    Begin, Cancel, Closed, DrainMode, JobSpec, Lane, Outcome, OutcomeSink, Persisted, PoolHandle, PoolOptions,
+    AttemptOutcome, Begin, Cancel, Closed, DrainMode, JobSpec, Lane, OutcomeSink, Persisted, PoolHandle, PoolOptions,
     RootHandle, Stage, Verdict, Work, start_pool,
 };
 use docweir_core::error::StageError;
@@ -81,8 +81,8 @@ impl Stage for Nothing {
 
 #[async_trait(?Send)]
 impl Work<(), (), ()> for Nothing {
-    async fn run(&mut self, _: &Arc<()>, _: &Cancel) -> Outcome<(), ()> {
-        Outcome::Done(())
+    async fn run(&mut self, _: &Arc<()>, _: &Cancel) -> AttemptOutcome<(), ()> {
+        AttemptOutcome::Done(())
     }
 }
 

@@ -20,14 +20,14 @@ use docweir::messages::event::Event;
 use docweir::messages::job::{Input, Job, StageResult};
 use docweir::pipeline::{self, IngestRequest, Services};
 use docweir::supervisors::{
-    Cancel, DrainMode, Outcome, OutcomeSink, Persisted, PoolHandle, RootHandle, Stage, Verdict, Work, WorkOf,
+    AttemptOutcome, Cancel, DrainMode, OutcomeSink, Persisted, PoolHandle, RootHandle, Stage, Verdict, Work, WorkOf,
     start_pool,
 };
 use docweir_core::documents::{MediaType, Sha256Hex, Stage as StageName};
 use docweir_core::error::StageError;
 use docweir_core::model::{Chunks, EmbeddedDocument, ExtractedDocument, Usage};
 use docweir_extract::ChildProgram;
-use docweir_index::{DocumentRows, Write, Writer};
+use docweir_index::{CollectionWriter, DocumentRows, Write};
 use docweir_stages::chunk::TokenCounter;
 use docweir_stages::embed::{Embedder, HashedEmbedder, InFlight, Tokens};
 use docweir_stages::enrich::LocalEnricher;
@@ -127,7 +127,7 @@ async fn plainly(engine: Rc<Engine>, docs: &Path, lanes: usize) {
 
 struct Commits {
     /// Away while a commit is on its way.
-    writer: Option<Writer>,
+    writer: Option<CollectionWriter>,
     waiting: Vec<Arc<Job>>,
     last: Instant,
 }
@@ -203,7 +203,7 @@ impl Workers {
         for (stage, worker) in &mut self.0 {
             let outcomes = StageOutcomes { context: context.clone(), stage: *stage, next: None };
             outcomes.begin(&job, 0).await.unwrap();
-            let Outcome::Done(result) = worker.run(&job, &Cancel::default()).await else {
+            let AttemptOutcome::Done(result) = worker.run(&job, &Cancel::default()).await else {
                 unreachable!("good documents")
             };
             let next = result.next.clone().unwrap();
@@ -320,7 +320,7 @@ impl Stage for NoStage {
 
 #[async_trait(?Send)]
 impl Work<Job, StageResult, Resume> for NoStage {
-    async fn run(&mut self, job: &Arc<Job>, _: &Cancel) -> Outcome<StageResult, Resume> {
+    async fn run(&mut self, job: &Arc<Job>, _: &Cancel) -> AttemptOutcome<StageResult, Resume> {
         let next = match &job.input {
             Input::Original => Some(Input::Extracted(Arc::new(empty()))),
             Input::Extracted(_) => Some(Input::Chunks(Arc::default())),
@@ -332,7 +332,7 @@ impl Work<Job, StageResult, Resume> for NoStage {
             }))),
             Input::Embedded(_) | Input::Removal => None,
         };
-        Outcome::Done(StageResult { next, ..nothing() })
+        AttemptOutcome::Done(StageResult { next, ..nothing() })
     }
 }
 

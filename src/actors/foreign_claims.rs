@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use docweir_core::documents::DocumentId;
-use docweir_stores::control::{ControlError, ControlStore, RecordFilter, Status};
+use docweir_stores::control::{ControlError, ControlStore, DocumentStatus, RecordFilter};
 
 use crate::actors::retry_while_busy::retry_while_busy;
 use crate::messages::event::{Event, EventSink};
@@ -47,7 +47,7 @@ async fn in_other_hands(
     owner: &str,
     retry: &RetryOptions,
 ) -> Result<HashSet<DocumentId>, ControlError> {
-    let filter = RecordFilter { status: Some(Status::InProgress), ..Default::default() };
+    let filter = RecordFilter { status: Some(DocumentStatus::InProgress), ..Default::default() };
     let (mut found, mut after) = (HashSet::new(), None);
     loop {
         let page = retry_while_busy(retry, || control.list(&filter, after.as_ref(), PAGE)).await?;

@@ -16,7 +16,9 @@ use docweir_core::documents::{DocumentId, MediaType, Sha256Hex};
 use docweir_core::error::StageError;
 use docweir_core::failpoint;
 use docweir_extract::{HEAD_BYTES, detect};
-use docweir_stores::control::{ControlError, ControlStore, Intent, NewDocument, RecordFilter, Registered, Status};
+use docweir_stores::control::{
+    ControlError, ControlStore, DocumentStatus, Intent, NewDocument, RecordFilter, Registered,
+};
 use futures_util::{Stream, StreamExt, stream};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
@@ -24,7 +26,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::actors::outcomes::control;
 use crate::actors::retry_while_busy::retry_while_busy;
 use crate::intake::originals::{Listed, Original, Originals, is_quarantined};
-use crate::intake::{Found, IntakeOptions, Walk, source};
+use crate::intake::{IntakeOptions, Walk, WalkEntry, source};
 use crate::messages::event::{Event, EventSink};
 use crate::supervisors::RetryOptions;
 
@@ -57,8 +59,8 @@ impl Intake {
         let looked_at = stream::iter(request.walk)
             .map(|found| async move {
                 match found {
-                    Found::Unreadable { path, reason } => (source::of_path(&path), Err(reason)),
-                    Found::File(path) => {
+                    WalkEntry::Unreadable { path, reason } => (source::of_path(&path), Err(reason)),
+                    WalkEntry::File(path) => {
                         let source = source::of_path(&path);
                         let look = tokio::task::spawn_blocking(move || look_at(&path, limit)).await;
                         let look = look.unwrap_or_else(|e| Err(format!("looking at it failed: {e}")));
@@ -162,7 +164,10 @@ impl Intake {
 
     /// The documents, by source, of objects that are what was registered last, to be done as it would be done now: there
     /// is nothing to be read.
-    pub async fn known(&self, objects: &[Listed]) -> Result<HashMap<String, (DocumentId, Status)>, ControlError> {
+    pub async fn known(
+        &self,
+        objects: &[Listed],
+    ) -> Result<HashMap<String, (DocumentId, DocumentStatus)>, ControlError> {
         let tags: HashMap<&str, &str> = objects.iter().map(|o| (o.source.as_str(), o.tag.as_str())).collect();
         let sources: Vec<String> = objects.iter().map(|object| object.source.clone()).collect();
         let mut known = retry_while_busy(&self.retry, || self.control.seen(&sources)).await?;
@@ -170,7 +175,7 @@ impl Intake {
             let same = tags.get(record.source.as_str()) == Some(&seen.tag.as_str())
                 && record.content_sha256 == seen.content
                 && record.fingerprint == self.fingerprint;
-            same && record.intent == Intent::Process && record.status != Status::Deleted
+            same && record.intent == Intent::Process && record.status != DocumentStatus::Deleted
         });
         Ok(known.into_iter().map(|(_, record)| (record.source, (record.document_id, record.status))).collect())
     }
@@ -190,8 +195,8 @@ impl Intake {
         Ok(Look { tag, ..look.map_err(unreadable)? })
     }
 
-    pub fn tell_unchanged(&self, document: DocumentId, source: String, status: Status) {
-        self.events.emit(Event::Unchanged { document, source, quarantined: status == Status::Quarantined });
+    pub fn tell_unchanged(&self, document: DocumentId, source: String, status: DocumentStatus) {
+        self.events.emit(Event::Unchanged { document, source, quarantined: status == DocumentStatus::Quarantined });
     }
 
     pub fn document(&self, source: String, look: Look) -> NewDocument {
@@ -247,7 +252,7 @@ impl Intake {
                         continue;
                     }
                     // What this walk left alone (by its name, by `--exclude`) has not left the folder.
-                    if record.status == Status::Deleted || seen || !has_left(&record.source) {
+                    if record.status == DocumentStatus::Deleted || seen || !has_left(&record.source) {
                         continue;
                     }
                     match retry_while_busy(&self.retry, || self.control.request_delete(&record.document_id)).await {
@@ -301,7 +306,7 @@ fn short_hash(source: &str) -> u64 {
 enum Looked {
     New(Look),
     /// It was not read: its mark says what it is.
-    Known(DocumentId, Status),
+    Known(DocumentId, DocumentStatus),
 }
 
 /// A file's content in short.

@@ -13,7 +13,7 @@ use docweir_stores::control::{Claim, Resume};
 use crate::actors::outcomes::StageContext;
 use crate::actors::timer::Timer;
 use crate::messages::job::{Input, Job, StageResult};
-use crate::supervisors::{Cancel, Outcome, Stage, Work};
+use crate::supervisors::{AttemptOutcome, Cancel, Stage, Work};
 
 pub struct ChunkStage {
     pub context: Arc<StageContext>,
@@ -46,14 +46,17 @@ struct ChunkWorker {
 
 #[async_trait(?Send)]
 impl Work<Job, StageResult, Resume> for ChunkWorker {
-    async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> Outcome<StageResult, Resume> {
+    async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> AttemptOutcome<StageResult, Resume> {
         failpoint::reach("chunking.work", &job.claim.source);
         let Input::Extracted(document) = &job.input else {
-            return Outcome::Failed(StageError::permanent("wrong_input", "chunking was given no extracted text"));
+            return AttemptOutcome::Failed(StageError::permanent(
+                "wrong_input",
+                "chunking was given no extracted text",
+            ));
         };
         match self.chunk(&job.claim, document.clone(), cancel).await {
-            Ok(result) => Outcome::Done(result),
-            Err(error) => Outcome::Failed(error),
+            Ok(result) => AttemptOutcome::Done(result),
+            Err(error) => AttemptOutcome::Failed(error),
         }
     }
 }

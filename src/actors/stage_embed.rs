@@ -17,7 +17,7 @@ use docweir_stores::control::{Claim, Resume};
 use crate::actors::outcomes::StageContext;
 use crate::actors::timer::Timer;
 use crate::messages::job::{Input, Job, StageResult};
-use crate::supervisors::{Cancel, Outcome, Stage, Work};
+use crate::supervisors::{AttemptOutcome, Cancel, Stage, Work};
 
 pub struct EmbedStage {
     pub context: Arc<StageContext>,
@@ -60,22 +60,22 @@ struct EmbedWorker {
 
 #[async_trait(?Send)]
 impl Work<Job, StageResult, Resume> for EmbedWorker {
-    async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> Outcome<StageResult, Resume> {
+    async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> AttemptOutcome<StageResult, Resume> {
         failpoint::reach("embedding.work", &job.claim.source);
         let Input::Enriched(chunks) = &job.input else {
-            return Outcome::Failed(StageError::permanent("wrong_input", "embedding was given no chunks"));
+            return AttemptOutcome::Failed(StageError::permanent("wrong_input", "embedding was given no chunks"));
         };
         match self.embed(&job.claim, chunks, cancel).await {
-            Ok(result) => Outcome::Done(result),
+            Ok(result) => AttemptOutcome::Done(result),
             // Money is no failure of the document's: it waits, and the next run with a budget goes on with it.
             Err(error) if error.code == BUDGET_SPENT => {
-                Outcome::Parked { reason: error.message, resume: Resume::On(BUDGET_SPENT.to_owned()) }
+                AttemptOutcome::Parked { reason: error.message, resume: Resume::On(BUDGET_SPENT.to_owned()) }
             }
             Err(error) if error.code == WAITS_FOR_BATCH => {
                 let word = wake_word(job.claim.key.id.as_str());
-                Outcome::Parked { reason: error.message, resume: Resume::On(word) }
+                AttemptOutcome::Parked { reason: error.message, resume: Resume::On(word) }
             }
-            Err(error) => Outcome::Failed(error),
+            Err(error) => AttemptOutcome::Failed(error),
         }
     }
 }

@@ -14,7 +14,7 @@ use docweir_stores::control::{Claim, Resume, StageMetrics};
 use crate::actors::outcomes::StageContext;
 use crate::actors::timer::Timer;
 use crate::messages::job::{Input, Job, StageResult};
-use crate::supervisors::{Cancel, Outcome, Stage, Work};
+use crate::supervisors::{AttemptOutcome, Cancel, Stage, Work};
 
 pub struct EnrichStage {
     pub context: Arc<StageContext>,
@@ -44,18 +44,18 @@ struct EnrichWorker {
 
 #[async_trait(?Send)]
 impl Work<Job, StageResult, Resume> for EnrichWorker {
-    async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> Outcome<StageResult, Resume> {
+    async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> AttemptOutcome<StageResult, Resume> {
         failpoint::reach("enrichment.work", &job.claim.source);
         let Input::Chunks(chunks) = &job.input else {
-            return Outcome::Failed(StageError::permanent("wrong_input", "enrichment was given no chunks"));
+            return AttemptOutcome::Failed(StageError::permanent("wrong_input", "enrichment was given no chunks"));
         };
         match self.enrich(&job.claim, chunks, cancel).await {
-            Ok(result) => Outcome::Done(result),
+            Ok(result) => AttemptOutcome::Done(result),
             // Money is no failure of the document's: it waits, and the next run with a budget goes on with it.
             Err(error) if error.code == BUDGET_SPENT => {
-                Outcome::Parked { reason: error.message, resume: Resume::On(BUDGET_SPENT.to_owned()) }
+                AttemptOutcome::Parked { reason: error.message, resume: Resume::On(BUDGET_SPENT.to_owned()) }
             }
-            Err(error) => Outcome::Failed(error),
+            Err(error) => AttemptOutcome::Failed(error),
         }
     }
 }

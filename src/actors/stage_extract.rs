@@ -18,7 +18,7 @@ use crate::actors::timer::Timer;
 use crate::intake::originals::{Original, Originals};
 use crate::intake::source;
 use crate::messages::job::{Input, Job, StageResult};
-use crate::supervisors::{Cancel, Outcome, Stage, Work};
+use crate::supervisors::{AttemptOutcome, Cancel, Stage, Work};
 
 pub struct ExtractStage {
     pub context: Arc<StageContext>,
@@ -65,14 +65,14 @@ struct ExtractWorker {
 
 #[async_trait(?Send)]
 impl Work<Job, StageResult, Resume> for ExtractWorker {
-    async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> Outcome<StageResult, Resume> {
+    async fn run(&mut self, job: &Arc<Job>, cancel: &Cancel) -> AttemptOutcome<StageResult, Resume> {
         failpoint::reach("extraction.work", &job.claim.source);
         if !matches!(job.input, Input::Original) {
-            return Outcome::Failed(StageError::permanent("wrong_input", "extraction was given no file"));
+            return AttemptOutcome::Failed(StageError::permanent("wrong_input", "extraction was given no file"));
         }
         match self.extract(&job.claim, cancel).await {
-            Ok(result) => Outcome::Done(result),
-            Err(error) => Outcome::Failed(error),
+            Ok(result) => AttemptOutcome::Done(result),
+            Err(error) => AttemptOutcome::Failed(error),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::actors::timer::Timer;
 use crate::messages::commit::Commit;
 use crate::messages::job::{Input, Job, StageResult};
 use crate::supervisors::service::ServiceHandle;
-use crate::supervisors::{Cancel, InFlightTable, Outcome, Stage, Work};
+use crate::supervisors::{AttemptOutcome, Cancel, InFlightTable, Stage, Work};
 
 pub struct LoadStage {
     pub committer: ServiceHandle<Commit>,
@@ -55,11 +55,11 @@ struct LoadWorker {
 
 #[async_trait(?Send)]
 impl Work<Job, StageResult, Resume> for LoadWorker {
-    async fn run(&mut self, job: &Arc<Job>, _cancel: &Cancel) -> Outcome<StageResult, Resume> {
+    async fn run(&mut self, job: &Arc<Job>, _cancel: &Cancel) -> AttemptOutcome<StageResult, Resume> {
         failpoint::reach("loading.work", &job.claim.source);
         match self.load(&job.claim, &job.input).await {
-            Ok(result) => Outcome::Done(result),
-            Err(error) => Outcome::Failed(error),
+            Ok(result) => AttemptOutcome::Done(result),
+            Err(error) => AttemptOutcome::Failed(error),
         }
     }
 }

@@ -12,7 +12,9 @@ use docweir_core::error::StageError;
 use docweir_core::failpoint;
 use docweir_records::table::{Assembled, ReceiptKey, assemble};
 use docweir_records::{Item, Shape, TableOptions};
-use docweir_stores::record_table::{FAILED, Held, ItemKey, LazyTables, Mark, NONE, PENDING, Place, RecordTable, Test};
+use docweir_stores::record_table::{
+    FAILED, ItemKey, LazyTables, Mark, NONE, PENDING, RecordLocation, RecordTable, TableItem, Test,
+};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use serde_json::{Map, Value};
 
@@ -128,9 +130,9 @@ impl TableIntake {
         Ok(())
     }
 
-    async fn receipt(&self, receipt: &ReceiptKey, held: Vec<Held>, look: &mut Look<'_>) -> Result<(), StageError> {
-        let held: BTreeMap<String, Held> = held.into_iter().map(|held| (held.key.joined(), held)).collect();
-        let asks = |held: &Held| held.text(&self.options.status) == Some(NONE);
+    async fn receipt(&self, receipt: &ReceiptKey, held: Vec<TableItem>, look: &mut Look<'_>) -> Result<(), StageError> {
+        let held: BTreeMap<String, TableItem> = held.into_iter().map(|held| (held.key.joined(), held)).collect();
+        let asks = |held: &TableItem| held.text(&self.options.status) == Some(NONE);
         if !held.values().any(asks) {
             return Ok(());
         }
@@ -191,12 +193,12 @@ impl TableIntake {
     async fn item(
         &self,
         item: Item,
-        held: &Held,
+        held: &TableItem,
         own: &Map<String, Value>,
         look: &mut Look<'_>,
     ) -> Result<(), StageError> {
         let way = look.request.shape.way_to_text(own).unwrap_or_default();
-        let place = Place::of(held, way, &self.options.version);
+        let place = RecordLocation::of(held, way, &self.options.version);
         let status = Test { path: vec![self.options.status.clone()], value: Some(NONE.into()) };
         let tests = [vec![status], place.unchanged(&item.text)].concat();
         let (key, noise) = (item.key.clone(), item.noise);
@@ -232,7 +234,7 @@ impl TableIntake {
     }
 
     /// It asks no more until somebody makes it ask again.
-    async fn fail(&self, held: &Held, look: &Look<'_>) -> Result<(), StageError> {
+    async fn fail(&self, held: &TableItem, look: &Look<'_>) -> Result<(), StageError> {
         let test = Test { path: vec![self.options.status.clone()], value: Some(NONE.into()) };
         look.tables.mark(look.table, &held.key, &[test], &Mark::status(FAILED)).await?;
         Ok(())

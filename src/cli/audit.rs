@@ -70,7 +70,7 @@ fn table(events: &[AuditEvent]) -> Table {
 #[cfg(test)]
 mod tests {
     use docweir_core::documents::{DocumentId, Stage};
-    use docweir_stores::control::Status;
+    use docweir_stores::control::DocumentStatus;
 
     use super::*;
     use crate::cli::output::Out;
@@ -82,7 +82,7 @@ mod tests {
             timestamp: "2026-11-21T09:30:00.000123Z#01ABC".into(),
             event_type: "STAGE_FAILED".into(),
             stage: Some(Stage::Extraction),
-            status: Some(Status::Failed),
+            status: Some(DocumentStatus::Failed),
             processing_version: "v1".into(),
             metadata: serde_json::Map::from_iter([("attempt".to_owned(), 2.into())]),
             worker_id: None,

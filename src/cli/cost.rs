@@ -2,7 +2,7 @@
 
 use docweir_core::clock::timestamp;
 use docweir_core::money::Nanodollars;
-use docweir_stores::ledger::{Amount, By, Line};
+use docweir_stores::ledger::{Amount, By, CostLine};
 use serde::Serialize;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
@@ -88,7 +88,7 @@ fn since(text: Option<&str>, today: &str) -> Result<String, Failure> {
     Date::parse(text, DAY).map(|_| text.to_owned()).map_err(|_| wrong())
 }
 
-fn row<'a>(by: &'static str, line: &'a Line) -> Row<'a> {
+fn row<'a>(by: &'static str, line: &'a CostLine) -> Row<'a> {
     Row {
         by,
         name: &line.name,
@@ -102,8 +102,8 @@ fn row<'a>(by: &'static str, line: &'a Line) -> Row<'a> {
 }
 
 /// Columns of what is under way or in doubt only where there is such.
-fn table(by: &'static str, lines: &[Line], all: bool) -> Table {
-    let sum = |of: fn(&Line) -> Amount| {
+fn table(by: &'static str, lines: &[CostLine], all: bool) -> Table {
+    let sum = |of: fn(&CostLine) -> Amount| {
         lines.iter().map(of).fold(Amount::default(), |sum, a| Amount {
             calls: sum.calls + a.calls,
             tokens: sum.tokens + a.tokens,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use docweir_core::documents::DocumentId;
 use docweir_index::Write;
 use docweir_stores::batches::Space;
-use docweir_stores::control::{ControlRecord, Status};
+use docweir_stores::control::{ControlRecord, DocumentStatus};
 use docweir_stores::state::LockError;
 
 use super::args;
@@ -97,7 +97,7 @@ pub async fn documents(context: &Context, engine: &Engine, records: &[ControlRec
     let (mut wanted, mut deleted) = (Vec::new(), Vec::new());
     for record in records {
         let shown = source::display(&record.source, &context.here);
-        if record.status == Status::Deleted {
+        if record.status == DocumentStatus::Deleted {
             deleted.push((record, shown));
             continue;
         }
@@ -106,7 +106,7 @@ pub async fn documents(context: &Context, engine: &Engine, records: &[ControlRec
         // The request voids every claim: from now on the list grows no more.
         let record = engine.control.record(&record.document_id).await?;
         for child in contained(engine.control.as_ref(), &record).await? {
-            if child.status != Status::Deleted {
+            if child.status != DocumentStatus::Deleted {
                 let shown = source::display(&child.source, &context.here);
                 wanted.push((child.document_id, shown));
             }
@@ -161,7 +161,7 @@ async fn fulfil(engine: &Engine, mut left: Vec<DocumentId>) -> Result<Vec<Docume
             break;
         }
         let waiting = match engine.state.lock_orchestrator("docweir delete", engine.clock.as_ref()) {
-            // Held until the requests are settled; an ingest that starts meanwhile is told so.
+            // WinningVersion until the requests are settled; an ingest that starts meanwhile is told so.
             Ok(lock) => {
                 let settled = pipeline::carry_out_deletions(engine).await;
                 drop(lock);
@@ -186,7 +186,7 @@ async fn fulfil(engine: &Engine, mut left: Vec<DocumentId>) -> Result<Vec<Docume
 async fn remaining(engine: &Engine, ids: Vec<DocumentId>) -> Result<Vec<DocumentId>, Failure> {
     let mut left = Vec::new();
     for id in ids {
-        if engine.control.record(&id).await?.status != Status::Deleted {
+        if engine.control.record(&id).await?.status != DocumentStatus::Deleted {
             left.push(id);
         }
     }

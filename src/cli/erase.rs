@@ -8,7 +8,7 @@ use docweir_index::Reach;
 use docweir_index::compaction::Mode;
 use docweir_stages::chunk::artefact::{self, chunks_key, enriched_key};
 use docweir_stages::enrich::comprehend::texts_of;
-use docweir_stores::control::{ControlRecord, Status};
+use docweir_stores::control::{ControlRecord, DocumentStatus};
 
 use super::args;
 use super::compact::compact;
@@ -42,7 +42,7 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
         // Of earlier versions the files may be gone and the vectors still cached, by texts that nobody knows any more; so
         // too of a version that was never loaded. Then the whole cache goes, and what others need of it is
         // embedded, and paid, again.
-        let known = records.iter().all(|r| r.version == 1 && r.status == Status::Completed);
+        let known = records.iter().all(|r| r.version == 1 && r.status == DocumentStatus::Completed);
         let forget = match known {
             true => Forget::Texts(texts.iter().map(|text| Sha256Hex::of(text.as_bytes())).collect()),
             false => Forget::Everything,

@@ -17,7 +17,7 @@ use docweir_records::Records;
 use docweir_stages::chunk::{TokenCounter, chunk_document};
 use docweir_stages::embed::{Embedder, Tokens};
 use docweir_stages::enrich::{self, Enriched, Enricher};
-use docweir_stores::control::{ControlStore, Status};
+use docweir_stores::control::{ControlStore, DocumentStatus};
 use docweir_stores::state::StateFolder;
 use serde::Serialize;
 
@@ -31,7 +31,7 @@ use crate::actors::records_intake::RecordsRequest;
 use crate::config::{Config, Provider, Workers};
 use crate::engine::{Engine, counting_enricher, fingerprint};
 use crate::exit::{Exit, Failure};
-use crate::intake::walk::Found;
+use crate::intake::walk::WalkEntry;
 use crate::intake::{Walk, source};
 
 /// Texts that the cache is asked for at a time.
@@ -212,8 +212,8 @@ impl Counting {
                     let next = walk.lock().unwrap_or_else(PoisonError::into_inner).next();
                     let refused = match next {
                         None => break,
-                        Some(Found::Unreadable { path, reason }) => Some((path, reason)),
-                        Some(Found::File(path)) => {
+                        Some(WalkEntry::Unreadable { path, reason }) => Some((path, reason)),
+                        Some(WalkEntry::File(path)) => {
                             this.document(&path, &mut extractor).await.err().map(|e| (path, e.to_string()))
                         }
                     };
@@ -241,7 +241,7 @@ impl Counting {
         if let Some(control) = &self.known.control {
             let record = control.by_source(&source::of_path(path)).await.map_err(|e| refuse(e.to_string()))?;
             let same = |r: &docweir_stores::control::ControlRecord| {
-                r.status == Status::Completed
+                r.status == DocumentStatus::Completed
                     && r.content_sha256 == look.content
                     && r.fingerprint == self.known.fingerprint
             };

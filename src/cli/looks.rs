@@ -1,6 +1,6 @@
 //! What each stage made of a document, for people who look at it.
 
-use docweir_core::model::{Chunk, Chunks, EmbeddedDocument, ExtractedDocument, Found};
+use docweir_core::model::{Chunk, Chunks, EmbeddedDocument, ExtractedDocument, Mention};
 
 use super::output::{Out, count, plural, printable};
 
@@ -71,7 +71,7 @@ pub fn enriched(chunks: &Chunks, out: &Out) -> Vec<String> {
 }
 
 /// `MONEY "$3.2 million" at 10-22`; of personal data no text is known.
-fn found(found: &Found) -> String {
+fn found(found: &Mention) -> String {
     let text = if found.text.is_empty() { String::new() } else { format!(" \"{}\"", found.text.replace('\n', " ")) };
     format!("{}{text} at {}-{}", found.kind, found.start, found.end)
 }
@@ -136,7 +136,7 @@ mod tests {
 
     fn chunk() -> Chunk {
         let found =
-            |kind: &str, text: &str| Found { kind: kind.into(), text: text.into(), start: 3, end: 9, score: 0.9 };
+            |kind: &str, text: &str| Mention { kind: kind.into(), text: text.into(), start: 3, end: 9, score: 0.9 };
         let findings = Findings {
             language: Some(Language { code: "eng".into(), confidence: 0.987 }),
             key_phrases: vec!["stale lease".into(), "fence".into()],

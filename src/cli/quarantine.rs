@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use docweir_core::documents::{DocumentId, Stage};
 use docweir_objects::ObjectError;
-use docweir_stores::control::{ControlRecord, RecordFilter, Status};
+use docweir_stores::control::{ControlRecord, DocumentStatus, RecordFilter};
 use serde::Serialize;
 
 use super::args;
@@ -64,7 +64,7 @@ impl<'a> Entry<'a> {
 }
 
 fn quarantined() -> RecordFilter {
-    RecordFilter { status: Some(Status::Quarantined), ..RecordFilter::default() }
+    RecordFilter { status: Some(DocumentStatus::Quarantined), ..RecordFilter::default() }
 }
 
 async fn list(context: &Context, engine: &Engine, json: bool) -> Result<Exit, Failure> {
@@ -99,7 +99,8 @@ async fn list(context: &Context, engine: &Engine, json: bool) -> Result<Exit, Fa
 /// The failed artefact itself for those who pipe it, and as people read it on a terminal: it is short, and JSON.
 async fn show(context: &Context, engine: &Engine, record: &ControlRecord) -> Result<Exit, Failure> {
     let shown = source::display(&record.source, &context.here);
-    let Some(key) = record.quarantine_artefact.as_deref().filter(|_| record.status == Status::Quarantined) else {
+    let Some(key) = record.quarantine_artefact.as_deref().filter(|_| record.status == DocumentStatus::Quarantined)
+    else {
         let word = super::status::word(record.status);
         return Err(Failure::no(format!("{shown} is not quarantined but {word}; `docweir status {shown}` tells more")));
     };
@@ -202,7 +203,7 @@ async fn discard(context: &Context, engine: &Engine, names: &[OsString]) -> Resu
 
 async fn expect_quarantined(context: &Context, engine: &Engine, name: &OsString) -> Result<ControlRecord, Failure> {
     let record = find(engine.control.as_ref(), name, &context.here).await?;
-    if record.status == Status::Quarantined {
+    if record.status == DocumentStatus::Quarantined {
         return Ok(record);
     }
     let (shown, word) = (source::display(&record.source, &context.here), super::status::word(record.status));

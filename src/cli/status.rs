@@ -6,8 +6,8 @@ use std::path::Path;
 use docweir_core::documents::Stage;
 use docweir_core::model::ModelIdentity;
 use docweir_stores::batches::Counts;
-use docweir_stores::control::{ControlRecord, Intent, RecordFilter, Resume, Status};
-use docweir_stores::state::Held;
+use docweir_stores::control::{ControlRecord, DocumentStatus, Intent, RecordFilter, Resume};
+use docweir_stores::state::LockHolder;
 use serde::Serialize;
 
 use super::args;
@@ -49,24 +49,24 @@ pub fn run(context: &Context, args: &args::Status) -> Result<Exit, Failure> {
 }
 
 /// `in progress`
-pub fn word(status: Status) -> &'static str {
+pub fn word(status: DocumentStatus) -> &'static str {
     match status {
-        Status::Pending => "pending",
-        Status::InProgress => "in progress",
-        Status::Completed => "completed",
-        Status::Failed => "failed",
-        Status::Parked => "parked",
-        Status::Quarantined => "quarantined",
-        Status::Deleted => "deleted",
+        DocumentStatus::Pending => "pending",
+        DocumentStatus::InProgress => "in progress",
+        DocumentStatus::Completed => "completed",
+        DocumentStatus::Failed => "failed",
+        DocumentStatus::Parked => "parked",
+        DocumentStatus::Quarantined => "quarantined",
+        DocumentStatus::Deleted => "deleted",
     }
 }
 
-fn paint(status: Status) -> Paint {
+fn paint(status: DocumentStatus) -> Paint {
     match status {
-        Status::Completed => Paint::Green,
-        Status::Quarantined | Status::Failed => Paint::Red,
-        Status::Deleted => Paint::Dim,
-        Status::Pending | Status::InProgress | Status::Parked => Paint::Yellow,
+        DocumentStatus::Completed => Paint::Green,
+        DocumentStatus::Quarantined | DocumentStatus::Failed => Paint::Red,
+        DocumentStatus::Deleted => Paint::Dim,
+        DocumentStatus::Pending | DocumentStatus::InProgress | DocumentStatus::Parked => Paint::Yellow,
     }
 }
 
@@ -84,7 +84,7 @@ struct Overview {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     items: Vec<Counts>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    working: Option<Held>,
+    working: Option<LockHolder>,
 }
 
 #[derive(Serialize)]
@@ -103,11 +103,11 @@ impl Overview {
         let control = engine.control.as_ref();
         let documents = control.counts().await?;
         let (mut stages, mut reasons) = (BTreeMap::new(), BTreeMap::new());
-        for status in [Status::Pending, Status::InProgress, Status::Parked] {
+        for status in [DocumentStatus::Pending, DocumentStatus::InProgress, DocumentStatus::Parked] {
             let filter = RecordFilter { status: Some(status), ..RecordFilter::default() };
             each(control, &filter, |r| *stages.entry(next_step(&r)).or_default() += 1).await?;
         }
-        let filter = RecordFilter { status: Some(Status::Quarantined), ..RecordFilter::default() };
+        let filter = RecordFilter { status: Some(DocumentStatus::Quarantined), ..RecordFilter::default() };
         each(control, &filter, |r| {
             *reasons.entry(r.last_error.map_or_else(|| "unknown".to_owned(), |e| e.code)).or_default() += 1;
         })
@@ -142,20 +142,20 @@ impl Overview {
             let more = sorted.len().saturating_sub(REASONS);
             named.chain((more > 0).then(|| format!("and {more} more"))).collect::<Vec<_>>().join(", ")
         };
-        let unfinished = [Status::Pending, Status::InProgress, Status::Parked];
+        let unfinished = [DocumentStatus::Pending, DocumentStatus::InProgress, DocumentStatus::Parked];
         let mut named = unfinished.iter().filter(|s| self.count(**s) > 0).count();
         let statuses = [
-            Status::Completed,
-            Status::Pending,
-            Status::InProgress,
-            Status::Parked,
-            Status::Quarantined,
-            Status::Failed,
-            Status::Deleted,
+            DocumentStatus::Completed,
+            DocumentStatus::Pending,
+            DocumentStatus::InProgress,
+            DocumentStatus::Parked,
+            DocumentStatus::Quarantined,
+            DocumentStatus::Failed,
+            DocumentStatus::Deleted,
         ];
         for status in statuses {
             let n = self.count(status);
-            if n == 0 && status != Status::Completed {
+            if n == 0 && status != DocumentStatus::Completed {
                 continue;
             }
             let mut aside = String::new();
@@ -163,7 +163,7 @@ impl Overview {
                 // The stages of all unfinished ones together stand beside the last of them.
                 named -= 1;
                 aside = if named == 0 { format!("next: {}", list(&self.stages)) } else { String::new() };
-            } else if status == Status::Quarantined {
+            } else if status == DocumentStatus::Quarantined {
                 aside = list(&self.reasons);
             }
             table.row([
@@ -182,13 +182,13 @@ impl Overview {
         if let Some(held) = &self.working {
             lines.extend([String::new(), out.yellow(&printable(&held.to_string()))]);
         }
-        if self.count(Status::Quarantined) > 0 {
+        if self.count(DocumentStatus::Quarantined) > 0 {
             lines.extend([String::new(), format!("{} docweir quarantine list", out.dim("why:"))]);
         }
         lines
     }
 
-    fn count(&self, status: Status) -> u64 {
+    fn count(&self, status: DocumentStatus) -> u64 {
         let name = serde_json::to_value(status).ok();
         let name = name.as_ref().and_then(|v| v.as_str()).unwrap_or_default();
         self.documents.get(name).copied().unwrap_or_default()
@@ -215,7 +215,7 @@ fn next_step(record: &ControlRecord) -> String {
     if record.intent == Intent::Delete {
         return "delete".into();
     }
-    let done = |s: &Stage| record.stage_status.get(s).is_some_and(|entry| entry.status == Status::Completed);
+    let done = |s: &Stage| record.stage_status.get(s).is_some_and(|entry| entry.status == DocumentStatus::Completed);
     // All done and pending again: a reset by hand, which starts anew.
     Stage::ALL.into_iter().find(|s| !done(s)).unwrap_or(Stage::Extraction).verb().to_owned()
 }
@@ -234,7 +234,7 @@ async fn all(context: &Context, engine: &Engine, json: bool) -> Result<(), Failu
 }
 
 fn row(record: &ControlRecord, out: &Out, here: &std::path::Path) -> String {
-    let unfinished = !matches!(record.status, Status::Completed | Status::Deleted);
+    let unfinished = !matches!(record.status, DocumentStatus::Completed | DocumentStatus::Deleted);
     format!(
         "{:<28}  {}  {:<8}  {:>4}  {}",
         record.document_id.as_str(),
@@ -253,7 +253,7 @@ fn one(context: &Context, record: &ControlRecord) -> Vec<String> {
     let mut row = |name: &str, value: Cell| table.row([left(name).painted(Paint::Dim), value]);
     row("document", left(record.document_id.as_str()));
     row("status", left(word(record.status)).painted(paint(record.status)));
-    if !matches!(record.status, Status::Completed | Status::Deleted) {
+    if !matches!(record.status, DocumentStatus::Completed | DocumentStatus::Deleted) {
         row("next", left(next_step(record)));
     }
     let visible = match record.loaded_version {
@@ -303,7 +303,7 @@ fn one(context: &Context, record: &ControlRecord) -> Vec<String> {
         lines.push(format!("  {}", printable(&error.message)));
         lines.extend(error.causes.iter().map(|cause| format!("  {} {}", out.dim("because"), printable(cause))));
     }
-    if record.status == Status::Quarantined {
+    if record.status == DocumentStatus::Quarantined {
         lines.extend([String::new(), format!("{} docweir quarantine show {}", out.dim("more:"), record.document_id)]);
     }
     lines
@@ -373,7 +373,7 @@ why: docweir quarantine list";
 
     #[test]
     fn every_status_has_a_word_of_its_own() {
-        let all = Status::ALL;
+        let all = DocumentStatus::ALL;
         let words: std::collections::BTreeSet<_> = all.into_iter().map(word).collect();
         assert_eq!(words.len(), all.len());
     }

@@ -14,7 +14,7 @@ use docweir_index::{Collected, Reach, VectorError, VectorStore};
 use docweir_objects::lease::LeaseRegister;
 use docweir_records::document_id;
 use docweir_stores::batches::{Batches, RecordOutbox, Space};
-use docweir_stores::control::{ControlError, ControlRecord, RecordFilter, Status};
+use docweir_stores::control::{ControlError, ControlRecord, DocumentStatus, RecordFilter};
 use serde_json::json;
 
 use super::args;
@@ -252,8 +252,8 @@ async fn disagreements(engine: &Engine, vectors: &VectorStore) -> Result<Vec<Dis
 
 fn says(record: &ControlRecord) -> Recorded {
     match (record.status, record.loaded_version) {
-        (Status::Deleted, _) => Recorded::Deleted,
-        (Status::Completed, Some(version)) => Recorded::Loaded(version),
+        (DocumentStatus::Deleted, _) => Recorded::Deleted,
+        (DocumentStatus::Completed, Some(version)) => Recorded::Loaded(version),
         _ => Recorded::UnderWay,
     }
 }
@@ -310,7 +310,7 @@ async fn reconcile(batches: &dyn RecordOutbox, vectors: &VectorStore) -> Result<
 async fn rollback(context: &Context, engine: &Engine, vectors: &VectorStore, version: u64) -> Result<Exit, Failure> {
     let _lock = engine.lock("docweir store rollback")?;
     // Where others may be at work there is no lock that keeps them away.
-    let at_work = RecordFilter { status: Some(Status::InProgress), ..RecordFilter::default() };
+    let at_work = RecordFilter { status: Some(DocumentStatus::InProgress), ..RecordFilter::default() };
     if engine.is_shared() && !engine.control.list(&at_work, None, 1).await?.is_empty() {
         let text = "documents are in progress: stop every docweir that works on them, and roll back then";
         return Err(Failure::new(Exit::Busy, text));

@@ -25,7 +25,7 @@ use docweir_stores::cache::SqliteEmbeddingCache;
 use docweir_stores::control::ControlStore;
 use docweir_stores::ledger::Ledger;
 use docweir_stores::record_table::LazyTables;
-use docweir_stores::state::{Held, LockError, OrchestratorLock, StateError, StateFolder};
+use docweir_stores::state::{LockError, LockHolder, OrchestratorLock, StateError, StateFolder};
 use docweir_target::{OpenTarget, Target};
 
 pub use enrich::{counting_enricher, enricher_without_ledger};
@@ -349,9 +349,9 @@ impl Engine {
 
     /// Who works on the folder now, if somebody does: the lock's note, when its process is alive. Looks without taking
     /// the lock, so that a run which starts at this moment is not turned away.
-    pub fn working(&self) -> Option<Held> {
+    pub fn working(&self) -> Option<LockHolder> {
         let note = std::fs::read(self.state.root().join("lock")).ok()?;
-        let held: Held = serde_json::from_slice(&note).ok()?;
+        let held: LockHolder = serde_json::from_slice(&note).ok()?;
         let pid = rustix::process::Pid::from_raw(i32::try_from(held.pid).ok()?)?;
         let alive = match rustix::process::test_kill_process(pid) {
             Ok(()) => true,
@@ -359,7 +359,7 @@ impl Engine {
             Err(error) => error == rustix::io::Errno::PERM,
         };
         let other = held.pid != std::process::id();
-        (alive && other).then(|| Held { path: self.state.root().to_owned(), ..held })
+        (alive && other).then(|| LockHolder { path: self.state.root().to_owned(), ..held })
     }
 
     /// Makes this process the folder's orchestrator until the lock is dropped.

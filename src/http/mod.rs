@@ -22,12 +22,12 @@ use tokio::sync::Semaphore;
 
 use crate::config::HttpOptions;
 
-type Answer = Pin<Box<dyn Future<Output = String>>>;
+type ResponseFuture = Pin<Box<dyn Future<Output = String>>>;
 
 /// What the pages show; asked anew at each request.
 pub struct Pages {
     pub metrics: Box<dyn Fn() -> String>,
-    pub supervision: Box<dyn Fn() -> Answer>,
+    pub supervision: Box<dyn Fn() -> ResponseFuture>,
 }
 
 /// Binds, so that an address in use is an error before any work; `serve` then runs until dropped.

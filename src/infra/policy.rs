@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use docweir_aws::operations::{OPERATIONS, Role, Target};
+use docweir_aws::operations::{OPERATIONS, Resource, Role};
 use docweir_stages::enrich::EnrichProvider;
 use serde_json::{Value, json};
 
@@ -22,11 +22,11 @@ use crate::telemetry::CloudWatchMode;
 /// What is wrong with a place.
 pub fn policy(role: Role, settings: &Settings, documents: &[String]) -> Result<Value, String> {
     let places = Places::of(settings, documents)?;
-    let mut allowed: BTreeMap<Target, BTreeSet<&str>> = BTreeMap::new();
+    let mut allowed: BTreeMap<Resource, BTreeSet<&str>> = BTreeMap::new();
     for operation in OPERATIONS.iter().filter(|operation| operation.roles.contains(&role)) {
         allowed.entry(operation.on).or_default().extend(operation.actions);
         if operation.on_records && role == Role::Serve {
-            allowed.entry(Target::Records).or_default().extend(operation.actions);
+            allowed.entry(Resource::Records).or_default().extend(operation.actions);
         }
     }
     let mut statements = Vec::new();
@@ -37,7 +37,7 @@ pub fn policy(role: Role, settings: &Settings, documents: &[String]) -> Result<V
         }
         let mut statement =
             json!({ "Sid": format!("{target:?}"), "Effect": "Allow", "Action": actions, "Resource": resources });
-        if target == Target::Metrics {
+        if target == Resource::Metrics {
             statement["Condition"] =
                 json!({ "StringEquals": { "cloudwatch:namespace": settings.cloudwatch.namespace } });
         }
@@ -115,35 +115,35 @@ impl Places {
         })
     }
 
-    fn resources(&self, target: Target, role: Role) -> Vec<String> {
+    fn resources(&self, target: Resource, role: Role) -> Vec<String> {
         let all = || self.own.iter().chain(&self.others);
         let resources: BTreeSet<String> = match target {
-            Target::Tables => {
+            Resource::Tables => {
                 let table = |name: &String| self.arn("dynamodb", &format!("table/{name}"));
                 // Those who make tables ask no index.
                 let index = |name: &String, has: bool| (has && role != Role::Infra).then(|| table(name) + "/index/*");
                 self.tables.iter().flat_map(|(name, has)| [Some(table(name)), index(name, *has)]).flatten().collect()
             }
-            Target::Records => {
+            Resource::Records => {
                 let table = |name: &str| self.arn("dynamodb", &format!("table/{name}"));
                 let named = |(name, index): &(String, String)| [table(name), format!("{}/index/{index}", table(name))];
                 self.records.iter().flat_map(named).collect()
             }
-            Target::Buckets => self.own.iter().map(|(bucket, _)| self.bucket(bucket)).collect(),
-            Target::WatchedBuckets => self.watched.iter().map(|bucket| self.bucket(bucket)).collect(),
-            Target::DocumentBuckets => all().map(|(bucket, _)| self.bucket(bucket)).collect(),
-            Target::Objects => self.own.iter().map(|place| self.objects(place)).collect(),
-            Target::Documents => all().map(|place| self.objects(place)).collect(),
-            Target::Secrets => self.secrets.iter().map(|name| self.secret(name)).collect(),
-            Target::Queues => {
+            Resource::Buckets => self.own.iter().map(|(bucket, _)| self.bucket(bucket)).collect(),
+            Resource::WatchedBuckets => self.watched.iter().map(|bucket| self.bucket(bucket)).collect(),
+            Resource::DocumentBuckets => all().map(|(bucket, _)| self.bucket(bucket)).collect(),
+            Resource::Objects => self.own.iter().map(|place| self.objects(place)).collect(),
+            Resource::Documents => all().map(|place| self.objects(place)).collect(),
+            Resource::Secrets => self.secrets.iter().map(|name| self.secret(name)).collect(),
+            Resource::Queues => {
                 let dead = |name: &String| (role == Role::Infra).then(|| dead_letters(name));
                 let all = self.queues.iter().flat_map(|name| [Some(name.clone()), dead(name)]).flatten();
                 all.map(|name| self.arn("sqs", &name)).collect()
             }
-            Target::Texts if self.texts => ["*".to_owned()].into(),
+            Resource::Texts if self.texts => ["*".to_owned()].into(),
             // Figures are no resources: the condition says which.
-            Target::Metrics if self.metrics => ["*".to_owned()].into(),
-            Target::Texts | Target::Metrics | Target::Nobody => BTreeSet::new(),
+            Resource::Metrics if self.metrics => ["*".to_owned()].into(),
+            Resource::Texts | Resource::Metrics | Resource::Nobody => BTreeSet::new(),
         };
         resources.into_iter().collect()
     }

@@ -5,4 +5,4 @@ pub mod originals;
 pub mod source;
 pub mod walk;
 
-pub use walk::{Found, IntakeOptions, Walk};
+pub use walk::{IntakeOptions, Walk, WalkEntry};

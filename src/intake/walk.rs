@@ -80,7 +80,7 @@ impl IntakeOptions {
 
 /// What the walk came upon.
 #[derive(Debug, PartialEq)]
-pub enum Found {
+pub enum WalkEntry {
     /// An absolute path to a regular file.
     File(PathBuf),
     /// Something that should have been looked at and could not be.
@@ -143,13 +143,13 @@ impl Walk {
 }
 
 impl Iterator for Walk {
-    type Item = Found;
+    type Item = WalkEntry;
 
-    fn next(&mut self) -> Option<Found> {
+    fn next(&mut self) -> Option<WalkEntry> {
         loop {
             let (root, step) = match self.waiting.front_mut()? {
                 Entry::Named(_) => match self.waiting.pop_front()? {
-                    Entry::Named(path) => return Some(Found::File(path)),
+                    Entry::Named(path) => return Some(WalkEntry::File(path)),
                     Entry::Folder { .. } => continue,
                 },
                 Entry::Folder { root, entries } => match entries.next() {
@@ -160,7 +160,7 @@ impl Iterator for Walk {
                     Some(Err(e)) => {
                         let path = e.path().unwrap_or(root).to_owned();
                         let reason = e.into_io_error().map_or_else(|| "a loop of links".into(), |e| e.to_string());
-                        return Some(Found::Unreadable { path, reason });
+                        return Some(WalkEntry::Unreadable { path, reason });
                     }
                     Some(Ok(entry)) => (root.clone(), entry),
                 },
@@ -183,7 +183,7 @@ impl Iterator for Walk {
                 continue;
             }
             if step.file_type().is_file() {
-                return Some(Found::File(step.into_path()));
+                return Some(WalkEntry::File(step.into_path()));
             }
         }
     }
@@ -221,7 +221,7 @@ mod tests {
         Walk::new(paths, options)
             .unwrap()
             .map(|found| match found {
-                Found::File(path) => path.strip_prefix(&root).unwrap().to_string_lossy().into_owned(),
+                WalkEntry::File(path) => path.strip_prefix(&root).unwrap().to_string_lossy().into_owned(),
                 other => panic!("{other:?}"),
             })
             .collect()

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-use docweir_admission::{Shut, Status};
+use docweir_admission::{GateStatus, Shut};
 use docweir_core::documents::Stage;
 
 /// Shared between the pipeline and whoever shows it.
@@ -75,7 +75,7 @@ pub struct WaitingRow {
 }
 
 impl ProviderRow {
-    pub fn of(name: &str, status: &Status) -> Self {
+    pub fn of(name: &str, status: &GateStatus) -> Self {
         let waiting = |(lane, (calls, longest)): (&std::sync::Arc<str>, &(u64, std::time::Duration))| WaitingRow {
             collection: lane.to_string(),
             calls: *calls,

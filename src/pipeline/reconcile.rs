@@ -11,7 +11,7 @@ use docweir_index::{Reach, VectorStore};
 use docweir_providers::account::BUDGET_SPENT;
 use docweir_providers::batched::wake_word;
 use docweir_stores::batches::Space;
-use docweir_stores::control::{Claim, ControlRecord, DocumentKey, Intent, RecordFilter, Status, rules};
+use docweir_stores::control::{Claim, ControlRecord, DocumentKey, DocumentStatus, Intent, RecordFilter, rules};
 use docweir_stores::paid::PaidError;
 use docweir_stores::state::owner_id;
 use docweir_target::{Target, Write};
@@ -77,7 +77,7 @@ pub async fn take_over(engine: &Engine, owner: &str, target: &dyn Target) -> Res
     let system = |e: StageError| RunError::system("control", e);
     let (control_store, retry) = (&engine.control, &engine.config.settings.retry);
     retry_while_busy(retry, || control_store.expire_leases_of_others(owner)).await.map_err(|e| system(control(e)))?;
-    let filter = RecordFilter { status: Some(Status::InProgress), ..Default::default() };
+    let filter = RecordFilter { status: Some(DocumentStatus::InProgress), ..Default::default() };
     let mut after = None;
     loop {
         let page = records(engine, &filter, after.as_ref()).await?;

@@ -1,7 +1,7 @@
 //! Search as a service of the library: who asks (the command line, HTTP, another program) only translates.
 //!
 //! ```text
-//! QueryOptions ─▶ SearchService ─▶ SearchSession (one version of one collection) ─▶ Answer
+//! QueryOptions ─▶ SearchService ─▶ SearchSession (one version of one collection) ─▶ SearchResponse
 //!                  │       └ LazyEmbedder: opened by the first query that needs a vector
 //!                  └ collections: opened once, their views reused until the manifest changes
 //! ```
@@ -26,7 +26,7 @@ mod tests;
 pub use embedder::LazyEmbedder;
 pub use error::{Cause, SearchError};
 pub use filter::{Filter, FilterError};
-pub use passage::{Answer, Passage};
+pub use passage::{Passage, SearchResponse};
 pub use query::{Mode, QueryOptions};
 pub use service::{SearchService, ServiceOptions};
 pub use session::SearchSession;

@@ -10,7 +10,7 @@ use crate::intake::source;
 
 /// The answer to one query. Its JSON is a line of `docweir search --json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Answer {
+pub struct SearchResponse {
     pub question: String,
     /// Best first.
     pub results: Vec<Passage>,
@@ -109,7 +109,7 @@ mod tests {
     /// Programs read this form: a change of it is a change of the interface.
     #[test]
     fn the_json_of_an_answer_is_fixed() {
-        let answer = Answer { question: "why".into(), results: vec![hit().into()], version: 7 };
+        let answer = SearchResponse { question: "why".into(), results: vec![hit().into()], version: 7 };
         let json = serde_json::to_string(&answer).unwrap();
         let expected = concat!(
             r#"{"question":"why","results":[{"score":0.5,"vector_score":0.25,"bm25_score":null,"#,
@@ -119,8 +119,8 @@ mod tests {
             r#""boxes":[{"page":3,"bbox":[1.0,2.0,3.5,4.0]}],"text":"text","matches":[[0,4]]}]}"#,
         );
         assert_eq!(json, expected);
-        let back: Answer = serde_json::from_str(&json).unwrap();
-        assert_eq!(back, Answer { version: 0, ..answer });
+        let back: SearchResponse = serde_json::from_str(&json).unwrap();
+        assert_eq!(back, SearchResponse { version: 0, ..answer });
     }
 
     #[test]

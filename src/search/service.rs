@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::embedder::LazyEmbedder;
 use super::error::SearchError;
-use super::passage::Answer;
+use super::passage::SearchResponse;
 use super::query::QueryOptions;
 use super::session::SearchSession;
 
@@ -54,7 +54,7 @@ impl SearchService {
     ///
     /// # Errors
     /// As [`session`](Self::session) and [`SearchSession::search`].
-    pub async fn search(&self, text: &str, options: &QueryOptions) -> Result<Answer, SearchError> {
+    pub async fn search(&self, text: &str, options: &QueryOptions) -> Result<SearchResponse, SearchError> {
         super::query::not_empty(text)?;
         self.session(options.clone()).await?.search(text).await
     }

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 
 use super::embedder::{fits, vector_of};
 use super::error::SearchError;
-use super::passage::{Answer, Passage};
+use super::passage::{Passage, SearchResponse};
 use super::query::{QueryOptions, not_empty, not_too_long};
 
 /// An opened version and the options that all its queries share. It holds files open: keep it no longer than needed.
@@ -35,7 +35,7 @@ impl SearchSession {
     ///
     /// # Errors
     /// A text that is empty or too long, an embedder that fails, an index that can't be read.
-    pub async fn search(&self, text: &str) -> Result<Answer, SearchError> {
+    pub async fn search(&self, text: &str) -> Result<SearchResponse, SearchError> {
         not_empty(text)?;
         if let Some(embedder) = &self.embedder {
             fits(embedder.as_ref(), text)?;
@@ -63,6 +63,6 @@ impl SearchSession {
         let hits = searched.await.map_err(SearchError::Interrupted)??;
         let lowest = self.options.min_score.unwrap_or(f32::NEG_INFINITY);
         let results = hits.into_iter().filter(|hit| hit.score >= lowest).map(Passage::from).collect();
-        Ok(Answer { question: text.to_owned(), results, version: self.version() })
+        Ok(SearchResponse { question: text.to_owned(), results, version: self.version() })
     }
 }

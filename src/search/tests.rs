@@ -61,7 +61,7 @@ fn words() -> QueryOptions {
     QueryOptions { mode: Mode::FullText, ..QueryOptions::default() }
 }
 
-fn chunks(answer: &Answer) -> Vec<&str> {
+fn chunks(answer: &SearchResponse) -> Vec<&str> {
     answer.results.iter().map(|passage| passage.chunk.as_str()).collect()
 }
 

@@ -36,12 +36,12 @@ pub type WorkOf<S> = Box<dyn Work<<S as Stage>::Job, <S as Stage>::Done, <S as S
 /// One worker's work on one job at a time. Dropping the future ends it.
 #[async_trait(?Send)]
 pub trait Work<J, D, P> {
-    async fn run(&mut self, job: &Arc<J>, cancel: &Cancel) -> Outcome<D, P>;
+    async fn run(&mut self, job: &Arc<J>, cancel: &Cancel) -> AttemptOutcome<D, P>;
 }
 
 /// What came of an attempt.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome<D, P> {
+pub enum AttemptOutcome<D, P> {
     Done(D),
     Failed(StageError),
     /// Waits for something outside: durable, holding no worker and no memory.

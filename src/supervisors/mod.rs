@@ -49,7 +49,7 @@ mod tests;
 pub use command::DrainMode;
 pub use docweir_core::cancel::Cancel;
 pub use handle::{PoolHandle, TrySubmit, start_pool};
-pub use job::{Begin, Closed, JobSpec, Outcome, OutcomeSink, Persisted, Stage, Verdict, Work, WorkOf};
+pub use job::{AttemptOutcome, Begin, Closed, JobSpec, OutcomeSink, Persisted, Stage, Verdict, Work, WorkOf};
 pub use lanes::{Lane, Lanes};
 pub use pool::PoolOptions;
 pub use restart::{Intensity, Restart, RestartOptions};

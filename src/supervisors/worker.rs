@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
-use super::job::{Begin, Outcome, SharedSink, Stage, WorkOf};
+use super::job::{AttemptOutcome, Begin, SharedSink, Stage, WorkOf};
 use super::testing::Alive;
 
 pub(super) type WorkerId = u64;
@@ -44,7 +44,7 @@ pub(super) enum Report<S: Stage> {
 
 /// How an attempt ended.
 pub(super) enum Attempt<S: Stage> {
-    Outcome(Outcome<S::Done, S::Park>),
+    Outcome(AttemptOutcome<S::Done, S::Park>),
     /// `begin` said that the job is no longer ours.
     Fenced,
     /// `begin` failed: nothing was tried.
@@ -152,7 +152,7 @@ impl<S: Stage> Handler<Run<S::Job>> for Worker<S> {
             let started = Instant::now();
             let Some(mut work) = work else {
                 let error = StageError::crash("worker_without_state", "the worker had lost its state");
-                return (None, Attempt::Outcome(Outcome::Failed(error)), Duration::ZERO);
+                return (None, Attempt::Outcome(AttemptOutcome::Failed(error)), Duration::ZERO);
             };
             let Run { job, failed_attempts, cancel, deadline, grace, mut kill } = run;
             match begin(&sink, &job, failed_attempts).await {
@@ -168,7 +168,7 @@ impl<S: Stage> Handler<Run<S::Job>> for Worker<S> {
                     ended = timeout(deadline, &mut running) => ended,
                     _ = &mut kill => {
                         cancel.cancel();
-                        Ok(Ok(Outcome::Failed(StageError::timeout("halted", "the work was stopped with the process"))))
+                        Ok(Ok(AttemptOutcome::Failed(StageError::timeout("halted", "the work was stopped with the process"))))
                     }
                 };
                 match in_time {
@@ -183,7 +183,7 @@ impl<S: Stage> Handler<Run<S::Job>> for Worker<S> {
                 Ok(Ok(outcome)) => (Some(work), Attempt::Outcome(outcome), started.elapsed()),
                 // What the panic left of the state is not trusted.
                 Ok(Err(panic)) => {
-                    (None, Attempt::Outcome(Outcome::Failed(panicked(panic.as_ref()))), started.elapsed())
+                    (None, Attempt::Outcome(AttemptOutcome::Failed(panicked(panic.as_ref()))), started.elapsed())
                 }
                 Err(error) => (None, Attempt::Hung(error), started.elapsed()),
             }

@@ -199,7 +199,7 @@ mod tests {
     use crate::telemetry::names::DatumValue;
 
     #[derive(Clone, Copy, Debug, PartialEq)]
-    enum Answer {
+    enum FakeReply {
         Takes,
         Later,
         Never,
@@ -209,22 +209,22 @@ mod tests {
     }
 
     #[derive(Clone, Default)]
-    struct FakeCloudWatch(Arc<StdMutex<(Vec<Answer>, Vec<Datum>)>>);
+    struct FakeCloudWatch(Arc<StdMutex<(Vec<FakeReply>, Vec<Datum>)>>);
 
     #[async_trait]
     impl Takes for FakeCloudWatch {
         async fn put(&self, data: Vec<Datum>) -> Put {
             let answer = match self.0.lock().unwrap().0 {
                 ref mut answers if answers.len() > 1 => answers.remove(0),
-                ref answers => answers.first().copied().unwrap_or(Answer::Takes),
+                ref answers => answers.first().copied().unwrap_or(FakeReply::Takes),
             };
             let (n, why) = (data.len(), Some("a reason".to_owned()));
             match answer {
-                Answer::Later => Put { left: data, why, ..Put::default() },
-                Answer::Never => Put { lost: n, why, ..Put::default() },
-                Answer::Lost => Put { in_doubt: n, why, ..Put::default() },
-                Answer::Takes | Answer::After(_) => {
-                    if let Answer::After(seconds) = answer {
+                FakeReply::Later => Put { left: data, why, ..Put::default() },
+                FakeReply::Never => Put { lost: n, why, ..Put::default() },
+                FakeReply::Lost => Put { in_doubt: n, why, ..Put::default() },
+                FakeReply::Takes | FakeReply::After(_) => {
+                    if let FakeReply::After(seconds) = answer {
                         tokio::time::sleep(Duration::from_secs(seconds)).await;
                     }
                     self.0.lock().unwrap().1.extend(data);
@@ -241,7 +241,7 @@ mod tests {
         }
     }
 
-    fn publisher(answers: &[Answer]) -> (FakeCloudWatch, Arc<Publisher>) {
+    fn publisher(answers: &[FakeReply]) -> (FakeCloudWatch, Arc<Publisher>) {
         let cloudwatch = FakeCloudWatch::default();
         cloudwatch.0.lock().unwrap().0 = answers.to_vec();
         let clock = Arc::new(ManualClock::at(1_000_000));
@@ -257,7 +257,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_counted_arrives_once_in_all() {
-        let (cloudwatch, publisher) = publisher(&[Answer::Takes, Answer::Later, Answer::Later, Answer::Takes]);
+        let (cloudwatch, publisher) =
+            publisher(&[FakeReply::Takes, FakeReply::Later, FakeReply::Later, FakeReply::Takes]);
         let running = tokio::spawn(publisher.clone().run());
         for n in 1..=10 {
             count(&publisher, n);
@@ -273,7 +274,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_is_under_way_at_the_end_is_waited_for_and_not_made_again() {
-        let (cloudwatch, publisher) = publisher(&[Answer::After(5), Answer::Takes]);
+        let (cloudwatch, publisher) = publisher(&[FakeReply::After(5), FakeReply::Takes]);
         count(&publisher, 7);
         let running = tokio::spawn(publisher.clone().run());
         tokio::time::sleep(Duration::from_secs(62)).await;
@@ -286,10 +287,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_not_sent_is_counted() {
         for (answer, expected) in [
-            (Answer::Never, Totals { lost: 1, ..Totals::default() }),
-            (Answer::Lost, Totals { in_doubt: 1, ..Totals::default() }),
-            (Answer::Later, Totals { lost: 1, ..Totals::default() }),
-            (Answer::After(60), Totals { sent: 1, ..Totals::default() }),
+            (FakeReply::Never, Totals { lost: 1, ..Totals::default() }),
+            (FakeReply::Lost, Totals { in_doubt: 1, ..Totals::default() }),
+            (FakeReply::Later, Totals { lost: 1, ..Totals::default() }),
+            (FakeReply::After(60), Totals { sent: 1, ..Totals::default() }),
         ] {
             let (cloudwatch, publisher) = publisher(&[answer]);
             count(&publisher, 3);
@@ -302,12 +303,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_waits_has_a_limit_and_the_oldest_goes_first() {
-        let (cloudwatch, publisher) = publisher(&[Answer::Later]);
+        let (cloudwatch, publisher) = publisher(&[FakeReply::Later]);
         for _ in 0..1_500 {
             count(&publisher, 1);
             publisher.publish().await;
         }
-        cloudwatch.0.lock().unwrap().0 = vec![Answer::Takes];
+        cloudwatch.0.lock().unwrap().0 = vec![FakeReply::Takes];
         let totals = publisher.flush().await;
         assert_eq!(totals, Totals { sent: 1_000, lost: 500, in_doubt: 0 });
         assert_eq!(cloudwatch.total(), 1_000.0);

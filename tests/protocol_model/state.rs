@@ -10,7 +10,7 @@ use docweir_index::manifest::{LiveFile, Manifest, ManifestVersion};
 use docweir_index::retention::is_garbage;
 use docweir_index::validate::{Precedence, Stamp};
 
-use crate::actors::{Lease, Pin, Unpinned, Writer};
+use crate::actors::{Lease, Pin, Unpinned, WriterActor};
 
 pub const DOCUMENTS: usize = 2;
 pub const SLOTS: usize = 2;
@@ -132,7 +132,7 @@ pub struct State {
     pub acknowledged: [u8; DOCUMENTS],
     /// Commits that were applied (bit by commit).
     pub applied: u16,
-    pub writers: [Writer; SLOTS],
+    pub writers: [WriterActor; SLOTS],
     pub leases: [Lease; SLOTS],
     /// Deletes that a collector has decided on and may carry out at any time.
     pub doomed: BTreeSet<String>,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use docweir_admission::{Admission, AdmissionOptions, Ask, Outcome, Refused};
+use docweir_admission::{Admission, AdmissionOptions, Ask, CallOutcome, Refused};
 use docweir_core::cancel::Cancel;
 use tokio::time::Instant;
 
@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         calls.push(tokio::task::spawn(async move {
             let permit = admission.enter(ask, &Cancel::default()).await.map_err(|_| "no turn in time")?;
             let order = began.elapsed();
-            permit.end(&Outcome::Answered(None)); // here a request would be sent
+            permit.end(&CallOutcome::Answered(None)); // here a request would be sent
             Ok::<_, &'static str>((order, lane))
         }));
     }
@@ -46,7 +46,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // The provider throttles: the gate closes for as long as it asks, and whoever would wait too long is sent away.
     let permit = enter(&admission, ask("many")).await?;
-    permit.end(&Outcome::Throttled(Some(Duration::from_secs(30)), None));
+    permit.end(&CallOutcome::Throttled(Some(Duration::from_secs(30)), None));
     match admission.enter(ask("few"), &Cancel::default()).await {
         Err(refused @ Refused::Busy(_)) => println!("refused: {}", refused.into_error("a model")),
         _ => println!("let through"),

@@ -23,7 +23,7 @@ impl Provider {
     }
 
     /// Counts on arrival, answers after a while.
-    async fn call(&self, tokens: u64, random: &mut fastrand::Rng) -> Outcome {
+    async fn call(&self, tokens: u64, random: &mut fastrand::Rng) -> CallOutcome {
         tokio::time::sleep(Duration::from_millis(random.u64(5..60))).await;
         let now = Instant::now();
         let (taken, wait, left) = {
@@ -43,10 +43,10 @@ impl Provider {
         tokio::time::sleep(Duration::from_millis(random.u64(50..1_500))).await;
         if taken {
             self.used.fetch_add(tokens, Ordering::Relaxed);
-            Outcome::Answered(report)
+            CallOutcome::Answered(report)
         } else {
             self.refused.fetch_add(1, Ordering::Relaxed);
-            Outcome::Throttled(Some(wait), report)
+            CallOutcome::Throttled(Some(wait), report)
         }
     }
 }
@@ -70,7 +70,7 @@ async fn load(provider: &Arc<Provider>, options: AdmissionOptions, minutes: u64)
                     turn = Some(permit.turn());
                     let outcome = provider.call(tokens, &mut random).await;
                     permit.end(&outcome);
-                    if matches!(outcome, Outcome::Answered(_)) {
+                    if matches!(outcome, CallOutcome::Answered(_)) {
                         break;
                     }
                 }
@@ -141,7 +141,7 @@ async fn whoever_waits_is_told_when_there_is_no_money() {
         async move { admission.enter(ask(), &Cancel::default()).await.err() }
     });
     tokio::time::sleep(Duration::from_secs(1)).await;
-    held.end(&Outcome::QuotaSpent);
+    held.end(&CallOutcome::QuotaSpent);
     let error = waiting.await.unwrap().unwrap().into_error("text-embedding-3-small");
     assert_eq!((error.code.as_str(), error.class), ("insufficient_quota", docweir_core::error::ErrorClass::Throttled));
     assert!(error.message.contains("no money left") && error.retry_after.is_some(), "{error}");

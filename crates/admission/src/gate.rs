@@ -42,7 +42,7 @@ pub struct Turn(u128);
 
 /// How a call ended, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Outcome {
+pub enum CallOutcome {
     /// The endpoint is alive, whatever it said.
     Answered(Option<Observed>),
     /// Refused for its rate; the time is what the other side asked for.
@@ -228,18 +228,18 @@ impl Gate {
     }
 
     /// A call has ended.
-    pub fn end(&mut self, ticket: Ticket, outcome: &Outcome, now: Instant) {
+    pub fn end(&mut self, ticket: Ticket, outcome: &CallOutcome, now: Instant) {
         let Some(ended) = self.running.remove(&ticket) else { return };
-        self.answered |= matches!(outcome, Outcome::Answered(_) | Outcome::Throttled(_, Some(_)));
+        self.answered |= matches!(outcome, CallOutcome::Answered(_) | CallOutcome::Throttled(_, Some(_)));
         // Of calls that ran together only one tells something new: the others went before it was known.
         let news = self.struck.is_none_or(|at| ended.since > at);
         match *outcome {
-            Outcome::Answered(observed) => {
+            CallOutcome::Answered(observed) => {
                 self.strikes = Strikes::default();
                 self.shut = None;
                 self.correct(&ended, observed, now);
             }
-            Outcome::Throttled(after, observed) => {
+            CallOutcome::Throttled(after, observed) => {
                 self.strikes.failed = 0;
                 self.shut = None;
                 self.correct(&ended, observed, now);
@@ -258,16 +258,16 @@ impl Gate {
                     }
                 }
             }
-            Outcome::QuotaSpent | Outcome::Failed if !news => {}
-            Outcome::QuotaSpent => self.close(Shut::QuotaSpent, self.options.quota_pause_seconds, now),
-            Outcome::Failed => {
+            CallOutcome::QuotaSpent | CallOutcome::Failed if !news => {}
+            CallOutcome::QuotaSpent => self.close(Shut::QuotaSpent, self.options.quota_pause_seconds, now),
+            CallOutcome::Failed => {
                 self.strikes.failed += 1;
                 if self.strikes.failed >= self.options.failures || self.shut.is_some() {
                     self.close(Shut::Down, self.options.down_seconds, now);
                 }
             }
             // It may be that a call that was to see how things are was given up: the next one sees.
-            Outcome::Dropped => {}
+            CallOutcome::Dropped => {}
         }
     }
 
@@ -308,7 +308,7 @@ impl Gate {
         self.tokens.map(|bucket| bucket.per_minute())
     }
 
-    pub fn status(&self, now: Instant) -> Status {
+    pub fn status(&self, now: Instant) -> GateStatus {
         let mut waiting: BTreeMap<Arc<str>, (u64, Duration)> = BTreeMap::new();
         for waiter in self.waiting.values() {
             let lane = waiting.entry(waiter.ask.lane.clone()).or_default();
@@ -316,7 +316,7 @@ impl Gate {
             lane.1 = lane.1.max(now.saturating_duration_since(waiter.since));
         }
         let budget = |b: &Option<Bucket>| b.map(|b| Budget { left: b.level(now), per_minute: b.per_minute() });
-        Status {
+        GateStatus {
             requests: budget(&self.requests),
             tokens: budget(&self.tokens),
             running: self.running.len(),
@@ -329,7 +329,7 @@ impl Gate {
 
 /// How a gate stands.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Status {
+pub struct GateStatus {
     /// `None` where there is no limit.
     pub requests: Option<Budget>,
     pub tokens: Option<Budget>,

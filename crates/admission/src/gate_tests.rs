@@ -15,7 +15,7 @@ fn unlimited(concurrency: usize) -> AdmissionOptions {
     AdmissionOptions { requests_per_minute: 0, tokens_per_minute: 0, concurrency, ..AdmissionOptions::default() }
 }
 
-const DONE: Outcome = Outcome::Answered(None);
+const DONE: CallOutcome = CallOutcome::Answered(None);
 
 #[test]
 fn lanes_share_by_weight_and_the_small_are_not_held_up() {
@@ -72,7 +72,7 @@ fn a_refusal_closes_the_gate_and_the_refused_comes_first() {
     assert_eq!(gate.next(start), Next::Go(first));
     let Next::Go(second) = gate.next(start) else { panic!() };
     assert_eq!(gate.next(start), Next::Idle, "two at a time");
-    gate.end(first, &Outcome::Throttled(Some(Duration::from_secs(7)), None), at(1.0));
+    gate.end(first, &CallOutcome::Throttled(Some(Duration::from_secs(7)), None), at(1.0));
     let (again, _) = gate.ask(Ask { turn: Some(turn), ..ask("a", 1, 100) }, at(1.0));
     assert_eq!(gate.next(at(2.0)), Next::Wait(at(8.0)));
     // What ended well meanwhile does not open it early.
@@ -84,7 +84,7 @@ fn a_refusal_closes_the_gate_and_the_refused_comes_first() {
     let mut running = again;
     for n in 0..12 {
         let now = at(100.0 * f64::from(n + 1));
-        gate.end(running, &Outcome::Throttled(None, None), now);
+        gate.end(running, &CallOutcome::Throttled(None, None), now);
         gate.ask(ask("a", 1, 1), now);
         let Next::Wait(until) = gate.next(now) else { panic!("{n}") };
         let wait = (until - now).as_secs_f64();
@@ -108,14 +108,14 @@ fn what_fails_again_and_again_is_shut_and_one_looks() {
     for n in 0..3 {
         assert_eq!(gate.shut(start), None, "{n}");
         let Next::Go(ticket) = go(&mut gate, start) else { panic!("{n}") };
-        gate.end(ticket, &Outcome::Failed, start);
+        gate.end(ticket, &CallOutcome::Failed, start);
     }
     let (why, left) = gate.shut(start).unwrap();
     assert!(why == Shut::Down && (7.5..=10.0).contains(&left.as_secs_f64()), "{left:?}");
     assert!(matches!(go(&mut gate, start), Next::Wait(_)));
     let Next::Go(probe) = gate.next(at(10.0)) else { panic!() };
     assert_eq!(go(&mut gate, at(10.0)), Next::Idle, "one alone");
-    gate.end(probe, &Outcome::Failed, at(11.0));
+    gate.end(probe, &CallOutcome::Failed, at(11.0));
     let (_, left) = gate.shut(at(11.0)).unwrap();
     assert!(left > Duration::from_secs(14), "longer each time: {left:?}");
     let Next::Go(probe) = gate.next(at(31.0)) else { panic!() };
@@ -129,7 +129,8 @@ fn what_fails_again_and_again_is_shut_and_one_looks() {
 fn calls_that_end_together_strike_once() {
     let start = Instant::now();
     let at = |seconds| start + Duration::from_secs_f64(seconds);
-    for (outcome, most) in [(Outcome::Failed, 10.0), (Outcome::QuotaSpent, 60.0), (Outcome::Throttled(None, None), 1.0)]
+    for (outcome, most) in
+        [(CallOutcome::Failed, 10.0), (CallOutcome::QuotaSpent, 60.0), (CallOutcome::Throttled(None, None), 1.0)]
     {
         let mut gate = gate(unlimited(16), start);
         (0..17).for_each(|_| _ = gate.ask(ask("a", 1, 1), start));
@@ -165,7 +166,7 @@ fn an_account_without_money_is_shut_at_once() {
     let mut gate = gate(unlimited(8), start);
     let (ticket, _) = gate.ask(ask("a", 1, 1), start);
     assert_eq!(gate.next(start), Next::Go(ticket));
-    gate.end(ticket, &Outcome::QuotaSpent, start);
+    gate.end(ticket, &CallOutcome::QuotaSpent, start);
     let (why, left) = gate.shut(start).unwrap();
     assert!(why == Shut::QuotaSpent && left > Duration::from_secs(44), "{left:?}");
 }
@@ -178,7 +179,7 @@ fn a_report_counts_less_what_it_may_not_have_seen() {
     for ticket in &tickets {
         assert_eq!(gate.next(now), Next::Go(*ticket));
     }
-    let report = |left| Outcome::Answered(Some(Observed { tokens_left: Some(left), ..Observed::default() }));
+    let report = |left| CallOutcome::Answered(Some(Observed { tokens_left: Some(left), ..Observed::default() }));
     let left = |gate: &Gate| gate.status(now).tokens.unwrap().left;
     // The second answers first: the first and the third may or may not be in its report.
     gate.end(tickets[1], &report(500_000.0), now);
@@ -200,7 +201,7 @@ fn the_first_call_goes_at_once_and_alone() {
     assert_eq!(gate.next(start), Next::Go(first));
     assert_eq!(gate.next(start), Next::Idle, "alone, until it is known how much is allowed");
     let left = Observed { tokens_left: Some(30_000.0), ..Observed::default() };
-    gate.end(first, &Outcome::Answered(Some(left)), start);
+    gate.end(first, &CallOutcome::Answered(Some(left)), start);
     assert_eq!(gate.next(start), Next::Go(second));
 }
 

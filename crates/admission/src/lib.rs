@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-pub use gate::{Ask, Budget, Observed, Outcome, Shut, Status, Turn};
+pub use gate::{Ask, Budget, CallOutcome, GateStatus, Observed, Shut, Turn};
 pub use options::AdmissionOptions;
 
 use docweir_core::cancel::Cancel;
@@ -110,7 +110,7 @@ impl Admission {
                 Next::Go(ticket) => {
                     let told = state.waiting.remove(&ticket).is_some_and(|waiter| waiter.send(()).is_ok());
                     if !told {
-                        state.gate.end(ticket, &Outcome::Dropped, now);
+                        state.gate.end(ticket, &CallOutcome::Dropped, now);
                     }
                 }
                 Next::Wait(until) => return Some(until),
@@ -119,7 +119,7 @@ impl Admission {
         }
     }
 
-    fn end(&self, ticket: Ticket, outcome: &Outcome) {
+    fn end(&self, ticket: Ticket, outcome: &CallOutcome) {
         let now = Instant::now();
         self.state().gate.end(ticket, outcome, now);
         self.let_through(now);
@@ -135,7 +135,7 @@ impl Admission {
         self.state().gate.tokens_per_minute().map(|limit| limit as u64)
     }
 
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> GateStatus {
         self.state().gate.status(Instant::now())
     }
 
@@ -145,7 +145,7 @@ impl Admission {
 }
 
 impl Permit {
-    pub fn end(mut self, outcome: &Outcome) {
+    pub fn end(mut self, outcome: &CallOutcome) {
         self.ended = true;
         self.admission.end(self.ticket, outcome);
     }
@@ -159,7 +159,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if !self.ended {
-            self.admission.end(self.ticket, &Outcome::Dropped);
+            self.admission.end(self.ticket, &CallOutcome::Dropped);
         }
     }
 }
@@ -181,7 +181,7 @@ impl Drop for Place {
         state.gate.leave(self.ticket);
         // Told to go in the same moment.
         if state.waiting.remove(&self.ticket).is_none() {
-            state.gate.end(self.ticket, &Outcome::Dropped, now);
+            state.gate.end(self.ticket, &CallOutcome::Dropped, now);
         }
         drop(state);
         self.admission.let_through(now);

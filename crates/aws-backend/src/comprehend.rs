@@ -8,7 +8,7 @@ use docweir_aws::{Aws, AwsOptions, Fault, FaultKind};
 
 use docweir_core::model::{Sentiment, SentimentLabel};
 use docweir_providers::comprehend::{CallError, Items, Remote};
-use docweir_stages::enrich::comprehend::{Answer, Api, ComprehendOptions, Spot, Tongue};
+use docweir_stages::enrich::comprehend::{Analysis, Api, ComprehendOptions, DetectedLanguage, DetectedSpan};
 
 /// Comprehend of the account that credentials are found for.
 pub struct AwsComprehend {
@@ -35,8 +35,8 @@ impl Remote for AwsComprehend {
         match api {
             Api::Language => {
                 let items = self.calls.languages(texts).await.map_err(failed)?;
-                let tongue = |t: docweir_aws::comprehend::Tongue| Tongue { code: t.code, score: t.score };
-                Ok(answers(items, |tongues| Some(Answer::Languages(tongues.into_iter().map(tongue).collect()))))
+                let tongue = |t: docweir_aws::comprehend::Tongue| DetectedLanguage { code: t.code, score: t.score };
+                Ok(answers(items, |tongues| Some(Analysis::Languages(tongues.into_iter().map(tongue).collect()))))
             }
             Api::Entities => Ok(answers(self.calls.entities(language, texts).await.map_err(failed)?, spots)),
             Api::KeyPhrases => Ok(answers(self.calls.key_phrases(language, texts).await.map_err(failed)?, spots)),
@@ -53,7 +53,7 @@ impl Remote for AwsComprehend {
     }
 }
 
-fn answers<T>(items: docweir_aws::comprehend::Items<T>, answer: impl Fn(T) -> Option<Answer>) -> Items {
+fn answers<T>(items: docweir_aws::comprehend::Items<T>, answer: impl Fn(T) -> Option<Analysis>) -> Items {
     let one = |item: Result<T, docweir_aws::comprehend::ItemFault>| match item {
         Ok(found) => answer(found).ok_or_else(|| "NO_RESULT".to_owned()),
         Err(fault) => Err(fault.code),
@@ -61,12 +61,12 @@ fn answers<T>(items: docweir_aws::comprehend::Items<T>, answer: impl Fn(T) -> Op
     items.into_iter().map(one).collect()
 }
 
-fn spots(places: Vec<Place>) -> Option<Answer> {
-    let spot = |p: Place| Spot { kind: p.kind, start: p.start, end: p.end, score: p.score };
-    Some(Answer::Spots(places.into_iter().map(spot).collect()))
+fn spots(places: Vec<Place>) -> Option<Analysis> {
+    let spot = |p: Place| DetectedSpan { kind: p.kind, start: p.start, end: p.end, score: p.score };
+    Some(Analysis::Spots(places.into_iter().map(spot).collect()))
 }
 
-fn sentiment(mood: Mood) -> Option<Answer> {
+fn sentiment(mood: Mood) -> Option<Analysis> {
     let label = match mood.label.as_str() {
         "POSITIVE" => SentimentLabel::Positive,
         "NEGATIVE" => SentimentLabel::Negative,
@@ -75,7 +75,7 @@ fn sentiment(mood: Mood) -> Option<Answer> {
         _ => return None,
     };
     let Mood { positive, negative, neutral, mixed, .. } = mood;
-    Some(Answer::Sentiment(Sentiment { label, positive, negative, neutral, mixed }))
+    Some(Analysis::Sentiment(Sentiment { label, positive, negative, neutral, mixed }))
 }
 
 fn failed(fault: Fault) -> CallError {

@@ -13,9 +13,9 @@ use docweir_mock_provider::{Act, MockProvider, On, Options, Rule};
 use docweir_providers::account::{Account, Alerts, BUDGET_SPENT, BudgetOptions};
 use docweir_providers::comprehend::{Counting, Service, metered_apis, model, price};
 use docweir_stages::enrich::Call;
-use docweir_stages::enrich::comprehend::{Analyst, Answer, Answers, Api, ComprehendOptions, Refusal};
+use docweir_stages::enrich::comprehend::{Analyses, Analysis, Analyst, Api, ComprehendOptions, Refusal};
 use docweir_stores::cache::SqliteFindingsCache;
-use docweir_stores::ledger::{Amount, By, Ledger, Line, SqliteLedger};
+use docweir_stores::ledger::{Amount, By, CostLine, Ledger, SqliteLedger};
 use docweir_stores::paid;
 use docweir_stores::sqlite::OpenOptions;
 use tokio::time::Instant;
@@ -88,19 +88,19 @@ impl Place {
     async fn sums(&self) -> (u64, u64, u64) {
         let lines = self.ledger().report(By::Stage, "", 10).await.unwrap();
         assert!(lines.iter().all(|l| l.name == "enrichment"), "{lines:?}");
-        let sum = |of: fn(&Line) -> Amount| lines.iter().map(|l| of(l).cost.0).sum();
+        let sum = |of: fn(&CostLine) -> Amount| lines.iter().map(|l| of(l).cost.0).sum();
         (sum(|l| l.settled), sum(|l| l.reserved), sum(|l| l.in_doubt))
     }
 }
 
-async fn ask(service: &Service, api: Api, texts: &[&str]) -> Result<Answers, StageError> {
+async fn ask(service: &Service, api: Api, texts: &[&str]) -> Result<Analyses, StageError> {
     let language = if api == Api::Language { "" } else { "en" };
     service.ask(api, language, texts, Call::new("a test", &Cancel::default())).await
 }
 
-fn kinds(answer: &Result<Answer, Refusal>) -> Vec<(&str, usize, usize)> {
+fn kinds(answer: &Result<Analysis, Refusal>) -> Vec<(&str, usize, usize)> {
     match answer {
-        Ok(Answer::Spots(spots)) => spots.iter().map(|s| (s.kind.as_str(), s.start, s.end)).collect(),
+        Ok(Analysis::Spots(spots)) => spots.iter().map(|s| (s.kind.as_str(), s.start, s.end)).collect(),
         other => panic!("no spots: {other:?}"),
     }
 }
@@ -119,9 +119,9 @@ async fn every_api_answers_and_the_ledger_are_the_services() {
     let phrases = ask(&service, Api::KeyPhrases, &["some quarterly revenue"]).await.unwrap();
     assert_eq!(kinds(&phrases.answers[0]), [("", 0, 22)]);
     let mood = ask(&service, Api::Sentiment, &["a terrible loss"]).await.unwrap();
-    assert!(matches!(&mood.answers[0], Ok(Answer::Sentiment(s)) if s.label == SentimentLabel::Negative));
+    assert!(matches!(&mood.answers[0], Ok(Analysis::Sentiment(s)) if s.label == SentimentLabel::Negative));
     let tongues = ask(&service, Api::Language, &["Der Vertrag ist nicht das"]).await.unwrap();
-    assert!(matches!(&tongues.answers[0], Ok(Answer::Languages(l)) if l[0].code == "de"));
+    assert!(matches!(&tongues.answers[0], Ok(Analysis::Languages(l)) if l[0].code == "de"));
     let charges = place.mock.charges().analysis;
     assert_eq!(place.sums().await, (charges.all.nanodollars, 0, 0));
     assert_eq!((charges.all.requests, charges.all.units, charges.by_operation.len()), (5, 18, 5));

@@ -10,7 +10,7 @@ use docweir_aws::{Fault, FaultKind};
 use serde_json::Value;
 
 use docweir_records::TableOptions;
-use docweir_stores::record_table::{Found, Held, ItemKey, KeyValue, Mark, NONE, RecordTable, TableError, Test};
+use docweir_stores::record_table::{ItemKey, ItemPage, KeyValue, Mark, NONE, RecordTable, TableError, TableItem, Test};
 
 /// First wait before a call is tried again; it doubles, up to sixty-four times this.
 const WAIT: Duration = Duration::from_millis(20);
@@ -194,7 +194,7 @@ impl RecordTable for DynamoRecordTable {
         self.layout(table).await.map(drop)
     }
 
-    async fn find(&self, table: &str, after: Option<Value>) -> TableResult<Found> {
+    async fn find(&self, table: &str, after: Option<Value>) -> TableResult<ItemPage> {
         let layout = self.layout(table).await?;
         let start = match after {
             Some(Value::Object(start)) => Some(value::object(start)),
@@ -210,11 +210,11 @@ impl RecordTable for DynamoRecordTable {
         };
         let page = self.page(&query).await?;
         let keys = page.items.iter().filter_map(|item| layout.key(item)).collect();
-        Ok(Found { keys, next: page.next.map(|next| Value::Object(value::json(next))) })
+        Ok(ItemPage { keys, next: page.next.map(|next| Value::Object(value::json(next))) })
     }
 
-    async fn read(&self, table: &str, keys: &[ItemKey]) -> TableResult<Vec<Option<Held>>> {
-        let mut found: HashMap<ItemKey, Held> = HashMap::with_capacity(keys.len());
+    async fn read(&self, table: &str, keys: &[ItemKey]) -> TableResult<Vec<Option<TableItem>>> {
+        let mut found: HashMap<ItemKey, TableItem> = HashMap::with_capacity(keys.len());
         for part in keys.chunks(MOST) {
             let mut tries = 0;
             let items = loop {
@@ -229,14 +229,14 @@ impl RecordTable for DynamoRecordTable {
             let layout = Layout { hash: first.hash.0.clone(), range };
             for item in items {
                 if let Some(key) = layout.key(&item) {
-                    found.insert(key.clone(), Held { key, attributes: value::json(item) });
+                    found.insert(key.clone(), TableItem { key, attributes: value::json(item) });
                 }
             }
         }
         Ok(keys.iter().map(|key| found.remove(key)).collect())
     }
 
-    async fn below(&self, table: &str, key: &ItemKey, prefix: &str, most: usize) -> TableResult<Vec<Held>> {
+    async fn below(&self, table: &str, key: &ItemKey, prefix: &str, most: usize) -> TableResult<Vec<TableItem>> {
         let layout = self.layout(table).await?;
         let (name, value) = &key.hash;
         let hash = Expression::new("#h = :h").name("#h", name).value(":h", attribute(value));
@@ -255,7 +255,7 @@ impl RecordTable for DynamoRecordTable {
             let page = self.page(&query).await?;
             for item in page.items {
                 if let Some(key) = layout.key(&item).filter(|key| key.joined().starts_with(prefix)) {
-                    found.push(Held { key, attributes: value::json(item) });
+                    found.push(TableItem { key, attributes: value::json(item) });
                 }
             }
             query.start = page.next;

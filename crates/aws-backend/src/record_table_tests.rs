@@ -65,7 +65,7 @@ impl Stall {
         }
     }
 
-    async fn read(&self, key: &ItemKey) -> Option<Held> {
+    async fn read(&self, key: &ItemKey) -> Option<TableItem> {
         self.tables.read(&self.name, std::slice::from_ref(key)).await.unwrap().pop().unwrap()
     }
 }
@@ -134,9 +134,9 @@ async fn what_is_written_is_written_to_what_was_embedded_and_to_nothing_else() {
         let way = vec!["a".to_owned(), "text".to_owned()];
         stall.put(item("old", 1)).await;
         let held = stall.read(&own).await.unwrap();
-        let (by_text, by_version) = (Place::of(&held, way.clone(), ""), Place::of(&held, way, "rev"));
+        let (by_text, by_version) = (RecordLocation::of(&held, way.clone(), ""), RecordLocation::of(&held, way, "rev"));
         let done = Mark { status: "SUCCESS".into(), id: Some(("embedding_id".into(), Some("p#s".into()))) };
-        let mark = async |place: &Place, mark: &Mark| {
+        let mark = async |place: &RecordLocation, mark: &Mark| {
             stall.tables.mark(&stall.name, &own, &place.unchanged("old"), mark).await.unwrap()
         };
         assert!(mark(&by_text, &done).await && mark(&by_version, &done).await, "twice is as good as once");
@@ -165,7 +165,7 @@ async fn what_is_written_is_written_to_what_was_embedded_and_to_nothing_else() {
         assert!(mark(&by_text, &done).await && !mark(&by_version, &done).await);
         // It asks again, if it is what was read just now.
         let read = stall.read(&own).await.unwrap();
-        let asks = async |held: &Held| {
+        let asks = async |held: &TableItem| {
             let tests = by_version.as_read(held, "embedding_status");
             stall.tables.mark(&stall.name, &own, &tests, &Mark::status(NONE)).await.unwrap()
         };

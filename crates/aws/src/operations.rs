@@ -16,7 +16,7 @@ pub enum Role {
 
 /// What an operation is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Target {
+pub enum Resource {
     /// Tables and their indexes.
     Tables,
     /// The table that records are found in, and its index.
@@ -49,7 +49,7 @@ pub struct Operation {
     pub name: &'static str,
     /// What a policy calls it; some need several, some are called otherwise.
     pub actions: &'static [&'static str],
-    pub on: Target,
+    pub on: Resource,
     pub roles: &'static [Role],
     /// Whether who works calls it on the table of records as well.
     pub on_records: bool,
@@ -60,7 +60,7 @@ impl Operation {
         service: &'static str,
         name: &'static str,
         actions: &'static [&'static str],
-        on: Target,
+        on: Resource,
         roles: &'static [Role],
     ) -> Self {
         Self { service, name, actions, on, roles, on_records: false }
@@ -82,82 +82,94 @@ const NO_ONE: &[Role] = &[];
 
 /// All of them.
 pub const OPERATIONS: &[Operation] = &[
-    Operation::new("cloudwatch", "PutMetricData", &["cloudwatch:PutMetricData"], Target::Metrics, WORK),
+    Operation::new("cloudwatch", "PutMetricData", &["cloudwatch:PutMetricData"], Resource::Metrics, WORK),
     Operation::new(
         "comprehend",
         "BatchDetectDominantLanguage",
         &["comprehend:BatchDetectDominantLanguage"],
-        Target::Texts,
+        Resource::Texts,
         WORK,
     ),
-    Operation::new("comprehend", "BatchDetectEntities", &["comprehend:BatchDetectEntities"], Target::Texts, WORK),
-    Operation::new("comprehend", "BatchDetectKeyPhrases", &["comprehend:BatchDetectKeyPhrases"], Target::Texts, WORK),
-    Operation::new("comprehend", "BatchDetectSentiment", &["comprehend:BatchDetectSentiment"], Target::Texts, WORK),
-    Operation::new("comprehend", "DetectPiiEntities", &["comprehend:DetectPiiEntities"], Target::Texts, WORK),
-    Operation::new("dynamodb", "BatchGetItem", &["dynamodb:BatchGetItem"], Target::Tables, LOOK).and_on_records(),
-    Operation::new("dynamodb", "CreateTable", &["dynamodb:CreateTable"], Target::Tables, SETUP),
-    Operation::new("dynamodb", "DeleteItem", &["dynamodb:DeleteItem"], Target::Tables, WORK),
-    Operation::new("dynamodb", "DeleteTable", &["dynamodb:DeleteTable"], Target::Tables, NO_ONE),
-    Operation::new("dynamodb", "DescribeTable", &["dynamodb:DescribeTable"], Target::Tables, CHECK).and_on_records(),
-    Operation::new("dynamodb", "DescribeTimeToLive", &["dynamodb:DescribeTimeToLive"], Target::Tables, CHECK),
-    Operation::new("dynamodb", "GetItem", &["dynamodb:GetItem"], Target::Tables, LOOK),
-    Operation::new("dynamodb", "PutItem", &["dynamodb:PutItem"], Target::Tables, WORK),
-    Operation::new("dynamodb", "Query", &["dynamodb:Query"], Target::Tables, LOOK).and_on_records(),
+    Operation::new("comprehend", "BatchDetectEntities", &["comprehend:BatchDetectEntities"], Resource::Texts, WORK),
+    Operation::new("comprehend", "BatchDetectKeyPhrases", &["comprehend:BatchDetectKeyPhrases"], Resource::Texts, WORK),
+    Operation::new("comprehend", "BatchDetectSentiment", &["comprehend:BatchDetectSentiment"], Resource::Texts, WORK),
+    Operation::new("comprehend", "DetectPiiEntities", &["comprehend:DetectPiiEntities"], Resource::Texts, WORK),
+    Operation::new("dynamodb", "BatchGetItem", &["dynamodb:BatchGetItem"], Resource::Tables, LOOK).and_on_records(),
+    Operation::new("dynamodb", "CreateTable", &["dynamodb:CreateTable"], Resource::Tables, SETUP),
+    Operation::new("dynamodb", "DeleteItem", &["dynamodb:DeleteItem"], Resource::Tables, WORK),
+    Operation::new("dynamodb", "DeleteTable", &["dynamodb:DeleteTable"], Resource::Tables, NO_ONE),
+    Operation::new("dynamodb", "DescribeTable", &["dynamodb:DescribeTable"], Resource::Tables, CHECK).and_on_records(),
+    Operation::new("dynamodb", "DescribeTimeToLive", &["dynamodb:DescribeTimeToLive"], Resource::Tables, CHECK),
+    Operation::new("dynamodb", "GetItem", &["dynamodb:GetItem"], Resource::Tables, LOOK),
+    Operation::new("dynamodb", "PutItem", &["dynamodb:PutItem"], Resource::Tables, WORK),
+    Operation::new("dynamodb", "Query", &["dynamodb:Query"], Resource::Tables, LOOK).and_on_records(),
     // Puts, updates, deletions and checks of items.
     Operation::new(
         "dynamodb",
         "TransactWriteItems",
         &["dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem"],
-        Target::Tables,
+        Resource::Tables,
         WORK,
     ),
-    Operation::new("dynamodb", "UpdateItem", &["dynamodb:UpdateItem"], Target::Tables, WORK).and_on_records(),
-    Operation::new("dynamodb", "UpdateTimeToLive", &["dynamodb:UpdateTimeToLive"], Target::Tables, SETUP),
-    Operation::new("s3", "AbortMultipartUpload", &["s3:AbortMultipartUpload"], Target::Objects, WORK),
-    Operation::new("s3", "CompleteMultipartUpload", &["s3:PutObject"], Target::Objects, WORK),
-    Operation::new("s3", "CreateBucket", &["s3:CreateBucket"], Target::Buckets, SETUP),
-    Operation::new("s3", "CreateMultipartUpload", &["s3:PutObject"], Target::Objects, WORK),
-    Operation::new("s3", "DeleteObject", &["s3:DeleteObject"], Target::Objects, WORK),
-    Operation::new("s3", "DeleteObjects", &["s3:DeleteObject"], Target::Objects, WORK),
-    Operation::new("s3", "GetBucketEncryption", &["s3:GetEncryptionConfiguration"], Target::Buckets, SETUP),
-    Operation::new("s3", "GetBucketLifecycleConfiguration", &["s3:GetLifecycleConfiguration"], Target::Buckets, SETUP),
+    Operation::new("dynamodb", "UpdateItem", &["dynamodb:UpdateItem"], Resource::Tables, WORK).and_on_records(),
+    Operation::new("dynamodb", "UpdateTimeToLive", &["dynamodb:UpdateTimeToLive"], Resource::Tables, SETUP),
+    Operation::new("s3", "AbortMultipartUpload", &["s3:AbortMultipartUpload"], Resource::Objects, WORK),
+    Operation::new("s3", "CompleteMultipartUpload", &["s3:PutObject"], Resource::Objects, WORK),
+    Operation::new("s3", "CreateBucket", &["s3:CreateBucket"], Resource::Buckets, SETUP),
+    Operation::new("s3", "CreateMultipartUpload", &["s3:PutObject"], Resource::Objects, WORK),
+    Operation::new("s3", "DeleteObject", &["s3:DeleteObject"], Resource::Objects, WORK),
+    Operation::new("s3", "DeleteObjects", &["s3:DeleteObject"], Resource::Objects, WORK),
+    Operation::new("s3", "GetBucketEncryption", &["s3:GetEncryptionConfiguration"], Resource::Buckets, SETUP),
+    Operation::new(
+        "s3",
+        "GetBucketLifecycleConfiguration",
+        &["s3:GetLifecycleConfiguration"],
+        Resource::Buckets,
+        SETUP,
+    ),
     Operation::new(
         "s3",
         "GetBucketNotificationConfiguration",
         &["s3:GetBucketNotification"],
-        Target::WatchedBuckets,
+        Resource::WatchedBuckets,
         SETUP,
     ),
-    Operation::new("s3", "GetObject", &["s3:GetObject"], Target::Documents, LOOK),
-    Operation::new("s3", "GetPublicAccessBlock", &["s3:GetBucketPublicAccessBlock"], Target::Buckets, SETUP),
-    Operation::new("s3", "HeadBucket", &["s3:ListBucket"], Target::Buckets, CHECK),
-    Operation::new("s3", "HeadObject", &["s3:GetObject"], Target::Documents, LOOK),
-    Operation::new("s3", "ListMultipartUploads", &["s3:ListBucketMultipartUploads"], Target::Buckets, NO_ONE),
+    Operation::new("s3", "GetObject", &["s3:GetObject"], Resource::Documents, LOOK),
+    Operation::new("s3", "GetPublicAccessBlock", &["s3:GetBucketPublicAccessBlock"], Resource::Buckets, SETUP),
+    Operation::new("s3", "HeadBucket", &["s3:ListBucket"], Resource::Buckets, CHECK),
+    Operation::new("s3", "HeadObject", &["s3:GetObject"], Resource::Documents, LOOK),
+    Operation::new("s3", "ListMultipartUploads", &["s3:ListBucketMultipartUploads"], Resource::Buckets, NO_ONE),
     // Who reads has to be allowed it too: of an object that is not there S3 says so only to who may list.
-    Operation::new("s3", "ListObjectsV2", &["s3:ListBucket"], Target::DocumentBuckets, LOOK),
-    Operation::new("s3", "PutBucketEncryption", &["s3:PutEncryptionConfiguration"], Target::Buckets, SETUP),
-    Operation::new("s3", "PutBucketLifecycleConfiguration", &["s3:PutLifecycleConfiguration"], Target::Buckets, SETUP),
+    Operation::new("s3", "ListObjectsV2", &["s3:ListBucket"], Resource::DocumentBuckets, LOOK),
+    Operation::new("s3", "PutBucketEncryption", &["s3:PutEncryptionConfiguration"], Resource::Buckets, SETUP),
+    Operation::new(
+        "s3",
+        "PutBucketLifecycleConfiguration",
+        &["s3:PutLifecycleConfiguration"],
+        Resource::Buckets,
+        SETUP,
+    ),
     Operation::new(
         "s3",
         "PutBucketNotificationConfiguration",
         &["s3:PutBucketNotification"],
-        Target::WatchedBuckets,
+        Resource::WatchedBuckets,
         SETUP,
     ),
-    Operation::new("s3", "PutObject", &["s3:PutObject"], Target::Objects, WORK),
-    Operation::new("s3", "PutPublicAccessBlock", &["s3:PutBucketPublicAccessBlock"], Target::Buckets, SETUP),
-    Operation::new("s3", "UploadPart", &["s3:PutObject"], Target::Objects, WORK),
+    Operation::new("s3", "PutObject", &["s3:PutObject"], Resource::Objects, WORK),
+    Operation::new("s3", "PutPublicAccessBlock", &["s3:PutBucketPublicAccessBlock"], Resource::Buckets, SETUP),
+    Operation::new("s3", "UploadPart", &["s3:PutObject"], Resource::Objects, WORK),
     // A search asks the endpoint of the embeddings, too.
-    Operation::new("secretsmanager", "GetSecretValue", &["secretsmanager:GetSecretValue"], Target::Secrets, LOOK),
-    Operation::new("sqs", "ChangeMessageVisibility", &["sqs:ChangeMessageVisibility"], Target::Queues, WORK),
-    Operation::new("sqs", "CreateQueue", &["sqs:CreateQueue"], Target::Queues, SETUP),
-    Operation::new("sqs", "DeleteMessageBatch", &["sqs:DeleteMessage"], Target::Queues, WORK),
-    Operation::new("sqs", "GetQueueAttributes", &["sqs:GetQueueAttributes"], Target::Queues, CHECK),
-    Operation::new("sqs", "GetQueueUrl", &["sqs:GetQueueUrl"], Target::Queues, CHECK),
-    Operation::new("sqs", "ReceiveMessage", &["sqs:ReceiveMessage"], Target::Queues, WORK),
-    Operation::new("sqs", "SendMessage", &["sqs:SendMessage"], Target::Queues, WORK),
-    Operation::new("sqs", "SetQueueAttributes", &["sqs:SetQueueAttributes"], Target::Queues, SETUP),
-    Operation::new("sts", "GetCallerIdentity", &[], Target::Nobody, ALL),
+    Operation::new("secretsmanager", "GetSecretValue", &["secretsmanager:GetSecretValue"], Resource::Secrets, LOOK),
+    Operation::new("sqs", "ChangeMessageVisibility", &["sqs:ChangeMessageVisibility"], Resource::Queues, WORK),
+    Operation::new("sqs", "CreateQueue", &["sqs:CreateQueue"], Resource::Queues, SETUP),
+    Operation::new("sqs", "DeleteMessageBatch", &["sqs:DeleteMessage"], Resource::Queues, WORK),
+    Operation::new("sqs", "GetQueueAttributes", &["sqs:GetQueueAttributes"], Resource::Queues, CHECK),
+    Operation::new("sqs", "GetQueueUrl", &["sqs:GetQueueUrl"], Resource::Queues, CHECK),
+    Operation::new("sqs", "ReceiveMessage", &["sqs:ReceiveMessage"], Resource::Queues, WORK),
+    Operation::new("sqs", "SendMessage", &["sqs:SendMessage"], Resource::Queues, WORK),
+    Operation::new("sqs", "SetQueueAttributes", &["sqs:SetQueueAttributes"], Resource::Queues, SETUP),
+    Operation::new("sts", "GetCallerIdentity", &[], Resource::Nobody, ALL),
 ];
 
 /// Whether the operation is in the list.
@@ -223,7 +235,7 @@ mod tests {
         for operation in OPERATIONS {
             let own = operation.actions.iter().all(|a| a.starts_with(&format!("{}:", operation.service)));
             assert!(own, "{operation:?}");
-            assert_eq!(operation.actions.is_empty(), operation.on == Target::Nobody, "{operation:?}");
+            assert_eq!(operation.actions.is_empty(), operation.on == Resource::Nobody, "{operation:?}");
         }
     }
 }

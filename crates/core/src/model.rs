@@ -275,11 +275,11 @@ pub struct Findings {
     pub language: Option<Language>,
     /// Best first.
     pub key_phrases: Vec<String>,
-    pub entities: Vec<Found>,
+    pub entities: Vec<Mention>,
     /// Money, percentages, quarters, years, financial metrics.
-    pub patterns: Vec<Found>,
+    pub patterns: Vec<Mention>,
     /// Kind and place only: the text of personal data is never copied.
-    pub personal_data: Vec<Found>,
+    pub personal_data: Vec<Mention>,
     /// Where somebody was asked who can tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sentiment: Option<Sentiment>,
@@ -316,7 +316,7 @@ impl SentimentLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Found {
+pub struct Mention {
     /// Upper case, as the providers name them: `DATE`, `MONEY`, `EMAIL`, `CREDIT_CARD`.
     pub kind: String,
     /// Empty for personal data.

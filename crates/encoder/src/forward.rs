@@ -10,7 +10,7 @@
 #![allow(clippy::needless_range_loop, reason = "loops over lanes of several arrays, which become one vector each")]
 
 use crate::math;
-use crate::tile::{LANES, Line, row_tiles, rows_at, store, tile};
+use crate::tile::{CacheLine, LANES, row_tiles, rows_at, store, tile};
 use crate::weights::{Layer, Network};
 
 /// Rows that pass the feed-forward part together. A multiple of every kernel's tile height.
@@ -32,9 +32,9 @@ pub(crate) struct Scratch {
 #[derive(Default)]
 struct AttentionScratch {
     /// Keys of one head, transposed and packed as a tile's right side.
-    keys: Vec<Line>,
+    keys: Vec<CacheLine>,
     /// Values of one head, packed likewise.
-    values: Vec<Line>,
+    values: Vec<CacheLine>,
     /// Scores of one tile of queries.
     scores: Vec<f32>,
 }
@@ -131,9 +131,9 @@ fn attention<const FMA: bool, const M: usize, const L: usize, const V: usize>(
     let value_columns = LANES * V;
     let value_panels = size.div_ceil(value_columns);
     scratch.keys.clear();
-    scratch.keys.resize(padded / LANES * size, Line::ZERO);
+    scratch.keys.resize(padded / LANES * size, CacheLine::ZERO);
     scratch.values.clear();
-    scratch.values.resize(value_panels * tokens * V, Line::ZERO);
+    scratch.values.resize(value_panels * tokens * V, CacheLine::ZERO);
     let scores = sized(&mut scratch.scores, M * padded);
 
     for head in 0..heads {

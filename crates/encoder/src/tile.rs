@@ -15,10 +15,10 @@ pub(crate) const LANES: usize = 16;
 /// One cache line of floats.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-pub(crate) struct Line(pub [f32; LANES]);
+pub(crate) struct CacheLine(pub [f32; LANES]);
 
-impl Line {
-    pub const ZERO: Line = Line([0.0; LANES]);
+impl CacheLine {
+    pub const ZERO: CacheLine = CacheLine([0.0; LANES]);
 }
 
 /// `a × b + c`, in one rounding where the kernel has such an instruction.
@@ -29,14 +29,17 @@ pub(crate) fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 
 /// `M` rows of `a` times one panel of `b` (`b.len()` deep). Rows of `a` may repeat.
 #[inline(always)]
-pub(crate) fn tile<const FMA: bool, const M: usize, const L: usize>(a: [&[f32]; M], b: &[[Line; L]]) -> [[Line; L]; M] {
+pub(crate) fn tile<const FMA: bool, const M: usize, const L: usize>(
+    a: [&[f32]; M],
+    b: &[[CacheLine; L]],
+) -> [[CacheLine; L]; M] {
     // The slicing tells the compiler that no index below can be out of bounds. (A loop and not `map`, which isn't
     // inlined into functions of another instruction set; the same elsewhere in this file.)
     let mut rows: [&[f32]; M] = [&[]; M];
     for i in 0..M {
         rows[i] = &a[i][..b.len()];
     }
-    let mut sums = [[Line::ZERO; L]; M];
+    let mut sums = [[CacheLine::ZERO; L]; M];
     for (p, b) in b.iter().enumerate() {
         // A copy, so that it is loaded once and not for each row.
         let b = *b;
@@ -51,7 +54,7 @@ pub(crate) fn tile<const FMA: bool, const M: usize, const L: usize>(a: [&[f32]; 
     }
     // Not `sums` itself: callers index the result by variables, so it has to live in memory, and the loop above would
     // write it there in every round.
-    let mut result = [[Line::ZERO; L]; M];
+    let mut result = [[CacheLine::ZERO; L]; M];
     for i in 0..M {
         for l in 0..L {
             for j in 0..LANES {
@@ -98,9 +101,9 @@ pub(crate) struct Linear<const L: usize> {
     pub inputs: usize,
     pub outputs: usize,
     /// `[panel][input]`; columns past `outputs` are zero.
-    panels: Vec<[Line; L]>,
+    panels: Vec<[CacheLine; L]>,
     /// `[panel]`, zero past `outputs`.
-    bias: Vec<[Line; L]>,
+    bias: Vec<[CacheLine; L]>,
 }
 
 impl<const L: usize> Linear<L> {
@@ -114,8 +117,8 @@ impl<const L: usize> Linear<L> {
         let mut linear = Self {
             inputs,
             outputs,
-            panels: vec![[Line::ZERO; L]; panels * inputs],
-            bias: vec![[Line::ZERO; L]; panels],
+            panels: vec![[CacheLine::ZERO; L]; panels * inputs],
+            bias: vec![[CacheLine::ZERO; L]; panels],
         };
         for (output, (row, &bias)) in weights.chunks_exact(inputs).zip(bias).enumerate() {
             let (panel, column) = (output / Self::COLUMNS, output % Self::COLUMNS);

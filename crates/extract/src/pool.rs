@@ -184,7 +184,7 @@ impl Extractor {
         let mut look = interval_at(start + LOOK, LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut next_deadline = deadline.min(start + stall);
-        let mut answer = Answer::new(media_type);
+        let mut answer = PartialDocument::new(media_type);
         loop {
             let heard = tokio::select! {
                 heard = child.hear(o.max_frame_bytes) => heard,
@@ -224,13 +224,13 @@ impl Extractor {
 }
 
 /// What has come of a document so far.
-struct Answer {
+struct PartialDocument {
     document: ExtractedDocument,
     pages_done: bool,
     bytes: u64,
 }
 
-impl Answer {
+impl PartialDocument {
     fn new(media_type: MediaType) -> Self {
         let document = ExtractedDocument {
             media_type,
@@ -243,7 +243,7 @@ impl Answer {
     }
 
     fn document(&mut self) -> ExtractedDocument {
-        std::mem::replace(&mut self.document, Answer::new(MediaType::Text).document)
+        std::mem::replace(&mut self.document, PartialDocument::new(MediaType::Text).document)
     }
 
     fn without_info(&mut self) -> End {

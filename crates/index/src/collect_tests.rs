@@ -9,9 +9,9 @@ use docweir_objects::memory::{Faults, MemoryObjects};
 use super::*;
 use crate::compaction::{CompactionOptions, Compactor, Mode};
 use crate::testing::{delete, document, id, model, objects, poll_some, run, store};
-use crate::{Write, Writer};
+use crate::{CollectionWriter, Write};
 
-fn commit(writer: &mut Writer, writes: Vec<Write>) -> ManifestVersion {
+fn commit(writer: &mut CollectionWriter, writes: Vec<Write>) -> ManifestVersion {
     run(writer.commit(writes, &model(3))).unwrap().version
 }
 
@@ -31,7 +31,7 @@ fn text(store: &VectorStore, version: ManifestVersion) -> Option<String> {
 }
 
 /// Two versions of a document, merged: versions 1 to 3.
-fn merged() -> (Arc<MemoryObjects>, Arc<VectorStore>, Writer) {
+fn merged() -> (Arc<MemoryObjects>, Arc<VectorStore>, CollectionWriter) {
     let o = objects(0, Faults::default());
     let s = store(&o);
     let mut writer = s.writer_seeded(1);
@@ -54,7 +54,7 @@ fn past_versions_are_seen_until_they_are_given_up() {
     assert!(run(s.manifest()).unwrap().unwrap().removed.is_empty(), "and forgotten");
 }
 
-/// Found by the simulator: it was told as damage, with the advice to restore a backup.
+/// Mention by the simulator: it was told as damage, with the advice to restore a backup.
 #[test]
 fn a_version_that_is_given_up_while_it_is_opened_is_no_damage() {
     let (mut seen, mut refused) = (0, 0);

@@ -76,8 +76,8 @@ pub use options::{Normalisation, Stemming, VectorOptions};
 pub use search::filter::Filter;
 pub use search::{Hit, Mode, SearchRequest};
 pub use verify::Verified;
-pub use view::{Held, Inventory, View, ViewStats};
-pub use writer::{Base, Committed, Writer};
+pub use view::{Inventory, View, ViewStats, WinningVersion};
+pub use writer::{Base, CollectionWriter, Committed};
 
 // What the interface of this crate is made of.
 pub use docweir_core::clock::{SharedClock, SystemClock};
@@ -182,13 +182,13 @@ impl VectorStore {
     }
 
     /// A new writer. A process has one a collection (the committer).
-    pub fn writer(self: &Arc<Self>) -> Writer {
-        Writer::new(self.clone(), fastrand::Rng::new())
+    pub fn writer(self: &Arc<Self>) -> CollectionWriter {
+        CollectionWriter::new(self.clone(), fastrand::Rng::new())
     }
 
     /// A writer whose ids and waits follow from a seed: for simulations.
-    pub fn writer_seeded(self: &Arc<Self>, seed: u64) -> Writer {
-        Writer::new(self.clone(), fastrand::Rng::with_seed(seed))
+    pub fn writer_seeded(self: &Arc<Self>, seed: u64) -> CollectionWriter {
+        CollectionWriter::new(self.clone(), fastrand::Rng::with_seed(seed))
     }
 
     /// The manifest as it is now; `None` before the first commit.

@@ -93,7 +93,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct World {
     objects: Arc<MemoryObjects>,
     stores: [Arc<VectorStore>; 2],
-    writers: [Writer; 2],
+    writers: [CollectionWriter; 2],
     compactor: Compactor,
     truth: Truth,
     versions: BTreeMap<u8, u64>,

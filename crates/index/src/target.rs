@@ -6,15 +6,15 @@ use async_trait::async_trait;
 use docweir_core::documents::DocumentId;
 use docweir_core::error::StageError;
 use docweir_core::model::ModelIdentity;
-use docweir_target::{Capabilities, Held, Row, Target, TargetWriter, Write, Written};
+use docweir_target::{Capabilities, LoadedVersion, Row, Target, TargetWriter, Write, Written};
 
 use crate::VectorStore;
 use crate::view;
-use crate::writer::{Base, Writer};
+use crate::writer::{Base, CollectionWriter};
 
 /// A writer with the base of its next commit, once that is fixed.
 struct IndexWriter {
-    writer: Writer,
+    writer: CollectionWriter,
     base: Option<Base>,
 }
 
@@ -44,12 +44,16 @@ impl Target for VectorStore {
         Box::new(IndexWriter { writer: VectorStore::writer(&self), base: None })
     }
 
-    async fn held(&self, documents: &[DocumentId]) -> Result<Vec<Option<Held>>, StageError> {
+    async fn held(&self, documents: &[DocumentId]) -> Result<Vec<Option<LoadedVersion>>, StageError> {
         let inventory = self.inventory().await?;
         Ok(documents.iter().map(|id| inventory.documents.get(id).and_then(visible)).collect())
     }
 
-    async fn list(&self, after: Option<&DocumentId>, limit: usize) -> Result<Vec<(DocumentId, Held)>, StageError> {
+    async fn list(
+        &self,
+        after: Option<&DocumentId>,
+        limit: usize,
+    ) -> Result<Vec<(DocumentId, LoadedVersion)>, StageError> {
         let inventory = self.inventory().await?;
         let all = inventory.documents.iter().filter(|(id, _)| after.is_none_or(|after| *id > after));
         Ok(all.filter_map(|(id, held)| Some((id.clone(), visible(held)?))).take(limit).collect())
@@ -61,8 +65,8 @@ impl Target for VectorStore {
     }
 }
 
-fn visible(held: &view::Held) -> Option<Held> {
-    (!held.tombstone).then_some(Held { version: held.version, rows: held.rows })
+fn visible(held: &view::WinningVersion) -> Option<LoadedVersion> {
+    (!held.tombstone).then_some(LoadedVersion { version: held.version, rows: held.rows })
 }
 
 #[async_trait]

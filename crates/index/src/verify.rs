@@ -14,7 +14,7 @@ use super::error::VectorError;
 use super::manifest::{FileKind, LiveFile, RemovedFile};
 use super::retry::blocking;
 use super::segment::Segment;
-use super::{Held, VectorStore, View};
+use super::{VectorStore, View, WinningVersion};
 use docweir_target::{DocumentRows, Write};
 
 /// Something that is wrong with the files of a collection.
@@ -199,7 +199,10 @@ pub enum Recorded {
 }
 
 /// Compares what was recorded with what is visible.
-pub fn compare(recorded: &BTreeMap<DocumentId, Recorded>, visible: &BTreeMap<DocumentId, Held>) -> Vec<Disagreement> {
+pub fn compare(
+    recorded: &BTreeMap<DocumentId, Recorded>,
+    visible: &BTreeMap<DocumentId, WinningVersion>,
+) -> Vec<Disagreement> {
     let mut found = Vec::new();
     for (document, says) in recorded {
         let held = visible.get(document).filter(|h| !h.tombstone).map(|h| h.version);

@@ -31,7 +31,7 @@ fn each_fault_is_found_and_named() {
 
 #[test]
 fn records_and_rows_are_compared() {
-    let held = |version, tombstone| Held { version, rows: 1, tombstone };
+    let held = |version, tombstone| WinningVersion { version, rows: 1, tombstone };
     let visible: BTreeMap<_, _> = [
         (id("same"), held(2, false)),
         (id("newer"), held(3, false)),

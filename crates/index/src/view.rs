@@ -57,14 +57,14 @@ pub struct ViewStats {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     pub version: ManifestVersion,
-    pub documents: BTreeMap<DocumentId, Held>,
+    pub documents: BTreeMap<DocumentId, WinningVersion>,
     /// Of visible documents that another one contains: that one.
     pub parents: BTreeMap<DocumentId, DocumentId>,
 }
 
 /// The winning version of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct WinningVersion {
     pub version: Version,
     pub rows: u32,
     pub tombstone: bool,
@@ -285,12 +285,12 @@ impl VectorStore {
 }
 
 /// Of each document the version that wins over all files.
-fn held<'a>(files: impl Iterator<Item = (&'a str, &'a [DocumentEntry])>) -> BTreeMap<DocumentId, Held> {
-    let mut winners: HashMap<&DocumentId, (Precedence<'a>, Held)> = HashMap::new();
+fn held<'a>(files: impl Iterator<Item = (&'a str, &'a [DocumentEntry])>) -> BTreeMap<DocumentId, WinningVersion> {
+    let mut winners: HashMap<&DocumentId, (Precedence<'a>, WinningVersion)> = HashMap::new();
     for (file, documents) in files {
         for entry in documents {
             let rank = Precedence { version: entry.version, tombstone: entry.tombstone, file };
-            let held = Held { version: entry.version, rows: entry.rows, tombstone: entry.tombstone };
+            let held = WinningVersion { version: entry.version, rows: entry.rows, tombstone: entry.tombstone };
             let winner = winners.entry(&entry.id).or_insert((rank, held));
             if rank > winner.0 {
                 *winner = (rank, held);
@@ -302,7 +302,7 @@ fn held<'a>(files: impl Iterator<Item = (&'a str, &'a [DocumentEntry])>) -> BTre
 
 /// Returns the parents of those entries that win and are visible. Entries of one version are the same in every file.
 fn parents(
-    held: &BTreeMap<DocumentId, Held>,
+    held: &BTreeMap<DocumentId, WinningVersion>,
     entries: impl Iterator<Item = DocumentEntry>,
 ) -> BTreeMap<DocumentId, DocumentId> {
     let visible =
@@ -364,12 +364,12 @@ impl View {
     }
 
     /// The winning version of a document, tombstones too.
-    fn find(&self, document: &DocumentId) -> Option<(Winner, Held)> {
+    fn find(&self, document: &DocumentId) -> Option<(Winner, WinningVersion)> {
         self.segments.iter().enumerate().find_map(|(segment, s)| {
             let documents = s.segment.documents();
             let at = documents.find(document.as_str()).filter(|&at| s.documents.contains(at))?;
             let (version, tombstone) = (documents.version(at), documents.is_tombstone(at));
-            let held = Held { version, rows: documents.rows(at).len() as u32, tombstone };
+            let held = WinningVersion { version, rows: documents.rows(at).len() as u32, tombstone };
             Some((Winner { segment, document: at }, held))
         })
     }

@@ -30,7 +30,7 @@ use super::validate::{self, Append, Refusal, Resolution, Stamp};
 use docweir_target::{Write, gather};
 
 /// Commits in the name of one writer. Not `Clone`: the sequence number has one owner.
-pub struct Writer {
+pub struct CollectionWriter {
     store: Arc<VectorStore>,
     id: String,
     sequence: u64,
@@ -56,7 +56,7 @@ pub struct Committed {
     pub attempts: u32,
 }
 
-impl Writer {
+impl CollectionWriter {
     pub(super) fn new(store: Arc<VectorStore>, mut random: fastrand::Rng) -> Self {
         let id = ulid(&store, &mut random);
         Self { store, id, sequence: 0, random }
@@ -71,14 +71,14 @@ impl Writer {
     /// the highest version. Safe to drop at any wait. After [`VectorError::Unresolved`] the same writes may be
     /// committed again: the same version of a document is never shown twice.
     ///
-    /// For a caller that needs no leave from anybody to write what it writes; others [`begin`](Writer::begin) first.
+    /// For a caller that needs no leave from anybody to write what it writes; others [`begin`](CollectionWriter::begin) first.
     pub async fn commit(&mut self, writes: Vec<Write>, model: &ModelIdentity) -> Result<Committed, VectorError> {
         let base = self.begin().await?;
         self.commit_on(base, writes, model).await
     }
 
     /// What a commit will be based on. Whoever writes a document by leave of the control store makes sure *after* this,
-    /// and before [`commit_on`](Writer::commit_on), that the leave still holds. A tombstone that supersedes the document
+    /// and before [`commit_on`](CollectionWriter::commit_on), that the leave still holds. A tombstone that supersedes the document
     /// is then either seen by the control store, or is newer than the base; and as long as this base may commit, no
     /// merge leaves such a tombstone out. The other way round a writer that was stopped in between could bring back a
     /// document of which not even the tombstone is left.
@@ -87,7 +87,7 @@ impl Writer {
         self.load(&mut retries).await.map(Base)
     }
 
-    /// [`commit`](Writer::commit), on a base that was taken before.
+    /// [`commit`](CollectionWriter::commit), on a base that was taken before.
     pub async fn commit_on(
         &mut self,
         base: Base,

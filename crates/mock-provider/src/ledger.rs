@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::batches::{Batch, Progress, Status};
+use crate::batches::{Batch, MockBatchStatus, Progress};
 use crate::charges::{Analysis, AnalysisCharges, BatchEntry, Charge, Charges};
 use crate::error::MockProviderError;
 use crate::files::StoredFile;
@@ -146,7 +146,8 @@ impl Ledger {
 
     /// Tokens of a model's batches that are accepted and not finished.
     pub fn enqueued_tokens(&self, model: &str) -> u64 {
-        let waiting = |batch: &&Batch| matches!(batch.status, Status::InProgress | Status::Finalizing);
+        let waiting =
+            |batch: &&Batch| matches!(batch.status, MockBatchStatus::InProgress | MockBatchStatus::Finalizing);
         let of_model = |batch: &&Batch| batch.model.as_deref() == Some(model);
         self.batches.values().filter(waiting).filter(of_model).map(|batch| batch.tokens).sum()
     }

@@ -74,7 +74,7 @@ pub struct Account {
 }
 
 /// Money that is set aside for one call. Dropped without a word it stays set aside, and the next run calls it in doubt.
-pub struct Held<'a> {
+pub struct HeldReservation<'a> {
     account: &'a Account,
     id: EntryId,
 }
@@ -84,7 +84,12 @@ impl Account {
     ///
     /// # Errors
     /// [`BUDGET_SPENT`] where it would be more than the budget; the ledger's failure, which is the system's.
-    pub async fn reserve(&self, subject: &str, collection: Option<&str>, tokens: u64) -> Result<Held<'_>, StageError> {
+    pub async fn reserve(
+        &self,
+        subject: &str,
+        collection: Option<&str>,
+        tokens: u64,
+    ) -> Result<HeldReservation<'_>, StageError> {
         let mut spend = self.spend(Mode::Live, subject, tokens, self.cost(tokens));
         if let Some(collection) = collection {
             collection.clone_into(&mut spend.collection);
@@ -92,7 +97,7 @@ impl Account {
         match self.ledger.reserve(spend, self.options.budget()).await? {
             Asked::Given(reservation) => {
                 self.alerts.reached(&self.options, &reservation);
-                Ok(Held { account: self, id: reservation.id })
+                Ok(HeldReservation { account: self, id: reservation.id })
             }
             Asked::Refused { period, spent, limit } => Err(refused(period, spent, limit)),
         }
@@ -117,7 +122,7 @@ impl Account {
     }
 }
 
-impl Held<'_> {
+impl HeldReservation<'_> {
     /// Writes down what was charged, and returns what it cost. What can't be written stays set aside: it is not lost.
     pub async fn settle(self, tokens: u64) -> Nanodollars {
         let cost = self.account.cost(tokens);

@@ -14,7 +14,7 @@ use docweir_core::error::StageError;
 use docweir_core::model::ModelIdentity;
 use docweir_core::money::Nanodollars;
 use docweir_stages::embed::{Call, EmbedBatch, Embedder, deciding, packed};
-use docweir_stores::batches::{Answer, DocumentTexts, Space, Text};
+use docweir_stores::batches::{DocumentTexts, Space, Text, TextLookup};
 
 /// The code of the error that says that texts were put down: no failure, but a reason to wait.
 pub const WAITS_FOR_BATCH: &str = "waits_for_batch";
@@ -97,18 +97,18 @@ impl Embedder for BatchedEmbedder {
         let wanted =
             texts.iter().map(|text| Text { text: text.clone(), tokens: self.count_tokens(text) as u64 }).collect();
         match self.batches.ask(call.subject, &space, wanted).await? {
-            Answer::Ready { vectors, tokens } => {
+            TextLookup::Ready { vectors, tokens } => {
                 let cost_usd = Nanodollars::of_tokens(tokens, self.usd_per_million_tokens).usd();
                 Ok(EmbedBatch { vectors: vectors.into_iter().map(Ok).collect(), tokens, cost_usd })
             }
-            Answer::Waits(open) => {
+            TextLookup::Waits(open) => {
                 (self.asked)();
                 let s = if open == 1 { "" } else { "s" };
                 let text = format!("waits for a batch that embeds {open} text{s} of it");
                 Err(StageError::transient(WAITS_FOR_BATCH, text))
             }
-            Answer::Live { vectors, tokens } => self.rest(&space, texts, vectors, tokens, call).await,
-            Answer::Failed(why) => {
+            TextLookup::Live { vectors, tokens } => self.rest(&space, texts, vectors, tokens, call).await,
+            TextLookup::Failed(why) => {
                 let text = format!("the provider refused a text of this document in a batch ({why})");
                 Err(StageError::permanent("provider_refused", text))
             }

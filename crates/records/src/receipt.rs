@@ -26,15 +26,15 @@ pub(super) struct Receipt<'a> {
     pub image_id: &'a str,
     pub receipt_id: u32,
     pub source: Option<&'a str>,
-    pub lines: Vec<Line<'a>>,
+    pub lines: Vec<ReceiptLine<'a>>,
 }
 
-pub(super) struct Line<'a> {
+pub(super) struct ReceiptLine<'a> {
     pub piece: Piece<'a>,
-    pub words: Vec<Word<'a>>,
+    pub words: Vec<ReceiptWord<'a>>,
 }
 
-pub(super) struct Word<'a> {
+pub(super) struct ReceiptWord<'a> {
     pub piece: Piece<'a>,
     pub label_status: &'a str,
 }
@@ -62,7 +62,7 @@ impl<'a> Receipt<'a> {
         let image_id = required(object, "image_id", "a UUID", |v| v.as_str().filter(|t| is_uuid(t)))?;
         let receipt_id = id(object, "receipt_id")?;
         let source = optional(object, "source", "a string", Value::as_str)?;
-        let lines = list(object, "lines", Line::read)?;
+        let lines = list(object, "lines", ReceiptLine::read)?;
         if lines.is_empty() {
             return Err(RecordError::field("lines", "must hold at least one line"));
         }
@@ -71,16 +71,16 @@ impl<'a> Receipt<'a> {
     }
 }
 
-impl<'a> Line<'a> {
+impl<'a> ReceiptLine<'a> {
     fn read(object: &'a Object) -> Result<Self, RecordError> {
         let piece = Piece::read(object, "line_id")?;
-        let words = list(object, "words", Word::read)?;
+        let words = list(object, "words", ReceiptWord::read)?;
         unique("words", "word_id", words.iter().map(|w| w.piece.id))?;
         Ok(Self { piece, words })
     }
 }
 
-impl<'a> Word<'a> {
+impl<'a> ReceiptWord<'a> {
     fn read(object: &'a Object) -> Result<Self, RecordError> {
         let label_status = optional(object, "label_status", "a string", Value::as_str)?.unwrap_or("unvalidated");
         Ok(Self { piece: Piece::read(object, "word_id")?, label_status })

@@ -9,7 +9,7 @@ use super::error::RecordError;
 use super::ids::{line_key, word_key};
 use super::layout::{neighbours, position, rows_around};
 use super::options::RecordsOptions;
-use super::receipt::{Line, Piece, Receipt, Word};
+use super::receipt::{Piece, Receipt, ReceiptLine, ReceiptWord};
 use super::{Item, ItemKind};
 
 /// Stands for a neighbour where there is none.
@@ -20,7 +20,8 @@ const ITEM_BYTES: usize = 1_536;
 
 /// First the lines, then the words, each in the order of the file.
 pub(super) fn items(receipt: &Receipt, options: &RecordsOptions) -> Result<Vec<Item>, RecordError> {
-    let words: Vec<(&Line, &Word)> = receipt.lines.iter().flat_map(|l| l.words.iter().map(move |w| (l, w))).collect();
+    let words: Vec<(&ReceiptLine, &ReceiptWord)> =
+        receipt.lines.iter().flat_map(|l| l.words.iter().map(move |w| (l, w))).collect();
     let (found, limit) = (receipt.lines.len() + words.len(), options.max_record_items);
     if found > limit {
         return Err(RecordError::TooManyItems { found, limit });
@@ -43,7 +44,7 @@ pub(super) fn items(receipt: &Receipt, options: &RecordsOptions) -> Result<Vec<I
     line_items.chain(word_items).map(fits).collect()
 }
 
-fn line_item(receipt: &Receipt, line: &Line, [above, below]: [Option<&str>; 2], line_context: bool) -> Item {
+fn line_item(receipt: &Receipt, line: &ReceiptLine, [above, below]: [Option<&str>; 2], line_context: bool) -> Item {
     let piece = &line.piece;
     let mut metadata = common(receipt, line, piece);
     let known: Vec<f64> = line.words.iter().filter_map(|w| w.piece.confidence).collect();
@@ -57,7 +58,7 @@ fn line_item(receipt: &Receipt, line: &Line, [above, below]: [Option<&str>; 2], 
     item(line_key(receipt.image_id, receipt.receipt_id, piece.id), ItemKind::Line, input.join("\n"), piece, metadata)
 }
 
-fn word_item(receipt: &Receipt, line: &Line, word: &Word, [left, right]: [&str; 2]) -> Item {
+fn word_item(receipt: &Receipt, line: &ReceiptLine, word: &ReceiptWord, [left, right]: [&str; 2]) -> Item {
     let piece = &word.piece;
     let mut metadata = common(receipt, line, piece);
     put(&mut metadata, "word_id", piece.id);
@@ -82,7 +83,7 @@ fn item(key: String, kind: ItemKind, input: String, piece: &Piece, metadata: Map
     Item { key, kind, input, text: piece.text.to_owned(), metadata, noise: piece.noise }
 }
 
-fn common(receipt: &Receipt, line: &Line, piece: &Piece) -> Map<String, Value> {
+fn common(receipt: &Receipt, line: &ReceiptLine, piece: &Piece) -> Map<String, Value> {
     let mut metadata = Map::new();
     put(&mut metadata, "image_id", receipt.image_id);
     put(&mut metadata, "receipt_id", receipt.receipt_id);

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use docweir_core::clock::SystemClock;
 use docweir_core::model::{Metric, ModelIdentity};
 use docweir_core::money::Nanodollars;
-use docweir_stores::batches::{Batches, Ending, Made, NewItem, Order, Packed, Shown, Space, SqliteBatches, Status};
+use docweir_stores::batches::{
+    BatchStatus, Batches, Ending, Made, NewItem, Order, Packed, Shown, Space, SqliteBatches,
+};
 use docweir_stores::ledger::{Budget, Mode, Spend};
 use docweir_stores::paid;
 use docweir_stores::sqlite::OpenOptions;
@@ -85,7 +87,7 @@ async fn pack(batches: &Arc<dyn Batches>, id: &str, items: usize) {
 
 async fn end(batches: &Arc<dyn Batches>, name: &str, id: &str) {
     let ending = Ending {
-        status: Status::Completed,
+        status: BatchStatus::Completed,
         charged_tokens: Some(9),
         usd_per_million_tokens: 0.01,
         most_attempts: 3,

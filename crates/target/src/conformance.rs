@@ -12,7 +12,7 @@ use docweir_core::documents::DocumentId;
 use docweir_core::error::ErrorClass;
 
 use crate::testing::{delete, document, id, model};
-use crate::{Capabilities, Held, Target, TargetWriter, Write};
+use crate::{Capabilities, LoadedVersion, Target, TargetWriter, Write};
 
 /// A collection of its own for one test.
 #[async_trait]
@@ -74,7 +74,7 @@ async fn write(target: &Arc<dyn Target>, writes: Vec<Write>) {
 async fn held(target: &Arc<dyn Target>, documents: &[&str]) -> Vec<Option<(u64, u32)>> {
     let ids: Vec<DocumentId> = documents.iter().map(|name| id(name)).collect();
     let held = target.held(&ids).await.unwrap();
-    held.into_iter().map(|held| held.map(|Held { version, rows }| (version, rows))).collect()
+    held.into_iter().map(|held| held.map(|LoadedVersion { version, rows }| (version, rows))).collect()
 }
 
 /// Waits, no longer than the world lags, until documents are held as expected.

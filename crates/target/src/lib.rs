@@ -61,10 +61,14 @@ pub trait Target: Send + Sync + 'static {
 
     /// Returns what is visible of each document, in the order of `documents`; `None` for those that are not there or
     /// were deleted.
-    async fn held(&self, documents: &[DocumentId]) -> Result<Vec<Option<Held>>, StageError>;
+    async fn held(&self, documents: &[DocumentId]) -> Result<Vec<Option<LoadedVersion>>, StageError>;
 
     /// Returns visible documents in the order of their ids: `limit` at most, those after `after`.
-    async fn list(&self, after: Option<&DocumentId>, limit: usize) -> Result<Vec<(DocumentId, Held)>, StageError>;
+    async fn list(
+        &self,
+        after: Option<&DocumentId>,
+        limit: usize,
+    ) -> Result<Vec<(DocumentId, LoadedVersion)>, StageError>;
 
     /// Returns the visible rows of each document with their vectors, in the order of `documents` and of the rows'
     /// ordinals; none for those that are not there.
@@ -90,7 +94,7 @@ pub trait TargetWriter: Send {
 
 /// What is visible of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct LoadedVersion {
     pub version: Version,
     pub rows: u32,
 }

@@ -2,7 +2,7 @@
 //!
 //! A page of every generated document holds its [`marker`] once, in running text.
 
-use crate::pdf::{Page, Pdf};
+use crate::pdf::{Pdf, PdfPage};
 use crate::prose::{Chance, heading, marker, paragraph};
 
 /// What a usual test and the benchmarks read: a heading and some 200 words on each of two pages, about 2 kB.
@@ -20,7 +20,7 @@ pub fn long_pages(count: usize, more: usize, seed: u64) -> Vec<u8> {
     let mut chance = Chance::new(seed);
     let mut pdf = Pdf::new(&title(seed));
     for page in 1..=count {
-        let written = Page::new()
+        let written = PdfPage::new()
             .heading(&format!("{page}. {}", heading(&mut chance)))
             .paragraph(&paragraph(&mut chance, 6))
             .paragraph(&format!("{} {}", paragraph(&mut chance, 4), mention(seed, page)))
@@ -35,7 +35,7 @@ pub fn long_pages(count: usize, more: usize, seed: u64) -> Vec<u8> {
 pub fn with_text(texts: &[&str]) -> Vec<u8> {
     let mut pdf = Pdf::new("given text");
     for text in texts {
-        let page = text.lines().filter(|line| !line.trim().is_empty()).fold(Page::new(), |page, line| {
+        let page = text.lines().filter(|line| !line.trim().is_empty()).fold(PdfPage::new(), |page, line| {
             match line.strip_prefix("# ") {
                 Some(heading) => page.heading(heading),
                 None => page.paragraph(line),
@@ -107,7 +107,7 @@ mod tests {
     fn a_seed_gives_the_same_bytes_and_another_seed_others() {
         assert_eq!(two_pages(5), two_pages(5));
         assert_ne!(two_pages(5), two_pages(6));
-        assert_eq!(pages(3, 5).windows(11).filter(|w| w == b"/Type/Page/").count(), 3);
+        assert_eq!(pages(3, 5).windows(11).filter(|w| w == b"/Type/PdfPage/").count(), 3);
         assert!(two_pages(5).len() < 5_000, "10,000 of them must fit anywhere");
     }
 

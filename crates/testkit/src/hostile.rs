@@ -6,11 +6,11 @@
 use flate2::{Compress, Compression, FlushCompress};
 
 use crate::generate::{pages, two_pages};
-use crate::pdf::{Objects, Page, Pdf, deflate, stream};
+use crate::pdf::{Objects, Pdf, PdfPage, deflate, stream};
 
 /// What a sound program does with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Expected {
     /// Reads its text.
     Text,
     /// Refuses it at once, with the reason.
@@ -27,7 +27,7 @@ pub struct Hostile {
     /// A file name: lower case, with the extension that a user would see.
     pub name: &'static str,
     pub bytes: Vec<u8>,
-    pub outcome: Outcome,
+    pub outcome: Expected,
 }
 
 /// The password of [`encrypted_rc4`] and [`encrypted_aes`]; that of the owner is `owner`.
@@ -35,7 +35,7 @@ pub const PASSWORD: &str = "weir";
 
 /// Every file of this module, with the sizes that a test on two cores can afford.
 pub fn all() -> Vec<Hostile> {
-    use Outcome::{Either, Limited, Refused, Text};
+    use Expected::{Either, Limited, Refused, Text};
     let entry = |name, bytes, outcome| Hostile { name, bytes, outcome };
     vec![
         entry("empty.pdf", Vec::new(), Refused),
@@ -233,11 +233,11 @@ pub fn broken_stream() -> Vec<u8> {
 
 /// Two sound pages with nothing on them.
 pub fn no_text() -> Vec<u8> {
-    Pdf::new("nothing").page(Page::new()).page(Page::new()).to_bytes()
+    Pdf::new("nothing").page(PdfPage::new()).page(PdfPage::new()).to_bytes()
 }
 
 fn page_of(resources: &str, content: usize, parent: usize) -> String {
-    format!("<</Type/Page/Parent {parent} 0 R/MediaBox[0 0 595 842]/Resources {resources}/Contents {content} 0 R>>")
+    format!("<</Type/PdfPage/Parent {parent} 0 R/MediaBox[0 0 595 842]/Resources {resources}/Contents {content} 0 R>>")
 }
 
 /// A zlib stream of `mebibytes` × 2²⁰ spaces, made without unpacking it: one mebibyte is packed once up to a full

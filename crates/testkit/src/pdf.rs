@@ -27,7 +27,7 @@ const BOLD: usize = 4;
 const FIRST_FREE: usize = 5;
 
 #[derive(Clone, Debug, PartialEq)]
-struct Line {
+struct PdfLine {
     text: String,
     bold: bool,
     size: f32,
@@ -37,18 +37,18 @@ struct Line {
 
 /// One page. Text that does not fit below what is there runs over the lower edge: a page never breaks by itself.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Page {
-    lines: Vec<Line>,
+pub struct PdfPage {
+    lines: Vec<PdfLine>,
     down: f32,
 }
 
-impl Default for Page {
+impl Default for PdfPage {
     fn default() -> Self {
         Self { lines: Vec::new(), down: MARGIN as f32 }
     }
 }
 
-impl Page {
+impl PdfPage {
     pub fn new() -> Self {
         Self::default()
     }
@@ -57,7 +57,7 @@ impl Page {
     #[must_use]
     pub fn heading(mut self, text: &str) -> Self {
         self.down += HEADING;
-        self.lines.push(Line { text: text.to_owned(), bold: true, size: HEADING, down: self.down });
+        self.lines.push(PdfLine { text: text.to_owned(), bold: true, size: HEADING, down: self.down });
         self.down += 12.0;
         self
     }
@@ -67,7 +67,7 @@ impl Page {
     pub fn paragraph(mut self, text: &str) -> Self {
         for line in wrap(text, LINE) {
             self.down += BODY * 1.3;
-            self.lines.push(Line { text: line, bold: false, size: BODY, down: self.down });
+            self.lines.push(PdfLine { text: line, bold: false, size: BODY, down: self.down });
         }
         self.down += 8.0;
         self
@@ -91,7 +91,7 @@ impl Page {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pdf {
     title: String,
-    pages: Vec<Page>,
+    pages: Vec<PdfPage>,
 }
 
 impl Pdf {
@@ -100,7 +100,7 @@ impl Pdf {
     }
 
     #[must_use]
-    pub fn page(mut self, page: Page) -> Self {
+    pub fn page(mut self, page: PdfPage) -> Self {
         self.pages.push(page);
         self
     }
@@ -156,7 +156,7 @@ impl Objects {
         let parent = |level: usize, place: usize| levels[level + 1][place / FAN_OUT];
         for (place, content) in contents.iter().enumerate() {
             self.add(format!(
-                "<</Type/Page/Parent {} 0 R/MediaBox[0 0 {WIDTH} {HEIGHT}]/Resources {resources}/Contents {content} 0 R>>",
+                "<</Type/PdfPage/Parent {} 0 R/MediaBox[0 0 {WIDTH} {HEIGHT}]/Resources {resources}/Contents {content} 0 R>>",
                 parent(0, place)
             ));
         }
@@ -283,7 +283,7 @@ mod tests {
         for count in [0, 1, 2, 63, 64, 65, 128, 4097] {
             let mut pdf = Pdf::new("numbers");
             for n in 1..=count {
-                pdf = pdf.page(Page::new().paragraph(&format!("page number {n}")));
+                pdf = pdf.page(PdfPage::new().paragraph(&format!("page number {n}")));
             }
             let read = lopdf::Document::load_mem(&pdf.to_bytes()).unwrap();
             assert_eq!(read.get_pages().len(), count, "{count} pages");

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use docweir_core::documents::DocumentId;
 use docweir_core::error::StageError;
 use docweir_core::model::ModelIdentity;
-use docweir_target::{Capabilities, Held, Row, Target, TargetWriter, Write, Written, gather};
+use docweir_target::{Capabilities, LoadedVersion, Row, Target, TargetWriter, Write, Written, gather};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
@@ -109,9 +109,9 @@ impl Content {
     }
 }
 
-fn held(write: &Write) -> Option<Held> {
+fn held(write: &Write) -> Option<LoadedVersion> {
     let rows = u32::try_from(write.rows().len()).unwrap_or(u32::MAX);
-    (!write.is_delete()).then_some(Held { version: write.version(), rows })
+    (!write.is_delete()).then_some(LoadedVersion { version: write.version(), rows })
 }
 
 #[async_trait]
@@ -140,12 +140,16 @@ impl Target for JsonlTarget {
         Box::new(JsonlWriter(self))
     }
 
-    async fn held(&self, documents: &[DocumentId]) -> Result<Vec<Option<Held>>, StageError> {
+    async fn held(&self, documents: &[DocumentId]) -> Result<Vec<Option<LoadedVersion>>, StageError> {
         let (_, content) = self.read()?;
         Ok(documents.iter().map(|id| content.documents.get(id).and_then(held)).collect())
     }
 
-    async fn list(&self, after: Option<&DocumentId>, limit: usize) -> Result<Vec<(DocumentId, Held)>, StageError> {
+    async fn list(
+        &self,
+        after: Option<&DocumentId>,
+        limit: usize,
+    ) -> Result<Vec<(DocumentId, LoadedVersion)>, StageError> {
         let (_, content) = self.read()?;
         let all = content.documents.iter().filter(|(id, _)| after.is_none_or(|after| *id > after));
         Ok(all.filter_map(|(id, write)| Some((id.clone(), held(write)?))).take(limit).collect())

@@ -16,7 +16,7 @@ use docweir_providers::account::Account;
 use docweir_providers::batched::wake_word;
 use docweir_providers::openai::{BatchObject, CallError, Client, OpenAiOptions};
 use docweir_stores::batches::{Batch, Batches, Space, Waiting};
-use docweir_stores::control::{ControlError, ControlStore, RecordFilter, Resume, Status};
+use docweir_stores::control::{ControlError, ControlStore, DocumentStatus, RecordFilter, Resume};
 use docweir_stores::ledger::{Asked, Budget, Mode, Spend};
 use docweir_target::{OpenTarget, Target};
 use tokio::sync::Notify;
@@ -135,7 +135,10 @@ impl BatchContext {
         let needless = match DocumentId::parse(document) {
             None => true,
             Some(id) => match retry_while_busy(&self.retry, || store.record(&id)).await {
-                Ok(record) => matches!(record.status, Status::Completed | Status::Failed | Status::Deleted),
+                Ok(record) => matches!(
+                    record.status,
+                    DocumentStatus::Completed | DocumentStatus::Failed | DocumentStatus::Deleted
+                ),
                 Err(ControlError::NotFound(_)) => true,
                 Err(error) => return Err(control(error)),
             },
@@ -150,7 +153,7 @@ impl BatchContext {
     pub async fn wake_the_forgotten(&self) -> Result<(), StageError> {
         const PAGE: usize = 500;
         let store = &self.control;
-        let filter = RecordFilter { status: Some(Status::Parked), ..RecordFilter::default() };
+        let filter = RecordFilter { status: Some(DocumentStatus::Parked), ..RecordFilter::default() };
         let mut after = None;
         loop {
             let page =

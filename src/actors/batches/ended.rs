@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use docweir_core::error::StageError;
 use docweir_core::money::Nanodollars;
 use docweir_objects::Pages;
-use docweir_stores::batches::{Ending, Status, result_files};
+use docweir_stores::batches::{BatchStatus, Ending, result_files};
 
 use super::context::BatchContext;
 use crate::messages::event::Event;
@@ -34,7 +34,13 @@ impl BatchContext {
     }
 
     /// How a batch ends, at the configured price and limits.
-    pub fn ending(&self, status: Status, charged_tokens: Option<u64>, undone: bool, error: Option<String>) -> Ending {
+    pub fn ending(
+        &self,
+        status: BatchStatus,
+        charged_tokens: Option<u64>,
+        undone: bool,
+        error: Option<String>,
+    ) -> Ending {
         Ending {
             status,
             charged_tokens,

@@ -11,8 +11,8 @@ use std::rc::Rc;
 
 use docweir_core::error::{ErrorClass, StageError};
 use docweir_core::failpoint;
-use docweir_providers::openai::{CallError, Outcome, ReadOptions, TransferError, read_results};
-use docweir_stores::batches::{Batch, Ending, Made, Refusal, Sent, Space, Status, result_files};
+use docweir_providers::openai::{CallError, ItemResult, ReadOptions, TransferError, read_results};
+use docweir_stores::batches::{Batch, BatchStatus, Ending, Made, Refusal, Sent, Space, result_files};
 use docweir_target::TargetWriter;
 use tokio::sync::mpsc;
 
@@ -88,7 +88,7 @@ impl Harvester {
         let context = self.context.clone();
         let Some(batch) = context.batches.batch(id).await?.filter(|b| b.ended_at.is_none()) else { return Ok(()) };
         let mut sums = Sums::default();
-        if batch.status == Status::Failed && !batch.error_lines.is_empty() {
+        if batch.status == BatchStatus::Failed && !batch.error_lines.is_empty() {
             let error = batch.error.clone().unwrap_or_default();
             context.batches.blame(id, &batch.error_lines, &error).await?;
         }
@@ -120,8 +120,8 @@ impl Harvester {
             self.context.notifier.tell_once(text.into());
         }
         // Where lines were named, the others are as good as new.
-        let blamed = batch.status == Status::Failed && !batch.error_lines.is_empty();
-        let undone = full || blamed || batch.status == Status::Cancelled;
+        let blamed = batch.status == BatchStatus::Failed && !batch.error_lines.is_empty();
+        let undone = full || blamed || batch.status == BatchStatus::Cancelled;
         // Without its results only the provider's own word is left.
         let charged = batch.charged_tokens.or_else(|| sums.lost.is_none().then_some(sums.tokens));
         self.context.ending(batch.status, charged, undone, sums.lost.clone())
@@ -158,7 +158,7 @@ impl Harvester {
         let file = File::open(path).map_err(|e| broken(&e))?;
         let options = ReadOptions { max_line_bytes: context.options.max_line_bytes, ..ReadOptions::default() };
         let dimension = context.model.dimension as usize;
-        let (give, mut groups) = mpsc::channel::<Vec<Outcome>>(GROUPS);
+        let (give, mut groups) = mpsc::channel::<Vec<ItemResult>>(GROUPS);
         let reading = tokio::task::spawn_blocking(move || {
             let gone = || std::io::Error::other("nobody takes the results any more");
             read_results(file, dimension, options, |group| give.blocking_send(group).map_err(|_| gone()))
@@ -169,7 +169,7 @@ impl Harvester {
         while let Some(group) = groups.recv().await {
             for outcome in group {
                 match outcome {
-                    Outcome::Bad { line, why } => {
+                    ItemResult::Bad { line, why } => {
                         tracing::debug!(batch = batch.id, line, why, "a line of results is of no use");
                         sums.bad_lines += 1;
                     }
@@ -184,24 +184,24 @@ impl Harvester {
         reading.await.map_err(|e| broken(&e))?.map_err(|e| broken(&e))
     }
 
-    async fn group(&mut self, batch: &Batch, outcomes: Vec<Outcome>, sums: &mut Sums) -> Result<(), StageError> {
+    async fn group(&mut self, batch: &Batch, outcomes: Vec<ItemResult>, sums: &mut Sums) -> Result<(), StageError> {
         let context = self.context.clone();
         let (mut vectors, mut refusals) = (Vec::new(), Vec::new());
         for outcome in outcomes {
             match outcome {
-                Outcome::Row { custom_id, vector, tokens } => {
+                ItemResult::Row { custom_id, vector, tokens } => {
                     sums.tokens += tokens;
                     vectors.push((custom_id, vector, tokens));
                 }
-                Outcome::Unusable { custom_id, why, tokens } => {
+                ItemResult::Unusable { custom_id, why, tokens } => {
                     sums.tokens += tokens;
                     let error = format!("its vector is of no use: {why}");
                     refusals.push(Refusal { key: custom_id, error, again: true });
                 }
-                Outcome::Refused { custom_id, code, retryable } => {
+                ItemResult::Refused { custom_id, code, retryable } => {
                     refusals.push(Refusal { key: custom_id, error: code, again: retryable });
                 }
-                Outcome::Bad { .. } => {}
+                ItemResult::Bad { .. } => {}
             }
         }
         if !vectors.is_empty() {
@@ -221,7 +221,7 @@ impl Harvester {
         }
         if !refusals.is_empty() {
             // A batch that was called off is nobody's attempt.
-            let most = if batch.status == Status::Cancelled { u32::MAX } else { context.options.max_attempts };
+            let most = if batch.status == BatchStatus::Cancelled { u32::MAX } else { context.options.max_attempts };
             context.batches.refused(&batch.id, refusals, most).await?;
         }
         Ok(())

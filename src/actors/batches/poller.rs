@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use docweir_core::clock::{parse_timestamp, timestamp};
 use docweir_core::error::{ErrorClass, StageError};
-use docweir_providers::openai::{BatchObject, BatchStatus, CallError};
-use docweir_stores::batches::{Batch, Checked, Status};
+use docweir_providers::openai::{BatchObject, CallError, RemoteBatchStatus};
+use docweir_stores::batches::{Batch, BatchStatus, Checked};
 
 use super::context::BatchContext;
 use super::{forbidden, no_batches, unkeyed};
@@ -64,9 +64,9 @@ impl Poller {
         Ok(())
     }
 
-    async fn look(&self, batch: &Batch, provider_id: &str) -> Result<Status, StageError> {
+    async fn look(&self, batch: &Batch, provider_id: &str) -> Result<BatchStatus, StageError> {
         let context = &self.context;
-        if batch.cancel && !matches!(batch.status, Status::Canceling) {
+        if batch.cancel && !matches!(batch.status, BatchStatus::Canceling) {
             // One that has ended can't be cancelled any more, and is looked at below.
             if let Err(error) = context.client.cancel_batch(provider_id).await {
                 tracing::debug!(batch = batch.id, %error, "the provider does not cancel");
@@ -104,7 +104,7 @@ impl Poller {
         Ok(())
     }
 
-    async fn not_seen(&self, batch: &Batch, error: CallError) -> Result<Status, StageError> {
+    async fn not_seen(&self, batch: &Batch, error: CallError) -> Result<BatchStatus, StageError> {
         let context = &self.context;
         match error {
             CallError::Missing(what) => self.gone(batch, &what).await?,
@@ -139,26 +139,26 @@ impl Poller {
         // Its items are sent again; whether it was charged nobody here can know.
         let text = format!("the provider knows nothing of it any more ({what})");
         tracing::error!(batch = batch.id, "{text}");
-        context.batches.end(&batch.id, context.ending(Status::Failed, None, false, Some(text))).await?;
+        context.batches.end(&batch.id, context.ending(BatchStatus::Failed, None, false, Some(text))).await?;
         context.ended(&batch.id).await
     }
 }
 
-fn status(status: &BatchStatus) -> Option<Status> {
+fn status(status: &RemoteBatchStatus) -> Option<BatchStatus> {
     Some(match status {
-        BatchStatus::Validating => Status::Validating,
-        BatchStatus::InProgress => Status::InProgress,
-        BatchStatus::Finalizing => Status::Finalizing,
-        BatchStatus::Completed => Status::Completed,
-        BatchStatus::Failed => Status::Failed,
-        BatchStatus::Expired => Status::Expired,
-        BatchStatus::Cancelling => Status::Canceling,
-        BatchStatus::Cancelled => Status::Cancelled,
-        BatchStatus::Unknown(_) => return None,
+        RemoteBatchStatus::Validating => BatchStatus::Validating,
+        RemoteBatchStatus::InProgress => BatchStatus::InProgress,
+        RemoteBatchStatus::Finalizing => BatchStatus::Finalizing,
+        RemoteBatchStatus::Completed => BatchStatus::Completed,
+        RemoteBatchStatus::Failed => BatchStatus::Failed,
+        RemoteBatchStatus::Expired => BatchStatus::Expired,
+        RemoteBatchStatus::Cancelling => BatchStatus::Canceling,
+        RemoteBatchStatus::Cancelled => BatchStatus::Cancelled,
+        RemoteBatchStatus::Unknown(_) => return None,
     })
 }
 
-fn checked(status: Status, object: &BatchObject) -> Checked {
+fn checked(status: BatchStatus, object: &BatchObject) -> Checked {
     let at = |seconds: u64| timestamp(i64::try_from(seconds.saturating_mul(1_000_000)).unwrap_or(i64::MAX));
     // Codes and lines; the provider's words may quote what it was sent.
     let codes: Vec<String> = object

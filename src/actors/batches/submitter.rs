@@ -24,7 +24,7 @@ use docweir_core::failpoint;
 use docweir_objects::ObjectError;
 use docweir_providers::account::refused;
 use docweir_providers::openai::{BatchObject, CallError, RequestLines, TransferError};
-use docweir_stores::batches::{Batch, Order, Packed, Space, Status};
+use docweir_stores::batches::{Batch, BatchStatus, Order, Packed, Space};
 use docweir_stores::ledger::{Mode, Spend};
 use docweir_stores::paid::PaidError;
 use tokio::sync::watch;
@@ -265,7 +265,7 @@ impl Submitter {
             return self.look_for(&batch, asked_at).await;
         }
         if batch.cancel {
-            return self.give_up(&batch, Status::Cancelled, None).await;
+            return self.give_up(&batch, BatchStatus::Cancelled, None).await;
         }
         let file = match batch.input_file_id.clone() {
             Some(file) => file,
@@ -452,7 +452,7 @@ impl Submitter {
                 context
                     .notifier
                     .tell_once(format!("the provider refuses a batch ({why}); it is tried again from time to time"));
-                self.give_up(batch, Status::Failed, Some(error)).await?;
+                self.give_up(batch, BatchStatus::Failed, Some(error)).await?;
                 Ok(Step::Later(Later::Failed))
             }
             CallError::Failed(why) | CallError::Lost(why) | CallError::Garbled(why) => {
@@ -463,7 +463,7 @@ impl Submitter {
     }
 
     /// The provider never had it.
-    async fn give_up(&self, batch: &Batch, status: Status, error: Option<String>) -> Result<Step, StageError> {
+    async fn give_up(&self, batch: &Batch, status: BatchStatus, error: Option<String>) -> Result<Step, StageError> {
         let context = &self.context;
         context.batches.end(&batch.id, context.ending(status, Some(0), true, error)).await?;
         context.ended(&batch.id).await?;

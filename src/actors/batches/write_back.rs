@@ -12,8 +12,10 @@ use std::sync::Arc;
 use docweir_core::error::StageError;
 use docweir_core::failpoint;
 use docweir_records::TableOptions;
-use docweir_stores::batches::{ItemId, Origin, Outcome, Owed, RecordOutbox, Sent, Space};
-use docweir_stores::record_table::{Held, ItemKey, LazyTables, Mark, NONE, Place, RecordTable, TableError};
+use docweir_stores::batches::{ItemId, Origin, Owed, RecordOutbox, RecordOutcome, Sent, Space};
+use docweir_stores::record_table::{
+    ItemKey, LazyTables, Mark, NONE, RecordLocation, RecordTable, TableError, TableItem,
+};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::once_notifier::OnceNotifier;
@@ -44,7 +46,7 @@ enum Now {
     Gone,
 }
 
-fn judge(place: &Place, text: &str, held: Option<&Held>) -> Now {
+fn judge(place: &RecordLocation, text: &str, held: Option<&TableItem>) -> Now {
     match held {
         None => Now::Gone,
         Some(held) if place.is_same(held, text) => Now::Same,
@@ -60,11 +62,11 @@ fn mark(options: &TableOptions, owed: &Owed) -> Mark {
         _ => &options.record_id,
     };
     let id = match owed.outcome {
-        Outcome::Success => Some((attribute.clone(), Some(owed.key.clone()))),
+        RecordOutcome::Success => Some((attribute.clone(), Some(owed.key.clone()))),
         // Its row leaves the collection.
-        Outcome::Noise => Some((attribute.clone(), None)),
+        RecordOutcome::Noise => Some((attribute.clone(), None)),
         // What was embedded of it before is still found.
-        Outcome::Failed => None,
+        RecordOutcome::Failed => None,
     };
     Mark { status: owed.outcome.name().to_owned(), id }
 }
@@ -131,7 +133,7 @@ impl WriteBack {
     async fn one(&self, tables: &dyn RecordTable, owed: &Owed) -> Result<Paid, StageError> {
         let table = &owed.origin.table;
         // Nothing can be told of a place that makes no sense: it is none of this program's.
-        let Some(place) = Place::read(&owed.origin) else {
+        let Some(place) = RecordLocation::read(&owed.origin) else {
             return Ok(Paid::Told(owed.item.clone(), owed.mark.clone()));
         };
         let mark = mark(&self.options, owed);
@@ -161,9 +163,9 @@ impl WriteBack {
         &self,
         tables: &dyn RecordTable,
         table: &str,
-        place: &Place,
+        place: &RecordLocation,
         text: &str,
-        held: Option<&Held>,
+        held: Option<&TableItem>,
     ) -> Result<Option<Now>, TableError> {
         let status = &self.options.status;
         let now = judge(place, text, held);
@@ -186,10 +188,10 @@ impl WriteBack {
 
     async fn still(&self, sent: &[&Sent]) -> Result<Vec<bool>, StageError> {
         let mut fresh = vec![true; sent.len()];
-        let mut of_table: HashMap<&str, Vec<(usize, Place, &str)>> = HashMap::new();
+        let mut of_table: HashMap<&str, Vec<(usize, RecordLocation, &str)>> = HashMap::new();
         for (nth, sent) in sent.iter().enumerate() {
             let (Some(Origin { table, .. }), Some(shown)) = (&sent.origin, &sent.shown) else { continue };
-            let Some(place) = sent.origin.as_ref().and_then(Place::read) else { continue };
+            let Some(place) = sent.origin.as_ref().and_then(RecordLocation::read) else { continue };
             of_table.entry(table).or_default().push((nth, place, &shown.text));
         }
         for (table, places) in of_table {
@@ -213,16 +215,16 @@ impl WriteBack {
     }
 
     /// Those that are gone, or have changed and ask again by now.
-    async fn stale(&self, table: &str, places: &[(usize, Place, &str)]) -> Result<Vec<usize>, TableError> {
+    async fn stale(&self, table: &str, places: &[(usize, RecordLocation, &str)]) -> Result<Vec<usize>, TableError> {
         let tables = self.tables.get().await?;
-        let mut open: Vec<&(usize, Place, &str)> = places.iter().collect();
+        let mut open: Vec<&(usize, RecordLocation, &str)> = places.iter().collect();
         let mut stale = Vec::new();
         for _ in 0..LOOKS {
             let mut keys: Vec<ItemKey> = open.iter().map(|(_, place, _)| place.key.clone()).collect();
             keys.sort_unstable();
             keys.dedup();
             let read = tables.read(table, &keys).await?;
-            let held: HashMap<ItemKey, Held> =
+            let held: HashMap<ItemKey, TableItem> =
                 read.into_iter().flatten().map(|held| (held.key.clone(), held)).collect();
             let mut again = Vec::new();
             for one @ (nth, place, text) in open {
@@ -275,11 +277,11 @@ mod tests {
             (status, id.map(|(name, id)| format!("{name}={}", id.unwrap_or_default())))
         };
         let table = [
-            ("line", Outcome::Success, "SUCCESS", Some("line_embedding_id=K")),
-            ("word", Outcome::Success, "SUCCESS", Some("word_embedding_id=K")),
-            ("record", Outcome::Success, "SUCCESS", Some("embedding_id=K")),
-            ("word", Outcome::Noise, "NOISE", Some("word_embedding_id=")),
-            ("line", Outcome::Failed, "FAILED", None),
+            ("line", RecordOutcome::Success, "SUCCESS", Some("line_embedding_id=K")),
+            ("word", RecordOutcome::Success, "SUCCESS", Some("word_embedding_id=K")),
+            ("record", RecordOutcome::Success, "SUCCESS", Some("embedding_id=K")),
+            ("word", RecordOutcome::Noise, "NOISE", Some("word_embedding_id=")),
+            ("line", RecordOutcome::Failed, "FAILED", None),
         ];
         for (kind, outcome, status, id) in table {
             assert_eq!(told(kind, outcome), (status.to_owned(), id.map(str::to_owned)), "{kind} {outcome:?}");
@@ -290,8 +292,8 @@ mod tests {
     fn an_item_is_the_same_has_changed_or_is_gone() {
         let key = ItemKey { hash: ("pk".into(), KeyValue::S("a".into())), range: None };
         let held =
-            |text: &str| Held { key: key.clone(), attributes: json!({"text": text}).as_object().unwrap().clone() };
-        let place = Place::of(&held("old"), vec!["text".into()], "");
+            |text: &str| TableItem { key: key.clone(), attributes: json!({"text": text}).as_object().unwrap().clone() };
+        let place = RecordLocation::of(&held("old"), vec!["text".into()], "");
         assert_eq!(judge(&place, "old", Some(&held("old"))), Now::Same);
         assert_eq!(judge(&place, "old", Some(&held("new"))), Now::Changed);
         assert_eq!(judge(&place, "old", None), Now::Gone);

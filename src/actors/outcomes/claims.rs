@@ -10,12 +10,12 @@ use crate::telemetry::trace;
 
 /// Claims that this process holds. The heartbeat renews them, and a run ends when none is left.
 pub struct Claims {
-    held: DashMap<DocumentId, Held>,
+    held: DashMap<DocumentId, HeldClaim>,
     count: watch::Sender<usize>,
 }
 
 /// A held claim with its current stage and attempt.
-struct Held {
+struct HeldClaim {
     key: ClaimKey,
     stage: Stage,
     attempt: u32,
@@ -33,7 +33,7 @@ impl Claims {
     /// Adds a claim that was just made.
     pub fn begin(&self, claim: &Claim) {
         let (key, children) = (claim.key.clone(), !claim.children.is_empty());
-        let held = Held { key, stage: claim.stage, attempt: claim.attempts + 1, children };
+        let held = HeldClaim { key, stage: claim.stage, attempt: claim.attempts + 1, children };
         self.held.insert(claim.key.id.clone(), held);
         self.count.send_replace(self.held.len());
     }

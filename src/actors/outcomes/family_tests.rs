@@ -19,7 +19,7 @@ use docweir_objects::memory::MemoryObjects;
 use docweir_stores::control::conformance::document;
 use docweir_stores::control::rules::MAX_CHILDREN;
 use docweir_stores::control::sqlite::SqliteControlStore;
-use docweir_stores::control::{Claim, ControlRecord, Intent, NewDocument, RecordFilter, Resume, Status};
+use docweir_stores::control::{Claim, ControlRecord, DocumentStatus, Intent, NewDocument, RecordFilter, Resume};
 use serde_json::Map;
 
 use super::{StageContext, StageOutcomes, child_documents, spec};
@@ -29,8 +29,8 @@ use crate::intake::originals::LocalOriginals;
 use crate::messages::event::Event;
 use crate::messages::job::{Input, Job, NewChild, StageResult};
 use crate::supervisors::{
-    Cancel, DrainMode, Outcome, OutcomeSink, Persisted, PoolHandle, PoolOptions, RootHandle, Stage, Verdict, Work,
-    WorkOf, start_pool,
+    AttemptOutcome, Cancel, DrainMode, OutcomeSink, Persisted, PoolHandle, PoolOptions, RootHandle, Stage, Verdict,
+    Work, WorkOf, start_pool,
 };
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -80,7 +80,7 @@ impl Stage for Fake {
 
 #[async_trait(?Send)]
 impl Work<Job, StageResult, Resume> for Fake {
-    async fn run(&mut self, job: &Arc<Job>, _: &Cancel) -> Outcome<StageResult, Resume> {
+    async fn run(&mut self, job: &Arc<Job>, _: &Cancel) -> AttemptOutcome<StageResult, Resume> {
         let (world, claim) = (&self.0, &job.claim);
         let (document_id, version) = (claim.key.id.clone(), claim.key.version);
         let mut children = Vec::new();
@@ -107,7 +107,7 @@ impl Work<Job, StageResult, Resume> for Fake {
                 None
             }
         };
-        Outcome::Done(StageResult { next, children, ..nothing() })
+        AttemptOutcome::Done(StageResult { next, children, ..nothing() })
     }
 }
 
@@ -245,7 +245,7 @@ impl Fixture {
         let records = self.context.control.list(&RecordFilter::default(), None, 999).await.unwrap();
         let by_id: HashMap<_, _> = records.iter().map(|record| (record.document_id.clone(), record)).collect();
         for record in &records {
-            let leaves = record.intent == Intent::Delete || record.status == Status::Deleted;
+            let leaves = record.intent == Intent::Delete || record.status == DocumentStatus::Deleted;
             if let Some(parent) = &record.parent {
                 assert!(leaves || by_id[parent].children.contains(&record.document_id), "{record:?}");
             }
@@ -289,7 +289,7 @@ fn a_parent_that_contains_less_leaves_less_to_be_found() {
         f.run().await;
         assert_eq!(f.found("lease").await, [all[0].clone(), all[2].clone()]);
         assert_eq!(version("b.txt").await, 1, "what has not changed is not done again");
-        assert_eq!(f.record(&member("a.txt")).await.unwrap().status, Status::Deleted);
+        assert_eq!(f.record(&member("a.txt")).await.unwrap().status, DocumentStatus::Deleted);
         f.is_consistent().await;
 
         f.put(&member("b.txt"), "lease changed", &[]).await;
@@ -338,7 +338,7 @@ fn a_crash_between_the_children_and_the_outcome_leaves_what_the_repeat_completes
         f.clock.advance(2 * LEASE);
         f.run().await;
         assert_eq!(f.found("lease").await.len(), 3);
-        assert_eq!(f.record(&member("gone.txt")).await.unwrap().status, Status::Deleted);
+        assert_eq!(f.record(&member("gone.txt")).await.unwrap().status, DocumentStatus::Deleted);
         f.is_consistent().await;
         f.end().await;
     });
@@ -388,7 +388,7 @@ fn a_document_that_contains_too_many_is_quarantined_and_nothing_of_it_is_taken_i
         f.put(MAIL, "lease mail", &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
         f.run().await;
         let record = f.record(MAIL).await.unwrap();
-        assert_eq!((record.status, record.children.len()), (Status::Quarantined, 0));
+        assert_eq!((record.status, record.children.len()), (DocumentStatus::Quarantined, 0));
         let error = record.last_error.unwrap();
         assert!(error.code == "children_refused" && error.message.contains("limit of 1000"), "{error}");
         assert_eq!(f.context.control.counts().await.unwrap(), [("QUARANTINED".to_owned(), 1)].into());

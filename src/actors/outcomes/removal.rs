@@ -2,7 +2,7 @@
 
 use docweir_core::documents::{DocumentId, Version};
 use docweir_core::error::StageError;
-use docweir_stores::control::{Claim, ControlError, Intent, Status, Transition};
+use docweir_stores::control::{Claim, ControlError, DocumentStatus, Intent, Transition};
 
 use super::context::StageContext;
 use super::errors::control;
@@ -38,7 +38,7 @@ impl StageContext {
     /// not fenced, so some may have been written after the document's artefacts were removed.
     pub(super) async fn leave_nothing_of_a_deleted_one(&self, id: &DocumentId) -> Result<(), StageError> {
         let version = match self.control.record(id).await {
-            Ok(record) if record.intent == Intent::Delete || record.status == Status::Deleted => record.version,
+            Ok(record) if record.intent == Intent::Delete || record.status == DocumentStatus::Deleted => record.version,
             Ok(_) => return Ok(()),
             Err(ControlError::NotFound(_)) => Version::MAX,
             Err(error) => return Err(control(error)),

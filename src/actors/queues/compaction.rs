@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::consumer::{Handler, Outcome};
+use super::consumer::{Handler, MessageOutcome};
 use crate::actors::committer::store;
 use crate::actors::compactor::TOO_LONG;
 use crate::actors::maintenance::{MaintenanceConfig, MaintenanceServices};
@@ -89,33 +89,33 @@ impl Compactions {
 
 #[async_trait(?Send)]
 impl Handler for Compactions {
-    async fn handle(&self, body: &str) -> Result<Outcome, StageError> {
+    async fn handle(&self, body: &str) -> Result<MessageOutcome, StageError> {
         let request = match Request::parse(body) {
             Ok(request) => request,
-            Err(reason) => return Ok(Outcome::Refused(reason)),
+            Err(reason) => return Ok(MessageOutcome::Refused(reason)),
         };
         let done = match self.upkeep(&request.collection).await {
             Ok(Some(upkeep)) => upkeep.compact(Mode::Due).await,
             Ok(None) => {
                 tracing::info!("a collection is to be merged that holds nothing");
-                return Ok(Outcome::Done);
+                return Ok(MessageOutcome::Done);
             }
             Err(error) => Err(error),
         };
         Ok(match done {
-            Ok(compacted) if compacted.busy => Outcome::Later(self.wait),
-            Ok(_) => Outcome::Done,
+            Ok(compacted) if compacted.busy => MessageOutcome::Later(self.wait),
+            Ok(_) => MessageOutcome::Done,
             Err(error) => not_merged(&error),
         })
     }
 }
 
 /// A failed merge is never acknowledged. One that would fail again counts, and so does one that takes too long.
-fn not_merged(error: &StageError) -> Outcome {
+fn not_merged(error: &StageError) -> MessageOutcome {
     let text = format!("the files were not merged: {error}");
     match error.class {
-        ErrorClass::Throttled | ErrorClass::Transient if error.code != TOO_LONG => Outcome::Outage(text),
-        _ => Outcome::Refused(text),
+        ErrorClass::Throttled | ErrorClass::Transient if error.code != TOO_LONG => MessageOutcome::Outage(text),
+        _ => MessageOutcome::Refused(text),
     }
 }
 

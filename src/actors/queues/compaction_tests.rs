@@ -54,7 +54,7 @@ impl World {
         self.vectors.manifest().await.unwrap().unwrap().live.len()
     }
 
-    async fn ask(&self, body: &str) -> Outcome {
+    async fn ask(&self, body: &str) -> MessageOutcome {
         self.compactions.handle(body).await.unwrap()
     }
 }
@@ -67,12 +67,12 @@ async fn locally<T>(work: impl Future<Output = T>) -> T {
 async fn a_collection_is_merged_on_request_and_once() {
     locally(async {
         let world = World::new().await;
-        assert_eq!(world.ask(r#"{"collection": "chunks"}"#).await, Outcome::Done);
+        assert_eq!(world.ask(r#"{"collection": "chunks"}"#).await, MessageOutcome::Done);
         assert_eq!(world.files().await, 1);
         let long =
             r#"{"collection": "chunks", "delta_key": "delta/x.tar.gz", "vector_count": 7, "batch_id": "b", "z": 1}"#;
-        assert_eq!(world.ask(long).await, Outcome::Done);
-        assert_eq!(world.ask(r#"{"collection": "receipt_lines"}"#).await, Outcome::Done, "nothing there");
+        assert_eq!(world.ask(long).await, MessageOutcome::Done);
+        assert_eq!(world.ask(r#"{"collection": "receipt_lines"}"#).await, MessageOutcome::Done, "nothing there");
         assert_eq!(world.compactions.others.borrow().len(), 0);
         world.compactions.root.stop();
     })
@@ -84,10 +84,10 @@ async fn a_lease_that_somebody_else_has_gives_the_request_back() {
     locally(async {
         let world = World::new().await;
         let theirs = world.lease.acquire("them", Duration::from_secs(300), 0).await.unwrap().unwrap();
-        assert_eq!(world.ask(r#"{"collection": "chunks"}"#).await, Outcome::Later(Duration::from_secs(60)));
+        assert_eq!(world.ask(r#"{"collection": "chunks"}"#).await, MessageOutcome::Later(Duration::from_secs(60)));
         assert_eq!(world.files().await, 5);
         world.lease.release(&theirs).await.unwrap();
-        assert_eq!(world.ask(r#"{"collection": "chunks"}"#).await, Outcome::Done);
+        assert_eq!(world.ask(r#"{"collection": "chunks"}"#).await, MessageOutcome::Done);
         assert_eq!(world.files().await, 1);
         world.compactions.root.stop();
     })
@@ -99,17 +99,17 @@ async fn what_makes_no_sense_is_refused_and_a_merge_that_fails_is_not_acknowledg
     locally(async {
         let world = World::new().await;
         for body in ["", "{}", r#"{"collection": 7}"#, r#"{"collection": "../hunter2"}"#] {
-            assert!(matches!(world.ask(body).await, Outcome::Refused(_)), "{body}");
+            assert!(matches!(world.ask(body).await, MessageOutcome::Refused(_)), "{body}");
         }
         world.objects.set_faults(Faults { fail_read: 1.0, ..Faults::default() });
         let failed = world.ask(r#"{"collection": "chunks"}"#).await;
-        assert!(matches!(failed, Outcome::Outage(_)), "{failed:?}");
+        assert!(matches!(failed, MessageOutcome::Outage(_)), "{failed:?}");
         world.compactions.root.stop();
     })
     .await;
-    assert!(matches!(not_merged(&StageError::transient(TOO_LONG, "900 s")), Outcome::Refused(_)));
-    assert!(matches!(not_merged(&StageError::permanent("damaged", "x")), Outcome::Refused(_)));
-    assert!(matches!(not_merged(&StageError::throttled("less", None)), Outcome::Outage(_)));
+    assert!(matches!(not_merged(&StageError::transient(TOO_LONG, "900 s")), MessageOutcome::Refused(_)));
+    assert!(matches!(not_merged(&StageError::permanent("damaged", "x")), MessageOutcome::Refused(_)));
+    assert!(matches!(not_merged(&StageError::throttled("less", None)), MessageOutcome::Outage(_)));
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// What became of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum MessageOutcome {
     /// It is deleted.
     Done,
     /// It can't be done, and that counts: the queue puts it aside in the end.
@@ -46,7 +46,7 @@ pub enum Outcome {
 /// Does what a message asks. An error is the system's.
 #[async_trait(?Send)]
 pub trait Handler {
-    async fn handle(&self, body: &str) -> Result<Outcome, StageError>;
+    async fn handle(&self, body: &str) -> Result<MessageOutcome, StageError>;
 }
 
 /// What tells whether there is room; `None` where there always is.
@@ -73,14 +73,14 @@ enum Step {
 }
 
 /// A message that is in hand.
-struct Held {
+struct ReceivedMessage {
     receives: u32,
     body: Rc<str>,
 }
 
 /// What all messages in hand share.
 struct Hand {
-    held: RefCell<HashMap<String, Held>>,
+    held: RefCell<HashMap<String, ReceivedMessage>>,
     /// Those that wait for a service.
     waiting: Cell<usize>,
     /// Receipts after which the queue puts a message aside.
@@ -229,7 +229,7 @@ impl Consumer {
     async fn work(&self, message: Received, hand: &Hand) -> Result<Option<String>, StageError> {
         let Received { receipt, body, receives, .. } = message;
         let body: Rc<str> = body.into();
-        hand.held.borrow_mut().insert(receipt.clone(), Held { receives, body: body.clone() });
+        hand.held.borrow_mut().insert(receipt.clone(), ReceivedMessage { receives, body: body.clone() });
         failpoint::reach("queue.received", &body);
         let handled = tokio::select! {
             biased;
@@ -238,28 +238,30 @@ impl Consumer {
         };
         failpoint::reach("queue.handled", &body);
         let outcome = match handled {
-            Outcome::Done => "done",
-            Outcome::Refused(_) => "refused",
-            Outcome::Outage(_) | Outcome::Later(_) => "given_back",
+            MessageOutcome::Done => "done",
+            MessageOutcome::Refused(_) => "refused",
+            MessageOutcome::Outage(_) | MessageOutcome::Later(_) => "given_back",
         };
         counter!("docweir_queue_messages_total", "queue" => self.queue.name().to_owned(), "outcome" => outcome)
             .increment(1);
         let delete = match handled {
-            Outcome::Done => true,
-            Outcome::Refused(reason) => self.refuse(receives, &reason, hand),
-            Outcome::Later(wait) => self.give_back(&receipt, receives, &body, wait, hand.redrive).await,
-            Outcome::Outage(_) => self.give_back(&receipt, receives, &body, self.longest_backoff(), hand.redrive).await,
+            MessageOutcome::Done => true,
+            MessageOutcome::Refused(reason) => self.refuse(receives, &reason, hand),
+            MessageOutcome::Later(wait) => self.give_back(&receipt, receives, &body, wait, hand.redrive).await,
+            MessageOutcome::Outage(_) => {
+                self.give_back(&receipt, receives, &body, self.longest_backoff(), hand.redrive).await
+            }
         };
         hand.held.borrow_mut().remove(&receipt);
         Ok(delete.then_some(receipt))
     }
 
     /// Again and again while a service is not to be had, as long as the message may be held.
-    async fn handle(&self, body: &str, hand: &Hand) -> Result<Outcome, StageError> {
+    async fn handle(&self, body: &str, hand: &Hand) -> Result<MessageOutcome, StageError> {
         let (since, mut failures) = (Instant::now(), 0);
         loop {
             let outcome = self.handler.handle(body).await?;
-            let Outcome::Outage(reason) = &outcome else { return Ok(outcome) };
+            let MessageOutcome::Outage(reason) = &outcome else { return Ok(outcome) };
             failures += 1;
             let wait = self.backoff(failures);
             if since.elapsed() + wait >= Duration::from_secs(self.options.hold_seconds) {
@@ -322,8 +324,8 @@ impl Consumer {
 
     /// What is in hand when it is stopped, or fails.
     async fn give_all_back(&self, hand: &Hand) {
-        let held: Vec<(String, Held)> = hand.held.borrow_mut().drain().collect();
-        let giving = held.into_iter().map(|(receipt, Held { receives, body })| async move {
+        let held: Vec<(String, ReceivedMessage)> = hand.held.borrow_mut().drain().collect();
+        let giving = held.into_iter().map(|(receipt, ReceivedMessage { receives, body })| async move {
             if self.give_back(&receipt, receives, &body, Duration::ZERO, hand.redrive).await {
                 self.delete(vec![receipt]).await;
             }

@@ -14,14 +14,14 @@ const MINUTE: Duration = Duration::from_secs(60);
 struct Scripted {
     /// How long each message takes.
     takes: Cell<Duration>,
-    answers: RefCell<HashMap<String, VecDeque<Result<Outcome, StageError>>>>,
+    answers: RefCell<HashMap<String, VecDeque<Result<MessageOutcome, StageError>>>>,
     calls: RefCell<Vec<String>>,
     at_once: Cell<usize>,
     most_at_once: Cell<usize>,
 }
 
 impl Scripted {
-    fn answer(&self, body: &str, outcomes: impl IntoIterator<Item = Outcome>) {
+    fn answer(&self, body: &str, outcomes: impl IntoIterator<Item = MessageOutcome>) {
         self.answers.borrow_mut().insert(body.to_owned(), outcomes.into_iter().map(Ok).collect());
     }
 
@@ -32,14 +32,14 @@ impl Scripted {
 
 #[async_trait(?Send)]
 impl Handler for Scripted {
-    async fn handle(&self, body: &str) -> Result<Outcome, StageError> {
+    async fn handle(&self, body: &str) -> Result<MessageOutcome, StageError> {
         self.calls.borrow_mut().push(body.to_owned());
         self.at_once.set(self.at_once.get() + 1);
         self.most_at_once.set(self.most_at_once.get().max(self.at_once.get()));
         sleep(self.takes.get()).await;
         self.at_once.set(self.at_once.get() - 1);
         let answer = self.answers.borrow_mut().get_mut(body).and_then(VecDeque::pop_front);
-        answer.unwrap_or(Ok(Outcome::Done))
+        answer.unwrap_or(Ok(MessageOutcome::Done))
     }
 }
 
@@ -78,12 +78,12 @@ async fn locally<T>(work: impl Future<Output = T>) -> T {
     tokio::task::LocalSet::new().run_until(work).await
 }
 
-fn outage() -> Outcome {
-    Outcome::Outage("S3 asks for less".into())
+fn outage() -> MessageOutcome {
+    MessageOutcome::Outage("S3 asks for less".into())
 }
 
-fn refused() -> Outcome {
-    Outcome::Refused("it makes no sense".into())
+fn refused() -> MessageOutcome {
+    MessageOutcome::Refused("it makes no sense".into())
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,7 +177,7 @@ async fn what_can_not_be_done_comes_again_and_goes_to_the_dead_letters() {
     locally(async {
         let world = World::start(Some(3), QueueOptions::default(), 10);
         world.handler.answer("poison", (0..100).map(|_| refused()));
-        world.handler.answer("late", [refused(), refused(), Outcome::Done]);
+        world.handler.answer("late", [refused(), refused(), MessageOutcome::Done]);
         world.queue.put("poison");
         world.queue.put("late");
         world.queue.put("good");
@@ -206,7 +206,7 @@ async fn without_dead_letters_it_is_deleted_in_the_end() {
 async fn somebody_elses_work_is_waited_for_as_often_as_it_takes() {
     locally(async {
         let world = World::start(Some(2), QueueOptions::default(), 1);
-        world.handler.answer("merge", (0..20).map(|_| Outcome::Later(MINUTE)));
+        world.handler.answer("merge", (0..20).map(|_| MessageOutcome::Later(MINUTE)));
         world.queue.put("merge");
         sleep(30 * MINUTE).await;
         assert_eq!((world.queue.left(), world.queue.dead()), (vec![], vec![]));

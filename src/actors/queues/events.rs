@@ -9,9 +9,9 @@
 
 use async_trait::async_trait;
 use docweir_core::error::{ErrorClass, StageError};
-use docweir_stores::control::{ControlError, Intent, Status};
+use docweir_stores::control::{ControlError, DocumentStatus, Intent};
 
-use super::consumer::{Handler, Outcome};
+use super::consumer::{Handler, MessageOutcome};
 use crate::actors::intake::Intake;
 use crate::actors::outcomes::control;
 use crate::actors::retry_while_busy::retry_while_busy;
@@ -40,11 +40,11 @@ enum Stop {
 
 #[async_trait(?Send)]
 impl Handler for BucketEvents {
-    async fn handle(&self, body: &str) -> Result<Outcome, StageError> {
+    async fn handle(&self, body: &str) -> Result<MessageOutcome, StageError> {
         let events = match parse(body) {
             Ok(Message::Objects(events)) => events,
-            Ok(Message::Test) => return Ok(Outcome::Done),
-            Err(reason) => return Ok(Outcome::Refused(format!("it is no event of a bucket: {reason}"))),
+            Ok(Message::Test) => return Ok(MessageOutcome::Done),
+            Err(reason) => return Ok(MessageOutcome::Refused(format!("it is no event of a bucket: {reason}"))),
         };
         let mut sources: Vec<String> = Vec::with_capacity(events.len());
         for event in events {
@@ -62,11 +62,13 @@ impl Handler for BucketEvents {
                     self.intake.events.emit(Event::Unreadable { source, reason: reason.clone() });
                     refused = Some(reason);
                 }
-                Err(Stop::Outage(reason)) => return Ok(Outcome::Outage(reason)),
+                Err(Stop::Outage(reason)) => return Ok(MessageOutcome::Outage(reason)),
                 Err(Stop::System(error)) => return Err(error),
             }
         }
-        Ok(refused.map_or(Outcome::Done, |reason| Outcome::Refused(format!("an object can't be taken in: {reason}"))))
+        Ok(refused.map_or(MessageOutcome::Done, |reason| {
+            MessageOutcome::Refused(format!("an object can't be taken in: {reason}"))
+        }))
     }
 }
 
@@ -114,7 +116,7 @@ impl BucketEvents {
         }
         let (control, retry) = (&self.intake.control, &self.intake.retry);
         let record = retry_while_busy(retry, || control.by_source(source)).await.map_err(store)?;
-        let wanted = |status, intent| status != Status::Deleted && intent == Intent::Process;
+        let wanted = |status, intent| status != DocumentStatus::Deleted && intent == Intent::Process;
         let Some(record) = record.filter(|record| wanted(record.status, record.intent)) else { return Ok(false) };
         match retry_while_busy(retry, || control.request_delete(&record.document_id)).await {
             // Deleted meanwhile.

@@ -113,7 +113,7 @@ impl World {
     }
 
     async fn done(&self, body: &str) {
-        assert_eq!(self.events.handle(body).await.unwrap(), Outcome::Done, "{body}");
+        assert_eq!(self.events.handle(body).await.unwrap(), MessageOutcome::Done, "{body}");
     }
 }
 
@@ -142,7 +142,7 @@ async fn an_object_is_registered_once_however_often_and_in_whatever_order_it_is_
         world.done(&removed()).await;
     }
     let first = world.only().await;
-    assert_eq!((first.source.as_str(), first.version, first.status), (A, 1, Status::Pending));
+    assert_eq!((first.source.as_str(), first.version, first.status), (A, 1, DocumentStatus::Pending));
     world.bucket.put(A, "two");
     // Even an event of before brings what it is now.
     world.done(&removed()).await;
@@ -178,7 +178,7 @@ async fn what_makes_no_sense_is_refused_without_quoting_it_and_a_try_is_done() {
     world.done(r#"{"Records": []}"#).await;
     for body in ["", "hunter2", r#"{"hunter2": 1}"#, r#"{"Records": [{"hunter2": 1}]}"#] {
         match world.events.handle(body).await.unwrap() {
-            Outcome::Refused(reason) => assert!(!reason.contains("hunter2"), "{reason}"),
+            MessageOutcome::Refused(reason) => assert!(!reason.contains("hunter2"), "{reason}"),
             other => panic!("{body}: {other:?}"),
         }
     }
@@ -239,13 +239,13 @@ async fn an_outage_is_nobodys_fault_and_what_may_not_be_read_is_told() {
         StageError::system("no_space", "full"),
     ] {
         world.bucket.failures.lock().unwrap().push(error);
-        assert!(matches!(world.events.handle(&created()).await.unwrap(), Outcome::Outage(_)));
+        assert!(matches!(world.events.handle(&created()).await.unwrap(), MessageOutcome::Outage(_)));
     }
     world.bucket.failures.lock().unwrap().push(StageError::permanent("permission_denied", "not for you"));
-    assert!(matches!(world.events.handle(&created()).await.unwrap(), Outcome::Refused(_)));
+    assert!(matches!(world.events.handle(&created()).await.unwrap(), MessageOutcome::Refused(_)));
     world.bucket.put(A, &"x".repeat(1_001));
     match world.events.handle(&created()).await.unwrap() {
-        Outcome::Refused(reason) => assert!(reason.contains("intake.max_file_bytes"), "{reason}"),
+        MessageOutcome::Refused(reason) => assert!(reason.contains("intake.max_file_bytes"), "{reason}"),
         other => panic!("{other:?}"),
     }
     let told = world.told.lock().unwrap().clone();
@@ -266,8 +266,8 @@ async fn a_quarantined_document_is_not_started_again_by_an_event() {
         world.done(&created()).await;
     }
     let record = world.only().await;
-    assert_eq!((record.status, record.version), (Status::Quarantined, 1));
+    assert_eq!((record.status, record.version), (DocumentStatus::Quarantined, 1));
     world.bucket.put(A, "mended");
     world.done(&created()).await;
-    assert_eq!(world.only().await.status, Status::Pending);
+    assert_eq!(world.only().await.status, DocumentStatus::Pending);
 }

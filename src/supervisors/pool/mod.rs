@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::supervisors::command::{Command, DrainMode};
-use crate::supervisors::job::{Closed, Outcome, Persisted, SharedSink, Stage, Verdict};
+use crate::supervisors::job::{AttemptOutcome, Closed, Persisted, SharedSink, Stage, Verdict};
 use crate::supervisors::metrics::PoolMetrics;
 use crate::supervisors::restart::{Intensity, RestartOptions};
 use crate::supervisors::retry::{Decision, RetryOptions, decide};
@@ -177,20 +177,22 @@ impl<S: Stage> PoolSupervisor<S> {
         let outcome = match attempt {
             Attempt::Outcome(outcome) => Some(outcome),
             Attempt::Fenced => None,
-            Attempt::NotBegun(error) => Some(Outcome::Failed(error)),
+            Attempt::NotBegun(error) => Some(AttemptOutcome::Failed(error)),
             Attempt::Hung(error) => {
                 self.hung(id, ctx);
-                Some(Outcome::Failed(error))
+                Some(AttemptOutcome::Failed(error))
             }
         };
         match outcome {
             None => self.metrics.fenced(),
-            Some(Outcome::Done(done)) => {
+            Some(AttemptOutcome::Done(done)) => {
                 envelope.in_a_row = 0;
                 self.persist(envelope, Verdict::Done(done), ctx);
             }
-            Some(Outcome::Parked { reason, resume }) => self.persist(envelope, Verdict::Parked { reason, resume }, ctx),
-            Some(Outcome::Failed(error)) => self.failed(envelope, error, ctx),
+            Some(AttemptOutcome::Parked { reason, resume }) => {
+                self.persist(envelope, Verdict::Parked { reason, resume }, ctx)
+            }
+            Some(AttemptOutcome::Failed(error)) => self.failed(envelope, error, ctx),
         }
     }
 

@@ -117,7 +117,7 @@ impl Drop for Busy {
 
 #[async_trait(?Send)]
 impl Work<Task, u32, ()> for TestWork {
-    async fn run(&mut self, job: &Arc<Task>, _: &Cancel) -> Outcome<u32, ()> {
+    async fn run(&mut self, job: &Arc<Task>, _: &Cancel) -> AttemptOutcome<u32, ()> {
         let n = job.attempts.fetch_add(1, std::sync::atomic::Ordering::SeqCst) as usize;
         let log = self.log.clone();
         log.busy.set(log.busy.get() + 1);
@@ -128,16 +128,16 @@ impl Work<Task, u32, ()> for TestWork {
                 if *ms > 0 {
                     tokio::time::sleep(Duration::from_millis(*ms)).await;
                 }
-                Outcome::Done(job.id)
+                AttemptOutcome::Done(job.id)
             }
-            Act::Fail(error) => Outcome::Failed(error.clone()),
+            Act::Fail(error) => AttemptOutcome::Failed(error.clone()),
             Act::Panic => panic!("task {} panics", job.id),
             Act::Hang => std::future::pending().await,
             Act::PanicInDrop => {
                 self.bomb = true;
                 panic!("and its state panics when it is dropped")
             }
-            Act::Park => Outcome::Parked { reason: "a batch".into(), resume: () },
+            Act::Park => AttemptOutcome::Parked { reason: "a batch".into(), resume: () },
         }
     }
 }

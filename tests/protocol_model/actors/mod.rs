@@ -7,4 +7,4 @@ mod writer;
 
 pub use compactor::Lease;
 pub use reader::{Pin, Unpinned};
-pub use writer::Writer;
+pub use writer::WriterActor;

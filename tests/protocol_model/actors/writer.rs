@@ -13,7 +13,7 @@ use crate::model::{Guard, Intent, Protocol, Step};
 use crate::state::{Breach, Change, Content, STAMP, State, Witness};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Writer {
+pub struct WriterActor {
     /// Its id is of its life: after a crash it is another writer.
     life: u8,
     begun: u8,
@@ -132,7 +132,7 @@ impl Protocol {
             s.writers[w].work = Work::Idle;
             return true;
         }
-        let Writer { life, begun, .. } = s.writers[w];
+        let WriterActor { life, begun, .. } = s.writers[w];
         let number = begun - 1;
         let commit = writer * COMMITS_OF_A_WRITER + number;
         let staged = Staged { claim, base: base.unwrap_or(s.manifest.version), life, commit, number };

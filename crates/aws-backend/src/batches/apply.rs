@@ -4,7 +4,7 @@
 //! with what became of it in its batch.
 
 use docweir_stores::batches::NewItem;
-use docweir_stores::batches::rules::{self, Content, ItemState};
+use docweir_stores::batches::rules::{self, ItemContent, ItemState};
 
 use super::item::Item;
 use super::store::Step;
@@ -68,23 +68,23 @@ pub fn apply(now: &Item, step: rules::Step, given: Given<'_>) -> Step<bool> {
     };
     let mut item = Item { state, ..now.clone() };
     match (content, given) {
-        (Content::Put, Given::Put(put)) => {
+        (ItemContent::Put, Given::Put(put)) => {
             item.input.clone_from(&put.input);
             item.tokens = put.tokens;
             item.shown.clone_from(&put.shown);
             item.origin = put.origin.clone().or(item.origin);
         }
-        (Content::Origin, Given::Put(put)) => item.origin.clone_from(&put.origin),
-        (Content::Vector, Given::Vector(vector) | Given::Result { vector: Some(vector), .. }) => {
+        (ItemContent::Origin, Given::Put(put)) => item.origin.clone_from(&put.origin),
+        (ItemContent::Vector, Given::Vector(vector) | Given::Result { vector: Some(vector), .. }) => {
             item.vector = Some(vector.to_owned());
         }
-        (Content::NoInput, _) => item.input.clear(),
-        (Content::Nothing, _) => {
+        (ItemContent::NoInput, _) => item.input.clear(),
+        (ItemContent::Nothing, _) => {
             item.input.clear();
             item.shown.clear();
             (item.vector, item.origin) = (None, None);
         }
-        (Content::Same | Content::Put | Content::Origin | Content::Vector, _) => {}
+        (ItemContent::Same | ItemContent::Put | ItemContent::Origin | ItemContent::Vector, _) => {}
     }
     if let (Some(fate), Given::Result { batch, tokens, .. }) = (fate, given) {
         item.remember(batch, fate, tokens);

@@ -11,7 +11,7 @@ use docweir_aws::{Fault, FaultKind};
 use docweir_core::documents::Sha256Hex;
 use docweir_stores::batches::rules::texts::{Asked, KnownText, Question};
 use docweir_stores::batches::rules::{hash_of, texts as rules};
-use docweir_stores::batches::{Answer, Space, Text};
+use docweir_stores::batches::{Space, Text, TextLookup};
 use ulid::Ulid;
 
 use super::apply::{self, Given, change};
@@ -119,7 +119,7 @@ impl DynamoBatches {
         self.change(&keys, discard).await.map(drop)
     }
 
-    pub(super) async fn ask_for(&self, document: &str, space: &Space, texts: Vec<Text>) -> StoreResult<Answer> {
+    pub(super) async fn ask_for(&self, document: &str, space: &Space, texts: Vec<Text>) -> StoreResult<TextLookup> {
         let space = space.name();
         self.register(&space).await?;
         let before = self.mark(document).await?;

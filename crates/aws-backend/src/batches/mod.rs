@@ -142,7 +142,7 @@ impl RecordOutbox for DynamoBatches {
 
 #[async_trait]
 impl DocumentTexts for DynamoBatches {
-    async fn ask(&self, document: &str, space: &Space, texts: Vec<Text>) -> StoreResult<Answer> {
+    async fn ask(&self, document: &str, space: &Space, texts: Vec<Text>) -> StoreResult<TextLookup> {
         self.ask_for(document, space, texts).await
     }
 

@@ -1,7 +1,7 @@
 //! A batch's record as attributes, and back.
 
 use docweir_aws::dynamo::{AttributeValue, Item as Attributes};
-use docweir_stores::batches::{Batch, Ending, Space, Status};
+use docweir_stores::batches::{Batch, BatchStatus, Ending, Space};
 use docweir_stores::ledger::EntryId;
 
 use super::item::{self, AT, Key, LIST, WORK, number, string, text, unsigned};
@@ -66,7 +66,7 @@ impl Record {
         let batch = Batch {
             id: optional("id")?,
             space: Space::parse(text(a, "space")),
-            status: Status::ALL.into_iter().find(|status| status.name() == text(a, "status"))?,
+            status: BatchStatus::ALL.into_iter().find(|status| status.name() == text(a, "status"))?,
             model: serde_json::from_str(text(a, "model")).ok()?,
             endpoint: text(a, "endpoint").to_owned(),
             items: unsigned(a, "items"),

@@ -374,12 +374,12 @@ impl DynamoBatches {
     }
 
     /// Keys of a kind of work in a space, those first that have waited longest.
-    pub(super) fn line(&self, kind: &str, space: &str) -> Line<'_> {
+    pub(super) fn line(&self, kind: &str, space: &str) -> ShardCursor<'_> {
         let shard = |shard| {
             let query = self.index(WORK_INDEX, WORK, &item::work(kind, space, shard));
             Shard { query: Some(query), held: VecDeque::new() }
         };
-        Line { store: self, shards: (0..SHARDS).map(shard).collect() }
+        ShardCursor { store: self, shards: (0..SHARDS).map(shard).collect() }
     }
 
     /// Up to so many keys of a kind of work.
@@ -389,7 +389,7 @@ impl DynamoBatches {
 }
 
 /// A line over the shards of an index.
-pub struct Line<'a> {
+pub struct ShardCursor<'a> {
     store: &'a DynamoBatches,
     shards: Vec<Shard>,
 }
@@ -400,7 +400,7 @@ struct Shard {
     held: VecDeque<Attributes>,
 }
 
-impl Line<'_> {
+impl ShardCursor<'_> {
     pub async fn take(&mut self, limit: usize) -> StoreResult<Vec<Key>> {
         Ok(self.entries(limit).await?.iter().map(Key::of).collect())
     }

@@ -240,7 +240,7 @@ async fn killed_at_each_request_of_packing_nothing_is_lost_and_no_money_is_left_
                     fixture.b().requests(&batch.id, 0, 9).await.unwrap().into_iter().map(|r| r.key).collect();
                 assert_eq!(keys.len() as u64, batch.items);
                 fixture.harvest(&batch.id, &keys.iter().map(String::as_str).collect::<Vec<_>>()).await;
-                fixture.end(&batch.id, Status::Completed, batch.tokens).await;
+                fixture.end(&batch.id, BatchStatus::Completed, batch.tokens).await;
             }
             while !fixture.pack(&format!("next{}", fastrand::u32(..)), 9).await.is_empty() {}
             let [none, pending, success, ..] = fixture.counts().await;
@@ -264,13 +264,13 @@ async fn killed_at_each_request_of_its_end_a_batch_is_counted_and_settled_once()
         };
         let operation = async |shop: &Shop| {
             let fixture = BatchFixture::records(shop);
-            fixture.b().end("b1", BatchFixture::ending(Status::Completed, 8)).await.is_ok()
+            fixture.b().end("b1", BatchFixture::ending(BatchStatus::Completed, 8)).await.is_ok()
         };
         let after = async |next: &Shop, requests: u64| {
             let fixture = BatchFixture::records(next);
             // As the poller finds it, if it is still open.
             fixture.b().open().await.unwrap();
-            fixture.end("b1", Status::Completed, 8).await;
+            fixture.end("b1", BatchStatus::Completed, 8).await;
             let batch = fixture.batch("b1").await;
             let sums = (batch.stored, batch.returned, batch.stale, batch.failed);
             assert_eq!(sums, (2, 2, 1, 0), "after {requests}: {batch:?}");
@@ -296,11 +296,11 @@ async fn killed_at_each_request_of_its_end_documents_go_on_and_pay_once() {
         // It goes on before the batch has ended: what it paid is known all the same.
         assert!(matches!(
             fixture.b().ask("doc1", &fixture.space, texts(&["one", "two"])).await.unwrap(),
-            Answer::Ready { .. }
+            TextLookup::Ready { .. }
         ));
         fixture.b().taken("doc1").await.unwrap();
     };
-    let ending = || Ending { most_attempts: 1, ..BatchFixture::ending(Status::Expired, 7) };
+    let ending = || Ending { most_attempts: 1, ..BatchFixture::ending(BatchStatus::Expired, 7) };
     let operation = async |shop: &Shop| shop.batches.end("b1", ending()).await.is_ok();
     let after = async |next: &Shop, requests: u64| {
         let fixture = BatchFixture::texts(next);
@@ -333,7 +333,7 @@ async fn whoever_was_taken_over_from_writes_to_no_batch() {
         stalled.batches.uploaded("b1", "file").await,
         stalled.batches.asked("b1").await,
         stalled.batches.taken_over("b1", "batch_x").await,
-        stalled.batches.end("b1", BatchFixture::ending(Status::Failed, 0)).await,
+        stalled.batches.end("b1", BatchFixture::ending(BatchStatus::Failed, 0)).await,
     ];
     assert!(refused.iter().all(|r| matches!(r, Err(PaidError::Fenced(_)))), "{refused:?}");
     // What it packs all the same is found, and is written by the next one alone.
@@ -342,7 +342,7 @@ async fn whoever_was_taken_over_from_writes_to_no_batch() {
     assert_eq!(ids, ["b1", "b2"]);
     assert!(matches!(stalled.batches.asked("b2").await, Err(PaidError::Fenced(_))));
     for id in ids {
-        fixture.end(&id, Status::Failed, 0).await;
+        fixture.end(&id, BatchStatus::Failed, 0).await;
     }
     assert_eq!((fixture.counts().await, next.spent().await), ([5, 0, 0, 0, 0], (0, 0, 0)));
     // Anyone may put items down, and ask for a cancellation.

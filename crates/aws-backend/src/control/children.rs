@@ -9,10 +9,10 @@ use docweir_stores::control::{
     ChildChanges, ClaimKey, ControlError, ControlRecord, ControlStore, NewDocument, Registered, RemovedChild,
 };
 
-use super::decide::{Answer, Command};
+use super::decide::{Command, ControlReply};
 use super::items;
 use super::store::DynamoControlStore;
-use super::writer::Target;
+use super::writer::Subject;
 
 /// Children written at a time: in one transaction, each with its audit entry and the entry of its source.
 const STEP: usize = 30;
@@ -93,11 +93,11 @@ impl DynamoControlStore {
         let gone: Vec<&DocumentId> = parent.children.iter().filter(|id| !kept.contains(id)).collect();
         let mut removed = Vec::new();
         for step in gone.chunks(STEP) {
-            let ask = |id: &&DocumentId| (Target::Id((*id).clone()), Command::RemoveChild { under: claim.clone() });
+            let ask = |id: &&DocumentId| (Subject::Id((*id).clone()), Command::RemoveChild { under: claim.clone() });
             let answers = self.writer.ask_all(step.iter().map(ask).collect()).await;
             let mut asked = Vec::new();
             for (id, answer) in step.iter().zip(answers) {
-                if matches!(answer?, Answer::Yes(true)) {
+                if matches!(answer?, ControlReply::Yes(true)) {
                     asked.push((*id).clone());
                 }
             }
@@ -118,12 +118,12 @@ impl DynamoControlStore {
         while !planned.is_empty() {
             let step: Vec<Planned> = planned.drain(..planned.len().min(STEP)).collect();
             let ask = |Planned { id, stays_deleted, child }: Planned| {
-                let source = Target::Source(child.source.clone());
+                let source = Subject::Source(child.source.clone());
                 (source, Command::RegisterChild { child, id, stays_deleted, under: claim.clone() })
             };
             for answer in self.writer.ask_all(step.into_iter().map(ask).collect()).await {
                 match answer? {
-                    Answer::Registered(answer) => registered.push(answer),
+                    ControlReply::Registered(answer) => registered.push(answer),
                     other => return Err(self.unexpected(&other)),
                 }
             }

@@ -4,15 +4,15 @@ use docweir_aws::FaultKind;
 use docweir_aws::dynamo::Write;
 use docweir_core::member::member_source;
 
-use super::super::decide::{Answer, Command};
+use super::super::decide::{Command, ControlReply};
 use super::super::new_token;
-use super::super::writer::Target;
+use super::super::writer::Subject;
 use super::super::{fence, items};
 use super::*;
 
 impl Fixture {
-    async fn ask(&self, target: Target, command: Command) -> Result<Answer, ControlError> {
-        self.store.writer.ask(target, command).await
+    async fn ask(&self, subject: Subject, command: Command) -> Result<ControlReply, ControlError> {
+        self.store.writer.ask(subject, command).await
     }
 
     async fn list(&self, parent: &Claim) -> Vec<DocumentId> {
@@ -20,10 +20,10 @@ impl Fixture {
     }
 }
 
-fn late_child(parent: &Claim, name: &str, id: DocumentId) -> (Target, Command) {
+fn late_child(parent: &Claim, name: &str, id: DocumentId) -> (Subject, Command) {
     let child = child(parent, name, "1");
     let under = parent.key.clone();
-    (Target::Source(child.source.clone()), Command::RegisterChild { child, id, stays_deleted: false, under })
+    (Subject::Source(child.source.clone()), Command::RegisterChild { child, id, stays_deleted: false, under })
 }
 
 /// A process that was stopped after it had found its claim valid.
@@ -35,13 +35,13 @@ async fn what_comes_late_is_refused(f: Fixture) {
     let changes = f.store.set_children(&successor.key, vec![child(&successor, "a", "1")]).await.unwrap();
     let a = changes.registered[0].key().id.clone();
 
-    let (target, command) = late_child(&stalled, "late", DocumentId::mint(NOW, 1));
-    assert!(matches!(f.ask(target, command).await, Err(ControlError::Fenced(key)) if key == stalled.key));
+    let (subject, command) = late_child(&stalled, "late", DocumentId::mint(NOW, 1));
+    assert!(matches!(f.ask(subject, command).await, Err(ControlError::Fenced(key)) if key == stalled.key));
     let removal = Command::RemoveChild { under: stalled.key.clone() };
-    assert!(matches!(f.ask(Target::Id(a.clone()), removal).await, Err(ControlError::Fenced(_))));
+    assert!(matches!(f.ask(Subject::Id(a.clone()), removal).await, Err(ControlError::Fenced(_))));
     for list in [vec![], vec![a.clone()]] {
         let announced = Command::AnnounceChildren { claim: stalled.key.clone(), children: list };
-        assert!(f.ask(Target::Id(stalled.key.id.clone()), announced).await.is_err());
+        assert!(f.ask(Subject::Id(stalled.key.id.clone()), announced).await.is_err());
     }
     assert_eq!(f.store.by_source(&member_source(&stalled.source, "late").unwrap()).await.unwrap(), None);
     assert_eq!(f.store.record(&a).await.unwrap().intent, Intent::Process);
@@ -67,15 +67,15 @@ async fn what_is_cut_off_is_completed_by_the_repeat(f: Fixture) {
     let parent = claim_one(&f).await;
     let dangling = [DocumentId::mint(NOW, 1), DocumentId::mint(NOW, 2)];
     let announced = Command::AnnounceChildren { claim: parent.key.clone(), children: dangling.to_vec() };
-    f.ask(Target::Id(parent.key.id.clone()), announced).await.unwrap();
+    f.ask(Subject::Id(parent.key.id.clone()), announced).await.unwrap();
     assert_eq!(f.list(&parent).await, dangling);
     assert_eq!(f.store.record(&parent.key.id).await.unwrap().children_content, None);
-    let (target, command) = late_child(&parent, "a", dangling[0].clone());
-    f.ask(target, command).await.unwrap();
+    let (subject, command) = late_child(&parent, "a", dangling[0].clone());
+    f.ask(subject, command).await.unwrap();
 
     let both = || vec![child(&parent, "a", "1"), child(&parent, "b", "1")];
     let changes = f.store.set_children(&parent.key, both()).await.unwrap();
-    let [Registered::Unchanged(a, Status::Pending), Registered::New(b)] = &changes.registered[..] else {
+    let [Registered::Unchanged(a, DocumentStatus::Pending), Registered::New(b)] = &changes.registered[..] else {
         panic!("{changes:?}")
     };
     assert_eq!(a.id, dangling[0]);
@@ -84,7 +84,7 @@ async fn what_is_cut_off_is_completed_by_the_repeat(f: Fixture) {
 
     // Removed, and then nothing more.
     let removal = Command::RemoveChild { under: parent.key.clone() };
-    f.ask(Target::Id(b.id.clone()), removal).await.unwrap();
+    f.ask(Subject::Id(b.id.clone()), removal).await.unwrap();
     let changes = f.store.set_children(&parent.key, vec![child(&parent, "a", "1")]).await.unwrap();
     assert_eq!((changes.removed.len(), f.list(&parent).await), (0, vec![a.id.clone()]));
     assert_eq!(f.store.record(&b.id).await.unwrap().intent, Intent::Delete);

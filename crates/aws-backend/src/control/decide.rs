@@ -7,7 +7,7 @@ use docweir_core::clock::{UnixMicros, timestamp};
 use docweir_core::documents::{DocumentId, Sha256Hex, Stage, Version};
 use docweir_stores::control::rules::{self, Effects, Taken};
 use docweir_stores::control::{
-    Claim, ClaimKey, ControlError, ControlRecord, DocumentKey, Intent, NewDocument, Registered, Resume, Status,
+    Claim, ClaimKey, ControlError, ControlRecord, DocumentKey, DocumentStatus, Intent, NewDocument, Registered, Resume,
     Transition,
 };
 
@@ -80,7 +80,7 @@ impl Command {
 }
 
 #[derive(Clone, Debug)]
-pub enum Answer {
+pub enum ControlReply {
     Registered(Registered),
     /// `None` where somebody else was faster.
     Claimed(Option<Box<Claim>>),
@@ -90,7 +90,7 @@ pub enum Answer {
 }
 
 /// What there is, or is to be made.
-pub enum Found {
+pub enum Current {
     Record(Box<ControlRecord>),
     /// No such document; a source that is registered gets this id.
     Nothing(DocumentId),
@@ -100,20 +100,20 @@ pub enum Found {
 pub struct Decided {
     pub record: Option<Box<ControlRecord>>,
     pub effects: Option<Effects>,
-    pub answer: Answer,
+    pub answer: ControlReply,
 }
 
 impl Decided {
-    fn nothing(answer: Answer) -> Self {
+    fn nothing(answer: ControlReply) -> Self {
         Self { record: None, effects: None, answer }
     }
 
-    fn written(record: Box<ControlRecord>, effects: Effects, answer: Answer) -> Self {
+    fn written(record: Box<ControlRecord>, effects: Effects, answer: ControlReply) -> Self {
         Self { record: Some(record), effects: Some(effects), answer }
     }
 
     /// Returns what is written where there are effects, and nothing where there are none.
-    fn perhaps(record: Box<ControlRecord>, effects: Option<Effects>, answer: Answer) -> Self {
+    fn perhaps(record: Box<ControlRecord>, effects: Option<Effects>, answer: ControlReply) -> Self {
         match effects {
             Some(effects) => Self::written(record, effects, answer),
             None => Self::nothing(answer),
@@ -125,102 +125,102 @@ fn key(record: &ControlRecord) -> DocumentKey {
     DocumentKey { id: record.document_id.clone(), version: record.version }
 }
 
-pub fn decide(command: &Command, found: &Found, max_retries: u32, now: UnixMicros) -> Result<Decided, ControlError> {
+pub fn decide(command: &Command, found: &Current, max_retries: u32, now: UnixMicros) -> Result<Decided, ControlError> {
     let mut record = match (found, command) {
-        (Found::Nothing(id), Command::Register(document)) => {
+        (Current::Nothing(id), Command::Register(document)) => {
             let (record, effects) = rules::new_record(document.clone(), id.clone(), max_retries, now);
-            let answer = Answer::Registered(Registered::New(key(&record)));
+            let answer = ControlReply::Registered(Registered::New(key(&record)));
             return Ok(Decided::written(Box::new(record), effects, answer));
         }
-        (Found::Nothing(_), Command::RegisterChild { child, id, .. }) => {
+        (Current::Nothing(_), Command::RegisterChild { child, id, .. }) => {
             let (record, effects) = rules::new_record(child.clone(), id.clone(), max_retries, now);
-            let answer = Answer::Registered(Registered::New(key(&record)));
+            let answer = ControlReply::Registered(Registered::New(key(&record)));
             return Ok(Decided::written(Box::new(record), effects, answer));
         }
-        (Found::Nothing(_), Command::RemoveChild { .. }) => return Ok(Decided::nothing(Answer::Yes(false))),
-        (Found::Nothing(_), Command::Claim { .. }) => return Ok(Decided::nothing(Answer::Claimed(None))),
-        (Found::Nothing(_), Command::MarkLoaded { .. } | Command::Renew { .. } | Command::Resume { .. }) => {
-            return Ok(Decided::nothing(Answer::Yes(false)));
+        (Current::Nothing(_), Command::RemoveChild { .. }) => return Ok(Decided::nothing(ControlReply::Yes(false))),
+        (Current::Nothing(_), Command::Claim { .. }) => return Ok(Decided::nothing(ControlReply::Claimed(None))),
+        (Current::Nothing(_), Command::MarkLoaded { .. } | Command::Renew { .. } | Command::Resume { .. }) => {
+            return Ok(Decided::nothing(ControlReply::Yes(false)));
         }
         (
-            Found::Nothing(_),
+            Current::Nothing(_),
             Command::Apply { claim, .. }
             | Command::Reversion { claim, .. }
             | Command::AnnounceChildren { claim, .. }
             | Command::FinishChildren { claim, .. },
         ) => return Err(ControlError::Fenced(claim.clone())),
-        (Found::Nothing(id), Command::Reset { .. } | Command::Delete | Command::Discard) => {
+        (Current::Nothing(id), Command::Reset { .. } | Command::Delete | Command::Discard) => {
             return Err(ControlError::NotFound(id.to_string()));
         }
-        (Found::Record(record), _) => record.clone(),
+        (Current::Record(record), _) => record.clone(),
     };
     match command {
         Command::Register(document) => {
             let (answer, effects) = rules::register(&mut record, document.clone(), now);
-            Ok(Decided::perhaps(record, effects, Answer::Registered(answer)))
+            Ok(Decided::perhaps(record, effects, ControlReply::Registered(answer)))
         }
         Command::RegisterChild { child, stays_deleted, .. } => {
             let (answer, effects) = rules::register_child(&mut record, child.clone(), *stays_deleted, now);
-            Ok(Decided::perhaps(record, effects, Answer::Registered(answer)))
+            Ok(Decided::perhaps(record, effects, ControlReply::Registered(answer)))
         }
         Command::RemoveChild { under } => {
             let effects = rules::remove_child(&mut record, &under.id);
-            let answer = Answer::Yes(effects.is_some());
+            let answer = ControlReply::Yes(effects.is_some());
             Ok(Decided::perhaps(record, effects, answer))
         }
         Command::AnnounceChildren { claim, children } => {
             rules::check_claim(Some(&record), claim)?;
             let effects = rules::announce_children(&mut record, children);
-            Ok(Decided::perhaps(record, effects, Answer::Yes(true)))
+            Ok(Decided::perhaps(record, effects, ControlReply::Yes(true)))
         }
         Command::FinishChildren { claim, children, registered, removed } => {
             rules::check_claim(Some(&record), claim)?;
             let effects = rules::finish_children(&mut record, children, *registered, *removed);
-            Ok(Decided::perhaps(record, effects, Answer::Yes(true)))
+            Ok(Decided::perhaps(record, effects, ControlReply::Yes(true)))
         }
         Command::Claim { owner, lease, only } => {
             if !is_free(&record, owner, now) || only.is_some_and(|only| only != record.intent) {
-                return Ok(Decided::nothing(Answer::Claimed(None)));
+                return Ok(Decided::nothing(ControlReply::Claimed(None)));
             }
             Ok(match rules::take(&mut record, owner, *lease, now, true) {
-                Taken::Claim(claim, effects) => Decided::written(record, effects, Answer::Claimed(Some(claim))),
-                Taken::NeedsVersion => Decided::nothing(Answer::Claimed(None)),
+                Taken::Claim(claim, effects) => Decided::written(record, effects, ControlReply::Claimed(Some(claim))),
+                Taken::NeedsVersion => Decided::nothing(ControlReply::Claimed(None)),
             })
         }
         Command::Renew { claim, lease } => {
             if rules::check_claim(Some(&record), claim).is_err() {
-                return Ok(Decided::nothing(Answer::Yes(false)));
+                return Ok(Decided::nothing(ControlReply::Yes(false)));
             }
             record.lease_expires_at = Some(timestamp(rules::after(now, *lease)));
-            Ok(Decided::written(record, Effects::default(), Answer::Yes(true)))
+            Ok(Decided::written(record, Effects::default(), ControlReply::Yes(true)))
         }
         Command::Apply { claim, transition } => {
             rules::check_claim(Some(&record), claim)?;
             let effects = rules::apply(&mut record, transition.clone(), now)?;
-            Ok(Decided::written(record, effects, Answer::Yes(true)))
+            Ok(Decided::written(record, effects, ControlReply::Yes(true)))
         }
         Command::Reversion { claim, fingerprint } => {
             rules::check_claim(Some(&record), claim)?;
             let (claim, effects) = rules::reversion(&mut record, fingerprint)?;
-            Ok(Decided::written(record, effects, Answer::Claimed(Some(Box::new(claim)))))
+            Ok(Decided::written(record, effects, ControlReply::Claimed(Some(Box::new(claim)))))
         }
         Command::MarkLoaded { version } => Ok(match rules::mark_loaded(&mut record, *version, now) {
-            Some((effects, completes)) => Decided::written(record, effects, Answer::Yes(completes)),
-            None => Decided::nothing(Answer::Yes(false)),
+            Some((effects, completes)) => Decided::written(record, effects, ControlReply::Yes(completes)),
+            None => Decided::nothing(ControlReply::Yes(false)),
         }),
         Command::Reset { from } => {
             let effects = rules::reset(&mut record, *from)?;
-            let answer = Answer::Key(key(&record));
+            let answer = ControlReply::Key(key(&record));
             Ok(Decided::written(record, effects, answer))
         }
         Command::Delete => {
             let effects = rules::request_delete(&mut record)?;
-            let answer = Answer::Key(key(&record));
+            let answer = ControlReply::Key(key(&record));
             Ok(Decided::perhaps(record, effects, answer))
         }
         Command::Discard => {
             let effects = rules::discard(&mut record)?;
-            Ok(Decided::written(record, effects, Answer::Yes(true)))
+            Ok(Decided::written(record, effects, ControlReply::Yes(true)))
         }
         Command::Resume { word } => {
             let wanted = match (&record.parked_resume, word) {
@@ -228,11 +228,11 @@ pub fn decide(command: &Command, found: &Found, max_retries: u32, now: UnixMicro
                 (Some(Resume::At(at)), _) => *at <= now,
                 _ => false,
             };
-            if record.status != Status::Parked || !wanted {
-                return Ok(Decided::nothing(Answer::Yes(false)));
+            if record.status != DocumentStatus::Parked || !wanted {
+                return Ok(Decided::nothing(ControlReply::Yes(false)));
             }
             let effects = rules::resume(&mut record);
-            Ok(Decided::written(record, effects, Answer::Yes(true)))
+            Ok(Decided::written(record, effects, ControlReply::Yes(true)))
         }
     }
 }
@@ -241,8 +241,8 @@ pub fn decide(command: &Command, found: &Found, max_retries: u32, now: UnixMicro
 /// suspended.
 fn is_free(record: &ControlRecord, owner: &str, now: UnixMicros) -> bool {
     match record.status {
-        Status::Pending => true,
-        Status::InProgress => {
+        DocumentStatus::Pending => true,
+        DocumentStatus::InProgress => {
             let over = record.lease_expires_at.as_deref().unwrap_or_default() <= timestamp(now).as_str();
             over && record.lease_owner.as_deref() != Some(owner)
         }

@@ -7,7 +7,7 @@
 
 use docweir_aws::dynamo::{Expression, Write};
 use docweir_stores::control::rules;
-use docweir_stores::control::{ClaimKey, Status};
+use docweir_stores::control::{ClaimKey, DocumentStatus};
 
 use super::items;
 
@@ -15,7 +15,7 @@ use super::items;
 pub fn check(table: &str, claim: &ClaimKey) -> Write {
     let condition = Expression::new("#status = :status AND version = :version AND epoch = :epoch")
         .name("#status", "status")
-        .string(":status", rules::name(Status::InProgress))
+        .string(":status", rules::name(DocumentStatus::InProgress))
         .number(":version", claim.version)
         .number(":epoch", claim.epoch);
     Write::Check { table: table.to_owned(), key: items::key(&claim.id), condition }

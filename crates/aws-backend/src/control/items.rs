@@ -9,7 +9,7 @@ use docweir_core::clock::timestamp;
 use docweir_core::documents::{DocumentId, Sha256Hex, Stage};
 use docweir_core::error::StageError;
 use docweir_stores::control::rules::{PROCESSING_VERSION, SUBMITTED};
-use docweir_stores::control::{AuditEvent, ControlRecord, Intent, Resume, Seen, StageRecord, Status};
+use docweir_stores::control::{AuditEvent, ControlRecord, DocumentStatus, Intent, Resume, Seen, StageRecord};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -108,7 +108,7 @@ pub fn item(record: &ControlRecord, before: Item, write_id: &str) -> Item {
         let detail = serde_json::to_value(error).map(bounded).map(from_json);
         item.extend(detail.map(|detail| ("last_error_detail".to_owned(), detail)));
     }
-    if record.status == Status::Parked {
+    if record.status == DocumentStatus::Parked {
         let (what, until) = match &record.parked_resume {
             Some(Resume::At(at)) => (UNTIL.to_owned(), timestamp(*at)),
             Some(Resume::On(word)) => (on(word), record.updated_at.clone()),
@@ -117,7 +117,7 @@ pub fn item(record: &ControlRecord, before: Item, write_id: &str) -> Item {
         item.insert(PARKED_FOR.into(), string(what));
         item.insert(PARKED_UNTIL.into(), string(until));
     }
-    if record.status == Status::Deleted {
+    if record.status == DocumentStatus::Deleted {
         item.insert(FORGET_AT.into(), AttributeValue::N(record.ttl.to_string()));
     }
     item.insert(WRITE_ID.into(), string(write_id));
@@ -180,7 +180,7 @@ pub fn record(item: &Item) -> Result<ControlRecord, String> {
         None => format!("s3://{source_bucket}/{source_s3_key}"),
     };
     let status: String = f.text("status");
-    let status: Status =
+    let status: DocumentStatus =
         serde_json::from_value(Value::String(status.clone())).map_err(|_| format!("{id} has status `{status}`"))?;
     // Nobody has read the file yet: no content has this hash, and no configuration.
     let unknown = || Sha256Hex::of(b"unknown");

@@ -13,12 +13,12 @@ use docweir_core::documents::{DocumentId, Sha256Hex, Stage};
 use docweir_stores::control::*;
 use tokio::time::Instant;
 
-use super::decide::{Answer, Command};
+use super::decide::{Command, ControlReply};
 use super::failure::told;
 use super::items;
 use super::items::SourceEntry;
 use super::tables::{BY_AGE, BY_ID, FORGET_AT, HASH, PARKED, UNTIL};
-use super::writer::{Target, Writer};
+use super::writer::{ControlWriter, Subject};
 
 /// Documents looked at for one that is wanted: other replicas look at the same ones.
 const CROWD: usize = 4;
@@ -32,7 +32,7 @@ pub struct DynamoControlStore {
     pub(super) dynamo: Dynamo,
     pub(super) options: DynamoOptions,
     pub(super) clock: SharedClock,
-    pub(super) writer: Writer,
+    pub(super) writer: ControlWriter,
     /// When it was last looked for what others have left.
     looked_at: Mutex<Option<Instant>>,
 }
@@ -42,7 +42,7 @@ impl DynamoControlStore {
     pub fn open(aws: &Aws, dynamo: Dynamo, options: DynamoOptions, clock: SharedClock) -> Self {
         let region = aws.region().map(|region| format!(" in {region}")).unwrap_or_default();
         let location = format!("DynamoDB table {}{region}", options.control_table);
-        let writer = Writer::start(dynamo.clone(), options.clone(), &location, clock.clone());
+        let writer = ControlWriter::start(dynamo.clone(), options.clone(), &location, clock.clone());
         Self { location, dynamo, options, clock, writer, looked_at: Mutex::default() }
     }
 
@@ -50,18 +50,18 @@ impl DynamoControlStore {
         told(&self.location, &fault)
     }
 
-    pub(super) async fn on(&self, id: &DocumentId, command: Command) -> Result<Answer, ControlError> {
-        self.writer.ask(Target::Id(id.clone()), command).await
+    pub(super) async fn on(&self, id: &DocumentId, command: Command) -> Result<ControlReply, ControlError> {
+        self.writer.ask(Subject::Id(id.clone()), command).await
     }
 
     async fn key_of(&self, id: &DocumentId, command: Command) -> Result<DocumentKey, ControlError> {
         match self.on(id, command).await? {
-            Answer::Key(key) => Ok(key),
+            ControlReply::Key(key) => Ok(key),
             other => Err(self.unexpected(&other)),
         }
     }
 
-    pub(super) fn unexpected(&self, answer: &Answer) -> ControlError {
+    pub(super) fn unexpected(&self, answer: &ControlReply) -> ControlError {
         let reason = format!("an operation was answered with {answer:?}");
         ControlError::Storage { location: self.location.clone(), reason, hint: "report it with the log" }
     }
@@ -70,7 +70,7 @@ impl DynamoControlStore {
         self.dynamo.query(query).await.map_err(|fault| self.failed(fault))
     }
 
-    fn by_status(&self, index: &str, status: Status) -> Query {
+    fn by_status(&self, index: &str, status: DocumentStatus) -> Query {
         Query {
             table: self.options.control_table.clone(),
             index: Some(index.to_owned()),
@@ -99,7 +99,7 @@ impl DynamoControlStore {
         let first = start.is_none();
         let limit_of_page = Some((limit * CROWD).max(50));
         let mut line = Vec::new();
-        let mut pending = Query { limit: limit_of_page, start, ..self.by_status(BY_AGE, Status::Pending) };
+        let mut pending = Query { limit: limit_of_page, start, ..self.by_status(BY_AGE, DocumentStatus::Pending) };
         loop {
             let page = self.page(&pending).await?;
             line.extend(page.items.iter().filter(|item| wanted(item)).filter_map(entry));
@@ -124,7 +124,7 @@ impl DynamoControlStore {
             let over = items::text(item, "lease_expires_at").unwrap_or_default() <= now.as_str();
             over && items::text(item, "lease_owner") != Some(owner) && wanted(item)
         };
-        let mut in_progress = self.by_status(BY_AGE, Status::InProgress);
+        let mut in_progress = self.by_status(BY_AGE, DocumentStatus::InProgress);
         let mut left = Vec::new();
         loop {
             let page = self.page(&in_progress).await?;
@@ -168,13 +168,13 @@ impl DynamoControlStore {
             limit: Some(STEP),
             ..Query::default()
         };
-        let ask = |id| (Target::Id(id), Command::Resume { word: event.map(str::to_owned) });
+        let ask = |id| (Subject::Id(id), Command::Resume { word: event.map(str::to_owned) });
         let mut resumed = 0;
         loop {
             let page = self.page(&query).await?;
             let ids = page.items.iter().filter_map(|item| DocumentId::parse(items::text(item, HASH)?));
             for answer in self.writer.ask_all(ids.map(ask).collect()).await {
-                resumed += u64::from(matches!(answer?, Answer::Yes(true)));
+                resumed += u64::from(matches!(answer?, ControlReply::Yes(true)));
             }
             // By the key, and not from the beginning again: the index is a moment behind, and who was resumed may still
             // stand in it.
@@ -207,7 +207,7 @@ impl DynamoControlStore {
     /// The next ids of a status, in their order.
     async fn ids(
         &self,
-        status: Status,
+        status: DocumentStatus,
         source_prefix: &str,
         after: Option<&DocumentId>,
         limit: usize,
@@ -244,12 +244,12 @@ impl ControlStore for DynamoControlStore {
     }
 
     async fn register(&self, documents: Vec<NewDocument>) -> Result<Vec<Registered>, ControlError> {
-        let ask = |document: NewDocument| (Target::Source(document.source.clone()), Command::Register(document));
+        let ask = |document: NewDocument| (Subject::Source(document.source.clone()), Command::Register(document));
         let answers = self.writer.ask_all(documents.into_iter().map(ask).collect()).await;
         answers
             .into_iter()
             .map(|answer| match answer? {
-                Answer::Registered(registered) => Ok(registered),
+                ControlReply::Registered(registered) => Ok(registered),
                 other => Err(self.unexpected(&other)),
             })
             .collect()
@@ -273,13 +273,13 @@ impl ControlStore for DynamoControlStore {
                 let tried: Vec<_> = line.drain(..line.len().min(limit - claims.len())).collect();
                 let ask = |(_, id): &(String, DocumentId)| {
                     let command = Command::Claim { owner: owner.to_owned(), lease, only };
-                    (Target::Id(id.clone()), command)
+                    (Subject::Id(id.clone()), command)
                 };
                 let answers = self.writer.ask_all(tried.iter().map(ask).collect()).await;
                 let mut failure = None;
                 for answer in answers {
                     match answer {
-                        Ok(Answer::Claimed(claim)) => claims.extend(claim.map(|claim| *claim)),
+                        Ok(ControlReply::Claimed(claim)) => claims.extend(claim.map(|claim| *claim)),
                         Ok(other) => failure = Some(self.unexpected(&other)),
                         Err(error) => failure = Some(error),
                     }
@@ -304,11 +304,11 @@ impl ControlStore for DynamoControlStore {
     }
 
     async fn renew(&self, claims: &[ClaimKey], lease: Duration) -> Result<Vec<ClaimKey>, ControlError> {
-        let ask = |claim: &ClaimKey| (Target::Id(claim.id.clone()), Command::Renew { claim: claim.clone(), lease });
+        let ask = |claim: &ClaimKey| (Subject::Id(claim.id.clone()), Command::Renew { claim: claim.clone(), lease });
         let answers = self.writer.ask_all(claims.iter().map(ask).collect()).await;
         let mut lost = Vec::new();
         for (claim, answer) in claims.iter().zip(answers) {
-            if !matches!(answer?, Answer::Yes(true)) {
+            if !matches!(answer?, ControlReply::Yes(true)) {
                 lost.push(claim.clone());
             }
         }
@@ -331,7 +331,7 @@ impl ControlStore for DynamoControlStore {
     async fn reversion(&self, claim: &ClaimKey, fingerprint: &Sha256Hex) -> Result<Claim, ControlError> {
         let command = Command::Reversion { claim: claim.clone(), fingerprint: fingerprint.clone() };
         match self.on(&claim.id, command).await? {
-            Answer::Claimed(Some(claim)) => Ok(*claim),
+            ControlReply::Claimed(Some(claim)) => Ok(*claim),
             other => Err(self.unexpected(&other)),
         }
     }
@@ -339,9 +339,9 @@ impl ControlStore for DynamoControlStore {
     async fn mark_loaded(&self, keys: &[DocumentKey]) -> Result<u64, ControlError> {
         let mut completed = 0;
         for step in keys.chunks(STEP) {
-            let ask = |key: &DocumentKey| (Target::Id(key.id.clone()), Command::MarkLoaded { version: key.version });
+            let ask = |key: &DocumentKey| (Subject::Id(key.id.clone()), Command::MarkLoaded { version: key.version });
             for answer in self.writer.ask_all(step.iter().map(ask).collect()).await {
-                completed += u64::from(matches!(answer?, Answer::Yes(true)));
+                completed += u64::from(matches!(answer?, ControlReply::Yes(true)));
             }
         }
         Ok(completed)
@@ -409,7 +409,9 @@ impl ControlStore for DynamoControlStore {
         let mut after = after.cloned();
         loop {
             let mut ids = Vec::new();
-            for status in Status::ALL.into_iter().filter(|status| filter.status.is_none_or(|only| only == *status)) {
+            for status in
+                DocumentStatus::ALL.into_iter().filter(|status| filter.status.is_none_or(|only| only == *status))
+            {
                 ids.extend(self.ids(status, prefix, after.as_ref(), limit).await?);
             }
             ids.sort();
@@ -444,7 +446,7 @@ impl ControlStore for DynamoControlStore {
 
     async fn counts(&self) -> Result<StatusCounts, ControlError> {
         let mut counts = StatusCounts::new();
-        for status in Status::ALL {
+        for status in DocumentStatus::ALL {
             let count = self.dynamo.count(&self.by_status(BY_ID, status)).await.map_err(|fault| self.failed(fault))?;
             if count > 0 {
                 counts.insert(rules::name(status).to_owned(), count);

@@ -221,8 +221,8 @@ mod faults {
     /// Of requests of one kind each gets the next act; then, and all others, pass.
     fn in_turn(kind: &'static str, acts: Vec<Act>) -> impl FnMut(&str) -> Act + Send + 'static {
         let mut acts = acts.into_iter();
-        let target = format!("dynamodb_20120810.{kind}\r\n").to_lowercase();
-        move |head| if head.to_lowercase().contains(&target) { acts.next().unwrap_or(Act::Pass) } else { Act::Pass }
+        let subject = format!("dynamodb_20120810.{kind}\r\n").to_lowercase();
+        move |head| if head.to_lowercase().contains(&subject) { acts.next().unwrap_or(Act::Pass) } else { Act::Pass }
     }
 
     #[tokio::test]

@@ -20,13 +20,13 @@ use docweir_core::clock::{SharedClock, UnixMicros, parse_timestamp, timestamp};
 use docweir_core::documents::DocumentId;
 use docweir_stores::control::rules::{self, Effects};
 use docweir_stores::control::stamps::Stamps;
-use docweir_stores::control::{AuditEvent, ClaimKey, ControlError, ControlRecord, Seen, Status};
+use docweir_stores::control::{AuditEvent, ClaimKey, ControlError, ControlRecord, DocumentStatus, Seen};
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::daily::Daily;
-use super::decide::{Answer, Command, Decided, Found, decide};
+use super::decide::{Command, ControlReply, Current, Decided, decide};
 use super::failure::told;
 use super::fence;
 use super::items::{self, SourceEntry, WRITE_ID, string};
@@ -45,22 +45,22 @@ const DAY_SECONDS: i64 = 86_400;
 
 /// Which document a command is on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Target {
+pub enum Subject {
     Id(DocumentId),
     Source(String),
 }
 
-type Reply = oneshot::Sender<Result<Answer, ControlError>>;
+type Reply = oneshot::Sender<Result<ControlReply, ControlError>>;
 
 pub struct Job {
-    target: Target,
+    subject: Subject,
     command: Command,
     reply: Reply,
 }
 
 /// Hands commands to the task.
 #[derive(Clone)]
-pub struct Writer {
+pub struct ControlWriter {
     location: Arc<str>,
     jobs: mpsc::Sender<Message>,
     recent: Arc<Recent>,
@@ -72,7 +72,7 @@ enum Message {
     Flush(oneshot::Sender<()>),
 }
 
-impl Writer {
+impl ControlWriter {
     pub fn start(dynamo: Dynamo, options: DynamoOptions, location: &str, clock: SharedClock) -> Self {
         let (jobs, queue) = mpsc::channel(options.queue_operations.max(1));
         let location: Arc<str> = location.into();
@@ -98,16 +98,16 @@ impl Writer {
     }
 
     /// Returns once it is durable.
-    pub async fn ask(&self, target: Target, command: Command) -> Result<Answer, ControlError> {
+    pub async fn ask(&self, subject: Subject, command: Command) -> Result<ControlReply, ControlError> {
         let (reply, answer) = oneshot::channel();
-        let job = Message::Job(Box::new(Job { target, command, reply }));
+        let job = Message::Job(Box::new(Job { subject, command, reply }));
         self.jobs.send(job).await.map_err(|_| self.ended())?;
         answer.await.map_err(|_| self.ended())?
     }
 
-    /// As [`Writer::ask`], of several; the answers are in the order of the questions.
-    pub async fn ask_all(&self, asked: Vec<(Target, Command)>) -> Vec<Result<Answer, ControlError>> {
-        join_all(asked.into_iter().map(|(target, command)| self.ask(target, command))).await
+    /// As [`ControlWriter::ask`], of several; the answers are in the order of the questions.
+    pub async fn ask_all(&self, asked: Vec<(Subject, Command)>) -> Vec<Result<ControlReply, ControlError>> {
+        join_all(asked.into_iter().map(|(subject, command)| self.ask(subject, command))).await
     }
 
     pub async fn flush(&self) {
@@ -128,7 +128,7 @@ impl Writer {
 
 /// A document, and what is asked of it in one write.
 struct Document {
-    target: Target,
+    subject: Subject,
     jobs: Vec<Job>,
     /// Claim on another document that all of its jobs depend on, if they do.
     under: Option<Box<ClaimKey>>,
@@ -143,7 +143,7 @@ struct Document {
 struct Prepared {
     write_id: String,
     writes: Vec<Write>,
-    answers: Vec<Result<Answer, ControlError>>,
+    answers: Vec<Result<ControlReply, ControlError>>,
     metrics: Vec<(String, f64)>,
     /// The document, and since when it is pending, if it is.
     left: Option<(DocumentId, Option<String>)>,
@@ -151,7 +151,7 @@ struct Prepared {
 
 /// A document as it was read.
 struct Read {
-    found: Found,
+    found: Current,
     /// With the attributes that are not ours.
     item: Item,
     /// A source that nobody has registered, or whose document is gone.
@@ -258,16 +258,16 @@ impl Task {
         };
         let now = self.clock.now();
         let (mut again, mut prepared, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
-        let mut seen_targets = HashSet::new();
+        let mut seen_subjects = HashSet::new();
         for document in documents {
-            let Some(read) = reads.remove(&document.target) else {
-                match seen_targets.contains(&document.target) {
+            let Some(read) = reads.remove(&document.subject) else {
+                match seen_subjects.contains(&document.subject) {
                     true => again.push(document),
                     false => unreadable(document),
                 }
                 continue;
             };
-            seen_targets.insert(document.target.clone());
+            seen_subjects.insert(document.subject.clone());
             // One write a document: an id and its source may both be asked for.
             if !seen.insert(id_of(&read.found)) {
                 again.push(document);
@@ -364,22 +364,22 @@ impl Task {
 
     /// Reads the documents as they are now, by what was asked for, and tells which claims on other documents are valid. A
     /// document whose item makes no sense is left out.
-    async fn read(&self, documents: &[Document]) -> Result<(HashMap<Target, Read>, HashSet<ClaimKey>), Fault> {
+    async fn read(&self, documents: &[Document]) -> Result<(HashMap<Subject, Read>, HashSet<ClaimKey>), Fault> {
         let now_seconds = self.clock.now().div_euclid(1_000_000);
         let sources: HashSet<String> = documents
             .iter()
-            .filter_map(|document| match &document.target {
-                Target::Source(source) => Some(source.clone()),
-                Target::Id(_) => None,
+            .filter_map(|document| match &document.subject {
+                Subject::Source(source) => Some(source.clone()),
+                Subject::Id(_) => None,
             })
             .collect();
         let named = self.names(&sources).await?;
         let name_of = |source: &str| named.get(source).map(|entry| entry.document.clone());
         let ids: HashSet<DocumentId> = documents
             .iter()
-            .filter_map(|document| match &document.target {
-                Target::Id(id) => Some(id.clone()),
-                Target::Source(source) => name_of(source).and_then(|id| DocumentId::parse(&id)),
+            .filter_map(|document| match &document.subject {
+                Subject::Id(id) => Some(id.clone()),
+                Subject::Source(source) => name_of(source).and_then(|id| DocumentId::parse(&id)),
             })
             .collect();
         let parents: HashSet<DocumentId> =
@@ -397,9 +397,9 @@ impl Task {
         let foreign_records = self.unnamed(&records).await?;
         let mut reads = HashMap::new();
         for document in documents {
-            let (id, source) = match &document.target {
-                Target::Id(id) => (Some(id.to_string()), None),
-                Target::Source(source) => (name_of(source), Some(source)),
+            let (id, source) = match &document.subject {
+                Subject::Id(id) => (Some(id.to_string()), None),
+                Subject::Source(source) => (name_of(source), Some(source)),
             };
             let item = id.as_ref().and_then(|id| records.get(id));
             let read = match item.map(items::record) {
@@ -408,22 +408,22 @@ impl Task {
                     let unnamed = foreign_records.contains(&record.source);
                     let seen = source.and_then(|source| named.get(source)).and_then(|entry| entry.seen.clone());
                     let source = unnamed.then(|| SourceItem { source: record.source.clone(), named: None });
-                    Read { found: Found::Record(Box::new(record)), item, source, seen }
+                    Read { found: Current::Record(Box::new(record)), item, source, seen }
                 }
                 Some(Err(reason)) => {
                     tracing::warn!(reason, location = %self.location, "a control record can't be read");
                     continue;
                 }
                 None => {
-                    let nothing = match &document.target {
-                        Target::Id(id) => id.clone(),
-                        Target::Source(_) => DocumentId::mint(self.clock.now(), fastrand::u32(..)),
+                    let nothing = match &document.subject {
+                        Subject::Id(id) => id.clone(),
+                        Subject::Source(_) => DocumentId::mint(self.clock.now(), fastrand::u32(..)),
                     };
                     let source = source.map(|source| SourceItem { source: source.clone(), named: id.clone() });
-                    Read { found: Found::Nothing(nothing), item: Item::new(), source, seen: None }
+                    Read { found: Current::Nothing(nothing), item: Item::new(), source, seen: None }
                 }
             };
-            reads.insert(document.target.clone(), read);
+            reads.insert(document.subject.clone(), read);
         }
         let is_valid = |claim: &&ClaimKey| {
             let parent = records.get(claim.id.as_str()).and_then(|item| items::record(item).ok());
@@ -456,8 +456,8 @@ impl Task {
         let mut prepared = Prepared { write_id: super::new_token(), ..Prepared::default() };
         let mut found = read.found;
         let was = match &found {
-            Found::Record(record) => Some(record.status),
-            Found::Nothing(_) => None,
+            Current::Record(record) => Some(record.status),
+            Current::Nothing(_) => None,
         };
         let (mut effects, mut changed) = (Effects::default(), false);
         let seen = document.jobs.iter().rev().find_map(|job| items::seen(&job.command));
@@ -466,7 +466,7 @@ impl Task {
                 Ok(Decided { record, effects: more, answer }) => {
                     prepared.answers.push(Ok(answer));
                     if let (Some(record), Some(more)) = (record, more) {
-                        found = Found::Record(record);
+                        found = Current::Record(record);
                         effects.events.extend(more.events);
                         effects.metrics.extend(more.metrics);
                         changed = true;
@@ -476,20 +476,20 @@ impl Task {
             }
         }
         // What the object is now known by, where nothing else of its source changes.
-        if let (Some(seen), Found::Record(record), None) = (&seen, &found, &read.source)
+        if let (Some(seen), Current::Record(record), None) = (&seen, &found, &read.source)
             && read.seen.as_ref() != Some(seen)
         {
             let entry = SourceItem { source: record.source.clone(), named: Some(record.document_id.to_string()) };
             prepared.writes.push(self.source_write(entry, record, Some(seen)));
         }
-        if let (true, Found::Record(mut record)) = (changed, found) {
+        if let (true, Current::Record(mut record)) = (changed, found) {
             // A new document has no trail yet.
             let last = was.and_then(|_| parse_timestamp(&record.updated_at));
             let at = self.moment(now, last);
             prepared.writes.extend(self.writes(&mut record, effects.events, was, read.item, &prepared.write_id, at));
             prepared.writes.extend(read.source.map(|source| self.source_write(source, &record, seen.as_ref())));
             prepared.metrics = effects.metrics;
-            let pending = (record.status == Status::Pending).then(|| record.updated_at.clone());
+            let pending = (record.status == DocumentStatus::Pending).then(|| record.updated_at.clone());
             prepared.left = Some((record.document_id.clone(), pending));
         }
         prepared
@@ -512,7 +512,7 @@ impl Task {
         &mut self,
         record: &mut ControlRecord,
         events: Vec<AuditEvent>,
-        was: Option<Status>,
+        was: Option<DocumentStatus>,
         before: Item,
         write_id: &str,
         at: UnixMicros,
@@ -547,7 +547,7 @@ impl Task {
 }
 
 /// That the item is as it was read. A person with a shell changes the status and the count alone, and no id of a write.
-fn unchanged(before: &Item, was: Option<Status>) -> Expression {
+fn unchanged(before: &Item, was: Option<DocumentStatus>) -> Expression {
     let Some(status) = was else { return Expression::new("attribute_not_exists(document_id)") };
     let mut text = "#status = :status".to_owned();
     let mut condition_values = vec![(":status", string(rules::name(status)))];
@@ -567,7 +567,7 @@ fn unchanged(before: &Item, was: Option<Status>) -> Expression {
 /// The commands by document, in their order.
 fn documents(jobs: Vec<Job>) -> Vec<Document> {
     let mut all: Vec<Document> = Vec::new();
-    let mut latest: HashMap<Target, usize> = HashMap::new();
+    let mut latest: HashMap<Subject, usize> = HashMap::new();
     for job in jobs {
         // Whoever asked has gone: nobody would hear of a claim.
         if job.reply.is_closed() {
@@ -575,23 +575,23 @@ fn documents(jobs: Vec<Job>) -> Vec<Document> {
         }
         let under = job.command.under();
         let joins = |d: &Document| d.jobs.len() < MOST_OF_ONE && d.under.as_deref() == under;
-        let place = latest.get(&job.target).copied().filter(|i| all.get(*i).is_some_and(joins));
+        let place = latest.get(&job.subject).copied().filter(|i| all.get(*i).is_some_and(joins));
         match place.and_then(|i| all.get_mut(i)) {
             Some(document) => document.jobs.push(job),
             None => {
-                latest.insert(job.target.clone(), all.len());
-                let (target, under) = (job.target.clone(), under.cloned().map(Box::new));
-                all.push(Document { target, jobs: vec![job], under, uncertain: Vec::new(), alone: false });
+                latest.insert(job.subject.clone(), all.len());
+                let (subject, under) = (job.subject.clone(), under.cloned().map(Box::new));
+                all.push(Document { subject, jobs: vec![job], under, uncertain: Vec::new(), alone: false });
             }
         }
     }
     all
 }
 
-fn id_of(found: &Found) -> DocumentId {
+fn id_of(found: &Current) -> DocumentId {
     match found {
-        Found::Record(record) => record.document_id.clone(),
-        Found::Nothing(id) => id.clone(),
+        Current::Record(record) => record.document_id.clone(),
+        Current::Nothing(id) => id.clone(),
     }
 }
 
@@ -612,25 +612,25 @@ fn unreadable(document: Document) {
     for job in document.jobs {
         let text = "its item can't be read (the log says why): correct it, or delete it and take its file in again";
         let answer = match &job.command {
-            Command::Claim { .. } => Ok(Answer::Claimed(None)),
-            Command::Renew { .. } | Command::MarkLoaded { .. } | Command::Resume { .. } => Ok(Answer::Yes(false)),
+            Command::Claim { .. } => Ok(ControlReply::Claimed(None)),
+            Command::Renew { .. } | Command::MarkLoaded { .. } | Command::Resume { .. } => Ok(ControlReply::Yes(false)),
             Command::Apply { claim, .. }
             | Command::Reversion { claim, .. }
             | Command::AnnounceChildren { claim, .. }
             | Command::FinishChildren { claim, .. } => Err(ControlError::Fenced(claim.clone())),
             // It is in no state to be found or claimed: nothing of it is left behind.
-            Command::RemoveChild { .. } => Ok(Answer::Yes(false)),
+            Command::RemoveChild { .. } => Ok(ControlReply::Yes(false)),
             Command::Register(_)
             | Command::RegisterChild { .. }
             | Command::Reset { .. }
             | Command::Delete
-            | Command::Discard => Err(ControlError::Refused(format!("{:?}: {text}", job.target))),
+            | Command::Discard => Err(ControlError::Refused(format!("{:?}: {text}", job.subject))),
         };
         let _ = job.reply.send(answer);
     }
 }
 
-fn answer(document: Document, answers: Vec<Result<Answer, ControlError>>) {
+fn answer(document: Document, answers: Vec<Result<ControlReply, ControlError>>) {
     for (job, answer) in document.jobs.into_iter().zip(answers) {
         let _ = job.reply.send(answer);
     }

@@ -57,7 +57,7 @@ pub enum Command {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
+pub enum LedgerReply {
     Asked(Asked),
     /// Tells whether the command changed anything.
     Done(bool),
@@ -76,17 +76,17 @@ pub struct Decided {
     pub after: After,
     /// Entries that are new beside it.
     pub shares: Vec<Entry>,
-    pub answer: Answer,
+    pub answer: LedgerReply,
     /// Limits what the totals may be before this write; `None` where no budget applies.
     pub within: Option<Budget>,
 }
 
 impl Decided {
-    fn nothing(answer: Answer) -> Self {
+    fn nothing(answer: LedgerReply) -> Self {
         Self { after: After::Same, shares: Vec::new(), answer, within: None }
     }
 
-    fn is(entry: Entry, answer: Answer) -> Self {
+    fn is(entry: Entry, answer: LedgerReply) -> Self {
         Self { after: After::Is(Box::new(entry)), shares: Vec::new(), answer, within: None }
     }
 }
@@ -106,7 +106,7 @@ pub fn decide(command: &Command, entry: Option<&Entry>, spent: Spent, asking: &A
     match (command, entry) {
         (Command::Reserve { spend, budget }, entry) => reserve(spend, *budget, entry, spent, asking),
         // What was released is gone.
-        (_, None) => Decided::nothing(Answer::Done(false)),
+        (_, None) => Decided::nothing(LedgerReply::Done(false)),
         (Command::Settle { tokens, cost }, Some(entry)) => {
             becomes(entry, entry.standing().settle(*tokens, *cost), asking)
         }
@@ -120,14 +120,14 @@ pub fn decide(command: &Command, entry: Option<&Entry>, spent: Spent, asking: &A
 
 fn becomes(entry: &Entry, after: Option<Standing>, asking: &Asking<'_>) -> Decided {
     match after {
-        None => Decided::nothing(Answer::Done(false)),
-        Some(after) => Decided::is(entry.with(after, asking.write_id), Answer::Done(true)),
+        None => Decided::nothing(LedgerReply::Done(false)),
+        Some(after) => Decided::is(entry.with(after, asking.write_id), LedgerReply::Done(true)),
     }
 }
 
 fn reserve(spend: &Spend, budget: Budget, entry: Option<&Entry>, spent: Spent, asking: &Asking<'_>) -> Decided {
     let given = |spent: Spent| {
-        Answer::Asked(Asked::Given(Reservation { id: asking.id.clone(), run: spent.run, day: spent.day }))
+        LedgerReply::Asked(Asked::Given(Reservation { id: asking.id.clone(), run: spent.run, day: spent.day }))
     };
     // Asked for before: by this process, whose answer was lost, or by one that took the same step.
     if entry.is_some_and(|entry| entry.state != State::Void) {
@@ -148,7 +148,7 @@ fn reserve(spend: &Spend, budget: Budget, entry: Option<&Entry>, spent: Spent, a
     let after = match spent.reserve(spend.cost, budget) {
         Fit::Fits(after) => after,
         Fit::Exceeds { period, spent, limit } => {
-            let answer = Answer::Asked(Asked::Refused { period, spent, limit });
+            let answer = LedgerReply::Asked(Asked::Refused { period, spent, limit });
             return match asking.uncertain && entry.is_none() {
                 true => {
                     let amount = Amount::default();
@@ -162,7 +162,7 @@ fn reserve(spend: &Spend, budget: Budget, entry: Option<&Entry>, spent: Spent, a
         // Refused before; the name is used up.
         let limit = budget.run.or(budget.day).unwrap_or_default();
         let refused = Asked::Refused { period: Period::Day, spent: spent.day, limit };
-        return Decided::nothing(Answer::Asked(refused));
+        return Decided::nothing(LedgerReply::Asked(refused));
     }
     Decided { within: Some(budget), ..Decided::is(new, given(after)) }
 }
@@ -172,7 +172,7 @@ fn parts(from: u64, shares: &[Share], last: bool, entry: &Entry, asking: &Asking
     // Settled before, and the answer was lost; only the end may be asked for without shares.
     let before = entry.parts > from || (entry.parts == from && count == 0 && !last);
     if before || !entry.state.is_open() {
-        return Decided::nothing(Answer::Done(false));
+        return Decided::nothing(LedgerReply::Done(false));
     }
     let settled = (from..).zip(shares).map(|(nth, share)| Entry {
         id: super::items::share_id(&entry.id, nth),
@@ -188,7 +188,7 @@ fn parts(from: u64, shares: &[Share], last: bool, entry: &Entry, asking: &Asking
             After::Is(Box::new(Entry { parts: from + count, ..left }))
         }
     };
-    Decided { after, shares: settled.collect(), answer: Answer::Done(true), within: None }
+    Decided { after, shares: settled.collect(), answer: LedgerReply::Done(true), within: None }
 }
 
 /// Returns what a change adds to the sums of its group.

@@ -31,14 +31,14 @@ use docweir_aws::dynamo::table::{Index, Key, Table};
 use docweir_aws::dynamo::{Dynamo, Expression, Item, Query};
 use ulid::Ulid;
 
-use decide::{Answer, Command};
+use decide::{Command, LedgerReply};
 use docweir_aws::DynamoOptions;
 use docweir_core::clock::{SharedClock, timestamp};
 use docweir_core::money::Nanodollars;
 use docweir_stores::ledger::rules::{self, Spent};
-use docweir_stores::ledger::{Asked, Budget, By, EntryId, Ledger, Line, Share, Spend};
+use docweir_stores::ledger::{Asked, Budget, By, CostLine, EntryId, Ledger, Share, Spend};
 use docweir_stores::paid::PaidError;
-use writer::{Job, Writer};
+use writer::{Job, LedgerWriter};
 
 /// What live calls have reserved, of all processes.
 pub const OPEN: &str = "open-index";
@@ -64,14 +64,14 @@ pub struct DynamoLedger {
     clock: SharedClock,
     /// This process, in leases.
     process: String,
-    writer: Writer,
+    writer: LedgerWriter,
 }
 
 impl DynamoLedger {
     /// Settled entries are kept for so many days. Asks nothing yet: a table that is missing is told by the first call.
     pub fn open(dynamo: Dynamo, options: &DynamoOptions, entry_days: u32, clock: SharedClock) -> Self {
         let process = Ulid(fastrand::u128(..)).to_string();
-        let writer = Writer::start(dynamo.clone(), options, entry_days, &process, clock.clone());
+        let writer = LedgerWriter::start(dynamo.clone(), options, entry_days, &process, clock.clone());
         Self { dynamo, table: options.ledger_table.clone(), clock, process, writer }
     }
 
@@ -79,15 +79,15 @@ impl DynamoLedger {
         told(&self.table, fault)
     }
 
-    async fn ask(&self, id: EntryId, command: Command) -> Result<Answer, PaidError> {
+    async fn ask(&self, id: EntryId, command: Command) -> Result<LedgerReply, PaidError> {
         self.writer.ask(Job { id, command }).await
     }
 
     /// Sets money aside under a name that is known beforehand: said again it is the same reservation.
     pub async fn reserve_as(&self, id: EntryId, spend: Spend, budget: Budget) -> Result<Asked, PaidError> {
         match self.ask(id, Command::Reserve { spend, budget }).await? {
-            Answer::Asked(asked) => Ok(asked),
-            Answer::Done(_) => Err(PaidError::Storage("the ledger answered something else: report it".into())),
+            LedgerReply::Asked(asked) => Ok(asked),
+            LedgerReply::Done(_) => Err(PaidError::Storage("the ledger answered something else: report it".into())),
         }
     }
 
@@ -180,10 +180,10 @@ impl Ledger for DynamoLedger {
         let orphans = self.orphans().await?;
         let doubt = |(id, process)| self.ask(id, Command::Doubt { of: Some(process) });
         let answers = futures_util::future::try_join_all(orphans.into_iter().map(doubt)).await?;
-        Ok(answers.iter().filter(|answer| matches!(answer, Answer::Done(true))).count() as u64)
+        Ok(answers.iter().filter(|answer| matches!(answer, LedgerReply::Done(true))).count() as u64)
     }
 
-    async fn report(&self, by: By, since: &str, limit: usize) -> Result<Vec<Line>, PaidError> {
+    async fn report(&self, by: By, since: &str, limit: usize) -> Result<Vec<CostLine>, PaidError> {
         let now_seconds = self.clock.now().div_euclid(1_000_000);
         let report = report::Report { dynamo: &self.dynamo, table: &self.table, now_seconds };
         report.lines(by, since, limit).await.map_err(|f| self.failed(&f))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use docweir_aws::Fault;
 use docweir_aws::dynamo::{Dynamo, Expression, Item, Query};
 use docweir_stores::ledger::rules::{Group, State};
-use docweir_stores::ledger::{Amount, By, Line};
+use docweir_stores::ledger::{Amount, By, CostLine};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::{SHARDS, items};
@@ -21,14 +21,14 @@ pub struct Report<'a> {
 
 impl Report<'_> {
     /// Lines in order of their names; at most `limit`, those that cost the most.
-    pub async fn lines(&self, by: By, since: &str, limit: usize) -> Result<Vec<Line>, Fault> {
+    pub async fn lines(&self, by: By, since: &str, limit: usize) -> Result<Vec<CostLine>, Fault> {
         let days = self.days(since).await?;
         let lines = match by {
             By::Subject => self.by_subject(&days).await?,
             _ => self.by_group(by, &days).await?,
         };
-        let mut lines: Vec<Line> = lines.into_values().collect();
-        let cost = |line: &Line| line.settled.cost + line.reserved.cost + line.in_doubt.cost;
+        let mut lines: Vec<CostLine> = lines.into_values().collect();
+        let cost = |line: &CostLine| line.settled.cost + line.reserved.cost + line.in_doubt.cost;
         lines.sort_by(|a, b| cost(b).cmp(&cost(a)).then_with(|| a.name.cmp(&b.name)));
         lines.truncate(limit);
         lines.sort_by(|a, b| a.name.cmp(&b.name));
@@ -45,7 +45,7 @@ impl Report<'_> {
         days.await
     }
 
-    async fn by_group(&self, by: By, days: &[String]) -> Result<BTreeMap<String, Line>, Fault> {
+    async fn by_group(&self, by: By, days: &[String]) -> Result<BTreeMap<String, CostLine>, Fault> {
         let queries: Vec<_> = days
             .iter()
             .map(|day| Expression::new("pk = :pk").string(":pk", items::sums(day)))
@@ -66,7 +66,7 @@ impl Report<'_> {
         Ok(lines)
     }
 
-    async fn by_subject(&self, days: &[String]) -> Result<BTreeMap<String, Line>, Fault> {
+    async fn by_subject(&self, days: &[String]) -> Result<BTreeMap<String, CostLine>, Fault> {
         let now = self.now_seconds;
         let mut queries = Vec::new();
         for day in days {
@@ -92,7 +92,7 @@ impl Report<'_> {
                 add(sum, Amount { calls: 1, ..entry.amount });
             }
         }
-        lines.retain(|_, line: &mut Line| line.settled.calls + line.reserved.calls + line.in_doubt.calls > 0);
+        lines.retain(|_, line: &mut CostLine| line.settled.calls + line.reserved.calls + line.in_doubt.calls > 0);
         Ok(lines)
     }
 
@@ -122,8 +122,8 @@ fn name(by: By, group: &Group) -> String {
     .clone()
 }
 
-fn line(lines: &mut BTreeMap<String, Line>, name: String) -> &mut Line {
-    lines.entry(name.clone()).or_insert_with(|| Line { name, ..Line::default() })
+fn line(lines: &mut BTreeMap<String, CostLine>, name: String) -> &mut CostLine {
+    lines.entry(name.clone()).or_insert_with(|| CostLine { name, ..CostLine::default() })
 }
 
 fn add(sum: &mut Amount, more: Amount) {

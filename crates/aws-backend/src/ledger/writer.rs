@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use ulid::Ulid;
 
-use super::decide::{After, Answer, Asking, Command, Decided, Entry, change, decide};
+use super::decide::{After, Asking, Command, Decided, Entry, LedgerReply, change, decide};
 use super::{items, lease, told};
 
 /// Waits before a write is tried again.
@@ -35,14 +35,14 @@ pub struct Job {
     pub command: Command,
 }
 
-type Reply = oneshot::Sender<Result<Answer, PaidError>>;
+type Reply = oneshot::Sender<Result<LedgerReply, PaidError>>;
 
 /// Hands commands to the task.
-pub struct Writer {
+pub struct LedgerWriter {
     jobs: mpsc::Sender<(Job, Reply)>,
 }
 
-impl Writer {
+impl LedgerWriter {
     pub fn start(dynamo: Dynamo, options: &DynamoOptions, entry_days: u32, process: &str, clock: SharedClock) -> Self {
         let (jobs, queue) = mpsc::channel(options.queue_operations.max(1));
         let task = Task {
@@ -60,7 +60,7 @@ impl Writer {
     }
 
     /// Returns once it is durable. Dropped, it goes on to its end.
-    pub async fn ask(&self, job: Job) -> Result<Answer, PaidError> {
+    pub async fn ask(&self, job: Job) -> Result<LedgerReply, PaidError> {
         let ended = || PaidError::Storage("the ledger's writer has ended; the log says why".into());
         let (reply, answer) = oneshot::channel();
         self.jobs.send((job, reply)).await.map_err(|_| ended())?;
@@ -73,7 +73,7 @@ struct Pending {
     job: Job,
     reply: Reply,
     /// Writes whose fate is not known, and what is answered when one of them turns out to be applied.
-    uncertain: Vec<(String, Answer)>,
+    uncertain: Vec<(String, LedgerReply)>,
     /// Not in a transaction with others.
     alone: bool,
 }
@@ -260,7 +260,7 @@ impl Task {
 
     fn not_written(
         &mut self,
-        prepared: Vec<(Pending, String, Answer)>,
+        prepared: Vec<(Pending, String, LedgerReply)>,
         mut left: Vec<Pending>,
         cancelled: Cancelled,
     ) -> (Vec<Pending>, Option<Fault>) {
@@ -293,9 +293,9 @@ impl Task {
         (Vec::new(), None)
     }
 
-    fn answer(&mut self, pending: Pending, answer: Result<Answer, PaidError>) {
+    fn answer(&mut self, pending: Pending, answer: Result<LedgerReply, PaidError>) {
         match (&pending.job.command, &answer) {
-            (Command::Reserve { spend, .. }, Ok(Answer::Asked(Asked::Given(_)))) => {
+            (Command::Reserve { spend, .. }, Ok(LedgerReply::Asked(Asked::Given(_)))) => {
                 if spend.mode == Mode::Live {
                     self.open.insert(pending.job.id.clone());
                 }

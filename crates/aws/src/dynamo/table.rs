@@ -37,7 +37,7 @@ pub struct Table {
 
 /// What a table is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct TableDescription {
     pub ready: bool,
     pub hash: String,
     pub range: Option<String>,
@@ -81,14 +81,14 @@ impl FoundIndex {
 
 impl Dynamo {
     /// `None` where there is no such table.
-    pub async fn describe(&self, table: &str) -> Result<Option<Found>, Fault> {
+    pub async fn describe(&self, table: &str) -> Result<Option<TableDescription>, Fault> {
         let Some(found) = self.keys_of(table).await? else { return Ok(None) };
         let expiry = told("DescribeTimeToLive", self.client.describe_time_to_live().table_name(table).send().await)?;
-        Ok(Some(Found { expires: expiry.time_to_live_description.and_then(|d| d.attribute_name), ..found }))
+        Ok(Some(TableDescription { expires: expiry.time_to_live_description.and_then(|d| d.attribute_name), ..found }))
     }
 
     /// As [`Dynamo::describe`], without its expiry.
-    pub async fn keys_of(&self, table: &str) -> Result<Option<Found>, Fault> {
+    pub async fn keys_of(&self, table: &str) -> Result<Option<TableDescription>, Fault> {
         let described = told("DescribeTable", self.client.describe_table().table_name(table).send().await);
         let table_of = match described {
             Ok(answer) => answer.table,
@@ -99,7 +99,7 @@ impl Dynamo {
         let key = |kind: KeyType| {
             found.key_schema().iter().find(|k| *k.key_type() == kind).map(|k| k.attribute_name().to_owned())
         };
-        Ok(Some(Found {
+        Ok(Some(TableDescription {
             ready: found.table_status() == Some(&TableStatus::Active),
             hash: key(KeyType::Hash).unwrap_or_default(),
             range: key(KeyType::Range),

@@ -1,4 +1,4 @@
-//! Line segments to blocks in reading order: the draft of a page.
+//! TextLine segments to blocks in reading order: the draft of a page.
 //!
 //! Lines that stand under each other, alone in their column and in one style are a block; the reading order is found on
 //! blocks, and only then are they cut into paragraphs and list items, by indents, gaps and bullets.
@@ -29,10 +29,10 @@ pub(super) struct DraftBlock {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Content {
-    Paragraph(Vec<Line>),
+    Paragraph(Vec<TextLine>),
     /// `marker` words at the start of the first line are a bullet that `- ` stands for.
     Item {
-        lines: Vec<Line>,
+        lines: Vec<TextLine>,
         bullet: bool,
     },
     /// Rows of cells of words.
@@ -41,7 +41,7 @@ pub(super) enum Content {
 
 /// A visual line, on the page.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Line {
+pub(super) struct TextLine {
     pub words: Vec<Placed>,
     pub bbox: Box4,
 }
@@ -53,7 +53,7 @@ pub(super) struct Placed {
     pub bbox: Box4,
 }
 
-impl Line {
+impl TextLine {
     pub fn text(&self) -> String {
         let words: Vec<&str> = self.words.iter().map(|w| w.text.as_str()).collect();
         words.join(" ")
@@ -61,7 +61,7 @@ impl Line {
 }
 
 impl DraftBlock {
-    pub fn lines(&self) -> &[Line] {
+    pub fn lines(&self) -> &[TextLine] {
         match &self.content {
             Content::Paragraph(lines) | Content::Item { lines, .. } => lines,
             Content::Table(_) => &[],
@@ -280,9 +280,12 @@ fn draft(segments: Vec<Segment>, frame: Frame) -> DraftBlock {
     let marker = segments.first().filter(|s| s.words.len() > 1).and_then(|s| marker(&s.words.first()?.text));
     let longest = segments.iter().max_by_key(|s| s.chars());
     let (size, weight) = longest.map_or((0.0, 0.0), |s| (s.size, s.weight));
-    let lines: Vec<Line> = segments
+    let lines: Vec<TextLine> = segments
         .into_iter()
-        .map(|s| Line { bbox: frame.to_page(s.bbox), words: s.words.into_iter().map(|w| placed(w, frame)).collect() })
+        .map(|s| TextLine {
+            bbox: frame.to_page(s.bbox),
+            words: s.words.into_iter().map(|w| placed(w, frame)).collect(),
+        })
         .collect();
     let content = match marker {
         Some(marker) => Content::Item { lines, bullet: marker == Marker::Bullet },
@@ -302,7 +305,7 @@ mod tests {
 
     fn texts(page: &PageGlyphs) -> Vec<String> {
         let draft = layout(page, &Fonts::default(), 1, 600.0, 800.0);
-        let text = |b: &DraftBlock| b.lines().iter().map(Line::text).collect::<Vec<_>>().join("\n");
+        let text = |b: &DraftBlock| b.lines().iter().map(TextLine::text).collect::<Vec<_>>().join("\n");
         draft.blocks.iter().map(text).collect()
     }
 

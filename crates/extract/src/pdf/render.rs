@@ -6,7 +6,7 @@
 
 use docweir_core::model::{Block, BlockKind, Page, Placed, TextRange};
 
-use super::blocks::{Content, Draft, Line};
+use super::blocks::{Content, Draft, TextLine};
 use super::structure::Judged;
 use super::words::{Box4, join};
 
@@ -20,13 +20,13 @@ pub(crate) fn hundredths(v: f32) -> f32 {
     ((f64::from(clamped) * 100.0).round() / 100.0) as f32
 }
 
-struct Writer {
+struct TextBuilder {
     text: String,
     words: Vec<Placed>,
     lines: Vec<Placed>,
 }
 
-impl Writer {
+impl TextBuilder {
     fn at(&self) -> u32 {
         u32::try_from(self.text.len()).unwrap_or(u32::MAX)
     }
@@ -38,7 +38,7 @@ impl Writer {
     }
 
     /// The words of a line from the `skip`-th on.
-    fn line(&mut self, line: &Line, skip: usize) {
+    fn line(&mut self, line: &TextLine, skip: usize) {
         let start = self.at();
         for (i, word) in line.words.iter().skip(skip).enumerate() {
             if i > 0 {
@@ -51,7 +51,7 @@ impl Writer {
         }
     }
 
-    fn lines(&mut self, lines: &[Line], skip: usize, between: char) {
+    fn lines(&mut self, lines: &[TextLine], skip: usize, between: char) {
         for (i, line) in lines.iter().enumerate() {
             if i > 0 {
                 self.text.push(between);
@@ -88,7 +88,7 @@ impl Writer {
 
 /// Writes one page.
 pub(super) fn render(draft: &Draft, blocks: Vec<Judged>) -> Page {
-    let mut out = Writer { text: String::new(), words: Vec::new(), lines: Vec::new() };
+    let mut out = TextBuilder { text: String::new(), words: Vec::new(), lines: Vec::new() };
     let mut done = Vec::with_capacity(blocks.len());
     for Judged { block, kind } in blocks {
         if block.words() == 0 {

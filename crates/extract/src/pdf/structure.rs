@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use docweir_core::model::BlockKind;
 
-use super::blocks::{Content, Draft, DraftBlock, Line};
+use super::blocks::{Content, Draft, DraftBlock, TextLine};
 use super::words::join;
 
 /// Pages that are looked at together.
@@ -44,7 +44,7 @@ fn half_points(size: f32) -> u32 {
     (size * 2.0).round().clamp(0.0, 4000.0) as u32
 }
 
-fn chars(lines: &[Line]) -> usize {
+fn chars(lines: &[TextLine]) -> usize {
     lines.iter().flat_map(|l| &l.words).map(|w| w.text.chars().count()).sum()
 }
 
@@ -103,7 +103,7 @@ impl Structure {
     /// Cuts a block where running heads or feet begin and end.
     fn part_furniture(&self, block: DraftBlock, page: &Draft) -> Vec<(DraftBlock, bool)> {
         let repeated =
-            |line: &Line| key(line, page).is_some_and(|k| self.furniture.get(&k).is_some_and(|&n| n >= REPEATS));
+            |line: &TextLine| key(line, page).is_some_and(|k| self.furniture.get(&k).is_some_and(|&n| n >= REPEATS));
         if !block.lines().iter().any(repeated) {
             return vec![(block, false)];
         }
@@ -113,7 +113,7 @@ impl Structure {
             Content::Item { lines, bullet } => (lines, Some(bullet)),
             Content::Table(_) => return vec![(block, false)],
         };
-        let mut parts: Vec<(Vec<Line>, bool)> = Vec::new();
+        let mut parts: Vec<(Vec<TextLine>, bool)> = Vec::new();
         for line in lines {
             let furniture = repeated(&line);
             match parts.last_mut().filter(|(_, f)| *f == furniture) {
@@ -134,7 +134,7 @@ impl Structure {
 
     fn is_heading(&self, block: &DraftBlock, page: &Draft, body: f32, body_weight: f32) -> bool {
         let lines = block.lines();
-        let text = lines.iter().map(Line::text).collect::<Vec<_>>().join(" ");
+        let text = lines.iter().map(TextLine::text).collect::<Vec<_>>().join(" ");
         let letters = text.chars().filter(|c| c.is_alphabetic()).count();
         let n = text.chars().count();
         if lines.is_empty() || lines.len() > 4 || n > HEADING_CHARS || letters < 3 || letters * 2 < n {
@@ -173,7 +173,7 @@ impl Structure {
         self.levels.sort_unstable_by(|a, b| b.cmp(a));
         for judged in pages.iter_mut().flat_map(|(_, b)| b) {
             if let BlockKind::Heading { level } = &mut judged.kind {
-                let text = judged.block.lines().iter().map(Line::text).collect::<Vec<_>>().join(" ");
+                let text = judged.block.lines().iter().map(TextLine::text).collect::<Vec<_>>().join(" ");
                 let size = half_points(judged.block.size);
                 let larger = self.levels.iter().filter(|&&l| l > size + 1).count();
                 let by_size = u8::try_from(larger + 1).unwrap_or(6).min(6);
@@ -184,7 +184,7 @@ impl Structure {
 }
 
 /// Where and what a line at the edge of a page is, with its digits made alike: the same for a running head on every page.
-fn key(line: &Line, page: &Draft) -> Option<(bool, i32, String)> {
+fn key(line: &TextLine, page: &Draft) -> Option<(bool, i32, String)> {
     let middle = (line.bbox[1] + line.bbox[3]) / 2.0;
     let top = middle < 0.11 * page.height;
     if !top && middle < 0.89 * page.height {
@@ -245,7 +245,7 @@ mod tests {
     fn block(y: f32, size: f32, weight: f32, text: &str) -> DraftBlock {
         let bbox = [50.0, y, 300.0, y + size];
         let words = text.split(' ').map(|w| Placed { text: w.into(), bbox }).collect();
-        DraftBlock { content: Content::Paragraph(vec![Line { words, bbox }]), bbox, size, weight }
+        DraftBlock { content: Content::Paragraph(vec![TextLine { words, bbox }]), bbox, size, weight }
     }
 
     fn judge(pages: Vec<Vec<DraftBlock>>) -> Vec<Vec<BlockKind>> {

@@ -9,7 +9,7 @@ use docweir_core::error::ErrorClass;
 
 use super::super::protocol::Fault;
 use super::super::*;
-use super::pdfs::{Writer, prose};
+use super::pdfs::{PdfWriter, prose};
 
 /// Not a test of its own: what the children of the other tests run.
 #[test]
@@ -36,7 +36,7 @@ fn extractor(options: ExtractOptions) -> Extractor {
 
 fn pdf(word: &str) -> File {
     let mut file = tempfile::tempfile().unwrap();
-    file.write_all(&Writer::new(vec![prose(50, 100, 4, word), prose(50, 100, 4, word)]).bytes()).unwrap();
+    file.write_all(&PdfWriter::new(vec![prose(50, 100, 4, word), prose(50, 100, 4, word)]).bytes()).unwrap();
     file
 }
 
@@ -55,7 +55,7 @@ async fn a_child_reads_many_documents_and_says_the_same_as_the_function() {
     let mut extractor = extractor(quick());
     for word in ["one", "two", "three"] {
         let document = run(&mut extractor, word).await.unwrap();
-        let bytes = Writer::new(vec![prose(50, 100, 4, word), prose(50, 100, 4, word)]).bytes();
+        let bytes = PdfWriter::new(vec![prose(50, 100, 4, word), prose(50, 100, 4, word)]).bytes();
         assert_eq!(document, extract_in_process(bytes, MediaType::Pdf, &quick()).unwrap());
     }
     assert_eq!(extractor.stats(), ExtractorStats { children_started: 1, ..Default::default() });

@@ -7,7 +7,7 @@ use super::super::*;
 
 /// Writes a PDF of pages of 600 × 800 points from content streams. `catalog` and `trailer` are put into those two
 /// dictionaries, `objects` are further objects, numbered from 100.
-pub(super) struct Writer<'a> {
+pub(super) struct PdfWriter<'a> {
     pub pages: Vec<String>,
     pub page_entries: &'a str,
     pub catalog: &'a str,
@@ -15,7 +15,7 @@ pub(super) struct Writer<'a> {
     pub objects: Vec<&'a str>,
 }
 
-impl Writer<'_> {
+impl PdfWriter<'_> {
     pub fn new(pages: Vec<String>) -> Self {
         Self { pages, page_entries: "", catalog: "", trailer: "", objects: Vec::new() }
     }
@@ -88,7 +88,7 @@ fn text_comes_out_as_markdown_with_its_places() {
         + &show("B", 10, 50, 160, "A bold heading")
         + &prose(50, 180, 3, "second")
         + &show("F", 10, 50, 240, "\\225 an item");
-    let document = extract(Writer::new(vec![page]).bytes());
+    let document = extract(PdfWriter::new(vec![page]).bytes());
     let page = &document.pages[0];
     assert_eq!((page.width, page.height), (600.0, 800.0));
     let found = kinds(page);
@@ -112,7 +112,7 @@ fn pages_turned_and_cropped_have_boxes_as_displayed() {
         ("/CropBox [40 0 600 750]", (560.0, 750.0), [10.0, 50.0]),
     ] {
         let content = show("F", 10, 50, 100, "anchor");
-        let mut writer = Writer::new(vec![content]);
+        let mut writer = PdfWriter::new(vec![content]);
         writer.page_entries = entries;
         let document = extract(writer.bytes());
         let page = &document.pages[0];
@@ -132,7 +132,7 @@ fn invisible_text_counts_and_double_drawn_text_counts_once() {
         show("F", 10, 50, 100, "hidden layer"),
         "BT /F 10 Tf 50 600 Td (bold) Tj 0.3 0 Td (bold) Tj ET"
     );
-    let document = extract(Writer::new(vec![page]).bytes());
+    let document = extract(PdfWriter::new(vec![page]).bytes());
     assert_eq!(document.pages[0].text, "hidden layer\n\nbold");
 }
 
@@ -141,7 +141,7 @@ fn running_heads_and_page_numbers_are_furniture() {
     let page = |n: u32| {
         show("F", 9, 250, 30, "A running head") + &prose(50, 100, 8, "body") + &show("F", 9, 295, 780, &format!("{n}"))
     };
-    let document = extract(Writer::new((1..=4).map(page).collect()).bytes());
+    let document = extract(PdfWriter::new((1..=4).map(page).collect()).bytes());
     for page in &document.pages {
         let furniture: Vec<&str> =
             kinds(page).into_iter().filter(|(k, _)| *k == BlockKind::PageFurniture).map(|(_, t)| t).collect();
@@ -163,14 +163,14 @@ fn a_ruled_table_becomes_a_pipe_table() {
             page += &show("F", 10, 55 + 100 * column as u32, 114 + 20 * row as u32, text);
         }
     }
-    let document = extract(Writer::new(vec![page + &prose(50, 300, 3, "after")]).bytes());
+    let document = extract(PdfWriter::new(vec![page + &prose(50, 300, 3, "after")]).bytes());
     let page = &document.pages[0];
     assert_eq!(kinds(page)[0], (BlockKind::Table, "| name | value |\n| --- | --- |\n| a\\|b | 1 |\n| c | 2 |"));
 }
 
 #[test]
 fn information_and_outline_are_read_and_resolved() {
-    let mut writer = Writer::new(vec![prose(50, 100, 3, "one"), prose(50, 100, 3, "two")]);
+    let mut writer = PdfWriter::new(vec![prose(50, 100, 3, "one"), prose(50, 100, 3, "two")]);
     writer.trailer = "/Info 100 0 R";
     writer.catalog = "/Outlines 101 0 R";
     writer.objects = vec![
@@ -195,12 +195,12 @@ fn information_and_outline_are_read_and_resolved() {
 #[test]
 fn bad_files_are_refused_by_name() {
     let options = ExtractOptions::default();
-    let good = Writer::new(vec![prose(50, 100, 3, "one"), String::new()]).bytes();
+    let good = PdfWriter::new(vec![prose(50, 100, 3, "one"), String::new()]).bytes();
     let two_glyphs =
         ExtractOptions { limits: ExtractLimits { glyphs_per_page: 2, ..Default::default() }, ..options.clone() };
     let one_page = ExtractOptions { limits: ExtractLimits { pages: 1, ..Default::default() }, ..options.clone() };
     let one_byte = ExtractOptions { limits: ExtractLimits { input_bytes: 1, ..Default::default() }, ..options.clone() };
-    let mut locked = Writer::new(vec![prose(50, 100, 3, "one")]);
+    let mut locked = PdfWriter::new(vec![prose(50, 100, 3, "one")]);
     locked.trailer = "/ID [<00> <00>] /Encrypt << /Filter /Standard /V 2 /R 3 /Length 128 /P -1 \
                       /O <0000000000000000000000000000000000000000000000000000000000000000> \
                       /U <1111111111111111111111111111111111111111111111111111111111111111> >>";
@@ -208,8 +208,13 @@ fn bad_files_are_refused_by_name() {
         (Vec::new(), &options, "empty_file", "zero bytes"),
         (b"no such thing".to_vec(), &options, "not_a_pdf", "%PDF-"),
         (b"%PDF-1.7\n1 0 obj\n<< /Ty".to_vec(), &options, "damaged_pdf", "damaged"),
-        (Writer::new(vec![]).bytes(), &options, "no_pages", "no pages"),
-        (Writer::new(vec![String::new(), "0 0 9 9 re f".into()]).bytes(), &options, "no_text", "none of its 2 pages"),
+        (PdfWriter::new(vec![]).bytes(), &options, "no_pages", "no pages"),
+        (
+            PdfWriter::new(vec![String::new(), "0 0 9 9 re f".into()]).bytes(),
+            &options,
+            "no_text",
+            "none of its 2 pages",
+        ),
         (good.clone(), &one_page, "too_many_pages", "extract.options.limits.pages"),
         (good.clone(), &one_byte, "input_too_large", "extract.options.limits.input_bytes"),
         (good.clone(), &two_glyphs, "page_too_large", "extract.options.limits.glyphs_per_page"),
@@ -224,17 +229,17 @@ fn bad_files_are_refused_by_name() {
 
 #[test]
 fn textless_pages_are_noted_and_can_be_accepted() {
-    let document = extract(Writer::new(vec![String::new(), prose(50, 100, 3, "one"), String::new()]).bytes());
+    let document = extract(PdfWriter::new(vec![String::new(), prose(50, 100, 3, "one"), String::new()]).bytes());
     assert_eq!(document.notes, ["pages 1, 3 without a text layer"]);
     assert_eq!(document.pages.len(), 3);
     let options = ExtractOptions { accept_textless: true, ..Default::default() };
-    let scan = Writer::new(vec![String::new()]).bytes();
+    let scan = PdfWriter::new(vec![String::new()]).bytes();
     assert_eq!(extract_in_process(scan, MediaType::Pdf, &options).unwrap().pages[0].text, "");
 }
 
 #[test]
 fn more_pages_than_a_window_come_out_in_order() {
-    let document = extract(Writer::new((0..130).map(|i| prose(50, 100, 2, &format!("p{i}"))).collect()).bytes());
+    let document = extract(PdfWriter::new((0..130).map(|i| prose(50, 100, 2, &format!("p{i}"))).collect()).bytes());
     assert_eq!(document.pages.len(), 130);
     for (i, page) in document.pages.iter().enumerate() {
         assert_eq!(page.number as usize, i + 1);

@@ -6,9 +6,9 @@ use docweir_objects::memory::Faults;
 use super::*;
 use crate::manifest::FileKind;
 use crate::testing::{delete, document, id, model, objects, run, store};
-use crate::{Mode as SearchMode, SearchRequest, Write, Writer};
+use crate::{CollectionWriter, Mode as SearchMode, SearchRequest, Write};
 
-fn commit(writer: &mut Writer, writes: Vec<Write>) {
+fn commit(writer: &mut CollectionWriter, writes: Vec<Write>) {
     run(writer.commit(writes, &model(3))).unwrap();
 }
 
@@ -17,7 +17,7 @@ fn compactor(store: &Arc<VectorStore>) -> Compactor {
 }
 
 /// Of a document each.
-fn two_deltas(s: &Arc<VectorStore>) -> Writer {
+fn two_deltas(s: &Arc<VectorStore>) -> CollectionWriter {
     let mut writer = s.writer_seeded(1);
     commit(&mut writer, vec![document("doc_a", 1, &["x"])]);
     commit(&mut writer, vec![document("doc_b", 1, &["y"])]);

@@ -28,7 +28,7 @@ use super::{VectorOptions, VectorStore};
 
 /// What a run came to.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Outcome {
+struct SimulationRun {
     violation: Option<String>,
     /// Of the store: the same for the same seed.
     operations: u64,
@@ -40,9 +40,9 @@ struct Outcome {
     dropped_tombstones: u64,
 }
 
-impl Outcome {
+impl SimulationRun {
     /// The first violation stays.
-    fn add(&mut self, other: Outcome) {
+    fn add(&mut self, other: SimulationRun) {
         self.violation = self.violation.take().or(other.violation);
         self.operations += other.operations;
         self.commits += other.commits;
@@ -57,7 +57,7 @@ impl Outcome {
 /// Polls of one schedule.
 const POLLS: usize = 700;
 
-fn run(seed: u64) -> Outcome {
+fn run(seed: u64) -> SimulationRun {
     let mut random = fastrand::Rng::with_seed(seed);
     let clock = Arc::new(ManualClock::at(1_700_000_000_000_000));
     let chance = [0.0, 0.02, 0.1, 0.25][random.usize(..4)];
@@ -79,7 +79,7 @@ fn run(seed: u64) -> Outcome {
     };
     let mut processes: Vec<_> = kinds.iter().map(|&kind| start(kind, &mut random)).collect();
     let mut context = Context::from_waker(Waker::noop());
-    let mut outcome = Outcome::default();
+    let mut outcome = SimulationRun::default();
     // Who is stopped (SIGSTOP), and until which poll.
     let mut stopped = vec![0usize; kinds.len()];
     for poll in 0..POLLS {
@@ -119,12 +119,12 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 /// Runs seeds on two threads; returns the sums, and the first violation.
-fn run_all(seeds: std::ops::Range<u64>, bug: Option<Bug>) -> (Outcome, u64) {
+fn run_all(seeds: std::ops::Range<u64>, bug: Option<Bug>) -> (SimulationRun, u64) {
     let half = |odd: u64| {
         let seeds = seeds.clone();
         move || {
             plant(bug);
-            let (mut sum, mut runs) = (Outcome::default(), 0);
+            let (mut sum, mut runs) = (SimulationRun::default(), 0);
             for seed in seeds.filter(|s| s % 2 == odd) {
                 sum.add(run(seed));
                 runs += 1;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use record::{Batch, Progress, Status};
+pub use record::{Batch, MockBatchStatus, Progress};
 pub use runner::resume;
 
 use crate::clock::{millis, unix_millis};
@@ -114,15 +114,15 @@ pub fn cancel(world: &World, id: &str) -> Result<Reply, Problem> {
     let mut ledger = world.ledger();
     let mut batch = ledger.batch(id).cloned().ok_or_else(|| unknown(id))?;
     match batch.status {
-        Status::Validating | Status::InProgress => {
-            batch.move_to(Status::Cancelling);
+        MockBatchStatus::Validating | MockBatchStatus::InProgress => {
+            batch.move_to(MockBatchStatus::Cancelling);
             let reply = Reply::json(&batch.shown());
             let events = vec![Event::Batch(Box::new(batch))];
             ledger.write(events).map_err(|error| Problem::internal("write its journal", error))?;
             world.changed.send_replace(());
             Ok(reply)
         }
-        Status::Cancelling => Ok(Reply::json(&batch.shown())),
+        MockBatchStatus::Cancelling => Ok(Reply::json(&batch.shown())),
         status => Err(Problem::new(409, format!("Cannot cancel a batch with status '{}'.", status.name()))),
     }
 }

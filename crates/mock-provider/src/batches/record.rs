@@ -9,7 +9,7 @@ use crate::faults::Rule;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Status {
+pub enum MockBatchStatus {
     #[default]
     Validating,
     InProgress,
@@ -21,17 +21,17 @@ pub enum Status {
     Cancelled,
 }
 
-impl Status {
+impl MockBatchStatus {
     pub fn name(self) -> &'static str {
         match self {
-            Status::Validating => "validating",
-            Status::InProgress => "in_progress",
-            Status::Finalizing => "finalizing",
-            Status::Completed => "completed",
-            Status::Failed => "failed",
-            Status::Expired => "expired",
-            Status::Cancelling => "cancelling",
-            Status::Cancelled => "cancelled",
+            MockBatchStatus::Validating => "validating",
+            MockBatchStatus::InProgress => "in_progress",
+            MockBatchStatus::Finalizing => "finalizing",
+            MockBatchStatus::Completed => "completed",
+            MockBatchStatus::Failed => "failed",
+            MockBatchStatus::Expired => "expired",
+            MockBatchStatus::Cancelling => "cancelling",
+            MockBatchStatus::Cancelled => "cancelled",
         }
     }
 }
@@ -63,7 +63,7 @@ pub struct Batch {
     pub key: String,
     pub input_file_id: String,
     pub metadata: Value,
-    pub status: Status,
+    pub status: MockBatchStatus,
     pub created_ms: u64,
     pub expires_ms: u64,
     pub in_progress_ms: Option<u64>,
@@ -89,23 +89,23 @@ pub struct Batch {
 
 impl Batch {
     /// Takes another status, and notes when.
-    pub fn move_to(&mut self, status: Status) {
+    pub fn move_to(&mut self, status: MockBatchStatus) {
         let now = Some(unix_millis());
         self.status = status;
         match status {
-            Status::Validating => {}
-            Status::InProgress => self.in_progress_ms = now,
-            Status::Finalizing => self.finalizing_ms = now,
-            Status::Completed => self.completed_ms = now,
-            Status::Failed => self.failed_ms = now,
-            Status::Expired => self.expired_ms = now,
-            Status::Cancelling => self.cancelling_ms = now,
-            Status::Cancelled => self.cancelled_ms = now,
+            MockBatchStatus::Validating => {}
+            MockBatchStatus::InProgress => self.in_progress_ms = now,
+            MockBatchStatus::Finalizing => self.finalizing_ms = now,
+            MockBatchStatus::Completed => self.completed_ms = now,
+            MockBatchStatus::Failed => self.failed_ms = now,
+            MockBatchStatus::Expired => self.expired_ms = now,
+            MockBatchStatus::Cancelling => self.cancelling_ms = now,
+            MockBatchStatus::Cancelled => self.cancelled_ms = now,
         }
     }
 
     pub fn fail(&mut self, errors: Vec<BatchError>) {
-        self.move_to(Status::Failed);
+        self.move_to(MockBatchStatus::Failed);
         self.errors = errors;
     }
 

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use super::check::{Checked, check};
-use super::record::{Batch, BatchError, Status};
+use super::record::{Batch, BatchError, MockBatchStatus};
 use super::work::{Work, file_ids};
 use crate::clock::{millis, unix_millis};
 use crate::faults::Act;
@@ -37,11 +37,14 @@ pub async fn run(world: Arc<World>, id: String) {
         let Some(batch) = world.ledger().batch(&id).cloned() else { return };
         let status = batch.status;
         let step = match status {
-            Status::Validating => validate(&world, batch, &mut changed).await,
-            Status::InProgress => work(&world, batch, &mut changed).await,
-            Status::Finalizing => finish(&world, batch, Status::Completed, &mut changed).await,
-            Status::Cancelling => finish(&world, batch, Status::Cancelled, &mut changed).await,
-            Status::Completed | Status::Failed | Status::Expired | Status::Cancelled => return,
+            MockBatchStatus::Validating => validate(&world, batch, &mut changed).await,
+            MockBatchStatus::InProgress => work(&world, batch, &mut changed).await,
+            MockBatchStatus::Finalizing => finish(&world, batch, MockBatchStatus::Completed, &mut changed).await,
+            MockBatchStatus::Cancelling => finish(&world, batch, MockBatchStatus::Cancelled, &mut changed).await,
+            MockBatchStatus::Completed
+            | MockBatchStatus::Failed
+            | MockBatchStatus::Expired
+            | MockBatchStatus::Cancelled => return,
         };
         if let Err(error) = step {
             let failed = change(&world, &id, status, |batch| {
@@ -69,7 +72,7 @@ async fn wait_until(ms: u64, changed: &mut watch::Receiver<()>) {
 fn change(
     world: &World,
     id: &str,
-    from: Status,
+    from: MockBatchStatus,
     edit: impl FnOnce(&mut Batch) -> io::Result<Vec<Event>>,
 ) -> io::Result<()> {
     let mut ledger = world.ledger();
@@ -107,7 +110,7 @@ fn accept(world: &World, id: &str, checked: Result<Checked, Vec<BatchError>>) ->
     let limit = world.options.limits.enqueued_tokens;
     // Asked and taken under one lock, or two batches could both find room.
     let mut ledger = world.ledger();
-    let Some(mut batch) = ledger.batch(id).filter(|batch| batch.status == Status::Validating).cloned() else {
+    let Some(mut batch) = ledger.batch(id).filter(|batch| batch.status == MockBatchStatus::Validating).cloned() else {
         return Ok(());
     };
     match checked {
@@ -126,7 +129,7 @@ fn accept(world: &World, id: &str, checked: Result<Checked, Vec<BatchError>>) ->
         }
         Ok(checked) => {
             (batch.total, batch.tokens, batch.model) = (checked.total, checked.tokens, Some(checked.model));
-            batch.move_to(Status::InProgress);
+            batch.move_to(MockBatchStatus::InProgress);
         }
     }
     ledger.write(vec![Event::Batch(Box::new(batch))])
@@ -140,7 +143,7 @@ async fn work(world: &Arc<World>, batch: Batch, changed: &mut watch::Receiver<()
     let mut work = spawn_blocking(move || Work::open(&shared, batch)).await??;
     let target = work.target();
     loop {
-        if world.ledger().batch(&id).is_none_or(|batch| batch.status != Status::InProgress) {
+        if world.ledger().batch(&id).is_none_or(|batch| batch.status != MockBatchStatus::InProgress) {
             return Ok(());
         }
         let (now, done) = (unix_millis(), work.progress.done);
@@ -154,12 +157,12 @@ async fn work(world: &Arc<World>, batch: Batch, changed: &mut watch::Receiver<()
                     continue;
                 }
                 Some(Act::Expire) => expire(world, &id, work).await,
-                Some(Act::Cancel) => change(world, &id, Status::InProgress, |batch| {
-                    batch.move_to(Status::Cancelling);
+                Some(Act::Cancel) => change(world, &id, MockBatchStatus::InProgress, |batch| {
+                    batch.move_to(MockBatchStatus::Cancelling);
                     Ok(Vec::new())
                 }),
-                _ => change(world, &id, Status::InProgress, |batch| {
-                    batch.move_to(Status::Finalizing);
+                _ => change(world, &id, MockBatchStatus::InProgress, |batch| {
+                    batch.move_to(MockBatchStatus::Finalizing);
                     Ok(Vec::new())
                 }),
             };
@@ -188,13 +191,18 @@ async fn work(world: &Arc<World>, batch: Batch, changed: &mut watch::Receiver<()
 
 async fn expire(world: &Arc<World>, id: &str, mut work: Work) -> io::Result<()> {
     let work = spawn_blocking(move || work.expire().map(|()| work)).await??;
-    change_with_files(world, id, Status::InProgress, |batch| {
+    change_with_files(world, id, MockBatchStatus::InProgress, |batch| {
         batch.progress = work.progress;
-        batch.move_to(Status::Expired);
+        batch.move_to(MockBatchStatus::Expired);
     })
 }
 
-async fn finish(world: &Arc<World>, batch: Batch, end: Status, changed: &mut watch::Receiver<()>) -> io::Result<()> {
+async fn finish(
+    world: &Arc<World>,
+    batch: Batch,
+    end: MockBatchStatus,
+    changed: &mut watch::Receiver<()>,
+) -> io::Result<()> {
     let since = batch.cancelling_ms.or(batch.finalizing_ms).unwrap_or(batch.created_ms);
     let due = since + millis(world.options.pace.finalize);
     if unix_millis() < due {
@@ -205,7 +213,7 @@ async fn finish(world: &Arc<World>, batch: Batch, end: Status, changed: &mut wat
 }
 
 /// Ends a batch, and shows its files: those that have something in them.
-fn change_with_files(world: &World, id: &str, from: Status, edit: impl FnOnce(&mut Batch)) -> io::Result<()> {
+fn change_with_files(world: &World, id: &str, from: MockBatchStatus, edit: impl FnOnce(&mut Batch)) -> io::Result<()> {
     let (output, errors) = file_ids(world, id);
     let (first, second) = {
         let mut ledger = world.ledger();

@@ -46,8 +46,11 @@ fn a_killed_process_is_taken_up_by_the_next() {
 
 #[test]
 fn a_mistake_on_the_command_line_is_said_at_once() {
-    let mut child =
-        Command::new(env!("CARGO_BIN_EXE_docweir-mock-provider")).args(["--prot", "80"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_docweir-mock-provider"))
+        .args(["--prot", "80"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(2));

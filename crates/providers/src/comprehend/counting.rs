@@ -9,12 +9,12 @@ use docweir_core::documents::Sha256Hex;
 use docweir_core::error::StageError;
 use docweir_core::model::{Sentiment, SentimentLabel};
 use docweir_core::money::Nanodollars;
-use docweir_stages::enrich::comprehend::{Analyst, Answer, Answers, Api};
+use docweir_stages::enrich::comprehend::{Analyses, Analysis, Analyst, Api};
 use docweir_stages::enrich::{Call, Usage};
 
 use super::{decode, key, price, question, units};
 
-/// Answers what the cache knows, and otherwise that nothing was found. Each text costs once.
+/// Analyses what the cache knows, and otherwise that nothing was found. Each text costs once.
 pub struct Counting {
     cache: Arc<dyn FindingsCache>,
     usd_per_unit: f64,
@@ -34,7 +34,7 @@ impl Counting {
 
 #[async_trait]
 impl Analyst for Counting {
-    async fn ask(&self, api: Api, language: &str, texts: &[&str], _: Call<'_>) -> Result<Answers, StageError> {
+    async fn ask(&self, api: Api, language: &str, texts: &[&str], _: Call<'_>) -> Result<Analyses, StageError> {
         let question = question(api, language);
         let keys: Vec<Sha256Hex> = texts.iter().map(|text| key(text)).collect();
         let known = self.cache.get_many(&question, &keys).await;
@@ -47,18 +47,18 @@ impl Analyst for Counting {
             answers.push(Ok(known.unwrap_or_else(|| nothing(api))));
         }
         let cost = Nanodollars::of_tokens(asked, price(self.usd_per_unit).live);
-        Ok(Answers { answers, usage: Usage { calls: 0, units: asked, cost } })
+        Ok(Analyses { answers, usage: Usage { calls: 0, units: asked, cost } })
     }
 }
 
 /// Without a language said by Comprehend the one that is told here decides what is asked.
-fn nothing(api: Api) -> Answer {
+fn nothing(api: Api) -> Analysis {
     match api {
-        Api::Language => Answer::Languages(Vec::new()),
-        Api::Entities | Api::KeyPhrases | Api::PersonalData => Answer::Spots(Vec::new()),
+        Api::Language => Analysis::Languages(Vec::new()),
+        Api::Entities | Api::KeyPhrases | Api::PersonalData => Analysis::Spots(Vec::new()),
         Api::Sentiment => {
             let label = SentimentLabel::Neutral;
-            Answer::Sentiment(Sentiment { label, positive: 0.0, negative: 0.0, neutral: 1.0, mixed: 0.0 })
+            Analysis::Sentiment(Sentiment { label, positive: 0.0, negative: 0.0, neutral: 1.0, mixed: 0.0 })
         }
     }
 }

@@ -13,7 +13,7 @@ mod service;
 
 use async_trait::async_trait;
 use docweir_core::documents::Sha256Hex;
-use docweir_stages::enrich::comprehend::{Answer, Api};
+use docweir_stages::enrich::comprehend::{Analysis, Api};
 
 pub use counting::Counting;
 pub use requests::{MeteredApi, metered_apis};
@@ -52,17 +52,17 @@ fn key(text: &str) -> Sha256Hex {
     Sha256Hex::of(text.as_bytes())
 }
 
-fn encode(answer: &Answer) -> Option<Vec<u8>> {
+fn encode(answer: &Analysis) -> Option<Vec<u8>> {
     postcard::to_stdvec(answer).ok()
 }
 
 /// `None` for what is no answer to this: then it is asked for again.
-fn decode(api: Api, bytes: &[u8]) -> Option<Answer> {
+fn decode(api: Api, bytes: &[u8]) -> Option<Analysis> {
     let answer = postcard::from_bytes(bytes).ok()?;
     let fits = match (api, &answer) {
-        (Api::Language, Answer::Languages(_)) | (Api::Sentiment, Answer::Sentiment(_)) => true,
-        (Api::Entities | Api::KeyPhrases | Api::PersonalData, Answer::Spots(_)) => true,
-        (_, Answer::Languages(_) | Answer::Spots(_) | Answer::Sentiment(_)) => false,
+        (Api::Language, Analysis::Languages(_)) | (Api::Sentiment, Analysis::Sentiment(_)) => true,
+        (Api::Entities | Api::KeyPhrases | Api::PersonalData, Analysis::Spots(_)) => true,
+        (_, Analysis::Languages(_) | Analysis::Spots(_) | Analysis::Sentiment(_)) => false,
     };
     fits.then_some(answer)
 }
@@ -84,7 +84,7 @@ pub enum CallError {
 }
 
 /// Of each text what was found, or the service's word for why nothing was.
-pub type Items = Vec<Result<Answer, String>>;
+pub type Items = Vec<Result<Analysis, String>>;
 
 /// Who carries requests out, once each.
 #[async_trait]
@@ -95,7 +95,7 @@ pub trait Remote: Send + Sync {
 
 #[cfg(test)]
 mod tests {
-    use docweir_stages::enrich::comprehend::Spot;
+    use docweir_stages::enrich::comprehend::DetectedSpan;
 
     use super::*;
 
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn an_answer_to_something_else_is_none() {
-        let spots = Answer::Spots(vec![Spot { kind: "NAME".into(), start: 1, end: 3, score: 0.9 }]);
+        let spots = Analysis::Spots(vec![DetectedSpan { kind: "NAME".into(), start: 1, end: 3, score: 0.9 }]);
         let bytes = encode(&spots).unwrap();
         assert_eq!(decode(Api::Entities, &bytes), Some(spots));
         assert_eq!((decode(Api::Sentiment, &bytes), decode(Api::Entities, b"\xff\xff")), (None, None));

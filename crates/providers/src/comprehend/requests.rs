@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use docweir_admission::{Admission, AdmissionOptions, Ask, Outcome, Turn};
+use docweir_admission::{Admission, AdmissionOptions, Ask, CallOutcome, Turn};
 use docweir_core::error::StageError;
 use docweir_core::money::Nanodollars;
 use docweir_stages::enrich::comprehend::{Api, ComprehendOptions};
@@ -11,7 +11,7 @@ use docweir_stages::enrich::{Call, Usage};
 use tokio::time::Instant;
 
 use super::{CallError, Items, Remote, units};
-use crate::account::{Account, Held};
+use crate::account::{Account, HeldReservation};
 use crate::prices::Price;
 
 /// Documents come in their order: none is more to anybody than another.
@@ -32,7 +32,7 @@ pub struct MeteredApi {
 /// doubt.
 pub struct Bill<'d> {
     units: u64,
-    held: Option<Held<'d>>,
+    held: Option<HeldReservation<'d>>,
     price: Price,
 }
 
@@ -125,7 +125,7 @@ impl MeteredApi {
             };
             match answer {
                 Ok(items) => {
-                    permit.end(&Outcome::Answered(None));
+                    permit.end(&CallOutcome::Answered(None));
                     let answered = texts.iter().zip(&items).filter(|(_, item)| item.is_ok());
                     let units: u64 = answered.map(|(text, _)| units(text)).sum();
                     let price = super::price(self.price);
@@ -169,7 +169,7 @@ pub fn refused(name: &str, what: &str) -> StageError {
     StageError::permanent("comprehend_refused", text)
 }
 
-async fn release_or_doubt(held: Option<Held<'_>>, may_be_charged: bool) {
+async fn release_or_doubt(held: Option<HeldReservation<'_>>, may_be_charged: bool) {
     match held {
         Some(held) if may_be_charged => held.doubt().await,
         Some(held) => held.release().await,
@@ -177,10 +177,10 @@ async fn release_or_doubt(held: Option<Held<'_>>, may_be_charged: bool) {
     }
 }
 
-fn outcome(error: &CallError) -> Outcome {
+fn outcome(error: &CallError) -> CallOutcome {
     match error {
-        CallError::Throttled => Outcome::Throttled(None, None),
-        CallError::Unreachable(_) | CallError::Lost(_) | CallError::Failed(_) => Outcome::Failed,
-        CallError::Misconfigured(_) | CallError::Refused(_) => Outcome::Answered(None),
+        CallError::Throttled => CallOutcome::Throttled(None, None),
+        CallError::Unreachable(_) | CallError::Lost(_) | CallError::Failed(_) => CallOutcome::Failed,
+        CallError::Misconfigured(_) | CallError::Refused(_) => CallOutcome::Answered(None),
     }
 }

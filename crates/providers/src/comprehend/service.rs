@@ -1,4 +1,4 @@
-//! Answers from the cache, and by requests of as many texts as one takes.
+//! Analyses from the cache, and by requests of as many texts as one takes.
 //!
 //! A text is claimed before the cache is asked, so that documents with the same text at the same time pay for it once.
 //! What was answered is kept before its money is settled: a crash in between leaves money reserved, which the next run
@@ -13,7 +13,7 @@ use docweir_core::cache::FindingsCache;
 use docweir_core::documents::Sha256Hex;
 use docweir_core::error::StageError;
 use docweir_stages::embed::deciding;
-use docweir_stages::enrich::comprehend::{Analyst, Answer, Answers, Api, ComprehendOptions, Refusal};
+use docweir_stages::enrich::comprehend::{Analyses, Analysis, Analyst, Api, ComprehendOptions, Refusal};
 use docweir_stages::enrich::{Call, Usage};
 use docweir_stages::in_flight::{Claimed, InFlight, Mine};
 use futures_util::StreamExt;
@@ -22,7 +22,7 @@ use futures_util::stream;
 use super::requests::{Bill, MeteredApi, Unanswered, refused};
 use super::{Remote, decode, encode, key, question};
 
-type Answered = Result<Answer, Refusal>;
+type Answered = Result<Analysis, Refusal>;
 
 /// Shared by all workers of a run.
 pub struct Service {
@@ -188,7 +188,7 @@ fn item_failed(api: Api, code: &str) -> StageError {
 
 #[async_trait]
 impl Analyst for Service {
-    async fn ask(&self, api: Api, language: &str, texts: &[&str], call: Call<'_>) -> Result<Answers, StageError> {
+    async fn ask(&self, api: Api, language: &str, texts: &[&str], call: Call<'_>) -> Result<Analyses, StageError> {
         let question = question(api, language);
         let keys: Vec<Sha256Hex> = texts.iter().map(|text| key(text)).collect();
         // Where a text's answer is, each once.
@@ -248,6 +248,6 @@ impl Analyst for Service {
         }
         let lost = || StageError::system("comprehend", "a text was asked about and nothing came back");
         let answers = keys.iter().map(|key| known.get(key).cloned().ok_or_else(lost));
-        Ok(Answers { answers: answers.collect::<Result<_, _>>()?, usage })
+        Ok(Analyses { answers: answers.collect::<Result<_, _>>()?, usage })
     }
 }

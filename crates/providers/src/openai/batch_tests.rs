@@ -8,7 +8,7 @@ use docweir_mock_provider::{Act, MockProvider, On, Options, Pace, Rule, vector};
 
 use super::super::options::OpenAiOptions;
 use super::super::request_lines::RequestLines;
-use super::super::results::{Flaw, Outcome, ReadOptions, read_results};
+use super::super::results::{Flaw, ItemResult, ReadOptions, read_results};
 use super::super::transfer::{TransferError, TransferOptions};
 use super::*;
 
@@ -63,7 +63,7 @@ impl Bench {
         self.client.create_batch(&self.upload(texts).await, &metadata("run 1")).await.unwrap()
     }
 
-    async fn until(&self, id: &str, wanted: impl Fn(&BatchStatus) -> bool) -> BatchObject {
+    async fn until(&self, id: &str, wanted: impl Fn(&RemoteBatchStatus) -> bool) -> BatchObject {
         for _ in 0..2_000 {
             let batch = self.client.get_batch(id).await.unwrap();
             if wanted(&batch.status) {
@@ -75,10 +75,10 @@ impl Bench {
     }
 
     async fn end(&self, id: &str) -> BatchObject {
-        self.until(id, BatchStatus::is_terminal).await
+        self.until(id, RemoteBatchStatus::is_terminal).await
     }
 
-    async fn outcomes(&self, file: &Option<String>) -> Vec<Outcome> {
+    async fn outcomes(&self, file: &Option<String>) -> Vec<ItemResult> {
         let Some(id) = file else { return Vec::new() };
         let path = self.path(id);
         let bytes = self.client.download(id, &path, &self.limits).await.unwrap();
@@ -99,15 +99,15 @@ impl Bench {
 async fn a_batch_goes_up_and_its_vectors_come_down() {
     let bench = bench(|_| {});
     let created = bench.submit(300).await;
-    assert_eq!((&created.status, created.metadata), (&BatchStatus::Validating, metadata("run 1")));
+    assert_eq!((&created.status, created.metadata), (&RemoteBatchStatus::Validating, metadata("run 1")));
     assert_eq!(created.expires_at, created.created_at.map(|at| at + 24 * 3_600));
     let batch = bench.end(&created.id).await;
-    assert_eq!(batch.status, BatchStatus::Completed);
+    assert_eq!(batch.status, RemoteBatchStatus::Completed);
     assert_eq!(batch.request_counts, RequestCounts { total: 300, completed: 300, failed: 0 });
     let mut charged = 0;
     let mut seen = vec![false; 300];
     for outcome in bench.outcomes(&batch.output_file_id).await {
-        let Outcome::Row { custom_id, vector: made, tokens } = outcome else { panic!("{outcome:?}") };
+        let ItemResult::Row { custom_id, vector: made, tokens } = outcome else { panic!("{outcome:?}") };
         let n: usize = custom_id.strip_prefix("id ").unwrap().parse().unwrap();
         let near: f32 = made.iter().zip(vector(&text(n), DIMENSIONS as usize)).map(|(a, b)| a * b).sum();
         assert!((near - 1.0).abs() < 1e-5, "{custom_id}: {near}");
@@ -146,17 +146,17 @@ async fn a_bad_line_costs_one_item_and_a_paid_row_is_never_lost() {
         all.extend(bench.outcomes(&batch.error_file_id).await);
         for outcome in all {
             let kind = match outcome {
-                Outcome::Row { .. } => 0,
-                Outcome::Unusable { why, tokens, .. } => {
+                ItemResult::Row { .. } => 0,
+                ItemResult::Unusable { why, tokens, .. } => {
                     assert!(matches!(why, Flaw::Dimension(15) | Flaw::NotFinite) && tokens > 0);
                     1
                 }
-                Outcome::Refused { code, retryable, .. } => {
+                ItemResult::Refused { code, retryable, .. } => {
                     assert_eq!(retryable, code != "invalid_request_error", "{code}");
                     assert_eq!(code == "batch_expired", status == "expired", "{code}");
                     2
                 }
-                Outcome::Bad { .. } => 3,
+                ItemResult::Bad { .. } => 3,
             };
             counts[kind] += 1;
         }
@@ -190,9 +190,9 @@ async fn what_is_cancelled_keeps_what_was_paid() {
     while bench.client.get_batch(&id).await.unwrap().request_counts.completed == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert_eq!(bench.client.cancel_batch(&id).await.unwrap().status, BatchStatus::Cancelling);
+    assert_eq!(bench.client.cancel_batch(&id).await.unwrap().status, RemoteBatchStatus::Cancelling);
     let batch = bench.end(&id).await;
-    assert_eq!(batch.status, BatchStatus::Cancelled);
+    assert_eq!(batch.status, RemoteBatchStatus::Cancelled);
     let rows = bench.outcomes(&batch.output_file_id).await.len() as u64;
     assert_eq!((rows, batch.tokens), (bench.mock.charges().batch.requests, Some(bench.mock.charges().batch.tokens)));
     assert!(matches!(bench.client.cancel_batch(&id).await, Err(CallError::Failed(_))));

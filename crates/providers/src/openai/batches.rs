@@ -12,7 +12,7 @@ use super::wire::{number, text, word};
 
 /// What a batch is told to be. Servers name more than these.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BatchStatus {
+pub enum RemoteBatchStatus {
     Validating,
     InProgress,
     Finalizing,
@@ -24,41 +24,41 @@ pub enum BatchStatus {
     Unknown(String),
 }
 
-impl BatchStatus {
+impl RemoteBatchStatus {
     /// Nothing more will happen to it. Of an unknown status that is not known.
     #[cfg(test)]
     pub fn is_terminal(&self) -> bool {
-        use BatchStatus::*;
+        use RemoteBatchStatus::*;
         matches!(self, Completed | Failed | Expired | Cancelled)
     }
 
     pub fn as_str(&self) -> &str {
         match self {
-            BatchStatus::Validating => "validating",
-            BatchStatus::InProgress => "in_progress",
-            BatchStatus::Finalizing => "finalizing",
-            BatchStatus::Completed => "completed",
-            BatchStatus::Failed => "failed",
-            BatchStatus::Expired => "expired",
-            BatchStatus::Cancelling => "cancelling",
-            BatchStatus::Cancelled => "cancelled",
-            BatchStatus::Unknown(name) => name,
+            RemoteBatchStatus::Validating => "validating",
+            RemoteBatchStatus::InProgress => "in_progress",
+            RemoteBatchStatus::Finalizing => "finalizing",
+            RemoteBatchStatus::Completed => "completed",
+            RemoteBatchStatus::Failed => "failed",
+            RemoteBatchStatus::Expired => "expired",
+            RemoteBatchStatus::Cancelling => "cancelling",
+            RemoteBatchStatus::Cancelled => "cancelled",
+            RemoteBatchStatus::Unknown(name) => name,
         }
     }
 }
 
-impl From<&str> for BatchStatus {
+impl From<&str> for RemoteBatchStatus {
     fn from(name: &str) -> Self {
         match name {
-            "validating" => BatchStatus::Validating,
-            "in_progress" => BatchStatus::InProgress,
-            "finalizing" => BatchStatus::Finalizing,
-            "completed" => BatchStatus::Completed,
-            "failed" => BatchStatus::Failed,
-            "expired" => BatchStatus::Expired,
-            "cancelling" | "canceling" => BatchStatus::Cancelling,
-            "cancelled" | "canceled" => BatchStatus::Cancelled,
-            other => BatchStatus::Unknown(word(other)),
+            "validating" => RemoteBatchStatus::Validating,
+            "in_progress" => RemoteBatchStatus::InProgress,
+            "finalizing" => RemoteBatchStatus::Finalizing,
+            "completed" => RemoteBatchStatus::Completed,
+            "failed" => RemoteBatchStatus::Failed,
+            "expired" => RemoteBatchStatus::Expired,
+            "cancelling" | "canceling" => RemoteBatchStatus::Cancelling,
+            "cancelled" | "canceled" => RemoteBatchStatus::Cancelled,
+            other => RemoteBatchStatus::Unknown(word(other)),
         }
     }
 }
@@ -82,7 +82,7 @@ pub struct BatchProblem {
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchObject {
     pub id: String,
-    pub status: BatchStatus,
+    pub status: RemoteBatchStatus,
     pub input_file_id: Option<String>,
     pub output_file_id: Option<String>,
     pub error_file_id: Option<String>,
@@ -188,11 +188,11 @@ mod tests {
             ("paused", false),
         ];
         for (name, terminal) in table {
-            let status = BatchStatus::from(name);
+            let status = RemoteBatchStatus::from(name);
             assert_eq!((status.as_str(), status.is_terminal()), (name, terminal));
-            assert_eq!(matches!(status, BatchStatus::Unknown(_)), name == "paused");
+            assert_eq!(matches!(status, RemoteBatchStatus::Unknown(_)), name == "paused");
         }
-        assert_eq!(BatchStatus::from("canceled"), BatchStatus::Cancelled);
+        assert_eq!(RemoteBatchStatus::from("canceled"), RemoteBatchStatus::Cancelled);
     }
 
     #[test]

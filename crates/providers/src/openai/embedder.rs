@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use docweir_admission::{Admission, Ask, Outcome, Refused, Shut, Turn};
+use docweir_admission::{Admission, Ask, CallOutcome, Refused, Shut, Turn};
 use docweir_core::error::StageError;
 use docweir_core::model::{Metric, ModelIdentity};
 use docweir_core::money::Nanodollars;
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::client::{Answered, CallError, Client};
 use super::options::{OpenAiOptions, OverLong};
 use super::tokens;
-use crate::account::{Account, Held};
+use crate::account::{Account, HeldReservation};
 use crate::prices::Price;
 
 /// Shorter than this it has no direction.
@@ -85,7 +85,7 @@ impl OpenAiEmbedder {
             };
             match answer {
                 Ok(Answered { value: (vectors, charged), observed }) => {
-                    permit.end(&Outcome::Answered(observed));
+                    permit.end(&CallOutcome::Answered(observed));
                     self.accepted.store(true, Ordering::Relaxed);
                     // Servers that tell no usage charge nothing, or what we count.
                     let tokens = if charged == 0 { tokens } else { charged };
@@ -202,7 +202,7 @@ fn refused(name: &str, what: &str) -> StageError {
     StageError::permanent("provider_refused", format!("{name} refuses a text ({what})"))
 }
 
-async fn release_or_doubt(held: Option<Held<'_>>, may_be_charged: bool) {
+async fn release_or_doubt(held: Option<HeldReservation<'_>>, may_be_charged: bool) {
     match held {
         Some(held) if may_be_charged => held.doubt().await,
         Some(held) => held.release().await,
@@ -216,16 +216,16 @@ enum Failure {
     Stage(StageError),
 }
 
-fn outcome(error: &CallError) -> Outcome {
+fn outcome(error: &CallError) -> CallOutcome {
     match error {
-        CallError::Throttled { after, observed } => Outcome::Throttled(*after, *observed),
-        CallError::QuotaSpent => Outcome::QuotaSpent,
-        CallError::Failed(_) | CallError::Lost(_) | CallError::Garbled(_) => Outcome::Failed,
+        CallError::Throttled { after, observed } => CallOutcome::Throttled(*after, *observed),
+        CallError::QuotaSpent => CallOutcome::QuotaSpent,
+        CallError::Failed(_) | CallError::Lost(_) | CallError::Garbled(_) => CallOutcome::Failed,
         CallError::Unkeyed(_)
         | CallError::Forbidden(_)
         | CallError::Missing(_)
         | CallError::Unknown(_)
-        | CallError::Refused(_) => Outcome::Answered(None),
+        | CallError::Refused(_) => CallOutcome::Answered(None),
     }
 }
 

@@ -6,7 +6,7 @@ use docweir_core::clock::SystemClock;
 use docweir_core::error::ErrorClass;
 use docweir_mock_provider::{Act, MockProvider, On, Options, Rates, Rule, vector};
 use docweir_stages::embed::deciding;
-use docweir_stores::ledger::{Amount, By, Ledger, Line, SqliteLedger};
+use docweir_stores::ledger::{Amount, By, CostLine, Ledger, SqliteLedger};
 use docweir_stores::paid;
 use docweir_stores::sqlite::OpenOptions;
 
@@ -286,7 +286,7 @@ impl Paying {
     /// Nanodollars that are settled, under way and in doubt.
     async fn sums(&self) -> (u64, u64, u64) {
         let lines = self.ledger().report(By::Stage, "", 10).await.unwrap();
-        let sum = |of: fn(&Line) -> Amount| lines.iter().map(|l| of(l).cost.0).sum();
+        let sum = |of: fn(&CostLine) -> Amount| lines.iter().map(|l| of(l).cost.0).sum();
         (sum(|l| l.settled), sum(|l| l.reserved), sum(|l| l.in_doubt))
     }
 }

@@ -20,11 +20,11 @@ pub mod tokens;
 pub mod transfer;
 mod wire;
 
-pub use batches::{BatchObject, BatchProblem, BatchStatus, RequestCounts};
+pub use batches::{BatchObject, BatchProblem, RemoteBatchStatus, RequestCounts};
 pub use client::{CallError, Client};
 pub use embedder::OpenAiEmbedder;
 pub use options::{OpenAiOptions, OverLong};
 pub use page::Page;
 pub use request_lines::RequestLines;
-pub use results::{Flaw, Outcome, ReadOptions, read_results};
+pub use results::{Flaw, ItemResult, ReadOptions, read_results};
 pub use transfer::{TransferError, TransferOptions};

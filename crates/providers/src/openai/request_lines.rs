@@ -18,7 +18,7 @@ pub struct RequestLines<'m> {
 }
 
 #[derive(Serialize)]
-struct Line<'r> {
+struct RequestLine<'r> {
     custom_id: &'r str,
     method: &'static str,
     url: &'static str,
@@ -30,7 +30,7 @@ impl RequestLines<'_> {
     pub fn write(&self, custom_id: &str, text: &str, to: impl Write) -> io::Result<u64> {
         let (model, dimensions) = (self.model, self.dimensions);
         let body = EmbeddingsRequest { model, input: text, encoding_format: "base64", dimensions };
-        let line = Line { custom_id, method: "POST", url: ENDPOINT, body };
+        let line = RequestLine { custom_id, method: "POST", url: ENDPOINT, body };
         let mut to = Counted { to, bytes: 0 };
         serde_json::to_writer(&mut to, &line)?;
         to.write_all(b"\n")?;

@@ -16,7 +16,7 @@ const SHORTEST: f64 = 1e-6;
 
 /// What a line says of its item.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+pub enum ItemResult {
     /// A vector of unit length.
     Row { custom_id: String, vector: Vec<f32>, tokens: u64 },
     /// A vector that is of no use, and was paid all the same.
@@ -49,26 +49,26 @@ impl fmt::Display for Flaw {
 
 /// What a line holds, before its vector is looked at.
 #[derive(Debug, PartialEq)]
-enum Held {
+enum LineContent {
     Vector { custom_id: String, vector: Vec<f32>, tokens: u64 },
     Refusal { custom_id: String, code: String, retryable: bool },
     Nothing(&'static str),
 }
 
 /// `number` is told where the line is of no use.
-pub(super) fn outcome(line: &[u8], number: u64, dimension: usize) -> Outcome {
+pub(super) fn outcome(line: &[u8], number: u64, dimension: usize) -> ItemResult {
     match quick(line).unwrap_or_else(|| thorough(line)) {
-        Held::Vector { custom_id, vector, tokens } => match unit(vector, dimension) {
-            Ok(vector) => Outcome::Row { custom_id, vector, tokens },
-            Err(why) => Outcome::Unusable { custom_id, why, tokens },
+        LineContent::Vector { custom_id, vector, tokens } => match unit(vector, dimension) {
+            Ok(vector) => ItemResult::Row { custom_id, vector, tokens },
+            Err(why) => ItemResult::Unusable { custom_id, why, tokens },
         },
-        Held::Refusal { custom_id, code, retryable } => Outcome::Refused { custom_id, code, retryable },
-        Held::Nothing(why) => Outcome::Bad { line: number, why },
+        LineContent::Refusal { custom_id, code, retryable } => ItemResult::Refused { custom_id, code, retryable },
+        LineContent::Nothing(why) => ItemResult::Bad { line: number, why },
     }
 }
 
 #[derive(Deserialize)]
-struct Line {
+struct ResultLine {
     custom_id: String,
     response: Response,
     error: Option<IgnoredAny>,
@@ -99,24 +99,24 @@ struct Usage {
 }
 
 /// A row as OpenAI writes it; `None` for anything else.
-fn quick(line: &[u8]) -> Option<Held> {
-    let Line { custom_id, response: Response { status_code: 200, body }, error: None } =
+fn quick(line: &[u8]) -> Option<LineContent> {
+    let ResultLine { custom_id, response: Response { status_code: 200, body }, error: None } =
         serde_json::from_slice(line).ok()?
     else {
         return None;
     };
     let (Datum { embedding: Floats(vector) },) = body.data;
     let tokens = body.usage.and_then(|usage| usage.total_tokens.or(usage.prompt_tokens)).unwrap_or_default();
-    (!custom_id.is_empty() && body.error.is_none()).then_some(Held::Vector { custom_id, vector, tokens })
+    (!custom_id.is_empty() && body.error.is_none()).then_some(LineContent::Vector { custom_id, vector, tokens })
 }
 
-fn thorough(line: &[u8]) -> Held {
+fn thorough(line: &[u8]) -> LineContent {
     let value: Value = match serde_json::from_slice(line) {
         Ok(value) => value,
-        Err(error) if error.is_eof() => return Held::Nothing("it breaks off"),
-        Err(_) => return Held::Nothing("it is no JSON"),
+        Err(error) if error.is_eof() => return LineContent::Nothing("it breaks off"),
+        Err(_) => return LineContent::Nothing("it is no JSON"),
     };
-    let Some(custom_id) = text(&value, "custom_id") else { return Held::Nothing("it has no custom_id") };
+    let Some(custom_id) = text(&value, "custom_id") else { return LineContent::Nothing("it has no custom_id") };
     let at = |path| value.pointer(path).unwrap_or(&Value::Null);
     let status = number(at("/response"), "status_code");
     let error = ["/error", "/response/body/error"].into_iter().map(at).find(|error| !error.is_null());
@@ -129,17 +129,17 @@ fn thorough(line: &[u8]) -> Held {
             None => !code.starts_with("invalid"),
         };
         let code = if code.is_empty() { status.map_or("unknown".into(), |status| status.to_string()) } else { code };
-        return Held::Refusal { custom_id, code, retryable };
+        return LineContent::Refusal { custom_id, code, retryable };
     }
     let Some([datum]) = at("/response/body/data").as_array().map(Vec::as_slice) else {
-        return Held::Nothing("it has not exactly one embedding");
+        return LineContent::Nothing("it has not exactly one embedding");
     };
     let Some(Floats(vector)) = datum.get("embedding").and_then(|floats| Floats::deserialize(floats).ok()) else {
-        return Held::Nothing("its embedding is no list of floats");
+        return LineContent::Nothing("its embedding is no list of floats");
     };
     let usage = at("/response/body/usage");
     let tokens = number(usage, "total_tokens").or_else(|| number(usage, "prompt_tokens")).unwrap_or_default();
-    Held::Vector { custom_id, vector, tokens }
+    LineContent::Vector { custom_id, vector, tokens }
 }
 
 fn unit(mut vector: Vec<f32>, dimension: usize) -> Result<Vec<f32>, Flaw> {

@@ -16,14 +16,14 @@ fn row(embedding: &str) -> String {
     )
 }
 
-fn read(line: &str) -> Outcome {
+fn read(line: &str) -> ItemResult {
     outcome(line.as_bytes(), 7, 2)
 }
 
 #[test]
 fn a_vector_comes_at_unit_length_or_as_what_is_wrong_with_it() {
-    let good = |vector: [f32; 2]| Outcome::Row { custom_id: "a".into(), vector: vector.into(), tokens: 4 };
-    let flawed = |why| Outcome::Unusable { custom_id: "a".into(), why, tokens: 4 };
+    let good = |vector: [f32; 2]| ItemResult::Row { custom_id: "a".into(), vector: vector.into(), tokens: 4 };
+    let flawed = |why| ItemResult::Unusable { custom_id: "a".into(), why, tokens: 4 };
     let text = |vector: &[f32]| format!("{:?}", base64(vector));
     let table = [
         ("[3, -4e0]".into(), good([0.6, -0.8])),
@@ -51,7 +51,7 @@ fn rows_of_other_servers_are_read_too() {
         "\r {\"custom_id\":\"\\u0061\",\"response\":{\"status_code\":200,\"body\":{\"data\":[{\"embedding\":[3,4]}]}},\"error\":null}\r",
     ];
     for line in table {
-        assert_eq!(read(line), Outcome::Row { custom_id: "a".into(), vector: vec![0.6, 0.8], tokens: 0 }, "{line}");
+        assert_eq!(read(line), ItemResult::Row { custom_id: "a".into(), vector: vec![0.6, 0.8], tokens: 0 }, "{line}");
     }
 }
 
@@ -77,7 +77,7 @@ fn refusals_name_a_code_and_whether_it_may_go_away() {
         (error(r#""text of it""#), "unknown", true),
     ];
     for (line, code, retryable) in table {
-        assert_eq!(read(&line), Outcome::Refused { custom_id: "a".into(), code: code.into(), retryable }, "{line}");
+        assert_eq!(read(&line), ItemResult::Refused { custom_id: "a".into(), code: code.into(), retryable }, "{line}");
     }
 }
 
@@ -109,9 +109,9 @@ fn lines_that_tell_nothing_say_why() {
         (&row("[\"1\",2]"), floats),
     ];
     for (line, why) in table {
-        assert_eq!(read(line), Outcome::Bad { line: 7, why }, "{:.200}", line);
+        assert_eq!(read(line), ItemResult::Bad { line: 7, why }, "{:.200}", line);
     }
-    assert_eq!(outcome(b"\xff\xfe", 7, 2), Outcome::Bad { line: 7, why: json });
+    assert_eq!(outcome(b"\xff\xfe", 7, 2), ItemResult::Bad { line: 7, why: json });
 }
 
 /// Changes of a good line: what is put where, and in place of how many bytes.
@@ -145,7 +145,7 @@ proptest! {
         outcome(&line, 1, 2);
         let thorough = thorough(&line);
         // The quick way overlooks damage in what is not asked for, and keeps a vector that was paid.
-        if let Some(quick) = quick(&line).filter(|_| thorough != Held::Nothing("it is no JSON")) {
+        if let Some(quick) = quick(&line).filter(|_| thorough != LineContent::Nothing("it is no JSON")) {
             // As text, in which NaN is equal to itself.
             prop_assert_eq!(format!("{quick:?}"), format!("{thorough:?}"));
         }

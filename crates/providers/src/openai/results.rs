@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::result_line::outcome;
-pub use super::result_line::{Flaw, Outcome};
+pub use super::result_line::{Flaw, ItemResult};
 
 /// How result files are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub fn read_results<E: From<io::Error>>(
     from: impl Read + Send,
     dimension: usize,
     options: ReadOptions,
-    mut sink: impl FnMut(Vec<Outcome>) -> Result<(), E>,
+    mut sink: impl FnMut(Vec<ItemResult>) -> Result<(), E>,
 ) -> Result<(), E> {
     let blocks = Mutex::new(Blocks { from, options, rest: Vec::new(), line: 1, ended: false });
     let blocks = &blocks;
@@ -56,7 +56,7 @@ fn read_blocks<R: Read>(
     blocks: &Mutex<Blocks<R>>,
     dimension: usize,
     max_line_bytes: usize,
-    give: &SyncSender<io::Result<Vec<Outcome>>>,
+    give: &SyncSender<io::Result<Vec<ItemResult>>>,
 ) {
     loop {
         let next = blocks.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -78,10 +78,10 @@ struct Block {
 }
 
 impl Block {
-    fn outcomes(&self, dimension: usize, max_line_bytes: usize) -> Vec<Outcome> {
+    fn outcomes(&self, dimension: usize, max_line_bytes: usize) -> Vec<ItemResult> {
         let lines = self.bytes.split(|byte| *byte == b'\n').zip(self.first..);
         let read = |(line, number): (&[u8], u64)| match line.len() > max_line_bytes {
-            true => Outcome::Bad { line: number, why: "it is longer than a line may be" },
+            true => ItemResult::Bad { line: number, why: "it is longer than a line may be" },
             false => outcome(line, number, dimension),
         };
         // Of what is too long the rest may not be here, so it is never called blank.

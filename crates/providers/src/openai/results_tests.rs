@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn read(from: impl Read + Send, options: ReadOptions) -> io::Result<Vec<Outcome>> {
+fn read(from: impl Read + Send, options: ReadOptions) -> io::Result<Vec<ItemResult>> {
     let mut all = Vec::new();
     read_results(from, 2, options, |group| {
         all.extend(group);
@@ -12,7 +12,7 @@ fn read(from: impl Read + Send, options: ReadOptions) -> io::Result<Vec<Outcome>
 }
 
 /// As text, in an order that is always the same.
-fn sorted(outcomes: impl IntoIterator<Item = Outcome>) -> Vec<String> {
+fn sorted(outcomes: impl IntoIterator<Item = ItemResult>) -> Vec<String> {
     let mut texts: Vec<_> = outcomes.into_iter().map(|outcome| format!("{outcome:?}")).collect();
     texts.sort();
     texts
@@ -35,12 +35,12 @@ fn each_item_comes_once_and_bad_lines_cost_nothing_else() {
         let mut bad = Vec::new();
         for outcome in &outcomes {
             match outcome {
-                Outcome::Row { custom_id, vector, .. } => {
+                ItemResult::Row { custom_id, vector, .. } => {
                     let id: f32 = custom_id.parse().unwrap();
                     assert!((vector[0] / vector[1] - id).abs() < id * 1e-5 + 1e-6, "{custom_id} {vector:?}");
                     rows += 1;
                 }
-                Outcome::Bad { line, .. } => bad.push(*line),
+                ItemResult::Bad { line, .. } => bad.push(*line),
                 other => panic!("{other:?}"),
             }
         }
@@ -54,9 +54,9 @@ fn an_over_long_line_is_one_bad_line() {
     let options = ReadOptions { max_line_bytes: 100, block_bytes: 64, threads: 2 };
     let long = [row(1), "x".repeat(10_000), " ".repeat(101), row(2), "[".repeat(500)].join("\n");
     let why = "it is longer than a line may be";
-    let expected = [2, 3, 5].map(|line| Outcome::Bad { line, why });
+    let expected = [2, 3, 5].map(|line| ItemResult::Bad { line, why });
     let outcomes = read(long.as_bytes(), options).unwrap();
-    let bad: Vec<_> = outcomes.iter().filter(|o| matches!(o, Outcome::Bad { .. })).cloned().collect();
+    let bad: Vec<_> = outcomes.iter().filter(|o| matches!(o, ItemResult::Bad { .. })).cloned().collect();
     assert_eq!((sorted(bad), outcomes.len()), (sorted(expected), 5));
 }
 
@@ -102,7 +102,7 @@ proptest! {
         let file = lines.join(&b'\n');
         let expected = file.split(|byte| *byte == b'\n').zip(1..).filter_map(|(line, number)| match line {
             long if long.len() > max_line_bytes => {
-                Some(Outcome::Bad { line: number, why: "it is longer than a line may be" })
+                Some(ItemResult::Bad { line: number, why: "it is longer than a line may be" })
             }
             blank if blank.trim_ascii().is_empty() => None,
             line => Some(outcome(line, number, 2)),

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use docweir_core::documents::MediaType;
 use docweir_core::error::ErrorClass;
 use docweir_core::model::{
-    Block, BlockKind, Chunk, ChunkKind, DocumentInfo, Findings, Found, Language, OutlineEntry, PAGE_SEPARATOR, Page,
+    Block, BlockKind, Chunk, ChunkKind, DocumentInfo, Findings, Language, Mention, OutlineEntry, PAGE_SEPARATOR, Page,
     Placed, TextRange, embedded_text,
 };
 use proptest::prelude::*;
@@ -410,7 +410,7 @@ fn the_artefact_has_the_names_of_p_and_comes_back_exactly() {
     chunks.language = Some(Language { code: "eng".into(), confidence: 0.93 });
     chunks.pii_redacted = 2;
     chunks.notes.push("a note".into());
-    let found = Found { kind: "DATE".into(), text: "2026".into(), start: 0, end: 4, score: 0.7 };
+    let found = Mention { kind: "DATE".into(), text: "2026".into(), start: 0, end: 4, score: 0.7 };
     chunks.chunks[0].findings = Some(Findings { entities: vec![found], ..Findings::default() });
     let (document, options) = (id(), ChunkOptions::default());
     let bytes = artefact::to_json(&chunks, &header(&document, &options)).unwrap();

@@ -134,7 +134,7 @@ pub fn from_json(bytes: &[u8]) -> Result<EmbeddedDocument, StageError> {
 
 #[cfg(test)]
 mod tests {
-    use docweir_core::model::{ChunkKind, Findings, Found, Metric, PageBox, Span};
+    use docweir_core::model::{ChunkKind, Findings, Mention, Metric, PageBox, Span};
 
     use super::*;
     use proptest::prelude::*;
@@ -153,7 +153,7 @@ mod tests {
             findings: Some(Findings {
                 language: Some(Language { code: "eng".into(), confidence: 0.9 }),
                 key_phrases: vec!["fencing token".into()],
-                entities: vec![Found { kind: "DATE".into(), text: "1 May".into(), start: 0, end: 5, score: 1.0 }],
+                entities: vec![Mention { kind: "DATE".into(), text: "1 May".into(), start: 0, end: 5, score: 1.0 }],
                 ..Default::default()
             }),
         };

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use regex::Regex;
 
-use docweir_core::model::Found;
+use docweir_core::model::Mention;
 
 /// A finding in bytes of the text that was looked at.
 #[derive(Clone, Debug, PartialEq)]
@@ -152,9 +152,9 @@ impl<'a> CodePoints<'a> {
 }
 
 /// Findings of one text from sorted matches; `copied` says whether they carry the text.
-pub fn found(text: &str, matches: &[Match], copied: bool) -> Vec<Found> {
+pub fn found(text: &str, matches: &[Match], copied: bool) -> Vec<Mention> {
     let mut points = CodePoints::of(text);
-    let one = |m: &Match| Found {
+    let one = |m: &Match| Mention {
         kind: m.kind.to_owned(),
         text: if copied { text.get(m.range.clone()).unwrap_or_default().to_owned() } else { String::new() },
         start: points.at(m.range.start),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use docweir_core::model::{Chunks, Found};
+use docweir_core::model::{Chunks, Mention};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statistics {
@@ -36,7 +36,7 @@ impl Statistics {
     }
 }
 
-fn count(by_kind: &mut BTreeMap<String, u64>, found: &[Found]) {
+fn count(by_kind: &mut BTreeMap<String, u64>, found: &[Mention]) {
     for f in found {
         *by_kind.entry(f.kind.clone()).or_default() += 1;
     }

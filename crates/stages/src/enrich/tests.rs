@@ -81,7 +81,7 @@ fn findings_point_at_their_text_in_code_points() {
     let chunk = &done.chunks[0];
     let findings = chunk.findings.as_ref().unwrap();
     let chars: Vec<char> = chunk.content.chars().collect();
-    let at = |f: &docweir_core::model::Found| chars[f.start as usize..f.end as usize].iter().collect::<String>();
+    let at = |f: &docweir_core::model::Mention| chars[f.start as usize..f.end as usize].iter().collect::<String>();
     for f in findings.entities.iter().chain(&findings.patterns) {
         assert_eq!(at(f), f.text);
     }

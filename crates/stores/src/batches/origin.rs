@@ -15,13 +15,13 @@ pub struct Origin {
 
 /// How a record has come to its end, for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RecordOutcome {
     Success,
     Failed,
     Noise,
 }
 
-impl Outcome {
+impl RecordOutcome {
     pub const ALL: [Self; 3] = [Self::Success, Self::Failed, Self::Noise];
 
     pub fn name(self) -> &'static str {
@@ -39,7 +39,7 @@ pub struct Owed {
     pub item: ItemId,
     pub key: String,
     pub version: u64,
-    pub outcome: Outcome,
+    pub outcome: RecordOutcome,
     pub origin: Origin,
     /// The text and the kind that were taken in.
     pub text: String,

@@ -5,14 +5,14 @@
 use async_trait::async_trait;
 use docweir_core::documents::Sha256Hex;
 
-use super::{Answer, Result, Space, Text};
+use super::{Result, Space, Text, TextLookup};
 
 /// Documents that wait for vectors of their texts.
 #[async_trait]
 pub trait DocumentTexts: Send + Sync + 'static {
     /// Asks for texts in a document's name, and puts those that nobody has asked for yet. Asked again it answers with
     /// what is known by then.
-    async fn ask(&self, document: &str, space: &Space, texts: Vec<Text>) -> Result<Answer>;
+    async fn ask(&self, document: &str, space: &Space, texts: Vec<Text>) -> Result<TextLookup>;
 
     /// Records that the document has its vectors, or needs them no more.
     async fn taken(&self, document: &str) -> Result<()>;

@@ -52,10 +52,10 @@ impl Space {
     }
 }
 
-/// Status of a batch, as the system that this one replaces has it.
+/// BatchStatus of a batch, as the system that this one replaces has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Status {
+pub enum BatchStatus {
     /// Recorded; the provider may not know of it yet.
     Pending,
     Validating,
@@ -68,7 +68,7 @@ pub enum Status {
     Cancelled,
 }
 
-impl Status {
+impl BatchStatus {
     pub const ALL: [Self; 9] = [
         Self::Pending,
         Self::Validating,
@@ -106,7 +106,7 @@ impl Status {
 pub struct Batch {
     pub id: String,
     pub space: Space,
-    pub status: Status,
+    pub status: BatchStatus,
     /// Of its vectors.
     pub model: ModelIdentity,
     /// The endpoint that has it.
@@ -174,7 +174,7 @@ pub struct Text {
 
 /// What a document that asks for texts is told.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
+pub enum TextLookup {
     /// A vector for each text, in their order; `tokens` are those that are in this document's ledger.
     Ready { vectors: Vec<Vec<f32>>, tokens: u64 },
     /// They were put down, or are on their way already; so many are open.
@@ -225,7 +225,7 @@ pub struct Refusal {
 /// How a batch ends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ending {
-    pub status: Status,
+    pub status: BatchStatus,
     /// What the provider charged; `None` where nobody knows.
     pub charged_tokens: Option<u64>,
     pub usd_per_million_tokens: f64,
@@ -352,7 +352,7 @@ pub struct Request {
 /// What the provider said of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
-    pub status: Status,
+    pub status: BatchStatus,
     pub done: u64,
     /// What it has charged so far, if it says.
     pub charged_tokens: Option<u64>,

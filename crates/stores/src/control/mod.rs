@@ -23,10 +23,10 @@ use docweir_core::clock::UnixMicros;
 use docweir_core::documents::{DocumentId, MediaType, Sha256Hex, Stage, Version};
 use docweir_core::error::StageError;
 
-/// Status of a document, and of a stage in the stage map.
+/// DocumentStatus of a document, and of a stage in the stage map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Status {
+pub enum DocumentStatus {
     Pending,
     InProgress,
     Completed,
@@ -36,15 +36,15 @@ pub enum Status {
     Deleted,
 }
 
-impl Status {
-    pub const ALL: [Status; 7] = [
-        Status::Pending,
-        Status::InProgress,
-        Status::Completed,
-        Status::Failed,
-        Status::Parked,
-        Status::Quarantined,
-        Status::Deleted,
+impl DocumentStatus {
+    pub const ALL: [DocumentStatus; 7] = [
+        DocumentStatus::Pending,
+        DocumentStatus::InProgress,
+        DocumentStatus::Completed,
+        DocumentStatus::Failed,
+        DocumentStatus::Parked,
+        DocumentStatus::Quarantined,
+        DocumentStatus::Deleted,
     ];
 }
 
@@ -105,7 +105,7 @@ pub enum Registered {
     /// Other content or other configuration than before: a new version, pending.
     Replaces(DocumentKey),
     /// Same content, same configuration. The status says whether it is done, waiting or quarantined.
-    Unchanged(DocumentKey, Status),
+    Unchanged(DocumentKey, DocumentStatus),
 }
 
 impl Registered {
@@ -231,7 +231,7 @@ pub enum Resume {
 /// A stage's entry in the record's stage map, under the names of the system that this one replaces.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageRecord {
-    pub status: Status,
+    pub status: DocumentStatus,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -263,7 +263,7 @@ pub struct ControlRecord {
     pub fingerprint: Sha256Hex,
     pub media_type: MediaType,
     pub file_size_bytes: u64,
-    pub status: Status,
+    pub status: DocumentStatus,
     pub current_stage: String,
     pub intent: Intent,
     pub stage_status: BTreeMap<Stage, StageRecord>,
@@ -308,7 +308,7 @@ pub struct AuditEvent {
     pub timestamp: String,
     pub event_type: String,
     pub stage: Option<Stage>,
-    pub status: Option<Status>,
+    pub status: Option<DocumentStatus>,
     pub processing_version: String,
     /// Version, epoch, attempt, metrics: whatever the event has.
     pub metadata: serde_json::Map<String, serde_json::Value>,
@@ -322,7 +322,7 @@ pub struct AuditEvent {
 /// Which records to list; all conditions must hold.
 #[derive(Clone, Debug, Default)]
 pub struct RecordFilter {
-    pub status: Option<Status>,
+    pub status: Option<DocumentStatus>,
     /// Sources that begin with this.
     pub source_prefix: Option<String>,
 }

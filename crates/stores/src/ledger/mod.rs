@@ -133,7 +133,7 @@ pub struct Amount {
 
 /// One line of a report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Line {
+pub struct CostLine {
     pub name: String,
     pub settled: Amount,
     /// By calls and batches that are under way.
@@ -163,7 +163,7 @@ pub trait Ledger: Send + Sync + 'static {
     async fn doubt_others(&self, run: &str) -> Result<u64, PaidError>;
 
     /// Sums since a day (`YYYY-MM-DD`), in order of their names; at most `limit`, those that cost the most.
-    async fn report(&self, by: By, since: &str, limit: usize) -> Result<Vec<Line>, PaidError>;
+    async fn report(&self, by: By, since: &str, limit: usize) -> Result<Vec<CostLine>, PaidError>;
 
     /// Forgets settled entries of days before this one, where they are not forgotten by themselves; their sums stay.
     async fn forget_before(&self, day: &str) -> Result<u64, PaidError>;

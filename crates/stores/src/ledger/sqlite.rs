@@ -6,7 +6,7 @@ use docweir_core::money::Nanodollars;
 use rusqlite::{Error, OptionalExtension, Row, Transaction, params};
 
 use super::rules::{self, Fit, Group, Spent, Standing, State, Sums};
-use super::{Amount, Asked, Budget, By, EntryId, Ledger, Line, Reservation, Share, Spend};
+use super::{Amount, Asked, Budget, By, CostLine, EntryId, Ledger, Reservation, Share, Spend};
 use crate::paid::PaidError;
 use crate::sqlite::Database;
 
@@ -189,7 +189,7 @@ impl Ledger for SqliteLedger {
         Ok(doubted.await?)
     }
 
-    async fn report(&self, by: By, since: &str, limit: usize) -> std::result::Result<Vec<Line>, PaidError> {
+    async fn report(&self, by: By, since: &str, limit: usize) -> std::result::Result<Vec<CostLine>, PaidError> {
         let since = since.to_owned();
         Ok(self.database.read(move |tx| report(tx, by, &since, limit)).await?)
     }
@@ -201,7 +201,7 @@ impl Ledger for SqliteLedger {
     }
 }
 
-fn report(tx: &Transaction<'_>, by: By, since: &str, limit: usize) -> Result<Vec<Line>> {
+fn report(tx: &Transaction<'_>, by: By, since: &str, limit: usize) -> Result<Vec<CostLine>> {
     let column = match by {
         By::Day => "day",
         By::Run => "run",
@@ -224,7 +224,7 @@ fn report(tx: &Transaction<'_>, by: By, since: &str, limit: usize) -> Result<Vec
             let cost = Nanodollars(amount(row.get(at + 2)?));
             Ok(Amount { calls: amount(row.get(at)?), tokens: amount(row.get(at + 1)?), cost })
         };
-        Ok(Line { name: row.get(0)?, settled: of(1)?, reserved: of(4)?, in_doubt: of(7)? })
+        Ok(CostLine { name: row.get(0)?, settled: of(1)?, reserved: of(4)?, in_doubt: of(7)? })
     };
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     tx.prepare(&sql)?.query_map(params![since, limit], line)?.collect()

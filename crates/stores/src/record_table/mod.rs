@@ -1,7 +1,7 @@
 //! Tables of users' own applications: records to embed are found in them, and how it went is written back.
 //!
 //! What is written is written on the condition that the item still is what was read: its text, or the attribute that
-//! is configured for its version. The [`Place`] of an item says what that was; it is kept with the record as its
+//! is configured for its version. The [`RecordLocation`] of an item says what that was; it is kept with the record as its
 //! origin.
 //!
 //! # Layout
@@ -79,12 +79,12 @@ impl ItemKey {
 
 /// An item as it was read.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Held {
+pub struct TableItem {
     pub key: ItemKey,
     pub attributes: Map<String, Value>,
 }
 
-impl Held {
+impl TableItem {
     pub fn text(&self, name: &str) -> Option<&str> {
         self.attributes.get(name)?.as_str()
     }
@@ -99,7 +99,7 @@ impl Held {
 
 /// Where a record stands in its table, and how it is known to be what it was.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Place {
+pub struct RecordLocation {
     pub key: ItemKey,
     /// The names that lead to its text.
     pub text: Vec<String>,
@@ -108,9 +108,9 @@ pub struct Place {
     pub version: Option<(String, Value)>,
 }
 
-impl Place {
+impl RecordLocation {
     /// Of an item as it was read; `version` is the attribute of its version, or empty.
-    pub fn of(held: &Held, text: Vec<String>, version: &str) -> Self {
+    pub fn of(held: &TableItem, text: Vec<String>, version: &str) -> Self {
         let value = held.attributes.get(version).filter(|value| value.is_string() || value.is_number());
         let version = value.filter(|_| !version.is_empty()).map(|value| (version.to_owned(), value.clone()));
         Self { key: held.key.clone(), text, version }
@@ -125,14 +125,14 @@ impl Place {
     }
 
     /// Whether an item still is what it was when it had this text.
-    pub fn is_same(&self, held: &Held, text: &str) -> bool {
+    pub fn is_same(&self, held: &TableItem, text: &str) -> bool {
         match &self.version {
             Some((name, value)) => held.attributes.get(name) == Some(value),
             None => self.text_in(held) == Some(text),
         }
     }
 
-    fn text_in<'a>(&self, held: &'a Held) -> Option<&'a str> {
+    fn text_in<'a>(&self, held: &'a TableItem) -> Option<&'a str> {
         held.at(&self.text)?.as_str()
     }
 
@@ -146,7 +146,7 @@ impl Place {
     }
 
     /// The condition that nobody has touched what was read just now, whatever it was before.
-    pub fn as_read(&self, held: &Held, status: &str) -> Vec<Test> {
+    pub fn as_read(&self, held: &TableItem, status: &str) -> Vec<Test> {
         let path = match &self.version {
             Some((name, _)) => std::slice::from_ref(name),
             None => self.text.as_slice(),
@@ -187,7 +187,7 @@ impl Mark {
 
 /// Keys of items that ask to be embedded.
 #[derive(Clone, Debug, Default)]
-pub struct Found {
+pub struct ItemPage {
     pub keys: Vec<ItemKey>,
     /// Where the next page begins; `None` after the last.
     pub next: Option<Value>,
@@ -200,13 +200,13 @@ pub trait RecordTable: Send + Sync + 'static {
     async fn look(&self, table: &str) -> Result<(), TableError>;
 
     /// A page of the items that ask to be embedded, by the index, which is a moment behind.
-    async fn find(&self, table: &str, after: Option<Value>) -> Result<Found, TableError>;
+    async fn find(&self, table: &str, after: Option<Value>) -> Result<ItemPage, TableError>;
 
     /// Items as they are now, in the order of their keys, which are all different.
-    async fn read(&self, table: &str, keys: &[ItemKey]) -> Result<Vec<Option<Held>>, TableError>;
+    async fn read(&self, table: &str, keys: &[ItemKey]) -> Result<Vec<Option<TableItem>>, TableError>;
 
     /// Items of the partition of `key` whose keys, joined, begin with `prefix`, as they are now; up to `most`.
-    async fn below(&self, table: &str, key: &ItemKey, prefix: &str, most: usize) -> Result<Vec<Held>, TableError>;
+    async fn below(&self, table: &str, key: &ItemKey, prefix: &str, most: usize) -> Result<Vec<TableItem>, TableError>;
 
     /// Writes to an item that is there and of which all of `tests` hold. `false` where it is not, or they don't; where
     /// an answer was lost, it may be written all the same.
@@ -236,16 +236,16 @@ mod rules {
     use super::*;
     use serde_json::json;
 
-    fn held(attributes: Value) -> Held {
+    fn held(attributes: Value) -> TableItem {
         let key = ItemKey { hash: ("pk".into(), KeyValue::S("a".into())), range: None };
-        Held { key, attributes: attributes.as_object().unwrap().clone() }
+        TableItem { key, attributes: attributes.as_object().unwrap().clone() }
     }
 
     #[test]
     fn an_item_is_the_same_by_its_text_or_by_its_version() {
         let read = held(json!({"pk": "a", "p": {"t": "old"}, "v": 3}));
-        let by_text = Place::of(&read, vec!["p".into(), "t".into()], "");
-        let by_version = Place::of(&read, vec!["p".into(), "t".into()], "v");
+        let by_text = RecordLocation::of(&read, vec!["p".into(), "t".into()], "");
+        let by_version = RecordLocation::of(&read, vec!["p".into(), "t".into()], "v");
         let table = [
             (json!({"p": {"t": "old"}, "v": 3}), true, true),
             (json!({"p": {"t": "old"}, "v": 4}), true, false),
@@ -268,6 +268,6 @@ mod rules {
         assert_eq!(by_version.as_read(&held(json!({})), "s"), [test(&["s"], None), test(&["v"], None)]);
         assert_eq!(by_text.as_read(&held(json!({"p": {"t": []}})), "s"), [test(&["s"], None)]);
         let origin = by_version.origin("receipts").unwrap();
-        assert_eq!((Place::read(&origin), origin.table.as_str()), (Some(by_version), "receipts"));
+        assert_eq!((RecordLocation::read(&origin), origin.table.as_str()), (Some(by_version), "receipts"));
     }
 }

@@ -14,7 +14,7 @@ use super::StateError;
 /// The orchestrator that has the folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Held {
+pub struct LockHolder {
     pub path: PathBuf,
     /// 0 when it can't be told.
     pub pid: u32,
@@ -23,13 +23,13 @@ pub struct Held {
     pub command: String,
 }
 
-impl std::fmt::Display for Held {
+impl std::fmt::Display for LockHolder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let path = self.path.display();
         if self.pid == 0 {
             return write!(f, "another docweir is working on {path}; wait for it or stop it");
         }
-        let Held { pid, command, started, .. } = self;
+        let LockHolder { pid, command, started, .. } = self;
         write!(f, "process {pid} (`{command}`, since {started}) is working on {path}; wait for it or stop it")
     }
 }
@@ -37,12 +37,12 @@ impl std::fmt::Display for Held {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     #[error("{0}")]
-    Held(Held),
+    Held(LockHolder),
     #[error(transparent)]
     State(#[from] StateError),
 }
 
-/// Held by the orchestrator for as long as it runs. Ends when dropped, or when the process does, however it does.
+/// LockHolder by the orchestrator for as long as it runs. Ends when dropped, or when the process does, however it does.
 #[derive(Debug)]
 pub struct OrchestratorLock {
     file: File,
@@ -76,7 +76,7 @@ pub(super) fn take(root: &Path, command: &str, clock: &dyn Clock) -> Result<Orch
         Err(TryLockError::WouldBlock) => return Err(LockError::Held(holder(&mut file, root))),
         Err(TryLockError::Error(e)) => return Err(failed("lock", e)),
     }
-    let held = Held {
+    let held = LockHolder {
         path: root.to_owned(),
         pid: std::process::id(),
         host: host(),
@@ -91,8 +91,8 @@ pub(super) fn take(root: &Path, command: &str, clock: &dyn Clock) -> Result<Orch
 
 /// What the holder says of itself. It may be about to say it, so there is a second look.
 #[expect(clippy::disallowed_methods, reason = "a tenth of a second at start-up, before there is anything to block")]
-fn holder(file: &mut File, root: &Path) -> Held {
-    let mut read = || -> io::Result<Held> {
+fn holder(file: &mut File, root: &Path) -> LockHolder {
+    let mut read = || -> io::Result<LockHolder> {
         file.seek(SeekFrom::Start(0))?;
         let mut note = Vec::new();
         Read::take(&mut *file, MAX_NOTE).read_to_end(&mut note)?;
@@ -100,11 +100,11 @@ fn holder(file: &mut File, root: &Path) -> Held {
     };
     for _ in 0..10 {
         if let Ok(held) = read() {
-            return Held { path: root.to_owned(), ..held };
+            return LockHolder { path: root.to_owned(), ..held };
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    Held { path: root.to_owned(), ..Held::default() }
+    LockHolder { path: root.to_owned(), ..LockHolder::default() }
 }
 
 fn host() -> String {

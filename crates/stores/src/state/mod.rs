@@ -23,7 +23,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-pub use lock::{Held, LockError, OrchestratorLock, owner_id};
+pub use lock::{LockError, LockHolder, OrchestratorLock, owner_id};
 
 /// Grows when an older docweir could no longer make sense of the folder.
 pub const FORMAT_VERSION: u32 = 1;

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
-use docweir_core::model::{Chunks, Found, Sentiment, SentimentLabel};
+use docweir_core::model::{Chunks, Mention, Sentiment, SentimentLabel};
 
 use super::texts::Places;
-use super::{Answer, Api, Part, Tongue, split_back};
+use super::{Analysis, Api, DetectedLanguage, Part, split_back};
 use crate::enrich::EnrichOptions;
 use crate::enrich::matches::{Match, best_disjoint, found, touches};
 
@@ -14,13 +14,13 @@ use crate::enrich::matches::{Match, best_disjoint, found, touches};
 const ENTITY_KINDS: [&str; 9] =
     ["COMMERCIAL_ITEM", "DATE", "EVENT", "LOCATION", "ORGANIZATION", "PERSON", "QUANTITY", "TITLE", "OTHER"];
 
-type All = BTreeMap<(Api, usize), Answer>;
+type All = BTreeMap<(Api, usize), Analysis>;
 
 /// Of each chunk that was asked about, its language, if it is one surely enough.
-pub fn languages(told: &All, parts: &[Part], chunks: &Chunks, bar: f32) -> Vec<(usize, Option<Tongue>)> {
+pub fn languages(told: &All, parts: &[Part], chunks: &Chunks, bar: f32) -> Vec<(usize, Option<DetectedLanguage>)> {
     let mut by_chunk: BTreeMap<usize, (f32, BTreeMap<&str, f32>)> = BTreeMap::new();
     for (i, part) in parts.iter().enumerate() {
-        let Some(Answer::Languages(tongues)) = told.get(&(Api::Language, i)) else { continue };
+        let Some(Analysis::Languages(tongues)) = told.get(&(Api::Language, i)) else { continue };
         let characters = part.text(chunks).chars().count() as f32;
         let (all, sums) = by_chunk.entry(part.chunk).or_default();
         *all += characters;
@@ -30,7 +30,8 @@ pub fn languages(told: &All, parts: &[Part], chunks: &Chunks, bar: f32) -> Vec<(
     }
     let sure = |(chunk, (all, sums)): (usize, (f32, BTreeMap<&str, f32>))| {
         let best = sums.into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
-        let tongue = best.map(|(code, sum)| Tongue { code: code.to_owned(), score: (sum / all.max(1.0)).min(1.0) });
+        let tongue =
+            best.map(|(code, sum)| DetectedLanguage { code: code.to_owned(), score: (sum / all.max(1.0)).min(1.0) });
         (chunk, tongue.filter(|t| t.score >= bar))
     };
     by_chunk.into_iter().map(sure).collect()
@@ -69,7 +70,7 @@ impl Findings<'_> {
     fn spots(&self, api: Api, text: &str, parts: &[usize], masks: &[Range<usize>]) -> Option<Vec<Match>> {
         let mut all: Option<Vec<Match>> = None;
         for i in parts {
-            let (Some(part), Some(Answer::Spots(spots))) = (self.parts.get(*i), self.found.get(&(api, *i))) else {
+            let (Some(part), Some(Analysis::Spots(spots))) = (self.parts.get(*i), self.found.get(&(api, *i))) else {
                 continue;
             };
             let all = all.get_or_insert_default();
@@ -83,7 +84,7 @@ impl Findings<'_> {
         all
     }
 
-    fn entities(&self, text: &str, parts: &[usize], masks: &[Range<usize>]) -> Option<Vec<Found>> {
+    fn entities(&self, text: &str, parts: &[usize], masks: &[Range<usize>]) -> Option<Vec<Mention>> {
         let all = best_disjoint(self.spots(Api::Entities, text, parts, masks)?);
         Some(found(text, &all, true))
     }
@@ -106,7 +107,7 @@ impl Findings<'_> {
         let mut sums = [0f32; 4];
         let (mut all, mut only, mut asked) = (0f32, None, 0);
         for i in parts {
-            let (Some(part), Some(Answer::Sentiment(mood))) =
+            let (Some(part), Some(Analysis::Sentiment(mood))) =
                 (self.parts.get(*i), self.found.get(&(Api::Sentiment, *i)))
             else {
                 continue;
@@ -133,8 +134,8 @@ impl Findings<'_> {
 }
 
 /// The new ones, and of those by rule what none of them covers.
-fn beside(by_rule: &mut Vec<Found>, new: Vec<Found>, most: usize) {
-    let overlaps = |a: &Found| new.iter().any(|b| b.start < a.end && a.start < b.end);
+fn beside(by_rule: &mut Vec<Mention>, new: Vec<Mention>, most: usize) {
+    let overlaps = |a: &Mention| new.iter().any(|b| b.start < a.end && a.start < b.end);
     by_rule.retain(|found| !overlaps(found));
     by_rule.extend(new.iter().cloned());
     by_rule.sort_by_key(|found| (found.start, found.end));
@@ -145,8 +146,8 @@ fn beside(by_rule: &mut Vec<Found>, new: Vec<Found>, most: usize) {
 mod tests {
     use super::*;
 
-    fn entity(kind: &str, start: u32, end: u32) -> Found {
-        Found { kind: kind.into(), text: "x".into(), start, end, score: 0.9 }
+    fn entity(kind: &str, start: u32, end: u32) -> Mention {
+        Mention { kind: kind.into(), text: "x".into(), start, end, score: 0.9 }
     }
 
     #[test]

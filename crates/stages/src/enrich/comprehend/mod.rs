@@ -71,24 +71,24 @@ impl Api {
 
 /// What was found in one text. Holds nothing of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Answer {
+pub enum Analysis {
     /// The likeliest first.
-    Languages(Vec<Tongue>),
+    Languages(Vec<DetectedLanguage>),
     /// Of entities, key phrases and personal data.
-    Spots(Vec<Spot>),
+    Spots(Vec<DetectedSpan>),
     Sentiment(Sentiment),
 }
 
 /// A language by Comprehend's code, and how sure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Tongue {
+pub struct DetectedLanguage {
     pub code: String,
     pub score: f32,
 }
 
 /// A stretch of the text that was sent, in code points, half-open.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Spot {
+pub struct DetectedSpan {
     /// As Comprehend names it; empty for key phrases.
     pub kind: String,
     pub start: usize,
@@ -106,8 +106,8 @@ pub enum Refusal {
 
 /// Of each text what was found, in their order.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Answers {
-    pub answers: Vec<Result<Answer, Refusal>>,
+pub struct Analyses {
+    pub answers: Vec<Result<Analysis, Refusal>>,
     pub usage: Usage,
 }
 
@@ -118,7 +118,7 @@ pub trait Analyst: Send + Sync {
     ///
     /// # Errors
     /// Where a text has no answer and may have one later. What was answered is remembered, and not paid again.
-    async fn ask(&self, api: Api, language: &str, texts: &[&str], call: Call<'_>) -> Result<Answers, StageError>;
+    async fn ask(&self, api: Api, language: &str, texts: &[&str], call: Call<'_>) -> Result<Analyses, StageError>;
 }
 
 /// Rules, and Comprehend beside them.
@@ -179,7 +179,7 @@ impl ComprehendEnricher {
             sums.usage += answers.usage;
             for (i, answer) in of.into_iter().zip(answers.answers) {
                 match (answer, spots.get_mut(i)) {
-                    (Ok(Answer::Spots(found)), Some(place)) => *place = found,
+                    (Ok(Analysis::Spots(found)), Some(place)) => *place = found,
                     (Ok(_), _) | (_, None) => {}
                     // What nobody looked at must not pass for redacted.
                     (Err(Refusal::TooLong), _) if self.options.redact => return Err(too_long()),
@@ -198,7 +198,7 @@ impl ComprehendEnricher {
         chunks: &Chunks,
         call: Call<'_>,
         sums: &mut Sums,
-    ) -> Result<BTreeMap<(Api, usize), Answer>, StageError> {
+    ) -> Result<BTreeMap<(Api, usize), Analysis>, StageError> {
         let asked = jobs.iter().map(|(api, code, of)| async move {
             let texts: Vec<&str> = of.iter().map(|i| parts.get(*i).map_or("", |part| part.text(chunks))).collect();
             self.analyst.ask(*api, code, &texts, call).await
@@ -344,7 +344,7 @@ fn too_long() -> StageError {
 }
 
 /// A stretch in bytes of the text that a part begins at `begin` of.
-fn split_back(places: &Places, spot: &Spot, begin: usize) -> Option<Range<usize>> {
+fn split_back(places: &Places, spot: &DetectedSpan, begin: usize) -> Option<Range<usize>> {
     let range = places.bytes(spot.start, spot.end)?;
     Some(begin + range.start..begin + range.end)
 }

@@ -7,7 +7,7 @@ use docweir_core::model::{Chunk, Chunks};
 
 use super::languages::{KNOWN_PERSONAL, theirs};
 use super::texts::{Places, split};
-use super::{Spot, split_back};
+use super::{DetectedSpan, split_back};
 use crate::enrich::local::{Others, joined_text};
 use crate::enrich::matches::Match;
 use crate::enrich::{EnrichOptions, language};
@@ -129,7 +129,7 @@ impl Whole {
     }
 
     /// Where it was found, from what was found in each text that was sent.
-    pub fn found(&self, spots: &[Vec<Spot>], ignored: &[String]) -> Others {
+    pub fn found(&self, spots: &[Vec<DetectedSpan>], ignored: &[String]) -> Others {
         let (of_text, of_headings) = spots.split_at(self.parts.len().min(spots.len()));
         let text = matches(&self.text, &self.parts, of_text, ignored);
         let all = matches(&self.headings, &self.heading_parts, of_headings, ignored);
@@ -185,7 +185,7 @@ fn overlapping(text: &str, most: usize) -> Vec<Range<usize>> {
     parts
 }
 
-fn matches(text: &str, parts: &[Part], spots: &[Vec<Spot>], ignored: &[String]) -> Vec<Match> {
+fn matches(text: &str, parts: &[Part], spots: &[Vec<DetectedSpan>], ignored: &[String]) -> Vec<Match> {
     let mut all = Vec::new();
     for (Part { range: part, .. }, spots) in parts.iter().zip(spots) {
         let places = Places::of(text.get(part.clone()).unwrap_or_default());

@@ -40,9 +40,9 @@ impl Finder {
     }
 }
 
-fn spots(text: &str, kind: &str, sought: &str) -> Vec<Spot> {
+fn spots(text: &str, kind: &str, sought: &str) -> Vec<DetectedSpan> {
     let points = |byte: usize| text[..byte].chars().count();
-    let spot = |(at, sought): (usize, &str)| Spot {
+    let spot = |(at, sought): (usize, &str)| DetectedSpan {
         kind: kind.into(),
         start: points(at),
         end: points(at + sought.len()),
@@ -53,29 +53,29 @@ fn spots(text: &str, kind: &str, sought: &str) -> Vec<Spot> {
 
 #[async_trait]
 impl Analyst for Finder {
-    async fn ask(&self, api: Api, language: &str, texts: &[&str], _: Call<'_>) -> Result<Answers, StageError> {
+    async fn ask(&self, api: Api, language: &str, texts: &[&str], _: Call<'_>) -> Result<Analyses, StageError> {
         let mut answers = Vec::new();
         for text in texts {
             self.asked.lock().unwrap().push((api, language.to_owned(), (*text).to_owned()));
             answers.push(match api {
                 Api::Language => {
                     let told = self.languages.iter().find(|(word, _)| text.contains(word)).map_or("en", |(_, c)| c);
-                    Ok(Answer::Languages(vec![Tongue { code: told.into(), score: 0.98 }]))
+                    Ok(Analysis::Languages(vec![DetectedLanguage { code: told.into(), score: 0.98 }]))
                 }
                 Api::Sentiment => {
                     let negative = if text.contains("loss") { 0.9 } else { 0.0 };
                     let label = if negative > 0.5 { SentimentLabel::Negative } else { SentimentLabel::Positive };
                     let positive = 0.9 - negative;
-                    Ok(Answer::Sentiment(Sentiment { label, positive, negative, neutral: 0.1, mixed: 0.0 }))
+                    Ok(Analysis::Sentiment(Sentiment { label, positive, negative, neutral: 0.1, mixed: 0.0 }))
                 }
                 _ if language == "ja" => Err(Refusal::Language),
                 _ => {
                     let of = self.found.iter().filter(|(of, ..)| *of == api);
-                    Ok(Answer::Spots(of.flat_map(|(_, kind, sought)| spots(text, kind, sought)).collect()))
+                    Ok(Analysis::Spots(of.flat_map(|(_, kind, sought)| spots(text, kind, sought)).collect()))
                 }
             });
         }
-        Ok(Answers { answers, usage: Usage { calls: 1, ..Usage::default() } })
+        Ok(Analyses { answers, usage: Usage { calls: 1, ..Usage::default() } })
     }
 }
 

@@ -176,18 +176,18 @@ impl<'a> BatchFixture<'a> {
         stale
     }
 
-    pub fn ending(status: Status, charged_tokens: u64) -> Ending {
+    pub fn ending(status: BatchStatus, charged_tokens: u64) -> Ending {
         Ending {
             status,
             charged_tokens: Some(charged_tokens),
             usd_per_million_tokens: 0.01,
             most_attempts: 3,
-            undone: status == Status::Cancelled,
+            undone: status == BatchStatus::Cancelled,
             error: None,
         }
     }
 
-    pub async fn end(&self, batch: &str, status: Status, charged_tokens: u64) {
+    pub async fn end(&self, batch: &str, status: BatchStatus, charged_tokens: u64) {
         self.b().end(batch, Self::ending(status, charged_tokens)).await.unwrap();
     }
 
@@ -209,7 +209,7 @@ pub async fn a_record_goes_from_none_to_success_and_stays_there(w: &dyn World) {
     assert_eq!(d.pack("b1", 2).await, ["a", "b"]);
     assert_eq!(d.counts().await, [1, 2, 0, 0, 1]);
     assert_eq!(d.harvest("b1", &["b", "a"]).await, Vec::<String>::new());
-    d.end("b1", Status::Completed, 6).await;
+    d.end("b1", BatchStatus::Completed, 6).await;
     assert_eq!((d.pack("b2", 9).await, d.counts().await), (vec!["d".to_owned()], [0, 1, 2, 0, 1]));
     // Discovery, again and again, resets nothing.
     assert_eq!(
@@ -231,7 +231,7 @@ pub async fn what_changed_or_was_deleted_since_it_was_sent_is_stale(w: &dyn Worl
     d.put(&[("c", "drei")]).await;
     d.put(&[("c", "three")]).await;
     assert_eq!(d.harvest("b1", &["a", "b", "c", "d", "nobody"]).await, ["a", "b", "c", "d", "nobody"]);
-    d.end("b1", Status::Completed, 15).await;
+    d.end("b1", BatchStatus::Completed, 15).await;
     assert_eq!((d.batch("b1").await.stored, d.batch("b1").await.stale), (0, 4));
     assert_eq!((d.pack("b2", 9).await, d.counts().await), (vec!["a".to_owned(), "c".to_owned()], [0, 2, 0, 0, 1]));
 }
@@ -245,7 +245,7 @@ pub async fn a_row_that_should_not_be_in_the_vector_store_is_known_until_it_has_
     d.b().delete(&d.space, vec!["a".into()]).await.unwrap();
     let made = |s: &Sent| Made { item: s.item.clone(), version: s.version, tokens: s.tokens, vector: None };
     d.b().made("b1", sent.iter().flatten().map(made).collect()).await.unwrap();
-    d.end("b1", Status::Completed, 6).await;
+    d.end("b1", BatchStatus::Completed, 6).await;
     let removals = d.b().removals(&d.space, 10).await.unwrap();
     assert_eq!(removals.iter().map(|r| (r.key.as_str(), r.version)).collect::<Vec<_>>(), [("a", 2)]);
     d.b().removed(removals).await.unwrap();
@@ -265,7 +265,7 @@ pub async fn items_without_an_answer_are_sent_again_and_not_for_ever(w: &dyn Wor
         let id = format!("b{n}");
         assert_eq!(d.pack(&id, 9).await, ["a", "b"]);
         // Cancelled batches are nobody's attempt.
-        d.end(&format!("b{n}"), Status::Cancelled, 0).await;
+        d.end(&format!("b{n}"), BatchStatus::Cancelled, 0).await;
     }
     for n in 4..=6 {
         let id = format!("b{n}");
@@ -274,13 +274,13 @@ pub async fn items_without_an_answer_are_sent_again_and_not_for_ever(w: &dyn Wor
             d.harvest(&id, &["a"]).await;
             let refusal = Refusal { key: "b".into(), error: "500".into(), again: true };
             d.b().refused(&id, vec![refusal], 3).await.unwrap();
-            d.end(&id, Status::Completed, 3).await;
+            d.end(&id, BatchStatus::Completed, 3).await;
             break;
         }
-        d.end(&id, Status::Expired, 0).await;
+        d.end(&id, BatchStatus::Expired, 0).await;
     }
     assert_eq!(d.pack("b7", 9).await, ["b"]);
-    d.end("b7", Status::Expired, 0).await;
+    d.end("b7", BatchStatus::Expired, 0).await;
     assert_eq!(d.counts().await, [0, 0, 1, 1, 0]);
     assert_eq!((d.batch("b7").await.failed, d.batch("b5").await.returned, d.batch("b5").await.stored), (1, 1, 1));
     assert_eq!(d.b().retry(Some("b5")).await.unwrap(), 0);
@@ -312,9 +312,9 @@ pub async fn packing_keeps_every_limit(w: &dyn World) {
 pub async fn documents_wait_for_texts_that_are_sent_once(w: &dyn World) {
     let d = BatchFixture::texts(w);
     let ask = async |doc: &str, list: &[&str]| d.b().ask(doc, &d.space, texts(list)).await.unwrap();
-    assert_eq!(ask("doc1", &["one", "both"]).await, Answer::Waits(2));
-    assert_eq!(ask("doc2", &["both"]).await, Answer::Waits(1));
-    assert_eq!(ask("doc2", &["both"]).await, Answer::Waits(1), "asked again it waits as before");
+    assert_eq!(ask("doc1", &["one", "both"]).await, TextLookup::Waits(2));
+    assert_eq!(ask("doc2", &["both"]).await, TextLookup::Waits(1));
+    assert_eq!(ask("doc2", &["both"]).await, TextLookup::Waits(1), "asked again it waits as before");
     // Where texts are not shared, each document has its own.
     let shared = w.shares_texts();
     let one = d.key("doc1", "one");
@@ -325,19 +325,19 @@ pub async fn documents_wait_for_texts_that_are_sent_once(w: &dyn World) {
     assert_eq!(d.pack("b1", 9).await, sent);
     d.harvest("b1", &both.iter().map(String::as_str).collect::<Vec<_>>()).await;
     assert_eq!(d.b().ready("", 9).await.unwrap(), ["doc2"]);
-    assert_eq!(ask("doc1", &["one", "both"]).await, Answer::Waits(1));
+    assert_eq!(ask("doc1", &["one", "both"]).await, TextLookup::Waits(1));
     d.harvest("b1", &sent.iter().map(String::as_str).collect::<Vec<_>>()).await;
     assert_eq!(d.b().ready("", 9).await.unwrap(), ["doc1", "doc2"]);
     assert_eq!(d.b().ready("doc1", 9).await.unwrap(), ["doc2"]);
     let charged = if shared { 9 } else { 13 };
-    d.end("b1", Status::Completed, charged).await;
+    d.end("b1", BatchStatus::Completed, charged).await;
     assert_eq!(d.b().ready("", 9).await.unwrap(), ["doc1", "doc2"]);
     // Each token is in one document's ledger.
     let vectors = vec![vec![3.0, 1.0], vec![4.0, 1.0]];
-    assert_eq!(ask("doc1", &["one", "both"]).await, Answer::Ready { vectors, tokens: 7 });
+    assert_eq!(ask("doc1", &["one", "both"]).await, TextLookup::Ready { vectors, tokens: 7 });
     d.b().taken("doc1").await.unwrap();
     let theirs = if shared { 0 } else { 4 };
-    assert_eq!(ask("doc2", &["both"]).await, Answer::Ready { vectors: vec![vec![4.0, 1.0]], tokens: theirs });
+    assert_eq!(ask("doc2", &["both"]).await, TextLookup::Ready { vectors: vec![vec![4.0, 1.0]], tokens: theirs });
     d.b().taken("doc2").await.unwrap();
     assert_eq!((d.counts().await, d.b().ready("", 9).await.unwrap()), ([0; 5], Vec::<String>::new()));
     let lines = w.ledger().report(By::Subject, "", 10).await.unwrap();
@@ -358,7 +358,7 @@ pub async fn a_document_that_gives_up_leaves_nothing_that_is_paid_for(w: &dyn Wo
     d.pack("b1", 9).await;
     d.b().taken("doc1").await.unwrap();
     assert_eq!(d.harvest("b1", &[&d.key("doc1", "two")]).await, [d.key("doc1", "two")]);
-    d.end("b1", Status::Completed, 3).await;
+    d.end("b1", BatchStatus::Completed, 3).await;
     assert_eq!(d.counts().await, [0; 5]);
     // Refused for good: the document is told, and may try again from the beginning.
     ask("doc1", &["bad"]).await;
@@ -367,10 +367,10 @@ pub async fn a_document_that_gives_up_leaves_nothing_that_is_paid_for(w: &dyn Wo
         .refused("b2", vec![Refusal { key: d.key("doc1", "bad"), error: "400".into(), again: false }], 3)
         .await
         .unwrap();
-    d.end("b2", Status::Completed, 0).await;
+    d.end("b2", BatchStatus::Completed, 0).await;
     assert_eq!(d.b().ready("", 9).await.unwrap(), ["doc1"]);
-    assert_eq!(ask("doc1", &["bad"]).await, Answer::Failed("400".into()));
-    assert_eq!(ask("doc1", &["bad"]).await, Answer::Waits(1));
+    assert_eq!(ask("doc1", &["bad"]).await, TextLookup::Failed("400".into()));
+    assert_eq!(ask("doc1", &["bad"]).await, TextLookup::Waits(1));
 }
 
 pub async fn what_is_not_worth_a_batch_goes_live(w: &dyn World) {
@@ -381,11 +381,11 @@ pub async fn what_is_not_worth_a_batch_goes_live(w: &dyn World) {
         (d.b().send_live(&d.space).await.unwrap(), d.b().ready("", 9).await.unwrap()),
         (1, vec!["doc1".to_owned()])
     );
-    assert_eq!(ask("doc1").await, Answer::Live { vectors: vec![None, None], tokens: 0 });
+    assert_eq!(ask("doc1").await, TextLookup::Live { vectors: vec![None, None], tokens: 0 });
     // What was made is kept, so that it is paid once whatever comes.
     let made = vec![(Sha256Hex::of(b"one"), vec![1.0, 0.0])];
     d.b().made_live("doc1", &d.space, made).await.unwrap();
-    assert_eq!(ask("doc1").await, Answer::Live { vectors: vec![Some(vec![1.0, 0.0]), None], tokens: 3 });
+    assert_eq!(ask("doc1").await, TextLookup::Live { vectors: vec![Some(vec![1.0, 0.0]), None], tokens: 3 });
     d.b().taken("doc1").await.unwrap();
     assert_eq!((d.counts().await, d.pack("b1", 9).await), ([0; 5], Vec::new()));
 }
@@ -395,10 +395,10 @@ pub async fn nothing_that_is_on_its_way_is_embedded_at_once_as_well(w: &dyn Worl
     let ask = async || d.b().ask("doc1", &d.space, texts(&["one", "two"])).await.unwrap();
     ask().await;
     d.pack("b1", 1).await;
-    assert_eq!((d.b().send_live(&d.space).await.unwrap(), ask().await), (1, Answer::Waits(2)));
+    assert_eq!((d.b().send_live(&d.space).await.unwrap(), ask().await), (1, TextLookup::Waits(2)));
     d.harvest("b1", &[&d.key("doc1", "one")]).await;
     d.b().send_live(&d.space).await.unwrap();
-    assert_eq!(ask().await, Answer::Live { vectors: vec![Some(vec![3.0, 1.0]), None], tokens: 3 });
+    assert_eq!(ask().await, TextLookup::Live { vectors: vec![Some(vec![3.0, 1.0]), None], tokens: 3 });
 }
 
 pub async fn a_text_that_is_refused_costs_its_document_no_other(w: &dyn World) {
@@ -411,10 +411,10 @@ pub async fn a_text_that_is_refused_costs_its_document_no_other(w: &dyn World) {
         .refused("b1", vec![Refusal { key: d.key("doc1", "bad"), error: "400".into(), again: false }], 3)
         .await
         .unwrap();
-    d.end("b1", Status::Completed, 4).await;
-    assert_eq!(ask().await, Answer::Failed("400".into()));
+    d.end("b1", BatchStatus::Completed, 4).await;
+    assert_eq!(ask().await, TextLookup::Failed("400".into()));
     // Tried again, it is the refused one alone that is sent.
-    assert_eq!((ask().await, d.pack("b2", 9).await), (Answer::Waits(1), vec![d.key("doc1", "bad")]));
+    assert_eq!((ask().await, d.pack("b2", 9).await), (TextLookup::Waits(1), vec![d.key("doc1", "bad")]));
 }
 
 pub async fn what_a_document_asked_for_before_is_not_sent_for_it(w: &dyn World) {
@@ -434,7 +434,7 @@ pub async fn other_metadata_needs_no_other_vector(w: &dyn World) {
     d.put(&[("a", "one"), ("b", "two")]).await;
     d.pack("b1", 1).await;
     d.harvest("b1", &["a"]).await;
-    d.end("b1", Status::Completed, 3).await;
+    d.end("b1", BatchStatus::Completed, 3).await;
     let dearer = |key: &str, input: &str| {
         let mut item = item(key, input);
         item.shown.metadata.insert("price".into(), 7.into());
@@ -460,7 +460,7 @@ pub async fn what_the_vector_store_lost_is_embedded_again(w: &dyn World) {
     d.put(&[("a", "one"), ("b", "two"), ("c", "three")]).await;
     d.pack("b1", 9).await;
     d.harvest("b1", &["a", "b", "c"]).await;
-    d.end("b1", Status::Completed, 11).await;
+    d.end("b1", BatchStatus::Completed, 11).await;
     let held: HeldVersion = Arc::new(|key: &str| match key {
         "a" => Some(1),
         // Of an earlier life, above what is known here.
@@ -478,7 +478,7 @@ pub async fn lines_that_are_named_fail_alone(w: &dyn World) {
     d.put(&[("a", "one"), ("b", "two"), ("c", "three")]).await;
     d.pack("b1", 9).await;
     assert_eq!(d.b().blame("b1", &[2, 9], "too_long in line 2").await.unwrap(), 1);
-    d.end("b1", Status::Cancelled, 0).await;
+    d.end("b1", BatchStatus::Cancelled, 0).await;
     assert_eq!((d.counts().await, d.pack("b2", 9).await), ([2, 0, 0, 1, 0], vec!["a".to_owned(), "c".to_owned()]));
 }
 
@@ -517,13 +517,13 @@ pub async fn a_batch_is_recorded_at_each_step_and_found(w: &dyn World) {
     d.b().not_taken("b1").await.unwrap();
     d.b().file_lost("b1").await.unwrap();
     let batch = d.batch("b1").await;
-    assert_eq!((batch.asked_at, batch.input_file_id, batch.status), (None, None, Status::Pending));
+    assert_eq!((batch.asked_at, batch.input_file_id, batch.status), (None, None, BatchStatus::Pending));
     d.b().uploaded("b1", "file-2").await.unwrap();
     d.b().asked("b1").await.unwrap();
     d.b().taken_over("b1", "batch_abc").await.unwrap();
     assert_eq!(d.batch("batch_abc").await.id, "b1");
     let checked = Checked {
-        status: Status::InProgress,
+        status: BatchStatus::InProgress,
         done: 1,
         charged_tokens: Some(3),
         output_file_id: Some("out".into()),
@@ -537,17 +537,21 @@ pub async fn a_batch_is_recorded_at_each_step_and_found(w: &dyn World) {
     d.b().warned("b1").await.unwrap();
     assert!(d.b().cancel("b1").await.unwrap());
     let batch = d.batch("b1").await;
-    assert_eq!((batch.status, batch.done, batch.charged_tokens), (Status::InProgress, 1, Some(3)));
+    assert_eq!((batch.status, batch.done, batch.charged_tokens), (BatchStatus::InProgress, 1, Some(3)));
     assert_eq!((batch.output_file_id, batch.error.as_deref(), batch.error_lines), (None, Some("odd"), vec![2]));
     assert!(batch.warned && batch.cancel && batch.submitted_at.is_some() && batch.checked_at.is_some());
-    d.end("b1", Status::Cancelled, 0).await;
-    d.end("b1", Status::Completed, 9).await;
+    d.end("b1", BatchStatus::Cancelled, 0).await;
+    d.end("b1", BatchStatus::Completed, 9).await;
     let batch = d.batch("b1").await;
-    assert_eq!((batch.status, batch.returned, batch.charged_tokens), (Status::Cancelled, 1, Some(0)), "it ends once");
+    assert_eq!(
+        (batch.status, batch.returned, batch.charged_tokens),
+        (BatchStatus::Cancelled, 1, Some(0)),
+        "it ends once"
+    );
     assert!(!d.b().cancel("b1").await.unwrap());
     assert_eq!(ids(d.b().open().await.unwrap()), ["b2"]);
     // Nobody knows what was charged: its money is in doubt.
-    d.b().end("b2", Ending { charged_tokens: None, ..BatchFixture::ending(Status::Failed, 0) }).await.unwrap();
+    d.b().end("b2", Ending { charged_tokens: None, ..BatchFixture::ending(BatchStatus::Failed, 0) }).await.unwrap();
     let charged = &w.ledger().report(By::Day, "", 9).await.unwrap()[0];
     assert_eq!((charged.settled.cost.0, charged.reserved.cost.0, charged.in_doubt.cost.0), (0, 0, 30));
 }
@@ -560,7 +564,7 @@ pub async fn a_large_item_comes_back_whole(w: &dyn World) {
     d.put(&[("large", &text)]).await;
     assert_eq!(d.pack("b1", 9).await, ["large"]);
     assert_eq!(d.harvest("b1", &["large"]).await, Vec::<String>::new());
-    d.end("b1", Status::Completed, 1).await;
+    d.end("b1", BatchStatus::Completed, 1).await;
     assert_eq!(d.counts().await, [0, 0, 1, 0, 0]);
 }
 

@@ -62,7 +62,7 @@ async fn one(w: &dyn World, steps: Vec<(u8, usize, usize)>) {
             }
             (5, Some(id)) => {
                 sent.remove(&id);
-                d.end(&id, Status::Completed, 1).await;
+                d.end(&id, BatchStatus::Completed, 1).await;
             }
             (6, Some(id)) => {
                 let key = sent[&id].keys().next().cloned().unwrap();
@@ -72,7 +72,7 @@ async fn one(w: &dyn World, steps: Vec<(u8, usize, usize)>) {
         }
     }
     for id in sent.keys() {
-        d.end(id, Status::Completed, 1).await;
+        d.end(id, BatchStatus::Completed, 1).await;
     }
     let [none, pending, success, failed, noise] = d.counts().await;
     assert_eq!((none + success + failed, pending, noise), (truth.len() as u64, 0, 0));

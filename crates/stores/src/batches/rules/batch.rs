@@ -3,7 +3,7 @@
 //! Only an open batch changes: a store writes changes on condition that the batch has not ended. What is changed is named by
 //! its field, which is column and attribute of the same name, so that no store has to read the record first.
 
-use crate::batches::{Batch, Checked, Ending, Order, Status};
+use crate::batches::{Batch, BatchStatus, Checked, Ending, Order};
 use crate::ledger::EntryId;
 
 /// Value of a field.
@@ -78,7 +78,7 @@ pub fn changes(event: &Event<'_>, now: &str) -> Changes {
         Event::TakenOver { provider_id } => vec![
             ("provider_id", text(provider_id)),
             ("submitted_at", text(now)),
-            ("status", text(Status::Validating.name())),
+            ("status", text(BatchStatus::Validating.name())),
         ],
         Event::Checked(c) => {
             // An array of numbers has no way to fail.
@@ -120,7 +120,7 @@ pub fn packed(order: &Order, items: u64, tokens: u64, entry: EntryId, now: &str)
     Batch {
         id: order.id.clone(),
         space: order.space.clone(),
-        status: Status::Pending,
+        status: BatchStatus::Pending,
         model: order.model.clone(),
         endpoint: order.endpoint.clone(),
         items,

@@ -1,6 +1,6 @@
 //! Records: what putting, deleting and comparing makes of them.
 
-use super::{Content, Hash, ItemState, ItemStatus, Step};
+use super::{Hash, ItemContent, ItemState, ItemStatus, Step};
 use crate::batches::{Counts, Put};
 
 /// A record as its file or its table has it now, beside the one that is known.
@@ -22,7 +22,7 @@ pub fn put(now: Option<&ItemState>, new: Incoming) -> (Step, Put) {
     let Some(now) = now else {
         put.new = 1;
         let state = ItemState { status, from_table: new.from_table, asks, ..ItemState::new(new.hash) };
-        return (Step::write(state, Content::Put), put);
+        return (Step::write(state, ItemContent::Put), put);
     };
     let same_input = now.hash == new.hash && (now.status == ItemStatus::Noise) == new.noise && !now.deleted;
     let failed = now.status == ItemStatus::Failed;
@@ -35,7 +35,7 @@ pub fn put(now: Option<&ItemState>, new: Incoming) -> (Step, Put) {
         (put.unchanged, put.changed) = (u64::from(!failed), u64::from(failed));
         let again = if failed { anew(now) } else { now.clone() };
         let state = ItemState { from_table: true, asks: now.asks + asks, ..again };
-        return (Step::write(state, Content::Origin), put);
+        return (Step::write(state, ItemContent::Origin), put);
     }
     put.changed = 1;
     let state = ItemState {
@@ -49,7 +49,7 @@ pub fn put(now: Option<&ItemState>, new: Incoming) -> (Step, Put) {
         asks: now.asks + asks,
         ..anew(now)
     };
-    (Step::write(state, Content::Put), put)
+    (Step::write(state, ItemContent::Put), put)
 }
 
 /// Returns it waiting, as if it had never been sent.
@@ -71,7 +71,7 @@ pub fn delete(now: &ItemState) -> Step {
         from_table: false,
         ..now.free()
     };
-    Step::write(state, Content::Nothing)
+    Step::write(state, ItemContent::Nothing)
 }
 
 /// Deletes a record that its table has no more, if it still is of the version that was judged.

@@ -2,7 +2,7 @@
 //!
 //! Every rule names the batch: done again, or by whoever lost the item meanwhile, it changes nothing.
 
-use super::{Content, Fate, Hash, ItemState, ItemStatus, Step, is_live};
+use super::{Fate, Hash, ItemContent, ItemState, ItemStatus, Step, is_live};
 use crate::batches::Ending;
 
 /// Error of an item that the provider never answered.
@@ -56,7 +56,7 @@ pub fn made(now: &ItemState, batch: &str, version: u64) -> Step {
         };
     }
     let done = ItemState { status: ItemStatus::Success, stored, error: None, ..now.free() };
-    Step::fate(done, Content::Same, Fate::Stored)
+    Step::fate(done, ItemContent::Same, Fate::Stored)
 }
 
 /// Records that a text has its vector.
@@ -65,7 +65,7 @@ pub fn embedded(now: &ItemState, batch: &str) -> Step {
         return Step::Keep;
     }
     let done = ItemState { status: ItemStatus::Success, error: None, ..now.free() };
-    Step::fate(done, Content::Vector, Fate::Stored)
+    Step::fate(done, ItemContent::Vector, Fate::Stored)
 }
 
 /// Marks an item as failed. It remembers its batch, so that it can be tried again with the others of it.
@@ -76,13 +76,13 @@ pub fn fail(now: &ItemState, batch: &str, error: &str) -> Step {
     let failed = ItemState { status: ItemStatus::Failed, error: Some(error.to_owned()), sent: None, ..now.clone() };
     match is_live(batch) {
         true => Step::state(ItemState { batch: None, ..failed }),
-        false => Step::fate(failed, Content::Same, Fate::Failed),
+        false => Step::fate(failed, ItemContent::Same, Fate::Failed),
     }
 }
 
 /// Gives an item back to be sent again; the attempt counts.
 fn give_back(now: &ItemState) -> Step {
-    Step::fate(ItemState { status: ItemStatus::None, ..now.free() }, Content::Same, Fate::Returned)
+    Step::fate(ItemState { status: ItemStatus::None, ..now.free() }, ItemContent::Same, Fate::Returned)
 }
 
 /// Decides what a refusal does to an item: sent again (`again`) up to so many attempts, or failed.

@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::batches::Outcome;
+use crate::batches::RecordOutcome;
 
 /// SHA-256 of an item's input.
 pub type Hash = [u8; 32];
@@ -20,7 +20,7 @@ pub fn is_live(name: &str) -> bool {
     name.starts_with(LIVE)
 }
 
-/// Status of an item.
+/// BatchStatus of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItemStatus {
     None,
@@ -50,12 +50,12 @@ impl ItemStatus {
     }
 
     /// Returns how a record with this status has come to its end; `None` while it has not.
-    pub fn outcome(self) -> Option<Outcome> {
+    pub fn outcome(self) -> Option<RecordOutcome> {
         match self {
             Self::None | Self::Pending => None,
-            Self::Success => Some(Outcome::Success),
-            Self::Failed => Some(Outcome::Failed),
-            Self::Noise => Some(Outcome::Noise),
+            Self::Success => Some(RecordOutcome::Success),
+            Self::Failed => Some(RecordOutcome::Failed),
+            Self::Noise => Some(RecordOutcome::Noise),
         }
     }
 }
@@ -164,7 +164,7 @@ pub enum Step {
     Keep,
     Write {
         state: Box<ItemState>,
-        content: Content,
+        content: ItemContent,
         /// What became of it in its batch, where it has come to an end there.
         fate: Option<Fate>,
     },
@@ -173,14 +173,14 @@ pub enum Step {
 
 impl Step {
     pub(super) fn state(state: ItemState) -> Self {
-        Self::write(state, Content::Same)
+        Self::write(state, ItemContent::Same)
     }
 
-    pub(super) fn write(state: ItemState, content: Content) -> Self {
+    pub(super) fn write(state: ItemState, content: ItemContent) -> Self {
         Step::Write { state: Box::new(state), content, fate: None }
     }
 
-    pub(super) fn fate(state: ItemState, content: Content, fate: Fate) -> Self {
+    pub(super) fn fate(state: ItemState, content: ItemContent, fate: Fate) -> Self {
         Step::Write { state: Box::new(state), content, fate: Some(fate) }
     }
 
@@ -192,7 +192,7 @@ impl Step {
 
 /// What is written of an item beside its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
+pub enum ItemContent {
     /// Nothing.
     Same,
     /// Input, tokens and what is found, as they were put; and the place in its table, if it was put from one.

@@ -1,7 +1,7 @@
 //! Texts of documents: what a document that asks for them is answered, and what becomes of those that nobody wants.
 
-use super::{Content, Hash, ItemState, ItemStatus, Step};
-use crate::batches::Answer;
+use super::{Hash, ItemContent, ItemState, ItemStatus, Step};
+use crate::batches::TextLookup;
 
 /// Puts a text, unless it is known. One that was remembered for its batch comes back as a new version.
 pub fn put(now: Option<&ItemState>, hash: Hash) -> Step {
@@ -10,13 +10,13 @@ pub fn put(now: Option<&ItemState>, hash: Hash) -> Step {
         Some(now) => now.version + 1,
         None => 1,
     };
-    Step::write(ItemState { version, ..ItemState::new(hash) }, Content::Put)
+    Step::write(ItemState { version, ..ItemState::new(hash) }, ItemContent::Put)
 }
 
 /// Records that a waiting text was embedded at once.
 pub fn embed_live(now: &ItemState) -> Step {
     match now.status == ItemStatus::None && !now.deleted {
-        true => Step::write(ItemState { status: ItemStatus::Success, ..now.clone() }, Content::Vector),
+        true => Step::write(ItemState { status: ItemStatus::Success, ..now.clone() }, ItemContent::Vector),
         false => Step::Keep,
     }
 }
@@ -36,14 +36,14 @@ pub fn discard(now: &ItemState, was_sent: bool, remembered: bool) -> Step {
         return Step::Keep;
     }
     if now.status == ItemStatus::Pending {
-        let content = if was_sent { Content::NoInput } else { Content::Same };
+        let content = if was_sent { ItemContent::NoInput } else { ItemContent::Same };
         return Step::write(ItemState { unwanted: true, ..now.clone() }, content);
     }
     match remembered {
         false => Step::Delete,
         true => {
             let state = ItemState { deleted: true, status: ItemStatus::None, ..now.free() };
-            Step::write(state, Content::Nothing)
+            Step::write(state, ItemContent::Nothing)
         }
     }
 }
@@ -104,14 +104,14 @@ impl Question {
     }
 
     /// Answers a document that was told to embed its texts itself (`live`), or was not.
-    pub fn answer(self, live: bool) -> Answer {
+    pub fn answer(self, live: bool) -> TextLookup {
         let goes_live = self.goes_live(live);
         let Self { vectors, tokens, open, failed, .. } = self;
         match failed {
-            Some(error) => Answer::Failed(error),
-            None if open == 0 => Answer::Ready { vectors: vectors.into_iter().flatten().collect(), tokens },
-            None if goes_live => Answer::Live { vectors, tokens },
-            None => Answer::Waits(open),
+            Some(error) => TextLookup::Failed(error),
+            None if open == 0 => TextLookup::Ready { vectors: vectors.into_iter().flatten().collect(), tokens },
+            None if goes_live => TextLookup::Live { vectors, tokens },
+            None => TextLookup::Waits(open),
         }
     }
 }

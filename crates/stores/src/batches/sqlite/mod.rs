@@ -60,7 +60,7 @@ fn batch(row: &Row<'_>) -> Result<Batch> {
         id: row.get("id")?,
         space: Space::parse(&row.get::<_, String>("space")?),
         // The table allows no other.
-        status: Status::ALL.into_iter().find(|s| s.name() == status).unwrap_or(Status::Pending),
+        status: BatchStatus::ALL.into_iter().find(|s| s.name() == status).unwrap_or(BatchStatus::Pending),
         model: json(row.get_ref("model")?.as_str()?)?,
         endpoint: row.get("endpoint")?,
         items: number("items")?,

@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, Params, Row, ToSql, Transaction, params, param
 
 use super::{Result, blob, signed, to_json, unsigned};
 use crate::batches::NewItem;
-use crate::batches::rules::{Content, ItemState, ItemStatus, Step};
+use crate::batches::rules::{ItemContent, ItemState, ItemStatus, Step};
 
 /// An item that is there.
 pub struct Known {
@@ -97,7 +97,7 @@ pub fn apply(tx: &Transaction<'_>, before: &Known, step: &Step, given: Given<'_>
     }
 }
 
-fn write(tx: &Transaction<'_>, id: i64, state: &ItemState, content: Content, given: Given<'_>) -> Result<()> {
+fn write(tx: &Transaction<'_>, id: i64, state: &ItemState, content: ItemContent, given: Given<'_>) -> Result<()> {
     let vector = match given {
         Given::Vector(vector) => Some(blob(vector)),
         _ => None,
@@ -112,21 +112,21 @@ fn write(tx: &Transaction<'_>, id: i64, state: &ItemState, content: Content, giv
         vec![&id, &version, &status, &state.deleted, &state.reuse, &state.hash, &state.sent];
     values.extend::<[&dyn ToSql; 6]>([&state.batch, &attempts, &state.error, &stored, &asks, &state.told]);
     let also = match (content, &put) {
-        (Content::Put, Some((input, tokens, shown, origin))) => {
+        (ItemContent::Put, Some((input, tokens, shown, origin))) => {
             values.extend::<[&dyn ToSql; 4]>([input, tokens, shown, origin]);
             ", input = ?14, tokens = ?15, shown = ?16, origin = coalesce(?17, origin)"
         }
-        (Content::Origin, Some((.., origin))) => {
+        (ItemContent::Origin, Some((.., origin))) => {
             values.push(origin);
             ", origin = ?14"
         }
-        (Content::Vector, _) => {
+        (ItemContent::Vector, _) => {
             values.push(&vector);
             ", vector = ?14"
         }
-        (Content::NoInput, _) => ", input = ''",
-        (Content::Nothing, _) => ", input = '', shown = '', origin = NULL, vector = NULL",
-        (Content::Same | Content::Put | Content::Origin, _) => "",
+        (ItemContent::NoInput, _) => ", input = ''",
+        (ItemContent::Nothing, _) => ", input = '', shown = '', origin = NULL, vector = NULL",
+        (ItemContent::Same | ItemContent::Put | ItemContent::Origin, _) => "",
     };
     let sql = format!(
         "UPDATE items SET version = ?2, status = ?3, deleted = ?4, reuse = ?5, input_sha256 = ?6, sent_sha256 = ?7, \

@@ -6,13 +6,13 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::state::{self, Given, KNOWN, KNOWN_COLUMNS, Put, known};
 use super::statements::OPEN;
-use super::{Answer, DocumentTexts, Result, Space, SqliteBatches, StoreResult, Text, floats};
+use super::{DocumentTexts, Result, Space, SqliteBatches, StoreResult, Text, TextLookup, floats};
 use crate::batches::rules::texts::{self, Asked, KnownText, Question};
 use crate::batches::rules::{Step, hash_of};
 
 #[async_trait]
 impl DocumentTexts for SqliteBatches {
-    async fn ask(&self, document: &str, space: &Space, texts: Vec<Text>) -> StoreResult<Answer> {
+    async fn ask(&self, document: &str, space: &Space, texts: Vec<Text>) -> StoreResult<TextLookup> {
         let (document, space) = (document.to_owned(), space.name());
         Ok(self.database.write(move |tx| ask(tx, &document, &space, texts)).await?)
     }
@@ -74,7 +74,7 @@ impl DocumentTexts for SqliteBatches {
     }
 }
 
-fn ask(tx: &Transaction<'_>, document: &str, space: &str, texts: Vec<Text>) -> Result<Answer> {
+fn ask(tx: &Transaction<'_>, document: &str, space: &str, texts: Vec<Text>) -> Result<TextLookup> {
     let live = "SELECT live FROM waiting WHERE document = ?1";
     let live = tx.prepare_cached(live)?.query_row([document], |row| row.get(0)).optional()?.unwrap_or(false);
     // What an earlier version of it asked for is not wanted any more.

@@ -58,13 +58,13 @@ pub async fn children_are_registered_kept_and_removed(f: &mut impl World) {
     assert_eq!(children(f, &parent.key.id).await, [a.id.clone(), b.id.clone()]);
     let record = record_of(f, &parent, "a").await;
     assert_eq!((&record.document_id, &record.parent), (&a.id, &Some(parent.key.id.clone())));
-    assert_eq!((record.status, record.version), (Status::Pending, 1));
+    assert_eq!((record.status, record.version), (DocumentStatus::Pending, 1));
 
     // A repeat finds everything as it is to be, and writes nothing.
     let trail = f.store().audit(&parent.key.id, None, 99).await.unwrap();
     assert_eq!(trail.last().unwrap().event_type, "CHILDREN_CHANGED");
     let again = sets(f, &parent, &[("a", "1"), ("b", "1")]).await;
-    let unchanged = |key: &DocumentKey| Registered::Unchanged(key.clone(), Status::Pending);
+    let unchanged = |key: &DocumentKey| Registered::Unchanged(key.clone(), DocumentStatus::Pending);
     assert_eq!(again, ChildChanges { registered: vec![unchanged(a), unchanged(b)], removed: Vec::new() });
     assert_eq!(f.store().audit(&parent.key.id, None, 99).await.unwrap(), trail);
 
@@ -79,7 +79,7 @@ pub async fn children_are_registered_kept_and_removed(f: &mut impl World) {
     finish(f.store(), &parent).await.unwrap();
     let done = finish_all(f).await;
     assert_eq!(done.iter().filter(|(_, intent)| *intent == Intent::Delete).count(), 1);
-    assert_eq!(f.store().record(&a.id).await.unwrap().status, Status::Deleted);
+    assert_eq!(f.store().record(&a.id).await.unwrap().status, DocumentStatus::Deleted);
     assert_eq!(record_of(f, &parent, "b").await.loaded_version, Some(2));
 }
 
@@ -152,7 +152,10 @@ pub async fn a_child_that_was_deleted_stays_so_until_its_parent_changes(f: &mut 
     f.store().reset(&key.id, None).await.unwrap();
     let parent = claim_one(f).await;
     let changes = sets(f, &parent, &both).await;
-    assert!(matches!(&changes.registered[..], [Registered::Unchanged(_, Status::Deleted), Registered::Unchanged(..)]));
+    assert!(matches!(
+        &changes.registered[..],
+        [Registered::Unchanged(_, DocumentStatus::Deleted), Registered::Unchanged(..)]
+    ));
     finish(f.store(), &parent).await.unwrap();
     assert_eq!(finish_all(f).await, []);
     assert_eq!(children(f, &key.id).await.len(), 2);

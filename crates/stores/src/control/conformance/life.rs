@@ -14,7 +14,7 @@ pub async fn a_whole_life_with_its_trail_and_its_numbers(f: &mut impl World) {
     assert_eq!((&claim.key.id, claim.key.version, claim.stage), (&key.id, 1, Stage::Extraction));
     finish(f.store(), &claim).await.unwrap();
     let record = f.store().record(&key.id).await.unwrap();
-    assert_eq!((record.status, record.current_stage.as_str()), (Status::Completed, "STAGE_5_COMPLETE"));
+    assert_eq!((record.status, record.current_stage.as_str()), (DocumentStatus::Completed, "STAGE_5_COMPLETE"));
     assert_eq!((record.processing_version.as_str(), record.source_bucket.as_str()), ("v1", "file://"));
     assert_eq!(record.ttl, NOW / 1_000_000 + 90 * 86_400);
     assert_eq!(record.stage_status.len(), 5);
@@ -170,7 +170,7 @@ pub async fn quarantine_retry_discard(f: &mut impl World) {
     let record = f.store().record(&key.id).await.unwrap();
     assert_eq!(
         (record.status, record.last_error, record.error_stage),
-        (Status::Quarantined, Some(error), Some(claim.stage))
+        (DocumentStatus::Quarantined, Some(error), Some(claim.stage))
     );
     assert_eq!(record.quarantine_artefact.as_deref(), Some("errors/a"));
     assert_eq!(f.metric("DocumentsFailed").await, 1.0);
@@ -179,7 +179,7 @@ pub async fn quarantine_retry_discard(f: &mut impl World) {
     let claim = claim_one(f).await;
     f.store().apply(&claim.key, quarantined).await.unwrap();
     f.store().discard(&key.id).await.unwrap();
-    assert_eq!(f.store().record(&key.id).await.unwrap().status, Status::Failed);
+    assert_eq!(f.store().record(&key.id).await.unwrap().status, DocumentStatus::Failed);
     let nobody = DocumentId::parse("doc_x").unwrap();
     assert!(matches!(f.store().discard(&nobody).await, Err(ControlError::NotFound(id)) if id == "doc_x"));
     assert!(matches!(f.store().record(&nobody).await, Err(ControlError::NotFound(_))));
@@ -210,7 +210,7 @@ pub async fn the_manifest_completes(f: &mut impl World) {
     let unknown = DocumentKey { id: DocumentId::parse("doc_gone").unwrap(), version: 1 };
     assert_eq!(f.store().mark_loaded(&[key.clone(), unknown]).await.unwrap(), 1);
     assert_eq!(f.store().mark_loaded(std::slice::from_ref(&key)).await.unwrap(), 0);
-    assert_eq!(f.store().record(&key.id).await.unwrap().status, Status::Completed);
+    assert_eq!(f.store().record(&key.id).await.unwrap().status, DocumentStatus::Completed);
     assert!(matches!(f.store().apply(&claim.key, done()).await, Err(ControlError::Fenced(_))));
 }
 
@@ -223,7 +223,7 @@ pub async fn a_new_configuration_replaces_and_reversion_keeps_the_claim(f: &mut 
     finish(f.store(), &new).await.unwrap();
     let same = NewDocument { fingerprint: Sha256Hex::of(b"new"), ..document("a", "one") };
     let unchanged = f.store().register(vec![same]).await.unwrap();
-    assert_eq!(unchanged, [Registered::Unchanged(DocumentKey { version: 2, ..key }, Status::Completed)]);
+    assert_eq!(unchanged, [Registered::Unchanged(DocumentKey { version: 2, ..key }, DocumentStatus::Completed)]);
 }
 
 pub async fn lists_filter_and_come_in_pages(f: &mut impl World) {
@@ -250,8 +250,8 @@ pub async fn lists_filter_and_come_in_pages(f: &mut impl World) {
     assert_eq!(list(None, Some("x/")).await, ["x/1", "x/2", "x/3"]);
     assert_eq!(list(None, Some("x_")).await, ["x_4"], "no wildcard");
     assert_eq!(list(None, Some("y/1%")).await, ["y/1%25"]);
-    assert_eq!(list(Some(Status::InProgress), None).await, ["x/1"]);
-    assert_eq!(list(Some(Status::Pending), Some("x/")).await, ["x/2", "x/3"]);
+    assert_eq!(list(Some(DocumentStatus::InProgress), None).await, ["x/1"]);
+    assert_eq!(list(Some(DocumentStatus::Pending), Some("x/")).await, ["x/2", "x/3"]);
     let by_source = f.store().by_source("file:///x_4").await.unwrap().unwrap();
     assert_eq!(by_source.source_s3_key, "/x_4");
     assert_eq!(f.store().by_source("file:///none").await.unwrap(), None);
@@ -260,7 +260,8 @@ pub async fn lists_filter_and_come_in_pages(f: &mut impl World) {
 pub async fn the_same_file_twice_in_one_batch_is_one_document(f: &mut impl World) {
     let batch = vec![document("a", "1"), document("a", "1"), document("a", "2")];
     let answers = f.store().register(batch).await.unwrap();
-    let [Registered::New(a), Registered::Unchanged(b, Status::Pending), Registered::Replaces(c)] = &answers[..] else {
+    let [Registered::New(a), Registered::Unchanged(b, DocumentStatus::Pending), Registered::Replaces(c)] = &answers[..]
+    else {
         panic!("{answers:?}")
     };
     assert!(a == b && c.id == a.id && c.version == 2);

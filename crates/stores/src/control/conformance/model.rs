@@ -77,7 +77,7 @@ fn command() -> impl Strategy<Value = Command> {
 struct Expected {
     id: Option<DocumentId>,
     content: u8,
-    status: Status,
+    status: DocumentStatus,
     deleting: bool,
     version: u64,
     /// Stages completed; all of them once a tombstone is written.
@@ -114,10 +114,16 @@ impl<W: World> Run<'_, W> {
                     ..super::document(&document.to_string(), &content.to_string())
                 };
                 let answer = store.register(vec![new]).await.unwrap().remove(0);
-                let same = d.content == content && !d.deleting && d.status != Status::Deleted;
+                let same = d.content == content && !d.deleting && d.status != DocumentStatus::Deleted;
                 match answer {
                     Registered::New(key) if d.id.is_none() => {
-                        *d = Expected { id: Some(key.id), content, status: Status::Pending, version: 1, ..d.clone() };
+                        *d = Expected {
+                            id: Some(key.id),
+                            content,
+                            status: DocumentStatus::Pending,
+                            version: 1,
+                            ..d.clone()
+                        };
                     }
                     Registered::Unchanged(key, status) => {
                         assert!(same && d.id.is_some());
@@ -127,7 +133,7 @@ impl<W: World> Run<'_, W> {
                         assert!(!same);
                         assert_eq!((Some(&key.id), key.version), (d.id.as_ref(), d.version + 1));
                         d.start_anew();
-                        (d.content, d.status, d.holder) = (content, Status::Pending, None);
+                        (d.content, d.status, d.holder) = (content, DocumentStatus::Pending, None);
                     }
                 }
             }
@@ -139,8 +145,8 @@ impl<W: World> Run<'_, W> {
                     let document = self.documents.iter().position(|d| d.id.as_ref() == Some(&claim.key.id)).unwrap();
                     claimed.push(document);
                     let d = &mut self.documents[document];
-                    let pending = d.status == Status::Pending;
-                    assert!(pending || (d.status == Status::InProgress && d.lease_end <= self.now), "{d:?}");
+                    let pending = d.status == DocumentStatus::Pending;
+                    assert!(pending || (d.status == DocumentStatus::InProgress && d.lease_end <= self.now), "{d:?}");
                     if pending && (d.done == 5 || (!d.deleting && d.loaded >= Some(d.version))) {
                         d.start_anew();
                     }
@@ -151,13 +157,13 @@ impl<W: World> Run<'_, W> {
                     let again =
                         self.claims.iter().any(|(_, c)| c.key.id == claim.key.id && c.key.epoch >= claim.key.epoch);
                     assert!(!again, "an epoch twice");
-                    d.status = Status::InProgress;
+                    d.status = DocumentStatus::InProgress;
                     d.holder = Some(self.claims.len());
                     d.lease_end = self.now + 1_000_000 * seconds as i64;
                     self.claims.push((document, claim));
                 }
                 for (document, d) in self.documents.iter().enumerate().filter(|(i, _)| !claimed.contains(i)) {
-                    let left = d.id.is_some() && d.status == Status::Pending;
+                    let left = d.id.is_some() && d.status == DocumentStatus::Pending;
                     assert!(!left, "document {document} was left: {d:?}");
                 }
             }
@@ -177,27 +183,27 @@ impl<W: World> Run<'_, W> {
                     Act::Retry => Transition::StageRetry { stage, error, wait: LEASE, consumes_attempt: document == 0 },
                     Act::ParkForEvent | Act::ParkForTime => {
                         let time = matches!(act, Act::ParkForTime).then_some(self.now + 30_000_000);
-                        (after.status, after.waits_until) = (Status::Parked, time);
+                        (after.status, after.waits_until) = (DocumentStatus::Parked, time);
                         let resume = time.map_or(Resume::On("event".into()), Resume::At);
                         Transition::Parked { stage, reason: "a batch".into(), resume }
                     }
                     Act::Quarantine => {
-                        after.status = Status::Quarantined;
+                        after.status = DocumentStatus::Quarantined;
                         Transition::Quarantined { stage, error, artefact: None, original: None }
                     }
                     Act::Finish => {
                         after.done = 5;
                         after.deleting = false;
                         after.loaded = (!d.deleting).then_some(d.version);
-                        after.status = if d.deleting { Status::Deleted } else { Status::Completed };
+                        after.status = if d.deleting { DocumentStatus::Deleted } else { DocumentStatus::Completed };
                         if d.deleting { Transition::Deleted } else { done() }
                     }
                     Act::Release => {
-                        after.status = Status::Pending;
+                        after.status = DocumentStatus::Pending;
                         Transition::Released { stage }
                     }
                 };
-                if after.status != Status::InProgress {
+                if after.status != DocumentStatus::InProgress {
                     after.holder = None;
                 }
                 match store.apply(&key, transition).await {
@@ -238,20 +244,21 @@ impl<W: World> Run<'_, W> {
                 let d = &mut self.documents[document];
                 let Some(id) = &d.id else { return };
                 self.world.set_by_hand(id, "PENDING").await;
-                (d.status, d.holder) = (Status::Pending, None);
+                (d.status, d.holder) = (DocumentStatus::Pending, None);
             }
             Command::Reset { document } => {
                 let d = &mut self.documents[document];
                 let Some(id) = &d.id else { return };
-                let allowed = !matches!(d.status, Status::Pending | Status::InProgress | Status::Deleted);
+                let allowed =
+                    !matches!(d.status, DocumentStatus::Pending | DocumentStatus::InProgress | DocumentStatus::Deleted);
                 let answer = store.reset(id, None).await;
                 assert_eq!(answer.is_ok(), allowed, "{answer:?}");
                 if allowed {
-                    if d.status == Status::Completed {
+                    if d.status == DocumentStatus::Completed {
                         d.version += 1;
                         d.done = 0;
                     }
-                    d.status = Status::Pending;
+                    d.status = DocumentStatus::Pending;
                     assert_eq!(answer.unwrap().version, d.version);
                 }
             }
@@ -260,33 +267,33 @@ impl<W: World> Run<'_, W> {
                 let Some(id) = &d.id else { return };
                 match store.request_delete(id).await {
                     Ok(key) => {
-                        assert!(d.status != Status::Deleted);
-                        let asked = matches!(d.status, Status::Pending | Status::InProgress);
+                        assert!(d.status != DocumentStatus::Deleted);
+                        let asked = matches!(d.status, DocumentStatus::Pending | DocumentStatus::InProgress);
                         if !(d.deleting && asked) {
                             d.start_anew();
-                            (d.deleting, d.status, d.holder) = (true, Status::Pending, None);
+                            (d.deleting, d.status, d.holder) = (true, DocumentStatus::Pending, None);
                         }
                         assert_eq!(key.version, d.version);
                     }
-                    Err(ControlError::Refused(_)) => assert_eq!(d.status, Status::Deleted),
+                    Err(ControlError::Refused(_)) => assert_eq!(d.status, DocumentStatus::Deleted),
                     Err(e) => panic!("{e}"),
                 }
             }
             Command::Discard { document } => {
                 let d = &mut self.documents[document];
                 let Some(id) = &d.id else { return };
-                assert_eq!(store.discard(id).await.is_ok(), d.status == Status::Quarantined);
-                if d.status == Status::Quarantined {
-                    d.status = Status::Failed;
+                assert_eq!(store.discard(id).await.is_ok(), d.status == DocumentStatus::Quarantined);
+                if d.status == DocumentStatus::Quarantined {
+                    d.status = DocumentStatus::Failed;
                 }
             }
             Command::Resume { event } => {
                 let resumed = store.resume(event.then_some("event")).await.unwrap();
                 let mut expected = 0;
-                for d in self.documents.iter_mut().filter(|d| d.status == Status::Parked) {
+                for d in self.documents.iter_mut().filter(|d| d.status == DocumentStatus::Parked) {
                     if d.waits_until.map_or(event, |until| until <= self.now) {
                         expected += 1;
-                        d.status = Status::Pending;
+                        d.status = DocumentStatus::Pending;
                     }
                 }
                 assert_eq!(resumed, expected);
@@ -295,10 +302,10 @@ impl<W: World> Run<'_, W> {
                 let d = &mut self.documents[document];
                 let Some(id) = &d.id else { return };
                 let key = DocumentKey { id: id.clone(), version: d.version };
-                let news = d.loaded < Some(d.version) && !d.deleting && d.status != Status::Deleted;
+                let news = d.loaded < Some(d.version) && !d.deleting && d.status != DocumentStatus::Deleted;
                 assert_eq!(store.mark_loaded(&[key]).await.unwrap(), u64::from(news));
                 if news {
-                    (d.status, d.done, d.loaded, d.holder) = (Status::Completed, 5, Some(d.version), None);
+                    (d.status, d.done, d.loaded, d.holder) = (DocumentStatus::Completed, 5, Some(d.version), None);
                 }
             }
             Command::ExpireLeases => {
@@ -324,10 +331,10 @@ impl<W: World> Run<'_, W> {
             let r = self.world.store().record(id).await.unwrap();
             assert_eq!((r.status, r.version, r.loaded_version), (d.status, d.version, d.loaded), "{d:?}");
             assert_eq!(r.intent == Intent::Delete, d.deleting);
-            let done = r.stage_status.values().filter(|e| e.status == Status::Completed).count();
+            let done = r.stage_status.values().filter(|e| e.status == DocumentStatus::Completed).count();
             assert_eq!(done, d.done, "{r:?}");
             // A reset with a shell leaves the lease as it is.
-            let may_be_leased = matches!(r.status, Status::InProgress | Status::Pending);
+            let may_be_leased = matches!(r.status, DocumentStatus::InProgress | DocumentStatus::Pending);
             assert!(r.lease_owner.is_none() || may_be_leased, "{r:?}");
         }
     }
@@ -355,7 +362,7 @@ pub fn does_what_the_model_does<W: World>(cases: u32, world: impl AsyncFn() -> W
                 let nothing = Expected {
                     id: None,
                     content: 0,
-                    status: Status::Pending,
+                    status: DocumentStatus::Pending,
                     deleting: false,
                     version: 0,
                     done: 0,

@@ -13,7 +13,7 @@ use docweir_core::member::split_member;
 
 use super::commands::{key, register, request_delete};
 use super::{Effects, events};
-use crate::control::{ControlError, ControlRecord, Intent, NewDocument, Registered, Status};
+use crate::control::{ControlError, ControlRecord, DocumentStatus, Intent, NewDocument, Registered};
 
 /// Most documents that one document may contain. The list stands in the parent's record, which is written whole with
 /// every transition: 1,000 ids are 30 KB of the 400 KB that an item of DynamoDB holds.
@@ -61,7 +61,7 @@ pub fn register_child(
     stays_deleted: bool,
     now: UnixMicros,
 ) -> (Registered, Option<Effects>) {
-    let deleted = record.status == Status::Deleted || record.intent == Intent::Delete;
+    let deleted = record.status == DocumentStatus::Deleted || record.intent == Intent::Delete;
     if stays_deleted && deleted && record.parent == child.parent {
         return (Registered::Unchanged(key(record), record.status), None);
     }
@@ -71,7 +71,7 @@ pub fn register_child(
 /// Requests removal of a child that its parent no longer contains. Returns `None` where nothing is to be written: it is
 /// deleted, or about to be, or belongs to another document by now.
 pub fn remove_child(record: &mut ControlRecord, parent: &DocumentId) -> Option<Effects> {
-    if record.parent.as_ref() != Some(parent) || record.status == Status::Deleted {
+    if record.parent.as_ref() != Some(parent) || record.status == DocumentStatus::Deleted {
         return None;
     }
     let mut effects = request_delete(record).ok().flatten()?;

@@ -4,7 +4,7 @@ use docweir_core::member::member_source;
 use super::super::tests::{NOW, claimed, complete, document, pending};
 use super::super::{discard, reset};
 use super::*;
-use crate::control::Status::*;
+use crate::control::DocumentStatus::*;
 
 fn id(n: u32) -> DocumentId {
     DocumentId::mint(NOW, n)

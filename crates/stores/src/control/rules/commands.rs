@@ -6,7 +6,9 @@ use docweir_core::documents::{DocumentId, Sha256Hex, Stage, Version};
 use super::transitions::completed;
 use super::{Effects, FAILED, PROCESSING_VERSION, RETRY_QUEUED, SUBMITTED, claims, entry, events, first_unfinished};
 use super::{forget_from, leave_aside, name, set_back_attempts, start_anew, void_claim};
-use crate::control::{Claim, ControlError, ControlRecord, DocumentKey, Intent, NewDocument, Registered, Status};
+use crate::control::{
+    Claim, ControlError, ControlRecord, DocumentKey, DocumentStatus, Intent, NewDocument, Registered,
+};
 
 pub(super) fn key(record: &ControlRecord) -> DocumentKey {
     DocumentKey { id: record.document_id.clone(), version: record.version }
@@ -39,7 +41,7 @@ pub fn new_record(
         fingerprint: document.fingerprint,
         media_type: document.media_type,
         file_size_bytes: document.bytes,
-        status: Status::Pending,
+        status: DocumentStatus::Pending,
         current_stage: SUBMITTED.into(),
         intent: Intent::Process,
         stage_status: Default::default(),
@@ -76,7 +78,7 @@ pub fn new_record(
 fn received(record: &ControlRecord, effects: &mut Effects) {
     effects
         .event(record, events::DOCUMENT_RECEIVED)
-        .status(Status::Pending)
+        .status(DocumentStatus::Pending)
         .with("content_sha256", record.content_sha256.as_str())
         .with("fingerprint", record.fingerprint.as_str())
         .with("file_size_bytes", record.file_size_bytes)
@@ -92,10 +94,10 @@ pub fn register(record: &mut ControlRecord, document: NewDocument, now: UnixMicr
     let same = record.content_sha256 == document.content
         && record.fingerprint == document.fingerprint
         && record.parent == document.parent;
-    if same && record.intent == Intent::Process && record.status != Status::Deleted {
+    if same && record.intent == Intent::Process && record.status != DocumentStatus::Deleted {
         return (Registered::Unchanged(key(record), record.status), None);
     }
-    let was_deleted = record.status == Status::Deleted;
+    let was_deleted = record.status == DocumentStatus::Deleted;
     record.content_sha256 = document.content;
     record.fingerprint = document.fingerprint;
     record.media_type = document.media_type;
@@ -105,7 +107,7 @@ pub fn register(record: &mut ControlRecord, document: NewDocument, now: UnixMicr
     record.parent = document.parent;
     record.upload_timestamp = timestamp(now);
     record.intent = Intent::Process;
-    record.status = Status::Pending;
+    record.status = DocumentStatus::Pending;
     void_claim(record);
     start_anew(record);
     let mut effects = Effects::default();
@@ -136,13 +138,13 @@ pub fn reversion(record: &mut ControlRecord, fingerprint: &Sha256Hex) -> Result<
 /// with the power.
 pub fn mark_loaded(record: &mut ControlRecord, version: Version, now: UnixMicros) -> Option<(Effects, bool)> {
     let known = record.loaded_version >= Some(version);
-    let deleted_since = record.status == Status::Deleted && version <= record.version;
+    let deleted_since = record.status == DocumentStatus::Deleted && version <= record.version;
     let tombstone = record.intent == Intent::Delete && version == record.version;
     if known || deleted_since || tombstone {
         return None;
     }
     let mut effects = Effects::default();
-    if version < record.version || (version == record.version && record.status == Status::Completed) {
+    if version < record.version || (version == record.version && record.status == DocumentStatus::Completed) {
         record.loaded_version = Some(version);
         return Some((effects, false));
     }
@@ -165,10 +167,10 @@ fn refused(record: &ControlRecord, what: &str, hint: &str) -> ControlError {
 pub fn reset(record: &mut ControlRecord, from: Option<Stage>) -> Result<Effects, ControlError> {
     let was = record.status;
     match was {
-        Status::Quarantined | Status::Failed | Status::Parked | Status::Completed => {}
-        Status::Pending => return Err(refused(record, "retry", "the next run takes it up")),
-        Status::InProgress => return Err(refused(record, "retry", "wait for it, or stop the run first")),
-        Status::Deleted => return Err(refused(record, "retry", "ingest its file again")),
+        DocumentStatus::Quarantined | DocumentStatus::Failed | DocumentStatus::Parked | DocumentStatus::Completed => {}
+        DocumentStatus::Pending => return Err(refused(record, "retry", "the next run takes it up")),
+        DocumentStatus::InProgress => return Err(refused(record, "retry", "wait for it, or stop the run first")),
+        DocumentStatus::Deleted => return Err(refused(record, "retry", "ingest its file again")),
     }
     let unfinished = first_unfinished(record);
     let start = from.or(unfinished).unwrap_or(Stage::Extraction);
@@ -179,13 +181,13 @@ pub fn reset(record: &mut ControlRecord, from: Option<Stage>) -> Result<Effects,
         )));
     }
     void_claim(record);
-    if was == Status::Completed || record.loaded_version >= Some(record.version) {
+    if was == DocumentStatus::Completed || record.loaded_version >= Some(record.version) {
         record.version += 1;
         record.completed_at = None;
     }
     forget_from(record, start);
     set_back_attempts(record);
-    record.status = Status::Pending;
+    record.status = DocumentStatus::Pending;
     RETRY_QUEUED.clone_into(&mut record.current_stage);
     let mut effects = Effects::default();
     effects.status_change(record, was).stage(start).with("reason", "retry was asked for");
@@ -195,16 +197,16 @@ pub fn reset(record: &mut ControlRecord, from: Option<Stage>) -> Result<Effects,
 /// Pending with a tombstone to be written. No effects: it was asked for already.
 pub fn request_delete(record: &mut ControlRecord) -> Result<Option<Effects>, ControlError> {
     let was = record.status;
-    if was == Status::Deleted {
+    if was == DocumentStatus::Deleted {
         return Err(refused(record, "delete", "ingest its file to have it back"));
     }
-    if record.intent == Intent::Delete && matches!(was, Status::Pending | Status::InProgress) {
+    if record.intent == Intent::Delete && matches!(was, DocumentStatus::Pending | DocumentStatus::InProgress) {
         return Ok(None);
     }
     void_claim(record);
     start_anew(record);
     record.intent = Intent::Delete;
-    record.status = Status::Pending;
+    record.status = DocumentStatus::Pending;
     // Whoever registers it again wants its children again.
     record.children_content = None;
     Stage::Loading.current_stage().clone_into(&mut record.current_stage);
@@ -216,11 +218,11 @@ pub fn request_delete(record: &mut ControlRecord) -> Result<Option<Effects>, Con
 /// A quarantined document's failure is final.
 pub fn discard(record: &mut ControlRecord) -> Result<Effects, ControlError> {
     let was = record.status;
-    if was != Status::Quarantined {
+    if was != DocumentStatus::Quarantined {
         return Err(refused(record, "discard", "only quarantined documents can be discarded"));
     }
     void_claim(record);
-    record.status = Status::Failed;
+    record.status = DocumentStatus::Failed;
     FAILED.clone_into(&mut record.current_stage);
     record.quarantine_artefact = None;
     record.quarantine_original = None;
@@ -235,10 +237,10 @@ pub fn resume(record: &mut ControlRecord) -> Effects {
     let was = record.status;
     let waited_for = record.parked_reason.take();
     leave_aside(record);
-    record.status = Status::Pending;
+    record.status = DocumentStatus::Pending;
     let stage = first_unfinished(record);
     if let Some(stage) = stage {
-        entry(record, stage).status = Status::Pending;
+        entry(record, stage).status = DocumentStatus::Pending;
     }
     let mut effects = Effects::default();
     effects.status_change(record, was).with("reason", "resumed").with_some("waited_for", waited_for).stage = stage;

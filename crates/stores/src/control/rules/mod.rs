@@ -26,7 +26,7 @@ use docweir_core::documents::Stage;
 use docweir_core::error::StageError;
 use serde_json::Value;
 
-use super::{AuditEvent, ControlRecord, StageMetrics, StageRecord, Status};
+use super::{AuditEvent, ControlRecord, DocumentStatus, StageMetrics, StageRecord};
 
 /// The sort key of the system that this one replaces; the version is an attribute of its own.
 pub const PROCESSING_VERSION: &str = "v1";
@@ -99,7 +99,7 @@ impl Effects {
     }
 
     /// A change of status that nothing more special describes.
-    fn status_change(&mut self, record: &ControlRecord, from: Status) -> &mut AuditEvent {
+    fn status_change(&mut self, record: &ControlRecord, from: DocumentStatus) -> &mut AuditEvent {
         self.event(record, events::STATUS_CHANGE).status(record.status).with("from", name(from))
     }
 
@@ -115,7 +115,7 @@ impl AuditEvent {
         self
     }
 
-    fn status(&mut self, status: Status) -> &mut Self {
+    fn status(&mut self, status: DocumentStatus) -> &mut Self {
         self.status = Some(status);
         self
     }
@@ -145,15 +145,15 @@ impl AuditEvent {
 }
 
 /// The word that a status is written as, in columns and in JSON.
-pub const fn name(status: Status) -> &'static str {
+pub const fn name(status: DocumentStatus) -> &'static str {
     match status {
-        Status::Pending => "PENDING",
-        Status::InProgress => "IN_PROGRESS",
-        Status::Completed => "COMPLETED",
-        Status::Failed => "FAILED",
-        Status::Parked => "PARKED",
-        Status::Quarantined => "QUARANTINED",
-        Status::Deleted => "DELETED",
+        DocumentStatus::Pending => "PENDING",
+        DocumentStatus::InProgress => "IN_PROGRESS",
+        DocumentStatus::Completed => "COMPLETED",
+        DocumentStatus::Failed => "FAILED",
+        DocumentStatus::Parked => "PARKED",
+        DocumentStatus::Quarantined => "QUARANTINED",
+        DocumentStatus::Deleted => "DELETED",
     }
 }
 
@@ -163,7 +163,7 @@ pub fn after(now: UnixMicros, duration: Duration) -> UnixMicros {
 }
 
 /// An entry of the stage map that says nothing but its status.
-fn blank(status: Status) -> StageRecord {
+fn blank(status: DocumentStatus) -> StageRecord {
     StageRecord {
         status,
         started_at: None,
@@ -178,7 +178,7 @@ fn blank(status: Status) -> StageRecord {
 
 /// The entry of `stage`, made if there is none.
 fn entry(record: &mut ControlRecord, stage: Stage) -> &mut StageRecord {
-    record.stage_status.entry(stage).or_insert_with(|| blank(Status::Pending))
+    record.stage_status.entry(stage).or_insert_with(|| blank(DocumentStatus::Pending))
 }
 
 /// Forgets the results of the stages from `stage` on.

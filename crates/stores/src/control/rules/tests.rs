@@ -6,7 +6,9 @@ use docweir_core::clock::timestamp;
 use docweir_core::documents::{DocumentId, MediaType, Sha256Hex};
 
 use super::*;
-use crate::control::{ControlError, Intent, NewDocument, Registered, Resume, StageOutput, Status::*, Transition};
+use crate::control::{
+    ControlError, DocumentStatus::*, Intent, NewDocument, Registered, Resume, StageOutput, Transition,
+};
 
 pub(in crate::control::rules) const NOW: UnixMicros = 1_763_718_000_000_000;
 const LEASE: Duration = Duration::from_secs(60);
@@ -156,9 +158,9 @@ fn how_each_end_leaves_the_record() {
 }
 
 #[allow(non_upper_case_globals, reason = "a status beside a transition of that name")]
-const Parked_: Status = Parked;
+const Parked_: DocumentStatus = Parked;
 #[allow(non_upper_case_globals, reason = "a status beside a transition of that name")]
-const Quarantined_: Status = Quarantined;
+const Quarantined_: DocumentStatus = Quarantined;
 
 #[test]
 fn starting_a_stage_again_forgets_what_came_after_it() {

@@ -10,7 +10,8 @@ use super::claims::finish;
 use super::{COMPLETE, DELETED, Effects, FAILED, RETRY_QUEUED, blank, entry, events, forget_from, leave_aside};
 use super::{metric_types, set_back_attempts};
 use crate::control::{
-    AuditEvent, ControlError, ControlRecord, Intent, Resume, StageMetrics, StageOutput, StageRecord, Status, Transition,
+    AuditEvent, ControlError, ControlRecord, DocumentStatus, Intent, Resume, StageMetrics, StageOutput, StageRecord,
+    Transition,
 };
 
 /// Names that an entry of the stage map has for itself: a stage's metric of that name would be written twice.
@@ -30,12 +31,12 @@ pub fn apply(record: &mut ControlRecord, transition: Transition, now: UnixMicros
         }
         Transition::Parked { stage, reason, resume } => parked(record, &mut effects, stage, reason, resume),
         Transition::Quarantined { stage, error, artefact, original } => {
-            failed_stage(record, &mut effects, stage, &error, Status::Quarantined);
+            failed_stage(record, &mut effects, stage, &error, DocumentStatus::Quarantined);
             quarantined(record, &mut effects, stage, &error, artefact, original);
         }
         Transition::Completed { metrics, duration } => {
             expect_intent(record, Intent::Process)?;
-            if record.stage_status.get(&Stage::Loading).is_none_or(|e| e.status != Status::Completed) {
+            if record.stage_status.get(&Stage::Loading).is_none_or(|e| e.status != DocumentStatus::Completed) {
                 completed_stage(record, &mut effects, Stage::Loading, None, metrics, duration, now);
             }
             completed(record, &mut effects, now);
@@ -45,8 +46,8 @@ pub fn apply(record: &mut ControlRecord, transition: Transition, now: UnixMicros
             deleted(record, &mut effects, now);
         }
         Transition::Released { stage } => {
-            entry(record, stage).status = Status::Pending;
-            change_status(record, &mut effects, Status::Pending, stage);
+            entry(record, stage).status = DocumentStatus::Pending;
+            change_status(record, &mut effects, DocumentStatus::Pending, stage);
         }
     }
     Ok(effects)
@@ -69,13 +70,13 @@ fn started(record: &mut ControlRecord, effects: &mut Effects, stage: Stage, now:
     // What later stages made of this one's former result no longer counts.
     forget_from(record, stage);
     let e = entry(record, stage);
-    e.status = Status::InProgress;
+    e.status = DocumentStatus::InProgress;
     e.started_at = Some(timestamp(now));
     let attempt = record.retry_count + 1;
     effects
         .event(record, events::STAGE_IN_PROGRESS)
         .stage(stage)
-        .status(Status::InProgress)
+        .status(DocumentStatus::InProgress)
         .with("attempt", attempt)
         .with_some("interruptions", record.interruptions.checked_sub(1).filter(|n| *n > 0));
 }
@@ -92,7 +93,7 @@ fn completed_stage(
     let metrics: StageMetrics =
         metrics.into_iter().filter(|(k, v)| v.is_finite() && !RESERVED.contains(&k.as_str())).collect();
     let seconds = duration.as_secs_f64();
-    let event = effects.event(record, events::STAGE_COMPLETED).stage(stage).status(Status::Completed);
+    let event = effects.event(record, events::STAGE_COMPLETED).stage(stage).status(DocumentStatus::Completed);
     event.with("attempt", record.retry_count + 1);
     event.duration_seconds = Some(seconds);
     event.output_s3_key = output.as_ref().map(|o| o.key.clone());
@@ -130,7 +131,7 @@ fn completed_stage(
         output_s3_key: key,
         output_sha256: hash,
         metrics,
-        ..blank(Status::Completed)
+        ..blank(DocumentStatus::Completed)
     };
 }
 
@@ -140,7 +141,7 @@ fn failed_stage<'e>(
     effects: &'e mut Effects,
     stage: Stage,
     error: &StageError,
-    status: Status,
+    status: DocumentStatus,
 ) -> &'e mut AuditEvent {
     let event = effects.event(record, events::STAGE_FAILED).stage(stage).status(status);
     event.with("attempt", record.retry_count + 1).error(error);
@@ -160,7 +161,7 @@ fn retry(
     wait: Duration,
     consumes_attempt: bool,
 ) {
-    failed_stage(record, effects, stage, error, Status::Pending)
+    failed_stage(record, effects, stage, error, DocumentStatus::Pending)
         .with("wait_seconds", wait.as_secs_f64())
         .with("consumes_attempt", consumes_attempt);
     effects.count(format!("{stage}.retried"), 1.0);
@@ -170,10 +171,10 @@ fn retry(
 }
 
 fn parked(record: &mut ControlRecord, effects: &mut Effects, stage: Stage, reason: String, resume: Resume) {
-    entry(record, stage).status = Status::Parked;
+    entry(record, stage).status = DocumentStatus::Parked;
     record.parked_reason = Some(reason.clone());
     record.parked_resume = Some(resume);
-    change_status(record, effects, Status::Parked, stage).with("reason", reason);
+    change_status(record, effects, DocumentStatus::Parked, stage).with("reason", reason);
 }
 
 fn quarantined(
@@ -187,7 +188,7 @@ fn quarantined(
     effects
         .event(record, events::DOCUMENT_FAILED)
         .stage(stage)
-        .status(Status::Quarantined)
+        .status(DocumentStatus::Quarantined)
         .with_some("quarantine_artefact", artefact.as_deref())
         .with_some("quarantine_original", original.as_deref())
         .error(error);
@@ -196,7 +197,7 @@ fn quarantined(
     record.quarantine_artefact = artefact;
     record.quarantine_original = original;
     FAILED.clone_into(&mut record.current_stage);
-    finish(record, Status::Quarantined);
+    finish(record, DocumentStatus::Quarantined);
 }
 
 /// The document's rows are in the manifest, so no stage is left to be done, whatever the stage map said.
@@ -204,16 +205,16 @@ pub fn completed<'e>(record: &mut ControlRecord, effects: &'e mut Effects, now: 
     effects.count(metric_types::DOCUMENTS_PROCESSED, 1.0);
     let event = effects
         .event(record, events::DOCUMENT_COMPLETED)
-        .status(Status::Completed)
+        .status(DocumentStatus::Completed)
         .with_some("replaces_version", record.loaded_version.filter(|v| *v < record.version));
     for stage in Stage::ALL {
-        entry(record, stage).status = Status::Completed;
+        entry(record, stage).status = DocumentStatus::Completed;
     }
     set_back_attempts(record);
     record.loaded_version = record.loaded_version.max(Some(record.version));
     record.completed_at = Some(timestamp(now));
     COMPLETE.clone_into(&mut record.current_stage);
-    finish(record, Status::Completed);
+    finish(record, DocumentStatus::Completed);
     event
 }
 
@@ -222,7 +223,7 @@ pub fn completed<'e>(record: &mut ControlRecord, effects: &'e mut Effects, now: 
 fn deleted(record: &mut ControlRecord, effects: &mut Effects, now: UnixMicros) {
     record.intent = Intent::Process;
     for stage in Stage::ALL {
-        *entry(record, stage) = blank(Status::Completed);
+        *entry(record, stage) = blank(DocumentStatus::Completed);
     }
     entry(record, Stage::Loading).completed_at = Some(timestamp(now));
     set_back_attempts(record);
@@ -230,7 +231,7 @@ fn deleted(record: &mut ControlRecord, effects: &mut Effects, now: UnixMicros) {
     let from = record.status;
     let worker = record.lease_owner.clone();
     DELETED.clone_into(&mut record.current_stage);
-    finish(record, Status::Deleted);
+    finish(record, DocumentStatus::Deleted);
     effects.status_change(record, from).worker(worker);
 }
 
@@ -238,12 +239,12 @@ fn deleted(record: &mut ControlRecord, effects: &mut Effects, now: UnixMicros) {
 fn change_status<'e>(
     record: &mut ControlRecord,
     effects: &'e mut Effects,
-    status: Status,
+    status: DocumentStatus,
     stage: Stage,
 ) -> &'e mut AuditEvent {
     let (from, worker) = (record.status, record.lease_owner.clone());
     stage.current_stage().clone_into(&mut record.current_stage);
-    if status == Status::Pending {
+    if status == DocumentStatus::Pending {
         leave_aside(record);
     }
     finish(record, status);

@@ -30,7 +30,7 @@ use self::failure::OpError;
 use self::operations::{apply, claim, durability, key, register, set_children, signed};
 use self::readers::Readers;
 use self::unit::Changed;
-use self::writer::{Durability, Writer};
+use self::writer::{Durability, SqliteWriter};
 use super::rules;
 use super::*;
 use crate::sqlite::{Failure, open_writer};
@@ -40,7 +40,7 @@ const STEP: usize = 500;
 
 pub struct SqliteControlStore {
     location: String,
-    writer: Writer,
+    writer: SqliteWriter,
     readers: Readers,
 }
 
@@ -55,7 +55,7 @@ impl SqliteControlStore {
             tokio::task::spawn_blocking(move || open_writer(&path, &schema::SCHEMA, &options.opening())).await
         };
         let connection = opened.map_err(|e| Failure::new(&location, e.to_string(), "try again"))??;
-        let writer = Writer::start(connection, location.clone(), &options, clock)?;
+        let writer = SqliteWriter::start(connection, location.clone(), &options, clock)?;
         let readers = Readers::new(path, location.clone(), busy, options.read_connections);
         Ok(Self { location, writer, readers })
     }

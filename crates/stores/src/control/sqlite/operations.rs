@@ -12,8 +12,8 @@ use super::unit::{Changed, Unit};
 use super::writer::Durability;
 use crate::control::rules::{self, Taken};
 use crate::control::{
-    ChildChanges, Claim, ClaimKey, ControlError, ControlRecord, DocumentKey, Intent, NewDocument, Registered,
-    RemovedChild, Status, Transition,
+    ChildChanges, Claim, ClaimKey, ControlError, ControlRecord, DocumentKey, DocumentStatus, Intent, NewDocument,
+    Registered, RemovedChild, Transition,
 };
 
 pub fn key(record: &ControlRecord) -> DocumentKey {
@@ -99,7 +99,7 @@ pub fn claim(
     found.extend(unit.select(ended, params![timestamp(unit.now), n, only, owner], limit)?);
     // What was begun goes before what was not: it came first, although its last change is later than theirs.
     found.sort_by(|a, b| {
-        let place = |r: &ControlRecord| (r.status == Status::Pending, r.updated_at.clone());
+        let place = |r: &ControlRecord| (r.status == DocumentStatus::Pending, r.updated_at.clone());
         place(a).cmp(&place(b))
     });
     found.truncate(limit);

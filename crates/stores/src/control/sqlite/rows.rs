@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::failure::{OpError, OpResult};
 use crate::control::rules::name;
-use crate::control::{AuditEvent, ControlRecord, Resume, StageRecord, Status};
+use crate::control::{AuditEvent, ControlRecord, DocumentStatus, Resume, StageRecord};
 
 /// Columns by how often they change, so that an update touches no index that it need not.
 ///
@@ -295,7 +295,7 @@ pub fn audit(row: &Row<'_>) -> OpResult<AuditEvent> {
         timestamp: f.get()?,
         event_type: f.get()?,
         stage: f.get::<Option<String>>()?.and_then(|s| s.parse().ok()),
-        status: f.get::<Option<String>>()?.and_then(from_word::<Status>),
+        status: f.get::<Option<String>>()?.and_then(from_word::<DocumentStatus>),
         processing_version: f.get()?,
         metadata: f.lenient_json()?.unwrap_or_default(),
         worker_id: f.get()?,

@@ -31,12 +31,12 @@ pub enum Durability {
 
 /// How an operation ended inside the transaction. The closure tells the caller, once the commit's result is known.
 enum Ended {
-    Keep(Answer),
-    Undo(Answer),
-    Failed(Failure, Answer),
+    Keep(Reply),
+    Undo(Reply),
+    Failed(Failure, Reply),
 }
 
-type Answer = Box<dyn FnOnce(Result<(), Failure>) + Send>;
+type Reply = Box<dyn FnOnce(Result<(), Failure>) + Send>;
 type Work = Box<dyn FnOnce(Result<&mut Unit<'_>, Failure>) -> Option<Ended> + Send>;
 
 struct Job {
@@ -44,13 +44,13 @@ struct Job {
     work: Work,
 }
 
-pub struct Writer {
+pub struct SqliteWriter {
     location: String,
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Writer {
+impl SqliteWriter {
     pub fn start(
         connection: Connection,
         location: String,
@@ -119,7 +119,7 @@ impl Writer {
     }
 }
 
-impl Drop for Writer {
+impl Drop for SqliteWriter {
     /// What is queued is still written: whoever awaits it gets an answer.
     fn drop(&mut self) {
         drop(self.jobs.take());
@@ -196,7 +196,7 @@ impl WriterThread {
         &mut self,
         durable: bool,
         jobs: &mut impl Iterator<Item = Job>,
-        answers: &mut Vec<Answer>,
+        answers: &mut Vec<Reply>,
     ) -> Result<(), Failure> {
         let location = self.location.clone();
         let failed = |e: rusqlite::Error| Failure::of(&location, &e);

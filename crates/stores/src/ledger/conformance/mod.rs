@@ -73,7 +73,7 @@ pub async fn given(ledger: &dyn Ledger, spend: Spend) -> Reservation {
 /// Settled, reserved, in doubt.
 async fn total(ledger: &dyn Ledger) -> (u64, u64, u64) {
     let lines = ledger.report(By::Day, "", 1_000).await.unwrap();
-    let sum = |of: fn(&Line) -> Amount| lines.iter().map(|l| of(l).cost.0).sum();
+    let sum = |of: fn(&CostLine) -> Amount| lines.iter().map(|l| of(l).cost.0).sum();
     (sum(|l| l.settled), sum(|l| l.reserved), sum(|l| l.in_doubt))
 }
 

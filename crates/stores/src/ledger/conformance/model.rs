@@ -95,7 +95,7 @@ async fn one(w: &impl World, steps: Vec<Step>) {
     assert_eq!(sums, fold(w.ledger().report(By::Subject, "", 100).await.unwrap()));
 }
 
-fn fold(lines: Vec<Line>) -> [Amount; 3] {
+fn fold(lines: Vec<CostLine>) -> [Amount; 3] {
     lines.into_iter().fold([Amount::default(); 3], |mut sum, line| {
         for (sum, more) in sum.iter_mut().zip([line.settled, line.reserved, line.in_doubt]) {
             sum.calls += more.calls;

@@ -8,7 +8,7 @@ use docweir_core::money::Nanodollars;
 use super::super::batch::*;
 use super::super::packing::*;
 use super::*;
-use crate::batches::{Checked, Ending, Order, Space, Status};
+use crate::batches::{BatchStatus, Checked, Ending, Order, Space};
 use crate::ledger::{Budget, EntryId, Mode, Spend};
 
 fn order() -> Order {
@@ -75,7 +75,7 @@ fn a_live_call_takes_one_record_at_least() {
 fn what_an_event_changes_in_a_record() {
     let text = |text: &str| Value::Text(text.into());
     let checked = |error: Option<&str>, charged_tokens| Checked {
-        status: Status::InProgress,
+        status: BatchStatus::InProgress,
         done: 2,
         charged_tokens,
         output_file_id: Some("out".into()),
@@ -85,7 +85,7 @@ fn what_an_event_changes_in_a_record() {
         error_lines: vec![1, 7],
     };
     let ending = |error: Option<&str>, charged_tokens| Ending {
-        status: Status::Failed,
+        status: BatchStatus::Failed,
         charged_tokens,
         usd_per_million_tokens: 0.01,
         most_attempts: 3,
@@ -150,6 +150,6 @@ fn what_is_none_of_a_batch_is_stale() {
     assert_eq!((tally.stale(6), tally.stale(4), tally.stale(0)), (2, 0, 0));
     let batch = packed(&order(), 3, 9, EntryId::new("e"), "now");
     let open = (batch.status, batch.ended_at, batch.asked_at, batch.provider_id, batch.cancel);
-    assert_eq!(open, (Status::Pending, None, None, None, false));
+    assert_eq!(open, (BatchStatus::Pending, None, None, None, false));
     assert_eq!((batch.items, batch.tokens, batch.entry.as_str(), batch.created_at.as_str()), (3, 9, "e", "now"));
 }

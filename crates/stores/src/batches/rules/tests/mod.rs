@@ -29,12 +29,12 @@ fn done() -> ItemState {
     ItemState { status: Success, stored: Some(1), attempts: 1, ..waiting() }
 }
 
-fn write(state: ItemState, content: Content) -> Step {
+fn write(state: ItemState, content: ItemContent) -> Step {
     Step::Write { state: Box::new(state), content, fate: None }
 }
 
 fn same(state: ItemState) -> Step {
-    write(state, Content::Same)
+    write(state, ItemContent::Same)
 }
 
 #[test]

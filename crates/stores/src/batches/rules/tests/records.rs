@@ -23,9 +23,9 @@ fn what_a_put_does_to_a_record() {
     let held = |state: ItemState| ItemState { stored: Some(1), ..state };
     let table = [
         // New.
-        (None, same_text, write(waiting(), Content::Put), new),
-        (None, noise, write(ItemState { status: Noise, ..waiting() }, Content::Put), Put { noise: 1, ..new }),
-        (None, asked, write(ItemState { from_table: true, asks: 1, ..waiting() }, Content::Put), new),
+        (None, same_text, write(waiting(), ItemContent::Put), new),
+        (None, noise, write(ItemState { status: Noise, ..waiting() }, ItemContent::Put), Put { noise: 1, ..new }),
+        (None, asked, write(ItemState { from_table: true, asks: 1, ..waiting() }, ItemContent::Put), new),
         // The same, whatever its status.
         (Some(waiting()), same_text, Step::Keep, unchanged),
         (Some(pending("b")), same_text, Step::Keep, unchanged),
@@ -33,32 +33,32 @@ fn what_a_put_does_to_a_record() {
         (Some(failed("b")), same_text, Step::Keep, Put { failed: 1, ..unchanged }),
         (Some(next(Noise)), noise, Step::Keep, Put { noise: 1, ..unchanged }),
         // Another text: a new version, in no batch, and what is stored is remembered.
-        (Some(waiting()), other_text, write(other.clone(), Content::Put), changed),
-        (Some(pending("b")), other_text, write(other.clone(), Content::Put), changed),
-        (Some(failed("b")), other_text, write(other.clone(), Content::Put), changed),
-        (Some(done()), other_text, write(held(other), Content::Put), changed),
-        (Some(done()), noise, write(held(next(Noise)), Content::Put), Put { noise: 1, ..changed }),
-        (Some(deleted), same_text, write(held(next(ItemStatus::None)), Content::Put), changed),
+        (Some(waiting()), other_text, write(other.clone(), ItemContent::Put), changed),
+        (Some(pending("b")), other_text, write(other.clone(), ItemContent::Put), changed),
+        (Some(failed("b")), other_text, write(other.clone(), ItemContent::Put), changed),
+        (Some(done()), other_text, write(held(other), ItemContent::Put), changed),
+        (Some(done()), noise, write(held(next(Noise)), ItemContent::Put), Put { noise: 1, ..changed }),
+        (Some(deleted), same_text, write(held(next(ItemStatus::None)), ItemContent::Put), changed),
         // What is found has changed: the vector that there is serves, also for one whose turn has not come yet.
         (
             Some(done()),
             other_shown,
-            write(held(ItemState { reuse: true, ..next(ItemStatus::None) }), Content::Put),
+            write(held(ItemState { reuse: true, ..next(ItemStatus::None) }), ItemContent::Put),
             changed,
         ),
         (
             Some(ItemState { reuse: true, ..waiting() }),
             other_shown,
-            write(ItemState { reuse: true, ..next(ItemStatus::None) }, Content::Put),
+            write(ItemState { reuse: true, ..next(ItemStatus::None) }, ItemContent::Put),
             changed,
         ),
-        (Some(pending("b")), other_shown, write(next(ItemStatus::None), Content::Put), changed),
+        (Some(pending("b")), other_shown, write(next(ItemStatus::None), ItemContent::Put), changed),
         // Its table asks again: told again if it is done, sent again if it had failed.
-        (Some(done()), asked, write(ItemState { from_table: true, asks: 1, ..done() }, Content::Origin), unchanged),
+        (Some(done()), asked, write(ItemState { from_table: true, asks: 1, ..done() }, ItemContent::Origin), unchanged),
         (
             Some(ItemState { from_table: true, asks: 4, ..failed("b") }),
             asked,
-            write(ItemState { from_table: true, asks: 5, ..waiting() }, Content::Origin),
+            write(ItemState { from_table: true, asks: 5, ..waiting() }, ItemContent::Origin),
             changed,
         ),
         (
@@ -70,7 +70,7 @@ fn what_a_put_does_to_a_record() {
                     asks: 5,
                     ..held(ItemState { hash: hash_of("other"), ..next(ItemStatus::None) })
                 },
-                Content::Put,
+                ItemContent::Put,
             ),
             changed,
         ),
@@ -80,7 +80,7 @@ fn what_a_put_does_to_a_record() {
             other_text,
             write(
                 ItemState { from_table: true, asks: 4, hash: hash_of("other"), ..next(ItemStatus::None) },
-                Content::Put,
+                ItemContent::Put,
             ),
             changed,
         ),
@@ -101,8 +101,8 @@ fn what_is_deleted_has_a_new_version_and_belongs_to_nobody() {
         (of_table, ItemState { asks: 2, told: Some("m".into()), ..gone.clone() }),
     ];
     for (now, gone) in table {
-        assert_eq!(delete(&now), write(gone.clone(), Content::Nothing), "{now:?}");
-        assert_eq!(forget(&now, now.version), write(gone, Content::Nothing));
+        assert_eq!(delete(&now), write(gone.clone(), ItemContent::Nothing), "{now:?}");
+        assert_eq!(forget(&now, now.version), write(gone, ItemContent::Nothing));
         assert_eq!(forget(&now, now.version + 1), Step::Keep);
     }
     assert_eq!((delete(&gone), forget(&gone, 2)), (Step::Keep, Step::Keep));

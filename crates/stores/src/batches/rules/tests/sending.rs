@@ -2,19 +2,19 @@
 
 use super::super::sending::*;
 use super::*;
-use crate::batches::{Ending, Status};
+use crate::batches::{BatchStatus, Ending};
 
-fn fate(state: ItemState, content: Content, fate: Fate) -> Step {
+fn fate(state: ItemState, content: ItemContent, fate: Fate) -> Step {
     Step::Write { state: Box::new(state), content, fate: Some(fate) }
 }
 
 fn returned(attempts: u64) -> Step {
-    fate(ItemState { attempts, error: Some("500".into()), ..waiting() }, Content::Same, Fate::Returned)
+    fate(ItemState { attempts, error: Some("500".into()), ..waiting() }, ItemContent::Same, Fate::Returned)
 }
 
 fn failed_with(attempts: u64, error: &str) -> Step {
     let state = ItemState { attempts, error: Some(error.into()), ..failed("b") };
-    fate(state, Content::Same, Fate::Failed)
+    fate(state, ItemContent::Same, Fate::Failed)
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn what_is_given_back_was_never_taken_unless_nobody_knows_how_far_it_came() {
 
 #[test]
 fn what_is_kept_is_done_or_is_known_to_be_there() {
-    let kept = |state| fate(state, Content::Same, Fate::Stored);
+    let kept = |state| fate(state, ItemContent::Same, Fate::Stored);
     let newer = ItemState { version: 2, ..waiting() };
     let stored = |state: &ItemState, version| same(ItemState { stored: Some(version), ..state.clone() });
     let table = [
@@ -73,7 +73,7 @@ fn what_is_kept_is_done_or_is_known_to_be_there() {
         assert_eq!(made(&now, "b", version), step, "{now:?} {version}");
     }
     let text = ItemState { status: Success, attempts: 2, ..waiting() };
-    assert_eq!(embedded(&pending("b"), "b"), fate(text, Content::Vector, Fate::Stored));
+    assert_eq!(embedded(&pending("b"), "b"), fate(text, ItemContent::Vector, Fate::Stored));
     assert_eq!((embedded(&pending("b"), "c"), embedded(&done(), "b")), (Step::Keep, Step::Keep));
 }
 
@@ -98,7 +98,7 @@ fn a_refusal_sends_an_item_again_until_its_attempts_are_used_up() {
 #[test]
 fn the_end_gives_back_what_had_no_answer_and_not_for_ever() {
     let ending = |undone, most_attempts, error: Option<&str>| Ending {
-        status: Status::Expired,
+        status: BatchStatus::Expired,
         charged_tokens: None,
         usd_per_million_tokens: 0.0,
         most_attempts,

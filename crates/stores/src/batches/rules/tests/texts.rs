@@ -2,21 +2,21 @@
 
 use super::super::texts::*;
 use super::*;
-use crate::batches::Answer;
+use crate::batches::TextLookup;
 
 #[test]
 fn a_text_is_put_once_and_comes_back_as_a_new_version() {
     let hash = hash_of("text");
-    assert_eq!(put(None, hash), write(waiting(), Content::Put));
+    assert_eq!(put(None, hash), write(waiting(), ItemContent::Put));
     assert_eq!(put(Some(&pending("b")), hash), Step::Keep);
     let gone = ItemState { deleted: true, version: 4, attempts: 3, ..waiting() };
-    assert_eq!(put(Some(&gone), hash), write(ItemState { version: 5, ..waiting() }, Content::Put));
+    assert_eq!(put(Some(&gone), hash), write(ItemState { version: 5, ..waiting() }, ItemContent::Put));
 }
 
 #[test]
 fn only_what_waits_is_embedded_at_once() {
     let done = ItemState { status: Success, ..waiting() };
-    assert_eq!(embed_live(&waiting()), write(done.clone(), Content::Vector));
+    assert_eq!(embed_live(&waiting()), write(done.clone(), ItemContent::Vector));
     let gone = ItemState { deleted: true, ..waiting() };
     assert_eq!([embed_live(&pending("b")), embed_live(&done), embed_live(&gone)], [Step::Keep, Step::Keep, Step::Keep]);
 }
@@ -28,11 +28,11 @@ fn what_is_on_its_way_goes_with_its_batch() {
     // now, was sent, remembered
     let table = [
         (pending("b"), false, false, same(unwanted.clone())),
-        (pending("b"), true, false, write(unwanted.clone(), Content::NoInput)),
-        (pending("b"), true, true, write(unwanted.clone(), Content::NoInput)),
+        (pending("b"), true, false, write(unwanted.clone(), ItemContent::NoInput)),
+        (pending("b"), true, true, write(unwanted.clone(), ItemContent::NoInput)),
         (waiting(), false, false, Step::Delete),
         (done(), true, false, Step::Delete),
-        (failed("b"), true, true, write(tomb(failed("b")), Content::Nothing)),
+        (failed("b"), true, true, write(tomb(failed("b")), ItemContent::Nothing)),
         (tomb(done()), true, true, Step::Keep),
     ];
     for (now, was_sent, remembered, step) in table {
@@ -50,17 +50,17 @@ fn what_a_document_is_answered() {
     let refused = Some(KnownText { error: Some("400".into()), ..known(Failed, false, true).unwrap() });
     let (mine, theirs) = (known(Success, true, true), known(Success, true, false));
     let (waits, out) = (known(ItemStatus::None, false, true), known(Pending, false, true));
-    let ready = |n: usize, tokens| Answer::Ready { vectors: vec![vector.clone(); n], tokens };
+    let ready = |n: usize, tokens| TextLookup::Ready { vectors: vec![vector.clone(); n], tokens };
     // What is known of each text, whether the document was told to embed them itself, and its answer.
     let table = [
-        (vec![], false, Answer::Ready { vectors: vec![], tokens: 0 }),
-        (vec![None, waits.clone()], false, Answer::Waits(2)),
+        (vec![], false, TextLookup::Ready { vectors: vec![], tokens: 0 }),
+        (vec![None, waits.clone()], false, TextLookup::Waits(2)),
         (vec![mine.clone(), theirs.clone()], false, ready(2, 3)),
         (vec![mine.clone(), theirs], true, ready(2, 3)),
-        (vec![mine.clone(), out.clone()], false, Answer::Waits(1)),
-        (vec![mine.clone(), waits], true, Answer::Live { vectors: vec![Some(vector.clone()), None], tokens: 3 }),
-        (vec![out], true, Answer::Waits(1)),
-        (vec![mine, refused], true, Answer::Failed("400".into())),
+        (vec![mine.clone(), out.clone()], false, TextLookup::Waits(1)),
+        (vec![mine.clone(), waits], true, TextLookup::Live { vectors: vec![Some(vector.clone()), None], tokens: 3 }),
+        (vec![out], true, TextLookup::Waits(1)),
+        (vec![mine, refused], true, TextLookup::Failed("400".into())),
     ];
     for (texts, live, answer) in table {
         let mut question = Question::default();

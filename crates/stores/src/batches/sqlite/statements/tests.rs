@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::super::state::{self, Given, KNOWN, Known, known};
 use super::*;
-use crate::batches::rules::{Content, ItemState, ItemStatus, Step, hash_of, records, sending};
+use crate::batches::rules::{ItemContent, ItemState, ItemStatus, Step, hash_of, records, sending};
 use crate::paid;
 use crate::sqlite::OpenOptions;
 
@@ -57,7 +57,7 @@ fn one(tx: &Transaction<'_>, now: &ItemState, is_text: bool, nth: usize) -> Resu
     let put = state::Put { input: "text".into(), tokens: 4, shown, origin: now.from_table.then(|| "{}".to_owned()) };
     let id = state::insert(tx, SPACE, &nth.to_string(), now, &put, None)?;
     let item = Known { id, is_text, state: now.clone() };
-    let step = Step::Write { state: Box::new(now.clone()), content: Content::Same, fate: None };
+    let step = Step::Write { state: Box::new(now.clone()), content: ItemContent::Same, fate: None };
     state::apply(tx, &item, &step, Given::Nothing)?;
     if is_text && !now.unwanted {
         tx.execute("INSERT INTO waits VALUES ('doc', ?1)", [id])?;
@@ -74,7 +74,7 @@ fn all(tx: &Transaction<'_>) -> Result<Vec<(i64, ItemState)>> {
 fn after(items: &[Known], rule: impl Fn(&Known) -> Step) -> Vec<(i64, ItemState)> {
     let one = |item: &Known| match rule(item) {
         Step::Keep => Some((item.id, item.state.clone())),
-        Step::Write { state, content: Content::Same, .. } => Some((item.id, *state)),
+        Step::Write { state, content: ItemContent::Same, .. } => Some((item.id, *state)),
         Step::Write { content, .. } => panic!("a statement writes {content:?}"),
         Step::Delete => None,
     };
@@ -83,7 +83,7 @@ fn after(items: &[Known], rule: impl Fn(&Known) -> Step) -> Vec<(i64, ItemState)
 
 type Found = Vec<(i64, ItemState)>;
 /// Name, what is there after the statement, what is there after the rule.
-type Outcome = (&'static str, Found, Found);
+type Comparison = (&'static str, Found, Found);
 
 /// Items that a condition finds, and those that a rule does.
 fn found(
@@ -92,7 +92,7 @@ fn found(
     condition: &str,
     items: &[Known],
     rule: fn(&ItemState) -> bool,
-) -> Result<Outcome> {
+) -> Result<Comparison> {
     let sql = format!("SELECT id FROM items i WHERE {condition} ORDER BY id");
     // Those of a batch name it.
     let batch: Vec<&str> = if condition.contains("?1") { vec!["b"] } else { Vec::new() };
@@ -104,7 +104,7 @@ fn found(
     Ok((name, states(&|item| ids.contains(&item.id)), states(&|item| rule(&item.state))))
 }
 
-fn conditions(tx: &Transaction<'_>, generated: &[Generated]) -> Result<Vec<Outcome>> {
+fn conditions(tx: &Transaction<'_>, generated: &[Generated]) -> Result<Vec<Comparison>> {
     let items = fill(tx, generated)?;
     let as_they_are = all(tx)?;
     let mut outcomes = vec![("what is written is read", as_they_are, after(&items, |_| Step::Keep))];
@@ -118,7 +118,7 @@ fn conditions(tx: &Transaction<'_>, generated: &[Generated]) -> Result<Vec<Outco
     Ok(outcomes)
 }
 
-fn changes(tx: &Transaction<'_>, generated: &[Generated]) -> Result<Vec<Outcome>> {
+fn changes(tx: &Transaction<'_>, generated: &[Generated]) -> Result<Vec<Comparison>> {
     let mut outcomes = Vec::new();
     let items = fill(tx, generated)?;
     let last = items.get(items.len() / 2).map_or(0, |item| item.id);

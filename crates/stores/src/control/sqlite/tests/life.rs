@@ -88,7 +88,7 @@ async fn expired_entries_go_and_records_stay() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(f.number(left), 1.0);
-    assert_eq!(f.store.record(&keep.id).await.unwrap().status, Status::Completed);
+    assert_eq!(f.store.record(&keep.id).await.unwrap().status, DocumentStatus::Completed);
     assert!(matches!(f.store.record(&gone.id).await, Err(ControlError::NotFound(_))));
 }
 

@@ -125,7 +125,7 @@ async fn what_was_acknowledged_is_there_after_a_kill_at_any_moment() {
         }
     }
     let all = store.list(&RecordFilter::default(), None, 1_000_000).await.unwrap();
-    assert!(all.iter().all(|r| r.status == Status::Completed && r.version == 1 && r.loaded_version == Some(1)));
+    assert!(all.iter().all(|r| r.status == DocumentStatus::Completed && r.version == 1 && r.loaded_version == Some(1)));
     let processed: f64 = rusqlite::Connection::open(&path)
         .unwrap()
         .query_row("SELECT sum(value) FROM pipeline_metrics_daily WHERE metric_type = 'DocumentsProcessed'", [], |r| {
