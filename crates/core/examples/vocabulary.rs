@@ -1,4 +1,5 @@
-//! Ids, times, exact money and classified failures. Run it with `cargo run -p docweir-core --example vocabulary`.
+//! Shows ids, times, exact money and classified failures. Run it with
+//! `cargo run -p docweir-core --example vocabulary`.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -11,7 +12,7 @@ use docweir_core::error::{ErrorClass, StageError};
 use docweir_core::money::Nanodollars;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Time comes from a clock, so that a test can hold it still.
+    // A clock supplies the time, so that a test can stop it.
     let clock = ManualClock::at(parse_timestamp("2026-01-31T12:00:05Z").ok_or("not a timestamp")?);
     let id = DocumentId::mint(clock.now(), 0xabc123);
     clock.advance(Duration::from_secs(90));
@@ -21,14 +22,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         std::iter::successors(Some(Stage::Extraction), |stage| stage.next()).map(Stage::verb).collect();
     println!("stages: {}", stages.join(", "));
 
-    // Billionths of a dollar: sums of millions of calls are exact.
+    // Amounts are billionths of a dollar, so sums of millions of calls are exact.
     let call = Nanodollars::of_tokens(350, 0.02);
     let all: Nanodollars = std::iter::repeat_n(call, 1_000_000).sum();
     println!("one call costs {} nanodollars, a million of them {all}", call.0);
 
-    // A stage says what kind of failure it met; somebody else decides whether it is tried again.
+    // A stage reports the class of a failure; the supervisor decides whether to retry.
     let failure = StageError::throttled("the endpoint asks for less", Some(Duration::from_secs(20)));
-    println!("{failure}: tried again without using up an attempt: {}", failure.class == ErrorClass::Throttled);
+    println!("{failure}: retried without using up an attempt: {}", failure.class == ErrorClass::Throttled);
 
     let cancel = Cancel::default();
     let seen_by_the_worker = cancel.clone();

@@ -1,14 +1,14 @@
 //! Computes the waits between attempts: exponential, with a limit and jitter.
 //!
-//! Nothing here waits or draws random numbers. The caller passes a random number in, from its own `fastrand::Rng` where
-//! a seed must replay a run, so that a simulation waits the same each time.
+//! Nothing here waits or draws random numbers. The caller passes the random number in. Where a seed must replay a
+//! run, the number comes from the caller's own `fastrand::Rng`, so that a simulation repeats the same waits.
 
 use std::time::Duration;
 
-/// Beyond this power a wait has passed any limit that a configuration allows.
+/// Largest exponent that is computed. Any larger one gives a wait beyond every limit that a configuration allows.
 const LARGEST_POWER: u32 = 64;
 
-/// Waits that grow by a factor with each retry.
+/// Describes waits that grow by a factor with each retry.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backoff {
     /// Wait before the first retry.
@@ -17,7 +17,7 @@ pub struct Backoff {
     pub factor: f64,
     /// Longest wait, before jitter is applied.
     pub cap: Duration,
-    /// Least and largest share of the wait that jitter leaves; `(1.0, 1.0)` is no jitter.
+    /// Smallest and largest factor that jitter applies to a wait; `(1.0, 1.0)` disables jitter.
     pub jitter: (f64, f64),
 }
 
@@ -27,13 +27,13 @@ impl Backoff {
         Self { initial, factor: 2.0, cap, jitter: (1.0, 1.0) }
     }
 
-    /// Returns waits that double up to `cap`, in seconds, without jitter. A number that is no length of time is 0, or
-    /// the longest one where it is too large.
+    /// Returns waits in seconds that double up to `cap`, without jitter. Negative numbers and NaN count as 0; numbers
+    /// that are too large count as the longest duration.
     pub fn doubling_seconds(initial: f64, cap: f64) -> Self {
         Self::doubling(duration(initial), duration(cap))
     }
 
-    /// Returns the same waits with jitter: each is between `least` and `most` times what it would be.
+    /// Returns the same waits with jitter: each wait is multiplied by a random factor between `least` and `most`.
     pub const fn with_jitter(self, least: f64, most: f64) -> Self {
         Self { jitter: (least, most), ..self }
     }
@@ -51,7 +51,8 @@ impl Backoff {
     }
 }
 
-/// Returns this many seconds; negative numbers and NaN are 0, too large ones the longest duration.
+/// Converts seconds to a duration. Negative numbers and NaN become 0; numbers that are too large become the longest
+/// duration.
 fn duration(seconds: f64) -> Duration {
     let out_of_range = if seconds > 0.0 { Duration::MAX } else { Duration::ZERO };
     Duration::try_from_secs_f64(seconds).unwrap_or(out_of_range)

@@ -1,7 +1,7 @@
-//! Caches of what was made before: vectors by model and text, and a service's findings by question and text.
+//! Defines the caches of earlier results: vectors by model and text, and a service's findings by question and text.
 //!
-//! These are the traits and options; the stores implement them. A cache is one in the strict sense: whatever happens to it
-//! costs time and never a document. The only errors are mistakes of the caller.
+//! This module holds the traits and options; the stores implement them. A failing cache costs time but never loses a
+//! document. The only errors that it returns are mistakes of the caller.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -12,37 +12,40 @@ use crate::model::ModelIdentity;
 
 #[async_trait]
 pub trait EmbeddingCache: Send + Sync + 'static {
-    /// The vectors of `texts` (hashes of the exact embedded strings), in their order; `None` for what is not known.
+    /// Returns the vectors of `texts` (hashes of the exact embedded strings), in the order of `texts`. A missing
+    /// entry is `None`.
     async fn get_many(&self, model: &ModelIdentity, texts: &[Sha256Hex]) -> Result<Vec<Option<Vec<f32>>>, StageError>;
 
-    /// Keeps vectors of the model's dimension; those that are known already are left as they are.
+    /// Stores vectors of the model's dimension. Entries that exist already are not overwritten.
     async fn put_many(&self, model: &ModelIdentity, entries: Vec<(Sha256Hex, Vec<f32>)>) -> Result<(), StageError>;
 
-    /// Forgets texts, of every model, or everything; returns how many vectors that were.
+    /// Deletes the vectors of the given texts for every model, or all vectors. Returns the number of vectors deleted.
     async fn forget(&self, texts: Forget) -> Result<u64, StageError>;
 }
 
-/// Answers to a question (what was asked, in which language, of which model) about texts. They are bytes here.
+/// Caches a service's answers about texts. A question states what was asked, in which language and of which model.
+/// Answers are opaque bytes here.
 #[async_trait]
 pub trait FindingsCache: Send + Sync + 'static {
-    /// The answers about `texts` (their hashes), in their order; `None` for what is not known.
+    /// Returns the answers about `texts` (hashes of the texts), in the order of `texts`. A missing entry is `None`.
     async fn get_many(&self, question: &str, texts: &[Sha256Hex]) -> Vec<Option<Vec<u8>>>;
 
-    /// Keeps answers; those that are known already are left as they are.
+    /// Stores answers. Entries that exist already are not overwritten.
     async fn put_many(&self, question: &str, entries: Vec<(Sha256Hex, Vec<u8>)>);
 
-    /// Forgets texts, of every question, or everything; returns how many answers that were.
+    /// Deletes the answers about the given texts for every question, or all answers. Returns the number of answers
+    /// deleted.
     async fn forget(&self, texts: Forget) -> Result<u64, StageError>;
 }
 
-/// What a cache is to forget.
+/// Selects the entries that a cache deletes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Forget {
     Texts(Vec<Sha256Hex>),
     Everything,
 }
 
-/// Knows nothing, keeps nothing.
+/// Implements both caches without storing anything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoCache;
 
@@ -77,12 +80,13 @@ impl FindingsCache for NoCache {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmbeddingCacheOptions {
-    /// Whether vectors are kept at all. Default true.
+    /// If true, vectors are cached. Default true.
     pub enabled: bool,
-    /// Size of the cache's file, in bytes, above which the vectors that were not used for the longest are dropped.
-    /// Default 2147483648 (2 GiB: about a million vectors of 384 dimensions).
+    /// Maximum size of the cache's file, in bytes. Above it, the least recently used vectors are deleted. Default
+    /// 2147483648 (2 GiB: about a million vectors of 384 dimensions).
     pub max_bytes: u64,
-    /// Milliseconds to wait while another process writes to the cache, before going on without it. Default 2000.
+    /// Longest wait, in milliseconds, while another process writes to the cache. After it, the run continues without
+    /// the cache. Default 2000.
     pub busy_timeout_milliseconds: u64,
 }
 
@@ -93,12 +97,12 @@ impl Default for EmbeddingCacheOptions {
 }
 
 impl EmbeddingCacheOptions {
-    /// Fields out of range, and their ranges.
+    /// Returns the fields that are out of range, each with its allowed range.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         self.limits().problems()
     }
 
-    /// The limits of the cache, whatever it holds.
+    /// Returns the limits of the cache in a form that both caches share.
     pub fn limits(&self) -> CacheLimits {
         CacheLimits {
             enabled: self.enabled,
@@ -108,16 +112,17 @@ impl EmbeddingCacheOptions {
     }
 }
 
-/// Answers of a service that enriches: places, kinds and scores, and nothing of a text.
+/// Configures the cache of answers from enrichment services. Answers hold positions, kinds and scores, but no text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FindingsCacheOptions {
-    /// Whether answers are kept at all. Default true.
+    /// If true, answers are cached. Default true.
     pub enabled: bool,
-    /// Size of the cache's file, in bytes, above which the answers that were not used for the longest are dropped. Default
+    /// Maximum size of the cache's file, in bytes. Above it, the least recently used answers are deleted. Default
     /// 536870912 (512 MiB).
     pub max_bytes: u64,
-    /// Milliseconds to wait while another process writes to the cache, before going on without it. Default 2000.
+    /// Longest wait, in milliseconds, while another process writes to the cache. After it, the run continues without
+    /// the cache. Default 2000.
     pub busy_timeout_milliseconds: u64,
 }
 
@@ -128,12 +133,12 @@ impl Default for FindingsCacheOptions {
 }
 
 impl FindingsCacheOptions {
-    /// Fields out of range, and their ranges.
+    /// Returns the fields that are out of range, each with its allowed range.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         self.limits().problems()
     }
 
-    /// The limits of the cache, whatever it holds.
+    /// Returns the limits of the cache in a form that both caches share.
     pub fn limits(&self) -> CacheLimits {
         CacheLimits {
             enabled: self.enabled,
@@ -143,7 +148,7 @@ impl FindingsCacheOptions {
     }
 }
 
-/// What a cache may take.
+/// Holds the limits of a cache, whatever its entries are.
 #[derive(Clone, Debug)]
 pub struct CacheLimits {
     pub enabled: bool,
@@ -152,7 +157,7 @@ pub struct CacheLimits {
 }
 
 impl CacheLimits {
-    /// Fields out of range, and their ranges.
+    /// Returns the fields that are out of range, each with its allowed range.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         let mut check = |field, value: u64, low: u64, high: u64| {

@@ -1,4 +1,4 @@
-//! Telling work to end.
+//! Cancels work that runs on another thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use crate::error::StageError;
 
-/// How often something that only waits looks.
+/// Interval at which a waiting task polls the flag.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Tells work that runs on a thread of its own to end. Cheap to clone and to look at; CPU-bound stages look between
-/// blocks, chunks and batches, so that a deadline really ends them.
+/// Cancels work that runs on its own thread. Cloning and polling are cheap. CPU-bound stages poll between blocks,
+/// chunks and batches, so that a deadline really ends them.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
@@ -23,7 +23,7 @@ impl Cancel {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Waits until it is cancelled: for a `select!` beside what can't look by itself.
+    /// Waits until the work is cancelled. Use it in a `select!` next to a future that does not poll the flag itself.
     pub async fn cancelled(&self) -> StageError {
         loop {
             if let Err(error) = self.check() {
@@ -33,10 +33,10 @@ impl Cancel {
         }
     }
 
-    /// `Err` of class timeout once cancelled: `cancel.check()?` is the whole protocol.
+    /// Returns an error of class timeout once the work is cancelled. A stage only has to call `cancel.check()?`.
     pub fn check(&self) -> Result<(), StageError> {
         if self.is_cancelled() {
-            return Err(StageError::timeout("cancelled", "the work was ended by its deadline or by a stop"));
+            return Err(StageError::timeout("cancelled", "the work was cancelled by its deadline or by a stop"));
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
-//! The only place that reads a clock.
+//! Reads the clock. No other module does.
 //!
-//! Wall time stamps records; monotonic time measures and waits. Everything else takes a [`Clock`], so that a test
-//! (or the store's simulator) can hold time still. clippy.toml bans `SystemTime::now` and `Instant::now` elsewhere.
+//! Wall time stamps records; monotonic time measures and waits. All other code takes a [`Clock`], so that a test or
+//! the store's simulator can stop the time. clippy.toml bans `SystemTime::now` and `Instant::now` elsewhere.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -16,15 +16,15 @@ pub type UnixMicros = i64;
 
 #[async_trait]
 pub trait Clock: Send + Sync + 'static {
-    /// Wall time. May jump; never used to measure.
+    /// Returns the wall time. It may jump; never measure with it.
     fn now(&self) -> UnixMicros;
-    /// Waits on the monotonic clock.
+    /// Waits for `duration` on the monotonic clock.
     async fn sleep(&self, duration: Duration);
 }
 
 pub type SharedClock = Arc<dyn Clock>;
 
-/// The machine's clock.
+/// Reads the machine's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -41,7 +41,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only when told: for tests and simulations.
+/// Keeps a time that moves only when a test or simulation advances it.
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicI64);
 
@@ -67,7 +67,8 @@ impl Clock for ManualClock {
     }
 }
 
-/// `2026-11-21T09:30:00.000123Z`: the one timestamp format of every record, log and artefact. Sorts as text.
+/// Formats a time as `2026-11-21T09:30:00.000123Z`. All records, logs and artefacts use this format. It sorts as
+/// text.
 pub fn timestamp(at: UnixMicros) -> String {
     let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(at) * 1000)
@@ -76,7 +77,7 @@ pub fn timestamp(at: UnixMicros) -> String {
         .unwrap_or_else(|| "9999-12-31T23:59:59.999999Z".into())
 }
 
-/// The inverse of [`timestamp`].
+/// Parses an RFC 3339 timestamp, such as the output of [`timestamp`].
 pub fn parse_timestamp(text: &str) -> Option<UnixMicros> {
     let t = OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok()?;
     i64::try_from(t.unix_timestamp_nanos() / 1000).ok()

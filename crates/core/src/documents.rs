@@ -1,4 +1,5 @@
-//! What a document is: its source, its id, its versions, the stages it passes.
+//! Defines a document's identity: its id, its version, its content hash, its media type and the stages that it
+//! passes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,13 +10,14 @@ use time::OffsetDateTime;
 
 use crate::clock::UnixMicros;
 
-/// `doc_{YYYYMMDD}_{HHMMSS}_{8 hex}`, minted once per source. Opaque when read.
+/// Identifies a document: `doc_{YYYYMMDD}_{HHMMSS}_{8 hex}`. The id is created once per source. Readers treat it as
+/// opaque.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DocumentId(String);
 
 impl DocumentId {
-    /// A new id at `at`; `random` keeps apart what is minted in one second.
+    /// Creates an id for the time `at`. `random` distinguishes ids that are created in the same second.
     pub fn mint(at: UnixMicros, random: u32) -> Self {
         let t = OffsetDateTime::from_unix_timestamp(at.div_euclid(1_000_000)).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let (y, mo, d) = (t.year(), u8::from(t.month()), t.day());
@@ -23,7 +25,8 @@ impl DocumentId {
         Self(format!("doc_{y:04}{mo:02}{d:02}_{h:02}{mi:02}{s:02}_{random:08x}"))
     }
 
-    /// An id from outside. It becomes part of object keys, so only letters, digits, `_`, `-` and `.` may stand in it.
+    /// Parses an id from outside. The id becomes part of object keys, so only letters, digits, `_`, `-` and `.` are
+    /// allowed.
     pub fn parse(text: &str) -> Option<Self> {
         let safe = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
         (safe && (1..=128).contains(&text.len()) && !text.starts_with('.')).then(|| Self(text.to_owned()))
@@ -40,10 +43,11 @@ impl fmt::Display for DocumentId {
     }
 }
 
-/// A document's version: content and configuration together. Only grows; the highest wins everywhere.
+/// Number of a document's version. Each change of content or configuration increases it, and the highest version wins
+/// everywhere.
 pub type Version = u64;
 
-/// SHA-256 in lower-case hex.
+/// Holds a SHA-256 digest as lower-case hex.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Sha256Hex(String);
@@ -62,7 +66,7 @@ impl Sha256Hex {
         Self(hex)
     }
 
-    /// Exactly 64 lower-case hexadecimal digits.
+    /// Parses exactly 64 lower-case hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
         let hex = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         hex.then(|| Self(text.to_owned()))
@@ -85,7 +89,7 @@ impl fmt::Debug for Sha256Hex {
     }
 }
 
-/// The five stages, in order. The names are those of the control record's stage map.
+/// Names the five stages in order. The serialized names are the keys of the control record's stage map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
@@ -110,7 +114,7 @@ impl Stage {
         }
     }
 
-    /// The verb that people type: `docweir stage chunk DOC`.
+    /// Returns the verb that names the stage on the command line: `docweir stage chunk DOC`.
     pub fn verb(self) -> &'static str {
         match self {
             Stage::Extraction => "extract",
@@ -121,7 +125,7 @@ impl Stage {
         }
     }
 
-    /// The control record's `current_stage` while the stage is the next to be done.
+    /// Returns the control record's `current_stage` while this stage is the next to run.
     pub fn current_stage(self) -> &'static str {
         match self {
             Stage::Extraction => "STAGE_1_EXTRACTION",
@@ -154,7 +158,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// What a document's bytes are, told from the content and not from the name.
+/// Classifies a document's bytes by their content. The file name is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum MediaType {
     #[serde(rename = "application/pdf")]

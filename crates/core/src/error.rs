@@ -1,45 +1,45 @@
-//! What can go wrong with a document, and what is to be done about it.
+//! Classifies failures of a document.
 //!
-//! A stage never decides whether it is tried again: it says what *kind* of failure it met, and the pool's
-//! supervisor decides from the class and the persisted attempts. The text of an error says what was tried on
-//! which input and what to do next, in lower case and without a full stop.
+//! A stage never decides whether it is retried. It reports the class of the failure, and the pool's supervisor
+//! decides from the class and the stored number of attempts. An error's text states what failed on which input and
+//! what to do next, in lower case and without a full stop.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The class of a failure: the only thing that the retry decision looks at besides the attempts.
+/// Classifies a failure. The decision to retry depends only on the class and the number of attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorClass {
-    /// The other side asked for less. Waits and tries again; never consumes an attempt.
+    /// The endpoint limits the rate. The stage waits and retries; no attempt is consumed.
     Throttled,
-    /// May well go away: a cut connection, a busy file, a 5xx. Consumes an attempt.
+    /// The failure may be temporary: a cut connection, a busy file, a 5xx. One attempt is consumed.
     Transient,
-    /// The stage's deadline ended the work. Consumes an attempt.
+    /// The stage exceeded its deadline. One attempt is consumed.
     Timeout,
-    /// The worker or its child process died under the work (panic, signal, memory limit). Consumes an attempt.
+    /// The worker or its child process died during the work (panic, signal, memory limit). One attempt is consumed.
     Crash,
-    /// The document will never pass: encrypted, no such format, over a limit. Never tried again.
+    /// The document can never pass: encrypted, unsupported format, over a limit. The stage is never retried.
     Permanent,
-    /// Not the document's fault and not to be held against it: full disk, read-only state, broken store.
-    /// Consumes no attempt; escalates until the process ends with its own exit code.
+    /// The document did not cause the failure: full disk, read-only state, broken store. No attempt is consumed. The
+    /// failure escalates until the process ends with the exit code for it.
     System,
 }
 
-/// A failure of one stage on one document.
+/// Describes a failure of one stage on one document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageError {
     pub class: ErrorClass,
-    /// A stable word for programs, in snake case: `encrypted`, `not_a_pdf`, `too_many_pages`.
+    /// Stable code for programs, in snake case: `encrypted`, `not_a_pdf`, `too_many_pages`.
     pub code: String,
-    /// For people. Holds no text of the document and no secret.
+    /// Text for people. It contains no text of the document and no secret.
     pub message: String,
-    /// The causes, outermost first.
+    /// Causes, outermost first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<String>,
-    /// How long the other side asked to wait (throttling only).
+    /// Wait that the endpoint asked for. Only throttling sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<Duration>,
 }
@@ -77,7 +77,7 @@ impl StageError {
         Self { code: code.into(), ..self }
     }
 
-    /// Adds an error and all its sources as causes.
+    /// Adds the error and all its sources as causes.
     pub fn caused_by(mut self, error: &(dyn std::error::Error + 'static)) -> Self {
         let mut next = Some(error);
         while let Some(e) = next {

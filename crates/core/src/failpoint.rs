@@ -1,9 +1,11 @@
-//! Places where a test can make the process fail: compiled into debug builds only, and idle without
-//! `DOCWEIR_FAILPOINT`.
+//! Makes the process fail at named places during a test. Failpoints exist in debug builds only and do nothing unless
+//! `DOCWEIR_FAILPOINT` is set.
 //!
-//! `DOCWEIR_FAILPOINT="embedding.artefact=3"` sends SIGKILL to this very process when the place is reached for the
-//! third time; `chunking.begun@bad.txt=*` every time, for the document whose source holds `bad.txt`;
-//! `chunking.work@bad.txt=panic:1` panics instead, `stop:` stops the process (SIGSTOP) until somebody lets it go on.
+//! The variable's form is `PLACE[@TEXT]=[ACTION:]COUNT`:
+//! - `embedding.artefact=3` sends SIGKILL to this process when it reaches the place for the third time.
+//! - `chunking.begun@bad.txt=*` does so every time, for documents whose source contains `bad.txt`.
+//! - `chunking.work@bad.txt=panic:1` panics instead.
+//! - `stop:` in place of `panic:` stops the process (SIGSTOP) until it receives SIGCONT.
 
 #[cfg(debug_assertions)]
 mod armed {
@@ -14,7 +16,7 @@ mod armed {
         place: String,
         about: String,
         does: Does,
-        /// 0: every time.
+        /// Visit that triggers the action, from 1; 0 means every visit.
         time: u64,
         seen: AtomicU64,
     }
@@ -57,7 +59,7 @@ mod armed {
     }
 }
 
-/// The process comes by `place` on behalf of `about`.
+/// Reports that the process reaches the failpoint `place` while it handles the document whose source is `about`.
 #[inline]
 pub fn reach(place: &str, about: &str) {
     #[cfg(debug_assertions)]

@@ -1,20 +1,20 @@
-//! The vocabulary that every other crate of Docweir speaks.
+//! Defines the vocabulary that all other crates of Docweir share.
 //!
-//! Nothing here does I/O on a document or knows of a store, a provider or an actor. A type belongs here when at least two
-//! layers that must not know each other exchange it.
+//! This crate does no I/O on documents and does not depend on stores, providers or actors. A type belongs here when
+//! two layers exchange it and must not depend on each other.
 //!
-//! | module | what is in it |
+//! | module | content |
 //! | --- | --- |
 //! | [`documents`] | ids, versions, content hashes, the five stages, media types |
-//! | [`member`] | sources of documents within documents |
+//! | [`member`] | names of documents within documents, such as attachments |
 //! | [`model`] | the artefacts that pass from stage to stage, and the identity of an embedding model |
-//! | [`error`] | a failure of one stage on one document, and its class |
+//! | [`error`] | failures of one stage on one document, and their classes |
 //! | [`backoff`] | waits between attempts |
-//! | [`cache`] | caches of vectors and findings: what a store of them does |
-//! | [`cancel`] | the token that ends work |
+//! | [`cache`] | traits and options of the caches of vectors and findings |
+//! | [`cancel`] | the token that cancels work |
 //! | [`clock`] | the only place that reads a clock |
 //! | [`money`] | exact amounts |
-//! | [`memory`] | how much memory this process has |
+//! | [`memory`] | the memory use of this process |
 //! | [`failpoint`] | places where a test can make the process fail |
 
 pub mod backoff;

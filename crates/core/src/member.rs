@@ -1,25 +1,25 @@
 //! Names documents within documents: attachments of an e-mail or a PDF, members of a portfolio.
 //!
-//! A member's source is its container's source, `#member=`, and the member's name percent-encoded:
-//! `file:///mail/a.eml#member=invoices/2026%20%231.pdf`. Members of members append another fragment. The name is only a
-//! name: it is no path on this machine, and nothing is ever opened by it.
+//! A member's source is its container's source, then `#member=`, then the percent-encoded name of the member:
+//! `file:///mail/a.eml#member=invoices/2026%20%231.pdf`. A member of a member appends another fragment. The name is
+//! not a path on this machine and is never used to open a file.
 //!
-//! A `#` in a file's name is `%23` in its `file://` URI, so that a `#` there always begins a member. Keys of objects
-//! stand in `s3://` URIs as they are and may hold any character; a document's record says whether it is a member
-//! (`parent`), and its source is split at the last [`MARK`], which an encoded name can't contain.
+//! A `#` in a file's name is `%23` in its `file://` URI, so a `#` there always begins a member. `s3://` URIs contain
+//! the object keys unencoded, so they may contain any character. A document's record says whether it is a member
+//! (`parent`). Its source is split at the last [`MARK`], which an encoded name cannot contain.
 
 use std::fmt::Write;
 
-/// What stands between the source of a container and the name of its member.
+/// Separator between the source of a container and the name of its member.
 pub const MARK: &str = "#member=";
 
 /// Longest encoded name of a member, in bytes.
 pub const MAX_NAME_BYTES: usize = 1_024;
 
-/// Longest source of a member, in bytes. It also bounds how deep members may lie in members.
+/// Longest source of a member, in bytes. It also limits how deeply members can be nested.
 pub const MAX_SOURCE_BYTES: usize = 4_096;
 
-/// A member that can't be named.
+/// Explains why a member cannot be named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberError {
     Unnamed,
@@ -32,10 +32,10 @@ impl std::fmt::Display for MemberError {
         match self {
             Self::Unnamed => f.write_str("a member has no name"),
             Self::NameTooLong { bytes } => {
-                write!(f, "a member's name has {bytes} bytes when it is encoded, more than {MAX_NAME_BYTES}")
+                write!(f, "a member's encoded name has {bytes} bytes, more than {MAX_NAME_BYTES}")
             }
             Self::SourceTooLong { bytes } => {
-                write!(f, "a member's source has {bytes} bytes, more than {MAX_SOURCE_BYTES}: it lies too deep")
+                write!(f, "a member's source has {bytes} bytes, more than {MAX_SOURCE_BYTES}: it is nested too deeply")
             }
         }
     }
@@ -43,11 +43,11 @@ impl std::fmt::Display for MemberError {
 
 impl std::error::Error for MemberError {}
 
-/// Returns the source of the member `name` of the document at `container`. The caller makes names unique within a
+/// Returns the source of the member `name` in the document `container`. The caller makes names unique within a
 /// container.
 ///
 /// # Errors
-/// Fails where the name is empty, or name or source are too long.
+/// Fails if the name is empty, or if the name or the source is too long.
 pub fn member_source(container: &str, name: &str) -> Result<String, MemberError> {
     if name.is_empty() {
         return Err(MemberError::Unnamed);
@@ -90,7 +90,7 @@ pub fn split_member(source: &str) -> Option<(&str, String)> {
         }
     }
     let name = String::from_utf8(name).ok()?;
-    // One form for each name: what is encoded otherwise is something else.
+    // Each name has exactly one encoding, so a differently encoded source is not a member.
     (member_source(container, &name).as_deref() == Ok(source)).then_some((container, name))
 }
 

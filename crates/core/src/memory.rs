@@ -1,6 +1,6 @@
-//! How much memory a process has.
+//! Reads and limits the memory use of this process.
 
-/// A value in kilobytes of a `/proc/…/status`, as bytes.
+/// Returns the value of `key` in a `/proc/…/status` file, converted from kilobytes to bytes.
 pub fn status_bytes(path: &str, key: &str) -> Option<u64> {
     let status = std::fs::read_to_string(path).ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix(key))?;
@@ -8,19 +8,20 @@ pub fn status_bytes(path: &str, key: &str) -> Option<u64> {
     kilobytes.checked_mul(1024)
 }
 
-/// This process's anonymous memory in bytes: what mapped files take is the system's to take back and does not count. 0
-/// where the system does not tell.
+/// Returns the anonymous memory of this process, in bytes. Mapped files do not count, because the system can reclaim
+/// their memory. Returns 0 where the system does not report it.
 pub fn anonymous_bytes() -> u64 {
     status_bytes("/proc/self/status", "RssAnon:").unwrap_or_default()
 }
 
-/// Lets all threads share a few heaps. With one a thread, as glibc has it, what a thread has freed stays with it: 299 MB
-/// instead of 231 MB in a run with batches (docs/performance.md). To be called before there is a second thread.
+/// Makes all threads share a few heaps. By default, glibc gives each thread a heap of its own, and freed memory stays
+/// in that heap. A run with batches then took 299 MB instead of 231 MB (docs/performance.md). Call this before a
+/// second thread starts.
 pub fn share_heaps() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         let heaps = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(1, 32) * 2;
-        // SAFETY: sets a number of the allocator's own; no other thread runs yet.
+        // SAFETY: sets a parameter of the allocator; no other thread runs yet.
         unsafe { libc::mallopt(libc::M_ARENA_MAX, i32::try_from(heaps).unwrap_or(4)) };
     }
 }

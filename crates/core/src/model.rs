@@ -1,28 +1,29 @@
-//! The artefacts that pass from stage to stage.
+//! Defines the artefacts that pass from stage to stage.
 //!
 //! ```text
 //! file ──extract──▶ ExtractedDocument ──chunk──▶ Chunks ──enrich──▶ Chunks + findings ──embed──▶ + vectors ──load──▶ rows
 //! ```
-//! Positions are of two kinds. Inside a page, ranges count UTF-8 bytes of the page's text. Over the whole document, a
+//! There are two kinds of positions. Within a page, ranges count UTF-8 bytes of the page's text. Within a document, a
 //! [`Span`] counts both Unicode code points and bytes of the *extracted text*: the pages' texts joined by
-//! [`PAGE_SEPARATOR`]. Boxes are in points, origin at the top left of the page as displayed, y downwards.
+//! [`PAGE_SEPARATOR`]. Boxes are in points. Their origin is the top left of the page as displayed, and y grows
+//! downwards.
 
 use serde::{Deserialize, Serialize};
 
 use crate::documents::MediaType;
 
-/// Stands between two pages in the extracted text.
+/// Separator between two pages in the extracted text.
 pub const PAGE_SEPARATOR: &str = "\n\n";
 
-/// `[x0, y0, x1, y1]` in points, origin top left, y downwards.
+/// Box `[x0, y0, x1, y1]` in points; origin top left, y downwards.
 pub type Bbox = [f32; 4];
 
-/// The smallest box around both.
+/// Returns the smallest box that contains both boxes.
 pub fn union(a: Bbox, b: Bbox) -> Bbox {
     [a[0].min(b[0]), a[1].min(b[1]), a[2].max(b[2]), a[3].max(b[3])]
 }
 
-/// A half-open range of bytes of a page's text.
+/// Delimits a half-open range of bytes in a page's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TextRange {
     pub start: u32,
@@ -35,24 +36,24 @@ impl TextRange {
     }
 }
 
-/// What extraction makes of a file.
+/// Holds the result of extracting one file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExtractedDocument {
     pub media_type: MediaType,
-    /// In order; never empty for a document that passed extraction. Markdown and plain text are one page.
+    /// Pages in order. A document that passed extraction has at least one. Markdown and plain text have exactly one.
     pub pages: Vec<Page>,
     #[serde(default)]
     pub info: DocumentInfo,
-    /// The file's own table of contents, flattened in order.
+    /// Table of contents from the file, flattened in order.
     #[serde(default)]
     pub outline: Vec<OutlineEntry>,
-    /// Things that a reader of the result should know: "3 pages have no text layer".
+    /// Notes for readers of the result, such as "3 pages have no text layer".
     #[serde(default)]
     pub notes: Vec<String>,
 }
 
 impl ExtractedDocument {
-    /// The extracted text, which spans count in.
+    /// Returns the extracted text. Spans count positions in this text.
     pub fn text(&self) -> String {
         let mut text = String::with_capacity(self.text_bytes());
         for (i, page) in self.pages.iter().enumerate() {
@@ -68,7 +69,7 @@ impl ExtractedDocument {
         self.pages.iter().map(|p| p.text.len() + PAGE_SEPARATOR.len()).sum()
     }
 
-    /// Bytes of memory that the document occupies, near enough to account for it in a queue.
+    /// Returns the memory that the document occupies, in bytes, precisely enough for the accounting of a queue.
     pub fn weight_bytes(&self) -> usize {
         let page = |p: &Page| {
             p.text.len()
@@ -80,7 +81,7 @@ impl ExtractedDocument {
     }
 }
 
-/// Document information, as the file gives it.
+/// Holds the document information, as the file states it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DocumentInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,7 +96,7 @@ pub struct DocumentInfo {
     pub creator: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub producer: Option<String>,
-    /// As in the file (`D:20260101…` made RFC 3339 where it parses).
+    /// Creation time as in the file; a date like `D:20260101…` is converted to RFC 3339 if it parses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,35 +105,36 @@ pub struct DocumentInfo {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OutlineEntry {
-    /// 1 is the top.
+    /// Depth of the entry; 1 is the top.
     pub level: u8,
     pub title: String,
-    /// 1-based; absent when the destination could not be resolved.
+    /// Page that the entry points to, from 1. Absent if the destination could not be resolved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page: Option<u32>,
 }
 
-/// One page: its text as markdown in reading order, and where everything in it stands.
+/// Holds one page: its text as Markdown in reading order, and the positions of its parts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Page {
-    /// 1-based.
+    /// Page number, from 1.
     pub number: u32,
-    /// In points, as displayed. 0 for inputs without pages.
+    /// Width in points, as displayed. 0 for inputs without pages.
     pub width: f32,
     pub height: f32,
     /// Markdown in reading order. Valid UTF-8 without NUL.
     pub text: String,
-    /// In reading order, disjoint; together they cover all of `text` but the white space between them.
+    /// Blocks in reading order. They do not overlap; together they cover all of `text` except the white space between
+    /// them.
     pub blocks: Vec<Block>,
-    /// The visual lines in reading order. Empty for inputs without pages.
+    /// Visual lines in reading order. Empty for inputs without pages.
     #[serde(default)]
     pub lines: Vec<Placed>,
-    /// The words in reading order. Empty for inputs without pages.
+    /// Words in reading order. Empty for inputs without pages.
     #[serde(default)]
     pub words: Vec<Placed>,
 }
 
-/// A stretch of a page's text and the box it fills.
+/// Locates a range of a page's text: its bytes and its box.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Placed {
     pub range: TextRange,
@@ -150,7 +152,7 @@ pub struct Block {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
 pub enum BlockKind {
-    /// 1 is the top. The range includes the `#`s of the markdown.
+    /// Heading; level 1 is the top. The range includes the `#` characters of the Markdown.
     Heading {
         level: u8,
     },
@@ -160,24 +162,24 @@ pub enum BlockKind {
     Code,
     Quote,
     Figure,
-    /// Running head, running foot, page number: extracted, never chunked.
+    /// Running head, running foot or page number. It is extracted but never chunked.
     PageFurniture,
 }
 
-/// A half-open stretch of the extracted text, counted twice.
+/// Delimits a half-open range of the extracted text, in code points and in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
-    /// Unicode code points.
+    /// First code point.
     pub start: u64,
     pub end: u64,
-    /// UTF-8 bytes.
+    /// First byte (UTF-8).
     pub start_byte: u64,
     pub end_byte: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PageBox {
-    /// 1-based.
+    /// Page number, from 1.
     pub page: u32,
     pub bbox: Bbox,
 }
@@ -191,39 +193,40 @@ pub enum ChunkKind {
     Figure,
 }
 
-/// A passage: what is embedded, found and shown.
+/// Holds a passage, the unit that is embedded, found and shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Chunk {
-    /// From document, content and occurrence; unique over all documents.
+    /// Identifier derived from document, content and occurrence; unique over all documents.
     pub id: String,
     /// Position in the document, from 0.
     pub ordinal: u32,
     pub kind: ChunkKind,
-    /// A contiguous, verbatim stretch of the extracted text (redacted where redaction is on).
+    /// Contiguous, verbatim part of the extracted text, redacted if redaction is on.
     pub content: String,
-    /// The headings above it, outermost first.
+    /// Headings above the chunk, outermost first.
     pub heading_path: Vec<String>,
-    /// First and last page, 1-based.
+    /// First and last page, from 1.
     pub pages: (u32, u32),
     pub span: Span,
-    /// One box a page (or column) that the chunk touches. Empty for inputs without pages.
+    /// One box for each page (or column) that the chunk touches. Empty for inputs without pages.
     #[serde(default)]
     pub boxes: Vec<PageBox>,
-    /// Tokens of [`Chunk::embedded_text`] with the embedder's own tokenizer, special tokens included.
+    /// Number of tokens of [`Chunk::embedded_text`], counted with the embedder's own tokenizer and including special
+    /// tokens.
     pub tokens: u32,
-    /// Filled by enrichment.
+    /// Findings of enrichment; absent before that stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub findings: Option<Findings>,
 }
 
 impl Chunk {
-    /// The exact string that is embedded, and that the embedding cache is keyed by.
+    /// Returns the exact string that is embedded. Its hash is the key in the embedding cache.
     pub fn embedded_text(&self) -> String {
         embedded_text(&self.heading_path, &self.content)
     }
 }
 
-/// Heading path and content as one string: `A > B` on a line of its own, then the content.
+/// Returns heading path and content as one string: a line such as `A > B`, then the content.
 pub fn embedded_text(heading_path: &[String], content: &str) -> String {
     if heading_path.is_empty() {
         return content.to_owned();
@@ -231,14 +234,14 @@ pub fn embedded_text(heading_path: &[String], content: &str) -> String {
     format!("{}\n{content}", heading_path.join(" > "))
 }
 
-/// All chunks of one document version: the artefact of chunking and, with findings, of enrichment.
+/// Holds all chunks of one document version. Chunking produces it; enrichment adds the findings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Chunks {
     pub chunks: Vec<Chunk>,
-    /// Of the whole document; absent until enrichment, and when it can't be told.
+    /// Language of the whole document. Absent before enrichment, and if the language could not be detected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<Language>,
-    /// Placeholders written over personal data, over all chunks and headings.
+    /// Number of placeholders that replaced personal data, over all chunks and headings.
     #[serde(default)]
     pub pii_redacted: u64,
     #[serde(default)]
@@ -261,31 +264,31 @@ impl Chunks {
     }
 }
 
-/// ISO 639-3 code and how sure, 0 to 1.
+/// Names a detected language: its ISO 639-3 code and the confidence, 0 to 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Language {
     pub code: String,
     pub confidence: f32,
 }
 
-/// What enrichment finds in one chunk. Offsets count code points of the chunk's content as it then stands.
+/// Holds the findings of enrichment in one chunk. Offsets count code points of the chunk's content after redaction.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Findings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub language: Option<Language>,
-    /// Best first.
+    /// Key phrases, best first.
     pub key_phrases: Vec<String>,
     pub entities: Vec<Mention>,
-    /// Money, percentages, quarters, years, financial metrics.
+    /// Mentions of money, percentages, quarters, years and financial metrics.
     pub patterns: Vec<Mention>,
-    /// Kind and place only: the text of personal data is never copied.
+    /// Mentions of personal data: kind and position only. The text itself is never copied.
     pub personal_data: Vec<Mention>,
-    /// Where somebody was asked who can tell.
+    /// Sentiment of the chunk. Present only if the provider detects sentiment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sentiment: Option<Sentiment>,
 }
 
-/// Which feeling prevails in a passage, and how much of each there is, 0 to 1.
+/// Describes the sentiment of a passage: the prevailing label and the score of each label, 0 to 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sentiment {
     pub label: SentimentLabel,
@@ -317,19 +320,19 @@ impl SentimentLabel {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mention {
-    /// Upper case, as the providers name them: `DATE`, `MONEY`, `EMAIL`, `CREDIT_CARD`.
+    /// Kind in upper case, as the providers name it: `DATE`, `MONEY`, `EMAIL`, `CREDIT_CARD`.
     pub kind: String,
-    /// Empty for personal data.
+    /// Text of the mention. Empty for personal data.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
-    /// Half-open, code points.
+    /// First code point; the range is half-open.
     pub start: u32,
     pub end: u32,
-    /// 0 to 1.
+    /// Confidence, 0 to 1.
     pub score: f32,
 }
 
-/// Chunks with one unit-length vector each, in the chunks' order.
+/// Holds the chunks of a document and one unit-length vector for each, in the order of the chunks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EmbeddedDocument {
     pub chunks: Chunks,
@@ -343,30 +346,30 @@ impl EmbeddedDocument {
     }
 }
 
-/// What embedding one document used and cost.
+/// Counts the tokens that the embedding of one document used, and their cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Tokens given to the model.
+    /// Tokens sent to the model.
     pub tokens: u64,
-    /// Tokens that the cache saved.
+    /// Tokens whose vectors came from the cache.
     pub cached_tokens: u64,
     pub cached_chunks: u64,
     pub cost_usd: f64,
 }
 
-/// What a vector is: two vectors may be compared only when this is the same.
+/// Identifies the model that made a vector. Two vectors may be compared only if their identities are equal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ModelIdentity {
-    /// `all-MiniLM-L6-v2`, `text-embedding-3-small`.
+    /// Name of the model: `all-MiniLM-L6-v2`, `text-embedding-3-small`.
     pub id: String,
-    /// SHA-256 of the weights (local), or what the provider says of its version.
+    /// SHA-256 of the weights (local), or the version that the provider states.
     pub weights: String,
     pub dimension: u32,
     pub metric: Metric,
 }
 
 impl ModelIdentity {
-    /// Names a model whose vectors are compared by cosine.
+    /// Creates the identity of a model whose vectors are compared by cosine.
     pub fn new(id: impl Into<String>, weights: impl Into<String>, dimension: u32) -> Self {
         Self { id: id.into(), weights: weights.into(), dimension, metric: Metric::Cosine }
     }
@@ -375,6 +378,6 @@ impl ModelIdentity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// Vectors are of unit length; the score is the dot product.
+    /// Compares vectors of unit length. The score is the dot product.
     Cosine,
 }

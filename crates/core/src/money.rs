@@ -1,4 +1,4 @@
-//! Money, exactly.
+//! Represents amounts of money exactly.
 
 use std::fmt;
 use std::iter::Sum;
@@ -6,7 +6,7 @@ use std::ops::{Add, AddAssign, Sub};
 
 use serde::{Deserialize, Serialize};
 
-/// US dollars in billionths. A token costs tens of them, so sums of millions of calls are exact.
+/// Holds an amount in billionths of a US dollar. A token costs tens of them, so sums of millions of calls are exact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Nanodollars(pub u64);
@@ -14,17 +14,17 @@ pub struct Nanodollars(pub u64);
 impl Nanodollars {
     pub const ZERO: Self = Self(0);
 
-    /// Of an amount that a person wrote.
+    /// Converts an amount in US dollars, such as one from the configuration, and rounds to the nearest nanodollar.
     pub fn of_usd(usd: f64) -> Self {
         Self((usd * 1e9).round() as u64)
     }
 
-    /// What tokens cost, at a price for a million of them.
+    /// Returns the cost of `tokens` at a price per million tokens.
     pub fn of_tokens(tokens: u64, usd_per_million: f64) -> Self {
         Self((tokens as f64 * usd_per_million * 1e3).round() as u64)
     }
 
-    /// Tokens that it pays for, at a price for a million of them.
+    /// Returns the number of tokens that this amount pays for, at a price per million tokens.
     pub fn tokens_at(self, usd_per_million: f64) -> u64 {
         if usd_per_million > 0.0 { (self.0 as f64 / (usd_per_million * 1e3)).floor() as u64 } else { u64::MAX }
     }
@@ -62,7 +62,7 @@ impl Sum for Nanodollars {
     }
 }
 
-/// Cents are enough above a dollar; below, as many digits as tell something.
+/// Prints cents for amounts of a dollar or more, and more decimal places for smaller amounts.
 impl fmt::Display for Nanodollars {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
