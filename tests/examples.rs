@@ -29,7 +29,7 @@ const EXAMPLES: [(&str, &[&str]); 13] = [
     ("claims", &["first has 1 claim, second has 0", "epochs: 1 and then 2", "wakes up and is refused"]),
     ("openai_embeddings", &["2 vectors of 1536 dimensions", "the ledger has 1 call", "the provider charged"]),
     ("receipts", &["(noise: not embedded)", "line 3: refused: `image_id`", "line 2: refused: the record is not JSON"]),
-    ("nearest", &["bytes a row instead of 512", "all rows: 10 of the 10", "even rows: 10 of the 10"]),
+    ("nearest", &["bytes per row instead of 512", "all rows: found 10 of the 10", "even rows: found 10 of the 10"]),
     ("faults", &["attempt 1: HTTP/1.1 503", "attempt 2: HTTP/1.1 200", "charged: "]),
     ("corpus", &["the same seed gives the same bytes: true", "hostile files"]),
 ];

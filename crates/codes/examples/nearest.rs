@@ -1,5 +1,5 @@
-//! The nearest of 20,000 vectors by their one-bit codes, compared with an exact scan. Run it with
-//! `cargo run -p docweir-codes --example nearest`.
+//! Finds the nearest of 20,000 vectors by their one-bit codes, and compares the result with an exact scan. Run it
+//! with `cargo run -p docweir-codes --example nearest`.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -20,9 +20,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         writer.push(vector)?;
     }
     let codes = writer.finish();
-    println!("{} bytes a row instead of {}", codes.len() / ROWS, 4 * DIMENSION);
+    println!("{} bytes per row instead of {}", codes.len() / ROWS, 4 * DIMENSION);
 
-    // A bit a row says which rows may be found: here the even ones.
+    // One bit per row marks the rows that may be found: here the even rows.
     let allowed = vec![0x5555_5555_5555_5555_u64; ROWS.div_ceil(64)];
     for (name, allowed) in [("all rows", None), ("even rows", Some(allowed.as_slice()))] {
         let mut candidates = Candidates::new(codec.candidates(K, ROWS));
@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             (0..ROWS as u32).filter(|row| allowed.is_none() || row % 2 == 0).map(|row| (exact(row), row)).collect();
         scan.sort_by(|a, b| b.0.total_cmp(&a.0));
         let right = scan.iter().take(K).filter(|(_, row)| rows.contains(row)).count();
-        println!("{name}: {right} of the {K} nearest were found");
+        println!("{name}: found {right} of the {K} nearest rows");
     }
     Ok(())
 }

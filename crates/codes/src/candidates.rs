@@ -1,49 +1,49 @@
-//! The best rows of a scan, without the cost of keeping them in order.
+//! Collects the best rows of a scan without keeping them in order.
 
-/// A row that a scan thinks near, and how near.
+/// Describes a row that a scan found and the estimate of its score.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
-    /// The row, as the scan numbered it.
+    /// Number of the row, as assigned by the scan.
     pub row: u32,
-    /// The estimate of the dot product.
+    /// Estimate of the row's dot product with the query.
     pub estimate: f32,
 }
 
-/// The best rows seen so far, at most `limit` of them.
+/// Collects the best rows seen so far, at most `limit` of them.
 ///
-/// A buffer of twice the limit takes what is not below the bar; when it is full, the worse half goes and the bar
-/// rises to the worst that stays. So a row costs one comparison, a candidate a push, and a cut comes once in `limit`
-/// candidates. Equal estimates are ordered by row, the smaller first, so that neither the cuts nor the number of
-/// threads nor the order of the scans can change the result.
+/// A buffer of twice the limit receives rows whose estimate is at least the bar. When the buffer is full, the worse
+/// half is removed and the bar rises to the worst estimate that remains. So a row costs one comparison, a candidate
+/// costs one push, and there is one cut per `limit` candidates. Equal estimates are ordered by row, the smaller
+/// first. So the result depends neither on the cuts nor on the number of threads nor on the order of the scans.
 #[derive(Clone, Debug)]
 pub struct Candidates {
     limit: usize,
-    /// Estimate and row in one number, the better the smaller: see [`key`].
+    /// Estimate and row packed into one number; smaller is better: see [`key`].
     keys: Vec<u64>,
-    /// Nothing below it can be among the best. Negative infinity until the first cut.
+    /// Lowest estimate that can still be among the best. Negative infinity until the first cut.
     bar: f32,
 }
 
 impl Candidates {
-    /// An empty set that keeps `limit` rows.
+    /// Creates an empty set that keeps the best `limit` rows.
     pub fn new(limit: usize) -> Self {
         let mut candidates = Self { limit, keys: Vec::with_capacity(limit.saturating_mul(2).min(1 << 14)), bar: 0.0 };
         candidates.clear();
         candidates
     }
 
-    /// Most rows that it keeps.
+    /// Returns the maximum number of rows to keep.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// The least estimate that still has a chance.
+    /// Returns the lowest estimate that can still be among the best.
     #[inline]
     pub fn bar(&self) -> f32 {
         self.bar
     }
 
-    /// Offers a row. An estimate that is NaN is refused.
+    /// Offers a row. An estimate that is NaN is ignored.
     #[inline]
     pub fn offer(&mut self, row: u32, estimate: f32) {
         if estimate >= self.bar {
@@ -54,7 +54,7 @@ impl Candidates {
         }
     }
 
-    /// Takes over what another thread has found.
+    /// Adds the rows that another thread collected.
     pub fn merge(&mut self, other: &Candidates) {
         for &key in &other.keys {
             let Candidate { row, estimate } = candidate(key);
@@ -62,14 +62,14 @@ impl Candidates {
         }
     }
 
-    /// Forgets every row, for the next query.
+    /// Removes every row, to prepare for the next query.
     pub fn clear(&mut self) {
         self.keys.clear();
         self.bar = if self.limit == 0 { f32::NAN } else { f32::NEG_INFINITY };
     }
 
-    /// The rows, best first, the smaller row first among equals. They are put in order as they are asked for, so
-    /// that one who stops early does not pay for the rest.
+    /// Returns the rows, best first; of equal estimates the smaller row is first. Rows are sorted on demand, so a
+    /// caller that stops early does not pay for the others.
     pub fn best_first(mut self) -> BestFirst {
         self.cut();
         BestFirst { keys: self.keys, ordered: 0, next: 0 }
@@ -85,16 +85,16 @@ impl Candidates {
     }
 }
 
-/// Candidates in their order: what [`Candidates::best_first`] gives.
+/// Iterates over candidates, best first: see [`Candidates::best_first`].
 #[derive(Clone, Debug)]
 pub struct BestFirst {
     keys: Vec<u64>,
-    /// The best so many are in order.
+    /// Number of keys at the front that are sorted.
     ordered: usize,
     next: usize,
 }
 
-/// What is put in order first; after that, as many again as are in order already.
+/// Number of keys that are sorted first. Each later step sorts as many keys as are already sorted.
 const FIRST_ORDERED: usize = 64;
 
 impl Iterator for BestFirst {
@@ -125,7 +125,8 @@ impl ExactSizeIterator for BestFirst {}
 
 const SIGN: u32 = 1 << 31;
 
-/// Orders by estimate, the greater first, then by row. -0 becomes 0, which it equals.
+/// Packs a row and its estimate into a sort key: by estimate, greatest first, then by row. Converts -0 to 0, so that
+/// both sort equally.
 #[inline(always)]
 pub(crate) fn key(row: u32, estimate: f32) -> u64 {
     let bits = (estimate + 0.0).to_bits();
@@ -133,7 +134,7 @@ pub(crate) fn key(row: u32, estimate: f32) -> u64 {
     u64::from(descending) << 32 | u64::from(row)
 }
 
-/// What [`key`] was made of.
+/// Returns the row and estimate that [`key`] packed.
 #[inline(always)]
 pub(crate) fn candidate(key: u64) -> Candidate {
     let descending = (key >> 32) as u32;

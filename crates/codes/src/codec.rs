@@ -1,4 +1,4 @@
-//! From a vector to its code.
+//! Encodes vectors.
 
 use crate::error::CodesError;
 use crate::kernel::Kernel;
@@ -8,29 +8,30 @@ use crate::rotation::Rotation;
 use crate::sum;
 use crate::writer::BlockWriter;
 
-/// Most dimensions of a vector.
+/// Largest supported dimension of a vector.
 pub const MAX_DIMENSION: usize = 1 << 14;
 
-/// Coordinates of a group: what one lookup takes, a bit each.
+/// Number of coordinates in a group, one bit each. One table lookup processes a group.
 pub(crate) const GROUP: usize = 4;
 
-/// How vectors of one dimension become codes. Two codecs of the same dimension and seed are the same: on any
-/// machine, for ever.
+/// Encodes vectors of one dimension. Two codecs of the same dimension and seed give the same codes, on every machine
+/// and in every version.
 pub struct Codec {
     dimension: usize,
-    /// Groups of a row, a multiple of [`STEP_GROUPS`].
+    /// Number of groups per row, a multiple of [`STEP_GROUPS`].
     groups: usize,
     rotation: Rotation,
     kernel: Kernel,
 }
 
 impl Codec {
-    /// A codec for vectors of `dimension` values, with the best kernel of this CPU.
+    /// Creates a codec for vectors of `dimension` values, with the fastest kernel that this CPU can run.
     pub fn new(dimension: usize, seed: u64) -> Result<Self, CodesError> {
         Self::with_kernel(dimension, seed, Kernel::best())
     }
 
-    /// [`Codec::new`] with this kernel, or the portable one where this CPU cannot run it: for tests and comparisons.
+    /// Creates a codec with the given kernel, or with the portable one if this CPU cannot run it. Meant for tests and
+    /// comparisons.
     pub fn with_kernel(dimension: usize, seed: u64, kernel: Kernel) -> Result<Self, CodesError> {
         if dimension == 0 || dimension > MAX_DIMENSION {
             return Err(CodesError::Dimension(dimension));
@@ -40,49 +41,49 @@ impl Codec {
         Ok(Self { dimension, groups, rotation: Rotation::new(dimension, seed), kernel })
     }
 
-    /// Values of a vector.
+    /// Returns the number of values in a vector.
     pub fn dimension(&self) -> usize {
         self.dimension
     }
 
-    /// The kernel in use.
+    /// Returns the kernel in use.
     pub fn kernel(&self) -> Kernel {
         self.kernel
     }
 
-    /// Groups of a row, those that pad included.
+    /// Returns the number of groups per row, including padding.
     pub(crate) fn groups(&self) -> usize {
         self.groups
     }
 
-    /// Bytes of a block of [`BLOCK_ROWS`] rows.
+    /// Returns the size in bytes of a block of [`BLOCK_ROWS`] rows.
     pub fn block_bytes(&self) -> usize {
         layout::block_bytes(self.groups)
     }
 
-    /// Bytes that the codes of this many rows take.
+    /// Returns the size in bytes of the codes of `rows` rows.
     pub fn bytes(&self, rows: usize) -> usize {
         rows.div_ceil(BLOCK_ROWS) * self.block_bytes()
     }
 
-    /// Rows that codes of this many bytes have room for, those that pad the last block included.
+    /// Returns the number of rows that `codes` has room for, including the padding of the last block.
     pub fn rows(&self, codes: &[u8]) -> usize {
         codes.len() / self.block_bytes() * BLOCK_ROWS
     }
 
-    /// An empty sequence of codes.
+    /// Creates a writer without rows.
     pub fn writer(&self) -> BlockWriter<'_> {
         BlockWriter::new(self)
     }
 
-    /// A query by a vector.
+    /// Prepares a query by a vector.
     pub fn query(&self, vector: &[f32]) -> Result<Query, CodesError> {
         let mut rotated = vec![0.0; self.dimension];
         self.rotate(vector, &mut rotated)?;
         Ok(Query::new(self, &rotated))
     }
 
-    /// Rotates a vector into `out` and gives the square of its length.
+    /// Rotates a vector into `out` and returns the square of its length.
     pub(crate) fn rotate(&self, vector: &[f32], out: &mut Vec<f32>) -> Result<f32, CodesError> {
         if vector.len() != self.dimension {
             return Err(CodesError::VectorLength { given: vector.len(), dimension: self.dimension });
@@ -95,14 +96,15 @@ impl Codec {
     }
 }
 
-/// Codes a rotated vector: a bit a coordinate, set where it is not negative, four to a group; and the factor.
+/// Encodes a rotated vector and returns the code's factor. Each coordinate becomes one bit, set if the coordinate is
+/// not negative; a group holds four bits.
 ///
-/// The code stands for x, whose coordinates are 1 and -1. The factor is |o|² / ⟨x, o⟩, with o the vector. Then
-/// `factor · ⟨x, q⟩` is an estimate of ⟨o, q⟩ without bias (RaBitQ): the part of q along o comes out exactly, and
-/// what x has beside o is, by the random rotation, as often on one side of q as on the other.
+/// The code represents a vector x with the coordinates 1 and -1. The factor is |o|² / ⟨x, o⟩, where o is the encoded
+/// vector. Then `factor · ⟨x, q⟩` is an unbiased estimate of ⟨o, q⟩ (RaBitQ). The part of q along o is exact. The
+/// part of x that is orthogonal to o errs in either direction equally often, because the rotation is random.
 #[inline(always)]
 pub(crate) fn encode(rotated: &[f32], square: f32, groups: &mut [u8]) -> f32 {
-    // Where the flags of four coordinates, a byte each, come to lie when they are multiplied: bits 24 to 27.
+    // Multiplying four flags, one byte each, by this number moves them to bits 24 to 27.
     const GATHER: u32 = 1 << 24 | 1 << 17 | 1 << 10 | 1 << 3;
     let (whole, rest) = rotated.as_chunks::<GROUP>();
     let mut last = [-1.0; GROUP];

@@ -1,24 +1,24 @@
 use std::fmt;
 
-/// What can be wrong with what a caller hands in.
+/// Describes invalid input to this crate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodesError {
     /// The dimension is zero or above [`MAX_DIMENSION`](crate::MAX_DIMENSION).
     Dimension(usize),
-    /// A vector of another length than the codec's dimension.
+    /// A vector's length differs from the codec's dimension.
     VectorLength {
-        /// Values of the vector.
+        /// Number of values in the vector.
         given: usize,
-        /// The codec's dimension.
+        /// Dimension of the codec.
         dimension: usize,
     },
-    /// A vector that holds NaN or an infinity, or whose length is beyond what f32 holds.
+    /// A vector contains NaN or an infinity, or its length exceeds the range of f32.
     NotFinite,
-    /// Rows that lie outside the codes.
+    /// A range of rows lies outside the codes.
     Rows {
-        /// End of the range that was asked for.
+        /// End of the requested range.
         end: usize,
-        /// Rows that the codes have room for, or that 32 bits can number.
+        /// Number of rows that the codes have room for, or that 32 bits can number.
         rows: usize,
     },
 }
@@ -27,14 +27,14 @@ impl fmt::Display for CodesError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CodesError::Dimension(given) => {
-                write!(f, "cannot code vectors of {given} dimensions: use 1 to {}", crate::MAX_DIMENSION)
+                write!(f, "cannot encode vectors of {given} dimensions; use 1 to {}", crate::MAX_DIMENSION)
             }
             CodesError::VectorLength { given, dimension } => {
-                write!(f, "a vector has {given} values where the codes have {dimension} dimensions")
+                write!(f, "vector has {given} values, but the codec has {dimension} dimensions")
             }
-            CodesError::NotFinite => f.write_str("a vector holds a value that is not finite, or too large a one"),
+            CodesError::NotFinite => f.write_str("vector contains NaN, an infinity or a value that is too large"),
             CodesError::Rows { end, rows } => {
-                write!(f, "rows up to {end} were asked for and the codes hold {rows}: the codes are of another file")
+                write!(f, "row range ends at {end}, but the codes hold {rows} rows: they are from another file")
             }
         }
     }

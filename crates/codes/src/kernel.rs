@@ -1,9 +1,10 @@
-//! One source, several instruction sets.
+//! Compiles one source for several instruction sets.
 //!
-//! The rotation, the coding and the tables are compiled once for each kernel from the same source. The comparison of
-//! a block is written for each by hand, because it lives on one instruction (a shuffle of bytes as a lookup in a
-//! table of sixteen) that no compiler finds by itself. Sums are whole numbers, and what becomes of them is three
-//! operations in a fixed order without fusing, so every kernel gives the same estimates bit for bit.
+//! The rotation, the encoding and the tables are compiled once per kernel from the same source. The comparison of a
+//! block is written by hand for each kernel. It depends on one instruction, a byte shuffle used as a lookup in a
+//! table of sixteen, which compilers do not generate. Sums are integers, and each is converted to an estimate by
+//! three operations in a fixed order, without fused multiply-add. So every kernel computes the same estimates, bit
+//! for bit.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -15,27 +16,27 @@ use crate::layout::BLOCK_ROWS;
 use crate::query::Tables;
 use crate::rotation::Rotation;
 
-/// Bytes ahead of what is compared that are fetched into the cache. The CPU foresees a scan by itself, but only to the
-/// end of a page: from memory, this makes a scan of a million rows twice as fast.
+/// Distance in bytes between the block that is compared and the bytes that are prefetched. The hardware prefetcher
+/// stops at the end of a page. Prefetching beyond it makes a scan of a million rows from memory twice as fast.
 #[cfg(target_arch = "x86_64")]
 const AHEAD: usize = 4096;
 
-/// A set of instructions.
+/// Identifies an implementation for one instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
-    /// x86-64 with AVX-512F and AVX-512BW: four groups of 32 rows at a time.
+    /// x86-64 with AVX-512F and AVX-512BW: processes four groups of 32 rows at a time.
     Avx512,
-    /// x86-64 with AVX2: two groups of 32 rows at a time.
+    /// x86-64 with AVX2: processes two groups of 32 rows at a time.
     Avx2,
-    /// The baseline of the target; the reference for the others.
+    /// The baseline of the compilation target; the reference for the other kernels.
     Portable,
 }
 
 impl Kernel {
-    /// Best first.
+    /// All kernels, fastest first.
     pub const ALL: [Kernel; 3] = [Kernel::Avx512, Kernel::Avx2, Kernel::Portable];
 
-    /// Can this CPU run it?
+    /// Returns whether this CPU can run the kernel.
     pub fn is_available(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -48,12 +49,12 @@ impl Kernel {
         }
     }
 
-    /// The best that this CPU can run.
+    /// Returns the fastest kernel that this CPU can run.
     pub fn best() -> Kernel {
         Kernel::ALL.into_iter().find(|k| k.is_available()).unwrap_or(Kernel::Portable)
     }
 
-    /// `avx512`, `avx2`, `portable`.
+    /// Returns the kernel's name: `avx512`, `avx2` or `portable`.
     pub fn name(self) -> &'static str {
         match self {
             Kernel::Avx512 => "avx512",
@@ -63,9 +64,9 @@ impl Kernel {
     }
 }
 
-/// Runs a function of this crate compiled for the kernel.
+/// Calls a function of this crate in the version that is compiled for the kernel.
 ///
-/// SAFETY of the calls: a [`Codec`](crate::Codec) holds only a kernel that this CPU can run, and a query takes the
+/// SAFETY of the calls: a [`Codec`](crate::Codec) holds only a kernel that this CPU can run, and a query uses the
 /// kernel of its codec.
 macro_rules! dispatch {
     ($kernel:expr, $name:ident($($arg:expr),*)) => {
@@ -81,7 +82,7 @@ macro_rules! dispatch {
     };
 }
 
-/// The functions that are compiled from one source, for one kernel.
+/// Defines the functions that every kernel compiles from the same source.
 macro_rules! shared {
     ($(#[$features:meta])*) => {
         $(#[$features])*
@@ -115,8 +116,8 @@ impl Kernel {
         dispatch!(self, tables(rotated, groups))
     }
 
-    /// The estimates of a block's rows, and a bit for each that is not below the bar. Where no bit is set, the
-    /// estimates need not be written.
+    /// Writes the estimates of a block's rows to `out` and returns a bit for each estimate that is at least `bar`. If
+    /// no bit is set, a kernel may leave `out` unwritten.
     #[inline(always)]
     pub(crate) fn block(self, tables: &Tables, block: &[u8], bar: f32, out: &mut [f32; BLOCK_ROWS]) -> u32 {
         dispatch!(self, block(tables, block, bar, out))

@@ -1,9 +1,9 @@
-//! Codes of one bit a dimension for unit vectors, and a flat scan that compares a query with a million of them in
-//! milliseconds.
+//! Encodes unit vectors as one bit per dimension, and compares a query with a million such codes in milliseconds.
 //!
-//! A code keeps the signs of a rotated vector and one factor: 52 bytes instead of 1536 at 384 dimensions. From it
-//! comes an estimate of the dot product that is right on average and errs by about 0.75/√d ([RaBitQ]). A scan keeps
-//! the rows whose estimates are best, and the caller computes the exact scores of those few.
+//! A code holds the signs of a rotated vector and one factor: 52 bytes instead of 1536 at 384 dimensions. An estimate
+//! of the dot product is computed from the code. The estimate is unbiased, with a standard deviation of about 0.75/√d
+//! ([RaBitQ]). A scan keeps the rows with the best estimates, and the caller computes the exact scores of those few
+//! rows.
 //!
 //! ```
 //! use docweir_codes::{Candidates, Codec};
@@ -14,7 +14,7 @@
 //! for vector in &vectors {
 //!     writer.push(vector)?;
 //! }
-//! let codes = writer.finish(); // what a file holds
+//! let codes = writer.finish(); // the bytes to store in a file
 //!
 //! let question = [0.8, 0.6, 0.0];
 //! let query = codec.query(&question)?;
@@ -27,28 +27,30 @@
 //! ```
 //!
 //! # Layout
-//! - [`Codec`] (`codec.rs`): the public face; a dimension and a seed, and from a vector to its code.
-//! - `rotation.rs`: what makes every coordinate worth the same bit. `sum.rs`: sums of one fixed order.
-//! - `layout.rs`: where a row's bits lie in a block. [`BlockWriter`] (`writer.rs`): rows appended, encoded or copied.
-//! - [`Query`] (`query.rs`): tables from a query's vector, and the scan. [`Candidates`]: the best rows so far.
-//! - `rerank.rs`: how many candidates, and when a search has looked at enough of them.
-//! - [`Kernel`] (`kernel.rs`, `kernel/`): the same for several instruction sets, chosen at run time.
+//! - [`Codec`] (`codec.rs`): the entry point; it has a dimension and a seed, and encodes vectors.
+//! - `rotation.rs`: the rotation that spreads a vector evenly over its coordinates. `sum.rs`: sums in one fixed
+//!   order.
+//! - `layout.rs`: the position of a row's bits in a block. [`BlockWriter`] (`writer.rs`): appends rows, encoded or
+//!   copied.
+//! - [`Query`] (`query.rs`): the lookup tables of a query vector, and the scan. [`Candidates`]: the best rows so far.
+//! - `rerank.rs`: the number of candidates, and the condition that ends the exact scoring.
+//! - [`Kernel`] (`kernel.rs`, `kernel/`): implementations for several instruction sets, chosen at run time.
 //!
-//! # What holds
-//! - Codes and estimates are the same, bit for bit, with every kernel and on every machine. They depend on the
-//!   dimension, the seed and the vector alone: a row can be copied anywhere.
-//! - Candidates depend on the set of rows that were offered: not on their order, their files or the threads.
-//! - A filter costs nothing: blocks without an allowed row are skipped, and no row that is not allowed comes out.
+//! # Guarantees
+//! - Codes and estimates are identical, bit for bit, with every kernel and on every machine. They depend only on the
+//!   dimension, the seed and the vector, so a row can be copied between files.
+//! - Candidates depend only on the set of offered rows, not on their order, their files or the number of threads.
+//! - A filter adds no cost: blocks without an allowed row are skipped. Only allowed rows are returned.
 //!
 //! # Trade-offs
-//! One bit, and not two or four: they need fewer exact scores for the same recall (50 and 20 where one bit needs
-//! 100), but the scan is what a search waits for, and it grows with the bytes: from a hundred thousand rows two bits cost
-//! at least twice the time. Where exact scores are dear, because vectors come from a slow disk, this would be
-//! different.
+//! Codes have one bit per dimension instead of two or four. More bits need fewer exact scores for the same recall: 50
+//! with two bits and 20 with four, instead of 100. But the scan dominates the latency of a search, and its duration
+//! grows with the number of bytes. From a hundred thousand rows on, two bits take at least twice the time. If exact
+//! scores were expensive, for example with vectors on a slow disk, more bits would be better.
 //!
-//! The portable kernel is thirty times slower than AVX2: a lookup in sixteen bytes needs a shuffle of bytes, which
-//! no compiler finds. It is right everywhere and fast enough for a hundred thousand rows; ARM deserves one with
-//! `vqtbl1q_u8`.
+//! The portable kernel is thirty times slower than AVX2. A lookup in a table of sixteen bytes needs a byte shuffle,
+//! which compilers do not generate. The kernel runs on every machine and is fast enough for a hundred thousand rows.
+//! On ARM, a kernel with `vqtbl1q_u8` would be worthwhile; there is none yet.
 //!
 //! [RaBitQ]: https://arxiv.org/abs/2405.12497
 

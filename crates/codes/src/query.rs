@@ -1,4 +1,4 @@
-//! From a query to the rows that look near.
+//! Compares a query with codes and offers the rows to the candidates.
 
 use std::ops::Range;
 
@@ -8,27 +8,27 @@ use crate::error::CodesError;
 use crate::kernel::Kernel;
 use crate::layout::{BLOCK_ROWS, STEP_GROUPS};
 
-/// Entries of a group's table, one for each value of its four bits.
+/// Number of entries in a group's table, one for each value of its four bits.
 const ENTRIES: usize = 16;
-/// Greatest entry of a table: four of them fit a byte, so a kernel widens once for four lookups.
+/// Largest entry of a table. The sum of four entries fits a byte, so a kernel widens once per four lookups.
 const MAX_ENTRY: usize = u8::MAX as usize / 4;
-/// Groups whose tables lie together, half a kernel's step: see [`Tables`].
+/// Number of groups whose tables are stored together, half a kernel's step: see [`Tables`].
 const QUARTET: usize = 4;
 
-/// What each value of each group adds to a row's sum, and how a sum becomes an estimate.
+/// Holds what each value of each group adds to a row's sum, and the factors that turn a sum into an estimate.
 ///
-/// The estimate is `factor · (sum · step + offset)`. Entries are whole numbers so small that the sum over all groups
-/// fits 16 bits.
+/// The estimate is `factor · (sum · step + offset)`. Entries are small integers: the sum over all groups fits 16
+/// bits.
 pub(crate) struct Tables {
-    /// For each four groups a, b, c, d: the tables a a c c b b d d, of 16 bytes each. A slice of codes holds two
-    /// groups of 32 rows, so a register of 64 bytes holds a and c in its low bits, b and d in its high ones, and the
-    /// widest kernel finds its tables where it loads its codes.
+    /// Tables of 16 bytes each, in the order a a c c b b d d for each four groups a, b, c, d. A slice of codes holds
+    /// two groups of 32 rows. So a register of 64 bytes holds a and c in its low bits, b and d in its high bits, and
+    /// the widest kernel loads its tables in the same order as its codes.
     pub entries: Vec<u8>,
     pub step: f32,
     pub offset: f32,
 }
 
-/// A query, ready to be compared with codes of its codec.
+/// Compares one vector with codes. A query works only with codes of the codec that created it.
 pub struct Query {
     pub(crate) tables: Tables,
     pub(crate) dimension: usize,
@@ -44,13 +44,13 @@ impl Query {
 
     /// Offers the rows of a range to `candidates`, each with an estimate of its dot product with the query.
     ///
-    /// `codes` are those of rows 0 to at least `rows.end`, as a [`BlockWriter`](crate::BlockWriter) gave them; they
-    /// may lie at any address, though they are read fastest at a multiple of 64. `allowed` has a bit a row, the first
-    /// in the lowest bit of the first word; a row beyond its end is not allowed; `None` allows all. Row `r` is
-    /// offered as number `first + r`, so that several files can share one set of candidates.
+    /// `codes` holds rows 0 to at least `rows.end`, as a [`BlockWriter`](crate::BlockWriter) wrote them. Any
+    /// alignment works; a multiple of 64 bytes is fastest. `allowed` has one bit per row, beginning with the lowest
+    /// bit of the first word. Rows beyond its end are not allowed; `None` allows all rows. Row `r` is offered as
+    /// number `first + r`, so several files can share one set of candidates.
     ///
-    /// To share the work, split `rows` at a multiple of [`BLOCK_ROWS`] and [merge](Candidates::merge) what the
-    /// threads found; a split elsewhere is right too but computes the block twice.
+    /// To share the work between threads, split `rows` at multiples of [`BLOCK_ROWS`] and [merge](Candidates::merge)
+    /// the candidates of the threads. Other split points give the same result but compute the split block twice.
     pub fn scan(
         &self,
         codes: &[u8],
@@ -96,22 +96,22 @@ impl Query {
     }
 }
 
-/// The bits of the bitmap that are a block's.
+/// Returns the bits of one block from the bitmap.
 #[inline(always)]
 fn word(words: &[u64], block: usize) -> u32 {
     words.get(block / 2).map_or(0, |word| (word >> (block % 2 * BLOCK_ROWS)) as u32)
 }
 
-/// Builds the tables. Inlined into a function that is compiled for each kernel.
+/// Builds the lookup tables of a query. Inlined into a function that is compiled for each kernel.
 ///
-/// Each coordinate of the query is rounded to a whole number of half steps, its weight. A code's bit that agrees with
-/// the coordinate's sign adds the weight, one that does not adds nothing; so the sum over all bits, less half of all
-/// weights, is the dot product with the rounded query in steps. The rounding is a twentieth of what the code's own
-/// error is.
+/// Each coordinate of the query is rounded to a multiple of half a step, its weight. A bit of a code that agrees with
+/// the coordinate's sign adds the weight; a bit that disagrees adds nothing. So the sum over all bits, minus half of
+/// all weights, is the dot product with the rounded query, in steps. The rounding error is a twentieth of the code's
+/// own error.
 #[inline(always)]
 pub(crate) fn tables(rotated: &[f32], groups: usize) -> Tables {
     let reach = rotated.chunks(GROUP).fold(0.0, |most: f32, group| most.max(group.iter().map(|x| x.abs()).sum()));
-    // Each of a group's weights may be rounded up by a half.
+    // Rounding may increase each of a group's weights by one half.
     let top = MAX_ENTRY.min(u16::MAX as usize / groups.max(1)) - GROUP / 2;
     let scale = if reach > 0.0 { top as f32 / reach } else { 0.0 };
     let step = if reach > 0.0 { 2.0 * reach / top as f32 } else { 0.0 };
@@ -134,7 +134,7 @@ pub(crate) fn tables(rotated: &[f32], groups: usize) -> Tables {
                     *entry += weight & (mask ^ flip);
                 }
             }
-            // a a c c b b d d
+            // The order of tables in a quartet: a a c c b b d d.
             let at = (place / 2 * 2 + place % 2 * 4) * ENTRIES;
             if let Some(twice) = quartet.get_mut(at..at + 2 * ENTRIES) {
                 twice.copy_from_slice([table, table].as_flattened());
@@ -144,7 +144,7 @@ pub(crate) fn tables(rotated: &[f32], groups: usize) -> Tables {
     Tables { entries, step, offset: -0.5 * step * total as f32 }
 }
 
-/// For each coordinate of a group, all ones where an entry's bit for it is set.
+/// Masks for each coordinate of a group: all ones in the entries whose bit for the coordinate is set.
 const AGREEING: [[u8; ENTRIES]; GROUP] = {
     let mut masks = [[0; ENTRIES]; GROUP];
     let mut at = 0;

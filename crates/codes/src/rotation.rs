@@ -1,34 +1,34 @@
-//! The fixed rotation that spreads what a vector says evenly over its coordinates.
+//! Spreads the information of a vector evenly over its coordinates by a fixed rotation.
 //!
-//! Embeddings put much of their length into a few coordinates, and a code that gives each coordinate the same bits
-//! would waste most of them. After the rotation every coordinate is close to a normal variable of variance 1/d, and
-//! the error of a code is independent of the query's direction.
+//! Embeddings concentrate much of their length in a few coordinates. A code with the same number of bits for each
+//! coordinate would waste most bits. After the rotation every coordinate is close to a normal variable of variance
+//! 1/d, and the error of a code is independent of the query's direction.
 //!
-//! A round is: random signs, then Hadamard butterflies. Butterflies need a power of two, and padding 384 to 512
-//! would cost a third more bytes; so they run over the first `span` coordinates and then over the last `span`, where
-//! `span` is the largest power of two that fits, and a step between the two halves follows, for dimensions whose two
-//! spans hardly overlap. All of it is orthogonal: lengths and dot products stay.
+//! A round consists of random sign changes, followed by Hadamard butterflies. Butterflies need a power of two, and
+//! padding 384 to 512 would cost a third more bytes. So they run over the first `span` coordinates and then over the
+//! last `span`, where `span` is the largest power of two that fits. A step between the two halves follows, for
+//! dimensions whose two spans hardly overlap. Every step is orthogonal, so lengths and dot products do not change.
 //!
-//! Nothing is summed in an order that a compiler or an instruction set could choose: a butterfly is one addition and
-//! one subtraction. So the result is the same, bit for bit, on every machine.
+//! A butterfly is one addition and one subtraction, so neither a compiler nor an instruction set can choose the order
+//! of a sum. The result is the same, bit for bit, on every machine.
 
 use std::f32::consts::FRAC_1_SQRT_2;
 
-/// Coordinates that one register of the widest kernel holds; butterflies inside of it are shuffles.
+/// Number of coordinates in one register of the widest kernel; butterflies within a register are shuffles.
 const LANES: usize = 16;
 
-/// An orthogonal transformation, determined by a dimension and a seed.
+/// Applies an orthogonal transformation that is determined by a dimension and a seed.
 pub(crate) struct Rotation {
     dimension: usize,
     span: usize,
-    /// `dimension` factors for each pass: a random sign, times 1/√span where the butterflies will run.
+    /// `dimension` factors for each pass: a random sign, multiplied by 1/√span for coordinates of the butterflies.
     factors: Vec<f32>,
 }
 
 impl Rotation {
     pub(crate) fn new(dimension: usize, seed: u64) -> Self {
         let span = if dimension == 0 { 0 } else { 1 << dimension.ilog2() };
-        // Three passes over the whole, or two rounds of a pass over the front and one over the back.
+        // Three passes over all coordinates, or two rounds of a pass over the front and a pass over the back.
         let passes = if span == dimension { 3 } else { 4 };
         let scale = 1.0 / (span as f32).sqrt();
         let mut random = SplitMix(seed);
@@ -43,7 +43,7 @@ impl Rotation {
         Self { dimension, span, factors }
     }
 
-    /// Rotates in place. Inlined into a function that is compiled for each kernel.
+    /// Rotates `x` in place. Inlined into a function that is compiled for each kernel.
     #[inline(always)]
     pub(crate) fn apply(&self, x: &mut [f32]) {
         debug_assert_eq!(x.len(), self.dimension);
@@ -62,13 +62,15 @@ impl Rotation {
     }
 }
 
-/// The coordinates that the butterflies of a pass run over: the front, the back, the front, …
+/// Returns the coordinates that a pass's butterflies run over: alternately the front and the back, beginning with the
+/// front.
 #[inline(always)]
 fn active(dimension: usize, span: usize, pass: usize) -> std::ops::Range<usize> {
     if pass.is_multiple_of(2) { 0..span } else { dimension - span..dimension }
 }
 
-/// Rotates coordinate i of the first half against coordinate i of the second by 45°; a middle one stays.
+/// Rotates coordinate i of the first half against coordinate i of the second by 45°. An odd dimension's middle
+/// coordinate does not change.
 #[inline(always)]
 fn halves(x: &mut [f32]) {
     let half = x.len() / 2;
@@ -78,7 +80,7 @@ fn halves(x: &mut [f32]) {
     }
 }
 
-/// The Hadamard transform, not normalised, of a power of two of values.
+/// Computes the Hadamard transform in place, without normalising. The number of values is a power of two.
 #[inline(always)]
 fn butterflies(x: &mut [f32]) {
     let mut stride = 1;
@@ -99,7 +101,7 @@ fn butterflies(x: &mut [f32]) {
     }
 }
 
-/// The butterflies of one stride inside a register, as a shuffle, a change of signs and an addition.
+/// Computes the butterflies of one stride within a register, as a shuffle, a sign change and an addition.
 #[inline(always)]
 fn inner<const STRIDE: usize>(x: [f32; LANES]) -> [f32; LANES] {
     let mut y = [0.0; LANES];
@@ -110,7 +112,7 @@ fn inner<const STRIDE: usize>(x: [f32; LANES]) -> [f32; LANES] {
     y
 }
 
-/// SplitMix64: written here because the bits are part of the format of the codes.
+/// Implements the SplitMix64 generator. It is written out here because its bits are part of the codes' format.
 struct SplitMix(u64);
 
 impl SplitMix {

@@ -1,9 +1,10 @@
-//! A sum whose order is written here, so that every kernel and every machine comes to the same bits.
+//! Sums floating-point numbers in a fixed order, so that every kernel and every machine computes the same bits.
 
-/// Partial sums: enough to fill the registers of the widest kernel.
+/// Number of partial sums: enough to fill the registers of the widest kernel.
 const LANES: usize = 16;
 
-/// The sum of `f` over `values`: value i goes to partial sum i mod 16, and those are added in pairs.
+/// Returns the sum of `f` over `values`. Value i is added to partial sum i mod 16; the partial sums are added in
+/// pairs.
 #[inline(always)]
 pub(crate) fn of(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut partial = [0.0; LANES];

@@ -1,4 +1,4 @@
-//! Codes in the making: rows appended one after the other, from vectors or from other codes.
+//! Writes blocks of codes: rows are appended one after the other, encoded from vectors or copied from other codes.
 
 use std::ops::Range;
 
@@ -6,14 +6,14 @@ use crate::codec::Codec;
 use crate::error::CodesError;
 use crate::layout::{BLOCK_ROWS, FACTOR_BYTES, SLICE_BYTES, factor, position};
 
-/// Appends rows and hands out the bytes of whole blocks.
+/// Appends rows and returns the bytes of whole blocks.
 ///
-/// A row's code depends on its vector alone, so a copied code is the same as one encoded anew: files can be merged
-/// without their vectors.
+/// A row's code depends only on its vector, so copying a code gives the same bytes as encoding the vector again.
+/// Files can be merged without their vectors.
 pub struct BlockWriter<'a> {
     codec: &'a Codec,
     bytes: Vec<u8>,
-    /// Rows in `bytes`.
+    /// Number of rows in `bytes`.
     rows: usize,
     rotated: Vec<f32>,
     groups: Vec<u8>,
@@ -25,12 +25,12 @@ impl<'a> BlockWriter<'a> {
         Self { codec, bytes: Vec::new(), rows: 0, rotated: Vec::new(), groups }
     }
 
-    /// Rows appended and not yet taken.
+    /// Returns the number of rows that were appended and are not yet taken.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Appends the code of a vector. A vector of length zero is a row whose estimate is always zero.
+    /// Appends the code of a vector. The estimate of a vector of length zero is always zero.
     pub fn push(&mut self, vector: &[f32]) -> Result<(), CodesError> {
         let square = self.codec.rotate(vector, &mut self.rotated)?;
         let factor = self.codec.kernel().encode(&self.rotated, square, &mut self.groups);
@@ -48,7 +48,7 @@ impl<'a> BlockWriter<'a> {
         Ok(())
     }
 
-    /// Appends rows of other codes of the same codec.
+    /// Appends a range of rows from other codes of the same codec.
     pub fn copy(&mut self, codes: &[u8], rows: Range<usize>) -> Result<(), CodesError> {
         let held = self.codec.rows(codes);
         if rows.end > held {
@@ -58,7 +58,7 @@ impl<'a> BlockWriter<'a> {
         let mut next = rows.start;
         while next < rows.end {
             let (block, row) = (next / BLOCK_ROWS, next % BLOCK_ROWS);
-            // Where both sides stand at the beginning of a block, whole blocks go over at once.
+            // If both sides are at the beginning of a block, copy whole blocks at once.
             let whole = (rows.end - next) / BLOCK_ROWS;
             if row == 0 && self.rows.is_multiple_of(BLOCK_ROWS) && whole > 0 {
                 if let Some(from) = codes.get(block * size..(block + whole) * size) {
@@ -92,7 +92,7 @@ impl<'a> BlockWriter<'a> {
         }
     }
 
-    /// Takes the bytes of the blocks that are full: for writing them out as they come.
+    /// Removes the full blocks and returns their bytes, so that a caller can write them as they are completed.
     pub fn take_full(&mut self) -> Vec<u8> {
         let full = self.rows / BLOCK_ROWS;
         let rest = self.bytes.split_off(full * self.codec.block_bytes());
@@ -100,12 +100,12 @@ impl<'a> BlockWriter<'a> {
         std::mem::replace(&mut self.bytes, rest)
     }
 
-    /// The bytes that were not taken yet. Rows that pad the last block are zero.
+    /// Returns the bytes that were not yet taken. Padding rows of the last block are zero.
     pub fn finish(self) -> Vec<u8> {
         self.bytes
     }
 
-    /// Counts a row more, in a new block if need be, and gives its place in the last block.
+    /// Adds a row, in a new block if the last is full, and returns the row's position in its block.
     fn room(&mut self) -> usize {
         let row = self.rows % BLOCK_ROWS;
         if row == 0 {

@@ -1,4 +1,4 @@
-//! What holds for codes and scans, seen from outside.
+//! Tests codes and scans through the public interface.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -32,7 +32,7 @@ fn encode(codec: &Codec, rows: &[Vec<f32>]) -> Vec<u8> {
     writer.finish()
 }
 
-/// Every estimate, by row.
+/// Returns the estimates of all rows, in the order of rows.
 fn estimates(codec: &Codec, codes: &[u8], rows: usize, query: &[f32]) -> Vec<f32> {
     let mut candidates = Candidates::new(rows);
     codec.query(query).unwrap().scan(codes, 0..rows, None, 0, &mut candidates).unwrap();
@@ -61,14 +61,14 @@ fn kernels_agree_bit_for_bit() {
             assert!(encode(&codec, &rows) == codes, "codes of {kernel:?} at {dimension}");
             let got = estimates(&codec, &codes, rows.len(), &query);
             assert_eq!(bits(&got), bits(&expected), "estimates of {kernel:?} at {dimension}");
-            // No alignment is assumed.
+            // The codes need no alignment.
             let shifted: Vec<u8> = [&[0; 3], &codes[..]].concat();
             assert_eq!(bits(&estimates(&codec, &shifted[3..], rows.len(), &query)), bits(&expected));
         }
     }
 }
 
-/// The format is fixed: a change of a byte would make every file of codes unreadable.
+/// Pins the bytes of the format. A change of one byte would make all existing files of codes unreadable.
 #[test]
 fn bytes_are_pinned() {
     let codec = Codec::new(24, SEED).unwrap();
@@ -91,7 +91,7 @@ fn copies_are_the_same_in_any_order_and_place() {
         let mut order: Vec<usize> = (0..rows.len()).collect();
         rng.shuffle(&mut order);
         order.truncate(150);
-        // Row by row, from codes and from vectors in turn, handing out what is full.
+        // Appends row by row, from codes and from vectors in turn, and takes the full blocks as they come.
         let (mut writer, mut bytes) = (codec.writer(), Vec::new());
         for (i, &row) in order.iter().enumerate() {
             match i % 3 {
@@ -107,7 +107,7 @@ fn copies_are_the_same_in_any_order_and_place() {
         let direct = encode(&codec, &order.iter().map(|&row| rows[row].clone()).collect::<Vec<_>>());
         assert!(bytes == direct);
         assert_eq!(bytes.len(), codec.bytes(order.len()));
-        // Ranges, on block boundaries and across them.
+        // Copies ranges that begin on block boundaries and ranges that do not.
         let mut writer = codec.writer();
         for range in [0..96, 96..100, 100..100, 64..200, 5..70] {
             writer.copy(&codes, range).unwrap();
@@ -146,7 +146,7 @@ fn a_filter_gives_exactly_the_allowed_rows_of_the_range() {
 fn threads_and_limits_do_not_change_the_best() {
     let mut rng = Rng::with_seed(4);
     let codec = Codec::new(5, SEED).unwrap();
-    // Few distinct rows: many equal estimates.
+    // Few distinct rows give many equal estimates.
     let kinds: Vec<_> = (0..9).map(|_| random(&mut rng, 5)).collect();
     let rows: Vec<_> = (0..3000).map(|_| kinds[rng.usize(..9)].clone()).collect();
     let codes = encode(&codec, &rows);
@@ -166,9 +166,8 @@ fn threads_and_limits_do_not_change_the_best() {
     }
 }
 
-/// The theory: over random rotations the estimate is right on average, and its deviation is
-/// √((1 - c²) / c² / (d - 1)) · √(1 - s²), with c the cosine between a vector and what its code stands for and s the
-/// dot product.
+/// Checks the estimates against the theory: over random rotations they have no bias, and their deviation is √((1 -
+/// c²) / c² / (d - 1)) · √(1 - s²). Here c is the cosine between a vector and its code, and s is the dot product.
 #[test]
 fn estimates_have_no_bias_and_the_deviation_of_the_theory() {
     for (dimension, dot_wanted) in [(64, 0.0), (384, 0.8), (384, 0.3), (1000, 0.6)] {
@@ -200,7 +199,7 @@ fn estimates_have_no_bias_and_the_deviation_of_the_theory() {
         assert!(worst < 5.5 * expected, "{worst} for {expected} at {dimension}");
     }
 }
-/// 1 - c² of a normal variable at one bit.
+/// 1 - c² of a normal variable encoded in one bit.
 const SQUARED_LOSS: f64 = 1.0 - std::f64::consts::FRAC_2_PI;
 
 #[test]
@@ -234,10 +233,10 @@ fn the_nearest_survive_in_clusters() {
         hits += exact.best_first().filter(|c| found.iter().any(|f| f.row == c.row)).count();
     }
     assert!(hits >= 390, "recall {}", hits as f32 / 400.0);
-    assert!(looked < 40 * codec.candidates(k, count), "it never stopped early");
+    assert!(looked < 40 * codec.candidates(k, count), "no search stopped early");
 }
 
-/// What is looked at first and when to stop must not matter where every row is a candidate and none is out of reach.
+/// Checks that the order of exact scoring and its end do not matter if every row is a candidate and within reach.
 #[test]
 fn reranking_gives_the_exact_order() {
     let mut rng = Rng::with_seed(21);
@@ -260,7 +259,7 @@ fn reranking_gives_the_exact_order() {
             assert_eq!(found, exact[..k.min(300)]);
         }
     }
-    // A row whose score is not a number is left out.
+    // A row whose score is NaN is skipped.
     let found = query.nearest(3, all, |row| if row == 20 { f32::NAN } else { score(row) });
     assert_eq!((found[0].row, found.len()), (200, 3));
 }
@@ -295,7 +294,7 @@ fn nothing_and_wrong_input_are_answered() {
     assert_eq!(codec.writer().push(&[1.0]), Err(CodesError::VectorLength { given: 1, dimension: 6 }));
     assert_eq!(codec.writer().push(&[f32::NAN; 6]), Err(CodesError::NotFinite));
     assert_eq!(codec.query(&[f32::INFINITY; 6]).err(), Some(CodesError::NotFinite));
-    // A vector of length zero is near nothing, as a row and as a query.
+    // The score of a vector of length zero is zero, as a row and as a query.
     let codes = encode(&codec, &[vec![0.0; 6], vec![0.5; 6]]);
     assert_eq!(estimates(&codec, &codes, 2, &[0.3; 6])[0], 0.0);
     assert_eq!(estimates(&codec, &codes, 2, &[0.0; 6]), [0.0, 0.0]);

@@ -1,4 +1,4 @@
-//! AVX2: a slice (two groups of 32 rows) is a register.
+//! Implements the AVX2 kernel: a slice (two groups of 32 rows) fills a register.
 
 use std::arch::x86_64::*;
 
@@ -15,11 +15,11 @@ pub(super) fn block(tables: &Tables, block: &[u8], bar: f32, out: &mut [f32; BLO
     let (factors, codes) = block.split_at(FACTOR_BYTES.min(block.len()));
     let Some(factors) = factors.first_chunk::<FACTOR_BYTES>() else { return 0 };
     let low = _mm256_set1_epi8(15);
-    // Sums of 16 bits: `both` of the even bytes with 256 times the odd ones mixed in, `odd` of the odd ones.
+    // 16-bit sums: `both` adds the even bytes plus 256 times the odd bytes, `odd` adds the odd bytes.
     let (mut both, mut odd) = (_mm256_setzero_si256(), _mm256_setzero_si256());
     for (codes, tables) in codes.as_chunks::<64>().0.iter().zip(tables.entries.as_chunks::<128>().0) {
-        // SAFETY: the offsets and 32 bytes from there lie inside of 64 and of 128 bytes; loads are unaligned. A
-        // prefetch reads nothing: where it points outside of all memory it does nothing.
+        // SAFETY: each load of 32 bytes lies within the 64 or 128 bytes of its chunk; loads may be unaligned. A
+        // prefetch does not access memory architecturally, so an address outside every allocation is harmless.
         let (first, second, a, c, b, d) = unsafe {
             let (codes, tables) = (codes.as_ptr(), tables.as_ptr());
             _mm_prefetch::<_MM_HINT_T0>(codes.wrapping_add(AHEAD).cast());

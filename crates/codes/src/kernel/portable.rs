@@ -1,4 +1,4 @@
-//! The reference: plain arithmetic in the order of the layout.
+//! Implements the reference kernel: plain arithmetic in the order of the layout.
 
 use crate::codec;
 use crate::layout::{BLOCK_ROWS, FACTOR_BYTES, SLICE_BYTES, position};
@@ -10,7 +10,7 @@ super::shared!();
 pub(super) fn block(tables: &Tables, block: &[u8], bar: f32, out: &mut [f32; BLOCK_ROWS]) -> u32 {
     let (factors, codes) = block.split_at(FACTOR_BYTES.min(block.len()));
     let mut sums = [0u16; BLOCK_ROWS];
-    // Two slices, a and b in the first, c and d in the second; their tables are a a c c b b d d.
+    // The first slice holds groups a and b, the second c and d; their tables are stored as a a c c b b d d.
     let quartets = tables.entries.as_chunks::<128>().0;
     for (slices, entries) in codes.as_chunks::<{ 2 * SLICE_BYTES }>().0.iter().zip(quartets) {
         let (tables, _) = entries.as_chunks::<16>();
