@@ -1,4 +1,4 @@
-//! Objects in a folder: a compare-and-swap, a lost race, a lease. Run it with
+//! Demonstrates objects in a folder: a compare-and-swap, a lost race, a lease. Run it with
 //! `cargo run -p docweir-objects --example conditional_put`.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
@@ -24,9 +24,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (body, tag) = objects.get("counter").await?;
     println!("read {}", String::from_utf8_lossy(&body));
     put("2", Precondition::Matches(tag.clone())).await?;
-    // Somebody who read the first state must not write over the second one.
+    // A writer that read the first state must not overwrite the second one.
     match put("3", Precondition::Matches(tag)).await {
-        Err(ObjectError::Conflict(key)) => println!("`{key}` was changed meanwhile: read it again"),
+        Err(ObjectError::Conflict(key)) => println!("`{key}` was changed by another writer; read it again"),
         other => println!("unexpected: {other:?}"),
     }
 
@@ -38,11 +38,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // A lease is one object that is replaced by conditional put.
     let register = LeaseRegister::new(objects.clone(), "lease".into(), clock);
-    let held = register.acquire("first", Duration::from_secs(60), 0).await?.ok_or("nobody has it yet")?;
+    let held = register.acquire("first", Duration::from_secs(60), 0).await?.ok_or("the lease is not free")?;
     let second = register.acquire("second", Duration::from_secs(60), 0).await?;
     println!("epoch {} is {}'s, a second holder: {}", held.record.epoch, held.record.holder, second.is_some());
     register.release(&held).await?;
-    let next = register.acquire("second", Duration::from_secs(60), 0).await?.ok_or("it was given back")?;
+    let next = register.acquire("second", Duration::from_secs(60), 0).await?.ok_or("the lease was not released")?;
     println!("epoch {} is {}'s", next.record.epoch, next.record.holder);
     Ok(())
 }

@@ -1,16 +1,17 @@
-//! Copies of objects on the local disk: for what is mapped, never changes, and lies far away.
+//! Keeps copies of remote objects on the local disk. Only objects that never change and that are memory-mapped are
+//! copied.
 //!
 //! ```text
-//! folder/<hash of place and key>   a whole object; its time of change is that of its last use
-//! folder/.tmp/…                    copies under way
+//! folder/<hash of place and key>   a complete copy; its modification time is its last use
+//! folder/.tmp/…                    unfinished copies
 //! ```
-//! A copy is complete or absent: it is written under another name, looked at (size; the checksum by the store that it
-//! comes from), synced and renamed. Whoever asks while it is being made waits for it. Copies outlast the process, and
-//! several processes may share a folder: at worst two of them fetch the same object. The folder may be emptied at any
-//! time; a file that is open stays readable.
+//! A copy is complete or absent. It is written under a temporary name, its size is checked, and it is synced and
+//! renamed. The underlying store verifies the checksum. Concurrent requests for one object wait for the first. Copies
+//! outlive the process, and several processes may share a folder; at worst two of them fetch the same object. The
+//! folder may be emptied at any time, because open files stay readable.
 //!
-//! Above the limit the copy goes that was not used for longest. The limit is for what is copied: two processes that fetch
-//! at the same moment don't see each other's, and may pass it by as much.
+//! Above `max_bytes` the least recently used copies are deleted. Two processes that fetch at the same moment do not
+//! see each other's unfinished copies, so together they may exceed the limit by the size of those.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -30,15 +31,15 @@ use super::local::files::{Temporary, remove_leftovers};
 use super::{Durability, ObjectError, ObjectMeta, ObjectStore, Precondition, Tag, Upload};
 
 const TMP: &str = ".tmp";
-/// A copy that has been under way for longer is its dead process's, whoever holds it.
+/// Age after which an unfinished copy counts as abandoned, even if its file is locked.
 const LEFTOVER: Duration = Duration::from_secs(86_400);
 
-/// How much of the disk copies may take.
+/// Options of the local copies of remote objects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CopyOptions {
-    /// Bytes on the disk that the copies of objects may take, all of them. The snapshots that are searched should fit.
-    /// Default 21474836480 (20 GiB).
+    /// Disk space, in bytes, for all copies of objects. If the searched snapshots do not fit, they are fetched again
+    /// and again. Default 21474836480 (20 GiB).
     pub max_bytes: u64,
 }
 
@@ -49,7 +50,7 @@ impl Default for CopyOptions {
 }
 
 impl CopyOptions {
-    /// Values that are out of range: the field and what would be right.
+    /// Returns each field that is out of range, with a message that names the valid range.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         match self.max_bytes {
             0x10_0000..=0xFF_FFFF_FFFF_FFFF => Vec::new(),
@@ -58,20 +59,21 @@ impl CopyOptions {
     }
 }
 
-/// An object store, with copies of what is mapped. Everything else goes to the store itself.
+/// Wraps an object store and keeps local copies of objects that are memory-mapped. All other operations go to the
+/// wrapped store.
 pub struct CachedObjects {
     objects: Arc<dyn ObjectStore>,
     folder: PathBuf,
     options: CopyOptions,
     clock: SharedClock,
-    /// Of each object that is being fetched: the turn of those who wait for it.
+    /// One lock per object that is being fetched; later requests for the object wait for it.
     turns: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
-    /// Bytes that copies under way will take.
+    /// Total size, in bytes, of unfinished copies.
     promised: Arc<Mutex<u64>>,
 }
 
 impl CachedObjects {
-    /// Opens the folder, which is made if there is none. Blocks.
+    /// Opens the folder and creates it if it is missing. Blocks.
     pub fn open(
         objects: Arc<dyn ObjectStore>,
         folder: &Path,
@@ -81,7 +83,7 @@ impl CachedObjects {
         let failed = |e: io::Error| failure("open the cache", &folder.display().to_string(), &e);
         std::fs::create_dir_all(folder.join(TMP)).map_err(failed)?;
         if let Err(error) = remove_leftovers(&folder.join(TMP), clock.now(), LEFTOVER) {
-            tracing::warn!(%error, folder = %folder.display(), "leftovers of copies can't be removed");
+            tracing::warn!(%error, folder = %folder.display(), "leftovers of copies not removed");
         }
         let (turns, promised) = (Mutex::default(), Arc::default());
         Ok(Self { objects, folder: folder.to_owned(), options, clock, turns, promised })
@@ -92,10 +94,10 @@ impl CachedObjects {
         self.folder.join(Sha256Hex::of(name.as_bytes()).as_str())
     }
 
-    /// A copy that is there. Using it makes it the newest.
+    /// Opens an existing copy and marks it as the most recently used.
     fn held(&self, path: &Path) -> Option<File> {
         let file = OpenOptions::new().read(true).open(path).ok()?;
-        // A cache on a disk that is read-only still serves.
+        // Ignore the failure: a cache on a read-only disk can still be read.
         let _ = file.set_modified(self.now());
         Some(file)
     }
@@ -127,12 +129,12 @@ impl CachedObjects {
         copied.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(failed)
     }
 
-    /// Deletes what was not used for longest, until so much more fits.
+    /// Reserves `bytes` and deletes the least recently used copies until the reservation fits.
     async fn make_room(&self, key: &str, bytes: u64) -> Result<Promise, ObjectError> {
         let most = self.options.max_bytes;
         if bytes > most {
             let reason = format!("it has {bytes} bytes, more than the {most} that the cache may take");
-            let hint = "raise `max_bytes` of the cache of objects";
+            let hint = "raise `max_bytes` of the object cache";
             return Err(ObjectError::Storage { what: "copy", key: key.to_owned(), reason, hint });
         }
         let promise = Promise::new(&self.promised, bytes);
@@ -143,7 +145,7 @@ impl CachedObjects {
     }
 }
 
-/// A copy under way; what is left of it goes when it is dropped.
+/// Holds an unfinished copy. Its temporary file is removed when it is dropped.
 struct Copy {
     temporary: Temporary,
 }
@@ -152,17 +154,17 @@ impl Copy {
     fn finish(mut self, to: &Path, bytes: u64, now: SystemTime) -> io::Result<File> {
         let copied = self.temporary.file().metadata()?.len();
         if copied != bytes {
-            return Err(io::Error::other(format!("{copied} bytes came instead of {bytes}")));
+            return Err(io::Error::other(format!("received {copied} bytes instead of {bytes}")));
         }
         self.temporary.file().set_modified(now)?;
-        // A name that outlives a power loss must not outlive its bytes.
+        // After a power loss the name must not exist without its bytes.
         self.temporary.sync()?;
         self.temporary.rename(to)?;
         File::open(to)
     }
 }
 
-/// Room that is set aside for a copy under way.
+/// Reserves disk space for an unfinished copy. Dropping it frees the space.
 struct Promise {
     promised: Arc<Mutex<u64>>,
     bytes: u64,
@@ -189,7 +191,7 @@ fn evict(folder: &Path, most: u64) -> io::Result<()> {
     let mut copies = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        // Another process may have been faster.
+        // Another process may have deleted it already.
         let Ok(metadata) = entry.metadata() else { continue };
         if metadata.is_file() {
             copies.push((metadata.modified()?, metadata.len(), entry.path()));
@@ -247,7 +249,7 @@ impl ObjectStore for CachedObjects {
 
     async fn delete(&self, key: &str) -> Result<(), ObjectError> {
         self.objects.delete(key).await?;
-        // Other processes' copies go when they are the oldest.
+        // Copies of other processes are deleted when they become the least recently used.
         let _ = std::fs::remove_file(self.path(key));
         Ok(())
     }
@@ -261,7 +263,7 @@ impl ObjectStore for CachedObjects {
     }
 
     async fn local_copy(&self, key: &str) -> Result<Option<File>, ObjectError> {
-        // What is a local file already needs no copy.
+        // An object that is already a local file needs no copy.
         if let Some(file) = self.objects.local_copy(key).await? {
             return Ok(Some(file));
         }

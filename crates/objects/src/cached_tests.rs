@@ -7,7 +7,7 @@ use super::*;
 use crate::conformance::{Candidate, check};
 use crate::memory::{Faults, MemoryObjects};
 
-/// Counts what is fetched, and can send too little.
+/// Counts fetches and can return truncated objects.
 struct Far {
     objects: MemoryObjects,
     fetched: AtomicUsize,
@@ -82,7 +82,7 @@ impl Room {
         self.far.fetched.load(Ordering::SeqCst)
     }
 
-    /// Sizes of what is kept, and how much is under way.
+    /// Returns the sizes of the complete copies and the number of unfinished ones.
     fn kept(&self) -> (Vec<u64>, usize) {
         let files = std::fs::read_dir(self.folder.path()).unwrap().map(|e| e.unwrap().metadata().unwrap());
         let mut sizes: Vec<_> = files.filter(|m| m.is_file()).map(|m| m.len()).collect();
@@ -124,7 +124,7 @@ async fn an_object_is_fetched_once_however_many_ask_and_outlasts_the_process() {
     assert_eq!(read(&one, "a").await.len() + read(&other, "a").await.len(), 2000);
     assert_eq!((room.fetched(), room.kept()), (1, (vec![1000], 0)));
     assert!(matches!(one.local_copy("none").await, Err(ObjectError::NotFound(k)) if k == "none"));
-    // Two processes may fetch the same one; both have it whole.
+    // Two processes may fetch the same object; both get it whole.
     room.put("b", 500).await;
     let (first, second) = tokio::join!(read(&one, "b"), read(&other, "b"));
     assert_eq!((first.len(), second.len(), room.kept()), (500, 500, (vec![500, 1000], 0)));
@@ -150,9 +150,9 @@ async fn the_copy_goes_that_was_not_used_for_longest() {
     assert_eq!(room.fetched(), 3, "a was used later than b");
     let mut still = Vec::new();
     (&open).read_to_end(&mut still).unwrap();
-    assert_eq!(still, vec![b'b'; 1000], "what is open stays readable");
+    assert_eq!(still, vec![b'b'; 1000], "an open file stays readable");
     cache.delete("a").await.unwrap();
-    assert_eq!(room.kept().0, [1001], "what is deleted is not kept");
+    assert_eq!(room.kept().0, [1001], "the copy of a deleted object is deleted");
 
     room.put("d", 2_501).await;
     let error = cache.local_copy("d").await.unwrap_err().to_string();
@@ -167,9 +167,9 @@ async fn a_copy_is_whole_or_not_there() {
     let cache = room.cache(1 << 20);
     room.far.cut.store(1, Ordering::SeqCst);
     let error = cache.local_copy("a").await.unwrap_err().to_string();
-    assert!(error.contains("999 bytes came instead of 1000"), "{error}");
+    assert!(error.contains("received 999 bytes instead of 1000"), "{error}");
     assert_eq!(room.kept(), (vec![], 0));
-    // Nobody waits for it any more.
+    // The only waiting caller is dropped.
     let mut going = Box::pin(cache.local_copy("a"));
     assert!(futures_util::poll!(&mut going).is_pending());
     drop(going);

@@ -1,4 +1,4 @@
-//! What every object store promises, checked on each of them.
+//! Tests that an object store meets the contract of [`ObjectStore`].
 
 use std::io::Write;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use bytes::Bytes;
 
 use super::{Durability, ObjectError, ObjectStore, Pages, Precondition, Tag};
 
-/// A store that holds nothing, and where it is allowed to be different.
+/// Describes an empty store to check, and where it may differ from the others.
 pub struct Candidate {
     pub objects: Arc<dyn ObjectStore>,
-    /// Lists come by bytes, not folder by folder.
+    /// If true, lists are in byte order; otherwise folder by folder.
     pub in_byte_order: bool,
-    /// Keys are looked at; the store for tests takes any.
+    /// If true, the store rejects invalid keys; the store in memory accepts any key.
     pub checks_keys: bool,
-    /// One byte more than what an upload writes at once.
+    /// Size, in bytes, that is one byte more than an upload writes in one part.
     pub large: usize,
 }
 
@@ -103,14 +103,14 @@ async fn of_many_one_wins(s: &Arc<dyn ObjectStore>) {
             match task.await.unwrap() {
                 Ok(_) => won.push(format!("by {i}")),
                 Err(ObjectError::Conflict(_)) => {}
-                // Some servers let them wait for each other longer than a call waits.
+                // Some servers make concurrent writers wait for each other longer than the timeout of a call.
                 Err(ObjectError::Unknown { .. }) => unknown.push(format!("by {i}")),
                 Err(e) => panic!("{e}"),
             }
         }
         let body = String::from_utf8(s.get(key).await.unwrap().0.to_vec()).unwrap();
         let one = won == [body.clone()] || won.is_empty() && unknown.contains(&body);
-        assert!(one, "{key}: {body}, said to be done: {won:?}, not known: {unknown:?}");
+        assert!(one, "{key}: {body}, reported as written: {won:?}, unknown: {unknown:?}");
         s.delete(key).await.unwrap();
     }
 }
@@ -159,7 +159,7 @@ async fn lists_come_in_pages(candidate: &Candidate) {
             assert_eq!(paged, expected, "{prefix:?} by {page}");
         }
     }
-    assert_eq!(s.list("a/", Some("a/b"), 1).await.unwrap()[0].key, "a/b-c/d", "after what does not exist");
+    assert_eq!(s.list("a/", Some("a/b"), 1).await.unwrap()[0].key, "a/b-c/d", "after a key that does not exist");
     assert_eq!(s.list("", None, 0).await.unwrap(), []);
     let mut pages = Pages::new(s.as_ref(), "a");
     assert_eq!(pages.next().await.unwrap().unwrap().len(), 7);
@@ -182,7 +182,7 @@ async fn several_at_once(s: &Arc<dyn ObjectStore>) {
     }
 }
 
-/// Writes on a thread that may block, as writers do.
+/// Uploads `body` from a thread that may block, as real writers do. Finishes the upload only if `end` is true.
 pub async fn upload(s: &Arc<dyn ObjectStore>, key: &str, body: Bytes, end: bool) -> Result<(), ObjectError> {
     let mut upload = s.create(key).await?;
     let (upload, written) = tokio::task::spawn_blocking(move || {
@@ -208,7 +208,7 @@ async fn uploads(candidate: &Candidate) {
         s.read_into(&key, file.reopen().unwrap()).await.unwrap();
         assert!(std::fs::read(file.path()).unwrap() == body, "{length}");
     }
-    // Replaces what is there.
+    // An upload replaces the existing object.
     upload(s, "up/0", "new".into(), true).await.unwrap();
     assert_eq!(s.get("up/0").await.unwrap().0, "new");
     for i in 0..5 {

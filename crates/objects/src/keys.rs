@@ -1,13 +1,14 @@
-//! Which keys there are.
+//! Defines which object keys are valid.
 
 use super::ObjectError;
 
-/// Longest key, as in S3, and longest part of a key: a file name less what a file system may need.
+/// Longest key, in bytes, as in S3.
 pub const MAX_KEY: usize = 1024;
+/// Longest part of a key, in bytes. File systems allow 255; the rest is reserved for suffixes.
 const MAX_PART: usize = 200;
 
-/// Parts of safe characters, none of which begins with a dot: no way out of a folder, none into `.tmp`. The same for
-/// every store, so that what one holds can be moved to another.
+/// Checks that a key consists of parts of safe characters, none of which begins with a dot. Such a key cannot leave
+/// its folder or point into `.tmp`. The rule is the same for every store, so objects can be moved between stores.
 pub fn check_key(key: &str) -> Result<(), ObjectError> {
     let part = |p: &str| {
         let safe = |b: u8| b.is_ascii_alphanumeric() || b"._-=+%".contains(&b);

@@ -1,9 +1,9 @@
-//! A lease: who is doing a piece of work just now, so that nobody else does it as well.
+//! Grants a lease: one holder at a time does a piece of work.
 //!
-//! One small object that is replaced by conditional put. It saves work and guards nothing: a holder can be stopped for
-//! longer than its lease lasts and go on. What it then writes is refused by the epoch, which the lease hands out and which
-//! grows with every holder. Whether a lease has run out is judged by each machine's own clock; a wrong clock costs double
-//! work, not data.
+//! A lease is one small object that is replaced by conditional puts. It avoids double work but protects no data: a
+//! holder can be suspended for longer than its lease lasts, and then continue. The epoch protects the data. Every new
+//! holder gets a higher epoch, and writes with an older epoch are refused. Each machine judges the expiry by its own
+//! clock; a wrong clock causes double work, not data loss.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,26 +14,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Durability, ObjectError, ObjectStore, Precondition, Tag};
 
-/// What the object says.
+/// Holds the content of the lease object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseRecord {
-    /// Empty when it was given back.
+    /// Holder of the lease; empty after a release.
     pub holder: String,
     pub epoch: u64,
-    /// Unix milliseconds.
+    /// Expiry time, in Unix milliseconds.
     pub expires_at_ms: i64,
-    /// Signs of life so far.
+    /// Number of heartbeats since the lease was acquired.
     pub beat: u64,
 }
 
-/// The right to work, until it ends. Of whoever holds it.
+/// Represents a lease that the caller acquired, with the tag of its last write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     pub record: LeaseRecord,
     tag: Tag,
 }
 
-/// The place of one lease.
+/// Reads and writes the object of one lease.
 pub struct LeaseRegister {
     objects: Arc<dyn ObjectStore>,
     key: String,
@@ -42,8 +42,8 @@ pub struct LeaseRegister {
 
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
-    /// Somebody else has taken it over: stop working.
-    #[error("the lease `{0}` is somebody else's now")]
+    /// Another holder has taken over the lease. Stop working.
+    #[error("lease `{0}` was taken over by another holder")]
     Lost(String),
     #[error(transparent)]
     Object(#[from] ObjectError),
@@ -54,13 +54,14 @@ impl LeaseRegister {
         Self { objects, key, clock }
     }
 
-    /// Who has it, if anybody ever had.
+    /// Returns the current record, or `None` if the lease was never acquired.
     pub async fn read(&self) -> Result<Option<LeaseRecord>, LeaseError> {
         Ok(self.load().await?.map(|lease| lease.record))
     }
 
-    /// Takes the lease if it is free or has run out; `None` while somebody else has it. The epoch is above that of every
-    /// holder before and above `at_least`: the lease may have been deleted, the manifest remembers.
+    /// Acquires the lease if it is free or has expired. Returns `None` while another holder has it. The new epoch is
+    /// above the epochs of all former holders and above `at_least`. Pass the manifest's epoch as `at_least`, because
+    /// the lease object may have been deleted.
     pub async fn acquire(&self, holder: &str, ttl: Duration, at_least: u64) -> Result<Option<Lease>, LeaseError> {
         let held = self.load().await?;
         let now = self.now_ms();
@@ -81,7 +82,7 @@ impl LeaseRegister {
         }
     }
 
-    /// A sign of life. `Lost` is final; any other failure may pass.
+    /// Extends the lease by `ttl` and counts a heartbeat. [`LeaseError::Lost`] is final; any other failure may pass.
     pub async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LeaseError> {
         let record = LeaseRecord {
             expires_at_ms: self.now_ms().saturating_add(millis(ttl)),
@@ -91,18 +92,18 @@ impl LeaseRegister {
         self.replace(lease, record).await
     }
 
-    /// Gives it back, so that the next one need not wait for its end.
+    /// Releases the lease, so that the next holder need not wait for its expiry.
     pub async fn release(&self, lease: &Lease) -> Result<(), LeaseError> {
         let record = LeaseRecord { holder: String::new(), expires_at_ms: 0, ..lease.record.clone() };
         self.replace(lease, record).await.map(drop)
     }
 
-    /// Writes over one's own record and over nobody else's.
+    /// Replaces the record if it is still the caller's own.
     async fn replace(&self, lease: &Lease, record: LeaseRecord) -> Result<Lease, LeaseError> {
         match self.put(record.clone(), Precondition::Matches(lease.tag.clone())).await {
             Err(LeaseError::Object(e)) if unsure(&e) => match self.load().await? {
                 Some(held) if held.record == record => Ok(held),
-                // A lost request: the record is still the one before, and may be written again.
+                // The request was lost: the old record is unchanged, and the caller may retry.
                 Some(held) if held == *lease => Err(LeaseError::Object(e)),
                 _ => Err(LeaseError::Lost(self.key.clone())),
             },
@@ -112,7 +113,8 @@ impl LeaseRegister {
 
     async fn load(&self) -> Result<Option<Lease>, LeaseError> {
         match self.objects.get(&self.key).await {
-            // It guards nothing: what can't be read is over, and is written over by its tag.
+            // The lease protects no data, so an unreadable record counts as expired. The next holder replaces it by
+            // its tag.
             Ok((body, tag)) => Ok(Some(Lease { record: serde_json::from_slice(&body).unwrap_or_default(), tag })),
             Err(ObjectError::NotFound(_)) => Ok(None),
             Err(e) => Err(e.into()),
@@ -120,7 +122,7 @@ impl LeaseRegister {
     }
 
     async fn put(&self, record: LeaseRecord, when: Precondition) -> Result<Lease, LeaseError> {
-        // A record of strings and numbers has no way to fail.
+        // Serialising strings and numbers cannot fail.
         let body = Bytes::from(serde_json::to_vec(&record).unwrap_or_default());
         let tag = self.objects.put(&self.key, body, when, Durability::Durable).await?;
         Ok(Lease { record, tag })
@@ -131,7 +133,7 @@ impl LeaseRegister {
     }
 }
 
-/// Whether the write may have been applied, or lost to somebody else's: look.
+/// Returns true if the put may have been applied, or lost a race: the caller then reads the record again.
 fn unsure(error: &ObjectError) -> bool {
     matches!(
         error,
@@ -178,7 +180,7 @@ mod tests {
         assert_eq!(second.record.epoch, 6);
     }
 
-    /// R 2: an expired holder's heartbeat could write over the new owner's lock.
+    /// R 2: an expired holder's heartbeat could overwrite the new holder's record.
     #[tokio::test]
     async fn r02_an_expired_holder_does_not_write_over_the_next_one() {
         let (clock, _, register) = register();

@@ -1,8 +1,9 @@
-//! Objects: bytes under a key. A local folder, S3, memory for tests; copies on the local disk of what never changes.
+//! Stores objects: bytes under a key. The objects live in a local folder, in S3 or, for tests, in memory. [`cached`]
+//! keeps local copies of objects that never change.
 //!
-//! The trait is as small as what S3 can promise. A conditional put is the one primitive that the vector store's
-//! manifest builds on; where its result is not known ([`ObjectError::Unknown`]) the caller looks again, it never
-//! assumes.
+//! The trait promises no more than S3 can keep. The manifest of the vector store builds on one primitive: the
+//! conditional put. If the outcome of a put is unknown ([`ObjectError::Unknown`]), the caller reads the object again
+//! before it decides.
 
 pub mod cached;
 #[cfg(any(test, feature = "testing"))]
@@ -22,17 +23,17 @@ use std::io::Write;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-/// An opaque mark of an object's state (an ETag). Equal tags mean equal states.
+/// Identifies one state of an object (an ETag). Equal tags mean equal states.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tag(pub String);
 
-/// What must hold for a put to be applied.
+/// Describes the condition under which a put is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Precondition {
     None,
-    /// `If-None-Match: *`
+    /// Applies the put only if the key does not exist (`If-None-Match: *`).
     Absent,
-    /// `If-Match: tag`
+    /// Applies the put only if the object still has this tag (`If-Match: tag`).
     Matches(Tag),
 }
 
@@ -40,7 +41,7 @@ pub enum Precondition {
 pub struct ObjectMeta {
     pub key: String,
     pub bytes: u64,
-    /// Unix microseconds of the last write.
+    /// Time of the last write, in Unix microseconds.
     pub modified: i64,
 }
 
@@ -48,36 +49,37 @@ pub struct ObjectMeta {
 pub enum ObjectError {
     #[error("no object `{0}`")]
     NotFound(String),
-    /// The precondition did not hold: reload and decide again.
-    #[error("`{0}` was changed by someone else")]
+    /// The precondition did not hold. Reload the object and decide again.
+    #[error("`{0}` was changed by another writer")]
     Conflict(String),
     /// The write may or may not have been applied (timeout, lost reply).
-    #[error("it is not known whether `{key}` was written: {reason}")]
+    #[error("unknown whether `{key}` was written: {reason}")]
     Unknown { key: String, reason: String },
-    /// Full, read-only or forbidden: nothing a retry of this object would mend.
+    /// The storage is full, read-only or forbidden. A retry cannot succeed until an operator fixes it.
     #[error("can't {what} `{key}`: {reason}; {hint}")]
     Storage { what: &'static str, key: String, reason: String, hint: &'static str },
-    #[error("`{0}` is no valid object key: use `/`-separated parts of letters, digits, `.`, `_`, `-`, `=`, `+`, `%`")]
+    #[error("invalid object key `{0}`: use `/`-separated parts of letters, digits, `.`, `_`, `-`, `=`, `+`, `%`")]
     BadKey(String),
-    /// It was moved to an archive, from where nothing can be read at once.
-    #[error("`{0}` is archived: restore it to read it (S3 Glacier), or begin at an earlier stage")]
+    /// The object was moved to an archive (S3 Glacier) and cannot be read until it is restored.
+    #[error("`{0}` is archived: restore it (S3 Glacier) before reading, or restart the document at an earlier stage")]
     Archived(String),
-    /// Anything that may go away by itself.
+    /// A failure that may pass without intervention; a retry can succeed.
     #[error("can't {what} `{key}`: {reason}")]
     Transient { what: &'static str, key: String, reason: String },
 }
 
 #[async_trait]
 pub trait ObjectStore: Send + Sync + 'static {
-    /// Where the objects are, for messages: a path or `s3://bucket/prefix`.
+    /// Returns the place of the objects for messages: a path or `s3://bucket/prefix`.
     fn location(&self) -> String;
 
-    /// Writes the whole object or nothing; nobody sees a half. `Durability` says what a power loss may take back.
+    /// Writes the whole object or nothing; readers never see a partial object. `durability` sets what survives a
+    /// power loss.
     async fn put(&self, key: &str, body: Bytes, when: Precondition, durability: Durability)
     -> Result<Tag, ObjectError>;
 
-    /// Writes several objects, unconditionally. After a failure some of them may be there; the last one only if all the
-    /// others are.
+    /// Writes several objects without preconditions. After a failure some of them may exist; the last one exists only
+    /// if all the others do.
     async fn put_all(&self, objects: Vec<(String, Bytes)>, durability: Durability) -> Result<(), ObjectError> {
         for (key, body) in objects {
             self.put(&key, body, Precondition::None, durability).await?;
@@ -85,32 +87,33 @@ pub trait ObjectStore: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Begins an object that is too large to be held in memory. Replaces what is under the key when it is finished.
+    /// Begins an object that is too large to be held in memory. [`Upload::finish`] replaces any object under the key.
     async fn create(&self, key: &str) -> Result<Box<dyn Upload>, ObjectError>;
 
     async fn get(&self, key: &str) -> Result<(Bytes, Tag), ObjectError>;
 
-    /// `length` bytes from `offset`; fewer at the end.
+    /// Returns `length` bytes from `offset`, or fewer if the object ends earlier.
     async fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Bytes, ObjectError>;
 
     async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError>;
 
-    /// The mark of the object's state.
+    /// Returns the tag of the object's current state.
     async fn tag(&self, key: &str) -> Result<Tag, ObjectError> {
         self.get(key).await.map(|(_, tag)| tag)
     }
 
-    /// Deleting what is not there is no error.
+    /// Deletes the object. A missing object is not an error.
     async fn delete(&self, key: &str) -> Result<(), ObjectError>;
 
-    /// Keys under `prefix` in order, after `after`, at most `limit`.
+    /// Lists at most `limit` keys that begin with `prefix` and sort after `after`, in order.
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ObjectMeta>, ObjectError>;
 
-    /// A local path, where the objects are files: for memory mapping. `None` elsewhere.
+    /// Returns the local path of the object for memory mapping, or `None` if objects are not files.
     fn local_path(&self, key: &str) -> Option<std::path::PathBuf>;
 
-    /// The object as an open file, where it is one or a copy is kept: for memory mapping. Only of objects that never
-    /// change under their name: the copy may have been made long ago. Stays readable when it is deleted.
+    /// Opens the object, or a local copy of it, as a file for memory mapping. Returns `None` if neither is available.
+    /// Use it only for objects that never change, because a copy may be old. The file stays readable after the object
+    /// is deleted.
     async fn local_copy(&self, key: &str) -> Result<Option<File>, ObjectError> {
         let Some(path) = self.local_path(key) else { return Ok(None) };
         match File::open(path) {
@@ -120,13 +123,14 @@ pub trait ObjectStore: Send + Sync + 'static {
         }
     }
 
-    /// Takes a copy away that turned out to be damaged, so that the next one is made anew; `false` where none is kept.
+    /// Deletes a damaged local copy, so that the next call fetches the object again. Returns `false` if there was no
+    /// copy.
     fn forget_copy(&self, key: &str) -> bool {
         let _ = key;
         false
     }
 
-    /// Reads the whole object into an empty file, with as little memory as a small one takes.
+    /// Copies the whole object into an empty file. Memory use does not grow with the size of the object.
     async fn read_into(&self, key: &str, mut file: File) -> Result<(), ObjectError> {
         const PIECE: u64 = 8 << 20;
         let bytes = self.head(key).await?.bytes;
@@ -144,22 +148,22 @@ pub trait ObjectStore: Send + Sync + 'static {
     }
 }
 
-/// An object that is being written, from first byte to last; writing blocks. Nobody sees it until it is finished;
-/// dropped before that, it leaves nothing.
+/// Writes one object from its first byte to its last; writes block. The object becomes visible when it is finished.
+/// An upload that is dropped earlier leaves nothing.
 #[async_trait]
 pub trait Upload: std::io::Write + Send {
     /// Makes the object durable, then visible.
     async fn finish(self: Box<Self>) -> Result<(), ObjectError>;
 }
 
-/// What an [`Upload`] that can't be written means.
+/// Converts a failed write of an [`Upload`] into an [`ObjectError`].
 pub fn write_failure(key: &str, error: &std::io::Error) -> ObjectError {
-    // A store that is not a disk says it in its own words.
+    // Stores other than a disk wrap their own error; return it unchanged.
     let own = error.get_ref().and_then(|e| e.downcast_ref::<ObjectError>());
     own.cloned().unwrap_or_else(|| local::failure("write", key, error))
 }
 
-/// The objects under a prefix, page by page and in order; those that are deleted meanwhile don't matter.
+/// Iterates over the objects under a prefix in order, page by page. Deletes between two pages are harmless.
 pub struct Pages<'o> {
     objects: &'o dyn ObjectStore,
     prefix: String,
@@ -171,7 +175,7 @@ impl<'o> Pages<'o> {
         Self { objects, prefix: prefix.into(), after: None }
     }
 
-    /// `None` after the last.
+    /// Returns the next page, or `None` after the last.
     pub async fn next(&mut self) -> Result<Option<Vec<ObjectMeta>>, ObjectError> {
         const PAGE: usize = 500;
         let page = self.objects.list(&self.prefix, self.after.as_deref(), PAGE).await?;
@@ -180,13 +184,13 @@ impl<'o> Pages<'o> {
     }
 }
 
-/// What a put promises on return.
+/// Describes what a finished put survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// Survives a power loss: synced, its folder too.
+    /// Survives a power loss: the file and its folders are synced.
     Durable,
-    /// Survives the process, may be lost with the power. Only for what can be made again and is checked by its hash
-    /// when it is read: the stages' artefacts.
+    /// Survives the end of the process, but not a power loss. Use it only for objects that can be rebuilt and whose
+    /// hash is checked on every read, such as the stages' artefacts.
     Rebuildable,
 }
 

@@ -1,21 +1,23 @@
-//! Objects as files in a local folder.
+//! Stores objects as files in a local folder.
 //!
 //! ```text
-//! root/chunks/doc_…_chunks.json   an object: its key is its path
-//! root/.tmp/…                     writes under way, on the same file system; never listed
-//! root/.locks/00 … 3f             one lock for many keys, held while a put compares and renames
+//! root/chunks/doc_…_chunks.json   an object; its key is its path
+//! root/.tmp/…                     unfinished writes, on the same file system; never listed
+//! root/.locks/00 … 3f             a lock shared by many keys; held while a put compares and renames
 //! ```
-//! A put writes a file in `.tmp` and renames it: a reader sees the old object or the new one, never a half. Puts with a
-//! precondition hold the key's lock *exclusively* while they read, compare and rename; plain puts and deletes hold it
-//! *shared*, so that none of them slips in between. The locks are the kernel's (`flock`): they end with their process
-//! and hold between processes on one machine, not over network file systems.
+//! A put writes a file in `.tmp` and renames it, so a reader sees the old object or the new one, never a mixture. A
+//! put with a precondition holds the key's lock *exclusively* while it reads, compares and renames. Plain puts and
+//! deletes hold the lock *shared*, so none of them can run between the comparison and the rename. The locks are the
+//! kernel's (`flock`). They end with their process and work between processes on one machine, not over network file
+//! systems.
 //!
-//! A tag is the SHA-256 of the body. So equal tags are equal states by construction, and an object that was changed and
-//! changed back *is* in its former state: whoever compares and swaps decides on the content that it read, and that
-//! content is there. (The manifest has its version in the body and never returns to an earlier state anyway.) The price
-//! is that a `get` hashes what it reads; [`ObjectStore::get_range`] and mapping the file do not.
+//! A tag is the SHA-256 of the body, so equal tags are equal states by construction. An object that was changed and
+//! changed back has its former tag again. That is safe: a compare-and-swap depends on the content that the caller
+//! read, and this content is back. (The manifest contains its version and never returns to an earlier state.) The
+//! cost: `get` hashes the whole body. [`ObjectStore::get_range`] and memory mapping do not.
 //!
-//! Keys are case-sensitive: use a file system that is, too. No key may be another one's folder (`a` and `a/b`).
+//! Keys are case-sensitive, so use a case-sensitive file system. A key must not be the folder of another key (`a` and
+//! `a/b`).
 
 pub(super) mod files;
 mod listing;
@@ -56,21 +58,21 @@ struct Inner {
 }
 
 impl LocalObjectStore {
-    /// Opens the folder, which is made if there is none, and clears away what crashed writers left. Blocks.
+    /// Opens the folder, creates it if it is missing, and removes the leftovers of crashed writers. Blocks.
     pub fn open(root: &Path, options: LocalObjectOptions, clock: &SharedClock) -> Result<Self, ObjectError> {
         let failed = |what| move |e: io::Error| failure(what, &root.display().to_string(), &e);
         for folder in [TMP, LOCKS] {
-            std::fs::create_dir_all(root.join(folder)).map_err(failed("make the folders of"))?;
+            std::fs::create_dir_all(root.join(folder)).map_err(failed("create the folders of"))?;
         }
         let root = root.canonicalize().map_err(failed("open"))?;
         let age = Duration::from_secs(options.leftover_seconds);
         if let Err(error) = remove_leftovers(&root.join(TMP), clock.now(), age) {
-            tracing::warn!(%error, root = %root.display(), "leftovers of crashed writes can't be removed");
+            tracing::warn!(%error, root = %root.display(), "leftovers of crashed writes not removed");
         }
         Ok(Self { inner: Arc::new(Inner { root, options }) })
     }
 
-    /// Runs `work` on a thread that may block. A caller that goes away does not stop a write half-way.
+    /// Runs `work` on a thread that may block. A write continues to its end if the caller is dropped.
     async fn blocking<T, F>(&self, what: &'static str, key: &str, work: F) -> Result<T, ObjectError>
     where
         T: Send + 'static,
@@ -79,7 +81,7 @@ impl LocalObjectStore {
         let (inner, owned) = (self.inner.clone(), key.to_owned());
         let task = tokio::task::spawn_blocking(move || work(&inner, &owned));
         task.await.unwrap_or_else(|e| {
-            Err(ObjectError::Unknown { key: key.to_owned(), reason: format!("{what} did not end: {e}") })
+            Err(ObjectError::Unknown { key: key.to_owned(), reason: format!("{what} did not finish: {e}") })
         })
     }
 }
@@ -101,7 +103,7 @@ impl ObjectStore for LocalObjectStore {
         self.blocking("write", key, move |inner, key| inner.put(key, &body, &when, durability)).await
     }
 
-    /// On one thread: a change of threads for each small object costs more than the object.
+    /// Writes all objects on one thread: for small objects, changing threads costs more than the write.
     async fn put_all(&self, objects: Vec<(String, Bytes)>, durability: Durability) -> Result<(), ObjectError> {
         objects.iter().try_for_each(|(key, _)| check_key(key))?;
         let first = objects.first().map(|(key, _)| key.clone()).unwrap_or_default();
@@ -135,8 +137,8 @@ impl ObjectStore for LocalObjectStore {
 
     async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
         check_key(key)?;
-        self.blocking("look at", key, |inner, key| {
-            let metadata = inner.open(key)?.metadata().map_err(|e| failure("look at", key, &e))?;
+        self.blocking("inspect", key, |inner, key| {
+            let metadata = inner.open(key)?.metadata().map_err(|e| failure("inspect", key, &e))?;
             Ok(ObjectMeta { key: key.to_owned(), bytes: metadata.len(), modified: modified(&metadata) })
         })
         .await
@@ -175,7 +177,7 @@ impl Inner {
         loop {
             match self.rename(&mut temporary, &path) {
                 Ok(()) => break,
-                // A clean-up that found this process asleep for an hour may have taken the temporary file.
+                // If this process was suspended for an hour, a clean-up may have removed its temporary file.
                 Err(e) if e.kind() == io::ErrorKind::NotFound && !temporary.exists() => {
                     temporary = self.temporary(body, durability).map_err(failed)?;
                 }
@@ -183,16 +185,17 @@ impl Inner {
             }
         }
         if durability == Durability::Durable {
-            // The new object can be seen already; whether it stays after a power loss is not known if this fails.
+            // The new object is already visible. If the sync fails, a power loss may still undo the write.
             sync_folders(&path, &self.root).map_err(|e| ObjectError::Unknown {
                 key: key.to_owned(),
-                reason: format!("its folder is not synced: {e}"),
+                reason: format!("its folder was not synced: {e}"),
             })?;
         }
         Ok(tag)
     }
 
-    /// The folder may not be there yet, and a delete may take an empty one away between making it and renaming into it.
+    /// Renames the temporary file to `path` and creates missing folders. Retries, because a concurrent delete may
+    /// remove an empty folder between its creation and the rename.
     fn rename(&self, temporary: &mut Temporary, path: &Path) -> io::Result<()> {
         let mut attempts = 0;
         loop {
@@ -231,7 +234,7 @@ impl Inner {
         }
     }
 
-    /// The object's file. A folder is no object.
+    /// Opens the object's file. A folder counts as not found.
     fn open(&self, key: &str) -> Result<File, ObjectError> {
         let not_found = || ObjectError::NotFound(key.to_owned());
         let file = File::open(self.path(key)).map_err(|e| match e.kind() {
@@ -269,11 +272,12 @@ impl Inner {
         match std::fs::remove_file(&path) {
             Ok(()) => {}
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
-            // A folder is no object, so there is nothing to delete (Linux says so, others forbid it).
+            // A folder is not an object, so there is nothing to delete. Linux reports "is a directory", other systems
+            // "forbidden".
             Err(_) if path.is_dir() => return Ok(()),
             Err(e) => return Err(failure("delete", key, &e)),
         }
-        // Folders exist for their objects: the empty ones go, up to the first that is not.
+        // Folders exist only for their objects: remove the empty ancestors.
         for folder in path.ancestors().skip(1).take_while(|f| *f != self.root) {
             if std::fs::remove_dir(folder).is_err() {
                 break;
@@ -307,8 +311,8 @@ pub fn failure(what: &'static str, key: &str, error: &io::Error) -> ObjectError 
     let hint = match error.kind() {
         StorageFull | QuotaExceeded | FileTooLarge => "free some space, or point the state folder at another disk",
         ReadOnlyFilesystem => "mount the disk for writing, or point the state folder at another disk",
-        PermissionDenied => "give this user the right to it, or point the state folder elsewhere",
-        NotADirectory | IsADirectory | AlreadyExists => "one key is another one's folder: rename one of them",
+        PermissionDenied => "give this user access, or point the state folder elsewhere",
+        NotADirectory | IsADirectory | AlreadyExists => "a key cannot be the folder of another key: rename one of them",
         _ if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
             "check the disk and the system's log"
         }

@@ -1,9 +1,9 @@
-//! Objects in memory, with faults on demand: for tests and simulations.
+//! Stores objects in memory and injects faults, for tests and simulations.
 //!
-//! Faults follow from a seed, so a failing run can be replayed exactly. A lost reply is the cruellest of them: the
-//! write is applied and the caller hears otherwise, or it is applied *later*, after the caller has gone on. Every
-//! operation waits once before it is applied and once after, so that a caller that is dropped at any wait meets each
-//! half.
+//! The faults follow from a seed, so a failing run can be replayed exactly. The hardest fault is a lost reply: the
+//! write is applied but the caller gets an error, or the write is applied *later*, after the caller has continued.
+//! Every operation yields once before it is applied and once after. A caller that is dropped at a yield therefore
+//! meets both cases.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -18,29 +18,29 @@ use docweir_core::clock::{Clock, ManualClock};
 
 use super::{Durability, ObjectError, ObjectMeta, ObjectStore, Precondition, Tag, Upload};
 
-/// Chances of 0 to 1, each drawn for itself.
+/// Sets the probability, 0 to 1, of each fault. Each fault is drawn independently.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Faults {
-    /// Nothing is done, and the caller is told so.
+    /// The operation is not applied and fails.
     pub fail_before: f64,
-    /// A put is not applied, and the caller is told that nobody knows.
+    /// A put is not applied and returns [`ObjectError::Unknown`].
     pub lost_request: f64,
-    /// A put is applied, and the caller is told that nobody knows.
+    /// A put is applied but returns [`ObjectError::Unknown`].
     pub lost_reply: f64,
-    /// A put is applied at some later operation, if its precondition still holds then; nobody knows until then.
+    /// A put returns [`ObjectError::Unknown`] and is applied during a later operation if its precondition holds then.
     pub late: f64,
-    /// A conditional put is applied, and the caller is told that somebody else was first: what a client that retries
-    /// by itself makes of a lost reply.
+    /// A conditional put is applied but returns [`ObjectError::Conflict`]. A client that retries by itself causes
+    /// this after a lost reply.
     pub false_conflict: f64,
-    /// A read fails in passing.
+    /// A read fails with a transient error.
     pub fail_read: f64,
-    /// A list lacks the newest object and still has the one that was deleted last. Not of marks (`pins/`): the
-    /// collector needs to see those, and every store that we use lists what was written before.
+    /// A list omits the newest object and still contains the last deleted one. Lists of pins (`pins/`) are exempt:
+    /// the collector depends on them, and all supported stores list completed writes.
     pub stale_list: f64,
 }
 
 impl Faults {
-    /// The same chance for each kind.
+    /// Returns faults that all have the same probability.
     pub fn all(chance: f64) -> Self {
         Self {
             fail_before: chance,
@@ -54,7 +54,7 @@ impl Faults {
     }
 }
 
-/// Clones are the same store.
+/// Stores objects in memory. Clones share the same objects.
 #[derive(Clone)]
 pub struct MemoryObjects {
     state: Arc<Mutex<State>>,
@@ -63,13 +63,13 @@ pub struct MemoryObjects {
 
 struct State {
     objects: BTreeMap<String, Object>,
-    /// Puts that the network still holds.
+    /// Puts that were delayed by the `late` fault.
     late: Vec<(String, Bytes, Precondition)>,
     next_tag: u64,
     faults: Faults,
     random: fastrand::Rng,
     operations: u64,
-    /// Every state of every object whose key ends so, in order.
+    /// Suffix of the recorded keys, and every state of those objects in order.
     recorded: Option<(&'static str, Vec<Bytes>)>,
     deleted_last: Option<(String, Object)>,
 }
@@ -104,7 +104,7 @@ impl MemoryObjects {
         self.state().faults = faults;
     }
 
-    /// Delivers every put that is still under way, where its precondition holds.
+    /// Applies every delayed put whose precondition still holds.
     pub fn apply_pending(&self) {
         let now = self.clock.now();
         let mut state = self.state();
@@ -117,27 +117,27 @@ impl MemoryObjects {
         self.clock.clone()
     }
 
-    /// From now on, keeps every state of the objects whose keys end with `suffix`.
+    /// Starts recording every state of the objects whose keys end with `suffix`.
     pub fn record(&self, suffix: &'static str) {
         self.state().recorded = Some((suffix, Vec::new()));
     }
 
-    /// The states since the last call.
+    /// Returns the states recorded since the last call.
     pub fn take_recorded(&self) -> Vec<Bytes> {
         self.state().recorded.as_mut().map(|(_, states)| std::mem::take(states)).unwrap_or_default()
     }
 
-    /// The object as it lies there, past all faults.
+    /// Returns the current object without injecting faults.
     pub fn peek(&self, key: &str) -> Option<Bytes> {
         self.state().objects.get(key).map(|o| o.body.clone())
     }
 
-    /// Operations so far, failed ones included.
+    /// Returns the number of operations so far, including failed ones.
     pub fn operations(&self) -> u64 {
         self.state().operations
     }
 
-    /// Changes an object behind everybody's back: damage on the medium.
+    /// Changes an object without a put, as damage on the medium would. Returns whether the object exists.
     pub fn tamper(&self, key: &str, change: impl FnOnce(&mut Vec<u8>)) -> bool {
         let mut state = self.state();
         let Some(object) = state.objects.get_mut(key) else { return false };
@@ -147,7 +147,7 @@ impl MemoryObjects {
         true
     }
 
-    /// All keys, in order.
+    /// Returns all keys in order.
     pub fn keys(&self) -> Vec<String> {
         self.state().objects.keys().cloned().collect()
     }
@@ -156,7 +156,7 @@ impl MemoryObjects {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Before an operation is applied: what is late may arrive now, and the operation may fail.
+    /// Runs before each operation: may apply a delayed put, and fails with probability `chance`.
     async fn begin(&self, what: &'static str, key: &str, chance: impl Fn(&Faults) -> f64) -> Result<(), ObjectError> {
         Wait::default().await;
         let now = self.clock.now();
@@ -269,7 +269,7 @@ impl ObjectStore for MemoryObjects {
     }
 
     async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
-        self.begin("look at", key, |f| f.fail_read).await?;
+        self.begin("inspect", key, |f| f.fail_read).await?;
         self.state().object(key).map(|o| meta(key, o))
     }
 
@@ -335,7 +335,7 @@ impl Upload for MemoryUpload {
     }
 }
 
-/// Lets everybody else go first, once.
+/// Yields to the other tasks once.
 #[derive(Default)]
 struct Wait(bool);
 

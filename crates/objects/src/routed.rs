@@ -1,4 +1,5 @@
-//! Objects in several places, by their key: vector files, artefacts, and the few that are swapped.
+//! Routes each object to one of several stores by its key: vector files, registers (leases and manifests), and the
+//! rest.
 
 use std::sync::Arc;
 
@@ -7,12 +8,12 @@ use bytes::Bytes;
 
 use super::{Durability, ObjectError, ObjectMeta, ObjectStore, Precondition, Tag, Upload};
 
-/// What keys of vector files begin with.
+/// Prefix of the keys of vector files.
 const VECTORS: &str = "vectors/";
 
 pub struct RoutedObjects {
     pub vectors: Arc<dyn ObjectStore>,
-    /// Leases of collections, and their manifests where [`RoutedObjects::manifests`] says so.
+    /// Store of the collections' leases, and of their manifests if [`RoutedObjects::manifests`] is true.
     pub registers: Arc<dyn ObjectStore>,
     pub manifests: bool,
     pub others: Arc<dyn ObjectStore>,
@@ -79,7 +80,7 @@ impl ObjectStore for RoutedObjects {
         self.of(key).delete(key).await
     }
 
-    /// Of the place of the prefix: nobody lists registers.
+    /// Lists the store that the prefix belongs to. Registers are never listed.
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ObjectMeta>, ObjectError> {
         self.of(prefix).list(prefix, after, limit).await
     }

@@ -1,4 +1,4 @@
-//! The files behind a put: temporary ones, locks, syncs.
+//! Provides the file operations behind a put: temporary files, locks, syncs.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -12,8 +12,9 @@ use ulid::Ulid;
 
 use super::{LOCKS, LocalObjectOptions, ObjectError, failure, modified};
 
-/// A file that is being written. It is locked as long as its writer lives, by which [`remove_leftovers`] tells a
-/// crashed writer from a busy one, across containers too. Removed unless renamed.
+/// Owns a file that is being written and removes it on drop unless it was renamed. The writer keeps the file locked
+/// as long as it lives. [`remove_leftovers`] uses the lock to tell a crashed writer from a busy one, across
+/// containers too.
 pub struct Temporary {
     path: PathBuf,
     file: File,
@@ -21,11 +22,11 @@ pub struct Temporary {
 }
 
 impl Temporary {
-    /// An empty one.
+    /// Creates an empty temporary file in `folder` and locks it.
     pub fn create(folder: &Path) -> io::Result<Self> {
         let path = folder.join(Ulid(fastrand::u128(..)).to_string());
         let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        // Nobody else can have it yet; without the lock it would only look abandoned a minute from now.
+        // No other process can hold the lock yet. If locking fails, the file only counts as abandoned after a minute.
         let _ = file.try_lock();
         Ok(Self { path, file, renamed: false })
     }
@@ -66,11 +67,11 @@ impl Drop for Temporary {
     }
 }
 
-/// A file younger than this may not be locked yet.
+/// Age below which a file may not have been locked yet.
 const YOUNG: Duration = Duration::from_secs(60);
 
-/// Removes temporary files whose writer is gone, and those older than `age` whoever has them. A writer that wakes up
-/// after that finds its file missing and writes it again.
+/// Removes temporary files whose writer is gone, and all files older than `age`, locked or not. A writer that
+/// continues later finds its file missing and writes it again.
 pub fn remove_leftovers(folder: &Path, now: UnixMicros, age: Duration) -> io::Result<usize> {
     let mut removed = 0;
     for entry in std::fs::read_dir(folder)? {
@@ -84,13 +85,13 @@ pub fn remove_leftovers(folder: &Path, now: UnixMicros, age: Duration) -> io::Re
         }
     }
     if removed > 0 {
-        tracing::info!(removed, folder = %folder.display(), "removed what crashed writes had left");
+        tracing::info!(removed, folder = %folder.display(), "removed leftovers of crashed writes");
     }
     Ok(removed)
 }
 
-/// Makes the names on the way from `root` to `path` survive a power loss. All of them: a folder may have been made by
-/// a put that did not care.
+/// Syncs every folder from `root` to `path`, so that the names survive a power loss. All of them are synced, because
+/// a put without durability may have created some.
 pub fn sync_folders(path: &Path, root: &Path) -> io::Result<()> {
     for folder in path.ancestors().skip(1).take_while(|f| f.starts_with(root)) {
         File::open(folder)?.sync_all()?;
@@ -98,19 +99,20 @@ pub fn sync_folders(path: &Path, root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Held while a key is changed. Ends when it is dropped, or with the process.
+/// Holds the lock of a key while the key is changed. Dropping it, or the end of the process, releases the lock.
 pub struct KeyLock {
     _file: File,
 }
 
 impl KeyLock {
-    /// Polls, because a wait must end: a process that was stopped while it held the lock would stop all others.
+    /// Takes the lock, or fails after `lock_wait_seconds`. It polls because the wait must end: a process that was
+    /// suspended with the lock would otherwise stop all others.
     #[expect(clippy::disallowed_methods, reason = "runs on threads that may block; waits for other processes")]
     pub fn take(root: &Path, key: &str, exclusive: bool, options: &LocalObjectOptions) -> Result<Self, ObjectError> {
-        // Uneven pauses, so that two that wait don't keep step.
+        // Jitter keeps two waiting processes from polling in step.
         const PAUSES: Backoff =
             Backoff::doubling(Duration::from_micros(50), Duration::from_millis(10)).with_jitter(0.5, 1.5);
-        // Few files, shared by all keys: two keys that meet in one only wait for each other a little.
+        // All keys share a few lock files. Two keys with the same file only wait for each other briefly.
         let shard = Sha256::digest(key.as_bytes()).first().copied().unwrap_or(0) % 64;
         let path = root.join(LOCKS).join(format!("{shard:02x}"));
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);

@@ -1,4 +1,4 @@
-//! Keys in order, out of a tree of folders.
+//! Lists keys in order from a tree of folders.
 
 use std::io;
 use std::path::Path;
@@ -7,10 +7,11 @@ use super::super::ObjectMeta;
 use super::super::keys::check_key;
 use super::modified;
 
-/// Keys that begin with `prefix`, after `after`, at most `limit`, in the order of their bytes.
+/// Returns at most `limit` keys that begin with `prefix` and sort after `after`, in byte order.
 ///
-/// That is a walk of the tree in order of names, if a folder's name is taken with its slash (`a-b` comes before `a/b`).
-/// Folders that can hold nothing wanted are not opened; one folder's names are in memory at a time, and its ancestors'.
+/// Walks the tree in the order of names. A folder sorts by its name with a trailing slash (`a-b` comes before `a/b`).
+/// Folders that cannot contain a wanted key are not opened. Only the names of one folder and of its ancestors are in
+/// memory.
 pub fn list(root: &Path, prefix: &str, after: Option<&str>, limit: usize) -> io::Result<Vec<ObjectMeta>> {
     let mut found = Vec::new();
     if limit > 0 {
@@ -26,7 +27,7 @@ struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// Whether a key that begins with `folder` (which ends in a slash) can be wanted.
+    /// Returns whether `folder` (with its trailing slash) can contain a wanted key.
     fn may_hold(&self, folder: &str) -> bool {
         let in_prefix = folder.starts_with(self.prefix) || self.prefix.starts_with(folder);
         in_prefix && self.after.is_none_or(|after| folder > after || after.starts_with(folder))
@@ -37,11 +38,11 @@ impl Wanted<'_> {
     }
 }
 
-/// `at` is the folder's key with its slash, empty for the root.
+/// Adds the wanted keys under `at` to `found`. `at` is the folder's key with its slash; empty for the root.
 fn walk(root: &Path, at: &str, wanted: &Wanted<'_>, found: &mut Vec<ObjectMeta>) -> io::Result<()> {
     let entries = match std::fs::read_dir(root.join(at)) {
         Ok(entries) => entries,
-        // Removed since its parent was read.
+        // The folder was removed after its parent was read.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(e),
     };
@@ -50,7 +51,7 @@ fn walk(root: &Path, at: &str, wanted: &Wanted<'_>, found: &mut Vec<ObjectMeta>)
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         let key = format!("{at}{name}");
-        // What no put can have written is not ours: temporary files, locks, strays.
+        // Skip files that no put can have written: temporary files, locks, foreign files.
         if check_key(&key).is_err() {
             continue;
         }

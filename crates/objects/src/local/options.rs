@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LocalObjectOptions {
-    /// Largest object, in bytes, that is written or read whole. Default 2147483648 (2 GiB).
+    /// Largest object, in bytes, that can be written or read whole. Default 2147483648 (2 GiB).
     pub max_object_bytes: u64,
-    /// Seconds that a write waits while another process holds its key's lock. Default 30.
+    /// Time, in seconds, that a write waits for a key's lock held by another process. Default 30.
     pub lock_wait_seconds: u64,
-    /// Seconds after which an unfinished write counts as abandoned whoever holds it. Default 3600.
+    /// Age, in seconds, after which an unfinished write counts as abandoned even if its writer still runs. Default
+    /// 3600.
     pub leftover_seconds: u64,
 }
 
@@ -20,7 +21,7 @@ impl Default for LocalObjectOptions {
 }
 
 impl LocalObjectOptions {
-    /// Fields out of range, and their ranges.
+    /// Returns each field that is out of range, with a message that names the valid range.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         let mut check = |field, value: u64, low: u64, high: u64| {

@@ -100,7 +100,7 @@ async fn a_key_can_not_be_a_folder_and_an_object() {
     put(&store, "a/b", "x", Precondition::None).await.unwrap();
     for key in ["a", "a/b/c"] {
         let error = put(&store, key, "x", Precondition::None).await.unwrap_err();
-        assert!(error.to_string().contains("one key is another one's folder"), "{error}");
+        assert!(error.to_string().contains("a key cannot be the folder of another key"), "{error}");
         assert!(matches!(store.get(key).await, Err(ObjectError::NotFound(_))), "{key}");
         store.delete(key).await.unwrap();
     }
@@ -153,7 +153,7 @@ async fn plain_puts_and_deletes_do_not_slip_into_a_swap() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let created = Arc::new(std::sync::atomic::AtomicU64::new(0));
-    // Whoever finds the key absent creates it; only its creator deletes it. So creations never overlap.
+    // A task that finds the key absent creates it, and only its creator deletes it. So creations must not overlap.
     let alive = Arc::new(AtomicBool::new(false));
     let mut tasks = Vec::new();
     for _ in 0..4 {

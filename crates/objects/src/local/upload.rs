@@ -1,4 +1,4 @@
-//! A large object on its way into the folder. It is never in memory, so the limit of those that are does not hold for it.
+//! Streams a large object into the folder. The object is never held in memory, so `max_object_bytes` does not apply.
 
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::files::{KeyLock, Temporary, sync_folders};
 use super::{Inner, LocalObjectStore, ObjectError, TMP, failure};
 use crate::Upload;
 
-/// Many small writes become few large ones.
+/// Size, in bytes, of the buffer that merges small writes.
 const BUFFER: usize = 1 << 20;
 
 pub(super) struct LocalUpload {
@@ -46,7 +46,7 @@ impl LocalUpload {
         let path = store.path(&key);
         store.rename(&mut temporary, &path).map_err(failed)?;
         sync_folders(&path, &store.root)
-            .map_err(|e| ObjectError::Unknown { key: key.clone(), reason: format!("its folder is not synced: {e}") })
+            .map_err(|e| ObjectError::Unknown { key: key.clone(), reason: format!("its folder was not synced: {e}") })
     }
 }
 
