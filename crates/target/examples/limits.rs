@@ -1,4 +1,4 @@
-//! What a target refuses before anything is written, and what it keeps of a call.
+//! Shows which writes a target refuses before it writes anything, and which writes of a call it keeps.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use docweir_core::documents::DocumentId;

@@ -1,21 +1,22 @@
-//! What a target can take.
+//! Describes the limits and properties of a target.
 
 use crate::WriteError;
 
-/// Limits and properties of a target. The default has no limit and writes each call as a whole.
+/// Describes the limits and properties of a target. The default has no limits and makes each call visible as a whole.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Capabilities {
-    /// Documents in one call at most, deleted ones included.
+    /// Maximum number of documents in one call, including deletions.
     pub max_documents: u64,
-    /// Rows in one call at most.
+    /// Maximum number of rows in one call.
     pub max_rows: u64,
-    /// Bytes of rows in one call at most, as they lie in memory.
+    /// Maximum size of the rows in one call, in bytes of memory.
     pub max_bytes: u64,
-    /// Whether all writes of a call become visible in one step. Otherwise each document version does.
+    /// If true, all writes of a call become visible in one step. If false, each document version becomes visible by
+    /// itself.
     pub atomic: bool,
 }
 
-/// What a limit counts.
+/// Names the quantity that a limit applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     Documents,
@@ -30,7 +31,7 @@ impl Default for Capabilities {
 }
 
 impl Capabilities {
-    /// Returns how much of `what` one call may hold.
+    /// Returns the largest amount of `what` that one call may contain.
     pub fn limit(&self, what: Limit) -> u64 {
         match what {
             Limit::Documents => self.max_documents,
@@ -39,7 +40,7 @@ impl Capabilities {
         }
     }
 
-    /// Checks an amount against a limit; `what` names it in the error.
+    /// Checks an amount against a limit. `what` is the unit in the error message.
     pub(crate) fn admit(&self, what: &'static str, limited: Limit, found: u64) -> Result<(), WriteError> {
         let limit = self.limit(limited);
         if found > limit { Err(WriteError::TooLarge { what, limited, found, limit }) } else { Ok(()) }

@@ -1,7 +1,7 @@
-//! What every target has to do, as tests.
+//! Tests the behaviour that every target must have.
 //!
-//! `docweir_target::target_conformance!(world())` makes a test of each behaviour in the crate of a target. A [`World`] is a
-//! fresh, empty collection, and the means to reach it a second time and to lose replies.
+//! `docweir_target::target_conformance!(world())` defines one test per behaviour in the crate of a target. A
+//! [`World`] provides a fresh, empty collection, which a test can open a second time and whose replies it can lose.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,28 +14,29 @@ use docweir_core::error::ErrorClass;
 use crate::testing::{delete, document, id, model};
 use crate::{Capabilities, LoadedVersion, Target, TargetWriter, Write};
 
-/// A collection of its own for one test.
+/// Provides a collection for one test.
 #[async_trait]
 pub trait World: Send + Sync {
     /// Opens the collection, as a process does.
     async fn open(&self) -> Arc<dyn Target>;
 
-    /// Opens the collection with these limits on one call.
+    /// Opens the collection with the given limits on one call.
     async fn limited(&self, capabilities: Capabilities) -> Arc<dyn Target>;
 
-    /// Begins to lose the replies of whatever is written, after it was applied, or ends it. Returns `false` where this
-    /// world can't.
+    /// Starts or stops losing the replies to writes, after the writes were applied. Returns `false` if this world
+    /// cannot lose replies.
     fn lose_replies(&self, _lose: bool) -> bool {
         false
     }
 
-    /// Longest time that an acknowledged write needs to be seen.
+    /// Longest time until an acknowledged write is visible.
     fn lag(&self) -> Duration {
         Duration::ZERO
     }
 }
 
-/// Makes a test of each behaviour. `$world` gives a fresh world, or `None` where there is no server to be had.
+/// Defines one test per behaviour. `$world` gives a fresh world, or `None` if the server that it needs is not
+/// available.
 #[macro_export]
 macro_rules! target_conformance {
     ($world:expr, $($behaviour:ident),* $(,)?) => {
@@ -66,7 +67,7 @@ macro_rules! target_conformance {
     };
 }
 
-/// Writes through a writer of its own.
+/// Writes through a new writer.
 async fn write(target: &Arc<dyn Target>, writes: Vec<Write>) {
     target.clone().writer().write(writes, &model(3)).await.unwrap();
 }
@@ -77,7 +78,7 @@ async fn held(target: &Arc<dyn Target>, documents: &[&str]) -> Vec<Option<(u64, 
     held.into_iter().map(|held| held.map(|LoadedVersion { version, rows }| (version, rows))).collect()
 }
 
-/// Waits, no longer than the world lags, until documents are held as expected.
+/// Waits until the documents are held as expected, at most for the lag of the world.
 async fn expect(world: &dyn World, target: &Arc<dyn Target>, documents: &[&str], expected: &[Option<(u64, u32)>]) {
     const LOOK: Duration = Duration::from_millis(50);
     for _ in 0..=world.lag().as_millis() / LOOK.as_millis() {
@@ -120,7 +121,7 @@ pub async fn the_highest_version_wins_in_any_order(world: &dyn World) {
     write(&target, vec![document("doc_a", 2, &["second", "of two"])]).await;
     expect(world, &target, &["doc_a"], &[Some((3, 1))]).await;
     assert_eq!(texts(&target, "doc_a").await, ["third"]);
-    // In one call, too.
+    // The same holds within one call.
     write(&target, vec![document("doc_a", 5, &["fifth"]), document("doc_a", 4, &["fourth"])]).await;
     expect(world, &target, &["doc_a"], &[Some((5, 1))]).await;
     assert_eq!(texts(&target, "doc_a").await, ["fifth"]);
@@ -132,15 +133,15 @@ pub async fn a_deletion_is_a_version(world: &dyn World) {
     write(&target, vec![delete("doc_a", 2)]).await;
     expect(world, &target, &["doc_a", "doc_b"], &[None, Some((1, 1))]).await;
     assert_eq!(texts(&target, "doc_a").await, [""; 0]);
-    // What is older than the deletion does not bring it back, what is newer does.
+    // A version older than the deletion does not bring the document back; a newer version does.
     write(&target, vec![document("doc_a", 1, &["one"])]).await;
     expect(world, &target, &["doc_a"], &[None]).await;
     write(&target, vec![document("doc_a", 3, &["three"])]).await;
     expect(world, &target, &["doc_a"], &[Some((3, 1))]).await;
-    // At one version the deletion wins.
+    // At equal versions the deletion wins.
     write(&target, vec![document("doc_b", 2, &["two"]), delete("doc_b", 2)]).await;
     expect(world, &target, &["doc_b"], &[None]).await;
-    // One that was never there may be deleted.
+    // A document that never existed can be deleted.
     write(&target, vec![delete("doc_c", 1)]).await;
     expect(world, &target, &["doc_c"], &[None]).await;
 }
@@ -211,11 +212,11 @@ pub async fn a_write_is_based_on_what_was_fixed(world: &dyn World) {
     let target = world.open().await;
     let mut writer = target.clone().writer();
     writer.begin().await.unwrap();
-    // A newer version comes in between: what is written on the older base does not hide it.
+    // A newer version comes in between. The write that is based on the older state does not hide it.
     write(&target, vec![document("doc_a", 2, &["newer"])]).await;
     writer.write(vec![document("doc_a", 1, &["older"])], &model(3)).await.unwrap();
     expect(world, &target, &["doc_a"], &[Some((2, 1))]).await;
-    // What was begun and dropped holds up nobody.
+    // A writer that began and was dropped blocks nobody else.
     writer.begin().await.unwrap();
     drop(writer);
     write(&target, vec![document("doc_a", 3, &["newest"])]).await;
@@ -253,7 +254,7 @@ pub async fn what_is_too_much_or_wrong_is_refused_as_a_whole(world: &dyn World) 
         (wrong(|d| d.rows[1].vector = vec![0.6, 0.8]), "2 dimensions"),
         (wrong(|d| d.rows[1].vector = vec![f32::NAN, 0.0, 0.0]), "NaN"),
         (wrong(|d| d.rows[1].vector = vec![0.5, 0.0, 0.0]), "length 0.5"),
-        (wrong(|d| d.rows[1].chunk_id = d.rows[0].chunk_id.clone()), "no id of its own"),
+        (wrong(|d| d.rows[1].chunk_id = d.rows[0].chunk_id.clone()), "empty or duplicate id"),
     ];
     for (bad, reason) in table {
         let checked = bad.check(&model(3), &target.capabilities()).unwrap_err();
@@ -293,7 +294,7 @@ pub async fn another_model_is_refused_before_anything_is_written(world: &dyn Wor
     let error = target.clone().writer().write(vec![Write::Upsert(rows)], &model(4)).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::System, "{error:?}");
     assert_eq!(held(&target, &["doc_b"]).await, [None]);
-    // A deletion needs no model of its own.
+    // A deletion needs no model.
     write(&target, vec![delete("doc_a", 2)]).await;
     expect(world, &target, &["doc_a"], &[None]).await;
 }

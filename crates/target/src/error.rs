@@ -1,19 +1,19 @@
-//! Why a write can't be stored as it is.
+//! Defines the errors of writes that a target refuses.
 
 use docweir_core::error::StageError;
 
 use crate::Limit;
 
-/// Names the document or the limit. Never holds text of a document.
+/// Describes a refused write. Names the document or the limit, and never contains text of a document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// A document that can never be stored as it is.
+    /// The document cannot be stored in its present form, even alone.
     #[error("document `{document}`: {reason}")]
     Rejected { document: String, reason: String },
-    /// More in one call than the target takes. The caller writes less at once.
-    #[error("a write of {found} {what} is over the target's limit of {limit}: write less at once")]
+    /// The call exceeds a limit of the target. The caller splits the call.
+    #[error("{found} {what} exceed the target's limit of {limit}; write less per call")]
     TooLarge { what: &'static str, limited: Limit, found: u64, limit: u64 },
-    #[error("a write of no documents was asked for")]
+    #[error("write contains no documents")]
     Empty,
 }
 

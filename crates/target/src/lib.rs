@@ -1,20 +1,20 @@
-//! Where vectors go: the trait between the pipeline and whatever holds the rows of documents.
+//! Defines the trait between the pipeline and the stores that hold the rows and vectors of documents.
 //!
-//! A [`Target`] is one collection of one store: the embedded index (`docweir-index`), a database, a service. The loading
-//! stage, the recorder and the harvester write through it and know nothing else of it. Another target is one
-//! implementation that passes `conformance` (feature `testing`).
+//! A [`Target`] is one collection of one store: the embedded index (`docweir-index`), a database or a service. The
+//! loading stage, the recorder and the harvester write through this trait and know nothing else of the store. To
+//! support another store, implement the trait and pass `conformance` (feature `testing`).
 //!
-//! # What every target promises
+//! # Guarantees of every target
 //! - **The highest version of a document wins**, whatever the order of the calls. A deletion is a version too.
-//! - **Writing is idempotent**: a call that is repeated because its reply was lost changes nothing.
-//! - **A document version is visible as a whole or not at all**, and none of its predecessor's rows with it.
-//! - **What was acknowledged is there** for a [`Target::held`] that is asked afterwards.
+//! - **Writing is idempotent**: repeating a call whose reply was lost changes nothing.
+//! - **A document version is visible as a whole or not at all.** No row of an older version stays visible with it.
+//! - **Acknowledged writes are visible** to every later call of [`Target::held`].
 //!
-//! | module | what is in it |
+//! | module | contents |
 //! | --- | --- |
-//! | [`rows`] | what is written: rows of document versions, and deletions |
-//! | [`capabilities`] | what a target can take |
-//! | `conformance`, `testing` | what it has to do, as tests; small documents for them (feature `testing`) |
+//! | [`rows`] | rows of document versions, and deletions |
+//! | [`capabilities`] | limits and properties of a target |
+//! | `conformance`, `testing` | tests that every target passes, and small documents for them (feature `testing`) |
 
 pub mod capabilities;
 #[cfg(any(test, feature = "testing"))]
@@ -37,7 +37,7 @@ pub use capabilities::{Capabilities, Limit};
 pub use error::WriteError;
 pub use rows::{DocumentRows, Row, Write, gather};
 
-/// One collection of a place that vectors are loaded into. Shared by all who write to it.
+/// Provides access to one collection of a vector store. All components that write to the collection share the target.
 #[async_trait]
 pub trait Target: Send + Sync + 'static {
     /// Returns the kind of target, for messages and metrics: `index`, `qdrant`.
@@ -47,66 +47,69 @@ pub trait Target: Send + Sync + 'static {
 
     fn capabilities(&self) -> Capabilities;
 
-    /// Returns the model whose vectors the collection holds; `None` while it holds none.
+    /// Returns the model whose vectors the collection holds; `None` if the collection has no vectors yet.
     async fn model(&self) -> Result<Option<ModelIdentity>, StageError>;
 
-    /// Refuses a model whose vectors may not stand beside those that are there. Asked before anything is paid for.
+    /// Checks that vectors of `model` can be stored alongside the existing ones. Called before paid work begins.
     ///
     /// # Errors
-    /// Of class system, naming both models, where they differ.
+    /// Returns an error of class system that names both models if they differ.
     async fn check_model(&self, model: &ModelIdentity) -> Result<(), StageError>;
 
-    /// Returns a writer. A process has one for each of its components that write; several may write at a time.
+    /// Returns a new writer. Each component that writes has its own; several writers of a process may write
+    /// concurrently.
     fn writer(self: Arc<Self>) -> Box<dyn TargetWriter>;
 
-    /// Returns what is visible of each document, in the order of `documents`; `None` for those that are not there or
-    /// were deleted.
+    /// Returns the visible version of each document, in the order of `documents`; `None` for absent or deleted
+    /// documents.
     async fn held(&self, documents: &[DocumentId]) -> Result<Vec<Option<LoadedVersion>>, StageError>;
 
-    /// Returns visible documents in the order of their ids: `limit` at most, those after `after`.
+    /// Returns up to `limit` visible documents whose id follows `after`, in the order of their ids.
     async fn list(
         &self,
         after: Option<&DocumentId>,
         limit: usize,
     ) -> Result<Vec<(DocumentId, LoadedVersion)>, StageError>;
 
-    /// Returns the visible rows of each document with their vectors, in the order of `documents` and of the rows'
-    /// ordinals; none for those that are not there.
+    /// Returns the visible rows of each document with their vectors, in the order of `documents`. The rows of a
+    /// document are ordered by ordinal. Absent documents have no rows.
     async fn rows(&self, documents: &[DocumentId]) -> Result<Vec<Vec<Row>>, StageError>;
 }
 
-/// Writes to one target in the name of one component.
+/// Writes to one target on behalf of one component.
 #[async_trait]
 pub trait TargetWriter: Send {
-    /// Fixes the state that the next [`write`](TargetWriter::write) is based on. Whoever writes a document by a claim makes sure
-    /// of the claim *after* this and *before* the write: a deletion that comes in between is then either seen by the
-    /// control store or newer than what was fixed. A target without such a state does nothing.
+    /// Fixes the state that the next [`write`](TargetWriter::write) is based on.
+    ///
+    /// A caller that writes under a claim calls `begin`, then checks the claim, then writes. If a deletion happens in
+    /// between, either the check in the control store sees the deletion, or the deletion is newer than the fixed
+    /// state. A target without such a state does nothing here.
     async fn begin(&mut self) -> Result<(), StageError>;
 
-    /// Writes document versions durably. Several writes of one document count as the one with the highest version. Safe
-    /// to drop at any wait and safe to repeat.
+    /// Writes document versions durably. Of several writes of one document only the highest version counts. The
+    /// future can be dropped at any await point, and the call can be repeated.
     ///
     /// # Errors
-    /// By class, as the retry decision needs it. After an error some of the documents may be visible, where
-    /// [`Capabilities::atomic`] is `false`, or all of them, where a reply was lost.
+    /// Returns an error whose class decides about retries. After an error, all of the documents may be visible,
+    /// because the reply may have been lost. Some may be visible if [`Capabilities::atomic`] is `false`.
     async fn write(&mut self, writes: Vec<Write>, model: &ModelIdentity) -> Result<Written, StageError>;
 }
 
-/// What is visible of a document.
+/// Describes the visible version of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadedVersion {
     pub version: Version,
     pub rows: u32,
 }
 
-/// A call that was acknowledged.
+/// Reports an acknowledged write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
-    /// State of the target that first shows the writes, where it counts states.
+    /// First state of the target that shows the writes; `None` if the target does not number its states.
     pub version: Option<u64>,
 }
 
-/// Opens collections of a kind of target by name.
+/// Opens a collection of one kind of target by name.
 pub type OpenTarget = Arc<dyn Fn(&str) -> Result<Arc<dyn Target>, StageError> + Send + Sync>;
 
 #[cfg(doctest)]

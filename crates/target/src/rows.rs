@@ -1,4 +1,4 @@
-//! What is written: documents with their rows, and deletes.
+//! Defines the writes to a target: documents with their rows, and deletions.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -10,60 +10,60 @@ use serde_json::{Map, Value};
 
 use crate::{Capabilities, Limit, WriteError};
 
-/// How far from 1 the length of a vector may be.
+/// Largest permitted deviation of a vector's length from 1.
 const UNIT_TOLERANCE: f32 = 1e-3;
 
-/// One change of one document.
+/// Describes one change of one document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Write {
-    /// The document at this version is exactly these rows. All that it was before vanishes in the same step.
+    /// Sets the document's rows at this version. All rows of older versions disappear in the same step.
     Upsert(DocumentRows),
-    /// The document is gone as of this version.
+    /// Deletes the document as of this version.
     Delete { document_id: DocumentId, version: Version },
 }
 
-/// All rows of one document version. No rows is a document without text: it is there, and nothing of it is found.
+/// Holds all rows of one document version. A document without text has no rows: it exists, but no search finds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DocumentRows {
     pub document_id: DocumentId,
     pub version: Version,
-    /// The source's URI.
+    /// URI of the document's source.
     pub source: String,
-    /// Document that contains this one. It is shown and decides nothing: what is visible follows from versions alone.
+    /// Document that contains this one. Shown to users only: visibility depends on versions alone.
     pub parent: Option<DocumentId>,
-    /// Facts of the whole document that searches filter by (`media_type`, `tenant`, `title`).
+    /// Metadata of the whole document, usable in search filters (`media_type`, `tenant`, `title`).
     pub metadata: Map<String, Value>,
     pub rows: Vec<Row>,
 }
 
-/// What is found: a chunk and its vector.
+/// Holds a chunk and its vector: the unit that a search returns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// Unique over all documents.
+    /// Id of the chunk, unique over all documents.
     pub chunk_id: String,
     pub ordinal: u32,
-    /// `text`, `table`, `code`, `figure`, or whatever the collection holds.
+    /// Kind of the chunk: `text`, `table`, `code`, `figure`, or a kind that the collection defines.
     pub kind: String,
     pub text: String,
     pub heading_path: Vec<String>,
-    /// First and last, 1-based.
+    /// First and last page, counted from 1.
     pub pages: (u32, u32),
     pub span: Span,
     pub boxes: Vec<PageBox>,
     pub tokens: u32,
-    /// ISO 639-3.
+    /// ISO 639-3 code of the language.
     pub language: Option<String>,
     pub metadata: Map<String, Value>,
-    /// Of unit length.
+    /// Embedding of the text, of length 1.
     pub vector: Vec<f32>,
 }
 
 impl Row {
-    /// Makes a row of kind `text` from its id, its text and its vector, which is scaled to length 1.
+    /// Creates a row of kind `text` from its id, its text and its vector, which is scaled to length 1.
     ///
-    /// A vector without a direction (all zeros, or not finite) stays as it is, and the commit refuses it. Everything else
-    /// has a default: no headings, page 1, no boxes, no language, no metadata.
+    /// A vector that cannot be scaled (all zeros, or not finite) is stored unchanged, and the commit refuses it. The
+    /// other columns have defaults: no headings, page 1, no boxes, no language, no metadata.
     pub fn new(chunk_id: impl Into<String>, text: impl Into<String>, vector: Vec<f32>) -> Self {
         let text: String = text.into();
         let (characters, bytes) = (text.chars().count() as u64, text.len() as u64);
@@ -88,13 +88,13 @@ impl Row {
         Self { language: Some(language.into()), ..self }
     }
 
-    /// Adds one value to the metadata, which filters can compare.
+    /// Adds one value to the metadata, for use in filters.
     pub fn with_metadata(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.metadata.insert(name.into(), value.into());
         self
     }
 
-    /// The findings of enrichment become the row's metadata under their own names.
+    /// Creates a row from a chunk and its vector. The findings of enrichment become metadata under their own names.
     pub fn of_chunk(chunk: Chunk, vector: Vec<f32>, document_language: Option<&str>) -> Self {
         let language = chunk.findings.as_ref().and_then(|f| f.language.as_ref()).map(|l| l.code.clone());
         let metadata = match serde_json::to_value(&chunk.findings) {
@@ -130,7 +130,7 @@ impl Row {
     }
 }
 
-/// `text`, `table`, `code`, `figure`.
+/// Returns the name of a kind: `text`, `table`, `code` or `figure`.
 pub fn kind_name(kind: ChunkKind) -> &'static str {
     match kind {
         ChunkKind::Text => "text",
@@ -149,7 +149,7 @@ fn to_unit_length(mut vector: Vec<f32>) -> Vec<f32> {
 }
 
 impl DocumentRows {
-    /// Makes a document version of rows in their order: each row's ordinal is its place. `source` is a URI.
+    /// Creates a document version from rows. Sets each row's ordinal to its position. `source` is a URI.
     pub fn new(document_id: DocumentId, version: Version, source: impl Into<String>, mut rows: Vec<Row>) -> Self {
         for (ordinal, row) in (0..).zip(&mut rows) {
             row.ordinal = ordinal;
@@ -157,13 +157,13 @@ impl DocumentRows {
         Self { document_id, version, source: source.into(), parent: None, metadata: Map::new(), rows }
     }
 
-    /// Adds one fact of the whole document, which filters can compare.
+    /// Adds one value to the document's metadata, for use in filters.
     pub fn with_metadata(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.metadata.insert(name.into(), value.into());
         self
     }
 
-    /// Returns the rows of an embedded document that no other one contains.
+    /// Creates the rows of an embedded document that has no parent document.
     pub fn of_embedded(
         document_id: DocumentId,
         version: Version,
@@ -173,7 +173,7 @@ impl DocumentRows {
     ) -> Result<Self, WriteError> {
         let (chunks, vectors) = (embedded.chunks, embedded.vectors);
         if chunks.chunks.len() != vectors.len() {
-            let reason = format!("{} chunks with {} vectors: embed it again", chunks.chunks.len(), vectors.len());
+            let reason = format!("{} chunks but {} vectors; embed it again", chunks.chunks.len(), vectors.len());
             return Err(WriteError::Rejected { document: document_id.to_string(), reason });
         }
         let language = chunks.language.map(|l| l.code);
@@ -204,7 +204,7 @@ impl Write {
         }
     }
 
-    /// Returns whether the write removes its document.
+    /// Returns whether the write deletes its document.
     pub fn is_delete(&self) -> bool {
         matches!(self, Write::Delete { .. })
     }
@@ -216,7 +216,7 @@ impl Write {
         }
     }
 
-    /// Bytes of memory, near enough to limit a commit by.
+    /// Returns the approximate size in bytes of memory, for limiting the size of commits.
     pub fn weight_bytes(&self) -> usize {
         match self {
             Write::Upsert(d) => d.rows.iter().map(Row::weight_bytes).sum::<usize>() + d.source.len() + 256,
@@ -224,19 +224,19 @@ impl Write {
         }
     }
 
-    /// Checks whether the write can be stored at all, alone. A committer looks at each write before it joins a group, so
-    /// that one bad document never fails the others.
+    /// Checks whether the write can be stored, apart from all other writes. A committer checks each write before
+    /// adding it to a group, so one bad document never fails the others.
     ///
     /// # Errors
-    /// Where a vector has another dimension than the model, is not of unit length, where a row has no id of its own, or
-    /// where the document is over a limit of the target.
+    /// Returns an error if a vector is not of the model's dimension or not of length 1, if a row's id is empty or not
+    /// unique, or if the document exceeds a limit of the target.
     pub fn check(&self, model: &ModelIdentity, target: &Capabilities) -> Result<(), WriteError> {
         let rejected = |reason| Err(WriteError::Rejected { document: self.document_id().to_string(), reason });
         let mut ids = HashSet::with_capacity(self.rows().len());
         for row in self.rows() {
             if row.vector.len() != model.dimension as usize {
                 return rejected(format!(
-                    "chunk {} has a vector of {} dimensions and model `{}` makes {}: embed it again",
+                    "chunk {} has a vector of {} dimensions, but model `{}` produces {}; embed the document again",
                     row.ordinal,
                     row.vector.len(),
                     model.id,
@@ -248,12 +248,12 @@ impl Write {
             let unit = (length - 1.0).abs() <= UNIT_TOLERANCE;
             if !unit {
                 return rejected(format!(
-                    "chunk {} has a vector of length {length} instead of 1: embed it again",
+                    "chunk {} has a vector of length {length} instead of 1; embed the document again",
                     row.ordinal
                 ));
             }
             if row.chunk_id.is_empty() || !ids.insert(row.chunk_id.as_str()) {
-                return rejected(format!("chunk {} has no id of its own", row.ordinal));
+                return rejected(format!("chunk {} has an empty or duplicate id", row.ordinal));
             }
         }
         target.admit("rows of one document", Limit::Rows, self.rows().len() as u64)?;
@@ -261,12 +261,12 @@ impl Write {
     }
 }
 
-/// Checks the writes of one call and leaves one a document: the highest version, a delete over rows at the same one, the
-/// later over the earlier.
+/// Checks the writes of one call and keeps one write per document: the highest version. At equal versions a deletion
+/// wins over rows, and a later write over an earlier one.
 ///
 /// # Errors
-/// Where there is no write, where one can't be stored ([`Write::check`]), or where all together are over a limit of the
-/// target.
+/// Returns an error if there is no write, if a write cannot be stored ([`Write::check`]), or if the writes together
+/// exceed a limit of the target.
 pub fn gather(writes: Vec<Write>, model: &ModelIdentity, target: &Capabilities) -> Result<Vec<Write>, WriteError> {
     if writes.is_empty() {
         return Err(WriteError::Empty);
@@ -324,8 +324,8 @@ mod tests {
             (|d| d.rows[1].vector[0] = f32::INFINITY, "length inf"),
             (|d| d.rows[1].vector = vec![0.0; 3], "length 0"),
             (|d| d.rows[1].vector = vec![2.0, 0.0, 0.0], "length 2"),
-            (|d| d.rows[1].chunk_id = d.rows[0].chunk_id.clone(), "no id of its own"),
-            (|d| d.rows[1].chunk_id.clear(), "no id of its own"),
+            (|d| d.rows[1].chunk_id = d.rows[0].chunk_id.clone(), "empty or duplicate id"),
+            (|d| d.rows[1].chunk_id.clear(), "empty or duplicate id"),
         ];
         for (spoil, word) in table {
             let Write::Upsert(mut d) = document("doc_a", 1, &["one", "two"]) else { unreachable!() };

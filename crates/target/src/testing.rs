@@ -1,4 +1,4 @@
-//! Small documents and models for tests of targets.
+//! Provides small documents and models for tests of targets.
 
 use docweir_core::documents::DocumentId;
 use docweir_core::model::{Metric, ModelIdentity, PageBox, Span};
@@ -19,7 +19,7 @@ pub fn id(text: &str) -> DocumentId {
     DocumentId::parse(text).unwrap()
 }
 
-/// A row with every column filled.
+/// Returns a row with all columns filled.
 pub fn row(document: &str, version: u64, ordinal: u32, text: &str, vector: Vec<f32>) -> Row {
     let n = u64::from(ordinal);
     let Value::Object(metadata) = json!({"n": ordinal, "tags": ["all", format!("t{ordinal}")]}) else { unreachable!() };
@@ -39,7 +39,7 @@ pub fn row(document: &str, version: u64, ordinal: u32, text: &str, vector: Vec<f
     }
 }
 
-/// A document whose rows have these texts, with vectors of three dimensions.
+/// Returns a document with one row per text and vectors of three dimensions.
 pub fn document(document: &str, version: u64, texts: &[&str]) -> Write {
     let one = |(i, text): (usize, &&str)| {
         row(document, version, i as u32, text, unit(&[1.0 + i as f32, version as f32, 1.0]))
