@@ -1,11 +1,11 @@
-//! A target that keeps one collection in a file of JSON lines.
+//! Implements a target that keeps one collection in a file of JSON lines.
 //!
-//! It shows all that a target of one's own needs: one implementation of `docweir_target::Target`, the suite of tests
-//! (`tests/conformance.rs`), and a program that hands it to the pipeline (`src/main.rs`). It is small rather than fast: each
-//! question reads the whole file.
+//! It shows all parts of a custom target: an implementation of `docweir_target::Target`, the conformance tests
+//! (`tests/conformance.rs`), and a program that passes the target to the pipeline (`src/main.rs`). It is small rather
+//! than fast: each query reads the whole file.
 //!
-//! The first line holds the model, each further line one write. The highest version of a document counts. A line that a
-//! crash has cut short is no line; the next write takes its place.
+//! The first line holds the model, each further line one write. The highest version of a document counts. A line that
+//! a crash has cut short is ignored, and the next write overwrites it.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -21,7 +21,7 @@ use docweir_target::{Capabilities, LoadedVersion, Row, Target, TargetWriter, Wri
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-/// One collection in one file.
+/// Stores one collection in one file.
 pub struct JsonlTarget {
     path: PathBuf,
     collection: String,
@@ -35,27 +35,27 @@ enum Line {
     Write(Write),
 }
 
-/// What the file says.
+/// Holds the parsed content of the file.
 #[derive(Default)]
 struct Content {
     model: Option<ModelIdentity>,
     documents: BTreeMap<DocumentId, Write>,
-    /// Bytes of whole lines.
+    /// Number of bytes in complete lines.
     length: u64,
 }
 
 impl JsonlTarget {
-    /// Opens `COLLECTION.jsonl` in a folder, which is made where there is none.
+    /// Opens `COLLECTION.jsonl` in a folder, and creates the folder if it does not exist.
     ///
     /// # Errors
-    /// Where the folder can't be made.
+    /// Returns an error if the folder cannot be created.
     pub fn open(folder: &Path, collection: &str, capabilities: Capabilities) -> std::io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let path = folder.join(format!("{collection}.jsonl"));
         Ok(Self { path, collection: collection.to_owned(), capabilities })
     }
 
-    /// Opens the file, which nobody else writes to until it is dropped, and reads it.
+    /// Opens and reads the file. The file is locked against other writers until it is dropped.
     fn read(&self) -> Result<(File, Content), StageError> {
         let failed = |e: std::io::Error| self.failed(&e);
         let mut file =
@@ -81,12 +81,12 @@ impl JsonlTarget {
             text.push(b'\n');
         }
         let written = file.set_len(from).and_then(|()| file.seek(SeekFrom::Start(from)));
-        // Durable before it is acknowledged.
+        // The lines must be durable before the write is acknowledged.
         written.and_then(|_| file.write_all(&text)).and_then(|()| file.sync_data()).map_err(|e| self.failed(&e))
     }
 
     fn failed(&self, error: &dyn std::fmt::Display) -> StageError {
-        StageError::system("jsonl_file", format!("can't use {}: {error}", self.path.display()))
+        StageError::system("jsonl_file", format!("cannot read or write {}: {error}", self.path.display()))
     }
 
     fn check(&self, stored: Option<&ModelIdentity>, model: &ModelIdentity) -> Result<(), StageError> {
@@ -166,7 +166,7 @@ struct JsonlWriter(Arc<JsonlTarget>);
 
 #[async_trait]
 impl TargetWriter for JsonlWriter {
-    /// The highest version counts, whatever it was based on: there is nothing to fix.
+    /// Does nothing: the highest version counts, so there is no state to fix.
     async fn begin(&mut self) -> Result<(), StageError> {
         Ok(())
     }

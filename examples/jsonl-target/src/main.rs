@@ -1,7 +1,8 @@
-//! Brings a folder of documents through Docweir's pipeline into files of JSON lines.
+//! Sends a folder of documents through Docweir's pipeline into files of JSON lines.
 //!
-//! `cargo run -p jsonl-target -- FOLDER TARGET`: documents of FOLDER, vectors to `TARGET/chunks.jsonl`, state in
-//! `TARGET/state`. The embedder makes a vector of a text's hash: nothing has to be fetched.
+//! `cargo run -p jsonl-target -- FOLDER TARGET` reads the documents of FOLDER. It writes the vectors to
+//! `TARGET/chunks.jsonl` and the state to `TARGET/state`. The embedder computes vectors from hashes of the text, so
+//! nothing has to be downloaded.
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use docweir_target::{Capabilities, OpenTarget, Target};
 use jsonl_target::JsonlTarget;
 
 fn main() -> ExitCode {
-    // Documents are parsed in children of this very program.
+    // Documents are parsed in child processes that run this same program.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == "__extract-worker") {
         return docweir_extract::worker_main();
     }

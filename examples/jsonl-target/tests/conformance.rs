@@ -1,4 +1,4 @@
-//! The suite of every target, and what a crash leaves behind.
+//! Runs the conformance tests of targets, and tests recovery from a crash.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 

@@ -1,4 +1,4 @@
-//! Documents come through the whole pipeline into the target, are replaced there, and leave it.
+//! Tests that documents pass through the whole pipeline into the target, are replaced there, and are deleted from it.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -16,7 +16,7 @@ fn run(docs: &Path, target: &Path) -> String {
     text
 }
 
-/// The texts of all rows in the target.
+/// Returns the texts of all rows in the target.
 async fn texts(folder: &Path) -> BTreeSet<String> {
     let target = JsonlTarget::open(folder, "chunks", Capabilities::default()).unwrap();
     let documents: Vec<_> = target.list(None, 100).await.unwrap().into_iter().map(|(id, _)| id).collect();
@@ -40,7 +40,7 @@ async fn a_folder_is_kept_true_in_a_target_of_ones_own() {
     std::fs::remove_file(docs.join("b.txt")).unwrap();
     assert_eq!(run(&docs, &target), "1 documents are in the target\n");
     assert_eq!(texts(&target).await, set(&["A lease has an epoch."]));
-    // Nothing has changed: nothing is written.
+    // A run without changes writes nothing.
     let before = std::fs::read(target.join("chunks.jsonl")).unwrap();
     run(&docs, &target);
     assert_eq!(std::fs::read(target.join("chunks.jsonl")).unwrap(), before);
