@@ -1,16 +1,16 @@
-//! What a pool can be told, whoever tells it.
+//! Defines the commands that a pool accepts from its handles, from the root and from itself.
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::stats::PoolStats;
 
-/// How a pool comes to its end.
+/// Selects how a pool is drained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainMode {
-    /// Takes no more jobs and finishes those it has.
+    /// Accepts no more jobs and finishes the jobs that it holds.
     Finish,
-    /// Takes no more jobs, finishes the running ones and gives the waiting ones back.
+    /// Accepts no more jobs, finishes the running jobs and releases the waiting jobs.
     Release,
 }
 
@@ -24,13 +24,13 @@ pub(super) enum Command {
         max: usize,
     },
     Drain(DrainMode, oneshot::Sender<()>),
-    /// Ends at once: running work is dropped.
+    /// Ends the pool immediately and drops its running work.
     Halt,
-    /// The root gives the pool another chance after an escalation.
+    /// Starts workers again after an escalation. The root sends this command.
     Restart,
 }
 
-/// Asks a pool for its figures; `None` once it has ended.
+/// Requests the statistics of a pool; returns `None` once the pool has ended.
 pub(super) async fn observe(commands: &Recipient<Command>) -> Option<PoolStats> {
     let (answer, stats) = oneshot::channel();
     commands.do_send(Command::Observe(answer));

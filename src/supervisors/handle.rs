@@ -1,4 +1,4 @@
-//! A pool from outside. The only way to reach one: raw addresses stay in this folder.
+//! Provides the only access to a pool from outside. Actor addresses never leave this folder.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use super::root::RootHandle;
 use super::shared::Shared;
 use super::stats::PoolStats;
 
-/// Why a job was not taken at once.
+/// Describes why a job was not accepted immediately.
 #[derive(Debug)]
 pub enum TrySubmit<J> {
-    /// The pool is full: try again after the wait.
+    /// The pool is full; the caller should try again after `retry_after`.
     Busy {
         job: JobSpec<J>,
         retry_after: Duration,
@@ -25,6 +25,7 @@ pub enum TrySubmit<J> {
     Closed(JobSpec<J>),
 }
 
+/// Submits jobs to one pool and sends commands to it. Clones refer to the same pool.
 pub struct PoolHandle<J> {
     shared: Arc<Shared<J>>,
     commands: Recipient<Command>,
@@ -36,7 +37,7 @@ impl<J> Clone for PoolHandle<J> {
     }
 }
 
-/// Starts a pool under the root. Must be called on a local set (or an actix system).
+/// Starts a pool under the root. Must be called on a local set or an actix system.
 pub fn start_pool<S: Stage>(
     options: PoolOptions,
     stage: S,
@@ -56,7 +57,7 @@ impl<J> PoolHandle<J> {
         &self.shared.name
     }
 
-    /// Waits for a place: this is how back-pressure travels upstream.
+    /// Submits a job, and waits while the pool is full. The wait is the backpressure that travels upstream.
     pub async fn submit(&self, job: JobSpec<J>) -> Result<(), Closed> {
         let envelope = self.shared.admit(job).await?;
         if self.shared.queue(envelope) {
@@ -65,7 +66,7 @@ impl<J> PoolHandle<J> {
         Ok(())
     }
 
-    /// Takes the job now or gives it back.
+    /// Submits a job if the pool has room now; otherwise returns the job.
     pub fn try_submit(&self, job: JobSpec<J>) -> Result<(), TrySubmit<J>> {
         match self.shared.try_admit(job) {
             Ok(envelope) => {
@@ -79,24 +80,24 @@ impl<J> PoolHandle<J> {
         }
     }
 
-    /// `None` once the pool has ended.
+    /// Returns the statistics of the pool, or `None` once the pool has ended.
     pub async fn observe(&self) -> Option<PoolStats> {
         observe(&self.commands).await
     }
 
-    /// New bounds for the number of workers, at once; running work is not disturbed.
+    /// Sets new bounds for the number of workers, effective immediately. Running work is not disturbed.
     pub fn resize(&self, min: usize, max: usize) {
         self.commands.do_send(Command::Resize { min, max });
     }
 
-    /// Returns when the pool is empty and has ended.
+    /// Drains the pool, and returns when the pool is empty and has ended.
     pub async fn drain(&self, mode: DrainMode) {
         let (done, drained) = oneshot::channel();
         self.commands.do_send(Command::Drain(mode, done));
         let _ = drained.await;
     }
 
-    /// Ends at once; running work is dropped, and goes on in the next run.
+    /// Ends the pool immediately. Running work is dropped; the next run repeats it.
     pub fn halt(&self) {
         self.commands.do_send(Command::Halt);
     }

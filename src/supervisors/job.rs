@@ -1,4 +1,4 @@
-//! What a pool is asked to do, what comes of it, and the traits that give it meaning.
+//! Defines a pool's jobs and their outcomes, and the traits that a stage implements.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,47 +11,49 @@ use tracing::Span;
 
 use super::Lane;
 
-/// What a pool runs.
+/// Describes the work of a pool and creates its workers.
 pub trait Stage: 'static {
-    /// Shared with the worker: a worker that dies takes nothing with it.
+    /// Input of an attempt. The supervisor shares it with the worker, so a worker that dies loses no job.
     type Job: Send + Sync + 'static;
-    /// What a job becomes.
+    /// Result of a job that succeeded.
     type Done: Send + 'static;
-    /// What a parked job waits for.
+    /// Event or time that a parked job waits for.
     type Park: Send + 'static;
 
-    /// One worker's own state. Called for each start; an error or a panic counts as the worker's death.
+    /// Creates the state of one worker. Called at each start of a worker; an error or a panic counts as the worker's
+    /// death.
     fn worker(&self) -> Result<WorkOf<Self>, StageError>;
 
-    /// Whether work that is dropped in the middle may leave a thread behind (`spawn_blocking`). Such threads are
-    /// counted and limited; work that only waits, or whose child process dies with it, says `false`.
+    /// Returns whether work that is dropped halfway may leave a thread behind (`spawn_blocking`). Such threads are
+    /// counted and limited. Work that only waits, and work whose child process dies with it, returns `false`.
     fn may_leave_threads(&self) -> bool {
         true
     }
 }
 
-/// The state of one of a stage's workers.
+/// Holds the state of one worker of a stage.
 pub type WorkOf<S> = Box<dyn Work<<S as Stage>::Job, <S as Stage>::Done, <S as Stage>::Park>>;
 
-/// One worker's work on one job at a time. Dropping the future ends it.
+/// Runs one job at a time for one worker. Dropping the future ends the work.
 #[async_trait(?Send)]
 pub trait Work<J, D, P> {
     async fn run(&mut self, job: &Arc<J>, cancel: &Cancel) -> AttemptOutcome<D, P>;
 }
 
-/// What came of an attempt.
+/// Describes the outcome of one attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AttemptOutcome<D, P> {
     Done(D),
     Failed(StageError),
-    /// Waits for something outside: durable, holding no worker and no memory.
+    /// The job waits for an outside event. It is stored durably and occupies no worker and no memory.
     Parked {
         reason: String,
         resume: P,
     },
 }
 
-/// What is to become of a job; made durable by the [`OutcomeSink`] before the pool lets go of it.
+/// Describes what happens to a job after an attempt. The [`OutcomeSink`] makes it durable before the pool releases
+/// the job.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict<D, P> {
     Done(D),
@@ -59,7 +61,7 @@ pub enum Verdict<D, P> {
         error: StageError,
         wait: Duration,
         consumes_attempt: bool,
-        /// Failed attempts that count, this one included if it does.
+        /// Number of failed attempts that count. Includes the current attempt if it consumes one.
         failed_attempts: u32,
     },
     Quarantine {
@@ -70,65 +72,65 @@ pub enum Verdict<D, P> {
         reason: String,
         resume: P,
     },
-    /// Given back undone: the pool is draining.
+    /// The job is returned unfinished because the pool is draining.
     Released,
 }
 
-/// Whether an attempt may begin.
+/// Answers the question whether an attempt may begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {
     Go,
-    /// The job is no longer ours: drop it.
+    /// Another process owns the job now; the pool drops it.
     Drop,
 }
 
-/// What the durable side said of a verdict.
+/// Describes the result of making a verdict durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persisted {
-    /// It is written: the pool lets go (or, after `Retry`, tries again).
+    /// The verdict is durable. The pool releases the job; after `Retry` it runs the job again.
     Release,
-    /// The job is no longer ours: drop it, whatever the verdict was.
+    /// Another process owns the job now. The pool drops it, whatever the verdict was.
     Fenced,
 }
 
-/// The pool does not take jobs any more.
+/// Reports that a pool no longer accepts jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the pool is draining or gone")]
+#[error("the pool is draining or has ended")]
 pub struct Closed;
 
-/// Owner of the durable side of a pool's jobs. An error of `begin` or `persist` is the system's, never the job's: the
-/// pool tries again and, past its limit, escalates.
+/// Stores the outcomes of a pool's jobs. An error of `begin` or `persist` is a failure of the system, never of the
+/// job. The pool retries the call and escalates when its limit is reached.
 #[async_trait(?Send)]
 pub trait OutcomeSink<J, D, P> {
-    /// What the log's lines about an attempt stand in: the attempt itself, and what is written of it.
+    /// Returns the log span of an attempt. It covers the attempt and the writing of its outcome.
     fn span(&self, _job: &Arc<J>, _failed_attempts: u32) -> Span {
         Span::none()
     }
 
-    /// Before each attempt.
+    /// Records that an attempt begins. Called before each attempt.
     async fn begin(&self, job: &Arc<J>, failed_attempts: u32) -> Result<Begin, StageError>;
 
-    /// Makes the verdict durable. May be called again after an error: has to be idempotent.
+    /// Makes the verdict durable. Must be idempotent, because it is called again after an error.
     async fn persist(&self, job: &Arc<J>, verdict: &Verdict<D, P>) -> Result<Persisted, StageError>;
 
-    /// Hands a done job on. May wait: that is back-pressure, and is measured.
+    /// Submits a finished job to the next pool. May wait; that wait is backpressure and is measured.
     async fn forward(&self, job: &Arc<J>, done: D) -> Result<(), Closed>;
 }
 
 pub(super) type SharedSink<S> = Rc<dyn OutcomeSink<<S as Stage>::Job, <S as Stage>::Done, <S as Stage>::Park>>;
 
-/// A job on its way into a pool.
+/// Describes a job to the pool that takes it.
 #[derive(Debug)]
 pub struct JobSpec<J> {
     pub payload: Arc<J>,
-    /// For observers.
+    /// Identifier that is shown in statistics and in the supervision tree.
     pub id: String,
     pub tenant: Arc<str>,
-    /// Share among tenants.
+    /// Share of worker time relative to other tenants.
     pub weight: u32,
-    /// Memory that the job holds while the pool has it.
+    /// Memory, in bytes, that the job holds while it is in the pool.
     pub bytes: usize,
     pub lane: Lane,
-    /// Attempts that failed before, in an earlier process.
+    /// Number of attempts that failed in earlier processes.
     pub failed_attempts: u32,
 }

@@ -1,14 +1,15 @@
-//! The order in which waiting jobs are taken: urgent before normal, and within a lane each tenant its share.
+//! Orders waiting jobs: urgent jobs before normal jobs, and fair shares among tenants within a lane.
 //!
-//! Start-time fair queueing: every job gets a virtual start time, its tenant's last finish or the lane's own clock,
-//! whichever is later; the smallest start goes first. A tenant that was away has saved up nothing, one with weight 2
-//! gets twice the turns of one with weight 1, and a single tenant is served first in, first out.
+//! Uses start-time fair queueing. Every job gets a virtual start time: the later of its tenant's last finish and the
+//! lane's clock. The job with the smallest start time runs first. A tenant that was away accumulates no credit, and a
+//! tenant with weight 2 gets twice the turns of a tenant with weight 1. A single tenant is served first in, first
+//! out.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
-/// Which lane a job waits in.
+/// Selects the lane that a job waits in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lane {
     Urgent,
@@ -16,9 +17,10 @@ pub enum Lane {
     Normal,
 }
 
-/// Virtual time that one job of weight 1 takes.
+/// Virtual time of one job with weight 1.
 const TURN: u64 = 1 << 20;
 
+/// Holds the waiting jobs of a pool, in an urgent and a normal lane.
 #[derive(Debug)]
 pub struct Lanes<T> {
     urgent: FairQueue<T>,
@@ -94,7 +96,7 @@ impl<T> FairQueue<T> {
         let Reverse(entry) = self.heap.pop()?;
         self.clock = entry.start;
         if self.heap.is_empty() {
-            // Nobody waits, so nobody is owed a turn: forget the tenants, who may be many.
+            // No job waits, so no tenant is owed a turn. Forget the tenants, because they may be many.
             self.last_finish.clear();
             self.clock = 0;
         }

@@ -1,4 +1,5 @@
-//! A pool's metrics, by the rules of the field: `docweir_pool_<thing>_<unit>[_total]{pool="…"}`.
+//! Counts and publishes the metrics of a pool. They are named `docweir_pool_<thing>_<unit>[_total]{pool="…"}` by
+//! Prometheus convention.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,26 +9,26 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use super::stats::{Counts, PoolStats};
 
-/// Name, kind and meaning of every metric of the kernel.
+/// Name, kind and description of each metric of the kernel.
 pub const METRICS: &[(&str, &str, &str)] = &[
     ("docweir_pool_jobs_done_total", "counter", "jobs that a pool finished"),
     ("docweir_pool_attempts_failed_total", "counter", "attempts that failed, by class of the error"),
-    ("docweir_pool_jobs_quarantined_total", "counter", "jobs given up"),
-    ("docweir_pool_jobs_parked_total", "counter", "jobs put aside until an event"),
-    ("docweir_pool_jobs_fenced_total", "counter", "jobs dropped because somebody else owns them now"),
-    ("docweir_pool_worker_restarts_total", "counter", "workers started again after a death"),
-    ("docweir_pool_worker_hangs_total", "counter", "workers replaced because work outlived its deadline"),
-    ("docweir_pool_job_seconds", "histogram", "time of one attempt"),
-    ("docweir_pool_blocked_seconds", "histogram", "time that a finished job waited for a place in the next pool"),
-    ("docweir_pool_queued_jobs", "gauge", "jobs that wait for a worker"),
-    ("docweir_pool_in_flight_jobs", "gauge", "jobs that the pool holds"),
-    ("docweir_pool_in_flight_bytes", "gauge", "memory of the jobs that the pool holds"),
-    ("docweir_pool_oldest_queued_seconds", "gauge", "age of the job that has waited longest"),
-    ("docweir_pool_workers", "gauge", "workers alive"),
-    ("docweir_pool_busy_workers", "gauge", "workers at work"),
+    ("docweir_pool_jobs_quarantined_total", "counter", "jobs moved to quarantine"),
+    ("docweir_pool_jobs_parked_total", "counter", "jobs parked until a time or an event"),
+    ("docweir_pool_jobs_fenced_total", "counter", "jobs dropped because another process owns them now"),
+    ("docweir_pool_worker_restarts_total", "counter", "workers restarted after they died"),
+    ("docweir_pool_worker_hangs_total", "counter", "workers replaced because their work ran past its deadline"),
+    ("docweir_pool_job_seconds", "histogram", "duration of one attempt"),
+    ("docweir_pool_blocked_seconds", "histogram", "time that a finished job waited for room in the next pool"),
+    ("docweir_pool_queued_jobs", "gauge", "jobs waiting for a worker"),
+    ("docweir_pool_in_flight_jobs", "gauge", "jobs in the pool, in any phase"),
+    ("docweir_pool_in_flight_bytes", "gauge", "memory of the jobs in the pool"),
+    ("docweir_pool_oldest_queued_seconds", "gauge", "time that the oldest queued job has waited"),
+    ("docweir_pool_workers", "gauge", "running workers"),
+    ("docweir_pool_busy_workers", "gauge", "workers that run a job now"),
 ];
 
-/// Says the meanings to the recorder, once.
+/// Registers the descriptions of metrics with the metrics recorder.
 pub fn describe(metrics: &[(&'static str, &'static str, &'static str)]) {
     for (name, kind, meaning) in metrics {
         match *kind {

@@ -1,4 +1,4 @@
-//! The microkernel: supervised pools of workers with exact bounds, and what keeps them alive. Knows no document.
+//! Runs supervised pools of workers with exact bounds. This microkernel knows no documents.
 //!
 //! ```text
 //! Root ─┬─ pool (PoolSupervisor) ─┬─ Worker      one job at a time, outcome as data
@@ -6,16 +6,16 @@
 //!       ├─ pool …
 //!       └─ service (a supervised loop with an inbox)
 //! ```
-//! actix gives typed mailboxes and actors on one thread; what it does not give is built here: a bound that holds
-//! (permits in messages and bytes), back-pressure, a death notice, restart with intensity, retry and quarantine by the
-//! error's class, deadlines that end the work, resizing, fairness, and a drain. Commands go down, facts come up, and
-//! nobody outside holds a raw address.
+//! actix provides typed mailboxes and actors on one thread. The kernel adds what actix lacks: exact bounds (permits
+//! in messages and bytes), backpressure, death notices and restarts with a limit. It also adds retry and quarantine
+//! by error class, deadlines that end the work, resizing, fairness, and drain. Commands flow down and facts flow up.
+//! No code outside this folder holds an actor address.
 //!
-//! | file | what |
+//! | file | contents |
 //! | --- | --- |
-//! | `job` | the traits [`Stage`], [`Work`], [`OutcomeSink`] and what passes between them |
-//! | `shared` | the bound and the queue that handles and supervisor share |
-//! | `lanes` | the order in which jobs are taken |
+//! | `job` | the traits [`Stage`], [`Work`] and [`OutcomeSink`], and the types that they exchange |
+//! | `shared` | the bound and the queue, shared by the handles and the supervisor |
+//! | `lanes` | the order of waiting jobs |
 //! | `pool` (`workers`, `drain`), `worker` | the two actors |
 //! | `root` | the top of the tree and the end of the process |
 //! | `service` | supervised loops |
@@ -24,7 +24,7 @@
 #![expect(
     clippy::disallowed_types,
     clippy::disallowed_methods,
-    reason = "raw addresses live here so that nobody else holds one"
+    reason = "actor addresses are confined to this folder"
 )]
 
 mod command;

@@ -1,7 +1,7 @@
-//! How often a dead child is started again: a pure decision, as in Erlang's supervisors.
+//! Decides whether and when a dead child is restarted: a pure function, as in Erlang's supervisors.
 //!
-//! At most `max_restarts` within `window_seconds`, each after a growing wait; past that the supervisor no longer
-//! believes that starting again will help and tells its own parent.
+//! Allows at most `max_restarts` within `window_seconds`, each after a longer wait. Beyond that limit a restart is
+//! unlikely to help, and the supervisor escalates to its parent.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,19 +13,20 @@ use tokio::time::Instant;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RestartOptions {
-    /// Restarts of a pool's workers within the window before the pool tells the root. Default 20.
+    /// Number of worker restarts that a pool may do within the window before it escalates to the root. Default 20.
     pub max_restarts: usize,
-    /// Restarts of a whole pool or service within the window before the process ends. Default 3.
+    /// Number of restarts of a whole pool or service within the window before the process ends. Default 3.
     pub max_escalations: usize,
-    /// The window, in seconds. Default 60.
+    /// Length of the window in which restarts are counted, in seconds. Default 60.
     pub window_seconds: u64,
-    /// Wait before the first restart, in seconds; doubles with each one in the window. Default 0.01.
+    /// Wait before the first restart, in seconds. Each further restart in the window doubles it. Default 0.01.
     pub backoff_initial_seconds: f64,
     /// Longest wait before a restart, in seconds. Default 5.
     pub backoff_max_seconds: f64,
-    /// Time that work has to notice that it is cancelled before it is dropped, in seconds. Default 5.
+    /// Time that cancelled work has to stop by itself before it is dropped, in seconds. Default 5.
     pub grace_seconds: f64,
-    /// Threads left behind by work that did not notice, in the life of a pool, before the process ends. Default 16.
+    /// Number of threads that cancelled work may leave behind, over the life of a pool, before the process ends.
+    /// Default 16.
     pub max_abandoned: u32,
 }
 
@@ -66,22 +67,22 @@ impl RestartOptions {
     }
 }
 
-/// The deaths within the window.
+/// Counts the deaths of a child within the window.
 #[derive(Debug, Default)]
 pub struct Intensity {
     deaths: VecDeque<Instant>,
 }
 
-/// What comes after a death.
+/// Describes what follows the death of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
     After(Duration),
-    /// Too many: tell the parent.
+    /// Too many restarts: the supervisor escalates to its parent.
     Escalate,
 }
 
 impl Intensity {
-    /// Counts a death at `now` against `max` restarts.
+    /// Counts a death at `now` against `max` restarts, and decides what follows.
     pub fn died(&mut self, now: Instant, max: usize, options: &RestartOptions) -> Restart {
         let window = Duration::from_secs(options.window_seconds);
         while self.deaths.front().is_some_and(|at| now.duration_since(*at) >= window) {
@@ -96,7 +97,7 @@ impl Intensity {
         Restart::After(backoff.limit(earlier))
     }
 
-    /// Begins anew: the parent has decided to give the child another chance.
+    /// Clears the counted deaths, when the parent has decided to restart the child.
     pub fn forgive(&mut self) {
         self.deaths.clear();
     }

@@ -1,4 +1,4 @@
-//! Whether a failed attempt is followed by another: a pure decision from the error's class and the attempts so far.
+//! Decides whether a failed attempt is retried: a pure function of the error's class and the attempts so far.
 
 use std::time::Duration;
 
@@ -7,23 +7,24 @@ use serde::{Deserialize, Serialize};
 use docweir_core::backoff::Backoff;
 use docweir_core::error::{ErrorClass, StageError};
 
-/// Longest wait after a failure of the system, in seconds.
+/// Longest wait after a system failure, in seconds.
 const LONGEST_SYSTEM_SECONDS: f64 = 3_600.0;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetryOptions {
-    /// Attempts in all, the first included. Default 3.
+    /// Total number of attempts, including the first. Default 3.
     pub attempts: u32,
-    /// Wait before each attempt, in seconds; the last one repeats if there are more attempts. Default 0, 2, 4.
+    /// Wait before each attempt, in seconds. The last value applies to all further attempts. Default 0, 2, 4.
     pub waits_seconds: Vec<f64>,
-    /// First wait after throttling that names no wait itself, in seconds; doubles each time. Default 1.
+    /// First wait after a throttled call that names no wait itself, in seconds. Each further one doubles it. Default
+    /// 1.
     pub throttle_initial_seconds: f64,
-    /// Longest wait after throttling, in seconds, also where the other side asks for more. Default 120.
+    /// Longest wait after a throttled call, in seconds, even if the service asks for more. Default 120.
     pub throttle_max_seconds: f64,
-    /// Failures of the system (full disk, broken store) in a row before the process gives up. Default 5.
+    /// Number of consecutive system failures (full disk, broken store) before the process ends. Default 5.
     pub system_failures: u32,
-    /// First wait after a failure of the system, in seconds; doubles each time. Default 0.2.
+    /// First wait after a system failure, in seconds. Each further failure doubles it. Default 0.2.
     pub system_initial_seconds: f64,
 }
 
@@ -59,7 +60,7 @@ impl RetryOptions {
         found
     }
 
-    /// Before the attempt that follows `failed` failed ones.
+    /// Returns the wait before the attempt that follows `failed` failed attempts.
     fn wait(&self, failed: u32) -> Duration {
         let waits = &self.waits_seconds;
         let seconds = waits.get(failed as usize).or(waits.last()).copied().unwrap_or_default();
@@ -67,21 +68,21 @@ impl RetryOptions {
     }
 }
 
-/// What comes after a failed attempt.
+/// Describes what follows a failed attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     Retry {
         wait: Duration,
-        /// Whether the failed attempt counts.
+        /// True if the failed attempt counts against the job.
         consumes_attempt: bool,
     },
     Quarantine,
-    /// The system is broken: no job is to be blamed, and none can be done.
+    /// The system is broken. No job is to blame, and none can be processed.
     Escalate,
 }
 
-/// `failed`: failed attempts that counted, this one not included. `in_a_row`: throttled or system failures of this
-/// job in a row, this one not included.
+/// Decides what follows a failed attempt. `failed` is the number of earlier failed attempts that count. `in_a_row` is
+/// the number of earlier consecutive throttled or system failures of this job. Both exclude the current attempt.
 pub fn decide(options: &RetryOptions, error: &StageError, failed: u32, in_a_row: u32) -> Decision {
     match error.class {
         ErrorClass::Permanent => Decision::Quarantine,

@@ -1,5 +1,6 @@
-//! The top of the tree. It adopts pools and services, gives an escalated one another chance a few times, and else
-//! fails: then the process ends with its own exit code, and the next run goes on from what is durable.
+//! The root of the supervision tree adopts pools and services. It restarts an escalated pool a limited number of
+//! times and then fails. A failed root ends the process with its own exit code, and the next run resumes from durable
+//! state.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -18,22 +19,22 @@ use super::shared::{InFlightTable, Phase};
 use super::stats::PoolStats;
 use super::testing::Alive;
 
-/// Why the root failed.
+/// Describes why the root failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{child}: {reason}")]
 pub struct SystemFailure {
-    /// The pool or service that could not go on.
+    /// Name of the pool or service that could not continue.
     pub child: String,
     pub reason: String,
 }
 
-/// What a child tells the root when it can't help itself.
+/// Reports to the root a failure that a child can't handle.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub(super) struct Escalation {
     child: Arc<str>,
     reason: String,
-    /// Whether starting the child again may help.
+    /// True if a restart of the child may help.
     restartable: bool,
 }
 
@@ -66,7 +67,7 @@ enum Child {
     Service(Rc<RefCell<ServiceStats>>),
 }
 
-/// What a service says of itself.
+/// Holds the statistics that a service reports.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ServiceStats {
     pub restarts: u64,
@@ -74,7 +75,7 @@ pub struct ServiceStats {
     pub waiting: usize,
 }
 
-/// The supervision tree, as `/supervision` shows it.
+/// Describes the supervision tree at one moment, as `/supervision` shows it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Tree {
     pub failure: Option<String>,
@@ -83,6 +84,7 @@ pub struct Tree {
     pub jobs: Vec<JobLine>,
 }
 
+/// Describes one job in the supervision tree.
 #[derive(Clone, Debug, Serialize)]
 pub struct JobLine {
     pub pool: String,
@@ -92,6 +94,7 @@ pub struct JobLine {
     pub failed_attempts: u32,
 }
 
+/// Gives access to the root of the supervision tree. Clones refer to the same root.
 #[derive(Clone)]
 pub struct RootHandle {
     root: Addr<Root>,
@@ -107,7 +110,7 @@ impl RootHandle {
         Self { root: root.start(), shared }
     }
 
-    /// Returns when the root has failed; never otherwise.
+    /// Returns the failure once the root has failed; waits forever otherwise.
     pub async fn failed(&self) -> SystemFailure {
         let mut failure = self.shared.failure.subscribe();
         loop {
@@ -124,7 +127,8 @@ impl RootHandle {
         self.shared.failure.borrow().clone()
     }
 
-    /// All pools, services and jobs at this moment. Asks no busy actor for the jobs.
+    /// Returns all pools, services and jobs at this moment. The jobs come from the in-flight table, so no busy actor
+    /// delays the answer.
     pub async fn tree(&self) -> Tree {
         let children: Vec<_> = self.shared.children.borrow().iter().map(|(n, c)| (n.clone(), c.clone())).collect();
         let (mut pools, mut services) = (Vec::new(), BTreeMap::new());
@@ -148,7 +152,7 @@ impl RootHandle {
         Tree { failure: self.failure().map(|f| f.to_string()), pools, services, jobs }
     }
 
-    /// Ends the root actor; children are drained or halted by who started them.
+    /// Ends the root actor. The code that started the children drains or halts them.
     pub fn stop(&self) {
         self.root.do_send(Stop);
     }
@@ -169,15 +173,16 @@ impl RootHandle {
         self.root.do_send(escalation);
     }
 
-    /// A supervisor or a service ended as it should.
+    /// Removes a supervisor or service that ended normally.
     pub(super) fn ended(&self, name: &Arc<str>) {
         self.shared.children.borrow_mut().remove(name);
     }
 
-    /// A supervisor died itself: a defect of the kernel. Its jobs are durable, but nobody looks after them here.
+    /// Reports that a supervisor itself died, which is a defect of the kernel. Its jobs are durable, but no actor in
+    /// this process handles them any more.
     pub(super) fn died(&self, name: &Arc<str>) {
-        // Called from a drop, maybe in the middle of a panic: must not panic itself.
-        self.fail(name, "its supervisor died".to_owned());
+        // Called from a drop, possibly during a panic: must not panic itself.
+        self.fail(name, "the pool's supervisor died".to_owned());
     }
 
     fn fail(&self, child: &str, reason: String) {
@@ -185,7 +190,7 @@ impl RootHandle {
     }
 }
 
-/// The first failure is the one that counts.
+/// Records a failure; only the first one counts.
 fn fail(shared: &Shared, child: &str, reason: String) {
     shared.failure.send_if_modified(|failure| {
         if failure.is_some() {
@@ -205,7 +210,7 @@ impl Handler<Escalation> for Root {
 
     fn handle(&mut self, escalation: Escalation, ctx: &mut Context<Self>) {
         let Escalation { child, reason, restartable } = escalation;
-        tracing::error!(child = &*child, reason, "a supervisor escalates");
+        tracing::error!(child = &*child, reason, "supervisor escalated a failure");
         if !restartable {
             fail(&self.shared, &child, reason);
             return;
@@ -214,7 +219,7 @@ impl Handler<Escalation> for Root {
         match intensity.died(Instant::now(), self.options.max_escalations, &self.options) {
             Restart::Escalate => fail(&self.shared, &child, reason),
             Restart::After(wait) => {
-                // At least long enough for what made the workers die to show that it is gone.
+                // Long enough for the cause of the deaths to pass.
                 ctx.run_later(wait.max(Duration::from_secs(1)), move |root, _| {
                     if let Some(Child::Pool(commands)) = root.shared.children.borrow().get(&child) {
                         commands.do_send(Command::Restart);

@@ -1,23 +1,23 @@
-//! How many workers a pool should have: a pure decision with hysteresis.
+//! Decides how many workers a pool should have: a pure function with hysteresis.
 //!
-//! Up by one when the oldest job has waited too long and all workers are busy, several observations in a row; down by
-//! one when workers have been idle for longer. A pool never moves twice without fresh observations in between, so it
-//! does not flap.
+//! Adds one worker when the oldest job has waited too long and all workers are busy, several observations in a row.
+//! Removes one worker when workers have been idle for longer. Two changes always have fresh observations between
+//! them, so the size does not flap.
 
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScalingOptions {
-    /// How often a pool looks at itself, in seconds. Default 0.1.
+    /// Interval between two observations of a pool, in seconds. Default 0.1.
     pub interval_seconds: f64,
-    /// Age of the oldest waiting job above which more workers help, in seconds. Default 0.1.
+    /// Age of the oldest waiting job at which a pool may add workers, in seconds. Default 0.1.
     pub queue_age_seconds: f64,
-    /// Observations in a row before a worker is added. Default 2.
+    /// Number of consecutive observations before a worker is added. Default 2.
     pub up_after: u32,
-    /// Share of busy workers below which one is too many, 0 to 1. Default 0.5.
+    /// Share of busy workers below which the pool has a worker too many, from 0 to 1. Default 0.5.
     pub idle_below: f64,
-    /// Observations in a row before a worker is retired. Default 100.
+    /// Number of consecutive observations before a worker is removed. Default 100.
     pub down_after: u32,
 }
 
@@ -44,7 +44,7 @@ impl ScalingOptions {
     }
 }
 
-/// One look at a pool.
+/// Holds one observation of a pool.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
     pub workers: usize,
@@ -53,6 +53,7 @@ pub struct Sample {
     pub oldest_seconds: f64,
 }
 
+/// Counts the observations in a row that speak for more or for fewer workers.
 #[derive(Clone, Debug, Default)]
 pub struct Scaler {
     crowded: u32,
@@ -60,7 +61,7 @@ pub struct Scaler {
 }
 
 impl Scaler {
-    /// The number of workers that the pool should have now.
+    /// Returns the number of workers that the pool should have now.
     pub fn observe(&mut self, sample: Sample, min: usize, max: usize, options: &ScalingOptions) -> usize {
         let Sample { workers, busy, queued, oldest_seconds } = sample;
         let crowded = queued > 0 && busy >= workers && oldest_seconds >= options.queue_age_seconds;
@@ -118,7 +119,7 @@ mod tests {
     }
 
     proptest! {
-        /// Between two moves there are at least as many observations as the options say, whatever the load does.
+        /// Two changes of size are separated by at least the configured number of observations, whatever the load.
         #[test]
         fn never_flaps(loads in proptest::collection::vec(any::<bool>(), 0..200)) {
             let options = ScalingOptions { up_after: 3, down_after: 4, ..Default::default() };

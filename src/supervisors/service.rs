@@ -1,8 +1,9 @@
-//! A supervised loop: an actor's other shape, for work that waits for many things at once (the committer gathering a
-//! group, intake walking a tree, a heartbeat).
+//! Runs supervised loops. A service waits for several events at once, unlike a pool's worker. Examples are the
+//! committer that gathers a group, intake that walks a tree, and the heartbeat.
 //!
-//! Its inbox is bounded and outlives it: a loop that panics is started again, with intensity and backoff, and finds
-//! the messages that it had not yet taken. What it had taken answers by its dropped reply, and is asked anew.
+//! The inbox is bounded and outlives the loop. A loop that panics is restarted, with a restart limit and backoff, and
+//! finds the messages that it had not received yet. The sender of a message that was already received sees a dropped
+//! reply channel and sends again.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -22,21 +23,22 @@ use super::root::{Escalation, RootHandle, ServiceStats};
 use super::testing::Alive;
 use super::worker::panicked;
 
-/// The receiving end, kept over restarts.
+/// Receives the messages of a service. The inbox survives restarts of the loop.
 pub struct Inbox<M>(Mutex<mpsc::Receiver<M>>);
 
 impl<M> Inbox<M> {
-    /// The next message; `None` when all handles are gone.
+    /// Waits for the next message; returns `None` when all handles are dropped.
     pub async fn receive(&self) -> Option<M> {
         self.0.lock().await.recv().await
     }
 
-    /// A message that is already there.
+    /// Returns a message that has already arrived, if there is one.
     pub fn try_receive(&self) -> Option<M> {
         self.0.try_lock().ok()?.try_recv().ok()
     }
 }
 
+/// Sends messages to a service. Clones refer to the same inbox.
 pub struct ServiceHandle<M> {
     inbox: mpsc::Sender<M>,
 }
@@ -48,13 +50,13 @@ impl<M> Clone for ServiceHandle<M> {
 }
 
 impl<M> ServiceHandle<M> {
-    /// Waits for a place in the inbox.
+    /// Sends a message, and waits while the inbox is full.
     pub async fn send(&self, message: M) -> Result<(), Closed> {
         self.inbox.send(message).await.map_err(|_| Closed)
     }
 }
 
-/// A running service. Dropping it ends the loop at its next wait.
+/// Owns a running service. Dropping it ends the loop at its next wait.
 pub struct Running(JoinHandle<()>);
 
 impl Running {
@@ -70,8 +72,8 @@ impl Drop for Running {
     }
 }
 
-/// Starts `run` and starts it again when it panics. An error is the system's: it goes to the root at once. `Ok` ends
-/// the service.
+/// Starts `run` as a service and restarts it when it panics. An error from `run` is a system failure and is escalated
+/// to the root immediately. `Ok` ends the service.
 pub fn start_service<M, F, Fut>(
     name: &str,
     capacity: usize,
@@ -113,7 +115,7 @@ where
                 }
                 Restart::Escalate => {
                     stats.borrow_mut().state = "failed";
-                    root.escalate(Escalation::system(&name, format!("it died too often, last: {error}")));
+                    root.escalate(Escalation::system(&name, format!("restarted too often; the last error: {error}")));
                     return;
                 }
             }

@@ -1,8 +1,8 @@
-//! What a pool's handles and its supervisor share: the bound, the queue, the counters.
+//! Holds the state that a pool's handles and its supervisor share: the bound, the queue and the counters.
 //!
-//! The bound is a permit inside the envelope, in messages and in bytes; it comes back when the envelope drops, whatever
-//! happened to the job. Jobs wait in the lanes here and not in the actor's mailbox, so that commands never wait behind
-//! them: the mailbox holds commands and at most one wake-up.
+//! The bound is a permit in the envelope, in messages and in bytes. The permit returns when the envelope is dropped,
+//! whatever happened to the job. Jobs wait in the lanes and not in the actor's mailbox, so commands never wait behind
+//! jobs. The mailbox holds only commands and at most one wake-up.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -15,10 +15,11 @@ use tokio::time::Instant;
 
 use super::{Closed, JobSpec, Lanes};
 
-/// Bytes are counted in units of this many, because a semaphore takes 32 bits at a time.
+/// Bytes per semaphore permit. A semaphore acquires at most 32 bits of permits at a time, so bytes are counted in
+/// KiB.
 const UNIT: usize = 1024;
 
-/// Where a job is inside its pool.
+/// Names the phase of a job inside its pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
@@ -27,11 +28,11 @@ pub enum Phase {
     WaitingForRetry,
     #[serde(rename = "settling")]
     Persisting,
-    /// Done, and waiting for a place in the next pool.
+    /// Finished, and waiting for room in the next pool.
     Forwarding,
 }
 
-/// A line of the in-flight table.
+/// Holds one entry of the in-flight table.
 #[derive(Clone, Debug)]
 pub struct InFlight {
     pub phase: Phase,
@@ -39,10 +40,10 @@ pub struct InFlight {
     pub failed_attempts: u32,
 }
 
-/// All jobs of all pools: `(pool, job)` → where it is. Readable without asking an actor.
+/// Maps `(pool, job)` to the state of the job, for all pools. Reading it involves no actor.
 pub type InFlightTable = DashMap<(Arc<str>, String), InFlight>;
 
-/// A job inside a pool, with what it holds.
+/// Holds a job inside a pool, together with its permits.
 pub(super) struct Envelope<J> {
     pub serial: u64,
     pub payload: Arc<J>,
@@ -51,7 +52,7 @@ pub(super) struct Envelope<J> {
     pub weight: u32,
     pub lane: super::Lane,
     pub failed_attempts: u32,
-    /// Throttled or system failures in a row.
+    /// Number of consecutive throttled or system failures.
     pub in_a_row: u32,
     pub queued_at: Instant,
     pool: Arc<str>,
@@ -101,15 +102,15 @@ impl<J> Shared<J> {
         }
     }
 
-    /// Waits for a place. First a message's, then its bytes': in order of arrival, so that a large job is not overtaken
-    /// for ever by small ones.
+    /// Waits for room in the pool. Acquires the message permit first, then the byte permits, in order of arrival.
+    /// Small jobs therefore can't overtake a large job forever.
     pub async fn admit(&self, spec: JobSpec<J>) -> Result<Envelope<J>, Closed> {
         let slot = self.slots.clone().acquire_owned().await.map_err(|_| Closed)?;
         let bytes = self.bytes.clone().acquire_many_owned(self.units(spec.bytes)).await.map_err(|_| Closed)?;
         Ok(self.envelope(spec, slot, bytes))
     }
 
-    /// A place now, or the job back.
+    /// Admits a job if there is room now; otherwise returns the job.
     pub fn try_admit(&self, spec: JobSpec<J>) -> Result<Envelope<J>, JobSpec<J>> {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else { return Err(spec) };
         match self.bytes.clone().try_acquire_many_owned(self.units(spec.bytes)) {
@@ -118,7 +119,7 @@ impl<J> Shared<J> {
         }
     }
 
-    /// A job larger than the whole bound takes the whole bound: it passes alone.
+    /// Returns the byte permits of a job. A job larger than the whole bound takes the whole bound and runs alone.
     fn units(&self, bytes: usize) -> u32 {
         u32::try_from(bytes.div_ceil(UNIT).clamp(1, self.max_units)).unwrap_or(u32::MAX)
     }
@@ -141,7 +142,7 @@ impl<J> Shared<J> {
         }
     }
 
-    /// Puts a job in its lane. `true` when the supervisor has to be woken.
+    /// Queues a job in its lane. Returns `true` if the supervisor has to be woken.
     pub fn queue(&self, mut envelope: Envelope<J>) -> bool {
         envelope.queued_at = Instant::now();
         envelope.phase(Phase::Queued);
@@ -149,7 +150,7 @@ impl<J> Shared<J> {
         !self.wake_pending.swap(true, Ordering::AcqRel)
     }
 
-    /// The supervisor is about to look at the lanes.
+    /// Clears the pending wake-up. Called before the supervisor reads the lanes.
     pub fn woken(&self) {
         self.wake_pending.store(false, Ordering::Release);
     }
@@ -158,7 +159,7 @@ impl<J> Shared<J> {
         self.lanes.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Jobs that the pool holds, wherever they are inside it.
+    /// Returns the number of jobs in the pool, in any phase.
     pub fn held(&self) -> usize {
         self.max_messages - self.slots.available_permits()
     }

@@ -1,20 +1,22 @@
-//! What a pool says of itself.
+//! Defines the statistics that a pool reports.
 
 use serde::Serialize;
 
+/// Names the state of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PoolState {
     Running,
     Draining,
-    /// Its workers died too often; the root decides.
+    /// Workers died too often, and the root decides what follows.
     Escalated,
-    /// The system failed under it; the process is about to end.
+    /// A system failure stopped the pool, and the process is about to end.
     Failed,
     Ended,
 }
 
-/// A pool at one moment. `in_flight` is the sum of what is queued, busy, waiting, persisting and forwarding.
+/// Holds the statistics of a pool at one moment. `in_flight` is the sum of the queued, busy, retry-waiting,
+/// persisting and forwarding jobs.
 #[derive(Clone, Debug, Serialize)]
 pub struct PoolStats {
     pub name: String,
@@ -31,7 +33,7 @@ pub struct PoolStats {
     pub retry_waiting: usize,
     #[serde(rename = "settling")]
     pub persisting: usize,
-    /// Done, and waiting for a place in the next pool.
+    /// Number of jobs that are finished and wait for room in the next pool.
     pub forwarding: usize,
     pub in_flight: usize,
     pub max_in_flight: usize,
@@ -41,11 +43,11 @@ pub struct PoolStats {
     pub counts: Counts,
 }
 
-/// Since the pool's start.
+/// Counts events since the start of the pool.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Counts {
     pub done: u64,
-    /// Attempts that failed and counted.
+    /// Number of failed attempts that count.
     pub failed: u64,
     pub throttled: u64,
     pub quarantined: u64,

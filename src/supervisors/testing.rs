@@ -1,4 +1,4 @@
-//! A universe for tests: a local set under a paused clock that fails when an actor is left over at its end.
+//! Runs tests on a local set under a paused clock, and fails when an actor is left over at the end.
 
 use std::cell::Cell;
 
@@ -6,7 +6,7 @@ thread_local! {
     static ALIVE: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Counts an actor of the kernel from its making to its drop.
+/// Counts an actor of the kernel from its creation to its drop.
 pub(super) struct Alive(());
 
 impl Alive {
@@ -22,19 +22,19 @@ impl Drop for Alive {
     }
 }
 
-/// Actors of the kernel alive on this thread.
+/// Returns the number of kernel actors that are alive on this thread.
 pub fn alive() -> usize {
     ALIVE.get()
 }
 
-/// Runs `body` with time that moves only when everything waits, and panics if it leaves an actor behind.
+/// Runs `body` on a clock that advances only when every task waits, and panics if an actor is left over.
 #[cfg(test)]
 pub fn universe<F: Future>(body: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let local = tokio::task::LocalSet::new();
     let output = local.block_on(&runtime, async {
         let output = body.await;
-        // Actors that were told to stop do so at their next turn.
+        // Actors that received a stop message end at their next turn.
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }

@@ -1,8 +1,8 @@
-//! A worker: an actor that does one job at a time and reports the outcome as data.
+//! A worker is an actor that runs one job at a time and reports the outcome as data.
 //!
 //! A panic inside the work is caught and reported like any other failure, and the worker gets a fresh state. A panic
-//! outside of it (in `started`, in a drop) kills the actor; the guard in its fields reports the death. Either way the
-//! job is the supervisor's, and nothing is lost.
+//! outside the work (in `started`, in a drop) kills the actor, and the guard in its fields reports the death. In both
+//! cases the supervisor still owns the job, so no job is lost.
 
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -22,11 +22,11 @@ use super::testing::Alive;
 
 pub(super) type WorkerId = u64;
 
-/// What a worker tells its supervisor.
+/// Carries a report of a worker to its supervisor.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) enum Report<S: Stage> {
-    /// Has its state and waits for work.
+    /// The worker has its state and waits for a job.
     Ready {
         worker: WorkerId,
     },
@@ -35,19 +35,19 @@ pub(super) enum Report<S: Stage> {
         attempt: Attempt<S>,
         took: Duration,
     },
-    /// Gone for good. `reason` is empty after a panic: the panic hook has logged it.
+    /// The worker has ended for good. `reason` is `None` after a panic, because the panic hook has logged it.
     Died {
         worker: WorkerId,
         reason: Option<StageError>,
     },
 }
 
-/// How an attempt ended.
+/// Describes how an attempt ended.
 pub(super) enum Attempt<S: Stage> {
     Outcome(AttemptOutcome<S::Done, S::Park>),
-    /// `begin` said that the job is no longer ours.
+    /// `begin` answered that another process owns the job now.
     Fenced,
-    /// `begin` failed: nothing was tried.
+    /// `begin` failed, so the work was not started.
     NotBegun(StageError),
     /// The deadline passed and the work did not end by itself; it was dropped.
     Hung(StageError),
@@ -61,11 +61,11 @@ pub(super) struct Run<J> {
     pub cancel: Cancel,
     pub deadline: Duration,
     pub grace: Duration,
-    /// Ends the work at once when its sender drops: the supervisor is gone or was halted.
+    /// Ends the work immediately when its sender is dropped: the supervisor has died or was halted.
     pub kill: oneshot::Receiver<()>,
 }
 
-/// Leaves when it has nothing to do; only idle workers are told.
+/// Ends the worker. Sent only to idle workers.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Retire;
@@ -76,12 +76,12 @@ pub(super) struct Worker<S: Stage> {
     sink: SharedSink<S>,
     supervisor: Recipient<Report<S>>,
     work: Option<WorkOf<S>>,
-    // Dropped last: its report is sent when everything else is gone.
+    // Dropped last, so the report is sent after every other field is gone.
     guard: DeathGuard<S>,
     _alive: Alive,
 }
 
-/// Reports the worker's death from wherever it dies. Must not panic itself.
+/// Reports the death of the worker, wherever it dies. Must not panic itself.
 struct DeathGuard<S: Stage> {
     worker: WorkerId,
     supervisor: Recipient<Report<S>>,
@@ -102,7 +102,7 @@ impl<S: Stage> Worker<S> {
         Self { id, stage, sink, supervisor, work: None, guard, _alive: Alive::new() }
     }
 
-    /// A fresh state; without one the worker leaves and says why.
+    /// Creates a fresh state. If that fails, the worker ends and reports the reason.
     fn renew(&mut self, ctx: &mut Context<Self>) -> bool {
         match std::panic::catch_unwind(AssertUnwindSafe(|| self.stage.worker())) {
             Ok(Ok(work)) => {
@@ -151,7 +151,7 @@ impl<S: Stage> Handler<Run<S::Job>> for Worker<S> {
         let attempt = async move {
             let started = Instant::now();
             let Some(mut work) = work else {
-                let error = StageError::crash("worker_without_state", "the worker had lost its state");
+                let error = StageError::crash("worker_without_state", "the worker has no state");
                 return (None, Attempt::Outcome(AttemptOutcome::Failed(error)), Duration::ZERO);
             };
             let Run { job, failed_attempts, cancel, deadline, grace, mut kill } = run;
@@ -168,7 +168,7 @@ impl<S: Stage> Handler<Run<S::Job>> for Worker<S> {
                     ended = timeout(deadline, &mut running) => ended,
                     _ = &mut kill => {
                         cancel.cancel();
-                        Ok(Ok(AttemptOutcome::Failed(StageError::timeout("halted", "the work was stopped with the process"))))
+                        Ok(Ok(AttemptOutcome::Failed(StageError::timeout("halted", "the attempt was stopped with the process"))))
                     }
                 };
                 match in_time {
@@ -181,7 +181,7 @@ impl<S: Stage> Handler<Run<S::Job>> for Worker<S> {
             };
             match ended {
                 Ok(Ok(outcome)) => (Some(work), Attempt::Outcome(outcome), started.elapsed()),
-                // What the panic left of the state is not trusted.
+                // The state may be inconsistent after the panic, so it is dropped.
                 Ok(Err(panic)) => {
                     (None, Attempt::Outcome(AttemptOutcome::Failed(panicked(panic.as_ref()))), started.elapsed())
                 }
@@ -194,7 +194,7 @@ impl<S: Stage> Handler<Run<S::Job>> for Worker<S> {
                 worker.work = work;
                 worker.supervisor.do_send(Report::Ended { worker: worker.id, attempt, took });
                 if hung {
-                    // The supervisor has put a new worker in this one's place.
+                    // The supervisor has already replaced this worker.
                     worker.guard.armed = false;
                     ctx.stop();
                 } else if worker.work.is_none() {
@@ -205,7 +205,7 @@ impl<S: Stage> Handler<Run<S::Job>> for Worker<S> {
     }
 }
 
-/// A panic in `begin` is the system's failure like any other of it.
+/// Calls `begin`, and turns a panic into a system failure.
 async fn begin<J, D, P>(
     sink: &Rc<dyn super::job::OutcomeSink<J, D, P>>,
     job: &Arc<J>,
@@ -218,12 +218,12 @@ async fn begin<J, D, P>(
 }
 
 fn late(deadline: Duration) -> StageError {
-    let text = format!("the work did not end within its deadline of {} s", deadline.as_secs_f64());
+    let text = format!("the attempt did not end within its deadline of {} s", deadline.as_secs_f64());
     StageError::timeout("deadline", text)
 }
 
-/// The message of a panic is the code's own up to the first quotation: what a string operation quotes after it is the
-/// string itself, which may be a document's.
+/// Converts a panic to an error. The message is cut at the first quotation mark: string operations quote their input
+/// there, which may be text of a document.
 pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> StageError {
     let message = panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref().cloned());
     let message = message.unwrap_or_else(|| "no message".into());

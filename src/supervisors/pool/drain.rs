@@ -1,4 +1,4 @@
-//! How a pool comes to its end.
+//! Ends a pool: drain, halt, and the final clean-up.
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
@@ -32,12 +32,12 @@ impl<S: Stage> PoolSupervisor<S> {
         self.check_drained(ctx);
     }
 
-    /// Empty and closed: the pool says so and ends.
+    /// Ends the pool once it is closed and empty, and answers the callers of `drain`.
     pub(super) fn check_drained(&mut self, ctx: &mut Context<Self>) {
         if self.draining.is_none() || self.persisting + self.forwarding + self.busy.len() + self.waiting.len() > 0 {
             return;
         }
-        // Between a permit and its place in the lane, a submitter may still be on its way.
+        // A submitter may hold a permit and not have queued its job yet.
         if self.draining == Some(DrainMode::Release) {
             let late: Vec<_> = {
                 let mut lanes = self.shared.lanes();

@@ -1,12 +1,12 @@
-//! The supervisor of one pool: it owns every job in it from admission until the outcome is durable.
+//! The supervisor of a pool owns every job in it, from admission until the outcome is durable.
 //!
 //! ```text
 //! queued ──▶ running ──▶ persisting ──▶ forwarding ──▶ gone
 //!    ▲                      │
 //!    └── waiting for retry ◀┘
 //! ```
-//! Workers get a shared copy of a job and report outcomes; they decide nothing. Whatever dies, a job is in exactly one
-//! of these places, holding its permits, or durable outside.
+//! Workers receive a shared copy of a job and report outcomes; they make no decisions. Whatever dies, a job is in
+//! exactly one of these phases and holds its permits, or its state is durable outside the pool.
 
 mod drain;
 mod workers;
@@ -37,17 +37,17 @@ use crate::supervisors::stats::{PoolState, PoolStats};
 use crate::supervisors::testing::Alive;
 use crate::supervisors::worker::{Attempt, Report, Run, Worker, WorkerId, panicked};
 
-/// Bounds and limits of a pool.
+/// Sets the bounds and limits of a pool.
 #[derive(Clone, Debug)]
 pub struct PoolOptions {
     pub name: String,
     pub min_workers: usize,
     pub max_workers: usize,
-    /// Jobs that the pool holds at most, wherever they are in it.
+    /// Largest number of jobs in the pool, in any phase.
     pub max_messages: usize,
-    /// Memory of those jobs, in bytes.
+    /// Largest total memory of the jobs in the pool, in bytes.
     pub max_bytes: usize,
-    /// Of one attempt.
+    /// Deadline of one attempt.
     pub deadline: Duration,
     pub retry: RetryOptions,
     pub restart: RestartOptions,
@@ -57,7 +57,7 @@ pub struct PoolOptions {
 struct Busy<J> {
     envelope: Envelope<J>,
     cancel: Cancel,
-    // Dropping it ends the work.
+    // Dropping the sender ends the work.
     _kill: oneshot::Sender<()>,
 }
 
@@ -72,7 +72,7 @@ pub(in crate::supervisors) struct PoolSupervisor<S: Stage> {
     workers: HashMap<WorkerId, Addr<Worker<S>>>,
     idle: Vec<WorkerId>,
     busy: HashMap<WorkerId, Busy<S::Job>>,
-    /// Restarts that wait for their backoff.
+    /// Number of restarts that wait for their backoff.
     restarting: usize,
     waiting: HashMap<u64, Envelope<S::Job>>,
     persisting: usize,
@@ -87,7 +87,7 @@ pub(in crate::supervisors) struct PoolSupervisor<S: Stage> {
     _alive: Alive,
 }
 
-/// Tells the root when the supervisor itself dies.
+/// Notifies the root when the supervisor itself dies.
 struct SupervisorGuard {
     name: Arc<str>,
     root: RootHandle,
@@ -139,8 +139,8 @@ impl<S: Stage> PoolSupervisor<S> {
     /// Gives waiting jobs to idle workers.
     fn pump(&mut self, ctx: &mut Context<Self>) {
         self.shared.woken();
-        // What is done waits for the next pool with its output, which no bound here counts: no more than the workers
-        // can hold are let to wait.
+        // Finished jobs wait for the next pool together with their output, and no bound here counts that memory.
+        // Start no more jobs while as many are waiting as there are workers.
         while !self.idle.is_empty() && self.forwarding < self.want {
             let Some(envelope) = self.shared.lanes().pop() else { break };
             let Some(id) = self.idle.pop() else { break };
@@ -222,13 +222,13 @@ impl<S: Stage> PoolSupervisor<S> {
         self.persist(envelope, verdict, ctx);
     }
 
-    /// Makes the verdict durable; only then is the job let go, tried again or handed on.
+    /// Makes the verdict durable. Only afterwards the job is released, retried or forwarded.
     fn persist(&mut self, envelope: Envelope<S::Job>, verdict: Verdict<S::Done, S::Park>, ctx: &mut Context<Self>) {
         self.persisting += 1;
         envelope.phase(Phase::Persisting);
         let (sink, options) = (self.sink.clone(), self.options.retry.clone());
         let failed_before = match &verdict {
-            // Counted already.
+            // The retry is already counted.
             Verdict::Retry { consumes_attempt: true, .. } => envelope.failed_attempts.saturating_sub(1),
             _ => envelope.failed_attempts,
         };
@@ -241,13 +241,14 @@ impl<S: Stage> PoolSupervisor<S> {
             pool.persisting -= 1;
             match persisted {
                 Ok(Persisted::Fenced) => {
-                    // Its place comes back before the pool looks whether it is empty: nothing else would look again.
+                    // Return the permit before the pool checks whether it is empty; no later event would trigger that
+                    // check.
                     drop(envelope);
                     pool.metrics.fenced();
                 }
                 Ok(Persisted::Release) => pool.persisted(envelope, verdict, ctx),
                 Err(error) => {
-                    // The job is durable in the state it had before: the next run goes on from there.
+                    // The job is durable in its previous state. The next run resumes from there.
                     drop(envelope);
                     pool.state = PoolState::Failed;
                     pool.root.escalate(Escalation::system(&pool.shared.name, error.to_string()));
@@ -334,7 +335,7 @@ impl<S: Stage> PoolSupervisor<S> {
     }
 }
 
-/// Tries until it is written or the limit for failures of the system is reached.
+/// Persists a verdict, and retries up to the limit on consecutive system failures.
 async fn persist_with_retries<J, D, P>(
     sink: &Rc<dyn crate::supervisors::job::OutcomeSink<J, D, P>>,
     envelope: &Envelope<J>,

@@ -1,4 +1,4 @@
-//! A pool's workers: how many there are, which are free, and what follows when one dies or hangs.
+//! Starts, retires and replaces the workers of a pool.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ impl<S: Stage> PoolSupervisor<S> {
         self.workers.insert(id, worker.start());
     }
 
-    /// Starts or retires workers until there are as many as wanted. The busy ones go when they are done.
+    /// Starts or retires workers until their number is as wanted. Busy workers retire when they finish.
     pub(super) fn fit_workers(&mut self, ctx: &mut Context<Self>) {
         while self.workers.len() + self.restarting < self.want {
             self.spawn_worker(ctx);
@@ -40,7 +40,7 @@ impl<S: Stage> PoolSupervisor<S> {
         }
     }
 
-    /// The worker can take a job, or go if there are too many.
+    /// Marks a worker as idle, or retires it if there are too many.
     pub(super) fn free(&mut self, worker: WorkerId) {
         if !self.workers.contains_key(&worker) || self.idle.contains(&worker) {
             return;
@@ -52,14 +52,14 @@ impl<S: Stage> PoolSupervisor<S> {
         }
     }
 
-    /// A worker whose work outlived its deadline and its grace: another takes its place.
+    /// Replaces a worker whose work outlived its deadline and its grace period.
     pub(super) fn hung(&mut self, id: WorkerId, ctx: &mut Context<Self>) {
         self.workers.remove(&id);
         self.metrics.hung();
         if self.stage.may_leave_threads() {
             self.metrics.abandoned();
             if self.metrics.counts.abandoned > u64::from(self.options.restart.max_abandoned) {
-                let reason = format!("{} threads did not end at their deadline", self.metrics.counts.abandoned);
+                let reason = format!("{} threads still run after their deadline", self.metrics.counts.abandoned);
                 self.state = PoolState::Failed;
                 self.root.escalate(Escalation::system(&self.shared.name, reason));
                 return;
@@ -73,7 +73,7 @@ impl<S: Stage> PoolSupervisor<S> {
             return;
         }
         self.idle.retain(|idle| *idle != id);
-        let reason = reason.unwrap_or_else(|| StageError::crash("worker_died", "the worker died of a panic"));
+        let reason = reason.unwrap_or_else(|| StageError::crash("worker_died", "the worker died in a panic"));
         if let Some(busy) = self.busy.remove(&id) {
             busy.cancel.cancel();
             let error = StageError { class: ErrorClass::Crash, ..reason.clone() };
@@ -93,7 +93,7 @@ impl<S: Stage> PoolSupervisor<S> {
             }
             Restart::Escalate => {
                 self.state = PoolState::Escalated;
-                let reason = format!("its workers died too often, last: {reason}");
+                let reason = format!("workers of the pool died too often; the last error: {reason}");
                 self.root.escalate(Escalation::crash(&self.shared.name, reason));
             }
         }

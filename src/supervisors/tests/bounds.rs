@@ -1,4 +1,4 @@
-//! The bound is exact, back-pressure reaches the first pool, and commands do not wait.
+//! Tests that the bound is exact, that backpressure reaches the first pool, and that commands do not wait.
 
 use super::*;
 
@@ -50,7 +50,7 @@ fn back_pressure_travels_from_the_slowest_pool_to_the_first() {
             pools.insert(0, pool);
         }
         let first = pools[0].clone();
-        // Quick in the first two pools (attempt 1 of each is a new task), slow in the last: a task that hangs.
+        // Each task sleeps for 5 s in each pool: a new task is made for each pool, and its first act is used.
         let mut accepted = 0;
         for id in 0..50 {
             let job = spec(id, vec![Act::Work(5_000)]);
@@ -84,7 +84,7 @@ fn the_time_blocked_on_the_next_pool_is_measured() {
             first.submit(spec(id, vec![Act::Work(1_000)])).await.unwrap();
         }
         until(|| slow.count("done") == 4).await;
-        // Four are done after 1 s; the last pool takes them one by one: 0 + 1 + 2 + 3 seconds of waiting.
+        // All four jobs are done after 1 s. The last pool accepts them one by one: 0 + 1 + 2 + 3 seconds of waiting.
         let blocked = first.observe().await.unwrap().counts.blocked_seconds;
         assert!((5.9..6.2).contains(&blocked), "{blocked}");
         first.halt();

@@ -1,4 +1,4 @@
-//! Whatever a worker does, the job ends exactly once and the pool returns to size.
+//! Tests that a job ends exactly once and that the pool returns to its size, whatever a worker does.
 
 use super::*;
 

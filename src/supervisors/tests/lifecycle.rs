@@ -1,4 +1,4 @@
-//! Resizing, draining, scaling and services.
+//! Tests resizing, draining, scaling and services.
 
 use super::super::service::{Inbox, start_service};
 use super::*;
@@ -75,7 +75,7 @@ fn no_more_outputs_wait_for_the_next_pool_than_workers_can_hold() {
         for id in 0..30 {
             fast.submit(spec(id, vec![Act::Work(10_000), Act::Work(1)])).await.unwrap();
         }
-        // The first worker of the slow pool never ends within this time; the queue behind it has one place.
+        // The first job in the slow pool runs longer than this wait, and the slow pool has room for one job only.
         tokio::time::sleep(Duration::from_secs(15)).await;
         let stats = fast.observe().await.unwrap();
         assert!(stats.forwarding <= 3 + 3, "{stats:?}");

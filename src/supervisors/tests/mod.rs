@@ -1,4 +1,4 @@
-//! The kernel under a paused clock, with stages that misbehave on demand.
+//! Tests the kernel under a paused clock, with stages that misbehave on demand.
 
 mod bounds;
 mod faults;
@@ -17,14 +17,14 @@ use docweir_core::error::StageError;
 use super::testing::universe;
 use super::*;
 
-/// What a job does at its nth attempt (1-based).
+/// Selects how a job behaves in one attempt.
 #[derive(Clone, Debug)]
 enum Act {
     Work(u64),
     Fail(StageError),
     Panic,
     Hang,
-    /// Takes the worker's actor down from outside the caught part.
+    /// Panics in the drop of the worker's state, where the worker catches nothing, so the worker's actor dies.
     PanicInDrop,
     Park,
 }
@@ -32,27 +32,29 @@ enum Act {
 #[derive(Debug)]
 struct Task {
     id: u32,
-    /// The last one repeats.
+    /// Behaviour of each attempt, in order; the last one repeats.
     acts: Vec<Act>,
     attempts: std::sync::atomic::AtomicU32,
 }
 
 #[derive(Default)]
 struct TestLog {
-    /// Final verdicts by job: must never hold two.
+    /// Final verdicts by job; a job must never have two.
     ends: RefCell<BTreeMap<u32, Vec<&'static str>>>,
-    /// Waits before retries, by job.
+    /// Job, wait in seconds and whether the attempt counts, for each retry.
     waits: RefCell<Vec<(u32, f64, bool)>>,
     begun: RefCell<Vec<u32>>,
     forwarded: RefCell<Vec<u32>>,
     workers_started: Cell<u32>,
-    /// How many of the next writes fail.
+    /// Number of coming calls of `persist` that fail.
     persist_failures: Cell<u32>,
-    /// How many of the next workers can't start, by error and by panic.
+    /// Number of coming worker starts that fail with an error.
     start_errors: Cell<u32>,
+    /// Number of coming worker starts that panic.
     start_panics: Cell<u32>,
+    /// Jobs that are refused when an attempt begins.
     fence: RefCell<Vec<u32>>,
-    /// Fenced only when the outcome is to be written.
+    /// Jobs that are refused when their outcome is persisted.
     fence_late: RefCell<Vec<u32>>,
     busy: Cell<u32>,
     most_busy: Cell<u32>,
@@ -213,7 +215,7 @@ fn options(workers: usize, max_messages: usize) -> PoolOptions {
     }
 }
 
-/// Runs a body with a root and one pool, and drains it at the end.
+/// Runs `body` with a root and one pool, and halts the pool at the end.
 fn with_pool<F, Fut>(options: PoolOptions, body: F) -> Rc<TestLog>
 where
     F: FnOnce(PoolHandle<Task>, Rc<TestLog>, RootHandle) -> Fut,
@@ -231,7 +233,7 @@ where
     })
 }
 
-/// Waits (on the virtual clock) until something holds; gives up after ten virtual minutes.
+/// Waits on the virtual clock until `holds` returns true; panics after ten virtual minutes.
 async fn until(mut holds: impl FnMut() -> bool) {
     for _ in 0..600_000 {
         if holds() {
@@ -239,5 +241,5 @@ async fn until(mut holds: impl FnMut() -> bool) {
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    panic!("did not come about in ten minutes");
+    panic!("the condition did not hold within ten virtual minutes");
 }

@@ -1,4 +1,4 @@
-//! Random faults over many jobs: each ends exactly once, and nothing is left behind.
+//! Injects random faults into many jobs, and tests that each job ends exactly once and leaves nothing behind.
 
 use proptest::prelude::*;
 
@@ -17,7 +17,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// The last act is one that ends: no job goes on for ever.
+/// Generates the acts of a job. The last act always ends, so every job ends.
 fn job() -> impl Strategy<Value = Vec<Act>> {
     proptest::collection::vec(act(), 0..4).prop_map(|mut acts| {
         acts.push(Act::Work(1));
