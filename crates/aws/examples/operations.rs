@@ -1,5 +1,7 @@
-//! Every call that Docweir makes of AWS, by role, and who your credentials belong to. Run it with
-//! `cargo run -p docweir-aws --example operations`; the question to AWS needs `--features clients` and `AWS_REGION`.
+//! Prints the AWS operations and IAM actions of each role, and the identity of your credentials.
+//!
+//! Run it with `cargo run -p docweir-aws --example operations`. The identity needs `--features clients` and
+//! `AWS_REGION`.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -25,21 +27,21 @@ async fn who() -> Result<(), Box<dyn std::error::Error>> {
     use docweir_aws::{Aws, AwsOptions, identity};
 
     let Some(region) = std::env::var_os("AWS_REGION") else {
-        println!("set AWS_REGION, and AWS_ENDPOINT_URL for another server than AWS's, to ask who you are");
+        println!("set AWS_REGION to print your identity (and AWS_ENDPOINT_URL to ask a server other than AWS)");
         return Ok(());
     };
     let endpoint = std::env::var("AWS_ENDPOINT_URL").unwrap_or_default();
     let aws = Aws::find(AwsOptions { endpoint, ..AwsOptions::default() }).await;
     match identity::introduce(&aws).await.identity {
-        Ok(identity) => println!("in {} you are {}", region.to_string_lossy(), identity.arn),
-        // Says whether the call may have been carried out; for this one it does not matter.
-        Err(fault) => println!("not answered: {fault}"),
+        Ok(identity) => println!("your identity in {} is {}", region.to_string_lossy(), identity.arn),
+        // A fault also tells whether the call may have been carried out, which is irrelevant for a read.
+        Err(fault) => println!("the call failed: {fault}"),
     }
     Ok(())
 }
 
 #[cfg(not(feature = "clients"))]
 fn who() -> Result<(), Box<dyn std::error::Error>> {
-    println!("built without the feature `clients`: no calls");
+    println!("built without the feature `clients`; no call was made");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What every client is made from.
+//! Holds the shared configuration from which all clients are built.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 
 use crate::{AwsOptions, Fault, operations};
 
-/// Region, credentials and connections of this process. Cheap to clone.
+/// Holds the region, credentials and connections of this process. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Aws {
     pub(crate) sdk: SdkConfig,
@@ -24,9 +24,9 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// Finds the region, and where credentials come from; asks nobody for them yet.
+    /// Resolves the region and the credentials provider. Does not request credentials yet.
     pub async fn find(options: AwsOptions) -> Self {
-        // The cryptography of all TLS in this program is ring's.
+        // All TLS in this program uses the cryptography of ring.
         let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
         let seconds = Duration::from_secs_f64;
         let timeouts = TimeoutConfig::builder()
@@ -46,19 +46,20 @@ impl Aws {
         Self { sdk: loader.load().await, options }
     }
 
-    /// The same with these keys in the place of those that are found.
+    /// Replaces the credentials with these keys.
     pub fn with_keys(mut self, access_key: &str, secret_key: &str) -> Self {
         let keys = Credentials::from_keys(access_key, secret_key, None);
         self.sdk = self.sdk.into_builder().credentials_provider(SharedCredentialsProvider::new(keys)).build();
         self
     }
 
-    /// The region that calls go to; `None` where nobody names one.
+    /// Returns the region that calls go to, or `None` if none is configured.
     pub fn region(&self) -> Option<&str> {
         self.sdk.region().map(|region| region.as_ref())
     }
 
-    /// As long as a small call may take, and as the slowest transfer of `bytes` that is waited for.
+    /// Returns the timeout of a call that transfers `bytes`: the timeout of a small call, plus the time of the
+    /// slowest accepted transfer.
     pub(crate) fn transfer_timeouts(&self, bytes: u64) -> TimeoutConfig {
         let transfer = bytes as f64 / self.options.min_bytes_per_second as f64;
         TimeoutConfig::builder()
@@ -67,12 +68,14 @@ impl Aws {
     }
 }
 
-/// Of calls that must be made at most once: what became of the first has to be looked into.
+/// Returns a configuration without retries, for calls that must be sent at most once. After a failure the caller
+/// checks whether the call was carried out.
 pub(crate) fn once() -> RetryConfig {
     RetryConfig::disabled()
 }
 
-/// Counts a call. Each is in the list that the policies are made from.
+/// Counts a call in the metrics. The operation must be listed in `operations.rs`, from which the IAM policies are
+/// generated.
 pub(crate) fn count(service: &'static str, operation: &'static str, failed: bool) {
     debug_assert!(operations::known(service, operation), "{service}:{operation} is not in operations.rs");
     let outcome = if failed { "failed" } else { "done" };
@@ -80,7 +83,7 @@ pub(crate) fn count(service: &'static str, operation: &'static str, failed: bool
         .increment(1);
 }
 
-/// Counts a call and says what its failure means.
+/// Counts a call in the metrics and converts its error to a [`Fault`].
 pub(crate) fn answered<T, E>(
     service: &'static str,
     operation: &'static str,

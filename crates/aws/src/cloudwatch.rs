@@ -1,7 +1,7 @@
-//! CloudWatch: figures put there, in as few calls as its limits allow.
+//! Sends metrics to CloudWatch, in as few calls as its limits allow.
 //!
-//! A call has no token that would make it safe to repeat, and a figure that is put twice is counted twice. So each is sent
-//! once; who asked decides by the [`Fault`] whether it may be sent again.
+//! A call has no idempotency token, and a metric that is sent twice is counted twice. Each call is therefore sent
+//! once. The caller decides by the [`Fault`] whether to send it again.
 
 use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::config::{Builder, Config};
@@ -11,12 +11,12 @@ use aws_smithy_types::DateTime;
 use crate::Fault;
 use crate::access::{Aws, answered, once};
 
-/// Figures of one call at most.
+/// Largest number of data in one call.
 pub const MOST: usize = 1_000;
-/// Bytes of one call at most: 1 MB, with room for the head.
+/// Largest size of one call, in bytes: the limit of 1 MB, less room for the headers.
 const MOST_BYTES: usize = 990_000;
-/// What a datum takes in the form that is sent, without its texts. Each of its fields, of which there are at most fifteen,
-/// goes with its whole path, such as `MetricData.member.1000.Dimensions.member.2.Value=`.
+/// Upper bound of the size of a serialised datum, in bytes, without its texts. A datum has at most fifteen fields,
+/// and each is sent with its whole path, such as `MetricData.member.1000.Dimensions.member.2.Value=`.
 const DATUM_BYTES: usize = 800;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +27,11 @@ pub enum Unit {
     None,
 }
 
-/// What a datum says.
+/// Holds the value of a datum: a single sample, or the statistics of many.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Figures {
     One(f64),
-    /// Of many samples.
+    /// Statistics of many samples.
     Set {
         count: f64,
         sum: f64,
@@ -44,31 +44,32 @@ pub enum Figures {
 pub struct Datum {
     pub name: String,
     pub dimensions: Vec<(String, String)>,
-    /// Unix microseconds.
+    /// Time of the datum, in Unix microseconds.
     pub at: i64,
     pub unit: Unit,
     pub figures: Figures,
 }
 
 impl Datum {
-    /// At most what it takes in a call.
+    /// Returns an upper bound of the datum's size in a call, in bytes.
     fn bytes(&self) -> usize {
         let texts = self.dimensions.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-        // A byte takes three where it has to be escaped.
+        // URL encoding turns an escaped byte into three.
         DATUM_BYTES + 3 * (self.name.len() + texts)
     }
 }
 
-/// Calls of CloudWatch. Cheap to clone.
+/// Sends calls to CloudWatch. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct CloudWatch {
     client: Client,
 }
 
 impl CloudWatch {
-    /// At an address of its own, or at that of all services where it is empty.
+    /// Creates a client for `endpoint`; empty means the shared AWS endpoint.
     pub fn new(aws: &Aws, endpoint: &str) -> Self {
-        // The limit is on what is sent, so what is counted should be that; and not every server unpacks it.
+        // The size limit applies to the compressed request, so compression would invalidate the computed sizes. Some
+        // servers cannot decompress requests either.
         let mut config = Builder::from(&aws.sdk).disable_request_compression(true);
         if !endpoint.is_empty() {
             config = config.endpoint_url(endpoint);
@@ -76,7 +77,7 @@ impl CloudWatch {
         Self { client: Client::from_conf(config.build()) }
     }
 
-    /// Puts what fits into one call ([`calls`]). Sent once.
+    /// Sends `data` in one call, without retries. Split larger data with [`calls`] first.
     pub async fn put(&self, namespace: &str, data: &[Datum]) -> Result<(), Fault> {
         let data = data.iter().map(sdk).collect();
         let call = self.client.put_metric_data().namespace(namespace).set_metric_data(Some(data));
@@ -85,7 +86,7 @@ impl CloudWatch {
     }
 }
 
-/// Parts data into calls.
+/// Splits `data` into groups that each fit into one call.
 pub fn calls(data: Vec<Datum>) -> Vec<Vec<Datum>> {
     let mut calls: Vec<Vec<Datum>> = Vec::new();
     let mut room = 0;

@@ -1,11 +1,12 @@
-//! Comprehend: languages, entities, key phrases and sentiment of many texts in a request, personal data of one.
+//! Calls Comprehend. Languages, entities, key phrases and sentiment take many texts per request; personal data takes
+//! one.
 //!
-//! An answer with status 200 may hold texts that were not looked at, each with a reason of its own. Results come in the
-//! texts' order, one for each, whatever order the service gives them in. Places count Unicode code points of the text
-//! that was sent; the service's copies of it are dropped here.
+//! A reply with status 200 may contain texts that were not analysed, each with an error code of its own. Results are
+//! returned in the order of the texts, one for each, whatever order the service uses. Offsets count Unicode code
+//! points of the text that was sent. The copies of the text in the reply are dropped.
 //!
-//! Nothing is repeated here: a call costs money, and who asks knows how long to wait. What the service says of an
-//! invalid request may quote the text, so only its code crosses.
+//! Calls are not retried here, because each costs money and the caller knows how long to wait. The error message of
+//! an invalid request may quote the text, so only its code is passed on.
 
 use std::time::Duration;
 
@@ -19,37 +20,37 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use crate::access::{Aws, count, once};
 use crate::fault::{Fault, FaultKind};
 
-/// Texts of one request.
+/// Largest number of texts in one request.
 pub const MOST_TEXTS: usize = 25;
-/// Bytes of one of several texts.
+/// Largest size of each text in a request of several texts, in bytes.
 pub const MOST_BYTES: usize = 5_000;
-/// Bytes of a text that is looked through for personal data.
+/// Largest size of a text that is searched for personal data, in bytes.
 pub const MOST_PERSONAL_BYTES: usize = 100_000;
 
-/// Calls of Comprehend. Cheap to clone.
+/// Sends calls to Comprehend. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Comprehend {
     client: Client,
 }
 
-/// A language that a text may be in: RFC 5646, and how sure.
+/// Describes a language that a text may be in: its RFC 5646 code and the confidence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tongue {
     pub code: String,
     pub score: f32,
 }
 
-/// A stretch of a text, in code points, half-open.
+/// Marks a finding in a text: a half-open range in code points, and the kind of the finding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spot {
-    /// As the service names it, in capitals; empty for key phrases.
+    /// Type that the service reports, in capitals; empty for key phrases.
     pub kind: String,
     pub start: usize,
     pub end: usize,
     pub score: f32,
 }
 
-/// `POSITIVE`, `NEGATIVE`, `NEUTRAL` or `MIXED`, and how much of each.
+/// Holds the sentiment of a text: `POSITIVE`, `NEGATIVE`, `NEUTRAL` or `MIXED`, with a score for each.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Mood {
     pub label: String,
@@ -59,18 +60,18 @@ pub struct Mood {
     pub mixed: f32,
 }
 
-/// Why one text of a request has no result: the service's word, such as `TEXT_SIZE_LIMIT_EXCEEDED`.
+/// Holds the error code of a text that has no result, such as `TEXT_SIZE_LIMIT_EXCEEDED`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ItemFault {
     pub code: String,
 }
 
-/// Of each text what was found, in their order.
+/// Holds one result for each text of a request, in their order.
 pub type Items<T> = Vec<Result<T, ItemFault>>;
 
 impl Comprehend {
-    /// At an address of its own, or at that of all services where it is empty. A request that takes longer than `longest`
-    /// is given up.
+    /// Creates a client for `endpoint`; empty means the shared AWS endpoint. Requests that take longer than `longest`
+    /// are aborted.
     pub fn new(aws: &Aws, endpoint: &str, longest: Duration) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs_f64(aws.options.connect_seconds))
@@ -83,7 +84,7 @@ impl Comprehend {
         Self { client: Client::from_conf(config.build()) }
     }
 
-    /// The languages of each text, the likeliest first.
+    /// Detects the languages of each text, the most likely first.
     pub async fn languages(&self, texts: Vec<String>) -> Result<Items<Vec<Tongue>>, Fault> {
         let sent = texts.len();
         let call = self.client.batch_detect_dominant_language().set_text_list(Some(texts));
@@ -149,7 +150,7 @@ impl Comprehend {
         Ok(in_order(sent, results, answer.error_list))
     }
 
-    /// Personal data of one text: the service takes no more at a time.
+    /// Finds personal data in one text. The service accepts only one text per request.
     pub async fn personal_data(&self, language: &str, text: String) -> Result<Vec<Spot>, Fault> {
         let call = self.client.detect_pii_entities().language_code(LanguageCode::from(language)).text(text);
         let answer = told("DetectPiiEntities", call.send().await)?;
@@ -167,7 +168,7 @@ fn spot(kind: String, start: Option<i32>, end: Option<i32>, score: Option<f32>) 
     (start < end).then(|| Spot { kind, start, end, score: score.unwrap_or_default() })
 }
 
-/// One result for each text that was sent; a text that neither list speaks of was not looked at.
+/// Sorts results and errors into the order of the texts. A text that is in neither list gets the code `NO_RESULT`.
 fn in_order<T>(
     sent: usize,
     results: impl Iterator<Item = (Option<i32>, T)>,
@@ -189,7 +190,7 @@ fn in_order<T>(
     items.into_iter().map(|item| item.unwrap_or_else(missing)).collect()
 }
 
-/// Counts a call and says what its failure means.
+/// Counts a call in the metrics and converts its error to a [`Fault`].
 fn told<T, E>(operation: &'static str, answer: Result<T, SdkError<E, HttpResponse>>) -> Result<T, Fault>
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,

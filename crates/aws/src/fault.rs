@@ -1,4 +1,4 @@
-//! What a failed call came to.
+//! Classifies the errors of failed calls.
 
 use std::fmt;
 
@@ -6,42 +6,43 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-/// What the caller can do about it.
+/// Classifies a failure by how the caller can react.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FaultKind {
-    /// There is no such object, item, table or queue.
+    /// The object, item, table or queue does not exist.
     NotFound,
-    /// A condition of a write did not hold: it was not applied.
+    /// The condition of a write did not hold. The write was not applied.
     Condition,
-    /// Somebody else was writing at the same moment: it was not applied, and may be tried again.
+    /// A concurrent write conflicted with this one. The call was not applied and may be retried.
     Conflict,
-    /// Asked for less. Not applied.
+    /// The service throttled the call. It was not applied and may be retried more slowly.
     Throttled,
-    /// Not allowed, or not known who asks. Not applied.
+    /// The caller is not allowed to make the call, or its credentials are missing or invalid. The call was not
+    /// applied.
     Denied,
-    /// Refused for what it asks. Not applied, and it never will be.
+    /// The service rejected the request as invalid. The call was not applied, and a retry fails as well.
     Invalid,
-    /// Nobody took the call: not applied, and may be tried again.
+    /// The request did not reach the service. The call was not applied and may be retried.
     Unreachable,
-    /// It may have been applied or not: a lost reply, a time that ran out, a failure of the service.
+    /// The call may have been applied: its reply was lost, it timed out, or the service failed.
     Unknown,
 }
 
 impl FaultKind {
-    /// Returns whether the failure may pass by itself. A call that is [`FaultKind::Unknown`] may have been applied
-    /// nevertheless.
+    /// Returns whether a retry may succeed. A call that failed with [`FaultKind::Unknown`] may already have been
+    /// applied.
     pub fn can_pass(self) -> bool {
         matches!(self, Self::Conflict | Self::Throttled | Self::Unreachable | Self::Unknown)
     }
 }
 
-/// A failed call. Holds nothing of what was sent.
+/// Describes a failed call. Contains nothing of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub kind: FaultKind,
-    /// The service's own word, such as `NoSuchKey`; ours where it gave none.
+    /// Error code of the service, such as `NoSuchKey`. If the service returned none, a code of this crate.
     pub code: String,
-    /// For people.
+    /// Description for humans.
     pub message: String,
 }
 
@@ -61,7 +62,7 @@ impl Fault {
         Self { kind, code: code.into(), message: message.into() }
     }
 
-    /// Of a failed call of any service.
+    /// Classifies the SDK error of any service.
     pub(crate) fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -94,12 +95,12 @@ impl Fault {
     }
 }
 
-/// By the services' own words first: one status has many meanings.
+/// Classifies an error by its code first, because one HTTP status has many meanings.
 pub(crate) fn kind(code: &str, status: u16) -> FaultKind {
     match code {
         "PreconditionFailed"
         | "ConditionalCheckFailedException"
-        // Somebody else has received the message since, or it was deleted.
+        // Another consumer has received the message since, or the message was deleted.
         | "ReceiptHandleIsInvalid"
         | "MessageNotInflight"
         | "AWS.SimpleQueueService.MessageNotInflight" => FaultKind::Condition,
@@ -146,9 +147,9 @@ pub(crate) fn kind(code: &str, status: u16) -> FaultKind {
         | "AuthorizationHeaderMalformed"
         | "KMSAccessDeniedException"
         | "DecryptionFailure" => FaultKind::Denied,
-        // Our own, sent before: it may still be carried out.
+        // An earlier attempt of this process is still in progress and may yet be applied.
         "TransactionInProgressException" => FaultKind::Unknown,
-        // What was sent has not arrived in time, or not as it was sent: it was not carried out.
+        // The service received the request too late or damaged, and did not apply it.
         "RequestTimeout" | "RequestTimeoutException" | "BadDigest" | "IncompleteBody" => FaultKind::Unreachable,
         "NotImplemented" | "MethodNotAllowed" => FaultKind::Invalid,
         _ => match status {
@@ -163,7 +164,7 @@ pub(crate) fn kind(code: &str, status: u16) -> FaultKind {
     }
 }
 
-/// The error and its causes, in one line.
+/// Returns the error and its causes in one line.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -183,7 +184,7 @@ fn causes<'e>(
     std::iter::successors(Some(error), |e| e.source())
 }
 
-/// Whether the connection was never made.
+/// Returns whether the error means that no connection was established.
 fn refused(error: &(dyn std::error::Error + 'static)) -> bool {
     causes(error).filter_map(|e| e.downcast_ref::<std::io::Error>()).any(|e| {
         use std::io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable};

@@ -1,4 +1,4 @@
-//! STS: who asks, and what time it is there.
+//! Asks STS for the identity of the credentials and for the time of the server.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,24 +14,24 @@ use aws_smithy_types::date_time::Format;
 use crate::Fault;
 use crate::access::{Aws, answered};
 
-/// Who calls are made by.
+/// Identifies the account and the user or role that make the calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Twelve digits.
+    /// Account id, twelve digits.
     pub account: String,
-    /// `arn:aws:iam::…:user/…`, `arn:aws:sts::…:assumed-role/…`.
+    /// ARN, such as `arn:aws:iam::…:user/…` or `arn:aws:sts::…:assumed-role/…`.
     pub arn: String,
 }
 
-/// An answer, and when it was given.
+/// Holds the reply of STS and the time at which it was sent.
 #[derive(Clone, Debug)]
 pub struct Introduction {
     pub identity: Result<Identity, Fault>,
-    /// The `Date` of the answer, a refusal too, in Unix seconds; `None` where there was no answer.
+    /// `Date` header of the reply, in Unix seconds. An error reply has one too; `None` if there was no reply.
     pub date: Option<i64>,
 }
 
-/// Asks who the credentials belong to. Allowed to everybody whom AWS knows.
+/// Asks STS which identity the credentials belong to. Every valid identity is allowed to make this call.
 pub async fn introduce(aws: &Aws) -> Introduction {
     let dates = Dates::default();
     let call = Client::new(&aws.sdk).get_caller_identity().customize().interceptor(dates.clone());
@@ -42,7 +42,7 @@ pub async fn introduce(aws: &Aws) -> Introduction {
     Introduction { identity, date }
 }
 
-/// Keeps the last answer's date.
+/// Stores the date of the last reply.
 #[derive(Clone, Debug, Default)]
 struct Dates(Arc<Mutex<Option<i64>>>);
 

@@ -1,19 +1,20 @@
-//! Docweir's calls to AWS: thin, typed, and each with a limit.
+//! Wraps Docweir's calls to AWS: thin, typed, and each with a timeout.
 //!
-//! The one boundary behind which the SDKs lie. What crosses it are plain types: bytes, keys, [`dynamo::Item`]s, and one
-//! error, [`Fault`], that says what a caller has to know of a failed call: whether it may have been carried out. Knows
-//! nothing of documents or vectors.
+//! This crate is the only one that uses the AWS SDKs. Its interface consists of plain types: bytes, keys,
+//! [`dynamo::Item`]s, and one error type, [`Fault`]. A [`Fault`] says whether a failed call may have been carried
+//! out. The crate knows nothing of documents or vectors.
 //!
-//! - [`Aws`] region, credentials, endpoints, time limits: what every client is made from
-//! - [`comprehend`] languages, entities, key phrases, sentiment, personal data
-//! - [`dynamo`] items, conditional writes, transactions, queries
-//! - [`s3`] objects in buckets
-//! - [`secrets`] values of secrets
-//! - [`cloudwatch`] figures; [`identity`] who asks
-//! - [`operations`] every call by its name, and what a policy has to allow for it
-//! - [`sqs`] messages in queues
+//! - [`Aws`]: region, credentials, endpoints and timeouts, from which all clients are built
+//! - [`comprehend`]: detects languages, entities, key phrases, sentiment and personal data
+//! - [`dynamo`]: items, conditional writes, transactions, queries
+//! - [`s3`]: objects in buckets
+//! - [`secrets`]: values of secrets
+//! - [`cloudwatch`]: metrics
+//! - [`identity`]: the account and ARN that the credentials belong to
+//! - [`operations`]: every AWS operation that is called, and the IAM actions that it needs
+//! - [`sqs`]: messages in queues
 //!
-//! Credentials come from where every tool of AWS looks for them: environment, profile, web identity, container, instance.
+//! Credentials come from the default provider chain of AWS: environment, profile, web identity, container, instance.
 
 #[cfg(feature = "clients")]
 mod access;

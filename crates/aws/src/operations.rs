@@ -1,57 +1,59 @@
-//! Every operation that is called, and what a policy has to allow for it. The single source of the policies in
-//! `deploy/policies`: a call that is not in this list fails its tests, and so does an entry that nobody calls.
+//! Lists every AWS operation that is called, and the IAM actions that it needs.
 //!
-//! To add a call: a line here, in the order of the service's others.
+//! The policies in `deploy/policies` are generated from this list alone. A call that is not listed fails the tests,
+//! and so does an entry that no code calls.
+//!
+//! To add a call, add a line to [`OPERATIONS`], sorted by service and name.
 
-/// Who makes a call.
+/// Names the role of a process that makes calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Who works: `ingest`, `serve`, `compact` and everything else that writes.
+    /// Processes that write: `ingest`, `serve`, `compact` and others.
     Serve,
-    /// Who sets up: `infra`.
+    /// The process that creates and configures resources: `infra`.
     Infra,
-    /// Who looks: `search`, `status`, `audit`.
+    /// Processes that only read: `search`, `status`, `audit`.
     Reader,
 }
 
-/// What an operation is on.
+/// Names the resources that an operation acts on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resource {
-    /// Tables and their indexes.
+    /// Docweir's tables and their indexes.
     Tables,
-    /// The table that records are found in, and its index.
+    /// The table that documents are imported from (the record table), and its index.
     Records,
-    /// One's own buckets themselves.
+    /// Docweir's own buckets.
     Buckets,
-    /// Those whose events go to a queue.
+    /// Buckets whose events are sent to a queue.
     WatchedBuckets,
-    /// Objects of one's own buckets.
+    /// Objects in Docweir's own buckets.
     Objects,
-    /// One's own buckets, and others that documents are taken from.
+    /// Docweir's own buckets, and other buckets that documents are read from.
     DocumentBuckets,
-    /// Objects of these.
+    /// Objects in the document buckets.
     Documents,
     Secrets,
-    /// The queues that are configured, and those of their dead letters.
+    /// The configured queues and their dead-letter queues.
     Queues,
-    /// Texts that are sent, where a service has no resources.
+    /// Texts in requests to a service that has no resources.
     Texts,
-    /// Figures of the namespace.
+    /// Metrics in Docweir's CloudWatch namespace.
     Metrics,
-    /// Allowed to everybody.
+    /// Placeholder for operations that act on no resource and need no permission.
     Nobody,
 }
 
-/// One operation of a service.
+/// Describes an operation of an AWS service.
 #[derive(Clone, Copy, Debug)]
 pub struct Operation {
     pub service: &'static str,
     pub name: &'static str,
-    /// What a policy calls it; some need several, some are called otherwise.
+    /// IAM actions that the operation needs. Some operations need several, and some actions have another name.
     pub actions: &'static [&'static str],
     pub on: Resource,
     pub roles: &'static [Role],
-    /// Whether who works calls it on the table of records as well.
+    /// If true, the [`Role::Serve`] role also calls the operation on the record table.
     pub on_records: bool,
 }
 
@@ -73,14 +75,14 @@ impl Operation {
 
 const WORK: &[Role] = &[Role::Serve];
 const SETUP: &[Role] = &[Role::Infra];
-/// Whoever works looks at it too, `doctor` among them.
+/// Operations that [`Role::Serve`] also needs, for example for `doctor`.
 const CHECK: &[Role] = &[Role::Serve, Role::Infra];
 const LOOK: &[Role] = &[Role::Serve, Role::Reader];
 const ALL: &[Role] = &[Role::Serve, Role::Infra, Role::Reader];
-/// Tests alone, by now.
+/// Empty list, for operations that only tests call.
 const NO_ONE: &[Role] = &[];
 
-/// All of them.
+/// All operations that are called, sorted by service and name.
 pub const OPERATIONS: &[Operation] = &[
     Operation::new("cloudwatch", "PutMetricData", &["cloudwatch:PutMetricData"], Resource::Metrics, WORK),
     Operation::new(
@@ -103,7 +105,7 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new("dynamodb", "GetItem", &["dynamodb:GetItem"], Resource::Tables, LOOK),
     Operation::new("dynamodb", "PutItem", &["dynamodb:PutItem"], Resource::Tables, WORK),
     Operation::new("dynamodb", "Query", &["dynamodb:Query"], Resource::Tables, LOOK).and_on_records(),
-    // Puts, updates, deletions and checks of items.
+    // A transaction contains puts, updates, deletions and condition checks.
     Operation::new(
         "dynamodb",
         "TransactWriteItems",
@@ -139,7 +141,7 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new("s3", "HeadBucket", &["s3:ListBucket"], Resource::Buckets, CHECK),
     Operation::new("s3", "HeadObject", &["s3:GetObject"], Resource::Documents, LOOK),
     Operation::new("s3", "ListMultipartUploads", &["s3:ListBucketMultipartUploads"], Resource::Buckets, NO_ONE),
-    // Who reads has to be allowed it too: of an object that is not there S3 says so only to who may list.
+    // Readers need this permission as well: S3 reports a missing object as missing only to callers that may list.
     Operation::new("s3", "ListObjectsV2", &["s3:ListBucket"], Resource::DocumentBuckets, LOOK),
     Operation::new("s3", "PutBucketEncryption", &["s3:PutEncryptionConfiguration"], Resource::Buckets, SETUP),
     Operation::new(
@@ -159,7 +161,7 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new("s3", "PutObject", &["s3:PutObject"], Resource::Objects, WORK),
     Operation::new("s3", "PutPublicAccessBlock", &["s3:PutBucketPublicAccessBlock"], Resource::Buckets, SETUP),
     Operation::new("s3", "UploadPart", &["s3:PutObject"], Resource::Objects, WORK),
-    // A search asks the endpoint of the embeddings, too.
+    // A search also calls the embedding endpoint, so readers need its secret.
     Operation::new("secretsmanager", "GetSecretValue", &["secretsmanager:GetSecretValue"], Resource::Secrets, LOOK),
     Operation::new("sqs", "ChangeMessageVisibility", &["sqs:ChangeMessageVisibility"], Resource::Queues, WORK),
     Operation::new("sqs", "CreateQueue", &["sqs:CreateQueue"], Resource::Queues, SETUP),
@@ -172,7 +174,7 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new("sts", "GetCallerIdentity", &[], Resource::Nobody, ALL),
 ];
 
-/// Whether the operation is in the list.
+/// Returns whether the operation is in [`OPERATIONS`].
 pub fn known(service: &str, operation: &str) -> bool {
     OPERATIONS.iter().any(|o| o.service == service && o.name == operation)
 }
@@ -183,7 +185,7 @@ mod tests {
 
     use super::*;
 
-    /// The names that the sources count calls under.
+    /// Returns the names of the operations under which the sources of this crate count their calls.
     fn called() -> BTreeSet<String> {
         let word = |text: &str| text.split('"').next().unwrap_or_default().to_owned();
         let name = |word: &String| {
@@ -202,7 +204,8 @@ mod tests {
                     continue;
                 }
                 let code = std::fs::read_to_string(&path).unwrap();
-                // `done("PutObject", …)`, `told("GetItem", …)`, `count("sqs", "SendMessage", …)`, `told("sts", "Get…", …)`.
+                // `done("PutObject", …)`, `told("GetItem", …)`, `count("sqs", "SendMessage", …)`, `told("sts",
+                // "Get…", …)`.
                 for call in ["done(\"", "told(\"", "count(\"", "answered(\""] {
                     for rest in code.split(call).skip(1) {
                         let first = word(rest);
@@ -219,10 +222,10 @@ mod tests {
     fn every_call_is_in_the_list_and_the_list_has_no_other() {
         let listed: BTreeSet<String> = OPERATIONS.iter().map(|o| o.name.to_owned()).collect();
         assert_eq!(called(), listed, "left: called in crates/aws/src, right: in OPERATIONS");
-        assert_eq!(listed.len(), OPERATIONS.len(), "none stands twice");
+        assert_eq!(listed.len(), OPERATIONS.len(), "an operation is listed twice");
     }
 
-    /// It is somebody else's: nothing is made in it or taken out of it.
+    /// Checks that Docweir only reads and updates items of the record table, which belongs to another system.
     #[test]
     fn items_of_the_table_of_records_are_read_and_updated_and_nothing_else() {
         let names: Vec<&str> = OPERATIONS.iter().filter(|o| o.on_records).map(|o| o.name).collect();

@@ -1,18 +1,18 @@
-//! S3: objects in buckets.
+//! Reads and writes objects in S3 buckets.
 //!
-//! - `objects` put, get, look at, delete, list
-//! - `download` a large object into a file
-//! - `multipart` a large object in parts
-//! - `buckets` making and setting up buckets
-//! - `notifications` whom a bucket tells of what becomes of its objects
+//! - `objects`: puts, gets, inspects, deletes and lists objects
+//! - `download`: downloads a large object into a file
+//! - `multipart`: uploads a large object in parts
+//! - `buckets`: creates and configures buckets
+//! - `notifications`: configures which events of a bucket are sent to which queue
 //!
-//! # What is relied on
-//! A put with a condition ([`When`]) is sent once: a second try of our own would meet the first one's write and call it
-//! somebody else's. Everything else is repeated by the SDK where the service is busy or the network fails. An ETag is
-//! opaque: it is compared and never understood.
+//! # Guarantees
+//! A conditional put ([`When`]) is sent once. A retry would find the write of the first attempt and report a conflict
+//! with another writer. The SDK repeats all other calls when the service is busy or the network fails. An ETag is
+//! opaque: it is only compared for equality.
 //!
-//! What is written carries a CRC-32 that the service checks; what is read whole is checked against the checksum that the
-//! service returns, where it returns one. Parts of an object are read without: the service has none for them.
+//! Writes carry a CRC-32 that the service verifies. A whole object is verified on reading if the service returns a
+//! checksum. Ranges of objects are not verified, because the service has no checksums for them.
 
 mod buckets;
 mod download;
@@ -39,7 +39,7 @@ pub use objects::{DELETE_AT_ONCE, Got, Object, When};
 use crate::access::{count, once};
 use crate::{Aws, Fault, FaultKind, S3Options};
 
-/// A client. Cheap to clone.
+/// Sends calls to S3. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct S3 {
     client: Client,
@@ -47,7 +47,7 @@ pub struct S3 {
     options: Arc<S3Options>,
 }
 
-/// One bucket of it. Cheap to clone.
+/// Reads and writes one bucket. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Bucket {
     s3: S3,
@@ -85,7 +85,7 @@ impl S3 {
         (kind, key)
     }
 
-    /// As long as the slowest transfer of so many bytes may take.
+    /// Returns a client configuration whose timeout allows the slowest accepted transfer of `bytes`.
     fn transfer(&self, bytes: u64) -> Builder {
         Builder::new().timeout_config(self.aws.transfer_timeouts(bytes))
     }
@@ -94,7 +94,7 @@ impl S3 {
         self.aws.transfer_timeouts(bytes).operation_attempt_timeout().unwrap_or(Duration::MAX)
     }
 
-    /// The same for a call that is sent once.
+    /// Returns the configuration of [`Self::transfer`] without retries.
     fn transfer_once(&self, bytes: u64) -> Builder {
         self.transfer(bytes).retry_config(once())
     }
@@ -110,7 +110,7 @@ impl Bucket {
     }
 }
 
-/// Counts a call and says what its failure came to.
+/// Counts a call in the metrics and converts its error to a [`Fault`].
 fn done<T, E>(operation: &'static str, result: Result<T, SdkError<E, HttpResponse>>) -> Result<T, Fault>
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -125,8 +125,7 @@ where
     })
 }
 
-const ARCHIVED: &str =
-    "it is archived (Glacier) and has to be restored before it can be read: `aws s3api restore-object`";
+const ARCHIVED: &str = "the object is archived (Glacier); restore it with `aws s3api restore-object` before reading it";
 
 fn micros(time: Option<&DateTime>) -> i64 {
     time.map_or(0, |t| t.secs().saturating_mul(1_000_000).saturating_add(i64::from(t.subsec_nanos() / 1000)))

@@ -1,4 +1,4 @@
-//! Secrets Manager: the current value of a secret.
+//! Reads the current values of secrets from Secrets Manager.
 
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::Builder;
@@ -6,14 +6,14 @@ use aws_sdk_secretsmanager::config::Builder;
 use crate::access::{Aws, answered};
 use crate::{Fault, FaultKind};
 
-/// Calls of Secrets Manager. Cheap to clone.
+/// Sends calls to Secrets Manager. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct SecretsManager {
     client: Client,
 }
 
 impl SecretsManager {
-    /// At an address of its own, or at that of all services where it is empty.
+    /// Creates a client for `endpoint`; empty means the shared AWS endpoint.
     pub fn new(aws: &Aws, endpoint: &str) -> Self {
         let mut config = Builder::from(&aws.sdk);
         if !endpoint.is_empty() {
@@ -22,7 +22,7 @@ impl SecretsManager {
         Self { client: Client::from_conf(config.build()) }
     }
 
-    /// The value of a secret, by its name or ARN, as it was put there: a text or bytes.
+    /// Returns the value of a secret, given its name or ARN. A text value is returned as its UTF-8 bytes.
     pub async fn value(&self, name: &str) -> Result<Vec<u8>, Fault> {
         let call = self.client.get_secret_value().secret_id(name);
         let value = answered("secretsmanager", "GetSecretValue", call.send().await)?;

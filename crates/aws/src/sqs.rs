@@ -1,15 +1,15 @@
-//! SQS: messages that wait until somebody has done what they ask.
+//! Receives, hides, deletes and sends messages of SQS queues.
 //!
-//! A message that is received is hidden for a while and comes again unless it is deleted: at least once, in any
-//! order. How often it was received the service counts, and moves it to a queue of dead letters where the queue says
-//! so.
+//! A received message is hidden for a while and is delivered again unless it is deleted: at least once, in any order.
+//! The service counts the deliveries. If the queue has a redrive policy, the service moves a message to the
+//! dead-letter queue after too many deliveries.
 //!
-//! A queue whose name ends in `.fifo` keeps messages of a group in order, and gives out none of a group while one of
-//! it is in hand. What is sent here is of a group of its own each time: nobody needs the order, and none holds up
-//! another.
+//! A queue whose name ends in `.fifo` keeps the messages of a group in order. It delivers no message of a group while
+//! another one of that group is hidden. Messages that this client sends each get a group of their own. No consumer
+//! needs their order, and no message delays another.
 //!
-//! Every call but receiving may be repeated without harm. A reply to a receive that is lost hides its messages until
-//! their time is over.
+//! Every call except receiving is safe to repeat. If the reply to a receive is lost, its messages stay hidden until
+//! their visibility timeout ends.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -25,75 +25,75 @@ use serde_json::{Value, json};
 use crate::access::{Aws, count};
 use crate::fault::{Fault, FaultKind, kind};
 
-/// Messages that one call receives or deletes.
+/// Largest number of messages that one call receives or deletes.
 pub const MOST: usize = 10;
-/// Longest wait of a call for a message.
+/// Longest time that one call waits for a message.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(20);
-/// Longest time, from its receipt on, that a message can be hidden.
+/// Longest time that a message can be hidden, counted from its receipt.
 pub const LONGEST_HIDDEN: Duration = Duration::from_secs(12 * 3_600);
-/// Longest delay of a message that is sent.
+/// Longest delay of a sent message.
 const LONGEST_DELAY: Duration = Duration::from_secs(900);
 
-/// A client. Cheap to clone.
+/// Sends calls to SQS. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Sqs {
     client: Client,
     aws: Aws,
 }
 
-/// One queue of it. Cheap to clone.
+/// Sends and receives messages of one queue. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Queue {
     sqs: Sqs,
     url: String,
 }
 
-/// A message that was received.
+/// Holds a received message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     pub id: String,
     pub body: String,
-    /// Of this receipt: what it is deleted and hidden by.
+    /// Handle of this receipt, which deletes or hides the message.
     pub receipt: String,
-    /// Times that it was received, this one included.
+    /// Number of receipts of this message, including this one.
     pub receives: u32,
 }
 
-/// Where messages go that were received too often.
+/// Describes a redrive policy: the dead-letter queue, and when messages are moved to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redrive {
-    /// ARN of the queue of dead letters.
+    /// ARN of the dead-letter queue.
     pub dead_letters: String,
-    /// Receipts after which a message goes there.
+    /// Number of receipts after which a message is moved.
     pub receives: u32,
 }
 
-/// What a queue is to be.
+/// Describes a queue to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueSpec {
     pub name: String,
-    /// How long messages are hidden where a receiver says nothing.
+    /// Time that a received message is hidden if the receiver sets none.
     pub hidden: Duration,
-    /// How long messages are kept.
+    /// Retention of messages.
     pub kept: Duration,
     pub redrive: Option<Redrive>,
 }
 
-/// What a queue is.
+/// Holds the attributes of an existing queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueState {
     pub arn: String,
     pub redrive: Option<Redrive>,
-    /// Who may do what with it, as JSON.
+    /// Access policy, as JSON.
     pub policy: Option<String>,
-    /// Messages that can be received, about.
+    /// Approximate number of messages that can be received.
     pub waiting: u64,
-    /// Messages that somebody has received and not deleted, about.
+    /// Approximate number of messages that were received and are hidden.
     pub hidden: u64,
 }
 
 impl Sqs {
-    /// At an address of its own, or at that of all services where it is empty.
+    /// Creates a client for `endpoint`; empty means the shared AWS endpoint.
     pub fn new(aws: &Aws, endpoint: &str) -> Self {
         let mut config = Builder::from(&aws.sdk);
         if !endpoint.is_empty() {
@@ -102,12 +102,12 @@ impl Sqs {
         Self { client: Client::from_conf(config.build()), aws: aws.clone() }
     }
 
-    /// The queue at a URL, whether there is one or not.
+    /// Returns a handle of the queue at `url`, without checking that it exists.
     pub fn at(&self, url: &str) -> Queue {
         Queue { sqs: self.clone(), url: url.to_owned() }
     }
 
-    /// The queue of a name in this account; `None` where there is none.
+    /// Returns the queue of this account with the given name, or `None` if it does not exist.
     pub async fn find(&self, name: &str) -> Result<Option<Queue>, Fault> {
         match done("GetQueueUrl", self.client.get_queue_url().queue_name(name).send().await) {
             Ok(found) => Ok(found.queue_url.map(|url| self.at(&url))),
@@ -116,7 +116,7 @@ impl Sqs {
         }
     }
 
-    /// Makes a queue. One that is there already with the same attributes is no error.
+    /// Creates a queue. Succeeds if it already exists with the same attributes.
     pub async fn create(&self, spec: &QueueSpec) -> Result<Queue, Fault> {
         let seconds = |duration: Duration| duration.as_secs().to_string();
         let mut call = self
@@ -126,7 +126,7 @@ impl Sqs {
             .attributes(QueueAttributeName::VisibilityTimeout, seconds(spec.hidden))
             .attributes(QueueAttributeName::MessageRetentionPeriod, seconds(spec.kept));
         if is_fifo(&spec.name) {
-            // By content, because senders such as EventBridge give messages no mark of their own.
+            // Duplicates are detected by content, because senders such as EventBridge set no deduplication id.
             call = call.attributes(QueueAttributeName::FifoQueue, "true");
             call = call.attributes(QueueAttributeName::ContentBasedDeduplication, "true");
         }
@@ -134,7 +134,7 @@ impl Sqs {
             call = call.attributes(QueueAttributeName::RedrivePolicy, redrive.policy());
         }
         let url = done("CreateQueue", call.send().await)?.queue_url;
-        let url = url.ok_or_else(|| Fault::new(FaultKind::Unknown, "no URL", "the server did not say where it is"))?;
+        let url = url.ok_or_else(|| Fault::new(FaultKind::Unknown, "no URL", "the server returned no queue URL"))?;
         Ok(self.at(&url))
     }
 }
@@ -144,10 +144,10 @@ impl Redrive {
         json!({ "deadLetterTargetArn": self.dead_letters, "maxReceiveCount": self.receives }).to_string()
     }
 
-    /// `None` for what is none.
+    /// Parses a redrive policy; returns `None` if it is not one.
     fn parse(policy: &str) -> Option<Self> {
         let policy: Value = serde_json::from_str(policy).ok()?;
-        // Both are written by people.
+        // People write the count as a number or as a string.
         let receives = match policy.get("maxReceiveCount")? {
             Value::String(text) => text.parse().ok()?,
             number => u32::try_from(number.as_u64()?).ok()?,
@@ -161,12 +161,13 @@ impl Queue {
         &self.url
     }
 
-    /// The last part of its URL.
+    /// Returns the name of the queue, which is the last part of its URL.
     pub fn name(&self) -> &str {
         self.url.rsplit('/').next().unwrap_or_default()
     }
 
-    /// Up to `most` messages, hidden from others for so long; none where none came within `wait`.
+    /// Receives up to `most` messages and hides each for `hidden`. Waits up to `wait` for the first; returns an empty
+    /// list if none arrived.
     pub async fn receive(&self, most: usize, wait: Duration, hidden: Duration) -> Result<Vec<Message>, Fault> {
         let wait = wait.min(LONGEST_WAIT);
         let attempt = Duration::from_secs_f64(self.sqs.aws.options.attempt_seconds) + wait;
@@ -192,21 +193,22 @@ impl Queue {
                 receives: receives.unwrap_or(1),
                 id: message.message_id.unwrap_or_default(),
                 body: message.body.unwrap_or_default(),
-                // Without one nothing can be done with it; it comes again.
+                // A message without a receipt handle cannot be deleted or hidden. SQS delivers it again.
                 receipt: message.receipt_handle?,
             })
         };
         Ok(received.into_iter().filter_map(message).collect())
     }
 
-    /// Hides a message for so long from now on; for no time, it can be received at once.
+    /// Hides a message for `hidden` from now on. A duration of zero makes it available at once.
     pub async fn hide(&self, receipt: &str, hidden: Duration) -> Result<(), Fault> {
         let call = self.sqs.client.change_message_visibility().queue_url(&self.url).receipt_handle(receipt);
         let call = call.visibility_timeout(seconds(hidden.min(LONGEST_HIDDEN)));
         done("ChangeMessageVisibility", call.send().await).map(drop)
     }
 
-    /// Deletes at most [`MOST`] messages by their receipts. Returns those that were not, each with the reason.
+    /// Deletes at most [`MOST`] messages by their receipts. Returns the receipts that were not deleted, each with its
+    /// error.
     pub async fn delete(&self, receipts: &[String]) -> Result<Vec<(String, Fault)>, Fault> {
         if receipts.is_empty() {
             return Ok(Vec::new());
@@ -220,7 +222,7 @@ impl Queue {
         let failed = done("DeleteMessageBatch", call.send().await)?.failed;
         let failed = failed.into_iter().filter_map(|entry| {
             let receipt = receipts.get(entry.id.parse::<usize>().ok()?)?;
-            // The service's own fault may pass.
+            // A fault of the service is temporary, so it is classified as status 503.
             let status = if entry.sender_fault { 400 } else { 503 };
             let fault = Fault::new(kind(&entry.code, status), entry.code, entry.message.unwrap_or_default());
             Some((receipt.clone(), fault))
@@ -228,7 +230,8 @@ impl Queue {
         Ok(failed.collect())
     }
 
-    /// Sends a message that can be received after a delay; at once in a FIFO queue, which delays no single message.
+    /// Sends a message that becomes available after `delay`. A FIFO queue ignores the delay, because it cannot delay
+    /// single messages.
     pub async fn send(&self, body: &str, delay: Duration) -> Result<(), Fault> {
         let call = self.sqs.client.send_message().queue_url(&self.url).message_body(body);
         let call = match is_fifo(self.name()) {
@@ -241,7 +244,7 @@ impl Queue {
         done("SendMessage", call.send().await).map(drop)
     }
 
-    /// `None` where there is no such queue.
+    /// Returns the attributes of the queue, or `None` if it does not exist.
     pub async fn state(&self) -> Result<Option<QueueState>, Fault> {
         use QueueAttributeName as Name;
         let call = self.sqs.client.get_queue_attributes().queue_url(&self.url).attribute_names(Name::All);
@@ -261,7 +264,7 @@ impl Queue {
         }))
     }
 
-    /// Who may do what with it, as JSON: all of it.
+    /// Replaces the access policy of the queue with `policy`, as JSON.
     pub async fn set_policy(&self, policy: &str) -> Result<(), Fault> {
         self.set(QueueAttributeName::Policy, policy.to_owned()).await
     }
@@ -277,18 +280,18 @@ impl Queue {
     }
 }
 
-/// Whether the queue of a name keeps messages in order.
+/// Returns whether a queue of this name is a FIFO queue.
 pub fn is_fifo(name: &str) -> bool {
     name.ends_with(".fifo")
 }
 
-/// Whole seconds, as the service counts them; a part of one is a whole one.
+/// Converts a duration to whole seconds, rounded up.
 fn seconds(duration: Duration) -> i32 {
     let whole = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     i32::try_from(whole).unwrap_or(i32::MAX)
 }
 
-/// Counts a call and says what its failure came to.
+/// Counts a call in the metrics and converts its error to a [`Fault`].
 fn done<T, E>(operation: &'static str, result: Result<T, SdkError<E, HttpResponse>>) -> Result<T, Fault>
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,

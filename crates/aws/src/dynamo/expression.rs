@@ -1,10 +1,10 @@
-//! Conditions, updates and keys as DynamoDB writes them.
+//! Builds condition, update and key expressions of DynamoDB.
 
 use std::collections::HashMap;
 
 use super::AttributeValue;
 
-/// A text with placeholders: `#n` for names of attributes, `:v` for values. Empty for no condition at all.
+/// Holds an expression with placeholders: `#n` for attribute names, `:v` for values. An empty text is no expression.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Expression {
     text: String,
@@ -17,29 +17,30 @@ impl Expression {
         Self { text: text.into(), ..Self::default() }
     }
 
-    /// What `#placeholder` stands for.
+    /// Binds `#placeholder` to the name of an attribute.
     pub fn name(mut self, placeholder: &str, attribute: &str) -> Self {
         self.names.insert(placeholder.to_owned(), attribute.to_owned());
         self
     }
 
-    /// What `:placeholder` stands for.
+    /// Binds `:placeholder` to a value.
     pub fn value(mut self, placeholder: &str, value: AttributeValue) -> Self {
         self.values.insert(placeholder.to_owned(), value);
         self
     }
 
-    /// What `:placeholder` stands for, a text.
+    /// Binds `:placeholder` to a string.
     pub fn string(self, placeholder: &str, value: impl Into<String>) -> Self {
         self.value(placeholder, AttributeValue::S(value.into()))
     }
 
-    /// What `:placeholder` stands for, a number.
+    /// Binds `:placeholder` to a number.
     pub fn number(self, placeholder: &str, value: impl ToString) -> Self {
         self.value(placeholder, AttributeValue::N(value.to_string()))
     }
 
-    /// The names and values of both, for a call that has one set of them.
+    /// Merges the names and values of `other` into this expression, because a call has one set for all its
+    /// expressions.
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.names.extend(other.names);
         self.values.extend(other.values);

@@ -1,9 +1,11 @@
-//! DynamoDB: items by key, conditional writes, transactions, queries.
+//! Calls DynamoDB: items by key, conditional writes, transactions, queries.
 //!
 //! # Layout
-//! - [`Dynamo`] the calls
-//! - [`expression`] conditions and updates with their names and values; `write` what is written
-//! - [`value`] items to JSON and back; [`table`] tables, their indexes and expiry
+//! - [`Dynamo`]: the calls
+//! - [`expression`]: conditions and updates, with their names and values
+//! - `write`: writes of one item
+//! - [`value`]: conversion between items and JSON
+//! - [`table`]: tables, their indexes and the expiry of items
 
 pub mod expression;
 pub mod table;
@@ -27,19 +29,20 @@ pub use write::Write;
 use crate::access::{Aws, count, once};
 use crate::fault::{Fault, FaultKind};
 
-/// Attributes by name.
+/// Maps the names of an item's attributes to their values.
 pub type Item = HashMap<String, AttributeValue>;
 
-/// Keys in one call, and writes in one transaction.
+/// Largest number of keys in one batch read, and of writes in one transaction.
 pub const MOST: usize = 100;
-/// Bytes of one transaction: 4 MB of the service's, with room for its own counting.
+/// Largest size of one transaction, in bytes. The service allows 4 MB but counts sizes differently, so this leaves
+/// room.
 pub const MOST_BYTES: usize = 3_500_000;
 
-/// Waits before keys that were left unprocessed are asked for again.
+/// Waits between the retries of unprocessed keys.
 const UNPROCESSED: Backoff = Backoff::doubling(Duration::from_millis(50), Duration::from_millis(50 * 64));
 
-/// Waits before a call is tried again, `wait` the first time and up to sixty-four times that: how often it was then. `None`
-/// where that is of no use, or was done `attempts` times.
+/// Waits before a retry and returns the new number of tries. The wait starts at `wait` and doubles up to 64 times
+/// that. Returns `None` at once if a retry cannot help or `attempts` are used up.
 pub async fn again(wait: Duration, tries: u32, attempts: u32, fault: &Fault) -> Option<u32> {
     if !fault.kind.can_pass() || tries >= attempts {
         return None;
@@ -48,19 +51,19 @@ pub async fn again(wait: Duration, tries: u32, attempts: u32, fault: &Fault) -> 
     Some(tries + 1)
 }
 
-/// Bytes as an attribute holds them.
+/// Converts bytes to the type of a binary attribute.
 pub fn blob(bytes: &[u8]) -> aws_smithy_types::Blob {
     aws_smithy_types::Blob::new(bytes)
 }
 
-/// Calls of DynamoDB. Cheap to clone.
+/// Sends calls to DynamoDB. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Dynamo {
     client: Client,
     attempts: u32,
 }
 
-/// Items of a table or an index by the hash of their key, in order of its range.
+/// Describes a query: items with one hash key in a table or index, ordered by the range key.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
     pub table: String,
@@ -68,31 +71,32 @@ pub struct Query {
     pub key: Expression,
     pub filter: Option<Expression>,
     pub descending: bool,
-    /// Items that are looked at, before the filter.
+    /// Largest number of items that are read before the filter is applied.
     pub limit: Option<usize>,
-    /// Where the page before ended.
+    /// Key at which the previous page ended.
     pub start: Option<Item>,
     pub consistent: bool,
 }
 
-/// Items of one answer.
+/// Holds one page of query results.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     pub items: Vec<Item>,
-    /// Where the next begins; `None` after the last.
+    /// Start of the next page, for [`Query::start`]; `None` after the last page.
     pub next: Option<Item>,
 }
 
-/// Why a transaction was not applied.
+/// Describes why a transaction was not applied, or may not have been.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cancelled {
     pub fault: Fault,
-    /// Of each write why it could not be applied, in their order; empty where it was no write's fault.
+    /// Reason for each write in order; `None` if that write was not at fault. Empty if the failure concerns no
+    /// particular write.
     pub reasons: Vec<Option<FaultKind>>,
 }
 
 impl Dynamo {
-    /// At an address of its own, or at that of all services where it is empty.
+    /// Creates a client for `endpoint`; empty means the shared AWS endpoint.
     pub fn new(aws: &Aws, endpoint: &str) -> Self {
         let mut config = aws_sdk_dynamodb::config::Builder::from(&aws.sdk);
         if !endpoint.is_empty() {
@@ -101,13 +105,13 @@ impl Dynamo {
         Self { client: Client::from_conf(config.build()), attempts: aws.options.attempts }
     }
 
-    /// The item of a key.
+    /// Returns the item with this key.
     pub async fn get(&self, table: &str, key: Item, consistent: bool) -> Result<Option<Item>, Fault> {
         let call = self.client.get_item().table_name(table).set_key(Some(key)).consistent_read(consistent);
         Ok(told("GetItem", call.send().await)?.item)
     }
 
-    /// The items of any number of keys, in no order; keys without an item are left out.
+    /// Returns the items with these keys, in any order. Accepts any number of keys and omits keys without an item.
     pub async fn get_many(&self, table: &str, keys: Vec<Item>, consistent: bool) -> Result<Vec<Item>, Fault> {
         let mut found = Vec::with_capacity(keys.len());
         for part in keys.chunks(MOST) {
@@ -126,7 +130,7 @@ impl Dynamo {
         Ok(found)
     }
 
-    /// One write. What became of it is [`FaultKind::Unknown`] where the answer was lost: it is never sent twice.
+    /// Applies one write. It is never sent twice; if the reply is lost, the error is [`FaultKind::Unknown`].
     pub async fn write(&self, write: Write) -> Result<(), Fault> {
         let once = aws_sdk_dynamodb::config::Config::builder().retry_config(once());
         match write {
@@ -168,11 +172,12 @@ impl Dynamo {
                     .set_expression_attribute_values(condition.values());
                 told("DeleteItem", call.customize().config_override(once).send().await).map(drop)
             }
-            Write::Check { .. } => Err(Fault::new(FaultKind::Invalid, "not sent", "a check is part of a transaction")),
+            Write::Check { .. } => Err(Fault::new(FaultKind::Invalid, "not sent", "a check needs a transaction")),
         }
     }
 
-    /// All writes or none. Sent again with the same token within ten minutes it is applied once; the SDK does so by itself.
+    /// Applies all writes or none. A transaction that is sent again with the same token within ten minutes is applied
+    /// once, so the SDK retries it.
     pub async fn transact(&self, token: &str, writes: Vec<Write>) -> Result<(), Cancelled> {
         let mut items = Vec::with_capacity(writes.len());
         for write in writes {
@@ -188,14 +193,14 @@ impl Dynamo {
         }
     }
 
-    /// One page.
+    /// Returns one page of results.
     pub async fn query(&self, query: &Query) -> Result<Page, Fault> {
         let answer = told("Query", self.asked(query).send().await)?;
         let next = answer.last_evaluated_key.filter(|key| !key.is_empty());
         Ok(Page { items: answer.items.unwrap_or_default(), next })
     }
 
-    /// How many there are, without reading them out.
+    /// Returns the number of matching items without transferring them.
     pub async fn count(&self, query: &Query) -> Result<u64, Fault> {
         let (mut total, mut query) = (0, query.clone());
         loop {
@@ -226,13 +231,14 @@ impl Dynamo {
             .consistent_read(query.consistent)
     }
 
-    /// Waits before what was left undone is asked for again, if anything was.
+    /// Waits before the retry of unprocessed keys and returns the new number of tries. Returns at once if `left` is
+    /// 0.
     async fn pause(&self, tries: u32, left: usize) -> Result<u32, Fault> {
         if left == 0 {
             return Ok(tries);
         }
         if tries >= self.attempts * 2 {
-            let text = format!("{left} keys were not processed, again and again");
+            let text = format!("{left} keys are still unprocessed after {tries} retries");
             return Err(Fault::new(FaultKind::Throttled, "UnprocessedKeys", text));
         }
         sleep(UNPROCESSED.limit(tries)).await;
@@ -261,7 +267,7 @@ fn cancelled(
         Some(_) => Some(FaultKind::Invalid),
     };
     let reasons: Vec<_> = exception.cancellation_reasons().iter().map(|r| reason(r.code())).collect();
-    // What no repetition mends comes first.
+    // Permanent reasons take precedence, because a retry cannot fix them.
     let worst = [FaultKind::Invalid, FaultKind::Condition, FaultKind::Throttled, FaultKind::Conflict]
         .into_iter()
         .find(|kind| reasons.contains(&Some(*kind)));
@@ -270,7 +276,7 @@ fn cancelled(
     Cancelled { fault: Fault { kind, message, ..fault }, reasons }
 }
 
-/// Counts a call and says what its failure means.
+/// Counts a call in the metrics and converts its error to a [`Fault`].
 fn told<T, E>(
     operation: &'static str,
     answer: Result<T, SdkError<E, aws_smithy_runtime_api::client::orchestrator::HttpResponse>>,

@@ -1,4 +1,4 @@
-//! Tables, their indexes and when their items expire.
+//! Creates and describes tables, their indexes and the expiry of their items.
 
 use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::types::{
@@ -10,14 +10,14 @@ use tokio::time::{Duration, sleep};
 use super::{Dynamo, told};
 use crate::fault::{Fault, FaultKind};
 
-/// Hash and range of a key, both texts.
+/// Names the hash and range attributes of a key; both hold strings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
     pub hash: &'static str,
     pub range: Option<&'static str>,
 }
 
-/// What an index holds beside the keys.
+/// Describes an index to create. `holds` lists the attributes that it contains in addition to the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Index {
     pub name: &'static str,
@@ -25,17 +25,17 @@ pub struct Index {
     pub holds: &'static [&'static str],
 }
 
-/// What a table is to be.
+/// Describes a table to create.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     pub name: String,
     pub key: Key,
     pub indexes: Vec<Index>,
-    /// The attribute that holds when an item expires, in Unix seconds.
+    /// Attribute that holds the expiry time of an item, in Unix seconds.
     pub expires: Option<&'static str>,
 }
 
-/// What a table is.
+/// Describes an existing table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableDescription {
     pub ready: bool,
@@ -46,13 +46,13 @@ pub struct TableDescription {
     pub expires: Option<String>,
 }
 
-/// What an index is.
+/// Describes an existing index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundIndex {
     pub name: String,
     pub hash: String,
     pub range: Option<String>,
-    /// Attributes beside the keys; `None` for all.
+    /// Attributes that the index contains in addition to the keys; `None` means all.
     pub holds: Option<Vec<String>>,
 }
 
@@ -72,7 +72,7 @@ impl FoundIndex {
         }
     }
 
-    /// Whether it can be asked what the wanted one is asked.
+    /// Returns whether this index can answer the queries of the wanted one.
     pub fn serves_as(&self, wanted: &Index) -> bool {
         let held = |name: &&str| self.holds.as_ref().is_none_or(|held| held.iter().any(|h| h == *name));
         self.hash == wanted.key.hash && self.range.as_deref() == wanted.key.range && wanted.holds.iter().all(held)
@@ -80,14 +80,14 @@ impl FoundIndex {
 }
 
 impl Dynamo {
-    /// `None` where there is no such table.
+    /// Describes a table; returns `None` if it does not exist.
     pub async fn describe(&self, table: &str) -> Result<Option<TableDescription>, Fault> {
         let Some(found) = self.keys_of(table).await? else { return Ok(None) };
         let expiry = told("DescribeTimeToLive", self.client.describe_time_to_live().table_name(table).send().await)?;
         Ok(Some(TableDescription { expires: expiry.time_to_live_description.and_then(|d| d.attribute_name), ..found }))
     }
 
-    /// As [`Dynamo::describe`], without its expiry.
+    /// Describes a table as [`Dynamo::describe`] does, but without its expiry, which saves a call.
     pub async fn keys_of(&self, table: &str) -> Result<Option<TableDescription>, Fault> {
         let described = told("DescribeTable", self.client.describe_table().table_name(table).send().await);
         let table_of = match described {
@@ -109,7 +109,8 @@ impl Dynamo {
         }))
     }
 
-    /// Makes a table, and waits until it can be used. One that is there already is left as it is.
+    /// Creates a table and waits until it is active. An existing table is not changed, except that its expiry is
+    /// enabled.
     pub async fn create(&self, table: &Table, timeout: Duration) -> Result<(), Fault> {
         let invalid = |e: BuildError| Fault::new(FaultKind::Invalid, "not sent", e.to_string());
         let mut names = vec![table.key.hash];
@@ -146,7 +147,7 @@ impl Dynamo {
         }
         match told("CreateTable", call.send().await) {
             Ok(_) => {}
-            // Somebody else is making it, or it is there.
+            // The table exists, or another process is creating it.
             Err(fault) if fault.kind == FaultKind::Conflict => {}
             Err(fault) => return Err(fault),
         }
@@ -161,7 +162,7 @@ impl Dynamo {
         told("UpdateTimeToLive", call.send().await).map(drop)
     }
 
-    /// Takes a table away with all that is in it.
+    /// Deletes a table and all its items.
     pub async fn drop_table(&self, table: &str) -> Result<(), Fault> {
         told("DeleteTable", self.client.delete_table().table_name(table).send().await).map(drop)
     }

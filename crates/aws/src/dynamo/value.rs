@@ -1,10 +1,10 @@
-//! Items to JSON and back, so that what is serialised by serde can be an item.
+//! Converts items to JSON and back, so that types that serde serialises can be stored as items.
 
 use serde_json::{Map, Number, Value};
 
 use super::{AttributeValue, Item};
 
-/// An attribute from a JSON value. `null` becomes the null type: leave it out where absence is meant.
+/// Converts a JSON value to an attribute. `null` becomes the null type; omit the attribute where absence is meant.
 pub fn from_json(value: Value) -> AttributeValue {
     match value {
         Value::Null => AttributeValue::Null(true),
@@ -16,12 +16,12 @@ pub fn from_json(value: Value) -> AttributeValue {
     }
 }
 
-/// An item from a JSON object; what is `null` is left out.
+/// Converts a JSON object to an item, omitting members that are `null`.
 pub fn object(map: Map<String, Value>) -> Item {
     map.into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name, from_json(value))).collect()
 }
 
-/// A JSON value from an attribute. Sets become arrays; bytes, which nothing here writes, become null.
+/// Converts an attribute to a JSON value. Sets become arrays. Binary values become null; Docweir writes none here.
 pub fn to_json(value: AttributeValue) -> Value {
     match value {
         AttributeValue::Bool(b) => Value::Bool(b),
@@ -35,12 +35,12 @@ pub fn to_json(value: AttributeValue) -> Value {
     }
 }
 
-/// A JSON object from an item.
+/// Converts an item to a JSON object.
 pub fn json(item: Item) -> Map<String, Value> {
     item.into_iter().map(|(name, value)| (name, to_json(value))).collect()
 }
 
-/// As DynamoDB gives it back, so that what is sent again is the same to whoever compares.
+/// Formats a number as DynamoDB returns it, so that a written value compares equal to the stored one.
 fn digits(n: &Number) -> String {
     match n.as_f64() {
         Some(x) if n.is_f64() => x.to_string(),
@@ -48,7 +48,7 @@ fn digits(n: &Number) -> String {
     }
 }
 
-/// DynamoDB writes 1E+2 and 3.0 as it likes: whole numbers come back as such.
+/// Parses a number. DynamoDB may return a whole number as `1E+2` or `3.0`; both become JSON integers.
 fn number(text: &str) -> Value {
     if let Ok(n) = text.parse::<i64>() {
         return n.into();
@@ -63,7 +63,7 @@ fn number(text: &str) -> Value {
     }
 }
 
-/// About what DynamoDB counts an item as, in bytes: names and values, and a few for each place in a list or map.
+/// Estimates the size that DynamoDB charges for an item, in bytes: names, values, and the overhead of lists and maps.
 pub fn bytes(item: &Item) -> usize {
     item.iter().map(|(name, value)| name.len() + size(value)).sum()
 }

@@ -1,20 +1,20 @@
-//! What is written, by itself or in a transaction.
+//! Defines the writes, which are sent alone or in a transaction.
 
 use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::types::{ConditionCheck, Delete, Put, TransactWriteItem, Update};
 
 use super::{Expression, Item};
 
-/// A change of one item.
+/// Describes a write of one item.
 #[derive(Clone, Debug)]
 pub enum Write {
-    /// The whole item.
+    /// Replaces the whole item.
     Put {
         table: String,
         item: Item,
         condition: Option<Expression>,
     },
-    /// Some of its attributes; an item that is not there is made, unless the condition says otherwise.
+    /// Changes some attributes. Creates the item if it does not exist, unless the condition forbids it.
     Update {
         table: String,
         key: Item,
@@ -26,7 +26,8 @@ pub enum Write {
         key: Item,
         condition: Option<Expression>,
     },
-    /// Nothing, where the condition holds; otherwise the whole transaction fails. Only in a transaction.
+    /// Changes nothing, but fails the whole transaction if the condition does not hold. Only allowed in a
+    /// transaction.
     Check {
         table: String,
         key: Item,
@@ -82,7 +83,7 @@ impl Write {
         })
     }
 
-    /// About what DynamoDB counts it as, in bytes.
+    /// Estimates the size that DynamoDB counts for the write, in bytes.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Put { item, .. } => super::value::bytes(item),

@@ -1,4 +1,4 @@
-//! Buckets: whether there is one, making one, and what is set up in it.
+//! Creates buckets, checks whether they exist, and configures them.
 
 use aws_sdk_s3::types::{
     AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, BucketLocationConstraint, CreateBucketConfiguration,
@@ -11,33 +11,34 @@ use aws_smithy_types::error::operation::BuildError;
 use super::{Bucket, done};
 use crate::{Fault, FaultKind};
 
-/// What the service deletes by itself.
+/// Describes a rule by which S3 archives or deletes objects automatically.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LifecycleRule {
     pub id: String,
-    /// Of the keys that it is for.
+    /// Prefix of the keys that the rule applies to.
     pub prefix: String,
-    /// Objects are archived so many days after they were written: reading one then takes hours and a request.
+    /// Days after the write until an object is archived. An archived object must be restored before reading, which
+    /// takes hours.
     pub archive_days: Option<u32>,
-    /// Objects go so many days after they were written.
+    /// Days after the write until an object is deleted.
     pub expire_days: Option<u32>,
-    /// Unfinished uploads go so many days after they were begun.
+    /// Days after the start until an unfinished multipart upload is aborted.
     pub abort_days: Option<u32>,
 }
 
-/// How a bucket encrypts what says nothing itself.
+/// Describes the default encryption of a bucket, for writes that do not request one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encryption {
-    /// `AES256` or `aws:kms`.
+    /// Algorithm: `AES256` or `aws:kms`.
     pub kind: String,
-    /// Empty for the account's own.
+    /// Id or ARN of the KMS key; empty means the default key of the account.
     pub kms_key: String,
 }
 
 impl Bucket {
-    /// Makes the bucket in the client's region. One that is one's own already is no error.
+    /// Creates the bucket in the client's region. Succeeds if this account already owns it.
     pub async fn create(&self) -> Result<(), Fault> {
-        // The first region goes without a name.
+        // `us-east-1` is the default and must not be named as a constraint.
         let region = self.s3.aws.region().filter(|region| *region != "us-east-1");
         let place = region.map(|region| {
             let constraint = BucketLocationConstraint::from(region);
@@ -58,14 +59,14 @@ impl Bucket {
         }
     }
 
-    /// All rules that are in force, as far as they are of this kind; one for objects with certain tags or sizes counts as
-    /// one for all.
+    /// Returns the enabled lifecycle rules, reduced to the fields of [`LifecycleRule`]. A rule that is limited to
+    /// certain tags or sizes is returned as if it applied to all objects.
     pub async fn lifecycle(&self) -> Result<Vec<LifecycleRule>, Fault> {
         let rules = self.all_rules().await?;
         Ok(rules.iter().filter(|rule| *rule.status() == ExpirationStatus::Enabled).map(plain).collect())
     }
 
-    /// Puts the rules beside those that are there, in the place of those with the same ids.
+    /// Adds `rules` to the existing rules. A new rule replaces an existing one with the same id.
     pub async fn put_lifecycle(&self, rules: &[LifecycleRule]) -> Result<(), Fault> {
         let mut all = self.all_rules().await?;
         all.retain(|old| !rules.iter().any(|new| old.id() == Some(&new.id)));
@@ -107,7 +108,7 @@ impl Bucket {
             .set_kms_master_key_id(key)
             .build()
             .map_err(not_built)?;
-        // A key of the bucket saves most of the calls to the key service, and what they cost.
+        // A bucket key avoids most of the calls to KMS and their charges.
         let rule = ServerSideEncryptionRule::builder()
             .apply_server_side_encryption_by_default(default)
             .bucket_key_enabled(encryption.kind == "aws:kms")
@@ -117,7 +118,7 @@ impl Bucket {
         done("PutBucketEncryption", call.send().await).map(drop)
     }
 
-    /// Whether nothing in the bucket can be made public.
+    /// Returns whether the bucket blocks all public access.
     pub async fn is_private(&self) -> Result<bool, Fault> {
         let call = self.s3.client.get_public_access_block().bucket(&self.name);
         let found = match done("GetPublicAccessBlock", call.send().await) {
@@ -132,7 +133,7 @@ impl Bucket {
         Ok(found.is_some_and(all))
     }
 
-    /// Makes sure that nothing in the bucket can be made public.
+    /// Blocks all public access to the bucket and its objects.
     pub async fn make_private(&self) -> Result<(), Fault> {
         let all = PublicAccessBlockConfiguration::builder()
             .block_public_acls(true)

@@ -1,4 +1,4 @@
-//! A large object into a file, with as little memory as a small one takes.
+//! Downloads a large object into a file, in constant memory.
 
 use std::io;
 
@@ -10,32 +10,33 @@ use super::objects::broken_off;
 use super::{Bucket, Object, micros};
 use crate::{Fault, FaultKind};
 
-/// Many small pieces of a body become one write.
+/// Size of the write buffer, in bytes. It combines many small pieces of a body into one write.
 const BUFFER: usize = 1 << 20;
-/// An attempt that brings as much is not counted: a long download may break off often.
+/// Bytes after which an attempt does not count against the retry limit, because long downloads may break often.
 const PROGRESS: u64 = 8 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
     #[error(transparent)]
     Fault(#[from] Fault),
-    /// The file can't be written.
+    /// The file could not be written.
     #[error(transparent)]
     File(#[from] io::Error),
 }
 
-/// How far a download has come.
+/// Holds the state of a download between attempts.
 struct Progress {
     file: File,
     written: u64,
     crc32: crc32fast::Hasher,
-    /// What the first reply said of the object, and its CRC-32 in base64 where it said one.
+    /// Metadata of the object from the first reply, and its base64 CRC-32 if the reply had one.
     whole: Option<(Object, Option<String>)>,
 }
 
 impl Bucket {
-    /// Reads an object into an empty file. Where the connection breaks, the rest is asked for, of the same state of the
-    /// object. In the end the size is that of the object, and the CRC-32 is right where the server has one of the whole.
+    /// Downloads an object into an empty file. If the connection breaks, the download continues where it stopped and
+    /// requires the same ETag. At the end the size is verified, and the CRC-32 too if the server has one of the whole
+    /// object.
     pub async fn download(&self, key: &str, file: std::fs::File) -> Result<Object, DownloadError> {
         let mut progress =
             Progress { file: File::from_std(file), written: 0, crc32: crc32fast::Hasher::new(), whole: None };
@@ -55,18 +56,18 @@ impl Bucket {
             }
         }
         progress.file.flush().await?;
-        let (object, expected) = progress.whole.take().ok_or_else(|| wrong("the server sent nothing".into()))?;
+        let (object, expected) = progress.whole.take().ok_or_else(|| wrong("the server sent no data".into()))?;
         if progress.written != object.bytes {
-            return Err(wrong(format!("{} bytes came instead of {}", progress.written, object.bytes)).into());
+            return Err(wrong(format!("received {} bytes instead of {}", progress.written, object.bytes)).into());
         }
         let crc32 = progress.crc32.finalize();
         if let Some(expected) = expected.filter(|e| *e != encode(crc32)) {
-            return Err(wrong(format!("its CRC-32 is {} instead of {expected}", encode(crc32))).into());
+            return Err(wrong(format!("the received data has CRC-32 {} instead of {expected}", encode(crc32))).into());
         }
         Ok(object)
     }
 
-    /// From where the progress is to the end.
+    /// Downloads from the current position to the end of the object.
     async fn stream(&self, key: &str, progress: &mut Progress) -> Result<(), DownloadError> {
         let mut output = match &progress.whole {
             None => self.open(key, None, None).await?,
@@ -81,7 +82,8 @@ impl Bucket {
                 etag: output.e_tag.take().unwrap_or_default(),
                 class: output.storage_class.take().map(|c| c.as_str().to_owned()).unwrap_or_default(),
             };
-            // One of several parts has a checksum of their checksums, `…-7`, which says nothing about the bytes.
+            // An object of several parts may have a checksum of the parts' checksums, `…-7`, which does not cover the
+            // bytes.
             let of_parts = output.checksum_type == Some(ChecksumType::Composite);
             let crc32 = output.checksum_crc32.take().filter(|c| !of_parts && !c.contains('-'));
             progress.whole = Some((object, crc32.filter(|_| self.options().checksums)));
@@ -100,9 +102,9 @@ impl Bucket {
                 }
                 Ok(None) => None,
                 Ok(Some(Err(error))) => Some(broken_off(&error)),
-                Err(_) => Some(Fault::new(FaultKind::Unknown, "timeout", "the transfer stands still")),
+                Err(_) => Some(Fault::new(FaultKind::Unknown, "timeout", "the transfer stalled")),
             };
-            // What came before the break is good: the next attempt goes on after it.
+            // Everything before the break is valid; the next attempt continues after it.
             progress.take(&mut buffer).await?;
             return broken.map_or(Ok(()), |fault| Err(fault.into()));
         }
@@ -119,7 +121,7 @@ impl Progress {
     }
 }
 
-/// As the service writes a CRC-32.
+/// Encodes a CRC-32 as S3 does: big-endian, in base64.
 pub(super) fn encode(crc32: u32) -> String {
     aws_smithy_types::base64::encode(crc32.to_be_bytes())
 }

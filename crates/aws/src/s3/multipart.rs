@@ -1,4 +1,4 @@
-//! A large object in parts, of which at most a few are in memory.
+//! Uploads a large object in parts, of which only a few are in memory at a time.
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
@@ -8,20 +8,20 @@ use super::download::encode;
 use super::{Bucket, When, done, micros};
 use crate::{Fault, FaultKind};
 
-/// Most parts of one object.
+/// Largest number of parts of one object.
 pub const MAX_PARTS: u32 = 10_000;
 
-/// An object that is being written. The service keeps, and charges for, its parts until it is completed or aborted.
+/// Writes an object in parts. The service stores and charges for the parts until the upload is completed or aborted.
 #[derive(Clone, Debug)]
 pub struct Multipart {
     bucket: Bucket,
     key: String,
     id: String,
-    /// Whether the server keeps a checksum of the whole, and not one of the parts' checksums.
+    /// If true, the server keeps a checksum of the whole object instead of one of the parts' checksums.
     whole: bool,
 }
 
-/// A part that has arrived.
+/// Identifies a part that was uploaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     number: u32,
@@ -30,34 +30,35 @@ pub struct Part {
     crc32: Option<String>,
 }
 
-/// An upload that somebody began and did not end.
+/// Identifies a multipart upload that was neither completed nor aborted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unfinished {
     pub key: String,
     pub id: String,
-    /// Unix microseconds.
+    /// Start of the upload, in Unix microseconds.
     pub begun: i64,
 }
 
 impl Bucket {
-    /// Begins an object in parts.
+    /// Starts a multipart upload.
     pub async fn begin(&self, key: &str) -> Result<Multipart, Fault> {
         let (encryption, kms_key) = self.s3.encryption();
         let call = self.s3.client.create_multipart_upload().bucket(&self.name).key(key);
         let mut call = call.set_server_side_encryption(encryption).set_ssekms_key_id(kms_key);
         if self.options().checksums {
-            // Of the whole, so that a reader can check it without knowing the parts.
+            // A checksum of the whole object lets a reader verify it without knowing the parts.
             call = call.checksum_algorithm(ChecksumAlgorithm::Crc32).checksum_type(ChecksumType::FullObject);
         }
         let begun = done("CreateMultipartUpload", call.send().await)?;
-        // What is asked for is not always what is given, and a server that keeps the other one refuses this one.
+        // The server may choose the composite type instead, and would then reject a checksum of the whole object.
         let whole = self.options().checksums && begun.checksum_type != Some(ChecksumType::Composite);
         let id = begun.upload_id.filter(|id| !id.is_empty());
-        let id = id.ok_or_else(|| Fault::new(FaultKind::Unknown, "no upload id", "the server did not say which"))?;
+        let id =
+            id.ok_or_else(|| Fault::new(FaultKind::Unknown, "no upload id", "the server returned no upload id"))?;
         Ok(Multipart { bucket: self.clone(), key: key.to_owned(), id, whole })
     }
 
-    /// Uploads under a prefix that were begun and not ended, at most `limit` (1,000).
+    /// Returns unfinished uploads under `prefix`, at most `limit` and at most 1,000.
     pub async fn unfinished(&self, prefix: &str, limit: usize) -> Result<Vec<Unfinished>, Fault> {
         let most = limit.min(1000) as i32;
         let call = self.s3.client.list_multipart_uploads().bucket(&self.name).prefix(prefix).max_uploads(most);
@@ -70,7 +71,8 @@ impl Bucket {
         Ok(uploads.take(limit).collect())
     }
 
-    /// Ends an upload that was begun, by whomever, and drops its parts. One that has ended is no error.
+    /// Aborts an upload, whichever process started it, and deletes its parts. Succeeds if the upload has already
+    /// ended.
     pub async fn abort(&self, key: &str, id: &str) -> Result<(), Fault> {
         let call = self.s3.client.abort_multipart_upload().bucket(&self.name).key(key).upload_id(id);
         match done("AbortMultipartUpload", call.send().await) {
@@ -85,7 +87,7 @@ impl Multipart {
         &self.id
     }
 
-    /// Sends a part, 1 to [`MAX_PARTS`]. Sending it again replaces it, so it is repeated where that helps.
+    /// Uploads part `number`, from 1 to [`MAX_PARTS`]. A repeated upload replaces the part, so the call is retried.
     pub async fn part(&self, number: u32, body: Bytes) -> Result<Part, Fault> {
         if !(1..=MAX_PARTS).contains(&number) {
             let message = format!("an object has at most {MAX_PARTS} parts: raise `part_bytes`");
@@ -100,8 +102,8 @@ impl Multipart {
         Ok(Part { number, bytes, etag: sent.e_tag.unwrap_or_default(), crc32: sent.checksum_crc32 })
     }
 
-    /// Makes the object of its parts, whose CRC-32 as a whole is `crc32`; returns its ETag. With a condition it is sent
-    /// once.
+    /// Completes the object from its parts and returns its ETag. `crc32` is the checksum of the whole object. A
+    /// conditional call is sent once.
     pub async fn complete(&self, mut parts: Vec<Part>, crc32: Option<u32>, when: &When) -> Result<String, Fault> {
         parts.sort_by_key(|part| part.number);
         let bytes = parts.iter().map(|part| part.bytes).sum();
@@ -111,7 +113,7 @@ impl Multipart {
         });
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build();
         let (absent, matches) = when.headers();
-        // Putting the parts together takes the service the longer the larger they are.
+        // The service needs longer to combine larger parts.
         let limits = match when {
             When::Always => self.bucket.s3.transfer(bytes),
             _ => self.bucket.s3.transfer_once(bytes),
@@ -124,9 +126,9 @@ impl Multipart {
         }
         match done("CompleteMultipartUpload", call.customize().config_override(limits).send().await) {
             Ok(completed) => Ok(completed.e_tag.unwrap_or_default()),
-            // What a second try finds whose first one's reply was lost; or somebody aborted it.
+            // Either a lost reply was retried after the upload had completed, or another caller aborted it.
             Err(fault) if fault.code == "NoSuchUpload" => {
-                let message = "it was completed by an earlier try, or aborted by somebody";
+                let message = "the upload was completed by an earlier attempt or aborted by another caller";
                 Err(Fault::new(FaultKind::Unknown, fault.code, message))
             }
             Err(fault) => Err(fault),

@@ -1,4 +1,4 @@
-//! Whom a bucket tells of what becomes of its objects.
+//! Configures which events of a bucket are sent to which queue.
 
 use aws_sdk_s3::types::{
     Event, FilterRule, FilterRuleName, NotificationConfiguration, NotificationConfigurationFilter, QueueConfiguration,
@@ -9,29 +9,29 @@ use aws_smithy_types::error::operation::BuildError;
 use super::{Bucket, done};
 use crate::{Fault, FaultKind};
 
-/// Messages to a queue.
+/// Describes which events of a bucket are sent to which queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueNotification {
-    /// Unique in the bucket.
+    /// Id of the configuration, unique in the bucket.
     pub id: String,
     /// ARN of the queue.
     pub queue: String,
-    /// Of the keys that are told of.
+    /// Prefix of the keys whose events are sent.
     pub prefix: String,
-    /// What they end with, where only some are told of.
+    /// Suffix of the keys whose events are sent; empty means all keys.
     pub suffix: String,
-    /// `s3:ObjectCreated:*` and others.
+    /// Event types, such as `s3:ObjectCreated:*`.
     pub events: Vec<String>,
 }
 
 impl Bucket {
-    /// All that go to queues.
+    /// Returns all configurations that send events to queues.
     pub async fn queue_notifications(&self) -> Result<Vec<QueueNotification>, Fault> {
         Ok(self.notifications().await?.queue_configurations().iter().map(plain).collect())
     }
 
-    /// Adds one, in the place of the one that has its id; what else the bucket tells, and whom, stays as it is. Two people
-    /// who do so at the same moment may undo each other's: S3 has one document for all.
+    /// Adds a configuration, or replaces the one with the same id; all others are preserved. S3 stores all
+    /// configurations in one document, so two concurrent calls may overwrite each other's change.
     pub async fn put_queue_notification(&self, notification: &QueueNotification) -> Result<(), Fault> {
         let mut all = self.notifications().await?;
         let queues = all.queue_configurations.get_or_insert_default();
@@ -73,7 +73,7 @@ fn sdk(notification: &QueueNotification) -> Result<QueueConfiguration, BuildErro
 fn plain(found: &QueueConfiguration) -> QueueNotification {
     let rules = found.filter().and_then(|filter| filter.key()).map(|key| key.filter_rules()).unwrap_or_default();
     let rule = |name: &str| {
-        // Servers write `Prefix` and `prefix`.
+        // Some servers write `Prefix`, others `prefix`.
         let rule = rules.iter().find(|rule| rule.name().is_some_and(|n| n.as_str().eq_ignore_ascii_case(name)));
         rule.and_then(|rule| rule.value()).unwrap_or_default().to_owned()
     };

@@ -1,4 +1,4 @@
-//! Objects that fit into memory.
+//! Reads and writes objects that fit into memory.
 
 use aws_sdk_s3::config::{Builder, ResponseChecksumValidation};
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
@@ -10,23 +10,23 @@ use super::{Bucket, done, micros};
 use crate::fault::kind;
 use crate::{Fault, FaultKind};
 
-/// Most keys that one call deletes.
+/// Largest number of keys that one call deletes.
 pub const DELETE_AT_ONCE: usize = 1000;
-/// Most objects that one call lists.
+/// Largest number of objects that one call lists.
 const LIST_AT_ONCE: usize = 1000;
 
-/// What must hold for a put to be applied.
+/// Defines the condition of a put.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum When {
     Always,
-    /// There is no such object (`If-None-Match: *`).
+    /// The key must not exist (`If-None-Match: *`).
     Absent,
-    /// It has this ETag (`If-Match`).
+    /// The object must have this ETag (`If-Match`).
     Matches(String),
 }
 
 impl When {
-    /// The two headers.
+    /// Returns the values of `If-None-Match` and `If-Match`.
     pub(super) fn headers(&self) -> (Option<String>, Option<String>) {
         match self {
             Self::Always => (None, None),
@@ -36,19 +36,19 @@ impl When {
     }
 }
 
-/// An object as it is listed or looked at.
+/// Holds the metadata of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
     pub key: String,
     pub bytes: u64,
-    /// Unix microseconds of the last write; S3 knows full seconds.
+    /// Time of the last write, in Unix microseconds. S3 has a resolution of one second.
     pub modified: i64,
     pub etag: String,
-    /// `STANDARD`, `GLACIER` and others; empty where the server does not say.
+    /// Storage class, such as `STANDARD` or `GLACIER`; empty if the server returns none.
     pub class: String,
 }
 
-/// An object that was read.
+/// Holds the content of an object and its ETag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Got {
     pub body: Bytes,
@@ -56,7 +56,7 @@ pub struct Got {
 }
 
 impl Bucket {
-    /// Writes an object whole; returns its ETag. With a condition it is sent once.
+    /// Writes a whole object and returns its ETag. A conditional put is sent once.
     pub async fn put(&self, key: &str, body: Bytes, when: &When) -> Result<String, Fault> {
         let size = body.len() as u64;
         self.check_size(size)?;
@@ -74,28 +74,29 @@ impl Bucket {
         put.e_tag.filter(|tag| !tag.is_empty()).ok_or_else(no_etag)
     }
 
-    /// Reads an object whole.
+    /// Reads a whole object.
     pub async fn get(&self, key: &str) -> Result<Got, Fault> {
         let got = self.read(key, None).await?;
         if got.etag.is_empty() { Err(no_etag()) } else { Ok(got) }
     }
 
-    /// `length` bytes from `offset`; fewer at the end.
+    /// Reads `length` bytes from `offset`, or fewer at the end of the object.
     pub async fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Bytes, Fault> {
         if length == 0 {
-            // There is no range of no bytes; whether the object is there still matters.
+            // HTTP has no empty range. The call still fails if the object does not exist.
             return self.head(key).await.map(|_| Bytes::new());
         }
         let last = offset.saturating_add(length - 1);
         match self.read(key, Some((offset, last))).await {
             Ok(got) => Ok(got.body),
-            // It ends before.
+            // The object ends before `offset`.
             Err(fault) if fault.code == "InvalidRange" || fault.code == "HTTP 416" => Ok(Bytes::new()),
             Err(fault) => Err(fault),
         }
     }
 
-    /// The SDK repeats a request up to the headers of its reply; a body that breaks off is ours to ask for again.
+    /// Reads an object or a range. The SDK retries a request only until the headers of the reply arrive, so this
+    /// function retries a body that breaks off.
     async fn read(&self, key: &str, range: Option<(u64, u64)>) -> Result<Got, Fault> {
         let mut attempt = 1;
         loop {
@@ -106,7 +107,7 @@ impl Bucket {
             let broken = match tokio::time::timeout(self.s3.longest_transfer(size), output.body.collect()).await {
                 Ok(Ok(body)) => return Ok(Got { body: body.into_bytes(), etag }),
                 Ok(Err(error)) => broken_off(&error),
-                Err(_) => Fault::new(FaultKind::Unknown, "timeout", format!("{size} bytes took too long")),
+                Err(_) => Fault::new(FaultKind::Unknown, "timeout", format!("reading {size} bytes timed out")),
             };
             if attempt >= self.s3.aws.options.attempts {
                 return Err(broken);
@@ -115,7 +116,7 @@ impl Bucket {
         }
     }
 
-    /// The reply up to its headers.
+    /// Sends the request and returns the reply with its body unread.
     pub(super) async fn open(
         &self,
         key: &str,
@@ -126,13 +127,13 @@ impl Bucket {
         let result = match range {
             None => call.send().await,
             Some((first, last)) => {
-                // No object is longer, and not every server can count so far.
+                // No object is that long, and some servers cannot parse larger numbers.
                 let to_the_end = last > i64::MAX as u64;
                 let call = call.range(match to_the_end {
                     true => format!("bytes={first}-"),
                     false => format!("bytes={first}-{last}"),
                 });
-                // A checksum that comes with a part, if one does, is that of the whole.
+                // If a reply to a range has a checksum, it covers the whole object.
                 let unchecked = Builder::new().response_checksum_validation(ResponseChecksumValidation::WhenRequired);
                 call.customize().config_override(unchecked).send().await
             }
@@ -152,7 +153,7 @@ impl Bucket {
         })
     }
 
-    /// Deleting what is not there is no error.
+    /// Deletes an object. Succeeds if it does not exist.
     pub async fn delete(&self, key: &str) -> Result<(), Fault> {
         let deleted = self.s3.client.delete_object().bucket(&self.name).key(key).send().await;
         match done("DeleteObject", deleted) {
@@ -161,7 +162,8 @@ impl Bucket {
         }
     }
 
-    /// Deletes at most [`DELETE_AT_ONCE`] objects in one call. Returns those that were not, each with the reason.
+    /// Deletes at most [`DELETE_AT_ONCE`] objects in one call. Returns the keys that were not deleted, each with its
+    /// error.
     pub async fn delete_many(&self, keys: &[String]) -> Result<Vec<(String, Fault)>, Fault> {
         if keys.is_empty() {
             return Ok(Vec::new());
@@ -183,7 +185,7 @@ impl Bucket {
         Ok(failed.filter(|(_, fault)| fault.kind != FaultKind::NotFound).collect())
     }
 
-    /// Objects whose key begins with `prefix`, after `after`, at most `limit`, in the order of their keys' bytes.
+    /// Lists at most `limit` objects whose keys begin with `prefix` and follow `after`, in byte order of the keys.
     pub async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<Object>, Fault> {
         let mut found: Vec<Object> = Vec::new();
         let mut token = None;
@@ -216,17 +218,18 @@ impl Bucket {
         if bytes <= most {
             return Ok(());
         }
-        let message = format!("it has {bytes} bytes, more than the {most} allowed; raise `max_object_bytes`");
+        let message = format!("the object has {bytes} bytes, more than the {most} allowed; raise `max_object_bytes`");
         Err(Fault::new(FaultKind::Invalid, "too large", message))
     }
 }
 
-/// As a later condition an empty tag would be none at all.
+/// Returns the fault of a reply without ETag. An empty ETag would turn a later conditional put into an unconditional
+/// one.
 fn no_etag() -> Fault {
-    Fault::new(FaultKind::Unknown, "no ETag", "the server did not say which state the object has")
+    Fault::new(FaultKind::Unknown, "no ETag", "the server returned no ETag for the object")
 }
 
-/// A body whose end never came, or is not what its checksum says.
+/// Returns the fault of a body that ended early or that fails its checksum.
 pub(super) fn broken_off(error: &(dyn std::error::Error + 'static)) -> Fault {
     Fault::new(FaultKind::Unknown, "broken off", crate::fault::chain(error))
 }

@@ -1,4 +1,4 @@
-//! The calls to S3 against real servers, where there are any.
+//! Tests the calls to S3 against the S3 servers that are installed.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -13,7 +13,7 @@ use docweir_aws::{Aws, AwsOptions, FaultKind, S3Options};
 use docweir_testkit::proxy::Proxy;
 use docweir_testkit::servers;
 
-/// A server, and what it does not do.
+/// Identifies a server under test.
 #[derive(Clone)]
 struct Server {
     name: &'static str,
@@ -21,7 +21,7 @@ struct Server {
     keys: (String, String),
 }
 
-/// Those that are installed.
+/// Returns the servers that are installed.
 fn servers() -> Vec<Server> {
     let found = servers::of_s3().into_iter().map(|(name, server)| {
         let host = server.endpoint().trim_start_matches("http://").to_owned();
@@ -37,14 +37,15 @@ impl Server {
         S3::new(&aws, &S3Options { endpoint: format!("http://{host}"), path_style: true, ..options })
     }
 
-    /// One bucket for all (seaweedfs sets aside seven volumes for each), and a prefix of the test's own.
+    /// Returns the bucket that all tests share and a prefix for this test. seaweedfs reserves seven volumes for each
+    /// bucket, so the tests have only one.
     async fn bucket(&self, options: S3Options) -> (Bucket, String) {
         let bucket = self.client(&self.host, options).await.bucket("docweir-test");
         bucket.create().await.unwrap();
         (bucket, format!("{:016x}/", fastrand::u64(..)))
     }
 
-    /// The bucket through a bad network.
+    /// Returns a proxy, which can disturb the network, and a client of the bucket through it.
     async fn behind_proxy(&self, bucket: &Bucket) -> (Arc<Proxy>, Bucket) {
         let proxy = Arc::new(Proxy::start(&self.host).unwrap());
         let client = self.client(&proxy.address(), bucket.options().clone()).await;
@@ -137,7 +138,7 @@ async fn of_many_at_once_one_wins() {
                 match task.await.unwrap().map_err(|fault| (fault.kind, fault)) {
                     Ok(_) => won.push(format!("by {i}")),
                     Err((FaultKind::Condition | FaultKind::Conflict, _)) => {}
-                    // seaweedfs lets them wait for each other, seconds long.
+                    // seaweedfs serialises concurrent writes, so some of them time out.
                     Err((FaultKind::Unknown, _)) => unknown.push(format!("by {i}")),
                     Err((_, fault)) => panic!("{s} {fault:?}"),
                 }
@@ -145,7 +146,7 @@ async fn of_many_at_once_one_wins() {
             let body = bucket.get(&k(key)).await.unwrap().body;
             let body = std::str::from_utf8(&body).unwrap().to_owned();
             let one = won == [body.clone()] || won.is_empty() && unknown.contains(&body);
-            assert!(one, "{s} {key}: {body}, said to be done: {won:?}, not known: {unknown:?}");
+            assert!(one, "{s} {key}: {body}, succeeded: {won:?}, unknown: {unknown:?}");
         }
     }
 }
@@ -175,14 +176,14 @@ async fn lists_are_in_order_of_bytes() {
                     assert!(paged.len() <= keys.len(), "{s} {prefix} by {page}: {paged:?}");
                 }
                 if s == "seaweedfs" {
-                    // Folder by folder, and each page goes on where the one before ended.
+                    // seaweedfs lists folder by folder, so only the set of keys is compared.
                     paged.sort();
                 }
                 assert_eq!(paged, expected, "{s} {prefix} by {page}");
             }
         }
         let after = bucket.list(&p, Some(&k("a/b")), 1).await.unwrap();
-        assert_eq!(after[0].key, k("a/b-c/d"), "{s}: after what is not there");
+        assert_eq!(after[0].key, k("a/b-c/d"), "{s}: list after a key that does not exist");
     }
 }
 
@@ -207,7 +208,11 @@ async fn parts_become_an_object_and_are_read_into_a_file() {
                 let body = whole.slice(at..(at + part).min(whole.len()));
                 parts.push(upload.part(i as u32 + 1, body).await.unwrap());
             }
-            assert_eq!(bucket.head(&k("big")).await.unwrap_err().kind, FaultKind::NotFound, "{s}: seen too early");
+            assert_eq!(
+                bucket.head(&k("big")).await.unwrap_err().kind,
+                FaultKind::NotFound,
+                "{s}: visible before completion"
+            );
             let crc32 = crc32fast::hash(&whole);
             upload.complete(parts, Some(crc32), &When::Always).await.unwrap();
             assert_eq!(bucket.unfinished(&p, 9).await.unwrap(), [], "{s}");
@@ -230,13 +235,13 @@ async fn parts_become_an_object_and_are_read_into_a_file() {
             let missing = bucket.download(&k("dropped"), tempfile::tempfile().unwrap()).await.unwrap_err();
             assert!(matches!(missing, DownloadError::Fault(f) if f.kind == FaultKind::NotFound), "{s}");
 
-            // seaweedfs keeps a CRC-32 of the whole, as S3 does, and looks at it; ministack keeps one of the parts'.
+            // seaweedfs verifies a CRC-32 of the whole object, as S3 does; ministack keeps one of the parts' checksums.
             let upload = bucket.begin(&k("wrong")).await.unwrap();
             let part = upload.part(1, whole.slice(..100)).await.unwrap();
             let result = upload.complete(vec![part], Some(1), &When::Always).await;
             match result {
                 Err(fault) => assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unreachable, "BadDigest")),
-                Ok(_) => assert!(!checksums || s == "ministack", "{s} takes what is damaged"),
+                Ok(_) => assert!(!checksums || s == "ministack", "{s} accepted a wrong checksum"),
             }
             upload.abort().await.unwrap();
             let upload = bucket.begin(&k("big")).await.unwrap();
@@ -285,7 +290,7 @@ async fn many_objects_are_listed_in_pages_and_deleted_at_once() {
 
 #[tokio::test]
 async fn whoever_has_the_wrong_key_is_denied() {
-    // ministack lets everybody in.
+    // ministack does not check credentials.
     for server in servers().into_iter().filter(|server| server.name == "seaweedfs") {
         let (bucket, p) = server.bucket(S3Options::default()).await;
         let secret = (server.keys.0.clone(), "wrong".to_owned());
@@ -332,7 +337,7 @@ async fn buckets_are_set_up() {
         bucket.put_encryption(&encryption).await.unwrap();
         assert_eq!(bucket.encryption().await.unwrap(), Some(encryption), "{s}");
         match bucket.is_private().await {
-            // seaweedfs has no such thing, and says so.
+            // seaweedfs does not implement public access blocks and returns an error.
             Err(fault) => assert_eq!((fault.kind, s), (FaultKind::Invalid, "seaweedfs"), "{fault}"),
             Ok(private) => {
                 assert!(!private);

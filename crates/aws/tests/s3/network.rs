@@ -1,4 +1,4 @@
-//! The calls through a network on a bad day, and replies that no server here gives.
+//! Tests the calls to S3 with network faults and with canned replies.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ async fn a_lost_reply_is_not_known_and_a_put_with_a_condition_is_sent_once() {
             let fault = through.put(&k(key), "1".into(), &When::Absent).await.unwrap_err();
             assert_eq!((fault.kind, sent.load(Ordering::SeqCst)), (FaultKind::Unknown, 1), "{s} {fault:?}");
             assert_eq!(bucket.head(&k(key)).await.is_ok(), applied, "{s}");
-            // Without one it is sent again, and may be.
+            // An unconditional put is safe to repeat, so it is retried.
             sent.store(0, Ordering::SeqCst);
             through.put(&k(key), "1".into(), &When::Always).await.unwrap_err();
             assert_eq!(sent.load(Ordering::SeqCst), 4, "{s}");
@@ -81,12 +81,12 @@ async fn a_lost_reply_is_not_known_and_a_put_with_a_condition_is_sent_once() {
         let mut first = true;
         proxy.set(move |_| if std::mem::take(&mut first) { Act::LoseReply } else { Act::Pass });
         let completed = upload.complete(vec![part], None, &When::Always).await;
-        assert!(completed.is_ok_and(|etag| !etag.is_empty()), "{s}: what was completed is completed again");
+        assert!(completed.is_ok_and(|etag| !etag.is_empty()), "{s}: the retry of a completed upload must succeed");
         assert!(bucket.head(&k("parts")).await.is_ok(), "{s}");
     }
 }
 
-/// Replies that no server here gives.
+/// Uses canned replies that none of the installed servers returns.
 #[tokio::test]
 async fn what_the_service_says_becomes_a_fault() {
     let proxy = Proxy::start("127.0.0.1:9").unwrap();
@@ -114,8 +114,8 @@ async fn what_the_service_says_becomes_a_fault() {
     let archived = reply("403 Forbidden", "InvalidObjectState");
     proxy.set(move |_| Act::Reply(archived.clone()));
     let fault = bucket.get("k").await.unwrap_err();
-    assert!(fault.to_string().contains("has to be restored"), "{fault}");
-    // A checksum that is not that of the body.
+    assert!(fault.to_string().contains("restore it with"), "{fault}");
+    // The checksum does not match the body.
     let wrong = "HTTP/1.1 200 OK\r\nConnection: close\r\nETag: \"1\"\r\nx-amz-checksum-crc32: AAAAAA==\r\nContent-Length: 1\r\n\r\nx";
     proxy.set(move |_| Act::Reply(wrong.into()));
     assert_eq!(bucket.get("k").await.unwrap_err().kind, FaultKind::Unknown);
@@ -123,7 +123,7 @@ async fn what_the_service_says_becomes_a_fault() {
     assert!(matches!(error, DownloadError::Fault(f) if f.kind == FaultKind::Unknown));
     let trusting = S3Options { checksums: false, ..S3Options::default() };
     assert_eq!(server.client(&server.host, trusting).await.bucket("b").get("k").await.unwrap().body, "x");
-    // No tag to compare with later.
+    // The reply has no ETag, so a later conditional put would be impossible.
     proxy.set(|_| Act::Reply("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".into()));
     assert_eq!(bucket.put("k", "1".into(), &When::Always).await.unwrap_err().kind, FaultKind::Unknown);
     let nobody = server.client("127.0.0.1:9", S3Options::default()).await.bucket("b");

@@ -1,4 +1,4 @@
-//! The calls to SQS, and a bucket's messages to a queue, against a real server, where there is one.
+//! Tests the calls to SQS and the events that a bucket sends to a queue, against ministack if it is installed.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -37,7 +37,7 @@ async fn a_message_comes_until_it_is_deleted_and_is_hidden_meanwhile() {
     let spec = spec(None);
     assert_eq!(sqs.find(&spec.name).await.unwrap().map(|q| q.url().to_owned()), None);
     let queue = sqs.create(&spec).await.unwrap();
-    assert_eq!(sqs.create(&spec).await.unwrap().name(), spec.name, "twice is no error");
+    assert_eq!(sqs.create(&spec).await.unwrap().name(), spec.name, "creating a queue twice succeeds");
     let found = sqs.find(&spec.name).await.unwrap().unwrap();
     found.send("{\"a\": \"ü\"}", NOT_AT_ALL).await.unwrap();
     let first = one(&queue).await;
