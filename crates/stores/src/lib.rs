@@ -1,18 +1,19 @@
-//! What lasts, beside objects and vectors: control records, the ledger, items and batches, caches, the state folder.
+//! Stores everything durable except objects and vectors: control records, the ledger, items and batches, caches, the
+//! state folder.
 //!
-//! Knows nothing of stages, actors or the command line. Each store is a trait, pure rules, an implementation in SQLite, and a
-//! conformance suite (feature `testing`) that every other implementation has to pass.
+//! This crate does not depend on stages, actors or the command line. Each store is a trait, pure rules, an
+//! implementation in SQLite, and a conformance suite (feature `testing`) that every other implementation must pass.
 //!
-//! | module | what is in it |
+//! | module | content |
 //! | --- | --- |
-//! | [`control`] | what is to be done, by whom, and how far it is |
-//! | [`ledger`] | what was reserved and paid |
-//! | [`batches`] | items that a vector is wanted for, and the batches that they are sent in |
-//! | [`cache`] | vectors and findings that were made before |
-//! | [`queues`] | queues that messages come from |
-//! | [`record_table`] | tables of the user's that records come from |
+//! | [`control`] | control records: pending work, claims, progress |
+//! | [`ledger`] | money that was reserved and spent |
+//! | [`batches`] | items to embed or enrich, and the batches that carry them |
+//! | [`cache`] | vectors and findings of earlier runs |
+//! | [`queues`] | message queues that deliver documents |
+//! | [`record_table`] | the user's tables that records come from |
 //! | [`state`] | the state folder and its lock |
-//! | [`paid`], [`sqlite`] | the file of the ledger and the batches; what all SQLite stores share |
+//! | [`paid`], [`sqlite`] | the shared file of ledger and batches; helpers of all SQLite stores |
 
 pub mod batches;
 pub mod cache;

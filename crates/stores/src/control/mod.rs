@@ -1,10 +1,11 @@
-//! The control store: what is to be done, what was done, who is doing it. SQLite here, DynamoDB later.
+//! Stores the control records: pending work, finished work, and current claims. The backends are SQLite (here) and
+//! DynamoDB.
 //!
-//! A document's record says which version is wanted and how far it has come. Work is taken by a *claim*: a conditional
-//! update that gives the claimant a lease (a time) and an epoch (a number that only grows). Every later write of the
-//! claimant carries the epoch and is refused once a newer one exists ([`ControlError::Fenced`]): a stalled process
-//! that wakes up changes nothing. Completion follows the vector store's manifest: a document is `COMPLETED` because
-//! its rows are in the manifest, never the other way round.
+//! A document's record holds the wanted version and its progress. A worker takes work by a *claim*: a conditional
+//! update that grants a lease (a time) and an epoch (a number that only grows). Every later write under the claim
+//! carries the epoch. The write is refused once a newer epoch exists ([`ControlError::Fenced`]), so a stalled process
+//! that wakes up changes nothing. Completion follows the vector store's manifest: a document becomes `COMPLETED`
+//! because its rows are in the manifest, never the other way round.
 
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "it is for tests")]
@@ -23,7 +24,7 @@ use docweir_core::clock::UnixMicros;
 use docweir_core::documents::{DocumentId, MediaType, Sha256Hex, Stage, Version};
 use docweir_core::error::StageError;
 
-/// DocumentStatus of a document, and of a stage in the stage map.
+/// Lists the states of a document and of a stage in its stage map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum DocumentStatus {
@@ -48,43 +49,43 @@ impl DocumentStatus {
     ];
 }
 
-/// A file that intake has found, hashed and told the type of.
+/// Describes a file that intake has found and hashed and whose type it has detected.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewDocument {
-    /// `file:///…`, percent-encoded: names that are not UTF-8 too. One source is one document.
+    /// URI of the file, percent-encoded, even if its name is not UTF-8: `file:///…`. One source is one document.
     pub source: String,
     pub content: Sha256Hex,
-    /// Of the configuration that shapes the result: extraction, chunking, enrichment, model.
+    /// Hash of the settings that affect the result: extraction, chunking, enrichment, model.
     pub fingerprint: Sha256Hex,
     pub bytes: u64,
     pub media_type: MediaType,
     pub tenant: String,
-    /// Share among tenants, 1 by default.
+    /// Weight of the tenant in fair sharing; 1 by default.
     pub weight: u32,
-    /// Of an object in a bucket: the mark of the state that has this content.
+    /// For an object in a bucket: the tag of the state that has this content.
     pub tag: Option<String>,
-    /// Document that contains this one; its source is then the container's with a fragment
+    /// Document that contains this one. The source is then the container's source with a fragment
     /// (`docweir_core::member`).
     pub parent: Option<DocumentId>,
 }
 
-/// What is known of a source's object: under this mark it has this content.
+/// Records that a source's object had this content when it had this tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     pub tag: String,
     pub content: Sha256Hex,
 }
 
-/// What declaring a document's children came to.
+/// Reports the changes that [`ControlStore::set_children`] made.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ChildChanges {
-    /// One answer for each child, in their order.
+    /// One answer per child, in the order of the children.
     pub registered: Vec<Registered>,
     /// Former children whose removal was requested.
     pub removed: Vec<RemovedChild>,
 }
 
-/// A former child whose removal was requested.
+/// Identifies a former child whose removal was requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemovedChild {
     pub id: DocumentId,
@@ -97,19 +98,20 @@ pub struct DocumentKey {
     pub version: Version,
 }
 
-/// What registering a file came to.
+/// Reports the outcome of registering one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Registered {
-    /// First time that this source is seen (or again after a deletion).
+    /// The source is new, or returns after a deletion.
     New(DocumentKey),
-    /// Other content or other configuration than before: a new version, pending.
+    /// The content or the configuration has changed: the document gets a new version, which is pending.
     Replaces(DocumentKey),
-    /// Same content, same configuration. The status says whether it is done, waiting or quarantined.
+    /// Content and configuration are unchanged. The status shows whether the document is done, waiting or
+    /// quarantined.
     Unchanged(DocumentKey, DocumentStatus),
 }
 
 impl Registered {
-    /// Returns the document as it now stands.
+    /// Returns the document's id and current version.
     pub fn key(&self) -> &DocumentKey {
         match self {
             Self::New(key) | Self::Replaces(key) | Self::Unchanged(key, _) => key,
@@ -117,7 +119,7 @@ impl Registered {
     }
 }
 
-/// The right to work on one document version, until the lease ends or somebody claims it anew.
+/// Grants work on one document version until the lease ends or another process claims the version.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ClaimKey {
     pub id: DocumentId,
@@ -128,13 +130,13 @@ pub struct ClaimKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Intent {
-    /// Bring the document through the stages.
+    /// Takes the document through the stages.
     Process,
-    /// Take it out of the vector store: a tombstone of the claim's version.
+    /// Removes the document from the vector store by a tombstone of the claim's version.
     Delete,
 }
 
-/// Where a completed stage left its result, and the hash that shows it is whole.
+/// Points to the stored result of a completed stage. The hash shows whether the result is intact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageOutput {
     pub key: String,
@@ -153,30 +155,33 @@ pub struct Claim {
     pub tenant: String,
     pub weight: u32,
     pub parent: Option<DocumentId>,
-    /// Documents that it is known to contain.
+    /// Documents that this document is known to contain.
     pub children: Vec<DocumentId>,
-    /// The first stage that is not completed.
+    /// First stage that is not completed.
     pub stage: Stage,
-    /// Failed attempts at that stage so far (`retry_count`).
+    /// Number of failed attempts at that stage so far (`retry_count`).
     pub attempts: u32,
-    /// Times that a process died while it was at that stage.
+    /// Number of times that a process died during that stage.
     pub interruptions: u32,
-    /// Of the completed stages.
+    /// Results of the completed stages.
     pub outputs: BTreeMap<Stage, StageOutput>,
-    /// The highest version whose rows the manifest is known to hold: what this version will replace.
+    /// Highest version whose rows are known to be in the manifest; this claim's version will replace it.
     pub loaded_version: Option<Version>,
-    /// Keys that an earlier quarantine of the document left, to be taken away when it is complete.
+    /// Keys of objects that an earlier quarantine of the document left. They are deleted when the document is
+    /// complete.
     pub kept: Vec<String>,
 }
 
-/// Numbers that a stage reports (`pages_extracted`, `chunks_created`, `tokens_processed`, `openai_cost_usd`, …).
+/// Maps metric names to the values that a stage reports (`pages_extracted`, `tokens_processed`, `openai_cost_usd`,
+/// …).
 pub type StageMetrics = BTreeMap<String, f64>;
 
-/// What happens to a claimed document. Each is one atomic write of the record, the audit log and the daily metrics.
+/// Describes an event of a claimed document. Each one is an atomic write of the record, the audit log and the daily
+/// metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Transition {
-    /// An attempt begins. Persisted before the work, so that a document that kills the process is found out:
-    /// `interruptions` grows by one here and is set back by what follows.
+    /// An attempt begins. It is persisted before the work starts, so that a document that kills the process is
+    /// detected: `interruptions` grows by one here, and the next transition resets it.
     StageStarted {
         stage: Stage,
     },
@@ -186,35 +191,36 @@ pub enum Transition {
         metrics: StageMetrics,
         duration: Duration,
     },
-    /// An attempt failed and another will follow after `wait`, in this process.
+    /// An attempt failed. This process retries after `wait`.
     StageRetry {
         stage: Stage,
         error: StageError,
         wait: Duration,
         consumes_attempt: bool,
     },
-    /// Waits for an event or a time, holding no worker and no memory. The claim ends.
+    /// The document waits for an event or a time and holds no worker or memory. The claim ends.
     Parked {
         stage: Stage,
         reason: String,
         resume: Resume,
     },
-    /// Given up: the claim ends. `artefact` is the key under `errors/` that tells all, `original` the key of the
-    /// copy under `input/_quarantine/`, if one could be made.
+    /// The document failed for good and the claim ends. `artefact` is the key of the failure report under `errors/`.
+    /// `original` is the key of the copy under `input/_quarantine/`, if a copy could be made.
     Quarantined {
         stage: Stage,
         error: StageError,
         artefact: Option<String>,
         original: Option<String>,
     },
-    /// The manifest holds the rows: the document is complete and the claim ends.
+    /// The rows are in the manifest. The document is complete and the claim ends.
     Completed {
         metrics: StageMetrics,
         duration: Duration,
     },
     /// The tombstone is in the manifest. The claim ends.
     Deleted,
-    /// Given back unfinished (drain): pending again at the same stage, with nothing held against it.
+    /// The claim was released unfinished (drain). The document is pending again at the same stage, and no attempt is
+    /// counted.
     Released {
         stage: Stage,
     },
@@ -223,12 +229,12 @@ pub enum Transition {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resume {
-    /// [`ControlStore::resume`] with the same word.
+    /// Resumes when [`ControlStore::resume`] is called with this event.
     On(String),
     At(UnixMicros),
 }
 
-/// A stage's entry in the record's stage map, under the names of the system that this one replaces.
+/// Holds a stage's entry in the stage map, with the field names of the system that docweir replaces.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageRecord {
     pub status: DocumentStatus,
@@ -248,13 +254,13 @@ pub struct StageRecord {
     pub metrics: StageMetrics,
 }
 
-/// A control record as it is read. Field names are the columns' and attributes' names.
+/// Holds a control record as it is read. The field names equal the names of columns and attributes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ControlRecord {
     pub document_id: DocumentId,
-    /// Always `v1`: the sort key of the system that this one replaces.
+    /// Always `v1`: the sort key of the system that docweir replaces.
     pub processing_version: String,
-    /// `file://` for local files, else the bucket.
+    /// `file://` for local files, otherwise the bucket's name.
     pub source_bucket: String,
     pub source_s3_key: String,
     pub source: String,
@@ -272,10 +278,11 @@ pub struct ControlRecord {
     pub interruptions: u32,
     pub last_error: Option<StageError>,
     pub error_stage: Option<Stage>,
-    /// Keys of the failed artefact and of the original's copy, from the last quarantine until the document is complete.
+    /// Key of the failed artefact, set from the last quarantine until the document is complete.
     pub quarantine_artefact: Option<String>,
+    /// Key of the original's copy, set from the last quarantine until the document is complete.
     pub quarantine_original: Option<String>,
-    /// The highest version whose rows the manifest is known to hold.
+    /// Highest version whose rows are known to be in the manifest.
     pub loaded_version: Option<Version>,
     pub parked_reason: Option<String>,
     pub parked_resume: Option<Resume>,
@@ -287,21 +294,21 @@ pub struct ControlRecord {
     /// Document that contains this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<DocumentId>,
-    /// Documents that it contains, at most [`rules::MAX_CHILDREN`].
+    /// Documents that this document contains, at most [`rules::MAX_CHILDREN`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<DocumentId>,
-    /// Content that `children` was made from, once all of them are registered.
+    /// Content hash that `children` was derived from; set once all children are registered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub children_content: Option<Sha256Hex>,
     pub upload_timestamp: String,
     pub created_at: String,
     pub updated_at: String,
     pub completed_at: Option<String>,
-    /// Unix seconds after which the record may be forgotten.
+    /// Time after which the record may be deleted, in Unix seconds.
     pub ttl: i64,
 }
 
-/// An entry of the audit log. `timestamp` is UTC microseconds + `#` + ULID, so that no two entries collide.
+/// Holds an entry of the audit log. `timestamp` is UTC microseconds + `#` + ULID, so that no two entries collide.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AuditEvent {
     pub document_id: DocumentId,
@@ -310,7 +317,7 @@ pub struct AuditEvent {
     pub stage: Option<Stage>,
     pub status: Option<DocumentStatus>,
     pub processing_version: String,
-    /// Version, epoch, attempt, metrics: whatever the event has.
+    /// Further details of the event, such as version, epoch, attempt and metrics.
     pub metadata: serde_json::Map<String, serde_json::Value>,
     pub worker_id: Option<String>,
     pub duration_seconds: Option<f64>,
@@ -319,11 +326,11 @@ pub struct AuditEvent {
     pub error_message: Option<String>,
 }
 
-/// Which records to list; all conditions must hold.
+/// Selects records to list. A record must meet all conditions.
 #[derive(Clone, Debug, Default)]
 pub struct RecordFilter {
     pub status: Option<DocumentStatus>,
-    /// Sources that begin with this.
+    /// Prefix of the sources to list.
     pub source_prefix: Option<String>,
 }
 
@@ -331,33 +338,34 @@ pub struct RecordFilter {
 pub enum ControlError {
     #[error("no document `{0}`; `docweir status` lists them")]
     NotFound(String),
-    /// Somebody else holds the document now, or it has a newer version: drop the work, write nothing.
+    /// Another process holds the document now, or the document has a newer version. Drop the work and write nothing.
     #[error("the claim on {id} version {version} epoch {epoch} is no longer valid", id = .0.id, version = .0.version, epoch = .0.epoch)]
     Fenced(ClaimKey),
-    /// A command that does not fit the record's state; the text says what would.
+    /// The command does not fit the record's state. The text names a command that does.
     #[error("{0}")]
     Refused(String),
-    /// Locked or busy beyond the configured wait.
+    /// The store was locked or busy for longer than the configured wait.
     #[error("the control store is busy: {0}")]
     Busy(String),
-    /// Full disk, read-only file, damaged database.
+    /// The storage failed: a full disk, a read-only file or a damaged database.
     #[error("the control store at {location} failed: {reason}; {hint}")]
     Storage { location: String, reason: String, hint: &'static str },
 }
 
-/// Counts by status, for progress and `status`.
+/// Counts documents by status, for progress and `docweir status`.
 pub type StatusCounts = BTreeMap<String, u64>;
 
 #[async_trait]
 pub trait ControlStore: Send + Sync + 'static {
     fn location(&self) -> String;
 
-    /// Records a batch of files, durably, in one write; the answers are in the order of the question.
+    /// Registers files durably in one write. The answers are in the order of the files.
     async fn register(&self, documents: Vec<NewDocument>) -> Result<Vec<Registered>, ControlError>;
 
-    /// Takes up to `limit` documents to work on, first in first out: those that are `PENDING`, whatever their lease
-    /// and stage map say, and those `IN_PROGRESS` whose lease has ended; only those of one intent, if one is given. A
-    /// record without an unfinished stage that is pending again (a manual reset) gets a new version and starts anew.
+    /// Claims up to `limit` documents, in first-in-first-out order. Claimable are all `PENDING` documents, whatever
+    /// their lease and stage map contain, and `IN_PROGRESS` documents whose lease has expired. If `only` is given,
+    /// documents with another intent are skipped. A pending record without an unfinished stage was reset by hand: it
+    /// gets a new version and restarts from the first stage.
     async fn claim(
         &self,
         owner: &str,
@@ -366,60 +374,65 @@ pub trait ControlStore: Send + Sync + 'static {
         only: Option<Intent>,
     ) -> Result<Vec<Claim>, ControlError>;
 
-    /// Moves the leases of `claims` on; returns those that are no longer valid.
+    /// Extends the leases of `claims`. Returns the claims that are no longer valid.
     async fn renew(&self, claims: &[ClaimKey], lease: Duration) -> Result<Vec<ClaimKey>, ControlError>;
 
-    /// Ends every lease of owners other than `owner`. Only for who holds the state folder's lock, which proves that
-    /// their processes are gone.
+    /// Ends every lease of owners other than `owner`. Only the holder of the state folder's lock may call this: the
+    /// lock proves that the other processes are gone.
     async fn expire_leases_of_others(&self, owner: &str) -> Result<u64, ControlError>;
 
     async fn apply(&self, claim: &ClaimKey, transition: Transition) -> Result<(), ControlError>;
 
-    /// Declares which documents a claimed document contains. Registers those that are new or changed, keeps those that
-    /// are not, and requests removal of those that it no longer contains, which each remove what they contain in turn.
-    /// All of it is durable when this returns; after a failure it is safe to repeat. A child that was deleted by itself
-    /// stays deleted until the parent's content changes.
+    /// Declares which documents a claimed document contains. New and changed children are registered; unchanged ones
+    /// are kept. For children that are no longer contained, removal is requested; each of them removes its own
+    /// children in turn. All changes are durable when this returns; after a failure it is safe to repeat. A child
+    /// that was deleted on its own stays deleted until the parent's content changes.
     ///
-    /// Under a claim to delete the document, `children` is empty: removal of all of them is requested.
+    /// Under a claim to delete the document, `children` is empty and removal of all children is requested.
     ///
     /// # Errors
-    /// [`ControlError::Fenced`] where the claim is no longer valid: from then on nothing is registered or removed under
-    /// it. [`ControlError::Refused`] for children that [`rules::check_children`] refuses.
+    /// Returns [`ControlError::Fenced`] if the claim is no longer valid: nothing more is registered or removed under
+    /// it. Returns [`ControlError::Refused`] for children that [`rules::check_children`] refuses.
     async fn set_children(&self, claim: &ClaimKey, children: Vec<NewDocument>) -> Result<ChildChanges, ControlError>;
 
-    /// Gives a claimed document a new version under a new fingerprint and starts it anew from extraction: for a
-    /// document whose configuration changed while it was unfinished. Returns the claim as it then stands.
+    /// Gives a claimed document a new version under a new fingerprint and restarts it from extraction. It is called
+    /// for an unfinished document whose configuration has changed. Returns the renewed claim.
     async fn reversion(&self, claim: &ClaimKey, fingerprint: &Sha256Hex) -> Result<Claim, ControlError>;
 
-    /// The manifest was found to hold these versions: completes those records that do not say so yet.
+    /// Completes the records of versions that were found in the manifest, if they are not complete yet. Returns the
+    /// number of records that were completed.
     async fn mark_loaded(&self, keys: &[DocumentKey]) -> Result<u64, ControlError>;
 
-    /// Makes a quarantined, failed, parked or completed document pending again, from `from` or from its unfinished
-    /// stage, with its attempts set back. Completed ones get a new version.
+    /// Makes a quarantined, failed, parked or completed document pending again, from stage `from` or from its first
+    /// unfinished stage. Its attempts restart at zero. A completed document gets a new version.
     async fn reset(&self, id: &DocumentId, from: Option<Stage>) -> Result<DocumentKey, ControlError>;
 
-    /// Asks for the document's removal from the vector store: pending, with [`Intent::Delete`] and a new version.
+    /// Requests the document's removal from the vector store. The record becomes pending, with [`Intent::Delete`] and
+    /// a new version.
     async fn request_delete(&self, id: &DocumentId) -> Result<DocumentKey, ControlError>;
 
-    /// Forgets a quarantined document's failure for good: status `FAILED`; its predecessor, if any, stays visible.
+    /// Discards a quarantined document for good. Its status becomes `FAILED`; an earlier loaded version stays
+    /// visible.
     async fn discard(&self, id: &DocumentId) -> Result<(), ControlError>;
 
-    /// Makes parked documents pending: those that wait for `event`, and those whose time has come.
+    /// Makes parked documents pending: those that wait for `event`, and those whose time has come. Returns their
+    /// number.
     async fn resume(&self, event: Option<&str>) -> Result<u64, ControlError>;
 
     async fn record(&self, id: &DocumentId) -> Result<ControlRecord, ControlError>;
 
-    /// The record of a source, if it has one.
+    /// Returns the record of a source, or `None` if the source has none.
     async fn by_source(&self, source: &str) -> Result<Option<ControlRecord>, ControlError>;
 
-    /// What was last registered with a mark for each of the sources, and their records: it saves reading the objects
-    /// again. Sources of which nothing is known are left out; a store may keep none.
+    /// Returns, for each source, its record and the tag and content that were last registered. Intake uses them to
+    /// avoid reading unchanged objects again. Unknown sources are omitted. A store may keep no tags; then the result
+    /// is empty.
     async fn seen(&self, sources: &[String]) -> Result<Vec<(Seen, ControlRecord)>, ControlError> {
         let _ = sources;
         Ok(Vec::new())
     }
 
-    /// Records in order of id, after `after`, at most `limit`.
+    /// Lists at most `limit` records with an id above `after`, in order of id.
     async fn list(
         &self,
         filter: &RecordFilter,
@@ -429,10 +442,10 @@ pub trait ControlStore: Send + Sync + 'static {
 
     async fn counts(&self) -> Result<StatusCounts, ControlError>;
 
-    /// In order of time, after `after` (a `timestamp`), at most `limit`.
+    /// Lists at most `limit` audit entries later than `after` (a `timestamp`), in order of time.
     async fn audit(&self, id: &DocumentId, after: Option<&str>, limit: usize) -> Result<Vec<AuditEvent>, ControlError>;
 
-    /// Writes what was put off (figures only); to be called before a process ends.
+    /// Writes deferred data (metrics only). Call it before the process ends.
     async fn flush(&self) -> Result<(), ControlError> {
         Ok(())
     }

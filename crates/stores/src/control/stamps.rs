@@ -1,14 +1,14 @@
-//! Sort keys of the audit log: microseconds, `#`, ULID.
+//! Generates sort keys of the audit log: microseconds, `#`, ULID.
 
 use ulid::Ulid;
 
 use docweir_core::clock::{UnixMicros, timestamp};
 
-/// A clock that is set back by less than this is waited out, so that a document's entries stay in the order in which
-/// they were written. Beyond it, the clock is believed.
+/// Largest backward step of the clock, in microseconds, that is compensated. Entries of a document then keep the
+/// order in which they were written. After a larger step, the new time is used.
 const MAX_STEP_BACK: UnixMicros = 10 * 60 * 1_000_000;
 
-/// Makes keys that only grow. One writer, one of these.
+/// Generates keys that only grow. Each writer has its own instance.
 #[derive(Debug, Default)]
 pub struct Stamps {
     last: UnixMicros,
@@ -21,7 +21,8 @@ impl Stamps {
         self.last = at;
         let milliseconds = u64::try_from(at / 1000).unwrap_or(0);
         let ulid = match self.ulid {
-            // The random part has room for 2^80 entries in a millisecond; half of them is left free when it is drawn.
+            // The random part has 80 bits. Drawing it with the top bit clear leaves room for 2^79 entries per
+            // millisecond.
             Some(last) if last.timestamp_ms() == milliseconds => Ulid(last.0 + 1),
             _ => Ulid::from_parts(milliseconds, fastrand::u128(..) >> 1 & (u128::MAX >> 49)),
         };

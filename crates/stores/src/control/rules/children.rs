@@ -1,9 +1,13 @@
-//! What becomes of the documents that a document contains.
+//! Decides about the documents that a document contains (its children).
 //!
-//! A backend that can't write everything in one step goes in this order, each step under the parent's claim:
-//! removal of children that are no longer there, the list ([`announce_children`]), the children themselves
-//! ([`register_child`]), the mark that all is done ([`finish_children`]). Wherever it is cut off, a child with a record
-//! is listed by its parent or on its way out, and the repeat does the rest.
+//! A backend that cannot write everything in one step uses this order, each step under the parent's claim:
+//! 1. remove children that are no longer contained;
+//! 2. write the list ([`announce_children`]);
+//! 3. register the children ([`register_child`]);
+//! 4. mark the list as complete ([`finish_children`]).
+//!
+//! After an interruption at any point, every child with a record is listed by its parent or is being removed.
+//! Repeating the steps does the rest.
 
 use std::collections::HashSet;
 
@@ -15,15 +19,15 @@ use super::commands::{key, register, request_delete};
 use super::{Effects, events};
 use crate::control::{ControlError, ControlRecord, DocumentStatus, Intent, NewDocument, Registered};
 
-/// Most documents that one document may contain. The list stands in the parent's record, which is written whole with
-/// every transition: 1,000 ids are 30 KB of the 400 KB that an item of DynamoDB holds.
+/// Maximum number of documents that one document may contain. The list is part of the parent's record, which is
+/// written whole with every transition: 1,000 ids are 30 KB of the 400 KB that an item of DynamoDB holds.
 pub const MAX_CHILDREN: usize = 1_000;
 
-/// Checks that `children` may be the children of this document.
+/// Checks that `children` may be the children of `parent`.
 ///
 /// # Errors
-/// Refuses more than [`MAX_CHILDREN`], a source that is named twice or names no member of the document, another parent,
-/// and children of a document that is to be deleted.
+/// Refuses more than [`MAX_CHILDREN`], duplicate sources, sources that are not members of the document, a different
+/// parent, and children of a document that is scheduled for deletion.
 pub fn check_children(parent: &ControlRecord, children: &[NewDocument]) -> Result<(), ControlError> {
     let id = &parent.document_id;
     let refused = |what: String| Err(ControlError::Refused(format!("document {id} {what}")));
@@ -32,7 +36,7 @@ pub fn check_children(parent: &ControlRecord, children: &[NewDocument]) -> Resul
         return refused(format!("contains {found} documents, more than the limit of {MAX_CHILDREN}: split it"));
     }
     if parent.intent == Intent::Delete && !children.is_empty() {
-        return refused("is to be deleted: it can't be given children".into());
+        return refused("is scheduled for deletion and can't get children".into());
     }
     let mut sources = HashSet::with_capacity(children.len());
     for child in children {
@@ -41,20 +45,20 @@ pub fn check_children(parent: &ControlRecord, children: &[NewDocument]) -> Resul
             return refused(format!("can't be the parent of {}", child.source));
         }
         if !sources.insert(child.source.as_str()) {
-            return refused(format!("contains two documents of one name: {}", child.source));
+            return refused(format!("contains two documents with the same name: {}", child.source));
         }
     }
     Ok(())
 }
 
-/// Returns whether a child that was deleted by itself stays deleted: the parent lists it and has not changed since the
-/// list was made.
+/// Returns whether a child that was deleted on its own stays deleted. It does if the parent lists it and has not
+/// changed since the list was made.
 pub fn stays_deleted(parent: &ControlRecord, child: &DocumentId) -> bool {
     parent.children_content.as_ref() == Some(&parent.content_sha256) && parent.children.contains(child)
 }
 
-/// Registers a child whose source has a record, as [`register`] does. With `stays_deleted` one that is deleted, or about
-/// to be, is left alone.
+/// Registers a child whose source has a record, as [`register`] does. If `stays_deleted` is true, a child that is
+/// deleted or scheduled for deletion is left unchanged.
 pub fn register_child(
     record: &mut ControlRecord,
     child: NewDocument,
@@ -68,8 +72,8 @@ pub fn register_child(
     register(record, child, now)
 }
 
-/// Requests removal of a child that its parent no longer contains. Returns `None` where nothing is to be written: it is
-/// deleted, or about to be, or belongs to another document by now.
+/// Requests removal of a child that its parent no longer contains. Returns `None` if nothing must be written: the
+/// child is deleted, scheduled for deletion, or belongs to another document now.
 pub fn remove_child(record: &mut ControlRecord, parent: &DocumentId) -> Option<Effects> {
     if record.parent.as_ref() != Some(parent) || record.status == DocumentStatus::Deleted {
         return None;
@@ -81,7 +85,7 @@ pub fn remove_child(record: &mut ControlRecord, parent: &DocumentId) -> Option<E
     Some(effects)
 }
 
-/// Writes the list before the children have records. Returns `None` where it says so already.
+/// Writes the list before the children have records. Returns `None` if the record already has this list.
 pub fn announce_children(parent: &mut ControlRecord, children: &[DocumentId]) -> Option<Effects> {
     if parent.intent == Intent::Delete || parent.children == children {
         return None;
@@ -91,10 +95,10 @@ pub fn announce_children(parent: &mut ControlRecord, children: &[DocumentId]) ->
     Some(Effects::default())
 }
 
-/// Writes that the children are those of the parent's content. `registered` and `removed` count what was changed.
-/// Returns `None` where nothing is new.
+/// Marks the list as complete for the parent's current content. `registered` and `removed` are the numbers of changed
+/// children. Returns `None` if nothing has changed.
 ///
-/// A parent that is to be deleted keeps its list, so that erasing it later still finds them.
+/// A parent that is scheduled for deletion keeps its list, so that a later erasure still finds the children.
 pub fn finish_children(
     parent: &mut ControlRecord,
     children: &[DocumentId],

@@ -28,7 +28,7 @@ fn children_are_checked_before_anything_is_written() {
     let one = || child(&parent, "a");
     let table = [
         (named(MAX_CHILDREN + 1), "more than the limit of 1000"),
-        (vec![one(), one()], "two documents of one name"),
+        (vec![one(), one()], "two documents with the same name"),
         (vec![NewDocument { parent: None, ..one() }], "can't be the parent"),
         (vec![NewDocument { parent: Some(id(9)), ..one() }], "can't be the parent"),
         (vec![NewDocument { source: parent.source.clone(), ..one() }], "can't be the parent"),
@@ -52,7 +52,7 @@ fn the_list_is_written_before_the_children_and_marked_after_them() {
     let list = [id(1), id(2)];
     assert!(announce_children(&mut parent, &list).unwrap().events.is_empty());
     assert_eq!((parent.children.as_slice(), &parent.children_content), (list.as_slice(), &None));
-    assert!(!stays_deleted(&parent, &list[0]), "not all are registered: the repeat registers them");
+    assert!(!stays_deleted(&parent, &list[0]), "not all are registered: a repeat registers them");
     let effects = finish_children(&mut parent, &list, 2, 0).unwrap();
     assert_eq!(effects.events[0].event_type, "CHILDREN_CHANGED");
     assert_eq!(
@@ -116,7 +116,7 @@ fn a_child_that_was_deleted_by_itself_stays_deleted_where_it_is_to() {
         (deleted(), again(), false, Some(2)),
         (leaving(), again(), true, None),
         (leaving(), again(), false, Some(3)),
-        // What was a file of its own becomes a member.
+        // A former stand-alone file becomes a member.
         (ControlRecord { parent: None, ..fresh() }, again(), true, Some(2)),
     ];
     for (mut record, child, stays, version) in table {

@@ -1,4 +1,4 @@
-//! Who may work on a document: taking it, and telling whether it is still theirs.
+//! Decides who may work on a document: grants claims and checks whether they are still valid.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use docweir_core::documents::Stage;
 use super::{Effects, after, blank, end_claim, entry, leave_aside, start_anew};
 use crate::control::{Claim, ClaimKey, ControlError, ControlRecord, DocumentStatus, Intent, StageOutput, StageRecord};
 
-/// What came of taking a record.
+/// Reports the outcome of an attempt to claim a record.
 #[derive(Debug)]
 pub enum Taken {
     Claim(Box<Claim>, Effects),
-    /// It needs a new version first, and the caller said not to mint one. The record is as it was.
+    /// The record needs a new version first, and `may_mint` was false. The record is unchanged.
     NeedsVersion,
 }
 
-/// The first stage that has no result. A deletion has one stage only, the last: its tombstone.
+/// Returns the first stage without a result. A deletion has only the last stage, which writes its tombstone.
 pub fn first_unfinished(record: &ControlRecord) -> Option<Stage> {
     let done = |s: &Stage| record.stage_status.get(s).is_some_and(|e| e.status == DocumentStatus::Completed);
     match record.intent {
@@ -25,8 +25,8 @@ pub fn first_unfinished(record: &ControlRecord) -> Option<Stage> {
     }
 }
 
-/// Fails unless `claim` is the newest claim on the record and the record is still being worked on. The status counts
-/// too: someone who sets it to `PENDING` by hand means that the work now under way is not to count.
+/// Fails unless `claim` is the newest claim on the record and the record is `IN_PROGRESS`. The status is checked too:
+/// setting it to `PENDING` by hand means that the current work must not count.
 pub fn check_claim(record: Option<&ControlRecord>, claim: &ClaimKey) -> Result<(), ControlError> {
     let valid = record.is_some_and(|r| {
         r.status == DocumentStatus::InProgress && r.version == claim.version && r.epoch == claim.epoch
@@ -34,11 +34,11 @@ pub fn check_claim(record: Option<&ControlRecord>, claim: &ClaimKey) -> Result<(
     if valid { Ok(()) } else { Err(ControlError::Fenced(claim.clone())) }
 }
 
-/// Claims a record that is `PENDING`, or `IN_PROGRESS` with its lease over (the caller has made sure of that).
+/// Claims a record that is `PENDING`, or `IN_PROGRESS` with an expired lease. The caller has checked this.
 ///
-/// A pending record with nothing left to do was reset by hand: it starts anew under a new version, and so does one
-/// whose version is already loaded, because two results under one version could not be told apart. Minting a version
-/// must survive a power loss, hence `may_mint`.
+/// A pending record without unfinished stages was reset by hand and restarts under a new version. So does a record
+/// whose version is already loaded, because two results under one version would be indistinguishable. A new version
+/// must survive a power loss, so the caller has to allow it by `may_mint`.
 pub fn take(record: &mut ControlRecord, owner: &str, lease: Duration, now: UnixMicros, may_mint: bool) -> Taken {
     let was = record.status;
     let unfinished = first_unfinished(record);
@@ -51,11 +51,11 @@ pub fn take(record: &mut ControlRecord, owner: &str, lease: Duration, now: UnixM
         start_anew(record);
     }
     if was == DocumentStatus::Pending {
-        // Releases and retries leave no interruptions behind, so these would be of before a reset by hand.
+        // Releases and retries reset this counter, so a value above zero dates from before a reset by hand.
         record.interruptions = 0;
         leave_aside(record);
     }
-    // A process that died between the last stage and the completion: the manifest is asked again.
+    // A process died after the last stage and before the completion: loading checks the manifest again.
     let stage = first_unfinished(record).unwrap_or(Stage::Loading);
     if entry(record, stage).status == DocumentStatus::Completed {
         *entry(record, stage) = blank(DocumentStatus::Pending);
@@ -70,12 +70,12 @@ pub fn take(record: &mut ControlRecord, owner: &str, lease: Duration, now: UnixM
     effects
         .status_change(record, was)
         .with("stage", stage.name())
-        .with_some("reason", reset_by_hand.then_some("reset by hand: starts anew"))
+        .with_some("reason", reset_by_hand.then_some("reset by hand: restarts under a new version"))
         .with_some("taken_over_from", previous_owner.filter(|_| was == DocumentStatus::InProgress));
     Taken::Claim(Box::new(claim(record, stage)), effects)
 }
 
-/// The claim that the record now grants.
+/// Returns the claim that the record grants now.
 pub fn claim(record: &ControlRecord, stage: Stage) -> Claim {
     let output = |(&stage, e): (&Stage, &StageRecord)| {
         let (key, sha256) = (e.output_s3_key.clone()?, e.output_sha256.clone()?);
@@ -102,7 +102,7 @@ pub fn claim(record: &ControlRecord, stage: Stage) -> Claim {
     }
 }
 
-/// Ends the claim with `status`; what the transitions that end a claim have in common.
+/// Ends the claim with `status`. All transitions that end a claim share this.
 pub fn finish(record: &mut ControlRecord, status: DocumentStatus) {
     record.status = status;
     if matches!(status, DocumentStatus::Completed | DocumentStatus::Deleted) {

@@ -1,4 +1,4 @@
-//! What comes from outside a claim: intake, and what people ask for.
+//! Applies commands from outside a claim: intake and requests by users.
 
 use docweir_core::clock::{UnixMicros, timestamp};
 use docweir_core::documents::{DocumentId, Sha256Hex, Stage, Version};
@@ -14,7 +14,7 @@ pub(super) fn key(record: &ControlRecord) -> DocumentKey {
     DocumentKey { id: record.document_id.clone(), version: record.version }
 }
 
-/// `file://` and the path, or bucket and key.
+/// Splits a source into `file://` and path, or into bucket and key.
 fn bucket_and_key(source: &str) -> (&str, &str) {
     if let Some(path) = source.strip_prefix("file://") {
         return ("file://", path);
@@ -22,7 +22,7 @@ fn bucket_and_key(source: &str) -> (&str, &str) {
     source.split_once("://").and_then(|(_, rest)| rest.split_once('/')).unwrap_or(("", source))
 }
 
-/// The record of a source that was never seen.
+/// Creates the record of a new source.
 pub fn new_record(
     document: NewDocument,
     id: DocumentId,
@@ -85,11 +85,11 @@ fn received(record: &ControlRecord, effects: &mut Effects) {
         .with_some("parent", record.parent.as_ref().map(DocumentId::as_str));
 }
 
-/// A file whose source has a record. No effects means that nothing is to be written.
+/// Registers a file whose source has a record. Returns no effects if nothing must be written.
 ///
-/// Unchanged is same content, same configuration *and* same parent, whatever came of it: a quarantined document is not tried again
-/// because somebody runs `ingest` again. A document that is deleted, or about to be, is wanted again by whoever
-/// registers it.
+/// A document is unchanged if its content, configuration *and* parent are the same, whatever its status: running
+/// `ingest` again does not retry a quarantined document. Registering a document that is deleted, or scheduled for
+/// deletion, makes it wanted again.
 pub fn register(record: &mut ControlRecord, document: NewDocument, now: UnixMicros) -> (Registered, Option<Effects>) {
     let same = record.content_sha256 == document.content
         && record.fingerprint == document.fingerprint
@@ -116,11 +116,13 @@ pub fn register(record: &mut ControlRecord, document: NewDocument, now: UnixMicr
     (answer, Some(effects))
 }
 
-/// A new version under a new configuration, for who holds the claim.
+/// Gives a claimed document a new version under a new configuration and renews the claim.
 pub fn reversion(record: &mut ControlRecord, fingerprint: &Sha256Hex) -> Result<(Claim, Effects), ControlError> {
     if record.intent == Intent::Delete {
         let id = &record.document_id;
-        return Err(ControlError::Refused(format!("document {id} is to be deleted: it needs no new configuration")));
+        return Err(ControlError::Refused(format!(
+            "document {id} is scheduled for deletion and can't get a new configuration"
+        )));
     }
     record.fingerprint = fingerprint.clone();
     start_anew(record);
@@ -128,14 +130,14 @@ pub fn reversion(record: &mut ControlRecord, fingerprint: &Sha256Hex) -> Result<
     let mut effects = Effects::default();
     effects
         .status_change(record, record.status)
-        .with("reason", "the configuration changed: starts anew")
+        .with("reason", "the configuration changed: restarts from extraction")
         .with("fingerprint", fingerprint.as_str());
     Ok((claims::claim(record, Stage::Extraction), effects))
 }
 
-/// The manifest holds `version`. Acts on news only: a record that has been told of that version before, and was reset
-/// by hand since, stays reset. A version above the record's own is adopted: it was minted, loaded, and the mint lost
-/// with the power.
+/// Records that the manifest contains `version`. A record that already knows this version is not changed: if it was
+/// reset by hand since, it stays reset. A version above the record's own is adopted: its rows were loaded, but a power
+/// loss undid the update of the record. Returns the effects and whether the document was completed.
 pub fn mark_loaded(record: &mut ControlRecord, version: Version, now: UnixMicros) -> Option<(Effects, bool)> {
     let known = record.loaded_version >= Some(version);
     let deleted_since = record.status == DocumentStatus::Deleted && version <= record.version;
@@ -163,13 +165,16 @@ fn refused(record: &ControlRecord, what: &str, hint: &str) -> ControlError {
     ))
 }
 
-/// Pending again, from `from` or from the unfinished stage; a completed document under a new version.
+/// Makes the document pending again, from `from` or from its first unfinished stage. A completed document gets a new
+/// version.
 pub fn reset(record: &mut ControlRecord, from: Option<Stage>) -> Result<Effects, ControlError> {
     let was = record.status;
     match was {
         DocumentStatus::Quarantined | DocumentStatus::Failed | DocumentStatus::Parked | DocumentStatus::Completed => {}
-        DocumentStatus::Pending => return Err(refused(record, "retry", "the next run takes it up")),
-        DocumentStatus::InProgress => return Err(refused(record, "retry", "wait for it, or stop the run first")),
+        DocumentStatus::Pending => return Err(refused(record, "retry", "the next run processes it")),
+        DocumentStatus::InProgress => {
+            return Err(refused(record, "retry", "wait until it ends, or stop the run first"));
+        }
         DocumentStatus::Deleted => return Err(refused(record, "retry", "ingest its file again")),
     }
     let unfinished = first_unfinished(record);
@@ -190,15 +195,15 @@ pub fn reset(record: &mut ControlRecord, from: Option<Stage>) -> Result<Effects,
     record.status = DocumentStatus::Pending;
     RETRY_QUEUED.clone_into(&mut record.current_stage);
     let mut effects = Effects::default();
-    effects.status_change(record, was).stage(start).with("reason", "retry was asked for");
+    effects.status_change(record, was).stage(start).with("reason", "retry requested");
     Ok(effects)
 }
 
-/// Pending with a tombstone to be written. No effects: it was asked for already.
+/// Makes the document pending for its deletion. Returns no effects if the deletion was already requested.
 pub fn request_delete(record: &mut ControlRecord) -> Result<Option<Effects>, ControlError> {
     let was = record.status;
     if was == DocumentStatus::Deleted {
-        return Err(refused(record, "delete", "ingest its file to have it back"));
+        return Err(refused(record, "delete", "ingest its file to restore it"));
     }
     if record.intent == Intent::Delete && matches!(was, DocumentStatus::Pending | DocumentStatus::InProgress) {
         return Ok(None);
@@ -207,15 +212,15 @@ pub fn request_delete(record: &mut ControlRecord) -> Result<Option<Effects>, Con
     start_anew(record);
     record.intent = Intent::Delete;
     record.status = DocumentStatus::Pending;
-    // Whoever registers it again wants its children again.
+    // Registering the document again must register its children again.
     record.children_content = None;
     Stage::Loading.current_stage().clone_into(&mut record.current_stage);
     let mut effects = Effects::default();
-    effects.status_change(record, was).with("reason", "deletion was asked for");
+    effects.status_change(record, was).with("reason", "deletion requested");
     Ok(Some(effects))
 }
 
-/// A quarantined document's failure is final.
+/// Makes the failure of a quarantined document final.
 pub fn discard(record: &mut ControlRecord) -> Result<Effects, ControlError> {
     let was = record.status;
     if was != DocumentStatus::Quarantined {
@@ -232,7 +237,7 @@ pub fn discard(record: &mut ControlRecord) -> Result<Effects, ControlError> {
     Ok(effects)
 }
 
-/// A parked document that waits no more.
+/// Makes a parked document pending again.
 pub fn resume(record: &mut ControlRecord) -> Effects {
     let was = record.status;
     let waited_for = record.parked_reason.take();

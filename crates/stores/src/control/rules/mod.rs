@@ -1,9 +1,9 @@
-//! What the control store decides, with no database in sight.
+//! Decides all changes of control records, without a database.
 //!
-//! Every change of a control record is a function here from a record to a changed record and its [`Effects`]: the
-//! entries of the audit log and what is added to the daily metrics. A backend reads the record, calls the function
-//! and writes record and effects in one atomic step, under its own condition (a transaction in SQLite, a conditional
-//! write elsewhere). So every backend decides alike, and the decisions have tests that need no disk.
+//! Every change is a function from a record to a changed record and its [`Effects`]: entries of the audit log and
+//! additions to the daily metrics. A backend reads the record, calls the function, and writes record and effects in
+//! one atomic step. The step has the backend's own condition: a transaction in SQLite, a conditional write in
+//! DynamoDB. So all backends decide alike, and the decisions are tested without a disk.
 
 mod children;
 mod claims;
@@ -28,17 +28,21 @@ use serde_json::Value;
 
 use super::{AuditEvent, ControlRecord, DocumentStatus, StageMetrics, StageRecord};
 
-/// The sort key of the system that this one replaces; the version is an attribute of its own.
+/// Sort key of the system that docweir replaces. The document's version is a separate attribute.
 pub const PROCESSING_VERSION: &str = "v1";
 
-/// Values of `current_stage` beside those of [`Stage::current_stage`].
+/// Value of `current_stage` before the first stage. [`Stage::current_stage`] has the values of the stages.
 pub const SUBMITTED: &str = "SUBMITTED";
+/// Value of `current_stage` while a retry is pending.
 pub const RETRY_QUEUED: &str = "RETRY_QUEUED";
+/// Value of `current_stage` when all stages are complete.
 pub const COMPLETE: &str = "STAGE_5_COMPLETE";
+/// Value of `current_stage` after a permanent failure.
 pub const FAILED: &str = "FAILED";
+/// Value of `current_stage` after the deletion.
 pub const DELETED: &str = "DELETED";
 
-/// Values of `event_type`.
+/// Defines the values of `event_type`.
 pub mod events {
     pub const DOCUMENT_RECEIVED: &str = "DOCUMENT_RECEIVED";
     pub const STAGE_IN_PROGRESS: &str = "STAGE_IN_PROGRESS";
@@ -47,31 +51,32 @@ pub mod events {
     pub const DOCUMENT_COMPLETED: &str = "DOCUMENT_COMPLETED";
     pub const DOCUMENT_FAILED: &str = "DOCUMENT_FAILED";
     pub const STATUS_CHANGE: &str = "STATUS_CHANGE";
-    /// Of a document that contains others: some were registered or removed.
+    /// Children of a document were registered or removed.
     pub const CHILDREN_CHANGED: &str = "CHILDREN_CHANGED";
 }
 
-/// Values of `metric_type` in `pipeline_metrics_daily` that are not of one stage. A stage's are `{stage}.completed`,
-/// `{stage}.failed`, `{stage}.retried`, `{stage}.duration_seconds` and `{stage}.{metric}` for what it reports.
+/// Defines the values of `metric_type` in `pipeline_metrics_daily` that belong to no single stage. A stage's values
+/// are `{stage}.completed`, `{stage}.failed`, `{stage}.retried`, `{stage}.duration_seconds` and `{stage}.{metric}`
+/// for each reported metric.
 pub mod metric_types {
-    /// Documents completed (versions, strictly: a replaced document counts again).
+    /// Number of completed document versions; a replaced document counts again.
     pub const DOCUMENTS_PROCESSED: &str = "DocumentsProcessed";
-    /// Documents quarantined.
+    /// Number of quarantined documents.
     pub const DOCUMENTS_FAILED: &str = "DocumentsFailed";
-    /// Seconds spent in extraction.
+    /// Time spent in extraction, in seconds.
     pub const EXTRACTION_DURATION: &str = "ExtractionDuration";
-    /// US dollars, from the stages' `openai_cost_usd`.
+    /// Cost in US dollars: the sum of the stages' `openai_cost_usd`.
     pub const EMBEDDING_COST: &str = "EmbeddingCost";
-    /// From the stages' `tokens_processed`.
+    /// Number of tokens: the sum of the stages' `tokens_processed`.
     pub const TOKENS_PROCESSED: &str = "TokensProcessed";
 }
 
-/// What is written beside the record, in the same step.
+/// Holds the additional writes of a change; they are written in the same step as the record.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// In order, with empty `timestamp`s: the store stamps them.
+    /// Audit entries in order. Their `timestamp`s are empty; the store sets them.
     pub events: Vec<AuditEvent>,
-    /// Metric type and what is added to today's value.
+    /// Metric type, and the amount to add to today's value.
     pub metrics: Vec<(String, f64)>,
 }
 
@@ -98,7 +103,7 @@ impl Effects {
         &mut self.events[last]
     }
 
-    /// A change of status that nothing more special describes.
+    /// Adds the generic event for a change of status.
     fn status_change(&mut self, record: &ControlRecord, from: DocumentStatus) -> &mut AuditEvent {
         self.event(record, events::STATUS_CHANGE).status(record.status).with("from", name(from))
     }
@@ -108,7 +113,7 @@ impl Effects {
     }
 }
 
-/// Filling in an event, part by part.
+/// Builder methods that fill in an event.
 impl AuditEvent {
     fn stage(&mut self, stage: Stage) -> &mut Self {
         self.stage = Some(stage);
@@ -144,7 +149,7 @@ impl AuditEvent {
     }
 }
 
-/// The word that a status is written as, in columns and in JSON.
+/// Returns the name of a status in columns and in JSON.
 pub const fn name(status: DocumentStatus) -> &'static str {
     match status {
         DocumentStatus::Pending => "PENDING",
@@ -157,12 +162,12 @@ pub const fn name(status: DocumentStatus) -> &'static str {
     }
 }
 
-/// `duration` after `now`.
+/// Returns the time `duration` after `now`.
 pub fn after(now: UnixMicros, duration: Duration) -> UnixMicros {
     now.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// An entry of the stage map that says nothing but its status.
+/// Returns a stage entry with a status and no other data.
 fn blank(status: DocumentStatus) -> StageRecord {
     StageRecord {
         status,
@@ -176,23 +181,24 @@ fn blank(status: DocumentStatus) -> StageRecord {
     }
 }
 
-/// The entry of `stage`, made if there is none.
+/// Returns the entry of `stage` and creates it if it is missing.
 fn entry(record: &mut ControlRecord, stage: Stage) -> &mut StageRecord {
     record.stage_status.entry(stage).or_insert_with(|| blank(DocumentStatus::Pending))
 }
 
-/// Forgets the results of the stages from `stage` on.
+/// Deletes the results of `stage` and of all later stages.
 fn forget_from(record: &mut ControlRecord, stage: Stage) {
     record.stage_status.retain(|&s, _| s < stage);
 }
 
-/// Whoever holds a claim holds it no longer: the lease is gone and the next claim has a higher epoch.
+/// Ends the current claim: removes the lease. The next claim gets a higher epoch.
 fn end_claim(record: &mut ControlRecord) {
     record.lease_owner = None;
     record.lease_expires_at = None;
 }
 
-/// As [`end_claim`], for commands that come from outside the claim: they also void the claim's late writes.
+/// Ends the claim like [`end_claim`], and raises the epoch so that late writes under the claim are refused. Commands
+/// from outside the claim use it.
 fn void_claim(record: &mut ControlRecord) {
     end_claim(record);
     record.epoch += 1;
@@ -206,13 +212,14 @@ fn set_back_attempts(record: &mut ControlRecord) {
     leave_aside(record);
 }
 
-/// No longer parked. What the quarantine kept is remembered until the document is complete and it is taken away.
+/// Clears the parked state. The quarantine's keys stay in the record until the document is complete and the objects
+/// are deleted.
 fn leave_aside(record: &mut ControlRecord) {
     record.parked_reason = None;
     record.parked_resume = None;
 }
 
-/// A new version, before its first stage. The rows of the version before stay in force until this one is loaded.
+/// Begins a new version before its first stage. The rows of the former version stay valid until this one is loaded.
 fn start_anew(record: &mut ControlRecord) {
     record.version += 1;
     record.stage_status.clear();

@@ -1,4 +1,4 @@
-//! Tables of decisions. What the store makes of them is tested with the store.
+//! Tests the decisions of the rules with tables. The store's own tests cover how they are stored.
 
 use std::time::Duration;
 
@@ -115,7 +115,7 @@ fn interruptions_count_starts_without_an_end() {
         for deaths in 0..3 {
             assert_eq!(r.interruptions, deaths);
             apply(&mut r, StageStarted { stage }, NOW).unwrap();
-            // The process dies here; the next one claims after the lease.
+            // The process dies here; the next one claims the record after the lease has expired.
             let claim = claimed(&mut r);
             assert_eq!((claim.interruptions, claim.stage), (deaths + 1, stage));
         }
@@ -192,7 +192,7 @@ fn a_claim_ends_with_another_claim_or_version_or_a_reset_by_hand() {
 
 #[test]
 fn what_a_reset_by_hand_leads_to() {
-    // Finished, so a new version from the start.
+    // The document was finished, so it gets a new version from the start.
     let mut r = pending();
     claimed(&mut r);
     complete(&mut r);
@@ -204,12 +204,12 @@ fn what_a_reset_by_hand_leads_to() {
     assert_eq!((claim.key.version, claim.stage, claim.loaded_version), (2, Stage::Extraction, Some(1)));
     assert!(claim.outputs.is_empty());
 
-    // Finished, and the stage map emptied as well: still not a second time under the same version.
+    // The document was finished and its stage map was emptied by hand: it still gets a new version.
     let mut r = before.clone();
     r.stage_status.clear();
     assert_eq!(claimed(&mut r).key.version, 2);
 
-    // Quarantined or interrupted at a stage: goes on there, nothing held against it.
+    // A document that was quarantined or interrupted at a stage continues there, with its counters at zero.
     for status in [Quarantined, InProgress] {
         let mut r = pending();
         claimed(&mut r);
@@ -223,10 +223,10 @@ fn what_a_reset_by_hand_leads_to() {
         assert_eq!((claim.key.version, claim.stage, claim.interruptions), (1, Stage::Chunking, 0), "{status:?}");
         assert_eq!(claim.outputs.keys().collect::<Vec<_>>(), [&Stage::Extraction]);
         let kept = if status == Quarantined { 2 } else { 0 };
-        assert_eq!(claim.kept.len(), kept, "remembered until it is complete");
+        assert_eq!(claim.kept.len(), kept, "kept until the document is complete");
     }
 
-    // Deleted: it comes back, above its tombstone.
+    // A deleted document returns with a version above its tombstone's.
     let mut r = pending();
     request_delete(&mut r).unwrap();
     claimed(&mut r);
@@ -251,7 +251,7 @@ fn a_death_between_the_last_stage_and_the_completion_leads_back_to_loading() {
 #[test]
 fn registering() {
     let same = |r: &mut ControlRecord| register(r, document("one"), NOW);
-    // Whatever came of it.
+    // An unchanged file stays unchanged, whatever its status.
     for status in [Pending, InProgress, Completed, Failed, Parked, Quarantined] {
         let mut r = pending();
         r.status = status;
@@ -278,7 +278,7 @@ fn registering() {
         assert_eq!((&r.content_sha256, &r.fingerprint), (&other.content, &other.fingerprint));
         assert_eq!((r.created_at, r.upload_timestamp), (timestamp(NOW), timestamp(NOW + 1)));
     }
-    // About to be deleted, and deleted.
+    // A document that is scheduled for deletion, or deleted, becomes wanted again.
     let mut r = pending();
     request_delete(&mut r).unwrap();
     let mut wanted_again = r.clone();
@@ -321,7 +321,7 @@ fn retrying() {
             (result, _) => panic!("{from:?}: {result:?}"),
         }
     }
-    // A completed one gets a new version, and keeps the results that are still good.
+    // A completed document gets a new version and keeps the results that are still valid.
     let mut r = pending();
     claimed(&mut r);
     complete(&mut r);
@@ -330,7 +330,7 @@ fn retrying() {
     assert_eq!((claim.key.version, claim.stage, claim.outputs.len()), (2, Stage::Embedding, 3));
 
     for (status, part) in
-        [(Pending, "the next run takes it up"), (InProgress, "wait for it"), (Deleted, "ingest its file")]
+        [(Pending, "the next run processes it"), (InProgress, "wait until it ends"), (Deleted, "ingest its file")]
     {
         let mut r = pending();
         r.status = status;
@@ -344,9 +344,9 @@ fn deleting_and_discarding() {
     let mut r = pending();
     let claim = claimed(&mut r).key;
     assert!(request_delete(&mut r).unwrap().is_some());
-    assert!(check_claim(Some(&r), &claim).is_err(), "the work under way is void");
+    assert!(check_claim(Some(&r), &claim).is_err(), "the current work is void");
     assert_eq!((r.version, r.status), (2, Pending));
-    assert!(request_delete(&mut r).unwrap().is_none(), "asked twice");
+    assert!(request_delete(&mut r).unwrap().is_none(), "requested twice");
     let claim = claimed(&mut r);
     assert_eq!((claim.intent, claim.stage, claim.key.version), (Intent::Delete, Stage::Loading, 2));
     let completed = Transition::Completed { metrics: Default::default(), duration: LEASE };
@@ -362,31 +362,31 @@ fn deleting_and_discarding() {
     quarantine(&mut r, Stage::Extraction);
     discard(&mut r).unwrap();
     assert_eq!((r.status, r.quarantine_artefact), (Failed, None));
-    assert!(r.last_error.is_some(), "why it failed stays known");
+    assert!(r.last_error.is_some(), "the reason of the failure is kept");
 }
 
 #[test]
 fn what_the_manifest_says() {
     let completes = |r: &mut ControlRecord, version| mark_loaded(r, version, NOW).map(|(_, completes)| completes);
-    // The process died between the manifest and the record.
+    // The process died between the write of the manifest and the write of the record.
     let mut r = pending();
     let claim = claimed(&mut r).key;
     assert_eq!(completes(&mut r, 1), Some(true));
     assert_eq!((r.status, r.loaded_version, first_unfinished(&r)), (Completed, Some(1), None));
     assert!(check_claim(Some(&r), &claim).is_err());
-    // No news: a reset by hand stands.
+    // The record already knows this version: a reset by hand stays.
     r.status = Pending;
     assert_eq!(completes(&mut r, 1), None);
     assert_eq!(r.status, Pending);
-    // An older version is in force while a newer one is made.
+    // An older version is loaded while a newer one is processed.
     let mut r = pending();
     register(&mut r, document("two"), NOW);
     assert_eq!(completes(&mut r, 1), Some(false));
     assert_eq!((r.status, r.loaded_version), (Pending, Some(1)));
-    // A mint that was lost with the power.
+    // A power loss undid the record's update to version 5, which was already loaded.
     assert_eq!(completes(&mut r, 5), Some(true));
     assert_eq!((r.version, r.status), (5, Completed));
-    // Deleted: what the tombstone covers is nobody's.
+    // The document is deleted: versions that the tombstone covers have no effect.
     let mut r = pending();
     request_delete(&mut r).unwrap();
     assert_eq!(completes(&mut r, 2), None);

@@ -1,4 +1,4 @@
-//! What happens to a claimed document.
+//! Applies transitions to the record of a claimed document.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::control::{
     Transition,
 };
 
-/// Names that an entry of the stage map has for itself: a stage's metric of that name would be written twice.
+/// Field names of a stage entry. A stage metric with such a name is dropped, because it would be written twice.
 const RESERVED: [&str; 7] =
     ["status", "started_at", "completed_at", "duration_seconds", "output_s3_key", "output_sha256", "error"];
 
@@ -58,16 +58,16 @@ fn expect_intent(record: &ControlRecord, intent: Intent) -> Result<(), ControlEr
         return Ok(());
     }
     let (is, can_not) = match intent {
-        Intent::Process => ("to be deleted", "completed; record its tombstone as deleted"),
-        Intent::Delete => ("to be processed", "deleted; ask for its deletion first"),
+        Intent::Process => ("scheduled for deletion", "completed; record its tombstone as deleted"),
+        Intent::Delete => ("scheduled for processing", "deleted; request its deletion first"),
     };
-    Err(ControlError::Refused(format!("document {} is {is}: it can't be {can_not}", record.document_id)))
+    Err(ControlError::Refused(format!("document {} is {is} and can't be {can_not}", record.document_id)))
 }
 
 fn started(record: &mut ControlRecord, effects: &mut Effects, stage: Stage, now: UnixMicros) {
     record.interruptions += 1;
     stage.current_stage().clone_into(&mut record.current_stage);
-    // What later stages made of this one's former result no longer counts.
+    // Results of later stages depend on this stage's former result and no longer count.
     forget_from(record, stage);
     let e = entry(record, stage);
     e.status = DocumentStatus::InProgress;
@@ -135,7 +135,7 @@ fn completed_stage(
     };
 }
 
-/// The failed attempt, in the stage map and the audit log.
+/// Records the failed attempt in the stage map and in the audit log.
 fn failed_stage<'e>(
     record: &mut ControlRecord,
     effects: &'e mut Effects,
@@ -200,7 +200,7 @@ fn quarantined(
     finish(record, DocumentStatus::Quarantined);
 }
 
-/// The document's rows are in the manifest, so no stage is left to be done, whatever the stage map said.
+/// Completes the document: its rows are in the manifest, so no stage is left, whatever the stage map contains.
 pub fn completed<'e>(record: &mut ControlRecord, effects: &'e mut Effects, now: UnixMicros) -> &'e mut AuditEvent {
     effects.count(metric_types::DOCUMENTS_PROCESSED, 1.0);
     let event = effects
@@ -218,8 +218,8 @@ pub fn completed<'e>(record: &mut ControlRecord, effects: &'e mut Effects, now: 
     event
 }
 
-/// Nothing is left to be done. Should somebody set the record to pending by hand, that is what tells that it is to come
-/// back, and under a version above its tombstone's.
+/// Marks the document as deleted, with every stage completed. If somebody sets the record to pending by hand, the
+/// completed stages show that it needs a new version, above the tombstone's.
 fn deleted(record: &mut ControlRecord, effects: &mut Effects, now: UnixMicros) {
     record.intent = Intent::Process;
     for stage in Stage::ALL {
@@ -235,7 +235,7 @@ fn deleted(record: &mut ControlRecord, effects: &mut Effects, now: UnixMicros) {
     effects.status_change(record, from).worker(worker);
 }
 
-/// Ends the claim, with an entry in the audit log under the claimant's name.
+/// Ends the claim with a new status and adds an audit entry under the claimant's name.
 fn change_status<'e>(
     record: &mut ControlRecord,
     effects: &'e mut Effects,

@@ -1,17 +1,17 @@
-//! What the errors of an operation mean to whoever called the store.
+//! Converts the errors of an operation into errors of the control store.
 
 use rusqlite::Error;
 
 use crate::control::ControlError;
 use crate::sqlite::Failure;
 
-/// Why an operation did not go through.
+/// Lists the reasons why an operation failed.
 #[derive(Debug)]
 pub enum OpError {
-    /// Decided by the rules: this operation only.
+    /// The rules refused this operation; other operations are not affected.
     Refused(ControlError),
     Database(Error),
-    /// A row holds what no docweir wrote there; says which and what.
+    /// A row holds a value that docweir never writes. The text names the column and the value.
     Unreadable(String),
 }
 
@@ -29,13 +29,13 @@ impl From<Error> for OpError {
     }
 }
 
-/// A failure of the database, or what the rules said.
+/// Converts an error into a failure of the database, or into the refusal of the rules.
 pub fn told(location: &str, error: OpError) -> Result<Failure, ControlError> {
     match error {
         OpError::Refused(refusal) => Err(refusal),
         OpError::Database(e) => Ok(Failure::of(location, &e)),
         OpError::Unreadable(what) => {
-            let hint = "correct the row with any SQLite tool, or ingest the file anew";
+            let hint = "correct the row with any SQLite tool, or ingest the file again";
             Ok(Failure { fatal: false, ..Failure::new(location, what, hint) })
         }
     }
@@ -45,7 +45,7 @@ impl From<Failure> for ControlError {
     fn from(f: Failure) -> Self {
         if f.busy {
             return ControlError::Busy(format!(
-                "another process has been writing to {} for too long; try again or end it",
+                "another process has locked {} for too long; try again, or stop that process",
                 f.location
             ));
         }

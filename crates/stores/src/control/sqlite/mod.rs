@@ -1,8 +1,9 @@
-//! The control store in one SQLite file, which any SQLite tool can open, read and (carefully) edit.
+//! Stores control records in one SQLite file, which any SQLite tool can open, read and (carefully) edit.
 //!
-//! The rules decide, this keeps: every operation reads the record, applies a rule, writes the record with its audit
-//! entries and daily metrics, in one transaction. Other processes may write at the same time (`docweir retry`, a
-//! person with a shell): they are seen at the next operation, because nothing is remembered between two.
+//! The rules decide; this module stores. Every operation reads the record, applies a rule, and writes the record with
+//! its audit entries and daily metrics in one transaction. Other processes may write at the same time
+//! (`docweir retry`, a person with a shell). The next operation sees their changes, because nothing is cached between
+//! operations.
 
 mod failure;
 mod operations;
@@ -35,7 +36,7 @@ use super::rules;
 use super::*;
 use crate::sqlite::{Failure, open_writer};
 
-/// Records changed by one transaction of an operation that has no bound of its own.
+/// Number of records changed by one transaction of an operation without a limit of its own.
 const STEP: usize = 500;
 
 pub struct SqliteControlStore {
@@ -45,7 +46,7 @@ pub struct SqliteControlStore {
 }
 
 impl SqliteControlStore {
-    /// Opens the store in the file at `path`, which is made if there is none; its folder must exist.
+    /// Opens the store in the file at `path` and creates the file if it is missing. The folder must exist.
     pub async fn open(path: &Path, options: SqliteControlOptions, clock: SharedClock) -> Result<Self, ControlError> {
         let path = path.to_owned();
         let location = path.display().to_string();
@@ -60,7 +61,8 @@ impl SqliteControlStore {
         Ok(Self { location, writer, readers })
     }
 
-    /// One step of a claim. Returns what was claimed and how many documents need a new version first.
+    /// Runs one step of a claim. Returns the claims, each with its sort key, and the number of documents that need a
+    /// new version first.
     async fn claim_step(
         &self,
         owner: &str,
@@ -74,7 +76,7 @@ impl SqliteControlStore {
         self.writer.write(durability, move |unit| claim(unit, &owner, lease, limit, only, may_mint)).await
     }
 
-    /// A command on one document.
+    /// Runs a command on one document.
     async fn change<T, F>(&self, id: &DocumentId, change: F) -> Result<T, ControlError>
     where
         T: Send + 'static,
@@ -118,13 +120,13 @@ impl ControlStore for SqliteControlStore {
         }
         let (mut claims, need_version) = self.claim_step(owner, lease, limit, only, false).await?;
         if need_version > 0 {
-            // They stay first in line, so a second step meets them again.
+            // Those documents stay first in the queue, so the second step finds them again.
             let left = limit.saturating_sub(claims.len());
             match self.claim_step(owner, lease, left.min(need_version), only, true).await {
                 Ok((more, _)) => claims.extend(more),
-                // The first step's claims are held: they must reach whoever asked.
+                // The claims of the first step are held, so they must be returned.
                 Err(error) if claims.is_empty() => return Err(error),
-                Err(error) => tracing::warn!(%error, "documents that were reset by hand were not claimed"),
+                Err(error) => tracing::warn!(%error, "documents reset by hand not claimed"),
             }
             claims.sort_by(|a, b| a.0.cmp(&b.0));
         }
@@ -243,7 +245,7 @@ impl ControlStore for SqliteControlStore {
                 .writer
                 .write(Durability::PowerLoss, move |unit| {
                     let n = i64::try_from(STEP).unwrap_or(i64::MAX);
-                    // The plus keeps SQLite from reading all parked documents by their status.
+                    // The plus keeps SQLite from reading all parked documents through the index on `status`.
                     let due = "parked_until <= ?1 AND +status = 'PARKED' ORDER BY parked_until LIMIT ?2";
                     let mut parked = unit.select(due, params![timestamp(unit.now), n], STEP)?;
                     if let Some(event) = event {

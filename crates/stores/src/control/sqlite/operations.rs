@@ -1,4 +1,4 @@
-//! What the operations of the store do inside a transaction.
+//! Implements the store's operations inside a transaction.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub fn register(unit: &mut Unit<'_>, document: NewDocument) -> OpResult<Register
 }
 
 fn unused_id(unit: &Unit<'_>) -> OpResult<DocumentId> {
-    // Two ids of one second collide about once in four thousand million.
+    // Two ids of the same second collide with a probability of about one in four thousand million.
     let mut id = DocumentId::mint(unit.now, fastrand::u32(..));
     while unit.by_id(&id)?.is_some() {
         id = DocumentId::mint(unit.now, fastrand::u32(..));
@@ -43,7 +43,7 @@ fn unused_id(unit: &Unit<'_>) -> OpResult<DocumentId> {
     Ok(id)
 }
 
-/// All of it is one transaction, so that none of the steps in between can be seen.
+/// Declares the children in one transaction, so that no intermediate step is visible.
 pub fn set_children(unit: &mut Unit<'_>, claim: &ClaimKey, children: Vec<NewDocument>) -> OpResult<ChildChanges> {
     let record = unit.by_id(&claim.id)?;
     rules::check_claim(record.as_ref(), claim)?;
@@ -92,12 +92,12 @@ pub fn claim(
     let only = only.map(|intent| rows::word(&intent));
     let pending = "status = 'PENDING' AND (?2 IS NULL OR intent = ?2) ORDER BY updated_at, rowid LIMIT ?1";
     let mut found = unit.select(pending, params![n, only], limit)?;
-    // As many are in progress as are in flight: a few, found by their status. Its own the claimant has in hand: after a
-    // suspend, or a step of the clock, its leases are over and its work goes on.
+    // Only the documents in flight are in progress, so this scan by status is short. The claimant's own documents are
+    // skipped: after a suspend or a step of the clock its leases have expired, but it is still working on them.
     let ended = "status = 'IN_PROGRESS' AND COALESCE(lease_expires_at, '') <= ?1 \
         AND (?3 IS NULL OR intent = ?3) AND lease_owner IS NOT ?4 ORDER BY COALESCE(lease_expires_at, ''), rowid LIMIT ?2";
     found.extend(unit.select(ended, params![timestamp(unit.now), n, only, owner], limit)?);
-    // What was begun goes before what was not: it came first, although its last change is later than theirs.
+    // Documents in progress come before pending ones: they were claimed first, although their last change is later.
     found.sort_by(|a, b| {
         let place = |r: &ControlRecord| (r.status == DocumentStatus::Pending, r.updated_at.clone());
         place(a).cmp(&place(b))
@@ -132,12 +132,13 @@ pub fn apply(unit: &mut Unit<'_>, claim: &ClaimKey, transition: Transition) -> O
     unit.save(&mut record, changed, effects)
 }
 
-/// What a power loss may take back: progress that is checked by hashes and can be made again. What it may not: that a
-/// document exists, that it failed for good, that it is done, and every version that may already be in the manifest.
+/// Returns what a transition must survive. A power loss may undo progress that is verified by hashes and can be
+/// repeated. It must not undo that a document exists, has failed for good or is done, nor a version that may already
+/// be in the manifest.
 pub fn durability(transition: &Transition) -> Durability {
     match transition {
         Transition::Quarantined { .. } | Transition::Completed { .. } | Transition::Deleted => Durability::PowerLoss,
-        // Parked work may have been paid for: the batch that it waits for must find it again.
+        // Parked work may have been paid for. The batch that it waits for must find the document again.
         Transition::Parked { .. } => Durability::PowerLoss,
         Transition::StageStarted { .. }
         | Transition::StageCompleted { .. }

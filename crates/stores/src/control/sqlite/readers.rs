@@ -1,4 +1,4 @@
-//! Reading beside the writer: read-only connections, lent out one by one.
+//! Reads concurrently with the writer, over a pool of read-only connections.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,14 +24,13 @@ impl Readers {
         Self { path, location, busy, idle: Arc::default(), permits: Arc::new(Semaphore::new(connections.max(1))) }
     }
 
-    /// Runs `op` on a thread that may block. What was committed before the call is seen.
+    /// Runs `op` on a thread that may block. It sees everything that was committed before the call.
     pub async fn read<T, F>(&self, op: F) -> Result<T, ControlError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> OpResult<T> + Send + 'static,
     {
-        let lost =
-            |e: &dyn std::fmt::Display| Failure::new(&self.location, format!("a read was lost: {e}"), "try again");
+        let lost = |e: &dyn std::fmt::Display| Failure::new(&self.location, format!("read aborted: {e}"), "try again");
         let permit = self.permits.clone().acquire_owned().await.map_err(|e| ControlError::from(lost(&e)))?;
         let (path, busy, idle) = (self.path.clone(), self.busy, self.idle.clone());
         let task = tokio::task::spawn_blocking(move || {
@@ -41,7 +40,7 @@ impl Readers {
                 Some(connection) => connection,
                 None => open_reader(&path, busy)?,
             };
-            // A connection whose read failed is closed, not lent again.
+            // A connection whose read failed is closed, not reused.
             let value = op(&connection)?;
             idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
             Ok(value)

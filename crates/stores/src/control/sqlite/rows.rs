@@ -1,7 +1,7 @@
-//! Records and audit entries as rows, and back.
+//! Converts records and audit entries to rows and back.
 //!
-//! What a person may have spoiled by hand is read leniently where that costs nothing but work done twice: an entry of
-//! the stage map that makes no sense counts as a stage that is not done.
+//! Values that a person may have edited are read leniently where the only cost is repeated work: an unreadable entry
+//! of the stage map counts as a stage that is not done.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -17,12 +17,11 @@ use super::failure::{OpError, OpResult};
 use crate::control::rules::name;
 use crate::control::{AuditEvent, ControlRecord, DocumentStatus, Resume, StageRecord};
 
-/// Columns by how often they change, so that an update touches no index that it need not.
-///
-/// Written once.
+/// Columns that are written once. Columns are grouped by how often they change, so that an update touches no index
+/// unnecessarily.
 const IDENTITY: [&str; 7] =
     ["document_id", "processing_version", "source", "source_bucket", "source_s3_key", "created_at", "max_retries"];
-/// Changed by claims and commands.
+/// Columns that claims and commands change.
 const STATE: [&str; 23] = [
     "version",
     "content_sha256",
@@ -48,7 +47,7 @@ const STATE: [&str; 23] = [
     "children",
     "children_content",
 ];
-/// Changed by every transition.
+/// Columns that every transition changes.
 const PROGRESS: [&str; 8] =
     ["current_stage", "stage_status", "retry_count", "interruptions", "last_error", "error_stage", "updated_at", "ttl"];
 
@@ -155,12 +154,12 @@ fn integer(n: u64) -> Value {
     Value::Integer(i64::try_from(n).unwrap_or(i64::MAX))
 }
 
-/// As JSON. Nothing that is written here can fail to be: keys are words, numbers are finite.
+/// Serialises a value as JSON. Values written here cannot fail: keys are strings, numbers are finite.
 pub fn json(value: &impl Serialize) -> Value {
     Value::Text(serde_json::to_string(value).unwrap_or_else(|_| "null".into()))
 }
 
-/// An enum that is a word in JSON, as that word.
+/// Returns the JSON string of a unit-like enum as a text value.
 pub fn word(value: &impl Serialize) -> Value {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(word)) => Value::Text(word),
@@ -168,12 +167,12 @@ pub fn word(value: &impl Serialize) -> Value {
     }
 }
 
-/// The inverse of [`word`].
+/// Parses an enum from its name; the inverse of [`word`].
 fn from_word<T: DeserializeOwned>(word: String) -> Option<T> {
     serde_json::from_value(serde_json::Value::String(word)).ok()
 }
 
-/// Columns of a row, one after the other.
+/// Reads the columns of a row one after another.
 struct Fields<'r> {
     row: &'r Row<'r>,
     next: usize,
@@ -187,7 +186,7 @@ impl Fields<'_> {
 
     fn parsed<T>(&mut self, what: &str, parse: impl FnOnce(String) -> Option<T>) -> OpResult<T> {
         let raw: String = self.get()?;
-        let unreadable = || OpError::Unreadable(format!("`{raw}` is no valid {what}"));
+        let unreadable = || OpError::Unreadable(format!("`{raw}` is not a valid {what}"));
         parse(raw.clone()).ok_or_else(unreadable)
     }
 
@@ -204,10 +203,10 @@ impl Fields<'_> {
     }
 }
 
-/// A row of [`COLUMNS`].
+/// Converts a row of [`COLUMNS`] into a record.
 pub fn record(row: &Row<'_>) -> OpResult<ControlRecord> {
     let mut f = Fields { row, next: 0 };
-    // In the order of the columns: a struct literal evaluates its fields as they are written.
+    // Read in the order of the columns: a struct literal evaluates its fields in written order.
     Ok(ControlRecord {
         document_id: f.parsed("document_id", |t| DocumentId::parse(&t))?,
         processing_version: f.get()?,
@@ -287,7 +286,7 @@ pub fn audit_values(event: &AuditEvent, ttl: i64) -> [Value; 13] {
     ]
 }
 
-/// A row of [`SELECT_AUDIT`].
+/// Converts a row of [`SELECT_AUDIT`] into an audit entry.
 pub fn audit(row: &Row<'_>) -> OpResult<AuditEvent> {
     let mut f = Fields { row, next: 0 };
     Ok(AuditEvent {

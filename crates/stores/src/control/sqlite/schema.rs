@@ -1,14 +1,14 @@
-//! The tables, and their version.
+//! Defines the tables and their version.
 //!
-//! Table and column names are those of the system that this one replaces, with our own columns beside them. The
-//! checks catch the slips of somebody who edits a row by hand before they can do harm.
+//! Table and column names are those of the system that docweir replaces, plus docweir's own columns. The checks catch
+//! mistakes of a person who edits a row by hand.
 
 use crate::sqlite::Schema;
 
-/// `DCWR`.
+/// Schema of the control store. The application id spells `DCWR`.
 pub const SCHEMA: Schema = Schema { application_id: 0x4443_5752, version: 2, tables: TABLES, upgrades: &[CHILDREN] };
 
-/// Version 2: documents within documents.
+/// Upgrade to version 2: documents within documents.
 const CHILDREN: &str = "
 ALTER TABLE document_processing_control ADD COLUMN parent TEXT;
 ALTER TABLE document_processing_control ADD COLUMN children TEXT NOT NULL DEFAULT '[]';

@@ -1,4 +1,4 @@
-//! One operation inside a transaction: what it can read and write.
+//! Provides the reads and writes of one operation inside a transaction.
 
 use docweir_core::clock::{UnixMicros, timestamp};
 use docweir_core::documents::DocumentId;
@@ -13,7 +13,7 @@ use crate::control::{ControlError, ControlRecord};
 
 const DAY_SECONDS: i64 = 86_400;
 
-/// What records are written with.
+/// Holds the settings that records are written with.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     pub max_retries: u32,
@@ -31,18 +31,18 @@ impl Terms {
     }
 }
 
-/// How much of a record has changed.
+/// Tells which columns of a record have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Changed {
     New,
     All,
-    /// The stage map, the attempts and the errors, but neither status nor claim nor version.
+    /// Stage map, attempts and errors; not status, claim or version.
     Progress,
 }
 
 pub struct Unit<'c> {
     connection: &'c Connection,
-    /// One moment for the whole transaction.
+    /// Current time; the same for the whole transaction.
     pub now: UnixMicros,
     pub terms: &'c Terms,
     stamps: &'c mut Stamps,
@@ -70,8 +70,8 @@ impl<'c> Unit<'c> {
         by_source(self.connection, source)
     }
 
-    /// Records that `condition` (and order) finds, at most `limit`. A row that can't be read is set aside as `FAILED`,
-    /// with a warning, so that it stands in nobody's way.
+    /// Returns at most `limit` records that match `condition`, which may include an order. An unreadable row is set
+    /// to `FAILED` with a warning, so that it does not block other work.
     pub fn select(&self, condition: &str, parameters: impl Params, limit: usize) -> OpResult<Vec<ControlRecord>> {
         let sql = format!("SELECT {}, rowid FROM document_processing_control WHERE {condition}", *rows::COLUMNS);
         let mut statement = self.connection.prepare_cached(&sql)?;
@@ -90,7 +90,7 @@ impl<'c> Unit<'c> {
         }
         drop(rows);
         for (rowid, why) in unreadable {
-            tracing::warn!(rowid, why, "a control record can't be read and is set aside as FAILED");
+            tracing::warn!(rowid, why, "unreadable control record; marked FAILED");
             self.execute("UPDATE document_processing_control SET status = 'FAILED' WHERE rowid = ?1", params![rowid])?;
         }
         Ok(found)
@@ -135,10 +135,11 @@ fn one(connection: &Connection, condition: &str, parameter: &str) -> OpResult<Op
     statement.query_row([parameter], |row| Ok(rows::record(row))).optional()?.transpose()
 }
 
-/// Removes a bounded step of what has expired; returns how many rows were looked at with success, 0 when done.
+/// Deletes one bounded step of expired rows. Returns the number of deleted rows; 0 means done.
 ///
-/// Audit entries are written in order of time, so the oldest are the first rows of the table: no index is kept for
-/// this. Control records are kept as long as the document may be in the vector store; those of deleted documents go.
+/// Audit entries are written in order of time, so the oldest are the first rows of the table and no index is needed.
+/// Control records are kept as long as the document may be in the vector store; only those of deleted documents are
+/// deleted.
 pub fn prune(connection: &Connection, now: UnixMicros, at_most: u64) -> Result<u64, rusqlite::Error> {
     const STEP: u64 = 1000;
     let seconds = now.div_euclid(1_000_000);

@@ -1,9 +1,9 @@
-//! The one thread that writes, and group commit.
+//! Writes on a single thread, with group commit.
 //!
-//! Operations wait in a bounded queue. The thread takes what waits, runs each in a savepoint of its own inside one
-//! transaction, commits once and only then answers: sixteen workers pay for one commit, and an operation that is
-//! refused takes nobody with it. A commit waits for the disk only if an operation in it asks for that
-//! ([`Durability::PowerLoss`]); see docs/decisions/0002-control-store.md for which do and why the others need not.
+//! Operations wait in a bounded queue. The thread takes all waiting operations and runs each in its own savepoint
+//! inside one transaction. It commits once and only then answers. So sixteen workers pay for one commit, and a
+//! refused operation does not affect the others. A commit is synced to the disk only if an operation in it requires
+//! this ([`Durability::PowerLoss`]). See docs/decisions/0002-control-store.md for the reasons.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,16 +20,16 @@ use crate::control::ControlError;
 use crate::control::stamps::Stamps;
 use crate::sqlite::Failure;
 
-/// What a commit must outlive.
+/// Describes what a commit must survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// The process. The operation can be repeated after a power loss.
+    /// Survives the end of the process. After a power loss the operation can be repeated.
     Process,
-    /// A power loss.
+    /// Survives a power loss.
     PowerLoss,
 }
 
-/// How an operation ended inside the transaction. The closure tells the caller, once the commit's result is known.
+/// Describes how an operation ended inside the transaction. The reply is sent once the commit's result is known.
 enum Ended {
     Keep(Reply),
     Undo(Reply),
@@ -66,19 +66,19 @@ impl SqliteWriter {
             batch: options.batch_operations.max(1),
             terms: Terms::of(options),
             stamps: Stamps::default(),
-            // What a new connection is set to.
+            // Default setting of a new connection.
             syncs: true,
             to_prune: options.prune_rows,
         };
         let spawned = std::thread::Builder::new().name("docweir-control".into()).spawn(move || thread.run());
         let thread = spawned.map_err(|e| {
-            Failure::new(&location, format!("can't start its thread: {e}"), "raise the limit of threads or processes")
+            Failure::new(&location, format!("can't start a thread: {e}"), "raise the limit of threads or processes")
         })?;
         Ok(Self { location, jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Runs `op` inside the next transaction; returns once it is committed. An operation whose caller has gone before
-    /// its turn is left out.
+    /// Runs `op` inside the next transaction and returns once it is committed. An operation whose caller is gone
+    /// before its turn is skipped.
     pub async fn write<T, F>(&self, durability: Durability, op: F) -> Result<T, ControlError>
     where
         T: Send + 'static,
@@ -94,7 +94,8 @@ impl SqliteWriter {
                 Ok(unit) => op(unit).map_err(|e| told(&location, e)),
                 Err(failure) => Err(Ok(failure)),
             };
-            // A refusal may rest on what an earlier operation of the same transaction did: if that is lost, so is it.
+            // A refusal may depend on an earlier operation of the same transaction. If the commit fails, report that
+            // failure instead.
             Some(match result {
                 Ok(value) => Ended::Keep(Box::new(move |committed| {
                     let _ = reply.send(committed.map(|()| value).map_err(Into::into));
@@ -114,13 +115,13 @@ impl SqliteWriter {
     }
 
     fn ended(&self) -> ControlError {
-        let reason = "an operation in its writer panicked, or the writer has ended; the log says why";
-        Failure::new(&self.location, reason, "start docweir again, and report it with the log").into()
+        let reason = "an operation panicked in the writer thread, or the thread has ended; the log has the reason";
+        Failure::new(&self.location, reason, "restart docweir and report the problem with the log").into()
     }
 }
 
 impl Drop for SqliteWriter {
-    /// What is queued is still written: whoever awaits it gets an answer.
+    /// Writes the queued operations before the thread ends, so that every waiting caller gets an answer.
     fn drop(&mut self) {
         drop(self.jobs.take());
         if let Some(thread) = self.thread.take() {
@@ -137,7 +138,7 @@ struct WriterThread {
     batch: usize,
     terms: Terms,
     stamps: Stamps,
-    /// What `PRAGMA synchronous` is set to: FULL or NORMAL.
+    /// If true, `PRAGMA synchronous` is FULL; otherwise NORMAL.
     syncs: bool,
     to_prune: u64,
 }
@@ -151,7 +152,7 @@ impl WriterThread {
                 jobs.push(job);
             }
             self.commit(jobs);
-            // Only who writes cleans up, and only when nobody waits.
+            // Only a process that writes prunes, and only while no operation waits.
             while self.to_prune > 0 && self.queue.is_empty() {
                 self.prune();
             }
@@ -163,7 +164,7 @@ impl WriterThread {
             Ok(0) => self.to_prune = 0,
             Ok(removed) => self.to_prune = self.to_prune.saturating_sub(removed),
             Err(error) => {
-                tracing::debug!(%error, location = %self.location, "expired audit entries were left for the next run");
+                tracing::debug!(%error, location = %self.location, "expired rows not removed; next run retries");
                 self.to_prune = 0;
             }
         }
@@ -175,9 +176,9 @@ impl WriterThread {
         let mut jobs = jobs.into_iter();
         let result = self.run_in_transaction(durable, &mut jobs, &mut answers);
         if let Err(failure) = &result {
-            // Dropping the transaction has rolled it back. Those whose turn did not come are told the same.
+            // Dropping the transaction has rolled it back. Operations that did not run get the same failure.
             if !failure.busy {
-                tracing::error!(?failure, "a commit of the control store failed");
+                tracing::error!(?failure, "control store commit failed");
             }
             for job in jobs {
                 if let Some(Ended::Keep(answer) | Ended::Undo(answer) | Ended::Failed(_, answer)) =
@@ -201,7 +202,8 @@ impl WriterThread {
         let location = self.location.clone();
         let failed = |e: rusqlite::Error| Failure::of(&location, &e);
         if self.syncs != durable {
-            // Not allowed inside a transaction. A synced commit also saves the unsynced ones before it: one log.
+            // The pragma is not allowed inside a transaction. A synced commit also syncs the earlier ones: they share
+            // one log.
             let level = if durable { "FULL" } else { "NORMAL" };
             self.connection.pragma_update(None, "synchronous", level).map_err(failed)?;
             self.syncs = durable;
@@ -226,16 +228,17 @@ impl WriterThread {
                 }
                 Ok(Some(Ended::Failed(failure, answer))) => {
                     answers.push(answer);
-                    // SQLite rolls back by itself on some errors: then nothing of the others is left to commit.
+                    // On some errors SQLite rolls back the whole transaction. Then no other operation is left to
+                    // commit.
                     if failure.fatal || self.connection.is_autocommit() {
                         return Err(failure);
                     }
                     false
                 }
-                // The caller has gone.
+                // The caller is gone.
                 Ok(None) => false,
                 Err(_) => {
-                    tracing::error!(location = %self.location, "an operation on the control store panicked");
+                    tracing::error!(location = %self.location, "control store operation panicked");
                     false
                 }
             };
