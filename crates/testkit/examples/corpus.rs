@@ -1,4 +1,4 @@
-//! Documents from a seed, and files that are bad in every way. Run it with
+//! Writes documents from a seed, and one hostile file of each kind. Run it with
 //! `cargo run -p docweir-testkit --example corpus`.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]

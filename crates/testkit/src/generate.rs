@@ -1,21 +1,22 @@
-//! Whole documents from a seed.
+//! Generates whole documents from a seed.
 //!
-//! A page of every generated document holds its [`marker`] once, in running text.
+//! Each page of a generated document contains its [`marker`] once, in running text.
 
 use crate::pdf::{Pdf, PdfPage};
 use crate::prose::{Chance, heading, marker, paragraph};
 
-/// What a usual test and the benchmarks read: a heading and some 200 words on each of two pages, about 2 kB.
+/// Returns the document that most tests and benchmarks read: a heading and about 200 words on each of two pages,
+/// about 2 kB.
 pub fn two_pages(seed: u64) -> Vec<u8> {
     pages(2, seed)
 }
 
-/// A PDF of `count` pages like those of [`two_pages`].
+/// Returns a PDF of `count` pages like those of [`two_pages`].
 pub fn pages(count: usize, seed: u64) -> Vec<u8> {
     long_pages(count, 0, seed)
 }
 
-/// The same with `more` paragraphs of some 90 words at the end of each page.
+/// Returns a PDF like that of [`pages`], with `more` paragraphs of about 90 words added to each page.
 pub fn long_pages(count: usize, more: usize, seed: u64) -> Vec<u8> {
     let mut chance = Chance::new(seed);
     let mut pdf = Pdf::new(&title(seed));
@@ -30,8 +31,8 @@ pub fn long_pages(count: usize, more: usize, seed: u64) -> Vec<u8> {
     pdf.to_bytes()
 }
 
-/// A PDF with one page for each text, a paragraph for each of its lines; a line that begins with `# ` is a heading.
-/// Characters outside Latin-1 become question marks.
+/// Returns a PDF with one page for each text and one paragraph for each line of a text. A line that begins with `# `
+/// becomes a heading. Characters outside Latin-1 become question marks.
 pub fn with_text(texts: &[&str]) -> Vec<u8> {
     let mut pdf = Pdf::new("given text");
     for text in texts {
@@ -46,7 +47,8 @@ pub fn with_text(texts: &[&str]) -> Vec<u8> {
     pdf.to_bytes()
 }
 
-/// Markdown with headings on two levels, a list, a table, code and a quotation in turn. Its marker is that of page 1.
+/// Returns Markdown with headings on two levels; its sections contain a list, a table, code or a quotation in turn.
+/// Its marker is that of page 1.
 pub fn markdown(seed: u64, sections: usize) -> String {
     let mut chance = Chance::new(seed);
     let mut out = format!("# {}\n\n{} {}\n", title(seed), paragraph(&mut chance, 4), mention(seed, 1));
@@ -66,7 +68,7 @@ pub fn markdown(seed: u64, sections: usize) -> String {
     out
 }
 
-/// Paragraphs of plain text, an empty line between them. Its marker is that of page 1.
+/// Returns paragraphs of plain text, separated by empty lines. Its marker is that of page 1.
 pub fn plain_text(seed: u64, paragraphs: usize) -> String {
     let mut chance = Chance::new(seed);
     let mut out = format!("{}\n\n{}\n", title(seed).to_uppercase(), mention(seed, 1));

@@ -1,39 +1,39 @@
-//! Files that are damaged, locked, endless or not what their name says.
+//! Generates files that are damaged, encrypted, endless, or of another type than their name says.
 //!
-//! [`all`] lists them with what may be asked of a program that meets them. Nothing here is dangerous to hold: the
-//! largest is a few megabytes, and what grows does so only in a program that reads it without limits.
+//! [`all`] lists the files with the result that is expected of a program that reads them. The files are harmless to
+//! store: the largest has a few megabytes. Some of them expand, but only in a program that reads them without limits.
 
 use flate2::{Compress, Compression, FlushCompress};
 
 use crate::generate::{pages, two_pages};
 use crate::pdf::{Objects, Pdf, PdfPage, deflate, stream};
 
-/// What a sound program does with a file.
+/// Describes the correct behaviour of a program that reads a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// Reads its text.
+    /// The program reads the file's text.
     Text,
-    /// Refuses it at once, with the reason.
+    /// The program refuses the file at once, with the reason.
     Refused,
-    /// Ends the work by a limit of time, of memory or of nesting; or finishes early because it cuts the loop.
+    /// A limit of time, memory or nesting ends the work; or the program detects the loop and finishes early.
     Limited,
-    /// Reads what is there or refuses it: engines differ, and both are right.
+    /// The program reads the readable part or refuses the file. PDF engines differ, and both are correct.
     Either,
 }
 
-/// A file and what it asks for.
+/// Holds a hostile file and the behaviour that is expected of its reader.
 #[derive(Clone, Debug)]
 pub struct Hostile {
-    /// A file name: lower case, with the extension that a user would see.
+    /// File name: lower case, with the extension that a user would see.
     pub name: &'static str,
     pub bytes: Vec<u8>,
     pub outcome: Expected,
 }
 
-/// The password of [`encrypted_rc4`] and [`encrypted_aes`]; that of the owner is `owner`.
+/// User password of [`encrypted_rc4`] and [`encrypted_aes`]; the owner password is `owner`.
 pub const PASSWORD: &str = "weir";
 
-/// Every file of this module, with the sizes that a test on two cores can afford.
+/// Returns every file of this module, in sizes that a test on two cores can handle.
 pub fn all() -> Vec<Hostile> {
     use Expected::{Either, Limited, Refused, Text};
     let entry = |name, bytes, outcome| Hostile { name, bytes, outcome };
@@ -63,42 +63,42 @@ pub fn all() -> Vec<Hostile> {
     ]
 }
 
-/// An executable that is called a PDF.
+/// Returns an executable that is named as a PDF.
 pub fn program() -> Vec<u8> {
     let mut out = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0".to_vec();
     out.extend((0..4096u32).map(|i| i.wrapping_mul(2_654_435_761).to_be_bytes()[0]));
     out
 }
 
-/// What a server sends instead of a PDF when a session has ended.
+/// Returns a sign-in page, as a server sends it instead of a PDF when a session has ended.
 pub fn web_page() -> Vec<u8> {
     b"<!doctype html>\n<html><head><title>Sign in</title></head><body><h1>Please sign in</h1></body></html>\n".to_vec()
 }
 
-/// The first `share` (0 to 1) of a sound file: an upload that broke off.
+/// Returns the first `share` (0 to 1) of a valid file, as after an upload that broke off.
 pub fn truncated(share: f64) -> Vec<u8> {
     let mut bytes = pages(8, 11);
-    // In range by its bounds, so the cast cannot lose anything but the fraction.
+    // The product is within the length of the file, so the cast loses only the fraction.
     bytes.truncate((bytes.len() as f64 * share.clamp(0.0, 1.0)) as usize);
     bytes
 }
 
-/// Two pages behind a user password, RC4 with 128 bits (PDF 1.4).
+/// Returns two pages with a user password, encrypted with RC4 and 128 bits (PDF 1.4).
 pub fn encrypted_rc4() -> Vec<u8> {
     include_bytes!("../data/encrypted-rc4.pdf").to_vec()
 }
 
-/// Two pages behind a user password, AES with 256 bits (PDF 2.0).
+/// Returns two pages with a user password, encrypted with AES and 256 bits (PDF 2.0).
 pub fn encrypted_aes() -> Vec<u8> {
     include_bytes!("../data/encrypted-aes.pdf").to_vec()
 }
 
-/// Two pages that are encrypted, but open for everybody (the user password is empty): anyone may read them.
+/// Returns two pages that are encrypted with an empty user password, so that any program may read them.
 pub fn encrypted_empty_password() -> Vec<u8> {
     include_bytes!("../data/encrypted-empty-password.pdf").to_vec()
 }
 
-/// Whole objects and a trailer, but no cross-references: a reader has to look for the objects itself.
+/// Returns intact objects and a trailer without cross-references. A reader has to search for the objects.
 pub fn no_cross_references() -> Vec<u8> {
     let mut bytes = two_pages(12);
     if let (Some(table), Some(trailer)) = (find_last(&bytes, b"xref\n0 "), find_last(&bytes, b"trailer\n<<")) {
@@ -107,7 +107,7 @@ pub fn no_cross_references() -> Vec<u8> {
     bytes
 }
 
-/// Whole objects and nothing behind them: a reader has to find the catalogue, too.
+/// Returns intact objects without a trailer. A reader has to search for the catalogue, too.
 pub fn no_trailer() -> Vec<u8> {
     let mut bytes = two_pages(16);
     if let Some(table) = find_last(&bytes, b"xref\n0 ") {
@@ -116,17 +116,17 @@ pub fn no_trailer() -> Vec<u8> {
     bytes
 }
 
-/// Every offset points some bytes too far, as after a transfer that turned line ends.
+/// Returns a file whose offsets are too small by some bytes, as after a transfer that converted line ends.
 pub fn wrong_cross_references() -> Vec<u8> {
     let mut bytes = two_pages(13);
-    // A comment of 29 bytes behind the header moves everything and corrects nothing.
+    // A comment of 29 bytes after the header moves all objects; the offsets stay as they were.
     let comment = *b"% this line moves everything\n";
     let at = bytes.iter().position(|&b| b == b'\n').map_or(0, |at| at + 1);
     bytes.splice(at..at, comment);
     bytes
 }
 
-/// The trailer names its own table as the previous one.
+/// Returns a file whose trailer names its own cross-reference table as the previous one.
 pub fn cross_references_in_a_circle() -> Vec<u8> {
     let mut bytes = two_pages(14);
     if let (Some(table), Some(trailer)) = (find_last(&bytes, b"xref\n0 "), find_last(&bytes, b"trailer\n<<")) {
@@ -136,14 +136,15 @@ pub fn cross_references_in_a_circle() -> Vec<u8> {
     bytes
 }
 
-/// A mail header in front, as careless programs leave it: offsets count from the PDF's own first byte.
+/// Returns a file with a mail header in front, as careless programs store it. Offsets count from the first byte of
+/// the PDF.
 pub fn garbage_before_the_header() -> Vec<u8> {
     let mut out = b"Content-Type: application/pdf\r\n\r\n".to_vec();
     out.extend_from_slice(&two_pages(15));
     out
 }
 
-/// A page tree that claims a billion pages and has one.
+/// Returns a page tree that claims a billion pages and has one.
 pub fn lying_page_count() -> Vec<u8> {
     let mut objects = Objects::new();
     let content = objects.add(stream("", b"BT /R 12 Tf 72 700 Td (one page) Tj ET"));
@@ -152,7 +153,7 @@ pub fn lying_page_count() -> Vec<u8> {
     objects.finish("lying count", &format!("<</Type/Catalog/Pages {root} 0 R>>"))
 }
 
-/// A page tree whose root is its own child.
+/// Returns a page tree whose root is its own child.
 pub fn page_tree_in_a_circle() -> Vec<u8> {
     let mut objects = Objects::new();
     let content = objects.add(stream("", b"BT /R 12 Tf 72 700 Td (round and round) Tj ET"));
@@ -162,7 +163,7 @@ pub fn page_tree_in_a_circle() -> Vec<u8> {
     objects.finish("circle", &format!("<</Type/Catalog/Pages {root} 0 R>>"))
 }
 
-/// Arrays in arrays: a parser that calls itself for each runs out of stack.
+/// Returns nested arrays. A parser that recurses for each array runs out of stack.
 pub fn deep_arrays(depth: usize) -> Vec<u8> {
     let mut objects = Objects::new();
     let mut content = b"BT /R 12 Tf 72 700 Td (shallow) Tj ET\n".to_vec();
@@ -175,7 +176,7 @@ pub fn deep_arrays(depth: usize) -> Vec<u8> {
     objects.finish("deep", &format!("<</Type/Catalog/Pages {root} 0 R/Extra {nested} 0 R>>"))
 }
 
-/// A form that draws itself.
+/// Returns a form that draws itself.
 pub fn form_in_itself() -> Vec<u8> {
     let mut objects = Objects::new();
     let form = 5;
@@ -189,8 +190,8 @@ pub fn form_in_itself() -> Vec<u8> {
     objects.finish("itself", &format!("<</Type/Catalog/Pages {root} 0 R>>"))
 }
 
-/// Eight forms, each drawing the next one forty times: 6.5 million million drawings in a file of four kilobytes, with
-/// no recursion that a limit on depth would find.
+/// Returns eight forms that each draw the next one forty times: 6.5 million million drawings in a file of four
+/// kilobytes. There is no recursion, so a limit on depth does not find the problem.
 pub fn spinning() -> Vec<u8> {
     const LEVELS: usize = 8;
     const TIMES: usize = 40;
@@ -211,7 +212,8 @@ pub fn spinning() -> Vec<u8> {
     objects.finish("spinning", &format!("<</Type/Catalog/Pages {root} 0 R>>"))
 }
 
-/// A page whose content unpacks to this many mebibytes of spaces, packed twice into some kilobytes.
+/// Returns a page whose content decompresses to this many mebibytes of spaces. It is compressed twice to some
+/// kilobytes.
 pub fn bomb(mebibytes: u64) -> Vec<u8> {
     let mut objects = Objects::new();
     let packed = deflate(&deflated_spaces(mebibytes));
@@ -221,7 +223,7 @@ pub fn bomb(mebibytes: u64) -> Vec<u8> {
     objects.finish("bomb", &format!("<</Type/Catalog/Pages {root} 0 R>>"))
 }
 
-/// A page whose compressed content breaks off in the middle and goes on with garbage.
+/// Returns a page whose compressed content breaks off in the middle and continues with garbage.
 pub fn broken_stream() -> Vec<u8> {
     let mut data = deflate(&b"BT /R 12 Tf 72 700 Td (half of this) Tj ET\n".repeat(500));
     data.truncate(data.len() / 2);
@@ -231,7 +233,7 @@ pub fn broken_stream() -> Vec<u8> {
     objects.finish_pages("broken stream", &[content])
 }
 
-/// Two sound pages with nothing on them.
+/// Returns two valid pages without content.
 pub fn no_text() -> Vec<u8> {
     Pdf::new("nothing").page(PdfPage::new()).page(PdfPage::new()).to_bytes()
 }
@@ -240,8 +242,9 @@ fn page_of(resources: &str, content: usize, parent: usize) -> String {
     format!("<</Type/PdfPage/Parent {parent} 0 R/MediaBox[0 0 595 842]/Resources {resources}/Contents {content} 0 R>>")
 }
 
-/// A zlib stream of `mebibytes` × 2²⁰ spaces, made without unpacking it: one mebibyte is packed once up to a full
-/// flush, which forgets what came before, and this piece is repeated. The checksum of a run of one byte is arithmetic.
+/// Returns a zlib stream of `mebibytes` × 2²⁰ spaces without compressing all of them. One mebibyte is compressed once
+/// up to a full flush, which resets the compressor, and the result is repeated. The checksum of repeated equal bytes
+/// is computed directly.
 fn deflated_spaces(mebibytes: u64) -> Vec<u8> {
     const PIECE: usize = 1 << 20;
     let mut piece = Vec::with_capacity(16 << 10);
@@ -253,7 +256,7 @@ fn deflated_spaces(mebibytes: u64) -> Vec<u8> {
     for _ in 0..mebibytes {
         out.extend_from_slice(&piece);
     }
-    // An empty last block, then Adler-32.
+    // The last block is empty; Adler-32 follows.
     out.extend_from_slice(&[0x03, 0x00]);
     let (modulus, count) = (65_521u128, u128::from(mebibytes) << 20);
     let a = (1 + count * 32) % modulus;
@@ -288,7 +291,7 @@ mod tests {
     #[test]
     fn the_bomb_is_a_sound_stream_of_its_announced_size() {
         let mut unpacked = Vec::new();
-        // The decoder checks the checksum at the end.
+        // The decoder verifies the checksum at the end.
         flate2::read::ZlibDecoder::new(&deflated_spaces(3)[..]).read_to_end(&mut unpacked).unwrap();
         assert_eq!(unpacked.len(), 3 << 20);
         assert!(unpacked.iter().all(|&b| b == b' '));

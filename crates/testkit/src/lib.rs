@@ -1,18 +1,18 @@
-//! Documents for tests and benchmarks, and servers for tests.
+//! Provides documents for tests and benchmarks, and servers for tests.
 //!
 //! # Layout
-//! - [`prose`]: sentences from a seed, and marker words that occur in one page of one document only;
+//! - [`prose`]: sentences from a seed, and marker words that occur on one page of one document only;
 //! - [`pdf`]: a writer of small, valid PDFs;
 //! - [`generate`]: whole documents from a seed ([`two_pages`], [`pages`], [`with_text`], [`markdown`], [`plain_text`]);
-//! - [`hostile`]: files that are damaged, locked, endless or not what their name says;
-//! - [`servers`]: real servers of AWS's protocols, started on loopback and gone with the test;
-//! - [`proxy`]: what stands between a client and a server, and fails;
+//! - [`hostile`]: files that are damaged, encrypted, endless, or of another type than their name says;
+//! - [`servers`]: real servers of AWS's protocols, started on loopback and removed with the test;
+//! - [`proxy`]: a proxy between a client and a server that loses, cuts or delays requests;
 //! - [`processes`]: a small disk, and processes that can be killed.
 //!
-//! Every document is a pure function of its arguments: the same seed gives the same bytes on every machine, so a test can
-//! name the document that failed, and a benchmark reads the same corpus each time. Only [`servers`] and [`proxy`] touch the machine.
-//! Nothing here is part of the product, and nothing here reads a PDF or calls a server's API: what the product makes of
-//! them is for its tests to say.
+//! Every document is a pure function of its arguments: the same seed gives the same bytes on every machine. A test
+//! can therefore name the document that failed, and a benchmark always reads the same corpus. Only [`servers`],
+//! [`proxy`] and [`processes`] use the network, processes or mounts. Nothing here is part of the product. Nothing
+//! here reads a PDF or calls a server's API; the product's tests do.
 
 #![forbid(unsafe_code)]
 

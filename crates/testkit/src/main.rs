@@ -1,4 +1,4 @@
-//! `docweir-testkit`: writes generated documents and hostile files into a folder.
+//! Runs `docweir-testkit`, which writes generated documents and hostile files into a folder.
 
 use std::ffi::OsString;
 use std::fs;
@@ -16,20 +16,20 @@ Usage:
   docweir-testkit locked
 
 Commands:
-  generate   N documents with seeds from --seed upwards, named by their seed
-               --count  how many documents (default 100)
-               --pages  pages of each; sections of each for Markdown (default 2)
-               --more   paragraphs of some 90 words more on each page of a PDF (default 0)
-               --seed   the first seed (default 0)
-               --kind   what to write (default pdf)
-  hostile    one file for every way in which a file can be bad
-  locked     the plain document that crates/testkit/data holds encrypted, to standard output
+  generate   writes N documents, with seeds from --seed upwards, named after their seed
+               --count  number of documents (default 100)
+               --pages  pages of each PDF, or sections of each Markdown file (default 2)
+               --more   additional paragraphs of about 90 words on each page of a PDF (default 0)
+               --seed   first seed (default 0)
+               --kind   type of the documents (default pdf)
+  hostile    writes one bad file of each kind
+  locked     writes the unencrypted source of the encrypted files in crates/testkit/data to standard output
 
 Example:
   docweir-testkit generate --count 10000 --pages 2 --out /tmp/ten-thousand
 ";
 
-/// The greatest number for which no two markers are the same.
+/// Largest seed for which all markers differ.
 const MAX_SEED: u64 = u32::MAX as u64;
 
 #[derive(Debug, PartialEq)]
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         Some("hostile") => parse(words).and_then(|arguments| write_hostile(&arguments)),
         Some("locked") => write_out(&with_text(&["# Locked\nThis stands behind a password.", "A second page."])),
         Some("help" | "--help" | "-h") => write_out(HELP.as_bytes()),
-        _ => Err(format!("unknown command {command:?}: one of generate, hostile, locked, help")),
+        _ => Err(format!("unknown command {command:?}: use one of generate, hostile, locked, help")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -77,12 +77,12 @@ fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Arguments, String>
             "--seed" => seed = number()?,
             "--kind" if text == "pdf" => markdown = false,
             "--kind" if text == "markdown" => markdown = true,
-            "--kind" => return Err(format!("--kind {text}: one of pdf, markdown")),
-            _ => return Err(format!("unknown option {name}: one of --out, --count, --pages, --more, --seed, --kind")),
+            "--kind" => return Err(format!("--kind {text}: use pdf or markdown")),
+            _ => return Err(format!("unknown option {name}: use --out, --count, --pages, --more, --seed or --kind")),
         }
     }
     if seed.checked_add(count).is_none_or(|end| end > MAX_SEED) {
-        return Err(format!("--seed {seed} --count {count}: seeds end at {MAX_SEED}"));
+        return Err(format!("--seed {seed} --count {count}: seeds end at {MAX_SEED}; use smaller numbers"));
     }
     Ok(Arguments { out: out.ok_or("--out DIR is missing")?, count, pages, more, seed, markdown })
 }

@@ -1,23 +1,23 @@
-//! A writer of small, valid PDFs: text in Helvetica at given places, nothing else.
+//! Writes small, valid PDFs: text in Helvetica at given positions, and nothing else.
 //!
-//! It knows four objects beside the pages (catalogue, two fonts, information) and a page tree that is balanced, since
-//! readers walk a flat tree of thousands of pages slowly. Text is Latin-1, the part of Unicode that the standard fonts
-//! show without an embedded font; any other character becomes a question mark.
+//! Apart from the pages, a file has four objects (catalogue, two fonts, information) and a balanced page tree,
+//! because readers traverse a flat tree of thousands of pages slowly. Text is Latin-1, the part of Unicode that the
+//! standard fonts display without an embedded font. Other characters become question marks.
 
 use std::io::Write;
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 
-/// A4 in points.
+/// Page size A4, in points.
 const WIDTH: u32 = 595;
 const HEIGHT: u32 = 842;
 const MARGIN: u32 = 72;
-/// Characters a line: at 10.5 points the widest likely line still ends before the right margin.
+/// Maximum number of characters per line. At 10.5 points, the widest likely line still ends before the right margin.
 const LINE: usize = 78;
 const BODY: f32 = 10.5;
 const HEADING: f32 = 17.0;
-/// Pages under one node of the page tree.
+/// Maximum number of children of a node in the page tree.
 const FAN_OUT: usize = 64;
 
 const CATALOGUE: usize = 1;
@@ -31,11 +31,12 @@ struct PdfLine {
     text: String,
     bold: bool,
     size: f32,
-    /// Points from the upper edge of the page to the baseline.
+    /// Distance from the upper edge of the page to the baseline, in points.
     down: f32,
 }
 
-/// One page. Text that does not fit below what is there runs over the lower edge: a page never breaks by itself.
+/// Describes one page. Text that does not fit below the existing text runs over the lower edge; there is no automatic
+/// page break.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PdfPage {
     lines: Vec<PdfLine>,
@@ -53,7 +54,7 @@ impl PdfPage {
         Self::default()
     }
 
-    /// A line in large bold type.
+    /// Adds a line in large bold type.
     #[must_use]
     pub fn heading(mut self, text: &str) -> Self {
         self.down += HEADING;
@@ -62,7 +63,7 @@ impl PdfPage {
         self
     }
 
-    /// Text broken into lines at spaces, with room below.
+    /// Adds text that is broken into lines at spaces, with space below.
     #[must_use]
     pub fn paragraph(mut self, text: &str) -> Self {
         for line in wrap(text, LINE) {
@@ -74,7 +75,8 @@ impl PdfPage {
     }
 
     fn content(&self) -> Vec<u8> {
-        // A text object for each line: readers that go by operators and not by places break lines there, too.
+        // Each line is its own text object, because readers that use operators instead of positions break lines
+        // there, too.
         let mut out = Vec::new();
         for line in &self.lines {
             let font = if line.bold { "B" } else { "R" };
@@ -87,7 +89,7 @@ impl PdfPage {
     }
 }
 
-/// A document: pages and a title.
+/// Describes a document: pages and a title.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pdf {
     title: String,
@@ -105,7 +107,7 @@ impl Pdf {
         self
     }
 
-    /// The file, with compressed page contents and a correct cross-reference table.
+    /// Returns the file, with compressed page contents and a correct cross-reference table.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut objects = Objects::new();
         let contents: Vec<usize> = self
@@ -117,7 +119,7 @@ impl Pdf {
     }
 }
 
-/// The objects of a file in the making. Numbers 1 to 4 are fixed; the others count upwards.
+/// Collects the objects of a file. Numbers 1 to 4 are fixed; further objects count upwards.
 pub(crate) struct Objects {
     bodies: Vec<Vec<u8>>,
 }
@@ -126,7 +128,7 @@ impl Objects {
     pub(crate) fn new() -> Self {
         let font =
             |name: &str| format!("<</Type/Font/Subtype/Type1/BaseFont/{name}/Encoding/WinAnsiEncoding>>").into_bytes();
-        // The catalogue and the information are known at the end.
+        // The catalogue and the information follow at the end.
         Self { bodies: vec![Vec::new(), Vec::new(), font("Helvetica"), font("Helvetica-Bold")] }
     }
 
@@ -137,9 +139,9 @@ impl Objects {
         self.bodies.len()
     }
 
-    /// One page for each content stream, the page tree above them, and the file.
+    /// Adds one page for each content stream and the page tree above them, and returns the file.
     pub(crate) fn finish_pages(mut self, title: &str, contents: &[usize]) -> Vec<u8> {
-        // Every node names its parent, so numbers are given out before bodies are written.
+        // Each node names its parent, so all numbers are assigned before the bodies are written.
         let resources = format!("<</Font<</R {REGULAR} 0 R/B {BOLD} 0 R>>>>");
         let first_page = self.bodies.len() + 1;
         let mut levels = vec![(first_page..first_page + contents.len()).collect::<Vec<usize>>()];
@@ -186,7 +188,7 @@ impl Objects {
         self.finish(title, &format!("<</Type/Catalog/Pages {root} 0 R>>"))
     }
 
-    /// The file with this catalogue.
+    /// Returns the file with this catalogue.
     pub(crate) fn finish(mut self, title: &str, catalogue: &str) -> Vec<u8> {
         self.bodies[CATALOGUE - 1] = catalogue.as_bytes().to_vec();
         let mut information = b"<</Title(".to_vec();
@@ -194,7 +196,7 @@ impl Objects {
         information.extend_from_slice(b")/Producer(docweir-testkit)/CreationDate(D:20250101090000Z)>>");
         self.bodies[INFORMATION - 1] = information;
 
-        // The second line tells programs that copy files that this one is binary.
+        // The second line marks the file as binary for programs that copy it.
         let mut out = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n".to_vec();
         let mut offsets = Vec::with_capacity(self.bodies.len());
         for (index, body) in self.bodies.iter().enumerate() {
@@ -217,7 +219,7 @@ impl Objects {
     }
 }
 
-/// A stream object with these entries in its dictionary.
+/// Returns a stream object whose dictionary has these entries.
 pub(crate) fn stream(entries: &str, data: &[u8]) -> Vec<u8> {
     let mut out = format!("<<{entries}/Length {}>>\nstream\n", data.len()).into_bytes();
     out.extend_from_slice(data);
@@ -233,7 +235,7 @@ pub(crate) fn deflate(data: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The inside of a PDF string in Latin-1.
+/// Returns the content of a PDF string in Latin-1, without its parentheses.
 fn escape(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     for c in text.chars() {
@@ -246,7 +248,7 @@ fn escape(text: &str) -> Vec<u8> {
     out
 }
 
-/// Lines of at most `limit` characters, broken at spaces; a longer word stands alone.
+/// Splits text at spaces into lines of at most `limit` characters. A longer word gets its own line.
 fn wrap(text: &str, limit: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {

@@ -1,15 +1,15 @@
-//! Means of the stores' tests: a small disk, and processes that can be killed.
+//! Provides a small disk and killable processes for the tests of the stores.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A small disk of its own, for filling. Needs the right to mount.
+/// Mounts a small separate disk that a test can fill. Mounting needs privileges.
 pub struct SmallDisk {
     folder: tempfile::TempDir,
 }
 
 impl SmallDisk {
-    /// `None`, and a word about it, where mounting is not allowed.
+    /// Mounts a disk of this many bytes. Prints a message and returns `None` where mounting is not allowed.
     pub fn new(bytes: u64) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let size = format!("size={bytes}");
@@ -17,7 +17,7 @@ impl SmallDisk {
         if mount.is_ok_and(|o| o.status.success()) {
             return Some(Self { folder });
         }
-        eprintln!("skipped: no right to mount a small disk");
+        eprintln!("skipped: mounting a small disk is not permitted");
         None
     }
 
@@ -39,8 +39,8 @@ impl Drop for SmallDisk {
 
 const FOLDER: &str = "DOCWEIR_TEST_FOLDER";
 
-/// Runs the test `name` of the module `module` (its `module_path!()`) of this very test program as a process of its
-/// own, with a folder to work in. The test looks for it with [`folder_of_child`].
+/// Runs the test `name` of `module` (its `module_path!()`) of this test program in a child process, with a folder to
+/// work in. The test gets the folder from [`folder_of_child`].
 pub fn child(module: &str, name: &str, folder: &Path) -> Child {
     let (_crate, path) = module.split_once("::").unwrap();
     Command::new(std::env::current_exe().unwrap())
@@ -51,7 +51,7 @@ pub fn child(module: &str, name: &str, folder: &Path) -> Child {
         .unwrap()
 }
 
-/// The folder that [`child`] was given; `None` in a common run of the tests, where there is nothing to do.
+/// Returns the folder that [`child`] passed. Returns `None` in an ordinary test run; the test then has nothing to do.
 pub fn folder_of_child() -> Option<PathBuf> {
     std::env::var_os(FOLDER).map(PathBuf::from)
 }

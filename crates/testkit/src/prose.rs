@@ -1,9 +1,10 @@
-//! Text from a seed: sentences that read like a dull manual, and words that occur nowhere else.
+//! Generates text from a seed: sentences that read like a dull manual, and words that occur nowhere else.
 //!
-//! Real words in real sentences, so that a tokenizer and an embedder see what they see in life; a [`marker`] in each
-//! page, so that a test can ask for one page and know the only right answer.
+//! The sentences consist of real words, so that a tokenizer and an embedder get realistic input. Each page has a
+//! [`marker`], so that a test can search for one page and knows the only correct result.
 
-/// A small generator of numbers (SplitMix64). Not for secrets; stable for ever, since tests depend on its output.
+/// Generates numbers with SplitMix64. The generator is not for secrets. Its output never changes, because tests
+/// depend on it.
 #[derive(Clone, Debug)]
 pub struct Chance(u64);
 
@@ -20,7 +21,8 @@ impl Chance {
         z ^ (z >> 31)
     }
 
-    /// A number from 0 to `end` - 1; 0 when `end` is 0. The bias of the remainder is of no consequence here.
+    /// Returns a number from 0 to `end` - 1, or 0 if `end` is 0. The small bias of the remainder does not matter
+    /// here.
     pub fn below(&mut self, end: usize) -> usize {
         let end = u64::try_from(end).unwrap_or(u64::MAX).max(1);
         usize::try_from(self.next_u64() % end).unwrap_or(0)
@@ -31,16 +33,16 @@ impl Chance {
     }
 }
 
-/// A word of 16 letters that belongs to this page (counted from 1) of this document alone.
+/// Returns a word of 16 letters that is unique to this page (counted from 1) of this document.
 ///
-/// No two pairs share a word as long as seeds stay below 2³² and pages below 2¹⁶: the pair is permuted within 48 bits
-/// and spelled in eight syllables, so that neighbours do not look alike.
+/// Different pairs have different words if seeds are below 2³² and pages below 2¹⁶. The pair is permuted within 48
+/// bits and spelled in eight syllables, so that the words of neighbouring pages do not look alike.
 pub fn marker(seed: u64, page: usize) -> String {
     const CONSONANTS: &[u8; 16] = b"bdfghjklmnprstvz";
     const VOWELS: &[u8; 4] = b"aeio";
     const BITS: u64 = (1 << 48) - 1;
     let page = u64::try_from(page).unwrap_or(u64::MAX);
-    // Odd factors and shifts by half the width are permutations of 48 bits.
+    // Multiplication by an odd factor and xor with a shift by half the width are permutations of 48 bits.
     let mut code = ((seed & 0xffff_ffff) << 16 | (page & 0xffff)) & BITS;
     for factor in [0x5851_f42d_4c95, 0x2545_f491_4f6d] {
         code = code.wrapping_mul(factor) & BITS;
@@ -194,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_output_of_a_seed_never_changes() {
-        // Stored expectations and benchmarks depend on these.
+        // Stored expectations and benchmarks depend on these values.
         assert_eq!(Chance::new(0).next_u64(), 0xe220_a839_7b1d_cdaf);
         assert_eq!(marker(1, 1), "gonakonozijinora");
         assert_eq!(

@@ -1,7 +1,8 @@
-//! A proxy on loopback that does to requests what a network does on a bad day, or only counts them.
+//! Forwards requests on loopback and simulates network failures, or only counts requests.
 //!
-//! Speaks as much HTTP/1.1 as clients of object stores do: requests with a `Content-Length`, one connection each. What it
-//! does to a request is decided when the request is there whole, so a test can say "the reply to the second PUT is lost".
+//! The proxy supports the part of HTTP/1.1 that clients of object stores use: requests with a `Content-Length`, one
+//! per connection. It decides on a request after it has received all of it, so a test can say "lose the reply to the
+//! second PUT".
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,34 +10,34 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// What becomes of a request.
+/// Names the treatment of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
     Pass,
-    /// The connection ends; the server never hears of it.
+    /// The connection ends before the server receives the request.
     LoseRequest,
-    /// The server carries it out; the connection ends before its reply.
+    /// The server executes the request; the connection ends before its reply.
     LoseReply,
-    /// The reply's first bytes arrive, then the connection ends.
+    /// The first bytes of the reply arrive; then the connection ends.
     CutReply(usize),
-    /// This in the place of the server's reply, which never hears of it.
+    /// The client gets this reply; the server never receives the request.
     Reply(String),
-    /// As [`Act::Pass`], after a while.
+    /// The request passes as with [`Act::Pass`], after a delay.
     Delay(Duration),
-    /// No reply, and no end of the connection, for so long; the server never hears of it.
+    /// The client gets no reply for this time, then the connection ends. The server never receives the request.
     Hang(Duration),
 }
 
 type Rule = Box<dyn FnMut(&str, &[u8]) -> Act + Send>;
 
-/// Runs until the test's process ends.
+/// Forwards requests until the test process ends.
 pub struct Proxy {
     address: SocketAddr,
     rule: Arc<Mutex<Rule>>,
 }
 
 impl Proxy {
-    /// In front of `upstream`, such as `127.0.0.1:8333`. Passes everything at first.
+    /// Starts a proxy in front of `upstream`, such as `127.0.0.1:8333`. All requests pass at first.
     pub fn start(upstream: &str) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
@@ -54,17 +55,17 @@ impl Proxy {
         Ok(Self { address, rule })
     }
 
-    /// Such as `127.0.0.1:34567`.
+    /// Returns the address of the proxy, such as `127.0.0.1:34567`.
     pub fn address(&self) -> String {
         self.address.to_string()
     }
 
-    /// From now on: what becomes of a request, by its head (`PUT /bucket/key HTTP/1.1` and its headers).
+    /// Replaces the rule. The new rule decides by the request's head (`PUT /bucket/key HTTP/1.1` and its headers).
     pub fn set(&self, mut rule: impl FnMut(&str) -> Act + Send + 'static) {
         self.set_by_all(move |head, _| rule(head));
     }
 
-    /// From now on: what becomes of a request, by its head and its body.
+    /// Replaces the rule. The new rule decides by the request's head and body.
     pub fn set_by_all(&self, rule: impl FnMut(&str, &[u8]) -> Act + Send + 'static) {
         *self.rule.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(rule);
     }

@@ -1,5 +1,5 @@
-//! Each server is asked by AWS's own command line, which signs what it sends. Without the servers these tests say so and
-//! skip.
+//! Tests each server with AWS's own command line, which signs its requests. If the servers are not installed, these
+//! tests print a message and skip.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use docweir_testkit::servers::{Dynoxide, Ministack, Seaweedfs, Server, program, shared_dynoxide};
 
-/// AWS's command line, with the keys of a server and nothing of the developer's.
+/// Runs AWS's command line with the keys of a server and without the developer's configuration.
 struct Aws<'a> {
     server: &'a Server,
     program: PathBuf,
@@ -82,7 +82,7 @@ impl<'a> Aws<'a> {
     }
 }
 
-/// A process of this machine, and the folder where it works.
+/// Locates a process of this machine and its working folder.
 struct Running {
     process: PathBuf,
     folder: PathBuf,
@@ -127,7 +127,7 @@ fn seaweedfs_keeps_objects_refuses_wrong_signatures_and_is_gone_when_dropped() {
 fn dynoxide_keeps_items_and_is_gone_when_dropped() {
     let Some(server) = Dynoxide::start() else { return };
     let running = Running::of(server.pid());
-    // The client is installed with the other servers.
+    // The client is installed along with the other servers.
     if program("aws").is_some() {
         Aws::new(&server).keeps_an_item();
     }
@@ -145,7 +145,8 @@ fn two_servers_of_a_kind_run_side_by_side() {
 
 const HELPER: &str = "DOCWEIR_TEST_HELPER";
 
-/// A shared server lives longer than the thread that started it, and no longer than its process, even a killed one.
+/// Checks that a shared server outlives the thread that started it, but not its process, even if the process is
+/// killed.
 #[test]
 fn a_shared_server_dies_with_the_process() {
     if std::env::var_os(HELPER).is_some() {

@@ -1,4 +1,4 @@
-//! dynoxide: DynamoDB on SQLite, in memory.
+//! Starts dynoxide, which is DynamoDB on SQLite, in memory.
 
 use std::ops::Deref;
 use std::path::Path;
@@ -8,15 +8,15 @@ use std::sync::OnceLock;
 use super::named_by;
 use super::process::{Server, status};
 
-/// Names the program.
+/// Environment variable with the path of the program.
 const PROGRAM: &str = "DOCWEIR_TEST_DYNOXIDE";
 
-/// See [`Server`] for what it tells.
+/// Runs a dynoxide server. See [`Server`] for its endpoint and keys.
 #[derive(Debug)]
 pub struct Dynoxide(Server);
 
 impl Dynoxide {
-    /// `None` where it is not installed.
+    /// Starts a server. Returns `None` if dynoxide is not installed.
     pub fn start() -> Option<Self> {
         Some(Self::run(&named_by(PROGRAM)?))
     }
@@ -39,7 +39,7 @@ impl Deref for Dynoxide {
     }
 }
 
-/// The one of this test program.
+/// Returns the server that all tests of this program share, or `None` if dynoxide is not installed.
 pub fn shared_dynoxide() -> Option<&'static Dynoxide> {
     static SHARED: OnceLock<Dynoxide> = OnceLock::new();
     let program = named_by(PROGRAM)?;

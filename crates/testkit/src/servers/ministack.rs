@@ -1,4 +1,4 @@
-//! ministack: DynamoDB, SQS, S3, Secrets Manager and more behind one port, all in memory.
+//! Starts ministack, which offers DynamoDB, SQS, S3, Secrets Manager and more on one port, all in memory.
 
 use std::ops::Deref;
 use std::path::Path;
@@ -8,12 +8,12 @@ use std::sync::OnceLock;
 use super::process::{Server, status};
 use super::program;
 
-/// See [`Server`] for what it tells.
+/// Runs a ministack server. See [`Server`] for its endpoint and keys.
 #[derive(Debug)]
 pub struct Ministack(Server);
 
 impl Ministack {
-    /// `None` where it is not installed.
+    /// Starts a server. Returns `None` if ministack is not installed.
     pub fn start() -> Option<Self> {
         Some(Self::run(&program("ministack")?))
     }
@@ -22,7 +22,7 @@ impl Ministack {
         let command = |_: &Path, [port]: [u16; 1]| {
             let mut command = Command::new(program);
             command.env("GATEWAY_PORT", port.to_string()).env("BIND_HOST", "127.0.0.1");
-            // These listen at fixed ports, which a second server would not get.
+            // These services listen on fixed ports, which a second server could not bind.
             command.env("SFTP_ENABLED", "0").env("IOT_MTLS_ENABLED", "0");
             Ok(command)
         };
@@ -38,7 +38,7 @@ impl Deref for Ministack {
     }
 }
 
-/// The one of this test program.
+/// Returns the server that all tests of this program share, or `None` if ministack is not installed.
 pub fn shared_ministack() -> Option<&'static Ministack> {
     static SHARED: OnceLock<Ministack> = OnceLock::new();
     let program = program("ministack")?;

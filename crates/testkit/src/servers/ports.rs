@@ -1,12 +1,12 @@
-//! Ports on loopback: free ones, and whose they are.
+//! Finds free ports on loopback, and checks which process listens on a port.
 
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 
-/// Different ports that were free a moment ago. Somebody else may be faster: see [`belongs_to`].
+/// Returns different ports that were free a moment ago. Another process may bind one first: see [`belongs_to`].
 pub(super) fn free<const N: usize>() -> io::Result<[u16; N]> {
-    // All are held until the last one is found.
+    // All ports stay bound until the last one is found.
     let mut found = [0; N];
     let mut held = Vec::with_capacity(N);
     for port in &mut found {
@@ -17,8 +17,8 @@ pub(super) fn free<const N: usize>() -> io::Result<[u16; N]> {
     Ok(found)
 }
 
-/// Whether it is the process `pid` that listens there. An answer alone does not tell: when two tests pick the same port,
-/// the server of the one answers to the other, until that one's is dropped.
+/// Returns whether the process `pid` listens on the port. An answer from the port is not enough: when two tests pick
+/// the same port, the server of one test answers the other test until it is dropped.
 pub(super) fn belongs_to(pid: u32, port: u16) -> bool {
     let Some(socket) = fs::read_to_string("/proc/net/tcp").ok().and_then(|table| listener(&table, port)) else {
         return false;
@@ -27,7 +27,7 @@ pub(super) fn belongs_to(pid: u32, port: u16) -> bool {
     opened.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|target| target.as_os_str() == socket.as_str())
 }
 
-/// The socket that listens on a port of 127.0.0.1, as links to it are called under /proc.
+/// Returns the socket that listens on this port of 127.0.0.1, named as links to it under /proc are.
 fn listener(table: &str, port: u16) -> Option<String> {
     const LISTENS: &str = "0A";
     let address = format!("{:08X}:{port:04X}", u32::from_ne_bytes(Ipv4Addr::LOCALHOST.octets()));

@@ -1,9 +1,10 @@
-//! What the servers share: how one is started, found ready, and ended.
+//! Starts a server, waits until it is ready, and ends it.
 //!
-//! A server must not outlive its test, nor leave files, even when the test is killed or when it sits in a static, which
-//! is never dropped. So each has a guardian: a shell that waits for the end of its own standard input, of which the test
-//! process holds the only other end. The kernel closes that in every case. (A death signal from the test process itself
-//! would come too early: it follows the *thread* that started the child, and threads of tests are short-lived.)
+//! A server must not outlive its test or leave files. This holds even if the test is killed, and for servers in
+//! statics, which are never dropped. So each server has a guardian: a shell that waits for the end of its own
+//! standard input. The test process holds the only other end, and the kernel closes it in every case. A death signal
+//! from the test process itself would come too early: it follows the *thread* that started the child, and test
+//! threads are short-lived.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -18,19 +19,20 @@ use super::ports;
 pub(super) const ACCESS_KEY: &str = "docweir-test-key";
 pub(super) const SECRET_KEY: &str = "docweir-test-secret";
 
-/// Long enough for a slow machine that builds something else at the same time.
+/// Longest wait for a server, sufficient for a slow machine that also compiles.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often other ports are tried. A server that ends by itself for another reason does so each time.
+/// Number of attempts with other ports. A server that exits for another reason exits at each attempt.
 const ATTEMPTS: usize = 5;
 const BETWEEN_QUESTIONS: Duration = Duration::from_millis(20);
 const LOG: &str = "log";
 const LINES_OF_LOG: usize = 40;
 
-/// A list that a server may lay into its folder: its files elsewhere, one a line, which go with it.
+/// File in which a server may list files outside its folder, one per line. They are removed with the folder.
 pub(super) const LEFTOVERS: &str = "leftovers";
 
-/// `sh -c GUARDIAN sh FOLDER PROGRAM ARGUMENT…`: starts the program in the folder, prints its process id, and ends both
-/// when standard input does. Should somebody kill the guardian, the death signal ends the server.
+/// Starts the program in the folder and prints its process id: `sh -c GUARDIAN sh FOLDER PROGRAM ARGUMENT…`. Kills
+/// the program and removes the folder when standard input ends. If the guardian itself is killed, the death signal
+/// kills the server.
 const GUARDIAN: &str = r#"
 cd "$1" || exit
 folder=$PWD
@@ -45,7 +47,7 @@ cd /
 rm -rf "$folder"
 "#;
 
-/// A running server. Dropped, it is killed and its files are removed.
+/// Runs a server. Dropping it kills the server and removes its files.
 #[derive(Debug)]
 pub struct Server {
     guardian: Child,
@@ -55,7 +57,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// `http://127.0.0.1:PORT`.
+    /// Returns the endpoint, `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
@@ -68,16 +70,16 @@ impl Server {
         SECRET_KEY
     }
 
-    /// The process of the server itself, for tests that stop or kill it.
+    /// Returns the id of the server's own process, for tests that stop or kill it.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Starts the `command` for a folder and free ports, of which the first is that of the endpoint, and waits until the
-    /// server is `ready` by its answers.
+    /// Starts the `command` for a folder and free ports, and waits until `ready` returns true. The first port is that
+    /// of the endpoint.
     ///
     /// # Panics
-    /// When it does not become ready, with the end of its log.
+    /// Panics with the end of the server's log if the server does not become ready.
     #[expect(clippy::panic, reason = "a server that is installed and does not start is a failed test")]
     pub(super) fn start<const N: usize>(
         name: &str,
@@ -91,7 +93,7 @@ impl Server {
             let (server, ports) = launched.unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
             match server.wait_until(&ready, ports, &deadline) {
                 Ok(()) => return server,
-                Err(Unready::Ended) => problem = format!("{name} ends before it is ready{}", server.end_of_log()),
+                Err(Unready::Ended) => problem = format!("{name} exited before it was ready{}", server.end_of_log()),
                 Err(Unready::Late) => panic!("{name} is not ready after {PATIENCE:?}{}", server.end_of_log()),
             }
         }
@@ -109,25 +111,26 @@ impl Server {
             .arg(folder.path())
             .arg(command.get_program())
             .args(command.get_args())
-            // Nothing of the developer's own: no keys, no settings, no proxy.
+            // The environment contains nothing of the developer's: no keys, no settings, no proxy.
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .env("HOME", folder.path())
             .env("TMPDIR", folder.path())
             .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
-            // A group of its own: an interrupt from the terminal ends the test, and the guardian has yet to clean up.
+            // The guardian is in its own process group: an interrupt from the terminal ends the test, but the
+            // guardian must still clean up.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()?;
-        // From here on the guardian removes it.
+        // From here on, the guardian removes the folder.
         let folder = folder.keep();
         let mut pid = String::new();
         if let Some(said) = guardian.stdout.take() {
             BufReader::new(said).read_line(&mut pid)?;
         }
-        let pid = pid.trim().parse().map_err(|_| io::Error::other("its guardian does not say its process id"))?;
+        let pid = pid.trim().parse().map_err(|_| io::Error::other("the server's guardian printed no process id"))?;
         let endpoint = ports.first().map(|port| format!("http://127.0.0.1:{port}")).unwrap_or_default();
         Ok(Self { guardian, pid, folder, endpoint })
     }
@@ -152,8 +155,8 @@ impl Server {
         }
     }
 
-    /// Whether it has not ended. When it has, its guardian has yet to collect it, so the process id is still its own,
-    /// but it has no program any more.
+    /// Returns whether the server still runs. A server that has exited keeps its process id until the guardian
+    /// collects it, but it has no program any more.
     fn runs(&self) -> bool {
         fs::read_link(format!("/proc/{}/exe", self.pid)).is_ok()
     }
@@ -168,7 +171,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Closes the guardian's standard input first.
+        // Waiting closes the guardian's standard input first.
         let _ = self.guardian.wait();
     }
 }
@@ -179,7 +182,7 @@ enum Unready {
     Late,
 }
 
-/// The status with which a server answers `GET path`; `None` when it does not answer.
+/// Returns the status of the server's answer to `GET path`, or `None` if it does not answer.
 pub(super) fn status(port: u16, path: &str) -> Option<u16> {
     const WAIT: Duration = Duration::from_secs(5);
     let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), WAIT).ok()?;
@@ -215,7 +218,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that any machine with Python has.
+    /// Returns a server that every machine with Python has.
     fn python(port: u16) -> Command {
         let mut command = Command::new("python3");
         command.args(["-m", "http.server", "--bind", "127.0.0.1", &port.to_string()]);
@@ -253,7 +256,7 @@ mod tests {
             times.set(times.get() + 1);
             Ok(python(if times.get() == 1 { port_of_first } else { port }))
         };
-        // The first attempt gets an answer, at another port than its own.
+        // The first attempt gets an answer, but from another port than its own.
         let second = Server::start("python", command, |_: [u16; 1]| answers([port_of_first]));
         assert_eq!(times.get(), 2);
         assert_ne!(first.endpoint(), second.endpoint());

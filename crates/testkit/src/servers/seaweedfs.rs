@@ -1,5 +1,5 @@
-//! weed, the program of SeaweedFS: S3 with the checks of the real one. It is four servers in one process (master,
-//! volume, filer and the gateway that speaks S3), each with a port for HTTP and one for calls.
+//! Starts weed, the program of SeaweedFS, which is S3 with the checks of the real service. It runs four servers in
+//! one process (master, volume, filer and the S3 gateway), each with one port for HTTP and one for gRPC.
 
 use std::fs;
 use std::ops::Deref;
@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use super::process::{ACCESS_KEY, LEFTOVERS, SECRET_KEY, Server, status};
 use super::program;
 
-/// The endpoint's first.
+/// Options for the ports. The endpoint's port comes first.
 const PORTS: [&str; 8] = [
     "s3.port",
     "s3.port.grpc",
@@ -22,12 +22,12 @@ const PORTS: [&str; 8] = [
     "filer.port.grpc",
 ];
 
-/// See [`Server`] for what it tells.
+/// Runs a SeaweedFS server. See [`Server`] for its endpoint and keys.
 #[derive(Debug)]
 pub struct Seaweedfs(Server);
 
 impl Seaweedfs {
-    /// `None` where it is not installed.
+    /// Starts a server. Returns `None` if weed is not installed.
     pub fn start() -> Option<Self> {
         Some(Self::run(&program("weed")?))
     }
@@ -41,15 +41,15 @@ impl Seaweedfs {
             command.args(["server", "-dir=data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]);
             command.args(["-s3", "-s3.config=identities.json"]);
             command.args(PORTS.iter().zip(ports).map(|(name, port)| format!("-{name}={port}")));
-            // Services that nobody asks for here, sockets that would lie in a common folder, and a report to its makers.
+            // Disable unused services and telemetry, and keep sockets out of a common folder.
             command.args(["-s3.port.iceberg=0", "-s3.port.lance=0"]);
             command.args(["-s3.localSocket=s3.sock", "-filer.localSocket=filer.sock", "-master.telemetry=false"]);
-            // Small volumes, and many: a bucket takes one at the least, or seven if it were not told otherwise.
+            // Allow many small volumes: a bucket takes at least one, and by default seven.
             command.args(["-volume.max=200", "-master.volumeSizeLimitMB=64"]);
             command.env("WEED_MASTER_VOLUME_GROWTH_COPY_1", "1");
             Ok(command)
         };
-        // The gateway answers before there is a place for what it is given: the master tells of one.
+        // The gateway answers before objects can be stored; the master reports when a volume can be assigned.
         let ready = |[s3, _, master, ..]: [u16; 8]| {
             status(s3, "/healthz") == Some(200) && status(master, "/dir/assign") == Some(200)
         };
@@ -57,13 +57,13 @@ impl Seaweedfs {
     }
 }
 
-/// The sockets that it lays into a folder of its own choice, named by the ports for calls.
+/// Lists the sockets that weed creates in /tmp, which are named by the gRPC ports.
 fn sockets([_, s3, _, master, _, volume, _, filer]: [u16; 8]) -> String {
     let parts = [("s3", s3), ("master", master), ("volume", volume), ("filer", filer)];
     parts.map(|(part, port)| format!("/tmp/seaweedfs-{part}-grpc-{port}.sock\n")).concat()
 }
 
-/// One user, who may do everything.
+/// Returns one user with all permissions.
 fn identities() -> String {
     format!(
         r#"{{"identities": [{{"name": "test", "actions": ["Admin"],
@@ -79,7 +79,7 @@ impl Deref for Seaweedfs {
     }
 }
 
-/// The one of this test program.
+/// Returns the server that all tests of this program share, or `None` if weed is not installed.
 pub fn shared_seaweedfs() -> Option<&'static Seaweedfs> {
     static SHARED: OnceLock<Seaweedfs> = OnceLock::new();
     let program = program("weed")?;
