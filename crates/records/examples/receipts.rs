@@ -1,11 +1,11 @@
-//! Lines of JSON as items to embed: what is noise, and what is refused. Run it with
+//! Reads lines of JSON as items to embed, and shows which are noise and which are refused. Run it with
 //! `cargo run -p docweir-records --example receipts`.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use docweir_records::{Records, RecordsOptions, Shape, document_id};
 
-/// A receipt of one line with three words.
+/// Returns one good receipt, with one line of three words, and one bad receipt.
 fn receipts() -> String {
     let piece = |id: &str, text: &str, x: f64, more: &str| {
         let bounds = format!(r#"{{"x": {x}, "y": 0.1, "width": 0.2, "height": 0.05}}"#);
@@ -45,7 +45,7 @@ fn show(file: &str, shape: Shape) {
                     );
                 }
             }
-            // Names the field and never repeats what the record says.
+            // The error names the field and never repeats its value.
             Err(error) => println!("  line {line}: refused: {error}"),
         }
     }

@@ -1,8 +1,9 @@
-//! Why a record is refused.
+//! Defines the errors that refuse a record.
 
 use std::io;
 
-/// Says nothing of what the record says: only the names of fields, places in the line, and limits.
+/// Explains why a record is refused. Errors never contain the record's values: only field names, positions and
+/// limits.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     #[error("the record is longer than {limit} bytes: split it, or raise `max_record_bytes`")]
@@ -13,15 +14,15 @@ pub enum RecordError {
     NotJson { column: usize },
     #[error("the record is JSON and not an object: write one whole JSON object on each line")]
     NotAnObject,
-    /// `field` is a path such as `lines[3].words[0].text`; places in lists count from 0.
+    /// `field` is a path such as `lines[3].words[0].text`. List indices count from 0.
     #[error("`{field}` {problem}: correct the record or leave it out")]
     Field { field: String, problem: String },
-    #[error("the record holds {found} lines and words, and {limit} may be: split it, or raise `max_record_items`")]
+    #[error("the record has {found} lines and words, more than {limit}: split it, or raise `max_record_items`")]
     TooManyItems { found: usize, limit: usize },
     #[error("the record's items need more than {limit} bytes: split it, or raise `max_items_bytes`")]
     TooLarge { limit: usize },
-    /// The last thing that a reader says.
-    #[error("the rest of the file can't be read: see to the disk or the pipe, and read the file again")]
+    /// The last result of a reader.
+    #[error("reading the rest of the file failed: check the disk or the pipe, then read the file again")]
     Io(#[source] io::Error),
 }
 
@@ -30,7 +31,7 @@ impl RecordError {
         Self::Field { field: field.into(), problem: problem.into() }
     }
 
-    /// The same error, seen from the object or list around.
+    /// Puts the name of the enclosing object or list in front of the field's path.
     pub(super) fn within(self, outer: &str) -> Self {
         match self {
             Self::Field { field, problem } if field.is_empty() => Self::field(outer, problem),

@@ -1,4 +1,4 @@
-//! One field of a JSON object. What is wrong is said by the field's name and never by its value.
+//! Reads single fields of a JSON object. Errors name the field and never repeat its value.
 
 use serde_json::{Map, Value};
 
@@ -6,7 +6,7 @@ use super::error::RecordError;
 
 pub(super) type Object = Map<String, Value>;
 
-/// The field as `take` reads it; `wanted` completes "must be …". A null is as good as nothing.
+/// Returns the field as `take` reads it. `wanted` completes the error "must be …". Null counts as absent.
 pub(super) fn optional<'a, T>(
     object: &'a Object,
     field: &str,
@@ -28,7 +28,7 @@ pub(super) fn required<'a, T>(
     optional(object, field, wanted, take)?.ok_or_else(|| RecordError::field(field, "is missing"))
 }
 
-/// A list of objects, each read by `one`; no list is an empty one.
+/// Returns a list of objects, each read by `one`. A missing list is empty.
 pub(super) fn list<'a, T>(
     object: &'a Object,
     field: &str,

@@ -1,5 +1,5 @@
-//! Any JSON object as one item. The fields of its id and its text are named by the caller, by a name or a dotted path
-//! (`product.title`); a field whose own name has the dots comes first.
+//! Reads any JSON object as one item. The caller names the fields of its id and its text, by name or by a dotted path
+//! (`product.title`). A field whose own name contains the dots takes precedence.
 
 use serde_json::Value;
 
@@ -9,8 +9,8 @@ use super::{Item, ItemKind};
 
 const MAX_ID_BYTES: usize = 512;
 
-/// Everything but the text becomes metadata as it is; the id too, so that it is filtered by under its own name. An id
-/// that is a whole number is the same as its digits in a string.
+/// Reads one record. All fields except the text become metadata unchanged, including the id, so that filters can use
+/// its own name. An integer id equals the same digits in a string.
 pub(super) fn item(mut object: Object, id: &str, text: &str) -> Result<Item, RecordError> {
     let missing = |field| move || RecordError::field(field, "is missing");
     let key = match find(&object, id).ok_or_else(missing(id))? {
@@ -29,7 +29,7 @@ pub(super) fn item(mut object: Object, id: &str, text: &str) -> Result<Item, Rec
     Ok(Item { key, kind: ItemKind::Record, input: content.clone(), text: content, metadata: object, noise })
 }
 
-/// The names of the objects and of the field that a path leads to.
+/// Returns the names of the objects and the field along a path.
 pub(super) fn way(object: &Object, path: &str) -> Option<Vec<String>> {
     if object.contains_key(path) {
         return Some(vec![path.to_owned()]);

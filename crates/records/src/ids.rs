@@ -1,15 +1,15 @@
-//! Entity keys, and the document ids that stand for them.
+//! Builds entity keys and the document ids that are derived from them.
 //!
-//! A document id is part of object keys, so it takes fewer characters than an entity key. Different keys always have
-//! different ids:
+//! A document id is part of object keys, so fewer characters are allowed than in an entity key. Different keys always
+//! have different ids:
 //!
 //! | key | id |
 //! | --- | --- |
-//! | of a receipt's line or word | the key with `.` for `#` |
-//! | safe as it is | itself |
-//! | anything else | `rec_` and 40 hex digits of the key's SHA-256 |
+//! | key of a receipt's line or word | the key with `.` in place of `#` |
+//! | key that is already a safe id | the key itself |
+//! | any other key | `rec_` and 40 hex digits of the key's SHA-256 |
 //!
-//! A key that looks like an id of the first or the last kind is not safe as it is: it would take another key's id.
+//! A key that has the form of an id of the first or third row is hashed too, because that id belongs to another key.
 
 use docweir_core::documents::{DocumentId, Sha256Hex};
 
@@ -23,7 +23,7 @@ pub(super) fn word_key(image_id: &str, receipt_id: u32, line_id: u32, word_id: u
     format!("{}#WORD#{word_id:05}", line_key(image_id, receipt_id, line_id))
 }
 
-/// The id under which the item with this entity key is stored.
+/// Returns the document id of the item with this entity key.
 pub fn document_id(key: &str) -> DocumentId {
     let readable = if is_entity_key(key, '#') {
         DocumentId::parse(&key.replace('#', "."))
@@ -36,21 +36,21 @@ pub fn document_id(key: &str) -> DocumentId {
 fn hashed(key: &str) -> DocumentId {
     let digest = Sha256Hex::of(key.as_bytes());
     let digits = digest.as_str().chars().take(40);
-    // Hex digits are always safe: the other id is never minted.
+    // Hex digits always parse, so the fallback is never used.
     DocumentId::parse(&HASHED.chars().chain(digits).collect::<String>()).unwrap_or_else(|| DocumentId::mint(0, 0))
 }
 
-/// What an entity key names.
+/// Holds the parts of an entity key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entity<'a> {
     pub image: &'a str,
     pub receipt: u32,
     pub line: u32,
-    /// `None` for a line.
+    /// Number of the word; `None` if the key names a line.
     pub word: Option<u32>,
 }
 
-/// Of a line or a word.
+/// Parses the entity key of a line or a word.
 pub(super) fn parse(key: &str) -> Option<Entity<'_>> {
     parsed(key, '#')
 }
@@ -76,7 +76,7 @@ fn parsed(key: &str, separator: char) -> Option<Entity<'_>> {
     parts.next().is_none().then_some(Entity { image, receipt, line, word })
 }
 
-/// Hexadecimal digits in five groups; version and variant are not looked at.
+/// Returns whether the text is hexadecimal digits in five groups. Version and variant are not checked.
 pub(super) fn is_uuid(text: &str) -> bool {
     let fits = |(at, byte): (usize, u8)| match at {
         8 | 13 | 18 | 23 => byte == b'-',
@@ -135,7 +135,7 @@ mod tests {
     }
 
     proptest! {
-        /// The ids themselves are keys here too, and theirs: the worst that a file could hold.
+        /// Uses ids as keys too, and the ids of those ids: the worst input that a file could contain.
         #[test]
         fn different_keys_have_different_ids(keys in proptest::collection::vec(keys(), 1..40)) {
             let mut all: BTreeSet<String> = keys.into_iter().collect();

@@ -1,16 +1,17 @@
-//! What stands where on a receipt.
+//! Finds the positions, neighbours and rows of the texts on a receipt.
 //!
-//! A piece stands on the visual row of another if its height covers the other's centre. The whole receipt is looked at
-//! and not only the piece's own line, because OCR takes a label and its amount, far apart on one row, for two lines, in
-//! any order; so the amount's left neighbour is its label. Beside each other goes by centres, so that boxes that
-//! overlap a little still have an order; two at the same place go by the order of the file.
+//! A piece belongs to the visual row of another piece if its height covers the other's centre. All pieces of the
+//! receipt are searched, not only those of the same line. The reason is that OCR often reads a label and its distant
+//! amount as two lines, in any order; the amount's left neighbour must still be its label. Pieces are ordered from
+//! left to right by their centres, so that boxes that overlap a little still have an order. Pieces with equal centres
+//! keep the order of the file.
 
 use std::cmp::Ordering;
 
 use super::receipt::{Bounds, Piece};
 
-/// `{top|middle|bottom}-{left|center|right}`, by the box's centre. One that is exactly on a third's edge belongs to the
-/// third that is read later: the lower one, and the one to the right.
+/// Returns `{top|middle|bottom}-{left|center|right}` for the centre of the box. A centre exactly on the edge of a
+/// third counts to the lower third, or to the one on the right.
 pub(super) fn position(bounds: &Bounds) -> &'static str {
     let row = match bounds.centre_y() {
         y if y > 0.66 => ["top-left", "top-center", "top-right"],
@@ -25,7 +26,7 @@ pub(super) fn position(bounds: &Bounds) -> &'static str {
     }
 }
 
-/// The texts to the left and to the right of `all[at]`, which is `target`.
+/// Returns the texts to the left and to the right of `target`, which is `all[at]`.
 pub(super) fn neighbours<'a>(all: &[&Piece<'a>], at: usize, target: &Piece) -> [Option<&'a str>; 2] {
     let here = (at, target.bounds.centre_x());
     let order = |a: &(usize, f64), b: &(usize, f64)| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0));
@@ -39,10 +40,10 @@ pub(super) fn neighbours<'a>(all: &[&Piece<'a>], at: usize, target: &Piece) -> [
     [left, right].map(|found| found.map(|(_, text)| text))
 }
 
-/// The texts of the visual rows next above and below `target`, each from left to right.
+/// Returns the texts of the nearest visual rows above and below `target`. Each row reads from left to right.
 pub(super) fn rows_around(all: &[&Piece], target: &Piece) -> [Option<String>; 2] {
     let centre = target.bounds.centre_y();
-    // Without the target, which covers its own centre.
+    // This filter excludes the target itself, because a box always covers its own centre.
     let others = || all.iter().copied().filter(|p| !p.bounds.crosses(centre));
     let by =
         |of: fn(&Bounds) -> f64| move |a: &&Piece, b: &&Piece| -> Ordering { of(&a.bounds).total_cmp(&of(&b.bounds)) };
@@ -76,7 +77,7 @@ mod tests {
             ([0.0, 0.33, 0.0, 0.0], "bottom-left"),
             ([0.6599, 0.0, 0.0, 0.0], "bottom-center"),
             ([1.0, 0.1, 0.0, 0.0], "bottom-right"),
-            // Corners in the first third, centres not.
+            // The corners lie in the first third, but the centres do not.
             ([0.2, 0.3, 0.4, 0.1], "middle-center"),
             ([0.3, 0.6, 0.8, 0.2], "top-right"),
         ];
@@ -92,7 +93,7 @@ mod tests {
             piece("above", [0.1, 0.60, 0.2, 0.04]),
             piece("amount", [0.8, 0.51, 0.1, 0.04]),
             piece("between", [0.4, 0.49, 0.1, 0.04]),
-            // Its height covers no centre of the row: it only touches it.
+            // The height only touches the row and covers no centre.
             piece("low", [0.35, 0.45, 0.1, 0.05]),
             piece("logo", [0.0, 0.40, 0.1, 0.30]),
         ];

@@ -1,26 +1,27 @@
-//! Small records: the lines and words of receipts that OCR read, or any JSON objects, one on each line of a file.
-//! A record needs no extraction and no chunking: it becomes items, and each item is embedded as it is.
+//! Reads small records: the lines and words of receipts that OCR produced, or any JSON objects, one on each line of a
+//! file. A record needs no extraction and no chunking. It becomes items, and each item is embedded unchanged.
 //!
 //! ```text
 //! file ─reader─▶ lines ─┬─ receipt ─layout─▶ items of lines and words
 //!                       └─ generic ────────▶ one item
 //! ```
-//! * `reader`: a file as lines, in flat memory, each with its number;
-//! * `fields`: one field of a JSON object, refused by its name;
-//! * `receipt`: what a receipt holds, checked; `layout`: what stands beside and above what on it;
-//! * `receipt_items`: a receipt as items; `generic`: any other object as an item;
-//! * [`table`]: receipts whose lines and words are items of a table;
-//! * `ids`: entity keys, and the document ids that stand for them in the vector store.
+//! * `reader`: reads a file line by line, with line numbers, in constant memory;
+//! * `fields`: reads single fields of a JSON object;
+//! * `receipt`: parses and checks a receipt; `layout`: finds neighbours and rows on it;
+//! * `receipt_items`: turns a receipt into items; `generic`: turns any other object into an item;
+//! * [`table`]: assembles receipts whose lines and words are items of a table;
+//! * `ids`: builds entity keys and the document ids derived from them.
 //!
-//! What holds for every file: each line that isn't blank is either items or refused, with its number and the name of
-//! the field that is wrong; one bad record never costs another; no error repeats what a record says.
+//! The same rules hold for all files. A line that is not blank either gives items or is refused with its line number
+//! and the name of the wrong field. A bad record never affects another record. Errors never repeat a record's values.
 //!
-//! **Noise** is what is not embedded. A line or word is noise if its record says so (`is_noise` is true or
-//! `embedding_status` is `NOISE`), or if no letter and no digit stands in it. A false `is_noise` makes no lone `:`
-//! worth embedding: exporters write it for whatever nobody has marked. A generic record is noise if its text is blank.
+//! **Noise** is not embedded. A line or word is noise if its record marks it (`is_noise` is true or
+//! `embedding_status` is `NOISE`), or if its text has no letter and no digit. An `is_noise` of false does not
+//! override the second rule, because exporters write false for every unmarked item. A generic record is noise if its
+//! text is blank.
 //!
-//! Trade-off. A record is read as a JSON tree and then field by field, where derived structures would be faster: their
-//! errors repeat the value that is wrong.
+//! Trade-off: a record is parsed as a JSON tree and then read field by field. Derived structures would be faster, but
+//! their errors repeat the wrong value.
 
 mod error;
 mod fields;
@@ -46,24 +47,24 @@ use serde_json::{Map, Value};
 
 use docweir_core::documents::Sha256Hex;
 
-/// What is embedded and found.
+/// Holds one text to embed, with its key and metadata.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
-    /// `IMAGE#{uuid}#RECEIPT#{5 digits}#LINE#{5 digits}`, for a word `#WORD#{5 digits}` besides; the id of a generic
-    /// record. Unique in its file, if the file's ids are.
+    /// Entity key: `IMAGE#{uuid}#RECEIPT#{5 digits}#LINE#{5 digits}` for a line, with `#WORD#{5 digits}` appended for
+    /// a word; the id itself for a generic record. Unique in its file if the file's ids are unique.
     pub key: String,
     pub kind: ItemKind,
-    /// The text to embed, exactly. Empty only for noise.
+    /// Exact text to embed. Empty only for noise.
     pub input: String,
-    /// The text to show. It doesn't stand in the metadata.
+    /// Text to show. The metadata does not repeat it.
     pub text: String,
     pub metadata: Map<String, Value>,
-    /// Not to be embedded.
+    /// True if the item is not embedded.
     pub noise: bool,
 }
 
 impl Item {
-    /// Changes if and only if the item's vector would.
+    /// Returns the hash of the input. It changes exactly when the item's input changes.
     pub fn input_hash(&self) -> Sha256Hex {
         Sha256Hex::of(self.input.as_bytes())
     }
@@ -86,12 +87,12 @@ impl ItemKind {
         }
     }
 
-    /// Whether a row of this kind is a record.
+    /// Returns whether `kind` is the name of an item kind. Rows of other kinds are not records.
     pub fn is_name(kind: &str) -> bool {
         [ItemKind::Line, ItemKind::Word, ItemKind::Record].iter().any(|k| k.name() == kind)
     }
 
-    /// The collection that it belongs to; that of generic records is the caller's to name.
+    /// Returns the collection of items of this kind. `None` for generic records, whose collection the caller chooses.
     pub fn collection(self) -> Option<&'static str> {
         match self {
             ItemKind::Line => Some("receipt_lines"),

@@ -1,7 +1,7 @@
-//! A file as records, one line after the other.
+//! Reads a file as records, line by line.
 //!
-//! Memory is that of one record: a line that is too long is passed over to its end without being held. A byte order
-//! mark, CR before LF and blank lines are nobody's mistake; a blank line counts and gives nothing.
+//! Only one record is in memory at a time. A line that is too long is skipped to its end without being stored. A byte
+//! order mark, CR before LF, and blank lines are accepted. A blank line counts as a line but gives no items.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -14,27 +14,27 @@ use super::options::RecordsOptions;
 use super::receipt::Receipt;
 use super::{Item, generic, receipt_items};
 
-/// Mark, CR and LF are not the record's.
+/// Bytes of a line that do not belong to the record: byte order mark, CR and LF.
 const SLACK: usize = 5;
 
-/// What a record is.
+/// Selects how the records of a file are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// A receipt with its lines and words.
+    /// Each record is a receipt with its lines and words.
     Receipts,
-    /// Any object; `id` and `text` name its fields, as names or dotted paths.
+    /// Each record is any JSON object. `id` and `text` name its fields, as names or dotted paths.
     Records { id: String, text: String },
 }
 
 impl Shape {
-    /// The items of one record, which has no line end.
+    /// Returns the items of one record, given as text without its line end.
     pub fn items(&self, record: &str, options: &RecordsOptions) -> Result<Vec<Item>, RecordError> {
         let value = serde_json::from_str(record).map_err(|e| RecordError::NotJson { column: e.column() })?;
         let Value::Object(object) = value else { return Err(RecordError::NotAnObject) };
         self.items_of(object, options)
     }
 
-    /// The items of one record that is an object already.
+    /// Returns the items of one record that is already parsed.
     pub fn items_of(&self, object: Map<String, Value>, options: &RecordsOptions) -> Result<Vec<Item>, RecordError> {
         match self {
             Shape::Receipts => receipt_items::items(&Receipt::read(&object)?, options),
@@ -42,7 +42,7 @@ impl Shape {
         }
     }
 
-    /// Where the text of an object stands in it, by the names of what is around.
+    /// Returns the names along the path to an object's text: the enclosing objects, then the field.
     pub fn way_to_text(&self, object: &Map<String, Value>) -> Option<Vec<String>> {
         match self {
             Shape::Receipts => generic::way(object, "text"),
@@ -51,7 +51,7 @@ impl Shape {
     }
 }
 
-/// Gives each line that isn't blank with its number, from 1. After a failure of the source itself it is at its end.
+/// Iterates over the lines that are not blank, with their numbers from 1. The iterator ends after an I/O error.
 pub struct Records<R> {
     source: R,
     shape: Shape,
@@ -72,7 +72,7 @@ impl<R: BufRead> Records<R> {
         Self { source, shape, options, line: Vec::new(), number: 0, failed: false }
     }
 
-    /// Reads the next line and says whether it could be held whole; none at the end.
+    /// Reads the next line. Returns false if the line was too long to store, and `None` at the end of the file.
     fn advance(&mut self) -> io::Result<Option<bool>> {
         self.line.clear();
         let most = self.options.max_record_bytes.saturating_add(SLACK);
@@ -108,7 +108,7 @@ impl<R: BufRead> Iterator for Records<R> {
         while !self.failed {
             match self.advance() {
                 Ok(whole) => match self.record(whole?) {
-                    // Only a blank line has no items.
+                    // Only a blank line gives no items.
                     Ok(items) if items.is_empty() => continue,
                     result => return Some((self.number, result)),
                 },

@@ -1,18 +1,18 @@
-//! A receipt as OCR gives it, checked. What is unknown is passed over; what has no default and isn't there, or can't be
-//! what it says, refuses the whole receipt: half a receipt would give its words the wrong neighbours.
+//! Parses and checks a receipt from OCR. Unknown fields are ignored. The whole receipt is refused if a required field
+//! is missing or if any value is invalid, because half a receipt would give its words the wrong neighbours.
 //!
-//! | field | of | meaning | if missing |
+//! | field | belongs to | meaning | if missing |
 //! | --- | --- | --- | --- |
 //! | `image_id` | receipt | UUID | refused |
-//! | `receipt_id`, `line_id`, `word_id` | each | 0 to 99,999, unique beside its like | refused |
-//! | `source` | receipt | where it comes from | no metadata of this name |
+//! | `receipt_id`, `line_id`, `word_id` | receipt, line, word | 0 to 99,999, unique in its list | refused |
+//! | `source` | receipt | origin of the receipt | no metadata of this name |
 //! | `lines` | receipt | at least one | refused |
 //! | `words` | line | | none |
 //! | `text` | line, word | | refused |
 //! | `bounding_box` | line, word | `x`, `y`, `width`, `height` | refused |
 //! | `confidence` | line, word | 0 to 1 | no metadata of this name |
-//! | `is_noise`, `embedding_status` | line, word | what is noise | not marked as noise |
-//! | `label_status` | word | how far its label is settled | `unvalidated` |
+//! | `is_noise`, `embedding_status` | line, word | `true` or `NOISE` marks noise | not marked as noise |
+//! | `label_status` | word | validation status of its label | `unvalidated` |
 
 use std::collections::HashSet;
 
@@ -39,7 +39,7 @@ pub(super) struct ReceiptWord<'a> {
     pub label_status: &'a str,
 }
 
-/// What a line and a word have in common.
+/// Holds the common fields of lines and words.
 pub(super) struct Piece<'a> {
     pub id: u32,
     pub text: &'a str,
@@ -48,7 +48,8 @@ pub(super) struct Piece<'a> {
     pub noise: bool,
 }
 
-/// In parts of the image's width and height. `x` and `y` are the lower left corner; y = 0 is the image's foot.
+/// Holds a box, in fractions of the image's width and height. `x` and `y` are the lower left corner; y = 0 is the
+/// lower edge of the image.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
     pub x: f64,
@@ -105,7 +106,8 @@ impl<'a> Piece<'a> {
 }
 
 impl Bounds {
-    /// Boxes of a crooked photograph reach over the image's edge. Pixels are told from parts of the image by the range.
+    /// Reads a box. Boxes of a crooked photograph may extend beyond the image, so -1 to 2 is accepted. Larger numbers
+    /// are probably pixels and are refused.
     fn read(object: &Object) -> Result<Self, RecordError> {
         let number = |field, low: f64| {
             let wanted = format!("a number from {low} to 2, in parts of the image");
@@ -127,13 +129,13 @@ impl Bounds {
         self.y + self.height / 2.0
     }
 
-    /// Whether the height `y` lies in it, its edges included. Its own centre always does.
+    /// Returns whether the height `y` lies within the box, including its edges. The box's own centre always does.
     pub(super) fn crosses(&self, y: f64) -> bool {
         (self.y..=self.y + self.height).contains(&y)
     }
 }
 
-/// More than five digits would break the order of entity keys.
+/// Reads an id. More than five digits would break the order of entity keys.
 fn id(object: &Object, field: &str) -> Result<u32, RecordError> {
     let take = |v: &Value| u32::try_from(v.as_u64()?).ok().filter(|id| *id <= 99_999);
     required(object, field, "a whole number from 0 to 99999", take)
@@ -143,7 +145,7 @@ fn unique(list: &str, field: &str, ids: impl Iterator<Item = u32>) -> Result<(),
     let mut seen = HashSet::new();
     match ids.enumerate().find(|(_, id)| !seen.insert(*id)) {
         Some((at, _)) => {
-            Err(RecordError::field(format!("{list}[{at}].{field}"), "must be another than those before it"))
+            Err(RecordError::field(format!("{list}[{at}].{field}"), "must not repeat an earlier id of the same list"))
         }
         None => Ok(()),
     }
@@ -188,8 +190,12 @@ mod tests {
             ("/lines", Value::Null, "`lines` must hold at least one line"),
             ("/lines", json!("SECRET"), "`lines` must be a list"),
             ("/lines/1", json!("SECRET"), "`lines[1]` must be an object"),
-            ("/lines/1/line_id", json!(1), "`lines[1].line_id` must be another than those before it"),
-            ("/lines/1/words/1/word_id", json!(1), "`lines[1].words[1].word_id` must be another than those before it"),
+            ("/lines/1/line_id", json!(1), "`lines[1].line_id` must not repeat an earlier id of the same list"),
+            (
+                "/lines/1/words/1/word_id",
+                json!(1),
+                "`lines[1].words[1].word_id` must not repeat an earlier id of the same list",
+            ),
             ("/lines/1/text", Value::Null, "`lines[1].text` is missing"),
             ("/lines/1/words/0/text", json!(["SECRET"]), "`lines[1].words[0].text` must be a string"),
             ("/lines/1/words/0/confidence", json!(1.01), "`lines[1].words[0].confidence` must be a number from 0 to 1"),

@@ -1,7 +1,7 @@
-//! A receipt as items: its lines for `receipt_lines`, its words for `receipt_words`.
+//! Turns a receipt into items: its lines for `receipt_lines`, its words for `receipt_words`.
 //!
-//! A word alone says little, so it is embedded with its place and its neighbours; what a line's place would add, the
-//! rows around it say better.
+//! A single word has little meaning, so it is embedded with its position and its neighbours. A line's input does not
+//! include its position, because the rows around it describe it better.
 
 use serde_json::{Map, Value};
 
@@ -12,13 +12,13 @@ use super::options::RecordsOptions;
 use super::receipt::{Piece, Receipt, ReceiptLine, ReceiptWord};
 use super::{Item, ItemKind};
 
-/// Stands for a neighbour where there is none.
+/// Marks a missing neighbour or row.
 const EDGE: &str = "<EDGE>";
 
-/// Memory of an item besides its texts: its names, numbers and ids.
+/// Estimated memory of an item in addition to its texts, in bytes: its names, numbers and ids.
 const ITEM_BYTES: usize = 1_536;
 
-/// First the lines, then the words, each in the order of the file.
+/// Returns the lines, then the words, each in the order of the file.
 pub(super) fn items(receipt: &Receipt, options: &RecordsOptions) -> Result<Vec<Item>, RecordError> {
     let words: Vec<(&ReceiptLine, &ReceiptWord)> =
         receipt.lines.iter().flat_map(|l| l.words.iter().map(move |w| (l, w))).collect();
@@ -117,7 +117,7 @@ mod tests {
 
     const IMAGE: &str = "77d54558-60e9-588f-b59d-b48ccb1181d8";
 
-    /// TOTAL and its amount are two lines of one row; below them THANK YOU.
+    /// Builds a receipt with three lines. TOTAL and its amount are two lines in one row; THANK YOU is below.
     fn receipt() -> Value {
         let piece = |id: &str, at: u32, text: &str, [x, y, width]: [f64; 3]| {
             let bounds = json!({"x": x, "y": y, "width": width, "height": 0.04});
@@ -201,7 +201,8 @@ mod tests {
         assert!(error(RecordsOptions { max_record_items: 6, ..d.clone() }).contains("7 lines and words"));
         assert!(of(&receipt(), &RecordsOptions { max_record_items: 7, ..d.clone() }).is_ok());
         assert!(error(RecordsOptions { max_items_bytes: 7 * ITEM_BYTES, ..d.clone() }).contains("max_items_bytes"));
-        // Each line of one row has the other row, whole, as its next one: the texts' square.
+        // Each line of one row has the whole other row as its next row, so the memory grows with the square of the
+        // texts.
         let line = |id: u32, y: f64| {
             let bounds = json!({"x": 0.5, "y": y, "width": 0.1, "height": 0.1});
             json!({"line_id": id, "text": "x".repeat(400), "bounding_box": bounds})

@@ -1,4 +1,4 @@
-//! Files of records, read as a whole.
+//! Tests the reading of whole files of records.
 
 use std::collections::HashSet;
 use std::io::{self, BufReader, Cursor, Read};
@@ -12,8 +12,8 @@ fn shape() -> Shape {
     Shape::Records { id: "id".into(), text: "text".into() }
 }
 
-/// Number of each line with the key of its item or the beginning of its error. A small buffer finds what goes wrong
-/// where two fills meet.
+/// Returns the number of each line with the key of its item or the beginning of its error. The small buffer exposes
+/// errors at the boundary of two reads.
 fn read(bytes: &[u8], limit: usize) -> Vec<(u64, String)> {
     let options = RecordsOptions { max_record_bytes: limit, ..RecordsOptions::default() };
     let brief = |result: Result<Vec<Item>, RecordError>| match result {
@@ -118,7 +118,7 @@ proptest! {
         }
         let record = |at: usize, line: &[u8]| {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            // A mark may come up by chance, and only the first line's is passed over.
+            // Random bytes may start with a byte order mark, which is removed only on the first line.
             let line = if at == 0 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
             line.len() > 50 || !std::str::from_utf8(line).is_ok_and(|t| t.trim().is_empty())
         };
@@ -159,6 +159,6 @@ fn the_receipts_of_the_corpus_give_their_lines_and_words() {
     }
     assert_eq!((receipts, count[&ItemKind::Line], count[&ItemKind::Word]), (486, 25_953, 56_147));
     assert_eq!(keys.len(), 82_100);
-    // Lone punctuation: 308 lines and 3,384 words, counted by another program.
+    // Lone punctuation: 308 lines and 3,384 words, counted by a separate program.
     assert!((3_600..3_800).contains(&noise), "{noise}");
 }
