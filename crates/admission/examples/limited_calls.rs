@@ -1,4 +1,4 @@
-//! Calls of a provider within its limits, in fair turns, and what happens when it says no. Run it with
+//! Calls a provider within its limits, in fair turns, and shows a refusal. Run it with
 //! `cargo run -p docweir-admission --example limited_calls`.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
@@ -10,7 +10,7 @@ use docweir_admission::{Admission, AdmissionOptions, Ask, CallOutcome, Refused};
 use docweir_core::cancel::Cancel;
 use tokio::time::Instant;
 
-// The clock is paused: it jumps to whatever is waited for, so that the example takes no time.
+// The clock is paused: it jumps to the next deadline, so that the example finishes at once.
 #[tokio::main(flavor = "current_thread", start_paused = true)]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = AdmissionOptions {
@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let admission = Admission::new("a model", options, fastrand::Rng::with_seed(7));
     let ask = |lane: &str| Ask { lane: lane.into(), weight: 1, tokens: 100, turn: None };
 
-    // One lane asks for six calls, another one for a single call: it does not wait behind the six.
+    // One lane asks for six calls, another lane for one call. The single call does not wait behind the six.
     let began = Instant::now();
     let mut calls = Vec::new();
     for lane in ["many", "many", "many", "many", "many", "many", "few"] {
@@ -44,7 +44,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("turns: {}", order.join(", "));
     println!("{} calls took more than 0.2 s: {}", turns.len(), began.elapsed() > Duration::from_millis(200));
 
-    // The provider throttles: the gate closes for as long as it asks, and whoever would wait too long is sent away.
+    // The provider throttles. The gate closes for the time it asks for, and calls that would wait too long are
+    // refused.
     let permit = enter(&admission, ask("many")).await?;
     permit.end(&CallOutcome::Throttled(Some(Duration::from_secs(30)), None));
     match admission.enter(ask("few"), &Cancel::default()).await {

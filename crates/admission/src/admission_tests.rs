@@ -1,11 +1,11 @@
-//! Against a provider that enforces its limits, on a paused clock.
+//! Tests admission against a provider that enforces its limits, on a paused clock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::bucket::Bucket;
 use super::*;
 
-/// A provider's record of charges.
+/// Simulates a provider with a limit of tokens per minute, and counts its calls.
 struct Provider {
     tokens: Mutex<Bucket>,
     per_minute: f64,
@@ -22,7 +22,7 @@ impl Provider {
         Arc::new(Self { tokens, per_minute, used, calls, refused, reports })
     }
 
-    /// Counts on arrival, answers after a while.
+    /// Takes the tokens when the call arrives, and answers after a while.
     async fn call(&self, tokens: u64, random: &mut fastrand::Rng) -> CallOutcome {
         tokio::time::sleep(Duration::from_millis(random.u64(5..60))).await;
         let now = Instant::now();
@@ -51,7 +51,7 @@ impl Provider {
     }
 }
 
-/// Share of the budget that was used after the first minute, and of calls that were refused.
+/// Returns the share of the budget that was used after the first minute, and the share of calls that were refused.
 async fn load(provider: &Arc<Provider>, options: AdmissionOptions, minutes: u64) -> (f64, f64) {
     let admission = Admission::new("test", options, fastrand::Rng::with_seed(3));
     let end = Instant::now() + Duration::from_secs(60 * minutes);
@@ -61,7 +61,7 @@ async fn load(provider: &Arc<Provider>, options: AdmissionOptions, minutes: u64)
         workers.spawn(async move {
             let mut random = fastrand::Rng::with_seed(n);
             while Instant::now() < end {
-                // From a single passage to a full request.
+                // The sizes range from a single passage to a full request.
                 let tokens = random.u64(100..40_000);
                 let mut turn = None;
                 while Instant::now() < end {
@@ -90,7 +90,8 @@ async fn load(provider: &Arc<Provider>, options: AdmissionOptions, minutes: u64)
 #[tokio::test(start_paused = true)]
 async fn a_million_tokens_a_minute_are_used_and_hardly_a_call_is_refused() {
     let million = AdmissionOptions { requests_per_minute: 0, tokens_per_minute: 1_000_000, ..Default::default() };
-    // Configured right, far too high, too low; providers that save up a minute or a few seconds, that report and do not.
+    // The configured limit is right, far too high or too low. The provider saves up a minute or a few seconds, and
+    // may report its budget.
     let table = [
         (1_000_000, 60, true),
         (1_000_000, 60, false),

@@ -1,25 +1,25 @@
-//! A budget that refills all the time.
+//! Implements a budget that refills continuously.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Seconds that a wait is said to take at most, whatever the other side reports.
+/// Longest wait that is returned, in seconds, whatever the provider reports.
 const LONGEST: f64 = 86_400.0;
 
-/// So much a minute, some of which may be saved up.
+/// Holds a budget per minute. Unused budget is saved up to the capacity.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bucket {
     per_second: f64,
-    /// What can be saved up.
+    /// Maximum amount that is saved up.
     capacity: f64,
-    /// Below zero where the other side says that more was used than we thought.
+    /// Amount that was left at the time `at`. Negative if the provider reports more use than this process counted.
     level: f64,
     at: Instant,
 }
 
 impl Bucket {
-    /// Full, with `burst` the time for which it saves up.
+    /// Creates a full bucket. `burst` is the time that an empty bucket takes to fill.
     pub fn new(per_minute: f64, burst: Duration, now: Instant) -> Self {
         let per_second = per_minute / 60.0;
         let capacity = (per_second * burst.as_secs_f64()).max(1.0);
@@ -38,7 +38,8 @@ impl Bucket {
         self.per_second * 60.0
     }
 
-    /// How long until `amount` may be taken. For what is larger than the capacity it saves up more than that.
+    /// Returns the time until `amount` can be taken. An amount above the capacity is allowed and waits until that
+    /// much has refilled.
     pub fn wait_for(&self, amount: f64, now: Instant) -> Duration {
         let missing = amount - self.refilled(now);
         if missing <= 0.0 {
@@ -52,18 +53,18 @@ impl Bucket {
         self.at = now;
     }
 
-    /// What the other side says: its limit a minute, and what is left of it.
+    /// Adopts the budget that the provider reports: its limit per minute, and the amount that is left.
     pub fn correct(&mut self, per_minute: Option<f64>, level: f64, now: Instant) {
         if let Some(per_minute) = per_minute.filter(|limit| *limit >= 1.0) {
             self.per_second = per_minute / 60.0;
         }
-        // Its word on what is saved up is better than our guess.
+        // The reported amount is more reliable than the configured capacity.
         self.capacity = self.capacity.max(level);
         self.level = level;
         self.at = now;
     }
 
-    /// The other side refused: nothing is left, and less can be saved up than was thought.
+    /// Empties the bucket after a refusal, and halves the capacity, because the provider saves up less than assumed.
     pub fn empty(&mut self, now: Instant) {
         self.capacity = (self.capacity / 2.0).max(self.per_second).max(1.0);
         self.level = self.level(now).min(0.0);
@@ -84,7 +85,7 @@ mod tests {
         bucket.take(100.0, start);
         assert_eq!(bucket.wait_for(50.0, start), Duration::from_secs(5));
         assert_eq!(bucket.wait_for(50.0, at(5.0)), Duration::ZERO);
-        // Larger than it ever saves up by itself.
+        // The amount is larger than the capacity.
         assert_eq!(bucket.wait_for(1_000.0, at(5.0)), Duration::from_secs(95));
         bucket.take(1_000.0, at(100.0));
         assert_eq!(bucket.wait_for(1.0, at(100.0)), Duration::from_millis(100));

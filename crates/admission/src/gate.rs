@@ -1,12 +1,12 @@
-//! Who may call next. Pure: time is an argument, nothing waits here.
+//! Decides which call may start next. The gate does no I/O: time is an argument, and nothing waits here.
 //!
-//! A call goes when the requests and the tokens of a minute allow it, a place is free, and it is its turn. Turns are those
-//! of start-time fair queueing: a lane (a collection, a tenant) that asks for much does not hold up one that asks for
-//! little, and among those that wait each gets tokens by its weight. A budget that the other side reports is believed
-//! over our own count, less what may not have been counted yet when it wrote the report.
+//! A call starts when the budgets of requests and tokens allow it, a concurrency slot is free, and its turn has come.
+//! Turns follow start-time fair queueing. A lane (a collection, a tenant) with many calls does not delay a lane with
+//! few, and waiting lanes share the tokens by weight. A budget that the provider reports overrides the local count,
+//! minus the calls that the report may not have counted yet.
 //!
-//! Refusals by the other side close the gate for as long as it says. An endpoint that is down, or an account without
-//! money, shuts it: everyone is sent away with the reason, and after a while one call is let through to see.
+//! A refusal closes the gate for the time that the provider asks for. An endpoint that is down, or an account without
+//! credit, shuts the gate: all calls are refused with the reason. After a pause, one call is let through as a probe.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,44 +18,44 @@ use tokio::time::Instant;
 use super::AdmissionOptions;
 use super::bucket::Bucket;
 
-/// Strikes beyond which a pause grows no more.
+/// Number of consecutive strikes after which a pause no longer grows.
 const MOST_STRIKES: u32 = 20;
 
-/// A call that waits or runs.
+/// Number of a call that waits or runs.
 pub type Ticket = u64;
 
-/// What a call asks for.
+/// Describes a call that asks for admission.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
-    /// Whose turn it is counted as.
+    /// Fair-queue key that this call is charged to.
     pub lane: Arc<str>,
-    /// Of the lane among the lanes, 1 or more.
+    /// Weight of the lane relative to other lanes, 1 or more.
     pub weight: u32,
     pub tokens: u64,
-    /// The turn of a call that was refused by the other side and comes again.
+    /// Earlier turn of a call that the provider refused and that is retried.
     pub turn: Option<Turn>,
 }
 
-/// A place in the order: virtual time in thousandths of a token.
+/// Position in the queue: virtual time in thousandths of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Turn(u128);
 
-/// How a call ended, as far as it matters here.
+/// Describes how a call ended, as far as admission depends on it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum CallOutcome {
-    /// The endpoint is alive, whatever it said.
+    /// The endpoint answered, with a result or an error of the request.
     Answered(Option<Observed>),
-    /// Refused for its rate; the time is what the other side asked for.
+    /// The provider refused the call for its rate. The duration is the wait that it asked for.
     Throttled(Option<Duration>, Option<Observed>),
-    /// The account has no money left.
+    /// The account has no credit left.
     QuotaSpent,
-    /// No answer, or one that tells of a failure over there.
+    /// The endpoint did not answer, or reported a failure of its own.
     Failed,
-    /// Nobody waited for the end.
+    /// The caller dropped the permit without an outcome.
     Dropped,
 }
 
-/// What the other side says of a budget, per minute.
+/// Holds the budgets that a provider reports. Limits are per minute.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Observed {
     pub request_limit: Option<f64>,
@@ -64,21 +64,21 @@ pub struct Observed {
     pub tokens_left: Option<f64>,
 }
 
-/// Why nobody may call.
+/// Explains why the gate is shut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shut {
     QuotaSpent,
     Down,
 }
 
-/// What is to be done next.
+/// Tells the caller what to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// This one may call now.
+    /// The call may start now.
     Go(Ticket),
-    /// Nobody before then, unless a call ends.
+    /// The next call may start at this time, or earlier if a running call ends.
     Wait(Instant),
-    /// Nobody waits, or only for a call to end.
+    /// No call waits, or the next one waits for a running call to end.
     Idle,
 }
 
@@ -86,18 +86,18 @@ struct Waiter {
     ticket: Ticket,
     ask: Ask,
     since: Instant,
-    /// What its lane was charged for the place.
+    /// Virtual time that the lane was charged for this turn.
     cost: u128,
 }
 
 struct Running {
     since: Instant,
     tokens: u64,
-    /// Tokens let through before and with this call.
+    /// Total tokens admitted when this call started, including its own.
     through: u64,
 }
 
-/// Refusals and failures in a row.
+/// Counts consecutive refusals and failures.
 #[derive(Clone, Copy, Debug, Default)]
 struct Strikes {
     throttled: u32,
@@ -111,16 +111,16 @@ pub struct Gate {
     tokens: Option<Bucket>,
     next_ticket: Ticket,
     waiting: BTreeMap<(Turn, Ticket), Waiter>,
-    /// Where each lane's next turn begins.
+    /// Virtual time at which the next turn of each lane begins.
     lanes: HashMap<Arc<str>, u128>,
     virtual_now: u128,
     running: BTreeMap<Ticket, Running>,
-    /// Tokens let through so far.
+    /// Total tokens admitted so far.
     through: u64,
     strikes: Strikes,
-    /// Some call was, or its refusal told the limits.
+    /// True once a call was answered, or a refusal reported the limits.
     answered: bool,
-    /// When a call's end closed the gate the last time.
+    /// Time at which the end of a call last closed or shut the gate.
     struck: Option<Instant>,
     closed_until: Option<Instant>,
     shut: Option<(Shut, Instant)>,
@@ -150,7 +150,7 @@ impl Gate {
         }
     }
 
-    /// Takes a place in the queue.
+    /// Adds a call to the queue.
     pub fn ask(&mut self, ask: Ask, now: Instant) -> (Ticket, Turn) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
@@ -167,7 +167,7 @@ impl Gate {
         (ticket, turn)
     }
 
-    /// Gives the place up; what it would have cost is the lane's again.
+    /// Removes a waiting call. Its lane gets the charged virtual time back.
     pub fn leave(&mut self, ticket: Ticket) {
         let place = self.waiting.iter().find_map(|(place, waiter)| (waiter.ticket == ticket).then_some(*place));
         let Some(waiter) = place.and_then(|place| self.waiting.remove(&place)) else { return };
@@ -176,17 +176,17 @@ impl Gate {
         }
     }
 
-    /// Why nobody may call, and until when.
+    /// Returns why the gate is shut, and for how long.
     pub fn shut(&self, now: Instant) -> Option<(Shut, Duration)> {
         let (why, until) = self.shut?;
         let left = until.saturating_duration_since(now);
         (!left.is_zero()).then_some((why, left))
     }
 
-    /// Lets the next one through, if it may. To be asked until it says something else than [`Next::Go`].
+    /// Admits the next call, if possible. Call this again until the result is no longer [`Next::Go`].
     pub fn next(&mut self, now: Instant) -> Next {
         let Some((&key, waiter)) = self.waiting.first_key_value() else {
-            // Nobody is owed anything: lanes begin anew.
+            // No lane has a claim to a turn any more, so the virtual times start again.
             if self.running.is_empty() {
                 self.lanes.clear();
             }
@@ -194,9 +194,9 @@ impl Gate {
         };
         let places = match self.shut {
             Some((_, until)) if until > now => return Next::Wait(until),
-            // One, to see.
+            // One call is let through as a probe.
             Some(_) => 1,
-            // The first call's answer tells how much is allowed.
+            // The answer of the first call reports the limits.
             None if !self.answered => 1,
             None => self.options.concurrency,
         };
@@ -209,7 +209,7 @@ impl Gate {
         let tokens = waiter.ask.tokens;
         let wait = |bucket: &Option<Bucket>, amount: f64| bucket.map_or(Duration::ZERO, |b| b.wait_for(amount, now));
         let wait = wait(&self.requests, 1.0).max(wait(&self.tokens, tokens as f64));
-        // The very first goes at once, however large.
+        // The very first call starts at once, however large it is.
         if !wait.is_zero() && self.through > 0 {
             return Next::Wait(now + wait);
         }
@@ -227,11 +227,12 @@ impl Gate {
         Next::Go(ticket)
     }
 
-    /// A call has ended.
+    /// Records the end of a call.
     pub fn end(&mut self, ticket: Ticket, outcome: &CallOutcome, now: Instant) {
         let Some(ended) = self.running.remove(&ticket) else { return };
         self.answered |= matches!(outcome, CallOutcome::Answered(_) | CallOutcome::Throttled(_, Some(_)));
-        // Of calls that ran together only one tells something new: the others went before it was known.
+        // Calls that ran together count as one strike, because the later ones started before the first failure was
+        // known.
         let news = self.struck.is_none_or(|at| ended.since > at);
         match *outcome {
             CallOutcome::Answered(observed) => {
@@ -252,7 +253,7 @@ impl Gate {
                 if news {
                     self.strikes.throttled += 1;
                     self.struck = Some(now);
-                    // A report says what is left; without one nothing is.
+                    // A report states what is left. Without a report, assume that nothing is left.
                     if observed.is_none() {
                         [&mut self.requests, &mut self.tokens].into_iter().flatten().for_each(|b| b.empty(now));
                     }
@@ -266,7 +267,7 @@ impl Gate {
                     self.close(Shut::Down, self.options.down_seconds, now);
                 }
             }
-            // It may be that a call that was to see how things are was given up: the next one sees.
+            // The dropped call may have been the probe; the next call then probes.
             CallOutcome::Dropped => {}
         }
     }
@@ -278,7 +279,7 @@ impl Gate {
         self.shut = Some((why, now + pause));
     }
 
-    /// Returns a pause: twice as long with each strike, up to the limit, and between three quarters of that and all.
+    /// Returns a pause that doubles with each strike up to the limit. Jitter leaves at least three quarters of it.
     fn backoff(&mut self, first: f64, strikes: u32) -> Duration {
         let longest = self.options.backoff_max_seconds.max(first);
         let backoff = Backoff::doubling_seconds(first, longest).with_jitter(0.75, 1.0);
@@ -289,8 +290,8 @@ impl Gate {
         Duration::from_secs_f64(self.options.backoff_max_seconds)
     }
 
-    /// Believes the report of a call, less what the other side may not have counted when it wrote it: what was let
-    /// through after that call, and what was still running then.
+    /// Adopts the budget that a call's answer reports. It subtracts the tokens that the provider may not have counted
+    /// yet: those admitted after that call, and those of earlier calls that still run.
     fn correct(&mut self, ended: &Running, observed: Option<Observed>, now: Instant) {
         let Some(observed) = observed else { return };
         let later = self.through - ended.through;
@@ -303,7 +304,7 @@ impl Gate {
         }
     }
 
-    /// `None` where there is no limit.
+    /// Returns the limit of tokens per minute, or `None` if there is no limit.
     pub fn tokens_per_minute(&self) -> Option<f64> {
         self.tokens.map(|bucket| bucket.per_minute())
     }
@@ -327,16 +328,16 @@ impl Gate {
     }
 }
 
-/// How a gate stands.
+/// Describes the state of a gate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GateStatus {
-    /// `None` where there is no limit.
+    /// Budget of requests; `None` if there is no limit.
     pub requests: Option<Budget>,
     pub tokens: Option<Budget>,
     pub running: usize,
-    /// Of each lane, how many wait, and the longest time that one has.
+    /// Number of waiting calls of each lane, and the longest wait among them.
     pub waiting: BTreeMap<Arc<str>, (u64, Duration)>,
-    /// Refused by the other side: nobody calls for so long.
+    /// Remaining time of the pause after a refusal by the provider.
     pub closed_for: Duration,
     pub shut: Option<(Shut, Duration)>,
 }

@@ -4,7 +4,7 @@ fn ask(lane: &str, weight: u32, tokens: u64) -> Ask {
     Ask { lane: lane.into(), weight, tokens, turn: None }
 }
 
-/// Of an endpoint that has answered before.
+/// Returns a gate whose endpoint has answered before.
 fn gate(options: AdmissionOptions, now: Instant) -> Gate {
     let mut gate = Gate::new(options, fastrand::Rng::with_seed(1), now);
     gate.answered = true;
@@ -22,7 +22,7 @@ fn lanes_share_by_weight_and_the_small_are_not_held_up() {
     let now = Instant::now();
     let mut gate = gate(unlimited(1), now);
     let mut lanes = HashMap::new();
-    // One lane has asked for very much before the others come.
+    // The first lane has many calls in the queue before the other lanes ask.
     for (lane, weight, calls) in [("bulk", 1, 300), ("twice", 2, 300), ("small", 1, 3)] {
         for _ in 0..calls {
             lanes.insert(gate.ask(ask(lane, weight, 1_000), now).0, lane);
@@ -56,7 +56,7 @@ fn a_lane_that_was_away_is_owed_nothing() {
         running.push(ticket);
         gate.end(ticket, &DONE, now);
     }
-    // From 100 on tickets are the late lane's.
+    // Tickets from 100 on belong to the late lane.
     let late = running[50..100].iter().filter(|t| **t >= 100).count();
     assert!((24..=26).contains(&late), "{late}");
 }
@@ -75,11 +75,11 @@ fn a_refusal_closes_the_gate_and_the_refused_comes_first() {
     gate.end(first, &CallOutcome::Throttled(Some(Duration::from_secs(7)), None), at(1.0));
     let (again, _) = gate.ask(Ask { turn: Some(turn), ..ask("a", 1, 100) }, at(1.0));
     assert_eq!(gate.next(at(2.0)), Next::Wait(at(8.0)));
-    // What ended well meanwhile does not open it early.
+    // A call that ends well meanwhile does not open the gate early.
     gate.end(second, &DONE, at(2.0));
     assert_eq!(gate.next(at(2.0)), Next::Wait(at(8.0)));
     assert_eq!(gate.next(at(8.0)), Next::Go(again));
-    // Without a time of its own it waits longer each time, and never longer than configured.
+    // Refusals that name no wait cause longer pauses each time, up to the configured limit.
     let mut last = 0.0;
     let mut running = again;
     for n in 0..12 {
@@ -124,7 +124,7 @@ fn what_fails_again_and_again_is_shut_and_one_looks() {
     assert!(matches!(go(&mut gate, at(31.0)), Next::Go(_)), "all places again");
 }
 
-/// Sixteen connections that break together are one failure of the endpoint.
+/// Checks that sixteen connections that break together count as one failure of the endpoint.
 #[test]
 fn calls_that_end_together_strike_once() {
     let start = Instant::now();
@@ -181,10 +181,10 @@ fn a_report_counts_less_what_it_may_not_have_seen() {
     }
     let report = |left| CallOutcome::Answered(Some(Observed { tokens_left: Some(left), ..Observed::default() }));
     let left = |gate: &Gate| gate.status(now).tokens.unwrap().left;
-    // The second answers first: the first and the third may or may not be in its report.
+    // The second call answers first. Its report may or may not include the first and the third call.
     gate.end(tickets[1], &report(500_000.0), now);
     assert_eq!(left(&gate), 498_000.0);
-    // The first one's report may be older than the second's.
+    // The report of the first call may be older than that of the second.
     gate.end(tickets[0], &report(501_000.0), now);
     assert_eq!(left(&gate), 499_000.0);
     gate.end(tickets[2], &report(499_000.0), now);

@@ -1,8 +1,8 @@
-//! Admission: how much is asked of a provider at a time, by whom, and when.
+//! Limits the rate, the order and the number of concurrent calls to a provider.
 //!
-//! One [`Admission`] stands before each model of each account. A call [enters](Admission::enter), waits its turn, gets a
-//! [`Permit`], and says how it ended. Throttling slows and never fails: a call that would wait too long goes back with
-//! the time after which it is worth coming again, and that is no attempt.
+//! Each model of each account has one [`Admission`]. A call [enters](Admission::enter), waits for its turn, gets a
+//! [`Permit`] and reports how it ended. Throttling delays calls and never fails them. A call that would wait too long
+//! is refused with the time after which to retry, and consumes no attempt.
 
 mod bucket;
 mod gate;
@@ -22,12 +22,12 @@ use docweir_core::cancel::Cancel;
 use docweir_core::error::StageError;
 use gate::{Gate, Next, Ticket};
 
-/// How often a waiting call looks at whether it is still wanted.
+/// Interval at which a waiting call checks whether it was cancelled.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Shared by all who call one model of one account in this process.
+/// Admits calls to one model of one account. All callers in this process share it.
 pub struct Admission {
-    /// What it stands before, for messages.
+    /// Name of the model, for messages.
     name: String,
     options: AdmissionOptions,
     state: Mutex<State>,
@@ -35,11 +35,11 @@ pub struct Admission {
 
 struct State {
     gate: Gate,
-    /// Who is told when it may go.
+    /// Senders that notify waiting calls when they may start.
     waiting: HashMap<Ticket, oneshot::Sender<()>>,
 }
 
-/// Leave to make one call. Dropped without a word it counts as a call that nobody waited for.
+/// Allows one call. A permit that is dropped without an outcome counts as [`CallOutcome::Dropped`].
 pub struct Permit {
     admission: Arc<Admission>,
     ticket: Ticket,
@@ -47,7 +47,7 @@ pub struct Permit {
     ended: bool,
 }
 
-/// Nobody may call now, or not soon enough: come again after the time.
+/// Explains why a call may not start, with the time after which to retry.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Refused {
     Shut(Shut, Duration),
@@ -66,7 +66,7 @@ impl Admission {
         &self.name
     }
 
-    /// Waits for leave to make one call.
+    /// Waits until one call may start.
     pub async fn enter(self: &Arc<Self>, ask: Ask, cancel: &Cancel) -> Result<Permit, Refused> {
         let began = Instant::now();
         let limit = began + Duration::from_secs_f64(self.options.max_wait_seconds);
@@ -85,7 +85,8 @@ impl Admission {
             let wake = self.let_through(now);
             tokio::select! {
                 biased;
-                // The other end is dropped by nobody but who takes this place away.
+                // The sender is removed only when this place is admitted or dropped, so the channel cannot close
+                // earlier.
                 _told = &mut go => {
                     place.held = false;
                     return Ok(Permit { admission: self.clone(), ticket: place.ticket, turn, ended: false });
@@ -102,7 +103,7 @@ impl Admission {
         }
     }
 
-    /// Tells everyone who may go, and returns when the next one may.
+    /// Admits all calls that may start now. Returns the time at which the next one may start.
     fn let_through(&self, now: Instant) -> Option<Instant> {
         let mut state = self.state();
         loop {
@@ -125,12 +126,12 @@ impl Admission {
         self.let_through(now);
     }
 
-    /// Why nobody may call just now.
+    /// Returns why the gate is shut at present.
     pub fn shut(&self) -> Option<Refused> {
         self.state().gate.shut(Instant::now()).map(|(why, left)| Refused::Shut(why, left))
     }
 
-    /// Tokens a minute, as configured or reported; a larger call never passes. `None` where there is no limit.
+    /// Returns the limit of tokens per minute, as configured or reported. `None` if there is no limit.
     pub fn tokens_per_minute(&self) -> Option<u64> {
         self.state().gate.tokens_per_minute().map(|limit| limit as u64)
     }
@@ -150,7 +151,7 @@ impl Permit {
         self.admission.end(self.ticket, outcome);
     }
 
-    /// The turn that this call had, for when it has to come again.
+    /// Returns the turn of this call, to reuse when the call is retried.
     pub fn turn(&self) -> Turn {
         self.turn
     }
@@ -164,7 +165,7 @@ impl Drop for Permit {
     }
 }
 
-/// A place in the queue, given up when nobody waits any more.
+/// Holds a place in the queue, and leaves the queue when it is dropped.
 struct Place {
     admission: Arc<Admission>,
     ticket: Ticket,
@@ -179,7 +180,7 @@ impl Drop for Place {
         let now = Instant::now();
         let mut state = self.admission.state();
         state.gate.leave(self.ticket);
-        // Told to go in the same moment.
+        // The call was admitted at the same moment.
         if state.waiting.remove(&self.ticket).is_none() {
             state.gate.end(self.ticket, &CallOutcome::Dropped, now);
         }
@@ -189,7 +190,7 @@ impl Drop for Place {
 }
 
 impl Refused {
-    /// As the pool's supervisor wants it: throttled, so no attempt.
+    /// Converts the refusal to an error of class throttled, so that no attempt is consumed.
     pub fn into_error(self, name: &str) -> StageError {
         let (code, message, wait) = match self {
             Refused::Cancelled(error) => return error,
@@ -197,7 +198,7 @@ impl Refused {
             Refused::Shut(Shut::QuotaSpent, wait) => (
                 "insufficient_quota",
                 format!(
-                    "the account of {name} has no money left: add credit or raise its limit; work goes on by itself"
+                    "the account of {name} has no money left: add credit or raise its limit; work resumes by itself"
                 ),
                 wait,
             ),
