@@ -1,10 +1,10 @@
-//! Holds the modules of this package to their order: each may use those above it in the list, and no other.
+//! Tests the order of this package's modules: each module may use only itself and the modules before it in the list.
 //!
-//! The crates below are kept apart by their manifests.
+//! The dependencies between crates are enforced by the crates' manifests.
 
 use std::path::{Path, PathBuf};
 
-/// From the lowest to the highest.
+/// Modules from the lowest layer to the highest.
 const ORDER: &[&str] = &[
     "supervisors",
     "intake",

@@ -1,76 +1,80 @@
-//! Docweir turns documents into a searchable vector index, and keeps it true.
+//! Docweir turns documents into a searchable vector index and keeps the index consistent with its sources.
 //!
 //! # Layout
-//! Data flows one way, commands flow down the supervision tree, facts flow up:
+//! Data flows in one direction. Commands flow down the supervision tree, and facts flow up:
 //! ```text
 //! files ─▶ intake ─▶ extract ─▶ chunk ─▶ enrich ─▶ embed ─▶ load ─▶ vectors
 //!             │                                              │
-//!             └── control store: what is to be done, by whom, how far ── manifest: what is visible
+//!             │                                              └── manifest: the rows that are visible
+//!             └── control store: pending work, claims, and the progress of each document
 //! ```
-//! The work itself is in crates, each of which can be used alone:
+//! Crates do the work itself. Each crate can be used alone:
 //!
-//! | crate | what is in it |
+//! | crate | contents |
 //! | --- | --- |
-//! | [`docweir_core`] | ids, artefacts, errors, time, money: what the others exchange |
-//! | [`docweir_extract`] | a file to structured text, in child processes that can be killed |
-//! | [`docweir_stages`] | chunking, enrichment and embedding of one document |
-//! | [`docweir_records`] | small records: lines and words of receipts, any JSON objects |
-//! | [`docweir_objects`] | objects under keys, with conditional puts; leases |
-//! | [`docweir_index`] | the delta–snapshot index and its search |
-//! | [`docweir_stores`] | control records, ledger, batches, caches, the state folder |
-//! | [`docweir_admission`], [`docweir_providers`] | services that are paid for: how much is asked of them, when, and the calls |
-//! | `docweir_aws`, `docweir_aws_backend` | AWS's clients; the stores and services that are made of them (feature `aws`) |
+//! | [`docweir_core`] | types that all crates share: ids, artefacts, errors, time, money |
+//! | [`docweir_extract`] | extracts structured text from a file, in child processes that can be killed |
+//! | [`docweir_stages`] | chunks, enriches and embeds one document |
+//! | [`docweir_records`] | reads small records: lines and words of receipts, or any JSON objects |
+//! | [`docweir_objects`] | stores objects under keys, with conditional puts and leases |
+//! | [`docweir_target`] | defines the trait of a store for vectors |
+//! | [`docweir_index`] | implements that trait: the index of deltas and snapshots, and its search |
+//! | [`docweir_stores`] | stores control records, the ledger, batches and caches, and manages the state folder |
+//! | [`docweir_admission`] | limits the calls to a paid service and shares the quota fairly |
+//! | [`docweir_providers`] | calls paid services, and reserves and settles the cost of each call |
+//! | `docweir_aws`, `docweir_aws_backend` | call AWS; implement stores, queues and providers with AWS (feature `aws`) |
 //!
-//! This package puts them to work. Each module uses only those above it (`src/layers.rs` is the test):
+//! This package combines them into a program. A module may use only itself and the modules above it in this table
+//! (`src/layers.rs` tests this):
 //!
-//! | module | what is in it |
+//! | module | contents |
 //! | --- | --- |
-//! | [`supervisors`] | the actor kernel: bounded pools, restarts, retries, drain; knows no document |
-//! | [`intake`] | from paths and buckets to files: the walk, sources as URIs |
-//! | [`messages`] | what crosses a mailbox |
-//! | [`telemetry`] | figures, and lines of the log that belong together |
-//! | [`actors`] | one actor a file: who hands what to whom |
-//! | [`config`] | typed settings, every one with its unit and default |
+//! | [`supervisors`] | actor kernel: bounded pools, restarts, retries, drain; knows no documents |
+//! | [`intake`] | finds files under paths and in buckets, and names each by a URI |
+//! | [`messages`] | messages that actors exchange |
+//! | [`telemetry`] | metrics, and the fields of log lines about a document |
+//! | [`actors`] | one actor per file; connects the pipeline's parts |
+//! | [`config`] | typed settings, each with its unit and default |
 //! | [`exit`] | exit codes, and the failures that lead to them |
-//! | [`backends`] | where state lies: the object store and the control store, each behind a trait |
-//! | [`engine`] | opens what a command needs |
-//! | [`search`] | answers queries, whoever asks: options, filters, results, errors |
-//! | [`http`] | health, metrics and the supervision tree, as pages |
+//! | [`backends`] | opens the configured object store and control store, each behind a trait |
+//! | [`engine`] | opens everything that a command needs |
+//! | [`search`] | answers queries: options, filters, results, errors |
+//! | [`http`] | serves health, metrics and the supervision tree |
 //! | [`pipeline`] | builds the supervision tree and runs it to its end |
-//! | `infra` | what is needed in AWS, made or checked (feature `aws`) |
-//! | [`doctor`] | looks at what a run will need, before it needs it |
-//! | [`cli`] | one file a command |
+//! | `infra` | creates or checks the resources in AWS (feature `aws`) |
+//! | [`doctor`] | checks the requirements of a run before it starts |
+//! | [`cli`] | one file per command |
 //!
 //! # The supervision tree
 //! ```text
 //! root ─┬─ pool extract ── workers, each with a child process that parses untrusted files
-//!       ├─ pool chunk, pool enrich, pool embed ── workers
+//!       ├─ pools chunk, enrich, embed ── workers
 //!       ├─ pool load ── workers that wait for the committer
 //!       ├─ service dispatcher ── claims documents from the control store
-//!       ├─ service committer ── the one writer of the vector store's manifest
+//!       ├─ service committer ── the only writer of the vector store's manifest
 //!       ├─ service heartbeat ── renews the claims
-//!       ├─ service reservation_sweeper ── calls in doubt what processes that died had set aside, where several share the ledger
-//!       ├─ service recorder ── embeds records at once, where they don't go by batch
-//!       ├─ service keeper ── has the three below and the recorder, while this process has the lease on batches
-//!       ├─ services submitter, poller, harvester ── batches at a provider, where there are any
-//!       ├─ service lock ── keeps the lease on compaction
-//!       ├─ service compactor ── merges vector files when there is reason to
-//!       ├─ services events, merge requests ── take messages from queues, where there are any
-//!       ├─ service cloudwatch ── publishes figures, where that is wanted
-//!       └─ service janitor ── deletes vector files that nothing needs
+//!       ├─ service reservation_sweeper ── marks reservations of dead processes as in doubt (shared ledger only)
+//!       ├─ service leader ── runs the next four while it holds the lease on batches (shared state only)
+//!       ├─ service recorder ── embeds records by live calls
+//!       ├─ services submitter, poller, harvester ── send, watch and store a provider's batches
+//!       ├─ service lock ── holds the lease on compaction
+//!       ├─ service compactor ── merges vector files when a merge is due
+//!       ├─ service janitor ── deletes vector files that no version needs
+//!       ├─ services events, merge requests ── receive messages from queues, if queues are configured
+//!       └─ service cloudwatch ── publishes metrics, if configured
 //! ```
 //!
 //! # The life of one document
-//! 1. Intake hashes the file and registers it: new, changed, or unchanged and done with. The record is durable.
-//! 2. The dispatcher claims it (lease, epoch) and submits it to the pool of its first unfinished stage.
-//! 3. A worker does the stage and leaves an artefact; the sink writes the outcome to the control store, fenced by
-//!    the epoch, before the pool lets go. Then the next pool takes it, waiting if it is full.
-//! 4. Loading hands the rows to the committer. The swap of the manifest makes them visible, whole, in the place of the
-//!    document's earlier version.
-//! 5. The control record says `COMPLETED`, because the manifest does.
+//! 1. Intake hashes the file and registers it durably, unless its content and configuration are unchanged.
+//! 2. The dispatcher claims the document (lease, epoch) and submits it to the pool of its first unfinished stage.
+//! 3. A worker runs the stage and writes an artefact. The outcome is then stored in the control store, fenced by the
+//!    epoch. Only after that the pool releases the document to the next pool, and waits if that pool is full.
+//! 4. The load pool sends the rows to the committer. One swap of the manifest makes them visible, all at once, and
+//!    replaces the rows of the document's earlier version.
+//! 5. The control record becomes `COMPLETED`, because the manifest holds the rows.
 //!
-//! A failure is a retry or the quarantine, by its class; a death of anything is a restart; a death of the process is a
-//! resume at step 2.
+//! An attempt that fails is retried, or the document is quarantined; the class of the error decides. An actor that dies
+//! is restarted. If the process dies, the next run resumes at step 2.
 
 pub mod actors;
 pub mod backends;

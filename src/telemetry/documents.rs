@@ -1,6 +1,6 @@
-//! Figures of documents, and the first line of each one's trace, from the events of a run.
+//! Counts documents from the events of a run, and writes the first log line of each document's trace.
 //!
-//! Counted where the summary counts (`actors/run_summary`), so that the two are equal to the cent.
+//! Counts the same events as the summary (`actors/run_summary`), so the two agree to the cent.
 
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use metrics::{counter, histogram};
 use super::trace;
 use crate::messages::event::{Event, EventSink};
 
-/// Name, kind and meaning.
+/// Name, kind and description of each metric.
 pub const METRICS: &[(&str, &str, &str)] = &[
-    ("docweir_documents_processed_total", "counter", "documents that a stage finished"),
-    ("docweir_documents_failed_total", "counter", "documents that were given up at a stage"),
-    ("docweir_extraction_duration_seconds", "histogram", "time of an extraction that succeeded"),
-    ("docweir_embedding_cost_nanodollars_total", "counter", "what embeddings cost, in billionths of a US dollar"),
+    ("docweir_documents_processed_total", "counter", "documents that a stage completed"),
+    ("docweir_documents_failed_total", "counter", "documents quarantined at a stage"),
+    ("docweir_extraction_duration_seconds", "histogram", "duration of a successful extraction"),
+    ("docweir_embedding_cost_nanodollars_total", "counter", "cost of embeddings, in billionths of a US dollar"),
 ];
 
-/// Counts events on their way.
+/// Counts events before it passes them on.
 pub struct Watched(pub Arc<dyn EventSink>);
 
 impl EventSink for Watched {
@@ -32,7 +32,7 @@ impl EventSink for Watched {
 fn look(event: &Event) {
     match event {
         Event::Registered { document, version, replaces, .. } => trace::span(document, *version, Stage::Extraction, 1)
-            .in_scope(|| tracing::info!(replaces, "a document was registered")),
+            .in_scope(|| tracing::info!(replaces, "document registered")),
         Event::StageCompleted { stage, seconds, metrics, .. } => {
             counter!("docweir_documents_processed_total", "stage" => stage.name()).increment(1);
             if *stage == Stage::Extraction {
@@ -44,13 +44,13 @@ fn look(event: &Event) {
             counter!("docweir_documents_failed_total", "stage" => stage.name()).increment(1);
         }
         Event::RecordsStored { cost_usd, .. } => cost(*cost_usd),
-        // What texts of documents cost is told by the documents that they were for.
+        // The cost of a document's texts is counted when the document completes the stage.
         Event::BatchEnded { space, cost_usd, .. } if space != DOCUMENTS => cost(*cost_usd),
         _ => {}
     }
 }
 
-/// In whole billionths, as the ledger has it: sums are exact.
+/// Counts cost in whole billionths of a dollar, as the ledger does, so sums are exact.
 fn cost(usd: f64) {
     if usd > 0.0 {
         let stage = Stage::Embedding.name();

@@ -1,14 +1,14 @@
-//! The embedded metric format: lines of a log that CloudWatch takes figures from.
+//! Writes metrics in the embedded metric format: log lines from which CloudWatch extracts metrics.
 
 use serde_json::{Map, Value, json};
 
 use super::names::{Datum, DatumValue};
 
-/// Figures of one line at most.
+/// Largest number of metrics in one line.
 const MOST: usize = 100;
 
-/// One line for the figures that share time and dimensions, or several where there are too many. A name stands once in a
-/// line.
+/// Returns one line for the metrics that share time and dimensions, or several lines if they are too many. A name
+/// occurs only once in a line.
 pub fn lines(namespace: &str, data: &[Datum]) -> Vec<String> {
     let mut groups: Vec<Vec<&Datum>> = Vec::new();
     for datum in data {

@@ -1,5 +1,5 @@
-//! The process's figures since they were last looked at. Exact: what is counted while one looks is counted for the next
-//! time, and never twice.
+//! Collects the process's metrics since they were last taken. Each increment is reported exactly once; an increment
+//! during `take` is reported by this call or by the next one.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
-/// Series at most. There are five pools and a handful of labels; what is more than this has a label that it should not.
+/// Largest number of series. There are five pools and few labels, so a larger number means that some label has too
+/// many values.
 const MOST: usize = 10_000;
 
-/// Samples of a histogram in sum.
+/// Summarises the samples of a histogram.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Samples {
     pub count: u64,
@@ -19,16 +20,17 @@ pub struct Samples {
     pub max: f64,
 }
 
+/// Holds the value of a series.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {
-    /// How often, since one last looked.
+    /// Increase of a counter since the last call of `take`.
     Count(u64),
-    /// How much there is now.
+    /// Current value of a gauge.
     Level(f64),
     Samples(Samples),
 }
 
-/// One series.
+/// Holds one series: a metric with its labels and its value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
     pub name: String,
@@ -36,7 +38,7 @@ pub struct Figure {
     pub value: Value,
 }
 
-/// A recorder of the figures with these names. Clones share them.
+/// Records the metrics whose names are wanted. Clones share the values.
 #[derive(Clone)]
 pub struct Figures {
     wanted: Arc<dyn Fn(&str) -> bool + Send + Sync>,
@@ -54,8 +56,8 @@ impl Figures {
         Self { wanted: Arc::new(wanted), series: Arc::default() }
     }
 
-    /// What has happened since the last call, and how much there is of everything. Counters and histograms without news
-    /// are left out. In order of name and labels.
+    /// Returns the increase of every counter and histogram since the last call, and the current value of every gauge.
+    /// Counters and histograms without an increase are left out. The result is sorted by name and labels.
     pub fn take(&self) -> Vec<Figure> {
         let series = self.series.read().unwrap_or_else(PoisonError::into_inner);
         let mut figures: Vec<Figure> = series
@@ -76,7 +78,7 @@ impl Figures {
         figures
     }
 
-    /// The series of a key, if it is wanted and there is room.
+    /// Returns the series of a key, if its name is wanted and the limit on series permits it.
     fn series<T>(&self, key: &Key, make: fn() -> Series, same: fn(&Series) -> Option<Arc<T>>) -> Option<Arc<T>> {
         if !(self.wanted)(key.name()) {
             return None;
@@ -86,7 +88,7 @@ impl Figures {
         }
         let mut all = self.series.write().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MOST && !all.contains_key(key) {
-            tracing::error!(name = key.name(), "there are too many series of figures: this one is not published");
+            tracing::error!(name = key.name(), "too many metric series; this one is not published");
             return None;
         }
         same(all.entry(key.clone()).or_insert_with(make))
@@ -122,7 +124,7 @@ struct Sums(Mutex<Option<Samples>>);
 
 impl HistogramFn for Sums {
     fn record(&self, value: f64) {
-        // It would make every sum that it is part of no number.
+        // A value that is not finite would make the sum useless.
         if !value.is_finite() {
             return;
         }

@@ -1,7 +1,7 @@
-//! Lines of the log as JSON objects, one a line, flat: so that CloudWatch Logs Insights, jq and their like find
-//! `document_id` where `level` is.
+//! Formats log lines as flat JSON objects, one per line. CloudWatch Logs Insights, jq and similar tools then find
+//! `document_id` at the same level as `level`.
 //!
-//! Of the spans only ours of a document has its fields in the line: those of libraries say much and are for debugging.
+//! Only the span of a document adds its fields to a line. Spans of libraries are verbose and meant for debugging.
 
 use std::fmt;
 
@@ -43,7 +43,7 @@ where
             let extensions = span.extensions();
             let Some(written) = extensions.get::<FormattedFields<JsonFields>>() else { continue };
             if let Ok(of_span) = serde_json::from_str::<Map<String, Value>>(&written.fields) {
-                // The innermost comes first.
+                // The innermost span comes first.
                 of_span.into_iter().for_each(|(name, value)| keep(&mut line, name, value));
             }
         }
@@ -53,7 +53,7 @@ where
     }
 }
 
-/// What stands there already wins: no field may pass for the level of its line.
+/// Adds a field unless the name is taken. No field can replace, for example, the level of its line.
 fn keep(line: &mut Map<String, Value>, name: String, value: Value) {
     line.entry(name).or_insert(value);
 }

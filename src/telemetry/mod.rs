@@ -1,13 +1,13 @@
-//! What a run tells those who watch it: figures, and lines of the log that belong together.
+//! Publishes the metrics of a run, and labels the log lines that belong to one document.
 //!
-//! - [`trace`] what every line about a document carries; [`json`] lines as JSON objects
-//! - [`documents`] figures of documents, from the events of a run
-//! - [`actors`] names of the metrics that actors count
-//! - [`recorder`] where the process's figures go; [`figures`] their sums since they were last looked at
-//! - [`names`] figures under the names that CloudWatch knows them by
-//! - [`publisher`] sends them, and counts what it could not send; [`emf`] the same as lines of a log
+//! - [`trace`]: the fields of every log line about a document; [`json`]: log lines as JSON objects
+//! - [`documents`]: metrics of documents, counted from the events of a run
+//! - [`actors`]: names of the metrics that actors count
+//! - [`recorder`]: the destinations of the metrics; [`figures`]: their sums since they were last taken
+//! - [`names`]: the names of the metrics in CloudWatch
+//! - [`publisher`]: sends metrics to CloudWatch, and counts those that it could not send; [`emf`]: metrics as log lines
 //!
-//! Figures are counted, sent and given up by the number: what could not be sent is said, never dropped in silence.
+//! The number of metrics that could not be sent is counted and reported; none is dropped silently.
 
 pub mod actors;
 pub mod documents;

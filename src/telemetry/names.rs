@@ -1,7 +1,8 @@
-//! Figures under the names that CloudWatch knows them by.
+//! Converts metrics to the names, units and dimensions under which CloudWatch shows them.
 //!
-//! The four of the system that this one replaces keep their names and dimensions. The others are named after ours:
-//! `docweir_pool_jobs_done_total` is `PoolJobsDone`. A pool's figures stand under its stage, as all do.
+//! Four metrics keep the names and dimensions of the system that Docweir replaces. The other names follow from the
+//! internal ones: `docweir_pool_jobs_done_total` becomes `PoolJobsDone`. A pool's metrics have the dimension `stage`,
+//! as all others do.
 
 use docweir_core::clock::UnixMicros;
 use docweir_core::documents::Stage;
@@ -10,7 +11,7 @@ use super::figures::{Figure, Value};
 use super::{actors, documents};
 use crate::supervisors::metrics as pools;
 
-/// Names and units of those that are not ours to choose.
+/// Metrics whose published names are given by the former system.
 const GIVEN: &[(&str, &str)] = &[
     ("docweir_documents_processed_total", "DocumentsProcessed"),
     ("docweir_documents_failed_total", "DocumentsFailed"),
@@ -18,12 +19,13 @@ const GIVEN: &[(&str, &str)] = &[
     ("docweir_embedding_cost_nanodollars_total", "EmbeddingCost"),
 ];
 
+/// Names a unit of CloudWatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     Count,
     Seconds,
     Bytes,
-    /// There is none for dollars.
+    /// CloudWatch has no unit for dollars.
     None,
 }
 
@@ -38,7 +40,7 @@ impl Unit {
     }
 }
 
-/// A figure as it is published.
+/// Holds a metric value as it is published.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Datum {
     pub name: String,
@@ -48,20 +50,21 @@ pub struct Datum {
     pub value: DatumValue,
 }
 
+/// Holds the published value: a single number, or the summary of a histogram.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum DatumValue {
     One(f64),
     Samples(super::figures::Samples),
 }
 
-/// Whether a figure is published. Others, such as calls by operation, are on the page alone: each name with its labels
-/// has its price.
+/// Returns whether a metric is published to CloudWatch. Others, such as calls by operation, are only on the
+/// `/metrics` page, because CloudWatch charges for each name with its labels.
 pub fn is_published(name: &str) -> bool {
     let lists = [documents::METRICS, pools::METRICS, actors::COMPACTION];
     lists.iter().flat_map(|list| list.iter()).any(|(published, ..)| *published == name)
 }
 
-/// As it is published.
+/// Converts a value to the form in which it is published.
 pub fn datum(figure: Figure, environment: &str, at: UnixMicros) -> Datum {
     let unit = match figure.name.as_str() {
         name if name.contains("_nanodollars") => Unit::None,

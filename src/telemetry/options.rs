@@ -1,4 +1,4 @@
-//! How figures are published.
+//! Defines how metrics are published to CloudWatch.
 
 use std::time::Duration;
 
@@ -9,31 +9,33 @@ use serde::{Deserialize, Serialize};
 pub enum CloudWatchMode {
     #[default]
     Off,
-    /// By calls of CloudWatch.
+    /// Metrics are sent by calls to CloudWatch's API.
     Api,
-    /// By lines on standard output.
+    /// Metrics are written to standard output as log lines.
     Emf,
 }
 
-/// Figures of runs for CloudWatch: documents, durations, costs, and the pools' own.
+/// Publishes the metrics of runs to CloudWatch: documents, durations, costs, and the pools' own metrics.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CloudWatchOptions {
-    /// How figures get there: `off`, `api` (by calls) or `emf` (as lines of the embedded metric format on standard output,
-    /// which CloudWatch's agent and Lambda's log take figures from). Default `off`.
+    /// Way in which metrics are published: `"off"`, `"api"` (calls to CloudWatch) or `"emf"`. With `"emf"`, metrics
+    /// are written to standard output as lines of the embedded metric format; the CloudWatch agent and Lambda read
+    /// them there. Default `"off"`.
     pub mode: CloudWatchMode,
-    /// Address of CloudWatch; empty for that of all services (`aws.endpoint`), or else AWS itself.
+    /// Endpoint of CloudWatch. If empty, `aws.endpoint` is used, or AWS itself if that is empty too.
     pub endpoint: String,
-    /// Their namespace. Default `Docweir`.
+    /// Namespace of the metrics in CloudWatch. Default `Docweir`.
     pub namespace: String,
     /// Value of the dimension `environment`, such as `production`. Default `default`.
     pub environment: String,
-    /// How often they are published, in seconds. Default 60.
+    /// Interval between two publications, in seconds. A shorter interval shows changes sooner and costs more calls.
+    /// Default 60.
     pub interval_seconds: f64,
-    /// Data that wait to be sent while CloudWatch takes none; further ones push out the oldest, which is said. Default
-    /// 10,000.
+    /// Largest number of values that wait while CloudWatch accepts none. Beyond it the oldest values are dropped,
+    /// counted and reported. A larger number survives longer outages and uses more memory. Default 10,000.
     pub max_pending: usize,
-    /// Time at the end of a run to publish the last ones, in seconds. Default 10.
+    /// Time at the end of a run in which the last values are published, in seconds. Default 10.
     pub flush_seconds: f64,
 }
 
@@ -52,7 +54,7 @@ impl Default for CloudWatchOptions {
 }
 
 impl CloudWatchOptions {
-    /// Field and what is wrong with it.
+    /// Returns the fields that are out of range, each with an error message.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let mut range = |field, value: f64, low: f64, high: f64| {
@@ -67,13 +69,13 @@ impl CloudWatchOptions {
             (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) && !text.starts_with(':')
         };
         if !plain(&self.namespace, 255) || self.namespace.starts_with("AWS/") {
-            let text = "must have 1 to 255 letters, digits and signs, and not begin with `AWS/` or a colon";
+            let text = "must have 1 to 255 visible ASCII characters and must not begin with `AWS/` or a colon";
             found.push(("namespace", text.into()));
         }
         if !plain(&self.environment, 255) {
             found.push((
                 "environment",
-                "must have 1 to 255 letters, digits and signs, and not begin with a colon".into(),
+                "must have 1 to 255 visible ASCII characters and must not begin with a colon".into(),
             ));
         }
         if !self.endpoint.is_empty() && !self.endpoint.starts_with("http") {

@@ -1,10 +1,11 @@
-//! Sends the process's figures from time to time, and the last ones at its end.
+//! Sends the process's metrics at regular intervals, and the last values at its end.
 //!
-//! A figure that is sent twice is counted twice, and one that is dropped is missed. So each is sent until it is known to
-//! have arrived or known not to: what CloudWatch refused for now waits, within a limit, for the next time; of what may have
-//! arrived, because the answer was lost, nothing is sent again. What was lost or is in doubt is counted and said.
+//! A value that is sent twice is counted twice, and a value that is dropped is missing. Each value is therefore sent
+//! until it is known to have arrived or known to be refused. Values that CloudWatch refuses temporarily wait for the
+//! next round, within a limit. Values whose call got no answer may have arrived and are not sent again. Lost values
+//! and values in doubt are counted and reported.
 //!
-//! No run fails for its figures.
+//! No run fails because its metrics can't be published.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,36 +22,37 @@ use super::figures::Figures;
 use super::names::{Datum, datum, is_published};
 use super::options::CloudWatchOptions;
 
-/// Name, kind and meaning. On the page alone: who publishes can't tell by the same way that it can't.
+/// Name, kind and description of each metric. They are only on the `/metrics` page: while publishing fails, it can't
+/// report its own failure.
 pub const METRICS: &[(&str, &str, &str)] = &[
-    ("docweir_cloudwatch_data_sent_total", "counter", "figures that CloudWatch took"),
-    ("docweir_cloudwatch_data_lost_total", "counter", "figures that could not be sent"),
-    ("docweir_cloudwatch_data_in_doubt_total", "counter", "figures that may have arrived or not: the answer was lost"),
+    ("docweir_cloudwatch_data_sent_total", "counter", "metric values that CloudWatch accepted"),
+    ("docweir_cloudwatch_data_lost_total", "counter", "metric values that were dropped without being sent"),
+    ("docweir_cloudwatch_data_in_doubt_total", "counter", "metric values that may have arrived: the answer was lost"),
 ];
 
-/// Pause between tries at the end of a run.
+/// Pause between two attempts at the end of a run.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// What became of figures.
+/// Describes the result of sending metric values.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Put {
     pub sent: usize,
-    /// Refused for good.
+    /// Number of values that were refused permanently.
     pub lost: usize,
     pub in_doubt: usize,
-    /// Not sent; may be sent later.
+    /// Values that were not sent and may be sent later.
     pub left: Vec<Datum>,
-    /// Of what was not sent.
+    /// Reason why values were not sent.
     pub why: Option<String>,
 }
 
-/// Who takes figures.
+/// Sends metric values to their destination.
 #[async_trait]
 pub trait Takes: Send + Sync + 'static {
     async fn put(&self, data: Vec<Datum>) -> Put;
 }
 
-/// Figures of a run, in all.
+/// Counts the values of a run by the result of sending them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     pub sent: u64,
@@ -58,6 +60,7 @@ pub struct Totals {
     pub in_doubt: u64,
 }
 
+/// Sends the metrics of a process to CloudWatch.
 pub struct Publisher {
     figures: Figures,
     clock: SharedClock,
@@ -77,12 +80,12 @@ impl Publisher {
         Arc::new(Self { figures: Figures::new(is_published), clock, options, to, state: Mutex::default() })
     }
 
-    /// The recorder that has to be installed for there to be figures.
+    /// Returns the recorder that collects the metrics. It must be installed before anything is counted.
     pub fn figures(&self) -> Figures {
         self.figures.clone()
     }
 
-    /// Goes on for ever.
+    /// Publishes at the configured interval until it is dropped.
     pub async fn run(self: Arc<Self>) {
         loop {
             tokio::time::sleep(self.options.interval()).await;
@@ -90,19 +93,20 @@ impl Publisher {
         }
     }
 
-    /// Publishes what there is. Who stops waiting for it does not stop it: what would become of a call could not be told.
+    /// Publishes all pending values. A caller that stops waiting does not cancel the call, because its result would
+    /// then be unknown.
     pub async fn publish(self: &Arc<Self>) {
         let this = self.clone();
         let _ = tokio::spawn(async move { this.publish_all().await }).await;
     }
 
-    /// Publishes what is left, for as long as is given for it, and says what became of all.
+    /// Publishes the remaining values within `cloudwatch.flush_seconds`, and returns the totals of the run.
     pub async fn flush(self: &Arc<Self>) -> Totals {
         let until = Instant::now() + self.options.flush();
         loop {
             let publishing = tokio::time::timeout_at(until, self.publish()).await;
             let Ok(mut state) = self.state.try_lock() else {
-                // A call is still under way: nobody knows.
+                // A call is still running, so its result is unknown.
                 return self.given_up().await;
             };
             if publishing.is_ok() && state.pending.is_empty() {
@@ -111,7 +115,7 @@ impl Publisher {
             if Instant::now() + PAUSE >= until {
                 let left = state.pending.len();
                 state.pending.clear();
-                state.lose(left, "the time to publish them at the end of a run is over (`cloudwatch.flush_seconds`)");
+                state.lose(left, "not accepted within `cloudwatch.flush_seconds` at the end of the run");
                 return state.totals;
             }
             drop(state);
@@ -119,12 +123,12 @@ impl Publisher {
         }
     }
 
-    /// Waits for a call that outlives the time that was given, which has a limit of its own.
+    /// Waits for a call that takes longer than `cloudwatch.flush_seconds`. The call has a time limit of its own.
     async fn given_up(&self) -> Totals {
         let mut state = self.state.lock().await;
         let left = state.pending.len();
         state.pending.clear();
-        state.lose(left, "the time to publish them at the end of a run is over (`cloudwatch.flush_seconds`)");
+        state.lose(left, "not accepted within `cloudwatch.flush_seconds` at the end of the run");
         state.totals
     }
 
@@ -135,7 +139,7 @@ impl Publisher {
         let surplus = state.pending.len().saturating_sub(self.options.max_pending);
         if surplus > 0 {
             state.pending.drain(..surplus);
-            state.lose(surplus, "more of them wait than `cloudwatch.max_pending`");
+            state.lose(surplus, "`cloudwatch.max_pending` is exceeded; the oldest values were dropped");
         }
         if state.pending.is_empty() {
             return;
@@ -146,7 +150,7 @@ impl Publisher {
         counter!("docweir_cloudwatch_data_sent_total").increment(put.sent as u64);
         let why = put.why.unwrap_or_default();
         if !put.left.is_empty() {
-            tracing::warn!(figures = put.left.len(), why, "figures can't be published just now; they wait");
+            tracing::warn!(figures = put.left.len(), why, "metrics not published; retrying at the next interval");
         }
         state.pending = put.left.into();
         state.lose(put.lost, &why);
@@ -156,7 +160,7 @@ impl Publisher {
             tracing::warn!(
                 figures = put.in_doubt,
                 why,
-                "nobody knows whether figures were published: they are not sent again"
+                "metrics in doubt: the answer was lost; not sent again"
             );
         }
     }
@@ -167,15 +171,15 @@ impl State {
         if figures > 0 {
             self.totals.lost += figures as u64;
             counter!("docweir_cloudwatch_data_lost_total").increment(figures as u64);
-            tracing::warn!(figures, why, "figures were not published");
+            tracing::warn!(figures, why, "metrics lost");
         }
     }
 }
 
-/// Takes lines of text.
+/// Receives lines of text.
 pub type Lines = Arc<dyn Fn(String) + Send + Sync>;
 
-/// As lines of the embedded metric format.
+/// Writes metric values as lines of the embedded metric format.
 pub struct ByLines {
     pub namespace: String,
     pub lines: Lines,
@@ -204,7 +208,7 @@ mod tests {
         Later,
         Never,
         Lost,
-        /// Takes so long.
+        /// Accepts the values after this many seconds.
         After(u64),
     }
 

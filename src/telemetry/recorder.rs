@@ -1,4 +1,4 @@
-//! Where the process's figures go: to the page that is fetched, to what is published, or both.
+//! Installs the recorder that sends the process's metrics to the `/metrics` page, to the publisher, or to both.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use super::figures::Figures;
 use super::{actors, documents, publisher};
 use crate::supervisors::metrics as pools;
 
-/// Installs what is asked for, once for the process. `None` for the page when it is not wanted, or another recorder was
-/// installed before.
+/// Installs the requested recorders, once per process. Returns the handle of the page; `None` if the page is not
+/// requested or another recorder was installed before.
 pub fn install(page: bool, figures: Option<Figures>) -> Option<PrometheusHandle> {
     let page = page.then(|| PrometheusBuilder::new().build_recorder());
     let handle = page.as_ref().map(PrometheusRecorder::handle);
@@ -27,7 +27,7 @@ pub fn install(page: bool, figures: Option<Figures>) -> Option<PrometheusHandle>
     handle.filter(|_| installed)
 }
 
-/// Two recorders that are told the same.
+/// Passes every metric to two recorders.
 struct Both(PrometheusRecorder, Figures);
 
 struct Pair<T>(T, T);
