@@ -1,4 +1,4 @@
-//! Asking the committer to make documents visible.
+//! Defines the request to the committer to make documents visible.
 
 use tokio::sync::oneshot;
 
@@ -6,19 +6,21 @@ use docweir_core::error::StageError;
 use docweir_stores::control::ClaimKey;
 use docweir_target::Write;
 
-/// One document's rows or tombstone, to become visible whole in the next commit. The answer comes after the manifest
-/// swap, never before.
+/// Carries one document's rows or tombstone, which the next commit makes visible as a whole. The answer is sent after
+/// the manifest swap, never before.
 pub struct Commit {
     pub write: Write,
-    /// By which the document may be written; looked at once more before the commit.
+    /// Claim that permits the write. The committer checks it again before the commit.
     pub claim: ClaimKey,
-    /// Memory that the write holds, for the commit's byte limit.
+    /// Memory of the write, in bytes. Counts towards the commit's byte limit.
     pub bytes: usize,
     pub answer: oneshot::Sender<Result<Committed, StageError>>,
 }
 
+/// Confirms a commit to the worker that requested it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// State of the target that first shows the write (of the index: the manifest's version), where it counts states.
+    /// Version of the target that first shows the write (for the index, the manifest's version). `None` if the target
+    /// does not number its versions.
     pub manifest_version: Option<u64>,
 }

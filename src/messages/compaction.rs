@@ -1,4 +1,4 @@
-//! What passes between the lock, the compactor and whoever wants files merged.
+//! Defines the messages between the lock, the compactor, and the callers that request a merge.
 
 use std::time::Duration;
 
@@ -8,49 +8,49 @@ use docweir_index::compaction::{Mode, Report};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// Asks the lock for the lease. The answer is `None` while somebody else has it.
+/// Requests the lease from the lock. The answer is `None` while another process holds the lease.
 pub struct Acquire {
-    /// The epoch has to be above this one: the manifest's.
+    /// Lower bound for the lease's epoch: the epoch in the manifest. The granted epoch is higher.
     pub above: u64,
     pub answer: oneshot::Sender<Result<Option<LeaseGuard>, StageError>>,
 }
 
-/// Longest wait for a lease to be given back.
+/// Longest wait for a lease to be released.
 const GIVE_BACK: Duration = Duration::from_secs(5);
 
-/// Holds the lease until it is given back or dropped. Signs of life are given meanwhile by a task of its own.
+/// Holds the lease until it is released or dropped. A separate task renews the lease meanwhile.
 pub struct LeaseGuard {
     pub epoch: u64,
     /// Cancelled when the lease is lost.
     pub cancelled: Cancel,
-    /// Closed by the drop: the task gives the lease back.
+    /// Closed when the guard is dropped; the task then releases the lease.
     pub held: oneshot::Sender<()>,
-    /// Closed by the task once it has given the lease back.
+    /// Closed by the task after it has released the lease.
     pub given_back: oneshot::Receiver<()>,
 }
 
 impl LeaseGuard {
-    /// Gives the lease back and waits until that is done. A process that ends after a mere drop may leave its lease
-    /// behind, and nobody merges until it runs out.
+    /// Releases the lease and waits until the release is done. If the guard is only dropped and the process ends, the
+    /// lease may remain. No process can then merge until the lease expires.
     pub async fn give_back(self) {
         drop(self.held);
         let _ = timeout(GIVE_BACK, self.given_back).await;
     }
 }
 
-/// Asks for files to be merged now.
+/// Requests an immediate merge.
 pub struct Compact {
     pub mode: Mode,
     pub answer: oneshot::Sender<Result<Compacted, StageError>>,
 }
 
-/// What became of a request.
+/// Describes the result of a merge request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Compacted {
-    /// One for each merge that was installed.
+    /// Reports of the installed merges, in order.
     pub merges: Vec<Report>,
-    /// Somebody else is at it.
+    /// True if another process holds the lease.
     pub busy: bool,
-    /// Merges that somebody else made superfluous.
+    /// Number of merges that a concurrent merge made superfluous.
     pub superseded: u64,
 }

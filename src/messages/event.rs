@@ -1,4 +1,4 @@
-//! Facts about documents, as they happen: for progress, `--json` and the summary.
+//! Defines the events of a run. Progress, `--json` and the summary are made from them.
 
 use serde::Serialize;
 
@@ -8,34 +8,34 @@ use docweir_core::error::StageError;
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// A file was registered under a new version and waits for its turn.
+    /// A file was registered under a new version and is waiting to be claimed.
     Registered {
         document: DocumentId,
         version: Version,
         source: String,
         replaces: bool,
     },
-    /// Same content, same configuration: nothing to do.
+    /// Content and configuration of a file are unchanged, so there is nothing to do.
     Unchanged {
         document: DocumentId,
         source: String,
         quarantined: bool,
     },
-    /// A file that could not even be read; nothing was recorded.
+    /// A file could not be read, so nothing was recorded.
     Unreadable {
         source: String,
         reason: String,
     },
-    /// A document left the folder (`--prune`) or was asked to be deleted.
+    /// Deletion of a document was requested, by the user or because its file left the folder (`--prune`).
     RemovalRequested {
         document: DocumentId,
         source: String,
     },
-    /// All files have been looked at.
+    /// Intake has inspected all files.
     IntakeFinished {
         files: u64,
     },
-    /// An unfinished document of an earlier run goes on.
+    /// An unfinished document of an earlier run is resumed.
     Resumed {
         document: DocumentId,
         version: Version,
@@ -78,36 +78,36 @@ pub enum Event {
         document: DocumentId,
         source: String,
     },
-    /// A document's claim was taken over or superseded; whoever has it now reports on it.
+    /// A document's claim was taken over or superseded. The process that holds the newer claim reports the outcome.
     Superseded {
         document: DocumentId,
     },
-    /// A batch of texts or records is at the provider.
+    /// A batch of texts or records was submitted to the provider.
     BatchSubmitted {
         batch: String,
-        /// `documents`, or the collection that its records come into.
+        /// `documents` for texts of documents; otherwise the collection of the records.
         space: String,
         items: u64,
         tokens: u64,
     },
-    /// A batch has ended, and its results are taken in.
+    /// A batch has ended, and its results are stored.
     BatchEnded {
         batch: String,
         space: String,
-        /// `COMPLETED`, `FAILED`, `EXPIRED`, `CANCELLED`.
+        /// Final status: `COMPLETED`, `FAILED`, `EXPIRED` or `CANCELLED`.
         status: &'static str,
         items: u64,
         stored: u64,
-        /// Refused for good.
+        /// Number of items that were refused permanently.
         failed: u64,
-        /// Changed or deleted since they were sent.
+        /// Number of items that were changed or deleted after they were sent.
         stale: u64,
-        /// To be sent again.
+        /// Number of items that will be sent again.
         returned: u64,
         tokens: u64,
         cost_usd: f64,
     },
-    /// Records were stored that were embedded at once.
+    /// Records were embedded by live calls and stored.
     RecordsStored {
         space: String,
         items: u64,
@@ -115,29 +115,29 @@ pub enum Event {
         tokens: u64,
         cost_usd: f64,
     },
-    /// Records were taken in.
+    /// Records were read and enqueued.
     RecordsRead {
         new: u64,
         changed: u64,
         unchanged: u64,
         noise: u64,
-        /// Of the unchanged ones: refused by the provider in an earlier run.
+        /// Number of unchanged records that the provider refused in an earlier run.
         failed: u64,
     },
-    /// A record that can't be used.
+    /// A record was refused because it can't be used.
     RecordRefused {
         source: String,
-        /// From 1; 0 where the source is the record itself.
+        /// Line in the source, from 1; 0 if the source is the record itself.
         line: u64,
         reason: String,
     },
-    /// Something that the user should see and that belongs to no document: fetching the model, draining.
+    /// A message for the user that concerns no single document, such as the download of the model or a drain.
     Notice {
         text: String,
     },
 }
 
-/// Takes events from any thread and returns at once.
+/// Receives events from any thread. `emit` returns immediately.
 pub trait EventSink: Send + Sync + 'static {
     fn emit(&self, event: Event);
 }

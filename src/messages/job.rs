@@ -1,4 +1,4 @@
-//! One document's way through one stage.
+//! Defines a job, which is one document's pass through one stage, and the result of that pass.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use docweir_core::documents::{MediaType, Sha256Hex, Stage};
 use docweir_core::model::{Chunks, EmbeddedDocument, ExtractedDocument};
 use docweir_stores::control::{Claim, StageMetrics, StageOutput};
 
-/// What a pool holds for a document: the claim that gives the right to work on it, and the stage's input.
+/// Holds a document in a pool: the claim that permits work on the document, and the input of the stage.
 #[derive(Clone, Debug)]
 pub struct Job {
     pub claim: Arc<Claim>,
@@ -18,7 +18,7 @@ impl Job {
         self.input.stage()
     }
 
-    /// Bytes that the job keeps in memory while it waits. A file waits on disk.
+    /// Returns the memory, in bytes, that the job occupies while it waits. An unread file occupies none.
     pub fn weight_bytes(&self) -> usize {
         let payload = match &self.input {
             Input::Original => 0,
@@ -31,21 +31,21 @@ impl Job {
     }
 }
 
-/// A stage's input, shared and never changed: a worker that dies takes nothing with it.
+/// Holds the input of a stage. It is shared and immutable, so a worker that dies loses nothing.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// The document's file, wherever its source is.
+    /// The document's original file, wherever its source is.
     Original,
     Extracted(Arc<ExtractedDocument>),
     Chunks(Arc<Chunks>),
     Enriched(Arc<Chunks>),
     Embedded(Arc<EmbeddedDocument>),
-    /// The document is to leave the vector store.
+    /// Removal of the document from the vector store.
     Removal,
 }
 
 impl Input {
-    /// The stage that takes this input.
+    /// Returns the stage that takes this input.
     pub fn stage(&self) -> Stage {
         match self {
             Input::Original => Stage::Extraction,
@@ -57,23 +57,25 @@ impl Input {
     }
 }
 
-/// What a stage made of a job.
+/// Holds the result of a stage for one job.
 #[derive(Clone, Debug)]
 pub struct StageResult {
-    /// Where the result lies, for whoever goes on after a crash. Loading leaves none: the manifest is its result.
+    /// Artefact of the stage, from which the document is resumed after a crash. `None` for loading, whose result is
+    /// the manifest.
     pub output: Option<StageOutput>,
     pub metrics: StageMetrics,
     pub duration: std::time::Duration,
-    /// The next stage's input; `None` after the last.
+    /// Input of the next stage; `None` after the last stage.
     pub next: Option<Input>,
-    /// Documents that extraction found in this one; those of an earlier version that are not among them are removed.
+    /// Documents that extraction found in this document. Children of an earlier version that are not listed here are
+    /// removed.
     pub children: Vec<NewChild>,
 }
 
-/// A document within a document: an attachment of an e-mail or a PDF, a member of a portfolio.
+/// Describes a document within a document: an attachment of an e-mail or a PDF, or a member of a portfolio.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewChild {
-    /// Unique within the document that contains it, and the same each time.
+    /// Name that is unique within the containing document, and the same in every extraction.
     pub name: String,
     pub content: Sha256Hex,
     pub bytes: u64,

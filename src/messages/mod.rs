@@ -1,4 +1,5 @@
-//! What crosses a mailbox: jobs and commands go down (imperatives), facts come up (past tense).
+//! Defines the messages that actors exchange. Jobs and commands (imperatives) go down the tree; facts (past tense) go
+//! up.
 
 pub mod commit;
 pub mod compaction;

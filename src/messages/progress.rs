@@ -1,6 +1,6 @@
-//! How a run stands at this moment: the pipeline writes it a few times a second, progress reads it.
+//! Holds the progress of a run. The pipeline updates it several times a second, and the progress display reads it.
 //!
-//! Figures for people. Nothing is decided by them, so a reader may see a state that is a moment old.
+//! The numbers are for people. No decision depends on them, so a reader may see a state that is slightly old.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,68 +9,73 @@ use serde::Serialize;
 use docweir_admission::{GateStatus, Shut};
 use docweir_core::documents::Stage;
 
-/// Shared between the pipeline and whoever shows it.
+/// Shares the progress between the pipeline and its readers.
 #[derive(Debug, Default)]
 pub struct SharedProgress(Mutex<ProgressSnapshot>);
 
+/// Describes the progress of a run at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ProgressSnapshot {
     pub intake: IntakeRow,
-    /// In the order of the stages; empty until the pools are up.
+    /// Rows of the stages, in stage order. Empty until the pools are started.
     pub stages: Vec<StageRow>,
-    /// What is asked of the provider that embeds, if there is one.
+    /// Load of the embedding provider; `None` without a provider.
     pub provider: Option<ProviderRow>,
-    /// No new work is taken; what runs comes to its end.
+    /// True while the run drains: it starts no new work and finishes the running work.
     pub draining: bool,
 }
 
-/// How far the look at the files has come.
+/// Describes how many files intake has inspected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct IntakeRow {
-    /// Files looked at so far.
+    /// Number of files inspected so far.
     pub files: u64,
-    /// All of them were.
+    /// True if all files were inspected.
     pub finished: bool,
 }
 
-/// One stage's pool. Counts of documents; `done`, `retried` and `quarantined` since the run began.
+/// Describes one stage's pool, in numbers of documents. `done`, `retried` and `quarantined` count from the start of
+/// the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct StageRow {
     pub stage: Stage,
-    /// For a worker, for the time of a retry, for a place in the next stage.
+    /// Number of documents that wait for a worker, for the time of a retry, or for room in the next stage.
     pub waiting: u64,
     pub in_flight: u64,
     pub done: u64,
     pub retried: u64,
     pub quarantined: u64,
-    /// Workers now.
+    /// Number of workers that run now.
     pub workers: u64,
 }
 
-/// A provider's budget, and who waits for it.
+/// Describes a provider's budget and the calls that wait for it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ProviderRow {
-    /// Of its model.
+    /// Name of the provider's model.
     pub name: String,
-    /// Calls under way.
+    /// Number of running calls.
     pub running: u64,
     /// Calls that wait for their turn, by collection.
     pub waiting: Vec<WaitingRow>,
-    /// What may be asked just now, and in a minute; `None` without a limit.
+    /// Tokens that may be sent now (`tokens_left`) and per minute. `None` without a limit.
     pub tokens_left: Option<f64>,
     pub tokens_per_minute: Option<f64>,
     pub requests_left: Option<f64>,
     pub requests_per_minute: Option<f64>,
-    /// Why nobody may call: `throttled`, `insufficient_quota`, `provider_down`; and for how many seconds yet.
+    /// Reason why no call may be made now: `throttled`, `insufficient_quota` or `provider_down`. `None` while calls
+    /// are allowed.
     pub closed: Option<&'static str>,
+    /// Number of seconds until calls are allowed again.
     pub closed_seconds: f64,
 }
 
+/// Describes the waiting calls of one collection.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WaitingRow {
     pub collection: String,
     pub calls: u64,
-    /// The longest wait.
+    /// Longest wait of these calls so far.
     pub seconds: f64,
 }
 
