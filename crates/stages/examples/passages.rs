@@ -1,4 +1,4 @@
-//! A document through chunking, enrichment and embedding, without a model to fetch. Run it with
+//! Runs a document through chunking, enrichment and embedding, without fetching a model. Run it with
 //! `cargo run -p docweir-stages --example passages`.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
@@ -20,7 +20,7 @@ const TEXT: &str = "# Quarterly report\n\nRevenue rose by 12% to $3.4 million in
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cancel = Cancel::default();
-    // Vectors of equal words are equal, and that is all: for tests and examples.
+    // This embedder gives equal words equal vectors and nothing more; it is for tests and examples.
     let embedder: Arc<dyn Embedder> = Arc::new(HashedEmbedder::new(64, Duration::ZERO));
     let tokens = Tokens(embedder.clone());
 
@@ -50,7 +50,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Extraction (crate docweir-extract) makes this of a file; here it is written by hand.
+/// Returns a handwritten document; crate docweir-extract produces such documents from files.
 fn extracted() -> ExtractedDocument {
     let mut blocks = Vec::new();
     let mut start = 0;

@@ -1,5 +1,6 @@
-//! Texts that somebody is being paid for at this moment, so that two documents with the same text at the same time pay for
-//! it once. Within one process; what was made before is in a cache.
+//! Tracks texts whose paid results are being computed now, so that two documents with the same text pay for it once.
+//!
+//! The tracking covers one process. Results that are already computed are in a cache.
 
 use std::sync::Arc;
 
@@ -11,25 +12,26 @@ use docweir_core::cancel::Cancel;
 use docweir_core::documents::Sha256Hex;
 use docweir_core::error::StageError;
 
-/// Shared by all workers of a model. What is made of a text is a `T`.
+/// Tracks the texts whose result `T` is being computed. All workers of a model share one instance.
 #[derive(Debug)]
 pub struct InFlight<T>(Arc<DashMap<Sha256Hex, watch::Receiver<Option<T>>>>);
 
-/// Whose a text is.
+/// Result of claiming a text.
 pub enum Claimed<T> {
-    /// The caller's, until this is dropped.
+    /// The caller owns the text until this claim is dropped.
     Mine(Mine<T>),
     ByAnother(PendingResult<T>),
 }
 
-/// The right to have a text done. Dropped with its holder, whatever becomes of it.
+/// Grants the right to compute the result of one text. Dropping the claim releases the text, whether the result was
+/// computed or not.
 pub struct Mine<T> {
     texts: InFlight<T>,
     key: Sha256Hex,
     made: watch::Sender<Option<T>>,
 }
 
-/// Somebody else has it done.
+/// Waits for the result of a text that another caller has claimed.
 pub struct PendingResult<T>(watch::Receiver<Option<T>>);
 
 impl<T> Clone for InFlight<T> {
@@ -58,7 +60,7 @@ impl<T: Clone> InFlight<T> {
 }
 
 impl<T> Mine<T> {
-    /// Hands it to whoever waits for it, and ends the claim.
+    /// Hands the result to every waiting caller, and ends the claim.
     pub fn made(self, it: T) {
         self.made.send_replace(Some(it));
     }
@@ -66,15 +68,15 @@ impl<T> Mine<T> {
 
 impl<T> Drop for Mine<T> {
     fn drop(&mut self) {
-        // Before those who wait are woken, which is when the sender drops: they look for the text again.
+        // // Remove the key before the sender drops and wakes the waiting callers, because they claim the text again.
         self.texts.0.remove(&self.key);
     }
 }
 
 impl<T: Clone> PendingResult<T> {
-    /// Returns when the other has ended: with what it made, or without if it failed.
+    /// Waits until the other claim has ended. Returns its result, or `None` if it failed.
     pub async fn wait(mut self, cancel: &Cancel) -> Result<Option<T>, StageError> {
-        // The sender sends at most once, and drops.
+        // The sender sends at most one value before it drops.
         let ended = async { while self.0.changed().await.is_ok() {} };
         tokio::select! {
             biased;

@@ -1,7 +1,8 @@
-//! What each stage does to one document, with no actor, queue or store in sight.
+//! Implements what each stage does to one document, without actors, queues or stores.
 //!
-//! A stage is a function from one artefact to the next, behind a small trait where there is more than one way to do
-//! it. Anything that can run a function can run a stage: the actor pools here, `docweir stage`, another engine.
+//! A stage is a function from one artefact to the next. Where several implementations exist, the function is behind a
+//! small trait. Anything that can call a function can run a stage: Docweir's actor pools, `docweir stage`, or another
+//! engine.
 
 pub mod chunk;
 pub mod embed;

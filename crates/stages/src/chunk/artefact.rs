@@ -1,8 +1,8 @@
-//! The JSON form of chunks, before and after enrichment.
+//! Reads and writes the JSON form of chunks, before and after enrichment.
 //!
 //! The outer shape and the names under each chunk's `metadata` are those of the pipeline that this product replaces,
-//! so that its readers go on working. Beside them stands every field of [`Chunk`] itself, and [`from_json`] reads
-//! those alone: what goes out comes back exactly, and nothing in `metadata` can contradict it.
+//! so that its readers keep working. Each chunk also has every field of [`Chunk`] itself, and [`from_json`] reads
+//! only those. Reading therefore restores exactly what was written, and nothing in `metadata` can contradict it.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,35 +13,35 @@ use docweir_core::model::{Chunk, ChunkKind, Chunks, Language};
 
 use super::ChunkOptions;
 
-/// The object's key after chunking.
+/// Returns the object key of the artefact of chunking.
 pub fn chunks_key(document: &DocumentId) -> String {
     format!("chunks/{document}_chunks.json")
 }
 
-/// The object's key after enrichment.
+/// Returns the object key of the artefact of enrichment.
 pub fn enriched_key(document: &DocumentId) -> String {
     format!("enriched/{document}_enriched.json")
 }
 
-/// What the artefact says about itself.
+/// Holds the metadata of an artefact.
 #[derive(Clone, Debug)]
 pub struct Header<'a> {
     pub document: &'a DocumentId,
     pub version: Version,
-    /// The document's source, as a URI.
+    /// Source of the document, as a URI.
     pub source: &'a str,
-    /// Where the original lies when it is an object.
+    /// URI of the original if it is an object in S3.
     pub s3_uri: Option<&'a str>,
     pub at: UnixMicros,
     pub options: &'a ChunkOptions,
 }
 
-/// The artefact of chunking.
+/// Writes the artefact of chunking.
 pub fn to_json(chunks: &Chunks, header: &Header<'_>) -> Result<Vec<u8>, StageError> {
     write(chunks, header, None)
 }
 
-/// The artefact of enrichment: the same with `statistics`, whatever its stage counts.
+/// Writes the artefact of enrichment: the same form with the stage's `statistics`.
 pub fn to_enriched_json(
     chunks: &Chunks,
     header: &Header<'_>,
@@ -79,12 +79,12 @@ fn unwritable(document: &DocumentId) -> StageError {
     StageError::permanent("artefact_unwritable", format!("can't write the chunks of {document} as json"))
 }
 
-/// Reads either form back.
+/// Reads the artefact of chunking or of enrichment.
 pub fn from_json(bytes: &[u8]) -> Result<Chunks, StageError> {
     let file: FileIn = serde_json::from_slice(bytes).map_err(|e| {
-        // The parser's own message may quote the text: only its place is told.
+        // Report only the position, because the parser's own message may quote the text.
         let message = format!(
-            "the chunk artefact is not readable as json (line {}, column {}); run the chunking of its document again",
+            "the chunk artefact is not valid JSON (line {}, column {}); run the chunking of its document again",
             e.line(),
             e.column()
         );
@@ -92,8 +92,9 @@ pub fn from_json(bytes: &[u8]) -> Result<Chunks, StageError> {
     })?;
     if file.metadata.total_chunks != file.chunks.len() {
         let (said, found) = (file.metadata.total_chunks, file.chunks.len());
-        let message =
-            format!("the chunk artefact says {said} chunks and holds {found}; run the chunking of its document again");
+        let message = format!(
+            "the chunk artefact declares {said} chunks but has {found}; run the chunking of its document again"
+        );
         return Err(StageError::permanent("artefact_incomplete", message));
     }
     let FileIn { metadata, chunks } = file;
@@ -131,17 +132,17 @@ struct ChunkOut<'a> {
     metadata: ChunkMetadata<'a>,
 }
 
-/// P's names.
+/// Repeats data of a chunk under the names of the pipeline that this product replaces.
 #[derive(Serialize)]
 struct ChunkMetadata<'a> {
     source: &'a str,
-    /// The first page.
+    /// Number of the first page.
     page: u32,
     breadcrumbs: &'a [String],
     char_count: usize,
     chunk_types: [ChunkKind; 1],
     s3_uri: Option<&'a str>,
-    /// A vision model's words on a figure; none looks at them yet.
+    /// Description of a figure by a vision model; always absent so far.
     ai_description: Option<&'a str>,
 }
 

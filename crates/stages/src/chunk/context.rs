@@ -1,8 +1,8 @@
-//! Heading paths and token counts: what a chunk carries besides its content, and what both cost.
+//! Shortens heading paths to a budget and counts the tokens of paths and contents.
 //!
-//! A path may take a quarter of the embedder's window at most. A longer one loses its middle first (the outermost
-//! heading says what the document is about, the innermost what the passage is about), then the outermost, and at
-//! last the tail of the innermost, at a word.
+//! A path may take at most a quarter of the embedder's window. A longer path loses its middle headings first, because
+//! the outermost says what the document is about and the innermost what the passage is about. Then it loses the
+//! outermost, and at last the tail of the innermost, at a word.
 
 use std::collections::HashMap;
 
@@ -10,15 +10,15 @@ use docweir_core::model::embedded_text;
 
 use super::TokenCounter;
 
-/// A window has room for this many paths' budgets: one for the path, the rest for the content.
+/// Number of equal shares of a window: one for the heading path, the others for the content.
 const SHARES: usize = 4;
 
-/// The index of a heading path.
+/// Index of a heading path.
 pub type PathId = usize;
 
 pub struct Paths<'a> {
     tokens: &'a dyn TokenCounter,
-    /// Tokens that an empty text counts: the special ones.
+    /// Number of special tokens that an empty text has.
     special: usize,
     paths: Vec<(Vec<String>, usize)>,
     known: HashMap<Vec<String>, PathId>,
@@ -29,7 +29,7 @@ impl<'a> Paths<'a> {
         Self { tokens, special: tokens.count(""), paths: Vec::new(), known: HashMap::new() }
     }
 
-    /// Shortens the path to its budget and keeps it.
+    /// Shortens the path to its budget, stores it and returns its index.
     pub fn intern(&mut self, path: Vec<String>) -> PathId {
         if let Some(&id) = self.known.get(&path) {
             return id;
@@ -50,25 +50,26 @@ impl<'a> Paths<'a> {
         self.tokens.window()
     }
 
-    /// Tokens that are left for content under this path, by the sum of the parts.
+    /// Returns the number of tokens left for content under this path, estimated as a sum of parts.
     pub fn room(&self, id: PathId) -> usize {
         let path = self.paths.get(id).map_or(0, |(_, cost)| *cost);
         self.window().saturating_sub(self.special + path).max(1)
     }
 
-    /// Tokens that content under this path should have. A path that takes most of what is best leaves half of it.
+    /// Returns the number of tokens that content under this path should have. If the path takes most of the best
+    /// length, the content still gets half of that length.
     pub fn best(&self, id: PathId) -> usize {
         let best = self.tokens.best();
         let path = self.paths.get(id).map_or(0, |(_, cost)| *cost);
         best.saturating_sub(self.special + path).max(best / 2).clamp(1, self.room(id))
     }
 
-    /// Tokens of a stretch of content, special ones left out.
+    /// Counts the tokens of a part of the content, without special tokens.
     pub fn tokens_of(&self, text: &str) -> usize {
         self.tokens.count(text).saturating_sub(self.special)
     }
 
-    /// The exact count of what is embedded.
+    /// Counts exactly the tokens of the text that is embedded.
     pub fn exact(&self, path: &[String], content: &str) -> usize {
         self.tokens.count(&embedded_text(path, content))
     }
@@ -94,14 +95,15 @@ impl<'a> Paths<'a> {
     }
 }
 
-/// The first half of a heading, cut at a word and marked; `None` when there is no half.
+/// Returns the first half of a heading, cut at a word and marked. Returns `None` if the heading is too short to
+/// halve.
 fn halved(heading: &str) -> Option<String> {
     let kept = heading.trim_end_matches('…').trim_end();
     let chars = kept.chars().count();
     if chars < 4 { None } else { Some(clipped(kept, chars / 2)) }
 }
 
-/// At most `limit` characters of a heading, cut at a word where there is one, with `…` when something was cut.
+/// Returns at most `limit` characters of a heading. A longer one is cut at a word if possible, and `…` is appended.
 pub fn clipped(heading: &str, limit: usize) -> String {
     let Some((cut, _)) = heading.char_indices().nth(limit) else {
         return heading.to_owned();

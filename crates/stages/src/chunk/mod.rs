@@ -1,23 +1,24 @@
-//! Chunking: a document as passages that can be embedded, found and shown.
+//! Divides a document into passages that can be embedded, found and shown.
 //!
 //! ```text
 //! pages ─sections─▶ runs of blocks ─units─▶ sentences, rows, whole blocks ─pack─▶ ranges ─place─▶ chunks
 //! ```
-//! * `sections`: where no chunk crosses (top heading, furniture, figures, large tables), and the heading paths;
-//! * `units`: blocks cut into what may stand at a chunk's edge;
-//! * `pack`: the best partition under the size limits and the embedder's window, each chunk counted exactly;
-//! * `place`: id, span, pages, boxes;
-//! * `artefact`: the JSON form.
+//! * `sections` finds the borders that no chunk crosses (top heading, furniture, figures, large tables) and the
+//!   heading paths;
+//! * `units` divides blocks into the smallest parts between which a chunk may end;
+//! * `pack` finds the best partition under the size limits and the embedder's window, and counts each chunk exactly;
+//! * `place` adds id, span, pages and boxes;
+//! * `artefact` is the JSON form.
 //!
-//! What holds for every result: contents are verbatim, disjoint, increasing slices of the extracted text; everything
-//! but page furniture and white space stands in exactly one; none has more characters than `max_chars` nor more
-//! tokens, its heading path included, than the window; the same input gives the same chunks.
+//! Every result has these properties. Contents are verbatim, disjoint, increasing slices of the extracted text.
+//! Everything except page furniture and white space is in exactly one chunk. No chunk has more characters than
+//! `max_chars`, nor more tokens than the window, heading path included. The same input gives the same chunks.
 //!
-//! Trade-offs. Contents are strictly contiguous, so a running foot in the middle of a paragraph cuts it there, and
-//! a heading that stands last before a foot ends its chunk (its text is the next chunk's path all the same). A
-//! table that must be split can't repeat its header row in the content; the row goes into the heading path of the
-//! later parts. A row of headings with nothing between them is never torn, even where the top heading changes in it:
-//! a heading without text is nothing to find.
+//! Trade-offs. Contents are strictly contiguous, so a running foot in the middle of a paragraph cuts the paragraph
+//! there. A heading that stands last before a foot ends its chunk; its text is still in the next chunk's path. A
+//! table that must be split can't repeat its header row in the content, so the row goes into the heading path of the
+//! later parts. A row of headings with nothing between them is never divided, even if the top heading changes in it:
+//! a search can't find a heading without text.
 
 pub mod artefact;
 mod context;
@@ -42,22 +43,23 @@ use docweir_core::model::{Chunks, ExtractedDocument};
 use context::Paths;
 use text::Text;
 
-/// The embedder's tokenizer, as far as chunking needs it.
+/// Counts tokens with the embedder's tokenizer.
 pub trait TokenCounter: Send + Sync {
-    /// Tokens of `text` as the model gets it, special tokens included.
+    /// Counts the tokens of `text` as the model receives it, special tokens included.
     fn count(&self, text: &str) -> usize;
-    /// The most that the model sees of one text, special tokens included.
+    /// Returns the maximum number of tokens of one text, special tokens included.
     fn window(&self) -> usize;
-    /// The length of text that the model represents best, special tokens included: chunks aim at it.
+    /// Returns the number of tokens that the model represents best, special tokens included. Chunks aim at this
+    /// length.
     fn best(&self) -> usize {
         self.window()
     }
 }
 
-/// Below this a window has no room for one character under its special tokens.
+/// Minimum window in tokens: a smaller one may have no room for a character besides its special tokens.
 const MIN_WINDOW: usize = 16;
 
-/// Divides a document into chunks. A document without text gives none.
+/// Divides a document into chunks. A document without text has none.
 pub fn chunk_document(
     doc: &ExtractedDocument,
     document: &DocumentId,
@@ -72,7 +74,7 @@ pub fn chunk_document(
     if tokens.window() < MIN_WINDOW {
         let window = tokens.window();
         let message = format!(
-            "can't chunk {document}: the embedder's window of {window} tokens is too small, use a model that sees at least {MIN_WINDOW}"
+            "can't chunk {document}: the embedder's window of {window} tokens is too small; use a model with at least {MIN_WINDOW}"
         );
         return Err(StageError::permanent("window_too_small", message));
     }

@@ -1,22 +1,22 @@
-//! The file's own table of contents, for documents whose extraction found no heading.
+//! Uses the file's own table of contents if extraction found no heading.
 //!
-//! An entry whose title is the first line of a block on its page makes that line a heading; one that is not found
-//! takes effect at the page's start, as context only. With any heading found in the text itself, the outline is left
-//! alone: two sources of structure that disagree make worse paths than either.
+//! If an entry's title is the first line of a block on its page, that line becomes a heading. An entry that is not
+//! found takes effect at the start of its page, as context only. If the text has any heading of its own, the outline
+//! is ignored: two sources of structure that disagree make worse paths than either.
 
 use std::collections::VecDeque;
 
 use docweir_core::model::{BlockKind, ExtractedDocument, OutlineEntry, Page};
 
 pub struct Outline<'a> {
-    /// By page, in order; empty where it does not apply.
+    /// Entries with their pages, sorted by page; empty if the text has headings of its own.
     entries: VecDeque<(u32, &'a OutlineEntry)>,
-    /// Of the current page, found in its text, in order.
+    /// Entries of the current page that its text shows, in order.
     here: VecDeque<(u8, String)>,
 }
 
 pub enum Placement {
-    /// The block's first `bytes` are a heading.
+    /// The first `bytes` bytes of the block are a heading.
     Heading {
         level: u8,
         bytes: usize,
@@ -35,7 +35,7 @@ impl<'a> Outline<'a> {
         Self { entries: entries.into(), here: VecDeque::new() }
     }
 
-    /// Moves to a page: the entries up to it that its text does not show.
+    /// Moves to a page. Returns the entries up to it that no page's text shows.
     pub fn at_start_of(&mut self, page: &Page) -> Vec<(u8, String)> {
         self.here.clear();
         let mut unplaced = Vec::new();
@@ -54,7 +54,7 @@ impl<'a> Outline<'a> {
         unplaced
     }
 
-    /// Whether the block's first line is one of the page's entries. Takes them in any order, each once.
+    /// Decides whether the block's first line is an entry of the current page. Each entry matches once, in any order.
     pub fn placed(&mut self, kind: BlockKind, text: &str) -> Placement {
         if self.here.is_empty() {
             return Placement::None;
@@ -70,14 +70,14 @@ impl<'a> Outline<'a> {
     }
 }
 
-/// The first line's key, for kinds that may be a heading in disguise.
+/// Returns the key of the first line, for kinds of block that may contain a heading.
 fn first_line(kind: BlockKind, text: &str) -> Option<String> {
     let may_be = matches!(kind, BlockKind::Paragraph | BlockKind::ListItem);
     let line = text.trim_start().lines().next().filter(|l| l.len() <= 400)?;
     may_be.then(|| key(line))
 }
 
-/// Letters and digits only, in lower case: titles differ from the text in spaces, marks and case.
+/// Keeps only letters and digits, in lower case: titles differ from the text in spaces, punctuation and case.
 fn key(title: &str) -> String {
     title.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }

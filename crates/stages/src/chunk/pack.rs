@@ -1,14 +1,14 @@
-//! Where chunks begin and end: the cheapest partition of a run's units.
+//! Chooses where chunks begin and end: the cheapest partition of a run's units.
 //!
-//! Filling greedily leaves slivers; so each run is divided by dynamic programming. A chunk costs the square of how
-//! far it is from full, where full is the target size or what the embedder does best, whichever comes first; a short one
-//! costs extra; its end costs by how good the place is; a heading inside costs a little, so that sections which can
-//! stand on their own do. The weights say, in units of "one empty chunk too many", what a reader would say: better a
-//! chunk of two thirds that ends with a paragraph than a full one that ends in the middle of one, and a cut inside a
-//! sentence only when the limits force it.
+//! Greedy filling leaves very short chunks, so each run is divided by dynamic programming. A chunk costs the square
+//! of its distance from full; full is the target size or the embedder's best length, whichever is reached first. A
+//! short chunk costs extra. Its end costs by the quality of the place. A heading inside costs a little, so that
+//! sections of sufficient size get chunks of their own. The unit of cost is one empty chunk too many. The weights
+//! prefer a chunk filled to two thirds that ends with a paragraph to a full chunk that ends inside one. They cut
+//! inside a sentence only if the limits force it.
 //!
-//! Token counts of units are added to judge a candidate. That is exact for word pieces over white space and only
-//! near it for other tokenizers, so every chunk is counted once more as a whole; one that is over the window after
+//! Token counts of units are added to judge a candidate. The sum is exact for word pieces over white space, and close
+//! for other tokenizers. Every chunk is therefore counted once more as a whole. A chunk that exceeds the window after
 //! all is divided again under a smaller limit.
 
 use docweir_core::cancel::Cancel;
@@ -19,19 +19,19 @@ use super::ChunkOptions;
 use super::context::{PathId, Paths};
 use super::units::{Break, Unit, Units};
 
-/// A chunk to be: neighbouring units as one range.
+/// Describes a future chunk: neighbouring units as one range.
 #[derive(Debug)]
 pub struct Cut {
     pub start: usize,
     pub end: usize,
     pub kind: Kinds,
-    /// `None` where not even the path fits beside the smallest unit.
+    /// Heading path, or `None` if even the path and the smallest unit do not fit together.
     pub path: Option<PathId>,
-    /// Exact, of path and content with special tokens.
+    /// Exact number of tokens of path and content, special tokens included.
     pub tokens: usize,
 }
 
-/// Which kinds of block a chunk holds besides headings and captions.
+/// Records which kinds of block a chunk holds in addition to headings and captions.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Kinds {
     pub table: bool,
@@ -52,15 +52,15 @@ fn ending_cost(ending: Break) -> f64 {
     }
 }
 
-/// Just above what two sections of the shortest good size lose by standing apart.
+/// Cost of a heading inside a chunk: just above the gain of merging two sections of the minimum size.
 const HEADING_INSIDE: f64 = 0.45;
 
-/// Divides a run's units into cuts that are within all limits.
+/// Divides a run's units into cuts that respect all limits.
 pub fn pack(units: &[Unit], tools: &Units<'_, '_>, cancel: &Cancel, out: &mut Vec<Cut>) -> Result<(), StageError> {
     fit(units, tools, 1.0, cancel, out)
 }
 
-/// `share` scales the window down where sums of tokens turned out to be too low.
+/// Divides units under a window scaled by `share`, which is below 1 if sums of tokens were too low.
 fn fit(
     units: &[Unit],
     tools: &Units<'_, '_>,
@@ -98,10 +98,10 @@ fn fit(
     Ok(())
 }
 
-/// Where each chunk of the best partition ends, as indices behind its last unit.
+/// Returns the end of each chunk of the best partition, as an exclusive index of units.
 fn best_ends(units: &[Unit], paths: &Paths<'_>, options: &ChunkOptions, share: f64) -> Vec<usize> {
     let n = units.len();
-    // Cost of the best partition of the first i units, and where its last chunk starts.
+    // Cost of the best partition of the first i units, and the start of its last chunk.
     let mut best: Vec<(f64, usize)> = vec![(f64::INFINITY, 0); n + 1];
     if let Some(first) = best.first_mut() {
         first.0 = 0.0;
@@ -118,7 +118,7 @@ fn best_ends(units: &[Unit], paths: &Paths<'_>, options: &ChunkOptions, share: f
                 break;
             }
             let heading = matches!(unit.kind, BlockKind::Heading { .. });
-            // Only the first of a row of headings counts, and none that the chunk begins with.
+            // Count only the first of consecutive headings, and none at the beginning of the chunk.
             headings += usize::from(heading && !led);
             led = heading;
             let full = (chars as f64 / options.target_chars as f64).max(tokens as f64 / best_tokens);
@@ -151,7 +151,7 @@ fn kinds(units: &[Unit]) -> Kinds {
             BlockKind::Table => kinds.table = true,
             BlockKind::Code => kinds.code = true,
             BlockKind::Figure => kinds.figure = true,
-            // A caption or lead-in.
+            // A caption or lead-in does not decide the kind.
             _ if unit.ending == Break::Glued && i + 1 < units.len() => {}
             _ => kinds.other = true,
         }

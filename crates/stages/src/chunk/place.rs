@@ -1,4 +1,4 @@
-//! Where a chunk stands: its id, span, pages and boxes.
+//! Places chunks in the document: assigns ids, spans, pages and boxes.
 
 use std::collections::HashMap;
 
@@ -12,14 +12,14 @@ use docweir_core::model::{
 use super::Text;
 use super::pack::{Cut, Kinds};
 
-/// Makes chunks of cuts, in the document's order.
+/// Turns cuts into chunks, in document order.
 pub struct Placer<'a> {
     doc: &'a ExtractedDocument,
     document: &'a DocumentId,
     text: &'a Text,
     /// First byte of each page in the extracted text.
     starts: Vec<usize>,
-    /// How often each hash was given out.
+    /// Number of times that each hash was assigned.
     seen: HashMap<String, u32>,
     next: u32,
 }
@@ -60,8 +60,8 @@ impl<'a> Placer<'a> {
         }
     }
 
-    /// From document, content with its path, and occurrence. What changes elsewhere in the document changes nothing
-    /// here, unless it is another copy of the same passage further up.
+    /// Returns an id made from the document, the content with its path, and the number of earlier copies. Changes
+    /// elsewhere in the document keep the id, unless they add or remove an earlier copy of the same passage.
     fn id(&mut self, path: &[String], content: &str) -> String {
         let mut hash = Sha256::new();
         for part in path {
@@ -91,8 +91,8 @@ impl<'a> Placer<'a> {
     }
 }
 
-/// One box a column: the lines' boxes joined in reading order until one jumps back up beside those before it. Blocks
-/// stand in where a page has no lines.
+/// Returns one box per column. It joins the lines' boxes in reading order until a line jumps up to a new column. On a
+/// page without lines it uses the boxes of blocks.
 fn columns(page: &Page, start: usize, end: usize) -> Vec<Bbox> {
     let touches = |r: TextRange| (r.start as usize) < end && start < r.end as usize;
     let lines = page.lines.iter().filter(|l| touches(l.range)).map(|l| l.bbox);

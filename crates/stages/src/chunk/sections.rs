@@ -1,9 +1,9 @@
-//! From pages to runs: stretches of the document that no chunk leaves, and the heading path over each block.
+//! Divides pages into runs, which no chunk crosses, and determines the heading path of each block.
 //!
-//! A run ends at page furniture (a chunk is a verbatim, contiguous slice and holds no running foot, so a paragraph
-//! that goes on behind one is cut there), at a change of the top heading, and around figures and large tables. A
-//! heading belongs to what follows: where the top heading changes, the whole row of headings that leads to it goes
-//! to the new side. A heading's own text is content; the path over a block holds the headings above it.
+//! A run ends at page furniture: a chunk is a verbatim, contiguous slice without running feet, so a paragraph that
+//! continues after one is cut there. A run also ends at a change of the top heading, and around figures and large
+//! tables. A heading belongs to the text after it. Where the top heading changes, the whole row of headings before it
+//! therefore goes to the new run. A heading's own text is content; the path of a block holds the headings above it.
 
 use docweir_core::cancel::Cancel;
 use docweir_core::error::StageError;
@@ -14,7 +14,7 @@ use super::context::{PathId, Paths, clipped};
 use super::outline::{Outline, Placement};
 use super::text::Text;
 
-/// A block's text: trimmed, in bytes of the extracted text.
+/// Locates a block's trimmed text in bytes of the extracted text.
 #[derive(Clone, Debug)]
 pub struct Piece {
     pub kind: BlockKind,
@@ -23,11 +23,11 @@ pub struct Piece {
     /// Index of the page.
     pub page: usize,
     pub path: PathId,
-    /// A caption or lead-in that belongs to what follows.
+    /// True if the piece is a caption or lead-in that belongs to the next piece.
     pub glued: bool,
 }
 
-/// Runs of pieces in the document's order.
+/// Returns the runs of pieces in document order.
 pub fn runs(
     doc: &ExtractedDocument,
     text: &Text,
@@ -67,8 +67,8 @@ pub fn runs(
     Ok(walk.runs)
 }
 
-/// The page's blocks in bytes of its text, in order and disjoint; what no block covers counts as paragraphs, so that
-/// nothing is lost to a gap in the extraction.
+/// Returns the page's blocks in bytes of its text, in order and disjoint. Text that no block covers counts as
+/// paragraphs, so that gaps in the extraction lose nothing.
 fn blocks(page: &Page) -> Vec<(BlockKind, usize, usize)> {
     let mut order: Vec<_> = page.blocks.iter().collect();
     order.sort_by_key(|b| b.range.start);
@@ -99,7 +99,7 @@ fn paragraphs(text: &str, start: usize, end: usize, out: &mut Vec<(BlockKind, us
 struct Heading {
     level: u8,
     title: String,
-    /// Tells one heading from another of the same title.
+    /// Distinguishes headings of the same title.
     serial: usize,
 }
 
@@ -108,7 +108,7 @@ struct Walk<'a, 'b, 'c> {
     paths: &'b mut Paths<'c>,
     options: &'a ChunkOptions,
     stack: Vec<Heading>,
-    /// The stack's path, until the stack changes.
+    /// Path of the stack, or `None` after the stack has changed.
     path: Option<PathId>,
     run: Vec<Piece>,
     runs: Vec<Vec<Piece>>,
@@ -133,7 +133,7 @@ impl Walk<'_, '_, '_> {
         self.stack.first().map(|h| h.serial)
     }
 
-    /// Headings that the file's outline sets at the page's start and that do not stand in its text.
+    /// Applies headings that the file's outline sets at the start of the page and that its text does not show.
     fn page_starts(&mut self, headings: Vec<(u8, String)>) {
         for (level, title) in headings {
             let before = self.top();
@@ -201,7 +201,7 @@ impl Walk<'_, '_, '_> {
         self.close();
     }
 
-    /// Whether the last piece is a caption of, or leads in to, what comes next.
+    /// Returns whether the last piece is a caption of the next block or introduces it.
     fn lead(&self, next: BlockKind) -> bool {
         let Some(last) = self.run.last().filter(|p| p.kind == BlockKind::Paragraph) else {
             return false;
@@ -217,7 +217,8 @@ impl Walk<'_, '_, '_> {
             BlockKind::Table => {
                 let chars = self.text.chars_in(piece.start, piece.end);
                 let room = self.paths.room(piece.path);
-                // Small ones only are counted: a table of any size must not be given to the counter in one go.
+                // Count the tokens of small tables only, because the counter must not get a table of any size at
+                // once.
                 chars > self.options.min_chars || self.paths.tokens_of(slice) * 2 > room
             }
             _ => false,
@@ -229,7 +230,7 @@ fn is_heading(kind: BlockKind) -> bool {
     matches!(kind, BlockKind::Heading { .. })
 }
 
-/// `Figure 3: …`, `Table IV …`, as P's captions and their German forms.
+/// Returns whether the text is a numbered caption such as `Figure 3: …` or `Table IV …`, in English or German.
 fn is_caption(text: &str) -> bool {
     const WORDS: [&str; 9] = ["exhibit", "figure", "fig.", "chart", "source", "table", "tab.", "abbildung", "tabelle"];
     let text = text.trim_start_matches(['*', '_']);
@@ -239,7 +240,7 @@ fn is_caption(text: &str) -> bool {
     WORDS.contains(&first.trim_end_matches(':')) && numbered
 }
 
-/// A heading's words: without the marks of markdown and line ends.
+/// Returns a heading's words, without markdown marks and line ends.
 fn title_of(text: &str) -> String {
     let mut lines: Vec<&str> = text.lines().collect();
     if lines.len() > 1

@@ -1,15 +1,15 @@
-//! Where sentences end.
+//! Splits text into sentences.
 //!
-//! The rules of Unicode (UAX 29) know nothing of abbreviations and end a sentence at each line feed. So a lone line
-//! feed is read as a space, and an end after an abbreviation, an initial or an ordinal before a lower-case word is
-//! taken back. A blank line always ends a sentence. Better one boundary too few: a long sentence is split at words
-//! when it must be, a boundary inside `Dr. Smith` costs meaning.
+//! The Unicode rules (UAX 29) know no abbreviations and end a sentence at each line feed. A single line feed is
+//! therefore read as a space. A boundary is removed after an abbreviation, after an initial, and after an ordinal
+//! before a lower-case word. A blank line always ends a sentence. A missing boundary is better than a wrong one: a
+//! long sentence can still be split at words, but a boundary inside `Dr. Smith` destroys meaning.
 
 use std::ops::Range;
 
 use unicode_segmentation::UnicodeSegmentation;
 
-/// Words after which a full stop ends no sentence. Lower case, without the last stop.
+/// Words after which a full stop does not end a sentence, in lower case and without their last stop.
 const ABBREVIATIONS: &[&str] = &[
     "abb", "al", "approx", "apr", "art", "aug", "bzw", "ca", "capt", "cf", "ch", "chap", "col", "dec", "dept", "dr",
     "e.g", "ed", "eds", "eq", "eqs", "esp", "est", "etc", "evtl", "feb", "fig", "figs", "gen", "ggf", "gov", "hon",
@@ -18,14 +18,15 @@ const ABBREVIATIONS: &[&str] = &[
     "str", "tab", "u.a", "u.s", "usw", "v", "vgl", "viz", "vol", "vols", "vs", "z.b",
 ];
 
-/// A sentence's range, trimmed, and whether a blank line (a paragraph's end) follows it inside the text.
+/// Describes a sentence by its trimmed range, and whether a blank line (the end of a paragraph) follows it inside the
+/// text.
 #[derive(Debug, PartialEq)]
 pub struct Sentence {
     pub range: Range<usize>,
     pub ends_paragraph: bool,
 }
 
-/// The sentences of `text` in order. Together they hold everything but white space.
+/// Returns the sentences of `text` in order. Together they hold everything except white space.
 pub fn sentences(text: &str) -> Vec<Sentence> {
     let flat = unwrap_lines(text);
     let mut found: Vec<Sentence> = Vec::new();
@@ -57,13 +58,13 @@ pub fn sentences(text: &str) -> Vec<Sentence> {
     found
 }
 
-/// Text that went through lower-casing: long enough to tell, and without one capital. The rules of Unicode see no
-/// sentence end before a small letter.
+/// Returns whether the text was converted to lower case: it is long enough to decide, and has no capital letter. The
+/// Unicode rules find no sentence end before a lower-case letter.
 fn is_lower_cased(text: &str) -> bool {
     text.len() > 80 && text.bytes().any(|b| b.is_ascii_lowercase()) && !text.chars().any(char::is_uppercase)
 }
 
-/// Stretches that end after a full stop, question or exclamation mark before white space, or at a blank line.
+/// Splits the text after a full stop, question mark or exclamation mark before white space, and at blank lines.
 fn stops(flat: &str) -> impl Iterator<Item = Range<usize>> {
     let mut from = 0;
     std::iter::from_fn(move || {
@@ -80,7 +81,7 @@ fn stops(flat: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// The same bytes with lone line feeds as spaces, so that the rules see running text.
+/// Replaces single line feeds by spaces without changing any offset, so that the rules see running text.
 fn unwrap_lines(text: &str) -> String {
     let mut flat = String::with_capacity(text.len());
     let mut rest = text;
@@ -111,7 +112,7 @@ fn trim(text: &str, range: Range<usize>) -> Option<Range<usize>> {
     (start < end).then_some(start..end)
 }
 
-/// Whether the boundary between the two is none.
+/// Returns whether the boundary between the two is not the end of a sentence.
 fn runs_on(before: &str, after: &str) -> bool {
     let Some(stem) = before.strip_suffix('.') else {
         return false;
@@ -125,7 +126,7 @@ fn runs_on(before: &str, after: &str) -> bool {
 }
 
 fn last_word(text: &str) -> &str {
-    // An abbreviation is short: never look further back than a few characters.
+    // An abbreviation is short, so inspect only the last few characters.
     let from = text.char_indices().rev().take(12).last().map_or(0, |(i, _)| i);
     let tail = &text[from..];
     let cut = tail

@@ -1,4 +1,4 @@
-//! What holds for every chunking, and the rules by example.
+//! Tests the invariants of every chunking, and the rules by example.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use super::artefact::{self, Header};
 use super::*;
 
-/// One token a word.
+/// Counts one token per word.
 pub(crate) struct Words {
     pub window: usize,
     pub special: usize,
@@ -28,7 +28,8 @@ impl TokenCounter for Words {
     }
 }
 
-/// Counts that do not add up: a third of the characters, and one more for every ten words together.
+/// Counts a third of the characters, and one more for every ten words together, so that counts of parts do not add
+/// up.
 struct Crooked(usize);
 
 impl TokenCounter for Crooked {
@@ -82,7 +83,7 @@ fn chunked_by(pages: &[&[(BlockKind, &str)]], tokens: &dyn TokenCounter) -> Vec<
     chunks
 }
 
-/// The invariants that hold for every document.
+/// Checks the invariants that hold for every document.
 fn check(doc: &ExtractedDocument, chunks: &[Chunk], tokens: &dyn TokenCounter, options: &ChunkOptions) {
     let text = doc.text();
     let chars: Vec<(usize, char)> = text.char_indices().collect();
@@ -136,7 +137,7 @@ const H1: BlockKind = BlockKind::Heading { level: 1 };
 const H2: BlockKind = BlockKind::Heading { level: 2 };
 const P: BlockKind = BlockKind::Paragraph;
 
-/// Sees far more than it represents well.
+/// Has a window far larger than its best length.
 struct Best(usize);
 
 impl TokenCounter for Best {

@@ -1,13 +1,13 @@
-//! The extracted text with an index that turns bytes into code points and back.
+//! Stores the extracted text with an index that converts bytes to code points and back.
 //!
-//! Sizes and spans count code points, slices need bytes. One count every [`STRIDE`] bytes makes either way a look-up
-//! and a scan of at most one stride, for one percent more memory.
+//! Sizes and spans count code points; slices need bytes. One count every [`STRIDE`] bytes makes each conversion a
+//! look-up and a scan of at most one stride. The index takes about one percent more memory.
 
 const STRIDE: usize = 512;
 
 pub struct Text {
     text: String,
-    /// Code points that start before byte `i * STRIDE`.
+    /// Number of code points that start before byte `i * STRIDE`.
     marks: Vec<u32>,
     chars: usize,
 }
@@ -25,12 +25,12 @@ impl Text {
         Self { text, marks, chars }
     }
 
-    /// The slice, or nothing where the range is not one of this text.
+    /// Returns the slice, or an empty string if the range is invalid.
     pub fn slice(&self, start: usize, end: usize) -> &str {
         self.text.get(start..end).unwrap_or_default()
     }
 
-    /// Code points before byte `at`, which is a boundary.
+    /// Returns the number of code points before byte `at`, which must be a boundary.
     pub fn chars_before(&self, at: usize) -> usize {
         if at >= self.text.len() {
             return self.chars;
@@ -45,7 +45,7 @@ impl Text {
         self.chars_before(end).saturating_sub(self.chars_before(start))
     }
 
-    /// The byte at which code point `n` starts; the text's length when there are not as many.
+    /// Returns the byte at which code point `n` starts, or the text's length if it has no such code point.
     pub fn byte_of(&self, n: usize) -> usize {
         if n >= self.chars {
             return self.text.len();
@@ -64,7 +64,7 @@ impl Text {
         self.text.len()
     }
 
-    /// The nearest boundary at or before `at`.
+    /// Returns the nearest boundary at or before `at`.
     pub fn floor(&self, at: usize) -> usize {
         let mut at = at.min(self.text.len());
         while !self.text.is_char_boundary(at) {
@@ -73,7 +73,7 @@ impl Text {
         at
     }
 
-    /// The range without the white space at its ends; `None` when nothing is left.
+    /// Returns the range without white space at its ends, or `None` if nothing is left.
     pub fn trimmed(&self, start: usize, end: usize) -> Option<(usize, usize)> {
         let slice = self.slice(start, end);
         let head = slice.trim_start();

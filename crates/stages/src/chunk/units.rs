@@ -1,9 +1,9 @@
-//! From blocks to units: the smallest stretches that packing moves as a whole.
+//! Divides blocks into units: the smallest parts that packing moves as a whole.
 //!
-//! A block that fits is one unit if it is short, a table or code; longer prose becomes sentences, a table that is
-//! too large its rows, code its lines. What is still over the limits is cut into even parts: at clauses, words,
-//! grapheme clusters, in this order. No text longer than the largest chunk is ever counted in tokens at once, so a
-//! counter that is slow on long input stays harmless, and all work is linear in the text.
+//! A block that fits is one unit if it is short, a table or code. Longer prose is divided into sentences, a table
+//! that is too large into rows, and code into lines. Units that still exceed the limits are cut into even parts: at
+//! clauses, then words, then grapheme clusters. No text longer than the largest chunk is ever tokenized at once. A
+//! counter that is slow on long input therefore does no harm, and all work is linear in the text.
 
 use unicode_segmentation::{GraphemeCursor, UnicodeSegmentation};
 
@@ -17,33 +17,33 @@ use super::sections::Piece;
 use super::sentences::sentences;
 use super::text::Text;
 
-/// How good a place a unit's end is to end a chunk, best first.
+/// Rates the end of a unit as a place to end a chunk, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Break {
-    /// A heading follows.
+    /// The next unit is a heading.
     Section,
     Paragraph,
     Item,
-    /// A row of a table, a line of code.
+    /// The end of a table row or of a line of code.
     Line,
     Sentence,
-    /// Inside a sentence, or in a paragraph that runs over a page's end.
+    /// A place inside a sentence, or in a paragraph that continues on the next page.
     Inside,
-    /// After a heading or a caption: what follows belongs to it.
+    /// The end of a heading or caption, which belongs to the unit after it.
     Glued,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct Unit {
-    /// Bytes of the extracted text.
+    /// First byte in the extracted text.
     pub start: usize,
     pub end: usize,
-    /// Code points before start and end.
+    /// Number of code points before `start`; `last_char` is the number before `end`.
     pub first_char: usize,
     pub last_char: usize,
     pub tokens: usize,
     pub kind: BlockKind,
-    /// Of a chunk that starts here.
+    /// Heading path of a chunk that starts with this unit.
     pub path: PathId,
     pub ending: Break,
 }
@@ -52,11 +52,11 @@ pub struct Units<'a, 'b> {
     pub text: &'a Text,
     pub paths: &'a mut Paths<'b>,
     pub options: &'a ChunkOptions,
-    /// Tables that were split at rows.
+    /// Number of tables that were split at rows.
     pub split_tables: usize,
 }
 
-/// What a unit may have: characters and tokens.
+/// Limits a unit's characters and tokens.
 #[derive(Clone, Copy)]
 struct Limits {
     chars: usize,
@@ -64,10 +64,10 @@ struct Limits {
 }
 
 impl Units<'_, '_> {
-    /// The units of a run of pieces that no chunk boundary has to divide.
+    /// Returns the units of a run of pieces.
     pub fn of_run(&mut self, run: &[Piece], cancel: &Cancel) -> Result<Vec<Unit>, StageError> {
         let mut units: Vec<Unit> = Vec::new();
-        // Size of the headings and captions that are glued to what comes next.
+        // Size of the headings and captions that are glued to the next piece.
         let mut lead = Limits { chars: 0, tokens: 0 };
         for (i, piece) in run.iter().enumerate() {
             cancel.check()?;
@@ -124,7 +124,7 @@ impl Units<'_, '_> {
         }
     }
 
-    /// Rows of a table (the later ones under the header row as context) or lines of code.
+    /// Divides a table into rows, or code into lines. Later rows of a table get its header row as context.
     fn lines(&mut self, piece: &Piece, limits: Limits, out: &mut Vec<Unit>) {
         let table = piece.kind == BlockKind::Table;
         self.split_tables += usize::from(table);
@@ -156,7 +156,8 @@ impl Units<'_, '_> {
         }
     }
 
-    /// The path with the table's header row as its innermost part, so that a later row still says what it holds.
+    /// Returns the path with the table's header row as its innermost part, so that later rows keep their column
+    /// names.
     fn under_header(&mut self, path: PathId, row: &str) -> PathId {
         let cells: Vec<&str> = row.split('|').map(str::trim).filter(|c| !c.is_empty()).collect();
         let header = cells.join(" | ");
@@ -168,7 +169,7 @@ impl Units<'_, '_> {
         self.paths.intern(longer)
     }
 
-    /// One unit, or even parts where it is over the limits.
+    /// Adds the range as one unit, or as even parts if it exceeds the limits.
     fn parts(
         &mut self,
         piece: &Piece,
@@ -187,12 +188,12 @@ impl Units<'_, '_> {
             }
             (unit.tokens * 5).div_ceil(limits.tokens * 4)
         } else {
-            // Over the hard limit: aim at the size that chunks should have.
+            // The range exceeds the hard limit: aim at the target size of chunks.
             (chars * 5).div_ceil(self.options.target_chars.min(limits.chars) * 4)
         };
         let ranges = evenly(self.text, start, end, n.max(2));
         if ranges.len() < 2 {
-            // A single character: nothing smaller exists.
+            // A single character can't be divided.
             out.extend(ranges.first().map(|&(s, e)| self.unit(piece, path, s, e, ending)));
             return;
         }
@@ -208,7 +209,8 @@ impl Units<'_, '_> {
         Unit { start, end, first_char, last_char, tokens, kind: piece.kind, path, ending }
     }
 
-    /// A unit in two, for when an exact count says that it does not fit after all; itself when it can't be divided.
+    /// Divides a unit in two if an exact count shows that it does not fit. Returns the unit alone if it can't be
+    /// divided.
     pub fn halves(&self, unit: &Unit) -> Vec<Unit> {
         let ranges = evenly(self.text, unit.start, unit.end, 2);
         let last = ranges.len().saturating_sub(1);
@@ -225,7 +227,7 @@ impl Units<'_, '_> {
     }
 }
 
-/// What kind of place the end of a piece is.
+/// Returns the kind of break at the end of a piece.
 fn ending(piece: &Piece, next: Option<&Piece>, text: &Text) -> Break {
     let Some(next) = next else {
         return Break::Section;
@@ -272,7 +274,7 @@ fn merged(units: Vec<Unit>, tiny: usize) -> Vec<Unit> {
     out
 }
 
-/// About `n` parts of equal length, trimmed, cut at the best places near the even ones.
+/// Divides a range into about `n` trimmed parts of equal length, cut at the best places near the even ones.
 fn evenly(text: &Text, start: usize, end: usize, n: usize) -> Vec<(usize, usize)> {
     let first = text.chars_before(start);
     let chars = text.chars_before(end) - first;
@@ -292,8 +294,8 @@ fn evenly(text: &Text, start: usize, end: usize, n: usize) -> Vec<(usize, usize)
     parts
 }
 
-/// The best place to cut between `low` and `high`: after a clause, at white space, between words, between grapheme
-/// clusters; among equals the nearest to `ideal`.
+/// Returns the best place to cut between `low` and `high`: after a clause, at white space, between words, or between
+/// grapheme clusters. Of equally good places, it takes the nearest to `ideal`.
 fn cut_near(text: &Text, start: usize, end: usize, (low, ideal, high): (usize, usize, usize)) -> usize {
     let window = text.slice(low, high);
     let nearest = |best: &mut Option<usize>, at: usize| {
@@ -329,8 +331,8 @@ fn cut_near(text: &Text, start: usize, end: usize, (low, ideal, high): (usize, u
     grapheme_boundary(text, start, end, ideal)
 }
 
-/// How far the rules for clusters look around, in bytes: without a limit, a megabyte of flags or of combining marks
-/// would be walked through for each cut.
+/// Number of bytes that the rules for grapheme clusters inspect in each direction. Without a limit, each cut would
+/// scan all of a megabyte of flags or combining marks.
 const CLUSTER_REACH: usize = 1024;
 
 fn around(text: &Text, start: usize, end: usize, at: usize) -> (usize, &str) {
@@ -344,7 +346,8 @@ fn is_grapheme_boundary(text: &Text, start: usize, end: usize, at: usize) -> boo
     GraphemeCursor::new(at - low, slice.len(), true).is_boundary(slice, 0).unwrap_or(true)
 }
 
-/// The boundary at or before `at`, else the next one; inside the cluster where it is longer than the reach.
+/// Returns the boundary at or before `at`, else the next one. If the cluster is longer than the reach, returns `at`
+/// inside it.
 fn grapheme_boundary(text: &Text, start: usize, end: usize, at: usize) -> usize {
     if at <= start || is_grapheme_boundary(text, start, end, at) {
         return at;

@@ -1,5 +1,7 @@
-//! The artefact of embedding, `embeddings/{document_id}_embeddings.json`: the chunks with their vectors, the model,
-//! and what it cost. Vectors are JSON numbers in their shortest exact form, so they come back bit for bit.
+//! Reads and writes the artefact of embedding, `embeddings/{document_id}_embeddings.json`.
+//!
+//! The artefact holds the chunks with their vectors, the model and the cost. Vectors are JSON numbers in their
+//! shortest exact form, so that reading restores every bit.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +10,7 @@ use docweir_core::documents::{DocumentId, Version};
 use docweir_core::error::StageError;
 use docweir_core::model::{Chunk, Chunks, EmbeddedDocument, Language, ModelIdentity, Usage};
 
-/// The object's key.
+/// Returns the object key of the artefact.
 pub fn key(document: &DocumentId) -> String {
     format!("embeddings/{document}_embeddings.json")
 }
@@ -38,7 +40,7 @@ struct Cost {
     total_tokens: u64,
     cached_tokens: u64,
     cached_chunks: u64,
-    /// Of this document's tokens on average; 0 for a local model.
+    /// Average price of this document's tokens in USD per million; 0 for a local model.
     price_per_million_tokens: f64,
     total_cost_usd: f64,
 }
@@ -66,8 +68,10 @@ struct ChunkIn {
     embedding: Vec<f32>,
 }
 
+/// Writes the artefact as JSON.
+///
 /// # Errors
-/// Permanent `artefact_unwritable`, when a chunk has no vector or a number is not finite.
+/// Permanent `artefact_unwritable` if a chunk has no vector or a number is not finite.
 pub fn to_json(
     document: &EmbeddedDocument,
     id: &DocumentId,
@@ -80,10 +84,10 @@ pub fn to_json(
     };
     let (chunks, vectors, usage) = (&document.chunks.chunks, &document.vectors, document.usage);
     if chunks.len() != vectors.len() {
-        return Err(unwritable("not every chunk has one vector"));
+        return Err(unwritable("the numbers of chunks and vectors differ"));
     }
     if vectors.iter().flatten().any(|x| !x.is_finite()) {
-        return Err(unwritable("a vector holds a number that is not finite"));
+        return Err(unwritable("a vector contains a number that is not finite"));
     }
     let price = if usage.tokens == 0 { 0.0 } else { usage.cost_usd * 1e6 / usage.tokens as f64 };
     let file = FileOut {
@@ -110,12 +114,14 @@ pub fn to_json(
     serde_json::to_vec(&file).map_err(|e| unwritable("serialising it failed").caused_by(&e))
 }
 
+/// Reads the artefact back.
+///
 /// # Errors
-/// Transient `artefact_unreadable`: the embedding of its document has to be run again.
+/// Transient `artefact_unreadable`: the embedding of the document has to be run again.
 pub fn from_json(bytes: &[u8]) -> Result<EmbeddedDocument, StageError> {
     let file: FileIn = serde_json::from_slice(bytes).map_err(|e| {
-        // The parser's own message may quote the text: only its place is told.
-        let text = format!("the embeddings are not readable as json (line {}, column {})", e.line(), e.column());
+        // Report only the position, because the parser's own message may quote the text.
+        let text = format!("the embeddings artefact is not valid JSON (line {}, column {})", e.line(), e.column());
         StageError::transient("artefact_unreadable", text)
     })?;
     let (chunks, vectors) = file.chunks.into_iter().map(|c| (c.chunk, c.embedding)).unzip();

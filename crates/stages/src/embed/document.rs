@@ -1,4 +1,4 @@
-//! Embedding one document: what the cache knows, what is missing, and the checks on what comes back.
+//! Embeds one document: reads the cache, embeds the missing texts and checks the answers.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,23 +12,24 @@ use super::window::parts;
 use super::{Call, EmbedOptions, Embedder, InFlight, deciding};
 use crate::in_flight::Claimed;
 
-/// How far from length 1 a vector may be: rounding in f32, and providers that send few digits.
+/// Maximum difference between a vector's length and 1. It allows for rounding in f32 and for providers that send few
+/// digits.
 const UNIT_TOLERANCE: f32 = 1e-2;
 
-/// Texts that a document claims at once, in calls of the largest size.
+/// Number of full calls whose texts a document claims together.
 const WINDOW_CALLS: usize = 4;
 
 /// A text to embed, with its hash.
 type Text<'t> = (&'t Sha256Hex, &'t str);
 
-/// A chunk's text as it is sent: whole, or in parts where it is over the model's window.
+/// Holds a chunk's text as it is sent: whole, or in parts if it exceeds the model's window.
 struct Pieces<'t> {
     keys: Vec<Sha256Hex>,
     texts: Vec<&'t str>,
 }
 
-/// Makes a vector for each chunk, in their order. Nothing is embedded that the cache knows, that stands twice in the
-/// document or that another document is embedding right now; what was made is kept even when another part fails.
+/// Returns a vector for each chunk, in order. It embeds no text that is in the cache, occurs twice in the document,
+/// or is being embedded for another document. Vectors that were made are kept even if another text fails.
 pub async fn embed_document(
     embedder: &dyn Embedder,
     cache: &dyn EmbeddingCache,
@@ -50,18 +51,18 @@ pub async fn embed_document(
     let mut seen = HashSet::new();
     let all = pieces.iter().flat_map(|p| p.keys.iter().zip(p.texts.iter().copied()));
     let all: Vec<Text> = all.filter(|(key, _)| seen.insert(*key)).collect();
-    // A few calls' worth at a time, so that nobody waits long for a text that a large document has claimed.
+    // Claim the texts of a few calls at a time, so that others do not wait long for a text of a large document.
     for window in all.chunks(options.max_texts.saturating_mul(WINDOW_CALLS).max(1)) {
         let mut wanted = window.to_vec();
         while !wanted.is_empty() {
             cancel.check()?;
-            // Claimed before the cache is asked: whoever had a text before has put it there by then.
+            // Claim before reading the cache: an earlier claimant has stored its vector before it released the text.
             let claims: Vec<Claimed<Vec<f32>>> = wanted.iter().map(|(key, _)| in_flight.claim(key)).collect();
             let asked: Vec<Sha256Hex> = wanted.iter().map(|(key, _)| (*key).clone()).collect();
             let found = cache.get_many(model, &asked).await?;
             let (mut missing, mut mine, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
             for ((text, claim), vector) in wanted.into_iter().zip(claims).zip(found) {
-                // A cached vector that can't be right is as good as none.
+                // Ignore an invalid cached vector.
                 match (vector.filter(|v| check(v, model.dimension).is_ok()), claim) {
                     (Some(vector), _) => {
                         known.insert(text.0, vector);
@@ -89,7 +90,8 @@ pub async fn embed_document(
                     known.insert(key, vector);
                 }
             }
-            // Own claims have ended before others' are waited for: no two documents wait for each other.
+            // This document's claims have ended before it waits for others, so two documents never wait for each
+            // other.
             wanted = Vec::new();
             for (text, other) in elsewhere {
                 match other.wait(cancel).await? {
@@ -109,13 +111,15 @@ pub async fn embed_document(
             usage.cached_tokens += embedder.count_tokens(content) as u64;
         }
         let parts = pieces.keys.iter().zip(&pieces.texts).map(|(key, text)| Some((*text, known.get(key)?.clone())));
-        let parts: Vec<_> = parts.collect::<Option<_>>().ok_or_else(|| wrong("no vector came back for a text"))?;
+        let parts: Vec<_> = parts.collect::<Option<_>>().ok_or_else(|| wrong("it has no vector for a text"))?;
         vectors.push(joined(embedder, parts)?);
     }
     let split = pieces.iter().filter(|p| p.texts.len() > 1).count();
     if split > 0 {
         let (n, s) = (split, if split == 1 { "" } else { "s" });
-        chunks.notes.push(format!("{n} chunk{s} longer than the model's window: embedded in parts, as their mean"));
+        chunks
+            .notes
+            .push(format!("{n} chunk{s} longer than the model's window: each embedded as the mean of its parts"));
     }
     if let Some(note) = language_note(chunks.language.as_ref(), embedder) {
         chunks.notes.push(note);
@@ -123,19 +127,20 @@ pub async fn embed_document(
     Ok(EmbeddedDocument { chunks, vectors, usage })
 }
 
-/// Texts in the groups that one call may take, by texts and by tokens.
+/// Divides the missing texts into groups that one call may take, by texts and by tokens.
 fn groups<'m, 't>(missing: &'m [Text<'t>], embedder: &dyn Embedder, options: &EmbedOptions) -> Vec<&'m [Text<'t>]> {
     let tokens: Vec<u64> = missing.iter().map(|(_, text)| embedder.count_tokens(text) as u64).collect();
-    // One call of the embedder is one request, so that what was made is kept whatever becomes of the next.
+    // Make one request per call, so that its vectors are kept even if the next request fails.
     let (texts, most_tokens) = embedder.most();
     let most = (options.max_texts.min(texts), options.max_tokens.min(most_tokens));
     packed(&tokens, most).into_iter().filter_map(|range| missing.get(range)).collect()
 }
 
-/// Of each text its vector, or why it has none, in their order: of texts that belong to no document and are in no cache.
+/// Embeds texts that belong to no document, without the cache. Returns for each text, in order, its vector or its
+/// error.
 ///
 /// # Errors
-/// Where nothing was made.
+/// Fails if no vector was made.
 pub async fn embed_texts(
     embedder: &dyn Embedder,
     texts: &[&str],
@@ -155,7 +160,8 @@ pub async fn embed_texts(
     Ok((vectors.collect(), usage))
 }
 
-/// A text as the embedder takes it: whole if it fits its window, else in parts that do, or refused.
+/// Returns the text whole if it fits the embedder's window, else in parts that fit. Fails if the embedder does not
+/// split long texts.
 fn fitting<'t>(embedder: &dyn Embedder, text: &'t str) -> Result<Vec<&'t str>, StageError> {
     let count = |text: &str| embedder.count_tokens(text);
     let (tokens, window) = (count(text), embedder.window());
@@ -163,13 +169,13 @@ fn fitting<'t>(embedder: &dyn Embedder, text: &'t str) -> Result<Vec<&'t str>, S
         return Ok(vec![text]);
     }
     if !embedder.splits_long_texts() {
-        let message = format!("a text of {tokens} tokens is over the model's window of {window}");
+        let message = format!("a text of {tokens} tokens exceeds the model's window of {window}");
         return Err(StageError::permanent("text_over_window", message));
     }
     parts(text, window, &count)
 }
 
-/// One call, with the checks on what comes back.
+/// Makes one call and checks the vectors that it returns.
 async fn checked(
     embedder: &dyn Embedder,
     texts: impl Iterator<Item = &str>,
@@ -185,14 +191,15 @@ async fn checked(
     usage.tokens += batch.tokens;
     usage.cost_usd += batch.cost_usd;
     if batch.vectors.len() != wanted {
-        return Err(wrong(&format!("{} vectors came back for {wanted} texts", batch.vectors.len())));
+        return Err(wrong(&format!("it has {} vectors for {wanted} texts", batch.vectors.len())));
     }
     let dimension = embedder.identity().dimension;
     let sound = |vector: Vec<f32>| check(&vector, dimension).map(|()| vector);
     Ok(batch.vectors.into_iter().map(|made| made.and_then(sound)).collect())
 }
 
-/// The vector of a text that was embedded whole; of one in parts their mean by tokens, at unit length.
+/// Returns the vector of a text that was embedded whole. For a text in parts, returns their mean weighted by tokens,
+/// at unit length.
 fn joined(embedder: &dyn Embedder, mut parts: Vec<(&str, Vec<f32>)>) -> Result<Vec<f32>, StageError> {
     if parts.len() == 1
         && let Some((_, vector)) = parts.pop()
@@ -213,7 +220,7 @@ fn joined(embedder: &dyn Embedder, mut parts: Vec<(&str, Vec<f32>)>) -> Result<V
 
 fn check(vector: &[f32], dimension: u32) -> Result<(), StageError> {
     if vector.len() != dimension as usize {
-        return Err(wrong(&format!("a vector has {} dimensions and the model {dimension}", vector.len())));
+        return Err(wrong(&format!("a vector has {} dimensions, but the model has {dimension}", vector.len())));
     }
     let square: f32 = vector.iter().map(|x| x * x).sum();
     if !square.is_finite() || (square.sqrt() - 1.0).abs() > UNIT_TOLERANCE {
@@ -223,7 +230,7 @@ fn check(vector: &[f32], dimension: u32) -> Result<(), StageError> {
 }
 
 fn wrong(what: &str) -> StageError {
-    StageError::permanent("bad_embedding", format!("the embedder's answer can't be used: {what}"))
+    StageError::permanent("bad_embedding", format!("the embedder's answer is invalid: {what}"))
 }
 
 fn language_note(language: Option<&Language>, embedder: &dyn Embedder) -> Option<String> {
@@ -235,7 +242,7 @@ fn language_note(language: Option<&Language>, embedder: &dyn Embedder) -> Option
     let name = |code: &str| whatlang::Lang::from_code(code).map_or(code.to_owned(), |l| l.eng_name().to_owned());
     let model: Vec<String> = known.iter().map(|c| name(c)).collect();
     Some(format!(
-        "{} knows {} and this document is in {} ({code}): vector search will be weaker, full-text search is not affected",
+        "{} supports {}, but this document is in {} ({code}): vector search will be weaker, full-text search is not affected",
         embedder.identity().id,
         model.join(", "),
         name(code)
@@ -274,12 +281,12 @@ mod tests {
         }
     }
 
-    /// Counts calls, and fails or lies on demand.
+    /// Counts calls, and on demand fails or returns wrong answers.
     struct Odd {
         inner: HashedEmbedder,
         calls: Mutex<Vec<usize>>,
         fail_at: Option<usize>,
-        /// Text that is refused beside others that are not.
+        /// Text that is refused while the other texts of the call succeed.
         refuse: Option<&'static str>,
         scale: f32,
         lose: bool,
@@ -374,7 +381,8 @@ mod tests {
         let run = |contents: &[&str]| {
             embed_document(&embedder, &cache, &in_flight, chunks(contents), &options, Call::for_a_test())
         };
-        // In opposite orders, each with a text of its own: neither may wait for the other for ever.
+        // The texts are in opposite orders, and each document has one of its own: neither may wait for the other
+        // forever.
         let (a, b) = tokio::join!(run(&["own a", "x", "y"]), run(&["y", "x", "own b"]));
         let (a, b) = (a.unwrap(), b.unwrap());
         assert_eq!((&a.vectors[1], &a.vectors[2]), (&b.vectors[1], &b.vectors[0]));
@@ -468,7 +476,7 @@ mod tests {
         let embedder = Odd::new();
         let language = |code: &str| Some(Language { code: code.into(), confidence: 1.0 });
         let note = language_note(language("deu").as_ref(), &embedder).unwrap();
-        assert!(note.contains("hashed-16 knows English") && note.contains("German (deu)"), "{note}");
+        assert!(note.contains("hashed-16 supports English") && note.contains("German (deu)"), "{note}");
         assert_eq!(language_note(language("eng").as_ref(), &embedder), None);
         assert_eq!(language_note(None, &embedder), None);
     }

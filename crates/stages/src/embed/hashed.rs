@@ -1,5 +1,6 @@
-//! Vectors without a model: a hashed bag of words. For tests and benchmarks of everything around the embedder; it
-//! finds equal words and nothing else.
+//! Makes vectors without a model, as hashed bags of words.
+//!
+//! It is for tests and benchmarks of everything around the embedder: it matches equal words and nothing else.
 
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use sha2::{Digest, Sha256};
 
 use super::{Call, EmbedBatch, Embedder};
 
-/// Most words of one text, two marks at its ends included: that of the local model, so that chunks come out alike.
+/// Maximum number of tokens of one text, including two special tokens. It equals the local model's window, so that
+/// chunks have similar sizes.
 const WINDOW: usize = 256;
 
 pub struct HashedEmbedder {
@@ -19,7 +21,7 @@ pub struct HashedEmbedder {
 }
 
 impl HashedEmbedder {
-    /// `wait` is taken for each text, as a model would.
+    /// Creates an embedder that waits for `wait` at each text, as a model would.
     pub fn new(dimension: u32, wait: Duration) -> Self {
         let (id, weights) = (format!("hashed-{dimension}"), "none".to_owned());
         Self { identity: ModelIdentity { id, weights, dimension, metric: Metric::Cosine }, wait }
@@ -38,7 +40,7 @@ impl HashedEmbedder {
         }
         let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
         match vector.first_mut() {
-            // No words, or words that cancel out: any unit vector will do, but always the same.
+            // Without words, or with words that cancel out, use a fixed unit vector.
             Some(first) if length == 0.0 => *first = 1.0,
             _ => vector.iter_mut().for_each(|x| *x /= length),
         }
@@ -60,7 +62,7 @@ impl Embedder for HashedEmbedder {
         WINDOW
     }
 
-    /// Two marks and a token for every four letters of a word or part of one, and one for each other sign.
+    /// Counts two special tokens, one token for every four characters of a word, and one for each other sign.
     fn count_tokens(&self, text: &str) -> usize {
         let letters: usize = words(text).map(|w| w.chars().count().div_ceil(4)).sum();
         let signs = text.chars().filter(|c| !c.is_alphanumeric() && !c.is_whitespace()).count();

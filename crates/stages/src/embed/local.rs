@@ -1,4 +1,4 @@
-//! A model on this machine.
+//! Embeds texts with a model on this machine.
 
 use std::num::NonZero;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use docweir_encoder::{Encoder, EncoderError, EncoderFiles, LoadOptions};
 use super::fetch::ModelFiles;
 use super::{Call, EmbedBatch, Embedder};
 
-/// Tokens between two looks at the cancel token: a fraction of a second on one core.
+/// Number of tokens encoded between two checks of the cancellation: a fraction of a second on one core.
 const STEP_TOKENS: usize = 1_024;
 
 pub struct LocalEmbedder {
@@ -23,7 +23,7 @@ pub struct LocalEmbedder {
 }
 
 impl LocalEmbedder {
-    /// Reads and lays out the weights: a second of processor time.
+    /// Reads the weights and prepares them for the encoder. It takes about a second of processor time.
     pub fn open(files: &ModelFiles) -> Result<Self, StageError> {
         let paths = EncoderFiles {
             weights: files.weights.clone(),
@@ -37,7 +37,7 @@ impl LocalEmbedder {
             dimension: u32::try_from(encoder.dimension()).unwrap_or(u32::MAX),
             metric: Metric::Cosine,
         };
-        // Codes from a fixed list live as long as the program; others can't be compared with what enrichment finds.
+        // Codes from whatlang's list are static strings. Other codes are dropped: enrichment never detects them.
         let languages =
             whatlang::Lang::all().iter().map(|l| l.code()).filter(|c| files.languages.iter().any(|l| l == c));
         Ok(Self {
@@ -71,7 +71,8 @@ impl Embedder for LocalEmbedder {
         &self.languages
     }
 
-    /// It computes all the time: a worker more than cores only takes the others' caches.
+    /// Returns the number of cores. The encoder is always computing, so more workers would only evict each other's
+    /// processor caches.
     fn at_a_time(&self) -> Option<usize> {
         std::thread::available_parallelism().ok().map(NonZero::get)
     }
@@ -81,12 +82,13 @@ impl Embedder for LocalEmbedder {
         let work = tokio::task::spawn_blocking(move || encode(&encoder, &texts, &cancel));
         work.await.map_err(|e| match e.is_panic() {
             true => StageError::crash("encoder_panicked", "the local model's encoder panicked"),
-            false => StageError::timeout("cancelled", "the runtime ended before the vectors were made"),
+            false => StageError::timeout("cancelled", "embedding cancelled: the runtime is shutting down"),
         })?
     }
 }
 
-/// Texts of about one length go together, so that no group is half empty; the order of the answer is that of the texts.
+/// Encodes texts of similar length together, so that no group is padded much. Returns the vectors in the order of the
+/// texts.
 fn encode(encoder: &Encoder, texts: &[String], cancel: &Cancel) -> Result<EmbedBatch, StageError> {
     let tokens: Vec<Vec<u32>> = texts.iter().map(|t| encoder.tokenize(t)).collect();
     let mut order: Vec<usize> = (0..texts.len()).collect();

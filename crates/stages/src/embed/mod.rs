@@ -1,8 +1,9 @@
-//! Embedding: a unit-length vector for each chunk.
+//! Embeds chunks: computes a vector of unit length for each one.
 //!
-//! [`Embedder`] is who makes vectors: a model on this machine ([`LocalEmbedder`]), no model at all
-//! ([`HashedEmbedder`], for tests and benchmarks), an endpoint (`providers::openai`). [`embed_document`] does a document: it asks the
-//! cache first, embeds only what is missing, checks what comes back, and never cuts a text in silence.
+//! [`Embedder`] is the trait of everything that makes vectors. [`LocalEmbedder`] runs a model on this machine, and
+//! `providers::openai` calls an endpoint. [`HashedEmbedder`] needs no model; it is for tests and benchmarks.
+//! [`embed_document`] embeds one document. It reads the cache first, embeds only the missing texts, checks the
+//! answers, and never truncates a text silently.
 
 pub mod artefact;
 mod document;
@@ -32,15 +33,16 @@ pub use packing::packed;
 use crate::chunk::TokenCounter;
 use crate::in_flight;
 
-/// Texts that are being embedded.
+/// Tracks the texts that are being embedded now.
 pub type InFlight = in_flight::InFlight<Vec<f32>>;
 
-/// For whom vectors are made, and whether they are still wanted.
+/// Holds the context of one embedding call: the subject, the collection and the cancellation.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'c> {
-    /// A document's id, or what else the ledger are to say.
+    /// Document id, or another label under which the ledger records the call.
     pub subject: &'c str,
-    /// The collection that they come into: whose turn a call is, and whose ledger. `None` for that of documents.
+    /// Collection that the vectors are for: its fair-queue key and its ledger. `None` means the collection of
+    /// documents.
     pub collection: Option<&'c str>,
     pub cancel: &'c Cancel,
 }
@@ -53,58 +55,61 @@ impl Call<'static> {
     }
 }
 
-/// Who makes vectors. Shared by all workers.
+/// Makes vectors from texts. All workers share one embedder.
 #[async_trait]
 pub trait Embedder: Send + Sync + 'static {
-    /// What the vectors are comparable with.
+    /// Returns the model's identity; only vectors of the same identity are comparable.
     fn identity(&self) -> &ModelIdentity;
 
-    /// Most tokens of one text, special tokens included.
+    /// Returns the maximum number of tokens of one text, special tokens included.
     fn window(&self) -> usize;
 
-    /// Tokens of a text that it represents best, special tokens included: chunks aim at so many.
+    /// Returns the number of tokens of a text that the model represents best, special tokens included. Chunking aims
+    /// at this length.
     fn best_tokens(&self) -> usize {
         self.window()
     }
 
-    /// Tokens of a text with the model's own tokenizer, special tokens included, however many there are.
+    /// Counts the tokens of a text with the model's own tokenizer, special tokens included, without any limit.
     fn count_tokens(&self, text: &str) -> usize;
 
-    /// Texts, and tokens, that one call takes at most.
+    /// Returns the maximum numbers of texts and of tokens in one call.
     fn most(&self) -> (usize, u64) {
         (usize::MAX, u64::MAX)
     }
 
-    /// Whether a text over the window is embedded in parts; otherwise its document is refused.
+    /// Returns whether a text that exceeds the window is embedded in parts. Otherwise its document is refused.
     fn splits_long_texts(&self) -> bool {
         true
     }
 
-    /// Languages that the model knows, as ISO 639-3 codes; empty when it knows all, or none in particular.
+    /// Returns the languages that the model supports, as ISO 639-3 codes. An empty list means all, or none in
+    /// particular.
     fn languages(&self) -> &[&'static str] {
         &[]
     }
 
-    /// How many documents it does best at a time; `None` where it is like any stage that computes.
+    /// Returns the number of documents that this embedder handles best at once. `None` means that it is limited by
+    /// the processor and sized like any other computing stage.
     fn at_a_time(&self) -> Option<usize> {
         None
     }
 
-    /// What stands before its calls, where they are a provider's.
+    /// Returns the admission control for the calls, if a provider makes the vectors.
     fn admission(&self) -> Option<Arc<Admission>> {
         None
     }
 
-    /// A vector of unit length for each text, in their order. Each text fits the window. What was made and paid is handed
-    /// over, whatever became of the others.
+    /// Returns a vector of unit length for each text, in order. Each text must fit the window. Vectors that were made
+    /// and paid for are returned even if other texts failed.
     ///
     /// # Errors
-    /// Where nothing was made. By class: throttled, transient, timeout (also when cancelled), crash, permanent, as the
-    /// retry decision needs it.
+    /// Fails if no vector was made. The class decides about a retry: throttled, transient, timeout (also when
+    /// cancelled), crash or permanent.
     async fn embed(&self, texts: Vec<String>, call: Call<'_>) -> Result<EmbedBatch, StageError>;
 }
 
-/// An embedder's tokenizer, as chunking and enrichment see it.
+/// Provides an embedder's tokenizer to chunking and enrichment.
 pub struct Tokens(pub Arc<dyn Embedder>);
 
 impl TokenCounter for Tokens {
@@ -121,17 +126,17 @@ impl TokenCounter for Tokens {
     }
 }
 
-/// Vectors and what they took.
+/// Holds vectors with their tokens and cost.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EmbedBatch {
-    /// Of each text its vector, or why it has none.
+    /// Vector of each text, or the reason why it has none.
     pub vectors: Vec<Result<Vec<f32>, StageError>>,
     pub tokens: u64,
     pub cost_usd: f64,
 }
 
-/// Of what became of texts that belong together the error that decides: while another try may help, a text that is
-/// refused for ever does not.
+/// Returns the error that decides for a group of texts, or `None` if none failed. System errors come first, permanent
+/// errors last: a permanently refused text does not decide while a retry may help the others.
 pub fn deciding<'r, T: 'r>(results: impl IntoIterator<Item = &'r Result<T, StageError>>) -> Option<StageError> {
     let rank = |error: &&StageError| match error.class {
         ErrorClass::System => 0,

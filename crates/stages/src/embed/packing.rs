@@ -1,8 +1,9 @@
-//! Texts in calls of limited size.
+//! Groups texts into calls of limited size.
 
 use std::ops::Range;
 
-/// Neighbouring texts together, as many as `most` allows: texts of a call, and tokens. A text with more tokens goes alone.
+/// Groups neighbouring texts into calls of at most `most_texts` texts and `most_tokens` tokens. A text with more
+/// tokens gets a call of its own.
 pub fn packed(tokens: &[u64], (most_texts, most_tokens): (usize, u64)) -> Vec<Range<usize>> {
     let mut calls = Vec::new();
     let (mut start, mut sum) = (0, 0);
@@ -25,7 +26,7 @@ mod tests {
 
     #[test]
     fn table() {
-        // Tokens, limits, and texts of each call.
+        // Columns: tokens, limits, and number of texts in each call.
         let table: [(&[u64], _, &[usize]); 6] = [
             (&[], (2, 10), &[]),
             (&[1, 1, 1], (2, 10), &[2, 1]),

@@ -1,11 +1,13 @@
-//! Texts that do not fit the embedder's window: cut at word boundaries into parts that do.
+//! Splits texts that exceed the embedder's window at word boundaries into parts that fit.
 //!
-//! Chunking keeps chunks within the window, so this is for the exceptions: a placeholder written over personal data may
-//! be longer than what it hides, and another model's window may be smaller than the artefact was made for.
+//! Chunking keeps chunks within the window, so splitting is the exception. A placeholder for personal data may be
+//! longer than the text it hides, or another model's window may be smaller than the one that the artefact was made
+//! for.
 
 use docweir_core::error::StageError;
 
-/// Parts of `text`, each of at most `window` tokens, together all of it but white space at the cuts.
+/// Splits `text` into parts of at most `window` tokens each. Together they hold all of it except white space at the
+/// cuts.
 pub fn parts<'t>(text: &'t str, window: usize, count: &dyn Fn(&str) -> usize) -> Result<Vec<&'t str>, StageError> {
     let mut parts = Vec::new();
     let mut rest = text.trim();
@@ -16,7 +18,7 @@ pub fn parts<'t>(text: &'t str, window: usize, count: &dyn Fn(&str) -> usize) ->
         }
         let end = longest(rest, window, count);
         let Some((head, tail)) = end.and_then(|e| rest.split_at_checked(e)) else {
-            let message = format!("a single character takes more than the model's window of {window} tokens");
+            let message = format!("a single character exceeds the model's window of {window} tokens");
             return Err(StageError::permanent("text_over_window", message));
         };
         parts.push(head.trim_end());
@@ -25,8 +27,8 @@ pub fn parts<'t>(text: &'t str, window: usize, count: &dyn Fn(&str) -> usize) ->
     Ok(parts)
 }
 
-/// The end of the longest head that fits: after a word if one fits, else after a character. Token counts grow with the
-/// text, so a binary search finds it.
+/// Returns the end of the longest head that fits: after a word if one fits, else after a character. Token counts grow
+/// with the text, so a binary search finds the end.
 fn longest(text: &str, window: usize, count: &dyn Fn(&str) -> usize) -> Option<usize> {
     let after_words = text.char_indices().filter(|(_, c)| c.is_whitespace()).map(|(i, _)| i).filter(|i| *i > 0);
     let words: Vec<usize> = after_words.collect();
@@ -48,7 +50,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Two marks and a token for every three characters of a word.
+    /// Counts two special tokens, and one token for every three characters of a word.
     fn count(text: &str) -> usize {
         2 + text.split_whitespace().map(|w| w.chars().count().div_ceil(3)).sum::<usize>()
     }

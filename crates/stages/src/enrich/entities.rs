@@ -1,7 +1,7 @@
-//! Entities that a rule can have reliably: dates, organisations by their legal form, links, identifiers.
+//! Finds the entities that rules detect reliably: dates, organisations by their legal form, links, identifiers.
 //!
-//! Money and percentages stand among the patterns only, so that nothing is listed twice. People and places need a
-//! model; an enricher that has one stands beside this one.
+//! Money and percentages are among the patterns only, so that nothing is listed twice. People and places need a
+//! model; the Comprehend enricher adds them.
 
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ static NAMED_DATE: Pattern = Pattern::new(
 static ORGANIZATION: Pattern = Pattern::new(
     r"(?:\p{Lu}[\p{L}\p{N}&'’.\-]*(?:,? (?:(?:of|and|&|für|de|der|und|et) )?)){1,6}(?:Incorporated|Inc|Corporation|Corp|Company|Limited|Ltd|LLC|L\.L\.C|LLP|L\.P|PLC|plc|GmbH & Co\. KG(?:aA)?|GmbH|gGmbH|mbH|KGaA|AG|SE|S\.A|S\.p\.A|S\.r\.l|SARL|SAS|N\.V|B\.V|Oyj|ASA|Pty|K\.K)\b\.?",
 );
-/// Words that begin a sentence and no name.
+/// Words that begin a sentence but not a name.
 const NOT_A_NAME: &[&str] = &[
     "A", "After", "Also", "And", "As", "At", "Because", "Before", "Both", "But", "By", "Das", "Der", "Die", "For",
     "From", "If", "In", "Its", "La", "Le", "Les", "Like", "Of", "On", "Our", "Since", "So", "That", "The", "These",
@@ -33,7 +33,7 @@ const NOT_A_NAME: &[&str] = &[
 const PATTERNS: [&Pattern; 9] =
     [&URL, &DOI, &ARXIV, &ISBN, &ISSN, &ISO_DATE, &NUMERIC_DATE, &NAMED_DATE, &ORGANIZATION];
 
-/// Sorted and disjoint.
+/// Returns the entities of `text`, sorted and disjoint.
 pub fn find(text: &str) -> Vec<Match> {
     let mut out: Vec<Match> = Vec::new();
     out.extend(URL.find_all(text).map(|r| Match::new("URL", trimmed(text, r), 0.98)).filter(|m| m.range.len() > 8));
@@ -50,7 +50,7 @@ pub fn find(text: &str) -> Vec<Match> {
     best_disjoint(out)
 }
 
-/// Without the punctuation that ends a sentence, and without a bracket that was opened outside.
+/// Removes punctuation that ends a sentence, and a closing bracket that was opened outside the range.
 fn trimmed(text: &str, range: Range<usize>) -> Range<usize> {
     let mut slice = text.get(range.clone()).unwrap_or_default();
     loop {
@@ -64,11 +64,11 @@ fn trimmed(text: &str, range: Range<usize>) -> Range<usize> {
     }
 }
 
-/// One separator throughout, and one of the first two numbers a month.
+/// Returns whether the separators are equal and one of the first two numbers is a month.
 fn is_date(text: &str) -> bool {
     let parts: Vec<u32> = text.split(['.', '/']).filter_map(|p| p.parse().ok()).collect();
     let even = text.contains('.') != text.contains('/');
-    // 1.2.03 is rather a section than a date.
+    // 1.2.03 is more likely a section number than a date.
     let dotted = text.contains('.');
     let full = text.len() >= 8 || !dotted;
     even && full && matches!(parts.as_slice(), [a, b, _] if if dotted { *b <= 12 } else { *a <= 12 || *b <= 12 })
@@ -77,7 +77,7 @@ fn is_date(text: &str) -> bool {
 fn is_named_date(text: &str, range: &Range<usize>) -> bool {
     let slice = text.get(range.clone()).unwrap_or_default();
     let numbers: Vec<u32> = slice.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
-    // "may 5" is a verb as often as a month: a year, or a capital letter, must speak for it.
+    // "may 5" can be a verb or a month, so require a year or a capital letter.
     let short = slice.to_lowercase().starts_with("may ") || slice.to_lowercase().starts_with("mar ");
     let sure = !short || slice.starts_with('M') || numbers.iter().any(|&n| n > 31);
     let valid = match numbers.as_slice() {
@@ -92,7 +92,7 @@ fn is_named_date(text: &str, range: &Range<usize>) -> bool {
 fn organization(text: &str, range: Range<usize>) -> Option<Match> {
     let mut start = range.start;
     let slice = |start: usize| text.get(start..range.end).unwrap_or_default();
-    // A sentence before it ("… was sold. Acme Inc.") and its first word ("The Acme Company") are no part of the name.
+    // Skip a preceding sentence ("… was sold. Acme Inc.") and its first word ("The Acme Company").
     while let Some((word, _)) = slice(start).split_once(' ') {
         let ends_sentence = word.ends_with('.') && word.chars().count() > 4;
         if !NOT_A_NAME.contains(&word) && !ends_sentence {
@@ -103,10 +103,11 @@ fn organization(text: &str, range: Range<usize>) -> Option<Match> {
     let name = slice(start);
     let words = name.split_whitespace().count();
     let bare = name.trim_end_matches('.');
-    // "Company" and "Limited" are words of their own: two names before them, the ambiguous short forms likewise.
+    // "Company", "Limited" and the short forms are ambiguous: accept them only after a capitalised word, at a lower
+    // score.
     let weak = ["Company", "Limited", "SE", "AG", "SAS"].iter().any(|w| bare.ends_with(w));
     let generic = weak && name.starts_with(|c: char| !c.is_uppercase());
-    // The stop belongs to the form only when it is an abbreviation.
+    // The full stop belongs to the name only if the legal form is an abbreviation.
     let stop = name.ends_with('.')
         && ["Company", "Limited", "GmbH", "AG", "SE", "LLC", "PLC", "plc"].iter().any(|w| bare.ends_with(w));
     (words >= 2 && !generic)

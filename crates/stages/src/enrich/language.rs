@@ -1,20 +1,21 @@
-//! Which language a text is in, when that can be told.
+//! Detects the language of a text.
 
 use docweir_core::model::{Chunks, Language};
 
-/// Letters below which nothing is said.
+/// Minimum number of letters; shorter texts get no language.
 const MIN_LETTERS: usize = 60;
-/// Bytes that are looked at of one chunk, and of a document in pieces spread over it.
+/// Number of bytes sampled from one chunk.
 const CHUNK_SAMPLE: usize = 1200;
+/// Number of bytes sampled from a document, in pieces spread evenly over it.
 const DOCUMENT_SAMPLE: usize = 12_000;
 
-/// ISO 639-3 code and confidence; nothing for text that is short or mixed.
+/// Returns the ISO 639-3 code and the confidence, or `None` if the text is short or mixes languages.
 pub fn of_text(text: &str, min_confidence: f32) -> Option<Language> {
     let sample = head(text, CHUNK_SAMPLE);
     tell(sample, min_confidence)
 }
 
-/// Of the whole document, from the heads of chunks spread evenly over it.
+/// Returns the language of the whole document, sampled from the heads of evenly spread chunks.
 pub fn of_document(chunks: &Chunks, min_confidence: f32) -> Option<Language> {
     const PIECES: usize = 16;
     let step = chunks.chunks.len().div_ceil(PIECES).max(1);
@@ -27,7 +28,7 @@ pub fn of_document(chunks: &Chunks, min_confidence: f32) -> Option<Language> {
 }
 
 fn tell(sample: &str, min_confidence: f32) -> Option<Language> {
-    // One ideograph says as much as a few letters.
+    // One ideograph carries as much information as a few letters.
     let weight = |c: char| if (c as u32) >= 0x2E80 { 4 } else { 1 };
     let letters: usize = sample.chars().filter(|c| c.is_alphabetic()).map(weight).sum();
     if letters < MIN_LETTERS {

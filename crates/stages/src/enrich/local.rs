@@ -1,7 +1,8 @@
-//! The enricher that needs nothing but the machine.
+//! Implements the enricher that needs no service.
 //!
-//! What another one found of personal data is taken with what the rules find: both are resolved, redacted and masked as
-//! one, so that nothing is written over twice and no finding copies what the other knew of.
+//! Personal data that another enricher found is merged with the rules' own findings. Both are resolved, redacted and
+//! masked together. Nothing is redacted twice, and no finding copies personal data that only the other enricher
+//! found.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,22 +19,24 @@ use super::matches::{Match, Pattern, best_disjoint, found, joined, touches};
 use super::phrases::Corpus;
 use super::{Call, EnrichOptions, Enriched, Enricher, Usage, entities, language, patterns, personal, phrases, redact};
 
-/// Placeholders that stand in the text already, of this run or an earlier one.
+/// Placeholders that the text contains already, from this run or an earlier one.
 static PLACEHOLDER: Pattern = Pattern::new(r"\[REDACTED_[A-Z_]{2,40}\]");
 
-/// Confidence from which personal data is redacted, at most.
+/// Highest score that redaction may require: personal data with this score is redacted even if `min_confidence` is
+/// higher.
 const REDACT_FROM: f32 = 0.7;
 
-/// Personal data that somebody else found.
+/// Holds personal data that another enricher found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Others {
-    /// In bytes of [`joined_text`].
+    /// Matches in bytes of [`joined_text`].
     pub text: Vec<Match>,
-    /// In bytes of each heading.
+    /// Matches by heading, in bytes of the heading.
     pub headings: HashMap<String, Vec<Match>>,
 }
 
-/// Chunks with their findings, and of each where nothing may be copied from: sorted, disjoint, in bytes of its content.
+/// Holds chunks with their findings, and the masks of each chunk: ranges that no finding may copy from. Masks are
+/// sorted, disjoint and in bytes of the chunk's content.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Looked {
     pub chunks: Chunks,
@@ -47,17 +50,17 @@ pub struct LocalEnricher {
 }
 
 impl LocalEnricher {
-    /// `tokens` is the embedder's: what redaction changes is counted again.
+    /// Creates an enricher. `tokens` must be the embedder's counter: redacted chunks are counted again.
     pub fn new(options: EnrichOptions, tokens: Arc<dyn TokenCounter>) -> Self {
         Self { options, tokens }
     }
 
-    /// The work itself, on the caller's thread.
+    /// Enriches chunks on the caller's thread.
     pub fn enrich_blocking(&self, chunks: Chunks, cancel: &Cancel) -> Result<Chunks, StageError> {
         Ok(self.look(chunks, &Others::default(), cancel)?.chunks)
     }
 
-    /// The same beside others, on the caller's thread.
+    /// Enriches chunks on the caller's thread, with the personal data that others found.
     fn look(&self, mut chunks: Chunks, others: &Others, cancel: &Cancel) -> Result<Looked, StageError> {
         if let Some((field, problem)) = self.options.problems().first() {
             let message = format!("can't enrich: `enrich.{field}` {problem}; correct the configuration");
@@ -85,22 +88,23 @@ impl LocalEnricher {
         Ok(Looked { chunks, masks })
     }
 
-    /// Off the runtime.
+    /// Enriches chunks on a blocking thread, with the personal data that others found.
     pub async fn beside(&self, chunks: Chunks, others: Others, cancel: &Cancel) -> Result<Looked, StageError> {
         let (this, cancel) = (self.clone(), cancel.clone());
         match tokio::task::spawn_blocking(move || this.look(chunks, &others, &cancel)).await {
             Ok(result) => result,
             Err(e) if e.is_cancelled() => {
-                Err(StageError::timeout("cancelled", "enrichment was ended by the runtime's stop"))
+                Err(StageError::timeout("cancelled", "enrichment cancelled: the runtime is shutting down"))
             }
-            // The panic's message could quote the text: it is left out.
+            // Leave out the panic's message, because it could quote the text.
             Err(_) => {
                 Err(StageError::crash("enrich_panicked", "enrichment panicked on this document; please report it"))
             }
         }
     }
 
-    /// Personal data of each chunk, in bytes of its content; what a boundary cuts is in both chunks.
+    /// Returns the personal data of each chunk, in bytes of its content. Data that a chunk boundary cuts appears in
+    /// both chunks.
     fn personal_data(&self, chunks: &Chunks, others: &Others, cancel: &Cancel) -> Result<Vec<Vec<Match>>, StageError> {
         let mut by_chunk = vec![Vec::new(); chunks.chunks.len()];
         if !self.options.personal_data && !self.options.redact {
@@ -124,9 +128,11 @@ impl LocalEnricher {
         Ok(by_chunk)
     }
 
-    /// What is sure enough, disjoint; what is to be redacted covers all that any of its parts covers.
+    /// Drops matches below the minimum score and makes the rest disjoint. A match to redact covers every byte of the
+    /// matches that were merged into it.
     fn resolved(&self, all: Vec<Match>) -> Vec<Match> {
-        // A higher bar for what is told must not leave personal data in the text: redaction's own is never raised.
+        // A higher minimum score for reports must not leave personal data in the text, so redaction's own limit is
+        // never raised.
         let bar = self.options.min_confidence;
         let redacts = |m: &Match| self.options.redacts(m.kind) && m.score >= bar.min(REDACT_FROM);
         let (redacted, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(redacts);
@@ -139,7 +145,7 @@ impl LocalEnricher {
         all
     }
 
-    /// Writes over what is to be redacted, in contents and headings; returns the places as they then are.
+    /// Redacts contents and headings. Returns the matches of each chunk at their new positions.
     fn redacted(
         &self,
         chunks: &mut Chunks,
@@ -202,7 +208,7 @@ impl LocalEnricher {
         (redact::without_cut_off_data(&text), placed.len() as u64)
     }
 
-    /// Nothing here may copy personal data, nor take a placeholder for text.
+    /// Returns the findings of one chunk. No finding copies personal data or treats a placeholder as text.
     fn findings(
         &self,
         text: &str,
@@ -244,7 +250,7 @@ impl Enricher for LocalEnricher {
     }
 }
 
-/// Where personal data or a placeholder stands.
+/// Returns the ranges of personal data and placeholders, sorted and disjoint.
 fn masked(text: &str, personal: &[Match]) -> Vec<Range<usize>> {
     let mut masks: Vec<Range<usize>> = personal.iter().map(|m| m.range.clone()).collect();
     masks.extend(PLACEHOLDER.find_all(text));
@@ -259,8 +265,8 @@ fn masked(text: &str, personal: &[Match]) -> Vec<Range<usize>> {
     masks
 }
 
-/// All contents in one text, and each one's place. One blank stands for one left out between neighbours, a line feed
-/// for more.
+/// Joins the contents of all chunks into one text, and returns the range of each. A gap of one character between
+/// neighbours becomes a blank, a longer gap a line feed.
 pub fn joined_text(chunks: &[Chunk]) -> (String, Vec<Range<usize>>) {
     let mut text = String::with_capacity(chunks.iter().map(|c| c.content.len() + 1).sum());
     let mut places = Vec::with_capacity(chunks.len());
@@ -279,7 +285,7 @@ pub fn joined_text(chunks: &[Chunk]) -> (String, Vec<Range<usize>>) {
     (text, places)
 }
 
-/// The span of a part of a chunk's content as it was extracted.
+/// Returns the span in the extracted text of a part of a chunk's content.
 fn part_of(chunk: &Chunk, original: &Range<usize>) -> Span {
     let chars = |r: Range<usize>| chunk.content.get(r).map_or(0, |s| s.chars().count()) as u64;
     let start = chunk.span.start + chars(0..original.start);

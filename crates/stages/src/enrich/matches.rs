@@ -1,4 +1,5 @@
-//! What all finders share: a match in bytes, its neighbours, and how overlaps are settled.
+//! Provides the parts that all finders share: matches in bytes, tests of their neighbours, and resolution of
+//! overlaps.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -7,7 +8,7 @@ use regex::Regex;
 
 use docweir_core::model::Mention;
 
-/// A finding in bytes of the text that was looked at.
+/// Describes a finding by its byte range in the searched text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Match {
     pub kind: &'static str,
@@ -21,8 +22,8 @@ impl Match {
     }
 }
 
-/// A pattern that is compiled at its first use and never again. The engine is linear in the text whatever stands in
-/// it. A test compiles every pattern of each list; one that does not compile would match nothing.
+/// Compiles a regular expression at its first use. Matching takes time linear in the text, whatever the text
+/// contains. Tests compile every pattern of each list, because a pattern that does not compile matches nothing.
 pub struct Pattern {
     source: &'static str,
     compiled: OnceLock<Option<Regex>>,
@@ -41,7 +42,7 @@ impl Pattern {
         self.regex().into_iter().flat_map(move |r| r.find_iter(text)).map(|m| m.range())
     }
 
-    /// The first group of every match.
+    /// Returns the range of the first group of every match.
     pub fn find_groups<'t>(&'t self, text: &'t str) -> impl Iterator<Item = Range<usize>> + 't {
         self.regex().into_iter().flat_map(move |r| r.captures_iter(text)).filter_map(|c| Some(c.get(1)?.range()))
     }
@@ -68,8 +69,8 @@ pub fn after(text: &str, at: usize) -> Option<char> {
     text.get(at..)?.chars().next()
 }
 
-/// No letter, digit or joining mark touches the range from outside: it is a word of its own and not part of a longer
-/// number (`1,234`, `3.14`, `12-34`).
+/// Returns whether no letter, digit or joining mark touches the range from outside. Such a range is a word of its own
+/// and not part of a longer number (`1,234`, `3.14`, `12-34`).
 pub fn stands_alone(text: &str, range: &Range<usize>) -> bool {
     let word = |c: char| c.is_alphanumeric() || c == '_';
     let joined = |c: Option<char>, beyond: Option<char>| match c {
@@ -84,7 +85,7 @@ pub fn stands_alone(text: &str, range: &Range<usize>) -> bool {
     !joined(left, left_of) && !joined(right, right_of)
 }
 
-/// At most `bytes` before `at`, at a boundary: where a label would stand.
+/// Returns at most `bytes` bytes of the text before `at`, where a label would be.
 pub fn label(text: &str, at: usize, bytes: usize) -> &str {
     let mut from = at.saturating_sub(bytes);
     while !text.is_char_boundary(from) {
@@ -93,7 +94,8 @@ pub fn label(text: &str, at: usize, bytes: usize) -> &str {
     text.get(from..at).unwrap_or_default()
 }
 
-/// Sorted and disjoint: the better of two that overlap stays, the longer among equals.
+/// Sorts matches and makes them disjoint. Of two that overlap, the one with the higher score stays; of equal scores,
+/// the longer one.
 pub fn best_disjoint(mut all: Vec<Match>) -> Vec<Match> {
     all.sort_by(|a, b| a.range.start.cmp(&b.range.start).then(b.range.end.cmp(&a.range.end)));
     let mut out: Vec<Match> = Vec::with_capacity(all.len());
@@ -111,7 +113,7 @@ pub fn best_disjoint(mut all: Vec<Match>) -> Vec<Match> {
     out
 }
 
-/// Like [`best_disjoint`], but what overlaps becomes one match over all of it: nothing may be left uncovered.
+/// Sorts matches and merges overlapping ones. Unlike [`best_disjoint`], it leaves no matched byte uncovered.
 pub fn joined(mut all: Vec<Match>) -> Vec<Match> {
     all.sort_by(|a, b| a.range.start.cmp(&b.range.start).then(b.range.end.cmp(&a.range.end)));
     let mut out: Vec<Match> = Vec::with_capacity(all.len());
@@ -129,7 +131,7 @@ pub fn joined(mut all: Vec<Match>) -> Vec<Match> {
     out
 }
 
-/// Turns byte positions, asked in increasing order, into code points.
+/// Converts byte positions into code points. Positions are cheapest to convert in increasing order.
 pub struct CodePoints<'a> {
     text: &'a str,
     byte: usize,
@@ -151,7 +153,7 @@ impl<'a> CodePoints<'a> {
     }
 }
 
-/// Findings of one text from sorted matches; `copied` says whether they carry the text.
+/// Converts sorted matches of one text into findings. If `copied` is true, findings carry the matched text.
 pub fn found(text: &str, matches: &[Match], copied: bool) -> Vec<Mention> {
     let mut points = CodePoints::of(text);
     let one = |m: &Match| Mention {
@@ -164,7 +166,7 @@ pub fn found(text: &str, matches: &[Match], copied: bool) -> Vec<Mention> {
     matches.iter().map(one).collect()
 }
 
-/// Whether a range touches one of these sorted, disjoint ranges.
+/// Returns whether `range` touches one of `masks`, which must be sorted and disjoint.
 pub fn touches(masks: &[Range<usize>], range: &Range<usize>) -> bool {
     let first = masks.partition_point(|m| m.end <= range.start);
     masks.get(first).is_some_and(|m| m.start < range.end)

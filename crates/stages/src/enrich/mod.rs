@@ -1,14 +1,15 @@
-//! Enrichment: what a passage is about, found by rule and statistics, and personal data written over where asked.
+//! Enriches chunks with findings from rules and statistics, and redacts personal data if configured.
 //!
-//! An [`Enricher`] takes chunks and gives them back with findings. [`LocalEnricher`] needs no service;
-//! [`ComprehendEnricher`] asks one beside it. It looks at the whole text: personal data is searched in the text of all chunks joined, so that
-//! a number which a chunk boundary cuts is found in both halves, and in every heading path. With redaction on, that
-//! comes first, and everything after it (language, phrases, entities, patterns, and all that is downstream) sees the
+//! An [`Enricher`] takes chunks and returns them with findings. [`LocalEnricher`] needs no service;
+//! [`ComprehendEnricher`] also calls Amazon Comprehend. Personal data is searched in the joined text of all chunks,
+//! and in every heading path. A number that a chunk boundary cuts is therefore found in both halves. Redaction comes
+//! first if it is on. Everything after it (language, phrases, entities, patterns, and all later stages) sees the
 //! placeholders only.
 //!
-//! Trade-offs. Where a rule can't be sure it is silent: a name is never personal data here. Without redaction the
-//! text keeps its personal data, but no finding copies it. Chunks keep their ids when they are redacted, so that an
-//! id means the same passage in every stage; only one that must be divided for the embedder's window gets new ones.
+//! Trade-offs. A rule that is not certain reports nothing: the local rules never report a name as personal data.
+//! Without redaction the text keeps its personal data, but no finding copies it. Chunks keep their ids when they are
+//! redacted, so an id means the same passage in every stage. Only a chunk that must be divided to fit the embedder's
+//! window gets new ids.
 
 pub mod comprehend;
 mod entities;
@@ -39,35 +40,35 @@ use docweir_core::error::StageError;
 use docweir_core::model::Chunks;
 use docweir_core::money::Nanodollars;
 
-/// For whom chunks are enriched, and whether they are still wanted.
+/// Holds the context of one enrichment call: the document, its cancellation and its start time.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'c> {
-    /// A document's id, or what else the ledger are to say.
+    /// Document id, or another label under which the ledger records the call.
     pub subject: &'c str,
     pub cancel: &'c Cancel,
     pub began: Instant,
 }
 
 impl<'c> Call<'c> {
-    /// Begins now.
+    /// Creates a call that starts now.
     pub fn new(subject: &'c str, cancel: &'c Cancel) -> Self {
         Self { subject, cancel, began: Instant::now() }
     }
 }
 
-/// Chunks with what was found, and what that took.
+/// Holds enriched chunks and the usage that enriching them caused.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Enriched {
     pub chunks: Chunks,
     pub usage: Usage,
 }
 
-/// What a service was asked for.
+/// Counts the requests and cost of calls to a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Usage {
-    /// Requests that were answered.
+    /// Number of requests that were answered.
     pub calls: u64,
-    /// What the service counts and charges.
+    /// Number of units that the service counted and charged.
     pub units: u64,
     pub cost: Nanodollars,
 }
@@ -83,19 +84,20 @@ impl std::ops::AddAssign for Usage {
 /// Adds findings to chunks.
 #[async_trait]
 pub trait Enricher: Send + Sync {
-    /// For logs, metrics and the configuration fingerprint: `local`, `comprehend`.
+    /// Returns the name for logs, metrics and the configuration fingerprint: `local` or `comprehend`.
     fn name(&self) -> &str;
 
-    /// Whether a service is asked for money.
+    /// Returns whether enriching calls a service that charges money.
     fn is_paid(&self) -> bool {
         false
     }
 
-    /// How many documents it does best at a time; `None` where it is like any stage that computes.
+    /// Returns the number of documents that this enricher handles best at once. `None` means that it is limited by
+    /// the processor and sized like any other computing stage.
     fn at_a_time(&self) -> Option<usize> {
         None
     }
 
-    /// The chunks with what was found. May redact, never reorders.
+    /// Adds findings to `chunks`. May redact their text, but never reorders them.
     async fn enrich(&self, chunks: Chunks, call: Call<'_>) -> Result<Enriched, StageError>;
 }

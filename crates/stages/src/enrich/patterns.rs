@@ -1,4 +1,4 @@
-//! Figures of reports: money, percentages, quarters, years, financial metrics. These are P's findings by rule.
+//! Finds figures of business reports by rule: money, percentages, quarters, years and financial metrics.
 
 use super::matches::{Match, Pattern, best_disjoint, stands_alone};
 
@@ -21,7 +21,7 @@ static METRIC: Pattern = Pattern::new(
 #[cfg(test)]
 const PATTERNS: [&Pattern; 5] = [&MONEY, &PERCENT, &QUARTER, &YEAR, &METRIC];
 
-/// Sorted and disjoint.
+/// Returns the patterns of `text`, sorted and disjoint.
 pub fn find(text: &str) -> Vec<Match> {
     let mut out: Vec<Match> = Vec::new();
     let tidy = |r: std::ops::Range<usize>| {
@@ -32,7 +32,7 @@ pub fn find(text: &str) -> Vec<Match> {
     out.extend(MONEY.find_all(text).map(|r| Match::new("MONEY", tidy(r), 0.95)));
     out.extend(PERCENT.find_all(text).map(|r| Match::new("PERCENTAGE", r, 0.95)));
     out.extend(QUARTER.find_all(text).map(|r| Match::new("QUARTER", r, 0.9)));
-    // Four digits are a year only by themselves: no amount, no part of a longer number.
+    // Four digits are a year only if they are not part of an amount or of a longer number.
     out.extend(YEAR.find_all(text).filter(|r| stands_alone(text, r)).map(|r| Match::new("YEAR", r, 0.8)));
     out.extend(METRIC.find_all(text).map(|r| Match::new("FINANCIAL_METRIC", r, 0.9)));
     best_disjoint(out)

@@ -1,14 +1,15 @@
-//! Personal data by rule: shapes with a checksum, a fixed format or a label before them.
+//! Finds personal data by rule: by a checksum, a fixed format or a preceding label.
 //!
-//! What has none of these is left alone. A table of numbers is no list of telephone numbers, and a finding that is
-//! wrong costs twice where redaction is on. Names and addresses need a model and are not looked for here.
+//! Text that has none of these is left alone. A table of numbers is not a list of telephone numbers, and with
+//! redaction on a wrong finding also destroys text. Names and addresses need a model, so these rules do not search
+//! for them.
 
 use std::net::Ipv6Addr;
 use std::ops::Range;
 
 use super::matches::{Match, Pattern, after, before, label, stands_alone};
 
-/// All kinds, as they stand in findings and placeholders.
+/// Kinds of personal data, as named in findings and placeholders.
 pub const KINDS: [&str; 10] = [
     "EMAIL",
     "PHONE",
@@ -22,7 +23,8 @@ pub const KINDS: [&str; 10] = [
     "AWS_ACCESS_KEY",
 ];
 
-/// What separates the groups of a number whose checksum is tested: any one blank or line end, or a hyphen.
+/// Matches a run of digits in which single white-space characters or hyphens may separate groups. A checksum then
+/// decides whether the run contains a card number.
 static CARD: Pattern = Pattern::new(r"\d(?:[\s\-]?\d){12,}");
 static IBAN: Pattern = Pattern::new(r"[A-Z]{2}\d{2}");
 static SSN: Pattern = Pattern::new(r"\d{3}-\s?\d{2}-\s?\d{4}|\d{3} \d{2} \d{4}");
@@ -66,7 +68,7 @@ const PATTERNS: [&Pattern; 16] = [
     &DOMAIN,
 ];
 
-/// Everything that was found, unsorted and overlapping as it may be.
+/// Returns all personal data in `text`, unsorted and possibly overlapping.
 pub fn find(text: &str) -> Vec<Match> {
     let mut out = Vec::new();
     emails(text, &mut out);
@@ -87,7 +89,7 @@ pub fn find(text: &str) -> Vec<Match> {
     out
 }
 
-/// Looks around each `@`, so that the work is bounded by what an address may be.
+/// Searches around each `@` only, so that the maximum length of an address bounds the work.
 fn emails(text: &str, out: &mut Vec<Match>) {
     for (at, _) in text.match_indices('@') {
         let head = text.get(..at).unwrap_or_default();
@@ -113,7 +115,8 @@ fn window(text: &str, bytes: usize) -> &str {
     text.get(..end).unwrap_or_default()
 }
 
-/// Tries the groups of a run of digits from each of them on: a number above or before a card is no part of it.
+/// Tries every group of a run of digits as the start of a card number, because a neighbouring number may precede the
+/// card.
 fn cards(text: &str, run: Range<usize>, out: &mut Vec<Match>) {
     let slice = text.get(run.clone()).unwrap_or_default();
     let mut groups: Vec<Range<usize>> = Vec::new();
@@ -128,7 +131,7 @@ fn cards(text: &str, run: Range<usize>, out: &mut Vec<Match>) {
         for some in (1..=5).filter_map(|n| groups.get(first..first + n)) {
             let lengths: Vec<usize> = some.iter().map(ExactSizeIterator::len).collect();
             let regular = matches!(lengths.as_slice(), [_] | [4, 4, 4, 4] | [4, 6, 5] | [4, 6, 4] | [4, 4, 4, 4, 3]);
-            // A card that a line or chunk end cuts: one group is in two.
+            // A line or chunk boundary may cut a card number and split one group into two.
             if !(13..=19).contains(&lengths.iter().sum::<usize>()) || !(regular || regular_but_for_one_cut(&lengths)) {
                 continue;
             }
@@ -145,7 +148,7 @@ fn cards(text: &str, run: Range<usize>, out: &mut Vec<Match>) {
     }
 }
 
-/// Groups that are 4-4-4-4 or 16 digits after joining two neighbours.
+/// Returns whether joining two neighbouring groups gives the grouping of a card, such as 4-4-4-4 or 16 digits.
 fn regular_but_for_one_cut(groups: &[usize]) -> bool {
     (1..groups.len()).any(|i| {
         let mut joined = groups.to_vec();
@@ -157,7 +160,8 @@ fn regular_but_for_one_cut(groups: &[usize]) -> bool {
     })
 }
 
-/// A further number right beside, after one blank: a row of figures, not a number of its own.
+/// Returns whether another number touches the range after one blank or hyphen. The range is then part of a row of
+/// figures.
 fn touches_digits(text: &str, range: &Range<usize>) -> bool {
     let blank = |c: Option<char>| c.is_some_and(|c| c == ' ' || c == '-');
     let left = blank(before(text, range.start)) && before(text, range.start - 1).is_some_and(|c| c.is_ascii_digit());
@@ -197,7 +201,7 @@ fn luhn(digits: &[u8]) -> bool {
     sum.is_multiple_of(10)
 }
 
-/// Lengths by country, for those that take part.
+/// IBAN lengths by country code, sorted by code for binary search.
 #[rustfmt::skip]
 const IBAN_LENGTHS: &[(&str, usize)] = &[
     ("AD", 24), ("AE", 23), ("AL", 28), ("AT", 20), ("AZ", 28), ("BA", 20), ("BE", 16), ("BG", 22), ("BH", 22),
@@ -274,7 +278,7 @@ fn phones(text: &str, out: &mut Vec<Match>) {
     for range in INTERNATIONAL.find_all(text) {
         let slice = text.get(range.clone()).unwrap_or_default();
         let sure = if slice.starts_with('+') { 0.9 } else { 0.75 };
-        // `00` starts many numbers that are none: it must be grouped.
+        // Many numbers that start with `00` are not telephone numbers, so require groups.
         let grouped = slice.starts_with('+') || (slice.contains([' ', '-', '/']) && !touches_digits(text, &range));
         if (8..=15).contains(&(count(slice))) && grouped && stands_alone(text, &range) && !slice.contains("\n\n") {
             out.push(Match::new("PHONE", tidy(range.clone()), sure));
@@ -296,7 +300,7 @@ fn phones(text: &str, out: &mut Vec<Match>) {
     }
 }
 
-/// Behind `:8080`, if a port follows.
+/// Returns the end of a port such as `:8080` that follows at `end`, or `end` itself.
 fn with_port(text: &str, end: usize) -> usize {
     let rest = text.get(end..).and_then(|r| r.strip_prefix(':')).unwrap_or_default();
     let digits = rest.bytes().take(5).take_while(u8::is_ascii_digit).count();
@@ -312,7 +316,8 @@ fn addresses(text: &str, out: &mut Vec<Match>) {
             .collect();
         let valid = octets.iter().all(Option::is_some);
         let words = label(text, range.start, 24);
-        // 1.2.3.4 is rather a section; two digits in an octet, or a word that says so, make it an address.
+        // 1.2.3.4 is more likely a section number. An octet of two digits or a preceding word such as "host" makes it
+        // an address.
         let likely = octets.iter().flatten().any(|&o| o >= 10) || IP_LABEL.is_match(words);
         if valid
             && likely

@@ -1,10 +1,10 @@
-//! Key phrases by plain statistics, in the way of RAKE.
+//! Extracts key phrases by word statistics, in the manner of RAKE.
 //!
-//! Candidates are runs of words between stop words, punctuation and masked places, and parts of runs that come back.
-//! A word weighs more the more it keeps company in runs (degree over frequency), and less the more chunks of the
-//! document have it; a phrase weighs its words' mean, with bonuses for length and for coming back that flatten out. Where
-//! there is no list of stop words, short words take their part; scripts without spaces give their runs of
-//! ideographs or katakana.
+//! Candidates are runs of words between stop words, punctuation and masked ranges, and parts of runs that occur more
+//! than once. A word weighs more if its runs are long (degree over frequency), and less if many chunks of the
+//! document contain it. A phrase scores the mean weight of its words, with logarithmic bonuses for length and
+//! repetition. In a language without a stop word list, short words count as stop words. In scripts without spaces,
+//! runs of ideographs or katakana are the candidates.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -15,20 +15,21 @@ use super::matches::touches;
 use super::stopwords;
 
 const MAX_WORDS: usize = 4;
-/// Characters that a word of a phrase may have; longer ones are no words.
+/// Maximum number of characters of a word in a phrase; longer strings are not words.
 const MAX_WORD_CHARS: usize = 40;
 
-/// A run of words: each in lower case, and where it stands.
+/// A run of words, each with its byte range and in lower case.
 type Run = Vec<(Range<usize>, String)>;
 
-/// What is scored: how often it stands in the text, where first, and whether as a whole run.
+/// Holds the statistics of a candidate phrase: its occurrences, its first byte range, and whether it is ever a whole
+/// run.
 struct Candidate {
     count: u32,
     first: Range<usize>,
     whole: bool,
 }
 
-/// How many chunks of the document have a word.
+/// Counts in how many chunks of a document each word occurs.
 pub struct Corpus {
     chunks: usize,
     with: HashMap<String, u32>,
@@ -47,14 +48,14 @@ impl Corpus {
         Self { chunks, with }
     }
 
-    /// 1 for a word of every chunk, more for a rare one.
+    /// Returns 1 for a word that every chunk contains, and more for rarer words.
     fn rarity(&self, word: &str) -> f64 {
         let with = self.with.get(word).copied().unwrap_or(1).max(1);
         1.0 + (self.chunks.max(1) as f64 / f64::from(with)).ln().max(0.0)
     }
 }
 
-/// At most `limit` phrases, best first, as they stand in the text. `masks` are sorted and disjoint.
+/// Returns at most `limit` phrases as written in the text, best first. `masks` must be sorted and disjoint.
 pub fn find(text: &str, language: Option<&str>, masks: &[Range<usize>], corpus: &Corpus, limit: usize) -> Vec<String> {
     let runs = runs(text, language, masks);
     let (mut frequency, mut degree): (HashMap<&str, f64>, HashMap<&str, f64>) = Default::default();
@@ -73,7 +74,7 @@ pub fn find(text: &str, language: Option<&str>, masks: &[Range<usize>], corpus: 
     };
     let all = candidates(&runs).into_iter().filter(|(_, c)| c.whole || c.count > 1);
     let mut ranked: Vec<_> = all.map(|(key, c)| (score(&key, &c), key, c)).collect();
-    // Equal scores in the order of the text: the same input gives the same phrases.
+    // Sort equal scores by position, so that the same input gives the same phrases.
     ranked.sort_by(|a, b| {
         b.0.total_cmp(&a.0).then_with(|| (a.2.first.start, a.1.len()).cmp(&(b.2.first.start, b.1.len())))
     });
@@ -91,7 +92,7 @@ pub fn find(text: &str, language: Option<&str>, masks: &[Range<usize>], corpus: 
     chosen.into_iter().map(|(_, range)| phrase(range)).collect()
 }
 
-/// Whole runs, and their parts of two words and more.
+/// Returns whole runs, and their parts of at least two words.
 fn candidates(runs: &[Run]) -> HashMap<Vec<&str>, Candidate> {
     let mut all: HashMap<Vec<&str>, Candidate> = HashMap::new();
     for run in runs {
@@ -148,7 +149,7 @@ fn runs(text: &str, language: Option<&str>, masks: &[Range<usize>]) -> Vec<Run> 
     out
 }
 
-/// Ends a run; one that is too long is no phrase and is divided.
+/// Ends the open run. A run that is too long for a phrase is divided.
 fn flush(open: &mut Run, out: &mut Vec<Run>) {
     let run = std::mem::take(open);
     let dense = run.first().is_some_and(|(_, w)| w.chars().all(is_dense));
@@ -157,7 +158,7 @@ fn flush(open: &mut Run, out: &mut Vec<Run>) {
     out.extend(run.chunks(most).filter(|part| chars(part) > 1).map(<[_]>::to_vec));
 }
 
-/// Scripts that are written without spaces.
+/// Returns whether `c` belongs to a script that is written without spaces.
 fn is_dense(c: char) -> bool {
     matches!(c as u32, 0x3040..=0x30FF | 0x3400..=0x9FFF | 0xF900..=0xFAFF | 0x20000..=0x3FFFF)
 }

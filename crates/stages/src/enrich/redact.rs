@@ -1,18 +1,20 @@
-//! Writing over personal data.
+//! Replaces personal data by placeholders.
 //!
-//! Replacing goes back to front, so that places found once stay true. A placeholder can have more tokens than what it
-//! covers; a chunk that grows out of the embedder's window is divided, never cut off, between matches.
+//! Matches are replaced from the last to the first, so that the positions of earlier ones stay valid. A placeholder
+//! can have more tokens than the text it covers. A chunk that grows beyond the embedder's window is divided between
+//! matches, never truncated.
 
 use std::ops::Range;
 
 use super::matches::Match;
 
-/// What a kind is replaced by.
+/// Returns the placeholder for a kind of personal data.
 pub fn placeholder(kind: &str) -> String {
     format!("[REDACTED_{kind}]")
 }
 
-/// The text with every match replaced, and the matches' places in it. Matches are sorted and disjoint.
+/// Replaces every match, and returns the new text with the position of each placeholder. Matches must be sorted and
+/// disjoint.
 pub fn replace(text: &str, matches: &[Match]) -> (String, Vec<Match>) {
     let mut out = text.to_owned();
     for m in matches.iter().rev() {
@@ -31,8 +33,9 @@ pub fn replace(text: &str, matches: &[Match]) -> (String, Vec<Match>) {
     (out, moved)
 }
 
-/// Where in a part of the text what is kept came to stand; what the part holds none of is left out, and what is written
-/// over is no longer there. `redacted` are sorted, disjoint and within `part`, in bytes of the whole text.
+/// Returns the matches of `kept` at their positions in the redacted part. Matches outside the part, and matches that
+/// a placeholder covers, are left out. `redacted` must be sorted, disjoint and within `part`; all ranges are in bytes
+/// of the whole text.
 pub fn moved(part: &Range<usize>, redacted: &[Match], kept: &[Match]) -> Vec<Match> {
     let within = |at: usize| {
         let before = redacted.iter().filter(|m| part.start <= m.range.start && m.range.end <= at);
@@ -48,7 +51,7 @@ pub fn moved(part: &Range<usize>, redacted: &[Match], kept: &[Match]) -> Vec<Mat
     kept.iter().filter_map(place).collect()
 }
 
-/// A stretch of the original and what it became.
+/// Holds a range of the original text and its redacted content.
 #[derive(Debug, PartialEq)]
 pub struct Part {
     pub original: Range<usize>,
@@ -57,7 +60,7 @@ pub struct Part {
     pub tokens: usize,
 }
 
-/// Replaces and divides until every part fits `window` by `count`.
+/// Replaces matches and divides the text until the token count of every part, as given by `count`, fits `window`.
 pub fn parts(original: &str, matches: &[Match], window: usize, count: &dyn Fn(&str) -> usize) -> Vec<Part> {
     let mut out = Vec::new();
     let mut waiting: Vec<Range<usize>> = std::iter::once(0..original.len()).collect();
@@ -83,7 +86,8 @@ pub fn parts(original: &str, matches: &[Match], window: usize, count: &dyn Fn(&s
     out
 }
 
-/// The place nearest to the middle that no match covers: white space, else a match's edge, else between characters.
+/// Returns the cut nearest to the middle that splits no match: at white space, else at the edge of a match, else
+/// between characters.
 fn middle(text: &str, matches: &[Match]) -> Option<usize> {
     let inside = |at: usize| {
         let next = matches.partition_point(|m| m.range.end <= at);
@@ -99,8 +103,7 @@ fn middle(text: &str, matches: &[Match]) -> Option<usize> {
     nearest(&mut spaces).or_else(|| nearest(&mut edges)).or_else(|| nearest(&mut any))
 }
 
-/// A heading that was cut short, without the last words if they might be the head of something personal: a number,
-/// an address.
+/// Removes the last words of a truncated heading if they may be the start of a number or an address.
 pub fn without_cut_off_data(heading: &str) -> String {
     let Some(kept) = heading.strip_suffix('…') else {
         return heading.to_owned();
@@ -148,7 +151,7 @@ mod tests {
         let (made, _) = replace(text, &redacted);
         let now = moved(&(0..text.len()), &redacted, &kept);
         assert_eq!(&made[now[0].range.clone()], "Jane Doe");
-        // In a part of its own, cut in the middle, outside, and under what is written over.
+        // In a part of its own, cut in the middle, outside the part, and under a placeholder.
         assert_eq!(moved(&(11..28), &redacted, &kept)[0].range, 0..8);
         assert_eq!(moved(&(16..28), &redacted, &kept)[0].range, 0..3);
         assert_eq!(moved(&(0..10), &redacted, &kept), []);

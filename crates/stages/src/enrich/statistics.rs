@@ -1,4 +1,4 @@
-//! What enrichment found, in numbers: part of its artefact, and of the stage's result.
+//! Counts the findings of a document, for the enrichment artefact and the result of the stage.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ pub struct Statistics {
     pub chunks_enriched: u64,
     pub pii_redacted_count: u64,
     pub key_phrases: u64,
-    /// By kind.
+    /// Number of entities found, by kind.
     pub entities: BTreeMap<String, u64>,
     pub patterns: BTreeMap<String, u64>,
     pub personal_data: BTreeMap<String, u64>,
-    /// Chunks by ISO 639-3 code, where it could be told.
+    /// Number of chunks by ISO 639-3 code, for chunks whose language was detected.
     pub languages: BTreeMap<String, u64>,
 }
 

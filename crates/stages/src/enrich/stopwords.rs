@@ -1,6 +1,6 @@
-//! Words that carry no topic, by language. Sorted: they are looked up by binary search.
+//! Lists words that carry no topic, by language. The lists are sorted for binary search.
 
-/// The list for an ISO 639-3 code; empty for languages without one.
+/// Returns the list for an ISO 639-3 code, or an empty list for other languages.
 pub fn of(code: &str) -> &'static [&'static str] {
     match code {
         "eng" => ENGLISH,

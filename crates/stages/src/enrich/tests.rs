@@ -1,4 +1,4 @@
-//! Enrichment as a whole: nothing lost at a boundary, nothing personal copied, bounded in time.
+//! Tests enrichment as a whole: matches across chunk boundaries, copies of personal data, bounded time.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::*;
 use crate::chunk::artefact::{self, Header};
 use crate::chunk::{ChunkOptions, TokenCounter, chunk_document};
 
-/// About four characters a token.
+/// Counts about four characters as one token.
 struct Quarters(usize);
 
 impl TokenCounter for Quarters {

@@ -1,4 +1,4 @@
-//! From a model hub: two files over HTTPS. TLS trusts the system's certificates.
+//! Downloads two files from a model hub over HTTPS. TLS trusts the system's certificates.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use super::super::ModelOptions;
 use super::{Failed, FetchProgress, Progress, TOKENIZER, WEIGHTS};
 
 pub async fn fetch(options: &ModelOptions, staging: &Path, progress: Progress<'_>) -> Result<(), Failed> {
-    // Fails where the process has a provider of cryptography already, which is as good.
+    // It fails if the process has installed a cryptography provider already; that one serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()
         .connect_timeout(Duration::from_secs(options.hub_connect_seconds))
         .read_timeout(Duration::from_secs(options.hub_stall_seconds))
         .build()?;
-    // The small one first: a hub that can't be reached is found out at once.
+    // Download the small file first, so that an unreachable hub is detected at once.
     for name in [TOKENIZER, WEIGHTS] {
         let url = format!("{}/{name}", options.hub_url.trim_end_matches('/'));
         download(&client, &url, &staging.join(name), options, progress).await?;
@@ -32,7 +32,7 @@ async fn download(
     progress: Progress<'_>,
 ) -> Result<(), Failed> {
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    // Without the address: it may hold a token.
+    // Remove the URL from errors, because it may contain a token.
     let response = client.get(url).send().await.and_then(|r| r.error_for_status()).map_err(|e| e.without_url())?;
     let total = response.content_length();
     let too_large = |bytes| bytes > options.max_bytes;

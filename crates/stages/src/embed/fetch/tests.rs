@@ -41,13 +41,13 @@ fn a_folder_of_the_users_own() {
     let options = ModelOptions { sources: vec![ModelSource::File], folder, ..options(dir.path()) };
     let files = run(&options).unwrap();
     assert_eq!(std::fs::read(&files.weights).unwrap(), b"weights");
-    // From the cache, without a source.
+    // The second run uses the cache, without a source.
     std::fs::remove_file(dir.path().join(WEIGHTS)).unwrap();
     assert_eq!(run(&options).unwrap(), files);
-    // A stamp that is lost (a copied cache) costs a look at the files, not a fetch.
+    // A lost note (a copied cache) costs one verification, not a fetch.
     std::fs::remove_file(files.weights.with_file_name("verified.json")).unwrap();
     assert_eq!(run(&options).unwrap(), files);
-    // A file that was changed is not trusted.
+    // A changed file is not trusted.
     std::fs::write(&files.weights, "weightS").unwrap();
     let error = run(&options).unwrap_err();
     assert_eq!(error.code, "no_model");
@@ -65,7 +65,7 @@ fn a_wrong_file_is_refused_by_its_hash() {
     assert!(error.contains("weights_sha256"), "{error}");
 }
 
-/// A hub on loopback that serves each path so many bytes of its body, and says it is whole.
+/// Starts a hub on loopback that announces whole bodies but omits the last `cut` bytes of the weights.
 fn hub(weights: &'static str, cut: usize) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! Whether files are the model that the configuration names.
+//! Verifies that files are the model that the configuration names.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,18 +13,18 @@ use sha2::{Digest, Sha256};
 use super::super::ModelOptions;
 use super::{Failed, ModelFiles, TOKENIZER, WEIGHTS};
 
-/// Beside the files: what they were when they were last read through.
+/// Name of the file that records the state of the files when they were last verified.
 const VERIFIED: &str = "verified.json";
 
 #[derive(PartialEq, Serialize, Deserialize)]
 struct Verified {
     weights_sha256: String,
     vocabulary_sha256: String,
-    /// Size and time of change of each file, in bytes and nanoseconds.
+    /// Size in bytes, and change time in seconds and nanoseconds, of each file.
     files: BTreeMap<String, (u64, i64, i64)>,
 }
 
-/// The cached model, if it is there and has not changed since it was verified.
+/// Returns the cached model if it exists and has not changed since it was verified.
 pub fn cached(folder: &Path, options: &ModelOptions) -> Option<ModelFiles> {
     let note: Verified = serde_json::from_slice(&std::fs::read(folder.join(VERIFIED)).ok()?).ok()?;
     let fits = note == describe(folder, options).ok()?;
@@ -39,20 +39,20 @@ pub fn cached(folder: &Path, options: &ModelOptions) -> Option<ModelFiles> {
     })
 }
 
-/// Reads files through that lie in place without a note that fits, and writes the note when they are right.
+/// Hashes the files in place, and writes the verification note if they are correct.
 pub fn recheck(folder: &Path, options: &ModelOptions) -> Result<(), Failed> {
     check(folder, options)?;
     note(folder, folder, options)
 }
 
-/// Reads the staged files through, and moves them into place when they are right.
+/// Hashes the staged files, and moves them into place if they are correct.
 pub fn install(staging: &Path, folder: &Path, options: &ModelOptions) -> Result<(), Failed> {
     check(staging, options)?;
     for name in [WEIGHTS, TOKENIZER] {
         File::open(staging.join(name))?.sync_all()?;
         std::fs::rename(staging.join(name), folder.join(name))?;
     }
-    // The note last: without it the files are read through again.
+    // Write the note last: without it the files are hashed again.
     note(staging, folder, options)?;
     File::open(folder)?.sync_all()?;
     Ok(())
@@ -70,14 +70,14 @@ fn check(staging: &Path, options: &ModelOptions) -> Result<(), Failed> {
     if weights.as_str() != options.weights_sha256 {
         let wanted = &options.weights_sha256;
         return Err(Failed(format!(
-            "{WEIGHTS} has SHA-256 {weights}, and embed.options.model.weights_sha256 is {wanted}"
+            "{WEIGHTS} has SHA-256 {weights}, but embed.options.model.weights_sha256 is {wanted}"
         )));
     }
     let vocabulary = vocabulary(&staging.join(TOKENIZER), options.max_bytes)?;
     if vocabulary.as_str() != options.vocabulary_sha256 {
         let wanted = &options.vocabulary_sha256;
         return Err(Failed(format!(
-            "{TOKENIZER} has a vocabulary of SHA-256 {vocabulary}, and embed.options.model.vocabulary_sha256 is {wanted}"
+            "{TOKENIZER} has a vocabulary of SHA-256 {vocabulary}, but embed.options.model.vocabulary_sha256 is {wanted}"
         )));
     }
     Ok(())
@@ -94,7 +94,7 @@ fn describe(folder: &Path, options: &ModelOptions) -> std::io::Result<Verified> 
 }
 
 fn hash_file(path: &Path, max_bytes: u64) -> Result<Sha256Hex, Failed> {
-    let mut file = File::open(path).map_err(|e| Failed(format!("no {WEIGHTS} came: {e}")))?.take(max_bytes);
+    let mut file = File::open(path).map_err(|e| Failed(format!("can't open {WEIGHTS}: {e}")))?.take(max_bytes);
     let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
     loop {
         match file.read(&mut buffer)? {
@@ -114,13 +114,13 @@ struct Model {
     vocab: BTreeMap<String, u32>,
 }
 
-/// SHA-256 of the tokens in order of their ids, one a line.
+/// Returns the SHA-256 of the tokens in order of their ids, one per line.
 fn vocabulary(path: &Path, max_bytes: u64) -> Result<Sha256Hex, Failed> {
     let mut text = Vec::new();
-    let file = File::open(path).map_err(|e| Failed(format!("no {TOKENIZER} came: {e}")))?;
+    let file = File::open(path).map_err(|e| Failed(format!("can't open {TOKENIZER}: {e}")))?;
     file.take(max_bytes).read_to_end(&mut text)?;
     let tokenizer: Tokenizer =
-        serde_json::from_slice(&text).map_err(|e| Failed(format!("{TOKENIZER} is no tokenizer: {e}")))?;
+        serde_json::from_slice(&text).map_err(|e| Failed(format!("{TOKENIZER} is not a valid tokenizer: {e}")))?;
     let mut tokens: Vec<(u32, String)> = tokenizer.model.vocab.into_iter().map(|(t, id)| (id, t)).collect();
     tokens.sort();
     let lines: Vec<String> = tokens.into_iter().map(|(_, t)| t).collect();

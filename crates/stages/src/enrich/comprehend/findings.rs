@@ -1,4 +1,4 @@
-//! From answers about parts to findings of chunks.
+//! Converts answers about parts of chunks into findings of chunks.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -10,13 +10,13 @@ use super::{Analysis, Api, DetectedLanguage, Part, split_back};
 use crate::enrich::EnrichOptions;
 use crate::enrich::matches::{Match, best_disjoint, found, touches};
 
-/// Its kinds of entities; one that is newer counts as the last.
+/// Comprehend's kinds of entities; any newer kind counts as `OTHER`.
 const ENTITY_KINDS: [&str; 9] =
     ["COMMERCIAL_ITEM", "DATE", "EVENT", "LOCATION", "ORGANIZATION", "PERSON", "QUANTITY", "TITLE", "OTHER"];
 
 type All = BTreeMap<(Api, usize), Analysis>;
 
-/// Of each chunk that was asked about, its language, if it is one surely enough.
+/// Returns the language of each chunk that was asked about. The language is `None` if its score is below `bar`.
 pub fn languages(told: &All, parts: &[Part], chunks: &Chunks, bar: f32) -> Vec<(usize, Option<DetectedLanguage>)> {
     let mut by_chunk: BTreeMap<usize, (f32, BTreeMap<&str, f32>)> = BTreeMap::new();
     for (i, part) in parts.iter().enumerate() {
@@ -37,7 +37,7 @@ pub fn languages(told: &All, parts: &[Part], chunks: &Chunks, bar: f32) -> Vec<(
     by_chunk.into_iter().map(sure).collect()
 }
 
-/// All that was answered about a document, and where nothing may be copied from.
+/// Holds all answers about a document, and the masks that no finding may copy from.
 pub struct Findings<'a> {
     pub options: &'a EnrichOptions,
     pub parts: &'a [Part],
@@ -46,7 +46,8 @@ pub struct Findings<'a> {
 }
 
 impl Findings<'_> {
-    /// Puts them beside, or in the place of, those by rule.
+    /// Adds the findings to the chunks. Entities are merged with the rules' entities; key phrases replace the rules'
+    /// phrases.
     pub fn add_to(&self, chunks: &mut Chunks) {
         let mut of_chunk: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (i, part) in self.parts.iter().enumerate() {
@@ -66,7 +67,8 @@ impl Findings<'_> {
         }
     }
 
-    /// What was found in bytes of the chunk, sure enough and nobody's personal data; `None` where nobody was asked.
+    /// Returns the matches in bytes of the chunk that reach the minimum score and touch no personal data. Returns
+    /// `None` if none of the parts was analysed by `api`.
     fn spots(&self, api: Api, text: &str, parts: &[usize], masks: &[Range<usize>]) -> Option<Vec<Match>> {
         let mut all: Option<Vec<Match>> = None;
         for i in parts {
@@ -89,7 +91,7 @@ impl Findings<'_> {
         Some(found(text, &all, true))
     }
 
-    /// Best first, each once.
+    /// Returns each key phrase once, best first.
     fn key_phrases(&self, text: &str, parts: &[usize], masks: &[Range<usize>]) -> Option<Vec<String>> {
         let mut all = self.spots(Api::KeyPhrases, text, parts, masks)?;
         all.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.range.start.cmp(&b.range.start)));
@@ -102,7 +104,7 @@ impl Findings<'_> {
         Some(all.into_iter().filter_map(phrase).take(self.options.max_key_phrases).collect())
     }
 
-    /// Of the parts together, each by its length.
+    /// Returns the mean sentiment of the parts, weighted by length.
     fn sentiment(&self, text: &str, parts: &[usize]) -> Option<Sentiment> {
         let mut sums = [0f32; 4];
         let (mut all, mut only, mut asked) = (0f32, None, 0);
@@ -133,7 +135,7 @@ impl Findings<'_> {
     }
 }
 
-/// The new ones, and of those by rule what none of them covers.
+/// Merges `new` entities into the rules' entities, and drops a rule's entity that overlaps a new one.
 fn beside(by_rule: &mut Vec<Mention>, new: Vec<Mention>, most: usize) {
     let overlaps = |a: &Mention| new.iter().any(|b| b.start < a.end && a.start < b.end);
     by_rule.retain(|found| !overlaps(found));

@@ -1,13 +1,13 @@
-//! Its codes of languages (RFC 5646) and ours (ISO 639-3).
+//! Maps Comprehend's language codes (RFC 5646) to the codes used here (ISO 639-3).
 
-/// What it finds entities, key phrases and sentiment in.
+/// Languages in which Comprehend finds entities, key phrases and sentiment.
 pub const KNOWN: &[&str] = &["ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "pt", "zh", "zh-TW"];
 
-/// What it finds personal data in.
+/// Languages in which Comprehend finds personal data.
 pub const KNOWN_PERSONAL: &[&str] = &["en", "es"];
 
-/// Every language that it tells by a code of two letters. The first of two with the same code of ours is the one that is
-/// asked for.
+/// Languages that Comprehend reports by a two-letter code, with their ISO 639-3 code. If two entries share an ISO
+/// code, requests use the first.
 #[rustfmt::skip]
 const CODES: &[(&str, &str)] = &[
     ("af", "afr"), ("am", "amh"), ("ar", "ara"), ("as", "asm"), ("az", "aze"), ("ba", "bak"), ("be", "bel"),
@@ -27,13 +27,14 @@ const CODES: &[(&str, &str)] = &[
     ("yo", "yor"), ("zh", "cmn"), ("zh-TW", "cmn"),
 ];
 
-/// ISO 639-3; a code that is none of two letters is one of three.
+/// Returns the ISO 639-3 code for one of Comprehend's codes. A code that is not listed has three letters already and
+/// loses only its region.
 pub fn ours(theirs: &str) -> String {
     let known = CODES.iter().find(|(code, _)| *code == theirs).map(|(_, code)| *code);
     known.unwrap_or_else(|| theirs.split('-').next().unwrap_or(theirs)).to_owned()
 }
 
-/// Its code for one of ours; ours itself where it has none.
+/// Returns Comprehend's code for an ISO 639-3 code, or the same code if none is listed.
 pub fn theirs(ours: &str) -> String {
     CODES.iter().find(|(_, code)| *code == ours).map_or(ours, |(code, _)| code).to_owned()
 }

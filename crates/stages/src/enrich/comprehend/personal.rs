@@ -1,4 +1,4 @@
-//! Personal data over the whole text: which stretches are sent, and where what was found stands.
+//! Selects the texts in which Comprehend searches for personal data, and maps its matches back to the document.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -12,7 +12,8 @@ use crate::enrich::local::{Others, joined_text};
 use crate::enrich::matches::Match;
 use crate::enrich::{EnrichOptions, language};
 
-/// Comprehend's kinds and ours, which are the same but where a rule finds that kind already.
+/// Comprehend's kinds and the kinds used here. They differ only where a rule already finds that kind under another
+/// name.
 pub const PERSONAL_KINDS: &[(&str, &str)] = &[
     ("ADDRESS", "ADDRESS"),
     ("AGE", "AGE"),
@@ -52,37 +53,39 @@ pub const PERSONAL_KINDS: &[(&str, &str)] = &[
     ("VEHICLE_IDENTIFICATION_NUMBER", "VEHICLE_IDENTIFICATION_NUMBER"),
 ];
 
-/// One that is newer than this list is taken all the same.
+/// Kind for any of Comprehend's kinds that is newer than this list.
 const UNKNOWN: &str = "PERSONAL_DATA";
 
-/// Not taken unless asked for.
+/// Kinds of Comprehend that are ignored by default.
 pub const IGNORED: &[&str] = &["DATE_TIME", "URL"];
 
-/// What stands in two stretches that follow each other: more than a name or an address is long.
+/// Number of bytes that consecutive texts share: more than the length of a name or an address.
 const OVERLAP: usize = 256;
 
-/// Stretches of a document that are looked through.
+/// Holds the texts of a document that are searched for personal data.
 pub struct Whole {
-    /// The text of all chunks.
+    /// Joined text of all chunks.
     text: String,
     parts: Vec<Part>,
-    /// Each heading once, one a line.
+    /// Distinct headings, one per line.
     headings: String,
     lines: Vec<Range<usize>>,
     heading_parts: Vec<Part>,
 }
 
-/// One text of a request, and the language that it is asked in.
+/// Describes one text of a request, and its language.
 struct Part {
     range: Range<usize>,
     code: String,
 }
 
-/// The language in which a chunk is looked through, or that in which it is not.
+/// Supported language in which a chunk is searched (`Ok`), or the unsupported language for which it is skipped
+/// (`Err`).
 pub type Spoken = Result<String, String>;
 
-/// Of each chunk: the document's; where that can't be told or is none that is known, the chunk's own. In this order, for a
-/// list of names is easily taken for another language, and would not be looked through.
+/// Returns the language of each chunk: the document's, or the chunk's own if the document's is unknown or
+/// unsupported. The document's language comes first, because a list of names is easily mistaken for another language
+/// and would be skipped.
 pub fn languages(chunks: &Chunks, options: &EnrichOptions) -> Vec<Spoken> {
     let comprehend = &options.comprehend;
     let known = |code: String| match KNOWN_PERSONAL.contains(&code.as_str()) && comprehend.languages.contains(&code) {
@@ -102,7 +105,7 @@ pub fn languages(chunks: &Chunks, options: &EnrichOptions) -> Vec<Spoken> {
 }
 
 impl Whole {
-    /// `codes` has a language for each chunk.
+    /// Selects the texts to search, of at most `most` bytes each. `codes` has one language for each chunk.
     pub fn of(chunks: &Chunks, codes: &[Spoken], most: usize) -> Self {
         let (text, places) = joined_text(&chunks.chunks);
         let (mut headings, mut lines, mut spoken) = (String::new(), Vec::new(), Vec::new());
@@ -121,14 +124,14 @@ impl Whole {
         Self { text, parts, headings, lines, heading_parts }
     }
 
-    /// What is sent, in order, each with its language.
+    /// Returns the texts to send, in order, each with its language.
     pub fn texts(&self) -> Vec<(&str, &str)> {
         let of_text = self.parts.iter().map(|part| (&self.text, part));
         let all = of_text.chain(self.heading_parts.iter().map(|part| (&self.headings, part)));
         all.map(|(text, part)| (text.get(part.range.clone()).unwrap_or_default(), part.code.as_str())).collect()
     }
 
-    /// Where it was found, from what was found in each text that was sent.
+    /// Converts the spans found in each text into personal data of the document, without the ignored kinds.
     pub fn found(&self, spots: &[Vec<DetectedSpan>], ignored: &[String]) -> Others {
         let (of_text, of_headings) = spots.split_at(self.parts.len().min(spots.len()));
         let text = matches(&self.text, &self.parts, of_text, ignored);
@@ -149,7 +152,7 @@ impl Whole {
     }
 }
 
-/// Neighbours in one language are looked through together.
+/// Splits the text into parts; neighbouring chunks in one language share a part.
 fn stretches(text: &str, places: &[Range<usize>], codes: &[Spoken], most: usize) -> Vec<Part> {
     let mut runs: Vec<Option<(Range<usize>, &str)>> = Vec::new();
     for (place, code) in places.iter().zip(codes) {
@@ -167,7 +170,8 @@ fn stretches(text: &str, places: &[Range<usize>], codes: &[Spoken], most: usize)
     parts
 }
 
-/// Parts of which each begins a little before the one before ends, so that what is cut there stands in one of them.
+/// Splits the text into parts that each begin a little before the end of the previous one. Data that a cut splits is
+/// whole in one of them.
 fn overlapping(text: &str, most: usize) -> Vec<Range<usize>> {
     let overlap = OVERLAP.min(most / 4);
     let mut parts = split(text, most - overlap);
@@ -176,7 +180,7 @@ fn overlapping(text: &str, most: usize) -> Vec<Range<usize>> {
         while !text.is_char_boundary(from) {
             from += 1;
         }
-        // From a word's begin, if one begins there.
+        // Start at the beginning of a word if one begins in the overlap.
         let before = text.get(from..part.start).unwrap_or_default();
         from += before.find(char::is_whitespace).map_or(0, |at| before.len() - before[at..].trim_start().len());
         part.start = from.min(part.start);

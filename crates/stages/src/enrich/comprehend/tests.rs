@@ -1,4 +1,4 @@
-//! Against an analyst that finds what a test says, and writes down what it was asked.
+//! Tests the enricher with an analyst that returns prepared findings and records its calls.
 
 use std::sync::Mutex;
 
@@ -21,10 +21,10 @@ impl TokenCounter for Quarters {
     }
 }
 
-/// Finds each of these wherever it stands whole: what it is asked for, its kind, the text.
+/// Finds each prepared text wherever it occurs whole. Entries are API, kind and text.
 struct Finder {
     found: Vec<(Api, &'static str, &'static str)>,
-    /// Of a text that holds the word.
+    /// Word, and the language code of a text that contains it.
     languages: Vec<(&'static str, &'static str)>,
     asked: Mutex<Vec<(Api, String, String)>>,
 }
@@ -114,7 +114,7 @@ const WIDE: ChunkOptions =
 const ENGLISH: &str =
     "The quarterly report of the company was read with great interest by everybody in the room today.";
 
-/// Every finding with a text points at it, in code points.
+/// Asserts that every finding with a text points at that text, in code points.
 fn assert_places(chunks: &Chunks) {
     for chunk in &chunks.chunks {
         let chars: Vec<char> = chunk.content.chars().collect();
@@ -172,7 +172,7 @@ async fn a_long_passage_is_sent_in_parts_and_put_together() {
     let asked = finder.asked(Api::Entities);
     assert!(asked.len() == 2 && asked.iter().all(|(_, text)| text.len() <= 4_950), "{}", asked.len());
     assert_eq!(asked.iter().map(|(_, text)| text.as_str()).collect::<String>(), done.chunks.chunks[0].content);
-    // The first part is larger, and well disposed.
+    // The first part is larger and positive.
     let mood = findings.sentiment.as_ref().unwrap();
     assert!(mood.label == SentimentLabel::Positive && mood.negative > 0.1, "{mood:?}");
 }
@@ -296,16 +296,16 @@ async fn a_language_that_is_not_known_is_noted_and_fails_nothing() {
         done.chunks.iter().map(|c| c.findings.as_ref().unwrap().language.clone().unwrap().code).collect();
     assert_eq!(told.iter().collect::<std::collections::BTreeSet<_>>().len(), 3, "{told:?}");
     let expected = [
-        "comprehend was not asked about entities, key phrases in `jpn`: found by rule alone",
-        "comprehend was not asked about entities, key phrases, sentiment in `pol`: found by rule alone",
+        "comprehend was not called for entities, key phrases in `jpn`: only local rules were applied",
+        "comprehend was not called for entities, key phrases, sentiment in `pol`: only local rules were applied",
     ];
     assert_eq!(done.notes, expected);
 
-    // Personal data is in fewer.
+    // Fewer languages support personal data.
     options.comprehend.apis = vec![Api::PersonalData];
     let done = enrich(chunks_of(&[(P, polish)], &WIDE), options.clone(), &finder).await.chunks;
-    assert_eq!(done.notes, ["comprehend was not asked about personal data in `pol`: found by rule alone"]);
-    // What is in another is looked through all the same.
+    assert_eq!(done.notes, ["comprehend was not called for personal data in `pol`: only local rules were applied"]);
+    // Passages in a supported language are searched all the same.
     let english = format!("{ENGLISH} It was sent to Jane Doe of this town, and to nobody else there.");
     let long = japanese.repeat(6);
     let blocks = [(H1, "# 契約"), (P, long.as_str()), (H1, "# Letter"), (P, &english), (H1, "# 終わり"), (P, &long)];
@@ -313,15 +313,15 @@ async fn a_language_that_is_not_known_is_noted_and_fails_nothing() {
     let names = Arc::new(Finder::new(&[(Api::PersonalData, "NAME", "Jane Doe")]));
     let done = enrich(mixed, EnrichOptions { redact: true, ..options.clone() }, &names).await.chunks;
     assert!(done.chunks.iter().all(|c| !c.content.contains("Jane Doe")) && done.pii_redacted > 0);
-    assert_eq!(done.notes, ["comprehend was not asked about personal data in `jpn`: found by rule alone"]);
+    assert_eq!(done.notes, ["comprehend was not called for personal data in `jpn`: only local rules were applied"]);
     let asked = names.asked(Api::PersonalData);
     assert!(!asked.is_empty() && asked.iter().all(|(code, t)| code == "en" && !t.contains("契約")), "{asked:?}");
-    // Nobody can tell: as configured.
+    // If no language is detected, the configured default applies.
     options.comprehend.default_language = String::new();
     let done = enrich(chunks_of(&[(P, "Jane Doe 4711")], &WIDE), options, &finder).await.chunks;
     assert_eq!(
         done.notes,
-        ["comprehend was not asked about personal data in a language that can't be told: found by rule alone"]
+        ["comprehend was not called for personal data in an unknown language: only local rules were applied"]
     );
 }
 

@@ -1,7 +1,7 @@
-//! Cutting a text into parts that the service takes, and finding its places again.
+//! Splits a text into parts within the service's limits, and maps positions back to the text.
 //!
-//! Limits are in bytes, places in code points, and ours in bytes: parts cover the text without a gap, so that a place in
-//! a part is a place in the text by adding where the part begins.
+//! The service's limits are in bytes and its positions in code points; positions here are in bytes. Parts cover the
+//! text without a gap. A position in a part becomes a position in the text by adding the start of the part.
 
 use std::ops::Range;
 
@@ -9,8 +9,8 @@ use unicode_segmentation::{GraphemeCursor, GraphemeIncomplete};
 
 use crate::chunk::sentences::sentences;
 
-/// Parts of at most `most` bytes which together are the text: cut before a sentence, else before a word, else between
-/// characters as a reader sees them, else between code points.
+/// Splits the text into parts of at most `most` bytes that together are the whole text. It cuts before a sentence,
+/// else before a word, else between grapheme clusters, else between code points.
 pub fn split(text: &str, most: usize) -> Vec<Range<usize>> {
     if text.is_empty() {
         return Vec::new();
@@ -31,11 +31,12 @@ pub fn split(text: &str, most: usize) -> Vec<Range<usize>> {
     parts
 }
 
-/// The last place up to `limit` where a word begins; otherwise one between characters. Always after `from`.
+/// Returns the last position up to `limit` at which a word begins, or else a boundary between characters. The
+/// position is always after `from`.
 fn before_word(text: &str, from: usize, limit: usize) -> usize {
     let limit = floor(text, limit);
     let stretch = text.get(from..limit).unwrap_or_default();
-    // After the last white space, unless nothing but white space stands before it.
+    // Cut after the last white space, unless only white space precedes it.
     let space = stretch.rfind(char::is_whitespace).and_then(|at| {
         let width = stretch[at..].chars().next().map_or(1, char::len_utf8);
         (!stretch[..at].trim().is_empty()).then_some(from + at + width)
@@ -51,7 +52,7 @@ fn between_characters(text: &str, from: usize, limit: usize) -> usize {
         Err(_) => None,
     };
     let boundary = boundary.filter(|at| *at > from && *at <= limit);
-    // One character that is longer than the limit: between its code points, and never none of them.
+    // A single character is longer than the limit: cut between its code points, after at least one.
     boundary.unwrap_or_else(|| match limit > from {
         true => limit,
         false => from + text.get(from..).and_then(|t| t.chars().next()).map_or(1, char::len_utf8),
@@ -66,9 +67,9 @@ fn floor(text: &str, mut at: usize) -> usize {
     at
 }
 
-/// Code points of a text as bytes.
+/// Maps code points of a text to bytes.
 pub struct Places {
-    /// Where each code point begins, and the end; empty where every one is a byte long.
+    /// Byte offset of each code point, and of the end; empty if the text is ASCII.
     begins: Vec<u32>,
     bytes: usize,
 }
@@ -83,7 +84,7 @@ impl Places {
         Self { begins, bytes: text.len() }
     }
 
-    /// The bytes of a stretch; `None` where it lies outside.
+    /// Returns the byte range of a range of code points, or `None` if it is empty or outside the text.
     pub fn bytes(&self, start: usize, end: usize) -> Option<Range<usize>> {
         let at = |point: usize| match self.begins.is_empty() {
             true => (point <= self.bytes).then_some(point),
@@ -113,10 +114,10 @@ mod tests {
             ("no end of sentence in here", 12, &["no end of ", "sentence in ", "here"]),
             ("unbreakableword", 6, &["unbrea", "kablew", "ord"]),
             ("これは文です。次の文です。", 24, &["これは文です。", "次の文です。"]),
-            // Not between a letter and its mark, nor within a family.
+            // Cuts neither between a letter and its mark, nor within a joined emoji.
             ("aaaae\u{301}bbb", 6, &["aaaa", "e\u{301}bbb"]),
             ("ab👨‍👩‍👧cd", 20, &["ab👨‍👩‍👧", "cd"]),
-            // Larger than the limit: between code points.
+            // A cluster larger than the limit is cut between code points.
             ("👨‍👩‍👧", 8, &["👨\u{200d}", "👩\u{200d}", "👧"]),
             ("\u{5d0}\u{5d1} \u{5d2}\u{5d3} \u{5d4}", 6, &["\u{5d0}\u{5d1} ", "\u{5d2}\u{5d3} ", "\u{5d4}"]),
         ];
@@ -154,7 +155,7 @@ mod tests {
             let ranges = split(&text, most);
             prop_assert_eq!(ranges.iter().map(|r| &text[r.clone()]).collect::<String>(), &text[..]);
             prop_assert!(ranges.iter().all(|r| r.len() <= most && !r.is_empty()));
-            // Whatever is found in a part is the same stretch of the text.
+            // A span found in a part is the same stretch of the text.
             for range in &ranges {
                 let part = &text[range.clone()];
                 let places = Places::of(part);
