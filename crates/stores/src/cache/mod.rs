@@ -1,10 +1,10 @@
-//! What was made before: vectors by model and text, and a service's findings by question and text, so that nothing is
-//! embedded, asked or paid for twice.
+//! Caches earlier results: vectors by model and text, and a service's findings by question and text. So nothing is
+//! embedded, requested or paid for twice.
 //!
-//! They are caches in the strict sense: whatever happens to one costs time and never a document. A cache that can't be
-//! read has nothing, one that can't be written forgets, a damaged one is set aside and begun anew; all of that is in
-//! the log and in no document's record. A full disk is no exception: what follows, the document's artefact, meets it
-//! too, in a place that knows what to do about it. The only errors are mistakes of the caller.
+//! Losing a cache costs time, never a document. An unreadable cache is treated as empty, and a cache that cannot be
+//! written stores nothing. A damaged file is moved aside and replaced. These events are logged and appear in no
+//! document's record. A full disk is handled in the same way: writing the document's artefact will meet it too, and
+//! reports it. The only errors are mistakes of the caller.
 
 mod sqlite;
 #[cfg(test)]

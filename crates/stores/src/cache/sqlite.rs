@@ -1,6 +1,6 @@
-//! Caches in SQLite files of their own, and the embedding cache as one of them.
+//! Stores caches in their own SQLite files. The embedding cache is one of them.
 //!
-//! Vectors are little-endian `f32`s under the text's hash.
+//! Vectors are stored as little-endian `f32`s under the text's hash.
 
 mod blobs;
 mod findings;
@@ -18,14 +18,16 @@ use self::blobs::Blobs;
 
 pub use findings::SqliteFindingsCache;
 
-/// Cheap to clone; clones share the file. One lookup or write runs at a time, on a thread that may block.
+/// Caches vectors in an SQLite file. Clones are cheap and share the file. One lookup or write runs at a time, on a
+/// thread that may block.
 #[derive(Clone)]
 pub struct SqliteEmbeddingCache {
     blobs: Blobs,
 }
 
 impl SqliteEmbeddingCache {
-    /// Opens the cache in the file at `path`; its folder must exist. Never fails: see the module. Blocks.
+    /// Opens the cache in the file at `path`; the folder must exist. Blocks. It never fails: an unusable cache is
+    /// empty.
     pub fn open(path: &Path, options: EmbeddingCacheOptions) -> Self {
         Self { blobs: Blobs::open("embedding cache", path, options.limits()) }
     }
@@ -42,14 +44,14 @@ impl EmbeddingCache for SqliteEmbeddingCache {
     async fn put_many(&self, model: &ModelIdentity, entries: Vec<(Sha256Hex, Vec<f32>)>) -> Result<(), StageError> {
         if let Some((_, vector)) = entries.iter().find(|(_, v)| v.len() != model.dimension as usize) {
             let message = format!(
-                "the embedder gave a vector of {} numbers for model {}, which has {}",
+                "the embedder returned a vector of {} dimensions for model {}, which has {}",
                 vector.len(),
                 model.id,
                 model.dimension
             );
             return Err(StageError::system("wrong_dimension", message));
         }
-        // A number that is none is a mistake that must not be kept for ever.
+        // A vector with NaN or infinity is an error of the embedder and must not be cached.
         let sound = entries.into_iter().filter(|(_, vector)| vector.iter().all(|x| x.is_finite()));
         self.blobs.put(identity(model), sound.map(|(text, vector)| (text, encode(&vector))).collect()).await;
         Ok(())

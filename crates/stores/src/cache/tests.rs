@@ -90,7 +90,7 @@ async fn a_damaged_file_is_set_aside_and_begun_anew() {
         assert_eq!(known(&cache, 0..10).await, 10, "round {round}");
         assert!(dir.path().join("embeddings.db.damaged").exists());
     }
-    // Of another program: its tables are not ours.
+    // This file belongs to another program: its tables differ from docweir's.
     std::fs::remove_file(&path).unwrap();
     let other = rusqlite::Connection::open(&path).unwrap();
     other.execute_batch("PRAGMA user_version = 1; CREATE TABLE embeddings (x);").unwrap();
@@ -107,14 +107,14 @@ async fn damage_that_shows_while_it_is_used_costs_no_document() {
     let cache = open(dir.path());
     cache.put_many(&model("w"), entries(0..5000)).await.unwrap();
     drop(cache);
-    // The header stays, all else is noise.
+    // The header stays; the rest is overwritten.
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[4096..].fill(0xa5);
     std::fs::write(&path, bytes).unwrap();
     let cache = open(dir.path());
     assert_eq!(known(&cache, 0..10).await, 0);
     cache.put_many(&model("w"), entries(0..10)).await.unwrap();
-    assert_eq!(known(&cache, 0..10).await, 10, "the new one works");
+    assert_eq!(known(&cache, 0..10).await, 10, "the new file works");
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn a_row_that_rotted_is_not_there() {
     assert_eq!((spoilt, short), (1, 1));
     assert_eq!(known(&cache, 0..10).await, 8);
     cache.put_many(&model("w"), entries(0..10)).await.unwrap();
-    assert_eq!(known(&cache, 0..10).await, 10, "and can be put again");
+    assert_eq!(known(&cache, 0..10).await, 10, "they can be stored again");
 }
 
 #[tokio::test]
@@ -186,7 +186,7 @@ async fn a_full_or_missing_disk_costs_no_document() {
     let cache = open(disk.path());
     cache.put_many(&model("w"), entries(0..10)).await.unwrap();
     cache.put_many(&model("w"), entries(10..20_000)).await.unwrap();
-    assert_eq!(known(&cache, 0..10).await, 10, "what was there before the disk was full");
+    assert_eq!(known(&cache, 0..10).await, 10, "entries from before the disk was full");
 }
 
 #[tokio::test]
@@ -204,7 +204,7 @@ async fn what_is_forgotten_is_gone_from_every_file() {
     for name in ["embeddings.db", "embeddings.db-wal"] {
         let body = std::fs::read(dir.path().join(name)).unwrap_or_default();
         let held = vector(5).iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
-        assert!(!body.windows(held.len()).any(|w| w == held), "{name} still holds a vector");
+        assert!(!body.windows(held.len()).any(|w| w == held), "{name} still contains a vector");
     }
 
     cache.put_many(&model("w"), entries(0..10)).await.unwrap();
@@ -212,7 +212,7 @@ async fn what_is_forgotten_is_gone_from_every_file() {
     let off = EmbeddingCacheOptions { enabled: false, ..Default::default() };
     let cache = SqliteEmbeddingCache::open(&dir.path().join("embeddings.db"), off);
     cache.forget(Forget::Texts(vec![text(0)])).await.unwrap();
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "a cache that is not used keeps nothing");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "a disabled cache keeps nothing");
 }
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn no_cache_knows_nothing() {
     let off = SqliteEmbeddingCache::open(&dir.path().join("e.db"), options);
     off.put_many(&model("w"), entries(0..10)).await.unwrap();
     assert_eq!(known(&off, 0..10).await, 0);
-    assert!(dir.path().read_dir().unwrap().next().is_none(), "no file is made");
+    assert!(dir.path().read_dir().unwrap().next().is_none(), "no file is created");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A queue in memory, on tokio's clock, that fails on demand.
+//! Keeps a queue in memory, on tokio's clock, with failures on demand.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,9 +20,9 @@ struct State {
     dead: Vec<String>,
     redrive: Option<u32>,
     next: u64,
-    /// Failures of the next calls, in order.
+    /// Errors that the next calls return, in order.
     failures: VecDeque<QueueError>,
-    /// Calls that received something or nothing.
+    /// Number of calls to receive, with or without messages.
     receives: u64,
 }
 
@@ -57,7 +57,7 @@ impl MemoryQueue {
         self.sent.notify_one();
     }
 
-    /// Bodies of those that are not deleted, hidden ones too.
+    /// Returns the bodies of all messages that are not deleted, including hidden ones.
     pub fn left(&self) -> Vec<String> {
         self.state().messages.iter().map(|m| m.body.clone()).collect()
     }
@@ -66,18 +66,18 @@ impl MemoryQueue {
         self.state().dead.clone()
     }
 
-    /// Times that the messages were received, in the order in which they were put.
+    /// Returns how often each message was received, in the order in which the messages were sent.
     pub fn receives(&self) -> Vec<u32> {
         self.state().messages.iter().map(|m| m.receives).collect()
     }
 
-    /// How many can be received at this moment.
+    /// Returns the number of messages that can be received now.
     pub fn visible(&self) -> usize {
         let now = Instant::now();
         self.state().messages.iter().filter(|m| m.visible_at <= now).count()
     }
 
-    /// Calls to receive so far.
+    /// Returns the number of calls to receive so far.
     pub fn asked(&self) -> u64 {
         self.state().receives
     }

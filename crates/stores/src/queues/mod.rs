@@ -1,7 +1,8 @@
-//! Queues of messages: SQS, memory for tests.
+//! Accesses message queues: SQS, and a queue in memory for tests.
 //!
-//! A message that is received is hidden for a while, and comes again unless it is deleted: at least once, in any order. The
-//! queue counts how often, and may put one that came too often aside, among its dead letters.
+//! A received message is hidden for a while and is delivered again unless it is deleted. Delivery is at least once,
+//! in any order. The queue counts the deliveries of a message, and may move a message with too many to a dead-letter
+//! queue.
 
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "it is for tests")]
@@ -11,30 +12,30 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-/// Most messages of one call.
+/// Maximum number of messages per call.
 pub const MOST: usize = 10;
 
-/// A message in hand.
+/// Holds a received message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
     pub id: String,
     pub body: String,
-    /// What it is hidden and deleted by, this time.
+    /// Handle of this delivery, used to hide or delete the message.
     pub receipt: String,
-    /// Times that it was received, this one included.
+    /// Number of deliveries so far, including this one.
     pub receives: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueueError {
-    /// May pass by itself.
-    #[error("the queue {queue} is not to be had just now: {reason}")]
+    /// The queue is temporarily unavailable; a retry can succeed.
+    #[error("queue {queue} is temporarily unavailable: {reason}")]
     Busy { queue: String, reason: String },
-    /// Somebody else has the message now, or it is deleted.
-    #[error("the message is in nobody's hands, or in somebody else's")]
+    /// Another consumer has the message now, or the message is deleted.
+    #[error("the message was deleted or is held by another consumer")]
     Lost,
-    /// No such queue, or not for us.
-    #[error("the queue {queue} can't be used: {reason}; {hint}")]
+    /// The queue does not exist, or access is denied.
+    #[error("queue {queue} can't be used: {reason}; {hint}")]
     Broken { queue: String, reason: String, hint: &'static str },
 }
 
@@ -42,17 +43,19 @@ pub enum QueueError {
 pub trait Queue: Send + Sync + 'static {
     fn name(&self) -> &str;
 
-    /// Receipts after which the queue puts a message among its dead letters; `None` where it never does.
+    /// Returns the number of deliveries after which the queue moves a message to its dead letters; `None` means
+    /// never.
     async fn redrive(&self) -> Result<Option<u32>, QueueError>;
 
-    /// Up to `most` messages (of [`MOST`]), hidden from others for so long; none where none came within `wait`. Whoever drops
-    /// it half-way may leave messages hidden, which come again.
+    /// Receives up to `most` messages (at most [`MOST`]) and hides them for `hidden`. Returns no messages if none
+    /// arrive within `wait`. If the future is dropped early, messages may stay hidden for that time before they are
+    /// delivered again.
     async fn receive(&self, most: usize, wait: Duration, hidden: Duration) -> Result<Vec<Received>, QueueError>;
 
-    /// Hides a message for so long from now on; for no time, it can be received at once.
+    /// Hides a message for `hidden` from now on. With zero, the message can be received at once.
     async fn hide(&self, receipt: &str, hidden: Duration) -> Result<(), QueueError>;
 
-    /// Deletes up to [`MOST`] messages. Those that could not be deleted come again, and are told.
+    /// Deletes up to [`MOST`] messages. Returns those that could not be deleted; they will be delivered again.
     async fn delete(&self, receipts: &[String]) -> Result<Vec<(String, QueueError)>, QueueError>;
 
     async fn send(&self, body: &str, delay: Duration) -> Result<(), QueueError>;

@@ -1,12 +1,12 @@
-//! Tables of users' own applications: records to embed are found in them, and how it went is written back.
+//! Finds records to embed in tables of users' own applications, and writes their status back.
 //!
-//! What is written is written on the condition that the item still is what was read: its text, or the attribute that
-//! is configured for its version. The [`RecordLocation`] of an item says what that was; it is kept with the record as its
-//! origin.
+//! A write is conditional: the item must still be the one that was read. That is checked by its text, or by the
+//! attribute configured as its version. The [`RecordLocation`] of an item holds the expected value; it is stored with
+//! the record as its origin.
 //!
 //! # Layout
-//! - [`RecordTable`] what is asked of a table, and the pure part of it: whether an item still is what it was
-//! - `dynamodb` a table of DynamoDB
+//! - [`RecordTable`]: the operations on a table, and the pure check whether an item is unchanged
+//! - `dynamodb`: a table of DynamoDB
 
 use std::sync::Arc;
 
@@ -19,19 +19,21 @@ use tokio::sync::OnceCell;
 
 use crate::batches::Origin;
 
-/// Statuses that are written or asked for.
+/// Status of a record that requests an embedding.
 pub const NONE: &str = "NONE";
+/// Status of a record whose embedding was requested and is not finished.
 pub const PENDING: &str = "PENDING";
+/// Status of a record whose embedding failed.
 pub const FAILED: &str = "FAILED";
 
-/// Why a table did not do what it was asked.
+/// Lists the reasons why an operation on a table failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
-    /// May pass by itself.
-    #[error("the table {table} is not to be had just now: {reason}")]
+    /// The table is temporarily unavailable; a retry can succeed.
+    #[error("table {table} is temporarily unavailable: {reason}")]
     Busy { table: String, reason: String },
-    /// No such table or index, or not for us.
-    #[error("the table {table} can't be used: {reason}; {hint}")]
+    /// The table or its index does not exist, or access is denied.
+    #[error("table {table} can't be used: {reason}; {hint}")]
     Broken { table: String, reason: String, hint: String },
 }
 
@@ -44,7 +46,7 @@ impl From<TableError> for StageError {
     }
 }
 
-/// The value of an attribute of a key.
+/// Holds the value of a key attribute: a string or a number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum KeyValue {
     S(String),
@@ -59,7 +61,7 @@ impl KeyValue {
     }
 }
 
-/// The key of an item: attributes of its table and their values.
+/// Identifies an item by its key attributes and their values.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ItemKey {
     pub hash: (String, KeyValue),
@@ -68,7 +70,7 @@ pub struct ItemKey {
 }
 
 impl ItemKey {
-    /// Its parts, joined by `#`.
+    /// Returns the values of the key's parts, joined by `#`.
     pub fn joined(&self) -> String {
         match &self.range {
             Some((_, range)) => format!("{}#{}", self.hash.1.text(), range.text()),
@@ -77,7 +79,7 @@ impl ItemKey {
     }
 }
 
-/// An item as it was read.
+/// Holds an item as it was read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableItem {
     pub key: ItemKey,
@@ -89,7 +91,7 @@ impl TableItem {
         self.attributes.get(name)?.as_str()
     }
 
-    /// The value that names lead to.
+    /// Returns the value at a path of attribute names.
     fn at(&self, path: &[String]) -> Option<&Value> {
         let (last, around) = path.split_last()?;
         let inner = around.iter().try_fold(&self.attributes, |object, name| object.get(name)?.as_object())?;
@@ -97,19 +99,19 @@ impl TableItem {
     }
 }
 
-/// Where a record stands in its table, and how it is known to be what it was.
+/// Identifies a record in its table, and holds the values that show whether it is unchanged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecordLocation {
     pub key: ItemKey,
-    /// The names that lead to its text.
+    /// Path of attribute names that leads to the text.
     pub text: Vec<String>,
-    /// Attribute and value of its version, where one is configured.
+    /// Name and value of the version attribute, if one is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<(String, Value)>,
 }
 
 impl RecordLocation {
-    /// Of an item as it was read; `version` is the attribute of its version, or empty.
+    /// Creates the location of an item as it was read. `version` is the name of the version attribute, or empty.
     pub fn of(held: &TableItem, text: Vec<String>, version: &str) -> Self {
         let value = held.attributes.get(version).filter(|value| value.is_string() || value.is_number());
         let version = value.filter(|_| !version.is_empty()).map(|value| (version.to_owned(), value.clone()));
@@ -124,7 +126,7 @@ impl RecordLocation {
         serde_json::from_value(origin.place.clone()).ok()
     }
 
-    /// Whether an item still is what it was when it had this text.
+    /// Returns whether an item is still the one that had this text.
     pub fn is_same(&self, held: &TableItem, text: &str) -> bool {
         match &self.version {
             Some((name, value)) => held.attributes.get(name) == Some(value),
@@ -136,7 +138,7 @@ impl RecordLocation {
         held.at(&self.text)?.as_str()
     }
 
-    /// The condition that it still is what it was.
+    /// Returns the condition that the item is unchanged.
     pub fn unchanged(&self, text: &str) -> Vec<Test> {
         let (path, value) = match &self.version {
             Some((name, value)) => (vec![name.clone()], value.clone()),
@@ -145,7 +147,7 @@ impl RecordLocation {
         vec![Test { path, value: Some(value) }]
     }
 
-    /// The condition that nobody has touched what was read just now, whatever it was before.
+    /// Returns the condition that nobody has changed the item since it was read just now, whatever it was before.
     pub fn as_read(&self, held: &TableItem, status: &str) -> Vec<Test> {
         let path = match &self.version {
             Some((name, _)) => std::slice::from_ref(name),
@@ -153,7 +155,7 @@ impl RecordLocation {
         };
         let status = vec![status.to_owned()];
         let mut tests = vec![Test { value: held.at(&status).cloned(), path: status }];
-        // What is no text or number is not compared.
+        // Only strings and numbers can be compared.
         let plain = |value: &Value| value.is_string() || value.is_number();
         match held.at(path) {
             Some(value) if plain(value) => tests.push(Test { path: path.to_vec(), value: Some(value.clone()) }),
@@ -164,18 +166,18 @@ impl RecordLocation {
     }
 }
 
-/// What an attribute has to be for a write to be done; `None` for not there.
+/// Describes the value that an attribute must have for a write to be applied; `None` means that it must be absent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Test {
     pub path: Vec<String>,
     pub value: Option<Value>,
 }
 
-/// What is written to an item.
+/// Describes a write to an item.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mark {
     pub status: String,
-    /// Attribute of the embedding id, and the id; without one the attribute goes.
+    /// Name of the attribute for the embedding id, and the id. Without an id the attribute is removed.
     pub id: Option<(String, Option<String>)>,
 }
 
@@ -185,37 +187,37 @@ impl Mark {
     }
 }
 
-/// Keys of items that ask to be embedded.
+/// Holds one page of the keys of items that request an embedding.
 #[derive(Clone, Debug, Default)]
 pub struct ItemPage {
     pub keys: Vec<ItemKey>,
-    /// Where the next page begins; `None` after the last.
+    /// Start of the next page; `None` after the last.
     pub next: Option<Value>,
 }
 
-/// Tables of one account.
+/// Accesses the tables of one account.
 #[async_trait]
 pub trait RecordTable: Send + Sync + 'static {
-    /// Looks whether there is the table and its index.
+    /// Checks that the table and its index exist.
     async fn look(&self, table: &str) -> Result<(), TableError>;
 
-    /// A page of the items that ask to be embedded, by the index, which is a moment behind.
+    /// Returns a page of the items that request an embedding. The index that it reads lags slightly behind.
     async fn find(&self, table: &str, after: Option<Value>) -> Result<ItemPage, TableError>;
 
-    /// Items as they are now, in the order of their keys, which are all different.
+    /// Returns the current items in the order of `keys`, which must be distinct.
     async fn read(&self, table: &str, keys: &[ItemKey]) -> Result<Vec<Option<TableItem>>, TableError>;
 
-    /// Items of the partition of `key` whose keys, joined, begin with `prefix`, as they are now; up to `most`.
+    /// Returns up to `most` current items of the partition of `key` whose joined keys begin with `prefix`.
     async fn below(&self, table: &str, key: &ItemKey, prefix: &str, most: usize) -> Result<Vec<TableItem>, TableError>;
 
-    /// Writes to an item that is there and of which all of `tests` hold. `false` where it is not, or they don't; where
-    /// an answer was lost, it may be written all the same.
+    /// Writes to an item if it exists and meets all `tests`; otherwise returns `false`. After an error the write may
+    /// have been applied, because the reply may have been lost.
     async fn mark(&self, table: &str, key: &ItemKey, tests: &[Test], mark: &Mark) -> Result<bool, TableError>;
 }
 
 type Opening = BoxFuture<'static, Result<Arc<dyn RecordTable>, TableError>>;
 
-/// Tables that are reached when first asked for: nobody who has none needs access to them.
+/// Opens the tables on first use, so that a user without tables needs no access to them.
 pub struct LazyTables {
     open: Box<dyn Fn() -> Opening + Send + Sync>,
     opened: OnceCell<Arc<dyn RecordTable>>,

@@ -1,4 +1,4 @@
-//! One connection that everybody in the process shares.
+//! Shares one connection within the process.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use tokio::sync::Mutex;
 
 use super::{Failure, OpenOptions, Schema, open_writer};
 
-/// Cheap to clone; clones share the connection. One operation runs at a time, on a thread that may block; other
-/// processes may have the file open as well.
+/// Gives shared access to one connection; clones are cheap. One operation runs at a time, on a thread that may block.
+/// Other processes may have the file open as well.
 #[derive(Clone)]
 pub struct Database {
     location: Arc<str>,
@@ -17,17 +17,17 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens the file, and makes it where there is none; its folder must exist. Blocks.
+    /// Opens the file and creates it if it is missing; the folder must exist. Blocks.
     pub fn open(path: &Path, schema: &Schema, options: &OpenOptions) -> Result<Self, Failure> {
         let connection = open_writer(path, schema, options)?;
-        // What was deleted is gone, texts of documents too.
+        // Overwrite deleted data, which includes texts of documents.
         let location = path.display().to_string();
         connection.pragma_update(None, "secure_delete", true).map_err(|e| Failure::of(&location, &e))?;
         Ok(Self { location: location.into(), connection: Arc::new(Mutex::new(connection)) })
     }
 
-    /// Runs `work` in a transaction that is on the disk when this returns, and undone when `work` fails. Dropped, it goes
-    /// on to its end.
+    /// Runs `work` in a transaction and returns once it is on the disk. If `work` fails, the transaction is rolled
+    /// back. It runs to its end even if the future is dropped.
     pub async fn write<T, F>(&self, work: F) -> Result<T, Failure>
     where
         T: Send + 'static,
@@ -42,7 +42,7 @@ impl Database {
         .await
     }
 
-    /// Runs `work`, which sees one state of the database.
+    /// Runs `work` on one consistent state of the database.
     pub async fn read<T, F>(&self, work: F) -> Result<T, Failure>
     where
         T: Send + 'static,
@@ -59,7 +59,7 @@ impl Database {
         let mut connection = self.connection.clone().lock_owned().await;
         let done = tokio::task::spawn_blocking(move || work(&mut connection)).await;
         let lost = |e: &dyn std::fmt::Display| {
-            Failure::new(&self.location, format!("an operation was lost: {e}"), "start docweir again, and report it")
+            Failure::new(&self.location, format!("an operation aborted: {e}"), "restart docweir and report this")
         };
         done.map_err(|e| lost(&e))?.map_err(|e| Failure::of(&self.location, &e))
     }

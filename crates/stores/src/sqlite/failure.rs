@@ -1,18 +1,18 @@
-//! What SQLite's errors mean to whoever called a store.
+//! Converts SQLite's errors into failures that a store can report.
 
 use rusqlite::{Error, ErrorCode};
 
 use docweir_core::error::{ErrorClass, StageError};
 
-/// A failure of the database, cloned for every caller whose operation was in the commit.
+/// Describes a failure of the database. It is cloned for every caller whose operation was in the commit.
 #[derive(Clone, Debug)]
 pub struct Failure {
     pub location: String,
     pub reason: String,
     pub hint: &'static str,
-    /// Another process holds the database.
+    /// True if another process has locked the database.
     pub busy: bool,
-    /// The connection or the disk is at fault: the whole commit is given up, not one operation.
+    /// True if the connection or the disk failed: then the whole commit is abandoned, not one operation.
     pub fatal: bool,
 }
 
@@ -30,10 +30,10 @@ impl Failure {
                 "make the folder writable for this user, or point the state folder elsewhere"
             }
             Some(DatabaseCorrupt | NotADatabase) => {
-                "restore it from a copy, or move it away and ingest again: the documents are read anew"
+                "restore it from a copy, or move it away and ingest the documents again"
             }
             Some(SystemIoFailure) => "check the disk, its free space and the system's log",
-            _ => "try again; if it stays so, report it with this message",
+            _ => "try again; if the error persists, report this message",
         };
         let fatal = !matches!(code, Some(ConstraintViolation | TypeMismatch | TooBig)) && code.is_some();
         let busy = matches!(code, Some(DatabaseBusy | DatabaseLocked));
@@ -45,7 +45,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.busy {
             let location = &self.location;
-            return write!(f, "another process has been writing to {location} for too long; try again or end it");
+            return write!(f, "another process has locked {location} for too long; try again, or stop that process");
         }
         write!(f, "the database at {} failed: {}; {}", self.location, self.reason, self.hint)
     }
@@ -53,7 +53,7 @@ impl std::fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// A full disk or a damaged file is nobody's document's fault.
+/// A full disk or a damaged file is never reported as the document's fault.
 impl From<Failure> for StageError {
     fn from(failure: Failure) -> Self {
         let class = if failure.busy { ErrorClass::Transient } else { ErrorClass::System };

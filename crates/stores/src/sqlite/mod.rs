@@ -1,4 +1,4 @@
-//! What the stores in SQLite files share: how a file is opened, what its errors mean, and one connection for all.
+//! Provides the code that all SQLite stores share: opening a file, converting errors, one shared connection.
 
 mod database;
 mod failure;

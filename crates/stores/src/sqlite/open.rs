@@ -1,4 +1,4 @@
-//! How a database file is opened, and made where there is none.
+//! Opens a database file and creates it if it is missing.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,46 +7,46 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::Failure;
 
-/// The tables of a database file.
+/// Describes the tables of a database file.
 pub struct Schema {
-    /// Four letters, in `PRAGMA application_id`: whose file it is.
+    /// Four letters in `PRAGMA application_id` that identify docweir's files.
     pub application_id: i64,
-    /// Grows when the tables change. Kept in `PRAGMA user_version`.
+    /// Version of the tables, stored in `PRAGMA user_version`. It grows with every change of the tables.
     pub version: i64,
     pub tables: &'static str,
-    /// What brings a file of an older version to the next one, from the first version on.
+    /// Statements that upgrade a file to the next version, from version 1 on.
     pub upgrades: &'static [&'static str],
 }
 
-/// What has to be done with a file before it is used.
+/// Describes the steps that a file needs before it can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lacks {
     Nothing,
     Tables,
-    /// Those that lead from this version on.
+    /// The upgrades from this version on.
     Upgrades(i64),
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct OpenOptions {
-    /// How long to wait while another process writes.
+    /// Time to wait while another process writes.
     pub busy: Duration,
-    /// Pages (of 4 KiB) that the write-ahead log gathers.
+    /// Number of 4 KiB pages that the write-ahead log collects before a checkpoint.
     pub wal_pages: u32,
     pub page_cache_kibibytes: u32,
 }
 
 impl Schema {
-    /// Whether the tables are still to be made, or changed.
+    /// Returns whether the tables must be created or upgraded.
     fn lacks(&self, conn: &Connection, location: &str) -> Result<Lacks, Failure> {
-        // One statement sees one state: between three, another process could make the tables.
+        // One statement sees one consistent state. Between three statements another process could create the tables.
         const QUERY: &str = "SELECT user_version, application_id, (SELECT count(*) FROM sqlite_schema)
             FROM pragma_user_version, pragma_application_id";
         let row: Result<(i64, i64, i64), _> = conn.query_row(QUERY, [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)));
         let (version, application, tables) = row.map_err(|e| Failure::of(location, &e))?;
         if version > self.version && application == self.application_id {
             let reason =
-                format!("it has schema {version}, made by a newer docweir; this one knows up to {}", self.version);
+                format!("it has schema {version}, made by a newer docweir; this one supports up to {}", self.version);
             return Err(Failure::new(location, reason, "update docweir, or use another state folder"));
         }
         if tables == 0 {
@@ -73,7 +73,7 @@ impl Schema {
     }
 }
 
-/// Opens the database for writing; makes it if there is none.
+/// Opens the database for writing and creates it if it is missing.
 pub fn open_writer(path: &Path, schema: &Schema, options: &OpenOptions) -> Result<Connection, Failure> {
     let busy = options.busy;
     let location = path.display().to_string();
@@ -82,16 +82,16 @@ pub fn open_writer(path: &Path, schema: &Schema, options: &OpenOptions) -> Resul
     let mut conn = Connection::open_with_flags(path, flags).map_err(failed)?;
     conn.busy_timeout(busy).map_err(failed)?;
     conn.set_prepared_statement_cache_capacity(64);
-    // Before anything is changed: a newer or foreign database is left as it is.
+    // This check comes before any change: a newer or foreign database must stay unchanged.
     let lacks = schema.lacks(&conn, &location)?;
     use_write_ahead_log(&conn, busy).map_err(failed)?;
     conn.pragma_update(None, "wal_autocheckpoint", options.wal_pages).map_err(failed)?;
     conn.pragma_update(None, "journal_size_limit", i64::from(options.wal_pages) * 4096).map_err(failed)?;
-    // Negative: kibibytes, not pages.
+    // A negative value is in KiB, not pages.
     conn.pragma_update(None, "cache_size", -i64::from(options.page_cache_kibibytes)).map_err(failed)?;
     conn.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
     if lacks != Lacks::Nothing {
-        // Another process may have been faster: the lock is taken first, then looked again.
+        // Another process may have been faster, so check again under the lock.
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         let lacks = schema.lacks(&tx, &location)?;
         schema.complete(&tx, lacks).map_err(failed)?;
@@ -109,7 +109,7 @@ pub fn open_reader(path: &Path, busy: Duration) -> Result<Connection, rusqlite::
     Ok(conn)
 }
 
-/// The switch needs the database for itself for a moment, and SQLite does not wait for that by itself.
+/// Switches to the write-ahead log. The switch needs exclusive access for a moment, and SQLite does not wait for it.
 #[expect(clippy::disallowed_methods, reason = "blocks a thread that may block, and sleeps as SQLite itself would")]
 fn use_write_ahead_log(conn: &Connection, busy: Duration) -> Result<(), rusqlite::Error> {
     const STEP: Duration = Duration::from_millis(5);

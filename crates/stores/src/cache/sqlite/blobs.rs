@@ -1,8 +1,8 @@
-//! Bytes by model and text, in a file that may be lost.
+//! Stores byte values by model and text, in a file that may be lost.
 //!
-//! Each has a CRC-32 beside it: a row that rotted is a row that is not there. Which rows were used last is gathered in
-//! memory and written with the next new ones, so that a lookup never writes. When the file holds more than `max_bytes`,
-//! the rows that were not used for the longest go, in batches, and new rows take their place in the file.
+//! Each value has a CRC-32; a row with a wrong checksum counts as missing. The uses of rows are collected in memory
+//! and written with the next new rows, so a lookup never writes. When the file exceeds `max_bytes`, the least
+//! recently used rows are deleted in batches, and new rows reuse their space.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,25 +14,25 @@ use tokio::sync::Mutex;
 
 use super::table::{Table, is_damage};
 
-/// Cheap to clone; clones share the file. One lookup or write runs at a time, on a thread that may block.
+/// Gives shared access to the file; clones are cheap. One lookup or write runs at a time, on a thread that may block.
 #[derive(Clone)]
 pub struct Blobs {
     state: Arc<Mutex<State>>,
 }
 
 struct State {
-    /// For the log.
+    /// Name of the cache in log messages.
     name: &'static str,
     path: PathBuf,
     limits: CacheLimits,
-    /// `None` when the file can't be used: the cache then knows nothing.
+    /// Open table, or `None` if the file cannot be used. The cache is then empty.
     table: Option<Table>,
-    /// The last operation failed, and the log says so: it is not said again until one succeeds.
+    /// True if the last operation failed and was logged. Further failures are not logged until one succeeds.
     failing: bool,
 }
 
 impl Blobs {
-    /// Opens the file at `path`; its folder must exist. Never fails: a cache that can't be used knows nothing. Blocks.
+    /// Opens the file at `path`; the folder must exist. Blocks. It never fails: an unusable cache is empty.
     pub fn open(name: &'static str, path: &Path, limits: CacheLimits) -> Self {
         let mut state = State { name, path: path.to_owned(), limits, table: None, failing: false };
         match Table::open(name, path, &state.limits) {
@@ -42,7 +42,7 @@ impl Blobs {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Runs `work` on the table; `T::default()` when there is none or it fails.
+    /// Runs `work` on the table. Returns `T::default()` if there is no table or `work` fails.
     async fn run<T, F>(&self, what: &'static str, work: F) -> T
     where
         T: Default + Send + 'static,
@@ -63,24 +63,24 @@ impl Blobs {
             }
         });
         task.await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "a cache did not answer");
+            tracing::warn!(%error, "cache operation aborted");
             T::default()
         })
     }
 
-    /// Of each text what is known, in their order.
+    /// Returns the cached value of each text, in the order of the texts.
     pub async fn get(&self, model: String, texts: &[Sha256Hex]) -> Vec<Option<Vec<u8>>> {
         if texts.is_empty() {
             return Vec::new();
         }
         let wanted = texts.to_vec();
         let mut found: Vec<Option<Vec<u8>>> = self.run("read", move |table| table.get(&model, &wanted)).await;
-        // Nothing at all, if there is no table.
+        // The result is empty if there is no table.
         found.resize(texts.len(), None);
         found
     }
 
-    /// What is known already is left as it is.
+    /// Stores new entries; existing ones are not changed.
     pub async fn put(&self, model: String, entries: Vec<(Sha256Hex, Vec<u8>)>) {
         if !entries.is_empty() {
             self.run("write", move |table| table.put(&model, &entries)).await;
@@ -90,7 +90,7 @@ impl Blobs {
     pub async fn forget(&self, texts: Forget) -> Result<u64, StageError> {
         let name = {
             let state = self.state.lock().await;
-            // What was set aside can't be looked into; what is of no use any more goes as a whole.
+            // A damaged file cannot be searched, so it is deleted. A disabled cache is deleted as a whole.
             let leftovers: &[&str] =
                 if state.limits.enabled { &[".damaged"] } else { &[".damaged", "", "-wal", "-shm"] };
             for suffix in leftovers {
@@ -102,7 +102,7 @@ impl Blobs {
             state.name
         };
         let forgotten = self.run("write", move |table| table.forget(&texts).map(Some)).await;
-        let failed = || StageError::system("cache", format!("the {name} could not forget; the log says why"));
+        let failed = || StageError::system("cache", format!("the {name} could not delete entries; see the log"));
         forgotten.ok_or_else(failed)
     }
 }
@@ -111,12 +111,12 @@ impl State {
     fn failed(&mut self, what: &'static str, error: &rusqlite::Error) {
         if is_damage(error) {
             let path = self.path.display();
-            tracing::warn!(%error, %path, "the {} is damaged: set aside, begun anew", self.name);
+            tracing::warn!(%error, %path, "moved the damaged {} aside; starting an empty one", self.name);
             self.begin_anew();
             return;
         }
         if !self.failing {
-            tracing::warn!(%error, path = %self.path.display(), "can't {what} the {}: going on without it", self.name);
+            tracing::warn!(%error, path = %self.path.display(), "can't {what} the {}; continuing without it", self.name);
         }
         self.failing = true;
     }
@@ -127,7 +127,8 @@ impl State {
         PathBuf::from(name)
     }
 
-    /// Sets the damaged file aside (over the one before: one is enough to look into) and opens a new one.
+    /// Moves the damaged file aside and opens a new one. An earlier damaged file is replaced: one is enough for
+    /// analysis.
     fn begin_anew(&mut self) {
         self.table = None;
         let moved = std::fs::rename(&self.path, self.beside(".damaged"));
@@ -139,7 +140,7 @@ impl State {
             .and_then(|()| Table::open(self.name, &self.path, &self.limits).map_err(|e| e.to_string()));
         match opened {
             Ok(table) => self.table = table,
-            Err(error) => tracing::warn!(error, "no new {} can be made: going on without one", self.name),
+            Err(error) => tracing::warn!(error, "can't create a new {}; continuing without it", self.name),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a service found in texts, so that it is not asked, and paid, again.
+//! Caches the findings of a service, so that the same question about a text is paid only once.
 
 use std::path::Path;
 
@@ -9,14 +9,14 @@ use docweir_core::error::StageError;
 
 use super::blobs::Blobs;
 
-/// Cheap to clone; clones share the file.
+/// Caches findings in an SQLite file. Clones are cheap and share the file.
 #[derive(Clone)]
 pub struct SqliteFindingsCache {
     blobs: Blobs,
 }
 
 impl SqliteFindingsCache {
-    /// Opens the cache in the file at `path`; its folder must exist. Never fails. Blocks.
+    /// Opens the cache in the file at `path`; the folder must exist. Never fails. Blocks.
     pub fn open(path: &Path, options: &FindingsCacheOptions) -> Self {
         Self { blobs: Blobs::open("findings cache", path, options.limits()) }
     }

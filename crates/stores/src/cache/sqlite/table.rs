@@ -1,4 +1,4 @@
-//! The cache's tables and what is asked of them.
+//! Implements the tables of a cache and their queries.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use docweir_core::cache::CacheLimits;
 use docweir_core::cache::Forget;
 use docweir_core::documents::Sha256Hex;
 
-/// A file with another one is not read: it is a cache.
+/// Version of the tables. A file with a newer version is not used: it is only a cache.
 const SCHEMA_VERSION: i64 = 2;
 const TABLES: &str = "
 CREATE TABLE models (model INTEGER PRIMARY KEY, identity TEXT NOT NULL UNIQUE);
@@ -24,28 +24,28 @@ CREATE TABLE entries (
 CREATE UNIQUE INDEX entries_by_text ON entries (model, text);
 CREATE INDEX entries_by_use ON entries (used);
 ";
-/// Of the first version, which knew of embeddings alone.
+/// Upgrade from version 1, which stored only embeddings.
 const RENAMED: &str = "
 ALTER TABLE embeddings RENAME TO entries;
 ALTER TABLE entries RENAME COLUMN vector TO value;
 ";
 
-/// Uses that are remembered before they are written; later ones are forgotten until then, which only makes the
-/// choice of what to drop a little worse.
+/// Maximum number of uses that are remembered before they are written. Further uses are ignored until then, which
+/// only makes eviction slightly less accurate.
 const MAX_TOUCHED: usize = 100_000;
-/// Rows dropped by one statement.
+/// Number of rows that one statement deletes.
 const DROPPED_AT_ONCE: i64 = 256;
-/// Of `max_bytes`: how full the file is after rows were dropped.
+/// Fraction of `max_bytes` that the file may fill after an eviction.
 const FULL_AFTER_DROPPING: f64 = 0.9;
 
 pub struct Table {
-    /// For the log.
+    /// Name of the cache in log messages.
     name: &'static str,
     connection: Connection,
     max_bytes: u64,
     page_bytes: u64,
     models: HashMap<String, i64>,
-    /// A time that counts writes.
+    /// Logical time: the number of writes so far.
     tick: i64,
     touched: HashMap<i64, i64>,
 }
@@ -53,7 +53,8 @@ pub struct Table {
 type Result<T> = std::result::Result<T, rusqlite::Error>;
 
 impl Table {
-    /// `None` if the file was made by a newer docweir: it is left alone and not used.
+    /// Opens the file. Returns `None` if the cache is disabled, or if a newer docweir created the file; such a file
+    /// is not changed.
     pub fn open(name: &'static str, path: &Path, limits: &CacheLimits) -> Result<Option<Self>> {
         if !limits.enabled {
             return Ok(None);
@@ -64,11 +65,11 @@ impl Table {
         let version = |c: &Connection| c.pragma_query_value(None, "user_version", |r| r.get::<_, i64>(0));
         let found = version(&connection)?;
         if found > SCHEMA_VERSION {
-            tracing::warn!(path = %path.display(), "the {name} was made by a newer docweir: it is not used");
+            tracing::warn!(path = %path.display(), "the {name} was created by a newer docweir; not used");
             return Ok(None);
         }
         connection.pragma_update(None, "journal_mode", "WAL")?;
-        // A power loss may take back what was put last, and no more: the log is synced before it is moved.
+        // A power loss may undo only the last writes: the log is synced before a checkpoint.
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
         if found < SCHEMA_VERSION {
@@ -80,7 +81,7 @@ impl Table {
             }
             transaction.commit()?;
         }
-        // Fails for tables that are not ours: see `is_damage`.
+        // These statements fail for tables of another program: see `is_damage`.
         connection.prepare("SELECT model, identity FROM models")?;
         connection.prepare("SELECT rowid, model, text, used, crc, value FROM entries")?;
         let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |r| r.get(0))?;
@@ -124,7 +125,7 @@ impl Table {
         }
         drop(statement);
         if !rotten.is_empty() {
-            tracing::warn!(rows = rotten.len(), "rows of the {} are damaged and are dropped", self.name);
+            tracing::warn!(rows = rotten.len(), "deleting damaged rows of the {}", self.name);
             for rowid in rotten {
                 self.connection.execute("DELETE FROM entries WHERE rowid = ?1", [rowid])?;
             }
@@ -154,7 +155,7 @@ impl Table {
         Ok(())
     }
 
-    /// Deletes entries, and what SQLite would leave of them in the file.
+    /// Deletes entries and overwrites their bytes in the file.
     pub fn forget(&mut self, texts: &Forget) -> Result<u64> {
         self.connection.pragma_update(None, "secure_delete", true)?;
         let transaction = rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
@@ -178,20 +179,20 @@ impl Table {
             }
         }
         transaction.commit()?;
-        // What was deleted still stands in the log until it is written back, which a reader elsewhere can prevent.
+        // Deleted data stays in the write-ahead log until a checkpoint. A reader in another process can prevent it.
         let busy: i64 = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
         if busy != 0 {
             let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
             return Err(rusqlite::Error::SqliteFailure(
                 code,
-                Some("another process reads the cache: try again".into()),
+                Some("another process is reading the cache; try again".into()),
             ));
         }
         Ok(deleted)
     }
 
-    /// Drops what was not used for the longest, until the file is less full. Rows of this very write are spared by
-    /// their tick, unless they alone are too many.
+    /// Deletes the least recently used rows until the file is small enough. Rows of the current write come last,
+    /// because they have the newest tick.
     fn make_room(&self) -> Result<()> {
         if self.bytes()? <= self.max_bytes {
             return Ok(());
@@ -207,11 +208,11 @@ impl Table {
             }
             dropped += rows;
         }
-        tracing::debug!(dropped, "the {} was full", self.name);
+        tracing::debug!(dropped, "evicted rows of the full {}", self.name);
         Ok(())
     }
 
-    /// Bytes of the file that hold something.
+    /// Returns the number of bytes in used pages of the file.
     fn bytes(&self) -> Result<u64> {
         let pragma = |name: &str| self.connection.pragma_query_value(None, name, |r| r.get::<_, i64>(0));
         let pages = pragma("page_count")? - pragma("freelist_count")?;
@@ -240,11 +241,11 @@ impl Table {
     }
 }
 
-/// Whether the file itself is broken, rather than full, busy or out of reach.
+/// Returns whether the file itself is damaged, not just full, busy or inaccessible.
 pub fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::Error::*;
     let code = matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase));
-    // A table that is not as it was made: of another program, or edited.
+    // The table has an unexpected form: another program made it, or a person edited it.
     let unlike = matches!(error.sqlite_error_code(), Some(ErrorCode::Unknown | ErrorCode::TypeMismatch))
         || matches!(
             error,
@@ -253,7 +254,7 @@ pub fn is_damage(error: &rusqlite::Error) -> bool {
     code || unlike
 }
 
-/// The hash as bytes: half as long as its digits.
+/// Returns the hash as 32 bytes instead of 64 hexadecimal digits.
 fn key(text: &Sha256Hex) -> [u8; 32] {
     let mut key = [0; 32];
     for (byte, pair) in key.iter_mut().zip(text.as_str().as_bytes().chunks_exact(2)) {

@@ -1,10 +1,10 @@
-//! Documents within documents.
+//! Tests documents within documents.
 
 use docweir_core::member::member_source;
 
 use super::*;
 
-/// A member of a document, as the outcome of its extraction names it.
+/// Returns a member of a document, as the parent's extraction reports it.
 pub fn child(parent: &Claim, name: &str, content: &str) -> NewDocument {
     let source = member_source(&parent.source, name).unwrap();
     NewDocument { source, parent: Some(parent.key.id.clone()), ..document("", content) }
@@ -19,7 +19,7 @@ async fn children(f: &impl World, id: &DocumentId) -> Vec<DocumentId> {
     f.store().record(id).await.unwrap().children
 }
 
-/// Brings everything that is pending to its end.
+/// Completes all pending work.
 async fn finish_all(f: &impl World) -> Vec<(String, Intent)> {
     let mut done = Vec::new();
     loop {
@@ -37,7 +37,7 @@ async fn finish_all(f: &impl World) -> Vec<(String, Intent)> {
     }
 }
 
-/// A new version of a parent, claimed.
+/// Registers a new version of a parent and claims it.
 async fn changed(f: &impl World, parent: &str, content: &str) -> Claim {
     f.store().register(vec![document(parent, content)]).await.unwrap();
     claim_one(f).await
@@ -60,7 +60,7 @@ pub async fn children_are_registered_kept_and_removed(f: &mut impl World) {
     assert_eq!((&record.document_id, &record.parent), (&a.id, &Some(parent.key.id.clone())));
     assert_eq!((record.status, record.version), (DocumentStatus::Pending, 1));
 
-    // A repeat finds everything as it is to be, and writes nothing.
+    // A repeat changes nothing and writes nothing.
     let trail = f.store().audit(&parent.key.id, None, 99).await.unwrap();
     assert_eq!(trail.last().unwrap().event_type, "CHILDREN_CHANGED");
     let again = sets(f, &parent, &[("a", "1"), ("b", "1")]).await;
@@ -122,15 +122,15 @@ pub async fn a_deleted_parent_takes_its_children_along(f: &mut impl World) {
     assert_eq!((removal.intent, removal.children.len()), (Intent::Delete, 2));
     let changes = sets(f, &removal, &[]).await;
     assert_eq!((changes.registered.len(), changes.removed.len()), (0, 2));
-    // Before the parent's own removal is complete.
+    // The children are scheduled for deletion before the parent's own removal is complete.
     assert_eq!(record_of(f, &parent, "a").await.intent, Intent::Delete);
-    assert_eq!(sets(f, &removal, &[]).await, ChildChanges::default(), "again is nothing new");
+    assert_eq!(sets(f, &removal, &[]).await, ChildChanges::default(), "a repeat changes nothing");
     finish(f.store(), &removal).await.unwrap();
     finish_all(f).await;
     assert_eq!(f.store().counts().await.unwrap(), [("DELETED".to_owned(), 4)].into());
-    assert_eq!(children(f, &key.id).await.len(), 2, "they are found by who erases it later");
+    assert_eq!(children(f, &key.id).await.len(), 2, "a later erasure still finds them");
 
-    // Taken in again, all of it comes back.
+    // When the parent is registered again, its children come back.
     let parent = changed(f, "mail", "one").await;
     let changes = sets(f, &parent, &[("a", "1")]).await;
     assert!(matches!(&changes.registered[..], [Registered::New(_)]), "{changes:?}");
@@ -148,7 +148,7 @@ pub async fn a_child_that_was_deleted_stays_so_until_its_parent_changes(f: &mut 
     f.store().request_delete(&a).await.unwrap();
     finish_all(f).await;
 
-    // The same content once more, as a retry of a completed document has it.
+    // The content is unchanged, as in a retry of a completed document.
     f.store().reset(&key.id, None).await.unwrap();
     let parent = claim_one(f).await;
     let changes = sets(f, &parent, &both).await;

@@ -1,4 +1,4 @@
-//! The life of a document, and everybody else who writes.
+//! Tests the life of a document and its concurrent writers.
 
 use docweir_core::error::StageError;
 
@@ -8,7 +8,7 @@ async fn events(f: &impl World, id: &DocumentId) -> Vec<String> {
     f.store().audit(id, None, 1000).await.unwrap().into_iter().map(|e| e.event_type).collect()
 }
 
-pub async fn a_whole_life_with_its_trail_and_its_numbers(f: &mut impl World) {
+pub async fn a_whole_life_with_its_audit_log_and_its_metrics(f: &mut impl World) {
     let key = register_one(f, "a.pdf").await;
     let claim = claim_one(f).await;
     assert_eq!((&claim.key.id, claim.key.version, claim.stage), (&key.id, 1, Stage::Extraction));
@@ -64,19 +64,19 @@ pub async fn first_in_first_out(f: &mut impl World) {
     assert_eq!(ids(f.store().claim("o", LEASE, 3, None).await.unwrap()), order[3..]);
     assert!(f.store().claim("o", LEASE, 3, None).await.unwrap().is_empty());
     assert!(f.store().claim("o", LEASE, 0, None).await.unwrap().is_empty());
-    // Expired leases and what is pending stand in one line.
+    // Documents with expired leases and pending documents share one queue.
     f.clock().advance(LEASE);
     let late = register_one(f, "late").await;
     let mut all = order.clone();
     all.push(late.id);
     assert_eq!(ids(f.store().claim("p", LEASE, 99, None).await.unwrap()), all);
-    // Its own a process has in hand, however long it was suspended.
+    // A process does not claim its own documents again, however long it was suspended.
     f.clock().advance(2 * LEASE);
     assert!(f.store().claim("p", LEASE, 99, None).await.unwrap().is_empty());
     assert_eq!(f.store().claim("q", LEASE, 99, None).await.unwrap().len(), all.len());
 }
 
-/// However many wait for longer than since its last sign of progress.
+/// Documents in progress come first, even if pending documents have waited longer since their last change.
 pub async fn what_was_begun_and_left_goes_before_what_was_not_begun(f: &mut impl World) {
     let begun = register_one(f, "begun").await;
     let claim = claim_one(f).await;
@@ -102,7 +102,7 @@ pub async fn claims_of_one_intent(f: &mut impl World) {
     assert_eq!(ids(Some(Intent::Delete)).await, vec![deleted.id.clone()]);
     assert_eq!(ids(Some(Intent::Delete)).await, []);
     assert_eq!(ids(Some(Intent::Process)).await, [kept.id]);
-    // Set to pending by hand, a deleted document is one to be processed.
+    // A deleted document that is set to pending by hand is processed again.
     f.set_by_hand(&deleted.id, "PENDING").await;
     assert_eq!(ids(Some(Intent::Delete)).await, []);
     assert_eq!(ids(Some(Intent::Process)).await, vec![deleted.id.clone()]);
@@ -128,7 +128,7 @@ pub async fn a_lease_ends_is_renewed_and_is_taken_over(f: &mut impl World) {
     assert!(matches!(late, Err(ControlError::Fenced(c)) if c == first.key));
     let taken_over = f.store().audit(&second.key.id, None, 99).await.unwrap();
     assert_eq!(taken_over.last().unwrap().metadata["taken_over_from"], "owner");
-    assert_eq!(taken_over.len(), 4, "a fenced write leaves no trace");
+    assert_eq!(taken_over.len(), 4, "a fenced write leaves no audit entry");
 }
 
 pub async fn a_reset_with_a_shell_is_picked_up_and_fences_the_work_under_way(f: &mut impl World) {
@@ -140,10 +140,10 @@ pub async fn a_reset_with_a_shell_is_picked_up_and_fences_the_work_under_way(f: 
     assert!(matches!(late, Err(ControlError::Fenced(_))), "{late:?}");
     assert_eq!(f.store().renew(std::slice::from_ref(&claim.key), LEASE).await.unwrap(), [claim.key]);
     let again = claim_one(f).await;
-    assert_eq!((again.key.version, again.key.epoch), (1, 2), "whatever its lease says");
+    assert_eq!((again.key.version, again.key.epoch), (1, 2), "claimed although its lease has not expired");
     finish(f.store(), &again).await.unwrap();
 
-    // A completed one starts anew, in its place in the line.
+    // A completed document restarts and keeps its place in the queue.
     f.set_by_hand(&key.id, "PENDING").await;
     f.clock().advance(Duration::from_secs(1));
     register_one(f, "b").await;

@@ -1,4 +1,4 @@
-//! What every control store does, whatever it keeps its records in: run by each of them on itself.
+//! Tests the behaviour that every control store must have. Each backend runs this suite on itself.
 
 mod children;
 mod life;
@@ -16,20 +16,21 @@ use super::*;
 pub const NOW: UnixMicros = 1_763_718_000_000_000;
 pub const LEASE: Duration = Duration::from_secs(60);
 
-/// A store of a test, and what goes on around it.
+/// Provides a store under test and control over its surroundings.
 #[async_trait(?Send)]
 pub trait World {
     fn store(&self) -> &dyn ControlStore;
     fn clock(&self) -> &ManualClock;
-    /// What somebody does with a shell: sets a document's status, and its `retry_count` to 0.
+    /// Sets a document's status, and its `retry_count` to 0, as a person with a shell would.
     async fn set_by_hand(&self, id: &DocumentId, status: &str);
-    /// Today's value of a metric.
+    /// Returns today's value of a metric.
     async fn metric(&self, metric: &str) -> f64;
-    /// The process ends and another one opens the store.
+    /// Closes the store and opens it again, as a new process would.
     async fn reopen(&mut self);
 }
 
-/// Makes a test of each behaviour. `$world` gives a fresh world, or `None` where there is no server to be had.
+/// Generates one test per behaviour. `$world` returns a fresh world, or `None` if the server it needs is not
+/// available.
 #[macro_export]
 macro_rules! control_conformance {
     ($world:expr, $($behaviour:ident),* $(,)?) => {
@@ -43,7 +44,7 @@ macro_rules! control_conformance {
     ($world:expr) => {
         $crate::control_conformance!(
             $world,
-            a_whole_life_with_its_trail_and_its_numbers,
+            a_whole_life_with_its_audit_log_and_its_metrics,
             audit_comes_in_pages_and_never_collides,
             first_in_first_out,
             what_was_begun_and_left_goes_before_what_was_not_begun,
@@ -108,7 +109,7 @@ pub fn done() -> Transition {
     Transition::Completed { metrics, duration: Duration::from_millis(500) }
 }
 
-/// Takes a claim through what is left of its stages.
+/// Takes a claim through its remaining stages.
 pub async fn finish(store: &dyn ControlStore, claim: &Claim) -> Result<(), ControlError> {
     if claim.intent == Intent::Delete {
         return store.apply(&claim.key, Transition::Deleted).await;

@@ -1,4 +1,4 @@
-//! Random commands, faults and clocks against a model of a few lines.
+//! Compares the store with a small model under random commands, restarts and clock changes.
 
 use docweir_core::error::StageError;
 use proptest::prelude::*;
@@ -56,7 +56,7 @@ fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
         4 => (document.clone(), 0..2u8).prop_map(|(document, content)| Command::Register { document, content }),
         6 => (1..100u64).prop_map(|seconds| Command::Claim { seconds }),
-        // Counted from the newest, so that most are still valid.
+        // Claims are counted from the newest, so that most of them are still valid.
         14 => (0..4usize, act).prop_map(|(claim, act)| Command::Act { claim, act }),
         1 => (0..4usize).prop_map(|claim| Command::Renew { claim }),
         1 => (0..4usize).prop_map(|claim| Command::Reversion { claim }),
@@ -72,7 +72,7 @@ fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
-/// What is expected of one document.
+/// Holds the expected state of one document.
 #[derive(Clone, Debug)]
 struct Expected {
     id: Option<DocumentId>,
@@ -80,10 +80,10 @@ struct Expected {
     status: DocumentStatus,
     deleting: bool,
     version: u64,
-    /// Stages completed; all of them once a tombstone is written.
+    /// Number of completed stages; all of them once a tombstone is written.
     done: usize,
     loaded: Option<u64>,
-    /// The one claim that may write.
+    /// Index of the only claim that may write.
     holder: Option<usize>,
     lease_end: i64,
     waits_until: Option<i64>,
@@ -156,7 +156,7 @@ impl<W: World> Run<'_, W> {
                     assert_eq!(claim.intent == Intent::Delete, d.deleting);
                     let again =
                         self.claims.iter().any(|(_, c)| c.key.id == claim.key.id && c.key.epoch >= claim.key.epoch);
-                    assert!(!again, "an epoch twice");
+                    assert!(!again, "an epoch was used twice");
                     d.status = DocumentStatus::InProgress;
                     d.holder = Some(self.claims.len());
                     d.lease_end = self.now + 1_000_000 * seconds as i64;
@@ -164,7 +164,7 @@ impl<W: World> Run<'_, W> {
                 }
                 for (document, d) in self.documents.iter().enumerate().filter(|(i, _)| !claimed.contains(i)) {
                     let left = d.id.is_some() && d.status == DocumentStatus::Pending;
-                    assert!(!left, "document {document} was left: {d:?}");
+                    assert!(!left, "document {document} was not claimed: {d:?}");
                 }
             }
             Command::Act { claim, act } => {
@@ -309,7 +309,7 @@ impl<W: World> Run<'_, W> {
                 }
             }
             Command::ExpireLeases => {
-                // Where nobody can prove that others are gone, nothing ends.
+                // If the store cannot prove that the others are gone, no lease ends.
                 if store.expire_leases_of_others("nobody").await.unwrap() > 0 {
                     self.documents.iter_mut().for_each(|d| d.lease_end = i64::MIN);
                 }
@@ -333,7 +333,7 @@ impl<W: World> Run<'_, W> {
             assert_eq!(r.intent == Intent::Delete, d.deleting);
             let done = r.stage_status.values().filter(|e| e.status == DocumentStatus::Completed).count();
             assert_eq!(done, d.done, "{r:?}");
-            // A reset with a shell leaves the lease as it is.
+            // A reset with a shell does not change the lease.
             let may_be_leased = matches!(r.status, DocumentStatus::InProgress | DocumentStatus::Pending);
             assert!(r.lease_owner.is_none() || may_be_leased, "{r:?}");
         }
@@ -352,7 +352,7 @@ fn fingerprint(configuration: u64) -> Sha256Hex {
     Sha256Hex::of(&configuration.to_le_bytes())
 }
 
-/// Random commands on fresh worlds; `world` gives each.
+/// Runs random commands on fresh worlds; `world` creates each of them.
 pub fn does_what_the_model_does<W: World>(cases: u32, world: impl AsyncFn() -> W) {
     let configuration = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

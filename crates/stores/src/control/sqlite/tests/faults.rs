@@ -62,7 +62,7 @@ async fn whoever_holds_the_database_too_long_makes_it_busy_and_nothing_else() {
     let held = shell.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
     let busy = store.register(vec![document("a", "x")]).await;
     assert!(matches!(busy, Err(ControlError::Busy(_))), "{busy:?}");
-    assert_eq!(store.counts().await.unwrap(), StatusCounts::new(), "reading goes on");
+    assert_eq!(store.counts().await.unwrap(), StatusCounts::new(), "reads continue");
     held.rollback().unwrap();
     store.register(vec![document("a", "x")]).await.unwrap();
 }
@@ -97,7 +97,7 @@ async fn an_operation_whose_caller_has_gone_is_left_out() {
     }
     open_gate.send(()).unwrap();
     assert!(holds.await.unwrap());
-    assert_eq!(f.claim_one().await.key.epoch, 1, "the claim of who has gone took nothing");
+    assert_eq!(f.claim_one().await.key.epoch, 1, "the claim whose caller is gone took nothing");
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn a_store_that_is_dropped_has_written_what_was_queued() {
     {
         let mut queued = Box::pin(queued);
         assert!(futures_util::poll!(&mut queued).is_pending());
-        // Kept alive, so that it is not left out as one whose caller has gone.
+        // The future is kept alive, so that the operation does not count as one whose caller is gone.
         std::mem::forget(queued);
     }
     let Fixture { dir, clock, store } = f;

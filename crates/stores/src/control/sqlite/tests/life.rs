@@ -51,7 +51,7 @@ async fn a_stage_map_that_makes_no_sense_costs_only_work_and_a_bad_row_stands_in
     assert_eq!(claims.len(), 1);
     assert_eq!(f.store.counts().await.unwrap()["FAILED"], 1);
     let unreadable = f.store.record(&key.id).await.unwrap_err().to_string();
-    assert!(unreadable.contains("`image/gif` is no valid media_type; correct the row"), "{unreadable}");
+    assert!(unreadable.contains("`image/gif` is not a valid media_type; correct the row"), "{unreadable}");
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn expired_entries_go_and_records_stay() {
     let f = Fixture { dir, clock, store };
     f.register_one("new").await;
     let left = "SELECT CAST(count(*) AS REAL) FROM document_processing_audit";
-    // It cleans up after it has answered.
+    // The store prunes after it has answered.
     for _ in 0..500 {
         if f.number(left) == 1.0 {
             break;

@@ -1,4 +1,4 @@
-//! The store by behaviour: the life of a document, everybody else who writes, what can go wrong.
+//! Tests the store's behaviour: the life of a document, concurrent writers, faults.
 
 mod faults;
 mod life;
@@ -30,7 +30,7 @@ impl Fixture {
         self.dir.path().join("control.db")
     }
 
-    /// What somebody does with a shell.
+    /// Runs a statement as a person with a shell would.
     fn raw(&self, sql: &str) -> usize {
         rusqlite::Connection::open(self.path()).unwrap().execute(sql, []).unwrap()
     }

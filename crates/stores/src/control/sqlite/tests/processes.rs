@@ -1,4 +1,4 @@
-//! Several at once: stores on one file, processes that are killed.
+//! Tests concurrent use: several stores on one file, and processes that are killed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -97,7 +97,7 @@ async fn what_was_acknowledged_is_there_after_a_kill_at_any_moment() {
     for round in 0..5 {
         let mut worker = child(module_path!(), "works_until_killed", dir.path());
         let before = std::fs::metadata(&path).map_or(0, |m| m.len());
-        // Under way, then anywhere.
+        // Wait until the worker has written something, then kill it at a random moment.
         for _ in 0..500 {
             let now = std::fs::metadata(dir.path().join("control.db-wal")).map_or(0, |m| m.len());
             if now > 200_000 || std::fs::metadata(&path).map_or(0, |m| m.len()) > before + 100_000 {
