@@ -1,4 +1,4 @@
-//! Exit codes, as `docweir --help` lists them, and the failures that lead to them.
+//! Defines the exit codes that `docweir --help` lists, and the failures that lead to them.
 
 use std::process::ExitCode;
 
@@ -10,11 +10,11 @@ use docweir_stores::state::StateError;
 
 use crate::config::{Origin, Problems};
 
-/// How the process ends.
+/// Outcome of the process; determines its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     Well,
-    /// Nothing found, or the command's no.
+    /// Nothing was found, or a check failed.
     No,
     Usage,
     /// Some documents are quarantined or unreadable.
@@ -22,9 +22,9 @@ pub enum Exit {
     Configuration,
     /// Another process is working on the state folder.
     Busy,
-    /// Full disk, broken store: nothing is lost, run it again.
+    /// System failure, such as a full disk or a broken store. No data is lost; the command can be run again.
     System,
-    /// Stopped by this signal.
+    /// Signal number that stopped the process.
     Signal(i32),
 }
 
@@ -49,7 +49,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command could not do what was asked: lines for standard error (one a problem) and the exit code.
+/// Describes why a command failed: lines for standard error, one per problem, and the exit code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub exit: Exit,
@@ -61,7 +61,7 @@ impl Failure {
         Self { exit, lines: vec![line.into()] }
     }
 
-    /// The command's no.
+    /// Creates a failure with exit code 1: nothing was found, or a check failed.
     pub fn no(line: impl Into<String>) -> Self {
         Self::new(Exit::No, line)
     }
@@ -75,7 +75,8 @@ impl Failure {
     }
 }
 
-/// A value that came with the command line is the command line's fault.
+/// Maps configuration problems to an exit code. If every wrong value came from the command line, the code is
+/// `Exit::Usage`.
 impl From<Problems> for Failure {
     fn from(problems: Problems) -> Self {
         let typed = problems.0.iter().all(|p| matches!(p.origin, Origin::Argument(_)));
@@ -116,7 +117,7 @@ impl From<VectorError> for Failure {
     }
 }
 
-/// Why what a command needs could not be opened, and how the command ends.
+/// Describes why a resource that a command needs could not be opened, and the exit code of the command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineError {
     pub text: String,
@@ -134,7 +135,7 @@ impl EngineError {
 }
 
 impl EngineError {
-    /// Maps the failure of a target outside a run to the exit code that the command ends with.
+    /// Maps the failure of a target outside a run to the exit code of the command.
     pub fn of_target(error: StageError) -> Self {
         let exit = match error.code.as_str() {
             "model_mismatch" | "bad_collection" | "vector_memory_limit" => Exit::Configuration,

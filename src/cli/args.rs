@@ -1,4 +1,4 @@
-//! The command line, as people see it.
+//! Defines the command line: commands, arguments and their help texts.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -17,19 +17,19 @@ const STYLES: Styles = Styles::styled()
 
 const AFTER: &str = "\
 Examples:
-  docweir ingest ./papers                     index a folder; run it again and only changes are done
+  docweir ingest ./papers                     index a folder; a second run indexes only changes
   docweir search \"how is a stale lease fenced?\"
-  docweir status                              what is done, waiting, quarantined
-  docweir quarantine list                     what could not be done, and why
+  docweir status                              show what is done, waiting, quarantined
+  docweir quarantine list                     list failed documents and their errors
 
 Exit codes:
-  0  all went well                            3  some documents are quarantined or unreadable
-  1  nothing found, or the command's no       4  the configuration is wrong
-  2  the command line is wrong                5  another process is working on the state folder
-  70 the system failed (full disk, broken store): nothing is lost, run it again
-  130, 143  stopped by SIGINT or SIGTERM: run it again to go on";
+  0  success                                  3  some documents are quarantined or unreadable
+  1  nothing found, or a check failed         4  the configuration is invalid
+  2  the command line is invalid              5  another process is working on the state folder
+  70 system failure (full disk, broken store); no data is lost, run the command again
+  130, 143  stopped by SIGINT or SIGTERM; run the command again to continue";
 
-/// Turns documents into a searchable vector index, and keeps it true.
+/// Turns documents into a searchable vector index and keeps the index up to date.
 #[derive(Debug, Parser)]
 #[command(name = "docweir", version, styles = STYLES, after_help = AFTER, propagate_version = true)]
 #[command(subcommand_required = true, arg_required_else_help = true, max_term_width = 100)]
@@ -42,16 +42,16 @@ pub struct Cli {
 
 #[derive(Args, Debug)]
 pub struct Global {
-    /// The folder that holds all state [default: .docweir, or `state.folder` of the configuration]
+    /// Folder that holds all state [default: .docweir, or `state.folder` of the configuration]
     #[arg(long, global = true, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub state: Option<PathBuf>,
-    /// The configuration to read [default: ./docweir.toml, or a ./config.toml of Docweir's]
+    /// Configuration file [default: ./docweir.toml, or ./config.toml if it is a Docweir configuration]
     #[arg(long, global = true, value_name = "FILE", env = "DOCWEIR_CONFIG", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// Set one key of the configuration: `--set embed.workers.max=4`
+    /// Set one configuration key: `--set embed.workers.max=4`
     #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Colours: auto looks at the terminal and at NO_COLOR
+    /// Use colours; `auto` uses them on a terminal unless NO_COLOR is set
     #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
     pub color: When,
 }
@@ -65,52 +65,52 @@ pub enum When {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Take in folders and files: extract, chunk, enrich, embed, load
+    /// Index folders and files: extract, chunk, enrich, embed and load them
     Ingest(Ingest),
-    /// Do whatever is registered, or comes by a queue, until told to stop
+    /// Process registered documents, and those that arrive through queues, until stopped
     Serve(Serve),
-    /// Register documents and do nothing with them: whoever serves takes them up
+    /// Register documents without processing them; a running `docweir serve` processes them
     Submit(Submit),
     /// Find passages
     Search(Search),
-    /// What is done, waiting and quarantined; or all about one document
+    /// Show what is done, waiting and quarantined, or everything about one document
     Status(Status),
-    /// Everything that happened to a document
+    /// Show the audit log of a document
     Audit(Audit),
-    /// Documents that could not be done: why, and what to do with them
+    /// List, show, replay or discard documents that failed
     #[command(subcommand)]
     Quarantine(Quarantine),
     /// Make a document pending again, from its unfinished stage or an earlier one
     Retry(Retry),
-    /// Take a document out of the index
+    /// Delete documents from the index
     Delete(Delete),
-    /// Take a document out of the index, its past and every cache, for good
+    /// Erase documents permanently: from the index, its earlier versions and every cache
     Erase(Erase),
-    /// Merge the vector files into fewer
+    /// Merge the vector files into fewer, larger files
     Compact(Compact),
-    /// What is needed in AWS: tables, indexes, buckets and their rules, queues; and the policies
+    /// Plan, create and check the AWS tables, buckets and queues that Docweir needs, and print IAM policies
     #[command(subcommand)]
     Infra(InfraCommand),
-    /// Look at what a run will need (folder, disk, keys, endpoints, permissions) and say what to mend
+    /// Check everything that a run needs (folder, disk, keys, endpoints, permissions) and say how to fix it
     Doctor(Json),
-    /// What taking files in would cost, before anything is spent
+    /// Estimate what an ingest would cost, without spending anything
     Estimate(Estimate),
-    /// What was spent at providers, by day or by what it was spent on
+    /// Show the money spent at providers, by day, model, document or another key
     Cost(Cost),
-    /// Batches at the provider: what waits, what is on its way, what came back
+    /// List, send, poll, cancel and retry batches at the provider
     #[command(subcommand)]
     Batch(Batch),
-    /// The vector files: what is there, whether it is whole, what was there before
+    /// Inspect, verify, clean up, roll back and export the vector files
     #[command(subcommand)]
     Store(Store),
-    /// Run one stage alone on a file, for a look
+    /// Run a single stage on a file and show its result
     Stage(RunStage),
     /// Show or check the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Print a completion script for your shell
     Completions(Completions),
-    /// A child process that parses documents; started by docweir itself
+    /// Parse documents in a child process; docweir itself starts it
     #[command(name = "__extract-worker", hide = true)]
     ExtractWorker {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
@@ -129,56 +129,56 @@ Examples:
   docweir ingest dynamodb://receipts --as receipts
   docweir ingest ./papers --json | jq 'select(.event == \"quarantined\")'")]
 pub struct Ingest {
-    /// Folders (known extensions only) and files (whatever they are called); s3://BUCKET/PREFIX/ and s3://BUCKET/KEY
+    /// Folders (known extensions only), files (any extension), s3://BUCKET/PREFIX/ and s3://BUCKET/KEY
     #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub paths: Vec<PathBuf>,
-    /// Also take these files of a folder: a glob against the path below it
+    /// Also include files of a folder that match this glob; it is matched against the path below the folder
     #[arg(long, value_name = "GLOB")]
     pub include: Vec<String>,
-    /// Leave these files and folders alone; wins over --include
+    /// Exclude files and folders that match this glob; wins over --include
     #[arg(long, value_name = "GLOB")]
     pub exclude: Vec<String>,
-    /// Take out of the index what is no longer in the given folders
+    /// Delete documents from the index whose files are no longer in the given folders
     #[arg(long)]
     pub prune: bool,
     #[command(flatten)]
     pub records: RecordArgs,
     #[command(flatten)]
     pub run: Run,
-    /// Serve /metrics (Prometheus) and /supervision (JSON) at this address while running
+    /// Serve /metrics (Prometheus) and /supervision (JSON) at this address during the run
     #[arg(long, value_name = "HOST:PORT")]
     pub metrics_addr: Option<SocketAddr>,
 }
 
-/// Files of records.
+/// Arguments that describe files or tables of records.
 #[derive(Args, Debug)]
 pub struct RecordArgs {
-    /// What the files hold, where they are no documents: JSON objects, one a line; or the items of a table,
+    /// Ingest records instead of documents: files with one JSON object per line, or the items of a DynamoDB table,
     /// dynamodb://TABLE
-    #[arg(long = "as", value_enum, value_name = "WHAT")]
+    #[arg(long = "as", value_enum, value_name = "SHAPE")]
     pub shape: Option<RecordShape>,
-    /// Records only: the field that names a record (`sku`, `meta.id`)
+    /// Records only: field that holds the id of a record (`sku`, `meta.id`)
     #[arg(long, value_name = "FIELD", required_if_eq("shape", "records"), value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub id: Option<String>,
-    /// Records only: the field with the text that is embedded
+    /// Records only: field that holds the text to embed
     #[arg(long, value_name = "FIELD", required_if_eq("shape", "records"), value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub text: Option<String>,
-    /// Records only: the collection that they come into [default: records]
+    /// Records only: collection that stores the records [default: records]
     #[arg(long, value_name = "NAME")]
     pub collection: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RecordShape {
-    /// Receipts that were read by OCR: their lines and words, into `receipt_lines` and `receipt_words`
+    /// Receipts read by OCR; their lines and words are stored in `receipt_lines` and `receipt_words`
     Receipts,
-    /// Any objects, with an id and a text
+    /// JSON objects of any kind with an id and a text
     Records,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Progress {
-    /// Live on a terminal, plain lines elsewhere
+    /// Live display on a terminal, plain lines elsewhere
     Auto,
     Live,
     Plain,
@@ -197,37 +197,37 @@ Filters compare a field with a value: `field=value`, `field=a,b` (any of them), 
 `field>=n`, `field<=n`, `field!=value`. Fields: document, source (a path), page, language (ISO 639-3),
 kind (text, table, code, figure), chunk, media_type, tenant, and `metadata.NAME` for anything else.")]
 pub struct Search {
-    /// What to look for
+    /// Text of the query
     #[arg(value_name = "QUERY", required_unless_present = "queries")]
     pub query: Vec<String>,
-    /// The collection to look in [default: that of documents]
+    /// Collection to search [default: the collection of documents]
     #[arg(long, value_name = "NAME")]
     pub collection: Option<String>,
-    /// How many passages
+    /// Maximum number of passages to return
     #[arg(short = 'k', long = "top", value_name = "N")]
     pub k: Option<usize>,
-    /// How passages are scored
+    /// Scoring mode
     #[arg(long, value_enum, value_name = "MODE")]
     pub mode: Option<Mode>,
-    /// Hybrid only: share of the vector score, 0 to 1
+    /// Hybrid mode only: weight of the vector score, 0 to 1
     #[arg(long, value_name = "W")]
     pub weight: Option<f32>,
-    /// Only what fits; may be given several times, all must hold
+    /// Return only passages that match this filter; if repeated, all filters must match
     #[arg(long, value_name = "FILTER")]
     pub filter: Vec<String>,
-    /// Only documents whose path begins with this
+    /// Search only documents whose path begins with this
     #[arg(long, value_name = "PATH")]
     pub source: Option<PathBuf>,
-    /// One query a line (or JSON lines with a `question` field), answered in one process
+    /// File of queries, one per line (plain text, or JSON objects with a `question` field)
     #[arg(long, value_name = "FILE", conflicts_with = "query", value_hint = ValueHint::FilePath)]
     pub queries: Option<PathBuf>,
-    /// In the index as it was at this version; `docweir store info` lists them
+    /// Search the index as of this version; `docweir store info` lists versions
     #[arg(long, value_name = "VERSION")]
     pub as_of: Option<u64>,
-    /// Compare the query with every vector, not with those alone that look near
+    /// Compare the query with every vector instead of only the likely nearest ones
     #[arg(long)]
     pub exact: bool,
-    /// JSON: an object a query
+    /// Print one JSON object per query
     #[arg(long)]
     pub json: bool,
 }
@@ -241,48 +241,52 @@ pub enum Mode {
 
 #[derive(Args, Debug)]
 pub struct Status {
-    /// A document: its id, or the path of its file
+    /// Document, by id or by the path of its file
     #[arg(value_name = "DOC", value_hint = ValueHint::FilePath)]
     pub document: Option<OsString>,
     /// List every document
     #[arg(long, conflicts_with = "document")]
     pub all: bool,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Args, Debug)]
 pub struct Audit {
-    /// A document: its id, or the path of its file
+    /// Document, by id or by the path of its file
     #[arg(value_name = "DOC", value_hint = ValueHint::FilePath)]
     pub document: OsString,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Quarantine {
-    /// Each quarantined document with its reason
+    /// List quarantined documents with the reason for each
     List {
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// The failed artefact: error chain, attempts, where the original is
+    /// Show the failed artefact: error chain, number of attempts, location of the original
     Show {
         #[arg(value_name = "DOC", value_hint = ValueHint::FilePath)]
         document: OsString,
     },
-    /// Try again from the failed stage
+    /// Retry documents from their failed stage
     Replay {
-        /// Documents, by id or path
+        /// Documents to replay, by id or path
         #[arg(value_name = "DOC", required_unless_present = "all")]
         documents: Vec<OsString>,
-        /// All of them
+        /// Replay all quarantined documents
         #[arg(long, conflicts_with = "documents")]
         all: bool,
     },
-    /// Give up on it for good; an earlier version that is in the index stays there
+    /// Discard documents permanently; an earlier version in the index stays there
     Discard {
+        /// Documents to discard, by id or path
         #[arg(value_name = "DOC", required = true)]
         documents: Vec<OsString>,
     },
@@ -290,10 +294,10 @@ pub enum Quarantine {
 
 #[derive(Args, Debug)]
 pub struct Retry {
-    /// A document: its id, or the path of its file
+    /// Document, by id or by the path of its file
     #[arg(value_name = "DOC", value_hint = ValueHint::FilePath)]
     pub document: OsString,
-    /// From this stage on: extract, chunk, enrich, embed or load
+    /// Stage to start from: extract, chunk, enrich, embed or load
     #[arg(long, value_name = "STAGE")]
     pub from: Option<Stage>,
 }
@@ -304,10 +308,10 @@ Examples:
   docweir delete ./papers/draft.pdf
   docweir delete --collection products P-0005 P-0006")]
 pub struct Delete {
-    /// Documents, by id or path; with --collection: records, by their ids
+    /// Documents to delete, by id or path; with --collection: records, by id
     #[arg(value_name = "DOC", required = true)]
     pub documents: Vec<OsString>,
-    /// The collection of records to delete from
+    /// Collection of records to delete from
     #[arg(long, value_name = "NAME")]
     pub collection: Option<String>,
 }
@@ -320,7 +324,7 @@ Examples:
 pub struct Serve {
     #[command(flatten)]
     pub run: Run,
-    /// Serve /metrics (Prometheus) and /supervision (JSON) at this address while running
+    /// Serve /metrics (Prometheus) and /supervision (JSON) at this address during the run
     #[arg(long, value_name = "HOST:PORT")]
     pub metrics_addr: Option<SocketAddr>,
 }
@@ -334,14 +338,14 @@ pub struct Submit {
     /// s3://BUCKET/KEY, s3://BUCKET/PREFIX/ (known extensions only), and files and folders of this machine
     #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub paths: Vec<PathBuf>,
-    /// One JSON event a line, the summary last
+    /// Print one JSON event per line on standard output; the last line is the summary
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Args, Debug)]
 pub struct Erase {
-    /// Documents, by id or path
+    /// Documents to erase, by id or path
     #[arg(value_name = "DOC", required = true)]
     pub documents: Vec<OsString>,
 }
@@ -349,25 +353,26 @@ pub struct Erase {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  docweir compact                             what has become due
-  docweir compact --all                       everything into one file")]
+  docweir compact                             merge the files that are due
+  docweir compact --all                       merge all files into one")]
 pub struct Compact {
-    /// Everything, not what has become due alone
+    /// Merge all files, not only those that are due
     #[arg(long)]
     pub all: bool,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Subcommand, Debug)]
 pub enum InfraCommand {
-    /// Say what is there and what `apply` would make
+    /// Show which resources exist and which ones `apply` would create
     Plan(Json),
-    /// Make what is missing; what is there stays as it is
+    /// Create missing resources; existing ones stay unchanged
     Apply(Json),
-    /// Say what is there; exit code 1 unless everything is right
+    /// Show the state of each resource; exit code 1 unless all are correct
     Check(Json),
-    /// Print the policy that allows what a role calls, on what the configuration names, and nothing else
+    /// Print the IAM policy that allows exactly the calls of a role on the configured resources
     Policy(PolicyArgs),
 }
 
@@ -377,21 +382,21 @@ Examples:
   docweir infra policy --role serve --documents s3://my-papers/2026/ > serve.json
   docweir infra policy --role reader")]
 pub struct PolicyArgs {
-    /// Who it is for
+    /// Role that the policy is for
     #[arg(long, value_enum, value_name = "ROLE")]
     pub role: PolicyRole,
-    /// Where documents are taken from, beside one's own buckets: s3://BUCKET or s3://BUCKET/PREFIX
+    /// Further source of documents, in addition to the configured buckets: s3://BUCKET or s3://BUCKET/PREFIX
     #[arg(long, value_name = "PLACE")]
     pub documents: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PolicyRole {
-    /// Who works: ingest, serve, compact, doctor and everything else that writes
+    /// Runs commands that write: ingest, serve, compact, doctor and others
     Serve,
-    /// Who sets up: infra
+    /// Creates and checks AWS resources: infra
     Infra,
-    /// Who looks: search, status, audit, store info
+    /// Runs commands that only read: search, status, audit, store info
     Reader,
 }
 
@@ -406,6 +411,7 @@ impl InfraCommand {
 
 #[derive(Args, Debug)]
 pub struct Json {
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -416,11 +422,12 @@ Examples:
   docweir estimate ./papers
   docweir estimate receipts.jsonl --as receipts --json")]
 pub struct Estimate {
-    /// Folders and files, as `ingest` takes them
+    /// Folders and files, as for `ingest`
     #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub paths: Vec<PathBuf>,
     #[command(flatten)]
     pub records: RecordArgs,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -428,19 +435,20 @@ pub struct Estimate {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  docweir cost                                what was spent, day by day
+  docweir cost                                cost per day
   docweir cost --by document --since 7d --top 20
   docweir cost --by collection --json")]
 pub struct Cost {
-    /// What the sums are by
+    /// Key to group the costs by
     #[arg(long, value_enum, default_value = "day", value_name = "WHAT")]
     pub by: CostBy,
-    /// From this day (UTC) on: `2026-11-01`, or `7d` for the last seven
+    /// First day (UTC) to include: `2026-11-01`, or `7d` for the last seven days
     #[arg(long, value_name = "DAY")]
     pub since: Option<String>,
-    /// Lines at most: those that cost the most
+    /// Maximum number of lines; the most expensive are shown
     #[arg(long, default_value_t = 1_000, value_name = "N")]
     pub top: usize,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -449,99 +457,105 @@ pub struct Cost {
 pub enum CostBy {
     Day,
     Run,
-    /// Live calls and batches
+    /// Live calls or batches
     Mode,
     Stage,
     Model,
     Collection,
-    /// Documents and batches
+    /// Document or batch
     Document,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Batch {
-    /// What waits to be sent, and the batches, the newest first
+    /// List the items that wait to be sent, and the batches, newest first
     List {
-        /// Batches at most
+        /// Maximum number of batches to list
         #[arg(long, default_value_t = 50, value_name = "N")]
         top: usize,
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// All about one batch
+    /// Show one batch in detail
     Show {
-        /// Its id, or the provider's
+        /// Id of the batch, Docweir's or the provider's
         #[arg(value_name = "BATCH")]
         batch: String,
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Send what waits, take in what has come back, and end
+    /// Send waiting items, import the results of ended batches, and exit
     Submit(Run),
-    /// Look at the open batches and take in what has come back
+    /// Poll open batches and import the results of ended ones
     Poll(Run),
-    /// Call batches off; what they had done is taken in, the rest waits again
+    /// Cancel batches; finished results are imported, the other items wait again
     Cancel {
         #[arg(value_name = "BATCH", required = true)]
         batches: Vec<String>,
     },
-    /// Send again the records that were refused
+    /// Send records again that the provider refused
     Retry {
-        /// Of this batch alone
+        /// Retry only the records of this batch
         #[arg(value_name = "BATCH")]
         batch: Option<String>,
     },
 }
 
-/// How a run goes on and is shown.
+/// Arguments that control how long a run waits and how it shows progress.
 #[derive(Args, Debug)]
 pub struct Run {
-    /// Stay until every batch has ended, however long that takes
+    /// Wait until every batch has ended, however long that takes
     #[arg(long)]
     pub wait: bool,
-    /// How progress is shown
+    /// Progress display
     #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
     pub progress: Progress,
-    /// One JSON event a line on standard output, the summary last
+    /// Print one JSON event per line on standard output; the last line is the summary
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Store {
-    /// Files, versions, sizes
+    /// Show files, versions and sizes
     Info {
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Read every file: checksums, counts, and whether the control store agrees
+    /// Read every file; check checksums, counts, and agreement with the control store
     Verify {
-        /// Mend what can be mended: documents that can't be found are made pending again, leftovers deleted
+        /// Repair what can be repaired: documents missing from the index become pending again, orphan files are
+        /// deleted
         #[arg(long)]
         repair: bool,
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Delete what nothing needs any more, as `[retention]` says
+    /// Delete files that are no longer needed, as set in `[retention]`
     Gc {
-        /// Keep nothing of the past: no version can be gone back to afterwards
+        /// Keep no earlier version; rollback is not possible afterwards
         #[arg(long)]
         all: bool,
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Go back to what the index held at a version
+    /// Restore the content of the index as of an earlier version
     Rollback {
-        /// `docweir store info` lists them
+        /// Version to restore; `docweir store info` lists versions
         #[arg(value_name = "VERSION")]
         to: u64,
     },
-    /// Write the passages and their vectors as Parquet files
+    /// Write passages and their vectors as Parquet files
     Export {
-        /// A folder that is empty or not there yet
+        /// Target folder; must be empty or not exist yet
         #[arg(value_name = "FOLDER", value_hint = ValueHint::DirPath)]
         folder: PathBuf,
-        /// As the index was at this version
+        /// Export the index as of this version
         #[arg(long, value_name = "VERSION")]
         as_of: Option<u64>,
     },
@@ -550,30 +564,30 @@ pub enum Store {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  docweir stage extract paper.pdf             the text as markdown, page by page
-  docweir stage chunk paper.pdf --json        its chunks
+  docweir stage extract paper.pdf             print the text as markdown, page by page
+  docweir stage chunk paper.pdf --json        print the chunks as JSON
   docweir stage embed doc_20261121_093000_1a2b3c4d")]
 pub struct RunStage {
-    /// extract, chunk, enrich or embed
+    /// Stage to run: extract, chunk, enrich or embed
     #[arg(value_name = "STAGE")]
     pub stage: Stage,
-    /// A file, or the id of a document
+    /// File, or id of a document
     #[arg(value_name = "DOC", value_hint = ValueHint::FilePath)]
     pub document: OsString,
-    /// The artefact as JSON
+    /// Print the artefact as JSON
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Every key with its value and where that comes from
+    /// Print every key with its value and the source of the value
     Print {
-        /// Only what is not a default
+        /// Print only values that differ from the defaults
         #[arg(long)]
         changed: bool,
     },
-    /// Say what is wrong with the configuration, if anything
+    /// Check the configuration and report errors
     Check,
 }
 

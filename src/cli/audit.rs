@@ -1,4 +1,4 @@
-//! `docweir audit`: everything that happened to a document.
+//! Implements `docweir audit`, which prints the audit log of a document.
 
 use docweir_stores::control::AuditEvent;
 
@@ -39,10 +39,10 @@ pub fn run(context: &Context, args: &args::Audit) -> Result<Exit, Failure> {
 }
 
 fn table(events: &[AuditEvent]) -> Table {
-    let mut table = Table::new().head(&["time (UTC)", "event", "stage", "status", "attempt", "took", "what"]);
+    let mut table = Table::new().head(&["time (UTC)", "event", "stage", "status", "attempt", "took", "details"]);
     for event in events {
         let number = |name: &str| event.metadata.get(name).and_then(serde_json::Value::as_u64);
-        // `2026-11-21T09:30:00.000123Z#ULID`, to the millisecond.
+        // Cuts `2026-11-21T09:30:00.000123Z#ULID` to milliseconds.
         let time = event.timestamp.get(..23).unwrap_or(&event.timestamp).replace('T', " ");
         let status = event.status.map(super::status::word).unwrap_or_default();
         let error = event.error_type.as_deref().unwrap_or_default();

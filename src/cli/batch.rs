@@ -1,4 +1,4 @@
-//! `docweir batch`: what waits, what is at the provider, what came back.
+//! Implements `docweir batch`, which lists, sends, polls, cancels and retries batches.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl From<Broken> for Failure {
     }
 }
 
-/// Items and batches, if there ever were any.
+/// Opens the engine, and the store of items and batches if there is a ledger.
 async fn open(context: &Context) -> Result<(Engine, Option<Arc<dyn Batches>>), Failure> {
     let engine = Engine::open(context.config()?).await?;
     let batches = match engine.has_ledger() {
@@ -45,12 +45,12 @@ async fn open(context: &Context) -> Result<(Engine, Option<Arc<dyn Batches>>), F
     Ok((engine, batches))
 }
 
-/// A run without new files. Sending is asked for by name: it needs no setting.
+/// Runs the pipeline without new files. `docweir batch submit` sends batches even if `embed.mode` is `live`.
 async fn work(context: &Context, run: &args::Run, verb: &str) -> Result<Exit, Failure> {
     let mut config = context.config()?;
     let embed = &mut config.settings.embed;
     if embed.options.provider != Provider::Openai {
-        let text = "batches are taken by providers only: set `embed.options.provider = \"openai\"`";
+        let text = "only a provider takes batches: set `embed.options.provider = \"openai\"`";
         return Err(Failure::new(Exit::Configuration, text));
     }
     if verb == "submit" && embed.mode == EmbedMode::Live {
@@ -73,7 +73,7 @@ async fn list(context: &Context, top: usize, json: bool) -> Result<Exit, Failure
         return Ok(Exit::Well);
     }
     if counts.is_empty() && list.is_empty() {
-        context.out.line("No batches, and nothing waits for one");
+        context.out.line("No batches, and no items wait for one");
         return Ok(Exit::Well);
     }
     if !counts.is_empty() {
@@ -88,9 +88,9 @@ async fn list(context: &Context, top: usize, json: bool) -> Result<Exit, Failure
     Ok(Exit::Well)
 }
 
-/// Items by space and status.
+/// Returns a table with the number of items by space and status.
 pub fn items(counts: &[Counts]) -> Table {
-    let mut table = Table::new().head(&["items of", "waiting", "on their way", "done", "failed", "noise"]);
+    let mut table = Table::new().head(&["collection", "waiting", "in a batch", "done", "failed", "noise"]);
     for c in counts {
         let failed = if c.failed > 0 { Paint::Red } else { Paint::Plain };
         table.row([
@@ -106,7 +106,8 @@ pub fn items(counts: &[Counts]) -> Table {
 }
 
 fn table(batches: &[Batch]) -> Table {
-    let head = ["batch", "of", "status", "items", "tokens", "sent (UTC)", "stored", "failed", "stale", "again"];
+    let head =
+        ["batch", "collection", "status", "items", "tokens", "sent (UTC)", "stored", "failed", "stale", "resent"];
     let mut table = Table::new().head(&head);
     for b in batches {
         let sent = b.submitted_at.as_deref().and_then(|at| at.get(..16)).unwrap_or_default().replace('T', " ");
@@ -139,22 +140,22 @@ async fn show(context: &Context, id: &str, json: bool) -> Result<Exit, Failure> 
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
     let rows = [
         ("batch", batch.id.clone()),
-        ("of", batch.space.shown().to_owned()),
+        ("collection", batch.space.shown().to_owned()),
         ("status", batch.status.name().to_lowercase()),
         ("items", count(batch.items)),
         ("tokens", format!("{} ({})", count(batch.tokens), cost(batch.tokens))),
         ("charged", batch.charged_tokens.map_or_else(|| "-".into(), |t| format!("{} ({})", count(t), cost(t)))),
-        ("at the provider", text(&batch.provider_id)),
-        ("done there", count(batch.done)),
-        ("made", batch.created_at.clone()),
+        ("id at provider", text(&batch.provider_id)),
+        ("done at provider", count(batch.done)),
+        ("created", batch.created_at.clone()),
         ("sent", text(&batch.submitted_at)),
-        ("looked at", text(&batch.checked_at)),
-        ("ends by", text(&batch.expires_at)),
+        ("polled", text(&batch.checked_at)),
+        ("expires", text(&batch.expires_at)),
         ("ended", text(&batch.ended_at)),
         ("stored", count(batch.stored)),
         ("failed", count(batch.failed)),
         ("stale", count(batch.stale)),
-        ("sent again", count(batch.returned)),
+        ("resent", count(batch.returned)),
         ("error", text(&batch.error)),
     ];
     let mut table = Table::new();
@@ -185,11 +186,11 @@ async fn cancel(context: &Context, ids: &[String]) -> Result<Exit, Failure> {
         if cancelled {
             let when = match engine.working() {
                 Some(held) => format!("by the running `{}` (process {})", held.command, held.pid),
-                None => "with the next `docweir batch poll`".into(),
+                None => "by the next `docweir batch poll`".into(),
             };
-            context.out.line(format!("{}: is cancelled {when}", batch.id));
+            context.out.line(format!("{}: will be cancelled {when}", batch.id));
         } else {
-            context.out.line(format!("{}: has ended already ({})", batch.id, batch.status.name().to_lowercase()));
+            context.out.line(format!("{}: already ended ({})", batch.id, batch.status.name().to_lowercase()));
             all = Exit::No;
         }
     }
@@ -208,7 +209,7 @@ async fn retry(context: &Context, id: Option<&str>) -> Result<Exit, Failure> {
     };
     match again {
         0 => context.out.line("No records failed"),
-        n => context.out.line(format!("{} sent again with the next `docweir batch submit` or `ingest`", is(n))),
+        n => context.out.line(format!("{} sent again by the next `docweir batch submit` or `docweir ingest`", is(n))),
     }
     Ok(Exit::Well)
 }
@@ -218,7 +219,7 @@ fn is(n: u64) -> String {
     format!("{} {verb}", plural(n, "record"))
 }
 
-/// As programs read it: the names of the record's columns.
+/// Returns a batch as JSON. The keys are the column names of the batch's record.
 fn machine(b: &Batch) -> serde_json::Value {
     json!({
         "batch_id": b.id,

@@ -1,4 +1,4 @@
-//! `docweir compact`: fewer and larger vector files.
+//! Implements `docweir compact`, which merges vector files into fewer, larger files.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::messages::compaction::Compacted;
 use crate::supervisors::RootHandle;
 
-/// Longer than a small write takes.
+/// Time that the release of the lease may take. It is longer than a small write takes.
 const RELEASE: Duration = Duration::from_millis(50);
 
 pub fn run(context: &Context, args: &args::Compact) -> Result<Exit, Failure> {
@@ -32,11 +32,11 @@ pub fn run(context: &Context, args: &args::Compact) -> Result<Exit, Failure> {
             }
         }
         if compacted.busy {
-            let text = "another process is merging files of this collection: `docweir store info` says which";
+            let text = "another process is merging files of this collection; `docweir store info` names it";
             return Err(Failure::new(Exit::Busy, text));
         }
         if compacted.superseded > 0 {
-            let text = "another process changed the files meanwhile: nothing is lost, merge again";
+            let text = "another process changed the files during the merge; nothing is lost, compact again";
             return Err(Failure::new(Exit::Busy, text));
         }
         if compacted.merges.is_empty() && !args.json {
@@ -47,7 +47,7 @@ pub fn run(context: &Context, args: &args::Compact) -> Result<Exit, Failure> {
     })
 }
 
-/// Lock, compactor and janitor alone, without a pipeline.
+/// Merges files with the lock, compactor and janitor alone, without a pipeline.
 pub async fn compact(engine: &Engine, mode: Mode) -> Result<Compacted, Failure> {
     let root = RootHandle::start(engine.config.settings.restart.clone());
     let vectors = engine.vectors()?;
@@ -59,7 +59,7 @@ pub async fn compact(engine: &Engine, mode: Mode) -> Result<Compacted, Failure> 
         _ = tokio::signal::ctrl_c() => Err(Failure::new(Exit::Signal(2), "stopped: nothing was changed")),
     };
     drop(upkeep);
-    // The lease goes back in a task of its own; without it the next one would wait for its end.
+    // A separate task releases the lease. If the release is lost, the next compaction waits until the lease expires.
     tokio::time::sleep(RELEASE).await;
     root.stop();
     compacted
@@ -69,10 +69,10 @@ fn line(report: &Report) -> String {
     let files = plural(report.input_files as u64, "file");
     let dropped = match report.input_rows - report.output_rows {
         0 => String::new(),
-        rows => format!(", left out {} that no longer count", plural(rows, "passage")),
+        rows => format!(", dropped {} that were replaced or deleted", plural(rows, "passage")),
     };
     format!(
-        "merged {files} ({}) into one of {} with {}{dropped}: {} written in {}, {} of memory at most",
+        "merged {files} ({}) into one of {} with {}{dropped}: {} written in {}, peak memory {}",
         bytes(report.input_bytes),
         bytes(report.output_bytes),
         plural(report.output_rows, "passage"),
@@ -117,7 +117,7 @@ mod tests {
         };
         let told = line(&report);
         assert!(told.starts_with("merged 16 files (3.0 MiB) into one of 2.0 MiB with 1,000 passages"), "{told}");
-        assert!(told.contains("left out 200 passages") && told.contains("0.3 s"), "{told}");
-        assert!(told.ends_with("30.0 MiB of memory at most"), "{told}");
+        assert!(told.contains("dropped 200 passages") && told.contains("0.3 s"), "{told}");
+        assert!(told.ends_with("peak memory 30.0 MiB"), "{told}");
     }
 }

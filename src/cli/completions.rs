@@ -1,4 +1,4 @@
-//! `docweir completions`: a script for the user's shell.
+//! Implements `docweir completions`, which prints a completion script for the user's shell.
 
 use clap::CommandFactory;
 

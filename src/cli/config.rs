@@ -1,4 +1,4 @@
-//! `docweir config`: the values that count, where each comes from, and what is wrong with them.
+//! Implements `docweir config`, which prints the effective values with their origins and checks the configuration.
 
 use toml::Value;
 
@@ -22,17 +22,17 @@ pub fn run(context: &Context, command: &ConfigCommand) -> Result<Exit, Failure> 
 fn checked(config: &Config) -> String {
     let set = plural(config.layers.overrides().len() as u64, "value");
     match &config.file {
-        Some(path) => format!("{} is right: {set} set, the rest are defaults", path.display()),
-        None => format!("no configuration file, and none is needed: {set} set, the rest are defaults"),
+        Some(path) => format!("{} is valid: {set} set, the rest are defaults", path.display()),
+        None => format!("no configuration file; none is required: {set} set, the rest are defaults"),
     }
 }
 
-/// A config.toml that gives the same settings, each value with its origin.
+/// Returns the lines of a config.toml that yields the same settings, each value with its origin.
 fn lines(layers: &Layers, changed: bool, out: &Out) -> Vec<String> {
     let mut lines = Vec::new();
     let mut section = "";
     let shown = layers.iter().filter(|(key, _, origin)| !changed || *key == FORMAT || **origin != Origin::Default);
-    // A section is named once, and keys without one stand before all sections: so TOML wants it.
+    // TOML requires this order: each section appears once, and keys without a section come first.
     let place =
         |key: &'_ str| key.rsplit_once('.').map_or((String::new(), key.to_owned()), |(s, n)| (s.into(), n.into()));
     let mut shown: Vec<_> = shown.collect();
@@ -55,10 +55,10 @@ fn lines(layers: &Layers, changed: bool, out: &Out) -> Vec<String> {
     lines
 }
 
-/// Always shown: what marks the file as Docweir's.
+/// Key that marks the file as a Docweir configuration; always printed.
 const FORMAT: &str = "docweir_config";
 
-/// Values that open doors are not printed.
+/// Formats a value as TOML and masks secrets.
 fn masked(name: &str, value: &Value) -> String {
     const SECRETS: [&str; 5] = ["token", "secret", "password", "api_key", "access_key"];
     let secret = SECRETS.iter().any(|s| name == *s || name.ends_with(&format!("_{s}")));
@@ -72,13 +72,13 @@ fn masked(name: &str, value: &Value) -> String {
             };
             Value::Array(items.iter().map(item).collect()).to_string()
         }
-        // A setting of single precision: `0.7`, not the double next to it.
+        // Prints a single-precision setting as `0.7`, not as the nearest double.
         Value::Float(x) if f64::from(*x as f32) == *x => format!("{:?}", *x as f32),
         other => other.to_string(),
     }
 }
 
-/// `https://user:password@host/…` without what stands before the host.
+/// Masks the user and password of a URL such as `https://user:password@host/…`.
 fn without_user(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let host_end = rest.find('/').unwrap_or(rest.len());

@@ -1,4 +1,4 @@
-//! What every command starts from: the arguments that all share, the configuration, a runtime.
+//! Holds what every command starts with: the shared arguments, the configuration and a runtime.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -13,23 +13,23 @@ use crate::exit::{Exit, Failure};
 pub struct Context {
     pub global: Global,
     pub out: Out,
-    /// The folder that the command was given in: paths are shown relative to it.
+    /// Current folder; paths are shown relative to it.
     pub here: PathBuf,
 }
 
 impl Context {
     pub fn new(global: Global) -> Result<Self, Failure> {
         let here = std::env::current_dir().and_then(std::fs::canonicalize);
-        let here = here.map_err(|e| Failure::system(format!("the current folder can't be used: {e}")))?;
+        let here = here.map_err(|e| Failure::system(format!("cannot use the current folder: {e}")))?;
         Ok(Self { out: Out::new(global.color), here, global })
     }
 
-    /// Defaults, file, environment, arguments. The log starts as they say.
+    /// Loads the configuration from defaults, file, environment and arguments, and starts the log with its settings.
     pub fn config(&self) -> Result<Config, Failure> {
         self.config_with(Vec::new())
     }
 
-    /// With arguments of the command itself, which win over `--set`.
+    /// Loads the configuration with additional arguments of the command, which take precedence over `--set`.
     pub fn config_with(&self, more: Vec<Argument>) -> Result<Config, Failure> {
         let source = match &self.global.config {
             Some(path) => Source::Named(path.clone()),
@@ -55,16 +55,18 @@ impl Context {
         Ok(config)
     }
 
-    /// Runs a command with actors: one thread for them, others for work that blocks. A thread that hangs does not
-    /// hold up the end of the process: what it had not finished is not recorded, and goes on in the next run.
+    /// Runs a command with actors. One thread runs the actors; other threads run blocking work.
+    ///
+    /// A blocked thread does not delay the end of the process: its unfinished work is not recorded and continues in
+    /// the next run.
     pub fn with_actors<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         const PATIENCE: Duration = Duration::from_secs(1);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|e| Failure::new(Exit::System, format!("can't start the runtime: {e}")))?;
+        let runtime = runtime.map_err(|e| Failure::new(Exit::System, format!("cannot start the runtime: {e}")))?;
         let actors = tokio::task::LocalSet::new();
         let outcome = actors.block_on(&runtime, work);
         {
-            // Ends what still runs, child processes too.
+            // Ends all remaining tasks and child processes.
             let _runtime = runtime.enter();
             drop(actors);
         }
@@ -72,10 +74,10 @@ impl Context {
         outcome
     }
 
-    /// Runs a small command: one thread, no actors.
+    /// Runs a small command on one thread, without actors.
     pub fn block_on<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|e| Failure::new(Exit::System, format!("can't start the runtime: {e}")))?;
+        let runtime = runtime.map_err(|e| Failure::new(Exit::System, format!("cannot start the runtime: {e}")))?;
         runtime.block_on(work)
     }
 }

@@ -1,4 +1,4 @@
-//! `docweir cost`: what was spent, and on what.
+//! Implements `docweir cost`, which reports the money spent, grouped by a key.
 
 use docweir_core::clock::timestamp;
 use docweir_core::money::Nanodollars;
@@ -17,7 +17,7 @@ use crate::exit::{Exit, Failure};
 
 const DAY: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]");
 
-/// A line of the table, for programs.
+/// One line of the report as JSON.
 #[derive(Serialize)]
 struct Row<'a> {
     by: &'static str,
@@ -36,7 +36,7 @@ pub fn run(context: &Context, args: &args::Cost) -> Result<Exit, Failure> {
         let now = timestamp(engine.clock.now());
         let since = since(args.since.as_deref(), now.get(..10).unwrap_or_default())?;
         let (by, name) = by(args.by);
-        // Without ledger there was never anything to pay.
+        // No call was ever charged if there is no ledger.
         let lines = match engine.has_ledger() {
             true => engine.ledger()?.report(by, &since, args.top).await.map_err(|e| Failure::system(e.to_string()))?,
             false => Vec::new(),
@@ -55,7 +55,7 @@ pub fn run(context: &Context, args: &args::Cost) -> Result<Exit, Failure> {
         if doubt > Nanodollars::ZERO {
             context.out.line("");
             context.out.line(format!(
-                "{doubt} in doubt: the answer to a call was lost, and nobody but the provider knows whether it was charged"
+                "{doubt} in doubt: the answer to a call was lost, so only the provider knows whether it was charged"
             ));
         }
         Ok(Exit::Well)
@@ -74,7 +74,7 @@ fn by(by: CostBy) -> (By, &'static str) {
     }
 }
 
-/// A day, or so many days back: `2026-11-01`, `7d`. Nothing is everything.
+/// Parses `--since`: a day (`2026-11-01`) or a number of days back (`7d`). Without it, the report has no start date.
 fn since(text: Option<&str>, today: &str) -> Result<String, Failure> {
     let Some(text) = text else { return Ok(String::new()) };
     let wrong =
@@ -101,7 +101,7 @@ fn row<'a>(by: &'static str, line: &'a CostLine) -> Row<'a> {
     }
 }
 
-/// Columns of what is under way or in doubt only where there is such.
+/// Builds the table. The columns "reserved" and "in doubt" appear only if they hold calls.
 fn table(by: &'static str, lines: &[CostLine], all: bool) -> Table {
     let sum = |of: fn(&CostLine) -> Amount| {
         lines.iter().map(of).fold(Amount::default(), |sum, a| Amount {
@@ -113,7 +113,7 @@ fn table(by: &'static str, lines: &[CostLine], all: bool) -> Table {
     let (settled, reserved, doubt) = (sum(|l| l.settled), sum(|l| l.reserved), sum(|l| l.in_doubt));
     let mut head = vec![by, "calls", "tokens", "cost"];
     let (open, unsure) = (reserved.calls > 0, doubt.calls > 0);
-    head.extend(open.then_some("under way"));
+    head.extend(open.then_some("reserved"));
     head.extend(unsure.then_some("in doubt"));
     let mut table = Table::new().head(&head);
     let mut row = |name: &str, settled: Amount, reserved: Amount, doubt: Amount, paint: Paint| {

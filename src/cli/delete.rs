@@ -1,7 +1,8 @@
-//! `docweir delete`: documents out of the index.
+//! Implements `docweir delete`, which removes documents from the index.
 //!
-//! The wish is written to the control store; whoever runs the folder fulfils it. If nobody does, this command takes the
-//! folder for that moment. It returns when the documents can no longer be found.
+//! The command writes a deletion request to the control store; the process that runs the folder carries it out. If no
+//! process runs it, the command locks the folder and carries out the request itself. It returns when the documents
+//! can no longer be found.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -23,11 +24,11 @@ use crate::exit::{EngineError, Exit, Failure};
 use crate::intake::source;
 use crate::pipeline;
 
-/// Tombstones of records in one commit.
+/// Maximum number of record tombstones in one commit.
 const TOMBSTONES: usize = 2_000;
-/// How often the record is looked at while another process is to do the work.
+/// Interval at which the record is polled while another process carries out the deletion.
 const LOOK: Duration = Duration::from_millis(500);
-/// Longer than it takes a run to look at the control store: twice, and some time for the commit.
+/// Time to wait in addition to two poll intervals of a run; it leaves time for the commit.
 const MARGIN: Duration = Duration::from_secs(30);
 
 pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
@@ -37,7 +38,7 @@ pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
     context.with_actors(async {
         let engine = Engine::open(context.config()?).await?;
         let control = engine.control.as_ref();
-        // All names are looked up before anything is deleted.
+        // Resolve all names before anything is deleted.
         let mut records = Vec::new();
         for name in &args.documents {
             records.push(find(control, name, &context.here).await?);
@@ -48,13 +49,13 @@ pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
         }
         let working = engine.working().map(|held| format!(": {held}")).unwrap_or_default();
         let count = plural(left, "document");
-        let text = format!("{count} not deleted yet, the request stands and the next run fulfils it{working}");
+        let text = format!("{count} not deleted yet; the request is recorded and the next run carries it out{working}");
         Err(Failure::new(Exit::Busy, text))
     })
 }
 
-/// Records leave at once: the collection takes tombstones from any process, and what of them is still on its way to a
-/// provider or back finds them gone.
+/// Deletes records at once: any process may write tombstones to the collection. Items that are still in a batch are
+/// dropped when the batch returns.
 async fn records(context: &Context, collection: &str, names: &[OsString]) -> Result<Exit, Failure> {
     let engine = Engine::open(context.config()?).await?;
     let none = || Failure::no(format!("no records in a collection `{}`", printable(collection)));
@@ -68,7 +69,7 @@ async fn records(context: &Context, collection: &str, names: &[OsString]) -> Res
     let space = Space::Records(collection.to_owned());
     let mut deleted = 0;
     for name in names {
-        let key = name.to_str().ok_or_else(|| Failure::usage("the id of a record is UTF-8"))?;
+        let key = name.to_str().ok_or_else(|| Failure::usage("the id of a record must be UTF-8"))?;
         match batches.delete(&space, vec![key.to_owned()]).await? {
             0 => complain(format!("no record `{}` in `{collection}`", printable(key))),
             _ => {
@@ -92,7 +93,8 @@ async fn records(context: &Context, collection: &str, names: &[OsString]) -> Res
     Ok(if deleted == names.len() { Exit::Well } else { Exit::No })
 }
 
-/// Deletes documents with what they contain, and says so. Returns how many are still to be deleted when the wait is over.
+/// Deletes documents and the documents they contain, and prints each one. Returns the number of documents that are
+/// not deleted when the wait ends.
 pub async fn documents(context: &Context, engine: &Engine, records: &[ControlRecord]) -> Result<u64, Failure> {
     let (mut wanted, mut deleted) = (Vec::new(), Vec::new());
     for record in records {
@@ -103,7 +105,7 @@ pub async fn documents(context: &Context, engine: &Engine, records: &[ControlRec
         }
         engine.control.request_delete(&record.document_id).await?;
         wanted.push((record.document_id.clone(), shown));
-        // The request voids every claim: from now on the list grows no more.
+        // The request voids every claim, so the list of children can no longer grow.
         let record = engine.control.record(&record.document_id).await?;
         for child in contained(engine.control.as_ref(), &record).await? {
             if child.status != DocumentStatus::Deleted {
@@ -124,8 +126,8 @@ pub async fn documents(context: &Context, engine: &Engine, records: &[ControlRec
     Ok(left.len() as u64)
 }
 
-/// Documents that were deleted before, and can be found nevertheless since somebody went back to an earlier version:
-/// their records are right, the index gets its tombstones anew.
+/// Handles documents that were deleted before. A rollback may have made them visible again; their records are
+/// correct, so only their tombstones are written again.
 async fn again(context: &Context, engine: &Engine, deleted: Vec<(&ControlRecord, String)>) -> Result<(), Failure> {
     if deleted.is_empty() {
         return Ok(());
@@ -150,7 +152,7 @@ async fn again(context: &Context, engine: &Engine, deleted: Vec<(&ControlRecord,
     Ok(())
 }
 
-/// Until all are gone or the wait is over; returns those that are left.
+/// Waits until all documents are deleted or the wait ends. Returns the documents that are left.
 async fn fulfil(engine: &Engine, mut left: Vec<DocumentId>) -> Result<Vec<DocumentId>, Failure> {
     let poll = Duration::from_secs(engine.config.settings.intake.poll_seconds);
     let looks = (poll.saturating_mul(2) + MARGIN).as_millis() / LOOK.as_millis();
@@ -161,7 +163,7 @@ async fn fulfil(engine: &Engine, mut left: Vec<DocumentId>) -> Result<Vec<Docume
             break;
         }
         let waiting = match engine.state.lock_orchestrator("docweir delete", engine.clock.as_ref()) {
-            // WinningVersion until the requests are settled; an ingest that starts meanwhile is told so.
+            // Holds the lock until the requests are settled; an ingest that starts meanwhile is refused.
             Ok(lock) => {
                 let settled = pipeline::carry_out_deletions(engine).await;
                 drop(lock);
@@ -170,9 +172,9 @@ async fn fulfil(engine: &Engine, mut left: Vec<DocumentId>) -> Result<Vec<Docume
                 if left.is_empty() || !engine.is_shared() {
                     return Ok(left);
                 }
-                "waiting for another process, which has begun to delete".to_owned()
+                "waiting for another process that has started to delete".to_owned()
             }
-            Err(LockError::Held(held)) => format!("waiting for another process to do it: {held}"),
+            Err(LockError::Held(held)) => format!("waiting for another process to delete: {held}"),
             Err(LockError::State(e)) => return Err(Failure::system(e.to_string())),
         };
         if !std::mem::replace(&mut told, true) {

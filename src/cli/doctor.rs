@@ -1,4 +1,4 @@
-//! `docweir doctor`: what a run will need, looked at beforehand.
+//! Implements `docweir doctor`, which checks everything that a run needs before it starts.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::output::plural;
 use crate::doctor::{Finding, Verdict, examine};
 use crate::exit::{Exit, Failure};
 
-/// Columns of what was looked at, and of its name.
+/// Width of the column with the name of the check, in characters.
 const WIDTH: usize = 12;
 
 pub fn run(context: &Context, args: &args::Json) -> Result<Exit, Failure> {
@@ -23,7 +23,7 @@ pub fn run(context: &Context, args: &args::Json) -> Result<Exit, Failure> {
             warnings += u64::from(finding.verdict == Verdict::Warning);
             match args.json {
                 true => context.out.json(&finding),
-                // Each as it is found: an endpoint that does not answer takes its time.
+                // Prints each finding at once: an endpoint that does not answer takes a while.
                 false => lines(context, &finding).iter().for_each(|line| context.out.line(line)),
             }
         };
@@ -32,8 +32,8 @@ pub fn run(context: &Context, args: &args::Json) -> Result<Exit, Failure> {
     })?;
     if !args.json {
         let sum = match (problems, warnings) {
-            (0, 0) => context.out.green("all is well"),
-            (0, n) => context.out.yellow(&format!("a run can begin; {}", plural(n, "warning"))),
+            (0, 0) => context.out.green("no problems found"),
+            (0, n) => context.out.yellow(&format!("a run can start; {}", plural(n, "warning"))),
             (p, 0) => context.out.red(&plural(p, "problem")),
             (p, w) => context.out.red(&format!("{}, {}", plural(p, "problem"), plural(w, "warning"))),
         };

@@ -1,4 +1,4 @@
-//! Documents as people name them: by id, or by the path of their file.
+//! Finds documents by id or by the path of their file.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -10,10 +10,10 @@ use docweir_stores::control::{ControlError, ControlRecord, ControlStore, RecordF
 use crate::exit::Failure;
 use crate::intake::source;
 
-/// Records asked for at once.
+/// Number of records requested per page.
 const PAGE: usize = 1_000;
 
-/// The record of a document that is named by id, path or source URI.
+/// Returns the record of the document that `name` denotes: an id, a path or a source URI.
 pub async fn find(control: &dyn ControlStore, name: &OsStr, here: &Path) -> Result<ControlRecord, Failure> {
     if let Some(id) = name.to_str().and_then(DocumentId::parse) {
         match control.record(&id).await {
@@ -30,14 +30,14 @@ pub async fn find(control: &dyn ControlStore, name: &OsStr, here: &Path) -> Resu
     }
     let shown = super::output::printable(&name.to_string_lossy());
     Err(Failure::no(match here.join(name).is_file() {
-        true => format!("`{shown}` was not taken in: `docweir ingest {shown}` does that"),
+        true => format!("`{shown}` is not in the index; run `docweir ingest {shown}` to add it"),
         false => {
-            format!("no document `{shown}`: give an id or the path of its file; `docweir status --all` lists them")
+            format!("no document `{shown}`; give an id or the path of its file (`docweir status --all` lists them)")
         }
     }))
 }
 
-/// Returns the documents that a document contains, those that they contain, and so on.
+/// Returns all documents that a document contains, directly or through other documents.
 pub async fn contained(control: &dyn ControlStore, record: &ControlRecord) -> Result<Vec<ControlRecord>, Failure> {
     let mut seen = HashSet::from([record.document_id.clone()]);
     let mut next: Vec<DocumentId> = record.children.clone();
@@ -51,7 +51,7 @@ pub async fn contained(control: &dyn ControlStore, record: &ControlRecord) -> Re
                 next.extend(child.children.iter().cloned());
                 found.push(child);
             }
-            // Listed, and not registered yet.
+            // The child is listed but not registered yet.
             Err(ControlError::NotFound(_)) => {}
             Err(error) => return Err(error.into()),
         }
@@ -59,7 +59,7 @@ pub async fn contained(control: &dyn ControlStore, record: &ControlRecord) -> Re
     Ok(found)
 }
 
-/// Calls `each` with every record that the filter lets through, a page at a time.
+/// Calls `each` with every record that matches the filter, one page at a time.
 pub async fn each(
     control: &dyn ControlStore,
     filter: &RecordFilter,

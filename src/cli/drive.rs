@@ -1,4 +1,4 @@
-//! A run of the pipeline for a command: the lock, progress, the summary.
+//! Runs the pipeline for a command: takes the lock, shows progress, prints the summary.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,7 +18,8 @@ use crate::exit::{Exit, Failure};
 use crate::messages::event::Event;
 use crate::pipeline::{self, Ended, IngestRequest, RunError, Services, Watching};
 
-/// `command` is what the user typed, in short: for whoever finds the folder taken.
+/// Runs the pipeline for one command. `command` is a short form of the command line; other processes print it if they
+/// find the folder locked.
 pub async fn drive(
     context: &Context,
     engine: &Engine,
@@ -37,7 +38,7 @@ pub async fn drive(
     let tell: Tell = Arc::new(move |text| events.emit(Event::Notice { text }));
     let run = owner_id(engine.clock.as_ref());
     let payer = Payer { run: run.clone(), stage: "embedding", tell: tell.clone() };
-    // Refuses a model whose vectors can't stand beside those of the index, before any work is done.
+    // Refuses a model that does not match the index before any work is done.
     let embedder = engine.embedder(payer, &|fetched| reporter.fetch(Fetch::from(fetched))).await?;
     let payer = Payer { run: run.clone(), stage: "enrichment", tell };
     let enricher = engine.enricher(payer, Arc::new(Tokens(embedder.clone()))).await?;
@@ -49,7 +50,7 @@ pub async fn drive(
     drop(lock);
     let summary = reporter.end();
     let failed = match ended {
-        // Nothing was begun: there is nothing to sum up.
+        // No work was started, so there is nothing to summarise.
         Err(RunError::Paths(e)) => return Err(Failure::usage(e.to_string())),
         Err(RunError::Model(e)) => return Err(Failure::new(Exit::Configuration, e.to_string())),
         Err(e @ RunError::Listen { .. }) => return Err(Failure::usage(e.to_string())),
@@ -73,12 +74,12 @@ pub async fn drive(
         false => summary.lines(&context.out).iter().for_each(|line| context.out.line(line)),
     }
     match failed {
-        Some(text) => Err(Failure::system(format!("{text}; nothing is lost, run the same command again"))),
+        Some(text) => Err(Failure::system(format!("{text}; no data is lost, run the same command again"))),
         None => Ok(summary.exit()),
     }
 }
 
-/// Batches that have not ended, and items that wait to be sent.
+/// Returns the number of open batches and the number of items that wait to be sent.
 async fn outside(engine: &Engine) -> Result<(u64, u64), Failure> {
     if !engine.has_ledger() {
         return Ok((0, 0));
@@ -88,7 +89,7 @@ async fn outside(engine: &Engine) -> Result<(u64, u64), Failure> {
     Ok((batches.open().await?.len() as u64, waiting))
 }
 
-/// Where all state lies, as the user would write it.
+/// Returns the place where all state is stored, in the form the user would write it.
 pub fn place_of_state(engine: &Engine, here: &Path) -> String {
     let settings = &engine.config.settings;
     let root = engine.state.root();

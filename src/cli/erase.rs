@@ -1,4 +1,4 @@
-//! `docweir erase`: a document out of the index, its past, and everything that was kept of it.
+//! Implements `docweir erase`, which removes documents from the index, its earlier versions and every cache.
 
 use std::collections::HashSet;
 
@@ -20,7 +20,7 @@ use crate::engine::{Engine, fingerprint};
 use crate::exit::{Exit, Failure};
 use crate::intake::source;
 
-/// Merges that may be superseded by others' before erasing gives up.
+/// Maximum number of merges; a merge that other processes supersede is repeated.
 const ATTEMPTS: usize = 5;
 
 pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
@@ -36,12 +36,12 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
             records.extend(contained.into_iter().filter(|child| known_ids.insert(child.document_id.clone())));
         }
         let vectors = engine.vectors()?;
-        // Before they are gone: the cache knows them by their texts alone.
+        // Read the texts before the deletion: they are the keys of the cache.
         let ids: Vec<DocumentId> = records.iter().map(|r| r.document_id.clone()).collect();
         let texts = vectors.texts_of(&ids).await?;
-        // Of earlier versions the files may be gone and the vectors still cached, by texts that nobody knows any more; so
-        // too of a version that was never loaded. Then the whole cache goes, and what others need of it is
-        // embedded, and paid, again.
+        // Files of earlier versions may be gone while their vectors are still cached under texts that are no longer
+        // known. The same holds for a version that was never loaded. In both cases the whole cache is deleted, and
+        // other documents are embedded, and charged, again.
         let known = records.iter().all(|r| r.version == 1 && r.status == DocumentStatus::Completed);
         let forget = match known {
             true => Forget::Texts(texts.iter().map(|text| Sha256Hex::of(text.as_bytes())).collect()),
@@ -54,26 +54,26 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
         let left = delete::documents(context, &engine, &records).await?;
         if left > 0 {
             let count = plural(left, "document");
-            return Err(Failure::new(Exit::Busy, format!("{count} not deleted yet: erase again when they are")));
+            return Err(Failure::new(Exit::Busy, format!("{count} not deleted yet; erase again when they are")));
         }
-        // The rows leave the files, then the files that had them go. Nothing of the past stays reachable. Others may be at
-        // work: a merge that was superseded by theirs is made again.
+        // First merge the rows out of the files, then delete the old files, so that no earlier version stays
+        // reachable. Other processes may supersede the merge; it is then repeated.
         let mut deleted = 0;
         for _ in 0..ATTEMPTS {
             let compacted = compact(&engine, Mode::All).await?;
             if compacted.busy {
-                let text = "another process is merging files of this collection: erase again when it is done";
+                let text = "another process is merging files of this collection; erase again when it is done";
                 return Err(Failure::new(Exit::Busy, text));
             }
             let collected = vectors.collect(Reach::All).await?;
             deleted += collected.deleted.len() as u64;
             if collected.pinned > 0 {
-                let text = "a reader still has a mark on an earlier version: erase again when it is done";
+                let text = "a reader still pins an earlier version; erase again when it is done";
                 return Err(Failure::new(Exit::Busy, text));
             }
             if let Some(key) = collected.unreadable.first() {
                 let text =
-                    format!("it can't be told what `{key}` is and whether it holds the text: look and delete it");
+                    format!("unrecognised object `{key}` may still contain the text; inspect it, then delete it");
                 return Err(Failure::system(text));
             }
             if vectors.texts_of(&ids).await?.is_empty() && !vectors.has_orphans().await? {
@@ -81,7 +81,7 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
             }
         }
         if !vectors.texts_of(&ids).await?.is_empty() {
-            let text = "others changed the collection meanwhile: erase again";
+            let text = "another process changed the collection meanwhile; run `docweir erase` again";
             return Err(Failure::new(Exit::Busy, text));
         }
         let cached = engine.cache().forget(forget).await.map_err(|e| Failure::system(e.to_string()))?;
@@ -92,16 +92,17 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
             context.out.line(format!("erased: {}", source::display(&record.source, &context.here)));
         }
         context.out.line(format!(
-            "the index keeps no earlier version any more: {} deleted, {} taken out of the cache{}",
+            "no earlier version of the index is kept: {} deleted, {} deleted from the cache{}",
             plural(deleted, "file"),
             plural(cached, "vector"),
-            if known { "" } else { ": all, for of earlier versions it can't be told which" },
+            if known { "" } else { " (all, because the texts of earlier versions are unknown)" },
         ));
         Ok(Exit::Well)
     })
 }
 
-/// What a service was asked about these documents: as their artefacts have it, where those are what would be asked today.
+/// Returns the cached findings to forget: the texts that a service was asked about for these documents. The artefacts
+/// name these texts only if they were made with today's configuration.
 async fn asked_about(engine: &Engine, records: &[ControlRecord], known: bool) -> Result<Forget, Failure> {
     let settings = &engine.config.settings;
     let manifest = engine.vectors()?.manifest().await?;
@@ -111,7 +112,7 @@ async fn asked_about(engine: &Engine, records: &[ControlRecord], known: bool) ->
     let today = fingerprint(settings, model);
     let mut texts = Vec::new();
     for record in records {
-        // Passages are asked about as they were, and as they were after redaction.
+        // Passages are sent both as they were and as they were after redaction.
         for key in [chunks_key(&record.document_id), enriched_key(&record.document_id)] {
             let artefact = match engine.objects.get(&key).await {
                 Ok((body, _)) if record.fingerprint == today => artefact::from_json(&body).ok(),

@@ -1,7 +1,7 @@
-//! `docweir estimate`: what taking files in would cost, before anything is spent.
+//! Implements `docweir estimate`, which computes the cost of an ingest before anything is spent.
 //!
-//! It does what `ingest` does up to embedding, and counts: the same files, the same chunks, the model's own tokenizer.
-//! What the cache has, what stands twice, and what is in the index already costs nothing.
+//! The command runs the steps of `ingest` up to embedding and counts: the same files, the same chunks, the model's
+//! own tokenizer. Texts that are cached, that occur twice, or that are already in the index cost nothing.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -34,26 +34,26 @@ use crate::exit::{Exit, Failure};
 use crate::intake::walk::WalkEntry;
 use crate::intake::{Walk, source};
 
-/// Texts that the cache is asked for at a time.
+/// Number of texts in one cache lookup.
 const ASKED: usize = 1_000;
 
-/// What was counted.
+/// Holds the counts of an estimate.
 #[derive(Clone, Debug, Default, Serialize)]
 struct Sums {
     documents: u64,
-    /// Already in the index as they are.
+    /// Documents that are already in the index, unchanged.
     unchanged: u64,
     refused: u64,
     pages: u64,
     chunks: u64,
     records: u64,
     noise: u64,
-    /// To be embedded.
+    /// Texts to embed.
     texts: u64,
     tokens: u64,
-    /// What the cache has, or what stands there more than once.
+    /// Tokens of texts that are cached or occur more than once.
     saved_tokens: u64,
-    /// What enrichment by a provider counts, in units.
+    /// Units that a provider charges for enrichment.
     enrichment_units: u64,
     #[serde(skip)]
     enrichment: Nanodollars,
@@ -66,7 +66,7 @@ struct Estimate<'a> {
     model: &'a str,
     live_usd: f64,
     batch_usd: Option<f64>,
-    /// 0 for enrichment on this machine.
+    /// Cost of enrichment in US dollars; 0 for enrichment on this machine.
     enrichment_usd: f64,
     prices_as_of: &'a str,
 }
@@ -80,7 +80,7 @@ async fn estimate(context: &Context, args: &args::Estimate, config: Config) -> R
     let settings = config.settings.clone();
     let records = ingest::records_of(&args.records, &args.paths, &settings.state.collection)?;
     if records.as_ref().is_some_and(|request| !request.tables.is_empty()) {
-        return Err(Failure::usage("what a table asks for is not estimated: export it to a file of JSON lines"));
+        return Err(Failure::usage("a table cannot be estimated: export it to a file of JSON lines"));
     }
     let embedder = crate::engine::counter(&settings).await?;
     let known = Known::open(&config, embedder.as_ref()).await?;
@@ -126,32 +126,32 @@ fn show(e: &Estimate<'_>, live: Nanodollars, batch: Nanodollars, out: &Out) {
             row(name, count(n), aside.to_owned());
         }
     };
-    some("documents", s.documents, "to take in");
-    some("unchanged", s.unchanged, "in the index already");
-    some("refused", s.refused, "could not be taken in");
+    some("documents", s.documents, "to index");
+    some("unchanged", s.unchanged, "already in the index");
+    some("refused", s.refused, "unreadable or invalid");
     some("pages", s.pages, "");
     some("chunks", s.chunks, "");
     some("records", s.records, "");
-    some("noise", s.noise, "kept, not embedded");
-    row("tokens", count(s.tokens), format!("in {}, by {}", plural(s.texts, "text"), e.model));
+    some("noise", s.noise, "stored, not embedded");
+    row("tokens", count(s.tokens), format!("in {}, model {}", plural(s.texts, "text"), e.model));
     if s.saved_tokens > 0 {
-        row("saved", count(s.saved_tokens), "tokens of texts that are known or stand there twice".into());
+        row("saved", count(s.saved_tokens), "tokens of texts that are cached or repeated".into());
     }
     match e.batch_usd {
         Some(_) => {
             row("live", live.to_string(), format!("prices of {}", e.prices_as_of));
-            row("batch", batch.to_string(), "within a day: `--set embed.mode=batch`".into());
+            row("batch", batch.to_string(), "results within a day: `--set embed.mode=batch`".into());
         }
         None => row("cost", live.to_string(), "the model runs on this machine".into()),
     }
     match s.enrichment_units {
-        0 => row("enrichment", "$0".into(), "on this machine, or known".into()),
+        0 => row("enrichment", "$0".into(), "on this machine, or cached".into()),
         units => row("enrichment", s.enrichment.to_string(), format!("{} of comprehend", plural(units, "unit"))),
     }
     table.print(out);
 }
 
-/// What is known already.
+/// Holds the results of earlier runs, which cost nothing again.
 struct Known {
     control: Option<Arc<dyn ControlStore>>,
     cache: Arc<dyn EmbeddingCache>,
@@ -161,7 +161,7 @@ struct Known {
 }
 
 impl Known {
-    /// Makes nothing: where there is no index, nothing is known.
+    /// Opens the stores of an existing index and creates none. Without an index, nothing is known.
     async fn open(config: &Config, embedder: &dyn Embedder) -> Result<Self, Failure> {
         let fingerprint = fingerprint(&config.settings, embedder.identity());
         let folder = Path::new(&config.settings.state.folder);
@@ -188,7 +188,7 @@ struct Counting {
     known: Known,
     config: Config,
     sums: Mutex<Sums>,
-    /// Hashes of texts, in short.
+    /// Shortened hashes of the texts seen so far.
     seen: Mutex<HashSet<u64>>,
 }
 
@@ -201,7 +201,7 @@ impl Counting {
         let walk = Walk::new(paths, &self.config.settings.intake).map_err(|e| Failure::usage(e.to_string()))?;
         let walk = Arc::new(Mutex::new(walk));
         let program = ChildProgram::this_program();
-        let program = program.map_err(|e| Failure::system(format!("can't find the program's own file: {e}")))?;
+        let program = program.map_err(|e| Failure::system(format!("cannot find the path of this program: {e}")))?;
         let here = Arc::new(context.here.clone());
         let mut workers = tokio::task::JoinSet::new();
         for _ in 0..Workers::for_computing() {
@@ -227,7 +227,7 @@ impl Counting {
             });
         }
         while let Some(ended) = workers.join_next().await {
-            ended.map_err(|e| Failure::system(format!("counting failed: {e}")))?;
+            ended.map_err(|e| Failure::system(format!("a counting task failed: {e}")))?;
         }
         Ok(())
     }
@@ -278,7 +278,7 @@ impl Counting {
         self.texts(texts).await
     }
 
-    /// Counts what is neither known nor seen before.
+    /// Counts the tokens of texts that are neither cached nor seen before.
     async fn texts(&self, texts: Vec<String>) -> Result<(), StageError> {
         for part in texts.chunks(ASKED) {
             let hashes: Vec<Sha256Hex> = part.iter().map(|t| Sha256Hex::of(t.as_bytes())).collect();
@@ -300,7 +300,7 @@ impl Counting {
         for file in &request.files {
             let options = self.config.settings.records.clone();
             let records = Records::open(file, request.shape.clone(), options);
-            let records = records.map_err(|e| Failure::no(format!("can't open {}: {e}", file.display())))?;
+            let records = records.map_err(|e| Failure::no(format!("cannot open {}: {e}", file.display())))?;
             for (line, read) in records {
                 let items = match read {
                     Ok(items) => items,
@@ -331,7 +331,7 @@ impl Counting {
     }
 }
 
-/// Enough of a hash to tell millions of texts apart.
+/// Shortens a hash to 64 bits, which is enough to distinguish millions of texts.
 fn short(hash: &Sha256Hex) -> u64 {
     u64::from_str_radix(hash.as_str().get(..16).unwrap_or_default(), 16).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! A found passage, for people.
+//! Formats a found passage for the terminal.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::output::{Out, printable};
 use crate::intake::source;
 use crate::search::Passage;
 
-/// A head line, then the passage as it stands in the document.
+/// Returns a head line, then the passage as it appears in the document.
 pub fn lines(rank: usize, hit: &Passage, out: &Out, here: &Path) -> Vec<String> {
     let mut head = vec![
         out.bold(&format!("{rank}.")),
@@ -20,14 +20,14 @@ pub fn lines(rank: usize, hit: &Passage, out: &Out, here: &Path) -> Vec<String> 
         head.push(out.dim(&printable(&hit.chunk)));
     }
     if !hit.heading_path.is_empty() {
-        // A heading is text of the document: it may hold anything but a line's end here.
+        // A heading is text of the document and may contain control characters; here it must stay on one line.
         let path = hit.heading_path.join(" > ").replace(['\n', '\t'], " ");
         head.push(out.dim(&printable(&path)));
     }
     vec![head.join("  "), marked(&hit.text, &hit.matches, out)]
 }
 
-/// `p. 3`, `pp. 3-4`; nothing for inputs without pages.
+/// Returns the pages (`p. 3`, `pp. 3-4`), or `None` for inputs without pages.
 fn pages(hit: &Passage) -> Option<String> {
     let (first, last) = (hit.page_first, hit.page_last);
     match hit.boxes.is_empty() && first == 1 && last == 1 {
@@ -37,7 +37,7 @@ fn pages(hit: &Passage) -> Option<String> {
     }
 }
 
-/// The text verbatim with the matched words marked. Ranges count code points, in order.
+/// Returns the verbatim text with the matched words marked. `matches` are ranges of code points in ascending order.
 fn marked(text: &str, matches: &[(u32, u32)], out: &Out) -> String {
     if !out.colour {
         return printable(text);
@@ -60,7 +60,7 @@ fn marked(text: &str, matches: &[(u32, u32)], out: &Out) -> String {
     line
 }
 
-/// Where the `n`th character begins; the end if there are fewer.
+/// Returns the byte offset of the `n`th character, or the length of the text if it has fewer.
 fn byte(text: &str, n: usize) -> usize {
     text.char_indices().nth(n).map_or(text.len(), |(i, _)| i)
 }

@@ -1,4 +1,4 @@
-//! `docweir infra`: what is needed in AWS, and whether it is there.
+//! Implements `docweir infra`, which plans, creates and checks AWS resources and prints IAM policies.
 
 use docweir_aws::operations::Role;
 
@@ -16,16 +16,19 @@ pub fn run(context: &Context, command: &args::InfraCommand) -> Result<Exit, Fail
         return print_policy(context, &config.settings, policy);
     }
     if config.settings.state.is_local() {
-        let text = "nothing is needed where `state.backend` is `folder`: set it to `aws`, and `buckets.artefacts`";
+        let text = "`docweir infra` needs AWS: set `state.backend` to `aws`, and set `buckets.artefacts`";
         return Err(Failure::usage(text));
     }
     context.block_on(async {
         let infra = Infra::of(&config.settings).await;
-        let failed = |e| Failure::system(format!("can't look at what is in AWS: {e}"));
+        let failed = |e| Failure::system(format!("cannot inspect the AWS resources: {e}"));
         let before = infra.look().await.map_err(failed)?;
         let things = match command {
             args::InfraCommand::Apply(_) => {
-                infra.apply().await.map_err(|e| Failure::system(format!("can't make what is missing: {e}")))?;
+                infra
+                    .apply()
+                    .await
+                    .map_err(|e| Failure::system(format!("cannot create the missing resources: {e}")))?;
                 infra.look().await.map_err(failed)?
             }
             _ => before.clone(),
@@ -62,9 +65,9 @@ fn print_policy(context: &Context, settings: &Settings, args: &args::PolicyArgs)
 
 fn row(thing: &Thing, before: &Thing) -> [Cell; 3] {
     let (paint, text) = match (&thing.state, &before.state) {
-        (State::Right, State::Right) => (Paint::Dim, "is there".to_owned()),
+        (State::Right, State::Right) => (Paint::Dim, "exists".to_owned()),
         (State::Right, State::Missing(what)) => (Paint::Green, format!("done: {what}")),
-        (State::Right, State::Wrong(_)) => (Paint::Green, "is right now".to_owned()),
+        (State::Right, State::Wrong(_)) => (Paint::Green, "corrected".to_owned()),
         (State::Missing(what), _) => (Paint::Yellow, format!("missing: to be {what}")),
         (State::Wrong(what), _) => (Paint::Red, what.clone()),
     };

@@ -1,4 +1,4 @@
-//! `docweir ingest`: files into the index.
+//! Implements `docweir ingest`, which indexes folders, files, objects and records.
 
 use std::path::PathBuf;
 
@@ -23,14 +23,14 @@ pub fn run(context: &Context, args: &args::Ingest) -> Result<Exit, Failure> {
     let config = context.config_with(address.into_iter().collect())?;
     if records(args, &config)?.is_none() {
         if args.paths.iter().any(|path| path.starts_with("dynamodb:")) {
-            return Err(Failure::usage("a table holds records: say `--as receipts` or `--as records` as well"));
+            return Err(Failure::usage("a table holds records: add `--as receipts` or `--as records`"));
         }
         check(args, &config)?;
     }
     context.with_actors(ingest(context, args, config))
 }
 
-/// A path that is not there, or a glob that can't be read, is told before anything is made or begun.
+/// Reports a missing path or an invalid glob before any work starts.
 fn check(args: &args::Ingest, config: &Config) -> Result<(), Failure> {
     let mut options = config.settings.intake.clone();
     options.include.extend(args.include.iter().cloned());
@@ -45,8 +45,8 @@ fn check(args: &args::Ingest, config: &Config) -> Result<(), Failure> {
 async fn ingest(context: &Context, args: &args::Ingest, config: Config) -> Result<Exit, Failure> {
     let records = records(args, &config)?;
     if args.prune && config.settings.state.control_in() != "sqlite" {
-        let text = "--prune compares the index with this machine's folders, and others take documents in from theirs: \
-            delete what has left by `docweir delete`";
+        let text = "--prune needs a local control store, because other machines may add documents to a shared one; \
+            use `docweir delete` for documents whose files are gone";
         return Err(Failure::usage(text));
     }
     let engine = Engine::create(config).await?;
@@ -65,7 +65,7 @@ async fn ingest(context: &Context, args: &args::Ingest, config: Config) -> Resul
     drive(context, &engine, request, command(args), &args.run).await
 }
 
-/// URIs of objects, and paths of this machine.
+/// Separates S3 URIs from paths of this machine.
 pub fn split(paths: &[PathBuf]) -> (Vec<String>, Vec<PathBuf>) {
     let uri = |path: &PathBuf| path.to_str().filter(|text| text.starts_with("s3://")).map(str::to_owned);
     let (objects, paths): (Vec<_>, Vec<_>) = paths.iter().cloned().partition(|path| uri(path).is_some());
@@ -74,12 +74,13 @@ pub fn split(paths: &[PathBuf]) -> (Vec<String>, Vec<PathBuf>) {
 
 fn records(args: &args::Ingest, config: &Config) -> Result<Option<RecordsRequest>, Failure> {
     if args.records.shape.is_some() && (args.prune || !args.include.is_empty() || !args.exclude.is_empty()) {
-        return Err(Failure::usage("--include, --exclude and --prune are for folders of documents, not for records"));
+        return Err(Failure::usage("--include, --exclude and --prune apply to folders of documents, not to records"));
     }
     records_of(&args.records, &args.paths, &config.settings.state.collection)
 }
 
-/// What the files hold, where they are records. `documents` is the collection of documents.
+/// Returns the request for records, or `None` if the arguments describe documents. `documents` is the collection of
+/// documents.
 pub fn records_of(
     args: &args::RecordArgs,
     paths: &[PathBuf],
@@ -88,14 +89,14 @@ pub fn records_of(
     let shape = match (args.shape, &args.id, &args.text) {
         (None, None, None) if args.collection.is_none() => return Ok(None),
         (None, ..) => {
-            let text = "--id, --text and --collection are for records: say `--as records` as well \
-                (for documents, `--set state.collection=NAME`)";
+            let text = "--id, --text and --collection apply to records: add `--as records` \
+                (for documents, use `--set state.collection=NAME`)";
             return Err(Failure::usage(text));
         }
         (Some(RecordShape::Receipts), None, None) if args.collection.is_none() => Shape::Receipts,
         (Some(RecordShape::Receipts), ..) => {
             return Err(Failure::usage(
-                "receipts have their own ids, texts and collections: leave --id, --text and --collection out",
+                "receipts have fixed ids, texts and collections: remove --id, --text and --collection",
             ));
         }
         (Some(RecordShape::Records), Some(id), Some(text)) => Shape::Records { id: id.clone(), text: text.clone() },
@@ -105,14 +106,14 @@ pub fn records_of(
     for path in paths {
         if let Some(name) = path.to_str().and_then(|text| text.strip_prefix("dynamodb://")) {
             if !is_table_name(name) {
-                return Err(Failure::usage("a table of records is named as dynamodb://TABLE"));
+                return Err(Failure::usage("a table of records must be written as dynamodb://TABLE"));
             }
             tables.push(name.to_owned());
             continue;
         }
         let resolved = resolve(path).map_err(|e| Failure::usage(e.to_string()))?;
         if !resolved.is_file() {
-            let text = format!("{} is no file: records come from files of JSON lines", path.display());
+            let text = format!("{} is not a file: records are read from files of JSON lines", path.display());
             return Err(Failure::usage(text));
         }
         files.push(resolved);
@@ -120,7 +121,7 @@ pub fn records_of(
     let collection = args.collection.clone().unwrap_or_else(|| "records".into());
     if !is_collection_name(&collection) || collection == documents || collection == DOCUMENTS {
         let text = format!(
-            "--collection `{}`: name one of lower-case letters, digits, `_` and `-` that holds no documents",
+            "--collection `{}`: use lower-case letters, digits, `_` and `-`, not the collection of documents",
             super::output::printable(&collection)
         );
         return Err(Failure::usage(text));
@@ -128,7 +129,7 @@ pub fn records_of(
     Ok(Some(RecordsRequest { files, tables, shape, collection }))
 }
 
-/// What the user typed, in short: for whoever finds the folder taken.
+/// Returns a short form of the command line; other processes print it if they find the folder locked.
 fn command(args: &args::Ingest) -> String {
     let path = args.paths.first().map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
     let more = if args.paths.len() > 1 { " …" } else { "" };

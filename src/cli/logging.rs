@@ -1,4 +1,4 @@
-//! The log: to standard error, out of the way of the live display, and without text of documents.
+//! Writes the log to standard error without disturbing the live display and without text of documents.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::config::{LogFormat, LogOptions};
 use crate::exit::{Exit, Failure};
 use crate::telemetry::json::JsonLines;
 
-/// Starts the log. Later calls change nothing: a process has one.
+/// Starts the log of the process. Later calls have no effect.
 pub fn start(options: &LogOptions, color: When) -> Result<(), Failure> {
     let filter = EnvFilter::builder().parse(&options.level).map_err(|e| {
-        let text = format!("`log.level` is not allowed: {e}; write a level (warn, info, debug) or module=level pairs");
+        let text = format!("`log.level` is invalid: {e}; use a level (warn, info, debug) or module=level pairs");
         Failure::new(Exit::Configuration, text)
     })?;
     let colour = match color {
@@ -26,7 +26,7 @@ pub fn start(options: &LogOptions, color: When) -> Result<(), Failure> {
         When::Auto => io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
     };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Terminal).with_ansi(colour);
-    // Only a second call in one process fails, and the first log is as good.
+    // This fails only on a second call in the process; the first log stays in use.
     let _ = match options.format {
         LogFormat::Text => log.with_target(false).try_init(),
         LogFormat::Json => {
@@ -37,7 +37,7 @@ pub fn start(options: &LogOptions, color: When) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Says where a panic was. What it said is left out unless it is a fixed text: a message that was put together may
+/// Logs the place of a panic. The message is logged only if it is a constant string, because a formatted message may
 /// quote the document.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
@@ -48,7 +48,7 @@ pub fn log_panics() {
     }));
 }
 
-/// Standard error, with the live display taken away while a line is written.
+/// Writes to standard error and hides the live display while a line is written.
 struct Terminal;
 
 impl<'a> MakeWriter<'a> for Terminal {
@@ -59,7 +59,7 @@ impl<'a> MakeWriter<'a> for Terminal {
     }
 }
 
-/// Gathers one event and writes it whole.
+/// Collects one event and writes it as a whole.
 struct LogLine(Vec<u8>);
 
 impl Write for LogLine {

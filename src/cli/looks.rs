@@ -1,13 +1,13 @@
-//! What each stage made of a document, for people who look at it.
+//! Formats the artefact of each stage for the terminal.
 
 use docweir_core::model::{Chunk, Chunks, EmbeddedDocument, ExtractedDocument, Mention};
 
 use super::output::{Out, count, plural, printable};
 
-/// Components of a vector that are shown.
+/// Number of vector components that are shown.
 const COMPONENTS: usize = 8;
 
-/// Markdown, page by page.
+/// Formats an extracted document as markdown, page by page.
 pub fn extracted(document: &ExtractedDocument, out: &Out) -> Vec<String> {
     let mut lines = Vec::new();
     let info = &document.info;
@@ -28,7 +28,7 @@ pub fn extracted(document: &ExtractedDocument, out: &Out) -> Vec<String> {
     lines
 }
 
-/// Each chunk with its sizes.
+/// Formats each chunk with its sizes.
 pub fn chunked(chunks: &Chunks, out: &Out) -> Vec<String> {
     let mut lines = Vec::new();
     for chunk in &chunks.chunks {
@@ -41,7 +41,7 @@ pub fn chunked(chunks: &Chunks, out: &Out) -> Vec<String> {
     lines
 }
 
-/// Each chunk with what was found in it.
+/// Formats each chunk with its findings.
 pub fn enriched(chunks: &Chunks, out: &Out) -> Vec<String> {
     let mut lines = Vec::new();
     for chunk in &chunks.chunks {
@@ -64,19 +64,20 @@ pub fn enriched(chunks: &Chunks, out: &Out) -> Vec<String> {
     let language = chunks.language.as_ref().map(|l| format!("language {} ({:.2})", l.code, l.confidence));
     lines.extend(language);
     if chunks.pii_redacted > 0 {
-        lines.push(format!("{} written over personal data", plural(chunks.pii_redacted, "placeholder")));
+        lines.push(format!("{} written in place of personal data", plural(chunks.pii_redacted, "placeholder")));
     }
     lines.extend(notes(&chunks.notes, out));
     lines
 }
 
-/// `MONEY "$3.2 million" at 10-22`; of personal data no text is known.
+/// Formats a finding as `MONEY "$3.2 million" at 10-22`. The text of personal data is not stored and therefore not
+/// shown.
 fn found(found: &Mention) -> String {
     let text = if found.text.is_empty() { String::new() } else { format!(" \"{}\"", found.text.replace('\n', " ")) };
     format!("{}{text} at {}-{}", found.kind, found.start, found.end)
 }
 
-/// Each chunk with its vector's length and first components.
+/// Formats each chunk with the length and first components of its vector.
 pub fn embedded(document: &EmbeddedDocument, out: &Out) -> Vec<String> {
     let mut lines = Vec::new();
     for (chunk, vector) in document.chunks.chunks.iter().zip(&document.vectors) {
@@ -92,7 +93,7 @@ pub fn embedded(document: &EmbeddedDocument, out: &Out) -> Vec<String> {
     lines
 }
 
-/// `#3  table  pp. 2-3  1,203 characters  311 tokens  Results > Table 2`
+/// Formats the head line of a chunk: `#3  table  pp. 2-3  1,203 characters  311 tokens  Results > Table 2`.
 fn head(chunk: &Chunk, out: &Out) -> String {
     let (first, last) = chunk.pages;
     let pages = if first == last { format!("p. {first}") } else { format!("pp. {first}-{last}") };
@@ -114,7 +115,7 @@ fn head(chunk: &Chunk, out: &Out) -> String {
 fn sums(chunks: &Chunks, out: &Out) -> String {
     let sizes: Vec<usize> = chunks.chunks.iter().map(|c| c.content.chars().count()).collect();
     let (Some(least), Some(most)) = (sizes.iter().min(), sizes.iter().max()) else {
-        return out.yellow("no chunks: the document holds no text");
+        return out.yellow("no chunks: the document contains no text");
     };
     let mean = sizes.iter().sum::<usize>() / sizes.len().max(1);
     let (least, mean, most) = (count(*least as u64), count(mean as u64), count(*most as u64));
@@ -194,13 +195,13 @@ mod tests {
             "  personal data EMAIL at 3-9",
             "",
             sums,
-            "1 placeholder written over personal data",
+            "1 placeholder written in place of personal data",
         ];
         assert_eq!(enriched(&chunks, &PLAIN), expected);
         let usage = Usage { tokens: 5, ..Usage::default() };
         let document = EmbeddedDocument { chunks, vectors: vec![vec![0.6, -0.8]], usage };
         let expected = [head, "  length 1.0000, 2 dimensions: +0.6000 -0.8000", "", &format!("{sums}, 5 tokens")];
         assert_eq!(embedded(&document, &PLAIN), expected);
-        assert_eq!(chunked(&Chunks::default(), &PLAIN), ["no chunks: the document holds no text"]);
+        assert_eq!(chunked(&Chunks::default(), &PLAIN), ["no chunks: the document contains no text"]);
     }
 }

@@ -1,7 +1,7 @@
-//! The command line: one file a command, each a thin caller of the library.
+//! Implements the command line, with one file per command. Each file is a thin caller of the library.
 //!
-//! Answers go to standard output, everything else (progress, waiting, errors, the log) to standard error, so that a
-//! pipe gets answers only. Every error is one line that says what to do next, and an exit code that `--help` lists.
+//! Results go to standard output; progress, waiting, errors and the log go to standard error. A pipe therefore
+//! receives results only. Every error is one line that says what to do next, with an exit code that `--help` lists.
 
 pub mod args;
 mod audit;
@@ -49,12 +49,12 @@ use self::args::{Cli, Command};
 use self::context::Context;
 use crate::exit::{Exit, Failure};
 
-/// The hidden command of the children that parse documents.
+/// Name of the hidden command that runs a child process which parses documents.
 const WORKER: &str = "__extract-worker";
 
 pub fn main() -> ExitCode {
     docweir_core::memory::share_heaps();
-    // A child sets its limits before there is a thread, a runtime or anything else that was read.
+    // A child sets its limits before it starts a thread or a runtime or reads any input.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == WORKER) {
         return worker_main();
     }
@@ -93,7 +93,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Config(command) => config::run(&context, command),
         Command::Completions(args) => completions::run(&context, args),
         Command::ExtractWorker { .. } => {
-            Err(Failure::usage(format!("{WORKER} must be the first argument; only docweir itself starts it")))
+            Err(Failure::usage(format!("{WORKER} must be the first argument and is started by docweir only")))
         }
     }
 }
@@ -125,7 +125,8 @@ mod tests {
         assert!(examples >= 10, "only {examples} examples found");
     }
 
-    /// As a shell would part them: quotes, pipes and redirections end the command, three blanks begin a remark.
+    /// Splits a line as a shell does: quotes group words; a pipe or redirection ends the command; three blanks start
+    /// a remark.
     fn words(line: &str) -> Vec<String> {
         let line = line.split("   ").next().unwrap_or(line);
         let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);

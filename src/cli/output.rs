@@ -1,10 +1,10 @@
-//! Writing to the terminal. A reader that went away (`| head`) ends the output quietly.
+//! Writes to the terminal. If the reader goes away (`| head`), output stops without an error.
 
 use std::io::{self, IsTerminal, Write};
 
 use super::args::When;
 
-/// Standard output with or without colours.
+/// Standard output, with or without colours.
 #[derive(Clone, Copy)]
 pub struct Out {
     pub colour: bool,
@@ -20,7 +20,7 @@ impl Out {
         Self { colour }
     }
 
-    /// One line (or several). When nobody reads any more, nothing is printed, and the exit code still says how it went.
+    /// Prints one or more lines. If the reader is gone, nothing is printed; the exit code still reports the outcome.
     pub fn line(&self, text: impl AsRef<str>) {
         let mut out = io::stdout().lock();
         let written = out.write_all(text.as_ref().as_bytes()).and_then(|()| out.write_all(b"\n"));
@@ -53,7 +53,7 @@ impl Out {
         self.paint(text, "33")
     }
 
-    /// A matched term inside a passage.
+    /// Marks a matched term inside a passage.
     pub fn mark(&self, text: &str) -> String {
         self.paint(text, "1;33")
     }
@@ -63,17 +63,17 @@ impl Out {
     }
 }
 
-/// A message to standard error, where nothing better can be done if that fails.
+/// Prints a message to standard error. A failed write is ignored, because there is no other place to report it.
 pub fn complain(text: impl AsRef<str>) {
     let _ = writeln!(io::stderr().lock(), "docweir: {}", text.as_ref());
 }
 
-/// Text of a document, safe on a terminal: control characters (escape sequences!) made visible.
+/// Makes the text of a document safe for a terminal: replaces control characters, which could start escape sequences.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
-/// `1234567` as `1,234,567`.
+/// Formats `1234567` as `1,234,567`.
 pub fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
@@ -86,7 +86,7 @@ pub fn count(n: u64) -> String {
     out
 }
 
-/// `3.4 s`, `2 min 05 s`, `1 h 02 min`.
+/// Formats a duration as `3.4 s`, `2 min 05 s` or `1 h 02 min`.
 pub fn duration(seconds: f64) -> String {
     let whole = seconds as u64;
     match whole {
@@ -96,7 +96,7 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// `one document`, `2 documents`.
+/// Formats a number with its noun: `1 document`, `2 documents`.
 pub fn plural(n: u64, noun: &str) -> String {
     let ending = match n {
         1 => "",

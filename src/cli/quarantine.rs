@@ -1,4 +1,4 @@
-//! `docweir quarantine`: documents that could not be done, why, and what to do with them.
+//! Implements `docweir quarantine`, which lists, shows, replays and discards documents that failed.
 
 use std::ffi::OsString;
 
@@ -32,7 +32,7 @@ pub fn run(context: &Context, command: &args::Quarantine) -> Result<Exit, Failur
     })
 }
 
-/// A line of `quarantine list --json`.
+/// One line of `docweir quarantine list --json`.
 #[derive(Serialize)]
 struct Entry<'a> {
     document: &'a DocumentId,
@@ -69,7 +69,7 @@ fn quarantined() -> RecordFilter {
 
 async fn list(context: &Context, engine: &Engine, json: bool) -> Result<Exit, Failure> {
     let out = &context.out;
-    let mut table = Table::new().head(&["document", "source", "stage", "why", ""]);
+    let mut table = Table::new().head(&["document", "source", "stage", "error", ""]);
     let mut found = 0u64;
     each(engine.control.as_ref(), &quarantined(), |record| {
         found += 1;
@@ -96,21 +96,26 @@ async fn list(context: &Context, engine: &Engine, json: bool) -> Result<Exit, Fa
     Ok(Exit::Well)
 }
 
-/// The failed artefact itself for those who pipe it, and as people read it on a terminal: it is short, and JSON.
+/// Prints the failed artefact of a document in readable form.
 async fn show(context: &Context, engine: &Engine, record: &ControlRecord) -> Result<Exit, Failure> {
     let shown = source::display(&record.source, &context.here);
     let Some(key) = record.quarantine_artefact.as_deref().filter(|_| record.status == DocumentStatus::Quarantined)
     else {
         let word = super::status::word(record.status);
-        return Err(Failure::no(format!("{shown} is not quarantined but {word}; `docweir status {shown}` tells more")));
+        return Err(Failure::no(format!(
+            "{shown} is not quarantined but {word}; run `docweir status {shown}` for details"
+        )));
     };
     let failed = match engine.objects.get(key).await {
         Ok((body, _)) => serde_json::from_slice::<Failed>(&body).map_err(|e| {
-            Failure::system(format!("the failed artefact `{key}` can't be read (line {}): replay {shown}", e.line()))
+            Failure::system(format!(
+                "cannot read the failed artefact `{key}` (line {}); run `docweir quarantine replay {shown}`",
+                e.line()
+            ))
         })?,
         Err(ObjectError::NotFound(_)) => {
             return Err(Failure::no(format!(
-                "the failed artefact `{key}` is gone; `docweir status {shown}` has the error"
+                "the failed artefact `{key}` no longer exists; `docweir status {shown}` shows the error"
             )));
         }
         Err(e) => return Err(e.into()),
@@ -136,26 +141,26 @@ fn lines(failed: &Failed, key: &str, shown: &str, store: &str, out: &Out) -> Vec
     }
     match (&failed.original, &failed.original_missing) {
         (Some(original), _) => row("original", format!("{store}/{original}")),
-        (None, Some(reason)) => row("original", format!("not kept: {reason}")),
+        (None, Some(reason)) => row("original", format!("not stored: {reason}")),
         (None, None) => {}
     }
     lines.push(String::new());
     lines.extend(table.lines(out));
     lines.push(String::new());
-    lines.push(format!("  {} docweir quarantine replay {}", out.dim("try again:"), failed.document_id));
+    lines.push(format!("  {} docweir quarantine replay {}", out.dim("retry:"), failed.document_id));
     lines
 }
 
-/// `permanent: trying again changes nothing until the file or the configuration does`
+/// Describes the class of an error and whether a retry can succeed.
 fn class(error: &docweir_core::error::StageError) -> &'static str {
     use docweir_core::error::ErrorClass::*;
     match error.class {
-        Permanent => "permanent: it will fail again until the file or the configuration is another",
+        Permanent => "permanent: fails again until the file or the configuration changes",
         Throttled => "throttled",
-        Transient => "transient: it may pass next time",
-        Timeout => "over its deadline",
+        Transient => "transient: a retry may succeed",
+        Timeout => "deadline exceeded",
         Crash => "crashed",
-        System => "a failure of the system",
+        System => "system failure",
     }
 }
 
@@ -175,14 +180,14 @@ async fn replay(context: &Context, engine: &Engine, names: &[OsString], all: boo
     for id in &ids {
         control.reset(id, None).await?;
     }
-    let it = if ids.len() == 1 { "it goes" } else { "they go" };
+    let it = if ids.len() == 1 { "it is" } else { "they are" };
     let count = plural(ids.len() as u64, "document");
-    context.out.line(format!("{count} pending again: {it} on at the failed stage {}", engine.picked_up()));
+    context.out.line(format!("{count} pending again: {it} processed from the failed stage {}", engine.picked_up()));
     Ok(Exit::Well)
 }
 
 async fn discard(context: &Context, engine: &Engine, names: &[OsString]) -> Result<Exit, Failure> {
-    // All names are looked up before anything is thrown away.
+    // Resolve all names before anything is discarded.
     let mut records = Vec::new();
     for name in names {
         records.push(expect_quarantined(context, engine, name).await?);
@@ -196,7 +201,7 @@ async fn discard(context: &Context, engine: &Engine, names: &[OsString]) -> Resu
             None => String::new(),
         };
         let shown = source::display(&record.source, &context.here);
-        context.out.line(format!("given up: {shown}{earlier}"));
+        context.out.line(format!("discarded: {shown}{earlier}"));
     }
     Ok(Exit::Well)
 }
@@ -207,7 +212,7 @@ async fn expect_quarantined(context: &Context, engine: &Engine, name: &OsString)
         return Ok(record);
     }
     let (shown, word) = (source::display(&record.source, &context.here), super::status::word(record.status));
-    Err(Failure::no(format!("{shown} is not quarantined but {word}; `docweir retry {shown}` starts it anew")))
+    Err(Failure::no(format!("{shown} is not quarantined but {word}; run `docweir retry {shown}` to process it again")))
 }
 
 #[cfg(test)]
@@ -240,7 +245,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("  artefact  /s/objects/errors/doc/v2.json\n  original  not kept: too large\n"),
+            text.contains("  artefact  /s/objects/errors/doc/v2.json\n  original  not stored: too large\n"),
             "{text}"
         );
         assert!(text.ends_with("docweir quarantine replay doc_19700101_000000_00000001"), "{text}");

@@ -1,4 +1,4 @@
-//! `docweir retry`: a document pending again.
+//! Implements `docweir retry`, which makes a document pending again.
 
 use super::args;
 use super::context::Context;
@@ -16,7 +16,7 @@ pub fn run(context: &Context, args: &args::Retry) -> Result<Exit, Failure> {
         let from = args.from.map(|stage| format!(" from {}", stage.verb())).unwrap_or_default();
         let version =
             if key.version == record.version { String::new() } else { format!(" as version {}", key.version) };
-        context.out.line(format!("pending again{from}{version}: {shown}; it is taken up {}", engine.picked_up()));
+        context.out.line(format!("pending again{from}{version}: {shown}; it is processed {}", engine.picked_up()));
         Ok(Exit::Well)
     })
 }

@@ -1,4 +1,4 @@
-//! `docweir search`: passages.
+//! Implements `docweir search`, which prints the passages that match a query.
 
 use std::io::{BufReader, IsTerminal};
 use std::path::Path;
@@ -56,7 +56,7 @@ pub fn run(context: &Context, args: &args::Search) -> Result<Exit, Failure> {
     })
 }
 
-/// Makes the service that answers one command: its collection is the configured one.
+/// Creates the search service of one command, for the configured collection.
 fn service(engine: &Arc<Engine>) -> SearchService {
     let options = ServiceOptions::new(engine.config.settings.state.collection.clone());
     let shared = engine.clone();
@@ -74,18 +74,18 @@ fn wrong_filter(error: FilterError) -> Failure {
     Failure::usage(format!("--filter '{}': {}", error.filter, error.reason))
 }
 
-/// Says how the command ends, in its own words where it has an option or a command to name.
+/// Maps a search error to the failure of the command. The text names the option or command that helps.
 fn failure(error: SearchError, engine: &Engine) -> Failure {
     match error {
         SearchError::UnknownCollection { .. } => {
             let root = engine.state.root().display();
-            Failure::no(format!("the index at {root} is empty: `docweir ingest FOLDER` fills it"))
+            Failure::no(format!("the index at {root} is empty; run `docweir ingest FOLDER` first"))
         }
         SearchError::BadQuery { reason, .. } => Failure::usage(reason),
         SearchError::BadFilter(error) => wrong_filter(error),
         SearchError::TextTooLong { tokens, window, model } => {
-            let text = format!("the query has {tokens} tokens and model {model} sees {window}");
-            Failure::usage(format!("{text}: shorten it, or try --mode full-text"))
+            let text = format!("the query has {tokens} tokens; model {model} accepts {window}");
+            Failure::usage(format!("{text}: shorten the query or use --mode full-text"))
         }
         SearchError::NoEmbedder(cause) => match cause.downcast_ref::<EngineError>() {
             Some(error) => error.clone().into(),
@@ -109,7 +109,7 @@ fn arguments(args: &args::Search) -> Vec<Argument> {
     list.extend(args.collection.as_ref().map(|c| Argument::new("--collection", "state.collection", c.clone())));
     list.extend(args.k.map(|k| Argument::new("-k", "search.top", k.to_string())));
     list.extend(mode.map(|mode| Argument::new("--mode", "search.mode", mode)));
-    // `{:?}` keeps the point: `1` alone would be a whole number.
+    // `{:?}` keeps the decimal point: `1` alone would be parsed as an integer.
     list.extend(args.weight.map(|w| Argument::new("--weight", "search.weight", format!("{w:?}"))));
     list
 }
@@ -118,18 +118,18 @@ fn questions(args: &args::Search) -> Result<Vec<String>, Failure> {
     match &args.queries {
         Some(path) if path == Path::new("-") => queries::read(std::io::stdin().lock(), "standard input"),
         Some(path) => {
-            let file =
-                std::fs::File::open(path).map_err(|e| Failure::usage(format!("can't read {}: {e}", path.display())))?;
+            let file = std::fs::File::open(path)
+                .map_err(|e| Failure::usage(format!("cannot read {}: {e}", path.display())))?;
             queries::read(BufReader::new(file), &path.display().to_string())
         }
         None => match args.query.join(" ").trim() {
-            "" => Err(Failure::usage("the query is empty: say what to look for")),
+            "" => Err(Failure::usage("the query is empty: pass the text to search for")),
             query => Ok(vec![query.to_owned()]),
         },
     }
 }
 
-/// Opens the embedder; shows the fetch of the model where this is the machine's first use of it.
+/// Opens the embedder and shows the download of the model on its first use on this machine.
 async fn embedder(engine: Arc<Engine>) -> Result<Arc<dyn Embedder>, Cause> {
     let style = Style::of(Progress::Auto, false, std::io::stderr().is_terminal());
     let reporter = Reporter::start(style);
@@ -151,9 +151,9 @@ fn print(passages: &[Passage], context: &Context) {
 
 fn nothing(args: &args::Search) -> &'static str {
     match (args.filter.is_empty() && args.source.is_none(), args.mode) {
-        (false, _) => "nothing found: the filters may leave nothing, try without them",
-        (true, Some(Mode::FullText)) => "nothing found: no passage has one of these words, try --mode hybrid",
-        (true, _) => "nothing found: the index holds no passages; `docweir status` shows what is in it",
+        (false, _) => "nothing found: the filters may exclude every passage; try without them",
+        (true, Some(Mode::FullText)) => "nothing found: no passage contains any of these words; try --mode hybrid",
+        (true, _) => "nothing found: the index contains no passages; see `docweir status`",
     }
 }
 

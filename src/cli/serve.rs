@@ -1,4 +1,4 @@
-//! `docweir serve`: does whatever is registered, until it is told to stop.
+//! Implements `docweir serve`, which processes registered documents until it is stopped.
 
 use docweir_records::Shape;
 
@@ -16,7 +16,8 @@ pub fn run(context: &Context, args: &args::Serve) -> Result<Exit, Failure> {
     let config = context.config_with(address.into_iter().collect())?;
     context.with_actors(async {
         let table = &config.settings.records.table;
-        // Not a matter of the configuration alone: `search --collection` reads any collection as that of documents.
+        // Checked here and not in the configuration, because `search --collection` accepts any collection as that of
+        // documents.
         let takes_records = !table.name.is_empty() && matches!(table.served(), Shape::Records { .. });
         if takes_records && table.collection == config.settings.state.collection {
             let text = "`records.table.collection` must name a collection that holds no documents";

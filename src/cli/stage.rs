@@ -1,7 +1,7 @@
-//! `docweir stage`: one stage alone on a file, for a look.
+//! Implements `docweir stage`, which runs one stage on a file and prints its result.
 //!
-//! Every stage runs on what the ones before it make of the file now. Nothing is read from the state folder but where a
-//! document's file lies, and nothing is written to it; there need not be one.
+//! The earlier stages run on the current content of the file too. The command reads only the location of a document's
+//! file from the state folder, and does not change documents there; no state folder is required.
 
 use std::fs::File;
 use std::io::IsTerminal;
@@ -34,7 +34,7 @@ use crate::intake::source;
 pub fn run(context: &Context, args: &args::RunStage) -> Result<Exit, Failure> {
     if args.stage == Stage::Loading {
         return Err(Failure::usage(
-            "loading makes nothing to look at: `docweir stage embed` shows what would be loaded",
+            "stage `load` has no result to print: `docweir stage embed` prints what would be loaded",
         ));
     }
     let config = context.config()?;
@@ -61,7 +61,7 @@ pub fn run(context: &Context, args: &args::RunStage) -> Result<Exit, Failure> {
     })
 }
 
-/// Prints the artefact as JSON or for people.
+/// Prints an artefact, as JSON or in readable form.
 struct Show<'a> {
     out: &'a Out,
     json: bool,
@@ -77,29 +77,30 @@ impl Show<'_> {
     }
 }
 
-/// A file that is there is the file; anything else is looked up in the index.
+/// Returns the path and id for the argument. An existing file is used directly; anything else is looked up in the
+/// index.
 async fn locate(context: &Context, args: &args::RunStage, config: &Config) -> Result<(PathBuf, DocumentId), Failure> {
     let path = Path::new(&args.document);
     if path.is_file() {
-        // A look needs an id to name its chunks by, and no record.
-        let id = DocumentId::parse("look").ok_or_else(|| Failure::system("no id for a look"))?;
+        // A file without a record needs an id for its chunks.
+        let id = DocumentId::parse("look").ok_or_else(|| Failure::system("invalid document id for a file"))?;
         return Ok((path.to_owned(), id));
     }
     if path.is_dir() {
-        return Err(Failure::usage(format!("{} is a folder: name a file or a document's id", path.display())));
+        return Err(Failure::usage(format!("{} is a folder: give a file or the id of a document", path.display())));
     }
     let engine = Engine::open(config.clone()).await.map_err(|e| {
-        let text = format!("no such file: {}; and as a document: {}", path.display(), e.text);
+        let text = format!("no such file: {}; not found as a document either: {}", path.display(), e.text);
         Failure::new(e.exit, text)
     })?;
     let record = find(engine.control.as_ref(), &args.document, &context.here).await?;
     let path =
-        source::to_path(&record.source).ok_or_else(|| Failure::no(format!("{} is no local file", record.source)))?;
+        source::to_path(&record.source).ok_or_else(|| Failure::no(format!("{} is not a local file", record.source)))?;
     Ok((path, record.document_id))
 }
 
-/// The model, with its fetch shown where this is the machine's first use of it. A look costs as much as work does: where
-/// there is an index, it stands in its ledger.
+/// Opens the embedder and shows the download of the model on its first use on this machine. Its calls are charged
+/// like those of a run; if an index exists, they are recorded in its ledger.
 async fn fetch(config: &Config) -> Result<Arc<dyn Embedder>, Failure> {
     let settings = &config.settings;
     let account = match StateFolder::open_existing(Path::new(&settings.state.folder)) {
@@ -116,7 +117,7 @@ async fn fetch(config: &Config) -> Result<Arc<dyn Embedder>, Failure> {
     Ok(made?)
 }
 
-/// As above: what is paid stands in the ledger where there are some.
+/// Opens the enricher. If an index exists, its calls are recorded in the ledger.
 async fn fetch_enricher(config: &Config, tokens: Arc<dyn TokenCounter>) -> Result<Arc<dyn Enricher>, Failure> {
     Ok(match StateFolder::open_existing(Path::new(&config.settings.state.folder)) {
         Ok(_) => Engine::open(config.clone()).await?.enricher(Payer::look(), tokens).await?,
@@ -134,9 +135,9 @@ struct Look<'a> {
 impl Look<'_> {
     async fn extract(&self) -> Result<ExtractedDocument, Failure> {
         let shown = self.path.display();
-        let file = File::open(self.path).map_err(|e| Failure::no(format!("can't open {shown}: {e}")))?;
+        let file = File::open(self.path).map_err(|e| Failure::no(format!("cannot open {shown}: {e}")))?;
         let program = ChildProgram::this_program();
-        let program = program.map_err(|e| Failure::system(format!("can't find the program's own file: {e}")))?;
+        let program = program.map_err(|e| Failure::system(format!("cannot find the path of this program: {e}")))?;
         let name = self.path.file_name().map(|n| n.to_string_lossy().into_owned());
         let hint = InputHint { media_type: None, name };
         let mut extractor = Extractor::new(self.settings.extract.options.clone(), program);
@@ -167,6 +168,6 @@ impl Look<'_> {
 
     fn failed(&self, verb: &str, error: &StageError) -> Failure {
         let exit = if error.class == ErrorClass::System { Exit::System } else { Exit::No };
-        Failure::new(exit, format!("can't {verb} {}: {}: {error}", self.path.display(), error.code))
+        Failure::new(exit, format!("cannot {verb} {}: {}: {error}", self.path.display(), error.code))
     }
 }

@@ -1,4 +1,4 @@
-//! `docweir status`: how things stand, or all about one document.
+//! Implements `docweir status`, which shows an overview of the index or one document in detail.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,7 +21,7 @@ use crate::engine::Engine;
 use crate::exit::{Exit, Failure};
 use crate::intake::source;
 
-/// Reasons of quarantine that are named; the rest is counted.
+/// Number of quarantine reasons that are listed; the others are counted.
 const REASONS: usize = 5;
 
 pub fn run(context: &Context, args: &args::Status) -> Result<Exit, Failure> {
@@ -48,7 +48,7 @@ pub fn run(context: &Context, args: &args::Status) -> Result<Exit, Failure> {
     })
 }
 
-/// `in progress`
+/// Returns the display form of a status, such as `in progress`.
 pub fn word(status: DocumentStatus) -> &'static str {
     match status {
         DocumentStatus::Pending => "pending",
@@ -73,14 +73,14 @@ fn paint(status: DocumentStatus) -> Paint {
 #[derive(Serialize)]
 struct Overview {
     state: String,
-    /// Documents by status.
+    /// Number of documents by status.
     documents: BTreeMap<String, u64>,
-    /// Unfinished ones by the stage that is next.
+    /// Number of unfinished documents by next stage.
     stages: BTreeMap<String, u64>,
-    /// Quarantined ones by reason.
+    /// Number of quarantined documents by reason.
     reasons: BTreeMap<String, u64>,
     index: Index,
-    /// Records, and texts that wait for batches, by status.
+    /// Number of records, and of texts that wait for batches, by status.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     items: Vec<Counts>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -160,7 +160,7 @@ impl Overview {
             }
             let mut aside = String::new();
             if unfinished.contains(&status) {
-                // The stages of all unfinished ones together stand beside the last of them.
+                // The next stages of all unfinished documents are printed once, on the last of their lines.
                 named -= 1;
                 aside = if named == 0 { format!("next: {}", list(&self.stages)) } else { String::new() };
             } else if status == DocumentStatus::Quarantined {
@@ -210,17 +210,17 @@ impl Index {
     }
 }
 
-/// `extract`, `load`, `delete`: what an unfinished document waits for.
+/// Returns the next step of an unfinished document: a stage such as `extract`, or `delete`.
 fn next_step(record: &ControlRecord) -> String {
     if record.intent == Intent::Delete {
         return "delete".into();
     }
     let done = |s: &Stage| record.stage_status.get(s).is_some_and(|entry| entry.status == DocumentStatus::Completed);
-    // All done and pending again: a reset by hand, which starts anew.
+    // A document with all stages completed is pending again after a reset; it starts at extraction.
     Stage::ALL.into_iter().find(|s| !done(s)).unwrap_or(Stage::Extraction).verb().to_owned()
 }
 
-/// A line a document, streamed: a folder may hold a million.
+/// Prints one line per document as records arrive, because a folder may hold a million documents.
 async fn all(context: &Context, engine: &Engine, json: bool) -> Result<(), Failure> {
     let out = &context.out;
     if !json {
@@ -245,7 +245,7 @@ fn row(record: &ControlRecord, out: &Out, here: &std::path::Path) -> String {
     )
 }
 
-/// Everything about one document.
+/// Returns the lines that describe one document in detail.
 fn one(context: &Context, record: &ControlRecord) -> Vec<String> {
     let out = &context.out;
     let mut lines = vec![out.bold(&source::display(&record.source, &context.here))];
@@ -273,7 +273,7 @@ fn one(context: &Context, record: &ControlRecord) -> Vec<String> {
     row("configuration", left(record.fingerprint.as_str()));
     row("attempts", left(format!("{} of {} failed", record.retry_count, record.max_retries)));
     if record.interruptions > 0 {
-        row("interruptions", left(format!("{} (the process ended while it was at this stage)", record.interruptions)));
+        row("interruptions", left(format!("{} (the process ended during this stage)", record.interruptions)));
     }
     if let Some(reason) = &record.parked_reason {
         let until = match &record.parked_resume {

@@ -1,4 +1,4 @@
-//! `docweir store`: a look at the vector files, and what can be done with them.
+//! Implements `docweir store`, which inspects, verifies, cleans up, rolls back and exports the vector files.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
@@ -25,7 +25,7 @@ use super::table::{Table, left, right};
 use crate::engine::Engine;
 use crate::exit::{Exit, Failure};
 
-/// Size of a file that `export` writes.
+/// Target size of an exported file, in bytes.
 const PART_BYTES: u64 = 64 << 20;
 
 pub fn run(context: &Context, command: &args::Store) -> Result<Exit, Failure> {
@@ -44,7 +44,7 @@ pub fn run(context: &Context, command: &args::Store) -> Result<Exit, Failure> {
     })
 }
 
-/// `3.4 MiB`.
+/// Formats a size as `3.4 MiB`.
 pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if n < 1024 {
@@ -60,7 +60,7 @@ pub fn bytes(n: u64) -> String {
 }
 
 fn empty(engine: &Engine) -> Failure {
-    Failure::no(format!("the index at {} is empty: `docweir ingest FOLDER` fills it", engine.state.root().display()))
+    Failure::no(format!("the index at {} is empty; run `docweir ingest FOLDER` first", engine.state.root().display()))
 }
 
 async fn info(context: &Context, engine: &Engine, vectors: &VectorStore, json: bool) -> Result<Exit, Failure> {
@@ -109,9 +109,9 @@ async fn info(context: &Context, engine: &Engine, vectors: &VectorStore, json: b
         ("passages", format!("{}{hidden}", count(stats.rows as u64))),
         ("snapshots", sum(FileKind::Snapshot)),
         ("deltas", sum(FileKind::Delta)),
-        ("kept of the past", plural_files(manifest.removed.len(), old)),
-        ("version", format!("{}, back to {}", manifest.version, manifest.retained_from.max(1))),
-        ("merging now", lease.map_or("nobody".into(), |l| l.holder)),
+        ("old files kept", plural_files(manifest.removed.len(), old)),
+        ("version", format!("{}, rollback possible to {}", manifest.version, manifest.retained_from.max(1))),
+        ("compaction by", lease.map_or("none".into(), |l| l.holder)),
     ];
     facts.into_iter().for_each(|(name, value)| table.row([left(name), left(value)]));
     table.print(out);
@@ -127,7 +127,7 @@ fn plural_files(files: usize, size: u64) -> String {
     }
 }
 
-/// The newest versions that can be seen, oldest first.
+/// Returns a table of the newest readable versions, oldest first.
 fn versions(manifest: &Manifest) -> Table {
     const SHOWN: usize = 20;
     let mut table = Table::new().head(&["version", "since", "files", "passages in them", ""]);
@@ -153,13 +153,13 @@ async fn verify(
     json: bool,
 ) -> Result<Exit, Failure> {
     let verified = vectors.verify().await?;
-    // With a damaged file nothing can be said of its documents.
+    // If a live file is damaged, the state of its documents is unknown.
     let damaged = verified.findings.iter().any(|f| f.live);
     let disagreements = if damaged { Vec::new() } else { disagreements(engine, vectors).await? };
     let out = &context.out;
     let mut mended = 0;
     if repair {
-        // A run that loads documents meanwhile mends them by itself.
+        // A run repairs by itself what it loads meanwhile, so the repair takes the lock.
         let _lock = engine.lock("docweir store verify --repair")?;
         for disagreement in &disagreements {
             if let Disagreement::NotVisible { document, .. } = disagreement {
@@ -182,43 +182,43 @@ async fn verify(
         ));
         for finding in &verified.findings {
             let advice = match finding.live {
-                true => "restore it from a backup, or go back to a version without it (`docweir store rollback`)",
-                false => "only older versions need it: `docweir store gc --all` gives them up",
+                true => "restore it from a backup, or return to a version without it (`docweir store rollback`)",
+                false => "only older versions need it; `docweir store gc --all` removes them",
             };
             out.line(format!("{}: {}; {advice}", out.red(&finding.key), finding.what));
         }
         for disagreement in &disagreements {
             out.line(match disagreement {
                 Disagreement::NotVisible { document, recorded, .. } => {
-                    format!("{document}: version {recorded} is recorded as loaded and can't be found")
+                    format!("{document}: version {recorded} is recorded as loaded but is not in the index")
                 }
                 Disagreement::NotRecorded { document, visible } => {
                     format!(
-                        "{document}: version {visible} can be found and is not recorded: `docweir delete {document}`"
+                        "{document}: version {visible} is in the index but not recorded; run `docweir delete {document}`"
                     )
                 }
             });
         }
         if !verified.orphans.is_empty() {
             let count = plural(verified.orphans.len() as u64, "file");
-            out.line(format!("{count} that no version names: left by a crash, or being written just now"));
+            out.line(format!("{count} not referenced by any version: left by a crash, or being written now"));
         }
         if repair && mended > 0 {
             out.line(format!(
-                "mended {mended}; {}",
-                "documents that were made pending again are loaded by the next `docweir ingest`"
+                "repaired {mended}; {}",
+                "the next `docweir ingest` loads the documents that are pending again"
             ));
         } else if !repair
             && (disagreements.iter().any(|d| matches!(d, Disagreement::NotVisible { .. }))
                 || !verified.orphans.is_empty())
         {
-            out.line("`docweir store verify --repair` mends it");
+            out.line("run `docweir store verify --repair` to repair this");
         }
     }
     let left = |d: &Disagreement| !repair || matches!(d, Disagreement::NotRecorded { .. });
     let well = verified.findings.is_empty() && !disagreements.iter().any(left);
     if well && !json {
-        out.line(out.green("all is well"));
+        out.line(out.green("no problems found"));
     }
     Ok(if well { Exit::Well } else { Exit::No })
 }
@@ -234,7 +234,7 @@ async fn disagreements(engine: &Engine, vectors: &VectorStore) -> Result<Vec<Dis
     })
     .await?;
     let found = compare(&recorded, &vectors.inventory().await?.documents);
-    // Others go on: a document that came or went between the two looks is not at odds with itself.
+    // Other processes keep working. A document whose record changed between the two reads is not reported.
     let mut certain = Vec::with_capacity(found.len());
     for disagreement in found {
         let (Disagreement::NotVisible { document, .. } | Disagreement::NotRecorded { document, .. }) = &disagreement;
@@ -274,16 +274,17 @@ fn told(collected: &Collected) -> Vec<String> {
         n => format!("deleted {}, {}", plural(n, "file"), bytes(collected.bytes)),
     }];
     if collected.pinned > 0 {
-        lines.push(format!("{} spared for a reader", plural(collected.pinned, "file")));
+        lines.push(format!("{} kept for a reader", plural(collected.pinned, "file")));
     }
     if !collected.unreadable.is_empty() {
         let names = collected.unreadable.join(", ");
-        lines.push(format!("left alone, for it can't be told what they are: {names}"));
+        lines.push(format!("kept because not recognised: {names}"));
     }
     lines
 }
 
-/// The items of a collection of records; `None` for one of documents, which the control store knows.
+/// Returns the item store if the collection holds records, or `None` if it holds documents, which the control store
+/// tracks.
 async fn record_items(engine: &Engine, vectors: &VectorStore) -> Result<Option<Arc<dyn Batches>>, Failure> {
     if !engine.has_ledger() {
         return Ok(None);
@@ -293,7 +294,8 @@ async fn record_items(engine: &Engine, vectors: &VectorStore) -> Result<Option<A
     Ok(records.then_some(batches))
 }
 
-/// Records that the collection does not hold as their items say are embedded again.
+/// Marks records to be embedded again if the collection does not hold the version that their items name. Returns
+/// their number.
 async fn reconcile(batches: &dyn RecordOutbox, vectors: &VectorStore) -> Result<u64, Failure> {
     let inventory = vectors.inventory().await?;
     let held: HashMap<DocumentId, u64> = inventory
@@ -306,22 +308,23 @@ async fn reconcile(batches: &dyn RecordOutbox, vectors: &VectorStore) -> Result<
     Ok(batches.reconcile(&space, Arc::new(move |key| held.get(&document_id(key)).copied())).await?)
 }
 
-/// Takes the folder's lock: a run that loads documents meanwhile would not know what it is loading onto.
+/// Rolls back to a version. The lock of the folder excludes a run that loads documents onto another version
+/// meanwhile.
 async fn rollback(context: &Context, engine: &Engine, vectors: &VectorStore, version: u64) -> Result<Exit, Failure> {
     let _lock = engine.lock("docweir store rollback")?;
-    // Where others may be at work there is no lock that keeps them away.
+    // A shared index has no lock that excludes other processes.
     let at_work = RecordFilter { status: Some(DocumentStatus::InProgress), ..RecordFilter::default() };
     if engine.is_shared() && !engine.control.list(&at_work, None, 1).await?.is_empty() {
-        let text = "documents are in progress: stop every docweir that works on them, and roll back then";
+        let text = "documents are in progress: stop all docweir processes that work on them, then roll back";
         return Err(Failure::new(Exit::Busy, text));
     }
     let now = vectors.roll_back(version).await?;
     if let Some(batches) = record_items(engine, vectors).await? {
         let out = &context.out;
-        out.line(format!("version {now} holds what version {version} held"));
+        out.line(format!("rolled back to version {version}; this is now version {now}"));
         match reconcile(batches.as_ref(), vectors).await? {
             0 => {}
-            n => out.line(format!("{} to be embedded again: the next run does it", plural(n, "record"))),
+            n => out.line(format!("{} will be embedded again by the next run", plural(n, "record"))),
         }
         return Ok(Exit::Well);
     }
@@ -338,13 +341,13 @@ async fn rollback(context: &Context, engine: &Engine, vectors: &VectorStore, ver
         }
     }
     let out = &context.out;
-    out.line(format!("version {now} holds what version {version} held"));
+    out.line(format!("rolled back to version {version}; this is now version {now}"));
     if pending > 0 {
         let count = plural(pending, "document");
-        out.line(format!("{count} pending again: the next `docweir ingest` loads what they are now"));
+        out.line(format!("{count} pending again: the next `docweir ingest` loads their current content"));
     }
     for document in back {
-        out.line(format!("{document} can be found again though it was deleted: `docweir delete {document}`"));
+        out.line(format!("{document} was deleted but can be found again; run `docweir delete {document}`"));
     }
     Ok(Exit::Well)
 }
@@ -356,19 +359,19 @@ async fn export(
     as_of: Option<u64>,
     pin_seconds: u64,
 ) -> Result<Exit, Failure> {
-    let failed = |e: std::io::Error| Failure::system(format!("can't write to {}: {e}", folder.display()));
+    let failed = |e: std::io::Error| Failure::system(format!("cannot write to {}: {e}", folder.display()));
     std::fs::create_dir_all(folder).map_err(failed)?;
     if std::fs::read_dir(folder).map_err(failed)?.next().is_some() {
-        return Err(Failure::usage(format!("{} is not empty: name a folder that is", folder.display())));
+        return Err(Failure::usage(format!("{} is not empty: give an empty or new folder", folder.display())));
     }
-    // Marked, so that nobody deletes its files before they are open.
+    // Pin the version so that its files are not deleted before they are open.
     let mark = vectors.pin(as_of, pin_seconds).await?;
     let view = vectors.view_pinned(&mark).await;
     vectors.unpin(mark).await?;
     let view = view?;
     let mut parts = 0u64;
     let rows = vectors.export(&view, PART_BYTES, |body: Bytes| {
-        // Under its name only when it is whole.
+        // The file gets its name only after it is complete.
         let write = || {
             let mut file = tempfile::NamedTempFile::new_in(folder)?;
             file.write_all(&body)?;

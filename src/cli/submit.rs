@@ -1,4 +1,5 @@
-//! `docweir submit`: registers documents and does nothing with them. Whoever serves takes them up.
+//! Implements `docweir submit`, which registers documents without processing them. A running `docweir serve`
+//! processes them.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,7 @@ use crate::exit::{Exit, Failure};
 use crate::intake::{Walk, source};
 use crate::messages::event::Event;
 
-/// What was told, and how much of what.
+/// Counts the reported documents by outcome.
 #[derive(Default)]
 struct SubmitReport {
     registered: u64,
@@ -31,7 +32,7 @@ async fn submit(context: &Context, args: &args::Submit) -> Result<Exit, Failure>
     let walk = Walk::new(&paths, &config.settings.intake).map_err(|e| Failure::usage(e.to_string()))?;
     let engine = Engine::create(config).await?;
     let settings = &engine.config.settings;
-    // What a document comes to depends on the model: a process with another one would do it anew.
+    // The model is part of the fingerprint: a process with another model would process the document again.
     let model = counter(settings).await?.identity().clone();
     let told: Arc<Mutex<SubmitReport>> = Arc::default();
     let (out, here, json, sum) = (Out { colour: context.out.colour }, context.here.clone(), args.json, told.clone());
@@ -81,7 +82,7 @@ async fn submit(context: &Context, args: &args::Submit) -> Result<Exit, Failure>
             "unreadable": told.unreadable,
         }));
     } else {
-        let taken_up = if told.registered > 0 { format!("; taken up {}", engine.picked_up()) } else { String::new() };
+        let taken_up = if told.registered > 0 { format!("; processed {}", engine.picked_up()) } else { String::new() };
         let rest = format!("{} unchanged, {} unreadable", count(told.unchanged), count(told.unreadable));
         context.out.line(format!("{} registered, {rest}{taken_up}", plural(told.registered, "document")));
     }

@@ -1,4 +1,4 @@
-//! What an ingest says at its end.
+//! Formats the summary that a run prints at its end.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,29 +11,29 @@ use crate::actors::run_summary::{Outside, Records, RunSummary};
 use crate::exit::Exit;
 use crate::intake::source;
 
-/// Reasons that are listed one by one; the rest is counted.
+/// Number of failures that are listed; the others are counted.
 const LISTED: usize = 20;
 
-/// All that is told about a run that has ended.
+/// Holds everything that is reported about a finished run.
 pub struct RunReport<'a> {
     pub summary: &'a RunSummary,
     pub elapsed: Duration,
-    /// Where all state lies, as the user would write it.
+    /// Place where all state is stored, in the form the user would write it.
     pub state: String,
-    /// Paths are shown relative to this.
+    /// Folder that paths are shown relative to.
     pub here: &'a Path,
-    /// The signal that stopped the run, if one did.
+    /// Signal number that stopped the run, if any.
     pub interrupted: Option<i32>,
-    /// Why the system failed, if it did.
+    /// Reason of the system failure, if any.
     pub failed: Option<&'a str>,
-    /// Batches that have not ended, and items that wait to be sent.
+    /// Number of open batches, and of items that wait to be sent.
     pub outside: (u64, u64),
 }
 
 #[derive(Serialize)]
 pub struct ReportLine<'a> {
     event: &'static str,
-    /// `finished`, `interrupted`, `failed`.
+    /// Outcome of the run: `finished`, `interrupted` or `failed`.
     ended: &'static str,
     exit_code: u8,
     #[serde(flatten)]
@@ -62,13 +62,13 @@ impl RunReport<'_> {
         self.summary.pages as f64 / self.elapsed.as_secs_f64().max(1e-3)
     }
 
-    /// Documents that the run began or was to do, and that it did not bring to an end.
+    /// Returns the number of documents that the run registered or resumed but did not finish.
     fn unfinished(&self) -> u64 {
         let t = self.summary;
         (t.registered + t.resumed).saturating_sub(t.completed + t.quarantined_now() + t.superseded + t.parked)
     }
 
-    /// The last line of `--json`.
+    /// Returns the last line of the `--json` output.
     pub fn json(&self) -> ReportLine<'_> {
         let ended = match self.exit() {
             Exit::System => "failed",
@@ -108,11 +108,11 @@ impl RunReport<'_> {
     fn headline(&self, out: &Out) -> String {
         let (t, time) = (self.summary, duration(self.elapsed.as_secs_f64()));
         let left = match self.unfinished() {
-            0 => "nothing was left unfinished".to_owned(),
+            0 => "no documents unfinished".to_owned(),
             n => format!("{} unfinished", plural(n, "document")),
         };
         if self.failed.is_some() {
-            return out.red(&format!("Failed after {time}: {left}, nothing is lost"));
+            return out.red(&format!("Failed after {time}: {left}, no data is lost"));
         }
         if self.interrupted.is_some() {
             return out.yellow(&format!("Stopped after {time}: {left}"));
@@ -121,26 +121,26 @@ impl RunReport<'_> {
         let rejected = t.quarantined_now() + t.unreadable_now() + t.still_quarantined;
         let did = t.completed + t.deleted + r.stored + r.failed + t.batches.submitted + t.batches.ended > 0;
         let text = match (did, rejected, t.files + r.new + r.changed + r.unchanged + r.refused_now()) {
-            (false, 0, _) if self.outside.0 > 0 => format!("Nothing has come back yet in {time}"),
+            (false, 0, _) if self.outside.0 > 0 => format!("No batch has ended yet in {time}"),
             (false, 0, 0) if t.unchanged + t.parked == 0 => format!("Nothing to do in {time}: no documents were found"),
-            (false, 0, _) => format!("Nothing to do in {time}: all is up to date"),
+            (false, 0, _) => format!("Nothing to do in {time}: everything is up to date"),
             _ => format!("Done in {time}"),
         };
         match (rejected, r.refused_now() + r.failed + r.still_failed) {
             (0, 0) => out.green(&text),
-            (0, n) => out.yellow(&format!("{text}, but {} could not be taken in", plural(n, "record"))),
-            (n, _) => out.yellow(&format!("{text}, but {} could not be taken in", plural(n, "document"))),
+            (0, n) => out.yellow(&format!("{text}; {} rejected", plural(n, "record"))),
+            (n, _) => out.yellow(&format!("{text}; {} rejected", plural(n, "document"))),
         }
     }
 
-    /// Zero is left out, but for the documents and what became of them.
+    /// Builds the table of totals. Zero counts are left out, except for finished documents.
     fn sums(&self) -> Table {
         let t = self.summary;
         let mut table = Table::indented(2);
         let mut row = |name: &str, n: u64, aside: String| {
             table.row([left(name).painted(Paint::Dim), right(count(n)), left(aside).painted(Paint::Dim)]);
         };
-        let asides = [(t.replaced, "replaced"), (t.resumed, "resumed"), (t.retried, "tried again")];
+        let asides = [(t.replaced, "replaced"), (t.resumed, "resumed"), (t.retried, "retried")];
         let asides: Vec<String> =
             asides.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n))).collect();
         let documents = t.files + t.registered + t.resumed + t.completed + t.deleted + t.unchanged > 0;
@@ -154,13 +154,12 @@ impl RunReport<'_> {
         };
         some("unchanged", t.unchanged, String::new());
         some("deleted", t.deleted, String::new());
-        let outside =
-            [(Outside::Batch, "for a batch"), (Outside::Budget, "for the budget"), (Outside::Other, "for another")];
+        let outside = [(Outside::Batch, "for a batch"), (Outside::Budget, "for the budget"), (Outside::Other, "other")];
         let outside = outside.map(|(what, text)| (t.parked_for(what), text));
         let outside: Vec<String> =
             outside.iter().filter(|(n, _)| *n > 0).map(|(n, text)| format!("{} {text}", count(*n))).collect();
         some("waiting", t.parked, outside.join(", "));
-        some("superseded", t.superseded, "changed or taken over meanwhile".into());
+        some("superseded", t.superseded, "changed or claimed by another process meanwhile".into());
         let still = match t.still_quarantined {
             0 => String::new(),
             n => format!("and {} from earlier runs", count(n)),
@@ -181,7 +180,7 @@ impl RunReport<'_> {
             asides.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n))).collect();
         some("records", all, asides.join(", "));
         some("stored", r.stored, String::new());
-        some("refused", r.refused_now(), "lines that are no records".into());
+        some("refused", r.refused_now(), "lines that are not valid records".into());
         some("failed", r.failed + r.still_failed, "refused by the provider".into());
         let b = t.batches;
         let ended = if b.ended > 0 { format!("{} ended", count(b.ended)) } else { String::new() };
@@ -189,9 +188,9 @@ impl RunReport<'_> {
             0 => some("batches", b.ended, "ended".into()),
             n => some("batches", n, ended),
         }
-        some("under way", self.outside.0, "batches at the provider".into());
-        some("unsent", self.outside.1, "texts and records that wait to be sent".into());
-        some("stale", b.stale, "changed or deleted since they were sent".into());
+        some("open", self.outside.0, "batches at the provider".into());
+        some("unsent", self.outside.1, "texts and records not sent yet".into());
+        some("stale", b.stale, "changed or deleted after they were sent".into());
         let cached = if t.cached_tokens > 0 { format!("and {} cached", count(t.cached_tokens)) } else { String::new() };
         if t.tokens + t.cached_tokens > 0 {
             row("tokens", t.tokens, cached);
@@ -279,7 +278,7 @@ impl RunReport<'_> {
     fn next(&self) -> Option<&'static str> {
         let t = self.summary;
         if self.failed.is_some() || self.interrupted.is_some() {
-            return Some("run the same command again: it goes on at the unfinished stage");
+            return Some("run the same command again to continue at the unfinished stage");
         }
         if t.quarantined_now() + t.still_quarantined > 0 {
             return Some("docweir quarantine list");
@@ -301,16 +300,16 @@ impl RunReport<'_> {
         if t.parked + t.records.refused_now() > 0 {
             return None;
         }
-        (t.files + t.deleted == 0).then_some("take files with other extensions by --include, or name them")
+        (t.files + t.deleted == 0).then_some("add other extensions with --include, or name the files")
     }
 }
 
-/// A message that spans lines would tear the table.
+/// Joins the lines of a message, which would break the table.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// `$0.00`, and the digits that matter below a cent.
+/// Formats an amount in US dollars: `$0.00`, with six digits below a cent.
 pub fn dollars(usd: f64) -> String {
     if usd != 0.0 && usd < 0.01 { format!("${usd:.6}") } else { format!("${usd:.2}") }
 }
@@ -393,7 +392,7 @@ Notes
         let summary = report(&summary, None, None);
         assert_eq!(summary.exit(), Exit::Rejected);
         let text = summary.lines(&PLAIN).join("\n");
-        assert!(text.starts_with("Done in 10.0 s, but 23 documents could not be taken in"), "{text}");
+        assert!(text.starts_with("Done in 10.0 s; 23 documents rejected"), "{text}");
         assert!(text.contains("\n  a0.pdf   extract  encrypted  the file needs a password\n"), "{text}");
         assert!(text.contains("\n  and 2 more: docweir quarantine list\n"), "{text}");
         assert!(text.contains("\nUnreadable\n  /x/b.pdf  permission denied\n"), "{text}");
@@ -419,7 +418,7 @@ Notes
         assert_eq!(lines[0], "Nothing to do in 10.0 s: no documents were found");
         assert!(lines.join("\n").contains("--include"));
         let same = RunSummary { files: 3, unchanged: 3, ..RunSummary::default() };
-        assert_eq!(report(&same, None, None).lines(&PLAIN)[0], "Nothing to do in 10.0 s: all is up to date");
+        assert_eq!(report(&same, None, None).lines(&PLAIN)[0], "Nothing to do in 10.0 s: everything is up to date");
         let still = RunSummary { files: 3, unchanged: 3, still_quarantined: 1, ..RunSummary::default() };
         assert_eq!(report(&still, None, None).exit(), Exit::Rejected, "an unsolved case is not forgotten");
     }

@@ -1,6 +1,7 @@
-//! Columns for people: as wide as their widest cell, two blanks apart, never wrapped.
+//! Prints tables: each column is as wide as its widest cell, columns are two blanks apart, and lines are never
+//! wrapped.
 //!
-//! Widths count characters, which is right for all but double-width scripts; those shift their own line only.
+//! Widths count characters. Double-width scripts are misaligned, but only on their own line.
 
 use super::output::Out;
 
@@ -32,12 +33,12 @@ pub struct Cell {
     right: bool,
 }
 
-/// Left-aligned.
+/// Creates a left-aligned cell.
 pub fn left(text: impl Into<String>) -> Cell {
     Cell { text: text.into(), paint: Paint::Plain, right: false }
 }
 
-/// Right-aligned: numbers.
+/// Creates a right-aligned cell, for numbers.
 pub fn right(text: impl Into<String>) -> Cell {
     Cell { right: true, ..left(text) }
 }
@@ -48,7 +49,7 @@ impl Cell {
     }
 }
 
-/// Rows of cells; the first may be a head.
+/// Rows of cells; the first may be a header.
 #[derive(Default)]
 pub struct Table {
     rows: Vec<Vec<Cell>>,
@@ -73,7 +74,7 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// One string a row, without blanks at its end.
+    /// Returns one string per row, without trailing blanks.
     pub fn lines(&self, out: &Out) -> Vec<String> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
         let width = |cell: &Cell| cell.text.chars().count();
@@ -89,7 +90,7 @@ impl Table {
                 let blanks = " ".repeat(wanted.saturating_sub(width(cell)));
                 let last = row.iter().skip(c + 1).all(|cell| cell.text.is_empty());
                 let text = cell.paint.on(out, &cell.text);
-                // A head stands over its numbers.
+                // The header of a column of numbers is right-aligned too.
                 match numbers.get(c) {
                     Some(true) if cell.right || cell.paint == Paint::Dim => line.push_str(&(blanks + &text)),
                     _ if last => line.push_str(&text),

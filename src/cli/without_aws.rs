@@ -1,4 +1,4 @@
-//! `docweir infra`, in a program that was built without AWS's clients.
+//! Reports that `docweir infra` is unavailable in a program built without the AWS clients.
 
 use super::args;
 use super::context::Context;

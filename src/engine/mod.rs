@@ -374,8 +374,8 @@ impl Engine {
     pub fn picked_up(&self) -> String {
         match self.working() {
             Some(held) => format!("by the running `{}` (process {})", held.command, held.pid),
-            None if self.is_shared() => "by whoever runs `docweir serve`".into(),
-            None => "with the next `docweir ingest`".into(),
+            None if self.is_shared() => "by a running `docweir serve`".into(),
+            None => "by the next `docweir ingest`".into(),
         }
     }
 }

@@ -34,7 +34,7 @@ fn a_fresh_machine_is_fine_and_nothing_is_made() {
     place.ingest(&[]).code(0);
     is(&finding(place.run(["doctor", "--json"]).code(0), "state folder"), "fine", &["can be written"]);
     let shown = place.run(["doctor"]);
-    assert!(shown.code(0).out.contains("a run can begin; "), "{}", shown.out);
+    assert!(shown.code(0).out.contains("a run can start; "), "{}", shown.out);
     assert!(shown.out.contains("to do: "), "{}", shown.out);
 }
 

@@ -222,7 +222,7 @@ fn what_is_erased_is_nowhere_any_more() {
     let ran = place.run(["erase", "docs/secret.txt"]);
     assert!(ran.code(0).out.contains("erased: docs/secret.txt"), "{}{}", ran.out, ran.err);
     // It had an earlier version, of which the cache can't tell the vectors from others'.
-    assert!(ran.out.contains("3 vectors taken out of the cache"), "{}", ran.out);
+    assert!(ran.out.contains("3 vectors deleted from the cache"), "{}", ran.out);
     for file in files(&place.state()) {
         let body = std::fs::read(&file).unwrap();
         let held = |word: &str| body.windows(word.len()).any(|w| w == word.as_bytes());

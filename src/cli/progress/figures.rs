@@ -1,4 +1,4 @@
-//! What progress shows: numbers out of the summary and the progress, rates over the last seconds, the time left.
+//! Computes the figures that progress shows: totals, rates over the last seconds, and the time left.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,20 +7,22 @@ use crate::actors::run_summary::RunSummary;
 use crate::cli::output::{count, duration, plural};
 use crate::messages::progress::{ProgressSnapshot, ProviderRow};
 
-/// Rates look this far back: long enough to be calm, short enough to follow a change.
+/// Time window over which rates are computed. It is long enough for steady values and short enough to follow a
+/// change.
 const WINDOW: Duration = Duration::from_secs(20);
-/// Samples kept of the window at most.
+/// Maximum number of samples in the window.
 const SAMPLES: usize = 200;
-/// The time left is a guess; with fewer documents done, or in the first moments, it is a bad one and not shown.
+/// Minimum number of finished documents for an estimate of the time left; with fewer, the estimate is poor.
 const GUESS_DOCUMENTS: u64 = 3;
+/// Time after the start of the run from which the time left is estimated.
 const GUESS_AFTER: Duration = Duration::from_secs(3);
 
-/// What happened so far, in numbers.
+/// Totals of the run so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
-    /// Documents that this run is to bring to an end, as far as it is known.
+    /// Number of documents that this run has to finish, as far as known.
     pub wanted: u64,
-    /// Documents that came to their end: completed, deleted, quarantined, taken over.
+    /// Number of finished documents: completed, deleted, quarantined, parked or superseded.
     pub ended: u64,
     pub quarantined: u64,
     pub unreadable: u64,
@@ -30,7 +32,7 @@ pub struct Numbers {
     pub records: Records,
 }
 
-/// Records and batches.
+/// Totals of records and batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Records {
     pub read: u64,
@@ -40,7 +42,7 @@ pub struct Records {
 }
 
 impl Numbers {
-    /// `removals` are asked for and not counted in the summary.
+    /// Computes the totals. `removals` is the number of requested deletions, which the summary does not count.
     pub fn of(summary: &RunSummary, removals: u64) -> Self {
         let ended =
             summary.completed + summary.deleted + summary.quarantined_now() + summary.parked + summary.superseded;
@@ -62,7 +64,7 @@ impl Numbers {
     }
 }
 
-/// One moment of a run.
+/// Figures of a run at one point in time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
     pub elapsed: Duration,
@@ -73,12 +75,12 @@ pub struct Figures {
     pub left: Option<Duration>,
 }
 
-/// Remembers the last seconds.
+/// Keeps the samples of the last seconds.
 #[derive(Default)]
 pub struct Recent(VecDeque<(Duration, Numbers)>);
 
 impl Recent {
-    /// Takes in how things stand at `elapsed` and says what that means.
+    /// Adds the sample of time `elapsed` and returns the figures computed from the window.
     pub fn figures(&mut self, elapsed: Duration, numbers: Numbers, progress: ProgressSnapshot) -> Figures {
         self.0.push_back((elapsed, numbers));
         let too_old = |at: Duration| elapsed.saturating_sub(at) > WINDOW;
@@ -86,7 +88,7 @@ impl Recent {
             self.0.pop_front();
         }
         let (begin, first) = match self.0.front() {
-            // In the first seconds all of the run is recent.
+            // In the first seconds the window covers the whole run.
             Some((at, _)) if !too_old(Duration::ZERO) || *at == elapsed => (Duration::ZERO, Numbers::default()),
             Some((at, first)) => (*at, *first),
             None => (Duration::ZERO, Numbers::default()),
@@ -110,7 +112,7 @@ impl Recent {
     }
 }
 
-/// `12 of 40 documents · 3.2 pages/s · 8.1 chunks/s · about 2 min 05 s left`
+/// Formats the header: `12 of 40 documents · 3.2 pages/s · 8.1 chunks/s · about 2 min 05 s left`.
 pub fn header(figures: &Figures) -> String {
     let n = &figures.numbers;
     let mut parts = what(figures);
@@ -128,7 +130,7 @@ pub fn header(figures: &Figures) -> String {
     parts.join(" · ")
 }
 
-/// Documents, records and batches, as far as there are any.
+/// Returns the counts of documents, records and batches; leaves out kinds that do not occur.
 fn what(figures: &Figures) -> Vec<String> {
     let (n, r) = (&figures.numbers, &figures.numbers.records);
     let mut parts = Vec::new();
@@ -144,7 +146,8 @@ fn what(figures: &Figures) -> Vec<String> {
     parts
 }
 
-/// `text-embedding-3-small: 3 calls, 12 wait 4.0 s, 620,000 of 1,000,000 tokens a minute left`
+/// Formats the state of a provider: `text-embedding-3-small: 3 calls, 12 wait up to 4.0 s, 620,000 of 1,000,000
+/// tokens a minute left`.
 pub fn provider(row: &ProviderRow) -> String {
     let mut parts = vec![plural(row.running, "call")];
     let (waiting, longest) =
@@ -165,13 +168,13 @@ pub fn provider(row: &ProviderRow) -> String {
 fn documents(figures: &Figures) -> String {
     let (n, intake) = (&figures.numbers, &figures.progress.intake);
     if n.wanted == 0 && !intake.finished {
-        return format!("{} looked at", plural(intake.files, "file"));
+        return format!("{} found", plural(intake.files, "file"));
     }
     let more = if intake.finished { "" } else { "+" };
     format!("{} of {}{more} documents", count(n.ended), count(n.wanted))
 }
 
-/// A line a stage, in columns; what is zero and would only be noise is left out.
+/// Formats one line per stage, in columns. Zero counts of retries and quarantined documents are left blank.
 pub fn stages(progress: &ProgressSnapshot) -> Vec<String> {
     let some = |n: u64, what: &str| if n > 0 { format!("{:>5} {what}", count(n)) } else { String::new() };
     let line = |row: &crate::messages::progress::StageRow| {
@@ -191,7 +194,7 @@ pub fn stages(progress: &ProgressSnapshot) -> Vec<String> {
     rows.chain(progress.provider.as_ref().map(|row| format!("  {}", provider(row)))).collect()
 }
 
-/// The same in one line, for logs and pipes.
+/// Formats the figures as one line, for logs and pipes.
 pub fn plain(figures: &Figures) -> String {
     let n = &figures.numbers;
     let mut line = format!("{}: {}", duration(figures.elapsed.as_secs_f64()), what(figures).join(", "));
@@ -298,7 +301,7 @@ mod tests {
         figures.progress.intake.finished = false;
         assert!(header(&figures).starts_with("10 of 40+ documents"));
         let looking = Recent::default().figures(seconds(1), Numbers::default(), progress(false));
-        assert_eq!(header(&looking), "40 files looked at");
+        assert_eq!(header(&looking), "40 files found");
     }
 
     #[test]

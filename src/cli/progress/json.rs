@@ -1,4 +1,4 @@
-//! Events as JSON lines on standard output.
+//! Writes events as JSON lines to standard output.
 
 use std::io::Write;
 
@@ -6,7 +6,7 @@ use super::{Fetch, Figures, Show};
 use crate::messages::event::Event;
 
 pub struct Json {
-    /// Nobody reads any more: the work goes on without a report.
+    /// True after a write to standard output failed; the run continues without a report.
     closed: bool,
 }
 

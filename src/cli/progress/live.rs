@@ -1,8 +1,9 @@
-//! The live display: a header and a line a stage at the foot of the terminal, redrawn at most ten times a second.
+//! Draws the live display: a header and one line per stage at the bottom of the terminal, redrawn at most ten times a
+//! second.
 //!
-//! Nothing is hidden and no mode is set, so there is nothing to restore but the lines themselves. Lines are cut at the
-//! terminal's width, never wrapped. Whatever else writes to standard error does so through [`suspended`], which takes
-//! the lines away for that moment.
+//! The display hides nothing and sets no terminal mode, so only its lines have to be removed at the end. Lines are
+//! cut at the terminal's width, never wrapped. Other output to standard error goes through [`suspended`], which
+//! removes the lines for that moment.
 
 use std::sync::OnceLock;
 
@@ -15,7 +16,7 @@ use crate::messages::event::Event;
 
 static DISPLAY: OnceLock<MultiProgress> = OnceLock::new();
 
-/// Runs `write` with the live lines out of the way, if there are any.
+/// Runs `write` while the live lines, if any, are removed.
 pub fn suspended<T>(write: impl FnOnce() -> T) -> T {
     match DISPLAY.get() {
         Some(display) => display.suspend(write),
@@ -36,7 +37,7 @@ impl Live {
         Self { display: display.clone(), header: None, stages: Vec::new(), fetch: None }
     }
 
-    /// A line that shows its message alone, cut at the terminal's width.
+    /// Adds a line that shows only its message, cut at the terminal's width.
     fn line(&self) -> ProgressBar {
         let style = ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
         self.display.add(ProgressBar::new_spinner().with_style(style))

@@ -1,9 +1,10 @@
-//! Progress of a run: live on a terminal, plain lines in a pipe, JSON events for programs.
+//! Shows the progress of a run: live on a terminal, as plain lines in a pipe, as JSON events for programs.
 //!
-//! Events come from any thread of the pipeline and must not hold it up: they are added to the summary at once and go
-//! through a bounded queue to a thread of their own, which alone writes and draws. Where a reader of standard output
-//! is slower than the run, events beyond the queue are dropped and counted (`{"event":"dropped",…}`): a slow pipe
-//! never slows the work, and the summary, which comes from the summary, is right all the same.
+//! Events come from any thread of the pipeline and must not block it. They are added to the summary at once and pass
+//! through a bounded queue to a separate thread, which alone writes and draws.
+//!
+//! If the reader of standard output is slower than the run, events that find the queue full are dropped and counted
+//! (`{"event":"dropped",…}`). A slow pipe therefore never slows the work, and the summary stays complete.
 
 mod figures;
 mod json;
@@ -26,32 +27,32 @@ use crate::actors::timer::Timer;
 use crate::messages::event::{Event, EventSink};
 use crate::messages::progress::SharedProgress;
 
-/// Events that wait to be shown, at most. The channel has room for all from its start: a pointer for each.
+/// Maximum number of events that wait to be shown. The channel allocates one pointer for each at the start.
 const QUEUE: usize = 65_536;
-/// How often figures are looked at: ten times a second.
+/// Interval between two updates of the figures: ten updates per second.
 const TICK: Duration = Duration::from_millis(100);
 
-/// One way of showing a run.
+/// Shows the progress of a run in one format.
 trait Show: Send {
     fn event(&mut self, event: &Event);
     fn tick(&mut self, figures: &Figures);
-    /// How far the fetch of the model is.
+    /// Shows the progress of the model download.
     fn fetch(&mut self, fetch: &Fetch);
-    /// Leaves the terminal as it was. `dropped` events could not be shown.
+    /// Restores the terminal. `dropped` is the number of events that could not be shown.
     fn end(&mut self, dropped: u64);
 }
 
-/// The model is on its way.
+/// Progress of the model download.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetch {
-    /// The file, and where it comes from.
+    /// File name and source of the download.
     pub what: String,
     pub bytes: u64,
     pub total: Option<u64>,
 }
 
 impl Fetch {
-    /// `fetching model.safetensors from hub: 12.3 of 90.9 MB`
+    /// Formats the progress: `fetching model.safetensors from hub: 12.3 of 90.9 MB`.
     pub fn line(&self) -> String {
         let mb = |n: u64| n as f64 / 1e6;
         match self.total {
@@ -74,7 +75,7 @@ enum Message {
     End,
 }
 
-/// What progress is to look like.
+/// Selects the formats in which progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     pub live: bool,
@@ -83,8 +84,10 @@ pub struct Style {
 }
 
 impl Style {
-    /// `terminal`: whether standard error is one. JSON events have standard output to themselves, and whoever reads
-    /// them shows what they like: nothing else is shown unless it was asked for.
+    /// Chooses the formats. `terminal` is true if standard error is a terminal.
+    ///
+    /// With `json`, events use standard output alone, and nothing else is shown unless `how` requests it: the reading
+    /// program shows what it wants.
     pub fn of(how: Progress, json: bool, terminal: bool) -> Self {
         let (live, plain) = match how {
             Progress::None => (false, false),
@@ -97,7 +100,7 @@ impl Style {
     }
 }
 
-/// What is known of a run, and the way of events to whoever shows them.
+/// Holds the totals of a run and the queue to the thread that shows events.
 struct Shared {
     summary: Mutex<RunSummary>,
     removals: AtomicU64,
@@ -105,7 +108,7 @@ struct Shared {
     queue: Option<SyncSender<Box<Message>>>,
 }
 
-/// Takes the events of a run and shows it, until [`Reporter::end`].
+/// Receives the events of a run and shows them until [`Reporter::end`].
 pub struct Reporter {
     shared: Arc<Shared>,
     pub progress: Arc<SharedProgress>,
@@ -141,7 +144,7 @@ impl Reporter {
             match std::thread::Builder::new().name("progress".into()).spawn(show) {
                 Ok(thread) => Some(thread),
                 Err(error) => {
-                    tracing::warn!(%error, "can't start the thread that shows progress");
+                    tracing::warn!(%error, "cannot start the progress thread; progress is not shown");
                     None
                 }
             }
@@ -155,12 +158,12 @@ impl Reporter {
 
     pub fn fetch(&self, fetch: Fetch) {
         if let Some(queue) = &self.shared.queue {
-            // One that finds no place is followed by a newer one.
+            // A dropped update is followed by a newer one.
             let _ = queue.try_send(Box::new(Message::Fetch(fetch)));
         }
     }
 
-    /// Shows what is left to be shown, leaves the terminal as it was, and gives the sums.
+    /// Shows the remaining events, restores the terminal and returns the summary.
     pub fn end(mut self) -> RunSummary {
         self.stop();
         self.shared.summary.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -176,7 +179,7 @@ impl Reporter {
     }
 }
 
-/// A command that ends early (an error, an unwinding panic) leaves no bars behind.
+/// Removes the bars if a command ends early, by an error or an unwinding panic.
 impl Drop for Reporter {
     fn drop(&mut self) {
         self.stop();

@@ -1,5 +1,5 @@
-//! Lines on standard error: one every few seconds when something has changed, and one at once for each document that
-//! was quarantined, could not be read or is tried again.
+//! Writes lines to standard error: one every few seconds if something has changed, and one at once for each document
+//! that is quarantined, unreadable or retried.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ pub struct Plain {
     here: PathBuf,
     told: Duration,
     last: Numbers,
-    /// Megabytes of the fetch at the last line.
+    /// Downloaded amount at the last line, in steps of ten megabytes.
     fetched: Option<u64>,
 }
 
@@ -45,7 +45,7 @@ impl Show for Plain {
         }
     }
 
-    /// A line every ten megabytes.
+    /// Prints a line every ten megabytes.
     fn fetch(&mut self, fetch: &Fetch) {
         let step = fetch.bytes / 10_000_000;
         if self.fetched != Some(step) || fetch.total == Some(fetch.bytes) {
@@ -57,14 +57,14 @@ impl Show for Plain {
     fn end(&mut self, _: u64) {}
 }
 
-/// What is said of an event at once, if anything.
+/// Returns the line to print at once for an event, if any.
 pub fn line(event: &Event, here: &std::path::Path) -> Option<String> {
     let path = |uri: &str| source::display(uri, here);
     let line = match event {
         Event::Unreadable { source, reason } => format!("unreadable: {}: {reason}", path(source)),
         Event::Retried { source, stage, wait_seconds, error, .. } => {
             let wait = duration(*wait_seconds);
-            format!("tried again in {wait}: {}: {}: {error}", path(source), stage.verb())
+            format!("retry in {wait}: {}: {}: {error}", path(source), stage.verb())
         }
         Event::Quarantined { source, stage, error, .. } => {
             format!("quarantined: {}: {}: {error}", path(source), stage.verb())
@@ -77,7 +77,7 @@ pub fn line(event: &Event, here: &std::path::Path) -> Option<String> {
         }
         Event::BatchEnded { batch, space, status, stored, failed, stale, returned, .. } => {
             let mut parts = vec![format!("{} stored", count(*stored))];
-            let asides = [(*failed, "refused"), (*stale, "changed meanwhile"), (*returned, "to be sent again")];
+            let asides = [(*failed, "refused"), (*stale, "stale"), (*returned, "to be sent again")];
             parts.extend(asides.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n))));
             format!("{}: {batch}: {space}: {}", status.to_lowercase(), parts.join(", "))
         }
