@@ -1,7 +1,9 @@
-//! A vector index in a bucket: the manifest is swapped by conditional writes of S3. Run it with
-//! `S3_BUCKET=my-bucket AWS_REGION=eu-central-1 cargo run -p docweir-aws-backend --example index_in_a_bucket`.
+//! Keeps a vector index in a bucket, whose manifest is swapped by conditional writes of S3.
 //!
-//! `AWS_ENDPOINT_URL` names another server than S3. What it writes stays under `docweir-example/` of the bucket.
+//! Run it with `S3_BUCKET=my-bucket AWS_REGION=eu-central-1 cargo run -p docweir-aws-backend --example
+//! index_in_a_bucket`.
+//!
+//! `AWS_ENDPOINT_URL` selects a server other than S3. All objects are written under `docweir-example/` in the bucket.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -17,7 +19,7 @@ use docweir_index::{
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let Ok(bucket) = std::env::var("S3_BUCKET") else {
-        println!("set S3_BUCKET and AWS_REGION, and AWS_ENDPOINT_URL for another server than S3, to run this");
+        println!("set S3_BUCKET and AWS_REGION to run this (and AWS_ENDPOINT_URL to use a server other than S3)");
         return Ok(());
     };
     let endpoint = std::env::var("AWS_ENDPOINT_URL").unwrap_or_default();
@@ -25,7 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let aws = Aws::find(AwsOptions { endpoint, ..AwsOptions::default() }).await;
     let s3 = S3::new(&aws, &S3Options { path_style, ..S3Options::default() });
     let objects = S3Objects::new(&s3, &bucket, "docweir-example")?;
-    // A server that ignores conditions would lose commits.
+    // On a server that ignores conditions, concurrent commits would be lost.
     objects.probe().await?;
 
     let store = VectorStore::new(Arc::new(objects), "animals", Arc::new(SystemClock), VectorOptions::default())?;
@@ -35,7 +37,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let row = Row::new("gulls-0", "gulls glide over the water", vec![0.3, 0.9, 0.1]);
     let document = DocumentRows::new(id, 1, "https://example.org/gulls", vec![row]);
     let committed = store.writer().commit(vec![document.into()], &model).await?;
-    println!("version {} after {} attempt(s)", committed.version, committed.attempts);
+    println!("committed version {} after {} attempt(s)", committed.version, committed.attempts);
     for hit in store.view().await?.search(&SearchRequest::new("water", None, 3))? {
         println!("{:.3}  {}", hit.score, hit.text);
     }

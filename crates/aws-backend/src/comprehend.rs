@@ -1,4 +1,4 @@
-//! Requests by the SDK.
+//! Implements the requests to Comprehend with the AWS SDK.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use docweir_core::model::{Sentiment, SentimentLabel};
 use docweir_providers::comprehend::{CallError, Items, Remote};
 use docweir_stages::enrich::comprehend::{Analysis, Api, ComprehendOptions, DetectedLanguage, DetectedSpan};
 
-/// Comprehend of the account that credentials are found for.
+/// Calls Comprehend with the credentials and region that the AWS configuration resolves to.
 pub struct AwsComprehend {
     calls: Comprehend,
 }
 
 impl AwsComprehend {
-    /// Asks nobody yet. `None` where no region is configured or found.
+    /// Resolves region and credentials without sending a request. Returns `None` if no region is configured or found.
     pub async fn find(aws: &AwsOptions, options: &ComprehendOptions) -> Option<Self> {
         let aws = Aws::find(aws.clone()).await;
         aws.region()?;
@@ -88,7 +88,7 @@ fn failed(fault: Fault) -> CallError {
             CallError::Misconfigured(told)
         }
         FaultKind::Invalid | FaultKind::Condition | FaultKind::Conflict => CallError::Refused(fault.code),
-        // A failure that it tells is one of its own, and not charged.
+        // A failure that the service reports itself is not charged.
         FaultKind::Unknown if fault.code == "InternalServerException" => CallError::Failed(told),
         FaultKind::Unknown => CallError::Lost(told),
     }

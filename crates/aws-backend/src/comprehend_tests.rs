@@ -1,4 +1,4 @@
-//! Against a mock provider that speaks the real protocol, enforces its limits and keeps its record of charges.
+//! Tests the service against a mock provider that implements the protocol, enforces its limits and records charges.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::comprehend::AwsComprehend;
 
-/// A service whose cache and charges lie in a folder of their own.
+/// Holds a mock provider, and a folder for the cache and the ledger.
 struct Place {
     folder: tempfile::TempDir,
     mock: MockProvider,
@@ -69,7 +69,7 @@ impl Place {
         Api::ALL.into_iter().map(|api| (api, account(api))).collect()
     }
 
-    /// As a process that begins finds it.
+    /// Opens the service as a new process does.
     async fn service(&self) -> Service {
         self.paying(0.0).await
     }
@@ -84,7 +84,7 @@ impl Place {
         Service::new(remote, metered_apis, Arc::new(cache), self.options.clone())
     }
 
-    /// Nanodollars that are settled, under way and in doubt.
+    /// Returns the nanodollars that are settled, reserved and in doubt.
     async fn sums(&self) -> (u64, u64, u64) {
         let lines = self.ledger().report(By::Stage, "", 10).await.unwrap();
         assert!(lines.iter().all(|l| l.name == "enrichment"), "{lines:?}");
@@ -134,14 +134,14 @@ async fn requests_are_within_the_limits_and_nothing_is_paid_twice() {
     let texts: Vec<String> = (0..60).map(|n| format!("Number {} of the Great Numbers", n % 40)).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let service = Arc::new(place.service().await);
-    // At the same moment, and each text twice.
+    // Two concurrent requests contain each text twice.
     let (one, other) = tokio::join!(ask(&service, Api::Entities, &texts), ask(&service, Api::Entities, &texts));
     let (one, other) = (one.unwrap(), other.unwrap());
     assert_eq!(one.answers, other.answers);
     let charges = place.mock.charges().analysis;
     assert_eq!((charges.all.texts, charges.texts_paid_twice().len(), charges.refused.len()), (40, 0, 0));
     assert_eq!(one.usage.units + other.usage.units, charges.all.units);
-    // Another API, and another language, are other questions; the next process knows the answers.
+    // Another API or another language needs calls of its own. The next process finds the answers in the cache.
     let again = place.service().await;
     assert_eq!(ask(&again, Api::Entities, &texts).await.unwrap().usage.calls, 0);
     assert_eq!(place.mock.charges().analysis, charges);
@@ -152,7 +152,7 @@ async fn requests_are_within_the_limits_and_nothing_is_paid_twice() {
 #[tokio::test]
 async fn the_ledger_agree_with_the_services_however_a_call_ends() {
     let on = |act| Rule::new(On::Detect, act).times(1);
-    // What was certainly not charged is free; what nobody knows is in doubt, whether it was charged or not.
+    // A failure that was certainly not charged costs nothing; one that may have been charged is in doubt.
     let table = [
         (None, false),
         (Some(on(Act::Throttle)), false),
@@ -176,7 +176,7 @@ async fn the_ledger_agree_with_the_services_however_a_call_ends() {
         assert_eq!((reserved, doubt > 0), (0, doubtful), "{rule:?}");
         assert!(settled <= charged && charged <= settled + doubt, "{rule:?}: {settled} {charged} {doubt}");
         assert!(doubtful || settled == charged, "{rule:?}: {settled} {charged}");
-        // Whatever it was, it is over: the same texts are answered, and those that were are not paid again.
+        // After any fault the same texts are answered, and texts that were answered are not charged again.
         let answered = ask(&service, Api::Sentiment, &["a stale lease", "is fenced"]).await;
         assert!(answered.unwrap().answers.iter().all(Result::is_ok) || rule.is_some(), "{rule:?}");
     }
@@ -195,7 +195,7 @@ async fn a_text_that_fails_alone_is_asked_about_alone() {
     }
     let charges = place.mock.charges().analysis;
     let failed = charges.all.requests - 1;
-    assert!(failed > 2 && failed < 20, "{failed} failed alone");
+    assert!(failed > 2 && failed < 20, "{failed} requests failed");
     assert_eq!((charges.all.texts, charges.texts_paid_twice().len()), (20, 0));
     assert_eq!(place.sums().await, (charges.all.nanodollars, 0, 0));
 }
@@ -225,7 +225,7 @@ async fn what_never_has_an_answer_is_told_apart_and_asked_about_once() {
         assert_eq!((&answers.answers[0], answers.answers[1].is_ok()), (&Err(refusal), true));
         assert_eq!(place.mock.charges().faults["detect:item_errors"], 1);
     }
-    // Of personal data in a language that it does not know, and of a text that is too long for it.
+    // Personal data in an unsupported language is refused, and so is a text that is too long.
     let place = Place::new(|o| o.comprehend.bytes_of_personal_text = 50);
     let service = place.service().await;
     let german = service.ask(Api::PersonalData, "de", &["Jane Doe"], Call::new("x", &Cancel::default())).await;
@@ -242,7 +242,7 @@ async fn a_text_that_is_refused_is_found_by_halves_and_never_told() {
     let mut texts = vec!["a secret passage"; 1];
     let others: Vec<String> = (0..15).map(|n| format!("passage {n}")).collect();
     texts.extend(others.iter().map(String::as_str));
-    // Nothing but white space: the service refuses it, and quotes it.
+    // The service rejects a text of white space only, and quotes it in the message.
     texts.insert(7, "   ");
     let error = ask(&service, Api::Entities, &texts).await.unwrap_err();
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::Permanent, "comprehend_refused"));
@@ -280,11 +280,11 @@ async fn a_service_that_is_slow_for_long_sends_the_document_back_without_an_atte
     let texts: Vec<String> = (0..8).map(|n| format!("Passage number {n}")).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let mut tries = 0;
-    // What was answered stays answered: it comes to an end.
+    // Answered texts are cached, so repeated requests make progress and end.
     while let Err(error) = ask(&service, Api::Entities, &texts).await {
         assert_eq!(error.class, ErrorClass::Throttled, "{error}");
         tries += 1;
-        assert!(tries < 8, "no way forward");
+        assert!(tries < 8, "no progress");
     }
     let charges = place.mock.charges().analysis;
     assert!(tries > 0);
@@ -324,14 +324,14 @@ async fn a_stop_ends_a_call_that_hangs() {
     assert_eq!(asked.unwrap_err().class, ErrorClass::Timeout);
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     let (settled, reserved, doubt) = place.sums().await;
-    assert!(settled == 0 && reserved == 0 && doubt > 0, "nobody knows whether it is charged");
+    assert!(settled == 0 && reserved == 0 && doubt > 0, "the charge is unknown, so it is in doubt");
 }
 
 #[tokio::test]
 async fn a_budget_stops_before_it_is_passed() {
     let place = Place::new(|_| {});
     let place = Place { options: ComprehendOptions { max_texts: 1, ..place.options.clone() }, ..place };
-    // Ten texts of three units each.
+    // The budget covers ten texts of three units each.
     let service = place.paying(0.003).await;
     let texts: Vec<String> = (0..20).map(|n| format!("Passage number {n}")).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -339,7 +339,7 @@ async fn a_budget_stops_before_it_is_passed() {
     assert_eq!(error.code, BUDGET_SPENT);
     let charged = place.mock.charges().analysis.all.nanodollars;
     assert_eq!((charged, place.sums().await), (3_000_000, (3_000_000, 0, 0)));
-    // With more money it goes on from there.
+    // With a larger budget the remaining texts are processed.
     let service = place.paying(1.0).await;
     assert_eq!(ask(&service, Api::Entities, &texts).await.unwrap().usage.units, 30);
 }

@@ -1,7 +1,7 @@
-//! Small objects in a DynamoDB table: leases, and manifests where the S3 endpoint has no conditional writes.
+//! Stores small objects in a DynamoDB table: leases, and manifests where the S3 endpoint has no conditional writes.
 //!
-//! An item an object, read consistently; its tag is a name that every write draws anew. An object has to fit an item,
-//! compressed where it is not tiny.
+//! Each object is one item, read consistently. Its tag is a random id that every write replaces. Objects are
+//! compressed unless they are tiny, and must then fit into one item.
 
 use std::io::{self, Read, Write as _};
 
@@ -18,11 +18,12 @@ use docweir_core::clock::SharedClock;
 use docweir_objects::keys::check_key;
 use docweir_objects::{Durability, ObjectError, ObjectMeta, ObjectStore, Precondition, Tag, Upload};
 
-/// DynamoDB's 400 KB, with room for names and keys.
+/// Largest stored body, in bytes: DynamoDB's limit of 400 KB, less room for names and keys.
 const MAX_BYTES: usize = 390_000;
-/// Largest object, however well it compresses.
+/// Largest object before compression, in bytes.
 const MAX_PLAIN_BYTES: usize = 16 << 20;
-/// Objects from here on are compressed: an item is paid by the kilobyte, and a list of thousands of files has to fit.
+/// Size from which objects are compressed, in bytes. Items are charged by the kilobyte, and a manifest with thousands
+/// of files must fit into one.
 const COMPRESSED_FROM: usize = 2_048;
 const DEFLATE: &str = "deflate";
 
@@ -30,13 +31,13 @@ const DEFLATE: &str = "deflate";
 pub struct DynamoObjects {
     dynamo: Dynamo,
     table: String,
-    /// Of all its items: one table may hold the objects of several places.
+    /// Partition key of all items of this store. One table may hold the objects of several places.
     place: String,
     clock: SharedClock,
 }
 
 impl DynamoObjects {
-    /// Those of a place (a bucket and prefix) in a table whose keys are `pk` and `sk`.
+    /// Opens the objects of `place` (a bucket and prefix) in a table whose keys are `pk` and `sk`.
     pub fn new(dynamo: Dynamo, table: &str, place: &str, clock: SharedClock) -> Self {
         Self { dynamo, table: table.to_owned(), place: format!("objects#{place}"), clock }
     }
@@ -60,15 +61,15 @@ fn failed(what: &'static str, key: &str, fault: &Fault) -> ObjectError {
         FaultKind::Unknown => ObjectError::Unknown { key, reason },
         FaultKind::Throttled | FaultKind::Unreachable => ObjectError::Transient { what, key, reason },
         FaultKind::NotFound => {
-            ObjectError::Storage { what, key, reason, hint: "`docweir infra apply` makes the tables" }
+            ObjectError::Storage { what, key, reason, hint: "create the tables with `docweir infra apply`" }
         }
         FaultKind::Denied => ObjectError::Storage {
             what,
             key,
             reason,
-            hint: "look at the credentials and what they may do with the table",
+            hint: "check the credentials and allow them to read and write the table",
         },
-        FaultKind::Invalid => ObjectError::Storage { what, key, reason, hint: "report it with the log" },
+        FaultKind::Invalid => ObjectError::Storage { what, key, reason, hint: "report this with the log" },
     }
 }
 
@@ -83,12 +84,12 @@ fn bytes_of(key: &str, item: &Item) -> Result<Bytes, ObjectError> {
             decoder.read_to_end(&mut plain).map_err(|e| unreadable(key, e.to_string()))?;
             Ok(plain.into())
         }
-        Some(other) => Err(unreadable(key, format!("it is encoded as `{other}`, which this version does not know"))),
+        Some(other) => Err(unreadable(key, format!("its encoding `{other}` is unknown to this version"))),
     }
 }
 
 fn unreadable(key: &str, reason: String) -> ObjectError {
-    let hint = "use the version of docweir that wrote it, or restore the item";
+    let hint = "use the docweir version that wrote it, or restore the item";
     ObjectError::Storage { what: "read", key: key.to_owned(), reason, hint }
 }
 
@@ -117,12 +118,12 @@ impl ObjectStore for DynamoObjects {
     async fn put(&self, key: &str, body: Bytes, when: Precondition, _: Durability) -> Result<Tag, ObjectError> {
         let mut item = self.key(key)?;
         let refused = |reason: String| {
-            let hint = "use an S3 endpoint that enforces conditional writes for it";
+            let hint = "store it in S3, at an endpoint that enforces conditional writes";
             ObjectError::Storage { what: "write", key: key.to_owned(), reason, hint }
         };
         let plain = body.len();
         if plain > MAX_PLAIN_BYTES {
-            return Err(refused(format!("{plain} bytes are more than {MAX_PLAIN_BYTES}")));
+            return Err(refused(format!("{plain} bytes exceed the limit of {MAX_PLAIN_BYTES}")));
         }
         let deflated = match plain {
             COMPRESSED_FROM.. => Some(deflated(&body).map_err(|e| refused(e.to_string()))?),
@@ -137,7 +138,7 @@ impl ObjectStore for DynamoObjects {
         };
         let bytes = held.as_ref().len();
         if bytes > MAX_BYTES {
-            return Err(refused(format!("{bytes} bytes are more than an item holds ({MAX_BYTES})")));
+            return Err(refused(format!("{bytes} bytes exceed the {MAX_BYTES} that fit into an item")));
         }
         let tag = Ulid(fastrand::u128(..)).to_string();
         item.insert("bytes".into(), AttributeValue::N(plain.to_string()));
@@ -217,7 +218,7 @@ impl ObjectStore for DynamoObjects {
     }
 }
 
-/// An object that is gathered, and written at once.
+/// Collects an object in memory and writes it at the end.
 struct Small {
     objects: DynamoObjects,
     key: String,
@@ -227,7 +228,7 @@ struct Small {
 impl io::Write for Small {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.body.len() + bytes.len() > MAX_PLAIN_BYTES {
-            return Err(io::Error::other(format!("more than {MAX_PLAIN_BYTES} bytes do not fit an item")));
+            return Err(io::Error::other(format!("the object exceeds the limit of {MAX_PLAIN_BYTES} bytes")));
         }
         self.body.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -273,7 +274,7 @@ mod tests {
             async |body: Vec<u8>| objects.put("sized", body.into(), Precondition::None, Durability::Durable).await;
         let mut random = fastrand::Rng::with_seed(1);
         let noise: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(MAX_BYTES + 1).collect();
-        assert!(put(noise.clone()).await.unwrap_err().to_string().contains("more than an item holds"));
+        assert!(put(noise.clone()).await.unwrap_err().to_string().contains("fit into an item"));
         assert!(put(vec![0; MAX_PLAIN_BYTES + 1]).await.is_err());
         for body in
             [vec![7; MAX_PLAIN_BYTES], noise[..MAX_BYTES - 1_000].to_vec(), noise[..COMPRESSED_FROM - 1].to_vec()]

@@ -1,8 +1,9 @@
-//! Processes that commit and merge on one collection in S3 and DynamoDB, each of them killed, stopped and let go on.
+//! Tests processes that commit and merge in one collection in S3 and DynamoDB, while they are killed, paused and
+//! resumed.
 //!
-//! The test starts its own program again as each of the processes. They write down what they try and what was
-//! acknowledged; meanwhile the test looks at the collection and compares. `DOCWEIR_TEST_ROUNDS=1000` says how many
-//! merges are tried.
+//! The test starts its own executable again for each process. Each process logs what it tries and what was
+//! acknowledged. Meanwhile the test reads the collection and compares. `DOCWEIR_TEST_ROUNDS=1000` sets the number of
+//! merges.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -39,24 +40,24 @@ use docweir_objects::routed::RoutedObjects;
 use docweir_testkit::servers::{Server, shared_dynoxide, shared_ministack, shared_seaweedfs};
 
 const PROCESSES: u64 = 4;
-/// Each process writes these of its own, so that what it writes last is what has to be seen.
+/// Number of documents that only this process writes, so that its last acknowledged write must be visible.
 const DOCUMENTS_EACH: u8 = 2;
-/// Shorter than what processes are stopped for.
+/// Lease of the compactor. It is shorter than most pauses of a process.
 const LEASE: Duration = Duration::from_millis(1_500);
 const PROCESS: &str = "DOCWEIR_TEST_PROCESS";
 
-/// Where the collection lies, and who a process is.
+/// Describes the location of the collection and the identity of a process.
 #[derive(Clone, Serialize, Deserialize)]
 struct Place {
     s3: (String, String, String),
     dynamo: (String, String, String),
     prefix: String,
     table: String,
-    /// Manifests are swapped in DynamoDB, not in S3.
+    /// If true, manifests are swapped in DynamoDB instead of S3.
     manifests: bool,
     folder: PathBuf,
     process: u64,
-    /// How many there were before it in its place.
+    /// Number of earlier processes with the same number.
     life: u64,
 }
 
@@ -74,7 +75,7 @@ impl Place {
         S3::new(&Self::aws(&self.s3).await, &S3Options { path_style: true, ..S3Options::default() })
     }
 
-    /// As the engine opens them.
+    /// Opens the stores as the engine does.
     async fn objects(&self) -> Arc<dyn ObjectStore> {
         let clock: SharedClock = Arc::new(SystemClock);
         let s3 = S3Objects::new(&self.s3().await, "docweir-replicas", &self.prefix).unwrap();
@@ -95,7 +96,7 @@ impl Place {
         Arc::new(store.unwrap())
     }
 
-    /// One line, whole, whoever is killed.
+    /// Appends one line to the log in a single write, so that a kill never leaves a partial line.
     fn note(&self, line: &str) {
         let path = self.folder.join(format!("notes-{}", self.process));
         let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
@@ -108,12 +109,12 @@ impl Place {
     }
 }
 
-/// Only weather: everything else is a violation.
+/// Returns whether an error is temporary. All other errors are violations.
 fn passes(class: ErrorClass) -> bool {
     matches!(class, ErrorClass::Transient | ErrorClass::Throttled)
 }
 
-/// What a process of the test below does, until it is killed. By itself it does nothing.
+/// Runs one process of the test below until it is killed. Does nothing when it is run on its own.
 #[tokio::test]
 async fn one_of_the_processes() {
     let Ok(place) = std::env::var(PROCESS) else { return };
@@ -153,7 +154,7 @@ async fn merge(place: &Place, objects: &Arc<dyn ObjectStore>) {
         tokio::time::sleep(Duration::from_millis(fastrand::u64(..60))).await;
         let mode = if fastrand::u8(..3) == 0 { Mode::All } else { Mode::Due };
         let Ok(Some((manifest, inputs, why))) = compactor.due(mode).await else { continue };
-        // Free from its end on, without a sign of life in between: whoever is stopped loses it.
+        // The lease is not renewed during the merge, so a process that is paused for too long loses it.
         let Ok(Some(lease)) = register.acquire(&holder, LEASE, manifest.epoch).await else { continue };
         let outcome = match compactor.merge(&manifest, &inputs, why, &Cancel::default()).await {
             Ok(staged) => match compactor.install(&staged, lease.record.epoch).await {
@@ -162,7 +163,7 @@ async fn merge(place: &Place, objects: &Arc<dyn ObjectStore>) {
                 Err(error) if passes(error.class()) => format!("failed {error}"),
                 Err(error) => format!("violation install: {error}"),
             },
-            // The inputs of an old plan may be gone by now.
+            // The inputs of an outdated plan may have been deleted.
             Err(error) => format!("failed {error}"),
         };
         place.note(&format!("round {outcome}"));
@@ -172,11 +173,12 @@ async fn merge(place: &Place, objects: &Arc<dyn ObjectStore>) {
     }
 }
 
-/// What the processes have written down.
+/// Holds the logs of all processes.
 #[derive(Default)]
 struct Notes {
-    /// Of each document the highest version that was acknowledged, and all that were tried.
+    /// Highest acknowledged version of each document.
     acknowledged: BTreeMap<u8, u64>,
+    /// All versions of each document that were tried.
     tried: BTreeMap<u8, Vec<u64>>,
     rounds: BTreeMap<String, usize>,
     violations: Vec<String>,
@@ -217,7 +219,7 @@ impl Notes {
     }
 }
 
-/// That a look shows at least what was acknowledged before it, and nothing that nobody had tried by its end.
+/// Checks that a view contains at least what was acknowledged before it was read, and only what was tried by then.
 #[track_caller]
 fn judge(view: &View, before: &Notes, after: &Notes) {
     for n in 0..PROCESSES as u8 * DOCUMENTS_EACH {
@@ -238,11 +240,11 @@ fn judge(view: &View, before: &Notes, after: &Notes) {
     }
 }
 
-/// A process of the test, which does not outlive it.
+/// Runs a process of the test, and kills it when dropped.
 struct Process {
     place: Place,
     child: Child,
-    /// Until when it is stopped.
+    /// End of the pause, if the process is paused.
     stopped: Option<Instant>,
 }
 
@@ -268,7 +270,7 @@ impl Process {
         self.child.wait().unwrap();
     }
 
-    /// Whatever may happen to a process.
+    /// Kills and restarts the process, or pauses it.
     fn trouble(&mut self) -> &'static str {
         if self.stopped.is_some() {
             return "";
@@ -367,7 +369,7 @@ async fn processes_that_die_and_stall_change_nothing(s3: &Server, dynamo: &Serve
     assert!(notes.rounds["merged"] > 0 && !troubles.is_empty());
     let commits: usize = notes.tried.values().map(Vec::len).sum();
     println!(
-        "{:?}: {:?}, {commits} commits tried, {looks} looks, {troubles:?}, version {}",
+        "{:?}: {:?}, {commits} commits tried, {looks} reads, {troubles:?}, version {}",
         began.elapsed(),
         notes.rounds,
         view.version()

@@ -1,4 +1,4 @@
-//! The protocol over S3, on real servers where the environment names any.
+//! Tests commits and merges over S3, on the servers that are installed.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ async fn a_commit_whose_swap_is_lost_is_made_once() {
             });
             let name = format!("doc_{i}");
             let committed = writer.commit(vec![document(&name, 1, &["x", "y"])], &model(3)).await.unwrap();
-            assert_eq!(committed.version, i as u64 + 1, "{}: once, and not twice", server.name);
+            assert_eq!(committed.version, i as u64 + 1, "{}: one commit, not two", server.name);
             assert!(committed.attempts > 1 && lost.load(Ordering::SeqCst) > 0);
         }
         assert_eq!(s.view().await.unwrap().len(), 8);
@@ -78,7 +78,7 @@ async fn writers_and_a_merge_on_one_bucket_lose_nothing() {
         let staged = compactor.merge(&manifest, &inputs, why, &Cancel::default()).await.unwrap();
         assert_eq!(compactor.install(&staged, 1).await.unwrap(), Installed::Yes(11));
         s.collect(Reach::All).await.unwrap();
-        // Opened from the copy on the disk, by this process and by the next.
+        // The snapshot is opened from the local copy, by this process and by the next.
         for s in [s.clone(), open(objects.clone(), cache.path())] {
             let view = s.view().await.unwrap();
             let kinds: Vec<_> = view.manifest().live.iter().map(|f| f.kind).collect();
@@ -88,7 +88,7 @@ async fn writers_and_a_merge_on_one_bucket_lose_nothing() {
             assert_eq!(copies.count(), 1);
             assert_eq!(s.verify().await.unwrap().findings, []);
         }
-        // A copy that has rotted is fetched anew: the file itself is whole.
+        // A damaged copy is fetched again, because the object itself is intact.
         for rot in [|body: &mut Vec<u8>| body.truncate(100), |body: &mut Vec<u8>| body[200..300].fill(0xff)] {
             let files = std::fs::read_dir(cache.path()).unwrap().map(|e| e.unwrap().path());
             let copy = files.into_iter().find(|path| path.is_file()).unwrap();

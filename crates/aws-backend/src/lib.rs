@@ -1,11 +1,13 @@
-//! State, queues and providers in AWS, behind the traits of `docweir-objects`, `docweir-stores` and `docweir-providers`.
+//! Implements state, queues and providers in AWS, behind the traits of `docweir-objects`, `docweir-stores` and
+//! `docweir-providers`.
 //!
-//! The only crate that knows both AWS's calls (`docweir-aws`) and what Docweir keeps. A program that is built without it
-//! has no other difference.
+//! This crate is the only one that depends on both the AWS calls (`docweir-aws`) and Docweir's stores. A program that
+//! is built without it lacks AWS and is otherwise the same.
 //!
-//! | module | what it implements |
+//! | module | implemented trait |
 //! | --- | --- |
-//! | [`s3`], [`dynamo_objects`] | `ObjectStore` in a bucket; for small objects in a table |
+//! | [`s3`] | `ObjectStore` in a bucket |
+//! | [`dynamo_objects`] | `ObjectStore` in a table, for small objects |
 //! | [`control`] | `ControlStore` |
 //! | [`ledger`] | `Ledger` |
 //! | [`batches`] | `Batches` |

@@ -1,4 +1,4 @@
-//! Queues of SQS.
+//! Implements queues with SQS.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use docweir_stores::queues::{Queue, QueueError, Received};
 pub struct SqsQueue(sqs::Queue);
 
 impl SqsQueue {
-    /// By its URL, or its name in this account.
+    /// Opens a queue by its URL, or by its name in this account. Fails if it does not exist.
     pub async fn open(sqs: &Sqs, queue: &str) -> Result<Self, QueueError> {
         if queue.starts_with("http") {
             let opened = Self(sqs.at(queue));
-            // One that is not there is told before anything begins.
+            // A missing queue must be reported before anything starts.
             return opened.redrive().await.map(|_| opened);
         }
         match sqs.find(queue).await {
             Ok(Some(found)) => Ok(Self(found)),
-            Ok(None) => Err(missing(queue, "there is none of that name".into())),
+            Ok(None) => Err(missing(queue, "no queue has this name".into())),
             Err(fault) => Err(told(queue, fault)),
         }
     }
@@ -31,7 +31,7 @@ impl SqsQueue {
 }
 
 fn missing(queue: &str, reason: String) -> QueueError {
-    QueueError::Broken { queue: queue.to_owned(), reason, hint: "`docweir infra apply` makes it" }
+    QueueError::Broken { queue: queue.to_owned(), reason, hint: "create it with `docweir infra apply`" }
 }
 
 fn told(queue: &str, fault: Fault) -> QueueError {
@@ -40,10 +40,10 @@ fn told(queue: &str, fault: Fault) -> QueueError {
         FaultKind::Condition => QueueError::Lost,
         FaultKind::NotFound => missing(&queue, reason),
         FaultKind::Denied => {
-            let hint = "look at the credentials and what they may do with it";
+            let hint = "check the credentials and their permissions on the queue";
             QueueError::Broken { queue, reason, hint }
         }
-        FaultKind::Invalid => QueueError::Broken { queue, reason, hint: "report it with the log" },
+        FaultKind::Invalid => QueueError::Broken { queue, reason, hint: "report this with the log" },
         FaultKind::Conflict | FaultKind::Throttled | FaultKind::Unreachable | FaultKind::Unknown => {
             QueueError::Busy { queue, reason }
         }
@@ -59,7 +59,7 @@ impl Queue for SqsQueue {
     async fn redrive(&self) -> Result<Option<u32>, QueueError> {
         match self.0.state().await {
             Ok(Some(state)) => Ok(state.redrive.map(|redrive| redrive.receives)),
-            Ok(None) => Err(missing(self.name(), "there is none at this URL".into())),
+            Ok(None) => Err(missing(self.name(), "no queue has this URL".into())),
             Err(fault) => Err(self.told(fault)),
         }
     }

@@ -1,4 +1,7 @@
-//! A table of DynamoDB: its keys' names are asked of it once, what asks to be embedded is found by its index.
+//! Implements the record table in DynamoDB.
+//!
+//! The names of the table's keys are read from its description once. Records that ask to be embedded are found
+//! through an index of the table.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,14 +15,14 @@ use serde_json::Value;
 use docweir_records::TableOptions;
 use docweir_stores::record_table::{ItemKey, ItemPage, KeyValue, Mark, NONE, RecordTable, TableError, TableItem, Test};
 
-/// First wait before a call is tried again; it doubles, up to sixty-four times this.
+/// Wait before the first retry of a call. It doubles up to 64 times this.
 const WAIT: Duration = Duration::from_millis(20);
-/// Keys of a page of the index.
+/// Number of keys in one page of the index.
 const PAGE: usize = 1_000;
 
 type TableResult<T> = Result<T, TableError>;
 
-/// The names of a table's keys.
+/// Holds the names of a table's key attributes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Layout {
     hash: String,
@@ -29,7 +32,7 @@ struct Layout {
 pub struct DynamoRecordTable {
     dynamo: Dynamo,
     options: TableOptions,
-    /// Tries of a call.
+    /// Largest number of attempts of a call.
     attempts: u32,
     layouts: Mutex<HashMap<String, Arc<Layout>>>,
 }
@@ -43,16 +46,16 @@ impl DynamoRecordTable {
         let (table, reason) = (table.to_owned(), fault.to_string());
         let hint = match fault.kind {
             FaultKind::Denied => {
-                "allow it: `docweir infra policy --role serve` prints the policy, if `records.table.name` names the table"
+                "set `records.table.name` to it and apply the policy that `docweir infra policy --role serve` prints"
             }
             FaultKind::NotFound => "correct its name, `aws.region`, or the endpoint of DynamoDB",
-            FaultKind::Invalid => "see `records.table` and the keys of the table",
+            FaultKind::Invalid => "check `records.table` against the keys of the table",
             _ => return TableError::Busy { table, reason },
         };
         TableError::Broken { table, reason, hint: hint.into() }
     }
 
-    /// Waits before the next try, or gives up.
+    /// Waits before the next attempt, or returns the error if no attempts are left.
     async fn after(&self, table: &str, tries: u32, fault: &Fault) -> TableResult<u32> {
         again(WAIT, tries, self.attempts, fault).await.ok_or_else(|| Self::failed(table, fault))
     }
@@ -75,14 +78,14 @@ impl DynamoRecordTable {
         };
         let (index, status) = (&self.options.index, &self.options.status);
         let wrong = match found.indexes.iter().find(|found| found.name == *index) {
-            None => Some("it has no such index".to_owned()),
-            Some(found) if found.hash != *status => Some(format!("its index has the hash `{}`", found.hash)),
+            None => Some("the index does not exist".to_owned()),
+            Some(found) if found.hash != *status => Some(format!("the index has the hash key `{}`", found.hash)),
             Some(_) => None,
         };
         if let Some(reason) = wrong {
             let hint = format!(
-                "make a global secondary index `{index}` whose hash is `{status}` (a text), of keys alone, or name another by \
-                 `records.table.index` and `records.table.status`"
+                "create a global secondary index `{index}` with the hash key `{status}` (string), keys only, or set \
+                 `records.table.index` and `records.table.status` to those of an existing index"
             );
             return Err(TableError::Broken { table: table.to_owned(), reason, hint });
         }
@@ -91,7 +94,7 @@ impl DynamoRecordTable {
         Ok(layout)
     }
 
-    /// Every call that a run makes, with writes whose conditions can't hold.
+    /// Tests all calls that a run makes, for `docweir doctor`. The writes have conditions that cannot hold.
     pub async fn try_out(&self, table: &str) -> TableResult<()> {
         let layout = self.layout(table).await?;
         let found = self.find(table, None).await?.keys.into_iter().next();
@@ -108,14 +111,15 @@ impl DynamoRecordTable {
             self.mark(table, &key, &never, &Mark::status(NONE)).await
         };
         match tried.await {
-            // Its keys are no texts, and none of them is known.
+            // The made-up key consists of strings, but the keys of this table do not, and it has no item to learn
+            // from.
             Err(TableError::Broken { reason, .. }) if made_up && reason.starts_with("ValidationException") => Ok(()),
             Err(error) => Err(error),
             Ok(false) => Ok(()),
             Ok(true) => Err(TableError::Broken {
                 table: table.to_owned(),
-                reason: "its server applied a write whose condition did not hold".into(),
-                hint: "use a server that keeps them".into(),
+                reason: "the server applied a write whose condition did not hold".into(),
+                hint: "use a server that enforces the conditions of writes".into(),
             }),
         }
     }
@@ -132,7 +136,7 @@ impl DynamoRecordTable {
 }
 
 impl Layout {
-    /// `None` for keys that are neither texts nor numbers.
+    /// Returns the key of an item, or `None` if a key attribute is neither a string nor a number.
     fn key(&self, item: &Item) -> Option<ItemKey> {
         let part = |name: &String| {
             let value = match item.get(name)? {
@@ -223,7 +227,7 @@ impl RecordTable for DynamoRecordTable {
                     Err(fault) => tries = self.after(table, tries, &fault).await?,
                 }
             };
-            // By the names that the keys have: a table need not be described for what is known of it.
+            // The given keys contain the names of the key attributes, so the table need not be described.
             let Some(first) = part.first() else { continue };
             let range = first.range.as_ref().map(|(name, _)| name.clone());
             let layout = Layout { hash: first.hash.0.clone(), range };
@@ -240,7 +244,7 @@ impl RecordTable for DynamoRecordTable {
         let layout = self.layout(table).await?;
         let (name, value) = &key.hash;
         let hash = Expression::new("#h = :h").name("#h", name).value(":h", attribute(value));
-        // What is left of the prefix after the partition's own part.
+        // The part of the prefix after the hash key narrows the range key.
         let rest = prefix.strip_prefix(value.text()).and_then(|rest| rest.strip_prefix('#'));
         let asked = match (&key.range, rest) {
             (Some((range, KeyValue::S(_))), Some(rest)) if !rest.is_empty() => {

@@ -1,4 +1,4 @@
-//! A table on two servers that nobody here wrote, and behind a network that loses answers.
+//! Tests the record table on two real servers, and through a proxy that loses replies.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::record_table::DynamoRecordTable;
 
-/// A user's table, and the program's view of it.
+/// Holds a user's table and Docweir's access to it.
 struct Stall {
     name: String,
     theirs: Dynamo,
@@ -27,7 +27,7 @@ async fn dynamo(endpoint: &str) -> Dynamo {
 }
 
 impl Stall {
-    /// Its program reaches it at an address of its own.
+    /// Creates the table. Docweir reaches it at the endpoint `theirs`, the user at `endpoint`.
     async fn new(endpoint: &str, theirs: &str, range: Option<&'static str>, index: Option<&'static str>) -> Self {
         let direct = dynamo(endpoint).await;
         let name = format!("receipts-{:08x}", fastrand::u32(..));
@@ -52,7 +52,7 @@ impl Stall {
         self.theirs.write(write).await.unwrap();
     }
 
-    /// Keys, joined, of all that asks.
+    /// Returns the joined keys of all items that ask to be embedded.
     async fn asking(&self) -> BTreeSet<String> {
         let (mut found, mut after) = (BTreeSet::new(), None);
         loop {
@@ -139,11 +139,11 @@ async fn what_is_written_is_written_to_what_was_embedded_and_to_nothing_else() {
         let mark = async |place: &RecordLocation, mark: &Mark| {
             stall.tables.mark(&stall.name, &own, &place.unchanged("old"), mark).await.unwrap()
         };
-        assert!(mark(&by_text, &done).await && mark(&by_version, &done).await, "twice is as good as once");
+        assert!(mark(&by_text, &done).await && mark(&by_version, &done).await, "marking twice has the same result");
         let told = stall.read(&own).await.unwrap();
         assert_eq!((told.text("embedding_status"), told.text("embedding_id")), (Some("SUCCESS"), Some("p#s")));
-        assert_eq!(told.attributes["own"], json!([1, "x"]), "what is the user's stays");
-        // An answer that was lost is no second write, and no loss.
+        assert_eq!(told.attributes["own"], json!([1, "x"]), "the user's attributes are unchanged");
+        // A lost reply causes neither a second write nor a lost one.
         for lost in 1..=3 {
             let mut left = lost;
             proxy.set(move |head| match head.contains("UpdateItem") && left > 0 {
@@ -158,12 +158,12 @@ async fn what_is_written_is_written_to_what_was_embedded_and_to_nothing_else() {
         }
         assert!(mark(&by_text, &Mark { status: "NOISE".into(), id: Some(("embedding_id".into(), None)) }).await);
         assert_eq!(stall.read(&own).await.unwrap().text("embedding_id"), None);
-        // Changed: by its text, by its version.
+        // The item changed in its text, then in its version.
         stall.put(item("new", 1)).await;
         assert!(!mark(&by_text, &done).await && mark(&by_version, &done).await);
         stall.put(item("old", 2)).await;
         assert!(mark(&by_text, &done).await && !mark(&by_version, &done).await);
-        // It asks again, if it is what was read just now.
+        // The item can be made to ask again only if it has not changed since it was read.
         let read = stall.read(&own).await.unwrap();
         let asks = async |held: &TableItem| {
             let tests = by_version.as_read(held, "embedding_status");
@@ -173,7 +173,7 @@ async fn what_is_written_is_written_to_what_was_embedded_and_to_nothing_else() {
         assert!(!asks(&read).await);
         assert!(asks(&stall.read(&own).await.unwrap()).await);
         assert_eq!(stall.asking().await, BTreeSet::from(["p#s".to_owned()]));
-        // Gone, it is not made again.
+        // A deleted item is not created again.
         stall.delete(&own).await;
         assert!(!mark(&by_text, &done).await && !asks(&read).await);
         assert_eq!(stall.read(&own).await, None);
@@ -187,10 +187,10 @@ async fn a_table_that_cannot_be_used_says_what_to_make() {
         let other = Stall::new(endpoint, endpoint, None, Some("PK")).await;
         let right = Stall::new(endpoint, endpoint, None, Some("embedding_status")).await;
         let said = async |stall: &Stall| stall.tables.look(&stall.name).await.map_err(|e| e.to_string());
-        assert!(said(&none).await.unwrap_err().contains("no such index; make a global secondary index"));
-        assert!(said(&other).await.unwrap_err().contains("has the hash `PK`; make a global secondary index"));
+        assert!(said(&none).await.unwrap_err().contains("the index does not exist; create a global secondary index"));
+        assert!(said(&other).await.unwrap_err().contains("has the hash key `PK`; create a global secondary index"));
         assert_eq!(said(&right).await, Ok(()));
-        // Keys need no range.
+        // The key of a table may consist of a hash alone.
         right.put(json!({"PK": "a", "embedding_status": "NONE"})).await;
         assert_eq!(right.asking().await, BTreeSet::from(["a".to_owned()]));
         let gone = right.tables.look("no-such-table").await.unwrap_err();

@@ -1,14 +1,14 @@
-//! Objects in a bucket of S3, or of a server that speaks its protocol.
+//! Stores objects in a bucket of S3, or of a server that implements its protocol.
 //!
-//! A tag is the object's ETag. A put with a precondition is sent once, and what is not known of it is said so
-//! ([`ObjectError::Unknown`]); everything else is repeated by the client before a failure is told. What S3 acknowledges is
-//! durable, so both kinds of [`Durability`] are the same here.
+//! A tag is the object's ETag. A conditional put is sent once; if its result is unknown, the error is
+//! [`ObjectError::Unknown`]. The client retries all other calls before it reports a failure. A write that S3
+//! acknowledged is durable, so both kinds of [`Durability`] are the same here.
 //!
-//! Lists come in the order of S3, by bytes. Servers that keep keys in folders list a folder's keys side by side
-//! (`a/b` before `a-b`); their pages follow one another all the same. Directory buckets have no order and don't fit.
+//! Lists are in the order of S3, by bytes. Servers that keep keys in folders list the entries of a folder together
+//! (`a/b` before `a-b`), but their pages are still contiguous. Directory buckets are unordered and not supported.
 //!
-//! Unfinished uploads of processes that died are kept, and charged for, until somebody ends them:
-//! [`S3Objects::end_unfinished`], or a rule of the bucket.
+//! S3 keeps and charges for unfinished uploads of dead processes until they are aborted, either by
+//! [`S3Objects::end_unfinished`] or by a lifecycle rule of the bucket.
 
 mod failure;
 mod probe;
@@ -32,16 +32,16 @@ use futures_util::stream;
 use self::failure::{not_listed, not_read, not_written};
 use self::upload::S3Upload;
 
-/// Cheap to clone.
+/// Stores objects in a bucket, under a prefix. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct S3Objects {
     bucket: Bucket,
-    /// Before every key; empty, or ends in a slash.
+    /// Prefix of all keys; empty, or ends in a slash.
     prefix: String,
 }
 
 impl S3Objects {
-    /// The objects of a bucket under a prefix, which may be empty. Asks nobody yet.
+    /// Opens the objects of a bucket under a prefix, which may be empty. Sends no request.
     pub fn new(s3: &S3, bucket: &str, prefix: &str) -> Result<Self, ObjectError> {
         let prefix = match prefix.trim_matches('/') {
             "" => String::new(),
@@ -53,7 +53,7 @@ impl S3Objects {
         Ok(Self { bucket: s3.bucket(bucket), prefix })
     }
 
-    /// The key in the bucket.
+    /// Returns the key in the bucket, with the prefix.
     fn full(&self, key: &str) -> Result<String, ObjectError> {
         check_key(key)?;
         let full = format!("{}{key}", self.prefix);
@@ -64,11 +64,11 @@ impl S3Objects {
         self.bucket.put(full, body, when).await.map(Tag).map_err(|fault| not_written(key, fault, *when != When::Always))
     }
 
-    /// Ends uploads under the prefix that were begun before a time and never finished, of the first 1,000 of them. Returns
-    /// how many.
+    /// Aborts uploads under the prefix that were started before `before` and never completed. Inspects at most the
+    /// first 1,000. Returns the number of aborted uploads.
     pub async fn end_unfinished(&self, before: UnixMicros) -> Result<usize, ObjectError> {
         const AT_ONCE: usize = 1000;
-        let failed = |fault| not_listed("end the unfinished uploads of", &self.location(), fault);
+        let failed = |fault| not_listed("abort the unfinished uploads of", &self.location(), fault);
         let mut ended = 0;
         for upload in self.bucket.unfinished(&self.prefix, AT_ONCE).await.map_err(failed)? {
             if upload.begun < before {
@@ -99,7 +99,7 @@ impl ObjectStore for S3Objects {
         for (key, _) in &objects {
             self.full(key)?;
         }
-        // Who finds the last one finds all of them.
+        // The last object is written after all others, so its presence shows that all are complete.
         let last = objects.pop();
         let put = async |(key, body): (String, Bytes)| {
             self.put_full(&key, &self.full(&key)?, body, &When::Always).await.map(drop)
@@ -127,12 +127,12 @@ impl ObjectStore for S3Objects {
     }
 
     async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
-        let head = self.bucket.head(&self.full(key)?).await.map_err(|fault| not_read("look at", key, fault))?;
+        let head = self.bucket.head(&self.full(key)?).await.map_err(|fault| not_read("inspect", key, fault))?;
         Ok(ObjectMeta { key: key.to_owned(), bytes: head.bytes, modified: head.modified })
     }
 
     async fn tag(&self, key: &str) -> Result<Tag, ObjectError> {
-        let head = self.bucket.head(&self.full(key)?).await.map_err(|fault| not_read("look at", key, fault))?;
+        let head = self.bucket.head(&self.full(key)?).await.map_err(|fault| not_read("inspect", key, fault))?;
         Ok(Tag(head.etag))
     }
 
@@ -144,7 +144,7 @@ impl ObjectStore for S3Objects {
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ObjectMeta>, ObjectError> {
-        // No key begins so, and there are servers that take several slashes for one.
+        // No key begins with a slash or has an empty part, but some servers treat several slashes as one.
         if prefix.starts_with('/') || prefix.contains("//") {
             return Ok(Vec::new());
         }
@@ -157,7 +157,7 @@ impl ObjectStore for S3Objects {
             let page = page.map_err(|fault| not_listed("list", &self.location(), fault))?;
             let is_last = page.len() < wanted;
             after = page.last().map(|object| object.key.clone());
-            // What no put can have written is not ours: marks of folders, other programs' files.
+            // Keys that no put can have written belong to other programs, or mark folders.
             found.extend(page.into_iter().filter_map(|object| self.own(object)));
             if is_last {
                 break;

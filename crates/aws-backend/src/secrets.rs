@@ -1,4 +1,4 @@
-//! AWS Secrets Manager.
+//! Reads secrets from AWS Secrets Manager.
 
 use async_trait::async_trait;
 use docweir_aws::secrets::SecretsManager;
@@ -18,12 +18,12 @@ impl SecretsManagerVault {
         Self { options, endpoint: endpoint.to_owned(), client: OnceCell::new() }
     }
 
-    /// Made when it is first needed, with the region's name.
+    /// Returns the client and the name of its region. Creates the client on the first call.
     async fn client(&self) -> Result<&(SecretsManager, String), SecretError> {
         let make = async || {
             let aws = Aws::find(self.options.clone()).await;
             let Some(region) = aws.region().map(str::to_owned) else {
-                let text = "a secret can't be read: no region is configured; set `aws.region`, or AWS_REGION";
+                let text = "can't read secrets: no region is configured; set `aws.region` or AWS_REGION";
                 return Err(SecretError::lasting(text));
             };
             Ok((SecretsManager::new(&aws, &self.endpoint), region))
@@ -40,21 +40,21 @@ impl Vault for SecretsManagerVault {
             Ok(value) => return Ok(value),
             Err(fault) => fault,
         };
-        let which = format!("the secret `{name}`, which `{setting}` names");
+        let which = format!("the secret `{name}` (named by `{setting}`)");
         Err(match fault.kind {
             FaultKind::NotFound => SecretError::lasting(format!(
-                "there is no value of {which}, in {region}: make it by `aws secretsmanager create-secret`, or correct \
+                "{which} has no value in {region}: create it with `aws secretsmanager create-secret`, or correct \
                  `{setting}` or `aws.region`"
             )),
             FaultKind::Denied => SecretError::lasting(format!(
-                "{which}, may not be read ({fault}): look at the credentials, and allow secretsmanager:GetSecretValue as \
-                 `docweir infra policy` says"
+                "reading {which} was denied ({fault}): check the credentials, and allow them \
+                 secretsmanager:GetSecretValue (`docweir infra policy` prints the policy)"
             )),
             FaultKind::Throttled | FaultKind::Unreachable | FaultKind::Unknown | FaultKind::Conflict => {
-                SecretError::passing(format!("{which}, can't be read just now: {fault}"))
+                SecretError::passing(format!("{which} can't be read at the moment: {fault}"))
             }
             FaultKind::Invalid | FaultKind::Condition => {
-                SecretError::lasting(format!("{which}, can't be read: {fault}; correct `{setting}`"))
+                SecretError::lasting(format!("{which} can't be read: {fault}; correct `{setting}`"))
             }
         })
     }

@@ -1,7 +1,8 @@
-//! Decides what a command makes of an entry, without I/O.
+//! Decides how a command changes an entry, without I/O.
 //!
-//! [`rules`] are those of every ledger. What is added here is what a write that may arrive late asks for: a name
-//! that is known beforehand, shares that are settled some at a time, and an entry that keeps an earlier try out.
+//! The [`rules`] apply to every ledger. This module adds the cases that arise because a write may arrive late: an id
+//! that is known in advance, shares that are settled in several steps, and a void entry that blocks an earlier
+//! attempt.
 
 use docweir_core::clock::{UnixMicros, timestamp};
 use docweir_core::money::Nanodollars;
@@ -16,11 +17,11 @@ pub struct Entry {
     pub subject: String,
     pub state: State,
     pub amount: Amount,
-    /// Names the process whose live call it is.
+    /// Process whose live call made the entry; `None` for batches.
     pub process: Option<String>,
-    /// Shares of it that are settled.
+    /// Number of shares of the entry that are settled.
     pub parts: u64,
-    /// Which write it is of.
+    /// Id of the write that produced this state of the entry.
     pub write_id: String,
 }
 
@@ -44,13 +45,13 @@ pub enum Command {
         tokens: u64,
         cost: Nanodollars,
     },
-    /// Shares from a number on, and whether these are the last.
+    /// Settles shares from number `from` on; `last` is true if no more follow.
     Parts {
         from: u64,
         shares: Vec<Share>,
         last: bool,
     },
-    /// Only while the process that is named has it reserved, if one is.
+    /// Puts a reservation in doubt. If `of` names a process, only if that process made the reservation.
     Doubt {
         of: Option<String>,
     },
@@ -59,7 +60,7 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq)]
 pub enum LedgerReply {
     Asked(Asked),
-    /// Tells whether the command changed anything.
+    /// Reports whether the command changed anything.
     Done(bool),
 }
 
@@ -70,14 +71,14 @@ pub enum After {
     Gone,
 }
 
-/// Holds what a command makes of an entry, and the conditions of the write.
+/// Holds the effect of a command on an entry, and the conditions of the write.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decided {
     pub after: After,
-    /// Entries that are new beside it.
+    /// New entries in addition to the changed one.
     pub shares: Vec<Entry>,
     pub answer: LedgerReply,
-    /// Limits what the totals may be before this write; `None` where no budget applies.
+    /// Budget that the totals must stay within; `None` where no budget applies.
     pub within: Option<Budget>,
 }
 
@@ -91,21 +92,21 @@ impl Decided {
     }
 }
 
-/// Holds the caller and the circumstances of a command.
+/// Holds the context of a command: its entry, the calling process and the time.
 pub struct Asking<'a> {
     pub id: &'a EntryId,
     pub process: &'a str,
     pub now: UnixMicros,
     pub write_id: &'a str,
-    /// A try before this one may still be written.
+    /// If true, an earlier attempt of the command may still be applied.
     pub uncertain: bool,
 }
 
-/// `entry` and `spent` are as they were read.
+/// Decides what a command changes. `entry` and `spent` are the states that were read from the table.
 pub fn decide(command: &Command, entry: Option<&Entry>, spent: Spent, asking: &Asking<'_>) -> Decided {
     match (command, entry) {
         (Command::Reserve { spend, budget }, entry) => reserve(spend, *budget, entry, spent, asking),
-        // What was released is gone.
+        // Released entries do not exist any more.
         (_, None) => Decided::nothing(LedgerReply::Done(false)),
         (Command::Settle { tokens, cost }, Some(entry)) => {
             becomes(entry, entry.standing().settle(*tokens, *cost), asking)
@@ -129,7 +130,7 @@ fn reserve(spend: &Spend, budget: Budget, entry: Option<&Entry>, spent: Spent, a
     let given = |spent: Spent| {
         LedgerReply::Asked(Asked::Given(Reservation { id: asking.id.clone(), run: spent.run, day: spent.day }))
     };
-    // Asked for before: by this process, whose answer was lost, or by one that took the same step.
+    // Reserved earlier: by this process, whose reply was lost, or by another one that took the same step.
     if entry.is_some_and(|entry| entry.state != State::Void) {
         return Decided::nothing(given(spent));
     }
@@ -159,7 +160,7 @@ fn reserve(spend: &Spend, budget: Budget, entry: Option<&Entry>, spent: Spent, a
         }
     };
     if entry.is_some() {
-        // Refused before; the name is used up.
+        // Refused earlier; the void entry blocks this id.
         let limit = budget.run.or(budget.day).unwrap_or_default();
         let refused = Asked::Refused { period: Period::Day, spent: spent.day, limit };
         return Decided::nothing(LedgerReply::Asked(refused));
@@ -169,7 +170,7 @@ fn reserve(spend: &Spend, budget: Budget, entry: Option<&Entry>, spent: Spent, a
 
 fn parts(from: u64, shares: &[Share], last: bool, entry: &Entry, asking: &Asking<'_>) -> Decided {
     let count = shares.len() as u64;
-    // Settled before, and the answer was lost; only the end may be asked for without shares.
+    // These shares were settled earlier, and the reply was lost. Only the last step may come without shares.
     let before = entry.parts > from || (entry.parts == from && count == 0 && !last);
     if before || !entry.state.is_open() {
         return Decided::nothing(LedgerReply::Done(false));
@@ -191,7 +192,7 @@ fn parts(from: u64, shares: &[Share], last: bool, entry: &Entry, asking: &Asking
     Decided { after, shares: settled.collect(), answer: LedgerReply::Done(true), within: None }
 }
 
-/// Returns what a change adds to the sums of its group.
+/// Returns the change of the sums of the entry's group.
 pub fn change(before: Option<&Entry>, decided: &Decided) -> Sums {
     let after = match &decided.after {
         After::Same => return Sums::default(),

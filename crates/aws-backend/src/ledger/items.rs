@@ -1,12 +1,12 @@
-//! Entries, sums and totals as items, and back.
+//! Converts entries, sums and totals to DynamoDB items and back.
 //!
-//! | `pk` | `sk` | what |
+//! | `pk` | `sk` | content |
 //! | --- | --- | --- |
-//! | `entries#DAY#SHARD` | the entry's name | a call, a batch, or a share of one |
-//! | `sums#DAY` | run, mode, stage, model and collection, in JSON | what entries of these add up to, by state |
-//! | `days` | DAY | all of the day |
-//! | `run#RUN` | `total` | all of the run |
-//! | `process#ID` | `lease` | until when a process is thought to live |
+//! | `entries#DAY#SHARD` | name of the entry | a call, a batch, or a share of one |
+//! | `sums#DAY` | run, mode, stage, model and collection, as JSON | sums of these entries, by state |
+//! | `days` | DAY | total of the day |
+//! | `run#RUN` | `total` | total of the run |
+//! | `process#ID` | `lease` | end of the process's lease |
 
 use docweir_aws::dynamo::{AttributeValue, Expression, Item, Write};
 use docweir_core::clock::UnixMicros;
@@ -19,11 +19,11 @@ use super::decide::Entry;
 
 pub const DAYS: &str = "days";
 pub const PROCESS: &str = "process";
-/// Until when a process is thought to live, in Unix microseconds.
+/// Attribute with the end of a process's lease, in Unix microseconds.
 pub const UNTIL: &str = "until";
-/// When an item is over, in Unix seconds.
+/// Attribute with the expiry of an item, in Unix seconds.
 pub const FORGET_AT: &str = "forget_at";
-/// In the index of what is reserved.
+/// Attribute that is the hash key of the index of open reservations.
 pub const OPEN: &str = "open";
 const WRITE_ID: &str = "write_id";
 const NANODOLLARS: &str = "nanodollars";
@@ -37,7 +37,7 @@ fn number(n: impl ToString) -> AttributeValue {
     AttributeValue::N(n.to_string())
 }
 
-/// The text of an attribute; empty where there is none.
+/// Returns the string in an attribute, or an empty one if it is missing.
 pub fn text<'i>(item: &'i Item, name: &str) -> &'i str {
     item.get(name).and_then(|v| v.as_s().ok()).map_or("", String::as_str)
 }
@@ -54,17 +54,17 @@ fn key(pk: impl Into<String>, sk: impl Into<String>) -> Item {
     [("pk".to_owned(), string(pk)), ("sk".to_owned(), string(sk))].into()
 }
 
-/// The name of an entry says its day: its key is known without a look.
+/// Builds the id of an entry from its day and name. The id contains the day, so the item's key follows from it.
 pub fn entry_id(at: &str, name: &str) -> EntryId {
     EntryId::new(format!("{}/{name}", day(at)))
 }
 
-/// Of the entry with a share of another's.
+/// Builds the id of the entry that holds the `nth` share of another one.
 pub fn share_id(id: &EntryId, nth: u64) -> EntryId {
     EntryId::new(format!("{}.{nth}", id.as_str()))
 }
 
-/// Day and name.
+/// Splits an id into day and name.
 fn parts(id: &EntryId) -> (&str, &str) {
     id.as_str().split_once('/').unwrap_or(("", id.as_str()))
 }
@@ -86,7 +86,7 @@ pub fn entry_key(id: &EntryId) -> Item {
     key(entries(day, shard(name)), name)
 }
 
-/// Of an item of the table or an index.
+/// Returns the id of an entry, given an item of the table or of an index.
 pub fn id_of(item: &Item) -> Option<EntryId> {
     let day = text(item, "pk").strip_prefix("entries#")?.split('#').next()?;
     Some(EntryId::new(format!("{day}/{}", text(item, "sk"))))
@@ -123,17 +123,17 @@ pub fn open(shard: u64) -> String {
 pub fn process_item(process: &str, until: UnixMicros) -> Item {
     let mut item = process_key(process);
     item.insert(UNTIL.into(), number(until));
-    // Who is not known is gone, too.
+    // A process without an item counts as dead, so the item may expire.
     item.insert(FORGET_AT.into(), number(until.div_euclid(1_000_000) + DAY_SECONDS));
     item
 }
 
-/// What a total holds.
+/// Returns the amount in a total, in nanodollars.
 pub fn total(item: &Item) -> u64 {
     unsigned(item, NANODOLLARS)
 }
 
-/// `None` for an item that makes no sense.
+/// Parses an entry; returns `None` for an invalid item.
 pub fn entry(item: &Item) -> Option<Entry> {
     let id = id_of(item)?;
     let state = State::ALL.into_iter().find(|s| s.name() == text(item, "state"))?;
@@ -160,7 +160,7 @@ pub fn entry(item: &Item) -> Option<Entry> {
     })
 }
 
-/// `now` is in Unix seconds.
+/// Builds the item of an entry. `now` is in Unix seconds.
 pub fn entry_item(entry: &Entry, now: i64, entry_days: u32) -> Item {
     let mut item = entry_key(&entry.id);
     let g = &entry.group;
@@ -194,7 +194,7 @@ pub fn entry_item(entry: &Entry, now: i64, entry_days: u32) -> Item {
     item
 }
 
-/// That nobody has written the entry since it was read.
+/// Returns the condition that the entry has not been written since it was read.
 pub fn unchanged(before: Option<&Entry>) -> Expression {
     match before {
         None => Expression::new("attribute_not_exists(pk)"),
@@ -202,10 +202,10 @@ pub fn unchanged(before: Option<&Entry>) -> Expression {
     }
 }
 
-/// What sums of a group are more than before.
+/// Returns the write that adds `more` to the sums of a group, or `None` if nothing changes.
 pub fn sums_write(table: &str, group: &Group, more: &Sums) -> Option<Write> {
     let names = [&group.run, &group.mode, &group.stage, &group.model, &group.collection];
-    // An array of texts has no way to fail.
+    // Serialising an array of strings cannot fail.
     let name = serde_json::to_string(&names).unwrap_or_default();
     let numbers = State::COUNTED.into_iter().zip(&more.0).flat_map(|(state, [calls, tokens, cost])| {
         [("calls", calls), ("tokens", tokens), (NANODOLLARS, cost)]
@@ -221,7 +221,7 @@ pub fn sums_write(table: &str, group: &Group, more: &Sums) -> Option<Write> {
     Some(Write::Update { table: table.to_owned(), key: key(sums(&group.day), name), update, condition: None })
 }
 
-/// What an item of sums says.
+/// Parses an item of sums.
 pub fn sums_of(item: &Item) -> Option<(Group, [Amount; 3])> {
     let [run, mode, stage, model, collection]: [String; 5] = serde_json::from_str(text(item, "sk")).ok()?;
     let day = text(item, "pk").strip_prefix("sums#")?.to_owned();
@@ -232,7 +232,7 @@ pub fn sums_of(item: &Item) -> Option<(Group, [Amount; 3])> {
     Some((Group { day, run, mode, stage, model, collection }, State::COUNTED.map(amount)))
 }
 
-/// A total grows, if it is at most so much.
+/// Returns the write that adds `by` to a total, on condition that the total is at most `most` before.
 pub fn total_write(table: &str, key: Item, by: i64, most: Option<u64>) -> Write {
     let update = Expression::new(format!("ADD {NANODOLLARS} :by")).number(":by", by);
     let condition = most.map(|most| {

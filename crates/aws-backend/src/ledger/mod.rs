@@ -1,18 +1,18 @@
-//! The ledger in DynamoDB, for any number of processes.
+//! Implements the ledger in DynamoDB, for any number of processes.
 //!
-//! # What is where
-//! One table: entries by day, sums by day and what they are sums of, and a total of each day and of each run, which is what a
-//! budget is compared with. An entry, its sum and the totals change in one transaction; a total grows on condition that it
-//! stays within the budget, so that however many processes ask at once, none is passed.
+//! # Tables
+//! One table holds the entries by day, the sums by day and group, and one total for each day and each run. Budgets
+//! are compared with the totals. One transaction changes an entry, its sum and the totals. It increases a total on
+//! condition that the budget still covers it, so concurrent processes can never exceed a budget.
 //!
-//! # Who writes
-//! One task a process (`writer`), many entries in a transaction: a total is written once for all of them. Where other
-//! processes write the same total at the same moment, DynamoDB turns one of them away, and it tries again. A settlement at
-//! the amount that was reserved leaves the totals alone.
+//! # Writer
+//! Each process has one task that writes (`writer`). It combines many entries in a transaction, so that each total is
+//! written once for all of them. If several processes write the same total at once, DynamoDB rejects one of them, and
+//! that one retries. A settlement at the reserved amount does not change the totals.
 //!
-//! # Who died
-//! Each process has a lease in the table and gives signs of life as long as a call of it is under way. What is still
-//! reserved by a process whose lease is over is in doubt. One that was only stopped settles it all the same.
+//! # Dead processes
+//! Each process has a lease in the table and renews it while it has live calls. Reservations of a process whose lease
+//! has expired are in doubt. A process that was only paused can still settle them.
 
 mod decide;
 mod items;
@@ -40,14 +40,15 @@ use docweir_stores::ledger::{Asked, Budget, By, CostLine, EntryId, Ledger, Share
 use docweir_stores::paid::PaidError;
 use writer::{Job, LedgerWriter};
 
-/// What live calls have reserved, of all processes.
+/// Name of the index of reservations by live calls, of all processes.
 pub const OPEN: &str = "open-index";
-/// Entries of a day, and what is reserved, are spread over so many keys: one takes a thousand writes a second.
+/// Number of keys that the entries of a day, and the open reservations, are spread over. DynamoDB limits one key to a
+/// thousand writes per second.
 const SHARDS: u64 = 4;
-/// Shares that are settled in one transaction, which holds a hundred writes.
+/// Number of shares that are settled in one transaction, which holds at most a hundred writes.
 const SHARES: usize = 80;
 
-/// The ledger's table.
+/// Describes the ledger's table.
 pub fn table(options: &DynamoOptions) -> Table {
     let key = |hash, range| Key { hash, range: Some(range) };
     Table {
@@ -62,13 +63,14 @@ pub struct DynamoLedger {
     dynamo: Dynamo,
     table: String,
     clock: SharedClock,
-    /// This process, in leases.
+    /// Id of this process in leases.
     process: String,
     writer: LedgerWriter,
 }
 
 impl DynamoLedger {
-    /// Settled entries are kept for so many days. Asks nothing yet: a table that is missing is told by the first call.
+    /// Opens the ledger. Settled entries are kept for `entry_days` days. Sends no request: the first call reports a
+    /// missing table.
     pub fn open(dynamo: Dynamo, options: &DynamoOptions, entry_days: u32, clock: SharedClock) -> Self {
         let process = Ulid(fastrand::u128(..)).to_string();
         let writer = LedgerWriter::start(dynamo.clone(), options, entry_days, &process, clock.clone());
@@ -83,20 +85,20 @@ impl DynamoLedger {
         self.writer.ask(Job { id, command }).await
     }
 
-    /// Sets money aside under a name that is known beforehand: said again it is the same reservation.
+    /// Reserves money under an id that is known in advance. A repeated call returns the same reservation.
     pub async fn reserve_as(&self, id: EntryId, spend: Spend, budget: Budget) -> Result<Asked, PaidError> {
         match self.ask(id, Command::Reserve { spend, budget }).await? {
             LedgerReply::Asked(asked) => Ok(asked),
-            LedgerReply::Done(_) => Err(PaidError::Storage("the ledger answered something else: report it".into())),
+            LedgerReply::Done(_) => Err(PaidError::Storage("unexpected answer of the ledger; report it".into())),
         }
     }
 
-    /// The name of an entry that is made now, of something that has a name.
+    /// Returns the entry id for `name` on the current day.
     pub fn entry_of(&self, name: &str) -> EntryId {
         items::entry_id(&timestamp(self.clock.now()), name)
     }
 
-    /// What a budget still allows; `None` without one.
+    /// Returns the amount that a budget still allows, or `None` without a budget.
     pub async fn room(&self, run: &str, budget: Budget) -> Result<Option<Nanodollars>, PaidError> {
         if budget == Budget::default() {
             return Ok(None);
@@ -110,7 +112,7 @@ impl DynamoLedger {
         Ok(Spent { run: of_run, day: of_day }.room(budget))
     }
 
-    /// What live calls of others have reserved, and whose lease is over.
+    /// Returns the live reservations of other processes whose leases have expired.
     async fn orphans(&self) -> Result<Vec<(EntryId, String)>, PaidError> {
         let mut open: Vec<(EntryId, String)> = Vec::new();
         for shard in 0..SHARDS {
@@ -189,30 +191,30 @@ impl Ledger for DynamoLedger {
         report.lines(by, since, limit).await.map_err(|f| self.failed(&f))
     }
 
-    /// Nothing: a settled entry says when it is over, and is not read from then on.
+    /// Does nothing: DynamoDB deletes expired entries, and reports skip them from their expiry on.
     async fn forget_before(&self, _: &str) -> Result<u64, PaidError> {
         Ok(0)
     }
 }
 
-/// What a failed call means to whoever called the ledger.
+/// Converts the fault of a call to an error of the ledger's callers.
 pub fn told(table: &str, fault: &Fault) -> PaidError {
     use docweir_aws::FaultKind::*;
     match fault.kind {
         Conflict | Throttled | Unreachable | Unknown | Condition => {
-            PaidError::Busy(format!("DynamoDB table {table} is busy ({fault}): try again"))
+            PaidError::Busy(format!("DynamoDB table {table} is busy ({fault}); try again"))
         }
         NotFound => {
-            PaidError::Storage(format!("DynamoDB table {table}: {fault}; `docweir infra apply` makes the tables"))
+            PaidError::Storage(format!("DynamoDB table {table}: {fault}; create the tables with `docweir infra apply`"))
         }
         Denied => PaidError::Storage(format!(
-            "DynamoDB table {table}: {fault}; look at the credentials and what they may do with it"
+            "DynamoDB table {table}: {fault}; check the credentials and their permissions on the table"
         )),
-        Invalid => PaidError::Storage(format!("DynamoDB table {table}: {fault}; report it with the log")),
+        Invalid => PaidError::Storage(format!("DynamoDB table {table}: {fault}; report this with the log")),
     }
 }
 
-/// How long a process is thought to live without a sign of life.
+/// Returns the time after which a process without a heartbeat counts as dead.
 fn lease(options: &DynamoOptions) -> Duration {
     Duration::from_secs(options.ledger_lease_seconds)
 }

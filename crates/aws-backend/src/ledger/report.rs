@@ -1,4 +1,4 @@
-//! What was spent, by what is asked for: of the days' sums, and of entries where it is asked by document.
+//! Reports spending: from the daily sums, or from the entries where it is grouped by document.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::{SHARDS, items};
 
-/// Queries under way at once.
+/// Largest number of queries at a time.
 const AT_ONCE: usize = 16;
 
 pub struct Report<'a> {
@@ -20,7 +20,7 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Lines in order of their names; at most `limit`, those that cost the most.
+    /// Returns the `limit` lines with the highest cost, sorted by name.
     pub async fn lines(&self, by: By, since: &str, limit: usize) -> Result<Vec<CostLine>, Fault> {
         let days = self.days(since).await?;
         let lines = match by {
@@ -35,7 +35,7 @@ impl Report<'_> {
         Ok(lines)
     }
 
-    /// Days on which anything was spent.
+    /// Returns the days with any spending.
     async fn days(&self, since: &str) -> Result<Vec<String>, Fault> {
         let key = match since {
             "" => Expression::new("pk = :pk"),

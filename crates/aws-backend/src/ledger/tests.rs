@@ -1,4 +1,4 @@
-//! The ledger on two servers that nobody here wrote, and behind a network on a bad day.
+//! Tests the ledger on two real servers, and through a proxy that injects faults.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use docweir_testkit::servers::{shared_dynoxide, shared_ministack};
 
 use super::*;
 
-/// LedgerFixture in a table of their own; other processes reach it through the proxy, if there is one.
+/// Holds a ledger in a table of its own. Other processes reach the table through the proxy, if there is one.
 struct LedgerFixture {
     dynamo: Dynamo,
     theirs: Dynamo,
@@ -83,7 +83,7 @@ fn answer(status: &str, word: &str) -> Act {
     Act::Reply(format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()))
 }
 
-/// A quarter of all calls come to nothing, or nobody hears of it.
+/// Makes a quarter of all calls fail or lose their replies. Returns the proxy and the count of faults.
 fn on_a_bad_day(endpoint: &str) -> (Proxy, Arc<AtomicU64>) {
     let proxy = Proxy::start(endpoint.trim_start_matches("http://")).unwrap();
     let (faults, mut random) = (Arc::new(AtomicU64::new(0)), fastrand::Rng::with_seed(11));
@@ -127,7 +127,7 @@ fn sums_are_those_of_the_entries_whatever_fails_on_dynoxide() {
     }
 }
 
-/// A reservation under a name that is known is one, however often it is asked for; and one that lives gives signs of it.
+/// Checks that repeated reservations under one id are one, and that a live process keeps its reservations.
 #[tokio::test]
 async fn a_name_is_reserved_once_and_a_living_process_keeps_what_is_its_own() {
     let Some(server) = shared_dynoxide() else { return };
@@ -145,7 +145,7 @@ async fn a_name_is_reserved_once_and_a_living_process_keeps_what_is_its_own() {
     given(&fixture.ledger, spend("r", "live", 10)).await;
     let other = fixture.another().await;
     assert_eq!(other.doubt_others("x").await.unwrap(), 0);
-    // At its next reservation, half of its lease is over: it is extended.
+    // The next reservation comes when less than half of the lease is left, so it renews the lease.
     fixture.clock.advance(Duration::from_secs(fixture.options.ledger_lease_seconds * 3 / 4));
     given(&fixture.ledger, spend("r", "live", 10)).await;
     fixture.clock.advance(Duration::from_secs(fixture.options.ledger_lease_seconds / 2));
@@ -154,7 +154,7 @@ async fn a_name_is_reserved_once_and_a_living_process_keeps_what_is_its_own() {
     assert_eq!(other.doubt_others("x").await.unwrap(), 2);
 }
 
-/// While a call is under way, time alone does not take it from its process.
+/// Checks that a process renews its lease while a call is in progress, so that its reservation stays its own.
 #[tokio::test]
 async fn signs_of_life_are_given_while_a_call_is_under_way() {
     let Some(server) = shared_dynoxide() else { return };
@@ -178,7 +178,7 @@ async fn signs_of_life_are_given_while_a_call_is_under_way() {
     fixture.ledger.settle(&call.id, 10, Nanodollars(200)).await.unwrap();
 }
 
-/// Of tries that are refused no money stays set aside, whatever became of the answers.
+/// Checks that refused attempts leave no money reserved, even if their replies were lost.
 #[tokio::test]
 async fn what_is_refused_on_a_bad_day_leaves_nothing() {
     let Some(server) = shared_dynoxide() else { return };

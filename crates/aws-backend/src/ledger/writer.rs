@@ -1,11 +1,12 @@
-//! The one task of a process that writes to the ledger, many entries in a transaction.
+//! Writes to the ledger in one task per process, many entries in a transaction.
 //!
-//! What is asked for waits in a bounded queue. The task takes what waits, reads the entries and totals, decides one after the
-//! other, and writes as many as a transaction holds: entries on condition that nobody has written them meanwhile, totals
-//! on condition that they stay within the budgets. Where a condition does not hold, it is read and decided again.
+//! Commands wait in a bounded queue. The task takes them, reads their entries and totals, decides them one after the
+//! other, and writes as many as fit into a transaction. Entries are written on condition that no other process has
+//! written them since. Totals are written on condition that they stay within the budgets. If a condition does not
+//! hold, the task reads and decides again.
 //!
-//! A transaction whose answer is lost may have been applied. Its entries are read again: they carry the id of the write
-//! that they are of.
+//! A transaction whose reply is lost may have been applied. The task then reads its entries again: each carries the
+//! id of the write that produced it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -26,10 +27,10 @@ use ulid::Ulid;
 use super::decide::{After, Asking, Command, Decided, Entry, LedgerReply, change, decide};
 use super::{items, lease, told};
 
-/// Waits before a write is tried again.
+/// Waits between the attempts of a write.
 const BACKOFF: Backoff = Backoff::doubling(Duration::from_millis(10), Duration::from_millis(640)).with_jitter(0.5, 1.5);
 
-/// A command on an entry.
+/// Holds a command and the id of its entry.
 pub struct Job {
     pub id: EntryId,
     pub command: Command,
@@ -37,7 +38,7 @@ pub struct Job {
 
 type Reply = oneshot::Sender<Result<LedgerReply, PaidError>>;
 
-/// Hands commands to the task.
+/// Sends commands to the task.
 pub struct LedgerWriter {
     jobs: mpsc::Sender<(Job, Reply)>,
 }
@@ -59,32 +60,33 @@ impl LedgerWriter {
         Self { jobs }
     }
 
-    /// Returns once it is durable. Dropped, it goes on to its end.
+    /// Executes a command and returns when the result is durable. The command is executed even if this future is
+    /// dropped.
     pub async fn ask(&self, job: Job) -> Result<LedgerReply, PaidError> {
-        let ended = || PaidError::Storage("the ledger's writer has ended; the log says why".into());
+        let ended = || PaidError::Storage("the ledger's writer has stopped; see the log".into());
         let (reply, answer) = oneshot::channel();
         self.jobs.send((job, reply)).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
     }
 }
 
-/// A command that is not done yet.
+/// Holds a command that is not finished.
 struct Pending {
     job: Job,
     reply: Reply,
-    /// Writes whose fate is not known, and what is answered when one of them turns out to be applied.
+    /// Ids of writes that may have been applied, each with the answer to give if it was.
     uncertain: Vec<(String, LedgerReply)>,
-    /// Not in a transaction with others.
+    /// If true, the command gets a transaction of its own.
     alone: bool,
 }
 
-/// A transaction in the making.
+/// Collects the writes of one transaction.
 #[derive(Default)]
 struct Batch {
     writes: Vec<Write>,
     bytes: usize,
     sums: BTreeMap<Group, Sums>,
-    /// By the keys' parts: what is added, and what the total may be before it.
+    /// Changes and limits of the totals, by day.
     days: BTreeMap<String, Total>,
     runs: BTreeMap<String, Total>,
 }
@@ -101,7 +103,7 @@ impl Total {
         self.read.saturating_add_signed(self.more)
     }
 
-    /// With everything before it, it has to stay within a limit.
+    /// Requires that this total, including all changes added so far, stays within `limit`.
     fn within(&mut self, limit: Option<u64>) {
         if let Some(limit) = limit {
             let most = limit.saturating_add_signed(-self.more);
@@ -110,7 +112,7 @@ impl Total {
     }
 }
 
-/// What is there.
+/// Holds the state that was read from the table.
 #[derive(Default)]
 struct Read {
     entries: HashMap<EntryId, Entry>,
@@ -126,7 +128,7 @@ struct Task {
     process: String,
     clock: SharedClock,
     lease_until: UnixMicros,
-    /// What live calls of this process have reserved: as long as there is any, it gives signs of life.
+    /// Live reservations of this process. It sends heartbeats while there are any.
     open: HashSet<EntryId>,
 }
 
@@ -141,7 +143,7 @@ impl Task {
                     if !self.open.is_empty()
                         && let Err(fault) = self.live(true).await
                     {
-                        tracing::warn!(%fault, "can't give a sign of life to the ledger");
+                        tracing::warn!(%fault, "ledger heartbeat not written");
                     }
                     continue;
                 }
@@ -156,7 +158,8 @@ impl Task {
         }
     }
 
-    /// A reservation outlives its process by no more than a lease.
+    /// Renews the lease of this process if at most half of it is left, or in any case if `anyway`. The lease outlives
+    /// the process by at most its length.
     async fn live(&mut self, anyway: bool) -> Result<(), Fault> {
         let (now, lease) = (self.clock.now(), lease(&self.options).as_micros() as i64);
         if !anyway && self.lease_until - now > lease / 2 {
@@ -169,7 +172,7 @@ impl Task {
         Ok(())
     }
 
-    /// Does all that is asked, and answers.
+    /// Executes all commands and answers them.
     async fn work(&mut self, mut open: Vec<Pending>) {
         let conflict_wait = Duration::from_secs(self.options.conflict_seconds);
         let (began, mut failures, mut conflicts) = (Instant::now(), 0, 0u32);
@@ -180,7 +183,7 @@ impl Task {
                 conflicts = 0;
                 continue;
             };
-            // Others were faster: that says nothing about whether it can be done.
+            // A lost race with another writer does not count as a failure of the store.
             let raced = matches!(fault.kind, FaultKind::Conflict | FaultKind::Condition);
             if raced {
                 conflicts += 1
@@ -188,7 +191,7 @@ impl Task {
                 failures += 1
             }
             if failures >= self.options.attempts || (raced && began.elapsed() > conflict_wait) {
-                tracing::warn!(%fault, commands = open.len(), "the ledger could not be written");
+                tracing::warn!(%fault, commands = open.len(), "ledger not written; commands failed");
                 for pending in open.drain(..) {
                     let _ = pending.reply.send(Err(told(&self.table, &fault)));
                 }
@@ -197,7 +200,7 @@ impl Task {
         }
     }
 
-    /// Reads, decides and writes one transaction. Returns what is left to do, and what stood in the way.
+    /// Reads, decides and writes one transaction. Returns the commands that are left, and the fault if there was one.
     async fn round(&mut self, mut open: Vec<Pending>) -> (Vec<Pending>, Option<Fault>) {
         if open.iter().any(|p| matches!(p.job.command, Command::Reserve { .. }))
             && let Err(fault) = self.live(false).await
@@ -212,7 +215,7 @@ impl Task {
         let (mut left, mut prepared) = (Vec::new(), Vec::new());
         let alone = open.iter().any(|p| p.alone);
         for pending in open.drain(..) {
-            // One command an entry; those after it are decided on what it comes to.
+            // A transaction holds one command per entry; further commands are decided on its result.
             let full = alone && !prepared.is_empty();
             if full || !seen.insert(pending.job.id.clone()) {
                 left.push(pending);
@@ -273,7 +276,8 @@ impl Task {
                     self.answer(pending, Err(told(&self.table, &fault)));
                     continue;
                 }
-                // The failure is that of the last attempt; one before may have been applied, and its answer lost.
+                // The fault is that of the last attempt. An earlier attempt may have been applied, and its reply
+                // lost.
                 _ => pending.uncertain.push((write_id, answer)),
             }
             left.push(pending);
@@ -282,7 +286,8 @@ impl Task {
         (left, (!nothing).then_some(fault))
     }
 
-    /// Nothing of it was begun.
+    /// Handles a fault that occurred before anything was written: permanent faults fail the commands, others are
+    /// retried.
     fn stopped(&mut self, open: Vec<Pending>, fault: Fault) -> (Vec<Pending>, Option<Fault>) {
         if !matches!(fault.kind, FaultKind::Invalid | FaultKind::Denied | FaultKind::NotFound) {
             return (open, Some(fault));
@@ -313,7 +318,7 @@ impl Task {
                 let day = items::day_of(&pending.job.id);
                 totals.insert((items::DAYS.to_owned(), day.to_owned()));
                 totals.insert((items::run_partition(&spend.run), "total".to_owned()));
-                // A name that nobody has heard of has no entry yet.
+                // A random id without an uncertain write cannot have an entry yet.
                 if pending.uncertain.is_empty() && spend.mode == Mode::Live {
                     continue;
                 }
@@ -342,7 +347,7 @@ impl Task {
 }
 
 impl Batch {
-    /// What is spent, with what comes before it in the same transaction.
+    /// Returns the totals for a command, including the changes before it in the same transaction.
     fn spent(&mut self, job: &Job, entry: Option<&Entry>, read: &Read) -> Spent {
         let day = items::day_of(&job.id);
         let run = match (&job.command, entry) {
@@ -357,7 +362,7 @@ impl Batch {
         Spent { run: total(&mut self.runs, &read.runs, run), day: total(&mut self.days, &read.days, day) }
     }
 
-    /// Takes a change into the transaction, unless it has no place for it.
+    /// Adds a change to the transaction. Returns false if it does not fit.
     fn add(&mut self, table: &str, before: Option<&Entry>, decided: &Decided, now: UnixMicros, days: u32) -> bool {
         let seconds = now.div_euclid(1_000_000);
         let (entry, mut writes) = match &decided.after {
@@ -378,7 +383,7 @@ impl Batch {
             Write::Put { table: table.to_owned(), item, condition: None }
         }));
         let bytes: usize = writes.iter().map(Write::bytes).sum();
-        // Its sums, its day and its run may be three more.
+        // The change may add three more writes: its sums, its day and its run.
         let others = self.sums.len() + self.days.len() + self.runs.len() + 3;
         let full = self.writes.len() + writes.len() + others > MOST || self.bytes + bytes > MOST_BYTES;
         if full && !self.writes.is_empty() {
@@ -406,7 +411,7 @@ impl Batch {
         writes.extend(self.sums.iter().filter_map(|(group, sums)| items::sums_write(table, group, sums)));
         let days = self.days.iter().map(|(day, total)| (items::day_key(day), total));
         let runs = self.runs.iter().map(|(run, total)| (items::run_key(run), total));
-        // What adds up to nothing leaves the totals to others.
+        // Totals that do not change are not written, which avoids conflicts with other processes.
         let changed = days.chain(runs).filter(|(_, total)| total.more != 0 || total.most.is_some());
         writes.extend(changed.map(|(key, total)| items::total_write(table, key, total.more, total.most)));
         writes
@@ -424,7 +429,7 @@ mod tests {
             total.more += more;
             total.within(limit);
         }
-        // The third is at 90 more than before: 110 at most before it. What comes after it has no limit.
+        // The third change brings the sum to 90, so the total may be at most 110 before. The last one has no limit.
         assert_eq!((total.more, total.most, total.now()), (95, Some(110), 195));
     }
 }

@@ -1,10 +1,10 @@
-//! What a failed call to S3 means for an object.
+//! Converts the faults of S3 calls to errors of objects.
 
 use docweir_aws::{Fault, FaultKind};
 
 use docweir_objects::ObjectError;
 
-/// Of a call that changes nothing, or whose repetition changes nothing.
+/// Converts the fault of a read, or of a write that is safe to repeat.
 pub(super) fn not_read(what: &'static str, key: &str, fault: Fault) -> ObjectError {
     match fault.kind {
         FaultKind::NotFound if fault.code != "NoSuchBucket" => ObjectError::NotFound(key.to_owned()),
@@ -12,15 +12,15 @@ pub(super) fn not_read(what: &'static str, key: &str, fault: Fault) -> ObjectErr
     }
 }
 
-/// Of a call about the bucket: there is no object that could be missing.
+/// Converts the fault of a call on the whole bucket, where no single object can be missing.
 pub(super) fn not_listed(what: &'static str, location: &str, fault: Fault) -> ObjectError {
     lasting(what, location, &fault).unwrap_or_else(|| passing(what, location, &fault))
 }
 
-/// Of a write.
+/// Converts the fault of a write. A conditional write can fail with a conflict.
 pub(super) fn not_written(key: &str, fault: Fault, conditional: bool) -> ObjectError {
     match fault.kind {
-        // A key that is gone fails `If-Match` as well.
+        // `If-Match` on a missing object fails with `NoSuchKey`.
         FaultKind::Condition | FaultKind::Conflict if conditional => ObjectError::Conflict(key.to_owned()),
         FaultKind::NotFound if conditional && fault.code != "NoSuchBucket" => ObjectError::Conflict(key.to_owned()),
         FaultKind::Unknown => ObjectError::Unknown { key: key.to_owned(), reason: fault.to_string() },
@@ -32,10 +32,10 @@ fn passing(what: &'static str, key: &str, fault: &Fault) -> ObjectError {
     ObjectError::Transient { what, key: key.to_owned(), reason: fault.to_string() }
 }
 
-/// What no repetition would mend.
+/// Returns the error of a failure that no retry can fix.
 fn lasting(what: &'static str, key: &str, fault: &Fault) -> Option<ObjectError> {
     let hint = match (fault.kind, fault.code.as_str()) {
-        (FaultKind::NotFound, "NoSuchBucket") => "make the bucket, or name another one",
+        (FaultKind::NotFound, "NoSuchBucket") => "create the bucket, or configure another one",
         (FaultKind::Denied, _) => {
             "check the credentials, and allow them s3:GetObject, s3:PutObject, s3:DeleteObject, \
              s3:AbortMultipartUpload and s3:ListBucket"
@@ -65,7 +65,8 @@ mod tests {
             ObjectError::Transient { .. } => "transient",
         };
         use FaultKind::*;
-        // The fault; read, written with a condition, written without.
+        // Columns: kind and code of the fault; expected error of a read, of a conditional write, of an unconditional
+        // write.
         let table = [
             (Condition, "PreconditionFailed", "transient", "conflict", "transient"),
             (Conflict, "ConditionalRequestConflict", "transient", "conflict", "transient"),

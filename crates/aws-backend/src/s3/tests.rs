@@ -1,4 +1,4 @@
-//! Against real servers, where they are installed.
+//! Tests the store on the S3 servers that are installed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -31,7 +31,7 @@ pub fn servers() -> Vec<Server> {
 }
 
 impl Server {
-    /// With parts that are as small as they may be.
+    /// Returns a client that uses the smallest allowed parts.
     async fn client(&self, host: &str) -> S3 {
         let options = S3Options { part_bytes: PART as u64, parallel_parts: 2, ..S3Options::default() };
         self.client_with(host, options).await
@@ -43,7 +43,7 @@ impl Server {
         S3::new(&aws, &S3Options { endpoint: format!("http://{host}"), path_style: true, ..options })
     }
 
-    /// A place of the test's own.
+    /// Opens a store under a prefix of its own.
     pub async fn objects(&self) -> S3Objects {
         Self::place(self.client(&self.host).await).await
     }
@@ -53,7 +53,7 @@ impl Server {
         S3Objects::new(&s3, "docweir-test", &format!("{:016x}", fastrand::u64(..))).unwrap()
     }
 
-    /// The same place through a bad network.
+    /// Returns a proxy, which can disturb the network, and the same store through it.
     pub async fn behind_proxy(&self, objects: &S3Objects) -> (Proxy, S3Objects) {
         let proxy = Proxy::start(&self.host).unwrap();
         let bucket = self.client(&proxy.address()).await.bucket(objects.bucket.name());
@@ -61,7 +61,7 @@ impl Server {
     }
 }
 
-/// What `act` says of the first request that begins so, and the others pass.
+/// Applies `act` to the first request whose line begins with `method`, and lets all others pass.
 fn first(method: &'static str, act: Act) -> impl FnMut(&str) -> Act + Send + 'static {
     let mut act = Some(act);
     move |line| if line.starts_with(method) { act.take().unwrap_or(Act::Pass) } else { Act::Pass }
@@ -71,7 +71,7 @@ async fn unfinished(objects: &S3Objects) -> usize {
     objects.bucket.unfinished(&objects.prefix, 99).await.unwrap().len()
 }
 
-/// The abort of a dropped upload is somebody else's task.
+/// Waits until all uploads have ended. A dropped upload is aborted by its task in the background.
 async fn none_unfinished(objects: &S3Objects) {
     for _ in 0..100 {
         if unfinished(objects).await == 0 {
@@ -95,7 +95,7 @@ async fn it_keeps_the_promises_of_every_store() {
         conformance::check(&candidate).await;
         none_unfinished(&objects).await;
         assert!(objects.location().starts_with("s3://docweir-test/"));
-        // Somebody else's object under the prefix is not ours.
+        // Objects of other programs under the prefix are not listed.
         objects.bucket.put(&format!("{}a b", objects.prefix), "x".into(), &When::Always).await.unwrap();
         objects.bucket.put(&format!("{}c", objects.prefix), "x".into(), &When::Always).await.unwrap();
         let listed = objects.list("", None, 1).await.unwrap();
@@ -162,7 +162,7 @@ async fn a_lease_survives_lost_replies() {
         let theirs = other.acquire("other", TTL, 0).await.unwrap().unwrap();
         assert_eq!(theirs.record.epoch, lease.record.epoch + 1);
         assert!(matches!(mine.renew(&lease, TTL).await, Err(LeaseError::Lost(_))));
-        // Of several at once, one.
+        // If several processes acquire at once, one gets the lease.
         other.release(&theirs).await.unwrap();
         let tasks: Vec<_> = (0..6)
             .map(|i| {
@@ -185,12 +185,12 @@ async fn uploads_that_fail_leave_nothing() {
         let (proxy, through) = server.behind_proxy(&objects).await;
         let through: Arc<dyn ObjectStore> = Arc::new(through);
         let body = bytes(3 * PART + 7, 1);
-        // A part is lost again and again.
+        // Every attempt to upload the part fails.
         proxy.set(|line| if line.contains("partNumber=2") { Act::LoseRequest } else { Act::Pass });
         let failed = upload(&through, "k", body.clone(), true).await;
         assert!(matches!(failed, Err(ObjectError::Unknown { .. })), "{failed:?}");
         none_unfinished(&objects).await;
-        // Once only: nobody notices.
+        // A single lost reply is retried without an error.
         let mut once = true;
         proxy.set(move |line| match line.contains("partNumber=2") && std::mem::take(&mut once) {
             true => Act::LoseReply,
@@ -198,14 +198,14 @@ async fn uploads_that_fail_leave_nothing() {
         });
         upload(&through, "k", body.clone(), true).await.unwrap();
         assert!(objects.get("k").await.unwrap().0 == body);
-        // It can't even begin: the writer is told while it writes.
+        // The upload cannot start, and the writer gets the error from a write.
         let denied = "<Error><Code>AccessDenied</Code><Message>no</Message></Error>";
         let denied =
             format!("HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{denied}", denied.len());
         proxy.set(move |_| Act::Reply(denied.clone()));
         let failed = upload(&through, "denied", bytes(8 * PART, 2), true).await;
         assert!(matches!(failed, Err(ObjectError::Storage { .. })), "{failed:?}");
-        // The last step's reply is lost; the second try finds it done, or says that it does not know.
+        // The reply of the completion is lost. The retry finds the object complete, or the result is unknown.
         let lost = Arc::new(AtomicU32::new(0));
         let count = lost.clone();
         proxy.set(move |line| match line.starts_with("POST") && line.contains("uploadId=") {
@@ -229,7 +229,7 @@ async fn uploads_that_fail_leave_nothing() {
 
 #[tokio::test]
 async fn the_probe_finds_who_does_not_enforce_conditions() {
-    // A server that takes every write.
+    // The server accepts every write.
     let proxy = Proxy::start("127.0.0.1:9").unwrap();
     let server = Server { name: "careless", host: proxy.address(), keys: ("k".into(), "s".into()) };
     let objects = S3Objects::new(&server.client(&server.host).await, "b", "p").unwrap();
@@ -240,12 +240,12 @@ async fn the_probe_finds_who_does_not_enforce_conditions() {
     });
     let error = objects.probe().await.unwrap_err();
     assert!(matches!(error, ObjectError::Storage { .. }));
-    let expected = "can't keep a register in `s3://b/p`: its server wrote over an object in spite of `If-None-Match: *`; \
-                    use an endpoint that enforces conditional writes, or keep the register in DynamoDB";
+    let expected = "can't keep manifests in `s3://b/p`: the server overwrote an object despite `If-None-Match: *`; \
+                    use an endpoint that enforces conditional writes, or set `buckets.register = \"dynamodb\"`";
     assert_eq!(error.to_string(), expected);
     proxy.set(|_| Act::Reply("HTTP/1.1 501 Not Implemented\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".into()));
     let error = objects.probe().await.unwrap_err().to_string();
-    assert!(error.contains("refused a write whose `If-None-Match` held (HTTP 501)"), "{error}");
+    assert!(error.contains("rejected a write whose `If-None-Match` condition held (HTTP 501)"), "{error}");
     proxy.set(|line| match line.starts_with("PUT") {
         true => Act::Reply("HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".into()),
         false => Act::LoseRequest,
@@ -254,7 +254,7 @@ async fn the_probe_finds_who_does_not_enforce_conditions() {
     assert!(error.contains("check the credentials"), "{error}");
 }
 
-/// Figures for people: `-- --ignored --nocapture`, one server at a time.
+/// Prints measurements. Run it with `-- --ignored --nocapture`, one server at a time.
 #[tokio::test]
 #[ignore = "a measurement"]
 async fn figures() {

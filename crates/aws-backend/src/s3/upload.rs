@@ -1,12 +1,12 @@
-//! A large object on its way to S3.
+//! Uploads a large object to S3 while it is being written.
 //!
 //! ```text
-//! write ─▶ buffer of one part ─▶ channel ─▶ task: a few parts under way ─▶ complete
+//! write ─▶ buffer of one part ─▶ channel ─▶ task: a few parts in transfer ─▶ complete
 //! ```
-//! What stays below one part is put whole. Otherwise the task begins an upload in parts when the first part is full, and
-//! ends it whatever happens: completes it when it is told to, aborts it when a part fails or the writer goes away. So the
-//! memory is that of the part that is being filled, one that waits, and those under way. Writing blocks as long as those
-//! are enough: from a thread that may not block it would be a mistake, and the runtime says so by a panic.
+//! An object smaller than one part is put whole. Otherwise the task starts a multipart upload when the first part is
+//! full. The task always ends the upload: it completes it on request, and aborts it when a part fails or the writer
+//! is dropped. Memory holds the part that is being filled, one that waits in the channel, and those in transfer. A
+//! write blocks while all of these are full. On a thread that must not block, the runtime panics.
 
 use std::io;
 use std::mem;
@@ -26,7 +26,7 @@ use super::failure::not_written;
 pub(super) struct S3Upload {
     bucket: Bucket,
     key: String,
-    /// The key in the bucket.
+    /// Key in the bucket, with the prefix.
     full: String,
     buffer: Vec<u8>,
     crc32: crc32fast::Hasher,
@@ -34,7 +34,7 @@ pub(super) struct S3Upload {
     parts: Option<Parts>,
 }
 
-/// The task's end of it.
+/// Connects the writer to the upload task.
 struct Parts {
     to: mpsc::Sender<Step>,
     task: JoinHandle<Result<(), Fault>>,
@@ -43,7 +43,7 @@ struct Parts {
 
 enum Step {
     Part(Bytes),
-    /// There are no more; the CRC-32 of them all.
+    /// Ends the upload. Holds the CRC-32 of all parts.
     End(u32),
 }
 
@@ -66,7 +66,7 @@ impl S3Upload {
         usize::try_from(self.bucket.options().part_bytes).unwrap_or(usize::MAX)
     }
 
-    /// Hands the buffer to the task, which it starts for the first one. Blocks while enough parts are under way.
+    /// Sends the buffer to the task, which the first part starts. Blocks while enough parts are in transfer.
     fn send(&mut self) -> io::Result<()> {
         let (bucket, full) = (self.bucket.clone(), self.full.clone());
         let parts = self.parts.get_or_insert_with(|| {
@@ -83,10 +83,10 @@ impl S3Upload {
 }
 
 impl Parts {
-    /// Why the task does not take any more.
+    /// Returns the fault that made the task stop receiving.
     fn reason(&self) -> Fault {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        failed.unwrap_or_else(|| Fault::new(FaultKind::Unreachable, "stopped", "the upload's task is gone"))
+        failed.unwrap_or_else(|| Fault::new(FaultKind::Unreachable, "stopped", "the upload task has ended"))
     }
 }
 
@@ -116,10 +116,10 @@ impl Upload for S3Upload {
         };
         let rest = (!buffer.is_empty()).then(|| Step::Part(buffer.into()));
         for step in rest.into_iter().chain([Step::End(crc32.finalize())]) {
-            // A task that has failed takes no more, and says why below.
+            // A failed task receives nothing more; it returns its error below.
             let _ = parts.to.send(step).await;
         }
-        let stopped = |e| Err(Fault::new(FaultKind::Unknown, "stopped", format!("the upload's task did not end: {e}")));
+        let stopped = |e| Err(Fault::new(FaultKind::Unknown, "stopped", format!("the upload task failed: {e}")));
         parts.task.await.unwrap_or_else(stopped).map_err(failed)
     }
 }
@@ -136,7 +136,7 @@ async fn run(
             if !matches!(result, Ok(true))
                 && let Err(fault) = multipart.abort().await
             {
-                tracing::warn!(key, id = multipart.id(), %fault, "an upload that failed can't be aborted: its parts stay");
+                tracing::warn!(key, id = multipart.id(), %fault, "failed upload not aborted; its parts remain stored");
             }
             result.map(drop)
         }
@@ -147,7 +147,8 @@ async fn run(
     }
 }
 
-/// Whether the object was completed; it was not where the writer went away.
+/// Sends all parts and completes the object. Returns whether it was completed; false if the writer was dropped before
+/// the end.
 async fn send_all(
     multipart: &Multipart,
     mut from: mpsc::Receiver<Step>,
@@ -177,12 +178,12 @@ async fn send_all(
             break;
         }
     }
-    // Noted before the channel closes, so that the writer who finds it closed finds the reason.
+    // The fault is stored before the channel closes, so that a writer that finds it closed also finds the reason.
     if let Some(fault) = &fault {
         note(failed, fault);
     }
     drop(from);
-    // A part that arrives after the abort would stay for ever.
+    // A part that arrives after the abort would be stored for ever.
     while let Some(part) = under_way.join_next().await {
         drop(part);
     }
