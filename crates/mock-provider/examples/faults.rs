@@ -1,4 +1,4 @@
-//! A provider that fails on demand, and what it charged. Run it with
+//! Makes the mock provider fail once, and prints the charges. Run it with
 //! `cargo run -p docweir-mock-provider --example faults`.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Sends a request as any client would and returns the status line.
+/// Sends a request as any client would, and returns the status line.
 fn post(mock: &MockProvider, path: &str, body: &str) -> Result<String, Box<dyn std::error::Error>> {
     let mut connection = TcpStream::connect(("127.0.0.1", mock.port()))?;
     let length = body.len();

@@ -1,4 +1,4 @@
-//! The command line.
+//! Parses the command line.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,57 +9,57 @@ use crate::faults;
 use crate::options::{Model, Options};
 
 pub const HELP: &str = "\
-A mock provider for the OpenAI-compatible API and for Amazon Comprehend, which is at the same address without `/v1`. Prints
+Runs a mock provider of the OpenAI-compatible API and of Amazon Comprehend (same address without `/v1`). It prints
 `listening on http://127.0.0.1:PORT/v1`, then serves until standard input closes.
 
 Usage: docweir-mock-provider [OPTIONS]
 
 Server:
-  --port N                        0 takes any free one (default 0)
+  --port N                        port; 0 selects any free port (default 0)
   --key KEY                       a valid key; repeat for several (default test-key)
-  --data DIR                      keeps files, batches and charges over a restart (default: a temporary folder)
-  --seed N                        replays faults and ids (default 0)
-  --keep-running                  serves on when standard input closes
-  --help                          this text
+  --data DIR                      folder that keeps files, batches and charges over a restart (default: temporary)
+  --seed N                        seed of faults and ids (default 0)
+  --keep-running                  keeps serving after standard input closes
+  --help                          prints this text
 
 Models:
-  --model NAME=DIMENSIONS[@USD]   one more embedding model, USD for a million tokens (default price 0.02)
-  --model-folder DIR              a model for docweir-encoder, used when its dimension is asked for
+  --model NAME=DIMENSIONS[@USD]   additional embedding model; USD per million tokens (default 0.02)
+  --model-folder DIR              model for docweir-encoder; computes vectors of its dimension
 
 Limits:
-  --rpm N                         requests a minute, for each key and model (default none)
-  --tpm N                         tokens a minute, for each key and model (default none)
-  --burst-share X                 the part of a minute's budget that may be used at once, 0 to 1 (default 1)
-  --max-concurrent N              requests that are worked on at once (default none)
-  --quota-usd X                   what may be spent (default none)
-  --max-inputs N                  inputs of a request (default 2048)
-  --max-input-tokens N            tokens of an input (default 8192)
-  --max-request-tokens N          tokens of a request (default 300000)
-  --max-batch-requests N          requests of a batch (default 50000)
-  --max-batch-inputs N            embedding inputs of a batch (default 50000)
-  --max-batch-bytes N             size of a batch's input file (default 200000000)
-  --enqueued-tokens N             tokens of a model's unfinished batches (default 3000000)
+  --rpm N                         requests per minute for each key and model (default none)
+  --tpm N                         tokens per minute for each key and model (default none)
+  --burst-share X                 share of a minute's budget that may be used at once, 0 to 1 (default 1)
+  --max-concurrent N              maximum number of concurrent requests (default none)
+  --quota-usd X                   maximum charges in US dollars (default none)
+  --max-inputs N                  maximum inputs per request (default 2048)
+  --max-input-tokens N            maximum tokens per input (default 8192)
+  --max-request-tokens N          maximum tokens per request (default 300000)
+  --max-batch-requests N          maximum requests per batch (default 50000)
+  --max-batch-inputs N            maximum embedding inputs per batch (default 50000)
+  --max-batch-bytes N             maximum size of a batch's input file (default 200000000)
+  --enqueued-tokens N             maximum tokens of a model's unfinished batches (default 3000000)
 
 Comprehend:
-  --units-usd X                   dollars for a unit of 100 characters (default 0.0001)
-  --rps N                         requests a second, for each operation (default none)
+  --units-usd X                   US dollars per unit of 100 characters (default 0.0001)
+  --rps N                         requests per second for each operation (default none)
 
 Batches:
-  --validate-seconds X            (default 0.05)
-  --process-items-per-second X    requests of a batch that are done in a second (default: as fast as it goes)
-  --finalize-seconds X            (default 0.05)
-  --expire-seconds X              from creation to expiry (default 86400)
-  --ranges                        contents of files can be had in parts (HTTP Range)
-  --floats                        vectors are written as numbers, base64 or not
+  --validate-seconds X            duration of validation (default 0.05)
+  --process-items-per-second X    processed requests of a batch per second (default: no limit)
+  --finalize-seconds X            duration of finalizing (default 0.05)
+  --expire-seconds X              time from creation to expiry (default 86400)
+  --ranges                        serves parts of files (HTTP Range)
+  --floats                        writes vectors as numbers, even if base64 is requested
 
 Charges and faults:
-  --charges-by-text                 counts every text by its SHA-256
-  --faults FILE                   a JSON list of rules, as POST /_mock/faults takes it
+  --charges-by-text                 counts the charges of each text by its SHA-256
+  --faults FILE                   file with a JSON list of rules, as for POST /_mock/faults
 
-Beside the API: GET /_mock/charges[?short=1]; GET, POST, DELETE /_mock/faults.
+Control endpoints: GET /_mock/charges[?short=1]; GET, POST, DELETE /_mock/faults.
 ";
 
-/// What the program was asked to do.
+/// Holds the parsed command line.
 #[derive(Clone, Debug)]
 pub struct Arguments {
     pub options: Options,
@@ -114,7 +114,7 @@ impl Value<'_> {
 
     fn number<T: FromStr>(&self) -> Result<T, String> {
         let text = self.text()?;
-        text.parse().map_err(|_| format!("{} {text}: not a number that fits", self.name))
+        text.parse().map_err(|_| format!("{} {text}: not a number in range", self.name))
     }
 
     fn amount(&self) -> Result<f64, String> {
@@ -161,12 +161,12 @@ fn set(options: &mut Options, name: &str, value: &Value) -> Result<(), String> {
             let text = std::fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
             options.faults = faults::read(&text).map_err(|problem| format!("{}: {problem}", path.display()))?;
         }
-        _ => return Err(format!("unknown option {name}; --help lists all")),
+        _ => return Err(format!("unknown option {name}; see --help")),
     }
     Ok(())
 }
 
-/// `NAME=DIMENSIONS` or `NAME=DIMENSIONS@USD`. Names may contain neither sign.
+/// Parses `NAME=DIMENSIONS` or `NAME=DIMENSIONS@USD`. The name must not contain `=` or `@`.
 fn model(text: &str) -> Result<Model, String> {
     let wrong = || format!("--model {text}: expected NAME=DIMENSIONS or NAME=DIMENSIONS@USD");
     let (name, rest) = text.split_once('=').ok_or_else(wrong)?;

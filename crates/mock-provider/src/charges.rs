@@ -1,4 +1,4 @@
-//! What was charged and what was refused.
+//! Sums up the charges and the refusals.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// Work that was paid for.
+/// Sums up charged work.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sum {
     pub requests: u64,
@@ -36,14 +36,14 @@ impl Split {
     }
 }
 
-/// How often a text was charged.
+/// Counts the charges of one text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Times {
     pub live: u64,
     pub batch: u64,
 }
 
-/// A batch, as short as a test wants to see it.
+/// Summarises a batch for tests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BatchEntry {
     pub id: String,
@@ -53,31 +53,31 @@ pub struct BatchEntry {
     pub total: u64,
     pub completed: u64,
     pub failed: u64,
-    /// Tokens that its rows were charged for.
+    /// Tokens that the batch's rows were charged for.
     pub charged_tokens: u64,
 }
 
-/// Everything, since the data folder began.
+/// Sums up all charges since the data folder was created.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Charges {
     pub live: Sum,
     pub batch: Sum,
-    /// Replies below 400. A reply that was lost on purpose counts: its work was done.
+    /// Number of replies below 400. A reply that was lost on purpose counts, because its work was done.
     pub accepted_requests: u64,
-    /// Replies of 400 and above, by their status.
+    /// Number of replies of 400 and above, by status.
     pub refused: BTreeMap<u16, u64>,
     pub by_model: BTreeMap<String, Split>,
     pub by_key: BTreeMap<String, Split>,
-    /// Rows of batches; `requests` is how often the id was paid for, over all batches.
+    /// Charges of batch rows by `custom_id`. `requests` counts the charges of an id, over all batches.
     pub by_custom_id: BTreeMap<String, Sum>,
-    /// By the SHA-256 of the text, if the mock provider was told to count.
+    /// Charges by the SHA-256 of the text. Filled only if `ledger_by_text` is set.
     pub by_text: BTreeMap<String, Times>,
-    /// How often each kind of fault fired, such as `embeddings:status`.
+    /// Number of faults that fired, by kind, such as `embeddings:status`.
     pub faults: BTreeMap<String, u64>,
-    /// Comprehend's.
+    /// Charges of Comprehend.
     #[serde(default)]
     pub analysis: AnalysisCharges,
-    /// The oldest first.
+    /// Batches, oldest first.
     pub batches: Vec<BatchEntry>,
 }
 
@@ -86,12 +86,12 @@ impl Charges {
         self.live.nanodollars + self.batch.nanodollars
     }
 
-    /// Ids of batch rows that were charged more than once.
+    /// Returns the ids of batch rows that were charged more than once.
     pub fn custom_ids_paid_twice(&self) -> Vec<&str> {
         self.by_custom_id.iter().filter(|(_, sum)| sum.requests > 1).map(|(id, _)| id.as_str()).collect()
     }
 
-    /// Hashes of texts that were charged more than once, live and batch together.
+    /// Returns the hashes of texts that were charged more than once, in live requests and batches together.
     pub fn texts_paid_twice(&self) -> Vec<&str> {
         self.by_text.iter().filter(|(_, times)| times.live + times.batch > 1).map(|(hash, _)| hash.as_str()).collect()
     }
@@ -118,7 +118,7 @@ impl Charges {
     }
 }
 
-/// What Comprehend was paid for.
+/// Sums up charged work of Comprehend.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paid {
     pub requests: u64,
@@ -136,20 +136,20 @@ impl Paid {
     }
 }
 
-/// Comprehend's charges.
+/// Sums up all charges of Comprehend.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnalysisCharges {
     pub all: Paid,
-    /// `language`, `entities`, `key_phrases`, `sentiment`, `personal_data`.
+    /// Charges by operation: `language`, `entities`, `key_phrases`, `sentiment`, `personal_data`.
     pub by_operation: BTreeMap<String, Paid>,
-    /// How often `OPERATION/LANGUAGE/SHA-256` of a text was charged, if the mock provider was told to count.
+    /// Number of charges by `OPERATION/LANGUAGE/SHA-256` of the text. Filled only if `ledger_by_text` is set.
     pub by_text: BTreeMap<String, u64>,
-    /// Requests that were refused, by the refusal's name.
+    /// Number of refused requests, by the name of the refusal.
     pub refused: BTreeMap<String, u64>,
 }
 
 impl AnalysisCharges {
-    /// Texts that were charged more than once for one operation.
+    /// Returns the texts that were charged more than once for the same operation.
     pub fn texts_paid_twice(&self) -> Vec<&str> {
         self.by_text.iter().filter(|(_, times)| **times > 1).map(|(text, _)| text.as_str()).collect()
     }
@@ -163,7 +163,7 @@ impl AnalysisCharges {
     }
 }
 
-/// One paid request of Comprehend.
+/// Records one charged request to Comprehend.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Analysis {
     pub operation: String,
@@ -178,7 +178,7 @@ fn entry<'a, V: Default>(map: &'a mut BTreeMap<String, V>, name: &str) -> &'a mu
     map.entry(name.to_string()).or_default()
 }
 
-/// One paid request, live or a row of a batch.
+/// Records one charged request: a live request or a row of a batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Charge {
     pub batch: bool,
@@ -193,7 +193,7 @@ pub(crate) struct Charge {
     pub texts: Vec<String>,
 }
 
-/// The key of a text in [`Charges::by_text`].
+/// Returns the key of a text in [`Charges::by_text`].
 pub fn text_hash(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,6 +1,6 @@
-//! `POST /v1/chat/completions`, as far as describing pictures needs it.
+//! Serves `POST /v1/chat/completions`, to the extent that the description of pictures needs it.
 //!
-//! The answer says how many bytes each picture has, so that a test knows that the right one arrived.
+//! The answer states the size of each picture, so that a test can check that the right one arrived.
 
 use base64::Engine;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::problem::Problem;
 use crate::reply::Reply;
 use crate::world::World;
 
-/// What OpenAI charges for a picture of low detail.
+/// Tokens that OpenAI charges for a picture of low detail.
 const TOKENS_PER_PICTURE: u64 = 85;
 
 pub fn live(world: &World, key: &str, body: &[u8]) -> Result<Reply, Problem> {
@@ -58,7 +58,7 @@ pub fn live(world: &World, key: &str, body: &[u8]) -> Result<Reply, Problem> {
 #[derive(Debug, Default, PartialEq)]
 struct Asked {
     texts: Vec<String>,
-    /// The size of each picture that came along; none for one that is only named by its address.
+    /// Size of each picture that was sent, in bytes. `None` for a picture that is only named by its address.
     pictures: Vec<Option<usize>>,
 }
 

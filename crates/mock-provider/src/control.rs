@@ -1,4 +1,4 @@
-//! `/_mock/…`: what a test says to the mock provider itself. No key is needed.
+//! Serves `/_mock/…`, by which a test controls the mock provider. No key is needed.
 
 use hyper::Method;
 use serde_json::json;
@@ -27,6 +27,6 @@ pub fn answer(world: &World, method: &Method, path: &str, query: Option<&str>, b
             world.faults().set(Vec::new()).map_err(|problem| Problem::new(400, problem))?;
             Ok(Reply::json(&json!([])))
         }
-        _ => Err(Problem::new(404, "one of GET /_mock/charges, GET, POST or DELETE /_mock/faults")),
+        _ => Err(Problem::new(404, "unknown path; use GET /_mock/charges, or GET, POST or DELETE /_mock/faults")),
     }
 }

@@ -1,4 +1,4 @@
-//! `POST /v1/embeddings`, and the same within a batch.
+//! Serves `POST /v1/embeddings`, and the same requests within a batch.
 
 use base64::Engine;
 use serde_json::{Value, json};
@@ -10,24 +10,24 @@ use crate::problem::Problem;
 use crate::reply::Reply;
 use crate::world::World;
 
-/// A request that keeps all limits.
+/// Holds a request that is within all limits.
 pub struct Asked<'a> {
     pub model: &'a Model,
     pub inputs: Vec<String>,
-    /// Of all inputs together.
+    /// Tokens of all inputs together.
     pub tokens: u64,
     dimensions: usize,
     base64: bool,
 }
 
-/// What the mock provider bends in a reply that is otherwise right.
+/// Fault that changes an otherwise correct reply.
 pub type Flaw = Option<Act>;
 
 pub fn count_tokens(text: &str) -> u64 {
     bpe_openai::cl100k_base().count(text) as u64
 }
 
-/// Replies to a live request: limits first, then the work, then the charges.
+/// Answers a live request: first the limits, then the work, then the charges.
 pub fn live(world: &World, key: &str, body: &[u8], flaw: Flaw) -> Result<Reply, Problem> {
     world.refuse_when_spent()?;
     let body = parse(body)?;
@@ -54,7 +54,7 @@ pub fn parse(body: &[u8]) -> Result<Value, Problem> {
     })
 }
 
-/// The embedding model that a request names.
+/// Returns the embedding model that the request names.
 pub fn model<'a>(world: &'a World, body: &Value) -> Result<&'a Model, Problem> {
     let Some(name) = body.get("model").and_then(Value::as_str) else {
         return Err(Problem::new(400, "you must provide a model parameter"));
@@ -66,7 +66,7 @@ pub fn model<'a>(world: &'a World, body: &Value) -> Result<&'a Model, Problem> {
     }
 }
 
-/// Reads the body of a request and holds it against the limits.
+/// Reads the body of a request and checks it against the limits.
 pub fn read<'a>(world: &'a World, body: &Value) -> Result<Asked<'a>, Problem> {
     let model = model(world, body)?;
     let limits = &world.options.limits;
@@ -97,7 +97,7 @@ pub fn read<'a>(world: &'a World, body: &Value) -> Result<Asked<'a>, Problem> {
     Ok(Asked { model, inputs, tokens, dimensions, base64 })
 }
 
-/// How many inputs a request has, whether or not they are good ones.
+/// Returns the number of inputs of a request, valid or not.
 pub fn input_count(body: &Value) -> u64 {
     match body.get("input") {
         Some(Value::Array(items)) => items.len() as u64,
@@ -106,7 +106,7 @@ pub fn input_count(body: &Value) -> u64 {
 }
 
 fn inputs(input: Option<&Value>) -> Result<Vec<String>, Problem> {
-    // OpenAI says no more than this about an input of the wrong shape, an empty string included.
+    // OpenAI gives no more details for an input of the wrong shape, including an empty string.
     let invalid = || {
         Problem::new(
             400,
@@ -120,7 +120,7 @@ fn inputs(input: Option<&Value>) -> Result<Vec<String>, Problem> {
                 .code("missing_required_parameter"));
         }
         Some(Value::String(text)) => vec![text.clone()],
-        // Arrays of tokens are legal, but a mock provider without the vocabulary's reverse has no text to embed.
+        // Arrays of tokens are legal, but the mock provider cannot convert tokens back to a text.
         Some(Value::Array(items)) => {
             items.iter().map(|item| item.as_str().map(str::to_string)).collect::<Option<_>>().ok_or_else(invalid)?
         }
@@ -132,7 +132,7 @@ fn inputs(input: Option<&Value>) -> Result<Vec<String>, Problem> {
     Ok(inputs)
 }
 
-/// The dimensions and whether base64 is asked for.
+/// Returns the dimensions, and whether base64 is requested.
 fn form(model: &Model, body: &Value) -> Result<(usize, bool), Problem> {
     let native = model.dimensions.unwrap_or_default();
     let dimensions = match body.get("dimensions") {
@@ -194,7 +194,7 @@ fn write_floats(vector: &[f32], out: &mut Vec<u8>) -> serde_json::Result<()> {
     if vector.iter().all(|v| v.is_finite()) {
         return serde_json::to_writer(out, vector);
     }
-    // JSON has no such number; servers written in Python send this word.
+    // JSON has no NaN; servers written in Python send this word.
     let words: Vec<_> = vector.iter().map(|v| if v.is_finite() { v.to_string() } else { "NaN".into() }).collect();
     out.extend_from_slice(format!("[{}]", words.join(",")).as_bytes());
     Ok(())

@@ -1,4 +1,4 @@
-//! Why a mock provider does not start.
+//! Defines the errors that prevent a mock provider from starting.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub enum MockProviderError {
     #[error("cannot use the data folder {path}: {source}")]
     Data { path: PathBuf, source: io::Error },
-    #[error("cannot read line {line} of the journal {path}: {source}; delete the data folder to begin anew")]
+    #[error("cannot read line {line} of the journal {path}: {source}; delete the data folder to start empty")]
     Journal { path: PathBuf, line: usize, source: serde_json::Error },
     #[error("cannot listen on 127.0.0.1:{port}: {source}")]
     Listen { port: u16, source: io::Error },

@@ -1,29 +1,29 @@
-//! Which request goes wrong, and how.
+//! Selects the requests that fail, and the kind of failure.
 //!
-//! Rules are tried in their order; the first that matches and fires decides. Each has a random number generator of its
-//! own, so that requests of one kind do not move the faults of another.
+//! Rules are tried in order; the first one that matches and fires applies. Each rule has its own random number
+//! generator, so that requests of one kind do not affect the faults of another.
 
 use serde::{Deserialize, Serialize};
 
 use crate::vectors::Mix;
 
-/// What a rule looks at: a kind of request, or the fate of a batch.
+/// Names the target of a rule: a kind of request, or the outcome of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum On {
     Embeddings,
     Chat,
     Models,
-    /// Uploading a file.
+    /// Upload of a file.
     Files,
     FileGet,
     FileDelete,
     Content,
-    /// Creating a batch.
+    /// Creation of a batch.
     Batches,
     BatchGet,
     Cancel,
-    /// Listing batches or files.
+    /// List of batches or files.
     List,
     Any,
     DetectLanguage,
@@ -31,9 +31,9 @@ pub enum On {
     DetectKeyPhrases,
     DetectSentiment,
     DetectPersonalData,
-    /// Any of Comprehend's.
+    /// Any operation of Comprehend.
     Detect,
-    /// Drawn when a batch is created; decides how it goes.
+    /// Outcome of a batch, drawn when the batch is created.
     BatchOutcome,
 }
 
@@ -47,54 +47,55 @@ impl On {
     }
 }
 
-/// What happens.
+/// Names the effect of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Act {
-    /// An error reply: `code`, and `retry_after` if given.
+    /// Replies with the error `code`, and with `retry_after` if given.
     Status,
     InsufficientQuota,
-    /// Comprehend asks for less.
+    /// Throttles a request to Comprehend.
     Throttle,
-    /// Comprehend answers and names a share of the texts (the first) as failed, with the code `item`; charges the others.
+    /// Reports a share of the texts as failed with the code `item` (default: the first text), and charges the others.
+    /// Comprehend only.
     ItemErrors,
-    /// Waits `seconds` before the work; a client that hangs up meanwhile is not charged.
+    /// Waits `seconds` before the work. A client that disconnects meanwhile is not charged.
     Slow,
-    /// Closes the connection before anything is done.
+    /// Closes the connection before any work is done.
     CutBefore,
-    /// Does and charges the work, then closes the connection without a reply.
+    /// Performs and charges the work, then closes the connection without a reply.
     CutAfter,
-    /// Does and charges the work, and closes the connection in the middle of the body.
+    /// Performs and charges the work, then closes the connection in the middle of the body.
     CutMiddle,
-    /// Does and charges the work, and replies 200 with what is not JSON.
+    /// Performs and charges the work, then replies 200 with a body that is not JSON.
     Garbage,
-    /// Vectors one component short. Of a reply, or of a share of a batch's rows.
+    /// Shortens vectors by one component, in a reply or in a share of a batch's rows.
     WrongDimension,
-    /// One data element fewer.
+    /// Omits one data element.
     MissingVector,
-    /// Data in another order, with correct indices.
+    /// Changes the order of the data elements; the indices are correct.
     ShuffledData,
-    /// A component that is not a number. Of a reply, or of a share of a batch's rows.
+    /// Puts NaN into a vector, in a reply or in a share of a batch's rows.
     Nan,
-    /// The batch fails, without rows.
+    /// Fails the batch without processing rows.
     Fail,
-    /// The batch expires after a share of its rows (half).
+    /// Expires the batch after a share of its rows (default half).
     Expire,
-    /// The batch is cancelled by somebody else after a share of its rows (half).
+    /// Cancels the batch, as another client would, after a share of its rows (default half).
     Cancel,
-    /// The batch stays in progress after a share of its rows (none) until it expires.
+    /// Keeps the batch in progress after a share of its rows (default none) until it expires.
     Stuck,
-    /// Output lines in another order than the input's.
+    /// Writes the output lines in another order than the input lines.
     Shuffled,
-    /// A share of the output lines is cut and so is no JSON.
+    /// Cuts a share of the output lines, so that they are not JSON.
     BadLine,
-    /// A share of the output lines is there twice.
+    /// Writes a share of the output lines twice.
     DuplicateLines,
-    /// A share of the rows ends in the error file, with `code` or with 400 and 500 in turn.
+    /// Writes a share of the rows to the error file, with `code`, or with 400 and 500 in turn.
     ErrorLines,
-    /// The last line of the output file is cut.
+    /// Cuts the last line of the output file.
     Truncated,
-    /// A share of the rows appears in neither file.
+    /// Omits a share of the rows from both files.
     MissingLines,
 }
 
@@ -117,12 +118,12 @@ impl Act {
         )
     }
 
-    /// Bends the data of an embeddings reply, so it can happen to nothing else.
+    /// Returns whether the act changes the vectors of a reply. It then applies to embeddings only.
     fn is_of_vectors(self) -> bool {
         matches!(self, Act::WrongDimension | Act::MissingVector | Act::ShuffledData | Act::Nan)
     }
 
-    /// Is said in Comprehend's words alone.
+    /// Returns whether the act applies to Comprehend only.
     fn is_of_comprehend(self) -> bool {
         matches!(self, Act::Throttle | Act::ItemErrors)
     }
@@ -132,7 +133,7 @@ impl Act {
     }
 }
 
-/// A rule. Without `probability` it fires on every match, without `times` for ever.
+/// Describes a fault. It fires on every match unless `probability` is set, and without limit unless `times` is set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
@@ -143,21 +144,21 @@ pub struct Rule {
     pub probability: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
-    /// How many matches are left alone first.
+    /// Number of matches that pass before the rule can fire.
     #[serde(default)]
     pub after: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u16>,
-    /// Seconds.
+    /// Seconds that the reply asks the client to wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
-    /// The part of a batch's rows, 0 to 1. At least one row; one row exactly if it is not given and nothing else is
-    /// said.
+    /// Share of a batch's rows, 0 to 1, rounded up to whole rows. Without it, one row is affected, unless the act has
+    /// another default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
-    /// Comprehend's code for a text that failed; `INTERNAL_SERVER_ERROR` without one.
+    /// Comprehend's code for a failed text; default `INTERNAL_SERVER_ERROR`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<String>,
 }
@@ -218,7 +219,7 @@ impl Rule {
         self
     }
 
-    /// A name for the charges, such as `embeddings:status`.
+    /// Returns the rule's name in the charges, such as `embeddings:status`.
     pub fn name(&self) -> String {
         let word = |value: Result<serde_json::Value, _>| match value {
             Ok(serde_json::Value::String(word)) => word,
@@ -241,13 +242,13 @@ impl Rule {
         let name = self.name();
         let fits = if self.on == On::BatchOutcome { self.act.is_of_batches() } else { self.act.is_of_requests() };
         if !fits {
-            return Err(format!("{name}: these do not go together"));
+            return Err(format!("{name}: this `do` cannot be combined with this `on`"));
         }
         if self.act.is_of_vectors() && !matches!(self.on, On::Embeddings | On::Any | On::BatchOutcome) {
             return Err(format!("{name}: only embeddings have vectors"));
         }
         if self.act.is_of_comprehend() && !self.on.is_of_comprehend() {
-            return Err(format!("{name}: only Comprehend does that"));
+            return Err(format!("{name}: only Comprehend requests support this"));
         }
         for (field, value) in [("probability", self.probability), ("share", self.share)] {
             if value.is_some_and(|value| !(0.0..=1.0).contains(&value)) {
@@ -260,7 +261,7 @@ impl Rule {
             }
         }
         if self.act == Act::Slow && self.seconds.is_none() {
-            return Err(format!("{name}: needs seconds"));
+            return Err(format!("{name}: `seconds` is missing"));
         }
         if self.act == Act::Status && self.code.is_none() || self.code.is_some_and(|code| !(400..600).contains(&code)) {
             return Err(format!("{name}: needs a code from 400 to 599"));
@@ -269,7 +270,7 @@ impl Rule {
     }
 }
 
-/// Reads a list of rules.
+/// Parses a JSON list of rules and checks them.
 pub fn read(json: &[u8]) -> Result<Vec<Rule>, String> {
     let rules: Vec<Rule> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
     rules.iter().try_for_each(Rule::check)?;
@@ -283,7 +284,7 @@ struct Armed {
     fired: u64,
 }
 
-/// The rules in force.
+/// Holds the active rules.
 pub struct Faults {
     seed: u64,
     rules: Vec<Armed>,
@@ -296,7 +297,7 @@ impl Faults {
         Ok(faults)
     }
 
-    /// Puts other rules in the place of all that are there.
+    /// Replaces all rules.
     pub fn set(&mut self, rules: Vec<Rule>) -> Result<(), String> {
         rules.iter().try_for_each(Rule::check)?;
         let arm = |(at, rule)| {
@@ -311,7 +312,7 @@ impl Faults {
         self.rules.iter().map(|armed| armed.rule.clone()).collect()
     }
 
-    /// The rule that this request meets, if any.
+    /// Returns the rule that fires for this request, if any.
     pub fn draw(&mut self, on: On) -> Option<Rule> {
         for armed in &mut self.rules {
             let rule = &armed.rule;
@@ -348,8 +349,8 @@ mod tests {
             (r#"[{"on": "embeddings", "do": "explode"}]"#, "explode"),
             (r#"[{"on": "embeddings", "do": "status"}]"#, "code"),
             (r#"[{"on": "embeddings", "do": "slow"}]"#, "seconds"),
-            (r#"[{"on": "embeddings", "do": "fail"}]"#, "do not go together"),
-            (r#"[{"on": "batch_outcome", "do": "cut_after"}]"#, "do not go together"),
+            (r#"[{"on": "embeddings", "do": "fail"}]"#, "cannot be combined"),
+            (r#"[{"on": "batch_outcome", "do": "cut_after"}]"#, "cannot be combined"),
             (r#"[{"on": "files", "do": "nan"}]"#, "only embeddings"),
             (r#"[{"on": "any", "do": "throttle"}]"#, "only Comprehend"),
             (r#"[{"on": "files", "do": "cut_after", "probability": 2}]"#, "probability"),

@@ -1,4 +1,5 @@
-//! `/v1/files`: uploading, listing, reading, deleting. Contents lie in the data folder under their id.
+//! Serves `/v1/files`: uploads, lists, returns and deletes files. The data folder holds the contents under the files'
+//! ids.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -17,7 +18,7 @@ use crate::query;
 use crate::reply::{Reply, open_part};
 use crate::world::World;
 
-/// More than this nobody may send, for whichever purpose.
+/// Maximum size of an upload in bytes, for any purpose.
 const MAX_BYTES: u64 = 512 * 1000 * 1000;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,7 +47,7 @@ impl StoredFile {
     }
 }
 
-/// The record of a file that a batch has written.
+/// Returns the record of a file that a batch has written.
 pub fn written_by_batch(world: &World, id: &str, number: u64, filename: String) -> io::Result<StoredFile> {
     let bytes = fs::metadata(world.file_path(id))?.len();
     let (id, created_at) = (id.to_string(), unix_millis() / 1000);
@@ -78,7 +79,7 @@ struct Parts {
     bytes: u64,
 }
 
-/// Parts come in any order, so the content goes to disk before its purpose is known.
+/// Receives the parts of a form. They arrive in any order, so the content is written before its purpose is known.
 async fn receive(mut form: Multipart<'_>, path: &Path) -> Result<Parts, Problem> {
     let broken = |error: multer::Error| Problem::new(400, format!("Could not parse multipart form: {error}"));
     let disk = |error: io::Error| Problem::internal("keep a file", error);
@@ -139,7 +140,7 @@ pub fn get(world: &World, id: &str) -> Result<Reply, Problem> {
 pub fn delete(world: &World, id: &str) -> Result<Reply, Problem> {
     find(world, id)?;
     world.record(vec![Event::FileGone { id: id.into() }])?;
-    // Who reads it just now may finish; Unix keeps the content until then.
+    // A download that is running may finish, because Unix keeps the content until then.
     let _ = fs::remove_file(world.file_path(id));
     Ok(Reply::json(&json!({"id": id, "object": "file", "deleted": true})))
 }
@@ -184,7 +185,7 @@ pub fn content(world: &World, id: &str, range: Option<&str>) -> Result<Reply, Pr
     Ok(Reply { status, headers, content })
 }
 
-/// First byte and length of a range such as `bytes=100-` or `bytes=100-199`.
+/// Returns the first byte and the length of a range such as `bytes=100-` or `bytes=100-199`.
 fn part(range: &str, size: u64) -> Option<(u64, u64)> {
     let (from, to) = range.strip_prefix("bytes=")?.split_once('-')?;
     let from: u64 = from.parse().ok()?;

@@ -1,8 +1,7 @@
-//! The state that lasts: a journal of events, one JSON line each, and what they add up to.
+//! Keeps the persistent state: a journal of events, one JSON line each, and their totals.
 //!
-//! Every change goes through [`Ledger::write`], which first appends to the journal and then applies the same event in
-//! memory. Starting again is reading the journal; a line that was cut by a kill had not been answered for and is
-//! dropped.
+//! Each change goes through [`Ledger::write`], which first appends the event to the journal and then applies it in
+//! memory. A restart reads the journal. A last line that a kill has cut was never acknowledged, so it is dropped.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -23,9 +22,9 @@ pub enum Event {
     FileGone {
         id: String,
     },
-    /// A new batch, or all of a known one anew.
+    /// Stores a new batch, or replaces a known one.
     Batch(Box<Batch>),
-    /// Rows of a batch that are done, and what they cost.
+    /// Records processed rows of a batch, and their charges.
     Rows {
         batch: String,
         progress: Progress,
@@ -38,9 +37,9 @@ pub enum Event {
     Fault {
         name: String,
     },
-    /// Texts that Comprehend was paid for.
+    /// Records texts that Comprehend charged.
     Analysed(Analysis),
-    /// A request that Comprehend refused.
+    /// Records a request that Comprehend refused.
     Unanalysed {
         kind: String,
     },
@@ -51,7 +50,7 @@ pub struct Ledger {
     files: BTreeMap<String, StoredFile>,
     batches: BTreeMap<String, Batch>,
     charges: Charges,
-    /// Files and batches are numbered in the order of their creation.
+    /// Next number. Files and batches are numbered in the order of their creation.
     next: u64,
 }
 
@@ -77,7 +76,7 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// All events in one write, so that they last together or not at all.
+    /// Writes all events in one write, so that either all of them persist or none.
     pub fn write(&mut self, events: Vec<Event>) -> io::Result<()> {
         let mut lines = Vec::new();
         for event in &events {
@@ -126,7 +125,7 @@ impl Ledger {
         self.files.get(id)
     }
 
-    /// The newest first.
+    /// Returns all files, newest first.
     pub fn files(&self) -> Vec<&StoredFile> {
         let mut all: Vec<_> = self.files.values().collect();
         all.sort_by_key(|file| std::cmp::Reverse(file.number));
@@ -137,14 +136,14 @@ impl Ledger {
         self.batches.get(id)
     }
 
-    /// The newest first.
+    /// Returns all batches, newest first.
     pub fn batches(&self) -> Vec<&Batch> {
         let mut all: Vec<_> = self.batches.values().collect();
         all.sort_by_key(|batch| std::cmp::Reverse(batch.number));
         all
     }
 
-    /// Tokens of a model's batches that are accepted and not finished.
+    /// Returns the tokens of a model's batches that are accepted and not finished.
     pub fn enqueued_tokens(&self, model: &str) -> u64 {
         let waiting =
             |batch: &&Batch| matches!(batch.status, MockBatchStatus::InProgress | MockBatchStatus::Finalizing);
@@ -162,7 +161,7 @@ impl Ledger {
         charges
     }
 
-    /// The same without the parts that grow with every row.
+    /// Returns the charges without the parts that grow with every row.
     pub fn short_ledger(&self) -> Charges {
         let charges = &self.charges;
         Charges {

@@ -1,9 +1,8 @@
-//! A mock provider for the OpenAI-compatible API and for Amazon Comprehend, for tests and benchmarks.
+//! Simulates an OpenAI-compatible provider and Amazon Comprehend for tests and benchmarks.
 //!
-//! It speaks the wire format of embeddings, files, batches, models and (barely) chat, and of Comprehend's calls that
-//! answer at once, enforces the documented limits,
-//! writes down everything that it charges, and goes wrong on demand. A test that runs against it learns what a
-//! mistake would have cost.
+//! The mock provider implements the wire format of embeddings, files, batches, models and a small part of chat, and
+//! Comprehend's synchronous operations. It enforces the documented limits, records each charge, and fails on demand.
+//! A test that runs against it can check what a mistake would have cost.
 //!
 //! ```
 //! use docweir_mock_provider::{Act, On, Options, Rule, MockProvider};
@@ -16,23 +15,23 @@
 //! ```
 //!
 //! # Layout
-//! - [`MockProvider`] (`server.rs`): a thread with the server on it. `world.rs`: what all requests share.
-//! - `route.rs`: from a request to its reply, faults included. `control.rs`: `/_mock/…`, which OpenAI does not have.
-//! - `embeddings.rs`, `chat.rs`, `files.rs`, `batches/`: one endpoint each; `vectors.rs`: what is returned.
-//! - `comprehend/`: the same of Comprehend, on the same address: its requests name their target in a header.
-//! - `rates.rs`: requests and tokens a minute. `faults.rs`: which request goes wrong, and how.
-//! - `ledger.rs`: the only state that lasts: a journal of events, and what they add up to (`charges.rs`).
+//! - [`MockProvider`] (`server.rs`): the server on its own thread. `world.rs`: the state that all requests share.
+//! - `route.rs`: from a request to its reply, including faults. `control.rs`: `/_mock/…`, which OpenAI does not have.
+//! - `embeddings.rs`, `chat.rs`, `files.rs`, `batches/`: one endpoint each; `vectors.rs`: the returned vectors.
+//! - `comprehend/`: Comprehend on the same address; its requests name their operation in a header.
+//! - `rates.rs`: limits of requests and tokens per minute. `faults.rs`: selection of failures.
+//! - `ledger.rs`: the only persistent state: a journal of events, and their totals (`charges.rs`).
 //!
-//! # What holds
-//! - What a client was told is in the journal before the reply leaves, so a killed mock provider goes on where it was.
-//! - A row of a batch is charged once, also over a restart.
-//! - The same seed and the same requests in the same order meet the same faults.
-//! - Equal texts have equal vectors, in whichever request, batch or process: see [`vector`].
+//! # Guarantees
+//! - A change is in the journal before its reply is sent, so a restarted mock provider continues where it was killed.
+//! - A row of a batch is charged once, even over a restart.
+//! - The same seed and the same requests in the same order cause the same faults.
+//! - Equal texts have equal vectors in all requests, batches and processes: see [`vector`].
 //!
 //! # Trade-offs
-//! State is one mutex and one journal that is never compacted: plain, and fast enough for millions of rows. The
-//! journal is written, not synced: it outlives the process, not the machine. Keys share one organisation: files and
-//! batches of one are seen by all.
+//! The state is one mutex and one journal that is never compacted. This is simple, and fast enough for millions of
+//! rows. The journal is written but not synced: it survives the process, not the machine. Keys share one
+//! organisation, so each key sees the files and batches of all keys.
 
 mod arguments;
 mod batches;

@@ -1,4 +1,4 @@
-//! `docweir-mock-provider`: the mock provider as a process.
+//! Runs `docweir-mock-provider`, the mock provider as a process.
 
 use std::io::{Read, Write};
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
         Err(problem) => return complain(&problem.to_string()),
     };
     let said = say(&format!("listening on {}\n", mock.base_url()));
-    // Whoever started this holds the other end of standard input; when it dies, however it dies, the input closes.
+    // The parent process holds the other end of standard input, which closes when the parent ends in any way.
     let mut ignored = [0; 256];
     while std::io::stdin().read(&mut ignored).is_ok_and(|count| count > 0) {}
     if arguments.keep_running {

@@ -1,4 +1,4 @@
-//! What can be set. The defaults are OpenAI's limits and prices, and a batch that takes no time.
+//! Configures the mock provider. The defaults are OpenAI's limits and prices, and batches that finish at once.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,25 +8,25 @@ use crate::faults::Rule;
 
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// 0 takes any free one.
+    /// Port to listen on; 0 selects any free port.
     pub port: u16,
     pub keys: Vec<String>,
     pub models: Vec<Model>,
-    /// A model for `docweir-encoder`; used when its dimension is the one that is asked for.
+    /// Folder of a model for `docweir-encoder`, used for vectors of that model's dimension.
     pub model_folder: Option<PathBuf>,
-    /// Where files and the journal lie. Without one, a folder that goes with the mock provider.
+    /// Folder for files and the journal. `None` means a temporary folder that is deleted with the mock provider.
     pub data: Option<PathBuf>,
-    /// Whether a file's content can be had in parts. OpenAI does not promise it.
+    /// If true, parts of a file's content can be requested. OpenAI does not promise this.
     pub ranges: bool,
-    /// Vectors are written as numbers, as servers do that know no base64.
+    /// If true, vectors are written as numbers even if base64 is requested, as some servers do.
     pub floats: bool,
     pub limits: Limits,
     pub comprehend: ComprehendLimits,
     pub pace: Pace,
     pub rates: Rates,
-    /// Dollars after which everything that costs is refused.
+    /// US dollars after which each charged request is refused.
     pub quota_usd: Option<f64>,
-    /// Whether the charges count every text, by its SHA-256.
+    /// If true, the charges are also counted by the SHA-256 of each text.
     pub ledger_by_text: bool,
     pub seed: u64,
     pub faults: Vec<Rule>,
@@ -58,15 +58,15 @@ impl Default for Options {
     }
 }
 
-/// A name that requests may give as `model`.
+/// Describes a model that requests may name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
     pub name: String,
-    /// The length of its vectors; none for a chat model.
+    /// Dimension of the model's vectors; `None` for a chat model.
     pub dimensions: Option<usize>,
-    /// Nano-dollars for a million tokens of input; a batch pays half.
+    /// Nanodollars per million input tokens; a batch pays half.
     pub input_price: u64,
-    /// Nano-dollars for a million tokens of output.
+    /// Nanodollars per million output tokens.
     pub output_price: u64,
 }
 
@@ -85,7 +85,7 @@ impl Model {
         Self { name: name.into(), dimensions: None, input_price, output_price }
     }
 
-    /// Nano-dollars for tokens, rounded once to a whole one.
+    /// Returns the cost of tokens in nanodollars, rounded once to a whole number.
     pub fn cost(&self, input: u64, output: u64, batch: bool) -> u64 {
         let whole =
             u128::from(input) * u128::from(self.input_price) + u128::from(output) * u128::from(self.output_price);
@@ -94,9 +94,9 @@ impl Model {
     }
 }
 
-/// Whole nano-dollars of an amount in dollars.
+/// Converts US dollars to whole nanodollars.
 pub fn nano(dollars: f64) -> u64 {
-    // Negative and absurd amounts end at the bounds of the type, which is what `as` does.
+    // The cast limits negative and huge amounts to the bounds of the type.
     (dollars * 1e9).round() as u64
 }
 
@@ -108,9 +108,9 @@ pub struct Limits {
     pub requests_per_batch: u64,
     pub inputs_per_batch: u64,
     pub batch_file_bytes: u64,
-    /// Tokens of all batches of a model that are not finished.
+    /// Maximum number of tokens of a model's unfinished batches.
     pub enqueued_tokens: u64,
-    /// Requests that are worked on at once; more get a 429.
+    /// Maximum number of concurrent requests; further requests get a 429.
     pub concurrent_requests: Option<usize>,
 }
 
@@ -129,14 +129,14 @@ impl Default for Limits {
     }
 }
 
-/// How long a batch takes.
+/// Configures the duration of a batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pace {
     pub validate: Duration,
-    /// Requests of a batch that are done in a second; as fast as it goes without a number.
+    /// Processed requests of a batch per second; `None` means no limit.
     pub items_per_second: Option<f64>,
     pub finalize: Duration,
-    /// From creation to expiry, whatever the completion window says.
+    /// Time from creation to expiry, whatever the completion window is.
     pub expire: Duration,
 }
 
@@ -156,7 +156,7 @@ impl Default for Pace {
 pub struct Rates {
     pub requests_per_minute: Option<u64>,
     pub tokens_per_minute: Option<u64>,
-    /// The part of a minute's budget that may be used at once (0 to 1).
+    /// Share of a minute's budget that may be used at once (0 to 1).
     pub burst_share: f64,
 }
 

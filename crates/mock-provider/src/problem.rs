@@ -1,4 +1,4 @@
-//! Errors as OpenAI words them: a status and `{"error": {"message", "type", "param", "code"}}`.
+//! Builds errors in OpenAI's form: a status and `{"error": {"message", "type", "param", "code"}}`.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ pub struct Problem {
     pub code: Option<&'static str>,
     pub param: Option<&'static str>,
     pub message: String,
-    /// After how long asking again may help: `retry-after` and `retry-after-ms`.
+    /// Time after which a retry may succeed: `retry-after` and `retry-after-ms`.
     pub retry_after: Option<Duration>,
-    /// More headers: the state of the rate limits.
+    /// Additional headers with the state of the rate limits.
     pub headers: Vec<(&'static str, String)>,
 }
 
@@ -65,7 +65,7 @@ impl Problem {
         .code("insufficient_quota")
     }
 
-    /// The mock provider itself failed, on its disk for instance: never part of a test's plan.
+    /// Reports a failure of the mock provider itself, such as a disk error. Tests never expect it.
     pub fn internal(what: &str, error: impl std::fmt::Display) -> Self {
         Self::new(500, format!("the mock provider cannot {what}: {error}"))
     }

@@ -1,15 +1,15 @@
-//! The part of an address behind the question mark, and a page of a list.
+//! Parses query strings, and splits lists into pages.
 
 use serde_json::{Value, json};
 
 use crate::problem::Problem;
 
-/// The value of a name. Ids and numbers need no decoding, and nothing else is asked for.
+/// Returns the value of a parameter. Values are not decoded, because only ids and numbers are used.
 pub fn value<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
     query?.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
-/// One page: the items behind `after`, at most `limit` of them.
+/// Returns one page: at most `limit` items after the item `after`.
 pub fn page(items: Vec<(&str, Value)>, query: Option<&str>, usual: usize, most: usize) -> Result<Value, Problem> {
     let limit = match value(query, "limit") {
         None => usual,

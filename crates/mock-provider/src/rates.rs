@@ -1,9 +1,9 @@
-//! Requests and tokens a minute, for each key and model.
+//! Limits requests and tokens per minute for each key and model.
 //!
-//! A bucket refills all the time and starts full. A request that is refused for its tokens has used its place among the
-//! requests, but no tokens. One that is refused for want of a place uses nothing, or clients that wait as they were
-//! told could keep each other out for ever. A request larger than a small burst passes when the bucket is full, and
-//! leaves it in debt; one larger than a whole minute never passes.
+//! A bucket refills continuously and starts full. A request that is refused for its tokens has used one request but
+//! no tokens. A request that is refused for the limit of requests uses nothing; otherwise, clients that wait as
+//! advised could block each other forever. A request larger than a small burst passes when the bucket is full, and
+//! leaves it in debt. A request larger than a whole minute never passes.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::clock::millis;
 use crate::options;
 use crate::problem::Problem;
 
-/// What floats may be off by after a wait that was told in milliseconds.
+/// Tolerance for rounding errors after a wait that was announced in milliseconds.
 const SLACK: f64 = 1e-6;
 
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Bucket {
         (self.limit as f64 / 60.0).max(1e-9)
     }
 
-    /// Takes an amount, or says how long it is until there is enough.
+    /// Takes an amount, or returns the wait until enough is available.
     fn take(&mut self, amount: u64, now: Duration) -> Result<(), Duration> {
         self.refill(now);
         let needed = (amount as f64).min(self.capacity);
@@ -51,7 +51,7 @@ impl Bucket {
     }
 
     fn remaining(&self) -> u64 {
-        // Debt counts as nothing left, which is what the cast does with negative numbers.
+        // A negative level counts as nothing left; the cast turns it into 0.
         (self.level + SLACK).floor() as u64
     }
 
@@ -66,7 +66,7 @@ struct Pair {
     tokens: Option<Bucket>,
 }
 
-/// All buckets. Time is given from outside, as the time since any fixed moment.
+/// Holds all buckets. The caller passes the time, measured from any fixed moment.
 #[derive(Debug)]
 pub struct Buckets {
     rates: options::Rates,
@@ -86,7 +86,7 @@ impl Buckets {
         })
     }
 
-    /// Takes a place for one request.
+    /// Takes one request from the budget.
     pub fn request(&mut self, key: &str, model: &str, now: Duration) -> Result<(), Problem> {
         let pair = self.pair(key, model, now);
         let Some(bucket) = &mut pair.requests else { return Ok(()) };
@@ -100,7 +100,7 @@ impl Buckets {
         }
     }
 
-    /// Takes tokens, and gives the headers of the reply.
+    /// Takes tokens from the budget, and returns the headers of the reply.
     pub fn tokens(
         &mut self,
         key: &str,
@@ -158,7 +158,7 @@ fn headers(pair: &Pair) -> Vec<(&'static str, String)> {
     out
 }
 
-/// A duration as OpenAI writes it: `0s`, `120ms`, `1s`, `8.64s`, `6m0s`, `1h0m0s`.
+/// Formats a duration as OpenAI does: `0s`, `120ms`, `1s`, `8.64s`, `6m0s`, `1h0m0s`.
 pub fn written(duration: Duration) -> String {
     let all = millis(duration) + u64::from(!duration.subsec_nanos().is_multiple_of(1_000_000));
     if all > 0 && all < 1000 {

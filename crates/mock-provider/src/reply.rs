@@ -1,4 +1,4 @@
-//! Replies, and how they are sent: at once, from disk, or cut off.
+//! Sends replies: at once, from disk, or cut off.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -15,9 +15,9 @@ use tokio::sync::mpsc;
 
 use crate::problem::Problem;
 
-/// What is read from disk at a time, per download.
+/// Bytes that a download reads from disk at a time.
 const PIECE: usize = 256 * 1024;
-/// Long enough for what was sent before a cut to leave the machine's buffers.
+/// Pause before a cut, so that the bytes sent before it leave the machine's buffers.
 const BEFORE_CUT: Duration = Duration::from_millis(20);
 
 pub struct Reply {
@@ -28,7 +28,7 @@ pub struct Reply {
 
 pub enum Content {
     Bytes(Bytes),
-    /// Opened at the first byte to send.
+    /// Content of an open file, which is read while it is sent.
     File {
         file: File,
         length: u64,
@@ -54,7 +54,7 @@ impl Reply {
         Self { status: 200, headers, content: Content::Bytes(bytes.into()) }
     }
 
-    /// The whole reply, or its first half and then the end of the connection.
+    /// Sends the whole reply, or its first half followed by the end of the connection.
     pub fn send(self, cut: bool) -> Response<Outgoing> {
         let length = self.content.length();
         let sent = if cut { length / 2 } else { length };
@@ -111,13 +111,13 @@ async fn end_early(sender: &mpsc::Sender<io::Result<Bytes>>) {
     let _ = sender.send(Err(io::Error::other("cut on purpose"))).await;
 }
 
-/// Runs on a thread of its own, and ends when nobody wants more.
+/// Reads the file in pieces on its own thread. Ends when the receiver is dropped.
 fn read(mut file: File, length: u64, to: &mpsc::Sender<io::Result<Bytes>>) {
     let mut left = length;
     while left > 0 {
         let mut buffer = vec![0; usize::try_from(left).map_or(PIECE, |left| left.min(PIECE))];
         left -= buffer.len() as u64;
-        // A file that is shorter than it was ends the reply early, as an error.
+        // A file that has become shorter ends the reply early, with an error.
         let piece = file.read_exact(&mut buffer).map(|()| Bytes::from(buffer));
         let broken = piece.is_err();
         if to.blocking_send(piece).is_err() || broken {
@@ -133,7 +133,7 @@ pub fn open_part(path: &std::path::Path, from: u64, length: u64) -> io::Result<C
     Ok(Content::File { file, length })
 }
 
-/// The body as hyper wants it.
+/// Implements the body of a response for hyper.
 pub enum Outgoing {
     Whole(Option<Bytes>),
     Pieces { pieces: mpsc::Receiver<io::Result<Bytes>>, length: u64 },
@@ -156,7 +156,7 @@ impl Body for Outgoing {
         }
     }
 
-    /// Exact, so that a client sees a cut as one: the reply says how long it should have been.
+    /// Returns the full length of the reply, so that a client can detect a cut.
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(match self {
             Outgoing::Whole(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),

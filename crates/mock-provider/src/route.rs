@@ -1,4 +1,5 @@
-//! From a request to its reply: key, fault, limits, the endpoint, and the fault again.
+//! Leads from a request to its reply: checks the key, draws a fault, checks the limits, calls the endpoint, and
+//! applies the fault.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +17,10 @@ use crate::reply::{Content, Outgoing, Reply};
 use crate::world::World;
 use crate::{batches, chat, comprehend, control, files};
 
-/// The largest body that is not a file: 2,048 inputs of 8,192 tokens would be refused for their tokens long before.
+/// Maximum size of a body that is not a file, in bytes. Requests within the token limits are far smaller.
 const MAX_BODY: usize = 64 << 20;
 
-/// The connection ends without a reply, as was asked for.
+/// Ends the connection without a reply, as a fault requires.
 #[derive(Debug, thiserror::Error)]
 #[error("cut on purpose")]
 pub struct Cut;
@@ -34,7 +35,7 @@ pub async fn serve(world: Arc<World>, request: Request<Incoming>) -> Result<Resp
     let on = endpoint(request.method(), request.uri().path()).map(|endpoint| endpoint.on());
     let fault = on.and_then(|on| world.faults().draw(on));
     if let Some(rule) = &fault {
-        // A fault that is missing in the charges would make a test believe what did not happen; nothing better to do.
+        // If the journal fails, the charges lack this fault. There is no better reaction here.
         let _ = world.record(vec![Event::Fault { name: rule.name() }]);
     }
     let act = fault.as_ref().map(|rule| rule.act);
@@ -216,14 +217,14 @@ async fn collect(body: Incoming) -> Result<bytes::Bytes, Problem> {
     }
 }
 
-/// Reads what is still coming before it refuses: a client that is not done with sending would see a broken connection
-/// instead of the reply.
+/// Reads the rest of the body before a refusal. Otherwise, a client that is still sending would see a broken
+/// connection instead of the reply.
 async fn after(mut body: Incoming, problem: Problem) -> Problem {
     while let Some(Ok(_)) = body.frame().await {}
     problem
 }
 
-/// Off the thread that serves all connections.
+/// Runs the work on another thread than the one that serves all connections.
 async fn blocking(work: impl FnOnce() -> Result<Reply, Problem> + Send + 'static) -> Result<Reply, Problem> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,

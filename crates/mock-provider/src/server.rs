@@ -1,6 +1,6 @@
-//! The server, on a thread and a runtime of its own.
+//! Runs the server on its own thread and its own runtime.
 //!
-//! So a test need not be async, and one that pauses or blocks its own runtime does not stop the mock provider.
+//! So a test need not be async, and a test that pauses or blocks its own runtime does not stop the mock provider.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -22,12 +22,12 @@ use crate::options::Options;
 use crate::route;
 use crate::world::World;
 
-/// How long the end waits for rows that are being worked on.
+/// Longest wait at shutdown for rows that are being processed.
 const DRAIN: Duration = Duration::from_secs(10);
-/// After a connection could not be accepted, mostly for want of descriptors.
+/// Pause after a failed accept, whose usual cause is a lack of file descriptors.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A running mock provider. It ends when this is dropped: open connections are closed, batches stay where they are.
+/// Runs a mock provider until this value is dropped. Open connections are then closed; batches keep their state.
 pub struct MockProvider {
     port: u16,
     world: Arc<World>,
@@ -36,7 +36,7 @@ pub struct MockProvider {
 }
 
 impl MockProvider {
-    /// Listens on 127.0.0.1 when this returns.
+    /// Starts the server. It listens on 127.0.0.1 when this function returns.
     pub fn start(options: Options) -> Result<Self, MockProviderError> {
         let listen = |port, source| MockProviderError::Listen { port, source };
         let port = options.port;
@@ -45,7 +45,7 @@ impl MockProvider {
         let port = listener.local_addr().map_err(|source| listen(port, source))?.port();
         let world = Arc::new(World::open(options)?);
         let runtime = Builder::new_current_thread().enable_all().build().map_err(MockProviderError::Thread)?;
-        // The first count builds tables; no request should wait for that.
+        // The first count builds tables. Build them here, so that no request waits for them.
         count_tokens("warm");
 
         let (stop, stopped) = oneshot::channel();
@@ -57,12 +57,12 @@ impl MockProvider {
         Ok(Self { port, world, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// What a client puts before `/embeddings`.
+    /// Returns the base URL for OpenAI clients, which append `/embeddings` and other paths.
     pub fn base_url(&self) -> String {
         format!("http://127.0.0.1:{}/v1", self.port)
     }
 
-    /// Where Comprehend is.
+    /// Returns the endpoint of Comprehend.
     pub fn comprehend_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
@@ -71,12 +71,12 @@ impl MockProvider {
         self.port
     }
 
-    /// Everything that was charged and refused until now.
+    /// Returns all charges and refusals until now.
     pub fn charges(&self) -> Charges {
         self.world.ledger().charges()
     }
 
-    /// Puts other faults in the place of all that are set.
+    /// Replaces all faults.
     pub fn set_faults(&self, rules: Vec<Rule>) -> Result<(), MockProviderError> {
         self.world.faults().set(rules).map_err(MockProviderError::Faults)
     }
@@ -99,12 +99,12 @@ fn run(runtime: Runtime, listener: TcpListener, world: Arc<World>, stopped: ones
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) => {
-                        // Small replies should not wait for their acknowledgement.
+                        // Send small replies without waiting for acknowledgements.
                         let _ = stream.set_nodelay(true);
                         let world = world.clone();
                         let service = service_fn(move |request| route::serve(world.clone(), request));
                         let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                        // Its error is the client's loss or a fault that was asked for.
+                        // An error here is a client that disconnected, or a fault that a test set.
                         tokio::spawn(async move { drop(connection.await) });
                     }
                     Err(_) => tokio::time::sleep(PAUSE).await,

@@ -1,8 +1,9 @@
-//! The vector of a text.
+//! Computes the vector of a text.
 //!
-//! By default a hashed bag of words: each word adds to a few dimensions that its hash names, so texts that share words
-//! point the same way and others do not. A little noise drawn from the whole text makes every component non-zero, as
-//! a real model does: a reply is as large on the wire, and texts with the same words in another order are not equal.
+//! The default is a hashed bag of words. Each word adds to a few dimensions that its hash selects, so texts that
+//! share words have similar vectors. A little noise derived from the whole text makes every component non-zero, as
+//! with a real model. Replies therefore have a realistic size, and texts with the same words in another order have
+//! different vectors.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,25 +12,25 @@ use docweir_encoder::Encoder;
 
 use crate::error::MockProviderError;
 
-/// How many dimensions a word touches.
+/// Number of dimensions that a word changes.
 const TOUCHED: u64 = 8;
-/// The length of the noise, as a part of what the words give.
+/// Length of the noise, relative to the length of the words' vector.
 const NOISE: f32 = 0.1;
 
-/// The unit vector that the mock provider returns for a text, unless a model folder of this dimension is given. It depends
-/// on nothing else, neither on the model's name nor on the seed.
+/// Returns the unit vector of a text, as the mock provider does without a model folder of this dimension. The vector
+/// depends on the text and the dimension only, not on the model's name or the seed.
 pub fn vector(text: &str, dimensions: usize) -> Vec<f32> {
     let mut out = vec![0f32; dimensions];
     if dimensions == 0 {
         return out;
     }
-    // Sorted, because the sum of floats depends on the order.
+    // The map is sorted, because the sum of floats depends on the order.
     let mut words: BTreeMap<String, u32> = BTreeMap::new();
     for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
         *words.entry(word.to_lowercase()).or_default() += 1;
     }
     for (word, count) in words {
-        // Short words are mostly the ones that every text has.
+        // Short words occur in most texts, so they count less.
         let weight = if word.chars().count() > 3 { 1.0 } else { 0.3 } * (1.0 + (count as f32).ln());
         let mut random = Mix(hash(word.as_bytes()));
         for _ in 0..TOUCHED {
@@ -40,7 +41,7 @@ pub fn vector(text: &str, dimensions: usize) -> Vec<f32> {
     }
     let size = length(&out);
     let mut random = Mix(hash(text.as_bytes()));
-    // Uniform on ±1 has a mean square of a third.
+    // A uniform distribution on ±1 has a mean square of a third.
     let noise = if size > 0.0 { size * NOISE } else { 1.0 } / (dimensions as f32 / 3.0).sqrt();
     for value in &mut out {
         *value += noise * ((random.next() >> 40) as f32 / (1u32 << 23) as f32 - 1.0);
@@ -60,12 +61,12 @@ fn normalise(values: &mut [f32]) {
     }
 }
 
-/// FNV-1a: stable over versions and machines, unlike the standard library's hashes.
+/// Computes FNV-1a, which is stable over versions and machines, unlike the standard library's hashes.
 pub fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &b| (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
-/// SplitMix64.
+/// Generates random numbers with SplitMix64.
 pub struct Mix(pub u64);
 
 impl Mix {
@@ -78,7 +79,7 @@ impl Mix {
     }
 }
 
-/// Where vectors come from.
+/// Provides vectors from an encoder or from hashed words.
 pub struct Source {
     encoder: Option<Encoder>,
 }
@@ -99,7 +100,7 @@ impl Source {
     }
 }
 
-/// A text that the encoder's window does not hold is cut: OpenAI's window is larger, and the request is a legal one.
+/// Encodes a text, and cuts it to the encoder's window if needed. OpenAI's window is larger, so the request is legal.
 fn encoded(encoder: &Encoder, text: &str) -> Vec<f32> {
     let mut text = text;
     loop {

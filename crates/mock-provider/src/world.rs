@@ -1,4 +1,4 @@
-//! What all requests and batches share.
+//! Holds the state that all requests and batches share.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ use crate::vectors::{Mix, Source, hash};
 pub struct World {
     pub options: Options,
     pub vectors: Source,
-    /// Told when a batch is cancelled, so that nobody has to ask again and again.
+    /// Notifies waiting tasks when a batch is cancelled, so that they need not poll.
     pub changed: watch::Sender<()>,
     ledger: Mutex<Ledger>,
     faults: Mutex<Faults>,
@@ -30,7 +30,7 @@ pub struct World {
     working: AtomicUsize,
     began: Instant,
     files: PathBuf,
-    /// Deleted with the mock provider.
+    /// Temporary data folder; deleted with the mock provider.
     _temporary: Option<tempfile::TempDir>,
 }
 
@@ -40,7 +40,7 @@ impl World {
             Some(_) => None,
             None => Some(
                 tempfile::tempdir()
-                    .map_err(|source| MockProviderError::Data { path: "a temporary one".into(), source })?,
+                    .map_err(|source| MockProviderError::Data { path: "(a temporary folder)".into(), source })?,
             ),
         };
         let folder = match (&options.data, &temporary) {
@@ -86,7 +86,7 @@ impl World {
         self.ledger().write(events).map_err(|error| Problem::internal("write its journal", error))
     }
 
-    /// For the rates: time since the start.
+    /// Returns the time since the start, for the rates.
     pub fn now(&self) -> Duration {
         self.began.elapsed()
     }
@@ -99,7 +99,7 @@ impl World {
         self.files.join(id)
     }
 
-    /// An id that no other thing of this data folder has, and the same one in a run that is repeated.
+    /// Creates an id that is unique in this data folder and the same in a repeated run.
     pub fn id(&self, prefix: &str, name: &str) -> String {
         let mut random = Mix(self.options.seed ^ hash(prefix.as_bytes()) ^ hash(name.as_bytes()).rotate_left(17));
         format!("{prefix}{:016x}{:08x}", random.next(), random.next() >> 32)
@@ -112,7 +112,7 @@ impl World {
         }
     }
 
-    /// A place among the requests that are worked on, until it is dropped.
+    /// Takes one of the slots for concurrent requests until the result is dropped.
     pub fn place(&self) -> Result<Place<'_>, Problem> {
         let place = Place(&self.working);
         let before = self.working.fetch_add(1, Ordering::AcqRel);
@@ -127,7 +127,7 @@ impl World {
         }
     }
 
-    /// What a request with these texts costs.
+    /// Returns the charge for a request with these texts.
     pub fn charge(&self, key: &str, model: &Model, texts: &[String], tokens: u64, custom_id: Option<&str>) -> Charge {
         let batch = custom_id.is_some();
         let hashed = if self.options.ledger_by_text { texts } else { &[] };

@@ -1,6 +1,7 @@
-//! Validation: what makes a batch fail before any row is worked on.
+//! Validates a batch's input file before any row is processed.
 //!
-//! Only the envelope of a row is judged here, as OpenAI does. A row whose body breaks a limit ends in the error file.
+//! As at OpenAI, only the envelope of a row is checked here. A row whose body exceeds a limit gets a line in the
+//! error file.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -13,10 +14,10 @@ use super::record::BatchError;
 use crate::embeddings::{count_tokens, input_count};
 use crate::world::World;
 
-/// More errors than this are not listed.
+/// Maximum number of errors that are listed.
 const MAX_ERRORS: usize = 100;
 
-/// What a good input file holds.
+/// Summarises a valid input file.
 #[derive(Debug, PartialEq)]
 pub struct Checked {
     pub total: u64,
@@ -24,7 +25,7 @@ pub struct Checked {
     pub model: String,
 }
 
-/// Reads the input file once, line by line.
+/// Reads the input file once, line by line. Returns its summary or its errors.
 pub fn check(world: &World, path: &Path) -> io::Result<Result<Checked, Vec<BatchError>>> {
     let mut found = Found { seen: HashSet::new(), model: None, inputs: 0, tokens: 0, errors: Vec::new() };
     let mut reader = BufReader::new(File::open(path)?);

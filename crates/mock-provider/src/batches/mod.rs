@@ -1,4 +1,4 @@
-//! `/v1/batches`: creating, asking, listing, cancelling. What happens to a batch afterwards is in [`runner`].
+//! Serves `/v1/batches`: creates, returns, lists and cancels batches. Their further processing is in [`runner`].
 
 mod check;
 mod record;
@@ -21,7 +21,7 @@ use crate::query;
 use crate::reply::Reply;
 use crate::world::World;
 
-/// The only endpoint that batches are accepted for.
+/// Endpoint that batches are accepted for; there is no other.
 const ENDPOINT: &str = "/v1/embeddings";
 
 pub fn create(world: &Arc<World>, key: &str, body: &[u8]) -> Result<Reply, Problem> {
@@ -109,7 +109,7 @@ pub fn list(world: &World, query: Option<&str>) -> Result<Reply, Problem> {
     Ok(Reply::json(&query::page(items, query, 20, 100)?))
 }
 
-/// The reply says `cancelling`; what was done until then stays done and paid.
+/// Cancels a batch. The reply has the status `cancelling`; completed rows stay completed and charged.
 pub fn cancel(world: &World, id: &str) -> Result<Reply, Problem> {
     let mut ledger = world.ledger();
     let mut batch = ledger.batch(id).cloned().ok_or_else(|| unknown(id))?;

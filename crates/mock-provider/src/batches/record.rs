@@ -1,4 +1,4 @@
-//! A batch as it is kept, and as it is shown.
+//! Defines the stored form of a batch, and its JSON form in replies.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ impl MockBatchStatus {
     }
 }
 
-/// Why a batch failed.
+/// Describes an error that fails a batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BatchError {
     pub code: String,
@@ -45,7 +45,7 @@ pub struct BatchError {
     pub line: Option<u64>,
 }
 
-/// How far the rows are. The sizes say where both files end, whatever a killed process wrote behind.
+/// Counts the processed rows. The sizes are the valid lengths of both files; a killed process may have written more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     pub done: u64,
@@ -59,7 +59,7 @@ pub struct Progress {
 pub struct Batch {
     pub id: String,
     pub number: u64,
-    /// Whom its rows are charged to.
+    /// Key that the rows are charged to.
     pub key: String,
     pub input_file_id: String,
     pub metadata: Value,
@@ -74,10 +74,10 @@ pub struct Batch {
     pub cancelling_ms: Option<u64>,
     pub cancelled_ms: Option<u64>,
     pub errors: Vec<BatchError>,
-    /// The fault that was drawn for it.
+    /// Fault that was drawn for the batch.
     pub outcome: Option<Rule>,
     pub model: Option<String>,
-    /// Rows, once they are counted.
+    /// Number of rows, once they are counted.
     pub total: u64,
     /// Tokens of all rows.
     pub tokens: u64,
@@ -88,7 +88,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Takes another status, and notes when.
+    /// Sets the status, and the time of the change.
     pub fn move_to(&mut self, status: MockBatchStatus) {
         let now = Some(unix_millis());
         self.status = status;

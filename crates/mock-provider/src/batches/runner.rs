@@ -1,8 +1,8 @@
-//! The life of a batch after its creation: validating → in_progress → finalizing → completed, and the other ways.
+//! Processes a batch after its creation: validating → in_progress → finalizing → completed, or another final status.
 //!
-//! One task a batch. It reads the status from the ledger, does the step that belongs to it, and writes the next one
-//! only if nobody has changed it meanwhile, which a cancellation does. So a task may end anywhere, with the process,
-//! and a new one goes on.
+//! Each batch has one task. The task reads the status from the ledger, performs the step for it, and writes the next
+//! status only if the status has not changed in the meantime, as it does on a cancellation. So a task may end at any
+//! point with the process, and a new task continues.
 
 use std::io;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::files::written_by_batch;
 use crate::ledger::Event;
 use crate::world::World;
 
-/// Rows between two looks at the clock and the status.
+/// Number of rows between two checks of the clock and the status.
 const ROWS_AT_ONCE: u64 = 64;
 
-/// Takes up the batches that an earlier process left behind.
+/// Resumes the batches that an earlier process left unfinished.
 pub fn resume(world: &Arc<World>) {
     let ids: Vec<_> = world.ledger().batches().into_iter().rev().map(|batch| batch.id.clone()).collect();
     for id in ids {
@@ -48,7 +48,7 @@ pub async fn run(world: Arc<World>, id: String) {
         };
         if let Err(error) = step {
             let failed = change(&world, &id, status, |batch| {
-                batch.fail(vec![simple_error("server_error", format!("the mock provider cannot go on: {error}"))]);
+                batch.fail(vec![simple_error("server_error", format!("the mock provider cannot continue: {error}"))]);
                 Ok(Vec::new())
             });
             if failed.is_err() {
@@ -58,17 +58,17 @@ pub async fn run(world: Arc<World>, id: String) {
     }
 }
 
-/// Waits until a Unix time in milliseconds, or until some batch is changed from outside.
+/// Waits until a Unix time in milliseconds, or until any batch is changed by a request.
 async fn wait_until(ms: u64, changed: &mut watch::Receiver<()>) {
     let wait = Duration::from_millis(ms.saturating_sub(unix_millis()));
     tokio::select! {
         () = tokio::time::sleep(wait) => {}
-        // The sender lives as long as the world, which this task holds.
+        // The sender lives as long as the world, and this task holds the world.
         _ = changed.changed() => {}
     }
 }
 
-/// Changes a batch that still has the status that the change was made for. Events of the change come first.
+/// Changes a batch if it still has the status `from`. The events that `edit` returns are written first.
 fn change(
     world: &World,
     id: &str,
@@ -108,7 +108,7 @@ async fn validate(world: &Arc<World>, batch: Batch, changed: &mut watch::Receive
 
 fn accept(world: &World, id: &str, checked: Result<Checked, Vec<BatchError>>) -> io::Result<()> {
     let limit = world.options.limits.enqueued_tokens;
-    // Asked and taken under one lock, or two batches could both find room.
+    // Check and reservation happen under one lock. Otherwise two batches could both fit into the same limit.
     let mut ledger = world.ledger();
     let Some(mut batch) = ledger.batch(id).filter(|batch| batch.status == MockBatchStatus::Validating).cloned() else {
         return Ok(());
@@ -184,7 +184,7 @@ async fn work(world: &Arc<World>, batch: Batch, changed: &mut watch::Receiver<()
         })
         .await?;
         work = returned;
-        // Whoever cancelled meanwhile: these rows are done, and are paid for.
+        // The batch may have been cancelled meanwhile. These rows are done, so they are charged.
         world.ledger().write(vec![Event::Rows { batch: id.clone(), progress: work.progress, charges: charges? }])?;
     }
 }
@@ -212,7 +212,7 @@ async fn finish(
     change_with_files(world, &batch.id, batch.status, |batch| batch.move_to(end))
 }
 
-/// Ends a batch, and shows its files: those that have something in them.
+/// Ends a batch, and publishes those of its files that are not empty.
 fn change_with_files(world: &World, id: &str, from: MockBatchStatus, edit: impl FnOnce(&mut Batch)) -> io::Result<()> {
     let (output, errors) = file_ids(world, id);
     let (first, second) = {

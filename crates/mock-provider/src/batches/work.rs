@@ -1,4 +1,4 @@
-//! The rows of a batch: from the input file to the output and error files, in flat memory.
+//! Processes the rows of a batch: from the input file to the output and error files, in constant memory.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
@@ -14,27 +14,27 @@ use crate::problem::Problem;
 use crate::vectors::hash;
 use crate::world::World;
 
-/// What is gathered before it is written.
+/// Bytes that are collected before they are written.
 const BUFFER: usize = 1 << 20;
 
-/// A batch's files, open, with the place where each line begins.
+/// Holds the open files of a batch, and the position of each line.
 pub struct Work {
     input: File,
     output: File,
     errors: File,
-    /// Offset and length of each line, in the order in which they are worked on, with their number.
+    /// Number, offset and length of each line, in processing order.
     lines: Vec<(usize, u64, usize)>,
     pub progress: Progress,
     batch: Batch,
 }
 
-/// The names of both files of a batch. They are known before the files are shown.
+/// Returns the ids of the output file and the error file of a batch. They are fixed before the files are published.
 pub fn file_ids(world: &World, batch: &str) -> (String, String) {
     (world.id("file-", &format!("{batch}.output")), world.id("file-", &format!("{batch}.errors")))
 }
 
 impl Work {
-    /// Begins, or goes on where the journal says.
+    /// Opens the files, and continues at the progress that the journal records.
     pub fn open(world: &World, batch: Batch) -> io::Result<Self> {
         let input = File::open(world.file_path(&batch.input_file_id))?;
         let (output, errors) = file_ids(world, &batch.id);
@@ -53,7 +53,7 @@ impl Work {
         Ok(Self { input, output, errors, lines, progress, batch })
     }
 
-    /// How many rows will be done before something else happens to the batch.
+    /// Returns the number of rows to process before the batch's outcome takes effect.
     pub fn target(&self) -> u64 {
         let part = |share: f64| count(share, self.total());
         match self.batch.outcome.as_ref().map(|rule| (rule.act, rule.share)) {
@@ -67,7 +67,7 @@ impl Work {
         self.lines.len() as u64
     }
 
-    /// Does the next rows, and says what they cost.
+    /// Processes the next rows, and returns their charges.
     pub fn rows(&mut self, world: &World, count: u64) -> io::Result<Vec<Charge>> {
         let (mut output, mut errors, mut charges) = (Vec::new(), Vec::new(), Vec::new());
         let target = self.target();
@@ -112,7 +112,7 @@ impl Work {
         Ok(charges)
     }
 
-    /// Says of every row that is not done that there was no time for it.
+    /// Writes an expiry error for each row that is not processed.
     pub fn expire(&mut self) -> io::Result<()> {
         let error = json!({
             "code": "batch_expired",
@@ -132,14 +132,14 @@ impl Work {
     fn line(&self) -> io::Result<(usize, Value)> {
         let at = usize::try_from(self.progress.done).unwrap_or(usize::MAX);
         let Some(&(number, offset, length)) = self.lines.get(at) else {
-            return Err(io::Error::other("the input file has lost lines"));
+            return Err(io::Error::other("the input file has fewer lines than before"));
         };
         let mut line = vec![0; length];
         self.input.read_exact_at(&mut line, offset)?;
         Ok((number, serde_json::from_slice(&line)?))
     }
 
-    /// What the batch's fault does to this row, if anything.
+    /// Returns what the batch's fault does to this row.
     fn bent(&self, number: usize) -> Option<Act> {
         let rule = self.batch.outcome.as_ref()?;
         match rule.act {
@@ -196,7 +196,7 @@ fn outcome(batch: &Batch) -> Option<Act> {
     batch.outcome.as_ref().map(|rule| rule.act)
 }
 
-/// Number, offset and length of each line that is not empty.
+/// Returns number, offset and length of each line that is not empty.
 fn index(input: &File) -> io::Result<Vec<(usize, u64, usize)>> {
     let mut reader = BufReader::new(input);
     let (mut lines, mut offset, mut line) = (Vec::new(), 0, Vec::new());
@@ -213,12 +213,13 @@ fn index(input: &File) -> io::Result<Vec<(usize, u64, usize)>> {
     }
 }
 
-/// A share of all rows, rounded up: 0.1 of 30 is 3, whatever floats say.
+/// Returns a share of all rows, rounded up. The small correction keeps 0.1 of 30 at 3 despite rounding errors.
 fn count(share: f64, total: u64) -> u64 {
     ((share * total as f64 - 1e-9).ceil() as u64).min(total)
 }
 
-/// Spreads the share evenly over the rows. Without a share it is one row.
+/// Returns whether the rule affects this row. The affected rows are spread evenly; without a share, one row is
+/// affected.
 fn chosen(rule: &Rule, number: u64, total: u64) -> bool {
     let count = rule.share.map_or(1, |share| count(share, total));
     (number + 1) * count / total.max(1) > number * count / total.max(1)

@@ -1,4 +1,5 @@
-//! What is found: rules that a test can predict. Everything works on code points, so places are right by construction.
+//! Finds entities, phrases, languages and personal data by rules that a test can predict. All functions work on code
+//! points, so the offsets are right by construction.
 
 use serde_json::{Value, json};
 
@@ -7,7 +8,7 @@ const LEGAL_FORMS: &[&str] = &["AG", "Company", "Corp", "GmbH", "Inc", "Ltd"];
 const STREETS: &[&str] = &["Avenue", "Lane", "Road", "Street"];
 const GOOD: &[&str] = &["excellent", "good", "great", "growth", "happy", "pleased", "strong"];
 const BAD: &[&str] = &["bad", "decline", "failed", "loss", "poor", "terrible", "weak"];
-/// Words that tell a language, where its script does not.
+/// Words that identify a language whose script does not.
 const TELLING: &[(&str, &[&str])] = &[
     ("de", &["der", "die", "und", "nicht", "ist", "das", "wird"]),
     ("en", &["the", "and", "of", "is", "was", "to", "with"]),
@@ -16,7 +17,7 @@ const TELLING: &[(&str, &[&str])] = &[
     ("pl", &["jest", "nie", "się", "oraz", "przez", "który"]),
 ];
 
-/// A word's place in code points.
+/// Locates a word, in code points.
 #[derive(Clone, Copy)]
 struct Word {
     start: usize,
@@ -59,12 +60,12 @@ impl Text {
         self.chars[word.start].is_uppercase()
     }
 
-    /// Nothing but one blank stands between the two.
+    /// Returns whether exactly one blank separates the two words.
     fn follows(&self, word: Word, next: Word) -> bool {
         next.start == word.end + 1 && self.chars[word.end] == ' '
     }
 
-    /// The longest runs of words of which all are taken and each follows the one before.
+    /// Returns the longest runs of adjacent words that `taken` accepts.
     fn runs(&self, taken: impl Fn(&Self, Word) -> bool) -> Vec<&[Word]> {
         let mut runs = Vec::new();
         let mut from = 0;
@@ -89,7 +90,7 @@ impl Text {
     }
 }
 
-/// The likeliest, and a second one that hardly is.
+/// Returns the most likely language, and an unlikely one before it.
 pub fn languages(text: &str) -> Value {
     let of = |low: u32, high: u32| text.chars().filter(|c| (low..=high).contains(&(*c as u32))).count();
     let scripts = [
@@ -115,7 +116,7 @@ pub fn languages(text: &str) -> Value {
     json!([{"LanguageCode": "la", "Score": 0.004}, {"LanguageCode": code, "Score": 0.99}])
 }
 
-/// Names of two words and more, and years; a capital letter alone is hardly one.
+/// Returns names of two or more words, and years. A single capitalised word gets a low score.
 pub fn entities(text: &str) -> Value {
     let text = Text::of(text);
     let mut found = Vec::new();
@@ -138,7 +139,7 @@ pub fn entities(text: &str) -> Value {
     Value::Array(found)
 }
 
-/// Two and three small words of four letters and more beside each other.
+/// Returns phrases of two or three adjacent lower-case words, each with at least four letters.
 pub fn key_phrases(text: &str) -> Value {
     let text = Text::of(text);
     let small = |t: &Text, w: Word| w.end - w.start >= 4 && t.chars[w.start..w.end].iter().all(|c| c.is_lowercase());
@@ -162,7 +163,7 @@ pub fn sentiment(text: &str) -> (&'static str, Value) {
     (label, json!({"Positive": positive, "Negative": negative, "Neutral": neutral, "Mixed": mixed}))
 }
 
-/// Names after a known given name, addresses in a street, e-mail addresses, long numbers, and dates.
+/// Returns names that start with a known given name, street addresses, e-mail addresses, long numbers, and dates.
 pub fn personal_data(text: &str) -> Value {
     let text = Text::of(text);
     let mut found: Vec<(usize, usize, &str, f64)> = Vec::new();

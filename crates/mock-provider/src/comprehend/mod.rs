@@ -1,8 +1,8 @@
-//! Amazon Comprehend, as far as its synchronous calls for texts go: the wire protocol (JSON 1.1, `X-Amz-Target`), its
+//! Simulates the synchronous text operations of Amazon Comprehend: the wire protocol (JSON 1.1, `X-Amz-Target`), its
 //! limits, partial failures and prices.
 //!
-//! What is found follows from simple rules (`find.rs`), so that a test can say what has to be there; places count Unicode
-//! code points, as the service's do. Only texts that are answered are charged, at three units at least.
+//! The results follow from simple rules (`find.rs`), so that a test can predict them. Offsets count Unicode code
+//! points, as the service's do. Only answered texts are charged, with at least three units each.
 
 mod find;
 mod rates;
@@ -29,25 +29,25 @@ use crate::route::Cut;
 use crate::vectors::{Mix, hash};
 use crate::world::World;
 
-/// Before the name of each operation.
+/// Prefix of each operation's name in the header.
 const SERVICE: &str = "Comprehend_20171127.";
-/// Larger than any request that is within the limits.
+/// Maximum size of a body, larger than any request within the limits.
 const MAX_BODY: usize = 4 << 20;
-/// Languages of all operations but two.
+/// Languages that entities, key phrases and sentiment support.
 const LANGUAGES: [&str; 12] = ["ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "pt", "zh", "zh-TW"];
-/// Languages in which personal data is found.
+/// Languages that the detection of personal data supports.
 const PERSONAL_LANGUAGES: [&str; 2] = ["en", "es"];
 
-/// Limits and price; those of the service by default.
+/// Limits and price. The defaults are those of the service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ComprehendLimits {
     pub texts_per_request: usize,
     pub bytes_per_text: usize,
-    /// Of a text that is looked through for personal data.
+    /// Maximum size of a text for the detection of personal data.
     pub bytes_of_personal_text: usize,
-    /// Of each operation; none by default.
+    /// Limit of each operation; none by default.
     pub requests_per_second: Option<f64>,
-    /// Dollars for a unit of a hundred characters.
+    /// US dollars per unit of a hundred characters.
     pub usd_per_unit: f64,
 }
 
@@ -63,7 +63,7 @@ impl Default for ComprehendLimits {
     }
 }
 
-/// What is asked for.
+/// Names the requested operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
     Language,
@@ -106,7 +106,7 @@ impl Operation {
     }
 }
 
-/// A refusal as the service words it.
+/// Holds a refusal in the service's words.
 struct Refusal {
     status: u16,
     kind: &'static str,
@@ -131,7 +131,7 @@ fn amazon(body: &Value) -> Reply {
     Reply { status: 200, headers: vec![("content-type", "application/x-amz-json-1.1".to_owned())], content }
 }
 
-/// Whether a request is one of Comprehend's.
+/// Returns whether a request is meant for Comprehend.
 pub fn is_meant<B>(request: &Request<B>) -> bool {
     target(request).is_some()
 }
@@ -144,7 +144,7 @@ pub async fn serve(world: &Arc<World>, request: Request<Incoming>) -> Result<Res
     let operation = target(&request).and_then(Operation::of);
     let fault = operation.and_then(|o| world.faults().draw(o.on()));
     if let Some(rule) = &fault {
-        // As for the other API: nothing better to do where the journal fails.
+        // If the journal fails, the fault is not recorded; the reply is sent anyway, as for the other API.
         let _ = world.record(vec![Event::Fault { name: rule.name() }]);
     }
     let act = fault.as_ref().map(|rule| rule.act);
@@ -178,7 +178,8 @@ async fn answer(
 ) -> Result<Reply, Refusal> {
     let signed = request.headers().get(AUTHORIZATION).and_then(|v| v.to_str().ok());
     let signed = signed.is_some_and(|v| v.starts_with("AWS4-HMAC-SHA256 ") && v.contains("/comprehend/aws4_request"));
-    // All of it, also of what is refused: a client that is not done with sending would see a broken connection.
+    // Read the whole body, even of a request that is refused. A client that is still sending would see a broken
+    // connection.
     let body = match Limited::new(request.into_body(), MAX_BODY).collect().await {
         Ok(body) => body.to_bytes(),
         Err(_) => return Err(refusal(413, "RequestEntityTooLargeException", "")),
@@ -212,7 +213,7 @@ async fn answer(
     analyse(world, operation, &body, fault)
 }
 
-/// Checks the request, answers, and writes down what it costs before anybody is told.
+/// Checks the request, computes the answer, and records its charge before the reply is sent.
 fn analyse(world: &World, operation: Operation, body: &Bytes, fault: Option<&Rule>) -> Result<Reply, Refusal> {
     let invalid = |text: &str| refusal(400, "SerializationException", text);
     let body: Value = serde_json::from_slice(body).map_err(|_| invalid("no JSON"))?;
@@ -287,7 +288,8 @@ fn language(operation: Operation, body: &Value) -> Result<&str, Refusal> {
     Ok(code)
 }
 
-/// The service's own message quotes the value, and so does this one: whoever logs it is found out.
+/// Refuses blank texts. Like the service's own message, the error quotes the value, so that tests can detect callers
+/// that log it.
 fn check(text: &str) -> Result<(), Refusal> {
     match text.trim().is_empty() {
         true => Err(refusal(400, "ValidationException", format!("value '{text}' must have length at least 1"))),
@@ -302,7 +304,7 @@ fn too_long(most: usize, bytes: usize) -> String {
     )
 }
 
-/// Units of a hundred characters, three at least.
+/// Returns the units of a text: one per hundred characters, at least three.
 fn units(text: &str) -> u64 {
     (text.chars().count() as u64).div_ceil(100).max(3)
 }

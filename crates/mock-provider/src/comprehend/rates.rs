@@ -1,9 +1,9 @@
-//! Requests a second, for each operation.
+//! Limits the requests per second of each operation.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// A budget for each operation, which saves up for a second.
+/// Holds a budget for each operation. Unused budget is saved up for one second.
 pub struct CallRates {
     per_second: Option<f64>,
     left: HashMap<&'static str, (f64, Duration)>,

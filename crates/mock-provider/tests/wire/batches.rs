@@ -1,4 +1,4 @@
-//! The life of a batch that meets no fault.
+//! Tests the life of a batch without faults.
 
 use std::time::Duration;
 
@@ -105,7 +105,7 @@ fn too_many_rows_or_inputs_fail_the_batch() {
 fn the_queue_has_a_limit_in_tokens() {
     let limits = Limits { enqueued_tokens: 100, ..Limits::default() };
     let (_mock, client) = start(Options { limits, pace: pace(15.0), ..Options::default() });
-    // Four tokens a row.
+    // Each row has four tokens.
     let first = client.submit(&rows(20));
     client.wait(&first, "in_progress");
     let second = client.wait(&client.submit(&rows(10)), "failed");

@@ -1,4 +1,4 @@
-//! The charges: nothing twice, nothing forgotten.
+//! Tests that the charges neither repeat nor miss anything.
 
 use docweir_mock_provider::{Charges, Options, text_hash};
 use serde_json::json;

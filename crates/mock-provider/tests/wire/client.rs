@@ -1,4 +1,4 @@
-//! A small HTTP client that hides nothing: whether a reply was whole is for the test to see.
+//! Implements a small HTTP client that hides nothing, so that a test can check whether a reply was complete.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ pub struct Reply {
     pub status: u16,
     pub headers: HashMap<String, String>,
     pub body: Vec<u8>,
-    /// Whether the body is as long as the headers said.
+    /// True if the body is as long as the headers state.
     pub whole: bool,
 }
 
@@ -32,7 +32,7 @@ impl Reply {
         self.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// The status, and type, code and param of the error.
+    /// Returns the status, and the type, code and param of the error.
     pub fn error(&self) -> (u16, Value, Value, Value) {
         let error = &self.json()["error"];
         assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{error}");
@@ -50,7 +50,7 @@ impl Client {
         Self { port: mock.port(), key: "test-key" }
     }
 
-    /// None if the connection ended without a reply.
+    /// Sends a request. Returns `None` if the connection ended without a reply.
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Reply> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -60,7 +60,7 @@ impl Client {
         }
         head += &format!("content-length: {}\r\n", body.len());
         headers.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
-        // A cut connection may break while this still writes.
+        // A connection that is cut may break during this write.
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(b"\r\n"));
         let _ = stream.write_all(body);
         let mut read = Vec::new();
@@ -120,7 +120,7 @@ impl Client {
         self.post("/v1/batches", &body)
     }
 
-    /// Uploads the rows, makes a batch of them, and gives its id.
+    /// Uploads the rows, creates a batch of them, and returns its id.
     pub fn submit(&self, content: &[u8]) -> String {
         let reply = self.create(&self.upload(content));
         assert_eq!(reply.status, 200, "{}", reply.text());
@@ -131,7 +131,7 @@ impl Client {
         self.get(&format!("/v1/batches/{id}")).json()
     }
 
-    /// Asks until the batch has the status.
+    /// Polls until the batch has the status.
     pub fn wait(&self, id: &str, status: &str) -> Value {
         let give_up = Instant::now() + Duration::from_secs(60);
         loop {
@@ -164,7 +164,7 @@ pub fn start(options: Options) -> (MockProvider, Client) {
     (mock, client)
 }
 
-/// Request lines with the ids `row-0`, `row-1`, … and 16 dimensions.
+/// Returns request lines with the ids `row-0`, `row-1`, … and 16 dimensions.
 pub fn rows(count: usize) -> Vec<u8> {
     (0..count).map(|n| row(&format!("row-{n}"), &format!("text number {n}"))).collect::<String>().into_bytes()
 }
@@ -178,7 +178,7 @@ pub fn floats(value: &Value) -> Vec<f32> {
     value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect()
 }
 
-/// The ids of lines, sorted by their number.
+/// Returns the ids of the lines, sorted by number.
 pub fn ids(lines: &[Value]) -> Vec<u64> {
     let number = |line: &Value| line["custom_id"].as_str().unwrap()["row-".len()..].parse().unwrap();
     let mut ids: Vec<u64> = lines.iter().map(number).collect();

@@ -1,4 +1,4 @@
-//! Comprehend's protocol: limits, partial failures, faults, charges.
+//! Tests Comprehend's protocol: limits, partial failures, faults, charges.
 
 use docweir_mock_provider::{Act, ComprehendLimits, On, Options, Rule};
 use serde_json::{Value, json};
@@ -82,7 +82,7 @@ fn faults_and_rates_are_said_in_its_words() {
     let comprehend = ComprehendLimits { requests_per_second: Some(3.0), ..ComprehendLimits::default() };
     let (mock, client) = start(Options { faults: rules, comprehend, ..Options::default() });
     assert_eq!(refused(&batch(&client, "BatchDetectSentiment", &["x"])), (400, "ThrottlingException".into()));
-    // Lost, and charged.
+    // The reply is lost, but the request is charged.
     assert!(call(&client, "BatchDetectEntities", &json!({"LanguageCode": "en", "TextList": ["x"]})).is_none());
     let partly = batch(&client, "BatchDetectEntities", &["x", "y"]).json();
     assert_eq!(

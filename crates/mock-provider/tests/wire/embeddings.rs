@@ -1,4 +1,4 @@
-//! Embeddings, models, chat: shapes and limits.
+//! Tests the forms and limits of embeddings, models and chat.
 
 use base64::Engine;
 use docweir_mock_provider::{Limits, Model, Options, vector};

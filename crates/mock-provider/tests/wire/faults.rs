@@ -1,4 +1,4 @@
-//! Requests that go wrong on demand, and what they cost.
+//! Tests requests that fail on demand, and their charges.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::client::{Reply, floats, rows, start};
 
-/// One faulty request, and the tokens that were charged for it.
+/// Sends one faulty request. Returns its reply and the charged tokens.
 fn embed(rule: Rule) -> (Option<Reply>, u64) {
     let (mock, client) = start(Options { faults: vec![rule.times(1)], ..Options::default() });
     let body = json!({"model": crate::client::SMALL, "input": ["one", "two", "three"], "dimensions": 8});

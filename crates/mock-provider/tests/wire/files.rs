@@ -1,4 +1,4 @@
-//! Files: up, down, in parts, in pages, and away.
+//! Tests files: upload, download, ranges, pages, deletion.
 
 use docweir_mock_provider::{Limits, Options};
 use serde_json::json;

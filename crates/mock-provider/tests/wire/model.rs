@@ -1,4 +1,4 @@
-//! Vectors of a real encoder, here with random weights.
+//! Tests vectors of a real encoder, here with random weights.
 
 use docweir_encoder::Encoder;
 use docweir_mock_provider::{MockProvider, Model, Options, vector};
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::client::{floats, start};
 
-/// The encoder's own tests write such models.
+/// Writes models of the form that the encoder's own tests use.
 #[path = "../../../encoder/tests/reference/mod.rs"]
 #[allow(dead_code, reason = "only the writing is needed here")]
 mod reference;

@@ -1,4 +1,4 @@
-//! What a batch can come to when somebody asks for trouble.
+//! Tests the outcomes of batches with faults.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn outcome(act: Act) -> Rule {
     Rule::new(On::BatchOutcome, act)
 }
 
-/// Runs a batch of ten rows to the status, and gives its output as text.
+/// Runs a batch of ten rows until it has the status, and returns its output as text.
 fn run(rule: Rule, status: &str) -> (MockProvider, Client, Value, String) {
     let (mock, client) = with(rule);
     let batch = client.wait(&client.submit(&rows(10)), status);

@@ -1,4 +1,4 @@
-//! The mock provider as a process of its own.
+//! Tests the mock provider as a separate process.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};

@@ -1,4 +1,4 @@
-//! Rate limits, quota and concurrency over the wire. The buckets themselves have tests with a clock of their own.
+//! Tests rate limits, quota and concurrency over the wire. The buckets have their own tests with a manual clock.
 
 use std::thread;
 
@@ -55,7 +55,7 @@ fn an_exhausted_quota_is_not_a_rate_limit() {
 fn more_requests_at_once_than_allowed_are_refused() {
     let limits = Limits { concurrent_requests: Some(2), ..Limits::default() };
     let (mock, client) = start(Options { limits, ..Options::default() });
-    // Large enough that several are worked on at the same time, whatever the machine.
+    // The body is large enough that several requests run concurrently on any machine.
     let body = json!(vec!["many words of one text"; 2048]);
     let port = client.port;
     let many: Vec<_> = (0..8)

@@ -1,4 +1,4 @@
-//! A data folder outlives its mock provider.
+//! Tests that a data folder outlives its mock provider.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -28,7 +28,7 @@ fn files_batches_and_ledger_are_there_again() {
     drop(mock);
 
     let (mock, client) = start(options(folder.path(), 1e6));
-    // Asking is a request of its own, so that number moves on.
+    // The request for the charges counts as a request itself, so that number increases.
     let again = mock.charges();
     assert_eq!((again.live, again.batch, again.refused), (charges.live, charges.batch, charges.refused));
     assert_eq!((again.by_custom_id, again.batches), (charges.by_custom_id, charges.batches));
@@ -47,7 +47,7 @@ fn a_batch_goes_on_and_pays_no_row_twice() {
             pause(5);
         }
         drop(mock);
-        // What a kill leaves: a line without an end, and rows behind the last that the journal knows.
+        // A kill leaves a cut line in the journal, and rows in the file that the journal does not count.
         append(&folder.path().join("journal.jsonl"), b"{\"event\":\"rows\",\"batch\":");
         for file in std::fs::read_dir(folder.path().join("files")).unwrap() {
             let path = file.unwrap().path();
