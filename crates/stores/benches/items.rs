@@ -1,7 +1,8 @@
-//! Seconds that SQLite takes for 50,000 records of one batch: `cargo bench -p docweir-stores --bench items [-- ITEMS]`.
+//! Measures, in seconds, how long SQLite takes for the 50,000 records of one batch:
+//! `cargo bench -p docweir-stores --bench items [-- ITEMS]`.
 //!
-//! Each step is timed by itself, with the sizes of group that the pipeline uses. The last two steps are those of a batch
-//! that came back without answers.
+//! Each step is timed separately, with the pipeline's group sizes. The last two steps are those of a batch that
+//! returned without answers.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a bench measures or dies")]
 
@@ -19,11 +20,11 @@ use docweir_stores::ledger::{Budget, Mode, Spend};
 use docweir_stores::paid;
 use docweir_stores::sqlite::OpenOptions;
 
-/// Records of one batch, unless the command line says otherwise.
+/// Default number of records in the batch; the command line can set another.
 const ITEMS: usize = 50_000;
-/// Records of one call of `put`.
+/// Number of records in one call of `put`.
 const PUT: usize = 1_000;
-/// Lines of one call of `sent` and of `made`.
+/// Number of lines in one call of `sent` and of `made`.
 const GROUP: usize = 4_000;
 
 const OPTIONS: OpenOptions =

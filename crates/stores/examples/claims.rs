@@ -1,5 +1,5 @@
-//! Work that any number of processes share: registered once, claimed under a lease, fenced by an epoch. Run it with
-//! `cargo run -p docweir-stores --example claims`.
+//! Demonstrates work that any number of processes share: registered once, claimed under a lease, fenced by an epoch.
+//! Run it with `cargo run -p docweir-stores --example claims`.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let first = store.claim("first", LEASE, 10, None).await?;
     println!("first has {} claim, second has {}", first.len(), store.claim("second", LEASE, 10, None).await?.len());
-    // The first process stalls, its lease ends, the second one takes over.
+    // The first process stalls, its lease expires, and the second one takes over.
     clock.advance(LEASE * 2);
     let second = store.claim("second", LEASE, 10, None).await?;
     let (Some(first), Some(second)) = (first.first(), second.first()) else { return Err("nothing to claim".into()) };
@@ -46,7 +46,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let started = Transition::StageStarted { stage: Stage::Extraction };
     match store.apply(&first.key, started.clone()).await {
-        Err(ControlError::Fenced(_)) => println!("the first one wakes up and is refused"),
+        Err(ControlError::Fenced(_)) => println!("the first process wakes up and its write is refused"),
         other => println!("unexpected: {other:?}"),
     }
     store.apply(&second.key, started).await?;

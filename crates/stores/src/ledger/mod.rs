@@ -1,13 +1,14 @@
-//! The ledger: every cent, before and after it is spent.
+//! Records all money before and after it is spent.
 //!
-//! Money is set aside before a call and settled after it, each durable before the next step. So the provider's ledger lie
-//! between what is settled here and that plus what is open: *reserved* by a call that still runs, or *in doubt* because
-//! nobody knows whether a call whose answer was lost was charged. A run that dies leaves its reservations behind; the
-//! next one calls them in doubt.
+//! Money is reserved before a call and settled after it; each step is durable before the next begins. The provider's
+//! charges lie between the settled sum and the sum of settled and open amounts. Open amounts are *reserved* by a
+//! running call, or *in doubt*: the answer of the call was lost, so its charge is unknown. A run that dies leaves its
+//! reservations behind; the next run marks them as in doubt.
 //!
 //! # Layout
-//! - [`Ledger`] what every ledger does; [`rules`] what it decides, without I/O; `conformance` what it has to do
-//! - `sqlite` in the file of one machine; for any number of processes there is one in `docweir-aws-backend`
+//! - [`Ledger`]: the trait; [`rules`]: its decisions, without I/O; `conformance`: the tests that every ledger must
+//!   pass
+//! - `sqlite`: the ledger of one machine, in a file; `docweir-aws-backend` has a ledger for any number of processes
 
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "it is for tests")]
@@ -25,17 +26,17 @@ pub use sqlite::{SqliteLedger, doubt, number, reserve, room, settle_in_parts};
 
 use crate::paid::PaidError;
 
-/// Something that costs money, before it is done.
+/// Describes an expense before it is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spend {
-    /// The process's run: who answers for the entry.
+    /// Run of the process that is responsible for the entry.
     pub run: String,
     pub mode: Mode,
-    /// `embedding`, `search`.
+    /// Stage that spends: `embedding` or `search`.
     pub stage: String,
     pub model: String,
     pub collection: String,
-    /// A document or a batch.
+    /// Document or batch that the money is spent on.
     pub subject: String,
     pub tokens: u64,
     pub cost: Nanodollars,
@@ -57,11 +58,11 @@ impl Mode {
     }
 }
 
-/// What may be spent, open amounts included. `None` is no limit.
+/// Limits the spending, including open amounts. `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Budget {
     pub run: Option<Nanodollars>,
-    /// A day in UTC.
+    /// Limit per day, in UTC.
     pub day: Option<Nanodollars>,
 }
 
@@ -71,16 +72,16 @@ pub enum Period {
     Day,
 }
 
-/// What asking for money came to.
+/// Reports the outcome of a reservation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// It is set aside.
+    /// The money is reserved.
     Given(Reservation),
-    /// It would be more than the budget.
+    /// The reservation would exceed the budget.
     Refused { period: Period, spent: Nanodollars, limit: Nanodollars },
 }
 
-/// The name of an entry. What it is made of is the store's own.
+/// Identifies an entry of the ledger. Each store defines the form of the name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EntryId(String);
@@ -98,12 +99,13 @@ impl EntryId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservation {
     pub id: EntryId,
-    /// Spent and open with this one, in the run and on the day.
+    /// Amount spent and open in the run, including this reservation.
     pub run: Nanodollars,
+    /// Amount spent and open on the day, including this reservation.
     pub day: Nanodollars,
 }
 
-/// A part of what a call or a batch was charged.
+/// Describes one subject's part of the charge for a call or a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Share {
     pub subject: String,
@@ -119,7 +121,7 @@ pub enum By {
     Stage,
     Model,
     Collection,
-    /// Documents and batches; as long as their entries are kept.
+    /// Documents and batches. Their entries are deleted after a time, so older ones are missing.
     Subject,
 }
 
@@ -131,40 +133,42 @@ pub struct Amount {
     pub cost: Nanodollars,
 }
 
-/// One line of a report.
+/// Holds one line of a cost report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CostLine {
     pub name: String,
     pub settled: Amount,
-    /// By calls and batches that are under way.
+    /// Amount reserved by running calls and batches.
     pub reserved: Amount,
     pub in_doubt: Amount,
 }
 
 #[async_trait]
 pub trait Ledger: Send + Sync + 'static {
-    /// Sets money aside. Durable when it returns.
+    /// Reserves money. The reservation is durable when this returns.
     async fn reserve(&self, spend: Spend, budget: Budget) -> Result<Asked, PaidError>;
 
-    /// Writes down what was charged. Also of what was in doubt.
+    /// Records the actual charge of an open entry, also of one in doubt.
     async fn settle(&self, reservation: &EntryId, tokens: u64, cost: Nanodollars) -> Result<(), PaidError>;
 
-    /// Writes down what was charged as several entries, each of a subject of its own. Without shares nothing was charged.
+    /// Settles an entry as several, one per subject. Without shares nothing was charged.
     async fn settle_in_parts(&self, reservation: &EntryId, shares: &[Share]) -> Result<(), PaidError>;
 
-    /// Nothing was charged.
+    /// Releases a reservation: nothing was charged.
     async fn release(&self, reservation: &EntryId) -> Result<(), PaidError>;
 
-    /// Nobody knows.
+    /// Marks a reservation as in doubt: its charge is unknown.
     async fn doubt(&self, reservation: &EntryId) -> Result<(), PaidError>;
 
-    /// What live calls of processes that are gone left reserved is in doubt from now on. Where nobody can see whether a
-    /// process lives, those of other runs are gone: only for who knows that they are.
+    /// Marks reservations of live calls as in doubt if their process is dead. A ledger that cannot detect dead
+    /// processes treats every other run as dead: call it there only if that is known. Returns the number of entries.
     async fn doubt_others(&self, run: &str) -> Result<u64, PaidError>;
 
-    /// Sums since a day (`YYYY-MM-DD`), in order of their names; at most `limit`, those that cost the most.
+    /// Returns sums since a day (`YYYY-MM-DD`), in order of their names. If there are more than `limit`, only the
+    /// most expensive are returned.
     async fn report(&self, by: By, since: &str, limit: usize) -> Result<Vec<CostLine>, PaidError>;
 
-    /// Forgets settled entries of days before this one, where they are not forgotten by themselves; their sums stay.
+    /// Deletes settled entries of days before `day`, unless the store expires them itself. Their sums are kept.
+    /// Returns the number of deleted entries.
     async fn forget_before(&self, day: &str) -> Result<u64, PaidError>;
 }

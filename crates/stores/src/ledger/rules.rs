@@ -1,35 +1,35 @@
-//! What the ledger decides, with no database in sight.
+//! Decides all changes of ledger entries, without a database.
 //!
 //! ```text
 //!   RESERVED ──settle──▶ SETTLED
 //!    │    │                 ▲
 //!    │    └──doubt──▶ IN_DOUBT
-//!    └──release──▶ (gone; so does what was in doubt)
+//!    └──release──▶ (deleted; also possible from IN_DOUBT)
 //! ```
-//! An outcome is written once. A store reads an entry, asks a rule what it comes to, and writes that with the change of the
-//! sums in one atomic step.
+//! An outcome is written once. A store reads an entry, asks a rule for the new state, and writes it with the change
+//! of the sums in one atomic step.
 
 use docweir_core::money::Nanodollars;
 
 use super::{Amount, Budget, Period, Share, Spend};
 
-/// State of an entry.
+/// Lists the states of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     Reserved,
     Settled,
     InDoubt,
-    /// Refused while an earlier try of the same reservation might still be written: it keeps that one out. Only in stores
-    /// whose writes can arrive late.
+    /// The reservation was refused while an earlier attempt of the same reservation might still be written. The void
+    /// entry blocks this late write. It is used only in stores whose writes can arrive late.
     Void,
 }
 
 impl State {
     pub const ALL: [Self; 4] = [Self::Reserved, Self::Settled, Self::InDoubt, Self::Void];
-    /// States that sums are kept of, in the order of a report's line.
+    /// States with sums, in the order of a report's line.
     pub const COUNTED: [Self; 3] = [Self::Settled, Self::Reserved, Self::InDoubt];
 
-    /// Returns the name that is stored.
+    /// Returns the stored name of the state.
     pub fn name(self) -> &'static str {
         match self {
             State::Reserved => "RESERVED",
@@ -39,13 +39,13 @@ impl State {
         }
     }
 
-    /// Returns whether its outcome is not written yet.
+    /// Returns whether the outcome of the entry is still unknown.
     pub fn is_open(self) -> bool {
         matches!(self, State::Reserved | State::InDoubt)
     }
 }
 
-/// What sums are kept by.
+/// Identifies the entries that share one sum.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Group {
     pub day: String,
@@ -57,7 +57,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// Returns the group of an entry that is made on a day.
+    /// Returns the group of an entry created on `day`.
     pub fn of(spend: &Spend, day: &str) -> Self {
         Self {
             day: day.to_owned(),
@@ -70,12 +70,12 @@ impl Group {
     }
 }
 
-/// Returns the day of a timestamp, UTC: `YYYY-MM-DD`.
+/// Returns the UTC day of a timestamp: `YYYY-MM-DD`.
 pub fn day(at: &str) -> &str {
     at.get(..10).unwrap_or(at)
 }
 
-/// What is spent in a run and on a day, open amounts included.
+/// Holds the amounts spent in a run and on a day, including open amounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spent {
     pub run: Nanodollars,
@@ -83,13 +83,13 @@ pub struct Spent {
 }
 
 impl Spent {
-    /// Returns what a budget still allows; `None` without one.
+    /// Returns the amount that a budget still allows, or `None` if it has no limit.
     pub fn room(self, budget: Budget) -> Option<Nanodollars> {
         let left = [budget.run.map(|limit| limit - self.run), budget.day.map(|limit| limit - self.day)];
         left.into_iter().flatten().min()
     }
 
-    /// Decides whether a cost fits a budget. The run is asked first.
+    /// Decides whether a cost fits a budget. The run's limit is checked first.
     pub fn reserve(self, cost: Nanodollars, budget: Budget) -> Fit {
         for (period, limit, spent) in [(Period::Run, budget.run, self.run), (Period::Day, budget.day, self.day)] {
             if let Some(limit) = limit.filter(|limit| spent + cost > *limit) {
@@ -100,10 +100,10 @@ impl Spent {
     }
 }
 
-/// Whether a cost fits a budget.
+/// Reports whether a cost fits a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fit {
-    /// What is spent with it.
+    /// Amounts spent, including the new cost.
     Fits(Spent),
     Exceeds {
         period: Period,
@@ -112,7 +112,7 @@ pub enum Fit {
     },
 }
 
-/// State and amount of an entry.
+/// Holds the state and amount of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     pub state: State,
@@ -120,24 +120,24 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// Returns that of a new entry.
+    /// Returns the standing of a new entry.
     pub fn reserved(tokens: u64, cost: Nanodollars) -> Self {
         Self { state: State::Reserved, amount: Amount { calls: 1, tokens, cost } }
     }
 
-    /// Settles an open entry at what was charged; `None` where its outcome is written.
+    /// Settles an open entry at the actual charge. Returns `None` if its outcome is already written.
     pub fn settle(self, tokens: u64, cost: Nanodollars) -> Option<Self> {
         let amount = Amount { calls: self.amount.calls, tokens, cost };
         self.state.is_open().then_some(Self { state: State::Settled, amount })
     }
 
-    /// Puts a reservation in doubt; `None` for what is none.
+    /// Marks a reservation as in doubt. Returns `None` if the entry is not a reservation.
     pub fn doubt(self) -> Option<Self> {
         (self.state == State::Reserved).then_some(Self { state: State::InDoubt, ..self })
     }
 
-    /// Returns what of an open entry is left when some of its shares are settled apart; without its call, which went with
-    /// the first of them.
+    /// Returns the rest of an open entry after some of its shares were settled separately. The call is counted with
+    /// the first share, so the rest counts no call.
     pub fn less(self, shares: &[Share]) -> Self {
         let (tokens, cost) = shares.iter().fold((0, Nanodollars::ZERO), |(t, c), s| (t + s.tokens, c + s.cost));
         let left = self.amount.tokens.saturating_sub(tokens);
@@ -145,14 +145,14 @@ impl Standing {
     }
 }
 
-/// Returns the standing of the `nth` share of an entry, from 0. All shares are one call.
+/// Returns the standing of share number `nth` of an entry, counted from 0. All shares together count as one call.
 pub fn share(nth: u64, share: &Share) -> Standing {
     let amount = Amount { calls: u64::from(nth == 0), tokens: share.tokens, cost: share.cost };
     Standing { state: State::Settled, amount }
 }
 
-/// Splits what a batch was charged: `tokens` are those of each subject whose texts it held. What was charged and went to
-/// nobody (records, results that were stale or unusable) is the batch's own.
+/// Splits the charge of a batch into shares. `tokens` are the tokens of each subject with texts in the batch. Tokens
+/// that belong to no subject (records, stale or unusable results) are charged to the batch itself.
 pub fn shares<'a>(
     batch: &str,
     tokens: impl IntoIterator<Item = (&'a str, u64)>,
@@ -170,12 +170,12 @@ pub fn shares<'a>(
     shares
 }
 
-/// Calls, tokens and nanodollars, in the order of [`State::COUNTED`]: what a change adds to the sums of a group.
+/// Holds the changes of a group's sums: calls, tokens and nanodollars, in the order of [`State::COUNTED`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums(pub [[i64; 3]; 3]);
 
 impl Sums {
-    /// Returns what replacing standings by others adds.
+    /// Returns the change that results from replacing one standing by others.
     pub fn change(before: Option<Standing>, after: impl IntoIterator<Item = Standing>) -> Self {
         let mut sums = Self::default();
         before.iter().for_each(|standing| sums.add(*standing, -1));
@@ -191,7 +191,7 @@ impl Sums {
         }
     }
 
-    /// Returns those that are not zero, by state.
+    /// Returns the sums that are not zero, by state.
     pub fn changed(&self) -> impl Iterator<Item = (State, [i64; 3])> {
         State::COUNTED.into_iter().zip(self.0).filter(|(_, sums)| *sums != [0; 3])
     }
@@ -230,7 +230,7 @@ mod tests {
             (budget(0, 99), Some(9), exceeds(Period::Day, 90, 99)),
             (budget(100, 95), Some(5), exceeds(Period::Day, 90, 95)),
             (budget(75, 95), Some(5), exceeds(Period::Run, 70, 75)),
-            // A limit that was lowered since.
+            // The limit was lowered after the money was spent.
             (budget(50, 0), Some(0), exceeds(Period::Run, 70, 50)),
         ];
         for (budget, room, fit) in table {

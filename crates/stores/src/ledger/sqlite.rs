@@ -1,4 +1,4 @@
-//! The ledger in SQLite.
+//! Stores the ledger in SQLite.
 
 use async_trait::async_trait;
 use docweir_core::clock::{SharedClock, UnixMicros, timestamp};
@@ -18,20 +18,20 @@ pub struct SqliteLedger {
 }
 
 impl SqliteLedger {
-    /// In the file of [`crate::paid`].
+    /// Creates the ledger in an open file of [`crate::paid`].
     pub fn new(database: Database, clock: SharedClock) -> Self {
         Self { database, clock }
     }
 }
 
-/// An entry as its row says.
+/// Holds an entry as read from its row.
 struct Entry {
     id: i64,
     group: Group,
     standing: Standing,
 }
 
-/// The row of an entry. No row has the number of a name that is none.
+/// Returns the row number of an entry. An invalid name gets a number that no row has.
 pub fn number(id: &EntryId) -> i64 {
     id.as_str().parse().unwrap_or(-1)
 }
@@ -44,7 +44,7 @@ fn signed(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-/// Reads what is spent and open in a run and on a day.
+/// Returns the amounts spent and open in a run and on a day.
 fn spent(tx: &Transaction<'_>, run: &str, day: &str) -> Result<Spent> {
     let sum = |condition: &str, value: &str| -> Result<Nanodollars> {
         let sql = format!("SELECT coalesce(sum(nanodollars), 0) FROM ledger_sums WHERE {condition} = ?1");
@@ -53,12 +53,12 @@ fn spent(tx: &Transaction<'_>, run: &str, day: &str) -> Result<Spent> {
     Ok(Spent { run: sum("run", run)?, day: sum("day", day)? })
 }
 
-/// Returns what a budget still allows; `None` without one.
+/// Returns the amount that a budget still allows, or `None` if it has no limit.
 pub fn room(tx: &Transaction<'_>, run: &str, budget: Budget, now: UnixMicros) -> Result<Option<Nanodollars>> {
     Ok(spent(tx, run, rules::day(&timestamp(now)))?.room(budget))
 }
 
-/// Does [`Ledger::reserve`] as a part of a larger change.
+/// Performs [`Ledger::reserve`] as part of a larger transaction.
 pub fn reserve(tx: &Transaction<'_>, spend: &Spend, budget: Budget, now: UnixMicros) -> Result<Asked> {
     let at = timestamp(now);
     let day = rules::day(&at);
@@ -78,7 +78,7 @@ fn settle(tx: &Transaction<'_>, id: i64, tokens: u64, cost: Nanodollars) -> Resu
     entry.standing.settle(tokens, cost).map_or(Ok(()), |after| update(tx, &entry, after))
 }
 
-/// Settles an entry as several, each of a subject of its own. Without shares it is settled as nothing.
+/// Settles an entry as several, one per subject, as part of a larger transaction. Without shares nothing was charged.
 pub fn settle_in_parts(tx: &Transaction<'_>, id: i64, shares: &[Share]) -> Result<()> {
     let Some(entry) = entry_of(tx, id)?.filter(|entry| entry.standing.state.is_open()) else { return Ok(()) };
     let at: String = tx.query_row("SELECT at FROM ledger WHERE id = ?1", [id], |row| row.get(0))?;
@@ -90,7 +90,7 @@ pub fn settle_in_parts(tx: &Transaction<'_>, id: i64, shares: &[Share]) -> Resul
     count(tx, &entry.group, Sums::change(Some(entry.standing), settled))
 }
 
-/// Does [`Ledger::doubt`] as a part of a larger change.
+/// Performs [`Ledger::doubt`] as part of a larger transaction.
 pub fn doubt(tx: &Transaction<'_>, id: i64) -> Result<()> {
     entry_of(tx, id)?.map_or(Ok(()), |entry| doubt_entry(tx, &entry))
 }
@@ -116,7 +116,8 @@ fn entry(row: &Row<'_>) -> Result<Entry> {
         collection: row.get(6)?,
     };
     let state = row.get_ref(7)?.as_str()?;
-    // The table allows no other. Only an open entry changes, and that is one call: its shares are settled at once.
+    // The table allows no other value. Only an open entry changes, and it counts as one call: its shares are settled
+    // at once.
     let state = State::ALL.into_iter().find(|s| s.name() == state).unwrap_or(State::Settled);
     let amount = Amount { calls: 1, tokens: amount(row.get(8)?), cost: Nanodollars(amount(row.get(9)?)) };
     Ok(Entry { id: row.get(0)?, group, standing: Standing { state, amount } })

@@ -1,4 +1,4 @@
-//! The ledger in a file.
+//! Tests the ledger in a file.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Why what is paid for could not be read or written.
+//! Defines the errors of the ledger and of batches.
 
 use docweir_core::error::{ErrorClass, StageError};
 
@@ -6,13 +6,13 @@ use crate::sqlite::Failure;
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum PaidError {
-    /// Others are writing, or the service is asked for too much: it may be tried again.
+    /// Other processes are writing, or the service is throttling. A retry can succeed.
     #[error("{0}")]
     Busy(String),
-    /// A full disk, a damaged file, a table that is missing: nothing that passes by itself.
+    /// The disk is full, the file is damaged, or a table is missing. A retry cannot succeed.
     #[error("{0}")]
     Storage(String),
-    /// Somebody else looks after batches now: nothing was written.
+    /// Another process is the leader for batches now. Nothing was written.
     #[error("{0}")]
     Fenced(String),
 }
@@ -30,10 +30,10 @@ impl From<Failure> for PaidError {
     }
 }
 
-/// No document's fault.
+/// These errors are never a document's fault.
 impl From<PaidError> for StageError {
     fn from(error: PaidError) -> Self {
-        // Who was taken over from is told so by its lease, too, and ends what it does.
+        // A process that lost its leadership also learns it from its lease and stops.
         let class = match error {
             PaidError::Busy(_) | PaidError::Fenced(_) => ErrorClass::Transient,
             PaidError::Storage(_) => ErrorClass::System,

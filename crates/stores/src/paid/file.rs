@@ -1,14 +1,13 @@
-//! What is paid for in one file: the ledger of money, batches at a provider, and the items that wait for one. One file, so
-//! that a batch and its money change in one step.
+//! Stores ledger, batches and items in one file, so that a batch and its money change in one transaction.
 
 use std::path::Path;
 
 use crate::sqlite::{Database, Failure, OpenOptions, Schema};
 
-/// `DWPD`.
+/// Schema of the file. The application id spells `DWPD`.
 const SCHEMA: Schema = Schema { application_id: 0x4457_5044, version: 2, tables: TABLES, upgrades: &[ORIGINS] };
 
-/// From version 1: records that come from tables.
+/// Upgrade from version 1: records that come from tables.
 const ORIGINS: &str = "
 ALTER TABLE items ADD COLUMN origin TEXT;
 ALTER TABLE items ADD COLUMN asks INTEGER NOT NULL DEFAULT 0;
@@ -18,7 +17,7 @@ CREATE INDEX items_untold ON items (space, id) WHERE origin IS NOT NULL AND dele
 ";
 
 const TABLES: &str = "
--- One call, or one batch. Amounts are what was set aside until it is settled, and then what was charged.
+-- One call or one batch. The amounts are the reservation until the entry is settled, and then the charge.
 CREATE TABLE ledger (
     id INTEGER PRIMARY KEY,
     at TEXT NOT NULL,
@@ -37,7 +36,7 @@ CREATE INDEX ledger_reserved ON ledger (run) WHERE state = 'RESERVED';
 CREATE INDEX ledger_subject ON ledger (subject);
 CREATE INDEX ledger_day ON ledger (day);
 
--- Sums of the ledger, kept with it: entries are forgotten after a time, sums are not.
+-- Sums of the ledger. Entries are deleted after a time; sums are kept.
 CREATE TABLE ledger_sums (
     day TEXT NOT NULL,
     run TEXT NOT NULL,
@@ -53,34 +52,34 @@ CREATE TABLE ledger_sums (
 ) WITHOUT ROWID;
 CREATE INDEX ledger_sums_run ON ledger_sums (run);
 
--- What a vector is wanted for: a text of documents (space 'texts/MODEL/DIMENSION'), or a record of a collection.
+-- Items to embed: texts of documents (space 'texts/MODEL/DIMENSION') and records of collections.
 CREATE TABLE items (
     id INTEGER PRIMARY KEY,
     space TEXT NOT NULL,
     key TEXT NOT NULL,
-    -- Grows with each change. Of the vector store's document.
+    -- Grows with each change. It is the version of the row in the vector store.
     version INTEGER NOT NULL,
     status TEXT NOT NULL CHECK (status IN ('NONE', 'PENDING', 'SUCCESS', 'FAILED', 'NOISE')),
     deleted INTEGER NOT NULL DEFAULT 0,
-    -- What is found of it has changed and its text has not: the vector that is stored is its vector.
+    -- The shown data have changed, the text has not: the stored vector is still valid.
     reuse INTEGER NOT NULL DEFAULT 0,
     input TEXT NOT NULL,
     input_sha256 BLOB NOT NULL CHECK (length(input_sha256) = 32),
     tokens INTEGER NOT NULL,
-    -- What is found: text, kind, source and metadata, in JSON. Empty for texts.
+    -- Data that search shows: text, kind, source and metadata, in JSON. Empty for texts.
     shown TEXT NOT NULL,
-    -- While it is PENDING: who has it, and what was sent.
+    -- While PENDING: the batch or live call that has the item, and the hash of the sent text.
     batch TEXT,
     sent_sha256 BLOB,
     attempts INTEGER NOT NULL DEFAULT 0,
     error TEXT,
-    -- The version that the vector store holds.
+    -- Version of the row in the vector store.
     stored INTEGER,
-    -- Texts: the document whose ledger they are in, and the vector until all who wait have it.
+    -- Texts: the document that pays, and the vector until all waiting documents have it.
     payer TEXT,
     vector BLOB,
-    -- Records from a table: where it stands there (JSON), how often it was found to be embedded, and what that table was
-    -- told last.
+    -- Records from a table: the place in it (JSON), how often the table requested an embedding, and the mark of the last
+    -- outcome that was written back.
     origin TEXT,
     asks INTEGER NOT NULL DEFAULT 0,
     told TEXT,
@@ -95,10 +94,10 @@ CREATE INDEX items_to_remove ON items (space) WHERE stored IS NOT NULL AND (dele
 CREATE INDEX items_untold ON items (space, id) WHERE origin IS NOT NULL AND deleted = 0
     AND status IN ('SUCCESS', 'FAILED', 'NOISE') AND coalesce(told, '') <> asks || ' ' || version || ' ' || status;
 
--- Those that records were put into, and the model (JSON) that their vectors are of.
+-- Collections of records, and the model (JSON) of their vectors.
 CREATE TABLE collections (name TEXT PRIMARY KEY, model TEXT NOT NULL) WITHOUT ROWID;
 
--- Documents that wait for texts; `open` counts those of them that have neither a vector nor failed.
+-- Documents that wait for texts. `open` counts the texts that have no vector and have not failed.
 CREATE TABLE waits (
     document TEXT NOT NULL,
     item INTEGER NOT NULL,
@@ -108,7 +107,7 @@ CREATE INDEX waits_by_item ON waits (item);
 CREATE TABLE waiting (
     document TEXT PRIMARY KEY,
     open INTEGER NOT NULL CHECK (open >= 0),
-    -- Its texts are not worth a batch.
+    -- If 1, too few texts wait for a batch: the document embeds its texts itself.
     live INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX waiting_ready ON waiting (document) WHERE open = 0 OR live = 1;
@@ -118,42 +117,42 @@ CREATE TABLE batches (
     space TEXT NOT NULL,
     status TEXT NOT NULL CHECK (status IN ('PENDING', 'VALIDATING', 'IN_PROGRESS', 'FINALIZING', 'COMPLETED', 'FAILED',
         'EXPIRED', 'CANCELING', 'CANCELLED')),
-    -- The model (JSON) of its vectors, and the endpoint that has it.
+    -- The model (JSON) of its vectors, and the endpoint that processes the batch.
     model TEXT NOT NULL,
     endpoint TEXT NOT NULL,
     items INTEGER NOT NULL,
     tokens INTEGER NOT NULL,
-    -- The ledger's entry.
+    -- Id of its entry in the ledger.
     entry INTEGER NOT NULL,
     created_at TEXT NOT NULL,
-    -- How far its submission has come: the file is there; the provider may know of the batch; it does.
+    -- Progress of the submission: file uploaded, submission requested, submission confirmed.
     input_file_id TEXT,
     asked_at TEXT,
     provider_id TEXT,
     submitted_at TEXT,
-    -- What the provider said last.
+    -- Last status from the provider.
     checked_at TEXT,
     output_file_id TEXT,
     error_file_id TEXT,
     expires_at TEXT,
     done INTEGER NOT NULL DEFAULT 0,
-    -- Somebody wants it cancelled; the provider was asked to.
+    -- If 1, a user requested cancellation.
     cancel INTEGER NOT NULL DEFAULT 0,
     warned INTEGER NOT NULL DEFAULT 0,
-    -- What became of its items.
+    -- Number of its items by outcome.
     stored INTEGER NOT NULL DEFAULT 0,
     failed INTEGER NOT NULL DEFAULT 0,
     stale INTEGER NOT NULL DEFAULT 0,
     returned INTEGER NOT NULL DEFAULT 0,
     charged_tokens INTEGER,
     error TEXT,
-    -- Lines of its file that the provider names as wrong, in JSON.
+    -- Lines of its file that the provider reports as invalid, in JSON.
     error_lines TEXT NOT NULL DEFAULT '[]',
     ended_at TEXT
 );
 CREATE INDEX batches_at_provider ON batches (provider_id) WHERE provider_id IS NOT NULL;
 CREATE INDEX batches_open ON batches (created_at) WHERE ended_at IS NULL;
--- Whose ledger a batch's tokens are in, while it is open.
+-- Tokens per paying document of a batch, while the batch is open.
 CREATE TABLE batch_shares (
     batch TEXT NOT NULL,
     subject TEXT NOT NULL,
@@ -162,7 +161,7 @@ CREATE TABLE batch_shares (
 ) WITHOUT ROWID;
 ";
 
-/// Opens the file, and makes it where there is none. Blocks.
+/// Opens the file and creates it if it is missing. Blocks.
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Database, Failure> {
     Database::open(path, &SCHEMA, options)
 }
@@ -175,7 +174,7 @@ mod tests {
 
     use super::*;
 
-    /// Columns of items, and indexes, in order.
+    /// Returns the schema version, and the columns and indexes of `items` in order.
     fn shape(path: &Path) -> (i64, Vec<String>) {
         let file = Connection::open(path).unwrap();
         let version = file.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();

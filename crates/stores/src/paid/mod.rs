@@ -1,5 +1,4 @@
-//! What is paid for: the ledger, batches and items. Here, what they share: the file of one machine's stores, and what their
-//! failures mean to whoever called them.
+//! Provides what the ledger, batches and items share: their file on one machine, and their errors.
 
 mod error;
 mod file;

@@ -1,4 +1,4 @@
-//! Who runs the folder.
+//! Locks the state folder for one orchestrator.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -11,12 +11,12 @@ use ulid::Ulid;
 
 use super::StateError;
 
-/// The orchestrator that has the folder.
+/// Describes the orchestrator that holds the lock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LockHolder {
     pub path: PathBuf,
-    /// 0 when it can't be told.
+    /// Process id; 0 if unknown.
     pub pid: u32,
     pub host: String,
     pub started: String,
@@ -42,28 +42,29 @@ pub enum LockError {
     State(#[from] StateError),
 }
 
-/// LockHolder by the orchestrator for as long as it runs. Ends when dropped, or when the process does, however it does.
+/// Holds the state folder's lock while the orchestrator runs. The lock ends when this is dropped or when the process
+/// ends for any reason.
 #[derive(Debug)]
 pub struct OrchestratorLock {
     file: File,
 }
 
 impl Drop for OrchestratorLock {
-    /// Nothing is to be read about a holder who is gone. The file stays: removing it would let two processes lock two
-    /// files of one name.
+    /// Clears the note about the former holder. The file itself is kept: after a removal, two processes could lock
+    /// two files of the same name.
     fn drop(&mut self) {
         let _ = self.file.set_len(0);
         let _ = self.file.unlock();
     }
 }
 
-/// Longest note that is read.
+/// Longest note, in bytes, that is read.
 const MAX_NOTE: u64 = 64 * 1024;
 
 pub(super) fn take(root: &Path, command: &str, clock: &dyn Clock) -> Result<OrchestratorLock, LockError> {
     let path = root.join("lock");
     let failed = |what, e| LockError::State(StateError::storage(what, &path, e));
-    // Closed on exec, so that child processes don't inherit it and outlive their parent with it.
+    // The file is closed on exec, so that child processes do not inherit the lock and outlive their parent with it.
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -89,7 +90,7 @@ pub(super) fn take(root: &Path, command: &str, clock: &dyn Clock) -> Result<Orch
     Ok(OrchestratorLock { file })
 }
 
-/// What the holder says of itself. It may be about to say it, so there is a second look.
+/// Reads the holder's note about itself. The holder may be about to write it, so this retries for 0.1 s.
 #[expect(clippy::disallowed_methods, reason = "a tenth of a second at start-up, before there is anything to block")]
 fn holder(file: &mut File, root: &Path) -> LockHolder {
     let mut read = || -> io::Result<LockHolder> {
@@ -118,7 +119,7 @@ fn host() -> String {
     if name.is_empty() { "localhost".into() } else { name }
 }
 
-/// The name under which this process claims documents: `host-pid-ulid`. Never the same twice.
+/// Returns the name under which this process claims documents: `host-pid-ulid`. Every call returns a new name.
 pub fn owner_id(clock: &dyn Clock) -> String {
     let milliseconds = u64::try_from(clock.now() / 1000).unwrap_or(0);
     format!("{}-{}-{}", host(), std::process::id(), Ulid::from_parts(milliseconds, fastrand::u128(..)))

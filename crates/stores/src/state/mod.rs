@@ -1,19 +1,19 @@
-//! The state folder: everything that lasts, in one place.
+//! Manages the state folder, which holds everything durable.
 //!
 //! ```text
 //! .docweir/
 //!   format       the format's version, one line
-//!   .gitignore   so that nobody commits the folder by accident
-//!   lock         held by the one orchestrator, with its name in it
-//!   control.db   what is to be done and what was done
-//!   paid.db      what was paid for, and what is to be: the ledger, batches, items
+//!   .gitignore   keeps the folder out of git
+//!   lock         locked by the one orchestrator; contains its name
+//!   control.db   control records and audit log
+//!   paid.db      the ledger, batches, items
 //!   objects/     artefacts and the vector store
-//!   batches/     results of batches until they are taken in
-//!   cache/       what can be made again: embeddings
+//!   batches/     results of batches until they are imported
+//!   cache/       embeddings and findings; can be rebuilt
 //! ```
-//! Reading (`search`, `status`) needs no lock; `retry` and `delete` go through the control store. Only the orchestrator
-//! (`ingest`, `serve`) takes [`StateFolder::lock_orchestrator`]: the kernel's lock, which dies with its process, so that
-//! nothing is left over after a `kill -9`, and which proves to the next holder that the one before is gone.
+//! Reading (`search`, `status`) needs no lock; `retry` and `delete` use the control store. Only the orchestrator
+//! (`ingest`, `serve`) takes [`StateFolder::lock_orchestrator`]. This is the kernel's lock and ends with its process:
+//! nothing is left after a `kill -9`. It also proves to the next holder that the former one is gone.
 
 mod lock;
 #[cfg(test)]
@@ -25,31 +25,31 @@ use std::path::{Path, PathBuf};
 
 pub use lock::{LockError, LockHolder, OrchestratorLock, owner_id};
 
-/// Grows when an older docweir could no longer make sense of the folder.
+/// Version of the folder's format. It grows when older versions of docweir can no longer read the folder.
 pub const FORMAT_VERSION: u32 = 1;
 const FORMAT_NAME: &str = "docweir state ";
 const MAX_FORMAT_BYTES: u64 = 256;
-/// What may be in a folder whose making was cut short.
+/// Files and folders that an interrupted creation can leave.
 const OURS: [&str; 8] =
     ["format", "format.new", ".gitignore", "lock", "control.db", "control.db-wal", "control.db-shm", "objects"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    #[error("there is no state folder at {path}; `docweir ingest FOLDER` makes one, `--state` names another", path = .0.display())]
+    #[error("no state folder at {path}; create one with `docweir ingest FOLDER`, or choose another with `--state`", path = .0.display())]
     Missing(PathBuf),
     #[error(
-        "{path} is not a docweir state folder: it has no file `format` but other files; choose an empty or a new folder",
+        "{path} is not a docweir state folder: it has other files but no `format` file; choose an empty or new folder",
         path = .0.display()
     )]
     Foreign(PathBuf),
     #[error(
-        "the state folder {path} has format {found}, made by a newer docweir; this one knows up to {FORMAT_VERSION}: \
+        "the state folder {path} has format {found}, made by a newer docweir; this one reads up to {FORMAT_VERSION}: \
          update docweir or choose another folder",
         path = .path.display()
     )]
     Newer { path: PathBuf, found: u64 },
     #[error(
-        "the file {path} is damaged: it should say `{FORMAT_NAME}{FORMAT_VERSION}`; restore the folder from a copy, or \
+        "the file {path} is damaged: expected `{FORMAT_NAME}{FORMAT_VERSION}`; restore the folder from a copy, or \
          move it away and ingest again",
         path = .0.display()
     )]
@@ -64,7 +64,7 @@ impl StateError {
         let hint = match source.kind() {
             StorageFull | QuotaExceeded => "free some space, or choose a state folder on another disk",
             ReadOnlyFilesystem => "mount the disk for writing, or choose a state folder on another disk",
-            PermissionDenied => "give this user the right to it, or choose another state folder",
+            PermissionDenied => "give this user access, or choose another state folder",
             NotADirectory | AlreadyExists => "it is a file: choose another state folder",
             _ => "check the disk, or choose another state folder",
         };
@@ -72,24 +72,24 @@ impl StateError {
     }
 }
 
-/// Whether a folder is docweir's, whatever it is called and whatever its version: intake leaves such folders alone.
+/// Returns whether a folder is a state folder, whatever its name and version. Intake skips such folders.
 pub fn is_state_folder(folder: &Path) -> bool {
     let mut head = [0; FORMAT_NAME.len()];
     let read = File::open(folder.join("format")).and_then(|mut f| io::Read::read_exact(&mut f, &mut head));
     read.is_ok() && head == *FORMAT_NAME.as_bytes()
 }
 
-/// A state folder whose format this docweir knows.
+/// Represents a state folder with a supported format.
 #[derive(Clone, Debug)]
 pub struct StateFolder {
     root: PathBuf,
 }
 
 impl StateFolder {
-    /// Opens the folder at `path`; makes it if there is none, or an empty one. A folder with anything else in it is
-    /// left alone.
+    /// Opens the folder at `path`. A missing or empty folder is initialised. A folder with any other content is not
+    /// changed.
     pub fn open_or_create(path: &Path) -> Result<Self, StateError> {
-        std::fs::create_dir_all(path).map_err(|e| StateError::storage("make the state folder", path, e))?;
+        std::fs::create_dir_all(path).map_err(|e| StateError::storage("create the state folder", path, e))?;
         let this = Self { root: absolute(path)? };
         if this.read_format()?.is_none() {
             this.create()?;
@@ -97,7 +97,7 @@ impl StateFolder {
         Ok(this)
     }
 
-    /// Opens a folder that was made before; changes nothing in it.
+    /// Opens an existing state folder without changing it.
     pub fn open_existing(path: &Path) -> Result<Self, StateError> {
         match std::fs::metadata(path) {
             Ok(m) if m.is_dir() => {}
@@ -141,8 +141,8 @@ impl StateFolder {
         self.cache().join("findings.db")
     }
 
-    /// Makes this process the folder's orchestrator until the lock is dropped. `command` is what the user typed, for
-    /// the message that others get.
+    /// Makes this process the folder's orchestrator until the lock is dropped. `command` is the user's command line;
+    /// other processes show it in their error message.
     pub fn lock_orchestrator(
         &self,
         command: &str,
@@ -151,7 +151,7 @@ impl StateFolder {
         lock::take(&self.root, command, clock)
     }
 
-    /// `None` when there is no format file yet.
+    /// Checks the format file. Returns `None` if there is none yet.
     fn read_format(&self) -> Result<Option<()>, StateError> {
         let path = self.root.join("format");
         let text = match File::open(&path).and_then(|f| io::read_to_string(io::Read::take(f, MAX_FORMAT_BYTES))) {
@@ -170,7 +170,8 @@ impl StateFolder {
         }
     }
 
-    /// Empty, or with nothing in it but what [`Self::create`] puts there before the format file.
+    /// Returns whether the folder is empty, or contains only files that [`Self::create`] writes before the format
+    /// file.
     fn is_unfinished(&self) -> Result<bool, StateError> {
         let failed = |e| StateError::storage("read the folder", &self.root, e);
         for entry in std::fs::read_dir(&self.root).map_err(failed)? {
@@ -182,21 +183,22 @@ impl StateFolder {
         Ok(true)
     }
 
-    /// The format file comes last and whole: a folder that has one is complete.
+    /// Initialises the folder. The format file is written last and atomically, so a folder that has one is complete.
     fn create(&self) -> Result<(), StateError> {
         if !self.is_unfinished()? {
             return Err(StateError::Foreign(self.root.clone()));
         }
         for folder in [self.objects(), self.cache()] {
-            std::fs::create_dir_all(&folder).map_err(|e| StateError::storage("make the folder", &folder, e))?;
+            std::fs::create_dir_all(&folder).map_err(|e| StateError::storage("create the folder", &folder, e))?;
         }
         self.write_file(".gitignore", "*\n")?;
         self.write_file("format", &format!("{FORMAT_NAME}{FORMAT_VERSION}\n"))?;
-        tracing::debug!(path = %self.root.display(), "made the state folder");
+        tracing::debug!(path = %self.root.display(), "created the state folder");
         Ok(())
     }
 
-    /// Whole and synced. Two processes may do it at once: both write the same.
+    /// Writes and syncs a file atomically. Two processes may do this at the same time, because both write the same
+    /// content.
     fn write_file(&self, name: &str, text: &str) -> Result<(), StateError> {
         let path = self.root.join(name);
         let new = self.root.join(format!("format.new{}", std::process::id()));

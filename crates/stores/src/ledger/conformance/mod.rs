@@ -1,4 +1,4 @@
-//! What every ledger does, whatever it keeps its entries in: run by each of them on itself.
+//! Tests the behaviour that every ledger must have. Each backend runs this suite on itself.
 
 mod model;
 
@@ -11,21 +11,22 @@ pub use model::sums_are_what_entries_add_up_to;
 
 use super::*;
 
-/// 2096-11-22 00:00: servers that let items expire do so by the real clock.
+/// Test time: 2096-11-22 00:00. It lies in the future because servers expire items by the real clock.
 pub const NOW: UnixMicros = 4_004_380_800_000_000;
-/// Of settled entries.
+/// Days that settled entries are kept.
 pub const ENTRY_DAYS: u32 = 90;
 
-/// The ledger of a test, and what goes on around them.
+/// Provides a ledger under test and control over its surroundings.
 #[async_trait(?Send)]
 pub trait World {
     fn ledger(&self) -> &dyn Ledger;
     fn clock(&self) -> &ManualClock;
-    /// Of another process, which opens the same ledger.
+    /// Opens the same ledger as another process would.
     async fn another(&self) -> Box<dyn Ledger>;
 }
 
-/// Makes a test of each behaviour. `$world` gives a fresh world, or `None` where there is no server to be had.
+/// Generates one test per behaviour. `$world` returns a fresh world, or `None` if the server it needs is not
+/// available.
 #[macro_export]
 macro_rules! ledger_conformance {
     ($world:expr, $($behaviour:ident),* $(,)?) => {
@@ -70,7 +71,7 @@ pub async fn given(ledger: &dyn Ledger, spend: Spend) -> Reservation {
     }
 }
 
-/// Settled, reserved, in doubt.
+/// Returns the amounts that are settled, reserved and in doubt.
 async fn total(ledger: &dyn Ledger) -> (u64, u64, u64) {
     let lines = ledger.report(By::Day, "", 1_000).await.unwrap();
     let sum = |of: fn(&CostLine) -> Amount| lines.iter().map(|l| of(l).cost.0).sum();
@@ -88,7 +89,7 @@ pub async fn money_is_reserved_then_settled_released_or_in_doubt(w: &impl World)
     l.release(&ids[1]).await.unwrap();
     l.doubt(&ids[2]).await.unwrap();
     assert_eq!(total(l).await, (1_800, 2_000, 2_000));
-    // An outcome is written once; what was in doubt may still become known.
+    // An outcome is written once. An entry in doubt can still be settled.
     l.settle(&ids[0], 1, Nanodollars(1)).await.unwrap();
     l.doubt(&ids[0]).await.unwrap();
     l.release(&ids[0]).await.unwrap();
@@ -109,7 +110,7 @@ pub async fn what_a_dead_process_left_is_in_doubt_and_batches_are_not(w: &impl W
     assert_eq!(w.ledger().doubt_others("ours").await.unwrap(), 1);
     assert_eq!(total(w.ledger()).await, (0, 220, 2_000));
     assert_eq!(w.another().await.doubt_others("ours").await.unwrap(), 0);
-    // It was only stopped: what it knows is true all the same.
+    // The process was only suspended: its settlement is still accepted.
     dead.settle(&left.id, 90, Nanodollars(1_800)).await.unwrap();
     assert_eq!(total(w.ledger()).await, (1_800, 220, 0));
 }
@@ -125,12 +126,12 @@ pub async fn a_budget_counts_what_is_open_and_begins_anew_each_day_and_run(w: &i
     let refused = Asked::Refused { period: Period::Run, spent: Nanodollars(4_000), limit: Nanodollars(5_000) };
     assert_eq!(l.reserve(spend("r1", "b", 51), budget).await.unwrap(), refused);
     let asked = l.reserve(spend("r1", "b", 50), budget).await.unwrap();
-    assert!(matches!(asked, Asked::Given(_)), "up to the limit, and not over it");
+    assert!(matches!(asked, Asked::Given(_)), "a cost up to the limit is allowed");
     let refused = Asked::Refused { period: Period::Day, spent: Nanodollars(5_000), limit: Nanodollars(6_000) };
     assert_eq!(w.another().await.reserve(spend("r2", "c", 51), budget).await.unwrap(), refused);
     l.release(&first.id).await.unwrap();
     let asked = l.reserve(spend("r2", "c", 51), budget).await.unwrap();
-    assert!(matches!(asked, Asked::Given(_)), "what was not charged is free again");
+    assert!(matches!(asked, Asked::Given(_)), "a released amount is available again");
     w.clock().advance(Duration::from_secs(86_400));
     let asked = l.reserve(spend("r3", "d", 250), budget).await.unwrap();
     assert!(matches!(asked, Asked::Given(_)), "another day");
@@ -146,20 +147,20 @@ pub async fn entries_are_forgotten_and_sums_are_not(w: &impl World) {
     assert_eq!(l.report(By::Subject, "", 10).await.unwrap().len(), 2, "not yet");
     w.clock().advance(Duration::from_secs(u64::from(ENTRY_DAYS + 1) * 86_400));
     l.forget_before("2096-11-23").await.unwrap();
-    assert_eq!(total(l).await, (200, 200, 0), "and what is open stays");
+    assert_eq!(total(l).await, (200, 200, 0), "open entries are kept");
     assert_eq!(l.report(By::Subject, "", 10).await.unwrap().len(), 1);
 }
 
 pub async fn a_batch_is_settled_in_the_names_of_its_documents(w: &impl World) {
     let l = w.ledger();
     let id = given(l, Spend { mode: Mode::Batch, ..spend("r1", "batch", 20_000) }).await.id;
-    // More than one write holds.
+    // The batch has more shares than one write can hold.
     let shares: Vec<Share> =
         (0..205).map(|n| Share { subject: format!("doc{n:03}"), tokens: 40, cost: Nanodollars(400) }).collect();
     l.settle_in_parts(&id, &shares).await.unwrap();
     assert_eq!(total(l).await, (82_000, 0, 0));
     l.settle_in_parts(&id, &shares).await.unwrap();
-    assert_eq!(total(l).await, (82_000, 0, 0), "said twice it is the same");
+    assert_eq!(total(l).await, (82_000, 0, 0), "settling twice changes nothing");
     let lines = l.report(By::Subject, "", 1_000).await.unwrap();
     assert_eq!((lines.len(), lines[7].name.as_str(), lines[7].settled.tokens), (205, "doc007", 40));
     let day = &l.report(By::Mode, "", 10).await.unwrap()[0];

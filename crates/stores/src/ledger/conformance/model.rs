@@ -1,5 +1,5 @@
-//! Random steps of several processes, and whatever the network does: the sums are those of the entries, and of what was
-//! answered.
+//! Compares the ledger with a model under random steps of several processes. The sums must equal the entries and the
+//! answers of the ledger.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use super::*;
 
 const LIMIT: u64 = 40_000;
 
-/// What is known of a reservation by its answers.
+/// Holds the state of a reservation that follows from the ledger's answers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Known {
     Reserved(u64),
@@ -20,7 +20,7 @@ enum Known {
 
 type Step = (u8, usize, usize, u64);
 
-/// On fresh worlds; `world` gives each.
+/// Runs random steps on fresh worlds; `world` creates each of them.
 pub fn sums_are_what_entries_add_up_to<W: World>(cases: u32, world: impl AsyncFn() -> W) {
     let configuration = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -40,7 +40,7 @@ async fn one(w: &impl World, steps: Vec<Step>) {
     for (what, process, which, tokens) in steps {
         let ledger = &processes[process];
         let Some(id) = ids.get(which).cloned().filter(|_| what > 2) else {
-            // All at once, with each its own fate.
+            // Reserve concurrently; each reservation has its own outcome.
             let asks = (0..3).map(|n| ledger.reserve(spend(&format!("r{process}"), &n.to_string(), tokens), budget));
             for asked in futures_util::future::join_all(asks).await {
                 if let Asked::Given(reservation) = asked.unwrap() {
@@ -54,7 +54,7 @@ async fn one(w: &impl World, steps: Vec<Step>) {
         let open = matches!(now, Known::Reserved(_) | Known::InDoubt(_));
         let next = match (what, now) {
             (3, _) => {
-                // No more than what was set aside, so that the budget is what is tested.
+                // The charge does not exceed the reservation, so that only the budget is tested.
                 let cost = match now {
                     Known::Reserved(cost) | Known::InDoubt(cost) => cost.min(20 * tokens),
                     _ => 7,
