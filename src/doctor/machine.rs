@@ -1,4 +1,4 @@
-//! The machine: where state lies, how much room there is, how many files may be open, how much memory is left.
+//! Checks this machine: state folder, disk space, open files and memory.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use docweir_stores::state::{StateError, StateFolder};
 use super::Finding;
 use crate::config::{Settings, Workers};
 
-/// Written to the disk to see whether it takes any.
+/// Number of bytes written to test the disk.
 const PROBE_BYTES: usize = 1 << 20;
 
 pub fn examine(settings: &Settings) -> Vec<Finding> {
@@ -21,7 +21,8 @@ pub fn examine(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-/// Whether the folder is ours and takes what is written; one that is not there yet, whether it can be made.
+/// Checks whether the state folder is a Docweir folder and writable. If the folder does not exist, checks whether it
+/// can be created.
 fn state(folder: &Path) -> Finding {
     const CHECK: &str = "state folder";
     let subject = folder.display().to_string();
@@ -32,22 +33,22 @@ fn state(folder: &Path) -> Finding {
     };
     let (at, _) = nearest(folder);
     match probe(&at) {
-        Ok(()) if is_new => Finding::fine(CHECK, subject, "is made by the first run"),
-        Ok(()) => Finding::fine(CHECK, subject, "can be written"),
+        Ok(()) if is_new => Finding::fine(CHECK, subject, "will be created by the first run"),
+        Ok(()) => Finding::fine(CHECK, subject, "is writable"),
         Err(error) => {
             let fix = match error.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     "free some space, or choose another `state.folder`"
                 }
                 io::ErrorKind::ReadOnlyFilesystem => "mount it writable, or choose another `state.folder`",
-                _ => "let the user that runs docweir write there, or choose another `state.folder`",
+                _ => "give the user that runs docweir write access, or choose another `state.folder`",
             };
-            Finding::problem(CHECK, subject, format!("can't be written in {}: {error}", at.display()), fix)
+            Finding::problem(CHECK, subject, format!("cannot write to {}: {error}", at.display()), fix)
         }
     }
 }
 
-/// Writes a file in the folder as far as the disk, and takes it away.
+/// Writes a file to the folder, syncs it to the disk and deletes it.
 fn probe(folder: &Path) -> io::Result<()> {
     let mut file = tempfile::Builder::new().prefix(".doctor-").tempfile_in(folder)?;
     file.write_all(&vec![0x5a; PROBE_BYTES])?;
@@ -55,7 +56,7 @@ fn probe(folder: &Path) -> io::Result<()> {
     file.close()
 }
 
-/// The folder itself, or what of its path is there already.
+/// Returns the folder, or its nearest existing ancestor; true if the folder itself exists.
 fn nearest(folder: &Path) -> (PathBuf, bool) {
     let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let there = absolute.ancestors().find(|path| path.is_dir()).unwrap_or(&absolute);
@@ -67,21 +68,21 @@ fn disk(folder: &Path, least: u64) -> Option<Finding> {
     let subject = folder.display().to_string();
     let stat = match rustix::fs::statvfs(folder) {
         Ok(stat) => stat,
-        Err(error) => return Some(Finding::warning(CHECK, subject, format!("can't be looked at: {error}"), "")),
+        Err(error) => return Some(Finding::warning(CHECK, subject, format!("cannot be inspected: {error}"), "")),
     };
     let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    // File systems that make them on demand tell none.
+    // File systems that allocate inodes on demand report zero.
     let no_files = stat.f_files > 0 && stat.f_favail < 1_000;
     Some(match (free < least, no_files) {
         (true, _) => {
-            let text = format!("has {} left, less than {} (`doctor.min_free_bytes`)", size(free), size(least));
+            let text = format!("has {} free, less than {} (`doctor.min_free_bytes`)", size(free), size(least));
             Finding::warning(CHECK, subject, text, "free some space, or move `state.folder` to a larger disk")
         }
         (false, true) => {
             let text = format!("has room for {} more files", stat.f_favail);
             Finding::warning(CHECK, subject, text, "delete files, or move `state.folder` to a disk with more inodes")
         }
-        (false, false) => Finding::fine(CHECK, subject, format!("{} left", size(free))),
+        (false, false) => Finding::fine(CHECK, subject, format!("{} free", size(free))),
     })
 }
 
@@ -91,20 +92,20 @@ fn descriptors(least: u64) -> Finding {
     match limit.current {
         Some(current) if current < least => {
             let text =
-                format!("this process may have {current} files open, fewer than {least} (`doctor.min_descriptors`)");
+                format!("this process may open {current} files at once, fewer than {least} (`doctor.min_descriptors`)");
             Finding::warning(
                 CHECK,
                 "",
                 text,
-                format!("`ulimit -n {}`, or LimitNOFILE= of its service", least.max(4_096)),
+                format!("raise the limit: `ulimit -n {}`, or LimitNOFILE= of the service", least.max(4_096)),
             )
         }
-        Some(current) => Finding::fine(CHECK, "", format!("{current} at once")),
-        None => Finding::fine(CHECK, "", "any number at once"),
+        Some(current) => Finding::fine(CHECK, "", format!("limit is {current}")),
+        None => Finding::fine(CHECK, "", "no limit"),
     }
 }
 
-/// Against what the queues and the children that parse may take together.
+/// Compares the available memory with the maximum that queues and parser processes may use together.
 fn memory(settings: &Settings) -> Option<Finding> {
     const CHECK: &str = "memory";
     let (extract, chunk, enrich) = (&settings.extract, &settings.chunk, &settings.enrich);
@@ -116,7 +117,7 @@ fn memory(settings: &Settings) -> Option<Finding> {
     Some(match available < needed {
         true => {
             let text = format!(
-                "{} are available; full queues and {children} parsers at their limit take up to {}",
+                "{} available; full queues and {children} parsers at their limit use up to {}",
                 size(available),
                 size(needed)
             );
@@ -128,7 +129,7 @@ fn memory(settings: &Settings) -> Option<Finding> {
     })
 }
 
-/// Of the machine, or of the container where that is less.
+/// Returns the available memory of the machine, or of the container if that is less, in bytes.
 fn available() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
@@ -155,7 +156,7 @@ mod tests {
     fn a_folder_that_can_be_made_is_fine_and_one_of_somebody_else_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let new = state(&dir.path().join("a/b/.docweir"));
-        assert_eq!((new.verdict, new.text.as_str()), (Verdict::Fine, "is made by the first run"));
+        assert_eq!((new.verdict, new.text.as_str()), (Verdict::Fine, "will be created by the first run"));
         assert!(!dir.path().join("a").exists(), "nothing is made");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
         let foreign = dir.path().join("foreign");
@@ -174,7 +175,7 @@ mod tests {
         let full = disk(dir.path(), u64::MAX).unwrap();
         assert!(full.verdict == Verdict::Warning && full.fix.contains("state.folder"), "{full:?}");
         assert_eq!(descriptors(0).verdict, Verdict::Fine);
-        assert!(descriptors(u64::MAX - 1).fix.contains("ulimit -n") || descriptors(0).text.contains("any"));
+        assert!(descriptors(u64::MAX - 1).fix.contains("ulimit -n") || descriptors(0).text.contains("no limit"));
         let mut settings = Settings::default();
         settings.load.queue_bytes = usize::MAX >> 2;
         let found = memory(&settings).unwrap();

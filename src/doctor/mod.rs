@@ -1,11 +1,13 @@
-//! `docweir doctor`: looks at everything that a run will need, before it needs it, and says what to mend.
+//! Implements `docweir doctor`, which checks everything that a run needs and says how to fix it.
 //!
-//! Each finding names what was looked at, how it is, and what to do. Nothing that is there is changed: what has to be
-//! tried is tried on a key of its own (`doctor/…`), which is taken away again, or by a write whose condition can't hold.
+//! Each finding names the check, the result and the fix. The checks change no existing data: write tests use a
+//! separate key (`doctor/…`), which is deleted again, or a write whose condition cannot hold.
 //!
-//! - [`machine`] the state folder, its disk, descriptors, memory
-//! - [`provider`] who makes the vectors: the model's files, or the key, the endpoint and its model
-//! - `cloud` AWS: region, credentials, clock, tables, buckets, queues, Comprehend, figures; behind the feature `aws`
+//! - [`machine`] checks the state folder, its disk, file descriptors and memory.
+//! - [`provider`] checks the source of the vectors: the files of a local model, or the key, endpoint and model of a
+//!   provider.
+//! - `cloud` checks AWS: region, credentials, clock, tables, buckets, queues, Comprehend and CloudWatch. It requires
+//!   the feature `aws`.
 
 #[cfg(feature = "aws")]
 #[path = "aws/mod.rs"]
@@ -21,27 +23,27 @@ use serde::Serialize;
 
 use crate::config::Settings;
 
-/// How a thing is.
+/// Result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Fine,
-    /// Worth knowing; a run does without.
+    /// The run works, but the finding may matter.
     Warning,
-    /// A run fails for it, or does harm.
+    /// A run fails or does harm.
     Problem,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at: `state folder`, `table`, `bucket`.
+    /// Kind of thing that was checked: `state folder`, `table`, `bucket`.
     pub check: &'static str,
-    /// Which one; empty where there is only one.
+    /// Name of the thing that was checked; empty if there is only one.
     pub subject: String,
     pub verdict: Verdict,
-    /// How it is.
+    /// Result in words.
     pub text: String,
-    /// What to do; empty where nothing is to be done.
+    /// Action that fixes the problem; empty if none is needed.
     pub fix: String,
 }
 
@@ -69,7 +71,7 @@ impl Finding {
     }
 }
 
-/// Looks at everything that these settings will use; `each` is told of a finding as it is made.
+/// Checks everything that these settings use, and calls `each` with every finding as soon as it is known.
 pub async fn examine(settings: &Settings, clock: &SharedClock, each: &mut dyn FnMut(Finding)) {
     machine::examine(settings).into_iter().for_each(&mut *each);
     provider::examine(settings).await.into_iter().for_each(&mut *each);

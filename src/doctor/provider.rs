@@ -1,4 +1,4 @@
-//! Who makes the vectors, and the secrets that the configuration names.
+//! Checks the source of the vectors, and the secrets that the configuration names.
 
 use std::time::Duration;
 
@@ -17,25 +17,27 @@ pub async fn examine(settings: &Settings) -> Vec<Finding> {
         let Some(key) = secrets.key(setting, &SecretSetting::Kept(name.clone()), "") else { continue };
         let limit = Duration::from_secs(settings.doctor.answer_seconds);
         findings.push(match tokio::time::timeout(limit, key.get()).await {
-            Ok(Ok(_)) => Finding::fine("secret", &name.secret, format!("can be read, for `{setting}`")),
-            Ok(Err(error)) => Finding::problem("secret", &name.secret, error.text, format!("as `{setting}` needs it")),
+            Ok(Ok(_)) => Finding::fine("secret", &name.secret, format!("is readable, used by `{setting}`")),
+            Ok(Err(error)) => {
+                Finding::problem("secret", &name.secret, error.text, format!("make it readable: `{setting}` needs it"))
+            }
             Err(_) => {
-                let text = format!("there is no answer in {} s", limit.as_secs());
-                Finding::problem("secret", &name.secret, text, "look at the network, and at `secrets.endpoint`")
+                let text = format!("no answer within {} s", limit.as_secs());
+                Finding::problem("secret", &name.secret, text, "check the network and `secrets.endpoint`")
             }
         });
     }
     let embed = &settings.embed.options;
     match embed.provider {
         Provider::Hashed => {
-            let text = "`embed.options.provider` is `hashed`: a search finds equal words and no meaning";
-            findings.push(Finding::warning("model", "", text, "set it to `local` or `openai`, but for tests"));
+            let text = "`embed.options.provider` is `hashed`: a search matches equal words, not meaning";
+            findings.push(Finding::warning("model", "", text, "set it to `local` or `openai`, except for tests"));
         }
         Provider::Local => findings.push(match has_model(&embed.model) {
             true => Finding::fine("model", &embed.model.name, "is on this machine"),
             false => {
-                let text = "is not on this machine yet: the first run fetches it";
-                let fix = "nothing, with a network; without one, copy its files and set `embed.options.model.folder`";
+                let text = "is not on this machine yet; the first run downloads it";
+                let fix = "if the machine has no network, copy its files and set `embed.options.model.folder`";
                 Finding::warning("model", &embed.model.name, text, fix)
             }
         }),
@@ -44,7 +46,7 @@ pub async fn examine(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-/// Whether the endpoint answers, takes the key and has the model. Costs nothing.
+/// Checks whether the endpoint answers, accepts the key and lists the model. The check is free of charge.
 async fn endpoint(settings: &Settings, secrets: &Secrets) -> Finding {
     const CHECK: &str = "embeddings";
     let options = &settings.embed.options.openai;
@@ -52,36 +54,41 @@ async fn endpoint(settings: &Settings, secrets: &Secrets) -> Finding {
     let place = options.key_place();
     let client = match endpoint_client(options, secrets) {
         Ok(client) => client,
-        Err(error) => return Finding::problem(CHECK, url, error.text, format!("put the key into {place}")),
+        Err(error) => return Finding::problem(CHECK, url, error.text, format!("store the key in {place}")),
     };
     let limit = Duration::from_secs(settings.doctor.answer_seconds);
     let answer = match tokio::time::timeout(limit, client.has_model(&options.model)).await {
         Ok(answer) => answer,
-        Err(_) => Err(CallError::Lost(format!("no answer in {} s", limit.as_secs()))),
+        Err(_) => Err(CallError::Lost(format!("no answer within {} s", limit.as_secs()))),
     };
-    let network = "look at the network, a proxy (HTTPS_PROXY), and `embed.options.openai.base_url`";
+    let network = "check the network, a proxy (HTTPS_PROXY), and `embed.options.openai.base_url`";
     match answer {
-        Ok(true) => Finding::fine(CHECK, url, format!("takes the key and has {}", options.model)),
+        Ok(true) => Finding::fine(CHECK, url, format!("accepts the key and lists {}", options.model)),
         Ok(false) => {
-            let text = format!("takes the key and does not list {}", options.model);
+            let text = format!("accepts the key but does not list {}", options.model);
             Finding::warning(
                 CHECK,
                 url,
                 text,
-                "look at `embed.options.openai.model`; some servers list only part of theirs",
+                "check `embed.options.openai.model`; some servers do not list all models",
             )
         }
-        Err(CallError::Throttled { .. }) => Finding::fine(CHECK, url, "answers, and asks for less just now"),
+        Err(CallError::Throttled { .. }) => Finding::fine(CHECK, url, "answers, but currently throttles requests"),
         Err(CallError::QuotaSpent) => {
-            Finding::problem(CHECK, url, "the account has no money left", "add credit, or raise its limit")
+            Finding::problem(CHECK, url, "the quota of the account is exhausted", "add credit, or raise its limit")
         }
         Err(error @ CallError::Forbidden(_)) => {
-            Finding::problem(CHECK, url, error.to_string(), format!("look at the key in {place} and what it may do"))
+            Finding::problem(CHECK, url, error.to_string(), format!("check the key in {place} and its permissions"))
         }
-        Err(CallError::Unkeyed(why)) => Finding::problem(CHECK, url, why, format!("put the key into {place}")),
+        Err(CallError::Unkeyed(why)) => Finding::problem(CHECK, url, why, format!("store the key in {place}")),
         Err(CallError::Missing(_) | CallError::Unknown(_) | CallError::Refused(_) | CallError::Garbled(_)) => {
-            let text = "answers, and lists no models: whether it takes the key can't be told without paying";
-            Finding::warning(CHECK, url, text, "nothing, if its address ends in the version, such as `/v1`")
+            let text = "answers but lists no models: only a paid call can check the key";
+            Finding::warning(
+                CHECK,
+                url,
+                text,
+                "check that `embed.options.openai.base_url` ends in the version, such as `/v1`",
+            )
         }
         Err(error @ (CallError::Failed(_) | CallError::Lost(_))) => {
             Finding::problem(CHECK, url, error.to_string(), network)

@@ -1,4 +1,4 @@
-//! AWS, in a program that was built without its clients.
+//! Reports a problem if the configuration needs AWS, in a program built without the AWS clients.
 
 use docweir_core::clock::SharedClock;
 
@@ -9,7 +9,7 @@ use crate::telemetry::CloudWatchMode;
 pub async fn examine(settings: &Settings, _: &SharedClock, each: &mut dyn FnMut(Finding)) {
     let wanted = !settings.state.is_local() || !settings.records.table.name.is_empty();
     if wanted || settings.cloudwatch.mode == CloudWatchMode::Api {
-        let text = "the configuration asks for AWS, and this docweir was built without";
+        let text = "the configuration needs AWS, but this docweir was built without it";
         each(Finding::problem("program", "", text, "build it with `cargo build --release --features aws`"));
     }
 }

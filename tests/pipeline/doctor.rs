@@ -32,7 +32,7 @@ fn a_fresh_machine_is_fine_and_nothing_is_made() {
     assert!(!place.state().exists());
     place.generate(1);
     place.ingest(&[]).code(0);
-    is(&finding(place.run(["doctor", "--json"]).code(0), "state folder"), "fine", &["can be written"]);
+    is(&finding(place.run(["doctor", "--json"]).code(0), "state folder"), "fine", &["is writable"]);
     let shown = place.run(["doctor"]);
     assert!(shown.code(0).out.contains("a run can start; "), "{}", shown.out);
     assert!(shown.out.contains("to do: "), "{}", shown.out);
@@ -107,7 +107,7 @@ fn an_endpoint_without_a_key_with_a_wrong_one_or_out_of_reach_is_a_problem() {
     };
     let small = "text-embedding-3-small";
     let (found, code) = run(&mock.base_url(), Some("sk-right"), small);
-    is(&found, "fine", &["takes the key"]);
+    is(&found, "fine", &["accepts the key"]);
     assert_eq!(code, Some(0));
     let (found, code) = run(&mock.base_url(), Some("sk-wrong"), small);
     is(&found, "problem", &["401", "$OPENAI_API_KEY"]);

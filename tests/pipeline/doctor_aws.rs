@@ -84,7 +84,7 @@ fn what_is_missing_denied_or_out_of_time_in_aws_is_told() {
     is(one(&found, "credentials", ""), "fine", &["arn:aws"]);
     is(one(&found, "clock", ""), "fine", &["within"]);
     is(one(&found, "table", "control"), "problem", &["docweir infra apply"]);
-    is(one(&found, "bucket", ""), "problem", &["is not there", "docweir infra apply"]);
+    is(one(&found, "bucket", ""), "problem", &["does not exist", "docweir infra apply"]);
     clinic.run(&["infra", "apply"]).code(0);
     let name_of_queue = format!("{}-intake", clinic.name);
     let (found, code) = clinic.examine(|_| Act::Pass);
@@ -92,18 +92,18 @@ fn what_is_missing_denied_or_out_of_time_in_aws_is_told() {
     for table in ["control", "audit", "metrics", "state"] {
         is(one(&found, "table", table), "fine", &["read and written"]);
     }
-    is(one(&found, "bucket", ""), "fine", &["keeps conditions"]);
+    is(one(&found, "bucket", ""), "fine", &["honours conditions"]);
     let more = |command: &mut Command| {
         command.env("DOCWEIR__QUEUES__INTAKE", &name_of_queue).env("DOCWEIR__ENRICH__OPTIONS__PROVIDER", "comprehend");
         command.env("DOCWEIR__ENRICH__OPTIONS__COMPREHEND__ENDPOINT", "http://127.0.0.1:9");
         Ran::of(command.output().unwrap())
     };
     let ran = more(&mut clinic.command(&["doctor", "--json"]));
-    is(one(&ran.code(1).json(), "queue", &name_of_queue), "problem", &["is not there", "docweir infra apply"]);
-    is(one(&ran.json(), "comprehend", ""), "problem", &["be asked", "endpoint"]);
+    is(one(&ran.code(1).json(), "queue", &name_of_queue), "problem", &["does not exist", "docweir infra apply"]);
+    is(one(&ran.json(), "comprehend", ""), "problem", &["be called", "endpoint"]);
     more(&mut clinic.command(&["infra", "apply"])).code(0);
     let ran = more(&mut clinic.command(&["doctor", "--json"]));
-    is(one(&ran.json(), "queue", &name_of_queue), "fine", &["0 are in hand"]);
+    is(one(&ran.json(), "queue", &name_of_queue), "fine", &["0 in flight"]);
     // Nothing of it is left.
     let bucket = format!("s3://{}", clinic.name);
     let left = Command::new(docweir_testkit::servers::program("aws").unwrap())
@@ -151,7 +151,7 @@ fn what_is_missing_denied_or_out_of_time_in_aws_is_told() {
             _ => Act::Pass,
         }
     });
-    is(one(&found, "bucket", ""), "problem", &["writes over", "buckets.register"]);
+    is(one(&found, "bucket", ""), "problem", &["overwrites", "buckets.register"]);
 
     // An index that somebody forgot.
     let name = format!("{}-control", clinic.name);

@@ -1,4 +1,4 @@
-//! AWS: who asks, when, and whether what the configuration will use can be used.
+//! Checks AWS: credentials, clock, and access to all resources that the configuration uses.
 
 mod services;
 mod tables;
@@ -19,7 +19,7 @@ use super::Finding;
 use crate::config::{Register, Settings, bucket_and_prefix};
 use crate::telemetry::CloudWatchMode;
 
-/// Beyond this AWS refuses what is signed.
+/// Clock skew beyond which AWS refuses signed requests, in seconds.
 const REFUSED_SKEW_SECONDS: u64 = 300;
 
 pub async fn examine(settings: &Settings, clock: &SharedClock, each: &mut dyn FnMut(Finding)) {
@@ -31,7 +31,7 @@ pub async fn examine(settings: &Settings, clock: &SharedClock, each: &mut dyn Fn
     }
     let aws = Aws::find(settings.aws.clone()).await;
     let Some(region) = aws.region() else {
-        each(Finding::problem("region", "", "none is configured", "set `aws.region`, or AWS_REGION"));
+        each(Finding::problem("region", "", "is not configured", "set `aws.region`, or AWS_REGION"));
         return;
     };
     each(Finding::fine("region", region, "is configured"));
@@ -59,19 +59,19 @@ pub async fn examine(settings: &Settings, clock: &SharedClock, each: &mut dyn Fn
     }
 }
 
-/// Who asks, and what time it is there. `false` where nothing else has to be asked.
+/// Checks the credentials and the clock. Returns `false` if further calls to AWS would fail.
 async fn identity(settings: &Settings, aws: &Aws, clock: &SharedClock, each: &mut dyn FnMut(Finding)) -> bool {
     const CHECK: &str = "credentials";
     let by_service = !settings.s3.endpoint.is_empty() || !settings.dynamodb.endpoint.is_empty();
     if settings.aws.endpoint.is_empty() && by_service {
-        let text = "nobody can say whose they are: services have endpoints of their own, and STS has none";
-        each(Finding::warning(CHECK, "", text, "set `aws.endpoint`, if it serves STS too"));
+        let text = "cannot be checked: services have their own endpoints, but none is set for STS";
+        each(Finding::warning(CHECK, "", text, "set `aws.endpoint` if that endpoint serves STS"));
         return true;
     }
     let limit = Duration::from_secs(settings.doctor.answer_seconds);
     let Ok(answer) = timeout(limit, introduce(aws)).await else {
-        let text = format!("STS does not answer in {} s", limit.as_secs());
-        each(Finding::problem(CHECK, "", text, "look at the network, and at `aws.endpoint`"));
+        let text = format!("STS does not answer within {} s", limit.as_secs());
+        each(Finding::problem(CHECK, "", text, "check the network and `aws.endpoint`"));
         return false;
     };
     if let Some(date) = answer.date {
@@ -85,34 +85,40 @@ async fn identity(settings: &Settings, aws: &Aws, clock: &SharedClock, each: &mu
         Err(fault) => {
             let fix = match fault.kind {
                 FaultKind::Denied => {
-                    "give it credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role of its \
-                     container or machine; `aws sts get-caller-identity` asks the same"
+                    "provide credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role of the \
+                     container or machine; `aws sts get-caller-identity` makes the same check"
                 }
-                _ => "look at the network, at `aws.region`, and at `aws.endpoint`",
+                _ => "check the network, `aws.region` and `aws.endpoint`",
             };
-            each(Finding::problem(CHECK, "", format!("nobody is known by them: {fault}"), fix));
+            each(Finding::problem(CHECK, "", format!("are not accepted: {fault}"), fix));
             false
         }
     }
 }
 
-/// Both in Unix seconds. An answer's date is up to a second old.
+/// Compares the local clock with that of AWS. Both times are Unix seconds; the date of an answer may be one second
+/// old.
 fn skew(here: i64, there: i64, most: u64) -> Finding {
     const CHECK: &str = "clock";
     let by = here.abs_diff(there);
     if by <= most {
-        return Finding::fine(CHECK, "", format!("within {} s of AWS's", by.max(1)));
+        return Finding::fine(CHECK, "", format!("within {} s of AWS's clock", by.max(1)));
     }
     let way = if here > there { "ahead of" } else { "behind" };
     let harm = match by > REFUSED_SKEW_SECONDS {
-        true => "AWS refuses what is signed so, and leases are judged by it",
-        false => "whether a lease is over is judged by it",
+        true => "AWS refuses signed requests, and leases expire at the wrong time",
+        false => "leases expire at the wrong time",
     };
-    let text = format!("is {by} s {way} AWS's: {harm}");
-    Finding::problem(CHECK, "", text, "set it by NTP: `timedatectl set-ntp true`, or chrony on the host of a container")
+    let text = format!("is {by} s {way} AWS's clock: {harm}");
+    Finding::problem(
+        CHECK,
+        "",
+        text,
+        "synchronise it with NTP: `timedatectl set-ntp true`, or chrony on the host of a container",
+    )
 }
 
-/// Everything that a run does to objects, on one of our own.
+/// Tests every operation that a run uses on an object of its own.
 async fn objects(bucket: &Bucket, prefix: &str, swaps: bool) -> Result<Finding, Fault> {
     const CHECK: &str = "bucket";
     let subject = match prefix {
@@ -120,7 +126,7 @@ async fn objects(bucket: &Bucket, prefix: &str, swaps: bool) -> Result<Finding, 
         prefix => format!("{}/{prefix}", bucket.name()),
     };
     if !bucket.exists().await? {
-        return Ok(Finding::problem(CHECK, subject, "is not there", "`docweir infra apply` makes it"));
+        return Ok(Finding::problem(CHECK, subject, "does not exist", "`docweir infra apply` creates it"));
     }
     let folder = if prefix.is_empty() { "doctor/".to_owned() } else { format!("{prefix}/doctor/") };
     let key = format!("{folder}{}", Ulid(fastrand::u128(..)));
@@ -138,17 +144,17 @@ async fn objects(bucket: &Bucket, prefix: &str, swaps: bool) -> Result<Finding, 
         Ok(keeps)
     };
     let tried = tried.await;
-    // Whatever was found: nothing is left.
+    // The test object is deleted whatever the result.
     let deleted = bucket.delete(&key).await;
     Ok(match (tried, deleted) {
         (Err((what, fault)), _) => blamed(CHECK, &subject, what, &fault),
         (Ok(_), Err(fault)) => blamed(CHECK, &subject, "have an object deleted", &fault),
         (Ok(false), Ok(())) if swaps => {
-            let text = "its server writes over an object in spite of `If-None-Match`: commits would be lost";
+            let text = "its server overwrites an object despite `If-None-Match`: commits would be lost";
             Finding::problem(CHECK, subject, text, "set `buckets.register` to `dynamodb`, or use another server")
         }
         (Ok(false), Ok(())) => Finding::fine(CHECK, subject, "can be read, listed and written"),
-        (Ok(true), Ok(())) => Finding::fine(CHECK, subject, "can be read, listed and written, and keeps conditions"),
+        (Ok(true), Ok(())) => Finding::fine(CHECK, subject, "can be read, listed and written, and honours conditions"),
     })
 }
 
@@ -164,28 +170,28 @@ async fn figures(settings: &Settings, aws: &Aws, clock: &SharedClock) -> Finding
     };
     let client = CloudWatch::new(aws, &options.endpoint);
     match within(settings, async { client.put(&options.namespace, &[datum]).await }).await {
-        Ok(()) => Finding::fine(CHECK, &options.namespace, "CloudWatch takes them (DoctorChecks)"),
+        Ok(()) => Finding::fine(CHECK, &options.namespace, "CloudWatch accepts metrics (DoctorChecks)"),
         Err(fault) => blamed(CHECK, &options.namespace, "be published", &fault),
     }
 }
 
-/// A call whose end is waited for so long and no longer.
+/// Makes a call with the time limit `doctor.answer_seconds`.
 pub async fn within<T>(settings: &Settings, call: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
     let limit = Duration::from_secs(settings.doctor.answer_seconds);
-    let none = || Fault::new(FaultKind::Unreachable, "no answer", format!("none in {} s", limit.as_secs()));
+    let none = || Fault::new(FaultKind::Unreachable, "no answer", format!("none within {} s", limit.as_secs()));
     timeout(limit, call).await.unwrap_or_else(|_| Err(none()))
 }
 
-/// What can't be done, why, and what to do about it.
+/// Turns a fault into a finding: the failed operation, the cause and the fix.
 pub fn blamed(check: &'static str, subject: &str, what: &str, fault: &Fault) -> Finding {
     let fix = match fault.kind {
-        FaultKind::Denied => "allow it: `docweir infra policy --role serve` prints the policy that does",
-        FaultKind::NotFound => "`docweir infra apply` makes it",
-        FaultKind::Unreachable | FaultKind::Unknown => "look at the network, and at the endpoint of the service",
-        FaultKind::Throttled | FaultKind::Conflict => "try again in a moment",
-        FaultKind::Invalid | FaultKind::Condition => "look at its name, and at the server of the endpoint",
+        FaultKind::Denied => "allow it: `docweir infra policy --role serve` prints the required policy",
+        FaultKind::NotFound => "`docweir infra apply` creates it",
+        FaultKind::Unreachable | FaultKind::Unknown => "check the network and the endpoint of the service",
+        FaultKind::Throttled | FaultKind::Conflict => "retry in a moment",
+        FaultKind::Invalid | FaultKind::Condition => "check its name and the server of the endpoint",
     };
-    Finding::problem(check, subject, format!("can't {what}: {fault}"), fix)
+    Finding::problem(check, subject, format!("cannot {what}: {fault}"), fix)
 }
 
 #[cfg(test)]
@@ -199,7 +205,7 @@ mod tests {
             (1_000, 1_000, Verdict::Fine, "within 1 s"),
             (1_060, 1_000, Verdict::Fine, "within 60 s"),
             (1_061, 1_000, Verdict::Problem, "61 s ahead of"),
-            (1_000, 1_900, Verdict::Problem, "900 s behind AWS's: AWS refuses"),
+            (1_000, 1_900, Verdict::Problem, "900 s behind AWS's clock: AWS refuses"),
         ];
         for (here, there, verdict, text) in table {
             let found = skew(here, there, 60);

@@ -1,4 +1,4 @@
-//! Queues, the table of records, and Comprehend: where they are used.
+//! Checks queues, the table of records, and Comprehend, if the settings use them.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use super::{blamed, within};
 use crate::config::Settings;
 use crate::doctor::Finding;
 
-/// What Comprehend is asked about: three units, which are $0.0003.
+/// Text of the test call to Comprehend. It costs three units, which are $0.0003.
 const WORD: &str = "docweir";
 
-/// Whether there is anything to look at.
+/// Returns whether the settings use any of these services.
 pub fn are_used(settings: &Settings) -> bool {
     settings.queues.named().next().is_some() || asks_comprehend(settings) || !settings.records.table.name.is_empty()
 }
@@ -27,7 +27,7 @@ pub async fn examine(settings: &Settings, aws: &Aws, each: &mut dyn FnMut(Findin
     let sqs = Sqs::new(aws, &settings.queues.endpoint);
     for name in settings.queues.named() {
         let found = within(settings, queue(&sqs, name)).await;
-        each(found.unwrap_or_else(|fault| blamed("queue", name, "be looked at", &fault)));
+        each(found.unwrap_or_else(|fault| blamed("queue", name, "be inspected", &fault)));
     }
     let table = &settings.records.table;
     if !table.name.is_empty() {
@@ -36,14 +36,14 @@ pub async fn examine(settings: &Settings, aws: &Aws, each: &mut dyn FnMut(Findin
         const CHECK: &str = "records";
         let limit = Duration::from_secs(settings.doctor.answer_seconds);
         each(match timeout(limit, tables.try_out(&table.name)).await {
-            Ok(Ok(())) => Finding::fine(CHECK, &table.name, "can be asked, read and told"),
+            Ok(Ok(())) => Finding::fine(CHECK, &table.name, "can be queried, read and updated"),
             Ok(Err(TableError::Broken { reason, hint, .. })) => Finding::problem(CHECK, &table.name, reason, hint),
             Ok(Err(TableError::Busy { reason, .. })) => {
-                Finding::problem(CHECK, &table.name, reason, "try again in a moment")
+                Finding::problem(CHECK, &table.name, reason, "retry in a moment")
             }
             Err(_) => {
-                let text = format!("does not answer in {} s", limit.as_secs());
-                Finding::problem(CHECK, &table.name, text, "look at the network, and at `dynamodb.endpoint`")
+                let text = format!("does not answer within {} s", limit.as_secs());
+                Finding::problem(CHECK, &table.name, text, "check the network and `dynamodb.endpoint`")
             }
         });
     }
@@ -52,7 +52,7 @@ pub async fn examine(settings: &Settings, aws: &Aws, each: &mut dyn FnMut(Findin
         let client = Comprehend::new(aws, &options.endpoint, Duration::from_secs_f64(options.request_seconds));
         each(match within(settings, client.languages(vec![WORD.into()])).await {
             Ok(_) => Finding::fine("comprehend", "", "answers"),
-            Err(fault) => blamed("comprehend", "", "be asked", &fault),
+            Err(fault) => blamed("comprehend", "", "be called", &fault),
         });
     }
 }
@@ -61,24 +61,24 @@ fn asks_comprehend(settings: &Settings) -> bool {
     settings.enrich.options.provider == EnrichProvider::Comprehend
 }
 
-/// Nothing is received: a message that is looked at comes nearer to the dead letters.
+/// Checks a queue without receiving messages, because each receive moves a message closer to the dead-letter queue.
 async fn queue(sqs: &Sqs, name: &str) -> Result<Finding, Fault> {
     const CHECK: &str = "queue";
-    let missing = || Finding::problem(CHECK, name, "is not there", "`docweir infra apply` makes it");
+    let missing = || Finding::problem(CHECK, name, "does not exist", "`docweir infra apply` creates it");
     let Some(queue) = sqs.find(name).await? else { return Ok(missing()) };
     let Some(state) = queue.state().await? else { return Ok(missing()) };
-    // A receipt of nobody: refused for what it is, or for who asks.
+    // The receipt is invalid: a permitted caller gets another error than `Denied`.
     if let Err(fault) = queue.hide("doctor", Duration::ZERO).await
         && fault.kind == FaultKind::Denied
     {
         return Ok(blamed(CHECK, name, "be read", &fault));
     }
-    let text = format!("{} messages wait, {} are in hand", state.waiting, state.hidden);
+    let text = format!("{} messages waiting, {} in flight", state.waiting, state.hidden);
     Ok(match state.redrive {
         Some(_) => Finding::fine(CHECK, name, text),
         None => {
-            let text = format!("{text}; it has no dead letters: what can't be done is deleted");
-            Finding::warning(CHECK, name, text, "`docweir infra apply` gives it some")
+            let text = format!("{text}; it has no dead-letter queue: messages that fail are deleted");
+            Finding::warning(CHECK, name, text, "`docweir infra apply` adds one")
         }
     })
 }

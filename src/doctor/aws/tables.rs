@@ -1,4 +1,4 @@
-//! Tables: whether they are as they have to be, and whether they can be read and written.
+//! Checks whether the tables have the required definition and can be read and written.
 
 use docweir_aws::dynamo::table::Table;
 use docweir_aws::dynamo::{AttributeValue, Dynamo, Expression, Item, Query, Write};
@@ -19,21 +19,21 @@ pub async fn examine(settings: &Settings, dynamo: &Dynamo, each: &mut dyn FnMut(
             Ok(match infra.table(&table).await? {
                 State::Right => used(dynamo, &table).await?,
                 State::Missing(what) => {
-                    let text = format!("is not as it has to be: to be {what}");
-                    Finding::problem(CHECK, &table.name, text, "`docweir infra apply` makes it so")
+                    let text = format!("differs from the required definition: {what}");
+                    Finding::problem(CHECK, &table.name, text, "`docweir infra apply` changes it")
                 }
                 State::Wrong(text) => {
-                    let fix = "make it anew, or mend it by hand: `docweir infra check` says all that differs";
+                    let fix = "recreate it or correct it by hand; `docweir infra check` lists all differences";
                     Finding::problem(CHECK, &table.name, text, fix)
                 }
             })
         });
-        each(found.await.unwrap_or_else(|fault| blamed(CHECK, &table.name, "be looked at", &fault)));
+        each(found.await.unwrap_or_else(|fault| blamed(CHECK, &table.name, "be inspected", &fault)));
     }
 }
 
-/// Reads and writes of an item that is not there and is not made: what may be done is refused for the condition, what may
-/// not is refused for that.
+/// Reads and writes an item that does not exist and is not created: every write has a condition that cannot hold. A
+/// permitted write fails on its condition; a forbidden one fails on the permission.
 async fn used(dynamo: &Dynamo, table: &Table) -> Result<Finding, Fault> {
     let name = Ulid(fastrand::u128(..)).to_string();
     let key = |what: &str| -> Item {
@@ -53,7 +53,7 @@ async fn used(dynamo: &Dynamo, table: &Table) -> Result<Finding, Fault> {
         let asked = Expression::new("#h = :h").name("#h", hash).string(":h", "doctor");
         let query = Query { table: table.name.clone(), index, key: asked, limit: Some(1), ..Query::default() };
         if let Err(fault) = dynamo.query(&query).await {
-            return Ok(blamed(CHECK, &table.name, "be asked", &fault));
+            return Ok(blamed(CHECK, &table.name, "be queried", &fault));
         }
     }
     let update = Expression::new("SET #d = :d").name("#d", "doctor").string(":d", "1");
@@ -68,8 +68,8 @@ async fn used(dynamo: &Dynamo, table: &Table) -> Result<Finding, Fault> {
         }
         Err(cancelled) => blamed(CHECK, &table.name, "be written", &cancelled.fault),
         Ok(()) => {
-            let text = "its server applied writes whose conditions did not hold: work would be done twice";
-            Finding::problem(CHECK, &table.name, text, "use a server that keeps them")
+            let text = "its server ignores the conditions of writes: work would be done twice";
+            Finding::problem(CHECK, &table.name, text, "use a server that honours conditions")
         }
     })
 }
