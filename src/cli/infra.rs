@@ -66,9 +66,9 @@ fn print_policy(context: &Context, settings: &Settings, args: &args::PolicyArgs)
 fn row(thing: &Thing, before: &Thing) -> [Cell; 3] {
     let (paint, text) = match (&thing.state, &before.state) {
         (State::Right, State::Right) => (Paint::Dim, "exists".to_owned()),
-        (State::Right, State::Missing(what)) => (Paint::Green, format!("done: {what}")),
+        (State::Right, State::Missing(what)) => (Paint::Green, format!("applied: {what}")),
         (State::Right, State::Wrong(_)) => (Paint::Green, "corrected".to_owned()),
-        (State::Missing(what), _) => (Paint::Yellow, format!("missing: to be {what}")),
+        (State::Missing(what), _) => (Paint::Yellow, format!("to do: {what}")),
         (State::Wrong(what), _) => (Paint::Red, what.clone()),
     };
     [left(thing.kind), left(&thing.name), left(text).painted(paint)]

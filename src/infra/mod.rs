@@ -1,8 +1,9 @@
-//! What Docweir needs in AWS, and whether it is there: tables, their indexes and expiry, buckets and their rules, queues and
-//! who may send to them.
+//! Plans, creates and checks the AWS resources that Docweir needs: tables with their indexes and expiry, buckets with
+//! their rules, and queues with their permissions.
 //!
-//! Made by `docweir infra apply`, or by whoever manages the account: then `docweir infra check` says what differs. Nothing
-//! that is there is ever taken away, and a table that is wrong is said to be, not changed: it holds somebody's data.
+//! `docweir infra apply` creates the resources. If the operator of the account creates them, `docweir infra check`
+//! reports the differences. Existing resources are never deleted. A wrong table is reported but not changed, because
+//! it may hold data.
 
 pub mod policy;
 mod queue_policy;
@@ -23,45 +24,45 @@ use serde::Serialize;
 use crate::config::{Settings, bucket_and_prefix};
 use crate::infra::queues::QueueInfra;
 
-/// Longest wait for a table to come into being.
+/// Maximum time to wait until a created table is active.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How a thing is.
+/// State of a required resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     Right,
-    /// `apply` makes it so.
+    /// The resource or one of its settings is missing; `apply` makes the named change.
     Missing(String),
-    /// Not to be changed without somebody's judgement.
+    /// The resource differs from its definition; a person must decide how to change it.
     Wrong(String),
 }
 
-/// A thing that has to be there.
+/// A required resource and its state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Thing {
-    /// `table`, `bucket`, `queue`, `events`.
+    /// Kind of the resource: `table`, `bucket`, `queue` or `events`.
     pub kind: &'static str,
     pub name: String,
     #[serde(flatten)]
     pub state: State,
 }
 
-/// All tables.
+/// Returns the definitions of all tables.
 pub fn tables(settings: &Settings) -> Vec<Table> {
     let options = &settings.dynamodb;
     control::tables(options).into_iter().chain([ledger::table(options), batches::table(options)]).collect()
 }
 
-/// All things that a configuration needs.
+/// Manages all resources that a configuration needs.
 pub struct Infra {
     dynamo: Dynamo,
     tables: Vec<Table>,
-    /// With their rules.
+    /// Buckets with their lifecycle rules.
     buckets: Vec<(Bucket, Vec<LifecycleRule>)>,
-    /// What is needed below which prefix of which bucket.
+    /// Buckets and prefixes that hold objects of Docweir.
     places: Vec<(String, String)>,
-    /// What is asked for; without that S3 encrypts with keys of its own.
+    /// Configured encryption; if none, S3 encrypts with its own keys.
     encryption: Option<Encryption>,
     queues: QueueInfra,
 }
@@ -88,7 +89,7 @@ impl Infra {
         }
     }
 
-    /// How everything is.
+    /// Returns the state of all resources.
     pub async fn look(&self) -> Result<Vec<Thing>, Fault> {
         let mut things = Vec::new();
         for table in &self.tables {
@@ -103,7 +104,7 @@ impl Infra {
         Ok(things)
     }
 
-    /// Makes what is missing. What is right stays as it is, and so does what is wrong.
+    /// Makes the missing changes. Correct and wrong resources stay unchanged.
     pub async fn apply(&self) -> Result<(), Fault> {
         for table in &self.tables {
             if matches!(self.table(table).await?, State::Missing(_)) {
@@ -126,10 +127,10 @@ impl Infra {
         self.queues.apply().await
     }
 
-    /// How one is.
+    /// Returns the state of one table.
     pub async fn table(&self, table: &Table) -> Result<State, Fault> {
         let Some(found) = self.dynamo.describe(&table.name).await? else {
-            return Ok(State::Missing("made, on demand".into()));
+            return Ok(State::Missing("create with on-demand capacity".into()));
         };
         let mut wrong = Vec::new();
         if (found.hash.as_str(), found.range.as_deref()) != (table.key.hash, table.key.range) {
@@ -140,7 +141,7 @@ impl Infra {
             match found.indexes.iter().find(|found| found.name == index.name) {
                 None => wrong.push(format!("it has no index {} ({:?})", index.name, index.key)),
                 Some(found) if !found.serves_as(index) => wrong.push(format!(
-                    "its index {} is not as it has to be: {:?}, with {}",
+                    "its index {} must have the key {:?} and hold {}",
                     index.name,
                     index.key,
                     index.holds.join(", ")
@@ -151,10 +152,10 @@ impl Infra {
         match (found.expires.as_deref(), table.expires) {
             (found, wanted) if found == wanted => {}
             (Some("ttl"), Some(wanted)) => wrong.push(format!(
-                "its time to live is on `ttl`, which forgets documents that are searchable: set it to `{wanted}`"
+                "its time to live uses `ttl`, which deletes records of searchable documents: set it to `{wanted}`"
             )),
-            (None, Some(_)) if wrong.is_empty() => return Ok(State::Missing("its time to live set".into())),
-            (found, wanted) => wrong.push(format!("its time to live is on {found:?}, not {wanted:?}")),
+            (None, Some(_)) if wrong.is_empty() => return Ok(State::Missing("set the time to live".into())),
+            (found, wanted) => wrong.push(format!("its time to live uses {found:?}, not {wanted:?}")),
         }
         Ok(if wrong.is_empty() { State::Right } else { State::Wrong(wrong.join("; ")) })
     }
@@ -165,11 +166,11 @@ impl Infra {
 
     async fn bucket(&self, bucket: &Bucket, rules: &[LifecycleRule]) -> Result<State, Fault> {
         if !bucket.exists().await? {
-            return Ok(State::Missing(format!("made, private, with {} rules", rules.len())));
+            return Ok(State::Missing(format!("create as a private bucket with {} rules", rules.len())));
         }
         let open = match bucket.is_private().await {
             Ok(private) => !private,
-            // An endpoint that does not know what that is.
+            // The endpoint does not support this setting.
             Err(fault) if matches!(fault.kind, FaultKind::Invalid | FaultKind::NotFound) => false,
             Err(fault) => return Err(fault),
         };
@@ -179,7 +180,7 @@ impl Infra {
         if let Some(wanted) = &self.encryption
             && bucket.encryption().await?.as_ref() != Some(wanted)
         {
-            return Ok(State::Wrong(format!("it does not encrypt with {} as `s3.encryption` asks", wanted.kind)));
+            return Ok(State::Wrong(format!("it must encrypt with {}, as set in `s3.encryption`", wanted.kind)));
         }
         let there = bucket.lifecycle().await?;
         let missing: Vec<&str> =
@@ -188,16 +189,16 @@ impl Infra {
         Ok(match harmful {
             Some(harm) => State::Wrong(harm),
             None if missing.is_empty() => State::Right,
-            None => State::Missing(format!("rules set: {}", missing.join(", "))),
+            None => State::Missing(format!("set the rules {}", missing.join(", "))),
         })
     }
 }
 
-/// Other servers than AWS's know less: what they don't know can't be set, and need not be.
+/// Ignores a setting that the server does not support. Servers of other vendors support fewer settings than AWS.
 fn known(set: Result<(), Fault>) -> Result<(), Fault> {
     match set {
         Err(fault) if fault.kind == FaultKind::Invalid => {
-            tracing::warn!(%fault, "the endpoint does not know this setting");
+            tracing::warn!(%fault, "setting not supported by the endpoint; skipped");
             Ok(())
         }
         other => other,

@@ -1,10 +1,11 @@
-//! Policies that allow what a role calls, on what the configuration names, and nothing else.
+//! Builds IAM policies that allow exactly the calls of a role on the configured resources.
 //!
-//! Made from the list of every call ([`OPERATIONS`]). Those of `deploy/policies` are made from an example's names, and a
-//! test holds them to it; `docweir infra policy` makes them for one's own.
+//! The policies are derived from the list of all calls ([`OPERATIONS`]). The files in `deploy/policies` use example
+//! names, and a test compares them with the generated ones. `docweir infra policy` prints policies for the configured
+//! names.
 //!
-//! Listing a bucket is allowed for all of it, not for a prefix alone: of an object that is not there S3 says so only to
-//! who may list the bucket, and says "denied" to others; and whether a manifest is there has to be known.
+//! Listing is allowed for a whole bucket, not only for a prefix. S3 answers "not found" only to callers that may list
+//! the bucket, and "denied" to others, but Docweir must know whether a manifest exists.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,10 +17,11 @@ use super::queues::dead_letters;
 use crate::config::{Settings, bucket_and_prefix};
 use crate::telemetry::CloudWatchMode;
 
-/// The policy of a role. `documents` are places beside one's own buckets, `s3://BUCKET` or `s3://BUCKET/PREFIX`.
+/// Returns the policy of a role. `documents` are places in addition to the configured buckets: `s3://BUCKET` or
+/// `s3://BUCKET/PREFIX`.
 ///
 /// # Errors
-/// What is wrong with a place.
+/// Returns a message if a place is not an S3 URI.
 pub fn policy(role: Role, settings: &Settings, documents: &[String]) -> Result<Value, String> {
     let places = Places::of(settings, documents)?;
     let mut allowed: BTreeMap<Resource, BTreeSet<&str>> = BTreeMap::new();
@@ -47,22 +49,22 @@ pub fn policy(role: Role, settings: &Settings, documents: &[String]) -> Result<V
     Ok(json!({ "Version": "2012-10-17", "Statement": statements }))
 }
 
-/// What the configuration names, as resources.
+/// Holds the resources that the configuration names.
 struct Places {
     partition: &'static str,
     region: String,
-    /// Each with whether it has indexes.
+    /// Table names, each with true if the table has indexes.
     tables: Vec<(String, bool)>,
-    /// That of records, and its index.
+    /// Table of records and its index, if configured.
     records: Option<(String, String)>,
-    /// Buckets and prefixes of our own.
+    /// Buckets and prefixes that Docweir writes to.
     own: Vec<(String, String)>,
     others: Vec<(String, String)>,
-    /// Buckets that tell a queue of their objects.
+    /// Buckets that send events to a queue.
     watched: Vec<String>,
     secrets: Vec<String>,
     queues: Vec<String>,
-    /// Texts are sent to Comprehend.
+    /// True if texts are sent to Comprehend.
     texts: bool,
     metrics: bool,
 }
@@ -87,7 +89,7 @@ impl Places {
         for text in documents {
             let named = text.strip_prefix("s3://").filter(|rest| !rest.is_empty() && !rest.starts_with('/'));
             let Some(named) = named else {
-                return Err(format!("--documents `{text}`: write s3://BUCKET or s3://BUCKET/PREFIX"));
+                return Err(format!("--documents `{text}`: use s3://BUCKET or s3://BUCKET/PREFIX"));
             };
             others.push(place(named));
         }
@@ -120,7 +122,7 @@ impl Places {
         let resources: BTreeSet<String> = match target {
             Resource::Tables => {
                 let table = |name: &String| self.arn("dynamodb", &format!("table/{name}"));
-                // Those who make tables ask no index.
+                // The role `infra` queries no index.
                 let index = |name: &String, has: bool| (has && role != Role::Infra).then(|| table(name) + "/index/*");
                 self.tables.iter().flat_map(|(name, has)| [Some(table(name)), index(name, *has)]).flatten().collect()
             }
@@ -141,14 +143,14 @@ impl Places {
                 all.map(|name| self.arn("sqs", &name)).collect()
             }
             Resource::Texts if self.texts => ["*".to_owned()].into(),
-            // Figures are no resources: the condition says which.
+            // Metrics are not resources; the condition restricts the namespace.
             Resource::Metrics if self.metrics => ["*".to_owned()].into(),
             Resource::Texts | Resource::Metrics | Resource::Nobody => BTreeSet::new(),
         };
         resources.into_iter().collect()
     }
 
-    /// Of this account, whichever it is: a policy grants nothing in another one by itself.
+    /// Returns an ARN with any account id, because a policy alone grants nothing in another account.
     fn arn(&self, service: &str, what: &str) -> String {
         format!("arn:{}:{service}:{}:*:{what}", self.partition, self.region)
     }
@@ -162,7 +164,7 @@ impl Places {
         format!("{}/{below}", self.bucket(bucket))
     }
 
-    /// A secret's ARN ends in six characters that nobody chooses.
+    /// Returns the ARN of a secret. AWS appends six random characters to the name.
     fn secret(&self, name: &str) -> String {
         match name.starts_with("arn:") {
             true => name.to_owned(),
@@ -170,7 +172,7 @@ impl Places {
         }
     }
 
-    /// S3 uses the key on behalf of who reads and writes.
+    /// Returns the statement for the KMS key, which S3 uses on behalf of the caller.
     fn key(&self, settings: &Settings, role: Role) -> Option<Value> {
         let key = &settings.s3.kms_key;
         let actions: &[&str] = match role {
@@ -202,7 +204,7 @@ mod tests {
 
     const ROLES: [(Role, &str); 3] = [(Role::Serve, "serve"), (Role::Infra, "infra"), (Role::Reader, "reader")];
 
-    /// What the policies of `deploy/policies` are made for.
+    /// Returns the settings that the files in `deploy/policies` are generated from.
     fn example() -> Settings {
         let mut settings = Settings::default();
         settings.state.backend = Backend::Aws;
@@ -227,7 +229,7 @@ mod tests {
                 std::fs::write(&path, &expected).unwrap();
             }
             let there = std::fs::read_to_string(&path).unwrap_or_default();
-            let how = "make it anew by DOCWEIR_TEST_WRITE=1 scripts/test policy";
+            let how = "regenerate it with DOCWEIR_TEST_WRITE=1 scripts/test policy";
             assert_eq!(there, expected, "{} is stale: {how}", path.display());
         }
     }
@@ -239,7 +241,7 @@ mod tests {
         statements.iter().flat_map(|s| -> Vec<String> { of(s) }).collect()
     }
 
-    /// No more than what somebody calls, and all of that.
+    /// Compares the allowed actions with the called ones.
     #[test]
     fn a_policy_allows_what_its_role_calls_and_nothing_else() {
         for (role, _) in ROLES {

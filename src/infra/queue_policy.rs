@@ -1,11 +1,11 @@
-//! Who may send to a queue: the one statement of a queue's policy that is ours.
+//! Grants S3 the permission to send to a queue, as one statement of the queue's policy.
 //!
-//! Others' statements stay as they are. What they come to is not worked out: a policy may allow the same in another way, and
-//! has ours beside it then.
+//! Other statements stay unchanged and are not evaluated: a policy may then grant the same permission twice.
 
 use serde_json::{Value, json};
 
-/// Lets S3 send what becomes of a bucket's objects to a queue, of no other account.
+/// Returns the statement that allows S3 to send events of a bucket to a queue, for buckets of the queue's account
+/// only.
 fn statement(queue: &str, bucket: &str) -> Value {
     let mut parts = queue.split(':');
     let partition = parts.nth(1).unwrap_or("aws");
@@ -23,7 +23,7 @@ fn statement(queue: &str, bucket: &str) -> Value {
     })
 }
 
-/// The statements of a policy, of which one alone needs no list.
+/// Returns the statements of a policy. A single statement may appear without a list.
 fn statements(policy: &Value) -> Vec<Value> {
     match policy.get("Statement") {
         Some(Value::Array(statements)) => statements.clone(),
@@ -32,7 +32,7 @@ fn statements(policy: &Value) -> Vec<Value> {
     }
 }
 
-/// The policy of a queue with leave for a bucket; `None` where it has it.
+/// Returns the policy of a queue extended by the permission for a bucket, or `None` if it already has it.
 pub fn with_leave(policy: Option<&str>, queue: &str, bucket: &str) -> Option<String> {
     let policy: Option<Value> = policy.and_then(|text| serde_json::from_str(text).ok());
     let mut policy = policy.filter(Value::is_object).unwrap_or_else(|| json!({ "Version": "2012-10-17" }));
@@ -68,7 +68,7 @@ mod tests {
         assert_eq!((&beside["Version"], &beside["Id"]), (&"2008-10-17".into(), &"x".into()));
         assert_eq!(beside["Statement"][0]["Sid"], "theirs");
         assert_eq!(beside["Statement"].as_array().unwrap().len(), 2);
-        // What was ours and is no longer right is put right.
+        // An outdated statement of ours is replaced.
         let old = first.replace("sqs:SendMessage", "sqs:*");
         let mended: Value = serde_json::from_str(&with_leave(Some(&old), QUEUE, "papers").unwrap()).unwrap();
         assert_eq!(mended, value);

@@ -1,6 +1,8 @@
-//! The queues that a configuration names: each with dead letters, and what buckets tell the one of events.
+//! Manages the configured queues with their dead-letter queues, and the bucket notifications sent to the queue of
+//! events.
 //!
-//! S3 sends events to standard queues only. Those of a FIFO queue come from a rule of EventBridge, which is not ours.
+//! S3 sends events to standard queues only. A FIFO queue receives them from an EventBridge rule, which Docweir does
+//! not manage.
 
 use std::time::Duration;
 
@@ -14,17 +16,17 @@ use super::{State, Thing};
 use crate::actors::queues::{QueueOptions, queue_name};
 use crate::config::Settings;
 
-/// What a bucket tells of.
+/// Events that a bucket sends.
 const EVENTS: [&str; 2] = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"];
-/// How long messages are kept that nobody takes.
+/// Retention of unread messages.
 const KEPT: Duration = Duration::from_secs(14 * 86_400);
 
 pub struct QueueInfra {
     sqs: Sqs,
     options: QueueOptions,
-    /// Their names, that of events first where there is one.
+    /// Names of the queues; the queue of events, if any, is the first.
     names: Vec<String>,
-    /// Where documents arrive, each with the prefix.
+    /// Buckets and prefixes that receive documents.
     places: Vec<(Bucket, String)>,
 }
 
@@ -43,8 +45,8 @@ impl QueueInfra {
         for name in &self.names {
             let found = self.state(name).await?;
             let state = match found.as_ref().map(|(_, state)| &state.redrive) {
-                None => State::Missing(format!("made, with dead letters in {}", dead_letters(name))),
-                Some(None) => State::Missing(format!("given dead letters in {}", dead_letters(name))),
+                None => State::Missing(format!("create with dead-letter queue {}", dead_letters(name))),
+                Some(None) => State::Missing(format!("set the dead-letter queue {}", dead_letters(name))),
                 Some(Some(_)) => State::Right,
             };
             things.push(Thing { kind: "queue", name: name.clone(), state });
@@ -83,7 +85,7 @@ impl QueueInfra {
         Ok(queue.state().await?.map(|state| (queue, state)))
     }
 
-    /// The ARN of a queue's dead letters, which are made where there are none.
+    /// Returns the ARN of the dead-letter queue of a queue, and creates it if it does not exist.
     async fn dead_letters(&self, name: &str) -> Result<String, Fault> {
         let name = dead_letters(name);
         let found = match self.state(&name).await? {
@@ -92,13 +94,13 @@ impl QueueInfra {
                 let kept = Duration::from_secs(u64::from(self.options.dead_letter_days) * 86_400);
                 let spec = QueueSpec { name: name.clone(), hidden: Duration::from_secs(30), kept, redrive: None };
                 let made = self.sqs.create(&spec).await?.state().await?;
-                made.ok_or_else(|| Fault::new(FaultKind::Unknown, "not there yet", format!("the queue {name}")))?
+                made.ok_or_else(|| Fault::new(FaultKind::Unknown, "not available yet", format!("the queue {name}")))?
             }
         };
         Ok(found.arn)
     }
 
-    /// The queue of events, and what it is.
+    /// Returns the queue of events and its state.
     async fn events(&self) -> Result<Option<(Queue, QueueState)>, Fault> {
         match self.names.first() {
             Some(name) => self.state(name).await,
@@ -106,25 +108,25 @@ impl QueueInfra {
         }
     }
 
-    /// Whether a bucket tells the queue of what becomes of its objects, and may.
+    /// Checks whether a bucket sends its events to the queue and has permission to do so.
     async fn telling(&self, bucket: &Bucket, prefix: &str) -> Result<State, Fault> {
         let missing = |what: &str| Ok(State::Missing(what.to_owned()));
-        let Some((_, queue)) = self.events().await? else { return missing("told to the queue") };
+        let Some((_, queue)) = self.events().await? else { return missing("send events to the queue") };
         if with_leave(queue.policy.as_deref(), &queue.arn, bucket.name()).is_some() {
-            return missing("allowed to send to the queue, and told to");
+            return missing("allow events to the queue, and send them");
         }
         let there = match bucket.queue_notifications().await {
             Ok(there) => there,
-            Err(fault) if fault.kind == FaultKind::NotFound => return missing("told to the queue"),
+            Err(fault) if fault.kind == FaultKind::NotFound => return missing("send events to the queue"),
             Err(fault) => return Err(fault),
         };
         match there.iter().any(|told| serves(told, &queue.arn, prefix)) {
             true => Ok(State::Right),
-            false => missing("told to the queue"),
+            false => missing("send events to the queue"),
         }
     }
 
-    /// The queue's leave first: S3 tries whether it may.
+    /// Makes a bucket send its events to the queue. The permission comes first, because S3 tests it.
     async fn tell(&self, bucket: &Bucket, prefix: &str) -> Result<(), Fault> {
         if self.telling(bucket, prefix).await? == State::Right {
             return Ok(());
@@ -135,7 +137,7 @@ impl QueueInfra {
         }
         let digest = Sha256Hex::of(prefix.as_bytes());
         let notification = QueueNotification {
-            // One a prefix: the next `apply` puts right what this one has set.
+            // The id depends only on the prefix, so the next `apply` replaces this notification.
             id: format!("docweir-{}", digest.as_str().get(..12).unwrap_or_default()),
             queue: state.arn,
             prefix: prefix.to_owned(),
@@ -146,7 +148,7 @@ impl QueueInfra {
     }
 }
 
-/// The name of a queue's dead letters.
+/// Returns the name of the dead-letter queue of a queue.
 pub fn dead_letters(name: &str) -> String {
     match name.strip_suffix(".fifo") {
         Some(name) => format!("{name}-dead.fifo"),
@@ -154,7 +156,7 @@ pub fn dead_letters(name: &str) -> String {
     }
 }
 
-/// Whether it tells the queue of all that becomes of objects below a prefix.
+/// Returns whether a notification sends all events of objects below a prefix to the queue.
 fn serves(told: &QueueNotification, queue: &str, prefix: &str) -> bool {
     let covers = |event: &&str| {
         let kind = event.trim_end_matches('*');

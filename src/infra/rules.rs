@@ -1,18 +1,19 @@
-//! What a bucket may do to objects by itself, and what it must not.
+//! Defines the lifecycle rules of the buckets, and detects rules that harm.
 //!
-//! Artefacts of stages are read again when a document is retried from a stage, which is rare after a month: they are
-//! archived then. Everything that the store, leases, batches or the quarantine need stays as it is.
+//! Artefacts of stages are read again only when a document is retried from a stage. That is rare after a month, so
+//! older artefacts are archived. Objects of the store, leases, batches and the quarantine are never archived or
+//! deleted.
 
 use docweir_aws::s3::LifecycleRule;
 
-/// Prefixes of what the stages leave.
+/// Prefixes of the artefacts of stages.
 const ARTEFACTS: [&str; 4] = ["extracted/", "chunks/", "enriched/", "embeddings/"];
-/// Prefixes of what must be there whenever somebody asks.
+/// Prefixes of objects that must always be readable.
 const LIVE: [&str; 5] = ["vectors/", "batches/", "input/", "errors/", "leases/"];
-/// Uploads that nobody finishes cost money and are in no list.
+/// Number of days after which unfinished uploads are aborted. They cost money and appear in no listing.
 const ABORT_DAYS: u32 = 7;
 
-/// Rules of the bucket of artefacts, which are archived after so many days, or never.
+/// Returns the rules of the bucket of artefacts, which are archived after `days` days; 0 means never.
 pub fn archiving(prefix: &str, days: u32) -> Vec<LifecycleRule> {
     if days == 0 {
         return abandoned();
@@ -27,7 +28,7 @@ pub fn archiving(prefix: &str, days: u32) -> Vec<LifecycleRule> {
     ARTEFACTS.iter().map(rule).chain(abandoned()).collect()
 }
 
-/// Rules of a bucket of vector files.
+/// Returns the rules of a bucket of vector files: unfinished uploads are aborted.
 pub fn abandoned() -> Vec<LifecycleRule> {
     vec![LifecycleRule {
         id: "docweir-abandoned-uploads".into(),
@@ -42,17 +43,17 @@ fn under(prefix: &str, key: &str) -> String {
     if prefix.is_empty() { key.to_owned() } else { format!("{prefix}/{key}") }
 }
 
-/// What a rule would do to what is needed, if anything.
+/// Returns a description of the harm that a rule does to required objects, or `None`.
 pub fn harm(rule: &LifecycleRule, prefix: &str) -> Option<String> {
     if rule.archive_days.is_none() && rule.expire_days.is_none() {
         return None;
     }
     let does = if rule.expire_days.is_some() { "deletes" } else { "archives" };
     let met = LIVE.iter().map(|live| under(prefix, live)).find(|live| {
-        // A rule on a part of it harms as one on the whole of it.
+        // A rule on a part of the prefix harms as much as one on the whole.
         live.starts_with(&rule.prefix) || rule.prefix.starts_with(live.as_str())
     })?;
-    Some(format!("its rule `{}` {does} objects under `{met}`, which are needed: take it away or narrow it", rule.id))
+    Some(format!("its rule `{}` {does} required objects under `{met}`: remove or narrow the rule", rule.id))
 }
 
 #[cfg(test)]
