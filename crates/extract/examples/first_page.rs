@@ -1,4 +1,4 @@
-//! A PDF as Markdown, parsed in a child process with limits; the child is this program itself. Run it with
+//! Converts a PDF to Markdown in a child process with limits; the child is this program itself. Run it with
 //! `cargo run -p docweir-extract --example first_page [FILE]`.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
@@ -11,7 +11,7 @@ use docweir_core::cancel::Cancel;
 use docweir_extract::{ChildProgram, ExtractOptions, Extractor, InputHint, detect, extract_in_process, worker_main};
 
 fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
-    // A child sets its limits before anything else is started.
+    // A child sets its limits before it starts anything else.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == "__extract-worker") {
         return Ok(worker_main());
     }
@@ -22,7 +22,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(in_a_child(&file))?;
 
-    // Without a child, for input that you trust.
+    // Extract without a child only input that you trust.
     let notes = std::fs::read(PathBuf::from(documents).join("operations-notes.md"))?;
     let media_type = detect(&notes, Some("operations-notes.md"))?;
     let document = extract_in_process(notes, media_type, &ExtractOptions::default())?;

@@ -1,20 +1,21 @@
-//! What a file is, told from its first bytes.
+//! Detects the type of a file from its first bytes.
 //!
-//! The content decides; the name only tells Markdown from plain text, which the content can't. What is neither a PDF
-//! nor text is refused, and the refusal says what it looks like, so that nobody has to open the file to find out.
+//! The content decides. The name only distinguishes Markdown from plain text, because the content can't. A file that
+//! is neither a PDF nor text is refused. The refusal says what it looks like, so that users need not open the file.
 
 use docweir_core::documents::MediaType;
 use docweir_core::error::StageError;
 
 use super::text::{Encoding, guess_encoding};
 
-/// How many bytes of a file's beginning [`detect`] wants to see (a shorter file: all of it).
+/// Number of bytes from the beginning of a file that [`detect`] needs; a shorter file is passed whole.
 pub const HEAD_BYTES: usize = 8192;
 
-/// A PDF's header may stand behind junk, but within this many bytes (as the viewers have it).
+/// Number of bytes at the start of a file within which a PDF's header may be. Junk may precede it, as viewers accept
+/// it.
 const PDF_HEADER_WITHIN: usize = 1024;
 
-/// `(bytes at the start, what it is)`; the first match wins.
+/// Bytes at the start of a file and the type they identify; the first match applies.
 const MAGIC: &[(&[u8], &str)] = &[
     (b"\x89PNG\r\n\x1a\n", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
@@ -22,7 +23,7 @@ const MAGIC: &[(&[u8], &str)] = &[
     (b"II*\0", "a TIFF image"),
     (b"MM\0*", "a TIFF image"),
     (b"RIFF", "a RIFF file (WebP, WAV or AVI)"),
-    (b"PK\x03\x04", "a ZIP archive (DOCX, XLSX, PPTX, ODT and EPUB are such)"),
+    (b"PK\x03\x04", "a ZIP archive (such as DOCX, XLSX, PPTX, ODT or EPUB)"),
     (b"PK\x05\x06", "an empty ZIP archive"),
     (b"\x1f\x8b", "gzip data"),
     (b"BZh", "bzip2 data"),
@@ -44,10 +45,10 @@ const MAGIC: &[(&[u8], &str)] = &[
     (b"ID3", "an MP3 file"),
 ];
 
-/// The media type of a file from the head of its content ([`HEAD_BYTES`]) and, for text only, from its name.
+/// Returns the media type of a file from the head of its content ([`HEAD_BYTES`]) and, for text only, from its name.
 ///
 /// # Errors
-/// Permanent: `empty_file`, or `unknown_type` with what the bytes look like.
+/// Permanent: `empty_file`, or `unknown_type` with the detected kind of data.
 pub fn detect(head: &[u8], name: Option<&str>) -> Result<MediaType, StageError> {
     if head.is_empty() {
         return Err(StageError::permanent("empty_file", "the file is empty: it has zero bytes"));
@@ -56,7 +57,7 @@ pub fn detect(head: &[u8], name: Option<&str>) -> Result<MediaType, StageError> 
         return Ok(MediaType::Pdf);
     }
     if let Some((_, what)) = MAGIC.iter().find(|(magic, _)| head.starts_with(magic)) {
-        // Two letters are no proof: a text may begin with them.
+        // Two or three letters are not enough: a text may begin with them.
         let short = matches!(head, [b'M', b'Z', ..] | [b'B', b'Z', b'h', ..] | [b'I', b'D', b'3', ..]);
         if !(short && guess_encoding(head) == Some(Encoding::Utf8)) {
             return Err(unknown(what));

@@ -1,8 +1,8 @@
-//! Document information and outline of a PDF, by lopdf.
+//! Reads the document information and the outline of a PDF with lopdf.
 //!
-//! lopdf reads the whole structure into memory, and a few hundred hostile bytes can make it ask for a gigabyte. So it
-//! runs last, when all pages have been handed over: whatever it does (an error, a panic, the end of its process by the
-//! memory limit), the document keeps its text and loses only what is read here, with a note.
+//! lopdf reads the whole structure into memory, and a few hundred hostile bytes can make it request a gigabyte. It
+//! therefore runs last, after all pages were handed over. If it fails, panics or exceeds the memory limit of its
+//! process, the document keeps its text. It loses only the information and the outline, with a note.
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,16 +16,17 @@ use docweir_core::model::{DocumentInfo, OutlineEntry};
 
 use super::ExtractOptions;
 
-/// The note of a document whose information is lost.
+/// Note for a document whose information is lost.
 pub(super) const LOST: &str = "document information and outline could not be read";
-/// Object streams are decoded while a document is loaded; none needs more than this.
+/// Maximum decompressed size of an object stream, in bytes. Object streams are decoded while a document is loaded;
+/// none needs more.
 const MAX_STREAM_BYTES: usize = 64 * 1024 * 1024;
-/// How deep references may lead to references, and name trees may be.
+/// Maximum depth of references to references, and of name trees.
 const MAX_DEPTH: usize = 24;
-/// Characters kept of one field.
+/// Maximum number of characters kept of one field.
 const MAX_CHARS: usize = 2000;
 
-/// What [`read`] finds.
+/// Holds the result of [`read`].
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Info {
     pub info: DocumentInfo,
@@ -33,7 +34,7 @@ pub(super) struct Info {
     pub notes: Vec<String>,
 }
 
-/// Reads both; never fails, never panics.
+/// Reads the information and the outline. It never fails and never panics: on a failure, it returns a note.
 pub(super) fn read(bytes: &[u8], options: &ExtractOptions) -> Info {
     let found = catch_unwind(AssertUnwindSafe(|| load(bytes, options)));
     found.ok().flatten().unwrap_or_else(|| Info { notes: vec![LOST.into()], ..Default::default() })
@@ -51,8 +52,8 @@ fn load(bytes: &[u8], options: &ExtractOptions) -> Option<Info> {
     Some(Info { info: information(&document), outline, notes })
 }
 
-/// Streams' contents (pages, images, fonts) are nothing to us. (lopdf keeps the object that it lends for some objects,
-/// and the one returned for others: both have to be whole.)
+/// Drops the contents of streams (pages, images, fonts), which are not needed. lopdf keeps the modified object for
+/// some objects and the returned one for others, so both must be complete.
 fn without_content(id: (u32, u16), object: &mut Object) -> Option<((u32, u16), Object)> {
     if let Object::Stream(stream) = object
         && !stream.dict.has_type(b"ObjStm")
@@ -97,7 +98,7 @@ fn information(document: &Document) -> DocumentInfo {
     }
 }
 
-/// A PDF text string: UTF-16 or UTF-8 by its mark, else UTF-8 where it is such, else PDFDocEncoding.
+/// Decodes a PDF text string: UTF-16 or UTF-8 by its byte order mark, else UTF-8 if it is valid, else PDFDocEncoding.
 pub(super) fn text_string(bytes: &[u8]) -> String {
     let text = match bytes {
         [0xfe, 0xff, rest @ ..] => UTF_16BE.decode_without_bom_handling(rest).0.into_owned(),
@@ -111,7 +112,7 @@ pub(super) fn text_string(bytes: &[u8]) -> String {
     text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }
 
-/// Where PDFDocEncoding differs from Latin-1.
+/// Decodes a byte of PDFDocEncoding; bytes outside the two tables are as in Latin-1.
 fn pdf_doc_encoding(byte: u8) -> char {
     const LOW: [char; 8] = ['˘', 'ˇ', 'ˆ', '˙', '˝', '˛', '˚', '˜'];
     const HIGH: [char; 33] = [
@@ -125,7 +126,8 @@ fn pdf_doc_encoding(byte: u8) -> char {
     }
 }
 
-/// `D:20260102030405+01'00'` as RFC 3339; what is left out is the beginning of its range, in UTC.
+/// Converts a date such as `D:20260102030405+01'00'` to RFC 3339. Missing fields get their lowest value; a missing
+/// zone means UTC.
 fn date(text: &str) -> Option<String> {
     let rest = text.strip_prefix("D:").unwrap_or(text);
     let digits: usize = rest.bytes().take_while(u8::is_ascii_digit).count().min(14);
@@ -169,7 +171,7 @@ fn outline(document: &Document, max: usize, notes: &mut Vec<String>) -> Vec<Outl
             continue;
         }
         if entries.len() >= max {
-            notes.push(format!("the outline has more than {max} entries: the rest is left out"));
+            notes.push(format!("the outline has more than {max} entries: the rest was left out"));
             break;
         }
         if let Some(title) = get(document, entry, b"Title").and_then(|t| t.as_str().ok()) {
@@ -186,7 +188,7 @@ fn outline(document: &Document, max: usize, notes: &mut Vec<String>) -> Vec<Outl
     entries
 }
 
-/// The page that an entry leads to.
+/// Returns the page that an outline entry leads to.
 fn destination(document: &Document, entry: &Dictionary, names: &Names<'_>) -> Option<ObjectId> {
     let target = match get(document, entry, b"Dest") {
         Some(target) => target,
@@ -210,11 +212,11 @@ fn page_of(document: &Document, target: &Object) -> Option<ObjectId> {
     target.as_array().ok()?.first()?.as_reference().ok()
 }
 
-/// Named destinations, in either of the two places that they may stand in.
+/// Finds named destinations, in either of the two places where a PDF may store them.
 struct Names<'d> {
     document: &'d Document,
     catalog: &'d Dictionary,
-    /// Nodes of the name tree that are looked at for one name.
+    /// Maximum number of name tree nodes that one search visits.
     max: usize,
 }
 

@@ -1,21 +1,22 @@
-//! Extraction: a file to an [`ExtractedDocument`].
+//! Extracts the text and layout of a file into an [`ExtractedDocument`].
 //!
-//! Parsers of hostile input live in child processes of this binary. The parent hands a child one open file at a time
-//! and reads back a stream of small messages; what a child may cost (memory, time, output) is limited on both sides,
-//! and its death is one attempt of one document:
+//! Parsers of hostile input run in child processes of this binary. The parent hands a child one open file at a time
+//! and reads back a stream of small messages. Both sides limit the memory, time and output of a child. The death of a
+//! child counts as one attempt of one document:
 //!
 //! ```text
 //! parent: Extractor ── request + file descriptor ──▶ child: worker_main
 //!                   ◀── progress, page, …, pages done, information, end │ refusal ──
 //! ```
-//! - [`detect()`]: what a file is, from its first bytes;
-//! - `text`, `markdown`, `pdf`: one folder or file a format, each a pure function from bytes to pages;
-//! - `info`: a PDF's information and outline, which come last because they may be lost without the document being so;
-//! - `protocol`, `worker`, `process`, `pool`: the messages, the child's side, a child as the parent sees it, the service;
-//! - `objects`: the result as the objects of `extracted/{document_id}/`, and back.
+//! - [`detect()`] determines the type of a file from its first bytes;
+//! - `text`, `markdown` and `pdf` are pure functions from bytes to pages, one file or folder per format;
+//! - `info` reads a PDF's information and outline, last, because a failure there does not cost the document;
+//! - `protocol` defines the messages, `worker` is the child's side, `process` is the parent's view of a child, and
+//!   `pool` is the service;
+//! - `objects` writes the result as the objects of `extracted/{document_id}/` and reads them back.
 //!
 //! Trade-offs: the input is read into memory and not mapped, because a file that shrinks under a mapping kills its
-//! reader; a child is reused over documents, because starting one costs more than a small document.
+//! reader. A child is reused for many documents, because starting one costs more than a small document.
 
 pub mod detect;
 mod info;
@@ -41,18 +42,19 @@ use docweir_core::documents::MediaType;
 use docweir_core::error::StageError;
 use docweir_core::model::{DocumentInfo, ExtractedDocument, OutlineEntry, Page};
 
-/// Where extraction puts what it has found, as soon as it has.
+/// Receives the results of extraction as soon as they exist.
 trait Sink {
-    /// The next page, in order.
+    /// Receives the next page, in order.
     fn page(&mut self, page: Page) -> Result<(), StageError>;
-    /// One more page has been read (it may not have been handed over yet).
+    /// Reports that one more page was read. The page may not have been handed over yet.
     fn progress(&mut self, page: u32) -> Result<(), StageError>;
-    /// All pages have been handed over; what follows may fail without the document failing.
+    /// Reports that all pages were handed over. Later failures do not fail the document.
     fn pages_done(&mut self, notes: Vec<String>) -> Result<(), StageError>;
     fn tail(&mut self, info: DocumentInfo, outline: Vec<OutlineEntry>, notes: Vec<String>) -> Result<(), StageError>;
 }
 
-/// Extracts in this process, without a child's limits: for the child itself, for tests and for a look at one file.
+/// Extracts a document in this process, without a child's limits. It is for the child itself, for tests and for
+/// trusted files.
 ///
 /// # Errors
 /// Permanent, by code: `not_a_pdf`, `damaged_pdf`, `encrypted`, `no_pages`, `no_text`, `too_many_pages`,
@@ -143,10 +145,10 @@ fn too_many_pages(pages: usize, limit: u32) -> StageError {
     StageError::permanent("too_many_pages", message)
 }
 
-/// Texts and Markdown that hold nothing but white space are refused as a scan without text is.
+/// Refuses a text or Markdown file that contains only white space, as scans without text are refused.
 fn refuse_without_text(document: ExtractedDocument, options: &ExtractOptions) -> Result<ExtractedDocument, StageError> {
     if !options.accept_textless && document.pages.iter().all(|p| p.blocks.is_empty()) {
-        return Err(StageError::permanent("no_text", "the file holds nothing but white space"));
+        return Err(StageError::permanent("no_text", "the file contains only white space"));
     }
     Ok(document)
 }

@@ -1,7 +1,7 @@
-//! Markdown: the text verbatim as one page, and the blocks that it is made of.
+//! Extracts Markdown: the text verbatim as one page, and its blocks.
 //!
-//! Line ends become `\n` and control characters go, as with plain text; nothing else is touched. Front matter and
-//! thematic breaks are kept in the text and marked as page furniture: there, but nothing to search for.
+//! As with plain text, line ends become `\n` and control characters are removed; the rest is unchanged. Front matter
+//! and thematic breaks stay in the text, but are marked as page furniture, so that searches ignore them.
 
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 use std::ops::Range;
@@ -13,7 +13,7 @@ use docweir_core::model::{Block, BlockKind, DocumentInfo, ExtractedDocument};
 use super::ExtractOptions;
 use super::text;
 
-/// Extracts Markdown. The title is the front matter's, or the first top heading.
+/// Extracts Markdown. The title comes from the front matter, or else from the first heading of level 1.
 pub(super) fn extract(bytes: &[u8], options: &ExtractOptions) -> Result<ExtractedDocument, StageError> {
     let text = text::decode(bytes, options)?.replace('\u{c}', "\n");
     let (blocks, title) = blocks(&text);
@@ -34,7 +34,7 @@ fn blocks(text: &str) -> (Vec<Block>, Option<String>) {
         | Options::ENABLE_TASKLISTS
         | Options::ENABLE_YAML_STYLE_METADATA_BLOCKS;
     let mut found: Vec<(BlockKind, Range<usize>)> = Vec::new();
-    // A whole block (table, quote, …) is entered but not looked into; this is how deep inside one we are.
+    // Whole blocks (tables, quotes, …) are not divided further; `inside` is the nesting depth in one.
     let mut inside = 0usize;
     let mut items: Vec<Range<usize>> = Vec::new();
     let mut heading: Option<String> = None;
@@ -52,7 +52,7 @@ fn blocks(text: &str) -> (Vec<Block>, Option<String>) {
                 heading = None;
             }
             Event::Start(Tag::List(_)) => {
-                // A nested list ends the text of the item that it stands in.
+                // A nested list ends the text of the item that contains it.
                 if let Some(item) = items.last_mut().filter(|i| i.start < range.start) {
                     found.push((BlockKind::ListItem, item.start..range.start));
                     item.start = range.end;
@@ -97,7 +97,8 @@ fn blocks(text: &str) -> (Vec<Block>, Option<String>) {
     (cover(text, found), front_title.or(first_heading).filter(|t| !t.trim().is_empty()))
 }
 
-/// Makes the blocks sorted, trimmed and disjoint, and covers what no block covers (link definitions) by paragraphs.
+/// Sorts and trims the blocks and makes them disjoint. Text that no block covers (link definitions) becomes
+/// paragraphs.
 fn cover(text: &str, mut found: Vec<(BlockKind, Range<usize>)>) -> Vec<Block> {
     found.sort_by_key(|(_, r)| (r.start, std::cmp::Reverse(r.end)));
     let mut blocks = Vec::with_capacity(found.len());
@@ -107,7 +108,7 @@ fn cover(text: &str, mut found: Vec<(BlockKind, Range<usize>)>) -> Vec<Block> {
         let skipped = part.len() - part.trim_start_matches(['\n', ' ', '\t']).len();
         let end = range.start + part.trim_end().len();
         if range.start + skipped < end {
-            // An indented block begins at its line, so that code keeps its shape.
+            // An indented block begins at the start of its line, so that code keeps its indentation.
             let line = text[..range.start + skipped].rfind('\n').map_or(0, |n| n + 1).max(range.start);
             blocks.push(text::block(kind, line, end));
         }

@@ -1,9 +1,9 @@
-//! The result of extraction as objects under `extracted/{document_id}/`, and back.
+//! Writes the result of extraction as objects under `extracted/{document_id}/`, and reads it back.
 //!
-//! `pages/page_{n}.md` holds a page's text and nothing else; `metadata.json` all that is known beside it: what people
-//! and other tools look for (page, file, breadcrumbs, images, tables, start, end) and, in columns of whole numbers, the
-//! place of every block, line and word. Positions are hundredths of a point and starts are counted from the one
-//! before, which makes the numbers short: about 20 bytes a word.
+//! `pages/page_{n}.md` contains only the text of a page; `metadata.json` contains everything else. It has the fields
+//! that people and other tools read (page, file, breadcrumbs, images, tables, start, end). It also has the position
+//! of every block, line and word, in columns of whole numbers. Positions are in hundredths of a point, and each start
+//! is relative to the previous one. The numbers are therefore short: about 20 bytes per word.
 
 use docweir_core::documents::{DocumentId, MediaType, Version};
 use docweir_core::model::{
@@ -14,15 +14,15 @@ use thiserror::Error;
 
 use super::protocol::{kind_code, kind_of};
 
-/// Of the layout of `metadata.json`; a reader refuses a newer one.
+/// Version of the layout of `metadata.json`; a reader refuses a newer version.
 const FORMAT: u32 = 1;
 
-/// Why an artefact can't be read back.
+/// Reason why an artefact can't be read back.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ArtefactError {
-    #[error("the artefact {key} is missing: extract the document again")]
+    #[error("the artefact {key} is missing; extract the document again")]
     Missing { key: String },
-    #[error("the artefact {key} is damaged ({why}): extract the document again")]
+    #[error("the artefact {key} is damaged ({why}); extract the document again")]
     Damaged { key: String, why: String },
 }
 
@@ -32,7 +32,7 @@ struct Metadata {
     document_id: DocumentId,
     version: Version,
     media_type: MediaType,
-    /// Pages' texts are joined by this; `start` and `end` count in the joined text.
+    /// Separator that joins the pages' texts; `start` and `end` count in the joined text.
     page_separator: String,
     info: DocumentInfo,
     outline: Vec<OutlineEntry>,
@@ -44,17 +44,17 @@ struct Metadata {
 struct PageMetadata {
     page: u32,
     file: String,
-    /// The headings in force where the page begins, outermost first.
+    /// Headings in force at the start of the page, outermost first.
     breadcrumbs: Vec<String>,
     images: Vec<String>,
-    /// Which of the page's blocks are tables, counted from 0.
+    /// Indexes of the page's blocks that are tables, counted from 0.
     tables: Vec<usize>,
-    /// Unicode code points of the extracted text, half-open.
+    /// Position in the extracted text in Unicode code points; `end` is exclusive.
     start: u64,
     end: u64,
     start_byte: u64,
     end_byte: u64,
-    /// Hundredths of a point.
+    /// Width in hundredths of a point, as is the height.
     width: i64,
     height: i64,
     blocks: Blocks,
@@ -62,17 +62,19 @@ struct PageMetadata {
     words: Columns,
 }
 
-/// `kind`: 0 paragraph, 1 list item, 2 table, 3 code, 4 quote, 5 figure, 6 page furniture, 16 + level a heading.
+/// Stores blocks by column. `kind` is 0 paragraph, 1 list item, 2 table, 3 code, 4 quote, 5 figure, 6 page furniture,
+/// 16 + level heading.
 #[derive(Default, Serialize, Deserialize)]
 struct Blocks {
     kind: Vec<u8>,
-    /// Whether the block has a box; `at` has the boxes of those only.
+    /// True for each block that has a box; `at` contains the boxes of those blocks only.
     boxed: Vec<bool>,
     at: Columns,
 }
 
-/// Ranges and boxes, one column a number: distance of the start from the start before, length in bytes; left and top
-/// (as distances from those before), width and height in hundredths of a point. The box columns may be shorter.
+/// Stores ranges and boxes, one column per number. The start is relative to the previous start, and the length is in
+/// bytes. Left and top are relative to the previous box; they, width and height are in hundredths of a point. The box
+/// columns may be shorter.
 #[derive(Default, Serialize, Deserialize)]
 struct Columns {
     start: Vec<i64>,
@@ -184,7 +186,7 @@ impl Blocks {
     }
 }
 
-/// The folder of a document's extraction.
+/// Returns the folder of a document's extraction.
 fn folder(id: &DocumentId) -> String {
     format!("extracted/{id}")
 }
@@ -193,8 +195,8 @@ fn page_file(number: u32) -> String {
     format!("pages/page_{number}.md")
 }
 
-/// The objects of a document, with their keys: the pages first, the metadata last, so that who finds the metadata finds
-/// all.
+/// Returns the objects of a document with their keys. The metadata comes last, so that a reader that finds the
+/// metadata finds all pages too.
 pub fn to_objects(document: &ExtractedDocument, id: &DocumentId, version: Version) -> Vec<(String, Vec<u8>)> {
     let mut objects = Vec::with_capacity(document.pages.len() + 1);
     let mut pages = Vec::with_capacity(document.pages.len());
@@ -237,18 +239,19 @@ pub fn to_objects(document: &ExtractedDocument, id: &DocumentId, version: Versio
         notes: document.notes.clone(),
         pages,
     };
-    // Strings, numbers and lists: serialising them can't fail.
+    // The value has only strings, numbers and lists, so serialising can't fail.
     let json = serde_json::to_vec(&metadata).unwrap_or_default();
     objects.push((format!("{}/metadata.json", folder(id)), json));
     objects
 }
 
-/// The headings in force while the pages go by.
+/// Tracks the headings in force from page to page.
 #[derive(Default)]
 struct HeadingPath(Vec<(u8, String)>);
 
 impl HeadingPath {
-    /// The path where the page begins, a heading that it begins with included; then goes on to its end.
+    /// Returns the path at the start of the page, including a heading that begins the page. Then advances to the end
+    /// of the page.
     fn at(&mut self, page: &Page) -> Vec<String> {
         let mut here = None;
         for block in page.blocks.iter().filter(|b| b.kind != BlockKind::PageFurniture) {
@@ -274,8 +277,8 @@ impl HeadingPath {
     }
 }
 
-/// Reads a document back; `get` gives the content of an object by its key. The version that the objects were written
-/// for comes with it: who wants a certain one compares.
+/// Reads a document back; `get` returns the content of an object by its key. Also returns the version that the
+/// objects were written for, so that callers can compare it.
 pub fn from_objects(
     id: &DocumentId,
     get: impl Fn(&str) -> Option<Vec<u8>>,
@@ -383,7 +386,7 @@ mod tests {
         assert_eq!(second["file"], "pages/page_2.md");
         assert_eq!(second["breadcrumbs"], serde_json::json!(["Näme"]));
         assert_eq!(second["tables"], serde_json::json!([0]));
-        // Nine code points and the separator's two; ten bytes and two.
+        // Nine code points and two of the separator; ten bytes and two.
         assert_eq!((&second["start"], &second["start_byte"]), (&11.into(), &12.into()));
     }
 

@@ -1,8 +1,8 @@
-//! The service: an [`Extractor`] owns at most one child and gives it one document after the other.
+//! Provides the service: an [`Extractor`] owns at most one child and gives it one document after the other.
 //!
-//! A stage worker owns one extractor, so the pool of workers is the pool of children. While a document is read its
-//! child belongs to the future that reads it: dropping the future kills the child, and the work has really ended. A
-//! child that has answered goes back and is used again, until it has served its number of documents or has grown.
+//! A stage worker owns one extractor, so the pool of workers is the pool of children. While a document is read, its
+//! child belongs to the future that reads it. Dropping the future kills the child, so the work really ends. A child
+//! that has answered is reused until it has read its maximum number of documents or its memory has grown too much.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -23,25 +23,25 @@ use super::{ExtractOptions, info};
 
 pub use super::process::ChildProgram;
 
-/// How often cancellation and processor time are looked at while a child works.
+/// Interval at which cancellation and processor time are checked while a child works.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What is known of an input besides its content.
+/// Describes an input in addition to its content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InputHint {
-    /// As [`detect`] found it; absent, it is found here.
+    /// Media type as [`detect`] found it; if absent, the extractor detects it.
     pub media_type: Option<MediaType>,
-    /// The file's name, for telling Markdown from text.
+    /// Name of the file, to distinguish Markdown from text.
     pub name: Option<String>,
 }
 
-/// What an extractor has done since it was made.
+/// Counts what an extractor has done since it was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExtractorStats {
     pub children_started: u64,
-    /// Replaced after their number of documents, or because they had grown.
+    /// Number of children replaced after their maximum number of documents, or because their memory had grown.
     pub children_recycled: u64,
-    /// Died under a document, or killed for time, output or nonsense.
+    /// Number of children that died while reading a document, or were killed for time, output or an invalid message.
     pub children_lost: u64,
 }
 
@@ -55,21 +55,21 @@ pub struct Extractor {
     pub(super) fault: Option<super::protocol::Fault>,
 }
 
-/// How a conversation about one document ended.
+/// Outcome of reading one document.
 enum End {
-    /// The child is fit for the next one.
+    /// The document is complete, and the child can read another.
     Whole(ExtractedDocument),
     Refused(StageError),
-    /// All pages came, but not what follows them; the child is not to be used again.
+    /// All pages arrived, but not the information after them. The child must not be used again.
     WithoutInfo(ExtractedDocument),
-    /// Nothing usable came; the child still has to be killed.
+    /// No usable result arrived. The child still has to be killed.
     Failed(StageError),
     /// The child is dead or dying.
     Died,
 }
 
 impl Extractor {
-    /// No child is started before the first document.
+    /// Creates an extractor. It starts no child before the first document.
     pub fn new(options: ExtractOptions, program: ChildProgram) -> Self {
         Self {
             options,
@@ -85,17 +85,17 @@ impl Extractor {
         self.stats
     }
 
-    /// Ends the child, if there is one.
+    /// Stops the child, if there is one.
     pub fn shut_down(&mut self) {
         self.child = None;
     }
 
-    /// Extracts one file. The file's position doesn't matter. Dropping the future kills the child.
+    /// Extracts one file, from its beginning, whatever its position. Dropping the future kills the child.
     ///
     /// # Errors
-    /// Those of [`super::detect()`] and [`super::extract_in_process`]; timeout `extractor_deadline`, `extractor_stalled`,
-    /// `extractor_cpu` or `cancelled`; crash `extractor_died`, `extractor_memory`, `extractor_panic` or
-    /// `extractor_protocol`; system `extractor_spawn`; permanent `result_too_large`.
+    /// The errors of [`super::detect()`] and [`super::extract_in_process`]; timeout `extractor_deadline`,
+    /// `extractor_stalled`, `extractor_cpu` or `cancelled`; crash `extractor_died`, `extractor_memory`,
+    /// `extractor_panic` or `extractor_protocol`; system `extractor_spawn`; permanent `result_too_large`.
     pub async fn extract(
         &mut self,
         file: File,
@@ -141,10 +141,10 @@ impl Extractor {
         }
     }
 
-    /// A child that has been given the request. One that died while idle is replaced and nobody hears of it.
+    /// Returns a child that has received the request. A child that died while idle is replaced silently.
     async fn ask(&mut self, request: &Request, file: &File) -> Result<Child, StageError> {
         let failed = |e: std::io::Error| {
-            let message = "the extractor process can't be started: are processes, descriptors or memory short?";
+            let message = "can't start the extractor process; check the limits on processes, descriptors and memory";
             StageError::system("extractor_spawn", message).caused_by(&e)
         };
         if let Some(mut child) = self.child.take()
@@ -159,7 +159,7 @@ impl Extractor {
             self.stats.children_lost += 1;
             let death = child.post_mortem().await;
             return Err(
-                StageError::system("extractor_spawn", "the extractor process ended at its start").caused_by(&death)
+                StageError::system("extractor_spawn", "the extractor process exited at its start").caused_by(&death)
             );
         }
         Ok(child)
@@ -195,7 +195,7 @@ impl Extractor {
                     let used = child.cpu_time().unwrap_or_default().saturating_sub(cpu_at_start);
                     if used > cpu_limit {
                         let message = format!(
-                            "the document takes more than {} s of processor time: raise `extract.options.cpu_seconds` if it is worth it",
+                            "the document took more than {} s of processor time; raise `extract.options.cpu_seconds` to allow more",
                             o.cpu_seconds
                         );
                         return answer.or(StageError::timeout("extractor_cpu", message));
@@ -223,7 +223,7 @@ impl Extractor {
     }
 }
 
-/// What has come of a document so far.
+/// Holds the results received for a document so far.
 struct PartialDocument {
     document: ExtractedDocument,
     pages_done: bool,
@@ -250,12 +250,13 @@ impl PartialDocument {
         End::WithoutInfo(self.document())
     }
 
-    /// A failure costs the document, or only its information when all its pages have come.
+    /// Returns the outcome of a failure: the document fails, or it loses only its information if all pages have
+    /// arrived.
     fn or(&mut self, error: StageError) -> End {
         if self.pages_done { self.without_info() } else { End::Failed(error) }
     }
 
-    /// Takes one reply; how it ended, if this was the end.
+    /// Stores one reply. Returns the outcome if this was the last reply.
     fn take(&mut self, reply: Reply, max_pages: u32) -> Option<End> {
         match reply {
             Reply::Progress(_) => {}
@@ -263,7 +264,7 @@ impl PartialDocument {
                 let expected = self.document.pages.len() as u64 + 1;
                 match page.checked().filter(|p| u64::from(p.number) == expected && expected <= u64::from(max_pages)) {
                     Some(page) if !self.pages_done => self.document.pages.push(page),
-                    _ => return Some(self.or(nonsense("a page that can't be"))),
+                    _ => return Some(self.or(nonsense("an invalid page"))),
                 }
             }
             Reply::PagesDone(notes) if !self.document.pages.is_empty() => {
@@ -278,7 +279,7 @@ impl PartialDocument {
             Reply::End if self.pages_done => return Some(End::Whole(self.document())),
             Reply::Refused(error) => {
                 let error = StageError::from(error);
-                // A child that says it crashed is about to end: it must not be given another document.
+                // A child that reports a crash is about to exit, so it must not get another document.
                 let crashed = error.class == ErrorClass::Crash;
                 return Some(if crashed { self.or(error) } else { End::Refused(error) });
             }
@@ -289,25 +290,28 @@ impl PartialDocument {
 }
 
 fn nonsense(what: &str) -> StageError {
-    StageError::crash("extractor_protocol", format!("the extractor process sent {what}: it is taken to be broken"))
+    StageError::crash(
+        "extractor_protocol",
+        format!("the extractor process sent an invalid message and was killed: {what}"),
+    )
 }
 
 fn out_of_time(options: &ExtractOptions, stalled: bool) -> StageError {
     if stalled {
         let message = format!(
-            "the extractor read no further page for {} s: raise `extract.options.stall_seconds` if the document is worth it",
+            "the extractor read no further page for {} s; raise `extract.options.stall_seconds` to wait longer",
             options.stall_seconds
         );
         return StageError::timeout("extractor_stalled", message);
     }
     let message = format!(
-        "the document takes more than {} s: raise `extract.options.deadline_seconds` if it is worth it",
+        "the document took more than {} s; raise `extract.options.deadline_seconds` to allow more",
         options.deadline_seconds
     );
     StageError::timeout("extractor_deadline", message)
 }
 
-/// The beginning of a file, wherever it stands.
+/// Reads the beginning of a file, whatever its position.
 fn head(file: &File) -> Result<Vec<u8>, StageError> {
     let failed =
         |e: std::io::Error| StageError::transient("input_unreadable", "the input could not be read").caused_by(&e);

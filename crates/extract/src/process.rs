@@ -1,4 +1,4 @@
-//! One child as its parent sees it: started, spoken to, watched, and its death explained.
+//! Manages one child process: starts it, exchanges messages with it, monitors it, and explains its death.
 
 use std::fs::File;
 use std::io;
@@ -17,14 +17,14 @@ use docweir_core::error::StageError;
 
 use super::protocol::{LENGTH_BYTES, MAX_REQUEST_BYTES, Reply, Request, frame, parse, send_with_fd};
 
-/// Kept of what a child says on standard error.
+/// Maximum number of bytes kept of a child's standard error.
 const LAST_WORDS_BYTES: usize = 4096;
-/// Read from the socket at once.
+/// Number of bytes read from the socket at once.
 const READ_BYTES: usize = 64 * 1024;
-/// How long a child that has closed its socket may take to be gone.
+/// Maximum time for a child to exit after it has closed its socket.
 const REAP: Duration = Duration::from_secs(2);
 
-/// The program that plays the child.
+/// Names the program that runs as the child.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChildProgram {
     pub program: PathBuf,
@@ -32,7 +32,7 @@ pub struct ChildProgram {
 }
 
 impl ChildProgram {
-    /// The running program itself, with the hidden subcommand that calls [`super::worker_main`].
+    /// Returns the running program, with the hidden subcommand that calls [`super::worker_main`].
     pub fn this_program() -> io::Result<Self> {
         Ok(Self { program: std::env::current_exe()?, args: vec!["__extract-worker".into()] })
     }
@@ -44,25 +44,25 @@ pub(super) struct Child {
     received: BytesMut,
     stderr: Option<ChildStderr>,
     last_words: Vec<u8>,
-    /// Requests answered.
+    /// Number of requests that the child has answered.
     pub documents: u32,
 }
 
-/// What came from a child.
+/// An event on a child's socket.
 pub(super) enum Heard {
     /// A reply and its size in bytes.
     Reply(Box<Reply>, u64),
     /// The child closed its socket: it is dead or dying.
     Silence,
-    /// The child sent what no sane child sends.
+    /// The child sent an invalid message.
     Nonsense(String),
 }
 
 impl Child {
-    /// Starts a child. It is killed when this value is dropped.
+    /// Starts a child. The child is killed when this value is dropped.
     ///
-    /// A child dies with the *thread* that started it (that is how Linux defines its parent's death), so a child belongs
-    /// to a thread that outlives it: the runtime's own, not one of its blocking pool.
+    /// A child dies with the *thread* that started it, because Linux defines the death of a parent that way. A child
+    /// must therefore be started on a thread that outlives it: a thread of the runtime, not of its blocking pool.
     pub fn start(program: &ChildProgram) -> io::Result<Self> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
@@ -79,7 +79,7 @@ impl Child {
         Ok(Self { process, socket, received: BytesMut::new(), stderr, last_words: Vec::new(), documents: 0 })
     }
 
-    /// Whether it still runs, as far as can be told without waiting.
+    /// Returns whether the child still runs, as far as that is known without waiting.
     pub fn runs(&mut self) -> bool {
         matches!(self.process.try_wait(), Ok(None))
     }
@@ -91,7 +91,7 @@ impl Child {
         self.socket.write_all(bytes.get(first..).unwrap_or_default()).await
     }
 
-    /// The next reply. May be dropped at any point without losing a byte.
+    /// Waits for the next reply. The future may be dropped at any point without losing a byte.
     pub async fn hear(&mut self, max_frame_bytes: u64) -> Heard {
         loop {
             if let Some(prefix) = self.received.first_chunk::<LENGTH_BYTES>() {
@@ -140,26 +140,27 @@ impl Child {
         self.last_words.drain(..surplus);
     }
 
-    /// The resident memory, bytes; `None` where the system doesn't tell.
+    /// Returns the resident memory in bytes, or `None` if the system does not report it.
     pub fn resident_bytes(&self) -> Option<u64> {
         docweir_core::memory::status_bytes(&format!("/proc/{}/status", self.process.id()?), "VmRSS:")
     }
 
-    /// The processor time used so far; `None` where the system doesn't tell.
+    /// Returns the processor time used so far, or `None` if the system does not report it.
     pub fn cpu_time(&self) -> Option<Duration> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()?)).ok()?;
-        // After the name, which may hold anything: the 12th and 13th fields, in hundredths of a second.
+        // The fields follow the name, which may contain anything: the 12th and 13th are times in hundredths of a
+        // second.
         let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
         let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
         Some(Duration::from_millis(10 * ticks))
     }
 
-    /// Kills it and waits until it is gone.
+    /// Kills the child and waits until it has exited.
     pub async fn kill(mut self) {
         let _ = tokio::time::timeout(REAP, self.process.kill()).await;
     }
 
-    /// Explains the death of a child that has fallen silent.
+    /// Explains why a child has closed its socket.
     pub async fn post_mortem(mut self) -> StageError {
         let status = match tokio::time::timeout(REAP, self.process.wait()).await {
             Ok(Ok(status)) => Some(status),
@@ -180,8 +181,8 @@ impl Child {
 
 fn explain(status: Option<ExitStatus>, words: &str) -> StageError {
     if words.starts_with("memory allocation of ") {
-        let message = "the extractor ran out of its memory on the document: raise `extract.options.memory_limit_bytes` if the \
-                       document is worth it";
+        let message = "the extractor exceeded its memory limit on the document; raise `extract.options.memory_limit_bytes` to \
+                       allow more";
         return StageError::crash("extractor_memory", format!("{message} ({words})"));
     }
     let end = match status.map(|s| (s.signal(), s.code())) {
@@ -189,8 +190,8 @@ fn explain(status: Option<ExitStatus>, words: &str) -> StageError {
         Some((None, Some(code))) => format!("exited with status {code}"),
         _ => "closed its connection".into(),
     };
-    let words = if words.is_empty() { String::new() } else { format!("; its last words: {words}") };
-    StageError::crash("extractor_died", format!("the extractor process {end} while it read the document{words}"))
+    let words = if words.is_empty() { String::new() } else { format!("; its last message: {words}") };
+    StageError::crash("extractor_died", format!("the extractor process {end} while reading the document{words}"))
 }
 
 fn signal_name(signal: i32) -> String {
@@ -208,11 +209,11 @@ fn signal_name(signal: i32) -> String {
     name.into()
 }
 
-/// The last line, made fit for a message: printable ASCII, and not long. What a child writes there comes from the
-/// runtime and from our own panic hook, and holds no text of the document.
+/// Returns the last line as printable ASCII of limited length. The runtime and the worker's panic hook write these
+/// lines, so they contain no text of the document.
 fn last_line(words: &[u8]) -> String {
     let text = String::from_utf8_lossy(words);
-    // The runtime adds a hint after its message.
+    // The runtime appends a hint to its message.
     let line = text.lines().rev().map(str::trim).find(|l| !l.is_empty() && !l.starts_with("note:")).unwrap_or_default();
     line.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(200).collect()
 }

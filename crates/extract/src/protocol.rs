@@ -1,8 +1,8 @@
-//! What parent and child say to each other: length-prefixed postcard frames over a Unix socket pair.
+//! Defines the messages between parent and child: length-prefixed postcard frames over a Unix socket pair.
 //!
-//! The file to read travels beside the request as a descriptor (`SCM_RIGHTS`), so that a child never opens a path. The
-//! model's types are made for JSON (tagged, with absent fields) and can't be read from a format without field names, so
-//! the frames have plain types of their own.
+//! The file to read travels with the request as a descriptor (`SCM_RIGHTS`), so that a child never opens a path. The
+//! model's types are made for JSON (tagged, with absent fields), and a format without field names can't read them.
+//! The frames therefore have plain types of their own.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,7 +22,7 @@ use docweir_core::model::{Bbox, Block, BlockKind, DocumentInfo, OutlineEntry, Pa
 
 use super::ExtractOptions;
 
-/// A request is a few hundred bytes; a child refuses more.
+/// Maximum size of a request in bytes; a child refuses a larger one. Usual requests have a few hundred bytes.
 pub(super) const MAX_REQUEST_BYTES: usize = 64 * 1024;
 pub(super) const LENGTH_BYTES: usize = 4;
 
@@ -30,17 +30,17 @@ pub(super) const LENGTH_BYTES: usize = 4;
 pub(super) struct Request {
     pub media_type: MediaType,
     pub options: ExtractOptions,
-    /// What a test wants the child to do instead.
+    /// Fault that a test makes the child commit instead of answering.
     #[cfg(test)]
     pub fault: Option<Fault>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
-    /// A page has been read: a sign of life.
+    /// Reports that a page was read. It serves as a heartbeat.
     Progress(u32),
     Page(WirePage),
-    /// All pages have been sent.
+    /// Reports that all pages were sent, with the notes about them.
     PagesDone(Vec<String>),
     Tail(WireTail),
     End,
@@ -76,7 +76,7 @@ pub(super) struct WireError {
     retry_after: Option<Duration>,
 }
 
-/// One number for a kind and its level: headings are 16 and their level.
+/// Encodes a kind and its level as one number. Headings are 16 plus their level.
 pub(super) fn kind_code(kind: BlockKind) -> u8 {
     match kind {
         BlockKind::Paragraph => 0,
@@ -120,8 +120,8 @@ impl From<Page> for WirePage {
 }
 
 impl WirePage {
-    /// The page, unless it is not what a sane child sends: a range out of the text, a box that isn't finite, an unknown
-    /// kind. The child is not trusted more than the file that it reads.
+    /// Returns the page if it is valid. It is invalid if a range lies outside the text, a box is not finite, or a
+    /// kind is unknown. The child is not trusted more than the file that it reads.
     pub fn checked(self) -> Option<Page> {
         let range = |(start, end): Span| {
             let fits =
@@ -181,7 +181,7 @@ fn invalid(what: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.into())
 }
 
-/// A value as a frame: its length in four bytes, little-endian, then its bytes.
+/// Encodes a value as a frame: its length in four bytes, little-endian, then its bytes.
 pub(super) fn frame<T: Serialize>(value: &T, max_bytes: u64) -> io::Result<Vec<u8>> {
     let mut bytes = postcard::to_extend(value, vec![0; LENGTH_BYTES]).map_err(|e| invalid(e.to_string()))?;
     let length = bytes.len() - LENGTH_BYTES;
@@ -193,11 +193,11 @@ pub(super) fn frame<T: Serialize>(value: &T, max_bytes: u64) -> io::Result<Vec<u
 }
 
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
-    postcard::from_bytes(bytes).map_err(|e| invalid(format!("a frame that can't be read: {e}")))
+    postcard::from_bytes(bytes).map_err(|e| invalid(format!("an unreadable frame: {e}")))
 }
 
-/// Sends the first bytes of a frame together with a descriptor; how many were sent is returned. Doesn't wait where the
-/// socket doesn't.
+/// Sends the first bytes of a frame together with a descriptor, and returns how many bytes were sent. It does not
+/// block on a non-blocking socket.
 pub(super) fn send_with_fd(socket: impl AsFd, bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<usize> {
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -208,7 +208,7 @@ pub(super) fn send_with_fd(socket: impl AsFd, bytes: &[u8], fd: BorrowedFd<'_>) 
     Ok(sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
 }
 
-/// Waits for a request and its descriptor; `None` at the end of the stream.
+/// Waits for a request and its descriptor. Returns `None` at the end of the stream.
 pub(super) fn receive_request(mut socket: &std::os::unix::net::UnixStream) -> io::Result<Option<(Request, OwnedFd)>> {
     let mut length = [0; LENGTH_BYTES];
     let (mut filled, mut file) = (0, None);
@@ -240,7 +240,7 @@ pub(super) fn receive_request(mut socket: &std::os::unix::net::UnixStream) -> io
     Ok(Some((parse(&bytes)?, file)))
 }
 
-/// Sends a reply; its size in bytes is returned.
+/// Sends a reply and returns its size in bytes.
 pub(super) fn send_reply(
     mut socket: &std::os::unix::net::UnixStream,
     reply: &Reply,
@@ -251,7 +251,7 @@ pub(super) fn send_reply(
     Ok(bytes.len() as u64)
 }
 
-/// What a test makes a child do instead of its work.
+/// A fault that a test makes a child commit instead of its work.
 #[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(super) enum Fault {
@@ -265,11 +265,11 @@ pub(super) enum Fault {
     DieInInfo,
     /// Sends all pages, then hangs.
     HangInInfo,
-    /// Sends a frame that claims to be huge.
+    /// Sends a frame with a huge length prefix.
     HugeFrame,
-    /// Sends what is no frame.
+    /// Sends bytes that are not a valid frame.
     Garbage,
-    /// Sends pages until somebody stops it.
+    /// Sends pages until it is killed.
     Flood,
 }
 

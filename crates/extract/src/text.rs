@@ -1,7 +1,7 @@
-//! Plain text: decoding, and paragraphs by blank lines.
+//! Extracts plain text: decodes it and splits it into paragraphs at blank lines.
 //!
-//! The text is kept verbatim but for three things: a byte order mark goes, line ends become `\n`, and control
-//! characters (NUL among them) go. A form feed ends a page.
+//! The text stays verbatim with three exceptions: a byte order mark is removed, line ends become `\n`, and control
+//! characters (including NUL) are removed. A form feed ends a page.
 
 use encoding_rs::{UTF_16BE, UTF_16LE, WINDOWS_1252};
 
@@ -11,7 +11,7 @@ use docweir_core::model::{Block, BlockKind, DocumentInfo, ExtractedDocument, Pag
 
 use super::ExtractOptions;
 
-/// How a text is written.
+/// Character encoding of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
     Utf8,
@@ -20,10 +20,10 @@ pub(super) enum Encoding {
     Windows1252,
 }
 
-/// The encoding of a text or of its head; `None` when it looks binary.
+/// Guesses the encoding of a text or of its head. Returns `None` if the bytes look binary.
 ///
-/// Windows-1252 gives every file some meaning, so it is taken only where the bytes look like Western prose: no control
-/// character, none of the five unassigned bytes, and at most three bytes in ten above ASCII.
+/// Every file decodes as Windows-1252, so that encoding is chosen only for bytes that look like Western prose: no
+/// control character, none of the five unassigned bytes, and at most three bytes in ten above ASCII.
 pub(super) fn guess_encoding(bytes: &[u8]) -> Option<Encoding> {
     match bytes {
         [0xff, 0xfe, ..] => return Some(Encoding::Utf16Le),
@@ -37,7 +37,7 @@ pub(super) fn guess_encoding(bytes: &[u8]) -> Option<Encoding> {
     }
     let utf8 = match std::str::from_utf8(bytes) {
         Ok(_) => true,
-        // Only the end of a head may be torn.
+        // An incomplete character is allowed only at the end, where the head was cut.
         Err(e) => e.error_len().is_none() && bytes.len() - e.valid_up_to() < 4,
     };
     if utf8 {
@@ -48,7 +48,7 @@ pub(super) fn guess_encoding(bytes: &[u8]) -> Option<Encoding> {
     (controls == 0 && !unassigned && high * 10 <= bytes.len() * 3).then_some(Encoding::Windows1252)
 }
 
-/// The text of a file, decoded and cleaned.
+/// Decodes the text of a file and removes control characters.
 pub(super) fn decode(bytes: &[u8], options: &ExtractOptions) -> Result<String, StageError> {
     let limit = options.limits.text_bytes;
     if bytes.len() as u64 > limit {
@@ -88,7 +88,7 @@ fn clean(text: &str) -> String {
     out
 }
 
-/// Extracts plain text: a page for each stretch between form feeds.
+/// Extracts plain text, with one page per form feed.
 pub(super) fn extract(bytes: &[u8], options: &ExtractOptions) -> Result<ExtractedDocument, StageError> {
     let text = decode(bytes, options)?;
     let parts: Vec<&str> = text.trim_end_matches('\u{c}').split('\u{c}').collect();
@@ -106,12 +106,12 @@ pub(super) fn extract(bytes: &[u8], options: &ExtractOptions) -> Result<Extracte
     super::refuse_without_text(document, options)
 }
 
-/// A page of an input without geometry.
+/// Returns a page of an input without geometry.
 pub(super) fn page(number: u32, text: String, blocks: Vec<Block>) -> Page {
     Page { number, width: 0.0, height: 0.0, text, blocks, lines: Vec::new(), words: Vec::new() }
 }
 
-/// Paragraphs are what blank lines part.
+/// Returns the paragraphs, which blank lines separate.
 fn paragraphs(text: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut start = None;
@@ -130,7 +130,7 @@ fn paragraphs(text: &str) -> Vec<Block> {
     blocks
 }
 
-/// A block without a box. The callers' texts are limited to 1 GiB, so positions fit.
+/// Returns a block without a box. Callers limit texts to 1 GiB, so positions fit.
 pub(super) fn block(kind: BlockKind, start: usize, end: usize) -> Block {
     Block { kind, range: TextRange { start: start as u32, end: end as u32 }, bbox: None }
 }

@@ -1,8 +1,8 @@
-//! The child's side: limits first, then one document after the other until the socket ends.
+//! Runs in the child: sets the limits, then reads one document after the other until the socket ends.
 //!
-//! Nothing is opened but the descriptors that come with requests. Standard input is the socket, standard output goes
-//! nowhere, standard error is read by the parent for the reason of a death. A panic answers as a crash and ends the
-//! process: the parser's state can't be trusted afterwards, and a new child costs milliseconds.
+//! The child opens nothing; it only reads descriptors that arrive with requests. Standard input is the socket, and
+//! standard output is discarded. The parent reads standard error to explain a death. After a panic the child reports
+//! a crash and exits: the parser's state is no longer trusted, and a new child costs milliseconds.
 
 use std::fs::File;
 use std::io;
@@ -22,14 +22,14 @@ use super::protocol::Fault;
 use super::protocol::{Reply, Request, WireTail, receive_request, send_reply};
 use super::{ExtractOptions, Sink, check_size, extract_into};
 
-/// Descriptors a child may have open: the three standard ones, one input, and a few for the runtime.
+/// Maximum number of open descriptors of a child: the three standard ones, one input, and a few for the runtime.
 const MAX_FILES: u64 = 24;
 
-/// Runs the child until its socket (standard input) ends. Ends the calling process's ability to do anything else: call
-/// it first thing in `main`, before any thread is started.
+/// Runs the child until its socket (standard input) ends. It restricts the calling process permanently, so call it
+/// first in `main`, before any thread is started.
 pub fn worker_main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
-        // Where, but not what: the message of a panic may quote the document.
+        // Report the location only: the message of a panic may quote the document.
         let place = panic.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
         let _ = io::Write::write_all(&mut io::stderr(), format!("panic at {place}\n").as_bytes());
     }));
@@ -47,7 +47,7 @@ pub fn worker_main() -> ExitCode {
                 match limit_memory(&mut memory_limited, &request).and_then(|()| serve(&socket, &request, file)) {
                     Ok(true) => {}
                     Ok(false) => return ExitCode::from(4),
-                    // The parent is gone or has turned away.
+                    // The parent has exited or closed the socket.
                     Err(_) => return ExitCode::SUCCESS,
                 }
             }
@@ -61,7 +61,8 @@ pub fn worker_main() -> ExitCode {
 }
 
 fn limit() -> io::Result<()> {
-    // A parent that dies takes its children along, busy or not; one that died before this call has left us to init.
+    // The kernel kills the child when its parent dies, busy or not. If the parent died before this call, init is the
+    // parent now.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     setrlimit(Resource::Core, fixed(0))?;
     setrlimit(Resource::Fsize, fixed(0))?;
@@ -73,9 +74,9 @@ fn fixed(n: u64) -> Rlimit {
     Rlimit { current: Some(n), maximum: Some(n) }
 }
 
-/// The memory limit comes with the first request; it is an `RLIMIT_AS`: it makes an allocation fail in the process that
-/// asks for too much, instead of letting the kernel choose a victim. Address space counts what is mapped, not what is
-/// used, so the limit is set above what the fresh process has mapped already (the program, its libraries, its stack).
+/// Sets the memory limit of the first request as `RLIMIT_AS`. With it, an allocation fails in the process that
+/// requests too much, instead of the kernel choosing a victim. Address space counts mapped memory, used or not, so
+/// the limit is added to the mappings of the fresh process (the program, its libraries, its stack).
 fn limit_memory(done: &mut bool, request: &Request) -> io::Result<()> {
     if !std::mem::replace(done, true) {
         let limit = mapped_bytes().saturating_add(request.options.memory_limit_bytes);
@@ -84,13 +85,14 @@ fn limit_memory(done: &mut bool, request: &Request) -> io::Result<()> {
     Ok(())
 }
 
-/// Address space in use now. Where it can't be told, enough for any program of this kind.
+/// Returns the address space in use now in bytes. If it is unknown, returns a value large enough for any program of
+/// this kind.
 fn mapped_bytes() -> u64 {
     const USUAL: u64 = 256 * 1024 * 1024;
     docweir_core::memory::status_bytes("/proc/self/status", "VmSize:").unwrap_or(USUAL)
 }
 
-/// Answers one request; false when this process must not go on.
+/// Answers one request. Returns false if this process must exit.
 fn serve(socket: &UnixStream, request: &Request, file: OwnedFd) -> io::Result<bool> {
     #[cfg(test)]
     if let Some(fault) = request.fault {
@@ -109,7 +111,7 @@ fn serve(socket: &UnixStream, request: &Request, file: OwnedFd) -> io::Result<bo
         Ok(Ok(())) => (Reply::End, true),
         Ok(Err(refusal)) => (Reply::Refused(refusal.into()), true),
         Err(_) => {
-            let message = "the extractor panicked on the document; see the child's last words for the place";
+            let message = "the extractor panicked on the document; please report it";
             (Reply::Refused(StageError::crash("extractor_panic", message).into()), false)
         }
     };
@@ -117,7 +119,7 @@ fn serve(socket: &UnixStream, request: &Request, file: OwnedFd) -> io::Result<bo
     Ok(goes_on)
 }
 
-/// Reads a descriptor from its beginning, wherever its sender left it.
+/// Reads a file from its beginning, whatever its position.
 fn read(file: &File, options: &ExtractOptions) -> Result<Vec<u8>, StageError> {
     let failed = |e: io::Error| StageError::transient("input_unreadable", "the input could not be read").caused_by(&e);
     let length = file.metadata().map_err(failed)?.len();
@@ -131,7 +133,7 @@ struct SocketSink<'s> {
     socket: &'s UnixStream,
     options: &'s ExtractOptions,
     sent: u64,
-    /// The socket failed: nobody is there to be told.
+    /// Error of the socket. After it, no reply can reach the parent.
     broken: Option<io::Error>,
 }
 
@@ -142,13 +144,13 @@ impl SocketSink<'_> {
             Ok(bytes) => self.sent += bytes,
             Err(e) if e.kind() == io::ErrorKind::FileTooLarge => {
                 let message = format!(
-                    "one page of the result is larger than {frame} bytes: raise `extract.options.max_frame_bytes` or leave it out"
+                    "one page of the result is larger than {frame} bytes: raise `extract.options.max_frame_bytes` or remove the page"
                 );
                 return Err(StageError::permanent("page_too_large", message));
             }
             Err(e) => {
                 self.broken = Some(e);
-                return Err(StageError::transient("extractor_socket", "the parent doesn't listen"));
+                return Err(StageError::transient("extractor_socket", "the parent process has closed the socket"));
             }
         }
         if self.sent > total {

@@ -1,27 +1,27 @@
-//! TextLine segments to blocks in reading order: the draft of a page.
+//! Groups line segments into blocks in reading order, as the draft of a page.
 //!
-//! Lines that stand under each other, alone in their column and in one style are a block; the reading order is found on
-//! blocks, and only then are they cut into paragraphs and list items, by indents, gaps and bullets.
+//! Lines below each other that are alone in their column and share one style form a block. The reading order is
+//! determined on blocks. Only then are blocks cut into paragraphs and list items, by indents, gaps and bullets.
 
 use super::glyphs::{Fonts, PageGlyphs};
 use super::order::reading_order;
 use super::tables::{self, Table};
 use super::words::{Box4, Frame, Segment, Word, join, segments};
 
-/// A page whose text is found but not yet written: what is a heading only the document can tell.
+/// Holds the blocks of a page before rendering; headings are determined later, from the whole document.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Draft {
     pub number: u32,
     pub width: f32,
     pub height: f32,
-    /// In reading order.
+    /// Blocks in reading order.
     pub blocks: Vec<DraftBlock>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct DraftBlock {
     pub content: Content,
-    /// On the page.
+    /// Box on the page.
     pub bbox: Box4,
     pub size: f32,
     pub weight: f32,
@@ -30,23 +30,23 @@ pub(super) struct DraftBlock {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Content {
     Paragraph(Vec<TextLine>),
-    /// `marker` words at the start of the first line are a bullet that `- ` stands for.
+    /// A list item. If `bullet` is true, its first word is a bullet, which is rendered as `- `.
     Item {
         lines: Vec<TextLine>,
         bullet: bool,
     },
-    /// Rows of cells of words.
+    /// A table as rows of cells of words.
     Table(Vec<Vec<Vec<Placed>>>),
 }
 
-/// A visual line, on the page.
+/// Describes a visual line, in page coordinates.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct TextLine {
     pub words: Vec<Placed>,
     pub bbox: Box4,
 }
 
-/// A word, on the page.
+/// Describes a word, in page coordinates.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Placed {
     pub text: String,
@@ -76,7 +76,7 @@ impl DraftBlock {
     }
 }
 
-/// Lays out one page. The text of the main direction comes first, then that of each other direction.
+/// Lays out one page. The text of the main direction comes first, then the text of each other direction.
 pub(super) fn layout(page: &PageGlyphs, fonts: &Fonts, number: u32, width: f32, height: f32) -> Draft {
     let mut glyphs = [0usize; 360];
     for glyph in page.glyphs.iter().filter(|g| !g.space) {
@@ -94,7 +94,7 @@ pub(super) fn layout(page: &PageGlyphs, fonts: &Fonts, number: u32, width: f32, 
     Draft { number, width, height, blocks }
 }
 
-/// Blocks of one direction, in reading order.
+/// Returns the blocks of one text direction, in reading order.
 fn flow(segments: Vec<Segment>, tables: Vec<Table>, frame: Frame) -> Vec<DraftBlock> {
     let line = usual_size(&segments) * 1.2;
     let stacks = stack(segments);
@@ -119,7 +119,7 @@ fn bounds(segments: &[Segment]) -> Box4 {
     segments.iter().map(|s| s.bbox).reduce(join).unwrap_or_default()
 }
 
-/// The font size of most characters.
+/// Returns the median font size over characters.
 fn usual_size(segments: &[Segment]) -> f32 {
     let mut sizes: Vec<(f32, usize)> = segments.iter().map(|s| (s.size, s.chars())).collect();
     sizes.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -134,8 +134,8 @@ fn usual_size(segments: &[Segment]) -> f32 {
         .map_or(10.0, |s| s.0)
 }
 
-/// Puts lines that stand under each other in one style together. A line under (or over) two others joins neither: that
-/// is where columns begin and end.
+/// Groups lines below each other in one style. A line below (or above) two others joins neither, because columns
+/// begin or end there.
 fn stack(mut segments: Vec<Segment>) -> Vec<Vec<Segment>> {
     segments.sort_by(|a, b| a.bbox[1].total_cmp(&b.bbox[1]).then(a.bbox[0].total_cmp(&b.bbox[0])));
     let n = segments.len();
@@ -150,7 +150,7 @@ fn stack(mut segments: Vec<Segment>) -> Vec<Vec<Segment>> {
             let overlap = upper.bbox[2].min(lower.bbox[2]) - upper.bbox[0].max(lower.bbox[0]);
             let under = lower.baseline - upper.baseline > 0.5 * upper.size.min(lower.size);
             if overlap > 0.0 && under {
-                // What starts under this one is hidden by it.
+                // This line hides the lines below it.
                 nearest = nearest.min(lower.bbox[1] + 0.6 * lower.size);
                 below[i].add(j);
                 above[j].add(i);
@@ -181,7 +181,8 @@ fn stack(mut segments: Vec<Segment>) -> Vec<Vec<Segment>> {
     stacks
 }
 
-/// At most one neighbour is remembered; more than one is all that has to be known of more.
+/// Records the neighbours of a line: the index of one, and their number. Only a single neighbour's index is ever
+/// needed.
 #[derive(Clone, Copy, Default)]
 struct Neighbours {
     one: usize,
@@ -235,7 +236,7 @@ fn paragraphs(stack: Vec<Segment>) -> Vec<Vec<Segment>> {
     out
 }
 
-/// What a list item begins with.
+/// Marker at the start of a list item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Marker {
     Bullet,
@@ -314,7 +315,7 @@ mod tests {
         let mut page = PageGlyphs::default();
         draw(&mut page, 100.0, 50.0, 18.0, "a title over both of the columns");
         for row in 0..6 {
-            // Drawn row by row, as some producers do.
+            // Draw the columns row by row, as some producers do.
             draw(
                 &mut page,
                 50.0,

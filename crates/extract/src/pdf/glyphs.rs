@@ -1,8 +1,8 @@
-//! What a page draws, as far as text goes: glyphs with their place, and the ruled lines of tables.
+//! Collects from a page its glyphs with their positions, and the ruled lines of tables.
 //!
-//! One pass of the interpreter over a page calls [`Collector`]. Places are in points with the origin at the top left of
-//! the page as displayed; a glyph knows the direction that its text runs in, so that the layout can turn rotated text
-//! upright before it looks at it. Text that is drawn invisibly (the text layer of a scan) counts like any other.
+//! The interpreter calls [`Collector`] in one pass over a page. Positions are in points, with the origin at the top
+//! left of the page as displayed. A glyph records the direction of its text, so that the layout can turn rotated text
+//! upright first. Invisible text (the text layer of a scan) counts like any other.
 
 use std::hash::{Hash, Hasher};
 
@@ -13,34 +13,34 @@ use hayro_interpret::{BlendMode, ClipPath, Device, DrawMode, DrawProps, Image, I
 use std::collections::HashMap;
 use unicode_normalization::UnicodeNormalization;
 
-/// Ruled lines kept of one page: far more than any table has, far fewer than a map.
+/// Maximum number of ruled lines kept of one page: more than any table has, fewer than a map has.
 const MAX_RULES: usize = 4000;
-/// A filled rectangle this thin (points) is a line.
+/// Maximum thickness in points of a filled rectangle that counts as a line.
 const RULE_WIDTH: f64 = 2.5;
-/// Letters whose outlines are measured for a font's weight.
+/// Number of letters whose outlines are measured for a font's weight.
 const WEIGHT_SAMPLES: u32 = 12;
 
-/// One glyph as drawn.
+/// Describes one glyph as drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Glyph {
-    /// Place of its text in [`PageGlyphs::text`].
+    /// Byte offset of the glyph's text in [`PageGlyphs::text`].
     pub start: u32,
     pub len: u8,
     pub space: bool,
-    /// Direction of the text: degrees clockwise on the page as displayed, 0 to 359.
+    /// Direction of the text in degrees clockwise on the page as displayed, 0 to 359.
     pub angle: u16,
     /// Index into [`Fonts`].
     pub font: u16,
-    /// Origin on the baseline, points.
+    /// Origin on the baseline, in points.
     pub x: f32,
     pub y: f32,
-    /// Along the direction of the text, points.
+    /// Advance along the direction of the text, in points.
     pub advance: f32,
-    /// Font size, points.
+    /// Font size, in points.
     pub size: f32,
 }
 
-/// A horizontal or vertical line, points.
+/// Describes a horizontal or vertical line, in points.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Rule {
     pub x0: f32,
@@ -55,15 +55,15 @@ impl Rule {
     }
 }
 
-/// All that is kept of one page.
+/// Holds everything that is kept of one page.
 #[derive(Default, Debug)]
 pub(super) struct PageGlyphs {
     pub text: String,
     pub glyphs: Vec<Glyph>,
     pub rules: Vec<Rule>,
-    /// Glyphs that no Unicode is known for: left out.
+    /// Number of glyphs that were left out because their Unicode is unknown.
     pub unmapped: u32,
-    /// The page draws more glyphs than the limit.
+    /// True if the page draws more glyphs than the limit.
     pub overflow: bool,
 }
 
@@ -73,15 +73,16 @@ impl PageGlyphs {
     }
 }
 
-/// The fonts seen in a document, and how bold each is.
+/// Records the fonts seen in a document, and how bold each one is.
 #[derive(Default)]
 pub(super) struct Fonts {
     index: HashMap<u128, u16>,
     weights: Vec<Weight>,
 }
 
-/// Stroke thickness in thousandths of the font size, over a few letters. The name of a font often isn't to be had (and
-/// lies); ink doesn't. The thickness of a stroke is twice its area over its perimeter, whatever the letter.
+/// Measures stroke thickness over a few letters, in thousandths of the font size. A font's name is often missing or
+/// wrong, so boldness is measured from outlines. The thickness of a stroke is twice its area over its perimeter,
+/// whatever the letter.
 #[derive(Clone, Copy, Default)]
 struct Weight {
     sum: f32,
@@ -122,13 +123,14 @@ impl Fonts {
         }
     }
 
-    /// Thousandths of the font size; `None` where no letter could be measured.
+    /// Returns the stroke thickness in thousandths of the font size, or `None` if no letter could be measured.
     pub fn weight(&self, font: u16) -> Option<f32> {
         self.weights.get(usize::from(font)).filter(|w| w.count > 0).map(|w| w.sum / w.count as f32)
     }
 }
 
-/// Takes the font's part out of a glyph identifier's hash: the only name that a font has across pages.
+/// Extracts the font's part from the hash of a glyph identifier. It is the only key that identifies a font across
+/// pages.
 #[derive(Default)]
 struct ProgramKey(Option<u128>);
 
@@ -142,7 +144,7 @@ impl Hasher for ProgramKey {
     }
 }
 
-/// The device that the interpreter draws a page on.
+/// Records a page as the device on which the interpreter draws it.
 pub(super) struct Collector<'f> {
     pub page: PageGlyphs,
     fonts: &'f mut Fonts,
@@ -208,7 +210,7 @@ impl<'f> Collector<'f> {
     }
 }
 
-/// Where a glyph stands.
+/// Describes the position of a glyph.
 struct Placed {
     at: Point,
     angle: u16,
@@ -223,18 +225,19 @@ fn place(transform: Affine, advance: f64, vertical: bool, stretched: bool) -> Op
     }
     let (along, across) = (Vec2::new(a, b), Vec2::new(c, d));
     let size = 1000.0 * across.hypot();
-    // A font stretched to fit carries the stretch in its transform; the advance doesn't want it.
+    // A stretched font has the stretch in its transform, which must not scale the advance.
     let scale = if stretched { across.hypot() } else { along.hypot() };
     if !(size > 0.05 && size < 1e5 && scale > 0.0) {
         return None;
     }
     if vertical {
-        // As if turned by a quarter: downwards, lines from right to left; the column's middle is the baseline.
+        // Treat vertical text as turned by a quarter: it runs downwards, lines go from right to left, and the middle
+        // of the column is the baseline.
         let down = transform * Point::new(0.0, -120.0);
         return Some(Placed { at: down, angle: 90, advance: size, size });
     }
     let degrees = along.y.atan2(along.x).to_degrees().round().rem_euclid(360.0);
-    // A hair off the square is the square.
+    // Treat a tiny deviation from a right angle as a right angle.
     let near = (degrees / 90.0).round() * 90.0;
     let angle = if (degrees - near).abs() <= 2.0 { near.rem_euclid(360.0) } else { degrees };
     Some(Placed { at: Point::new(x, y), angle: angle as u16, advance: (advance * scale).abs(), size })
@@ -247,7 +250,7 @@ fn push_char(out: &mut String, c: char) {
         // Bullets of the symbol fonts.
         '\u{f0b7}' | '\u{f0a7}' | '\u{f0d8}' | '\u{f0fc}' | '\u{f076}' => out.push('•'),
         '\u{feff}' | '\u{fffd}' | '\u{fffe}' | '\u{ffff}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' => {}
-        // Ligatures and presentation forms stand for plain letters.
+        // Ligatures and presentation forms represent plain letters.
         '\u{fb00}'..='\u{fb4f}' | '\u{fb50}'..='\u{fdff}' | '\u{fe70}'..='\u{fefe}' => {
             out.extend(std::iter::once(c).nfkc())
         }
@@ -294,7 +297,7 @@ impl Device<'_> for Collector<'_> {
                     }
                     (o.advance_width().unwrap_or(500.0), unicode)
                 }
-                // Bitmap fonts without a map keep the code of ASCII more often than not.
+                // The codes of bitmap fonts without a map are usually ASCII.
                 Drawn::Type3(t) => {
                     let code = char::from_u32(t.char_code()).filter(char::is_ascii_graphic);
                     (t.advance_width().unwrap_or_default(), unicode.or(code.map(BfString::Char)))
@@ -345,16 +348,16 @@ impl Device<'_> for Collector<'_> {
     fn pop_transparency_group(&mut self) {}
 }
 
-/// A Type 3 font's size says nothing (its glyphs may be drawn at any scale): where the mean advance is no plausible part
-/// of it, the size is made twice the advance.
+/// Returns a correction factor for the size of a Type 3 font, whose glyphs may be drawn at any scale. If the mean
+/// advance is implausible for the size, the factor makes the size twice the advance.
 fn type3_scale(advances: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, n) = advances.filter(|a| a.abs() > 0.0).fold((0.0, 0u32), |(s, n), a| (s + a.abs(), n + 1));
     let mean = sum / f64::from(n.max(1)) / 1000.0;
     (n > 0 && !(0.15..1.2).contains(&mean)).then_some(2.0 * mean)
 }
 
-/// Drops glyphs drawn twice at one place (a shadow, bold by double drawing, fill and stroke), and glyphs off the page
-/// when most are on it.
+/// Drops glyphs drawn twice at one position (shadow, bold by double drawing, fill and stroke). Also drops glyphs off
+/// the page if most glyphs are on it.
 pub(super) fn clean(page: &mut PageGlyphs, width: f32, height: f32) {
     let on_page =
         |g: &Glyph| (-0.02 * width..1.02 * width).contains(&g.x) && (-0.02 * height..1.02 * height).contains(&g.y);

@@ -1,11 +1,11 @@
-//! PDF: one pass of the interpreter over each page, then layout by geometry.
+//! Extracts PDFs: one pass of the interpreter over each page, then layout by geometry.
 //!
 //! ```text
 //! page ─glyphs─▶ glyphs, rules ─words─▶ words, segments ─tables, blocks, order─▶ draft ─structure─▶ kinds ─render─▶ Page
 //! ```
-//! Drafts wait in a window of pages until the document has shown what its body text and its running heads look like;
-//! pages leave it in order, so that neither memory nor the time to the first page grows with the document. A page that
-//! the interpreter panics on is lost alone, with a note.
+//! Drafts wait in a window of pages until the document has shown its body text and its running heads. Pages leave the
+//! window in order. Neither memory nor the time to the first page therefore grows with the document. If the
+//! interpreter panics on a page, only that page is lost, with a note.
 
 mod blocks;
 mod glyphs;
@@ -29,12 +29,13 @@ use self::glyphs::{Collector, Fonts, PageGlyphs, clean};
 use self::structure::{Structure, WINDOW_PAGES, WINDOW_WORDS};
 use super::{ExtractOptions, Sink, too_many_pages};
 
-/// Pages after which the interpreter's caches (fonts, colour spaces, forms) are dropped, so that they don't grow for ever.
+/// Number of pages after which the interpreter's caches (fonts, colour spaces, forms) are dropped, to limit their
+/// size.
 const CACHE_PAGES: usize = 200;
 
 type HayroPage<'a> = hayro_interpret::hayro_syntax::page::Page<'a>;
 
-/// Extracts all pages into `sink`; the notes that go with them are returned.
+/// Extracts all pages into `sink`, and returns the notes about them.
 pub(super) fn extract(
     bytes: &Arc<Vec<u8>>,
     options: &ExtractOptions,
@@ -73,16 +74,15 @@ pub(super) fn extract(
 fn refusal(error: LoadPdfError, bytes: &[u8]) -> StageError {
     match error {
         LoadPdfError::Decryption(_) => {
-            let message = "the PDF is encrypted and opens neither without a password nor with an empty one: \
+            let message = "the PDF is encrypted and opens neither without a password nor with an empty one; \
                            remove its password and submit it again";
             StageError::permanent("encrypted", message)
         }
         LoadPdfError::Invalid if !bytes.windows(5).take(1024).any(|w| w == b"%PDF-") => {
-            StageError::permanent("not_a_pdf", "the file is no PDF: `%PDF-` is not within its first 1024 bytes")
+            StageError::permanent("not_a_pdf", "the file is not a PDF: its first 1024 bytes do not contain `%PDF-`")
         }
         LoadPdfError::Invalid => {
-            let message =
-                "the PDF is damaged beyond reading (truncated, or without a page tree): repair or export it anew";
+            let message = "the PDF is unreadable (truncated, or without a page tree); repair it or export it again";
             StageError::permanent("damaged_pdf", message)
         }
     }
@@ -99,7 +99,7 @@ struct Reader<'o> {
 }
 
 impl Reader<'_> {
-    /// Reads one page; true when the interpreter panicked and its caches can't be trusted.
+    /// Reads one page. Returns true if the interpreter panicked, so that its caches must be dropped.
     fn page<'a>(
         &mut self,
         pdf: &'a Pdf,
@@ -124,7 +124,7 @@ impl Reader<'_> {
             }
             Ok((None, _)) => {
                 let message = format!(
-                    "page {number} draws more than {max} glyphs: raise `extract.options.limits.glyphs_per_page` or leave the page out"
+                    "page {number} draws more than {max} glyphs: raise `extract.options.limits.glyphs_per_page` or remove the page"
                 );
                 return Err(StageError::permanent("page_too_large", message));
             }
@@ -168,7 +168,7 @@ fn draw<'a>(
     collector.page
 }
 
-/// What the notes will say.
+/// Collects the figures for the notes.
 #[derive(Default)]
 struct PageTotals {
     textless: Vec<u32>,
@@ -190,7 +190,8 @@ impl PageTotals {
 
     fn notes(self, pages: usize, options: &ExtractOptions) -> Result<Vec<String>, StageError> {
         if self.broken.len() == pages {
-            let message = format!("none of the PDF's {pages} pages could be read: the interpreter fails on each");
+            let message =
+                format!("the interpreter failed on each of the PDF's {pages} pages; repair the PDF or export it again");
             return Err(StageError::permanent("damaged_pdf", message));
         }
         if self.textless.len() + self.broken.len() == pages && !options.accept_textless {
@@ -215,7 +216,7 @@ impl PageTotals {
     }
 }
 
-/// `page 3`, `pages 1, 2, 7`, `pages 1, 2, 3, 4, 5, … (120 in all)`.
+/// Formats a list of pages: `page 3`, `pages 1, 2, 7`, `pages 1, 2, 3, 4, 5, … (120 in all)`.
 fn page_list(pages: &[u32]) -> String {
     const SHOWN: usize = 5;
     let shown: Vec<String> = pages.iter().take(SHOWN).map(u32::to_string).collect();
@@ -226,8 +227,8 @@ fn page_list(pages: &[u32]) -> String {
     }
 }
 
-/// The titles of the outline with their level, so that headings can be told by them while the pages are read. (The
-/// outline itself, with its destinations, is read at the end: see `info`.)
+/// Returns the titles of the outline with their levels, so that headings can be recognised while pages are read.
+/// Module `info` reads the outline itself, with its destinations, at the end.
 fn outline_titles(pdf: &Pdf, max: u32) -> Vec<(u8, String)> {
     let mut titles = Vec::new();
     let Some(catalog) = pdf.xref().get::<Dict<'_>>(pdf.xref().root_id()) else { return titles };
@@ -236,7 +237,7 @@ fn outline_titles(pdf: &Pdf, max: u32) -> Vec<(u8, String)> {
     }
     let Some(outlines) = catalog.get::<Dict<'_>>(b"Outlines".as_slice()) else { return titles };
     let mut stack: Vec<(u8, Dict<'_>)> = first(&outlines).map(|d| (1, d)).into_iter().collect();
-    // The links of a hostile outline may form a ring: the number of steps bounds it.
+    // The links of a hostile outline may form a ring, so the number of steps is limited.
     let mut steps = 0;
     while let Some((level, entry)) = stack.pop() {
         steps += 1;

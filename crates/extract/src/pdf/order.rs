@@ -1,17 +1,17 @@
-//! The order in which a reader reads the blocks of a page.
+//! Determines the order in which a reader reads the blocks of a page.
 //!
-//! Looks for the gutter that has the most text side by side; what lies across it (a title, a wide figure's caption, a
-//! footnote rule's text) cuts the columns into bands, and each band is read column by column, each column in the same
-//! way again. Where nothing stands side by side, top to bottom. Geometry only: it needs no training and no tags, and a
-//! layout it doesn't understand degrades to top to bottom, left to right.
+//! It finds the gutter with the most text side by side. Blocks that cross the gutter (a title, a wide caption, a
+//! footnote) cut the columns into bands. Each band is read column by column, and each column is ordered in the same
+//! way again. Without text side by side, blocks are read from top to bottom. The method uses geometry only: it needs
+//! no training and no tags. A layout that it does not understand is read top to bottom, left to right.
 
 use super::words::Box4;
 
-/// More blocks than this are a drawing or a form of crumbs: they are read in rows.
+/// Maximum number of blocks to analyse. A page with more is a drawing or a fragmented form, and is read in rows.
 const MAX_BLOCKS: usize = 800;
 const MAX_DEPTH: usize = 24;
 
-/// Indices of `boxes` in reading order. `line` is the height of a usual line, in the same unit.
+/// Returns the indices of `boxes` in reading order. `line` is the height of a usual line, in the same unit.
 pub(super) fn reading_order(boxes: &[Box4], line: f32) -> Vec<usize> {
     let mut out = Vec::with_capacity(boxes.len());
     let all: Vec<usize> = (0..boxes.len()).collect();
@@ -48,7 +48,7 @@ fn region(boxes: &[Box4], mut members: Vec<usize>, line: f32, depth: usize, out:
         }
         return;
     }
-    // Stacked: cut at every gap between the rows.
+    // The blocks are stacked: cut at every gap between the rows.
     members.sort_by(|&a, &b| boxes[a][1].total_cmp(&boxes[b][1]));
     let mut groups: Vec<(f32, Vec<usize>)> = Vec::new();
     for i in members {
@@ -70,7 +70,7 @@ fn region(boxes: &[Box4], mut members: Vec<usize>, line: f32, depth: usize, out:
     }
 }
 
-/// Top to bottom; what stands on one row from left to right.
+/// Orders blocks from top to bottom, and blocks on one row from left to right.
 fn rows(boxes: &[Box4], mut members: Vec<usize>, out: &mut Vec<usize>) {
     members.sort_by(|&a, &b| boxes[a][1].total_cmp(&boxes[b][1]).then(boxes[a][0].total_cmp(&boxes[b][0])));
     let mut row: Vec<usize> = Vec::new();
@@ -80,7 +80,7 @@ fn rows(boxes: &[Box4], mut members: Vec<usize>, out: &mut Vec<usize>) {
         out.append(row);
     };
     for i in members {
-        // On the row while its middle is above the bottom of the row's first.
+        // A block is on the row while its middle is above the bottom of the row's first block.
         if !row.is_empty() && middle(&boxes[i]) > bottom {
             flush(&mut row, out);
         }
@@ -92,7 +92,7 @@ fn rows(boxes: &[Box4], mut members: Vec<usize>, out: &mut Vec<usize>) {
     flush(&mut row, out);
 }
 
-/// The `x` with most text side by side of it, if that is enough to call the sides columns.
+/// Returns the `x` with the most text side by side of it, if that is enough to call the sides columns.
 fn gutter(boxes: &[Box4], members: &[usize], line: f32) -> Option<f32> {
     let mut best: Option<(f32, f32)> = None;
     let mut edges: Vec<f32> = members.iter().map(|&i| boxes[i][0]).collect();
@@ -112,14 +112,14 @@ fn gutter(boxes: &[Box4], members: &[usize], line: f32) -> Option<f32> {
         let score = parallel - 0.3 * crossing + width.min(3.0 * line);
         let good = width >= 0.4 * line && score > 0.0;
         if good && best.is_none_or(|(s, _)| score > s) {
-            // The middle of the gutter, so that a hair's overlap on either side doesn't matter.
+            // Use the middle of the gutter, so that a tiny overlap on either side does not matter.
             best = Some((score, x - width / 2.0));
         }
     }
     best.map(|(_, x)| x)
 }
 
-/// The length that both sets of ranges cover.
+/// Returns the length that both sets of ranges cover.
 fn both(a: &mut Vec<(f32, f32)>, b: &mut Vec<(f32, f32)>) -> f32 {
     merge(a);
     merge(b);

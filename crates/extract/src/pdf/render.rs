@@ -1,8 +1,8 @@
-//! A judged page to its markdown, with the place of every block, line and word in it.
+//! Renders a judged page as Markdown, with the position of every block, line and word in it.
 //!
-//! Headings get their `#`s and stand on one line, bullets become `- `, tables pipe tables; paragraphs keep their visual
-//! lines. Nothing is escaped but the pipe inside a table's cell: the text is to be searched and shown, and what is in
-//! it should be found as it stands on the page.
+//! Headings get `#` marks and one line, bullets become `- `, and tables become pipe tables. Paragraphs keep their
+//! visual lines. Only the pipe inside a table cell is escaped: the text is for search and display, so it should match
+//! the page.
 
 use docweir_core::model::{Block, BlockKind, Page, Placed, TextRange};
 
@@ -10,7 +10,7 @@ use super::blocks::{Content, Draft, TextLine};
 use super::structure::Judged;
 use super::words::{Box4, join};
 
-/// Hundredths of a point: what artefacts keep, so that reading back gives the same.
+/// Rounds a box to hundredths of a point. Artefacts store that precision, so reading one back gives the same values.
 pub(super) fn rounded(b: Box4) -> [f32; 4] {
     b.map(hundredths)
 }
@@ -37,7 +37,7 @@ impl TextBuilder {
         self.words.push(Placed { range: TextRange { start, end: self.at() }, bbox: rounded(bbox) });
     }
 
-    /// The words of a line from the `skip`-th on.
+    /// Writes the words of a line from index `skip` on.
     fn line(&mut self, line: &TextLine, skip: usize) {
         let start = self.at();
         for (i, word) in line.words.iter().skip(skip).enumerate() {

@@ -1,7 +1,7 @@
-//! What only the document can tell: which text is a heading and which is a running head.
+//! Finds headings and running heads, which only the whole document reveals.
 //!
-//! Pages are kept as drafts in a window, so that memory doesn't grow with the document: a window is written when it is
-//! full, with what has been learned by then. A document of up to [`WINDOW_PAGES`] pages is seen as a whole.
+//! Pages are kept as drafts in a window, so that memory does not grow with the document. A full window is written
+//! with what has been learned until then. A document of up to [`WINDOW_PAGES`] pages is analysed as a whole.
 
 use std::collections::HashMap;
 
@@ -10,31 +10,31 @@ use docweir_core::model::BlockKind;
 use super::blocks::{Content, Draft, DraftBlock, TextLine};
 use super::words::join;
 
-/// Pages that are looked at together.
+/// Number of pages that are analysed together.
 pub(super) const WINDOW_PAGES: usize = 48;
-/// Words above which a window is written before it has all its pages.
+/// Number of words above which a window is written before it has all its pages.
 pub(super) const WINDOW_WORDS: usize = 60_000;
-/// Pages that must carry the same text at the same place before it is furniture.
+/// Number of pages on which the same text must be at the same position to count as furniture.
 const REPEATS: u32 = 3;
-/// Distinct running heads that are remembered.
+/// Maximum number of distinct running heads that are remembered.
 const MAX_KEYS: usize = 20_000;
-/// A heading has at most this many characters.
+/// Maximum number of characters of a heading.
 const HEADING_CHARS: usize = 200;
 
-/// What has been learned of a document so far.
+/// Holds statistics of the document's pages so far.
 #[derive(Default)]
 pub(super) struct Structure {
-    /// Characters by font size in half points, and by weight in steps of five at the usual size.
+    /// Number of characters by font size in half points. `weights` counts them by stroke weight in steps of five.
     sizes: HashMap<u32, usize>,
     weights: HashMap<u32, usize>,
     furniture: HashMap<(bool, i32, String), u32>,
-    /// Sizes of headings in half points, largest first.
+    /// Font sizes of headings in half points, largest first.
     levels: Vec<u32>,
-    /// Titles of the outline, folded, with their level.
+    /// Titles of the outline in folded form, with their levels.
     outline: HashMap<String, u8>,
 }
 
-/// A draft's block and what it is.
+/// Holds a draft's block and its kind.
 pub(super) struct Judged {
     pub block: DraftBlock,
     pub kind: BlockKind,
@@ -54,7 +54,7 @@ impl Structure {
         Self { outline: outline.collect(), ..Default::default() }
     }
 
-    /// Takes account of a page before any page of its window is judged.
+    /// Adds a page to the statistics. It must be called for every page of a window before the window is judged.
     pub fn learn(&mut self, page: &Draft) {
         for block in &page.blocks {
             let n = chars(block.lines());
@@ -76,7 +76,7 @@ impl Structure {
         (most(&self.sizes).unwrap_or(20.0) / 2.0, most(&self.weights).unwrap_or_default() * 5.0)
     }
 
-    /// Says what each block of a window is. All its pages have been learned from.
+    /// Determines the kind of each block of a window. [`Self::learn`] must have been called for all its pages.
     pub fn judge(&mut self, pages: Vec<Draft>) -> Vec<(Draft, Vec<Judged>)> {
         let (size, weight) = self.body();
         let mut out: Vec<(Draft, Vec<Judged>)> = Vec::with_capacity(pages.len());
@@ -150,7 +150,7 @@ impl Structure {
         let starts_small = text.chars().next().is_some_and(char::is_lowercase);
         let margin = block.bbox[1] < 0.06 * page.height || block.bbox[3] > 0.95 * page.height;
         if block.size >= 1.17 * body {
-            // Larger than the text; a long run of it is a lead, not a heading.
+            // The block is larger than the body text. A long text of that size is an introduction, not a heading.
             return !(margin && block.size < 1.3 * body)
                 && (lines.len() <= 3 || block.size > 1.5 * body)
                 && !(ends_like_prose && n > 80);
@@ -161,11 +161,11 @@ impl Structure {
             || (alone && numbered_capitals(&text) && block.size >= 0.97 * body)
     }
 
-    /// Larger headings are higher: 1 for the largest size that headings had so far.
+    /// Assigns levels to headings by size: 1 for the largest size of a heading so far.
     fn give_levels(&mut self, pages: &mut [(Draft, Vec<Judged>)], body: f32) {
         let headings = pages.iter().flat_map(|(_, b)| b).filter(|j| matches!(j.kind, BlockKind::Heading { .. }));
         for size in headings.map(|j| half_points(j.block.size)).filter(|&s| s as f32 / 2.0 >= 1.1 * body) {
-            // Sizes half a point apart are one.
+            // Sizes that are half a point apart count as equal.
             if !self.levels.iter().any(|l| l.abs_diff(size) <= 1) && self.levels.len() < 5 {
                 self.levels.push(size);
             }
@@ -183,7 +183,8 @@ impl Structure {
     }
 }
 
-/// Where and what a line at the edge of a page is, with its digits made alike: the same for a running head on every page.
+/// Returns the position and text of a line at the edge of a page. Digits are replaced, so that a running head has the
+/// same key on every page.
 fn key(line: &TextLine, page: &Draft) -> Option<(bool, i32, String)> {
     let middle = (line.bbox[1] + line.bbox[3]) / 2.0;
     let top = middle < 0.11 * page.height;
@@ -200,14 +201,14 @@ fn key(line: &TextLine, page: &Draft) -> Option<(bool, i32, String)> {
         }
         text.push(' ');
     }
-    // A page number in Roman numerals counts as one, whatever its value.
+    // Page numbers in Roman numerals count as equal, whatever their values.
     if text.trim().len() <= 8 && text.trim().chars().all(|c| matches!(c, 'i' | 'v' | 'x' | 'l' | 'c')) {
         text = "#".into();
     }
     Some((top, (middle / 6.0).round() as i32, text.trim_end().to_owned()))
 }
 
-/// Letters and digits only, small: titles in an outline and on a page differ in spaces and dots.
+/// Keeps only letters and digits, in lower case: titles in an outline and on a page differ in spaces and dots.
 fn fold(text: &str) -> String {
     text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
@@ -218,7 +219,8 @@ fn caption(text: &str) -> bool {
     kind && text.chars().any(|c| c.is_ascii_digit())
 }
 
-/// `2.1 Methods`, `IV. RESULTS`, `INTRODUCTION`: a number before capitals, or capitals alone.
+/// Returns whether the text is a numbered section title or all capitals: `2.1 Methods`, `IV. RESULTS`,
+/// `INTRODUCTION`.
 fn numbered_capitals(text: &str) -> bool {
     let mut words = text.split(' ').peekable();
     let number = words.peek().is_some_and(|w| {
@@ -231,7 +233,7 @@ fn numbered_capitals(text: &str) -> bool {
     let rest: String = words.collect();
     let letters: Vec<char> = rest.chars().filter(|c| c.is_alphabetic()).collect();
     let capitals = letters.len() >= 5 && letters.iter().all(|c| c.is_uppercase()) && text.len() <= 80;
-    // `2. Apples` may as well be an item of a list; `2.1 Apples` is a section.
+    // `2. Apples` may also be a list item; `2.1 Apples` is a section.
     let nested = text.split(' ').next().is_some_and(|w| w.trim_end_matches('.').contains('.'));
     let sectioned = number && nested && rest.starts_with(char::is_uppercase) && letters.len() >= 4 && text.len() <= 80;
     capitals || sectioned

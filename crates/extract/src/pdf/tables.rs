@@ -1,12 +1,12 @@
-//! Tables, where it is sure that there is one.
+//! Finds tables, if it is certain that they are tables.
 //!
-//! Two kinds are recognised: text inside a grid of ruled lines, and rows of short stretches aligned in at least three
-//! columns. A wrong table is worse than lines, so doubt leaves the lines alone.
+//! Two kinds are recognised: text inside a grid of ruled lines, and rows of short segments aligned in at least three
+//! columns. A wrong table is worse than plain lines, so doubtful cases stay lines.
 
 use super::glyphs::Rule;
 use super::words::{Box4, Segment, Word, join, shared};
 
-/// Cells a table may have; more is a drawing.
+/// Maximum number of cells of a table; a larger grid is a drawing.
 const MAX_CELLS: usize = 5000;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +17,7 @@ pub(super) struct Table {
     pub size: f32,
 }
 
-/// Takes the tables out of a page's segments.
+/// Removes the tables from a page's segments and returns them.
 pub(super) fn find(segments: &mut Vec<Segment>, rules: &[Rule]) -> Vec<Table> {
     let mut tables = ruled(segments, rules);
     tables.extend(aligned(segments));
@@ -26,7 +26,7 @@ pub(super) fn find(segments: &mut Vec<Segment>, rules: &[Rule]) -> Vec<Table> {
 
 // ---- ruled ----
 
-/// A set of lines that touch, as the positions of its rows and columns.
+/// Describes a set of touching lines by the positions of its column and row borders.
 struct Grid {
     xs: Vec<f32>,
     ys: Vec<f32>,
@@ -40,7 +40,7 @@ fn ruled(segments: &mut Vec<Segment>, rules: &[Rule]) -> Vec<Table> {
     tables
 }
 
-/// Lines that cross or touch belong to one grid.
+/// Groups lines that cross or touch into grids.
 fn grids(rules: &[Rule]) -> Vec<Grid> {
     const NEAR: f32 = 3.0;
     if rules.len() > 1500 {
@@ -110,7 +110,7 @@ fn fill(grid: &Grid, segments: &mut Vec<Segment>) -> Option<Table> {
         size = size.max(word.size);
         cells[row][column].push(word.clone());
     }
-    // Empty rows and columns come of doubled lines and of borders.
+    // Empty rows and columns result from doubled lines and from borders.
     cells.retain(|row| row.iter().any(|c| !c.is_empty()));
     let used: Vec<bool> = (0..columns).map(|c| cells.iter().any(|row| !row[c].is_empty())).collect();
     for row in &mut cells {
@@ -142,7 +142,7 @@ fn fill(grid: &Grid, segments: &mut Vec<Segment>) -> Option<Table> {
     Some(Table { rows: cells, bbox: [x0, y0, x1, y1], size })
 }
 
-/// The words of a cell line by line.
+/// Sorts the words of a cell line by line.
 fn in_lines(words: &mut [Word]) {
     words.sort_by(|a, b| a.baseline.total_cmp(&b.baseline));
     for line in words.chunk_by_mut(|a, b| b.baseline - a.baseline < 0.5 * a.size.min(b.size)) {
@@ -152,7 +152,7 @@ fn in_lines(words: &mut [Word]) {
 
 // ---- aligned ----
 
-/// Rows of segments on one baseline.
+/// Groups segments on one baseline into rows.
 fn rows_of(segments: &[Segment]) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..segments.len()).collect();
     order.sort_by(|&a, &b| segments[a].baseline.total_cmp(&segments[b].baseline));
@@ -179,7 +179,7 @@ fn aligned(segments: &mut Vec<Segment>) -> Vec<Table> {
     let mut at = 0;
     while at < rows.len() {
         let mut end = at;
-        // A table's rows follow each other closely and have short cells.
+        // The rows of a table follow each other closely and have short cells.
         while end < rows.len() && rows[end].len() >= 3 && (end == at || close(segments, &rows[end - 1], &rows[end])) {
             end += 1;
         }
@@ -213,7 +213,7 @@ fn align(segments: &[Segment], rows: &[Vec<usize>]) -> Option<Table> {
     if chars > 18 * count || count > MAX_CELLS {
         return None;
     }
-    // Columns are what remains of the x axis after all cells are laid on it.
+    // Columns are the ranges of the x axis that cells cover.
     let mut spans: Vec<(f32, f32)> = cells().map(|s| (s.bbox[0], s.bbox[2])).collect();
     spans.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut columns: Vec<(f32, f32)> = Vec::new();

@@ -1,26 +1,27 @@
-//! Glyphs to words, words to line segments.
+//! Builds words from glyphs, and line segments from words.
 //!
-//! Everything here works in an upright frame: `u` runs along the text, `v` down the page. A segment is a stretch of one
+//! All coordinates are in an upright frame: `u` runs along the text, `v` down the page. A segment is a part of one
 //! visual line without a wide gap; two columns on one baseline are two segments.
 //!
-//! The order of drawing is a strong hint (it keeps superscripts and overlapping text apart), so words are built along
-//! it; place then joins what was drawn in pieces or out of order.
+//! The drawing order is a strong hint, because it keeps superscripts and overlapping texts apart. Words are therefore
+//! built in drawing order. Then positions join words that were drawn in pieces or out of order.
 
 use super::glyphs::{Fonts, Glyph, PageGlyphs};
 
-/// A gap this wide (in font sizes) parts words where no space was drawn.
+/// Width of a gap that separates words without a drawn space, in font sizes.
 const WORD_GAP: f32 = 0.2;
-/// A gap this wide (in font sizes) parts segments: wider than the spaces of a justified line, narrower than a gutter.
+/// Width of a gap that separates segments, in font sizes: wider than the spaces of a justified line, narrower than a
+/// gutter.
 const SEGMENT_GAP: f32 = 1.1;
 
-/// `[u0, v0, u1, v1]` in the upright frame.
+/// Box `[u0, v0, u1, v1]` in the upright frame.
 pub(super) type Box4 = [f32; 4];
 
 pub(super) fn join(a: Box4, b: Box4) -> Box4 {
     [a[0].min(b[0]), a[1].min(b[1]), a[2].max(b[2]), a[3].max(b[3])]
 }
 
-/// How much of the shorter of two ranges lies in the other, 0 to 1.
+/// Returns the share of the shorter range that lies in the other, 0 to 1.
 pub(super) fn shared((a0, a1): (f32, f32), (b0, b1): (f32, f32)) -> f32 {
     let both = a1.min(b1) - a0.max(b0);
     (both / (a1 - a0).min(b1 - b0).max(0.01)).clamp(0.0, 1.0)
@@ -32,10 +33,10 @@ pub(super) struct Word {
     pub bbox: Box4,
     pub baseline: f32,
     pub size: f32,
-    /// Stroke thickness of its font, thousandths of the size; 0 is unknown.
+    /// Stroke thickness of the font, in thousandths of the size; 0 means unknown.
     pub weight: f32,
     pub rtl: bool,
-    /// A space was drawn before it: never joined to what stands before.
+    /// True if a space was drawn before the word, so that it is never joined to the previous word.
     pub spaced: bool,
 }
 
@@ -44,7 +45,7 @@ pub(super) struct Segment {
     pub words: Vec<Word>,
     pub bbox: Box4,
     pub baseline: f32,
-    /// Of most of its characters.
+    /// Font size of most of the characters.
     pub size: f32,
     pub weight: f32,
 }
@@ -66,7 +67,7 @@ impl Segment {
     }
 }
 
-/// Turns a point of the page into the upright frame of a text direction, and back.
+/// Converts points and boxes between the page and the upright frame of a text direction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
     cos: f32,
@@ -91,7 +92,7 @@ impl Frame {
         (x * self.cos + y * self.sin, y * self.cos - x * self.sin)
     }
 
-    /// The box on the page around a box of the frame.
+    /// Returns the box on the page that encloses a box of the frame.
     pub fn to_page(self, b: Box4) -> Box4 {
         let corners = [(b[0], b[1]), (b[2], b[1]), (b[0], b[3]), (b[2], b[3])]
             .map(|(u, v)| (u * self.cos - v * self.sin, u * self.sin + v * self.cos));
@@ -99,7 +100,7 @@ impl Frame {
     }
 }
 
-/// The segments of all text that runs in one direction, in the upright frame, in no order yet.
+/// Returns the unordered segments of all text that runs in one direction, in the upright frame.
 pub(super) fn segments(page: &PageGlyphs, fonts: &Fonts, angle: u16) -> Vec<Segment> {
     let frame = Frame::of(angle);
     let mut words = words(page, fonts, angle, frame);
@@ -112,7 +113,7 @@ pub(super) fn segments(page: &PageGlyphs, fonts: &Fonts, angle: u16) -> Vec<Segm
     segments
 }
 
-/// One glyph being joined to a word.
+/// Describes one glyph that is being joined to a word.
 struct Piece<'t> {
     text: &'t str,
     u0: f32,
@@ -166,8 +167,8 @@ fn words(page: &PageGlyphs, fonts: &Fonts, angle: u16, frame: Frame) -> Vec<Word
     words
 }
 
-/// Letter-spaced text has a gap after each glyph; half of the glyphs agreeing on one makes it the text's own, and the
-/// gap between words is counted from it. In font sizes.
+/// Returns the mean gap between glyphs of letter-spaced text in font sizes, or 0 for other text. Text counts as
+/// letter-spaced if at least seven of ten gaps are wide. The width of a word gap is measured in addition to this gap.
 fn letter_spacing(page: &PageGlyphs, angle: u16, frame: Frame) -> f32 {
     let (mut n, mut wide, mut sum) = (0u32, 0u32, 0.0f32);
     let mut last: Option<(f32, f32)> = None;
@@ -210,8 +211,8 @@ fn word(pieces: &mut [Piece<'_>], head: &Glyph, baseline: f32, fonts: &Fonts) ->
     }
 }
 
-/// Visual order (left to right) to the order of reading, for a word of a right-to-left script: digits and Latin keep
-/// theirs, brackets are mirrored.
+/// Converts a word of a right-to-left script from visual order (left to right) to reading order. Digits and Latin
+/// letters keep their order; brackets are mirrored.
 fn logical(pieces: &[Piece<'_>]) -> String {
     let mut out = String::new();
     let mut rest = pieces;
@@ -248,7 +249,8 @@ pub(super) fn is_rtl(c: char) -> bool {
     matches!(c, '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{fefe}' | '\u{10800}'..='\u{10fff}')
 }
 
-/// Whether two stretches stand on one visual line: the same baseline, or one raised or lowered beside the other.
+/// Returns whether two segments are on one visual line: on the same baseline, or one raised or lowered next to the
+/// other.
 fn one_line(a: &Segment, b: &Segment) -> bool {
     let (small, large) = if a.size <= b.size { (a, b) } else { (b, a) };
     let off = (small.baseline - large.baseline).abs();
@@ -285,7 +287,7 @@ fn append(to: &mut Segment, from: Segment) {
     to.words.extend(from.words);
 }
 
-/// The style of most of the characters is the segment's, so that a superscript or a bold word isn't.
+/// Gives the segment the style of most of its characters, so that a superscript or a bold word does not decide it.
 fn style(segment: &mut Segment) {
     let chars = |w: &Word| w.text.chars().count();
     let total: usize = segment.words.iter().map(chars).sum();
@@ -305,7 +307,7 @@ fn style(segment: &mut Segment) {
     segment.weight = if n > 0 { sum / n as f32 } else { 0.0 };
 }
 
-/// Joins neighbours that no space and no gap parts: one word drawn in pieces.
+/// Joins neighbouring words without a space or gap between them: one word that was drawn in pieces.
 fn mend(words: &mut Vec<Word>) {
     words.dedup_by(|next, last| {
         let gap = next.bbox[0] - last.bbox[2];
@@ -320,13 +322,13 @@ fn mend(words: &mut Vec<Word>) {
     });
 }
 
-/// Whether the words of two overlapping stretches stand in each other's gaps, and not on each other.
+/// Returns whether the words of two overlapping segments lie in each other's gaps without covering each other.
 fn interleaved(a: &Segment, b: &Segment) -> bool {
     let on = |x: &Word, y: &Word| shared((x.bbox[0], x.bbox[2]), (y.bbox[0], y.bbox[2])) > 0.3;
     a.words.len() * b.words.len() <= 2000 && !a.words.iter().any(|x| b.words.iter().any(|y| on(x, y)))
 }
 
-/// Joins segments that were not drawn one after the other but stand side by side.
+/// Joins segments that are side by side but were not drawn one after the other.
 fn side_by_side(mut segments: Vec<Segment>) -> Vec<Segment> {
     segments.sort_by(|a, b| a.baseline.total_cmp(&b.baseline).then(a.bbox[0].total_cmp(&b.bbox[0])));
     let mut done: Vec<Segment> = Vec::with_capacity(segments.len());
@@ -336,7 +338,7 @@ fn side_by_side(mut segments: Vec<Segment>) -> Vec<Segment> {
             done.iter().enumerate().rev().take(64).take_while(|(_, s)| s.baseline >= reach - 40.0).find(|(_, s)| {
                 let size = s.size.max(next.size);
                 let gap = (next.bbox[0] - s.bbox[2]).max(s.bbox[0] - next.bbox[2]);
-                // A raised mark belongs only to what it touches.
+                // A raised mark belongs only to the text that it touches.
                 let limit = if (s.size / next.size - 1.0).abs() < 0.15 { SEGMENT_GAP } else { 0.35 };
                 let near = gap < limit * s.size.min(next.size).max(0.6 * size);
                 near && one_line(s, &next) && (gap > -0.3 * size || interleaved(s, &next))
@@ -349,7 +351,8 @@ fn side_by_side(mut segments: Vec<Segment>) -> Vec<Segment> {
     done
 }
 
-/// Sorts the words of a segment, joins what a missing gap says is one word, and puts right-to-left text in order.
+/// Sorts the words of a segment, joins words without a gap between them, and puts right-to-left text in reading
+/// order.
 fn finish(segment: &mut Segment) {
     if !segment.words.is_sorted_by(|a, b| a.bbox[0] <= b.bbox[0]) {
         segment.words.sort_by(|a, b| a.bbox[0].total_cmp(&b.bbox[0]));
@@ -365,7 +368,7 @@ fn finish(segment: &mut Segment) {
     if line_is_rtl {
         segment.words.reverse();
     }
-    // Runs against the line's direction are turned back.
+    // Reverse the runs against the line's direction.
     let against = |w: &Word| if line_is_rtl { !w.rtl } else { w.rtl };
     for run in segment.words.chunk_by_mut(|a, b| against(a) && against(b)) {
         if run.len() > 1 {
@@ -447,11 +450,11 @@ pub(super) mod tests {
 
     #[test]
     fn right_to_left_text_comes_out_in_the_order_of_reading() {
-        // Visual order: the last letter leftmost.
+        // The text is in visual order: its last letter is leftmost.
         let mut visual = PageGlyphs::default();
         draw(&mut visual, 0.0, 10.0, 10.0, "םלוע םולש");
         assert_eq!(lines(&visual), ["שלום עולם"]);
-        // Drawn in logical order, each glyph to the left of the one before.
+        // The text is drawn in logical order, each glyph to the left of the previous one.
         let mut logical = PageGlyphs::default();
         let mut x = 100.0;
         for c in "שלום 25 עולם".chars() {

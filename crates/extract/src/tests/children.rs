@@ -1,4 +1,5 @@
-//! Real processes in real time. The child is this test program itself, run with the one test that plays the child.
+//! Tests real child processes in real time. The child is this test program, run with the one test that acts as the
+//! child.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,7 +12,7 @@ use super::super::protocol::Fault;
 use super::super::*;
 use super::pdfs::{PdfWriter, prose};
 
-/// Not a test of its own: what the children of the other tests run.
+/// Runs the child of the other tests; it is not a test itself.
 #[test]
 #[ignore = "plays the child of the other tests"]
 #[expect(clippy::disallowed_methods, reason = "a child ends with its own code, not with the test harness's")]
@@ -44,7 +45,7 @@ async fn run(extractor: &mut Extractor, word: &str) -> Result<ExtractedDocument,
     extractor.extract(pdf(word), InputHint::default(), &Cancel::default()).await
 }
 
-/// After a fault, the same extractor reads the next document.
+/// Asserts that the same extractor reads the next document after a fault.
 async fn recovers(extractor: &mut Extractor) {
     extractor.fault = None;
     assert_eq!(run(extractor, "next").await.unwrap().pages.len(), 2);
@@ -59,7 +60,7 @@ async fn a_child_reads_many_documents_and_says_the_same_as_the_function() {
         assert_eq!(document, extract_in_process(bytes, MediaType::Pdf, &quick()).unwrap());
     }
     assert_eq!(extractor.stats(), ExtractorStats { children_started: 1, ..Default::default() });
-    // A refusal costs no child.
+    // A refusal does not end the child.
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(b"%PDF-1.4 nothing").unwrap();
     let refusal = extractor.extract(file, InputHint::default(), &Cancel::default()).await.unwrap_err();
@@ -204,7 +205,7 @@ async fn a_program_that_is_no_child_is_a_failure_of_the_system() {
         let program = ChildProgram { program: program.into(), args: vec![] };
         let mut extractor = Extractor::new(quick(), program);
         let error = run(&mut extractor, "x").await.unwrap_err();
-        // A program that ends at once is seen either while it is spoken to or while it should answer.
+        // A program that exits at once is noticed while the request is sent or while the reply is read.
         assert!(matches!(error.class, ErrorClass::System | ErrorClass::Crash), "{error}");
     }
 }

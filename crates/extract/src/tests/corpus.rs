@@ -1,4 +1,4 @@
-//! Over the shared corpus, where it is at hand: nothing panics, and every page keeps the promises of the model.
+//! Tests the shared corpus, if it is available: no panic, and every page keeps the invariants of the model.
 
 use std::path::PathBuf;
 
@@ -60,7 +60,7 @@ fn odd_and_damaged_files_keep_them_too_or_are_refused() {
         eprintln!("skipped: the shared corpus is not here");
         return;
     };
-    // Without lopdf: what it does to memory is a child's business.
+    // Skip lopdf: only a child process contains its memory use.
     let options = ExtractOptions { document_info: false, ..Default::default() };
     let (mut read, mut refused) = (0, 0);
     for entry in std::fs::read_dir(folder.join("robust")).unwrap() {

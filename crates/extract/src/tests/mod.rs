@@ -1,4 +1,5 @@
-//! The stage as its callers see it: generated PDFs, real children, and the shared corpus where it is at hand.
+//! Tests the stage through its public interface: generated PDFs, real children, and the shared corpus if it is
+//! available.
 
 mod children;
 mod corpus;

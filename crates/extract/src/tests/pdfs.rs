@@ -1,12 +1,12 @@
-//! PDFs written here, byte by byte, so that what comes out can be compared with what went in.
+//! Tests generated PDFs, so that the output can be compared with the known input.
 
 use docweir_core::error::ErrorClass;
 use docweir_core::model::{Block, BlockKind};
 
 use super::super::*;
 
-/// Writes a PDF of pages of 600 × 800 points from content streams. `catalog` and `trailer` are put into those two
-/// dictionaries, `objects` are further objects, numbered from 100.
+/// Writes a PDF with pages of 600 × 800 points from content streams. `catalog` and `trailer` are inserted into those
+/// two dictionaries. `objects` are further objects, numbered from 100.
 pub(super) struct PdfWriter<'a> {
     pub pages: Vec<String>,
     pub page_entries: &'a str,
@@ -118,7 +118,7 @@ fn pages_turned_and_cropped_have_boxes_as_displayed() {
         let page = &document.pages[0];
         assert_eq!((page.width, page.height), size, "{entries}");
         assert_eq!(page.text, "anchor", "{entries}");
-        // The origin of the text is at one corner of its box, give or take a descender.
+        // The origin of the text is at one corner of its box, except for a descender.
         let [x0, y0, x1, y1] = page.words[0].bbox;
         let near = |a: f32, b: f32, v: f32| (a - v).abs() < 8.0 || (b - v).abs() < 8.0;
         assert!(near(x0, x1, expected[0]) && near(y0, y1, expected[1]), "{entries}: {:?}", page.words[0].bbox);
