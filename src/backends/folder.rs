@@ -1,4 +1,4 @@
-//! Objects in the state folder.
+//! Stores objects in the state folder.
 
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use docweir_objects::local::LocalObjectStore;
 use super::{ObjectBackend, Opening, StateObjects};
 use crate::exit::EngineError;
 
-/// Objects as files below `objects/` of the state folder. A file system keeps conditions: nothing has to be proved.
+/// Stores objects as files below `objects/` of the state folder. A file system honours write conditions, so no proof
+/// is required.
 pub struct FolderObjects;
 
 #[async_trait]

@@ -1,15 +1,17 @@
-//! Where a state's objects and control records lie: each is chosen by one key and opened behind one trait.
+//! Selects and opens the stores of objects and control records. One configuration key selects each store, and one
+//! trait opens it.
 //!
 //! ```text
 //! state.objects ─▶ ObjectBackend ─▶ ObjectStore        folder │ s3
 //! state.control ─▶ ControlBackend ─▶ StateStores       sqlite │ dynamodb
 //! ```
-//! Another object store is a file beside `folder` that implements [`ObjectBackend`], a line in `object_backends`, and a
-//! value of `state.objects`. Another control store is the same with [`ControlBackend`].
+//! To add an object store, write a file next to `folder` that implements [`ObjectBackend`], add a line to
+//! `object_backends`, and add a value of `state.objects`. A control store is added in the same way with
+//! [`ControlBackend`].
 //!
-//! [`cloud`] has what a program can only do with AWS's clients. It is one of two modules with the same functions: `aws`
-//! in a program built with the feature of that name, `without_aws` in the others, whose functions say what is missing. The
-//! rest of the program knows no feature.
+//! [`cloud`] holds the functions that need AWS clients. It is one of two modules with the same functions: `aws` in a
+//! program built with the feature `aws`, `without_aws` in other programs. The functions of `without_aws` report the
+//! missing feature. The rest of the program does not depend on the feature.
 
 #[cfg(feature = "aws")]
 #[path = "aws/mod.rs"]
@@ -34,55 +36,55 @@ use docweir_stores::state::StateFolder;
 use crate::config::Settings;
 use crate::exit::{EngineError, Exit};
 
-/// What a backend is opened with.
+/// Arguments that a backend is opened with.
 #[derive(Clone, Copy)]
 pub struct Opening<'a> {
     pub settings: &'a Settings,
-    /// The folder on this machine: of all state, or of what can be made again.
+    /// Folder on this machine that holds all state, or only data that can be recreated.
     pub folder: &'a StateFolder,
     pub clock: &'a SharedClock,
 }
 
-/// A kind of place that objects can lie in: artefacts, vector files, manifests, leases.
+/// Opens one kind of object store, which holds artefacts, vector files, manifests and leases.
 #[async_trait]
 pub trait ObjectBackend: Send + Sync {
     /// Returns the value of `state.objects` that chooses this backend.
     fn name(&self) -> &'static str;
 
-    /// Opens the objects of one state. Writes nothing but what can be made again.
+    /// Opens the objects of one state. Writes only data that can be recreated.
     ///
     /// # Errors
-    /// With the exit code of a configuration that can't be right, or of a machine or service that fails.
+    /// Returns an error with the exit code of an invalid configuration, or of a failed machine or service.
     async fn open(&self, opening: Opening<'_>) -> Result<StateObjects, EngineError>;
 }
 
-/// The opened objects of a state.
+/// Opened objects of a state.
 pub struct StateObjects {
     pub objects: Arc<dyn ObjectStore>,
-    /// Proof to ask for before the first commit, where the place is not known to keep conditional writes.
+    /// Check to run before the first commit, if the store may ignore the conditions of writes.
     pub conditions: Option<Arc<dyn KeepsConditions>>,
 }
 
-/// A place of objects that can prove that it keeps the conditions of conditional writes.
+/// Checks whether an object store honours the conditions of conditional writes.
 #[async_trait]
 pub trait KeepsConditions: Send + Sync {
-    /// Tries conditional writes on a key of its own.
+    /// Tests conditional writes on a key of its own.
     ///
     /// # Errors
-    /// Where a condition was ignored: commits would be lost there.
+    /// Returns an error if the store ignores a condition, which would lose commits.
     async fn prove(&self) -> Result<(), ObjectError>;
 }
 
-/// A kind of place that control records, the ledger and batches can lie in.
+/// Opens one kind of store for control records, the ledger and batches.
 #[async_trait]
 pub trait ControlBackend: Send + Sync {
     /// Returns the value of `state.control` that chooses this backend.
     fn name(&self) -> &'static str;
 
-    /// Opens the stores of one state, whose objects are open already.
+    /// Opens the stores of one state. Its objects must be open already.
     ///
     /// # Errors
-    /// As those of [`ObjectBackend::open`].
+    /// Returns the same errors as [`ObjectBackend::open`].
     async fn open(
         &self,
         opening: Opening<'_>,
@@ -90,14 +92,15 @@ pub trait ControlBackend: Send + Sync {
     ) -> Result<Arc<dyn StateStores>, EngineError>;
 }
 
-/// The opened stores of a state. The ledger and the batches are opened by the first who needs them.
+/// Provides the opened stores of a state. The ledger and the batches are opened on first use.
 pub trait StateStores: Send + Sync {
     fn control(&self) -> Arc<dyn ControlStore>;
 
     /// Returns whether other processes may work on the same documents at the same time.
     fn is_shared(&self) -> bool;
 
-    /// Returns whether anything was ever paid or put down to be embedded, as far as can be told without a call.
+    /// Returns whether any call may have been charged or any item enqueued for embedding. The answer needs no call to
+    /// a service.
     fn may_have_batches(&self) -> bool;
 
     fn ledger(&self) -> Result<Arc<dyn Ledger>, EngineError>;
@@ -105,28 +108,28 @@ pub trait StateStores: Send + Sync {
     /// Returns the items and batches.
     fn batches(&self) -> Result<Arc<dyn Batches>, EngineError>;
 
-    /// Returns the lease of the process that looks after batches, where several processes share them.
+    /// Returns the lease of the leader for batches, if several processes share them.
     fn batch_lease(&self) -> Option<LeaseRegister>;
 }
 
-/// The kinds of places for objects that this program knows.
+/// Returns all object backends of this program.
 fn object_backends() -> Vec<Box<dyn ObjectBackend>> {
     let mut known: Vec<Box<dyn ObjectBackend>> = vec![Box::new(folder::FolderObjects)];
     known.extend(cloud::object_backends());
     known
 }
 
-/// The kinds of control stores that this program knows.
+/// Returns all control backends of this program.
 fn control_backends() -> Vec<Box<dyn ControlBackend>> {
     let mut known: Vec<Box<dyn ControlBackend>> = vec![Box::new(sqlite::SqliteControl)];
     known.extend(cloud::control_backends());
     known
 }
 
-/// Opens the objects and the stores that the settings choose.
+/// Opens the objects and the stores that the settings select.
 ///
 /// # Errors
-/// Where the program was built without the chosen backend, or it can't be opened.
+/// Returns an error if the program was built without a selected backend, or if a backend cannot be opened.
 pub async fn open(opening: Opening<'_>) -> Result<(StateObjects, Arc<dyn StateStores>), EngineError> {
     let state = &opening.settings.state;
     let (objects_in, control_in) = (state.objects_in(), state.control_in());
@@ -138,7 +141,7 @@ pub async fn open(opening: Opening<'_>) -> Result<(StateObjects, Arc<dyn StateSt
     Ok((objects, control))
 }
 
-/// The error of a program that was built without AWS's clients.
+/// Returns the error of a program that was built without the AWS clients.
 pub fn without_aws() -> EngineError {
     let text = "this docweir was built without AWS: build it with `cargo build --release --features aws`";
     EngineError::new(Exit::Configuration, text)

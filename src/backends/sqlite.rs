@@ -1,4 +1,4 @@
-//! Control records, ledger and batches in two SQLite files of the state folder, for one process at a time.
+//! Stores control records, the ledger and batches in two SQLite files of the state folder, for one process at a time.
 
 use std::sync::{Arc, OnceLock};
 
@@ -17,7 +17,7 @@ use docweir_stores::state::StateFolder;
 use super::{ControlBackend, Opening, StateStores};
 use crate::exit::EngineError;
 
-/// `control.db` and `paid.db` of the state folder.
+/// Opens `control.db` and `paid.db` of the state folder.
 pub struct SqliteControl;
 
 struct SqliteStores {
@@ -25,7 +25,7 @@ struct SqliteStores {
     clock: SharedClock,
     options: SqliteControlOptions,
     control: Arc<SqliteControlStore>,
-    /// Opened by the first who needs it: most runs pay nobody.
+    /// Database of the ledger and batches. It is opened on first use, because most runs make no paid calls.
     paid: OnceLock<Database>,
 }
 

@@ -1,4 +1,4 @@
-//! What a program says that was built without AWS's clients. The functions are those of `aws/mod.rs`.
+//! Replaces the functions of `aws/mod.rs` in a program that was built without the AWS clients.
 
 use std::path::Path;
 use std::sync::Arc;

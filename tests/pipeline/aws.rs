@@ -171,7 +171,7 @@ fn documents_of_a_bucket_and_of_others_are_done_by_a_service() {
     account.assert_complete(5);
     let none = account.run("one", &["ingest", &format!("{bucket}/none.pdf"), "--json", "--progress", "none"]);
     assert!(
-        none.status.code() != Some(0) && none.err.contains("no longer there") || none.err.contains("can't look"),
+        none.status.code() != Some(0) && none.err.contains("no longer exists") || none.err.contains("cannot list"),
         "{}",
         none.err
     );

@@ -1,4 +1,4 @@
-//! Control records, ledger and batches in DynamoDB, for any number of processes at a time.
+//! Stores control records, the ledger and batches in DynamoDB, for any number of processes at a time.
 
 use std::sync::{Arc, OnceLock};
 
@@ -20,7 +20,7 @@ use super::access;
 use crate::backends::{ControlBackend, Opening, StateStores};
 use crate::exit::EngineError;
 
-/// The tables that `[dynamodb]` names.
+/// Opens the tables that `[dynamodb]` names.
 pub struct DynamoControl;
 
 struct DynamoStores {
@@ -29,7 +29,7 @@ struct DynamoStores {
     entry_days: u32,
     clock: SharedClock,
     objects: Arc<dyn ObjectStore>,
-    /// Small objects of which one process at a time may be the last writer.
+    /// Store of the leases.
     leases: DynamoObjects,
     control: Arc<DynamoControlStore>,
     ledger: OnceLock<Arc<DynamoLedger>>,
@@ -81,7 +81,7 @@ impl StateStores for DynamoStores {
         true
     }
 
-    /// The tables are everybody's: another process may have put something down.
+    /// Returns true, because another process may have enqueued items in the shared tables.
     fn may_have_batches(&self) -> bool {
         true
     }

@@ -1,4 +1,4 @@
-//! Figures of a run, sent to CloudWatch.
+//! Sends the metrics of a run to CloudWatch.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use docweir_aws::cloudwatch::{self, CloudWatch, Figures};
 use crate::telemetry::names::{Datum, DatumValue, Unit};
 use crate::telemetry::publisher::{Put, Takes};
 
-/// Publishes by calls of CloudWatch.
+/// Publishes metrics by calls to CloudWatch.
 pub struct CloudWatchFigures {
     pub client: CloudWatch,
     pub namespace: String,
@@ -29,7 +29,7 @@ impl Takes for CloudWatchFigures {
             match fault.kind {
                 FaultKind::Unknown => put.in_doubt += these.len(),
                 FaultKind::Invalid | FaultKind::NotFound | FaultKind::Condition => put.lost += these.len(),
-                // So would the next be.
+                // The next call would fail in the same way.
                 FaultKind::Throttled | FaultKind::Unreachable | FaultKind::Conflict | FaultKind::Denied => {
                     put.left.extend(these);
                     break;

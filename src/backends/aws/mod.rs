@@ -1,6 +1,6 @@
-//! What a program can do with AWS's clients: state in S3 and DynamoDB, queues, secrets, figures, Comprehend.
+//! Opens everything that needs AWS clients: state in S3 and DynamoDB, queues, secrets, metrics, Comprehend.
 //!
-//! `without_aws.rs` has the same functions for programs that were built without them.
+//! `without_aws.rs` has the same functions for programs built without the AWS clients.
 
 mod control;
 mod figures;
@@ -30,28 +30,28 @@ use crate::exit::{EngineError, Exit};
 use crate::intake::originals::Originals;
 use crate::telemetry::publisher::Takes;
 
-/// Returns the kinds of places for objects in AWS.
+/// Returns the object backends in AWS.
 pub fn object_backends() -> Vec<Box<dyn ObjectBackend>> {
     vec![Box::new(objects::S3)]
 }
 
-/// Returns the kinds of control stores in AWS.
+/// Returns the control backends in AWS.
 pub fn control_backends() -> Vec<Box<dyn ControlBackend>> {
     vec![Box::new(control::DynamoControl)]
 }
 
-/// Returns Secrets Manager, which is asked when the first secret is needed.
+/// Returns access to Secrets Manager. The first call is made when the first secret is needed.
 pub fn vault(settings: &Settings) -> Option<Arc<dyn Vault>> {
     Some(Arc::new(SecretsManagerVault::new(settings.aws.clone(), &settings.secrets.endpoint)))
 }
 
-/// Returns what opens files of this machine and objects of any bucket; copies of objects lie in `folder` while they are
-/// open.
+/// Returns access to files of this machine and to objects of any bucket. Copies of objects are stored in `folder`
+/// while they are open.
 pub fn originals(settings: &Settings, folder: &Path) -> Arc<dyn Originals> {
     Arc::new(originals::BucketOriginals::new(&settings.aws, &settings.s3, folder))
 }
 
-/// Finds queues by URL or name; an empty one is none.
+/// Opens queues by URL or name; an empty string means no queue.
 pub async fn queues(settings: &Settings, intake: &str, compaction: &str) -> Result<Queues, EngineError> {
     let aws = Aws::find(settings.aws.clone()).await;
     let sqs = Sqs::new(&aws, &settings.queues.endpoint);
@@ -65,7 +65,7 @@ pub async fn queues(settings: &Settings, intake: &str, compaction: &str) -> Resu
     Ok(Queues { intake: open(intake).await?, compaction: open(compaction).await? })
 }
 
-/// Opens the tables that records come from, whatever the state lies in.
+/// Opens the tables that records are read from. The tables are in DynamoDB whatever the backend of the state is.
 pub async fn record_tables(settings: &Settings) -> Result<Arc<dyn RecordTable>, TableError> {
     let broken = |error: EngineError| TableError::Broken {
         table: settings.records.table.name.clone(),
@@ -76,20 +76,20 @@ pub async fn record_tables(settings: &Settings) -> Result<Arc<dyn RecordTable>, 
     Ok(Arc::new(DynamoRecordTable::new(dynamo, settings.records.table.clone(), settings.dynamodb.attempts)))
 }
 
-/// Opens CloudWatch as the place that figures go to.
+/// Opens CloudWatch as the destination of metrics.
 pub async fn figures(settings: &Settings) -> Result<Box<dyn Takes>, EngineError> {
     let client = CloudWatch::new(&access(settings).await?, &settings.cloudwatch.endpoint);
     Ok(Box::new(figures::CloudWatchFigures { client, namespace: settings.cloudwatch.namespace.clone() }))
 }
 
-/// Opens Comprehend. Asks nobody yet.
+/// Opens Comprehend without making a call.
 pub async fn comprehend(settings: &Settings) -> Result<Arc<dyn Remote>, EngineError> {
     let found = AwsComprehend::find(&settings.aws, &settings.enrich.options.comprehend).await;
     let remote = found.ok_or_else(no_region)?;
     Ok(Arc::new(remote))
 }
 
-/// Finds access to AWS, whose region has to be known.
+/// Returns access to AWS, or an error if no region is configured.
 async fn access(settings: &Settings) -> Result<Aws, EngineError> {
     let aws = Aws::find(settings.aws.clone()).await;
     if aws.region().is_none() {
@@ -99,5 +99,5 @@ async fn access(settings: &Settings) -> Result<Aws, EngineError> {
 }
 
 fn no_region() -> EngineError {
-    EngineError::new(Exit::Configuration, "no region is configured: set `aws.region`, or AWS_REGION")
+    EngineError::new(Exit::Configuration, "no region is configured: set `aws.region` or AWS_REGION")
 }

@@ -1,4 +1,4 @@
-//! Objects in S3, with copies of what is mapped on this machine's disk.
+//! Stores objects in S3 and keeps local copies of the files that are memory-mapped.
 
 use std::sync::Arc;
 
@@ -16,11 +16,14 @@ use crate::backends::{KeepsConditions, ObjectBackend, Opening, StateObjects};
 use crate::config::{Register, bucket_and_prefix};
 use crate::exit::EngineError;
 
-/// `buckets.artefacts` and `buckets.vectors`. Small objects that are swapped (leases, and manifests where
-/// `buckets.register` says so) lie in the table `dynamodb.state_table` where control records are in DynamoDB too.
+/// Opens `buckets.artefacts` and `buckets.vectors`.
+///
+/// If control records are in DynamoDB, small objects that are replaced atomically are stored in the table
+/// `dynamodb.state_table`. These are the leases, and the manifests if `buckets.register` is `dynamodb`.
 pub struct S3;
 
-/// The place of the manifests where they are swapped in S3: an endpoint of another maker may ignore conditions.
+/// Checks the store of the manifests if they are replaced in S3, because endpoints of other vendors may ignore
+/// conditions.
 struct Manifests(S3Objects);
 
 #[async_trait]

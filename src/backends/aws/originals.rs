@@ -1,4 +1,4 @@
-//! Documents in buckets, beside those on this machine.
+//! Reads documents from buckets, in addition to files of this machine.
 
 use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
@@ -13,20 +13,20 @@ use tokio::sync::OnceCell;
 use crate::intake::originals::{GONE, Listed, LocalOriginals, Original, Originals};
 use crate::intake::source;
 
-/// Objects of one page of a list.
+/// Number of objects per page of a listing.
 const PAGE: usize = 1_000;
 
-/// Opens files of this machine, and objects of any bucket.
+/// Opens files of this machine and objects of any bucket.
 pub struct BucketOriginals {
     aws: AwsOptions,
     s3: S3Options,
-    /// Where copies lie while they are open.
+    /// Folder that holds copies while they are open.
     folder: PathBuf,
     client: OnceCell<S3>,
 }
 
 impl BucketOriginals {
-    /// Asks nobody before the first object is wanted.
+    /// Creates the reader. The first call to AWS is made when the first object is needed.
     pub fn new(aws: &AwsOptions, s3: &S3Options, folder: &Path) -> Self {
         Self { aws: aws.clone(), s3: s3.clone(), folder: folder.to_owned(), client: OnceCell::new() }
     }
@@ -37,7 +37,7 @@ impl BucketOriginals {
 
     async fn copy(&self, bucket: &str, key: &str) -> Result<Original, StageError> {
         let here = |e: io::Error| {
-            let text = format!("can't copy an object to {}: {e}; free some space", self.folder.display());
+            let text = format!("cannot copy an object to {}: {e}; free some space", self.folder.display());
             StageError::system("no_space", text)
         };
         std::fs::create_dir_all(&self.folder).map_err(here)?;
@@ -53,7 +53,7 @@ impl BucketOriginals {
     }
 }
 
-/// Size and ETag, which is opaque: equal ones of one key mean equal content.
+/// Returns a tag of the content, made of size and ETag. Equal tags of one key mean equal content.
 fn tag(object: &Object) -> String {
     format!("{}-{}", object.bytes, object.etag.trim_matches('"'))
 }
@@ -73,7 +73,7 @@ impl Originals for BucketOriginals {
 
     async fn look(&self, source: &str) -> Result<Option<Listed>, StageError> {
         let Some((bucket, key)) = source::to_object(source) else {
-            return Err(StageError::permanent("unknown_source", format!("{source} is no object of a bucket")));
+            return Err(StageError::permanent("unknown_source", format!("{source} is not an S3 object")));
         };
         match self.client().await.bucket(bucket).head(key).await {
             Ok(object) => Ok(Some(listed(bucket, &object))),
@@ -84,12 +84,12 @@ impl Originals for BucketOriginals {
 
     async fn list(&self, uri: &str, after: Option<&str>) -> Result<Vec<Listed>, StageError> {
         let wrong =
-            || StageError::permanent("unknown_source", format!("{uri}: write s3://BUCKET/KEY or s3://BUCKET/PREFIX/"));
+            || StageError::permanent("unknown_source", format!("{uri}: use s3://BUCKET/KEY or s3://BUCKET/PREFIX/"));
         let (bucket, prefix) = uri.strip_prefix("s3://").and_then(|rest| rest.split_once('/')).ok_or_else(wrong)?;
         let client = self.client().await.bucket(bucket);
         let failed = |fault: Fault| {
             let error = unreadable(&fault);
-            StageError { message: format!("can't look at {uri}: {fault}"), ..error }
+            StageError { message: format!("cannot list {uri}: {fault}"), ..error }
         };
         if !prefix.is_empty() && !prefix.ends_with('/') {
             if after.is_some() {
@@ -101,7 +101,7 @@ impl Originals for BucketOriginals {
         let mut after = after.and_then(source::to_object).map(|(_, key)| key.to_owned());
         loop {
             let page = client.list(prefix, after.as_deref(), PAGE).await.map_err(failed)?;
-            // A name that ends with a slash is a folder that somebody's tool has drawn.
+            // A key that ends with a slash is a folder marker of some tools.
             let objects = page.iter().filter(|object| !object.key.ends_with('/'));
             let objects: Vec<Listed> = objects.map(|object| listed(bucket, object)).collect();
             after = page.last().map(|object| object.key.clone());
@@ -112,15 +112,15 @@ impl Originals for BucketOriginals {
     }
 }
 
-/// What a failed read of an object means to its document.
+/// Maps a failed read of an object to the error of its document.
 fn unreadable(fault: &Fault) -> StageError {
     match fault.kind {
-        FaultKind::NotFound => StageError::permanent(GONE, "the object is no longer there"),
+        FaultKind::NotFound => StageError::permanent(GONE, "the object no longer exists"),
         FaultKind::Denied => {
-            StageError::permanent("permission_denied", format!("the object may not be read ({fault})"))
+            StageError::permanent("permission_denied", format!("no permission to read the object ({fault})"))
         }
-        FaultKind::Invalid => StageError::permanent("unreadable", format!("the object can't be read: {fault}")),
-        FaultKind::Throttled => StageError::throttled(format!("S3 asks for less ({fault})"), None),
-        _ => StageError::transient("unreadable", format!("the object can't be read: {fault}")),
+        FaultKind::Invalid => StageError::permanent("unreadable", format!("cannot read the object: {fault}")),
+        FaultKind::Throttled => StageError::throttled(format!("S3 throttles requests ({fault})"), None),
+        _ => StageError::transient("unreadable", format!("cannot read the object: {fault}")),
     }
 }
