@@ -1,4 +1,4 @@
-//! What looks into chunks, by configuration: rules on this machine, or Comprehend beside them.
+//! Creates the enricher that the configuration selects: local rules, or local rules and Comprehend.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::backends::cloud;
 use crate::config::Settings;
 use crate::exit::EngineError;
 
-/// The enricher that the settings ask for. `tokens` is the embedder's.
+/// Creates the enricher that the settings select. `tokens` is the token counter of the embedder.
 async fn enricher(
     settings: &Settings,
     tokens: Arc<dyn TokenCounter>,
@@ -38,7 +38,7 @@ async fn enricher(
     }
 }
 
-/// For a look where there is no index: it is paid, and stands in no ledger.
+/// Creates the enricher for a preview without an index. Its calls are charged but not recorded in a ledger.
 pub async fn enricher_without_ledger(
     settings: &Settings,
     tokens: Arc<dyn TokenCounter>,
@@ -46,7 +46,7 @@ pub async fn enricher_without_ledger(
     enricher(settings, tokens, Vec::new(), Arc::new(NoCache)).await
 }
 
-/// One that asks nobody and says what it would cost: what is in `cache` costs nothing.
+/// Creates an enricher that makes no calls and reports their cost. Findings in `cache` cost nothing.
 pub fn counting_enricher(
     settings: &Settings,
     tokens: Arc<dyn TokenCounter>,
@@ -64,7 +64,7 @@ pub fn counting_enricher(
 }
 
 impl Engine {
-    /// What looks into chunks. Calls that are paid for stand in the ledger of `payer`.
+    /// Creates the enricher. Its paid calls are recorded in the ledger for `payer`.
     pub async fn enricher(
         &self,
         payer: Payer,
@@ -74,7 +74,7 @@ impl Engine {
         if settings.enrich.options.provider == EnrichProvider::Local {
             return enricher(settings, tokens, Vec::new(), Arc::new(NoCache)).await;
         }
-        // One notice a share of the budget, not one an API.
+        // All APIs share the alerts, so each budget threshold is reported once.
         let alerts = Alerts::new(payer.tell.clone());
         let mut accounts = Vec::with_capacity(Api::ALL.len());
         for api in Api::ALL {
@@ -84,10 +84,10 @@ impl Engine {
         enricher(settings, tokens, accounts, self.findings_cache()).await
     }
 
-    /// What a service found before. Never fails: a cache that can't be used knows nothing.
+    /// Opens the cache of findings of a provider. It never fails: an unusable cache behaves as an empty one.
     pub fn findings_cache(&self) -> Arc<dyn FindingsCache> {
         if let Err(error) = std::fs::create_dir_all(self.state.cache()) {
-            tracing::warn!(%error, "the cache's folder can't be made; findings are not kept");
+            tracing::warn!(%error, "cache folder not created; findings are not cached");
         }
         let options = &self.config.settings.enrich.options.comprehend.cache;
         Arc::new(SqliteFindingsCache::open(&self.state.findings_cache_db(), options))

@@ -1,8 +1,8 @@
-//! What of the configuration shapes a document's result.
+//! Computes a fingerprint of the settings that determine a document's result.
 //!
-//! Two runs with the same fingerprint make the same index of the same file, so a file that is unchanged under an
-//! unchanged fingerprint is not looked into again. Workers, queues, waits and deadlines decide when and how fast
-//! something is done, not what comes of it: they are left out.
+//! Two runs with the same fingerprint produce the same index from the same file. A file that is unchanged under an
+//! unchanged fingerprint is therefore not processed again. Workers, queues, waits and deadlines affect only when and
+//! how fast work is done, so they are not part of the fingerprint.
 
 use docweir_core::documents::Sha256Hex;
 use docweir_core::model::ModelIdentity;
@@ -10,14 +10,15 @@ use serde_json::{Value, json};
 
 use crate::config::{Provider, Settings};
 
-/// Grows when a stage's code makes something else of the same input: every document is then done anew by the next run.
+/// Version of the pipeline's results. It is increased when the code of a stage changes the result for the same input;
+/// the next run then processes every document again.
 pub const PIPELINE_FORMAT: u32 = 2;
 
-/// SHA-256 over the canonical JSON of everything that shapes the result.
+/// Returns the SHA-256 of the canonical JSON of all settings that determine the result.
 pub fn fingerprint(settings: &Settings, model: &ModelIdentity) -> Sha256Hex {
     let extract = &settings.extract.options;
     let (local, openai) = (&settings.embed.options.model, &settings.embed.options.openai);
-    // What decides how long a chunk may be, and what becomes of a longer one.
+    // These settings determine the maximum length of a chunk and the handling of longer ones.
     let embed = match settings.embed.options.provider {
         Provider::Local => json!({ "best_tokens": local.best_tokens }),
         Provider::Openai => json!({ "max_input_tokens": openai.max_input_tokens, "over_long": openai.over_long }),
@@ -29,7 +30,7 @@ pub fn fingerprint(settings: &Settings, model: &ModelIdentity) -> Sha256Hex {
         "extract": {
             "accept_textless": extract.accept_textless,
             "document_info": extract.document_info,
-            // A document that was over a limit is tried again when the limit is another.
+            // A document that exceeded a limit is processed again when the limit changes.
             "limits": extract.limits,
         },
         "chunk": settings.chunk.options,
@@ -42,7 +43,7 @@ pub fn fingerprint(settings: &Settings, model: &ModelIdentity) -> Sha256Hex {
     Sha256Hex::of(canonical.as_bytes())
 }
 
-/// JSON without white space, the members of each object in order of name, whatever order they are held in.
+/// Writes JSON without white space. The members of each object are sorted by name.
 fn write(value: &Value, out: &mut String) {
     match value {
         Value::Object(map) => {
@@ -168,7 +169,7 @@ mod tests {
         assert_eq!(with(|s| s.enrich.options.comprehend.concurrency += 1), with(|_| {}));
     }
 
-    /// Documents of an index that was made before there was a choice are not done anew.
+    /// Documents of an index made before the choice of enricher existed are not processed again.
     #[test]
     fn the_local_enrichers_fingerprint_stays() {
         let options = serde_json::to_value(docweir_stages::enrich::EnrichOptions::default().shape()).unwrap();

@@ -1,7 +1,7 @@
-//! What a command needs, opened in the right order and with errors that say what to do.
+//! Opens everything that a command needs, in the right order, with errors that say what to do.
 //!
-//! An engine holds no lock: reading beside a running orchestrator is always allowed. Whoever writes (ingest) takes the
-//! state folder's lock itself.
+//! An engine holds no lock, so reading during a run is always possible. A command that writes takes the lock of the
+//! state folder itself.
 
 mod enrich;
 mod fingerprint;
@@ -43,7 +43,7 @@ use crate::intake::originals::Originals;
 use crate::telemetry::CloudWatchMode;
 use crate::telemetry::publisher::{ByLines, Lines, Publisher, Takes};
 
-/// The stores of one state folder, and the settings they were opened with.
+/// Holds the stores of one state folder and the settings that they were opened with.
 pub struct Engine {
     pub config: Config,
     pub state: StateFolder,
@@ -53,20 +53,20 @@ pub struct Engine {
     pub originals: Arc<dyn Originals>,
     secrets: Secrets,
     stores: Arc<dyn StateStores>,
-    /// Proof to ask for before the first commit.
+    /// Check of the object store to run before the first commit.
     conditions: Option<Arc<dyn KeepsConditions>>,
-    /// Who is told of new vector files, where somebody is.
+    /// Notifier for new vector files, if one is set.
     compaction_notifier: Arc<OnceLock<CompactionNotifier>>,
-    /// Where vectors go instead of the index.
+    /// Targets that replace the index, if set.
     targets: Option<OpenTarget>,
 }
 
-/// For whom a provider's calls are paid.
+/// Names the run and stage that the calls to a provider are charged to.
 pub struct Payer {
-    /// Of this process, or a word for commands that are short.
+    /// Id of the run, or a fixed word for short commands.
     pub run: String,
     pub stage: &'static str,
-    /// Who is told when a share of the budget is spent.
+    /// Called when a share of the budget is spent.
     pub tell: Tell,
 }
 
@@ -75,7 +75,7 @@ impl Payer {
         Self::briefly("search")
     }
 
-    /// For one stage that is run alone.
+    /// Returns the payer for a single stage that is run alone.
     pub fn look() -> Self {
         Self::briefly("look")
     }
@@ -85,29 +85,29 @@ impl Payer {
     }
 }
 
-/// Gives every part of the process the secrets that its settings name. Asks nobody yet.
+/// Returns access to the secrets that the settings name, without making a call.
 pub fn secrets(settings: &Settings) -> Secrets {
     Secrets::new(settings.secrets.clone(), cloud::vault(settings))
 }
 
 impl Engine {
-    /// For ingest: makes the state folder where there is none.
+    /// Opens the state, and creates the state folder if it does not exist.
     pub async fn create(config: Config) -> Result<Self, EngineError> {
         let state = StateFolder::open_or_create(Path::new(&config.settings.state.folder))?;
         Self::over(config, state).await
     }
 
-    /// For everything else: an index that is not there is an error, and the error says how to make one.
+    /// Opens existing state. If the index does not exist, the error says how to create one.
     pub async fn open(config: Config) -> Result<Self, EngineError> {
         let folder = Path::new(&config.settings.state.folder);
         if !config.settings.state.is_local() {
-            // What is in it can be made again.
+            // The local folder holds only data that can be recreated.
             return Self::create(config).await;
         }
         let state = StateFolder::open_existing(folder).map_err(|e| match e {
             StateError::Missing(path) => {
                 let text = format!(
-                    "there is no index at {}: `docweir ingest FOLDER` makes one, `--state FOLDER` names another",
+                    "no index at {}: create one with `docweir ingest FOLDER`, or choose another with `--state FOLDER`",
                     path.display()
                 );
                 EngineError::new(Exit::No, text)
@@ -138,7 +138,7 @@ impl Engine {
         })
     }
 
-    /// Refuses a place of vector files that does not keep the conditions of its writes: for who is about to commit.
+    /// Checks that the object store of the vector files honours write conditions. Called before the first commit.
     pub async fn can_commit(&self) -> Result<(), EngineError> {
         match &self.conditions {
             Some(place) => place.prove().await.map_err(EngineError::system),
@@ -146,7 +146,7 @@ impl Engine {
         }
     }
 
-    /// What publishes the figures of a run, where they are to be; `lines` takes lines of standard output.
+    /// Returns the publisher of the metrics of a run, if enabled. `lines` receives lines for standard output.
     pub async fn publisher(&self, lines: Lines) -> Result<Option<Arc<Publisher>>, EngineError> {
         let options = &self.config.settings.cloudwatch;
         let namespace = options.namespace.clone();
@@ -158,13 +158,13 @@ impl Engine {
         Ok(Some(Publisher::new(options.clone(), self.clock.clone(), to)))
     }
 
-    /// Whether other processes may be at work on the same documents at this moment.
+    /// Returns whether other processes may work on the same documents at the same time.
     pub fn is_shared(&self) -> bool {
         self.stores.is_shared()
     }
 
-    /// What makes the vectors, if they may stand beside those of the index. The first call on a machine fetches the
-    /// model; `progress` is told how far that is.
+    /// Opens the embedder and checks that its model matches the index. The first call on a machine downloads the
+    /// model and reports to `progress`.
     pub async fn embedder(
         &self,
         payer: Payer,
@@ -180,7 +180,7 @@ impl Engine {
         Ok(embedder)
     }
 
-    /// Who pays for embedding, where somebody has to.
+    /// Returns the account that embedding is charged to, or `None` if the model is free of charge.
     pub fn account(&self, payer: Payer) -> Result<Option<Account>, EngineError> {
         let settings = &self.config.settings;
         if settings.embed.options.provider != Provider::Openai {
@@ -191,7 +191,7 @@ impl Engine {
         Ok(Some(self.account_of(&payer, model.clone(), settings.prices.of(model), &alerts)?))
     }
 
-    /// Who pays for calls of a model.
+    /// Returns the account that calls of a model are charged to.
     fn account_of(
         &self,
         payer: &Payer,
@@ -207,7 +207,7 @@ impl Engine {
             model,
             collection: settings.state.collection.clone(),
             price,
-            // A command that is short is no run.
+            // The budget per run does not apply to short commands.
             options: match payer.stage {
                 "embedding" | "enrichment" => settings.budget.clone(),
                 _ => BudgetOptions { run_usd: 0.0, ..settings.budget.clone() },
@@ -216,33 +216,34 @@ impl Engine {
         })
     }
 
-    /// What was reserved and paid.
+    /// Opens the ledger of reserved and settled costs.
     pub fn ledger(&self) -> Result<Arc<dyn Ledger>, EngineError> {
         self.stores.ledger()
     }
 
-    /// The lease of whoever looks after batches, where several processes share them.
+    /// Returns the lease of the leader for batches, if several processes share them.
     pub fn batch_lease(&self) -> Option<LeaseRegister> {
         self.stores.batch_lease()
     }
 
-    /// Whether anything may ever have been paid, or put down to be: there is a file, or the tables are everybody's.
+    /// Returns whether any call may have been charged or any item enqueued. This holds if the local file exists or
+    /// the tables are shared.
     pub fn has_ledger(&self) -> bool {
         self.stores.may_have_batches()
     }
 
-    /// Items and batches.
+    /// Opens the store of items and batches.
     pub fn batches(&self) -> Result<Arc<dyn Batches>, EngineError> {
         self.stores.batches()
     }
 
-    /// What keeps copies and reports of documents that could not be done.
+    /// Returns the store of the reports and copies of quarantined documents.
     pub fn quarantine_store(&self) -> QuarantineStore {
         let options = self.config.settings.quarantine.clone();
         QuarantineStore::new(self.objects.clone(), self.originals.clone(), self.clock.clone(), options)
     }
 
-    /// What the maintenance of this state's collections needs; `owner` holds the leases.
+    /// Returns the arguments for the maintenance of this state's collections. `owner` holds the leases.
     pub fn maintenance(&self, owner: &str) -> MaintenanceConfig {
         let settings = &self.config.settings;
         MaintenanceConfig {
@@ -256,7 +257,7 @@ impl Engine {
         }
     }
 
-    /// Tables of the user's that records come from, reached when first asked for.
+    /// Returns access to the user's tables that records are read from. The first use opens the connection.
     pub fn record_tables(&self) -> Arc<LazyTables> {
         let settings = self.config.settings.clone();
         Arc::new(LazyTables::new(move || {
@@ -265,20 +266,20 @@ impl Engine {
         }))
     }
 
-    /// A connection to the configured endpoint.
+    /// Creates a client for the configured endpoint.
     pub fn endpoint_client(&self) -> Result<Client, EngineError> {
         model::client(&self.config.settings.embed.options.openai, &self.secrets)
     }
 
-    /// Where results of batches lie until they are taken in.
+    /// Returns the folder that stores batch results until they are imported, and creates it if necessary.
     pub fn batch_folder(&self) -> Result<PathBuf, EngineError> {
         let folder = self.state.root().join("batches");
         std::fs::create_dir_all(&folder)
-            .map_err(|e| EngineError::new(Exit::System, format!("can't make the folder {}: {e}", folder.display())))?;
+            .map_err(|e| EngineError::new(Exit::System, format!("cannot create folder {}: {e}", folder.display())))?;
         Ok(folder)
     }
 
-    /// Opens any collection of this state folder.
+    /// Returns a function that opens any collection of this state.
     pub fn open_collection(&self) -> OpenCollection {
         let (objects, clock, options) =
             (self.objects.clone(), self.clock.clone(), self.config.settings.vectors.clone());
@@ -293,12 +294,12 @@ impl Engine {
         })
     }
 
-    /// Loads into another target than the index of this state, for programs that use Docweir as a library.
+    /// Replaces the index as the target of vectors, for programs that use Docweir as a library.
     pub fn with_targets(self, targets: OpenTarget) -> Self {
         Self { targets: Some(targets), ..self }
     }
 
-    /// Opens any collection of the target that vectors are loaded into.
+    /// Returns a function that opens any collection of the target.
     pub fn open_target(&self) -> OpenTarget {
         match &self.targets {
             Some(targets) => targets.clone(),
@@ -309,24 +310,24 @@ impl Engine {
         }
     }
 
-    /// The configured collection of the target.
+    /// Opens the configured collection of the target.
     pub fn target(&self) -> Result<Arc<dyn Target>, EngineError> {
         (self.open_target())(&self.config.settings.state.collection).map_err(EngineError::of_target)
     }
 
-    /// From now on these are told of what is added to collections that are opened.
+    /// Sets the notifier that reports files added to collections opened from now on.
     pub fn tell(&self, compaction_notifier: CompactionNotifier) {
         let _ = self.compaction_notifier.set(compaction_notifier);
     }
 
-    /// Waits, for a moment, until they were told.
+    /// Waits briefly until pending notifications are sent.
     pub async fn flush_notices(&self) {
         if let Some(compaction_notifier) = self.compaction_notifier.get() {
             compaction_notifier.flush().await;
         }
     }
 
-    /// The queues of these URLs or names, where any are given.
+    /// Opens the queues with these URLs or names, if any are given.
     pub async fn queues(&self, intake: &str, compaction: &str) -> Result<Queues, EngineError> {
         if intake.is_empty() && compaction.is_empty() {
             return Ok(Queues::default());
@@ -334,35 +335,35 @@ impl Engine {
         cloud::queues(&self.config.settings, intake, compaction).await
     }
 
-    /// The configured collection.
+    /// Opens the configured collection of the index.
     pub fn vectors(&self) -> Result<Arc<VectorStore>, EngineError> {
         Ok((self.open_collection())(&self.config.settings.state.collection)?)
     }
 
-    /// Vectors that were made before. Never fails: a cache that can't be used knows nothing.
+    /// Opens the cache of vectors. It never fails: an unusable cache behaves as an empty one.
     pub fn cache(&self) -> Arc<dyn EmbeddingCache> {
         if let Err(error) = std::fs::create_dir_all(self.state.cache()) {
-            tracing::warn!(%error, "the cache's folder can't be made; vectors are not kept");
+            tracing::warn!(%error, "cache folder not created; vectors are not cached");
         }
         Arc::new(SqliteEmbeddingCache::open(&self.state.embedding_cache_db(), self.config.settings.cache.clone()))
     }
 
-    /// Who works on the folder now, if somebody does: the lock's note, when its process is alive. Looks without taking
-    /// the lock, so that a run which starts at this moment is not turned away.
+    /// Returns the process that holds the folder's lock, if it is alive. The lock file is read without taking the
+    /// lock, so a run that starts at this moment is not refused.
     pub fn working(&self) -> Option<LockHolder> {
         let note = std::fs::read(self.state.root().join("lock")).ok()?;
         let held: LockHolder = serde_json::from_slice(&note).ok()?;
         let pid = rustix::process::Pid::from_raw(i32::try_from(held.pid).ok()?)?;
         let alive = match rustix::process::test_kill_process(pid) {
             Ok(()) => true,
-            // Somebody else's process is a process.
+            // A process of another user counts as alive.
             Err(error) => error == rustix::io::Errno::PERM,
         };
         let other = held.pid != std::process::id();
         (alive && other).then(|| LockHolder { path: self.state.root().to_owned(), ..held })
     }
 
-    /// Makes this process the folder's orchestrator until the lock is dropped.
+    /// Takes the lock of the state folder, which is held until the returned value is dropped.
     pub fn lock(&self, command: &str) -> Result<OrchestratorLock, EngineError> {
         self.state.lock_orchestrator(command, self.clock.as_ref()).map_err(|e| match e {
             LockError::Held(held) => EngineError::new(Exit::Busy, held.to_string()),
@@ -370,7 +371,7 @@ impl Engine {
         })
     }
 
-    /// When a request that was written to the control store is taken up.
+    /// Describes which process handles a request that was written to the control store.
     pub fn picked_up(&self) -> String {
         match self.working() {
             Some(held) => format!("by the running `{}` (process {})", held.command, held.pid),

@@ -1,4 +1,4 @@
-//! What makes the vectors, by configuration: a model on this machine, an endpoint, or no model at all.
+//! Opens the embedder that the configuration selects: a local model, an endpoint, or no model at all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use docweir_stages::embed::{Embedder, FetchProgress, HashedEmbedder, LocalEmbedd
 use crate::config::{API_KEY, EmbedSettings, Provider, Settings};
 use crate::exit::{EngineError, Exit};
 
-/// The embedder that the settings ask for. The first call on a machine fetches the local model, and `progress` is told
-/// how far that is.
+/// Opens the embedder that the settings select. The first call on a machine downloads the local model and reports to
+/// `progress`.
 pub async fn embedder(
     settings: &EmbedSettings,
     collection: &str,
@@ -39,14 +39,13 @@ pub async fn embedder(
             let files = ensure_model(&settings.model, progress).await.map_err(unusable)?;
             // Reading and laying out the weights takes a moment of processor time.
             let loaded = tokio::task::spawn_blocking(move || LocalEmbedder::open(&files)).await;
-            let loaded =
-                loaded.map_err(|e| EngineError::new(Exit::System, format!("loading the model failed: {e}")))?;
+            let loaded = loaded.map_err(|e| EngineError::new(Exit::System, format!("cannot load the model: {e}")))?;
             Ok(Arc::new(loaded.map_err(unusable)?))
         }
     }
 }
 
-/// The embedder that the settings ask for, to count with: it needs no key and is never called.
+/// Opens the embedder for counting tokens only. It needs no key and makes no calls.
 pub async fn counter(settings: &Settings) -> Result<Arc<dyn Embedder>, EngineError> {
     let (embed, collection) = (&settings.embed.options, &settings.state.collection);
     let (api_key, api_key_variable) = (SecretSetting::Unset, String::new());
@@ -55,8 +54,8 @@ pub async fn counter(settings: &Settings) -> Result<Arc<dyn Embedder>, EngineErr
     embedder(&embed, collection, None, &settings.prices, &super::secrets(settings), &|_| {}).await
 }
 
-/// Refuses a configured model that is known not to be the index's, before anything is fetched or loaded. What can't be
-/// told from the configuration alone is checked again when the model is there.
+/// Refuses a configured model that differs from the index's, before anything is downloaded or loaded. Properties that
+/// the configuration does not determine are checked again after the model is loaded.
 pub fn check(settings: &EmbedSettings, stored: Option<&ModelIdentity>) -> Result<(), EngineError> {
     let Some(stored) = stored else { return Ok(()) };
     let model = &settings.model;
@@ -77,15 +76,15 @@ pub fn check(settings: &EmbedSettings, stored: Option<&ModelIdentity>) -> Result
         return Ok(());
     }
     let text = format!(
-        "the index holds vectors of model `{}` ({} dimensions) and the configuration asks for `{id}`, whose vectors can't \
-         be compared with them: set `embed.options` back, or choose another `state.collection` or `--state` folder",
+        "the index holds vectors of model `{}` ({} dimensions), but the configuration selects `{id}`, whose vectors \
+         are not comparable: restore `embed.options`, or choose another `state.collection` or `--state` folder",
         stored.id, stored.dimension
     );
     Err(EngineError::new(Exit::Configuration, text))
 }
 
-/// A connection to an endpoint of OpenAI's protocol. A key in the environment has to be there; one in a vault is asked for
-/// when it is first needed.
+/// Creates a client for an endpoint with the OpenAI protocol. A key from the environment must be set; a key from a
+/// vault is read on first use.
 pub fn client(options: &OpenAiOptions, secrets: &Secrets) -> Result<Client, EngineError> {
     let name = &options.api_key_variable;
     let key = match secrets.key(API_KEY, &options.api_key, name) {
@@ -93,14 +92,14 @@ pub fn client(options: &OpenAiOptions, secrets: &Secrets) -> Result<Client, Engi
         None if name.is_empty() => Key::none(),
         None => {
             let text = format!(
-                "there is no key for {}: set the environment variable {name}, or `{API_KEY}` to a secret",
+                "no key for {}: set the environment variable {name}, or set `{API_KEY}` to a secret",
                 options.base_url
             );
             return Err(EngineError::new(Exit::Configuration, text));
         }
     };
     Client::new(options, key)
-        .map_err(|e| EngineError::new(Exit::System, format!("can't prepare calls to {}: {e}", options.base_url)))
+        .map_err(|e| EngineError::new(Exit::System, format!("cannot create a client for {}: {e}", options.base_url)))
 }
 
 fn endpoint(
@@ -114,7 +113,8 @@ fn endpoint(
     Ok(OpenAiEmbedder::new(client(options, secrets)?, admission, options.clone(), collection, account, price))
 }
 
-/// A model that can't be had is the machine's matter; one that is not what the configuration says is that one's.
+/// Maps a model error to an exit code. A model that contradicts the configuration is a configuration error; an
+/// unavailable model is a system failure.
 fn unusable(error: StageError) -> EngineError {
     let exit = if error.class == ErrorClass::Permanent { Exit::Configuration } else { Exit::System };
     EngineError::new(exit, error.to_string())
