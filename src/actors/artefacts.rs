@@ -1,9 +1,9 @@
-//! What each stage leaves in the object store, and how a document goes on from it after a crash.
+//! Stores the artefact of each stage, and resumes a document from its artefacts after a crash.
 //!
-//! Artefacts are written without a sync: they can be made again, and the control record carries the hash of each, so
-//! that one which a power loss took half of is found out and its stage is run again. Keys are those of the system
-//! that this one replaces; a document's newer version writes over the older one's, and never an older claim over a
-//! newer one's ([`Fence`]).
+//! Artefacts are written without a sync, because they can be rebuilt. The control record holds the hash of each. An
+//! artefact that a power loss damaged is therefore detected, and its stage runs again. Keys are those of the system
+//! that Docweir replaces. A newer version of a document overwrites the artefacts of the older version. An older claim
+//! never overwrites those of a newer claim ([`Fence`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,12 +24,14 @@ use crate::actors::fence::Fence;
 use crate::actors::outcomes::storage;
 use crate::messages::job::Input;
 
+/// Reads and writes the artefacts of documents.
 pub struct Artefacts {
     objects: Arc<dyn ObjectStore>,
-    /// Where other processes may take a document over.
+    /// Fence for writes; set if other processes may take over documents.
     fence: Option<Fence>,
-    /// Written into the artefacts' metadata.
+    /// Chunking options, which are written into the metadata of artefacts.
     pub chunking: chunk::ChunkOptions,
+    /// Embedding model, which is written into the metadata of artefacts.
     pub model: ModelIdentity,
 }
 
@@ -46,7 +48,7 @@ impl Artefacts {
         let id = &claim.key.id;
         let objects = extract::to_objects(document, id, claim.key.version);
         if claim.key.version > 1 {
-            // What is deleted can't be made conditional.
+            // A deletion can't be conditional, so check the claim first.
             if let Some(fence) = &self.fence {
                 fence.demand(&claim.key).await?;
             }
@@ -85,7 +87,8 @@ impl Artefacts {
         self.put_one(&claim.key, embed::artefact::key(&claim.key.id), body).await
     }
 
-    /// The input of the first stage that is not done, or of an earlier one where an artefact is missing or not whole.
+    /// Returns the input of the first unfinished stage. If an artefact is missing or damaged, returns the input of
+    /// the earlier stage that rebuilds it.
     pub async fn resume(&self, claim: &Claim) -> Result<Input, StageError> {
         if claim.intent == Intent::Delete {
             return Ok(Input::Removal);
@@ -97,14 +100,14 @@ impl Artefacts {
                 Ok(input) => return Ok(input),
                 Err(error) if error.class == ErrorClass::System => return Err(error),
                 Err(error) => {
-                    tracing::warn!(artefact = stage.name(), %error, "an artefact can't be used; running its stage again");
+                    tracing::warn!(artefact = stage.name(), %error, "artefact unusable; running its stage again");
                 }
             }
         }
         Ok(Input::Original)
     }
 
-    /// Takes a deleted document's artefacts away.
+    /// Deletes the artefacts of a deleted document.
     pub async fn purge(&self, id: &DocumentId) -> Result<(), StageError> {
         docweir_objects::delete_prefix(self.objects.as_ref(), &format!("extracted/{id}/")).await.map_err(storage)?;
         for key in [chunk::artefact::chunks_key(id), chunk::artefact::enriched_key(id), embed::artefact::key(id)] {
@@ -129,7 +132,7 @@ impl Artefacts {
     async fn load_extracted(&self, output: &StageOutput, id: &DocumentId) -> Result<Input, StageError> {
         let (metadata, _) = self.objects.get(&output.key).await.map_err(storage)?;
         let index: PageIndex = serde_json::from_slice(&metadata).map_err(unreadable)?;
-        // In the order in which they were written and hashed: the pages, then the metadata.
+        // In the order in which they were written and hashed: pages first, then metadata.
         let mut objects = Vec::with_capacity(index.pages.len() + 1);
         for page in index.pages {
             let key = format!("extracted/{id}/{}", page.file);
@@ -168,7 +171,7 @@ impl Artefacts {
         }
     }
 
-    /// Whether nobody has taken the document over, where that can be.
+    /// Returns whether the claim is still valid. Returns `true` if no other process can take over documents.
     pub async fn are_ours(&self, claim: &ClaimKey) -> Result<bool, StageError> {
         match &self.fence {
             Some(fence) => fence.holds(claim).await,
@@ -176,7 +179,7 @@ impl Artefacts {
         }
     }
 
-    /// A shorter version leaves no pages of the longer one behind.
+    /// Deletes the pages that a longer earlier version left.
     async fn delete_pages_beyond(&self, id: &DocumentId, pages: usize) -> Result<(), StageError> {
         let mut listed = Pages::new(self.objects.as_ref(), format!("extracted/{id}/pages/"));
         while let Some(page) = listed.next().await.map_err(storage)? {
@@ -191,7 +194,7 @@ impl Artefacts {
     }
 }
 
-/// What of the metadata tells which objects belong to it.
+/// Lists the page objects that belong to a metadata object.
 #[derive(Deserialize)]
 struct PageIndex {
     pages: Vec<PageFile>,
@@ -206,7 +209,7 @@ fn metadata_key(id: &DocumentId) -> String {
     format!("extracted/{id}/metadata.json")
 }
 
-/// Covers keys, lengths and bytes, so that no two sets of objects share one.
+/// Hashes keys, lengths and bytes, so that two different sets of objects never share a digest.
 fn digest<'a>(objects: impl Iterator<Item = (&'a str, &'a [u8])>) -> Sha256Hex {
     let mut hasher = Sha256::new();
     for (key, body) in objects {
@@ -222,7 +225,7 @@ fn whole(expected: &Sha256Hex, found: Sha256Hex) -> Result<(), StageError> {
     if *expected == found {
         return Ok(());
     }
-    Err(StageError::transient("artefact_changed", "the artefact is not the one that the control record speaks of"))
+    Err(StageError::transient("artefact_changed", "the artefact does not match the hash in the control record"))
 }
 
 fn unreadable(error: impl std::error::Error + 'static) -> StageError {

@@ -1,8 +1,8 @@
-//! The one committer of a process: gathers documents into commits, so that ten thousand documents are not ten
-//! thousand manifests, and sequence numbers cannot land out of order.
+//! Gathers documents into commits. Each process has one committer. Without groups, ten thousand documents would need
+//! ten thousand manifests. With several committers, sequence numbers could land out of order.
 //!
-//! A commit is made when it is large enough, when the first document in it has waited long enough, or when nothing
-//! else is on its way: a single document does not wait for company that will not come.
+//! A commit is made when the group is large enough, when its first document has waited long enough, or when no other
+//! document is on its way. A single document therefore does not wait for others that will never come.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +25,13 @@ use crate::supervisors::service::Inbox;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CommitOptions {
-    /// Documents in one commit at most. Also how many documents may wait for one.
+    /// Largest number of documents in one commit, and of documents that wait for a commit. A larger number means
+    /// fewer commits; a failed commit then repeats more documents.
     pub max_documents: usize,
-    /// Memory of the rows in one commit, in bytes; one document may be larger.
+    /// Memory of the rows in one commit, in bytes. A single document may exceed it.
     pub max_bytes: usize,
-    /// Longest time that a document waits for others to share its commit, in milliseconds.
+    /// Longest time that a document waits for others to share its commit, in milliseconds. A longer wait means fewer
+    /// commits and later visibility.
     pub max_wait_milliseconds: u64,
 }
 
@@ -54,24 +56,26 @@ impl CommitOptions {
     }
 }
 
+/// Writes documents to the target, in groups.
 pub struct Committer {
     pub writer: Box<dyn TargetWriter>,
     pub model: ModelIdentity,
     pub options: CommitOptions,
-    /// What the target takes in one write: a group beyond it would be refused as a whole.
+    /// Limits of one write to the target. The target would refuse a larger group as a whole.
     pub target: Capabilities,
-    /// How many documents are on their way: when all of them wait here, nobody else will come.
+    /// Claims of this process. If every claimed document waits here, no other document will come.
     pub claims: Arc<Claims>,
     pub control: Arc<dyn ControlStore>,
     pub retry: RetryOptions,
-    /// How long a claim is valid.
+    /// Duration of the lease that a renewed claim gets.
     pub lease: Duration,
-    /// Came when the group before it was full.
+    /// Request that arrived when the previous group was full.
     pub carried: Option<Commit>,
 }
 
 impl Committer {
-    /// Commits until every sender is gone. Documents whose commit failed are told so and tried again by their pool.
+    /// Commits until every sender is gone. If a commit fails, its documents receive the error, and their pool retries
+    /// them.
     pub async fn run(&mut self, inbox: &Inbox<Commit>) {
         loop {
             let first = match self.carried.take() {
@@ -129,13 +133,13 @@ impl Committer {
         };
         failpoint::reach("commit.swapped", "");
         for answer in answers {
-            // A pool that no longer waits (deadline, drain) finds the document loaded when it asks again.
+            // A worker that no longer waits (deadline, drain) finds the document loaded in its next attempt.
             let _ = answer.send(outcome.clone());
         }
     }
 
-    /// Fixes the base of the commit, and returns those of the group whose claims hold once it is known:
-    /// [`TargetWriter::begin`] says why in this order.
+    /// Fixes the base of the commit, and then returns the requests whose claims are still valid.
+    /// [`TargetWriter::begin`] explains why this order matters.
     async fn still_wanted(&mut self, group: Vec<Commit>) -> Result<Vec<Commit>, (Vec<Commit>, StageError)> {
         if let Err(error) = self.writer.begin().await {
             return Err((group, error));
@@ -147,7 +151,7 @@ impl Committer {
         };
         let (gone, held): (Vec<_>, Vec<_>) = group.into_iter().partition(|c| lost.contains(&c.claim));
         for commit in gone {
-            // The pool drops it in silence: whoever holds the document now answers for it.
+            // The pool drops the document without an error. The holder of the newer claim reports its outcome.
             let error = StageError::transient("claim_lost", "the claim on the document is no longer valid");
             let _ = commit.answer.send(Err(error));
         }
@@ -155,7 +159,7 @@ impl Committer {
     }
 }
 
-/// How a store's failure counts for a document.
+/// Converts an error of the vector store to an error of a stage.
 pub fn store(error: &VectorError) -> StageError {
     StageError::new(error.class(), error.code(), error.to_string())
 }

@@ -1,4 +1,4 @@
-//! Merges the files of a collection when there is reason to, under the lease, and says what that cost.
+//! Merges the files of a collection under the lease when a merge is due, and reports the cost of each merge.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,16 +14,16 @@ use crate::actors::committer::store;
 use crate::messages::compaction::{Acquire, Compact, Compacted, LeaseGuard};
 use crate::supervisors::service::{Inbox, ServiceHandle};
 
-/// The code of the error that a merge took too long.
+/// Error code of a merge that took too long.
 pub const TOO_LONG: &str = "compaction_timeout";
 
-/// The compactor of a process, for one collection.
+/// Runs the merges of one collection in this process.
 pub struct CompactorActor {
     pub compactor: Compactor,
     pub lock: ServiceHandle<Acquire>,
 }
 
-/// Ends a merge whose task goes away: it runs on a thread that nobody can end otherwise.
+/// Cancels a merge when its task is dropped. The merge runs on a thread that can't be ended otherwise.
 struct CancelOnDrop(Cancel);
 
 impl Drop for CancelOnDrop {
@@ -33,7 +33,7 @@ impl Drop for CancelOnDrop {
 }
 
 impl CompactorActor {
-    /// Looks at what is due from time to time, and whenever it is asked to, until every sender is gone.
+    /// Merges at regular intervals if a merge is due, and on request, until every sender is gone.
     pub async fn run(&mut self, inbox: &Rc<Inbox<Compact>>) {
         let poll = Duration::from_secs(self.compactor.options().poll_seconds);
         let automatic = self.compactor.options().automatic;
@@ -52,14 +52,14 @@ impl CompactorActor {
                 }
                 None => {
                     if let Err(error) = done {
-                        tracing::warn!(%error, "the vector files were not merged; it is tried again");
+                        tracing::warn!(%error, "vector files not merged; retrying at the next poll");
                     }
                 }
             }
         }
     }
 
-    /// One merge after the other until nothing is due.
+    /// Acquires the lease, merges until nothing is due, and releases the lease.
     async fn compact(&mut self, mode: Mode) -> Result<Compacted, StageError> {
         let mut compacted = Compacted::default();
         let Some((manifest, ..)) = self.compactor.due(mode).await.map_err(|e| store(&e))? else {
@@ -78,12 +78,12 @@ impl CompactorActor {
     async fn merge_due(&mut self, mode: Mode, guard: &LeaseGuard, compacted: &mut Compacted) -> Result<(), StageError> {
         let _ended = CancelOnDrop(guard.cancelled.clone());
         let limit = Duration::from_secs(self.compactor.options().work_seconds);
-        // Looked at again: whoever had the lease until now may have done it.
+        // Check again: the previous holder of the lease may have merged the files.
         while let Some((manifest, inputs, why)) = self.compactor.due(mode).await.map_err(|e| store(&e))? {
             let merging = self.compactor.merge(&manifest, &inputs, why, &guard.cancelled);
             let staged = match tokio::time::timeout(limit, merging).await {
                 Ok(Ok(staged)) => staged,
-                // The lease is lost, or the inputs are: others are at work.
+                // The lease or the inputs are lost, because another process merges.
                 Ok(Err(VectorError::Cancelled { .. })) => {
                     outcome("superseded");
                     compacted.superseded += 1;
@@ -96,7 +96,7 @@ impl CompactorActor {
                 Err(_) => {
                     outcome("failed");
                     let limit = limit.as_secs();
-                    let text = format!("a merge took longer than compaction.work_seconds ({limit}): raise it");
+                    let text = format!("the merge exceeded `compaction.work_seconds` ({limit}); raise the limit");
                     return Err(StageError::transient(TOO_LONG, text));
                 }
             };
@@ -108,7 +108,7 @@ impl CompactorActor {
                 }
                 Installed::Superseded(refusal) => {
                     outcome("superseded");
-                    tracing::info!(?refusal, "a merge was superseded by another one: nothing is lost");
+                    tracing::info!(?refusal, "merge superseded by another merge; no data is lost");
                     compacted.superseded += 1;
                     self.compactor.discard(staged).await;
                 }
@@ -121,7 +121,7 @@ impl CompactorActor {
     }
 
     async fn acquire(&self, above: u64) -> Result<Option<LeaseGuard>, StageError> {
-        let gone = || StageError::transient("lock_gone", "the lock went away before it answered");
+        let gone = || StageError::transient("lock_gone", "the lock service ended before it answered");
         let (answer, taken) = oneshot::channel();
         self.lock.send(Acquire { above, answer }).await.map_err(|_| gone())?;
         taken.await.map_err(|_| gone())?
@@ -132,7 +132,7 @@ fn outcome(outcome: &'static str) {
     counter!("docweir_compactions_total", "outcome" => outcome).increment(1);
 }
 
-/// The one line and the metrics of a merge.
+/// Logs and counts an installed merge.
 fn tell(report: &Report, version: u64) {
     outcome("installed");
     histogram!("docweir_compaction_seconds").record(report.duration.as_secs_f64());

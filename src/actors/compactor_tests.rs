@@ -1,4 +1,4 @@
-//! The compactor actor over a store in memory.
+//! Tests the compactor actor over a store in memory.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::actors::lock::Lock;
 use crate::supervisors::service::start_service;
 use crate::supervisors::{RestartOptions, RootHandle};
 
-/// A store with `deltas` commits, its lock and its compactor.
+/// Creates a store with `deltas` commits, its lock and its compactor.
 async fn compactor(
     deltas: u64,
     options: CompactionOptions,
@@ -35,7 +35,7 @@ async fn compactor(
             Ok(())
         }
     });
-    // Lives as long as the test.
+    // Keep the service running until the test ends.
     std::mem::forget(running);
     let register = register();
     (objects, register, CompactorActor { compactor: Compactor::new(vectors, options), lock }, root)
@@ -54,7 +54,7 @@ async fn merges_until_nothing_is_due_and_gives_the_lease_back() {
         assert_eq!((done.merges.len(), done.busy, done.superseded), (1, false, 0));
         assert_eq!((done.merges[0].input_files, done.merges[0].output_rows), (5, 5));
         assert!(done.merges[0].peak_memory_bytes > 0);
-        // Before the answer: a run may end with it.
+        // The lease must be released before the answer, because the run may end with the answer.
         assert_eq!(register.read().await.unwrap().unwrap().holder, "", "given back");
         assert_eq!(actor.compact(Mode::Due).await.unwrap(), Compacted::default());
         root.stop();
@@ -77,7 +77,8 @@ async fn leaves_the_work_to_who_has_the_lease() {
     .await;
 }
 
-/// R 9: throttling bounced messages into the dead-letter queue. Whoever finds the lease taken has failed at nothing.
+/// R 9: throttling once moved messages into the dead-letter queue. Finding the lease taken must not count as a
+/// failure.
 #[tokio::test]
 async fn r09_being_kept_waiting_is_no_failure() {
     locally(async {

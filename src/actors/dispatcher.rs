@@ -1,8 +1,8 @@
-//! Takes claims from the control store and sends each document to the stage where it goes on.
+//! Claims documents in the control store and submits each to the stage where it resumes.
 //!
-//! What is to be done lives in the control store alone: new files, unfinished documents of an earlier run, manual
-//! resets and requests for deletion are all found in the same place, in order of their last change. A full first pool
-//! makes the dispatcher wait, and with it everything upstream.
+//! Only the control store knows what is to be done. New files, unfinished documents of earlier runs, manual resets
+//! and deletion requests are all claimed from it, in the order of their last change. When the first pool is full, the
+//! dispatcher waits, and everything upstream waits with it.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -31,17 +31,17 @@ use crate::messages::job::{Input, Job};
 use crate::supervisors::{PoolHandle, RetryOptions};
 use crate::telemetry::trace;
 
-/// How often a run that has nothing left to do looks at what others have in hand.
+/// Longest interval at which a run without work of its own checks the claims of other processes.
 const LOOK: Duration = Duration::from_secs(2);
-/// How often it is looked for documents that have waited long enough, while there are others to do.
+/// Interval at which parked documents are checked for an elapsed wait while other documents are available.
 const RESUME: Duration = Duration::from_secs(1);
 
-/// Days since the epoch, UTC.
+/// Returns the number of days since the Unix epoch, in UTC.
 fn day(now: UnixMicros) -> i64 {
     now.div_euclid(86_400_000_000)
 }
 
-/// Where documents come in, by the stage they go on at.
+/// Holds the pools that documents are submitted to, one for each stage.
 #[derive(Clone)]
 pub struct Pools {
     pub extract: PoolHandle<Job>,
@@ -62,12 +62,13 @@ impl Pools {
         }
     }
 
-    /// Each with its stage, in the order of the stages.
+    /// Returns each pool with its stage, in stage order.
     pub fn all(&self) -> [(Stage, &PoolHandle<Job>); 5] {
         Stage::ALL.map(|stage| (stage, self.of(stage)))
     }
 }
 
+/// Claims documents and submits them to the pools.
 pub struct Dispatcher {
     pub context: Arc<StageContext>,
     pub clock: SharedClock,
@@ -76,27 +77,30 @@ pub struct Dispatcher {
     pub lease: Duration,
     pub batch: usize,
     pub poll: Duration,
-    /// Other processes may be at work on the same documents.
+    /// True if other processes may work on the same documents.
     pub is_shared: bool,
     pub retry: RetryOptions,
+    /// Number of interruptions from which a document is quarantined.
     pub max_interruptions: u32,
-    /// From that many interruptions on, a document is done while no other is.
+    /// Number of interruptions from which a document is processed while no other is.
     pub alone_after_interruptions: u32,
     pub fingerprint: Sha256Hex,
-    /// There may be new work.
+    /// Notified when there may be new work.
     pub wake: Arc<Notify>,
-    /// No more files will be registered.
+    /// True once no more files will be registered.
     pub intake_finished: Arc<AtomicBool>,
-    /// What may still come of batches and records.
+    /// Progress of batches and records; `None` if the run has none.
     pub batch_progress: Option<Arc<BatchProgress>>,
-    /// Take nothing more.
+    /// True once no more documents may be claimed.
     pub stop: Arc<AtomicBool>,
-    /// True while it waits, because everything that can be done has a place in a pool: what takes in from outside then may.
+    /// True while the dispatcher waits because every available document is in a pool. Consumers of queues receive
+    /// messages only then.
     pub ready_for_work: watch::Sender<bool>,
 }
 
 impl Dispatcher {
-    /// Runs until intake has finished and nothing is left to do, here or in hands that are there now, or until it is stopped.
+    /// Runs until intake has finished and no work is left, or until the run is stopped. Documents that other
+    /// processes had claimed when this process ran out of work also count as work.
     pub async fn run(&self) -> Result<(), StageError> {
         let mut ended = self.context.claims.watch();
         let mut changes = self.batch_progress.as_ref().map(|o| o.watch());
@@ -104,14 +108,14 @@ impl Dispatcher {
         let mut foreign_claims = ForeignClaims::default();
         let mut resumed: Option<Instant> = None;
         while !self.stop.load(Ordering::Acquire) {
-            // Looked at before the claim: what is registered in between is found by it.
+            // Checked before the claim, so the claim finds documents that are registered in between.
             let last_round = self.is_over();
             let store = &self.context.control;
             // A new day has a new budget.
             let now = day(self.clock.now());
             let event = (now != today).then_some(BUDGET_SPENT);
             today = now;
-            // A look that may cost money: not before every claim.
+            // The query may cost money, so it does not precede every claim.
             let due = resumed.is_none_or(|at| at.elapsed() >= RESUME);
             if due || last_round || event.is_some() {
                 retry_while_busy(&self.retry, || store.resume(event)).await.map_err(control)?;
@@ -171,7 +175,8 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Where every look costs money, the end of the last one is waited for.
+    /// Returns when a claim has ended. With shared state each query costs money, so the method then returns only when
+    /// no claim is left.
     async fn one_has_ended(&self, ended: &mut watch::Receiver<usize>) {
         loop {
             let _ = ended.changed().await;
@@ -188,15 +193,15 @@ impl Dispatcher {
         Ok(left.map_err(control)? > 0)
     }
 
-    /// Nothing is being done, and nothing more will come.
+    /// Returns whether no work is running and no more will come.
     fn is_over(&self) -> bool {
         let batches_complete = self.batch_progress.as_ref().is_none_or(|o| o.is_complete());
         self.intake_finished.load(Ordering::Acquire) && self.context.claims.is_empty() && batches_complete
     }
 
-    /// A document whose process has died more than once is done while nothing else is: if it is the one that kills, it
-    /// is found out, and no innocent one is blamed with it. `waiting` counts the suspects that are claimed and not yet
-    /// dispatched, this one included.
+    /// Processes a document alone because its process died repeatedly. If the document causes the deaths, it is
+    /// identified, and no other document is blamed with it. `waiting` is the number of suspects that are claimed and
+    /// not yet dispatched, including this one.
     async fn dispatch_alone(&self, claim: Claim, waiting: usize) -> Result<(), StageError> {
         self.until(|claims| claims.len() <= waiting).await;
         let id = claim.key.id.clone();
@@ -205,10 +210,10 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Waits until the claims are as wanted or the run is stopped.
+    /// Waits until the claims satisfy `wanted` or the run is stopped.
     async fn until(&self, wanted: impl Fn(&Claims) -> bool) {
         let mut held = self.context.claims.watch();
-        // Looked at after the claims were marked as seen: no change is missed.
+        // Checked after the claims were marked as seen, so no change is missed.
         while !wanted(&self.context.claims) && !self.stop.load(Ordering::Acquire) {
             tokio::select! {
                 _ = held.changed() => {}
@@ -217,14 +222,14 @@ impl Dispatcher {
         }
     }
 
-    /// A panic on the way costs the document that it happened with.
+    /// Sends a claim to its pool. A panic quarantines the document that caused it.
     async fn dispatch(&self, claim: Claim) -> Result<(), StageError> {
         let span = trace::span(&claim.key.id, claim.key.version, claim.stage, claim.attempts + 1);
         match AssertUnwindSafe(self.send(claim.clone())).catch_unwind().instrument(span).await {
             Ok(sent) => sent,
             Err(_) => {
                 let error =
-                    StageError::crash("dispatch_panicked", "taking the document up panicked; the log says where");
+                    StageError::crash("dispatch_panicked", "dispatching panicked; see the log for the location");
                 self.context.quarantine(&claim, claim.stage, &error, claim.attempts).await.map(drop)
             }
         }
@@ -240,7 +245,7 @@ impl Dispatcher {
             return self.refuse(&claim).await;
         }
         let claim = if claim.intent == Intent::Process && claim.fingerprint != self.fingerprint {
-            // The configuration has changed since it was registered: what is half done no longer fits.
+            // The configuration changed after the registration, so half-finished work no longer fits.
             let store = &self.context.control;
             let renewed = retry_while_busy(&self.retry, || store.reversion(&claim.key, &self.fingerprint)).await;
             match renewed {
@@ -259,7 +264,7 @@ impl Dispatcher {
         };
         if claim.intent == Intent::Process && claim.interruptions >= self.max_interruptions {
             let text = format!(
-                "the process died {} times while this document was in {}; replay it when the cause is gone",
+                "the process died {} times while this document was in {}; fix the cause, then replay the document",
                 claim.interruptions, claim.stage
             );
             self.context
@@ -279,9 +284,9 @@ impl Dispatcher {
         self.submit(claim, input).await
     }
 
-    /// What the quarantine keeps is never taken in, whoever registers it: of the copy no copy is kept.
+    /// Refuses a source that lies in the quarantine, whoever registered it. No second copy is made of the copy.
     async fn refuse(&self, claim: &Claim) -> Result<(), StageError> {
-        let text = "it lies in the quarantine, from where nothing is taken in: register the original";
+        let text = "the source lies in the quarantine, which is never ingested; register the original";
         let (error, stage) = (StageError::permanent("quarantined_source", text), claim.stage);
         let transition = Transition::Quarantined { stage, error: error.clone(), artefact: None, original: None };
         if self.context.apply(claim, transition).await? {
@@ -303,7 +308,7 @@ impl Dispatcher {
             });
         }
         if stage != claim.stage {
-            // An artefact was missing: attempts at a later stage say nothing about this one.
+            // An artefact was missing. Attempts at a later stage do not count for this stage.
             claim.attempts = 0;
         }
         let job = Job { claim: Arc::new(claim), input };

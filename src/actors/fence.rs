@@ -1,20 +1,20 @@
-//! Writes of artefacts by who may have lost the document meanwhile.
+//! Protects artefacts from a process that has lost its claim on the document.
 //!
-//! Artefacts lie under the document's id alone, as the former system has them. A process that was stopped for longer
-//! than its lease would write over what its successor has left there, of this version or of a newer one. So an object
-//! is put where there is none, or in the place of the very one that was there *before* the claim was found to be
-//! valid:
+//! The key of an artefact contains only the document id, as in the former system. A process that was stopped for
+//! longer than its lease could overwrite its successor's artefacts, of the same or of a newer version. An object is
+//! therefore put only if its key is empty, or if it replaces exactly the object that was there *before* the claim was
+//! checked:
 //!
 //! ```text
-//! put if absent ── there is one ──▶ its tag ──▶ is the claim valid? ──▶ put if it still has that tag
+//! put if absent ── exists ──▶ read its tag ──▶ check the claim ──▶ put if the tag is unchanged
 //! ```
-//! Whoever took the document over since has a later claim. What they have put changes the tag, and the late put is
-//! refused; what they put later replaces it.
+//! A process that took over the document since then has a later claim. If it has already put an object, the tag has
+//! changed, and the late put is refused. If it puts the object afterwards, its object replaces the late one.
 //!
-//! The first artefact of a key costs no request more; where there is one, two, and a look at the record for all
-//! objects of a stage. An endpoint that does not know conditional puts (`buckets.register = "dynamodb"`) has the look
-//! alone: a process that is stopped between look and put is found out by the hash in the record when the artefact is
-//! read.
+//! The first artefact under a key costs no additional request. An existing artefact costs two more, and one read of
+//! the control record for all objects of a stage. An endpoint without conditional puts
+//! (`buckets.register = "dynamodb"`) gets only the check of the claim. If a process is stopped between that check and
+//! its put, the hash in the control record exposes the wrong artefact when it is read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,24 +31,25 @@ use tokio::time::sleep;
 use crate::actors::outcomes::control;
 use crate::actors::outcomes::storage;
 
-/// Times that an object may change under the hands of who holds the claim: each time somebody else has written who
-/// held it before.
+/// Number of times that an object may change while the holder of the claim tries to put it. Each change is a late put
+/// by an earlier holder of the claim.
 const MOST_CHANGES: u32 = 5;
-/// Waits after failures; their number is bounded, and so are they.
+/// Backoff after failures. The number of attempts bounds the waits.
 const BACKOFF: Backoff = Backoff::doubling(Duration::from_millis(100), Duration::MAX).with_jitter(0.0, 1.0);
 
+/// Puts artefacts on the condition that the claim is still valid.
 pub struct Fence {
     pub objects: Arc<dyn ObjectStore>,
     pub control: Arc<dyn ControlStore>,
-    /// Whether the objects' place enforces conditions of puts.
+    /// True if the object store enforces the conditions of puts.
     pub is_conditional: bool,
-    /// Objects that are put at once.
+    /// Number of objects that are put concurrently.
     pub parallel_puts: usize,
-    /// Attempts at what the network or the service fails: no client repeats a conditional put by itself.
+    /// Number of attempts when the network or the service fails. Clients do not retry conditional puts by themselves.
     pub attempts: u32,
 }
 
-/// An object on its way, and when it may be put.
+/// Holds an object to put and the condition of the put.
 struct Put {
     key: String,
     body: Bytes,
@@ -57,7 +58,7 @@ struct Put {
 }
 
 impl Fence {
-    /// Puts objects of a claimed document; the last one only if all others are there.
+    /// Puts the objects of a claimed document. The last object is put only after all others exist.
     pub async fn put_all(&self, claim: &ClaimKey, mut objects: Vec<(String, Bytes)>) -> Result<(), StageError> {
         if !self.is_conditional {
             self.demand(claim).await?;
@@ -70,7 +71,7 @@ impl Fence {
         Ok(())
     }
 
-    /// Whether the claim is still the newest one on its document.
+    /// Returns whether the claim is still the newest claim on its document.
     pub async fn holds(&self, claim: &ClaimKey) -> Result<bool, StageError> {
         match self.control.record(&claim.id).await {
             Ok(record) => Ok(rules::check_claim(Some(&record), claim).is_ok()),
@@ -79,7 +80,8 @@ impl Fence {
         }
     }
 
-    /// Fails where it is not. The pool drops the work in silence then: whoever holds the document now answers for it.
+    /// Fails if the claim is no longer valid. The pool then drops the work without an error, and the holder of the
+    /// newer claim reports the outcome.
     pub async fn demand(&self, claim: &ClaimKey) -> Result<(), StageError> {
         match self.holds(claim).await? {
             true => Ok(()),
@@ -101,24 +103,24 @@ impl Fence {
                     if failures >= self.attempts {
                         return Err(storage(error));
                     }
-                    tracing::debug!(%error, failures, "an artefact may not have been written; it is looked at");
+                    tracing::debug!(%error, failures, "artefact may not have been written; checking it");
                     sleep(BACKOFF.wait(failures - 1, fastrand::f64())).await;
                 }
                 None => {
                     changes += 1;
                     if changes >= MOST_CHANGES {
-                        let text = format!("`{}` changed {changes} times while it was to be written", first.key);
+                        let text = format!("object `{}` changed {changes} times while it was written", first.key);
                         return Err(StageError::transient("artefact_contended", text));
                     }
                 }
             }
-            // What is there now, and then the claim: in this order.
+            // Read the current tag first, then check the claim. The order matters.
             left = self.at_once(left, |put| self.look(put)).await?;
             self.demand(claim).await?;
         }
     }
 
-    /// Gives back what was not put, or may not have been.
+    /// Puts an object. Returns the object if it was not put, or may not have been put.
     async fn put(&self, put: Put) -> Result<Option<Put>, ObjectError> {
         match self.objects.put(&put.key, put.body.clone(), put.when.clone(), Durability::Rebuildable).await {
             Ok(_) => Ok(None),

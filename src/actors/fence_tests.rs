@@ -14,7 +14,7 @@ use super::*;
 const LEASE: Duration = Duration::from_secs(60);
 const KEYS: [&str; 3] = ["a", "b", "last"];
 
-/// Objects that count what is asked of them, and a pause before one of the calls.
+/// Counts the calls to an object store, and runs an action before one of them.
 struct Paused {
     objects: MemoryObjects,
     calls: AtomicUsize,
@@ -98,7 +98,7 @@ impl Fixture {
         self.control.claim(owner, LEASE, 1, None).await.unwrap().remove(0)
     }
 
-    /// The claim of one whose lease is over, and that of who took its document over.
+    /// Returns the claim of a process whose lease has expired, and the claim of its successor.
     async fn taken_over(&self) -> [Claim; 2] {
         let stalled = self.claim("stalled").await;
         self.clock.advance(2 * LEASE);
@@ -120,7 +120,7 @@ impl Fixture {
     }
 }
 
-/// What a claim leaves: nobody else leaves the same.
+/// Returns the objects that a claim puts. Each claim has different bodies.
 fn objects(claim: &Claim) -> Vec<(String, Bytes)> {
     let body = Bytes::from(format!("of epoch {}", claim.key.epoch));
     KEYS.iter().map(|key| ((*key).to_owned(), body.clone())).collect()
@@ -149,7 +149,7 @@ async fn who_lost_the_document_writes_over_nothing_of_its_successor() {
     f.assert_of(&successor, "after the late put").await;
 }
 
-/// At each of its calls, over nothing and over what was there before.
+/// Stops the process before each of its calls, with empty keys and with existing objects.
 #[tokio::test]
 async fn whenever_a_process_is_stopped_what_its_successor_has_put_stays() {
     for had_before in [false, true] {

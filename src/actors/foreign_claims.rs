@@ -1,8 +1,8 @@
-//! Documents that other processes have in hand when this one has nothing left to do.
+//! Tracks the documents that other processes still process when this process has no work left.
 //!
-//! A run that ended beside them would leave behind what a process that dies has begun: nobody would be there to take it
-//! over when its lease is over. So the run waits until each of them is done, or is its own. What others begin after
-//! that is theirs to end: a run beside a service that never rests ends all the same.
+//! If this run ended and another process died, no process would take over the documents of the dead process after
+//! their leases. The run therefore waits until each of these documents is finished or claimed by this run. Documents
+//! that other processes claim later are not awaited, so a run ends even if a service alongside is always busy.
 
 use std::collections::HashSet;
 
@@ -13,15 +13,16 @@ use crate::actors::retry_while_busy::retry_while_busy;
 use crate::messages::event::{Event, EventSink};
 use crate::supervisors::RetryOptions;
 
-/// Records looked at together.
+/// Number of records in one page.
 const PAGE: usize = 500;
 
-/// `None` before the first look.
+/// Holds the awaited documents; `None` before the first check.
 #[derive(Default)]
 pub struct ForeignClaims(Option<HashSet<DocumentId>>);
 
 impl ForeignClaims {
-    /// How many of those that were in other hands at the first look still are.
+    /// Returns how many of the documents that other processes held at the first check are still held by other
+    /// processes.
     pub async fn left(
         &mut self,
         control: &dyn ControlStore,
@@ -33,7 +34,7 @@ impl ForeignClaims {
         if let Some(awaited) = &self.0 {
             now.retain(|id| awaited.contains(id));
         } else if !now.is_empty() {
-            let text = format!("waiting for {} documents that other processes have in hand", now.len());
+            let text = format!("waiting for {} documents that other processes have claimed", now.len());
             events.emit(Event::Notice { text });
         }
         let left = now.len();

@@ -1,8 +1,8 @@
-//! Gives signs of life for the claims that this process holds, in a task of its own: a busy actor would forget to.
+//! Renews the claims that this process holds. A separate task does this, because a busy actor could be late.
 //!
-//! A renewal that the store refuses means that somebody else owns the document now; its work here is fenced at its
-//! next write. When no renewal succeeds for almost the length of a lease, nothing here may count on its claims any
-//! more, and the process ends: others take over, or its own next run does.
+//! If the store refuses a renewal, another process owns the document now, and the next write here is fenced. If no
+//! renewal succeeds for almost the length of a lease, no claim of this process can be relied on, and the process
+//! ends. Other processes then take over, or its own next run does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::actors::outcomes::{StageContext, control};
 
+/// Renews the claims at a fixed interval.
 pub struct Heartbeat {
     pub context: Arc<StageContext>,
     pub lease: Duration,
@@ -30,12 +31,12 @@ impl Heartbeat {
                     valid_from = begun;
                     for key in lost {
                         let span = self.context.claims.span(&key);
-                        span.in_scope(|| tracing::warn!(epoch = key.epoch, "a claim was taken over"));
+                        span.in_scope(|| tracing::warn!(epoch = key.epoch, "claim taken over by another process"));
                     }
                 }
                 Err(error) => {
                     let error = control(error);
-                    tracing::warn!(%error, "can't renew the claims");
+                    tracing::warn!(%error, "claims not renewed; retrying");
                     if expired(begun - valid_from, self.lease, self.interval) {
                         return Err(error);
                     }
@@ -45,7 +46,8 @@ impl Heartbeat {
     }
 }
 
-/// Whether the leases may end before the next renewal: measured from the start of the last one that succeeded.
+/// Returns whether the leases may expire before the next renewal. Measured from the start of the last successful
+/// renewal.
 fn expired(since_valid: Duration, lease: Duration, interval: Duration) -> bool {
     since_valid + interval >= lease
 }

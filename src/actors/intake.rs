@@ -1,9 +1,9 @@
-//! Looks at every file under the given paths, hashes it, and registers what is new or changed.
+//! Inspects every file under the given paths, hashes it, and registers new and changed files.
 //!
-//! Registering is durable and in batches; nothing waits in memory but one batch, so a folder of a million files costs
-//! no more memory than one of ten. What is to be done is then read from the control store, not from here.
+//! Registration is durable and done in batches. Memory holds only one batch, so a folder of a million files needs no
+//! more memory than a folder of ten. The dispatcher reads the pending work from the control store, not from here.
 //!
-//! An object whose mark says that it is what was registered is not read again.
+//! An object whose tag is the registered tag is not read again.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -30,6 +30,7 @@ use crate::intake::{IntakeOptions, Walk, WalkEntry, source};
 use crate::messages::event::{Event, EventSink};
 use crate::supervisors::RetryOptions;
 
+/// Registers files and objects as documents.
 #[derive(Clone)]
 pub struct Intake {
     pub control: Arc<dyn ControlStore>,
@@ -38,21 +39,21 @@ pub struct Intake {
     pub options: IntakeOptions,
     pub fingerprint: Sha256Hex,
     pub retry: RetryOptions,
-    /// Told after every batch: there may be work.
+    /// Notified after every batch, because there may be new work.
     pub wake: Arc<tokio::sync::Notify>,
 }
 
-/// What one run of intake is to do.
+/// Describes the paths and objects that one run of intake inspects.
 pub struct Request {
     pub walk: Walk,
     /// URIs of objects in buckets, and of prefixes, which end with a slash.
     pub objects: Vec<String>,
-    /// Folders whose vanished files leave the index; empty without `--prune`.
+    /// Folders whose missing files are removed from the index. Empty without `--prune`.
     pub prune: Vec<PathBuf>,
 }
 
 impl Intake {
-    /// Runs to the end of the walk. Dropping it loses nothing: what is registered is registered.
+    /// Runs to the end of the walk. Dropping the future loses nothing, because registrations are durable.
     pub async fn run(&self, request: Request) -> Result<(), StageError> {
         let mut seen = HashSet::new();
         let limit = self.options.max_file_bytes;
@@ -63,7 +64,7 @@ impl Intake {
                     WalkEntry::File(path) => {
                         let source = source::of_path(&path);
                         let look = tokio::task::spawn_blocking(move || look_at(&path, limit)).await;
-                        let look = look.unwrap_or_else(|e| Err(format!("looking at it failed: {e}")));
+                        let look = look.unwrap_or_else(|e| Err(format!("inspecting the file failed: {e}")));
                         (source, look.map(Looked::New))
                     }
                 }
@@ -90,7 +91,7 @@ impl Intake {
         Ok(())
     }
 
-    /// Registers the objects at a URI. One that can't be read is told, and the rest goes on.
+    /// Registers the objects at a URI. An unreadable object is reported, and the others are still registered.
     async fn objects(&self, uri: &str) -> Result<u64, StageError> {
         let (mut files, mut after) = (0, None::<String>);
         loop {
@@ -100,7 +101,7 @@ impl Intake {
                 return Ok(files);
             }
             let wanted: Vec<_> = page.into_iter().filter(|object| self.is_wanted(uri, &object.source)).collect();
-            // One that is not known for sure is read.
+            // If the lookup fails, the objects are read.
             let mut known = self.known(&wanted).await.unwrap_or_default();
             let looks = wanted.into_iter().map(|object| (known.remove(&object.source), object));
             let looked_at = stream::iter(looks)
@@ -116,8 +117,8 @@ impl Intake {
         }
     }
 
-    /// Registers what was looked at, in batches, and tells of what could not be read; `each` is shown every source that is
-    /// registered. Returns how many there were, and whether one could not be read.
+    /// Registers inspected files in batches and reports the unreadable ones. Calls `each` with every registered
+    /// source. Returns the number of files, and whether any file was unreadable.
     async fn take_in(
         &self,
         looked_at: impl Stream<Item = (String, Result<Looked, String>)>,
@@ -153,8 +154,8 @@ impl Intake {
         }
     }
 
-    /// One that is named is taken whatever it is called; of those below a prefix the ones with the right extension.
-    /// What the quarantine keeps is never taken.
+    /// Returns whether an object is ingested. An object that is named itself is ingested whatever its extension is.
+    /// Below a prefix, only objects with a known extension are ingested. Copies in the quarantine never are.
     pub fn is_wanted(&self, uri: &str, source: &str) -> bool {
         let Some((_, key)) = source::to_object(source) else { return false };
         let extension = key.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map(|(_, e)| e.to_lowercase());
@@ -162,8 +163,8 @@ impl Intake {
         !is_quarantined(key) && (known || uri == source)
     }
 
-    /// The documents, by source, of objects that are what was registered last, to be done as it would be done now: there
-    /// is nothing to be read.
+    /// Returns the documents, by source, of objects that are registered with the same content and configuration.
+    /// These objects need not be read.
     pub async fn known(
         &self,
         objects: &[Listed],
@@ -180,8 +181,10 @@ impl Intake {
         Ok(known.into_iter().map(|(_, record)| (record.source, (record.document_id, record.status))).collect())
     }
 
+    /// Opens an object, hashes it and detects its media type.
+    ///
     /// # Errors
-    /// As [`Originals::open`].
+    /// Returns the errors of [`Originals::open`], and a permanent error if the object is too large or unreadable.
     pub async fn look_at_object(&self, object: &Listed) -> Result<Look, StageError> {
         let limit = self.options.max_file_bytes;
         let unreadable = |text: String| StageError::permanent("unreadable", text);
@@ -191,7 +194,7 @@ impl Intake {
         let Original { mut file, tag } = self.originals.open(&object.source).await?;
         let name = source::file_name(&object.source);
         let look = tokio::task::spawn_blocking(move || look_at_file(&mut file, name.as_deref(), limit)).await;
-        let look = look.map_err(|e| StageError::crash("unreadable", format!("looking at it failed: {e}")))?;
+        let look = look.map_err(|e| StageError::crash("unreadable", format!("inspecting the object failed: {e}")))?;
         Ok(Look { tag, ..look.map_err(unreadable)? })
     }
 
@@ -213,7 +216,7 @@ impl Intake {
         }
     }
 
-    /// Returns how many there is something to be done for.
+    /// Registers documents. Returns the number of new and changed documents.
     pub async fn register(&self, documents: Vec<NewDocument>) -> Result<usize, ControlError> {
         if documents.is_empty() {
             return Ok(0);
@@ -247,16 +250,16 @@ impl Intake {
                 let page = retry_while_busy(&self.retry, || self.control.list(&filter, after.as_ref(), PAGE)).await?;
                 for record in &page {
                     let seen = seen.contains(&short_hash(&record.source));
-                    // What is in another document leaves with that.
+                    // A document within another document is removed with that document.
                     if record.parent.is_some() {
                         continue;
                     }
-                    // What this walk left alone (by its name, by `--exclude`) has not left the folder.
+                    // A file that this walk skipped (because of its name or `--exclude`) is still in the folder.
                     if record.status == DocumentStatus::Deleted || seen || !has_left(&record.source) {
                         continue;
                     }
                     match retry_while_busy(&self.retry, || self.control.request_delete(&record.document_id)).await {
-                        // Deleted since the page was read.
+                        // The document was deleted after the page was read.
                         Err(ControlError::Refused(_)) => continue,
                         requested => drop(requested?),
                     }
@@ -276,7 +279,8 @@ impl Intake {
     }
 }
 
-/// The next items: `most` of them, or those that come within `wait` of the first. Empty at the end.
+/// Returns the next items: at most `most`, and only items that arrive within `wait` of the first. Returns no items at
+/// the end of the stream.
 async fn batch<T>(items: &mut (impl Stream<Item = T> + Unpin), most: usize, wait: Duration) -> Vec<T> {
     let Some(first) = items.next().await else { return Vec::new() };
     let mut batch = vec![first];
@@ -289,37 +293,37 @@ async fn batch<T>(items: &mut (impl Stream<Item = T> + Unpin), most: usize, wait
     batch
 }
 
-/// Whether nothing lies at a source's path any more. What can't be looked at is taken to be there.
+/// Returns whether the file of a source no longer exists. A file that can't be inspected counts as existing.
 fn has_left(source: &str) -> bool {
     use std::io::ErrorKind::{NotADirectory, NotFound};
     let Some(path) = source::to_path(source) else { return false };
     std::fs::symlink_metadata(path).is_err_and(|e| matches!(e.kind(), NotFound | NotADirectory))
 }
 
-/// Eight bytes of a source's hash: enough to remember millions of files in a few megabytes. A collision keeps one
-/// vanished document in the index until the next run of `--prune`, at odds of one in 10^12 for a million files.
+/// Returns eight bytes of a source's hash. They suffice to remember millions of files in a few megabytes. A collision
+/// keeps one vanished document in the index until the next `--prune`. For a million files the odds are one in 10^12.
 fn short_hash(source: &str) -> u64 {
     Sha256::digest(source.as_bytes()).iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
-/// What a look at a file came to.
+/// Describes the result of an inspection.
 enum Looked {
     New(Look),
-    /// It was not read: its mark says what it is.
+    /// The object was not read, because its tag is the registered tag.
     Known(DocumentId, DocumentStatus),
 }
 
-/// A file's content in short.
+/// Summarises the content of a file.
 pub struct Look {
     pub content: Sha256Hex,
     pub bytes: u64,
     pub media_type: MediaType,
-    /// Of an object: the mark of the state that was read.
+    /// Tag of the object version that was read; `None` for a file.
     pub tag: Option<String>,
 }
 
-/// Hashes a file in one pass with flat memory. What it is, is told from its head. A file of no known type is
-/// registered all the same: extraction looks again, refuses it by name, and it stands in the quarantine for all to see.
+/// Hashes a file in one pass with constant memory, and detects its media type from its head. A file of unknown type
+/// is registered too. Extraction checks it again and refuses it by name, so that it appears in the quarantine.
 pub fn look_at(path: &Path, limit: u64) -> Result<Look, String> {
     let mut file = source::open_regular(path).map_err(|e| e.to_string())?;
     let name = path.file_name().map(|n| n.to_string_lossy());
@@ -332,7 +336,7 @@ fn look_at_file(file: &mut File, name: Option<&str>, limit: u64) -> Result<Look,
     if size > limit {
         return Err(too_large(size));
     }
-    // A file can grow faster than it is read.
+    // A file can grow while it is read.
     let (content, bytes, head) = hash(&mut file.take(limit.saturating_add(1))).map_err(|e| e.to_string())?;
     if bytes > limit {
         return Err(too_large(bytes));
@@ -341,7 +345,7 @@ fn look_at_file(file: &mut File, name: Option<&str>, limit: u64) -> Result<Look,
     Ok(Look { content, bytes, media_type, tag: None })
 }
 
-/// SHA-256, length and head of what is left of a file.
+/// Returns SHA-256, length and head of the rest of a file.
 pub fn hash(file: &mut impl Read) -> std::io::Result<(Sha256Hex, u64, Vec<u8>)> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 128 * 1024];
@@ -363,7 +367,7 @@ pub fn hash(file: &mut impl Read) -> std::io::Result<(Sha256Hex, u64, Vec<u8>)> 
     Ok((Sha256Hex::from_digest(&hasher.finalize()), bytes, head))
 }
 
-/// What a file has become since it was registered, or why that can't be told.
+/// Returns the current hash of a file, and rewinds the file.
 pub fn rehash(file: &mut File) -> Result<Sha256Hex, StageError> {
     use std::io::Seek;
     let unreadable = |e: std::io::Error| StageError::transient("unreadable", format!("the file can't be read: {e}"));
@@ -376,7 +380,7 @@ pub fn rehash(file: &mut File) -> Result<Sha256Hex, StageError> {
 mod tests {
     use super::*;
 
-    /// Every write of a registration is synced: one a file would be as slow as the disk.
+    /// Every registration is synced, so registering each file alone would be as slow as the disk.
     #[tokio::test(start_paused = true)]
     async fn files_are_registered_together_when_they_come_within_the_wait() {
         let every_10_ms = stream::iter(0..25).then(|n| async move {

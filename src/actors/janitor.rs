@@ -1,4 +1,4 @@
-//! Deletes what nobody needs any more, from time to time.
+//! Deletes vector files that no version needs any more, at regular intervals.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,13 +6,14 @@ use std::time::Duration;
 use docweir_index::retention::RetentionOptions;
 use docweir_index::{Reach, VectorStore};
 
+/// Deletes the unneeded vector files of one collection.
 pub struct Janitor {
     pub vectors: Arc<VectorStore>,
     pub options: RetentionOptions,
 }
 
 impl Janitor {
-    /// Goes on for ever. What fails is tried again at the next round: nothing waits for it.
+    /// Runs until it is dropped. A failed sweep is retried at the next interval; nothing waits for it.
     pub async fn run(&self) {
         loop {
             match self.vectors.collect(Reach::Due(self.options)).await {
@@ -24,7 +25,7 @@ impl Janitor {
                         "deleted old vector files"
                     );
                 }
-                Err(error) => tracing::warn!(%error, "old vector files were not deleted; it is tried again"),
+                Err(error) => tracing::warn!(%error, "old vector files not deleted; retrying at the next interval"),
             }
             tokio::time::sleep(Duration::from_secs(self.options.poll_seconds)).await;
         }

@@ -1,8 +1,8 @@
-//! Keeps the lease on a collection's compaction.
+//! Holds the lease on a collection's compaction.
 //!
-//! The lease only saves double work (the manifest's rules keep the data), so nothing here is allowed to be clever: who
-//! asks gets it or does not; who has it is told when it is lost; who goes away gives it back. Signs of life come from a
-//! task of their own, never from whoever does the work.
+//! The lease only prevents duplicate work; the manifest's rules protect the data. The lock can therefore be simple. A
+//! caller gets the lease or does not, is notified when the lease is lost, and releases it by dropping the guard. A
+//! separate task renews the lease, never the task that does the work.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::messages::compaction::{Acquire, LeaseGuard};
 use crate::supervisors::service::Inbox;
 
+/// Grants the lease to one caller at a time.
 pub struct Lock {
     pub register: Arc<LeaseRegister>,
     pub holder: String,
@@ -25,13 +26,13 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Answers until every sender is gone.
+    /// Answers requests until every sender is gone.
     pub async fn run(&self, inbox: &Rc<Inbox<Acquire>>) {
         while let Some(Acquire { above, answer }) = inbox.receive().await {
             let ttl = Duration::from_secs(self.options.lease_seconds);
             let taken = self.register.acquire(&self.holder, ttl, above).await;
             let taken = taken.map(|lease| lease.map(|lease| self.guard(lease))).map_err(|e| failed(&e));
-            // Whoever no longer waits drops the guard, and the lease goes back.
+            // A caller that no longer waits drops the guard, which releases the lease.
             let _ = answer.send(taken);
         }
     }
@@ -50,7 +51,7 @@ impl Lock {
     }
 }
 
-/// Renews the lease until its guard is dropped, then gives it back; cancels the guard when it is lost.
+/// Renews the lease until its guard is dropped, and then releases it. Cancels the guard's token if the lease is lost.
 async fn keep(
     register: Arc<LeaseRegister>,
     mut lease: Lease,
@@ -64,7 +65,7 @@ async fn keep(
     loop {
         tokio::select! {
             _ = &mut dropped => {
-                // Where this fails the lease ends by itself.
+                // If the release fails, the lease expires by itself.
                 let _ = register.release(&lease).await;
                 return;
             }
@@ -76,9 +77,9 @@ async fn keep(
             Err(error) => {
                 failures += 1;
                 let lost = matches!(error, LeaseError::Lost(_));
-                // The next sign of life might come too late: measured from the start of the last that was taken.
+                // The next renewal might come too late. Measured from the start of the last successful renewal.
                 let over = begun - valid_from + beat >= ttl;
-                tracing::warn!(%error, epoch = lease.record.epoch, failures, "can't renew the lease on compaction");
+                tracing::warn!(%error, epoch = lease.record.epoch, failures, "compaction lease not renewed");
                 if lost || over || failures >= options.heartbeat_failures {
                     cancelled.cancel();
                     return;

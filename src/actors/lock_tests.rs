@@ -1,4 +1,4 @@
-//! The lock under a paused clock.
+//! Tests the lock under a paused clock.
 
 use docweir_core::clock::ManualClock;
 use docweir_objects::memory::{Faults, MemoryObjects};
@@ -26,7 +26,7 @@ impl Place {
         Lock { register: self.register(), holder: holder.into(), options: CompactionOptions::default() }
     }
 
-    /// Moves both clocks.
+    /// Advances both clocks.
     async fn pass(&self, seconds: u64) {
         for _ in 0..seconds {
             self.clock.advance(Duration::from_secs(1));
@@ -44,7 +44,7 @@ async fn locally<T>(work: impl Future<Output = T>) -> T {
     tokio::task::LocalSet::new().run_until(work).await
 }
 
-/// R 4: the lock had no heartbeat and ended during a long merge.
+/// R 4: the lock had no heartbeat, so its lease expired during a long merge.
 #[tokio::test(start_paused = true)]
 async fn r04_a_lease_is_kept_for_as_long_as_the_work_takes() {
     locally(async {
@@ -79,7 +79,7 @@ async fn a_lease_that_is_taken_over_is_given_up() {
         let place = Place::new();
         let (one, two) = (place.lock("one"), place.lock("two"));
         let guard = place.take(&one).await.unwrap();
-        // This process is stopped for longer than its lease lasts; another one takes over.
+        // This process is stopped for longer than its lease lasts, and another process takes over.
         place.clock.advance(Duration::from_secs(301));
         let newer = place.take(&two).await.unwrap();
         place.pass(61).await;
@@ -102,7 +102,7 @@ async fn three_failed_signs_of_life_in_a_row_are_the_end() {
         place.pass(60).await;
         place.objects.set_faults(Faults { fail_before: 1.0, fail_read: 1.0, ..Faults::default() });
         place.pass(160).await;
-        assert!(!guard.cancelled.is_cancelled(), "counted anew after one that was taken");
+        assert!(!guard.cancelled.is_cancelled(), "the count starts again after a successful renewal");
         place.pass(30).await;
         assert!(guard.cancelled.is_cancelled());
     })

@@ -1,5 +1,5 @@
-//! Starts the services that keep a collection's files few: lock, compactor and janitor. A run has them beside its
-//! pipeline; `docweir compact` has them alone.
+//! Starts the services that keep the number of a collection's files small: lock, compactor and janitor. A run starts
+//! them alongside its pipeline; `docweir compact` starts only these services.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,23 +20,23 @@ use crate::messages::compaction::{Acquire, Compact, Compacted};
 use crate::supervisors::service::{Inbox, Running, ServiceHandle, start_service};
 use crate::supervisors::{RestartOptions, RootHandle};
 
-/// The running services. Dropping it ends them.
+/// Owns the running services. Dropping it ends them.
 pub struct MaintenanceServices {
     compactor: ServiceHandle<Compact>,
     _running: [Running; 3],
 }
 
-/// What the maintenance of any collection of a state needs.
+/// Configures the maintenance of all collections of a state.
 #[derive(Clone)]
 pub struct MaintenanceConfig {
-    /// Name of the configured collection, whose services have the plain names.
+    /// Name of the configured collection. The names of its services have no suffix.
     pub collection: String,
     pub compaction: CompactionOptions,
     pub retention: RetentionOptions,
     pub restart: RestartOptions,
     pub objects: Arc<dyn ObjectStore>,
     pub clock: SharedClock,
-    /// Holder of the leases that are taken.
+    /// Holder of the leases that the services acquire.
     pub owner: String,
 }
 
@@ -46,7 +46,7 @@ impl MaintenanceServices {
         let collection = vectors.collection();
         let key = format!("vectors/{collection}/LEASE");
         let register = Arc::new(LeaseRegister::new(config.objects.clone(), key, config.clock.clone()));
-        // Those of the configured collection are the ones that there always are.
+        // Services of the configured collection have plain names; the others name their collection.
         let name = |what: &str| match collection == config.collection {
             true => what.to_owned(),
             false => format!("{what} of {collection}"),
@@ -64,9 +64,9 @@ impl MaintenanceServices {
         Self { compactor, _running: [locking, compacting, collecting] }
     }
 
-    /// Merges what `mode` says and waits for it.
+    /// Merges files as `mode` requests, and returns the result.
     pub async fn compact(&self, mode: Mode) -> Result<Compacted, StageError> {
-        let gone = || StageError::transient("compactor_gone", "the compactor went away before it answered");
+        let gone = || StageError::transient("compactor_gone", "the compactor ended before it answered");
         let (answer, done) = oneshot::channel();
         self.compactor.send(Compact { mode, answer }).await.map_err(|_| gone())?;
         done.await.map_err(|_| gone())?

@@ -1,5 +1,5 @@
-//! The actors of Docweir: they only wire. What a stage does is in `stages`, what lasts is in `stores`, how actors live
-//! and die is in `supervisors`.
+//! Connects the parts of the pipeline: each actor passes data and does no work of a stage itself. The work is in
+//! `docweir_stages`, durable state is in `docweir_stores`, and the life cycle of actors is in `supervisors`.
 //!
 //! ```text
 //! intake ─▶ control store ─▶ dispatcher ─▶ extract ─▶ chunk ─▶ enrich ─▶ embed ─▶ load ─▶ committer ─▶ manifest

@@ -1,10 +1,11 @@
-//! What is kept of a document that could not be done: the failed artefact, the error chain, the attempts and a copy
-//! of the original, so that a person can look and a replay can go on at the failed stage.
+//! Keeps the evidence of a document that could not be processed: a failure artefact with the error chain and the
+//! attempts, and a copy of the original. A person can inspect both, and a replay can resume at the failed stage.
 //!
-//! `errors/{document}/v{version}/{stage}_{epoch}.json` tells all but the text;
-//! `input/_quarantine/{document}/v{version}/{name}` is the original. Both are durable before the control record says
-//! `QUARANTINED`, and nothing that an earlier record speaks of is taken away before that: the record's write is fenced,
-//! the deletion is not. What a crash in between leaves behind is swept away by the next run ([`QuarantineStore::sweep`]).
+//! `errors/{document}/v{version}/{stage}_{epoch}.json` describes the failure without the document's text.
+//! `input/_quarantine/{document}/v{version}/{name}` is the copy of the original. Both are durable before the control
+//! record says `QUARANTINED`. Objects of an earlier record are deleted only afterwards, because the record's write is
+//! fenced and a deletion is not. The next run deletes objects that a crash in between left behind
+//! ([`QuarantineStore::sweep`]).
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -23,17 +24,18 @@ use crate::actors::outcomes::storage;
 use crate::intake::originals::Originals;
 use crate::intake::source;
 
-/// The prefix that intake never takes anything from.
+/// Prefix of the copies of originals. Intake never ingests objects below it.
 pub const ORIGINALS: &str = "input/_quarantine";
-/// The prefix of the failed artefacts.
+/// Prefix of the failure artefacts.
 const FAILURES: &str = "errors";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QuarantineOptions {
-    /// Whether a copy of the original is kept in `input/_quarantine/`.
+    /// If true, a copy of the original is kept in `input/_quarantine/`.
     pub copy_original: bool,
-    /// Size above which the original is not copied (the record says so), in bytes.
+    /// Size of the largest original that is copied, in bytes. For a larger original, the failure artefact states why
+    /// there is no copy.
     pub max_original_bytes: u64,
 }
 
@@ -43,7 +45,7 @@ impl Default for QuarantineOptions {
     }
 }
 
-/// The failed artefact.
+/// Describes a failure, as stored in the failure artefact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
     pub document_id: DocumentId,
@@ -52,18 +54,18 @@ pub struct Failure {
     pub content_sha256: Sha256Hex,
     pub stage: Stage,
     pub error: StageError,
-    /// Failed attempts at the stage, the last included.
+    /// Number of failed attempts at the stage, including the last one.
     pub attempts: u32,
     pub quarantined_at: String,
-    /// The failed stage's input, if it was an artefact: what a replay starts from.
+    /// Input artefact of the failed stage, from which a replay starts. `None` if the input was the original.
     pub input: Option<StageOutput>,
     pub original: Option<String>,
-    /// Why there is no copy of the original, if there is none.
+    /// Reason why there is no copy of the original; `None` if there is a copy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub original_missing: Option<String>,
 }
 
-/// Keys of what was kept.
+/// Holds the keys of the objects that the quarantine keeps for a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
     pub artefact: String,
@@ -75,17 +77,18 @@ impl Kept {
         self.artefact == key || self.original.as_deref() == Some(key)
     }
 
-    /// The document that a key under `prefix` (`errors/`, `input/_quarantine/`) belongs to.
+    /// Returns the document that a key under `prefix` (`errors/`, `input/_quarantine/`) belongs to.
     fn document(key: &str, prefix: &str) -> Option<DocumentId> {
         DocumentId::parse(key.strip_prefix(prefix)?.split('/').next()?)
     }
 
-    /// The version in a key under the document's `prefix`.
+    /// Returns the version in a key under the document's `prefix`.
     fn version(key: &str, prefix: &str) -> Option<Version> {
         key.strip_prefix(prefix)?.split('/').next()?.strip_prefix('v')?.parse().ok()
     }
 }
 
+/// Stores failure artefacts and copies of originals.
 pub struct QuarantineStore {
     objects: Arc<dyn ObjectStore>,
     originals: Arc<dyn Originals>,
@@ -103,7 +106,8 @@ impl QuarantineStore {
         Self { objects, originals, clock, options }
     }
 
-    /// Writes everything durably. An original that can't be copied (gone, too large) is said so in the artefact.
+    /// Writes the failure artefact and the copy durably. If the original can't be copied (missing, too large), the
+    /// artefact states the reason.
     pub async fn keep(
         &self,
         claim: &Claim,
@@ -130,7 +134,7 @@ impl QuarantineStore {
             original: original.clone(),
             original_missing,
         };
-        // The epoch keeps a superseded claim from writing over what its successor keeps.
+        // The epoch prevents a superseded claim from overwriting its successor's artefact.
         let ClaimKey { id, version, epoch } = &claim.key;
         let artefact = format!("{FAILURES}/{id}/v{version}/{}_{epoch}.json", stage.name());
         let body = serde_json::to_vec_pretty(&failure).unwrap_or_default();
@@ -138,20 +142,20 @@ impl QuarantineStore {
         Ok(Kept { artefact, original })
     }
 
-    /// Takes kept things away that no record speaks of any more. A failure is logged and not told: the record is
-    /// written, and the next run's sweep finds them.
+    /// Deletes objects that no control record refers to any more. A failure is only logged: the record is already
+    /// written, and the sweep of the next run deletes the objects.
     pub async fn forget<'k>(&self, keys: impl IntoIterator<Item = &'k String>) {
         for key in keys {
             if let Err(error) = self.objects.delete(key).await {
-                // Its last part is the name that somebody gave to the file.
+                // The last part of the key is the file's name, which is not logged.
                 let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
                 let error = error.to_string().replace(key.as_str(), folder);
-                tracing::warn!(folder, error, "what the quarantine kept can't be taken away; the next run tries again");
+                tracing::warn!(folder, error, "quarantine object not deleted; the next run retries");
             }
         }
     }
 
-    /// Takes away what was kept of a deleted document's versions up to this one.
+    /// Deletes the objects of a deleted document's versions, up to and including `through`.
     pub async fn forget_all(&self, id: &DocumentId, through: Version) -> Result<(), ObjectError> {
         for prefix in [format!("{FAILURES}/{id}/"), format!("{ORIGINALS}/{id}/")] {
             let mut pages = Pages::new(self.objects.as_ref(), prefix.as_str());
@@ -164,9 +168,10 @@ impl QuarantineStore {
         Ok(())
     }
 
-    /// Takes away what no control record speaks of: a process died after it had kept something and before the record
-    /// said so, or after the record had said otherwise and before it was gone. Only for who holds the state folder's
-    /// lock, before any work begins. Returns how many were taken away.
+    /// Deletes objects that no control record refers to. A process leaves such objects if it dies between writing an
+    /// object and writing the record. It also leaves them if it dies between changing the record and deleting the
+    /// object. Call this only while holding the lock of the state folder, before any work begins. Returns the number
+    /// of deleted objects.
     pub async fn sweep(&self, control: &dyn ControlStore) -> Result<u64, StageError> {
         let mut swept = 0;
         for prefix in [format!("{FAILURES}/"), format!("{ORIGINALS}/")] {
@@ -220,7 +225,7 @@ enum Copy {
     Failed(ObjectError),
 }
 
-/// The file as it is now, never more than the limit: it may have grown since it was registered.
+/// Reads the current file, up to the limit. The file may have grown since its registration.
 fn read_limited(file: std::fs::File, limit: u64) -> std::io::Result<Vec<u8>> {
     use std::io::Read;
     let mut body = Vec::new();
@@ -228,13 +233,14 @@ fn read_limited(file: std::fs::File, limit: u64) -> std::io::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// The path of a source; of an object its key.
+/// Returns the path of a file, or the key of an object.
 fn source_path(uri: &str) -> PathBuf {
     let object = || source::to_object(uri).map(|(_, key)| PathBuf::from(key));
     source::to_path(uri).or_else(object).unwrap_or_default()
 }
 
-/// The file's name with what an object key may not hold percent-encoded; long names cut in front of the extension.
+/// Returns the file's name for use in an object key. Characters that a key may not contain are percent-encoded. A
+/// long name is replaced by `original` and the extension.
 fn object_name(path: &Path) -> String {
     let name = path.file_name().map(|n| n.as_bytes().to_vec()).unwrap_or_default();
     let encoded = source::of_path(Path::new(std::ffi::OsStr::from_bytes(&name)));

@@ -1,4 +1,5 @@
-//! Takes records in: a file of JSON lines into items that are to be embedded. Tables have an intake of their own (`table_intake.rs`).
+//! Ingests a file of JSON lines: reads its records and enqueues their items for embedding. Tables are ingested by
+//! `table_intake.rs`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,39 +15,40 @@ use tokio::sync::mpsc;
 use crate::intake::source;
 use crate::messages::event::{Event, EventSink};
 
-/// Records that wait to be put down: a hostile one may have items of some 60 MiB.
+/// Number of read records that wait to be enqueued. A hostile record may have items of some 60 MiB.
 const QUEUE: usize = 4;
-/// Memory of the items put down in one step, in bytes.
+/// Memory of the items that are enqueued in one step, in bytes.
 const STEP_BYTES: usize = 8 << 20;
-/// Items put down in one step.
+/// Number of items that are enqueued in one step.
 const STEP: usize = 2_000;
 
-/// Files and tables of records, and what they are.
+/// Lists files and tables of records, and describes the shape of the records.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordsRequest {
     pub files: Vec<PathBuf>,
     /// Names of tables in DynamoDB.
     pub tables: Vec<String>,
     pub shape: Shape,
-    /// Where records of a shape of one's own come into.
+    /// Collection for records of a custom shape.
     pub collection: String,
 }
 
+/// Reads records and enqueues their items.
 #[derive(Clone)]
 pub struct RecordsIntake {
     pub batches: Arc<dyn Batches>,
     pub embedder: Arc<dyn Embedder>,
     pub events: Arc<dyn EventSink>,
     pub options: RecordsOptions,
-    /// Longest text that one request may hold, in tokens; `None` where longer ones are embedded in parts.
+    /// Longest text of one request, in tokens. `None` if longer texts are embedded in parts.
     pub most_tokens: Option<u64>,
-    /// Something was put down.
+    /// Called after items were enqueued.
     pub asked: Arc<dyn Fn() + Send + Sync>,
 }
 
 type Read = (u64, Result<Vec<Item>, RecordError>);
 
-/// Records that are to be put down in one step.
+/// Collects items that are enqueued in one step.
 #[derive(Default)]
 pub(super) struct Gathered {
     of_space: BTreeMap<Space, Vec<NewItem>>,
@@ -55,7 +57,7 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
-    /// Whether it is time to put them down.
+    /// Returns whether the collected items should be enqueued now.
     pub(super) fn is_full(&self) -> bool {
         self.items >= STEP || self.bytes >= STEP_BYTES
     }
@@ -111,7 +113,7 @@ impl RecordsIntake {
         self.events.emit(Event::RecordRefused { source: uri.to_owned(), line, reason });
     }
 
-    /// Why it can't be taken in, if it can't.
+    /// Adds an item to the collected items. Returns the reason if the item can't be ingested.
     pub(super) fn add(
         &self,
         item: Item,
@@ -123,7 +125,7 @@ impl RecordsIntake {
         let tokens = self.embedder.count_tokens(&item.input) as u64;
         if let Some(most) = self.most_tokens.filter(|most| tokens > *most && !item.noise) {
             return Err(format!(
-                "its text has {tokens} tokens and one request takes {most}: shorten it, or embed it live"
+                "the text has {tokens} tokens, but a request takes at most {most}; shorten it or embed it live"
             ));
         }
         let collection = item.kind.collection().unwrap_or(collection).to_owned();
@@ -139,7 +141,7 @@ impl RecordsIntake {
             let bytes =
                 found.saturating_add(item.input.len()).saturating_add(2 * item.key.len()).saturating_add(origin);
             if bytes > most {
-                return Err(format!("it has {bytes} bytes and its store takes {most}: shorten it"));
+                return Err(format!("the item has {bytes} bytes, but the store takes at most {most}; shorten it"));
             }
         }
         let new = NewItem { key: item.key, input: item.input, tokens, noise: item.noise, shown, origin };
@@ -161,7 +163,7 @@ impl RecordsIntake {
     }
 }
 
-/// The collections that a request's records come into.
+/// Returns the collections in which a request's records are stored.
 pub fn collections(request: &RecordsRequest) -> Vec<String> {
     match request.shape {
         Shape::Receipts => {

@@ -1,10 +1,11 @@
-//! Looks for money that others have set aside and will not settle, from time to time.
+//! Marks reservations of dead processes as in doubt, at regular intervals.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use docweir_stores::ledger::Ledger;
 
+/// Sweeps a ledger that several processes share.
 pub struct ReservationSweeper {
     pub ledger: Arc<dyn Ledger>,
     pub run: String,
@@ -12,7 +13,7 @@ pub struct ReservationSweeper {
 }
 
 impl ReservationSweeper {
-    /// Goes on for ever. What fails is tried again at the next round: nothing waits for it.
+    /// Runs until it is dropped. A failed sweep is retried at the next interval; nothing waits for it.
     pub async fn run(&self) {
         loop {
             tokio::time::sleep(self.interval).await;
@@ -20,9 +21,9 @@ impl ReservationSweeper {
                 Ok(0) => {}
                 Ok(calls) => tracing::warn!(
                     calls,
-                    "a process ended while calls were under way: nobody knows whether they were charged"
+                    "a process ended during its calls; their charges are in doubt"
                 ),
-                Err(error) => tracing::warn!(%error, "can't look for what others left in the ledger"),
+                Err(error) => tracing::warn!(%error, "reservations not swept; retrying at the next interval"),
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Waiting for a control store that is busy: somebody else holds it for longer than one operation waits.
+//! Retries operations while the control store is busy, that is while another process holds it for longer than one
+//! operation waits.
 
 use docweir_core::error::{ErrorClass, StageError};
 use docweir_stores::control::ControlError;
@@ -7,7 +8,7 @@ use tokio::time::sleep;
 use crate::actors::outcomes::control;
 use crate::supervisors::{Decision, RetryOptions, decide};
 
-/// Tries again while the store is busy, as often as failures of the system are let to follow one another.
+/// Retries the operation while the store is busy, up to the limit on consecutive system failures.
 pub async fn retry_while_busy<T>(
     options: &RetryOptions,
     mut op: impl AsyncFnMut() -> Result<T, ControlError>,
@@ -22,7 +23,7 @@ pub async fn retry_while_busy<T>(
         let error = StageError { class: ErrorClass::System, ..control(ControlError::Busy(text)) };
         match decide(options, &error, 0, in_a_row) {
             Decision::Retry { wait, .. } => {
-                tracing::warn!(%busy, wait_seconds = wait.as_secs_f64(), "waiting for the control store");
+                tracing::warn!(%busy, wait_seconds = wait.as_secs_f64(), "control store busy; retrying");
                 sleep(wait).await;
             }
             Decision::Quarantine | Decision::Escalate => return Err(busy),

@@ -1,4 +1,4 @@
-//! Adds up what happened in a run, for the summary and the exit code.
+//! Adds up the events of a run, for the summary and the exit code.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,16 +9,18 @@ use serde::Serialize;
 
 use crate::messages::event::Event;
 
-/// Reasons listed one by one in the summary; the rest is counted. `docweir quarantine list` has them all.
+/// Number of reasons that the summary lists. Further ones are only counted; `docweir quarantine list` shows all of
+/// them.
 const LISTED: usize = 1_000;
 
+/// Summarises a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct RunSummary {
     pub files: u64,
     pub registered: u64,
     pub unchanged: u64,
     pub resumed: u64,
-    /// Completed in this run, replaced ones included.
+    /// Number of documents completed in this run, including replaced ones.
     pub completed: u64,
     pub replaced: u64,
     pub deleted: u64,
@@ -26,9 +28,9 @@ pub struct RunSummary {
     pub parked: u64,
     pub superseded: u64,
     pub quarantined: Vec<Rejected>,
-    /// Quarantined ones beyond those listed.
+    /// Number of quarantined documents that are not listed.
     pub quarantined_unlisted: u64,
-    /// Quarantined in an earlier run and unchanged since.
+    /// Number of documents that were quarantined in an earlier run and are unchanged since.
     pub still_quarantined: u64,
     pub unreadable: Vec<Unreadable>,
     pub unreadable_unlisted: u64,
@@ -38,18 +40,18 @@ pub struct RunSummary {
     pub tokens: u64,
     pub cached_tokens: u64,
     pub cost_usd: f64,
-    /// Documents that wait for something outside, and for what.
+    /// Documents that wait for an outside event, each with the kind of event.
     #[serde(skip)]
     pub waiting: HashMap<DocumentId, Outside>,
     #[serde(skip_serializing_if = "Records::is_none")]
     pub records: Records,
     #[serde(skip_serializing_if = "BatchCounts::is_none")]
     pub batches: BatchCounts,
-    /// What readers of the result should know, and of how many documents it is true.
+    /// Notes for readers of the result, each with the number of documents that it applies to.
     pub notes: BTreeMap<String, u64>,
 }
 
-/// What a document waits for.
+/// Names the outside event that a document waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outside {
     Batch,
@@ -57,21 +59,21 @@ pub enum Outside {
     Other,
 }
 
-/// What became of records.
+/// Counts records by outcome.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Records {
     pub new: u64,
     pub changed: u64,
     pub unchanged: u64,
-    /// Kept and not embedded; of all of them.
+    /// Number of noise records, which are kept and not embedded. Included in `new`, `changed` and `unchanged`.
     pub noise: u64,
     pub refused: Vec<RefusedRecord>,
-    /// Beyond those listed.
+    /// Number of refused records that are not listed.
     pub refused_unlisted: u64,
     pub stored: u64,
-    /// Refused by the provider for good.
+    /// Number of records that the provider refused permanently.
     pub failed: u64,
-    /// Refused in an earlier run, and unchanged since.
+    /// Number of records that were refused in an earlier run and are unchanged since.
     pub still_failed: u64,
 }
 
@@ -85,6 +87,7 @@ impl Records {
     }
 }
 
+/// Describes a record that could not be ingested.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RefusedRecord {
     pub source: String,
@@ -92,12 +95,12 @@ pub struct RefusedRecord {
     pub reason: String,
 }
 
-/// Batches of this run.
+/// Counts the batches of this run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct BatchCounts {
     pub submitted: u64,
     pub ended: u64,
-    /// Items whose results were not used: they changed, or were deleted, since they were sent.
+    /// Number of items whose results were discarded, because the items changed or were deleted after they were sent.
     pub stale: u64,
 }
 
@@ -107,6 +110,7 @@ impl BatchCounts {
     }
 }
 
+/// Describes a document that was quarantined.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rejected {
     pub document: DocumentId,
@@ -115,6 +119,7 @@ pub struct Rejected {
     pub error: StageError,
 }
 
+/// Describes a file that could not be read.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Unreadable {
     pub source: String,
@@ -137,7 +142,7 @@ impl RunSummary {
                 }
             }
             Event::IntakeFinished { files } => self.files += files,
-            // One that was parked in this run was counted when it came.
+            // A document that was parked in this run has been counted already.
             Event::Resumed { document, .. } => self.resumed += u64::from(!self.unpark(document)),
             Event::StageCompleted { metrics, .. } => {
                 let count = |name: &str| metrics.get(name).copied().unwrap_or_default();
@@ -201,7 +206,7 @@ impl RunSummary {
             Event::BatchEnded { space, stored, failed, stale, tokens, cost_usd, .. } => {
                 self.batches.ended += 1;
                 self.batches.stale += stale;
-                // What texts of documents cost is told by the documents that they were for.
+                // The cost of documents' texts is counted with the documents.
                 if space != DOCUMENTS {
                     self.records.stored += stored;
                     self.records.failed += failed;
@@ -213,14 +218,14 @@ impl RunSummary {
         }
     }
 
-    /// Whether it was parked in this run.
+    /// Stops counting a document as parked. Returns whether it was parked in this run.
     fn unpark(&mut self, document: &DocumentId) -> bool {
         let parked = self.waiting.remove(document).is_some();
         self.parked = self.waiting.len() as u64;
         parked
     }
 
-    /// Documents that wait for this.
+    /// Returns the number of documents that wait for this kind of event.
     pub fn parked_for(&self, what: Outside) -> u64 {
         self.waiting.values().filter(|w| **w == what).count() as u64
     }
@@ -233,7 +238,7 @@ impl RunSummary {
         self.unreadable.len() as u64 + self.unreadable_unlisted
     }
 
-    /// Everything that was asked for is in the index.
+    /// Returns whether everything that was requested is in the index.
     pub fn all_well(&self) -> bool {
         self.quarantined_now() + self.still_quarantined + self.unreadable_now() == 0
             && self.records.refused_now() + self.records.failed + self.records.still_failed == 0
@@ -250,8 +255,8 @@ impl Outside {
     }
 }
 
-/// A note without its figures and places: what many documents have in common, so that there are few kinds however many
-/// documents there are.
+/// Returns a note without its numbers and positions. Notes that many documents have in common then share one kind, so
+/// the number of kinds stays small.
 fn kind(note: &str) -> String {
     let head = note.split(": ").next().unwrap_or_default();
     let figure = |word: &&str| !word.trim_matches(|c: char| !c.is_alphanumeric()).bytes().all(|b| b.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! The chunking pool's worker. CPU work on the blocking pool; the cancel token ends it between blocks.
+//! Runs the chunking stage. The work runs on a blocking thread, and the cancel token ends it between blocks.
 
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use crate::actors::timer::Timer;
 use crate::messages::job::{Input, Job, StageResult};
 use crate::supervisors::{AttemptOutcome, Cancel, Stage, Work};
 
+/// Configures the chunking pool and creates its workers.
 pub struct ChunkStage {
     pub context: Arc<StageContext>,
     pub options: ChunkOptions,
@@ -78,7 +79,7 @@ impl ChunkWorker {
         });
         let chunks = work
             .await
-            .map_err(|_| StageError::crash("chunking_panicked", "chunking panicked; the log says where"))??;
+            .map_err(|_| StageError::crash("chunking_panicked", "chunking panicked; see the log for the location"))??;
         let output = self.context.artefacts.put_chunks(claim, &chunks, self.clock.now()).await?;
         let metrics = [("chunks_created".to_owned(), chunks.chunks.len() as f64)].into();
         let next = Some(Input::Chunks(Arc::new(chunks)));

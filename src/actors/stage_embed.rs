@@ -1,4 +1,4 @@
-//! The embedding pool's worker.
+//! Runs the embedding stage.
 
 use std::sync::Arc;
 
@@ -19,13 +19,14 @@ use crate::actors::timer::Timer;
 use crate::messages::job::{Input, Job, StageResult};
 use crate::supervisors::{AttemptOutcome, Cancel, Stage, Work};
 
+/// Configures the embedding pool and creates its workers.
 pub struct EmbedStage {
     pub context: Arc<StageContext>,
     pub embedder: Arc<dyn Embedder>,
     pub cache: Arc<dyn EmbeddingCache>,
     pub in_flight: InFlight,
     pub options: EmbedOptions,
-    /// Where texts wait for a batch, if there are batches.
+    /// Store of texts that wait for a batch; `None` if there are no batches.
     pub batches: Option<Arc<dyn DocumentTexts>>,
     pub clock: SharedClock,
 }
@@ -67,7 +68,8 @@ impl Work<Job, StageResult, Resume> for EmbedWorker {
         };
         match self.embed(&job.claim, chunks, cancel).await {
             Ok(result) => AttemptOutcome::Done(result),
-            // Money is no failure of the document's: it waits, and the next run with a budget goes on with it.
+            // A spent budget is no failure of the document. The document is parked, and the next run with a budget
+            // resumes it.
             Err(error) if error.code == BUDGET_SPENT => {
                 AttemptOutcome::Parked { reason: error.message, resume: Resume::On(BUDGET_SPENT.to_owned()) }
             }
@@ -88,7 +90,8 @@ impl EmbedWorker {
         let document = embed_document(embedder, cache, &self.in_flight, chunks.clone(), &self.options, call).await?;
         let output = self.context.artefacts.put_embedded(claim, &document, self.clock.now()).await?;
         if let Some(batches) = &self.batches {
-            // Durable now: what waited for it may go.
+            // The artefact is written, so the document no longer needs the vectors that the store of batches keeps
+            // for it.
             batches.taken(claim.key.id.as_str()).await?;
         }
         let usage = document.usage;

@@ -1,4 +1,4 @@
-//! The enrichment pool's worker.
+//! Runs the enrichment stage.
 
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use crate::actors::timer::Timer;
 use crate::messages::job::{Input, Job, StageResult};
 use crate::supervisors::{AttemptOutcome, Cancel, Stage, Work};
 
+/// Configures the enrichment pool and creates its workers.
 pub struct EnrichStage {
     pub context: Arc<StageContext>,
     pub enricher: Arc<dyn Enricher>,
@@ -51,7 +52,8 @@ impl Work<Job, StageResult, Resume> for EnrichWorker {
         };
         match self.enrich(&job.claim, chunks, cancel).await {
             Ok(result) => AttemptOutcome::Done(result),
-            // Money is no failure of the document's: it waits, and the next run with a budget goes on with it.
+            // A spent budget is no failure of the document. The document is parked, and the next run with a budget
+            // resumes it.
             Err(error) if error.code == BUDGET_SPENT => {
                 AttemptOutcome::Parked { reason: error.message, resume: Resume::On(BUDGET_SPENT.to_owned()) }
             }

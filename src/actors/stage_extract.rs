@@ -1,4 +1,4 @@
-//! The extraction pool's worker: one child process each.
+//! Runs the extraction stage. Each worker has its own child process.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -20,15 +20,16 @@ use crate::intake::source;
 use crate::messages::job::{Input, Job, StageResult};
 use crate::supervisors::{AttemptOutcome, Cancel, Stage, Work};
 
+/// Configures the extraction pool and creates its workers.
 pub struct ExtractStage {
     pub context: Arc<StageContext>,
     pub originals: Arc<dyn Originals>,
     pub options: ExtractOptions,
     pub program: ChildProgram,
     pub wake: Arc<tokio::sync::Notify>,
-    /// Times that a document's file may have changed between its registration and its reading, in one run.
+    /// Number of times, in one run, that a document's file may change between its registration and its reading.
     pub max_changes: u32,
-    /// How often it did.
+    /// Number of changes so far, by document.
     pub changes: Arc<DashMap<DocumentId, u32>>,
 }
 
@@ -48,7 +49,7 @@ impl Stage for ExtractStage {
         }))
     }
 
-    /// A child process dies with the future that listens to it.
+    /// Returns `false`, because the child process dies with the future that listens to it.
     fn may_leave_threads(&self) -> bool {
         false
     }
@@ -86,15 +87,15 @@ impl ExtractWorker {
         let document = self.extractor.extract(file, InputHint { media_type: Some(media_type), name }, cancel).await?;
         let artefacts: &Artefacts = &self.context.artefacts;
         let output = artefacts.put_extracted(claim, &document).await?;
-        // Nothing takes images out yet, and who reads the former system's records looks for their number.
+        // Images are not extracted yet, but readers of the former system's records expect their number.
         let metrics = [("pages_extracted", document.pages.len() as f64), ("images_extracted", 0.0)];
         let metrics = metrics.into_iter().map(|(name, number)| (name.to_owned(), number)).collect();
         let next = Some(Input::Extracted(Arc::new(document)));
         Ok(StageResult { output: Some(output), metrics, duration: timer.elapsed(), next, children: Vec::new() })
     }
 
-    /// The file with the very content that was registered. One that has changed since is registered anew, which ends
-    /// this claim: nothing is ever indexed under another content's hash.
+    /// Opens the file if it still has the registered content. A file that has changed is registered again, which ends
+    /// this claim. Content is therefore never indexed under the hash of other content.
     async fn open(&self, claim: &Claim) -> Result<(File, Vec<u8>), StageError> {
         let Original { mut file, tag } = self.originals.open(&claim.source).await?;
         let opened = tokio::task::spawn_blocking(move || -> Result<_, StageError> {
@@ -128,14 +129,14 @@ impl ExtractWorker {
             };
             if changes > self.max_changes {
                 let text =
-                    format!("the file changed {changes} times before it could be read: take it in when it rests");
+                    format!("the file changed {changes} times before it was read; ingest it once it is stable");
                 return Err(StageError::permanent("source_unstable", text));
             }
             self.context.control.register(vec![document]).await.map_err(control)?;
             self.wake.notify_one();
             return Err(StageError::transient(
                 "source_changed",
-                "the file changed while it waited; it was registered anew",
+                "the file changed after its registration; it was registered again",
             ));
         }
         Ok((file, head))

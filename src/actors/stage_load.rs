@@ -1,4 +1,4 @@
-//! The loading pool's worker: hands the rows to the committer and waits for the manifest that shows them.
+//! Runs the loading stage: sends the rows to the committer, and waits for the manifest that makes them visible.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +18,12 @@ use crate::messages::job::{Input, Job, StageResult};
 use crate::supervisors::service::ServiceHandle;
 use crate::supervisors::{AttemptOutcome, Cancel, InFlightTable, Stage, Work};
 
+/// Configures the loading pool and creates its workers.
 pub struct LoadStage {
     pub committer: ServiceHandle<Commit>,
     pub model: ModelIdentity,
     pub target: Capabilities,
-    /// Where all documents of this process are.
+    /// In-flight table of all pools of this process.
     pub in_flight: Arc<InFlightTable>,
 }
 
@@ -40,7 +41,7 @@ impl Stage for LoadStage {
         }))
     }
 
-    /// Only waits.
+    /// Returns `false`, because a worker of this stage only waits.
     fn may_leave_threads(&self) -> bool {
         false
     }
@@ -71,11 +72,11 @@ impl LoadWorker {
             self.alone(claim).await;
         }
         let write = write(claim, input)?;
-        // A document that can't be stored is found out here, before it shares a commit with others.
+        // A document that can't be stored is refused here, before it shares a commit with others.
         write.check(&self.model, &self.target)?;
         let (rows, bytes) = (write.rows().len(), write.weight_bytes());
         let (answer, committed) = oneshot::channel();
-        let closed = || StageError::transient("committer_gone", "the committer went away before it answered");
+        let closed = || StageError::transient("committer_gone", "the committer ended before it answered");
         self.committer.send(Commit { write, claim: claim.key.clone(), bytes, answer }).await.map_err(|_| closed())?;
         let committed = committed.await.map_err(|_| closed())??;
         tracing::debug!(manifest = committed.manifest_version, rows, "visible");
@@ -83,8 +84,9 @@ impl LoadWorker {
         Ok(StageResult { output: None, metrics, duration: timer.elapsed(), next: None, children: Vec::new() })
     }
 
-    /// Waits until no other job of the document is under way. Its claim is void, but what it is writing is not
-    /// fenced: an artefact that came after the document's were taken away would stay.
+    /// Waits until no other job of the document is running. The claim of such a job is void, but its writes of
+    /// artefacts are not fenced. An artefact that was written after the deletion of the document's artefacts would
+    /// remain.
     async fn alone(&self, claim: &Claim) {
         const LOOK: Duration = Duration::from_millis(20);
         let id = claim.key.id.as_str();
@@ -94,7 +96,7 @@ impl LoadWorker {
     }
 }
 
-/// The rows of the claim's version, or its tombstone.
+/// Returns the rows of the claim's version, or its tombstone.
 fn write(claim: &Claim, input: &Input) -> Result<Write, StageError> {
     let (document_id, version) = (claim.key.id.clone(), claim.key.version);
     match input {

@@ -1,8 +1,9 @@
-//! Takes in what a table of the user's asks to be embedded: found by its index, read as it is now, put down, and then
-//! said to be `PENDING` there.
+//! Ingests records from a user's table. An index names the items that request an embedding. Each item is read again,
+//! enqueued, and then marked `PENDING` in the table.
 //!
-//! Whoever dies between the last two leaves items that ask again, and are the same. What can't be taken in is `FAILED`
-//! there until somebody asks again; a word whose line is not there is left, as its line may still come.
+//! If the process dies between the last two steps, the items request an embedding again and are recognised as
+//! unchanged. An item that can't be ingested is marked `FAILED`, until the user requests an embedding again. A word
+//! without its line is left as it is, because the line may still arrive.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
@@ -20,40 +21,42 @@ use serde_json::{Map, Value};
 
 use crate::actors::records_intake::{Gathered, RecordsIntake, RecordsRequest};
 
-/// Receipts that are read at once.
+/// Number of receipts that are read concurrently.
 const READS: usize = 8;
-/// Items that are marked at once.
+/// Number of items that are marked concurrently.
 const MARKS: usize = 16;
-/// Records that are read together.
+/// Number of records that are read in one call.
 const PART: usize = 100;
-/// Receipts, and words without lines, that are remembered at most.
+/// Largest number of receipts, and of refused keys, that are remembered.
 const REMEMBERED: usize = 100_000;
 
+/// Reads tables and enqueues the items that request an embedding.
 pub struct TableIntake {
     pub records: RecordsIntake,
     pub tables: Arc<LazyTables>,
     pub options: TableOptions,
-    /// What people were told of once.
+    /// Items whose refusal was already reported.
     pub told: RefCell<HashSet<String>>,
 }
 
-/// One look into one table.
+/// Holds the state of one pass over one table.
 struct Look<'a> {
     table: &'a str,
     uri: String,
     tables: &'a dyn RecordTable,
     request: &'a RecordsRequest,
     gathered: Gathered,
-    /// What is to be marked when what was gathered is put down.
+    /// Items to mark in the table once the collected items are enqueued.
     marks: Vec<(ItemKey, Vec<Test>)>,
-    /// Receipts that were read in this look.
+    /// Receipts that were read in this pass.
     seen: HashSet<ReceiptKey>,
-    /// Records that may still be taken in.
+    /// Number of records that may still be ingested.
     room: u64,
 }
 
 impl TableIntake {
-    /// Looks into each table once, to the end of what asks; or until so many records wait in all.
+    /// Makes one pass over each table. A pass ends when no more items request an embedding, or when `most_waiting`
+    /// records wait in total.
     pub async fn run(&self, request: &RecordsRequest, most_waiting: Option<u64>) -> Result<(), StageError> {
         for table in &request.tables {
             let waiting = match most_waiting {
@@ -95,14 +98,14 @@ impl TableIntake {
         self.put(&mut look).await
     }
 
-    /// Lines and words, each with its whole receipt.
+    /// Ingests lines and words, each with its whole receipt.
     async fn receipts(&self, keys: &[ItemKey], look: &mut Look<'_>) -> Result<(), StageError> {
         let mut receipts: BTreeMap<ReceiptKey, &ItemKey> = BTreeMap::new();
         for key in keys {
             match ReceiptKey::of(&key.joined()) {
                 Some(receipt) => _ = receipts.entry(receipt).or_insert(key),
                 None => {
-                    let reason = "its key is no line's and no word's: it is left as it is";
+                    let reason = "the key names neither a line nor a word; the item is left unchanged";
                     self.refuse_once(&look.uri, &key.joined(), reason);
                 }
             }
@@ -140,7 +143,7 @@ impl TableIntake {
         match assemble(receipt, parts, &self.options.status, &self.records.options) {
             Ok(Assembled { items, orphans }) => {
                 for key in orphans.iter().filter(|key| held.get(key.as_str()).is_some_and(asks)) {
-                    self.refuse_once(&look.uri, key, "its line is not there: it is taken in when it is");
+                    self.refuse_once(&look.uri, key, "its line is missing; the word is ingested once the line exists");
                 }
                 for item in items {
                     if let Some(own) = held.get(&item.key).filter(|held| asks(held)) {
@@ -161,7 +164,7 @@ impl TableIntake {
 
     async fn items(&self, keys: &[ItemKey], look: &mut Look<'_>) -> Result<(), StageError> {
         for part in keys.chunks(PART) {
-            // An index may name one twice, while it changes.
+            // An index may name an item twice while the item changes.
             let mut seen = HashSet::new();
             let part: Vec<ItemKey> = part.iter().filter(|key| seen.insert(*key)).cloned().collect();
             let read = look.tables.read(look.table, &part).await?;
@@ -189,7 +192,7 @@ impl TableIntake {
         Ok(())
     }
 
-    /// One that asks to be embedded.
+    /// Ingests an item that requests an embedding, or marks it as failed.
     async fn item(
         &self,
         item: Item,
@@ -206,7 +209,7 @@ impl TableIntake {
         match self.records.add(item, &look.request.collection, &look.uri, origin, &mut look.gathered) {
             Ok(()) => {
                 look.room = look.room.saturating_sub(1);
-                // Noise has come to its end already.
+                // Noise is not embedded, so it is already finished.
                 if !noise {
                     look.marks.push((held.key.clone(), tests));
                 }
@@ -219,7 +222,7 @@ impl TableIntake {
         Ok(())
     }
 
-    /// Puts down what was gathered; then its table may know.
+    /// Enqueues the collected items, and then marks them in the table.
     async fn put(&self, look: &mut Look<'_>) -> Result<(), StageError> {
         self.records.put(&mut look.gathered).await?;
         failpoint::reach("table.put", look.table);
@@ -227,13 +230,13 @@ impl TableIntake {
         let pending = Mark::status(PENDING);
         let marks = std::mem::take(&mut look.marks);
         let marks = marks.iter().map(|(key, tests)| tables.mark(table, key, tests, &pending));
-        // One that has changed or gone meanwhile, or is done already, is as it should be.
+        // An item that has changed, is gone, or is finished meanwhile needs no mark.
         stream::iter(marks).buffer_unordered(MARKS).try_for_each(async |_| Ok(())).await?;
         failpoint::reach("table.marked", look.table);
         Ok(())
     }
 
-    /// It asks no more until somebody makes it ask again.
+    /// Marks an item as failed. It requests no embedding until the user resets its status.
     async fn fail(&self, held: &TableItem, look: &Look<'_>) -> Result<(), StageError> {
         let test = Test { path: vec![self.options.status.clone()], value: Some(NONE.into()) };
         look.tables.mark(look.table, &held.key, &[test], &Mark::status(FAILED)).await?;

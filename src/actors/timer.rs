@@ -1,9 +1,10 @@
-//! How long something took, on tokio's monotonic clock, which a test can pause.
+//! Measures durations on tokio's monotonic clock, which a test can pause.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// Measures the time since it was started.
 pub struct Timer(Instant);
 
 impl Timer {

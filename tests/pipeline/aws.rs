@@ -113,7 +113,7 @@ fn a_run_does_not_end_beside_documents_of_one_that_stalls() {
     };
     eventually("a document is being embedded", has_begun);
     let ran = account.run("two", &["ingest", "docs", "--progress", "plain"]);
-    assert!(ran.code(0).err.contains("other processes have in hand"), "{}", ran.err);
+    assert!(ran.code(0).err.contains("other processes have claimed"), "{}", ran.err);
     account.assert_complete(3);
     stalled.signal(Signal::CONT);
     stalled.finish().code(0);
