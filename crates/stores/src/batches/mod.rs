@@ -1,4 +1,4 @@
-//! Items that a vector is wanted for, the batches that they are sent in, and the documents that wait for them.
+//! Stores items to embed, the batches that carry them, and the documents that wait for them.
 //!
 //! ```text
 //!   NONE ──pack──▶ PENDING ──result──▶ SUCCESS          NOISE: never sent
@@ -6,23 +6,24 @@
 //!    │  └──no answer──┘
 //!    └── text or metadata changed: a new version
 //! ```
-//! An item belongs to a *space*: a collection of records, or the texts of documents that wait for one model. Its version
-//! grows with each change and is the version of its row in the vector store. What was sent carries the hash of its text;
-//! a result for what has changed or was deleted meanwhile finds no item, and is stale.
+//! An item belongs to a *space*: a collection of records, or the texts of documents for one model. Its version grows
+//! with each change and is the version of its row in the vector store. A sent item carries the hash of its text. If
+//! the item has changed or was deleted meanwhile, its result matches no item and is stale.
 //!
 //! # Layout
-//! | trait | what for | used by |
+//! | trait | purpose | used by |
 //! | --- | --- | --- |
-//! | [`Records`] | records are put, deleted, counted | intake, command line |
-//! | [`RecordOutbox`] | rows and answers that are owed for records | recorder, write-back, compaction's restore |
-//! | [`DocumentTexts`] | documents wait for their texts | embedder |
-//! | [`BatchLifecycle`] | a batch from its packing to its acceptance | submitter, poller |
-//! | [`BatchResults`] | what comes back, and the end | harvester |
-//! | [`LiveCalls`] | records that are embedded at once | recorder |
+//! | [`Records`] | puts, deletes and counts records | intake, command line |
+//! | [`RecordOutbox`] | lists rows and outcomes that are still to be written | recorder, write-back, compaction's restore |
+//! | [`DocumentTexts`] | lets documents wait for vectors of their texts | embedder |
+//! | [`BatchLifecycle`] | records a batch from its packing to its creation at the provider | submitter, poller |
+//! | [`BatchResults`] | records the results and the end of a batch | harvester |
+//! | [`LiveCalls`] | embeds records at once, without a batch | recorder |
 //!
-//! [`Batches`] is all of them, [`rules`] what every store decides, and `conformance` what it has to do. `sqlite` is one file with the ledger: a batch
-//! and its money, its end and its items change in one step. The store in DynamoDB (`docweir-aws-backend`) is for any number
-//! of processes, of which one at a time looks after batches.
+//! [`Batches`] combines all of them. [`rules`] holds the decisions that all stores share, and `conformance` the tests
+//! that every store must pass. `sqlite` stores everything in one file with the ledger, so a batch changes with its
+//! money, and ends with its items, in one transaction. The store in DynamoDB (`docweir-aws-backend`) serves any
+//! number of processes, one of which is the leader for batches.
 
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "it is for tests")]
@@ -54,7 +55,7 @@ use crate::paid::PaidError;
 
 type Result<T> = std::result::Result<T, PaidError>;
 
-/// A store of items and batches, for components that need most of it.
+/// Combines all traits of the store, for components that need most of them.
 pub trait Batches: Records + RecordOutbox + DocumentTexts + BatchLifecycle + BatchResults + LiveCalls {}
 
 impl<T: Records + RecordOutbox + DocumentTexts + BatchLifecycle + BatchResults + LiveCalls> Batches for T {}

@@ -1,19 +1,19 @@
-//! Records that come from a table of the user's, and what that has to be told.
+//! Describes records that come from a user's table, and the outcomes to write back to it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ItemId;
 
-/// Where a record stands in a table of the user's, which is told what became of it.
+/// Identifies the place of a record in a user's table; the record's outcome is written back there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     pub table: String,
-    /// The table's own.
+    /// Location in the table, in the table's own format.
     pub place: Value,
 }
 
-/// How a record has come to its end, for now.
+/// Lists the final outcomes of a record. A later change makes the record open again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordOutcome {
     Success,
@@ -33,7 +33,7 @@ impl RecordOutcome {
     }
 }
 
-/// What the table of a record has not been told yet.
+/// Describes an outcome that has not been written back to the record's table yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Owed {
     pub item: ItemId,
@@ -41,9 +41,11 @@ pub struct Owed {
     pub version: u64,
     pub outcome: RecordOutcome,
     pub origin: Origin,
-    /// The text and the kind that were taken in.
+    /// Text of the record as it was ingested.
     pub text: String,
+    /// Kind of the record as it was ingested.
     pub kind: String,
-    /// To be handed back when the table was told: it settles this answer and no later one.
+    /// Identifies this outcome. Passing it to [`RecordOutbox::told`](super::RecordOutbox::told) confirms this outcome
+    /// and no later one.
     pub mark: String,
 }

@@ -1,42 +1,41 @@
-//! Records of collections: putting, deleting and looking them up.
+//! Manages records of collections: putting, deleting, counting.
 //!
-//! For intake and the command line, on any process. What becomes of their rows in the vector store is the concern of
-//! [`RecordOutbox`](super::RecordOutbox).
+//! Intake and the command line use it on any process. [`RecordOutbox`](super::RecordOutbox) handles the records' rows
+//! in the vector store.
 
 use async_trait::async_trait;
 use docweir_core::model::ModelIdentity;
 
 use super::{Counts, NewItem, Put, Result, Space};
 
-/// Records that a vector is wanted for.
+/// Manages records that need a vector.
 #[async_trait]
 pub trait Records: Send + Sync + 'static {
-    /// Returns the size of the largest item that the store takes, in bytes of its input and of what is found of it;
-    /// `None` without a limit.
+    /// Returns the maximum size of an item: the bytes of its input and its display data. `None` means no limit.
     fn most_item_bytes(&self) -> Option<usize> {
         None
     }
 
-    /// Puts records. One that is known and the same stays as it is, whatever its status; one that has changed gets a
-    /// new version and is to be sent again. One from a table, which asks for it to be embedded, is to be sent again if it
-    /// had failed; if it is done, its table is to be told again.
+    /// Puts records. A record that is known and unchanged keeps its status. A changed record gets a new version and
+    /// is sent again. A record from a table is an explicit request: if it had failed, it is sent again; if it is
+    /// done, its outcome is written back again.
     async fn put(&self, space: &Space, items: Vec<NewItem>) -> Result<Put>;
 
-    /// Deletes records; returns how many there were.
+    /// Deletes records. Returns the number of records deleted.
     async fn delete(&self, space: &Space, keys: Vec<String>) -> Result<u64>;
 
-    /// Sends failed records again: those of one batch, or all. Returns how many they are.
+    /// Sends failed records again: all, or only those of one batch. Returns their number.
     async fn retry(&self, batch: Option<&str>) -> Result<u64>;
 
-    /// Returns whether a record with this input has its vector.
+    /// Returns whether the record has a vector for this input.
     async fn is_done(&self, collection: &str, key: &str, input: &str) -> Result<bool>;
 
-    /// Counts every space's items by status.
+    /// Counts the items of every space by status.
     async fn counts(&self) -> Result<Vec<Counts>>;
 
-    /// Binds a collection's records to a model; returns the model that it is bound to, which may be another.
+    /// Binds a collection's records to a model on first use. Returns the bound model, which may be another one.
     async fn bind(&self, collection: &str, model: &ModelIdentity) -> Result<ModelIdentity>;
 
-    /// Lists collections that records were ever put into, and the models that they are bound to.
+    /// Lists all collections that ever held records, with their models.
     async fn collections(&self) -> Result<Vec<(String, ModelIdentity)>>;
 }

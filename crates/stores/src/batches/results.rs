@@ -1,29 +1,29 @@
-//! What comes back of a batch, and its end.
+//! Records the results and the end of a batch.
 //!
-//! A result finds its item by key, batch and the hash of what was sent; where one of them does not fit it is stale. Each
-//! call may be repeated: done again it changes nothing.
+//! A result finds its item by key, batch and the hash of the sent text. If one of them does not match, the result is
+//! stale. Each call may be repeated; the repeat changes nothing.
 
 use async_trait::async_trait;
 
 use super::{Ending, Made, Refusal, Result, Sent};
 
-/// Results of a batch's items.
+/// Records results of a batch's items.
 #[async_trait]
 pub trait BatchResults: Send + Sync + 'static {
-    /// Finds, for keys in a batch's answer, the items that are still what was sent: `None` is stale, or was answered
+    /// Finds the items for the keys in a batch's answer. `None` means that the result is stale, or was recorded
     /// before.
     async fn sent(&self, batch: &str, keys: Vec<String>) -> Result<Vec<Option<Sent>>>;
 
-    /// Records that vectors are kept: their items are done. `batch` may be the name of a live call.
+    /// Records that vectors were stored, so their items are done. `batch` may be the name of a live call.
     async fn made(&self, batch: &str, made: Vec<Made>) -> Result<()>;
 
-    /// Sends items that were refused again, or marks them as failed.
+    /// Makes refused items wait again, or marks them as failed.
     async fn refused(&self, batch: &str, refusals: Vec<Refusal>, most_attempts: u32) -> Result<()>;
 
-    /// Marks items as failed whose lines of the batch's file, from 1, the provider names as wrong. Returns how many
-    /// they are.
+    /// Marks items as failed whose lines in the batch's file the provider reports as invalid. Lines count from 1.
+    /// Returns the number of items.
     async fn blame(&self, batch: &str, lines: &[u64], error: &str) -> Result<u64>;
 
-    /// Ends a batch: items without an answer go back or have failed, the money is settled.
+    /// Ends a batch. Items without an answer wait again or fail, and the money is settled.
     async fn end(&self, batch: &str, ending: Ending) -> Result<()>;
 }

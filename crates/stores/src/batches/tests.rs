@@ -1,4 +1,4 @@
-//! Items and batches in a file.
+//! Tests items and batches in a file.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Items, batches, and what is asked and told of them.
+//! Defines items, batches, and the parameters and results of the store.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use serde_json::{Map, Value};
 use super::Origin;
 use crate::ledger::{Budget, EntryId, Period, Reservation, Spend};
 
-/// How people are told of texts of documents.
+/// Name of the space of all document texts in messages and reports.
 pub const DOCUMENTS: &str = "documents";
 
-/// What an item is for.
+/// Identifies a space: the purpose of its items.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Space {
     /// Texts of documents, by model.
@@ -28,7 +28,7 @@ impl Space {
         Space::Texts(format!("{}/{}", model.id, model.dimension))
     }
 
-    /// As it stands in the file. No collection's name has a `/`.
+    /// Returns the stored name. Collection names contain no `/`, so the names cannot collide.
     pub fn name(&self) -> String {
         match self {
             Space::Texts(model) => format!("texts/{model}"),
@@ -43,7 +43,7 @@ impl Space {
         }
     }
 
-    /// For people.
+    /// Returns the name for messages and reports.
     pub fn shown(&self) -> &str {
         match self {
             Space::Texts(_) => DOCUMENTS,
@@ -52,11 +52,11 @@ impl Space {
     }
 }
 
-/// BatchStatus of a batch, as the system that this one replaces has it.
+/// Lists the states of a batch, with the names of the system that docweir replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum BatchStatus {
-    /// Recorded; the provider may not know of it yet.
+    /// Recorded here; the provider may not know the batch yet.
     Pending,
     Validating,
     InProgress,
@@ -95,29 +95,29 @@ impl BatchStatus {
         }
     }
 
-    /// The provider will do nothing more.
+    /// Returns whether the provider has finished with the batch.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Expired | Self::Cancelled)
     }
 }
 
-/// A batch's record.
+/// Holds a batch's record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
     pub id: String,
     pub space: Space,
     pub status: BatchStatus,
-    /// Of its vectors.
+    /// Model of the batch's vectors.
     pub model: ModelIdentity,
-    /// The endpoint that has it.
+    /// Endpoint that processes the batch.
     pub endpoint: String,
     pub items: u64,
     pub tokens: u64,
-    /// The ledger's entry.
+    /// Entry of the batch in the ledger.
     pub entry: EntryId,
     pub created_at: String,
     pub input_file_id: Option<String>,
-    /// When the provider was asked to take it: from then on it may know of it.
+    /// Time at which the provider was asked to create the batch. From then on it may know the batch.
     pub asked_at: Option<String>,
     pub provider_id: Option<String>,
     pub submitted_at: Option<String>,
@@ -125,23 +125,26 @@ pub struct Batch {
     pub output_file_id: Option<String>,
     pub error_file_id: Option<String>,
     pub expires_at: Option<String>,
-    /// Requests that the provider says it has done.
+    /// Number of requests that the provider reports as done.
     pub done: u64,
     pub cancel: bool,
     pub warned: bool,
-    /// What became of its items: stored, refused for good, changed or deleted meanwhile, to be sent again.
+    /// Number of items whose vectors were stored.
     pub stored: u64,
+    /// Number of items that were refused for good.
     pub failed: u64,
+    /// Number of items that changed or were deleted after they were sent.
     pub stale: u64,
+    /// Number of items that are to be sent again.
     pub returned: u64,
     pub charged_tokens: Option<u64>,
     pub error: Option<String>,
-    /// Lines of its file that the provider names as wrong, from 1.
+    /// Lines of the batch's file that the provider reports as invalid, counted from 1.
     pub error_lines: Vec<u64>,
     pub ended_at: Option<String>,
 }
 
-/// The name of an item. What it is made of is the store's own.
+/// Identifies an item. Each store defines the form of the name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ItemId(String);
 
@@ -155,112 +158,112 @@ impl ItemId {
     }
 }
 
-/// What is found of a record: the row that its vector comes into.
+/// Holds the data that search shows for a record: its row in the vector store, without the vector.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Shown {
     pub text: String,
     pub kind: String,
-    /// URI of the file that it came from.
+    /// URI of the file that the record came from.
     pub source: String,
     pub metadata: Map<String, Value>,
 }
 
-/// A text to embed.
+/// Holds a text to embed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
     pub text: String,
     pub tokens: u64,
 }
 
-/// What a document that asks for texts is told.
+/// Reports the state of the texts that a document requested.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TextLookup {
-    /// A vector for each text, in their order; `tokens` are those that are in this document's ledger.
+    /// All vectors, in the order of the texts. `tokens` are the tokens that are charged to this document.
     Ready { vectors: Vec<Vec<f32>>, tokens: u64 },
-    /// They were put down, or are on their way already; so many are open.
+    /// The missing texts are enqueued or already sent. The number counts texts without a vector.
     Waits(u64),
-    /// Those without a vector are not worth a batch: embed them now. `tokens` are those of the others that are in this
-    /// document's ledger.
+    /// Too few texts wait for a batch: embed those without a vector now. `tokens` are the tokens of the other texts
+    /// that are charged to this document.
     Live { vectors: Vec<Option<Vec<f32>>>, tokens: u64 },
-    /// One was refused.
+    /// The provider refused a text; the error says why.
     Failed(String),
 }
 
-/// An item that was sent and still is what it was.
+/// Describes an item that was sent and has not changed since.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sent {
     pub item: ItemId,
     pub key: String,
     pub version: u64,
-    /// `None` for texts.
+    /// Display data; `None` for texts.
     pub shown: Option<Shown>,
-    /// Of its input, as they were counted.
+    /// Number of tokens of the input, as counted.
     pub tokens: u64,
-    /// Size of what is found of it, in bytes.
+    /// Size of the display data, in bytes.
     pub bytes: usize,
-    /// Where a table has it, of a record that came from one.
+    /// Place in its table, for a record that came from one.
     pub origin: Option<Origin>,
 }
 
-/// A vector that is kept: of a record, by the vector store; of a text, here.
+/// Describes a vector that is stored: a record's in the vector store, a text's in this store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Made {
     pub item: ItemId,
     pub version: u64,
     pub tokens: u64,
-    /// Texts only.
+    /// Vector of a text; `None` for records.
     pub vector: Option<Vec<f32>>,
 }
 
-/// An item that the provider refused.
+/// Describes an item that the provider refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub key: String,
-    /// A status or a code; no text.
+    /// Status or error code; never contains text of the item.
     pub error: String,
-    /// May be sent again.
+    /// True if the item may be sent again.
     pub again: bool,
 }
 
-/// How a batch ends.
+/// Describes the end of a batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ending {
     pub status: BatchStatus,
-    /// What the provider charged; `None` where nobody knows.
+    /// Tokens that the provider charged; `None` if unknown.
     pub charged_tokens: Option<u64>,
     pub usd_per_million_tokens: f64,
-    /// Sendings after which an item that had no answer has failed.
+    /// Number of attempts after which an item without an answer has failed.
     pub most_attempts: u32,
-    /// The provider did nothing with it: its items' attempt does not count.
+    /// True if the provider did not process the batch. Then the items' attempt does not count.
     pub undone: bool,
     pub error: Option<String>,
 }
 
-/// A record as its file has it now.
+/// Describes a record as its file has it now.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewItem {
-    /// Unique in its space.
+    /// Unique key within the space.
     pub key: String,
-    /// The text that is embedded.
+    /// Text that is embedded.
     pub input: String,
-    /// Of the input, as the model counts.
+    /// Number of tokens of the input, as the model counts them.
     pub tokens: u64,
-    /// Kept, and not embedded.
+    /// True if the record is stored but not embedded.
     pub noise: bool,
     pub shown: Shown,
-    /// Where a table has it, of one that came from a table.
+    /// Place in its table, for a record that came from one.
     pub origin: Option<Origin>,
 }
 
-/// What became of records that were put.
+/// Counts the outcomes of putting records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Put {
     pub new: u64,
     pub changed: u64,
     pub unchanged: u64,
-    /// Of all of them.
+    /// Number of noise records among all of them.
     pub noise: u64,
-    /// Of the unchanged ones: those that failed.
+    /// Number of failed records among the unchanged ones.
     pub failed: u64,
 }
 
@@ -274,26 +277,26 @@ impl std::ops::AddAssign for Put {
     }
 }
 
-/// A row that the vector store holds and should not.
+/// Describes a row that must be removed from the vector store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removal {
     pub item: ItemId,
     pub key: String,
-    /// Of the tombstone.
+    /// Version of the tombstone.
     pub version: u64,
 }
 
-/// Items that wait to be sent.
+/// Counts items that wait to be sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
     pub items: u64,
     pub tokens: u64,
 }
 
-/// Items of a space by status.
+/// Counts the items of a space by status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// `documents`, or a collection.
+    /// Name of the space: `documents`, or a collection.
     pub space: String,
     pub none: u64,
     pub pending: u64,
@@ -302,72 +305,73 @@ pub struct Counts {
     pub noise: u64,
 }
 
-/// Of a key and an input.
+/// Returns the size of a request's line, in bytes, for a key and an input.
 pub type LineBytes = Arc<dyn Fn(&str, &str) -> u64 + Send + Sync>;
 
-/// What a batch may hold, and who pays for it.
+/// Describes a batch to pack: its limits and its budget.
 #[derive(Clone)]
 pub struct Order {
     pub id: String,
     pub space: Space,
-    /// Of its vectors, and the endpoint that is to have it.
+    /// Model of the batch's vectors.
     pub model: ModelIdentity,
+    /// Endpoint that will process the batch.
     pub endpoint: String,
     pub most_requests: usize,
-    /// Bytes of its file.
+    /// Maximum size of the batch's file, in bytes.
     pub most_bytes: u64,
-    /// Tokens that the provider still takes: its limit less those of open batches.
+    /// Maximum number of tokens: the provider's limit minus the tokens of open batches.
     pub most_tokens: u64,
-    /// Bytes of a request's line, of its key and its input.
+    /// Computes the size of a request's line from its key and input.
     pub line_bytes: LineBytes,
-    /// Its subject, tokens and cost are filled in.
+    /// Template of the reservation. Packing sets subject, tokens and cost.
     pub spend: Spend,
     pub usd_per_million_tokens: f64,
     pub budget: Budget,
 }
 
-/// What packing came to.
+/// Reports the outcome of packing.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Packed {
-    /// Nothing waits.
+    /// The space has no waiting items.
     Nothing,
-    /// The provider takes no more at a time.
+    /// The provider accepts no more tokens at the moment.
     Full,
-    /// The budget is used up.
+    /// The budget is exhausted.
     Refused { period: Period, spent: Nanodollars, limit: Nanodollars },
-    /// Recorded, with its money set aside.
+    /// The batch was recorded and its money reserved.
     Batch(Box<Batch>, Reservation),
 }
 
-/// One line of a batch's file.
+/// Holds one line of a batch's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Where the next ones begin.
+    /// Position of this request; pass it as `after` to list the next ones.
     pub at: u64,
-    /// The `custom_id`.
+    /// Value of `custom_id`.
     pub key: String,
     pub input: String,
 }
 
-/// What the provider said of a batch.
+/// Holds the provider's status of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
     pub status: BatchStatus,
     pub done: u64,
-    /// What it has charged so far, if it says.
+    /// Tokens charged so far, if the provider reports them.
     pub charged_tokens: Option<u64>,
     pub output_file_id: Option<String>,
     pub error_file_id: Option<String>,
     pub expires_at: Option<String>,
     pub error: Option<String>,
-    /// Lines of its file that it names as wrong.
+    /// Lines of the batch's file that the provider reports as invalid, counted from 1.
     pub error_lines: Vec<u64>,
 }
 
-/// The version of a record's row that the vector store holds, by its key.
+/// Returns, for a record's key, the version of its row in the vector store.
 pub type HeldVersion = Arc<dyn Fn(&str) -> Option<u64> + Send + Sync>;
 
-/// Where a batch's results lie in a folder of their own: its output and its errors.
+/// Returns the paths of a batch's result files in `folder`: its output and its errors.
 pub fn result_files(folder: &Path, batch: &str) -> [std::path::PathBuf; 2] {
     ["output", "errors"].map(|what| folder.join(format!("{batch}.{what}.jsonl")))
 }

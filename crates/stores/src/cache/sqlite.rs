@@ -9,7 +9,7 @@ mod table;
 use std::path::Path;
 
 use async_trait::async_trait;
-use docweir_core::cache::{EmbeddingCache, EmbeddingCacheOptions, Forget};
+use docweir_core::cache::{EmbeddingCache, CacheOptions, Forget};
 use docweir_core::documents::Sha256Hex;
 use docweir_core::error::StageError;
 use docweir_core::model::ModelIdentity;
@@ -28,8 +28,8 @@ pub struct SqliteEmbeddingCache {
 impl SqliteEmbeddingCache {
     /// Opens the cache in the file at `path`; the folder must exist. Blocks. It never fails: an unusable cache is
     /// empty.
-    pub fn open(path: &Path, options: EmbeddingCacheOptions) -> Self {
-        Self { blobs: Blobs::open("embedding cache", path, options.limits()) }
+    pub fn open(path: &Path, options: CacheOptions) -> Self {
+        Self { blobs: Blobs::open("embedding cache", path, options) }
     }
 }
 

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use docweir_core::cache::{
-    EmbeddingCache, EmbeddingCacheOptions, FindingsCache, FindingsCacheOptions, Forget, NoCache,
+    EmbeddingCache, CacheOptions, FindingsCache, Forget, NoCache,
 };
 use docweir_core::documents::Sha256Hex;
 use docweir_core::model::{Metric, ModelIdentity};
@@ -26,7 +26,7 @@ fn entries(range: std::ops::Range<u32>) -> Vec<(Sha256Hex, Vec<f32>)> {
 }
 
 fn open(dir: &Path) -> SqliteEmbeddingCache {
-    SqliteEmbeddingCache::open(&dir.join("embeddings.db"), EmbeddingCacheOptions::default())
+    SqliteEmbeddingCache::open(&dir.join("embeddings.db"), CacheOptions::default())
 }
 
 async fn known(cache: &impl EmbeddingCache, range: std::ops::Range<u32>) -> usize {
@@ -66,7 +66,7 @@ async fn a_vector_of_another_dimension_is_the_callers_mistake_and_no_number_is_n
 async fn what_was_used_last_stays_when_the_file_is_full() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("embeddings.db");
-    let options = EmbeddingCacheOptions { max_bytes: 1 << 20, ..Default::default() };
+    let options = CacheOptions { max_bytes: 1 << 20, ..Default::default() };
     let cache = SqliteEmbeddingCache::open(&path, options);
     cache.put_many(&model("w"), entries(0..100)).await.unwrap();
     for batch in 1..200 {
@@ -165,11 +165,11 @@ async fn vectors_of_the_first_form_are_known() {
 async fn findings_are_kept_by_question_and_text() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("findings.db");
-    let cache = SqliteFindingsCache::open(&path, &FindingsCacheOptions::default());
+    let cache = SqliteFindingsCache::open(&path, CacheOptions::for_findings());
     let texts = [text(0), text(1)];
     cache.put_many("entities/en", vec![(text(0), b"found".to_vec()), (text(1), Vec::new())]).await;
     drop(cache);
-    let cache = SqliteFindingsCache::open(&path, &FindingsCacheOptions::default());
+    let cache = SqliteFindingsCache::open(&path, CacheOptions::for_findings());
     assert_eq!(cache.get_many("entities/en", &texts).await, [Some(b"found".to_vec()), Some(Vec::new())]);
     assert_eq!(cache.get_many("entities/de", &texts).await, [None, None]);
     assert_eq!(cache.forget(Forget::Texts(texts.to_vec())).await.unwrap(), 2);
@@ -209,7 +209,7 @@ async fn what_is_forgotten_is_gone_from_every_file() {
 
     cache.put_many(&model("w"), entries(0..10)).await.unwrap();
     drop(cache);
-    let off = EmbeddingCacheOptions { enabled: false, ..Default::default() };
+    let off = CacheOptions { enabled: false, ..Default::default() };
     let cache = SqliteEmbeddingCache::open(&dir.path().join("embeddings.db"), off);
     cache.forget(Forget::Texts(vec![text(0)])).await.unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "a disabled cache keeps nothing");
@@ -219,7 +219,7 @@ async fn what_is_forgotten_is_gone_from_every_file() {
 async fn no_cache_knows_nothing() {
     EmbeddingCache::put_many(&NoCache, &model("w"), entries(0..10)).await.unwrap();
     assert_eq!(known(&NoCache, 0..10).await, 0);
-    let options = EmbeddingCacheOptions { enabled: false, ..Default::default() };
+    let options = CacheOptions { enabled: false, ..Default::default() };
     let dir = tempfile::tempdir().unwrap();
     let off = SqliteEmbeddingCache::open(&dir.path().join("e.db"), options);
     off.put_many(&model("w"), entries(0..10)).await.unwrap();
@@ -229,5 +229,5 @@ async fn no_cache_knows_nothing() {
 
 #[test]
 fn the_defaults_are_in_range() {
-    assert_eq!(EmbeddingCacheOptions::default().problems(), []);
+    assert_eq!(CacheOptions::default().problems(), []);
 }

@@ -62,7 +62,7 @@ pub struct NewDocument {
     pub tenant: String,
     /// Weight of the tenant in fair sharing; 1 by default.
     pub weight: u32,
-    /// For an object in a bucket: the tag of the state that has this content.
+    /// Tag of the object's state that has this content; set for objects in a bucket.
     pub tag: Option<String>,
     /// Document that contains this one. The source is then the container's source with a fragment
     /// (`docweir_core::member`).
@@ -258,7 +258,7 @@ pub struct StageRecord {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ControlRecord {
     pub document_id: DocumentId,
-    /// Always `v1`: the sort key of the system that docweir replaces.
+    /// Sort key of the system that docweir replaces; always `v1`.
     pub processing_version: String,
     /// `file://` for local files, otherwise the bucket's name.
     pub source_bucket: String,

@@ -30,7 +30,7 @@ impl From<Failure> for PaidError {
     }
 }
 
-/// These errors are never a document's fault.
+/// Maps each error to a class that does not blame the document.
 impl From<PaidError> for StageError {
     fn from(error: PaidError) -> Self {
         // A process that lost its leadership also learns it from its lease and stops.

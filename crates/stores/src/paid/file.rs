@@ -61,7 +61,7 @@ CREATE TABLE items (
     version INTEGER NOT NULL,
     status TEXT NOT NULL CHECK (status IN ('NONE', 'PENDING', 'SUCCESS', 'FAILED', 'NOISE')),
     deleted INTEGER NOT NULL DEFAULT 0,
-    -- The shown data have changed, the text has not: the stored vector is still valid.
+    -- The display data have changed, the text has not: the stored vector is still valid.
     reuse INTEGER NOT NULL DEFAULT 0,
     input TEXT NOT NULL,
     input_sha256 BLOB NOT NULL CHECK (length(input_sha256) = 32),

@@ -1,4 +1,4 @@
-//! What every store of items and batches does, whatever it keeps them in: run by each of them on itself.
+//! Tests the behaviour that every store of items and batches must have. Each backend runs this suite on itself.
 
 mod model;
 mod tables;
@@ -18,21 +18,22 @@ pub use tables::*;
 use super::*;
 use crate::ledger::{Budget, By, Ledger, Mode, Spend};
 
-/// 2096-11-22 00:00: servers that let items expire do so by the real clock.
+/// Test time: 2096-11-22 00:00. It lies in the future because servers expire items by the real clock.
 pub const NOW: UnixMicros = 4_004_380_800_000_000;
 
-/// A store of a test, and the ledger beside it.
+/// Provides a store under test and its ledger.
 #[async_trait(?Send)]
 pub trait World {
     fn batches(&self) -> &dyn Batches;
     fn ledger(&self) -> &dyn Ledger;
-    /// The key of a document's text.
+    /// Returns the key of a document's text.
     fn text_key(&self, document: &str, text: &str) -> String;
-    /// Whether a text that several documents ask for is one item.
+    /// Returns whether a text that several documents request is a single item.
     fn shares_texts(&self) -> bool;
 }
 
-/// Makes a test of each behaviour. `$world` gives a fresh world, or `None` where there is no server to be had.
+/// Generates one test per behaviour. `$world` returns a fresh world, or `None` if the server it needs is not
+/// available.
 #[macro_export]
 macro_rules! batches_conformance {
     ($world:expr, $($behaviour:ident),* $(,)?) => {
@@ -93,7 +94,7 @@ pub fn item(key: &str, input: &str) -> NewItem {
     }
 }
 
-/// One that its table asks for.
+/// Returns an item that a table requests.
 pub fn item_of(table: &str, key: &str, input: &str) -> NewItem {
     let origin = Some(Origin { table: table.into(), place: serde_json::json!({"key": key}) });
     NewItem { origin, ..item(key, input) }
@@ -161,7 +162,7 @@ impl<'a> BatchFixture<'a> {
         }
     }
 
-    /// Keeps the results of these keys, as a harvest does; returns those that were stale.
+    /// Records the results of these keys, as a harvest does. Returns the stale keys.
     pub async fn harvest(&self, batch: &str, keys: &[&str]) -> Vec<String> {
         let keys: Vec<String> = keys.iter().map(|k| (*k).to_owned()).collect();
         let sent = self.b().sent(batch, keys.clone()).await.unwrap();
@@ -191,7 +192,7 @@ impl<'a> BatchFixture<'a> {
         self.b().end(batch, Self::ending(status, charged_tokens)).await.unwrap();
     }
 
-    /// none, pending, success, failed, noise
+    /// Returns the counts of items: none, pending, success, failed, noise.
     pub async fn counts(&self) -> [u64; 5] {
         let all = self.b().counts().await.unwrap();
         all.first().map_or([0; 5], |c| [c.none, c.pending, c.success, c.failed, c.noise])
@@ -211,7 +212,7 @@ pub async fn a_record_goes_from_none_to_success_and_stays_there(w: &dyn World) {
     assert_eq!(d.harvest("b1", &["b", "a"]).await, Vec::<String>::new());
     d.end("b1", BatchStatus::Completed, 6).await;
     assert_eq!((d.pack("b2", 9).await, d.counts().await), (vec!["d".to_owned()], [0, 1, 2, 0, 1]));
-    // Discovery, again and again, resets nothing.
+    // Repeated discovery resets nothing.
     assert_eq!(
         d.put(&[("a", "one"), ("c", ""), ("d", "four")]).await,
         Put { unchanged: 3, noise: 1, ..Put::default() }
@@ -227,7 +228,7 @@ pub async fn what_changed_or_was_deleted_since_it_was_sent_is_stale(w: &dyn Worl
     d.pack("b1", 9).await;
     assert_eq!(d.put(&[("a", "ONE"), ("d", "")]).await, Put { changed: 2, noise: 1, ..Put::default() });
     assert_eq!(d.b().delete(&d.space, vec!["b".into(), "x".into()]).await.unwrap(), 1);
-    // Changed there and back: what was sent is not what it is now, though it reads the same.
+    // The text was changed and changed back: it was sent as an earlier version, so the result is stale.
     d.put(&[("c", "drei")]).await;
     d.put(&[("c", "three")]).await;
     assert_eq!(d.harvest("b1", &["a", "b", "c", "d", "nobody"]).await, ["a", "b", "c", "d", "nobody"]);
@@ -241,7 +242,8 @@ pub async fn a_row_that_should_not_be_in_the_vector_store_is_known_until_it_has_
     d.put(&[("a", "one"), ("b", "two")]).await;
     d.pack("b1", 9).await;
     let sent = d.b().sent("b1", vec!["a".into(), "b".into()]).await.unwrap();
-    // Deleted between the look and the word that it is stored: the row is there and has to go.
+    // The item is deleted between the query and the confirmation that it is stored: its row exists and must be
+    // removed.
     d.b().delete(&d.space, vec!["a".into()]).await.unwrap();
     let made = |s: &Sent| Made { item: s.item.clone(), version: s.version, tokens: s.tokens, vector: None };
     d.b().made("b1", sent.iter().flatten().map(made).collect()).await.unwrap();
@@ -250,7 +252,8 @@ pub async fn a_row_that_should_not_be_in_the_vector_store_is_known_until_it_has_
     assert_eq!(removals.iter().map(|r| (r.key.as_str(), r.version)).collect::<Vec<_>>(), [("a", 2)]);
     d.b().removed(removals).await.unwrap();
     assert_eq!(d.b().removals(&d.space, 10).await.unwrap(), []);
-    // It comes back above its tombstone; and as noise the other one leaves.
+    // The item returns with a version above its tombstone's. The other item becomes noise, so its row must be
+    // removed.
     d.put(&[("a", "one"), ("b", "")]).await;
     d.pack("b2", 9).await;
     let sent = d.b().sent("b2", vec!["a".into()]).await.unwrap();
@@ -264,7 +267,7 @@ pub async fn items_without_an_answer_are_sent_again_and_not_for_ever(w: &dyn Wor
     for n in 1..=3 {
         let id = format!("b{n}");
         assert_eq!(d.pack(&id, 9).await, ["a", "b"]);
-        // Cancelled batches are nobody's attempt.
+        // A cancelled batch does not count as an attempt.
         d.end(&format!("b{n}"), BatchStatus::Cancelled, 0).await;
     }
     for n in 4..=6 {
@@ -314,8 +317,8 @@ pub async fn documents_wait_for_texts_that_are_sent_once(w: &dyn World) {
     let ask = async |doc: &str, list: &[&str]| d.b().ask(doc, &d.space, texts(list)).await.unwrap();
     assert_eq!(ask("doc1", &["one", "both"]).await, TextLookup::Waits(2));
     assert_eq!(ask("doc2", &["both"]).await, TextLookup::Waits(1));
-    assert_eq!(ask("doc2", &["both"]).await, TextLookup::Waits(1), "asked again it waits as before");
-    // Where texts are not shared, each document has its own.
+    assert_eq!(ask("doc2", &["both"]).await, TextLookup::Waits(1), "a repeated request waits as before");
+    // If texts are not shared, each document has its own.
     let shared = w.shares_texts();
     let one = d.key("doc1", "one");
     let mut both = vec![d.key("doc1", "both"), d.key("doc2", "both")];
@@ -332,7 +335,7 @@ pub async fn documents_wait_for_texts_that_are_sent_once(w: &dyn World) {
     let charged = if shared { 9 } else { 13 };
     d.end("b1", BatchStatus::Completed, charged).await;
     assert_eq!(d.b().ready("", 9).await.unwrap(), ["doc1", "doc2"]);
-    // Each token is in one document's ledger.
+    // Each token is charged to one document.
     let vectors = vec![vec![3.0, 1.0], vec![4.0, 1.0]];
     assert_eq!(ask("doc1", &["one", "both"]).await, TextLookup::Ready { vectors, tokens: 7 });
     d.b().taken("doc1").await.unwrap();
@@ -353,14 +356,14 @@ pub async fn a_document_that_gives_up_leaves_nothing_that_is_paid_for(w: &dyn Wo
     ask("doc1", &["one"]).await;
     d.b().taken("doc1").await.unwrap();
     assert_eq!(d.pack("b0", 9).await, Vec::<String>::new());
-    // On its way already: its result is nobody's.
+    // The text is already in a batch: no document wants its result.
     ask("doc1", &["two"]).await;
     d.pack("b1", 9).await;
     d.b().taken("doc1").await.unwrap();
     assert_eq!(d.harvest("b1", &[&d.key("doc1", "two")]).await, [d.key("doc1", "two")]);
     d.end("b1", BatchStatus::Completed, 3).await;
     assert_eq!(d.counts().await, [0; 5]);
-    // Refused for good: the document is told, and may try again from the beginning.
+    // The text is refused for good: the document gets the error, and may try again.
     ask("doc1", &["bad"]).await;
     d.pack("b2", 9).await;
     d.b()
@@ -382,7 +385,7 @@ pub async fn what_is_not_worth_a_batch_goes_live(w: &dyn World) {
         (1, vec!["doc1".to_owned()])
     );
     assert_eq!(ask("doc1").await, TextLookup::Live { vectors: vec![None, None], tokens: 0 });
-    // What was made is kept, so that it is paid once whatever comes.
+    // Results of a live call are stored, so that they are paid for only once.
     let made = vec![(Sha256Hex::of(b"one"), vec![1.0, 0.0])];
     d.b().made_live("doc1", &d.space, made).await.unwrap();
     assert_eq!(ask("doc1").await, TextLookup::Live { vectors: vec![Some(vec![1.0, 0.0]), None], tokens: 3 });
@@ -413,7 +416,7 @@ pub async fn a_text_that_is_refused_costs_its_document_no_other(w: &dyn World) {
         .unwrap();
     d.end("b1", BatchStatus::Completed, 4).await;
     assert_eq!(ask().await, TextLookup::Failed("400".into()));
-    // Tried again, it is the refused one alone that is sent.
+    // A retry sends only the refused text.
     assert_eq!((ask().await, d.pack("b2", 9).await), (TextLookup::Waits(1), vec![d.key("doc1", "bad")]));
 }
 
@@ -422,7 +425,7 @@ pub async fn what_a_document_asked_for_before_is_not_sent_for_it(w: &dyn World) 
     d.b().ask("doc1", &d.space, texts(&["old", "both"])).await.unwrap();
     d.b().ask("doc1", &d.space, texts(&["both", "new"])).await.unwrap();
     assert_eq!(d.pack("b1", 9).await, [d.key("doc1", "both"), d.key("doc1", "new")]);
-    // And where the model is another one by now, nothing is waited for.
+    // After a change of the model, the document is listed as waiting for another model.
     let other = Space::Texts("other/2".into());
     assert_eq!(d.b().documents_of_other_models(Some(&d.space), 9).await.unwrap(), Vec::<String>::new());
     assert_eq!(d.b().documents_of_other_models(Some(&other), 9).await.unwrap(), ["doc1"]);
@@ -442,13 +445,13 @@ pub async fn other_metadata_needs_no_other_vector(w: &dyn World) {
     };
     let put = d.b().put(&d.space, vec![dearer("a", "one"), dearer("b", "two")]).await.unwrap();
     assert_eq!(put.changed, 2);
-    // The one that has a vector keeps it; the other is sent as it is now.
+    // The record with a vector keeps it; the other is sent with its new data.
     let changed = d.b().to_refresh(&d.space, 9).await.unwrap();
     assert_eq!(changed.iter().map(|s| (s.key.as_str(), s.version)).collect::<Vec<_>>(), [("a", 2)]);
     assert_eq!(d.pack("b2", 9).await, ["b"]);
     d.b().refreshed(vec![(changed[0].item.clone(), 2, true)]).await.unwrap();
     assert_eq!((d.counts().await, d.b().to_refresh(&d.space, 9).await.unwrap().len()), ([0, 1, 1, 0, 0], 0));
-    // Where its vector is not there after all, it is sent too.
+    // If the vector is missing after all, the record is sent too.
     d.b().put(&d.space, vec![item("a", "one")]).await.unwrap();
     let changed = d.b().to_refresh(&d.space, 9).await.unwrap();
     d.b().refreshed(vec![(changed[0].item.clone(), changed[0].version, false)]).await.unwrap();
@@ -463,7 +466,7 @@ pub async fn what_the_vector_store_lost_is_embedded_again(w: &dyn World) {
     d.end("b1", BatchStatus::Completed, 11).await;
     let held: HeldVersion = Arc::new(|key: &str| match key {
         "a" => Some(1),
-        // Of an earlier life, above what is known here.
+        // This row is left from an earlier state folder; its version is above the known one.
         "b" => Some(5),
         _ => None,
     });
@@ -495,14 +498,14 @@ pub async fn live_calls_take_records_and_give_them_back(w: &dyn World) {
     assert_eq!(d.b().forget_live().await.unwrap(), 2, "the process died");
     let taken = ids(&take("live:3").await);
     assert_eq!(taken.len(), 2);
-    // One is refused for itself, and the other was changed meanwhile.
+    // One item is refused individually; the other has changed since it was claimed.
     d.b().put(&d.space, vec![item("b", "TWO")]).await.unwrap();
     assert_eq!(d.b().held_live("live:3", taken.clone()).await.unwrap(), [true, false]);
     d.b().fail_live("live:3", &taken[0], "refused").await.unwrap();
     assert_eq!(d.counts().await, [2, 0, 0, 1, 0]);
 }
 
-/// What a batch's record says at each step, and who finds it.
+/// Checks the batch's record at each step, and how it is found.
 pub async fn a_batch_is_recorded_at_each_step_and_found(w: &dyn World) {
     let d = BatchFixture::records(w);
     d.put(&[("a", "one"), ("b", "two")]).await;
@@ -550,13 +553,13 @@ pub async fn a_batch_is_recorded_at_each_step_and_found(w: &dyn World) {
     );
     assert!(!d.b().cancel("b1").await.unwrap());
     assert_eq!(ids(d.b().open().await.unwrap()), ["b2"]);
-    // Nobody knows what was charged: its money is in doubt.
+    // The charge is unknown, so its money is in doubt.
     d.b().end("b2", Ending { charged_tokens: None, ..BatchFixture::ending(BatchStatus::Failed, 0) }).await.unwrap();
     let charged = &w.ledger().report(By::Day, "", 9).await.unwrap()[0];
     assert_eq!((charged.settled.cost.0, charged.reserved.cost.0, charged.in_doubt.cost.0), (0, 0, 30));
 }
 
-/// What a store takes at most it takes.
+/// Checks that the store accepts an item of its maximum size.
 pub async fn a_large_item_comes_back_whole(w: &dyn World) {
     let d = BatchFixture::records(w);
     let most = w.batches().most_item_bytes().unwrap_or(1 << 20);

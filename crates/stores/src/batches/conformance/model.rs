@@ -1,4 +1,4 @@
-//! Random steps, and what must hold after them.
+//! Runs random steps and checks the invariants after them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,8 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Whatever happens in between: an item is in one batch at a time, a result is kept only for the text that was sent,
-/// and what is left when all batches have ended is sent again, or has failed. On fresh worlds; `world` gives each.
+/// Checks three invariants under random steps. An item is in one batch at a time. A result is stored only for the
+/// text that was sent. When all batches have ended, every remaining item waits again or has failed. Each case runs on
+/// a fresh world from `world`.
 pub fn nothing_is_lost_doubled_or_stale<W: World>(cases: u32, world: impl AsyncFn() -> W) {
     let configuration = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -41,7 +42,7 @@ async fn one(w: &dyn World, steps: Vec<(u8, usize, usize)>) {
                 let all = sent.values().flat_map(|b| b.keys());
                 for key in &requests {
                     let current = truth.get(key).cloned();
-                    assert!(current.is_some(), "{key} was deleted and is sent");
+                    assert!(current.is_some(), "{key} was deleted but is sent");
                     let twice = all.clone().filter(|k| *k == key).count();
                     let elsewhere = sent.values().filter(|b| b.get(key) == current.as_ref()).count();
                     assert!(twice == 0 || elsewhere <= twice);
@@ -51,7 +52,7 @@ async fn one(w: &dyn World, steps: Vec<(u8, usize, usize)>) {
                 }
             }
             (4, Some(id)) => {
-                // Every result, some of them twice.
+                // Every result is reported; some are reported twice.
                 let keys: Vec<&str> = sent[&id].keys().map(String::as_str).collect();
                 let found = d.b().sent(&id, keys.iter().map(|k| (*k).to_owned()).collect()).await.unwrap();
                 for found in found.iter().flatten() {

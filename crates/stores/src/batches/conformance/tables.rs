@@ -1,4 +1,4 @@
-//! Records that came from tables.
+//! Tests records that came from tables.
 
 use super::*;
 
@@ -20,7 +20,7 @@ pub async fn a_table_is_owed_an_answer_until_it_was_told_this_one(w: &dyn World)
     let of_tables =
         vec![item_of("t", "a", "one"), item_of("t", "b", "two"), item_of("u", "c", "three"), item_of("t", "d", "")];
     assert_eq!(b.put(space, of_tables).await.unwrap(), Put { new: 4, noise: 1, ..Put::default() });
-    assert_eq!(brief(&owed(&[]).await), ["d 1 NOISE"], "the others are on their way");
+    assert_eq!(brief(&owed(&[]).await), ["d 1 NOISE"], "the others are in a batch");
     fixture.pack("b1", 10).await;
     let sent = b.sent("b1", vec!["a".into(), "file".into()]).await.unwrap();
     let origins: Vec<_> = sent.iter().map(|s| s.as_ref().unwrap().origin.clone()).collect();
@@ -36,19 +36,21 @@ pub async fn a_table_is_owed_an_answer_until_it_was_told_this_one(w: &dyn World)
     told(&all).await;
     told(&all).await;
     assert_eq!(owed(&[]).await, []);
-    // A table that asks again for what is done is told again; an answer to what it asked before is none to that.
+    // A table that requests a done record again gets a new outcome. An outcome of the earlier request does not
+    // confirm it.
     assert_eq!(b.put(space, vec![item_of("t", "a", "one")]).await.unwrap(), Put { unchanged: 1, ..Put::default() });
     told(&all).await;
     let again = owed(&[]).await;
     assert_eq!(brief(&again), ["a 1 SUCCESS"]);
     told(&again).await;
     assert_eq!(owed(&[]).await, []);
-    assert!(!b.is_any_waiting(space).await.unwrap(), "nothing is embedded again for it");
-    // What failed is to be tried again, if its table asks, and not if a file has it.
+    assert!(!b.is_any_waiting(space).await.unwrap(), "the request embeds nothing again");
+    // A failed record is tried again if its table requests it, but not if a file contains it.
     assert_eq!(b.put(space, vec![item("b", "two")]).await.unwrap(), Put { unchanged: 1, failed: 1, ..Put::default() });
     assert_eq!(b.put(space, vec![item_of("t", "b", "two")]).await.unwrap(), Put { changed: 1, ..Put::default() });
     assert!(b.is_any_waiting(space).await.unwrap());
-    // Changed by a file it still is its table's; its metadata alone, and it is told when its row is written.
+    // A record that a file changes still belongs to its table. If only its display data change, its outcome is written
+    // back after its row is rewritten.
     assert_eq!(b.put(space, vec![item("c", "other")]).await.unwrap().changed, 1);
     let mut other = item_of("t", "a", "one");
     other.shown.source = "file:///other".into();
@@ -60,7 +62,7 @@ pub async fn a_table_is_owed_an_answer_until_it_was_told_this_one(w: &dyn World)
     fixture.pack("b2", 10).await;
     assert!(fixture.harvest("b2", &["b", "c"]).await.is_empty());
     assert_eq!(brief(&owed(&[]).await), ["a 2 SUCCESS", "b 1 SUCCESS", "c 2 SUCCESS"]);
-    // What is deleted here is nobody's any more.
+    // A record deleted here is no longer written back.
     b.delete(space, vec!["a".into()]).await.unwrap();
     assert_eq!(brief(&owed(&[]).await), ["b 1 SUCCESS", "c 2 SUCCESS"]);
 }
@@ -72,14 +74,14 @@ pub async fn what_its_table_has_no_more_is_forgotten_by_its_version(w: &dyn Worl
     fixture.pack("b1", 10).await;
     let sent = b.sent("b1", vec!["a".into(), "b".into()]).await.unwrap();
     let names: Vec<(ItemId, u64)> = sent.into_iter().flatten().map(|sent| (sent.item, sent.version)).collect();
-    // One was taken in anew before it was forgotten.
+    // One record was ingested again before it was forgotten.
     b.put(space, vec![item_of("t", "b", "another")]).await.unwrap();
     assert_eq!(b.forget(names.clone()).await.unwrap(), 1);
-    assert_eq!(b.forget(names).await.unwrap(), 0, "done again it changes nothing");
+    assert_eq!(b.forget(names).await.unwrap(), 0, "a repeat changes nothing");
     assert_eq!(fixture.harvest("b1", &["a", "b"]).await, ["a", "b"]);
-    assert_eq!(fixture.pack("b2", 10).await, ["b"], "it waits with its new text");
+    assert_eq!(fixture.pack("b2", 10).await, ["b"], "the record waits with its new text");
     assert!(fixture.harvest("b2", &["b"]).await.is_empty());
-    // What was stored of one leaves the collection.
+    // The stored row is removed from the collection.
     let owed = b.untold(space, &[], 10).await.unwrap();
     assert_eq!(b.forget(vec![(owed[0].item.clone(), owed[0].version)]).await.unwrap(), 1);
     let removals = b.removals(space, 10).await.unwrap();

@@ -1,25 +1,25 @@
-//! The record of a batch: what each event changes in it.
+//! Decides what each event changes in the record of a batch.
 //!
-//! Only an open batch changes: a store writes changes on condition that the batch has not ended. What is changed is named by
-//! its field, which is column and attribute of the same name, so that no store has to read the record first.
+//! Only an open batch changes: a store writes changes on condition that the batch has not ended. Changes are named by
+//! field, and columns and attributes have the same names. So no store has to read the record first.
 
 use crate::batches::{Batch, BatchStatus, Checked, Ending, Order};
 use crate::ledger::EntryId;
 
-/// Value of a field.
+/// Holds the new value of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     Text(String),
     Number(u64),
     Yes,
-    /// The field is cleared.
+    /// Clears the field.
     Nothing,
 }
 
-/// Fields that change, by name.
+/// Lists changed fields by name, with their new values.
 pub type Changes = Vec<(&'static str, Value)>;
 
-/// What has become of a batch's items.
+/// Counts a batch's items by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BatchTotals {
     pub stored: u64,
@@ -28,7 +28,7 @@ pub struct BatchTotals {
 }
 
 impl BatchTotals {
-    /// Adds an item's fate.
+    /// Adds an item's outcome.
     pub fn add(&mut self, fate: super::Fate) {
         match fate {
             super::Fate::Stored => self.stored += 1,
@@ -37,13 +37,13 @@ impl BatchTotals {
         }
     }
 
-    /// Returns how many of a batch's items are none of it: they changed or were deleted since they were sent.
+    /// Returns the number of a batch's items without an outcome: they changed or were deleted after they were sent.
     pub fn stale(self, items: u64) -> u64 {
         items.saturating_sub(self.stored + self.failed + self.returned)
     }
 }
 
-/// What happens to a batch.
+/// Describes an event of a batch.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
     Uploaded {
@@ -58,7 +58,7 @@ pub enum Event<'a> {
     Checked(&'a Checked),
     Warned,
     Cancel,
-    /// `items` is how many it had.
+    /// The batch ended; `items` is its number of items.
     Ended {
         ending: &'a Ending,
         items: u64,
@@ -66,7 +66,7 @@ pub enum Event<'a> {
     },
 }
 
-/// Returns what an event changes. `now` is a timestamp.
+/// Returns the changes of an event. `now` is a timestamp.
 pub fn changes(event: &Event<'_>, now: &str) -> Changes {
     let text = |text: &str| Value::Text(text.to_owned());
     let optional = |value: &Option<String>| value.as_deref().map_or(Value::Nothing, text);
@@ -81,7 +81,7 @@ pub fn changes(event: &Event<'_>, now: &str) -> Changes {
             ("status", text(BatchStatus::Validating.name())),
         ],
         Event::Checked(c) => {
-            // An array of numbers has no way to fail.
+            // Serialising an array of numbers cannot fail.
             let lines = serde_json::to_string(&c.error_lines).unwrap_or_default();
             let mut changes = vec![
                 ("status", text(c.status.name())),
@@ -92,7 +92,7 @@ pub fn changes(event: &Event<'_>, now: &str) -> Changes {
                 ("error_file_id", optional(&c.error_file_id)),
                 ("expires_at", optional(&c.expires_at)),
             ];
-            // What the provider said before is not unsaid.
+            // Later answers of the provider may omit an earlier error or charge; keep it.
             changes.extend(c.error.as_deref().map(|error| ("error", text(error))));
             changes.extend(c.charged_tokens.map(|tokens| ("charged_tokens", Value::Number(tokens))));
             changes
@@ -115,7 +115,7 @@ pub fn changes(event: &Event<'_>, now: &str) -> Changes {
     }
 }
 
-/// Returns the record of a batch that was just packed.
+/// Returns the record of a newly packed batch.
 pub fn packed(order: &Order, items: u64, tokens: u64, entry: EntryId, now: &str) -> Batch {
     Batch {
         id: order.id.clone(),

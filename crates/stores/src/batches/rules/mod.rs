@@ -1,16 +1,16 @@
-//! What becomes of items and batches, with no database in sight.
+//! Decides all changes of items and batches, without a database.
 //!
-//! A rule is a function from the state of an item to a [`Step`]. A store reads the state, asks the rule, and writes the state
-//! and the content that the step names in one atomic step. So every store decides alike, and the decisions have tests that
-//! need no disk. Where a store changes a whole set in one statement, a test compares that statement with the rule.
+//! A rule is a function from the state of an item to a [`Step`]. A store reads the state, calls the rule, and writes
+//! the step's state and content in one atomic step. So all stores decide alike, and the decisions are tested without
+//! a disk. If a store changes a whole set in one statement, a test compares that statement with the rule.
 //!
 //! # Layout
-//! - [`state`](ItemState) what a rule sees of an item
-//! - [`records`] a record is put, deleted, refreshed, compared with the vector store
-//! - [`sending`] an item is in a batch or a live call, and what comes of that
-//! - [`texts`] a document asks for its texts
-//! - [`packing`] what fits into a batch
-//! - [`batch`] what an event changes in a batch's record
+//! - [`state`](ItemState): the part of an item that the rules see
+//! - [`records`]: putting, deleting and refreshing records, comparing them with the vector store
+//! - [`sending`]: items in a batch or a live call, and their outcomes
+//! - [`texts`]: a document's requests for its texts
+//! - [`packing`]: selection of the items of a batch
+//! - [`batch`]: changes of a batch's record by events
 
 pub mod batch;
 pub mod packing;

@@ -1,11 +1,11 @@
-//! What fits into a batch and into a live call, the oldest first.
+//! Selects the items of a batch or of a live call, the oldest first.
 
 use docweir_core::money::Nanodollars;
 
 use crate::batches::Order;
 use crate::ledger::{Mode, Spend};
 
-/// Items that are chosen for a batch, one after the other, within every limit of its order.
+/// Selects items for a batch one after another, within every limit of its order.
 pub struct Selection {
     most_requests: u64,
     most_bytes: u64,
@@ -16,18 +16,18 @@ pub struct Selection {
     pub tokens: u64,
 }
 
-/// What becomes of an item that is offered to a batch.
+/// Reports the outcome of offering an item to a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offer {
     Taken,
-    /// It does not fit; the batch is complete.
+    /// The item does not fit; the batch is complete.
     Complete,
-    /// It does not fit into an empty batch.
+    /// The item does not even fit into an empty batch.
     Full,
 }
 
 impl Selection {
-    /// Begins a batch; `room` is what its budget still allows, `None` without one.
+    /// Begins a batch. `room` is the amount that the budget still allows; `None` means no limit.
     pub fn new(order: &Order, room: Option<Nanodollars>) -> Self {
         Self {
             most_requests: order.most_requests as u64,
@@ -40,13 +40,13 @@ impl Selection {
         }
     }
 
-    /// Returns whether it holds as many requests as it may.
+    /// Returns whether the batch has its maximum number of requests.
     pub fn is_complete(&self) -> bool {
         self.items >= self.most_requests
     }
 
-    /// Offers the next item, whose line has so many bytes. The first is taken whatever the budget says: where that allows
-    /// none, the reservation says so.
+    /// Offers the next item, with the size of its line in bytes and its tokens. The first item is accepted even if it
+    /// exceeds the budget; the reservation then refuses the batch.
     pub fn offer(&mut self, bytes: u64, tokens: u64) -> Offer {
         let over = self.bytes + bytes > self.most_bytes || self.tokens + tokens > self.most_tokens;
         match self.items {
@@ -60,7 +60,7 @@ impl Selection {
     }
 }
 
-/// Records that are chosen for a live call: one at least, and then as many as its limits allow.
+/// Selects records for a live call: at least one, and then as many as the limits allow.
 pub struct LiveSelection {
     most_tokens: u64,
     most_bytes: usize,
@@ -74,7 +74,7 @@ impl LiveSelection {
         Self { most_tokens, most_bytes, items: 0, tokens: 0, bytes: 0 }
     }
 
-    /// Returns whether the next record is taken; after the first that is not, none is.
+    /// Returns whether the next record is selected. After the first refused record the caller must stop.
     pub fn offer(&mut self, tokens: u64, bytes: usize) -> bool {
         (self.tokens, self.bytes) = (self.tokens + tokens, self.bytes + bytes);
         let fits = self.items == 0 || (self.tokens <= self.most_tokens && self.bytes <= self.most_bytes);
@@ -83,7 +83,7 @@ impl LiveSelection {
     }
 }
 
-/// Returns what is reserved for a batch of so many tokens.
+/// Returns the expense to reserve for a batch of `tokens` tokens.
 pub fn spend(order: &Order, tokens: u64) -> Spend {
     let cost = Nanodollars::of_tokens(tokens, order.usd_per_million_tokens);
     Spend { mode: Mode::Batch, subject: order.id.clone(), tokens, cost, ..order.spend.clone() }

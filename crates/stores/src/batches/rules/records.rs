@@ -1,20 +1,20 @@
-//! Records: what putting, deleting and comparing makes of them.
+//! Decides how putting, deleting and comparing change records.
 
 use super::{Hash, ItemContent, ItemState, ItemStatus, Step};
 use crate::batches::{Counts, Put};
 
-/// A record as its file or its table has it now, beside the one that is known.
+/// Describes a record as its file or table has it now, compared with the known record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Incoming {
     pub hash: Hash,
     pub noise: bool,
-    /// Its table asks for it to be embedded.
+    /// True if the record comes from a table, which requests its embedding.
     pub from_table: bool,
-    /// What is found of it is what is known of it.
+    /// True if the display data equal those of the known record.
     pub same_shown: bool,
 }
 
-/// Puts a record. `now` is `None` for a new one.
+/// Puts a record. `now` is `None` for a new record.
 pub fn put(now: Option<&ItemState>, new: Incoming) -> (Step, Put) {
     let status = if new.noise { ItemStatus::Noise } else { ItemStatus::None };
     let asks = u64::from(new.from_table);
@@ -31,7 +31,7 @@ pub fn put(now: Option<&ItemState>, new: Incoming) -> (Step, Put) {
             (put.unchanged, put.failed) = (1, u64::from(failed));
             return (Step::Keep, put);
         }
-        // Its table asks for it again.
+        // The table requests the embedding again.
         (put.unchanged, put.changed) = (u64::from(!failed), u64::from(failed));
         let again = if failed { anew(now) } else { now.clone() };
         let state = ItemState { from_table: true, asks: now.asks + asks, ..again };
@@ -43,7 +43,7 @@ pub fn put(now: Option<&ItemState>, new: Incoming) -> (Step, Put) {
         status,
         deleted: false,
         hash: new.hash,
-        // Nothing of it is embedded that was not before.
+        // The input is unchanged, so the stored vector is still valid.
         reuse: same_input && (now.reuse || now.status == ItemStatus::Success),
         from_table: now.from_table || new.from_table,
         asks: now.asks + asks,
@@ -52,12 +52,12 @@ pub fn put(now: Option<&ItemState>, new: Incoming) -> (Step, Put) {
     (Step::write(state, ItemContent::Put), put)
 }
 
-/// Returns it waiting, as if it had never been sent.
+/// Returns the item waiting, as if it had never been sent.
 fn anew(now: &ItemState) -> ItemState {
     ItemState { status: ItemStatus::None, attempts: 0, error: None, ..now.free() }
 }
 
-/// Deletes a record. Its row leaves the vector store under the new version.
+/// Deletes a record. Its row is removed from the vector store under the new version.
 pub fn delete(now: &ItemState) -> Step {
     if now.deleted {
         return Step::Keep;
@@ -74,12 +74,12 @@ pub fn delete(now: &ItemState) -> Step {
     Step::write(state, ItemContent::Nothing)
 }
 
-/// Deletes a record that its table has no more, if it still is of the version that was judged.
+/// Deletes a record that no longer exists in its table, if it still has `version`.
 pub fn forget(now: &ItemState, version: u64) -> Step {
     if now.version == version { delete(now) } else { Step::Keep }
 }
 
-/// Sends a failed record again; `of` names the only batch whose records are.
+/// Makes a failed record wait again. If `of` is given, only records of that batch are affected.
 pub fn retry(now: &ItemState, of: Option<&str>) -> Step {
     let theirs = of.is_none() || now.batch.as_deref() == of;
     match now.status == ItemStatus::Failed && !now.deleted && theirs {
@@ -88,7 +88,7 @@ pub fn retry(now: &ItemState, of: Option<&str>) -> Step {
     }
 }
 
-/// Records that the vector store holds the tombstone of a version.
+/// Records that the vector store holds the tombstone of `version`.
 pub fn removed(now: &ItemState, version: u64) -> Step {
     match now.version == version && now.stored.is_some() {
         true => Step::state(ItemState { stored: None, ..now.clone() }),
@@ -96,7 +96,7 @@ pub fn removed(now: &ItemState, version: u64) -> Step {
     }
 }
 
-/// Records that a row is written anew with the vector that there is; or, if not `written`, that there is none.
+/// Records that a row was rewritten with the stored vector. If `written` is false, there is no such vector.
 pub fn refreshed(now: &ItemState, version: u64, written: bool) -> Step {
     if !now.reuse || now.version != version {
         return Step::Keep;
@@ -108,18 +108,18 @@ pub fn refreshed(now: &ItemState, version: u64, written: bool) -> Step {
     })
 }
 
-/// Compares an item with the version that the vector store holds: what was lost is to be embedded again.
+/// Compares an item with the version that the vector store holds. An item whose row was lost is embedded again.
 pub fn reconcile(now: &ItemState, held: Option<u64>) -> Step {
     if now.stored.is_none() || now.stored == held {
         return Step::Keep;
     }
     let status = if now.status == ItemStatus::Noise { ItemStatus::Noise } else { ItemStatus::None };
-    // Above whatever is there, a tombstone too.
+    // The new version is above every version in the vector store, including tombstones.
     let version = now.version.max(held.unwrap_or_default()) + 1;
     Step::state(ItemState { version, stored: held, batch: None, reuse: false, status, ..now.clone() })
 }
 
-/// Records that a table was told what a mark says.
+/// Records that the outcome with this mark was written back to the table.
 pub fn told(now: &ItemState, mark: &str) -> Step {
     match now.from_table && now.told.as_deref() != Some(mark) {
         true => Step::state(ItemState { told: Some(mark.to_owned()), ..now.clone() }),
@@ -127,12 +127,12 @@ pub fn told(now: &ItemState, mark: &str) -> Step {
     }
 }
 
-/// Returns whether a record with an input of this hash has its vector.
+/// Returns whether the record has a vector for the input with this hash.
 pub fn is_done(now: &ItemState, hash: &Hash) -> bool {
     now.status == ItemStatus::Success && !now.deleted && now.hash == *hash
 }
 
-/// Adds items of a space to the counts that people see, in which texts of several models are one.
+/// Adds items of a space to the displayed counts. All models' texts count as one space.
 pub fn count(all: &mut Vec<Counts>, shown: &str, status: ItemStatus, items: u64) {
     let at = all.iter().position(|counts| counts.space == shown);
     let at = at.unwrap_or_else(|| {

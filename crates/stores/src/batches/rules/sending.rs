@@ -1,6 +1,7 @@
-//! Items in a batch or a live call, and what comes of that.
+//! Decides the outcomes of items in a batch or a live call.
 //!
-//! Every rule names the batch: done again, or by whoever lost the item meanwhile, it changes nothing.
+//! Every rule names the batch. So a repeated call, or a call for a batch that no longer has the item, changes
+//! nothing.
 
 use super::{Fate, Hash, ItemContent, ItemState, ItemStatus, Step, is_live};
 use crate::batches::Ending;
@@ -8,7 +9,8 @@ use crate::batches::Ending;
 /// Error of an item that the provider never answered.
 const NO_ANSWER: &str = "no answer in several batches";
 
-/// Takes an item into a batch or a live call, if it still waits with the input that was counted; `None` if not.
+/// Claims an item for a batch or a live call, if it still waits with the input that was counted. Otherwise returns
+/// `None`.
 pub fn claim(now: &ItemState, batch: &str, hash: &Hash) -> Option<Step> {
     if now.is_in(batch) {
         return Some(Step::Keep);
@@ -23,7 +25,7 @@ pub fn claim(now: &ItemState, batch: &str, hash: &Hash) -> Option<Step> {
     (now.is_waiting() && now.hash == *hash).then(|| Step::state(claimed))
 }
 
-/// Gives an item back as if it had never been taken.
+/// Releases an item as if it had never been claimed.
 pub fn unclaim(now: &ItemState, batch: &str) -> Step {
     match now.is_in(batch) {
         false => Step::Keep,
@@ -34,8 +36,8 @@ pub fn unclaim(now: &ItemState, batch: &str) -> Step {
     }
 }
 
-/// Gives an item back that a process took for a live call and left behind. It counts as an attempt: nobody knows how far the
-/// call came.
+/// Releases an item that a dead process claimed for a live call. It counts as an attempt, because it is unknown how
+/// far the call came.
 pub fn abandon_live(now: &ItemState) -> Step {
     let live = now.status == ItemStatus::Pending && now.batch.as_deref().is_some_and(is_live);
     match live {
@@ -47,7 +49,7 @@ pub fn abandon_live(now: &ItemState) -> Step {
 
 /// Records that the vector store holds a version of a record.
 pub fn made(now: &ItemState, batch: &str, version: u64) -> Step {
-    // Whatever has become of the item meanwhile.
+    // This holds even if the item has changed since.
     let stored = Some(now.stored.unwrap_or(0).max(version));
     if !now.is_in(batch) || now.version != version {
         return match now.stored == stored {
@@ -68,7 +70,7 @@ pub fn embedded(now: &ItemState, batch: &str) -> Step {
     Step::fate(done, ItemContent::Vector, Fate::Stored)
 }
 
-/// Marks an item as failed. It remembers its batch, so that it can be tried again with the others of it.
+/// Marks an item as failed. It keeps its batch, so that all failed items of a batch can be retried together.
 pub fn fail(now: &ItemState, batch: &str, error: &str) -> Step {
     if !now.is_in(batch) {
         return Step::Keep;
@@ -80,12 +82,13 @@ pub fn fail(now: &ItemState, batch: &str, error: &str) -> Step {
     }
 }
 
-/// Gives an item back to be sent again; the attempt counts.
+/// Releases an item so that it is sent again; the attempt counts.
 fn give_back(now: &ItemState) -> Step {
     Step::fate(ItemState { status: ItemStatus::None, ..now.free() }, ItemContent::Same, Fate::Returned)
 }
 
-/// Decides what a refusal does to an item: sent again (`again`) up to so many attempts, or failed.
+/// Decides the outcome of a refused item. It is sent again if `again` is true, up to `most_attempts`; otherwise it
+/// fails.
 pub fn refuse(now: &ItemState, batch: &str, error: &str, again: bool, most_attempts: u32) -> Step {
     match now.is_in(batch) && again && now.attempts < u64::from(most_attempts) {
         true => give_back(now),
@@ -93,7 +96,7 @@ pub fn refuse(now: &ItemState, batch: &str, error: &str, again: bool, most_attem
     }
 }
 
-/// Decides what the end of its batch does to an item that had no answer.
+/// Decides the outcome of an item that has no answer when its batch ends.
 pub fn end(now: &ItemState, batch: &str, ending: &Ending) -> Step {
     if !now.is_in(batch) {
         return Step::Keep;

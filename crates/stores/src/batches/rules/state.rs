@@ -1,4 +1,4 @@
-//! The state of an item, and what a rule makes of it.
+//! Defines the state of an item, and the step that a rule returns.
 
 use sha2::{Digest, Sha256};
 
@@ -12,7 +12,7 @@ pub fn hash_of(input: &str) -> Hash {
     Sha256::digest(input.as_bytes()).into()
 }
 
-/// How the names of live calls begin. No batch's id does.
+/// Prefix of the names of live calls. No batch's id has it.
 pub const LIVE: &str = "live:";
 
 /// Returns whether a name is that of a live call.
@@ -20,7 +20,7 @@ pub fn is_live(name: &str) -> bool {
     name.starts_with(LIVE)
 }
 
-/// BatchStatus of an item.
+/// Lists the states of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItemStatus {
     None,
@@ -33,7 +33,7 @@ pub enum ItemStatus {
 impl ItemStatus {
     pub const ALL: [Self; 5] = [Self::None, Self::Pending, Self::Success, Self::Failed, Self::Noise];
 
-    /// Returns the name that is stored, and that people see.
+    /// Returns the name that is stored and displayed.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "NONE",
@@ -49,7 +49,7 @@ impl ItemStatus {
         Self::ALL.into_iter().find(|status| status.name() == name)
     }
 
-    /// Returns how a record with this status has come to its end; `None` while it has not.
+    /// Returns the outcome of a record with this status, or `None` while the record is open.
     pub fn outcome(self) -> Option<RecordOutcome> {
         match self {
             Self::None | Self::Pending => None,
@@ -60,32 +60,32 @@ impl ItemStatus {
     }
 }
 
-/// What rules see of an item, and change: all but its texts and its vector.
+/// Holds the part of an item that the rules read and change: everything but its texts and its vector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ItemState {
-    /// Grows with each change.
+    /// Version of the item; grows with each change.
     pub version: u64,
     pub status: ItemStatus,
     pub deleted: bool,
-    /// Text that no document waits for any more.
+    /// True if the item is a text that no document waits for any more.
     pub unwanted: bool,
-    /// What is found of it has changed and its text has not: the vector that is stored is its vector.
+    /// True if the display data have changed and the text has not: the stored vector is still valid.
     pub reuse: bool,
     pub hash: Hash,
-    /// Hash of what was sent.
+    /// Hash of the input that was sent.
     pub sent: Option<Hash>,
-    /// Batch or live call that has it; of a failed item, the batch that it failed in.
+    /// Batch or live call that has the item. For a failed item, the batch in which it failed.
     pub batch: Option<String>,
-    /// Batches and live calls that it was in.
+    /// Number of batches and live calls that the item was in.
     pub attempts: u64,
     pub error: Option<String>,
-    /// Version that the vector store holds.
+    /// Version of the row in the vector store.
     pub stored: Option<u64>,
-    /// Whether it came from a table.
+    /// True if the item came from a table.
     pub from_table: bool,
-    /// How often that table was found to ask for it.
+    /// Number of times that the table requested the embedding.
     pub asks: u64,
-    /// Mark of what that table was told last.
+    /// Mark of the last outcome that was written back to the table.
     pub told: Option<String>,
 }
 
@@ -110,62 +110,63 @@ impl ItemState {
         }
     }
 
-    /// Returns whether it waits to be sent.
+    /// Returns whether the item waits to be sent.
     pub fn is_waiting(&self) -> bool {
         self.status == ItemStatus::None && !self.deleted && !self.reuse
     }
 
-    /// Returns whether it has neither a vector nor failed.
+    /// Returns whether the item has no vector and has not failed.
     pub fn is_open(&self) -> bool {
         !self.deleted && matches!(self.status, ItemStatus::None | ItemStatus::Pending)
     }
 
-    /// Returns whether it is on its way in a batch or a live call.
+    /// Returns whether the item is in this batch or live call.
     pub fn is_in(&self, batch: &str) -> bool {
         self.status == ItemStatus::Pending && self.batch.as_deref() == Some(batch)
     }
 
-    /// Returns whether a result for what was sent is still wanted; otherwise it is stale.
+    /// Returns whether a result for the sent input is still wanted. Otherwise it is stale.
     pub fn is_fresh_in(&self, batch: &str) -> bool {
         self.is_in(batch) && !self.deleted && !self.unwanted && self.sent == Some(self.hash)
     }
 
-    /// Returns whether its row has to leave the vector store.
+    /// Returns whether the item's row must be removed from the vector store.
     pub fn leaves(&self) -> bool {
         self.stored.is_some() && (self.deleted || self.status == ItemStatus::Noise)
     }
 
-    /// Returns whether its row is to be written anew with the vector that there is.
+    /// Returns whether the item's row must be rewritten with the stored vector.
     pub fn refreshes(&self) -> bool {
         self.reuse && !self.deleted
     }
 
-    /// Returns the mark of what its table is to be told; `None` while it has come to no end, or came from none.
+    /// Returns the mark of the outcome to write back to the table. Returns `None` while the item is open, or if it
+    /// came from no table.
     pub fn mark(&self) -> Option<String> {
         let over = !self.deleted && self.status.outcome().is_some();
         (over && self.from_table).then(|| format!("{} {} {}", self.asks, self.version, self.status.name()))
     }
 
-    /// Returns whether its table has not been told yet.
+    /// Returns whether the outcome has not been written back to the table yet.
     pub fn owes(&self) -> bool {
         self.mark().is_some_and(|mark| self.told.as_deref() != Some(&mark))
     }
 
-    /// Returns it in no batch.
+    /// Returns the item without a batch.
     pub(super) fn free(&self) -> Self {
         Self { batch: None, sent: None, ..self.clone() }
     }
 }
 
-/// What a rule makes of an item.
+/// Describes a rule's decision about an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It stays as it is.
+    /// The item stays as it is.
     Keep,
     Write {
         state: Box<ItemState>,
         content: ItemContent,
-        /// What became of it in its batch, where it has come to an end there.
+        /// Outcome of the item in its batch, if it has one.
         fate: Option<Fate>,
     },
     Delete,
@@ -184,30 +185,30 @@ impl Step {
         Step::Write { state: Box::new(state), content, fate: Some(fate) }
     }
 
-    /// Returns whether anything changes.
+    /// Returns whether the step changes anything.
     pub fn is_change(&self) -> bool {
         *self != Step::Keep
     }
 }
 
-/// What is written of an item beside its state.
+/// Lists the data that are written in addition to the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItemContent {
-    /// Nothing.
+    /// The state alone is written.
     Same,
-    /// Input, tokens and what is found, as they were put; and the place in its table, if it was put from one.
+    /// Input, tokens and display data are written as they were put, with the place in the table if there is one.
     Put,
-    /// The place in its table alone, as it was put.
+    /// The place in the table is written, as it was put, and nothing else.
     Origin,
-    /// The vector of a text.
+    /// The vector of a text is written.
     Vector,
-    /// Input is cleared.
+    /// The input is cleared.
     NoInput,
-    /// Input, what is found, vector and place are cleared.
+    /// Input, display data, vector and place are cleared.
     Nothing,
 }
 
-/// What became of an item in a batch.
+/// Lists the outcomes of an item in a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     Stored,

@@ -1,9 +1,9 @@
-//! Texts of documents: what a document that asks for them is answered, and what becomes of those that nobody wants.
+//! Decides the answers to documents that request texts, and discards texts that no document wants.
 
 use super::{Hash, ItemContent, ItemState, ItemStatus, Step};
 use crate::batches::TextLookup;
 
-/// Puts a text, unless it is known. One that was remembered for its batch comes back as a new version.
+/// Puts a text unless it is known. A deleted text whose state was kept for its batch returns with a new version.
 pub fn put(now: Option<&ItemState>, hash: Hash) -> Step {
     let version = match now {
         Some(now) if !now.deleted => return Step::Keep,
@@ -13,7 +13,7 @@ pub fn put(now: Option<&ItemState>, hash: Hash) -> Step {
     Step::write(ItemState { version, ..ItemState::new(hash) }, ItemContent::Put)
 }
 
-/// Records that a waiting text was embedded at once.
+/// Records that a waiting text was embedded live.
 pub fn embed_live(now: &ItemState) -> Step {
     match now.status == ItemStatus::None && !now.deleted {
         true => Step::write(ItemState { status: ItemStatus::Success, ..now.clone() }, ItemContent::Vector),
@@ -21,7 +21,7 @@ pub fn embed_live(now: &ItemState) -> Step {
     }
 }
 
-/// Wants a text again that nobody wanted.
+/// Marks an unwanted text as wanted again.
 pub fn want(now: &ItemState) -> Step {
     match now.unwanted {
         true => Step::state(ItemState { unwanted: false, ..now.clone() }),
@@ -29,8 +29,9 @@ pub fn want(now: &ItemState) -> Step {
     }
 }
 
-/// Discards a text that nobody wants any more. One that is on its way goes with the end of its batch, and its input as soon as
-/// its line was made of it (`was_sent`). `remembered` keeps the state of one whose batch has not been counted yet.
+/// Discards a text that no document wants any more. A text in a batch is deleted at the end of the batch; its input
+/// is cleared as soon as it is in the batch's file (`was_sent`). If `remembered` is true, the state is kept, because
+/// the text's batch has not been counted yet.
 pub fn discard(now: &ItemState, was_sent: bool, remembered: bool) -> Step {
     if now.deleted {
         return Step::Keep;
@@ -48,28 +49,28 @@ pub fn discard(now: &ItemState, was_sent: bool, remembered: bool) -> Step {
     }
 }
 
-/// A text that is known already.
+/// Describes a text that is already known.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KnownText {
     pub status: ItemStatus,
     pub error: Option<String>,
     pub vector: Option<Vec<f32>>,
-    /// Its tokens are charged to the document that asks.
+    /// True if its tokens are charged to the requesting document.
     pub is_payer: bool,
 }
 
-/// What is to be done with a text that is asked for.
+/// Lists the actions for a requested text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// It is put.
+    /// The text is new and must be put.
     Put,
-    /// It is there.
+    /// The text is known and stays as it is.
     Keep,
-    /// It has failed, which is said once: asked again it is tried again.
+    /// The text has failed. The failure is reported once; the next request tries the text again.
     Discard,
 }
 
-/// Texts that a document asks for, one after the other.
+/// Collects the texts that a document requests, one after another.
 #[derive(Debug, Default)]
 pub struct Question {
     vectors: Vec<Option<Vec<f32>>>,
@@ -80,7 +81,7 @@ pub struct Question {
 }
 
 impl Question {
-    /// Takes the next text in, of so many tokens.
+    /// Adds the next text, with its number of tokens and its known state.
     pub fn add(&mut self, tokens: u64, known: Option<KnownText>) -> Asked {
         let Some(known) = known else {
             self.open += 1;
@@ -98,12 +99,13 @@ impl Question {
         Asked::Keep
     }
 
-    /// Returns whether the document embeds its texts itself, if it was told to: not while one of them is on its way.
+    /// Returns whether the document embeds its texts itself, given whether it was told to (`live`). It does not while
+    /// one of them is in a batch.
     pub fn goes_live(&self, live: bool) -> bool {
         live && !self.under_way && self.failed.is_none()
     }
 
-    /// Answers a document that was told to embed its texts itself (`live`), or was not.
+    /// Returns the answer to the document. `live` is true if the document was told to embed its texts itself.
     pub fn answer(self, live: bool) -> TextLookup {
         let goes_live = self.goes_live(live);
         let Self { vectors, tokens, open, failed, .. } = self;

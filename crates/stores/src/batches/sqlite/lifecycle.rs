@@ -1,4 +1,4 @@
-//! A batch from its packing to its acceptance, and what the provider says of it.
+//! Implements [`BatchLifecycle`] in SQLite.
 
 use async_trait::async_trait;
 use docweir_core::clock::{UnixMicros, timestamp};
@@ -15,7 +15,7 @@ use crate::ledger::{self, Asked};
 
 #[async_trait]
 impl BatchLifecycle for SqliteBatches {
-    /// Whoever has the folder's lock is the only one.
+    /// Returns at once: only the holder of the folder's lock works on batches.
     async fn take_over(&self, _: u64) -> StoreResult<()> {
         Ok(())
     }
@@ -108,14 +108,14 @@ impl BatchLifecycle for SqliteBatches {
 }
 
 impl SqliteBatches {
-    /// Writes what an event changes; `false` where the batch has ended.
+    /// Writes the changes of an event. Returns `false` if the batch has ended.
     async fn amend(&self, batch: &str, event: Event<'_>) -> StoreResult<bool> {
         let (batch, changes) = (batch.to_owned(), changes(&event, &timestamp(self.clock.now())));
         Ok(self.database.write(move |tx| write(tx, &batch, &changes)).await?)
     }
 }
 
-/// Writes what an event changes, as a part of a larger change; `false` where the batch has ended.
+/// Writes the changes of an event as part of a larger transaction. Returns `false` if the batch has ended.
 pub(super) fn amend(tx: &Transaction<'_>, batch: &str, event: &Event<'_>, now: &str) -> Result<bool> {
     write(tx, batch, &changes(event, now))
 }

@@ -1,4 +1,4 @@
-//! Records that are embedded at once.
+//! Implements [`LiveCalls`] in SQLite.
 
 use async_trait::async_trait;
 use rusqlite::params;
@@ -54,7 +54,7 @@ impl LiveCalls for SqliteBatches {
         Ok(taken.await?)
     }
 
-    /// All that the call has goes back: it is the call that failed.
+    /// Releases all items of the call, because the call as a whole has failed.
     async fn give_back_live(&self, name: &str, _: Vec<ItemId>) -> StoreResult<()> {
         let name = name.to_owned();
         Ok(self.database.write(move |tx| statements::unclaim(tx, &name).map(drop)).await?)

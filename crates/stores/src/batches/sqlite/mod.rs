@@ -1,9 +1,9 @@
-//! Items and batches in SQLite.
+//! Stores items and batches in SQLite.
 //!
 //! # Layout
-//! - `records`, `outbox`, `texts`, `lifecycle`, `results`, `live` one trait each
-//! - `state` an item as rules see it, read and written one by one
-//! - `statements` rules as SQL, for whole sets
+//! - `records`, `outbox`, `texts`, `lifecycle`, `results`, `live`: one trait each
+//! - `state`: reads and writes single items as the rules see them
+//! - `statements`: the rules as SQL, for whole sets of items
 
 mod lifecycle;
 mod live;
@@ -23,10 +23,10 @@ use crate::ledger::EntryId;
 use crate::sqlite::Database;
 
 type Result<T> = std::result::Result<T, Error>;
-/// What the caller of an operation is told. Each is one transaction.
+/// Result of a store operation. Each operation is one transaction.
 type StoreResult<T> = std::result::Result<T, PaidError>;
 
-/// Cheap to clone.
+/// Stores items and batches in an SQLite file. Cloning is cheap.
 #[derive(Clone)]
 pub struct SqliteBatches {
     database: Database,
@@ -34,13 +34,13 @@ pub struct SqliteBatches {
 }
 
 impl SqliteBatches {
-    /// In the file of [`crate::paid`].
+    /// Creates the store in an open file of [`crate::paid`].
     pub fn new(database: Database, clock: SharedClock) -> Self {
         Self { database, clock }
     }
 }
 
-/// The row of an item. No row has the number of a name that is none.
+/// Returns the row number of an item. An invalid name gets a number that no row has.
 fn row_of(item: &ItemId) -> i64 {
     item.as_str().parse().unwrap_or(-1)
 }
@@ -59,7 +59,7 @@ fn batch(row: &Row<'_>) -> Result<Batch> {
     Ok(Batch {
         id: row.get("id")?,
         space: Space::parse(&row.get::<_, String>("space")?),
-        // The table allows no other.
+        // The table allows no other value.
         status: BatchStatus::ALL.into_iter().find(|s| s.name() == status).unwrap_or(BatchStatus::Pending),
         model: json(row.get_ref("model")?.as_str()?)?,
         endpoint: row.get("endpoint")?,
@@ -89,9 +89,9 @@ fn batch(row: &Row<'_>) -> Result<Batch> {
     })
 }
 
-/// Columns of a [`Sent`], of items `i`.
+/// Columns of a [`Sent`], for items `i`.
 const SENT: &str = "i.id, i.key, i.version, i.shown, i.tokens, i.origin";
-/// Number of columns of [`SENT`]: those that a query adds begin there.
+/// Number of columns of [`SENT`]; further columns of a query begin at this index.
 const SENT_COLUMNS: usize = 6;
 
 fn sent(row: &Row<'_>) -> Result<Sent> {
@@ -103,7 +103,7 @@ fn sent(row: &Row<'_>) -> Result<Sent> {
     Ok(Sent { item: item_id(row.get(0)?), key: row.get(1)?, version, shown, tokens, bytes, origin })
 }
 
-/// What stands in a column as JSON.
+/// Parses a column that holds JSON.
 fn json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|e| Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(e)))
 }
@@ -120,7 +120,7 @@ fn signed(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-/// Little-endian.
+/// Encodes a vector as little-endian bytes.
 fn blob(vector: &[f32]) -> Vec<u8> {
     vector.iter().flat_map(|x| x.to_le_bytes()).collect()
 }

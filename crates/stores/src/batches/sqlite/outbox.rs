@@ -1,4 +1,4 @@
-//! Rows that are owed to the vector store, and answers that are owed to tables.
+//! Implements [`RecordOutbox`] in SQLite.
 
 use async_trait::async_trait;
 use rusqlite::{Row, Transaction, params};
@@ -11,11 +11,11 @@ use super::{
 };
 use crate::batches::rules::{ItemState, Step, records};
 
-/// Items that are compared with the vector store together.
+/// Number of items that are compared with the vector store in one step.
 const PAGE: usize = 1_000;
 
 impl SqliteBatches {
-    /// Changes items, each by what a rule says; returns how many have changed.
+    /// Applies a rule to each item. Returns the number of changed items.
     async fn change<T: Send + 'static>(
         &self,
         items: Vec<(ItemId, T)>,
@@ -110,7 +110,7 @@ impl RecordOutbox for SqliteBatches {
     }
 }
 
-/// Lists items whose rows the vector store is thought to hold, in order, after a row.
+/// Lists items whose rows the vector store should hold, in order of their rows, after row `after`.
 fn stored(tx: &Transaction<'_>, space: &str, after: i64) -> Result<Vec<(Known, String)>> {
     let sql = format!(
         "SELECT {KNOWN}, key FROM items WHERE space = ?1 AND stored IS NOT NULL AND id > ?2 ORDER BY id LIMIT ?3"

@@ -1,4 +1,4 @@
-//! Records: put, deleted, counted.
+//! Implements [`Records`] in SQLite.
 
 use async_trait::async_trait;
 use docweir_core::model::ModelIdentity;

@@ -1,4 +1,4 @@
-//! What comes back of a batch, and its end.
+//! Implements [`BatchResults`] in SQLite.
 
 use async_trait::async_trait;
 use docweir_core::clock::timestamp;
@@ -14,7 +14,7 @@ use crate::batches::rules::batch::{BatchTotals, Event};
 use crate::batches::rules::{Fate, Step, sending};
 use crate::ledger::{self, rules};
 
-/// Items looked at together at the end of a batch.
+/// Number of items that are processed in one step at the end of a batch.
 const PAGE: usize = 1_000;
 
 #[async_trait]
@@ -96,7 +96,7 @@ impl BatchResults for SqliteBatches {
     }
 }
 
-/// Writes what a rule has made of an item of a batch, and counts it.
+/// Writes a rule's decision about an item of a batch, and counts the outcome.
 fn change(
     tx: &Transaction<'_>,
     item: &Known,
@@ -116,7 +116,7 @@ fn count(tx: &Transaction<'_>, batch: &str, tally: BatchTotals) -> Result<()> {
     tx.prepare_cached(sql)?.execute(values).map(drop)
 }
 
-/// Charges the tokens of a text to its payer, at the end of the batch.
+/// Records a text's tokens for its paying document. They are charged at the end of the batch.
 fn share(tx: &Transaction<'_>, batch: &str, item: i64, tokens: u64) -> Result<()> {
     let sql = "INSERT INTO batch_shares SELECT ?1, payer, ?3 FROM items WHERE id = ?2 AND payer IS NOT NULL \
         ON CONFLICT (batch, subject) DO UPDATE SET tokens = tokens + excluded.tokens";

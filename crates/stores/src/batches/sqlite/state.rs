@@ -1,4 +1,4 @@
-//! Items as rules see them: read of their rows, and written back.
+//! Reads and writes single items as the rules see them.
 
 use rusqlite::{OptionalExtension, Params, Row, ToSql, Transaction, params, params_from_iter};
 
@@ -6,7 +6,7 @@ use super::{Result, blob, signed, to_json, unsigned};
 use crate::batches::NewItem;
 use crate::batches::rules::{ItemContent, ItemState, ItemStatus, Step};
 
-/// An item that is there.
+/// Holds an existing item.
 pub struct Known {
     pub id: i64,
     pub is_text: bool,
@@ -18,7 +18,7 @@ pub const KNOWN: &str = "id, shown = '', version, status, deleted, reuse, input_
     stored, origin IS NOT NULL, asks, told, \
     shown = '' AND deleted = 0 AND NOT EXISTS (SELECT 1 FROM waits w WHERE w.item = items.id)";
 
-/// Number of columns of [`KNOWN`]: those that a query adds begin there.
+/// Number of columns of [`KNOWN`]; further columns of a query begin at this index.
 pub const KNOWN_COLUMNS: usize = 16;
 
 /// Reads a row of [`KNOWN`].
@@ -26,7 +26,7 @@ pub fn known(row: &Row<'_>) -> Result<Known> {
     let number = |at: usize| -> Result<u64> { Ok(unsigned(row.get(at)?)) };
     let state = ItemState {
         version: number(2)?,
-        // The table allows no other.
+        // The table allows no other value.
         status: ItemStatus::parse(row.get_ref(3)?.as_str()?).unwrap_or(ItemStatus::None),
         deleted: row.get(4)?,
         unwanted: row.get(15)?,
@@ -55,26 +55,26 @@ pub fn by_row(tx: &Transaction<'_>, id: i64) -> Result<Option<Known>> {
     find(tx, "id = ?1", [id])
 }
 
-/// Holds what an item is put with, as it is stored.
+/// Holds the stored form of an item that is put.
 pub struct Put {
     pub input: String,
     pub tokens: u64,
-    /// In JSON; empty for texts.
+    /// Display data as JSON; empty for texts.
     pub shown: String,
-    /// In JSON.
+    /// Place in the record's table, as JSON.
     pub origin: Option<String>,
 }
 
 impl Put {
-    /// Returns that of a record.
+    /// Returns the stored form of a record.
     pub fn of(item: &NewItem) -> Result<Self> {
         let origin = item.origin.as_ref().map(to_json).transpose()?;
-        // A map's keys are in order: equal metadata is equal text.
+        // The keys of a map are sorted, so equal metadata have equal text.
         Ok(Self { input: item.input.clone(), tokens: item.tokens, shown: to_json(&item.shown)?, origin })
     }
 }
 
-/// Lists what a step may write beside the state.
+/// Lists the data that a step may write in addition to the state.
 #[derive(Clone, Copy)]
 pub enum Given<'a> {
     Nothing,
@@ -82,7 +82,7 @@ pub enum Given<'a> {
     Vector(&'a [f32]),
 }
 
-/// Writes what a rule has made of an item.
+/// Writes a rule's decision about an item.
 pub fn apply(tx: &Transaction<'_>, before: &Known, step: &Step, given: Given<'_>) -> Result<()> {
     match step {
         Step::Keep => Ok(()),
@@ -135,14 +135,14 @@ fn write(tx: &Transaction<'_>, id: i64, state: &ItemState, content: ItemContent,
     tx.prepare_cached(&sql)?.execute(params_from_iter(values)).map(drop)
 }
 
-/// Counts one text less for the documents that wait for it.
+/// Decrements the number of open texts of each document that waits for this text.
 fn answered(tx: &Transaction<'_>, item: i64) -> Result<()> {
     let sql =
         "UPDATE waiting SET open = max(open - 1, 0) WHERE document IN (SELECT document FROM waits WHERE item = ?1)";
     tx.prepare_cached(sql)?.execute([item]).map(drop)
 }
 
-/// Inserts a new item; returns its row. `payer` is the document that a text is charged to.
+/// Inserts a new item and returns its row. `payer` is the document that a text is charged to.
 pub fn insert(
     tx: &Transaction<'_>,
     space: &str,

@@ -1,7 +1,7 @@
-//! Rules as SQL, where a whole set of items is found or changed at once.
+//! Implements the rules as SQL, for finding or changing a whole set of items at once.
 //!
-//! Fifty thousand items are taken into a batch in one statement. Each condition and statement here is a rule of
-//! [`rules`](crate::batches::rules), and a test below runs both on the same items.
+//! One statement packs fifty thousand items into a batch. Each condition and statement implements a rule of
+//! [`rules`](crate::batches::rules); a test runs both on the same items.
 
 use rusqlite::{Transaction, params};
 
@@ -10,30 +10,31 @@ use super::Result;
 #[cfg(test)]
 mod tests;
 
-/// Condition of rule `ItemState::is_waiting`.
+/// Condition that implements the rule `ItemState::is_waiting`.
 pub const WAITING: &str = "status = 'NONE' AND deleted = 0 AND reuse = 0";
 
-/// Condition of rule `ItemState::leaves`.
+/// Condition that implements the rule `ItemState::leaves`.
 pub const LEAVES: &str = "stored IS NOT NULL AND (deleted = 1 OR status = 'NOISE')";
 
-/// Condition of rule `ItemState::refreshes`; what is deleted is never to be reused.
+/// Condition that implements the rule `ItemState::refreshes`. Deleted items never have `reuse` set.
 pub const REFRESHES: &str = "reuse = 1";
 
-/// Condition of rule `ItemState::owes`.
+/// Condition that implements the rule `ItemState::owes`.
 pub const OWES: &str = "origin IS NOT NULL AND deleted = 0 AND status IN ('SUCCESS', 'FAILED', 'NOISE') \
     AND coalesce(told, '') <> asks || ' ' || version || ' ' || status";
 
-/// Condition of rule `ItemState::is_open`, of items `i`.
+/// Condition that implements the rule `ItemState::is_open`, for items `i`.
 pub const OPEN: &str = "i.deleted = 0 AND i.status IN ('NONE', 'PENDING')";
 
-/// Condition of rule `ItemState::is_fresh_in`, of items `i` of a batch `?1`. A text that no document waits for is unwanted.
+/// Condition that implements the rule `ItemState::is_fresh_in`, for items `i` of batch `?1`. A text that no document
+/// waits for is unwanted.
 pub const FRESH: &str = "i.batch = ?1 AND i.status = 'PENDING' AND i.deleted = 0 AND i.sent_sha256 = i.input_sha256 \
     AND (i.shown <> '' OR EXISTS (SELECT 1 FROM waits w WHERE w.item = i.id))";
 
-/// Condition of rule `ItemState::is_in`, for `batch = ?1`.
+/// Condition that implements the rule `ItemState::is_in`, for batch `?1`.
 pub const IN_BATCH: &str = "batch = ?1 AND status = 'PENDING'";
 
-/// Applies rule `sending::claim` to all that waits in a space up to a row.
+/// Applies the rule `sending::claim` to all waiting items of a space up to row `last`.
 pub fn claim(tx: &Transaction<'_>, space: &str, batch: &str, last: i64) -> Result<usize> {
     let sql = format!(
         "UPDATE items SET status = 'PENDING', batch = ?2, sent_sha256 = input_sha256, attempts = attempts + 1 \
@@ -42,7 +43,7 @@ pub fn claim(tx: &Transaction<'_>, space: &str, batch: &str, last: i64) -> Resul
     tx.prepare_cached(&sql)?.execute(params![space, batch, last])
 }
 
-/// Applies rule `sending::unclaim` to all that a live call has. Those are records, which are never unwanted.
+/// Applies the rule `sending::unclaim` to all items of a live call. They are records, which are never unwanted.
 pub fn unclaim(tx: &Transaction<'_>, name: &str) -> Result<usize> {
     let sql = format!(
         "UPDATE items SET status = 'NONE', batch = NULL, sent_sha256 = NULL, attempts = max(attempts - 1, 0) \
@@ -51,14 +52,14 @@ pub fn unclaim(tx: &Transaction<'_>, name: &str) -> Result<usize> {
     tx.prepare_cached(&sql)?.execute([name])
 }
 
-/// Applies rule `sending::abandon_live` to all items.
+/// Applies the rule `sending::abandon_live` to all items.
 pub fn abandon_live(tx: &Transaction<'_>) -> Result<usize> {
     let sql = "UPDATE items SET status = 'NONE', batch = NULL, sent_sha256 = NULL \
         WHERE batch LIKE 'live:%' AND status = 'PENDING'";
     tx.execute(sql, [])
 }
 
-/// Applies rule `records::retry` to all items.
+/// Applies the rule `records::retry` to all items.
 pub fn retry(tx: &Transaction<'_>, batch: Option<&str>) -> Result<usize> {
     let sql = "UPDATE items SET status = 'NONE', attempts = 0, error = NULL, batch = NULL, sent_sha256 = NULL \
         WHERE status = 'FAILED' AND deleted = 0 AND (?1 IS NULL OR batch = ?1)";

@@ -1,4 +1,4 @@
-//! Documents that wait for texts.
+//! Implements [`DocumentTexts`] in SQLite.
 
 use async_trait::async_trait;
 use docweir_core::documents::Sha256Hex;
@@ -77,7 +77,7 @@ impl DocumentTexts for SqliteBatches {
 fn ask(tx: &Transaction<'_>, document: &str, space: &str, texts: Vec<Text>) -> Result<TextLookup> {
     let live = "SELECT live FROM waiting WHERE document = ?1";
     let live = tx.prepare_cached(live)?.query_row([document], |row| row.get(0)).optional()?.unwrap_or(false);
-    // What an earlier version of it asked for is not wanted any more.
+    // Texts that the document's former version requested are no longer wanted.
     let before = stop_waiting(tx, document)?;
     let mut question = Question::default();
     for text in texts {
@@ -120,7 +120,7 @@ fn ask(tx: &Transaction<'_>, document: &str, space: &str, texts: Vec<Text>) -> R
     Ok(question.answer(live))
 }
 
-/// A document waits for no text any more; returns those that it waited for.
+/// Ends a document's waiting. Returns the rows of the texts that it waited for.
 fn stop_waiting(tx: &Transaction<'_>, document: &str) -> Result<Vec<i64>> {
     let mut statement = tx.prepare_cached("DELETE FROM waits WHERE document = ?1 RETURNING item")?;
     statement.query_map([document], |row| row.get(0))?.collect()
@@ -134,7 +134,7 @@ fn discard_unwanted(tx: &Transaction<'_>, items: &[i64]) -> Result<()> {
             Some(batch) => tx.prepare_cached(sql)?.query_row([batch], |row| row.get(0))?,
             None => false,
         };
-        // What became of it in its batch is counted as it happens.
+        // The outcome in its batch was counted when it was recorded.
         state::apply(tx, &item, &texts::discard(&item.state, was_sent, false), Given::Nothing)?;
     }
     Ok(())

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use docweir_core::cache::{CacheLimits, Forget};
+use docweir_core::cache::{CacheOptions, Forget};
 use docweir_core::documents::Sha256Hex;
 use docweir_core::error::StageError;
 use tokio::sync::Mutex;
@@ -24,7 +24,7 @@ struct State {
     /// Name of the cache in log messages.
     name: &'static str,
     path: PathBuf,
-    limits: CacheLimits,
+    limits: CacheOptions,
     /// Open table, or `None` if the file cannot be used. The cache is then empty.
     table: Option<Table>,
     /// True if the last operation failed and was logged. Further failures are not logged until one succeeds.
@@ -33,7 +33,7 @@ struct State {
 
 impl Blobs {
     /// Opens the file at `path`; the folder must exist. Blocks. It never fails: an unusable cache is empty.
-    pub fn open(name: &'static str, path: &Path, limits: CacheLimits) -> Self {
+    pub fn open(name: &'static str, path: &Path, limits: CacheOptions) -> Self {
         let mut state = State { name, path: path.to_owned(), limits, table: None, failing: false };
         match Table::open(name, path, &state.limits) {
             Ok(table) => state.table = table,

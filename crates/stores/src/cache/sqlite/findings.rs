@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use docweir_core::cache::{FindingsCache, FindingsCacheOptions, Forget};
+use docweir_core::cache::{FindingsCache, CacheOptions, Forget};
 use docweir_core::documents::Sha256Hex;
 use docweir_core::error::StageError;
 
@@ -17,8 +17,8 @@ pub struct SqliteFindingsCache {
 
 impl SqliteFindingsCache {
     /// Opens the cache in the file at `path`; the folder must exist. Never fails. Blocks.
-    pub fn open(path: &Path, options: &FindingsCacheOptions) -> Self {
-        Self { blobs: Blobs::open("findings cache", path, options.limits()) }
+    pub fn open(path: &Path, options: CacheOptions) -> Self {
+        Self { blobs: Blobs::open("findings cache", path, options) }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
-use docweir_core::cache::CacheLimits;
+use docweir_core::cache::CacheOptions;
 use docweir_core::cache::Forget;
 use docweir_core::documents::Sha256Hex;
 
@@ -55,7 +55,7 @@ type Result<T> = std::result::Result<T, rusqlite::Error>;
 impl Table {
     /// Opens the file. Returns `None` if the cache is disabled, or if a newer docweir created the file; such a file
     /// is not changed.
-    pub fn open(name: &'static str, path: &Path, limits: &CacheLimits) -> Result<Option<Self>> {
+    pub fn open(name: &'static str, path: &Path, limits: &CacheOptions) -> Result<Option<Self>> {
         if !limits.enabled {
             return Ok(None);
         }

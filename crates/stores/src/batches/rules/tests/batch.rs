@@ -1,4 +1,4 @@
-//! Batches: what fits, and what events change.
+//! Tests the selection for batches, and the changes by events.
 
 use std::sync::Arc;
 
@@ -39,14 +39,14 @@ fn order() -> Order {
 #[test]
 fn a_batch_takes_what_every_limit_allows() {
     use Offer::*;
-    // Bytes and tokens of items, what the budget still allows, and what becomes of each.
+    // The columns are: bytes and tokens of the items, the budget's remaining amount, and the outcome of each offer.
     let table = [
         (vec![(60, 1), (40, 1), (1, 1)], None, vec![Taken, Taken, Complete]),
         (vec![(101, 1)], None, vec![Full]),
         (vec![(1, 51)], None, vec![Full]),
         (vec![(1, 30), (1, 20), (1, 1)], None, vec![Taken, Taken, Complete]),
         (vec![(1, 1), (1, 1), (1, 1), (1, 1)], None, vec![Taken, Taken, Taken, Complete]),
-        // Ten nanodollars a token. Where the budget allows not even one, the reservation says so.
+        // A token costs ten nanodollars. If the budget does not allow even one item, the reservation refuses it.
         (vec![(1, 5), (1, 5), (1, 1)], Some(100), vec![Taken, Taken, Complete]),
         (vec![(1, 5), (1, 1)], Some(0), vec![Taken, Complete]),
     ];
@@ -130,10 +130,10 @@ fn what_an_event_changes_in_a_record() {
         (Event::TakenOver { provider_id: "p" }, taken),
         (Event::Warned, vec![("warned", Value::Yes)]),
         (Event::Cancel, vec![("cancel", Value::Yes)]),
-        // What the provider said before of an error or a charge is not unsaid.
+        // An earlier error or charge from the provider is kept.
         (Event::Checked(&nothing), says(vec![])),
         (Event::Checked(&all), says(vec![("error", text("odd")), ("charged_tokens", Value::Number(9))])),
-        // Only the end knows that nobody knows what was charged.
+        // Only the end of the batch can record an unknown charge.
         (Event::Ended { ending: &unknown, items: 11, tally }, ends(Value::Nothing, vec![])),
         (Event::Ended { ending: &known, items: 11, tally }, ends(Value::Number(9), vec![("error", text("expired"))])),
     ];

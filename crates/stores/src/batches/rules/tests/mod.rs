@@ -1,4 +1,4 @@
-//! Tables of decisions. What the stores make of them is tested with the stores.
+//! Tests the decisions of the rules with tables. The stores' own tests cover how they are stored.
 
 mod batch;
 mod records;
@@ -13,7 +13,7 @@ fn waiting() -> ItemState {
     ItemState::new(hash_of("text"))
 }
 
-/// Returns an item that is on its way, for the second time.
+/// Returns an item that is in a batch for the second time.
 fn pending(batch: &str) -> ItemState {
     let state = ItemState { status: Pending, batch: Some(batch.into()), attempts: 2, ..waiting() };
     ItemState { sent: Some(state.hash), error: Some("500".into()), ..state }
@@ -42,7 +42,7 @@ fn where_an_item_stands_follows_from_its_state() {
     let (now, out) = (waiting(), pending("b"));
     let deleted = ItemState { deleted: true, ..done() };
     let noise = ItemState { status: Noise, ..done() };
-    // waiting, open, leaves, refreshes
+    // The flags are: waiting, open, leaves, refreshes.
     let table = [
         (now.clone(), [true, true, false, false]),
         (ItemState { reuse: true, ..now.clone() }, [false, true, false, true]),

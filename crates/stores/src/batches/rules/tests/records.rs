@@ -1,4 +1,4 @@
-//! Records.
+//! Tests the rules for records.
 
 use super::super::records::*;
 use super::*;
@@ -22,24 +22,24 @@ fn what_a_put_does_to_a_record() {
     let deleted = ItemState { deleted: true, ..done() };
     let held = |state: ItemState| ItemState { stored: Some(1), ..state };
     let table = [
-        // New.
+        // The record is new.
         (None, same_text, write(waiting(), ItemContent::Put), new),
         (None, noise, write(ItemState { status: Noise, ..waiting() }, ItemContent::Put), Put { noise: 1, ..new }),
         (None, asked, write(ItemState { from_table: true, asks: 1, ..waiting() }, ItemContent::Put), new),
-        // The same, whatever its status.
+        // The record is unchanged, whatever its status.
         (Some(waiting()), same_text, Step::Keep, unchanged),
         (Some(pending("b")), same_text, Step::Keep, unchanged),
         (Some(done()), same_text, Step::Keep, unchanged),
         (Some(failed("b")), same_text, Step::Keep, Put { failed: 1, ..unchanged }),
         (Some(next(Noise)), noise, Step::Keep, Put { noise: 1, ..unchanged }),
-        // Another text: a new version, in no batch, and what is stored is remembered.
+        // The text has changed: a new version in no batch, and the stored version is kept.
         (Some(waiting()), other_text, write(other.clone(), ItemContent::Put), changed),
         (Some(pending("b")), other_text, write(other.clone(), ItemContent::Put), changed),
         (Some(failed("b")), other_text, write(other.clone(), ItemContent::Put), changed),
         (Some(done()), other_text, write(held(other), ItemContent::Put), changed),
         (Some(done()), noise, write(held(next(Noise)), ItemContent::Put), Put { noise: 1, ..changed }),
         (Some(deleted), same_text, write(held(next(ItemStatus::None)), ItemContent::Put), changed),
-        // What is found has changed: the vector that there is serves, also for one whose turn has not come yet.
+        // Only the display data have changed: the stored vector is reused, even if an earlier reuse is still pending.
         (
             Some(done()),
             other_shown,
@@ -53,7 +53,7 @@ fn what_a_put_does_to_a_record() {
             changed,
         ),
         (Some(pending("b")), other_shown, write(next(ItemStatus::None), ItemContent::Put), changed),
-        // Its table asks again: told again if it is done, sent again if it had failed.
+        // The table requests the embedding again: a done record is written back again, a failed one is sent again.
         (Some(done()), asked, write(ItemState { from_table: true, asks: 1, ..done() }, ItemContent::Origin), unchanged),
         (
             Some(ItemState { from_table: true, asks: 4, ..failed("b") }),
@@ -74,7 +74,7 @@ fn what_a_put_does_to_a_record() {
             ),
             changed,
         ),
-        // A file changes what came from a table: it still is the table's.
+        // A file changes a record that came from a table: it still belongs to the table.
         (
             Some(ItemState { from_table: true, asks: 4, ..waiting() }),
             other_text,
@@ -133,7 +133,7 @@ fn what_the_vector_store_says_counts_for_the_version_that_is_meant() {
     assert_eq!(refreshed(&reused, 2, true), same(ItemState { status: Success, stored: Some(2), ..row }));
     assert_eq!(refreshed(&reused, 2, false), same(none.clone()));
     assert_eq!((refreshed(&reused, 1, true), refreshed(&none, 2, true)), (Step::Keep, Step::Keep));
-    // What it has lost is embedded again, above whatever is there.
+    // A lost row is embedded again, with a version above the one in the vector store.
     let again = |version, held| ItemState { version, stored: held, status: ItemStatus::None, ..done() };
     let table = [
         (done(), Some(1), Step::Keep),

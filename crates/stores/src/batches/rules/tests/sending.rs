@@ -1,4 +1,4 @@
-//! Items in batches and live calls.
+//! Tests the rules for items in batches and live calls.
 
 use super::super::sending::*;
 use super::*;
@@ -50,7 +50,7 @@ fn what_is_given_back_was_never_taken_unless_nobody_knows_how_far_it_came() {
         assert_eq!((unclaim(&now, "live:1"), abandon_live(&now)), (unclaimed, abandoned), "{now:?}");
     }
     assert_eq!((unclaim(&pending("b"), "live:1"), unclaim(&pending("b"), "b")), (Step::Keep, back(1)));
-    assert_eq!(abandon_live(&pending("b")), Step::Keep, "it is a batch's");
+    assert_eq!(abandon_live(&pending("b")), Step::Keep, "it is in a batch");
 }
 
 #[test]
@@ -61,9 +61,9 @@ fn what_is_kept_is_done_or_is_known_to_be_there() {
     let table = [
         (pending("b"), 1, kept(ItemState { attempts: 2, ..done() })),
         (ItemState { stored: Some(4), ..pending("b") }, 1, kept(ItemState { attempts: 2, stored: Some(4), ..done() })),
-        // Said twice.
+        // The result is recorded twice.
         (done(), 1, Step::Keep),
-        // Changed, deleted, or taken by another meanwhile: its row is there all the same.
+        // The item was changed, deleted or claimed by another batch: its row exists all the same.
         (newer.clone(), 1, stored(&newer, 1)),
         (ItemState { stored: Some(2), ..newer.clone() }, 1, Step::Keep),
         (pending("c"), 1, stored(&pending("c"), 1)),
@@ -92,7 +92,7 @@ fn a_refusal_sends_an_item_again_until_its_attempts_are_used_up() {
     assert_eq!(fail(&pending("b"), "b", "400"), failed_with(2, "400"));
     assert_eq!(fail(&failed("b"), "b", "400"), Step::Keep);
     let live = ItemState { batch: None, ..failed("live:1") };
-    assert_eq!(fail(&pending("live:1"), "live:1", "400"), same(live), "a live call is not remembered");
+    assert_eq!(fail(&pending("live:1"), "live:1", "400"), same(live), "a live call is not kept");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Texts of documents.
+//! Tests the rules for texts of documents.
 
 use super::super::texts::*;
 use super::*;
@@ -25,7 +25,7 @@ fn only_what_waits_is_embedded_at_once() {
 fn what_is_on_its_way_goes_with_its_batch() {
     let unwanted = ItemState { unwanted: true, ..pending("b") };
     let tomb = |now: ItemState| ItemState { deleted: true, status: ItemStatus::None, batch: None, ..now };
-    // now, was sent, remembered
+    // The columns are: state, was sent, remembered.
     let table = [
         (pending("b"), false, false, same(unwanted.clone())),
         (pending("b"), true, false, write(unwanted.clone(), ItemContent::NoInput)),
@@ -51,7 +51,7 @@ fn what_a_document_is_answered() {
     let (mine, theirs) = (known(Success, true, true), known(Success, true, false));
     let (waits, out) = (known(ItemStatus::None, false, true), known(Pending, false, true));
     let ready = |n: usize, tokens| TextLookup::Ready { vectors: vec![vector.clone(); n], tokens };
-    // What is known of each text, whether the document was told to embed them itself, and its answer.
+    // The columns are: known state of each text, whether the document was told to embed its texts, and the answer.
     let table = [
         (vec![], false, TextLookup::Ready { vectors: vec![], tokens: 0 }),
         (vec![None, waits.clone()], false, TextLookup::Waits(2)),

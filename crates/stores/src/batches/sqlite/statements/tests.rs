@@ -1,4 +1,4 @@
-//! Each statement beside its rule, on the same generated items.
+//! Compares each statement with its rule on the same generated items.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use crate::sqlite::OpenOptions;
 const OPTIONS: OpenOptions = OpenOptions { busy: Duration::from_secs(5), wal_pages: 1_000, page_cache_kibibytes: 512 };
 const SPACE: &str = "lines";
 
-/// An item, and whether it is a text.
+/// A generated item, and whether it is a text.
 type Generated = (ItemState, bool);
 
 prop_compose! {
     fn item()(
         (version, attempts, asks) in (1u64..4, 0u64..4, 0u64..3),
         status in prop::sample::select(ItemStatus::ALL.to_vec()),
-        // A text is not kept when it is deleted, and what is deleted is not reused.
+        // A deleted text is not kept, and a deleted item is not reused.
         (is_text, deleted, reuse, unwanted) in any::<(bool, bool, bool, bool)>()
             .prop_map(|(text, deleted, reuse, unwanted)| (text, deleted && !text, reuse && !deleted, unwanted && text)),
         batch in prop::sample::select(vec![None, Some("b"), Some("c"), Some("live:1")]),
@@ -46,7 +46,7 @@ prop_compose! {
     }
 }
 
-/// Leaves these items in the file, and no others; returns them in order.
+/// Replaces all items in the file by these. Returns them in order.
 fn fill(tx: &Transaction<'_>, items: &[Generated]) -> Result<Vec<Known>> {
     tx.execute_batch("DELETE FROM items; DELETE FROM waits;")?;
     items.iter().zip(0..).map(|((now, is_text), nth)| one(tx, now, *is_text, nth)).collect()
@@ -70,7 +70,7 @@ fn all(tx: &Transaction<'_>) -> Result<Vec<(i64, ItemState)>> {
     tx.prepare(&sql)?.query_map([], |row| known(row).map(|item| (item.id, item.state)))?.collect()
 }
 
-/// What the items are after a rule.
+/// Returns the items after a rule was applied.
 fn after(items: &[Known], rule: impl Fn(&Known) -> Step) -> Vec<(i64, ItemState)> {
     let one = |item: &Known| match rule(item) {
         Step::Keep => Some((item.id, item.state.clone())),
@@ -82,10 +82,10 @@ fn after(items: &[Known], rule: impl Fn(&Known) -> Step) -> Vec<(i64, ItemState)
 }
 
 type Found = Vec<(i64, ItemState)>;
-/// Name, what is there after the statement, what is there after the rule.
+/// Name, the items after the statement, and the items after the rule.
 type Comparison = (&'static str, Found, Found);
 
-/// Items that a condition finds, and those that a rule does.
+/// Returns the items that a condition finds, and those that the rule selects.
 fn found(
     tx: &Transaction<'_>,
     name: &'static str,
@@ -94,7 +94,7 @@ fn found(
     rule: fn(&ItemState) -> bool,
 ) -> Result<Comparison> {
     let sql = format!("SELECT id FROM items i WHERE {condition} ORDER BY id");
-    // Those of a batch name it.
+    // Conditions on a batch have the batch's name as parameter.
     let batch: Vec<&str> = if condition.contains("?1") { vec!["b"] } else { Vec::new() };
     let ids: Vec<i64> =
         tx.prepare(&sql)?.query_map(rusqlite::params_from_iter(batch), |r| r.get(0))?.collect::<Result<_>>()?;
@@ -107,7 +107,7 @@ fn found(
 fn conditions(tx: &Transaction<'_>, generated: &[Generated]) -> Result<Vec<Comparison>> {
     let items = fill(tx, generated)?;
     let as_they_are = all(tx)?;
-    let mut outcomes = vec![("what is written is read", as_they_are, after(&items, |_| Step::Keep))];
+    let mut outcomes = vec![("items are read as written", as_they_are, after(&items, |_| Step::Keep))];
     outcomes.push(found(tx, "WAITING", WAITING, &items, ItemState::is_waiting)?);
     outcomes.push(found(tx, "LEAVES", LEAVES, &items, ItemState::leaves)?);
     outcomes.push(found(tx, "REFRESHES", REFRESHES, &items, ItemState::refreshes)?);
@@ -133,7 +133,7 @@ fn changes(tx: &Transaction<'_>, generated: &[Generated]) -> Result<Vec<Comparis
         retry(tx, batch)?;
         outcomes.push(("retry", all(tx)?, after(&items, |item| records::retry(&item.state, batch))));
     }
-    // Live calls are for records.
+    // Live calls are only for records.
     let records: Vec<Generated> = generated.iter().filter(|(_, is_text)| !is_text).cloned().collect();
     let items = fill(tx, &records)?;
     unclaim(tx, "live:1")?;
