@@ -1,7 +1,8 @@
-//! Tokens a second of the forward pass, for every kernel that this CPU runs: `bench MODEL_FOLDER [KERNEL…]`.
+//! Measures the forward pass in tokens per second, for every kernel that this CPU runs:
+//! `bench MODEL_FOLDER [KERNEL…]`.
 //!
-//! The best of several rounds on one thread and on all cores. Beside the wall clock it gives tokens per second of
-//! CPU time (Linux only), which says what the code does where others use the machine as well.
+//! It prints the best of several rounds, on one thread and on all cores. In addition to wall-clock figures it prints
+//! tokens per second of CPU time (Linux only). These remain meaningful while other processes use the machine.
 
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark measures and says what it measured")]
 
@@ -60,7 +61,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// CPU time of this thread; 0 where the system does not tell.
+/// Returns the CPU time of this thread in seconds, or 0 if the system does not report it.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     stat.split(' ').next().and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0) / 1e9

@@ -1,7 +1,7 @@
-//! Sentences by meaning, on the CPU: `cargo run -p docweir-encoder --example sentences [MODEL_FOLDER]`.
+//! Compares sentences by meaning, on the CPU: `cargo run -p docweir-encoder --example sentences [MODEL_FOLDER]`.
 //!
-//! The folder holds `model.safetensors`, `tokenizer.json` and `config.json` of all-MiniLM-L6-v2 or a model like it.
-//! Without one, the model that `docweir ingest` has fetched into the user's cache is taken.
+//! The folder contains `model.safetensors`, `tokenizer.json` and `config.json` of all-MiniLM-L6-v2 or a similar
+//! model. Without a folder, the example uses the model that `docweir ingest` has fetched into the user's cache.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -11,7 +11,7 @@ use docweir_encoder::Encoder;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let Some(folder) = std::env::args_os().nth(1).map(PathBuf::from).or_else(cached) else {
-        println!("there is no model here: give a folder with model.safetensors, tokenizer.json and config.json");
+        println!("no model in the cache; pass a folder with model.safetensors, tokenizer.json and config.json");
         return Ok(());
     };
     let encoder = Encoder::load(&folder)?;
@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A model in the cache of `docweir`, where each has a folder of its own.
+/// Returns a model in the cache of `docweir`, where each model has a folder of its own.
 fn cached() -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;

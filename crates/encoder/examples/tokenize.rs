@@ -1,5 +1,6 @@
-//! Token ids of texts: `tokenize tokenizer.json < texts > ids`. A line in is a JSON string, a line out its ids as a
-//! JSON array. `scripts/check-tokenizer` compares them with those of the reference library.
+//! Prints the token ids of texts: `tokenize tokenizer.json < texts > ids`. Each input line is a JSON string; each
+//! output line is a JSON array of its ids. `scripts/check-tokenizer` compares them with those of the reference
+//! library.
 
 #![allow(clippy::print_stdout, reason = "a program for the terminal")]
 

@@ -1,4 +1,4 @@
-//! The model's shape, from `config.json` where there is one.
+//! Reads the model's shape from `config.json`, if that file exists.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::error::EncoderError;
 
-/// What of `config.json` matters here. Everything else in it is training or bookkeeping.
+/// Holds the relevant part of `config.json`. The rest of that file concerns training and administration.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct ConfigFile {
     pub num_attention_heads: Option<usize>,
@@ -18,7 +18,7 @@ pub(crate) struct ConfigFile {
     model_type: Option<String>,
 }
 
-/// Of `sentence_bert_config.json`, which sentence-transformers models carry beside the other files.
+/// Holds the relevant part of `sentence_bert_config.json`, which sentence-transformers models have in addition.
 #[derive(Deserialize)]
 struct SentenceConfig {
     max_seq_length: Option<usize>,
@@ -28,7 +28,7 @@ impl ConfigFile {
     pub fn read(path: &Path) -> Result<Self, EncoderError> {
         let config: Self = read_json(path)?;
         let expect = |key: &str, value: &Option<String>, wanted: &str| match value {
-            Some(v) if v != wanted => Err(EncoderError::Unsupported(format!("{key} is `{v}` and must be `{wanted}`"))),
+            Some(v) if v != wanted => Err(EncoderError::Unsupported(format!("{key} is `{v}`, but must be `{wanted}`"))),
             _ => Ok(()),
         };
         expect("model_type", &config.model_type, "bert")?;
@@ -38,7 +38,7 @@ impl ConfigFile {
     }
 }
 
-/// The length that the model was trained for, when the file beside the weights tells it.
+/// Returns the length in tokens that the model was trained for, if the file next to the weights states it.
 pub(crate) fn trained_length(beside: &Path) -> Option<usize> {
     let path = beside.parent()?.join("sentence_bert_config.json");
     read_json::<SentenceConfig>(&path).ok()?.max_seq_length

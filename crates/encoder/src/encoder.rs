@@ -6,25 +6,26 @@ use crate::forward::Scratch;
 use crate::kernel::{Kernel, Model};
 use crate::tokenizer::Tokenizer;
 
-/// Tokens that pass the network together: enough to make use of every row of a weight that was fetched, few enough
-/// to leave the activations in the cache. A longer text is a group of its own.
+/// Maximum number of tokens that pass through the network together. The group is large enough to use each fetched
+/// weight for many rows, and small enough to keep the activations in the cache. A longer text forms a group of its
+/// own.
 const GROUP_TOKENS: usize = 384;
-/// Window where neither the model's files nor the caller say one.
+/// Window in tokens if neither the model's files nor the caller specify one.
 const DEFAULT_WINDOW: usize = 256;
 
-/// Where a model's files are.
+/// Names the files of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncoderFiles {
-    /// `model.safetensors`, f32.
+    /// Path of `model.safetensors`, with f32 tensors.
     pub weights: PathBuf,
-    /// `tokenizer.json` of an uncased WordPiece model.
+    /// Path of `tokenizer.json` for an uncased WordPiece model.
     pub tokenizer: PathBuf,
-    /// `config.json`; without it the sizes are read off the tensors.
+    /// Path of `config.json`; without it the sizes are derived from the tensors.
     pub config: Option<PathBuf>,
 }
 
 impl EncoderFiles {
-    /// The usual names in one folder.
+    /// Returns the usual file names in one folder.
     pub fn in_folder(folder: &Path) -> Self {
         let config = folder.join("config.json");
         Self {
@@ -35,17 +36,18 @@ impl EncoderFiles {
     }
 }
 
-/// How to load a model.
+/// Configures how a model is loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// Runs this kernel instead of the best one: for tests and comparisons.
+    /// Kernel to run instead of the best one, for tests and comparisons.
     pub kernel: Option<Kernel>,
-    /// Most tokens of one text, special tokens included. Default: what the model was trained for
-    /// (`sentence_bert_config.json` beside the weights), else 256; never more than the model has positions.
+    /// Maximum number of tokens of one text, special tokens included. The default is the length that the model was
+    /// trained for (`sentence_bert_config.json` next to the weights), or else 256. It never exceeds the model's
+    /// number of positions.
     pub max_tokens: Option<usize>,
 }
 
-/// A loaded model. Immutable: share it and call it from as many threads as there are cores.
+/// Runs a loaded model. An encoder is immutable; share it and call it from as many threads as there are cores.
 pub struct Encoder {
     tokenizer: Tokenizer,
     model: Model,
@@ -59,14 +61,14 @@ impl Encoder {
         Self::load_files(&EncoderFiles::in_folder(folder), LoadOptions::default())
     }
 
-    /// Loads a model from these files.
+    /// Loads a model from the given files.
     pub fn load_files(files: &EncoderFiles, options: LoadOptions) -> Result<Self, EncoderError> {
         let config = files.config.as_deref().map(ConfigFile::read).transpose()?.unwrap_or_default();
         let tokenizer = Tokenizer::load(&files.tokenizer)?;
         let model = Model::load(&files.weights, &config, options.kernel.unwrap_or_else(Kernel::best))?;
         let (dimension, positions, words) = model.sizes();
         if tokenizer.largest_id() as usize >= words {
-            let reason = format!("it has token {} and the model {words} words", tokenizer.largest_id());
+            let reason = format!("it has token id {}, but the model has only {words} words", tokenizer.largest_id());
             return Err(EncoderError::Malformed { path: files.tokenizer.clone(), reason });
         }
         let asked = options.max_tokens.or_else(|| config::trained_length(&files.weights));
@@ -74,39 +76,39 @@ impl Encoder {
         Ok(Self { tokenizer, model, dimension, max_tokens })
     }
 
-    /// Values of a vector.
+    /// Returns the number of values in a vector.
     pub fn dimension(&self) -> usize {
         self.dimension
     }
 
-    /// Most tokens of one text, special tokens included.
+    /// Returns the maximum number of tokens of one text, special tokens included.
     pub fn max_tokens(&self) -> usize {
         self.max_tokens
     }
 
-    /// The kernel in use.
+    /// Returns the kernel in use.
     pub fn kernel(&self) -> Kernel {
         self.model.kernel()
     }
 
-    /// Token ids of a text with the special tokens around them, however many there are.
+    /// Returns the token ids of a text, special tokens included, without any limit.
     pub fn tokenize(&self, text: &str) -> Vec<u32> {
         self.tokenizer.tokenize(text)
     }
 
-    /// Number of tokens of a text, special tokens included, however many there are.
+    /// Returns the number of tokens of a text, special tokens included, without any limit.
     pub fn count_tokens(&self, text: &str) -> usize {
         self.tokenizer.tokenize(text).len()
     }
 
-    /// A vector of unit length for each text, in their order. A text that is too long refuses the whole batch.
+    /// Returns a vector of unit length for each text, in order. If one text is too long, the whole batch fails.
     pub fn encode(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EncoderError> {
         let tokens: Vec<Vec<u32>> = texts.iter().map(|text| self.tokenizer.tokenize(text)).collect();
         let tokens: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
         self.encode_tokens(&tokens)
     }
 
-    /// [`Encoder::encode`] for texts that are tokenised already (by [`Encoder::tokenize`]).
+    /// Encodes texts that [`Encoder::tokenize`] has tokenised already, like [`Encoder::encode`].
     pub fn encode_tokens(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, EncoderError> {
         let largest = self.model.sizes().2 as u32;
         for (index, text) in texts.iter().enumerate() {
@@ -114,7 +116,9 @@ impl Encoder {
                 return Err(EncoderError::TooLong { index, tokens: text.len(), max_tokens: self.max_tokens });
             }
             if text.is_empty() || text.iter().any(|&id| id >= largest) {
-                return Err(EncoderError::Unsupported(format!("text {index} is not made of this model's tokens")));
+                return Err(EncoderError::Unsupported(format!(
+                    "text {index} has no tokens, or tokens that the model does not have"
+                )));
             }
         }
         let mut scratch = Scratch::default();

@@ -2,43 +2,43 @@ use std::path::PathBuf;
 
 use crate::kernel::Kernel;
 
-/// Why a model could not be loaded or a text not be encoded.
+/// Reason why a model could not be loaded or a text could not be encoded.
 #[derive(Debug, thiserror::Error)]
 pub enum EncoderError {
     /// A file is missing or unreadable.
     #[error("cannot read the model file {path}")]
     Io {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error that the system reported.
         source: std::io::Error,
     },
-    /// A file is not what its name says.
+    /// A file does not have the expected content.
     #[error("the model file {path} is malformed: {reason}")]
     Malformed {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the problem.
         reason: String,
     },
     /// The model is of a kind that this encoder does not run.
-    #[error("the model cannot be run by the built-in encoder: {0}")]
+    #[error("the built-in encoder cannot run the model: {0}")]
     Unsupported(String),
-    /// A kernel was asked for that this CPU cannot run.
-    #[error("the kernel {0} needs instructions that this CPU does not have: choose another or leave the choice open")]
+    /// The requested kernel needs instructions that this CPU does not have.
+    #[error("this CPU lacks instructions that the kernel {0} needs; choose another kernel, or none for the best one")]
     KernelUnavailable(Kernel),
-    /// The text at `index` has more tokens than the model takes; nothing was encoded.
-    #[error("text {index} has {tokens} tokens and the model takes {max_tokens}: split it before encoding")]
+    /// The text at `index` exceeds the model's token limit; nothing was encoded.
+    #[error("text {index} has {tokens} tokens, but the model takes at most {max_tokens}; split it before encoding")]
     TooLong {
         /// Position in the batch.
         index: usize,
-        /// Tokens of the text, special tokens included.
+        /// Number of tokens of the text, special tokens included.
         tokens: usize,
-        /// The model's limit.
+        /// Maximum number of tokens of one text.
         max_tokens: usize,
     },
-    /// The forward pass did not give a finite vector: the weights are damaged.
-    #[error("the model gave no finite vector for text {index}: its weights are damaged, fetch them again")]
+    /// The forward pass returned a vector with a value that is not finite: the weights are damaged.
+    #[error("the vector of text {index} is not finite: the model's weights are damaged; fetch them again")]
     NotFinite {
         /// Position in the batch.
         index: usize,

@@ -1,11 +1,11 @@
-//! The forward pass over one group of texts.
+//! Runs the forward pass over one group of texts.
 //!
-//! The tokens of all texts of a group stand one below the other, without padding: the matrix products don't care
-//! where a text ends, and attention works text by text. The feed-forward part goes block by block of rows, so that
-//! its wide intermediate stays in the second-level cache.
+//! The tokens of all texts of a group are rows of one matrix, without padding. The matrix products ignore where a
+//! text ends, and attention works text by text. The feed-forward part processes blocks of rows, so that its wide
+//! intermediate stays in the second-level cache.
 //!
-//! Everything is `#[inline(always)]` and generic over the tile, because it is compiled once for each instruction set
-//! (see `kernel.rs`): a function that is not inlined would be compiled for the baseline instead.
+//! Every function is `#[inline(always)]` and generic over the tile, because it is compiled once for each instruction
+//! set (see `kernel.rs`). A function that is not inlined would be compiled for the baseline instead.
 
 #![allow(clippy::needless_range_loop, reason = "loops over lanes of several arrays, which become one vector each")]
 
@@ -13,27 +13,27 @@ use crate::math;
 use crate::tile::{CacheLine, LANES, row_tiles, rows_at, store, tile};
 use crate::weights::{Layer, Network};
 
-/// Rows that pass the feed-forward part together. A multiple of every kernel's tile height.
+/// Number of rows that pass through the feed-forward part together. It is a multiple of every kernel's tile height.
 const BLOCK: usize = 192;
 
-/// Working memory of one thread; grows to the largest group it has seen.
+/// Holds the working memory of one thread. It grows to the largest group it has seen.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    /// Activations, a row a token.
+    /// Activations, one row per token.
     x: Vec<f32>,
-    /// Output of attention, then of the linear layer that follows.
+    /// Output of attention, then of the linear layer after it.
     y: Vec<f32>,
     qkv: Vec<f32>,
-    /// The wide intermediate of one block.
+    /// Wide intermediate of one block.
     wide: Vec<f32>,
     attention: AttentionScratch,
 }
 
 #[derive(Default)]
 struct AttentionScratch {
-    /// Keys of one head, transposed and packed as a tile's right side.
+    /// Keys of one head, transposed and packed as the right side of a tile.
     keys: Vec<CacheLine>,
-    /// Values of one head, packed likewise.
+    /// Values of one head, packed as the right side of a tile.
     values: Vec<CacheLine>,
     /// Scores of one tile of queries.
     scores: Vec<f32>,
@@ -46,9 +46,9 @@ fn sized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
     &mut buffer[..len]
 }
 
-/// Encodes the texts of a group, given as token ids, and appends a vector each to `out`.
+/// Encodes the texts of a group, given as token ids, and appends one vector per text to `out`.
 ///
-/// `M` rows by `L` lines is the kernel's tile, `V` lines that of attention's second product.
+/// The kernel's tile has `M` rows and `L` cache lines; the tile of attention's second product has `V` cache lines.
 #[inline(always)]
 pub(crate) fn forward<const FMA: bool, const M: usize, const L: usize, const V: usize>(
     network: &Network<L>,
@@ -91,7 +91,7 @@ pub(crate) fn forward<const FMA: bool, const M: usize, const L: usize, const V: 
     }
 }
 
-/// Projection, residual and norm, then the feed-forward layer, residual and norm, over one block of rows.
+/// Applies projection, residual and norm, then the feed-forward layer, residual and norm, to one block of rows.
 #[inline(always)]
 fn feed_forward<const FMA: bool, const M: usize, const L: usize>(
     layer: &Layer<L>,
@@ -115,7 +115,7 @@ fn feed_forward<const FMA: bool, const M: usize, const L: usize>(
     }
 }
 
-/// Self-attention of one text: `out = softmax(q kᵀ) v`, head by head. The query comes scaled.
+/// Computes the self-attention of one text: `out = softmax(q kᵀ) v`, head by head. The query is scaled already.
 #[inline(always)]
 fn attention<const FMA: bool, const M: usize, const L: usize, const V: usize>(
     qkv: &[f32],
@@ -187,7 +187,7 @@ fn attention<const FMA: bool, const M: usize, const L: usize, const V: usize>(
     }
 }
 
-/// Replaces the first `count` scores by `e^(score − largest)`, the rest by zero, and gives their sum.
+/// Replaces the first `count` scores by `e^(score − largest)` and the rest by zero, and returns their sum.
 #[inline(always)]
 fn softmax_terms<const FMA: bool>(row: &mut [f32], count: usize) -> f32 {
     row[count..].fill(f32::NEG_INFINITY);
@@ -213,7 +213,7 @@ fn softmax_terms<const FMA: bool>(row: &mut [f32], count: usize) -> f32 {
     math::sum(total)
 }
 
-/// The mean of the rows, scaled to unit length.
+/// Returns the mean of the rows, scaled to unit length.
 fn unit_mean(rows: &[f32], hidden: usize) -> Vec<f32> {
     let mut vector = vec![0.0f32; hidden];
     for row in rows.chunks_exact(hidden) {

@@ -1,8 +1,8 @@
-//! One source, several instruction sets.
+//! Compiles one source for several instruction sets.
 //!
-//! [`forward`](crate::forward::forward) is compiled once for each kernel below, with that kernel's instructions and
-//! a tile that fills its registers. The choice is made when a model is loaded, because the weights are packed for
-//! the tile. A further kernel is a variant, a tile and one function here.
+//! [`forward`](crate::forward::forward) is compiled once for each kernel below, with that kernel's instructions and a
+//! tile that fills its registers. The kernel is chosen when a model is loaded, because the weights are packed for the
+//! tile. A new kernel needs a variant, a tile and one function in this file.
 
 use std::fmt;
 use std::path::Path;
@@ -16,19 +16,19 @@ use crate::weights::{Network, WeightsFile};
 /// A set of instructions that the forward pass is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
-    /// x86-64 with AVX-512F: tiles of 6 × 64.
+    /// x86-64 with AVX-512F; tiles of 6 × 64.
     Avx512,
-    /// x86-64 with AVX2 and FMA: tiles of 6 × 16.
+    /// x86-64 with AVX2 and FMA; tiles of 6 × 16.
     Avx2,
-    /// The baseline of the target; the reference for the others.
+    /// Baseline of the target; the reference for the other kernels.
     Portable,
 }
 
 impl Kernel {
-    /// Best first.
+    /// All kernels, the best first.
     pub const ALL: [Kernel; 3] = [Kernel::Avx512, Kernel::Avx2, Kernel::Portable];
 
-    /// Can this CPU run it?
+    /// Returns whether this CPU can run the kernel.
     pub fn is_available(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -41,12 +41,12 @@ impl Kernel {
         }
     }
 
-    /// The best that this CPU can run.
+    /// Returns the best kernel that this CPU can run.
     pub fn best() -> Kernel {
         Kernel::ALL.into_iter().find(|k| k.is_available()).unwrap_or(Kernel::Portable)
     }
 
-    /// `avx512`, `avx2`, `portable`.
+    /// Returns the kernel's name: `avx512`, `avx2` or `portable`.
     pub fn name(self) -> &'static str {
         match self {
             Kernel::Avx512 => "avx512",
@@ -67,22 +67,23 @@ impl FromStr for Kernel {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let known = Kernel::ALL.into_iter().find(|k| k.name() == text);
-        known.ok_or_else(|| format!("unknown kernel `{text}`: use avx512, avx2 or portable"))
+        known.ok_or_else(|| format!("unknown kernel `{text}`; use avx512, avx2 or portable"))
     }
 }
 
-/// Lines in the tile of the portable and the AVX2 kernel.
+/// Number of cache lines in the tile of the portable and the AVX2 kernel.
 const NARROW: usize = 1;
 const WIDE: usize = 4;
-/// Rows of the portable tile: what fits the registers of the baseline (16 of 128 bits on x86-64, 32 elsewhere).
+/// Number of rows in the portable tile, as many as fit the registers of the baseline (16 of 128 bits on x86-64, 32
+/// elsewhere).
 const PORTABLE_ROWS: usize = if cfg!(target_arch = "x86_64") { 2 } else { 6 };
-/// Is fused multiply-add part of the baseline? Without it `mul_add` is a call into libm.
+/// True if the baseline has fused multiply-add. Without it `mul_add` is a call into libm.
 const PORTABLE_FMA: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 
-/// Weights packed for one kernel.
+/// Holds the weights packed for one kernel.
 ///
 /// # Invariant
-/// A variant exists only where its kernel is available: [`Model::load`] is the only place that makes one.
+/// A variant exists only if its kernel is available: only [`Model::load`] creates one.
 pub(crate) enum Model {
     #[cfg(target_arch = "x86_64")]
     Avx512(Network<WIDE>),
@@ -116,7 +117,7 @@ impl Model {
         }
     }
 
-    /// Hidden size, positions and words.
+    /// Returns the hidden size, the number of positions and the number of words.
     pub fn sizes(&self) -> (usize, usize, usize) {
         fn of<const L: usize>(network: &Network<L>) -> (usize, usize, usize) {
             (network.hidden, network.positions.len() / network.hidden, network.words.count())

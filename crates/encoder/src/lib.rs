@@ -1,27 +1,28 @@
-//! A BERT-class sentence encoder: text in, unit-length vectors out, on any CPU.
+//! Encodes text into vectors of unit length with a BERT-class sentence encoder, on any CPU.
 //!
-//! Loads a model such as all-MiniLM-L6-v2 from `model.safetensors`, `tokenizer.json` and `config.json`, tokenises
-//! exactly as the reference library does, and runs the forward pass in f32. No native library, no thread of its own:
-//! [`Encoder::encode`] takes `&self` and runs on the caller's thread, so that a pool may run several at once over
-//! one set of weights.
+//! The crate loads a model such as all-MiniLM-L6-v2 from `model.safetensors`, `tokenizer.json` and `config.json`. It
+//! tokenises exactly as the reference library does, and runs the forward pass in f32. It uses no native library and
+//! starts no thread. [`Encoder::encode`] takes `&self` and runs on the caller's thread, so a pool can run several
+//! calls at once over one set of weights.
 //!
 //! # Layout
-//! - [`Encoder`] (`encoder.rs`): the public face; packs texts into groups and hands them to the forward pass.
-//! - `tokenizer/`: BERT's uncased WordPiece.
-//! - `weights.rs`, `config.rs`: reading and checking the model's files, laying the matrices out for the kernel.
-//! - `forward.rs`: the network over one packed group. `math.rs`, `tile.rs`: what its time is spent in.
-//! - `kernel.rs`: the same source compiled for several instruction sets, chosen at run time.
+//! - [`Encoder`] (`encoder.rs`) is the public interface; it packs texts into groups and passes them to the forward
+//!   pass.
+//! - `tokenizer/` implements BERT's uncased WordPiece.
+//! - `weights.rs` and `config.rs` read and check the model's files, and lay out the matrices for the kernel.
+//! - `forward.rs` runs the network over one packed group; `math.rs` and `tile.rs` contain its time-consuming parts.
+//! - `kernel.rs` compiles the same source for several instruction sets and selects one at run time.
 //!
-//! # What holds
-//! - A text's vector is the same, bit for bit, alone or in any batch, in any order, on any thread: rows never share
-//!   an accumulator, and every sum has one fixed order, written in the source.
-//! - Every kernel is compiled from the same source. Those with fused multiply-add agree bit for bit with each other;
-//!   the portable one differs by rounding only (cosine above 0.999999).
-//! - A text longer than [`Encoder::max_tokens`] is refused, never cut.
+//! # Guarantees
+//! - A text's vector has the same bits alone or in any batch, in any order, on any thread. Rows never share an
+//!   accumulator, and every sum has one fixed order, written in the source.
+//! - Every kernel is compiled from the same source. Kernels with fused multiply-add agree in every bit; the portable
+//!   kernel differs by rounding only (cosine above 0.999999).
+//! - A text longer than [`Encoder::max_tokens`] is refused, never truncated.
 //!
 //! # Trade-offs
-//! f32 throughout: simple, portable and exact, at a quarter of the speed of int8 dot products. Tensors other than
-//! f32, cased models and pooling other than the mean are refused with a message.
+//! All arithmetic is in f32: simple, portable and exact, at a quarter of the speed of int8 dot products. Tensors
+//! other than f32, cased models and pooling other than the mean are refused with a message.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 #![warn(missing_docs)]

@@ -1,14 +1,14 @@
-//! The functions between the matrices, in one order of operations for every kernel.
+//! Implements the functions between the matrix products, with one order of operations for every kernel.
 //!
-//! Sums run in [`LANES`] accumulators that are added pairwise at the end: the order is part of the source, so that a
-//! wider or narrower vector unit gives the same bits.
+//! Sums use [`LANES`] accumulators that are added pairwise at the end. The order is part of the source, so a wider or
+//! narrower vector unit gives the same bits.
 
 #![allow(clippy::needless_range_loop, reason = "loops over lanes of several arrays, which become one vector each")]
 #![allow(clippy::excessive_precision, reason = "the coefficients are those of the fit, to the last bit of f32")]
 
 use crate::tile::{LANES, multiply_add};
 
-/// Adds the lanes, pairwise.
+/// Adds the lanes pairwise.
 #[inline(always)]
 pub(crate) fn sum(mut v: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
@@ -21,7 +21,7 @@ pub(crate) fn sum(mut v: [f32; LANES]) -> f32 {
     v[0]
 }
 
-/// The largest lane. NaN loses against a number.
+/// Returns the largest lane. A number takes precedence over NaN.
 #[inline(always)]
 pub(crate) fn largest(mut v: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
@@ -34,7 +34,7 @@ pub(crate) fn largest(mut v: [f32; LANES]) -> f32 {
     v[0]
 }
 
-/// Sixteen values of a slice from `at` on, zeros past its end.
+/// Returns sixteen values of a slice from `at` on, with zeros past its end.
 #[inline(always)]
 pub(crate) fn load(row: &[f32], at: usize) -> [f32; LANES] {
     let mut lanes = [0.0; LANES];
@@ -46,8 +46,8 @@ pub(crate) fn load(row: &[f32], at: usize) -> [f32; LANES] {
     lanes
 }
 
-/// The exact (erf) form of GELU, to 1e-6 absolute: `x · Φ(x)` with `Φ(x) − ½` as a rational function of `x` on ±5.5,
-/// beyond which Φ is 0 or 1 to that precision.
+/// Computes the exact (erf) form of GELU, to 1e-6 absolute. The form is `x · Φ(x)`, with `Φ(x) − ½` as a rational
+/// function of `x` on ±5.5. Beyond that range Φ is 0 or 1 to this precision.
 #[inline(always)]
 pub(crate) fn gelu<const FMA: bool>(v: [f32; LANES]) -> [f32; LANES] {
     const LIMIT: f32 = 5.5;
@@ -78,10 +78,10 @@ pub(crate) fn gelu<const FMA: bool>(v: [f32; LANES]) -> [f32; LANES] {
     out
 }
 
-/// `e^x` for `x ≤ 0`, to 2e-7 relative; below −87 it is as good as zero.
+/// Computes `e^x` for `x ≤ 0`, to 2e-7 relative. Below −87 the result is practically zero.
 #[inline(always)]
 pub(crate) fn exp<const FMA: bool>(v: [f32; LANES]) -> [f32; LANES] {
-    // Adding this rounds to an integer, which then stands in the low bits.
+    // Adding this value rounds to an integer, which is then in the low bits.
     const ROUND: f32 = 12_582_912.0;
     const C: [f32; 6] = [
         1.0000001192092896,
@@ -106,7 +106,7 @@ pub(crate) fn exp<const FMA: bool>(v: [f32; LANES]) -> [f32; LANES] {
     out
 }
 
-/// `row = (row + add − mean) / deviation · gain + shift`, over the row.
+/// Computes `row = (row + add − mean) / deviation · gain + shift` over the row.
 #[inline(always)]
 pub(crate) fn layer_norm<const FMA: bool>(row: &mut [f32], add: Option<&[f32]>, gain: &[f32], shift: &[f32], eps: f32) {
     let size = row.len();
@@ -130,7 +130,7 @@ pub(crate) fn layer_norm<const FMA: bool>(row: &mut [f32], add: Option<&[f32]>, 
     for at in (0..size).step_by(LANES) {
         let x = load(row, at);
         for j in 0..LANES {
-            // Lanes past the end hold zero, not a value: they must not count as a deviation from the mean.
+            // Lanes past the end hold zero, not a value, so they must not count as a deviation from the mean.
             let d = if at + j < size { x[j] - mean } else { 0.0 };
             squares[j] = multiply_add::<FMA>(d, d, squares[j]);
         }
@@ -149,7 +149,7 @@ pub(crate) fn layer_norm<const FMA: bool>(row: &mut [f32], add: Option<&[f32]>, 
 mod tests {
     use super::*;
 
-    /// erf by its Taylor series, exact enough in f64 on ±4.
+    /// Computes erf by its Taylor series, exact enough in f64 on ±4.
     fn erf(x: f64) -> f64 {
         let (mut term, mut total) = (x, x);
         for n in 1..200 {

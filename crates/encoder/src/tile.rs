@@ -1,18 +1,18 @@
-//! The matrix multiplication that everything else is made of.
+//! Implements the matrix multiplication on which the forward pass is built.
 //!
-//! Matrices on the right are packed into panels of `16 × L` columns, so that one step over `k` reads `L` whole cache
-//! lines in a row. [`tile`] keeps `M` rows of such a panel in registers: with the bounds known to the compiler the
-//! loops become fused multiply-adds on whole vectors, without a bounds check and without intrinsics.
+//! Matrices on the right are packed into panels of `16 × L` columns, so that one step over `k` reads `L` consecutive
+//! cache lines. [`tile`] keeps `M` rows of such a panel in registers. Because the compiler knows the bounds, the
+//! loops become fused multiply-adds on whole vectors, without bounds checks and without intrinsics.
 //!
-//! Every element is summed over `k` in ascending order by one accumulator, whatever the rows beside it: that is what
-//! makes a result independent of the batch.
+//! One accumulator sums every element over `k` in ascending order, whatever the neighbouring rows. A result is
+//! therefore independent of the batch.
 
 #![allow(clippy::needless_range_loop, reason = "loops over lanes of several arrays, which become one vector each")]
 
-/// Floats in a cache line, and the granularity of all packing.
+/// Number of floats in a cache line, and the granularity of all packing.
 pub(crate) const LANES: usize = 16;
 
-/// One cache line of floats.
+/// Holds one cache line of floats.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct CacheLine(pub [f32; LANES]);
@@ -21,27 +21,27 @@ impl CacheLine {
     pub const ZERO: CacheLine = CacheLine([0.0; LANES]);
 }
 
-/// `a × b + c`, in one rounding where the kernel has such an instruction.
+/// Returns `a × b + c`, rounded once if the kernel has fused multiply-add.
 #[inline(always)]
 pub(crate) fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// `M` rows of `a` times one panel of `b` (`b.len()` deep). Rows of `a` may repeat.
+/// Multiplies `M` rows of `a` by one panel of `b` (`b.len()` deep). Rows of `a` may repeat.
 #[inline(always)]
 pub(crate) fn tile<const FMA: bool, const M: usize, const L: usize>(
     a: [&[f32]; M],
     b: &[[CacheLine; L]],
 ) -> [[CacheLine; L]; M] {
-    // The slicing tells the compiler that no index below can be out of bounds. (A loop and not `map`, which isn't
-    // inlined into functions of another instruction set; the same elsewhere in this file.)
+    // The slices tell the compiler that no index below is out of bounds. This file uses loops instead of `map`,
+    // because `map` is not inlined into functions of another instruction set.
     let mut rows: [&[f32]; M] = [&[]; M];
     for i in 0..M {
         rows[i] = &a[i][..b.len()];
     }
     let mut sums = [[CacheLine::ZERO; L]; M];
     for (p, b) in b.iter().enumerate() {
-        // A copy, so that it is loaded once and not for each row.
+        // Copy the value, so that it is loaded once and not for each row.
         let b = *b;
         for i in 0..M {
             let x = rows[i][p];
@@ -52,8 +52,8 @@ pub(crate) fn tile<const FMA: bool, const M: usize, const L: usize>(
             }
         }
     }
-    // Not `sums` itself: callers index the result by variables, so it has to live in memory, and the loop above would
-    // write it there in every round.
+    // Return a copy of `sums`. Callers index the result by variables, so it must be in memory, and the loop above
+    // would write `sums` there in every round.
     let mut result = [[CacheLine::ZERO; L]; M];
     for i in 0..M {
         for l in 0..L {
@@ -65,8 +65,8 @@ pub(crate) fn tile<const FMA: bool, const M: usize, const L: usize>(
     result
 }
 
-/// Walks the rows `0..rows` in steps of `M` and calls `each(first row, [row indices])`; at the end the last row is
-/// repeated instead of leaving the tile short, so that there is one tile size and no tail code.
+/// Visits the rows `0..rows` in steps of `M` and calls `each(first row, [row indices])`. At the end the last row is
+/// repeated to fill the tile, so that there is one tile size and no tail code.
 #[inline(always)]
 pub(crate) fn row_tiles<const M: usize>(rows: usize, mut each: impl FnMut(usize, [usize; M])) {
     let mut first = 0;
@@ -80,7 +80,7 @@ pub(crate) fn row_tiles<const M: usize>(rows: usize, mut each: impl FnMut(usize,
     }
 }
 
-/// The stretch `at..at + len` of each of these rows of a matrix.
+/// Returns the elements `at..at + len` of each of the given rows of a matrix.
 #[inline(always)]
 pub(crate) fn rows_at<const M: usize>(
     matrix: &[f32],
@@ -96,20 +96,20 @@ pub(crate) fn rows_at<const M: usize>(
     rows
 }
 
-/// A linear layer's weights, packed, with its bias.
+/// Holds the packed weights of a linear layer, and its bias.
 pub(crate) struct Linear<const L: usize> {
     pub inputs: usize,
     pub outputs: usize,
-    /// `[panel][input]`; columns past `outputs` are zero.
+    /// Weights as `[panel][input]`; columns past `outputs` are zero.
     panels: Vec<[CacheLine; L]>,
-    /// `[panel]`, zero past `outputs`.
+    /// Bias as `[panel]`; columns past `outputs` are zero.
     bias: Vec<[CacheLine; L]>,
 }
 
 impl<const L: usize> Linear<L> {
     const COLUMNS: usize = LANES * L;
 
-    /// From row-major weights of one row an output, as models store them.
+    /// Packs row-major weights with one row per output, as models store them.
     pub fn pack(weights: &[f32], bias: &[f32], inputs: usize) -> Self {
         let outputs = bias.len();
         assert_eq!(weights.len(), inputs * outputs, "the caller has checked the shapes");
@@ -131,7 +131,7 @@ impl<const L: usize> Linear<L> {
         linear
     }
 
-    /// `out[r] = activation(input[r] × weights + bias)` for row-major `input` and `out`.
+    /// Computes `out[r] = activation(input[r] × weights + bias)` for row-major `input` and `out`.
     #[inline(always)]
     pub fn run<const FMA: bool, const M: usize>(
         &self,
@@ -173,7 +173,7 @@ pub(crate) fn store(row: &mut [f32], at: usize, value: [f32; LANES]) {
 mod tests {
     use super::*;
 
-    /// Shapes that end inside a panel, inside a line and inside a tile.
+    /// Tests shapes that end inside a panel, inside a line and inside a tile.
     #[test]
     fn packed_multiplication_is_the_plain_one() {
         for (rows, inputs, outputs) in [(1, 1, 1), (5, 3, 17), (6, 8, 16), (7, 33, 64), (13, 20, 65), (2, 7, 130)] {

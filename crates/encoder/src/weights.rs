@@ -1,7 +1,7 @@
-//! Reading the weights: every tensor is looked up by name, checked for its shape and laid out for the kernel.
+//! Reads the weights: finds every tensor by name, checks its shape and lays it out for the kernel.
 //!
-//! The word embeddings, half of the file, stay in the mapped file and are read a row at a time; everything else is
-//! copied into packed panels.
+//! The word embeddings, half of the file, stay in the mapped file and are read one row at a time. All other tensors
+//! are copied into packed panels.
 
 use std::fs::File;
 use std::ops::Range;
@@ -15,13 +15,13 @@ use crate::config::ConfigFile;
 use crate::error::EncoderError;
 use crate::tile::Linear;
 
-/// A model's weights, packed for tiles of `L` cache lines.
+/// Holds a model's weights, packed for tiles of `L` cache lines.
 pub(crate) struct Network<const L: usize> {
     pub hidden: usize,
     pub heads: usize,
     pub eps: f32,
     pub words: Words,
-    /// Position embedding plus the embedding of token type 0, a row a position.
+    /// Position embedding plus the embedding of token type 0, one row per position.
     pub positions: Vec<f32>,
     pub norm: Norm,
     pub layers: Vec<Layer<L>>,
@@ -42,7 +42,7 @@ pub(crate) struct Norm {
     pub shift: Vec<f32>,
 }
 
-/// The word embeddings, in the mapped file.
+/// Reads the word embeddings from the mapped file.
 pub(crate) struct Words {
     file: Arc<Mmap>,
     bytes: Range<usize>,
@@ -54,7 +54,7 @@ impl Words {
         self.bytes.len() / (4 * self.hidden)
     }
 
-    /// Adds the embedding of a word to a row. The id has been checked when the tokenizer was loaded.
+    /// Adds the embedding of a word to a row. The id was checked when the tokenizer was loaded.
     #[inline(always)]
     pub fn add_to(&self, id: u32, row: &mut [f32]) {
         let start = self.bytes.start + id as usize * 4 * self.hidden;
@@ -64,7 +64,7 @@ impl Words {
     }
 }
 
-/// The mapped file with what is needed to read it.
+/// Holds the mapped file and its path.
 pub(crate) struct WeightsFile<'a> {
     path: &'a Path,
     file: Arc<Mmap>,
@@ -74,9 +74,9 @@ impl<'a> WeightsFile<'a> {
     pub fn open(path: &'a Path) -> Result<Self, EncoderError> {
         let io = |source| EncoderError::Io { path: path.to_owned(), source };
         let file = File::open(path).map_err(io)?;
-        // SAFETY: a mapping is sound as long as nobody changes the file under it. Model files are published by
-        // renaming a complete file into place and are never written again; replacing one by another rename leaves
-        // this mapping on the old content. Nothing is read from it but plain bytes, of which every value is valid.
+        // SAFETY: a mapping is sound as long as no process changes the file under it. Model files are published by
+        // renaming a complete file into place and are never written again. Replacing one by another rename leaves
+        // this mapping on the old content. The mapping is only read as plain bytes, of which every value is valid.
         let file = unsafe { Mmap::map(&file) }.map_err(io)?;
         Ok(Self { path, file: Arc::new(file) })
     }
@@ -91,10 +91,13 @@ impl<'a> WeightsFile<'a> {
             [("hidden_size", config.hidden_size, hidden), ("num_hidden_layers", config.num_hidden_layers, depth)]
         {
             if said.is_some_and(|said| said != found) {
-                return Err(self.malformed(format!("config.json's {key} is not the {found} that the tensors have")));
+                return Err(
+                    self.malformed(format!("{key} in config.json differs from the tensors, which have {found}"))
+                );
             }
         }
-        // Heads leave no trace in the shapes; 32 wide up to 384 and 64 above is what this family has.
+        // The shapes do not reveal the number of heads. Models of this family have heads of 32 values up to a hidden
+        // size of 384, and of 64 above.
         let heads = config.num_attention_heads.unwrap_or(hidden / if hidden <= 384 { 32 } else { 64 });
         if depth == 0 || heads == 0 || !hidden.is_multiple_of(heads) {
             return Err(self.malformed(format!("{depth} layers of {hidden} values cannot have {heads} heads")));
@@ -135,13 +138,13 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Some exports name everything `bert.…`.
+    /// Finds a tensor by its name. Some exports prefix all names with `bert.`.
     fn tensor(&self, name: &str) -> Result<safetensors::tensor::TensorView<'_>, EncoderError> {
         let view = self.tensors.tensor(name).or_else(|_| self.tensors.tensor(&format!("bert.{name}")));
         let view = view.map_err(|_| self.file.malformed(format!("it has no tensor {name}")))?;
         match view.dtype() {
             Dtype::F32 => Ok(view),
-            other => Err(EncoderError::Unsupported(format!("the tensor {name} is {other:?}, and only F32 is read"))),
+            other => Err(EncoderError::Unsupported(format!("the tensor {name} is {other:?}; only F32 is supported"))),
         }
     }
 
@@ -153,11 +156,11 @@ impl Reader<'_> {
     fn shape(&self, name: &str) -> Result<(usize, usize), EncoderError> {
         match self.tensor(name)?.shape() {
             &[rows, columns] if rows > 0 && columns > 0 => Ok((rows, columns)),
-            other => Err(self.file.malformed(format!("the tensor {name} has the shape {other:?}, not a matrix's"))),
+            other => Err(self.file.malformed(format!("the tensor {name} has the shape {other:?}, not a matrix"))),
         }
     }
 
-    /// Where a tensor's bytes lie in the file.
+    /// Returns the byte range of a tensor in the file.
     fn range(&self, name: &str) -> Result<Range<usize>, EncoderError> {
         let data = self.tensor(name)?.data().as_ptr_range();
         let base = self.file.file.as_ptr();
@@ -168,11 +171,11 @@ impl Reader<'_> {
         let tensor = self.tensor(name)?;
         if tensor.shape() != shape {
             let found = tensor.shape();
-            return Err(self.file.malformed(format!("the tensor {name} has the shape {found:?} and not {shape:?}")));
+            return Err(self.file.malformed(format!("the tensor {name} has the shape {found:?}, expected {shape:?}")));
         }
         let values: Vec<f32> = tensor.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
         if values.iter().any(|v| !v.is_finite()) {
-            return Err(self.file.malformed(format!("the tensor {name} holds a value that is no finite number")));
+            return Err(self.file.malformed(format!("the tensor {name} contains a value that is not finite")));
         }
         Ok(values)
     }
@@ -196,7 +199,7 @@ impl Reader<'_> {
     fn layer<const L: usize>(&self, i: usize, hidden: usize, heads: usize) -> Result<Layer<L>, EncoderError> {
         let name = |part: &str| format!("encoder.layer.{i}.{part}");
         let (wide, _) = self.shape(&name("intermediate.dense.weight"))?;
-        // The scale of the scores goes into the query, once and for all.
+        // The query's weights include the scale of the scores.
         let scale = 1.0 / ((hidden / heads) as f32).sqrt();
         let (mut weights, mut bias) = (Vec::with_capacity(3 * hidden * hidden), Vec::with_capacity(3 * hidden));
         for (part, scale) in [("query", scale), ("key", 1.0), ("value", 1.0)] {

@@ -1,4 +1,4 @@
-//! all-MiniLM-L6-v2 itself, where the machine has it: in the folder that DOCWEIR_TEST_MODEL names, or in the cache.
+//! Tests all-MiniLM-L6-v2 itself if it is available, in the folder that DOCWEIR_TEST_MODEL names or in the cache.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failed unwrap is a failed test; a skip is said")]
 
@@ -15,7 +15,7 @@ fn folder() -> Option<PathBuf> {
     folder
 }
 
-/// Where `docweir` keeps the model once it has fetched it.
+/// Returns the folder in which `docweir` stores the fetched model.
 fn cached() -> Option<PathBuf> {
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
     let base = std::env::var_os("XDG_CACHE_HOME").filter(|d| !d.is_empty()).map(PathBuf::from).or_else(home)?;
@@ -25,7 +25,7 @@ fn cached() -> Option<PathBuf> {
 
 const MODEL: &str = "all-MiniLM-L6-v2";
 
-/// The first values of vectors computed in f64 from the same files.
+/// First values of vectors that were computed in f64 from the same files.
 const EXPECTED: [(&str, [f64; 8]); 3] = [
     (
         "How is a stale lease fenced?",

@@ -1,7 +1,8 @@
-//! BERT's uncased WordPiece tokenizer, token for token that of the reference library.
+//! Implements BERT's uncased WordPiece tokenizer, with the same tokens as the reference library.
 //!
-//! Reads `tokenizer.json` and refuses what it does not implement, instead of tokenising almost right. The proof of
-//! exactness is `scripts/check-tokenizer`, which runs both over every Unicode code point and whole corpora.
+//! It reads `tokenizer.json` and refuses unsupported rules instead of tokenising almost correctly.
+//! `scripts/check-tokenizer` proves exactness: it runs both tokenizers over every Unicode code point and over whole
+//! corpora.
 
 mod normalize;
 mod tables;
@@ -19,7 +20,7 @@ use vocabulary::Vocabulary;
 /// Turns text into token ids.
 pub struct Tokenizer {
     vocabulary: Vocabulary,
-    /// Tokens that stand for themselves when a text holds them literally (`[SEP]`), longest first.
+    /// Tokens that are recognised when a text contains them literally (`[SEP]`), longest first.
     special: Vec<(String, u32)>,
     start: u32,
     end: u32,
@@ -36,7 +37,7 @@ struct TokenizerFile {
 
 #[derive(Deserialize)]
 struct ModelPart {
-    /// Absent in files of early versions.
+    /// Kind of the model; absent in files of early versions.
     #[serde(rename = "type")]
     kind: Option<String>,
     vocab: HashMap<String, u32>,
@@ -89,10 +90,10 @@ impl Tokenizer {
         let n = &file.normalizer;
         let uncased = n.clean_text && n.handle_chinese_chars && n.lowercase && n.strip_accents != Some(false);
         if n.kind != "BertNormalizer" || !uncased {
-            return Err("its normalizer is not that of an uncased BERT".into());
+            return Err("its normalizer is not the one of an uncased BERT model".into());
         }
         if file.pre_tokenizer.kind != "BertPreTokenizer" {
-            return Err(format!("its pre-tokenizer is {} and not BertPreTokenizer", file.pre_tokenizer.kind));
+            return Err(format!("its pre-tokenizer is {}, not BertPreTokenizer", file.pre_tokenizer.kind));
         }
         let model = file.model;
         if model.kind.as_deref().is_some_and(|kind| kind != "WordPiece") || model.continuing_subword_prefix != "##" {
@@ -116,7 +117,7 @@ impl Tokenizer {
         })
     }
 
-    /// Token ids with the special tokens around them. Never truncates.
+    /// Returns the token ids of a text, special tokens included. Never truncates.
     pub fn tokenize(&self, text: &str) -> Vec<u32> {
         let mut ids = Vec::with_capacity(text.len() / 4 + 2);
         ids.push(self.start);
@@ -136,10 +137,10 @@ impl Tokenizer {
         self.vocabulary.largest_id().max(special.unwrap_or(0))
     }
 
-    /// The text up to the first special token, that token, and what follows it.
+    /// Returns the text up to the first special token, that token, and the text after it.
     fn until_special<'t>(&self, text: &'t str) -> (&'t str, Option<u32>, &'t str) {
         let mut best: Option<(usize, &str, u32)> = None;
-        // All of them start with the same bracket in every known model, so one search finds the candidates.
+        // In every known model all special tokens start with the same bracket, so one search finds the candidates.
         let starts = |byte: u8| self.special.iter().any(|(content, _)| content.as_bytes()[0] == byte);
         let bytes = text.as_bytes();
         for (at, _) in bytes.iter().enumerate().filter(|(_, b)| starts(**b)) {

@@ -1,8 +1,8 @@
-//! BERT's normaliser (uncased) and pre-tokeniser in one pass: text in, words out.
+//! Implements BERT's normaliser (uncased) and pre-tokeniser in one pass, from text to words.
 //!
-//! In the reference these are four passes over the text: clean up, space out ideographs, decompose and drop marks,
-//! lower-case; then a split at white space and around punctuation. None of them looks beyond one character, but for
-//! the order of combining marks, so one pass over runs of characters does the same.
+//! The reference makes four passes over the text: clean up, put spaces around ideographs, decompose and drop marks,
+//! convert to lower case. Then it splits at white space and around punctuation. Each step inspects one character at a
+//! time, except for the order of combining marks. One pass over runs of characters therefore gives the same result.
 
 use unicode_normalization::UnicodeNormalization;
 
@@ -14,22 +14,23 @@ fn contains(table: &[(u32, u32)], c: char) -> bool {
     after > 0 && c <= table[after - 1].1
 }
 
-/// Ideographs, each of which is a word. The blocks of BERT's own source, with its gap at 2B820–2B91F.
+/// Returns whether `c` is an ideograph, which forms a word of its own. The blocks are those of BERT's source, with
+/// its gap at 2B820–2B91F.
 fn is_ideograph(c: char) -> bool {
     matches!(u32::from(c),
         0x3400..=0x4dbf | 0x4e00..=0x9fff | 0xf900..=0xfaff | 0x20000..=0x2a6df | 0x2a700..=0x2b81f
         | 0x2b920..=0x2ceaf | 0x2f800..=0x2fa1f)
 }
 
-/// Calls `word` with each word of the text, normalised.
+/// Calls `word` with each normalised word of the text.
 pub(super) fn words(text: &str, mut word: impl FnMut(&str)) {
     let mut buffer = String::new();
     let mut rest = text;
     while !rest.is_empty() {
         let ascii = rest.bytes().position(|b| !b.is_ascii()).unwrap_or(rest.len());
         let (plain, other) = rest.split_at(ascii);
-        // ASCII neither decomposes nor takes part in the reordering of marks, so cutting a word here changes nothing:
-        // `buffer` carries it over the cut.
+        // ASCII characters neither decompose nor take part in the reordering of marks. Cutting a word here therefore
+        // changes nothing: `buffer` carries it over the cut.
         ascii_words(plain, &mut buffer, &mut word);
         let end = other.bytes().position(|b| b.is_ascii()).unwrap_or(other.len());
         let (other, after) = other.split_at(end);
@@ -56,13 +57,13 @@ fn ascii_words(text: &str, buffer: &mut String, word: &mut impl FnMut(&str)) {
                 flush(buffer, word);
                 word(char::from(b).encode_utf8(&mut [0; 4]));
             }
-            // The other controls vanish, without ending a word.
+            // Other control characters are dropped without ending a word.
             _ => {}
         }
     }
 }
 
-/// A run without ASCII. What decomposes may give ASCII, so the classes are asked after decomposition.
+/// Processes a run without ASCII. Decomposition may produce ASCII, so characters are classified after it.
 fn other_words(text: &str, buffer: &mut String, word: &mut impl FnMut(&str)) {
     let mut rest = text;
     while let Some(first) = rest.chars().next() {

@@ -1,4 +1,4 @@
-//! Ids as the reference library gives them for `small.json`, and what is refused.
+//! Tests ids against those of the reference library for `small.json`, and refusals.
 
 use super::*;
 

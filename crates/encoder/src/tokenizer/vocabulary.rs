@@ -1,4 +1,4 @@
-//! Greedy longest-match lookup of word pieces.
+//! Finds word pieces by greedy longest match.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -8,12 +8,12 @@ type Pieces = HashMap<Box<str>, u32, BuildHasherDefault<PieceHasher>>;
 pub(super) struct Vocabulary {
     /// Pieces that start a word.
     first: Pieces,
-    /// Pieces that go on with one, without their `##`.
+    /// Pieces that continue a word, without their `##`.
     next: Pieces,
-    /// Bytes of the longest piece: no longer candidate is ever tried.
+    /// Length of the longest piece in bytes; longer candidates are never tried.
     longest: usize,
     unknown: u32,
-    /// A longer word is unknown as a whole.
+    /// Maximum number of characters of a word; a longer word is unknown as a whole.
     max_characters: usize,
     largest_id: u32,
 }
@@ -28,7 +28,7 @@ impl Vocabulary {
             if let Some(rest) = piece.strip_prefix("##") {
                 next.insert(rest.into(), id);
             }
-            // `##` itself and pieces that start with it are words as well, could a word look like that.
+            // `##` and pieces that start with it can also start a word, if a word looks like that.
             first.insert(piece.into(), id);
         }
         Self { first, next, longest, unknown, max_characters, largest_id }
@@ -61,7 +61,7 @@ impl Vocabulary {
     fn longest_piece(&self, text: &str, pieces: &Pieces) -> Option<(usize, u32)> {
         let mut end = text.len().min(self.longest);
         while end > 0 {
-            // Not a boundary: no such candidate.
+            // A position that is not a boundary gives no candidate.
             if let Some(&id) = text.get(..end).and_then(|candidate| pieces.get(candidate)) {
                 return Some((end, id));
             }
@@ -71,7 +71,8 @@ impl Vocabulary {
     }
 }
 
-/// FNV-1a over eight bytes at a time: the keys are a fixed vocabulary, so nobody can choose them to collide.
+/// Computes FNV-1a over eight bytes at a time. The keys are a fixed vocabulary, so an attacker can't choose them to
+/// collide.
 #[derive(Default)]
 struct PieceHasher(u64);
 

@@ -1,4 +1,5 @@
-//! BERT as the paper writes it, in f64, one number at a time: slow, obvious, and sharing no line with the encoder.
+//! Implements BERT as the paper describes it, in f64, one number at a time. It is slow and simple, and shares no code
+//! with the encoder.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed unwrap is a failed test")]
 
@@ -15,7 +16,7 @@ pub struct Shape {
     pub wide: usize,
 }
 
-/// Name → shape and values.
+/// Maps a tensor's name to its shape and values.
 pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 pub struct Tiny {
@@ -79,7 +80,7 @@ impl Tiny {
         let bytes: BTreeMap<&String, Vec<u8>> =
             self.tensors.iter().map(|(n, (_, v))| (n, v.iter().flat_map(|x| x.to_le_bytes()).collect())).collect();
         let views = self.tensors.iter().map(|(name, (shape, values))| {
-            // A test may lie about a shape; the bytes must then fit the lie for the file to be valid at all.
+            // A test may state a wrong shape; the bytes must then match it, so that the file as such is valid.
             let size = 4 * shape.iter().product::<usize>().min(values.len());
             (name, TensorView::new(Dtype::F32, shape.clone(), &bytes[name][..size]).unwrap())
         });
@@ -165,7 +166,7 @@ impl Tiny {
     }
 }
 
-/// Taylor's series where it converges well, 1 beyond.
+/// Computes erf by Taylor's series where it converges well, and returns ±1 beyond.
 fn erf(x: f64) -> f64 {
     if x.abs() > 5.0 {
         return x.signum();
