@@ -188,7 +188,7 @@ mod tests {
         let failure =
             wrong_filter(filters(&parse("docweir search --filter colour=red x"), Path::new("/")).unwrap_err());
         assert_eq!(failure.exit, Exit::Usage);
-        assert!(failure.lines[0].starts_with("--filter 'colour=red': `colour` is no field; "), "{failure:?}");
+        assert!(failure.lines[0].starts_with("--filter 'colour=red': `colour` is not a field; "), "{failure:?}");
         let both = filters(&parse("docweir search --filter kind=table --source /x/ y"), Path::new("/")).unwrap();
         assert_eq!(both, Filter::all([Filter::eq("kind", "table"), Filter::prefix("source", "file:///x/")]));
     }

@@ -1,4 +1,4 @@
-//! The embedder of queries, opened when a query first needs it.
+//! Opens the embedder of queries when a query first needs it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -14,14 +14,16 @@ use super::error::{Cause, SearchError};
 
 type Opening = BoxFuture<'static, Result<Arc<dyn Embedder>, Cause>>;
 
-/// An embedder that is opened once. Full-text search never opens it, so it needs no model, no key and no network.
+/// Opens an embedder once, on first use. Full-text search never opens it and therefore needs no model, no key and no
+/// network.
 pub struct LazyEmbedder {
     open: Box<dyn Fn() -> Opening + Send + Sync>,
     opened: OnceCell<Arc<dyn Embedder>>,
 }
 
 impl LazyEmbedder {
-    /// Opens the embedder by `open`. A failure is not kept: the next query tries again.
+    /// Creates an embedder that `open` opens on first use. A failure is not stored: the next query calls `open`
+    /// again.
     pub fn new<F>(open: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Arc<dyn Embedder>, Cause>> + Send + 'static,
@@ -29,7 +31,7 @@ impl LazyEmbedder {
         Self { open: Box::new(move || open().boxed()), opened: OnceCell::new() }
     }
 
-    /// Makes one of an embedder that is open already.
+    /// Wraps an embedder that is open already.
     pub fn ready(embedder: Arc<dyn Embedder>) -> Self {
         Self::new(move || std::future::ready(Ok(embedder.clone())))
     }
@@ -40,7 +42,7 @@ impl LazyEmbedder {
     }
 }
 
-/// Refuses a text of which the model would see a part only.
+/// Refuses a text that exceeds the token limit of the model.
 pub(super) fn fits(embedder: &dyn Embedder, text: &str) -> Result<(), SearchError> {
     let (tokens, window) = (embedder.count_tokens(text), embedder.window());
     match tokens > window {
@@ -49,7 +51,7 @@ pub(super) fn fits(embedder: &dyn Embedder, text: &str) -> Result<(), SearchErro
     }
 }
 
-/// Embeds one text. `collection` is charged with it; `None` is that of documents.
+/// Embeds one text. The call is charged to `collection`; `None` means the collection of documents.
 pub(super) async fn vector_of(
     embedder: &dyn Embedder,
     text: &str,
@@ -58,6 +60,6 @@ pub(super) async fn vector_of(
     let call = Call { subject: "search", collection, cancel: &Cancel::default() };
     let batch = embedder.embed(vec![text.to_owned()], call).await.map_err(SearchError::Embedding)?;
     let vector = batch.vectors.into_iter().next();
-    let none = || StageError::system("no_vector", "the model gave no vector");
+    let none = || StageError::system("no_vector", "the model returned no vector");
     vector.unwrap_or_else(|| Err(none())).map_err(SearchError::Embedding)
 }

@@ -1,4 +1,4 @@
-//! Why a search could not be answered. Whoever asked decides what becomes of it: an exit code, a status of HTTP.
+//! Defines the errors of a search. The caller maps them to an exit code or an HTTP status.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -8,38 +8,38 @@ use docweir_index::VectorError;
 
 use super::filter::FilterError;
 
-/// The cause of a failure outside this module.
+/// Cause of a failure outside this module.
 pub type Cause = Arc<dyn Error + Send + Sync>;
 
-/// Holds no text of a query or a document. The causes are kept as they are.
+/// Describes why a search failed. It contains no text of a query or a document. Causes are kept unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum SearchError {
-    /// A field of the query has a value that makes no sense.
+    /// A field of the query has an invalid value.
     #[error("`{field}` of the query: {reason}")]
     BadQuery { field: &'static str, reason: String },
     #[error(transparent)]
     BadFilter(#[from] FilterError),
-    /// The model would not see all of the text. Full-text mode has no such limit.
-    #[error("the query has {tokens} tokens and model {model} sees {window}: shorten it, or search in full-text mode")]
+    /// The query exceeds the token limit of the model. Full-text mode has no such limit.
+    #[error("the query has {tokens} tokens; model {model} accepts {window}: shorten it or search in full-text mode")]
     TextTooLong { tokens: usize, window: usize, model: String },
-    /// No collection can have this name.
+    /// The name is not a valid collection name.
     #[error(transparent)]
     BadCollection(VectorError),
-    /// Nothing was ever committed to this collection.
-    #[error("there is no collection `{collection}`: ingest documents or records into it first")]
+    /// The collection has no commits.
+    #[error("no collection `{collection}`: ingest documents or records into it first")]
     UnknownCollection { collection: String },
-    /// The collection is not kept at this version.
+    /// The collection does not retain this version.
     #[error(transparent)]
     UnknownVersion(VectorError),
-    /// The query's vector can't be compared with those of the collection.
+    /// The query's vector is not comparable with the vectors of the collection.
     #[error(transparent)]
     ModelMismatch(VectorError),
-    /// There is no embedder. Full-text mode needs none.
-    #[error("can't prepare the embedding of queries: {0}")]
+    /// The embedder could not be opened. Full-text mode needs none.
+    #[error("cannot open the embedder of queries: {0}")]
     NoEmbedder(#[source] Cause),
-    #[error("can't embed the query: {0}")]
+    #[error("cannot embed the query: {0}")]
     Embedding(#[source] StageError),
-    /// The index can't be read.
+    /// The index could not be read.
     #[error(transparent)]
     Index(VectorError),
     /// The thread that searched panicked, or the runtime is shutting down.
@@ -48,7 +48,7 @@ pub enum SearchError {
 }
 
 impl SearchError {
-    /// Returns a stable word for programs.
+    /// Returns a stable error code for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::BadQuery { .. } => "bad_query",
@@ -90,7 +90,7 @@ mod tests {
     fn errors_of_the_index_are_told_apart() {
         let mismatch = || VectorError::ModelMismatch { collection: "c".into(), stored: "a".into(), given: "b".into() };
         let table = [
-            (VectorError::BadCollection("A b".into()), "bad_collection", "`A b` is no collection name"),
+            (VectorError::BadCollection("A b".into()), "bad_collection", "invalid collection name `A b`"),
             (
                 VectorError::NotRetained { collection: "c".into(), asked: 9, retained: 1, version: 3 },
                 "unknown_version",
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_failed_embedding_keeps_its_cause() {
         let error = SearchError::Embedding(StageError::transient("cut", "the connection was cut"));
-        assert_eq!(error.to_string(), "can't embed the query: the connection was cut");
+        assert_eq!(error.to_string(), "cannot embed the query: the connection was cut");
         let cause = error.source().and_then(|cause| cause.downcast_ref::<StageError>());
         assert_eq!(cause.map(|cause| cause.code.as_str()), Some("cut"));
     }

@@ -1,8 +1,8 @@
-//! Filters as they are typed: from text to the conditions that the index compares.
+//! Parses filters from text to the conditions that the index evaluates.
 //!
-//! The index takes any name for a path into the metadata and compares sources as URIs. In typed text a misspelled name
-//! must be an error, not an empty answer, and a source may be a path. A program that builds a [`Filter`] itself needs
-//! none of this.
+//! The index accepts any name as a path into the metadata and compares sources as URIs. In typed text, a misspelled
+//! name must be an error rather than an empty result, and a source may be a path. A program that builds a [`Filter`]
+//! itself does not need this module.
 
 use std::path::Path;
 
@@ -10,37 +10,37 @@ pub use docweir_index::search::filter::{Field, Filter, Scalar};
 
 use crate::intake::source;
 
-/// Names that need no `metadata.` before them.
+/// Field names that need no `metadata.` prefix.
 const FIELDS: [&str; 8] = ["document", "source", "page", "language", "kind", "chunk", "media_type", "tenant"];
 
-/// A filter that can't be understood.
+/// Describes an invalid filter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("filter `{filter}`: {reason}")]
 pub struct FilterError {
-    /// The whole filter as typed.
+    /// Full text of the filter.
     pub filter: String,
-    /// The part that is wrong, and what to write instead.
+    /// Invalid part, and what to write instead.
     pub reason: String,
 }
 
-/// Parses filters that must all hold; `None` where there are none.
+/// Parses filters that must all match; returns `None` if there are none.
 ///
 /// # Errors
-/// The first filter with an unknown field, a value that does not fit its field, or no operator.
+/// Returns the first filter with an unknown field, a value that does not fit its field, or no operator.
 pub fn parse_all<T: AsRef<str>>(filters: &[T], base: &Path) -> Result<Option<Filter>, FilterError> {
     let parts = filters.iter().map(|text| parse(text.as_ref(), base)).collect::<Result<Vec<_>, _>>()?;
     Ok(Filter::all(parts))
 }
 
-/// Parses one filter, such as `page>=2`. A `source` that is a relative path is taken from `base`.
+/// Parses one filter, such as `page>=2`. A `source` that is a relative path is resolved against `base`.
 ///
 /// # Errors
-/// An unknown field, a value that does not fit its field, or no operator.
+/// Returns an error for an unknown field, a value that does not fit its field, or a missing operator.
 pub fn parse(text: &str, base: &Path) -> Result<Filter, FilterError> {
     one(text, base).map_err(|reason| FilterError { filter: text.to_owned(), reason })
 }
 
-/// Returns the condition that a source lies under a path: in the folder, or with a name that begins so.
+/// Returns the condition that a source is in a folder, or that its path begins with `path`.
 pub fn under(path: &Path, base: &Path) -> Filter {
     Filter::prefix(Field::Source, uri_prefix(path, base))
 }
@@ -54,17 +54,17 @@ fn one(text: &str, base: &Path) -> Result<Filter, String> {
             Some((_, field)) => format!("did you mean `{field}`?"),
             None => format!("fields are {}", FIELDS.join(", ")),
         };
-        return Err(format!("`{name}` is no field; {hint} (any metadata: `metadata.{name}`)"));
+        return Err(format!("`{name}` is not a field; {hint} (for metadata, use `metadata.{name}`)"));
     }
     typed(filter, base)
 }
 
-/// Checks the values against the field, and makes paths URIs.
+/// Checks the values against the type of the field, and converts paths to URIs.
 fn typed(filter: Filter, base: &Path) -> Result<Filter, String> {
     let value = |field: &Field, value: Scalar| match (field, value) {
         (Field::Source, value) => Ok(Scalar::Text(uri(&spelled(&value), base))),
         (Field::Page, Scalar::Number(n)) => Ok(Scalar::Number(n)),
-        (Field::Page, other) => Err(format!("`{}` is no page number", spelled(&other))),
+        (Field::Page, other) => Err(format!("`{}` is not a page number", spelled(&other))),
         (Field::Metadata(_), value) => Ok(value),
         (_, value) => Ok(Scalar::Text(spelled(&value))),
     };
@@ -75,7 +75,7 @@ fn typed(filter: Filter, base: &Path) -> Result<Filter, String> {
             let values = values.into_iter().map(|v| value(&field, v)).collect::<Result<_, _>>()?;
             Filter::In { field, values }
         }
-        Filter::Prefix { field: Field::Page, .. } => return Err("pages are compared by =, >=, <=, > and <".into()),
+        Filter::Prefix { field: Field::Page, .. } => return Err("compare pages with =, >=, <=, > or <".into()),
         Filter::Prefix { field: Field::Source, prefix } if !prefix.contains("://") => under(Path::new(&prefix), base),
         Filter::Range { field, gt, gte, lt, lte } => {
             let bound = |b: Option<Scalar>| b.map(|v| value(&field, v)).transpose();
@@ -94,7 +94,7 @@ fn spelled(value: &Scalar) -> String {
     }
 }
 
-/// Returns the source of a path as it is typed; what is a URI already stays one.
+/// Returns the source URI of a path; a URI is returned unchanged.
 fn uri(text: &str, base: &Path) -> String {
     if text.contains("://") {
         return text.to_owned();
@@ -102,7 +102,8 @@ fn uri(text: &str, base: &Path) -> String {
     source::of_path(&source::absolute(Path::new(text), base))
 }
 
-/// Returns the prefix of all sources under a path. A folder's ends with `/`, so that `a` does not mean `ab`.
+/// Returns the prefix of all sources under a path. The prefix of a folder ends with `/`, so that `a` does not match
+/// `ab`.
 fn uri_prefix(path: &Path, base: &Path) -> String {
     let absolute = source::absolute(path, base);
     let folder = absolute.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/");
@@ -144,10 +145,10 @@ mod tests {
     #[test]
     fn errors_name_the_bad_part() {
         let table = [
-            ("langage=eng", "`langage` is no field; did you mean `language`?"),
-            ("colour=red", "`colour` is no field; fields are document, source"),
-            ("page>=two", "`two` is no page number"),
-            ("page^=2", "pages are compared by"),
+            ("langage=eng", "`langage` is not a field; did you mean `language`?"),
+            ("colour=red", "`colour` is not a field; fields are document, source"),
+            ("page>=two", "`two` is not a page number"),
+            ("page^=2", "compare pages with"),
             ("eng", "is no filter"),
         ];
         for (text, expected) in table {

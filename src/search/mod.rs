@@ -1,17 +1,18 @@
-//! Search as a service of the library: who asks (the command line, HTTP, another program) only translates.
+//! Provides search as a service of the library. The callers (the command line, HTTP, other programs) only translate
+//! requests and results.
 //!
 //! ```text
 //! QueryOptions ─▶ SearchService ─▶ SearchSession (one version of one collection) ─▶ SearchResponse
 //!                  │       └ LazyEmbedder: opened by the first query that needs a vector
 //!                  └ collections: opened once, their views reused until the manifest changes
 //! ```
-//! - `query` the options and their limits; [`filter`] filters as they are typed
-//! - `service` the collections; `session` the queries of one version
-//! - `passage` what is found; `error` why nothing could be
+//! - `query` holds the options and their limits; [`filter`] parses typed filters.
+//! - `service` opens the collections; `session` answers the queries of one version.
+//! - `passage` holds the results; `error` holds the errors.
 //!
 //! # Trade-offs
-//! Each search of the newest version reads the manifest, so that it sees every commit that was acknowledged before.
-//! A past version is opened anew for each session: what was erased from it must not live on in a cache.
+//! Each search of the newest version reads the manifest, so it sees every commit acknowledged before. A past
+//! version is opened again for each session, because erased content must not survive in a cache.
 
 mod embedder;
 mod error;

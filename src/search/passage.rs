@@ -1,4 +1,4 @@
-//! A passage that was found, under the names that programs read.
+//! Defines a found passage with the field names that programs read.
 
 use docweir_core::documents::{DocumentId, Version};
 use docweir_core::model::{PageBox, Span};
@@ -8,27 +8,27 @@ use serde_json::{Map, Value};
 
 use crate::intake::source;
 
-/// The answer to one query. Its JSON is a line of `docweir search --json`.
+/// Answer to one query. Its JSON form is a line of `docweir search --json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SearchResponse {
     pub question: String,
-    /// Best first.
+    /// Passages, best first.
     pub results: Vec<Passage>,
-    /// The version of the collection that was searched.
+    /// Version of the collection that was searched.
     #[serde(skip)]
     pub version: ManifestVersion,
 }
 
-/// A passage and its place.
+/// Found passage and its location.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Passage {
-    /// What passages are ordered by: cosine, BM25, or 0 to 1 for hybrid.
+    /// Score that passages are ordered by: cosine, BM25, or 0 to 1 in hybrid mode.
     pub score: f32,
     pub vector_score: Option<f32>,
     pub bm25_score: Option<f32>,
     pub document: DocumentId,
     pub version: Version,
-    /// The file's path; the URI where the source is no file.
+    /// Path of the file, or the URI if the source is not a local file.
     pub source: String,
     pub uri: String,
     /// Document that contains this one.
@@ -36,19 +36,19 @@ pub struct Passage {
     pub parent: Option<DocumentId>,
     pub chunk: String,
     pub kind: String,
-    /// ISO 639-3.
+    /// Language as an ISO 639-3 code.
     pub language: Option<String>,
-    /// 1-based.
+    /// First page, 1-based.
     pub page_first: u32,
     pub page_last: u32,
     pub heading_path: Vec<String>,
     pub span: Span,
     pub boxes: Vec<PageBox>,
     pub text: String,
-    /// A record's own fields, or what enrichment found.
+    /// Fields of a record, or findings of the enrichment.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
-    /// Matched words in `text`: half-open, code points, in order.
+    /// Positions of matched words in `text`: half-open ranges of code points, in ascending order.
     pub matches: Vec<(u32, u32)>,
 }
 
@@ -106,7 +106,7 @@ mod tests {
         }
     }
 
-    /// Programs read this form: a change of it is a change of the interface.
+    /// Checks the JSON form, which is an interface for programs.
     #[test]
     fn the_json_of_an_answer_is_fixed() {
         let answer = SearchResponse { question: "why".into(), results: vec![hit().into()], version: 7 };

@@ -1,4 +1,4 @@
-//! The options of a search, and what is wrong with them.
+//! Defines the options of a search and checks them.
 
 use docweir_index::{Filter, ManifestVersion, VectorOptions};
 use serde::{Deserialize, Serialize};
@@ -8,23 +8,23 @@ pub use docweir_index::Mode;
 use super::error::SearchError;
 use crate::config::{SearchMode, SearchOptions};
 
-/// Everything about a search but its text. The names of the fields are those that errors use.
+/// Holds the options of a search, without its text. Errors use the names of the fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueryOptions {
-    /// The collection to search; `None` for that of documents.
+    /// Collection to search; `None` means the collection of documents.
     pub collection: Option<String>,
-    /// The version of the collection to search; `None` for the newest.
+    /// Version of the collection to search; `None` means the newest.
     pub as_of: Option<ManifestVersion>,
-    /// How passages are ranked.
+    /// Ranking of passages.
     pub mode: Mode,
-    /// Passages at most.
+    /// Maximum number of passages.
     pub limit: usize,
-    /// Which passages may be found.
+    /// Condition that every passage must match.
     pub filter: Option<Filter>,
-    /// Whether the query is compared with every vector, not with those alone whose codes look near.
+    /// If true, the query is compared with every vector, not only with those whose codes are near.
     pub exact: bool,
-    /// Leaves out passages with a lower score; its scale depends on the mode.
+    /// Minimum score of a passage; the scale depends on the mode.
     pub min_score: Option<f32>,
 }
 
@@ -34,7 +34,7 @@ impl Default for QueryOptions {
     }
 }
 
-/// The defaults of the configuration's section `search`.
+/// Uses the values of the configuration section `search`.
 impl From<&SearchOptions> for QueryOptions {
     fn from(options: &SearchOptions) -> Self {
         let mode = match options.mode {
@@ -59,7 +59,7 @@ impl QueryOptions {
     pub fn check(&self, limits: &VectorOptions) -> Result<(), SearchError> {
         let most = limits.max_results;
         if !(1..=most).contains(&self.limit) {
-            let reason = format!("{} results were asked for: ask for 1 to {most}", self.limit);
+            let reason = format!("{} results requested: request 1 to {most}", self.limit);
             return Err(SearchError::bad("limit", reason));
         }
         if let Mode::Hybrid { weight } = self.mode
@@ -70,17 +70,17 @@ impl QueryOptions {
         }
         match self.min_score {
             Some(score) if !score.is_finite() => {
-                Err(SearchError::bad("min_score", format!("the lowest score is {score}: it must be a number")))
+                Err(SearchError::bad("min_score", format!("the minimum score is {score}: it must be a finite number")))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// Refuses a text that says nothing.
+/// Refuses an empty text.
 pub(super) fn not_empty(text: &str) -> Result<(), SearchError> {
     match text.trim().is_empty() {
-        true => Err(SearchError::bad("text", "the query is empty: say what to look for")),
+        true => Err(SearchError::bad("text", "the query is empty: pass the text to search for")),
         false => Ok(()),
     }
 }
@@ -109,14 +109,14 @@ mod tests {
             (default.clone(), None),
             (limit(1), None),
             (limit(100), None),
-            (limit(0), Some(("limit", "0 results were asked for: ask for 1 to 100"))),
-            (limit(101), Some(("limit", "101 results were asked for: ask for 1 to 100"))),
+            (limit(0), Some(("limit", "0 results requested: request 1 to 100"))),
+            (limit(101), Some(("limit", "101 results requested: request 1 to 100"))),
             (weight(0.0), None),
             (weight(1.0), None),
             (weight(1.5), Some(("mode", "the weight of the vector score is 1.5: it must be between 0 and 1"))),
             (weight(f32::NAN), Some(("mode", "the weight of the vector score is NaN: it must be between 0 and 1"))),
             (score(-1.0), None),
-            (score(f32::INFINITY), Some(("min_score", "the lowest score is inf: it must be a number"))),
+            (score(f32::INFINITY), Some(("min_score", "the minimum score is inf: it must be a finite number"))),
         ];
         for (options, expected) in table {
             let found = match options.check(&limits) {

@@ -1,4 +1,5 @@
-//! The service: opens collections and the embedder once, and answers any number of queries at a time.
+//! Implements the search service, which opens collections and the embedder once and answers any number of queries at
+//! a time.
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
@@ -13,28 +14,28 @@ use super::passage::SearchResponse;
 use super::query::QueryOptions;
 use super::session::SearchSession;
 
-/// The limits of a service.
+/// Holds the limits of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceOptions {
-    /// The collection that is searched when a query names none.
+    /// Collection to search if a query names none.
     pub collection: String,
-    /// Threads that one search may use.
+    /// Maximum number of threads of one search.
     pub threads: usize,
-    /// Searches that compute at a time; others wait.
+    /// Maximum number of searches that compute at a time; others wait.
     pub max_concurrent: usize,
-    /// Collections that stay open; another one takes the place of one of them.
+    /// Maximum number of collections that stay open; opening another one closes one of them.
     pub max_collections: usize,
 }
 
 impl ServiceOptions {
-    /// Uses all processors, and searches this collection unless a query names another.
+    /// Creates limits that use all processors. `collection` is searched unless a query names another one.
     pub fn new(collection: impl Into<String>) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self { collection: collection.into(), threads: processors, max_concurrent: processors, max_collections: 16 }
     }
 }
 
-/// Answers queries. Share it in an [`Arc`]: every method takes `&self`.
+/// Answers queries. Every method takes `&self`, so it can be shared in an [`Arc`].
 pub struct SearchService {
     open: OpenCollection,
     embedder: LazyEmbedder,
@@ -44,7 +45,7 @@ pub struct SearchService {
 }
 
 impl SearchService {
-    /// Opens nothing yet.
+    /// Creates the service without opening anything.
     pub fn new(open: OpenCollection, embedder: LazyEmbedder, options: ServiceOptions) -> Self {
         let places = Arc::new(Semaphore::new(options.max_concurrent.clamp(1, Semaphore::MAX_PERMITS)));
         Self { open, embedder, options, opened: Mutex::default(), places }
@@ -53,17 +54,18 @@ impl SearchService {
     /// Answers one query.
     ///
     /// # Errors
-    /// As [`session`](Self::session) and [`SearchSession::search`].
+    /// Returns the errors of [`session`](Self::session) and [`SearchSession::search`].
     pub async fn search(&self, text: &str, options: &QueryOptions) -> Result<SearchResponse, SearchError> {
         super::query::not_empty(text)?;
         self.session(options.clone()).await?.search(text).await
     }
 
-    /// Opens the version that `options` ask for, for several queries: a commit meanwhile changes none of their answers.
+    /// Opens the version that `options` select, for several queries. Later commits do not change the answers of the
+    /// session.
     ///
     /// # Errors
-    /// Options out of range, a collection or a version that is not there, an index that can't be read, an embedder that
-    /// can't be had or does not fit the collection.
+    /// Returns an error if the options are out of range, the collection or version does not exist, the index cannot
+    /// be read, or the embedder cannot be opened or does not match the collection.
     pub async fn session(&self, options: QueryOptions) -> Result<SearchSession, SearchError> {
         let name = options.collection.as_deref().unwrap_or(&self.options.collection);
         let store = self.store(name)?;
@@ -74,7 +76,7 @@ impl SearchService {
             Some(version) => store.view_at(version).await?,
             None => store.view().await?,
         };
-        // The first commit makes version 1; of a past version 0 it is known that nothing was there.
+        // The first commit creates version 1. Version 0 as a past version is valid and empty.
         if view.version() == 0 && options.as_of.is_none() {
             return Err(unknown());
         }
@@ -92,7 +94,8 @@ impl SearchService {
         Ok(SearchSession { view, limits: store.options().clone(), embedder, options, charged, threads, places })
     }
 
-    /// Returns an open collection, or opens it. What is opened is not kept yet: any name can be asked for.
+    /// Returns an open collection, or opens it. The opened collection is not cached yet, because the name may not
+    /// exist.
     fn store(&self, name: &str) -> Result<Arc<VectorStore>, SearchError> {
         let held = self.opened().get(name).cloned();
         match held {
@@ -101,7 +104,7 @@ impl SearchService {
         }
     }
 
-    /// Keeps a collection open that turned out to be there, and its view with it.
+    /// Caches an open collection, after it is known to exist, together with its view.
     fn keep(&self, name: &str, store: &Arc<VectorStore>) {
         let mut opened = self.opened();
         if opened.contains_key(name) {

@@ -1,4 +1,4 @@
-//! Queries over one version of one collection.
+//! Answers queries over one version of one collection.
 
 use std::sync::Arc;
 
@@ -11,36 +11,36 @@ use super::error::SearchError;
 use super::passage::{Passage, SearchResponse};
 use super::query::{QueryOptions, not_empty, not_too_long};
 
-/// An opened version and the options that all its queries share. It holds files open: keep it no longer than needed.
+/// Holds an opened version and the options of all its queries. It keeps files open, so drop it soon.
 pub struct SearchSession {
     pub(super) view: Arc<View>,
     pub(super) limits: VectorOptions,
-    /// `None` in full-text mode.
+    /// Embedder of the queries; `None` in full-text mode.
     pub(super) embedder: Option<Arc<dyn Embedder>>,
     pub(super) options: QueryOptions,
-    /// The collection whose ledger entries the calls are; `None` for that of documents.
+    /// Collection that calls are charged to; `None` means the collection of documents.
     pub(super) charged: Option<String>,
     pub(super) threads: usize,
     pub(super) places: Arc<Semaphore>,
 }
 
 impl SearchSession {
-    /// Returns the version that is searched.
+    /// Returns the version that this session searches.
     pub fn version(&self) -> ManifestVersion {
         self.view.version()
     }
 
-    /// Answers one query. The search itself runs on a blocking thread; dropping the future before it began costs
-    /// nothing, and later leaves the thread to finish.
+    /// Answers one query. The search runs on a blocking thread: if the future is dropped before the search starts, no
+    /// work is done; if later, the thread completes the search.
     ///
     /// # Errors
-    /// A text that is empty or too long, an embedder that fails, an index that can't be read.
+    /// Returns an error if the text is empty or too long, the embedder fails, or the index cannot be read.
     pub async fn search(&self, text: &str) -> Result<SearchResponse, SearchError> {
         not_empty(text)?;
         if let Some(embedder) = &self.embedder {
             fits(embedder.as_ref(), text)?;
         }
-        // Before a call is paid for.
+        // Check the length before a paid call is made.
         not_too_long(text, &self.limits)?;
         let vector = match &self.embedder {
             Some(embedder) => Some(vector_of(embedder.as_ref(), text, self.charged.as_deref()).await?),
@@ -56,7 +56,7 @@ impl SearchSession {
         let place = self.places.clone().acquire_owned().await;
         let view = self.view.clone();
         let searched = tokio::task::spawn_blocking(move || {
-            // Given back when the work is done, whether or not somebody still waits for it.
+            // The permit is released when the search ends, even if the future was dropped.
             let _place = place;
             view.search(&request)
         });

@@ -1,4 +1,4 @@
-//! The service over a small index in memory.
+//! Tests the service over a small index in memory.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use docweir_stages::embed::{Call, Embedder, HashedEmbedder};
 
 use super::*;
 
-/// Objects, and the model that their vectors are of.
+/// Holds the objects, and the model of their vectors.
 struct Place {
     objects: Arc<MemoryObjects>,
     model: Arc<HashedEmbedder>,
@@ -41,7 +41,7 @@ impl Place {
         SearchService::new(self.open(), embedder, ServiceOptions::new("chunks"))
     }
 
-    /// Commits a document of these texts, as another process would.
+    /// Commits a document of these texts, as another process does.
     async fn commit(&self, collection: &str, document: &str, version: u64, texts: &[&str]) {
         let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
         let call = Call { subject: document, collection: None, cancel: &Cancel::default() };
@@ -145,7 +145,7 @@ async fn what_is_wrong_is_told_apart() {
     let service = place.service();
     let of = |collection: &str| QueryOptions { collection: Some(collection.into()), ..QueryOptions::default() };
     let missing = service.search("x", &of("missing")).await.unwrap_err();
-    assert_eq!(missing.to_string(), "there is no collection `missing`: ingest documents or records into it first");
+    assert_eq!(missing.to_string(), "no collection `missing`: ingest documents or records into it first");
     assert_eq!(code(&service, "x", QueryOptions { as_of: Some(1), ..of("missing") }).await, "unknown_collection");
     assert_eq!(code(&service, "x", of("No Name")).await, "bad_collection");
     place.commit("chunks", "doc_a", 1, &["lease"]).await;
@@ -154,7 +154,7 @@ async fn what_is_wrong_is_told_apart() {
     assert_eq!(code(&service, &"word ".repeat(300), QueryOptions::default()).await, "query_too_long");
     assert_eq!(code(&service, &"word ".repeat(3_000), words()).await, "bad_query");
     let error: SearchError = filter::parse("colour=red", Path::new("/")).unwrap_err().into();
-    assert!(error.to_string().starts_with("filter `colour=red`: `colour` is no field; fields are "), "{error}");
+    assert!(error.to_string().starts_with("filter `colour=red`: `colour` is not a field; fields are "), "{error}");
     let other = LazyEmbedder::ready(Arc::new(HashedEmbedder::new(32, Duration::ZERO)));
     let other = SearchService::new(place.open(), other, ServiceOptions::new("chunks"));
     assert_eq!(code(&other, "lease", QueryOptions::default()).await, "model_mismatch");
