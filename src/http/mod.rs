@@ -1,6 +1,6 @@
-//! The small HTTP side of a run: `/metrics` in Prometheus' text form, `/supervision` as JSON, `/health`.
+//! Serves the HTTP pages of a run: `/metrics` in the Prometheus text format, `/supervision` as JSON, `/health`.
 //!
-//! Read-only and without a body to parse; connections, header size and time are limited.
+//! The server is read-only and parses no request bodies. Connections, header size and time are limited.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -24,18 +24,18 @@ use crate::config::HttpOptions;
 
 type ResponseFuture = Pin<Box<dyn Future<Output = String>>>;
 
-/// What the pages show; asked anew at each request.
+/// Functions that produce the pages; they are called for every request.
 pub struct Pages {
     pub metrics: Box<dyn Fn() -> String>,
     pub supervision: Box<dyn Fn() -> ResponseFuture>,
 }
 
-/// Binds, so that an address in use is an error before any work; `serve` then runs until dropped.
+/// Binds the address, so that an address in use is reported before any work starts. `serve` then runs until dropped.
 pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Serves on the current thread's local set until the future is dropped.
+/// Serves requests on the current thread's local set until the future is dropped.
 pub async fn serve(listener: TcpListener, pages: Rc<Pages>, options: HttpOptions) {
     let places = Arc::new(Semaphore::new(options.max_connections));
     loop {
@@ -43,8 +43,8 @@ pub async fn serve(listener: TcpListener, pages: Rc<Pages>, options: HttpOptions
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Out of descriptors, mostly: wait for some to come back instead of spinning.
-                tracing::warn!(%error, "can't accept a connection");
+                // Usually the process is out of file descriptors: wait until some are closed instead of spinning.
+                tracing::warn!(%error, "connection not accepted; retrying");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -61,7 +61,7 @@ pub async fn serve(listener: TcpListener, pages: Rc<Pages>, options: HttpOptions
                 .max_buf_size(16 * 1024)
                 .serve_connection(TokioIo::new(stream), service);
             if let Ok(Err(error)) = tokio::time::timeout(limit * 3, connection).await {
-                tracing::debug!(%error, "a connection ended early");
+                tracing::debug!(%error, "connection ended early");
             }
         });
     }
@@ -69,7 +69,7 @@ pub async fn serve(listener: TcpListener, pages: Rc<Pages>, options: HttpOptions
 
 async fn answer(request: Request<Incoming>, pages: Rc<Pages>) -> Result<Response<Full<Bytes>>, Infallible> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is answered here\n".into());
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET and HEAD are allowed\n".into());
         response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
         return Ok(response);
     }
@@ -77,7 +77,7 @@ async fn answer(request: Request<Incoming>, pages: Rc<Pages>) -> Result<Response
         "/metrics" => text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", (pages.metrics)()),
         "/supervision" => text(StatusCode::OK, "application/json", (pages.supervision)().await),
         "/health" => text(StatusCode::OK, "text/plain", "ok\n".into()),
-        _ => text(StatusCode::NOT_FOUND, "text/plain", "here are /metrics, /supervision and /health\n".into()),
+        _ => text(StatusCode::NOT_FOUND, "text/plain", "available: /metrics, /supervision, /health\n".into()),
     })
 }
 
