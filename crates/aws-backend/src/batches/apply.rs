@@ -1,7 +1,7 @@
-//! The rules of every store, applied to items as DynamoDB keeps them.
+//! Applies the rules that all stores share to items of the DynamoDB store.
 //!
-//! A rule sees the state of an item. Here its step becomes the item that is written: with the content that the step names, and
-//! with what became of it in its batch.
+//! A rule decides on the state of an item. This module turns its result into the item to write, with the content that
+//! the step names and with the item's fate in its batch.
 
 use docweir_stores::batches::NewItem;
 use docweir_stores::batches::rules::{self, ItemContent, ItemState};
@@ -9,34 +9,34 @@ use docweir_stores::batches::rules::{self, ItemContent, ItemState};
 use super::item::Item;
 use super::store::Step;
 
-/// What an item is put with, as it is stored.
+/// Holds the content of a new or changed item in its stored form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Put {
     pub input: String,
     pub tokens: u64,
-    /// In JSON; empty for texts.
+    /// Data that search results show, as JSON; empty for texts.
     pub shown: String,
-    /// In JSON.
+    /// Location of the record in the user's table, as JSON.
     pub origin: Option<String>,
 }
 
 impl Put {
-    /// Fails only where the record is none that can be written as JSON.
+    /// Converts a new item. Fails only if its data cannot be serialised as JSON.
     pub fn of(item: &NewItem) -> serde_json::Result<Self> {
         let origin = item.origin.as_ref().map(serde_json::to_string).transpose()?;
-        // A map's keys are in order: equal metadata is equal text.
+        // Map keys are sorted, so equal metadata gives equal text.
         let shown = serde_json::to_string(&item.shown)?;
         Ok(Self { input: item.input.clone(), tokens: item.tokens, shown, origin })
     }
 }
 
-/// What a step may write beside the state.
+/// Provides the data that a step may write in addition to the state.
 #[derive(Clone, Copy)]
 pub enum Given<'a> {
     Nothing,
     Put(&'a Put),
     Vector(&'a [f32]),
-    /// The batch that an item's fate is remembered for, the tokens that the provider counted, and the vector of a text.
+    /// A result: the batch whose fate is recorded, the tokens that the provider counted, and the vector of a text.
     Result {
         batch: &'a str,
         tokens: u64,
@@ -45,13 +45,13 @@ pub enum Given<'a> {
 }
 
 impl<'a> Given<'a> {
-    /// Returns that of a batch whose items' tokens do not matter.
+    /// Returns the result for a batch where tokens and vector do not matter.
     pub fn of(batch: &'a str) -> Self {
         Given::Result { batch, tokens: 0, vector: None }
     }
 }
 
-/// Applies a rule to an item, if there is one. Answers whether anything changes.
+/// Applies a rule to an item, if it exists. The answer is true if the item changes.
 pub fn change(now: Option<&Item>, given: Given<'_>, rule: impl FnOnce(&ItemState) -> rules::Step) -> Step<bool> {
     match now {
         Some(now) => apply(now, rule(&now.state), given),
@@ -59,7 +59,7 @@ pub fn change(now: Option<&Item>, given: Given<'_>, rule: impl FnOnce(&ItemState
     }
 }
 
-/// Applies a step to an item that is there, or is to be there.
+/// Applies a step to an item, which need not be stored yet.
 pub fn apply(now: &Item, step: rules::Step, given: Given<'_>) -> Step<bool> {
     let (state, content, fate) = match step {
         rules::Step::Keep => return Step::Keep(false),
@@ -89,11 +89,11 @@ pub fn apply(now: &Item, step: rules::Step, given: Given<'_>) -> Step<bool> {
     if let (Some(fate), Given::Result { batch, tokens, .. }) = (fate, given) {
         item.remember(batch, fate, tokens);
     }
-    // Written again it would be the same.
+    // An unchanged item is not written.
     if item == *now { Step::Keep(false) } else { Step::Write(Box::new(item), true) }
 }
 
-/// Applies a step to an item that there may not be. `since` is the place in line of one that is new.
+/// Applies a step to an item that may not exist. `since` is the queue position of a new item.
 pub fn put(now: Option<&Item>, space: &str, key: &str, since: &str, step: rules::Step, put: &Put) -> Step<bool> {
     match (now, step) {
         (Some(now), step) => apply(now, step, Given::Put(put)),

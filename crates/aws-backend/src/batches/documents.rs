@@ -1,8 +1,9 @@
-//! Documents that wait for texts: an item a document and text, and a mark that says that the document waits.
+//! Stores documents that wait for texts: one item for each document and text, and a mark that the document waits.
 //!
-//! Texts are not shared among documents here; the embedding cache does that. Whether a document may go on is found of
-//! its items as they are, each time that one of them has changed: no counter can go wrong. The mark says *waits* before the
-//! items are looked at, so that whoever finds them complete after that look is not overwritten.
+//! Documents do not share texts here; the embedding cache does. Each time a text has changed, all texts of its
+//! document are read to decide whether the document may continue. No counter exists that could be wrong. The mark is
+//! set to *waits* before the texts are read. A process that finds them complete after that is therefore not
+//! overwritten.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -18,16 +19,16 @@ use super::apply::{self, Given, change};
 use super::item::{self, AT, Item, Key, SHARDS, WORK, WORK_INDEX, hex, shard, text_key, texts_of};
 use super::store::{DynamoBatches, Step, StoreResult};
 
-/// Documents named by an index at a time.
+/// Number of documents that are read from an index together.
 const PAGE: usize = 1_000;
 
-/// That a document waits.
+/// Records that a document waits.
 #[derive(Clone, Debug, PartialEq)]
 struct Mark {
     space: String,
-    /// Its texts are not worth a batch.
+    /// If true, the document embeds its texts itself, because they are too few for a batch.
     live: bool,
-    /// It need not wait any longer.
+    /// If true, the document need not wait any longer.
     ready: bool,
     write_id: String,
 }
@@ -67,7 +68,8 @@ impl DynamoBatches {
         Ok(self.get(&key_of(document)).await?.as_ref().map(Mark::read))
     }
 
-    /// Changes a document's mark; what others write meanwhile is looked at first. `None` leaves it as it is.
+    /// Changes a document's mark, and decides again if another process changed it meanwhile. If `change` returns
+    /// `None`, the mark is left as it is.
     async fn remark(&self, document: &str, change: impl Fn(Option<Mark>) -> Option<Mark>) -> StoreResult<Option<Mark>> {
         let mut tries = 0;
         loop {
@@ -77,7 +79,7 @@ impl DynamoBatches {
                 None => Expression::new("attribute_not_exists(pk)"),
                 Some(mark) => Expression::new("write_id = :write").string(":write", &mark.write_id),
             };
-            // Written again where its answer was lost: it says the same.
+            // If a reply was lost, the repeated write has the same content.
             let mark = Mark { write_id: Ulid(fastrand::u128(..)).to_string(), ..after };
             let item = mark.attributes(document);
             match self.dynamo.write(Write::Put { table: self.table.clone(), item, condition: Some(condition) }).await {
@@ -95,20 +97,20 @@ impl DynamoBatches {
         Ok(found.iter().filter_map(Item::read).collect())
     }
 
-    /// Texts that a document needs no more.
+    /// Discards texts that a document no longer needs.
     async fn drop_texts(&self, texts: &[&Item]) -> StoreResult<()> {
         let mut sent: HashMap<&str, bool> = HashMap::new();
         for batch in texts.iter().filter_map(|text| text.state.batch.as_deref()) {
             if !sent.contains_key(batch) {
                 let record = self.record(batch).await?;
-                // Not before it was sent: its line is made of it.
+                // A text is kept until its batch's file is uploaded, because the file is made from it.
                 sent.insert(batch, record.is_none_or(|record| record.batch.input_file_id.is_some()));
             }
         }
         let keys: Vec<Key> = texts.iter().map(|text| text.id()).collect();
         let was_sent =
             |item: &Item| item.state.batch.as_deref().and_then(|batch| sent.get(batch)).is_some_and(|yes| *yes);
-        // Its batch is counted by what its items remember.
+        // Results of a batch are counted from the fates in its items, so an item with a history is kept.
         let discard = |_: usize, now: Option<&Item>| match now {
             Some(item) => {
                 let step = rules::discard(&item.state, was_sent(item), !item.past.is_empty());
@@ -145,7 +147,7 @@ impl DynamoBatches {
                 status: item.state.status,
                 error: item.state.error.clone(),
                 vector: item.vector.clone(),
-                // Its own, and counted once.
+                // The text belongs to this document, so its tokens are counted once.
                 is_payer: first,
             });
             match (question.add(text.tokens, known), item) {
@@ -165,14 +167,14 @@ impl DynamoBatches {
         self.change(&keys, decide).await?;
         self.change(&again, |_, now| change(now, Given::Nothing, rules::want)).await?;
         self.change(&refused, |_, _| Step::Delete(())).await?;
-        // What an earlier version of it asked for is not wanted any more.
+        // Texts that only an earlier version of the document asked for are discarded.
         let unwanted: Vec<&Item> =
             found.iter().filter(|item| !item.state.deleted && !wanted.contains(&hex(&item.state.hash))).collect();
         self.drop_texts(&unwanted).await?;
         let was_live = mark.as_ref().is_some_and(|mark| mark.live);
         let goes_live = question.goes_live(was_live);
         if was_live && !goes_live {
-            // Whoever has found it complete since is not overwritten.
+            // A mark that another process has changed since, because the texts are complete, is left as it is.
             let mine = mark.map(|mark| mark.write_id);
             self.remark(document, |now| {
                 now.filter(|now| Some(&now.write_id) == mine.as_ref()).map(|now| Mark { live: false, ..now })
@@ -210,7 +212,7 @@ impl DynamoBatches {
         self.change(&keys, decide).await.map(drop)
     }
 
-    /// Documents of which a text has changed: those that are complete may go on.
+    /// Wakes those of the documents whose texts are complete. Called after their texts have changed.
     pub(super) async fn look_at(&self, space: &str, documents: BTreeSet<String>) -> StoreResult<()> {
         for document in documents {
             match self.mark(&document).await? {
@@ -228,7 +230,7 @@ impl DynamoBatches {
         Ok(())
     }
 
-    /// Documents that wait, or need not any longer, with the spaces of their texts.
+    /// Returns the documents that wait, or those that need not any longer, with the spaces of their texts.
     async fn marked(&self, ready: bool, after: &str, limit: usize) -> StoreResult<Vec<(String, String)>> {
         let mut found = Vec::new();
         for shard in 0..SHARDS {
@@ -273,7 +275,7 @@ impl DynamoBatches {
                 let page = self.marked(ready, &after, PAGE).await?;
                 let theirs = page.iter().filter(|(_, space)| ours.as_ref() != Some(space));
                 for (document, _) in theirs {
-                    // An index that lags is not believed.
+                    // The index may be outdated, so the mark itself is read.
                     if self.mark(document).await?.is_some_and(|mark| ours.as_ref() != Some(&mark.space)) {
                         documents.insert(document.clone());
                     }
@@ -320,7 +322,7 @@ fn put_text(space: &str, document: &str, hash: &str, text: &Text, since: &str, n
     let put = apply::Put { input: text.text.clone(), tokens: text.tokens, ..apply::Put::default() };
     let step = rules::put(now.map(|now| &now.state), hash_of(&text.text));
     match now {
-        // What it remembers of its batches stays; its place in line is a new one.
+        // The history of the text is kept, but it gets a new queue position.
         Some(now) => apply::apply(&Item { since: since.to_owned(), ..now.clone() }, step, Given::Put(&put)),
         None => apply::put(None, space, &text_key(document, hash), since, step, &put),
     }

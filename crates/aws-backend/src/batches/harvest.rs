@@ -1,8 +1,8 @@
-//! What comes back of a batch, its end, and records that are embedded at once.
+//! Imports the results of batches, ends batches, and handles records that are embedded by live calls.
 //!
-//! The end is decided once, in the record, and then carried out: items without an answer go back or have failed, what became
-//! of all is counted by what they say, the money is settled, and the record says that it has ended. Each step comes to the
-//! same when it is done again, by whoever comes after.
+//! The end of a batch is decided once, in its record, and then carried out. Items without an answer are returned or
+//! fail. The fates of all items are counted, the money is settled, and the record is marked as ended. Each step can
+//! be repeated by another process with the same result.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,11 +22,11 @@ use super::packing::{claim, unclaim};
 use super::record::Record;
 use super::store::{DynamoBatches, Step, StoreResult};
 
-/// Items read together at the end of a batch.
+/// Number of items that are read together at the end of a batch.
 const PAGE: usize = 500;
 
 impl DynamoBatches {
-    /// The space of a batch, whose items are asked for by their keys.
+    /// Returns the space of a batch, from which the keys of its items follow.
     async fn space_of(&self, batch: &str) -> StoreResult<Option<String>> {
         Ok(self.record(batch).await?.map(|record| record.batch.space.name()))
     }
@@ -59,7 +59,7 @@ impl DynamoBatches {
         self.look_at_texts(&keys).await
     }
 
-    /// Documents whose texts these are may go on, if they are complete.
+    /// Wakes the documents that these texts belong to, if they are complete.
     async fn look_at_texts(&self, keys: &[Key]) -> StoreResult<()> {
         let mut of_space: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for key in keys {
@@ -93,7 +93,7 @@ impl DynamoBatches {
     pub(super) async fn blame_lines(&self, batch: &str, lines: &[u64], error: &str) -> StoreResult<u64> {
         let Some(last) = lines.iter().max().copied() else { return Ok(0) };
         let Some(space) = self.space_of(batch).await? else { return Ok(0) };
-        // Lines as they were written: of those items that are in the batch.
+        // The file has one line for each item that was in the batch, in the order of the list.
         let requests = self.requests_of(batch, 0, usize::try_from(last).unwrap_or(usize::MAX)).await?;
         let wanted: BTreeSet<u64> = lines.iter().copied().collect();
         let blamed = (1u64..).zip(&requests).filter(|(line, _)| wanted.contains(line));
@@ -108,7 +108,7 @@ impl DynamoBatches {
     // ── the end ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     pub(super) async fn end_batch(&self, batch: &str, ending: Ending) -> StoreResult<()> {
-        // One that was begun is being finished here: its end is this one's, too.
+        // If another task of this process is ending the batch, its end counts for this call too.
         let _at_work = loop {
             match self.begin(batch) {
                 Some(at_work) => break at_work,
@@ -117,11 +117,11 @@ impl DynamoBatches {
         };
         let Some(record) = self.record(batch).await?.filter(|r| r.batch.ended_at.is_none()) else { return Ok(()) };
         let ending = match record.ending.clone() {
-            // Decided before, by one that died.
+            // The decision was made earlier, by a process that died.
             Some(decided) => decided,
             None => {
                 let text = serde_json::to_string(&ending)
-                    .map_err(|e| PaidError::Storage(format!("the end of a batch can't be written: {e}")))?;
+                    .map_err(|e| PaidError::Storage(format!("can't serialise the end of batch {batch}: {e}")))?;
                 self.amend(batch, Change::default().set("ending", string(text))).await?;
                 ending
             }
@@ -134,7 +134,7 @@ impl DynamoBatches {
         let (b, space) = (&record.batch, record.batch.space.name());
         let list = self.read_list(&b.id).await?;
         let mut tally = BatchTotals::default();
-        // Tokens of each document's texts.
+        // Tokens of each document's stored texts.
         let mut tokens: BTreeMap<String, u64> = BTreeMap::new();
         let mut documents = BTreeSet::new();
         for page in list.chunks(PAGE) {
@@ -171,7 +171,7 @@ impl DynamoBatches {
         self.made.forget(&b.id);
         self.forget_list(&b.id);
         if let Err(error) = self.delete_list(&b.id).await {
-            tracing::warn!(batch = b.id, %error, "the list of a batch that has ended is left");
+            tracing::warn!(batch = b.id, %error, "item list of ended batch not deleted");
         }
         Ok(())
     }
@@ -203,7 +203,7 @@ impl DynamoBatches {
         let hashes: Vec<String> = chosen.iter().map(|item| hex(&item.state.hash)).collect();
         let claim = |nth: usize, now: Option<&Item>| claim(name, hashes.get(nth).map_or("", String::as_str), now);
         let claimed = self.change(&keys, claim).await?;
-        // As they are now: what is found of one may have changed since.
+        // The claimed items are read again, because a record's metadata may have changed since.
         let taken: Vec<Key> = keys.into_iter().zip(claimed).filter_map(|(key, yes)| yes.then_some(key)).collect();
         let mut items = self.items(&taken).await?;
         let taken = taken.iter().filter_map(|key| items.remove(key)).filter(|item| item.state.is_in(name));

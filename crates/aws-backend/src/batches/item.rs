@@ -1,4 +1,4 @@
-//! Items as DynamoDB keeps them: keys, attributes, and where an item stands in the indexes, which follows from its state.
+//! Converts items to DynamoDB attributes and back. An item's place in the indexes follows from its state.
 
 use docweir_aws::dynamo::{AttributeValue, Item as Attributes, blob as bytes};
 
@@ -6,56 +6,60 @@ use docweir_core::documents::Sha256Hex;
 use docweir_stores::batches::rules::{Fate, Hash, ItemState, ItemStatus, is_live};
 use docweir_stores::batches::{ItemId, Origin, Owed, Sent, Shown, Space};
 
-/// Items of one kind of work, and of one status, are spread over so many keys: one takes a thousand writes a second.
+/// Number of keys that the items of one kind of work, or of one status, are spread over. DynamoDB limits one key to a
+/// thousand writes per second.
 pub const SHARDS: u64 = 8;
-/// What is to be done with an item, a batch or a document, in [`WORK_INDEX`]; ordered by [`AT`].
+/// Attribute with the work that is due for an item, a batch or a document: the hash key of [`WORK_INDEX`], which is
+/// ordered by [`AT`].
 pub const WORK: &str = "work";
-/// In [`LIST_INDEX`]: space and status of an item; that a batch is one.
+/// Attribute with the space and status of an item, or the mark of a batch: the hash key of [`LIST_INDEX`].
 pub const LIST: &str = "list";
 pub const AT: &str = "at";
 pub const FORGET_AT: &str = "forget_at";
 pub const WORK_INDEX: &str = "work-index";
 pub const LIST_INDEX: &str = "list-index";
-/// What became of an item in the batches that it was in last.
+/// Number of latest batches whose fates an item remembers.
 const REMEMBERED: usize = 4;
-/// Longer keys stand in an item's key by their hash.
+/// Largest record key that is part of an item's key, in bytes. Longer ones are replaced by their hash.
 const LONGEST: usize = 1_024;
-/// Days that a text which nobody waits for is remembered: its batch may not have been counted yet.
+/// Days for which an unwanted text is kept, because its batch may not have been counted yet.
 const GONE_DAYS: i64 = 30;
 
 /// Maps each fate to its form in the table.
 const FATES: [(Fate, &str); 3] = [(Fate::Stored, "s"), (Fate::Failed, "f"), (Fate::Returned, "r")];
 
+/// Records the fate of an item in one batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Past {
     pub batch: String,
     pub fate: Fate,
-    /// As the provider counted them.
+    /// Number of tokens that the provider counted.
     pub tokens: u64,
 }
 
+/// Holds a record or a text that is to be embedded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
     pub space: String,
-    /// Of a record; of a text, its document and its hash, with a `/` between.
+    /// Key of a record. For a text: its document and its hash, separated by `/`.
     pub key: String,
-    /// Its place in line.
+    /// Position in the queue; older items sort first.
     pub since: String,
     /// Holds the part of the item that rules decide on.
     pub state: ItemState,
     pub input: String,
     pub tokens: u64,
-    /// In JSON; empty for texts.
+    /// Data that search results show, as JSON; empty for texts.
     pub shown: String,
     pub vector: Option<Vec<f32>>,
-    /// Where a table of the user's has it, in JSON.
+    /// Location of the record in the user's table, as JSON.
     pub origin: Option<String>,
     pub past: Vec<Past>,
-    /// Which write it is of.
+    /// Id of the write that produced this state.
     pub write_id: String,
 }
 
-/// Partition and sort key.
+/// Holds a partition key and a sort key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     pub pk: String,
@@ -75,7 +79,7 @@ impl Key {
         [("pk".to_owned(), string(&self.pk)), ("sk".to_owned(), string(&self.sk))].into()
     }
 
-    /// Of a record or a text, by its space and key.
+    /// Returns the key of a record or a text, given its space and its own key.
     pub fn of_item(space: &str, key: &str) -> Self {
         match Space::parse(space) {
             Space::Texts(_) => {
@@ -99,17 +103,17 @@ impl Key {
     }
 }
 
-/// The partition of a document's texts.
+/// Returns the partition key of a document's texts.
 pub fn texts_of(space: &str, document: &str) -> String {
     format!("text#{space}#{document}")
 }
 
-/// The key of a text.
+/// Returns a text's own key.
 pub fn text_key(document: &str, hash: &str) -> String {
     format!("{document}/{hash}")
 }
 
-/// The document of a text's key.
+/// Returns the document in a text's own key.
 pub fn document_of(key: &str) -> &str {
     key.rsplit_once('/').map_or(key, |(document, _)| document)
 }
@@ -118,12 +122,12 @@ pub fn shard(name: &str) -> u64 {
     name.bytes().fold(0u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte))) % SHARDS
 }
 
-/// In [`WORK_INDEX`].
+/// Returns a hash key of [`WORK_INDEX`].
 pub fn work(kind: &str, space: &str, shard: u64) -> String {
     format!("{kind}#{space}#{shard}")
 }
 
-/// In [`LIST_INDEX`].
+/// Returns a hash key of [`LIST_INDEX`].
 pub fn list(space: &str, status: ItemStatus, shard: u64) -> String {
     format!("{space}#{}#{shard}", status.name())
 }
@@ -141,7 +145,7 @@ impl Item {
         document_of(&self.key)
     }
 
-    /// What became of it in a batch.
+    /// Returns the fate of this item in a batch.
     pub fn fate_in(&self, batch: &str) -> Option<&Past> {
         self.past.iter().find(|past| past.batch == batch)
     }
@@ -153,7 +157,7 @@ impl Item {
         self.past.drain(..over);
     }
 
-    /// What its table has to be told.
+    /// Returns the outcome that must still be reported to the user's table, if any.
     pub fn as_owed(&self) -> Option<Owed> {
         let mark = self.state.mark().filter(|_| self.state.owes())?;
         let outcome = self.state.status.outcome()?;
@@ -175,7 +179,7 @@ impl Item {
         serde_json::from_str(self.origin.as_deref()?).ok()
     }
 
-    /// `None` where what is found of it makes no sense.
+    /// Returns the item as it is sent; `None` if its shown data is invalid.
     pub fn as_sent(&self) -> Option<Sent> {
         let shown: Option<Shown> = match self.shown.as_str() {
             "" => None,
@@ -193,12 +197,12 @@ impl Item {
         })
     }
 
-    /// Texts of one document stay together.
+    /// Returns the shard of the item. All texts of a document have the same shard.
     fn shard(&self) -> u64 {
         shard(if self.is_text() { self.document() } else { &self.key })
     }
 
-    /// What is to be done with it.
+    /// Returns the kind of work that is due for the item.
     fn work(&self) -> Option<&'static str> {
         let state = &self.state;
         let live = state.status == ItemStatus::Pending && state.batch.as_deref().is_some_and(is_live);
@@ -264,7 +268,7 @@ impl Item {
         a
     }
 
-    /// `None` for attributes that make no sense.
+    /// Parses an item; returns `None` for invalid attributes.
     pub fn read(a: &Attributes) -> Option<Self> {
         let optional = |name: &str| Some(text(a, name).to_owned()).filter(|text| !text.is_empty());
         let yes = |name: &str| a.get(name).and_then(|v| v.as_bool().ok()).copied().unwrap_or(false);
@@ -312,12 +316,12 @@ impl Past {
     }
 }
 
-/// Writes a hash as text, in attributes and in lists of batches.
+/// Formats a hash for attributes and lists of batches.
 pub fn hex(hash: &Hash) -> String {
     Sha256Hex::from_digest(hash).to_string()
 }
 
-/// Reads a hash; `None` for a text that is none.
+/// Parses a hash; returns `None` if the text is not one.
 pub fn unhex(text: &str) -> Option<Hash> {
     let text = Sha256Hex::parse(text)?;
     let mut hash = Hash::default();
@@ -335,7 +339,7 @@ pub fn number(n: impl ToString) -> AttributeValue {
     AttributeValue::N(n.to_string())
 }
 
-/// The text of an attribute; empty where there is none.
+/// Returns the string in an attribute, or an empty one if it is missing.
 pub fn text<'a>(attributes: &'a Attributes, name: &str) -> &'a str {
     attributes.get(name).and_then(|v| v.as_s().ok()).map_or("", String::as_str)
 }

@@ -1,8 +1,9 @@
-//! Records of batches: who may write to them, and what of an earlier holder is finished or undone.
+//! Writes the records of batches, and finishes or undoes what an earlier leader left incomplete.
 //!
-//! # Who may write
-//! Every write to a record is conditional on its epoch being at most the writer's, and leaves the writer's there. Whoever
-//! takes over puts its own into every open record first, so that nothing of an earlier one is written after that look.
+//! # Fencing
+//! Every write to a record is conditional on the record's epoch being at most the writer's, and stores the writer's
+//! epoch. A new leader first writes its own epoch to every open record. After that, no write of an earlier leader
+//! succeeds.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::PoisonError;
@@ -20,10 +21,10 @@ use super::packing::unclaim;
 use super::record::{self, BATCHES, OPEN, Record};
 use super::store::{DynamoBatches, StoreResult};
 
-/// Items looked at together.
+/// Number of items that are read together.
 const PAGE: usize = 500;
 
-/// What is changed of a record.
+/// Holds the attributes of a record to set and to remove.
 #[derive(Default)]
 pub struct Change {
     sets: Vec<(&'static str, AttributeValue)>,
@@ -36,7 +37,7 @@ impl Change {
         self
     }
 
-    /// Returns the change of these fields.
+    /// Converts the changes of an event.
     fn of(changes: Changes) -> Self {
         changes.into_iter().fold(Self::default(), |change, (name, value)| match value {
             Value::Text(text) => change.set(name, string(text)),
@@ -71,10 +72,10 @@ impl DynamoBatches {
     }
 
     pub(super) fn fenced(&self, id: &str) -> PaidError {
-        PaidError::Fenced(format!("batch {id} is looked after by another process now"))
+        PaidError::Fenced(format!("batch {id} is managed by another process now"))
     }
 
-    /// Writes to the record of an open batch. `false` where it has ended.
+    /// Changes the record of an open batch. Returns false if the batch has ended.
     pub(super) async fn amend(&self, id: &str, change: Change) -> StoreResult<bool> {
         let epoch = self.epoch()?;
         let update = change.set("epoch", number(epoch)).expression();
@@ -83,7 +84,7 @@ impl DynamoBatches {
         let write = Write::Update { table, key, update, condition: Some(condition) };
         let mut tries = 0;
         loop {
-            // What is set is set: written twice it is the same.
+            // The change sets absolute values, so a repeated write has the same result.
             match self.dynamo.write(write.clone()).await {
                 Ok(()) => return Ok(true),
                 Err(fault) if fault.kind == FaultKind::Condition => {
@@ -98,7 +99,7 @@ impl DynamoBatches {
         }
     }
 
-    // ── who looks after batches ────────────────────────────────────────────────────────────────────────────────────
+    // ── the leader ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     pub(super) async fn taken_over_by(&self, epoch: u64) -> StoreResult<()> {
         self.set_epoch(epoch);
@@ -107,7 +108,8 @@ impl DynamoBatches {
         }
         let open = self.open_batches().await?;
         let known: HashSet<String> = open.into_iter().map(|batch| batch.id).collect();
-        // Items of a batch that is none: whoever took them had been stopped, and then died.
+        // Some items may belong to a batch that no longer exists. The process that claimed them was paused while the
+        // batch was undone, and died later.
         for space in self.spaces().await? {
             let keys: Vec<Key> =
                 self.of_status(&space.name(), ItemStatus::Pending).await?.iter().map(Key::of).collect();
@@ -124,14 +126,14 @@ impl DynamoBatches {
                     |nth: usize, now: Option<&Item>| unclaim(batches.get(nth).map_or("", String::as_str), now);
                 let back = self.changed(&keys, unclaim).await?;
                 if back > 0 {
-                    tracing::warn!(items = back, "items of batches that are no more wait again");
+                    tracing::warn!(items = back, "items of missing batches returned to the backlog");
                 }
             }
         }
         Ok(())
     }
 
-    /// Records of open batches. For whoever looks after them: with what somebody else had begun finished or undone.
+    /// Returns the open batches. On the leader, also finishes or undoes what an earlier leader left incomplete.
     pub(super) async fn open_batches(&self) -> StoreResult<Vec<Batch>> {
         let found = self.all(self.index(WORK_INDEX, WORK, OPEN)).await?;
         let mut keys: HashSet<Key> = found.iter().map(Key::of).collect();
@@ -144,7 +146,8 @@ impl DynamoBatches {
             let mut recovered = Vec::new();
             for record in records {
                 if record.epoch < epoch {
-                    // From here on nothing of an earlier one is written to it; what it is now is read after that.
+                    // From here on an earlier leader can no longer write to the record, so its current state is read
+                    // after this.
                     self.amend(&record.batch.id, Change::default()).await?;
                 }
                 recovered.extend(self.recovered(record).await?);
@@ -156,18 +159,19 @@ impl DynamoBatches {
         Ok(open)
     }
 
-    /// The record as it is now; `None` for one that has come to its end by that.
+    /// Finishes or undoes an interrupted step of the batch. Returns its current record, or `None` if it no longer is
+    /// open.
     async fn recovered(&self, record: Record) -> StoreResult<Option<Record>> {
         let epoch = self.epoch()?;
         if record.epoch == epoch && !record.packing && record.ending.is_none() {
             return Ok(Some(record));
         }
         let id = record.batch.id.clone();
-        // It is being packed or ended here, just now.
+        // Another task of this process is packing or ending the batch.
         let Some(_at_work) = self.begin(&id) else { return Ok(Some(record)) };
         let Some(record) = self.record(&id).await?.filter(|r| r.batch.ended_at.is_none()) else { return Ok(None) };
         if record.packing {
-            tracing::info!(batch = id, "a batch that was not packed to its end is undone");
+            tracing::info!(batch = id, "undoing incompletely packed batch");
             self.undo(&record).await?;
             return Ok(None);
         }
@@ -217,17 +221,17 @@ impl DynamoBatches {
         self.happened(batch, &Event::TakenOver { provider_id }).await
     }
 
-    /// Returns what an event changes in a record.
+    /// Returns the change of a record that an event causes.
     pub(super) fn event(&self, event: &Event<'_>) -> Change {
         Change::of(changes(event, &timestamp(self.clock.now())))
     }
 
-    /// Writes what an event changes in the record of an open batch.
+    /// Applies an event to the record of an open batch.
     pub(super) async fn happened(&self, batch: &str, event: &Event<'_>) -> StoreResult<()> {
         self.amend(batch, self.event(event)).await.map(drop)
     }
 
-    /// By anyone: whoever looks after it sees it.
+    /// Requests the cancellation of a batch. Any process may call it; the leader carries it out.
     pub(super) async fn ask_to_cancel(&self, batch: &str) -> StoreResult<bool> {
         let update = self.event(&Event::Cancel).expression();
         let condition = Expression::new("attribute_exists(pk) AND attribute_not_exists(ended_at)");

@@ -1,29 +1,32 @@
-//! Items and batches in DynamoDB, for any number of processes.
+//! Implements items and batches in DynamoDB, for any number of processes.
 //!
-//! All put items down and read; one at a time packs, sends and takes in, under a lease whose epoch every write to a batch's
-//! record is conditional on.
+//! All processes enqueue items and read results. One process at a time, the leader, packs and sends batches and
+//! imports their results. It holds a lease, and every write to a batch's record is conditional on the lease's epoch.
 //!
-//! # What is where
-//! One table, whose items are each written by itself, on condition that nobody has written it since it was read:
+//! # Table
+//! One table holds everything. Each item is written on its own, on condition that it is unchanged since it was read:
 //!
-//! | `pk` | `sk` | what |
+//! | `pk` | `sk` | content |
 //! | --- | --- | --- |
 //! | `record#COLLECTION#KEY` | `item` | a record |
 //! | `text#SPACE#DOCUMENT` | the text's hash | a text of a document |
-//! | `document#DOCUMENT` | `waits` | that a document waits for texts |
+//! | `document#DOCUMENT` | `waits` | the mark that a document waits for texts |
 //! | `batch#ID` | `record` | a batch |
-//! | `provider#NAME` | `batch` | which batch has this name at the provider |
+//! | `provider#NAME` | `batch` | the batch with this id at the provider |
 //! | `collections`, `spaces` | a name | collections and their models; spaces that have items |
 //!
-//! Two indexes say what is to be done ([`item::WORK_INDEX`], sparse: what is done costs nothing there) and what there is
-//! by status ([`item::LIST_INDEX`], for counts). An index is a moment behind: what it names is read again before anything is
-//! done with it, and what this process has put a moment ago it looks at itself.
+//! Two indexes exist. [`item::WORK_INDEX`] lists the work that is due; it is sparse, so finished items cost nothing
+//! there. [`item::LIST_INDEX`] lists items by status, for counts. The indexes lag slightly. Items that an index names
+//! are therefore read again before they are used, and each process remembers what it wrote recently.
 //!
 //! # Layout
-//! - [`item`] an item, and where it stands; `apply` what the rules of every store make of it; `store` reading, deciding,
-//!   writing
-//! - `records`, `documents` those who want vectors; `packing`, `lifecycle`, `record`, `requests` a batch; `harvest` results
-//!   and its end; `tables` records that came from tables of the user's
+//! - [`item`]: an item and its place in the indexes
+//! - `apply`: applies the shared rules to an item
+//! - `store`: reads, decides and writes
+//! - `records`, `documents`: items of records and of documents
+//! - `packing`, `lifecycle`, `record`, `requests`: batches
+//! - `harvest`: results of a batch, and its end
+//! - `tables`: records that came from users' tables
 
 mod apply;
 mod documents;
@@ -53,7 +56,7 @@ use docweir_stores::batches::*;
 use item::{AT, FORGET_AT, LIST, LIST_INDEX, WORK, WORK_INDEX};
 use store::StoreResult;
 
-/// The table of items and batches.
+/// Describes the table of items and batches.
 pub fn table(options: &DynamoOptions) -> Table {
     let key = |hash, range| Key { hash, range: Some(range) };
     Table {
@@ -67,7 +70,7 @@ pub fn table(options: &DynamoOptions) -> Table {
     }
 }
 
-/// An item of DynamoDB holds 400 KB: here with its key, its hash and its past.
+/// Largest item, in bytes: DynamoDB's limit of 400 KB, less room for key, hash and history.
 const MOST_ITEM_BYTES: usize = 380_000;
 
 #[async_trait]

@@ -1,10 +1,11 @@
-//! Packing a batch, step by step.
+//! Packs a batch in durable steps.
 //!
 //! ```text
-//! record (packing) ─▶ money ─▶ list of its items ─▶ items, one by one ─▶ record (PENDING)
+//! record (packing) ─▶ reservation ─▶ list of items ─▶ items, one by one ─▶ record (PENDING)
 //! ```
-//! Each arrow is durable before the next step, and what stands behind it is known by the batch's id alone: a process that dies
-//! in between leaves a record that says so, and whoever comes after gives the items of the list back and the money.
+//! Each step is durable before the next one starts, and its result is found by the batch's id alone. If the process
+//! dies in between, the record is still marked as packing. The next leader then returns the items of the list and
+//! releases the reservation.
 
 use std::collections::HashSet;
 
@@ -24,7 +25,7 @@ use super::record::{self, Record};
 use super::requests::Listed;
 use super::store::{DynamoBatches, Step, StoreResult};
 
-/// Items looked at together while a batch is packed.
+/// Number of items that are read together while a batch is packed.
 const PAGE: usize = 500;
 
 impl DynamoBatches {
@@ -63,9 +64,9 @@ impl DynamoBatches {
         let claimed = match self.change(&keys, take).await {
             Ok(claimed) => claimed,
             Err(error) => {
-                // What could not be undone now is undone by the next look at the open batches.
+                // An undo that fails here is repeated when the open batches are read next.
                 if let Err(error) = self.undo(&record).await {
-                    tracing::warn!(batch = order.id, %error, "a batch that could not be packed is undone later");
+                    tracing::warn!(batch = order.id, %error, "failed packing not undone; retried later");
                 }
                 return Err(error);
             }
@@ -77,14 +78,14 @@ impl DynamoBatches {
             self.undo(&record).await?;
             return Ok(Packed::Nothing);
         }
-        // Where some were not to be had, a little too much is set aside until its end.
+        // If some items could not be claimed, the reservation is slightly too large until the batch ends.
         let change = Change::default().set("items", number(items)).set("tokens", number(tokens)).remove("packing");
         match self.amend(&order.id, change).await {
             Ok(_) => {}
             Err(error) => {
-                // Taken over meanwhile: what was taken after that look goes back.
+                // Another process has become the leader, so the items claimed after it read the record are returned.
                 if let Err(error) = self.change(&keys, |_, now| unclaim(&order.id, now)).await {
-                    tracing::warn!(batch = order.id, %error, "items of a batch that was taken over are given back later");
+                    tracing::warn!(batch = order.id, %error, "items of taken-over batch not returned; retried later");
                 }
                 return Err(error);
             }
@@ -93,7 +94,7 @@ impl DynamoBatches {
         Ok(Packed::Batch(Box::new(batch), reservation))
     }
 
-    /// As many as every limit allows, the oldest first, with their tokens.
+    /// Chooses waiting items, the oldest first, until a limit is reached. Returns each with its number of tokens.
     async fn choose(&self, order: &Order) -> StoreResult<std::result::Result<Vec<(Listed, u64)>, Packed>> {
         let mut selection = Selection::new(order, self.ledger.room(&order.spend.run, order.budget).await?);
         let mut chosen = Vec::new();
@@ -103,7 +104,7 @@ impl DynamoBatches {
         loop {
             let mut keys = line.take(PAGE.min(order.most_requests.max(1))).await?;
             if keys.is_empty() {
-                // What an index may not know yet.
+                // The index may not contain recently written items yet.
                 keys = std::mem::take(&mut lagging);
                 keys.retain(|key| !seen.contains(key));
                 if keys.is_empty() {
@@ -139,14 +140,14 @@ impl DynamoBatches {
         loop {
             match self.dynamo.write(write.clone()).await {
                 Ok(()) => return Ok(()),
-                // Its id is new: that was this one, whose answer was lost.
+                // The id is new, so the existing record was written by an earlier attempt whose reply was lost.
                 Err(fault) if fault.kind == FaultKind::Condition && tries > 0 => return Ok(()),
                 Err(fault) => tries = self.after(tries, &fault).await?,
             }
         }
     }
 
-    /// It never was.
+    /// Deletes the record of a batch that was not packed.
     async fn forget(&self, record: &Record) -> StoreResult<()> {
         let epoch = self.epoch()?;
         let condition = Expression::new("attribute_not_exists(pk) OR #epoch <= :epoch").name("#epoch", "epoch");
@@ -165,7 +166,7 @@ impl DynamoBatches {
         Ok(())
     }
 
-    /// Items of its list that it has are nobody's again, as if they had never been taken.
+    /// Returns the batch's items to the backlog, as if they had never been claimed.
     async fn give_back(&self, record: &Record) -> StoreResult<()> {
         let (id, space) = (&record.batch.id, record.batch.space.name());
         let list = self.read_list(id).await?;
@@ -173,7 +174,7 @@ impl DynamoBatches {
         self.change(&keys, |_, now| unclaim(id, now)).await.map(drop)
     }
 
-    /// Packing that did not come to its end: items, list, money, record, in this order.
+    /// Undoes an incomplete packing: items, list, reservation, record, in this order.
     pub(super) async fn undo(&self, record: &Record) -> StoreResult<()> {
         self.give_back(record).await?;
         self.delete_list(&record.batch.id).await?;
@@ -182,21 +183,22 @@ impl DynamoBatches {
     }
 }
 
-/// Takes an item into a batch or a live call, if it still waits with the text of this hash. Answers whether it is there.
+/// Claims an item for a batch or a live call, if it still waits with the text of this hash. The answer is true if the
+/// item is in the batch afterwards.
 pub(super) fn claim(batch: &str, hash: &str, now: Option<&Item>) -> Step<bool> {
     let claimed = now.zip(unhex(hash)).and_then(|(now, hash)| {
         let step = rules::sending::claim(&now.state, batch, &hash)?;
         Some(apply::apply(now, step, Given::Nothing))
     });
     match claimed {
-        // It is there already.
+        // The item is already in the batch.
         Some(Step::Keep(_)) => Step::Keep(true),
         Some(step) => step,
         None => Step::Keep(false),
     }
 }
 
-/// Gives an item back as if it had never been taken into a batch or a live call.
+/// Returns an item to the backlog, as if it had never been claimed by a batch or a live call.
 pub(super) fn unclaim(batch: &str, now: Option<&Item>) -> Step<bool> {
     apply::change(now, Given::Nothing, |now| rules::sending::unclaim(now, batch))
 }

@@ -1,4 +1,4 @@
-//! A batch's record as attributes, and back.
+//! Converts the record of a batch to attributes and back.
 
 use docweir_aws::dynamo::{AttributeValue, Item as Attributes};
 use docweir_stores::batches::{Batch, BatchStatus, Ending, Space};
@@ -6,19 +6,20 @@ use docweir_stores::ledger::EntryId;
 
 use super::item::{self, AT, Key, LIST, WORK, number, string, text, unsigned};
 
-/// In the index of what is to be done, and of lists.
+/// Hash key of open batches in the work index.
 pub const OPEN: &str = "open";
+/// Hash key of all batches in the list index.
 pub const BATCHES: &str = "batches";
 
-/// With what only the store knows of it.
+/// Holds a batch, and what only the store knows of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     pub batch: Batch,
-    /// Items are being taken into it.
+    /// If true, items are still being claimed for the batch.
     pub packing: bool,
-    /// How it is to end: decided once.
+    /// Decision how the batch ends, which is made once.
     pub ending: Option<Ending>,
-    /// Of who looked after it last.
+    /// Epoch of the leader that wrote the record last.
     pub epoch: u64,
 }
 
@@ -26,13 +27,13 @@ pub fn key(id: &str) -> Key {
     Key::new(format!("batch#{id}"), "record")
 }
 
-/// Under which a batch is found by the provider's name.
+/// Returns the key under which a batch is found by its id at the provider.
 pub fn provider_key(provider_id: &str) -> Key {
     Key::new(format!("provider#{provider_id}"), "batch")
 }
 
 impl Record {
-    /// Of a new one.
+    /// Returns the attributes of a new record.
     pub fn attributes(&self) -> Attributes {
         let b = &self.batch;
         let mut a = key(&b.id).attributes();
@@ -59,7 +60,7 @@ impl Record {
         a
     }
 
-    /// `None` for attributes that make no sense.
+    /// Parses a record; returns `None` for invalid attributes.
     pub fn read(a: &Attributes) -> Option<Self> {
         let optional = |name: &str| Some(text(a, name).to_owned()).filter(|text| !text.is_empty());
         let yes = |name: &str| a.get(name).and_then(|v| v.as_bool().ok()).copied().unwrap_or(false);

@@ -1,4 +1,4 @@
-//! Records, and what waits.
+//! Stores records, and reads the backlog of waiting items.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -14,16 +14,16 @@ use super::apply::{self, Given, change};
 use super::item::{self, Item, Key, LIST, LIST_INDEX, SHARDS};
 use super::store::{DynamoBatches, Step, StoreResult};
 
-/// Items of a space that are counted one by one at most: more is said to be as many.
+/// Largest number of waiting items of a space that are counted. A larger backlog is reported as this number.
 const MOST_COUNTED: usize = 200_000;
-/// Keys read of an index at a time.
+/// Number of index keys that are read together.
 const PAGE: usize = 1_000;
 
 impl DynamoBatches {
     pub(super) async fn put_records(&self, space: &Space, items: Vec<NewItem>) -> StoreResult<Put> {
         let space = space.name();
         self.register(&space).await?;
-        // One that is there twice is put twice, in order.
+        // If a key occurs twice, its items are put one after the other.
         let mut put = Put::default();
         let mut rest = items;
         while !rest.is_empty() {
@@ -33,7 +33,7 @@ impl DynamoBatches {
             let mut given = Vec::with_capacity(now.len());
             for item in &now {
                 let put = apply::Put::of(item);
-                given.push(put.map_err(|e| PaidError::Storage(format!("a record can't be written: {e}")))?);
+                given.push(put.map_err(|e| PaidError::Storage(format!("can't serialise a record: {e}")))?);
             }
             let places: Vec<String> = now.iter().map(|_| self.place()).collect();
             let decide = |nth: usize, found: Option<&Item>| match (now.get(nth), given.get(nth), places.get(nth)) {
@@ -51,7 +51,7 @@ impl DynamoBatches {
     pub(super) async fn bind_model(&self, collection: &str, model: &ModelIdentity) -> StoreResult<ModelIdentity> {
         let key = Key::new("collections", collection);
         let text =
-            serde_json::to_string(model).map_err(|e| PaidError::Storage(format!("a model can't be kept: {e}")))?;
+            serde_json::to_string(model).map_err(|e| PaidError::Storage(format!("can't serialise the model: {e}")))?;
         let mut item = key.attributes();
         item.insert("model".into(), item::string(text));
         let mut tries = 0;
@@ -81,7 +81,7 @@ impl DynamoBatches {
         self.changed(&keys, |_, now| change(now, Given::Nothing, rules::records::delete)).await
     }
 
-    /// Items of a kind of work as they are now: an index may name some that are not any more.
+    /// Returns the items with one kind of work due. Reads each item again, because the index may list outdated ones.
     async fn worked(
         &self,
         kind: &str,
@@ -134,7 +134,7 @@ impl DynamoBatches {
         self.change(&keys, decide).await.map(drop)
     }
 
-    /// Keys of a status in a space.
+    /// Returns the index entries of the items with a status in a space.
     pub(super) async fn of_status(&self, space: &str, status: ItemStatus) -> StoreResult<Vec<Attributes>> {
         let mut found = Vec::new();
         for shard in 0..SHARDS {
@@ -174,7 +174,7 @@ impl DynamoBatches {
         Ok(again)
     }
 
-    /// Items that wait, by what an index says of them and by what it may not know yet.
+    /// Counts the waiting items of each space: those in the index, and those that this process wrote recently.
     pub(super) async fn waiting_by_space(&self) -> StoreResult<Vec<(Space, Waiting)>> {
         let recent = self.put.list();
         let mut of_recent: BTreeMap<String, Vec<Item>> = BTreeMap::new();
@@ -218,7 +218,7 @@ impl DynamoBatches {
         Ok(!self.first_waiting(space, 1).await?.is_empty())
     }
 
-    /// The first so many items that wait, as they are now.
+    /// Returns the first `limit` waiting items in their current state.
     pub(super) async fn first_waiting(&self, space: &Space, limit: usize) -> StoreResult<Vec<Item>> {
         let mut found = self.worked("waiting", space, limit, ItemState::is_waiting).await?;
         if found.len() < limit {
@@ -252,7 +252,7 @@ impl DynamoBatches {
     }
 }
 
-/// Puts a record as its file or its table has it now. `since` is its place in line, if it is new.
+/// Puts a record as its file or table contains it now. `since` is the queue position of a new record.
 fn put_record(space: &str, new: &NewItem, given: &apply::Put, since: &str, now: Option<&Item>) -> Step<Put> {
     let incoming = Incoming {
         hash: hash_of(&new.input),

@@ -1,7 +1,7 @@
-//! The list of a batch's items: one object, written before they are taken, that never changes.
+//! Stores the list of a batch's items: one object that is written before the items are claimed, and never changes.
 //!
-//! It names those that were to be taken; which of them were is what they say themselves. So what was begun can be undone or
-//! finished by whoever comes after, without a look at any index.
+//! The list names the items that were to be claimed; the items themselves say which of them were. Another process can
+//! therefore undo or finish an interrupted step without reading an index.
 
 use std::sync::{Arc, PoisonError};
 
@@ -14,15 +14,15 @@ use serde::{Deserialize, Serialize};
 use super::item::Key;
 use super::store::{DynamoBatches, StoreResult};
 
-/// One line of the list.
+/// Holds one line of the list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listed {
     pub key: String,
-    /// Of the text that is to be sent.
+    /// Hash of the text to be sent.
     pub hash: String,
 }
 
-/// Where a batch's list lies.
+/// Returns the object key of a batch's list.
 pub fn list_key(batch: &str) -> String {
     format!("batches/{batch}/items.jsonl")
 }
@@ -41,7 +41,7 @@ impl DynamoBatches {
         let mut body = Vec::new();
         for item in items {
             serde_json::to_writer(&mut body, item)
-                .map_err(|e| PaidError::Storage(format!("the list of a batch can't be written: {e}")))?;
+                .map_err(|e| PaidError::Storage(format!("can't serialise the item list of batch {batch}: {e}")))?;
             body.push(b'\n');
         }
         let (key, body) = (list_key(batch), Bytes::from(body));
@@ -49,7 +49,7 @@ impl DynamoBatches {
         put.map(drop).map_err(|e| failed(&e))
     }
 
-    /// Empty where there is none: then nothing was taken.
+    /// Reads the list of a batch. Returns an empty list if there is none, because then no item was claimed.
     pub(super) async fn read_list(&self, batch: &str) -> StoreResult<Arc<Vec<Listed>>> {
         let held = self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((_, list)) = held.filter(|(id, _)| id == batch) {
@@ -62,7 +62,7 @@ impl DynamoBatches {
         };
         let line = |line: &[u8]| {
             serde_json::from_slice(line)
-                .map_err(|e| PaidError::Storage(format!("the list of batch {batch} can't be read: {e}")))
+                .map_err(|e| PaidError::Storage(format!("can't parse the item list of batch {batch}: {e}")))
         };
         let list =
             body.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(line).collect::<StoreResult<Vec<Listed>>>()?;
@@ -76,7 +76,7 @@ impl DynamoBatches {
     }
 
     pub(super) async fn requests_of(&self, batch: &str, after: u64, limit: usize) -> StoreResult<Vec<Request>> {
-        /// Items read together.
+        /// Number of items that are read together.
         const PAGE: usize = 500;
         let Some(record) = self.record(batch).await? else { return Ok(Vec::new()) };
         let (space, list) = (record.batch.space.name(), self.read_list(batch).await?);

@@ -1,4 +1,4 @@
-//! How items are read, decided and written; how lines of them are read; and who looks after batches.
+//! Reads, decides and writes items; reads queues of items from the index; holds the leader's epoch.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
@@ -22,16 +22,16 @@ use crate::ledger::{DynamoLedger, told};
 
 pub type StoreResult<T> = Result<T, PaidError>;
 
-/// Writes of items under way at once.
+/// Largest number of item writes in parallel.
 const AT_ONCE: usize = 32;
-/// First wait before a write is tried again; it doubles, up to sixty-four times this.
+/// Wait before the first retry of a write. It doubles up to 64 times this.
 const WAIT: Duration = Duration::from_millis(10);
-/// What an index may lag behind by, with room.
+/// Upper bound of the lag of an index, with a margin.
 const LAG: Duration = Duration::from_secs(30);
-/// What is remembered of it at most: beyond that, an index that lags is waited for.
+/// Largest number of recent names. Further ones are found only once the index contains them.
 const MOST_RECENT: usize = 10_000;
 
-/// What a rule makes of an item.
+/// Describes how a rule changes an item, with the answer to the caller.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step<T> {
     Keep(T),
@@ -39,7 +39,7 @@ pub enum Step<T> {
     Delete(T),
 }
 
-/// Names that were written a moment ago, which an index may not have yet.
+/// Remembers names that were written recently, because an index may not contain them yet.
 pub struct Recent<K>(Mutex<HashMap<K, Instant>>);
 
 impl<K> Default for Recent<K> {
@@ -81,26 +81,26 @@ pub struct DynamoBatches {
     pub(super) ledger: Arc<DynamoLedger>,
     pub(super) objects: Arc<dyn ObjectStore>,
     pub(super) clock: SharedClock,
-    /// Under which this process looks after batches; 0 while it does not.
+    /// Epoch under which this process is the leader; 0 while it is not.
     epoch: AtomicU64,
     last: AtomicI64,
     /// Spaces that are known to be registered.
     spaces: Mutex<HashSet<String>>,
-    /// Items that wait.
+    /// Items that wait and were written recently.
     pub(super) put: Recent<Key>,
-    /// Items whose tables are to be told.
+    /// Items that were written recently and whose outcomes must be reported to users' tables.
     pub(super) ended: Recent<Key>,
-    /// Batches that are open.
+    /// Batches that were created recently.
     pub(super) made: Recent<String>,
-    /// Documents that may go on.
+    /// Documents that were woken recently.
     pub(super) woken: Recent<String>,
-    /// Batches that are being packed or ended just now, here.
+    /// Batches that this process is packing or ending now.
     pub(super) at_work: Mutex<HashSet<String>>,
-    /// The list of the batch whose requests were asked for last.
+    /// List of the batch whose requests were read last.
     pub(super) listed: Mutex<Option<(String, Arc<Vec<Listed>>)>>,
 }
 
-/// A batch that is being packed or ended, until this is dropped.
+/// Marks a batch as being packed or ended until it is dropped.
 pub struct AtWork<'a> {
     batches: &'a Mutex<HashSet<String>>,
     id: String,
@@ -143,16 +143,16 @@ impl DynamoBatches {
         told(&self.table, fault)
     }
 
-    /// `None` where it is at work already.
+    /// Marks a batch as being packed or ended. Returns `None` if it already is.
     pub(super) fn begin(&self, id: &str) -> Option<AtWork<'_>> {
         let new = self.at_work.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
         new.then(|| AtWork { batches: &self.at_work, id: id.to_owned() })
     }
 
-    /// Under which batches are written.
+    /// Returns the epoch that writes to batches carry. Fails if this process is not the leader.
     pub(super) fn epoch(&self) -> StoreResult<u64> {
         match self.epoch.load(Ordering::Acquire) {
-            0 => Err(PaidError::Fenced("this process does not look after batches".into())),
+            0 => Err(PaidError::Fenced("this process is not the leader for batches".into())),
             epoch => Ok(epoch),
         }
     }
@@ -165,7 +165,7 @@ impl DynamoBatches {
         self.epoch.store(epoch, Ordering::Release);
     }
 
-    /// A place in line: no two of a process are the same.
+    /// Returns a new queue position, which is unique in this process.
     pub(super) fn place(&self) -> String {
         let now = self.clock.now();
         let next = |last: i64| Some(last.saturating_add(1).max(now));
@@ -173,7 +173,7 @@ impl DynamoBatches {
         format!("{:020}", last.saturating_add(1).max(now))
     }
 
-    /// Says that there are items of a space, once.
+    /// Registers that a space has items. Writes only once per process.
     pub(super) async fn register(&self, space: &str) -> StoreResult<()> {
         let known =
             |spaces: &Mutex<HashSet<String>>| spaces.lock().unwrap_or_else(PoisonError::into_inner).contains(space);
@@ -191,9 +191,9 @@ impl DynamoBatches {
         Ok(found.iter().map(|item| Space::parse(item::text(item, "sk"))).collect())
     }
 
-    // ── one call ───────────────────────────────────────────────────────────────────────────────────────────────────
+    // ── single calls ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// A write that may be repeated.
+    /// Applies a write that is safe to repeat, with retries.
     pub(super) async fn write(&self, write: Write) -> StoreResult<()> {
         let mut tries = 0;
         loop {
@@ -204,7 +204,8 @@ impl DynamoBatches {
         }
     }
 
-    /// Waits before the next try, or gives up. A condition that does not hold is the caller's to judge.
+    /// Waits before the next attempt, or returns the error if no attempts are left. The caller handles failed
+    /// conditions itself.
     pub(super) async fn after(&self, tries: u32, fault: &Fault) -> StoreResult<u32> {
         again(WAIT, tries, self.attempts, fault).await.ok_or_else(|| self.failed(fault))
     }
@@ -219,7 +220,7 @@ impl DynamoBatches {
         }
     }
 
-    /// Consistently, by key.
+    /// Reads the items with these keys consistently.
     pub(super) async fn get_many(&self, keys: &[Key]) -> StoreResult<HashMap<Key, Attributes>> {
         let mut tries = 0;
         loop {
@@ -268,13 +269,13 @@ impl DynamoBatches {
         }
     }
 
-    /// Items of a partition, consistently.
+    /// Returns the query of all items in a partition, with consistent reads.
     pub(super) fn partition(&self, pk: &str) -> Query {
         let key = Expression::new("pk = :pk").string(":pk", pk);
         Query { table: self.table.clone(), key, consistent: true, ..Query::default() }
     }
 
-    /// Entries of an index under a name, in their order.
+    /// Returns the query of an index's entries under one hash key, in order.
     pub(super) fn index(&self, index: &str, attribute: &str, name: &str) -> Query {
         Query {
             table: self.table.clone(),
@@ -286,8 +287,8 @@ impl DynamoBatches {
 
     // ── many items ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Reads items, decides what becomes of each, and writes that on condition that nobody has written it meanwhile: where
-    /// somebody has, it is read and decided again. The answers are in the order of the keys, which are all different.
+    /// Reads items, decides the change of each, and writes it on condition that the item is unchanged since. If it
+    /// has changed, the item is read and decided again. The keys must be distinct. The answers are in their order.
     pub(super) async fn change<T: Clone + Send + Sync>(
         &self,
         keys: &[Key],
@@ -306,7 +307,7 @@ impl DynamoBatches {
         Ok(answers)
     }
 
-    /// Changes items; returns how many have changed.
+    /// Changes items and returns the number of changed ones.
     pub(super) async fn changed(
         &self,
         keys: &[Key],
@@ -322,7 +323,7 @@ impl DynamoBatches {
         nth: usize,
         decide: &(impl Fn(usize, Option<&Item>) -> Step<T> + Send + Sync),
     ) -> StoreResult<T> {
-        // Writes whose fate is not known.
+        // Writes that may have been applied, each with its answer.
         let mut uncertain: Vec<(String, T)> = Vec::new();
         let mut tries = 0;
         loop {
@@ -373,7 +374,7 @@ impl DynamoBatches {
         }
     }
 
-    /// Keys of a kind of work in a space, those first that have waited longest.
+    /// Returns a cursor over the keys of one kind of work in a space, those that have waited longest first.
     pub(super) fn line(&self, kind: &str, space: &str) -> ShardCursor<'_> {
         let shard = |shard| {
             let query = self.index(WORK_INDEX, WORK, &item::work(kind, space, shard));
@@ -382,20 +383,20 @@ impl DynamoBatches {
         ShardCursor { store: self, shards: (0..SHARDS).map(shard).collect() }
     }
 
-    /// Up to so many keys of a kind of work.
+    /// Returns at most `limit` keys of one kind of work.
     pub(super) async fn of_work(&self, kind: &str, space: &str, limit: usize) -> StoreResult<Vec<Key>> {
         self.line(kind, space).take(limit).await
     }
 }
 
-/// A line over the shards of an index.
+/// Merges the shards of an index in order.
 pub struct ShardCursor<'a> {
     store: &'a DynamoBatches,
     shards: Vec<Shard>,
 }
 
 struct Shard {
-    /// The next page; `None` after the last.
+    /// Query of the next page; `None` after the last.
     query: Option<Query>,
     held: VecDeque<Attributes>,
 }
@@ -405,7 +406,7 @@ impl ShardCursor<'_> {
         Ok(self.entries(limit).await?.iter().map(Key::of).collect())
     }
 
-    /// The next entries of the index, as it holds them.
+    /// Returns the next entries of the index, as it stores them.
     pub async fn entries(&mut self, limit: usize) -> StoreResult<Vec<Attributes>> {
         let mut taken = Vec::new();
         while taken.len() < limit {

@@ -1,4 +1,4 @@
-//! Records that came from tables of the user's, and what those have to be told.
+//! Reports the outcomes of records that came from users' tables to those tables.
 
 use std::collections::HashSet;
 
@@ -8,11 +8,12 @@ use super::apply::{Given, change};
 use super::item::{Item, Key};
 use super::store::{DynamoBatches, Step, StoreResult};
 
-/// Keys read of an index at a time.
+/// Number of index keys that are read together.
 const PAGE: usize = 500;
 
 impl DynamoBatches {
-    /// By the index, and by what this process has written a moment ago, which the index may not know yet.
+    /// Returns the outcomes that must still be reported to users' tables. Reads the index, and then the items that
+    /// this process wrote recently, which the index may not contain yet.
     pub(super) async fn owed_to_tables(
         &self,
         space: &Space,

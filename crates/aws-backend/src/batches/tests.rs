@@ -1,4 +1,4 @@
-//! The store on two servers that nobody here wrote, behind a network on a bad day, and by processes that die or stall.
+//! Tests the store on two real servers, through a proxy that injects faults, and with processes that die or stall.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use super::*;
 use crate::ledger;
 use crate::ledger::DynamoLedger;
 
-/// A table and ledger of their own, and the process that looks after batches.
+/// Holds a table, a ledger and the process that is the leader for batches.
 struct Shop {
     options: DynamoOptions,
     objects: Arc<MemoryObjects>,
@@ -35,7 +35,7 @@ async fn dynamo(endpoint: &str, attempts: u32) -> Dynamo {
 }
 
 impl Shop {
-    /// Its first process reaches the tables at an address of its own.
+    /// Creates the tables. The first process reaches them at an endpoint of its own.
     async fn new(endpoint: &str, theirs: &str, attempts: u32) -> Self {
         let direct = dynamo(endpoint, 3).await;
         let name = |what: &str| format!("{what}-{:08x}", fastrand::u32(..));
@@ -56,7 +56,7 @@ impl Shop {
         Self { options, objects, clock, endpoint: endpoint.into(), ledger, batches }
     }
 
-    /// Another process at the same tables.
+    /// Returns another process with the same tables.
     async fn another(&self) -> Self {
         let options = DynamoOptions { attempts: 40, ..self.options.clone() };
         let direct = dynamo(&self.endpoint, 3).await;
@@ -66,7 +66,7 @@ impl Shop {
         Self { options, objects, clock, endpoint: self.endpoint.clone(), ledger, batches }
     }
 
-    /// Nanodollars settled, reserved, in doubt.
+    /// Returns the nanodollars that are settled, reserved and in doubt.
     async fn spent(&self) -> (u64, u64, u64) {
         let lines = self.ledger.report(By::Day, "", 9).await.unwrap();
         lines
@@ -172,7 +172,8 @@ fn whatever_fails_nothing_is_lost_doubled_or_stale_on_dynoxide() {
     }
 }
 
-/// A process that dies: after so many requests no other comes through, and the last one's reply is lost or the request.
+/// Simulates a process that dies: after `requests` requests no further one arrives. The last one's reply is lost, or
+/// the request itself.
 fn dies_after(proxy: &Proxy, requests: u64, reply: bool) {
     let mut left = requests;
     proxy.set(move |_| match left {
@@ -188,7 +189,8 @@ fn dies_after(proxy: &Proxy, requests: u64, reply: bool) {
     });
 }
 
-/// At each request of an operation a process dies; another one takes over. Ends where the operation came to its end.
+/// Repeats an operation in a process that dies at its first request, then at its second, and so on. Each time another
+/// process takes over. Returns when the operation completes.
 async fn killed_at_each_request(
     endpoint: &str,
     reply: bool,
@@ -211,7 +213,7 @@ async fn killed_at_each_request(
             return requests;
         }
     }
-    panic!("it has no end");
+    panic!("the operation never completed");
 }
 
 const RECORDS: [(&str, &str); 5] = [("a", "one"), ("b", "two"), ("c", "three"), ("d", "four"), ("e", "five")];
@@ -268,7 +270,7 @@ async fn killed_at_each_request_of_its_end_a_batch_is_counted_and_settled_once()
         };
         let after = async |next: &Shop, requests: u64| {
             let fixture = BatchFixture::records(next);
-            // As the poller finds it, if it is still open.
+            // The poller reads the open batches, which finishes this one if it is still open.
             fixture.b().open().await.unwrap();
             fixture.end("b1", BatchStatus::Completed, 8).await;
             let batch = fixture.batch("b1").await;
@@ -293,7 +295,7 @@ async fn killed_at_each_request_of_its_end_documents_go_on_and_pay_once() {
         fixture.pack("b1", 9).await;
         let key = |text: &str| shop.text_key("doc1", text);
         fixture.harvest("b1", &[&key("one"), &key("two")]).await;
-        // It goes on before the batch has ended: what it paid is known all the same.
+        // The document continues before the batch has ended, but its share of the cost is still recorded.
         assert!(matches!(
             fixture.b().ask("doc1", &fixture.space, texts(&["one", "two"])).await.unwrap(),
             TextLookup::Ready { .. }
@@ -308,7 +310,7 @@ async fn killed_at_each_request_of_its_end_documents_go_on_and_pay_once() {
         fixture.b().end("b1", ending()).await.unwrap();
         let batch = fixture.batch("b1").await;
         assert_eq!((batch.stored, batch.failed), (2, 2), "after {requests}");
-        assert_eq!(fixture.b().ready("", 9).await.unwrap(), ["doc2"], "its texts have failed: it is told");
+        assert_eq!(fixture.b().ready("", 9).await.unwrap(), ["doc2"], "the texts failed, so the document is woken");
         let lines = next.ledger.report(By::Subject, "", 9).await.unwrap();
         let charged: Vec<_> = lines.iter().map(|l| (l.name.as_str(), l.settled.tokens)).collect();
         assert_eq!((charged, next.spent().await), (vec![("b1", 1), ("doc1", 6)], (70, 0, 0)), "after {requests}");
@@ -317,7 +319,8 @@ async fn killed_at_each_request_of_its_end_documents_go_on_and_pay_once() {
     assert!(requests > 8, "{requests}");
 }
 
-/// One that was stopped and goes on writes to no batch that another looks after by then, and what it had taken goes back.
+/// Checks that a paused leader cannot write to batches after another process took over, and that its claimed items
+/// are returned.
 #[tokio::test]
 async fn whoever_was_taken_over_from_writes_to_no_batch() {
     let Some(server) = shared_dynoxide() else { return };
@@ -326,7 +329,7 @@ async fn whoever_was_taken_over_from_writes_to_no_batch() {
     let fixture = BatchFixture::records(&next);
     before.put(&RECORDS).await;
     let none = next.batches.pack(fixture.order("b0", 9)).await;
-    assert!(matches!(none, Err(PaidError::Fenced(_))), "it looks after no batches yet: {none:?}");
+    assert!(matches!(none, Err(PaidError::Fenced(_))), "not the leader yet: {none:?}");
     before.pack("b1", 2).await;
     next.batches.take_over(2).await.unwrap();
     let refused = [
@@ -336,7 +339,7 @@ async fn whoever_was_taken_over_from_writes_to_no_batch() {
         stalled.batches.end("b1", BatchFixture::ending(BatchStatus::Failed, 0)).await,
     ];
     assert!(refused.iter().all(|r| matches!(r, Err(PaidError::Fenced(_)))), "{refused:?}");
-    // What it packs all the same is found, and is written by the next one alone.
+    // The new leader finds a batch that the old one packs later, and only the new one can write to it.
     before.pack("b2", 2).await;
     let ids: Vec<_> = fixture.b().open().await.unwrap().into_iter().map(|b| b.id).collect();
     assert_eq!(ids, ["b1", "b2"]);
@@ -345,12 +348,13 @@ async fn whoever_was_taken_over_from_writes_to_no_batch() {
         fixture.end(&id, BatchStatus::Failed, 0).await;
     }
     assert_eq!((fixture.counts().await, next.spent().await), ([5, 0, 0, 0, 0], (0, 0, 0)));
-    // Anyone may put items down, and ask for a cancellation.
+    // Every process may enqueue items and request cancellations.
     before.put(&[("f", "six")]).await;
     assert_eq!(fixture.counts().await[0], 6);
 }
 
-/// An item that is held by nobody's batch: whoever took it had been stopped while its batch was undone, and then died.
+/// Checks that items of a missing batch are returned to the backlog. They were claimed by a process that was paused
+/// while the batch was undone, and that died later.
 #[tokio::test]
 async fn items_of_a_batch_that_is_none_wait_again() {
     let Some(server) = shared_dynoxide() else { return };

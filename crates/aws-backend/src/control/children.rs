@@ -1,5 +1,5 @@
-//! Declares the children of a claimed document, step by step: each step is durable, each is fenced by the parent's claim,
-//! and cut off anywhere they are begun anew (the rules say why this order is safe).
+//! Declares the children of a claimed document in several steps. Each step is durable and fenced by the parent's
+//! claim. After an interruption at any point all steps are repeated; the rules explain why this order is safe.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,10 +14,10 @@ use super::items;
 use super::store::DynamoControlStore;
 use super::writer::Subject;
 
-/// Children written at a time: in one transaction, each with its audit entry and the entry of its source.
+/// Number of children in one transaction, each with its audit entry and the entry of its source.
 const STEP: usize = 30;
 
-/// A child and the id that its parent lists.
+/// Holds a child and the id that its parent lists.
 struct Planned {
     id: DocumentId,
     stays_deleted: bool,
@@ -56,7 +56,7 @@ impl DynamoControlStore {
         Ok(ChildChanges { registered, removed })
     }
 
-    /// Finds the ids of known sources and mints those of new ones.
+    /// Looks up the ids of known sources and creates ids for new ones.
     async fn planned(&self, parent: &ControlRecord, children: Vec<NewDocument>) -> Result<Vec<Planned>, ControlError> {
         let keys = children.iter().map(|child| items::source_key(&child.source)).collect();
         let found = self.dynamo.get_many(&self.options.state_table, keys, true).await;
@@ -82,7 +82,7 @@ impl DynamoControlStore {
         Ok(planned.collect())
     }
 
-    /// Requests removal of the children that are listed and no longer contained.
+    /// Requests removal of the listed children that the document no longer contains.
     async fn remove_children(
         &self,
         claim: &ClaimKey,

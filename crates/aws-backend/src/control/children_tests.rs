@@ -1,4 +1,4 @@
-//! Children whose steps are cut off, or come late.
+//! Tests steps that are interrupted or arrive late.
 
 use docweir_aws::FaultKind;
 use docweir_aws::dynamo::Write;
@@ -26,7 +26,7 @@ fn late_child(parent: &Claim, name: &str, id: DocumentId) -> (Subject, Command) 
     (Subject::Source(child.source.clone()), Command::RegisterChild { child, id, stays_deleted: false, under })
 }
 
-/// A process that was stopped after it had found its claim valid.
+/// Pauses a process after it found its claim valid, and checks that its late writes are refused.
 async fn what_comes_late_is_refused(f: Fixture) {
     register_one(&f, "mail").await;
     let stalled = claim_one(&f).await;
@@ -47,7 +47,7 @@ async fn what_comes_late_is_refused(f: Fixture) {
     assert_eq!(f.store.record(&a).await.unwrap().intent, Intent::Process);
     assert_eq!(f.list(&successor).await, [a]);
 
-    // The same by the server, which is asked last.
+    // The check in the transaction, which is the last one, refuses them as well.
     for (claim, holds) in [(&stalled, false), (&successor, true)] {
         let (table, id) = (&f.options.control_table, DocumentId::mint(NOW, 2));
         let put = Write::Put { table: table.clone(), item: items::key(&id), condition: None };
@@ -61,7 +61,7 @@ async fn what_comes_late_is_refused(f: Fixture) {
     }
 }
 
-/// After each of the steps.
+/// Interrupts the declaration after each step and repeats it.
 async fn what_is_cut_off_is_completed_by_the_repeat(f: Fixture) {
     register_one(&f, "mail").await;
     let parent = claim_one(&f).await;
@@ -82,14 +82,14 @@ async fn what_is_cut_off_is_completed_by_the_repeat(f: Fixture) {
     assert_eq!(f.list(&parent).await, [a.id.clone(), b.id.clone()]);
     assert!(matches!(f.store.record(&dangling[1]).await, Err(ControlError::NotFound(_))));
 
-    // Removed, and then nothing more.
+    // The removal is written, and nothing after it.
     let removal = Command::RemoveChild { under: parent.key.clone() };
     f.ask(Subject::Id(b.id.clone()), removal).await.unwrap();
     let changes = f.store.set_children(&parent.key, vec![child(&parent, "a", "1")]).await.unwrap();
     assert_eq!((changes.removed.len(), f.list(&parent).await), (0, vec![a.id.clone()]));
     assert_eq!(f.store.record(&b.id).await.unwrap().intent, Intent::Delete);
     assert_eq!(f.store.set_children(&parent.key, both()).await.unwrap().registered.len(), 2);
-    assert_eq!(f.store.record(&b.id).await.unwrap().intent, Intent::Process, "it is wanted again");
+    assert_eq!(f.store.record(&b.id).await.unwrap().intent, Intent::Process, "the removal is revoked");
 }
 
 macro_rules! on_both_servers {

@@ -1,8 +1,8 @@
-//! Daily metrics: gathered, and added up in their table every few seconds.
+//! Collects daily metrics and adds them to their table every few seconds.
 //!
-//! Every document of a day adds to the same few items. In its own transaction each would wait for all others, so they are
-//! written by the way, and a process that is killed loses what it has gathered since: a few seconds of figures. What has
-//! to be exact is in the audit log and in the ledger.
+//! All documents of a day add to the same few items. If these writes were part of each document's transaction, the
+//! transactions would wait for each other. The metrics are therefore written separately. A process that is killed
+//! loses the metrics of a few seconds. Exact figures are in the audit log and in the ledger.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use docweir_core::clock::{UnixMicros, timestamp};
 use super::items::string;
 use super::new_token;
 
-/// As long as DynamoDB remembers a token, less a minute.
+/// Time for which DynamoDB remembers the token of a transaction, less a minute.
 const TOKEN: UnixMicros = 9 * 60 * 1_000_000;
 
 pub struct Daily {
     dynamo: Dynamo,
     table: String,
     gathered: BTreeMap<String, f64>,
-    /// A write whose fate is not known: it is sent again as it is, under its name, which applies it once.
+    /// Write that may have been applied. It is repeated unchanged with the same token, so that it is applied once.
     uncertain: Option<(String, Vec<Write>, UnixMicros)>,
     written_at: UnixMicros,
 }
@@ -41,13 +41,13 @@ impl Daily {
         !self.gathered.is_empty() && u128::from(waited) >= after.as_micros()
     }
 
-    /// Writes what was gathered; what could not be written stays for the next time.
+    /// Writes the collected metrics. Metrics that could not be written are kept for the next call.
     pub async fn write(&mut self, now: UnixMicros) {
         self.written_at = now;
         loop {
             let (token, writes, since) = match self.uncertain.take() {
                 Some((.., since)) if now - since > TOKEN => {
-                    tracing::warn!("nobody knows whether some daily metrics were written: they are not written again");
+                    tracing::warn!("unknown whether daily metrics were written; not repeated");
                     continue;
                 }
                 Some(again) => again,
@@ -58,7 +58,7 @@ impl Daily {
             if cancelled.fault.kind.can_pass() {
                 self.uncertain = Some((token, writes, since));
             } else {
-                tracing::warn!(fault = %cancelled.fault, "daily metrics were not written");
+                tracing::warn!(fault = %cancelled.fault, "daily metrics not written; dropped");
             }
             return;
         }

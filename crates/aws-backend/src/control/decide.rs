@@ -1,5 +1,5 @@
-//! What is asked of one document, and what the rules make of it: without I/O, so that it can be decided again when
-//! somebody else has written meanwhile.
+//! Defines the commands on one document and decides their effects by the rules. Works without I/O, so that a command
+//! can be decided again after another process has written.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ pub enum Command {
     },
     Delete,
     Discard,
-    /// Of who waits for this word, or for a time that has come.
+    /// Makes a parked document pending if it waits for the event `word`, or for a time that has passed.
     Resume {
         word: Option<String>,
     },
@@ -82,21 +82,21 @@ impl Command {
 #[derive(Clone, Debug)]
 pub enum ControlReply {
     Registered(Registered),
-    /// `None` where somebody else was faster.
+    /// The claim, or `None` if another process was faster.
     Claimed(Option<Box<Claim>>),
     Key(DocumentKey),
-    /// Whether it came to that: a renewal, a completion, a resumption.
+    /// True if the command took effect: a renewal, a completion or a resumption.
     Yes(bool),
 }
 
-/// What there is, or is to be made.
+/// Describes what exists for a document before a command.
 pub enum Current {
     Record(Box<ControlRecord>),
-    /// No such document; a source that is registered gets this id.
+    /// There is no such document. A newly registered source gets this id.
     Nothing(DocumentId),
 }
 
-/// The record as it is after the command, with what is to be written beside it; no effects where nothing is written.
+/// Holds the record after the command, and the effects to write with it. Without effects nothing is written.
 pub struct Decided {
     pub record: Option<Box<ControlRecord>>,
     pub effects: Option<Effects>,
@@ -112,7 +112,7 @@ impl Decided {
         Self { record: Some(record), effects: Some(effects), answer }
     }
 
-    /// Returns what is written where there are effects, and nothing where there are none.
+    /// Returns a decision that writes the record if there are effects, and nothing otherwise.
     fn perhaps(record: Box<ControlRecord>, effects: Option<Effects>, answer: ControlReply) -> Self {
         match effects {
             Some(effects) => Self::written(record, effects, answer),
@@ -237,8 +237,8 @@ pub fn decide(command: &Command, found: &Current, max_retries: u32, now: UnixMic
     }
 }
 
-/// Pending, or in the hands of somebody else whose lease is over. Its own a process has in hand, however long it was
-/// suspended.
+/// Returns whether `owner` may claim the document: it is pending, or the lease of another process has expired. A
+/// process never takes over its own documents, however long it was suspended.
 fn is_free(record: &ControlRecord, owner: &str, now: UnixMicros) -> bool {
     match record.status {
         DocumentStatus::Pending => true,

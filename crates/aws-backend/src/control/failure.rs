@@ -1,4 +1,4 @@
-//! What a failed call means to whoever called the store.
+//! Converts the faults of DynamoDB calls to errors of the control store.
 
 use docweir_aws::{Fault, FaultKind};
 
@@ -9,9 +9,9 @@ pub fn told(location: &str, fault: &Fault) -> ControlError {
         return ControlError::Busy(format!("{location} ({fault})"));
     }
     let hint = match fault.kind {
-        FaultKind::NotFound => "`docweir infra apply` makes the tables",
-        FaultKind::Denied => "look at the credentials and what they may do; `docweir doctor` says what is missing",
-        _ => "report it with the log",
+        FaultKind::NotFound => "create the tables with `docweir infra apply`",
+        FaultKind::Denied => "check the credentials and their permissions; `docweir doctor` names the missing ones",
+        _ => "report this with the log",
     };
     ControlError::Storage { location: location.to_owned(), reason: fault.to_string(), hint }
 }

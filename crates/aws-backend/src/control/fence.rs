@@ -1,9 +1,9 @@
-//! Ties writes to the claim on another document: children are registered and removed only while their parent's claim is
-//! valid.
+//! Ties writes to the claim on another document. Children are registered and removed only while their parent's claim
+//! is valid.
 //!
-//! The claim is looked at when a write is decided, and once more by DynamoDB when it is applied: a check of the parent's
-//! item goes into the same transaction. A process that was stopped in between writes nothing of what its successor does
-//! not expect.
+//! The claim is checked when a write is decided, and again by DynamoDB when the write is applied: the transaction
+//! contains a check of the parent's item. A process that was paused in between can therefore not interfere with its
+//! successor.
 
 use docweir_aws::dynamo::{Expression, Write};
 use docweir_stores::control::rules;
@@ -11,7 +11,7 @@ use docweir_stores::control::{ClaimKey, DocumentStatus};
 
 use super::items;
 
-/// Returns the check that a claim is valid, as [`rules::check_claim`] judges it.
+/// Returns the check that a claim is valid, with the same criteria as [`rules::check_claim`].
 pub fn check(table: &str, claim: &ClaimKey) -> Write {
     let condition = Expression::new("#status = :status AND version = :version AND epoch = :epoch")
         .name("#status", "status")

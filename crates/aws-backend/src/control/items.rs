@@ -1,7 +1,7 @@
-//! Records and audit entries as items, and back.
+//! Converts records and audit entries to items and back.
 //!
-//! What others may have written is read leniently: the system that this one replaces makes records with fewer
-//! attributes, and people set some by hand. Attributes that are not ours stay as they are.
+//! Items of other writers are parsed leniently: the system that Docweir replaces creates records with fewer
+//! attributes, and people set some by hand. Attributes that Docweir does not know are preserved.
 
 use docweir_aws::dynamo::value::{from_json, json, object};
 use docweir_aws::dynamo::{AttributeValue, Item};
@@ -16,15 +16,16 @@ use serde_json::{Map, Value};
 use super::decide::Command;
 use super::tables::{FORGET_AT, HASH, PARKED_FOR, PARKED_UNTIL, RANGE, UNTIL};
 
-/// Which write an item is of: what a later write is conditional on, and how a lost answer is looked into.
+/// Attribute with the id of the last write. Later writes are conditional on it, and it shows whether a write with a
+/// lost reply was applied.
 pub const WRITE_ID: &str = "write_id";
 
-/// What is no number in an entry of the stage map.
+/// Attributes in an entry of the stage map that are not numbers.
 const WORDS: [&str; 6] = ["status", "started_at", "completed_at", "output_s3_key", "output_sha256", "error"];
-/// Longest text in an item, in bytes: an error may quote at length, and an item holds 400 KB.
+/// Largest text in an item, in bytes. Errors may contain long quotations, and an item is limited to 400 KB.
 const LONGEST_TEXT: usize = 8_000;
 
-/// What [`item`] may leave out, because it is absent: to be taken away from the item that was there.
+/// Attributes that [`item`] omits when they are absent, so that they must be removed from the previous item.
 const OPTIONAL: [&str; 18] = [
     "last_error",
     "last_error_detail",
@@ -50,25 +51,25 @@ pub fn string(text: impl Into<String>) -> AttributeValue {
     AttributeValue::S(text.into())
 }
 
-/// The key of a control record.
+/// Returns the key of a control record.
 pub fn key(id: &DocumentId) -> Item {
     [(HASH.to_owned(), string(id.as_str())), (RANGE.to_owned(), string(PROCESSING_VERSION))].into()
 }
 
-/// The key under which a source's document is found. Sources may be longer than a key may be.
+/// Returns the key of a source's entry. It contains a hash, because a source may exceed the length limit of keys.
 pub fn source_key(source: &str) -> Item {
     let pk = format!("source#{}", Sha256Hex::of(source.as_bytes()));
     [("pk".to_owned(), string(pk)), ("sk".to_owned(), string("document"))].into()
 }
 
-/// What a source's entry says.
+/// Holds the document of a source, and the tag and content hash that the object was last seen with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceEntry {
     pub document: String,
     pub seen: Option<Seen>,
 }
 
-/// The entry of a source that is this document.
+/// Builds the entry that maps a source to its document.
 pub fn source_item(source: String, document: &DocumentId, seen: Option<&Seen>) -> Item {
     let mut item = source_key(&source);
     item.insert(HASH.into(), string(document.as_str()));
@@ -86,19 +87,19 @@ pub fn source_entry(item: &Item) -> Option<SourceEntry> {
     Some(SourceEntry { document: text(item, HASH)?.to_owned(), seen })
 }
 
-/// What a command says of a source's object.
+/// Returns the tag and content hash of the object that a command registers.
 pub fn seen(command: &Command) -> Option<Seen> {
     let (Command::Register(document) | Command::RegisterChild { child: document, .. }) = command else { return None };
     Some(Seen { tag: document.tag.clone()?, content: document.content.clone() })
 }
 
-/// The record over the item that it was read from, whose other attributes stay.
+/// Builds the item of a record from the item that it was read from. Unknown attributes of that item are preserved.
 pub fn item(record: &ControlRecord, before: Item, write_id: &str) -> Item {
     let mut item = before;
     for name in OPTIONAL {
         item.remove(name);
     }
-    // A struct of words, numbers and maps of them has no way to fail.
+    // Serialising a struct of strings, numbers and maps of them cannot fail.
     if let Ok(Value::Object(map)) = serde_json::to_value(record).map(bounded) {
         item.extend(object(map));
     }
@@ -124,7 +125,7 @@ pub fn item(record: &ControlRecord, before: Item, write_id: &str) -> Item {
     item
 }
 
-/// With no text that is longer than may be.
+/// Truncates all texts to [`LONGEST_TEXT`].
 fn bounded(value: Value) -> Value {
     match value {
         Value::String(text) if text.len() > LONGEST_TEXT => {
@@ -137,23 +138,23 @@ fn bounded(value: Value) -> Value {
     }
 }
 
-/// The word in the index of what is parked.
+/// Returns the hash key of the index of parked documents for an event.
 pub fn on(word: &str) -> String {
     format!("on:{word}")
 }
 
-/// The text of an attribute.
+/// Returns the string in an attribute.
 pub fn text<'i>(item: &'i Item, name: &str) -> Option<&'i str> {
     item.get(name)?.as_s().ok().map(String::as_str)
 }
 
-/// Whether an item's time is over, whatever DynamoDB has not got round to yet.
+/// Returns whether an item has expired, even if DynamoDB has not deleted it yet.
 pub fn is_over(item: &Item, attribute: &str, now_seconds: i64) -> bool {
     let at = item.get(attribute).and_then(|v| v.as_n().ok()).and_then(|n| n.parse::<i64>().ok());
     at.is_some_and(|at| at <= now_seconds)
 }
 
-/// Attributes as they are read, each taken once.
+/// Holds the attributes of an item that were not read yet.
 struct Fields(Map<String, Value>);
 
 impl Fields {
@@ -166,11 +167,11 @@ impl Fields {
     }
 }
 
-/// The record of an item, or what it lacks.
+/// Parses the record in an item. The error says what the item lacks.
 pub fn record(item: &Item) -> Result<ControlRecord, String> {
     let mut f = Fields(json(item.clone()));
-    let id: String = f.get(HASH).ok_or("it has no document_id")?;
-    let document_id = DocumentId::parse(&id).ok_or_else(|| format!("`{id}` is no valid document_id"))?;
+    let id: String = f.get(HASH).ok_or("the item has no document_id")?;
+    let document_id = DocumentId::parse(&id).ok_or_else(|| format!("`{id}` is not a valid document_id"))?;
     let (source_bucket, source_s3_key) = (f.text("source_bucket"), f.text("source_s3_key"));
     let source = match f.get("source") {
         Some(source) => source,
@@ -180,16 +181,16 @@ pub fn record(item: &Item) -> Result<ControlRecord, String> {
         None => format!("s3://{source_bucket}/{source_s3_key}"),
     };
     let status: String = f.text("status");
-    let status: DocumentStatus =
-        serde_json::from_value(Value::String(status.clone())).map_err(|_| format!("{id} has status `{status}`"))?;
-    // Nobody has read the file yet: no content has this hash, and no configuration.
+    let status: DocumentStatus = serde_json::from_value(Value::String(status.clone()))
+        .map_err(|_| format!("{id} has the unknown status `{status}`"))?;
+    // Docweir has not read the file yet. This placeholder equals no hash of a content or a configuration.
     let unknown = || Sha256Hex::of(b"unknown");
     let last_error: Option<String> = f.get("last_error");
     let detail: Option<StageError> = f.get("last_error_detail");
     let entries: Map<String, Value> = f.get("stage_status").unwrap_or_default();
     let stage = |stage: Stage| {
         let Value::Object(mut entry) = entries.get(stage.name())?.clone() else { return None };
-        // Others keep words where we keep numbers.
+        // Other writers use strings where Docweir uses numbers.
         entry.retain(|name, value| value.is_number() || WORDS.contains(&name.as_str()));
         let entry: StageRecord = serde_json::from_value(Value::Object(entry)).ok()?;
         Some((stage, entry))
@@ -246,7 +247,7 @@ pub fn audit_item(event: &AuditEvent, ttl: i64) -> Item {
     item
 }
 
-/// `None` for an entry that makes no sense.
+/// Parses an audit entry; returns `None` if it is invalid.
 pub fn audit(item: Item) -> Option<AuditEvent> {
     serde_json::from_value(Value::Object(json(item))).ok()
 }

@@ -1,16 +1,22 @@
-//! The control store in DynamoDB: the tables of the system that this one replaces, for any number of replicas.
+//! Implements the control store in DynamoDB, in the tables of the system that Docweir replaces, for any number of
+//! replicas.
 //!
-//! The rules decide, this keeps, as in SQLite: every operation reads the record, applies a rule, and writes the record with
-//! its audit entries, here on condition that nobody has written it meanwhile.
+//! The shared rules decide, and this module stores, as the SQLite store does. Every operation reads the record,
+//! applies a rule, and writes the record with its audit entries. The write has the condition that no other process
+//! has changed the record since.
 //!
 //! # Layout
-//! - [`store`] the operations; `writer` the one task that writes, many documents in a transaction; `decide` what is asked
-//!   of one, without I/O
-//! - `items` records as items; [`tables`] keys and indexes; `daily` the metrics, which are written by the way
+//! - [`store`]: the operations of the store
+//! - `writer`: the one task that writes, many documents in a transaction
+//! - `decide`: decides a command on one document, without I/O
+//! - `children`, `fence`: documents within documents, and the check of their parent's claim
+//! - `items`: records as DynamoDB items
+//! - [`tables`]: keys and indexes
+//! - `daily`: daily metrics, which are written separately
 //!
-//! # What costs what
-//! Claiming looks at the head of the line in an index, which is a moment behind: the record itself is asked again before it
-//! is claimed. Lists and counts page through indexes. Nothing scans a table.
+//! # Costs
+//! A claim reads the head of the queue from an index. The index lags slightly, so the record itself is read again
+//! before it is claimed. Lists and counts page through indexes. No operation scans a table.
 
 mod children;
 mod daily;
@@ -27,7 +33,7 @@ mod writer;
 
 pub use store::DynamoControlStore;
 
-/// Returns a new name of a write or of a transaction.
+/// Returns a new random id for a write or a transaction.
 fn new_token() -> String {
     ulid::Ulid(fastrand::u128(..)).to_string()
 }

@@ -1,4 +1,4 @@
-//! What an index may not know yet.
+//! Remembers documents that an index may not contain yet.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,10 +8,10 @@ use tokio::time::Instant;
 
 use docweir_core::documents::DocumentId;
 
-/// What an index may lag behind by, with room: a second is usual, and nothing is promised.
+/// Upper bound of the lag of an index, with a margin. A second is usual, but DynamoDB guarantees nothing.
 const LAG: Duration = Duration::from_secs(30);
 
-/// Documents that were made pending a moment ago, with the time since which they wait.
+/// Holds the documents that became pending recently, each with the time from which it waits.
 #[derive(Default)]
 pub struct Recent(Mutex<HashMap<DocumentId, (Instant, String)>>);
 

@@ -1,4 +1,4 @@
-//! The operations of the store.
+//! Implements the operations of the control store.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -20,11 +20,11 @@ use super::items::SourceEntry;
 use super::tables::{BY_AGE, BY_ID, FORGET_AT, HASH, PARKED, UNTIL};
 use super::writer::{ControlWriter, Subject};
 
-/// Documents looked at for one that is wanted: other replicas look at the same ones.
+/// Number of candidates that are read per wanted document, because other replicas read and claim the same ones.
 const CROWD: usize = 4;
-/// How often it is looked for what others have left, while there is enough else to do.
+/// Interval between searches for documents of dead processes, while enough other documents are waiting.
 const LOOK: Duration = Duration::from_secs(5);
-/// Documents that one step of a resumption takes.
+/// Number of documents in one step of a resumption.
 const STEP: usize = 500;
 
 pub struct DynamoControlStore {
@@ -33,12 +33,12 @@ pub struct DynamoControlStore {
     pub(super) options: DynamoOptions,
     pub(super) clock: SharedClock,
     pub(super) writer: ControlWriter,
-    /// When it was last looked for what others have left.
+    /// Time of the last search for documents of dead processes.
     looked_at: Mutex<Option<Instant>>,
 }
 
 impl DynamoControlStore {
-    /// Asks nothing yet: a table that is missing is told by the first call.
+    /// Opens the store. Sends no request: the first call reports a missing table.
     pub fn open(aws: &Aws, dynamo: Dynamo, options: DynamoOptions, clock: SharedClock) -> Self {
         let region = aws.region().map(|region| format!(" in {region}")).unwrap_or_default();
         let location = format!("DynamoDB table {}{region}", options.control_table);
@@ -62,8 +62,8 @@ impl DynamoControlStore {
     }
 
     pub(super) fn unexpected(&self, answer: &ControlReply) -> ControlError {
-        let reason = format!("an operation was answered with {answer:?}");
-        ControlError::Storage { location: self.location.clone(), reason, hint: "report it with the log" }
+        let reason = format!("an operation returned the unexpected answer {answer:?}");
+        ControlError::Storage { location: self.location.clone(), reason, hint: "report this with the log" }
     }
 
     async fn page(&self, query: &Query) -> Result<Page, ControlError> {
@@ -79,8 +79,8 @@ impl DynamoControlStore {
         }
     }
 
-    /// Ids of documents that may be claimed, with the time since which they wait; and where those that are pending go on, if
-    /// they do. With `start` only those that are pending.
+    /// Returns the ids of documents that may be claimed, with the time from which each waits, and where the list of
+    /// pending documents continues. With `start`, returns pending documents only.
     async fn line(
         &self,
         owner: &str,
@@ -112,13 +112,13 @@ impl DynamoControlStore {
             return Ok((line, pending.start));
         }
         line.extend(self.writer.recently_pending());
-        // Where there is enough to do, those that others have left are found a little later.
+        // If enough documents are pending, the search for those of dead processes may wait.
         if line.len() >= limit && !self.look_is_due() {
             line.sort();
             line.dedup_by(|a, b| a.1 == b.1);
             return Ok((line, pending.start));
         }
-        // As many are in progress as are in flight, in all replicas together: a few hundred.
+        // All replicas together have only a few hundred documents in progress.
         let now = timestamp(self.clock.now());
         let ended = |item: &Item| {
             let over = items::text(item, "lease_expires_at").unwrap_or_default() <= now.as_str();
@@ -136,14 +136,14 @@ impl DynamoControlStore {
         }
         left.sort();
         line.sort();
-        // What was begun goes before what was not: it came first, although its last change is later than theirs.
+        // Documents that were started before take precedence: they came first, although their last change is later.
         left.append(&mut line);
         let mut seen = HashSet::new();
         left.retain(|(_, id)| seen.insert(id.clone()));
         Ok((left, pending.start))
     }
 
-    /// Whether it is time to look again for what others have left.
+    /// Returns whether the next search for documents of dead processes is due, and if so records its start.
     fn look_is_due(&self) -> bool {
         let mut last = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -154,7 +154,7 @@ impl DynamoControlStore {
         due
     }
 
-    /// Makes pending what an entry of the index names, up to a time.
+    /// Makes the documents pending that the index of parked documents lists under `what`, up to the time `until`.
     async fn resume_parked(&self, what: &str, until: Option<&str>, event: Option<&str>) -> Result<u64, ControlError> {
         let key = match until {
             Some(until) => Expression::new("parked_for = :for AND parked_until <= :until").string(":until", until),
@@ -176,8 +176,8 @@ impl DynamoControlStore {
             for answer in self.writer.ask_all(ids.map(ask).collect()).await {
                 resumed += u64::from(matches!(answer?, ControlReply::Yes(true)));
             }
-            // By the key, and not from the beginning again: the index is a moment behind, and who was resumed may still
-            // stand in it.
+            // The query continues by key instead of starting again. The index lags, so it may still list resumed
+            // documents.
             query.start = page.next;
             if query.start.is_none() {
                 return Ok(resumed);
@@ -200,11 +200,11 @@ impl DynamoControlStore {
     }
 
     fn readable(&self, item: &Item) -> Result<ControlRecord, ControlError> {
-        let hint = "correct the item, or delete it and submit its file anew";
+        let hint = "correct the item, or delete it and submit its file again";
         items::record(item).map_err(|reason| ControlError::Storage { location: self.location.clone(), reason, hint })
     }
 
-    /// The next ids of a status, in their order.
+    /// Returns the next ids of documents with a status, in order.
     async fn ids(
         &self,
         status: DocumentStatus,
@@ -224,7 +224,7 @@ impl DynamoControlStore {
             query.limit = Some(limit.max(100));
             let page = self.page(&query).await?;
             let matches = |item: &&Item| {
-                // What others wrote may name no source: the record itself is asked.
+                // Items of other writers may lack a source in the index, so the record itself is checked.
                 items::text(item, "source").is_none_or(|source| source.starts_with(source_prefix))
             };
             found.extend(page.items.iter().filter(matches).filter_map(|i| DocumentId::parse(items::text(i, HASH)?)));
@@ -286,15 +286,15 @@ impl ControlStore for DynamoControlStore {
                 }
                 match failure {
                     Some(error) if claims.is_empty() => return Err(error),
-                    // What was claimed must reach whoever asked.
+                    // The claims that succeeded must be returned.
                     Some(error) => {
-                        tracing::warn!(%error, "some documents were not claimed");
+                        tracing::warn!(%error, "some documents not claimed");
                         line.clear();
                     }
                     None => {}
                 }
             }
-            // Others may have been faster with all of these: that says nothing about those behind them.
+            // Other replicas may have claimed all candidates, but further ones may still be free.
             start = next;
             if !claims.is_empty() || start.is_none() {
                 break;
@@ -315,7 +315,7 @@ impl ControlStore for DynamoControlStore {
         Ok(lost)
     }
 
-    /// None: nobody holds a lock that proves that others are gone. Their leases run out.
+    /// Returns 0: no lock proves that other processes are dead, so their leases expire by themselves.
     async fn expire_leases_of_others(&self, _: &str) -> Result<u64, ControlError> {
         Ok(0)
     }
@@ -391,7 +391,7 @@ impl ControlStore for DynamoControlStore {
             self.dynamo.get_many(&self.options.control_table, seen.keys().map(items::key).collect(), true).await;
         let now = self.clock.now().div_euclid(1_000_000);
         let found = found.map_err(|fault| self.failed(fault))?;
-        // One that can't be read is known by nothing.
+        // Records that cannot be parsed are omitted.
         let records = found.iter().filter(|item| !items::is_over(item, FORGET_AT, now));
         let records = records.filter_map(|item| items::record(item).ok());
         Ok(records.filter_map(|record| Some((seen.remove(&record.document_id)?, record))).collect())
@@ -415,7 +415,7 @@ impl ControlStore for DynamoControlStore {
                 ids.extend(self.ids(status, prefix, after.as_ref(), limit).await?);
             }
             ids.sort();
-            // The index is a moment behind, and may name one twice.
+            // The index lags slightly and may list a document under two statuses.
             ids.dedup();
             ids.truncate(limit - records.len());
             let Some(last) = ids.last().cloned() else { break };
@@ -431,11 +431,11 @@ impl ControlStore for DynamoControlStore {
                         records.extend(wanted.then_some(record));
                     }
                     Ok(_) => {}
-                    Err(reason) => tracing::warn!(reason, "a control record can't be read and is left out"),
+                    Err(reason) => tracing::warn!(reason, "unreadable control record omitted"),
                 }
             }
             after = Some(last);
-            // A short page would say that there are no more.
+            // A page that is too short would mean that no more records follow.
             if records.len() >= limit {
                 break;
             }

@@ -1,27 +1,28 @@
-//! The tables as they have to be: for who makes them, and for who checks them.
+//! Defines the tables, for the commands that create and check them.
 //!
-//! Control, audit and metrics are those of the system that this one replaces, under its keys. Two indexes stand beside
-//! its own, and one table for what it had no place for.
+//! The tables of control records, audit log and metrics have the keys of the system that Docweir replaces. Docweir
+//! adds two indexes, and one table for state that the former system did not have.
 
 use docweir_aws::dynamo::table::{Index, Key, Table};
 
 use docweir_aws::DynamoOptions;
 
-/// Documents of a status, those first that have waited longest.
+/// Index of documents by status, ordered by waiting time, the longest first.
 pub const BY_AGE: &str = "status-updated-index";
-/// Documents of a status in order of their ids.
+/// Index of documents by status, ordered by id.
 pub const BY_ID: &str = "status-document-index";
-/// Parked documents by what they wait for; of those that wait for a time the earliest first.
+/// Index of parked documents by what they wait for. Documents that wait for a time are ordered by it, the earliest
+/// first.
 pub const PARKED: &str = "parked-index";
 
 pub const HASH: &str = "document_id";
 pub const RANGE: &str = "processing_version";
-/// In [`PARKED`]: [`UNTIL`], or `on:` and a word.
+/// Hash key of [`PARKED`]: [`UNTIL`], or `on:` and the name of an event.
 pub const PARKED_FOR: &str = "parked_for";
 pub const PARKED_UNTIL: &str = "parked_until";
 pub const UNTIL: &str = "until";
-/// When a record may really go, in Unix seconds: only deleted documents have it. `ttl`, which all have, says what the
-/// former system would have forgotten, searchable or not.
+/// Attribute with the time from which DynamoDB may delete a record, in Unix seconds. Only deleted documents have it.
+/// All records have `ttl`, at which the former system would have deleted even searchable documents.
 pub const FORGET_AT: &str = "forget_at";
 
 pub fn tables(options: &DynamoOptions) -> [Table; 4] {

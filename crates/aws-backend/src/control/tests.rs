@@ -1,4 +1,4 @@
-//! The store against two servers that nobody here wrote, and against calls that fail.
+//! Tests the control store on two real servers, and through a proxy that injects faults.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ struct Fixture {
     store: DynamoControlStore,
 }
 
-/// Credentials and a region that a server on loopback believes.
+/// Returns a region and credentials that a local server accepts.
 async fn aws(endpoint: &str) -> Aws {
     Aws::find(AwsOptions { region: "eu-central-1".into(), endpoint: endpoint.into(), ..AwsOptions::default() })
         .await
@@ -47,9 +47,9 @@ impl Fixture {
             state_table: name("state"),
             ledger_table: name("ledger"),
             batches_table: name("batches"),
-            // Servers that let items expire do so by the real clock.
+            // Some servers expire items by the real clock, so the audit entries must live long.
             audit_days: 36_500,
-            // One thing after the other is asked here.
+            // These tests send one command after the other.
             pace_milliseconds: 0,
             ..DynamoOptions::default()
         };
@@ -135,7 +135,7 @@ mod faults {
 
     use super::*;
 
-    /// A store whose calls go through a proxy, and the endpoint behind it.
+    /// Returns a store whose calls go through a proxy.
     async fn behind_a_proxy(endpoint: &str) -> (Proxy, Fixture) {
         let mut f = Fixture::new(endpoint).await;
         let proxy = Proxy::start(endpoint.trim_start_matches("http://")).unwrap();
@@ -150,7 +150,7 @@ mod faults {
         Act::Reply(format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()))
     }
 
-    /// As who claims in a pipeline: a store that is busy is asked again.
+    /// Claims as the pipeline does, with retries while the store is busy.
     async fn claim_with_retries(store: &DynamoControlStore, owner: &str, limit: usize) -> Vec<Claim> {
         for _ in 0..50 {
             match store.claim(owner, LEASE, limit, None).await {
@@ -158,7 +158,7 @@ mod faults {
                 claims => return claims.unwrap(),
             }
         }
-        panic!("it is always busy");
+        panic!("the store stayed busy");
     }
 
     async fn whatever_fails_each_document_has_its_life_and_its_trail_once(endpoint: &str) {
@@ -198,7 +198,7 @@ mod faults {
         for registered in registered {
             let Registered::New(key) = registered else { unreachable!() };
             let trail = f.store.audit(&key.id, None, 99).await.unwrap();
-            // Received, claimed, five stages begun and ended, completed: nothing twice, nothing missing.
+            // The entries are: received, claimed, five stages started and completed, document completed.
             assert_eq!(trail.len(), 13, "{trail:?}");
             assert_eq!(f.store.record(&key.id).await.unwrap().epoch, 1);
         }
@@ -218,7 +218,7 @@ mod faults {
         whatever_fails_each_document_has_its_life_and_its_trail_once(server.endpoint()).await;
     }
 
-    /// Of requests of one kind each gets the next act; then, and all others, pass.
+    /// Applies the acts in turn to requests of one kind. Further requests and all others pass.
     fn in_turn(kind: &'static str, acts: Vec<Act>) -> impl FnMut(&str) -> Act + Send + 'static {
         let mut acts = acts.into_iter();
         let subject = format!("dynamodb_20120810.{kind}\r\n").to_lowercase();
@@ -231,7 +231,7 @@ mod faults {
         let (proxy, f) = behind_a_proxy(server.endpoint()).await;
         let key = register_one(&f, "a").await;
         let busy = || answer("400 Bad Request", "ProvisionedThroughputExceededException");
-        // The reply is lost, and the attempts of the SDK after that are refused.
+        // The reply is lost, and the retries of the SDK are throttled.
         let acts = || vec![Act::LoseReply, busy(), busy(), busy(), busy(), busy()];
         proxy.set(in_turn("TransactWriteItems", acts()));
         let claim = claim_one(&f).await;
@@ -261,7 +261,7 @@ mod faults {
         let Some(server) = shared_ministack() else { return };
         let f = Fixture::new(server.endpoint()).await;
         let key = register_one(&f, "a").await;
-        // An update of an id that was mistyped makes an item.
+        // An update with a mistyped id creates an item.
         let nobody = DocumentId::parse("doc_mistyped").unwrap();
         f.set_by_hand(&nobody, "PENDING").await;
         let update = Expression::new("SET updated_at = :first").string(":first", "2020-01-01T00:00:00.000000Z");
@@ -288,7 +288,7 @@ mod faults {
         assert_eq!(f.store.audit(&key.id, None, 99).await.unwrap().len(), 42);
     }
 
-    /// An item holds 400 KB, and an error may quote at length.
+    /// Checks that an error with a long text fits into an item, which is limited to 400 KB.
     #[tokio::test]
     async fn an_error_as_long_as_a_book_is_kept_in_short() {
         let Some(server) = shared_dynoxide() else { return };
@@ -323,7 +323,7 @@ mod faults {
         ids.sort();
         ids.dedup();
         assert_eq!((ids.len(), claims.iter().flatten().count()), (60, 60), "each once");
-        // The one that has most stops; its documents are taken over, and what it does when it wakes up is refused.
+        // The replica with the most claims is paused. Its documents are taken over, and its later writes are refused.
         let stopped = (0..replicas.len()).max_by_key(|n| claims[*n].len()).unwrap();
         let taker = (stopped + 1) % replicas.len();
         f.clock.advance(2 * LEASE);
@@ -349,7 +349,7 @@ mod faults {
         two_replicas_never_hold_a_document_at_once(server.endpoint()).await;
     }
 
-    /// More than one page of the index names.
+    /// Uses more documents than one page of the index lists.
     #[tokio::test]
     async fn however_many_wait_for_a_word_all_hear_it() {
         let Some(server) = shared_dynoxide() else { return };
@@ -385,7 +385,7 @@ mod faults {
         };
         let (second, third) = tokio::join!(store.register(vec![document("b", "1")]), later);
         assert!(matches!((&second.unwrap()[0], &third.unwrap()[0]), (Registered::New(_), Registered::New(_))));
-        // One after the other they would have waited twice.
+        // Sequential writes would have waited twice.
         assert!((pace..2 * pace).contains(&began.elapsed()), "{:?}", began.elapsed());
     }
 
@@ -400,7 +400,7 @@ mod faults {
         assert!(error.contains("docweir infra apply"), "{error}");
     }
 
-    /// As the system before made them: without what we keep beside.
+    /// Uses a record as the former system creates it, without the attributes that Docweir adds.
     #[tokio::test]
     async fn a_record_that_others_made_is_taken_up() {
         let Some(server) = shared_ministack() else { return };
@@ -422,7 +422,7 @@ mod faults {
         f.dynamo.write(docweir_aws::dynamo::Write::Put { table, item, condition: None }).await.unwrap();
         let claim = claim_one(&f).await;
         assert_eq!((claim.source.as_str(), claim.key.version), ("s3://papers/input/a b.pdf", 1));
-        // Its content was not known: what extraction finds makes it a version of the same document.
+        // The content was unknown, so the content that is found makes a new version of the same document.
         let new = NewDocument { source: claim.source.clone(), ..document("x", "found") };
         let registered = f.store.register(vec![new]).await.unwrap().remove(0);
         assert!(matches!(&registered, Registered::Replaces(key) if key.id == id && key.version == 2), "{registered:?}");
@@ -433,7 +433,7 @@ mod faults {
     }
 }
 
-/// What an object is known by goes with the registration, and changes with it alone.
+/// Checks that the tag of an object is stored with its registration, and changes only with the next one.
 async fn marks_are_kept_with_registrations(f: &Fixture) {
     let store = &f.store;
     let object = |source: &str, content: &str| NewDocument { source: source.into(), ..document("x", content) };
@@ -447,7 +447,7 @@ async fn marks_are_kept_with_registrations(f: &Fixture) {
     assert_eq!(known("s3://b/a.pdf").await, None);
     store.register(vec![with("1", "one")]).await.unwrap();
     assert_eq!(known("s3://b/a.pdf").await, Some(seen("1", "one")));
-    // The same content under another mark: nothing new, and known by that from now on.
+    // The same content with another tag is no new version, but the new tag is stored.
     let again = store.register(vec![with("2", "one")]).await.unwrap().remove(0);
     assert!(matches!(again, Registered::Unchanged(..)), "{again:?}");
     assert_eq!(known("s3://b/a.pdf").await, Some(seen("2", "one")));
@@ -455,10 +455,10 @@ async fn marks_are_kept_with_registrations(f: &Fixture) {
     let Registered::Replaces(key) = replaced else { panic!("{replaced:?}") };
     assert_eq!(known("s3://b/a.pdf").await, Some(seen("3", "two")));
     assert_eq!(store.by_source("s3://b/a.pdf").await.unwrap().unwrap().document_id, key.id);
-    // Who registers without one leaves what is known: it is still true.
+    // A registration without a tag leaves the stored tag unchanged.
     store.register(vec![object("s3://b/a.pdf", "three")]).await.unwrap();
     assert_eq!(known("s3://b/a.pdf").await, Some(seen("3", "two")));
-    // Many at once, with duplicates among them.
+    // Many sources are registered at once, some of them twice.
     let many = (0..40).map(|n| NewDocument { tag: Some(n.to_string()), ..object(&format!("s3://b/{}", n % 20), "x") });
     store.register(many.collect()).await.unwrap();
     let sources: Vec<_> = (0..20).map(|n| format!("s3://b/{n}")).collect();

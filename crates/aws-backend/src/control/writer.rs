@@ -1,12 +1,12 @@
-//! The one task that writes, and how documents are written together.
+//! Writes documents in one task per process, several in a transaction.
 //!
-//! What is asked for waits in a bounded queue. The task takes what waits, reads the documents in one call, decides, and
-//! writes as many as a transaction holds, each with its entries in the audit log: sixteen workers pay for two calls.
-//! Each document is written on condition that nobody has written it since it was read; where somebody has (another
-//! replica, a person with a shell), it is read and decided again, alone, and the others go on.
+//! Commands wait in a bounded queue. The task takes the waiting commands and reads their documents in one call. It
+//! then decides, and writes as many documents as fit into a transaction, each with its audit entries. Sixteen workers
+//! thus pay for two calls. Each document is written on condition that it is unchanged since it was read. If another
+//! replica or a person has changed it, it is read and decided again on its own. The other documents are not delayed.
 //!
-//! A transaction whose answer is lost may have been applied. Its documents are read again: they carry the id of the write
-//! that they are of.
+//! A transaction whose reply is lost may have been applied. Its documents are read again: each carries the id of the
+//! write that produced it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -33,17 +33,18 @@ use super::items::{self, SourceEntry, WRITE_ID, string};
 use super::recent::Recent;
 use super::tables::{FORGET_AT, HASH};
 
-/// Commands on one document in one write.
+/// Largest number of commands on one document in one write.
 const MOST_OF_ONE: usize = 16;
-/// A clock that is behind the one that wrote last by less than this follows it; beyond it, it is believed.
+/// Largest difference between clocks that is corrected. A clock that is behind the last writer's by less follows it;
+/// a clock that is further behind is trusted.
 const MAX_SKEW: UnixMicros = 10 * 60 * 1_000_000;
-/// Waits before a write is tried again.
+/// Waits between the attempts of a write.
 const BACKOFF: Backoff = Backoff::doubling(Duration::from_millis(10), Duration::from_millis(640)).with_jitter(0.5, 1.5);
-/// Longest wait for what became of a write: as long as DynamoDB remembers its token.
+/// Longest time to find out whether a write was applied: as long as DynamoDB remembers its token.
 const LONGEST: Duration = Duration::from_secs(600);
 const DAY_SECONDS: i64 = 86_400;
 
-/// Which document a command is on.
+/// Identifies the document of a command.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
     Id(DocumentId),
@@ -58,7 +59,7 @@ pub struct Job {
     reply: Reply,
 }
 
-/// Hands commands to the task.
+/// Sends commands to the task.
 #[derive(Clone)]
 pub struct ControlWriter {
     location: Arc<str>,
@@ -68,7 +69,7 @@ pub struct ControlWriter {
 
 enum Message {
     Job(Box<Job>),
-    /// Write what was put off.
+    /// Writes the collected metrics now.
     Flush(oneshot::Sender<()>),
 }
 
@@ -92,12 +93,12 @@ impl ControlWriter {
         Self { location, jobs, recent }
     }
 
-    /// Documents that this process has made pending a moment ago: an index may not know of them yet.
+    /// Returns the documents that this process made pending recently. An index may not contain them yet.
     pub fn recently_pending(&self) -> Vec<(String, DocumentId)> {
         self.recent.list()
     }
 
-    /// Returns once it is durable.
+    /// Executes a command and returns when its result is durable.
     pub async fn ask(&self, subject: Subject, command: Command) -> Result<ControlReply, ControlError> {
         let (reply, answer) = oneshot::channel();
         let job = Message::Job(Box::new(Job { subject, command, reply }));
@@ -105,7 +106,7 @@ impl ControlWriter {
         answer.await.map_err(|_| self.ended())?
     }
 
-    /// As [`ControlWriter::ask`], of several; the answers are in the order of the questions.
+    /// Executes several commands as [`ControlWriter::ask`] does. The answers are in the order of the commands.
     pub async fn ask_all(&self, asked: Vec<(Subject, Command)>) -> Vec<Result<ControlReply, ControlError>> {
         join_all(asked.into_iter().map(|(subject, command)| self.ask(subject, command))).await
     }
@@ -120,50 +121,50 @@ impl ControlWriter {
     fn ended(&self) -> ControlError {
         ControlError::Storage {
             location: self.location.to_string(),
-            reason: "its writer has ended; the log says why".into(),
-            hint: "start docweir again, and report it with the log",
+            reason: "the writer has stopped; see the log".into(),
+            hint: "restart docweir, and report this with the log",
         }
     }
 }
 
-/// A document, and what is asked of it in one write.
+/// Holds the commands on a document that are written together.
 struct Document {
     subject: Subject,
     jobs: Vec<Job>,
     /// Claim on another document that all of its jobs depend on, if they do.
     under: Option<Box<ClaimKey>>,
-    /// Writes whose fate is not known.
+    /// Writes that may have been applied.
     uncertain: Vec<Prepared>,
-    /// Not in a transaction with others.
+    /// If true, the document gets a transaction of its own.
     alone: bool,
 }
 
-/// What a document comes to.
+/// Holds the writes of a document and the answers to its commands.
 #[derive(Default)]
 struct Prepared {
     write_id: String,
     writes: Vec<Write>,
     answers: Vec<Result<ControlReply, ControlError>>,
     metrics: Vec<(String, f64)>,
-    /// The document, and since when it is pending, if it is.
+    /// Id of the document, and the time from which it is pending, if it is.
     left: Option<(DocumentId, Option<String>)>,
 }
 
-/// A document as it was read.
+/// Holds a document as it was read.
 struct Read {
     found: Current,
-    /// With the attributes that are not ours.
+    /// The item that was read, with all its attributes.
     item: Item,
-    /// A source that nobody has registered, or whose document is gone.
+    /// Entry of the source, if it must be written because it is missing or names a deleted document.
     source: Option<SourceItem>,
-    /// What its source's entry says of the object.
+    /// Tag and content hash of the object in the entry of its source.
     seen: Option<Seen>,
 }
 
-/// The entry that says which document a source is.
+/// Holds a source and the document that its entry names.
 struct SourceItem {
     source: String,
-    /// The document that it names now, and that may be no more.
+    /// The document that the entry names now; it may no longer exist.
     named: Option<String>,
 }
 
@@ -175,7 +176,7 @@ struct Task {
     clock: SharedClock,
     stamps: Stamps,
     daily: Daily,
-    /// The moment of the last write.
+    /// Time of the last write.
     last: UnixMicros,
 }
 
@@ -205,7 +206,7 @@ impl Task {
                     }
                 }
                 if jobs.len() < self.options.batch_operations {
-                    // What is there already is taken whatever the time.
+                    // Commands that are already waiting are taken even if the time is over.
                     next = timeout_at(begins, queue.recv()).await.unwrap_or_default();
                 }
             }
@@ -218,25 +219,26 @@ impl Task {
         self.daily.write(self.clock.now()).await;
     }
 
-    /// Does all that is asked, and answers.
+    /// Executes all commands and answers them.
     async fn work(&mut self, jobs: Vec<Job>) {
         let mut open = documents(jobs);
         let mut tries: u32 = 0;
         let began = Instant::now();
         while !open.is_empty() {
-            // First those that may be written already: what comes after them is decided on that.
+            // Documents that may already be written come first, because further commands on them depend on the
+            // result.
             open.sort_by_key(|document| document.uncertain.is_empty());
             let (again, fault) = self.round(open).await;
             open = again;
             let Some(fault) = fault else { continue };
             tries += 1;
             if tries >= self.options.attempts {
-                // Of what may have been written the answer is waited for, as long as the service may still apply it.
+                // A write that may have been applied is resolved for as long as the service may still apply it.
                 let lost = began.elapsed() > LONGEST;
                 let (given_up, kept) = open.into_iter().partition(|d: &Document| lost || d.uncertain.is_empty());
                 open = kept;
                 if !given_up.is_empty() {
-                    tracing::warn!(%fault, documents = given_up.len(), "the control store could not be written");
+                    tracing::warn!(%fault, documents = given_up.len(), "control store not written; commands failed");
                 }
                 for job in given_up.into_iter().flat_map(|document: Document| document.jobs) {
                     let _ = job.reply.send(Err(ControlError::Busy(format!("{} ({fault})", self.location))));
@@ -246,7 +248,7 @@ impl Task {
         }
     }
 
-    /// Reads, decides and writes. Returns those that have to be looked at again, and why, if it was for a failure.
+    /// Reads, decides and writes once. Returns the documents that are left, and the fault if there was one.
     async fn round(&mut self, documents: Vec<Document>) -> (Vec<Document>, Option<Fault>) {
         let (mut reads, valid) = match self.read(&documents).await {
             Ok(read) => read,
@@ -268,7 +270,7 @@ impl Task {
                 continue;
             };
             seen_subjects.insert(document.subject.clone());
-            // One write a document: an id and its source may both be asked for.
+            // Each document is written once per round, although commands may name its id as well as its source.
             if !seen.insert(id_of(&read.found)) {
                 again.push(document);
                 continue;
@@ -296,7 +298,8 @@ impl Task {
         let (dynamo, table) = (&self.dynamo, &self.options.control_table);
         let written = join_all(parts.into_iter().map(|part| async move {
             let mut writes: Vec<Write> = part.iter().flat_map(|(_, p)| p.writes.iter().cloned()).collect();
-            // All of a part are under one claim. The check stands last: what is refused is told by place.
+            // All documents of a part depend on the same claim. Its check comes last, because reasons are reported by
+            // position.
             writes.extend(part.first().and_then(|(d, _)| d.under.as_deref()).map(|claim| fence::check(table, claim)));
             let outcome = dynamo.transact(&super::new_token(), writes).await;
             (part, outcome)
@@ -318,7 +321,7 @@ impl Task {
         (again, failed)
     }
 
-    /// It is written.
+    /// Completes a document that was written.
     fn done(&mut self, document: Document, prepared: Prepared) {
         if let Some((id, pending_since)) = &prepared.left {
             self.recent.note(id, pending_since.as_deref());
@@ -327,10 +330,10 @@ impl Task {
         answer(document, prepared.answers);
     }
 
-    /// What becomes of documents whose transaction was not applied, or perhaps.
+    /// Returns the documents to try again after a transaction that was not applied, or may not have been.
     fn not_written(&self, part: Vec<(Document, Prepared)>, cancelled: &Cancelled) -> Vec<Document> {
         let kind = cancelled.fault.kind;
-        // The failure is that of the last attempt; one before may have been applied, and its answer lost.
+        // The fault is that of the last attempt. An earlier attempt may have been applied, and its reply lost.
         let keep = |(mut document, prepared): (Document, Prepared)| {
             document.uncertain.push(prepared);
             document
@@ -338,12 +341,12 @@ impl Task {
         if kind.can_pass() || kind == FaultKind::Condition {
             return part.into_iter().map(keep).collect();
         }
-        // Nobody says which of them it is: each goes alone.
+        // The service does not say which document is invalid, so each is tried on its own.
         if cancelled.reasons.is_empty() && part.len() > 1 {
             let alone = |(document, _)| Document { alone: true, ..document };
             return part.into_iter().map(alone).collect();
         }
-        // Refused for what one of them is: those go that it is not refused for.
+        // The documents that the transaction was not rejected for are tried again; the invalid ones fail.
         let mut reasons = cancelled.reasons.iter();
         let (mut again, mut bad) = (Vec::new(), Vec::new());
         let whole = cancelled.reasons.is_empty();
@@ -362,8 +365,8 @@ impl Task {
         }
     }
 
-    /// Reads the documents as they are now, by what was asked for, and tells which claims on other documents are valid. A
-    /// document whose item makes no sense is left out.
+    /// Reads the documents of the commands, and determines which claims on other documents are valid. Omits documents
+    /// whose items cannot be parsed.
     async fn read(&self, documents: &[Document]) -> Result<(HashMap<Subject, Read>, HashSet<ClaimKey>), Fault> {
         let now_seconds = self.clock.now().div_euclid(1_000_000);
         let sources: HashSet<String> = documents
@@ -411,7 +414,7 @@ impl Task {
                     Read { found: Current::Record(Box::new(record)), item, source, seen }
                 }
                 Some(Err(reason)) => {
-                    tracing::warn!(reason, location = %self.location, "a control record can't be read");
+                    tracing::warn!(reason, location = %self.location, "unreadable control record");
                     continue;
                 }
                 None => {
@@ -433,7 +436,8 @@ impl Task {
         Ok((reads, valid))
     }
 
-    /// Sources of records that others have made, and that no source names yet: ours do from the start.
+    /// Returns the sources of records that another system created and that have no entry yet. Docweir's own records
+    /// have one from the start.
     async fn unnamed(&self, records: &HashMap<String, Item>) -> Result<HashSet<String>, Fault> {
         let foreign_records = records.values().filter(|item| !item.contains_key(WRITE_ID));
         let mut sources: HashSet<String> =
@@ -443,7 +447,7 @@ impl Task {
         Ok(sources)
     }
 
-    /// What is known of sources, by source.
+    /// Returns the entries of the sources that have one.
     async fn names(&self, sources: &HashSet<String>) -> Result<HashMap<String, SourceEntry>, Fault> {
         let keys: Vec<Item> = sources.iter().map(|source| items::source_key(source)).collect();
         let found = self.dynamo.get_many(&self.options.state_table, keys, true).await?;
@@ -451,7 +455,7 @@ impl Task {
         Ok(found.iter().filter_map(entry).collect())
     }
 
-    /// Decides one command after the other, and what is written in the end.
+    /// Decides the commands on a document one after the other, and collects the resulting writes.
     fn prepare(&mut self, document: &Document, read: Read, now: UnixMicros) -> Prepared {
         let mut prepared = Prepared { write_id: super::new_token(), ..Prepared::default() };
         let mut found = read.found;
@@ -475,7 +479,7 @@ impl Task {
                 Err(refusal) => prepared.answers.push(Err(refusal)),
             }
         }
-        // What the object is now known by, where nothing else of its source changes.
+        // The object's tag or content hash is updated even if nothing else about its source changes.
         if let (Some(seen), Current::Record(record), None) = (&seen, &found, &read.source)
             && read.seen.as_ref() != Some(seen)
         {
@@ -483,7 +487,7 @@ impl Task {
             prepared.writes.push(self.source_write(entry, record, Some(seen)));
         }
         if let (true, Current::Record(mut record)) = (changed, found) {
-            // A new document has no trail yet.
+            // A new document has no audit entries yet.
             let last = was.and_then(|_| parse_timestamp(&record.updated_at));
             let at = self.moment(now, last);
             prepared.writes.extend(self.writes(&mut record, effects.events, was, read.item, &prepared.write_id, at));
@@ -495,8 +499,9 @@ impl Task {
         prepared
     }
 
-    /// When a document is written: no two in the same microsecond, so that those that came first stand first in line; and
-    /// after what was written last, where the clock that wrote it is a little ahead, so that its trail is in order.
+    /// Returns the time of a write. No two writes have the same microsecond, so that older documents are claimed
+    /// first. If the clock of the last writer was slightly ahead, the time follows it, so that the audit entries are
+    /// in order.
     fn moment(&mut self, now: UnixMicros, last: Option<UnixMicros>) -> UnixMicros {
         let mut at = now;
         for before in [Some(self.last), last].into_iter().flatten() {
@@ -535,7 +540,8 @@ impl Task {
         writes
     }
 
-    /// From now on the source is this document; refused if somebody else has registered it meanwhile.
+    /// Returns the write that maps the source to this document. It fails if another process has registered the source
+    /// since.
     fn source_write(&self, source: SourceItem, record: &ControlRecord, seen: Option<&Seen>) -> Write {
         let condition = match source.named {
             None => Expression::new("attribute_not_exists(pk)"),
@@ -546,7 +552,8 @@ impl Task {
     }
 }
 
-/// That the item is as it was read. A person with a shell changes the status and the count alone, and no id of a write.
+/// Returns the condition that the item is as it was read. It covers status and retry count too, because people who
+/// edit items by hand do not change the write id.
 fn unchanged(before: &Item, was: Option<DocumentStatus>) -> Expression {
     let Some(status) = was else { return Expression::new("attribute_not_exists(document_id)") };
     let mut text = "#status = :status".to_owned();
@@ -564,12 +571,12 @@ fn unchanged(before: &Item, was: Option<DocumentStatus>) -> Expression {
     condition_values.into_iter().fold(condition, |condition, (placeholder, value)| condition.value(placeholder, value))
 }
 
-/// The commands by document, in their order.
+/// Groups the commands by document, in their order.
 fn documents(jobs: Vec<Job>) -> Vec<Document> {
     let mut all: Vec<Document> = Vec::new();
     let mut latest: HashMap<Subject, usize> = HashMap::new();
     for job in jobs {
-        // Whoever asked has gone: nobody would hear of a claim.
+        // The caller is gone, so nothing would use a claim.
         if job.reply.is_closed() {
             continue;
         }
@@ -595,7 +602,8 @@ fn id_of(found: &Current) -> DocumentId {
     }
 }
 
-/// Whether the item is of a write of which it was not known that it was applied.
+/// Returns the write of the document that turns out to be applied, because the item carries its id. Otherwise returns
+/// the document as an error.
 fn already_applied(mut document: Document, item: &Item) -> Result<(Document, Prepared), Document> {
     let write_id = items::text(item, WRITE_ID);
     match document.uncertain.iter().position(|prepared| write_id == Some(prepared.write_id.as_str())) {
@@ -607,10 +615,11 @@ fn already_applied(mut document: Document, item: &Item) -> Result<(Document, Pre
     }
 }
 
-/// What is asked of an item that makes no sense: it stands in nobody's way, and its claim is no longer valid.
+/// Answers the commands on a document whose item cannot be parsed. The item does not block other documents, and
+/// claims on it are invalid.
 fn unreadable(document: Document) {
     for job in document.jobs {
-        let text = "its item can't be read (the log says why): correct it, or delete it and take its file in again";
+        let text = "the item can't be read (see the log): correct it, or delete it and submit its file again";
         let answer = match &job.command {
             Command::Claim { .. } => Ok(ControlReply::Claimed(None)),
             Command::Renew { .. } | Command::MarkLoaded { .. } | Command::Resume { .. } => Ok(ControlReply::Yes(false)),
@@ -618,7 +627,7 @@ fn unreadable(document: Document) {
             | Command::Reversion { claim, .. }
             | Command::AnnounceChildren { claim, .. }
             | Command::FinishChildren { claim, .. } => Err(ControlError::Fenced(claim.clone())),
-            // It is in no state to be found or claimed: nothing of it is left behind.
+            // Such a document is neither found nor claimed, so there is nothing to remove.
             Command::RemoveChild { .. } => Ok(ControlReply::Yes(false)),
             Command::Register(_)
             | Command::RegisterChild { .. }
@@ -636,15 +645,15 @@ fn answer(document: Document, answers: Vec<Result<ControlReply, ControlError>>) 
     }
 }
 
-/// Splits documents into transactions of limited size. A document is in one, and those of a transaction are under one
-/// claim, if they are under any.
+/// Splits documents into transactions of limited size. Each document is in one transaction. The documents of a
+/// transaction depend on the same claim, or on none.
 fn packed(mut prepared: Vec<(Document, Prepared)>) -> Vec<Vec<(Document, Prepared)>> {
     let mut parts: Vec<Vec<(Document, Prepared)>> = Vec::new();
     let (mut writes, mut bytes, mut under) = (usize::MAX, usize::MAX, None);
     prepared.sort_by_cached_key(|(document, _)| document.under.as_ref().map(|claim| (claim.id.clone(), claim.epoch)));
     for (document, ready) in prepared {
         let size: usize = ready.writes.iter().map(Write::bytes).sum();
-        // One place is left for the check of a claim.
+        // A transaction with a claim needs room for the check of the claim.
         let most = MOST - usize::from(document.under.is_some());
         let full = writes.saturating_add(ready.writes.len()) > most || bytes.saturating_add(size) > MOST_BYTES;
         let other = document.under != under;

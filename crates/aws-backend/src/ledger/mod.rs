@@ -191,7 +191,7 @@ impl Ledger for DynamoLedger {
         report.lines(by, since, limit).await.map_err(|f| self.failed(&f))
     }
 
-    /// Does nothing: DynamoDB deletes expired entries, and reports skip them from their expiry on.
+    /// Returns 0: DynamoDB deletes expired entries by itself, and reports skip them from their expiry on.
     async fn forget_before(&self, _: &str) -> Result<u64, PaidError> {
         Ok(0)
     }
