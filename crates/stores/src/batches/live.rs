@@ -10,7 +10,8 @@ use super::{ItemId, Result, Sent, Space};
 /// Claims records for live calls and records the calls' failures.
 #[async_trait]
 pub trait LiveCalls: Send + Sync + 'static {
-    /// Makes items wait again that an earlier process claimed for live calls and abandoned. Returns their number.
+    /// Releases items that an earlier process claimed for live calls and abandoned, so that they are sent again.
+    /// Returns their number.
     async fn forget_live(&self) -> Result<u64>;
 
     /// Returns whether any item of a space waits to be sent.

@@ -20,7 +20,7 @@ pub trait BatchResults: Send + Sync + 'static {
     /// Makes refused items wait again, or marks them as failed.
     async fn refused(&self, batch: &str, refusals: Vec<Refusal>, most_attempts: u32) -> Result<()>;
 
-    /// Marks items as failed whose lines in the batch's file the provider reports as invalid. Lines count from 1.
+    /// Marks items as failed if the provider reports their lines in the batch's file as invalid. Lines count from 1.
     /// Returns the number of items.
     async fn blame(&self, batch: &str, lines: &[u64], error: &str) -> Result<u64>;
 
