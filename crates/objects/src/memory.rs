@@ -29,8 +29,8 @@ pub struct Faults {
     pub lost_reply: f64,
     /// A put returns [`ObjectError::Unknown`] and is applied during a later operation if its precondition holds then.
     pub late: f64,
-    /// A conditional put is applied but returns [`ObjectError::Conflict`]. A client library that retries by itself causes
-    /// this after a lost reply.
+    /// A conditional put is applied but returns [`ObjectError::Conflict`]. A client library that retries by itself
+    /// causes this after a lost reply.
     pub false_conflict: f64,
     /// A read fails with a transient error.
     pub fail_read: f64,
