@@ -11,7 +11,7 @@ use aws_smithy_types::DateTime;
 use crate::Fault;
 use crate::access::{Aws, answered, once};
 
-/// Largest number of data in one call.
+/// Largest number of metric values in one call.
 pub const MOST: usize = 1_000;
 /// Largest size of one call, in bytes: the limit of 1 MB, less room for the headers.
 const MOST_BYTES: usize = 990_000;

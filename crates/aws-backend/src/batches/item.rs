@@ -18,14 +18,14 @@ pub const AT: &str = "at";
 pub const FORGET_AT: &str = "forget_at";
 pub const WORK_INDEX: &str = "work-index";
 pub const LIST_INDEX: &str = "list-index";
-/// Number of latest batches whose fates an item remembers.
+/// Number of most recent batches whose outcomes are stored with an item.
 const REMEMBERED: usize = 4;
 /// Largest record key that is part of an item's key, in bytes. Longer ones are replaced by their hash.
 const LONGEST: usize = 1_024;
 /// Days for which an unwanted text is kept, because its batch may not have been counted yet.
 const GONE_DAYS: i64 = 30;
 
-/// Maps each fate to its form in the table.
+/// Maps each fate to the letter that is stored for it.
 const FATES: [(Fate, &str); 3] = [(Fate::Stored, "s"), (Fate::Failed, "f"), (Fate::Returned, "r")];
 
 /// Records the fate of an item in one batch.
@@ -79,7 +79,7 @@ impl Key {
         [("pk".to_owned(), string(&self.pk)), ("sk".to_owned(), string(&self.sk))].into()
     }
 
-    /// Returns the key of a record or a text, given its space and its own key.
+    /// Returns the table key of a record or a text, given its space and its key within the space.
     pub fn of_item(space: &str, key: &str) -> Self {
         match Space::parse(space) {
             Space::Texts(_) => {
@@ -108,12 +108,12 @@ pub fn texts_of(space: &str, document: &str) -> String {
     format!("text#{space}#{document}")
 }
 
-/// Returns a text's own key.
+/// Returns the key of a text within its space: document and hash, separated by `/`.
 pub fn text_key(document: &str, hash: &str) -> String {
     format!("{document}/{hash}")
 }
 
-/// Returns the document in a text's own key.
+/// Returns the document in the key of a text.
 pub fn document_of(key: &str) -> &str {
     key.rsplit_once('/').map_or(key, |(document, _)| document)
 }
