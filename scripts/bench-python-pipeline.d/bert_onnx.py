@@ -1,7 +1,8 @@
-"""A BERT encoder as an ONNX graph, written straight from the model's safetensors.
+"""Writes a BERT encoder as an ONNX graph, directly from the model's safetensors.
 
-Token ids and mask in, one unit vector a text out: embeddings, six layers, the mean over the mask, normalisation. This
-is what an export by the model's own framework gives, without installing it.
+The graph takes token ids and a mask and returns one unit vector for each text: embeddings, six layers, the mean over
+the mask, normalisation. An export by the model's own framework gives the same graph, but the framework would have to
+be installed.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A folder of PDFs into a Chroma collection, one process, and how long it took."""
+"""Loads a folder of PDFs into a Chroma collection in one process, and prints the time that it took."""
 
 import pathlib
 import resource
@@ -12,7 +12,7 @@ import onnxruntime
 import pymupdf
 from tokenizers import Tokenizer
 
-# One text at a time is where onnxruntime is fastest on texts that fill the window.
+# onnxruntime is fastest with one text at a time when texts fill the window.
 CHUNK, WINDOW, BATCH = 1500, 256, 1
 
 
@@ -26,7 +26,7 @@ class Encoder:
 
     def encode(self, texts):
         vectors = numpy.empty((len(texts), 384), dtype=numpy.float32)
-        # Texts of like length together, so that little is computed on padding.
+        # Group texts of similar length, so that little time is spent on padding.
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for start in range(0, len(order), BATCH):
             batch = order[start : start + BATCH]

@@ -1,4 +1,4 @@
-"""Draws every example, or checks that what is committed is what would be drawn."""
+"""Renders every example, or checks that the committed files equal the rendered ones."""
 
 import argparse
 import base64
@@ -20,7 +20,7 @@ EXAMPLES = {
 
 
 def unpacked(pdf):
-    """What a PDF says, whatever packed it: another build of zlib gives other bytes for the same page."""
+    """Returns a PDF with uncompressed streams, because another build of zlib gives other bytes for the same page."""
 
     def unpack(match):
         data = match[1].strip(b"\r\n")
@@ -32,7 +32,7 @@ def unpacked(pdf):
             return data
 
     text = re.sub(rb"stream\r?\n(.*?)endstream", unpack, pdf, flags=re.DOTALL)
-    # Lengths, offsets and the hash of all this follow from the packing.
+    # Lengths, offsets and the hash of the file depend on the compression.
     text = re.sub(rb"/Length \d+|^\d{10} \d{5} [nf] *$|startxref\s+\d+", b"", text, flags=re.MULTILINE)
     return re.sub(rb"/ID\s*\[.*?\]", b"", text, flags=re.DOTALL)
 
@@ -40,7 +40,7 @@ def unpacked(pdf):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a file differs")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with code 1 if a file differs")
     arguments = parser.parse_args()
     stale = []
     for name, render in EXAMPLES.items():
@@ -52,7 +52,7 @@ def main():
             path.write_bytes(content)
             print(f"{name}: {len(content):,} bytes")
     if stale:
-        sys.exit(f"differs from what scripts/render-examples writes: {', '.join(stale)}")
+        sys.exit(f"out of date; run scripts/render-examples to write them: {', '.join(stale)}")
 
 
 main()

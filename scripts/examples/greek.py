@@ -1,4 +1,4 @@
-"""A text in another script: Greek, in an embedded subset of a TrueType font with a map back to Unicode."""
+"""Renders a text in another script: Greek, in an embedded subset of a TrueType font with a map back to Unicode."""
 
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.units import mm

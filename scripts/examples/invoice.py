@@ -1,4 +1,4 @@
-"""An invoice of one page: addresses side by side, a table of items, totals, bank details. All of it is invented."""
+"""Renders a one-page invoice: addresses side by side, a table of items, totals, bank details. All of it is invented."""
 
 from decimal import ROUND_HALF_UP, Decimal
 

@@ -1,4 +1,4 @@
-"""A two-column paper: a title over both columns, numbered sections, a drawing, a small table, references."""
+"""Renders a two-column paper: a title over both columns, numbered sections, a drawing, a small table, references."""
 
 from reportlab.graphics.shapes import Drawing, Line, Polygon, Rect, String
 from reportlab.lib import colors
@@ -252,7 +252,7 @@ def losses(width):
 
 
 def timeline(width):
-    """Two holders and a store over time."""
+    """Draws two holders and a store over time."""
     drawing = Drawing(width, 104)
     lanes = {"A": 84, "B": 52, "store": 16}
     left, right = 30, width - 4

@@ -1,4 +1,4 @@
-"""An annual report: cover, contents, headings on three levels, a ruled table, an unruled one, a chart, footnotes."""
+"""Renders an annual report: cover, contents, three heading levels, a ruled and an unruled table, a chart, footnotes."""
 
 from reportlab.graphics.charts.barcharts import VerticalBarChart
 from reportlab.graphics.shapes import Drawing, String
@@ -30,7 +30,7 @@ BULLET = style("bullet", "Helvetica", 10, 14.2, leftIndent=14, bulletIndent=3, s
 CAPTION = style("caption", "Helvetica-Oblique", 9, 12, spaceBefore=4, spaceAfter=4, keepWithNext=1)
 NOTE = style("note", "Helvetica", 8, 10.5)
 
-# Documents accepted, finished and set aside, and pages, by quarter. The totals below are computed from these.
+# Documents accepted, finished and set aside, and pages, for each quarter. The totals are computed from these numbers.
 QUARTERS = [
     ("First", 18_204, 17_961, 243, 262_140),
     ("Second", 21_377, 21_190, 187, 301_882),
@@ -191,7 +191,7 @@ def number(value):
 
 
 def ruled(width):
-    """Every cell in a box, a merged heading, a total."""
+    """Builds a table with every cell in a box, a merged heading and a total."""
     rows = [
         ["Quarter", "Documents", "", "", "Pages"],
         ["", "accepted", "finished", "set aside", ""],
@@ -220,7 +220,7 @@ def ruled(width):
 
 
 def unruled(width):
-    """No line at all: columns are told by their alignment only."""
+    """Builds a table without lines: only the alignment shows the columns."""
     rows = [["Item", "2024", "2025", "Change"]]
     for name, before, after in COSTS:
         rows.append([name, number(before), number(after), f"{100 * (after - before) / before:+.1f}%"])
@@ -241,7 +241,7 @@ def unruled(width):
 
 
 def partly_ruled(width):
-    """Rules above and below the heading and at the end, as books do."""
+    """Builds a table with rules above and below the heading and at the end, as in books."""
     rows = [["Reason", "Documents", "Share"]]
     total = sum(count for _, count in REASONS)
     rows += [[reason, number(count), f"{100 * count / total:.0f}%"] for reason, count in REASONS]

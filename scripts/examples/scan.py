@@ -1,7 +1,7 @@
-"""A scanned page: an image, a little crooked and noisy, under the invisible text that a scanner's OCR adds.
+"""Renders a scanned page: a slightly rotated, noisy image under the invisible text layer of a scanner's OCR.
 
-The text layer is placed word by word where the words stand on the picture, and has the few mistakes that such layers
-have. The second page is a picture only, as from a scanner whose OCR was off.
+Each word of the text layer is at its position in the image, and a few words are misread, as in real text layers. The
+second page is only an image, as from a scanner without OCR.
 """
 
 import io
@@ -64,7 +64,7 @@ PAGES = [
         ("text", "PG 1853     18 Oct 87    2 Nov 87     C 14     H. Lowe"),
     ],
 ]
-# What OCR made of a few words.
+# Misread words, as OCR produces them.
 MISREAD = {"freezer": "freezcr", "microfilm.": "microfilrn."}
 
 
@@ -89,7 +89,7 @@ def render():
 
 
 def picture(lines, stamped, chance):
-    """The page as a JPEG, and its words with their boxes in points before the page was turned."""
+    """Returns the page as a JPEG, and its words with their boxes in points before the page was rotated."""
     size = tuple(round(side * SCALE) for side in A4)
     page = Image.new("L", size, 250)
     draw = ImageDraw.Draw(page)
@@ -107,7 +107,7 @@ def picture(lines, stamped, chance):
         for word in line.split():
             start = line.index(word, start)
             x = left + font.getlength(line[:start])
-            # A typewriter hits some letters harder than others, and not quite on the line.
+            # A typewriter prints letters with uneven strength and slightly off the line.
             draw.text((x, y + chance.uniform(-0.6, 0.6)), word, fill=chance.randint(28, 70), font=font)
             words.append((word, x / SCALE, (y + font.size) / SCALE, font.getlength(word) / SCALE, font.size / SCALE))
             start += len(word)
@@ -115,7 +115,7 @@ def picture(lines, stamped, chance):
     if stamped:
         stamp_received(draw)
     page = page.rotate(ANGLE, Image.Resampling.BICUBIC, fillcolor=246)
-    # The shadow of the spine, dust, grain.
+    # Add the shadow of the spine, dust and grain.
     draw = ImageDraw.Draw(page)
     for x in range(round(26 * SCALE)):
         shade = round(205 + 45 * x / (26 * SCALE))
@@ -140,7 +140,7 @@ def stamp_received(draw):
 
 
 def invisible_text(canvas, words):
-    """Words in render mode 3, each stretched to its width and turned with the page about its centre."""
+    """Writes words in render mode 3 (invisible), each stretched to its width and rotated about the page's centre."""
     width, height = A4
     sine, cosine = math.sin(math.radians(ANGLE)), math.cos(math.radians(ANGLE))
     text = canvas.beginText()

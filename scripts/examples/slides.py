@@ -1,4 +1,4 @@
-"""Slides in landscape: a large title, few words, boxes and arrows, a slide number."""
+"""Renders slides in landscape: a large title, few words, boxes and arrows, a slide number."""
 
 from reportlab.lib.units import mm
 from reportlab.pdfbase.pdfmetrics import stringWidth
@@ -74,7 +74,7 @@ SLIDES = [
 
 
 class Flow(Flowable):
-    """Boxes joined by arrows."""
+    """Draws boxes joined by arrows."""
 
     def __init__(self, labels, width):
         super().__init__()

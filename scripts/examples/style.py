@@ -1,4 +1,4 @@
-"""What the examples share: fonts, paragraph styles, document information, outline, fixed dates."""
+"""Defines the parts that the examples share: fonts, paragraph styles, document information, outline, fixed dates."""
 
 import calendar
 import io
@@ -23,7 +23,7 @@ AUTHOR = "The Docweir authors"
 
 
 def fixed_date(year, month, day):
-    """Sets the date that the next document carries: the file must not depend on the day it was drawn."""
+    """Sets the date of the next document, so that the file does not depend on the day of rendering."""
     os.environ["SOURCE_DATE_EPOCH"] = str(calendar.timegm((year, month, day, 9, 0, 0)))
 
 
@@ -41,7 +41,7 @@ BODY = style("body", size=9.7, leading=12.2, alignment=TA_JUSTIFY, spaceAfter=5)
 
 
 class Heading(Paragraph):
-    """A heading that also stands in the document's outline."""
+    """Renders a heading and adds it to the document's outline."""
 
     def __init__(self, text, look, level=0):
         super().__init__(text, look)
@@ -49,7 +49,7 @@ class Heading(Paragraph):
 
 
 class Document(BaseDocTemplate):
-    """A document with information, an outline made of its headings, and bytes that depend on nothing else."""
+    """Builds a document with information and an outline of its headings. The same input gives the same bytes."""
 
     def __init__(self, title, subject, keywords=(), pagesize=A4, **margins):
         self.bytes = io.BytesIO()
