@@ -15,10 +15,10 @@
 //! `max_chars`, nor more tokens than the window, heading path included. The same input gives the same chunks.
 //!
 //! Trade-offs. Contents are strictly contiguous, so a running foot in the middle of a paragraph cuts the paragraph
-//! there. A heading that stands last before a foot ends its chunk; its text is still in the next chunk's path. A
-//! table that must be split can't repeat its header row in the content, so the row goes into the heading path of the
-//! later parts. A row of headings with nothing between them is never divided, even if the top heading changes in it:
-//! a search can't find a heading without text.
+//! there. A heading directly before a foot ends its chunk; its text is still in the next chunk's path. A table that
+//! must be split can't repeat its header row in the content. The row goes into the heading path of the later parts
+//! instead. A row of headings with nothing between them is never divided, even if the top heading changes in it: a
+//! search can't find a heading without text.
 
 pub mod artefact;
 mod context;

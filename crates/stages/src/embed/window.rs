@@ -1,8 +1,8 @@
 //! Splits texts that exceed the embedder's window at word boundaries into parts that fit.
 //!
-//! Chunking keeps chunks within the window, so splitting is the exception. A placeholder for personal data may be
-//! longer than the text it hides, or another model's window may be smaller than the one that the artefact was made
-//! for.
+//! Chunking keeps chunks within the window, so splitting is the exception. It is needed if a placeholder for personal
+//! data is longer than the text it hides. It is also needed if an artefact is embedded by a model with a smaller
+//! window than the one it was made for.
 
 use docweir_core::error::StageError;
 

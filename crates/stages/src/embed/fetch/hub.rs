@@ -54,7 +54,7 @@ async fn download(
     }
     file.flush().await?;
     if total.is_some_and(|t| t != bytes) {
-        return Err(Failed(format!("{name} ended after {bytes} bytes")));
+        return Err(Failed(format!("the download of {name} ended after {bytes} bytes")));
     }
     Ok(())
 }
