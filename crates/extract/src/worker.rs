@@ -75,8 +75,8 @@ fn fixed(n: u64) -> Rlimit {
 }
 
 /// Sets the memory limit of the first request as `RLIMIT_AS`. With it, an allocation fails in the process that
-/// requests too much, instead of the kernel choosing a victim. Address space counts mapped memory, used or not, so
-/// the limit is added to the mappings of the fresh process (the program, its libraries, its stack).
+/// requests too much, instead of the kernel choosing a victim. Address space counts mapped memory, used or not. The
+/// limit is therefore added to the mappings of the fresh process (the program, its libraries, its stack).
 fn limit_memory(done: &mut bool, request: &Request) -> io::Result<()> {
     if !std::mem::replace(done, true) {
         let limit = mapped_bytes().saturating_add(request.options.memory_limit_bytes);

@@ -74,8 +74,7 @@ pub(super) fn extract(
 fn refusal(error: LoadPdfError, bytes: &[u8]) -> StageError {
     match error {
         LoadPdfError::Decryption(_) => {
-            let message = "the PDF is encrypted and opens neither without a password nor with an empty one; \
-                           remove its password and submit it again";
+            let message = "the PDF is encrypted and needs a password; remove the password and submit it again";
             StageError::permanent("encrypted", message)
         }
         LoadPdfError::Invalid if !bytes.windows(5).take(1024).any(|w| w == b"%PDF-") => {
@@ -196,7 +195,7 @@ impl PageTotals {
         }
         if self.textless.len() + self.broken.len() == pages && !options.accept_textless {
             let message = format!(
-                "none of its {pages} pages has a text layer (a scan?): run it through OCR first, or set \
+                "none of the PDF's {pages} pages has a text layer (a scan?); run it through OCR first, or set \
                  `extract.options.accept_textless` to keep it without text"
             );
             return Err(StageError::permanent("no_text", message));
