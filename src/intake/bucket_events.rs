@@ -1,16 +1,17 @@
-//! Messages that say what became of a bucket's objects, as S3 sends them to queues.
+//! Parses S3 event messages from queues.
 //!
-//! Two shapes: S3's own notifications (keys form-encoded, several records a message) and EventBridge's (keys as they are, one
-//! a message). Messages come at least once and in any order; `sequencer` says which of two about one key is the later one.
+//! There are two formats: S3 notifications (form-encoded keys, several records per message) and EventBridge events
+//! (plain keys, one per message). Messages are delivered at least once and in any order; `sequencer` orders two
+//! events of the same key.
 
 use serde::Deserialize;
 
-/// What a message came to.
+/// Content of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// S3 tries out whether it may write to the queue.
+    /// Test message by which S3 checks its permission to send.
     Test,
-    /// Objects, in the order of the message; none where it is about something else.
+    /// Events in the order of the message; empty if the message is about something else.
     Objects(Vec<ObjectEvent>),
 }
 
@@ -20,23 +21,23 @@ pub enum Kind {
     Removed,
 }
 
-/// Something became of an object.
+/// Creation or removal of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectEvent {
     pub kind: Kind,
     pub bucket: String,
     pub key: String,
-    /// In bytes; removals have none.
+    /// Size in bytes; removals have none.
     pub size: Option<u64>,
-    /// Without quotes.
+    /// ETag without quotes.
     pub etag: Option<String>,
     pub version_id: Option<String>,
-    /// Hexadecimal; the later of two events about one key has the greater one.
+    /// Hexadecimal sequence number; the later of two events of the same key has the greater one.
     pub sequencer: Option<String>,
 }
 
 impl ObjectEvent {
-    /// To compare two events about one key by: the sequencer, as long as the longest one can be.
+    /// Returns the sequencer, padded to the maximum length, so that two events of the same key can be compared.
     pub fn order(&self) -> Option<String> {
         let sequencer = self.sequencer.as_deref()?.to_ascii_uppercase();
         Some(format!("{sequencer:0>64}"))
@@ -93,13 +94,13 @@ struct TestEvent {
     event: String,
 }
 
-/// Reads a message's body.
+/// Parses the body of a message.
 ///
 /// # Errors
-/// What is wrong with it, without quoting it.
+/// Returns a description of the defect that does not quote the message.
 pub fn parse(body: &str) -> Result<Message, String> {
-    let value: serde_json::Value =
-        serde_json::from_str(body).map_err(|e| format!("it is no JSON (line {}, column {})", e.line(), e.column()))?;
+    let value: serde_json::Value = serde_json::from_str(body)
+        .map_err(|e| format!("the message is not valid JSON (line {}, column {})", e.line(), e.column()))?;
     if value.get("Records").is_some() {
         let notification: Notification = read(value)?;
         let events = notification.records.into_iter().filter_map(|record| {
@@ -123,12 +124,12 @@ pub fn parse(body: &str) -> Result<Message, String> {
     }
     match serde_json::from_value::<TestEvent>(value) {
         Ok(test) if test.event == "s3:TestEvent" => Ok(Message::Test),
-        _ => Err("it is neither a notification of S3 nor of EventBridge".into()),
+        _ => Err("the message is neither an S3 notification nor an EventBridge event".into()),
     }
 }
 
 fn read<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> Result<T, String> {
-    // serde quotes values of wrong types; what it expected instead is enough.
+    // serde quotes values of the wrong type, so only the expectation is reported.
     serde_json::from_value(value).map_err(|e| {
         let text = e.to_string();
         let expected = text.rsplit("expected").next().map(|rest| format!("expected{rest}"));
@@ -152,7 +153,7 @@ fn event(kind: Kind, s3: S3, decode: impl Fn(&str) -> Result<String, String>) ->
     })
 }
 
-/// `a+b%2B` is `a b+`.
+/// Decodes a form-encoded key: `a+b%2B` becomes `a b+`.
 fn form_decoded(key: &str) -> Result<String, String> {
     let mut bytes = Vec::with_capacity(key.len());
     let mut rest = key.bytes();
@@ -162,7 +163,7 @@ fn form_decoded(key: &str) -> Result<String, String> {
             b'%' => {
                 let digit = |b: Option<u8>| char::from(b?).to_digit(16);
                 let pair = digit(rest.next()).zip(digit(rest.next()));
-                let (high, low) = pair.ok_or("a key is not encoded as it should be")?;
+                let (high, low) = pair.ok_or("a key is not correctly form-encoded")?;
                 bytes.push((high * 16 + low) as u8);
             }
             other => bytes.push(other),
@@ -245,7 +246,7 @@ mod tests {
         let test = json!({"Service": "Amazon S3", "Event": "s3:TestEvent", "Time": "x", "Bucket": "papers"});
         assert_eq!(parse(&test.to_string()), Ok(Message::Test));
         for (body, expected) in [
-            ("{", "no JSON"),
+            ("{", "not valid JSON"),
             ("[]", "neither"),
             ("{\"Records\": 7}", "wrong type"),
             ("{\"Records\": [{\"eventName\": \"ObjectCreated:Put\"}]}", "no `s3`"),

@@ -1,4 +1,4 @@
-//! From paths on the command line to files that are to be documents.
+//! Finds the files and objects that become documents, and opens them.
 
 pub mod bucket_events;
 pub mod originals;

@@ -1,7 +1,7 @@
-//! The files that documents are made of: on this machine, or in a bucket.
+//! Opens the original files of documents, on this machine or in a bucket.
 //!
-//! An object is copied to a file without a name first, which is gone when it is closed: parsers are handed open files, and
-//! nothing else than a file can be hashed and read twice.
+//! An object is first copied to an unnamed file, which disappears when it is closed. Parsers receive open files, and
+//! only a file can be hashed and read twice.
 
 use std::fs::File;
 use std::io;
@@ -11,22 +11,23 @@ use docweir_core::error::StageError;
 
 use super::source;
 
-/// Opens documents' files by their sources.
+/// Opens the files of documents by source.
 #[async_trait]
 pub trait Originals: Send + Sync + 'static {
-    /// The file as it is now, at its beginning.
+    /// Opens the current file, positioned at its start.
     ///
     /// # Errors
-    /// Permanent where it is gone ([`GONE`]) or may not be read, transient where it can't be read just now.
+    /// The error is permanent if the file does not exist ([`GONE`]) or access is denied, and transient if the file
+    /// cannot be read at the moment.
     async fn open(&self, source: &str) -> Result<Original, StageError>;
 
-    /// An object as it is now, unread; `None` where there is none.
+    /// Returns the current properties of an object without reading it, or `None` if it does not exist.
     async fn look(&self, source: &str) -> Result<Option<Listed>, StageError> {
         Err(without_aws(source))
     }
 
-    /// Objects at a URI of a bucket, in order, after a source: the one with that key, or those below it where it ends
-    /// with a slash. Empty after the last.
+    /// Returns one page of the objects at a bucket URI, in order, after the source `after`. A URI that ends with a
+    /// slash names all objects below it; any other URI names one object. The page after the last one is empty.
     async fn list(&self, uri: &str, after: Option<&str>) -> Result<Vec<Listed>, StageError> {
         let _ = after;
         Err(without_aws(uri))
@@ -34,52 +35,52 @@ pub trait Originals: Send + Sync + 'static {
 }
 
 fn without_aws(uri: &str) -> StageError {
-    let text = format!("can't look at {uri}: this docweir was built without AWS (`--features aws`)");
+    let text = format!("cannot read {uri}: this docweir was built without AWS (`--features aws`)");
     StageError::permanent("unknown_source", text)
 }
 
-/// The code of the error that there is nothing at a source any more.
+/// Error code for a source that no longer exists.
 pub const GONE: &str = "source_gone";
 
-/// An open file.
+/// Open file of a document.
 pub struct Original {
     pub file: File,
-    /// Of an object: the mark of the state that was read.
+    /// Tag of the object's state that was read; `None` for local files.
     pub tag: Option<String>,
 }
 
-/// An object that may become a document.
+/// Object that may become a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     pub source: String,
     pub bytes: u64,
-    /// A mark of its state: other content, another mark. The same content may have several.
+    /// Tag of the object's state. Different content has different tags; the same content may have several.
     pub tag: String,
 }
 
-/// What the quarantine keeps, in whatever bucket: it never becomes a document.
+/// Returns whether a key belongs to the quarantine, in any bucket. Such objects never become documents.
 pub fn is_quarantined(key: &str) -> bool {
     key.starts_with("input/_quarantine/") || key.contains("/input/_quarantine/")
 }
 
-/// Files of this machine.
+/// Opens files of this machine.
 pub struct LocalOriginals;
 
 #[async_trait]
 impl Originals for LocalOriginals {
     async fn open(&self, source: &str) -> Result<Original, StageError> {
         let path = source::to_path(source)
-            .ok_or_else(|| StageError::permanent("unknown_source", format!("{source} is no local file")))?;
+            .ok_or_else(|| StageError::permanent("unknown_source", format!("{source} is not a local file")))?;
         let opened = tokio::task::spawn_blocking(move || source::open_regular(&path)).await;
         let opened = opened.map_err(|_| StageError::crash("unreadable", "opening the file was interrupted"))?;
         let file = opened.map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => {
-                StageError::permanent(GONE, "the file is no longer there; `ingest --prune` removes it")
+                StageError::permanent(GONE, "the file no longer exists; `ingest --prune` deletes its document")
             }
             io::ErrorKind::PermissionDenied => {
-                StageError::permanent("permission_denied", "the file may not be read; check its permissions")
+                StageError::permanent("permission_denied", "no permission to read the file; check its permissions")
             }
-            _ => StageError::transient("unreadable", format!("the file can't be opened: {e}")),
+            _ => StageError::transient("unreadable", format!("cannot open the file: {e}")),
         })?;
         Ok(Original { file, tag: None })
     }

@@ -1,7 +1,7 @@
-//! A document's source as a URI: `file:///papers/a%20b.pdf`.
+//! Converts between paths and source URIs: `file:///papers/a%20b.pdf`.
 //!
-//! Any path has one, whatever its bytes: what is not an unreserved character is percent-encoded, so that a name that
-//! is not UTF-8 survives the control store, JSON and the terminal, and comes back as the same bytes.
+//! Every path has a URI, whatever its bytes: all bytes other than unreserved characters are percent-encoded. A name
+//! that is not UTF-8 therefore passes unchanged through the control store, JSON and the terminal.
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -14,7 +14,7 @@ use docweir_core::member::split_member;
 
 const SCHEME: &str = "file://";
 
-/// The URI of an absolute path.
+/// Returns the URI of an absolute path.
 pub fn of_path(path: &Path) -> String {
     let mut uri = String::from(SCHEME);
     for &byte in path.as_os_str().as_bytes() {
@@ -28,17 +28,18 @@ pub fn of_path(path: &Path) -> String {
     uri
 }
 
-/// Opens a file for reading, and nothing else: a pipe would wait for its writer for ever, a device may have no end.
+/// Opens a regular file for reading. Other kinds are refused: a pipe would block until it has a writer, and a device
+/// may have no end.
 pub fn open_regular(path: &Path) -> std::io::Result<File> {
     let mut options = File::options();
     let file = options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32).open(path)?;
     if file.metadata()?.is_file() {
         return Ok(file);
     }
-    Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no regular file"))
+    Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file"))
 }
 
-/// The prefix that the URIs of all files under a folder share.
+/// Returns the prefix that the URIs of all files under a folder share.
 pub fn of_folder(path: &Path) -> String {
     let mut uri = of_path(path);
     if !uri.ends_with('/') {
@@ -47,8 +48,8 @@ pub fn of_folder(path: &Path) -> String {
     uri
 }
 
-/// Returns the path of a `file://` URI; `None` for other schemes, broken encodings, and members of files: [`of_path`]
-/// encodes a `#` in a file's name, so that one in a URI always begins a member (`docweir_core::member`).
+/// Returns the path of a `file://` URI, or `None` for other schemes, invalid encodings, and members of files.
+/// [`of_path`] encodes a `#` in file names, so a `#` in a URI always starts a member (`docweir_core::member`).
 pub fn to_path(uri: &str) -> Option<PathBuf> {
     if uri.contains('#') {
         return None;
@@ -67,13 +68,13 @@ pub fn to_path(uri: &str) -> Option<PathBuf> {
     Some(PathBuf::from(OsString::from_vec(bytes)))
 }
 
-/// Bucket and key of an `s3://` URI, in which keys stand as they are.
+/// Returns the bucket and key of an `s3://` URI. Keys are not encoded.
 pub fn to_object(uri: &str) -> Option<(&str, &str)> {
     let (bucket, key) = uri.strip_prefix("s3://")?.split_once('/')?;
     (!bucket.is_empty() && !key.is_empty()).then_some((bucket, key))
 }
 
-/// Returns the last part of a source's path: the name of the file, or of the member, as far as it is text.
+/// Returns the last part of a source's path: the name of the file or of the member, if it has one.
 pub fn file_name(uri: &str) -> Option<String> {
     if let Some((_, member)) = split_member(uri) {
         return member.rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned);
@@ -84,8 +85,8 @@ pub fn file_name(uri: &str) -> Option<String> {
     }
 }
 
-/// Returns a source as people read it: the path relative to `here` where it lies below, without the scheme, a member
-/// after the document that contains it, unprintable bytes replaced.
+/// Returns a source in readable form: the path without scheme, relative to `here` if it is below. A member follows
+/// the document that contains it. Control characters are replaced.
 pub fn display(uri: &str, here: &Path) -> String {
     if let Some((container, member)) = split_member(uri) {
         return format!("{} > {}", display(container, here), member.replace(char::is_control, "\u{fffd}"));
@@ -96,14 +97,14 @@ pub fn display(uri: &str, here: &Path) -> String {
     }
 }
 
-/// Returns an absolute path, as intake resolves paths where the file is there, else by the text alone. A relative path is
-/// taken from `here`.
+/// Returns an absolute path, resolved as in the intake if the file exists, otherwise from the text alone. A relative
+/// path is resolved against `here`.
 pub fn absolute(path: &Path, here: &Path) -> PathBuf {
     let joined = here.join(path);
     if let Ok(resolved) = std::fs::canonicalize(&joined) {
         return resolved;
     }
-    // The file is gone; its folder may be there, and be reached through a link.
+    // The file does not exist, but its folder may exist behind a link.
     let parent = joined.parent().and_then(|p| std::fs::canonicalize(p).ok());
     if let (Some(parent), Some(name)) = (parent, joined.file_name()) {
         return parent.join(name);

@@ -1,8 +1,7 @@
-//! Which files under the given paths are taken in.
+//! Selects the files under the given paths that are ingested.
 //!
-//! A file that is named is always taken: its content decides what it is. Of a folder, the files with a known
-//! extension (or an `--include` match) are taken; hidden entries, state folders and symbolic links that lead out of
-//! the folder are left alone.
+//! A named file is always ingested; its content determines its type. From a folder, files with a known extension or
+//! an `--include` match are ingested. Hidden entries, state folders and symbolic links are skipped.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -15,25 +14,28 @@ use docweir_stores::state::is_state_folder;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IntakeOptions {
-    /// Extensions taken from folders, without the dot, any case.
+    /// File extensions that are ingested from folders, without the dot, in any case.
     pub extensions: Vec<String>,
-    /// Further files taken from folders: globs against the path below the folder.
+    /// Globs for further files to ingest from folders. They are matched against the path below the folder.
     pub include: Vec<String>,
-    /// Files and folders left alone: globs against the path below the folder. Wins over `include`.
+    /// Globs for files and folders to skip. They are matched against the path below the folder and win over
+    /// `include`.
     pub exclude: Vec<String>,
-    /// Size above which a file is refused, in bytes.
+    /// Maximum size of a file, in bytes. Larger files are refused.
     pub max_file_bytes: u64,
-    /// Files registered in one durable write.
+    /// Maximum number of files registered in one durable write. A larger number saves writes but delays the first files.
     pub register_batch: usize,
-    /// Longest time that a file waits for others to be registered with it, in milliseconds.
+    /// Maximum time that a file waits for others to be registered with it, in milliseconds. A longer wait saves
+    /// writes but delays the first documents.
     pub register_wait_milliseconds: u64,
-    /// Times that a file may change between its registration and its reading, in one run.
+    /// Maximum number of times that a file may change between its registration and its reading, in one run.
     pub max_changes: u32,
-    /// Documents claimed at once.
+    /// Number of documents claimed in one call. A larger number saves calls but leaves fewer documents for other
+    /// processes.
     pub claim_batch: usize,
-    /// How often the control store is looked at for resets and deletions made by others, in seconds.
+    /// Interval at which the control store is polled for resets and deletions made by other processes, in seconds.
     pub poll_seconds: u64,
-    /// Files hashed at the same time.
+    /// Number of files hashed at the same time.
     pub hashers: usize,
 }
 
@@ -59,7 +61,7 @@ impl IntakeOptions {
         let mut found = Vec::new();
         for (field, globs) in [("include", &self.include), ("exclude", &self.exclude)] {
             if let Err(e) = glob_set(globs) {
-                found.push((field, format!("holds a glob that can't be read: {e}")));
+                found.push((field, format!("contains an invalid glob: {e}")));
             }
         }
         let mut range = |field, value: u64, low: u64, high: u64| {
@@ -78,16 +80,16 @@ impl IntakeOptions {
     }
 }
 
-/// What the walk came upon.
+/// Result of one step of the walk.
 #[derive(Debug, PartialEq)]
 pub enum WalkEntry {
-    /// An absolute path to a regular file.
+    /// Absolute path of a regular file.
     File(PathBuf),
-    /// Something that should have been looked at and could not be.
+    /// Path that could not be read, with the reason.
     Unreadable { path: PathBuf, reason: String },
 }
 
-/// Files under the given paths, one at a time, folder by folder in order of name.
+/// Iterates over the files under the given paths, folder by folder in order of name.
 pub struct Walk {
     extensions: Vec<String>,
     include: GlobSet,
@@ -97,26 +99,26 @@ pub struct Walk {
 
 enum Entry {
     Named(PathBuf),
-    /// The walk of one folder and the folder itself, resolved.
+    /// Walk of one folder, with the resolved path of the folder.
     Folder {
         root: PathBuf,
         entries: Box<walkdir::IntoIter>,
     },
 }
 
-/// A path on the command line that is not there, or a glob that can't be read.
+/// Reports a path on the command line that does not exist or cannot be read, or an invalid glob.
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
     #[error("no such file or folder: {}", .0.display())]
     Missing(PathBuf),
-    #[error("can't look at {}: {reason}", .path.display())]
+    #[error("cannot read {}: {reason}", .path.display())]
     Unreadable { path: PathBuf, reason: std::io::Error },
-    #[error("can't read the glob: {0}")]
+    #[error("invalid glob: {0}")]
     Glob(globset::Error),
 }
 
 impl Walk {
-    /// Fails at once when a named path is not there, before any work is begun.
+    /// Creates the walk. Fails at once if a named path does not exist, before any work starts.
     pub fn new(paths: &[PathBuf], options: &IntakeOptions) -> Result<Self, WalkError> {
         let mut waiting = VecDeque::new();
         for path in paths {
@@ -178,8 +180,8 @@ impl Iterator for Walk {
                 continue;
             }
             if step.path_is_symlink() {
-                // A link inside the folder to a file inside the folder would take that file in twice; one that leads
-                // out is none of the folder's business; a link to nothing is nothing.
+                // A link to a file inside the folder would ingest that file twice; a link that leads out of the
+                // folder is outside its scope.
                 continue;
             }
             if step.file_type().is_file() {
@@ -193,7 +195,7 @@ fn is_hidden(entry: &walkdir::DirEntry) -> bool {
     entry.file_name().to_string_lossy().starts_with('.')
 }
 
-/// Absolute, with links and `..` resolved, so that one file has one source whatever way it is named.
+/// Returns the absolute path with links and `..` resolved, so that a file has the same source however it is named.
 pub fn resolve(path: &Path) -> Result<PathBuf, WalkError> {
     std::fs::canonicalize(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => WalkError::Missing(path.to_owned()),
@@ -204,7 +206,7 @@ pub fn resolve(path: &Path) -> Result<PathBuf, WalkError> {
 fn glob_set(globs: &[String]) -> Result<GlobSet, globset::Error> {
     let mut set = GlobSetBuilder::new();
     for glob in globs {
-        // `*.log` is meant for any depth, as in every other tool; `drafts/*` for that folder.
+        // `*.log` matches at any depth, as in other tools; `drafts/*` matches in that folder only.
         let anywhere = if glob.contains('/') { glob.clone() } else { format!("**/{glob}") };
         set.add(GlobBuilder::new(&anywhere).literal_separator(true).build()?);
     }

@@ -117,7 +117,7 @@ fn a_pipe_and_a_device_are_no_documents_and_hold_nothing_up() {
     ran.code(3);
     let unreadable: Vec<_> = ran.json().into_iter().filter(|e| e["event"] == "unreadable").collect();
     assert_eq!(unreadable.len(), 2, "{unreadable:?}");
-    assert!(unreadable.iter().all(|e| e["reason"] == "it is no regular file"), "{unreadable:?}");
+    assert!(unreadable.iter().all(|e| e["reason"] == "not a regular file"), "{unreadable:?}");
 }
 
 #[test]
