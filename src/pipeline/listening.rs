@@ -1,4 +1,4 @@
-//! The part of a run that is about queues: what is taken in from them, and who is told of new vector files.
+//! Connects a run to message queues: receives events from them and sends notifications about new vector files.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,7 +12,8 @@ use crate::pipeline::RunError;
 use crate::pipeline::pages::AbortOnDrop;
 use crate::pipeline::tree::Tree;
 
-/// Those that the run needs, found. Only a service takes anything in from them; any run tells others of what it adds.
+/// Opens the queues that the run needs. Only a service receives messages; any run may send notifications about new
+/// files.
 pub async fn queues(engine: &Engine, serves: bool) -> Result<Queues, RunError> {
     let options = &engine.config.settings.queues;
     let tells = engine.is_shared() && !options.skip_notification;
@@ -20,16 +21,17 @@ pub async fn queues(engine: &Engine, serves: bool) -> Result<Queues, RunError> {
     let compaction = options.compaction.as_str();
     let wanted = (if serves { intake } else { "" }, if serves || tells { compaction } else { "" });
     match engine.queues(wanted.0, wanted.1).await {
-        // Whoever merges looks by itself as well.
+        // Compacting processes also poll by themselves.
         Err(error) if !serves => {
-            tracing::warn!(%error, "nobody is told of new vector files");
+            tracing::warn!(%error, "compaction queue not opened; no notifications about new vector files");
             Ok(Queues::default())
         }
         found => found.map_err(|e| RunError::system("queues", e)),
     }
 }
 
-/// From now on whoever merges is told of new files, where there are others who may. To be held while the run lasts.
+/// Starts to notify compacting processes about new files, if the index is shared. Keep the returned value while the
+/// run lasts.
 pub fn tell(engine: &Engine, queues: &Queues) -> Option<AbortOnDrop> {
     let skip = engine.config.settings.queues.skip_notification;
     let queue = queues.compaction.clone().filter(|_| engine.is_shared() && !skip)?;
@@ -38,7 +40,7 @@ pub fn tell(engine: &Engine, queues: &Queues) -> Option<AbortOnDrop> {
     Some(AbortOnDrop::of(sending))
 }
 
-/// Takes in what comes by queues.
+/// Starts the consumers of the queues.
 pub fn start(engine: &Engine, tree: &mut Tree, intake: &Intake, queues: Queues) {
     let settings = &engine.config.settings;
     let options = &settings.queues;
@@ -66,7 +68,7 @@ pub fn start(engine: &Engine, tree: &mut Tree, intake: &Intake, queues: Queues) 
             own: (settings.state.collection.clone(), tree.upkeep.clone()),
             others: RefCell::default(),
         });
-        // One merge after the other: they share memory and disk.
+        // Only one merge runs at a time, because merges share memory and disk.
         let reading = Reading { name: "merge requests", queue, handler, at_once: 1, room: None };
         tree.consumers.start(reading, options, &settings.restart, &tree.root);
     }

@@ -1,4 +1,4 @@
-//! A run of the whole pipeline: starts the tree, watches over it, and takes it down again.
+//! Runs the whole pipeline: starts the supervision tree, watches it and stops it.
 
 mod listening;
 mod pages;
@@ -42,51 +42,51 @@ use paid::PaidWork;
 pub use reconcile::carry_out_deletions;
 use tree::{Asked, Tree};
 
-/// What one `ingest` is to do.
+/// Describes the work of one run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IngestRequest {
     pub paths: Vec<PathBuf>,
-    /// URIs of objects in buckets, and of prefixes.
+    /// URIs of objects and of prefixes in buckets.
     pub objects: Vec<String>,
-    /// Go on until a signal comes: whatever is registered by others is done.
+    /// If true, the run processes registered documents until a signal arrives.
     pub serves: bool,
     pub include: Vec<String>,
     pub exclude: Vec<String>,
     pub prune: bool,
-    /// Files of records, instead of documents.
+    /// Files or tables of records to ingest instead of documents.
     pub records: Option<RecordsRequest>,
-    /// Stay until every batch has ended.
+    /// If true, the run waits until every batch has ended.
     pub wait: bool,
-    /// Make no new batches: only look at those that are open.
+    /// If true, the run creates no new batches and only polls open ones.
     pub polls_only: bool,
 }
 
-/// Who watches a run.
+/// Selects how a run is monitored.
 #[derive(Default)]
 pub struct Watching {
-    /// Where its pages are served, if they are.
+    /// Address of the HTTP pages, if they are served.
     pub address: Option<SocketAddr>,
-    /// Publishes its figures, if they are.
+    /// Publisher of the metrics, if they are published.
     pub publisher: Option<Arc<Publisher>>,
 }
 
-/// How a run came to its end.
+/// Outcome of a run without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// Everything that could be done is done.
+    /// All possible work is done.
     Finished,
-    /// A signal asked for an end; what was running was finished, the rest goes on in the next run.
+    /// A signal stopped the run. Running stages were finished; the next run continues the rest.
     Interrupted(i32),
 }
 
-/// What documents are done with, beside the machine.
+/// Models that process documents.
 #[derive(Clone)]
 pub struct Services {
     pub embedder: Arc<dyn Embedder>,
     pub enricher: Arc<dyn Enricher>,
 }
 
-/// Why a run could not begin or go on.
+/// Describes why a run could not start or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error(transparent)]
@@ -94,7 +94,7 @@ pub enum RunError {
     /// The index holds vectors of another model.
     #[error("{0}")]
     Model(StageError),
-    #[error("can't listen on {address}: {error}")]
+    #[error("cannot listen on {address}: {error}")]
     Listen { address: SocketAddr, error: std::io::Error },
     #[error("{0}")]
     System(#[from] SystemFailure),
@@ -106,8 +106,10 @@ impl RunError {
     }
 }
 
-/// Takes the files in and brings every unfinished document through, those of earlier runs too. The caller holds the
-/// state folder's lock and is on a local set. `owner` names this run in leases and in the ledger.
+/// Ingests the files and processes every unfinished document, including those of earlier runs.
+///
+/// The caller holds the lock of the state folder and runs on a local task set. `owner` names this run in leases and
+/// in the ledger.
 pub async fn ingest(
     engine: &Engine,
     owner: &str,
@@ -143,7 +145,7 @@ pub async fn ingest(
     reconcile::wake_documents_of_other_models(engine, embedder.identity()).await?;
     reconcile::sweep(engine, &vectors).await?;
 
-    // Before the pools: their metrics go to the recorder that is there when they start.
+    // Install the recorder before the pools start, because they use the recorder that exists then.
     let recorder = recorder::install(listener.is_some(), publisher.as_ref().map(|p| p.figures()));
     let known = reconcile::has_batches(engine).await?;
     let asked = Asked { records: request.records.is_some(), wait: request.wait, polls_only: request.polls_only, known };
@@ -155,8 +157,8 @@ pub async fn ingest(
         let bound = batches.bind(&collection, embedder.identity()).await.map_err(|e| broken(&e))?;
         if bound != *embedder.identity() {
             let text = format!(
-                "records of `{collection}` are embedded by {} ({} dimensions) and the configuration asks for {} ({}): set it \
-                 back, or choose another `--collection` or `--state` folder",
+                "records of `{collection}` are embedded by {} ({} dimensions), but the configuration selects {} ({}): \
+                 restore the configuration, or choose another `--collection` or `--state` folder",
                 bound.id,
                 bound.dimension,
                 embedder.identity().id,
@@ -222,15 +224,15 @@ pub async fn ingest(
         let totals = publisher.flush().await;
         if totals.lost + totals.in_doubt > 0 {
             let text = format!(
-                "of this run's figures for CloudWatch {} were published, {} were not, and of {} nobody knows",
+                "CloudWatch metrics of this run: {} published, {} lost, {} unknown",
                 totals.sent, totals.lost, totals.in_doubt
             );
             events.emit(Event::Notice { text });
         }
     }
-    // Figures that are put off are no reason to fail.
+    // A failed write of daily metrics does not fail the run.
     if let Err(error) = engine.control.flush().await {
-        tracing::warn!(%error, "daily metrics were not written");
+        tracing::warn!(%error, "daily metrics not written");
     }
     outcome
 }
@@ -255,7 +257,7 @@ fn records_intake(
 ) -> RecordsIntake {
     let settings = &engine.config.settings;
     let batch_progress = paid.batch_progress.clone();
-    // A request of a batch holds one text; live calls embed a longer one in parts.
+    // A request in a batch holds one text; live calls split a longer text into parts.
     let one_request = settings.embed.mode != EmbedMode::Live || !embedder.splits_long_texts();
     RecordsIntake {
         batches: paid.batches.clone(),
@@ -267,8 +269,7 @@ fn records_intake(
     }
 }
 
-/// Looks into tables until the run ends. One that can't be used at the start is a mistake; one that can't be later is
-/// tried again.
+/// Polls tables until the run ends. An error before the first success ends the run; later errors are retried.
 async fn look_again_and_again(request: &RecordsRequest, tables: &TableIntake) -> Result<(), StageError> {
     let pause = Duration::from_secs_f64(tables.options.poll_seconds);
     let mut has_looked = false;
@@ -276,19 +277,19 @@ async fn look_again_and_again(request: &RecordsRequest, tables: &TableIntake) ->
         match tables.run(request, Some(tables.options.max_waiting)).await {
             Ok(()) => has_looked = true,
             Err(error) if error.class == ErrorClass::System && !has_looked => return Err(error),
-            Err(error) => tracing::warn!(%error, "can't look into a table of records just now"),
+            Err(error) => tracing::warn!(%error, "table of records not read; retrying"),
         }
         tokio::time::sleep(pause).await;
     }
 }
 
-/// What the given paths name as folders, resolved.
+/// Returns the resolved paths that are folders.
 fn folders(paths: &[PathBuf]) -> Result<Vec<PathBuf>, WalkError> {
     let resolved: Vec<PathBuf> = paths.iter().map(|p| resolve(p)).collect::<Result<_, _>>()?;
     Ok(resolved.into_iter().filter(|p| p.is_dir()).collect())
 }
 
-/// Returns what the outcome code of all stages shares, over this engine's stores.
+/// Returns the context that all stages share, on the stores of this engine.
 pub fn context(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>) -> StageContext {
     let settings = &engine.config.settings;
     let fence = engine.is_shared().then(|| Fence {
@@ -302,7 +303,7 @@ pub fn context(engine: &Engine, model: ModelIdentity, events: Arc<dyn EventSink>
         control: engine.control.clone(),
         artefacts: Artefacts::new(engine.objects.clone(), settings.chunk.options.clone(), model).fenced(fence),
         quarantine: engine.quarantine_store(),
-        // One that can't be opened is said by whoever needs it more.
+        // A failure to open is reported by the code that requires the batches.
         batches: engine.has_ledger().then(|| engine.batches().ok()).flatten().map(|batches| batches as _),
         events,
         claims: Arc::default(),

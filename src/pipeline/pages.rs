@@ -1,4 +1,4 @@
-//! The pages that a run serves: metrics and the supervision tree.
+//! Serves the pages of a run: metrics and the supervision tree.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::http;
 use crate::messages::progress::ProviderRow;
 use crate::supervisors::RootHandle;
 
-/// How often the recorder puts its samples together.
+/// Interval at which the recorder aggregates its samples.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Serves the pages until the handle drops.
+/// Serves the pages until the returned handle is dropped.
 pub fn serve(
     listener: tokio::net::TcpListener,
     recorder: Option<PrometheusHandle>,
@@ -26,7 +26,7 @@ pub fn serve(
 ) -> AbortOnDrop {
     let root = root.clone();
     let kept_up = recorder.clone();
-    // Without it, what nobody fetches is kept for ever.
+    // Without upkeep, samples that are not fetched accumulate.
     let upkeep = async move {
         loop {
             tokio::time::sleep(UPKEEP).await;
@@ -52,7 +52,7 @@ pub fn serve(
     })
 }
 
-/// The tree, and who waits for the provider.
+/// Page with the supervision tree and the state of the provider.
 #[derive(Serialize)]
 struct Supervision<T> {
     #[serde(flatten)]

@@ -1,4 +1,4 @@
-//! The part of a run that is about batches and records: which services it needs, and what embeds its documents.
+//! Starts the services for batches and records, and selects the embedder of documents.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,24 +23,24 @@ use crate::pipeline::RunError;
 use crate::supervisors::RootHandle;
 use crate::supervisors::service::{Running, start_service};
 
-/// Hours within which a provider promises a batch's results.
+/// Time within which a provider promises the results of a batch, in hours.
 const WINDOW_HOURS: f64 = 24.0;
 
-/// What runs beside the pools.
+/// Holds the services that run in addition to the pools.
 pub struct PaidWork {
     pub batch_progress: Arc<BatchProgress>,
     pub batches: Arc<dyn Batches>,
     pub collections: Rc<Collections>,
-    /// What documents are embedded by.
+    /// Embedder of documents.
     pub embedder: Arc<dyn Embedder>,
-    /// A document's texts are asked for in one go: it waits once, for all of them.
+    /// If true, all texts of a document are requested at once, so the document waits only once.
     pub at_once: bool,
-    /// What embeds records at once, or who looks after batches.
+    /// Recorder, or leader for batches; the run waits for its end.
     ending: Running,
     _running: Vec<Running>,
 }
 
-/// What a run brings along.
+/// Holds the arguments of [`PaidWork::start`].
 pub struct Beginning<'a> {
     pub engine: &'a Engine,
     pub owner: &'a str,
@@ -49,18 +49,18 @@ pub struct Beginning<'a> {
     pub events: Arc<dyn EventSink>,
     pub wake: Arc<Notify>,
     pub intake_finished: Arc<AtomicBool>,
-    /// Records are taken in.
+    /// True if the run ingests records.
     pub records: bool,
-    /// Stay until every batch has ended.
+    /// If true, the run waits until every batch has ended.
     pub wait: bool,
-    /// Make no new batches.
+    /// If true, the run creates no new batches.
     pub polls_only: bool,
-    /// There are batches or items already.
+    /// True if batches or items exist already.
     pub known: bool,
 }
 
 impl PaidWork {
-    /// `None` where there is neither a batch nor a record, nor will be.
+    /// Starts the services. Returns `None` if there are no batches or records and none will be created.
     pub fn start(beginning: Beginning<'_>, root: &RootHandle) -> Result<Option<Self>, RunError> {
         let Beginning {
             engine,
@@ -106,7 +106,7 @@ impl PaidWork {
             let tell = Arc::new(move |text| told.emit(Event::Notice { text }));
             let payer = Payer { run: owner.to_owned(), stage: "embedding", tell };
             let account = engine.account(payer).map_err(|e| broken(&e))?;
-            let account = account.ok_or_else(|| broken(&"nobody pays for batches"))?;
+            let account = account.ok_or_else(|| broken(&"no account for batches"))?;
             let asked = batch_progress.clone();
             documents = Arc::new(BatchedEmbedder::new(
                 embedder.clone(),
@@ -161,7 +161,7 @@ impl PaidWork {
                 let leader = Rc::new(BatchLeader {
                     register,
                     holder: owner.to_owned(),
-                    // A call of the provider has to fit into what is left of it.
+                    // The lease must cover a call to the provider.
                     lease: Duration::from_secs(settings.lease.seconds).max(call * 3),
                     batches: batches.clone(),
                     batch_progress: batch_progress.clone(),
@@ -182,7 +182,7 @@ impl PaidWork {
         Ok(Some(Self { batch_progress, batches, collections, embedder: documents, at_once, ending, _running: running }))
     }
 
-    /// Lets the calls that are paid come to their end, and begins no more.
+    /// Finishes the paid calls and starts no new ones.
     pub async fn finish(&mut self) {
         self.batch_progress.stop();
         self.ending.ended().await;

@@ -1,4 +1,5 @@
-//! What has to be brought in line with the vector store's manifest before, or without, a run.
+//! Reconciles the control store, the ledger and the quarantine with the vector store's manifest, before a run or
+//! without one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +25,11 @@ use crate::engine::Engine;
 use crate::messages::event::{Event, EventSink};
 use crate::pipeline::{RunError, context};
 
-/// Records looked at together.
+/// Number of records per page.
 const PAGE: usize = 500;
 
-/// Fulfils the requests for deletion that wait in the control store, and nothing else: no model is needed. The caller
-/// holds the state folder's lock.
+/// Carries out the pending deletion requests of the control store. No model is needed. The caller holds the lock of
+/// the state folder.
 pub async fn carry_out_deletions(engine: &Engine) -> Result<u64, RunError> {
     let system = |e: StageError| RunError::system("delete", e);
     let target = engine.target().map_err(|e| RunError::system("vectors", e))?;
@@ -62,15 +63,15 @@ pub async fn carry_out_deletions(engine: &Engine) -> Result<u64, RunError> {
     }
 }
 
-/// Where nothing was ever loaded, nothing is compared with it.
+/// Returns a placeholder for an empty index, which has no model to compare with.
 fn unknown_model() -> ModelIdentity {
     ModelIdentity { id: "none".into(), weights: String::new(), dimension: 0, metric: Metric::Cosine }
 }
 
-/// Ends the claims of processes that are gone, and completes what they had made visible but not yet said so.
+/// Ends the claims of dead processes, and completes documents that they loaded but did not mark as loaded.
 pub async fn take_over(engine: &Engine, owner: &str, target: &dyn Target) -> Result<(), RunError> {
-    // Nobody knows who is gone: their leases run out, and who claims their documents then loads them again, which is seen
-    // once.
+    // In a shared index it is unknown which processes are dead. Their leases expire, and the next claimant loads the
+    // documents again, which has no visible effect.
     if engine.is_shared() {
         return Ok(());
     }
@@ -101,7 +102,7 @@ pub async fn take_over(engine: &Engine, owner: &str, target: &dyn Target) -> Res
     }
 }
 
-/// What calls of runs that died were to cost is in doubt; and what waited for money may ask for it again.
+/// Marks the reserved costs of dead runs as in doubt, and resumes documents that wait for the budget.
 pub async fn reconcile_ledger(engine: &Engine, owner: &str) -> Result<(), RunError> {
     let control_store = &engine.control;
     let resumed = retry_while_busy(&engine.config.settings.retry, || control_store.resume(Some(BUDGET_SPENT))).await;
@@ -113,10 +114,7 @@ pub async fn reconcile_ledger(engine: &Engine, owner: &str) -> Result<(), RunErr
     let broken = |e: PaidError| RunError::system("ledger", e);
     let doubted = ledger.doubt_others(owner).await.map_err(broken)?;
     if doubted > 0 {
-        tracing::warn!(
-            calls = doubted,
-            "a run ended while calls were under way: nobody knows whether they were charged"
-        );
+        tracing::warn!(calls = doubted, "an earlier run ended during calls; unknown whether they were charged");
     }
     let kept = Duration::from_secs(u64::from(engine.config.settings.budget.entry_days) * 86_400);
     let oldest = timestamp(engine.clock.now() - i64::try_from(kept.as_micros()).unwrap_or(i64::MAX));
@@ -124,20 +122,20 @@ pub async fn reconcile_ledger(engine: &Engine, owner: &str) -> Result<(), RunErr
     Ok(())
 }
 
-/// Whether there is a batch or an item that a run has to look after.
+/// Returns whether there is a batch or an item that a run must process.
 pub async fn has_batches(engine: &Engine) -> Result<bool, RunError> {
     if !engine.has_ledger() || !engine.is_shared() {
         return Ok(engine.has_ledger());
     }
-    // The tables are there in any case: whether there is anything in them is asked.
+    // The shared tables always exist, so their content is read.
     let broken = |e: &dyn std::fmt::Display| RunError::system("batches", e);
     let batches = engine.batches().map_err(|e| broken(&e))?;
     let used = !batches.collections().await.map_err(|e| broken(&e))?.is_empty();
     Ok(used || !batches.list(1).await.map_err(|e| broken(&e))?.is_empty())
 }
 
-/// Documents that wait for texts of another model than the one that is configured now, or where nobody takes batches any
-/// more: nothing would ever come for them. They go on with the model that there is.
+/// Resumes documents that wait for texts of another model, or for batches that are no longer used. Their results
+/// would never arrive; they continue with the configured model.
 pub async fn wake_documents_of_other_models(engine: &Engine, model: &ModelIdentity) -> Result<(), RunError> {
     if !engine.has_ledger() {
         return Ok(());
@@ -161,7 +159,7 @@ pub async fn wake_documents_of_other_models(engine: &Engine, model: &ModelIdenti
     }
 }
 
-/// Whether no document was ever made visible. Asked only where there is no manifest: a few records, as a rule.
+/// Returns whether no document was ever loaded. Called only without a manifest, when there are usually few records.
 async fn never_committed(engine: &Engine) -> Result<bool, RunError> {
     let mut after = None;
     loop {
@@ -176,7 +174,7 @@ async fn never_committed(engine: &Engine) -> Result<bool, RunError> {
     }
 }
 
-/// A page of records, waiting for a store that is busy.
+/// Returns a page of records; waits while the store is busy.
 async fn records(
     engine: &Engine,
     filter: &RecordFilter,
@@ -186,27 +184,28 @@ async fn records(
     page.map_err(|e| RunError::system("control", control(e)))
 }
 
-/// Takes away what a process left that died at the wrong moment: things in the quarantine that no record speaks of,
-/// vector files that no manifest names.
+/// Deletes leftovers of a crashed process: quarantine objects without a record, and vector files without a manifest
+/// entry.
 pub async fn sweep(engine: &Engine, vectors: &VectorStore) -> Result<(), RunError> {
-    // What looks left behind may be somebody's at work: a file whose manifest is about to name it.
+    // In a shared index, such a file may belong to a running commit.
     if engine.is_shared() {
         return Ok(());
     }
     let quarantine = engine.quarantine_store();
     let swept = quarantine.sweep(engine.control.as_ref()).await.map_err(|e| RunError::system("quarantine", e))?;
     let broken = |e| RunError::system("vectors", store(&e));
-    // Without a manifest the files are all that is left of a collection, unless there never was one.
+    // Without a manifest, the files may be all that is left of a collection, so they are kept unless nothing was ever
+    // committed.
     if vectors.manifest().await.map_err(broken)?.is_none() && never_committed(engine).await? {
         vectors.begin_if_staged().await.map_err(broken)?;
     }
-    // Whoever else is at work on the collection begins its commit or merge again.
+    // Other processes that work on the collection restart their commit or merge.
     let orphans = match vectors.has_orphans().await.map_err(broken)? {
         true => vectors.collect(Reach::Orphans).await.map_err(broken)?.deleted.len() as u64,
         false => 0,
     };
     if swept + orphans > 0 {
-        tracing::info!(quarantine = swept, vector_files = orphans, "took away what an interrupted run had left");
+        tracing::info!(quarantine = swept, vector_files = orphans, "deleted leftovers of an interrupted run");
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The supervision tree of a run: five pools, the committer, the heartbeat, the dispatcher, and what keeps the vector
-//! files few.
+//! Builds the supervision tree of a run: five pools, the committer, the heartbeat, the dispatcher, and the
+//! maintenance services of the vector files.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -42,23 +42,23 @@ use crate::pipeline::{Ended, RunError, Services, context};
 use crate::supervisors::service::{Inbox, Running, ServiceHandle, start_service};
 use crate::supervisors::{DrainMode, PoolHandle, PoolOptions, RootHandle, Stage, SystemFailure, start_pool};
 
-/// How often the progress, which progress is drawn from, is brought up to date.
+/// Interval at which the shared progress is updated.
 const BOARD: Duration = Duration::from_millis(100);
 
-/// What a run was asked for, beside its documents.
+/// Options of a run other than its documents.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Asked {
-    /// Records are taken in.
+    /// True if the run ingests records.
     pub records: bool,
-    /// Stay until every batch has ended.
+    /// If true, the run waits until every batch has ended.
     pub wait: bool,
-    /// No new batches are made.
+    /// If true, the run creates no new batches.
     pub polls_only: bool,
-    /// There are batches or items already.
+    /// True if batches or items exist already.
     pub known: bool,
 }
 
-/// The running tree.
+/// Running supervision tree.
 pub struct Tree {
     pub root: RootHandle,
     pools: Pools,
@@ -67,15 +67,15 @@ pub struct Tree {
     _keeping_ledger: Option<Running>,
     pub upkeep: Rc<MaintenanceServices>,
     pub keeping: MaintenanceConfig,
-    /// Opens collections of the index, to merge their files.
+    /// Function that opens collections of the index, to merge their files.
     pub open: OpenCollection,
-    /// What takes in from queues.
+    /// Consumers of the message queues.
     pub consumers: Consumers,
-    /// True while there is nothing that waits to be done.
+    /// True while no document waits to be processed.
     pub ready_for_work: watch::Receiver<bool>,
     pub admission: Option<Arc<Admission>>,
     pub paid: Option<PaidWork>,
-    /// Files are merged when a run ends, too.
+    /// If true, due files are also merged when the run ends.
     automatic: bool,
     dispatching: Running,
     pub wake: Arc<Notify>,
@@ -226,7 +226,7 @@ impl Tree {
         })
     }
 
-    /// Runs until everything is done, the system fails or a signal comes.
+    /// Runs until all work is done, the system fails or a signal arrives.
     pub async fn run(
         mut self,
         taking_in: impl Future<Output = Result<(), StageError>>,
@@ -260,7 +260,7 @@ impl Tree {
         self.show(progress).await;
         if interrupted.is_some() {
             let text = format!(
-                "stopping: what is running is finished first, {} s at most; again to stop at once",
+                "stopping after running work finishes, within {} s; repeat the signal to stop at once",
                 stop_timeout.as_secs()
             );
             events.emit(Event::Notice { text });
@@ -275,13 +275,13 @@ impl Tree {
         if !drained {
             self.halt();
         }
-        // Short runs would leave their deltas to pile up: none of them lasts until the compactor looks by itself.
+        // Merge due files now: a short run ends before the compactor's next poll, and deltas would accumulate.
         if interrupted.is_none() && self.automatic {
             tokio::select! {
                 merged = self.merge() => if let Err(error) = merged {
-                    tracing::warn!(%error, "the vector files were not merged; the next run tries again");
+                    tracing::warn!(%error, "vector files not merged; the next run retries");
                 },
-                // Everything is done; a merge that is thrown away loses nothing.
+                // All documents are done; an abandoned merge loses nothing.
                 number = signals.next() => interrupted = Some(number),
                 failure = root.failed() => return Err(self.fail(failure)),
             }
@@ -293,7 +293,7 @@ impl Tree {
         }
     }
 
-    /// Merges what has become due, in every collection that the run wrote to.
+    /// Merges due files in every collection that the run wrote to.
     async fn merge(&self) -> Result<(), StageError> {
         self.upkeep.compact(Mode::Due).await?;
         for name in self.paid.iter().flat_map(|p| p.collections.used()) {
@@ -304,19 +304,19 @@ impl Tree {
         Ok(())
     }
 
-    /// Nothing more comes in, and what is on its way comes to its end or is given back.
+    /// Stops the intake; current work is finished or released.
     async fn drain(&mut self, release: bool) {
         let mut consumers = std::mem::take(&mut self.consumers);
         tokio::join!(consumers.stop(), self.drain_pools(release));
     }
 
-    /// Upstream first, so that nothing new reaches a pool that has been emptied.
+    /// Drains the pools from the first stage to the last, so that no new job reaches a drained pool.
     async fn drain_pools(&mut self, release: bool) {
         self.stop.store(true, Ordering::Release);
         self.wake.notify_one();
         let mode = if release { DrainMode::Release } else { DrainMode::Finish };
         if release {
-            // All at once: what finishes a stage is given back at the next.
+            // All pools drain at once: a job that finishes a stage is released at the next one.
             let all = self.pools.all().map(|(_, pool)| pool.drain(mode));
             futures_util::future::join_all(all).await;
             self.dispatching.ended().await;
@@ -366,7 +366,7 @@ impl Tree {
     }
 }
 
-/// Starts pools with what they all share.
+/// Starts pools with the options that all of them share.
 struct Starter<'a> {
     settings: &'a Settings,
     context: &'a Arc<StageContext>,
@@ -401,7 +401,7 @@ impl Starter<'_> {
     }
 }
 
-/// Where several processes share the ledger, one that dies leaves money set aside.
+/// Starts the reservation sweeper if several processes share the ledger, because a dead process leaves reservations.
 fn start_reservation_sweeper(engine: &Engine, owner: &str, root: &RootHandle) -> Result<Option<Running>, RunError> {
     if !engine.is_shared() {
         return Ok(None);
@@ -435,7 +435,7 @@ fn start_committer(
     let lease = Duration::from_secs(settings.lease.seconds);
     let capacity = options.max_documents;
     let run = move |inbox: Rc<Inbox<Commit>>| {
-        // A new writer for each life: what the last one had begun and not finished is at most an orphan.
+        // Each restart creates a new writer; an unfinished commit of the previous one leaves at most an orphan.
         let mut committer = Committer {
             writer: target.clone().writer(),
             model: model.clone(),
@@ -455,7 +455,7 @@ fn start_committer(
     start_service("committer", capacity, settings.restart.clone(), root, run)
 }
 
-/// SIGINT and SIGTERM.
+/// Receives SIGINT and SIGTERM.
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,

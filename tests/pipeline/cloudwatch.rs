@@ -137,7 +137,7 @@ impl Watched {
 fn figures_in_cloudwatch_are_those_of_the_run() {
     let Some(watched) = Watched::run(|_| Act::Pass) else { return };
     watched.assert_exact();
-    assert!(!watched.ran.out.contains("figures"), "{}", watched.ran.out);
+    assert!(!watched.ran.out.contains("CloudWatch metrics"), "{}", watched.ran.out);
     let listed = watched.ask(&["cloudwatch", "list-metrics", "--namespace", "Docweir"]);
     let ours = |m: &&Value| {
         let dimensions = m["Dimensions"].as_array().unwrap();
@@ -172,6 +172,6 @@ fn figures_stay_exact_when_replies_are_lost_and_calls_refused() {
     assert!(calls >= 3, "{calls} calls are too few to say anything");
     watched.proxy.set(|_| Act::Pass);
     watched.assert_exact();
-    let told = watched.ran.out.lines().find(|line| line.contains("figures for CloudWatch"));
-    assert!(told.is_some_and(|line| line.contains("0 were not, and of")), "{told:?}");
+    let told = watched.ran.out.lines().find(|line| line.contains("CloudWatch metrics of this run"));
+    assert!(told.is_some_and(|line| line.contains(" 0 lost, ")), "{told:?}");
 }
