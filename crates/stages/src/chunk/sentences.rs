@@ -112,7 +112,7 @@ fn trim(text: &str, range: Range<usize>) -> Option<Range<usize>> {
     (start < end).then_some(start..end)
 }
 
-/// Returns whether the boundary between the two is not the end of a sentence.
+/// Returns whether `before` and `after` belong to one sentence, because the full stop between them ends none.
 fn runs_on(before: &str, after: &str) -> bool {
     let Some(stem) = before.strip_suffix('.') else {
         return false;

@@ -135,8 +135,8 @@ pub struct EmbedBatch {
     pub cost_usd: f64,
 }
 
-/// Returns the error that decides for a group of texts, or `None` if none failed. System errors come first, permanent
-/// errors last: a permanently refused text does not decide while a retry may help the others.
+/// Returns the error that stands for a group of texts, or `None` if none failed. System errors come first, permanent
+/// errors last: while a retry may help other texts, a permanently refused text must not fail the group for good.
 pub fn deciding<'r, T: 'r>(results: impl IntoIterator<Item = &'r Result<T, StageError>>) -> Option<StageError> {
     let rank = |error: &&StageError| match error.class {
         ErrorClass::System => 0,

@@ -64,7 +64,7 @@ fn trimmed(text: &str, range: Range<usize>) -> Range<usize> {
     }
 }
 
-/// Returns whether the separators are equal and one of the first two numbers is a month.
+/// Returns whether a numeric date has equal separators and a possible month among its first two numbers.
 fn is_date(text: &str) -> bool {
     let parts: Vec<u32> = text.split(['.', '/']).filter_map(|p| p.parse().ok()).collect();
     let even = text.contains('.') != text.contains('/');

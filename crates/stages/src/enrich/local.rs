@@ -128,8 +128,8 @@ impl LocalEnricher {
         Ok(by_chunk)
     }
 
-    /// Drops matches below the minimum score and makes the rest disjoint. A match to redact covers every byte of the
-    /// matches that were merged into it.
+    /// Drops matches below the minimum score and makes the rest disjoint. Overlapping matches to redact are merged, so
+    /// that every byte of them is covered.
     fn resolved(&self, all: Vec<Match>) -> Vec<Match> {
         // A higher minimum score for reports must not leave personal data in the text, so redaction's own limit is
         // never raised.
