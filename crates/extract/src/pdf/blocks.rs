@@ -35,7 +35,7 @@ pub(super) enum Content {
         lines: Vec<TextLine>,
         bullet: bool,
     },
-    /// A table as rows of cells of words.
+    /// A table: rows of cells, each cell a list of words.
     Table(Vec<Vec<Vec<Placed>>>),
 }
 

@@ -11,7 +11,7 @@ const MAX_CELLS: usize = 5000;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Table {
-    /// Rows of cells of words; every row has the same number of cells.
+    /// Rows of cells, each cell a list of words. Every row has the same number of cells.
     pub rows: Vec<Vec<Vec<Word>>>,
     pub bbox: Box4,
     pub size: f32,
