@@ -1,20 +1,24 @@
-//! Amazon Comprehend beside the rules: entities, key phrases, sentiment, languages and personal data.
+//! Enriches chunks by Amazon Comprehend in addition to the local rules: entities, key phrases, sentiment, languages
+//! and personal data.
 //!
-//! Personal data comes first, over the whole text: what Comprehend finds in it and in the headings is resolved together
-//! with what the rules find, and with redaction on everything after sees the placeholders only, this service included.
-//! Then each passage is told its language, and passages of one language are asked about together. Figures by rule stay,
-//! entities by rule stay where Comprehend found none, and its key phrases stand in the place of ours.
+//! Personal data comes first, over the whole text. Comprehend's matches in the text and in the headings are resolved
+//! together with those of the rules. With redaction on, every later step sees the placeholders only, Comprehend's
+//! other APIs included. Then the language of each passage is detected, and passages of one language are sent
+//! together. Patterns come from the rules alone. Entities of the rules stay where Comprehend found none; Comprehend's
+//! key phrases replace those of the rules.
 //!
-//! Trade-offs. Each passage is a text of its own, so that what was paid is found again when its neighbours change; a short
-//! one costs as much as one of three hundred characters. Personal data is looked for in the document's language as it is
-//! told here, because nobody else may see the text before; where Comprehend does not know it, passages in languages that it
-//! knows are looked through. A language that Comprehend does not know is no failure:
-//! the rules' findings stand, and a note says so.
+//! Trade-offs. Each passage is a text of its own, so that a cached answer stays valid when the neighbours change. A
+//! short passage costs as much as one of three hundred characters. Personal data is searched in the document's
+//! language as detected locally, because no other API may see the text before. If Comprehend does not support that
+//! language, the passages in supported languages are searched. An unsupported language is not a failure: the rules'
+//! findings stay, and a note reports the language.
 //!
 //! # Layout
-//! - [`Analyst`] who is asked: `providers::comprehend`, which pays, waits and remembers
-//! - `texts` parts within the limits and places in them; `personal` the whole text; `languages` codes
-//! - `findings` what comes of the answers
+//! - [`Analyst`] the service that analyses texts; `providers::comprehend` implements it with payment, waiting and a
+//!   cache
+//! - `texts` splits texts within the limits and maps positions; `personal` covers the whole text; `languages` maps
+//!   codes
+//! - `findings` converts the answers into findings
 
 mod findings;
 mod languages;
@@ -44,7 +48,7 @@ use findings::Findings;
 use personal::Whole;
 use texts::{Places, split};
 
-/// What it can be asked.
+/// An API of Comprehend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Api {
@@ -69,66 +73,67 @@ impl Api {
     }
 }
 
-/// What was found in one text. Holds nothing of it.
+/// Holds the findings of one text, without any of its text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Analysis {
-    /// The likeliest first.
+    /// Detected languages, the most likely first.
     Languages(Vec<DetectedLanguage>),
-    /// Of entities, key phrases and personal data.
+    /// Spans of entities, key phrases or personal data.
     Spots(Vec<DetectedSpan>),
     Sentiment(Sentiment),
 }
 
-/// A language by Comprehend's code, and how sure.
+/// Describes a detected language by Comprehend's code and its score.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DetectedLanguage {
     pub code: String,
     pub score: f32,
 }
 
-/// A stretch of the text that was sent, in code points, half-open.
+/// Describes a range of the text that was sent, in code points, half-open.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DetectedSpan {
-    /// As Comprehend names it; empty for key phrases.
+    /// Kind as Comprehend names it; empty for key phrases.
     pub kind: String,
     pub start: usize,
     pub end: usize,
     pub score: f32,
 }
 
-/// Why a text has no answer, and never will have.
+/// Reason why a text will never have an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
-    /// It does not know the language.
+    /// Comprehend does not support the language.
     Language,
     TooLong,
 }
 
-/// Of each text what was found, in their order.
+/// Holds the answer for each text, in the order of the request, and the usage.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Analyses {
     pub answers: Vec<Result<Analysis, Refusal>>,
     pub usage: Usage,
 }
 
-/// Who is asked. Texts are within the limits, and each holds a letter or a digit.
+/// Analyses texts. Callers send only texts that are within the limits and contain a letter or a digit.
 #[async_trait]
 pub trait Analyst: Send + Sync {
-    /// `language` is one of Comprehend's codes, and empty where that is what is asked.
+    /// Calls `api` for all `texts`. `language` is one of Comprehend's codes, and empty if the API detects languages.
     ///
     /// # Errors
-    /// Where a text has no answer and may have one later. What was answered is remembered, and not paid again.
+    /// Fails if a text has no answer but may have one later. Answers that were received are cached and not paid for
+    /// again.
     async fn ask(&self, api: Api, language: &str, texts: &[&str], call: Call<'_>) -> Result<Analyses, StageError>;
 }
 
-/// Rules, and Comprehend beside them.
+/// Combines the local rules with Amazon Comprehend.
 pub struct ComprehendEnricher {
     local: LocalEnricher,
     options: EnrichOptions,
     analyst: Arc<dyn Analyst>,
 }
 
-/// A part of a chunk that is one text of a request.
+/// Identifies a part of a chunk that is sent as one text of a request.
 struct Part {
     chunk: usize,
     range: Range<usize>,
@@ -139,7 +144,7 @@ impl ComprehendEnricher {
         Self { local, options, analyst }
     }
 
-    /// Whether it is configured, and not switched off for everybody.
+    /// Returns whether `api` is configured and the options want its findings.
     fn asks(&self, api: Api) -> bool {
         let o = &self.options;
         let wanted = match api {
@@ -156,7 +161,8 @@ impl ComprehendEnricher {
         self.options.comprehend.languages.iter().any(|taken| taken == code)
     }
 
-    /// In the languages that are told here: nobody else may see the text before.
+    /// Finds personal data, in the languages that are detected locally: no other API may see the text before
+    /// redaction.
     async fn personal(&self, chunks: &Chunks, call: Call<'_>, sums: &mut Sums) -> Result<Others, StageError> {
         if !self.asks(Api::PersonalData) || chunks.chunks.is_empty() {
             return Ok(Others::default());
@@ -181,7 +187,7 @@ impl ComprehendEnricher {
                 match (answer, spots.get_mut(i)) {
                     (Ok(Analysis::Spots(found)), Some(place)) => *place = found,
                     (Ok(_), _) | (_, None) => {}
-                    // What nobody looked at must not pass for redacted.
+                    // A text that was not searched must not be reported as redacted.
                     (Err(Refusal::TooLong), _) if self.options.redact => return Err(too_long()),
                     (Err(refusal), _) => sums.refused(Api::PersonalData, code, refusal),
                 }
@@ -190,7 +196,8 @@ impl ComprehendEnricher {
         Ok(whole.found(&spots, &options.ignored_kinds))
     }
 
-    /// Asks about parts in each language at once; of each part what was found, where something was.
+    /// Runs all jobs (API, language, parts) concurrently. Returns the answers by API and part; refused parts are
+    /// missing.
     async fn ask(
         &self,
         jobs: Vec<(Api, String, Vec<usize>)>,
@@ -203,7 +210,7 @@ impl ComprehendEnricher {
             let texts: Vec<&str> = of.iter().map(|i| parts.get(*i).map_or("", |part| part.text(chunks))).collect();
             self.analyst.ask(*api, code, &texts, call).await
         });
-        // All to their end: what one has paid for must not be lost because another failed.
+        // Wait for all jobs: paid answers of one job must not be lost because another job failed.
         let answered = join_all(asked).await;
         if let Some(error) = deciding(&answered) {
             return Err(error);
@@ -221,7 +228,8 @@ impl ComprehendEnricher {
         Ok(found)
     }
 
-    /// Of each chunk the language that it is asked about in. Tells the chunks' and the document's where it was asked.
+    /// Returns the language in which each chunk is analysed. If the language API was called, also sets the detected
+    /// languages of the chunks and of the document.
     async fn languages(
         &self,
         chunks: &mut Chunks,
@@ -317,7 +325,7 @@ impl Part {
     }
 }
 
-/// Every chunk's text in parts of at most so many bytes, without those that have no letter.
+/// Splits the text of every chunk into parts of at most `most` bytes, and leaves out parts without a letter.
 fn parts(chunks: &Chunks, most: usize) -> Vec<Part> {
     let mut parts = Vec::with_capacity(chunks.chunks.len());
     for (chunk, content) in chunks.chunks.iter().map(|c| c.content.as_str()).enumerate() {
@@ -328,8 +336,8 @@ fn parts(chunks: &Chunks, most: usize) -> Vec<Part> {
     parts
 }
 
-/// The texts that are asked about personal data before redaction, and about everything else after it: what a cache keeps
-/// answers by.
+/// Returns the texts that Comprehend receives: for personal data before redaction, for all other APIs after it.
+/// Caches store answers by these texts.
 pub fn texts_of(chunks: &Chunks, options: &EnrichOptions) -> Vec<String> {
     let whole = Whole::of(chunks, &personal::languages(chunks, options), options.comprehend.max_personal_bytes);
     let mut texts: Vec<String> = whole.texts().into_iter().map(|(text, _)| text.to_owned()).collect();
@@ -338,22 +346,21 @@ pub fn texts_of(chunks: &Chunks, options: &EnrichOptions) -> Vec<String> {
 }
 
 fn too_long() -> StageError {
-    let text =
-        "comprehend looks for personal data in no text so long: lower `enrich.options.comprehend.max_personal_bytes`";
+    let text = "comprehend rejected a text as too long; lower `enrich.options.comprehend.max_personal_bytes`";
     StageError::permanent("comprehend_refused", text)
 }
 
-/// A stretch in bytes of the text that a part begins at `begin` of.
+/// Converts a span of a part into a byte range of the text; the part begins at byte `begin`.
 fn split_back(places: &Places, spot: &DetectedSpan, begin: usize) -> Option<Range<usize>> {
     let range = places.bytes(spot.start, spot.end)?;
     Some(begin + range.start..begin + range.end)
 }
 
-/// What a document took, and what was left out of it.
+/// Sums up the usage of a document, and the APIs that were not called for it.
 #[derive(Default)]
 struct Sums {
     usage: Usage,
-    /// By its code of a language and the reason; without a code nobody could tell the language.
+    /// APIs that were not called, by language code and reason; the code is empty if the language is unknown.
     left_out: BTreeMap<(String, Refusal), BTreeSet<Api>>,
 }
 
@@ -367,15 +374,17 @@ impl Sums {
             let names: Vec<String> = apis.iter().map(|api| api.name().replace('_', " ")).collect();
             let names = names.join(", ");
             let language = match code.as_str() {
-                "" => "a language that can't be told".to_owned(),
+                "" => "an unknown language".to_owned(),
                 code => format!("`{}`", languages::ours(code)),
             };
             match refusal {
                 Refusal::Language => {
-                    format!("comprehend was not asked about {names} in {language}: found by rule alone")
+                    format!("comprehend was not called for {names} in {language}: only local rules were applied")
                 }
                 Refusal::TooLong => {
-                    format!("comprehend takes no text so long, {names} in {language}: found by rule alone")
+                    format!(
+                        "comprehend rejected texts in {language} as too long for {names}: only local rules were applied"
+                    )
                 }
             }
         };
