@@ -1,5 +1,5 @@
-//! Embeddings by OpenAI's protocol, with money set aside before each call. Asks a mock provider on this machine. Run it with
-//! `cargo run -p docweir-providers --example openai_embeddings`.
+//! Embeds texts by OpenAI's protocol, and reserves money before each call. The endpoint is a mock provider on this
+//! machine. Run it with `cargo run -p docweir-providers --example openai_embeddings`.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -20,7 +20,7 @@ use docweir_stores::paid;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // With OpenAI itself, leave `base_url` as it is and read the key from where it is kept (`secrets::Secrets`).
+    // For OpenAI itself, keep the default `base_url`, and read the key from its store (`secrets::Secrets`).
     let mock = MockProvider::start(Options::default())?;
     let options = OpenAiOptions { base_url: mock.base_url(), ..OpenAiOptions::default() };
     let price = PriceOptions::default().of(&options.model);

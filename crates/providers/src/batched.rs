@@ -1,8 +1,8 @@
-//! Vectors by a batch: an embedder that has what has come back, and puts down what has not.
+//! Embeds texts through batches: returns the vectors that batches have produced, and enqueues the missing texts.
 //!
-//! It answers at once, and either with all vectors or with [`WAITS_FOR_BATCH`]: then the texts are durable, the document
-//! parks, and asks again when they are there. Everything else of embedding a document (the cache, texts in parts, the
-//! checks) is as with any embedder.
+//! The embedder answers at once, either with all vectors or with [`WAITS_FOR_BATCH`]. In the second case, the texts
+//! are stored durably and the document is parked. It asks again when the vectors exist. The other parts of embedding
+//! a document (cache, splitting, checks) are the same as with any embedder.
 
 use std::sync::Arc;
 
@@ -16,26 +16,27 @@ use docweir_core::money::Nanodollars;
 use docweir_stages::embed::{Call, EmbedBatch, Embedder, deciding, packed};
 use docweir_stores::batches::{DocumentTexts, Space, Text, TextLookup};
 
-/// The code of the error that says that texts were put down: no failure, but a reason to wait.
+/// Code of the error that reports enqueued texts. It is not a failure but a reason to wait.
 pub const WAITS_FOR_BATCH: &str = "waits_for_batch";
 
-/// Of a call for what is not worth a batch.
+/// Maximum number of texts in a live call for texts that are not worth a batch.
 const CALL_TEXTS: usize = 100;
 const CALL_TOKENS: u64 = 100_000;
 
-/// The word that wakes a document that waits for texts.
+/// Returns the word that wakes a document that waits for texts.
 pub fn wake_word(document: &str) -> String {
     format!("batch:{document}")
 }
 
 pub struct BatchedEmbedder {
-    /// Its model, its tokenizer, its window; and what a batch is not worth its while for.
+    /// Live embedder. It provides the model, its tokenizer and its window, and embeds texts that are not worth a
+    /// batch.
     live: Arc<dyn Embedder>,
     batches: Arc<dyn DocumentTexts>,
     usd_per_million_tokens: f64,
-    /// Nothing more is put down: only what waits already is taken from batches.
+    /// True if no more texts are enqueued. Only texts that wait already are still taken from batches.
     leaving: bool,
-    /// Told when texts were put down.
+    /// Callback after texts were enqueued.
     asked: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -104,7 +105,7 @@ impl Embedder for BatchedEmbedder {
             TextLookup::Waits(open) => {
                 (self.asked)();
                 let s = if open == 1 { "" } else { "s" };
-                let text = format!("waits for a batch that embeds {open} text{s} of it");
+                let text = format!("waits for a batch that embeds {open} text{s} of this document");
                 Err(StageError::transient(WAITS_FOR_BATCH, text))
             }
             TextLookup::Live { vectors, tokens } => self.rest(&space, texts, vectors, tokens, call).await,
@@ -117,7 +118,8 @@ impl Embedder for BatchedEmbedder {
 }
 
 impl BatchedEmbedder {
-    /// Embeds at once what has no vector, a call at a time; what was made is kept whatever becomes of the next.
+    /// Embeds the texts without a vector by live calls. The vectors of each call are stored, even if the next call
+    /// fails.
     async fn rest(
         &self,
         space: &Space,

@@ -1,11 +1,11 @@
-//! Services that are paid for and shared with others: what is asked of them, how much at a time, and what it costs.
+//! Calls paid external services within their rate limits and the budget.
 //!
-//! - [`account`] the money: set aside before a call, settled after it, within a budget;
-//! - [`batched`] an embedder whose texts go by batches;
-//! - [`prices`] what is charged;
-//! - [`secrets`] keys that open doors: named in the configuration, read where they are kept;
-//! - [`comprehend`] Amazon Comprehend, which looks into texts;
-//! - [`openai`] any endpoint that speaks OpenAI's protocol.
+//! - [`account`] reserves money before a call and settles it afterwards, within a budget;
+//! - [`batched`] embeds texts through batches;
+//! - [`prices`] holds the prices of the services;
+//! - [`secrets`] reads the secrets that the configuration names;
+//! - [`comprehend`] calls Amazon Comprehend, which analyses texts;
+//! - [`openai`] calls endpoints with OpenAI's protocol.
 
 pub mod account;
 pub mod batched;

@@ -1,4 +1,4 @@
-//! What it would cost to ask, without asking.
+//! Counts the cost of calls to Comprehend without making them.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use docweir_stages::enrich::{Call, Usage};
 
 use super::{decode, key, price, question, units};
 
-/// Analyses what the cache knows, and otherwise that nothing was found. Each text costs once.
+/// Answers from the cache, and otherwise with empty findings. The cost of each uncached text is counted once.
 pub struct Counting {
     cache: Arc<dyn FindingsCache>,
     usd_per_unit: f64,
@@ -51,7 +51,8 @@ impl Analyst for Counting {
     }
 }
 
-/// Without a language said by Comprehend the one that is told here decides what is asked.
+/// Returns an empty answer. Without a language from Comprehend, the locally detected language decides which APIs are
+/// called.
 fn nothing(api: Api) -> Analysis {
     match api {
         Api::Language => Analysis::Languages(Vec::new()),

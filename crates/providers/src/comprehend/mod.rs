@@ -1,11 +1,11 @@
-//! Amazon Comprehend as a service that is paid for: what is asked of it waits for its turn, has its money set aside, and is
-//! remembered.
+//! Calls Amazon Comprehend as a paid service: its requests wait for admission, their money is reserved, and their
+//! answers are cached.
 //!
-//! - [`Service`] answers the enricher: from the cache, or by requests of many texts
-//! - [`Counting`] answers nothing and counts what it would cost
-//! - [`Remote`] who is asked: the calls themselves are in `docweir-aws-backend`
+//! - [`Service`] answers the enricher from the cache, or by requests that hold many texts
+//! - [`Counting`] returns empty answers and counts the cost of real ones
+//! - [`Remote`] sends the requests; `docweir-aws-backend` implements it
 //!
-//! Every text is a text of its own in the cache and on the bill; what is a request is only how it is sent.
+//! Each text is cached and charged on its own, whatever request it is sent in.
 
 mod counting;
 mod requests;
@@ -21,29 +21,30 @@ pub use service::Service;
 
 use crate::prices::Price;
 
-/// What answers are comparable by: the service's version, which is all it says of its models, and our own of what is kept.
+/// Version that answers are cached under: the service's API version, because it does not report its models, and our
+/// version of the stored form.
 const MODEL: &str = "comprehend-2017-11-27.1";
 
-/// Characters of a unit, and units of a text at least.
+/// Number of characters in a unit. Each text is charged at least `LEAST_UNITS`.
 const UNIT_CHARACTERS: u64 = 100;
 const LEAST_UNITS: u64 = 3;
 
-/// What a text is charged as.
+/// Returns the number of units that a text is charged for.
 pub fn units(text: &str) -> u64 {
     (text.chars().count() as u64).div_ceil(UNIT_CHARACTERS).max(LEAST_UNITS)
 }
 
-/// The model's name in the ledger.
+/// Returns the model's name in the ledger.
 pub fn model(api: Api) -> String {
     format!("comprehend/{}", api.name())
 }
 
-/// For a million units, as the ledger's amounts are.
+/// Returns the price per million units, because the ledger stores prices in this form.
 pub fn price(usd_per_unit: f64) -> Price {
     Price { live: usd_per_unit * 1e6, batch: 0.0 }
 }
 
-/// What an answer is kept under, beside its text.
+/// Returns the question that an answer is cached under, along with the text's hash.
 fn question(api: Api, language: &str) -> String {
     format!("{MODEL}/{}/{language}", api.name())
 }
@@ -56,7 +57,7 @@ fn encode(answer: &Analysis) -> Option<Vec<u8>> {
     postcard::to_stdvec(answer).ok()
 }
 
-/// `None` for what is no answer to this: then it is asked for again.
+/// Decodes a cached answer. Returns `None` if it does not fit the API; the service is then called again.
 fn decode(api: Api, bytes: &[u8]) -> Option<Analysis> {
     let answer = postcard::from_bytes(bytes).ok()?;
     let fits = match (api, &answer) {
@@ -67,29 +68,29 @@ fn decode(api: Api, bytes: &[u8]) -> Option<Analysis> {
     fits.then_some(answer)
 }
 
-/// Why a request failed, as far as it decides what follows.
+/// Classifies the failure of a request by what the caller has to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallError {
     Throttled,
-    /// Not carried out, and may be tried again.
+    /// The request was not executed; a retry may succeed.
     Unreachable(String),
-    /// Nobody knows whether it was carried out, and charged.
+    /// The request may have been executed and charged.
     Lost(String),
-    /// Carried out by nobody: it says itself that it failed.
+    /// The request was not executed; the service reports a failure of its own.
     Failed(String),
-    /// Not allowed, not known who asks, or nobody there to ask.
+    /// Access is denied, the credentials are unknown, or the endpoint is wrong.
     Misconfigured(String),
-    /// Refused for what it holds: the service's word.
+    /// The request was refused for its content. Holds the service's error code.
     Refused(String),
 }
 
-/// Of each text what was found, or the service's word for why nothing was.
+/// Holds the findings of each text, or the service's error code for that text.
 pub type Items = Vec<Result<Analysis, String>>;
 
-/// Who carries requests out, once each.
+/// Sends requests to Comprehend, once each.
 #[async_trait]
 pub trait Remote: Send + Sync {
-    /// Of `Api::PersonalData` one text at a time.
+    /// Sends one request. With `Api::PersonalData`, it holds one text.
     async fn call(&self, api: Api, language: &str, texts: Vec<String>) -> Result<Items, CallError>;
 }
 

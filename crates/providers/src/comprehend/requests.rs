@@ -1,4 +1,4 @@
-//! One request: its turn, its money, and how it ended.
+//! Sends one request: waits for admission, reserves its money, and records its outcome.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,22 +14,22 @@ use super::{CallError, Items, Remote, units};
 use crate::account::{Account, HeldReservation};
 use crate::prices::Price;
 
-/// Documents come in their order: none is more to anybody than another.
+/// Fair-queue key of all requests. Documents have equal priority and are served in order.
 const LANE: &str = "documents";
 
-/// Where requests of one API go out, and who pays. Quotas are of each API by itself.
+/// Admits and pays for the requests of one API. Each API has its own quota.
 pub struct MeteredApi {
     pub api: Api,
     pub admission: Arc<Admission>,
-    /// `None` for a look that is in nobody's ledger.
+    /// Account that pays; `None` for a preview, whose calls are not recorded in a ledger.
     pub account: Option<Account>,
     pub max_wait: Duration,
-    /// Of a unit, for what has no account.
+    /// Price of a unit in US dollars, used if there is no account.
     pub price: f64,
 }
 
-/// What a request that was answered costs. Dropped without a word its money stays set aside, and the next run calls it in
-/// doubt.
+/// Holds the cost of an answered request until its answers are stored. If it is dropped without being settled, its
+/// reservation stays open, and the next run marks it as in doubt.
 pub struct Bill<'d> {
     units: u64,
     held: Option<HeldReservation<'d>>,
@@ -37,7 +37,7 @@ pub struct Bill<'d> {
 }
 
 impl Bill<'_> {
-    /// To be called when the answers are kept. Texts that failed are not charged.
+    /// Settles the cost. Call this after the answers are stored. Failed texts are not charged.
     pub async fn settle(self) -> Usage {
         let cost = match self.held {
             Some(held) if self.units == 0 => {
@@ -51,15 +51,16 @@ impl Bill<'_> {
     }
 }
 
-/// Why a request came to nothing.
+/// Explains why a request was not answered.
 #[derive(Debug)]
 pub enum Unanswered {
-    /// Refused for what it holds: the service's word.
+    /// The request was refused for its content. Holds the service's error code.
     Refused(String),
     Stage(StageError),
 }
 
-/// One metered_api for each API. Those that are in no account are paid all the same, and stand in no ledger.
+/// Returns one [`MeteredApi`] for each API. Calls of an API without an account are charged too, but not recorded in a
+/// ledger.
 pub fn metered_apis(
     options: &ComprehendOptions,
     usd_per_unit: f64,
@@ -69,7 +70,7 @@ pub fn metered_apis(
         requests_per_minute: (options.requests_per_second * 60.0).ceil() as u64,
         tokens_per_minute: 0,
         concurrency: options.concurrency,
-        // A second's worth: quotas are counted by the second.
+        // One second's worth, because Comprehend counts its quotas per second.
         burst_seconds: 1.0,
         weights: Vec::new(),
         max_wait_seconds: options.max_wait_seconds,
@@ -94,7 +95,7 @@ pub fn metered_apis(
 }
 
 impl MeteredApi {
-    /// For as long as it is only throttled and the wait is short.
+    /// Sends a request. Retries while it is only throttled and the maximum wait has not passed.
     pub async fn request(
         &self,
         remote: &dyn Remote,
@@ -147,25 +148,25 @@ impl MeteredApi {
     fn told(&self, error: CallError) -> StageError {
         let name = self.admission.name();
         match error {
-            CallError::Throttled => StageError::throttled(format!("{name} asks for less"), None),
+            CallError::Throttled => StageError::throttled(format!("{name} throttles requests"), None),
             CallError::Misconfigured(what) => StageError::system(
                 "comprehend_refused",
-                format!("{name} can't be asked ({what}): look at `aws`, `enrich.options.comprehend` and the policy"),
+                format!("calls to {name} fail ({what}): check `aws`, `enrich.options.comprehend` and the IAM policy"),
             ),
             CallError::Refused(what) => refused(name, &what),
             CallError::Unreachable(what) | CallError::Lost(what) | CallError::Failed(what) => {
                 let error = StageError::transient("comprehend_failed", format!("{name} failed: {what}"));
-                // A service that is down is held against no document.
+                // An outage of the service must not count against a document.
                 self.admission.shut().map_or(error, |shut| shut.into_error(name))
             }
         }
     }
 }
 
-/// A text that the service takes no exception to tell about.
+/// Returns the error for a text that the service refuses for a reason unknown here.
 pub fn refused(name: &str, what: &str) -> StageError {
     let text =
-        format!("{name} refuses a text ({what}): leave the API out of `enrich.options.comprehend.apis`, or tell us");
+        format!("{name} refused a text ({what}): remove the API from `enrich.options.comprehend.apis`, or report it");
     StageError::permanent("comprehend_refused", text)
 }
 

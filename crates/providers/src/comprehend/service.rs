@@ -1,8 +1,8 @@
-//! Analyses from the cache, and by requests of as many texts as one takes.
+//! Answers analyses from the cache, or by requests that hold as many texts as allowed.
 //!
-//! A text is claimed before the cache is asked, so that documents with the same text at the same time pay for it once.
-//! What was answered is kept before its money is settled: a crash in between leaves money reserved, which the next run
-//! calls in doubt, and pays for nothing twice. A text that fails alone in an answer is asked about alone.
+//! A text is claimed before the cache is read, so that documents with the same text at the same time pay for it once.
+//! Answers are stored before their money is settled. A crash in between leaves a reservation, which the next run
+//! marks as in doubt; nothing is paid twice. A text that fails within an answer is sent again alone.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,17 +24,17 @@ use super::{Remote, decode, encode, key, question};
 
 type Answered = Result<Analysis, Refusal>;
 
-/// Shared by all workers of a run.
+/// Answers the analyses of a run. All workers share it.
 pub struct Service {
     remote: Arc<dyn Remote>,
-    /// By API.
+    /// Metered APIs, by API.
     metered_apis: HashMap<Api, MeteredApi>,
     cache: Arc<dyn FindingsCache>,
     in_flight: InFlight<Answered>,
     options: ComprehendOptions,
 }
 
-/// A text that has to be asked about, and the claim on it.
+/// Holds a text that has no answer yet, and the claim on it.
 struct Wanted<'t> {
     key: &'t Sha256Hex,
     text: &'t str,
@@ -55,10 +55,10 @@ impl Service {
     fn metered_api(&self, api: Api) -> Result<&MeteredApi, StageError> {
         self.metered_apis
             .get(&api)
-            .ok_or_else(|| StageError::system("comprehend", "an api of comprehend has no metered_api"))
+            .ok_or_else(|| StageError::system("comprehend", "no metered API is set up for an API of Comprehend"))
     }
 
-    /// Texts of one request: personal data is looked for in one at a time.
+    /// Returns the maximum number of texts in one request. Personal data is detected in one text at a time.
     fn most_texts(&self, api: Api) -> usize {
         match api {
             Api::PersonalData => 1,
@@ -66,23 +66,23 @@ impl Service {
         }
     }
 
-    /// Before the stage's deadline would make an attempt of it. What was answered by then is in the cache.
+    /// Fails before the stage's deadline would use up an attempt. Answers received until then are in the cache.
     fn in_time(&self, call: Call<'_>) -> Result<(), StageError> {
         call.cancel.check()?;
         let longest = Duration::from_secs_f64(self.options.max_document_seconds);
         match call.began.elapsed() < longest {
             true => Ok(()),
             false => {
-                Err(StageError::throttled("comprehend is slow: the document goes on later", None).with_code("busy"))
+                Err(StageError::throttled("comprehend is slow; the document continues later", None).with_code("busy"))
             }
         }
     }
 
-    /// One request, and what it did not answer by requests of their own. Keeps what was answered, and hands it to whoever
-    /// waits for it.
+    /// Sends one request for the group, and separate requests for the texts that it did not answer. Stores the
+    /// answers, and passes them to other callers that wait for them.
     async fn group<'t>(&self, api: Api, language: &str, wanted: Vec<Wanted<'t>>, call: Call<'_>) -> Made<'t> {
         let mut made = Made::default();
-        // The next request lies on top.
+        // The next request is on top of the stack.
         let mut open = vec![(wanted, 1)];
         while let Some((mut group, attempt)) = open.pop() {
             let texts: Vec<&str> = group.iter().map(|w| w.text).collect();
@@ -99,7 +99,7 @@ impl Service {
                             },
                         }
                     }
-                    // In this order, so that what is settled is never asked about again.
+                    // Store before settling, so that settled texts are never sent again.
                     self.keep(api, language, &answered).await;
                     made.usage += bill.settle().await;
                     made.take(answered);
@@ -115,11 +115,11 @@ impl Service {
                     Some(refusal) => made.take(group.into_iter().map(|wanted| (wanted, Err(refusal))).collect()),
                     None => made.errors.push(Err(refused(&super::model(api), &code))),
                 },
-                // So is every text of it.
+                // The texts of a request have one language, so all of them are refused.
                 Err(Unanswered::Refused(code)) if refusal(&code) == Some(Refusal::Language) => {
                     made.take(group.into_iter().map(|wanted| (wanted, Err(Refusal::Language))).collect());
                 }
-                // The one that it is refused for is found by halves.
+                // Halving the group finds the text that causes the refusal.
                 Err(Unanswered::Refused(_)) => {
                     let rest = group.split_off(group.len() / 2);
                     open.push((rest, attempt));
@@ -155,7 +155,7 @@ impl Service {
     }
 }
 
-/// What a group came to.
+/// Holds the results of a group of texts.
 #[derive(Default)]
 struct Made<'t> {
     answers: Vec<(&'t Sha256Hex, Answered)>,
@@ -172,7 +172,7 @@ impl<'t> Made<'t> {
     }
 }
 
-/// Codes of a text's own, in either of the service's spellings.
+/// Recognises error codes that concern a single text, in both spellings of the service.
 fn refusal(code: &str) -> Option<Refusal> {
     match code {
         "TEXT_SIZE_LIMIT_EXCEEDED" | "TextSizeLimitExceededException" => Some(Refusal::TooLong),
@@ -183,7 +183,7 @@ fn refusal(code: &str) -> Option<Refusal> {
 
 fn item_failed(api: Api, code: &str) -> StageError {
     let name = super::model(api);
-    StageError::transient("comprehend_item_failed", format!("{name} failed on a text, again and again: {code}"))
+    StageError::transient("comprehend_item_failed", format!("{name} failed on a text at each attempt: {code}"))
 }
 
 #[async_trait]
@@ -191,20 +191,21 @@ impl Analyst for Service {
     async fn ask(&self, api: Api, language: &str, texts: &[&str], call: Call<'_>) -> Result<Analyses, StageError> {
         let question = question(api, language);
         let keys: Vec<Sha256Hex> = texts.iter().map(|text| key(text)).collect();
-        // Where a text's answer is, each once.
+        // Each distinct text has one answer.
         let mut known: HashMap<&Sha256Hex, Answered> = HashMap::new();
         let mut usage = Usage::default();
         let mut all: Vec<(&Sha256Hex, &str)> = Vec::with_capacity(texts.len());
         let mut seen = std::collections::HashSet::new();
         all.extend(keys.iter().zip(texts.iter().copied()).filter(|(key, _)| seen.insert(*key)));
-        // A few requests' worth at a time, so that nobody waits long for a text that a large document has claimed.
+        // Claim only a few requests' worth of texts at a time, so that other documents do not wait long for a text of
+        // a large one.
         let most = self.most_texts(api);
         for window in all.chunks(most * self.options.concurrency.max(1)) {
             let mut wanted = window.to_vec();
             while !wanted.is_empty() {
                 self.in_time(call)?;
                 let claim = |key: &Sha256Hex| {
-                    // One text is asked about in many ways.
+                    // The claim includes the question, because the same text is sent to several APIs.
                     self.in_flight.claim(&Sha256Hex::of(format!("{question}/{key}").as_bytes()))
                 };
                 let claims: Vec<Claimed<Answered>> = wanted.iter().map(|(key, _)| claim(key)).collect();
@@ -223,7 +224,7 @@ impl Analyst for Service {
                     let rest = missing.split_off(missing.len().min(most));
                     groups.push(std::mem::replace(&mut missing, rest));
                 }
-                // All to their end: what one has paid for must not be lost because another failed.
+                // Run all requests to their end: if one fails, the paid answers of the others must not be lost.
                 let asking: Vec<_> = groups.into_iter().map(|group| self.group(api, language, group, call)).collect();
                 let all: Vec<Made<'_>> =
                     stream::iter(asking).buffer_unordered(self.options.concurrency.max(1)).collect().await;
@@ -236,7 +237,7 @@ impl Analyst for Service {
                 if let Some(error) = deciding(&errors) {
                     return Err(error);
                 }
-                // Own claims have ended before others' are waited for: no two documents wait for each other.
+                // Own claims have ended before the wait for others begins, so no two documents wait for each other.
                 wanted = Vec::new();
                 for (key, text, other) in elsewhere {
                     match other.wait(call.cancel).await? {
@@ -246,7 +247,7 @@ impl Analyst for Service {
                 }
             }
         }
-        let lost = || StageError::system("comprehend", "a text was asked about and nothing came back");
+        let lost = || StageError::system("comprehend", "comprehend returned no answer for a text");
         let answers = keys.iter().map(|key| known.get(key).cloned().ok_or_else(lost));
         Ok(Analyses { answers: answers.collect::<Result<_, _>>()?, usage })
     }

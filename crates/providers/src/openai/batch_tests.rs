@@ -1,4 +1,4 @@
-//! Against a mock provider that speaks the real protocol and keeps its record of charges.
+//! Tests batches against a mock provider that implements the real protocol and records its charges.
 
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use super::*;
 
 const DIMENSIONS: u32 = 16;
 
-/// A mock provider, who speaks with it, and a folder.
+/// Combines a mock provider, a client of it, and a folder.
 struct Bench {
     mock: MockProvider,
     client: Client,
@@ -122,7 +122,7 @@ async fn a_batch_goes_up_and_its_vectors_come_down() {
 async fn a_bad_line_costs_one_item_and_a_paid_row_is_never_lost() {
     use Act::*;
     let on = |act| Rule::new(On::BatchOutcome, act);
-    // Rows, vectors of no use, refusals, bad lines: of both files.
+    // Expected numbers of rows, unusable vectors, refusals and bad lines, over both files.
     let table = [
         (on(Shuffled), "completed", [10, 0, 0, 0]),
         (on(BadLine), "completed", [9, 0, 0, 1]),
@@ -203,7 +203,7 @@ async fn a_batch_whose_creation_was_lost_is_found_by_its_metadata() {
     let bench = bench(|_| {});
     let file = bench.upload(3).await;
     let listed = async || bench.client.list_batches(None, 100).await.unwrap().items;
-    // Whether it was done can't be told from outside.
+    // A client cannot tell whether the request was executed.
     let table = [
         (Rule::new(On::Batches, Act::Status).code(500), false, 0),
         (Rule::new(On::Batches, Act::Status).code(429), false, 0),
@@ -224,7 +224,7 @@ async fn a_batch_whose_creation_was_lost_is_found_by_its_metadata() {
 
 #[tokio::test]
 async fn what_reached_nobody_was_not_charged() {
-    // Reserved, so never listened on.
+    // Port 1 is reserved, so nothing listens on it.
     let options = OpenAiOptions { base_url: "http://127.0.0.1:1/v1".into(), ..OpenAiOptions::default() };
     for key in ["test-key", "no\nheader"] {
         let client = Client::new(&options, key.into()).unwrap();
@@ -252,7 +252,7 @@ async fn lists_are_read_page_by_page_and_files_go_away() {
     assert!(matches!(client.get_batch("../files").await, Err(CallError::Missing(_))));
 }
 
-/// Several pieces long. Its content is checked by nobody before a batch is made of it.
+/// Returns content that takes several pieces. The provider checks it only when a batch uses it.
 fn long() -> Vec<u8> {
     (0..700_000u32).flat_map(|n| [(n % 251) as u8, b'\n']).collect()
 }
@@ -270,17 +270,17 @@ async fn a_cut_download_goes_on_where_parts_are_served_and_else_begins_again() {
         assert!(matches!(fetch().await, Err(TransferError::Call(CallError::Lost(_)))));
         let kept = std::fs::read(&part).unwrap();
         assert!(!to.exists() && !kept.is_empty() && content.starts_with(&kept), "{}", kept.len());
-        // A mark shows whether it was fetched again.
+        // The changed first byte shows whether it was downloaded again.
         std::fs::write(&part, [b"#", &kept[1..]].concat()).unwrap();
         assert_eq!(fetch().await.unwrap(), content.len() as u64);
         let got = std::fs::read(&to).unwrap();
         assert_eq!((got[0], got[1..] == content[1..]), (if ranges { b'#' } else { content[0] }, true));
         assert!(!part.exists());
 
-        // All of it was there, only its name was missing.
+        // The download was complete, but not renamed.
         std::fs::rename(&to, &part).unwrap();
         assert_eq!(fetch().await.unwrap(), content.len() as u64);
-        // More than all of it is something else.
+        // A partial file that is longer than the content is not its beginning.
         std::fs::write(&part, [&content[..], b"more"].concat()).unwrap();
         if ranges {
             assert!(matches!(fetch().await, Err(TransferError::Call(CallError::Failed(_)))));

@@ -1,4 +1,4 @@
-//! Batches over there.
+//! Calls the provider's Batch API.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::page::{Page, page};
 use super::request_lines::ENDPOINT;
 use super::wire::{number, text, word};
 
-/// What a batch is told to be. Servers name more than these.
+/// Names the status of a batch, as the server reports it. Servers have more statuses than OpenAI's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RemoteBatchStatus {
     Validating,
@@ -25,7 +25,7 @@ pub enum RemoteBatchStatus {
 }
 
 impl RemoteBatchStatus {
-    /// Nothing more will happen to it. Of an unknown status that is not known.
+    /// Returns whether the status is final. An unknown status counts as not final.
     #[cfg(test)]
     pub fn is_terminal(&self) -> bool {
         use RemoteBatchStatus::*;
@@ -70,15 +70,15 @@ pub struct RequestCounts {
     pub failed: u64,
 }
 
-/// Why a batch failed as a whole. Without the provider's message, which may quote a text.
+/// Describes why a batch failed as a whole. The provider's message is left out, because it may quote a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchProblem {
     pub code: String,
-    /// Of the input file, from 1.
+    /// Line of the input file, from 1.
     pub line: Option<u64>,
 }
 
-/// What is known of a batch. Times are Unix times in seconds.
+/// Describes a batch, as the server reports it. Times are Unix times in seconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchObject {
     pub id: String,
@@ -87,7 +87,7 @@ pub struct BatchObject {
     pub output_file_id: Option<String>,
     pub error_file_id: Option<String>,
     pub request_counts: RequestCounts,
-    /// Charged until now; `None` where the server does not tell.
+    /// Tokens charged until now; `None` if the server does not report them.
     pub tokens: Option<u64>,
     pub created_at: Option<u64>,
     pub expires_at: Option<u64>,
@@ -96,7 +96,8 @@ pub struct BatchObject {
 }
 
 impl BatchObject {
-    /// `None` without an id. What else a server leaves out, sends as null or in a form of its own is as if not told.
+    /// Reads a batch from JSON. Returns `None` if it has no id. Other fields are treated as absent if they are
+    /// missing, null or of another type.
     pub fn read(value: &Value) -> Option<Self> {
         let part = |field| value.get(field).unwrap_or(&Value::Null);
         let counts = part("request_counts");
@@ -130,8 +131,8 @@ impl BatchObject {
 }
 
 impl Client {
-    /// Begins a batch. There is no key that makes this safe to repeat: `metadata` is what a batch is found again by, when
-    /// [`CallError::may_be_charged`].
+    /// Creates a batch. The API has no idempotency key, so a repeated call can create a second batch. If
+    /// [`CallError::may_be_charged`], list the batches and look for `metadata` instead.
     pub async fn create_batch(
         &self,
         input_file_id: &str,
@@ -150,12 +151,13 @@ impl Client {
         self.batch(self.request(Method::GET, &["batches", id], &[])?).await
     }
 
-    /// What is done until then stays done and paid. One that has ended is a conflict, which is [`CallError::Failed`].
+    /// Cancels a batch. Completed rows stay completed and charged. Cancelling an ended batch is a conflict, which is
+    /// [`CallError::Failed`].
     pub async fn cancel_batch(&self, id: &str) -> Result<BatchObject, CallError> {
         self.batch(self.request(Method::POST, &["batches", id, "cancel"], &[])?).await
     }
 
-    /// The newest first. `after` is [`Page::next`] of the page before.
+    /// Lists batches, newest first. `after` is [`Page::next`] of the previous page.
     pub async fn list_batches(&self, after: Option<&str>, limit: u32) -> Result<Page<BatchObject>, CallError> {
         let limit_text = limit.to_string();
         let mut query = vec![("limit", limit_text.as_str())];

@@ -1,4 +1,4 @@
-//! One call each, and what its end means. Nothing is tried again here.
+//! Sends single calls and classifies their outcome. The callers decide on retries.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use super::options::OpenAiOptions;
 use super::wire::{EmbeddingsAnswer, EmbeddingsRequest, ErrorAnswer, ErrorBody, ModelsAnswer, word};
 use crate::secrets::{Key, SecretError, Sensitive};
 
-/// What says that an account can't pay.
+/// Error codes of an account that cannot pay.
 const UNPAID: [&str; 3] = ["insufficient_quota", "billing_not_active", "billing_hard_limit_reached"];
 
-/// A connection to an endpoint. The key is in it and nowhere else.
+/// Sends calls to an endpoint. The key is stored here and nowhere else.
 pub struct Client {
     http: reqwest::Client,
     base: String,
@@ -24,71 +24,72 @@ pub struct Client {
     max_answer_bytes: u64,
 }
 
-/// What a call came to.
+/// Holds a successful answer, and the rate limits that it reports.
 #[derive(Debug)]
 pub struct Answered<T> {
     pub value: T,
     pub observed: Option<Observed>,
 }
 
-/// Why there is no answer. What a retry decision needs, and no more.
+/// Explains why there is no answer, in the detail that a retry decision needs.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum CallError {
-    /// Asked too fast.
-    #[error("it asks for less")]
+    /// The endpoint limits the rate.
+    #[error("the endpoint throttles requests")]
     Throttled { after: Option<Duration>, observed: Option<Observed> },
-    /// The account has no money left.
+    /// The account has no credit left.
     #[error("the account has no money left")]
     QuotaSpent,
-    /// There is no key to ask with: nothing was asked.
-    #[error("there is no key: {0}")]
+    /// There is no key, so the call was not sent.
+    #[error("no API key: {0}")]
     Unkeyed(String),
-    /// The key is wrong or may not do this.
-    #[error("the key is wrong or may not do this ({0})")]
+    /// The key is wrong or lacks a permission.
+    #[error("the API key is wrong or lacks a permission ({0})")]
     Forbidden(String),
     /// There is no such model, batch, file or path.
-    #[error("there is no such thing ({0})")]
+    #[error("not found ({0})")]
     Missing(String),
-    /// No such method, or the address has moved.
-    #[error("it can't be called so ({0})")]
+    /// The endpoint has no such method, or its address has moved.
+    #[error("the endpoint does not support this call ({0})")]
     Unknown(String),
-    /// The request is at fault, for one of its texts or as a whole.
-    #[error("it refuses the request ({0})")]
+    /// The request is invalid, because of one of its texts or as a whole.
+    #[error("the endpoint refused the request ({0})")]
     Refused(String),
-    /// Certainly not done: no connection, or a failure that it tells. It may go away.
-    #[error("it failed: {0}")]
+    /// The call was certainly not executed: there was no connection, or the endpoint reports a failure. A retry may
+    /// succeed.
+    #[error("the call failed: {0}")]
     Failed(String),
-    /// Sent, and no answer came, or only the beginning of one. It may have been done.
-    #[error("its answer was lost: {0}")]
+    /// The request was sent, but no complete answer arrived. The call may have been executed.
+    #[error("the answer was lost: {0}")]
     Lost(String),
-    /// An answer that is not what the protocol says. It may have been done.
-    #[error("it sent what is no answer: {0}")]
+    /// The answer violates the protocol. The call may have been executed.
+    #[error("the endpoint sent an invalid answer: {0}")]
     Garbled(String),
 }
 
 impl CallError {
-    /// Whether the call may have been done all the same: who repeats it blindly may pay twice.
+    /// Returns whether the call may have been executed. Repeating it blindly may pay twice.
     pub fn may_be_charged(&self) -> bool {
         matches!(self, CallError::Lost(_) | CallError::Garbled(_))
     }
 }
 
 impl Client {
-    /// `key` goes into the requests' headers only.
+    /// Creates a client. The key is sent in the headers of requests only.
     pub fn new(options: &OpenAiOptions, key: Key) -> Result<Self, reqwest::Error> {
-        // Fails where the process has a provider of cryptography already, which is as good.
+        // This call fails if the process already has a cryptography provider, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs_f64(options.connect_seconds))
             .timeout(Duration::from_secs_f64(options.request_seconds))
-            // An address that moves would be sent the key.
+            // A redirect would send the key to another address.
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
         let base = options.base_url.trim_end_matches('/').to_owned();
         Ok(Self { http, base, key, max_answer_bytes: options.max_answer_bytes })
     }
 
-    /// A vector for each text, in their order, and the tokens that were charged.
+    /// Returns a vector for each text, in the order of the texts, and the number of charged tokens.
     pub async fn embeddings(
         &self,
         model: &str,
@@ -111,20 +112,20 @@ impl Client {
         Ok(Answered { value: (vectors, answer.usage.prompt_tokens), observed })
     }
 
-    /// Whether the endpoint lists a model. Free of charge.
+    /// Returns whether the endpoint lists a model. This call is free of charge.
     pub async fn has_model(&self, model: &str) -> Result<bool, CallError> {
         let listed = self.call::<ModelsAnswer>(self.request(Method::GET, &["models"], &[])?).await?;
         Ok(listed.value.data.iter().any(|m| m.id == model))
     }
 
-    /// Parts of the path and values of the query may be anything that a provider sent us: both are escaped.
+    /// Builds a request. Path segments and query values may come from the provider, so both are escaped.
     pub(super) fn request(
         &self,
         method: Method,
         path: &[&str],
         query: &[(&str, &str)],
     ) -> Result<RequestBuilder, CallError> {
-        let unreadable = || CallError::Unknown("the endpoint's address can't be read: correct `base_url`".into());
+        let unreadable = || CallError::Unknown("invalid endpoint address: correct `base_url`".into());
         let mut url = Url::parse(&self.base).map_err(|_| unreadable())?;
         url.path_segments_mut().map_err(|()| unreadable())?.pop_if_empty().extend(path);
         if !query.is_empty() {
@@ -133,8 +134,8 @@ impl Client {
         Ok(self.http.request(method, url))
     }
 
-    /// Sends with the key. One that the endpoint does not know may have been changed since it was read: then the new one is
-    /// tried, once. A request that was refused for its key was not carried out.
+    /// Sends a request with the key. If the endpoint refuses a key that may have changed since it was read, the new
+    /// key is tried once. A request that was refused for its key was not executed.
     pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, CallError> {
         let Some(key) = self.key.get().await.map_err(unkeyed)? else { return sent(request).await };
         let again = request.try_clone().filter(|_| self.key.may_change());
@@ -145,37 +146,37 @@ impl Client {
         match (self.key.instead_of(&key).await, again) {
             (None, _) => Ok(answer),
             (Some(new), Some(request)) => sent(with_key(request, &new)).await,
-            // A file, which was read to its end.
-            (Some(_), None) => Err(CallError::Failed("the key was changed on the way".into())),
+            // The request holds a file that was read to its end, so it cannot be repeated.
+            (Some(_), None) => Err(CallError::Failed("the API key changed during the upload".into())),
         }
     }
 
-    /// Sends, and reads the JSON of a success.
+    /// Sends a request, and parses the JSON of a successful answer.
     pub(super) async fn call<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<Answered<T>, CallError> {
         let response = self.send(request).await?;
         let observed = observed(response.headers());
         let body = self.body(self.accepted(response).await?).await?;
-        // Without serde's words: they quote what they could not read.
+        // serde's message is left out, because it quotes the input.
         let garbled = |e: serde_json::Error| {
-            CallError::Garbled(format!("JSON that breaks off or holds what it should not, in column {}", e.column()))
+            CallError::Garbled(format!("incomplete or unexpected JSON in column {}", e.column()))
         };
         Ok(Answered { value: serde_json::from_slice(&body).map_err(garbled)?, observed })
     }
 
-    /// A success, its body yet to come; what else it was otherwise.
+    /// Returns a successful response with its body unread, or the error that the response reports.
     pub(super) async fn accepted(&self, response: Response) -> Result<Response, CallError> {
         let (status, headers) = (response.status(), response.headers().clone());
         if status.is_success() {
             return Ok(response);
         }
-        // An error is told by its status, whatever stands in the body.
+        // The status identifies the error, whatever the body contains.
         let body = self.body(response).await.unwrap_or_default();
         let error = serde_json::from_slice::<ErrorAnswer>(&body).map_or_else(|_| ErrorBody::default(), |a| a.error);
         Err(refused(status, &headers, &error))
     }
 
     async fn body(&self, response: Response) -> Result<Vec<u8>, CallError> {
-        let too_large = || CallError::Garbled(format!("its answer is larger than {} bytes", self.max_answer_bytes));
+        let too_large = || CallError::Garbled(format!("the answer is larger than {} bytes", self.max_answer_bytes));
         let length = response.content_length().unwrap_or_default();
         if length > self.max_answer_bytes {
             return Err(too_large());
@@ -197,7 +198,7 @@ async fn sent(request: RequestBuilder) -> Result<Response, CallError> {
     request.send().await.map_err(|e| failed(&e))
 }
 
-/// Marked, so that it is in no log of the connection.
+/// Adds the key. It is marked as sensitive, so that the connection does not log it.
 fn with_key(request: RequestBuilder, key: &Sensitive) -> RequestBuilder {
     request.bearer_auth(key.expose())
 }
@@ -210,7 +211,7 @@ fn unkeyed(error: SecretError) -> CallError {
 }
 
 pub(super) fn with_json(request: RequestBuilder, body: &impl Serialize) -> Result<RequestBuilder, CallError> {
-    let body = serde_json::to_vec(body).map_err(|_| CallError::Refused("it can't be written as JSON".into()))?;
+    let body = serde_json::to_vec(body).map_err(|_| CallError::Refused("cannot serialise the request".into()))?;
     Ok(request.header(CONTENT_TYPE, "application/json").body(body))
 }
 
@@ -222,14 +223,14 @@ fn refused(status: StatusCode, headers: &HeaderMap, error: &ErrorBody) -> CallEr
         402 => CallError::QuotaSpent,
         400..=499 if unpaid => CallError::QuotaSpent,
         429 => CallError::Throttled { after: retry_after(headers), observed: observed(headers) },
-        // "Slow down", with a time: a refusal for the rate by another name.
+        // 503 with a time means "slow down", which is throttling.
         503 if headers.contains_key(reqwest::header::RETRY_AFTER) => {
             CallError::Throttled { after: retry_after(headers), observed: observed(headers) }
         }
         401 | 403 => CallError::Forbidden(what),
         404 | 410 => CallError::Missing(what),
         405 | 415 => CallError::Unknown(what),
-        // A gateway that gave up waiting: behind it the work may have been done.
+        // The gateway stopped waiting. The server behind it may have executed the request.
         502 | 504 => CallError::Lost(what),
         408 | 409 | 425 | 500..=599 => CallError::Failed(what),
         300..=399 => CallError::Unknown(format!("{status}: the address has moved")),
@@ -237,23 +238,23 @@ fn refused(status: StatusCode, headers: &HeaderMap, error: &ErrorBody) -> CallEr
     }
 }
 
-/// Without the address, which may hold a secret.
+/// Classifies an error of the connection. The text omits the address, which may contain a secret.
 pub(super) fn failed(error: &reqwest::Error) -> CallError {
     let not_sent = error.is_connect() || error.is_builder();
     let what = if error.is_connect() {
         "no connection"
     } else if error.is_builder() {
-        "the request can't be made"
+        "the request cannot be built"
     } else if error.is_timeout() {
         "no answer in time"
     } else {
-        "the connection broke off"
+        "the connection was cut"
     };
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {
         cause = next;
     }
-    // The innermost cause of an error of ours is the system's: it quotes no request.
+    // The innermost cause comes from the operating system and quotes no request.
     let what = format!("{what} ({cause})").replace(|c: char| c.is_control(), " ");
     if not_sent { CallError::Failed(what) } else { CallError::Lost(what) }
 }
@@ -273,7 +274,8 @@ fn observed(headers: &HeaderMap) -> Option<Observed> {
     (observed != Observed::default()).then_some(observed)
 }
 
-/// Seconds, or milliseconds where they are told; a date is not worth reading a clock for.
+/// Returns the wait in seconds, from the header in milliseconds if there is one. Dates are ignored, to avoid reading
+/// a clock.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let milliseconds = number(headers, "retry-after-ms").map(|ms| ms / 1_000.0);
     let seconds = milliseconds.or_else(|| number(headers, "retry-after"))?;

@@ -1,7 +1,8 @@
-//! Files from over there, of several gigabytes.
+//! Downloads files of several gigabytes from the provider.
 //!
-//! What comes is kept beside the file until it is whole. A call that is cut off leaves it, and the next call for the same
-//! path goes on behind it where the server serves parts; others send everything again.
+//! Received bytes are stored next to the target until the file is complete. An interrupted call leaves this partial
+//! file. The next call for the same path continues after it if the server supports ranges, and otherwise starts
+//! again.
 
 use std::ffi::OsString;
 use std::io::SeekFrom;
@@ -16,12 +17,12 @@ use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
 use super::client::{CallError, Client};
 use super::transfer::{TransferError, TransferOptions, local};
 
-/// What is gathered before it is written.
+/// Bytes that are collected before they are written.
 const BUFFER_BYTES: usize = 1 << 20;
 
 impl Client {
-    /// Fetches a file's content to a path that is there when all of it is, and gives its size. One path must be for one
-    /// file: what an earlier call left is believed to be its beginning.
+    /// Downloads a file's content to the path `to`, and returns its size in bytes. The path exists only when the file
+    /// is complete. Use each path for one file only, because a partial file is taken as the beginning of its content.
     pub async fn download(&self, id: &str, to: &Path, limits: &TransferOptions) -> Result<u64, TransferError> {
         let part = part_of(to);
         let write = local("write", &part);
@@ -37,14 +38,14 @@ impl Client {
             Err(_) => return Err(limits.stalled().into()),
         };
         let begin = match (response.status(), range(&response)) {
-            // Nothing is behind it because it is whole.
+            // There is nothing after the partial file, because it is complete.
             (StatusCode::RANGE_NOT_SATISFIABLE, (_, Some(total))) if kept > 0 && total == kept => {
                 return finish(file, &part, to, kept).await;
             }
             (StatusCode::PARTIAL_CONTENT, (Some(from), _)) if kept > 0 && from == kept => kept,
             (StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT, _) => {
                 file.set_len(0).await.map_err(&write)?;
-                let what = "what was kept of the file is not its beginning: the next call fetches all of it";
+                let what = "the partial download does not match the file; the next call downloads all of it";
                 return Err(CallError::Failed(what.into()).into());
             }
             _ => 0,
@@ -54,7 +55,7 @@ impl Client {
         file.seek(SeekFrom::Start(begin)).await.map_err(&write)?;
         let mut out = BufWriter::with_capacity(BUFFER_BYTES, file);
         let copied = copy(response, &mut out, begin, limits, &part).await;
-        // Also what came before a cut: the next call goes on behind it.
+        // Bytes received before a cut are written too, so that the next call continues after them.
         out.flush().await.map_err(&write)?;
         finish(out.into_inner(), &part, to, copied?).await
     }
@@ -73,7 +74,7 @@ async fn copy(
     let mut pieces = response.bytes_stream();
     loop {
         if bytes.saturating_add(coming) > most {
-            let what = format!("its file is larger than {most} bytes: raise `max_file_bytes`");
+            let what = format!("the file is larger than {most} bytes: raise `max_file_bytes`");
             return Err(CallError::Refused(what).into());
         }
         let next = async { pieces.next().await.transpose() };
@@ -85,7 +86,7 @@ async fn copy(
 }
 
 async fn finish(file: File, part: &Path, to: &Path, bytes: u64) -> Result<u64, TransferError> {
-    let keep = local("keep", to);
+    let keep = local("store", to);
     file.sync_all().await.map_err(&keep)?;
     fs::rename(part, to).await.map_err(&keep)?;
     if let Some(folder) = to.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -100,7 +101,7 @@ fn part_of(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// The first byte and the size of the whole, as far as `bytes 5-9/10` or `bytes */10` tells them.
+/// Returns the first byte and the total size, if a header such as `bytes 5-9/10` or `bytes */10` states them.
 fn range(response: &Response) -> (Option<u64>, Option<u64>) {
     let header = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
     let told = header.and_then(|text| text.trim().strip_prefix("bytes ")?.split_once('/'));

@@ -1,9 +1,9 @@
-//! Texts to vectors by an endpoint.
+//! Embeds texts by calls to an endpoint.
 //!
-//! Requests are packed by the number of texts and by their tokens, as the model counts them. Each waits for its turn, and
-//! has its money set aside before it is sent. One that is refused for what it holds is halved until the text that it is
-//! refused for stands alone, and what was made of the others is handed over beside it; throttling is waited for, and goes
-//! back to the pool as no attempt where that takes long; everything else is the pool's to retry.
+//! Requests are packed by the number of texts and by their tokens, as the model counts them. Each request waits for
+//! admission, and its money is reserved before it is sent. A request that is refused for its content is halved until
+//! the refused text is alone; the vectors of the other texts are still returned. A throttled request waits. If the
+//! wait is too long, it returns to the pool without using up an attempt. The pool retries all other failures.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,10 +23,10 @@ use super::tokens;
 use crate::account::{Account, HeldReservation};
 use crate::prices::Price;
 
-/// Shorter than this it has no direction.
+/// Minimum length of a vector; a shorter one has no direction.
 const SHORTEST: f32 = 1e-6;
 
-/// A text that no model refuses.
+/// Text that every model accepts.
 const PROBE: &str = "word";
 
 pub struct OpenAiEmbedder {
@@ -34,12 +34,12 @@ pub struct OpenAiEmbedder {
     admission: Arc<Admission>,
     options: OpenAiOptions,
     identity: ModelIdentity,
-    /// The collection of documents: whose turn a call is that names no other.
+    /// Collection of documents. A call that names no collection is charged to this fair-queue key.
     lane: Arc<str>,
-    /// Who pays; `None` for a look that is in nobody's ledger.
+    /// Account that pays; `None` for a preview, whose calls are not recorded in a ledger.
     account: Option<Account>,
     price: Price,
-    /// Some request was accepted: what is refused now is refused for what it holds.
+    /// True once a request was accepted. Later refusals are then caused by a request's content.
     accepted: AtomicBool,
 }
 
@@ -57,7 +57,7 @@ impl OpenAiEmbedder {
         Self { client, admission, options, identity, lane, account, price, accepted }
     }
 
-    /// One request, for as long as it is only throttled and the wait is short.
+    /// Sends one request. Retries while it is only throttled and the maximum wait has not passed.
     async fn request(&self, texts: &[&str], tokens: u64, call: Call<'_>) -> Result<Made, Failure> {
         let began = Instant::now();
         let max_wait = Duration::from_secs_f64(self.options.limits.max_wait_seconds);
@@ -87,7 +87,7 @@ impl OpenAiEmbedder {
                 Ok(Answered { value: (vectors, charged), observed }) => {
                     permit.end(&CallOutcome::Answered(observed));
                     self.accepted.store(true, Ordering::Relaxed);
-                    // Servers that tell no usage charge nothing, or what we count.
+                    // Servers that report no usage charge nothing, or the tokens that we count.
                     let tokens = if charged == 0 { tokens } else { charged };
                     let cost = match held {
                         Some(held) => held.settle(tokens).await,
@@ -99,11 +99,11 @@ impl OpenAiEmbedder {
                     permit.end(&outcome(&error));
                     release_or_doubt(held, error.may_be_charged()).await;
                     match error {
-                        // It would be refused for ever: a minute's budget is smaller.
+                        // The request exceeds the budget of a whole minute, so it would always be throttled.
                         CallError::Throttled { observed, .. }
                             if observed.and_then(|o| o.token_limit).is_some_and(|limit| tokens as f64 > limit) =>
                         {
-                            return Err(Failure::Refused("more tokens than it allows in a minute".into()));
+                            return Err(Failure::Refused("more tokens than its limit per minute".into()));
                         }
                         CallError::Throttled { .. } if began.elapsed() < max_wait => {}
                         CallError::Refused(what) => return Err(Failure::Refused(what)),
@@ -114,8 +114,8 @@ impl OpenAiEmbedder {
         }
     }
 
-    /// Whether it is the text that was refused, or the request, as every other would be: a request that nothing is wrong
-    /// with, where none was accepted before.
+    /// Checks whether the endpoint refuses every request or only the text. If no request was accepted before, it
+    /// sends a probe.
     async fn takes_anything(&self, call: Call<'_>) -> Result<Made, StageError> {
         if self.accepted.load(Ordering::Relaxed) {
             return Ok(Made::default());
@@ -130,16 +130,16 @@ impl OpenAiEmbedder {
     fn told(&self, error: CallError) -> StageError {
         let (name, options) = (self.admission.name(), &self.options);
         match error {
-            CallError::Throttled { after, .. } => StageError::throttled(format!("{name} asks for less"), after),
+            CallError::Throttled { after, .. } => StageError::throttled(format!("{name} throttles requests"), after),
             CallError::QuotaSpent => {
                 let wait = Duration::from_secs_f64(options.limits.quota_pause_seconds);
                 Refused::Shut(Shut::QuotaSpent, wait).into_error(name)
             }
             CallError::Forbidden(status) => StageError::system(
                 "provider_key",
-                format!("{name} answers {status}: look at the key in {} and what it may do", options.key_place()),
+                format!("{name} answers {status}: check the key in {} and its permissions", options.key_place()),
             ),
-            CallError::Unkeyed(why) => StageError::system("provider_key", format!("there is no key for {name}: {why}")),
+            CallError::Unkeyed(why) => StageError::system("provider_key", format!("no API key for {name}: {why}")),
             CallError::Missing(what) | CallError::Unknown(what) => StageError::system(
                 "provider_path",
                 format!(
@@ -149,27 +149,27 @@ impl OpenAiEmbedder {
             ),
             CallError::Refused(what) => StageError::system(
                 "provider_refused",
-                format!("{name} refuses whatever it is sent ({what}): look at `embed.options.openai`"),
+                format!("{name} refuses every request ({what}): check `embed.options.openai`"),
             ),
             CallError::Failed(what) | CallError::Lost(what) => {
                 self.or_shut(StageError::transient("provider_failed", format!("{name} failed: {what}")))
             }
             CallError::Garbled(what) => self
-                .or_shut(StageError::transient("provider_garbled", format!("{name} sent what is no answer: {what}"))),
+                .or_shut(StageError::transient("provider_garbled", format!("{name} sent an invalid answer: {what}"))),
         }
     }
 
-    /// An endpoint that is down is held against no document.
+    /// Replaces the error if the endpoint is down, because an outage must not count against a document.
     fn or_shut(&self, error: StageError) -> StageError {
         self.admission.shut().map_or(error, |shut| shut.into_error(self.admission.name()))
     }
 
-    /// At unit length, or why it can't be.
+    /// Scales the vector to unit length. Fails if the dimension is wrong or the vector has no valid length.
     fn unit(&self, mut vector: Vec<f32>) -> Result<Vec<f32>, StageError> {
         let (name, wanted) = (self.admission.name(), self.identity.dimension as usize);
         if vector.len() != wanted {
             let text = format!(
-                "{name} gives vectors of {} numbers, not {wanted}: correct `embed.options.openai.dimensions`",
+                "{name} returns vectors of {} numbers, not {wanted}: correct `embed.options.openai.dimensions`",
                 vector.len()
             );
             return Err(StageError::system("wrong_dimension", text));
@@ -183,14 +183,14 @@ impl OpenAiEmbedder {
     }
 }
 
-/// What the vectors are comparable with: the model and its dimensions. Which weights an endpoint serves under a name
-/// can't be told.
+/// Returns the identity of the vectors: the model and its dimensions. An endpoint does not report which weights it
+/// serves under a name.
 pub fn identity(options: &OpenAiOptions) -> ModelIdentity {
     let dimension = options.dimension().unwrap_or_default();
     ModelIdentity { id: options.model.clone(), weights: "served".into(), dimension, metric: Metric::Cosine }
 }
 
-/// What one request came to.
+/// Holds the result of one request.
 #[derive(Default)]
 struct Made {
     vectors: Vec<Vec<f32>>,
@@ -199,7 +199,7 @@ struct Made {
 }
 
 fn refused(name: &str, what: &str) -> StageError {
-    StageError::permanent("provider_refused", format!("{name} refuses a text ({what})"))
+    StageError::permanent("provider_refused", format!("{name} refused a text ({what})"))
 }
 
 async fn release_or_doubt(held: Option<HeldReservation<'_>>, may_be_charged: bool) {
@@ -211,7 +211,7 @@ async fn release_or_doubt(held: Option<HeldReservation<'_>>, may_be_charged: boo
 }
 
 enum Failure {
-    /// For what one of its texts is, or for the request as a whole.
+    /// The request was refused, because of one of its texts or as a whole.
     Refused(String),
     Stage(StageError),
 }
@@ -264,7 +264,7 @@ impl Embedder for OpenAiEmbedder {
         let counts: Vec<u64> = texts.iter().map(|text| self.count_tokens(text) as u64).collect();
         let mut vectors: Vec<Option<Result<Vec<f32>, StageError>>> = vec![None; texts.len()];
         let (mut tokens, mut cost, mut ended) = (0, Nanodollars::ZERO, None);
-        // The next request lies on top.
+        // The next request is on top of the stack.
         let mut requests = packed(&counts, self.most());
         requests.reverse();
         while let Some(range) = requests.pop() {

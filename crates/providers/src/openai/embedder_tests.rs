@@ -1,4 +1,5 @@
-//! Against a mock provider that speaks the real protocol, enforces its limits and keeps its record of charges.
+//! Tests the embedder against a mock provider that implements the real protocol, enforces its limits and records its
+//! charges.
 
 use docweir_admission::AdmissionOptions;
 use docweir_core::cancel::Cancel;
@@ -35,7 +36,7 @@ fn embedder(options: OpenAiOptions) -> OpenAiEmbedder {
     OpenAiEmbedder::new(client, admission, options, "chunks", None, PriceOptions::default().text_embedding_3_small)
 }
 
-/// All or nothing: the error that decides, where a text has no vector.
+/// Returns the batch if each text has a vector, and otherwise the deciding error.
 async fn embed(embedder: &OpenAiEmbedder, texts: &[&str]) -> Result<EmbedBatch, StageError> {
     let batch = embed_each(embedder, texts).await?;
     deciding(&batch.vectors).map_or(Ok(batch), Err)
@@ -104,7 +105,7 @@ async fn a_text_that_is_refused_is_found_by_halves_and_its_neighbours_are_paid_o
         let charges = mock.charges();
         assert_eq!(charges.texts_paid_twice(), Vec::<&str>::new());
         assert_eq!(batch.tokens, charges.live.tokens);
-        // Sixteen, eight, four, two, one.
+        // The refused requests have sixteen, eight, four, two and one texts.
         assert_eq!(charges.refused.values().sum::<u64>(), 5, "{charges:?}");
     }
 }
@@ -124,7 +125,7 @@ async fn an_endpoint_that_refuses_everything_is_no_fault_of_the_texts() {
     let mock = mock(|o| o.faults = vec![Rule::new(On::Embeddings, Act::Status).code(400)]);
     let error = embed(&embedder(options(&mock)), &["a", "b", "c", "d"]).await.unwrap_err();
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::System, "provider_refused"), "{error}");
-    // Four, two, one, and one that nothing is wrong with.
+    // The refused requests have four, two and one texts; the last one is the probe.
     assert_eq!(mock.charges().refused[&400], 4);
 }
 
@@ -142,7 +143,7 @@ async fn throttling_slows_and_fails_nothing() {
         calls.spawn(async move { embed(&embedder, &[&format!("passage {n} {}", "word ".repeat(20))]).await });
     }
     let tokens: u64 = calls.join_all().await.into_iter().map(|done| done.unwrap().tokens).sum();
-    // A hundred a second, sixty at once.
+    // The limit is a hundred tokens per second, and sixty at once.
     let least = (tokens as f64 - 60.0) / 100.0;
     assert!(began.elapsed().as_secs_f64() > least, "{tokens} tokens in {:?}", began.elapsed());
     let charges = mock.charges();
@@ -150,7 +151,7 @@ async fn throttling_slows_and_fails_nothing() {
     assert!(charges.refused[&429] <= 4, "{:?}", charges.refused);
 }
 
-/// As patient as may be, but where the answer is late on purpose.
+/// Returns options with a long timeout, except for rules that delay the answer on purpose.
 fn patient(rule: &Rule, options: OpenAiOptions) -> OpenAiOptions {
     OpenAiOptions { request_seconds: if rule.act == Act::Slow { 0.5 } else { 30.0 }, ..options }
 }
@@ -191,7 +192,7 @@ async fn a_dead_endpoint_is_left_alone_after_a_few_failures() {
     for _ in 0..4 {
         assert_eq!(embed(&embedder, &["x"]).await.unwrap_err().class, ErrorClass::Transient);
     }
-    // The fifth shows that it is the endpoint and not the document.
+    // The fifth failure shows that the cause is the endpoint and not the document.
     for _ in 0..20 {
         let error = embed(&embedder, &["x"]).await.unwrap_err();
         assert_eq!((error.class, error.code.as_str()), (ErrorClass::Throttled, "provider_down"), "{error}");
@@ -202,7 +203,7 @@ async fn a_dead_endpoint_is_left_alone_after_a_few_failures() {
 
 #[tokio::test]
 async fn nobody_there_is_said() {
-    // Reserved, so never listened on.
+    // Port 1 is reserved, so nothing listens on it.
     let base_url = "http://127.0.0.1:1/v1".to_owned();
     let error = embed(&embedder(OpenAiOptions { base_url, ..OpenAiOptions::default() }), &["x"]).await.unwrap_err();
     assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "provider_failed"));
@@ -214,13 +215,13 @@ async fn a_minute_that_is_smaller_than_a_request_makes_smaller_requests() {
     let mock = mock(|o| {
         o.rates = Rates { tokens_per_minute: Some(60_000), requests_per_minute: None, burst_share: 1.0 };
     });
-    // Configured far too high: the first answer tells.
+    // The configured limit is far too high; the first answer reports the real one.
     let embedder = embedder(options(&mock));
     let texts: Vec<String> = (0..40).map(|n| format!("passage {n} {}", "word ".repeat(2_000))).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let began = Instant::now();
     let first = embed(&embedder, &texts[..32]).await;
-    // 64,000 tokens are halved; 32,000 and 32,000 are more than the minute that is saved up, by four seconds.
+    // A request of 64,000 tokens is halved. Both halves together exceed the saved-up minute by four seconds.
     let batch = first.unwrap();
     assert_eq!(batch.vectors.len(), 32);
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
@@ -242,7 +243,7 @@ async fn a_stop_ends_a_call_that_hangs() {
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
-/// An account whose charges lie in a folder of their own.
+/// Combines a mock provider with an account whose ledger has its own folder.
 struct Paying {
     folder: tempfile::TempDir,
     mock: MockProvider,
@@ -283,7 +284,7 @@ impl Paying {
         )
     }
 
-    /// Nanodollars that are settled, under way and in doubt.
+    /// Returns the nanodollars that are settled, reserved and in doubt.
     async fn sums(&self) -> (u64, u64, u64) {
         let lines = self.ledger().report(By::Stage, "", 10).await.unwrap();
         let sum = |of: fn(&CostLine) -> Amount| lines.iter().map(|l| of(l).cost.0).sum();
@@ -294,7 +295,7 @@ impl Paying {
 #[tokio::test]
 async fn the_ledger_agree_with_the_providers_however_a_call_ends() {
     let on = |act| Rule::new(On::Embeddings, act).times(1);
-    // What was certainly not charged is free; what nobody knows is in doubt, whether it was charged or not.
+    // Calls that were certainly not charged cost nothing. Calls that may have been charged are in doubt.
     let table = [
         (None, false),
         (Some(on(Act::Status).code(500)), false),

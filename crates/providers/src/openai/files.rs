@@ -1,4 +1,4 @@
-//! Files over there: up, and away. Down is in `download`.
+//! Uploads and deletes the provider's files. Downloads are in `download`.
 
 use std::path::Path;
 use std::pin::pin;
@@ -16,15 +16,15 @@ use super::client::{CallError, Client};
 use super::transfer::{TransferError, TransferOptions, local};
 use super::wire::text;
 
-/// What is read of a file at a time.
+/// Bytes that are read from a file at a time.
 const PIECE_BYTES: usize = 256 << 10;
 
 impl Client {
-    /// Sends a file of request lines, piece by piece, and gives the id that it has over there.
+    /// Uploads a file of request lines, piece by piece, and returns the id that the provider gives it.
     pub async fn upload(&self, path: &Path, filename: &str, limits: &TransferOptions) -> Result<String, TransferError> {
         let file = File::open(path).await.map_err(local("open", path))?;
         let length = file.metadata().await.map_err(local("open", path))?.len();
-        // Line breaks before two dashes stand in no JSON line, so no content ends the form early.
+        // JSON lines contain no line break followed by two dashes, so no content ends the form early.
         let boundary = format!("docweir-{:032x}", fastrand::u128(..));
         let filename: String =
             filename.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
@@ -39,7 +39,7 @@ impl Client {
         let mut seen = moved.subscribe();
         let told = moved.clone();
         let end = |text: String| stream::iter([Ok::<_, std::io::Error>(Bytes::from(text))]);
-        // A file that grows meanwhile is cut where the header says that it ends.
+        // A file that grows during the upload is cut at the length in the header.
         let pieces = end(head).chain(stream::try_unfold(file.take(length), piece)).chain(end(tail));
         let body = Body::wrap_stream(pieces.inspect(move |_| told.send_replace(())));
         let request = self.request(Method::POST, &["files"], &[])?.timeout(limits.overall());
@@ -48,7 +48,7 @@ impl Client {
         let answer = loop {
             tokio::select! {
                 answer = &mut call => break answer?.value,
-                // Its sender lives here, so it only ends with a piece that went or with the time.
+                // The sender lives in this function, so this ends only when a piece was sent or the time has passed.
                 piece = tokio::time::timeout(limits.stall(), seen.changed()) => {
                     piece.map(drop).map_err(|_| limits.stalled())?;
                 }

@@ -1,10 +1,10 @@
-//! Endpoints that speak OpenAI's protocol.
+//! Calls endpoints with OpenAI's protocol.
 //!
-//! - [`options`] where, which model, which limits; [`tokens`] how its models count
-//! - [`client`] one call each, and what its end means; `wire` the JSON
-//! - [`embedder`] texts to vectors: packed, admitted, halved where one of them is refused
-//! - [`files`], `download` files up and down, [`transfer`] their limits
-//! - [`batches`] the Batch API's calls; [`request_lines`] what is sent, [`results`] what comes back
+//! - [`options`] configures the endpoint, the model and the limits; [`tokens`] counts tokens as the models do
+//! - [`client`] sends single calls and classifies their outcome; `wire` defines the JSON
+//! - [`embedder`] embeds texts: packs and admits requests, and halves those that are refused
+//! - [`files`] and `download` transfer files; [`transfer`] holds their limits
+//! - [`batches`] calls the Batch API; [`request_lines`] writes its input, [`results`] reads its output
 
 pub mod batches;
 pub mod client;

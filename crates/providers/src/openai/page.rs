@@ -1,4 +1,4 @@
-//! One page of a list.
+//! Reads one page of a list.
 
 use serde_json::Value;
 
@@ -8,11 +8,11 @@ use super::wire::text;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page<T> {
     pub items: Vec<T>,
-    /// What to ask for the next page with; `None` on the last.
+    /// Cursor to request the next page with; `None` on the last page.
     pub next: Option<String>,
 }
 
-/// A list with something in it that can't be read is refused as a whole: what is overlooked might be sent again.
+/// Reads a page. Refuses the whole list if an item cannot be read, because an overlooked batch might be sent again.
 pub(super) fn page<T>(
     answer: &Value,
     after: Option<&str>,
@@ -22,11 +22,11 @@ pub(super) fn page<T>(
     let garbled = |what: &str| CallError::Garbled(what.to_owned());
     let data = answer.get("data").and_then(Value::as_array).ok_or_else(|| garbled("a list without data"))?;
     let items: Option<Vec<T>> = data.iter().map(read).collect();
-    let items = items.ok_or_else(|| garbled("a list of what has no id"))?;
-    // Some servers don't say whether there is more. A full page may have been the last.
+    let items = items.ok_or_else(|| garbled("a list with an item that has no id"))?;
+    // Some servers do not report whether there are more items. A full page may be the last one.
     let more = answer.get("has_more").and_then(Value::as_bool).unwrap_or(items.len() >= limit as usize);
     let last = text(answer, "last_id").or_else(|| text(data.last()?, "id"));
-    // Others ignore `after`, and would give the same page for ever.
+    // Other servers ignore `after` and would return the same page forever.
     let next = last.filter(|last| more && !items.is_empty() && Some(last.as_str()) != after);
     Ok(Page { items, next })
 }

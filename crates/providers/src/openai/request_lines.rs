@@ -1,4 +1,4 @@
-//! The input file of a batch: a request a line.
+//! Writes the input file of a batch, one request per line.
 
 use std::io::{self, Write};
 
@@ -6,14 +6,14 @@ use serde::Serialize;
 
 use super::wire::EmbeddingsRequest;
 
-/// What batches are made for, as their lines and their creation name it.
+/// Endpoint that batches use, as named in their lines and at their creation.
 pub const ENDPOINT: &str = "/v1/embeddings";
 
-/// Writes lines of one model.
+/// Writes request lines for one model.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLines<'m> {
     pub model: &'m str,
-    /// As `OpenAiOptions::asked_dimensions` says.
+    /// Number of dimensions to request, as returned by `OpenAiOptions::asked_dimensions`.
     pub dimensions: Option<u32>,
 }
 
@@ -26,7 +26,8 @@ struct RequestLine<'r> {
 }
 
 impl RequestLines<'_> {
-    /// Writes the line of a text, and gives its size in bytes. What is written goes in many small pieces: have it buffered.
+    /// Writes the line of a text, and returns its size in bytes. Pass a buffered writer, because the line is written
+    /// in many small pieces.
     pub fn write(&self, custom_id: &str, text: &str, to: impl Write) -> io::Result<u64> {
         let (model, dimensions) = (self.model, self.dimensions);
         let body = EmbeddingsRequest { model, input: text, encoding_format: "base64", dimensions };
@@ -37,9 +38,9 @@ impl RequestLines<'_> {
         Ok(to.bytes)
     }
 
-    /// The size of the line that would be written, its end included.
+    /// Returns the size of the line in bytes, including its line end.
     pub fn size(&self, custom_id: &str, text: &str) -> u64 {
-        // What goes nowhere can't fail.
+        // Writing to a sink cannot fail.
         self.write(custom_id, text, io::sink()).unwrap_or(u64::MAX)
     }
 }

@@ -1,7 +1,7 @@
-//! One line of an output or an error file.
+//! Parses one line of an output file or an error file.
 //!
-//! Nearly all lines are rows with one vector, and are read straight into what is kept of them. Every other line is read a
-//! second time, as whatever JSON it is: slower, and without a wish for how it should look.
+//! Nearly all lines are rows with one vector, and are parsed directly into the fields that are kept. Other lines are
+//! parsed a second time as generic JSON. That is slower, but accepts any structure.
 
 use std::fmt;
 
@@ -11,29 +11,30 @@ use serde_json::Value;
 
 use super::wire::{ErrorBody, Floats, number, text, word};
 
-/// Shorter than this it has no direction.
+/// Minimum length of a vector; a shorter one has no direction.
 const SHORTEST: f64 = 1e-6;
 
-/// What a line says of its item.
+/// Describes the result of one item, as a line states it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ItemResult {
-    /// A vector of unit length.
+    /// The item has a vector, scaled to unit length.
     Row { custom_id: String, vector: Vec<f32>, tokens: u64 },
-    /// A vector that is of no use, and was paid all the same.
+    /// The item has an unusable vector, which was charged.
     Unusable { custom_id: String, why: Flaw, tokens: u64 },
-    /// `code` is the provider's word for it, or else the status. `retryable`: the item may not be at fault.
+    /// The provider refused the item. `code` is the provider's error code, or else the status. `retryable` is true if
+    /// the item may not be the cause.
     Refused { custom_id: String, code: String, retryable: bool },
-    /// Says nothing of any item. `line` counts from 1.
+    /// The line names no item. `line` counts from 1.
     Bad { line: u64, why: &'static str },
 }
 
-/// What is wrong with a vector.
+/// Explains why a vector is unusable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// It has so many numbers instead.
+    /// The vector has this number of components, which is wrong.
     Dimension(usize),
     NotFinite,
-    /// It is too short to point anywhere.
+    /// The vector is too short to have a direction.
     NoDirection,
 }
 
@@ -47,7 +48,7 @@ impl fmt::Display for Flaw {
     }
 }
 
-/// What a line holds, before its vector is looked at.
+/// Holds the content of a line before its vector is checked.
 #[derive(Debug, PartialEq)]
 enum LineContent {
     Vector { custom_id: String, vector: Vec<f32>, tokens: u64 },
@@ -55,7 +56,7 @@ enum LineContent {
     Nothing(&'static str),
 }
 
-/// `number` is told where the line is of no use.
+/// Parses a line. `number` is its number, for the result of a bad line.
 pub(super) fn outcome(line: &[u8], number: u64, dimension: usize) -> ItemResult {
     match quick(line).unwrap_or_else(|| thorough(line)) {
         LineContent::Vector { custom_id, vector, tokens } => match unit(vector, dimension) {
@@ -98,7 +99,7 @@ struct Usage {
     prompt_tokens: Option<u64>,
 }
 
-/// A row as OpenAI writes it; `None` for anything else.
+/// Parses a row in OpenAI's form. Returns `None` for any other line.
 fn quick(line: &[u8]) -> Option<LineContent> {
     let ResultLine { custom_id, response: Response { status_code: 200, body }, error: None } =
         serde_json::from_slice(line).ok()?
@@ -113,10 +114,10 @@ fn quick(line: &[u8]) -> Option<LineContent> {
 fn thorough(line: &[u8]) -> LineContent {
     let value: Value = match serde_json::from_slice(line) {
         Ok(value) => value,
-        Err(error) if error.is_eof() => return LineContent::Nothing("it breaks off"),
-        Err(_) => return LineContent::Nothing("it is no JSON"),
+        Err(error) if error.is_eof() => return LineContent::Nothing("the line is incomplete"),
+        Err(_) => return LineContent::Nothing("the line is not JSON"),
     };
-    let Some(custom_id) = text(&value, "custom_id") else { return LineContent::Nothing("it has no custom_id") };
+    let Some(custom_id) = text(&value, "custom_id") else { return LineContent::Nothing("the line has no custom_id") };
     let at = |path| value.pointer(path).unwrap_or(&Value::Null);
     let status = number(at("/response"), "status_code");
     let error = ["/error", "/response/body/error"].into_iter().map(at).find(|error| !error.is_null());
@@ -125,17 +126,17 @@ fn thorough(line: &[u8]) -> LineContent {
         let code = word(&told.unwrap_or_default().code());
         let retryable = match status {
             Some(status) => matches!(status, 408 | 409 | 425 | 429 | 500..=599),
-            // It was not tried: the batch expired, was cancelled, or broke.
+            // The item was not tried: the batch expired, was cancelled or failed.
             None => !code.starts_with("invalid"),
         };
         let code = if code.is_empty() { status.map_or("unknown".into(), |status| status.to_string()) } else { code };
         return LineContent::Refusal { custom_id, code, retryable };
     }
     let Some([datum]) = at("/response/body/data").as_array().map(Vec::as_slice) else {
-        return LineContent::Nothing("it has not exactly one embedding");
+        return LineContent::Nothing("the line does not have exactly one embedding");
     };
     let Some(Floats(vector)) = datum.get("embedding").and_then(|floats| Floats::deserialize(floats).ok()) else {
-        return LineContent::Nothing("its embedding is no list of floats");
+        return LineContent::Nothing("the embedding is not a list of floats");
     };
     let usage = at("/response/body/usage");
     let tokens = number(usage, "total_tokens").or_else(|| number(usage, "prompt_tokens")).unwrap_or_default();
@@ -146,7 +147,7 @@ fn unit(mut vector: Vec<f32>, dimension: usize) -> Result<Vec<f32>, Flaw> {
     if vector.len() != dimension {
         return Err(Flaw::Dimension(vector.len()));
     }
-    // In doubles no sum of squares of floats overflows: it is finite where all of them are.
+    // In doubles, a sum of squares of floats cannot overflow. It is finite if all of them are.
     let length = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     if !length.is_finite() {
         return Err(Flaw::NotFinite);

@@ -9,7 +9,7 @@ pub fn base64(vector: &[f32]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// A row as OpenAI writes it.
+/// Returns a row in OpenAI's form.
 fn row(embedding: &str) -> String {
     format!(
         r#"{{"id": "r", "custom_id": "a", "response": {{"status_code": 200, "request_id": "q", "body": {{"object":"list","data":[{{"object":"embedding","index":0,"embedding":{embedding}}}],"model":"m","usage":{{"prompt_tokens":3,"total_tokens":4}}}}}}, "error": null}}"#
@@ -83,14 +83,14 @@ fn refusals_name_a_code_and_whether_it_may_go_away() {
 
 #[test]
 fn lines_that_tell_nothing_say_why() {
-    let (json, id) = ("it is no JSON", "it has no custom_id");
-    let (one, floats) = ("it has not exactly one embedding", "its embedding is no list of floats");
+    let (json, id) = ("the line is not JSON", "the line has no custom_id");
+    let (one, floats) = ("the line does not have exactly one embedding", "the embedding is not a list of floats");
     let good = row("[3,4]");
     let two = good.replace("[{\"object\"", "[{},{\"object\"");
     let table = [
-        (&good[..good.len() - 1], "it breaks off"),
-        (&good[..40], "it breaks off"),
-        ("{", "it breaks off"),
+        (&good[..good.len() - 1], "the line is incomplete"),
+        (&good[..40], "the line is incomplete"),
+        ("{", "the line is incomplete"),
         ("not json", json),
         (&format!("{good}{good}"), json),
         (&row("[NaN,1]"), json),
@@ -114,7 +114,8 @@ fn lines_that_tell_nothing_say_why() {
     assert_eq!(outcome(b"\xff\xfe", 7, 2), ItemResult::Bad { line: 7, why: json });
 }
 
-/// Changes of a good line: what is put where, and in place of how many bytes.
+/// Generates lines by random changes of a good line. A change inserts bytes at a position and may replace bytes
+/// there.
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..4),
@@ -139,14 +140,14 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The quick way is only quicker.
+    /// Checks that the quick parser gives the same results as the thorough one.
     #[test]
     fn both_ways_read_the_same(line in mutated()) {
         outcome(&line, 1, 2);
         let thorough = thorough(&line);
-        // The quick way overlooks damage in what is not asked for, and keeps a vector that was paid.
-        if let Some(quick) = quick(&line).filter(|_| thorough != LineContent::Nothing("it is no JSON")) {
-            // As text, in which NaN is equal to itself.
+        // The quick parser ignores damage in fields that it does not read, and so keeps a paid vector.
+        if let Some(quick) = quick(&line).filter(|_| thorough != LineContent::Nothing("the line is not JSON")) {
+            // The results are compared as text, in which NaN equals itself.
             prop_assert_eq!(format!("{quick:?}"), format!("{thorough:?}"));
         }
     }
@@ -156,7 +157,7 @@ proptest! {
         outcome(&line, 1, 2);
     }
 
-    /// Numbers of lists are at most one float off, however they are written.
+    /// Checks that numbers in lists are at most one float off, in any notation.
     #[test]
     fn floats_are_read_as_they_were_written(x in any::<f32>().prop_filter("finite", |x| x.is_finite()), form in 0..3) {
         let text = match form {

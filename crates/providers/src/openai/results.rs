@@ -1,8 +1,8 @@
-//! Output and error files of a batch: several gigabytes, a line an item, in any order.
+//! Reads output and error files of a batch: several gigabytes, one item per line, in any order.
 //!
-//! Each thread takes a block of whole lines, reads them, and hands over what they say; the caller's thread takes it. So
-//! memory holds a few blocks, and a line that is of no use costs one item. Lines come in no promised order, and what a
-//! file says twice comes twice.
+//! Each thread takes a block of whole lines, parses them, and sends the results to the caller's thread. So memory
+//! holds only a few blocks, and a bad line affects only one item. The order of lines is not guaranteed, and duplicate
+//! lines give duplicate results.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -12,13 +12,13 @@ use std::thread;
 use super::result_line::outcome;
 pub use super::result_line::{Flaw, ItemResult};
 
-/// How result files are read.
+/// Configures the reading of result files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadOptions {
-    /// Above it a line is of no use. 3,072 floats take up to 70 kB.
+    /// Maximum length of a line in bytes; a longer line is bad. 3,072 floats take up to 70 kB.
     pub max_line_bytes: usize,
     pub threads: usize,
-    /// What a thread takes at a time. Longer lines are read whole all the same, up to their limit.
+    /// Bytes that a thread takes at a time. A longer line is still read whole, up to its limit.
     pub block_bytes: usize,
 }
 
@@ -28,8 +28,8 @@ impl Default for ReadOptions {
     }
 }
 
-/// Gives the outcome of every line that is not blank to `sink`, in groups, until it refuses one. Blocks; `sink` runs on
-/// the caller's thread.
+/// Passes the results of all lines that are not blank to `sink`, in groups, until `sink` returns an error. Blocks;
+/// `sink` runs on the caller's thread.
 pub fn read_results<E: From<io::Error>>(
     from: impl Read + Send,
     dimension: usize,
@@ -40,7 +40,7 @@ pub fn read_results<E: From<io::Error>>(
     let blocks = &blocks;
     thread::scope(|scope| {
         let threads = options.threads.max(1);
-        // Ends with this closure, whichever way: that ends the threads.
+        // The channel closes when this closure ends in any way, which ends the threads.
         let (give, take) = sync_channel(threads);
         for _ in 0..threads {
             let give = give.clone();
@@ -70,10 +70,10 @@ fn read_blocks<R: Read>(
     }
 }
 
-/// Whole lines.
+/// Holds whole lines.
 struct Block {
     bytes: Vec<u8>,
-    /// The number of the first.
+    /// Number of the first line.
     first: u64,
 }
 
@@ -81,10 +81,10 @@ impl Block {
     fn outcomes(&self, dimension: usize, max_line_bytes: usize) -> Vec<ItemResult> {
         let lines = self.bytes.split(|byte| *byte == b'\n').zip(self.first..);
         let read = |(line, number): (&[u8], u64)| match line.len() > max_line_bytes {
-            true => ItemResult::Bad { line: number, why: "it is longer than a line may be" },
+            true => ItemResult::Bad { line: number, why: "the line exceeds the length limit" },
             false => outcome(line, number, dimension),
         };
-        // Of what is too long the rest may not be here, so it is never called blank.
+        // A line that is too long may be incomplete here, so it is never treated as blank.
         let held = |(line, _): &(&[u8], u64)| line.len() > max_line_bytes || !line.trim_ascii().is_empty();
         lines.filter(held).map(read).collect()
     }
@@ -93,22 +93,22 @@ impl Block {
 struct Blocks<R> {
     from: R,
     options: ReadOptions,
-    /// The beginning of the next line.
+    /// Beginning of the next line.
     rest: Vec<u8>,
-    /// Its number.
+    /// Number of the next line.
     line: u64,
     ended: bool,
 }
 
 impl<R: Read> Blocks<R> {
-    /// The next lines; `None` behind the last and after an error.
+    /// Returns the next lines; `None` after the last line and after an error.
     fn next(&mut self) -> io::Result<Option<Block>> {
         let ReadOptions { max_line_bytes, block_bytes, .. } = self.options;
         let block_bytes = block_bytes.max(1);
         let mut bytes = std::mem::take(&mut self.rest);
         while !self.ended {
             let old = bytes.len();
-            // Should reading fail, nobody asks again.
+            // If the read fails, `ended` stays true and no further read is tried.
             self.ended = true;
             bytes.reserve(block_bytes);
             let read = self.from.by_ref().take(block_bytes as u64).read_to_end(&mut bytes)?;
@@ -118,7 +118,7 @@ impl<R: Read> Blocks<R> {
                 self.rest = bytes.split_off(old + end + 1);
                 break;
             }
-            // Of a line that is too long enough is kept to see that it is.
+            // Keep just enough of a line that is too long to detect its length.
             bytes.truncate(max_line_bytes.saturating_add(1));
         }
         if bytes.is_empty() {

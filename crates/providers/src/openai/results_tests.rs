@@ -11,7 +11,7 @@ fn read(from: impl Read + Send, options: ReadOptions) -> io::Result<Vec<ItemResu
     .map(|()| all)
 }
 
-/// As text, in an order that is always the same.
+/// Returns the results as text, in sorted order.
 fn sorted(outcomes: impl IntoIterator<Item = ItemResult>) -> Vec<String> {
     let mut texts: Vec<_> = outcomes.into_iter().map(|outcome| format!("{outcome:?}")).collect();
     texts.sort();
@@ -53,7 +53,7 @@ fn each_item_comes_once_and_bad_lines_cost_nothing_else() {
 fn an_over_long_line_is_one_bad_line() {
     let options = ReadOptions { max_line_bytes: 100, block_bytes: 64, threads: 2 };
     let long = [row(1), "x".repeat(10_000), " ".repeat(101), row(2), "[".repeat(500)].join("\n");
-    let why = "it is longer than a line may be";
+    let why = "the line exceeds the length limit";
     let expected = [2, 3, 5].map(|line| ItemResult::Bad { line, why });
     let outcomes = read(long.as_bytes(), options).unwrap();
     let bad: Vec<_> = outcomes.iter().filter(|o| matches!(o, ItemResult::Bad { .. })).cloned().collect();
@@ -87,7 +87,7 @@ fn who_takes_them_may_end_it_and_a_broken_disk_does() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Blocks and threads change nothing: every line that is not blank has one outcome, its own.
+    /// Checks that blocks and threads do not affect the results: each line that is not blank has exactly one result.
     #[test]
     fn files_are_their_lines(
         lines in proptest::collection::vec(prop_oneof![
@@ -102,7 +102,7 @@ proptest! {
         let file = lines.join(&b'\n');
         let expected = file.split(|byte| *byte == b'\n').zip(1..).filter_map(|(line, number)| match line {
             long if long.len() > max_line_bytes => {
-                Some(ItemResult::Bad { line: number, why: "it is longer than a line may be" })
+                Some(ItemResult::Bad { line: number, why: "the line exceeds the length limit" })
             }
             blank if blank.trim_ascii().is_empty() => None,
             line => Some(outcome(line, number, 2)),

@@ -1,7 +1,7 @@
-//! How the models count. The table comes with the program.
+//! Counts tokens as OpenAI's models do. The token table is part of the program.
 
-/// Tokens of a text as OpenAI's embedding models count it (`cl100k_base`); no special tokens are added, and none that are
-/// spelt out in it are recognised.
+/// Returns the number of tokens of a text in OpenAI's embedding models (`cl100k_base`). Special tokens are not added,
+/// and their spelling in the text is not recognised.
 pub fn count(text: &str) -> usize {
     bpe_openai::cl100k_base().count(text)
 }
@@ -10,7 +10,7 @@ pub fn count(text: &str) -> usize {
 mod tests {
     use super::*;
 
-    /// Counts of OpenAI's own tokenizer.
+    /// Compares with the counts of OpenAI's own tokenizer.
     #[test]
     fn counts_are_those_of_the_model() {
         let table = [

@@ -1,4 +1,4 @@
-//! The protocol's JSON.
+//! Defines the JSON of the protocol.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,10 +6,11 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-/// Of a provider's code in our messages. Its own messages are left out: they may repeat what it was sent.
+/// Maximum length of a provider's code in our messages. The provider's own messages are left out, because they may
+/// quote the request.
 const CODE_CHARACTERS: usize = 60;
 
-/// `I` is a text, or many.
+/// Holds a request for embeddings. `I` is one text or a list of texts.
 #[derive(Serialize)]
 pub struct EmbeddingsRequest<'r, I> {
     pub model: &'r str,
@@ -22,7 +23,7 @@ pub struct EmbeddingsRequest<'r, I> {
 #[derive(Deserialize)]
 pub struct EmbeddingsAnswer {
     pub data: Vec<Embedding>,
-    /// Some servers leave it out.
+    /// Charged tokens; some servers leave them out.
     #[serde(default)]
     pub usage: Usage,
 }
@@ -43,8 +44,9 @@ pub struct Embedding {
     pub embedding: Floats,
 }
 
-/// Base64 of little-endian floats as it was asked for, or a list from servers that know no better. A number of a list is
-/// read as a double and then rounded: at worst the neighbour of the nearest float, once in many millions.
+/// Holds a vector. It is sent as base64 of little-endian floats, as requested, or as a list by servers without
+/// base64. A number in a list is read as a double and then rounded. Once in many millions, the result is the
+/// neighbour of the nearest float.
 #[derive(Debug, PartialEq)]
 pub struct Floats(pub Vec<f32>);
 
@@ -68,7 +70,7 @@ impl<'de> Visitor<'de> for FloatsVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Floats, A::Error> {
-        // Most vectors fit without a move.
+        // This capacity fits most vectors without reallocation.
         let mut floats = Vec::with_capacity(1_536);
         while let Some(float) = list.next_element()? {
             floats.push(float);
@@ -102,7 +104,7 @@ pub struct ErrorBody {
 }
 
 impl ErrorBody {
-    /// A word, or a number as some servers send it.
+    /// Returns the error code, which some servers send as a number, or else the error type.
     pub fn code(&self) -> String {
         match &self.code {
             Some(Value::String(code)) => code.clone(),
@@ -112,18 +114,18 @@ impl ErrorBody {
     }
 }
 
-/// What is left of a provider's word in ours.
+/// Removes the characters of a provider's code that could make our messages unsafe, and limits its length.
 pub fn word(text: &str) -> String {
     let fits = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     text.chars().filter(fits).take(CODE_CHARACTERS).collect()
 }
 
-/// A field as other servers may send it: what is missing, empty, null or of another type is not there.
+/// Returns a string field. Returns `None` if it is missing, empty, null or of another type.
 pub fn text(value: &Value, field: &str) -> Option<String> {
     value.get(field)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
-/// As [`text`]. Some servers write whole numbers as floats.
+/// Returns a number field by the rules of [`text`]. Some servers write whole numbers as floats.
 pub fn number(value: &Value, field: &str) -> Option<u64> {
     let value = value.get(field)?;
     let float = || value.as_f64().filter(|n| (0.0..1e15).contains(n)).map(|n| n as u64);

@@ -1,4 +1,4 @@
-//! A secret in use: read when it is first needed, kept for a while, read again when it is refused.
+//! Provides a secret while it is used: reads it when first needed, caches it, and reads it again after a refusal.
 
 use std::sync::Arc;
 
@@ -8,27 +8,27 @@ use tokio::time::Instant;
 use super::value::meant;
 use super::{SecretError, SecretName, SecretOptions, Sensitive, Vault};
 
-/// What opens a door. Cheap to clone; clones share what was read.
+/// Provides the value of a secret, such as an API key. Clones are cheap and share the cached value.
 #[derive(Clone)]
 pub struct Key(Inner);
 
 #[derive(Clone)]
 enum Inner {
-    /// Nothing is asked for.
+    /// The endpoint needs no key.
     None,
-    /// As it was when the process began.
+    /// The value was fixed when the process started.
     Fixed(Sensitive),
     Kept(Arc<Kept>),
     Unavailable(&'static str),
 }
 
-/// One that somebody may change at any time.
+/// Holds a secret in a vault, where its value may change at any time.
 struct Kept {
     vault: Arc<dyn Vault>,
     name: SecretName,
     setting: &'static str,
     options: SecretOptions,
-    /// Held while it is read, so that many who need it ask once.
+    /// Cached value. The lock is held during a read, so that concurrent callers cause only one read.
     state: Mutex<State>,
 }
 
@@ -36,45 +36,45 @@ struct Kept {
 struct State {
     value: Option<Sensitive>,
     read: Option<Instant>,
-    /// The last reading, and what it failed for.
+    /// Time of the last read, and its error.
     tried: Option<(Instant, Option<SecretError>)>,
 }
 
 impl Key {
-    /// No key at all.
+    /// Returns a key without a value.
     pub fn none() -> Self {
         Self(Inner::None)
     }
 
-    /// One in a vault; nobody is asked yet.
+    /// Returns a key whose value is in a vault. The vault is not read yet.
     pub fn kept(vault: Arc<dyn Vault>, name: SecretName, setting: &'static str, options: SecretOptions) -> Self {
         Self(Inner::Kept(Arc::new(Kept { vault, name, setting, options, state: Mutex::default() })))
     }
 
-    /// One in a vault that this program can't ask.
+    /// Returns a key whose value is in a vault that this program cannot read.
     pub fn unavailable(setting: &'static str) -> Self {
         Self(Inner::Unavailable(setting))
     }
 
-    /// Its value; `None` where none is needed.
+    /// Returns the value, or `None` if no key is needed.
     pub async fn get(&self) -> Result<Option<Sensitive>, SecretError> {
         match &self.0 {
             Inner::None => Ok(None),
             Inner::Fixed(value) => Ok(Some(value.clone())),
             Inner::Kept(kept) => kept.get().await.map(Some),
             Inner::Unavailable(setting) => Err(SecretError::lasting(format!(
-                "the secret that `{setting}` names can't be read: this docweir was built without AWS: build it with `cargo \
-                 build --release --features aws`"
+                "the secret that `{setting}` names cannot be read: this docweir was built without AWS; build it with \
+                 `cargo build --release --features aws`"
             ))),
         }
     }
 
-    /// Whether there may be another value later.
+    /// Returns whether the value may change later.
     pub fn may_change(&self) -> bool {
         matches!(self.0, Inner::Kept(_))
     }
 
-    /// After the other side refused a value: another one, if there is one by now.
+    /// Returns a value to use instead of a refused one, if there is a new value.
     pub async fn instead_of(&self, refused: &Sensitive) -> Option<Sensitive> {
         match &self.0 {
             Inner::Kept(kept) => kept.instead_of(refused).await,
@@ -109,9 +109,9 @@ impl Kept {
         }
         match (self.read(&mut state).await, &state.value) {
             (Ok(value), _) => Ok(value),
-            // Who uses it finds out whether it still is good.
+            // The endpoint decides whether the old value is still valid.
             (Err(error), Some(value)) => {
-                tracing::warn!(%error, "a secret can't be read again: the value read before is used");
+                tracing::warn!(%error, "secret not refreshed; using the cached value");
                 Ok(value.clone())
             }
             (Err(error), None) => Err(error),
@@ -120,7 +120,7 @@ impl Kept {
 
     async fn instead_of(&self, refused: &Sensitive) -> Option<Sensitive> {
         let mut state = self.state.lock().await;
-        // Somebody else has asked meanwhile.
+        // Another caller has read a new value meanwhile.
         if let Some(value) = state.value.as_ref().filter(|value| *value != refused) {
             return Some(value.clone());
         }
@@ -130,7 +130,7 @@ impl Kept {
         match self.read(&mut state).await {
             Ok(value) => (value != *refused).then_some(value),
             Err(error) => {
-                tracing::warn!(%error, "a secret that was refused can't be read again");
+                tracing::warn!(%error, "refused secret not refreshed");
                 None
             }
         }

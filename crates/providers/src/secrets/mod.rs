@@ -1,14 +1,14 @@
-//! Secrets: where each is kept, and its value while it is used.
+//! Reads secrets from their stores, and caches their values.
 //!
-//! A key of the configuration that opens a door never holds the secret itself. It is in an environment variable, or in
-//! AWS Secrets Manager, and the configuration names it there ([`SecretSetting`]). Secrets Manager is asked when the secret
-//! is first needed, so that a run that needs none asks for none; what it answered is kept for a while ([`SecretOptions`])
-//! and asked for again at once, though not too often, when the other side says that it does not take it any more. A
-//! value is in no message, no log and no `Debug`.
+//! A setting for a secret never contains the secret itself. The secret is in an environment variable or in AWS
+//! Secrets Manager, and the configuration names it there ([`SecretSetting`]). Secrets Manager is read when the secret
+//! is first needed, so a run without secrets reads none. The value is cached for a while ([`SecretOptions`]). If an
+//! endpoint refuses the value, it is read again at once, but not too often. Values never appear in messages, logs or
+//! `Debug` output.
 //!
-//! - [`setting`] how the configuration names a secret; [`options`] how long a value is kept
-//! - [`key`] a value in use; `value` what was read, and the part of it that is meant
-//! - [`Vault`] who is asked: `docweir-aws-backend` has Secrets Manager
+//! - [`setting`] parses the names of secrets; [`options`] configures the caching
+//! - [`key`] provides a value while it is used; `value` extracts it from the stored bytes
+//! - [`Vault`] reads the stored bytes; `docweir-aws-backend` implements it with Secrets Manager
 
 pub mod key;
 pub mod options;
@@ -24,12 +24,12 @@ pub use options::SecretOptions;
 pub use setting::{SecretName, SecretSetting};
 pub use value::Sensitive;
 
-/// Why there is no value. Holds nothing of it.
+/// Explains why there is no value. The text contains no part of the secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct SecretError {
     pub text: String,
-    /// It may be there in a moment.
+    /// True if a retry may succeed.
     pub passing: bool,
 }
 
@@ -43,27 +43,30 @@ impl SecretError {
     }
 }
 
-/// Keeps secrets for many.
+/// Reads secrets from a store, such as AWS Secrets Manager.
 #[async_trait]
 pub trait Vault: Send + Sync + 'static {
-    /// The secret's value now. `setting` is the key of the configuration that names it, for the error.
+    /// Returns the current value of a secret. `setting` is the configuration key that names the secret, for the
+    /// error.
     async fn read(&self, name: &str, setting: &str) -> Result<Vec<u8>, SecretError>;
 }
 
-/// Gives every part of the process the secrets that its settings name.
+/// Provides the secrets that the settings name to all parts of the process.
 pub struct Secrets {
     options: SecretOptions,
-    /// `None` in a program that was built without AWS.
+    /// Vault of the secrets; `None` in a program that was built without AWS.
     vault: Option<Arc<dyn Vault>>,
 }
 
 impl Secrets {
-    /// Asks nobody yet. `vault` is `None` in a program that was built without AWS.
+    /// Creates the provider of secrets without reading any. `vault` is `None` in a program that was built without
+    /// AWS.
     pub fn new(options: SecretOptions, vault: Option<Arc<dyn Vault>>) -> Self {
         Self { options, vault }
     }
 
-    /// The secret that `setting` names, or else the one in the environment variable. `None` where there is neither.
+    /// Returns the secret that `setting` names, or else the one in the environment variable. Returns `None` if
+    /// neither exists.
     pub fn key(&self, setting: &'static str, named: &SecretSetting, variable: &str) -> Option<Key> {
         if let SecretSetting::Kept(name) = named {
             return Some(match &self.vault {

@@ -1,10 +1,10 @@
-//! What was read, and the part of it that is meant.
+//! Extracts a secret's value from the stored bytes.
 
 use serde_json::Value;
 
 use super::{SecretError, SecretName};
 
-/// A secret's value. Shows itself to nobody who does not ask for it by name.
+/// Holds a secret's value. `Debug` does not show it; only [`Sensitive::expose`] returns it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sensitive(String);
 
@@ -13,7 +13,7 @@ impl Sensitive {
         Self(value)
     }
 
-    /// For the header or call that it belongs into, and nowhere else.
+    /// Returns the value. Use it only in the header or call that needs it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -25,31 +25,31 @@ impl std::fmt::Debug for Sensitive {
     }
 }
 
-/// The value that the setting means, out of what the vault gave. Errors quote nothing of it.
+/// Extracts the value that the setting refers to from the vault's bytes. Errors quote no part of it.
 pub fn meant(bytes: Vec<u8>, name: &SecretName, setting: &str) -> Result<Sensitive, SecretError> {
     let wrong = |what: &str| SecretError::lasting(format!("{name}, which `{setting}` names, {what}"));
-    let text = String::from_utf8(bytes).map_err(|_| wrong("is not UTF-8: put it there as text"))?;
+    let text = String::from_utf8(bytes).map_err(|_| wrong("is not UTF-8: store it as text"))?;
     let value = match &name.field {
         None if text.trim_start().starts_with('{') => {
-            return Err(wrong("is a JSON object: name the member that is meant by `field`"));
+            return Err(wrong("is a JSON object: select a member with `field`"));
         }
         None => text,
         Some(field) => match serde_json::from_str::<Value>(&text) {
             Ok(Value::Object(mut members)) => match members.remove(field) {
                 Some(Value::String(value)) => value,
-                Some(_) => return Err(wrong("is no text: put it there as a JSON string")),
-                None => return Err(wrong("is not there: put it into the secret's JSON object, or correct `field`")),
+                Some(_) => return Err(wrong("is not a string: store it as a JSON string")),
+                None => return Err(wrong("is missing: add it to the secret's JSON object, or correct `field`")),
             },
-            _ => return Err(wrong("can't be had: the secret is no JSON object; leave `field` out, or make it one")),
+            _ => return Err(wrong("is missing: the secret is not a JSON object; remove `field`, or store an object")),
         },
     };
     let value = value.trim();
     if value.is_empty() {
-        return Err(wrong("is empty: put a value there"));
+        return Err(wrong("is empty: store a value"));
     }
-    // Anything else can't go into a header; a line break in the middle is a slip in putting it there.
+    // A header allows no other characters. A line break in the middle is an error of the person who stored the value.
     if !value.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(wrong("holds blanks or characters that no key has: look at what was put there"));
+        return Err(wrong("contains blanks or characters that are invalid in a key: check the stored value"));
     }
     Ok(Sensitive(value.to_owned()))
 }
@@ -65,18 +65,18 @@ mod tests {
             ("sk-1", None, Ok("sk-1")),
             (" sk-1\n", None, Ok("sk-1")),
             (r#"{"key": "sk-2", "other": 5}"#, Some("key"), Ok("sk-2")),
-            (r#"{"key": "sk-2"}"#, None, Err("name the member")),
+            (r#"{"key": "sk-2"}"#, None, Err("select a member")),
             (
                 r#"{"key": "sk-2"}"#,
                 Some("kay"),
-                Err("the field `kay` of the secret `s`, which `a.b` names, is not there"),
+                Err("the field `kay` of the secret `s`, which `a.b` names, is missing"),
             ),
-            (r#"{"key": 5}"#, Some("key"), Err("is no text")),
-            ("sk-1", Some("key"), Err("no JSON object")),
-            (r#"["sk-1"]"#, Some("key"), Err("no JSON object")),
+            (r#"{"key": 5}"#, Some("key"), Err("is not a string")),
+            ("sk-1", Some("key"), Err("not a JSON object")),
+            (r#"["sk-1"]"#, Some("key"), Err("not a JSON object")),
             ("", None, Err("is empty")),
-            ("sk 1", None, Err("no key has")),
-            ("sk-\u{e9}", None, Err("no key has")),
+            ("sk 1", None, Err("invalid in a key")),
+            ("sk-\u{e9}", None, Err("invalid in a key")),
         ];
         for (text, field, expected) in table {
             let got = meant(text.as_bytes().to_vec(), &name(field), "a.b");
