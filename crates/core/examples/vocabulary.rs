@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("one call costs {} nanodollars, a million of them {all}", call.0);
 
     // A stage reports the class of a failure; the supervisor decides whether to retry.
-    let failure = StageError::throttled("the endpoint asks for less", Some(Duration::from_secs(20)));
+    let failure = StageError::throttled("the endpoint throttles requests", Some(Duration::from_secs(20)));
     println!("{failure}: retried without using up an attempt: {}", failure.class == ErrorClass::Throttled);
 
     let cancel = Cancel::default();
