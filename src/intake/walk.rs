@@ -23,7 +23,7 @@ pub struct IntakeOptions {
     pub exclude: Vec<String>,
     /// Maximum size of a file, in bytes. Larger files are refused.
     pub max_file_bytes: u64,
-    /// Maximum number of files registered in one durable write. A larger number saves writes but delays the first files.
+    /// Maximum number of files in one durable write. A larger number saves writes but delays the first files.
     pub register_batch: usize,
     /// Maximum time that a file waits for others to be registered with it, in milliseconds. A longer wait saves
     /// writes but delays the first documents.
