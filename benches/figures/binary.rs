@@ -1,4 +1,4 @@
-//! The real binary over generated documents: how fast, and with how much memory at its peak.
+//! Measures the real binary on generated documents: speed and peak memory.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::generate;
 
-/// Goal: at most 1.3.
+/// Compares the peak memory of a large and a small run. The goal is a ratio of at most 1.3.
 pub fn memory() {
     let [few, many] = [500, 10_000].map(|documents| ingest(documents, "hashed"));
     println!("  peak of 10,000 documents over peak of 500: {:.2}\n", many / few);
@@ -20,11 +20,11 @@ pub fn model() {
     if cache.is_some_and(|c| c.join("docweir/models").is_dir()) {
         ingest(1_000, "local");
     } else {
-        println!("  skipped: the model is not on this machine; `docweir ingest` fetches it\n");
+        println!("  skipped: the model is not on this machine; `docweir ingest` downloads it\n");
     }
 }
 
-/// Prints what one run came to; returns its peak memory in MB.
+/// Runs one ingest and prints its figures. Returns its peak memory in MB.
 fn ingest(documents: u64, provider: &str) -> f64 {
     let place = tempfile::tempdir().unwrap();
     generate(&place.path().join("docs"), documents);
@@ -56,7 +56,7 @@ fn ingest(documents: u64, provider: &str) -> f64 {
     peak
 }
 
-/// Peak resident memory of a process, and of its children together, looked at every 10 ms.
+/// Samples the peak resident memory of a process, and the sum for its children, every 10 ms.
 struct Peaks(std::thread::JoinHandle<(f64, f64)>);
 
 impl Peaks {
@@ -79,7 +79,7 @@ impl Peaks {
     }
 }
 
-/// A line of `/proc/PID/status` in MB; none once the process has ended.
+/// Returns a line of `/proc/PID/status` in MB, or `None` after the process has ended.
 fn status(pid: u32, name: &str) -> Option<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;

@@ -1,4 +1,4 @@
-//! What the kernel alone costs: jobs through five pools whose stages do nothing.
+//! Measures the cost of the supervision kernel alone: jobs pass through five pools whose stages do nothing.
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -1,13 +1,13 @@
-//! The project's figures, as one command prints them: `cargo bench --bench figures [-- PART…]`.
+//! Measures the performance figures of the project: `cargo bench --bench figures [-- PART…]`.
 //!
-//! - `kernel`: documents/s through five pools whose stages do nothing, in memory and with the control store;
-//! - `overhead`: the pipeline beside a plain parallel loop over the same stages, stores and commits, with an embedder
-//!   that takes 1 ms a chunk;
-//! - `memory`: 500 and 10,000 generated documents of two pages through the real binary, with the test embedder;
-//! - `model`: 1,000 of them with the real model, where it is on this machine.
+//! - `kernel`: documents per second through five pools whose stages do nothing, in memory and with the control store.
+//! - `overhead`: the pipeline compared with a plain parallel loop over the same stages, stores and commits. The
+//!   embedder takes 1 ms per chunk.
+//! - `memory`: 500 and 10,000 generated documents of two pages through the real binary, with the test embedder.
+//! - `model`: 1,000 such documents with the real model, if it is on this machine.
 //!
-//! Each part runs alone: two cores have no room for two measurements. Absolute figures are this machine's and this
-//! moment's; the ratios are taken within one run.
+//! Each part runs alone, because two cores cannot hold two measurements. Absolute figures depend on the machine and
+//! its load; ratios are taken within one run.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a bench measures or dies")]
 
@@ -19,14 +19,14 @@ use std::path::Path;
 
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    // The pipeline in this process starts its extractors as children of this very program.
+    // The pipeline starts its extractors as child processes of this program.
     if arguments.first().is_some_and(|a| a == "__extract-worker") {
         return docweir_extract::worker_main();
     }
     let parts: [(&str, fn()); 4] =
         [("kernel", kernel::run), ("overhead", overhead::run), ("memory", binary::memory), ("model", binary::model)];
     if let Some(unknown) = arguments.iter().find(|a| parts.iter().all(|(name, _)| name != a)) {
-        println!("no part `{unknown}`; there are kernel, overhead, memory, model");
+        println!("no part `{unknown}`; choose kernel, overhead, memory or model");
         return 2.into();
     }
     for (name, run) in parts {
@@ -38,7 +38,7 @@ fn main() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS
 }
 
-/// Generated documents of two pages, seeds from 0 on.
+/// Writes generated documents of two pages, with seeds from 0.
 fn generate(folder: &Path, documents: u64) {
     std::fs::create_dir_all(folder).unwrap();
     for seed in 0..documents {

@@ -1,5 +1,5 @@
-//! What supervision costs: the pipeline beside a plain loop that runs the very same stages and writes the very same
-//! records, artefacts and commits, without pools, queues, deadlines or a heartbeat.
+//! Measures the cost of supervision. The pipeline is compared with a plain loop that runs the same stages and writes
+//! the same records, artefacts and commits. The loop has no pools, queues, deadlines or heartbeat.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -45,7 +45,7 @@ pub fn run() {
     let docs = place.path().join("docs");
     generate(&docs, DOCUMENTS);
     let (mut ours, mut plain) = (Vec::new(), [2, 4, 8, 16].map(|lanes| (lanes, Vec::new())));
-    // In turn, so that whatever else the machine does meets all of them.
+    // The variants alternate, so that other load on the machine affects all of them.
     for _ in 0..ROUNDS {
         ours.push(seconds(|engine| Box::pin(piped(engine, &docs))));
         for (lanes, times) in &mut plain {
@@ -65,7 +65,7 @@ pub fn run() {
 
 type Local<'a> = std::pin::Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-/// The time of one run over a fresh state folder, which is checked to hold every document.
+/// Returns the time of one run on a fresh state folder, and checks that every document is stored.
 fn seconds<'a>(run: impl FnOnce(Rc<Engine>) -> Local<'a>) -> f64 {
     let state = tempfile::tempdir().unwrap();
     actix::System::new().block_on(async {
@@ -95,7 +95,7 @@ async fn piped(engine: Rc<Engine>, docs: &Path) {
     pipeline::ingest(&engine, "a run", services, request, events, Arc::default(), Default::default()).await.unwrap();
 }
 
-/// `lanes` documents at once, each from file to vectors by itself; commits of what is there, once a second.
+/// Processes `lanes` documents at once, each from file to vectors, and commits finished documents once a second.
 async fn plainly(engine: Rc<Engine>, docs: &Path, lanes: usize) {
     let embedder = embedder();
     let context = context(&engine, &embedder);
@@ -126,13 +126,13 @@ async fn plainly(engine: Rc<Engine>, docs: &Path, lanes: usize) {
 }
 
 struct Commits {
-    /// Away while a commit is on its way.
+    /// Writer of the collection; `None` during a commit.
     writer: Option<CollectionWriter>,
     waiting: Vec<Arc<Job>>,
     last: Instant,
 }
 
-/// Adds a document; commits all that wait when it is time, or when no more will come.
+/// Adds a document. Commits all waiting documents when a commit is due or no more documents will come.
 async fn commit(
     commits: &RefCell<Commits>,
     embedder: &Arc<dyn Embedder>,
@@ -162,7 +162,7 @@ fn write(job: &Job) -> Write {
     Write::Upsert(rows.unwrap())
 }
 
-/// One lane's workers: those of the pools.
+/// Workers of one lane; they are the same as those of the pools.
 struct Workers(Vec<(StageName, WorkOf<ChunkStage>)>);
 
 impl Workers {
@@ -196,7 +196,8 @@ impl Workers {
         ])
     }
 
-    /// Through the first four stages, with every step in the control store; ready to be loaded.
+    /// Runs a document through the first four stages and writes every step to the control store. The result is ready
+    /// to load.
     async fn embedded(&mut self, context: &Arc<StageContext>, claim: Claim) -> Arc<Job> {
         let input = context.artefacts.resume(&claim).await.unwrap();
         let mut job = Arc::new(Job { claim: Arc::new(claim), input });
@@ -261,14 +262,14 @@ fn context(engine: &Engine, embedder: &Arc<dyn Embedder>) -> Arc<StageContext> {
     Arc::new(pipeline::context(engine, embedder.identity().clone(), Arc::new(|_: Event| {})))
 }
 
-/// Over a state folder that is not there yet, with nothing but defaults.
+/// Creates an engine on a new state folder, with default settings.
 async fn fresh(place: &tempfile::TempDir) -> Engine {
     let folder = place.path().join("state");
     let argument = Argument::new("bench", "state.folder", folder.to_str().unwrap());
     Engine::create(Config::load(&Source::None, [], vec![argument]).unwrap()).await.unwrap()
 }
 
-/// Documents/s through pools whose stages do nothing, every step of each document written as in a real run.
+/// Returns the documents per second through pools whose stages do nothing; every step is written as in a real run.
 pub async fn nothing_but_records() -> f64 {
     const DOCUMENTS: usize = 5_000;
     let state = tempfile::tempdir().unwrap();

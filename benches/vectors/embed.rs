@@ -1,10 +1,13 @@
-//! Makes the vectors that the benchmark runs over: real sentences through the real model.
+//! Creates the vectors for the benchmark from real sentences with the real model.
 //!
 //! ```text
-//! embed DIR MODEL TEXT…    MODEL is a folder with model.safetensors and tokenizer.json, a TEXT is a text or Markdown file
+//! embed DIR MODEL TEXT…
 //! ```
-//! Distinct sentences and windows of two and three of them, shuffled by a fixed seed; a thousand single sentences are kept
-//! back as queries. A million are perturbed copies: noise of length 0.3, brought to unit length again.
+//! MODEL is a folder with model.safetensors and tokenizer.json; each TEXT is a text or Markdown file.
+//!
+//! The rows are distinct sentences, and windows of two and three sentences, shuffled with a fixed seed. One thousand
+//! single sentences are reserved as queries. The million rows are perturbed copies: noise of length 0.3 is added and
+//! the length is normalised to one.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -17,7 +20,7 @@ use unicode_segmentation::UnicodeSegmentation;
 const DIMENSION: usize = 384;
 const ROWS: usize = 100_000;
 const QUERIES: usize = 1_000;
-/// As many as an exact answer over a million is worked out for.
+/// Number of queries with exact answers over a million rows.
 const QUERIES_OF_A_MILLION: usize = 200;
 const K: usize = 10;
 
@@ -39,12 +42,12 @@ pub fn run(data: &Path, model: &Path, texts: &[&str]) {
     exact(&data.join("exact1m.u32"), &queries[..QUERIES_OF_A_MILLION * DIMENSION], &million);
 }
 
-/// Queries, and the rows among which they are not.
+/// Returns the queries, and the rows, which do not contain the queries.
 fn pieces(files: &[&str], encoder: &Encoder) -> (Vec<String>, Vec<String>) {
     let mut sentences: Vec<Vec<String>> = Vec::new();
     for file in files {
         let text = std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{file}: {e}"));
-        // A line is a paragraph or part of one: windows don't reach over its end.
+        // A line is a paragraph or part of one, so windows do not cross its end.
         for line in text.lines() {
             let whole = line.unicode_sentences().map(|s| s.split_whitespace().collect::<Vec<_>>().join(" "));
             sentences.push(whole.filter(|s| s.split(' ').count() >= 4).collect());
@@ -82,7 +85,7 @@ fn embed(encoder: &Encoder, texts: &[String]) -> Vec<f32> {
     })
 }
 
-/// Ten of each, the first as they are.
+/// Returns ten variants of each row; the first is the original.
 fn perturbed(base: Vec<f32>) -> Vec<f32> {
     let mut random = fastrand::Rng::with_seed(2);
     let mut million = base.clone();

@@ -1,4 +1,4 @@
-//! What a commit, a view and a search cost as deltas pile up, and what compaction makes of it.
+//! Measures the cost of a commit, a view and a search as the number of deltas grows, with and without compaction.
 
 use std::fs::File;
 use std::io::Read;
@@ -12,7 +12,7 @@ use docweir_index::{Mode, SearchRequest};
 use crate::{block_on, documents, model, open};
 
 const DIMENSION: usize = 384;
-/// Rows of a commit.
+/// Number of rows per commit.
 const BATCH: usize = 100;
 
 pub fn run(data: &Path) {
@@ -48,7 +48,7 @@ fn row(data: &Path, compacting: bool) {
                 assert!(matches!(compactor.install(&staged, 1).await.unwrap(), Installed::Yes(_)));
             }
             if [1, 10, 100, 300, 1_000].contains(&n) {
-                // The view before this commit is there; what follows is what a reader waits for.
+                // The previous view is cached; this measures the wait of a reader after a commit.
                 let started = Instant::now();
                 let view = store.view().await.unwrap();
                 let opened = started.elapsed();

@@ -1,12 +1,12 @@
-//! Docweir's side of the comparison of vector stores, and the figures that only it has.
+//! Measures Docweir for the comparison of vector stores, and figures that only Docweir has.
 //!
-//! - `--data DIR --json SIZE…`: the JSON lines that `benches/vectors/run` puts beside those of the peers; DIR and the
-//!   meaning of the figures are in peers.py;
-//! - `merges`: many deltas into one snapshot, seconds and anonymous memory;
-//! - `growth`: what a commit, a view and a search cost as deltas pile up;
-//! - `embed`: makes the vectors that all of these want.
+//! - `--data DIR --json SIZE…`: prints the JSON lines that `benches/vectors/run` compares with those of the other
+//!   engines. DIR and the figures are described in peers.py.
+//! - `merges`: time and anonymous memory of a merge of many deltas into one snapshot.
+//! - `growth`: cost of a commit, a view and a search as the number of deltas grows.
+//! - `embed`: creates the vectors for all other parts.
 //!
-//! Ingest, cold open and queries are each measured in a process of their own, as the peers' are.
+//! Ingest, cold open and queries each run in a separate process, as for the other engines.
 
 #![allow(
     clippy::unwrap_used,
@@ -42,12 +42,12 @@ fn main() -> std::process::ExitCode {
         ["merge", work, memory] => merges::one(Path::new(work), memory.parse().unwrap()),
         ["growth", data] => growth::run(Path::new(data)),
         ["embed", data, model, texts @ ..] => embed::run(Path::new(data), Path::new(model), texts),
-        _ => println!("give `--data DIR --json SIZE…`, `merges DIR`, `growth DIR` or `embed DIR MODEL TEXT…`"),
+        _ => println!("usage: `--data DIR --json SIZE…`, `merges DIR`, `growth DIR` or `embed DIR MODEL TEXT…`"),
     }
     std::process::ExitCode::SUCCESS
 }
 
-/// The store in a folder, as the program opens it.
+/// Opens the store in a folder, as the program does.
 fn open(folder: &Path) -> Arc<VectorStore> {
     let clock: SharedClock = Arc::new(SystemClock);
     let objects = LocalObjectStore::open(folder, LocalObjectOptions::default(), &clock).unwrap();
@@ -62,11 +62,11 @@ fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// CPU seconds of this process with all its threads.
+/// Returns the CPU seconds of this process with all its threads.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    // In ticks of a hundredth of a second.
+    // The values are in ticks of 10 ms.
     (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
 }
 
@@ -74,15 +74,16 @@ fn status(key: &str) -> u64 {
     docweir_core::memory::status_bytes("/proc/self/status", key).unwrap()
 }
 
-/// Spread by a hash, as data.py does it.
+/// Returns the bucket of a row, by the same hash as in data.py.
 fn bucket(id: usize) -> u64 {
     (((id as u64).wrapping_mul(2_654_435_761) & 0xffff_ffff) >> 16) % 100
 }
 
-/// Rows of a document.
+/// Number of rows per document.
 const ROWS: usize = 10;
 
-/// Rows `first` and following as documents of ten rows; `vectors` holds theirs, one after the other.
+/// Returns the rows from `first` on as documents of ten rows each. `vectors` holds their vectors, one after the
+/// other.
 fn documents(first: usize, vectors: &[f32], dimension: usize, text: impl Fn(usize) -> String) -> Vec<Write> {
     let rows: Vec<&[f32]> = vectors.chunks_exact(dimension).collect();
     let document = |(n, rows): (usize, &[&[f32]])| {

@@ -1,4 +1,4 @@
-//! Many deltas into one snapshot: how long, and in how much memory of its own.
+//! Measures the time and memory of a merge of many deltas into one snapshot.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,11 +11,11 @@ use docweir_index::compaction::{CompactionOptions, Compactor, Installed, Mode};
 
 use crate::{block_on, documents, model, open};
 
-/// The base vectors come from DIR/base1m.f32.
+/// Runs all merges. The vectors are read from DIR/base1m.f32.
 pub fn run(data: &Path) {
     println!("| rows | dimensions | deltas | seconds | anonymous memory at most, MB | written, MB |");
     println!("| ---: | ---: | ---: | ---: | ---: | ---: |");
-    // What the receipt system that this replaces took 19 s and 7.8 GB for.
+    // The receipt system that Docweir replaces needed 19 s and 7.8 GB for this size.
     merge(data, 1_856, 1_536, 20, 48 << 20);
     merge(data, 100_000, 384, 40, 256 << 20);
     merge(data, 1_000_000, 384, 400, 480 << 20);
@@ -32,7 +32,7 @@ fn merge(data: &Path, rows: usize, dimension: usize, deltas: usize, memory: u64)
             let mut bytes = vec![0; 4 * dimension * n];
             base.read_exact(&mut bytes).unwrap();
             let mut vectors: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-            // Where a row is made of several of the file's, it is not of unit length.
+            // A row made of several rows of the file does not have unit length.
             for row in vectors.chunks_exact_mut(dimension) {
                 let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
                 row.iter_mut().for_each(|x| *x /= length);
@@ -41,7 +41,7 @@ fn merge(data: &Path, rows: usize, dimension: usize, deltas: usize, memory: u64)
             writer.commit(documents(first, &vectors, dimension, text), &model(dimension as u32)).await.unwrap();
         }
     });
-    // In a process of its own: memory that was used before would be counted.
+    // A separate process is measured, because memory used before would be counted.
     let program = std::env::current_exe().unwrap();
     let output = Command::new(program).arg("merge").arg(work.path()).arg(memory.to_string()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -68,7 +68,8 @@ pub fn one(work: &Path, memory: u64) {
     );
 }
 
-/// Looks at the process's anonymous memory every millisecond: a peak between two looks of the merge counts, too.
+/// Samples the anonymous memory of the process every millisecond, to catch peaks between the samples of the merge
+/// itself.
 struct Sampler {
     peak: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }

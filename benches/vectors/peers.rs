@@ -1,4 +1,4 @@
-//! The figures that stand beside the peers'.
+//! Measures the figures that are compared with those of the other engines.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -15,7 +15,7 @@ use crate::{block_on, cpu_seconds, documents, model, open, status};
 
 const DIMENSION: usize = 384;
 const K: usize = 10;
-/// Rows of a commit, as large as the peers' batches.
+/// Number of rows per commit; equal to the batch size of the other engines.
 const BATCH: usize = 5_000;
 
 pub fn run(data: &Path, size: &str) {
@@ -144,13 +144,13 @@ fn open_cold(tell: &Teller<'_>, data: &Path, store: &Path) {
         view.search(&request(&query)).unwrap();
     });
     tell.line("open_cold_ms", "reopened", 1, (started.elapsed().as_secs_f64() * 1e3, "ms"), None);
-    // What belongs to the collection: what was merged stays for a while, and is told apart.
+    // Only live files are counted, because merged files remain for a while.
     let manifest = block_on(open(store).manifest()).unwrap().unwrap();
     let live: u64 = manifest.live.iter().map(|f| f.bytes).sum();
     tell.line("disk_bytes", "reopened", 1, (live as f64, "bytes"), None);
 }
 
-/// The exact ten of each query among the rows that a filter leaves, as numpy has found them or by an exact search.
+/// Returns the exact ten results of each query among the rows that match a filter, by an exact search.
 fn exact(view: &View, queries: &[Vec<f32>], filter: Option<&Filter>) -> Vec<Vec<String>> {
     let one = |query: &Vec<f32>| {
         let request = SearchRequest { exact: true, filter: filter.cloned(), ..request(query) };
@@ -204,7 +204,7 @@ fn queries(tell: &Teller<'_>, data: &Path, size: &str, store: &Path) {
     ask("query_cpu", "exact", &expected, &|r| r.exact = true);
     for percent in [1, 10, 50] {
         let filter: Filter = format!("bucket<{percent}").parse().unwrap();
-        // At a million, few are enough: an exact answer takes a fifth of a second.
+        // At a million rows, 200 queries are enough: an exact answer takes 0.2 s.
         let some = &queries[..queries.len().min(200)];
         let under = exact(&view, some, Some(&filter));
         ask(&format!("query_filter_{percent}"), "", &under, &|r| r.filter = Some(filter.clone()));
