@@ -20,7 +20,7 @@ const EXAMPLES: [(&str, &[&str]); 13] = [
         &[
             "kept: 1 write, version 2",
             "one version: true",
-            "another dimension: document `gulls`",
+            "another dimension: cannot store document `gulls`",
             "too many documents: ",
         ],
     ),

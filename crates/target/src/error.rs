@@ -8,7 +8,7 @@ use crate::Limit;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     /// The document cannot be stored in its present form, even alone.
-    #[error("document `{document}`: {reason}")]
+    #[error("cannot store document `{document}`: {reason}")]
     Rejected { document: String, reason: String },
     /// The call exceeds a limit of the target. The caller splits the call.
     #[error("{found} {what} exceed the target's limit of {limit}; write less per call")]
