@@ -149,7 +149,7 @@ mod tests {
             ("colour=red", "`colour` is not a field; fields are document, source"),
             ("page>=two", "`two` is not a page number"),
             ("page^=2", "compare pages with"),
-            ("eng", "is no filter"),
+            ("eng", "is not a filter"),
         ];
         for (text, expected) in table {
             let error = parse_all(&["kind=table", text], Path::new("/")).unwrap_err();

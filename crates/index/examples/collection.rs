@@ -1,5 +1,5 @@
-//! A collection in a folder: commit, search by vector and by words, delete, compact. Run it with
-//! `cargo run -p docweir-index --example collection`.
+//! Uses a collection in a folder: commits, searches by vector and by words, deletes and compacts. Run it with `cargo
+//! run -p docweir-index --example collection`.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -11,7 +11,7 @@ use docweir_index::{
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let store = VectorStore::open_folder(folder.path(), "animals")?;
-    // Vectors are yours to make. Here: how much a text is about the sea, about the air, about the land.
+    // You provide the vectors. Here, the components measure how much a text is about sea, air and land.
     let model = ModelIdentity::new("sea-air-land", "1", 3);
     let id = |name: &str| DocumentId::parse(name).ok_or("an id is letters, digits, `_`, `-` and `.`");
 
@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (name, rows, year) in documents {
         let document = DocumentRows::new(id(name)?, 1, format!("https://example.org/{name}"), rows);
         let document = document.with_metadata("year", year);
-        // One commit may hold any number of documents; all become visible in one step.
+        // One commit may contain any number of documents; all become visible in one step.
         let committed = writer.commit(vec![document.into()], &model).await?;
         println!("version {}: {} rows of {name}", committed.version, committed.rows);
     }
@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let water = SearchRequest { filter, ..SearchRequest::new("water", None, 10) };
     show("`water`, English, since 1900", &view.search(&water)?);
 
-    // A newer version replaces the document, a delete takes it out.
+    // A newer version replaces the document; a deletion removes it.
     let second = vec![Row::new("gulls-0-v2", "gulls sleep on water", vec![0.7, 0.3, 0.0])];
     let second = DocumentRows::new(id("gulls")?, 2, "https://example.org/gulls", second);
     writer.commit(vec![second.into(), Write::Delete { document_id: id("whales")?, version: 2 }], &model).await?;
@@ -47,7 +47,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let water = SearchRequest::new("water", None, 10);
     show("`water`, now", &store.view().await?.search(&water)?);
-    show("`water`, in the view of before", &view.search(&water)?);
+    show("`water`, in the earlier view", &view.search(&water)?);
     Ok(())
 }
 

@@ -1,11 +1,11 @@
-//! The collector: puts the horizons where retention wants them, then deletes what nobody can need any more.
+//! Raises the horizons as retention requires, and then deletes files that nobody can need any more.
 //!
 //! ```text
-//! raise the horizons (swap) ─▶ list files ─▶ read the readers' marks ─▶ delete garbage ─▶ forget it (swap)
+//! raise the horizons (swap) ─▶ list files ─▶ read the readers' pins ─▶ delete garbage ─▶ remove entries (swap)
 //! ```
-//! The marks are read *after* the horizons were raised, and a reader looks at the horizons again after it has left its
-//! mark: whichever comes first, the other one sees it. A collector may be stopped at any step, for any time; what it was
-//! about to delete is still garbage when it goes on.
+//! The collector reads the pins *after* raising the horizons, and a reader checks the horizons again after storing
+//! its pin. So whichever is first is seen by the other. A collector may be suspended at any step, for any time: the
+//! files that it is about to delete are still garbage when it resumes.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,30 +24,30 @@ use super::snapshot;
 use super::validate::{Refusal, Stamp, may_roll_back};
 use super::{VectorStore, View};
 
-/// What a collection came to.
+/// Reports the result of a garbage collection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Collected {
-    /// Object keys.
+    /// Object keys of the deleted files.
     pub deleted: Vec<String>,
     pub bytes: u64,
-    /// Spared for a reader.
+    /// Number of files that were spared for a reader.
     pub pinned: u64,
-    /// Files of which it can't be told what they are: left alone.
+    /// Object keys of files that could not be identified. They are not deleted.
     pub unreadable: Vec<String>,
 }
 
-/// How far the past is to be given up.
+/// Selects which past versions and files are deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// What retention does not want any more.
+    /// Everything that retention no longer requires.
     Due(RetentionOptions),
-    /// Whatever was staged and not named: commits and merges that are under way have to begin again.
+    /// All files that were staged and never listed. Commits and merges that are under way have to begin again.
     Orphans,
-    /// All that is not live.
+    /// Everything that is not live.
     All,
 }
 
-/// A reader's mark: what belongs to a version is spared until it ends.
+/// Protects the files of a version for a reader until it expires.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Pin {
@@ -55,7 +55,7 @@ struct Pin {
     expires_at_ms: i64,
 }
 
-/// A mark that was left. [`VectorStore::unpin`] takes it away; otherwise it ends by itself.
+/// Identifies a stored pin. [`VectorStore::unpin`] removes it; otherwise it expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pinned {
     key: String,
@@ -63,7 +63,7 @@ pub struct Pinned {
 }
 
 impl VectorStore {
-    /// Deletes what is garbage. Safe beside anything else, at any time and in any number.
+    /// Deletes garbage. Safe to run concurrently with any operation, including other collectors.
     pub async fn collect(&self, reach: Reach) -> Result<Collected, VectorError> {
         let mut random = self.random();
         let Some(manifest) = self.raise(reach, &mut random).await? else { return Ok(Collected::default()) };
@@ -99,14 +99,14 @@ impl VectorStore {
         Ok(collected)
     }
 
-    /// Whether there are files that no manifest names: a process died, or is at work.
+    /// Returns whether there are files that no manifest lists. A process has died, or is still working on them.
     pub async fn has_orphans(&self) -> Result<bool, VectorError> {
         let Some(manifest) = self.manifest().await? else { return Ok(false) };
         let there = self.objects_there().await?;
         Ok(self.not_named(&manifest, there).next().is_some())
     }
 
-    /// Every delta and snapshot of the collection that there is, named or not.
+    /// Returns every existing delta and snapshot of the collection, listed or not.
     pub(super) async fn objects_there(&self) -> Result<Vec<ObjectMeta>, VectorError> {
         let mut there = Vec::new();
         for folder in ["delta/", "snap/"] {
@@ -118,15 +118,17 @@ impl VectorStore {
         Ok(there)
     }
 
-    /// The keys of those that the manifest does not name.
+    /// Returns the keys of the files that the manifest does not list.
     pub(super) fn not_named(&self, manifest: &Manifest, there: Vec<ObjectMeta>) -> impl Iterator<Item = String> {
         let named: HashSet<String> = manifest.files().map(|f| self.key(&f.file)).collect();
         there.into_iter().map(|object| object.key).filter(move |key| !named.contains(key))
     }
 
-    /// Where there is no manifest and yet something was staged for one: makes an empty manifest that what was staged can't
-    /// commit to, so that it can be collected. Only where it is known that the collection never held anything: without
-    /// a manifest that was there once, the files are all that is left of it.
+    /// Creates an empty manifest if there is none although a file was staged. The staged file cannot commit to it, so
+    /// it can be collected.
+    ///
+    /// Call this only if the collection is known to have never held anything. If a manifest existed and was lost, the
+    /// files are all that is left of the collection.
     pub async fn begin_if_staged(&self) -> Result<(), VectorError> {
         let staged = self.objects.list(&self.key("delta/"), None, 1).await?;
         if staged.is_empty() {
@@ -137,11 +139,11 @@ impl VectorStore {
         let empty = Manifest::empty(&self.collection, stamp.now);
         let to = Horizons { gc_floor: 1, retained_from: 0 };
         let first = may_raise(&empty, to, &ulid(self, &mut random), stamp).map_err(|r| self.refused(&r))?;
-        // Whatever becomes of it: if somebody else was first, there is a manifest now.
+        // The outcome does not matter: if another process was first, there is a manifest now.
         self.register.swap(None, &first).await.map(drop)
     }
 
-    /// The manifest with its horizons where they have to be; `None` before the first commit.
+    /// Raises the horizons as required, and returns the manifest; `None` before the first commit.
     async fn raise(&self, reach: Reach, random: &mut fastrand::Rng) -> Result<Option<Manifest>, VectorError> {
         let to = |manifest: &Manifest, now_ms: i64| {
             let now = manifest.horizons();
@@ -159,7 +161,7 @@ impl VectorStore {
         .await
     }
 
-    /// Takes what is gone out of the list of the removed.
+    /// Removes the entries of deleted files from the list of removed files.
     async fn forget(&self, spared: &HashSet<String>, random: &mut fastrand::Rng) -> Result<(), VectorError> {
         let Some(manifest) = self.manifest().await? else { return Ok(()) };
         let past = manifest.removed.iter().filter(|r| {
@@ -183,8 +185,9 @@ impl VectorStore {
             .map(drop)
     }
 
-    /// Replaces the manifest by what `change` makes of it; `None` leaves it. Returns the manifest as it then is. What is
-    /// not `repeatable` is not tried again where it may have been applied and others have gone on from there.
+    /// Replaces the manifest by the result of `change`; `None` leaves it unchanged. Returns the resulting manifest.
+    /// If an attempt may have been applied and others have changed the manifest since, only a `repeatable` change is
+    /// retried.
     async fn change(
         &self,
         random: &mut fastrand::Rng,
@@ -205,7 +208,7 @@ impl VectorStore {
                 Err(VectorError::Object(e)) if passing(&e) => continue,
                 Err(e) => return Err(e),
             };
-            // After a lost reply: it was applied.
+            // The change was applied, and its reply was lost.
             if manifest.commit_id == id {
                 return Ok(Some(manifest));
             }
@@ -215,13 +218,13 @@ impl VectorStore {
             let stamp = Stamp { now: self.clock.now(), history_entries: self.options.history_entries };
             let next = match change(&manifest, stamp, &id) {
                 Ok(Some(next)) => next,
-                // Raised by somebody else, or by us before a lost reply and a commit of another writer.
+                // Raised by another process, or by this one before a lost reply and a commit of another writer.
                 Ok(None) | Err(Refusal::HorizonOutOfRange { .. }) => return Ok(Some(manifest)),
                 Err(refusal) => return Err(self.refused(&refusal)),
             };
             match self.register.swap(Some(&tag), &next).await? {
                 Swap::Done => return Ok(Some(next)),
-                // A client that retries by itself makes a conflict of a lost reply.
+                // A client that retries by itself turns a lost reply into a conflict.
                 Swap::Conflict | Swap::Unknown => unsure = Some(manifest.version),
             }
         }
@@ -234,11 +237,11 @@ impl VectorStore {
             Refusal::NotRetained { asked, retained, version } => {
                 VectorError::NotRetained { collection, asked, retained, version }
             }
-            _ => VectorError::Query(format!("the manifest of `{collection}` can't be changed so: {refusal:?}")),
+            _ => VectorError::Query(format!("cannot change the manifest of `{collection}`: {refusal:?}")),
         }
     }
 
-    /// What a file was staged against. `None` for a file that can't be garbage anyway.
+    /// Returns the version that a file was staged against; `None` for a live file.
     async fn base_of(&self, manifest: &Manifest, object: &ObjectMeta) -> Result<Option<ManifestVersion>, VectorError> {
         let file = self.file_of(&object.key);
         if manifest.is_live(file) {
@@ -257,7 +260,7 @@ impl VectorStore {
                 Ok(directory) => return Ok(Some(directory.header.origin.base_version)),
                 Err(needed) if needed > length && needed <= object.bytes => length = needed,
                 Err(needed) => {
-                    let reason = format!("its directory claims {needed} bytes of {}", object.bytes);
+                    let reason = format!("directory claims {needed} bytes of a file of {}", object.bytes);
                     return Err(delta::damaged(&object.key, reason));
                 }
             }
@@ -268,7 +271,7 @@ impl VectorStore {
         key.strip_prefix("vectors/").and_then(|k| k.strip_prefix(&self.collection)).map_or(key, |k| &k[1..])
     }
 
-    /// Leaves a mark that spares what belongs to a version (`None`: the newest), for so long.
+    /// Protects the files of a version (`None`: the newest) for `seconds` seconds.
     pub async fn pin(&self, version: Option<ManifestVersion>, seconds: u64) -> Result<Pinned, VectorError> {
         let mut random = self.random();
         for _ in 0..self.options.read_attempts {
@@ -278,7 +281,7 @@ impl VectorStore {
             let until = self.clock.now().div_euclid(1000).saturating_add_unsigned(seconds.saturating_mul(1000));
             let body = serde_json::to_vec(&Pin { version: wanted, expires_at_ms: until }).unwrap_or_default();
             self.objects.put(&key, body.into(), Precondition::None, Durability::Rebuildable).await?;
-            // A second look: a collector that did not see the mark has raised the horizon before it was there.
+            // Check again: a collector that did not see the pin has raised the horizon before the pin was stored.
             let (retained, newest) = self.manifest().await?.map_or((0, 0), |m| (m.retained_from, m.version));
             if wanted >= retained && wanted <= newest {
                 return Ok(Pinned { key, version: wanted });
@@ -296,7 +299,7 @@ impl VectorStore {
         Ok(self.objects.delete(&pinned.key).await?)
     }
 
-    /// The files of all versions that readers have marked. Marks that have ended are taken away.
+    /// Returns the files of all pinned versions. Deletes expired pins.
     async fn pinned_files(&self, manifest: &Manifest) -> Result<HashSet<String>, VectorError> {
         let now_ms = self.clock.now().div_euclid(1000);
         let mut files = HashSet::new();
@@ -313,10 +316,10 @@ impl VectorStore {
                         files.extend(manifest.live_at(pin.version).into_iter().map(|f| f.file.clone()));
                     }
                     Ok(_) => self.objects.delete(&object.key).await?,
-                    // A newer program's, perhaps: nothing is deleted that it may mean.
+                    // The pin may be from a newer program, so nothing may be deleted that it could protect.
                     Err(e) => {
                         let reason =
-                            format!("a reader's mark that can't be understood ({e}): delete it if no reader runs");
+                            format!("a reader's pin cannot be parsed ({e}); if no reader is running, delete the pin");
                         return Err(delta::damaged(&object.key, reason));
                     }
                 }
@@ -325,7 +328,7 @@ impl VectorStore {
         Ok(files)
     }
 
-    /// The collection as it was at a version.
+    /// Returns the collection as of a version.
     pub async fn view_at(&self, version: ManifestVersion) -> Result<Arc<View>, VectorError> {
         let Some(manifest) = self.manifest().await? else {
             return Err(self.refused(&Refusal::NotRetained { asked: version, retained: 0, version: 0 }));
@@ -336,7 +339,7 @@ impl VectorStore {
         }
         match self.view_of(manifest, version).await {
             Err(VectorError::Object(ObjectError::NotFound(key))) => {
-                // Given up between our look at the manifest and now, unless it is still retained.
+                // The file was deleted after the manifest was read, unless its version is still retained.
                 let (retained, newest) = self.manifest().await?.map_or((0, 0), |m| (m.retained_from, m.version));
                 match version < retained {
                     true => Err(self.refused(&Refusal::NotRetained { asked: version, retained, version: newest })),
@@ -347,7 +350,7 @@ impl VectorStore {
         }
     }
 
-    /// The collection as it was at a marked version, for as long as the mark lasts.
+    /// Returns the collection as of a pinned version, until the pin expires.
     pub async fn view_pinned(&self, pinned: &Pinned) -> Result<Arc<View>, VectorError> {
         match self.manifest().await? {
             Some(manifest) => self.view_of(manifest, pinned.version).await.map_err(|e| match e {
@@ -358,10 +361,10 @@ impl VectorStore {
         }
     }
 
-    /// Goes back to what the collection held at a version, as a new version. Returns it.
+    /// Restores the content of a past version as a new version, and returns the new version.
     pub async fn roll_back(&self, version: ManifestVersion) -> Result<ManifestVersion, VectorError> {
         let mut random = self.random();
-        // Before anything is changed: what is to come back has to be there and whole.
+        // Before changing anything, check that the files of the version exist and are intact.
         self.view_at(version).await?;
         let rolled = self
             .change(&mut random, false, |manifest, stamp, id| may_roll_back(manifest, version, id, stamp).map(Some))

@@ -1,4 +1,4 @@
-//! The collector, marks, past versions and the way back, one promise a test.
+//! Tests the collector, pins, past versions and rollback, one guarantee per test.
 
 use std::pin::pin;
 
@@ -30,7 +30,7 @@ fn text(store: &VectorStore, version: ManifestVersion) -> Option<String> {
     run(store.view_at(version)).unwrap().rows_of(&id("doc_a")).first().map(|r| r.text.clone())
 }
 
-/// Two versions of a document, merged: versions 1 to 3.
+/// Returns a collection with two versions of a document, merged: versions 1 to 3.
 fn merged() -> (Arc<MemoryObjects>, Arc<VectorStore>, CollectionWriter) {
     let o = objects(0, Faults::default());
     let s = store(&o);
@@ -51,10 +51,10 @@ fn past_versions_are_seen_until_they_are_given_up() {
     let error = run(s.view_at(2)).err().unwrap();
     assert!(error.to_string().contains("versions 4 to 5 are kept"), "{error}");
     assert_eq!(text(&s, 5).unwrap(), "new");
-    assert!(run(s.manifest()).unwrap().unwrap().removed.is_empty(), "and forgotten");
+    assert!(run(s.manifest()).unwrap().unwrap().removed.is_empty(), "the entries are removed too");
 }
 
-/// Mention by the simulator: it was told as damage, with the advice to restore a backup.
+/// Found by the simulator: a collected version was reported as damage, with the advice to restore a backup.
 #[test]
 fn a_version_that_is_given_up_while_it_is_opened_is_no_damage() {
     let (mut seen, mut refused) = (0, 0);
@@ -94,7 +94,8 @@ fn orphans_go_and_what_is_under_way_begins_again() {
     let put = o.put("vectors/chunks/delta/orphan.parquet", orphan, Precondition::None, Durability::Durable);
     run(put).unwrap();
     assert!(run(s.has_orphans()).unwrap());
-    // Staged against version 4 of 3: it is of the future, and nobody knows whose; the floor has to pass it first.
+    // Staged against version 4 while the manifest has version 3: the base is in the future, so the floor has to pass
+    // it first.
     run(s.collect(Reach::Orphans)).unwrap();
     run(s.collect(Reach::Orphans)).unwrap();
     assert!(!run(s.has_orphans()).unwrap());
@@ -121,14 +122,14 @@ fn a_marked_version_is_spared_until_the_mark_ends() {
     let (o, s, _) = merged();
     let mark = run(s.pin(Some(1), 60)).unwrap();
     let collected = run(s.collect(Reach::All)).unwrap();
-    assert_eq!((collected.pinned, collected.deleted.len()), (1, 1), "the other delta is in no marked version");
+    assert_eq!((collected.pinned, collected.deleted.len()), (1, 1), "no pinned version contains the other delta");
     let seen = run(s.view_pinned(&mark)).unwrap();
     assert_eq!(seen.rows_of(&id("doc_a"))[0].text, "old");
-    assert!(run(s.pin(Some(1), 60)).is_err(), "no new reader begins there");
+    assert!(run(s.pin(Some(1), 60)).is_err(), "the version cannot be pinned again");
     o.clock().advance(std::time::Duration::from_secs(61));
     run(s.collect(Reach::All)).unwrap();
     assert_eq!(files(&o), 1);
-    assert!(!o.keys().iter().any(|k| k.contains("/pins/")), "the mark that ended is gone, too");
+    assert!(!o.keys().iter().any(|k| k.contains("/pins/")), "the expired pin is deleted too");
     run(s.unpin(mark)).unwrap();
 }
 

@@ -1,15 +1,15 @@
-//! What an opened vector file looks like in memory, whichever form it has on disk: columns of documents and of rows.
+//! Holds the content of an opened vector file as columns of documents and of rows, independent of the file format.
 //!
-//! A snapshot's columns are its mapped sections and cost nothing to open; a delta's are made from its Parquet table.
-//! So search, merge and verification know one form. Every access is checked: a damaged file gives empty values, never a
-//! panic.
+//! The columns of a snapshot are its memory-mapped sections and cost nothing to open. The columns of a delta are
+//! decoded from its Parquet table. So search, merge and verification work on one representation. Every access is
+//! checked: a damaged file yields empty values, never a panic.
 
 use arrow_buffer::{ArrowNativeType, Buffer, ScalarBuffer};
 use docweir_core::documents::{DocumentId, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// One document version in a file.
+/// Describes one document version in a file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DocumentEntry {
     pub id: DocumentId,
@@ -20,8 +20,8 @@ pub struct DocumentEntry {
     pub tombstone: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub source: String,
-    /// Files without it are read as files of documents without parents, and programs that don't know it pass over it: so
-    /// it needs no format of its own. What such a program merges has lost it; the control record still has it.
+    /// Document that contains this one. The field needs no new format: older files do not have it, and older programs
+    /// ignore it. A merge by an older program loses it, but the control store still has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<DocumentId>,
     #[serde(default, skip_serializing_if = "Map::is_empty")]
@@ -40,7 +40,8 @@ pub type U32s = ScalarBuffer<u32>;
 pub type U64s = ScalarBuffer<u64>;
 pub type F32s = ScalarBuffer<f32>;
 
-/// The numbers in `buffer`; copied where it does not lie as numbers have to, which only happens to what was not mapped.
+/// Returns the numbers in `buffer`. Copies the buffer if it is not aligned, which happens only to buffers that are
+/// not memory-mapped.
 pub fn numbers<T: ArrowNativeType>(buffer: &Buffer) -> ScalarBuffer<T> {
     let whole = buffer.len() / size_of::<T>() * size_of::<T>();
     let aligned = buffer.as_ptr().align_offset(align_of::<T>()) == 0;
@@ -52,10 +53,10 @@ pub fn number<T: ArrowNativeType>(column: &ScalarBuffer<T>, at: usize) -> T {
     column.get(at).copied().unwrap_or_default()
 }
 
-/// Texts, one after the other in one buffer.
+/// Holds many texts, one after the other in one buffer.
 #[derive(Clone, Debug)]
 pub struct Strings {
-    /// Where each begins, and where the last ends.
+    /// Start offset of each text, and the end offset of the last.
     offsets: U64s,
     bytes: Buffer,
 }
@@ -89,7 +90,7 @@ impl Strings {
     }
 }
 
-/// Puts [`Strings`] together in memory.
+/// Builds [`Strings`] in memory.
 pub struct StringsBuilder {
     offsets: Vec<u64>,
     bytes: Vec<u8>,
@@ -107,7 +108,7 @@ impl StringsBuilder {
         self.offsets.push(self.bytes.len() as u64);
     }
 
-    /// Texts so far.
+    /// Returns the number of texts so far.
     pub fn count(&self) -> usize {
         self.offsets.len() - 1
     }
@@ -117,7 +118,7 @@ impl StringsBuilder {
     }
 }
 
-/// Texts of which few are different: a number a row, into the list of the different ones.
+/// Holds texts with few distinct values, as one number per row that refers to the list of distinct values.
 #[derive(Clone, Debug)]
 pub struct Labels {
     pub codes: U32s,
@@ -134,20 +135,21 @@ impl Labels {
     }
 }
 
-/// The documents of a file, tombstones too.
+/// Holds the documents of a file, including tombstones.
 pub struct Documents {
     pub ids: Strings,
     pub versions: U64s,
-    /// First row of each document, and one past the last of all.
+    /// First row of each document, followed by the total number of rows.
     pub starts: U32s,
-    /// 1 for a tombstone; a byte each.
+    /// One byte per document: 1 for a tombstone.
     pub tombstones: Buffer,
     pub sources: Strings,
-    /// Ids of the documents that contain them; empty for none, and no column at all where a file knows of none.
+    /// Id of the document that contains each document; empty if there is none. The column is empty if no document in
+    /// the file has a parent.
     pub parents: Strings,
-    /// JSON objects; empty for none.
+    /// Metadata of each document as a JSON object; empty if there is none.
     pub facts: Strings,
-    /// Their places in the order of their ids; `None` where they lie so.
+    /// Indexes of the documents in the order of their ids; `None` if the documents are stored in this order.
     pub by_id: Option<Vec<u32>>,
 }
 
@@ -214,7 +216,7 @@ impl Documents {
 
     pub fn rows(&self, at: usize) -> std::ops::Range<usize> {
         match (self.starts.get(at), self.starts.get(at + 1)) {
-            // Of a damaged file anything may stand there: never beyond the last row, which was looked at on opening.
+            // In a damaged file the values may be arbitrary. Limit them to the last row, which is checked on opening.
             (Some(&from), Some(&to)) => {
                 let end = self.starts.last().copied().unwrap_or_default();
                 let (from, to) = (from.min(end), to.min(end));
@@ -224,18 +226,18 @@ impl Documents {
         }
     }
 
-    /// The document that a row belongs to.
+    /// Returns the index of the document that a row belongs to.
     pub fn of_row(&self, row: usize) -> Option<usize> {
-        // Documents without rows share their start with the next one: the last of them has the row.
+        // Documents without rows have the same start as the next document: the last of them has the row.
         self.starts.partition_point(|&s| s as usize <= row).checked_sub(1).filter(|&at| at < self.len())
     }
 
-    /// The place of the `n`th document in the order of ids.
+    /// Returns the index of the `n`th document in the order of ids.
     pub fn in_order(&self, n: usize) -> usize {
         self.by_id.as_ref().map_or(n, |places| places.get(n).map_or(n, |&place| place as usize))
     }
 
-    /// The place of a document.
+    /// Returns the index of a document.
     pub fn find(&self, id: &str) -> Option<usize> {
         let (mut low, mut high) = (0, self.len());
         while low < high {
@@ -250,7 +252,7 @@ impl Documents {
         None
     }
 
-    /// `None` for an id that is none: a damaged file.
+    /// Returns the entry of a document; `None` if its id is invalid, as in a damaged file.
     pub fn entry(&self, at: usize) -> Option<DocumentEntry> {
         Some(DocumentEntry {
             id: DocumentId::parse(self.id(at))?,
@@ -263,12 +265,12 @@ impl Documents {
         })
     }
 
-    /// Returns the document that contains this one.
+    /// Returns the id of the document that contains this one.
     pub fn parent(&self, at: usize) -> Option<DocumentId> {
         DocumentId::parse(self.parents.get(at))
     }
 
-    /// Facts of the whole document.
+    /// Returns the metadata of the whole document.
     pub fn metadata(&self, at: usize) -> serde_json::Map<String, serde_json::Value> {
         object(self.facts.get(at))
     }
@@ -280,30 +282,30 @@ impl Documents {
     }
 }
 
-/// The rows of a file, those of a document side by side.
+/// Holds the rows of a file. The rows of a document are adjacent.
 #[derive(Debug)]
 pub struct Rows {
     pub chunk_ids: Strings,
     pub texts: Strings,
     pub kinds: Labels,
-    /// Empty for none.
+    /// Language of each row; empty if unknown.
     pub languages: Labels,
-    /// JSON lists.
+    /// Heading path of each row as a JSON list.
     pub headings: Labels,
     pub ordinals: U32s,
     pub page_first: U32s,
     pub page_last: U32s,
     pub tokens: U32s,
-    /// Four a row: start, end, start_byte, end_byte.
+    /// Four numbers per row: start, end, start_byte, end_byte.
     pub spans: U64s,
-    /// Where the boxes of each row begin, and where the last end.
+    /// Index of the first box of each row, and the end index of the last row's boxes.
     pub box_starts: U64s,
     pub box_pages: U32s,
-    /// Four a box: x0, y0, x1, y1.
+    /// Four numbers per box: x0, y0, x1, y1.
     pub box_sides: F32s,
-    /// JSON objects; empty for none.
+    /// Metadata of each row as a JSON object; empty if there is none.
     pub metadata: Strings,
-    /// As many as the model has dimensions a row.
+    /// Vectors of all rows; each has as many numbers as the model has dimensions.
     pub vectors: F32s,
 }
 

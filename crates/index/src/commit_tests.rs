@@ -1,4 +1,4 @@
-//! Commits that are dropped, overtaken or refused at each of their waits, one schedule a test.
+//! Tests commits that are dropped, overtaken or refused at each await point, one schedule per test.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -44,14 +44,14 @@ fn a_commit_dropped_at_any_wait_is_whole_or_not_there() {
         }
         let deltas = o.keys().iter().filter(|k| k.ends_with(".parquet")).count();
         assert!(deltas - view.manifest().live.len() <= 1, "at most one orphan");
-        // The same writer goes on, whatever became of the dropped one.
+        // The same writer can continue, whatever the outcome of the dropped commit.
         run(writer.commit(vec![document("doc_b", 3, &["x"])], &m)).unwrap();
         assert_eq!(run(s.view()).unwrap().version_of(&id("doc_b")), Some((3, 1)));
         if done.is_some() {
             break;
         }
     }
-    assert!(applied >= 1 && absent >= 4, "{applied} applied, {absent} absent: the drops must meet both");
+    assert!(applied >= 1 && absent >= 4, "{applied} applied, {absent} absent: the drops must cause both");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_commit_that_others_overtake_at_any_wait_still_lands() {
     }
 }
 
-/// Puts a manifest in place of the one that is there, as another process would.
+/// Replaces the manifest, as another process would.
 fn replace_manifest(objects: &Arc<MemoryObjects>, change: impl FnOnce(&Manifest) -> Manifest) {
     let s = store(objects);
     let before = run(s.manifest()).unwrap().unwrap();
@@ -119,7 +119,7 @@ fn a_commit_that_the_collector_has_overtaken_is_refused_for_good() {
             break;
         }
         match run(commit) {
-            // It began after the floor rose, or its swap was already in: both are in order.
+            // The commit began after the floor rose, or its swap was applied before: both are correct.
             Ok(_) => landed += 1,
             Err(e) => {
                 stalled += 1;
@@ -132,7 +132,7 @@ fn a_commit_that_the_collector_has_overtaken_is_refused_for_good() {
     assert!(stalled > 0 && landed > 0, "{stalled} stalled, {landed} landed");
 }
 
-/// The defect that made the sequence number necessary: reply lost, merged away, appended again.
+/// Covers the failure that sequence numbers prevent: reply lost, delta merged, commit appended a second time.
 #[test]
 fn a_lost_reply_is_known_even_after_the_delta_was_merged_away() {
     let o = objects(0, Faults::default());
@@ -213,7 +213,7 @@ fn models_never_mix_not_even_in_a_race_for_the_first_commit() {
     run(s.check_model(&other)).unwrap();
     let operations = o.operations();
     assert!(run(a.commit(vec![document("doc_a", 1, &["x"])], &m)).is_err());
-    assert_eq!(o.operations() - operations, 1, "refused after a look at the manifest, before anything is written");
+    assert_eq!(o.operations() - operations, 1, "refused after reading the manifest, before anything is written");
     run(a.commit(vec![delete("doc_b", 2)], &m)).unwrap();
     assert!(run(s.view()).unwrap().is_empty(), "a delete needs no model");
 }
@@ -227,7 +227,7 @@ fn a_manifest_of_a_newer_program_stops_reader_and_writer() {
     assert!(o.tamper("vectors/chunks/MANIFEST", |b| {
         *b = String::from_utf8_lossy(b).replacen("\"format\":2", "\"format\":3", 1).into_bytes();
     }));
-    // The tag is the old one, so a store that has not looked yet is used.
+    // Use a store that has not cached anything, because the tag of the manifest is unchanged.
     let s = store(&o);
     for e in [
         run(s.view()).err().unwrap(),

@@ -1,15 +1,15 @@
-//! A delta file: all documents of one commit.
+//! Encodes and decodes delta files. A delta holds all documents of one commit.
 //!
-//! One Parquet file. Its table has one line a row, the rows of a document side by side. What has no rows (a tombstone,
-//! a document without text) can't stand in the table, for vectors are never null: so the footer's key-value metadata
-//! lists every document of the file, in the order of their rows, with its version and number of rows. That list is
-//! what a reader needs to know what the file holds, and costs one read of the file's end: no vector is decoded.
+//! A delta is one Parquet file. Its table has one record per row, and the rows of a document are adjacent. Documents
+//! without rows (tombstones, documents without text) are not in the table, because vectors are never null. So the
+//! footer's key-value metadata lists every document of the file in the order of its rows, with its version and number
+//! of rows. A reader learns the content of the file by reading only its end, without decoding vectors.
 //!
-//! | key in the footer | holds |
+//! | key in the footer | content |
 //! | --- | --- |
-//! | `docweir.delta` | JSON: who wrote it, against which manifest version, the model |
+//! | `docweir.delta` | JSON: the writer, the base version, the model |
 //! | `docweir.documents` | JSON: `[{"id", "version", "rows", "source", "metadata"}, {"id", "version", "tombstone": true}, …]` |
-//! | `docweir.documents_crc32` | of that text, for readers of the footer alone |
+//! | `docweir.documents_crc32` | CRC-32 of the JSON text, for readers of the footer alone |
 
 use std::sync::Arc;
 
@@ -34,20 +34,20 @@ const DELTA: &str = "docweir.delta";
 const DOCUMENTS: &str = "docweir.documents";
 const DOCUMENTS_CRC: &str = "docweir.documents_crc32";
 
-/// The newest format of a delta that this program reads, and the one that it writes.
+/// Newest format of a delta that this program reads, and the format that it writes.
 pub const FORMAT: u32 = 1;
 
-/// Bytes at a Parquet file's end that say how long the footer is.
+/// Number of bytes at the end of a Parquet file that contain the length of the footer.
 pub const TAIL_BYTES: u64 = 8;
 
-/// Where a delta comes from. An orphan tells by it whether it may still commit.
+/// Describes the origin of a delta. It shows whether an orphan may still commit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeltaHeader {
     pub format: u32,
     pub collection: String,
     pub generation: u32,
     pub model: ModelIdentity,
-    /// The manifest version that it was staged against.
+    /// Manifest version that the delta was staged against.
     pub base_version: u64,
     pub writer: String,
     pub sequence: u64,
@@ -55,7 +55,7 @@ pub struct DeltaHeader {
     pub created_at: String,
 }
 
-/// What the end of a file says.
+/// Holds the content of a delta's footer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Footer {
     pub header: DeltaHeader,
@@ -63,7 +63,7 @@ pub struct Footer {
     pub rows: u64,
 }
 
-/// The whole file as bytes.
+/// Encodes a whole delta file.
 pub fn encode(header: &DeltaHeader, writes: &[Write]) -> Result<Bytes, VectorError> {
     let failed = |e: &dyn std::fmt::Display| VectorError::Encode(e.to_string());
     let documents: Vec<DocumentEntry> = writes.iter().map(entry).collect();
@@ -85,7 +85,7 @@ fn write(header: &DeltaHeader, writes: &[Write], properties: WriterProperties) -
     let dimension = header.model.dimension;
     let vectors: Vec<&[f32]> = writes.iter().flat_map(Write::rows).map(|row| row.vector.as_slice()).collect();
     let schema = schema::schema(dimension.try_into()?);
-    // Room for most files at once: growing copies what is there.
+    // Reserve enough for most files at once, because growing copies the content.
     let room = vectors.len() * (4 * dimension as usize + 1024);
     let writer = ArrowWriter::try_new(Vec::with_capacity(room), schema.clone(), Some(properties))?;
     let (mut file, columns) = writer.into_serialized_writer()?;
@@ -133,7 +133,7 @@ fn entry(write: &Write) -> DocumentEntry {
     }
 }
 
-/// In the order of the schema.
+/// Returns all columns except the vectors, in the order of the schema.
 fn columns_but_vectors(writes: &[Write]) -> Vec<ArrayRef> {
     let documents = || {
         writes.iter().filter_map(|w| match w {
@@ -211,15 +211,15 @@ fn columns_but_vectors(writes: &[Write]) -> Vec<ArrayRef> {
     ]
 }
 
-/// How many bytes before the last [`TAIL_BYTES`] the footer takes.
+/// Returns the size of the footer in bytes, without the last [`TAIL_BYTES`] of the file.
 pub fn footer_bytes(file: &str, tail: &[u8]) -> Result<u64, VectorError> {
     match tail {
         [a, b, c, d, b'P', b'A', b'R', b'1'] => Ok(u32::from_le_bytes([*a, *b, *c, *d]).into()),
-        _ => Err(damaged(file, "it does not end like a Parquet file: it is truncated or something else")),
+        _ => Err(damaged(file, "end of file is not that of a Parquet file: truncated or another type of file")),
     }
 }
 
-/// Reads the footer alone: `body` is what stands before the last [`TAIL_BYTES`].
+/// Decodes only the footer. `body` is the footer without the last [`TAIL_BYTES`] of the file.
 pub fn decode_footer(file: &str, body: &[u8]) -> Result<Footer, VectorError> {
     let metadata = ParquetMetaDataReader::decode_metadata(body).map_err(|e| damaged(file, e))?;
     footer(file, &metadata)
@@ -229,7 +229,7 @@ fn footer(file: &str, metadata: &ParquetMetaData) -> Result<Footer, VectorError>
     let pairs = metadata.file_metadata().key_value_metadata().map(Vec::as_slice).unwrap_or_default();
     let value = |key: &str| {
         let pair = pairs.iter().find(|p| p.key == key).and_then(|p| p.value.as_deref());
-        pair.ok_or_else(|| damaged(file, format!("its footer has no `{key}`")))
+        pair.ok_or_else(|| damaged(file, format!("footer has no `{key}`")))
     };
     #[derive(Deserialize)]
     struct Format {
@@ -242,30 +242,30 @@ fn footer(file: &str, metadata: &ParquetMetaData) -> Result<Footer, VectorError>
     let header = serde_json::from_str(value(DELTA)?).map_err(|e| damaged(file, e))?;
     let text = value(DOCUMENTS)?;
     if value(DOCUMENTS_CRC)? != crc32fast::hash(text.as_bytes()).to_string() {
-        return Err(damaged(file, "the list of its documents does not match its checksum"));
+        return Err(damaged(file, "list of documents does not match its checksum"));
     }
     let documents: Vec<DocumentEntry> = serde_json::from_str(text).map_err(|e| damaged(file, e))?;
     let rows = u64::try_from(metadata.file_metadata().num_rows()).unwrap_or_default();
     let listed: u64 = documents.iter().map(|d| u64::from(d.rows)).sum();
     if rows != listed {
-        return Err(damaged(file, format!("it holds {rows} rows and lists {listed}")));
+        return Err(damaged(file, format!("table has {rows} rows, but the footer lists {listed}")));
     }
     Ok(Footer { header, documents, rows })
 }
 
-/// Reads the whole file. `crc32` is that of the manifest, `None` to leave it unchecked.
+/// Decodes a whole file. `crc32` is the checksum in the manifest; `None` skips the check.
 pub fn decode(file: &str, body: Bytes, crc32: Option<u32>) -> Result<(Footer, Rows), VectorError> {
     if let Some(expected) = crc32
         && crc32fast::hash(&body) != expected
     {
-        return Err(damaged(file, format!("its {} bytes do not match the manifest's checksum", body.len())));
+        return Err(damaged(file, format!("{} bytes do not match the manifest's checksum", body.len())));
     }
     let builder = ParquetRecordBatchReaderBuilder::try_new(body.clone()).map_err(|e| damaged(file, e))?;
     let footer = footer(file, builder.metadata())?;
     let dimension = i32::try_from(footer.header.model.dimension).map_err(|e| damaged(file, e))?;
     let expected = schema::schema(dimension);
     if builder.schema().fields() != expected.fields() {
-        return Err(damaged(file, "its columns are not those of a vector file"));
+        return Err(damaged(file, "columns are not those of a vector file"));
     }
     let rows = usize::try_from(footer.rows).unwrap_or(usize::MAX);
     let vectors = vector_pages::read(&body, builder.metadata(), rows, footer.header.model.dimension as usize);
@@ -277,7 +277,7 @@ pub fn decode(file: &str, body: Bytes, crc32: Option<u32>) -> Result<(Footer, Ro
         None => RecordBatch::new_empty(expected),
     };
     if batch.num_rows() != rows {
-        return Err(damaged(file, format!("{} of {rows} rows could be read", batch.num_rows())));
+        return Err(damaged(file, format!("{} of {rows} rows were readable", batch.num_rows())));
     }
     let rows = delta_columns::rows(file, &batch, vectors)?;
     Ok((footer, rows))

@@ -1,4 +1,4 @@
-//! A delta's Parquet table as columns.
+//! Converts a delta's Parquet table to columns.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use arrow_buffer::ScalarBuffer;
 use super::columns::{F32s, Labels, Rows, Strings, StringsBuilder, U32s};
 use super::error::VectorError;
 
-/// The rows of a table that has the columns of a vector file; `vectors` where they were read already.
+/// Converts a table with the columns of a vector file. `vectors` are the vectors if they were already read.
 pub fn rows(file: &str, batch: &RecordBatch, vectors: Option<F32s>) -> Result<Rows, VectorError> {
     let table = Table { file, batch };
     let vectors = vectors.map_or_else(|| table.vectors(), Ok)?;
@@ -71,7 +71,7 @@ struct Table<'b> {
 
 impl<'b> Table<'b> {
     fn unfit(&self, name: &str) -> VectorError {
-        let reason = format!("its column `{name}` is missing or of another type");
+        let reason = format!("column `{name}` is missing or has the wrong type");
         VectorError::Damaged { file: self.file.to_owned(), reason }
     }
 
@@ -109,7 +109,7 @@ impl<'b> Table<'b> {
     }
 }
 
-/// `{}` is no metadata.
+/// Copies the column of metadata. An empty object `{}` becomes an empty text.
 fn metadata(column: &StringArray) -> Strings {
     let mut strings = StringsBuilder::default();
     column.iter().for_each(|m| strings.push(m.filter(|m| *m != "{}").unwrap_or_default()));

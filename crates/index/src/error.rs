@@ -1,84 +1,86 @@
-//! What can go wrong in the vector store, and which class of failure it is to a stage.
+//! Defines the errors of the vector store and their failure classes.
 
 use docweir_core::error::{ErrorClass, StageError};
 use docweir_core::model::ModelIdentity;
 use docweir_objects::ObjectError;
 use docweir_target::{Limit, WriteError};
 
-/// Says what was tried on which collection or file and what to do next. Never holds text of a document.
+/// Describes a failed operation: the collection or file, the reason, and what to do next. Never contains text of a
+/// document.
 #[derive(Debug, thiserror::Error)]
 pub enum VectorError {
-    #[error("`{0}` is no collection name: use 1 to 64 lower-case letters, digits, `_` and `-`")]
+    #[error("invalid collection name `{0}`; use 1 to 64 lower-case letters, digits, `_` and `-`")]
     BadCollection(String),
     /// The manifest was written by a newer program.
     #[error(
-        "`{key}` has format {found} and this program knows up to {known}: use the newer program that wrote it; \
-         nothing was changed"
+        "`{key}` has format {found}, but this program supports at most {known}; use the newer program that wrote it \
+         (nothing was changed)"
     )]
     TooNew { key: String, found: u32, known: u32 },
-    /// The one register is not readable. Nothing is guessed.
-    #[error("the manifest `{key}` can't be read ({reason}): restore it from a backup of the state folder")]
+    /// The manifest is unreadable or contradictory. The program does not try to repair it.
+    #[error("manifest `{key}` is invalid ({reason}); restore it from a backup of the state folder")]
     BadManifest { key: String, reason: String },
     /// A live file is missing, truncated or altered.
     #[error(
-        "the vector file `{file}` is damaged ({reason}): restore it from a backup, or ingest the documents that it \
-         held again"
+        "vector file `{file}` is damaged ({reason}); restore it from a backup, or ingest the documents \
+         in it again"
     )]
     Damaged { file: String, reason: String },
-    /// Two models never share a generation.
+    /// The model differs from the model of the generation. Vectors of two models never share a generation.
     #[error(
-        "collection `{collection}` holds vectors of model {stored} and can't mix them with {given}: set the embedding \
-         model back, or ingest into another collection"
+        "collection `{collection}` holds vectors of model {stored}, which cannot be mixed with vectors of model \
+         {given}; set the embedding model back, or ingest into another collection"
     )]
     ModelMismatch { collection: String, stored: String, given: String },
-    /// A document that can never be stored as it is.
-    #[error("document `{document}`: {reason}")]
+    /// The document cannot be stored in its present form.
+    #[error("cannot store document `{document}`: {reason}")]
     Rejected { document: String, reason: String },
-    /// More in one commit than the limits allow. The caller makes smaller commits.
-    #[error("a commit of {found} {what} is over the limit of {limit}: commit less at once or raise `vectors.{key}`")]
+    /// The commit exceeds a limit. The caller makes smaller commits.
+    #[error("{found} {what} exceed the limit of {limit} for one commit; commit less at once or raise `vectors.{key}`")]
     TooLarge { what: &'static str, found: u64, limit: u64, key: &'static str },
-    #[error("a commit without documents was asked for")]
+    #[error("commit contains no documents")]
     EmptyCommit,
-    /// Others won the manifest every time. Nothing of this commit is visible.
-    #[error("the manifest of `{collection}` was changed by others {attempts} times in a row: try again")]
+    /// Other writers won the swap of the manifest in every attempt. No part of this commit is visible.
+    #[error("other writers changed the manifest of `{collection}` first, {attempts} times in a row; try again")]
     Contention { collection: String, attempts: u32 },
-    /// The replies were lost and the manifest could not be looked at. To commit the same versions again is harmless.
-    #[error("it is not known whether the commit to `{collection}` was applied after {attempts} tries: commit it again")]
+    /// Replies were lost, and the manifest shows no trace of the commit. Committing the same versions again is
+    /// harmless.
+    #[error("commit to `{collection}` may have been applied after {attempts} attempts without a reply; commit again")]
     Unresolved { collection: String, attempts: u32 },
-    /// The collector has moved on since this commit began: what it says may be out of date.
+    /// The garbage-collection floor has risen above the base of this commit, so its content may be out of date.
     #[error(
-        "the commit to `{collection}` began at version {base} and the store has collected up to {floor} since: check \
-         that the documents are still wanted and commit anew"
+        "commit to `{collection}` began at version {base}, but garbage was since collected up to version {floor}; \
+         check that the documents are still wanted, then commit again"
     )]
     Stalled { collection: String, base: u64, floor: u64 },
-    /// The lease was lost, or an end was asked for.
-    #[error("the merge of files of `{collection}` was given up: nothing was changed")]
+    /// The lease was lost, or the merge was cancelled.
+    #[error("merge in collection `{collection}` was aborted; nothing was changed")]
     Cancelled { collection: String },
-    /// A version that `as_of` or a rollback can't reach.
+    /// The version is not available for `as_of` or a rollback.
     #[error(
-        "version {asked} of `{collection}` can't be seen: versions {retained} to {version} are kept; \
+        "version {asked} of `{collection}` is not available; versions {retained} to {version} are kept, and \
          `docweir store info` lists them"
     )]
     NotRetained { collection: String, asked: u64, retained: u64, version: u64 },
-    /// Reloaded again and again while others removed files.
-    #[error("no consistent view of `{collection}` in {attempts} tries: its files were replaced meanwhile; try again")]
+    /// Each attempt to open the files failed because other processes had removed some of them.
+    #[error("cannot view `{collection}`: its files were replaced in each of {attempts} attempts; try again")]
     NoStableView { collection: String, attempts: u32 },
     #[error(
-        "a search of `{collection}` needs about {needed} bytes of memory and `vectors.max_memory_bytes` is {limit}: \
+        "search of `{collection}` needs about {needed} bytes of memory, but `vectors.max_memory_bytes` is {limit}; \
          raise it or compact the collection"
     )]
     Memory { collection: String, needed: u64, limit: u64 },
-    /// A search request that makes no sense.
+    /// The search request is invalid.
     #[error("{0}")]
     Query(String),
-    #[error("can't encode a vector file: {0}")]
+    #[error("cannot encode a vector file: {0}")]
     Encode(String),
     #[error(transparent)]
     Object(#[from] ObjectError),
 }
 
 impl VectorError {
-    /// A stable word for programs.
+    /// Returns a stable code for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::BadCollection(_) => "bad_collection",
@@ -102,7 +104,7 @@ impl VectorError {
         }
     }
 
-    /// What the retry decision looks at.
+    /// Returns the class of the failure, which decides about retries.
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Rejected { .. }
@@ -111,7 +113,7 @@ impl VectorError {
             | Self::Query(_)
             | Self::Encode(_)
             | Self::NotRetained { .. } => ErrorClass::Permanent,
-            // Losing a race says nothing against the document.
+            // Losing a race is no fault of the document.
             Self::Contention { .. } => ErrorClass::Throttled,
             Self::Unresolved { .. } | Self::Stalled { .. } | Self::NoStableView { .. } | Self::Cancelled { .. } => {
                 ErrorClass::Transient
@@ -158,7 +160,7 @@ impl From<VectorError> for StageError {
     }
 }
 
-/// `all-MiniLM-L6-v2 (384 dimensions, weights 53aa5117…)`
+/// Describes a model for messages: `all-MiniLM-L6-v2 (384 dimensions, weights 53aa5117…)`.
 pub fn describe(model: &ModelIdentity) -> String {
     let weights: String = model.weights.chars().take(12).collect();
     format!("`{}` ({} dimensions, weights {weights})", model.id, model.dimension)

@@ -1,26 +1,29 @@
-//! The vector store: immutable files, one manifest that says which of them count, and search over them.
+//! Stores vectors in immutable files, lists the current files in one manifest, and searches them.
 //!
-//! # What it promises
-//! - A commit is atomic: all its document versions become visible, and their predecessors vanish, in one swap of the
-//!   manifest; a reader sees one version of the manifest, whole.
-//! - The highest version of a document wins, whatever the order of the commits. A delete is a tombstone of a version.
-//! - What was acknowledged is never lost; what was committed twice (a lost reply) is shown once.
-//! - Safety rests on the compare-and-swap alone. No lock and no clock is needed for it.
+//! # Guarantees
+//! - A commit is atomic: one swap of the manifest makes all its document versions visible and hides their
+//!   predecessors. A reader sees exactly one version of the manifest.
+//! - The highest version of a document wins, whatever the order of the commits. A deletion is a tombstone with a
+//!   version.
+//! - An acknowledged commit is never lost. A document that was committed twice, because a reply was lost, is shown
+//!   once.
+//! - Safety depends on the compare-and-swap of the manifest alone. It needs no lock and no clock.
 //!
 //! # Layout
-//! - [`manifest`] the one mutable object; [`validate`] and [`retention`] who may change it to what, without I/O;
-//!   `register` the swap
-//! - [`docweir_target`] what is written, and the trait that the store implements in `target`; [`delta`] and [`schema`] the Parquet file of a commit, `vector_pages` its largest column;
-//!   [`writer`] the commit
-//! - [`snapshot`] the mapped file of many commits; [`merge`] from files to one; [`compaction`] which, when, and how it
-//!   comes in
-//! - `collect` what may be deleted, readers' marks, past versions; [`verify`] what is wrong
-//! - [`columns`] what an opened file looks like; [`segment`] an opened file; [`view`] all files at one version, `visible`
-//!   the rows of each that count; [`search`] queries
+//! - [`manifest`]: the only mutable object. [`validate`] and [`retention`]: the permitted changes of the manifest, as
+//!   functions without I/O. `register`: the swap.
+//! - [`docweir_target`]: the rows of a commit, and the trait that the store implements in `target`.
+//! - [`delta`] and [`schema`]: the Parquet file of a commit. `vector_pages`: its largest column. [`writer`]: the
+//!   commit.
+//! - [`snapshot`]: the memory-mapped file that replaces many deltas. [`merge`]: merges files into one.
+//!   [`compaction`]: selects the files to merge, and installs the result.
+//! - `collect`: deletes garbage, pins versions for readers, and opens past versions. [`verify`]: finds damage.
+//! - [`columns`]: the columns of an opened file. [`segment`]: an opened file. [`view`]: all files at one version.
+//!   `visible`: the visible rows of each file. [`search`]: queries.
 //!
 //! # Trade-offs
-//! Each search looks at every live file. Deltas are held in memory, which [`VectorOptions::max_memory_bytes`] bounds;
-//! snapshots are mapped. Compaction keeps both few.
+//! Each search reads every live file. Deltas are held in memory, limited by [`VectorOptions::max_memory_bytes`];
+//! snapshots are memory-mapped. Compaction keeps the number of files small.
 
 mod collect;
 pub mod columns;
@@ -79,7 +82,7 @@ pub use verify::Verified;
 pub use view::{Inventory, View, ViewStats, WinningVersion};
 pub use writer::{Base, CollectionWriter, Committed};
 
-// What the interface of this crate is made of.
+// Types of other crates that appear in the interface of this crate.
 pub use docweir_core::clock::{SharedClock, SystemClock};
 pub use docweir_core::documents::{DocumentId, Version};
 pub use docweir_core::model::ModelIdentity;
@@ -91,7 +94,7 @@ use docweir_objects::local::LocalObjectOptions;
 use register::Register;
 use segment::Segment;
 
-/// One collection of one store. Share it in an [`Arc`]: readers share its opened files.
+/// Opens, changes and searches one collection. Share the store in an [`Arc`], so that readers share its opened files.
 pub struct VectorStore {
     objects: Arc<dyn ObjectStore>,
     collection: String,
@@ -99,32 +102,33 @@ pub struct VectorStore {
     options: VectorOptions,
     register: Register,
     cache: Mutex<Cache>,
-    /// One reader opens files at a time, so that two don't open the same ones.
+    /// Lets one reader at a time open files, so that two readers do not open the same files.
     opening: tokio::sync::Mutex<()>,
-    /// For names and waits.
+    /// Generates names and random waits.
     random: Mutex<fastrand::Rng>,
-    /// Told of every commit.
+    /// Callback for every commit.
     added: Option<Added>,
 }
 
-/// Opens collections of one place by name.
+/// Opens collections of one object store by name.
 pub type OpenCollection = Arc<dyn Fn(&str) -> Result<Arc<VectorStore>, VectorError> + Send + Sync>;
 
-/// Is told of a collection and what was added to it. It must not wait.
+/// Receives the name of a collection and each commit to it. Must not block.
 pub type Added = Arc<dyn Fn(&str, &Committed) + Send + Sync>;
 
 #[derive(Default)]
 struct Cache {
-    /// By name; those of the last view.
+    /// Opened files of the last view, by name.
     segments: HashMap<String, Arc<Segment>>,
     view: Option<(Tag, Arc<View>)>,
 }
 
 impl VectorStore {
-    /// Opens a collection in a local folder, with the default options. The folder is made if there is none; blocks.
+    /// Opens a collection in a local folder, with the default options. Creates the folder if it does not exist.
+    /// Blocks.
     ///
     /// # Errors
-    /// A folder that can't be used, a name that no collection can have.
+    /// Returns an error if the folder cannot be used or if the name of the collection is invalid.
     pub fn open_folder(folder: impl AsRef<Path>, collection: &str) -> Result<Arc<Self>, VectorError> {
         let clock: SharedClock = Arc::new(SystemClock);
         let objects = LocalObjectStore::open(folder.as_ref(), LocalObjectOptions::default(), &clock)?;
@@ -156,19 +160,19 @@ impl VectorStore {
         })
     }
 
-    /// With somebody who is told of every commit.
+    /// Sets a callback that is notified of every commit.
     pub fn telling(mut self, added: Option<Added>) -> Self {
         self.added = added;
         self
     }
 
-    /// With names and waits that follow from a seed: for simulations.
+    /// Makes names and waits depend on a seed, for simulations.
     pub fn seeded(mut self, seed: u64) -> Self {
         self.random = Mutex::new(fastrand::Rng::with_seed(seed));
         self
     }
 
-    /// A source of its own for one operation.
+    /// Returns an independent random generator for one operation.
     fn random(&self) -> fastrand::Rng {
         self.random.lock().unwrap_or_else(PoisonError::into_inner).fork()
     }
@@ -181,22 +185,23 @@ impl VectorStore {
         &self.options
     }
 
-    /// A new writer. A process has one a collection (the committer).
+    /// Returns a new writer. A process has one writer per collection (the committer).
     pub fn writer(self: &Arc<Self>) -> CollectionWriter {
         CollectionWriter::new(self.clone(), fastrand::Rng::new())
     }
 
-    /// A writer whose ids and waits follow from a seed: for simulations.
+    /// Returns a writer whose ids and waits depend on a seed, for simulations.
     pub fn writer_seeded(self: &Arc<Self>, seed: u64) -> CollectionWriter {
         CollectionWriter::new(self.clone(), fastrand::Rng::with_seed(seed))
     }
 
-    /// The manifest as it is now; `None` before the first commit.
+    /// Returns the current manifest; `None` before the first commit.
     pub async fn manifest(&self) -> Result<Option<Manifest>, VectorError> {
         Ok(self.register.load().await?.map(|(manifest, _)| manifest))
     }
 
-    /// Refuses a model that may not be mixed with the vectors that are there. To be asked before any work is done.
+    /// Returns an error if vectors of `model` cannot be mixed with the existing vectors. Call this before any work is
+    /// done.
     pub async fn check_model(&self, model: &ModelIdentity) -> Result<(), VectorError> {
         match self.manifest().await? {
             Some(manifest) => self.may_mix(&manifest, model),
@@ -208,7 +213,7 @@ impl VectorStore {
         may_mix(&self.collection, manifest, model)
     }
 
-    /// The object key of a file of this collection.
+    /// Returns the object key of a file of this collection.
     fn key(&self, file: &str) -> String {
         format!("vectors/{}/{file}", self.collection)
     }

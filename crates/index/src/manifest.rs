@@ -1,12 +1,12 @@
-//! The manifest: the one mutable object of a collection, and the whole truth of what is in it.
+//! Defines the manifest: the only mutable object of a collection, and the complete record of its content.
 //!
-//! It lists files, never documents (there may be millions); the files list their documents. Everything that the
-//! collector, the compactor, rollback and `as_of` need is derivable from it: which version a file came with and
-//! which one removed it, when each version was made, how far each writer has come, below which version nothing may
-//! commit any more.
+//! The manifest lists files, not documents, because there may be millions of documents; each file lists its own. The
+//! collector, the compactor, rollback and `as_of` derive everything from the manifest: the versions in which each
+//! file was added and removed, the time of each version, the last commit of each writer, and the oldest base of a
+//! commit.
 //!
-//! JSON, so that an administrator can read it. An unknown field is refused, not dropped: a program that does not know
-//! a field must not write the manifest back without it. Whoever adds a field raises [`FORMAT`].
+//! The format is JSON, so that an administrator can read it. Unknown fields are refused instead of dropped: a program
+//! that does not know a field must not write the manifest back without it. A new field requires a higher [`FORMAT`].
 
 use std::collections::BTreeMap;
 
@@ -16,10 +16,11 @@ use serde::{Deserialize, Serialize};
 
 use super::error::VectorError;
 
-/// The newest format of a manifest that this program reads, and the one that it writes. 2 added `retained_from`.
+/// Newest format of a manifest that this program reads, and the format that it writes. Format 2 added
+/// `retained_from`.
 pub const FORMAT: u32 = 2;
 
-/// A manifest's number: grows by one with each swap.
+/// Number of a manifest version. Each swap increases it by one.
 pub type ManifestVersion = u64;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,39 +28,40 @@ pub type ManifestVersion = u64;
 pub struct Manifest {
     pub format: u32,
     pub collection: String,
-    /// 0 only before the first swap; never stored.
+    /// Number of this version. 0 only before the first swap; version 0 is never stored.
     pub version: ManifestVersion,
-    /// Of the newest lease that committed a compaction: an older one may not any more.
+    /// Epoch of the newest lease that committed a compaction. A compactor with a lower epoch may not commit.
     pub epoch: u64,
-    /// What was staged against an older version may not commit any more, and may be collected.
+    /// Lowest base version that a commit may have. Files staged against an older version may not commit, and may be
+    /// deleted.
     pub gc_floor: ManifestVersion,
-    /// The oldest version that can still be seen or gone back to: files that only older ones name may be collected.
+    /// Oldest version that can be viewed or rolled back to. Files that only older versions name may be deleted.
     #[serde(default)]
     pub retained_from: ManifestVersion,
-    /// Of the commit that made this version: how a writer recognises its own after a lost reply.
+    /// Id of the commit that made this version. A writer recognises its own commit by this id after a lost reply.
     pub commit_id: String,
-    /// The generation that is read and written.
+    /// Number of the generation that is read and written.
     pub generation: u32,
     pub generations: Vec<Generation>,
-    /// In the order of their commits.
+    /// Files of this version, in the order of their commits.
     pub live: Vec<LiveFile>,
-    /// No longer live, not yet deleted (or deleted and not yet forgotten).
+    /// Files that are no longer live. An entry remains until its file was deleted and a later swap removes the entry.
     pub removed: Vec<RemovedFile>,
-    /// The last sequence number of each writer.
+    /// Last sequence number of each writer.
     pub writers: BTreeMap<String, WriterMark>,
-    /// Oldest first; thinned out with age. The last entry is this version.
+    /// Times of past versions, oldest first and thinned out with age. The last entry is this version.
     pub history: Vec<HistoryEntry>,
     pub created_at: String,
     pub updated_at: String,
 }
 
-/// One way of making vectors. A change of the model makes a new generation beside the old one.
+/// Describes a set of vectors of one model. A change of the model creates a new generation alongside the old one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Generation {
-    /// From 1.
+    /// Number of the generation, from 1.
     pub number: u32,
-    /// Set by the first commit that holds vectors.
+    /// Model of the vectors. Set by the first commit that contains vectors.
     pub model: Option<ModelIdentity>,
     pub created_at: String,
 }
@@ -71,24 +73,24 @@ pub enum FileKind {
     Snapshot,
 }
 
-/// An immutable file that belongs to the collection.
+/// Describes an immutable file of the collection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LiveFile {
-    /// Below the collection's prefix: `delta/01J….parquet`. Never used twice.
+    /// Name below the collection's prefix: `delta/01J….parquet`. Names are never used twice.
     pub file: String,
     pub kind: FileKind,
     pub generation: u32,
-    /// The manifest version that it was staged against.
+    /// Manifest version that the file was staged against.
     pub base_version: ManifestVersion,
-    /// The manifest version that it came in with.
+    /// Manifest version in which the file last became live.
     pub added_version: ManifestVersion,
     pub rows: u64,
-    /// Document versions with rows (or with none), tombstones not counted.
+    /// Number of document versions, including those without rows. Tombstones are not counted.
     pub documents: u64,
     pub tombstones: u64,
     pub bytes: u64,
-    /// Of the whole file.
+    /// CRC-32 of the whole file.
     pub crc32: u32,
 }
 
@@ -96,17 +98,17 @@ pub struct LiveFile {
 #[serde(deny_unknown_fields)]
 pub struct RemovedFile {
     pub file: LiveFile,
-    /// The manifest version that removed it, and when (Unix milliseconds).
+    /// Manifest version that removed the file, and the time in Unix milliseconds.
     pub at_version: ManifestVersion,
     pub at_ms: i64,
 }
 
-/// How far a writer has come.
+/// Records the last commit of a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WriterMark {
     pub last_seq: u64,
-    /// The manifest version of that commit: below the floor, the entry may be forgotten.
+    /// Manifest version of that commit. The entry may be removed once this is below the floor.
     pub at_version: ManifestVersion,
 }
 
@@ -114,12 +116,12 @@ pub struct WriterMark {
 #[serde(deny_unknown_fields)]
 pub struct HistoryEntry {
     pub version: ManifestVersion,
-    /// Unix milliseconds; never falls from one entry to the next, whatever the writers' clocks say.
+    /// Time of the version in Unix milliseconds. Never decreases between entries, even if the writers' clocks do.
     pub at_ms: i64,
 }
 
 impl Manifest {
-    /// What a collection is before its first commit: version 0, nothing in it.
+    /// Returns the state of a collection before its first commit: version 0 without files.
     pub fn empty(collection: &str, now: UnixMicros) -> Self {
         Self {
             format: FORMAT,
@@ -140,12 +142,12 @@ impl Manifest {
         }
     }
 
-    /// The model of the current generation; `None` before the first commit with vectors.
+    /// Returns the model of the current generation; `None` before the first commit with vectors.
     pub fn model(&self) -> Option<&ModelIdentity> {
         self.generations.iter().find(|g| g.number == self.generation).and_then(|g| g.model.as_ref())
     }
 
-    /// The files that made up the collection at `version`, as far as the retained history reaches.
+    /// Returns the files of the collection at `version`. Correct only for versions that are still retained.
     pub fn live_at(&self, version: ManifestVersion) -> Vec<&LiveFile> {
         let removed = self.removed.iter().filter(|r| r.at_version > version).map(|r| &r.file);
         let mut files: Vec<_> = self.live.iter().chain(removed).filter(|f| f.added_version <= version).collect();
@@ -153,24 +155,25 @@ impl Manifest {
         files
     }
 
-    /// Every file that is named, live or not. One that was rolled back to may be named twice.
+    /// Returns all listed files, live or removed. A file that was removed and restored by a rollback may appear
+    /// twice.
     pub fn files(&self) -> impl Iterator<Item = &LiveFile> {
         self.live.iter().chain(self.removed.iter().map(|r| &r.file))
     }
 
-    /// Whether a file is part of this version.
+    /// Returns whether a file belongs to this version.
     pub fn is_live(&self, file: &str) -> bool {
         self.live.iter().any(|f| f.file == file)
     }
 
-    /// Reads a stored manifest. `key` is for messages.
+    /// Parses a stored manifest. `key` is its object key, for error messages.
     pub fn parse(key: &str, body: &[u8]) -> Result<Self, VectorError> {
         #[derive(Deserialize)]
         struct Format {
             format: u32,
         }
         let bad = |reason: String| VectorError::BadManifest { key: key.to_owned(), reason };
-        // The format first: a newer manifest may look different in every other respect.
+        // Read the format first: a newer manifest may differ in every other field.
         let Format { format } = serde_json::from_slice(body).map_err(|e| bad(e.to_string()))?;
         if format > FORMAT {
             return Err(VectorError::TooNew { key: key.to_owned(), found: format, known: FORMAT });
@@ -180,18 +183,18 @@ impl Manifest {
     }
 
     pub fn to_bytes(&self) -> Vec<u8> {
-        // A struct of numbers, strings, lists and string-keyed maps has no way to fail.
+        // A struct of numbers, strings, lists and string-keyed maps always serialises.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// What can't be true of any manifest that was written by the rules.
+    /// Describes a contradiction that no valid manifest can contain; `None` if there is none.
     fn contradiction(&self) -> Option<String> {
         if self.version == 0 || self.gc_floor > self.version || self.retained_from > self.version {
             let (floor, retained) = (self.gc_floor, self.retained_from);
-            return Some(format!("version {} with a floor of {floor} and retained from {retained}", self.version));
+            return Some(format!("version {} is invalid: floor of {floor}, retained from {retained}", self.version));
         }
         if !self.generations.iter().any(|g| g.number == self.generation) {
-            return Some(format!("generation {} is not listed", self.generation));
+            return Some(format!("generation {} is not in the list of generations", self.generation));
         }
         let mut names: Vec<_> = self.live.iter().map(|f| f.file.as_str()).collect();
         names.sort_unstable();
@@ -199,12 +202,12 @@ impl Manifest {
             return Some(format!("`{}` is listed twice", twice[0]));
         }
         let late = self.live.iter().find(|f| f.added_version > self.version || f.base_version >= f.added_version);
-        late.map(|f| format!("`{}` claims version {} of {}", f.file, f.added_version, self.version))
+        late.map(|f| format!("`{}` has an invalid version {} (manifest: {})", f.file, f.added_version, self.version))
     }
 }
 
-/// Halves the older half of a history that has grown over `limit`: long times stay covered, ever more coarsely, and
-/// the list never grows beyond the limit. The newest entry always stays.
+/// Removes every other entry from the older half of a history longer than `limit`. The history still covers the whole
+/// time, more coarsely with age, and never exceeds the limit. The newest entry always remains.
 pub fn thin(history: &mut Vec<HistoryEntry>, limit: usize) {
     if history.len() <= limit.max(2) {
         return;
@@ -307,6 +310,6 @@ mod tests {
         assert_eq!((history[0].version, history.last().unwrap().version), (1, 10_000));
         assert!(history.windows(2).all(|w| w[0].version < w[1].version));
         let recent = history.iter().filter(|h| h.version > 9_970).count();
-        assert!(recent >= 25, "the newest versions are remembered one by one, got {recent}");
+        assert!(recent >= 25, "the history should keep each recent version, kept {recent}");
     }
 }

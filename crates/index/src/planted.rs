@@ -1,23 +1,23 @@
-//! Bugs that a test plants, to see whether it would find them. Nothing of this is in a program: outside tests
-//! [`planted`] is `false` and the compiler takes the branch out.
+//! Defines bugs that a test plants to prove that the tests would detect them. Programs contain none of this code:
+//! outside tests, [`planted`] is always `false`, so the compiler removes the branches.
 
-/// A rule that is left out.
+/// Names a rule of the protocol that is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(dead_code, reason = "named by production code, made by tests alone")]
 pub enum Bug {
-    /// What was staged below the floor commits.
+    /// A commit that was staged below the floor is accepted.
     NoFloor,
     /// A commit whose reply was lost is appended again.
     NoSequence,
-    /// A snapshot is installed though its inputs are gone.
+    /// A snapshot is installed although its inputs are no longer live.
     InputsNeedNotBeLive,
-    /// The manifest is replaced whatever it is by now.
+    /// The manifest is replaced without comparing its current state.
     BlindSwap,
-    /// A merge leaves out every tombstone.
+    /// A merge drops every tombstone.
     TombstonesDropped,
-    /// A rollback lets what was staged before it come in.
+    /// A rollback accepts files that were staged before it.
     RollbackKeepsFloor,
-    /// The collector looks at nobody's mark.
+    /// The collector ignores the pins of readers.
     PinsIgnored,
 }
 
@@ -37,7 +37,7 @@ pub fn planted(bug: Bug) -> bool {
     PLANTED.get() == Some(bug)
 }
 
-/// Plants a bug on this thread, or takes it out again.
+/// Plants a bug on this thread; `None` removes it.
 #[cfg(test)]
 pub fn plant(bug: Option<Bug>) {
     PLANTED.set(bug);

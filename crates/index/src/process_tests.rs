@@ -1,5 +1,5 @@
-//! Several real processes on one collection in one folder: they commit, merge and collect at once, and are killed while
-//! they do.
+//! Tests several real processes on one collection in one folder. They commit, merge and collect concurrently, and are
+//! killed meanwhile.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,7 +25,8 @@ pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// What process `me` writes in its round `n`: a document of its own, and a new version or the end of the one before.
+/// Returns the writes of process `me` in its round `n`: a document of its own, and a new version or the deletion of
+/// the previous one.
 fn writes(me: u32, n: u64) -> Vec<Write> {
     let mine = |n: u64| format!("doc_{me}_{}", n % 40);
     let mut writes = vec![document(&mine(n), 2 * n + 1, &["one", "two", &format!("round {n}")])];
@@ -35,8 +36,8 @@ fn writes(me: u32, n: u64) -> Vec<Write> {
     writes
 }
 
-/// A process: commits until it is killed, and notes each acknowledged round in a file of its own; now and then merges
-/// under the lease, now and then collects.
+/// Runs one process. It commits until it is killed, and records each acknowledged round in its own file. From time to
+/// time it merges under the lease, and collects.
 #[test]
 fn works() {
     let Some(folder) = folder_of_child() else { return };
@@ -50,7 +51,7 @@ fn works() {
         let register = LeaseRegister::new(store.objects.clone(), "vectors/chunks/LEASE".into(), store.clock.clone());
         let mut random = fastrand::Rng::new();
         for n in 0..u64::MAX {
-            // No control store, and so no leave to ask for: the documents are this process's own.
+            // There is no control store, so there are no claims: the documents belong to this process alone.
             while let Err(error) = writer.commit(writes(me, n), &model(3)).await {
                 assert!(
                     matches!(
@@ -67,7 +68,7 @@ fn works() {
                     && let Ok(Some(lease)) =
                         register.acquire(&me.to_string(), Duration::from_millis(200), manifest.epoch).await
                 {
-                    // Its inputs may be gone by now: another process was first.
+                    // The inputs may be gone if another process was first.
                     if let Ok(staged) = compactor.merge(&manifest, &inputs, why, &Cancel::default()).await {
                         let _ = compactor.install(&staged, lease.record.epoch).await.unwrap();
                     }
@@ -81,7 +82,7 @@ fn works() {
     });
 }
 
-/// What must be there of a process that had so many rounds acknowledged; one more may have come in unheard.
+/// Returns what must exist after the acknowledged rounds of a process. One more round may have been applied.
 fn expected(me: u32, rounds: u64) -> BTreeMap<String, Option<u64>> {
     let mut expected = BTreeMap::new();
     for n in 0..rounds {
@@ -94,7 +95,7 @@ fn expected(me: u32, rounds: u64) -> BTreeMap<String, Option<u64>> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "waits for other processes, in real time")]
-/// `processes` at once, each killed and replaced every so often; then everything that was acknowledged is there.
+/// Runs `processes` at once, and kills and restarts them at random. Then checks that every acknowledged round exists.
 fn run_and_kill(processes: usize, seconds: u64) {
     let dir = tempfile::tempdir().unwrap();
     let start = || child(module_path!(), "works", dir.path());
@@ -113,7 +114,7 @@ fn run_and_kill(processes: usize, seconds: u64) {
             running[one] = start();
             kills += 1;
         }
-        // A reader beside them: whole versions, always.
+        // A concurrent reader must always see whole versions.
         let view = block_on(reader.view()).unwrap();
         for entry in view.documents() {
             assert_eq!(view.rows_of(&entry.id).len(), 3, "half a document at version {}", view.version());
@@ -130,7 +131,7 @@ fn run_and_kill(processes: usize, seconds: u64) {
     for entry in std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap()) {
         let name = entry.file_name().into_string().unwrap();
         let Some(me) = name.strip_prefix("log-").map(|n| n.parse().unwrap()) else { continue };
-        // Killed while it noted a round: the one before is what is known.
+        // If the process was killed while it recorded a round, only the previous round is known.
         let rounds: u64 = std::fs::read_to_string(entry.path()).unwrap().parse().unwrap_or(0);
         commits += rounds;
         let (known, unheard) = (expected(me, rounds), expected(me, rounds + 1));
@@ -144,11 +145,11 @@ fn run_and_kill(processes: usize, seconds: u64) {
     assert_eq!(verified.findings, []);
     let manifest = block_on(store.manifest()).unwrap().unwrap();
     println!(
-        "{processes} processes, {kills} kills, {commits} commits, {looks} looks, version {}, epoch {}",
+        "{processes} processes, {kills} kills, {commits} commits, {looks} views, version {}, epoch {}",
         manifest.version, manifest.epoch
     );
     assert!(commits > 20 && manifest.epoch > 0, "too little happened: {commits} commits, epoch {}", manifest.epoch);
-    // Nothing of what the killed had staged is left once somebody collects.
+    // After a collection, no staged files of killed processes remain.
     block_on(store.collect(Reach::All)).unwrap();
     let verified = block_on(store.verify()).unwrap();
     assert_eq!((verified.findings, verified.orphans), (vec![], vec![]));

@@ -1,8 +1,8 @@
-//! A state machine of everything that can be done to a collection, one step after the other, on the real code over a
-//! faulty store, against a plain map ([`Truth`]). A failing run shrinks to the few steps that matter.
+//! Tests random sequences of operations on a collection against a plain map ([`Truth`]). The real code runs on a
+//! faulty store, one step after the other. A failing sequence shrinks to the few steps that matter.
 //!
-//! The simulator lets whole processes run into each other at every wait; here steps are few and their order is
-//! everything. `PROPTEST_CASES` makes it deep.
+//! The simulator interleaves whole processes at every await point. Here the steps are few, and only their order
+//! varies. `PROPTEST_CASES` sets the number of cases.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -30,40 +30,40 @@ fn write((n, version): (u8, u64)) -> Write {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A commit of new versions of these documents; dropped after so many polls, if at all.
+    /// Commits new versions of these documents. The commit is dropped after `drop_after` polls, if given.
     Commit {
         writer: usize,
         documents: Vec<u8>,
         drop_after: Option<usize>,
     },
-    /// Both writers commit at once, in the order that the flags give.
+    /// Both writers commit concurrently, in the order that `schedule` gives.
     Race {
         documents: [Vec<u8>; 2],
         schedule: Vec<bool>,
         drop_after: [Option<usize>; 2],
     },
-    /// A merge, and a commit between its plan and its installation.
+    /// Merges files, with a commit between plan and installation.
     Compact {
         all: bool,
         between: Vec<u8>,
         drop_after: Option<usize>,
     },
-    /// 0 what is due, 1 orphans, 2 everything.
+    /// Collects garbage. 0 is what is due, 1 orphans, 2 everything.
     Collect {
         reach: u8,
         drop_after: Option<usize>,
     },
-    /// To this share of the versions that are kept.
+    /// Rolls back to this share of the kept versions.
     RollBack {
         share: f64,
     },
-    /// A reader marks the newest version, or looks at what it has marked and lets it go.
+    /// Pins the newest version, or views the pinned version and removes the pin.
     Mark,
-    /// The process of a writer starts anew.
+    /// Restarts the process of a writer.
     Reopen {
         writer: usize,
     },
-    /// Requests that were under way arrive.
+    /// Delivers the requests that were under way.
     ApplyPending,
     Wait {
         seconds: u32,
@@ -104,7 +104,7 @@ struct World {
     acknowledged: usize,
 }
 
-/// What is dropped comes to nothing; what fails may, in bad weather.
+/// Returns the value of a step. A dropped step has no value; a failed step may fail only with an error that passes.
 fn passes<T>(result: Option<Result<T, VectorError>>) -> Option<T> {
     match result? {
         Ok(value) => Some(value),
@@ -241,7 +241,7 @@ impl World {
 
     fn check(&mut self) {
         self.truth.judge().unwrap();
-        // A reader in bad weather: it may fail, it may not show something wrong. In good weather it may not fail.
+        // While the store is faulty, a reader may fail but must not show wrong content. Otherwise it must not fail.
         if let Ok(view) = run(self.stores[0].view()) {
             self.truth.is_seen(&view).unwrap();
         }
@@ -250,13 +250,13 @@ impl World {
             self.truth.is_seen(&run(store.view()).unwrap()).unwrap();
         }
         self.objects.set_faults(self.faults);
-        // Looking can deliver what was late.
+        // Reading may deliver requests that were delayed.
         self.truth.judge().unwrap();
     }
 }
 
 proptest! {
-    // 256 cases, or PROPTEST_CASES.
+    // Runs 256 cases, or PROPTEST_CASES.
     #[test]
     fn whatever_is_done_the_map_is_shown(
         steps in steps(), seed in any::<u32>(), chance in prop_oneof![Just(0.0), Just(0.1), Just(0.3)]
@@ -268,7 +268,7 @@ proptest! {
         }
         world.objects.apply_pending();
         world.check();
-        // In good weather everything goes on.
+        // Without faults, everything succeeds.
         world.faults = Faults::default();
         world.objects.set_faults(Faults::default());
         let before = world.acknowledged;

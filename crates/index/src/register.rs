@@ -1,4 +1,4 @@
-//! The manifest as a compare-and-swap register over an object store's conditional put.
+//! Stores the manifest as a compare-and-swap register, using the conditional put of an object store.
 
 use std::sync::Arc;
 
@@ -14,13 +14,14 @@ pub(super) struct Register {
     key: String,
 }
 
-/// How a swap ended.
+/// Reports the outcome of a swap.
 #[derive(Debug)]
 pub(super) enum Swap {
     Done,
-    /// Somebody else was first, or an earlier try of our own whose reply was lost: look.
+    /// Another writer was first, or an earlier attempt succeeded and its reply was lost. The caller reads the
+    /// manifest.
     Conflict,
-    /// Look.
+    /// The reply was lost. The caller reads the manifest.
     Unknown,
 }
 
@@ -29,7 +30,7 @@ impl Register {
         Self { objects, key }
     }
 
-    /// `None` before the first commit of the collection.
+    /// Reads the manifest; `None` before the first commit of the collection.
     pub async fn load(&self) -> Result<Option<(Manifest, Tag)>, VectorError> {
         match self.objects.get(&self.key).await {
             Ok((body, tag)) => Ok(Some((Manifest::parse(&self.key, &body)?, tag))),
@@ -38,7 +39,7 @@ impl Register {
         }
     }
 
-    /// Replaces the state that `expected` marks (`None`: no manifest yet).
+    /// Replaces the state with the tag `expected` (`None`: no manifest yet).
     pub async fn swap(&self, expected: Option<&Tag>, next: &Manifest) -> Result<Swap, VectorError> {
         let when = match expected {
             _ if planted(Bug::BlindSwap) => Precondition::None,
@@ -47,9 +48,9 @@ impl Register {
         };
         match self.objects.put(&self.key, Bytes::from(next.to_bytes()), when, Durability::Durable).await {
             Ok(_) => Ok(Swap::Done),
-            // A key that is gone fails `If-Match` too.
+            // `If-Match` also fails if the key does not exist.
             Err(ObjectError::Conflict(_) | ObjectError::NotFound(_)) => Ok(Swap::Conflict),
-            // A transient failure may have happened after the write: the same caution.
+            // A transient failure may have happened after the write, so its outcome is unknown too.
             Err(ObjectError::Unknown { .. } | ObjectError::Transient { .. }) => Ok(Swap::Unknown),
             Err(e) => Err(e.into()),
         }

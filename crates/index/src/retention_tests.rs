@@ -1,4 +1,4 @@
-//! Tables of what is kept and what may go.
+//! Tests with tables which versions are kept and which files may be deleted.
 
 use super::*;
 use crate::validate::{Append, Install, may_append, may_install_snapshot, may_roll_back, proposed};
@@ -30,7 +30,8 @@ fn merge(m: &Manifest, file: &str, inputs: &[&str], second: i64) -> Manifest {
     may_install_snapshot(m, &install, at(second)).unwrap()
 }
 
-/// Versions 1 to 4: a by u at 1 s, b by v at 2 s, s instead of both at 3 s, c by u at 4 s.
+/// Returns a manifest at version 4. Writer u adds file a at 1 s, writer v adds b at 2 s, snapshot s replaces both at
+/// 3 s, and writer u adds c at 4 s.
 fn four() -> Manifest {
     let m = append(&Manifest::empty("chunks", 0), "a", "u", 1);
     let m = append(&m, "b", "v", 2);
@@ -42,7 +43,7 @@ fn horizons_follow_the_clock_and_the_number_of_snapshots() {
     let m = four();
     let table = [
         (4, None, "nothing is old"),
-        (12, Some((2, 0)), "what was staged before 2 s may not come any more"),
+        (12, Some((2, 0)), "files staged before 2 s may not commit"),
         (103, Some((4, 3)), "the version of the only snapshot is kept"),
         (9_999, Some((4, 3)), "however old it is"),
     ];
@@ -56,11 +57,11 @@ fn horizons_follow_the_clock_and_the_number_of_snapshots() {
     assert_eq!(due(&m, 9_999_000, &KEEP).map(|h| h.retained_from), Some(3), "two snapshots");
     let m = merge(&append(&m, "d", "u", 6), "w", &["t", "d"], 7);
     assert_eq!(due(&m, 9_999_000, &KEEP).map(|h| h.retained_from), Some(5), "the newer two of three");
-    assert_eq!(due(&m, 50_000, &KEEP).map(|h| h.retained_from), Some(0), "everything of the last 100 s");
+    assert_eq!(due(&m, 50_000, &KEEP).map(|h| h.retained_from), Some(0), "all versions of the last 100 s");
 }
 
-/// However young they are: a manifest that lists everything that a busy collection has merged in a week is written anew
-/// with each commit.
+/// Checks that surplus files are dropped however young they are. The manifest is rewritten with each commit, so it
+/// must not list all files that a busy collection has merged in a week.
 #[test]
 fn more_files_than_may_be_kept_are_given_up() {
     let mut m = Manifest::empty("chunks", 0);
@@ -104,10 +105,10 @@ fn garbage_is_what_nobody_can_need_any_more() {
     let raised = |gc_floor, retained_from| may_raise(&m, Horizons { gc_floor, retained_from }, "gc", at(9)).unwrap();
     let table = [
         ("c", 3, raised(5, 5), false, "live"),
-        ("a", 0, raised(5, 2), false, "version 2 names it and is kept"),
-        ("a", 0, raised(5, 3), true, "no version that is kept names it"),
+        ("a", 0, raised(5, 2), false, "version 2 lists it and is kept"),
+        ("a", 0, raised(5, 3), true, "no retained version lists it"),
         ("orphan", 3, raised(3, 0), false, "may still commit"),
-        ("orphan", 3, raised(4, 0), true, "staged below the floor and never named"),
+        ("orphan", 3, raised(4, 0), true, "staged below the floor and never listed"),
     ];
     for (file, base, manifest, expected, why) in table {
         assert_eq!(is_garbage(&manifest, file, base), expected, "{file}: {why}");
@@ -123,7 +124,7 @@ fn what_is_live_again_is_no_garbage_and_is_not_forgotten() {
     let back = may_roll_back(&four(), 2, "back", at(5)).unwrap();
     let m = may_raise(&back, Horizons { gc_floor: 6, retained_from: 6 }, "gc", at(6)).unwrap();
     assert!(!is_garbage(&m, "a", 0) && is_garbage(&m, "s", 2) && is_garbage(&m, "c", 3));
-    // A reader that marked version 3 before, when both were removed, still needs to be told of them.
+    // A reader that pinned version 3, when both were removed, still needs the entries.
     assert_eq!(may_forget(&m, &["a".into(), "s".into()], "gc", at(7)), Err(Refusal::StillNeeded("a".into())));
     let forgotten = may_forget(&m, &["s".into(), "c".into()], "gc", at(7)).unwrap();
     assert_eq!((forgotten.live.len(), forgotten.removed.len()), (2, 2));

@@ -1,4 +1,4 @@
-//! What every change of the manifest needs: names, waits, and which failures pass by themselves.
+//! Provides what every change of the manifest needs: names, waits, and the distinction of transient failures.
 
 use std::time::Duration;
 
@@ -12,13 +12,14 @@ pub(super) fn passing(error: &ObjectError) -> bool {
     matches!(error, ObjectError::Transient { .. } | ObjectError::Unknown { .. } | ObjectError::Conflict(_))
 }
 
-/// From the store's clock and the caller's own random numbers, so that a seeded run mints the same names.
+/// Creates a ULID from the store's clock and the caller's random generator, so that a seeded run creates the same
+/// names.
 pub(super) fn ulid(store: &VectorStore, random: &mut fastrand::Rng) -> String {
     let ms = u64::try_from(store.clock.now().div_euclid(1000)).unwrap_or_default();
     Ulid::from_parts(ms, random.u128(..)).to_string()
 }
 
-/// Runs `work` on a thread that may block; on this one where no runtime has such threads (a simulation).
+/// Runs `work` on a thread that may block, or on this thread if there is no runtime (as in a simulation).
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::runtime::Handle::try_current() {
         Ok(runtime) => match runtime.spawn_blocking(work).await {
@@ -29,8 +30,8 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     }
 }
 
-/// Retries of one change. Each wait is a random part of its limit ("full jitter"), so that writers that collide once don't
-/// collide again.
+/// Counts and delays the retries of one change. Each wait is a random part of its limit ("full jitter"), so that
+/// writers that collide once do not collide again.
 pub(super) struct Retries {
     backoff: Backoff,
     waits: u32,
@@ -48,7 +49,8 @@ impl Retries {
         }
     }
 
-    /// Spends one of the retries of plain reads and writes, which a change has as many of as tries at the manifest.
+    /// Uses up one retry of a plain read or write, and returns whether there was one left. Each change has as many of
+    /// these retries as attempts to swap the manifest (`commit_attempts`).
     pub fn may_retry(&mut self) -> bool {
         let may = self.left > 0;
         self.left = self.left.saturating_sub(1);

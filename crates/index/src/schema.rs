@@ -1,7 +1,7 @@
-//! The columns of a vector file.
+//! Defines the columns of a vector file.
 //!
-//! Vectors are `FixedSizeList<Float32>` without nulls. Parquet itself has no such type: engines that know only Parquet
-//! see a list of floats, those that read the Arrow schema in the footer get the fixed size back.
+//! Vectors are `FixedSizeList<Float32>` without nulls. Parquet itself has no such type. Engines that only know
+//! Parquet see a list of floats; engines that read the Arrow schema in the footer restore the fixed size.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use parquet::basic::{Compression, Encoding};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
-/// Name of the items of a list, as the Parquet specification has it.
+/// Name of the items of a list, as defined by the Parquet specification.
 pub const ITEM: &str = "element";
 
-/// The path under which Parquet knows the numbers of the vector column.
+/// Path of the vector column's values in Parquet.
 const VECTOR_LEAF: [&str; 3] = ["vector", "list", ITEM];
 
 pub fn box_fields() -> Fields {
@@ -60,8 +60,11 @@ pub fn schema(dimension: i32) -> Arc<Schema> {
     ]))
 }
 
-/// Uncompressed and plain, so that a reader spends nothing on decoding; dictionaries only where values repeat;
-/// statistics only where a query engine could skip by them (never of text: they would copy it into the footer).
+/// Returns the properties of the Parquet writer.
+///
+/// Pages are uncompressed and plain, so that a reader spends no time on decoding. Dictionaries are used only for
+/// columns whose values repeat. Statistics are written only for columns by which a query engine can skip data. Text
+/// columns have no statistics, because statistics would copy text into the footer.
 pub fn properties(rows: usize) -> parquet::file::properties::WriterPropertiesBuilder {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::UNCOMPRESSED)

@@ -1,4 +1,4 @@
-//! An opened vector file, delta or snapshot: its columns, and what is made of them when somebody first asks.
+//! Provides the content of an opened vector file, delta or snapshot, and caches what searches derive from it.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,9 +22,9 @@ use super::search::postings::Postings;
 use super::snapshot::Snapshot;
 use docweir_target::Row;
 
-/// Metadata paths whose values are kept, a segment; a path beyond starts the cache anew.
+/// Maximum number of metadata paths cached per segment. When it is reached, the cache is cleared.
 const CACHED_PATHS: usize = 16;
-/// Filters whose rows are kept, a segment: a bit a row each.
+/// Maximum number of filters cached per segment. Each takes one bit per row.
 const KEPT_FILTERS: usize = 16;
 
 pub struct Segment {
@@ -36,18 +36,18 @@ pub struct Segment {
     rows: Rows,
     dimension: usize,
     codes: OnceLock<Buffer>,
-    /// As the file has them, and how their words were made.
+    /// Postings stored in the file, with the stemming that they were built with.
     stored_postings: Option<(Stemming, Postings)>,
     postings: OnceLock<Postings>,
     facets: Mutex<HashMap<String, Arc<Facet>>>,
-    /// The rows that filters leave, by the filter as text; the one that was asked for last at the end.
+    /// Rows that match each filter, by the filter as text; most recently used last.
     filtered: Mutex<Vec<(String, Arc<Bits>)>>,
-    /// Memory of its own; what is mapped costs none.
+    /// Heap memory of the file's content, in bytes; 0 if the file is memory-mapped.
     bytes: usize,
 }
 
 impl Segment {
-    /// Decodes a delta. `file` is its name in the manifest, `crc32` its checksum there.
+    /// Decodes a delta. `file` is its name in the manifest, and `crc32` its checksum there.
     pub fn of_delta(file: &str, body: Bytes, crc32: Option<u32>) -> Result<Self, VectorError> {
         let (footer, rows) = delta::decode(file, body, crc32)?;
         let documents = Documents::of_entries(&footer.documents);
@@ -96,17 +96,17 @@ impl Segment {
         self.kind
     }
 
-    /// The manifest version that it was staged against.
+    /// Returns the manifest version that the file was staged against.
     pub fn base_version(&self) -> ManifestVersion {
         self.base_version
     }
 
-    /// Of its vectors.
+    /// Returns the model of the vectors.
     pub fn model(&self) -> &ModelIdentity {
         &self.model
     }
 
-    /// Tombstones too.
+    /// Returns the documents of the file, including tombstones.
     pub fn documents(&self) -> &Documents {
         &self.documents
     }
@@ -119,7 +119,7 @@ impl Segment {
         (0..self.documents.len()).filter_map(|at| self.documents.entry(at))
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.rows.chunk_ids.len()
     }
@@ -132,7 +132,7 @@ impl Segment {
         self.dimension
     }
 
-    /// All vectors, one after the other.
+    /// Returns all vectors, one after the other.
     pub fn vectors(&self) -> &[f32] {
         &self.rows.vectors
     }
@@ -149,7 +149,7 @@ impl Segment {
         self.rows.texts.get(row)
     }
 
-    /// First and last page.
+    /// Returns the first and last page of a row.
     pub fn pages(&self, row: usize) -> (u32, u32) {
         (number(&self.rows.page_first, row), number(&self.rows.page_last, row))
     }
@@ -163,7 +163,7 @@ impl Segment {
 
     fn boxes(&self, row: usize) -> Vec<PageBox> {
         let range = number(&self.rows.box_starts, row)..number(&self.rows.box_starts, row + 1);
-        // The end of a damaged list may be anywhere.
+        // The end of a damaged list may be out of range.
         let most = self.rows.box_pages.len() as u64;
         (range.start..range.end.min(most))
             .map(|b| b as usize)
@@ -174,7 +174,7 @@ impl Segment {
             .collect()
     }
 
-    /// The whole row, copied out.
+    /// Returns a copy of the whole row.
     pub fn row(&self, row: usize) -> Option<Row> {
         let span = |field: usize| number(&self.rows.spans, 4 * row + field);
         let language = self.rows.languages.get(row);
@@ -194,7 +194,7 @@ impl Segment {
         })
     }
 
-    /// The snapshot's own, or built by the first search that needs them.
+    /// Returns the postings that are stored in the snapshot. If the stemming differs, builds them on first use.
     pub fn postings(&self, stemming: Stemming) -> &Postings {
         if let Some((stored, postings)) = &self.stored_postings
             && *stored == stemming
@@ -204,12 +204,12 @@ impl Segment {
         self.postings.get_or_init(|| Postings::build((0..self.len()).map(|row| self.indexed_text(row)), stemming))
     }
 
-    /// The snapshot's own, or made by whoever first needs them.
+    /// Returns the codes that are stored in the snapshot, or builds them on first use.
     pub fn codes(&self, codec: &Codec) -> &[u8] {
         self.codes.get_or_init(|| {
             let mut blocks = codec.writer();
             for vector in self.vectors().chunks_exact(self.dimension.max(1)) {
-                // A vector that has no code (of a damaged file) still has a place.
+                // A vector without a code (in a damaged file) still takes a place.
                 if blocks.push(vector).is_err() {
                     let _ = blocks.push(&vec![0.0; self.dimension]);
                 }
@@ -218,7 +218,7 @@ impl Segment {
         })
     }
 
-    /// Headings and text together, as they were embedded.
+    /// Returns the headings and the text of a row together, as they were embedded.
     pub fn indexed_text(&self, row: usize) -> Cow<'_, str> {
         let path = self.heading_path(row);
         match path.is_empty() {
@@ -227,7 +227,7 @@ impl Segment {
         }
     }
 
-    /// The values at a metadata path, of each row; the document's own where the row has none.
+    /// Returns the value of each row at a metadata path. A row without a value inherits the document's value.
     pub fn facet(&self, path: &str) -> Arc<Facet> {
         let held = |facets: &HashMap<String, Arc<Facet>>| facets.get(path).cloned();
         if let Some(facet) = held(&self.facets.lock().unwrap_or_else(PoisonError::into_inner)) {
@@ -242,8 +242,8 @@ impl Segment {
         facet
     }
 
-    /// The rows that a filter leaves, visible or not. Filters come again and again (a tenant, a folder), and a file never
-    /// changes: what was found is kept. `name` is the filter as text.
+    /// Returns the rows that match a filter, visible or not. The result is cached, because the same filters recur (a
+    /// tenant, a folder) and a file never changes. `name` is the filter as text.
     pub fn filtered(&self, name: &str, filter: &Filter) -> Arc<Bits> {
         let kept = || self.filtered.lock().unwrap_or_else(PoisonError::into_inner);
         {
@@ -266,7 +266,7 @@ impl Segment {
         rows
     }
 
-    /// Bytes of memory of its own, with what was made since it was opened.
+    /// Returns the heap memory in bytes, including everything derived since the file was opened.
     pub fn memory_bytes(&self) -> usize {
         let facets = self.facets.lock().unwrap_or_else(PoisonError::into_inner);
         let facets: usize = facets.values().map(|f| f.memory_bytes()).sum();
@@ -275,7 +275,7 @@ impl Segment {
     }
 }
 
-/// Whether an opened file is what the manifest lists.
+/// Returns whether an opened file is the one that the manifest lists.
 pub fn matches(segment: &Segment, live: &LiveFile) -> bool {
     segment.kind == live.kind && segment.base_version == live.base_version && segment.len() as u64 == live.rows
 }

@@ -1,4 +1,4 @@
-//! The index as a target of the pipeline.
+//! Implements the trait of targets for the index.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::VectorStore;
 use crate::view;
 use crate::writer::{Base, CollectionWriter};
 
-/// A writer with the base of its next commit, once that is fixed.
+/// Holds a writer and the base of its next commit, once that is fixed.
 struct IndexWriter {
     writer: CollectionWriter,
     base: Option<Base>,

@@ -1,4 +1,4 @@
-//! The index passes the suite of targets.
+//! Runs the conformance tests of targets for the index.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ mod quiet {
     docweir_target::target_conformance!(async { Some(Memory(objects(Faults::default()))) });
 }
 
-/// A store whose replies are lost and whose conflicts are false, now and then.
+/// Uses a store that sometimes loses replies and reports false conflicts.
 mod faulty {
     use super::*;
 

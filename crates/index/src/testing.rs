@@ -1,4 +1,4 @@
-//! Small documents and models for the tests of this room.
+//! Provides small documents, models and stores for tests.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ pub use docweir_target::testing::{delete, document, id, model, row, unit};
 use super::delta::{DeltaHeader, FORMAT};
 use super::{VectorOptions, VectorStore};
 
-/// Returns the rows of a document at a version, the same whoever writes it; `None` means deleted.
+/// Returns the rows of a document at a version, always the same for the same arguments; `None` means deleted.
 pub fn content(document: u8, version: u64) -> Option<Vec<String>> {
     let kind = (u64::from(document) * 7 + version * 3) % 5;
     (kind > 0).then(|| (1..kind).map(|i| format!("document {document} version {version} row {i}")).collect())
@@ -43,7 +43,7 @@ pub fn store_with(objects: &Arc<MemoryObjects>, options: VectorOptions) -> Arc<V
     Arc::new(VectorStore::new(objects.clone(), "chunks", objects.clock(), options).unwrap())
 }
 
-/// Polls a future at most `polls` times.
+/// Polls a future up to `polls` times, and returns its output if it completes.
 pub fn poll_some<F: Future>(future: &mut Pin<&mut F>, polls: usize) -> Option<F::Output> {
     let mut context = Context::from_waker(Waker::noop());
     for _ in 0..polls {
@@ -55,5 +55,5 @@ pub fn poll_some<F: Future>(future: &mut Pin<&mut F>, polls: usize) -> Option<F:
 }
 
 pub fn run<F: Future>(future: F) -> F::Output {
-    poll_some(&mut pin!(future), 1_000_000).expect("the future never ends")
+    poll_some(&mut pin!(future), 1_000_000).expect("the future did not complete")
 }

@@ -1,16 +1,16 @@
-//! Who may change the manifest, and to what: the rules of the protocol as functions without I/O.
+//! Decides which changes of the manifest are permitted: the rules of the protocol as functions without I/O.
 //!
-//! Each takes the manifest that is to be replaced and gives the one to swap in, or the reason for a refusal. They are
-//! run on the very state that the swap is conditional on; a conflict means that they are run again on the new one.
-//! A lease never stands in for any of them.
+//! Each function takes the manifest to be replaced and returns the next manifest, or the reason for a refusal. The
+//! swap is conditional on the same state that the function has checked. After a conflict the function runs again on
+//! the new state. A lease never replaces any of these rules.
 //!
-//! | guard | without it |
+//! | guard | failure that it prevents |
 //! | --- | --- |
-//! | writer's sequence number | reply lost, merged away, appended again (names that are known stand in its way, too) |
+//! | writer's sequence number | a commit whose reply was lost and whose delta was merged is appended a second time |
 //! | `base_version >= gc_floor` | the collector deletes a staged file that then commits |
 //! | all inputs still live | two compactors install the same rows twice |
 //! | `epoch` | a superseded compactor commits |
-//! | rollback raises the floor | what was merged before it takes a tombstone along that the old version needs |
+//! | rollback raises the floor | an older merge has dropped a tombstone that the restored version needs |
 //! | model of the generation | scores of two models are compared |
 
 use docweir_core::clock::{UnixMicros, timestamp};
@@ -23,52 +23,52 @@ use super::manifest::{
 use super::planted::{Bug, planted};
 use super::retention::Horizons;
 
-/// A delta that wants to become live.
+/// Requests that a delta become live.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Append {
-    /// `added_version` is set by the swap.
+    /// File to add. The swap sets `added_version`.
     pub file: LiveFile,
-    /// `None` for a delta without vectors.
+    /// Model of the vectors; `None` for a delta without vectors.
     pub model: Option<ModelIdentity>,
     pub writer: String,
     pub sequence: u64,
     pub commit_id: String,
 }
 
-/// A snapshot that wants to take the place of its inputs.
+/// Requests that a snapshot replace its inputs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Install {
-    /// `added_version` is set by the swap. `None` where nothing of the inputs is left.
+    /// File to add; `None` if no row of the inputs is left. The swap sets `added_version`.
     pub snapshot: Option<LiveFile>,
-    /// The manifest version that the merge was planned on.
+    /// Manifest version that the merge was planned on.
     pub base_version: ManifestVersion,
-    /// Names of the files that it holds the rows of.
+    /// Names of the files that the snapshot replaces.
     pub inputs: Vec<String>,
-    /// Of the lease under which it was made.
+    /// Epoch of the lease under which the snapshot was made.
     pub epoch: u64,
     pub commit_id: String,
 }
 
-/// When, and how much of the past is remembered.
+/// Holds the time of a change, and the maximum length of the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     pub now: UnixMicros,
     pub history_entries: usize,
 }
 
-/// Why the manifest stays as it is.
+/// Describes why a change of the manifest is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// This commit, or a later one of the same writer, is in the manifest already.
+    /// The manifest already contains this commit, or a later commit of the same writer.
     AlreadyCommitted {
         last_seq: u64,
     },
-    /// Staged before the floor: its file may be deleted at any moment.
+    /// The base version is below the floor, so the staged file may be deleted at any moment.
     BelowFloor {
         base: ManifestVersion,
         floor: ManifestVersion,
     },
-    /// Staged against a version that does not exist: another store's file.
+    /// The base version does not exist yet: the file belongs to another store.
     FromTheFuture {
         base: ManifestVersion,
         version: ManifestVersion,
@@ -81,45 +81,46 @@ pub enum Refusal {
         stored: Box<ModelIdentity>,
         given: Box<ModelIdentity>,
     },
-    /// Names are never used twice.
+    /// The name was used before. Names are never used twice.
     NameReused(String),
-    /// Merged or removed by somebody else meanwhile.
+    /// The input was merged or removed by another process.
     InputNotLive(String),
     NoInputs,
-    /// The lease was taken over.
+    /// The lease was taken over by another process.
     StaleEpoch {
         epoch: u64,
         manifest: u64,
     },
-    /// Both horizons only rise, up to the version that the swap makes, and one of them has to.
+    /// The requested horizons are out of range: each may only rise, at most to the version that the swap makes, and
+    /// at least one must rise.
     HorizonOutOfRange {
         asked: Horizons,
         now: Horizons,
         version: ManifestVersion,
     },
-    /// Older than what is kept, or not in the past.
+    /// The version is older than the retained versions, or is not in the past.
     NotRetained {
         asked: ManifestVersion,
         retained: ManifestVersion,
         version: ManifestVersion,
     },
-    /// Part of a version that is retained: must not be forgotten.
+    /// The file belongs to a retained version, so its entry must stay.
     StillNeeded(String),
 }
 
-/// What became of a swap whose reply was lost.
+/// Reports whether a swap whose reply was lost was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolution {
     Committed {
         version: ManifestVersion,
     },
     NotCommitted,
-    /// It was applied, and the floor has passed it since: it may have been rolled back. To ask whether it is still wanted
-    /// and to commit it again is right either way.
+    /// The swap was applied, and the floor has since passed it, so a rollback may have undone it. The caller checks
+    /// whether the documents are still wanted, and commits them again. Committing again is always harmless.
     Overtaken,
 }
 
-/// May this delta become live?
+/// Adds a delta to the live files, or returns the reason for a refusal.
 pub fn may_append(manifest: &Manifest, append: &Append, stamp: Stamp) -> Result<Manifest, Refusal> {
     if let Some(mark) = manifest.writers.get(&append.writer)
         && mark.last_seq >= append.sequence
@@ -142,7 +143,7 @@ pub fn may_append(manifest: &Manifest, append: &Append, stamp: Stamp) -> Result<
     Ok(next)
 }
 
-/// May these vectors stand beside those?
+/// Checks whether vectors of the model `given` may be stored alongside vectors of the model `stored`.
 pub fn may_mix(stored: Option<&ModelIdentity>, given: &ModelIdentity) -> Result<(), Refusal> {
     match stored {
         Some(stored) if stored != given => {
@@ -152,7 +153,7 @@ pub fn may_mix(stored: Option<&ModelIdentity>, given: &ModelIdentity) -> Result<
     }
 }
 
-/// Looks at the manifest after a swap of which nobody knows whether it was applied.
+/// Determines from the current manifest whether a swap with an unknown outcome was applied.
 pub fn resolve_unknown(manifest: &Manifest, append: &Append) -> Resolution {
     let by_writer = manifest.writers.get(&append.writer).is_some_and(|mark| mark.last_seq >= append.sequence);
     let by_writer = by_writer && !planted(Bug::NoSequence);
@@ -166,7 +167,8 @@ pub fn resolve_unknown(manifest: &Manifest, append: &Append) -> Resolution {
     Resolution::Committed { version }
 }
 
-/// May this snapshot take the place of its inputs? Deltas that arrived meanwhile stay live.
+/// Replaces live files by a snapshot of them, or returns the reason for a refusal. Deltas that were committed since
+/// the plan stay live.
 pub fn may_install_snapshot(manifest: &Manifest, install: &Install, stamp: Stamp) -> Result<Manifest, Refusal> {
     if install.epoch < manifest.epoch {
         return Err(Refusal::StaleEpoch { epoch: install.epoch, manifest: manifest.epoch });
@@ -179,7 +181,7 @@ pub fn may_install_snapshot(manifest: &Manifest, install: &Install, stamp: Stamp
         return Err(Refusal::NoInputs);
     }
     for name in &install.inputs {
-        // An input that came in after the snapshot was planned can't be in it.
+        // The snapshot cannot contain an input that was added after its plan.
         let held = manifest.live.iter().find(|f| f.file == *name);
         if held.is_none_or(|f| f.added_version > install.base_version) && !planted(Bug::InputsNeedNotBeLive) {
             return Err(Refusal::InputNotLive(name.clone()));
@@ -193,16 +195,18 @@ pub fn may_install_snapshot(manifest: &Manifest, install: &Install, stamp: Stamp
     Ok(next)
 }
 
-/// Looks at the manifest after an installation of which nobody knows whether it was applied.
+/// Determines from the current manifest whether an installation with an unknown outcome was applied.
 pub fn is_installed(manifest: &Manifest, install: &Install) -> bool {
     let known = |name: &str| manifest.files().any(|f| f.file == name);
     manifest.commit_id == install.commit_id || install.snapshot.as_ref().is_some_and(|s| known(&s.file))
 }
 
-/// May the collection go back to what it held at `target`? That is a new version with old content: all that only grows
-/// keeps growing. What was staged before is refused from now on: a merge that was planned on what is undone here may
-/// have left out a tombstone that the old files need, and whoever has a commit under way must ask anew whether it is
-/// still wanted.
+/// Restores the content of version `target` as a new version, or returns the reason for a refusal. Versions, sequence
+/// numbers and the epoch do not go back.
+///
+/// Everything that was staged before is refused from now on. A merge planned on an undone version may have dropped a
+/// tombstone that the restored files need. A writer with a commit under way must check again whether it is still
+/// wanted.
 pub fn may_roll_back(
     manifest: &Manifest,
     target: ManifestVersion,
@@ -228,9 +232,9 @@ pub fn may_roll_back(
     Ok(next)
 }
 
-/// One document version (or its tombstone) in one file, in the order in which they win: the highest version, whatever
-/// the order of commits; at the same version a tombstone over rows; then the newer file name. The last case is a
-/// commit that was repeated after a lost reply: both hold the same rows, and one of them is shown.
+/// Orders the versions of one document, or their tombstones, by precedence. The highest version wins, whatever the
+/// order of commits. At equal versions a tombstone wins over rows, and then the newer file name wins. The last case
+/// is a commit that was repeated after a lost reply: both files hold the same rows, and one of them is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Precedence<'a> {
     pub version: Version,
@@ -238,7 +242,7 @@ pub struct Precedence<'a> {
     pub file: &'a str,
 }
 
-/// May what was staged against `base` still come in?
+/// Checks whether a file that was staged against `base` may still commit.
 fn may_base(manifest: &Manifest, base: ManifestVersion) -> Result<(), Refusal> {
     if base > manifest.version {
         return Err(Refusal::FromTheFuture { base, version: manifest.version });
@@ -260,7 +264,7 @@ fn may_add(manifest: &Manifest, file: &LiveFile) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Takes live files out, as of the version that is being made.
+/// Moves live files to the removed files, as of the version that is being made.
 fn remove(next: &mut Manifest, which: impl Fn(&LiveFile) -> bool) {
     let (at_version, at_ms) = (next.version, next.history.last().map_or(0, |h| h.at_ms));
     let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut next.live).into_iter().partition(which);
@@ -268,7 +272,7 @@ fn remove(next: &mut Manifest, which: impl Fn(&LiveFile) -> bool) {
     next.removed.extend(gone.into_iter().map(|file| RemovedFile { file, at_version, at_ms }));
 }
 
-/// The part that is the same for every swap.
+/// Applies the part of a change that is the same for every swap, and returns the new version.
 pub(super) fn advance(next: &mut Manifest, commit_id: &str, stamp: Stamp) -> ManifestVersion {
     next.format = FORMAT;
     next.version += 1;
@@ -280,7 +284,7 @@ pub(super) fn advance(next: &mut Manifest, commit_id: &str, stamp: Stamp) -> Man
     next.version
 }
 
-/// A live file that is about to be proposed; `added_version` is filled in by the swap.
+/// Creates an entry for a file to be proposed. The swap sets `added_version`; the caller sets the counts.
 pub fn proposed(file: String, kind: FileKind, generation: u32, base_version: ManifestVersion) -> LiveFile {
     LiveFile {
         file,

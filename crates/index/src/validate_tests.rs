@@ -1,4 +1,4 @@
-//! Tables of the protocol's decisions.
+//! Tests the decisions of the protocol with tables.
 
 use docweir_core::model::Metric;
 
@@ -30,7 +30,7 @@ fn install(file: &str, base: u64, inputs: &[&str], epoch: u64) -> Install {
     }
 }
 
-/// Version 3: files a, b, c by writers u, v, u.
+/// Returns a manifest at version 3. Writer u has added file a, writer v file b, and writer u file c.
 fn three() -> Manifest {
     let mut m = Manifest::empty("chunks", 0);
     for (i, (file, writer, seq)) in [("a", "u", 1), ("b", "v", 1), ("c", "u", 2)].into_iter().enumerate() {
@@ -105,7 +105,7 @@ fn a_snapshot_takes_the_place_of_its_inputs_and_of_nothing_else() {
     assert_eq!(next.live.iter().map(|f| f.file.as_str()).collect::<Vec<_>>(), ["c", "s"]);
     assert_eq!((next.version, next.epoch, next.removed.len()), (4, 5, 2));
     assert!(next.removed.iter().all(|r| r.at_version == 4));
-    assert_eq!(next.live_at(3).len(), 3, "the version before can still be told");
+    assert_eq!(next.live_at(3).len(), 3, "the previous version can still be derived");
 
     let mut floored = m.clone();
     floored.gc_floor = 3;
@@ -162,7 +162,7 @@ fn a_rollback_is_a_new_version_with_old_content() {
     let again = may_roll_back(&back, 5, "forth", STAMP).unwrap();
     assert_eq!(names(&again, 7), ["c", "d", "s"]);
 
-    // What was under way when the collection went back may not land on it.
+    // Files staged before the rollback may not commit after it.
     let merged = install("t", 5, &["a", "b"], 6);
     assert!(matches!(may_install_snapshot(&back, &merged, STAMP), Err(Refusal::BelowFloor { base: 5, floor: 6 })));
     assert!(matches!(may_append(&back, &append("e", 5, "w", 1), STAMP), Err(Refusal::BelowFloor { .. })));

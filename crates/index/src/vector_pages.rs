@@ -1,15 +1,15 @@
-//! The column of the vectors in a delta, page by page.
+//! Reads and writes the vector column of a delta in whole pages.
 //!
-//! To any reader of Parquet it is a list of floats. A list's levels say for every number whether it begins a new row,
-//! and writing and reading them one by one takes longer than all the rest of a delta. Rows of one length all have the
-//! same levels: so the pages are put together and taken apart as whole blocks, levels in front, numbers behind. A page
-//! that was put together otherwise is left to the general reader.
+//! To a Parquet reader the column is a list of floats. The levels of a list mark, for every number, whether it begins
+//! a new row. Encoding and decoding levels one by one takes longer than the rest of a delta. Rows of equal length all
+//! have the same levels. So this module reads and writes a page as whole blocks: levels in front, numbers behind.
+//! Pages of another layout are read by the general Parquet reader.
 //!
 //! ```text
 //! u32 length │ for each row: run of one 0, run of (dimension - 1) 1s │ u32 length │ run of rows × dimension 1s │ f32 …
 //!            └─ repetition levels                                                └─ definition levels
 //! ```
-//! The runs are those of <https://parquet.apache.org/docs/file-format/data-pages/encodings/> (RLE), bit width 1.
+//! The runs are encoded as RLE with bit width 1: <https://parquet.apache.org/docs/file-format/data-pages/encodings/>.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use parquet::schema::types::ColumnDescPtr;
 
 use super::columns::F32s;
 
-/// Of numbers in a page, at most, if a single row is no larger.
+/// Maximum size of the numbers in a page, in bytes, unless a single row is larger.
 const PAGE_BYTES: usize = 1 << 20;
 
 /// Writes `rows`, each of `dimension` numbers, as the next column of the row group.
@@ -38,7 +38,7 @@ pub fn append<W: Write + Send>(
     dimension: usize,
 ) -> Result<()> {
     if dimension == 0 || rows.iter().any(|row| row.len() != dimension) {
-        return Err(ParquetError::General(format!("a vector has not {dimension} dimensions")));
+        return Err(ParquetError::General(format!("a vector does not have {dimension} dimensions")));
     }
     let numbers = rows.len() * dimension;
     let mut sink = TrackedWrite::new(Vec::with_capacity(numbers * 4 + numbers / 16));
@@ -79,9 +79,10 @@ pub fn append<W: Write + Send>(
     group.append_column(&Bytes::from(sink.into_inner()?), close)
 }
 
-/// The numbers of the last column, all rows one after the other; `None` if its pages are not as [`append`] makes them.
+/// Reads the last column and returns the numbers of all rows; `None` if its pages do not have the layout of
+/// [`append`].
 pub fn read(file: &Bytes, metadata: &ParquetMetaData, rows: usize, dimension: usize) -> Option<F32s> {
-    // What a damaged footer claims is not reserved: it can't be more than there is.
+    // A damaged footer may claim any size, so the reservation is limited to the size of the file.
     let bytes = rows.checked_mul(dimension)?.checked_mul(4).filter(|bytes| dimension > 0 && *bytes <= file.len())?;
     let mut numbers = MutableBuffer::with_capacity(bytes);
     let mut known = (0, Vec::new());
@@ -106,7 +107,7 @@ pub fn read(file: &Bytes, metadata: &ParquetMetaData, rows: usize, dimension: us
     (numbers.len() == bytes).then(|| F32s::from(numbers))
 }
 
-/// Of a page of `rows`; empty for none.
+/// Returns the levels of a page with `rows` rows.
 fn levels(rows: usize, dimension: usize) -> Vec<u8> {
     let mut row = Vec::with_capacity(8);
     run(&mut row, 1, 0);
@@ -123,7 +124,7 @@ fn levels(rows: usize, dimension: usize) -> Vec<u8> {
     all
 }
 
-/// A level that comes `times` times: the count as a varint, its lowest bit 0, and the level in a byte.
+/// Appends a run of `times` equal levels: the count as a varint whose lowest bit is 0, then the level in one byte.
 fn run(into: &mut Vec<u8>, times: usize, level: u8) {
     let mut rest = times << 1;
     while rest >= 0x80 {
@@ -154,7 +155,7 @@ mod tests {
         (delta::encode(&header(dimension), &[write]).unwrap(), vectors)
     }
 
-    /// By the general reader.
+    /// Reads the file with the general Parquet reader.
     fn batch(file: &Bytes) -> (RecordBatch, ParquetMetaData) {
         let builder = ParquetRecordBatchReaderBuilder::try_new(file.clone()).unwrap().with_batch_size(1 << 20);
         let metadata = builder.metadata().as_ref().clone();
@@ -168,7 +169,7 @@ mod tests {
 
     #[test]
     fn any_reader_of_parquet_reads_them() {
-        // One row a page, several, all in one; rows of one number.
+        // Cases: one row per page, several pages, one page; rows of one number.
         for (dimension, rows) in [(1, 3), (2, 1), (3, 5), (384, 2_000), (1_536, 700), (300_000, 3)] {
             let (file, vectors) = delta(dimension, rows);
             let (batch, metadata) = batch(&file);

@@ -1,4 +1,4 @@
-//! Looks through a collection for what should not be: missing, damaged or contradictory files.
+//! Checks a collection for missing, damaged and contradictory files.
 
 use std::collections::BTreeMap;
 
@@ -17,34 +17,34 @@ use super::segment::Segment;
 use super::{VectorStore, View, WinningVersion};
 use docweir_target::{DocumentRows, Write};
 
-/// Something that is wrong with the files of a collection.
+/// Describes a fault in a file of a collection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Object key.
+    /// Object key of the file.
     pub key: String,
     pub what: String,
-    /// Whether the collection as it is now needs the file; otherwise only its past does.
+    /// If true, the current version needs the file. If false, only a past version does.
     pub live: bool,
 }
 
-/// What a look through the files came to.
+/// Reports the result of checking all files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Verified {
     pub files: u64,
     pub bytes: u64,
     pub rows: u64,
     pub findings: Vec<Finding>,
-    /// Files that no version names: what a crash left, or what is being written just now. The collector takes them.
+    /// Keys of files that no version lists, left by a crash or just being written. The collector deletes them.
     pub orphans: Vec<String>,
 }
 
 impl VectorStore {
-    /// Reads every file that the manifest names, all checksums, counts and orders.
+    /// Reads every file that the manifest lists and checks checksums, counts and orders.
     pub async fn verify(&self) -> Result<Verified, VectorError> {
         let mut verified = Verified::default();
         let Some(manifest) = self.manifest().await? else { return Ok(verified) };
         let past = manifest.removed.iter().filter(|r| r.at_version > manifest.retained_from).map(|r| &r.file);
-        // A file that was rolled back to is named twice and read once.
+        // A file that a rollback restored is listed twice; read it once.
         let named: BTreeMap<&str, &LiveFile> =
             past.chain(&manifest.live).map(|file| (file.file.as_str(), file)).collect();
         let mut faults = Vec::new();
@@ -55,11 +55,12 @@ impl VectorStore {
             match self.verify_file(file).await {
                 Ok(None) => {}
                 Ok(Some(what)) | Err(VectorError::Damaged { reason: what, .. }) => faults.push((*file, what)),
-                Err(VectorError::Object(ObjectError::NotFound(_))) => faults.push((*file, "it is missing".into())),
+                Err(VectorError::Object(ObjectError::NotFound(_))) => faults.push((*file, "file is missing".into())),
                 Err(e) => return Err(e),
             }
         }
-        // Others go on meanwhile: what is no longer named is no loss, what has been named since is no orphan.
+        // Others change the collection meanwhile. A file that is no longer listed is not lost; one listed since is no
+        // orphan.
         let now = self.manifest().await?.unwrap_or_else(|| manifest.clone());
         for (file, what) in faults {
             let live = now.is_live(&file.file);
@@ -69,21 +70,21 @@ impl VectorStore {
             }
         }
         let there = self.objects_there().await?;
-        // A file of the past that the collector has not come to yet is no orphan.
+        // A file of a past version that the collector has not yet deleted is no orphan.
         let now = self.manifest().await?.unwrap_or(now);
         verified.orphans = self.not_named(&now, there).collect();
         Ok(verified)
     }
 
-    /// What is wrong with one file, if anything.
+    /// Describes the fault of one file; `None` if there is none.
     async fn verify_file(&self, file: &LiveFile) -> Result<Option<String>, VectorError> {
         let segment = self.open_to_merge(file).await?;
         let (expected, kind) = ((file.rows, file.documents, file.tombstones), file.kind);
         Ok(blocking(move || fault(&segment, expected, kind)).await)
     }
 
-    /// Every text of these documents that is in any file, of whatever version, as it was embedded: what a cache may have
-    /// of them.
+    /// Returns every text of these documents in any file, at any version, as it was embedded. Caches may hold these
+    /// texts.
     pub async fn texts_of(&self, ids: &[DocumentId]) -> Result<Vec<String>, VectorError> {
         let Some(manifest) = self.manifest().await? else { return Ok(Vec::new()) };
         let mut texts = Vec::new();
@@ -100,7 +101,8 @@ impl VectorStore {
         Ok(texts)
     }
 
-    /// The visible rows as Parquet files of about `bytes` each, in the form of deltas, one after the other.
+    /// Exports the visible rows as Parquet files in the format of deltas, of about `bytes` each. Calls `part` for
+    /// each file in order, and returns the number of rows.
     pub fn export<E: From<VectorError>>(
         &self,
         view: &View,
@@ -149,56 +151,56 @@ fn fault(segment: &Segment, (rows, documents, tombstones): (u64, u64, u64), kind
     let counts = (segment.len() as u64, held.len() as u64 - deleted, deleted);
     if counts != (rows, documents, tombstones) {
         return Some(format!(
-            "it holds (rows, documents, tombstones) {counts:?} and the manifest lists {:?}",
+            "file has (rows, documents, tombstones) {counts:?}, but the manifest lists {:?}",
             (rows, documents, tombstones)
         ));
     }
     if let Some(at) = (0..held.len()).find(|&at| held.entry(at).is_none()) {
-        return Some(format!("the id of its document {at} is no id"));
+        return Some(format!("document {at} has an invalid id"));
     }
     if kind == FileKind::Snapshot && !in_order(held) {
-        return Some("its documents are not in the order of their ids, or one is there twice".into());
+        return Some("documents are not sorted by id, or an id occurs twice".into());
     }
     if !held.parents.is_empty() && held.parents.len() != held.len() {
-        return Some("its list of parents is not as long as that of its documents".into());
+        return Some("list of parents is not as long as the list of documents".into());
     }
     if let Some(at) = (0..held.parents.len()).find(|&at| !held.parents.raw(at).is_empty() && held.parent(at).is_none())
     {
-        return Some(format!("the parent of its document {at} is no id"));
+        return Some(format!("document {at} has an invalid parent id"));
     }
     let columns = segment.columns();
     let rows = segment.len();
     if columns.texts.len() != rows || columns.metadata.len() != rows || columns.spans.len() != 4 * rows {
-        return Some("its columns are of different lengths".into());
+        return Some("columns have different lengths".into());
     }
     let unit = |v: &[f32]| (v.iter().map(|x| x * x).sum::<f32>().sqrt() - 1.0).abs() < 1e-2;
     let bad = segment.vectors().chunks_exact(segment.dimension().max(1)).position(|v| !unit(v));
-    bad.map(|row| format!("the vector of its row {row} is not of unit length"))
+    bad.map(|row| format!("vector of row {row} is not of length 1"))
 }
 
 fn in_order(documents: &Documents) -> bool {
     (1..documents.len()).all(|at| documents.id(at - 1) < documents.id(at))
 }
 
-/// A document that the control store and the collection disagree about.
+/// Describes a disagreement between the control store and the collection about a document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Disagreement {
-    /// The control store says that it is loaded and it can't be found: a retry loads it again.
+    /// The control store records the document as loaded, but its version is not visible. A retry loads it again.
     NotVisible { document: DocumentId, recorded: u64, visible: Option<u64> },
-    /// It can be found and the control store says that it was deleted, or knows nothing of it.
+    /// The document is visible, but the control store records it as deleted or has no record of it.
     NotRecorded { document: DocumentId, visible: u64 },
 }
 
-/// What the control store says of a document.
+/// Describes the state of a document in the control store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recorded {
     Loaded(u64),
     Deleted,
-    /// On its way in or out: whatever is visible is right.
+    /// The document is being loaded or deleted; any visible version is correct.
     UnderWay,
 }
 
-/// Compares what was recorded with what is visible.
+/// Compares the records of the control store with the visible documents.
 pub fn compare(
     recorded: &BTreeMap<DocumentId, Recorded>,
     visible: &BTreeMap<DocumentId, WinningVersion>,

@@ -1,4 +1,4 @@
-//! What a look through the files finds.
+//! Tests which faults the check of all files finds.
 
 use docweir_objects::memory::Faults;
 
@@ -43,7 +43,7 @@ fn records_and_rows_are_compared() {
     .into();
     let recorded: BTreeMap<_, _> = [
         (id("same"), Recorded::Loaded(2)),
-        // Loaded, and not yet recorded so: the next start does that.
+        // Loaded but not yet recorded as such; the next start records it.
         (id("newer"), Recorded::Loaded(2)),
         (id("older"), Recorded::Loaded(2)),
         (id("deleted"), Recorded::Deleted),

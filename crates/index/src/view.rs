@@ -1,8 +1,8 @@
-//! A consistent look at a collection: one version of the manifest, and of each document the version that wins.
+//! Provides a consistent view of a collection: one version of the manifest, and the winning version of each document.
 //!
-//! Opened files are kept by name, so that a view after a commit opens the new file only. Which rows are visible is
-//! worked out per view (`visible`), for the same file may have lost documents to a newer one. A view
-//! keeps its files open, so nothing that is deleted meanwhile is missed.
+//! Opened files are cached by name, so a view after a commit opens only the new file. The visible rows are determined
+//! for each view (`visible`), because a newer file may have superseded documents of an older one. A view keeps its
+//! files open, so files that are deleted meanwhile stay readable.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
@@ -24,8 +24,8 @@ use super::validate::Precedence;
 use super::visible::{Visible, visible};
 use super::{VectorOptions, VectorStore};
 
-/// Memory that a file takes once it is open and indexed, in multiples of its size: measured at 1.5 for chunks of
-/// 1,000 characters with 384 dimensions, and rounded up.
+/// Memory of an opened and indexed file, as a multiple of its size. Measured at 1.5 for chunks of 1,000 characters
+/// with 384 dimensions, and rounded up.
 const MEMORY_FACTOR: u64 = 2;
 
 pub struct View {
@@ -33,19 +33,19 @@ pub struct View {
     pub(super) segments: Vec<Visible>,
     pub(super) options: VectorOptions,
     rows: usize,
-    /// Terms of all visible rows; counted by the first search by words.
+    /// Number of terms in all visible rows. Counted by the first full-text search.
     length: OnceLock<u64>,
 }
 
-/// Of one view.
+/// Reports the size and content of a view.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ViewStats {
     pub version: ManifestVersion,
     pub files: usize,
-    /// Visible ones.
+    /// Number of visible documents.
     pub documents: usize,
     pub rows: usize,
-    /// In files, superseded or deleted: what a compaction would drop.
+    /// Number of rows in files that are superseded or deleted. A compaction would drop them.
     pub hidden_rows: usize,
     pub tombstones: usize,
     pub file_bytes: u64,
@@ -53,16 +53,17 @@ pub struct ViewStats {
     pub model: Option<ModelIdentity>,
 }
 
-/// Which documents a collection holds, without opening its vectors: for reconciling with the control store.
+/// Lists the documents of a collection, without opening their vectors. Used for reconciliation with the control
+/// store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     pub version: ManifestVersion,
     pub documents: BTreeMap<DocumentId, WinningVersion>,
-    /// Of visible documents that another one contains: that one.
+    /// Parent document of each visible document that is contained in another.
     pub parents: BTreeMap<DocumentId, DocumentId>,
 }
 
-/// The winning version of a document.
+/// Describes the winning version of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WinningVersion {
     pub version: Version,
@@ -71,8 +72,8 @@ pub struct WinningVersion {
 }
 
 impl VectorStore {
-    /// The collection as it is now. Cheap when nothing has changed since the last view; decodes new files on the
-    /// calling thread otherwise.
+    /// Returns the current state of the collection. Cheap if nothing has changed since the last view. Otherwise reads
+    /// and decodes the new files.
     pub async fn view(&self) -> Result<Arc<View>, VectorError> {
         let _one_at_a_time = self.opening.lock().await;
         let mut missing: Option<(ManifestVersion, String)> = None;
@@ -96,7 +97,7 @@ impl VectorStore {
                     return Ok(view);
                 }
                 Err(VectorError::Object(ObjectError::NotFound(key))) => {
-                    // Collected between our look at the manifest and now, or gone for good if nothing has changed.
+                    // The file was collected since the manifest was read, or is lost if the manifest has not changed.
                     self.gone_for_good(&mut missing, manifest.version, key)?;
                 }
                 Err(e) => return Err(e),
@@ -105,7 +106,7 @@ impl VectorStore {
         Err(self.no_stable_view())
     }
 
-    /// The files of a past version. They are not kept for the next view.
+    /// Opens the files of a past version. They are not cached for the next view.
     pub(super) async fn view_of(&self, manifest: Manifest, version: ManifestVersion) -> Result<Arc<View>, VectorError> {
         let live = manifest.live_at(version).into_iter().cloned().collect();
         let manifest = Manifest { version, live, ..manifest };
@@ -114,7 +115,7 @@ impl VectorStore {
         Ok(Arc::new(View::new(Arc::new(manifest), segments, self.options.clone())))
     }
 
-    /// Every document of the collection, tombstones included, from the files' footers.
+    /// Returns every document of the collection, including tombstones, from the footers of the files.
     pub async fn inventory(&self) -> Result<Inventory, VectorError> {
         let mut missing: Option<(ManifestVersion, String)> = None;
         'again: for _ in 0..self.options.read_attempts {
@@ -146,10 +147,10 @@ impl VectorStore {
         }
     }
 
-    /// The footer of a file of this collection, live or not.
+    /// Reads the footer of a delta of this collection, live or not.
     pub async fn footer(&self, file: &str, bytes: u64) -> Result<Footer, VectorError> {
         let key = self.key(file);
-        // One read serves most files; a long list of documents takes a second one.
+        // One read is enough for most files; a long list of documents needs a second read.
         let guess = bytes.min(64 << 10);
         let end = self.objects.get_range(&key, bytes - guess, guess).await?;
         let (rest, tail) = end.split_at(end.len().saturating_sub(TAIL_BYTES as usize));
@@ -159,12 +160,12 @@ impl VectorStore {
         }
         let start = bytes.checked_sub(TAIL_BYTES + length).ok_or_else(|| VectorError::Damaged {
             file: key.clone(),
-            reason: format!("its footer claims {length} bytes of {bytes}"),
+            reason: format!("footer claims {length} bytes of a file of {bytes}"),
         })?;
         delta::decode_footer(&key, &self.objects.get_range(&key, start, length).await?)
     }
 
-    /// In the manifest's order, from the cache where they are.
+    /// Opens all files of a manifest in its order, using the cache.
     async fn open_all(&self, manifest: &Manifest) -> Result<Vec<Arc<Segment>>, VectorError> {
         let mut segments = Vec::with_capacity(manifest.live.len());
         for live in &manifest.live {
@@ -177,22 +178,24 @@ impl VectorStore {
         Ok(segments)
     }
 
-    /// Opens a file: a delta is read and decoded, a snapshot is mapped where it is a local file or has a local copy.
+    /// Opens a file. A delta is read and decoded. A snapshot is memory-mapped if it is a local file or has a local
+    /// copy.
     pub(super) async fn open(&self, live: &LiveFile) -> Result<Segment, VectorError> {
         let small = live.kind == FileKind::Delta || live.bytes <= self.options.verify_bytes;
         self.open_checked(live, self.options.verify_checksums && small).await
     }
 
-    /// As [`VectorStore::open`], with every checksum looked at: damage must not be copied under a new checksum.
+    /// Opens a file like [`VectorStore::open`], but verifies every checksum, so that damage is not copied under a new
+    /// checksum.
     pub(super) async fn open_to_merge(&self, live: &LiveFile) -> Result<Segment, VectorError> {
         self.open_checked(live, true).await
     }
 
     async fn open_checked(&self, live: &LiveFile, verify: bool) -> Result<Segment, VectorError> {
         match self.open_as_it_is(live, verify).await {
-            // A copy on this machine's disk may have rotted where the file itself is whole.
+            // The copy on the local disk may be damaged although the stored file is intact.
             Err(error @ VectorError::Damaged { .. }) if self.objects.forget_copy(&self.key(&live.file)) => {
-                tracing::warn!(%error, "its copy on this disk is damaged: fetching it anew");
+                tracing::warn!(%error, "local copy of vector file damaged; fetching it again");
                 self.open_as_it_is(live, verify).await
             }
             opened => opened,
@@ -202,7 +205,7 @@ impl VectorStore {
     async fn open_as_it_is(&self, live: &LiveFile, verify: bool) -> Result<Segment, VectorError> {
         let key = self.key(&live.file);
         let check = |bytes: usize| {
-            let reason = format!("it has {bytes} bytes instead of {}", live.bytes);
+            let reason = format!("file has {bytes} bytes instead of {}", live.bytes);
             let damaged = || VectorError::Damaged { file: key.clone(), reason };
             if bytes as u64 == live.bytes { Ok(()) } else { Err(damaged()) }
         };
@@ -213,7 +216,8 @@ impl VectorStore {
         };
         let opened = match (live.kind, mapped) {
             (FileKind::Delta, _) => {
-                // One byte more than there should be. Not a `get`: its tag would be a hash of the whole.
+                // Read one byte more than expected, to detect a longer file. `get` would hash the whole body for its
+                // tag.
                 let body = self.objects.get_range(&key, 0, live.bytes.saturating_add(1)).await?;
                 check(body.len())?;
                 let crc32 = verify.then_some(live.crc32);
@@ -223,7 +227,7 @@ impl VectorStore {
                 let image = snapshot::image_of(&copy).map_err(|e| self.not_mapped(&key, &e))?;
                 check(image.len())?;
                 let open = move || Snapshot::open(&file, image, true, verify).map(|s| Segment::of_snapshot(&file, s));
-                // Without the checksums it reads the directory alone.
+                // Without verification, opening reads only the directory.
                 if verify { blocking(open).await } else { open() }
             }
             (FileKind::Snapshot, None) => {
@@ -238,7 +242,7 @@ impl VectorStore {
             e => e,
         })?;
         if !segment::matches(&segment, live) {
-            let reason = "it is not the file that the manifest lists under its name".to_owned();
+            let reason = "content does not match the entry of the manifest".to_owned();
             return Err(VectorError::Damaged { file: key, reason });
         }
         Ok(segment)
@@ -248,9 +252,9 @@ impl VectorStore {
         ObjectError::Transient { what: "map", key: key.to_owned(), reason: error.to_string() }.into()
     }
 
-    /// Before anything is read: a refusal that comes when memory is full comes too late.
+    /// Checks the memory limit before anything is read: once memory is full, a refusal is too late.
     fn may_open(&self, manifest: &Manifest) -> Result<(), VectorError> {
-        // Snapshots are mapped: their memory is the system's to take back.
+        // Snapshots are memory-mapped, so the system can reclaim their memory.
         let held = manifest.live.iter().filter(|f| f.kind == FileKind::Delta).map(|f| f.bytes);
         let needed = held.sum::<u64>().saturating_mul(MEMORY_FACTOR);
         let limit = self.options.max_memory_bytes;
@@ -275,7 +279,7 @@ impl VectorStore {
     }
 
     pub(super) fn missing(&self, key: String, version: ManifestVersion) -> VectorError {
-        let reason = format!("manifest version {version} names it and it is not there");
+        let reason = format!("manifest version {version} lists the file, but it is missing");
         VectorError::Damaged { file: key, reason }
     }
 
@@ -284,7 +288,7 @@ impl VectorStore {
     }
 }
 
-/// Of each document the version that wins over all files.
+/// Returns the winning version of each document over all files.
 fn held<'a>(files: impl Iterator<Item = (&'a str, &'a [DocumentEntry])>) -> BTreeMap<DocumentId, WinningVersion> {
     let mut winners: HashMap<&DocumentId, (Precedence<'a>, WinningVersion)> = HashMap::new();
     for (file, documents) in files {
@@ -300,7 +304,7 @@ fn held<'a>(files: impl Iterator<Item = (&'a str, &'a [DocumentEntry])>) -> BTre
     winners.into_iter().map(|(id, (_, held))| (id.clone(), held)).collect()
 }
 
-/// Returns the parents of those entries that win and are visible. Entries of one version are the same in every file.
+/// Returns the parents of winning, visible entries. Entries of one version are the same in every file.
 fn parents(
     held: &BTreeMap<DocumentId, WinningVersion>,
     entries: impl Iterator<Item = DocumentEntry>,
@@ -310,7 +314,7 @@ fn parents(
     entries.filter(visible).filter_map(|entry| Some((entry.id, entry.parent?))).collect()
 }
 
-/// A document of a view.
+/// Identifies a document of a view by the index of its segment and its index there.
 #[derive(Clone, Copy)]
 struct Winner {
     segment: usize,
@@ -328,7 +332,7 @@ impl View {
         *self.length.get_or_init(|| segments.iter().map(|(postings, rows)| postings.total_length(rows)).sum())
     }
 
-    /// The manifest version that is seen.
+    /// Returns the manifest version of this view.
     pub fn version(&self) -> ManifestVersion {
         self.manifest.version
     }
@@ -337,7 +341,7 @@ impl View {
         &self.manifest
     }
 
-    /// The winning documents and their files, tombstones too.
+    /// Iterates over the winning documents with their files, including tombstones.
     fn winning(&self) -> impl Iterator<Item = (&Segment, usize)> {
         self.segments.iter().flat_map(|s| {
             let winning = s.documents.runs(0..s.documents.len()).flatten();
@@ -349,12 +353,12 @@ impl View {
         self.winning().filter(|(segment, at)| !segment.documents().is_tombstone(*at))
     }
 
-    /// Visible documents, in no order.
+    /// Iterates over the visible documents, in no particular order.
     pub fn documents(&self) -> impl Iterator<Item = DocumentEntry> + '_ {
         self.visible().filter_map(|(segment, at)| segment.documents().entry(at))
     }
 
-    /// Visible documents with their rows, file after file.
+    /// Iterates over the visible documents with their rows, file by file.
     pub fn each_document(&self) -> impl Iterator<Item = (DocumentEntry, Vec<super::Row>)> + '_ {
         self.visible().filter_map(|(segment, at)| {
             let documents = segment.documents();
@@ -363,7 +367,7 @@ impl View {
         })
     }
 
-    /// The winning version of a document, tombstones too.
+    /// Returns the winning version of a document, including tombstones.
     fn find(&self, document: &DocumentId) -> Option<(Winner, WinningVersion)> {
         self.segments.iter().enumerate().find_map(|(segment, s)| {
             let documents = s.segment.documents();
@@ -374,24 +378,24 @@ impl View {
         })
     }
 
-    /// Version and number of rows of a document that is visible.
+    /// Returns the version and the number of rows of a visible document.
     pub fn version_of(&self, document: &DocumentId) -> Option<(Version, u32)> {
         self.find(document).filter(|(_, held)| !held.tombstone).map(|(_, held)| (held.version, held.rows))
     }
 
-    /// The highest version that is known of a document, deleted or not.
+    /// Returns the highest known version of a document, deleted or not.
     pub fn high_water(&self, document: &DocumentId) -> Option<Version> {
         self.find(document).map(|(_, held)| held.version)
     }
 
-    /// The rows of a visible document, in their order.
+    /// Returns the rows of a visible document, in order.
     pub fn rows_of(&self, document: &DocumentId) -> Vec<super::Row> {
         let Some((winner, _)) = self.find(document).filter(|(_, held)| !held.tombstone) else { return Vec::new() };
         let Some(Visible { segment, .. }) = self.segments.get(winner.segment) else { return Vec::new() };
         segment.documents().rows(winner.document).filter_map(|row| segment.row(row)).collect()
     }
 
-    /// Visible rows.
+    /// Returns the number of visible rows.
     pub fn len(&self) -> usize {
         self.rows
     }

@@ -1,4 +1,4 @@
-//! What a view shows, and what it refuses to show.
+//! Tests which documents a view shows, and which files it refuses to open.
 
 use docweir_core::cancel::Cancel;
 use docweir_core::error::ErrorClass;
@@ -30,7 +30,7 @@ async fn the_highest_version_wins_whatever_the_order_of_commits() {
     for (deleted, expected) in [(9, Some((3, 2))), (2, Some((3, 2))), (3, None), (4, None)] {
         for order in orders {
             let s = store(&objects(0, Faults::default()));
-            // Versions 1 and 3, and a delete of `deleted` (9: of another document).
+            // Versions 1 and 3, and a deletion at `deleted` (9: of another document).
             let writes = [
                 document("doc_a", 1, &["old", "old", "old"]),
                 document("doc_a", 3, &["new", "new"]),
@@ -124,7 +124,7 @@ async fn a_missing_live_file_is_damage_and_no_endless_loop() {
     let key = o.keys().into_iter().find(|k| k.ends_with(".parquet")).unwrap();
     docweir_objects::ObjectStore::delete(&*o, &key).await.unwrap();
     for e in [store(&o).view().await.err().unwrap(), store(&o).inventory().await.err().unwrap()] {
-        assert!(e.to_string().contains("is not there"), "{e}");
+        assert!(e.to_string().contains("is missing"), "{e}");
     }
 }
 
@@ -149,7 +149,7 @@ async fn readers_get_over_passing_failures_or_say_so() {
     let e = s.view().await.err().unwrap();
     assert_eq!(e.class(), ErrorClass::Transient, "{e}");
     o.set_faults(Faults::default());
-    assert_eq!(s.view().await.unwrap().len(), 1, "the next look is none the worse");
+    assert_eq!(s.view().await.unwrap().len(), 1, "the next view succeeds");
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn a_parent_is_shown_until_the_child_is_gone_and_is_kept_by_a_merge() {
     assert_eq!(s.manifest().await.unwrap().unwrap().live.len(), 1);
     assert_eq!(s.verify().await.unwrap().findings, []);
     assert_eq!(shown().await, [(id("doc_c"), id("doc_p"))]);
-    // The parent's tombstone hides nothing else: the control store takes the children out.
+    // A tombstone of the parent hides only the parent: the control store deletes the children.
     commit(&s, vec![delete("doc_p", 2)]).await;
     assert_eq!(shown().await, [(id("doc_c"), id("doc_p"))]);
     commit(&s, vec![delete("doc_c", 3)]).await;

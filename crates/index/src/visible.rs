@@ -1,8 +1,8 @@
-//! Which documents and rows of each file count: of each document, the version that wins over all files.
+//! Determines the visible documents and rows of each file: only the winning version of each document is visible.
 //!
-//! Small files (deltas, as a rule) are thrown into one table; what wins there is looked up in each large file, and large
-//! files are compared pair by pair, the documents of the smaller in the larger. So the work of a view grows with what is
-//! not yet merged, not with the collection.
+//! Deltas are collected in one table, and the winners of the table are looked up in each snapshot. Snapshots are
+//! compared pair by pair, by looking up the documents of the smaller in the larger. So the cost of a view grows with
+//! the amount of unmerged data, not with the size of the collection.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use super::search::bits::Bits;
 use super::segment::Segment;
 use super::validate::Precedence;
 
-/// A file and what of it counts.
+/// Holds a file and the bitmaps of its visible content.
 pub struct Visible {
     pub segment: Arc<Segment>,
     /// Rows of winning documents.
     pub rows: Bits,
-    /// Winning documents, tombstones too.
+    /// Winning documents, including tombstones.
     pub documents: Bits,
 }
 
@@ -33,21 +33,21 @@ impl Visible {
     }
 }
 
-/// The rank of a document of a file.
+/// Returns the precedence of a document in a file.
 pub fn precedence(segment: &Segment, document: usize) -> Precedence<'_> {
     let documents = segment.documents();
     let (version, tombstone) = (documents.version(document), documents.is_tombstone(document));
     Precedence { version, tombstone, file: segment.file() }
 }
 
-/// Judges all files of a version.
+/// Determines the visible content of all files of a version.
 pub fn visible(segments: Vec<Arc<Segment>>) -> Vec<Visible> {
     let mut all: Vec<Visible> = segments.iter().cloned().map(Visible::all).collect();
     let (small, mut large): (Vec<usize>, Vec<usize>) =
         (0..segments.len()).partition(|&i| segments.get(i).is_some_and(|s| s.kind() == FileKind::Delta));
     large.sort_by_key(|&i| segments.get(i).map_or(0, |s| s.documents().len()));
 
-    // Of each document of a small file, the winner among the small ones.
+    // Winner of each document among the small files.
     let mut winners: HashMap<&str, (usize, usize)> = HashMap::new();
     for &i in &small {
         let Some(segment) = segments.get(i) else { continue };
@@ -82,8 +82,8 @@ pub fn visible(segments: Vec<Arc<Segment>>) -> Vec<Visible> {
     all
 }
 
-/// The places of the documents that two files both have. Where one is much smaller its documents are looked up in the
-/// other; else both are walked side by side.
+/// Returns the indexes of documents that occur in both files. If one file is much smaller, its documents are looked
+/// up in the other; otherwise both lists are traversed in parallel.
 fn shared(smaller: &Segment, larger: &Segment) -> Vec<(usize, usize)> {
     const MUCH: usize = 16;
     let (one, other) = (smaller.documents(), larger.documents());
@@ -105,7 +105,7 @@ fn shared(smaller: &Segment, larger: &Segment) -> Vec<(usize, usize)> {
     places
 }
 
-/// Hides the one of two places of a document that loses; returns the one that wins.
+/// Hides the losing one of two versions of a document, and returns the winning one.
 fn pick_winner(
     segments: &[Arc<Segment>],
     all: &mut [Visible],

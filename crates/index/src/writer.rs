@@ -1,17 +1,18 @@
-//! The commit: stage a delta, swing the manifest, know for certain what became of it.
+//! Commits writes: stages a delta, swaps the manifest, and determines the outcome for certain.
 //!
 //! ```text
 //! load ─▶ (is it still wanted?) ─▶ check the model ─▶ stage delta/<ulid> ─▶ validate ─▶ swap ─▶ done
 //!                                                     ▲          │ conflict or unknown
 //!                                                     └─ load ◀──┘
 //! ```
-//! One writer a process commits one group after the other, so its sequence numbers can't land out of order. A number
-//! is taken before the first wait and never given to other content. A commit that is dropped at any wait leaves
-//! either the whole commit or an orphan delta that a collector removes; the next commit does not care which.
+//! A process has one writer per collection, which commits one group after the other, so sequence numbers are
+//! committed in order. A number is assigned before the first await point and never reused for other content. A commit
+//! that is dropped at an await point is either complete or leaves an orphan delta for the collector. The next commit
+//! works in both cases.
 //!
-//! A commit that finds the floor above its base is *not* staged anew by itself: the floor says that tombstones of that
-//! time may be gone, so only the caller, who can ask the control store whether the documents are still wanted at
-//! these versions, may begin again ([`VectorError::Stalled`]).
+//! A commit whose base is below the floor is *not* staged again automatically. Tombstones from the time of the base
+//! may have been dropped. Only the caller can begin again ([`VectorError::Stalled`]), because only the caller can
+//! check with the control store that the documents are still wanted at these versions.
 
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ use super::retry::{Retries, blocking, passing, ulid};
 use super::validate::{self, Append, Refusal, Resolution, Stamp};
 use docweir_target::{Write, gather};
 
-/// Commits in the name of one writer. Not `Clone`: the sequence number has one owner.
+/// Commits on behalf of one writer. Not `Clone`, because the sequence number has one owner.
 pub struct CollectionWriter {
     store: Arc<VectorStore>,
     id: String,
@@ -37,22 +38,22 @@ pub struct CollectionWriter {
     random: fastrand::Rng,
 }
 
-/// The state that a commit is based on.
+/// Holds the state that a commit is based on.
 pub struct Base((Manifest, Option<Tag>));
 
-/// A commit that is in the manifest.
+/// Describes a commit that is in the manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// The manifest version that it came in with.
+    /// Manifest version that contains the commit.
     pub version: ManifestVersion,
-    /// Below the collection's prefix.
+    /// Name of the delta below the collection's prefix.
     pub file: String,
     pub documents: u64,
     pub tombstones: u64,
     pub rows: u64,
-    /// Size of the file.
+    /// Size of the file in bytes.
     pub bytes: u64,
-    /// Times that the manifest was tried, 1 at least.
+    /// Number of attempts to swap the manifest, at least 1.
     pub attempts: u32,
 }
 
@@ -62,32 +63,35 @@ impl CollectionWriter {
         Self { store, id, sequence: 0, random }
     }
 
-    /// Unique to this writer's life.
+    /// Returns the writer's id, unique to this instance.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Makes all writes visible in one step, or none of them. Several writes of one document count as the one with
-    /// the highest version. Safe to drop at any wait. After [`VectorError::Unresolved`] the same writes may be
-    /// committed again: the same version of a document is never shown twice.
+    /// Makes all writes visible in one step, or none of them. Of several writes of one document, only the highest
+    /// version counts. The future can be dropped at any await point. After [`VectorError::Unresolved`], the same
+    /// writes may be committed again: the same version of a document is never shown twice.
     ///
-    /// For a caller that needs no leave from anybody to write what it writes; others [`begin`](CollectionWriter::begin) first.
+    /// This method suits callers that write without a claim. Other callers first call
+    /// [`begin`](CollectionWriter::begin).
     pub async fn commit(&mut self, writes: Vec<Write>, model: &ModelIdentity) -> Result<Committed, VectorError> {
         let base = self.begin().await?;
         self.commit_on(base, writes, model).await
     }
 
-    /// What a commit will be based on. Whoever writes a document by leave of the control store makes sure *after* this,
-    /// and before [`commit_on`](CollectionWriter::commit_on), that the leave still holds. A tombstone that supersedes the document
-    /// is then either seen by the control store, or is newer than the base; and as long as this base may commit, no
-    /// merge leaves such a tombstone out. The other way round a writer that was stopped in between could bring back a
-    /// document of which not even the tombstone is left.
+    /// Returns the state that the next commit is based on.
+    ///
+    /// A caller that writes a document under a claim of the control store must check the claim *after* this call, and
+    /// before [`commit_on`](CollectionWriter::commit_on). A tombstone that supersedes the document is then either
+    /// seen by the check or newer than the base. As long as a commit on this base is possible, no merge drops such a
+    /// tombstone. In the other order, a writer that is suspended in between could restore a document whose tombstone
+    /// no longer exists.
     pub async fn begin(&mut self) -> Result<Base, VectorError> {
         let mut retries = Retries::new(&self.store.clone());
         self.load(&mut retries).await.map(Base)
     }
 
-    /// [`commit`](CollectionWriter::commit), on a base that was taken before.
+    /// Commits like [`commit`](CollectionWriter::commit), on a base that was fetched before.
     pub async fn commit_on(
         &mut self,
         base: Base,
@@ -117,7 +121,7 @@ impl CollectionWriter {
         self.stage(&append.file.file, body, &mut retries).await?;
         docweir_core::failpoint::reach("commit.staged", "");
 
-        // The state from before the staging is as good as a fresh one: the swap is conditional on it.
+        // The base is as good as a fresh state: the swap is conditional on it.
         let attempts = store.options.commit_attempts;
         let mut unsure = false;
         for attempt in 1..=attempts {
@@ -135,7 +139,7 @@ impl CollectionWriter {
             let next = validate::may_append(manifest, &append, stamp).map_err(|r| self.refused(r, &append))?;
             match store.register.swap(tag.as_ref(), &next).await? {
                 Swap::Done => return Ok(committed(&append.file, next.version, attempt)),
-                // A conflict tells nothing of an earlier try that is still under way.
+                // A conflict says nothing about an earlier attempt that may still be applied.
                 Swap::Conflict => {}
                 Swap::Unknown => unsure = true,
             }
@@ -151,7 +155,7 @@ impl CollectionWriter {
         }
     }
 
-    /// What is there now. A collection without a manifest is an empty one.
+    /// Reads the current state. A collection without a manifest is empty.
     async fn load(&mut self, retries: &mut Retries) -> Result<(Manifest, Option<Tag>), VectorError> {
         let store = self.store.clone();
         loop {
@@ -166,7 +170,7 @@ impl CollectionWriter {
         }
     }
 
-    /// The delta as bytes and as the manifest will list it. The model is looked at before anything is written.
+    /// Encodes the delta and creates its manifest entry. Checks the model before anything is written.
     fn prepare(
         &mut self,
         manifest: &Manifest,
@@ -179,7 +183,7 @@ impl CollectionWriter {
         if with_vectors {
             store.may_mix(manifest, model)?;
         }
-        // Deletes fit every model: their file is declared as one of the model that is there.
+        // Deletions fit every model, so their file is declared with the existing model.
         let model = manifest.model().unwrap_or(model).clone();
         let header = DeltaHeader {
             format: delta::FORMAT,
@@ -207,12 +211,12 @@ impl CollectionWriter {
         Ok((Append { file, model, writer: self.id.clone(), sequence: self.sequence, commit_id }, body))
     }
 
-    /// Durable before the manifest may name it.
+    /// Stores the delta durably, before the manifest may list it.
     async fn stage(&mut self, file: &str, body: Bytes, retries: &mut Retries) -> Result<(), VectorError> {
         let store = self.store.clone();
         let key = store.key(file);
         loop {
-            // The name is this commit's alone, so writing it again writes the same bytes.
+            // The name belongs to this commit alone, so a retry writes the same bytes.
             match write_object(&store, &key, body.clone()).await {
                 Ok(()) => return Ok(()),
                 Err(e) if passing(&e) && retries.may_retry() => retries.wait(&store, &mut self.random).await,
@@ -233,19 +237,20 @@ impl CollectionWriter {
                 VectorError::ModelMismatch { collection, stored: describe(&stored), given: describe(&given) }
             }
             Refusal::BelowFloor { base, floor } => VectorError::Stalled { collection, base, floor },
-            // A new generation, or a manifest restored from an older backup: what was staged is not for it.
+            // There is a new generation, or the manifest was restored from an older backup: the staged file does not
+            // fit it.
             Refusal::OtherGeneration { .. } | Refusal::FromTheFuture { .. } => {
                 VectorError::Stalled { collection, base: append.file.base_version, floor: append.file.base_version }
             }
             other => VectorError::BadManifest {
                 key: self.store.manifest_key(),
-                reason: format!("commit {} of writer {} was refused: {other:?}", append.sequence, append.writer),
+                reason: format!("commit {} of writer {} violates a rule: {other:?}", append.sequence, append.writer),
             },
         }
     }
 }
 
-/// As an upload: nobody needs the tag that a put would make of the whole body.
+/// Stores the object as an upload, because a put would hash the whole body for a tag that is not needed.
 async fn write_object(store: &VectorStore, key: &str, body: Bytes) -> Result<(), ObjectError> {
     let mut upload = store.objects.create(key).await?;
     let (upload, written) = blocking(move || {

@@ -1,5 +1,6 @@
-//! Merges on the real code, one promise a test. Those that begin with `r` are the defects of the receipt system that this
-//! one replaces; 2, 4 and 9 are with the lease, the lock and the compactor, 11 is in `tests/pipeline/store.rs`.
+//! Tests merges on the real code, one guarantee per test. Tests that begin with `r` cover the defects of the receipt
+//! system that this one replaces. Defects 2, 4 and 9 are tested with the lease, the lock and the compactor, defect 11
+//! in `tests/pipeline/store.rs`.
 
 use docweir_objects::memory::Faults;
 
@@ -16,7 +17,7 @@ fn compactor(store: &Arc<VectorStore>) -> Compactor {
     Compactor::seeded(store.clone(), CompactionOptions { deltas: 2, ..CompactionOptions::default() }, 7)
 }
 
-/// Of a document each.
+/// Commits two deltas with one document each.
 fn two_deltas(s: &Arc<VectorStore>) -> CollectionWriter {
     let mut writer = s.writer_seeded(1);
     commit(&mut writer, vec![document("doc_a", 1, &["x"])]);
@@ -51,7 +52,7 @@ fn a_compaction_changes_the_files_and_nothing_that_is_seen() {
     let merged = staged(&mut c, Mode::All);
     assert_eq!((merged.report.input_rows, merged.report.output_rows), (6, 4));
     assert_eq!(run(c.install(&merged, 1)).unwrap(), Installed::Yes(4));
-    assert_eq!(look(&s), before, "scores, too");
+    assert_eq!(look(&s), before, "the scores are equal too");
     let manifest = run(s.manifest()).unwrap().unwrap();
     assert_eq!((manifest.live.len(), manifest.live[0].kind, manifest.removed.len()), (1, FileKind::Snapshot, 3));
     assert_eq!(run(s.view()).unwrap().high_water(&id("doc_c")), Some(3), "the tombstone is kept");
@@ -93,11 +94,11 @@ fn groups_that_do_not_fit_the_memory_are_merged_first() {
     assert!(merged.report.written_bytes > merged.report.output_bytes, "there were intermediate files");
     run(c.install(&merged, 1)).unwrap();
     let files: Vec<String> = o.keys().into_iter().filter(|k| k.contains("/snap/")).collect();
-    assert_eq!(files.len(), 1, "and they are gone: {files:?}");
+    assert_eq!(files.len(), 1, "the intermediate files are deleted: {files:?}");
     assert_eq!(run(s.view()).unwrap().len(), 12);
 }
 
-/// R 1: the lock was per batch, so two merges of one collection did not exclude each other and one update was lost.
+/// R 1: The lock was per batch. Two merges of one collection ran at once, and one update was lost.
 #[test]
 fn r01_of_two_merges_of_the_same_files_one_wins_and_nothing_is_lost() {
     let s = store(&objects(0, Faults::default()));
@@ -111,7 +112,7 @@ fn r01_of_two_merges_of_the_same_files_one_wins_and_nothing_is_lost() {
     assert_eq!(run(s.verify()).unwrap().orphans, Vec::<String>::new());
 }
 
-/// R 3: the snapshot pointer was written unconditionally, so that a stalled holder wrote over a newer snapshot.
+/// R 3: The snapshot pointer was written unconditionally, so a suspended holder overwrote a newer snapshot.
 #[test]
 fn r03_a_stalled_holder_does_not_write_over_a_newer_snapshot() {
     let s = store(&objects(0, Faults::default()));
@@ -119,7 +120,7 @@ fn r03_a_stalled_holder_does_not_write_over_a_newer_snapshot() {
     let (mut slow, mut fast) = (compactor(&s), Compactor::seeded(s.clone(), CompactionOptions::default(), 8));
     let stalled = staged(&mut slow, Mode::All);
     commit(&mut writer, vec![document("doc_c", 1, &["z"])]);
-    // The lease is taken over: a higher epoch, and a newer snapshot of all three.
+    // Another process takes over the lease: a higher epoch, and a newer snapshot of all three.
     let newer = staged(&mut fast, Mode::All);
     let installed = run(fast.install(&newer, 2)).unwrap();
     assert!(matches!(installed, Installed::Yes(_)));
@@ -127,7 +128,7 @@ fn r03_a_stalled_holder_does_not_write_over_a_newer_snapshot() {
     assert_eq!(run(s.view()).unwrap().len(), 3);
 }
 
-/// R 5: a merge failure was returned, not raised, and batches were marked complete over an empty snapshot.
+/// R 5: A merge failure was returned, not raised, and batches were marked complete with an empty snapshot.
 #[test]
 fn r05_a_merge_that_fails_is_an_error_and_leaves_everything_as_it_was() {
     let o = objects(0, Faults::default());
@@ -135,7 +136,7 @@ fn r05_a_merge_that_fails_is_an_error_and_leaves_everything_as_it_was() {
     two_deltas(&s);
     let mut c = compactor(&s);
     let (manifest, inputs, why) = run(c.due(Mode::All)).unwrap().unwrap();
-    // A delta rots on the medium: it is not merged into a snapshot with a checksum that fits.
+    // A delta is damaged on the disk. It must not be merged into a snapshot with a valid checksum.
     assert!(o.tamper(&format!("vectors/chunks/{}", inputs[0].file), |b| b[40] ^= 1));
     let error = run(c.merge(&manifest, &inputs, why, &Cancel::default())).unwrap_err();
     assert!(matches!(error, VectorError::Damaged { .. }), "{error}");
@@ -157,10 +158,10 @@ fn a_live_file_that_is_gone_is_damage_and_nobody_elses_work() {
     let key = o.keys().into_iter().find(|k| k.ends_with(".parquet")).unwrap();
     run(docweir_objects::ObjectStore::delete(&*o, &key)).unwrap();
     let e = run(c.merge(&manifest, &inputs, why, &Cancel::default())).unwrap_err().to_string();
-    assert!(e.contains(&key) && e.contains("is not there"), "{e}");
+    assert!(e.contains(&key) && e.contains("is missing"), "{e}");
 }
 
-/// R 6: one bad row in a result file killed the whole run.
+/// R 6: One bad row in a result file stopped the whole run.
 #[test]
 fn r06_a_bad_row_fails_its_own_document_and_no_other() {
     let s = store(&objects(0, Faults::default()));
@@ -170,14 +171,14 @@ fn r06_a_bad_row_fails_its_own_document_and_no_other() {
     let options = crate::VectorOptions::default();
     let (good, bad): (Vec<_>, Vec<_>) =
         writes.into_iter().partition(|w| w.check(&model(3), &options.capabilities()).is_ok());
-    assert_eq!((good.len(), bad.len()), (2, 1), "told before it joins a group");
+    assert_eq!((good.len(), bad.len()), (2, 1), "the check rejects it before it joins a group");
     commit(&mut s.writer_seeded(1), good);
     assert_eq!(run(s.view()).unwrap().len(), 2);
-    // Whoever does not look is refused as a whole: never a part of what was asked for.
+    // A commit without the check is refused as a whole, never applied in part.
     assert!(run(s.writer_seeded(2).commit(bad, &model(3))).is_err());
 }
 
-/// R 7: an item that was deleted, or whose text changed, while its vector was being made: the stale vector was stored.
+/// R 7: An item was deleted, or its text changed, while its vector was computed. The stale vector was stored.
 #[test]
 fn r07_a_vector_of_what_was_replaced_or_deleted_meanwhile_is_never_seen() {
     for merged in [false, true] {
@@ -190,7 +191,7 @@ fn r07_a_vector_of_what_was_replaced_or_deleted_meanwhile_is_never_seen() {
             run(s.collect(crate::Reach::Orphans)).unwrap();
             let mut c = compactor(&s);
             let staged = staged(&mut c, Mode::All);
-            assert_eq!(staged.report.dropped_tombstones, 1, "nothing but the base stands in the way now");
+            assert_eq!(staged.report.dropped_tombstones, 1, "now only the base can prevent the stale commit");
             run(c.install(&staged, 1)).unwrap();
         }
         let stale = vec![document("doc_a", 2, &["stale"]), document("doc_b", 2, &["stale"])];
@@ -200,7 +201,7 @@ fn r07_a_vector_of_what_was_replaced_or_deleted_meanwhile_is_never_seen() {
     }
 }
 
-/// R 8: a batch of only stale items never came to an end.
+/// R 8: A batch of only stale items never completed.
 #[test]
 fn r08_a_commit_of_nothing_but_stale_documents_is_acknowledged_and_changes_nothing() {
     let s = store(&objects(0, Faults::default()));
@@ -215,7 +216,7 @@ fn r08_a_commit_of_nothing_but_stale_documents_is_acknowledged_and_changes_nothi
     assert_eq!(run(s.view()).unwrap().len(), 1);
 }
 
-/// R 10: the store accepted more rows than its limit and dropped the rest in silence.
+/// R 10: The store accepted more rows than its limit and dropped the surplus silently.
 #[test]
 fn r10_what_is_over_a_limit_is_refused_and_not_dropped() {
     let o = objects(0, Faults::default());
@@ -229,7 +230,7 @@ fn r10_what_is_over_a_limit_is_refused_and_not_dropped() {
     assert_eq!(run(s.view()).unwrap().len(), 3);
 }
 
-/// R 12: a delete and an insert of one id within one batch: the delete was applied last.
+/// R 12: A batch contained a deletion and an insertion of one id. The deletion was always applied last.
 #[test]
 fn r12_in_one_commit_the_highest_version_of_a_document_wins() {
     for (writes, left) in [
@@ -245,7 +246,7 @@ fn r12_in_one_commit_the_highest_version_of_a_document_wins() {
         let mut c = compactor(&s);
         let merged = staged(&mut c, Mode::All);
         run(c.install(&merged, 1)).unwrap();
-        assert_eq!(texts(&s, "doc_a"), left, "after a merge, too");
+        assert_eq!(texts(&s, "doc_a"), left, "also after a merge");
     }
 }
 
@@ -273,7 +274,7 @@ fn a_tombstone_goes_when_nothing_can_come_that_it_hides() {
     assert!(run(s.view()).unwrap().is_empty());
 }
 
-/// R 13: 7.8 GB of memory for 1,856 vectors of 1,536 dimensions. A process of its own, for memory is the process's.
+/// R 13: Merging 1,856 vectors of 1,536 dimensions took 7.8 GB. Runs in its own process to measure its memory.
 #[test]
 fn r13_a_merge_takes_about_as_much_memory_as_its_data() {
     use docweir_testkit::processes::{child, folder_of_child};

@@ -1,4 +1,4 @@
-//! From the inputs of a merge to a staged file.
+//! Merges the inputs into a staged file.
 
 use std::io;
 use std::sync::Arc;
@@ -21,18 +21,18 @@ use crate::segment::Segment;
 use crate::snapshot::Origin;
 use crate::{VectorStore, validate};
 
-/// A merged file that no manifest names yet.
+/// Describes a merged file that no manifest lists yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Staged {
-    /// `None` where nothing of the inputs is left.
+    /// The merged file; `None` if nothing is left of the inputs.
     pub snapshot: Option<LiveFile>,
     pub base_version: ManifestVersion,
     pub inputs: Vec<String>,
     pub report: Report,
 }
 
-/// Memory that an opened delta takes while it is merged, in multiples of its size: its columns, its codes and its
-/// full-text index. Measured at 2.2 for chunks of 1,000 characters with 384 dimensions, and rounded up.
+/// Memory of an opened delta during a merge, as a multiple of its size: its columns, its codes and its full-text
+/// index. Measured at 2.2 for chunks of 1,000 characters with 384 dimensions, and rounded up.
 const MEMORY_FACTOR: u64 = 3;
 
 pub(super) async fn merge(
@@ -62,7 +62,7 @@ pub(super) async fn merge(
         work.write(target, opened, outside).await
     };
     let merged = merged.await;
-    // Whatever became of it. What a killed process leaves goes with the collector.
+    // Delete the intermediate files after success and failure. The collector deletes those of a killed process.
     for name in names {
         let _ = store.objects.delete(&store.key(&name)).await;
     }
@@ -70,7 +70,7 @@ pub(super) async fn merge(
         Ok(merged) => merged,
         Err(e) => return Err(overtaken(store, e).await),
     };
-    // What can't be opened must not take the place of what can.
+    // A file that cannot be opened must not replace files that can.
     if let Some(snapshot) = &snapshot
         && let Err(e) = store.open(snapshot).await
     {
@@ -96,8 +96,8 @@ pub(super) async fn merge(
     })
 }
 
-/// A file that was there when the merge was planned, or made since, and is gone: others have merged and collected
-/// meanwhile, and this merge would be refused. Unless it should still be there.
+/// Converts the error of a missing file. If the manifest still lists the file, it is damage. Otherwise others have
+/// merged and collected files since the plan, so this merge would be refused, and it is cancelled.
 async fn overtaken(store: &VectorStore, error: VectorError) -> VectorError {
     let VectorError::Object(ObjectError::NotFound(key)) = error else { return error };
     match store.manifest().await {
@@ -111,7 +111,8 @@ fn elapsed(from: UnixMicros, to: UnixMicros) -> Duration {
     Duration::from_micros(u64::try_from(to.saturating_sub(from)).unwrap_or_default())
 }
 
-/// Deltas by what fits the memory together, a share for each thread; one that is too large alone goes alone.
+/// Groups deltas by the memory they need. Each thread has a share of the memory limit. A delta larger than a share
+/// forms a group by itself.
 fn groups<'f>(deltas: &[&'f LiveFile], options: &CompactionOptions) -> Vec<Vec<&'f LiveFile>> {
     let fits = |files: &[&LiveFile], limit: u64| {
         files.iter().map(|f| f.bytes).sum::<u64>().saturating_mul(MEMORY_FACTOR) <= limit
@@ -153,8 +154,9 @@ impl Work<'_> {
         Ok(opened)
     }
 
-    /// The live files that are not merged, where a tombstone may go if they hold nothing older; `None` where none may:
-    /// there is none that is old enough, or one of the others is a delta, which would have to be read for it.
+    /// Opens the live files outside the merge, to check that they hold no older version of a deleted document.
+    /// Returns `None` if no tombstone may be dropped: none is old enough, or another live file is a delta, which
+    /// would have to be decoded.
     async fn outside(&self, inputs: &[LiveFile]) -> Result<Option<Vec<Arc<Segment>>>, VectorError> {
         let old_enough = |f: &&LiveFile| f.tombstones > 0 && may_drop_tombstone(self.manifest, f.added_version);
         if !inputs.iter().any(|f| old_enough(&f)) {
@@ -172,17 +174,17 @@ impl Work<'_> {
         Ok(Some(opened))
     }
 
-    /// Merges a group of deltas into a file of its own, opened again as a mapped one. No tombstone is dropped here.
+    /// Merges a group of deltas into an intermediate file and opens it memory-mapped. Drops no tombstone.
     async fn intermediate(&self, name: &str, group: Vec<&LiveFile>) -> Result<Input, VectorError> {
         let added_version = group.iter().map(|f| f.added_version).max().unwrap_or_default();
         let opened = self.open(&group).await?;
         match self.write(name.to_owned(), opened, None).await? {
             (Some(file), _) => Ok(Input { segment: Arc::new(self.store.open(&file).await?), added_version }),
-            (None, _) => Err(VectorError::Encode("a group of deltas holds no document at all".into())),
+            (None, _) => Err(VectorError::Encode("group of deltas contains no documents".into())),
         }
     }
 
-    /// Plans and writes; `None` where nothing is left. Tombstones may be left out where `outside` is known.
+    /// Plans a merge and writes the file; `None` if nothing is left. Drops tombstones only if `outside` is given.
     async fn write(
         &self,
         name: String,
@@ -195,7 +197,7 @@ impl Work<'_> {
         let origin = Origin {
             collection: store.collection.clone(),
             generation: self.manifest.generation,
-            model: model.ok_or_else(|| VectorError::Encode("the inputs of a merge name no model".into()))?,
+            model: model.ok_or_else(|| VectorError::Encode("inputs of the merge have no model".into()))?,
             base_version: self.manifest.version,
             created_at: timestamp(store.clock.now()),
         };

@@ -1,16 +1,18 @@
-//! Compaction: many files become few, while others go on reading and writing.
+//! Compacts a collection: merges many files into few, while others keep reading and writing.
 //!
 //! ```text
 //! plan on a manifest ─▶ open the inputs ─▶ merge ─▶ write snap/<ulid> ─▶ validate ─▶ swap
 //!                                                                           ▲          │ conflict or unknown
 //!                                                                           └─ load ◀──┘
 //! ```
-//! Everything before the swap can be done by anybody, at any time, as often as one likes: a file that is not installed is
-//! an orphan and goes with the collector. The swap is decided by [`may_install_snapshot`] on the very state that it is
-//! conditional on. The lease ([`docweir_objects::lease`]) only keeps two from doing the same work, and gives the epoch.
+//! Any process can do everything before the swap, at any time and repeatedly. A file that is not installed is an
+//! orphan, which the collector deletes. [`may_install_snapshot`] decides about the swap, on the same state that the
+//! swap is conditional on. The lease ([`docweir_objects::lease`]) only prevents duplicate work, and provides the
+//! epoch.
 //!
-//! Deltas have to be decoded to be merged, so they are taken in groups that fit the memory; more than one group is
-//! merged into intermediate files first, side by side, and those are mapped like snapshots.
+//! Deltas must be decoded for a merge, so they are merged in groups that fit the memory limit. If there is more than
+//! one group, each is first merged into an intermediate file, several in parallel. The intermediate files are then
+//! memory-mapped like snapshots.
 //!
 //! [`may_install_snapshot`]: super::validate::may_install_snapshot
 
@@ -34,14 +36,14 @@ use super::register::Swap;
 use super::retry::{Retries, passing, ulid};
 use super::validate::{self, Install, Refusal, Stamp};
 
-/// Merges files of one collection. One a process is enough.
+/// Merges files of one collection. A process needs only one.
 pub struct Compactor {
     store: Arc<VectorStore>,
     options: CompactionOptions,
     random: fastrand::Rng,
 }
 
-/// What a merge was made of, for one line of the log.
+/// Describes the inputs and the result of a merge, for one line of the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     pub why: &'static str,
@@ -50,19 +52,19 @@ pub struct Report {
     pub input_rows: u64,
     pub output_bytes: u64,
     pub output_rows: u64,
-    /// Bytes written in all, intermediate files too.
+    /// Bytes written in total, including intermediate files.
     pub written_bytes: u64,
     pub dropped_tombstones: u64,
     pub duration: Duration,
-    /// Largest anonymous memory of the process that was seen meanwhile; 0 where the system does not tell.
+    /// Largest observed amount of anonymous memory of the process, in bytes; 0 if the system does not report it.
     pub peak_memory_bytes: u64,
 }
 
-/// What became of a merged file.
+/// Reports whether a merged file was installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Installed {
     Yes(ManifestVersion),
-    /// Somebody else was first, or the lease was taken over: nothing is changed and nothing is lost.
+    /// Another process was first, or the lease was taken over. Nothing was changed and nothing is lost.
     Superseded(Refusal),
 }
 
@@ -71,7 +73,7 @@ impl Compactor {
         Self { store, options, random: fastrand::Rng::new() }
     }
 
-    /// One whose names and waits follow from a seed: for simulations.
+    /// Creates a compactor whose names and waits depend on a seed, for simulations.
     pub fn seeded(store: Arc<VectorStore>, options: CompactionOptions, seed: u64) -> Self {
         Self { store, options, random: fastrand::Rng::with_seed(seed) }
     }
@@ -80,7 +82,7 @@ impl Compactor {
         &self.options
     }
 
-    /// The manifest and the files of it that are to be merged next.
+    /// Returns the manifest, the files to merge next and the reason; `None` if there is nothing to merge.
     pub async fn due(&self, mode: Mode) -> Result<Option<(Manifest, Vec<LiveFile>, &'static str)>, VectorError> {
         let Some(manifest) = self.store.manifest().await? else { return Ok(None) };
         let now_ms = self.store.clock.now().div_euclid(1000);
@@ -88,7 +90,7 @@ impl Compactor {
         Ok(group.map(|(files, why)| (manifest, files, why)))
     }
 
-    /// Makes the merged file and leaves it staged. Needs no lease.
+    /// Creates the merged file and leaves it staged. Needs no lease.
     pub async fn merge(
         &mut self,
         manifest: &Manifest,
@@ -99,7 +101,7 @@ impl Compactor {
         merger::merge(&self.store, &self.options, &mut self.random, manifest, inputs, why, cancelled).await
     }
 
-    /// Puts a staged file in the place of its inputs, under the epoch of a lease.
+    /// Replaces the inputs by a staged file, under the epoch of a lease.
     pub async fn install(&mut self, staged: &Staged, epoch: u64) -> Result<Installed, VectorError> {
         let store = self.store.clone();
         let install = Install {
@@ -143,7 +145,7 @@ impl Compactor {
         }
     }
 
-    /// Removes a staged file that will not be installed. What is not removed here goes with the collector.
+    /// Deletes a staged file that will not be installed. If this fails, the collector deletes the file later.
     pub async fn discard(&self, staged: Staged) {
         if let Some(snapshot) = staged.snapshot {
             let _ = self.store.objects.delete(&self.store.key(&snapshot.file)).await;
@@ -152,14 +154,14 @@ impl Compactor {
 }
 
 impl VectorStore {
-    /// Merges all files into one, with the default options. Returns `None` where there is nothing to merge, or where
-    /// another process changed the files meanwhile, which is harmless.
+    /// Merges all files into one, with the default options. Returns `None` if there is nothing to merge. Also returns
+    /// `None` if another process changed the files meanwhile, which is harmless.
     ///
-    /// Takes no lease: two processes that call it at once do the work twice. A service that merges in the background uses
-    /// a [`Compactor`] under a [`docweir_objects::lease`].
+    /// This method takes no lease: two processes that call it concurrently do the same work twice. A service that
+    /// merges in the background uses a [`Compactor`] under a [`docweir_objects::lease`].
     ///
     /// # Errors
-    /// A file that can't be read or written, or a manifest that is changed by others again and again.
+    /// Returns an error if a file cannot be read or written, or if others keep changing the manifest.
     pub async fn compact(self: &Arc<Self>) -> Result<Option<Report>, VectorError> {
         let mut compactor = Compactor::new(self.clone(), CompactionOptions::default());
         let Some((manifest, files, why)) = compactor.due(Mode::All).await? else { return Ok(None) };

@@ -1,24 +1,25 @@
-//! Which files to merge: a decision on the manifest alone.
+//! Decides which files to merge, from the manifest alone.
 //!
-//! Size-tiered, so that a row is written a few times and not at every merge:
-//! - deltas go together when there are many, when they are large, or when one has waited long;
-//! - snapshots of one size (a factor of eight) go together when there are eight of them;
-//! - everything goes together when all that is not in the largest snapshot is as large as that: it may be full of rows
-//!   that were replaced or deleted, and doubling costs each row two more writes over the life of a collection.
+//! The policy is size-tiered, so a row is rewritten only a few times instead of at every merge:
+//! - Deltas are merged together when there are many, when they are large, or when one is old.
+//! - Snapshots of one tier are merged together when there are eight. Each tier is eight times as large as the one
+//!   below.
+//! - All files are merged when everything outside the largest snapshot is as large as that snapshot. It may be full
+//!   of replaced or deleted rows by then. A collection that keeps doubling rewrites each row twice more for this.
 
 use super::options::CompactionOptions;
 use crate::manifest::{FileKind, LiveFile, Manifest};
 
-/// How much is to be merged.
+/// Selects how much to merge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// What has become due.
+    /// Files that are due for a merge.
     Due,
-    /// Everything into one file.
+    /// All files, into one.
     All,
 }
 
-/// The files to merge next, in the manifest's order, and why; `None` where nothing is due.
+/// Returns the files to merge next, in the manifest's order, and the reason; `None` if nothing is due.
 pub fn next_group(
     manifest: &Manifest,
     now_ms: i64,
@@ -32,7 +33,7 @@ pub fn next_group(
     let group = |files: Vec<&LiveFile>, why| Some((files.into_iter().cloned().collect(), why));
 
     if mode == Mode::All {
-        // A single snapshot with nothing to leave out is what a merge would make.
+        // A single snapshot without tombstones is already the result of a merge.
         let worth = !deltas.is_empty() || snapshots.len() > 1 || snapshots.iter().any(|s| s.tombstones > 0);
         return if worth { group(live.iter().collect(), "everything") } else { None };
     }
@@ -69,19 +70,19 @@ fn deltas_due(
         return Some("large deltas");
     }
     let age = i64::try_from(options.delta_age_seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
-    // A thinned history may have lost the version itself: the next one it has is later, so a delta looks younger.
+    // A thinned history may lack the version itself. The next listed version is later, so a delta looks younger.
     let came =
         |d: &LiveFile| manifest.history.iter().find(|h| h.version >= d.added_version).map_or(now_ms, |h| h.at_ms);
     deltas.iter().any(|d| now_ms.saturating_sub(came(d)) >= age).then_some("old deltas")
 }
 
-/// Rows that tombstones hide, guessed by how many a document has.
+/// Returns an estimate of the rows that tombstones hide: their number times the average number of rows per document.
 fn deleted(live: &[LiveFile]) -> u64 {
     let (rows, documents) = live.iter().fold((0, 0), |(r, d), f| (r + f.rows, d + f.documents));
     live.iter().map(|f| f.tombstones).sum::<u64>().saturating_mul(rows.div_ceil(documents.max(1)))
 }
 
-/// 0 up to the smallest size, one more for each factor.
+/// Returns the tier of a snapshot: 0 up to the smallest size, and one more for each factor.
 fn tier(rows: u64, options: &CompactionOptions) -> u32 {
     let mut size = options.smallest_tier_rows.max(1);
     let mut tier = 0;

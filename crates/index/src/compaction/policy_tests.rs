@@ -1,4 +1,4 @@
-//! Tables of what is merged when.
+//! Tests with tables which files are merged at what time.
 
 use super::*;
 use crate::manifest::HistoryEntry;
@@ -15,7 +15,8 @@ fn options() -> CompactionOptions {
     }
 }
 
-/// Files with so many rows, in this order; a delta's name begins with `d`. Each came a second after the one before.
+/// Returns a manifest of files with the given numbers of rows, in this order. Names of deltas begin with `d`. Each
+/// file is added one second after the previous one.
 fn manifest(files: &[(&str, u64)]) -> Manifest {
     let mut manifest = Manifest::empty("chunks", 0);
     for (i, (name, rows)) in files.iter().enumerate() {
@@ -44,7 +45,7 @@ fn deltas_go_together_for_each_reason() {
     assert_eq!(due(&[("d1", 5), ("d2", 5), ("d3", 5)], 5_000), None, "few, small and young");
     assert_eq!(due(&[("d1", 5), ("d2", 5), ("d3", 5), ("d4", 5)], 5_000).as_deref(), Some("d1 d2 d3 d4"));
     assert_eq!(due(&[("d1", 5), ("d2", 5)], 61_000).as_deref(), Some("d1 d2"), "the first is a minute old");
-    assert_eq!(due(&[("d1", 5)], 61_000).as_deref(), Some("d1"), "one alone is opened faster as a snapshot, too");
+    assert_eq!(due(&[("d1", 5)], 61_000).as_deref(), Some("d1"), "even a single file opens faster as a snapshot");
     let mut large = manifest(&[("d1", 5), ("d2", 5)]);
     large.live[0].bytes = 950;
     assert_eq!(next_group(&large, 3_000, &options(), Mode::Due).map(|(_, why)| why), Some("large deltas"));
@@ -61,7 +62,7 @@ fn snapshots_of_a_size_go_together() {
     let small = [("a", 90), ("b", 80), ("c", 70), ("big", 5_000)];
     assert_eq!(due(&small, 9_000), None, "three of four");
     let full = [("a", 90), ("b", 80), ("c", 70), ("big", 5_000), ("e", 100), ("f", 101)];
-    assert_eq!(due(&full, 9_000).as_deref(), Some("a b c e"), "101 rows are of the next size");
+    assert_eq!(due(&full, 9_000).as_deref(), Some("a b c e"), "101 rows are in the next tier");
 }
 
 #[test]
@@ -86,10 +87,11 @@ fn all_means_all_unless_nothing_would_change() {
     assert_eq!(all(&[]), None);
     let mut deleted = manifest(&[("s", 10)]);
     deleted.live[0].tombstones = 1;
-    assert!(next_group(&deleted, 0, &options(), Mode::All).is_some(), "a tombstone may go");
+    assert!(next_group(&deleted, 0, &options(), Mode::All).is_some(), "a tombstone may be dropped");
 }
 
-/// Every row is written a few times, however long the collection grows: the figure that size tiers are for.
+/// Checks that every row is rewritten only a few times, however long the collection grows. This is the purpose of
+/// tiers.
 #[test]
 fn rows_are_written_a_few_times() {
     let options = CompactionOptions { deltas: 16, smallest_tier_rows: 1_000, tier_factor: 8, ..options() };

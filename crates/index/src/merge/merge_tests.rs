@@ -1,4 +1,4 @@
-//! What a merge keeps, and that the merged file is the sum of its inputs.
+//! Tests what a merge keeps, and that the merged file has the same content as its inputs together.
 
 use std::collections::BTreeMap;
 
@@ -61,7 +61,7 @@ fn writes() -> impl Strategy<Value = Vec<Vec<Write>>> {
                 None => delete(&name, version),
             }
         };
-        // In an order of its own: a delta's documents lie as they came.
+        // The documents of a delta are in the order of their writes, not of their ids.
         files.into_iter().map(|file| file.into_iter().rev().map(one).collect()).collect()
     })
 }
@@ -69,7 +69,8 @@ fn writes() -> impl Strategy<Value = Vec<Vec<Write>>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Of each document the winner, all its columns, codes and words; merged at once or in two steps.
+    /// Checks that the merged file has the winner of each document, all its columns, codes and words. Merges in one
+    /// step and in two.
     #[test]
     fn a_merge_is_the_sum_of_its_inputs(files in writes()) {
         let inputs: Vec<Input> =
@@ -103,7 +104,7 @@ proptest! {
             }
         }
 
-        // Words and codes are what they would be if they were made of the merged rows.
+        // Words and codes equal those computed from the merged rows.
         let anew = crate::search::postings::Postings::build(
             (0..segment.len()).map(|row| segment.indexed_text(row)), Stemming::None);
         let stored = segment.postings(Stemming::None);
@@ -119,11 +120,12 @@ proptest! {
         segment.vectors().chunks_exact(3).for_each(|v| codes.push(v).unwrap());
         prop_assert_eq!(segment.codes(&codec), codes.finish());
 
-        // The first files alone, then with the rest.
+        // Merge the first files alone, then the result with the rest.
         let (first, rest) = inputs.split_at(inputs.len() / 2);
         if !first.is_empty() {
             let (half, _) = merged(first, &super::plan(first, |_, _, _| false));
-            // Its name sorts behind the deltas', as it does in a store; equal versions are equal rows there.
+            // The name sorts after the names of deltas, as in a store. Rows of equal versions are the same, so either
+            // may win.
             let half = Input { segment: Arc::new(open("delta", half)), added_version: 9 };
             let again: Vec<Input> = std::iter::once(half).chain(rest.iter().cloned()).collect();
             let (again, _) = merged(&again, &super::plan(&again, |_, _, _| false));
@@ -131,7 +133,7 @@ proptest! {
         }
     }
 
-    /// A damaged file is an error or gives other values; it never panics.
+    /// Checks that a damaged file causes an error or wrong values, but never a panic.
     #[test]
     fn damage_never_panics(files in writes(), at in any::<proptest::sample::Index>(), bits in 1..=255u8) {
         let inputs: Vec<Input> =
@@ -149,7 +151,7 @@ proptest! {
             let postings = segment.postings(Stemming::None);
             let _ = (0..postings.len()).map(|t| postings.at(t).count()).sum::<usize>();
         }
-        // Padding between sections belongs to none of them.
+        // The padding between sections belongs to no section.
         if let Err(e) = verified {
             prop_assert!(e.to_string().contains("snap/s"), "{}", e);
         }
@@ -199,7 +201,7 @@ fn truncated_and_foreign_files_are_named() {
     assert!(text.contains("\"format\":1"));
 }
 
-/// What is not looked through when it is opened may say anything: no loop follows it.
+/// Checks that arbitrary values in sections that are not verified on opening cause no endless loop.
 #[test]
 fn garbage_in_a_column_costs_no_more_than_the_file_is_large() {
     let inputs = [input("delta/a", 1, &[document("doc_a", 1, &["x", "y"]), document("doc_b", 1, &["z"])])];
@@ -211,7 +213,7 @@ fn garbage_in_a_column_costs_no_more_than_the_file_is_large() {
         let section = directory.sections.iter().find(|s| s.name == name).unwrap();
         let mut garbage = bytes.clone();
         let at = section.offset as usize;
-        // All but the last number, which is looked at.
+        // Overwrite all numbers except the last, which is checked on opening.
         garbage[at + 4..at + 8].fill(0xff);
         let Ok(snapshot) = Snapshot::open("snap/s", garbage.into(), false, false) else { continue };
         let segment = Segment::of_snapshot("snap/s", snapshot);

@@ -1,11 +1,11 @@
-//! Merging files: of each document the version that wins, in the order of ids, written as one snapshot.
+//! Merges files into one snapshot: the winning version of each document, in the order of ids.
 //!
 //! ```text
-//! documents of all inputs, walked side by side ─▶ plan: which document of which input ─▶ column after column is copied
+//! documents of all inputs, traversed in parallel ─▶ plan: which document of which input ─▶ copy column after column
 //! ```
-//! The plan takes eight bytes a document and a place of four bytes a row; everything else is copied through buffers of a
-//! fixed size from inputs that are mapped, or were opened for the purpose. A merge needs no lock and can be thrown away at
-//! any time.
+//! The plan takes eight bytes per document, and the table of new row numbers four bytes per row. All columns are
+//! copied through buffers of a fixed size. The inputs are memory-mapped, or were opened for the merge. A merge needs
+//! no lock and can be abandoned at any time.
 
 mod postings;
 mod write;
@@ -22,40 +22,40 @@ use super::manifest::ManifestVersion;
 use super::segment::Segment;
 use super::validate::Precedence;
 
-/// One file of a merge.
+/// Holds one input file of a merge.
 #[derive(Clone)]
 pub struct Input {
     pub segment: Arc<Segment>,
-    /// The manifest version that it came in with.
+    /// Manifest version in which the file became live.
     pub added_version: ManifestVersion,
 }
 
-/// What the merged file will hold.
+/// Describes the content of the merged file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// In the order of ids.
+    /// Documents of the merged file, in the order of ids.
     pub winners: Vec<Winner>,
     pub rows: u64,
-    /// Tombstones not counted.
+    /// Number of documents without tombstones.
     pub documents: u64,
     pub tombstones: u64,
-    /// Tombstones that nothing needs any more.
+    /// Number of tombstones that were dropped because nothing needs them any more.
     pub dropped_tombstones: u64,
 }
 
-/// A document of an input.
+/// Identifies a document of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Winner {
     pub input: u32,
-    /// Its place among the documents of its file.
+    /// Index among the documents of its file.
     pub document: u32,
 }
 
-/// Chooses of each document the version that wins. `may_drop` is asked about tombstones that win: the input, the
-/// document's id and the tombstone's version.
+/// Chooses the winning version of each document. `may_drop` decides whether a winning tombstone is dropped; its
+/// arguments are the input, the document's id and the tombstone's version.
 pub fn plan(inputs: &[Input], may_drop: impl Fn(&Input, &str, Version) -> bool) -> Plan {
     let mut plan = Plan::default();
-    // The next document of each input; the smallest id on top.
+    // The next document of each input, smallest id first.
     let mut next: BinaryHeap<Reverse<(&str, usize, usize)>> = BinaryHeap::with_capacity(inputs.len());
     let document = |input: usize, n: usize| {
         let documents = inputs.get(input)?.segment.documents();
@@ -97,26 +97,26 @@ pub fn plan(inputs: &[Input], may_drop: impl Fn(&Input, &str, Version) -> bool) 
 }
 
 impl Plan {
-    /// Nothing is left of the inputs.
+    /// Returns whether nothing is left of the inputs.
     pub fn is_empty(&self) -> bool {
         self.winners.is_empty()
     }
 
-    /// The winners with their segments, in order.
+    /// Iterates over the winners with their segments, in order.
     fn each<'i>(&self, inputs: &'i [Input]) -> impl Iterator<Item = (&'i Segment, usize)> {
         let winners = self.winners.iter();
         winners.filter_map(|w| Some((&*inputs.get(w.input as usize)?.segment, w.document as usize)))
     }
 
-    /// The rows of the winners, a stretch a document.
+    /// Iterates over the row ranges of the winners, one range per document.
     fn stretches<'i>(&self, inputs: &'i [Input]) -> impl Iterator<Item = (&'i Segment, std::ops::Range<usize>)> {
         self.each(inputs).map(|(segment, document)| (segment, segment.documents().rows(document)))
     }
 }
 
-/// Returns the error of a merge that was ended from outside.
+/// Returns the error of a merge that was cancelled.
 fn interrupted() -> std::io::Error {
-    std::io::Error::new(std::io::ErrorKind::Interrupted, "the merge is no longer wanted")
+    std::io::Error::new(std::io::ErrorKind::Interrupted, "merge was cancelled")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The full-text indexes of the inputs as one: term after term, with the rows under their new numbers.
+//! Merges the full-text indexes of the inputs, term by term, with the new row numbers.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,10 +13,10 @@ use crate::options::Stemming;
 use crate::search::postings::{Postings, PostingsWriter};
 use crate::snapshot::{SnapshotWriter, section};
 
-/// A row that did not win.
+/// Marks a row that is not in the merged file.
 const GONE: u32 = u32::MAX;
 
-/// Terms between two looks at whether the merge is still wanted, and between two writes.
+/// Number of terms between two checks for cancellation, and between two writes.
 const LOOK: usize = 1_024;
 
 pub(super) fn write_postings(
@@ -81,7 +81,7 @@ pub(super) fn write_postings(
     out.u32s(section::POSTING_FREQUENCIES, index.frequencies.iter().copied())
 }
 
-/// Of each input, where its rows come to lie.
+/// Returns the new row number of each row of each input.
 fn new_places(inputs: &[Input], plan: &Plan) -> Vec<Vec<u32>> {
     let mut places: Vec<Vec<u32>> = inputs.iter().map(|i| vec![GONE; i.segment.len()]).collect();
     let mut next = 0;

@@ -1,4 +1,4 @@
-//! The merged file, column after column.
+//! Writes the merged file, column by column.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -14,18 +14,18 @@ use crate::search::postings::TOKENS_VERSION;
 use crate::segment::Segment;
 use crate::snapshot::{FORMAT, Origin, SnapshotHeader, SnapshotWriter, section};
 
-/// A merged file that was written to its end.
+/// Describes a completely written merged file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Merged {
     pub bytes: u64,
-    /// Of the whole file.
+    /// CRC-32 of the whole file.
     pub crc32: u32,
 }
 
-/// Documents between two looks at whether the merge is still wanted.
+/// Number of documents between two checks for cancellation.
 const LOOK: usize = 1_024;
 
-/// Writes what `plan` says.
+/// Writes the documents of `plan`.
 pub fn write(
     inputs: &[Input],
     plan: &Plan,
@@ -60,7 +60,7 @@ struct Merge<'m, 'o> {
     out: SnapshotWriter<'o>,
 }
 
-/// A column of a file.
+/// Returns a column of a file.
 type Column<T> = fn(&Segment) -> &T;
 
 impl<'m> Merge<'m, '_> {
@@ -123,7 +123,7 @@ impl<'m> Merge<'m, '_> {
         self.out.u32s(section::BOX_SIDES, sides)
     }
 
-    /// The rows of the winners, one by one.
+    /// Iterates over the rows of the winners, one by one.
     fn each_row(&self) -> impl Iterator<Item = (&'m Segment, usize)> + use<'m> {
         self.plan.stretches(self.inputs).flat_map(|(segment, rows)| rows.map(move |row| (segment, row)))
     }
@@ -145,12 +145,12 @@ impl<'m> Merge<'m, '_> {
         self.out.u32s(name, values)
     }
 
-    /// The labels that are used, in the order of their first use.
+    /// Writes the labels that are used, in the order of their first use.
     fn labels(&mut self, [codes, offsets, bytes]: [&str; 3], column: Column<Labels>) -> io::Result<()> {
         self.look()?;
         let mut known: HashMap<&'m [u8], u32> = HashMap::new();
         let mut values = StringsBuilder::default();
-        // By input and label; none for a label that was not met yet.
+        // New code of each label, by input and old code; `u32::MAX` for a label that was not met yet.
         let mut renumbered: Vec<Vec<u32>> =
             self.inputs.iter().map(|i| vec![u32::MAX; column(&i.segment).values.len()]).collect();
         let (inputs, plan) = (self.inputs, self.plan);
@@ -182,7 +182,7 @@ impl<'m> Merge<'m, '_> {
         self.out.strings([offsets, bytes], &values.finish())
     }
 
-    /// Vectors as they are; codes are copied where a file has them and made where it has not.
+    /// Copies the vectors. Codes are copied if a file has them, and computed otherwise.
     fn vectors(&mut self, dimension: usize) -> io::Result<()> {
         let (plan, inputs, cancelled) = (self.plan, self.inputs, self.cancelled);
         self.out.section(section::VECTORS, |w| {
@@ -219,7 +219,7 @@ impl<'m> Merge<'m, '_> {
     }
 }
 
-/// The boxes of a row, as many as a damaged file has at most.
+/// Returns the range of a row's boxes, limited to the existing boxes in case the file is damaged.
 fn boxes(segment: &Segment, row: usize) -> std::ops::Range<usize> {
     let starts = &segment.columns().box_starts;
     let most = segment.columns().box_pages.len();

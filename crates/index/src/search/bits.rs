@@ -1,8 +1,8 @@
-//! A set of rows.
+//! Provides a bitmap of rows.
 
 use std::ops::Range;
 
-/// One bit a row.
+/// Holds a set of rows as one bit per row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bits {
     words: Vec<u64>,
@@ -20,7 +20,7 @@ impl Bits {
         all
     }
 
-    /// Rows that there are, in the set or not.
+    /// Returns the number of rows that the bitmap covers, in the set or not.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -37,7 +37,7 @@ impl Bits {
         self.words.get(row / 64).is_some_and(|w| w >> (row % 64) & 1 == 1)
     }
 
-    /// Rows beyond the length are ignored.
+    /// Adds the rows of `range`. Rows beyond the length are ignored.
     pub fn set_range(&mut self, range: Range<usize>) {
         self.each_word(range, |word, mask| *word |= mask);
     }
@@ -46,7 +46,7 @@ impl Bits {
         self.each_word(range, |word, mask| *word &= !mask);
     }
 
-    /// The words that a range touches, with the bits of the range in each.
+    /// Calls `f` for each word that a range touches, with the mask of the range in the word.
     fn each_word(&mut self, range: Range<usize>, f: impl Fn(&mut u64, u64)) {
         let mut at = range.start;
         let end = range.end.min(self.len);
@@ -60,19 +60,19 @@ impl Bits {
         }
     }
 
-    /// Sixty-four rows a word, the first in the lowest bit.
+    /// Returns the words of the bitmap: 64 rows per word, beginning with the lowest bit.
     pub fn words(&self) -> &[u64] {
         &self.words
     }
 
-    /// Keeps of each word what `mask` gives for it; words that are empty already are not asked about.
+    /// Intersects each word with the mask that `mask` returns for its index. Empty words are skipped.
     pub fn and_words(&mut self, mask: impl Fn(usize) -> u64) {
         for (i, word) in self.words.iter_mut().enumerate().filter(|(_, w)| **w != 0) {
             *word &= mask(i);
         }
     }
 
-    /// Keeps the rows that `keep` says; asks only about those in the set.
+    /// Keeps the rows for which `keep` returns true. Calls `keep` only for rows in the set.
     pub fn retain(&mut self, mut keep: impl FnMut(usize) -> bool) {
         for (i, word) in self.words.iter_mut().enumerate() {
             let mut rest = *word;
@@ -86,7 +86,7 @@ impl Bits {
         }
     }
 
-    /// The rows of the set within `range`, as few stretches as possible, in order.
+    /// Iterates over the rows of the set within `range`, as maximal contiguous ranges in order.
     pub fn runs(&self, range: Range<usize>) -> impl Iterator<Item = Range<usize>> + '_ {
         let end = range.end.min(self.len);
         let mut at = range.start;
@@ -97,7 +97,7 @@ impl Bits {
         })
     }
 
-    /// The first row from `from` that is in the set (or not in it, if `inverted`).
+    /// Returns the first row at or after `from` that is in the set, or that is not in the set if `inverted` is true.
     fn next(&self, from: usize, end: usize, inverted: bool) -> Option<usize> {
         let flip = if inverted { u64::MAX } else { 0 };
         let mut index = from / 64;
@@ -134,7 +134,7 @@ mod tests {
             let expected: Vec<usize> = (from..to.min(flags.len())).filter(|&i| flags[i]).collect();
             prop_assert_eq!(rows, expected);
             let runs: Vec<_> = bits.runs(0..flags.len()).collect();
-            prop_assert!(runs.windows(2).all(|w| w[0].end < w[1].start), "stretches are as long as can be");
+            prop_assert!(runs.windows(2).all(|w| w[0].end < w[1].start), "runs are maximal");
             let mut cut = bits.clone();
             cut.clear_range(from..to);
             let left: Vec<usize> = cut.runs(0..flags.len()).flatten().collect();

@@ -1,7 +1,7 @@
-//! BM25 over the postings of all files.
+//! Scores rows by BM25, using the postings of all files.
 //!
-//! Document frequencies and lengths are summed over the *visible* rows of all files at each query, so that a row scores
-//! the same whichever file it lies in and however many superseded rows lie beside it.
+//! Each query sums document frequencies and lengths over the *visible* rows of all files. So the score of a row does
+//! not depend on its file or on superseded rows in the same file.
 
 use super::bits::Bits;
 use super::postings::Postings;
@@ -9,14 +9,15 @@ use super::postings::Postings;
 const K1: f32 = 1.2;
 const B: f32 = 0.75;
 
-/// Scores of all rows of all segments: one list a segment, empty where no term occurs. 0 is no match.
+/// Returns the scores of all rows: one list per segment, empty if no term occurs in it. A score of 0 means no match.
 ///
-/// `segments` are the postings and the visible rows of each, `length` the sum of all visible rows' lengths.
+/// `segments` holds the postings and the visible rows of each segment. `length` is the total length of all visible
+/// rows.
 pub fn scores(segments: &[(&Postings, &Bits)], length: u64, terms: &[(String, u32)]) -> Vec<Vec<f32>> {
     let rows: usize = segments.iter().map(|(_, visible)| visible.count()).sum();
     let average = (length as f64 / rows.max(1) as f64).max(1.0) as f32;
     let mut scores: Vec<Vec<f32>> = vec![Vec::new(); segments.len()];
-    // Of one term: the visible entries of each segment.
+    // Visible entries of one term in each segment.
     let mut found: Vec<Vec<(u32, u32)>> = vec![Vec::new(); segments.len()];
     for (term, repeated) in terms {
         for (entries, (postings, visible)) in found.iter_mut().zip(segments) {
@@ -42,7 +43,7 @@ pub fn scores(segments: &[(&Postings, &Bits)], length: u64, terms: &[(String, u3
     scores
 }
 
-/// Inverse document frequency, never negative.
+/// Returns the inverse document frequency, which is never negative.
 fn idf(rows: usize, frequency: usize) -> f32 {
     let (rows, frequency) = (rows as f64, frequency as f64);
     (1.0 + (rows - frequency + 0.5) / (frequency + 0.5)).ln() as f32
@@ -61,7 +62,7 @@ mod tests {
 
     const WORDS: [&str; 8] = ["lease", "fence", "store", "epoch", "delta", "row", "page", "query"];
 
-    /// The formula as textbooks have it, word by word.
+    /// Computes the textbook formula, word by word.
     fn direct(texts: &[String], visible: &[bool], query: &str) -> Vec<f64> {
         let words = |t: &str| t.split(' ').filter(|w| !w.is_empty()).map(str::to_owned).collect::<Vec<_>>();
         let shown: Vec<Vec<String>> = texts.iter().zip(visible).filter(|(_, v)| **v).map(|(t, _)| words(t)).collect();
@@ -85,7 +86,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the division into files, the scores are those of one big index of the visible rows.
+        /// Checks that the scores equal those of one large index of the visible rows, however the rows are split into
+        /// files.
         #[test]
         fn scores_are_the_formula_s(
             rows in proptest::collection::vec((text(), any::<bool>()), 1..30),

@@ -1,17 +1,17 @@
-//! The codes of the vectors, for finding the rows that are worth an exact look.
+//! Provides the codec of the vector codes. Searches use the codes to find the rows that need an exact score.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use docweir_codes::{Codec, CodesError};
 
-/// Of what a code is made by: seed, bits, layout. Files with another one make their codes anew.
+/// Version of the codes: seed, number of bits and layout. Codes of another version are computed again.
 pub const VERSION: u32 = 1;
 
-/// Of the rotation. Any number does; it is part of [`VERSION`].
+/// Seed of the rotation. Any value works, but it is part of [`VERSION`].
 const SEED: u64 = 0x646f_6377_6569_7221;
 
-/// The codec for vectors of so many dimensions: made once.
+/// Returns the codec for vectors of `dimension` values, created on first use.
 pub fn codec(dimension: usize) -> Result<Arc<Codec>, CodesError> {
     static CODECS: OnceLock<Mutex<HashMap<usize, Arc<Codec>>>> = OnceLock::new();
     let mut codecs = CODECS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,5 +1,5 @@
-//! The values of one metadata path, of every row: a list of the different ones and numbers into it, so that a filter
-//! judges each value once.
+//! Stores the values of one metadata path for every row, as a list of distinct values and numbers that refer to it.
+//! So a filter tests each distinct value only once.
 
 use std::collections::HashMap;
 
@@ -8,20 +8,21 @@ use super::filter::{Scalar, scalars_at};
 use crate::columns::{Documents, Labels, Rows, object};
 
 pub struct Facet {
-    /// The different values.
+    /// Distinct values.
     values: Vec<Scalar>,
     codes: Codes,
 }
 
 enum Codes {
-    /// One value a row at most, by its number; rows without one have the number after the last.
+    /// Value number of each row, used if no row has more than one value. Rows without a value have the number after
+    /// the last value's.
     One(Vec<u32>),
-    /// Where the numbers of each row begin, and the numbers.
+    /// Start of each row's numbers, and the numbers of all rows.
     Many(Vec<u32>, Vec<u32>),
 }
 
 impl Facet {
-    /// A row's own values go before its document's.
+    /// Collects the values at a path. Values of a row take precedence over those of its document.
     pub fn of_metadata(documents: &Documents, rows: &Rows, path: &str) -> Self {
         let mut facet = Builder::default();
         for document in 0..documents.len() {
@@ -34,7 +35,7 @@ impl Facet {
         facet.finish()
     }
 
-    /// Takes the rows out of `rows` of which no value passes.
+    /// Removes rows without a value that passes `test`.
     pub fn restrict(&self, rows: &mut Bits, test: impl Fn(&Scalar) -> bool) {
         let mut passes: Vec<bool> = self.values.iter().map(test).collect();
         passes.push(false);
@@ -57,13 +58,14 @@ impl Facet {
     }
 }
 
-/// Takes the rows out of `rows` whose label does not pass.
+/// Removes rows whose label does not pass `test`.
 pub fn restrict_labels(labels: &Labels, rows: &mut Bits, test: impl Fn(&str) -> bool) {
     let passes: Vec<bool> = (0..labels.values.len()).map(|i| test(labels.values.get(i))).collect();
     keep_codes(&labels.codes, &passes, rows);
 }
 
-/// Sixty-four rows at a time and without a branch: a filter must not cost more than the scan that it saves.
+/// Removes rows whose code does not pass. Processes 64 rows at a time without branches, because a filter must not
+/// cost more than the scan that it saves.
 fn keep_codes(codes: &[u32], passes: &[bool], rows: &mut Bits) {
     rows.and_words(|word| {
         let from = word * 64;

@@ -1,9 +1,9 @@
-//! Which rows a search may find. Evaluated before the best k are chosen, so a filter never leaves fewer results than
-//! there are.
+//! Restricts the rows that a search may find. A filter is evaluated before the best k rows are chosen, so it never
+//! reduces the number of results below k if enough rows match.
 //!
-//! Fields: `document`, `source`, `chunk`, `kind`, `language`, `page`, and any other name is a path into the metadata
-//! (`media_type`, `findings.score`, or `metadata.page` for a name that is taken). A row's own metadata goes before its
-//! document's; a list matches when one of its items does; a missing value matches nothing.
+//! Fields are `document`, `source`, `chunk`, `kind`, `language` and `page`. Any other name is a path into the
+//! metadata: `media_type`, `findings.score`, or `metadata.page` for a name that is taken. A row's own metadata takes
+//! precedence over its document's. A list matches if one of its items matches; a missing value never matches.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,10 +16,10 @@ use super::bits::Bits;
 use super::facet::restrict_labels;
 use crate::segment::Segment;
 
-/// Pages of one row that are looked at: no passage touches more, but a damaged file may say so.
+/// Maximum number of pages checked per row. No chunk spans more, but a damaged file may claim so.
 const MAX_PAGES: usize = 10_000;
 
-/// A condition on a row.
+/// Describes a condition on a row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Filter {
@@ -38,7 +38,7 @@ pub enum Filter {
         field: Field,
         prefix: String,
     },
-    /// Each bound that is given must hold. Numbers are compared with numbers, texts with texts.
+    /// All given bounds must hold. Numbers are compared with numbers, texts with texts.
     Range {
         field: Field,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,7 +52,7 @@ pub enum Filter {
     },
 }
 
-/// What a condition looks at.
+/// Names the value that a condition tests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum Field {
@@ -63,11 +63,11 @@ pub enum Field {
     Language,
     /// Any page that the row touches.
     Page,
-    /// Names joined by dots.
+    /// Path into the metadata: names joined by dots.
     Metadata(String),
 }
 
-/// A value that can be compared.
+/// Holds a value that a condition compares.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Scalar {
@@ -111,7 +111,7 @@ impl fmt::Display for Field {
 }
 
 impl Scalar {
-    /// `true`, `3.5`, anything else a text.
+    /// Parses a value: `true` and `false` as a boolean, `3.5` as a number, and anything else as a text.
     fn guess(text: &str) -> Self {
         match (text, text.parse::<f64>()) {
             ("true", _) => Scalar::Bool(true),
@@ -121,7 +121,7 @@ impl Scalar {
         }
     }
 
-    /// Equal, or spelled the same: `2024` matches a metadata value of `"2024"`.
+    /// Returns whether two values are equal or have the same text: `2024` matches a metadata value of `"2024"`.
     fn equals(&self, other: &Scalar) -> bool {
         self == other || self.spelled() == other.spelled()
     }
@@ -143,8 +143,8 @@ impl Scalar {
     }
 }
 
-/// `page>=3`, `kind=table`, `source^=file:///reports/`, `language=eng,deu`, `tenant!=acme`: a condition as it is typed.
-/// A comma separates alternatives of `=` and `!=`.
+/// Parses a typed condition: `page>=3`, `kind=table`, `source^=file:///reports/`, `language=eng,deu`, `tenant!=acme`.
+/// Commas separate alternatives of `=` and `!=`.
 impl FromStr for Filter {
     type Err = String;
 
@@ -157,7 +157,7 @@ impl FromStr for Filter {
         });
         let Some((name, operator, value)) = found.filter(|(name, ..)| !name.is_empty()) else {
             return Err(format!(
-                "`{text}` is no filter: write FIELD=VALUE[,VALUE…], FIELD!=VALUE, FIELD^=PREFIX, FIELD>=NUMBER, \
+                "`{text}` is not a filter; write FIELD=VALUE[,VALUE…], FIELD!=VALUE, FIELD^=PREFIX, FIELD>=NUMBER, \
                  FIELD<NUMBER; fields are document, source, chunk, kind, language, page and any metadata name"
             ));
         };
@@ -230,7 +230,7 @@ impl Filter {
         Filter::Range { field: field.into(), gt: None, gte: None, lt: None, lte: Some(value.into()) }
     }
 
-    /// Requires all of several conditions: `None` where there are none, and a single one as it is.
+    /// Requires all of several conditions. Returns `None` if there are none, and a single condition unchanged.
     pub fn all(parts: impl IntoIterator<Item = Filter>) -> Option<Self> {
         let mut parts: Vec<Filter> = parts.into_iter().collect();
         match parts.len() {
@@ -239,7 +239,7 @@ impl Filter {
         }
     }
 
-    /// Takes the rows out of `rows` that don't fulfil the condition.
+    /// Removes rows that do not fulfil the condition from `rows`.
     pub fn restrict(&self, segment: &Segment, rows: &mut Bits) {
         match self {
             Filter::All(parts) => parts.iter().for_each(|part| part.restrict(segment, rows)),
@@ -251,7 +251,7 @@ impl Filter {
                 let matching = part.matching(segment, rows);
                 rows.retain(|row| !matching.contains(row));
             }
-            // Looked up, not compared with every document.
+            // Look the documents up instead of comparing all of them.
             Filter::Eq { field: Field::Document, value } => only(segment, rows, std::slice::from_ref(value)),
             Filter::In { field: Field::Document, values } => only(segment, rows, values),
             Filter::Eq { field, value } => keep(segment, rows, field, |v| v.equals(value)),
@@ -280,7 +280,7 @@ impl Filter {
     }
 }
 
-/// Keeps the rows of these documents.
+/// Keeps the rows of the given documents.
 fn only(segment: &Segment, rows: &mut Bits, documents: &[Scalar]) {
     let mut allowed = Bits::none(segment.len());
     for id in documents.iter().map(Scalar::spelled) {
@@ -291,11 +291,11 @@ fn only(segment: &Segment, rows: &mut Bits, documents: &[Scalar]) {
     rows.and_words(|word| allowed.words().get(word).copied().unwrap_or_default());
 }
 
-/// Keeps the rows of which a value of `field` passes `test`.
+/// Keeps the rows with a value of `field` that passes `test`.
 fn keep(segment: &Segment, rows: &mut Bits, field: &Field, test: impl Fn(&Scalar) -> bool) {
     let text = |t: &str| test(&Scalar::Text(t.to_owned()));
     match field {
-        // The same for all rows of a document: asked once.
+        // The value is the same for all rows of a document, so test it once.
         Field::Document | Field::Source => {
             let documents = segment.documents();
             for at in 0..documents.len() {
@@ -316,7 +316,7 @@ fn keep(segment: &Segment, rows: &mut Bits, field: &Field, test: impl Fn(&Scalar
     }
 }
 
-/// The values at a path: of a list, all items'.
+/// Returns the values at a path. A list contributes the values of all its items.
 pub fn scalars_at(metadata: &Map<String, Value>, path: &str) -> Vec<Scalar> {
     fn collect(value: &Value, rest: Option<&str>, out: &mut Vec<Scalar>) {
         match (value, rest) {
@@ -329,7 +329,7 @@ pub fn scalars_at(metadata: &Map<String, Value>, path: &str) -> Vec<Scalar> {
         }
     }
     fn walk(map: &Map<String, Value>, path: &str, out: &mut Vec<Scalar>) {
-        // A name may hold dots itself: the whole first.
+        // A name may contain dots, so look up the whole path first.
         if let Some(value) = map.get(path) {
             return collect(value, None, out);
         }
@@ -378,7 +378,7 @@ mod tests {
             assert_eq!(built, text.parse().unwrap());
         }
         for bad in ["", "page", "=3", "page!3"] {
-            assert!(bad.parse::<Filter>().unwrap_err().contains("no filter"), "{bad}");
+            assert!(bad.parse::<Filter>().unwrap_err().contains("not a filter"), "{bad}");
         }
     }
 

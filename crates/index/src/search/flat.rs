@@ -1,4 +1,4 @@
-//! Vector search by a flat scan: of the codes, then of the vectors that look near; or of every vector.
+//! Searches vectors by a flat scan: of the codes and then of the nearest vectors, or of every vector.
 
 use docweir_codes::{BLOCK_ROWS, Candidates};
 
@@ -7,12 +7,12 @@ use super::codes;
 use super::topk::{Candidate, TopK};
 use crate::segment::Segment;
 
-/// Below so many rows a thread costs more than it saves: of vectors that are compared, and of codes that are scanned.
+/// Minimum work per thread, in vectors compared and in codes scanned. With less, a thread costs more than it saves.
 const VECTORS_A_THREAD: usize = 8_192;
 const CODES_A_THREAD: usize = 262_144;
 
-/// Sixteen sums side by side: the compiler makes them vector registers, and the order of additions (so the result, to
-/// the last bit) is the same on every machine.
+/// Returns the dot product. Sixteen parallel sums let the compiler use vector registers, and fix the order of
+/// additions. So the result is the same on every machine, to the last bit.
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; 16];
     let ((left, left_rest), (right, right_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
@@ -25,10 +25,11 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-/// The best `k` of the rows in `allowed` (one set a segment), best first, by their exact dot product with the query.
+/// Returns the best `k` of the allowed rows by their exact dot product with the query, best first. There is one set
+/// of rows per segment.
 ///
-/// Where there are many, the codes choose which rows are looked at exactly; `exact` looks at all.
-/// `threads` above 1 divides the rows evenly; the answer does not depend on it.
+/// If there are many rows, the codes select those that are scored exactly; `exact` scores all rows. `threads` above 1
+/// divides the rows evenly, which does not change the result.
 pub fn search<'a>(
     segments: &[(&'a Segment, Bits)],
     query: &[f32],
@@ -59,7 +60,7 @@ pub fn search<'a>(
     best.into_sorted()
 }
 
-/// Up to so many rows, an exact look at every one costs hardly more.
+/// Number of rows up to which exact scores of all rows cost hardly more than a scan of the codes.
 const EXACT_ROWS: usize = 512;
 
 fn by_codes<'a>(
@@ -72,7 +73,7 @@ fn by_codes<'a>(
     let codec = codes::codec(query.len()).ok()?;
     let coded = codec.query(query).ok()?;
     let depth = codec.candidates(k, allowed);
-    // Rows of all segments are numbered through.
+    // Rows are numbered across all segments.
     let mut firsts = Vec::with_capacity(segments.len());
     let mut next = 0u32;
     for (segment, _) in segments {
@@ -84,7 +85,7 @@ fn by_codes<'a>(
         for (number, rows) in share.clone() {
             let Some(((segment, allowed), first)) = segments.get(number).zip(firsts.get(number)) else { continue };
             if segment.dimension() == query.len() {
-                // What a damaged file's codes lack is not found.
+                // Rows whose codes are missing in a damaged file are not found.
                 let _ = coded.scan(segment.codes(&codec), rows, Some(allowed.words()), *first, &mut found);
             }
         }
@@ -111,13 +112,13 @@ fn rows(segments: &[(&Segment, Bits)]) -> usize {
     segments.iter().map(|(s, _)| s.len()).sum()
 }
 
-/// What one thread looks at: numbers of segments, and rows of each.
+/// Holds the work of one thread: indexes of segments, and a range of rows of each.
 type Share = Vec<(usize, std::ops::Range<usize>)>;
 
-/// Calls `part` for as many shares of the rows as there are threads, each on one.
+/// Divides the rows into one share per thread, and calls `part` on each share in its thread.
 fn divided<T: Send>(segments: &[(&Segment, Bits)], threads: usize, part: impl Fn(&Share) -> T + Sync) -> Vec<T> {
     let threads = threads.max(1);
-    // At a multiple of a block of codes.
+    // Shares end at a multiple of a block of codes.
     let share = rows(segments).div_ceil(threads).next_multiple_of(BLOCK_ROWS).max(BLOCK_ROWS);
     let mut shares: Vec<Share> = vec![Vec::new(); threads];
     let (mut thread, mut room) = (0, share);
@@ -140,7 +141,7 @@ fn divided<T: Send>(segments: &[(&Segment, Bits)], threads: usize, part: impl Fn
         let part = &part;
         let others: Vec<_> = others.iter().map(|share| scope.spawn(move || part(share))).collect();
         let mut parts = vec![part(first)];
-        // A scan has nothing to panic about; were it to, the panic is the caller's.
+        // A scan does not panic. If it does, the panic continues in the calling thread.
         parts.extend(others.into_iter().map(|t| t.join().unwrap_or_else(|p| std::panic::resume_unwind(p))));
         parts
     })

@@ -1,25 +1,25 @@
-//! One score out of two: the weighted mean of vector and BM25 score, each brought to the scale 0 to 1 first.
+//! Combines two scores: the weighted mean of vector score and BM25 score, each scaled to 0 to 1 first.
 //!
-//! Both scores are known exactly for every candidate of either side, so nothing is imputed: a passage that one side
-//! did not list is judged by its real score there. Reciprocal rank fusion, the usual alternative, throws the scores
-//! away and measured worse than BM25 alone.
+//! Both scores are computed exactly for every candidate of either half. So a chunk that only one half listed still
+//! has its real score in the other. Reciprocal rank fusion, the usual alternative, discards the scores, and measured
+//! worse than BM25 alone.
 //!
-//! A passage is cut out of a text that goes on: what stands before and after it, in the same document, tells whether it
-//! is about what is asked for. So it gets a share of its neighbours' scores. Where it has no neighbour, at a document's
-//! ends, half of its own score stands in, so that neither long nor short documents come first for their length.
+//! A chunk is part of a longer text, and its neighbours in the document indicate whether it is relevant. So a share
+//! of the neighbours' scores is added to its own. At the ends of a document, where a neighbour is missing, half of
+//! the chunk's own score is used instead. This avoids a preference for long or short documents.
 
 use crate::options::Normalisation;
 
-/// The raw scores of one candidate.
+/// Holds the raw scores of one candidate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pair {
-    /// Cosine, -1 to 1.
+    /// Cosine similarity, -1 to 1.
     pub vector: f32,
-    /// 0 or more.
+    /// BM25 score, 0 or more.
     pub bm25: f32,
 }
 
-/// The scales on which the candidates of a search are compared.
+/// Holds the scales on which the candidates of a search are compared.
 pub struct Fusion {
     vector: Scale,
     bm25: Scale,
@@ -27,7 +27,7 @@ pub struct Fusion {
 }
 
 impl Fusion {
-    /// `weight` is the vector's share.
+    /// Derives the scales from the candidates. `weight` is the vector's share.
     pub fn of(candidates: &[Pair], weight: f32, normalisation: Normalisation) -> Self {
         let floor = |lowest: f32, theoretical: f32| match normalisation {
             Normalisation::MinMax => lowest,
@@ -40,12 +40,12 @@ impl Fusion {
         Self { vector, bm25, weight }
     }
 
-    /// 0 to 1, by itself.
+    /// Returns the score of a candidate without context, 0 to 1.
     pub fn score(&self, pair: Pair) -> f32 {
         self.weight * self.vector.of(pair.vector) + (1.0 - self.weight) * self.bm25.of(pair.bm25)
     }
 
-    /// 0 to 1, with `context` the share of each neighbour's score.
+    /// Returns the score of a candidate with context, 0 to 1. `context` is the share of each neighbour's score.
     pub fn in_context(&self, pair: Pair, neighbours: [Option<Pair>; 2], context: f32) -> f32 {
         let own = self.score(pair);
         let beside: f32 = neighbours.into_iter().map(|n| n.map_or(own / 2.0, |n| self.score(n))).sum();
@@ -59,8 +59,8 @@ struct Scale {
 }
 
 impl Scale {
-    /// Where all are equal the score tells nothing, and all get the same: 1 if it is one at all. What is no candidate may
-    /// lie beyond the ends.
+    /// Scales a score. If all candidates have equal scores, all get the same: 1 if the score is positive, and 0
+    /// otherwise. Scores of neighbours that are no candidates may lie outside the scale, and are clamped.
     fn of(&self, score: f32) -> f32 {
         let width = self.high - self.low;
         match width > f32::EPSILON {
@@ -91,7 +91,7 @@ mod tests {
             (three.to_vec(), 0.25, min_max, vec![0.75, 0.25, 0.5]),
             (three.to_vec(), 1.0, Normalisation::TheoreticalMin, vec![0.75, 1.0, 0.875]),
             (three[..2].to_vec(), 0.0, Normalisation::TheoreticalMin, vec![1.0, 0.0]),
-            // No term matches: the vectors decide alone.
+            // No term matches: only the vectors decide.
             (vec![pair(0.2, 0.0), pair(0.6, 0.0)], 0.5, min_max, vec![0.0, 0.5]),
             (vec![pair(0.6, 3.0)], 0.5, min_max, vec![1.0]),
             (vec![pair(-0.6, 0.0)], 0.5, min_max, vec![0.0]),
@@ -113,11 +113,11 @@ mod tests {
         let fusion = Fusion::of(&[pair(0.0), pair(4.0), pair(8.0)], 0.0, Normalisation::MinMax);
         let table = [
             (4.0, [None, None], 0.0, 0.5),
-            // Half of its own for each that is missing.
+            // Half of its own score for each missing neighbour.
             (4.0, [None, None], 0.5, 0.5 * 1.5 / 2.0),
             (4.0, [Some(8.0), None], 0.5, (0.5 + 0.5 * (1.0 + 0.25)) / 2.0),
             (4.0, [Some(0.0), Some(8.0)], 0.25, (0.5 + 0.25) / 1.5),
-            // No candidate, and better than all of them.
+            // A neighbour that is no candidate, and better than all candidates.
             (8.0, [Some(100.0), Some(8.0)], 1.0, 1.0),
         ];
         for (own, neighbours, context, expected) in table {

@@ -1,11 +1,11 @@
-//! Search over a view: by vector, by words, or by both.
+//! Searches a view by vector, by words, or by both.
 //!
 //! ```text
 //! visible rows ─▶ filter ─▶ ┬─ scan of the codes ─▶ exact cosine of the nearest ─┐
 //!                           └─ BM25 ─────────────────────────────────────────────┴─▶ both candidates ─▶ fusion, with
-//!                                                                                     the passages beside ─▶ top k
+//!                                                                                neighbouring chunks ─▶ top k
 //! ```
-//! Everything is computed on the calling thread, and on as many more as the request allows.
+//! A search runs on the calling thread, plus as many threads as the request allows.
 
 pub mod bits;
 pub mod bm25;
@@ -33,18 +33,18 @@ use super::error::VectorError;
 use super::segment::Segment;
 use super::view::View;
 
-/// Share of the vector score in a hybrid search, unless the request says otherwise.
+/// Default share of the vector score in a hybrid search.
 pub const DEFAULT_WEIGHT: f32 = 0.5;
 
-/// How rows are ranked.
+/// Selects how rows are ranked.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// By cosine with the request's vector.
+    /// Ranks by cosine similarity to the request's vector.
     Vector,
-    /// By BM25 of the request's text.
+    /// Ranks by BM25 of the request's text.
     FullText,
-    /// By both; `weight`, 0 to 1, is the vector's share.
+    /// Ranks by both scores. `weight` is the vector's share, from 0 to 1.
     Hybrid { weight: f32 },
 }
 
@@ -56,34 +56,34 @@ impl Default for Mode {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct SearchRequest {
-    /// The query as typed. Needed for full-text and hybrid search; in every mode its words are marked in the results.
+    /// Query as typed. Required for full-text and hybrid search. In every mode its words are marked in the results.
     pub text: String,
-    /// The query's embedding by the collection's model. Needed for vector and hybrid search.
+    /// Embedding of the query by the collection's model. Required for vector and hybrid search.
     pub vector: Option<Vec<f32>>,
-    /// Results at most.
+    /// Maximum number of results.
     pub k: usize,
     pub mode: Mode,
     pub filter: Option<Filter>,
-    /// Candidates of each side of a hybrid search; `None` is the configured number. Never less than `k`.
+    /// Number of candidates of each half of a hybrid search, at least `k`; `None` means the configured number.
     pub candidates: Option<usize>,
-    /// Threads that a scan may use, 1 for the calling one alone.
+    /// Number of threads that a scan may use; 1 means only the calling thread.
     pub threads: usize,
-    /// Compare the query with every vector, not with those alone whose codes look near.
+    /// If true, compares the query with every vector, not only with those whose codes look near.
     pub exact: bool,
 }
 
 impl SearchRequest {
-    /// Hybrid where there is a vector, by words otherwise.
+    /// Creates a hybrid request if there is a vector, and a full-text request otherwise.
     pub fn new(text: impl Into<String>, vector: Option<Vec<f32>>, k: usize) -> Self {
         let mode = if vector.is_some() { Mode::default() } else { Mode::FullText };
         Self { text: text.into(), vector, k, mode, filter: None, candidates: None, threads: 1, exact: false }
     }
 }
 
-/// A passage that was found.
+/// Describes a chunk that was found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Hit {
-    /// What the hits are ordered by: cosine, BM25, or 0 to 1 for hybrid.
+    /// Score that orders the hits: cosine, BM25, or 0 to 1 for hybrid.
     pub score: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vector_score: Option<f32>,
@@ -98,21 +98,21 @@ pub struct Hit {
     pub chunk_id: String,
     pub ordinal: u32,
     pub kind: String,
-    /// First and last, 1-based.
+    /// First and last page, counted from 1.
     pub pages: (u32, u32),
     pub span: Span,
     pub boxes: Vec<PageBox>,
     pub heading_path: Vec<String>,
     pub language: Option<String>,
     pub text: String,
-    /// Words of the query in `text`: half-open, code points, in order.
+    /// Positions of the query's words in `text`, as half-open ranges of code points in order.
     pub matches: Vec<(u32, u32)>,
     pub metadata: Map<String, Value>,
 }
 
 impl View {
-    /// The best `k` visible rows that pass the filter, best first. Rows with the same score come in the order of their
-    /// chunk ids. Full-text search finds only rows with a word of the query.
+    /// Returns the best `k` visible rows that pass the filter, best first. Rows of equal score are ordered by chunk
+    /// id. Full-text search finds only rows that contain a word of the query.
     pub fn search(&self, request: &SearchRequest) -> Result<Vec<Hit>, VectorError> {
         self.check(request)?;
         let stemming = self.options.stemming;
@@ -153,7 +153,7 @@ impl View {
         Ok(ranked.into_iter().filter_map(|(c, vector, bm25)| self.hit(c, vector, bm25, &terms)).collect())
     }
 
-    /// Refuses queries whose vectors are of another model than those of the view.
+    /// Returns an error if `model` differs from the model of the view's vectors.
     pub fn check_model(&self, model: &ModelIdentity) -> Result<(), VectorError> {
         crate::may_mix(&self.manifest.collection, &self.manifest, model)
     }
@@ -161,32 +161,32 @@ impl View {
     fn check(&self, request: &SearchRequest) -> Result<(), VectorError> {
         let query = |reason: String| Err(VectorError::Query(reason));
         if !(1..=self.options.max_results).contains(&request.k) {
-            return query(format!("{} results were asked for: ask for 1 to {}", request.k, self.options.max_results));
+            return query(format!("{} results were requested; request 1 to {}", request.k, self.options.max_results));
         }
         let limit = self.options.max_query_characters;
         if request.text.chars().nth(limit).is_some() {
-            return query(format!("the query is longer than {limit} characters: shorten it"));
+            return query(format!("query is longer than {limit} characters; shorten it"));
         }
         if let Mode::Hybrid { weight } = request.mode
             && !(0.0..=1.0).contains(&weight)
         {
-            return query(format!("the weight of the vector score is {weight}: it must be between 0 and 1"));
+            return query(format!("weight of the vector score is {weight}, must be between 0 and 1"));
         }
         Ok(())
     }
 
-    /// The query's vector at unit length.
+    /// Returns the query's vector scaled to length 1.
     fn query_vector(&self, request: &SearchRequest) -> Result<Vec<f32>, VectorError> {
         let Some(vector) = &request.vector else {
             return Err(VectorError::Query(
-                "this search needs the query's vector: embed it, or search by words".into(),
+                "search needs the query's vector; embed the query, or search by words".into(),
             ));
         };
         if let Some(model) = self.manifest.model()
             && model.dimension as usize != vector.len()
         {
             let reason = format!(
-                "the query's vector has {} dimensions and the collection's model `{}` has {}: embed the query with it",
+                "query's vector has {} dimensions, but the collection's model `{}` has {}; embed the query with it",
                 vector.len(),
                 model.id,
                 model.dimension
@@ -195,19 +195,19 @@ impl View {
         }
         let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
         if !length.is_finite() || length <= f32::EPSILON {
-            return Err(VectorError::Query(format!("the query's vector has length {length}: embed the query again")));
+            return Err(VectorError::Query(format!("query's vector has length {length}; embed the query again")));
         }
         Ok(vector.iter().map(|x| x / length).collect())
     }
 
-    /// BM25 of all visible rows, by segment.
+    /// Returns the BM25 scores of all visible rows, by segment.
     fn bm25(&self, terms: &[(String, u32)]) -> Vec<Vec<f32>> {
         if terms.is_empty() {
             return vec![Vec::new(); self.segments.len()];
         }
         let segments: Vec<_> =
             self.segments.iter().map(|s| (s.segment.postings(self.options.stemming), &s.rows)).collect();
-        // Filters don't change what a word is worth.
+        // Filters do not change the weight of a word.
         bm25::scores(&segments, self.total_length(&segments), terms)
     }
 
@@ -231,7 +231,7 @@ impl View {
         let fusion = Fusion::of(&pairs, weight, self.options.hybrid_normalisation);
         let context = self.options.hybrid_context;
         let score = |c: &Candidate<'_>, own: Pair| match context > 0.0 {
-            // What a filter leaves out is context all the same.
+            // Rows that the filter excludes still count as context.
             true => {
                 let beside = self.neighbours(c).map(|row| row.map(|row| pair(c.segment, row)));
                 fusion.in_context(own, beside, context)
@@ -248,7 +248,7 @@ impl View {
         ranked
     }
 
-    /// The rows before and after, of the same document.
+    /// Returns the rows before and after a candidate in the same document.
     fn neighbours(&self, candidate: &Candidate<'_>) -> [Option<usize>; 2] {
         let Some(documents) = self.segments.get(candidate.segment).map(|s| s.segment.documents()) else {
             return [None, None];

@@ -1,9 +1,10 @@
-//! The full-text index of one file: its terms in order, and for each the rows that it stands in.
+//! Holds the full-text index of one file: its sorted terms, and the list of rows of each term.
 //!
-//! One form in memory and on disk: a list is a run of variable-length numbers, a row at a time: the distance to the row
-//! before (or to -1), doubled, plus one where the term stands there once; otherwise the number of times follows. A
-//! typical entry takes one byte or two. Building one costs about 19 µs a chunk of 1,000 characters, so snapshots keep
-//! theirs; a delta's is built by the first search by words.
+//! Memory and disk use the same format. A list consists of variable-length numbers. The entry of a row is its
+//! distance to the previous row (or to -1), doubled. The lowest bit is set if the term occurs once in the row;
+//! otherwise the number of occurrences follows. A typical entry takes one or two bytes. Building the index costs
+//! about 19 µs per chunk of 1,000 characters, so snapshots store it. The index of a delta is built by the first
+//! full-text search.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
@@ -15,27 +16,27 @@ use super::tokens::each_token;
 use crate::columns::{Strings, StringsBuilder, U32s, U64s, number};
 use crate::options::Stemming;
 
-/// Of the way that words are made of a text. An index made in another way is built anew.
+/// Version of the tokenizer. An index of another version is built again.
 pub const TOKENS_VERSION: u32 = 1;
 
 pub struct Postings {
-    /// In the order of their bytes, each once.
+    /// Distinct terms in byte order.
     pub terms: Strings,
-    /// Where the list of each term begins, and where the last ends.
+    /// Start of each term's list, and the end of the last list.
     pub starts: U64s,
     /// Number of rows of each term.
     pub frequencies: U32s,
     pub lists: Buffer,
-    /// Terms of each row.
+    /// Number of terms in each row.
     pub lengths: U32s,
 }
 
 impl Postings {
-    /// `texts` are those of the rows, in order.
+    /// Builds the index from the texts of the rows, in order.
     pub fn build<T: AsRef<str>>(texts: impl Iterator<Item = T>, stemming: Stemming) -> Self {
         let mut terms: HashMap<Box<str>, u32, Seeded> = HashMap::with_hasher(Seeded::new());
         let mut lengths = Vec::new();
-        // Row after row: (term, count). Turned round afterwards.
+        // Pairs of term and count, row by row. They are inverted afterwards.
         let mut forward: Vec<(u32, u16)> = Vec::new();
         let mut ends: Vec<usize> = Vec::new();
         let mut frequency: Vec<u32> = Vec::new();
@@ -81,7 +82,7 @@ impl Postings {
         writer.finish(Buffer::from_vec(lists), lengths.into())
     }
 
-    /// The place of a term.
+    /// Returns the index of a term.
     fn find(&self, term: &str) -> Option<usize> {
         let (mut low, mut high) = (0, self.terms.len());
         while low < high {
@@ -95,12 +96,12 @@ impl Postings {
         None
     }
 
-    /// Rows that a term stands in, in order, and how often. Nothing for an unknown term.
+    /// Returns the rows that contain a term, in order, with the number of occurrences. Empty for an unknown term.
     pub fn of(&self, term: &str) -> Entries<'_> {
         self.find(term).map_or(Entries::default(), |at| self.at(at))
     }
 
-    /// The entries of the term at a place.
+    /// Returns the entries of the term at an index.
     pub fn at(&self, at: usize) -> Entries<'_> {
         let range = number(&self.starts, at) as usize..number(&self.starts, at + 1) as usize;
         Entries { bytes: self.lists.get(range).unwrap_or_default(), next_row: 0 }
@@ -114,7 +115,7 @@ impl Postings {
         number(&self.lengths, row)
     }
 
-    /// Sum of the lengths of these rows.
+    /// Returns the total length of the given rows.
     pub fn total_length(&self, rows: &Bits) -> u64 {
         let run = |r: std::ops::Range<usize>| {
             self.lengths.get(r).unwrap_or_default().iter().map(|&n| u64::from(n)).sum::<u64>()
@@ -122,7 +123,7 @@ impl Postings {
         rows.runs(0..rows.len()).map(run).sum()
     }
 
-    /// Number of different terms.
+    /// Returns the number of distinct terms.
     pub fn len(&self) -> usize {
         self.terms.len()
     }
@@ -140,7 +141,8 @@ fn number_at(starts: &[u32], at: u32) -> usize {
     starts.get(at as usize).copied().unwrap_or_default() as usize
 }
 
-/// Turns "terms of each row" into "rows of each term": where each term's entries begin, and the entries.
+/// Converts the terms of each row to the rows of each term. Returns the start of each term's entries, and the
+/// entries.
 fn by_term(frequency: &[u32], ends: &[usize], forward: &[(u32, u16)]) -> (Vec<u32>, Vec<(u32, u16)>) {
     let mut starts = Vec::with_capacity(frequency.len() + 1);
     let mut total = 0;
@@ -166,7 +168,7 @@ fn by_term(frequency: &[u32], ends: &[usize], forward: &[(u32, u16)]) -> (Vec<u3
     (starts, entries)
 }
 
-/// The rows of a term and how often it stands in each.
+/// Iterates over the rows of a term with the number of occurrences in each.
 #[derive(Clone, Default)]
 pub struct Entries<'p> {
     bytes: &'p [u8],
@@ -210,7 +212,7 @@ fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// Writes the lists of terms that come in order, and keeps what leads to them.
+/// Writes the lists of terms in order, and collects the terms and the starts of their lists.
 #[derive(Default)]
 pub struct PostingsWriter {
     terms: StringsBuilder,
@@ -220,7 +222,7 @@ pub struct PostingsWriter {
 }
 
 impl PostingsWriter {
-    /// `entries` in the order of rows; their list is appended to `lists`.
+    /// Appends the list of a term to `lists`. `entries` are ordered by row.
     pub fn term(&mut self, term: &str, entries: &[(u32, u16)], lists: &mut Vec<u8>) {
         let before = lists.len();
         let mut next_row = 0;
@@ -245,7 +247,7 @@ impl PostingsWriter {
     }
 }
 
-/// A hash of few instructions a byte, with a seed of its own, so that no text can be made to collide on purpose.
+/// Hashes with few instructions per byte. A random seed prevents texts that are made to collide.
 #[derive(Clone)]
 struct Seeded(u64);
 
@@ -320,7 +322,7 @@ mod tests {
             prop_assert_eq!(postings.of("unknown").count(), 0);
         }
 
-        /// A damaged list ends early or says something else; it never panics and never goes on for ever.
+        /// Checks that a damaged list ends early or has other entries, but never panics or loops forever.
         #[test]
         fn any_bytes_are_a_list(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let length = bytes.len();

@@ -1,4 +1,4 @@
-//! Search against brute force, and what requests are refused.
+//! Compares search with brute force, and tests which requests are refused.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ async fn commit(store: &Arc<VectorStore>, writes: Vec<Write>) {
 }
 
 fn vector() -> impl Strategy<Value = Vec<f32>> {
-    // Few different values, so that ties happen.
+    // Use few distinct values, so that ties occur.
     proptest::collection::vec(-2..=2i8, 3)
         .prop_filter("not zero", |v| v.iter().any(|x| *x != 0))
         .prop_map(|v| unit(&v.into_iter().map(f32::from).collect::<Vec<_>>()))
@@ -39,7 +39,7 @@ fn text() -> impl Strategy<Value = String> {
     proptest::collection::vec(proptest::sample::select(&WORDS[..]), 1..8).prop_map(|w| w.join(" "))
 }
 
-/// A document, 0 to 5, with its rows.
+/// Generates one of the documents 0 to 5 with its rows.
 type Change = (u8, Vec<(Vec<f32>, String)>);
 
 fn commits() -> impl Strategy<Value = Vec<Vec<Change>>> {
@@ -54,8 +54,8 @@ fn block_on<F: Future>(future: F) -> F::Output {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Every mode, filtered and not, over many files with superseded rows, is what a loop over the visible rows gives;
-    /// and the same collection in a single file gives the very same scores.
+    /// Checks that every mode, with and without a filter, over many files with superseded rows, gives the same result
+    /// as a loop over the visible rows. The same collection in a single file gives identical scores.
     #[test]
     fn finds_what_brute_force_finds(
         commits in commits(), query in vector(), words in text(), k in 1..8usize, weight in 0.0..=1.0f32,
@@ -85,11 +85,11 @@ proptest! {
             let same = one.search(&request).unwrap();
             prop_assert_eq!(&hits, &same, "division into files changes nothing");
 
-            // Brute force: exact scores of all visible rows.
+            // Compute exact scores of all visible rows by brute force.
             let all = SearchRequest { k: 1000, mode: Mode::FullText, filter: None, ..request.clone() };
             let bm25: std::collections::HashMap<_, _> =
                 one.search(&all).unwrap().into_iter().map(|h| (h.chunk_id, h.score)).collect();
-            // Chunk, its scores, and those of its neighbours.
+            // Chunk, its scores, and the scores of its neighbours.
             let mut rows: Vec<(String, Pair, [Option<Pair>; 2])> = Vec::new();
             for write in latest.values().filter(|w| !only_acme || w.document_id().as_str() < "doc_3") {
                 let pairs: Vec<Pair> = write.rows().iter().map(|row| Pair {
@@ -192,7 +192,7 @@ fn filters_choose_rows() {
             ("n<1", "1.0 5.0"),
             ("n<=0", "1.0 5.0"),
             ("n=1,3", "1.1 1.3 5.1"),
-            // Row n touches pages n + 1 and n + 2.
+            // Row n spans pages n + 1 and n + 2.
             ("page=2", "1.0 1.1 5.0 5.1"),
             ("page>=4", "1.2 1.3"),
             ("page<2", "1.0 5.0"),
@@ -244,7 +244,7 @@ fn senseless_requests_are_refused_with_a_reason() {
         }
         assert_eq!(with(|r| r.text.clear()).unwrap().len(), 1, "hybrid without words ranks by vector");
         let scaled = with(|r| r.vector = Some(vec![5.0, 0.0, 0.0])).unwrap();
-        assert_eq!(scaled[0].vector_score, Some(1.0), "a query of any length is brought to unit length");
+        assert_eq!(scaled[0].vector_score, Some(1.0), "a query vector of any length is scaled to length 1");
         assert!(view.search(&SearchRequest::new("", None, 5)).unwrap().is_empty());
     });
 }

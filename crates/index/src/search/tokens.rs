@@ -1,9 +1,9 @@
-//! Text to the terms of the full-text index.
+//! Splits text into the terms of the full-text index.
 //!
-//! A term is a run of letters and digits in lower case without diacritics (`Café` is `cafe`); numbers stay whole over
-//! their separators (`1,000` is `1000`, `3.14` stays). Scripts that write no spaces (Chinese, Japanese, Korean, Thai,
-//! Lao, Khmer, Burmese) give overlapping pairs of characters; their single characters are indexed too, so that a
-//! query of one character finds something, but don't count towards the length of a text.
+//! A term is a run of letters and digits in lower case without diacritics (`Café` is `cafe`). Numbers include their
+//! separators (`1,000` is `1000`, `3.14` stays). Scripts without spaces (Chinese, Japanese, Korean, Thai, Lao, Khmer,
+//! Burmese) are split into overlapping pairs of characters. Their single characters are indexed too, so that a query
+//! of one character finds something, but they do not count towards the length of a text.
 
 use std::ops::Range;
 
@@ -12,10 +12,11 @@ use unicode_normalization::char::is_combining_mark;
 
 use crate::options::Stemming;
 
-/// Longer runs are no words (encoded data): cut, so that they can't fill the index.
+/// Maximum length of a term in bytes. Longer runs are encoded data, not words, and are cut to limit the size of the
+/// index.
 const MAX_TERM_BYTES: usize = 64;
 
-/// A term, the bytes of the text that it comes from, and whether it counts towards the text's length.
+/// Describes a term: its text, its bytes in the source text, and whether it counts towards the text's length.
 pub struct Token<'t> {
     pub term: &'t str,
     pub bytes: Range<usize>,
@@ -42,8 +43,8 @@ pub fn each_token(text: &str, stemming: Stemming, mut f: impl FnMut(Token<'_>)) 
     }
 }
 
-/// The terms of a query with the number of times each occurs, in order of appearance. Of scripts without spaces the
-/// pairs alone, unless a run is a single character.
+/// Returns the terms of a query with their numbers of occurrences, in order of appearance. For scripts without spaces
+/// only the pairs are returned, unless a run is a single character.
 pub fn query_terms(text: &str, stemming: Stemming) -> Vec<(String, u32)> {
     let mut terms: Vec<(String, u32)> = Vec::new();
     each_token(text, stemming, |token| {
@@ -58,7 +59,8 @@ pub fn query_terms(text: &str, stemming: Stemming) -> Vec<(String, u32)> {
     terms
 }
 
-/// Where the terms stand in `text`, in code points, half-open, joined where they touch: what a display marks.
+/// Returns the positions of the terms in `text`, for highlighting: half-open ranges of code points. Adjacent ranges
+/// are joined.
 pub fn matches(text: &str, terms: &[(String, u32)], stemming: Stemming) -> Vec<(u32, u32)> {
     let mut found: Vec<Range<usize>> = Vec::new();
     if terms.is_empty() {
@@ -81,7 +83,7 @@ pub fn matches(text: &str, terms: &[(String, u32)], stemming: Stemming) -> Vec<(
     found.into_iter().map(|r| (points(r.start), points(r.end))).collect()
 }
 
-/// The character that starts at a byte; ASCII without decoding.
+/// Returns the character that starts at a byte. ASCII is not decoded.
 fn char_at(text: &str, at: usize) -> Option<char> {
     match text.as_bytes().get(at) {
         Some(&b) if b < 128 => Some(char::from(b)),
@@ -94,7 +96,7 @@ fn is_word(c: char) -> bool {
     if c.is_ascii() { c.is_ascii_alphanumeric() } else { c.is_alphanumeric() }
 }
 
-/// The end of the word that starts at `start`, and whether it is plain ASCII.
+/// Returns the end of the word that starts at `start`, and whether the word is plain ASCII.
 fn word_end(text: &str, start: usize) -> (usize, bool) {
     let bytes = text.as_bytes();
     let digit = |i: usize| bytes.get(i).is_some_and(u8::is_ascii_digit);
@@ -105,7 +107,7 @@ fn word_end(text: &str, start: usize) -> (usize, bool) {
             Some(b'.' | b',') if at > start && digit(at - 1) && digit(at + 1) => at += 1,
             Some(b) if *b < 128 => return (at, ascii),
             Some(_) => match char_at(text, at) {
-                // A soft hyphen is a place to break a word, not its end.
+                // A soft hyphen marks a possible line break inside a word, not its end.
                 Some(c) if !is_dense(c) && (c.is_alphanumeric() || is_combining_mark(c) || c == '\u{ad}') => {
                     at += c.len_utf8();
                     ascii = false;
@@ -148,14 +150,14 @@ fn normalise(word: &str, ascii: bool, stemming: Stemming, term: &mut String) {
     }
 }
 
-/// Marks that spell the same letter to somebody who searches: Latin, Greek and Cyrillic accents, Hebrew points, Arabic
-/// vowel signs. Vowel signs of Indic scripts are letters of their own and stay.
+/// Returns whether a mark is ignored in searches: Latin, Greek and Cyrillic accents, Hebrew points, Arabic vowel
+/// signs. Vowel signs of Indic scripts are separate letters and are kept.
 fn is_diacritic(c: char) -> bool {
     matches!(c, '\u{300}'..='\u{36f}' | '\u{591}'..='\u{5c7}' | '\u{610}'..='\u{61a}' | '\u{64b}'..='\u{65f}'
         | '\u{670}' | '\u{640}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}')
 }
 
-/// Plurals to singulars (Harman's "S" stemmer): few words, hardly ever wrong.
+/// Converts plurals to singulars (Harman's "S" stemmer). It affects few words and is hardly ever wrong.
 fn stem(term: &mut String) {
     if term.len() <= 3 || !term.bytes().all(|b| b.is_ascii_lowercase()) {
         return;
@@ -169,7 +171,8 @@ fn stem(term: &mut String) {
     }
 }
 
-/// Letters of scripts that write no spaces between words (or, Korean, glue endings to them).
+/// Returns whether a character belongs to a script without spaces between words, or to Korean, which attaches endings
+/// to words.
 fn is_dense(c: char) -> bool {
     let block = matches!(u32::from(c),
         0x0e00..=0x0eff | 0x1000..=0x109f | 0x1100..=0x11ff | 0x1780..=0x17ff | 0x3005..=0x3007 | 0x3040..=0x318f
@@ -178,7 +181,7 @@ fn is_dense(c: char) -> bool {
     block && (c.is_alphanumeric() || is_combining_mark(c))
 }
 
-/// The run of dense characters that starts at `start`: its end.
+/// Emits the pairs and single characters of the dense run that starts at `start`, and returns its end.
 fn pairs(text: &str, start: usize, term: &mut String, f: &mut impl FnMut(Token<'_>)) -> usize {
     let mut at = start;
     let mut before: Option<(usize, char)> = None;
@@ -199,7 +202,7 @@ fn pairs(text: &str, start: usize, term: &mut String, f: &mut impl FnMut(Token<'
     at
 }
 
-/// Half-width and compatibility forms become the usual ones.
+/// Converts half-width and compatibility forms to the usual forms.
 fn spell(chars: &[char], term: &mut String) {
     term.clear();
     term.extend(chars.iter().copied().nfkc());

@@ -1,10 +1,10 @@
-//! The best k rows, with ties decided by the chunk's id: the same answer whatever the order, the number of files or
-//! the number of threads.
+//! Collects the best k rows. Ties are ordered by chunk id, so the result does not depend on the order of rows, the
+//! number of files or the number of threads.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-/// A row and its score.
+/// Holds a row and its score.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
     pub score: f32,
@@ -14,7 +14,7 @@ pub struct Candidate<'a> {
 }
 
 impl Candidate<'_> {
-    /// `Less` is better, so that sorting puts the best first.
+    /// Compares two candidates; `Less` is better, so that sorting puts the best first.
     pub fn rank(&self, other: &Self) -> Ordering {
         let ties = || self.id.cmp(other.id).then((self.segment, self.row).cmp(&(other.segment, other.row)));
         other.score.total_cmp(&self.score).then_with(ties)
@@ -41,10 +41,10 @@ impl Ord for Candidate<'_> {
     }
 }
 
-/// Keeps the best k of what is offered. The worst of them is on top of the heap.
+/// Keeps the best k offered candidates in a heap with the worst on top.
 pub struct TopK<'a> {
     k: usize,
-    /// Scores below can't get in.
+    /// Scores below this cannot be among the best.
     bar: f32,
     heap: BinaryHeap<Candidate<'a>>,
 }
@@ -54,7 +54,7 @@ impl<'a> TopK<'a> {
         Self { k, bar: f32::NEG_INFINITY, heap: BinaryHeap::with_capacity(k.min(4096) + 1) }
     }
 
-    /// `id` is asked for only when the score is good enough.
+    /// Offers a row. `id` is called only if the score is high enough.
     pub fn offer(&mut self, score: f32, segment: usize, row: usize, id: impl FnOnce() -> &'a str) {
         if score < self.bar || self.k == 0 {
             return;
@@ -84,7 +84,7 @@ impl<'a> TopK<'a> {
         });
     }
 
-    /// Best first.
+    /// Returns the candidates, best first.
     pub fn into_sorted(self) -> Vec<Candidate<'a>> {
         self.heap.into_sorted_vec()
     }

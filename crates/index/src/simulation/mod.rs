@@ -1,12 +1,12 @@
-//! A seeded simulator of whole processes on the real code: writers, compactors, a collector, readers and somebody who
-//! rolls back, each a process of its own over one faulty store, on a clock that the schedule moves.
+//! Simulates whole processes on the real code, from a seed: writers, compactors, a collector, readers and a process
+//! that rolls back. All processes use one faulty store, and a clock that the schedule advances.
 //!
-//! The scheduler polls one process at a time; between two polls it may move the clock, or kill a process where it stands
-//! (every wait is such a place) and start it anew. The store fails before or after it applies a write, loses replies,
-//! applies writes late, lists what is stale. Everything follows from the seed: a failing one is replayed by
-//! `DOCWEIR_TEST_SEED=n`; `DOCWEIR_TEST_SCHEDULES=n` says how many are run, `DOCWEIR_TEST_FIRST_SEED=n` from which on.
+//! The scheduler polls one process at a time. Between two polls it may advance the clock, or kill a process at an
+//! await point and start it again. The store fails before or after it applies a write, loses replies, applies writes
+//! late, and returns stale listings. Everything depends on the seed. `DOCWEIR_TEST_SEED=n` replays one schedule,
+//! `DOCWEIR_TEST_SCHEDULES=n` sets the number of schedules, and `DOCWEIR_TEST_FIRST_SEED=n` the first seed.
 //!
-//! After each poll every new state of the manifest is judged by [`truth`]: what it shows must be what was committed.
+//! After each poll, [`truth`] checks every new state of the manifest: it must show exactly the committed content.
 
 mod processes;
 pub mod truth;
@@ -26,11 +26,11 @@ use truth::Truth;
 use super::planted::{Bug, plant};
 use super::{VectorOptions, VectorStore};
 
-/// What a run came to.
+/// Reports the result of a run.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct SimulationRun {
     violation: Option<String>,
-    /// Of the store: the same for the same seed.
+    /// Number of operations on the store; the same for the same seed.
     operations: u64,
     commits: u64,
     merges: u64,
@@ -41,7 +41,7 @@ struct SimulationRun {
 }
 
 impl SimulationRun {
-    /// The first violation stays.
+    /// Adds another result, and keeps the first violation.
     fn add(&mut self, other: SimulationRun) {
         self.violation = self.violation.take().or(other.violation);
         self.operations += other.operations;
@@ -54,7 +54,7 @@ impl SimulationRun {
     }
 }
 
-/// Polls of one schedule.
+/// Number of polls in one schedule.
 const POLLS: usize = 700;
 
 fn run(seed: u64) -> SimulationRun {
@@ -80,7 +80,7 @@ fn run(seed: u64) -> SimulationRun {
     let mut processes: Vec<_> = kinds.iter().map(|&kind| start(kind, &mut random)).collect();
     let mut context = Context::from_waker(Waker::noop());
     let mut outcome = SimulationRun::default();
-    // Who is stopped (SIGSTOP), and until which poll.
+    // Poll until which each process is suspended (SIGSTOP).
     let mut stopped = vec![0usize; kinds.len()];
     for poll in 0..POLLS {
         let one = random.usize(..processes.len());
@@ -118,7 +118,7 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |n| n.parse().unwrap())
 }
 
-/// Runs seeds on two threads; returns the sums, and the first violation.
+/// Runs schedules on two threads. Returns the summed results with the first violation, and the number of runs.
 fn run_all(seeds: std::ops::Range<u64>, bug: Option<Bug>) -> (SimulationRun, u64) {
     let half = |odd: u64| {
         let seeds = seeds.clone();
@@ -157,7 +157,7 @@ fn no_schedule_shows_what_was_not_committed() {
     let (sum, runs) = run_all(first..first + number("DOCWEIR_TEST_SCHEDULES", 1_000), None);
     println!("{runs} schedules: {sum:?}");
     assert_eq!(sum.violation, None);
-    // A simulator in which nothing happens would find nothing.
+    // A simulator in which too little happens would find nothing.
     for (what, count) in [
         ("commits", sum.commits),
         ("merges", sum.merges),

@@ -1,4 +1,4 @@
-//! What each simulated process does, and what they know of each other: the control store.
+//! Implements the simulated processes, and the control store that they share.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -28,14 +28,14 @@ pub enum Kind {
     Rollback,
 }
 
-/// What the processes share beside the object store.
+/// Holds what the processes share besides the object store.
 pub struct World {
     pub objects: Arc<MemoryObjects>,
     clock: Arc<ManualClock>,
     random: fastrand::Rng,
-    /// The control store: the newest version of each document. An older claim is void.
+    /// Control store: the newest version of each document. Claims on older versions are void.
     versions: BTreeMap<u8, u64>,
-    /// Files of acknowledged commits that were not judged yet, and what readers saw.
+    /// Files of acknowledged commits that were not checked yet, and views that readers saw.
     pub acknowledged: Vec<String>,
     pub seen: Vec<Seen>,
     pub commits: u64,
@@ -43,11 +43,11 @@ pub struct World {
     pub deletions: u64,
     pub rollbacks: u64,
     pub dropped_tombstones: u64,
-    /// What should not have happened.
+    /// Descriptions of errors that must not happen.
     pub faults: Vec<String>,
 }
 
-/// A reader's look at a version.
+/// Describes what a reader saw of a version.
 pub struct Seen {
     pub version: u64,
     pub documents: Content,
@@ -73,7 +73,7 @@ impl World {
         }
     }
 
-    /// A claim on a document: its next version.
+    /// Claims a document by assigning its next version.
     fn claim(&mut self) -> (u8, u64) {
         let document = self.random.u8(..DOCUMENTS);
         let version = self.versions.entry(document).or_default();
@@ -96,13 +96,13 @@ pub async fn process(kind: Kind, store: Arc<VectorStore>, world: Rc<RefCell<Worl
     }
 }
 
-/// A wait on the shared clock.
+/// Waits on the shared clock.
 async fn wait(world: &Rc<RefCell<World>>, milliseconds: u64) {
     let clock = world.borrow().clock.clone();
     clock.sleep(Duration::from_millis(milliseconds)).await;
 }
 
-/// An error that may happen in bad weather. Everything else is a fault.
+/// Accepts an error that the faulty store may cause. Every other error is recorded as a fault.
 fn may_pass(world: &Rc<RefCell<World>>, what: &str, error: &VectorError) {
     if !matches!(error.class(), ErrorClass::Transient | ErrorClass::Throttled) {
         world.borrow_mut().faults.push(format!("{what}: {error}"));
@@ -117,7 +117,8 @@ fn write((n, version): (u8, u64)) -> Write {
     }
 }
 
-/// Claims documents, is slow, makes sure that the claims hold once the base is known, commits; tries again while they do.
+/// Claims documents and waits. Then fixes a base, checks that the claims still hold, and commits. Retries while they
+/// hold.
 async fn writer(store: Arc<VectorStore>, world: Rc<RefCell<World>>, mut random: fastrand::Rng) {
     let mut writer = store.writer_seeded(random.u64(..));
     let model = model(3);
@@ -161,7 +162,8 @@ async fn writer(store: Arc<VectorStore>, world: Rc<RefCell<World>>, mut random: 
     }
 }
 
-/// Small limits, so that little data makes much work: few deltas a merge, many tiers, groups that don't fit the memory.
+/// Returns small limits, so that little data causes much work: few deltas per merge, many tiers, groups larger than
+/// memory.
 fn options(random: &mut fastrand::Rng) -> CompactionOptions {
     CompactionOptions {
         deltas: random.usize(2..4),
@@ -181,7 +183,7 @@ async fn compactor(store: Arc<VectorStore>, world: Rc<RefCell<World>>, mut rando
     let holder = random.u64(..).to_string();
     loop {
         let mode = if random.u8(..3) == 0 { Mode::All } else { Mode::Due };
-        // A plan that has grown old by the time it is carried out, now and then.
+        // From time to time, the plan is outdated by the time it is carried out.
         let due = compactor.due(mode).await;
         let Ok(Some((manifest, inputs, why))) = due else {
             if let Err(error) = due {
@@ -208,7 +210,7 @@ async fn compactor(store: Arc<VectorStore>, world: Rc<RefCell<World>>, mut rando
                 Ok(Installed::Superseded(_)) => {}
                 Err(error) => may_pass(&world, "install", &error),
             },
-            // The inputs of an old plan may be gone by now.
+            // The inputs of an old plan may have been deleted by now.
             Err(VectorError::Object(_)) => {}
             Err(error) => may_pass(&world, "merge", &error),
         }
@@ -254,7 +256,7 @@ async fn reader(store: Arc<VectorStore>, world: Rc<RefCell<World>>, mut random: 
     }
 }
 
-/// What was marked can be read for as long as the mark lasts, whatever the collector does.
+/// Checks that a pinned version stays readable until the pin expires, whatever the collector does.
 async fn pinned(store: &Arc<VectorStore>, world: &Rc<RefCell<World>>, random: &mut fastrand::Rng) {
     let mark = match store.pin(None, 1_000_000).await {
         Ok(mark) => mark,
@@ -265,9 +267,9 @@ async fn pinned(store: &Arc<VectorStore>, world: &Rc<RefCell<World>>, random: &m
         match store.view_pinned(&mark).await {
             Ok(view) => world.borrow_mut().seen.push(seen(&view)),
             Err(VectorError::Damaged { .. }) => {
-                world.borrow_mut().faults.push(format!("a marked version, {}, has lost a file", mark.version));
+                world.borrow_mut().faults.push(format!("pinned version {} has lost a file", mark.version));
             }
-            Err(error) => may_pass(world, "marked view", &error),
+            Err(error) => may_pass(world, "pinned view", &error),
         }
     }
     let _ = store.unpin(mark).await;

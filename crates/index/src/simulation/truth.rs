@@ -1,7 +1,7 @@
-//! What every state of the manifest must show.
+//! Checks what every state of the manifest must show.
 //!
-//! The truth is kept apart from the code under test: of each commit that a manifest took in, the highest version of each
-//! document; of a merge, nothing changes; of a rollback, what was true at the version that the same files made up.
+//! The expected content is derived independently of the code under test. A commit sets the highest version of each of
+//! its documents. A merge changes nothing. A rollback restores the content of the version that had the same files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,19 +16,19 @@ use crate::snapshot::Snapshot;
 use crate::testing::content;
 use crate::visible::visible;
 
-/// Of each visible document its version and the texts of its rows.
+/// Version and row texts of each visible document.
 pub type Content = BTreeMap<u8, (u64, Vec<String>)>;
 
 pub struct Truth {
     objects: Arc<MemoryObjects>,
     before: Option<Manifest>,
-    /// Of each version, the highest version of each document, deleted or not.
+    /// Highest version of each document, deleted or not, at each manifest version.
     highest: BTreeMap<u64, BTreeMap<u8, u64>>,
-    /// Of each version, its files.
+    /// Files of each manifest version.
     files: BTreeMap<u64, BTreeSet<String>>,
-    /// Times that a delta came in as new.
+    /// Number of times that each delta was added as new.
     came: BTreeMap<String, u64>,
-    /// Times that a version of a document came in: as many live files may hold it at most.
+    /// Number of times that each document version was added. At most as many live files may hold it.
     committed: BTreeMap<(u8, u64), usize>,
     segments: BTreeMap<String, Arc<Segment>>,
 }
@@ -38,12 +38,12 @@ type Verdict = Result<(), String>;
 impl Truth {
     pub fn new(objects: Arc<MemoryObjects>) -> Self {
         let (came, committed, segments) = Default::default();
-        // Before the first commit there is nothing, and one can go back to it.
+        // Version 0 is empty, and a rollback to it is possible.
         let (highest, files) = ([(0, BTreeMap::new())].into(), [(0, BTreeSet::new())].into());
         Self { objects, before: None, highest, files, came, committed, segments }
     }
 
-    /// Judges every state that the manifest has had since the last call.
+    /// Checks every state that the manifest has had since the last call.
     pub fn judge(&mut self) -> Verdict {
         for body in self.objects.take_recorded() {
             let manifest = Manifest::parse("MANIFEST", &body).map_err(|e| e.to_string())?;
@@ -56,7 +56,7 @@ impl Truth {
         Ok(())
     }
 
-    /// What readers saw, and what was acknowledged, since the last call.
+    /// Checks the commits that were acknowledged, and the views that readers saw, since the last call.
     pub fn acknowledged(&mut self, world: &mut World) -> Verdict {
         if let Some(fault) = world.faults.first() {
             return Err(fault.clone());
@@ -64,13 +64,13 @@ impl Truth {
         for file in std::mem::take(&mut world.acknowledged) {
             if self.came.get(&file) != Some(&1) {
                 let times = self.came.get(&file).copied().unwrap_or_default();
-                return Err(format!("an acknowledged commit came in {times} times: {file}"));
+                return Err(format!("acknowledged commit was added {times} times: {file}"));
             }
         }
         for seen in std::mem::take(&mut world.seen) {
             let expected = match seen.version {
                 0 => Content::new(),
-                version => self.content_at(version).ok_or(format!("a version that never was: {version}"))?,
+                version => self.content_at(version).ok_or(format!("unknown version {version}"))?,
             };
             if seen.documents != expected {
                 return Err(format!("a reader of version {} saw {:?}, not {expected:?}", seen.version, seen.documents));
@@ -79,10 +79,10 @@ impl Truth {
         Ok(())
     }
 
-    /// What a view shows is what its version showed.
+    /// Checks that a view shows the content of its version.
     pub fn is_seen(&mut self, view: &View) -> Verdict {
         self.judge()?;
-        let expected = self.content_at(view.version()).ok_or("a version that never was")?;
+        let expected = self.content_at(view.version()).ok_or("unknown version")?;
         let mut shown = Content::new();
         for entry in view.documents() {
             let texts = view.rows_of(&entry.id).into_iter().map(|row| row.text).collect();
@@ -91,7 +91,7 @@ impl Truth {
         if shown == expected { Ok(()) } else { Err(format!("a view showed {shown:?}, not {expected:?}")) }
     }
 
-    /// What only grows has grown.
+    /// Checks that the counters that may only rise have not fallen.
     fn follows(&self, next: &Manifest) -> Verdict {
         let Some(before) = &self.before else { return Ok(()) };
         let grown = next.version == before.version + 1
@@ -120,14 +120,15 @@ impl Truth {
                 *held = (*held).max(entry.version);
             }
         }
-        // The floor rises with a rollback and never with a merge or a commit; a rise of the horizons leaves the files.
+        // A rollback raises the floor; a merge or a commit never does. Raising the horizons leaves the files
+        // unchanged.
         let rolled_back = new.is_empty()
             && before.as_ref().is_some_and(|b| *b != names)
             && (names.iter().any(|n| before.as_ref().is_some_and(|b| !b.contains(n)))
                 || self.before.as_ref().is_some_and(|b| b.gc_floor < next.gc_floor));
         if rolled_back {
             let past = self.files.iter().rev().find(|(_, files)| **files == names);
-            let (version, _) = past.ok_or(format!("version {} was rolled back to what never was", next.version))?;
+            let (version, _) = past.ok_or(format!("version {} was rolled back to an unknown state", next.version))?;
             highest = self.highest.get(version).cloned().unwrap_or_default();
         }
         self.files.insert(next.version, names);
@@ -135,16 +136,16 @@ impl Truth {
         Ok(())
     }
 
-    /// Every file of every version that can still be seen is there.
+    /// Checks that every file of every available version exists.
     fn is_whole(&self, next: &Manifest) -> Verdict {
         let kept = next.removed.iter().filter(|r| r.at_version > next.retained_from).map(|r| &r.file);
         match next.live.iter().chain(kept).find(|f| self.objects.peek(&key(&f.file)).is_none()) {
-            Some(gone) => Err(format!("version {} names {}, which is gone", next.version, gone.file)),
+            Some(gone) => Err(format!("version {} lists {}, which is missing", next.version, gone.file)),
             None => Ok(()),
         }
     }
 
-    /// The files, opened by the production code, show the truth and nothing else.
+    /// Checks that the files, opened by the production code, show exactly the expected content.
     fn shows(&mut self, next: &Manifest) -> Verdict {
         let opened = next.live.iter().map(|live| self.open(live)).collect::<Result<Vec<_>, _>>()?;
         self.segments.retain(|file, _| next.is_live(file));
@@ -156,13 +157,13 @@ impl Truth {
                 let copies = held.entry(copy).or_insert(0);
                 *copies += 1;
                 if *copies > self.committed.get(&copy).copied().unwrap_or_default() {
-                    return Err(format!("version {} holds {copy:?} more often than it came in", next.version));
+                    return Err(format!("version {} holds {copy:?} more often than it was added", next.version));
                 }
             }
             for at in file.documents.runs(0..documents.len()).flatten().filter(|&at| !documents.is_tombstone(at)) {
                 let rows: Vec<usize> = documents.rows(at).collect();
                 if rows.iter().any(|&row| !file.rows.contains(row)) {
-                    return Err(format!("half of {} is visible", documents.id(at)));
+                    return Err(format!("only a part of {} is visible", documents.id(at)));
                 }
                 let texts = rows.iter().map(|&row| file.segment.text(row).to_owned()).collect();
                 if shown.insert(number(documents.id(at))?, (documents.version(at), texts)).is_some() {
@@ -181,7 +182,7 @@ impl Truth {
         if let Some(segment) = self.segments.get(&live.file) {
             return Ok(segment.clone());
         }
-        let body = self.objects.peek(&key(&live.file)).ok_or(format!("{} is not there", live.file))?;
+        let body = self.objects.peek(&key(&live.file)).ok_or(format!("{} is missing", live.file))?;
         let segment = match live.kind {
             FileKind::Delta => Segment::of_delta(&live.file, body, Some(live.crc32)),
             FileKind::Snapshot => {
@@ -205,5 +206,5 @@ fn key(file: &str) -> String {
 }
 
 fn number(id: &str) -> Result<u8, String> {
-    id.strip_prefix("doc_").and_then(|n| n.parse().ok()).ok_or(format!("an id that nobody wrote: {id}"))
+    id.strip_prefix("doc_").and_then(|n| n.parse().ok()).ok_or(format!("unknown id {id}"))
 }

@@ -1,18 +1,18 @@
-//! A snapshot: the rows of many commits, merged, in one immutable file that is mapped and not read.
+//! Defines snapshots. A snapshot holds the merged rows of many commits in one immutable file, which is memory-mapped.
 //!
 //! ```text
 //! magic, 64 bytes │ section │ section │ … │ directory (JSON) │ trailer, 24 bytes
 //! ```
-//! A section is one column, at a multiple of 64 bytes, little-endian numbers as they lie in memory. The directory names
-//! each with its place and its CRC-32 and says what the snapshot is made of; the trailer says where the directory is.
-//! Opening reads the directory and looks at nothing else, so a million rows open as fast as ten.
+//! A section is one column. It begins at a multiple of 64 bytes and holds little-endian numbers as they are in
+//! memory. The directory lists the offset and CRC-32 of each section and describes the content; the trailer locates
+//! the directory. Opening reads only the directory, so a million rows open as fast as ten.
 //!
-//! Documents lie in the order of their ids, the rows of each side by side.
+//! Documents are sorted by id, and the rows of a document are adjacent.
 //!
 //! # Trade-offs
-//! The checksums of the sections are looked at by a merge, by `docweir store verify`, and on opening while the file is
-//! small ([`VectorOptions::verify_bytes`](super::VectorOptions)): reading a gigabyte to answer one question would cost
-//! more than it is worth. What is damaged in a large file gives wrong or empty answers until then, never a crash.
+//! The checksums of the sections are verified by a merge and by `docweir store verify`. They are verified on opening
+//! only if the file is small ([`VectorOptions::verify_bytes`](super::VectorOptions)), because reading a gigabyte for
+//! one query would be too slow. Until then, damage in a large file causes wrong or empty results, never a crash.
 
 mod read;
 mod write;
@@ -25,16 +25,16 @@ pub use write::SnapshotWriter;
 
 use super::options::Stemming;
 
-/// The newest format of a snapshot that this program reads, and the one that it writes.
+/// Newest format of a snapshot that this program reads, and the format that it writes.
 pub const FORMAT: u32 = 1;
 
 const MAGIC: &[u8; 8] = b"docweir\x01";
-/// Sections begin at multiples of it: a cache line, and what the widest vector instructions like best.
+/// Alignment of sections in bytes: a cache line, and the best alignment for the widest vector instructions.
 const ALIGNMENT: u64 = 64;
-/// Length of the directory (8), its CRC-32 (4), zero (4), magic (8).
+/// Size of the trailer in bytes: length of the directory (8), its CRC-32 (4), zero (4), magic (8).
 pub const TRAILER_BYTES: usize = 24;
 
-/// What a snapshot is, and where its sections are.
+/// Describes the content of a snapshot and the position of its sections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Directory {
     #[serde(flatten)]
@@ -48,23 +48,23 @@ pub struct SnapshotHeader {
     #[serde(flatten)]
     pub origin: Origin,
     pub rows: u64,
-    /// Document versions, tombstones not counted.
+    /// Number of document versions without tombstones.
     pub documents: u64,
     pub tombstones: u64,
-    /// Of the full-text index: how words are stemmed, and the version of how they are told from each other.
+    /// Stemming of the full-text index, and the version of its tokenizer.
     pub stemming: Stemming,
     pub tokens_version: u32,
-    /// Of the codes: the version of their making. Others are made anew from the vectors.
+    /// Version of the encoder of the codes. Codes of another version are computed again from the vectors.
     pub codes_version: u32,
 }
 
-/// Where a snapshot comes from.
+/// Describes the origin of a snapshot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
     pub collection: String,
     pub generation: u32,
     pub model: ModelIdentity,
-    /// The manifest version that the merge was planned on.
+    /// Manifest version that the merge was planned on.
     pub base_version: u64,
     pub created_at: String,
 }
@@ -77,14 +77,14 @@ pub struct SectionEntry {
     pub crc32: u32,
 }
 
-/// The names of the sections, once for writing and reading.
+/// Defines the names of the sections for writers and readers.
 pub mod section {
     pub const DOCUMENT_IDS: [&str; 2] = ["document_id_offsets", "document_ids"];
     pub const DOCUMENT_VERSIONS: &str = "document_versions";
     pub const DOCUMENT_STARTS: &str = "document_starts";
     pub const DOCUMENT_TOMBSTONES: &str = "document_tombstones";
     pub const DOCUMENT_SOURCES: [&str; 2] = ["document_source_offsets", "document_sources"];
-    /// Only in files that hold a document with a parent. Programs that don't know it pass over it.
+    /// Present only in files that contain a document with a parent. Older programs ignore the sections.
     pub const DOCUMENT_PARENTS: [&str; 2] = ["document_parent_offsets", "document_parents"];
     pub const DOCUMENT_FACTS: [&str; 2] = ["document_facts_offsets", "document_facts"];
     pub const CHUNK_IDS: [&str; 2] = ["chunk_id_offsets", "chunk_ids"];

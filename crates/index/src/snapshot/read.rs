@@ -1,4 +1,4 @@
-//! Opens a snapshot: from a mapped file, or from bytes where there is no file to map.
+//! Opens a snapshot, either from a memory-mapped file or from bytes in memory.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,43 +14,43 @@ use crate::error::VectorError;
 use crate::options::Stemming;
 use crate::search::postings::{Postings, TOKENS_VERSION};
 
-/// The columns of an opened snapshot.
+/// Holds the columns of an opened snapshot.
 pub struct Snapshot {
     pub header: SnapshotHeader,
     pub documents: Documents,
     pub rows: Rows,
-    /// Empty where they are to be made anew.
+    /// Codes of the vectors; empty if they have to be computed again.
     pub codes: OnceLock<Buffer>,
-    /// `None` where they are to be made anew.
+    /// Postings with their stemming; `None` if they have to be built again.
     pub postings: Option<(Stemming, Postings)>,
     pub mapped: bool,
 }
 
-/// The file, mapped.
+/// Maps a file into memory.
 pub fn image_of(file: &File) -> std::io::Result<Bytes> {
-    // SAFETY: the file is an object of the store: written under another name, never changed once it has this one.
-    // Deleting it leaves the mapping alone. Whoever cuts an object short behind the store's back ends the process.
+    // SAFETY: the file is an object of the store. It is written under another name and never changes under this one.
+    // Deleting the file does not affect the mapping. Truncating it from outside the store would crash the process.
     let map = unsafe { Mmap::map(file) }?;
     Ok(Bytes::from_owner(map))
 }
 
-/// The directory at the end of `end`, which are the last bytes of a file; `Err` with the number of bytes that are
-/// needed where they are too few.
+/// Reads the directory from `end`, the last bytes of a file. Returns `Ok(Err(bytes))` if `end` is too short; `bytes`
+/// is the required length.
 pub fn directory(file: &str, end: &[u8]) -> Result<Result<Directory, u64>, VectorError> {
     let damaged = |reason: &str| VectorError::Damaged { file: file.to_owned(), reason: reason.to_owned() };
     let Some((rest, trailer)) = end.split_at_checked(end.len().saturating_sub(TRAILER_BYTES)) else {
-        return Err(damaged("it is empty"));
+        return Err(damaged("file is empty"));
     };
     let word = |at: usize| trailer.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
     let (Some(length), Some(crc), Some(true)) = (word(0), word(8), trailer.get(16..).map(|m| m == MAGIC)) else {
-        return Err(damaged("it does not end like a snapshot: it is truncated or something else"));
+        return Err(damaged("end of file is not that of a snapshot: truncated or another type of file"));
     };
     let Some(start) = usize::try_from(length).ok().and_then(|l| rest.len().checked_sub(l)) else {
         return Ok(Err(length.saturating_add(TRAILER_BYTES as u64)));
     };
     let text = rest.get(start..).unwrap_or_default();
     if u64::from(crc32fast::hash(text)) != crc {
-        return Err(damaged("its directory does not match its checksum"));
+        return Err(damaged("directory does not match its checksum"));
     }
     #[derive(serde::Deserialize)]
     struct Format {
@@ -65,20 +65,20 @@ pub fn directory(file: &str, end: &[u8]) -> Result<Result<Directory, u64>, Vecto
 }
 
 impl Snapshot {
-    /// Opens a whole file. With `verify` every section is compared with its checksum.
+    /// Opens a whole file. With `verify`, compares every section with its checksum.
     pub fn open(file: &str, image: Bytes, mapped: bool, verify: bool) -> Result<Self, VectorError> {
         let damaged = |reason: String| VectorError::Damaged { file: file.to_owned(), reason };
         let directory =
-            directory(file, &image)?.map_err(|_| damaged("its directory is longer than the file".into()))?;
+            directory(file, &image)?.map_err(|_| damaged("directory claims to be longer than the file".into()))?;
         let image = Buffer::from(image);
         let mut sections = HashMap::with_capacity(directory.sections.len());
         for entry in &directory.sections {
             let place = usize::try_from(entry.offset).ok().zip(usize::try_from(entry.bytes).ok());
             let place = place.filter(|(at, bytes)| at.checked_add(*bytes).is_some_and(|end| end <= image.len()));
-            let (at, bytes) = place.ok_or_else(|| damaged(format!("its section `{}` is cut off", entry.name)))?;
+            let (at, bytes) = place.ok_or_else(|| damaged(format!("section `{}` is truncated", entry.name)))?;
             let section = image.slice_with_length(at, bytes);
             if verify && crc32fast::hash(&section) != entry.crc32 {
-                return Err(damaged(format!("its section `{}` does not match its checksum", entry.name)));
+                return Err(damaged(format!("section `{}` does not match its checksum", entry.name)));
             }
             sections.insert(entry.name.as_str(), section);
         }
@@ -89,7 +89,7 @@ impl Snapshot {
         let (n, d) = (header.rows, u64::from(header.origin.model.dimension));
         let listed = documents.starts.last().copied().map(u64::from);
         if rows.chunk_ids.len() as u64 != n || rows.vectors.len() as u64 != n * d || listed != Some(n) {
-            return Err(damaged(format!("its columns do not hold the {n} rows that its directory tells of")));
+            return Err(damaged(format!("columns do not have the {n} rows that the directory lists")));
         }
         let postings = match header.tokens_version == TOKENS_VERSION {
             true => Some((header.stemming, sections.postings()?)),
@@ -112,7 +112,7 @@ impl Sections<'_> {
     fn take(&self, name: &str) -> Result<Buffer, VectorError> {
         self.sections.get(name).cloned().ok_or_else(|| VectorError::Damaged {
             file: self.file.to_owned(),
-            reason: format!("its section `{name}` is missing"),
+            reason: format!("section `{name}` is missing"),
         })
     }
 
@@ -127,7 +127,7 @@ impl Sections<'_> {
         Ok(Strings::new(self.numbers(offsets)?, self.take(bytes)?))
     }
 
-    /// Reads a column that a file may not have; empty where it has none.
+    /// Reads an optional column; empty if the file does not have it.
     fn strings_if_any(&self, names: [&str; 2]) -> Result<Strings, VectorError> {
         match names.iter().any(|name| self.sections.contains_key(name)) {
             true => self.strings(names),

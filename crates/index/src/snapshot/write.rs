@@ -1,4 +1,4 @@
-//! Writes a snapshot from first byte to last, with nothing of it in memory but its directory.
+//! Writes a snapshot sequentially, keeping only its directory in memory.
 
 use std::io::{self, Write};
 
@@ -10,9 +10,9 @@ pub struct SnapshotWriter<'o> {
     at: u64,
     whole: crc32fast::Hasher,
     sections: Vec<SectionEntry>,
-    /// Of the section that is being written.
+    /// Checksum of the section that is being written.
     crc: crc32fast::Hasher,
-    /// Small writes are gathered: a call through `dyn` for each number would cost more than the number.
+    /// Collects small writes, because a dynamic call for each number would be slower than the write itself.
     buffer: Vec<u8>,
 }
 
@@ -33,7 +33,7 @@ impl<'o> SnapshotWriter<'o> {
         Ok(this)
     }
 
-    /// One section: what `fill` writes.
+    /// Writes one section with the bytes that `fill` writes.
     pub fn section(&mut self, name: &str, fill: impl FnOnce(&mut Self) -> io::Result<()>) -> io::Result<()> {
         self.flush_buffer()?;
         let offset = self.at;
@@ -45,7 +45,7 @@ impl<'o> SnapshotWriter<'o> {
         self.align()
     }
 
-    /// The two sections of a column of texts that is in memory.
+    /// Writes the two sections of a column of texts.
     pub fn strings(&mut self, names: [&str; 2], strings: &Strings) -> io::Result<()> {
         let [offsets, bytes] = names;
         self.section(offsets, |w| {
@@ -73,7 +73,7 @@ impl<'o> SnapshotWriter<'o> {
         })
     }
 
-    /// Writes directory and trailer. Returns size and CRC-32 of the whole file.
+    /// Writes the directory and the trailer. Returns the size and the CRC-32 of the whole file.
     pub fn finish(mut self, header: SnapshotHeader) -> io::Result<(u64, u32)> {
         let directory = Directory { header, sections: std::mem::take(&mut self.sections) };
         let directory = serde_json::to_vec(&directory)?;
