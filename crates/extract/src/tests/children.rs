@@ -89,8 +89,8 @@ async fn every_death_is_named_and_costs_one_document() {
         (Fault::Exit, ErrorClass::Crash, "extractor_died", "status 7"),
         (Fault::EatMemory, ErrorClass::Crash, "extractor_memory", "memory_limit_bytes"),
         (Fault::HugeFrame, ErrorClass::Crash, "extractor_protocol", "message of"),
-        (Fault::Garbage, ErrorClass::Crash, "extractor_protocol", "can't be read"),
-        (Fault::Flood, ErrorClass::Crash, "extractor_protocol", "can't be"),
+        (Fault::Garbage, ErrorClass::Crash, "extractor_protocol", "unreadable frame"),
+        (Fault::Flood, ErrorClass::Crash, "extractor_protocol", "an invalid page"),
     ];
     let mut extractor = extractor(quick());
     for (fault, class, code, says) in table {

@@ -207,13 +207,13 @@ fn bad_files_are_refused_by_name() {
     let table = [
         (Vec::new(), &options, "empty_file", "zero bytes"),
         (b"no such thing".to_vec(), &options, "not_a_pdf", "%PDF-"),
-        (b"%PDF-1.7\n1 0 obj\n<< /Ty".to_vec(), &options, "damaged_pdf", "damaged"),
+        (b"%PDF-1.7\n1 0 obj\n<< /Ty".to_vec(), &options, "damaged_pdf", "unreadable"),
         (PdfWriter::new(vec![]).bytes(), &options, "no_pages", "no pages"),
         (
             PdfWriter::new(vec![String::new(), "0 0 9 9 re f".into()]).bytes(),
             &options,
             "no_text",
-            "none of its 2 pages",
+            "none of the PDF's 2 pages",
         ),
         (good.clone(), &one_page, "too_many_pages", "extract.options.limits.pages"),
         (good.clone(), &one_byte, "input_too_large", "extract.options.limits.input_bytes"),
