@@ -1,71 +1,74 @@
-//! The limits and defaults of the vector store.
+//! Defines the limits and defaults of the vector store.
 
 use docweir_target::Capabilities;
 use serde::{Deserialize, Serialize};
 
-/// Light stemming of the full-text index. Changing it needs no re-ingest: the index is built when files are opened.
+/// Selects the stemming of the full-text index. A change needs no new ingestion: the index is built when files are
+/// opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stemming {
-    /// Words as they stand.
+    /// Words are indexed unchanged.
     #[default]
     None,
-    /// English plurals fall together with their singulars (`leases`, `lease`).
+    /// English plurals are indexed as their singulars (`leases` as `lease`).
     English,
 }
 
-/// How the two scores of a hybrid search are brought to one scale before they are added.
+/// Selects how the two scores of a hybrid search are scaled before they are added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalisation {
-    /// Lowest candidate 0, highest 1, for each of the two scores.
+    /// Scales each score so that the lowest candidate has 0 and the highest 1.
     #[default]
     MinMax,
-    /// The lowest score that can occur is 0 (BM25 0, cosine -1), the highest candidate 1.
+    /// Scales each score so that the lowest possible score (BM25 0, cosine -1) becomes 0 and the highest candidate 1.
     TheoreticalMin,
 }
 
-/// `[vectors]` of config.toml.
+/// Configures the vector store: `[vectors]` of config.toml.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct VectorOptions {
-    /// Rows (chunks) in one commit at most. Default 100,000.
+    /// Maximum number of rows (chunks) in one commit. Default 100,000.
     pub max_commit_rows: u64,
-    /// Documents, deleted ones included, in one commit at most. Default 10,000.
+    /// Maximum number of documents in one commit, including deletions. Default 10,000.
     pub max_commit_documents: u64,
-    /// Bytes of rows in one commit at most, as they lie in memory. Default 268,435,456 (256 MiB).
+    /// Maximum size of the rows of one commit, in bytes of memory. Default 268,435,456 (256 MiB).
     pub max_commit_bytes: u64,
-    /// Tries to swing the manifest before a commit gives up. Default 24.
+    /// Number of attempts to replace the manifest before a commit fails. Default 24. More attempts tolerate more
+    /// concurrent writers.
     pub commit_attempts: u32,
-    /// Longest wait before the second try, in milliseconds; doubles with each try, and the real wait is a random part
-    /// of it. Default 20.
+    /// Longest wait before the second attempt, in milliseconds. Default 20. The limit doubles with each attempt, and
+    /// the actual wait is a random part of it.
     pub backoff_initial_milliseconds: u64,
-    /// Longest wait between two tries, in milliseconds. Default 2,000.
+    /// Longest wait between two attempts, in milliseconds. Default 2,000.
     pub backoff_max_milliseconds: u64,
-    /// Tries to read the manifest and all its files before a reader gives up. Default 8.
+    /// Number of attempts to read the manifest and all its files before a reader fails. Default 8.
     pub read_attempts: u32,
-    /// Memory that opened vector files and their full-text index may take, in bytes. A search of a larger collection
-    /// is refused with a message. Default 4,294,967,296 (4 GiB).
+    /// Memory limit of opened vector files and their full-text index, in bytes. Default 4,294,967,296 (4 GiB). A
+    /// search of a larger collection is refused with a message.
     pub max_memory_bytes: u64,
-    /// Check the CRC-32 of each vector file when it is opened. Default true.
+    /// If true, the CRC-32 of each vector file is checked when the file is opened. Default true.
     pub verify_checksums: bool,
-    /// Snapshots above so many bytes are not read through for it when they are opened, but when they are merged and by
-    /// `docweir store verify`. Default 67,108,864 (64 MiB).
+    /// Largest snapshot, in bytes, whose checksum is verified on opening. Default 67,108,864 (64 MiB). Larger
+    /// snapshots open faster, and are verified only when they are merged and by `docweir store verify`.
     pub verify_bytes: u64,
-    /// Results of one search at most. Default 1,000.
+    /// Maximum number of results of one search. Default 1,000.
     pub max_results: usize,
-    /// Longest query, in characters; what is beyond is an error. Default 10,000.
+    /// Maximum length of a query, in characters. Default 10,000. Longer queries are refused.
     pub max_query_characters: usize,
-    /// Candidates that each side of a hybrid search brings to the fusion. Default 200.
+    /// Number of candidates that each half of a hybrid search (vectors, full text) contributes to the fusion. Default
+    /// 200. More candidates find more matches that only one half ranks high, and cost time.
     pub hybrid_candidates: usize,
-    /// Scale of the two scores in a hybrid search: `min_max` or `theoretical_min`. Default `min_max`.
+    /// Scaling of the two scores in a hybrid search: `"min_max"` or `"theoretical_min"`. Default `"min_max"`.
     pub hybrid_normalisation: Normalisation,
-    /// Share of each neighbour's score that a passage gets in a hybrid search, 0 to 1: what stands beside it is its
-    /// context. Default 0.2.
+    /// Share of each neighbouring chunk's score that is added to a chunk's score in a hybrid search, from 0 to 1.
+    /// Default 0.2. A higher value favours chunks whose context matches too.
     pub hybrid_context: f32,
-    /// Stemming of the full-text index: `none` or `english`. Default `none`.
+    /// Stemming of the full-text index: `"none"` or `"english"`. Default `"none"`.
     pub stemming: Stemming,
-    /// Versions whose time the manifest remembers; older ones are thinned out. Default 256.
+    /// Maximum number of versions whose time the manifest records. Default 256. Older versions are thinned out.
     pub history_entries: usize,
 }
 
@@ -94,7 +97,7 @@ impl Default for VectorOptions {
 }
 
 impl VectorOptions {
-    /// Returns what one commit takes.
+    /// Returns the limits of one commit.
     pub fn capabilities(&self) -> Capabilities {
         Capabilities {
             max_documents: self.max_commit_documents,
@@ -104,7 +107,7 @@ impl VectorOptions {
         }
     }
 
-    /// Field and what is wrong with it.
+    /// Returns the invalid fields, each with a description of the problem.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         let mut range = |field, value: u64, low: u64, high: u64| {
@@ -114,7 +117,7 @@ impl VectorOptions {
         };
         range("max_commit_rows", self.max_commit_rows, 1, 1_000_000);
         range("max_commit_documents", self.max_commit_documents, 1, 100_000);
-        // Offsets of a text column count in 31 bits.
+        // Offsets of a text column have 31 bits.
         range("max_commit_bytes", self.max_commit_bytes, 1 << 16, 1 << 30);
         range("commit_attempts", self.commit_attempts.into(), 1, 1_000);
         range("backoff_initial_milliseconds", self.backoff_initial_milliseconds, 1, 60_000);

@@ -1,14 +1,14 @@
-//! What is kept of the past, and what may be deleted.
+//! Decides which past versions are kept and which files may be deleted.
 //!
-//! Two horizons of the manifest, each a version that only rises:
+//! The manifest has two horizons. Each is a version that only rises:
 //!
-//! | horizon | below it | what it is for |
+//! | horizon | versions below it | purpose |
 //! | --- | --- | --- |
-//! | `gc_floor` | nothing staged may commit any more | orphans (staged and never named) may go, tombstones may be dropped |
-//! | `retained_from` | no version can be seen or gone back to | files that only such versions name may go |
+//! | `gc_floor` | cannot be the base of a commit | orphans (staged, never listed) may be deleted, tombstones dropped |
+//! | `retained_from` | cannot be viewed or rolled back to | files that only these versions list may be deleted |
 //!
-//! Clocks decide where a horizon is *put*; whether a file may be deleted follows from the horizons alone. So what is
-//! garbage stays garbage for ever, and a collector that was stopped for a day and goes on does no harm.
+//! Clocks determine only how far a horizon is *raised*. The horizons alone determine whether a file may be deleted.
+//! So garbage stays garbage, and a collector that was suspended for a day can safely resume.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,30 +16,33 @@ use super::manifest::{FileKind, Manifest, ManifestVersion};
 use super::planted::{Bug, planted};
 use super::validate::{Refusal, Stamp, advance};
 
-/// Where the past ends.
+/// Holds the two horizons of a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Horizons {
     pub gc_floor: ManifestVersion,
     pub retained_from: ManifestVersion,
 }
 
-/// `[retention]` of config.toml.
+/// Configures how long past versions are kept: `[retention]` of config.toml.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetentionOptions {
-    /// Versions that are so many of the newest snapshots old can be gone back to. Default 4.
+    /// Number of newest snapshots that stay available for rollback, with all versions since the oldest of them.
+    /// Default 4.
     pub snapshots: usize,
-    /// Seconds for which every version can be gone back to: merged deltas are kept so long. Default 604,800 (7 days).
+    /// Time for which every version can be rolled back to, in seconds. Default 604,800 (7 days). Merged deltas are
+    /// kept for this time and take space.
     pub merged_seconds: u64,
-    /// Files that are merged and still kept, at most: of a busy collection older versions can't be gone back to, whatever
-    /// their age, so that its manifest stays small. Default 5,000.
+    /// Maximum number of merged files that are kept. Default 5,000. In a busy collection this limit drops old
+    /// versions before `merged_seconds` ends, so that the manifest stays small.
     pub max_files: usize,
-    /// Seconds that a commit or a merge may take; what was staged and not named for so long is deleted. Default 86,400
-    /// (1 day).
+    /// Longest time that a commit or a merge may take, in seconds. Default 86,400 (1 day). Files that were staged and
+    /// not committed for this time are deleted.
     pub staged_seconds: u64,
-    /// Seconds for which a reader's mark spares what it reads, unless it is renewed. Default 3,600.
+    /// Time after which a reader's pin expires unless it is renewed, in seconds. Default 3,600. A pinned version is
+    /// not deleted.
     pub pin_seconds: u64,
-    /// Seconds between two looks at what can be deleted. Default 600.
+    /// Interval between two searches for files to delete, in seconds. Default 600.
     pub poll_seconds: u64,
 }
 
@@ -57,7 +60,7 @@ impl Default for RetentionOptions {
 }
 
 impl RetentionOptions {
-    /// Field and what is wrong with it.
+    /// Returns the invalid fields, each with a description of the problem.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let mut range = |field, value: u64, low: u64, high: u64| {
@@ -81,13 +84,13 @@ impl Manifest {
         Horizons { gc_floor: self.gc_floor, retained_from: self.retained_from }
     }
 
-    /// The version that was current at a time, as far as the history tells.
+    /// Returns the version that was current at a time, as far as the history reaches back.
     fn current_at(&self, ms: i64) -> Option<ManifestVersion> {
         self.history.iter().rev().find(|h| h.at_ms <= ms).map(|h| h.version)
     }
 }
 
-/// Where the horizons may be put now; `None` where both stand there already.
+/// Returns the horizons that retention allows now; `None` if they are the current ones.
 pub fn due(manifest: &Manifest, now_ms: i64, options: &RetentionOptions) -> Option<Horizons> {
     let ago = |seconds: u64| now_ms.saturating_sub(i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX));
     let now = manifest.horizons();
@@ -99,16 +102,16 @@ pub fn due(manifest: &Manifest, now_ms: i64, options: &RetentionOptions) -> Opti
     (due != now).then_some(due)
 }
 
-/// The version that removed the newest of the files that are too many; 0 where there are none. All that they were staged
-/// against is older.
+/// Returns the version that removed the newest of the surplus files; 0 if there are none. All base versions of the
+/// surplus files are older.
 fn newest_given_up(manifest: &Manifest, most: usize) -> ManifestVersion {
     let mut versions: Vec<_> = manifest.removed.iter().map(|r| r.at_version).collect();
     versions.sort_unstable_by(|a, b| b.cmp(a));
     versions.get(most).copied().unwrap_or_default()
 }
 
-/// The version that the oldest of the `keep` newest snapshots came in with; the newest version where there are fewer
-/// or none has to be kept.
+/// Returns the version in which the oldest of the `keep` newest snapshots was added. If there are fewer snapshots,
+/// the oldest of them counts. Returns the newest version if there is no snapshot or `keep` is 0.
 fn oldest_snapshot_kept(manifest: &Manifest, keep: usize) -> ManifestVersion {
     let snapshots = manifest.files().filter(|f| f.kind == FileKind::Snapshot);
     let mut versions: Vec<_> = snapshots.map(|f| f.added_version).collect();
@@ -118,8 +121,8 @@ fn oldest_snapshot_kept(manifest: &Manifest, keep: usize) -> ManifestVersion {
     oldest.copied().unwrap_or(manifest.version)
 }
 
-/// May the horizons rise? Writers that have done nothing since the floor are forgotten: whatever they may still try was
-/// staged below it.
+/// Raises the horizons, or returns the reason for a refusal. Writers without a commit since the floor are removed:
+/// every commit that they may still attempt was staged below it.
 pub fn may_raise(manifest: &Manifest, to: Horizons, commit_id: &str, stamp: Stamp) -> Result<Manifest, Refusal> {
     let now = manifest.horizons();
     let top = manifest.version + 1;
@@ -135,25 +138,25 @@ pub fn may_raise(manifest: &Manifest, to: Horizons, commit_id: &str, stamp: Stam
     Ok(next)
 }
 
-/// May this file be deleted? `base_version` is what it was staged against. Files that a reader's mark names are for
-/// the caller to spare.
+/// Returns whether a file may be deleted. `base_version` is the version that it was staged against. The caller must
+/// spare files that are pinned by readers.
 pub fn is_garbage(manifest: &Manifest, file: &str, base_version: ManifestVersion) -> bool {
     let reachable = |r: &super::manifest::RemovedFile| r.file.file == file && r.at_version > manifest.retained_from;
     !manifest.is_live(file) && base_version < manifest.gc_floor && !manifest.removed.iter().any(reachable)
 }
 
-/// May a merge leave out a tombstone of an input that came in with `added_version`? Only when all that may still commit
-/// was staged after it could be seen. The caller has seen, too, that no live file outside the merge holds an older
-/// version of the document.
+/// Returns whether a merge may drop a tombstone of an input that was added in `added_version`. It may only if every
+/// commit that is still possible was staged after the tombstone became visible. The caller has also checked that no
+/// live file outside the merge holds an older version of the document.
 pub fn may_drop_tombstone(manifest: &Manifest, added_version: ManifestVersion) -> bool {
     added_version <= manifest.gc_floor || planted(Bug::TombstonesDropped)
 }
 
-/// Takes files that have been deleted out of the list of the removed. Not those that are live again: an older version
-/// that a reader has marked would lose them.
+/// Removes the entries of deleted files from the list of removed files. Entries of files that are live again stay: a
+/// reader that has pinned an older version would lose them.
 pub fn may_forget(manifest: &Manifest, files: &[String], commit_id: &str, stamp: Stamp) -> Result<Manifest, Refusal> {
     for r in manifest.removed.iter().filter(|r| files.contains(&r.file.file)) {
-        // Forgotten too early, its name could be used again, and `as_of` would not find it.
+        // If the entry were removed too early, the name could be reused, and `as_of` would not find the file.
         let reachable = r.at_version > manifest.retained_from || r.file.base_version >= manifest.gc_floor;
         if reachable || manifest.is_live(&r.file.file) {
             return Err(Refusal::StillNeeded(r.file.file.clone()));

@@ -1,36 +1,40 @@
-//! When files are merged, and how much a merge may take.
+//! Defines when files are merged, and the limits of a merge.
 
 use serde::{Deserialize, Serialize};
 
-/// `[compaction]` of config.toml.
+/// Configures the merging of vector files: `[compaction]` of config.toml.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CompactionOptions {
-    /// Merge while a run lasts, in the background. Default true.
+    /// If true, files are merged in the background while a run lasts. Default true.
     pub automatic: bool,
-    /// So many deltas are merged. Default 16.
+    /// Number of deltas that triggers a merge. Default 16. A lower number makes searches faster and merges more
+    /// frequent.
     pub deltas: usize,
-    /// So many bytes of deltas are merged. Default 67,108,864 (64 MiB).
+    /// Total size of deltas that triggers a merge, in bytes. Default 67,108,864 (64 MiB).
     pub delta_bytes: u64,
-    /// Deltas are merged when the oldest is so many seconds old. Default 900.
+    /// Age of the oldest delta that triggers a merge, in seconds. Default 900.
     pub delta_age_seconds: u64,
-    /// So many snapshots of about the same size are merged, and a size is so many times the one below. Default 8.
+    /// Number of snapshots in one tier that triggers a merge, and the ratio of the sizes of adjacent tiers. Default
+    /// 8.
     pub tier_factor: usize,
-    /// Rows up to which snapshots count as being of the smallest size. Default 10,000.
+    /// Maximum number of rows of a snapshot in the smallest tier. Default 10,000.
     pub smallest_tier_rows: u64,
-    /// Memory that a merge may take beside what is mapped, in bytes. Default 268,435,456 (256 MiB).
+    /// Memory limit of a merge without memory-mapped files, in bytes. Default 268,435,456 (256 MiB). A lower limit
+    /// makes merges slower.
     pub memory_bytes: u64,
-    /// Groups of deltas that are merged side by side; they share the memory. Default 2.
+    /// Number of groups of deltas that are merged in parallel. Default 2. They share `memory_bytes`.
     pub threads: usize,
-    /// Seconds between two looks at whether there is something to merge. Default 30.
+    /// Interval between two checks for files to merge, in seconds. Default 30.
     pub poll_seconds: u64,
-    /// Seconds for which a lease holds without a sign of life. Default 300.
+    /// Time after which a lease expires without a heartbeat, in seconds. Default 300. After a crash, the next merge
+    /// waits this long.
     pub lease_seconds: u64,
-    /// Seconds between two signs of life. Default 60.
+    /// Interval between two heartbeats of the lease, in seconds. Default 60. At most half of `lease_seconds`.
     pub heartbeat_seconds: u64,
-    /// Failed signs of life in a row after which the holder gives up. Default 3.
+    /// Number of consecutive failed heartbeats after which the holder abandons the lease. Default 3.
     pub heartbeat_failures: u32,
-    /// Seconds that one merge may take. Default 900.
+    /// Maximum duration of one merge, in seconds. Default 900.
     pub work_seconds: u64,
 }
 
@@ -55,7 +59,7 @@ impl Default for CompactionOptions {
 }
 
 impl CompactionOptions {
-    /// Field and what is wrong with it.
+    /// Returns the invalid fields, each with a description of the problem.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let mut range = |field, value: u64, low: u64, high: u64| {
@@ -76,7 +80,7 @@ impl CompactionOptions {
         range("heartbeat_failures", self.heartbeat_failures.into(), 1, 100);
         range("work_seconds", self.work_seconds, 1, 86_400);
         if self.heartbeat_seconds.saturating_mul(2) > self.lease_seconds {
-            let reason = format!("leaves no time for a second try within lease_seconds ({})", self.lease_seconds);
+            let reason = format!("must be at most half of lease_seconds ({})", self.lease_seconds);
             found.push(("heartbeat_seconds", reason));
         }
         found
