@@ -71,7 +71,7 @@ pub enum Command {
     Serve(Serve),
     /// Register documents without processing them; a running `docweir serve` processes them
     Submit(Submit),
-    /// Find passages
+    /// Search the index for passages
     Search(Search),
     /// Show what is done, waiting and quarantined, or everything about one document
     Status(Status),
@@ -215,7 +215,7 @@ pub struct Search {
     /// Return only passages that match this filter; if repeated, all filters must match
     #[arg(long, value_name = "FILTER")]
     pub filter: Vec<String>,
-    /// Search only documents whose path begins with this
+    /// Search only documents whose path begins with this prefix
     #[arg(long, value_name = "PATH")]
     pub source: Option<PathBuf>,
     /// File of queries, one per line (plain text, or JSON objects with a `question` field)

@@ -159,7 +159,7 @@ async fn verify(
     let out = &context.out;
     let mut mended = 0;
     if repair {
-        // A run repairs by itself what it loads meanwhile, so the repair takes the lock.
+        // The lock excludes a running ingest, which repairs such documents by itself.
         let _lock = engine.lock("docweir store verify --repair")?;
         for disagreement in &disagreements {
             if let Disagreement::NotVisible { document, .. } = disagreement {
@@ -194,7 +194,7 @@ async fn verify(
                 }
                 Disagreement::NotRecorded { document, visible } => {
                     format!(
-                        "{document}: version {visible} is in the index but not recorded; run `docweir delete {document}`"
+                        "{document}: version {visible} is in the index but unrecorded; run `docweir delete {document}`"
                     )
                 }
             });

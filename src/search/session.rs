@@ -11,7 +11,8 @@ use super::error::SearchError;
 use super::passage::{Passage, SearchResponse};
 use super::query::{QueryOptions, not_empty, not_too_long};
 
-/// Holds an opened version and the options of all its queries. It keeps files open, so drop it soon.
+/// Holds an opened version and the options of all its queries. It keeps files open, so do not keep it longer than
+/// needed.
 pub struct SearchSession {
     pub(super) view: Arc<View>,
     pub(super) limits: VectorOptions,
