@@ -71,7 +71,7 @@ pub enum Shut {
     Down,
 }
 
-/// Tells the caller what to do next.
+/// Names the next step for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// The call may start now.
@@ -279,7 +279,7 @@ impl Gate {
         self.shut = Some((why, now + pause));
     }
 
-    /// Returns a pause that doubles with each strike up to the limit. Jitter leaves at least three quarters of it.
+    /// Returns a pause that doubles with each strike up to the limit. Jitter shortens the pause by up to a quarter.
     fn backoff(&mut self, first: f64, strikes: u32) -> Duration {
         let longest = self.options.backoff_max_seconds.max(first);
         let backoff = Backoff::doubling_seconds(first, longest).with_jitter(0.75, 1.0);

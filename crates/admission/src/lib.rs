@@ -194,7 +194,7 @@ impl Refused {
     pub fn into_error(self, name: &str) -> StageError {
         let (code, message, wait) = match self {
             Refused::Cancelled(error) => return error,
-            Refused::Busy(wait) => ("busy", format!("the budget of {name} is used up for now"), wait),
+            Refused::Busy(wait) => ("busy", format!("{name} has no free rate budget now"), wait),
             Refused::Shut(Shut::QuotaSpent, wait) => (
                 "insufficient_quota",
                 format!(
