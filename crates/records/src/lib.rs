@@ -15,10 +15,9 @@
 //! The same rules hold for all files. A line that is not blank either gives items or is refused with its line number
 //! and the name of the wrong field. A bad record never affects another record. Errors never repeat a record's values.
 //!
-//! **Noise** is not embedded. A line or word is noise if its record marks it (`is_noise` is true or
-//! `embedding_status` is `NOISE`), or if its text has no letter and no digit. An `is_noise` of false does not
-//! override the second rule, because exporters write false for every unmarked item. A generic record is noise if its
-//! text is blank.
+//! **Noise** is not embedded. A line or word is noise if `is_noise` is true, if `embedding_status` is `NOISE`, or if
+//! its text has no letter and no digit. An `is_noise` of false does not override the last rule, because exporters
+//! write false for every unmarked item. A generic record is noise if its text is blank.
 //!
 //! Trade-off: a record is parsed as a JSON tree and then read field by field. Derived structures would be faster, but
 //! their errors repeat the wrong value.

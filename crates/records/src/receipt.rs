@@ -1,5 +1,5 @@
-//! Parses and checks a receipt from OCR. Unknown fields are ignored. The whole receipt is refused if a required field
-//! is missing or if any value is invalid, because half a receipt would give its words the wrong neighbours.
+//! Parses and checks a receipt from OCR. Unknown fields are ignored. A missing required field or an invalid value
+//! refuses the whole receipt, because half a receipt would give its words the wrong neighbours.
 //!
 //! | field | belongs to | meaning | if missing |
 //! | --- | --- | --- | --- |
