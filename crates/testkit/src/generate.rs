@@ -48,7 +48,7 @@ pub fn with_text(texts: &[&str]) -> Vec<u8> {
 }
 
 /// Returns Markdown with headings on two levels; its sections contain a list, a table, code or a quotation in turn.
-/// Its marker is that of page 1.
+/// The text contains the marker of page 1.
 pub fn markdown(seed: u64, sections: usize) -> String {
     let mut chance = Chance::new(seed);
     let mut out = format!("# {}\n\n{} {}\n", title(seed), paragraph(&mut chance, 4), mention(seed, 1));
@@ -68,7 +68,7 @@ pub fn markdown(seed: u64, sections: usize) -> String {
     out
 }
 
-/// Returns paragraphs of plain text, separated by empty lines. Its marker is that of page 1.
+/// Returns paragraphs of plain text, separated by empty lines. The text contains the marker of page 1.
 pub fn plain_text(seed: u64, paragraphs: usize) -> String {
     let mut chance = Chance::new(seed);
     let mut out = format!("{}\n\n{}\n", title(seed).to_uppercase(), mention(seed, 1));

@@ -1,8 +1,8 @@
 //! Writes small, valid PDFs: text in Helvetica at given positions, and nothing else.
 //!
-//! Apart from the pages, a file has four objects (catalogue, two fonts, information) and a balanced page tree,
-//! because readers traverse a flat tree of thousands of pages slowly. Text is Latin-1, the part of Unicode that the
-//! standard fonts display without an embedded font. Other characters become question marks.
+//! Apart from the pages, a file has four objects (catalogue, two fonts, information) and a page tree. The tree is
+//! balanced, because readers traverse a flat tree of thousands of pages slowly. Text is Latin-1, the part of Unicode
+//! that the standard fonts display without an embedded font. Other characters become question marks.
 
 use std::io::Write;
 
