@@ -1,8 +1,8 @@
 //! Processes a batch after its creation: validating → in_progress → finalizing → completed, or another final status.
 //!
 //! Each batch has one task. The task reads the status from the ledger, performs the step for it, and writes the next
-//! status only if the status has not changed in the meantime, as it does on a cancellation. So a task may end at any
-//! point with the process, and a new task continues.
+//! status. If a cancellation has changed the status in the meantime, the task writes nothing and reads it again. So a
+//! task may end at any point with the process, and a new task continues.
 
 use std::io;
 use std::sync::Arc;
