@@ -197,8 +197,8 @@ impl Analyst for Service {
         let mut all: Vec<(&Sha256Hex, &str)> = Vec::with_capacity(texts.len());
         let mut seen = std::collections::HashSet::new();
         all.extend(keys.iter().zip(texts.iter().copied()).filter(|(key, _)| seen.insert(*key)));
-        // Claim only a few requests' worth of texts at a time, so that other documents do not wait long for a text of
-        // a large one.
+        // Claim only a few requests' worth of texts at a time. Otherwise other documents would wait long for the texts
+        // of a large one.
         let most = self.most_texts(api);
         for window in all.chunks(most * self.options.concurrency.max(1)) {
             let mut wanted = window.to_vec();

@@ -14,7 +14,7 @@ use super::*;
 
 const DIMENSIONS: u32 = 16;
 
-/// Combines a mock provider, a client of it, and a folder.
+/// Combines a mock provider, its client, and a folder.
 struct Bench {
     mock: MockProvider,
     client: Client,
