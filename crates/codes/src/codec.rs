@@ -1,4 +1,4 @@
-//! Encodes vectors.
+//! Encodes vectors as codes of one bit per dimension.
 
 use crate::error::CodesError;
 use crate::kernel::Kernel;
@@ -101,7 +101,8 @@ impl Codec {
 ///
 /// The code represents a vector x with the coordinates 1 and -1. The factor is |o|² / ⟨x, o⟩, where o is the encoded
 /// vector. Then `factor · ⟨x, q⟩` is an unbiased estimate of ⟨o, q⟩ (RaBitQ). The part of q along o is exact. The
-/// part of x that is orthogonal to o errs in either direction equally often, because the rotation is random.
+/// part of x that is orthogonal to o causes an error, equally often in either direction, because the rotation is
+/// random.
 #[inline(always)]
 pub(crate) fn encode(rotated: &[f32], square: f32, groups: &mut [u8]) -> f32 {
     // Multiplying four flags, one byte each, by this number moves them to bits 24 to 27.

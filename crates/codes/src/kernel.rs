@@ -74,7 +74,7 @@ macro_rules! dispatch {
             // SAFETY: a codec holds a kernel only if the CPU can run it (`Codec::with_kernel`).
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx512 => unsafe { avx512::$name($($arg),*) },
-            // SAFETY: as above.
+            // SAFETY: the reason given for AVX-512 holds here too.
             #[cfg(target_arch = "x86_64")]
             Kernel::Avx2 => unsafe { avx2::$name($($arg),*) },
             _ => portable::$name($($arg),*),
