@@ -78,7 +78,7 @@ async fn held(target: &Arc<dyn Target>, documents: &[&str]) -> Vec<Option<(u64, 
     held.into_iter().map(|held| held.map(|LoadedVersion { version, rows }| (version, rows))).collect()
 }
 
-/// Waits until the documents are held as expected, at most for the lag of the world.
+/// Waits until the documents are held as expected, but no longer than the world's lag.
 async fn expect(world: &dyn World, target: &Arc<dyn Target>, documents: &[&str], expected: &[Option<(u64, u32)>]) {
     const LOOK: Duration = Duration::from_millis(50);
     for _ in 0..=world.lag().as_millis() / LOOK.as_millis() {
@@ -216,7 +216,7 @@ pub async fn a_write_is_based_on_what_was_fixed(world: &dyn World) {
     write(&target, vec![document("doc_a", 2, &["newer"])]).await;
     writer.write(vec![document("doc_a", 1, &["older"])], &model(3)).await.unwrap();
     expect(world, &target, &["doc_a"], &[Some((2, 1))]).await;
-    // A writer that began and was dropped blocks nobody else.
+    // A writer that began and was dropped does not block other writers.
     writer.begin().await.unwrap();
     drop(writer);
     write(&target, vec![document("doc_a", 3, &["newest"])]).await;
