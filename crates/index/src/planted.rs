@@ -3,7 +3,7 @@
 
 /// Names a rule of the protocol that is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "named by production code, made by tests alone")]
+#[allow(dead_code, reason = "production code names the variants, only tests construct them")]
 pub enum Bug {
     /// A commit that was staged below the floor is accepted.
     NoFloor,

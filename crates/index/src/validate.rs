@@ -120,7 +120,7 @@ pub enum Resolution {
     Overtaken,
 }
 
-/// Adds a delta to the live files, or returns the reason for a refusal.
+/// Returns the next manifest with a delta added to the live files, or the reason for a refusal.
 pub fn may_append(manifest: &Manifest, append: &Append, stamp: Stamp) -> Result<Manifest, Refusal> {
     if let Some(mark) = manifest.writers.get(&append.writer)
         && mark.last_seq >= append.sequence
@@ -167,8 +167,8 @@ pub fn resolve_unknown(manifest: &Manifest, append: &Append) -> Resolution {
     Resolution::Committed { version }
 }
 
-/// Replaces live files by a snapshot of them, or returns the reason for a refusal. Deltas that were committed since
-/// the plan stay live.
+/// Returns the next manifest with a snapshot instead of its inputs, or the reason for a refusal. Deltas that were
+/// committed after the plan stay live.
 pub fn may_install_snapshot(manifest: &Manifest, install: &Install, stamp: Stamp) -> Result<Manifest, Refusal> {
     if install.epoch < manifest.epoch {
         return Err(Refusal::StaleEpoch { epoch: install.epoch, manifest: manifest.epoch });
@@ -201,7 +201,7 @@ pub fn is_installed(manifest: &Manifest, install: &Install) -> bool {
     manifest.commit_id == install.commit_id || install.snapshot.as_ref().is_some_and(|s| known(&s.file))
 }
 
-/// Restores the content of version `target` as a new version, or returns the reason for a refusal. Versions, sequence
+/// Returns the next manifest with the content of version `target`, or the reason for a refusal. The version, sequence
 /// numbers and the epoch do not go back.
 ///
 /// Everything that was staged before is refused from now on. A merge planned on an undone version may have dropped a
