@@ -121,8 +121,8 @@ fn oldest_snapshot_kept(manifest: &Manifest, keep: usize) -> ManifestVersion {
     oldest.copied().unwrap_or(manifest.version)
 }
 
-/// Raises the horizons, or returns the reason for a refusal. Writers without a commit since the floor are removed:
-/// every commit that they may still attempt was staged below it.
+/// Returns the next manifest with higher horizons, or the reason for a refusal. Writers without a commit since the
+/// floor are removed: every commit that they may still attempt was staged below it.
 pub fn may_raise(manifest: &Manifest, to: Horizons, commit_id: &str, stamp: Stamp) -> Result<Manifest, Refusal> {
     let now = manifest.horizons();
     let top = manifest.version + 1;
@@ -152,8 +152,8 @@ pub fn may_drop_tombstone(manifest: &Manifest, added_version: ManifestVersion) -
     added_version <= manifest.gc_floor || planted(Bug::TombstonesDropped)
 }
 
-/// Removes the entries of deleted files from the list of removed files. Entries of files that are live again stay: a
-/// reader that has pinned an older version would lose them.
+/// Returns the next manifest without the entries of the given deleted files, or the reason for a refusal. A file that
+/// is live again is refused: a reader that has pinned an older version would lose it.
 pub fn may_forget(manifest: &Manifest, files: &[String], commit_id: &str, stamp: Stamp) -> Result<Manifest, Refusal> {
     for r in manifest.removed.iter().filter(|r| files.contains(&r.file.file)) {
         // If the entry were removed too early, the name could be reused, and `as_of` would not find the file.
