@@ -142,7 +142,7 @@ async fn again(context: &Context, engine: &Engine, deleted: Vec<(&ControlRecord,
                 tombstones.push(Write::Delete { document_id, version: record.version.max(visible) });
                 context.out.line(format!("deleted again: {shown}"));
             }
-            None => context.out.line(format!("deleted before: {shown}")),
+            None => context.out.line(format!("already deleted: {shown}")),
         }
     }
     if let Some(model) = view.manifest().model().filter(|_| !tombstones.is_empty()) {
