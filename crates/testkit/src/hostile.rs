@@ -98,7 +98,7 @@ pub fn encrypted_empty_password() -> Vec<u8> {
     include_bytes!("../data/encrypted-empty-password.pdf").to_vec()
 }
 
-/// Returns intact objects and a trailer without cross-references. A reader has to search for the objects.
+/// Returns a PDF without cross-references. A reader has to search for the objects, which are intact.
 pub fn no_cross_references() -> Vec<u8> {
     let mut bytes = two_pages(12);
     if let (Some(table), Some(trailer)) = (find_last(&bytes, b"xref\n0 "), find_last(&bytes, b"trailer\n<<")) {
@@ -107,7 +107,7 @@ pub fn no_cross_references() -> Vec<u8> {
     bytes
 }
 
-/// Returns intact objects without a trailer. A reader has to search for the catalogue, too.
+/// Returns a PDF without cross-references and trailer. A reader has to search for the catalogue, too.
 pub fn no_trailer() -> Vec<u8> {
     let mut bytes = two_pages(16);
     if let Some(table) = find_last(&bytes, b"xref\n0 ") {
@@ -144,7 +144,7 @@ pub fn garbage_before_the_header() -> Vec<u8> {
     out
 }
 
-/// Returns a page tree that claims a billion pages and has one.
+/// Returns a PDF whose page tree claims a billion pages and has one.
 pub fn lying_page_count() -> Vec<u8> {
     let mut objects = Objects::new();
     let content = objects.add(stream("", b"BT /R 12 Tf 72 700 Td (one page) Tj ET"));
@@ -153,7 +153,7 @@ pub fn lying_page_count() -> Vec<u8> {
     objects.finish("lying count", &format!("<</Type/Catalog/Pages {root} 0 R>>"))
 }
 
-/// Returns a page tree whose root is its own child.
+/// Returns a PDF whose page tree contains its own root as a child.
 pub fn page_tree_in_a_circle() -> Vec<u8> {
     let mut objects = Objects::new();
     let content = objects.add(stream("", b"BT /R 12 Tf 72 700 Td (round and round) Tj ET"));
@@ -163,7 +163,7 @@ pub fn page_tree_in_a_circle() -> Vec<u8> {
     objects.finish("circle", &format!("<</Type/Catalog/Pages {root} 0 R>>"))
 }
 
-/// Returns nested arrays. A parser that recurses for each array runs out of stack.
+/// Returns a PDF with deeply nested arrays. A parser that recurses for each array runs out of stack.
 pub fn deep_arrays(depth: usize) -> Vec<u8> {
     let mut objects = Objects::new();
     let mut content = b"BT /R 12 Tf 72 700 Td (shallow) Tj ET\n".to_vec();
@@ -176,7 +176,7 @@ pub fn deep_arrays(depth: usize) -> Vec<u8> {
     objects.finish("deep", &format!("<</Type/Catalog/Pages {root} 0 R/Extra {nested} 0 R>>"))
 }
 
-/// Returns a form that draws itself.
+/// Returns a PDF with a form that draws itself.
 pub fn form_in_itself() -> Vec<u8> {
     let mut objects = Objects::new();
     let form = 5;
@@ -190,8 +190,8 @@ pub fn form_in_itself() -> Vec<u8> {
     objects.finish("itself", &format!("<</Type/Catalog/Pages {root} 0 R>>"))
 }
 
-/// Returns eight forms that each draw the next one forty times: 6.5 million million drawings in a file of four
-/// kilobytes. There is no recursion, so a limit on depth does not find the problem.
+/// Returns a PDF with eight forms that each draw the next one forty times: 6.5 million million drawings in a file of
+/// four kilobytes. There is no recursion, so a limit on depth does not find the problem.
 pub fn spinning() -> Vec<u8> {
     const LEVELS: usize = 8;
     const TIMES: usize = 40;
@@ -212,8 +212,8 @@ pub fn spinning() -> Vec<u8> {
     objects.finish("spinning", &format!("<</Type/Catalog/Pages {root} 0 R>>"))
 }
 
-/// Returns a page whose content decompresses to this many mebibytes of spaces. It is compressed twice to some
-/// kilobytes.
+/// Returns a PDF page whose content decompresses to this many mebibytes of spaces. Compressed twice, the content takes
+/// some kilobytes.
 pub fn bomb(mebibytes: u64) -> Vec<u8> {
     let mut objects = Objects::new();
     let packed = deflate(&deflated_spaces(mebibytes));
@@ -223,7 +223,7 @@ pub fn bomb(mebibytes: u64) -> Vec<u8> {
     objects.finish("bomb", &format!("<</Type/Catalog/Pages {root} 0 R>>"))
 }
 
-/// Returns a page whose compressed content breaks off in the middle and continues with garbage.
+/// Returns a PDF page whose compressed content breaks off in the middle and continues with garbage.
 pub fn broken_stream() -> Vec<u8> {
     let mut data = deflate(&b"BT /R 12 Tf 72 700 Td (half of this) Tj ET\n".repeat(500));
     data.truncate(data.len() / 2);
