@@ -29,7 +29,7 @@ pub(super) fn item(mut object: Object, id: &str, text: &str) -> Result<Item, Rec
     Ok(Item { key, kind: ItemKind::Record, input: content.clone(), text: content, metadata: object, noise })
 }
 
-/// Returns the names of the objects and the field along a path.
+/// Resolves a path to the names of the enclosing objects and of the field.
 pub(super) fn way(object: &Object, path: &str) -> Option<Vec<String>> {
     if object.contains_key(path) {
         return Some(vec![path.to_owned()]);

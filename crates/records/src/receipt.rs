@@ -11,7 +11,7 @@
 //! | `text` | line, word | | refused |
 //! | `bounding_box` | line, word | `x`, `y`, `width`, `height` | refused |
 //! | `confidence` | line, word | 0 to 1 | no metadata of this name |
-//! | `is_noise`, `embedding_status` | line, word | `true` or `NOISE` marks noise | not marked as noise |
+//! | `is_noise`, `embedding_status` | line, word | noise if `true` or `NOISE` | not marked as noise |
 //! | `label_status` | word | validation status of its label | `unvalidated` |
 
 use std::collections::HashSet;
