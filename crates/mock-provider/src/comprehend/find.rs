@@ -90,7 +90,7 @@ impl Text {
     }
 }
 
-/// Returns the most likely language, and an unlikely one before it.
+/// Returns two languages: an unlikely one, then the most likely one.
 pub fn languages(text: &str) -> Value {
     let of = |low: u32, high: u32| text.chars().filter(|c| (low..=high).contains(&(*c as u32))).count();
     let scripts = [
