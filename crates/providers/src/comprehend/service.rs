@@ -24,7 +24,7 @@ use super::{Remote, decode, encode, key, question};
 
 type Answered = Result<Analysis, Refusal>;
 
-/// Answers the analyses of a run. All workers share it.
+/// Analyses texts with Comprehend. All workers of a run share this service.
 pub struct Service {
     remote: Arc<dyn Remote>,
     /// Metered APIs, by API.

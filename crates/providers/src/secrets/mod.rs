@@ -59,7 +59,7 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Creates the provider of secrets without reading any. `vault` is `None` in a program that was built without
+    /// Creates the source of secrets; nothing is read yet. `vault` is `None` in a program that was built without
     /// AWS.
     pub fn new(options: SecretOptions, vault: Option<Arc<dyn Vault>>) -> Self {
         Self { options, vault }
