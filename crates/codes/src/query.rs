@@ -21,8 +21,8 @@ const QUARTET: usize = 4;
 /// bits.
 pub(crate) struct Tables {
     /// Tables of 16 bytes each, in the order a a c c b b d d for each four groups a, b, c, d. A slice of codes holds
-    /// two groups of 32 rows. So a register of 64 bytes holds a and c in its low bits, b and d in its high bits, and
-    /// the widest kernel loads its tables in the same order as its codes.
+    /// two groups of 32 rows. So a register of 64 bytes holds a and c in its low bits, and b and d in its high bits.
+    /// The widest kernel can load its tables in the same order as its codes.
     pub entries: Vec<u8>,
     pub step: f32,
     pub offset: f32,
