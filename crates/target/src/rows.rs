@@ -228,8 +228,8 @@ impl Write {
     /// adding it to a group, so one bad document never fails the others.
     ///
     /// # Errors
-    /// Returns an error if a vector is not of the model's dimension or not of length 1, if a row's id is empty or not
-    /// unique, or if the document exceeds a limit of the target.
+    /// Returns an error if a vector does not have the model's dimension or the length 1. Also returns an error if a
+    /// row's id is empty or not unique, or if the document exceeds a limit of the target.
     pub fn check(&self, model: &ModelIdentity, target: &Capabilities) -> Result<(), WriteError> {
         let rejected = |reason| Err(WriteError::Rejected { document: self.document_id().to_string(), reason });
         let mut ids = HashSet::with_capacity(self.rows().len());
