@@ -1,4 +1,4 @@
-//! Raises the horizons as retention requires, and then deletes files that nobody can need any more.
+//! Raises the horizons as retention requires, and then deletes files that are no longer needed.
 //!
 //! ```text
 //! raise the horizons (swap) ─▶ list files ─▶ read the readers' pins ─▶ delete garbage ─▶ remove entries (swap)

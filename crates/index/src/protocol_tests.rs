@@ -48,7 +48,7 @@ enum Step {
         between: Vec<u8>,
         drop_after: Option<usize>,
     },
-    /// Collects garbage. 0 is what is due, 1 orphans, 2 everything.
+    /// Collects garbage. The values of `reach` are 0 (due files), 1 (orphans) and 2 (everything that is not live).
     Collect {
         reach: u8,
         drop_after: Option<usize>,
