@@ -78,7 +78,7 @@ pub enum Next {
     Go(Ticket),
     /// The next call may start at this time, or earlier if a running call ends.
     Wait(Instant),
-    /// No call waits, or the next one waits for a running call to end.
+    /// The queue is empty, or the next call waits for a running call to end.
     Idle,
 }
 
