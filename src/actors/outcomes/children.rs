@@ -1,4 +1,4 @@
-//! Declares the documents that extraction found within a document, and lets go of them when the document is deleted.
+//! Declares the documents that extraction found within a document, and removes them when the document is deleted.
 
 use docweir_core::error::StageError;
 use docweir_core::failpoint;
@@ -10,24 +10,24 @@ use super::errors::control;
 use crate::messages::event::Event;
 use crate::messages::job::NewChild;
 
-/// What came of declaring children.
+/// Describes the result of declaring children.
 pub(super) enum Declared {
-    /// They are durable, or there is nothing to be told.
+    /// The children are durable, or there was nothing to declare.
     Yes,
-    /// The claim is no longer ours.
+    /// Another process holds the claim now.
     Superseded,
-    /// They can't be the document's children: the document is to be quarantined.
+    /// The document can't have these children and must be quarantined.
     Refused(StageError),
 }
 
-/// Code of the error that a document's children can't be taken in.
+/// Error code of children that can't be ingested.
 const CODE: &str = "children_refused";
 
-/// Returns the children as documents to be registered: under the names of members, for the tenant and under the
-/// configuration of their parent.
+/// Returns the children as documents to register. Each is named as a member of its parent, and has its parent's
+/// tenant and configuration.
 ///
 /// # Errors
-/// Permanent where a member can't be named.
+/// Returns a permanent error if a member can't be named.
 pub fn documents(parent: &Claim, children: &[NewChild]) -> Result<Vec<NewDocument>, StageError> {
     let document = |child: &NewChild| {
         let source = member_source(&parent.source, &child.name);
@@ -47,9 +47,9 @@ pub fn documents(parent: &Claim, children: &[NewChild]) -> Result<Vec<NewDocumen
 }
 
 impl StageContext {
-    /// Makes the children of a document durable. A document that has none, and had none, costs no call.
+    /// Makes the children of a document durable. A document that has no children, and had none, costs no call.
     pub(super) async fn declare_children(&self, claim: &Claim, children: &[NewChild]) -> Result<Declared, StageError> {
-        // An earlier attempt under this claim may have found some.
+        // An earlier attempt under this claim may have declared children.
         if children.is_empty() && !self.claims.may_have_children(&claim.key) {
             return Ok(Declared::Yes);
         }
@@ -74,8 +74,8 @@ impl StageContext {
         }
     }
 
-    /// Requests removal of the children of a document that is being deleted. Returns `false` when the claim is no longer
-    /// ours.
+    /// Requests removal of the children of a document that is being deleted. Returns `false` if another process holds
+    /// the claim now.
     pub(super) async fn remove_children(&self, claim: &Claim) -> Result<bool, StageError> {
         if claim.children.is_empty() {
             return Ok(true);
@@ -99,7 +99,7 @@ impl StageContext {
             let (key, replaces) = match answer {
                 Registered::New(key) => (key, false),
                 Registered::Replaces(key) => (key, true),
-                // Nobody looked at a file of its own for it.
+                // The child was not inspected as a file of its own, so it is not reported as unchanged.
                 Registered::Unchanged(..) => continue,
             };
             self.events.emit(Event::Registered { document: key.id, version: key.version, source, replaces });

@@ -8,18 +8,18 @@ use tracing::Span;
 
 use crate::telemetry::trace;
 
-/// Claims that this process holds. The heartbeat renews them, and a run ends when none is left.
+/// Holds the claims of this process. The heartbeat renews them, and a run ends when none is left.
 pub struct Claims {
     held: DashMap<DocumentId, HeldClaim>,
     count: watch::Sender<usize>,
 }
 
-/// A held claim with its current stage and attempt.
+/// Holds a claim with its current stage and attempt.
 struct HeldClaim {
     key: ClaimKey,
     stage: Stage,
     attempt: u32,
-    /// The document has children, or was given some under this claim.
+    /// True if the document had children when it was claimed, or may have received some under this claim.
     children: bool,
 }
 
@@ -57,16 +57,16 @@ impl Claims {
         self.held.get(&key.id).is_none_or(|held| held.key.epoch != key.epoch || held.children)
     }
 
-    /// Returns the span that log lines about a claim stand in.
+    /// Returns the span of log lines about a claim.
     pub fn span(&self, key: &ClaimKey) -> Span {
         match self.held.get(&key.id) {
             Some(held) => trace::span(&key.id, key.version, held.stage, held.attempt),
-            // It has ended since; nothing of it is known any more but its trace.
+            // The claim has ended, so only the trace of its version is known.
             None => trace::span_of_version(&key.id, key.version),
         }
     }
 
-    /// Ends this claim, not a newer one of the same document.
+    /// Ends this claim. A newer claim on the same document stays.
     pub fn end(&self, key: &ClaimKey) {
         self.held.remove_if(&key.id, |_, held| held.key.epoch == key.epoch);
         self.count.send_replace(self.held.len());

@@ -1,4 +1,4 @@
-//! Holds what the outcome code of all stages shares, and applies transitions under a claim.
+//! Holds the state that the outcome code of all stages shares, and applies transitions under a claim.
 
 use std::sync::Arc;
 
@@ -13,19 +13,19 @@ use crate::actors::artefacts::Artefacts;
 use crate::actors::quarantine::QuarantineStore;
 use crate::messages::event::{Event, EventSink};
 
-/// Stores and tables that the outcome code of all stages shares.
+/// Holds the stores and tables that the outcome code of all stages shares.
 pub struct StageContext {
     pub control: Arc<dyn ControlStore>,
     pub artefacts: Artefacts,
     pub quarantine: QuarantineStore,
-    /// Store of texts that wait for batches; `None` if there never were any.
+    /// Store of texts that wait for batches; `None` if the state has never had batches.
     pub batches: Option<Arc<dyn DocumentTexts>>,
     pub events: Arc<dyn EventSink>,
     pub claims: Arc<Claims>,
 }
 
 impl StageContext {
-    /// Applies a transition. Returns `false` when the claim is no longer ours.
+    /// Applies a transition. Returns `false` if another process holds the claim now.
     pub async fn apply(&self, claim: &Claim, transition: Transition) -> Result<bool, StageError> {
         match self.control.apply(&claim.key, transition).await {
             Ok(()) => Ok(true),
@@ -37,19 +37,20 @@ impl StageContext {
         }
     }
 
-    /// Ends a claim that turned out to be void.
+    /// Ends a claim that turned out to be void. If the document is deleted, also deletes objects that were written
+    /// under the claim.
     pub(super) async fn lost(&self, claim: &Claim) -> Result<(), StageError> {
         self.superseded(claim);
         self.leave_nothing_of_a_deleted_one(&claim.key.id).await
     }
 
-    /// Ends a claim that somebody else has taken over, and reports it.
+    /// Ends a claim that another process has taken over, and reports it.
     pub fn superseded(&self, claim: &Claim) {
         self.claims.end(&claim.key);
         self.events.emit(Event::Superseded { document: claim.key.id.clone() });
     }
 
-    /// Returns a claimed document to the queue as it is.
+    /// Releases a claimed document unfinished, so that it can be claimed again.
     pub async fn release(&self, claim: &Claim, stage: Stage) -> Result<bool, StageError> {
         let released = self.apply(claim, Transition::Released { stage }).await?;
         self.claims.end(&claim.key);

@@ -16,7 +16,7 @@ pub fn control(error: ControlError) -> StageError {
 }
 
 /// Converts an error of the object store. A full or read-only disk is a system failure, which counts against no
-/// document; the rest may go away.
+/// document. Most other errors are transient.
 pub fn storage(error: ObjectError) -> StageError {
     let class = match &error {
         ObjectError::Storage { .. } => ErrorClass::System,

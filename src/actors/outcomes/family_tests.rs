@@ -1,4 +1,4 @@
-//! Documents within documents, through pools whose stages know what is in each document without opening it.
+//! Tests documents within documents. The fake stages know the content of each document without opening it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -36,10 +36,10 @@ use crate::supervisors::{
 const LEASE: Duration = Duration::from_secs(60);
 const MAIL: &str = "file:///mail.eml";
 
-/// What is in a document: its words, and its members with theirs.
+/// Text of a document, and the names of its members.
 type Content = (String, Vec<String>);
 
-/// Everything that a fake stage needs.
+/// Holds everything that a fake stage needs.
 struct World {
     contents: RefCell<HashMap<String, Content>>,
     vectors: Arc<VectorStore>,
@@ -51,7 +51,7 @@ impl World {
         self.contents.borrow().get(source).map(|(text, _)| text.clone()).unwrap_or_default()
     }
 
-    /// The members of a document, as its extraction finds them.
+    /// Returns the members of a document, as its extraction finds them.
     fn children(&self, source: &str) -> Vec<NewChild> {
         let names = self.contents.borrow().get(source).map(|(_, names)| names.clone()).unwrap_or_default();
         let child = |name: String| {
@@ -153,7 +153,7 @@ struct Fixture {
     world: Rc<World>,
     context: Arc<StageContext>,
     root: RootHandle,
-    /// From loading back to extraction.
+    /// Pools in reverse stage order, from loading to extraction.
     pools: Vec<PoolHandle<Job>>,
 }
 
@@ -196,7 +196,7 @@ impl Fixture {
         Self { _dir: dir, clock, world, context, root, pools }
     }
 
-    /// Says what is in a document, and registers the mail.
+    /// Sets the content of a document, and registers the mail.
     async fn put(&self, source: &str, text: &str, members: &[&str]) {
         let members = members.iter().map(|name| (*name).to_owned()).collect();
         self.world.contents.borrow_mut().insert(source.to_owned(), (text.to_owned(), members));
@@ -209,7 +209,7 @@ impl Fixture {
         self.context.control.claim(owner, LEASE, 1, None).await.unwrap().remove(0)
     }
 
-    /// Until nothing is left to be done.
+    /// Processes documents until no work is left.
     async fn run(&self) {
         loop {
             let claims = self.context.control.claim("run", LEASE, 99, None).await.unwrap();
@@ -227,7 +227,7 @@ impl Fixture {
         }
     }
 
-    /// Sources of what a word is found in, and whether they know their parent.
+    /// Returns the sources in which a word is found, each with whether it has a parent.
     async fn found(&self, word: &str) -> Vec<(String, bool)> {
         let view = self.world.vectors.view().await.unwrap();
         let hits = view.search(&SearchRequest::new(word, None, 9)).unwrap();
@@ -240,7 +240,8 @@ impl Fixture {
         self.context.control.by_source(source).await.unwrap()
     }
 
-    /// Every child is listed by its parent or on its way out, and every list names children.
+    /// Asserts that every child is listed by its parent or is being deleted, and that every listed document is a
+    /// child.
     async fn is_consistent(&self) {
         let records = self.context.control.list(&RecordFilter::default(), None, 999).await.unwrap();
         let by_id: HashMap<_, _> = records.iter().map(|record| (record.document_id.clone(), record)).collect();
@@ -329,7 +330,7 @@ fn a_crash_between_the_children_and_the_outcome_leaves_what_the_repeat_completes
         let children = child_documents(&dead, &f.world.children(MAIL)).unwrap();
         f.context.control.set_children(&dead.key, children).await.unwrap();
         f.is_consistent().await;
-        // The next one finds something else in it.
+        // The next process finds different members in the mail.
         f.put(&member("new.txt"), "lease new", &[]).await;
         f.world
             .contents

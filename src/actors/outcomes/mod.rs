@@ -1,16 +1,16 @@
-//! Makes the outcome of every job durable before its pool lets go of it, and hands the document on.
+//! Makes the outcome of every job durable before its pool releases the job, and forwards the document.
 //!
-//! The pool decides what is to happen (done, retry, quarantine, park, release). [`StageOutcomes`] writes it to the
-//! control store, in one transaction with the audit log, fenced by the claim's epoch. Work under a claim that is no
-//! longer valid is dropped without an error: whoever holds the claim now answers for the document.
+//! The pool decides what happens to a job (done, retry, quarantine, park, release). [`StageOutcomes`] writes the
+//! decision to the control store, in one transaction with the audit log, fenced by the claim's epoch. Results under a
+//! void claim are dropped without an error; the holder of the newer claim reports the outcome.
 //!
-//! | file | what is in it |
+//! | file | contents |
 //! | --- | --- |
 //! | `children` | the documents that a document contains |
 //! | `claims` | the claims that this process holds |
-//! | `context` | what all stages share, and transitions under a claim |
-//! | `stage` | what becomes of an attempt: done, retry, park, release |
-//! | `quarantine` | giving a document up |
+//! | `context` | the state that all stages share, and transitions under a claim |
+//! | `stage` | outcomes of an attempt: done, retry, park, release |
+//! | `quarantine` | quarantining a document |
 //! | `removal` | removing a document's objects |
 //! | `errors` | errors of the control store as errors of a stage |
 //! | `job_spec` | how a pool accounts for a job |

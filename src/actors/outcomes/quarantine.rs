@@ -1,4 +1,4 @@
-//! Gives a document up: keeps what is known of the failure, then records the quarantine.
+//! Quarantines a document: keeps the evidence of the failure, and then updates the control record.
 
 use docweir_core::documents::Stage;
 use docweir_core::error::StageError;
@@ -10,7 +10,8 @@ use crate::actors::outcomes::storage;
 use crate::messages::event::Event;
 
 impl StageContext {
-    /// Quarantines a document: keeps the failure first, then records it. Returns `false` when the claim is no longer ours.
+    /// Quarantines a document. Keeps the evidence first, then updates the control record. Returns `false` if another
+    /// process holds the claim now.
     pub async fn quarantine(
         &self,
         claim: &Claim,

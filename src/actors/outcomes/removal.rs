@@ -1,4 +1,4 @@
-//! Takes a deleted document's objects away.
+//! Deletes the objects of a deleted document.
 
 use docweir_core::documents::{DocumentId, Version};
 use docweir_core::error::StageError;
@@ -10,8 +10,8 @@ use crate::actors::outcomes::storage;
 use crate::messages::event::Event;
 
 impl StageContext {
-    /// Removes everything else of a document whose tombstone is in the manifest, then records it as deleted. Returns
-    /// `false` when the claim is no longer ours.
+    /// Deletes everything else of a document whose tombstone is in the manifest, then records the document as
+    /// deleted. Returns `false` if another process holds the claim now.
     pub async fn deleted(&self, claim: &Claim) -> Result<bool, StageError> {
         if !self.artefacts.are_ours(&claim.key).await? {
             self.superseded(claim);
@@ -22,7 +22,7 @@ impl StageContext {
             batches.taken(claim.key.id.as_str()).await?;
         }
         self.quarantine.forget_all(&claim.key.id, claim.key.version).await.map_err(storage)?;
-        // Before the record says that the document is deleted: nobody would come back for them.
+        // Do this before the record says that the document is deleted; no later run would remove the children.
         if !self.remove_children(claim).await? {
             return Ok(false);
         }
@@ -34,8 +34,8 @@ impl StageContext {
         Ok(ours)
     }
 
-    /// Removes what was written under a void claim of a document that another process has deleted meanwhile. Objects are
-    /// not fenced, so some may have been written after the document's artefacts were removed.
+    /// Deletes objects that were written under a void claim, if another process has deleted the document meanwhile.
+    /// Objects are not fenced, so some may have been written after the document's artefacts were deleted.
     pub(super) async fn leave_nothing_of_a_deleted_one(&self, id: &DocumentId) -> Result<(), StageError> {
         let version = match self.control.record(id).await {
             Ok(record) if record.intent == Intent::Delete || record.status == DocumentStatus::Deleted => record.version,

@@ -1,4 +1,4 @@
-//! Records what becomes of an attempt (done, retry, quarantine, park, release) and hands the document on.
+//! Records the outcome of an attempt (done, retry, quarantine, park, release) and forwards the document.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::messages::job::{Input, Job, StageResult};
 use crate::supervisors::{Begin, Closed, OutcomeSink, Persisted, PoolHandle, Verdict};
 use crate::telemetry::trace;
 
-/// Outcome handler of one stage's pool.
+/// Records the outcomes of one stage's pool.
 pub struct StageOutcomes {
     pub context: Arc<StageContext>,
     pub stage: Stage,
@@ -107,9 +107,9 @@ impl OutcomeSink<Job, StageResult, Resume> for StageOutcomes {
         }
         let next = Job { claim: Arc::new(claim), input };
         if pool.submit(spec(next.clone())).await.is_err() {
-            // Draining: the finished stage is recorded, the document goes on from here in the next run.
+            // The pool is draining. The finished stage is recorded, so the next run resumes the document here.
             if let Err(error) = self.context.release(&next.claim, next.stage()).await {
-                tracing::warn!(%error, "can't give a document back; its lease will end");
+                tracing::warn!(%error, "document not released; its lease will expire");
                 self.context.claims.end(&next.claim.key);
             }
             return Err(Closed);
@@ -119,7 +119,7 @@ impl OutcomeSink<Job, StageResult, Resume> for StageOutcomes {
 }
 
 impl StageOutcomes {
-    /// Quarantines a document whose stage succeeded and whose result can't be used; it is not handed on.
+    /// Quarantines a document whose stage succeeded with an unusable result. The document is not forwarded.
     async fn refuse(&self, claim: &Claim, error: StageError) -> Result<Persisted, StageError> {
         let attempts = claim.attempts + 1;
         let ours = self.context.quarantine(claim, self.stage, &error, attempts).await?;

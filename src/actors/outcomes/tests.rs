@@ -29,7 +29,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// One document in the control store.
+    /// Creates a control store with one document.
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(1_763_718_000_000_000));
@@ -66,7 +66,7 @@ impl Fixture {
         self.objects.list("", None, 100).await.unwrap().into_iter().map(|o| o.key).collect()
     }
 
-    /// What the record speaks of, in the order of keys.
+    /// Returns the keys that the record refers to, in key order.
     async fn spoken_of(&self, claim: &Claim) -> Vec<String> {
         let record = self.context.control.record(&claim.key.id).await.unwrap();
         [record.quarantine_artefact, record.quarantine_original].into_iter().flatten().collect()

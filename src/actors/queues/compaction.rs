@@ -1,7 +1,8 @@
-//! Requests to merge a collection's files: who sends them, who fulfils them.
+//! Sends requests to merge a collection's files to a queue, and fulfils requests from the queue.
 //!
-//! A request says `{"collection": "receipt_lines"}`, and may name the file that was added. It is a hint and nothing more: what
-//! is due is found by looking, so a request that is lost costs a moment, and one that comes twice finds nothing to do.
+//! A request is `{"collection": "receipt_lines"}` and may name the added file. A request is only a hint, because the
+//! compactor itself checks which files are due. A lost request only delays a merge, and a repeated request finds
+//! nothing to do.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -24,14 +25,14 @@ use crate::actors::compactor::TOO_LONG;
 use crate::actors::maintenance::{MaintenanceConfig, MaintenanceServices};
 use crate::supervisors::RootHandle;
 
-/// Collections that are kept in hand; one more, and all are let go.
+/// Number of collections whose services stay open. When one more is needed, all are closed.
 const COLLECTIONS: usize = 64;
-/// CompactionNotifier that wait to be sent; a further one is dropped.
+/// Number of notifications that wait to be sent. Further ones are dropped.
 const NOTICES: usize = 64;
-/// Longest wait, at the end of a run, for notices to be sent.
+/// Longest wait at the end of a run for notifications to be sent.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A request, under the names of the system that this one replaces.
+/// Holds a request, with the field names of the former system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     pub collection: String,
@@ -44,29 +45,32 @@ pub struct Request {
 }
 
 impl Request {
+    /// Parses the body of a message.
+    ///
     /// # Errors
-    /// What is wrong with it, without quoting it.
+    /// Returns what is wrong with the body, without quoting it.
     fn parse(body: &str) -> Result<Self, String> {
         serde_json::from_str(body)
-            .map_err(|e| format!("it is no request to merge (line {}, column {})", e.line(), e.column()))
+            .map_err(|e| format!("message is no merge request (line {}, column {})", e.line(), e.column()))
     }
 }
 
-/// Merges what is due in the collection that a message names.
+/// Merges the due files of the collection that a message names.
 pub struct Compactions {
     pub open: OpenCollection,
     pub keeping: MaintenanceConfig,
     pub root: RootHandle,
-    /// Wait before somebody who is at it is asked again.
+    /// Wait before a message is delivered again because another process is merging.
     pub wait: Duration,
-    /// The run's own collection, and what keeps its files few.
+    /// Collection of the run, with its maintenance services.
     pub own: (String, Rc<MaintenanceServices>),
-    /// Those of other collections that were asked for.
+    /// Maintenance services of other collections that requests have named.
     pub others: RefCell<HashMap<String, Rc<MaintenanceServices>>>,
 }
 
 impl Compactions {
-    /// `None` where there is no such collection.
+    /// Returns the maintenance services of a collection, and starts them if necessary. Returns `None` if the
+    /// collection does not exist.
     async fn upkeep(&self, collection: &str) -> Result<Option<Rc<MaintenanceServices>>, StageError> {
         let known = self.others.borrow().get(collection).cloned();
         let known = known.or_else(|| (self.own.0 == collection).then(|| self.own.1.clone()));
@@ -97,7 +101,7 @@ impl Handler for Compactions {
         let done = match self.upkeep(&request.collection).await {
             Ok(Some(upkeep)) => upkeep.compact(Mode::Due).await,
             Ok(None) => {
-                tracing::info!("a collection is to be merged that holds nothing");
+                tracing::info!("merge requested for a collection that does not exist");
                 return Ok(MessageOutcome::Done);
             }
             Err(error) => Err(error),
@@ -110,7 +114,8 @@ impl Handler for Compactions {
     }
 }
 
-/// A failed merge is never acknowledged. One that would fail again counts, and so does one that takes too long.
+/// Converts the error of a merge to an outcome; a failed merge is never acknowledged. Permanent errors and merges
+/// that take too long count as failed receipts.
 fn not_merged(error: &StageError) -> MessageOutcome {
     let text = format!("the files were not merged: {error}");
     match error.class {
@@ -119,7 +124,8 @@ fn not_merged(error: &StageError) -> MessageOutcome {
     }
 }
 
-/// Tells of files that were added, to whoever merges. A notice that finds no place is dropped: nobody waits for it.
+/// Sends notifications of added files to the queue of merge requests. A notification is dropped if the buffer is
+/// full, because no caller waits for it.
 #[derive(Clone)]
 pub struct CompactionNotifier(mpsc::Sender<Notice>);
 
@@ -129,7 +135,8 @@ enum Notice {
 }
 
 impl CompactionNotifier {
-    /// With what sends them, until every `CompactionNotifier` is gone.
+    /// Returns a notifier, and the future that sends its notifications. The future ends when every notifier is
+    /// dropped.
     pub fn to(queue: Arc<dyn Queue>) -> (Self, impl Future<Output = ()> + 'static) {
         let (sender, mut notices) = mpsc::channel(NOTICES);
         let sending = async move {
@@ -143,7 +150,7 @@ impl CompactionNotifier {
         (Self(sender), sending)
     }
 
-    /// Waits until those so far are sent, for a moment.
+    /// Waits until all notifications so far are sent, within a time limit.
     pub async fn flush(&self) {
         let (done, sent) = oneshot::channel();
         let all = async {
@@ -168,7 +175,7 @@ impl CompactionNotifier {
 async fn send(queue: &dyn Queue, request: &Request) {
     let Ok(body) = serde_json::to_string(request) else { return };
     if let Err(error) = queue.send(&body, Duration::ZERO).await {
-        tracing::warn!(%error, "nobody was told of a new vector file: it is found by looking");
+        tracing::warn!(%error, "notification of a new vector file not sent; the compactor's next poll finds the file");
     }
 }
 

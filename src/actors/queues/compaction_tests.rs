@@ -1,4 +1,4 @@
-//! Requests to merge over a store in memory.
+//! Tests requests to merge over a store in memory.
 
 use docweir_core::clock::ManualClock;
 use docweir_index::VectorStore;
@@ -20,7 +20,7 @@ struct World {
 }
 
 impl World {
-    /// Five commits, of which four are due.
+    /// Creates a collection with five commits; four deltas are enough for a merge.
     async fn new() -> Self {
         let clock = Arc::new(ManualClock::at(1_700_000_000_000_000));
         let objects = Arc::new(MemoryObjects::new(clock.clone()));

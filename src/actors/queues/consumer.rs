@@ -1,11 +1,12 @@
-//! Takes messages from a queue, has each handled, and deletes it when it is done.
+//! Receives messages from a queue, has each message handled, and deletes the handled messages.
 //!
-//! Nothing is received while there is no room for what it brings, nor while what is in hand can't be done because a service
-//! is not to be had: such a message stays in hand, hidden, until the service is back. A queue counts each receipt and puts a
-//! message aside after a few, so giving it back again and again would lose it for what is not its fault. What *is* its fault
-//! is left to the queue: it comes again after a while, and goes to the dead letters in the end.
+//! No message is received while there is no room for its result, or while a held message waits for an unavailable
+//! service. Such a message stays held, and hidden from other consumers, until the service is back. It is not returned
+//! repeatedly: the queue counts each receipt, and would move the message to its dead-letter queue through no fault of
+//! the message. A message that is at fault is left to the queue. It is delivered again, and ends in the dead-letter
+//! queue.
 //!
-//! A message whose next receipt would be its last goes back as a copy, with nothing counted against it.
+//! If the next receipt of a message would be its last, a copy without counted receipts is sent in its place.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -27,67 +28,69 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::QueueOptions;
 
-/// How long what is in hand may take to come to its end when nothing more is to be taken.
+/// Time in which held messages may finish after a stop.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What became of a message.
+/// Describes the outcome of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MessageOutcome {
-    /// It is deleted.
+    /// The message was handled and is deleted.
     Done,
-    /// It can't be done, and that counts: the queue puts it aside in the end.
+    /// The message can't be handled. The receipt counts, so the message finally moves to the dead-letter queue.
     Refused(String),
-    /// A service is not to be had. It is tried again, and nothing else is taken meanwhile.
+    /// A service is unavailable. The message is retried, and no other message is received meanwhile.
     Outage(String),
-    /// Somebody else is at it: given back for so long.
+    /// Another process does the work already. The message is returned and delivered again after this time.
     Later(Duration),
 }
 
-/// Does what a message asks. An error is the system's.
+/// Handles messages. An error is a failure of the system, not of the message.
 #[async_trait(?Send)]
 pub trait Handler {
     async fn handle(&self, body: &str) -> Result<MessageOutcome, StageError>;
 }
 
-/// What tells whether there is room; `None` where there always is.
+/// Reports whether there is room for more work. `None` means that there always is.
 pub type Room = Option<watch::Receiver<bool>>;
 
+/// Consumes the messages of one queue.
 pub struct Consumer {
     pub queue: Arc<dyn Queue>,
     pub handler: Rc<dyn Handler>,
     pub options: QueueOptions,
-    /// Messages in hand at once.
+    /// Largest number of messages that are held at once.
     pub at_once: usize,
     pub room: Room,
-    /// Nothing more is to be taken.
+    /// True once no more messages may be received.
     pub stop: watch::Receiver<bool>,
 }
 
-/// What a round of the loop came to.
+/// Describes the event that ended a wait of the main loop.
 enum Step {
     Received(Result<Vec<Received>, QueueError>),
-    /// A message has come to its end; with its receipt where it is to be deleted.
+    /// A message is finished. Contains its receipt if the message is to be deleted.
     Finished(Result<Option<String>, StageError>),
     Deleted,
     Look,
 }
 
-/// A message that is in hand.
+/// Holds a message while it is handled.
 struct ReceivedMessage {
     receives: u32,
     body: Rc<str>,
 }
 
-/// What all messages in hand share.
+/// Holds the state that all held messages share.
 struct Hand {
     held: RefCell<HashMap<String, ReceivedMessage>>,
-    /// Those that wait for a service.
+    /// Number of messages that wait for a service.
     waiting: Cell<usize>,
-    /// Receipts after which the queue puts a message aside.
+    /// Number of receipts after which the queue moves a message to its dead-letter queue; `None` if it has no such
+    /// queue.
     redrive: Option<u32>,
 }
 
-/// Counts a message that waits for a service, as long as it does.
+/// Counts a message that waits for a service; stops counting it when dropped.
 struct Waits<'a>(&'a Cell<usize>);
 
 impl<'a> Waits<'a> {
@@ -103,16 +106,17 @@ impl Drop for Waits<'_> {
     }
 }
 
-/// Failures of the queue in a row.
+/// Counts consecutive failures of the queue.
 #[derive(Default)]
 struct Failures {
     in_a_row: u32,
-    /// Those, at the end of them, in which the queue could not be used.
+    /// Number of consecutive latest failures in which the queue could not be used at all.
     broken: u32,
 }
 
 impl Failures {
-    /// One that is not to be had is waited for; one that can't be used, for a while: somebody may be changing what we may do.
+    /// Counts a failure. An unavailable queue is retried forever. A queue that can't be used is retried for a while,
+    /// because its permissions may be changing; then an error is returned.
     fn count(&mut self, error: &QueueError) -> Result<(), StageError> {
         const PATIENCE: u32 = 10;
         self.in_a_row = self.in_a_row.saturating_add(1);
@@ -120,7 +124,7 @@ impl Failures {
         if self.broken >= PATIENCE {
             return Err(StageError::system("queue", error.to_string()));
         }
-        tracing::warn!(%error, failures = self.in_a_row, "the queue did not answer; it is asked again");
+        tracing::warn!(%error, failures = self.in_a_row, "queue call failed; retrying");
         Ok(())
     }
 }
@@ -128,12 +132,12 @@ impl Failures {
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 impl Consumer {
-    /// Runs until it is told to stop, and gives back what is in hand then.
+    /// Runs until it is stopped, and then returns the held messages to the queue.
     pub async fn run(&self) -> Result<(), StageError> {
         let hand = Hand { held: RefCell::default(), waiting: Cell::new(0), redrive: self.redrive().await? };
         if hand.redrive.is_none() {
             let (queue, most) = (self.queue.name(), self.options.max_receives);
-            tracing::warn!(queue, "it has no dead letters: what can't be done is deleted after {most} receipts");
+            tracing::warn!(queue, "no dead-letter queue; failing messages are deleted after {most} receipts");
         }
         let outcome = self.take(&hand).await;
         self.give_all_back(&hand).await;
@@ -162,7 +166,7 @@ impl Consumer {
             if receiving.is_none() && may {
                 receiving = Some(Box::pin(self.receive(free, failures.in_a_row)));
             }
-            // What has come to its end while the last call was under way goes with the next.
+            // Messages that finish during a delete call are deleted by the next call.
             if deleting.is_none() && !done.is_empty() {
                 let receipts = done.drain(..done.len().min(MOST)).collect();
                 deleting = Some(Box::pin(self.delete(receipts)));
@@ -174,10 +178,10 @@ impl Consumer {
                 () = next(&mut stopping) => return Ok(()),
                 changed = changed(&mut room) => match changed {
                     Ok(()) => Step::Look,
-                    // Whoever makes room is gone: the run is at its end.
+                    // The sender that reports room is gone, so the run is ending.
                     Err(_) => return Ok(()),
                 },
-                // Whoever may stop it is gone.
+                // The sender of the stop signal is gone.
                 changed = stop.changed(), if stopping.is_none() => match changed {
                     Ok(()) => Step::Look,
                     Err(_) => return Ok(()),
@@ -201,7 +205,7 @@ impl Consumer {
         }
     }
 
-    /// After so many failures in a row it is waited first.
+    /// Receives messages. Waits first if the last calls failed.
     async fn receive(&self, most: usize, failures: u32) -> Result<Vec<Received>, QueueError> {
         if failures > 0 {
             sleep(self.backoff(failures)).await;
@@ -225,7 +229,7 @@ impl Consumer {
         }
     }
 
-    /// A message from its receipt to its end. Returns its receipt where it is to be deleted.
+    /// Handles a message from its receipt to its end. Returns the receipt if the message is to be deleted.
     async fn work(&self, message: Received, hand: &Hand) -> Result<Option<String>, StageError> {
         let Received { receipt, body, receives, .. } = message;
         let body: Rc<str> = body.into();
@@ -256,7 +260,7 @@ impl Consumer {
         Ok(delete.then_some(receipt))
     }
 
-    /// Again and again while a service is not to be had, as long as the message may be held.
+    /// Handles a message. Retries while a service is unavailable, as long as the message may be held.
     async fn handle(&self, body: &str, hand: &Hand) -> Result<MessageOutcome, StageError> {
         let (since, mut failures) = (Instant::now(), 0);
         loop {
@@ -272,7 +276,7 @@ impl Consumer {
                 queue = self.queue.name(),
                 reason,
                 wait_seconds = wait.as_secs_f64(),
-                "a message waits for a service, and no other is taken"
+                "message waits for a service; receiving is paused"
             );
             sleep(wait).await;
         }
@@ -283,14 +287,15 @@ impl Consumer {
             sleep(self.hidden() / 3).await;
             match self.queue.hide(receipt, self.hidden()).await {
                 Ok(()) => {}
-                // What it asks for is done all the same: doing it twice does no harm.
-                Err(QueueError::Lost) => tracing::debug!("a message was in hand for too long and is somebody else's"),
-                Err(error) => tracing::warn!(%error, "no sign of life could be given for a message"),
+                // The message is handled anyway; handling it twice does no harm.
+                Err(QueueError::Lost) => tracing::debug!("message held too long; another consumer may receive it"),
+                Err(error) => tracing::warn!(%error, "visibility timeout of a message not extended; retrying"),
             }
         }
     }
 
-    /// Leaves a message to the queue, which counts, until its time is over. Returns whether it is to be deleted instead.
+    /// Leaves a failed message to the queue, which delivers it again and counts the receipts. Returns whether the
+    /// message is to be deleted instead.
     fn refuse(&self, receives: u32, reason: &str, hand: &Hand) -> bool {
         let queue = self.queue.name();
         if hand.redrive.is_none() && receives >= self.options.max_receives {
@@ -298,15 +303,15 @@ impl Consumer {
                 queue,
                 reason,
                 receives,
-                "a message can't be done and is deleted: there are no dead letters"
+                "message failed and is deleted; no dead-letter queue"
             );
             return true;
         }
-        tracing::warn!(queue, reason, receives, "a message can't be done and comes again");
+        tracing::warn!(queue, reason, receives, "message failed; it is delivered again");
         false
     }
 
-    /// Returns whether it is to be deleted, because a copy of it waits in its place.
+    /// Returns a message to the queue. Returns `true` if the message is to be deleted because a copy replaces it.
     async fn give_back(&self, receipt: &str, receives: u32, body: &str, wait: Duration, redrive: Option<u32>) -> bool {
         let last = redrive.is_some_and(|most| receives >= most);
         let given = match last {
@@ -316,13 +321,13 @@ impl Consumer {
         match given {
             Ok(()) => last,
             Err(error) => {
-                tracing::debug!(%error, "a message comes again when its time is over");
+                tracing::debug!(%error, "message not returned; delivered again after its timeout");
                 false
             }
         }
     }
 
-    /// What is in hand when it is stopped, or fails.
+    /// Returns the held messages to the queue, after a stop or a failure.
     async fn give_all_back(&self, hand: &Hand) {
         let held: Vec<(String, ReceivedMessage)> = hand.held.borrow_mut().drain().collect();
         let giving = held.into_iter().map(|(receipt, ReceivedMessage { receives, body })| async move {
@@ -331,7 +336,7 @@ impl Consumer {
             }
         });
         if timeout(GRACE, futures_util::future::join_all(giving)).await.is_err() {
-            tracing::warn!(queue = self.queue.name(), "not all messages were given back; they come again");
+            tracing::warn!(queue = self.queue.name(), "messages not returned; delivered again after their timeout");
         }
     }
 
@@ -339,10 +344,10 @@ impl Consumer {
         match self.queue.delete(&receipts).await {
             Ok(failed) => {
                 for (_, error) in failed.iter().filter(|(_, error)| *error != QueueError::Lost) {
-                    tracing::warn!(%error, "a message that is done was not deleted and comes again");
+                    tracing::warn!(%error, "handled message not deleted; it is delivered again");
                 }
             }
-            Err(error) => tracing::warn!(%error, "messages that are done were not deleted and come again"),
+            Err(error) => tracing::warn!(%error, "handled messages not deleted; they are delivered again"),
         }
     }
 
@@ -354,7 +359,8 @@ impl Consumer {
         Duration::from_secs_f64(self.options.backoff_max_seconds)
     }
 
-    /// Returns the wait after so many failures: half of it is random, so that replicas don't come at once.
+    /// Returns the wait after this number of failures. Half of it is random, so replicas do not retry at the same
+    /// time.
     fn backoff(&self, failures: u32) -> Duration {
         let (initial, max) = (self.options.backoff_initial_seconds, self.options.backoff_max_seconds);
         let backoff = Backoff::doubling_seconds(initial, max).with_jitter(0.5, 1.0);
@@ -362,7 +368,7 @@ impl Consumer {
     }
 }
 
-/// What is under way; for ever where nothing is.
+/// Awaits the running call; waits forever if none is running.
 async fn next<T>(under_way: &mut Option<Boxed<'_, T>>) -> T {
     match under_way {
         Some(future) => future.await,

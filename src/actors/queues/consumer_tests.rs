@@ -1,4 +1,4 @@
-//! The consumer over a queue in memory, on a paused clock.
+//! Tests the consumer over a queue in memory, on a paused clock.
 
 use std::collections::VecDeque;
 
@@ -9,10 +9,10 @@ use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Answers as it is told to, message by message, and then that all is done.
+/// Answers each message as scripted, and afterwards with `Done`.
 #[derive(Default)]
 struct Scripted {
-    /// How long each message takes.
+    /// Time that each message takes.
     takes: Cell<Duration>,
     answers: RefCell<HashMap<String, VecDeque<Result<MessageOutcome, StageError>>>>,
     calls: RefCell<Vec<String>>,
@@ -136,12 +136,12 @@ async fn what_takes_long_stays_hidden_from_others() {
     .await;
 }
 
-/// The defect of a system before: throttling bounced messages into the dead letters.
+/// Guards against a defect of the former system, in which throttling moved messages into the dead-letter queue.
 #[tokio::test(start_paused = true)]
 async fn an_outage_counts_against_no_message_and_nothing_else_is_taken_meanwhile() {
     locally(async {
         let world = World::start(Some(2), QueueOptions { wait_seconds: 1, ..QueueOptions::default() }, 10);
-        // About an hour of outage at a minute between two tries.
+        // About an hour of outage, with a minute between two attempts.
         world.handler.answer("a", (0..60).map(|_| outage()));
         world.queue.put("a");
         sleep(MINUTE).await;
@@ -229,7 +229,7 @@ async fn a_stop_lets_what_is_short_end_and_gives_the_rest_back_at_once() {
         let (queue, begun) = (world.queue.clone(), Instant::now());
         world.end().await.unwrap();
         assert!(begun.elapsed() <= GRACE + Duration::from_secs(1), "{:?}", begun.elapsed());
-        // A copy: its one receipt would have been its last.
+        // The message is a copy, because the one permitted receipt was used.
         assert_eq!((queue.left(), queue.visible(), queue.receives()), (vec!["long".to_owned()], 1, vec![0]));
     })
     .await;
@@ -269,7 +269,7 @@ async fn what_is_in_hand_when_the_system_fails_is_given_back() {
     .await;
 }
 
-/// A delete whose answer is lost, or that is throttled away, brings the message again: it is done twice and deleted then.
+/// Tests a delete that is throttled. The message is delivered again, handled twice, and then deleted.
 #[tokio::test(start_paused = true)]
 async fn a_delete_that_fails_brings_the_message_again() {
     locally(async {

@@ -1,11 +1,12 @@
-//! What buckets tell of their objects, made true in the control store.
+//! Applies events of buckets to the control store.
 //!
-//! An event only says *where* to look: the object is looked at as it is now, whatever the event says, so that duplicates,
-//! old events after new ones and events of what is gone change nothing. An object that is there is registered (once: the
-//! same content again is nothing new); one that is not there leaves the index, where that is wished.
+//! An event only names an object to inspect. The object is inspected as it is now, whatever the event says. Duplicate
+//! events, events out of order, and events of deleted objects therefore do no harm. An existing object is registered,
+//! unless its content is registered already. A missing object is removed from the index if `queues.follow_removals`
+//! is set.
 //!
-//! Two replicas may look at one object at different moments and act in the other order. Whoever has changed something
-//! therefore looks once more, and begins anew if the object is not what it was.
+//! Two replicas may inspect an object at different moments and act in the opposite order. A replica that has changed
+//! the control store therefore inspects the object again, and repeats its work if the object has changed.
 
 use async_trait::async_trait;
 use docweir_core::error::{ErrorClass, StageError};
@@ -19,22 +20,23 @@ use crate::intake::bucket_events::{Message, parse};
 use crate::intake::originals::{GONE, Listed};
 use crate::messages::event::Event;
 
+/// Handles the events of the watched buckets.
 pub struct BucketEvents {
     pub intake: Intake,
-    /// Bucket and prefix of the places where documents arrive.
+    /// Bucket and prefix of each place where documents arrive.
     pub watched: Vec<(String, String)>,
-    /// Whether a document whose object was deleted leaves the index.
+    /// If true, a document whose object was deleted is removed from the index.
     pub follow_removals: bool,
 }
 
-/// What can't be done with an object.
+/// Describes why an object can't be processed.
 #[derive(Debug)]
 enum Stop {
-    /// It is the object's fault.
+    /// The object is at fault.
     Refused(String),
-    /// A service is not to be had.
+    /// A service is unavailable.
     Outage(String),
-    /// The system's.
+    /// The system failed.
     System(StageError),
 }
 
@@ -44,7 +46,7 @@ impl Handler for BucketEvents {
         let events = match parse(body) {
             Ok(Message::Objects(events)) => events,
             Ok(Message::Test) => return Ok(MessageOutcome::Done),
-            Err(reason) => return Ok(MessageOutcome::Refused(format!("it is no event of a bucket: {reason}"))),
+            Err(reason) => return Ok(MessageOutcome::Refused(format!("message is no bucket event: {reason}"))),
         };
         let mut sources: Vec<String> = Vec::with_capacity(events.len());
         for event in events {
@@ -67,7 +69,7 @@ impl Handler for BucketEvents {
             }
         }
         Ok(refused.map_or(MessageOutcome::Done, |reason| {
-            MessageOutcome::Refused(format!("an object can't be taken in: {reason}"))
+            MessageOutcome::Refused(format!("object can't be ingested: {reason}"))
         }))
     }
 }
@@ -80,7 +82,7 @@ impl BucketEvents {
                 Some(object) => self.register(object).await?,
                 None => self.remove(source).await?,
             };
-            // Where nothing ever leaves, an object that has changed meanwhile is found out when it is extracted.
+            // If removals are not followed, extraction detects an object that has changed meanwhile.
             if !changed || !self.follow_removals {
                 return Ok(());
             }
@@ -92,7 +94,7 @@ impl BucketEvents {
         Err(Stop::Outage("an object changes faster than it can be read".into()))
     }
 
-    /// Returns whether anything has become of it.
+    /// Registers an object. Returns whether the control store has changed.
     async fn register(&self, object: &Listed) -> Result<bool, Stop> {
         let mut known = self.intake.known(std::slice::from_ref(object)).await.map_err(store)?;
         if let Some((document, status)) = known.remove(&object.source) {
@@ -101,7 +103,7 @@ impl BucketEvents {
         }
         let look = match self.intake.look_at_object(object).await {
             Ok(look) => look,
-            // It went, or was put anew: the next look says which.
+            // The object was deleted or replaced. The next inspection finds out which.
             Err(error) if error.code == GONE => return Ok(true),
             Err(error) => return Err(stop(error)),
         };
@@ -109,7 +111,7 @@ impl BucketEvents {
         self.intake.register(documents).await.map(|new| new > 0).map_err(store)
     }
 
-    /// Returns whether anything has become of it.
+    /// Requests deletion of the document of a missing object. Returns whether the control store has changed.
     async fn remove(&self, source: &str) -> Result<bool, Stop> {
         if !self.follow_removals {
             return Ok(false);
@@ -119,7 +121,7 @@ impl BucketEvents {
         let wanted = |status, intent| status != DocumentStatus::Deleted && intent == Intent::Process;
         let Some(record) = record.filter(|record| wanted(record.status, record.intent)) else { return Ok(false) };
         match retry_while_busy(retry, || control.request_delete(&record.document_id)).await {
-            // Deleted meanwhile.
+            // The document was deleted meanwhile.
             Err(ControlError::Refused(_) | ControlError::NotFound(_)) => return Ok(false),
             asked => drop(asked.map_err(store)?),
         }
@@ -130,7 +132,7 @@ impl BucketEvents {
     }
 }
 
-/// Whose fault a failure is. What may pass by itself is never the object's, nor is a full disk.
+/// Decides whether a failure is the object's fault. A transient failure or a full disk never is.
 fn stop(error: StageError) -> Stop {
     match error.class {
         ErrorClass::Permanent | ErrorClass::Crash => Stop::Refused(error.to_string()),

@@ -1,4 +1,4 @@
-//! Events over a control store in a folder and a bucket in memory.
+//! Tests bucket events over a control store in a folder and a bucket in memory.
 
 use std::collections::BTreeMap;
 use std::io::{Seek, Write};
@@ -15,16 +15,16 @@ use crate::intake::IntakeOptions;
 use crate::intake::originals::{Original, Originals};
 use crate::supervisors::RetryOptions;
 
-/// What happens to a bucket meanwhile.
+/// Changes a bucket in the middle of an operation.
 type Then = Box<dyn FnOnce(&Bucket) + Send>;
 
-/// Objects by source, and what happens while they are looked at.
+/// Holds objects by source, and runs an action while one is inspected.
 #[derive(Default)]
 struct Bucket {
     objects: Mutex<BTreeMap<String, Vec<u8>>>,
-    /// The next calls fail so.
+    /// Errors of the next calls of `open`; the last one is returned first.
     failures: Mutex<Vec<StageError>>,
-    /// Done right after the next reading of an object.
+    /// Action that runs right after the next read of an object.
     after_reading: Mutex<Option<Then>>,
     read: Mutex<u32>,
 }
@@ -144,7 +144,7 @@ async fn an_object_is_registered_once_however_often_and_in_whatever_order_it_is_
     let first = world.only().await;
     assert_eq!((first.source.as_str(), first.version, first.status), (A, 1, DocumentStatus::Pending));
     world.bucket.put(A, "two");
-    // Even an event of before brings what it is now.
+    // An old event leads to the current state too.
     world.done(&removed()).await;
     world.done(&created()).await;
     let second = world.only().await;
@@ -195,7 +195,7 @@ async fn an_object_that_is_gone_leaves_the_index_where_that_is_wished() {
         world.bucket.put(A, "one");
         world.done(&created()).await;
         world.bucket.remove(A);
-        // Whatever is told: what counts is what is there.
+        // The event's type does not matter; the state of the bucket does.
         world.done(&created()).await;
         let intent = world.only().await.intent;
         assert_eq!(intent, if follows { Intent::Delete } else { Intent::Process });
@@ -209,7 +209,8 @@ async fn an_object_that_is_gone_leaves_the_index_where_that_is_wished() {
     }
 }
 
-/// Another replica removes it between this one's reading and registering: without a second look it would stay for ever.
+/// Tests a removal by another replica between this replica's read and registration. Without a second inspection, the
+/// document would stay forever.
 #[tokio::test]
 async fn what_goes_while_it_is_read_does_not_stay() {
     let world = World::new(true).await;

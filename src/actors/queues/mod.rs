@@ -1,10 +1,11 @@
-//! What comes by queues: events of buckets, requests to merge.
+//! Handles messages from queues: events of buckets, and requests to merge.
 //!
 //! ```text
-//! bucket ─▶ queue ─▶ consumer ─▶ events ─▶ control store ─▶ dispatcher        a message goes when its document is durable
-//! committer ─▶ notices ─▶ queue ─▶ consumer ─▶ compaction ─▶ compactor
+//! bucket ─▶ queue ─▶ consumer ─▶ events ─▶ control store ─▶ dispatcher  deletes a message once its document is durable
+//! committer ─▶ notifier ─▶ queue ─▶ consumer ─▶ compaction ─▶ compactor
 //! ```
-//! [`consumer`] is the same for both: it receives while there is room, keeps what is in hand hidden, deletes what is done.
+//! [`consumer`] serves both queues. It receives messages while there is room, keeps the held messages hidden, and
+//! deletes the handled ones.
 
 pub mod compaction;
 pub mod consumer;
@@ -24,26 +25,26 @@ use docweir_stores::queues::Queue;
 use crate::supervisors::service::{Running, start_service};
 use crate::supervisors::{RestartOptions, RootHandle};
 
-/// The queues that a configuration names, found.
+/// Holds the open queues that the configuration names.
 #[derive(Clone, Default)]
 pub struct Queues {
     pub intake: Option<Arc<dyn Queue>>,
     pub compaction: Option<Arc<dyn Queue>>,
 }
 
-/// The consumers of a run.
+/// Owns the running consumers of a run.
 #[derive(Default)]
 pub struct Consumers {
     stop: watch::Sender<bool>,
     running: Vec<Running>,
 }
 
-/// What one of them reads, and for whom.
+/// Describes one consumer: its queue, its handler and its limits.
 pub struct Reading {
     pub name: &'static str,
     pub queue: Arc<dyn Queue>,
     pub handler: Rc<dyn Handler>,
-    /// Messages in hand at once.
+    /// Largest number of messages that are held at once.
     pub at_once: usize,
     pub room: Room,
 }
@@ -60,7 +61,7 @@ impl Consumers {
         self.running.push(running);
     }
 
-    /// Receives nothing more, lets what is in hand come to its end, and gives back what does not.
+    /// Stops receiving, waits for the held messages to finish, and returns unfinished messages to the queue.
     pub async fn stop(&mut self) {
         self.stop.send_replace(true);
         for running in &mut self.running {
@@ -69,7 +70,7 @@ impl Consumers {
     }
 }
 
-/// Longest wait before somebody who merges a collection is asked again.
+/// Returns the wait before a merge request is delivered again because another process is merging.
 pub fn busy_wait(options: &QueueOptions) -> Duration {
     Duration::from_secs_f64(options.backoff_max_seconds)
 }

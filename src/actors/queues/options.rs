@@ -1,44 +1,44 @@
-//! Which queues are read, and how.
+//! Defines which queues are read, and how.
 
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueOptions {
-    /// Queue of buckets' events, by its URL or its name: `docweir serve` takes in what they tell of. Empty for none. S3
-    /// sends to standard queues; to a FIFO queue (`NAME.fifo`) a rule of EventBridge has to, which `docweir infra` does
-    /// not make.
+    /// Queue of bucket events, by URL or name. `docweir serve` ingests the objects that the events name. Empty means
+    /// none. S3 sends events only to standard queues. Events reach a FIFO queue (`NAME.fifo`) through a rule of
+    /// EventBridge, which `docweir infra` does not create.
     pub intake: String,
-    /// Queue of requests to merge a collection's files, by its URL or its name: `docweir serve` fulfils them. Empty for
-    /// none.
+    /// Queue of requests to merge a collection's files, by URL or name. `docweir serve` fulfils the requests. Empty
+    /// means none.
     pub compaction: String,
-    /// Address of SQS alone; empty for `aws.endpoint`, or AWS itself.
+    /// Endpoint of SQS. If empty, `aws.endpoint` is used, or AWS itself if that is empty too.
     pub endpoint: String,
-    /// Where documents arrive, as `BUCKET/PREFIX/`: events of other objects change nothing. Empty for `input/` in the place
-    /// of artefacts.
+    /// Places where documents arrive, as `BUCKET/PREFIX/`. Events of other objects are ignored. If the list is empty,
+    /// `input/` in the place of the artefacts is watched.
     pub watch: Vec<String>,
-    /// Whether a document whose object was deleted leaves the index.
+    /// If true, a document whose object was deleted is removed from the index.
     pub follow_removals: bool,
-    /// Send no request to merge when vector files were added.
+    /// If true, no request to merge is sent after vector files were added.
     pub skip_notification: bool,
-    /// Messages of events that are in hand at once.
+    /// Number of event messages that are held at once. A larger number registers objects faster and uses more memory.
     pub messages: usize,
-    /// Longest wait of a call for messages, in seconds.
+    /// Longest wait of one call for messages, in seconds. A longer wait means fewer paid calls.
     pub wait_seconds: u64,
-    /// Time, in seconds, for which a message in hand is hidden from others without a sign of life; one is given three times
-    /// as often.
+    /// Time, in seconds, for which a held message is hidden from other consumers. It is extended every third of this
+    /// time. If a process dies, its messages are delivered again after this time.
     pub hidden_seconds: u64,
-    /// Longest time, in seconds, that a message is kept in hand while S3 or DynamoDB are not to be had; then it is given
-    /// back.
+    /// Longest time, in seconds, that a message is held while S3 or DynamoDB is unavailable. It is then returned to
+    /// the queue.
     pub hold_seconds: u64,
-    /// Receipts after which a message that can't be done goes to the dead letters of its queue (`docweir infra apply` sets
-    /// it); in a queue without any it is deleted.
+    /// Number of receipts after which a failing message moves to the dead-letter queue (`docweir infra apply` sets
+    /// this up). Without a dead-letter queue, the message is deleted.
     pub max_receives: u32,
-    /// First wait, in seconds, before what failed is tried again; it doubles with each failure.
+    /// First wait after a failure, in seconds. Each further failure doubles it.
     pub backoff_initial_seconds: f64,
-    /// Longest such wait, in seconds.
+    /// Longest wait after a failure, in seconds.
     pub backoff_max_seconds: f64,
-    /// Days that dead letters are kept, in queues that `docweir infra apply` makes.
+    /// Number of days that dead letters are kept, in queues that `docweir infra apply` creates.
     pub dead_letter_days: u32,
 }
 
@@ -64,7 +64,7 @@ impl Default for QueueOptions {
 }
 
 impl QueueOptions {
-    /// Values that are out of range: the field and what would be right.
+    /// Returns the fields that are out of range, each with an error message.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let mut range = |field, value: f64, low: f64, high: f64| {
@@ -73,10 +73,10 @@ impl QueueOptions {
             }
         };
         range("messages", self.messages as f64, 1.0, 1_000.0);
-        // Without a wait it would be asked without end, and each time is paid.
+        // Without a wait, calls would follow each other without a pause, and each call is paid.
         range("wait_seconds", self.wait_seconds as f64, 1.0, 20.0);
         range("hidden_seconds", self.hidden_seconds as f64, 3.0, 43_200.0);
-        // SQS hides a message for twelve hours at most, from its receipt on.
+        // SQS hides a message for at most twelve hours from its receipt.
         range("hold_seconds", self.hold_seconds as f64, 1.0, 42_000.0);
         range("max_receives", f64::from(self.max_receives), 1.0, 1_000.0);
         range("backoff_initial_seconds", self.backoff_initial_seconds, 0.01, 3_600.0);
@@ -92,7 +92,7 @@ impl QueueOptions {
             }
         }
         if !self.intake.is_empty() && self.intake == self.compaction {
-            found.push(("compaction", "must be another queue than `queues.intake`".into()));
+            found.push(("compaction", "must differ from `queues.intake`".into()));
         }
         if self.watch.iter().any(|place| place.contains("://") || place.split('/').next().is_none_or(str::is_empty)) {
             found.push(("watch", "must hold places as `BUCKET/PREFIX/`".into()));
@@ -100,12 +100,13 @@ impl QueueOptions {
         found
     }
 
-    /// The names of the queues that are configured.
+    /// Returns the names of the configured queues.
     pub fn named(&self) -> impl Iterator<Item = &str> {
         [&self.intake, &self.compaction].into_iter().filter(|queue| !queue.is_empty()).map(|queue| queue_name(queue))
     }
 
-    /// Bucket and prefix of the places where documents arrive; `artefacts` is that of artefacts, as `BUCKET/PREFIX`.
+    /// Returns bucket and prefix of the places where documents arrive. `artefacts` is the place of the artefacts, as
+    /// `BUCKET/PREFIX`.
     pub fn watched(&self, artefacts: &str) -> Vec<(String, String)> {
         let split = |place: &str| {
             let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
@@ -119,7 +120,7 @@ impl QueueOptions {
     }
 }
 
-/// The last part of a queue's URL, or its name.
+/// Returns the last part of a queue's URL, or its name.
 pub fn queue_name(queue: &str) -> &str {
     queue.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
 }
