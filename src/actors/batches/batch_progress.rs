@@ -1,4 +1,4 @@
-//! Whether anything is still to come of batches: what a run looks at before it ends.
+//! Tracks whether batches and records still have work that a run must wait for.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,31 +9,31 @@ use tokio::time::{Duration, Instant};
 
 use crate::actors::outcomes::Claims;
 
-/// Shared by the batch services, by whoever puts items down, and by the dispatcher.
+/// Shares the progress of the batch services with the code that enqueues items, and with the dispatcher.
 pub struct BatchProgress {
-    /// Grows when items were put down.
+    /// Counter that grows whenever items are enqueued. Each service reports the value up to which it has finished.
     asks: AtomicU64,
-    /// There may be something to send.
+    /// Notified when there may be items to send.
     pub submit: Notify,
-    /// There may be something to take in.
+    /// Notified when there may be results to import.
     pub poll: Notify,
-    /// There may be records to embed at once, or to remove.
+    /// Notified when there may be records to embed by live calls, or to remove.
     pub record: Notify,
-    /// Collections whose records are not worth a batch.
+    /// Collections whose records are not worth a batch and are embedded by live calls.
     live: Mutex<HashSet<String>>,
-    /// Batches that are being taken in, or are about to be.
+    /// Batches that are being imported, or are about to be.
     harvesting: Mutex<HashSet<String>>,
     state: watch::Sender<BatchProgressState>,
-    /// No more files or records will come.
+    /// True once no more files or records will arrive.
     pub intake_finished: Arc<AtomicBool>,
     pub claims: Arc<Claims>,
-    /// Stay until every batch has ended.
+    /// If true, the run stays until every batch has ended.
     wait: bool,
-    /// No more work is to be begun.
+    /// True once no more work may be started.
     stopping: AtomicBool,
-    /// Whether there are services that send and take in batches.
+    /// True if there are services that send and import batches.
     batching: bool,
-    /// Of a service, whose intake has no end: quiet is when nothing was put down for so long.
+    /// Time without new items after which waiting items are sent. Set only for a service, whose intake never ends.
     gathers: Mutex<Option<Gathering>>,
 }
 
@@ -43,31 +43,31 @@ struct Gathering {
     last: Instant,
 }
 
-/// What a round of sending has left.
+/// Describes the work that remains after a round of sending.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Left {
-    /// Batches that have not ended.
+    /// True if some batches have not ended.
     pub batches: bool,
-    /// Items that are to be sent.
+    /// True if items wait to be sent.
     pub items: bool,
 }
 
-/// What the services know. A run may end when nothing of it moves.
+/// Holds the state that the batch services report. A run may end when the state shows no pending work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct BatchProgressState {
-    /// Everything that was put down up to this ask, after intake had finished, was sent as far as it can be.
+    /// Value of the counter up to which all items were sent, as far as possible. `None` while more items may arrive.
     sent_up_to: Option<u64>,
-    /// Records that are embedded at once are, up to this ask.
+    /// Value of the counter up to which all live records are embedded.
     recorded_up_to: Option<u64>,
-    /// Nothing more can be sent for a reason that waiting does not mend: a spent budget.
+    /// True if nothing more can be sent, for a reason that waiting does not remove, such as a spent budget.
     stopped: bool,
-    /// Open batches were looked at once.
+    /// True once the open batches were polled.
     polled: bool,
-    /// Batches that are taken in just now, or are about to be.
+    /// Number of batches that are being imported, or are about to be.
     harvesting: usize,
-    /// There are batches that have not ended.
+    /// True if some batches have not ended.
     open: bool,
-    /// There are items that wait to be sent.
+    /// True if items wait to be sent.
     waiting: bool,
 }
 
@@ -90,7 +90,7 @@ impl BatchProgress {
         })
     }
 
-    /// Items were put down.
+    /// Records that items were enqueued, and wakes the services.
     pub fn asked(&self) {
         if let Some(gathering) = self.gathering().as_mut() {
             gathering.last = Instant::now();
@@ -100,16 +100,17 @@ impl BatchProgress {
         self.record.notify_one();
     }
 
-    /// No more will be put down: what waits is all there is.
+    /// Records that no more items will be enqueued, so the waiting items are complete.
     pub fn intake_ended(&self) {
         self.asked();
     }
 
+    /// Returns the counter of enqueued items.
     pub fn asks(&self) -> u64 {
         self.asks.load(Ordering::Acquire)
     }
 
-    /// Nothing more is being put down just now: what waits is all there is.
+    /// Returns whether no items are being enqueued at the moment, so that the waiting items are complete.
     pub fn is_quiet(&self) -> bool {
         let over = match *self.gathering() {
             Some(gathering) => gathering.last.elapsed() >= gathering.time,
@@ -118,7 +119,7 @@ impl BatchProgress {
         over && self.claims.is_empty()
     }
 
-    /// Intake goes on for ever: what waits is sent when nothing was put down for so long.
+    /// Sets the time without new items after which waiting items are sent. For a service, whose intake never ends.
     pub fn gather(&self, time: Duration) {
         *self.gathering() = Some(Gathering { time, last: Instant::now() });
     }
@@ -127,12 +128,12 @@ impl BatchProgress {
         self.gathers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the run stays until every batch has ended.
+    /// Returns whether the run stays until every batch has ended.
     pub fn waits(&self) -> bool {
         self.wait
     }
 
-    /// Another process looks after batches: what was put down up to this ask is its own to send.
+    /// Records that another process is the leader for batches and sends the items that were enqueued up to `asks`.
     pub fn led_elsewhere(&self, asks: u64, quiet: bool, left: Left) {
         self.change(|s| {
             *s = BatchProgressState {
@@ -146,14 +147,14 @@ impl BatchProgress {
         });
     }
 
-    /// Whoever looks after batches from now on knows nothing of them yet.
+    /// Resets the state after a change of the leader. The new leader has not reported anything yet.
     pub fn anew(&self) {
         self.harvesting().clear();
         self.change(|s| *s = BatchProgressState::default());
         self.asked();
     }
 
-    /// A round of sending is over that began at an ask, and quiet or not.
+    /// Records the end of a round of sending. `asks` and `quiet` are the values from the start of that round.
     pub fn sent(&self, asks: u64, quiet: bool, stopped: bool, left: Left) {
         self.change(|s| {
             s.sent_up_to = quiet.then_some(asks);
@@ -162,29 +163,31 @@ impl BatchProgress {
         });
     }
 
+    /// Records that the open batches were polled.
     pub fn polled(&self) {
         self.change(|s| s.polled = true);
     }
 
-    /// `false` where it has begun already.
+    /// Marks a batch as being imported. Returns `false` if it is marked already.
     pub fn harvest_begins(&self, batch: &str) -> bool {
         let new = self.harvesting().insert(batch.to_owned());
         self.change(|s| s.harvesting = self.harvesting().len());
         new
     }
 
-    /// Nothing is being taken in: the harvester has only just begun.
+    /// Unmarks all batches, because the harvester has just started and imports none.
     pub fn harvest_anew(&self) {
         self.harvesting().clear();
         self.change(|s| s.harvesting = 0);
         self.poll.notify_one();
     }
 
+    /// Records that the import of a batch has ended.
     pub fn harvest_ends(&self, batch: &str) {
         self.harvesting().remove(batch);
         self.change(|s| {
             s.harvesting = self.harvesting().len();
-            // What was not answered is to be sent again.
+            // Items without a result have to be sent again.
             s.sent_up_to = None;
         });
         self.asked();
@@ -194,7 +197,7 @@ impl BatchProgress {
         self.harvesting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A round of live records is over that began at an ask.
+    /// Records the end of a round of live embedding. `asks` is the value from the start of that round.
     pub fn recorded(&self, asks: u64, done: bool, stopped: bool) {
         self.change(|s| {
             s.recorded_up_to = done.then_some(asks);
@@ -202,7 +205,7 @@ impl BatchProgress {
         });
     }
 
-    /// The run ends: what is under way is finished, and nothing more is begun.
+    /// Tells the services that the run ends: they finish running work and start nothing more.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.record.notify_one();
@@ -212,7 +215,7 @@ impl BatchProgress {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// The records of a collection are not worth a batch.
+    /// Embeds a collection's records by live calls from now on, because they are not worth a batch.
     pub fn go_live(&self, collection: &str) {
         if self.live().insert(collection.to_owned()) {
             self.asked();
@@ -231,7 +234,7 @@ impl BatchProgress {
         self.state.send_modify(change);
     }
 
-    /// Whether a run that has nothing else to do may end.
+    /// Returns whether a run without other work may end.
     pub fn is_complete(&self) -> bool {
         let state = *self.state.borrow();
         let asks = Some(self.asks());
@@ -240,12 +243,13 @@ impl BatchProgress {
         still && state.recorded_up_to == asks && !(self.wait && left)
     }
 
-    /// Every change of it.
+    /// Returns a receiver that reports every change of the state.
     pub fn watch(&self) -> Changes {
         Changes(self.state.subscribe())
     }
 }
 
+/// Reports changes of the batch progress.
 pub struct Changes(watch::Receiver<BatchProgressState>);
 
 impl Changes {
@@ -254,7 +258,7 @@ impl Changes {
     }
 
     pub async fn next(&mut self) {
-        // The sender lives as long as the batch_progress.
+        // The sender lives as long as the `BatchProgress`.
         let _ = self.0.changed().await;
     }
 }
@@ -274,24 +278,24 @@ mod tests {
             o.asked();
             o.recorded(o.asks(), true, false);
             o.sent(o.asks(), o.is_quiet(), false, all);
-            assert!(!o.is_complete(), "not looked yet at what is open");
+            assert!(!o.is_complete(), "the open batches were not polled yet");
             o.polled();
             assert_eq!(o.is_complete(), !wait);
             assert!(o.harvest_begins("b") && !o.harvest_begins("b"));
             assert!(!o.is_complete());
             o.harvest_ends("b");
-            assert!(!o.is_complete(), "what is missing is to be sent again");
+            assert!(!o.is_complete(), "items without a result have to be sent again");
             o.recorded(o.asks(), true, false);
             o.sent(o.asks(), true, false, none);
             assert!(o.is_complete());
             o.asked();
-            assert!(!o.is_complete(), "somebody came late");
+            assert!(!o.is_complete(), "items were enqueued after the round");
             o.sent(o.asks(), true, true, all);
-            assert!(!o.is_complete(), "records may be embedded at once");
+            assert!(!o.is_complete(), "records may need live embedding");
             o.recorded(o.asks(), true, false);
-            assert_eq!(o.is_complete(), !wait, "what was paid for is waited for");
+            assert_eq!(o.is_complete(), !wait, "open batches are awaited");
             o.sent(o.asks(), true, true, Left { batches: false, items: true });
-            assert!(o.is_complete(), "without money there is nothing else to wait for");
+            assert!(o.is_complete(), "no budget is left and no batch is open");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the batch services share.
+//! Holds the stores, clients and options that the batch services share.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -31,12 +31,13 @@ use crate::actors::retry_while_busy::retry_while_busy;
 use crate::messages::event::EventSink;
 use crate::supervisors::RetryOptions;
 
-/// In a batch's metadata: our id.
+/// Metadata key under which a batch at the provider carries Docweir's id of the batch.
 pub const TAG: &str = "docweir_batch";
 
-/// How much earlier than our clock says a provider's clock may have a batch begin.
+/// Number of seconds by which the provider's clock may lag behind the clock of this process.
 const SKEW_SECONDS: u64 = 3_600;
 
+/// Holds the stores, clients and options of the batch services.
 pub struct BatchContext {
     pub batches: Arc<dyn Batches>,
     pub client: Client,
@@ -44,11 +45,11 @@ pub struct BatchContext {
     pub endpoint: OpenAiOptions,
     pub options: BatchOptions,
     pub mode: EmbedMode,
-    /// Whether new batches are made of what waits.
+    /// If true, new batches are made of waiting items.
     pub packs: bool,
     pub model: ModelIdentity,
     pub objects: Arc<dyn ObjectStore>,
-    /// Where results lie until they are taken in.
+    /// Folder of downloaded results that are not imported yet.
     pub folder: PathBuf,
     pub control: Arc<dyn ControlStore>,
     pub events: Arc<dyn EventSink>,
@@ -56,16 +57,16 @@ pub struct BatchContext {
     pub retry: RetryOptions,
     pub notifier: Rc<OnceNotifier>,
     pub batch_progress: Arc<BatchProgress>,
-    /// Documents may go on.
+    /// Notified when parked documents can continue.
     pub wake: Arc<Notify>,
     pub collections: Rc<Collections>,
-    /// Tells tables what became of their items.
+    /// Writes outcomes of records back to their tables.
     pub write_back: Rc<WriteBack>,
-    /// How long this process may look after batches, where several share them.
+    /// Time until which this process may act as leader for batches; `None` if the state is not shared.
     pub lease_deadline: Option<Rc<LeaseDeadline>>,
 }
 
-/// The collections that records come into, opened once.
+/// Holds the collections of records. Each is opened once.
 pub struct Collections {
     open: OpenTarget,
     opened: Mutex<HashMap<String, Arc<dyn Target>>>,
@@ -86,14 +87,14 @@ impl Collections {
         Ok(target)
     }
 
-    /// Returns the names of those that something came into.
+    /// Returns the names of the collections that were opened.
     pub fn used(&self) -> Vec<String> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 }
 
 impl BatchContext {
-    /// Whose ledger a space's batches are in.
+    /// Returns the collection to which the ledger charges the batches of a space.
     pub fn collection(&self, space: &Space) -> String {
         match space {
             Space::Texts(_) => self.account.collection.clone(),
@@ -101,12 +102,12 @@ impl BatchContext {
         }
     }
 
-    /// Where a batch's requests lie.
+    /// Returns the object key of a batch's requests.
     pub fn input_key(batch: &str) -> String {
         format!("batches/{batch}/input.jsonl")
     }
 
-    /// Lets go on every document whose texts are there.
+    /// Resumes every document whose texts all have an outcome.
     pub async fn resume(&self) -> Result<(), StageError> {
         const PAGE: usize = 500;
         let mut after = String::new();
@@ -131,7 +132,7 @@ impl BatchContext {
         if resumed > 0 {
             return Ok(resumed);
         }
-        // Parking, or on its way; or no longer in need of them. What is quarantined may be tried again.
+        // The document is being parked, is running, or no longer needs its vectors. A quarantined one may be retried.
         let needless = match DocumentId::parse(document) {
             None => true,
             Some(id) => match retry_while_busy(&self.retry, || store.record(&id)).await {
@@ -149,7 +150,8 @@ impl BatchContext {
         Ok(0)
     }
 
-    /// Documents that wait for what nobody knows of any more ask anew.
+    /// Resumes parked documents that wait for texts of which the store has no record. They then enqueue the texts
+    /// again.
     pub async fn wake_the_forgotten(&self) -> Result<(), StageError> {
         const PAGE: usize = 500;
         let store = &self.control;
@@ -172,24 +174,25 @@ impl BatchContext {
         }
     }
 
-    /// Whether a batch is of the model and at the endpoint that are configured now. Others wait until they are again.
+    /// Returns whether a batch belongs to the configured model and endpoint. Other batches wait until theirs are
+    /// configured again.
     pub fn is_ours(&self, batch: &Batch) -> bool {
         let ours = batch.model == self.model && batch.endpoint == self.endpoint.base_url;
         if !ours {
             self.notifier.tell_once(format!(
-                "batch {} is of model {} at {}: it is looked at when `embed.options.openai` says so again",
+                "batch {} belongs to model {} at {}; it waits until `embed.options.openai` names them again",
                 batch.id, batch.model.id, batch.endpoint
             ));
         }
         ours
     }
 
-    /// Open batches that this run can do something about.
+    /// Returns the open batches of the configured model and endpoint.
     pub async fn open(&self) -> Result<Vec<Batch>, StageError> {
         Ok(self.batches.open().await?.into_iter().filter(|b| self.is_ours(b)).collect())
     }
 
-    /// Spaces with items to send that are of the model that is configured now.
+    /// Returns the spaces with items to send for the configured model.
     pub async fn waiting(&self) -> Result<Vec<(Space, Waiting)>, StageError> {
         let bound: HashMap<String, ModelIdentity> = self.batches.collections().await?.into_iter().collect();
         let texts = Space::texts(&self.model);
@@ -206,9 +209,9 @@ impl BatchContext {
         Ok(self.batches.waiting().await?.into_iter().filter(|(space, waiting)| ours(space, waiting)).collect())
     }
 
-    /// Looks for a batch in the provider's list, which has the newest first, by our id in its metadata. One that stands
-    /// there twice, because a process that had been stopped sent it after another had, is the first of them; the others are
-    /// cancelled.
+    /// Finds a batch in the provider's list by Docweir's id in its metadata. The list has the newest batches first. A
+    /// batch may be listed twice, because a stopped process sent it after its successor had. The earliest is then
+    /// returned, and the others are cancelled.
     pub async fn find(&self, batch: &Batch, asked: UnixMicros) -> Result<Option<BatchObject>, CallError> {
         let from = u64::try_from(asked / 1_000_000).unwrap_or_default().saturating_sub(SKEW_SECONDS);
         let (mut after, mut found): (Option<String>, Vec<BatchObject>) = (None, Vec::new());
@@ -231,36 +234,37 @@ impl BatchContext {
         Ok(first)
     }
 
-    /// A batch that the provider has twice. What the second one has cost until now, nobody here can know.
+    /// Cancels a batch that the provider has twice. The charge of the duplicate is unknown, so its cost is recorded
+    /// as in doubt.
     pub async fn cancel_twin(&self, batch: &Batch, twin: &BatchObject) {
         if let Err(error) = self.client.cancel_batch(&twin.id).await {
-            tracing::warn!(batch = batch.id, twin = twin.id, %error, "the provider does not cancel a batch that it has twice");
+            tracing::warn!(batch = batch.id, twin = twin.id, %error, "duplicate batch not cancelled");
         }
-        if !self.notifier.tell_once(format!("the provider had batch {} twice: {} is cancelled", batch.id, twin.id)) {
+        if !self.notifier.tell_once(format!("the provider had batch {} twice; cancelled {}", batch.id, twin.id)) {
             return;
         }
         let cost = Nanodollars::of_tokens(batch.tokens, self.account.price.batch);
         let spend = self.account.spend(Mode::Batch, &batch.id, batch.tokens, cost);
         let spend = Spend { collection: self.collection(&batch.space), ..spend };
         let ledger = &self.account.ledger;
-        // It is charged whatever the budget says.
+        // The provider may charge it, whatever the budget says.
         let doubted = match ledger.reserve(spend, Budget::default()).await {
             Ok(Asked::Given(reservation)) => ledger.doubt(&reservation.id).await,
             Ok(Asked::Refused { .. }) => Ok(()),
             Err(error) => Err(error),
         };
         if let Err(error) = doubted {
-            tracing::error!(batch = batch.id, %error, "what a second batch may cost can't be written to the ledger");
+            tracing::error!(batch = batch.id, %error, "cost of the duplicate batch not recorded in the ledger");
         }
     }
 
-    /// Whether a call that takes its full time still falls into this process's turn.
+    /// Returns whether a call that takes its full time would still end within the lease on batches.
     pub fn has_time_for_a_call(&self) -> bool {
         let call = Duration::from_secs_f64(self.endpoint.request_seconds);
         self.lease_deadline.as_ref().is_none_or(|lease_deadline| lease_deadline.has(call))
     }
 
-    /// How long a batch has to appear in the provider's list.
+    /// Returns the time that a batch has to appear in the provider's list.
     pub fn settling(&self) -> Duration {
         Duration::from_secs_f64(self.options.settle_seconds)
     }

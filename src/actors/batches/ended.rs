@@ -1,4 +1,4 @@
-//! What is left to do when a batch has ended.
+//! Cleans up after batches that have ended.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use super::context::BatchContext;
 use crate::messages::event::Event;
 
 impl BatchContext {
-    /// Takes away what a process left that died right after the end of a batch.
+    /// Deletes files of ended batches that a dead process left behind.
     pub async fn sweep(&self) -> Result<(), StageError> {
         let broken = |e: &dyn std::fmt::Display| StageError::system("batch_file", e.to_string());
         let open: HashSet<String> = self.batches.open().await?.into_iter().map(|b| b.id).collect();
@@ -33,7 +33,7 @@ impl BatchContext {
         Ok(())
     }
 
-    /// How a batch ends, at the configured price and limits.
+    /// Returns how a batch ends, at the configured price and limits.
     pub fn ending(
         &self,
         status: BatchStatus,
@@ -51,18 +51,19 @@ impl BatchContext {
         }
     }
 
-    /// Says so, and takes the files away, here and over there. What can't be deleted is left.
+    /// Reports that a batch has ended, and deletes its files, here and at the provider. Files that can't be deleted
+    /// stay.
     pub async fn ended(&self, id: &str) -> Result<(), StageError> {
         let Some(batch) = self.batches.batch(id).await? else { return Ok(()) };
         for path in result_files(&self.folder, id) {
             let _ = std::fs::remove_file(path);
         }
         if let Err(error) = self.objects.delete(&Self::input_key(id)).await {
-            tracing::warn!(batch = id, %error, "the requests of a batch that has ended are left");
+            tracing::warn!(batch = id, %error, "request file of an ended batch not deleted");
         }
         for file in [&batch.input_file_id, &batch.output_file_id, &batch.error_file_id].into_iter().flatten() {
             if let Err(error) = self.client.delete_file(file).await {
-                tracing::debug!(batch = id, %error, "a file is left at the provider");
+                tracing::debug!(batch = id, %error, "file at the provider not deleted");
             }
         }
         let tokens = batch.charged_tokens.unwrap_or_default();

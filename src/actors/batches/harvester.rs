@@ -1,8 +1,9 @@
-//! Takes in what has come back of a batch: output and error file, line by line, in flat memory.
+//! Imports the results of ended batches: output file and error file, line by line, in constant memory.
 //!
-//! A group of results is stored (records in their collection, texts for the documents that wait), then their items are
-//! done, then the next group. A death in between takes the batch in again from the start: what is stored is stored under
-//! the same version, what is done finds no item. The batch ends last, with its money.
+//! A group of results is stored first: records in their collection, texts for the documents that wait. Then the items
+//! of the group are marked as done, and the next group follows. If the process dies in between, the batch is imported
+//! again from the start. Stored results are stored again under the same version, and results of finished items find
+//! no item. The batch itself ends last, together with its money.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -21,25 +22,26 @@ use super::rows::rows;
 use super::{forbidden, unkeyed};
 use crate::supervisors::service::Inbox;
 
-/// Groups of lines that wait to be stored.
+/// Number of groups of lines that wait to be stored.
 const GROUPS: usize = 4;
 
+/// Imports the results of ended batches.
 pub struct Harvester {
     pub context: Rc<BatchContext>,
-    /// One a collection.
+    /// Writer of each collection, by name.
     pub writers: HashMap<String, Box<dyn TargetWriter>>,
 }
 
-/// What a batch's files hold besides its items.
+/// Adds up what the result files of a batch contain.
 #[derive(Default)]
 struct Sums {
     tokens: u64,
     bad_lines: u64,
-    /// Why results are missing.
+    /// Reason why results are missing; `None` if none are.
     lost: Option<String>,
 }
 
-/// Results that are stored together: of so many bytes, with what is found of them.
+/// Splits results into groups of at most `most_bytes`. A single larger result forms its own group.
 fn parts(fresh: Vec<(Sent, Vec<f32>, u64)>, most_bytes: usize) -> Vec<Vec<(Sent, Vec<f32>, u64)>> {
     let mut parts: Vec<Vec<_>> = Vec::new();
     let mut bytes = 0;
@@ -60,13 +62,13 @@ fn parts(fresh: Vec<(Sent, Vec<f32>, u64)>, most_bytes: usize) -> Vec<Vec<(Sent,
 }
 
 impl Harvester {
-    /// Takes batches in, one after the other, until every sender is gone.
+    /// Imports batches, one after the other, until every sender is gone.
     pub async fn run(&mut self, inbox: &Inbox<String>) -> Result<(), StageError> {
-        // What a life before this one had begun is looked at again.
+        // An earlier start of this service may have left imports unfinished. The poller finds those batches again.
         self.context.batch_progress.harvest_anew();
         while let Some(id) = inbox.receive().await {
             let harvested = self.batch(&id).await;
-            // Before the run may end: what goes on with it is wanted.
+            // Resume the documents before the import counts as ended; otherwise the run might end without them.
             let harvested = match harvested {
                 Ok(()) => self.context.resume().await,
                 failed => failed,
@@ -74,9 +76,9 @@ impl Harvester {
             self.context.batch_progress.harvest_ends(&id);
             match harvested {
                 Ok(()) => {}
-                // The next look at the open batches finds it again.
+                // The next poll of the open batches finds the batch again.
                 Err(error) if error.class != ErrorClass::System => {
-                    tracing::warn!(batch = id, %error, "can't take a batch in just now");
+                    tracing::warn!(batch = id, %error, "batch not imported; retrying at the next poll");
                 }
                 Err(error) => return Err(error),
             }
@@ -96,7 +98,7 @@ impl Harvester {
         for (file, path) in [(&batch.output_file_id, output), (&batch.error_file_id, errors)] {
             if let Some(file) = file {
                 if !self.fetch(&batch, file, &path).await? {
-                    sums.lost = Some("the provider has its results no more".into());
+                    sums.lost = Some("the provider no longer has its results".into());
                     continue;
                 }
                 failpoint::reach("harvest.fetched", id);
@@ -104,7 +106,7 @@ impl Harvester {
             }
         }
         if sums.bad_lines > 0 {
-            tracing::warn!(batch = id, lines = sums.bad_lines, "lines of a batch's results could not be read");
+            tracing::warn!(batch = id, lines = sums.bad_lines, "results of a batch contain unreadable lines");
         }
         failpoint::reach("harvest.stored", id);
         context.batches.end(id, self.ending(&batch, &sums)).await?;
@@ -113,21 +115,22 @@ impl Harvester {
     }
 
     fn ending(&self, batch: &Batch, sums: &Sums) -> Ending {
-        // Queues that are full, and batches that were called off, are nobody's attempt.
+        // A full queue at the provider or a cancelled batch does not count as an attempt.
         let full = batch.error.as_deref().is_some_and(|e| e.contains("token_limit_exceeded"));
         if full {
-            let text = "the provider takes fewer tokens at a time than `batch.max_enqueued_tokens` says: lower it";
+            let text = "the provider queues fewer tokens than `batch.max_enqueued_tokens` allows; lower the value";
             self.context.notifier.tell_once(text.into());
         }
-        // Where lines were named, the others are as good as new.
+        // If the provider named the bad lines, the other items count as not sent.
         let blamed = batch.status == BatchStatus::Failed && !batch.error_lines.is_empty();
         let undone = full || blamed || batch.status == BatchStatus::Cancelled;
-        // Without its results only the provider's own word is left.
+        // Without the results, only the provider's own count is known.
         let charged = batch.charged_tokens.or_else(|| sums.lost.is_none().then_some(sums.tokens));
         self.context.ending(batch.status, charged, undone, sums.lost.clone())
     }
 
-    /// `false` where the provider has it no more: what was in it is lost, and sent again.
+    /// Downloads a result file. Returns `false` if the provider no longer has it. Its results are then lost, and
+    /// their items are sent again.
     async fn fetch(&self, batch: &Batch, file: &str, to: &Path) -> Result<bool, StageError> {
         if to.exists() {
             return Ok(true);
@@ -137,7 +140,7 @@ impl Harvester {
             Ok(_) => Ok(true),
             Err(error @ TransferError::Local { .. }) => Err(StageError::system("batch_file", error.to_string())),
             Err(TransferError::Call(CallError::Missing(what))) => {
-                tracing::error!(batch = batch.id, what, "the provider has the results of a batch no more");
+                tracing::error!(batch = batch.id, what, "results of a batch are no longer at the provider");
                 Ok(false)
             }
             Err(TransferError::Call(CallError::Forbidden(what))) => Err(forbidden(context, &what)),
@@ -160,7 +163,7 @@ impl Harvester {
         let dimension = context.model.dimension as usize;
         let (give, mut groups) = mpsc::channel::<Vec<ItemResult>>(GROUPS);
         let reading = tokio::task::spawn_blocking(move || {
-            let gone = || std::io::Error::other("nobody takes the results any more");
+            let gone = || std::io::Error::other("the receiver of the results has ended");
             read_results(file, dimension, options, |group| give.blocking_send(group).map_err(|_| gone()))
         });
         let per_row = dimension * 4 + 512;
@@ -170,7 +173,7 @@ impl Harvester {
             for outcome in group {
                 match outcome {
                     ItemResult::Bad { line, why } => {
-                        tracing::debug!(batch = batch.id, line, why, "a line of results is of no use");
+                        tracing::debug!(batch = batch.id, line, why, "unusable line in the results");
                         sums.bad_lines += 1;
                     }
                     outcome => held.push(outcome),
@@ -195,7 +198,7 @@ impl Harvester {
                 }
                 ItemResult::Unusable { custom_id, why, tokens } => {
                     sums.tokens += tokens;
-                    let error = format!("its vector is of no use: {why}");
+                    let error = format!("the vector is unusable: {why}");
                     refusals.push(Refusal { key: custom_id, error, again: true });
                 }
                 ItemResult::Refused { custom_id, code, retryable } => {
@@ -207,7 +210,7 @@ impl Harvester {
         if !vectors.is_empty() {
             let keys = vectors.iter().map(|(key, ..)| key.clone()).collect();
             let sent = context.batches.sent(&batch.id, keys).await?;
-            // A line that stands there twice is one result.
+            // A line that occurs twice counts as one result.
             let mut seen = HashSet::new();
             let fresh: Vec<(Sent, Vec<f32>, u64)> = sent
                 .into_iter()
@@ -220,7 +223,7 @@ impl Harvester {
             }
         }
         if !refusals.is_empty() {
-            // A batch that was called off is nobody's attempt.
+            // A cancelled batch does not count as an attempt.
             let most = if batch.status == BatchStatus::Cancelled { u32::MAX } else { context.options.max_attempts };
             context.batches.refused(&batch.id, refusals, most).await?;
         }

@@ -1,8 +1,8 @@
-//! Who looks after batches: of all processes that share them one at a time, by a lease that it has to renew.
+//! Elects one process as the leader for batches. The leader holds a lease and renews it.
 //!
-//! The others put items down and read, and take over when the lease is over. Whoever has lost it stops at once; what it
-//! writes all the same is refused by the lease's epoch, and what it asks of the provider all the same is found there by our
-//! id (`super::submitter`).
+//! The other processes enqueue items and read results; one of them takes over when the lease expires. A process that
+//! loses the lease stops immediately. The lease's epoch fences the writes that it still attempts. A batch that it
+//! still creates at the provider is found there by Docweir's id (`super::submitter`).
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,10 +19,12 @@ use super::lease_deadline::LeaseDeadline;
 use super::{Recording, start_batches, start_recorder};
 use crate::supervisors::{RestartOptions, RootHandle};
 
-/// Between two looks at a lease that is somebody else's, at least and at most.
+/// Shortest pause before the next attempt to acquire a lease that another process holds.
 const LEAST_PAUSE: Duration = Duration::from_millis(100);
+/// Longest pause before the next attempt to acquire a lease that another process holds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Runs the batch services while this process holds the lease on batches.
 pub struct BatchLeader {
     pub register: LeaseRegister,
     pub holder: String,
@@ -30,7 +32,7 @@ pub struct BatchLeader {
     pub batches: Arc<dyn BatchLifecycle>,
     pub batch_progress: Arc<BatchProgress>,
     pub lease_deadline: Rc<LeaseDeadline>,
-    /// Where there are batches.
+    /// Context of the batch services; `None` if there are no batches.
     pub context: Option<Rc<BatchContext>>,
     pub recording: Recording,
     pub restart: RestartOptions,
@@ -47,10 +49,10 @@ impl BatchLeader {
                 Ok(Some(lease)) => self.hold(lease, asked + self.lease).await?,
                 Ok(None) => match self.leave_to_others().await {
                     Err(error) if error.class == ErrorClass::System => return Err(error),
-                    Err(error) => tracing::warn!(%error, "can't look at batches just now"),
+                    Err(error) => tracing::warn!(%error, "batches not read; retrying"),
                     Ok(()) => {}
                 },
-                Err(error) => tracing::warn!(%error, "can't ask for the lease on batches"),
+                Err(error) => tracing::warn!(%error, "lease on batches not requested; retrying"),
             }
             if self.batch_progress.is_stopping() {
                 break;
@@ -63,30 +65,30 @@ impl BatchLeader {
         Ok(())
     }
 
-    /// Looks after batches until the run stops or the lease is lost.
+    /// Acts as the leader for batches until the run stops or the lease is lost.
     async fn hold(&self, lease: Lease, end: Instant) -> Result<(), StageError> {
         let epoch = lease.record.epoch;
         self.lease_deadline.until(Some(end));
         self.batch_progress.anew();
-        tracing::info!(epoch, "looks after batches");
+        tracing::info!(epoch, "became leader for batches");
         let held = tokio::sync::Mutex::new(lease);
         let done = tokio::select! {
             done = self.work(epoch) => done,
             () = self.renewing(&held, end) => {
-                tracing::warn!(epoch, "the lease on batches is lost: another process looks after them");
+                tracing::warn!(epoch, "lease on batches lost; another process leads");
                 Ok(())
             }
         };
         self.lease_deadline.until(None);
         self.batches.take_over(0).await?;
         self.batch_progress.anew();
-        // One that is lost is somebody else's, or over.
+        // The release fails if another process holds the lease or if it has expired.
         if let Err(error) = self.register.release(&held.into_inner()).await {
-            tracing::debug!(%error, "the lease on batches is not given back");
+            tracing::debug!(%error, "lease on batches not released");
         }
         match done {
             Err(error) if error.class != ErrorClass::System => {
-                tracing::warn!(%error, "can't look after batches just now");
+                tracing::warn!(%error, "batch services failed; retrying");
                 Ok(())
             }
             done => done,
@@ -97,13 +99,13 @@ impl BatchLeader {
         self.batches.take_over(epoch).await?;
         let services = self.context.as_ref().map(|context| start_batches(context.clone(), &self.restart, &self.root));
         let mut recorder = start_recorder(self.recording.clone(), &self.restart, &self.root);
-        // It ends with the run, when what it has paid for is stored.
+        // The recorder ends with the run, after it has stored the results of every paid call.
         recorder.ended().await;
         drop(services);
         Ok(())
     }
 
-    /// Gives signs of life; returns when the lease is lost, or may be before the next one.
+    /// Renews the lease. Returns when the lease is lost, or may expire before the next renewal.
     async fn renewing(&self, held: &tokio::sync::Mutex<Lease>, mut end: Instant) {
         let beat = self.lease / 3;
         loop {
@@ -117,7 +119,7 @@ impl BatchLeader {
                     self.lease_deadline.until(Some(end));
                 }
                 Err(LeaseError::Lost(_)) => return,
-                Err(error) => tracing::warn!(%error, "can't renew the lease on batches"),
+                Err(error) => tracing::warn!(%error, "lease on batches not renewed; retrying"),
             }
             if Instant::now() + beat >= end {
                 return;
@@ -125,7 +127,7 @@ impl BatchLeader {
         }
     }
 
-    /// What a run that waits for batches has to know of those that another process looks after.
+    /// Reports the batches that another process manages, if this run waits for batches.
     async fn leave_to_others(&self) -> Result<(), StageError> {
         let (asks, quiet) = (self.batch_progress.asks(), self.batch_progress.is_quiet());
         let left = match &self.context {

@@ -1,15 +1,15 @@
-//! Batches at a provider, from what waits to what is stored, and records that are embedded at once.
+//! Embeds items through batches at a provider, and records by live calls.
 //!
 //! ```text
 //! documents ─┐                     ┌─────────── provider ───────────┐
-//!            ├▶ items ─▶ submitter ┘   poller ─▶ ended? ─▶ harvester ┴▶ collections; documents that waited go on
+//!            ├▶ items ─▶ submitter ┘   poller ─▶ ended? ─▶ harvester ┴▶ collections; waiting documents continue
 //! records ───┤
-//!            └──────────▶ recorder (at once) ──────────────────────────▶ collections
+//!            └──────────▶ recorder (live) ─────────────────────────────▶ collections
 //! ```
-//! Everything that these services know is in the store of items and batches: each may die at any moment and goes on
-//! with what it finds there. Where several processes share them, one at a time has these services ([`leader`]).
-//! [`batch_progress`] tells a run when nothing more is to come. What came from tables of the user's is told there when it has
-//! come to its end ([`write_back`]).
+//! These services keep all their knowledge in the store of items and batches. Each may die at any moment and
+//! continues from the store. If several processes share the store, only the leader runs these services ([`leader`]).
+//! [`batch_progress`] tells a run when no more results will arrive. Outcomes of records from a user's table are
+//! written back to the table ([`write_back`]).
 
 pub mod batch_progress;
 pub mod context;
@@ -47,10 +47,10 @@ use crate::messages::event::EventSink;
 use crate::supervisors::service::{Inbox, Running, start_service};
 use crate::supervisors::{RestartOptions, RootHandle};
 
-/// Batches that wait to be taken in.
+/// Number of batches that wait to be imported.
 const HARVESTS: usize = 4;
 
-/// Starts submitter, poller and harvester. Dropping what it returns ends them.
+/// Starts submitter, poller and harvester. Dropping the returned services ends them.
 pub fn start_batches(context: Rc<BatchContext>, restart: &RestartOptions, root: &RootHandle) -> Vec<Running> {
     let harvesting = context.clone();
     let run = move |inbox: Rc<Inbox<String>>| {
@@ -70,7 +70,7 @@ pub fn start_batches(context: Rc<BatchContext>, restart: &RestartOptions, root: 
     vec![taking_in, looking, sending]
 }
 
-/// What embeds records at once, and removes those that are no more.
+/// Configures the recorder, which embeds records by live calls and removes rows of deleted records.
 #[derive(Clone)]
 pub struct Recording {
     pub batches: Arc<dyn Batches>,
@@ -79,12 +79,13 @@ pub struct Recording {
     pub notifier: Rc<OnceNotifier>,
     pub batch_progress: Arc<BatchProgress>,
     pub embedder: Arc<dyn Embedder>,
-    /// Tells tables what became of their items.
+    /// Writes outcomes of records back to their tables.
     pub write_back: Rc<WriteBack>,
-    /// All records are embedded at once; otherwise those that are not worth a batch.
+    /// If true, all records are embedded by live calls. Otherwise only records that are not worth a batch are.
     pub live: bool,
 }
 
+/// Starts the recorder. Dropping the returned service ends it.
 pub fn start_recorder(recording: Recording, restart: &RestartOptions, root: &RootHandle) -> Running {
     let recorder = Rc::new(recorder::Recorder { recording, cancel: Cancel::default() });
     let (_, running) = start_service::<(), _, _>("recorder", 1, restart.clone(), root, move |_| {
@@ -94,16 +95,16 @@ pub fn start_recorder(recording: Recording, restart: &RestartOptions, root: &Roo
     running
 }
 
-/// An address where there are no batches.
+/// Returns the error for an endpoint that has no Batch API.
 fn no_batches(context: &BatchContext, what: &str) -> StageError {
-    let text = format!("{} has no batches ({what}): correct `embed.options.openai`", context.endpoint.base_url);
+    let text = format!("{} has no Batch API ({what}); correct `embed.options.openai`", context.endpoint.base_url);
     StageError::system("provider_path", text)
 }
 
-/// A provider that refuses our key.
+/// Returns the error for a provider that refuses the API key.
 fn forbidden(context: &BatchContext, what: &str) -> StageError {
     let place = context.endpoint.key_place();
-    let text = format!("the provider answers {what}: look at the key in {place} and what it may do");
+    let text = format!("the provider answered {what}; check the key in {place} and its permissions");
     StageError::system("provider_key", text)
 }
 

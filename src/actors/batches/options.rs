@@ -1,52 +1,58 @@
-//! How batches are made, watched and taken in.
+//! Defines how batches are made, polled and imported.
 
 use serde::{Deserialize, Serialize};
 
 use docweir_providers::openai::TransferOptions;
 
-/// How texts reach the provider: at once, by its Batch API, or whichever saves money in time.
+/// Selects how texts reach the provider: by live calls, by the Batch API, or by the cheaper of the two that is fast
+/// enough.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EmbedMode {
+    /// Embeds every text by a live call.
     #[default]
     Live,
+    /// Embeds every text in a batch.
     Batch,
+    /// Embeds texts in batches where a batch saves enough money and is fast enough; otherwise by live calls.
     Auto,
 }
 
-/// Embedding by a provider's Batch API: half the price, an answer within a day.
+/// Embeds texts through a provider's Batch API, at half the price and within a day.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BatchOptions {
-    /// Items in one batch of records; 0 is as many as the provider takes. Default 300.
+    /// Number of items in one batch of records; 0 means as many as the provider accepts. Default 300.
     pub record_items: usize,
-    /// Requests in one batch at most. Default 50000.
+    /// Largest number of requests in one batch. Default 50000.
     pub max_requests: usize,
-    /// Bytes of one batch's file at most. Default 200000000.
+    /// Largest size of a batch's request file, in bytes. Default 200000000.
     pub max_file_bytes: u64,
-    /// Tokens in all open batches together: what the provider allows to be queued. Default 3000000.
+    /// Largest number of tokens in all open batches together: the provider's limit on queued tokens. Default 3000000.
     pub max_enqueued_tokens: u64,
-    /// Times that an item is sent before it has failed. Default 3.
+    /// Number of times that an item is sent before it counts as failed. Default 3.
     pub max_attempts: u32,
-    /// Seconds between two looks at the open batches. Default 60.
+    /// Interval between two polls of the open batches, in seconds. Default 60.
     pub poll_seconds: f64,
-    /// Hours after which a batch that is still open is warned of. Default 20.
+    /// Number of hours after which a batch that is still open causes a warning. Default 20.
     pub warn_hours: f64,
-    /// Seconds that a batch, of which nobody knows whether the provider took it, has to appear in the provider's list
-    /// before it is sent again. Default 60.
+    /// Time, in seconds, that a batch has to appear in the provider's list if its creation was not confirmed. After
+    /// this time the batch is created again. A value below the provider's delay may create a batch twice. Default 60.
     pub settle_seconds: f64,
-    /// With `embed.mode = "auto"`: hours that a document or record may wait. Below 24 everything is embedded live.
-    /// Default 24.
+    /// Number of hours that a document or record may wait if `embed.mode` is `"auto"`. Below 24, everything is
+    /// embedded by live calls. Default 24.
     pub deadline_hours: f64,
-    /// With `embed.mode = "auto"`: US dollars that a batch must save; what would save less is embedded live. Default 0.01.
+    /// Saving, in US dollars, from which a batch is used if `embed.mode` is `"auto"`. Items that save less are
+    /// embedded by live calls. Default 0.01.
     pub min_saving_usd: f64,
-    /// Results stored in one step at most. Default 5000.
+    /// Largest number of results that are stored in one step. Default 5000.
     pub harvest_items: usize,
-    /// Memory of the vectors stored in one step at most, in bytes; some ten times as much is taken in all. Default 8 MiB.
+    /// Memory of the vectors that are stored in one step, in bytes. The import needs about ten times as much in
+    /// total. Default 8 MiB.
     pub harvest_bytes: usize,
-    /// Length of a line of results above which it is of no use, in bytes. Default 2 MiB.
+    /// Length above which a line of results is ignored, in bytes. Default 2 MiB.
     pub max_line_bytes: usize,
-    /// Files to and from the provider.
+    /// Transfer of files to and from the provider.
     pub transfer: TransferOptions,
 }
 
@@ -72,7 +78,7 @@ impl Default for BatchOptions {
 }
 
 impl BatchOptions {
-    /// Field and what is wrong with it.
+    /// Returns the fields that are out of range, each with an error message.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let mut range = |field, value: f64, low: f64, high: f64| {

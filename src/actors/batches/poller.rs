@@ -1,4 +1,4 @@
-//! Looks at what the provider says of the open batches, and passes those on that have ended over there.
+//! Polls the open batches at the provider, and passes ended batches to the harvester.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,9 +13,10 @@ use super::{forbidden, no_batches, unkeyed};
 use crate::messages::event::Event;
 use crate::supervisors::service::ServiceHandle;
 
-/// Lines that are blamed for a batch's failure at most.
+/// Largest number of lines that are blamed for a batch's failure.
 const MOST_LINES: usize = 1_000;
 
+/// Polls the open batches.
 pub struct Poller {
     pub context: Rc<BatchContext>,
     pub harvester: ServiceHandle<String>,
@@ -32,7 +33,7 @@ impl Poller {
             match done {
                 Ok(()) => self.context.batch_progress.polled(),
                 Err(error) if error.class == ErrorClass::Transient => {
-                    tracing::warn!(%error, "can't look at batches just now")
+                    tracing::warn!(%error, "batches not polled; retrying at the next interval")
                 }
                 Err(error) => return Err(error),
             }
@@ -54,7 +55,7 @@ impl Poller {
                 if !self.context.batch_progress.harvest_begins(&batch.id) {
                     continue;
                 }
-                // Taken in one by one: it waits for its turn here.
+                // Batches are imported one by one, so this call may wait.
                 if self.harvester.send(batch.id.clone()).await.is_err() {
                     self.context.batch_progress.harvest_ends(&batch.id);
                     return Ok(());
@@ -67,9 +68,9 @@ impl Poller {
     async fn look(&self, batch: &Batch, provider_id: &str) -> Result<BatchStatus, StageError> {
         let context = &self.context;
         if batch.cancel && !matches!(batch.status, BatchStatus::Canceling) {
-            // One that has ended can't be cancelled any more, and is looked at below.
+            // A batch that has ended can't be cancelled any more; its status is read below.
             if let Err(error) = context.client.cancel_batch(provider_id).await {
-                tracing::debug!(batch = batch.id, %error, "the provider does not cancel");
+                tracing::debug!(batch = batch.id, %error, "batch not cancelled");
             }
         }
         let object = match context.client.get_batch(provider_id).await {
@@ -78,7 +79,7 @@ impl Poller {
         };
         let Some(status) = status(&object.status) else {
             let text =
-                format!("the provider says `{}` of it, which is no status that is known", object.status.as_str());
+                format!("the provider reports the unknown status `{}`", object.status.as_str());
             tracing::error!(batch = batch.id, "{text}");
             let checked = Checked { error: Some(text), ..checked(batch.status, &object) };
             context.batches.checked(&batch.id, checked).await?;
@@ -97,7 +98,7 @@ impl Poller {
         let hours = (context.clock.now() - since) as f64 / 3.6e9;
         if !batch.warned && hours >= context.options.warn_hours {
             let text = format!("batch {} has been at the provider for {hours:.0} hours", batch.id);
-            tracing::warn!(batch = batch.id, hours, "a batch takes long");
+            tracing::warn!(batch = batch.id, hours, "batch still open");
             context.events.emit(Event::Notice { text });
             context.batches.warned(&batch.id).await?;
         }
@@ -111,12 +112,13 @@ impl Poller {
             CallError::Unknown(what) => return Err(no_batches(context, &what)),
             CallError::Forbidden(what) => return Err(forbidden(context, &what)),
             CallError::Unkeyed(why) => return Err(unkeyed(&why)),
-            error => tracing::warn!(batch = batch.id, %error, "can't look at a batch just now"),
+            error => tracing::warn!(batch = batch.id, %error, "batch not polled; retrying at the next interval"),
         }
         Ok(batch.status)
     }
 
-    /// A batch that the provider denies. It may be the wrong address, or too early: the list has to say so too.
+    /// Handles a batch that the provider does not know. The endpoint may be wrong or the batch may be too new, so the
+    /// provider's list has to confirm it.
     async fn gone(&self, batch: &Batch, what: &str) -> Result<(), StageError> {
         let context = &self.context;
         let submitted = batch.submitted_at.as_deref().and_then(parse_timestamp).unwrap_or_default();
@@ -127,17 +129,17 @@ impl Poller {
         match context.find(batch, submitted).await {
             Ok(None) => {}
             Ok(Some(_)) => {
-                tracing::warn!(batch = batch.id, "the provider lists a batch that it does not show");
+                tracing::warn!(batch = batch.id, "batch is in the provider's list but can't be read");
                 return Ok(());
             }
             Err(CallError::Missing(_) | CallError::Unknown(_)) => return Err(no_batches(context, what)),
             Err(error) => {
-                tracing::warn!(batch = batch.id, %error, "can't look for a batch just now");
+                tracing::warn!(batch = batch.id, %error, "batch not searched for; retrying at the next interval");
                 return Ok(());
             }
         }
-        // Its items are sent again; whether it was charged nobody here can know.
-        let text = format!("the provider knows nothing of it any more ({what})");
+        // Its items are sent again. It is unknown whether the batch was charged.
+        let text = format!("the provider no longer knows the batch ({what})");
         tracing::error!(batch = batch.id, "{text}");
         context.batches.end(&batch.id, context.ending(BatchStatus::Failed, None, false, Some(text))).await?;
         context.ended(&batch.id).await
@@ -160,7 +162,7 @@ fn status(status: &RemoteBatchStatus) -> Option<BatchStatus> {
 
 fn checked(status: BatchStatus, object: &BatchObject) -> Checked {
     let at = |seconds: u64| timestamp(i64::try_from(seconds.saturating_mul(1_000_000)).unwrap_or(i64::MAX));
-    // Codes and lines; the provider's words may quote what it was sent.
+    // Only codes and line numbers are kept, because the provider's messages may quote the input.
     let codes: Vec<String> = object
         .errors
         .iter()

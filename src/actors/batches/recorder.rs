@@ -1,4 +1,4 @@
-//! Records that are embedded at once, and records that have to leave their collection.
+//! Embeds records by live calls, and removes rows of deleted records.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -18,15 +18,16 @@ use super::Recording;
 use super::rows::{rows, tombstones};
 use crate::messages::event::Event;
 
-/// Records in one call at most, where the embedder would take more; and tombstones in one commit.
+/// Largest number of records in one call, even if the embedder accepts more; also of tombstones in one commit.
 const MOST: usize = 2_048;
-/// Tokens in one call at most, where the embedder would take more.
+/// Largest number of tokens in one call, even if the embedder accepts more.
 const MOST_TOKENS: u64 = 100_000;
-/// Bytes of what is found of the records of one call at most.
+/// Largest size, in bytes, of the stored text and metadata of the records in one call.
 const MOST_BYTES: usize = 16 << 20;
-/// Longest wait between two tries, in seconds.
+/// Longest wait between two attempts, in seconds.
 const LONGEST_WAIT: u64 = 60;
 
+/// Embeds the records of all collections, and removes their deleted ones.
 pub struct Recorder {
     pub recording: Recording,
     pub cancel: Cancel,
@@ -55,7 +56,7 @@ impl Recorder {
                 Err(error) => {
                     let next = error.retry_after.unwrap_or(wait * 2).max(Duration::from_secs(1));
                     wait = next.min(Duration::from_secs(LONGEST_WAIT));
-                    tracing::warn!(%error, wait_seconds = wait.as_secs_f64(), "records were not embedded; they are tried again");
+                    tracing::warn!(%error, wait_seconds = wait.as_secs_f64(), "records not embedded; retrying");
                 }
             }
             let later = (!wait.is_zero()).then_some(wait);
@@ -72,7 +73,7 @@ impl Recorder {
         for (collection, model) in self.recording.batches.collections().await? {
             let space = Space::Records(collection.clone());
             let done = self.collection(&collection, &space, &model).await;
-            // Whatever became of the others: who is owed an answer gets it.
+            // Outcomes are written back to their tables even if the collection failed.
             self.recording.write_back.pay_in_turn(&space).await?;
             done?;
             if self.recording.write_back.forgot.take() {
@@ -84,7 +85,7 @@ impl Recorder {
 
     async fn collection(&self, collection: &str, space: &Space, model: &ModelIdentity) -> Result<(), StageError> {
         if *model != *self.recording.embedder.identity() {
-            // Theirs wait until it is configured again.
+            // Records of another model wait until that model is configured again.
             if self.recording.batches.is_any_waiting(space).await? {
                 self.recording.notifier.tell_once(format!("records of `{collection}` wait for model {}", model.id));
             }
@@ -106,7 +107,7 @@ impl Recorder {
         {
             target.check_model(model).await?;
             let at_a_time = self.recording.embedder.at_a_time().unwrap_or(1);
-            // One that fails stops the others at their next call, and not in the middle of one that is paid.
+            // A lane that fails stops the others before their next call, never during a paid call.
             let stop = Cell::new(false);
             let lanes = (0..at_a_time).map(|_| self.lane(collection, space, &writer, &stop));
             futures_util::future::join_all(lanes).await.into_iter().collect::<Result<(), _>>()?;
@@ -114,7 +115,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Rows of records that have changed, and their texts have not: with the vectors that they have.
+    /// Rewrites the rows of records that have changed but whose text has not, with the vectors that they have.
     async fn refresh(
         &self,
         space: &Space,
@@ -133,7 +134,7 @@ impl Recorder {
             for (sent, mut rows) in changed.into_iter().zip(held) {
                 match rows.pop() {
                     Some(row) => written.push((sent, row.vector)),
-                    // Not there after all: it is embedded.
+                    // The row is missing after all, so the record is embedded.
                     None => lost.push((sent.item, sent.version, false)),
                 }
             }
@@ -152,7 +153,7 @@ impl Recorder {
         self.recording.embedder.identity().clone()
     }
 
-    /// Takes records, embeds and stores them, as long as there are any.
+    /// Takes records, embeds them and stores the results, until no record is left.
     async fn lane(
         &self,
         collection: &str,
@@ -183,7 +184,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Keeps what could be made, whatever became of the rest.
+    /// Embeds some records, and stores the results that succeeded even if others failed.
     async fn part(
         &self,
         collection: &str,
@@ -216,7 +217,7 @@ impl Recorder {
         deciding(&later).map_or(Ok(()), Err)
     }
 
-    /// Stores what is still wanted; returns how many they are.
+    /// Stores the results that are still wanted, and returns their number.
     async fn keep(
         &self,
         collection: &str,
@@ -224,7 +225,7 @@ impl Recorder {
         made: Vec<(Sent, Vec<f32>)>,
         writer: &Mutex<Box<dyn TargetWriter>>,
     ) -> Result<u64, StageError> {
-        // What changed or was deleted while it was embedded is not stored.
+        // Records that changed or were deleted during the embedding are not stored.
         let held =
             self.recording.batches.held_live(name, made.iter().map(|(sent, _)| sent.item.clone()).collect()).await?;
         let held = made.into_iter().zip(held).filter_map(|(made, held)| held.then_some(made)).collect();

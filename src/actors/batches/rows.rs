@@ -1,17 +1,17 @@
-//! Records as rows of a collection: each is a document of one row.
+//! Converts records to rows of a collection. Each record is a document with one row.
 
 use docweir_core::model::Span;
 use docweir_records::document_id;
 use docweir_stores::batches::{Removal, Sent};
 use docweir_target::{DocumentRows, Row, Write};
 
-/// Items with their vectors.
+/// Returns the writes that store items with their vectors.
 pub fn rows(items: impl Iterator<Item = (Sent, Vec<f32>)>) -> Vec<Write> {
     items.filter_map(|(sent, vector)| row(sent, vector)).collect()
 }
 
 fn row(sent: Sent, vector: Vec<f32>) -> Option<Write> {
-    // Texts of documents are no rows.
+    // Texts of documents have no rows of their own.
     let shown = sent.shown?;
     let row = Row {
         chunk_id: sent.key.clone(),
@@ -37,7 +37,7 @@ fn row(sent: Sent, vector: Vec<f32>) -> Option<Write> {
     }))
 }
 
-/// Tombstones of records that are no more.
+/// Returns the tombstones of deleted records.
 pub fn tombstones(removals: &[Removal]) -> Vec<Write> {
     let delete = |r: &Removal| Write::Delete { document_id: document_id(&r.key), version: r.version };
     removals.iter().map(delete).collect()

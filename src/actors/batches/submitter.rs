@@ -1,5 +1,5 @@
-//! Packs what waits into batches and hands them to the provider, so that a crash at any moment neither pays twice nor
-//! forgets one.
+//! Packs waiting items into batches and submits them to the provider. A crash at any moment neither pays a batch
+//! twice nor loses one.
 //!
 //! ```text
 //! packed ─▶ file written ─▶ uploaded ─▶ asked ─────▶ taken
@@ -7,9 +7,10 @@
 //!  one step)                             └─▶ in the provider's list? ─▶ taken
 //!                                            not after a while ─▶ uploaded
 //! ```
-//! Each arrow is durable before the next step. A file that was uploaded twice costs nothing. Creating a batch can't be
-//! repeated safely, so its record says *before* the call that the provider may know of it, and the batch carries our id:
-//! without a sure answer it is looked for in the provider's list, and created again only when it has not appeared there.
+//! Each arrow is durable before the next step. Uploading a file twice costs nothing. Creating a batch can't be
+//! repeated safely. The record therefore states *before* the call that the provider may know the batch, and the batch
+//! carries Docweir's id. If no answer arrives, the batch is searched for in the provider's list. It is created again
+//! only if it has not appeared there.
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
@@ -36,30 +37,32 @@ use super::options::EmbedMode;
 use super::{forbidden, unkeyed};
 use crate::messages::event::Event;
 
-/// Between two rounds, at least and at most, however long they take.
+/// Shortest pause between two rounds.
 const LEAST_PAUSE: Duration = Duration::from_millis(20);
+/// Longest pause between two rounds, however long a round takes.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Requests read of the database at a time.
+/// Number of requests that are read from the database at a time.
 const PAGE: usize = 2_000;
 
+/// Sends waiting items to the provider in batches.
 pub struct Submitter {
     pub context: Rc<BatchContext>,
 }
 
-/// What a batch that is being handed over has come to.
+/// Describes how far the submission of a batch has come.
 enum Step {
-    /// The provider has it, or it has ended.
+    /// The provider has the batch, or the batch has ended.
     Done,
-    /// Not now.
+    /// The submission has to continue later.
     Later(Later),
 }
 
-/// When it is worth trying again.
+/// Selects when the next attempt is made.
 #[derive(Clone, Copy)]
 enum Later {
     At(Duration),
-    /// After a wait that grows with every failure in a row.
+    /// After a wait that grows with every consecutive failure.
     Failed,
 }
 
@@ -73,7 +76,7 @@ impl Later {
     }
 }
 
-/// Returns when nothing is being put down any more.
+/// Returns when no more items are being enqueued.
 async fn quiet_now(held: &mut watch::Receiver<usize>) {
     while held.changed().await.is_ok() {
         if *held.borrow_and_update() == 0 {
@@ -90,12 +93,12 @@ impl Submitter {
             if error.class != ErrorClass::Transient {
                 return Err(error);
             }
-            tracing::warn!(%error, "can't look at batches just now");
+            tracing::warn!(%error, "batches not read; retrying");
             tokio::time::sleep(self.after(1)).await;
         }
         let mut held = context.batch_progress.claims.watch();
         let mut back_off: Option<Instant> = None;
-        // Of waits in a row that a failure was the reason of.
+        // Number of consecutive waits that a failure caused.
         let mut failures = 0;
         loop {
             let began = Instant::now();
@@ -114,7 +117,7 @@ impl Submitter {
                         back_off = Some(Instant::now() + self.after(failures));
                     }
                     Err(error) if error.class == ErrorClass::Transient => {
-                        tracing::warn!(%error, "batches were not sent; they are tried again");
+                        tracing::warn!(%error, "batches not sent; retrying");
                         failures += 1;
                         back_off = Some(Instant::now() + self.after(failures));
                     }
@@ -123,13 +126,13 @@ impl Submitter {
             }
             let open = match context.open().await {
                 Ok(open) => !open.is_empty(),
-                // Looked at again in the next round.
+                // Checked again in the next round.
                 Err(error) if error.class == ErrorClass::Transient => true,
                 Err(error) => return Err(error),
             };
             let left = Left { batches: open, items };
             context.batch_progress.sent(asks, quiet && back_off.is_none(), stopped, left);
-            // Never all the time: a look at millions of items takes a moment.
+            // Always pause: a query over millions of items takes a moment.
             tokio::time::sleep((began.elapsed() * 4).clamp(LEAST_PAUSE, LONGEST_PAUSE)).await;
             let poll = Duration::from_secs_f64(context.options.poll_seconds);
             let wait = back_off.map_or(poll, |until| poll.min(until.saturating_duration_since(Instant::now())));
@@ -141,21 +144,21 @@ impl Submitter {
         }
     }
 
-    /// Returns the wait after so many failures in a row: twice as long each time.
+    /// Returns the wait after this number of consecutive failures. It doubles each time.
     fn after(&self, failures: u32) -> Duration {
         let limits = &self.context.endpoint.limits;
         let backoff = Backoff::doubling_seconds(limits.backoff_initial_seconds, limits.backoff_max_seconds);
         backoff.limit(failures.saturating_sub(1))
     }
 
-    /// What a process left that died is taken away, and what it forgot is woken.
+    /// Deletes files that a dead process left, and resumes the documents that it had not resumed.
     async fn begin(&self) -> Result<(), StageError> {
         self.context.sweep().await?;
         self.context.wake_the_forgotten().await?;
         self.context.resume().await
     }
 
-    /// Sends what can be sent. `items` says whether there was anything to make batches of.
+    /// Sends the items that can be sent. Sets `items` to whether there were items to make batches of.
     async fn round(&self, items: &mut bool, quiet: bool) -> Result<Round, StageError> {
         let context = &self.context;
         let waiting = if context.packs { context.waiting().await? } else { Vec::new() };
@@ -166,7 +169,7 @@ impl Submitter {
                 later = Some(Later::sooner(later, more));
             }
         }
-        // Whatever is the reason: more of the same would meet it too.
+        // Whatever the reason is, further batches would fail for it too.
         if let Some(later) = later {
             return Ok(Round::Later(later));
         }
@@ -187,7 +190,7 @@ impl Submitter {
             let mut left = waiting.items;
             loop {
                 let most = self.most_requests(&space);
-                // Full batches, until it is known that there will be no more.
+                // Make only full batches until it is known that no more items will arrive.
                 if !quiet && left < most as u64 {
                     break;
                 }
@@ -212,14 +215,14 @@ impl Submitter {
         Ok(if stopped { Round::Stopped } else { Round::Sent })
     }
 
-    /// How items of so many tokens in all are to be embedded.
+    /// Decides how items with this total number of tokens are embedded.
     fn way(&self, tokens: u64, quiet: bool) -> Way {
         let (price, options) = (self.context.account.price, &self.context.options);
         let saving = tokens as f64 * (price.live - price.batch) / 1e6;
         match self.context.mode {
             EmbedMode::Live => Way::Live,
             EmbedMode::Batch => Way::Batch,
-            // Known only when nothing more is put down.
+            // The total is known only when no more items are being enqueued.
             EmbedMode::Auto if !quiet => Way::Wait,
             EmbedMode::Auto if saving < options.min_saving_usd => Way::Live,
             EmbedMode::Auto => Way::Batch,
@@ -256,7 +259,7 @@ impl Submitter {
         Ok(context.batches.pack(order).await?)
     }
 
-    /// Goes on with a batch where it stands.
+    /// Continues the submission of a batch at its current step.
     async fn hand_over(&self, batch: Batch) -> Result<Step, StageError> {
         if batch.provider_id.is_some() {
             return Ok(Step::Done);
@@ -308,7 +311,7 @@ impl Submitter {
         Ok(Ok(file))
     }
 
-    /// The requests, in order, as they are sent; those whose items have changed since are left out.
+    /// Writes the requests in order, as they are sent. Requests whose items have changed since are left out.
     async fn write(&self, batch: &Batch, key: &str) -> Result<(), StageError> {
         let context = &self.context;
         let storage = |e: ObjectError| StageError::system("batch_file", e.to_string());
@@ -339,7 +342,8 @@ impl Submitter {
         let context = &self.context;
         context.batches.asked(&batch.id).await?;
         failpoint::reach("batch.asked", &batch.id);
-        // The provider can't tell who may ask: whoever takes over waits for as long as a call takes.
+        // The provider can't check the lease, and a successor waits only as long as one call takes. Start no later
+        // call.
         if !context.has_time_for_a_call() {
             context.batches.not_taken(&batch.id).await?;
             return Ok(Step::Later(Later::Failed));
@@ -350,7 +354,7 @@ impl Submitter {
                 failpoint::reach("batch.created", &batch.id);
                 self.taken(batch, &object).await
             }
-            // What was refused in so many words was not done. Everything else may have been.
+            // A refused call had no effect. After any other error, the provider may have created the batch.
             Err(
                 error @ (CallError::Throttled { .. }
                 | CallError::QuotaSpent
@@ -364,7 +368,7 @@ impl Submitter {
                 self.failed(batch, "create", error).await
             }
             Err(error) => {
-                tracing::warn!(batch = batch.id, %error, "nobody knows whether the provider took a batch: it is looked for");
+                tracing::warn!(batch = batch.id, %error, "creation of a batch not confirmed; searching for the batch");
                 Ok(Step::Later(Later::At(context.settling())))
             }
         }
@@ -389,7 +393,8 @@ impl Submitter {
         Ok(Step::Done)
     }
 
-    /// Another process looks after it by now, and finds this one by our id; unless it has sent the batch itself.
+    /// Handles a created batch that another process manages by now. That process finds the batch by Docweir's id. If
+    /// it has created the batch itself, the duplicate is cancelled.
     async fn disown(&self, batch: &Batch, object: &BatchObject) -> Result<(), StageError> {
         let now = self.context.batches.batch(&batch.id).await?;
         let theirs = now.and_then(|now| now.provider_id).filter(|theirs| *theirs != object.id);
@@ -399,13 +404,13 @@ impl Submitter {
         Ok(())
     }
 
-    /// A batch of which nobody knows whether the provider has it.
+    /// Searches for a batch whose creation was not confirmed.
     async fn look_for(&self, batch: &Batch, asked_at: &str) -> Result<Step, StageError> {
         let context = &self.context;
         let asked = parse_timestamp(asked_at).unwrap_or_default();
         match context.find(batch, asked).await {
             Ok(Some(object)) => {
-                tracing::info!(batch = batch.id, provider = object.id, "found a batch that the provider had taken");
+                tracing::info!(batch = batch.id, provider = object.id, "found the batch at the provider");
                 self.taken(batch, &object).await
             }
             Ok(None) => {
@@ -422,7 +427,7 @@ impl Submitter {
         }
     }
 
-    /// What a call that certainly did nothing means for its batch.
+    /// Decides what follows a call that certainly had no effect.
     async fn failed(&self, batch: &Batch, what: &str, error: CallError) -> Result<Step, StageError> {
         let (context, limits) = (&self.context, &self.context.endpoint.limits);
         let pause = Duration::from_secs_f64(limits.quota_pause_seconds);
@@ -431,38 +436,38 @@ impl Submitter {
             CallError::Throttled { after: None, .. } => Ok(Step::Later(Later::Failed)),
             CallError::QuotaSpent => {
                 let text =
-                    "the provider's account has no money left: add credit or raise its limit; work goes on by itself";
+                    "the provider's account has no credit left; add credit or raise its limit; work then resumes";
                 context.notifier.tell_once(text.into());
                 Ok(Step::Later(Later::At(pause)))
             }
             CallError::Forbidden(what) => Err(forbidden(context, &what)),
             CallError::Unkeyed(why) => Err(unkeyed(&why)),
-            // Its file may be gone; sent again it is refused for itself.
+            // Its file may be gone. If the batch is refused with a new file too, the batch itself is the reason.
             CallError::Refused(_) | CallError::Missing(_) if what == "create" && batch.input_file_id.is_some() => {
                 context.batches.file_lost(&batch.id).await?;
                 Ok(Step::Later(Later::At(Duration::ZERO)))
             }
             CallError::Missing(what) | CallError::Unknown(what) => {
-                let text = format!("{} takes no batches ({what}): set `embed.mode` to live", context.endpoint.base_url);
+                let text = format!("{} has no Batch API ({what}); set `embed.mode` to live", context.endpoint.base_url);
                 Err(StageError::system("provider_path", text))
             }
-            // It may well refuse every other for the same reason: nothing of it is held against the items.
+            // The provider may refuse every other batch for the same reason, so the items are not blamed.
             CallError::Refused(why) => {
-                let error = format!("the provider refused it ({why})");
+                let error = format!("the provider refused the batch ({why})");
                 context
                     .notifier
-                    .tell_once(format!("the provider refuses a batch ({why}); it is tried again from time to time"));
+                    .tell_once(format!("the provider refused a batch ({why}); retrying at intervals"));
                 self.give_up(batch, BatchStatus::Failed, Some(error)).await?;
                 Ok(Step::Later(Later::Failed))
             }
             CallError::Failed(why) | CallError::Lost(why) | CallError::Garbled(why) => {
-                tracing::warn!(batch = batch.id, why, "can't {what} a batch just now");
+                tracing::warn!(batch = batch.id, why, "can't {what} the batch; retrying");
                 Ok(Step::Later(Later::Failed))
             }
         }
     }
 
-    /// The provider never had it.
+    /// Ends a batch that the provider never had.
     async fn give_up(&self, batch: &Batch, status: BatchStatus, error: Option<String>) -> Result<Step, StageError> {
         let context = &self.context;
         context.batches.end(&batch.id, context.ending(status, Some(0), true, error)).await?;
@@ -479,7 +484,7 @@ enum Way {
 
 enum Round {
     Sent,
-    /// The budget is used up.
+    /// The budget is spent.
     Stopped,
     Later(Later),
 }

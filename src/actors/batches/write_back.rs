@@ -1,8 +1,8 @@
-//! Tells tables of the user's what became of their items.
+//! Writes the outcomes of records back to the user's tables.
 //!
-//! What is owed is in the store of items, and stays there until it was told. It is told on the condition that the item
-//! still is what was embedded. One that is gone is forgotten here; one that has changed is made to ask again, and then
-//! forgotten, if nobody has taken in what it is now ([`crate::actors::table_intake`]).
+//! An outcome stays in the store of items until it is written back. It is written on the condition that the item
+//! still is what was embedded. An item that is gone is forgotten. An item that has changed is set to request an
+//! embedding again, unless its new text is ingested already, and is then forgotten ([`crate::actors::table_intake`]).
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -20,25 +20,26 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::once_notifier::OnceNotifier;
 
-/// Items of an answer of the store.
+/// Number of outcomes that are read from the store at a time.
 const PAGE: usize = 100;
-/// Items that are told at once.
+/// Number of items that are written concurrently.
 const AT_ONCE: usize = 16;
-/// Looks at an item that others write to at the same moment.
+/// Number of attempts at an item that others write at the same time.
 const LOOKS: usize = 10;
 
+/// Writes outcomes back to the tables.
 pub struct WriteBack {
     pub tables: Arc<LazyTables>,
     pub options: TableOptions,
     pub batches: Arc<dyn RecordOutbox>,
     pub notifier: Rc<OnceNotifier>,
-    /// One at a time pays: the others would pay the same.
+    /// Held by the task that writes back. Concurrent tasks would write the same outcomes.
     pub turn: tokio::sync::Mutex<()>,
-    /// Records were forgotten, whose rows have to leave their collections.
+    /// True if records were forgotten whose rows have to leave their collections.
     pub forgot: Cell<bool>,
 }
 
-/// What an item is to what was taken in of it.
+/// Compares an item with the state in which it was ingested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Now {
     Same,
@@ -54,7 +55,7 @@ fn judge(place: &RecordLocation, text: &str, held: Option<&TableItem>) -> Now {
     }
 }
 
-/// What an item's table is told.
+/// Returns the attributes that are written for an outcome.
 fn mark(options: &TableOptions, owed: &Owed) -> Mark {
     let attribute = match owed.kind.as_str() {
         "line" => &options.line_id,
@@ -63,25 +64,25 @@ fn mark(options: &TableOptions, owed: &Owed) -> Mark {
     };
     let id = match owed.outcome {
         RecordOutcome::Success => Some((attribute.clone(), Some(owed.key.clone()))),
-        // Its row leaves the collection.
+        // The row of a noise record leaves the collection.
         RecordOutcome::Noise => Some((attribute.clone(), None)),
-        // What was embedded of it before is still found.
+        // The earlier embedding of the item can still be found.
         RecordOutcome::Failed => None,
     };
     Mark { status: owed.outcome.name().to_owned(), id }
 }
 
-/// What became of telling.
+/// Describes the result of writing one outcome back.
 enum Paid {
     Told(ItemId, String),
     Forget(ItemId, u64),
-    /// Its table can't be used.
+    /// The table can't be used.
     Broken(String),
 }
 
 impl WriteBack {
-    /// Tells what is owed of a collection, as far as its tables can be used; unless somebody else does, who looks until
-    /// nothing is owed.
+    /// Writes back the outcomes of a collection, as far as its tables can be used. Returns immediately if another
+    /// task does so; that task continues until no outcome is left.
     pub async fn pay(&self, space: &Space) -> Result<(), StageError> {
         match self.turn.try_lock() {
             Ok(_turn) => self.pay_all(space).await,
@@ -89,7 +90,7 @@ impl WriteBack {
         }
     }
 
-    /// As [`WriteBack::pay`], after whoever has the turn.
+    /// Waits for its turn, and then writes back as [`WriteBack::pay`] does.
     pub async fn pay_in_turn(&self, space: &Space) -> Result<(), StageError> {
         let _turn = self.turn.lock().await;
         self.pay_all(space).await
@@ -132,7 +133,7 @@ impl WriteBack {
 
     async fn one(&self, tables: &dyn RecordTable, owed: &Owed) -> Result<Paid, StageError> {
         let table = &owed.origin.table;
-        // Nothing can be told of a place that makes no sense: it is none of this program's.
+        // This program did not write a location that can't be parsed, so nothing can be written back.
         let Some(place) = RecordLocation::read(&owed.origin) else {
             return Ok(Paid::Told(owed.item.clone(), owed.mark.clone()));
         };
@@ -155,10 +156,11 @@ impl WriteBack {
                 }
             };
         }
-        Err(StageError::transient("record_table", format!("an item of {table} is written to again and again")))
+        Err(StageError::transient("record_table", format!("an item of table {table} keeps changing")))
     }
 
-    /// Whether an item is gone, or has changed and asks again by now; `None` where it has to be looked at once more.
+    /// Returns whether an item is gone, or has changed and requests an embedding again. Returns `None` if the item
+    /// has to be read again.
     async fn left(
         &self,
         tables: &dyn RecordTable,
@@ -180,7 +182,7 @@ impl WriteBack {
         })
     }
 
-    /// Of records whose vectors are there, those that still are what was embedded. The others are forgotten.
+    /// Returns the results whose items still are what was embedded. The other items are forgotten.
     pub async fn fresh<T>(&self, made: Vec<T>, sent: impl Fn(&T) -> &Sent) -> Result<Vec<T>, StageError> {
         let still = self.still(&made.iter().map(sent).collect::<Vec<_>>()).await?;
         Ok(made.into_iter().zip(still).filter_map(|(made, still)| still.then_some(made)).collect())
@@ -200,21 +202,22 @@ impl WriteBack {
                     let items = |nth: &usize| sent.get(*nth).map(|sent| (sent.item.clone(), sent.version));
                     let forget: Vec<_> = stale.iter().filter_map(items).collect();
                     if !forget.is_empty() {
-                        let text = "records that changed in their table, or left it, while they were embedded are not \
-                            stored; those that changed are taken in by the next look";
+                        let text = "records that changed in their table or left it during the embedding were not \
+                            stored; the changed ones are ingested by the next pass";
                         self.notifier.tell_once(text.into());
                     }
                     self.forget(forget).await?;
                     stale.into_iter().for_each(|nth| fresh.get_mut(nth).into_iter().for_each(|is| *is = false));
                 }
-                // What can't be looked at is stored, and looked at when it is told.
+                // If the table can't be read, the results are stored. The items are checked when their outcomes are
+                // written back.
                 Err(error) => self.complain(&error)?,
             }
         }
         Ok(fresh)
     }
 
-    /// Those that are gone, or have changed and ask again by now.
+    /// Returns the positions of items that are gone, or have changed and request an embedding again.
     async fn stale(&self, table: &str, places: &[(usize, RecordLocation, &str)]) -> Result<Vec<usize>, TableError> {
         let tables = self.tables.get().await?;
         let mut open: Vec<&(usize, RecordLocation, &str)> = places.iter().collect();
@@ -242,11 +245,11 @@ impl WriteBack {
             }
             open = again;
         }
-        let reason = "items are written to again and again".to_owned();
+        let reason = "its items keep changing".to_owned();
         Err(TableError::Busy { table: table.to_owned(), reason })
     }
 
-    /// A table that can't be used is told once, and left; one that is not to be had just now is tried again.
+    /// Reports a table that can't be used once, and skips it. An unavailable table is an error, and is retried.
     fn complain(&self, error: &TableError) -> Result<(), StageError> {
         match error {
             TableError::Busy { .. } => Err(error.clone().into()),
