@@ -1,12 +1,12 @@
-//! The crates' examples that need neither network nor arguments say what they said when they were written.
+//! Runs the crates' examples that need neither network nor arguments, and checks their output.
 //!
-//! `cargo test` builds the examples of the whole workspace before it runs a test. Where only this test was asked for they
-//! may not be there; it says so and skips them.
+//! `cargo test` builds the examples of the whole workspace before it runs a test. If only this test is selected, they
+//! may be missing; the test then reports and skips them.
 
 use std::path::Path;
 use std::process::Command;
 
-/// An example, and parts of its output in their order.
+/// Lists the examples, each with parts of its expected output in their order.
 const EXAMPLES: [(&str, &[&str]); 13] = [
     ("vocabulary", &["doc_20260131_120005_00abc123 is done at 2026-01-31T12:01:35", "cancelled: "]),
     ("limited_calls", &["turns: many, many, many, few, many", "7 calls took more than 0.2 s: true", "refused: "]),
@@ -48,7 +48,7 @@ fn examples_say_what_their_readers_are_told() {
         assert!(ran.status.success(), "{name}: {out}{}", String::from_utf8_lossy(&ran.stderr));
         let mut rest = out.as_str();
         for part in expected {
-            let at = rest.find(part).unwrap_or_else(|| panic!("{name} does not say {part:?}:\n{out}"));
+            let at = rest.find(part).unwrap_or_else(|| panic!("the output of {name} lacks {part:?}:\n{out}"));
             rest = &rest[at..];
         }
     }

@@ -1,4 +1,4 @@
-//! Runs an exploration, says how large it was, and compares what it found with what was expected.
+//! Runs an exploration, prints its size, and compares its findings with the expected ones.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use crate::state::{Breach, State, Witness};
 
 type Trace = Path<State, crate::model::Step>;
 
-/// Every state that the bounds allow is visited, nothing is wrong in any, and everything wished for is seen.
+/// Visits every state within the bounds. Asserts that no invariant breaks and that each witness in `wished` is seen.
 pub fn holds(name: &str, bounds: Bounds, wished: &[Witness]) {
     let (checker, found) = explore(name, bounds, &[], HasDiscoveries::AnyFailures, 2);
     assert!(found.is_empty(), "{name}: {}", tell(&found));
@@ -19,25 +19,25 @@ pub fn holds(name: &str, bounds: Bounds, wished: &[Witness]) {
     }
 }
 
-/// Without these guards the invariant breaks. One thread, so that the trace is a shortest one.
+/// Asserts that the invariant breaks without these guards. Uses one thread, so that the trace is a shortest one.
 pub fn fails(name: &str, bounds: Bounds, without: &[Guard], breach: Breach) {
     let wanted = HasDiscoveries::AllOf(BTreeSet::from([breach.name()]));
     let (_, found) = explore(name, bounds, without, wanted, 1);
     assert!(
         found.iter().any(|(n, _)| *n == breach.name()),
-        "{name}: {without:?} is not missed, found {}",
+        "{name}: {without:?} removed, but the invariant holds; found {}",
         tell(&found)
     );
 }
 
-/// Not even without these guards does the invariant break, whatever else does.
+/// Asserts that the invariant holds even without these guards; other invariants may break.
 pub fn holds_still(name: &str, bounds: Bounds, without: &[Guard], breach: Breach) {
     let wanted = HasDiscoveries::AllOf(BTreeSet::from([breach.name()]));
     let (_, found) = explore(name, bounds, without, wanted, 2);
     assert!(found.iter().all(|(n, _)| *n != breach.name()), "{name}: {}", tell(&found));
 }
 
-/// Nothing is wrong in any state, and this is never seen.
+/// Asserts that no invariant breaks in any state and that `unwished` is never seen.
 pub fn never(name: &str, bounds: Bounds, unwished: Witness) {
     let (checker, found) = explore(name, bounds, &[], HasDiscoveries::AnyFailures, 2);
     assert!(found.is_empty(), "{name}: {}", tell(&found));
@@ -62,7 +62,7 @@ fn explore(
     (checker, found)
 }
 
-/// The invariants that broke and how.
+/// Formats the broken invariants, each with the trace that leads to it.
 fn tell(found: &[(&str, Trace)]) -> String {
     found.iter().map(|(name, trace)| format!("    {name}: {:?}\n", trace.clone().into_actions())).collect()
 }

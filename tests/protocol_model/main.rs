@@ -1,39 +1,41 @@
-//! Every interleaving of the vector store's commits, merges, collections, rollbacks and reads, within bounds.
+//! Explores every interleaving of the vector store's commits, merges, collections, rollbacks and reads, within bounds.
 //!
-//! The states hold a production `Manifest`, and every change of it goes through the functions that production calls
-//! (`validate`, `retention`): a rule that is changed there is tried here. Around them are an object store, a control store
-//! that mints versions, and what ought to be seen (see [`state`]). Each actor may stop for ever between any two of its
-//! steps; leases end whenever they like; replies get lost and requests come late. There is no clock: the collector puts the
-//! horizons anywhere that `may_raise` allows.
+//! Each state holds a production `Manifest`. Every change of the manifest goes through the production functions in
+//! `validate` and `retention`, so a changed rule is explored here. The model adds an object store, a control store
+//! that mints versions, and the expected content (see [`state`]). Each actor may stop for ever between any two of its
+//! steps. Leases may end at any time. Replies may be lost, and requests may arrive late. There is no clock: the
+//! collector may raise the horizons to any version that `may_raise` allows.
 //!
 //! | invariant | |
 //! | --- | --- |
-//! | I1 | no file of a version that is live or retained is missing in the object store |
-//! | I2 | each retained version shows of each document the highest version that was committed, or nothing where that is a delete; a rollback shows what its target did. So nothing acknowledged is lost, nothing deleted comes back |
-//! | I3 | a commit that is acknowledged was applied, no commit is applied twice or live in two files |
-//! | I4 | no compaction of an older epoch is installed after one of a newer |
-//! | I5 | a reader whose pin is confirmed finds every file of its version, and the manifest tells which they are, until it lets go |
-//! | I6 | what is garbage stays garbage, so a collector may stop and go on with what it decided long ago |
-//! | I7 | no refusal, and no missing file, that production would report as a damaged store; each manifest reads back |
+//! | I1 | no file of a live or retained version is missing from the object store |
+//! | I2 | each retained version shows the highest committed version of each document, or nothing if that version is a delete; a rollback shows the content of its target. So no acknowledged change is lost, and no deleted document comes back |
+//! | I3 | an acknowledged commit was applied; no commit is applied twice or is live in two files |
+//! | I4 | no compaction of an older epoch is installed after one of a newer epoch |
+//! | I5 | a reader with a confirmed pin finds every file of its version, and the manifest lists these files, until the reader removes the pin |
+//! | I6 | garbage stays garbage, so a stopped collector may resume later and carry out an old decision |
+//! | I7 | no refusal and no missing file occurs that production would report as a damaged store; each manifest can be read back |
 //!
 //! # What is explored
-//! The bounds are the constants below; a manifest version is made by each swap, so they bound it too (5 to 8). Not all
-//! actors are in one exploration, for the product would be too large: writers, compactors and the collector in `WRITING`,
-//! `THREE_COMMITS` and `TWO_DOCUMENTS`; with rollbacks in `GOING_BACK` and `GOING_BACK_UNSURE`; with readers in `READING`
-//! and `READING_ANEW`; all of them, with one writer and one lease, in `READING_WHILE_GOING_BACK`.
+//! The bounds are the constants below. Each swap makes a manifest version, so they bound the versions too (5 to 8).
+//! One exploration of all actors with all bounds would be too large. Writers, compactors and the collector run in
+//! `WRITING`, `THREE_COMMITS` and `TWO_DOCUMENTS`; rollbacks join them in `GOING_BACK` and `GOING_BACK_UNSURE`.
+//! Readers take part in `READING` and `READING_ANEW`. All actors run in `READING_WHILE_GOING_BACK`, with one writer
+//! and one lease.
 //!
-//! Steps are put together only where that leaves nothing out; [`actors`] says why at each. A swap that meets another
-//! manifest than the one that it was judged on changes nothing, so that judging and swapping is one step. Without readers
-//! a file is deleted as soon as it is garbage: that is the worst that a collector can do, for nobody is helped by a file
-//! that is gone and I6 makes an old decision no worse than a new one.
+//! Steps are combined only where no interleaving is lost; the modules of [`actors`] give the reasons. A swap changes
+//! nothing if the manifest differs from the one that it was checked against. So the check and the swap are one step.
+//! Without readers, a file is deleted as soon as it is garbage. That is the worst case: a missing file never helps
+//! another actor, and by I6 a late deletion is no worse than an early one.
 //!
-//! # What is not
-//! A pin that runs out while its reader goes on; generations and models; thinned history; more than two of anyone; a
-//! compactor's request that arrives after its next merge has begun (two leases do the same). Within the bounds it is a
-//! proof, beyond them it is an expectation. All of it takes some ten seconds of two cores; `holds_further_out` minutes.
+//! # What is not explored
+//! A pin that expires while its reader continues; generations and models; thinned history; more than two actors of one
+//! kind; a compactor's request that arrives after its next merge has begun (two leases have the same effect). Within
+//! the bounds the exploration is a proof; beyond them it is only evidence. The tests take about ten seconds on two
+//! cores; `holds_further_out` takes minutes.
 
-#![allow(clippy::disallowed_methods, reason = "how long an exploration takes is real time")]
-#![allow(clippy::panic, clippy::print_stdout, reason = "clippy takes helpers outside of #[test] for production code")]
+#![allow(clippy::disallowed_methods, reason = "explorations are timed with the real clock")]
+#![allow(clippy::panic, clippy::print_stdout, reason = "clippy treats helpers outside of #[test] as production code")]
 
 mod actors;
 mod explore;
@@ -44,7 +46,7 @@ use explore::{fails, holds, holds_still, never};
 use model::{Bounds, Guard};
 use state::{Breach, Witness};
 
-/// One document that is put in, replaced and deleted by two writers; two leases.
+/// Bounds for one document that two writers insert, replace and delete, with two leases.
 const WRITING: Bounds = Bounds {
     documents: 1,
     versions: 2,
@@ -61,21 +63,21 @@ const WRITING: Bounds = Bounds {
     reads: 0,
     unpinned: false,
 };
-/// A third commit, of either writer.
+/// Bounds for a third commit, by either writer.
 const THREE_COMMITS: Bounds = Bounds { begins: 3, merges: 1, raises: 1, forgets: 0, crashes: 0, ..WRITING };
 const TWO_DOCUMENTS: Bounds = Bounds { documents: 2, leases: 1, merges: 2, faults: 0, ..THREE_COMMITS };
-/// The administrator goes back, and back again.
+/// Bounds for an administrator who rolls back twice.
 const GOING_BACK: Bounds = Bounds { rollbacks: 2, forgets: 0, faults: 0, crashes: 0, ..WRITING };
-/// Goes back while replies are lost and writers die.
+/// Bounds for a rollback while replies are lost and writers crash.
 const GOING_BACK_UNSURE: Bounds = Bounds { raises: 1, rollbacks: 1, ..WRITING };
-/// The horizons are raised apart from one another.
+/// Bounds for one reader while each horizon is raised on its own.
 const READING: Bounds =
     Bounds { leases: 1, merges: 1, horizons_apart: true, forgets: 0, faults: 0, crashes: 0, reads: 1, ..WRITING };
 const READING_ANEW: Bounds = Bounds { raises: 1, forgets: 1, reads: 2, unpinned: true, ..READING };
 const READING_WHILE_GOING_BACK: Bounds =
     Bounds { writers: 1, merges: 2, horizons_apart: false, rollbacks: 1, forgets: 1, ..READING };
 
-/// Enough for most mutants.
+/// Bounds that are large enough for most mutants.
 const SMALL: Bounds = Bounds { raises: 1, forgets: 0, crashes: 0, ..WRITING };
 const SMALL_READING: Bounds = Bounds { raises: 1, horizons_apart: false, ..READING };
 
@@ -103,19 +105,19 @@ mod protocol {
 
     #[test]
     fn holds_while_somebody_goes_back() {
-        holds("going back", GOING_BACK, &[RolledBack, UndoneDeleted, TombstoneDropped, StalledRefused]);
-        holds("going back, unsure", GOING_BACK_UNSURE, &[RolledBack, UndoneDeleted, LostReplyResolved]);
+        holds("rolling back", GOING_BACK, &[RolledBack, UndoneDeleted, TombstoneDropped, StalledRefused]);
+        holds("rolling back, unsure", GOING_BACK_UNSURE, &[RolledBack, UndoneDeleted, LostReplyResolved]);
     }
 
     #[test]
     fn holds_for_readers() {
         holds("reading", READING, &[PinSpared, PinGivenUp, Deleted]);
-        holds("reading anew", READING_ANEW, &[PinSpared, PinGivenUp, Reloaded, Forgotten]);
+        holds("reading again", READING_ANEW, &[PinSpared, PinGivenUp, Reloaded, Forgotten]);
     }
 
     #[test]
     fn holds_for_readers_while_somebody_goes_back() {
-        holds("reading while going back", READING_WHILE_GOING_BACK, &[PinSpared, Forgotten, UndoneDeleted]);
+        holds("reading while rolling back", READING_WHILE_GOING_BACK, &[PinSpared, Forgotten, UndoneDeleted]);
     }
 
     #[test]
@@ -123,12 +125,12 @@ mod protocol {
     fn holds_further_out() {
         holds("three commits, far", Bounds { versions: 3, merges: 2, forgets: 1, ..THREE_COMMITS }, &[]);
         let far = Bounds { begins: 3, versions: 3, raises: 1, rollbacks: 1, forgets: 1, ..GOING_BACK };
-        holds("going back, far", far, &[]);
-        holds("reading while going back, far", Bounds { writers: 2, ..READING_WHILE_GOING_BACK }, &[]);
+        holds("rolling back, far", far, &[]);
+        holds("reading while rolling back, far", Bounds { writers: 2, ..READING_WHILE_GOING_BACK }, &[]);
     }
 
-    /// Reply lost, rolled back, looked up: the commit was applied, and nothing of it is there. The writer must not say
-    /// that it is done; production did until this model found it.
+    /// Loses the reply, rolls back, then resolves the commit: it was applied, but a rollback has undone it. The writer
+    /// must not report success. Production did so until this model found the error.
     #[test]
     fn does_not_acknowledge_what_was_undone_before_the_reply() {
         never(
@@ -139,7 +141,7 @@ mod protocol {
     }
 }
 
-/// Without one of its guards the protocol breaks: so the guard is needed, and the model would notice its loss.
+/// Removes guards and checks that the protocol breaks. So each guard is needed, and the model detects its loss.
 mod mutant {
     use super::*;
 
@@ -158,8 +160,8 @@ mod mutant {
         fails("snapshot below the floor", SMALL, &[Guard::FloorOnInstall], Breach::Missing);
     }
 
-    /// Names that are used once protect the content by themselves; what the sequence adds is that the writer learns that
-    /// it has committed, where it would otherwise be told that the store is damaged.
+    /// Removes the writer's sequence. Unique file names still protect the content. Without the sequence, the writer
+    /// cannot recognise its own commit and reports a damaged store.
     #[test]
     fn no_writer_sequence() {
         fails("no sequence", SMALL, &[Guard::WriterSequence], Breach::CalledDamage);
@@ -207,8 +209,8 @@ mod mutant {
         fails("pins too early", SMALL_READING, &[Guard::PinsAfterHorizons], Breach::TornRead);
     }
 
-    /// Removed, brought back by a rollback, and the entry of its removal forgotten by a collector that had looked at the
-    /// pins before: a pin names its version, and no list tells any more that the file was part of that.
+    /// Makes a removed file live again by a rollback. A collector that read the pins earlier then forgets its removal.
+    /// A pin names only its version, and no list shows any longer that the file was part of that version.
     #[test]
     fn forgetting_what_is_live_again() {
         let bounds = Bounds { merges: 1, ..READING_WHILE_GOING_BACK };

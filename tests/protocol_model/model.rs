@@ -1,4 +1,4 @@
-//! The model: bounds, guards that can be taken away, and every step that anybody may take.
+//! Defines the model: its bounds, its removable guards, and every step that an actor can take.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -8,34 +8,37 @@ use stateright::{Model, Property};
 
 use crate::state::{Breach, DOCUMENTS, State, Witness};
 
-/// How much of everything there is in one exploration. A version is made by each swap, so these bound it too.
+/// Limits the number of events of each kind in one exploration. Each swap makes a version, so these limits bound the
+/// versions too.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bounds {
     pub documents: u8,
-    /// Versions that the control store mints of each document.
+    /// Number of versions that the control store mints for each document.
     pub versions: u8,
     pub writers: u8,
-    /// Commits that are begun, of all writers together.
+    /// Number of commits that all writers together begin.
     pub begins: u8,
-    /// Leases (each an epoch of its own), and merges under all of them.
+    /// Number of leases; each has its own epoch.
     pub leases: u8,
+    /// Number of merges under all leases together.
     pub merges: u8,
+    /// Number of times that the horizons are raised.
     pub raises: u8,
-    /// Both horizons are put anywhere, or else at the same version.
+    /// If true, each horizon may be raised to any version; if false, both are raised to the same version.
     pub horizons_apart: bool,
     pub rollbacks: u8,
     pub forgets: u8,
-    /// Replies that are lost, requests that come late.
+    /// Number of lost replies and late requests.
     pub faults: u8,
-    /// Writers and compactors that lose their memory.
+    /// Number of crashes, in which a writer or compactor loses its memory.
     pub crashes: u8,
-    /// Reads with a pin. Where there are any, the collector takes its steps one by one.
+    /// Number of reads with a pin. Unless it is zero, the collector takes its steps one at a time.
     pub reads: u8,
-    /// A reader without a pin.
+    /// True if a reader without a pin takes part.
     pub unpinned: bool,
 }
 
-/// What keeps the protocol right. A mutant is the protocol without one (or two) of them.
+/// Names the rules that keep the protocol correct. A mutant is the protocol without one or two of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
     CompareAndSwap,
@@ -60,9 +63,10 @@ pub enum Guard {
 pub struct Protocol {
     pub bounds: Bounds,
     pub without: Vec<Guard>,
-    /// Bit by [`Witness`]. Not part of the state, so that it costs no states.
+    /// Witnesses that were seen, one bit per [`Witness`]. They are not part of the state, so they add no states.
     witnessed: AtomicU32,
-    /// Bit by [`Breach`]: the checker would report the last trace to each, and the first is the short one.
+    /// Breaches that were reported, one bit per [`Breach`]. The checker would otherwise report the last trace to each
+    /// breach; only the first trace is a shortest one.
     told: AtomicU32,
 }
 
@@ -70,11 +74,11 @@ pub struct Protocol {
 pub enum Intent {
     Upsert,
     Delete,
-    /// The version that is there already, by whoever finds it unfinished.
+    /// Commits the newest version again because it is not acknowledged yet.
     Again,
 }
 
-/// `writer`, `lease` are slots; `lost` says that the one who asked gets no reply.
+/// Lists the steps of all actors. `writer` and `lease` are slots; `lost` means that the caller gets no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Claims a document and loads the manifest.
@@ -83,7 +87,7 @@ pub enum Step {
         document: u8,
         intent: Intent,
     },
-    /// Asks the control store whether the claim still holds, and stages a delta if so.
+    /// Asks the control store whether the claim is still valid, and stages a delta if it is.
     CheckAndStage {
         writer: u8,
     },
@@ -91,7 +95,7 @@ pub enum Step {
         writer: u8,
         lost: bool,
     },
-    /// Gives up while the request is still under way.
+    /// Aborts a commit while its request is still under way.
     GiveUp {
         writer: u8,
     },
@@ -101,7 +105,7 @@ pub enum Step {
     CrashWriter {
         writer: u8,
     },
-    /// `inputs` has a bit for each live file.
+    /// Merges live files into a snapshot; `inputs` has a bit for each live file.
     Merge {
         lease: u8,
         inputs: u8,
@@ -118,7 +122,7 @@ pub enum Step {
     },
     LookAtPinsEarly,
     Decide,
-    /// The file's place in the listing.
+    /// Deletes the file at this position of the listing.
     Delete {
         file: u8,
     },

@@ -1,4 +1,4 @@
-//! The world that the actors share, and what has to be true of it.
+//! Defines the state that the actors share, and the invariants that it must satisfy.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -16,7 +16,7 @@ pub const DOCUMENTS: usize = 2;
 pub const SLOTS: usize = 2;
 pub const STAMP: Stamp = Stamp { now: 0, history_entries: 64 };
 
-/// A document version in a file. `commit` is the delta that it came with.
+/// Describes a document version in a file. `commit` identifies the delta that introduced it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Change {
     pub document: u8,
@@ -25,17 +25,19 @@ pub struct Change {
     pub commit: u8,
 }
 
-/// An immutable file of the object store.
+/// Holds the content of an immutable file in the object store.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Content {
     pub base: ManifestVersion,
     pub changes: Vec<Change>,
 }
 
-/// Of each document the highest version that was committed, and whether that was a delete: what a reader ought to see.
+/// Holds the content that a reader should see: the highest committed version of each document, and whether it is a
+/// delete.
 pub type Truth = [Option<(u8, bool)>; DOCUMENTS];
 
-/// The production's manifest. Hashed without what follows from the rest (history, format) or never changes (times).
+/// Wraps a production manifest. The hash leaves out fields that follow from others (history, format) or never change
+/// (times).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shared(Arc<Manifest>);
 
@@ -69,7 +71,7 @@ impl Hash for Shared {
     }
 }
 
-/// What has gone wrong, once and for all.
+/// Names a violation of an invariant. Once recorded in a state, it stays in all later states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Breach {
     Missing,
@@ -82,21 +84,21 @@ pub enum Breach {
 }
 
 impl Breach {
-    /// The invariant.
+    /// Returns the invariant that was violated.
     pub fn name(self) -> &'static str {
         match self {
             Self::Missing => "I1 no file of a live or retained version is missing",
             Self::WrongContent => "I2 each retained version shows what was committed",
-            Self::NotOnce => "I3 a commit is applied and live once",
+            Self::NotOnce => "I3 a commit is applied once and live in one file",
             Self::StaleEpoch => "I4 no older epoch commits after a newer one",
             Self::TornRead => "I5 a reader with a pin misses no file",
             Self::GarbageCameBack => "I6 garbage stays garbage",
-            Self::CalledDamage => "I7 nobody takes a sound store for a damaged one",
+            Self::CalledDamage => "I7 an intact store is never reported as damaged",
         }
     }
 }
 
-/// What was to be seen at least once, so that the bounds are known to reach it.
+/// Names an event that an exploration must reach at least once. It shows that the bounds are large enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Witness {
     OneSnapshotOfBoth,
@@ -115,7 +117,7 @@ pub enum Witness {
     PinSpared,
     PinGivenUp,
     Reloaded,
-    /// A commit was acknowledged of which a rollback had left nothing.
+    /// A commit was acknowledged although a rollback had already undone it.
     AcknowledgedUndone,
 }
 
@@ -123,29 +125,30 @@ pub enum Witness {
 pub struct State {
     pub manifest: Shared,
     pub objects: Arc<BTreeMap<String, Arc<Content>>>,
-    /// By manifest version; of those that are not retained, nothing.
+    /// Expected content by manifest version; `None` for versions that are not retained.
     pub truths: Vec<Option<Truth>>,
-    /// The control store: the newest version of each document, which of its versions are deletes, which were
-    /// acknowledged (bit by version).
+    /// Newest version of each document in the control store.
     pub minted: [u8; DOCUMENTS],
+    /// Versions of each document that are deletes, one bit per version.
     pub deletes: [u8; DOCUMENTS],
+    /// Versions of each document whose commit was acknowledged, one bit per version.
     pub acknowledged: [u8; DOCUMENTS],
-    /// Commits that were applied (bit by commit).
+    /// Commits that were applied, one bit per commit.
     pub applied: u16,
     pub writers: [WriterActor; SLOTS],
     pub leases: [Lease; SLOTS],
-    /// Deletes that a collector has decided on and may carry out at any time.
+    /// Files that a collector has decided to delete; it may delete each of them at any time.
     pub doomed: BTreeSet<String>,
     pub pin: Pin,
     pub unpinned: Unpinned,
-    /// What the pins spared when they were looked at too early (a mutant's).
+    /// Files that pins protected when a mutant read the pins too early.
     pub early: Option<Vec<String>>,
     pub spent: Spent,
-    /// Bit by [`Breach`].
+    /// Violations so far, one bit per [`Breach`].
     pub breaches: u8,
 }
 
-/// How much of each bound is used up.
+/// Counts how much of each bound is used up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Spent {
     pub begins: u8,
@@ -205,7 +208,7 @@ impl State {
         self.judge();
     }
 
-    /// The register takes a new manifest.
+    /// Stores the next manifest in the register and checks all invariants.
     pub fn swap(&mut self, next: Manifest, truth: Truth) {
         let came_back = |(name, content): (&String, &Arc<Content>)| {
             is_garbage(&self.manifest, name, content.base) && !is_garbage(&next, name, content.base)
@@ -218,7 +221,7 @@ impl State {
             *past = None;
         }
         for writer in &mut self.writers {
-            // A request that is still under way names a manifest that is no more: it will be refused.
+            // A request that is still under way expects the previous manifest, so it will be refused.
             writer.in_flight = None;
         }
         self.manifest = Shared::new(next);
@@ -252,14 +255,16 @@ impl State {
         }
     }
 
-    /// What a reader makes of these files: of each document the version that takes precedence, if that has rows.
+    /// Returns the version of each document that a reader of `files` sees. It is `None` if a tombstone takes
+    /// precedence.
     fn visible(&self, files: &[&LiveFile]) -> [Option<u8>; DOCUMENTS] {
         let winners = winners(files.iter().filter_map(|f| Some((f.file.as_str(), self.objects.get(&f.file)?))));
         winners.map(|w| w.filter(|(_, c)| !c.tombstone).map(|(_, c)| c.version))
     }
 }
 
-/// Whether production would read it. Many states have a manifest in common: each is tried once a thread.
+/// Returns whether production can read the manifest back. Many states share a manifest, so each thread checks it only
+/// once.
 fn reads_back(manifest: &Shared) -> bool {
     thread_local!(static TRIED: RefCell<HashMap<u64, bool>> = RefCell::default());
     let mut hasher = DefaultHasher::new();
@@ -272,7 +277,7 @@ fn rows(truth: &Truth) -> [Option<u8>; DOCUMENTS] {
     truth.map(|t| t.filter(|(_, tombstone)| !tombstone).map(|(version, _)| version))
 }
 
-/// Of each document the change that takes precedence, and the file that it is in.
+/// Returns, for each document, the change that takes precedence and the file that contains it.
 pub fn winners<'a>(
     files: impl Iterator<Item = (&'a str, &'a Arc<Content>)>,
 ) -> [Option<(&'a str, &'a Change)>; DOCUMENTS] {

@@ -1,11 +1,11 @@
-//! The collector and the administrator: horizons, deletes, forgetting, rollback.
+//! Models the collector and the administrator: raising horizons, deleting, forgetting, rolling back.
 //!
-//! Without readers a file is deleted in the very step that makes it garbage: nobody is helped by a file that is gone, and
-//! that garbage stays garbage is checked at each swap (I6), so a decision that is carried out late does nothing that an
-//! early one did not. With readers, a decision looks at the manifest and the pins, and each of its deletes stays open for
-//! ever: collectors that stop, crash, go on or work side by side are all among what is explored. Manifest and pins are
-//! looked at in one step: a manifest that was loaded before the pins names no more garbage than the one that is there when
-//! they are read.
+//! Without readers, a file is deleted in the same step that makes it garbage. A missing file never helps another
+//! actor. Each swap checks that garbage stays garbage (I6), so a late deletion does no more than an early one.
+//!
+//! With readers, a decision reads the manifest and the pins, and each of its deletions stays possible for ever. So the
+//! exploration covers collectors that stop, crash, resume or work in parallel. The manifest and the pins are read in
+//! one step. A manifest that was loaded before the pins would name no more garbage than the current one.
 
 use std::borrow::Cow;
 use std::slice;
@@ -54,14 +54,14 @@ impl Protocol {
         }
     }
 
-    /// The quickest collector that there can be: what is garbage is gone.
+    /// Deletes all garbage at once, as the fastest possible collector would.
     pub fn collect(&self, s: &mut State) {
         for name in self.garbage(s) {
             self.delete_named(s, &name);
         }
     }
 
-    /// What a listing holds that may go, by the manifest as it is.
+    /// Returns the listed files that the current manifest allows to delete.
     fn garbage(&self, s: &State) -> Vec<String> {
         let patched;
         let mut manifest: &Manifest = &s.manifest;
@@ -125,8 +125,8 @@ impl Protocol {
         s.delete(name);
     }
 
-    /// What is deleted and still in the list of the removed; a mutant's, too, what is live again and was not spared when
-    /// the pins were looked at.
+    /// Returns the files that may be forgotten: deleted files that are still in the list of removed files. A mutant
+    /// also forgets files that are live again and that no pin protected when the pins were read.
     fn forgettable(&self, s: &State) -> Vec<String> {
         let again = |name: &String| {
             let may = || may_forget(&self.as_if_gone(s), slice::from_ref(name), "", STAMP).is_ok();
@@ -142,7 +142,8 @@ impl Protocol {
         names
     }
 
-    /// The manifest, to the mutant with nothing live, so that no rule can tell what is live again.
+    /// Returns the manifest. The mutant gets a manifest without live files, so that no rule detects a file that is
+    /// live again.
     fn as_if_gone<'s>(&self, s: &'s State) -> Cow<'s, Manifest> {
         match self.has(Guard::ForgetsOnlyDeleted) {
             true => Cow::Borrowed(&*s.manifest),
@@ -157,7 +158,7 @@ impl Protocol {
                 self.witness(Witness::Forgotten);
                 s.swap(Manifest { live: s.manifest.live.clone(), ..next }, s.truth());
             }
-            // Deleted and still needed.
+            // The file is deleted but still needed.
             Err(_) => s.breach(Breach::Missing),
         }
         true
@@ -170,7 +171,7 @@ impl Protocol {
         }
         self.witness(Witness::RolledBack);
         s.spent.rollbacks += 1;
-        // Whoever goes back sets the records of what is undone to pending.
+        // A rollback sets the records of the undone documents to pending.
         s.acknowledged = [0; DOCUMENTS];
         s.swap(next, s.truth_at(to));
         true

@@ -1,8 +1,8 @@
-//! Compactors. A slot is a lease and not a process: the second has the higher epoch, and neither ever notices that it
-//! was lost, so any order of plans and installations is possible whatever the leases say.
+//! Models compactors. A slot represents a lease, not a process. The second lease has the higher epoch, and neither
+//! holder notices that its lease was lost. So plans and installations may occur in any order, whatever the leases say.
 //!
-//! Plan, merge and staging are one step: files don't change, so to read them later gives the same rows or none (and then
-//! the merge is abandoned), and a snapshot that is there earlier can be deleted earlier.
+//! Planning, merging and staging are one step. Files never change, so a later read returns the same rows or fails; if
+//! it fails, the merge is abandoned. A snapshot that is stored earlier can only be deleted earlier.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -20,14 +20,14 @@ pub struct Lease {
     work: Option<Arc<Merge>>,
 }
 
-/// A merge that is done and not installed.
+/// Holds a merge that is complete but not yet installed.
 #[derive(Clone, Debug, PartialEq, Hash)]
 struct Merge {
     base: ManifestVersion,
     inputs: Vec<String>,
-    /// Whether anything is left of them.
+    /// True if any rows are left after the merge.
     snapshot: bool,
-    /// The manifest that it was planned on, where that is written back blindly (a mutant's).
+    /// Manifest that a mutant planned on and writes back without a check; `None` in the real protocol.
     planned: Option<Shared>,
 }
 
@@ -43,7 +43,7 @@ impl Protocol {
             if s.spent.faults < self.bounds.faults {
                 steps.push(Step::Install { lease, lost: true });
             }
-            // To crash is to stop here for ever, but for what the lease's holder does next.
+            // A crash equals stopping for ever, unless the lease's holder can begin another merge.
             if s.spent.merges < self.bounds.merges && s.spent.crashes < self.bounds.crashes {
                 steps.push(Step::CrashCompactor { lease });
             }
@@ -84,7 +84,7 @@ impl Protocol {
         let kept: Vec<Change> = kept.into_iter().map(|(_, change)| *change).collect();
         let snapshot = !kept.is_empty();
         if inside.len() == 1 && dropped.is_empty() {
-            // Nothing would be gained, and nobody plans it.
+            // Such a merge would gain nothing, and production never plans it.
             return false;
         }
         let inputs = inside.iter().map(|f| f.file.clone()).collect();
@@ -100,7 +100,7 @@ impl Protocol {
         true
     }
 
-    /// One attempt: look whether an earlier one was applied, ask the rules, swap.
+    /// Makes one attempt: checks whether an earlier attempt was applied, asks the rules, swaps the manifest.
     pub fn install(&self, s: &mut State, lease: u8, lost: bool) -> bool {
         let me = &mut s.leases[usize::from(lease)];
         let name = name_of(lease, me.merges.saturating_sub(1));

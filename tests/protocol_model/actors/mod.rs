@@ -1,4 +1,4 @@
-//! Who does what, one file an actor: the steps that are open to it, and what each of them does.
+//! Defines the actors, one per file: the steps that each can take, and the effect of each step.
 
 mod collector;
 mod compactor;

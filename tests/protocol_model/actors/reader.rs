@@ -1,7 +1,7 @@
-//! Readers: one with a pin, which must never miss a file, and one without, which begins again when it does.
+//! Models two readers. The one with a pin must never miss a file; the one without starts again when it misses one.
 //!
-//! The files may be read one by one at any time between the second look and the end, so that none of them may be missing
-//! in any state between the two.
+//! The reader may read each file at any time between confirming its pin and finishing. So no file may be missing in
+//! any state between these two steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use docweir_index::manifest::{Manifest, ManifestVersion};
 use crate::model::{Guard, Protocol, Step};
 use crate::state::{Breach, Content, State, Witness};
 
-/// What a reader has loaded.
+/// Holds the version and the files that a reader has loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Loaded {
     version: ManifestVersion,
@@ -41,7 +41,7 @@ enum Stage {
 pub struct Pin(Option<(Stage, Loaded)>);
 
 impl Pin {
-    /// What the collector finds.
+    /// Returns the version of the pin if the collector can see it.
     pub fn written(&self) -> Option<ManifestVersion> {
         match &self.0 {
             Some((Stage::Written | Stage::Confirmed, loaded)) => Some(loaded.version),
@@ -49,7 +49,7 @@ impl Pin {
         }
     }
 
-    /// Whether a file is gone, or the manifest can't tell any more which files they are.
+    /// Returns whether a file of the pinned version is missing, or the manifest no longer lists the same files for it.
     pub fn is_torn(&self, manifest: &Manifest, objects: &BTreeMap<String, Arc<Content>>) -> bool {
         let Some((Stage::Confirmed, loaded)) = &self.0 else { return false };
         let told: BTreeSet<&str> = manifest.live_at(loaded.version).into_iter().map(|f| f.file.as_str()).collect();
@@ -116,7 +116,7 @@ impl Protocol {
     pub fn unpinned_read(&self, s: &mut State) -> bool {
         let Some(loaded) = s.unpinned.0.take() else { return false };
         if !loaded.is_whole(&s.objects) {
-            // Missing twice at the same version is what production calls damage.
+            // Production reports damage if a file is missing twice at the same version.
             if loaded.version == s.manifest.version {
                 s.breach(Breach::CalledDamage);
             }

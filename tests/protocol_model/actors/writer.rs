@@ -1,8 +1,8 @@
-//! Writers: claim, load, check the claim, stage, swap, know what became of it.
+//! Models writers: claim, load, check the claim, stage, swap, resolve the result.
 //!
-//! The file is staged in the step in which the claim is checked, the swap judges and replaces the manifest in one
-//! step: a file that is there earlier can be deleted earlier, and a swap that meets another manifest than it was judged
-//! on changes nothing. So nothing that could go wrong is left out.
+//! The claim is checked and the file staged in one step. Likewise, the swap checks and replaces the manifest in one
+//! step. A file that is stored earlier can only be deleted earlier. A swap changes nothing if the manifest differs
+//! from the checked one. So these combined steps hide no failure.
 
 use std::borrow::Cow;
 
@@ -14,11 +14,11 @@ use crate::state::{Breach, Change, Content, STAMP, State, Witness};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct WriterActor {
-    /// Its id is of its life: after a crash it is another writer.
+    /// Number of crashes so far. It is part of the writer's id: after a crash, the slot is another writer.
     life: u8,
     begun: u8,
     work: Work,
-    /// Given up, and still under way to the manifest that is there now.
+    /// Aborted commit whose request is still under way to the current manifest.
     pub in_flight: Option<Staged>,
 }
 
@@ -32,7 +32,7 @@ struct Claim {
 enum Work {
     #[default]
     Idle,
-    /// `base` is `None` where the claim is checked before the manifest is loaded (a mutant's).
+    /// The claim is held. `base` is `None` if a mutant checks the claim before it loads the manifest.
     Begun {
         claim: Claim,
         base: Option<ManifestVersion>,
@@ -40,19 +40,20 @@ enum Work {
     Staged(Staged),
 }
 
-/// A delta in the object store.
+/// Describes a delta in the object store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Staged {
     claim: Claim,
     base: ManifestVersion,
-    /// Of the writer that made it, which a crash ends and a late request outlives.
+    /// Life of the writer that staged it. A crash ends that life, but a late request may arrive after the crash.
     life: u8,
-    /// Among all commits, and among its slot's.
+    /// Number of this commit among all commits.
     commit: u8,
+    /// Number of this commit among the commits of its slot.
     number: u8,
 }
 
-/// So that two slots share the bits of a `u16`.
+/// Limits the commits of a writer, so that the commits of two slots fit into the bits of a `u16`.
 const COMMITS_OF_A_WRITER: u8 = 8;
 
 fn append_of(writer: u8, staged: &Staged) -> Append {
@@ -70,7 +71,8 @@ impl Protocol {
     pub fn writer_steps(&self, s: &State, writer: u8, steps: &mut Vec<Step>) {
         let me = &s.writers[usize::from(writer)];
         match &me.work {
-            // The slots are alike, and so are the documents: the second of each waits for the first.
+            // Slots are interchangeable, and so are documents. The second of each waits for the first, which avoids
+            // symmetric states.
             Work::Idle if s.spent.begins < self.bounds.begins && (writer == 0 || s.writers[0].begun > 0) => {
                 for document in 0..self.bounds.documents {
                     if document > 0 && s.minted[usize::from(document) - 1] == 0 {
@@ -144,7 +146,7 @@ impl Protocol {
         true
     }
 
-    /// One attempt: look whether an earlier one was applied, ask the rules, swap.
+    /// Makes one attempt: checks whether an earlier attempt was applied, asks the rules, swaps the manifest.
     pub fn commit(&self, s: &mut State, writer: u8, lost: bool) -> bool {
         let w = usize::from(writer);
         let Work::Staged(staged) = s.writers[w].work else { return false };
@@ -169,7 +171,7 @@ impl Protocol {
                 }
                 s.acknowledged[d] |= 1 << staged.claim.version;
             }
-            // The caller asks the control store before it begins anew.
+            // The caller asks the control store before it begins again.
             Err(Some(Refusal::BelowFloor { .. })) => self.witness(Witness::StalledRefused),
             Err(Some(_)) => s.breach(Breach::CalledDamage),
         }
@@ -205,7 +207,7 @@ impl Protocol {
         true
     }
 
-    /// `Err(None)` where it is in the manifest already.
+    /// Returns the next manifest, or `Err(None)` if the commit is already in the manifest.
     fn judge_append(&self, s: &State, writer: u8, staged: &Staged) -> Result<Manifest, Option<Refusal>> {
         let append = append_of(writer, staged);
         let mut judged = Cow::Borrowed(&*s.manifest);
