@@ -284,7 +284,7 @@ impl Dispatcher {
         self.submit(claim, input).await
     }
 
-    /// Refuses a source that lies in the quarantine, whoever registered it. No second copy is made of the copy.
+    /// Refuses a source in the quarantine, no matter which process registered it. A copy is never copied again.
     async fn refuse(&self, claim: &Claim) -> Result<(), StageError> {
         let text = "the source lies in the quarantine, which is never ingested; register the original";
         let (error, stage) = (StageError::permanent("quarantined_source", text), claim.stage);

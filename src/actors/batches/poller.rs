@@ -134,7 +134,7 @@ impl Poller {
             }
             Err(CallError::Missing(_) | CallError::Unknown(_)) => return Err(no_batches(context, what)),
             Err(error) => {
-                tracing::warn!(batch = batch.id, %error, "batch not searched for; retrying at the next interval");
+                tracing::warn!(batch = batch.id, %error, "search for the batch failed; retrying at the next interval");
                 return Ok(());
             }
         }

@@ -1,8 +1,9 @@
 //! Writes the outcomes of records back to the user's tables.
 //!
 //! An outcome stays in the store of items until it is written back. It is written on the condition that the item
-//! still is what was embedded. An item that is gone is forgotten. An item that has changed is set to request an
-//! embedding again, unless its new text is ingested already, and is then forgotten ([`crate::actors::table_intake`]).
+//! still has the text that was embedded. An item that is gone is forgotten. An item that has changed is set to
+//! request an embedding again, unless its new text is ingested already, and is then forgotten
+//! ([`crate::actors::table_intake`]).
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -35,7 +36,7 @@ pub struct WriteBack {
     pub notifier: Rc<OnceNotifier>,
     /// Held by the task that writes back. Concurrent tasks would write the same outcomes.
     pub turn: tokio::sync::Mutex<()>,
-    /// True if records were forgotten whose rows have to leave their collections.
+    /// True if forgotten records have rows that must be removed from their collections.
     pub forgot: Cell<bool>,
 }
 
@@ -182,7 +183,7 @@ impl WriteBack {
         })
     }
 
-    /// Returns the results whose items still are what was embedded. The other items are forgotten.
+    /// Returns the results of items that still have the text that was embedded. The other items are forgotten.
     pub async fn fresh<T>(&self, made: Vec<T>, sent: impl Fn(&T) -> &Sent) -> Result<Vec<T>, StageError> {
         let still = self.still(&made.iter().map(sent).collect::<Vec<_>>()).await?;
         Ok(made.into_iter().zip(still).filter_map(|(made, still)| still.then_some(made)).collect())
