@@ -51,7 +51,7 @@
 //!       ├─ pools chunk, enrich, embed ── workers
 //!       ├─ pool load ── workers that wait for the committer
 //!       ├─ service dispatcher ── claims documents from the control store
-//!       ├─ service committer ── the only writer of the vector store's manifest
+//!       ├─ service committer ── the only writer of documents to the vector store
 //!       ├─ service heartbeat ── renews the claims
 //!       ├─ service reservation_sweeper ── marks reservations of dead processes as in doubt (shared ledger only)
 //!       ├─ service leader ── runs the next four while it holds the lease on batches (shared state only)
@@ -68,7 +68,7 @@
 //! 1. Intake hashes the file and registers it durably, unless its content and configuration are unchanged.
 //! 2. The dispatcher claims the document (lease, epoch) and submits it to the pool of its first unfinished stage.
 //! 3. A worker runs the stage and writes an artefact. The outcome is then stored in the control store, fenced by the
-//!    epoch. Only after that the pool releases the document to the next pool, and waits if that pool is full.
+//!    epoch. After that, the pool submits the document to the next pool, and waits if that pool is full.
 //! 4. The load pool sends the rows to the committer. One swap of the manifest makes them visible, all at once, and
 //!    replaces the rows of the document's earlier version.
 //! 5. The control record becomes `COMPLETED`, because the manifest holds the rows.

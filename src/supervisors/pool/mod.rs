@@ -222,7 +222,7 @@ impl<S: Stage> PoolSupervisor<S> {
         self.persist(envelope, verdict, ctx);
     }
 
-    /// Makes the verdict durable. Only afterwards the job is released, retried or forwarded.
+    /// Makes the verdict durable. The job is released, retried or forwarded only afterwards.
     fn persist(&mut self, envelope: Envelope<S::Job>, verdict: Verdict<S::Done, S::Park>, ctx: &mut Context<Self>) {
         self.persisting += 1;
         envelope.phase(Phase::Persisting);
