@@ -79,7 +79,7 @@ impl LoadWorker {
         let closed = || StageError::transient("committer_gone", "the committer ended before it answered");
         self.committer.send(Commit { write, claim: claim.key.clone(), bytes, answer }).await.map_err(|_| closed())?;
         let committed = committed.await.map_err(|_| closed())??;
-        tracing::debug!(manifest = committed.manifest_version, rows, "visible");
+        tracing::debug!(manifest = committed.manifest_version, rows, "rows visible");
         let metrics = [("vectors_uploaded".to_owned(), rows as f64)].into();
         Ok(StageResult { output: None, metrics, duration: timer.elapsed(), next: None, children: Vec::new() })
     }
