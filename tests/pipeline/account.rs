@@ -1,4 +1,4 @@
-//! An account of AWS for one test, on servers that speak its protocols.
+//! Provides an AWS account for one test, on servers that speak AWS protocols.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::kit::{Place, Ran, Running};
 
-/// AWS's own client, on one of the servers.
+/// Runs AWS's own client against one of the servers, and returns its output.
 #[track_caller]
 pub fn aws(server: &Server, folder: &Path, args: &[&str]) -> String {
     let mut command = Command::new(program("aws").unwrap());
@@ -24,7 +24,7 @@ pub fn aws(server: &Server, folder: &Path, args: &[&str]) -> String {
     String::from_utf8(ran.stdout).unwrap()
 }
 
-/// What an attribute holds, without its type.
+/// Returns the value of a DynamoDB attribute without its type.
 fn plain(attribute: &Value) -> Value {
     let (kind, value) = attribute.as_object().unwrap().iter().next().unwrap();
     match kind.as_str() {
@@ -46,60 +46,60 @@ fn plain_map(attributes: &Value) -> Value {
         .into()
 }
 
-/// One of the two servers that speak DynamoDB's protocol, where it is installed. `DOCWEIR_TEST_OTHER_SERVER` swaps them: for
-/// a proof on both of what each change is tested with on one.
+/// Returns one of the two servers that speak DynamoDB's protocol, or `None` if it is not installed.
+/// `DOCWEIR_TEST_OTHER_SERVER` swaps the two, so that each test can also run on the other server.
 pub fn dynamo(dynoxide: bool) -> Option<&'static Server> {
     let swap = std::env::var_os("DOCWEIR_TEST_OTHER_SERVER").is_some();
     if dynoxide != swap { self::dynoxide() } else { ministack() }
 }
 
-/// S3 and DynamoDB, and more; `None` where it is not installed, as of the others.
+/// Returns the server for S3, DynamoDB and other services, or `None` if it is not installed.
 pub fn ministack() -> Option<&'static Server> {
     shared_ministack().map(|s| &**s)
 }
 
-/// S3.
+/// Returns the server for S3, or `None` if it is not installed.
 pub fn seaweedfs() -> Option<&'static Server> {
     shared_seaweedfs().map(|s| &**s)
 }
 
-/// DynamoDB.
+/// Returns the server for DynamoDB, or `None` if it is not installed.
 pub fn dynoxide() -> Option<&'static Server> {
     shared_dynoxide().map(|s| &**s)
 }
 
-/// An account of its own: a bucket and tables that nobody else uses.
+/// Represents an isolated account: a bucket and tables that no other test uses.
 pub struct Account {
     pub place: Place,
     pub s3: &'static Server,
     pub dynamo: &'static Server,
     pub name: String,
-    /// Whether its S3 moves objects to an archive.
+    /// True if the S3 server can move objects to an archive.
     archives: bool,
-    /// More of the environment.
+    /// Additional environment variables of each command.
     pub more: Vec<(&'static str, String)>,
 }
 
 impl Account {
-    /// `None` where the servers are not installed.
+    /// Creates an account with its bucket and tables. Returns `None` if a server is not installed.
     pub fn new(s3: Option<&'static Server>, dynamo: Option<&'static Server>, archives: bool) -> Option<Self> {
         Some(Self::plain(s3?, dynamo?, archives).made())
     }
 
-    /// One of which nothing is there yet.
+    /// Creates an account that has no bucket and no tables yet.
     pub fn plain(s3: &'static Server, dynamo: &'static Server, archives: bool) -> Self {
         let name = format!("t{:08x}", fastrand::u32(..));
         Self { place: Place::new(), s3, dynamo, name, archives, more: Vec::new() }
     }
 
-    /// Makes all that the configuration asks for.
+    /// Creates the bucket and the tables that the configuration names.
     pub fn made(self) -> Self {
         self.run("one", &["infra", "check"]).code(1);
         self.run("one", &["infra", "apply"]).code(0);
         self
     }
 
-    /// A process with a folder of its own, as on a machine of its own.
+    /// Returns a command with a state folder per `replica`, as if each replica ran on its own machine.
     pub fn command(&self, replica: &str, args: &[&str]) -> Command {
         let mut command = self.place.command(args);
         let table = |what: &str| format!("{}-{what}", self.name);
@@ -136,13 +136,13 @@ impl Account {
         Running::of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
-    /// AWS's own client, on one of the servers.
+    /// Runs AWS's own client against one of the servers, and returns its output.
     #[track_caller]
     pub fn aws(&self, server: &Server, args: &[&str]) -> String {
         aws(server, self.place.path(), args)
     }
 
-    /// An item of the control table as AWS's own client reads it.
+    /// Reads an item of the control table with AWS's own client.
     pub fn item(&self, id: &str) -> Value {
         let key = format!(r#"{{"document_id": {{"S": "{id}"}}, "processing_version": {{"S": "v1"}}}}"#);
         let table = format!("{}-control", self.name);
@@ -150,7 +150,8 @@ impl Account {
         serde_json::from_str::<Value>(&read).unwrap()["Item"].clone()
     }
 
-    /// Every item of one of its tables, by what the table is for, as AWS's own client reads them and in plain JSON.
+    /// Reads all items of a table with AWS's own client, as plain JSON. `table` is the purpose of the table, such as
+    /// `control`.
     pub fn items(&self, table: &str) -> Vec<Value> {
         let table = format!("{}-{table}", self.name);
         let read = self.aws(self.dynamo, &["dynamodb", "scan", "--consistent-read", "--table-name", &table]);
@@ -158,7 +159,7 @@ impl Account {
         read["Items"].as_array().unwrap().iter().map(plain_map).collect()
     }
 
-    /// Every document complete, searchable by its marker, with a trail that makes sense.
+    /// Asserts that all documents are complete, that the audit log of each is consistent, and that the store verifies.
     #[track_caller]
     pub fn assert_complete(&self, documents: usize) {
         let all = self.run("reader", &["status", "--all", "--json"]).code(0).json();
@@ -170,7 +171,7 @@ impl Account {
             let times = |event: &str| trail.iter().filter(|e| e["event_type"] == event).count();
             assert_eq!((times("DOCUMENT_RECEIVED"), times("DOCUMENT_COMPLETED")), (1, 1), "{trail:?}");
             assert!(trail.is_sorted_by_key(|e| e["timestamp"].as_str().unwrap().to_owned()), "{trail:?}");
-            // Nothing of an epoch after a later one has begun.
+            // No entry follows an entry of a later epoch.
             assert!(trail.is_sorted_by_key(|e| e["metadata"]["epoch"].as_u64().unwrap()), "{trail:?}");
         }
         self.run("reader", &["store", "verify"]).code(0);

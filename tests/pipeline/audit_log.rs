@@ -1,32 +1,33 @@
-//! What the audit log of a document may say, whoever worked on it and whatever became of them.
+//! Checks the audit log of a document, whichever processes worked on it and however they ended.
 //!
-//! A trail is replayed entry by entry: each has to follow from those before it, and the record from all of them. So an
-//! entry that is missing, doubled, out of order or of a claim that was over is found out.
+//! A log is replayed entry by entry. Each entry must follow from the entries before it, and the record from all of
+//! them. So the replay detects an entry that is missing, duplicated, out of order, or written under an expired claim.
 
 use serde_json::Value;
 
 const STAGES: [&str; 5] = ["extraction", "chunking", "enrichment", "embedding", "loading"];
 
-/// What happened on the way.
+/// Counts the events in the audit log of a document.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AuditSummary {
     pub claims: u64,
-    /// Claims on what another process had in hand.
+    /// Number of claims on a document that another process held.
     pub takeovers: u64,
-    /// Given back unfinished.
+    /// Number of times that the document was released unfinished.
     pub releases: u64,
-    /// Attempts that failed.
+    /// Number of failed attempts.
     pub failures: u64,
 }
 
-/// Replays the trail of a document that was registered once and is complete, or says what is wrong with it.
+/// Replays the audit log of a document that was registered once and is complete. Describes the first inconsistency as
+/// the error.
 pub fn replay(trail: &[Value], record: &Value) -> Result<AuditSummary, String> {
     let mut replay = Replay::default();
     for (at, entry) in trail.iter().enumerate() {
         let before = at.checked_sub(1).map_or("", |at| text(&trail[at], "timestamp"));
         let follows = match text(entry, "timestamp") > before {
             true => replay.entry(entry),
-            false => Err(format!("it is no later than {before}")),
+            false => Err(format!("its time is not later than {before}")),
         };
         follows.map_err(|wrong| format!("entry {at}: {wrong}: {entry}"))?;
     }
@@ -34,19 +35,19 @@ pub fn replay(trail: &[Value], record: &Value) -> Result<AuditSummary, String> {
     Ok(replay.told)
 }
 
-/// Where the entries so far have brought a document.
+/// Holds the state of a document after the entries replayed so far.
 #[derive(Default)]
 struct Replay<'t> {
-    /// Empty before the first entry.
+    /// Status of the document; empty before the first entry.
     status: &'t str,
     epoch: u64,
     holder: &'t str,
-    /// What each complete stage has left.
+    /// Output key of each complete stage.
     outputs: Vec<&'t str>,
     is_begun: bool,
-    /// Times that the next stage was begun and did not end.
+    /// Number of times that the next stage was begun and did not end.
     interrupted: u64,
-    /// Attempts at it that failed and count.
+    /// Number of failed attempts at the next stage that count towards the retry limit.
     attempts: u64,
     told: AuditSummary,
 }
@@ -78,7 +79,7 @@ impl<'t> Replay<'t> {
                 (self.status, self.holder) = (status, "");
                 Ok(())
             }
-            _ => Err(format!("nothing expected {event} {status}")),
+            _ => Err(format!("unexpected {event} {status}")),
         }
     }
 
@@ -88,13 +89,13 @@ impl<'t> Replay<'t> {
         }
         same("status before", text(facts, "from"), self.status)?;
         same("previous holder", text(facts, "taken_over_from"), self.holder)?;
-        same("stage to go on at", text(facts, "stage"), self.next()?)?;
+        same("next stage", text(facts, "stage"), self.next()?)?;
         self.told.claims += 1;
         self.told.takeovers += u64::from(!self.holder.is_empty());
         (self.status, self.holder) = ("IN_PROGRESS", text(entry, "worker_id"));
         self.epoch += 1;
         self.is_begun = false;
-        if self.holder.is_empty() { Err("claimed by nobody".into()) } else { Ok(()) }
+        if self.holder.is_empty() { Err("the claim names no worker".into()) } else { Ok(()) }
     }
 
     fn begun(&mut self, entry: &Value, facts: &Value) -> Result<(), String> {
@@ -161,18 +162,18 @@ impl<'t> Replay<'t> {
     }
 }
 
-/// Empty where there is none.
+/// Returns the text under `name`, or an empty text if there is none.
 fn text<'v>(value: &'v Value, name: &str) -> &'v str {
     value[name].as_str().unwrap_or_default()
 }
 
-/// A number that nothing expects where there is none.
+/// Returns the number under `name`. If there is none, returns `u64::MAX`, which never equals an expected number.
 fn number(value: &Value, name: &str) -> u64 {
     value[name].as_u64().unwrap_or(u64::MAX)
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, is: T, expected: T) -> Result<(), String> {
-    if is == expected { Ok(()) } else { Err(format!("{what} is {is:?} and should be {expected:?}")) }
+    if is == expected { Ok(()) } else { Err(format!("{what} is {is:?} instead of {expected:?}")) }
 }
 
 mod tests {
@@ -180,7 +181,7 @@ mod tests {
 
     use super::*;
 
-    /// The life of a document that was taken over, failed once, and was given back.
+    /// Returns the audit log and the record of a document that was taken over, failed once, and was released once.
     fn life() -> (Vec<Value>, Value) {
         let mut trail = Vec::new();
         let mut add = |epoch: u64, worker: &str, event: &str, status: &str, stage: &str, facts: Value| {
@@ -226,7 +227,7 @@ mod tests {
         (trail, record)
     }
 
-    /// The entries with times in their order.
+    /// Gives the entries timestamps in ascending order.
     fn timed(mut trail: Vec<Value>) -> Vec<Value> {
         for (at, entry) in trail.iter_mut().enumerate() {
             entry["timestamp"] = format!("{at:04}").into();
@@ -236,7 +237,7 @@ mod tests {
 
     #[track_caller]
     fn assert_wrong(trail: Vec<Value>, record: &Value, what: &str) {
-        assert!(replay(&timed(trail), record).is_err(), "{what} was not found out");
+        assert!(replay(&timed(trail), record).is_err(), "not detected: {what}");
     }
 
     #[test]
@@ -249,18 +250,18 @@ mod tests {
     #[test]
     fn no_entry_can_be_missing_doubled_or_moved() {
         let (trail, record) = life();
-        assert_wrong(Vec::new(), &record, "an empty trail");
+        assert_wrong(Vec::new(), &record, "an empty log");
         for at in 0..trail.len() {
             let (mut without, mut doubled) = (trail.clone(), trail.clone());
             without.remove(at);
-            assert_wrong(without, &record, &format!("that entry {at} is missing"));
+            assert_wrong(without, &record, &format!("entry {at} is missing"));
             doubled.insert(at, trail[at].clone());
-            assert_wrong(doubled, &record, &format!("that entry {at} is there twice"));
+            assert_wrong(doubled, &record, &format!("entry {at} is duplicated"));
             for to in (0..trail.len()).filter(|to| *to != at) {
                 let mut moved = trail.clone();
                 let entry = moved.remove(at);
                 moved.insert(to, entry);
-                assert_wrong(moved, &record, &format!("that entry {at} is at {to}"));
+                assert_wrong(moved, &record, &format!("entry {at} is moved to {to}"));
             }
         }
     }
@@ -273,7 +274,7 @@ mod tests {
             for stale in [&trail[2], &trail[3], &trail[4]] {
                 let mut written = trail.clone();
                 written.insert(at, stale.clone());
-                assert_wrong(written, &record, &format!("a stale write at {at}"));
+                assert_wrong(written, &record, &format!("a stale write is at {at}"));
             }
         }
     }
@@ -284,15 +285,15 @@ mod tests {
         for at in 1..trail.len() {
             let mut by_another = trail.clone();
             by_another[at]["worker_id"] = "c".into();
-            assert_wrong(by_another, &record, &format!("another's hand in entry {at}"));
+            assert_wrong(by_another, &record, &format!("entry {at} names another worker"));
             for epoch in [0, 1, 2, 3, 4].into_iter().filter(|epoch| trail[at]["metadata"]["epoch"] != *epoch) {
                 let mut of_another = trail.clone();
                 of_another[at]["metadata"]["epoch"] = epoch.into();
-                assert_wrong(of_another, &record, &format!("epoch {epoch} in entry {at}"));
+                assert_wrong(of_another, &record, &format!("entry {at} has epoch {epoch}"));
             }
             let mut at_once = timed(trail.clone());
             at_once[at]["timestamp"] = at_once[at - 1]["timestamp"].clone();
-            assert!(replay(&at_once, &record).is_err(), "two entries at one time, {at}");
+            assert!(replay(&at_once, &record).is_err(), "not detected: entry {at} has the time of the entry before it");
         }
     }
 

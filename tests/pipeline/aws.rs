@@ -1,4 +1,4 @@
-//! State in AWS, on servers that speak its protocols: the real binary, any number of it at once.
+//! Tests state in AWS, with one or more processes of the real binary on servers that speak AWS protocols.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn a_folder_becomes_searchable_with_all_state_in_aws(account: &Account) {
     let place = format!("s3://{0}/docs, DynamoDB table {0}-control", account.name);
     assert_eq!(summary["state"], *place, "{summary}");
     account.assert_complete(6);
-    // Another machine, which has seen nothing of it, finds it.
+    // Another machine finds the document without having ingested it.
     let marker = docweir_testkit::marker(3, 1);
     let found = account.run("two", &["search", &marker, "--mode", "full-text", "--json"]);
     assert!(results(&found.code(0).json()[0])[0]["source"].as_str().unwrap().ends_with("0003.pdf"), "{}", found.out);
@@ -39,14 +39,14 @@ fn a_folder_becomes_searchable_on_ministack_and_dynoxide() {
     a_folder_becomes_searchable_with_all_state_in_aws(&account);
 }
 
-/// Objects in S3 and control records on this machine, without a table.
+/// Keeps objects in S3 and control records on this machine, without any table.
 #[test]
 fn objects_lie_in_s3_and_control_records_in_the_folder() {
     let (Some(s3), Some(dynamo)) = (seaweedfs(), dynoxide()) else { return };
     let mut account = Account::plain(s3, dynamo, false);
     account.more.push(("DOCWEIR__STATE__BACKEND", "folder".into()));
     account.more.push(("DOCWEIR__STATE__OBJECTS", "s3".into()));
-    // Nobody may ask for a table.
+    // The program must not access DynamoDB.
     account.more.push(("DOCWEIR__DYNAMODB__ENDPOINT", "http://127.0.0.1:9".into()));
     let account = account.made();
     account.place.generate(4);
@@ -55,7 +55,7 @@ fn objects_lie_in_s3_and_control_records_in_the_folder() {
     assert_eq!(summary["state"], format!("s3://{}/docs, .docweir-one", account.name), "{summary}");
     let folder = account.place.path().join(".docweir-one");
     assert!(folder.join("control.db").exists());
-    assert!(!folder.join("objects").join("vectors").exists(), "vectors lie in S3 alone");
+    assert!(!folder.join("objects").join("vectors").exists(), "vectors must be in S3 only");
     let marker = docweir_testkit::marker(3, 1);
     let found = account.run("one", &["search", &marker, "--mode", "full-text", "--json"]);
     assert!(results(&found.code(0).json()[0])[0]["source"].as_str().unwrap().ends_with("0003.pdf"), "{}", found.out);
@@ -66,7 +66,7 @@ fn objects_lie_in_s3_and_control_records_in_the_folder() {
     account.run("one", &["infra", "check"]).code(0);
 }
 
-/// Control records of any number of machines need objects that all of them reach.
+/// Refuses control records in DynamoDB, which many machines share, if the objects are in a local folder.
 #[test]
 fn control_records_in_dynamodb_need_objects_in_s3() {
     let place = Place::new();
@@ -77,7 +77,8 @@ fn control_records_in_dynamodb_need_objects_in_s3() {
     assert!(refused.err.contains("state.objects") && refused.err.contains("must be `s3`"), "{}", refused.err);
 }
 
-/// Four processes share the work; one is killed, one is stopped for longer than its leases last and goes on.
+/// Shares the work among four processes. One is killed; another is stopped for longer than its leases last, then
+/// continues.
 #[test]
 fn replicas_share_the_work_and_one_that_dies_or_stalls_loses_nothing() {
     let Some(account) = Account::new(seaweedfs(), dynoxide(), false) else { return };
@@ -99,7 +100,7 @@ fn replicas_share_the_work_and_one_that_dies_or_stalls_loses_nothing() {
     account.assert_complete(DOCUMENTS);
 }
 
-/// The only other process stops with documents in hand: a run does not end before it has taken them over.
+/// Stops the only other process while it holds documents. The run must take these documents over before it ends.
 #[test]
 fn a_run_does_not_end_beside_documents_of_one_that_stalls() {
     let Some(account) = Account::new(seaweedfs(), dynoxide(), false) else { return };
@@ -120,8 +121,8 @@ fn a_run_does_not_end_beside_documents_of_one_that_stalls() {
     account.assert_complete(3);
 }
 
-/// A document is deleted by one process while another, which is stopped, works on it: what that one writes when it goes on
-/// is not left behind.
+/// Deletes a document while another process, which is stopped, works on it. When that process continues, its writes
+/// must leave nothing behind.
 #[test]
 fn a_document_deleted_beside_one_that_stalls_leaves_nothing() {
     let Some(account) = Account::new(seaweedfs(), ministack(), false) else { return };
@@ -154,8 +155,8 @@ fn a_document_deleted_beside_one_that_stalls_leaves_nothing() {
     assert!(found.json().first().is_none_or(|found| results(found).is_empty()), "{}", found.out);
 }
 
-/// A service does what a bucket's files are registered for by a process, what the system before it registers in the table,
-/// and again what a person resets there.
+/// Ingests the files of a bucket. A service then processes a document that the former system registers in the table,
+/// and processes the document again after it is reset there by hand.
 #[test]
 fn documents_of_a_bucket_and_of_others_are_done_by_a_service() {
     let Some(account) = Account::new(seaweedfs(), ministack(), false) else { return };
@@ -188,7 +189,7 @@ fn documents_of_a_bucket_and_of_others_are_done_by_a_service() {
     );
     account.aws(account.dynamo, &["dynamodb", "put-item", "--table-name", &table, "--item", &item]);
     let is_complete = || account.item(id)["status"]["S"] == "COMPLETED";
-    eventually("what others registered is complete", is_complete);
+    eventually("the document of the former system is complete", is_complete);
     let done = account.item(id);
     assert_eq!(done["stage_status"]["M"]["loading"]["M"]["status"]["S"], "COMPLETED", "{done}");
     assert_eq!(done["current_stage"]["S"], "STAGE_5_COMPLETE", "{done}");
@@ -211,7 +212,7 @@ fn documents_of_a_bucket_and_of_others_are_done_by_a_service() {
             r#"{":p": {"S": "PENDING"}, ":z": {"N": "0"}}"#,
         ],
     );
-    eventually("what was reset by hand is complete again", || {
+    eventually("the document is complete again after the reset", || {
         is_complete() && version(&account.item(id)) > version(&done)
     });
     service.signal(Signal::TERM);

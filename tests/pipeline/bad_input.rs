@@ -1,4 +1,5 @@
-//! Input that can't be done: a clear reason, an exit code of its own, and the rest goes on.
+//! Tests input that cannot be processed: it gets a clear reason and its own exit code, and all other input is
+//! processed.
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -6,7 +7,7 @@ use std::process::Command;
 
 use crate::kit::{Place, Ran, results};
 
-/// Reasons by file name.
+/// Returns the file name and the error code of each quarantined document, sorted by name.
 fn reasons(ran: &Ran) -> Vec<(String, String)> {
     let summary = ran.summary();
     let mut reasons: Vec<_> = summary["quarantined"]
@@ -38,7 +39,7 @@ fn each_bad_file_has_its_reason_and_the_good_one_is_done() {
     assert_eq!(reasons(&ran), expected.map(|(n, r)| (n.to_owned(), r.to_owned())));
     assert_eq!(ran.summary()["completed"], 1);
 
-    // Nothing of it is tried again by itself, and it is still said.
+    // The next run does not retry the bad files, but still reports them.
     let again = place.ingest(&[]);
     again.code(3);
     assert_eq!((&again.summary()["completed"], &again.summary()["still_quarantined"]), (&0.into(), &4.into()));
@@ -63,7 +64,7 @@ fn a_quarantined_document_goes_on_when_its_cause_is_mended() {
     place.ingest(&["--set", "extract.options.accept_textless=true"]).code(0);
     place.assert_complete(1);
     let left = crate::kit::files(&place.state().join("objects/input/_quarantine")).len();
-    assert_eq!(left, 0, "what was kept for a person is taken away with the cause");
+    assert_eq!(left, 0, "the copies in quarantine must be deleted after a successful replay");
 }
 
 #[test]
@@ -90,7 +91,7 @@ fn damaged_and_hostile_files_cost_no_more_than_themselves() {
     assert!(done >= 3, "{summary}");
     assert!(matches!(ran.status.code(), Some(0 | 3)));
     let records = place.records();
-    assert_eq!(records.len() as u64, done + quarantined, "every file has an end");
+    assert_eq!(records.len() as u64, done + quarantined, "each file must be completed or quarantined");
 }
 
 #[test]
@@ -99,7 +100,7 @@ fn a_path_that_is_not_there_and_an_empty_folder() {
     let ran = place.run(["ingest", "nowhere"]);
     ran.code(2);
     assert!(ran.err.contains("no such file or folder: nowhere"), "{}", ran.err);
-    assert!(!place.state().exists(), "nothing is made for a slip of the keyboard");
+    assert!(!place.state().exists(), "a mistyped path must not create a state folder");
     let ran = place.ingest(&[]);
     ran.code(0);
     assert_eq!(ran.summary()["files"], 0);
@@ -191,7 +192,7 @@ fn five_thousand_pages_are_processed_and_a_limit_refuses_them_by_name() {
 #[test]
 fn without_permission_to_read_a_file_the_rest_is_done() {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: needs root, to become somebody else");
+        println!("skipped: needs root to run as another user");
         return;
     }
     let place = Place::new();
@@ -214,7 +215,7 @@ fn without_permission_to_read_a_file_the_rest_is_done() {
     assert!(unreadable["reason"].as_str().unwrap().contains("ermission denied"), "{unreadable}");
 }
 
-/// Build folders may lie where only root may look.
+/// Copies the binary into the test folder, because the build folder may be readable by root only.
 fn copy_of_the_binary(place: &Place) -> std::path::PathBuf {
     let copy = place.path().join("docweir-bin");
     std::fs::copy(env!("CARGO_BIN_EXE_docweir"), &copy).unwrap();
@@ -229,7 +230,7 @@ fn a_full_disk_ends_the_run_with_its_own_code_and_the_next_run_completes() {
     let state = disk.path.join("state");
     let ran = place.ingest(&["--state", state.to_str().unwrap()]);
     ran.code(70);
-    assert!(ran.err.contains("space"), "says what to do: {}", ran.err);
+    assert!(ran.err.contains("space"), "the message does not name the disk space: {}", ran.err);
     disk.resize(512);
     let ran = place.ingest(&["--state", state.to_str().unwrap()]);
     ran.code(0);
@@ -255,7 +256,7 @@ fn a_slip_in_the_configuration_names_key_line_and_what_was_meant() {
     let ran = place.ingest(&[]);
     ran.code(4);
     for part in ["docweir.toml:3", "chunk.options.max_char", "chunk.options.max_chars"] {
-        assert!(ran.err.contains(part), "{part} is not in: {}", ran.err);
+        assert!(ran.err.contains(part), "the message lacks {part}: {}", ran.err);
     }
     std::fs::write(place.path().join("docweir.toml"), "\n[retry]\nattempts = 0\n").unwrap();
     let ran = place.run(["config", "check"]);
@@ -263,7 +264,7 @@ fn a_slip_in_the_configuration_names_key_line_and_what_was_meant() {
     assert!(ran.err.contains("docweir.toml:3") && ran.err.contains("retry.attempts"), "{}", ran.err);
 }
 
-/// A small file system of its own.
+/// Mounts a small file system, and unmounts it when dropped.
 struct Disk {
     path: std::path::PathBuf,
     _dir: tempfile::TempDir,
@@ -277,7 +278,7 @@ impl Disk {
             .arg(dir.path())
             .status();
         if !mounted.is_ok_and(|s| s.success()) {
-            println!("skipped: can't mount a small file system here");
+            println!("skipped: cannot mount a small file system here");
             return None;
         }
         Some(Self { path: dir.path().to_owned(), _dir: dir })

@@ -1,4 +1,4 @@
-//! Batches where something fails: the provider, the network, the process.
+//! Tests batches while the provider, the network or the process fails.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::shop::*;
 
 #[test]
 fn whatever_becomes_of_a_batch_each_record_is_stored_once_and_each_cent_is_known() {
-    // What a batch's fate is, how many of its rows are paid for a second time, and what is left undone.
+    // Each entry holds a fault and the number of rows that may be paid for twice because of it.
     let table = [
         (outcome(Act::Expire).share(0.5).times(2), 0),
         (outcome(Act::Fail).times(2), 0),
@@ -32,14 +32,14 @@ fn whatever_becomes_of_a_batch_each_record_is_stored_once_and_each_cent_is_known
         shop.assert_rows(60, plain);
         shop.assert_all_ended();
         let charges = shop.mock.charges();
-        // Rows of the missing lines were never done over there.
+        // The provider never embedded the rows of missing lines, so they are paid for once.
         let most = if rule.act == Act::MissingLines { 0 } else { twice };
         assert!(charges.custom_ids_paid_twice().len() <= most, "{rule:?} {:?}", charges.custom_ids_paid_twice());
         shop.assert_ledger_agree();
     }
 }
 
-/// Where a process can be made to die, on the way out and on the way back.
+/// Lists the failpoints at which a process is killed, from storing the records to importing the results.
 const PLACES: [&str; 15] = [
     "records.put",
     "batch.packed",
@@ -98,7 +98,7 @@ fn a_reply_that_was_lost_is_looked_for_before_anything_is_sent_again() {
     }
 }
 
-/// Kills at random moments: `DOCWEIR_TEST_KILLS` of them.
+/// Kills the process at random moments: `DOCWEIR_TEST_KILLS` times, or 12 times by default.
 #[test]
 fn killed_at_random_moments_with_a_provider_that_fails_nothing_is_lost_or_doubled() {
     let kills: u64 = std::env::var("DOCWEIR_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
@@ -123,7 +123,7 @@ fn killed_at_random_moments_with_a_provider_that_fails_nothing_is_lost_or_double
         move |i: usize| if i % 10 == round % 10 { format!("{} anew {round}", plain(i)) } else { plain(i) }
     };
     while killed < kills {
-        // Each round a tenth of the records has another text, sent or not.
+        // In each round, a tenth of the records gets a new text, whether or not the old text was sent.
         shop.records(150, text(round));
         let args = [RECORDS, &["--wait"]].concat();
         let mut running = shop.spawn(&args);

@@ -1,4 +1,4 @@
-//! Batches: the real binary against a mock provider that speaks OpenAI's protocol.
+//! Tests batches with the real binary and a mock provider that speaks OpenAI's protocol.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::shop::*;
 
 #[test]
 fn documents_are_embedded_by_batches_at_half_the_price() {
-    // Longer than the run that sends it, on a busy machine too.
+    // The batch takes longer than the run that sends it, even on a busy machine.
     let shop = Shop::new(|o| o.pace.validate = Duration::from_secs(4));
     shop.place.generate(12);
     let ingest = ["ingest", "docs", "--json", "--progress", "none"];
-    // The run ends, the documents wait: nothing of them is held.
+    // The run ends without holding the documents, which wait for the batch.
     let summary = shop.run(&ingest).code(0).summary();
     assert_eq!((&summary["parked"], &summary["completed"]), (&json!(12), &json!(0)), "{summary}");
     assert_eq!(summary["batches"]["submitted"], 1, "{summary}");
@@ -22,7 +22,7 @@ fn documents_are_embedded_by_batches_at_half_the_price() {
         shop.place.records()[0]["parked_reason"].as_str().unwrap().split(" that").next(),
         Some("waits for a batch")
     );
-    // What came back goes on.
+    // The documents continue with the results of the batch.
     let summary = shop.run(&["batch", "poll", "--wait", "--json", "--progress", "none"]).code(0).summary();
     assert_eq!(summary["completed"], 12, "{summary}");
     shop.place.assert_complete(12);
@@ -32,7 +32,7 @@ fn documents_are_embedded_by_batches_at_half_the_price() {
     assert_eq!((summary["cost_usd"].as_f64().unwrap() * 1e9).round() as u64, charges.batch.nanodollars);
     shop.assert_ledger_agree();
     shop.assert_all_ended();
-    // By document, and nothing twice: a changed document pays for what has changed.
+    // Costs are listed by document. Ingesting again pays nothing, because no document has changed.
     let by_document = shop.run(&["cost", "--by", "document", "--json"]);
     assert_eq!(by_document.code(0).json().len(), 12);
     shop.run(&ingest).code(0);
@@ -73,7 +73,7 @@ fn a_spent_budget_pauses_and_says_so() {
     assert!(notices.iter().any(|n| n.contains("% of the budget")), "{notices:?}");
     assert!(shop.mock.charges().nanodollars() <= 4_000);
     let left = shop.items("products");
-    assert_eq!(left["pending"], 0, "what was paid for is taken in");
+    assert_eq!(left["pending"], 0, "all paid results must be imported");
     assert!(left["none"].as_u64().unwrap() > 0 && left["success"].as_u64().unwrap() > 0, "{left}");
     shop.run(&["batch", "submit", "--wait", "--progress", "none"]).code(0);
     shop.assert_rows(60, plain);
@@ -90,7 +90,7 @@ fn documents_wait_for_money_and_go_on_with_it() {
     let (done, parked) = (summary["completed"].as_u64().unwrap(), summary["parked"].as_u64().unwrap());
     assert!(done > 0 && parked > 0 && done + parked == 10, "{summary}");
     assert!(shop.mock.charges().nanodollars() <= 12_000);
-    // The same day, with the same budget: nothing is spent, nothing is lost.
+    // A second run on the same day with the same budget spends nothing and loses nothing.
     let again = shop.run(&[&ingest[..], &["--set", "budget.day_usd=0.000012"]].concat());
     assert_eq!(again.code(0).summary()["parked"], parked, "{}", again.out);
     shop.run(&ingest).code(0);
@@ -108,7 +108,7 @@ fn a_batch_is_called_off_and_its_items_wait_again() {
     let shown = shop.run(&["batch", "show", &id]);
     assert!(shown.code(0).out.contains("products"), "{}", shown.out);
     shop.run(&["batch", "cancel", &id]).code(0);
-    eventually("the batch is called off", || {
+    eventually("the batch is cancelled", || {
         shop.run(&["batch", "poll", "--progress", "none"]).code(0);
         let list = shop.run(&["batch", "list", "--json"]).code(0).json();
         list.iter().any(|l| l["batch_id"] == *id && l["status"] == "CANCELLED" && l["ended_at"].is_string())
@@ -125,10 +125,10 @@ fn only_what_is_embedded_has_to_be_paid_again() {
     shop.records(20, plain);
     shop.ingest_records(&["--wait"]).code(0);
     let charged = shop.mock.charges().nanodollars();
-    // Another file with other prices: the texts are the same.
+    // The changed file has another metadata field but the same texts.
     let text = std::fs::read_to_string(shop.place.path().join("products.jsonl")).unwrap();
     std::fs::write(shop.place.path().join("products.jsonl"), text.replace("\"price\":", "\"cost\":")).unwrap();
-    // The same file, fields and collection.
+    // These are the arguments for the same file, fields and collection.
     let estimate = shop.run(&[&["estimate"], &RECORDS[1..11]].concat());
     assert_eq!((&estimate.code(0).json()[0]["tokens"], &estimate.json()[0]["batch_usd"]), (&json!(0), &json!(0.0)));
     let summary = shop.ingest_records(&["--wait"]).code(0).summary();
@@ -148,7 +148,7 @@ fn looking_sends_nothing() {
     });
     shop.records(20, plain);
     shop.ingest_records(&[]).code(0);
-    // What is configured by default is live, and what came back half done is not embedded at once for it.
+    // Live mode is set, as it is by default. Polling must not embed the failed half of the batch with live calls.
     shop.run(&["batch", "poll", "--wait", "--progress", "none", "--set", "embed.mode=live"]).code(0);
     assert_eq!((&shop.items("products")["none"], shop.mock.charges().live.requests), (&json!(10), 0));
     shop.run(&["batch", "submit", "--wait", "--progress", "none"]).code(0);
@@ -166,7 +166,7 @@ fn a_wrong_address_or_another_model_gives_up_no_batch() {
     shop.run(&[&poll[..], &["--set", &elsewhere]].concat()).code(0);
     let other = "embed.options.openai.model=text-embedding-3-large";
     shop.run(&[&poll[..], &["--set", other]].concat()).code(0);
-    // Its records are of a model, and of no other.
+    // The collection belongs to one model, so records for another model are refused.
     let ran = shop.run(&[RECORDS, &["--set", other]].concat());
     assert!(ran.code(4).err.contains("text-embedding-3-small"), "{}", ran.err);
     Ran::of(shop.place.command(["ingest", "docs", "--progress", "none"]).output().unwrap()).code(0);

@@ -1,5 +1,5 @@
-//! Tables and objects as boto3 reads and changes them: a client that nobody here wrote, as programs of the former
-//! system use it.
+//! Tests that boto3 reads and changes tables and objects as programs of the former system do. Docweir has no part in
+//! that client.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::account::{Account, dynoxide, ministack, seaweedfs};
 use crate::kit::{Ran, eventually};
 
-/// `tests/servers/read_state.py` on the account.
+/// Runs `tests/servers/read_state.py` on the account and returns its output.
 #[track_caller]
 fn boto3(account: &Account, args: &[&str]) -> String {
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/servers/read_state.py");
@@ -30,7 +30,7 @@ fn status(account: &Account, id: &str) -> Value {
     account.item(id)["status"]["S"].clone()
 }
 
-/// Documents of a bucket, one of which can't be read, done by a service.
+/// Processes the documents of a bucket with a service; one document cannot be read.
 fn programs_of_the_former_system_go_on(account: Option<Account>) {
     let Some(account) = account else { return };
     account.place.generate(4);
@@ -45,13 +45,13 @@ fn programs_of_the_former_system_go_on(account: Option<Account>) {
         records.iter().filter(|record| record["status"] == status).count()
     };
     eventually("all are done", || (count("COMPLETED"), count("QUARANTINED")) == (5, 1));
-    // Daily metrics are written by the way, or at the end.
+    // The service writes the daily metrics while it runs or when it stops.
     service.signal(Signal::TERM);
     service.finish().code(143);
     let read = boto3(&account, &["check", "5", "1"]);
     assert!(read.contains("6 records"), "{read}");
 
-    // What the former system has given up, and what we have, given up for good or not: all are tried again.
+    // Three failed documents are retried: one of the former system, one that was discarded, and one in quarantine.
     let (former, records) = ("doc_20250131_abc123", account.run("reader", &["status", "--all", "--json"]).json());
     let poison = records.iter().find(|record| record["status"] == "QUARANTINED").unwrap();
     let poison = poison["document_id"].as_str().unwrap();
@@ -67,16 +67,16 @@ fn programs_of_the_former_system_go_on(account: Option<Account>) {
     let service = account.spawn("two", &["serve", "--json", "--progress", "none"]);
     boto3(&account, &["recover", former]);
     boto3(&account, &["recover", poison]);
-    eventually("the former system's is complete", || status(&account, former) == "COMPLETED");
-    eventually("the poison was tried again", || status(&account, poison) == "QUARANTINED");
+    eventually("the document of the former system is complete", || status(&account, former) == "COMPLETED");
+    eventually("the discarded document was retried", || status(&account, poison) == "QUARANTINED");
     assert_eq!(tried(), 2);
     boto3(&account, &["recover", poison]);
-    eventually("and again, out of the quarantine", || tried() == 3);
+    eventually("the quarantined document was retried", || tried() == 3);
     service.signal(Signal::TERM);
     service.finish().code(143);
     let again = account.item(former);
     let extraction = &again["stage_status"]["M"]["extraction"]["M"];
-    assert!(extraction["output_sha256"]["S"].is_string(), "extracted anew, whatever the stage map said: {again}");
+    assert!(extraction["output_sha256"]["S"].is_string(), "extraction must ignore the stage map: {again}");
     account.run("reader", &["store", "verify"]).code(0);
 }
 

@@ -1,4 +1,4 @@
-//! Figures in CloudWatch, read back by AWS's own client: they are those of the run, whatever became of the calls.
+//! Tests metrics in CloudWatch, read back with AWS's own client. They must equal those of the run even if calls fail.
 
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -11,20 +11,21 @@ use serde_json::Value;
 use crate::account::aws;
 use crate::kit::{Place, Ran};
 
-/// A run of 20 documents, of which two can't be done, and what CloudWatch knows of it.
+/// Holds a finished run of 20 documents, two of which cannot be processed, and gives access to its metrics.
 struct Watched {
     place: Place,
     server: &'static Server,
     environment: String,
     proxy: Proxy,
-    /// What was put and not refused, as it was sent.
+    /// Bodies of the calls that were not refused, as they were sent.
     bodies: Arc<Mutex<Vec<Vec<u8>>>>,
     ran: Ran,
     mock: MockProvider,
 }
 
 impl Watched {
-    /// `fate` says what becomes of the nth call.
+    /// Runs the binary behind a proxy; `fate` returns the proxy's action for the nth call. Returns `None` if the
+    /// server is not installed.
     fn run(fate: fn(usize) -> Act) -> Option<Self> {
         let server: &Server = shared_ministack()?;
         let proxy = Proxy::start(server.endpoint().trim_start_matches("http://")).unwrap();
@@ -43,7 +44,7 @@ impl Watched {
         place.write("broken.pdf", "%PDF-1.7\nno document");
         place.write("scan.pdf", docweir_testkit::hostile::no_text());
         let environment = format!("t{:08x}", fastrand::u32(..));
-        // Slow enough for the figures to go in many calls.
+        // The provider is slow, so that the metrics are sent in many calls.
         let faults = vec![Rule::new(On::Embeddings, mock::Act::Slow).seconds(0.15)];
         let mock = MockProvider::start(Options { keys: vec!["sk-test".into()], faults, ..Options::default() }).unwrap();
         let mut command = place.command(["ingest", "docs", "--json", "--progress", "none"]);
@@ -68,7 +69,7 @@ impl Watched {
         serde_json::from_str(&aws(self.server, self.place.path(), args)).unwrap()
     }
 
-    /// Of all that was put: `Sum` or `SampleCount`.
+    /// Returns `Sum` or `SampleCount` over all stored values of a metric.
     fn statistic(&self, name: &str, stage: &str, statistic: &str) -> f64 {
         let (environment, stage) =
             (format!("Name=environment,Value={}", self.environment), format!("Name=stage,Value={stage}"));
@@ -94,7 +95,8 @@ impl Watched {
         found["Datapoints"].as_array().unwrap().iter().filter_map(|p| p[statistic].as_f64()).sum()
     }
 
-    /// Samples of a figure and their sum, as they were sent: ministack takes the mean of a set for all of it.
+    /// Returns the number and the sum of a metric's samples from the bodies sent. The server cannot give the sum:
+    /// ministack replaces each value of a statistic set by the mean of the set.
     fn samples(&self, name: &str) -> (f64, f64) {
         const READ: &str = "import cbor2, json, sys; print(json.dumps([d for f in sys.argv[1:] for d in \
             cbor2.loads(open(f, 'rb').read())['MetricData']], default=str))";
@@ -159,7 +161,7 @@ fn figures_in_cloudwatch_are_those_of_the_run() {
     }
 }
 
-/// Replies that are lost, and refusals: nothing is put twice and nothing is missed.
+/// Loses replies and refuses calls. Every value must still be stored exactly once.
 #[test]
 fn figures_stay_exact_when_replies_are_lost_and_calls_refused() {
     let fate = |n: usize| match n % 4 {
@@ -169,7 +171,7 @@ fn figures_stay_exact_when_replies_are_lost_and_calls_refused() {
     };
     let Some(watched) = Watched::run(fate) else { return };
     let calls = watched.bodies.lock().unwrap().len();
-    assert!(calls >= 3, "{calls} calls are too few to say anything");
+    assert!(calls >= 3, "{calls} calls are too few for this test");
     watched.proxy.set(|_| Act::Pass);
     watched.assert_exact();
     let told = watched.ran.out.lines().find(|line| line.contains("CloudWatch metrics of this run"));

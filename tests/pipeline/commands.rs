@@ -1,4 +1,4 @@
-//! The other commands.
+//! Tests the commands that no other file covers.
 
 use crate::kit::{Place, results};
 
@@ -25,10 +25,10 @@ fn search_answers_with_the_passage_and_its_place() {
     let source = std::fs::read_to_string(place.docs().join("leases.md")).unwrap();
     let (start, end) = (hit["span"]["start"].as_u64().unwrap() as usize, hit["span"]["end"].as_u64().unwrap() as usize);
     let verbatim: String = source.chars().skip(start).take(end - start).collect();
-    assert_eq!(hit["text"], verbatim, "the span points back at the text");
+    assert_eq!(hit["text"], verbatim, "the span must select the text");
     let plain = place.run(["search", "--color", "always", "epoch"]);
     plain.code(0);
-    assert!(plain.out.contains("\x1b["), "matched terms are marked");
+    assert!(plain.out.contains("\x1b["), "matched terms must be highlighted");
     place.run(["search", "--mode", "full-text", "zebra"]).code(1);
 }
 
@@ -81,7 +81,7 @@ fn a_stage_runs_alone_for_a_look() {
         ran.code(0);
         assert!(!ran.json().is_empty(), "{stage}");
     }
-    assert!(!place.state().exists(), "a look changes nothing");
+    assert!(!place.state().exists(), "`stage` must not create a state folder");
 }
 
 #[test]

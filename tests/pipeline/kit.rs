@@ -1,4 +1,4 @@
-//! A folder of documents, a state folder, and the binary over both.
+//! Provides a folder of documents, a state folder, and the binary that works on both.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -14,7 +14,7 @@ pub struct Place {
     dir: tempfile::TempDir,
 }
 
-/// What a command printed and how it ended.
+/// Holds the exit status and the output of a command.
 pub struct Ran {
     pub status: ExitStatus,
     pub out: String,
@@ -36,14 +36,14 @@ impl Ran {
         self
     }
 
-    /// Each line of standard output as JSON.
+    /// Parses each line of standard output as JSON.
     #[track_caller]
     pub fn json(&self) -> Vec<Value> {
         let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
         self.out.lines().map(parse).collect()
     }
 
-    /// The summary of `ingest --json`.
+    /// Returns the summary of `ingest --json`.
     #[track_caller]
     pub fn summary(&self) -> Value {
         let last = self.json().pop().unwrap_or_else(|| panic!("no summary: {}", self.err));
@@ -78,7 +78,7 @@ impl Place {
         path
     }
 
-    /// `n` generated documents of two pages.
+    /// Writes `n` generated documents of two pages each.
     pub fn generate(&self, n: u64) {
         for seed in 0..n {
             self.write(format!("{seed:04}.pdf"), docweir_testkit::two_pages(seed));
@@ -101,7 +101,7 @@ impl Place {
         Ran::of(self.command(args).output().unwrap())
     }
 
-    /// `ingest docs --json` with more arguments.
+    /// Runs `ingest docs --json` with the arguments in `more`.
     pub fn ingest(&self, more: &[&str]) -> Ran {
         self.run([&["ingest", "docs", "--json", "--progress", "none"], more].concat())
     }
@@ -112,12 +112,12 @@ impl Place {
         Running(Some(command.spawn().unwrap()))
     }
 
-    /// `ingest docs --json` with more arguments, while the test goes on.
+    /// Starts `ingest docs --json` with the arguments in `more`, and returns while it runs.
     pub fn spawn_ingest(&self, more: &[&str]) -> Running {
         self.spawn(&[&["ingest", "docs", "--json", "--progress", "none"], more].concat())
     }
 
-    /// The sources that a full-text search finds, as file names.
+    /// Returns the sources that a full-text search finds, as file names.
     #[track_caller]
     pub fn found(&self, query: &str) -> Vec<String> {
         let ran = self.run(["search", "--mode", "full-text", "-k", "50", "--json", query]);
@@ -127,7 +127,7 @@ impl Place {
         names
     }
 
-    /// Every control record.
+    /// Returns all control records.
     #[track_caller]
     pub fn records(&self) -> Vec<Value> {
         let ran = self.run(["status", "--all", "--json"]);
@@ -135,8 +135,8 @@ impl Place {
         ran.json()
     }
 
-    /// What a search can see at this moment, read by the library and not by the binary: the passages' texts of each
-    /// visible document, by file name. Empty before the first run.
+    /// Returns the passages that a search can see now: the texts of each visible document, by file name. The library
+    /// reads them, not the binary. The map is empty before the first run.
     pub fn visible(&self) -> BTreeMap<String, Vec<String>> {
         if !self.state().join("control.db").exists() {
             return BTreeMap::new();
@@ -155,7 +155,7 @@ impl Place {
         visible
     }
 
-    /// What `verify`ing by hand finds: every record complete, each document once in the index, nothing besides.
+    /// Asserts that every record is complete, and that the index contains exactly this number of documents.
     #[track_caller]
     pub fn assert_complete(&self, documents: usize) {
         let records = self.records();
@@ -177,7 +177,7 @@ pub fn file_name(source: &Value) -> String {
     Path::new(source.as_str().unwrap()).file_name().unwrap().to_string_lossy().into_owned()
 }
 
-/// A process that does not outlive its test.
+/// Holds a running process and kills it when dropped, so that it does not outlive its test.
 pub struct Running(Option<Child>);
 
 impl Running {
@@ -212,17 +212,17 @@ impl Drop for Running {
     }
 }
 
-/// Looks again and again until something holds.
+/// Polls until `holds` returns true, and panics after one minute.
 #[track_caller]
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(60);
     while !holds() {
-        assert!(Instant::now() < until, "not within a minute: {what}");
+        assert!(Instant::now() < until, "not true within one minute: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-/// Every file below a folder.
+/// Returns every file below a folder.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut found = Vec::new();

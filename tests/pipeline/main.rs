@@ -1,14 +1,14 @@
-//! The real binary, as its users run it: from files to answers, and through everything that can go wrong on the way.
+//! Runs the real binary as its users do: from files to answers, and through every failure on the way.
 //!
-//! The embedder is the hashed one (equal words, equal vectors), so that no model is needed; `first_run` has the real
-//! model where it is at hand.
+//! The embedder is the hashed one (equal words give equal vectors), so no model is needed. `first_run` uses the real
+//! model if it is available.
 
 #![allow(clippy::disallowed_methods, reason = "tests of real processes wait in real time")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stdout,
-    reason = "a failed unwrap is a failed test; clippy takes helpers outside of #[test] for production code"
+    reason = "a failed unwrap is a failed test; clippy treats helpers outside of #[test] as production code"
 )]
 
 #[cfg(feature = "aws")]
