@@ -1,5 +1,4 @@
-//! Tests that boto3 reads and changes tables and objects as programs of the former system do. Docweir has no part in
-//! that client.
+//! Tests that boto3, an independent client, reads and changes tables and objects as programs of the former system do.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! A process that dies anywhere leaves a state that the next one completes.
+//! Kills the process at any point and tests that the next run completes its work.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::kit::{Place, eventually};
 
-/// Stage boundaries where the process can be made to kill itself (SIGKILL), each at its first and its third time.
+/// Lists the failpoints at which the process kills itself (SIGKILL), each at the first and at the third pass.
 const BOUNDARIES: &[&str] = &[
     "intake.registered",
     "dispatcher.claimed",
@@ -37,7 +37,7 @@ fn killed_at_each_stage_boundary_the_next_run_completes() {
             command.env("DOCWEIR_FAILPOINT", format!("{boundary}={time}"));
             let output = command.output().unwrap();
             let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
-            // A group of documents is one commit: there may be no third.
+            // Intake and commits handle documents in groups, so there may be no third pass.
             let once_only = time > 1 && (boundary.starts_with("commit.") || boundary.starts_with("intake."));
             assert!(signal == Some(9) || once_only, "{boundary}={time}: {:?}", output.status);
             place.ingest(&[]).code(0);
@@ -70,7 +70,7 @@ fn killed_at_random_moments_again_and_again_every_document_is_complete_exactly_o
         whole.assert_nothing_half_visible(&place);
         killed += u64::from(hit);
         if !hit || killed % 10 == 0 {
-            // Something to do again: a run with nothing to do is over before it can be killed.
+            // Gives the next run new work, because a run without work ends before it can be killed.
             content += 1_000;
             for seed in 0..documents {
                 place.write(format!("{seed:04}.pdf"), docweir_testkit::two_pages(seed + content));
@@ -100,8 +100,8 @@ fn killed_around_a_quarantine_nothing_is_kept_that_no_record_speaks_of() {
         kill(&[]);
         place.ingest(&[]).code(3);
         assert_eq!(kept(&place), spoken_of(&place), "{boundary}");
-        assert_eq!(kept(&place).len(), 4, "{boundary}: a failure and an original of each");
-        // Quarantined once more, for another reason: what was kept the first time goes.
+        assert_eq!(kept(&place).len(), 4, "{boundary}: an error report and an original of each document");
+        // Quarantines the documents again, for another reason. The first copies must be deleted.
         place.run(["quarantine", "replay", "--all"]).code(0);
         kill(&["--set", "extract.options.limits.input_bytes=1024"]);
         place.ingest(&["--set", "extract.options.limits.input_bytes=1024"]).code(3);
@@ -119,7 +119,7 @@ fn killed_when_a_replayed_document_is_complete_nothing_of_its_quarantine_is_left
     let mut command = place.command([&["ingest", "docs", "--progress", "none"], &mend[..]].concat());
     command.env("DOCWEIR_FAILPOINT", "loading.persisted=1");
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&command.status().unwrap()), Some(9));
-    assert_eq!(kept(&place).len(), 2, "the record was written first");
+    assert_eq!(kept(&place).len(), 2, "the record must be written before the copies are deleted");
     place.ingest(&mend).code(0);
     place.assert_complete(1);
     assert_eq!(kept(&place), [""; 0]);
@@ -133,7 +133,7 @@ fn a_panic_that_aborts_the_process_is_resumed_and_a_document_that_does_it_again_
     let set = ["--set", "lease.max_interruptions=3"];
     for _ in 0..20 {
         let mut command = place.command([&["ingest", "docs", "--json", "--progress", "none"], &set[..]].concat());
-        // Whoever chunks `bad.txt` takes the process down.
+        // The process dies whenever it chunks `bad.txt`.
         command.env("DOCWEIR_FAILPOINT", "chunking.begun@bad.txt=*");
         let ran = crate::kit::Ran::of(command.output().unwrap());
         if ran.status.code().is_some() {
@@ -190,7 +190,7 @@ fn a_child_process_that_dies_costs_one_attempt() {
     place.generate(20);
     let run = place.spawn_ingest(&[]);
     let mut killed = 0;
-    eventually("two children were killed", || {
+    eventually("two child processes are killed", || {
         for child in children(run.id()) {
             if killed < 2 && rustix::process::kill_process(child, Signal::KILL).is_ok() {
                 killed += 1;
@@ -208,21 +208,21 @@ fn children(pid: u32) -> Vec<rustix::process::Pid> {
     listed.split_whitespace().filter_map(|p| rustix::process::Pid::from_raw(p.parse().ok()?)).collect()
 }
 
-/// As many passages are visible as the documents were cut into.
+/// Asserts that the index contains as many passages as the documents have chunks.
 fn assert_each_once(place: &Place, documents: usize) {
     let records = place.records();
     let chunks: u64 =
         records.iter().map(|r| r["stage_status"]["chunking"]["chunks_created"].as_f64().unwrap() as u64).sum();
     let index = place.run(["status", "--json"]).json()[0]["index"].clone();
-    assert_eq!(index["chunks"], chunks, "as many passages in the index as chunks were made of {documents} documents");
+    assert_eq!(index["chunks"], chunks, "passages in the index differ from the chunks of {documents} documents");
 }
 
-/// The passages of every document in every content that it has had, from runs that nothing disturbed.
+/// Holds the passages of every document, for each content that it has had, from undisturbed runs.
 #[derive(Default)]
 struct Whole(BTreeMap<String, Vec<Vec<String>>>);
 
 impl Whole {
-    /// Ingests the content of `documents` seeds from `first` on.
+    /// Ingests `documents` documents with the seeds from `first` on, and remembers their passages.
     fn learn(&mut self, documents: u64, first: u64) {
         let undisturbed = Place::new();
         for seed in 0..documents {
@@ -230,12 +230,12 @@ impl Whole {
         }
         undisturbed.ingest(&[]).code(0);
         for (name, texts) in undisturbed.visible() {
-            assert!(texts.len() > 1, "a document of one passage can't be half visible");
+            assert!(texts.len() > 1, "a document with one passage cannot be partly visible");
             self.0.entry(name).or_default().push(texts);
         }
     }
 
-    /// At any moment a document is visible in one of its contents, whole, or not at all.
+    /// Asserts that each visible document shows one of its contents completely.
     fn assert_nothing_half_visible(&self, place: &Place) {
         for (name, texts) in place.visible() {
             assert!(self.0[&name].contains(&texts), "{name} is visible as {texts:#?}");
@@ -248,7 +248,7 @@ impl Whole {
     }
 }
 
-/// Keys of all that the quarantine keeps.
+/// Returns the keys of all objects that the quarantine keeps.
 fn kept(place: &Place) -> Vec<String> {
     let objects = place.state().join("objects");
     let folders = ["errors", "input/_quarantine"].map(|name| crate::kit::files(&objects.join(name)));
@@ -258,7 +258,7 @@ fn kept(place: &Place) -> Vec<String> {
     keys
 }
 
-/// Keys of the quarantine that the records name.
+/// Returns the keys of quarantined objects that the records name.
 fn spoken_of(place: &Place) -> Vec<String> {
     let named = |record: &Value| {
         ["quarantine_artefact", "quarantine_original"].map(|name| record[name].as_str().map(ToOwned::to_owned))
@@ -268,7 +268,7 @@ fn spoken_of(place: &Place) -> Vec<String> {
     keys
 }
 
-/// Artefacts belong to documents, deltas to the manifest.
+/// Asserts that each artefact belongs to a document, and each delta to the manifest.
 fn assert_nothing_orphaned(place: &Place, documents: usize) {
     let folders = |name: &str| std::fs::read_dir(place.state().join("objects").join(name)).map_or(0, |d| d.count());
     assert_eq!(folders("extracted"), documents);

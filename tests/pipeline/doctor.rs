@@ -1,10 +1,10 @@
-//! `docweir doctor`: each finding provoked.
+//! Tests `docweir doctor` by provoking each finding.
 
 use serde_json::Value;
 
 use crate::kit::{Place, Ran};
 
-/// The finding of a check, which there is once.
+/// Returns the finding of a check, and asserts that there is exactly one.
 #[track_caller]
 pub fn finding(ran: &Ran, check: &str) -> Value {
     let found: Vec<Value> = ran.json().into_iter().filter(|f| f["check"] == check).collect();
@@ -53,7 +53,7 @@ fn a_machine_that_lacks_something_is_told_what() {
     is(&finding(ran.code(1), "state folder"), "problem", &["state.folder"]);
 }
 
-/// A disk that is full, and one that can't be written to. Root may mount; others skip it.
+/// Checks a full disk and a read-only disk. The test needs root to mount them, and is skipped otherwise.
 #[test]
 fn a_full_disk_and_a_read_only_one_are_problems() {
     let place = Place::new();
@@ -67,7 +67,7 @@ fn a_full_disk_and_a_read_only_one_are_problems() {
     command.env("DOCWEIR__EMBED__OPTIONS__PROVIDER", "hashed");
     let ran = Ran::of(command.output().unwrap());
     if ran.out.is_empty() {
-        println!("skipped: nothing can be mounted here: {}", ran.err);
+        println!("skipped: cannot mount a file system here: {}", ran.err);
         return;
     }
     let states: Vec<Value> = ran
@@ -115,5 +115,5 @@ fn an_endpoint_without_a_key_with_a_wrong_one_or_out_of_reach_is_a_problem() {
     is(&run(&mock.base_url(), None, small).0, "problem", &["OPENAI_API_KEY"]);
     is(&run(&mock.base_url(), Some("sk-right"), "no-such-model").0, "warning", &["no-such-model"]);
     is(&run("http://127.0.0.1:9/v1", Some("sk-right"), small).0, "problem", &["base_url"]);
-    assert_eq!(mock.charges().live.requests, 0, "nothing was paid");
+    assert_eq!(mock.charges().live.requests, 0, "`doctor` must not pay for calls");
 }

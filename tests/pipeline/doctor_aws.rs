@@ -1,4 +1,4 @@
-//! `docweir doctor` with state in AWS: missing, denied, and out of time.
+//! Tests `docweir doctor` with state in AWS: missing resources, denied requests, and a wrong clock.
 
 use std::process::Command;
 
@@ -48,7 +48,7 @@ impl Clinic {
         Ran::of(self.command(args).output().unwrap())
     }
 
-    /// The findings with this rule before the servers.
+    /// Runs `docweir doctor` while the proxy applies `rule`. Returns the findings and the exit code.
     fn examine(&self, rule: impl FnMut(&str) -> Act + Send + 'static) -> (Vec<Value>, Option<i32>) {
         self.proxy.set(rule);
         let ran = self.run(&["doctor", "--json"]);
@@ -104,7 +104,7 @@ fn what_is_missing_denied_or_out_of_time_in_aws_is_told() {
     more(&mut clinic.command(&["infra", "apply"])).code(0);
     let ran = more(&mut clinic.command(&["doctor", "--json"]));
     is(one(&ran.json(), "queue", &name_of_queue), "fine", &["0 in flight"]);
-    // Nothing of it is left.
+    // The checks leave no object and no item behind.
     let bucket = format!("s3://{}", clinic.name);
     let left = Command::new(docweir_testkit::servers::program("aws").unwrap())
         .args([
@@ -126,7 +126,7 @@ fn what_is_missing_denied_or_out_of_time_in_aws_is_told() {
     let scan = aws(clinic.server, clinic.place.path(), &["dynamodb", "scan", "--table-name", &table]);
     assert_eq!(serde_json::from_str::<Value>(&scan).unwrap()["Count"], 0);
 
-    // Denied: writes of tables, puts of objects.
+    // Writes to tables are denied, then puts of objects.
     let json = "application/x-amz-json-1.0";
     let no = r#"{"__type":"AccessDeniedException","Message":"User: x is not authorized to perform: dynamodb:PutItem"}"#;
     let (found, code) = clinic.examine(move |head| match head.contains("TransactWriteItems") {
@@ -142,7 +142,7 @@ fn what_is_missing_denied_or_out_of_time_in_aws_is_told() {
     });
     is(one(&found, "bucket", ""), "problem", &["be written", "docweir infra policy --role serve"]);
 
-    // A server that writes over what is there, whatever the condition.
+    // The server overwrites an existing object in spite of the condition.
     let (found, _) = clinic.examine(|head| {
         let is_listing = head.lines().next().is_some_and(|line| line.contains("list-type"));
         match (head.split(' ').next(), head.contains("/doctor/")) {
@@ -153,7 +153,7 @@ fn what_is_missing_denied_or_out_of_time_in_aws_is_told() {
     });
     is(one(&found, "bucket", ""), "problem", &["overwrites", "buckets.register"]);
 
-    // An index that somebody forgot.
+    // The control table lacks an index.
     let name = format!("{}-control", clinic.name);
     let args = ["dynamodb", "delete-table", "--table-name", &name];
     aws(clinic.server, clinic.place.path(), &args);
@@ -181,7 +181,7 @@ fn what_is_missing_denied_or_out_of_time_in_aws_is_told() {
     let (found, _) = clinic.examine(|_| Act::Pass);
     is(one(&found, "table", "control"), "problem", &["status-updated-index"]);
 
-    // Credentials that nobody knows, a clock that is wrong, nobody there.
+    // The server rejects the credentials and its clock differs; then no server answers; then no region is configured.
     let refused = r"<ErrorResponse><Error><Code>InvalidClientTokenId</Code><Message>the token is invalid</Message></Error></ErrorResponse>";
     let (found, code) = clinic
         .examine(move |_| answer("403 Forbidden", "text/xml", "Date: Mon, 02 Jan 2006 15:04:05 GMT\r\n", refused));

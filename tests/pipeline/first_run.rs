@@ -1,4 +1,4 @@
-//! From the examples to an answer, with the real model where it is at hand.
+//! Ingests the examples and asks a question, with the real model if it is available.
 
 use crate::kit::{Place, Ran, results};
 
@@ -13,7 +13,7 @@ fn the_examples_are_ingested_and_answer_a_question() {
             command.env("DOCWEIR__EMBED__OPTIONS__PROVIDER", "local");
         }
     } else {
-        println!("skipped with the real model, which is not on this machine: run `docweir ingest` once to fetch it");
+        println!("skipped the real model, which is not on this machine; run `docweir ingest` once to fetch it");
     }
     let ran = Ran::of(ingest.output().unwrap());
     ran.code(0);
@@ -24,7 +24,7 @@ fn the_examples_are_ingested_and_answer_a_question() {
     assert!(sources[0].contains("leases-and-fencing.pdf"), "{sources:?}");
 }
 
-/// Where the first run of `docweir ingest` on this machine put it.
+/// Returns whether an earlier run of `docweir ingest` has stored the model on this machine.
 fn model_is_here() -> bool {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(std::path::PathBuf::from);
     let cache = cache.or_else(|| Some(std::path::PathBuf::from(std::env::var_os("HOME")?).join(".cache")));

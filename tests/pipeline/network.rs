@@ -1,4 +1,4 @@
-//! State in AWS by way of a network: what it does on a bad day, and what all of its requests cost.
+//! Tests state in AWS over a faulty network, and measures the requests per document.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use docweir_testkit::servers::Server;
 use crate::account::{Account, dynoxide, ministack, seaweedfs};
 use crate::aws::INGEST;
 
-/// Puts a proxy before each of the two servers; the first is S3's.
+/// Puts a proxy in front of each of the two servers; the first proxy is for S3.
 fn through_proxies(account: &mut Account) -> [Proxy; 2] {
     let proxies = [account.s3, account.dynamo].map(|server| {
         let address = server.endpoint().trim_start_matches("http://");
@@ -40,12 +40,13 @@ fn dynamo_says(status: &str, word: &str) -> Act {
     reply(status, "application/x-amz-json-1.0", &body)
 }
 
-/// From a variable, for a longer test than the usual one.
+/// Reads a number from an environment variable, which can make a test longer; returns `usual` if it is not set.
 pub fn number(variable: &str, usual: usize) -> usize {
     std::env::var(variable).map_or(usual, |value| value.parse().unwrap())
 }
 
-/// One request in twenty is lost, cut, held up, swallowed, throttled or failed, before or after it was carried out.
+/// Disturbs one request in twenty: it is lost, cut, delayed, swallowed, throttled or failed, before or after the
+/// server carries it out.
 fn whatever_the_network_does_every_document_is_complete(mut account: Account, documents: usize) {
     account.place.generate(documents as u64);
     let proxies = through_proxies(&mut account);
@@ -77,7 +78,7 @@ fn whatever_the_network_does_every_document_is_complete(mut account: Account, do
         });
     }
     let mut command = account.command("one", &INGEST);
-    // A swallowed call is not waited for as long as over a real network.
+    // Swallowed calls time out sooner than over a real network.
     command.env("DOCWEIR__AWS__ATTEMPT_SECONDS", "1.5");
     let summary = crate::kit::Ran::of(command.output().unwrap()).code(0).summary();
     assert_eq!(summary["completed"].as_u64(), Some(documents as u64), "{summary}");
@@ -100,7 +101,7 @@ fn whatever_the_network_does_on_ministack_and_dynoxide() {
     whatever_the_network_does_every_document_is_complete(account, number("DOCWEIR_TEST_FAULTY_DOCUMENTS", 40));
 }
 
-/// Requests by what they ask for.
+/// Counts requests by kind.
 type Counts = Arc<Mutex<BTreeMap<String, u64>>>;
 
 fn counted(proxies: &[Proxy; 2]) -> Counts {
@@ -115,7 +116,7 @@ fn counted(proxies: &[Proxy; 2]) -> Counts {
     counts
 }
 
-/// `PUT`, `LIST`, `TransactWriteItems`.
+/// Returns the kind of a request, such as `PUT`, `LIST` or `TransactWriteItems`.
 fn kind(head: &str) -> String {
     let target = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
@@ -126,15 +127,15 @@ fn kind(head: &str) -> String {
     target.unwrap_or_else(|| if head.contains("list-type=2") { "LIST".to_owned() } else { method.to_owned() })
 }
 
-/// Bytes of all objects below a prefix.
+/// Returns the total size of all objects below a prefix, in bytes.
 fn stored(account: &Account, s3: &Server, prefix: &str) -> u64 {
     let bucket = ["s3api", "list-objects-v2", "--bucket", &account.name, "--prefix", prefix];
     let listed: serde_json::Value = serde_json::from_str(&account.aws(s3, &bucket)).unwrap();
     listed["Contents"].as_array().unwrap().iter().map(|object| object["Size"].as_u64().unwrap()).sum()
 }
 
-/// What a document costs in requests and bytes, from the bucket it lies in to searchable, all looks, commits and merges
-/// included. `DOCWEIR_TEST_COSTS=1000` is the workload of docs/performance.md.
+/// Measures the requests and bytes per document, from its bucket until it is searchable. Polls, commits and merges are
+/// included. `DOCWEIR_TEST_COSTS=1000` gives the workload of docs/performance.md.
 #[test]
 fn a_document_of_ten_pages_takes_few_requests() {
     let Some(mut account) = Account::new(ministack(), ministack(), true) else { return };
@@ -147,7 +148,7 @@ fn a_document_of_ten_pages_takes_few_requests() {
     let counts = counted(&proxies);
     let input = format!("s3://{}/input/", account.name);
     let mut command = account.command("one", &["ingest", &input, "--json", "--progress", "none"]);
-    // As in operation: these are short only for the other tests.
+    // Uses the production defaults, because the other tests shorten these times.
     for name in ["DOCWEIR__LEASE__SECONDS", "DOCWEIR__LEASE__HEARTBEAT_SECONDS", "DOCWEIR__INTAKE__POLL_SECONDS"] {
         command.env_remove(name);
     }
@@ -158,14 +159,14 @@ fn a_document_of_ten_pages_takes_few_requests() {
     account.more.clear();
     let counts = counts.lock().unwrap().clone();
     let each = |n: u64| n as f64 / documents as f64;
-    println!("{documents} documents of ten pages in {seconds:.1} s; of each:");
+    println!("{documents} documents of ten pages in {seconds:.1} s; per document:");
     for (kind, n) in &counts {
         println!("{:8.2} {kind}", each(*n));
     }
     let requests: u64 = counts.values().sum();
     let bytes = stored(&account, account.s3, "docs/");
     println!("{:8.2} requests, {:.2} MB stored", each(requests), each(bytes) / 1e6);
-    // The fixed part (probe, leases, the manifest) weighs more among few.
+    // The fixed requests (probe, leases, manifest) weigh more if there are few documents.
     assert!(each(requests) < 25.0, "{counts:?}");
     assert!(each(bytes) < 2e6, "{bytes} bytes");
 }

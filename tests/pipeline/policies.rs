@@ -1,5 +1,5 @@
-//! The policies that `docweir infra policy` prints, enforced: a gate before the servers refuses whatever they don't allow,
-//! and everything works all the same.
+//! Enforces the policies that `docweir infra policy` prints. A proxy in front of the servers refuses every request
+//! that they do not allow, and each role still does its work.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -13,7 +13,7 @@ use crate::account::aws;
 use crate::kit::{Place, Ran, results};
 use crate::table::receipt_items;
 
-/// What is asked, on which resource.
+/// Describes a request as an IAM action and a resource.
 type Asked = (String, String);
 
 struct Gate {
@@ -21,8 +21,9 @@ struct Gate {
     server: &'static Server,
     proxy: Proxy,
     name: String,
-    /// What the role in force asked for, and what of it was refused.
+    /// Requests of the current role.
     asked: Arc<Mutex<BTreeSet<Asked>>>,
+    /// Requests of the current role that were refused.
     refused: Arc<Mutex<BTreeSet<Asked>>>,
 }
 
@@ -64,7 +65,7 @@ impl Gate {
         Ran::of(self.command(args).output().unwrap())
     }
 
-    /// A user's table with a line and two words that ask to be embedded.
+    /// Creates a user's table with one line and two words that wait to be embedded. Returns the table's name.
     fn receipts(&self) -> String {
         let table = format!("{}-receipts", self.name);
         let s = |name: &str| format!("AttributeName={name},AttributeType=S");
@@ -103,7 +104,8 @@ impl Gate {
         table
     }
 
-    /// From now on what this role may do is done, and all else refused as AWS does.
+    /// Enforces the policy of a role: allowed requests pass, and all others are refused as AWS refuses them. Returns
+    /// the allowed actions.
     fn enforce(&self, role: &str) -> BTreeSet<String> {
         let other = format!("s3://{}-papers/2026/", self.name);
         let printed = self.run(&["infra", "policy", "--role", role, "--documents", &other]);
@@ -125,13 +127,13 @@ impl Gate {
         allows
     }
 
-    /// Nothing was refused; and what was never asked for is only what `rare` names.
+    /// Asserts that no request was refused, and that the role used all its actions except those in `rare`.
     #[track_caller]
     fn assert_fits(&self, role: &str, allows: &BTreeSet<String>, rare: &[&str]) {
-        assert_eq!(*self.refused.lock().unwrap(), BTreeSet::new(), "{role} was refused this");
+        assert_eq!(*self.refused.lock().unwrap(), BTreeSet::new(), "{role} lacks permissions");
         let used: BTreeSet<String> = self.asked.lock().unwrap().iter().map(|(action, _)| action.clone()).collect();
         let unused: Vec<&str> = allows.difference(&used).map(String::as_str).collect();
-        assert_eq!(unused, rare, "{role} is allowed and never did");
+        assert_eq!(unused, rare, "{role} has permissions that it does not need");
     }
 }
 
@@ -146,7 +148,7 @@ fn covers(statement: &Value, (action, resource): &Asked) -> bool {
     meant && texts_of(statement, "Action").contains(action)
 }
 
-/// `*` is any text, `?` one character, as IAM has it.
+/// Returns whether an IAM pattern matches: `*` is any text, `?` is one character.
 fn matches(pattern: &str, text: &str) -> bool {
     let pattern = regex::escape(pattern).replace(r"\*", ".*").replace(r"\?", ".");
     regex::Regex::new(&format!("^{pattern}$")).unwrap().is_match(text)
@@ -160,7 +162,7 @@ fn patterns_are_those_of_policies() {
     assert!(matches("secret:x-??????", "secret:x-AbCdEf"));
 }
 
-/// What a request needs, as IAM calls it.
+/// Returns the IAM actions and resources that a request needs.
 fn questions(head: &str, body: &[u8]) -> Vec<Asked> {
     let header = |name: &str| {
         let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with(&format!("{name}:")));
@@ -229,7 +231,7 @@ fn of_s3(method: &str, url: &str, body: &[u8]) -> Vec<Asked> {
         "DELETE" if has("uploadId") => "s3:AbortMultipartUpload",
         "DELETE" => "s3:DeleteObject",
         "PUT" | "POST" => "s3:PutObject",
-        // Of an object that is not there S3 says so only to who may list.
+        // S3 reports a missing object only to a caller that may list the bucket.
         _ => return vec![("s3:GetObject".into(), format!("{bucket_arn}/{key}")), ("s3:ListBucket".into(), bucket_arn)],
     };
     vec![(action.into(), format!("{bucket_arn}/{key}"))]
@@ -268,7 +270,7 @@ fn each_role_does_its_work_with_its_policy_and_needs_all_of_it() {
     gate.run(&["infra", "apply"]).code(0);
     gate.run(&["infra", "check"]).code(0);
     gate.assert_fits("infra", &infra, &[]);
-    // Who sets up does not work.
+    // The role `infra` must not ingest documents.
     let ran = gate.run(&["ingest", "docs", "--json", "--progress", "none"]);
     assert_ne!(ran.status.code(), Some(0));
     assert!(!gate.refused.lock().unwrap().is_empty());
@@ -293,13 +295,13 @@ fn each_role_does_its_work_with_its_policy_and_needs_all_of_it() {
     assert_eq!(ran.code(0).summary()["records"]["stored"], 3, "{}", ran.out);
     let told = s3(&["dynamodb", "scan", "--table-name", &receipts]);
     assert_eq!(told.matches(r#""S": "SUCCESS""#).count(), 3, "{told}");
-    // Children are registered under a check, and extraction finds none yet. An upload that fails is rare.
+    // Only children need `ConditionCheckItem`, and extraction finds none yet. Only a failed upload is aborted.
     gate.assert_fits("serve", &serve, &["dynamodb:ConditionCheckItem", "s3:AbortMultipartUpload"]);
-    // A table that is not named is nobody's business.
+    // A table that the configuration does not name is refused.
     let ran = gate.run(&["ingest", "dynamodb://somebody-elses", "--as", "receipts", "--progress", "none"]);
     assert!(ran.status.code() != Some(0) && ran.err.contains("records.table.name"), "{}", ran.err);
     assert_eq!(std::mem::take(&mut *gate.refused.lock().unwrap()).len(), 1);
-    // What is elsewhere stays there.
+    // Documents outside the allowed prefix are refused.
     let ran = ingest(&format!("s3://{papers}/2025/"));
     assert_ne!(ran.status.code(), Some(0), "{}", ran.out);
     let denied = gate.refused.lock().unwrap().clone();
@@ -319,6 +321,6 @@ fn each_role_does_its_work_with_its_policy_and_needs_all_of_it() {
     gate.run(&["store", "info"]).code(0);
     gate.assert_fits("reader", &reader, &[]);
     let ran = gate.run(&["delete", "docs/0001.pdf"]);
-    assert_ne!(ran.status.code(), Some(0), "who looks changes nothing");
+    assert_ne!(ran.status.code(), Some(0), "the role `reader` must not delete");
     assert!(!gate.refused.lock().unwrap().is_empty());
 }

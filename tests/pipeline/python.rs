@@ -1,5 +1,5 @@
-//! With programs that nobody here wrote: the store's files in other readers, batches at another server. `scripts/test`
-//! installs them; without them these tests say so and skip.
+//! Tests with independent programs: other readers open the store's files, and another server takes batches.
+//! `scripts/test` installs these programs; without them, the tests report and skip.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -8,11 +8,11 @@ use std::process::{Command, Stdio};
 
 use crate::kit::{Place, Ran, Running, eventually, files};
 
-/// The Python that has them.
+/// Returns the Python interpreter that has the independent programs.
 fn python() -> Option<PathBuf> {
     let python = std::env::var_os("DOCWEIR_TEST_PYTHON").map(PathBuf::from).filter(|p| p.exists());
     if python.is_none() {
-        println!("skipped: DOCWEIR_TEST_PYTHON names no Python; scripts/test does");
+        println!("skipped: DOCWEIR_TEST_PYTHON names no Python; use scripts/test");
     }
     python
 }
@@ -36,7 +36,7 @@ fn delta_files_open_in_duckdb_pyarrow_and_polars() {
     assert_eq!(ran.code(0).out.lines().count(), deltas.len(), "{}", ran.out);
 }
 
-/// `llmock`, for the life of a test.
+/// Runs the server `llmock` during a test.
 struct Llmock {
     _running: Running,
     port: u16,
@@ -44,13 +44,13 @@ struct Llmock {
 
 impl Llmock {
     fn start(python: &std::path::Path) -> Self {
-        // Free a moment ago: nothing else here takes ports by number.
+        // The port was free a moment ago, and no other test uses fixed ports.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new(python.with_file_name("llmock"));
         command.args(["serve", "--host", "127.0.0.1", "--port", &port.to_string(), "--log-level", "info"]);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
-        // Read on to its end, or it would wait for somebody who does.
+        // Reads the log to its end, because a full pipe would block the server.
         std::thread::spawn(move || log.lines().for_each(drop));
         eventually("llmock answers", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
         Self { _running: Running::of(child), port }

@@ -1,4 +1,4 @@
-//! Documents and requests that come by queues, through the real binary, with a bucket's real events.
+//! Tests documents and requests that arrive through queues, with the real binary and the real events of a bucket.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -27,12 +27,12 @@ for at in range(0, len(lines), 10):
     assert not sqs.send_message_batch(QueueUrl=url, Entries=entries).get('Failed')
 ";
 
-/// An account with both queues, whose bucket tells the one.
+/// Creates an account with both queues. Its bucket sends events to the intake queue.
 fn account(more: &[(&'static str, &str)]) -> Option<Account> {
     account_with("", more)
 }
 
-/// The same with an ending of the queues' names.
+/// Creates such an account with `ending` appended to the queues' names.
 fn account_with(ending: &str, more: &[(&'static str, &str)]) -> Option<Account> {
     let server = shared_ministack()?;
     let mut account = Account::plain(server, server, false);
@@ -52,7 +52,7 @@ fn intake(account: &Account) -> String {
     format!("{}-intake", account.name)
 }
 
-/// Where documents arrive.
+/// Returns the URI of the prefix where documents arrive.
 fn input(account: &Account) -> String {
     format!("s3://{}/docs/input/", account.name)
 }
@@ -70,7 +70,7 @@ fn send(account: &Account, queue: &str, bodies: &[String]) {
     assert!(sending.wait().unwrap().success());
 }
 
-/// An event as S3 sends it, of a key as it is.
+/// Formats an event as S3 sends it. `key` is not encoded yet.
 fn event(account: &Account, name: &str, key: &str, sequencer: u32) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'-' | b'_');
     let encoded = key.bytes().map(|b| match b {
@@ -83,7 +83,7 @@ fn event(account: &Account, name: &str, key: &str, sequencer: u32) -> String {
     json!({"Records": [{"eventName": name, "s3": {"bucket": {"name": account.name}, "object": object}}]}).to_string()
 }
 
-/// Messages of a queue: those that wait, and those in somebody's hands.
+/// Returns the numbers of waiting and of received messages in a queue.
 fn messages(account: &Account, queue: &str) -> (u64, u64) {
     let url = account.aws(account.s3, &["sqs", "get-queue-url", "--queue-name", queue]);
     let url = serde_json::from_str::<Value>(&url).unwrap()["QueueUrl"].as_str().unwrap().to_owned();
@@ -94,7 +94,7 @@ fn messages(account: &Account, queue: &str) -> (u64, u64) {
     (number("ApproximateNumberOfMessages"), number("ApproximateNumberOfMessagesNotVisible"))
 }
 
-/// A service whose log goes to a file: nobody reads a pipe meanwhile, and it says more than one holds.
+/// Starts a service that writes its log to a file. The log is larger than a pipe, which is not read during the test.
 fn serve(account: &Account, replica: &str) -> Running {
     let log = std::fs::File::create(account.place.path().join(format!("{replica}.log"))).unwrap();
     let mut command = account.command(replica, &["serve", "--progress", "none"]);
@@ -105,7 +105,7 @@ fn records(account: &Account) -> Vec<Value> {
     account.run("reader", &["status", "--all", "--json"]).code(0).json()
 }
 
-/// How many documents have a status.
+/// Returns the number of documents with a status.
 fn with_status(account: &Account, status: &str) -> usize {
     records(account).iter().filter(|record| record["status"] == status).count()
 }
@@ -136,24 +136,27 @@ fn what_becomes_of_a_buckets_objects_becomes_of_its_documents() {
     account.aws(account.s3, &["s3", "cp", "docs", &input(&account), "--recursive"]);
     put(&account, "docs/0001.pdf", "notes.bin");
     wait_for_complete(&account, 4);
-    eventually("the poison is in the quarantine", || with_status(&account, "QUARANTINED") == 1);
-    // The copy of the original lies under the watched prefix, and its event was one of these.
+    eventually("the unreadable document is in quarantine", || with_status(&account, "QUARANTINED") == 1);
+    // The copy of the original lies under the watched prefix, so the queue received its event too.
     wait_for_empty(&account, &intake(&account));
     let listed = account.aws(account.s3, &["s3", "ls", &format!("{}_quarantine/", input(&account)), "--recursive"]);
     assert!(listed.contains("poison.pdf"), "{listed}");
     assert_eq!(records(&account).len(), 5);
 
-    // AuditSummary of again, and put again as it was: one record, one quarantine, no further event acted on.
+    // Sends its event and the same object again. There must be one record and one quarantine, and no event may start
+    // new work.
     send(&account, &intake(&account), &vec![event(&account, "ObjectCreated:Put", "docs/input/poison.pdf", 1); 30]);
     put(&account, "docs/poison.pdf", "poison.pdf");
-    // A new version, a removal, and a rename.
+    // Puts a new version, removes an object, and renames another.
     put(&account, "docs/0002.pdf", "0001.pdf");
     account.aws(account.s3, &["s3", "rm", &format!("{}0000.pdf", input(&account))]);
     account.aws(
         account.s3,
         &["s3", "mv", &format!("{}0003.pdf", input(&account)), &format!("{}three.pdf", input(&account))],
     );
-    eventually("they are done", || with_status(&account, "DELETED") == 2 && with_status(&account, "COMPLETED") == 3);
+    eventually("all changes are processed", || {
+        with_status(&account, "DELETED") == 2 && with_status(&account, "COMPLETED") == 3
+    });
     wait_for_empty(&account, &intake(&account));
     let all = records(&account);
     let of = |name: &str| all.iter().find(|r| r["source"].as_str().unwrap().ends_with(name)).unwrap();
@@ -168,13 +171,13 @@ fn what_becomes_of_a_buckets_objects_becomes_of_its_documents() {
     account.run("reader", &["store", "verify"]).code(0);
 }
 
-/// Two services; one is killed in the middle, and another takes its place.
+/// Runs two services. One is killed midway, and a third replaces it.
 #[test]
 fn events_by_the_thousand_in_any_order_make_each_document_once() {
     let Some(account) = account(&[]) else { return };
     const DOCUMENTS: u64 = 20;
     account.place.generate(DOCUMENTS);
-    // Put before anybody is told: what counts are the messages below.
+    // The objects exist before any service runs; the test is about the messages below.
     let names: Vec<String> = (0..DOCUMENTS).map(|n| format!("{n:04}.pdf")).collect();
     account.aws(account.s3, &["s3", "cp", "docs", &input(&account), "--recursive"]);
     put(&account, "docs/0000.pdf", "a b+ü.pdf");
@@ -196,15 +199,15 @@ fn events_by_the_thousand_in_any_order_make_each_document_once() {
     random.shuffle(&mut bodies);
     send(&account, &intake(&account), &bodies);
     let (one, two) = (serve(&account, "one"), serve(&account, "two"));
-    eventually("some are complete", || with_status(&account, "COMPLETED") >= 3);
+    eventually("some documents are complete", || with_status(&account, "COMPLETED") >= 3);
     one.signal(Signal::KILL);
     one.finish();
     let three = serve(&account, "three");
     wait_for_complete(&account, keys.len());
     wait_for_empty(&account, &intake(&account));
     let dead = format!("{}-dead", intake(&account));
-    // One more than were sent: the server's own event of `100%.PDF` does not encode the key, as S3 does.
-    assert_eq!(messages(&account, &dead), (201, 0), "what makes no sense, and nothing else");
+    // This is one more than was sent: the server's own event for `100%.PDF` does not encode the key as S3 does.
+    assert_eq!(messages(&account, &dead), (201, 0), "only malformed messages may be dead letters");
     stop(two);
     stop(three);
     for replica in ["one", "two", "three"] {
@@ -214,7 +217,8 @@ fn events_by_the_thousand_in_any_order_make_each_document_once() {
     account.assert_complete(keys.len());
 }
 
-/// What waits, waits in the queue: no more is registered than the pools and what is in hand hold.
+/// Keeps the backlog in the queue: the service registers no more documents than its pools and its received messages
+/// hold.
 #[test]
 fn a_full_pipeline_receives_nothing() {
     let Some(account) = account(&[("DOCWEIR__QUEUES__MESSAGES", "2"), ("DOCWEIR__INTAKE__CLAIM_BATCH", "1")]) else {
@@ -231,11 +235,12 @@ fn a_full_pipeline_receives_nothing() {
     slow.extend(["--set", "embed.options.hashed_milliseconds=100", "--set", "load.options.max_wait_milliseconds=0"]);
     let service = account.spawn("one", &slow);
     let mut looks = 0;
-    eventually("all are complete", || {
+    eventually("all documents are complete", || {
         let all = records(&account);
         let complete = all.iter().filter(|record| record["status"] == "COMPLETED").count();
         let waiting = messages(&account, &intake(&account)).0 as usize;
-        // Five pools of one, those between two of them, two in hand, and what came while this was looked at.
+        // The limit allows for five pools of one document, one document between each two pools, two received messages,
+        // and documents that arrive during this check.
         assert!(all.len() - complete <= 14, "{} registered, {complete} complete", all.len());
         looks += usize::from(waiting >= 10);
         complete == DOCUMENTS
@@ -245,7 +250,7 @@ fn a_full_pipeline_receives_nothing() {
     stop(service);
 }
 
-/// Throttling is nobody's fault: not even a message that may be received once goes to the dead letters.
+/// Throttles S3. No message may become a dead letter because of it, even if a message may be received only once.
 #[test]
 fn an_outage_of_s3_sends_nothing_to_the_dead_letters() {
     let Some(server) = shared_ministack() else { return };
@@ -269,15 +274,15 @@ fn an_outage_of_s3_sends_nothing_to_the_dead_letters() {
     account.place.generate(3);
     account.aws(account.s3, &["s3", "cp", "docs", &input(&account), "--recursive"]);
     let service = account.spawn("one", &SERVE);
-    eventually("the messages are in hand", || messages(&account, &intake(&account)).1 >= 3);
-    // Longer than a message is hidden without a sign of life.
+    eventually("the messages are received", || messages(&account, &intake(&account)).1 >= 3);
+    // Waits longer than a message stays hidden without a heartbeat.
     std::thread::sleep(Duration::from_secs(14));
     assert_eq!(messages(&account, &format!("{}-dead", intake(&account))), (0, 0));
     assert_eq!(records(&account).len(), 0);
-    // Stopped meanwhile, and another one begun: still nothing is lost.
+    // A second service replaces the first during the outage; no message is lost.
     stop(service);
     let service = account.spawn("two", &SERVE);
-    eventually("the messages are in hand again", || messages(&account, &intake(&account)).1 >= 3);
+    eventually("the messages are received again", || messages(&account, &intake(&account)).1 >= 3);
     proxy.set(|_| Act::Pass);
     wait_for_complete(&account, 3);
     wait_for_empty(&account, &intake(&account));
@@ -296,23 +301,23 @@ fn a_collection_is_merged_on_request_and_commits_are_told_of() {
         account.run("one", &[&["ingest", &path, "--json", "--progress", "none"], more].concat()).code(0);
     };
     ingest(0, &["--set", "queues.skip_notification=true"]);
-    assert_eq!(messages(&account, &queue), (0, 0), "nobody is told");
+    assert_eq!(messages(&account, &queue), (0, 0), "no notification may be sent");
     (1..4).for_each(|n| ingest(n, &[]));
-    assert_eq!(messages(&account, &queue).0, 3, "one a commit");
+    assert_eq!(messages(&account, &queue).0, 3, "each commit sends one notification");
     let live = || account.run("reader", &["store", "info", "--json"]).code(0).json().remove(0)["live"].clone();
     let count = |kind: &str| live().as_array().unwrap().iter().filter(|file| file["kind"] == kind).count();
     assert_eq!((count("delta"), count("snapshot")), (4, 0));
     let service = account.spawn("two", &SERVE);
-    eventually("they are merged", || (count("delta"), count("snapshot")) == (0, 1));
+    eventually("the deltas are merged", || (count("delta"), count("snapshot")) == (0, 1));
     wait_for_empty(&account, &queue);
-    // By hand, as a person with a shell would; and what makes no sense.
+    // Sends requests by hand: a valid one, one for an unknown collection, and a malformed one.
     (4..7).for_each(|n| ingest(n, &["--set", "queues.skip_notification=true"]));
     send(
         &account,
         &queue,
         &["{\"collection\": \"chunks\"}".into(), "{\"collection\": \"nothing\"}".into(), "{".into()],
     );
-    eventually("they are merged again", || count("delta") == 0);
+    eventually("the new deltas are merged", || count("delta") == 0);
     wait_for_empty(&account, &queue);
     assert_eq!(messages(&account, &format!("{queue}-dead")), (1, 0));
     stop(service);
@@ -333,9 +338,9 @@ fn submit_registers_and_does_nothing_and_the_quarantine_is_refused_whoever_regis
     assert!(again.code(0).out.contains("0 documents registered, 3 unchanged, 0 unreadable"), "{}", again.out);
     let none = account.run("two", &["submit", &format!("s3://{}/none/", account.name)]);
     none.code(1);
-    assert_eq!(with_status(&account, "PENDING"), 3, "nothing was done");
+    assert_eq!(with_status(&account, "PENDING"), 3, "`submit` must not process documents");
 
-    // What a former system registers that took the quarantine for input.
+    // The former system registers an object of the quarantine as input.
     let (id, table) = ("doc_20250131_abc123", format!("{}-control", account.name));
     let text = |text: &str| json!({ "S": text });
     let at = "2025-01-31T10:00:00.000000Z";
@@ -348,16 +353,16 @@ fn submit_registers_and_does_nothing_and_the_quarantine_is_refused_whoever_regis
     account.aws(account.dynamo, &["dynamodb", "put-item", "--table-name", &table, "--item", &item.to_string()]);
     let service = account.spawn("one", &SERVE);
     wait_for_complete(&account, 3);
-    eventually("it is refused", || account.item(id)["status"]["S"] == "QUARANTINED");
+    eventually("the object of the quarantine is refused", || account.item(id)["status"]["S"] == "QUARANTINED");
     let refused = account.item(id);
     assert!(refused["last_error"]["S"].as_str().unwrap().contains("lies in the quarantine"), "{refused}");
-    assert!(refused.get("quarantine_original").is_none(), "of a copy no copy is kept: {refused}");
+    assert!(refused.get("quarantine_original").is_none(), "no copy may be kept of a copy: {refused}");
     stop(service);
     let local = account.place.run(["submit", "docs", "--json"]);
-    assert_eq!(local.code(0).json().last().unwrap()["registered"], 3, "a folder's files too, into a folder");
+    assert_eq!(local.code(0).json().last().unwrap()["registered"], 3, "`submit` must register local files too");
 }
 
-/// As EventBridge tells of an object, whose key it does not encode.
+/// Formats an event as EventBridge sends it, with a key that is not encoded.
 fn bridged(account: &Account, key: &str) -> String {
     json!({
         "source": "aws.s3", "detail-type": "Object Created",
@@ -371,13 +376,13 @@ fn fifo_queues_serve_as_others_do() {
     let more = [
         ("DOCWEIR__COMPACTION__AUTOMATIC", "false"),
         ("DOCWEIR__COMPACTION__DELTAS", "2"),
-        // What can't be done holds up its group as long.
+        // A malformed message blocks its message group until it has been received this often.
         ("DOCWEIR__QUEUES__MAX_RECEIVES", "2"),
     ];
     let Some(account) = account_with(".fifo", &more) else { return };
     let (intake, compaction) = (format!("{}.fifo", intake(&account)), format!("{}-compaction.fifo", account.name));
     let check = account.run("one", &["infra", "check", "--json"]);
-    assert!(!check.code(0).out.contains("events"), "S3 sends none to a FIFO queue: {}", check.out);
+    assert!(!check.code(0).out.contains("events"), "S3 sends no events to a FIFO queue: {}", check.out);
     for queue in [&intake, &compaction] {
         let url = account.aws(account.s3, &["sqs", "get-queue-url", "--queue-name", queue]);
         let url = serde_json::from_str::<Value>(&url).unwrap()["QueueUrl"].as_str().unwrap().to_owned();
@@ -404,13 +409,13 @@ fn fifo_queues_serve_as_others_do() {
     let service = account.spawn("one", &SERVE);
     wait_for_complete(&account, keys.len());
     wait_for_empty(&account, &intake);
-    assert_eq!(messages(&account, &intake.replace(".fifo", "-dead.fifo")), (1, 0), "what makes no sense");
+    assert_eq!(messages(&account, &intake.replace(".fifo", "-dead.fifo")), (1, 0), "one malformed message");
     put(&account, "docs/0002.pdf", "later.pdf");
     send(&account, &intake, &[bridged(&account, "docs/input/later.pdf")]);
     wait_for_complete(&account, keys.len() + 1);
-    // AuditSummary of by the service's own commits.
+    // The service's own commits request the merge.
     let live = || account.run("reader", &["store", "info", "--json"]).code(0).json().remove(0)["live"].clone();
-    eventually("they are merged", || live().as_array().unwrap().iter().any(|file| file["kind"] == "snapshot"));
+    eventually("the deltas are merged", || live().as_array().unwrap().iter().any(|file| file["kind"] == "snapshot"));
     wait_for_empty(&account, &compaction);
     stop(service);
     account.assert_complete(keys.len() + 1);

@@ -1,4 +1,5 @@
-//! Replicas that are killed and stopped all the time, with state in AWS: each document is done once all the same.
+//! Tests replicas that are killed and stopped all the time, with state in AWS. Each document must still be processed
+//! exactly once.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,26 +19,26 @@ use crate::kit::{Running, eventually, file_name};
 use crate::network::number;
 
 const REPLICAS: usize = 4;
-/// Of a claim, in seconds: the shortest that can be configured.
+/// Duration of a claim's lease in seconds, the shortest that can be configured.
 const LEASE: u64 = 3;
-/// Documents that are registered together: some always wait, and not all of them at once.
+/// Number of documents that are registered together. Some documents always wait, but never all of them.
 const WAVE: usize = 40;
-/// Longest time without a document completed before something is wrong.
+/// Longest time without a newly completed document; after it, the test fails.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// One process at a time, on a machine that stays.
+/// Represents a machine whose files persist and which runs one process at a time.
 struct Replica {
     name: String,
     running: Running,
 }
 
-/// Who does the work, and what became of them.
+/// Runs the replicas, and counts how often they are killed, stopped and restarted.
 struct Fleet<'a> {
     account: &'a Account,
     replicas: Vec<Replica>,
     kills: u32,
     stops: u32,
-    /// Processes that ended by themselves.
+    /// Number of processes that ended by themselves.
     ended: u32,
 }
 
@@ -48,7 +49,7 @@ impl<'a> Fleet<'a> {
         Self { account, replicas, kills: 0, stops: 0, ended: 0 }
     }
 
-    /// Kills one that has documents in hand, and starts it again.
+    /// Kills a replica that holds documents, and starts it again.
     fn kill(&mut self, victim: usize) {
         let replica = &mut self.replicas[victim];
         replica.running.signal(Signal::KILL);
@@ -56,16 +57,17 @@ impl<'a> Fleet<'a> {
         self.kills += 1;
     }
 
-    /// Stops one that has documents in hand until others have taken all of them.
+    /// Stops a replica that holds documents until others have taken over all of them.
     fn stop(&mut self, victim: usize) {
         let replica = &self.replicas[victim];
         replica.running.signal(Signal::STOP);
         self.stops += 1;
-        eventually("what a stopped process holds is taken over", || held_by(replica, &records(self.account)) == 0);
+        eventually("a stopped process has lost its documents", || held_by(replica, &records(self.account)) == 0);
         replica.running.signal(Signal::CONT);
     }
 
-    /// Whoever supervises processes starts one again that gave up, as one does that could not renew its claims.
+    /// Restarts the replicas that ended by themselves, as a process manager would. A process ends if it cannot renew
+    /// its claims.
     fn restart(&mut self) {
         for replica in self.replicas.iter_mut().filter_map(|r| (!r.running.is_running()).then_some(r)) {
             let ended = std::mem::replace(&mut replica.running, serve(self.account, &replica.name)).finish();
@@ -75,7 +77,7 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// The replicas with most documents in hand, and how many those are.
+    /// Returns the replicas and the number of documents that each holds, the highest number first.
     fn busiest(&self, records: &[Value]) -> Vec<(usize, usize)> {
         let held = self.replicas.iter().enumerate().map(|(n, replica)| (n, held_by(replica, records)));
         let mut all: Vec<_> = held.collect();
@@ -84,7 +86,8 @@ impl<'a> Fleet<'a> {
         all
     }
 
-    /// Lets all end what they have in hand, late writes of those that were stopped included.
+    /// Stops all replicas after their current work, including late writes of replicas that were stopped. Returns their
+    /// output.
     fn end(self) -> String {
         for replica in &self.replicas {
             replica.running.signal(Signal::TERM);
@@ -102,7 +105,7 @@ fn records(account: &Account) -> Vec<Value> {
     account.run("reader", &["status", "--all", "--json"]).code(0).json()
 }
 
-/// Documents that a process has in hand, or had when it died or was stopped.
+/// Returns the number of documents that a process holds, or held when it died or was stopped.
 fn held_by(replica: &Replica, records: &[Value]) -> usize {
     let process = format!("-{}-", replica.running.id());
     let held = |record: &&Value| record["lease_owner"].as_str().is_some_and(|owner| owner.contains(&process));
@@ -117,14 +120,14 @@ fn log(account: &Account, replica: &str, what: &str) -> String {
     std::fs::read_to_string(path(account, replica, what)).unwrap()
 }
 
-/// A service that adds what it says to the files of the one before it.
+/// Starts a service that appends its output to the files of its predecessor.
 fn serve(account: &Account, replica: &str) -> Running {
     let file = |what| File::options().create(true).append(true).open(path(account, replica, what)).unwrap();
     let mut command = account.command(replica, &["serve", "--json", "--progress", "none"]);
     Running::of(command.stdout(file("out")).stderr(file("err")).stdin(Stdio::null()).spawn().unwrap())
 }
 
-/// Those that work slowly and take little, so that all have something in hand, whoever is killed or stopped.
+/// Makes replicas slow and their queues short, so that each of them holds documents at any time.
 fn account(account: Option<Account>) -> Option<Account> {
     let mut account = account?;
     account.more = vec![
@@ -142,8 +145,7 @@ fn account(account: Option<Account>) -> Option<Account> {
     Some(account)
 }
 
-/// Registers documents, has them done by replicas that are killed and stopped all the while, and looks at what is
-/// left.
+/// Registers documents, lets replicas process them while some are killed and stopped, and checks the result.
 fn each_document_is_done_once(account: Option<Account>) {
     let Some(account) = self::account(account) else { return };
     let documents = number("DOCWEIR_TEST_REPLICA_DOCUMENTS", 24);
@@ -168,10 +170,10 @@ fn each_document_is_done_once(account: Option<Account>) {
             (complete, since) = (now, Instant::now());
         }
         let last = || log(&account, "r0", "err");
-        assert!(since.elapsed() < PATIENCE, "{complete} complete, and then nothing: {records:?}\n{}", last());
+        assert!(since.elapsed() < PATIENCE, "no progress after {complete} documents: {records:?}\n{}", last());
         fleet.restart();
         match fleet.busiest(&records)[..] {
-            // A few times are enough for a few documents.
+            // Few documents need only a few disturbances.
             [(first, 1..), (second, 1..), ..] if fleet.kills as usize * 8 < documents => {
                 fleet.kill(first);
                 fleet.stop(second);
@@ -183,13 +185,14 @@ fn each_document_is_done_once(account: Option<Account>) {
     let superseded = fleet.end().lines().filter(|line| line.contains(r#""event":"superseded""#)).count();
     let told = assert_done_once(&account, documents);
     println!(
-        "{documents} documents by {REPLICAS} replicas in {seconds:.0} s: {kills} killed, {stops} stopped, {ended} gave \
-         up; {superseded} times a replica found a document to be another's; {told:?}"
+        "{documents} documents by {REPLICAS} replicas in {seconds:.0} s: {kills} killed, {stops} stopped, {ended} \
+         ended by themselves; {superseded} claims were superseded; {told:?}"
     );
-    assert!(kills > 0 && stops > 0 && told.takeovers > 0, "nobody lost anything");
+    assert!(kills > 0 && stops > 0 && told.takeovers > 0, "no replica lost a document");
 }
 
-/// By records and trails as AWS's own client reads them, and by what the index holds.
+/// Asserts that each document was processed once, by the records and audit logs as AWS's own client reads them, and by
+/// the content of the index.
 #[track_caller]
 fn assert_done_once(account: &Account, documents: usize) -> AuditSummary {
     let mut trails: BTreeMap<String, Vec<Value>> = BTreeMap::new();
@@ -210,7 +213,7 @@ fn assert_done_once(account: &Account, documents: usize) -> AuditSummary {
     }
     assert_artefacts(account, &records);
     account.run("reader", &["store", "verify"]).code(0);
-    // The same documents, done by one process that nobody disturbed.
+    // A single undisturbed process ingests the same documents for comparison.
     account.place.ingest(&[]).code(0);
     let expected = account.place.visible();
     assert_eq!(expected.len(), documents);
@@ -221,7 +224,8 @@ fn assert_done_once(account: &Account, documents: usize) -> AuditSummary {
     all
 }
 
-/// The artefacts are those that the records speak of: nobody has written over them who had lost the document.
+/// Asserts that the artefacts have the hashes in the records, so that no process that lost a document has overwritten
+/// them.
 #[track_caller]
 fn assert_artefacts(account: &Account, records: &[Value]) {
     let from = format!("s3://{}/docs/", account.name);
@@ -247,12 +251,12 @@ fn assert_artefacts(account: &Account, records: &[Value]) {
                 hash.update(&body);
             }
             let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(entry["output_sha256"], hash, "{stage} of {id} is another's: {record}");
+            assert_eq!(entry["output_sha256"], hash, "{stage} of {id} was overwritten: {record}");
         }
     }
 }
 
-/// The passages' texts of each document, by file name, as the index gives them out.
+/// Exports the index and returns the texts of each document's passages, by file name.
 #[track_caller]
 fn exported(account: &Account) -> BTreeMap<String, Vec<String>> {
     account.run("reader", &["store", "export", "exported"]).code(0);
@@ -272,7 +276,7 @@ fn exported(account: &Account) -> BTreeMap<String, Vec<String>> {
     let all = ids.len();
     ids.sort();
     ids.dedup();
-    assert_eq!(ids.len(), all, "each passage is there once");
+    assert_eq!(ids.len(), all, "each passage must occur once");
     texts
 }
 

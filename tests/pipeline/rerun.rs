@@ -1,4 +1,4 @@
-//! Running again does only what changed, and what changed is replaced in one step.
+//! Tests that a further run processes only changes, and that each change takes effect in one step.
 
 use crate::kit::{Place, files};
 
@@ -20,7 +20,7 @@ fn a_second_run_does_nothing_and_a_changed_file_is_replaced() {
     third.code(0);
     let summary = third.summary();
     assert_eq!((&summary["completed"], &summary["replaced"], &summary["unchanged"]), (&1.into(), &1.into(), &1.into()));
-    assert_eq!(place.found("promise"), Vec::<String>::new(), "the old text is gone");
+    assert_eq!(place.found("promise"), Vec::<String>::new(), "the old text must be gone");
     assert_eq!(place.found("mutex"), ["a.md"]);
     place.assert_complete(2);
 }
@@ -53,7 +53,7 @@ fn what_left_the_folder_stays_until_it_is_pruned() {
     assert_eq!(pruned.summary()["deleted"], 1);
     assert_eq!(place.found("vanishing"), Vec::<String>::new());
     assert_eq!(place.found("keeper"), ["keep.txt"]);
-    // It comes back when the file does.
+    // The document comes back with its file.
     place.write("gone.txt", "A vanishing act.\n");
     place.ingest(&[]).code(0);
     assert_eq!(place.found("vanishing"), ["gone.txt"]);
@@ -82,5 +82,5 @@ fn deleting_takes_effect_at_once_and_is_undone_by_the_next_change() {
     let artefacts = files(&place.state().join("objects/extracted"));
     assert!(artefacts.is_empty(), "left behind: {artefacts:?}");
     place.ingest(&[]).code(0);
-    assert_eq!(place.found("ephemeral"), ["a.txt"], "the file is still there, so ingest takes it in again");
+    assert_eq!(place.found("ephemeral"), ["a.txt"], "the file still exists, so it is ingested again");
 }

@@ -1,4 +1,4 @@
-//! Beside a running ingest: who else may do what, signals, and what can be watched.
+//! Tests a running ingest: other processes on the same folder, signals, and monitoring.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ fn slow(place: &Place) -> crate::kit::Running {
 fn one_orchestrator_a_folder_and_readers_beside_it() {
     let place = Place::new();
     let first = slow(&place);
-    eventually("the first has the lock", || place.state().join("control.db").exists());
+    eventually("the first process has the lock", || place.state().join("control.db").exists());
     std::thread::sleep(Duration::from_millis(300));
     let second = place.ingest(&[]);
     second.code(5);
@@ -35,16 +35,16 @@ fn a_signal_finishes_what_runs_and_the_next_run_goes_on() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let place = Place::new();
         let run = slow(&place);
-        eventually("some are under way", || {
+        eventually("work is in progress", || {
             place.state().join("objects/embeddings").read_dir().is_ok_and(|d| d.count() > 2)
         });
         run.signal(signal);
         let ran = run.finish();
         ran.code(code);
         let done = ran.summary()["completed"].as_u64().unwrap();
-        assert!(done < 40, "stopped before the end: {done}");
+        assert!(done < 40, "the run must stop early, not at {done}");
         let pending = place.records().iter().filter(|r| r["status"] == "IN_PROGRESS").count();
-        assert_eq!(pending, 0, "everything was given back");
+        assert_eq!(pending, 0, "all claims must be released");
         let next = place.ingest(&[]);
         next.code(0);
         place.assert_complete(40);
@@ -56,7 +56,9 @@ fn a_second_signal_stops_at_once() {
     let place = Place::new();
     place.generate(10);
     let run = place.spawn_ingest(&["--set", "embed.options.hashed_milliseconds=3000"]);
-    eventually("some are under way", || place.state().join("objects/enriched").read_dir().is_ok_and(|d| d.count() > 2));
+    eventually("work is in progress", || {
+        place.state().join("objects/enriched").read_dir().is_ok_and(|d| d.count() > 2)
+    });
     run.signal(Signal::INT);
     std::thread::sleep(Duration::from_millis(200));
     let before = std::time::Instant::now();
@@ -74,8 +76,8 @@ fn metrics_and_the_supervision_tree_are_served() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");
     let run = place.spawn_ingest(&["--metrics-addr", &address, "--set", "embed.options.hashed_milliseconds=150"]);
-    eventually("the page answers", || TcpStream::connect(&address).is_ok());
-    eventually("documents were extracted", || {
+    eventually("the metrics page answers", || TcpStream::connect(&address).is_ok());
+    eventually("documents are extracted", || {
         get(&address, "/metrics").contains("docweir_pool_jobs_done_total{pool=\"extract\"}")
     });
     let metrics = get(&address, "/metrics");
@@ -95,8 +97,8 @@ fn what_is_deleted_during_a_run_leaves_nothing_behind_and_the_run_ends() {
     let place = Place::new();
     place.write("long.txt", docweir_testkit::plain_text(1, 200));
     let run = place.spawn_ingest(&["--set", "embed.options.hashed_milliseconds=20", "--set", "intake.poll_seconds=1"]);
-    // It is the last document, and it is deleted while it is embedded.
-    eventually("it is about to be embedded", || place.state().join("objects/enriched").is_dir());
+    // The only document is deleted while it is embedded.
+    eventually("embedding is about to start", || place.state().join("objects/enriched").is_dir());
     let deleted = place.run(["delete", "docs/long.txt"]);
     deleted.code(0);
     run.finish().code(0);
@@ -143,5 +145,5 @@ fn a_reset_by_hand_in_the_database_is_picked_up() {
     drop(db);
     place.ingest(&[]).code(0);
     place.assert_complete(1);
-    assert_eq!(place.records()[0]["version"].as_u64().unwrap(), before + 1, "it was done anew");
+    assert_eq!(place.records()[0]["version"].as_u64().unwrap(), before + 1, "it must be processed again");
 }

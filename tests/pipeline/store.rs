@@ -1,12 +1,12 @@
-//! The vector files: merged, searched as they were, verified, rolled back, exported, erased; and every way to be
-//! interrupted while that goes on.
+//! Tests the vector files: merge, search of an earlier version, verify, roll back, export and erase, and interruptions
+//! of each.
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::kit::{Place, Ran, eventually, files, results};
 
-/// A document a run, so a delta a run.
+/// Ingests one document per run, so that each run makes one delta.
 fn runs(place: &Place, numbers: std::ops::Range<u64>) {
     for n in numbers {
         place.write(format!("{n:04}.txt"), format!("The lease of harbour {n} is fenced by epoch {n}.\n"));
@@ -22,7 +22,7 @@ fn live(place: &Place, kind: &str) -> usize {
     info(place)["live"].as_array().unwrap().iter().filter(|f| f["kind"] == kind).count()
 }
 
-/// Scores and passages of some queries.
+/// Returns the passages and scores for some queries.
 fn answers(place: &Place) -> Vec<String> {
     let ask = |query: &str, mode: &str| {
         let ran = place.run(["search", "--mode", mode, "-k", "5", "--json", query]);
@@ -63,7 +63,7 @@ fn files_are_merged_and_every_answer_stays_the_same() {
     place.assert_complete(6);
     verify(&place);
 
-    // On top of the snapshot: replaced, deleted, new.
+    // Replaces, deletes and adds documents on top of the snapshot.
     place.write("0003.txt", "Something else entirely.\n");
     std::fs::remove_file(place.docs().join("0004.txt")).unwrap();
     runs(&place, 6..7);
@@ -76,7 +76,7 @@ fn files_are_merged_and_every_answer_stays_the_same() {
     verify(&place);
 }
 
-/// R 11: re-running discovery reset finished items.
+/// Guards against a fault of the former system, R11: running discovery again reset finished items.
 #[test]
 fn r11_running_again_does_nothing_again() {
     let place = Place::new();
@@ -114,7 +114,7 @@ fn killed_at_each_step_of_a_merge_and_a_collection_nothing_is_lost() {
     let place = Place::new();
     runs(&place, 0..4);
     for (n, (step, args)) in steps.into_iter().enumerate() {
-        // Something to merge, something to collect, something to commit; the last is what the killed run was to do.
+        // Prepares files to merge, garbage to collect, and a document that only the killed commit would add.
         let before = (n as u64 + 1) * 10;
         runs(&place, before..before + 2);
         if step.starts_with("collect.") {
@@ -131,7 +131,7 @@ fn killed_at_each_step_of_a_merge_and_a_collection_nothing_is_lost() {
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{step}");
         assert_eq!(answers(&place), expected, "{step}");
         verify(&place);
-        // Again, and to the end this time. The lease of the dead is in the way until it ends.
+        // Repeats the command without a kill. The lease of the killed process would block it until it expires.
         std::fs::remove_file(place.state().join("objects/vectors/chunks/LEASE")).ok();
         place.run(args).code(0);
         if !step.starts_with("commit.") {
@@ -158,9 +158,9 @@ fn a_holder_that_is_stopped_past_its_lease_changes_nothing_when_it_goes_on() {
     command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let stopped = crate::kit::Running::of(command.spawn().unwrap());
     let state = || std::fs::read_to_string(format!("/proc/{}/stat", stopped.id())).unwrap();
-    eventually("it has stopped itself", || state().contains(") T "));
+    eventually("the process has stopped itself", || state().contains(") T "));
 
-    assert_eq!(place.run(&compact).status.code(), Some(5), "the lease still holds");
+    assert_eq!(place.run(&compact).status.code(), Some(5), "the lease must still be valid");
     runs(&place, 3..5);
     eventually("the lease has ended", || place.run(&compact).status.code() == Some(0));
     let before = info(&place);
@@ -221,18 +221,18 @@ fn what_is_erased_is_nowhere_any_more() {
     place.run(["compact", "--all"]).code(0);
     let ran = place.run(["erase", "docs/secret.txt"]);
     assert!(ran.code(0).out.contains("erased: docs/secret.txt"), "{}{}", ran.out, ran.err);
-    // It had an earlier version, of which the cache can't tell the vectors from others'.
+    // The cache cannot tell the vectors of its earlier version from those of other documents, so it deletes all.
     assert!(ran.out.contains("3 vectors deleted from the cache"), "{}", ran.out);
     for file in files(&place.state()) {
         let body = std::fs::read(&file).unwrap();
         let held = |word: &str| body.windows(word.len()).any(|w| w == word.as_bytes());
-        assert!(!held("xyzzy"), "{} still holds the text", file.display());
+        assert!(!held("xyzzy"), "{} still contains the text", file.display());
     }
     assert_eq!(place.found("harbour"), ["public.txt"]);
     verify(&place);
 }
 
-/// Whoever goes back brings deleted documents back, and has to be able to delete and erase them again.
+/// Restores deleted documents by a rollback. It must be possible to delete and erase them again.
 #[test]
 fn what_a_rollback_brought_back_can_be_deleted_again() {
     let place = Place::new();
@@ -254,7 +254,7 @@ fn what_a_rollback_brought_back_can_be_deleted_again() {
     }
     for file in files(&place.state()) {
         let body = std::fs::read(&file).unwrap();
-        assert!(!body.windows(5).any(|w| w == b"xyzzy"), "{} still holds the text", file.display());
+        assert!(!body.windows(5).any(|w| w == b"xyzzy"), "{} still contains the text", file.display());
     }
 }
 

@@ -1,5 +1,5 @@
-//! Records of a table of the user's: found by its index, embedded, and told, by the real binary, whatever dies or
-//! changes in between.
+//! Tests records in a user's table, with the real binary. The table's index finds them, they are embedded, and their
+//! outcomes are written back, even if a process dies or an item changes.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -23,7 +23,7 @@ fn items_are_embedded_by_batches_and_told_once(dynoxide: bool) {
     assert_eq!(summary["records"]["stored"], 180, "{summary}");
     stall.assert_told();
     stall.assert_ledger();
-    // Each was told twice: that it is taken in, and what became of it.
+    // Each item gets two statuses: that it was imported, and its outcome.
     let asked = stall.asked();
     assert_eq!(asked.written.len(), 200);
     for (sk, statuses) in &asked.written {
@@ -32,17 +32,17 @@ fn items_are_embedded_by_batches_and_told_once(dynoxide: bool) {
         assert_eq!(statuses, expected, "{sk}");
     }
     assert_eq!((asked.times("Scan"), asked.times("PutItem"), asked.times("DeleteItem")), (0, 0, 0), "{asked:?}");
-    // A query of each receipt, and one of the index.
+    // Each receipt takes one query, and the index takes one.
     assert!(asked.times("Query") <= RECEIPTS + 2, "{asked:?}");
     let paid = stall.mock.charges().batch.tokens;
-    // A second run finds nothing, and asks for nothing else.
+    // A second run finds nothing and makes no other calls.
     let summary = stall.receipts(WAIT).code(0).summary();
     assert_eq!(summary.get("records"), None, "{summary}");
     let asked = stall.asked();
     let calls: Vec<_> = asked.calls.iter().map(|(operation, times)| (operation.as_str(), *times)).collect();
     assert_eq!(calls, [("DescribeTable", 1), ("Query", 1)]);
     assert_eq!(stall.mock.charges().batch.tokens, paid);
-    // The neighbours are those of the receipt, not those of the page of the index.
+    // The neighbours of a word come from its receipt, not from the page of the index.
     let found = stall.run(&["search", "article2", "--collection", "receipt_words", "--mode", "full-text", "--json"]);
     assert!(found.code(0).out.contains(r#""right":"of"#), "{}", found.out);
 }
@@ -57,7 +57,7 @@ fn items_are_embedded_by_batches_and_told_once_on_dynoxide() {
     items_are_embedded_by_batches_and_told_once(true);
 }
 
-/// Where a process can be made to die, and how often it is there before.
+/// Lists the failpoints at which a process is killed, each with the pass at which it fires.
 const PLACES: [(&str, u32); 12] = [
     ("table.found", 1),
     ("records.put", 1),
@@ -90,7 +90,7 @@ fn killed_at_each_step_each_item_is_told_and_nothing_is_paid_twice() {
                     stall.receipts(WAIT).code(0);
                     stall.assert_told();
                     stall.assert_ledger();
-                    // Nothing is owed any more.
+                    // No write-back is pending.
                     stall.asked();
                     stall.receipts(WAIT).code(0);
                     assert_eq!(stall.asked().times("UpdateItem"), 0, "{place}");
@@ -107,7 +107,8 @@ fn what_changed_or_was_deleted_since_it_was_sent_gets_no_stale_vector() {
     stall.stock();
     stall.receipts(&[]).code(0);
     assert_eq!(stall.status(&line(1, 1)), "PENDING");
-    // One changes and asks again, one changes and does not, one goes; and one that is unchanged asks again.
+    // One item changes and requests embedding again. One changes without a request. One is deleted. One requests
+    // embedding again without a change.
     stall.set(&line(1, 1), &[("text", "quite another"), ("embedding_status", "NONE")]);
     stall.set(&line(2, 1), &[("text", "something else")]);
     stall.delete(&word(3, 1, 1));
@@ -121,9 +122,9 @@ fn what_changed_or_was_deleted_since_it_was_sent_gets_no_stale_vector() {
         assert_eq!(stall.status(&gone), "NONE", "{gone}");
     }
     assert!(!words.contains_key(&key(word(3, 1, 1))));
-    // Not made again by what is told.
+    // The write-back does not create the deleted item again.
     assert!(!stall.items().contains_key(&word(3, 1, 1)));
-    assert_eq!(stall.status(&line(4, 1)), "SUCCESS", "it is what was embedded");
+    assert_eq!(stall.status(&line(4, 1)), "SUCCESS", "its text is unchanged");
     let before = stall.mock.charges().batch.tokens;
     stall.receipts(WAIT).code(0);
     let lines = stall.rows("receipt_lines");
@@ -133,12 +134,13 @@ fn what_changed_or_was_deleted_since_it_was_sent_gets_no_stale_vector() {
     );
     assert_eq!((stall.status(&line(1, 1)), stall.status(&line(2, 1))), (json!("SUCCESS"), json!("SUCCESS")));
     assert!(stall.mock.charges().batch.tokens > before);
-    // What is done and asks again is told again, and not paid again.
+    // An embedded item that requests embedding again is written back again, but not paid for again.
     let paid = stall.mock.charges().batch.tokens;
     stall.set(&line(5, 1), &[("embedding_status", "NONE")]);
     stall.receipts(WAIT).code(0);
     assert_eq!((stall.status(&line(5, 1)), stall.mock.charges().batch.tokens), (json!("SUCCESS"), paid));
-    // Deleted after it was stored, it stays until somebody deletes it here; changed and asking, it is replaced.
+    // A row stays if its item is deleted from the table, until the record is deleted here. An item that changes and
+    // requests embedding replaces its row.
     stall.set(&line(5, 2), &[("text", "now this"), ("embedding_status", "NONE")]);
     stall.receipts(WAIT).code(0);
     assert_eq!(stall.rows("receipt_lines")[&key(line(5, 2))], "now this");
@@ -178,7 +180,7 @@ fn what_is_refused_is_told_and_tried_again_when_it_asks_again() {
     let Some(stall) = Stall::new(false, |o| o.faults = faults) else { return };
     stall.make(true);
     stall.stock();
-    // No word of this can be taken in, as one of its lines makes no sense; and one has no line.
+    // Receipt 7 cannot be imported, because one of its lines is malformed. In receipt 8, two words have no line.
     stall.set(&line(7, 1), &[("confidence", "high")]);
     stall.delete(&line(8, 2));
     let ran = stall.receipts(WAIT);
@@ -194,7 +196,7 @@ fn what_is_refused_is_told_and_tried_again_when_it_asks_again() {
         .map(|(sk, _)| sk)
         .collect();
     assert!((10..=30).contains(&failed.len()), "{failed:?}");
-    // Mended, and asked for again.
+    // The items are corrected and request embedding again.
     for item in [receipt_items(7), receipt_items(8)].concat() {
         stall.put(item);
     }
@@ -250,7 +252,7 @@ fn records_of_ones_own_shape_are_embedded_at_once_and_told() {
         stall.run(&["search", "number", "--collection", "products", "--mode", "full-text", "--json", "--top", "1"]);
     let hit = &results(&hit.code(0).json()[0])[0];
     assert_eq!((&hit["metadata"]["price"], hit["metadata"].get("embedding_status")), (&json!(1.5), None), "{hit}");
-    // Another price alone: the vector stays, and is not paid again.
+    // Only the price changes: the vector stays and is not paid for again.
     let paid = stall.mock.charges().nanodollars();
     let mut dearer = product(3, "product number 3", 2);
     dearer["price"] = json!(9.5);
@@ -266,7 +268,7 @@ fn a_service_looks_into_the_table_of_the_environment_until_it_is_told_to_stop() 
     let mut serve =
         stall.command(&["serve", "--json", "--progress", "none", "--set", "records.table.poll_seconds=0.2"]);
     serve.env("DYNAMODB_TABLE_NAME", &stall.table).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // So few at a time that it takes many looks.
+    // Only a few items may wait at a time, so that many polls are needed.
     serve.env("DOCWEIR__RECORDS__TABLE__MAX_WAITING", "25");
     let service = Running::of(serve.spawn().unwrap());
     let waiting = |stall: &Stall| {
@@ -277,9 +279,9 @@ fn a_service_looks_into_the_table_of_the_environment_until_it_is_told_to_stop() 
             .count()
     };
     stall.stock();
-    eventually("everything is told", || waiting(&stall) == 0);
+    eventually("all items have their outcomes", || waiting(&stall) == 0);
     stall.set(&line(1, 1), &[("text", "quite another"), ("embedding_status", "NONE")]);
-    eventually("what has changed is told", || stall.status(&line(1, 1)) == "SUCCESS");
+    eventually("the changed item has its outcome", || stall.status(&line(1, 1)) == "SUCCESS");
     service.signal(Signal::TERM);
     let ended = service.finish();
     assert_eq!(ended.summary()["ended"], "interrupted", "{}{}", ended.out, ended.err);
@@ -296,7 +298,7 @@ fn a_table_that_cannot_be_used_is_said_to_be_and_why() {
     let ran = stall.receipts(&[]);
     let asks = "make a global secondary index `embedding-status-index` whose hash is `embedding_status`";
     assert!(ran.status.code() != Some(0) && ran.err.contains(asks), "{}", ran.err);
-    // A collection holds documents or records, and either can be searched.
+    // A collection contains either documents or records, and both kinds can be searched.
     let mut serve = stall.command(&["serve"]);
     serve.env("DYNAMODB_TABLE_NAME", "receipts").env("DOCWEIR__STATE__COLLECTION", "records");
     for (key, value) in [("SHAPE", "records"), ("ID", "id"), ("TEXT", "text")] {
@@ -317,8 +319,8 @@ fn a_table_that_cannot_be_used_is_said_to_be_and_why() {
     }
 }
 
-/// Several processes with state in AWS take the same table in; one stalls for longer than its lease lasts, one is
-/// killed.
+/// Imports the same table with several processes and state in AWS. One stalls for longer than its lease lasts; another
+/// is killed.
 #[test]
 fn replicas_share_a_table_and_one_that_dies_or_stalls_loses_and_doubles_nothing() {
     let Some(stall) = Stall::new(true, |o| o.pace.items_per_second = Some(60.0)) else { return };
@@ -348,7 +350,7 @@ fn replicas_share_a_table_and_one_that_dies_or_stalls_loses_and_doubles_nothing(
     assert_eq!(stall.told().len(), RECEIPTS * (LINES + WORDS));
     assert_eq!(stall.mock.charges().custom_ids_paid_twice(), Vec::<&str>::new());
     account.run("last", &["store", "verify"]).code(0);
-    // Nothing is left to be done by anybody.
+    // No work is left for any process.
     stall.asked();
     Running::of(command("last").spawn().unwrap()).finish().code(0);
     assert_eq!(stall.asked().times("UpdateItem"), 0);

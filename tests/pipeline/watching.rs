@@ -1,4 +1,4 @@
-//! What a run tells those who watch it: lines of the log, and figures.
+//! Tests what a run reports to its observers: log lines and metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::kit::{Place, Ran};
 
 const INGEST: [&str; 5] = ["ingest", "docs", "--json", "--progress", "none"];
-/// What stands in the documents, their names and their folder, and in no line.
+/// Texts in the documents, their names and their folder; no log line may contain them.
 const PRIVATE: [&str; 6] = [
     "Zenobia",
     "Quillfeather",
@@ -31,7 +31,7 @@ fn text<'v>(line: &'v Value, name: &str) -> &'v str {
     line[name].as_str().unwrap_or_default()
 }
 
-/// The traces of each document's versions, after a look whether each line about one says all that it has to.
+/// Returns the traces of each version of a document. Asserts that each line about a document has all required fields.
 fn traces(lines: &[Value]) -> BTreeMap<(String, u64), BTreeSet<String>> {
     let mut traces: BTreeMap<(String, u64), BTreeSet<String>> = BTreeMap::new();
     for line in lines {
@@ -72,10 +72,10 @@ fn each_line_about_a_document_says_which_and_none_says_what_is_in_it() {
     let first = traces(&lines);
     assert_eq!(first.len(), 5);
     assert!(first.values().all(|traces| traces.len() == 1), "{first:?}");
-    assert_eq!(first.values().flatten().collect::<BTreeSet<_>>().len(), 5, "one each");
+    assert_eq!(first.values().flatten().collect::<BTreeSet<_>>().len(), 5, "each document needs its own trace");
 }
 
-/// Another process that works on the same version goes on in the same trace.
+/// Checks that a second process that works on the same version continues the same trace.
 #[test]
 fn a_trace_goes_on_in_the_next_process() {
     let place = Place::new();
@@ -87,7 +87,7 @@ fn a_trace_goes_on_in_the_next_process() {
         (ran, traces(&lines))
     };
     let (killed, first) = log(place.command(INGEST).env("DOCWEIR_FAILPOINT", "embedding.begun=2"));
-    assert_eq!(killed.status.code(), None, "it was killed");
+    assert_eq!(killed.status.code(), None, "the process must be killed");
     let (ran, second) = log(&mut place.command(INGEST));
     ran.code(0);
     place.assert_complete(3);
@@ -97,7 +97,7 @@ fn a_trace_goes_on_in_the_next_process() {
     }
 }
 
-/// Attempts are told apart.
+/// Checks that log lines contain the number of the attempt.
 #[test]
 fn a_failed_attempt_and_the_next_one_have_their_numbers() {
     let place = Place::new();
@@ -117,7 +117,7 @@ fn a_failed_attempt_and_the_next_one_have_their_numbers() {
     assert_eq!((text(panic, "stage"), &panic["attempt"]), ("chunking", &1.into()), "{panic}");
 }
 
-/// Figures of a run as lines on standard output, beside its events.
+/// Checks the metrics that a run prints as lines on standard output, alongside its events.
 #[test]
 fn figures_as_lines_add_up_to_the_summary() {
     let place = Place::new();

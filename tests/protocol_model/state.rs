@@ -263,8 +263,8 @@ impl State {
     }
 }
 
-/// Returns whether production can read the manifest back. Many states share a manifest, so each thread checks it only
-/// once.
+/// Returns whether production can read the manifest back. Many states share a manifest, so each thread checks each
+/// manifest only once.
 fn reads_back(manifest: &Shared) -> bool {
     thread_local!(static TRIED: RefCell<HashMap<u64, bool>> = RefCell::default());
     let mut hasher = DefaultHasher::new();

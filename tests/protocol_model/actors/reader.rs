@@ -1,4 +1,5 @@
-//! Models two readers. The one with a pin must never miss a file; the one without starts again when it misses one.
+//! Models two readers. A reader with a pin must never miss a file. A reader without a pin starts again when it misses
+//! one.
 //!
 //! The reader may read each file at any time between confirming its pin and finishing. So no file may be missing in
 //! any state between these two steps.
