@@ -154,9 +154,7 @@ fn what_becomes_of_a_buckets_objects_becomes_of_its_documents() {
         account.s3,
         &["s3", "mv", &format!("{}0003.pdf", input(&account)), &format!("{}three.pdf", input(&account))],
     );
-    eventually("all changes are processed", || {
-        with_status(&account, "DELETED") == 2 && with_status(&account, "COMPLETED") == 3
-    });
+    eventually("all events done", || with_status(&account, "DELETED") == 2 && with_status(&account, "COMPLETED") == 3);
     wait_for_empty(&account, &intake(&account));
     let all = records(&account);
     let of = |name: &str| all.iter().find(|r| r["source"].as_str().unwrap().ends_with(name)).unwrap();

@@ -35,7 +35,7 @@ fn a_signal_finishes_what_runs_and_the_next_run_goes_on() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let place = Place::new();
         let run = slow(&place);
-        eventually("work is in progress", || {
+        eventually("work has started", || {
             place.state().join("objects/embeddings").read_dir().is_ok_and(|d| d.count() > 2)
         });
         run.signal(signal);
@@ -56,9 +56,7 @@ fn a_second_signal_stops_at_once() {
     let place = Place::new();
     place.generate(10);
     let run = place.spawn_ingest(&["--set", "embed.options.hashed_milliseconds=3000"]);
-    eventually("work is in progress", || {
-        place.state().join("objects/enriched").read_dir().is_ok_and(|d| d.count() > 2)
-    });
+    eventually("work has started", || place.state().join("objects/enriched").read_dir().is_ok_and(|d| d.count() > 2));
     run.signal(Signal::INT);
     std::thread::sleep(Duration::from_millis(200));
     let before = std::time::Instant::now();
