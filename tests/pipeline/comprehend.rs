@@ -1,4 +1,4 @@
-//! Enrichment by Comprehend: the real binary against a mock provider that speaks its protocol.
+//! Tests enrichment by Comprehend with the real binary and a mock provider that speaks its protocol.
 
 use crate::kit::{Place, Ran};
 
@@ -28,7 +28,7 @@ mod with_aws {
 
     const SECRET_KEY: &str = "wJalrXUtnFEMIsecretDOnotLOG";
 
-    /// A folder and whom its documents are shown to.
+    /// Combines a folder of documents with the mock provider that analyses them.
     struct Shop {
         place: Place,
         mock: MockProvider,
@@ -68,7 +68,7 @@ mod with_aws {
             self.mock.charges().analysis
         }
 
-        /// Nanodollars that are settled, under way and in doubt by our charges.
+        /// Returns the nanodollars that are settled, reserved and in doubt in the ledger.
         fn sums(&self) -> (u64, u64, u64) {
             let ran = self.run(&["cost", "--by", "stage", "--json"]);
             let lines = ran.code(0).json();
@@ -81,12 +81,12 @@ mod with_aws {
         fn assert_ledger_agree(&self) {
             let charged = self.charges().all.nanodollars;
             let (settled, reserved, doubt) = self.sums();
-            assert_eq!(reserved, 0, "nothing is under way");
+            assert_eq!(reserved, 0, "no reservation may be left");
             assert!(settled <= charged && charged <= settled + doubt, "{settled} {charged} {doubt}");
             assert!(doubt > 0 || settled == charged, "{settled} {charged}");
         }
 
-        /// The artefacts of enrichment.
+        /// Reads the artefacts of the enrichment stage.
         fn enriched(&self) -> Vec<Value> {
             let all = files(&self.place.state().join("objects/enriched"));
             all.iter().map(|path| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()).collect()
@@ -117,7 +117,7 @@ mod with_aws {
         shop.assert_ledger_agree();
         let (settled, _, doubt) = shop.sums();
         assert!(doubt > 0);
-        // What an attempt that failed had paid is in no summary, and in the charges.
+        // The summary leaves out the cost of failed attempts; the ledger includes it.
         let cost = (summary["cost_usd"].as_f64().unwrap() * 1e9).round() as u64;
         assert!(cost > 0 && cost <= settled, "{cost} {settled}");
 
@@ -133,7 +133,7 @@ mod with_aws {
             assert_eq!(statistics["chunks_enriched"].as_f64(), Some(chunks as f64));
         }
 
-        // A second run pays nothing, and so does another folder's worth of the same text.
+        // A second run pays nothing. Copies of documents with the same text cost nothing either.
         let charges = shop.charges();
         shop.ingest(&[]).code(0);
         for seed in 0..5 {
@@ -164,7 +164,7 @@ mod with_aws {
             secrets[0],
         );
         shop.place.write("letter.md", &text);
-        // Small enough that a chunk and a request's text end in the middle of much.
+        // The limits are small, so that chunks and request texts end in the middle of sentences.
         let redact = [
             "--set",
             "enrich.options.redact=true",
@@ -182,7 +182,7 @@ mod with_aws {
         ran.code(0);
         let state = shop.place.state();
         let all = files(&state);
-        // What comes before enrichment holds the text, as the document itself does.
+        // Artefacts of the stages before enrichment contain the text, as the document itself does.
         let after = |path: &&std::path::PathBuf| {
             let name = path.strip_prefix(&state).unwrap();
             !name.starts_with("objects/extracted") && !name.starts_with("objects/chunks")
@@ -192,13 +192,13 @@ mod with_aws {
         for secret in secrets {
             for part in [secret, secret.split(' ').next_back().unwrap()] {
                 for path in &checked {
-                    // Statistics hold numbers, and so may any of these.
-                    assert!(part.len() < 5 || !holds(path, part), "{} holds {part}", path.display());
+                    // Short parts are skipped, because statistics contain numbers that may equal them.
+                    assert!(part.len() < 5 || !holds(path, part), "{} contains {part}", path.display());
                 }
-                assert!(part.len() < 5 || (!ran.out.contains(part) && !ran.err.contains(part)), "the log holds {part}");
+                assert!(part.len() < 5 || (!ran.out.contains(part) && !ran.err.contains(part)), "{part} is in the log");
             }
             let found = shop.place.visible();
-            assert!(found["letter.md"].iter().all(|text| !text.contains(secret)), "{secret} is found");
+            assert!(found["letter.md"].iter().all(|text| !text.contains(secret)), "the index contains {secret}");
         }
         let enriched = shop.enriched();
         let kinds: BTreeSet<&str> = ["NAME", "EMAIL", "ADDRESS", "PHONE"]
@@ -233,8 +233,8 @@ mod with_aws {
         shop.ingest(&[]).code(0);
         shop.place.assert_complete(30);
         let (charged, (_, _, doubt)) = (shop.charges().all.nanodollars, shop.sums());
-        assert!(charged <= once + doubt, "{charged} is more than {once} and what was in flight, {doubt}");
-        assert!(doubt > 0 && charged < 2 * once, "{doubt} of {once} was in flight, {charged} paid");
+        assert!(charged <= once + doubt, "charged {charged}, more than {once} plus {doubt} in doubt");
+        assert!(doubt > 0 && charged < 2 * once, "{doubt} of {once} in doubt, {charged} charged");
         shop.assert_ledger_agree();
     }
 
@@ -244,12 +244,12 @@ mod with_aws {
         shop.place.generate(6);
         let estimate = shop.run(&["estimate", "docs", "--json"]);
         let estimate = estimate.code(0).json().pop().unwrap();
-        assert_eq!(shop.charges().all.requests, 0, "nobody was asked");
+        assert_eq!(shop.charges().all.requests, 0, "an estimate must not call the service");
         shop.ingest(&[]).code(0);
         let charges = shop.charges().all;
         assert_eq!(estimate["enrichment_units"], charges.units, "{estimate}");
         assert_eq!((estimate["enrichment_usd"].as_f64().unwrap() * 1e9).round() as u64, charges.nanodollars);
-        // What is known costs nothing.
+        // Known findings cost nothing.
         shop.place.write("copy.pdf", docweir_testkit::two_pages(3));
         let again = shop.run(&["estimate", "docs", "--json"]).code(0).json().pop().unwrap();
         assert_eq!((&again["documents"], &again["enrichment_units"]), (&1.into(), &0.into()), "{again}");
@@ -280,7 +280,7 @@ mod with_aws {
         assert!(notes.contains("entities, key phrases, sentiment, personal data in `pol`"), "{notes}");
         let charges = shop.charges();
         assert_eq!(charges.by_operation.keys().collect::<Vec<_>>(), ["language"]);
-        assert_eq!(charges.refused.len(), 0, "it was not even asked: {charges:?}");
+        assert_eq!(charges.refused.len(), 0, "the service must not be asked: {charges:?}");
     }
 
     #[test]
@@ -291,11 +291,11 @@ mod with_aws {
         let path = path.to_str().unwrap();
         let ran = shop.run(&["stage", "enrich", path]);
         assert!(ran.code(0).out.contains("negative") && ran.out.contains("Acme Widget Inc"), "{}", ran.out);
-        assert!(!shop.place.state().exists(), "a look makes nothing");
+        assert!(!shop.place.state().exists(), "`stage` must not create a state folder");
         shop.ingest(&[]).code(0);
         let before = shop.charges().all.nanodollars;
         shop.run(&["stage", "enrich", path]).code(0);
-        assert_eq!(shop.charges().all.nanodollars, before, "what is known is not asked again");
+        assert_eq!(shop.charges().all.nanodollars, before, "known findings must not be requested again");
     }
 
     #[test]
@@ -305,7 +305,7 @@ mod with_aws {
         shop.ingest(&[]).code(0);
         let charges = shop.charges();
         shop.run(&["erase", "docs/0001.pdf"]).code(0);
-        // Of the other everything is known, of this one nothing.
+        // The findings of the other document are still cached; those of the erased document are not.
         shop.ingest(&["--set", "chunk.options.table_max_chars=1999"]).code(0);
         let again = shop.charges();
         assert!(again.all.nanodollars > charges.all.nanodollars);

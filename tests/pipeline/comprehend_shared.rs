@@ -1,5 +1,5 @@
-//! Enrichment by Comprehend with state in AWS: replicas share the charges, and nothing is paid twice but what one of
-//! them had in hand when it died or stalled.
+//! Tests enrichment by Comprehend with state in AWS. Replicas share one ledger. Only work that a process held when it
+//! died or stalled may be paid for twice.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ use crate::kit::{Place, Ran, Running, eventually, file_name};
 
 const DOCUMENTS: usize = 24;
 
-/// Nanodollars of each document, by file name.
+/// Maps the file name of each document to its cost in nanodollars.
 type Costs = BTreeMap<String, u64>;
 
 struct Shop {
@@ -32,7 +32,7 @@ fn costs(records: &[Value], lines: &[Value]) -> Costs {
     lines.iter().map(|line| (source(&line["name"]), nanos(line, "usd"))).collect()
 }
 
-/// Documents of which no sentence is in another one: machines don't share what they know of a text.
+/// Writes documents that have no sentence in common, because machines do not share their caches of findings.
 fn write_documents(place: &Place) {
     for seed in 0..DOCUMENTS as u64 {
         let paragraph = |n: usize| {
@@ -56,10 +56,10 @@ fn enriched_by<'c>(command: &'c mut Command, mock: &MockProvider) -> &'c mut Com
 }
 
 impl Shop {
-    /// `None` where the servers are not installed.
+    /// Creates an account and a mock provider. Returns `None` if a server is not installed.
     fn new(dynoxide: bool) -> Option<Self> {
         let mut account = Account::new(seaweedfs(), dynamo(dynoxide), false)?;
-        // Slow and with little at once, so that several have a share.
+        // Each replica processes only a few documents at a time, so that every replica gets some of them.
         account.more = vec![
             ("DOCWEIR__INTAKE__CLAIM_BATCH", "2".into()),
             ("DOCWEIR__EXTRACT__QUEUE_DOCUMENTS", "1".into()),
@@ -93,7 +93,7 @@ impl Shop {
         self.mock.charges().analysis.all.nanodollars
     }
 
-    /// Nanodollars settled, under way, in doubt.
+    /// Returns the nanodollars that are settled, reserved and in doubt in the ledger.
     fn sums(&self) -> (u64, u64, u64) {
         let lines = self.json(&["cost", "--by", "stage", "--json"]);
         let sum = |name: &str| lines.iter().map(|line| nanos(line, name)).sum();
@@ -104,7 +104,7 @@ impl Shop {
         costs(&self.json(&["status", "--all", "--json"]), &self.json(&["cost", "--by", "document", "--json"]))
     }
 
-    /// What the same documents cost a process that is alone.
+    /// Returns the cost of each document if a single process enriches them all.
     fn alone(&self) -> Costs {
         let (place, mock) = (Place::new(), mock());
         write_documents(&place);
@@ -119,7 +119,7 @@ impl Shop {
         costs
     }
 
-    /// Times that each document's enrichment was begun, by file name.
+    /// Returns how often the enrichment of each document was begun, by file name.
     fn begun(&self) -> BTreeMap<String, u64> {
         let mut times: BTreeMap<String, u64> = BTreeMap::new();
         for entry in self.account.items("audit") {
@@ -144,7 +144,7 @@ fn two_replicas_pay_for_each_text_once_and_keep_one_set_of_ledger() {
     assert_eq!(shop.mock.charges().analysis.texts_paid_twice(), Vec::<&str>::new());
     assert_eq!(shop.costs(), shop.alone());
     let runs = shop.json(&["cost", "--by", "run", "--json"]);
-    assert!(runs.len() == 2 && runs.iter().all(|run| nanos(run, "usd") > 0), "both had a share: {runs:?}");
+    assert!(runs.len() == 2 && runs.iter().all(|run| nanos(run, "usd") > 0), "both runs must have costs: {runs:?}");
 }
 
 fn what_was_in_hand_is_paid_again_and_nothing_else(dynoxide: bool) {
@@ -154,7 +154,7 @@ fn what_was_in_hand_is_paid_again_and_nothing_else(dynoxide: bool) {
         let runs = shop.json(&["cost", "--by", "run", "--json"]);
         runs.iter().filter(|run| nanos(run, "usd") > 0).count() == 2
     };
-    eventually("both have paid for something", have_both);
+    eventually("both processes have paid for something", have_both);
     killed.signal(Signal::KILL);
     stopped.signal(Signal::STOP);
     let other = shop.spawn("other");
@@ -162,26 +162,26 @@ fn what_was_in_hand_is_paid_again_and_nothing_else(dynoxide: bool) {
         let records = shop.json(&["status", "--all", "--json"]);
         records.len() == DOCUMENTS && records.iter().all(|record| record["status"] == "COMPLETED")
     };
-    eventually("the other one has done all", is_done);
+    eventually("the other process has completed all documents", is_done);
     stopped.signal(Signal::CONT);
     other.finish().code(0);
     stopped.finish().code(0);
     killed.finish();
     shop.account.assert_complete(DOCUMENTS);
 
-    // What the one that was killed had reserved is in doubt when its lease is over, as whoever comes then finds.
+    // The reservations of the killed process become in doubt when its lease ends; a later process marks them.
     let nothing_is_under_way = || {
         Ran::of(shop.command("last", &INGEST).output().unwrap()).code(0);
         shop.sums().1 == 0
     };
-    eventually("nothing is under way", nothing_is_under_way);
+    eventually("no reservation is left", nothing_is_under_way);
     let ((settled, _, doubt), charged) = (shop.sums(), shop.charged());
     assert!(settled <= charged && charged <= settled + doubt, "{settled}, {charged} charged, {doubt} in doubt");
     let (alone, begun) = (shop.alone(), shop.begun());
-    assert!(begun.values().any(|times| *times > 1), "nobody had anything in hand");
+    assert!(begun.values().any(|times| *times > 1), "no document was begun twice");
     for (name, cost) in shop.costs() {
-        // Whoever held it may have paid for all of it.
-        assert!(cost <= alone[&name] * begun[&name], "{name} cost {cost}, once {}", alone[&name]);
+        // Each process that began the document may have paid its full cost.
+        assert!(cost <= alone[&name] * begun[&name], "{name} cost {cost}; a single process pays {}", alone[&name]);
     }
 }
 

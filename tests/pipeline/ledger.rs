@@ -1,5 +1,5 @@
-//! Batches and money of several processes, with state in AWS: the real binary, any number of it at once, against a
-//! mock provider that keeps its record of charges.
+//! Tests batches and money with state in AWS: one or more processes of the real binary, and a mock provider that
+//! records its charges.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -12,17 +12,17 @@ use crate::account::{Account, dynamo, seaweedfs};
 use crate::kit::{Ran, Running, eventually, results};
 use crate::shop::{RECORDS, plain, write_records};
 
-/// Longer than the lease on batches, which is three calls long.
+/// Waiting time that exceeds the lease on batches, which lasts as long as three requests.
 const OVER: Duration = Duration::from_secs(9);
 
-/// An account, and a provider that takes batches.
+/// Combines an account with a mock provider that accepts batches.
 struct Shop {
     account: Account,
     mock: MockProvider,
 }
 
 impl Shop {
-    /// `None` where the servers are not installed.
+    /// Creates an account and a mock provider. Returns `None` if a server is not installed.
     fn new(dynoxide: bool, change: impl FnOnce(&mut Options)) -> Option<Self> {
         let account = Account::new(seaweedfs(), dynamo(dynoxide), false)?;
         let mut options = Options { ledger_by_text: true, ..Options::default() };
@@ -58,7 +58,7 @@ impl Shop {
         Running::of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
-    /// Each record once, with the text that it has now; and its vector is its text's.
+    /// Asserts that each record is stored once with its current text, and that its vector belongs to this text.
     #[track_caller]
     fn assert_rows(&self, n: usize) {
         let found = self.run(
@@ -84,7 +84,7 @@ impl Shop {
         self.run("reader", &["store", "verify"]).code(0);
     }
 
-    /// Nanodollars settled, under way, in doubt, by the program's own word.
+    /// Returns the nanodollars that are settled, reserved and in doubt, as the program reports them.
     #[track_caller]
     fn cost(&self) -> (u64, u64, u64) {
         let lines = self.run("reader", &["cost", "--by", "mode", "--json"]);
@@ -94,7 +94,8 @@ impl Shop {
         })
     }
 
-    /// The provider's charges lie between what is settled and that plus what is in doubt.
+    /// Asserts that the provider charged at least the settled amount, and at most the settled plus the in-doubt
+    /// amount.
     #[track_caller]
     fn assert_ledger(&self) {
         let ((settled, reserved, doubt), charged) = (self.cost(), self.mock.charges().nanodollars());
@@ -109,7 +110,7 @@ impl Shop {
         assert_eq!(self.cost(), (self.mock.charges().nanodollars(), 0, 0));
     }
 
-    /// Every batch has ended here, and over there.
+    /// Asserts that every batch has ended, both in the store and at the provider.
     #[track_caller]
     fn assert_all_ended(&self) {
         let list = self.run("reader", &["batch", "list", "--json", "--top", "1000"]).code(0).json();
@@ -142,14 +143,14 @@ fn records_and_documents_are_embedded_by_batches(shop: &Shop) {
     shop.assert_all_ended();
     let charges = shop.mock.charges();
     assert_eq!((charges.live.requests, charges.texts_paid_twice().len()), (0, 0), "{charges:?}");
-    // Nothing of it is paid again, by whichever process.
+    // No process pays for the same texts again.
     shop.run("three", &ingest).code(0);
     shop.run("three", &[RECORDS, &["--wait"]].concat()).code(0);
     assert_eq!(shop.mock.charges().batch.tokens, charges.batch.tokens);
-    // Everything that looks at it does.
+    // All commands that read or change batches work.
     assert_eq!(shop.items("products")["success"], 50);
     let documents = shop.run("reader", &["cost", "--by", "document", "--json"]).code(0).json();
-    assert_eq!(documents.len(), 6 + 3, "documents, and batches of records: {documents:?}");
+    assert_eq!(documents.len(), 6 + 3, "6 documents and 3 batches of records: {documents:?}");
     let status = shop.run("reader", &["status", "--json"]).code(0).json();
     assert_eq!(status[0]["documents"]["COMPLETED"], 6, "{status:?}");
     let list = shop.run("reader", &["batch", "list", "--json"]).code(0).json();
@@ -203,7 +204,7 @@ fn what_becomes_of_a_batch_is_the_same_with_state_in_aws() {
     }
 }
 
-/// Where a process can be made to die while it looks after batches.
+/// Lists the failpoints at which a process is killed while it manages batches.
 const PLACES: [&str; 13] = [
     "pack.recorded",
     "pack.reserved",
@@ -244,7 +245,8 @@ fn killed_at_each_step_another_process_takes_over_and_nothing_is_lost_or_paid_tw
     });
 }
 
-/// Several processes put the same records down; one is killed, one is stopped for longer than its lease lasts and goes on.
+/// Ingests the same records with several processes. One is stopped for longer than its lease lasts and continues;
+/// another is killed.
 fn replicas_share_batches(replicas: usize, dynoxide: bool) {
     const RECORDS_OF_ALL: usize = 300;
     let Some(shop) = Shop::new(dynoxide, |o| o.pace.items_per_second = Some(40.0)) else { return };
@@ -252,7 +254,7 @@ fn replicas_share_batches(replicas: usize, dynoxide: bool) {
     let args = [RECORDS, &["--wait"]].concat();
     let mut running: Vec<Running> = (0..replicas).map(|n| shop.spawn(&format!("r{n}"), &args)).collect();
     eventually("a batch is at the provider", || !shop.mock.charges().batches.is_empty());
-    // Whoever has the lease is one of these two, when there are two.
+    // With two replicas, one of the two disturbed processes holds the lease.
     running[0].signal(Signal::STOP);
     std::thread::sleep(OVER);
     running[0].signal(Signal::CONT);

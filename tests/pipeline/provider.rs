@@ -1,4 +1,4 @@
-//! Embeddings by an endpoint: the real binary against a mock provider that speaks OpenAI's protocol.
+//! Tests embeddings from an endpoint, with the real binary and a mock provider that speaks OpenAI's protocol.
 
 use std::process::Command;
 
@@ -75,13 +75,13 @@ fn a_key_that_is_missing_or_wrong_is_said_at_once_and_never_repeated() {
     let ran = with_key(place.command(INGEST), &mock, None);
     assert_ne!(ran.status.code(), Some(0));
     assert!(ran.err.contains("OPENAI_API_KEY"), "{}", ran.err);
-    assert_eq!(mock.charges().refused.len(), 0, "nothing was asked");
+    assert_eq!(mock.charges().refused.len(), 0, "no request may be sent");
 
     let ran = with_key(place.command(INGEST), &mock, Some("sk-wrong-1234567890"));
     assert_ne!(ran.status.code(), Some(0));
     assert!(ran.err.contains("401") && ran.err.contains("$OPENAI_API_KEY"), "{}", ran.err);
     assert!(!ran.err.contains("sk-wrong") && !ran.out.contains("sk-wrong"), "{} {}", ran.out, ran.err);
-    // Nothing was held against the documents: with the right key they are done.
+    // The failed runs count as no attempt: with the right key, the documents complete.
     with_key(place.command(INGEST), &mock, Some(KEY)).code(0);
     place.assert_complete(2);
 }

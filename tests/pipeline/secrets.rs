@@ -1,4 +1,4 @@
-//! Keys in Secrets Manager: a run reads them there, goes on when they are changed, and says what is wrong.
+//! Tests keys in Secrets Manager: a run reads them, continues after they are changed, and reports errors.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ const OLD: &str = "sk-test-old-do-not-log-1a2b";
 const NEW: &str = "sk-test-new-do-not-log-3c4d";
 const INGEST: [&str; 5] = ["ingest", "docs", "--json", "--progress", "none"];
 
-/// A provider behind a proxy that can take a key back, and a secret in a vault behind one that can deny it.
+/// Combines a mock provider behind a proxy that can revoke a key, and a secret behind a proxy that can deny access.
 struct Vault {
     place: Place,
     server: &'static Server,
@@ -23,7 +23,7 @@ struct Vault {
     provider: Proxy,
     manager: Proxy,
     secret: String,
-    /// Requests that the vault was sent.
+    /// Number of requests to Secrets Manager.
     read: Arc<AtomicU64>,
 }
 
@@ -82,7 +82,7 @@ fn assert_silent(ran: &Ran) {
     }
 }
 
-/// The provider does not take the old key any more, in the middle of a run.
+/// Revokes the old key at the provider in the middle of a run.
 #[test]
 fn a_key_that_is_changed_while_a_run_goes_on_is_read_again() {
     let Some(vault) = Vault::new() else { return };
@@ -102,10 +102,10 @@ fn a_key_that_is_changed_while_a_run_goes_on_is_read_again() {
     let mut command = vault.command(&INGEST, Some("key"));
     command.stdout(std::process::Stdio::piped()).stderr(std::fs::File::create(vault.place.path().join("log")).unwrap());
     let mut run = Running::of(command.spawn().unwrap());
-    eventually("some calls were answered", || vault.mock.charges().live.requests >= 4);
+    eventually("some calls are answered", || vault.mock.charges().live.requests >= 4);
     vault.put("put-secret-value", &format!(r#"{{"key": "{NEW}", "owner": "docs"}}"#));
     revoked.store(true, Ordering::Relaxed);
-    assert!(run.is_running(), "it goes on");
+    assert!(run.is_running(), "the run must still be running");
     let mut ran = run.finish();
     ran.err = std::fs::read_to_string(vault.place.path().join("log")).unwrap();
     assert_silent(&ran);
@@ -113,9 +113,9 @@ fn a_key_that_is_changed_while_a_run_goes_on_is_read_again() {
     vault.place.assert_complete(24);
     let (refused, read) = (refused.load(Ordering::Relaxed), vault.read.load(Ordering::Relaxed));
     assert!((1..=4).contains(&refused), "{refused} calls with the old key");
-    assert!((2..=4).contains(&read), "{read} readings");
+    assert!((2..=4).contains(&read), "the secret was read {read} times");
     assert_eq!(vault.mock.charges().texts_paid_twice(), Vec::<&str>::new());
-    // Nothing of it is left on the disk.
+    // No key is left on the disk.
     for entry in walkdir::WalkDir::new(vault.place.state()).into_iter().filter_map(Result::ok) {
         if entry.file_type().is_file() {
             let body = std::fs::read(entry.path()).unwrap();
@@ -149,8 +149,9 @@ fn what_is_wrong_with_a_secret_is_said_with_its_name_and_the_key_that_names_it()
         proxy::Act::Reply(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()))
     });
     said(Some("key"), "secretsmanager:GetSecretValue");
-    assert_eq!(vault.mock.charges().live.requests, 0, "nothing was asked without a key");
-    // Nothing is held against the documents: with a key that can be read, plain this time, they are done.
+    assert_eq!(vault.mock.charges().live.requests, 0, "no request may be sent without a key");
+    // The failures count as no attempt. With a readable key, which is a plain string this time, the document
+    // completes.
     vault.manager.set(|_| proxy::Act::Pass);
     vault.put("put-secret-value", OLD);
     vault.run(&INGEST, None).code(0);

@@ -1,4 +1,4 @@
-//! A place with a provider that takes batches, forgets what it is told to forget, and keeps its record of charges.
+//! Provides a test folder and a mock provider that accepts batches, fails as its rules say, and records its charges.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,7 +14,7 @@ use crate::kit::{Place, Ran, Running};
 
 pub const DIMENSIONS: usize = 64;
 
-/// A place, and a provider that takes batches.
+/// Combines a test folder with a mock provider that accepts batches.
 pub struct Shop {
     pub place: Place,
     pub mock: MockProvider,
@@ -58,7 +58,7 @@ impl Shop {
         Running::of(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
-    /// `n` records with a text each, in a file.
+    /// Writes `n` records to `products.jsonl`; `text` returns the text of each.
     pub fn records(&self, n: usize, text: impl Fn(usize) -> String) {
         write_records(&self.place, n, text);
     }
@@ -67,7 +67,7 @@ impl Shop {
         self.run(&[RECORDS, more].concat())
     }
 
-    /// Texts and vectors of every row that a search of a collection can see, by its key.
+    /// Returns the text and the vector of every visible row of a collection, by its key.
     pub fn rows(&self, collection: &str) -> BTreeMap<String, (String, Vec<f32>)> {
         let folder = Argument::new("--state", "state.folder", self.place.state().to_str().unwrap());
         let config = Config::load(&Source::None, [], vec![folder]).unwrap();
@@ -85,7 +85,7 @@ impl Shop {
         all
     }
 
-    /// Each record once, with the vector of the text that it has now.
+    /// Asserts that each record is stored once, with its current text and the vector of that text.
     #[track_caller]
     pub fn assert_rows(&self, n: usize, text: impl Fn(usize) -> String) {
         let rows = self.rows("products");
@@ -98,7 +98,7 @@ impl Shop {
         }
     }
 
-    /// Nanodollars that are settled, under way and in doubt, by the program's own word.
+    /// Returns the nanodollars that are settled, reserved and in doubt, as the program reports them.
     #[track_caller]
     pub fn cost(&self) -> (u64, u64, u64) {
         let lines = self.run(&["cost", "--by", "mode", "--json"]);
@@ -113,7 +113,7 @@ impl Shop {
         assert_eq!(self.cost(), (self.mock.charges().nanodollars(), 0, 0));
     }
 
-    /// Every batch has ended here, and over there.
+    /// Asserts that every batch has ended, both in the store and at the provider, and that no batch file is left.
     #[track_caller]
     pub fn assert_all_ended(&self) {
         let list = self.run(&["batch", "list", "--json", "--top", "1000"]).code(0).json();
@@ -137,7 +137,7 @@ impl Shop {
     }
 }
 
-/// `n` records with a text each, in a file.
+/// Writes `n` records to `products.jsonl`; `text` returns the text of each.
 pub fn write_records(place: &Place, n: usize, text: impl Fn(usize) -> String) {
     let mut lines = String::new();
     for i in 0..n {

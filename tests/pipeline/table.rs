@@ -1,4 +1,5 @@
-//! A table of a user's own application, a network before it, and a provider that takes batches.
+//! Provides a DynamoDB table of a user's application, a proxy in front of it, and a mock provider that accepts
+//! batches.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -19,19 +20,20 @@ use crate::kit::{Place, Ran};
 
 pub const IMAGE: &str = "77d54558-60e9-588f-b59d-b48ccb1181d8";
 pub const RECEIPTS: usize = 20;
-/// Of a receipt.
+/// Number of lines per receipt.
 pub const LINES: usize = 3;
+/// Number of words per receipt, without noise.
 pub const WORDS: usize = 6;
-/// Words of a receipt that are noise.
+/// Number of words per receipt that are noise.
 pub const NOISE: usize = 1;
 const ITEMS: usize = RECEIPTS * (LINES + WORDS + NOISE);
 
-/// What the program asked the table.
+/// Records the program's calls to the table.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
-    /// How often each operation was called.
+    /// Number of calls by operation.
     pub calls: BTreeMap<String, usize>,
-    /// Statuses that were written, by the key of the item.
+    /// Statuses that were written to each item, by its sort key.
     pub written: BTreeMap<String, Vec<String>>,
 }
 
@@ -67,7 +69,7 @@ pub struct Stall {
 }
 
 impl Stall {
-    /// `None` where the servers are not installed.
+    /// Starts the provider and the proxy. Returns `None` if the DynamoDB server is not installed.
     pub fn new(dynoxide: bool, change: impl FnOnce(&mut Options)) -> Option<Self> {
         let server = dynamo(dynoxide)?;
         let mut options = Options { ledger_by_text: true, ..Options::default() };
@@ -91,7 +93,7 @@ impl Stall {
         Some(stall)
     }
 
-    /// The table, with its index or without.
+    /// Creates the table, with or without its index.
     pub fn make(&self, index: bool) {
         let by_status = Index {
             name: "embedding-status-index",
@@ -107,7 +109,7 @@ impl Stall {
         self.runtime.block_on(self.dynamo.create(&table, Duration::from_secs(30))).unwrap();
     }
 
-    /// What the network does to the calls of this table, from now on, by their operation.
+    /// Sets a rule for all further calls to this table: `rule` gets the operation and returns the action of the proxy.
     pub fn network(&self, mut rule: impl FnMut(&str) -> Act + Send + 'static) {
         let (asked, table) = (self.asked.clone(), self.table.clone());
         self.proxy.set_by_all(move |head, body| match asked.lock().unwrap().note(&table, head, body) {
@@ -116,7 +118,7 @@ impl Stall {
         });
     }
 
-    /// What was asked since this was asked last.
+    /// Returns the calls since the last call of this method.
     pub fn asked(&self) -> Asked {
         std::mem::take(&mut self.asked.lock().unwrap())
     }
@@ -128,7 +130,7 @@ impl Stall {
         command
     }
 
-    /// Gives a command this table and this provider.
+    /// Configures a command to use this table and this provider.
     pub fn configure(&self, command: &mut Command) {
         command
             .env("DOCWEIR__AWS__REGION", "eu-central-1")
@@ -152,7 +154,7 @@ impl Stall {
         format!("dynamodb://{}", self.table)
     }
 
-    /// `ingest dynamodb://TABLE --as receipts --json` with more arguments.
+    /// Runs `ingest dynamodb://TABLE --as receipts --json` with the arguments in `more`.
     pub fn receipts(&self, more: &[&str]) -> Ran {
         self.run(&[&["ingest", &self.uri(), "--as", "receipts", "--json", "--progress", "none"], more].concat())
     }
@@ -180,7 +182,7 @@ impl Stall {
         self.runtime.block_on(self.dynamo.write(write)).unwrap();
     }
 
-    /// Twenty receipts of ten items, which ask to be embedded.
+    /// Puts twenty receipts of ten items each, which request to be embedded.
     pub fn stock(&self) {
         for receipt in 1..=RECEIPTS {
             for item in receipt_items(receipt) {
@@ -189,7 +191,7 @@ impl Stall {
         }
     }
 
-    /// Every item of the table, by its sort key.
+    /// Returns every item of the table by its sort key.
     pub fn items(&self) -> BTreeMap<String, Map<String, Value>> {
         let mut query = Query {
             table: self.table.clone(),
@@ -214,9 +216,9 @@ impl Stall {
         self.items().get(sk).map(|item| item["embedding_status"].clone()).unwrap_or_default()
     }
 
-    // ── what came of it ────────────────────────────────────────────────────────────────────────────────────────────
+    // ── the results ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Texts of every row of a collection, by its key.
+    /// Returns the text of every row of a collection by its key.
     pub fn rows(&self, collection: &str) -> BTreeMap<String, String> {
         let folder = Argument::new("--state", "state.folder", self.place.state().to_str().unwrap());
         let config = Config::load(&Source::None, [], vec![folder]).unwrap();
@@ -233,7 +235,7 @@ impl Stall {
         all
     }
 
-    /// Each item is told as it is, and each line and word has its row.
+    /// Asserts that each item in the table has its outcome, and that each line and word has its row.
     #[track_caller]
     pub fn assert_told(&self) {
         let (lines, words) = (self.rows("receipt_lines"), self.rows("receipt_words"));
@@ -243,7 +245,7 @@ impl Stall {
         }
     }
 
-    /// Keys and texts of all lines and words, each of which is told that it is embedded.
+    /// Returns the keys and texts of all lines and words, and asserts that each is marked as embedded in the table.
     #[track_caller]
     pub fn told(&self) -> BTreeMap<String, String> {
         let items = self.items();
@@ -262,7 +264,7 @@ impl Stall {
         told
     }
 
-    /// Nothing was paid for twice, and the charges agree with the provider's.
+    /// Asserts that nothing was paid for twice, and that the ledger equals the provider's charges.
     #[track_caller]
     pub fn assert_ledger(&self) {
         let charges = self.mock.charges();
@@ -278,7 +280,7 @@ fn key(sk: &str) -> Item {
     value::object(key)
 }
 
-/// The sort key of a line.
+/// Returns the sort key of a line.
 pub fn line(receipt: usize, line: usize) -> String {
     format!("RECEIPT#{receipt:05}#LINE#{line:05}")
 }
@@ -287,7 +289,8 @@ pub fn word(receipt: usize, at: usize, word: usize) -> String {
     format!("{}#WORD#{word:05}", line(receipt, at))
 }
 
-/// Lines one below the other, with two words each; the last has a lone colon besides.
+/// Returns the items of a receipt: lines below each other with two words each, and a single colon at the end of the
+/// last line.
 pub fn receipt_items(receipt: usize) -> Vec<Value> {
     let item = |sk: String, text: String, [x, y]: [f64; 2]| {
         let bounds = json!({"x": x, "y": y, "width": 0.2, "height": 0.04});
