@@ -83,7 +83,7 @@ fn event(account: &Account, name: &str, key: &str, sequencer: u32) -> String {
     json!({"Records": [{"eventName": name, "s3": {"bucket": {"name": account.name}, "object": object}}]}).to_string()
 }
 
-/// Returns the numbers of waiting and of received messages in a queue.
+/// Returns how many messages of a queue wait, and how many are received but not yet deleted.
 fn messages(account: &Account, queue: &str) -> (u64, u64) {
     let url = account.aws(account.s3, &["sqs", "get-queue-url", "--queue-name", queue]);
     let url = serde_json::from_str::<Value>(&url).unwrap()["QueueUrl"].as_str().unwrap().to_owned();
@@ -94,7 +94,7 @@ fn messages(account: &Account, queue: &str) -> (u64, u64) {
     (number("ApproximateNumberOfMessages"), number("ApproximateNumberOfMessagesNotVisible"))
 }
 
-/// Starts a service that writes its log to a file. The log is larger than a pipe, which is not read during the test.
+/// Starts a service that writes its log to a file. A pipe would fill up, because the test does not read it meanwhile.
 fn serve(account: &Account, replica: &str) -> Running {
     let log = std::fs::File::create(account.place.path().join(format!("{replica}.log"))).unwrap();
     let mut command = account.command(replica, &["serve", "--progress", "none"]);

@@ -131,7 +131,8 @@ fn killed_at_each_step_of_a_merge_and_a_collection_nothing_is_lost() {
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{step}");
         assert_eq!(answers(&place), expected, "{step}");
         verify(&place);
-        // Repeats the command without a kill. The lease of the killed process would block it until it expires.
+        // Repeats the command without a kill. The killed process's lease would block it until it expires, so the lease
+        // is removed.
         std::fs::remove_file(place.state().join("objects/vectors/chunks/LEASE")).ok();
         place.run(args).code(0);
         if !step.starts_with("commit.") {
