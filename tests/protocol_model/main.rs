@@ -186,7 +186,7 @@ mod mutant {
 
     #[test]
     fn tombstone_dropped_beside_an_older_version() {
-        fails("tombstone beside an older", SMALL, &[Guard::NothingOlderOutside], Breach::WrongContent);
+        fails("tombstone above an older version", SMALL, &[Guard::NothingOlderOutside], Breach::WrongContent);
     }
 
     #[test]
