@@ -22,7 +22,8 @@ use crate::messages::commit::{Commit, Committed};
 use crate::supervisors::RetryOptions;
 use crate::supervisors::service::Inbox;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Limits a commit. All documents of a commit become visible in one step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CommitOptions {
     /// Largest number of documents in one commit, and of documents that wait for a commit. A larger number means

@@ -29,7 +29,7 @@ pub const ORIGINALS: &str = "input/_quarantine";
 /// Prefix of the failure artefacts.
 const FAILURES: &str = "errors";
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct QuarantineOptions {
     /// If true, a copy of the original is kept in `input/_quarantine/`.

@@ -19,10 +19,7 @@ impl ReservationSweeper {
             tokio::time::sleep(self.interval).await;
             match self.ledger.doubt_others(&self.run).await {
                 Ok(0) => {}
-                Ok(calls) => tracing::warn!(
-                    calls,
-                    "a process ended during its calls; their charges are in doubt"
-                ),
+                Ok(calls) => tracing::warn!(calls, "a process ended during its calls; their charges are in doubt"),
                 Err(error) => tracing::warn!(%error, "reservations not swept; retrying at the next interval"),
             }
         }

@@ -128,8 +128,7 @@ impl ExtractWorker {
                 *changes
             };
             if changes > self.max_changes {
-                let text =
-                    format!("the file changed {changes} times before it was read; ingest it once it is stable");
+                let text = format!("the file changed {changes} times before it was read; ingest it once it is stable");
                 return Err(StageError::permanent("source_unstable", text));
             }
             self.context.control.register(vec![document]).await.map_err(control)?;

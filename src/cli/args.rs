@@ -581,14 +581,19 @@ pub struct RunStage {
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Print every key with its value and the source of the value
+    /// Print the common keys, and all that are set, with the source of each value
     Print {
         /// Print only values that differ from the defaults
         #[arg(long)]
         changed: bool,
+        /// Print every key, each with its description
+        #[arg(long, conflicts_with = "changed")]
+        all: bool,
     },
     /// Check the configuration and report errors
     Check,
+    /// Print the JSON schema of the configuration, for editors
+    Schema,
 }
 
 #[derive(Args, Debug)]

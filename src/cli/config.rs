@@ -1,61 +1,102 @@
-//! Implements `docweir config`, which prints the effective values with their origins and checks the configuration.
+//! `docweir config`: prints the values in effect and their sources, and checks them.
 
 use toml::Value;
 
 use super::args::ConfigCommand;
 use super::context::Context;
 use super::output::{Out, plural};
-use crate::config::{Config, Layers, Origin};
+use crate::config::render::{self, allowed, comment};
+use crate::config::{COMMON, Config, Layers, Origin, reference};
 use crate::exit::{Exit, Failure};
 
+/// Selects the keys to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// Keys that most people change, and all that are set.
+    Common,
+    /// Keys that are set.
+    Changed,
+    /// Every key, each with its description.
+    All,
+}
+
 pub fn run(context: &Context, command: &ConfigCommand) -> Result<Exit, Failure> {
+    if let ConfigCommand::Schema = command {
+        context.out.line(serde_json::to_string_pretty(&reference::schema()).unwrap_or_default());
+        return Ok(Exit::Well);
+    }
     let config = context.config()?;
     match command {
-        ConfigCommand::Print { changed } => {
-            lines(&config.layers, *changed, &context.out).iter().for_each(|line| context.out.line(line));
+        ConfigCommand::Print { changed, all } => {
+            let shown = match (changed, all) {
+                (true, _) => Shown::Changed,
+                (_, true) => Shown::All,
+                _ => Shown::Common,
+            };
+            lines(&config.layers, shown, &context.out).iter().for_each(|line| context.out.line(line));
         }
-        ConfigCommand::Check => context.out.line(checked(&config)),
+        _ => context.out.line(checked(&config)),
     }
     Ok(Exit::Well)
 }
 
 fn checked(config: &Config) -> String {
     let set = plural(config.layers.overrides().len() as u64, "value");
+    let ignored = match config.layers.warnings().len() as u64 {
+        0 => String::new(),
+        n => format!("; {} to update", plural(n, "outdated key")),
+    };
     match &config.file {
-        Some(path) => format!("{} is valid: {set} set, the rest are defaults", path.display()),
-        None => format!("no configuration file; none is required: {set} set, the rest are defaults"),
+        Some(path) => format!("{} is valid: {set} set, all others have their defaults{ignored}", path.display()),
+        None => {
+            format!("no configuration file found; none is needed: {set} set, all others have their defaults{ignored}")
+        }
     }
 }
 
-/// Returns the lines of a config.toml that yields the same settings, each value with its origin.
-fn lines(layers: &Layers, changed: bool, out: &Out) -> Vec<String> {
+/// Formats the keys as a file that gives the same settings. Each value is followed by its source.
+fn lines(layers: &Layers, shown: Shown, out: &Out) -> Vec<String> {
     let mut lines = Vec::new();
-    let mut section = "";
-    let shown = layers.iter().filter(|(key, _, origin)| !changed || *key == FORMAT || **origin != Origin::Default);
-    // TOML requires this order: each section appears once, and keys without a section come first.
-    let place =
-        |key: &'_ str| key.rsplit_once('.').map_or((String::new(), key.to_owned()), |(s, n)| (s.into(), n.into()));
-    let mut shown: Vec<_> = shown.collect();
-    shown.sort_by_cached_key(|(key, ..)| place(key));
-    for (key, value, origin) in shown {
-        let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
-        if table != section {
-            if !lines.is_empty() {
-                lines.push(String::new());
+    for section in reference::sections() {
+        let mut head = Some(&section);
+        for key in &section.keys {
+            let Some((value, origin)) = layers.get(&key.name) else { continue };
+            let set = *origin != Origin::Default;
+            let is_shown = match shown {
+                Shown::All => true,
+                Shown::Common => set || COMMON.contains(&key.name.as_str()),
+                Shown::Changed => set || key.name == FORMAT,
+            };
+            if !is_shown {
+                continue;
             }
-            lines.push(out.bold(&format!("[{table}]")));
-            section = table;
+            if let Some(section) = head.take().filter(|section| !section.name.is_empty()) {
+                lines.push(String::new());
+                if shown == Shown::All {
+                    lines.extend(comment(&section.text).lines().map(|line| out.dim(line)));
+                }
+                lines.push(out.bold(&format!("[{}]", section.name)));
+            }
+            if shown == Shown::All {
+                let text = comment(&format!("{}{}", key.text, allowed(key)));
+                lines.extend(text.lines().map(|line| out.dim(line)));
+            }
+            let origin = match origin {
+                Origin::Default => out.dim("# default"),
+                other => out.yellow(&format!("# {other}")),
+            };
+            let (_, name) = key.place();
+            lines.push(format!("{name} = {}  {origin}", masked(name, value)));
         }
-        let origin = match origin {
-            Origin::Default => out.dim("# default"),
-            other => out.yellow(&format!("# {other}")),
-        };
-        lines.push(format!("{name} = {}  {origin}", masked(name, value)));
+    }
+    if shown == Shown::Common {
+        lines.push(String::new());
+        lines.push(out.dim("# `docweir config print --all` shows every key with its description."));
     }
     lines
 }
 
-/// Key that marks the file as a Docweir configuration; always printed.
+/// Always printed: it marks the file as one of Docweir's.
 const FORMAT: &str = "docweir_config";
 
 /// Formats a value as TOML and masks secrets.
@@ -72,9 +113,7 @@ fn masked(name: &str, value: &Value) -> String {
             };
             Value::Array(items.iter().map(item).collect()).to_string()
         }
-        // Prints a single-precision setting as `0.7`, not as the nearest double.
-        Value::Float(x) if f64::from(*x as f32) == *x => format!("{:?}", *x as f32),
-        other => other.to_string(),
+        other => render::plain(other),
     }
 }
 
@@ -93,18 +132,18 @@ mod tests {
     use super::*;
     use crate::config::{Argument, Source};
 
-    fn printed(changed: bool) -> String {
+    fn printed(shown: Shown) -> String {
         let environment = [("DOCWEIR__SEARCH__TOP".to_owned(), "7".to_owned())];
         let config = Config::load(&Source::None, environment, Vec::new()).unwrap();
-        lines(&config.layers, changed, &Out { colour: false }).join("\n")
+        lines(&config.layers, shown, &Out { colour: false }).join("\n")
     }
 
     #[test]
     fn what_is_printed_can_be_read_back_and_means_the_same() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.toml");
-        for changed in [false, true] {
-            std::fs::write(&path, printed(changed)).unwrap();
+        for shown in [Shown::Common, Shown::Changed, Shown::All] {
+            std::fs::write(&path, printed(shown)).unwrap();
             let back = Config::load(&Source::Named(path.clone()), [], Vec::new()).unwrap();
             let mut expected = crate::config::Settings::default();
             expected.search.top = 7;
@@ -120,7 +159,7 @@ mod tests {
             let argument = Argument::new("--set", "embed.options.openai.api_key", argument);
             let arguments = if environment.is_empty() { vec![argument] } else { Vec::new() };
             let config = Config::load(&Source::None, environment, arguments).unwrap();
-            (lines(&config.layers, true, &Out { colour: false }).join("\n"), config)
+            (lines(&config.layers, Shown::Changed, &Out { colour: false }).join("\n"), config)
         };
         let (text, config) = load(&[]);
         assert!(text.contains("api_key = { secret = \"openai\", field = \"key\" }  # argument --set"), "{text}");
@@ -137,7 +176,7 @@ mod tests {
     fn only_changes_with_their_origin() {
         let expected =
             "docweir_config = 1  # default\n\n[search]\ntop = 7  # environment variable DOCWEIR__SEARCH__TOP";
-        assert_eq!(printed(true), expected);
+        assert_eq!(printed(Shown::Changed), expected);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::args::Global;
 use super::logging;
-use super::output::Out;
+use super::output::{Out, complain};
 use crate::config::{Argument, Config, Source};
 use crate::exit::{Exit, Failure};
 
@@ -51,6 +51,9 @@ impl Context {
         }
         arguments.extend(more);
         let config = Config::load(&source, environment, arguments)?;
+        for warning in config.layers.warnings() {
+            complain(format!("warning: {warning}"));
+        }
         logging::start(&config.settings.log, self.global.color)?;
         Ok(config)
     }
@@ -60,7 +63,7 @@ impl Context {
     /// A blocked thread does not delay the end of the process: its unfinished work is not recorded and continues in
     /// the next run.
     pub fn with_actors<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        const PATIENCE: Duration = Duration::from_secs(1);
+        const SHUTDOWN_WAIT: Duration = Duration::from_secs(1);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|e| Failure::new(Exit::System, format!("cannot start the runtime: {e}")))?;
         let actors = tokio::task::LocalSet::new();
@@ -70,7 +73,7 @@ impl Context {
             let _runtime = runtime.enter();
             drop(actors);
         }
-        runtime.shutdown_timeout(PATIENCE);
+        runtime.shutdown_timeout(SHUTDOWN_WAIT);
         outcome
     }
 

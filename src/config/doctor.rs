@@ -2,17 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What `docweir doctor` asks of a machine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Configures the thresholds of `docweir doctor`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DoctorOptions {
-    /// Room on the disk of the state folder, in bytes, below which it warns. Default 1073741824 (1 GiB).
+    /// Free space on the disk of the state folder below which the doctor warns, in bytes.
     pub min_free_bytes: u64,
-    /// Files that a process may have open, below which it warns. Default 1,024.
+    /// Limit on open files of a process below which the doctor warns.
     pub min_descriptors: u64,
-    /// Difference between this clock and AWS's that is a problem, in seconds. Default 60.
+    /// Largest accepted difference between the clocks of this machine and of AWS, in seconds.
     pub max_skew_seconds: u64,
-    /// Longest that it waits for one answer, in seconds. Default 20.
+    /// Longest wait for one response, in seconds.
     pub answer_seconds: u64,
 }
 
@@ -23,7 +23,7 @@ impl Default for DoctorOptions {
 }
 
 impl DoctorOptions {
-    /// Field and what is wrong with it.
+    /// Returns each field that is out of range, and what it must be.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let table = [
             ("min_free_bytes", self.min_free_bytes, 0, 1 << 50),

@@ -1,8 +1,8 @@
-//! From defaults, file and environment to one value a key, each with its origin.
+//! Merges defaults, file, environment and arguments into one value per key, each with its origin.
 //!
-//! The tree of defaults is also the list of known keys: a key that is not in it is refused, with the nearest one that
-//! is. Every override is checked against the type of the default it replaces, so that an error can name the key and
-//! the line before serde ever sees the whole.
+//! The tree of defaults is also the list of known keys. An unknown key is refused, and the error suggests the nearest
+//! known one. Every override is checked against the type of its default, so that an error can name the key and the line
+//! before serde reads the whole.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,9 +12,9 @@ use docweir_providers::secrets::setting;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
-use super::SECRET_KEYS;
+use super::{SECRET_KEYS, retired};
 
-/// Where a value comes from.
+/// Names the source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     Default,
@@ -34,7 +34,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One thing that is wrong with the configuration.
+/// Describes one mistake in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub origin: Origin,
@@ -51,7 +51,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All that is wrong, in the order of the file.
+/// Lists all mistakes, in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
@@ -69,11 +69,12 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// A flat map from dotted key to value and origin, begun from the defaults.
+/// Maps each dotted key to its value and origin. It starts with the defaults.
 #[derive(Clone, Debug)]
 pub struct Layers {
     values: BTreeMap<String, (Value, Origin)>,
     problems: Vec<Problem>,
+    warnings: Vec<Problem>,
 }
 
 impl Layers {
@@ -82,10 +83,10 @@ impl Layers {
         flatten("", defaults, &mut |key, value| {
             values.insert(key, (value.clone(), Origin::Default));
         });
-        Self { values, problems: Vec::new() }
+        Self { values, problems: Vec::new(), warnings: Vec::new() }
     }
 
-    /// Lays the file's keys over what is there.
+    /// Overrides values with the keys of a file.
     pub fn file(&mut self, path: &Path, text: &str) {
         let at = |line| Origin::File { path: path.to_owned(), line };
         let table = match DeTable::parse(text) {
@@ -105,7 +106,7 @@ impl Layers {
             let origin = at(line_of(text, name.span().start));
             match value.get_ref() {
                 DeValue::Table(inner) if !self.values.contains_key(&key) => {
-                    if self.is_section(&key) {
+                    if self.is_section(&key) || retired::had_section(&key) {
                         self.file_table(&key, inner, text, at);
                     } else {
                         self.unknown(origin, &key, "section");
@@ -119,7 +120,8 @@ impl Layers {
         }
     }
 
-    /// Takes every `DOCWEIR__SECTION__KEY`; the value is read as TOML where that fits the key's type, else as text.
+    /// Overrides values with every variable `DOCWEIR__SECTION__KEY`. A value is parsed as TOML if that fits the key's
+    /// type; otherwise it is text.
     pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, String)>, aliases: &[(&str, &str)]) {
         for (name, value) in variables {
             let key = match name.strip_prefix("DOCWEIR__") {
@@ -133,9 +135,13 @@ impl Layers {
         }
     }
 
-    /// Sets one key from text: taken as it stands where the key is a text, else read as TOML. Yes and no may be `1`, `True`
-    /// and the like, as they are in environments.
+    /// Sets one key from text. Text keys take it unchanged; other keys parse it as TOML. Booleans may also be `1`, `yes`,
+    /// `True` and the like, as environments have them.
     pub fn set_text(&mut self, key: &str, value: &str, origin: Origin) {
+        let key = retired::moved(key).map_or(key, |new| {
+            self.warn(origin.clone(), key, format!("was renamed: use `{new}`"));
+            new
+        });
         let is_table = SECRET_KEYS.iter().any(|(secret, _)| *secret == key) && value.starts_with('{');
         let parsed = match self.values.get(key) {
             Some((Value::String(_), _)) if !is_table => None,
@@ -145,21 +151,29 @@ impl Layers {
         self.set(key, parsed.unwrap_or_else(|| Value::String(value.to_owned())), origin);
     }
 
-    /// A secret that an environment variable holds goes before the vault that a file names, not before one that an
-    /// argument names. Its value is read by who needs it, and stands nowhere here.
+    /// Records that an environment variable holds a secret. It takes precedence over a secret that a file names, but not
+    /// over one that an argument names. The value itself is never stored here.
     pub fn secret_in_environment(&mut self, key: &str, variable: String) {
         if let Some((value, origin)) = self.values.get_mut(key).filter(|(_, o)| !matches!(o, Origin::Argument(_))) {
             (*value, *origin) = (Value::String(String::new()), Origin::Environment(variable));
         }
     }
 
-    /// The text that a key is set to.
+    /// Returns the value of a text key.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.values.get(key).and_then(|(value, _)| value.as_str())
     }
 
-    /// Sets one key, or notes why it can't be.
+    /// Sets one key. Records a problem if the key is unknown or the value does not fit, and a warning if the key was
+    /// renamed or removed.
     pub fn set(&mut self, key: &str, value: Value, origin: Origin) {
+        if let Some(new) = retired::moved(key) {
+            self.warn(origin.clone(), key, format!("was renamed: use `{new}`"));
+            return self.set(new, value, origin);
+        }
+        if let Some(advice) = retired::retired(key) {
+            return self.warn(origin, key, format!("is no longer a setting and is ignored: {advice}"));
+        }
         let Some((known, _)) = self.values.get(key) else {
             match self.first_below(key).map(str::to_owned) {
                 Some(below) => self.problem(origin, key, format!("is a section; set one of its keys, like `{below}`")),
@@ -179,6 +193,11 @@ impl Layers {
         }
     }
 
+    /// Returns the value of a key, and where it comes from.
+    pub fn get(&self, key: &str) -> Option<(&Value, &Origin)> {
+        self.values.get(key).map(|(value, origin)| (value, origin))
+    }
+
     pub fn origin(&self, key: &str) -> Origin {
         self.values.get(key).map_or(Origin::Default, |(_, origin)| origin.clone())
     }
@@ -187,16 +206,25 @@ impl Layers {
         self.problems.push(Problem { origin, key: key.to_owned(), text });
     }
 
+    fn warn(&mut self, origin: Origin, key: &str, text: String) {
+        self.warnings.push(Problem { origin, key: key.to_owned(), text });
+    }
+
+    /// Returns the renamed and removed keys that are still set.
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
-    /// Every key in order, with its value and origin.
+    /// Iterates over all keys in order, with their values and origins.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value, &Origin)> {
         self.values.iter().map(|(key, (value, origin))| (key.as_str(), value, origin))
     }
 
-    /// The values as one nested table.
+    /// Returns the values as one nested table.
     pub fn table(&self) -> toml::Table {
         let mut table = toml::Table::new();
         for (key, (value, _)) in &self.values {
@@ -205,7 +233,7 @@ impl Layers {
         table
     }
 
-    /// The values that are not defaults.
+    /// Returns the keys that are set to something other than by default.
     pub fn overrides(&self) -> Vec<String> {
         self.values.iter().filter(|(_, (_, o))| *o != Origin::Default).map(|(k, _)| k.clone()).collect()
     }
@@ -229,7 +257,7 @@ impl Layers {
             .filter(|(distance, _)| *distance <= key.len().max(6) / 2);
         let hint = match nearest {
             Some((_, nearest)) => format!("did you mean `{nearest}`?"),
-            None => "`docweir config print` lists the known ones".into(),
+            None => "`docweir config print --all` lists the known ones".into(),
         };
         self.problem(origin, key, format!("is no known {what}; {hint}"));
     }
@@ -304,7 +332,7 @@ fn to_value(value: &DeValue<'_>) -> Result<Value, String> {
     })
 }
 
-/// The value in the type of the default, or what would be right. A whole number may stand for a decimal one.
+/// Converts a value to the type of the default, or says what is expected. An integer is accepted for a decimal number.
 fn fit(default: &Value, value: Value) -> Result<Value, String> {
     match (default, value) {
         (Value::Float(_), Value::Integer(i)) => Ok(Value::Float(i as f64)),

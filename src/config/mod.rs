@@ -1,21 +1,31 @@
-//! Typed settings: defaults, then `config.toml`, then the environment, then arguments.
+//! Loads typed settings from defaults, `config.toml`, the environment and arguments, in this order.
 //!
-//! A component's options are a plain struct beside the component; here they are put together, read and checked. Every
-//! error names the key, where it was set and what would be right; `docweir config print` shows each value's origin.
+//! The options of a component are a plain struct beside the component. This module assembles, reads and checks them.
+//! Every error names the key, its source and the expected value.
+//!
+//! - [`Settings`] declares the tree of keys, `problems` checks it, and `layers` merges the sources.
+//! - [`reference`] lists every key with its description; [`render`] writes `config.toml` and the reference page.
+//! - `common` names the keys of `config.toml`; `retired` names the keys that Docweir no longer has.
 
+mod common;
 mod doctor;
 mod http;
 mod layers;
+mod problems;
+pub mod reference;
+pub mod render;
+mod retired;
 mod settings;
 
 use std::path::{Path, PathBuf};
 
+pub use common::COMMON;
 pub use doctor::DoctorOptions;
 pub use http::HttpOptions;
 pub use layers::{Layers, Origin, Problem, Problems};
 pub use settings::*;
 
-/// Environment variables of the systems that this one replaces, each an override of one key.
+/// Environment variables of the systems that Docweir replaces. Each overrides one key.
 pub const ENVIRONMENT_ALIASES: &[(&str, &str)] = &[
     ("AWS_REGION", "aws.region"),
     ("CHROMADB_BUCKET", "buckets.vectors"),
@@ -29,25 +39,25 @@ pub const ENVIRONMENT_ALIASES: &[(&str, &str)] = &[
     ("SKIP_SQS_NOTIFICATION", "queues.skip_notification"),
 ];
 
-/// Keys that name a secret and never hold it, each with the key that says which environment variable may hold it.
+/// Keys that name a secret and never contain it. Each comes with the key that names the environment variable of the secret.
 pub const SECRET_KEYS: &[(&str, &str)] = &[(API_KEY, "embed.options.openai.api_key_variable")];
 
-/// Settings and where each came from.
+/// Holds the settings and the source of each.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub settings: Settings,
     pub layers: Layers,
-    /// The file that was read, if there is one.
+    /// File that was read, if any.
     pub file: Option<PathBuf>,
 }
 
-/// A setting that came with the command line.
+/// Holds a setting of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Argument {
-    /// As it was typed: `--set`, `-k`.
+    /// Name of the argument as typed, such as `--set` or `-k`.
     pub name: &'static str,
     pub key: String,
-    /// As it was typed; read as the key's type wants it.
+    /// Value as typed. It is parsed by the type of the key.
     pub value: String,
 }
 
@@ -57,19 +67,22 @@ impl Argument {
     }
 }
 
-/// Which file to read.
+/// Selects the file to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Named by the user: it must be there.
+    /// File that the user named. It must exist.
     Named(PathBuf),
-    /// `docweir.toml`, or a `config.toml` that says it is Docweir's, in this folder; none is fine.
+    /// Folder with a `docweir.toml`, or with a `config.toml` that is marked as Docweir's. Neither needs to exist.
     Folder(PathBuf),
-    /// Defaults and environment only.
+    /// No file: only defaults, environment and arguments.
     None,
 }
 
 impl Config {
-    /// Reads, merges and checks; or says everything that is wrong.
+    /// Reads, merges and checks all settings.
+    ///
+    /// # Errors
+    /// All mistakes, each with its place, the key and the expected value.
     pub fn load(
         source: &Source,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -109,8 +122,8 @@ impl Config {
     }
 }
 
-/// Settings out of the merged values. A value of the right type may still be no allowed word (`mode = "fast"`): then
-/// each override is tried alone over the defaults to find whose fault it is.
+/// Converts the merged values to settings. A value of the right type may still not be an allowed word (`mode =
+/// "fast"`). To find it, each override is then tried alone over the defaults.
 fn typed(layers: &mut Layers) -> Option<Settings> {
     let error = match toml::Value::Table(layers.table()).try_into::<Settings>() {
         Ok(settings) => return Some(settings),
@@ -167,7 +180,7 @@ fn read(source: &Source) -> Result<Option<(PathBuf, String)>, Problem> {
     }
 }
 
-/// Other programs have a `config.toml` too: ours begins with its format's version.
+/// Returns whether a line marks the file as Docweir's. Other programs have a `config.toml` too.
 fn is_ours(line: &str) -> bool {
     line.trim_start().starts_with("docweir_config")
 }

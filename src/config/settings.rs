@@ -1,11 +1,12 @@
-//! All settings in one tree: a section a component. The doc comments of the fields are the documentation of
-//! config.toml, and a test holds the two together.
+//! Declares all settings as one tree, with one section per component.
+//!
+//! The doc comments of the fields are the text of config.toml and of docs/configuration.md (see [`super::reference`]).
 
 use std::num::NonZero;
 
 use docweir_aws::DynamoOptions;
 use docweir_aws::{AwsOptions, S3Options};
-use docweir_core::cache::EmbeddingCacheOptions;
+use docweir_core::cache::CacheOptions;
 use docweir_extract::ExtractOptions;
 use docweir_index::VectorOptions;
 use docweir_index::compaction::CompactionOptions;
@@ -19,8 +20,7 @@ use docweir_providers::secrets::{SecretName, SecretOptions, SecretSetting};
 use docweir_records::RecordsOptions;
 use docweir_stages::chunk::ChunkOptions;
 use docweir_stages::embed::{EmbedOptions, ModelOptions};
-use docweir_stages::enrich::{EnrichOptions, EnrichProvider};
-use docweir_stores::batches::DOCUMENTS;
+use docweir_stages::enrich::EnrichOptions;
 use docweir_stores::control::sqlite::SqliteControlOptions;
 use serde::{Deserialize, Serialize};
 
@@ -34,77 +34,118 @@ use crate::intake::IntakeOptions;
 use crate::supervisors::{RestartOptions, RetryOptions, ScalingOptions};
 use crate::telemetry::CloudWatchOptions;
 
-/// The key that names the secret of an endpoint.
+/// Key that names the secret of the embedding endpoint.
 pub const API_KEY: &str = "embed.options.openai.api_key";
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Marks a `config.toml` as Docweir's, and its format. Always 1.
+    /// Format of the file, always 1. It marks a `config.toml` as one of Docweir's.
     pub docweir_config: u32,
+    /// Location of all state: control records, artefacts, vectors and caches.
     pub state: StateOptions,
+    /// Selects the files to ingest and limits how they are registered.
     pub intake: IntakeOptions,
+    /// Claims of processes on documents. A claim lapses if its process stops renewing it.
     pub lease: LeaseOptions,
+    /// Stage 1 of 5: extracts the text of a file in reading order, in child processes.
     pub extract: StagePool<ExtractOptions>,
+    /// Stage 2 of 5: splits the text into passages.
     pub chunk: StagePool<ChunkOptions>,
+    /// Stage 3 of 5: adds language, key phrases, entities and personal data to each passage.
     pub enrich: StagePool<EnrichOptions>,
+    /// Stage 4 of 5: computes a vector for each passage.
     pub embed: EmbedPool,
+    /// Stage 5 of 5: writes vectors and text to the index. A worker waits for the commit of its document, so this
+    /// stage has as many workers as documents may share a commit.
     pub load: StagePool<CommitOptions>,
+    /// Embedding through the provider's Batch API: half the price, results within a day.
     pub batch: BatchOptions,
+    /// Small records: lines and words of receipts, or any JSON objects, one per line of a file.
     pub records: RecordsOptions,
+    /// Limits on spending. Work pauses before a limit is exceeded.
     pub budget: BudgetOptions,
+    /// Prices of paid calls, in US dollars. Costs and budgets are computed from them.
     pub prices: PriceOptions,
+    /// Retries of a document whose stage failed.
     pub retry: RetryOptions,
+    /// Restarts of workers and services that died.
     pub restart: RestartOptions,
+    #[serde(skip)]
     pub scaling: ScalingOptions,
+    /// The end of a run after a signal.
     pub drain: DrainOptions,
+    /// Copies of documents that could not be processed.
     pub quarantine: QuarantineOptions,
+    /// The control store in SQLite: control records, audit log and daily metrics.
     pub control: SqliteControlOptions,
+    /// The object store in the state folder: artefacts, vector files and manifests.
     pub objects: LocalObjectOptions,
+    /// Access to AWS, for all its services. Credentials come from the usual chain of the AWS SDK.
     pub aws: AwsOptions,
+    /// Secrets that are read from AWS Secrets Manager.
     pub secrets: SecretOptions,
+    /// Buckets of a state in AWS, as `BUCKET` or `BUCKET/PREFIX`.
     pub buckets: BucketOptions,
+    /// Requests to S3.
     pub s3: S3Options,
+    /// Tables of a state in AWS, and the pace of writes to them.
     pub dynamodb: DynamoOptions,
+    /// Local copies of vector files that are in S3.
     pub copies: CopyOptions,
+    /// SQS queues from which `docweir serve` receives documents and merge requests.
     pub queues: QueueOptions,
-    pub cache: EmbeddingCacheOptions,
+    /// Cache of vectors by text. A text that was embedded before costs nothing.
+    pub cache: CacheOptions,
+    /// The vector index: limits of commits, memory and searches.
     pub vectors: VectorOptions,
+    /// Merging of vector files into snapshots.
     pub compaction: CompactionOptions,
+    /// Earlier versions of the index, which can be searched and restored.
     pub retention: RetentionOptions,
+    /// Defaults of `docweir search`.
     pub search: SearchOptions,
+    /// The HTTP endpoint of a running process: `/metrics` (Prometheus), `/supervision` (JSON) and `/health`.
     pub http: HttpOptions,
+    /// Metrics for Amazon CloudWatch.
     pub cloudwatch: CloudWatchOptions,
+    /// Thresholds of `docweir doctor`.
     pub doctor: DoctorOptions,
+    /// The log on standard error. Lines about a document name the document, its version, stage and attempt, and a
+    /// trace ID. They never contain its text.
     pub log: LogOptions,
 }
 
-/// A stage's pool and the stage's own options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Configures the pool of a stage, and the stage itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields, bound(deserialize = "T: Default + Deserialize<'de>"))]
+#[schemars(bound = "T: Default + Serialize + schemars::JsonSchema")]
 pub struct StagePool<T> {
-    /// Workers: as many as `min`, up to `max` while the queue grows old.
+    /// Number of workers.
     pub workers: Workers,
-    /// Documents that the pool holds at most: waiting, in work, waiting for a retry or for the next stage.
+    /// Maximum number of documents in this stage, whether they wait, run or are retried. A full stage holds up the
+    /// stage before it.
     pub queue_documents: usize,
-    /// Memory of the documents that the pool holds at most, in bytes; one that is larger passes alone.
+    /// Maximum memory of the documents in this stage, in bytes. A larger document passes alone.
     pub queue_bytes: usize,
-    /// Time after which an attempt is ended, in seconds.
+    /// Time limit of one attempt, in seconds. A timeout counts as a failed attempt.
     pub deadline_seconds: u64,
     pub options: T,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Workers {
-    /// At least.
+    /// Smallest number of workers.
     pub min: usize,
-    /// At most; 0 means as many as suit the stage, and never fewer than `min`.
+    /// Largest number of workers. 0 lets Docweir choose: two more than the number of cores for a stage that computes,
+    /// as many as concurrent calls for an embedding endpoint. More workers help until the processor or the provider's
+    /// rate limit is the bottleneck.
     pub max: usize,
 }
 
 impl Workers {
-    /// The real upper bound, where `suits` is what suits the stage.
+    /// Returns the largest number of workers. `suits` is the number that suits the stage; it applies if `max` is 0.
     pub fn most(&self, suits: usize) -> usize {
         match self.max {
             0 => suits.max(self.min),
@@ -112,27 +153,28 @@ impl Workers {
         }
     }
 
-    /// What suits a stage that computes: two more than the machine has cores, so that none is idle while a worker
-    /// waits for the disk or the control store.
+    /// Returns the number of workers that suits a stage that computes: two more than the number of cores, so that no
+    /// core is idle while a worker waits for the disk or the control store.
     pub fn for_computing() -> usize {
         std::thread::available_parallelism().map_or(1, NonZero::get) + 2
     }
 }
 
-/// The embedding stage: a pool as the others, and when its calls are answered.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Configures the embedding stage: its pool, and when texts are embedded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmbedPool {
-    /// When calls of a provider are answered: `live` (at once), `batch` (within a day, at half the price) or `auto` (by
-    /// batch where there is time for it and it saves enough).
+    /// When texts are embedded: `live` (at once), `batch` (within a day, at half the price) or `auto` (by batch if
+    /// the deadline allows it and the saving is worth it). `batch` and `auto` need an OpenAI endpoint.
     pub mode: EmbedMode,
-    /// Workers: as many as `min`, up to `max` while the queue grows old.
+    /// Number of workers.
     pub workers: Workers,
-    /// Documents that the pool holds at most: waiting, in work, waiting for a retry or for the next stage.
+    /// Maximum number of documents in this stage, whether they wait, run or are retried. A full stage holds up the
+    /// stage before it.
     pub queue_documents: usize,
-    /// Memory of the documents that the pool holds at most, in bytes; one that is larger passes alone.
+    /// Maximum memory of the documents in this stage, in bytes. A larger document passes alone.
     pub queue_bytes: usize,
-    /// Time after which an attempt is ended, in seconds.
+    /// Time limit of one attempt, in seconds. A timeout counts as a failed attempt.
     pub deadline_seconds: u64,
     pub options: EmbedSettings,
 }
@@ -162,22 +204,23 @@ impl Default for EmbedPool {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Selects the embedder and configures each of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmbedSettings {
-    /// Who makes the vectors: `local` (a model on this machine), `openai` (an endpoint that speaks OpenAI's protocol) or
-    /// `hashed` (no model at all: for tests and benchmarks, finds only equal words).
+    /// Source of the vectors: `local` (a model on this machine, free), `openai` (an endpoint with OpenAI's protocol,
+    /// paid) or `hashed` (no model; for tests, matches equal words only). A change embeds every document again.
     pub provider: Provider,
-    /// Dimensions of the `hashed` provider.
+    /// Number of dimensions of the `hashed` provider.
     pub hashed_dimensions: u32,
-    /// Time that the `hashed` provider takes for each text, in milliseconds.
+    /// Artificial delay of the `hashed` provider for each text, in milliseconds. For tests.
     pub hashed_milliseconds: u64,
     pub batch: EmbedOptions,
     pub model: ModelOptions,
     pub openai: OpenAiOptions,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Provider {
     #[default]
@@ -186,25 +229,24 @@ pub enum Provider {
     Hashed,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StateOptions {
-    /// Where state lies: `folder` (all of it, for one machine) or `aws` (objects in S3, control records in DynamoDB, for
-    /// any number of processes).
+    /// Location of state: `folder` (one machine) or `aws` (objects in S3 and control records in DynamoDB, for any
+    /// number of processes).
     pub backend: Backend,
-    /// Where objects lie (artefacts, vector files, manifests): `folder` or `s3`; `auto` is what `backend` says.
+    /// Location of objects (artefacts, vector files, manifests): `folder` or `s3`. `auto` follows `state.backend`.
     pub objects: ObjectPlace,
-    /// Where control records, the ledger and batches lie: `sqlite` (for one process at a time) or `dynamodb` (for any
-    /// number of them, on any machine, which need objects in `s3`); `auto` is what `backend` says.
+    /// Location of control records, the ledger and batches: `sqlite` (one process at a time) or `dynamodb` (any
+    /// number of processes; needs objects in `s3`). `auto` follows `state.backend`.
     pub control: ControlPlace,
-    /// The folder that holds all state: control records, artefacts, vectors, caches. With `aws` only what can be made
-    /// again.
+    /// Folder of the state. With state in AWS it holds only caches and temporary files.
     pub folder: String,
-    /// The collection that documents are loaded into.
+    /// Name of the collection that documents are loaded into.
     pub collection: String,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Backend {
     #[default]
@@ -212,8 +254,8 @@ pub enum Backend {
     Aws,
 }
 
-/// A value of `state.objects`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Selects the location of objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ObjectPlace {
     #[default]
@@ -222,8 +264,8 @@ pub enum ObjectPlace {
     S3,
 }
 
-/// A value of `state.control`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Selects the location of control records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ControlPlace {
     #[default]
@@ -249,25 +291,25 @@ impl StateOptions {
         }
     }
 
-    /// Returns whether everything that lasts lies in the folder: where that is not there, nothing is.
+    /// Returns whether all lasting state is in the folder. If so, a missing folder means that there is no state.
     pub fn is_local(&self) -> bool {
         self.objects_in() == "folder" && self.control_in() == "sqlite"
     }
 }
 
-/// Which bucket holds what, as `BUCKET` or `BUCKET/PREFIX`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Names the buckets of a state in AWS, as `BUCKET` or `BUCKET/PREFIX`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BucketOptions {
-    /// What the stages make, failed artefacts and the originals in quarantine.
+    /// Place of artefacts and of originals in quarantine.
     pub artefacts: String,
-    /// Vector files and their manifests; empty for the bucket of artefacts.
+    /// Place of vector files and their manifests. Empty means `buckets.artefacts`.
     pub vectors: String,
-    /// Where a manifest is swapped: `s3` (by conditional writes, which are tried at the start) or `dynamodb` (for
-    /// endpoints that don't enforce them).
+    /// Where the current manifest is recorded: `s3` (conditional writes, checked at the start) or `dynamodb` (for
+    /// endpoints that do not enforce conditional writes).
     pub register: Register,
-    /// Days after which what the stages made is archived (S3 Glacier), by a rule that `docweir infra apply` sets; 0 for
-    /// never. To retry a document from a stage, what was archived has to be restored first.
+    /// Age, in days, at which artefacts move to S3 Glacier; 0 means never. `docweir infra apply` sets the rule.
+    /// Archived artefacts must be restored before a document can be retried from a stage.
     pub archive_days: u32,
 }
 
@@ -277,7 +319,7 @@ impl Default for BucketOptions {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Register {
     #[default]
@@ -286,49 +328,52 @@ pub enum Register {
 }
 
 impl BucketOptions {
-    /// That of the vectors' files.
+    /// Returns the place of vector files.
     pub fn vectors(&self) -> &str {
         if self.vectors.is_empty() { &self.artefacts } else { &self.vectors }
     }
 }
 
-/// Bucket and prefix of a place.
+/// Splits a place into its bucket and its prefix.
 pub fn bucket_and_prefix(place: &str) -> (&str, &str) {
     place.split_once('/').map_or((place, ""), |(bucket, prefix)| (bucket, prefix.trim_end_matches('/')))
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LeaseOptions {
-    /// How long a claim on a document is valid without a sign of life, in seconds.
+    /// Time after the last heartbeat at which a claim lapses, in seconds. Shorter means that another process takes
+    /// over sooner, and that a slow network loses claims more often.
     pub seconds: u64,
-    /// How often a sign of life is given, in seconds.
+    /// Interval between heartbeats, in seconds. At most a third of `lease.seconds`.
     pub heartbeat_seconds: u64,
-    /// Times that the process may die while a document is in one stage before that document is quarantined.
+    /// Number of times that the process may die during one stage of a document before that document is quarantined.
     pub max_interruptions: u32,
-    /// Times that the process may die while a document is in one stage before that document is done while no other is.
+    /// Number of times that the process may die during one stage of a document before that document is processed
+    /// alone. So no document is blamed for another.
     pub alone_after_interruptions: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DrainOptions {
-    /// Time that running work has to end after SIGINT or SIGTERM, in seconds. Keep it below the container's stop grace.
+    /// Time for running work to finish after SIGINT or SIGTERM, in seconds. Keep it below the stop timeout of the
+    /// container.
     pub seconds: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SearchOptions {
-    /// Passages shown.
+    /// Number of passages to show.
     pub top: usize,
-    /// How passages are scored: `hybrid`, `vector` or `full_text`.
+    /// Scoring of passages: `hybrid` (meaning and words), `vector` (meaning only) or `full_text` (words only).
     pub mode: SearchMode,
-    /// Hybrid only: share of the vector score, 0 to 1.
+    /// Weight of the vector score in a hybrid search, from 0 (words only) to 1 (meaning only).
     pub weight: f64,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SearchMode {
     #[default]
@@ -337,16 +382,16 @@ pub enum SearchMode {
     FullText,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogOptions {
-    /// What is logged to standard error: `error`, `warn`, `info`, `debug`, or `module=level` pairs.
+    /// Level of the log: `error`, `warn`, `info`, `debug`, or comma-separated `module=level` pairs.
     pub level: String,
-    /// How: `text` or `json`.
+    /// Format of the log: `text` or `json`.
     pub format: LogFormat,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     #[default]
@@ -384,7 +429,7 @@ impl Default for Settings {
             dynamodb: DynamoOptions::default(),
             copies: CopyOptions::default(),
             queues: QueueOptions::default(),
-            cache: EmbeddingCacheOptions::default(),
+            cache: CacheOptions::default(),
             vectors: VectorOptions::default(),
             compaction: CompactionOptions::default(),
             retention: RetentionOptions::default(),
@@ -465,7 +510,7 @@ impl Default for LogOptions {
 }
 
 impl Settings {
-    /// The secrets that are named, each with the key that names it.
+    /// Returns the secrets that the configuration names, each with its key.
     pub fn secrets(&self) -> Vec<(&'static str, &SecretName)> {
         let named = [(API_KEY, &self.embed.options.openai.api_key)];
         let kept = named.into_iter().filter_map(|(key, setting)| match setting {
@@ -475,131 +520,9 @@ impl Settings {
         kept.collect()
     }
 
-    /// Every value that is out of range: its key and what would be right.
-    pub fn problems(&self) -> Vec<(String, String)> {
-        let mut all = Vec::new();
-        let mut add = |section: &str, found: Vec<(&'static str, String)>| {
-            all.extend(found.into_iter().map(|(field, text)| (format!("{section}.{field}"), text)));
-        };
-        add("intake", self.intake.problems());
-        add("extract.options", self.extract.options.problems());
-        add("extract", self.extract.problems());
-        add("chunk.options", self.chunk.options.problems());
-        add("chunk", self.chunk.problems());
-        add("enrich.options", self.enrich.options.problems());
-        add("enrich.options.comprehend", self.enrich.options.comprehend.problems());
-        add("enrich.options.comprehend.cache", self.enrich.options.comprehend.cache.problems());
-        add("enrich", self.enrich.problems());
-        add("embed.options.batch", self.embed.options.batch.problems());
-        add("embed.options.model", self.embed.options.model.problems());
-        add("embed.options.openai", self.embed.options.openai.problems());
-        add("embed.options.openai.limits", self.embed.options.openai.limits.problems());
-        add("embed", self.embed.pool().problems());
-        add("load.options", self.load.options.problems());
-        add("load", self.load.problems());
-        add("batch", self.batch.problems());
-        add("batch.transfer", self.batch.transfer.problems());
-        add("records", self.records.problems());
-        add("records.table", self.records.table.problems());
-        add("budget", self.budget.problems());
-        add("prices", self.prices.problems());
-        add("retry", self.retry.problems());
-        add("restart", self.restart.problems());
-        add("scaling", self.scaling.problems());
-        add("control", self.control.problems());
-        add("objects", self.objects.problems());
-        add("aws", self.aws.problems());
-        add("secrets", self.secrets.problems());
-        add("s3", self.s3.problems());
-        add("dynamodb", self.dynamodb.problems());
-        add("copies", self.copies.problems());
-        add("queues", self.queues.problems());
-        add("cache", self.cache.problems());
-        add("vectors", self.vectors.problems());
-        add("compaction", self.compaction.problems());
-        add("retention", self.retention.problems());
-        add("http", self.http.problems());
-        add("cloudwatch", self.cloudwatch.problems());
-        add("doctor", self.doctor.problems());
-        let mut range = |key: &str, value: f64, low: f64, high: f64| {
-            if !(low..=high).contains(&value) {
-                all.push((key.to_owned(), format!("must lie between {low} and {high}, not {value}")));
-            }
-        };
-        range("docweir_config", f64::from(self.docweir_config), 1.0, 1.0);
-        range("lease.seconds", self.lease.seconds as f64, 3.0, 86_400.0);
-        range("lease.max_interruptions", f64::from(self.lease.max_interruptions), 1.0, 1_000.0);
-        let alone = f64::from(self.lease.alone_after_interruptions);
-        range("lease.alone_after_interruptions", alone, 1.0, 1_000.0);
-        range("drain.seconds", self.drain.seconds as f64, 1.0, 3_600.0);
-        range("search.top", self.search.top as f64, 1.0, self.vectors.max_results as f64);
-        range("search.weight", self.search.weight, 0.0, 1.0);
-        range("embed.options.hashed_dimensions", f64::from(self.embed.options.hashed_dimensions), 8.0, 8_192.0);
-        range("embed.options.hashed_milliseconds", self.embed.options.hashed_milliseconds as f64, 0.0, 60_000.0);
-        range("quarantine.max_original_bytes", self.quarantine.max_original_bytes as f64, 0.0, 1e12);
-        if self.lease.heartbeat_seconds == 0 || self.lease.heartbeat_seconds * 3 > self.lease.seconds {
-            let text = format!("must be at least 1 and at most a third of lease.seconds ({})", self.lease.seconds);
-            all.push(("lease.heartbeat_seconds".into(), text));
-        }
-        let comprehend = &self.enrich.options.comprehend;
-        let longest = comprehend.max_document_seconds + comprehend.max_wait_seconds + comprehend.request_seconds;
-        if self.enrich.options.provider == EnrichProvider::Comprehend && longest > self.enrich.deadline_seconds as f64 {
-            let text = format!(
-                "must be below enrich.deadline_seconds ({}) together with max_wait_seconds and request_seconds, or a slow \
-                 service would cost attempts",
-                self.enrich.deadline_seconds
-            );
-            all.push(("enrich.options.comprehend.max_document_seconds".into(), text));
-        }
-        if self.embed.mode != EmbedMode::Live && self.embed.options.provider != Provider::Openai {
-            let text = "must be `live` where `embed.options.provider` is not `openai`: nobody else takes batches";
-            all.push(("embed.mode".into(), text.into()));
-        }
-        let (objects, control) = (self.state.objects_in(), self.state.control_in());
-        if objects == "s3" && self.buckets.artefacts.is_empty() {
-            let because = if self.state.objects == ObjectPlace::S3 { "objects` is `s3" } else { "backend` is `aws" };
-            all.push(("buckets.artefacts".into(), format!("must name a bucket where `state.{because}`")));
-        }
-        if objects == "folder" && control == "dynamodb" {
-            let text = "must be `s3` where control records are in DynamoDB: other machines have no part in this folder";
-            all.push(("state.objects".into(), text.into()));
-        }
-        if !self.queues.intake.is_empty() && self.queues.watched(&self.buckets.artefacts).is_empty() {
-            all.push(("queues.watch".into(), "must say where documents arrive, as `BUCKET/PREFIX/`".into()));
-        }
-        if self.records.table.collection == DOCUMENTS {
-            all.push(("records.table.collection".into(), "must name a collection that holds no documents".into()));
-        }
-        if self.state.folder.is_empty() {
-            all.push(("state.folder".into(), "must name a folder".into()));
-        }
-        all
-    }
-}
-
-impl Settings {
     /// Returns whether state needs DynamoDB's tables: for control records, or for the manifests of vector files.
     pub fn needs_tables(&self) -> bool {
         let swapped = self.state.objects_in() == "s3" && self.buckets.register == Register::Dynamodb;
         self.state.control_in() == "dynamodb" || swapped
-    }
-}
-
-impl<T> StagePool<T> {
-    fn problems(&self) -> Vec<(&'static str, String)> {
-        let mut found = Vec::new();
-        let mut range = |field, value: u64, low: u64, high: u64| {
-            if !(low..=high).contains(&value) {
-                found.push((field, format!("must lie between {low} and {high}, not {value}")));
-            }
-        };
-        range("workers.min", self.workers.min as u64, 1, 4_096);
-        if self.workers.max != 0 {
-            range("workers.max", self.workers.max as u64, self.workers.min as u64, 4_096);
-        }
-        range("queue_documents", self.queue_documents as u64, 1, 1_000_000);
-        range("queue_bytes", self.queue_bytes as u64, 1 << 20, 1 << 40);
-        range("deadline_seconds", self.deadline_seconds, 1, 7 * 86_400);
-        found
     }
 }

@@ -23,24 +23,95 @@ fn load(text: &str, environment: &[(&str, &str)], arguments: &[(&'static str, &s
     loaded.map_err(|problems| problems.to_string().replace(&format!("{}/", dir.path().display()), ""))
 }
 
-#[test]
-fn config_toml_is_the_defaults_with_every_key() {
-    let config = Config::load(&Source::Named(project("config.toml")), [], Vec::new()).unwrap();
-    assert_eq!(config.settings, Settings::default());
-    let missing: Vec<_> = config.layers.iter().filter(|(_, _, o)| **o == Origin::Default).map(|(k, ..)| k).collect();
-    assert!(missing.is_empty(), "config.toml does not explain {missing:?}");
+/// Compares a file of the project with its rendering, or writes it if `DOCWEIR_TEST_WRITE` is set.
+fn assert_rendered(name: &str, rendered: &str) {
+    let path = project(name);
+    if std::env::var_os("DOCWEIR_TEST_WRITE").is_some() {
+        std::fs::write(&path, rendered).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    let differing = written.lines().zip(rendered.lines()).position(|(w, r)| w != r);
+    assert!(
+        written == rendered,
+        "{name} differs from the code at line {}: run `DOCWEIR_TEST_WRITE=1 scripts/test --lib config`",
+        differing.map_or(written.lines().count().min(rendered.lines().count()), |line| line) + 1
+    );
 }
 
 #[test]
-fn config_toml_explains_every_key_and_begins_with_its_mark() {
-    let text = std::fs::read_to_string(project("config.toml")).unwrap();
-    let lines: Vec<&str> = text.lines().collect();
-    let first = lines.iter().find(|l| !l.is_empty() && !l.starts_with('#'));
-    assert_eq!(first, Some(&"docweir_config = 1"));
-    for (i, line) in lines.iter().enumerate() {
-        let is_key = !line.starts_with(['#', '[', ' ', ']']) && line.contains(" = ");
-        let explained = i > 0 && lines[i - 1].starts_with("# ");
-        assert!(!is_key || explained, "line {}: `{line}` is not explained", i + 1);
+fn config_toml_and_the_reference_are_rendered_from_the_code() {
+    assert_rendered("config.toml", &render::config_toml());
+    assert_rendered("docs/configuration.md", &render::configuration_md());
+}
+
+#[test]
+fn config_toml_holds_the_common_keys_with_their_defaults() {
+    let config = Config::load(&Source::Named(project("config.toml")), [], Vec::new()).unwrap();
+    assert_eq!(config.settings, Settings::default());
+    assert_eq!(config.layers.overrides().len(), COMMON.len());
+    assert!(COMMON.len() <= 50, "config.toml is for the keys that most people set: {}", COMMON.len());
+}
+
+/// The reference has every key, each is explained, and none is listed twice.
+#[test]
+fn every_key_is_described_once() {
+    let described: Vec<_> = reference::sections().into_iter().flat_map(|section| section.keys).collect();
+    let mut names: Vec<_> = described.iter().map(|key| key.name.clone()).collect();
+    names.sort();
+    let known: Vec<_> = Layers::new(&defaults()).iter().map(|(key, ..)| key.to_owned()).collect();
+    assert_eq!(names, known);
+    for key in &described {
+        let sentence =
+            key.text.starts_with(|c: char| c.is_uppercase() || c.is_ascii_digit()) && key.text.ends_with('.');
+        assert!(sentence && key.text.len() > 15, "`{}` is described by {:?}", key.name, key.text);
+        assert!(!key.text.contains("[`"), "`{}` has a link that no reader of a file can follow", key.name);
+    }
+    for section in reference::sections().iter().filter(|section| !section.name.is_empty()) {
+        assert!(section.text.ends_with('.'), "`[{}]` is described by {:?}", section.name, section.text);
+    }
+}
+
+#[test]
+fn a_key_that_is_gone_warns_and_changes_nothing() {
+    let known: Vec<_> = Layers::new(&defaults()).iter().map(|(key, ..)| key.to_owned()).collect();
+    for (key, advice) in retired::RETIRED {
+        assert!(!known.iter().any(|k| k == key), "{key} is a key");
+        let named = regex::Regex::new("`([a-z_.0-9]+)`").unwrap();
+        for replacement in
+            named.captures_iter(advice).map(|c| c[1].to_owned()).filter(|name| !name.starts_with("workers."))
+        {
+            assert!(known.contains(&replacement), "{key} is replaced by `{replacement}`, which is no key");
+        }
+        let config = load(&format!("{key} = 7"), &[], &[]).unwrap();
+        assert_eq!(config.settings, Settings::default(), "{key}");
+        let warning = config.layers.warnings()[0].to_string();
+        assert!(warning.contains(&format!("c.toml:1: `{key}` is no longer a setting and is ignored: ")), "{warning}");
+    }
+    let config = load("", &[("DOCWEIR__SCALING__UP_AFTER", "3")], &[("--set", "control.wal_pages", "9")]).unwrap();
+    assert_eq!(config.settings, Settings::default());
+    assert_eq!(config.layers.warnings().len(), 2);
+    let in_a_section = load("[scaling]\nup_after = 3\n[search]\ntop = 4", &[], &[]).unwrap();
+    assert_eq!((in_a_section.settings.search.top, in_a_section.layers.warnings().len()), (4, 1));
+    let slip = load("[scaling]\nup_aftr = 3", &[], &[]).unwrap_err();
+    assert!(slip.contains("`scaling.up_aftr`"), "{slip}");
+}
+
+#[test]
+fn a_key_that_was_renamed_is_still_read() {
+    for (old, new) in retired::MOVED {
+        let cases = [
+            load(&format!("{old} = 7"), &[], &[]),
+            load("", &[(&format!("DOCWEIR__{}", old.to_uppercase().replace('.', "__")), "7")], &[]),
+            load("", &[], &[("--set", old, "7")]),
+        ];
+        for config in cases {
+            let config = config.unwrap();
+            let value = config.layers.get(new).map(|(value, _)| value.to_string());
+            assert!(value.is_some_and(|value| value.starts_with('7')), "{old}");
+            let warning = config.layers.warnings()[0].text.clone();
+            assert_eq!((warning, config.layers.warnings().len()), (format!("was renamed: use `{new}`"), 1));
+        }
+        assert!(load(&format!("{old} = true"), &[], &[]).unwrap_err().contains(new), "{old}");
     }
 }
 
@@ -54,7 +125,7 @@ fn every_mistake_is_named_with_its_key_and_line() {
     let table = [
         ("[search]\n\ntopp = 3", "c.toml:3: `search.topp` is no known key; did you mean `search.top`?"),
         ("[serch]\ntop = 3", "c.toml:1: `serch` is no known section; did you mean `search`?"),
-        ("[search]\nzzzzzzzzzzzzzzzzzz = 3", "is no known key; `docweir config print` lists the known ones"),
+        ("[search]\nzzzzzzzzzzzzzzzzzz = 3", "is no known key; `docweir config print --all` lists the known ones"),
         ("[search]\ntop = 0", "c.toml:2: `search.top` must lie between 1 and 1000, not 0"),
         ("[search]\n# wide\ntop = 1_001", "c.toml:3: `search.top` must lie between 1 and 1000, not 1001"),
         ("[search]\ntop = \"five\"", "c.toml:2: `search.top` must be an integer, not a string (for example `5`)"),
@@ -140,7 +211,7 @@ fn a_secret_is_named_and_never_stands_there() {
     assert_eq!(named(&load(&elsewhere, &in_place, &[]).unwrap()), expected("openai", Some("key")));
 
     let table = [
-        ("\"sk-do-not-show\"", "must not hold the secret itself"),
+        ("\"sk-do-not-show\"", "must not contain the secret itself"),
         ("{ secret = \"s\", fields = \"do-not-show\" }", "must be `{ secret = \"NAME\" }`"),
         ("{ field = \"do-not-show\" }", "must be `{ secret = \"NAME\" }`"),
         ("{ secret = \"\" }", "must be"),
@@ -157,7 +228,7 @@ fn a_secret_is_named_and_never_stands_there() {
             _ => load("", &[("DOCWEIR__EMBED__OPTIONS__OPENAI__API_KEY", "sk-do-not-show")], &[]),
         };
         let problems = problems.unwrap_err();
-        assert!(problems.contains("must not hold") && !problems.contains("do-not-show"), "{problems}");
+        assert!(problems.contains("must not contain") && !problems.contains("do-not-show"), "{problems}");
     }
 }
 

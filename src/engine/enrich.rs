@@ -90,6 +90,6 @@ impl Engine {
             tracing::warn!(%error, "cache folder not created; findings are not cached");
         }
         let options = &self.config.settings.enrich.options.comprehend.cache;
-        Arc::new(SqliteFindingsCache::open(&self.state.findings_cache_db(), options))
+        Arc::new(SqliteFindingsCache::open(&self.state.findings_cache_db(), options.clone()))
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use docweir_stores::state::is_state_folder;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct IntakeOptions {
     /// File extensions that are ingested from folders, without the dot, in any case.
@@ -21,7 +21,7 @@ pub struct IntakeOptions {
     /// Globs for files and folders to skip. They are matched against the path below the folder and win over
     /// `include`.
     pub exclude: Vec<String>,
-    /// Maximum size of a file, in bytes. Larger files are refused.
+    /// Maximum size of a file, in bytes. Larger files are refused and reported.
     pub max_file_bytes: u64,
     /// Maximum number of files in one durable write. A larger number saves writes but delays the first files.
     pub register_batch: usize,
@@ -36,6 +36,7 @@ pub struct IntakeOptions {
     /// Interval at which the control store is polled for resets and deletions made by other processes, in seconds.
     pub poll_seconds: u64,
     /// Number of files hashed at the same time.
+    #[serde(skip)]
     pub hashers: usize,
 }
 
@@ -75,7 +76,6 @@ impl IntakeOptions {
         range("register_wait_milliseconds", self.register_wait_milliseconds, 0, 60_000);
         range("claim_batch", self.claim_batch as u64, 1, 1_000);
         range("poll_seconds", self.poll_seconds, 1, 3_600);
-        range("hashers", self.hashers as u64, 1, 256);
         found
     }
 }

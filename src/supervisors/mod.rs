@@ -21,11 +21,7 @@
 //! | `service` | supervised loops |
 //! | `retry`, `restart`, `scaling` | pure decisions |
 
-#![expect(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "actor addresses are confined to this folder"
-)]
+#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "actor addresses are confined to this folder")]
 
 mod command;
 mod handle;

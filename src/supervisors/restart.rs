@@ -10,23 +10,26 @@ use docweir_core::backoff::Backoff;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RestartOptions {
-    /// Number of worker restarts that a pool may do within the window before it escalates to the root. Default 20.
+    /// Number of worker restarts that a pool may do within the window before it escalates to the root.
     pub max_restarts: usize,
-    /// Number of restarts of a whole pool or service within the window before the process ends. Default 3.
+    /// Number of restarts of a whole pool or service within the window before the process ends.
     pub max_escalations: usize,
-    /// Length of the window in which restarts are counted, in seconds. Default 60.
+    /// Length of the window in which restarts are counted, in seconds.
+    #[serde(skip)]
     pub window_seconds: u64,
-    /// Wait before the first restart, in seconds. Each further restart in the window doubles it. Default 0.01.
+    /// Wait before the first restart, in seconds. Each further restart in the window doubles it.
+    #[serde(skip)]
     pub backoff_initial_seconds: f64,
-    /// Longest wait before a restart, in seconds. Default 5.
+    /// Longest wait before a restart, in seconds.
+    #[serde(skip)]
     pub backoff_max_seconds: f64,
-    /// Time that cancelled work has to stop by itself before it is dropped, in seconds. Default 5.
+    /// Time that cancelled work has to stop by itself before it is dropped, in seconds.
+    #[serde(skip)]
     pub grace_seconds: f64,
     /// Number of threads that cancelled work may leave behind, over the life of a pool, before the process ends.
-    /// Default 16.
     pub max_abandoned: u32,
 }
 
@@ -54,10 +57,6 @@ impl RestartOptions {
         };
         range("max_restarts", self.max_restarts as f64, 0.0, 10_000.0);
         range("max_escalations", self.max_escalations as f64, 0.0, 1_000.0);
-        range("window_seconds", self.window_seconds as f64, 1.0, 86_400.0);
-        range("backoff_initial_seconds", self.backoff_initial_seconds, 0.0, 60.0);
-        range("backoff_max_seconds", self.backoff_max_seconds, self.backoff_initial_seconds, 3_600.0);
-        range("grace_seconds", self.grace_seconds, 0.0, 600.0);
         range("max_abandoned", f64::from(self.max_abandoned), 0.0, 10_000.0);
         found
     }

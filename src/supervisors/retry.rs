@@ -10,21 +10,24 @@ use docweir_core::error::{ErrorClass, StageError};
 /// Longest wait after a system failure, in seconds.
 const LONGEST_SYSTEM_SECONDS: f64 = 3_600.0;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetryOptions {
-    /// Total number of attempts, including the first. Default 3.
+    /// Total number of attempts, including the first. Then the document is quarantined. Throttled calls and system
+    /// failures do not count.
     pub attempts: u32,
-    /// Wait before each attempt, in seconds. The last value applies to all further attempts. Default 0, 2, 4.
+    /// Wait before each attempt, in seconds. The last value applies to all further attempts.
     pub waits_seconds: Vec<f64>,
-    /// First wait after a throttled call that names no wait itself, in seconds. Each further one doubles it. Default
-    /// 1.
+    /// First wait after a throttled call that names no wait itself, in seconds. Each further one doubles it.
+    #[serde(skip)]
     pub throttle_initial_seconds: f64,
-    /// Longest wait after a throttled call, in seconds, even if the service asks for more. Default 120.
+    /// Longest wait after a throttled call, in seconds, even if the service asks for more.
+    #[serde(skip)]
     pub throttle_max_seconds: f64,
-    /// Number of consecutive system failures (full disk, broken store) before the process ends. Default 5.
+    /// Number of consecutive system failures (full disk, broken store) before the process ends.
     pub system_failures: u32,
-    /// First wait after a system failure, in seconds. Each further failure doubles it. Default 0.2.
+    /// First wait after a system failure, in seconds. Each further failure doubles it.
+    #[serde(skip)]
     pub system_initial_seconds: f64,
 }
 
@@ -53,10 +56,7 @@ impl RetryOptions {
         for wait in &self.waits_seconds {
             range("waits_seconds", *wait, 0.0, 86_400.0);
         }
-        range("throttle_initial_seconds", self.throttle_initial_seconds, 0.001, 3_600.0);
-        range("throttle_max_seconds", self.throttle_max_seconds, self.throttle_initial_seconds, 86_400.0);
         range("system_failures", f64::from(self.system_failures), 1.0, 1_000.0);
-        range("system_initial_seconds", self.system_initial_seconds, 0.001, 3_600.0);
         found
     }
 

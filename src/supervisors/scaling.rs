@@ -4,10 +4,8 @@
 //! Removes one worker when workers have been idle for longer. Two changes always have fresh observations between
 //! them, so the size does not flap.
 
-use serde::{Deserialize, Serialize};
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+/// Configures the scaling of pools. These are not settings: `workers.min` and `workers.max` bound each pool.
+#[derive(Clone, Debug, PartialEq)]
 pub struct ScalingOptions {
     /// Interval between two observations of a pool, in seconds. Default 0.1.
     pub interval_seconds: f64,
@@ -24,23 +22,6 @@ pub struct ScalingOptions {
 impl Default for ScalingOptions {
     fn default() -> Self {
         Self { interval_seconds: 0.1, queue_age_seconds: 0.1, up_after: 2, idle_below: 0.5, down_after: 100 }
-    }
-}
-
-impl ScalingOptions {
-    pub fn problems(&self) -> Vec<(&'static str, String)> {
-        let mut found = Vec::new();
-        let mut range = |field, value: f64, low: f64, high: f64| {
-            if !(low..=high).contains(&value) {
-                found.push((field, format!("must lie between {low} and {high}, not {value}")));
-            }
-        };
-        range("interval_seconds", self.interval_seconds, 0.01, 3_600.0);
-        range("queue_age_seconds", self.queue_age_seconds, 0.0, 3_600.0);
-        range("up_after", f64::from(self.up_after), 1.0, 10_000.0);
-        range("idle_below", self.idle_below, 0.0, 1.0);
-        range("down_after", f64::from(self.down_after), 1.0, 100_000.0);
-        found
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CloudWatchMode {
     #[default]
@@ -16,26 +16,26 @@ pub enum CloudWatchMode {
 }
 
 /// Publishes the metrics of runs to CloudWatch: documents, durations, costs, and the pools' own metrics.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CloudWatchOptions {
     /// Way in which metrics are published: `"off"`, `"api"` (calls to CloudWatch) or `"emf"`. With `"emf"`, metrics
     /// are written to standard output as lines of the embedded metric format; the CloudWatch agent and Lambda read
-    /// them there. Default `"off"`.
+    /// them there.
     pub mode: CloudWatchMode,
     /// Endpoint of CloudWatch. If empty, `aws.endpoint` is used, or AWS itself if that is empty too.
     pub endpoint: String,
-    /// Namespace of the metrics in CloudWatch. Default `Docweir`.
+    /// Namespace of the metrics in CloudWatch.
     pub namespace: String,
-    /// Value of the dimension `environment`, such as `production`. Default `default`.
+    /// Value of the dimension `environment`, such as `production`.
     pub environment: String,
     /// Interval between two publications, in seconds. A shorter interval shows changes sooner and costs more calls.
-    /// Default 60.
     pub interval_seconds: f64,
     /// Largest number of values that wait while CloudWatch accepts none. Beyond it the oldest values are dropped,
-    /// counted and reported. A larger number survives longer outages and uses more memory. Default 10,000.
+    /// counted and reported. A larger number survives longer outages and uses more memory.
+    #[serde(skip)]
     pub max_pending: usize,
-    /// Time at the end of a run in which the last values are published, in seconds. Default 10.
+    /// Time at the end of a run in which the last values are published, in seconds.
     pub flush_seconds: f64,
 }
 
@@ -63,7 +63,6 @@ impl CloudWatchOptions {
             }
         };
         range("interval_seconds", self.interval_seconds, 0.1, 3_600.0);
-        range("max_pending", self.max_pending as f64, 1_000.0, 1_000_000.0);
         range("flush_seconds", self.flush_seconds, 0.1, 300.0);
         let plain = |text: &str, most: usize| {
             (1..=most).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) && !text.starts_with(':')
@@ -105,14 +104,10 @@ mod tests {
             environment: String::new(),
             endpoint: "localhost".into(),
             interval_seconds: 0.0,
-            max_pending: 0,
             flush_seconds: f64::NAN,
             ..CloudWatchOptions::default()
         };
         let fields: Vec<_> = wrong.problems().into_iter().map(|(field, _)| field).collect();
-        assert_eq!(
-            fields,
-            ["interval_seconds", "max_pending", "flush_seconds", "namespace", "environment", "endpoint"]
-        );
+        assert_eq!(fields, ["interval_seconds", "flush_seconds", "namespace", "environment", "endpoint"]);
     }
 }

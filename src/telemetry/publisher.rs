@@ -139,7 +139,7 @@ impl Publisher {
         let surplus = state.pending.len().saturating_sub(self.options.max_pending);
         if surplus > 0 {
             state.pending.drain(..surplus);
-            state.lose(surplus, "`cloudwatch.max_pending` is exceeded; the oldest values were dropped");
+            state.lose(surplus, "too many values wait for CloudWatch; the oldest were dropped");
         }
         if state.pending.is_empty() {
             return;
@@ -157,11 +157,7 @@ impl Publisher {
         if put.in_doubt > 0 {
             state.totals.in_doubt += put.in_doubt as u64;
             counter!("docweir_cloudwatch_data_in_doubt_total").increment(put.in_doubt as u64);
-            tracing::warn!(
-                figures = put.in_doubt,
-                why,
-                "metrics in doubt: the answer was lost; not sent again"
-            );
+            tracing::warn!(figures = put.in_doubt, why, "metrics in doubt: the answer was lost; not sent again");
         }
     }
 }

@@ -36,7 +36,7 @@ mod with_aws {
 
     impl Shop {
         fn new(faults: Vec<Rule>) -> Self {
-            let options = Options { faults, ledger_by_text: true, ..Options::default() };
+            let options = Options { faults, charges_by_text: true, ..Options::default() };
             Self { place: Place::new(), mock: MockProvider::start(options).unwrap() }
         }
 

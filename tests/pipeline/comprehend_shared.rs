@@ -45,7 +45,7 @@ fn write_documents(place: &Place) {
 }
 
 fn mock() -> MockProvider {
-    MockProvider::start(Options { ledger_by_text: true, ..Options::default() }).unwrap()
+    MockProvider::start(Options { charges_by_text: true, ..Options::default() }).unwrap()
 }
 
 fn enriched_by<'c>(command: &'c mut Command, mock: &MockProvider) -> &'c mut Command {

@@ -25,7 +25,7 @@ impl Shop {
     /// Creates an account and a mock provider. Returns `None` if a server is not installed.
     fn new(dynoxide: bool, change: impl FnOnce(&mut Options)) -> Option<Self> {
         let account = Account::new(seaweedfs(), dynamo(dynoxide), false)?;
-        let mut options = Options { ledger_by_text: true, ..Options::default() };
+        let mut options = Options { charges_by_text: true, ..Options::default() };
         options.pace.validate = Duration::from_millis(10);
         options.pace.finalize = Duration::from_millis(10);
         change(&mut options);

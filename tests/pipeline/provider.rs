@@ -9,7 +9,8 @@ use crate::kit::{Place, Ran};
 const KEY: &str = "sk-test-do-not-log-9f2c";
 
 fn mock(faults: Vec<Rule>) -> MockProvider {
-    MockProvider::start(Options { keys: vec![KEY.into()], faults, ledger_by_text: true, ..Options::default() }).unwrap()
+    MockProvider::start(Options { keys: vec![KEY.into()], faults, charges_by_text: true, ..Options::default() })
+        .unwrap()
 }
 
 fn with_key(mut command: Command, mock: &MockProvider, key: Option<&str>) -> Ran {

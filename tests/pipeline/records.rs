@@ -169,7 +169,7 @@ fn records_that_are_refused_at_once_cost_their_neighbours_nothing() {
 fn many_records_pass_a_few_batches_each_with_its_own_vector() {
     let items = std::env::var("DOCWEIR_TEST_ITEMS").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000);
     let shop = Shop::new(|o| {
-        (o.ledger_by_text, o.faults) = (false, vec![outcome(Act::Shuffled)]);
+        (o.charges_by_text, o.faults) = (false, vec![outcome(Act::Shuffled)]);
         o.limits.enqueued_tokens = 1_000_000_000;
     });
     shop.records(items, plain);

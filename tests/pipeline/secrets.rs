@@ -30,7 +30,7 @@ struct Vault {
 impl Vault {
     fn new() -> Option<Self> {
         let server: &Server = shared_ministack()?;
-        let options = Options { keys: vec![OLD.into(), NEW.into()], ledger_by_text: true, ..Options::default() };
+        let options = Options { keys: vec![OLD.into(), NEW.into()], charges_by_text: true, ..Options::default() };
         let mock = MockProvider::start(options).unwrap();
         let provider = Proxy::start(&format!("127.0.0.1:{}", mock.port())).unwrap();
         let manager = Proxy::start(server.endpoint().trim_start_matches("http://")).unwrap();

@@ -22,7 +22,7 @@ pub struct Shop {
 
 impl Shop {
     pub fn new(change: impl FnOnce(&mut Options)) -> Self {
-        let mut options = Options { ledger_by_text: true, ..Options::default() };
+        let mut options = Options { charges_by_text: true, ..Options::default() };
         options.pace.validate = Duration::from_millis(10);
         options.pace.finalize = Duration::from_millis(10);
         change(&mut options);

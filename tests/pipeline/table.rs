@@ -72,7 +72,7 @@ impl Stall {
     /// Starts the provider and the proxy. Returns `None` if the DynamoDB server is not installed.
     pub fn new(dynoxide: bool, change: impl FnOnce(&mut Options)) -> Option<Self> {
         let server = dynamo(dynoxide)?;
-        let mut options = Options { ledger_by_text: true, ..Options::default() };
+        let mut options = Options { charges_by_text: true, ..Options::default() };
         options.pace.validate = Duration::from_millis(10);
         options.pace.finalize = Duration::from_millis(10);
         change(&mut options);

@@ -1,32 +1,42 @@
-//! The limits of one provider's model, as configured.
+//! Configures the limits of one provider's model.
 
 use serde::{Deserialize, Serialize};
 
-/// What may be asked of a provider. What it reports itself corrects the first two.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Limits of calls to a provider's model. Limits that the provider reports override the first two fields.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdmissionOptions {
-    /// Requests a minute; 0 is no limit. Default 3,000.
+    /// Maximum number of requests per minute; 0 means no limit. Set it to the limit of your account. The limits that
+    /// the provider reports correct it.
     pub requests_per_minute: u64,
-    /// Tokens a minute; 0 is no limit. Default 1,000,000.
+    /// Maximum number of tokens per minute; 0 means no limit. Set it to the limit of your account. The limits that
+    /// the provider reports correct it.
     pub tokens_per_minute: u64,
-    /// Requests at the same time. Default 16.
+    /// Maximum number of concurrent requests. More requests finish a run sooner until the rate limits are the
+    /// bottleneck.
     pub concurrency: usize,
-    /// Seconds of both budgets that may be used at once, until the provider says how much it allows. Default 3.
+    /// Size of a burst, in seconds of both per-minute budgets. Larger values start faster but are refused more often
+    /// by strict providers. A reported budget overrides it.
+    #[serde(skip)]
     pub burst_seconds: f64,
-    /// Shares of collections that wait at the same time, as `collection=weight`; 1 for every other. Default none.
+    /// Weights of collections that compete for turns, as `"collection=weight"`. Other collections have weight 1.
     pub weights: Vec<String>,
-    /// Seconds that a call waits for its turn; then its document waits for a retry, which is no attempt. Default 60.
+    /// Longest wait of a call for its turn, in seconds. After it, the document is retried later without using up an
+    /// attempt.
     pub max_wait_seconds: f64,
-    /// First wait after a refusal that names no wait itself, in seconds; doubles each time. Default 1.
+    /// First pause after a refusal that names no wait, in seconds. It doubles with each further refusal.
     pub backoff_initial_seconds: f64,
-    /// Longest wait after refusals and failures, in seconds, also where the provider asks for more. Default 120.
+    /// Longest pause after refusals and failures, in seconds. It also caps the wait that the provider asks for.
+    #[serde(skip)]
     pub backoff_max_seconds: f64,
-    /// Failures in a row after which a provider counts as down. Default 5.
+    /// Number of consecutive failures after which a provider counts as down.
+    #[serde(skip)]
     pub failures: u32,
-    /// Seconds after which a provider that is down is tried again; doubles each time. Default 10.
+    /// First pause before a provider that is down is tried again, in seconds. It doubles with each failed try.
+    #[serde(skip)]
     pub down_seconds: f64,
-    /// Seconds after which an account without money is tried again; doubles each time. Default 60.
+    /// First pause before an account without credit is tried again, in seconds. It doubles with each failed try.
+    #[serde(skip)]
     pub quota_pause_seconds: f64,
 }
 
@@ -48,7 +58,7 @@ impl Default for AdmissionOptions {
     }
 }
 
-/// `receipt_words=3`
+/// Parses a weight such as `receipt_words=3`.
 fn weight(text: &str) -> Option<(&str, u32)> {
     let (collection, weight) = text.split_once('=')?;
     let weight = weight.trim().parse().ok().filter(|w| (1..=1_000).contains(w))?;
@@ -56,13 +66,13 @@ fn weight(text: &str) -> Option<(&str, u32)> {
 }
 
 impl AdmissionOptions {
-    /// A collection's share among those that wait.
+    /// Returns the weight of a collection among the collections that wait.
     pub fn weight(&self, collection: &str) -> u32 {
         let of = |text: &String| weight(text).filter(|(name, _)| *name == collection).map(|(_, weight)| weight);
         self.weights.iter().find_map(of).unwrap_or(1)
     }
 
-    /// Field and what is wrong with it.
+    /// Returns each field that is out of range, with the reason.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let mut range = |field, value: f64, low: f64, high: f64| {
@@ -73,13 +83,8 @@ impl AdmissionOptions {
         range("requests_per_minute", self.requests_per_minute as f64, 0.0, 1e9);
         range("tokens_per_minute", self.tokens_per_minute as f64, 0.0, 1e12);
         range("concurrency", self.concurrency as f64, 1.0, 10_000.0);
-        range("burst_seconds", self.burst_seconds, 0.1, 60.0);
         range("max_wait_seconds", self.max_wait_seconds, 0.1, 3_600.0);
         range("backoff_initial_seconds", self.backoff_initial_seconds, 0.01, 600.0);
-        range("backoff_max_seconds", self.backoff_max_seconds, 0.01, 86_400.0);
-        range("failures", f64::from(self.failures), 1.0, 1_000.0);
-        range("down_seconds", self.down_seconds, 0.01, 3_600.0);
-        range("quota_pause_seconds", self.quota_pause_seconds, 0.01, 86_400.0);
         if self.weights.len() > 1_000 || self.weights.iter().any(|text| weight(text).is_none()) {
             found.push(("weights", "must be texts like \"receipt_words=3\", with weights between 1 and 1000".into()));
         }
@@ -94,9 +99,9 @@ mod tests {
     #[test]
     fn what_is_out_of_range_is_named() {
         assert_eq!(AdmissionOptions::default().problems(), []);
-        let wrong = AdmissionOptions { concurrency: 0, burst_seconds: f64::NAN, ..AdmissionOptions::default() };
+        let wrong = AdmissionOptions { concurrency: 0, max_wait_seconds: f64::NAN, ..AdmissionOptions::default() };
         let fields: Vec<_> = wrong.problems().into_iter().map(|(field, _)| field).collect();
-        assert_eq!(fields, ["concurrency", "burst_seconds"]);
+        assert_eq!(fields, ["concurrency", "max_wait_seconds"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use docweir_aws::{Aws, AwsOptions};
-use docweir_core::cache::{FindingsCacheOptions, NoCache};
+use docweir_core::cache::{CacheOptions, NoCache};
 use docweir_core::cancel::Cancel;
 use docweir_core::clock::SystemClock;
 use docweir_core::error::{ErrorClass, StageError};
@@ -31,7 +31,7 @@ struct Place {
 
 impl Place {
     fn new(change: impl FnOnce(&mut Options)) -> Self {
-        let mut mock = Options { ledger_by_text: true, ..Options::default() };
+        let mut mock = Options { charges_by_text: true, ..Options::default() };
         change(&mut mock);
         let mock = MockProvider::start(mock).unwrap();
         let options = ComprehendOptions {
@@ -80,7 +80,7 @@ impl Place {
         let remote = Arc::new(AwsComprehend::new(&aws, &self.options));
         let metered_apis = metered_apis(&self.options, 0.0001, self.accounts(run_usd));
         let path = self.folder.path().join("findings.db");
-        let cache = SqliteFindingsCache::open(&path, &FindingsCacheOptions::default());
+        let cache = SqliteFindingsCache::open(&path, CacheOptions::for_findings());
         Service::new(remote, metered_apis, Arc::new(cache), self.options.clone())
     }
 
@@ -354,7 +354,7 @@ async fn what_is_counted_is_what_is_charged() {
     texts.push(&long);
     ask(&service, Api::Entities, &texts[..1]).await.unwrap();
     let path = place.folder.path().join("findings.db");
-    let cache = Arc::new(SqliteFindingsCache::open(&path, &FindingsCacheOptions::default()));
+    let cache = Arc::new(SqliteFindingsCache::open(&path, CacheOptions::for_findings()));
     let cancel = Cancel::default();
     let call = Call::new("x", &cancel);
     let counted = Counting::new(cache, 0.0001).ask(Api::Entities, "en", &texts, call).await.unwrap().usage;

@@ -77,96 +77,40 @@ impl FindingsCache for NoCache {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Configures a cache of vectors, or of answers from enrichment services. The cache is a file next to the state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct EmbeddingCacheOptions {
-    /// If true, vectors are cached. Default true.
+pub struct CacheOptions {
+    /// If true, the cache is used. Without it, every run pays again for texts that it has already sent.
     pub enabled: bool,
-    /// Maximum size of the cache's file, in bytes. Above it, the least recently used vectors are deleted. Default
-    /// 2147483648 (2 GiB: about a million vectors of 384 dimensions).
+    /// Maximum size of the cache's file, in bytes. Above it, the least recently used entries are deleted. 2 GiB hold
+    /// about a million vectors of 384 dimensions.
     pub max_bytes: u64,
     /// Longest wait, in milliseconds, while another process writes to the cache. After it, the run continues without
-    /// the cache. Default 2000.
+    /// the cache.
+    #[serde(skip)]
     pub busy_timeout_milliseconds: u64,
 }
 
-impl Default for EmbeddingCacheOptions {
+/// Provides the defaults for a cache of vectors.
+impl Default for CacheOptions {
     fn default() -> Self {
         Self { enabled: true, max_bytes: 2 << 30, busy_timeout_milliseconds: 2000 }
     }
 }
 
-impl EmbeddingCacheOptions {
-    /// Returns the fields that are out of range, each with its allowed range.
-    pub fn problems(&self) -> Vec<(&'static str, String)> {
-        self.limits().problems()
+impl CacheOptions {
+    /// Returns the defaults for a cache of answers: they hold positions, kinds and scores, and need less space.
+    pub fn for_findings() -> Self {
+        Self { max_bytes: 512 << 20, ..Self::default() }
     }
 
-    /// Returns the limits of the cache in a form that both caches share.
-    pub fn limits(&self) -> CacheLimits {
-        CacheLimits {
-            enabled: self.enabled,
-            max_bytes: self.max_bytes,
-            busy_timeout_milliseconds: self.busy_timeout_milliseconds,
+    /// Returns the fields that are out of range, each with its allowed range.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let (low, high) = (1 << 20, 1 << 44);
+        if (low..=high).contains(&self.max_bytes) {
+            return Vec::new();
         }
-    }
-}
-
-/// Configures the cache of answers from enrichment services. Answers hold positions, kinds and scores, but no text.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FindingsCacheOptions {
-    /// If true, answers are cached. Default true.
-    pub enabled: bool,
-    /// Maximum size of the cache's file, in bytes. Above it, the least recently used answers are deleted. Default
-    /// 536870912 (512 MiB).
-    pub max_bytes: u64,
-    /// Longest wait, in milliseconds, while another process writes to the cache. After it, the run continues without
-    /// the cache. Default 2000.
-    pub busy_timeout_milliseconds: u64,
-}
-
-impl Default for FindingsCacheOptions {
-    fn default() -> Self {
-        Self { enabled: true, max_bytes: 512 << 20, busy_timeout_milliseconds: 2000 }
-    }
-}
-
-impl FindingsCacheOptions {
-    /// Returns the fields that are out of range, each with its allowed range.
-    pub fn problems(&self) -> Vec<(&'static str, String)> {
-        self.limits().problems()
-    }
-
-    /// Returns the limits of the cache in a form that both caches share.
-    pub fn limits(&self) -> CacheLimits {
-        CacheLimits {
-            enabled: self.enabled,
-            max_bytes: self.max_bytes,
-            busy_timeout_milliseconds: self.busy_timeout_milliseconds,
-        }
-    }
-}
-
-/// Holds the limits of a cache, whatever its entries are.
-#[derive(Clone, Debug)]
-pub struct CacheLimits {
-    pub enabled: bool,
-    pub max_bytes: u64,
-    pub busy_timeout_milliseconds: u64,
-}
-
-impl CacheLimits {
-    /// Returns the fields that are out of range, each with its allowed range.
-    pub fn problems(&self) -> Vec<(&'static str, String)> {
-        let mut problems = Vec::new();
-        let mut check = |field, value: u64, low: u64, high: u64| {
-            if !(low..=high).contains(&value) {
-                problems.push((field, format!("{value} is out of range: use {low} to {high}")));
-            }
-        };
-        check("max_bytes", self.max_bytes, 1 << 20, 1 << 44);
-        check("busy_timeout_milliseconds", self.busy_timeout_milliseconds, 1, 600_000);
-        problems
+        vec![("max_bytes", format!("must lie between {low} and {high}, not {}", self.max_bytes))]
     }
 }

@@ -1,36 +1,41 @@
-//! What can be set for extraction, with its limits.
+//! Defines the settings of extraction and their ranges.
 
 use serde::{Deserialize, Serialize};
 
 const MIB: u64 = 1024 * 1024;
 
-/// Extraction: the child processes and what one document may cost.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Configures the child processes of extraction and the limits on one document.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExtractOptions {
-    /// Whether a PDF without any text layer passes with empty pages instead of being refused. Default false.
+    /// If true, a PDF without any text layer is accepted with empty pages instead of being refused.
     pub accept_textless: bool,
-    /// Whether the document information and the outline of a PDF are read. Default true.
+    /// If true, the document information and the outline of a PDF are read.
     pub document_info: bool,
-    /// Seconds of wall time that one document may take in its child before the child is killed. Default 600.
+    /// Maximum wall time that one document may take in its child process, in seconds. Then the child is killed and
+    /// the document counts as failed. Raise it for documents of thousands of pages.
     pub deadline_seconds: u64,
-    /// Seconds of processor time that one document may take in its child before the child is killed. Default 300.
+    /// Maximum processor time that one document may take in its child process, in seconds. Then the child is killed.
     pub cpu_seconds: u64,
-    /// Seconds without one more page read after which the child is taken to hang and is killed. Default 60.
+    /// Maximum time between two pages of a document, in seconds. Then the child counts as hung and is killed.
     pub stall_seconds: u64,
-    /// Seconds that document information and outline may take, after the pages; then they are left out. Default 10.
+    /// Maximum time to read document information and outline after the pages, in seconds. Then they are left out.
+    #[serde(skip)]
     pub info_seconds: u64,
-    /// Memory of a child, in bytes, above what it maps at its start. Default 536870912 (512 MiB).
+    /// Memory limit of a child process, in bytes, in addition to the memory that it maps at its start. A document
+    /// that needs more is refused. The stage may use this much for each of its workers.
     pub memory_limit_bytes: u64,
-    /// Documents after which a child is replaced by a new one. Default 500.
+    /// Number of documents after which a child process is replaced by a new one.
+    #[serde(skip)]
     pub max_documents_per_child: u32,
-    /// A child whose resident memory is above this many bytes after a document is replaced. Default 134217728 (128 MiB).
+    /// Resident memory after a document above which a child process is replaced, in bytes.
+    #[serde(skip)]
     pub recycle_above_bytes: u64,
-    /// Largest message of a child, in bytes: one page with its words and boxes. Default 33554432 (32 MiB).
+    /// Maximum size of one message from a child process, in bytes. One page with its words and boxes is one message.
     pub max_frame_bytes: u64,
-    /// Largest result of one document, in bytes: all its pages together. Default 268435456 (256 MiB).
+    /// Maximum size of the result of one document, all its pages together, in bytes.
     pub max_result_bytes: u64,
-    /// What a document may hold.
+    /// Limits on the content of one document.
     pub limits: ExtractLimits,
 }
 
@@ -54,16 +59,13 @@ impl Default for ExtractOptions {
 }
 
 impl ExtractOptions {
-    /// What is out of range: the key and why.
+    /// Returns every key whose value is out of range, with a description of the problem.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
-        let ranges: [(&'static str, u64, u64, u64); 14] = [
+        let ranges: [(&'static str, u64, u64, u64); 11] = [
             ("deadline_seconds", self.deadline_seconds, 1, 86_400),
             ("cpu_seconds", self.cpu_seconds, 1, 86_400),
             ("stall_seconds", self.stall_seconds, 1, 86_400),
-            ("info_seconds", self.info_seconds, 1, 3_600),
             ("memory_limit_bytes", self.memory_limit_bytes, 32 * MIB, 1 << 40),
-            ("max_documents_per_child", self.max_documents_per_child.into(), 1, 1_000_000),
-            ("recycle_above_bytes", self.recycle_above_bytes, 16 * MIB, 1 << 40),
             ("max_frame_bytes", self.max_frame_bytes, 64 * 1024, 1 << 30),
             ("max_result_bytes", self.max_result_bytes, 64 * 1024, 1 << 32),
             ("limits.pages", self.limits.pages.into(), 1, 1_000_000),
@@ -77,19 +79,19 @@ impl ExtractOptions {
     }
 }
 
-/// What a document may hold; more is refused with an error that names the limit.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Limits the content of one document. A document that exceeds a limit is refused with an error that names the limit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExtractLimits {
-    /// Pages of one document. Default 10000.
+    /// Maximum number of pages of one document.
     pub pages: u32,
-    /// Size of one input file, in bytes. Default 536870912 (512 MiB).
+    /// Maximum size of one input file, in bytes.
     pub input_bytes: u64,
-    /// Size of one Markdown or plain text file, in bytes. Default 16777216 (16 MiB).
+    /// Maximum size of one Markdown or plain text file, in bytes.
     pub text_bytes: u64,
-    /// Glyphs drawn on one PDF page. Default 1000000.
+    /// Maximum number of glyphs drawn on one PDF page.
     pub glyphs_per_page: u32,
-    /// Entries read of a PDF's outline; what is above is left out, with a note. Default 10000.
+    /// Maximum number of entries read from a PDF's outline. Further entries are left out, with a note.
     pub outline_entries: u32,
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Selects the stemming of the full-text index. A change needs no new ingestion: the index is built when files are
 /// opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Stemming {
     /// Words are indexed unchanged.
@@ -16,7 +16,7 @@ pub enum Stemming {
 }
 
 /// Selects how the two scores of a hybrid search are scaled before they are added.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalisation {
     /// Scales each score so that the lowest candidate has 0 and the highest 1.
@@ -27,48 +27,53 @@ pub enum Normalisation {
 }
 
 /// Configures the vector store: `[vectors]` of config.toml.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct VectorOptions {
-    /// Maximum number of rows (chunks) in one commit. Default 100,000.
+    /// Maximum number of rows (chunks) in one commit.
     pub max_commit_rows: u64,
-    /// Maximum number of documents in one commit, including deletions. Default 10,000.
+    /// Maximum number of documents in one commit, including deletions.
     pub max_commit_documents: u64,
-    /// Maximum size of the rows of one commit, in bytes of memory. Default 268,435,456 (256 MiB).
+    /// Maximum size of the rows of one commit, in bytes of memory.
     pub max_commit_bytes: u64,
-    /// Number of attempts to replace the manifest before a commit fails. Default 24. More attempts tolerate more
-    /// concurrent writers.
+    /// Number of attempts to replace the manifest before a commit fails. More attempts tolerate more concurrent
+    /// writers.
+    #[serde(skip)]
     pub commit_attempts: u32,
-    /// Longest wait before the second attempt, in milliseconds. Default 20. The limit doubles with each attempt, and
-    /// the actual wait is a random part of it.
+    /// Longest wait before the second attempt, in milliseconds. The limit doubles with each attempt, and the actual
+    /// wait is a random part of it.
+    #[serde(skip)]
     pub backoff_initial_milliseconds: u64,
-    /// Longest wait between two attempts, in milliseconds. Default 2,000.
+    /// Longest wait between two attempts, in milliseconds.
+    #[serde(skip)]
     pub backoff_max_milliseconds: u64,
-    /// Number of attempts to read the manifest and all its files before a reader fails. Default 8.
+    /// Number of attempts to read the manifest and all its files before a reader fails.
+    #[serde(skip)]
     pub read_attempts: u32,
-    /// Memory limit of opened vector files and their full-text index, in bytes. Default 4,294,967,296 (4 GiB). A
-    /// search of a larger collection is refused with a message.
+    /// Memory limit of opened vector files and their full-text index, in bytes. A search of a larger collection is
+    /// refused with a message.
     pub max_memory_bytes: u64,
-    /// If true, the CRC-32 of each vector file is checked when the file is opened. Default true.
+    /// If true, the CRC-32 of each vector file is checked when the file is opened.
     pub verify_checksums: bool,
-    /// Largest snapshot, in bytes, whose checksum is verified on opening. Default 67,108,864 (64 MiB). Larger
-    /// snapshots open faster, and are verified only when they are merged and by `docweir store verify`.
+    /// Largest snapshot, in bytes, whose checksum is verified on opening. Larger snapshots open faster, and are
+    /// verified only when they are merged and by `docweir store verify`.
     pub verify_bytes: u64,
-    /// Maximum number of results of one search. Default 1,000.
+    /// Maximum number of results of one search.
     pub max_results: usize,
-    /// Maximum length of a query, in characters. Default 10,000. Longer queries are refused.
+    /// Maximum length of a query, in characters. Longer queries are refused.
     pub max_query_characters: usize,
-    /// Number of candidates that each half of a hybrid search (vectors, full text) contributes to the fusion. Default
-    /// 200. More candidates find more matches that only one half ranks high, and cost time.
+    /// Number of candidates that each half of a hybrid search (vectors, full text) contributes to the fusion. More
+    /// candidates find more matches that only one half ranks high, and cost time.
     pub hybrid_candidates: usize,
-    /// Scaling of the two scores in a hybrid search: `"min_max"` or `"theoretical_min"`. Default `"min_max"`.
+    /// Scaling of the two scores in a hybrid search: `"min_max"` or `"theoretical_min"`.
     pub hybrid_normalisation: Normalisation,
-    /// Share of each neighbouring chunk's score that is added to a chunk's score in a hybrid search, from 0 to 1.
-    /// Default 0.2. A higher value favours chunks whose context matches too.
+    /// Share of each neighbouring chunk's score that is added to a chunk's score in a hybrid search, from 0 to 1. A
+    /// higher value favours chunks whose context matches too.
     pub hybrid_context: f32,
-    /// Stemming of the full-text index: `"none"` or `"english"`. Default `"none"`.
+    /// Stemming of the full-text index: `"none"` or `"english"`.
     pub stemming: Stemming,
-    /// Maximum number of versions whose time the manifest records. Default 256. Older versions are thinned out.
+    /// Maximum number of versions whose time the manifest records. Older versions are thinned out.
+    #[serde(skip)]
     pub history_entries: usize,
 }
 
@@ -119,21 +124,12 @@ impl VectorOptions {
         range("max_commit_documents", self.max_commit_documents, 1, 100_000);
         // Offsets of a text column have 31 bits.
         range("max_commit_bytes", self.max_commit_bytes, 1 << 16, 1 << 30);
-        range("commit_attempts", self.commit_attempts.into(), 1, 1_000);
-        range("backoff_initial_milliseconds", self.backoff_initial_milliseconds, 1, 60_000);
-        range("backoff_max_milliseconds", self.backoff_max_milliseconds, 1, 600_000);
-        range("read_attempts", self.read_attempts.into(), 1, 100);
         range("max_memory_bytes", self.max_memory_bytes, 1 << 20, 1 << 44);
         range("max_results", self.max_results as u64, 1, 100_000);
         range("max_query_characters", self.max_query_characters as u64, 1, 1_000_000);
         range("hybrid_candidates", self.hybrid_candidates as u64, 1, 100_000);
-        range("history_entries", self.history_entries as u64, 16, 100_000);
         if !(0.0..=1.0).contains(&self.hybrid_context) {
             problems.push(("hybrid_context", format!("is {}, must be between 0 and 1", self.hybrid_context)));
-        }
-        if self.backoff_max_milliseconds < self.backoff_initial_milliseconds {
-            let reason = format!("is below backoff_initial_milliseconds ({})", self.backoff_initial_milliseconds);
-            problems.push(("backoff_max_milliseconds", reason));
         }
         problems
     }
@@ -147,9 +143,9 @@ mod tests {
     fn defaults_are_in_range_and_what_is_not_is_named() {
         let default = VectorOptions::default();
         assert_eq!(default.problems(), []);
-        let wrong = VectorOptions { max_commit_rows: 0, history_entries: 1, backoff_max_milliseconds: 5, ..default };
+        let wrong = VectorOptions { max_commit_rows: 0, max_results: 0, ..default };
         let fields: Vec<_> = wrong.problems().into_iter().map(|(field, _)| field).collect();
-        assert_eq!(fields, ["max_commit_rows", "history_entries", "backoff_max_milliseconds"]);
+        assert_eq!(fields, ["max_commit_rows", "max_results"]);
         let typed: VectorOptions =
             toml::from_str("stemming = \"english\"\nhybrid_normalisation = \"theoretical_min\"").unwrap();
         assert_eq!((typed.stemming, typed.max_results), (Stemming::English, 1_000));

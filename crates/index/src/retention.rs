@@ -24,25 +24,24 @@ pub struct Horizons {
 }
 
 /// Configures how long past versions are kept: `[retention]` of config.toml.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetentionOptions {
     /// Number of newest snapshots that stay available for rollback, with all versions since the oldest of them.
-    /// Default 4.
     pub snapshots: usize,
-    /// Time for which every version can be rolled back to, in seconds. Default 604,800 (7 days). Merged deltas are
-    /// kept for this time and take space.
+    /// Time for which every version can be rolled back to, in seconds. Merged deltas are kept for this time and take
+    /// space.
     pub merged_seconds: u64,
-    /// Maximum number of merged files that are kept. Default 5,000. In a busy collection this limit drops old
-    /// versions before `merged_seconds` ends, so that the manifest stays small.
+    /// Maximum number of merged files that are kept. In a busy collection this limit drops old versions before
+    /// `merged_seconds` ends, so that the manifest stays small.
     pub max_files: usize,
-    /// Longest time that a commit or a merge may take, in seconds. Default 86,400 (1 day). Files that were staged and
-    /// not committed for this time are deleted.
+    /// Longest time that a commit or a merge may take, in seconds. Files that were staged and not committed for this
+    /// time are deleted.
     pub staged_seconds: u64,
-    /// Time after which a reader's pin expires unless it is renewed, in seconds. Default 3,600. A pinned version is
-    /// not deleted.
+    /// Time after which a reader's pin expires unless it is renewed, in seconds. A pinned version is not deleted.
     pub pin_seconds: u64,
-    /// Interval between two searches for files to delete, in seconds. Default 600.
+    /// Interval between two searches for files to delete, in seconds.
+    #[serde(skip)]
     pub poll_seconds: u64,
 }
 
@@ -74,7 +73,6 @@ impl RetentionOptions {
         range("max_files", self.max_files as u64, 10, 1_000_000);
         range("staged_seconds", self.staged_seconds, 1, TEN_YEARS);
         range("pin_seconds", self.pin_seconds, 10, 604_800);
-        range("poll_seconds", self.poll_seconds, 1, 86_400);
         found
     }
 }

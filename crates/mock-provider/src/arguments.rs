@@ -79,7 +79,7 @@ impl Arguments {
                 "--keep-running" => keep_running = true,
                 "--ranges" => options.ranges = true,
                 "--floats" => options.floats = true,
-                "--charges-by-text" => options.ledger_by_text = true,
+                "--charges-by-text" => options.charges_by_text = true,
                 _ => {
                     let value = words.next();
                     let value = Value { name: &name, given: value.as_ref() };

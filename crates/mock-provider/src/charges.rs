@@ -70,7 +70,7 @@ pub struct Charges {
     pub by_key: BTreeMap<String, Split>,
     /// Charges of batch rows by `custom_id`. `requests` counts the charges of an id, over all batches.
     pub by_custom_id: BTreeMap<String, Sum>,
-    /// Charges by the SHA-256 of the text. Filled only if `ledger_by_text` is set.
+    /// Charges by the SHA-256 of the text. Filled only if `charges_by_text` is set.
     pub by_text: BTreeMap<String, Times>,
     /// Number of faults that fired, by kind, such as `embeddings:status`.
     pub faults: BTreeMap<String, u64>,
@@ -142,7 +142,7 @@ pub struct AnalysisCharges {
     pub all: Paid,
     /// Charges by operation: `language`, `entities`, `key_phrases`, `sentiment`, `personal_data`.
     pub by_operation: BTreeMap<String, Paid>,
-    /// Number of charges by `OPERATION/LANGUAGE/SHA-256` of the text. Filled only if `ledger_by_text` is set.
+    /// Number of charges by `OPERATION/LANGUAGE/SHA-256` of the text. Filled only if `charges_by_text` is set.
     pub by_text: BTreeMap<String, u64>,
     /// Number of refused requests, by the name of the refusal.
     pub refused: BTreeMap<String, u64>,

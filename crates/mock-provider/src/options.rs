@@ -27,7 +27,7 @@ pub struct Options {
     /// US dollars after which each charged request is refused.
     pub quota_usd: Option<f64>,
     /// If true, the charges are also counted by the SHA-256 of each text.
-    pub ledger_by_text: bool,
+    pub charges_by_text: bool,
     pub seed: u64,
     pub faults: Vec<Rule>,
 }
@@ -51,7 +51,7 @@ impl Default for Options {
             pace: Pace::default(),
             rates: Rates::default(),
             quota_usd: None,
-            ledger_by_text: false,
+            charges_by_text: false,
             seed: 0,
             faults: Vec::new(),
         }

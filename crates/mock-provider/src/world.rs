@@ -130,7 +130,7 @@ impl World {
     /// Returns the charge for a request with these texts.
     pub fn charge(&self, key: &str, model: &Model, texts: &[String], tokens: u64, custom_id: Option<&str>) -> Charge {
         let batch = custom_id.is_some();
-        let hashed = if self.options.ledger_by_text { texts } else { &[] };
+        let hashed = if self.options.charges_by_text { texts } else { &[] };
         Charge {
             batch,
             key: key.into(),

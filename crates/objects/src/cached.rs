@@ -35,11 +35,11 @@ const TMP: &str = ".tmp";
 const LEFTOVER: Duration = Duration::from_secs(86_400);
 
 /// Options of the local copies of remote objects.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CopyOptions {
     /// Disk space, in bytes, for all copies of objects. If the searched snapshots do not fit, they are fetched again
-    /// and again. Default 21474836480 (20 GiB).
+    /// and again.
     pub max_bytes: u64,
 }
 

@@ -1,4 +1,4 @@
-//! The account that calls are paid from: money is set aside before a call, within the budget, and settled after it.
+//! Pays for calls: reserves money within the budget before a call, and settles it afterwards.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,20 +11,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::prices::Price;
 
-/// The code of the error that says that a budget is used up: no failure, but a reason to wait.
+/// Code of the error that reports a used-up budget. It is not a failure but a reason to wait.
 pub const BUDGET_SPENT: &str = "budget_spent";
 
-/// What may be spent at providers. What would be more waits, and is not lost.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Limits on the money spent at providers. Work beyond a limit waits and is not lost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BudgetOptions {
-    /// US dollars that one run may spend; 0 is no limit. Default 0.
+    /// Maximum US dollars that one run may spend; 0 means no limit.
     pub run_usd: f64,
-    /// US dollars that may be spent on one day (UTC), by all runs; 0 is no limit. Default 0.
+    /// Maximum US dollars that all runs together may spend on one day (UTC); 0 means no limit.
     pub day_usd: f64,
-    /// Shares of a budget, in per cent, at which a notice is given. Default 50, 80, 95, 100.
+    /// Shares of a budget, in per cent, at which an alert is reported.
     pub alert_percents: Vec<u32>,
-    /// Days that single entries of the ledger are kept; their sums stay. Default 180.
+    /// Number of days that single ledger entries are kept; their sums are kept permanently.
     pub entry_days: u32,
 }
 
@@ -35,7 +35,7 @@ impl Default for BudgetOptions {
 }
 
 impl BudgetOptions {
-    /// Field and what is wrong with it.
+    /// Returns each invalid field, with the reason.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         for (field, usd) in [("run_usd", self.run_usd), ("day_usd", self.day_usd)] {
@@ -58,10 +58,10 @@ impl BudgetOptions {
     }
 }
 
-/// Tells a person.
+/// Reports a message to the user.
 pub type Tell = Arc<dyn Fn(String) + Send + Sync>;
 
-/// Who pays for the calls of one model.
+/// Pays for the calls of one model: reserves and settles their money in the ledger.
 pub struct Account {
     pub ledger: Arc<dyn Ledger>,
     pub run: String,
@@ -73,17 +73,19 @@ pub struct Account {
     pub alerts: Arc<Alerts>,
 }
 
-/// Money that is set aside for one call. Dropped without a word it stays set aside, and the next run calls it in doubt.
+/// Holds the reservation for one call. If it is dropped without being settled, the reservation stays open, and the
+/// next run marks it as in doubt.
 pub struct HeldReservation<'a> {
     account: &'a Account,
     id: EntryId,
 }
 
 impl Account {
-    /// Sets money aside for a live call of so many tokens.
+    /// Reserves money for a live call of `tokens` tokens.
     ///
     /// # Errors
-    /// [`BUDGET_SPENT`] where it would be more than the budget; the ledger's failure, which is the system's.
+    /// Fails with code [`BUDGET_SPENT`] if the call would exceed the budget, and with an error of class system if the
+    /// ledger fails.
     pub async fn reserve(
         &self,
         subject: &str,
@@ -116,26 +118,27 @@ impl Account {
         }
     }
 
-    /// Of a live call.
+    /// Returns the cost of a live call.
     pub fn cost(&self, tokens: u64) -> Nanodollars {
         Nanodollars::of_tokens(tokens, self.price.live)
     }
 }
 
 impl HeldReservation<'_> {
-    /// Writes down what was charged, and returns what it cost. What can't be written stays set aside: it is not lost.
+    /// Settles the charged tokens, and returns their cost. If the ledger cannot be written, the reservation stays
+    /// open and is not lost.
     pub async fn settle(self, tokens: u64) -> Nanodollars {
         let cost = self.account.cost(tokens);
         logged(self.account.ledger.settle(&self.id, tokens, cost).await);
         cost
     }
 
-    /// Nothing was charged.
+    /// Releases the reservation of a call that was not charged.
     pub async fn release(self) {
         logged(self.account.ledger.release(&self.id).await);
     }
 
-    /// Nobody knows whether it was charged.
+    /// Marks the reservation as in doubt, because the call may have been charged.
     pub async fn doubt(self) {
         logged(self.account.ledger.doubt(&self.id).await);
     }
@@ -143,7 +146,7 @@ impl HeldReservation<'_> {
 
 fn logged(written: Result<(), PaidError>) {
     if let Err(error) = written {
-        tracing::error!(%error, "what became of a call can't be written to the ledger; its money counts as open");
+        tracing::error!(%error, "call outcome not written to the ledger; its reservation stays open");
     }
 }
 
@@ -158,7 +161,7 @@ pub fn refused(period: Period, spent: Nanodollars, limit: Nanodollars) -> StageE
     StageError::throttled(text, None).with_code(BUDGET_SPENT)
 }
 
-/// Says once when a share of a budget is reached.
+/// Reports once when a share of a budget is reached.
 pub struct Alerts {
     tell: Tell,
     told: Mutex<HashSet<(&'static str, u32)>>,
@@ -180,12 +183,12 @@ impl Alerts {
                 continue;
             }
             told.insert((whose, percent));
-            (self.tell)(format!("{percent} % of the budget of {whose} is spent or set aside: {spent} of {limit}"));
+            (self.tell)(format!("{percent} % of the budget of {whose} is spent or reserved: {spent} of {limit}"));
         }
     }
 }
 
-/// The highest share that is reached.
+/// Returns the highest share that is reached.
 fn reached(percents: &[u32], spent: Nanodollars, limit: Nanodollars) -> Option<u32> {
     let share = |percent: u32| u128::from(limit.0) * u128::from(percent) / 100;
     percents.iter().copied().filter(|percent| u128::from(spent.0) >= share(*percent)).max()

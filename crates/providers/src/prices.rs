@@ -1,30 +1,31 @@
-//! What a provider charges.
+//! Configures the prices of providers.
 
 use serde::{Deserialize, Serialize};
 
-/// US dollars for a million tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// Price in US dollars per million tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Price {
-    /// Of calls that are answered at once.
+    /// Price of live calls.
     pub live: f64,
-    /// By the Batch API.
+    /// Price through the Batch API.
     pub batch: f64,
 }
 
-/// Prices of embeddings by model, in US dollars for a million tokens, and of other services.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Prices of embeddings by model, in US dollars per million tokens, and of other services.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PriceOptions {
-    /// When they were looked up: a reminder, no more. Default November 2026.
+    /// Month in which the prices were looked up. It has no effect.
     pub as_of: String,
-    /// Of text-embedding-3-small. Default 0.02 live and 0.01 by batch.
+    /// Price of text-embedding-3-small.
     pub text_embedding_3_small: Price,
-    /// Of text-embedding-3-large. Default 0.13 live and 0.065 by batch.
+    /// Price of text-embedding-3-large.
     pub text_embedding_3_large: Price,
-    /// Of every other model. Default 0: an endpoint of one's own.
+    /// Price of every other model.
     pub other: Price,
-    /// Of Amazon Comprehend, in US dollars for a unit: a hundred characters of a text, three units at least. Default 0.0001.
+    /// Price of Amazon Comprehend, in US dollars per unit. A unit is a hundred characters; each text is charged at
+    /// least three units.
     pub comprehend_unit: f64,
 }
 
@@ -55,7 +56,7 @@ impl PriceOptions {
         }
     }
 
-    /// Field and what is wrong with it.
+    /// Returns each field that is out of range, with the reason.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let all = [
             ("text_embedding_3_small.live", self.text_embedding_3_small.live),

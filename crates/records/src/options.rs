@@ -1,23 +1,23 @@
-//! How records are read.
+//! Configures the reading of records.
 
 use serde::{Deserialize, Serialize};
 
 use super::table::TableOptions;
 
-/// Records and what is made of them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Limits of records and the form of their items.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RecordsOptions {
-    /// Whether a receipt's line is embedded between the visual rows above and below it, each on a line of its own.
-    /// Changing it changes the input of almost every line. Default false: the line alone.
+    /// If true, a receipt's line is embedded between the visual rows above and below it, each on its own line.
+    /// Changing this setting changes the input of almost every line.
     pub line_context: bool,
-    /// Length of a record above which it is refused, in bytes, its line end not counted. Reading one takes some 20
-    /// times as much memory, and 100 times at worst (many tiny objects). Default 4 MiB.
+    /// Maximum length of a record, in bytes, without its line end. A longer record is refused. Reading a record takes
+    /// about 20 times its length in memory, and up to 100 times if it has many tiny objects.
     pub max_record_bytes: usize,
-    /// Lines and words of one receipt at most. Default 10,000.
+    /// Maximum number of lines and words of one receipt. A larger receipt is refused.
     pub max_record_items: usize,
-    /// Memory of the items of one receipt above which it is refused, in bytes, near enough: each item repeats what
-    /// stands around it. Default 64 MiB.
+    /// Maximum memory of the items of one receipt, in bytes, estimated. A larger receipt is refused. Each item
+    /// repeats its neighbouring texts, so the items can take much more memory than the record.
     pub max_items_bytes: usize,
     pub table: TableOptions,
 }
@@ -35,7 +35,7 @@ impl Default for RecordsOptions {
 }
 
 impl RecordsOptions {
-    /// Field and what is wrong with it.
+    /// Returns each field that is out of range, with the reason.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let mut range = |field, value: usize, low: usize, high: usize| {

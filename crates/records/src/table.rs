@@ -1,8 +1,9 @@
-//! Receipts whose lines and words are items of a table, and where such a table has what.
+//! Assembles receipts whose lines and words are items of a DynamoDB table, and configures the attributes of such a
+//! table.
 //!
-//! An item's key, its parts joined by `#`, is its entity key: `IMAGE#{uuid}` and
-//! `RECEIPT#00001#LINE#00002#WORD#00003`, or parted anywhere else. Its attributes are the fields of a line or a word
-//! (`super::receipt`); ids come from the key.
+//! An item's entity key is its key attributes joined by `#`: `IMAGE#{uuid}` and
+//! `RECEIPT#00001#LINE#00002#WORD#00003`, or the same text split elsewhere. Its other attributes are the fields of a
+//! line or a word (`super::receipt`). The ids come from the key.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +14,8 @@ use serde_json::{Map, Value};
 use super::ids::{self, Entity};
 use super::{Item, RecordError, RecordsOptions, Shape};
 
-/// What a table's records are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Kind of records in a table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TableShape {
     #[default]
@@ -22,38 +23,43 @@ pub enum TableShape {
     Records,
 }
 
-/// A table of one's own application, in DynamoDB, whose items are to be embedded.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// DynamoDB table of your own application whose items are embedded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TableOptions {
-    /// The table that `docweir serve` looks into for items to embed. Empty for none. `docweir ingest dynamodb://TABLE`
-    /// looks into any.
+    /// Name of the table that `docweir serve` polls for items to embed. Empty disables polling.
+    /// `docweir ingest dynamodb://TABLE` can read any table.
     pub name: String,
-    /// What `docweir serve` takes its items for: `receipts` (lines and words of receipts) or `records` (any items).
+    /// Kind of items that `docweir serve` reads: `"receipts"` (lines and words of receipts) or `"records"` (any
+    /// items).
     pub shape: TableShape,
-    /// Attribute that names a record, as a name or a dotted path. Only for `records`, and of `docweir serve`.
+    /// Attribute with the id of a record, as a name or a dotted path. Used only by `docweir serve`, and only if
+    /// `shape` is `"records"`.
     pub id: String,
-    /// Attribute with the text of a record, as a name or a dotted path. Only for `records`, and of `docweir serve`.
+    /// Attribute with the text of a record, as a name or a dotted path. Used only by `docweir serve`, and only if
+    /// `shape` is `"records"`.
     pub text: String,
-    /// Collection that records come into. Only for `records`, and of `docweir serve`.
+    /// Collection that records are stored in. Used only by `docweir serve`, and only if `shape` is `"records"`.
     pub collection: String,
-    /// The index that items to embed are found by: its hash is the attribute of `status`. It needs to hold keys alone.
+    /// Secondary index that finds the items to embed. Its partition key is the attribute named by `status`. A
+    /// keys-only projection is enough.
     pub index: String,
-    /// Attribute with an item's embedding status: `NONE` asks for it to be embedded; `PENDING`, `SUCCESS`, `FAILED`
-    /// and `NOISE` are written.
+    /// Attribute with an item's embedding status. The value `NONE` requests embedding. Docweir writes `PENDING`,
+    /// `SUCCESS`, `FAILED` and `NOISE`.
     pub status: String,
-    /// Attribute that a line's embedding id is written to: its key in `receipt_lines`.
+    /// Attribute that receives the embedding id of a line: its key in the collection `receipt_lines`.
     pub line_id: String,
-    /// Attribute that a word's embedding id is written to: its key in `receipt_words`.
+    /// Attribute that receives the embedding id of a word: its key in the collection `receipt_words`.
     pub word_id: String,
-    /// Attribute that another record's embedding id is written to: its key in its collection.
+    /// Attribute that receives the embedding id of any other record: its key in its collection.
     pub record_id: String,
-    /// Attribute that changes with every change of an item, by which one that has changed since it was read is known.
-    /// Empty: its text is compared.
+    /// Attribute that changes whenever an item changes. It shows whether an item has changed since it was read. If
+    /// empty, the item's text is compared instead.
     pub version: String,
-    /// Time between two looks of `docweir serve` into the table, in seconds.
+    /// Interval between two polls of the table by `docweir serve`, in seconds.
     pub poll_seconds: f64,
-    /// Records that wait to be sent, in all, above which `docweir serve` takes no more out of the table.
+    /// Maximum number of records that wait to be sent, over all sources. Above it, `docweir serve` reads no more
+    /// items from the table.
     pub max_waiting: u64,
 }
 
@@ -77,14 +83,14 @@ impl Default for TableOptions {
     }
 }
 
-/// Whether a collection of records may have this name.
+/// Returns whether `name` is a valid name for a collection of records.
 pub fn is_collection_name(name: &str) -> bool {
     let letters = name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'));
     letters && (1..=64).contains(&name.len())
 }
 
 impl TableOptions {
-    /// Field and what is wrong with it.
+    /// Returns each invalid field, with the reason.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         if !self.name.is_empty() && !is_table_name(&self.name) {
@@ -104,11 +110,11 @@ impl TableOptions {
             if attribute.is_empty() {
                 found.push((field, "must name an attribute".into()));
             } else if field != "status" && *attribute == self.status {
-                found.push((field, "must be another attribute than that of `records.table.status`".into()));
+                found.push((field, "must differ from the attribute of `records.table.status`".into()));
             }
         }
         if self.index.is_empty() {
-            found.push(("index", "must name an index: a table is never read as a whole".into()));
+            found.push(("index", "must name an index: the table is never scanned".into()));
         }
         if !(0.05..=86_400.0).contains(&self.poll_seconds) {
             found.push(("poll_seconds", format!("must lie between 0.05 and 86400, not {}", self.poll_seconds)));
@@ -119,7 +125,7 @@ impl TableOptions {
         found
     }
 
-    /// What `docweir serve` takes the table's items for.
+    /// Returns the shape of the items that `docweir serve` reads from the table.
     pub fn served(&self) -> Shape {
         match self.shape {
             TableShape::Receipts => Shape::Receipts,
@@ -127,7 +133,7 @@ impl TableOptions {
         }
     }
 
-    /// An item's attributes without those that are written back: they are not the record's own.
+    /// Removes the attributes that Docweir writes back, which are not part of the record.
     pub fn own(&self, mut attributes: Map<String, Value>) -> Map<String, Value> {
         for name in [&self.status, &self.line_id, &self.word_id, &self.record_id] {
             attributes.remove(name.as_str());
@@ -136,7 +142,7 @@ impl TableOptions {
     }
 }
 
-/// A receipt by its image and number, as its items' keys begin.
+/// Identifies a receipt by its image and number, the first parts of its items' keys.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReceiptKey {
     pub image: String,
@@ -144,30 +150,30 @@ pub struct ReceiptKey {
 }
 
 impl ReceiptKey {
-    /// Of a line's or a word's entity key.
+    /// Returns the receipt of a line's or a word's entity key.
     pub fn of(key: &str) -> Option<Self> {
         let Entity { image, receipt, .. } = ids::parse(key)?;
         Some(Self { image: image.to_owned(), receipt })
     }
 
-    /// What the keys of its lines and words begin with.
+    /// Returns the common prefix of the keys of the receipt's lines and words.
     pub fn prefix(&self) -> String {
         format!("IMAGE#{}#RECEIPT#{:05}#LINE#", self.image, self.receipt)
     }
 }
 
-/// A receipt that was put together.
+/// Holds the items of a receipt that was assembled from a table.
 pub struct Assembled {
     pub items: Vec<Item>,
-    /// Keys of words whose lines are not there.
+    /// Keys of words whose lines are missing.
     pub orphans: Vec<String>,
 }
 
-/// The items of a receipt out of the attributes of its lines and words, by their entity keys. What else lies below its
-/// key is passed over. `status` is the attribute that may say that one is noise.
+/// Assembles the items of a receipt from the attributes of its lines and words, given with their entity keys. Parts
+/// with other keys are ignored. `status` names the attribute that may mark a part as noise.
 ///
 /// # Errors
-/// What a whole receipt is refused for, by the key of the item that is wrong.
+/// Fails for the same reasons as a whole receipt. The error names the field within the assembled receipt.
 pub fn assemble<'a>(
     receipt: &ReceiptKey,
     parts: impl IntoIterator<Item = (&'a str, &'a Map<String, Value>)>,

@@ -109,7 +109,7 @@ mod tests {
     fn a_seed_gives_the_same_bytes_and_another_seed_others() {
         assert_eq!(two_pages(5), two_pages(5));
         assert_ne!(two_pages(5), two_pages(6));
-        assert_eq!(pages(3, 5).windows(11).filter(|w| w == b"/Type/PdfPage/").count(), 3);
+        assert_eq!(pages(3, 5).windows(11).filter(|w| w == b"/Type/Page/").count(), 3);
         assert!(two_pages(5).len() < 5_000, "10,000 of them must fit anywhere");
     }
 

@@ -239,7 +239,7 @@ pub fn no_text() -> Vec<u8> {
 }
 
 fn page_of(resources: &str, content: usize, parent: usize) -> String {
-    format!("<</Type/PdfPage/Parent {parent} 0 R/MediaBox[0 0 595 842]/Resources {resources}/Contents {content} 0 R>>")
+    format!("<</Type/Page/Parent {parent} 0 R/MediaBox[0 0 595 842]/Resources {resources}/Contents {content} 0 R>>")
 }
 
 /// Returns a zlib stream of `mebibytes` × 2²⁰ spaces without compressing all of them. One mebibyte is compressed once

@@ -158,7 +158,7 @@ impl Objects {
         let parent = |level: usize, place: usize| levels[level + 1][place / FAN_OUT];
         for (place, content) in contents.iter().enumerate() {
             self.add(format!(
-                "<</Type/PdfPage/Parent {} 0 R/MediaBox[0 0 {WIDTH} {HEIGHT}]/Resources {resources}/Contents {content} 0 R>>",
+                "<</Type/Page/Parent {} 0 R/MediaBox[0 0 {WIDTH} {HEIGHT}]/Resources {resources}/Contents {content} 0 R>>",
                 parent(0, place)
             ));
         }

@@ -265,7 +265,7 @@ impl BatchContext {
     }
 
     /// Returns the time that a batch has to appear in the provider's list.
-    pub fn settling(&self) -> Duration {
-        Duration::from_secs_f64(self.options.settle_seconds)
+    pub fn confirm_time(&self) -> Duration {
+        Duration::from_secs_f64(self.options.confirm_seconds)
     }
 }

@@ -6,7 +6,7 @@ use docweir_providers::openai::TransferOptions;
 
 /// Selects how texts reach the provider: by live calls, by the Batch API, or by the cheaper of the two that is fast
 /// enough.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EmbedMode {
     /// Embeds every text by a live call.
@@ -19,38 +19,41 @@ pub enum EmbedMode {
 }
 
 /// Embeds texts through a provider's Batch API, at half the price and within a day.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BatchOptions {
-    /// Number of items in one batch of records; 0 means as many as the provider accepts. Default 300.
+    /// Number of items in one batch of records; 0 means as many as the provider accepts.
     pub record_items: usize,
-    /// Largest number of requests in one batch. Default 50000.
+    /// Largest number of requests in one batch.
     pub max_requests: usize,
-    /// Largest size of a batch's request file, in bytes. Default 200000000.
+    /// Largest size of a batch's request file, in bytes.
     pub max_file_bytes: u64,
-    /// Largest number of tokens in all open batches together: the provider's limit on queued tokens. Default 3000000.
+    /// Largest number of tokens in all open batches together: the provider's limit on queued tokens.
     pub max_enqueued_tokens: u64,
-    /// Number of times that an item is sent before it counts as failed. Default 3.
+    /// Number of times that an item is sent before it counts as failed.
     pub max_attempts: u32,
-    /// Interval between two polls of the open batches, in seconds. Default 60.
+    /// Interval between two polls of the open batches, in seconds.
     pub poll_seconds: f64,
-    /// Number of hours after which a batch that is still open causes a warning. Default 20.
+    /// Number of hours after which a batch that is still open causes a warning.
     pub warn_hours: f64,
     /// Time, in seconds, that a batch has to appear in the provider's list if its creation was not confirmed. After
-    /// this time the batch is created again. A value below the provider's delay may create a batch twice. Default 60.
-    pub settle_seconds: f64,
+    /// this time the batch is created again. A value below the provider's delay may create a batch twice.
+    pub confirm_seconds: f64,
     /// Number of hours that a document or record may wait if `embed.mode` is `"auto"`. Below 24, everything is
-    /// embedded by live calls. Default 24.
+    /// embedded by live calls.
     pub deadline_hours: f64,
     /// Saving, in US dollars, from which a batch is used if `embed.mode` is `"auto"`. Items that save less are
-    /// embedded by live calls. Default 0.01.
+    /// embedded by live calls.
     pub min_saving_usd: f64,
-    /// Largest number of results that are stored in one step. Default 5000.
+    /// Largest number of results that are stored in one step.
+    #[serde(skip)]
     pub harvest_items: usize,
     /// Memory of the vectors that are stored in one step, in bytes. The import needs about ten times as much in
-    /// total. Default 8 MiB.
+    /// total.
+    #[serde(skip)]
     pub harvest_bytes: usize,
-    /// Length above which a line of results is ignored, in bytes. Default 2 MiB.
+    /// Length above which a line of results is ignored, in bytes.
+    #[serde(skip)]
     pub max_line_bytes: usize,
     /// Transfer of files to and from the provider.
     pub transfer: TransferOptions,
@@ -66,7 +69,7 @@ impl Default for BatchOptions {
             max_attempts: 3,
             poll_seconds: 60.0,
             warn_hours: 20.0,
-            settle_seconds: 60.0,
+            confirm_seconds: 60.0,
             deadline_hours: 24.0,
             min_saving_usd: 0.01,
             harvest_items: 5_000,
@@ -93,12 +96,9 @@ impl BatchOptions {
         range("max_attempts", f64::from(self.max_attempts), 1.0, 1_000.0);
         range("poll_seconds", self.poll_seconds, 0.01, 86_400.0);
         range("warn_hours", self.warn_hours, 0.0, 1e6);
-        range("settle_seconds", self.settle_seconds, 0.0, 86_400.0);
+        range("confirm_seconds", self.confirm_seconds, 0.0, 86_400.0);
         range("deadline_hours", self.deadline_hours, 0.0, 1e6);
         range("min_saving_usd", self.min_saving_usd, 0.0, 1e6);
-        range("harvest_items", self.harvest_items as f64, 1.0, 10_000.0);
-        range("harvest_bytes", self.harvest_bytes as f64, 65_536.0, 1e9);
-        range("max_line_bytes", self.max_line_bytes as f64, 1_024.0, 1e9);
         found
     }
 }

@@ -78,8 +78,7 @@ impl Poller {
             Err(error) => return self.not_seen(batch, error).await,
         };
         let Some(status) = status(&object.status) else {
-            let text =
-                format!("the provider reports the unknown status `{}`", object.status.as_str());
+            let text = format!("the provider reports the unknown status `{}`", object.status.as_str());
             tracing::error!(batch = batch.id, "{text}");
             let checked = Checked { error: Some(text), ..checked(batch.status, &object) };
             context.batches.checked(&batch.id, checked).await?;
@@ -123,7 +122,7 @@ impl Poller {
         let context = &self.context;
         let submitted = batch.submitted_at.as_deref().and_then(parse_timestamp).unwrap_or_default();
         let since = Duration::from_micros(u64::try_from(context.clock.now() - submitted).unwrap_or_default());
-        if since < context.settling() {
+        if since < context.confirm_time() {
             return Ok(());
         }
         match context.find(batch, submitted).await {

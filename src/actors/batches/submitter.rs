@@ -369,7 +369,7 @@ impl Submitter {
             }
             Err(error) => {
                 tracing::warn!(batch = batch.id, %error, "creation of a batch not confirmed; searching for the batch");
-                Ok(Step::Later(Later::At(context.settling())))
+                Ok(Step::Later(Later::At(context.confirm_time())))
             }
         }
     }
@@ -415,7 +415,7 @@ impl Submitter {
             }
             Ok(None) => {
                 let since = Duration::from_micros(u64::try_from(context.clock.now() - asked).unwrap_or_default());
-                match context.settling().checked_sub(since) {
+                match context.confirm_time().checked_sub(since) {
                     Some(left) if !left.is_zero() => Ok(Step::Later(Later::At(left))),
                     _ => {
                         context.batches.not_taken(&batch.id).await?;
@@ -454,9 +454,7 @@ impl Submitter {
             // The provider may refuse every other batch for the same reason, so the items are not blamed.
             CallError::Refused(why) => {
                 let error = format!("the provider refused the batch ({why})");
-                context
-                    .notifier
-                    .tell_once(format!("the provider refused a batch ({why}); retrying at intervals"));
+                context.notifier.tell_once(format!("the provider refused a batch ({why}); retrying at intervals"));
                 self.give_up(batch, BatchStatus::Failed, Some(error)).await?;
                 Ok(Step::Later(Later::Failed))
             }

@@ -299,12 +299,7 @@ impl Consumer {
     fn refuse(&self, receives: u32, reason: &str, hand: &Hand) -> bool {
         let queue = self.queue.name();
         if hand.redrive.is_none() && receives >= self.options.max_receives {
-            tracing::warn!(
-                queue,
-                reason,
-                receives,
-                "message failed and is deleted; no dead-letter queue"
-            );
+            tracing::warn!(queue, reason, receives, "message failed and is deleted; no dead-letter queue");
             return true;
         }
         tracing::warn!(queue, reason, receives, "message failed; it is delivered again");

@@ -1,52 +1,61 @@
-//! Names of the tables, and limits.
+//! Defines the options of the DynamoDB store: table names, limits and retention.
 
 use serde::{Deserialize, Serialize};
 
-/// Whether DynamoDB lets a table have this name.
+/// Returns whether DynamoDB accepts `name` as a table name.
 pub fn is_table_name(name: &str) -> bool {
     let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
     letters && (3..=255).contains(&name.len())
 }
+/// Configures the tables and limits of the state that is kept in DynamoDB.
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DynamoOptions {
-    /// Address of DynamoDB alone; empty for `aws.endpoint`, or AWS itself.
+    /// Endpoint of DynamoDB. Empty means `aws.endpoint`, or AWS itself if that is empty too.
     pub endpoint: String,
-    /// Table of control records.
+    /// Name of the table of control records.
     pub control_table: String,
-    /// Table of the audit log.
+    /// Name of the table of the audit log.
     pub audit_table: String,
-    /// Table of daily metrics.
+    /// Name of the table of daily metrics.
     pub metrics_table: String,
-    /// Table of what only Docweir reads: which document a source is, leases.
+    /// Name of the table of internal state: the mapping from sources to documents, and the leases.
     pub state_table: String,
-    /// Table of the ledger: every cent that is spent at providers.
+    /// Name of the table of the ledger, which records all spending at providers.
     pub ledger_table: String,
-    /// Table of batches, the items that wait for them, and the documents that wait for texts.
+    /// Name of the table of batches, of their items, and of the documents that wait for batch results.
     pub batches_table: String,
-    /// Operations that may wait for the writer; whoever comes later waits for a place.
+    /// Number of operations that may wait for the writer. Further callers wait until a place is free.
+    #[serde(skip)]
     pub queue_operations: usize,
-    /// Operations written together at most.
+    /// Largest number of operations that are written together.
+    #[serde(skip)]
     pub batch_operations: usize,
-    /// Milliseconds from one write to the next, at least: what comes meanwhile is written together, for less money. The
-    /// first after a pause does not wait.
+    /// Shortest time between two writes, in milliseconds. Operations that arrive in between are written together. A
+    /// larger value costs less and delays each operation more. The first write after a pause is not delayed.
     pub pace_milliseconds: u64,
-    /// Times that a write is tried again where somebody else writes the same document or DynamoDB is busy.
+    /// Largest number of attempts of a write that conflicts with another writer of the same document, or that
+    /// DynamoDB throttles.
     pub attempts: u32,
-    /// Seconds that a write of the ledger is tried again where other processes write the same totals at the same moment.
+    /// Time for which a conflicting write of the ledger is retried, in seconds. Conflicts arise when several
+    /// processes update the same totals at once.
+    #[serde(skip)]
     pub conflict_seconds: u64,
-    /// Seconds without a sign of life after which what a process has set aside for calls and not settled is in doubt.
+    /// Time without a heartbeat, in seconds, after which a process counts as dead to the ledger. Its reservations
+    /// that are not settled are then in doubt.
     pub ledger_lease_seconds: u64,
-    /// Seconds that daily metrics are gathered before they are written; a process that is killed loses as many.
+    /// Time for which daily metrics are collected before they are written, in seconds. A process that is killed loses
+    /// the metrics of this time.
+    #[serde(skip)]
     pub metrics_seconds: u64,
-    /// Attempts that a record says a stage has (`max_retries`): the engine sets it to `retry.attempts`.
+    /// Number of attempts of a stage that records show as `max_retries`. The engine sets it to `retry.attempts`.
     #[serde(skip)]
     pub max_retries: u32,
-    /// Days after its last change at which a record says it may be forgotten (`ttl`). Only records of deleted documents
-    /// ever are.
+    /// Time after the last change at which DynamoDB may delete a record (`ttl`), in days. Only records of deleted
+    /// documents expire.
     pub record_days: u32,
-    /// Days that an entry of the audit log is kept.
+    /// Retention of entries of the audit log, in days.
     pub audit_days: u32,
 }
 
@@ -75,7 +84,7 @@ impl Default for DynamoOptions {
 }
 
 impl DynamoOptions {
-    /// Fields out of range, and their ranges.
+    /// Returns each option that is out of range, with a message that names the allowed range.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         let mut check = |field, value: u64, low: u64, high: u64| {
@@ -83,13 +92,9 @@ impl DynamoOptions {
                 problems.push((field, format!("{value} is out of range: use {low} to {high}")));
             }
         };
-        check("queue_operations", self.queue_operations as u64, 1, 1_000_000);
-        check("batch_operations", self.batch_operations as u64, 1, 1_000);
         check("pace_milliseconds", self.pace_milliseconds, 0, 10_000);
         check("attempts", u64::from(self.attempts), 1, 1_000);
-        check("conflict_seconds", self.conflict_seconds, 1, 3_600);
         check("ledger_lease_seconds", self.ledger_lease_seconds, 3, 86_400);
-        check("metrics_seconds", self.metrics_seconds, 1, 3_600);
         check("record_days", u64::from(self.record_days), 1, 36_500);
         check("audit_days", u64::from(self.audit_days), 1, 36_500);
         let names = [

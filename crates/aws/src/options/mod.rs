@@ -1,4 +1,4 @@
-//! What can be configured about the calls.
+//! Defines the options of the calls to AWS.
 
 mod dynamo;
 mod s3;
@@ -7,21 +7,25 @@ pub use dynamo::{DynamoOptions, is_table_name};
 pub use s3::S3Options;
 use serde::{Deserialize, Serialize};
 
-/// Where AWS is, and how long a call may take.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Configures the region, endpoint, timeouts and retries of the calls to AWS.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AwsOptions {
-    /// Region, such as `eu-central-1`; empty for that of the environment, the profile or the instance.
+    /// Region, such as `eu-central-1`. Empty means the region of the environment, the profile or the instance.
     pub region: String,
-    /// Address of all services, for servers that speak AWS's protocols; empty for AWS itself.
+    /// Endpoint of all services, for servers that implement the AWS protocols. Empty means AWS itself.
     pub endpoint: String,
-    /// Longest wait for a connection, in seconds.
+    /// Timeout of establishing a connection, in seconds.
+    #[serde(skip)]
     pub connect_seconds: f64,
-    /// Longest wait for one attempt of a small call, in seconds; what carries an object has a longer one by its size.
+    /// Timeout of one attempt of a call, in seconds. Calls that transfer an object get more time, according to its
+    /// size.
     pub attempt_seconds: f64,
-    /// Attempts of a call whose repetition does no harm, where the service is busy or the network fails.
+    /// Largest number of attempts of a call that is safe to repeat. Attempts are made while the service is busy or
+    /// the network fails.
     pub attempts: u32,
-    /// Slowest transfer of an object that is waited for, in bytes a second.
+    /// Slowest accepted transfer of an object, in bytes per second. The timeout of a transfer is computed from it.
+    #[serde(skip)]
     pub min_bytes_per_second: u64,
 }
 
@@ -39,7 +43,7 @@ impl Default for AwsOptions {
 }
 
 impl AwsOptions {
-    /// Values that are out of range: the field and what would be right.
+    /// Returns each option that is out of range, with a message that says what is allowed.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let mut range = |field, value: f64, low: f64, high: f64| {
@@ -47,10 +51,8 @@ impl AwsOptions {
                 found.push((field, format!("must lie between {low} and {high}, not {value}")));
             }
         };
-        range("connect_seconds", self.connect_seconds, 0.1, 300.0);
         range("attempt_seconds", self.attempt_seconds, 0.1, 3_600.0);
         range("attempts", f64::from(self.attempts), 1.0, 100.0);
-        range("min_bytes_per_second", self.min_bytes_per_second as f64, 1.0, 1e12);
         if !self.endpoint.is_empty() && !self.endpoint.starts_with("http") {
             found.push(("endpoint", "must be empty or begin with http:// or https://".into()));
         }

@@ -1,29 +1,33 @@
-//! What can be configured about S3.
+//! Defines the options of S3.
 
 use serde::{Deserialize, Serialize};
 
-/// How objects are written to and read from S3, or a server that speaks its protocol.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Configures the access to S3, or to a server that implements its protocol.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct S3Options {
-    /// Address of the server; empty for that of all services (`aws.endpoint`), or else S3 itself.
+    /// Endpoint of the server. Empty means `aws.endpoint`, or S3 itself if that is empty too.
     pub endpoint: String,
-    /// Name the bucket in the path (`host/bucket/key`) and not in the host: what most other servers than S3 need.
+    /// If true, the bucket is part of the path (`host/bucket/key`) instead of the host name. Most servers other than
+    /// S3 need this.
     pub path_style: bool,
-    /// How what is written is encrypted: `AES256`, `aws:kms`, or empty for the bucket's own default.
+    /// Server-side encryption of written objects: `"AES256"`, `"aws:kms"`, or empty for the default of the bucket.
     pub encryption: String,
-    /// The key of `aws:kms`: its ARN or id; empty for the account's own.
+    /// ARN or id of the key for `"aws:kms"`. Empty means the default key of the account.
     pub kms_key: String,
-    /// Send a CRC-32 with what is written, and check what is read. Off for servers that refuse it.
+    /// If true, writes carry a CRC-32 and reads are verified. Set it to `false` only for servers that reject
+    /// checksums.
     pub checksums: bool,
-    /// Largest object, in bytes, that is read or written whole, in memory. Default 2147483648 (2 GiB).
+    /// Largest object that is read or written in memory, in bytes.
     pub max_object_bytes: u64,
-    /// Size, in bytes, of the parts that a large object is written in; one of less is written at once. At most 10,000
-    /// parts make an object, so the largest one is 10,000 times this. Default 16777216 (16 MiB), which is 156 GiB.
+    /// Size of one part of a large object, in bytes. Smaller objects are written in one request. An object has at
+    /// most 10,000 parts, so this also limits its size: the default 16777216 (16 MiB) allows 156 GiB.
     pub part_bytes: u64,
-    /// Parts of one large object that are under way at once. Writing one takes memory for two more than this. Default 4.
+    /// Number of parts of one large object that are transferred in parallel. An upload needs memory for two parts
+    /// more than this.
+    #[serde(skip)]
     pub parallel_parts: usize,
-    /// Small objects that are written at once. Default 16.
+    /// Number of small objects that are written in parallel.
     pub parallel_puts: usize,
 }
 
@@ -44,7 +48,7 @@ impl Default for S3Options {
 }
 
 impl S3Options {
-    /// Values that are out of range: the field and what would be right.
+    /// Returns each option that is out of range, with a message that says what is allowed.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let mut range = |field, value: u64, low: u64, high: u64| {
@@ -52,10 +56,9 @@ impl S3Options {
                 found.push((field, format!("must lie between {low} and {high}, not {value}")));
             }
         };
-        // A put takes 5 GiB at most; a part that is not the last, 5 MiB at least.
+        // S3 accepts at most 5 GiB in one put, and at least 5 MiB in each part except the last.
         range("max_object_bytes", self.max_object_bytes, 1 << 20, 5 << 30);
         range("part_bytes", self.part_bytes, 5 << 20, 1 << 30);
-        range("parallel_parts", self.parallel_parts as u64, 1, 64);
         range("parallel_puts", self.parallel_puts as u64, 1, 256);
         if !self.endpoint.is_empty() && !self.endpoint.starts_with("http") {
             found.push(("endpoint", "must be empty or begin with http:// or https://".into()));
@@ -82,14 +85,12 @@ mod tests {
             encryption: "rot13".into(),
             kms_key: "k".into(),
             part_bytes: 1,
-            parallel_parts: 0,
             parallel_puts: 1000,
             max_object_bytes: 0,
             ..S3Options::default()
         };
         let fields: Vec<_> = wrong.problems().into_iter().map(|(field, _)| field).collect();
-        let all =
-            ["max_object_bytes", "part_bytes", "parallel_parts", "parallel_puts", "endpoint", "encryption", "kms_key"];
+        let all = ["max_object_bytes", "part_bytes", "parallel_puts", "endpoint", "encryption", "kms_key"];
         assert_eq!(fields, all);
     }
 }

@@ -3,38 +3,39 @@
 use serde::{Deserialize, Serialize};
 
 /// Configures the merging of vector files: `[compaction]` of config.toml.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CompactionOptions {
-    /// If true, files are merged in the background while a run lasts. Default true.
+    /// If true, files are merged in the background while a run lasts. If false, searches slow down as files
+    /// accumulate, until `docweir compact` merges them.
     pub automatic: bool,
-    /// Number of deltas that triggers a merge. Default 16. A lower number makes searches faster and merges more
-    /// frequent.
+    /// Number of deltas that triggers a merge. A lower number makes searches faster and merges more frequent.
     pub deltas: usize,
-    /// Total size of deltas that triggers a merge, in bytes. Default 67,108,864 (64 MiB).
+    /// Total size of deltas that triggers a merge, in bytes.
     pub delta_bytes: u64,
-    /// Age of the oldest delta that triggers a merge, in seconds. Default 900.
+    /// Age of the oldest delta that triggers a merge, in seconds.
     pub delta_age_seconds: u64,
-    /// Number of snapshots in one tier that triggers a merge, and the ratio of the sizes of adjacent tiers. Default
-    /// 8.
+    /// Number of snapshots in one tier that triggers a merge, and the ratio of the sizes of adjacent tiers.
+    #[serde(skip)]
     pub tier_factor: usize,
-    /// Maximum number of rows of a snapshot in the smallest tier. Default 10,000.
+    /// Maximum number of rows of a snapshot in the smallest tier.
+    #[serde(skip)]
     pub smallest_tier_rows: u64,
-    /// Memory limit of a merge without memory-mapped files, in bytes. Default 268,435,456 (256 MiB). A lower limit
-    /// makes merges slower.
+    /// Memory limit of a merge without memory-mapped files, in bytes. A lower limit makes merges slower.
     pub memory_bytes: u64,
-    /// Number of groups of deltas that are merged in parallel. Default 2. They share `memory_bytes`.
+    /// Number of groups of deltas that are merged in parallel. They share `memory_bytes`.
     pub threads: usize,
-    /// Interval between two checks for files to merge, in seconds. Default 30.
+    /// Interval between two checks for files to merge, in seconds.
     pub poll_seconds: u64,
-    /// Time after which a lease expires without a heartbeat, in seconds. Default 300. After a crash, the next merge
-    /// waits this long.
+    /// Time after which a lease expires without a heartbeat, in seconds. After a crash, the next merge waits this
+    /// long.
     pub lease_seconds: u64,
-    /// Interval between two heartbeats of the lease, in seconds. Default 60. At most half of `lease_seconds`.
+    /// Interval between two heartbeats of the lease, in seconds. At most half of `lease_seconds`.
     pub heartbeat_seconds: u64,
-    /// Number of consecutive failed heartbeats after which the holder abandons the lease. Default 3.
+    /// Number of consecutive failed heartbeats after which the holder abandons the lease.
+    #[serde(skip)]
     pub heartbeat_failures: u32,
-    /// Maximum duration of one merge, in seconds. Default 900.
+    /// Maximum duration of one merge, in seconds.
     pub work_seconds: u64,
 }
 
@@ -70,14 +71,11 @@ impl CompactionOptions {
         range("deltas", self.deltas as u64, 2, 10_000);
         range("delta_bytes", self.delta_bytes, 1 << 16, 1 << 40);
         range("delta_age_seconds", self.delta_age_seconds, 1, 31_536_000);
-        range("tier_factor", self.tier_factor as u64, 2, 100);
-        range("smallest_tier_rows", self.smallest_tier_rows, 1, 1 << 32);
         range("memory_bytes", self.memory_bytes, 16 << 20, 1 << 40);
         range("threads", self.threads as u64, 1, 256);
         range("poll_seconds", self.poll_seconds, 1, 86_400);
         range("lease_seconds", self.lease_seconds, 3, 86_400);
         range("heartbeat_seconds", self.heartbeat_seconds, 1, 86_400);
-        range("heartbeat_failures", self.heartbeat_failures.into(), 1, 100);
         range("work_seconds", self.work_seconds, 1, 86_400);
         if self.heartbeat_seconds.saturating_mul(2) > self.lease_seconds {
             let reason = format!("must be at most half of lease_seconds ({})", self.lease_seconds);

@@ -317,7 +317,7 @@ fn charge(world: &World, operation: Operation, language: &str, texts: &[&str]) -
         count: texts.len() as u64,
         units,
         nanodollars: nano(units as f64 * world.options.comprehend.usd_per_unit),
-        texts: if world.options.ledger_by_text { texts.iter().map(named).collect() } else { Vec::new() },
+        texts: if world.options.charges_by_text { texts.iter().map(named).collect() } else { Vec::new() },
     };
     world.record(vec![Event::Analysed(analysis)]).map_err(|e| refusal(500, "InternalServerException", e.message))
 }

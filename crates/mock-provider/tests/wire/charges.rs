@@ -34,7 +34,7 @@ fn live_and_batch_are_apart_and_a_batch_is_half_the_price() {
 
 #[test]
 fn what_was_paid_twice_is_found() {
-    let (mock, client) = start(Options { ledger_by_text: true, ..Options::default() });
+    let (mock, client) = start(Options { charges_by_text: true, ..Options::default() });
     client.embed(json!(["same", "other"]));
     client.wait(&client.submit((row("row-0", "same") + &row("row-1", "more")).as_bytes()), "completed");
     client.wait(&client.submit(row("row-1", "fourth").as_bytes()), "completed");

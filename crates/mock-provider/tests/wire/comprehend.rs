@@ -100,7 +100,7 @@ fn faults_and_rates_are_said_in_its_words() {
 #[test]
 fn ledger_are_there_again() {
     let folder = tempfile::tempdir().unwrap();
-    let options = || Options { data: Some(folder.path().to_owned()), ledger_by_text: true, ..Options::default() };
+    let options = || Options { data: Some(folder.path().to_owned()), charges_by_text: true, ..Options::default() };
     let (mock, client) = start(options());
     batch(&client, "BatchDetectEntities", &["x", "x"]);
     let charges = mock.charges().analysis;

@@ -1,16 +1,17 @@
-//! Limits of the local object store.
+//! Defines the limits of the local object store.
 
 use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LocalObjectOptions {
-    /// Largest object, in bytes, that can be written or read whole. Default 2147483648 (2 GiB).
+    /// Largest object, in bytes, that can be written or read whole.
     pub max_object_bytes: u64,
-    /// Time, in seconds, that a write waits for a key's lock held by another process. Default 30.
+    /// Time, in seconds, that a write waits for a key's lock held by another process.
+    #[serde(skip)]
     pub lock_wait_seconds: u64,
-    /// Age, in seconds, after which an unfinished write counts as abandoned even if its writer still runs. Default
-    /// 3600.
+    /// Age, in seconds, after which an unfinished write counts as abandoned even if its writer still runs.
+    #[serde(skip)]
     pub leftover_seconds: u64,
 }
 
@@ -30,8 +31,6 @@ impl LocalObjectOptions {
             }
         };
         check("max_object_bytes", self.max_object_bytes, 1 << 20, 1 << 40);
-        check("lock_wait_seconds", self.lock_wait_seconds, 1, 3600);
-        check("leftover_seconds", self.leftover_seconds, 60, 30 * 86_400);
         problems
     }
 }

@@ -83,7 +83,7 @@ async fn requests_are_within_every_limit() {
 #[tokio::test]
 async fn a_text_that_is_refused_is_found_by_halves_and_its_neighbours_are_paid_once() {
     for poison in [0, 11, 15] {
-        let mock = mock(|o| (o.limits.tokens_per_input, o.ledger_by_text) = (50, true));
+        let mock = mock(|o| (o.limits.tokens_per_input, o.charges_by_text) = (50, true));
         let texts: Vec<String> =
             (0..16).map(|n| format!("passage {n} {}", "word ".repeat(if n == poison { 60 } else { 1 }))).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();

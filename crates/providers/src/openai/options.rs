@@ -1,50 +1,55 @@
-//! An endpoint, as configured.
+//! Configures an endpoint with OpenAI's protocol.
 
 use docweir_admission::AdmissionOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::secrets::SecretSetting;
 
-/// What becomes of a text that is longer than the model takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Handling of texts that exceed the model's token limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OverLong {
-    /// It is embedded in parts; its vector is their mean.
+    /// The text is embedded in parts; its vector is their mean.
     #[default]
     Split,
-    /// Its document is refused.
+    /// The document is refused.
     Refuse,
 }
 
-/// An endpoint that speaks OpenAI's protocol, and what it allows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Endpoint with OpenAI's protocol, and its limits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OpenAiOptions {
-    /// Where the endpoint is, up to and with its version.
+    /// Base URL of the endpoint, including its version.
     pub base_url: String,
-    /// The key, where it is kept in AWS Secrets Manager: `{ secret = "NAME" }`, with `field = "NAME"` where the secret is a
-    /// JSON object. The key itself stands in no file. Empty: it is in the environment, or none is sent.
+    /// Name of the secret in AWS Secrets Manager that holds the key: `{ secret = "NAME" }`, with `field = "NAME"` if
+    /// the secret is a JSON object. The key itself must not be in a file. If empty, the key comes from the
+    /// environment, or no key is sent.
     pub api_key: SecretSetting,
-    /// Name of the environment variable that holds the key; one that is set goes before `api_key`. Empty: none is looked at.
+    /// Name of the environment variable that holds the key. A variable that is set takes precedence over `api_key`.
+    /// Empty disables the variable.
     pub api_key_variable: String,
-    /// Model of the embeddings. Default text-embedding-3-small.
+    /// Name of the embedding model.
     pub model: String,
-    /// Dimensions of the vectors; 0 for the model's own, where it is one of OpenAI's. Models that can give fewer than their
-    /// own (text-embedding-3-…) are asked for so many. Default 0.
+    /// Number of dimensions of the vectors; 0 means the native number of an OpenAI model. Models that support fewer
+    /// dimensions (text-embedding-3-…) are asked for this number. For other models, set their native number.
     pub dimensions: u32,
-    /// What becomes of a text that is longer than the model takes: `split` or `refuse`. Default `split`.
+    /// Handling of texts that exceed the model's token limit: `"split"` embeds them in parts, `"refuse"` refuses the
+    /// document.
     pub over_long: OverLong,
-    /// Texts in one request at most. Default 2,048.
+    /// Maximum number of texts in one request.
     pub max_inputs: usize,
-    /// Tokens of one text at most. Default 8,191.
+    /// Maximum number of tokens of one text.
     pub max_input_tokens: usize,
-    /// Tokens of one request at most. Default 300,000.
+    /// Maximum number of tokens of one request.
     pub max_request_tokens: u64,
-    /// Time to connect, in seconds. Default 10.
+    /// Longest time to connect, in seconds.
+    #[serde(skip)]
     pub connect_seconds: f64,
-    /// Time for one request and its answer, in seconds. Default 120.
+    /// Longest time for one request and its answer, in seconds.
     pub request_seconds: f64,
-    /// Size of an answer above which it is given up, in bytes. Default 128 MiB.
+    /// Maximum size of an answer, in bytes. A larger answer is discarded.
+    #[serde(skip)]
     pub max_answer_bytes: u64,
     pub limits: AdmissionOptions,
 }
@@ -70,7 +75,7 @@ impl Default for OpenAiOptions {
 }
 
 impl OpenAiOptions {
-    /// Dimensions of the vectors; `None` for a model that nobody here knows, with none asked for.
+    /// Returns the number of dimensions; `None` for an unknown model without configured dimensions.
     pub fn dimension(&self) -> Option<u32> {
         match (self.dimensions, self.model.as_str()) {
             (0, "text-embedding-3-small" | "text-embedding-ada-002") => Some(1_536),
@@ -80,12 +85,13 @@ impl OpenAiOptions {
         }
     }
 
-    /// Dimensions to ask for. Other models refuse to be asked, even for their own.
+    /// Returns the number of dimensions to request. Other models refuse this parameter, even with their native
+    /// number.
     pub fn asked_dimensions(&self) -> Option<u32> {
         (self.dimensions > 0 && self.model.starts_with("text-embedding-3-")).then_some(self.dimensions)
     }
 
-    /// Where the key is, for people.
+    /// Returns where the key is configured, for messages.
     pub fn key_place(&self) -> String {
         match &self.api_key {
             SecretSetting::Kept(name) => name.to_string(),
@@ -93,7 +99,7 @@ impl OpenAiOptions {
         }
     }
 
-    /// Field and what is wrong with it.
+    /// Returns each invalid field, with the reason.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found: Vec<(&'static str, String)> = Vec::new();
         let mut range = |field, value: f64, low: f64, high: f64| {
@@ -105,9 +111,7 @@ impl OpenAiOptions {
         range("max_inputs", self.max_inputs as f64, 1.0, 100_000.0);
         range("max_input_tokens", self.max_input_tokens as f64, 16.0, 1e7);
         range("max_request_tokens", self.max_request_tokens as f64, self.max_input_tokens as f64, 1e9);
-        range("connect_seconds", self.connect_seconds, 0.01, 600.0);
         range("request_seconds", self.request_seconds, 0.01, 3_600.0);
-        range("max_answer_bytes", self.max_answer_bytes as f64, 65_536.0, 4_294_967_296.0);
         let plain = |url: reqwest::Url| {
             matches!(url.scheme(), "http" | "https")
                 && url.username().is_empty()
@@ -116,7 +120,7 @@ impl OpenAiOptions {
                 && url.fragment().is_none()
         };
         if !reqwest::Url::parse(&self.base_url).is_ok_and(plain) {
-            let text = "must be an address that begins with http:// or https://, without a name, a password or a query";
+            let text = "must begin with http:// or https://, without user name, password, query or fragment";
             found.push(("base_url", text.into()));
         }
         if self.model.is_empty() {
@@ -128,7 +132,7 @@ impl OpenAiOptions {
             found.push(("api_key_variable", text.into()));
         }
         if self.dimension().is_none() {
-            let text = format!("must be set: the dimensions of `{}` are not known here", self.model);
+            let text = format!("must be set: the dimensions of `{}` are unknown", self.model);
             found.push(("dimensions", text));
         }
         found

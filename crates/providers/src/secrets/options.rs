@@ -1,19 +1,19 @@
-//! How secrets are read.
+//! Configures the caching of secrets.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Secrets that the configuration names by `{ secret = "NAME" }`: they are read from AWS Secrets Manager.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Secrets that the configuration names by `{ secret = "NAME" }`. They are read from AWS Secrets Manager.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SecretOptions {
-    /// Address of Secrets Manager; empty for that of all services (`aws.endpoint`), or else AWS itself.
+    /// Endpoint of Secrets Manager; empty means the shared AWS endpoint (`aws.endpoint`), or else AWS itself.
     pub endpoint: String,
-    /// Time after which a secret that is in use is read again, in seconds. Default 300.
+    /// Time after which a secret that is still in use is read again, in seconds.
     pub refresh_seconds: f64,
-    /// Shortest time between two readings of one secret, in seconds, however often the other side refuses it or it
-    /// can't be read. Default 10.
+    /// Shortest time between two reads of one secret, in seconds. It also applies if an endpoint refuses the secret
+    /// or a read fails.
     pub min_refresh_seconds: f64,
 }
 
@@ -24,7 +24,7 @@ impl Default for SecretOptions {
 }
 
 impl SecretOptions {
-    /// Field and what is wrong with it.
+    /// Returns each invalid field, with the reason.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let mut range = |field, value: f64, low: f64, high: f64| {

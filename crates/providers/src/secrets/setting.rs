@@ -1,25 +1,26 @@
-//! How the configuration names a secret: `{ secret = "NAME" }`, with `field = "NAME"` where its value is a JSON object.
+//! Parses the name of a secret in the configuration: `{ secret = "NAME" }`, with `field = "NAME"` if its value is a
+//! JSON object.
 
 use serde::{Deserialize, Serialize};
 use toml::Value;
 
-/// A key of the configuration that opens a door. Never holds what opens it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Name of a secret. The setting never contains the secret itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "Form", into = "Form")]
 pub enum SecretSetting {
-    /// In no vault: the environment has it, or nobody.
+    /// The setting names no secret; the environment may provide one.
     #[default]
     Unset,
     Kept(SecretName),
 }
 
-/// A secret of Secrets Manager.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Secret in AWS Secrets Manager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecretName {
-    /// Its name or ARN.
+    /// Name or ARN of the secret.
     pub secret: String,
-    /// The member of its JSON object; `None` where all of its value is meant.
+    /// Member of the secret's JSON object. If absent, the whole value is the secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
 }
@@ -33,8 +34,8 @@ impl std::fmt::Display for SecretName {
     }
 }
 
-/// As TOML has it: an empty text for none.
-#[derive(Serialize, Deserialize)]
+/// Holds the setting in the form of TOML. An empty string means that no secret is named.
+#[derive(Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(untagged)]
 enum Form {
     Text(String),
@@ -47,7 +48,7 @@ impl TryFrom<Form> for SecretSetting {
     fn try_from(form: Form) -> Result<Self, Self::Error> {
         match form {
             Form::Text(text) if text.is_empty() => Ok(Self::Unset),
-            Form::Text(_) => Err("a secret never stands in the configuration itself"),
+            Form::Text(_) => Err("the configuration must not contain the secret itself"),
             Form::Kept(name) => Ok(Self::Kept(name)),
         }
     }
@@ -62,7 +63,7 @@ impl From<SecretSetting> for Form {
     }
 }
 
-/// Whether a value names a secret, or why not. Says nothing of what it holds: it may be the secret itself.
+/// Checks that a value names a secret. The error quotes no part of the value, which may be the secret itself.
 pub fn check(value: Value) -> Result<Value, String> {
     const FORM: &str = "`{ secret = \"NAME\" }`, with `field = \"NAME\"` where the secret is a JSON object";
     let named = |name: &str, value: &Value| match (name, value) {
@@ -72,8 +73,8 @@ pub fn check(value: Value) -> Result<Value, String> {
     match &value {
         Value::String(text) if text.is_empty() => Ok(value),
         Value::String(_) => Err(format!(
-            "must not hold the secret itself, which would stand in files and lists of processes: name it by {FORM}, or \
-             put it into the environment variable"
+            "must not contain the secret itself, which would appear in files and process lists: use {FORM}, or \
+             set the environment variable"
         )),
         Value::Table(table) if table.contains_key("secret") && table.iter().all(|(n, v)| named(n, v)) => Ok(value),
         _ => Err(format!("must be {FORM}")),

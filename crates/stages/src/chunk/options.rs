@@ -1,23 +1,25 @@
-//! The settings of chunking: four sizes in characters and the length of a heading.
+//! Defines the settings of chunking: four sizes in characters and the length of a heading.
 
 use serde::{Deserialize, Serialize};
 
-/// Sizes count Unicode code points of a chunk's content. The embedder's window is a further limit that no setting
-/// lifts: the smaller of the two wins.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Configures the sizes of chunks, in Unicode code points of their content. The embedder's window is a further limit
+/// that no setting lifts; the smaller limit applies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChunkOptions {
-    /// Characters that a chunk should have, unless the embedder does best with fewer tokens. Default 1500.
+    /// Target size of a chunk, in characters. Smaller chunks give more precise matches with less context, and need
+    /// more vectors. Chunks are smaller than this if the embedder represents fewer tokens best. A change chunks and
+    /// embeds every document again.
     pub target_chars: usize,
-    /// Characters below which a chunk is short and rather merges with its neighbour. Scaled down with the target where
-    /// what the embedder does best is what limits. Default 800.
+    /// Size in characters below which a chunk counts as short and preferably merges with its neighbour. It shrinks in
+    /// proportion if the embedder's best length limits chunks instead of `target_chars`.
     pub min_chars: usize,
-    /// Characters that no chunk exceeds. Default 3000.
+    /// Maximum size of a chunk, in characters. A longer passage is split between sentences.
     pub max_chars: usize,
-    /// Characters up to which a table is kept whole, if the window allows; a longer one is split at rows.
-    /// Default 2000.
+    /// Maximum size of a table that is kept whole, in characters, if the embedder's window allows it. A larger table
+    /// is split at rows.
     pub table_max_chars: usize,
-    /// Characters of one heading that are kept in the heading paths; the rest is cut at a word. Default 200.
+    /// Maximum length of one heading in the heading paths, in characters. A longer heading is cut at a word.
     pub heading_max_chars: usize,
 }
 
@@ -28,7 +30,7 @@ impl Default for ChunkOptions {
 }
 
 impl ChunkOptions {
-    /// Field and what is wrong with it, for every value out of range.
+    /// Returns every field whose value is out of range, with a description of the problem.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let mut range = |field, value: usize, low: usize, high: usize| {

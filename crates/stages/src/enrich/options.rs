@@ -1,42 +1,45 @@
-//! The settings of enrichment.
+//! Defines the settings of enrichment.
 
 use serde::{Deserialize, Serialize};
 
 use super::comprehend::{ComprehendOptions, PERSONAL_KINDS};
 use super::personal::KINDS;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Selects the enricher and its findings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnrichOptions {
-    /// Who enriches: `local` (rules and statistics on this machine), or `comprehend` (these, and Amazon Comprehend beside
-    /// them; needs a build with `--features aws`). Default local.
+    /// Enricher to use: `"local"` (rules and statistics on this machine) or `"comprehend"` (the same rules, and
+    /// Amazon Comprehend in addition; needs a build with `--features aws`).
     pub provider: EnrichProvider,
-    /// Tell the language of the document and of each chunk. Default true.
+    /// If true, detects the language of the document and of each chunk.
     pub language: bool,
-    /// Key phrases of each chunk. Default true.
+    /// If true, extracts key phrases of each chunk.
     pub key_phrases: bool,
-    /// Dates, organisations, links, identifiers. Default true.
+    /// If true, finds dates, organisations, links and identifiers.
     pub entities: bool,
-    /// Money, percentages, quarters, years, financial metrics. Default true.
+    /// If true, finds amounts of money, percentages, quarters, years and financial metrics.
     pub patterns: bool,
-    /// Find personal data: kind and place, never its text. Default true.
+    /// If true, reports the kind and position of personal data, never its text.
     pub personal_data: bool,
-    /// Write `[REDACTED_KIND]` over personal data before anything downstream holds the text. Finds it even where
-    /// `personal_data` is false. Default false.
+    /// If true, replaces personal data by `[REDACTED_KIND]` before any later step stores the text. Redacted text
+    /// cannot be searched or restored. Redaction searches for personal data even if `personal_data` is false.
     pub redact: bool,
-    /// Kinds to redact; empty means all that are found. Default empty.
+    /// Kinds of personal data to redact; empty means all kinds.
     pub redact_kinds: Vec<String>,
-    /// Findings of a lower score are dropped, 0 to 1. Redaction takes what scores 0.7 even where this is higher.
-    /// Default 0.7.
+    /// Minimum score of a finding, 0 to 1; findings with a lower score are dropped. Redaction never requires more
+    /// than 0.7, even if this value is higher.
     pub min_confidence: f32,
-    /// Key phrases kept for each chunk, best first. Default 10.
+    /// Maximum number of key phrases kept for each chunk, best first.
     pub max_key_phrases: usize,
-    /// Findings of each list kept for each chunk, in the order of the text. Redaction knows no limit. Default 200.
+    /// Maximum number of findings kept for each chunk in each list, in text order. The limit does not apply to
+    /// redaction.
     pub max_findings: usize,
+    /// Settings of Amazon Comprehend, for the provider `"comprehend"`.
     pub comprehend: ComprehendOptions,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EnrichProvider {
     #[default]
@@ -64,7 +67,7 @@ impl Default for EnrichOptions {
 }
 
 impl EnrichOptions {
-    /// Field and what is wrong with it, for every value out of range.
+    /// Returns every field whose value is out of range, with a description of the problem.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         if !(0.0..=1.0).contains(&self.min_confidence) {
@@ -79,12 +82,16 @@ impl EnrichOptions {
         }
         let kinds = self.personal_kinds();
         for kind in self.redact_kinds.iter().filter(|k| !kinds.contains(&k.as_str())) {
-            found.push(("redact_kinds", format!("names the unknown kind `{kind}`, known are {}", kinds.join(", "))));
+            found.push((
+                "redact_kinds",
+                format!("contains the unknown kind `{kind}`; known kinds: {}", kinds.join(", ")),
+            ));
         }
         found
     }
 
-    /// What of it shapes the findings. That of `local` is what it was before there was a choice.
+    /// Returns the options that affect the findings. The value for `local` has no provider key, so that fingerprints
+    /// from before the choice of provider stay valid.
     pub fn shape(&self) -> serde_json::Value {
         let mut shape = serde_json::to_value(self).unwrap_or_default();
         if let Some(members) = shape.as_object_mut() {
@@ -97,7 +104,7 @@ impl EnrichOptions {
         shape
     }
 
-    /// Kinds of personal data that may be found.
+    /// Returns the kinds of personal data that the provider can find.
     fn personal_kinds(&self) -> Vec<&'static str> {
         let mut kinds = KINDS.to_vec();
         if self.provider == EnrichProvider::Comprehend {
@@ -108,7 +115,7 @@ impl EnrichOptions {
         kinds
     }
 
-    /// Whether personal data of this kind is written over.
+    /// Returns whether personal data of this kind is redacted.
     pub fn redacts(&self, kind: &str) -> bool {
         self.redact && (self.redact_kinds.is_empty() || self.redact_kinds.iter().any(|k| k == kind))
     }

@@ -9,7 +9,7 @@ mod table;
 use std::path::Path;
 
 use async_trait::async_trait;
-use docweir_core::cache::{EmbeddingCache, CacheOptions, Forget};
+use docweir_core::cache::{CacheOptions, EmbeddingCache, Forget};
 use docweir_core::documents::Sha256Hex;
 use docweir_core::error::StageError;
 use docweir_core::model::ModelIdentity;

@@ -1,8 +1,6 @@
 use std::path::Path;
 
-use docweir_core::cache::{
-    EmbeddingCache, CacheOptions, FindingsCache, Forget, NoCache,
-};
+use docweir_core::cache::{CacheOptions, EmbeddingCache, FindingsCache, Forget, NoCache};
 use docweir_core::documents::Sha256Hex;
 use docweir_core::model::{Metric, ModelIdentity};
 use docweir_testkit::processes::SmallDisk;

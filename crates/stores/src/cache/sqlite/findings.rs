@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use docweir_core::cache::{FindingsCache, CacheOptions, Forget};
+use docweir_core::cache::{CacheOptions, FindingsCache, Forget};
 use docweir_core::documents::Sha256Hex;
 use docweir_core::error::StageError;
 

@@ -1,4 +1,4 @@
-//! Limits of the SQLite control store.
+//! Defines the limits of the SQLite control store.
 
 use std::time::Duration;
 
@@ -6,31 +6,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::sqlite::OpenOptions;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SqliteControlOptions {
-    /// Milliseconds to wait while another process writes to the database, before the store reports that it is busy.
-    /// Default 10000.
+    /// Time, in milliseconds, to wait while another process writes to the database. After it, the store reports that
+    /// it is busy.
     pub busy_timeout_milliseconds: u64,
-    /// Operations that may wait for the writer; whoever comes later waits for a place. Default 1024.
+    /// Number of operations that may wait for the writer. When the queue is full, callers wait. A longer queue uses
+    /// more memory.
+    #[serde(skip)]
     pub queue_operations: usize,
-    /// Operations written by one commit at most. Default 256.
+    /// Maximum number of operations in one commit. More raises throughput under load, but each operation waits for
+    /// the whole commit.
+    #[serde(skip)]
     pub batch_operations: usize,
-    /// Connections for reading, which is also how many reads run at once. Default 2.
+    /// Number of read connections, which is also the number of concurrent reads.
+    #[serde(skip)]
     pub read_connections: usize,
-    /// Pages (of 4 KiB) that the write-ahead log gathers before they are moved into the database. Default 4000.
+    /// Number of 4 KiB pages that the write-ahead log collects before they are copied into the database. A larger log
+    /// means fewer copies but more disk space.
+    #[serde(skip)]
     pub wal_pages: u32,
-    /// Kibibytes of the database that the writer keeps in memory. Default 2048.
+    /// Page cache of the writer's connection, in KiB.
+    #[serde(skip)]
     pub page_cache_kibibytes: u32,
-    /// Attempts that a record says a stage has (`max_retries`): the engine sets it to `retry.attempts`.
+    /// Maximum number of attempts of a stage, stored in the record as `max_retries`. The engine sets it to
+    /// `retry.attempts`.
     #[serde(skip)]
     pub max_retries: u32,
-    /// Days after its last change at which a record says it may be forgotten (`ttl`). Only records of deleted documents
-    /// ever are. Default 90.
+    /// Days after a record's last change until its expiry time (`ttl`). Only records of deleted documents are
+    /// removed.
     pub record_days: u32,
-    /// Days that an entry of the audit log is kept. Default 180.
+    /// Days that an entry of the audit log is kept.
     pub audit_days: u32,
-    /// Expired audit entries removed by one run at most, in steps between other work. Default 100000.
+    /// Maximum number of expired rows that one run removes. It removes them in small steps between other work.
+    #[serde(skip)]
     pub prune_rows: u64,
 }
 
@@ -52,7 +62,7 @@ impl Default for SqliteControlOptions {
 }
 
 impl SqliteControlOptions {
-    /// Fields out of range, and their ranges.
+    /// Returns each field that is out of range, with a message that names the valid range.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         let mut check = |field, value: u64, low: u64, high: u64| {
@@ -61,14 +71,8 @@ impl SqliteControlOptions {
             }
         };
         check("busy_timeout_milliseconds", self.busy_timeout_milliseconds, 1, 600_000);
-        check("queue_operations", self.queue_operations as u64, 1, 1_000_000);
-        check("batch_operations", self.batch_operations as u64, 1, 10_000);
-        check("read_connections", self.read_connections as u64, 1, 64);
-        check("wal_pages", u64::from(self.wal_pages), 100, 1_000_000);
-        check("page_cache_kibibytes", u64::from(self.page_cache_kibibytes), 256, 4_194_304);
         check("record_days", u64::from(self.record_days), 1, 36_500);
         check("audit_days", u64::from(self.audit_days), 1, 36_500);
-        check("prune_rows", self.prune_rows, 0, 100_000_000);
         problems
     }
 
@@ -92,8 +96,8 @@ mod tests {
     #[test]
     fn the_defaults_are_in_range_and_zeros_are_not() {
         assert_eq!(SqliteControlOptions::default().problems(), []);
-        let bad = SqliteControlOptions { batch_operations: 0, read_connections: 0, ..Default::default() };
+        let bad = SqliteControlOptions { record_days: 0, audit_days: 0, ..Default::default() };
         let fields: Vec<_> = bad.problems().into_iter().map(|(field, _)| field).collect();
-        assert_eq!(fields, ["batch_operations", "read_connections"]);
+        assert_eq!(fields, ["record_days", "audit_days"]);
     }
 }

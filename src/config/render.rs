@@ -1,0 +1,213 @@
+//! Renders the configuration as files that people read: `config.toml` and `docs/configuration.md`.
+
+use toml::Value;
+
+use super::common::{COMMON, INTRODUCTIONS};
+use super::reference::{Key, Section, sections};
+use super::retired::{MOVED, RETIRED};
+
+/// Longest line of a rendered file, in characters.
+const WIDTH: usize = 118;
+
+const CONFIG_HEADER: &str = "\
+The settings of Docweir that most people change, each with its default. Copy the lines to change into a docweir.toml \
+beside your documents, or edit this file. docs/configuration.md lists all keys; so does `docweir config print --all`.
+
+An environment variable overrides a key of the file: `search.top` is DOCWEIR__SEARCH__TOP. An argument overrides both: \
+`--set search.top=3`. `docweir config check` reports mistakes with their line.
+
+This file is generated from the code: edit the comments of the option types, then run \
+`DOCWEIR_TEST_WRITE=1 scripts/test --lib config`.";
+
+/// Renders `config.toml`: the common keys with their defaults.
+pub fn config_toml() -> String {
+    let all = sections();
+    let keys: Vec<&Key> = all.iter().flat_map(|section| &section.keys).collect();
+    let mut out = comment(CONFIG_HEADER);
+    let mut section = "";
+    for name in COMMON {
+        let Some(key) = keys.iter().find(|key| key.name == *name) else { continue };
+        let (table, field) = common_place(&key.name);
+        out.push('\n');
+        if table != section {
+            if let Some((_, text)) = INTRODUCTIONS.iter().find(|(name, _)| *name == table) {
+                out.push_str(&comment(text));
+            }
+            out.push_str(&format!("[{table}]\n"));
+            section = table;
+        }
+        out.push_str(&comment(&key.text));
+        out.push_str(&format!("{field} = {}\n", pretty(&key.name, &key.default)));
+    }
+    out
+}
+
+/// Splits a name at the section that `config.toml` shows it in: one table for each stage and part.
+fn common_place(name: &str) -> (&str, &str) {
+    name.split_once('.').unwrap_or(("", name))
+}
+
+/// Renders `docs/configuration.md`: every key, and the keys that no longer exist.
+pub fn configuration_md() -> String {
+    let mut out = String::from(
+        "# Configuration reference\n\n\
+         Every key with its default and its meaning. This page is generated from the code; `docweir config print --all`\n\
+         prints the same with the values that are in effect, and where each comes from. [config.toml](../config.toml) has\n\
+         the keys that most people change.\n\n\
+         Docweir reads `docweir.toml` in the working folder, or a `config.toml` that begins with `docweir_config = 1`, or the\n\
+         file named by `--config`. The environment variable `DOCWEIR__SECTION__KEY` overrides the file, and `--set KEY=VALUE`\n\
+         overrides both. `docweir config schema` prints a JSON schema for editors.\n",
+    );
+    for section in sections() {
+        out.push_str(&markdown(&section));
+    }
+    out.push_str(
+        "\n## Keys that no longer exist\n\n\
+         A configuration that still sets one of these keys works. Docweir warns and names the replacement.\n\n\
+         | key | replacement |\n| --- | --- |\n",
+    );
+    for (old, new) in MOVED {
+        out.push_str(&format!("| `{old}` | renamed to `{new}`; the old name is still read |\n"));
+    }
+    for (key, advice) in RETIRED {
+        out.push_str(&format!("| `{key}` | {advice} |\n"));
+    }
+    out
+}
+
+fn markdown(section: &Section) -> String {
+    let mut out = match section.name.as_str() {
+        "" => "\n## Outside all sections\n".to_owned(),
+        name => format!("\n## `[{name}]`\n"),
+    };
+    if !section.text.is_empty() {
+        out.push_str(&format!("\n{}\n", section.text));
+    }
+    out.push_str("\n| key | default | meaning |\n| --- | --- | --- |\n");
+    for key in &section.keys {
+        let (_, field) = key.place();
+        let default = pretty(&key.name, &key.default);
+        let (value, remark) = default.split_once("  # ").map_or((default.as_str(), ""), |(v, r)| (v, r));
+        let remark = if remark.is_empty() { String::new() } else { format!(" ({remark})") };
+        out.push_str(&format!("| `{field}` | `{value}`{remark} | {}{} |\n", key.text, allowed(key)));
+    }
+    out.replace("| `` |", "| |")
+}
+
+/// Names the allowed words of a key whose description does not name them all.
+pub fn allowed(key: &Key) -> String {
+    if key.choices.is_empty()
+        || key
+            .choices
+            .iter()
+            .all(|word| key.text.contains(&format!("`{word}`")) || key.text.contains(&format!("`\"{word}\"`")))
+    {
+        return String::new();
+    }
+    let words: Vec<_> = key.choices.iter().map(|word| format!("`{word}`")).collect();
+    format!(" One of {}.", words.join(", "))
+}
+
+/// Wraps `text` into lines of a comment. Empty lines separate paragraphs.
+pub fn comment(text: &str) -> String {
+    let mut out = String::new();
+    for (i, paragraph) in text.split("\n\n").enumerate() {
+        if i > 0 {
+            out.push_str("#\n");
+        }
+        let mut line = String::from("#");
+        for word in paragraph.split_whitespace() {
+            if line.chars().count() + 1 + word.chars().count() > WIDTH && line.len() > 1 {
+                out.push_str(&line);
+                out.push('\n');
+                line = String::from("#");
+            }
+            line.push(' ');
+            line.push_str(word);
+        }
+        if line.len() > 1 {
+            out.push_str(&line);
+            out.push('\n');
+        }
+    }
+    out
+}
+
+/// Renders a value as TOML, with digit groups, and with the size in words where the key counts bytes.
+pub fn pretty(key: &str, value: &Value) -> String {
+    match value {
+        Value::Integer(n) => {
+            let size = if key.ends_with("_bytes") { size(*n) } else { None };
+            let remark = size.map_or_else(String::new, |size| format!("  # {size}"));
+            format!("{}{remark}", grouped(*n))
+        }
+        other => plain(other),
+    }
+}
+
+/// Renders a value as TOML. A setting of single precision is written as `0.7`, not as the double next to it.
+pub fn plain(value: &Value) -> String {
+    match value {
+        Value::Float(x) if f64::from(*x as f32) == *x => format!("{:?}", *x as f32),
+        other => other.to_string(),
+    }
+}
+
+/// Groups the digits of numbers of five digits or more by `_`.
+fn grouped(n: i64) -> String {
+    let digits = n.to_string();
+    if digits.len() < 5 {
+        return digits;
+    }
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 && !out.ends_with('-') {
+            out.push('_');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Names a whole number of mebibytes or gibibytes.
+fn size(bytes: i64) -> Option<String> {
+    const MEBI: i64 = 1 << 20;
+    const GIBI: i64 = 1 << 30;
+    match bytes {
+        n if n >= GIBI && n % GIBI == 0 => Some(format!("{} GiB", n / GIBI)),
+        n if n >= MEBI && n % MEBI == 0 => Some(format!("{} MiB", n / MEBI)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_written_for_people_and_read_back() {
+        let table = [
+            ("x_bytes", Value::Integer(1 << 30), "1_073_741_824  # 1 GiB"),
+            ("x_bytes", Value::Integer(4_194_304), "4_194_304  # 4 MiB"),
+            ("x_bytes", Value::Integer(4_950), "4950"),
+            ("x", Value::Integer(-12_345), "-12_345"),
+            ("x", Value::Integer(123_456), "123_456"),
+            ("x", Value::Float(f64::from(0.7f32)), "0.7"),
+            ("x", Value::String("a\"b".into()), "'a\"b'"),
+        ];
+        for (key, value, expected) in table {
+            let text = pretty(key, &value);
+            assert_eq!(text, expected);
+            let back: toml::Table = toml::from_str(&format!("v = {text}")).unwrap();
+            assert!(back["v"] == value || matches!(value, Value::Float(_)), "{text}");
+        }
+    }
+
+    #[test]
+    fn comments_are_wrapped_at_the_width() {
+        let long = "word ".repeat(60);
+        let text = comment(&format!("{long}\n\nlast"));
+        assert!(text.lines().all(|line| line.len() <= WIDTH && line.starts_with('#')), "{text}");
+        assert!(text.ends_with("#\n# last\n"), "{text}");
+    }
+}
