@@ -4,6 +4,7 @@
 //! A commit is made when the group is large enough, when its first document has waited long enough, or when no other
 //! document is on its way. A single document therefore does not wait for others that will never come.
 
+use docweir_core::ranges::out_of_range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,11 +46,7 @@ impl Default for CommitOptions {
 impl CommitOptions {
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
-        let mut range = |field, value: u64, low: u64, high: u64| {
-            if !(low..=high).contains(&value) {
-                found.push((field, format!("must lie between {low} and {high}, not {value}")));
-            }
-        };
+        let mut range = |field, value: u64, low, high| found.extend(out_of_range(field, value, low, high));
         range("max_documents", self.max_documents as u64, 1, 10_000);
         range("max_bytes", self.max_bytes as u64, 1 << 16, 1 << 30);
         range("max_wait_milliseconds", self.max_wait_milliseconds, 0, 60_000);

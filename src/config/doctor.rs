@@ -1,5 +1,6 @@
 //! What is enough.
 
+use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
 /// Configures the thresholds of `docweir doctor`.
@@ -31,9 +32,6 @@ impl DoctorOptions {
             ("max_skew_seconds", self.max_skew_seconds, 2, 900),
             ("answer_seconds", self.answer_seconds, 1, 600),
         ];
-        let outside = table.into_iter().filter(|(_, value, low, high)| !(low..=high).contains(&value));
-        outside
-            .map(|(field, value, low, high)| (field, format!("must lie between {low} and {high}, not {value}")))
-            .collect()
+        table.into_iter().filter_map(|(field, value, low, high)| out_of_range(field, value, low, high)).collect()
     }
 }

@@ -1,5 +1,6 @@
 //! The pages of a run.
 
+use docweir_core::ranges::out_of_range;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -29,9 +30,7 @@ impl HttpOptions {
         if !self.metrics_address.is_empty() && self.metrics_address.parse::<SocketAddr>().is_err() {
             found.push(("metrics_address", "must be an address and a port, like 127.0.0.1:9464".to_owned()));
         }
-        if !(1..=10_000).contains(&self.max_connections) {
-            found.push(("max_connections", "must lie between 1 and 10000".to_owned()));
-        }
+        found.extend(out_of_range("max_connections", self.max_connections, 1, 10_000));
         found
     }
 }

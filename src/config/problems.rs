@@ -1,5 +1,6 @@
 //! Checks that every setting is in range and that settings which depend on each other agree.
 
+use docweir_core::ranges::out_of_range;
 use docweir_stages::enrich::EnrichProvider;
 use docweir_stores::batches::DOCUMENTS;
 
@@ -52,10 +53,8 @@ impl Settings {
         add("http", self.http.problems());
         add("cloudwatch", self.cloudwatch.problems());
         add("doctor", self.doctor.problems());
-        let mut range = |key: &str, value: f64, low: f64, high: f64| {
-            if !(low..=high).contains(&value) {
-                all.push((key.to_owned(), format!("must lie between {low} and {high}, not {value}")));
-            }
+        let mut range = |key, value: f64, low, high| {
+            all.extend(out_of_range(key, value, low, high).map(|(key, text)| (key.to_owned(), text)));
         };
         range("docweir_config", f64::from(self.docweir_config), 1.0, 1.0);
         range("lease.seconds", self.lease.seconds as f64, 3.0, 86_400.0);
@@ -111,11 +110,7 @@ impl Settings {
 impl<T> StagePool<T> {
     fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
-        let mut range = |field, value: u64, low: u64, high: u64| {
-            if !(low..=high).contains(&value) {
-                found.push((field, format!("must lie between {low} and {high}, not {value}")));
-            }
-        };
+        let mut range = |field, value: u64, low, high| found.extend(out_of_range(field, value, low, high));
         range("workers.min", self.workers.min as u64, 1, 4_096);
         if self.workers.max != 0 {
             range("workers.max", self.workers.max as u64, self.workers.min as u64, 4_096);

@@ -3,6 +3,7 @@
 //! A named file is always ingested; its content determines its type. From a folder, files with a known extension or
 //! an `--include` match are ingested. Hidden entries, state folders and symbolic links are skipped.
 
+use docweir_core::ranges::out_of_range;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
@@ -65,11 +66,7 @@ impl IntakeOptions {
                 found.push((field, format!("contains an invalid glob: {e}")));
             }
         }
-        let mut range = |field, value: u64, low: u64, high: u64| {
-            if !(low..=high).contains(&value) {
-                found.push((field, format!("must lie between {low} and {high}, not {value}")));
-            }
-        };
+        let mut range = |field, value: u64, low, high| found.extend(out_of_range(field, value, low, high));
         range("max_file_bytes", self.max_file_bytes, 1, 1 << 40);
         range("register_batch", self.register_batch as u64, 1, 10_000);
         range("max_changes", u64::from(self.max_changes), 0, 1_000);

@@ -3,6 +3,7 @@
 //! Allows at most `max_restarts` within `window_seconds`, each after a longer wait. Beyond that limit a restart is
 //! unlikely to help, and the supervisor escalates to its parent.
 
+use docweir_core::ranges::out_of_range;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -50,11 +51,7 @@ impl Default for RestartOptions {
 impl RestartOptions {
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
-        let mut range = |field, value: f64, low: f64, high: f64| {
-            if !(low..=high).contains(&value) {
-                found.push((field, format!("must lie between {low} and {high}, not {value}")));
-            }
-        };
+        let mut range = |field, value: f64, low, high| found.extend(out_of_range(field, value, low, high));
         range("max_restarts", self.max_restarts as f64, 0.0, 10_000.0);
         range("max_escalations", self.max_escalations as f64, 0.0, 1_000.0);
         range("max_abandoned", f64::from(self.max_abandoned), 0.0, 10_000.0);

@@ -1,5 +1,6 @@
 //! Decides whether a failed attempt is retried: a pure function of the error's class and the attempts so far.
 
+use docweir_core::ranges::out_of_range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -47,11 +48,7 @@ impl Default for RetryOptions {
 impl RetryOptions {
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
-        let mut range = |field, value: f64, low: f64, high: f64| {
-            if !(low..=high).contains(&value) {
-                found.push((field, format!("must lie between {low} and {high}, not {value}")));
-            }
-        };
+        let mut range = |field, value: f64, low, high| found.extend(out_of_range(field, value, low, high));
         range("attempts", f64::from(self.attempts), 1.0, 100.0);
         for wait in &self.waits_seconds {
             range("waits_seconds", *wait, 0.0, 86_400.0);

@@ -1,5 +1,6 @@
 //! Defines how metrics are published to CloudWatch.
 
+use docweir_core::ranges::out_of_range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -57,11 +58,7 @@ impl CloudWatchOptions {
     /// Returns the fields that are out of range, each with an error message.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
-        let mut range = |field, value: f64, low: f64, high: f64| {
-            if !(low..=high).contains(&value) {
-                found.push((field, format!("must lie between {low} and {high}, not {value}")));
-            }
-        };
+        let mut range = |field, value: f64, low, high| found.extend(out_of_range(field, value, low, high));
         range("interval_seconds", self.interval_seconds, 0.1, 3_600.0);
         range("flush_seconds", self.flush_seconds, 0.1, 300.0);
         let plain = |text: &str, most: usize| {

@@ -1,5 +1,6 @@
 //! Configures the limits of one provider's model.
 
+use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
 /// Limits of calls to a provider's model. Limits that the provider reports override the first two fields.
@@ -75,11 +76,7 @@ impl AdmissionOptions {
     /// Returns each field that is out of range, with the reason.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
-        let mut range = |field, value: f64, low: f64, high: f64| {
-            if !(low..=high).contains(&value) {
-                found.push((field, format!("must lie between {low} and {high}, not {value}")));
-            }
-        };
+        let mut range = |field, value: f64, low, high| found.extend(out_of_range(field, value, low, high));
         range("requests_per_minute", self.requests_per_minute as f64, 0.0, 1e9);
         range("tokens_per_minute", self.tokens_per_minute as f64, 0.0, 1e12);
         range("concurrency", self.concurrency as f64, 1.0, 10_000.0);

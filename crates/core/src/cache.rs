@@ -3,6 +3,7 @@
 //! This module holds the traits and options; the stores implement them. A failing cache costs time but never loses a
 //! document. The only errors that it returns are mistakes of the caller.
 
+use crate::ranges::out_of_range;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -107,10 +108,6 @@ impl CacheOptions {
 
     /// Returns the fields that are out of range, each with its allowed range.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
-        let (low, high) = (1 << 20, 1 << 44);
-        if (low..=high).contains(&self.max_bytes) {
-            return Vec::new();
-        }
-        vec![("max_bytes", format!("must lie between {low} and {high}, not {}", self.max_bytes))]
+        out_of_range("max_bytes", self.max_bytes, 1 << 20, 1 << 44).into_iter().collect()
     }
 }

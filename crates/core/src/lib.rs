@@ -15,6 +15,7 @@
 //! | [`clock`] | the only place that reads a clock |
 //! | [`money`] | exact amounts |
 //! | [`memory`] | the memory use of this process |
+//! | [`ranges`] | the check of options against their ranges |
 //! | [`failpoint`] | places where a test can make the process fail |
 
 pub mod backoff;
@@ -28,6 +29,7 @@ pub mod member;
 pub mod memory;
 pub mod model;
 pub mod money;
+pub mod ranges;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,5 +1,6 @@
 //! Defines the settings of extraction and their ranges.
 
+use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
 const MIB: u64 = 1024 * 1024;
@@ -74,8 +75,7 @@ impl ExtractOptions {
             ("limits.glyphs_per_page", self.limits.glyphs_per_page.into(), 1_000, 50_000_000),
             ("limits.outline_entries", self.limits.outline_entries.into(), 1, 1_000_000),
         ];
-        let outside = ranges.into_iter().filter(|(_, value, low, high)| !(low..=high).contains(&value));
-        outside.map(|(key, value, low, high)| (key, format!("{value} is out of range: use {low} to {high}"))).collect()
+        ranges.into_iter().filter_map(|(key, value, low, high)| out_of_range(key, value, low, high)).collect()
     }
 }
 

@@ -13,6 +13,7 @@
 //! Above `max_bytes` the least recently used copies are deleted. Two processes that fetch at the same moment do not
 //! see each other's unfinished copies, so together they may exceed the limit by the size of those.
 
+use docweir_core::ranges::out_of_range;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -52,10 +53,7 @@ impl Default for CopyOptions {
 impl CopyOptions {
     /// Returns each field that is out of range, with a message that names the valid range.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
-        match self.max_bytes {
-            0x10_0000..=0xFF_FFFF_FFFF_FFFF => Vec::new(),
-            n => vec![("max_bytes", format!("{n} is out of range: use 1048576 (1 MiB) or more"))],
-        }
+        out_of_range("max_bytes", self.max_bytes, 1 << 20, (1 << 56) - 1).into_iter().collect()
     }
 }
 

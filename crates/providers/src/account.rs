@@ -1,5 +1,6 @@
 //! Pays for calls: reserves money within the budget before a call, and settles it afterwards.
 
+use docweir_core::ranges::out_of_range;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -39,16 +40,12 @@ impl BudgetOptions {
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         for (field, usd) in [("run_usd", self.run_usd), ("day_usd", self.day_usd)] {
-            if !(0.0..=1e9).contains(&usd) {
-                found.push((field, format!("must lie between 0 and 1000000000, not {usd}")));
-            }
+            found.extend(out_of_range(field, usd, 0.0, 1e9));
         }
         if self.alert_percents.len() > 100 || self.alert_percents.iter().any(|p| !(1..=100).contains(p)) {
             found.push(("alert_percents", "must be at most a hundred numbers between 1 and 100".into()));
         }
-        if !(1..=36_500).contains(&self.entry_days) {
-            found.push(("entry_days", format!("must lie between 1 and 36500, not {}", self.entry_days)));
-        }
+        found.extend(out_of_range("entry_days", self.entry_days, 1, 36_500));
         found
     }
 

@@ -1,5 +1,6 @@
 //! Configures the prices of providers.
 
+use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
 /// Price in US dollars per million tokens.
@@ -67,8 +68,7 @@ impl PriceOptions {
             ("other.batch", self.other.batch),
             ("comprehend_unit", self.comprehend_unit),
         ];
-        let wrong = all.into_iter().filter(|(_, usd)| !(0.0..=1e6).contains(usd));
-        wrong.map(|(field, usd)| (field, format!("must lie between 0 and 1000000, not {usd}"))).collect()
+        all.into_iter().filter_map(|(field, usd)| out_of_range(field, usd, 0.0, 1e6)).collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Configures the reading of records.
 
+use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
 use super::table::TableOptions;
@@ -38,11 +39,7 @@ impl RecordsOptions {
     /// Returns each field that is out of range, with the reason.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
-        let mut range = |field, value: usize, low: usize, high: usize| {
-            if !(low..=high).contains(&value) {
-                found.push((field, format!("must lie between {low} and {high}, not {value}")));
-            }
-        };
+        let mut range = |field, value: usize, low, high| found.extend(out_of_range(field, value, low, high));
         range("max_record_bytes", self.max_record_bytes, 1 << 10, 256 << 20);
         range("max_record_items", self.max_record_items, 1, 1_000_000);
         range("max_items_bytes", self.max_items_bytes, 1 << 20, 4 << 30);

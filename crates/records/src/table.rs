@@ -5,6 +5,7 @@
 //! `RECEIPT#00001#LINE#00002#WORD#00003`, or the same text split elsewhere. Its other attributes are the fields of a
 //! line or a word (`super::receipt`). The ids come from the key.
 
+use docweir_core::ranges::out_of_range;
 use std::collections::BTreeMap;
 
 use docweir_aws::is_table_name;
@@ -116,12 +117,8 @@ impl TableOptions {
         if self.index.is_empty() {
             found.push(("index", "must name an index: the table is never scanned".into()));
         }
-        if !(0.05..=86_400.0).contains(&self.poll_seconds) {
-            found.push(("poll_seconds", format!("must lie between 0.05 and 86400, not {}", self.poll_seconds)));
-        }
-        if !(1..=100_000_000).contains(&self.max_waiting) {
-            found.push(("max_waiting", format!("must lie between 1 and 100000000, not {}", self.max_waiting)));
-        }
+        found.extend(out_of_range("poll_seconds", self.poll_seconds, 0.05, 86_400.0));
+        found.extend(out_of_range("max_waiting", self.max_waiting, 1, 100_000_000));
         found
     }
 

@@ -1,5 +1,6 @@
 //! Defines how batches are made, polled and imported.
 
+use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
 use docweir_providers::openai::TransferOptions;
@@ -84,11 +85,7 @@ impl BatchOptions {
     /// Returns the fields that are out of range, each with an error message.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
-        let mut range = |field, value: f64, low: f64, high: f64| {
-            if !(low..=high).contains(&value) {
-                found.push((field, format!("must lie between {low} and {high}, not {value}")));
-            }
-        };
+        let mut range = |field, value: f64, low, high| found.extend(out_of_range(field, value, low, high));
         range("record_items", self.record_items as f64, 0.0, 1e6);
         range("max_requests", self.max_requests as f64, 1.0, 1e6);
         range("max_file_bytes", self.max_file_bytes as f64, 65_536.0, 1e12);

@@ -1,5 +1,6 @@
 //! Defines which queues are read, and how.
 
+use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -67,11 +68,7 @@ impl QueueOptions {
     /// Returns the fields that are out of range, each with an error message.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
-        let mut range = |field, value: f64, low: f64, high: f64| {
-            if !(low..=high).contains(&value) {
-                found.push((field, format!("must lie between {low} and {high}, not {value}")));
-            }
-        };
+        let mut range = |field, value: f64, low, high| found.extend(out_of_range(field, value, low, high));
         range("messages", self.messages as f64, 1.0, 1_000.0);
         // Without a wait, calls would follow each other without a pause, and each call is paid.
         range("wait_seconds", self.wait_seconds as f64, 1.0, 20.0);

@@ -1,5 +1,6 @@
 //! Defines the options of the DynamoDB store: table names, limits and retention.
 
+use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
 /// Returns whether DynamoDB accepts `name` as a table name.
@@ -87,11 +88,7 @@ impl DynamoOptions {
     /// Returns each option that is out of range, with a message that names the allowed range.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
-        let mut check = |field, value: u64, low: u64, high: u64| {
-            if !(low..=high).contains(&value) {
-                problems.push((field, format!("{value} is out of range: use {low} to {high}")));
-            }
-        };
+        let mut check = |field, value: u64, low, high| problems.extend(out_of_range(field, value, low, high));
         check("pace_milliseconds", self.pace_milliseconds, 0, 10_000);
         check("attempts", u64::from(self.attempts), 1, 1_000);
         check("ledger_lease_seconds", self.ledger_lease_seconds, 3, 86_400);

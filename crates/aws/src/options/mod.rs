@@ -3,6 +3,7 @@
 mod dynamo;
 mod s3;
 
+use docweir_core::ranges::out_of_range;
 pub use dynamo::{DynamoOptions, is_table_name};
 pub use s3::S3Options;
 use serde::{Deserialize, Serialize};
@@ -46,11 +47,7 @@ impl AwsOptions {
     /// Returns each option that is out of range, with a message that says what is allowed.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
-        let mut range = |field, value: f64, low: f64, high: f64| {
-            if !(low..=high).contains(&value) {
-                found.push((field, format!("must lie between {low} and {high}, not {value}")));
-            }
-        };
+        let mut range = |field, value: f64, low, high| found.extend(out_of_range(field, value, low, high));
         range("attempt_seconds", self.attempt_seconds, 0.1, 3_600.0);
         range("attempts", f64::from(self.attempts), 1.0, 100.0);
         if !self.endpoint.is_empty() && !self.endpoint.starts_with("http") {

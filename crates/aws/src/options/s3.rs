@@ -1,5 +1,6 @@
 //! Defines the options of S3.
 
+use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
 /// Configures the access to S3, or to a server that implements its protocol.
@@ -51,11 +52,7 @@ impl S3Options {
     /// Returns each option that is out of range, with a message that says what is allowed.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
-        let mut range = |field, value: u64, low: u64, high: u64| {
-            if !(low..=high).contains(&value) {
-                found.push((field, format!("must lie between {low} and {high}, not {value}")));
-            }
-        };
+        let mut range = |field, value: u64, low, high| found.extend(out_of_range(field, value, low, high));
         // S3 accepts at most 5 GiB in one put, and at least 5 MiB in each part except the last.
         range("max_object_bytes", self.max_object_bytes, 1 << 20, 5 << 30);
         range("part_bytes", self.part_bytes, 5 << 20, 1 << 30);

@@ -1,5 +1,6 @@
 //! Defines the limits of the local object store.
 
+use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -25,11 +26,7 @@ impl LocalObjectOptions {
     /// Returns each field that is out of range, with a message that names the valid range.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
-        let mut check = |field, value: u64, low: u64, high: u64| {
-            if !(low..=high).contains(&value) {
-                problems.push((field, format!("{value} is out of range: use {low} to {high}")));
-            }
-        };
+        let mut check = |field, value: u64, low, high| problems.extend(out_of_range(field, value, low, high));
         check("max_object_bytes", self.max_object_bytes, 1 << 20, 1 << 40);
         problems
     }

@@ -1,6 +1,7 @@
 //! Configures an endpoint with OpenAI's protocol.
 
 use docweir_admission::AdmissionOptions;
+use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
 use crate::secrets::SecretSetting;
@@ -102,11 +103,7 @@ impl OpenAiOptions {
     /// Returns each invalid field, with the reason.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found: Vec<(&'static str, String)> = Vec::new();
-        let mut range = |field, value: f64, low: f64, high: f64| {
-            if !(low..=high).contains(&value) {
-                found.push((field, format!("must lie between {low} and {high}, not {value}")));
-            }
-        };
+        let mut range = |field, value: f64, low, high| found.extend(out_of_range(field, value, low, high));
         range("dimensions", f64::from(self.dimensions), 0.0, 65_536.0);
         range("max_inputs", self.max_inputs as f64, 1.0, 100_000.0);
         range("max_input_tokens", self.max_input_tokens as f64, 16.0, 1e7);

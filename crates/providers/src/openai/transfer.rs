@@ -1,5 +1,6 @@
 //! Limits uploads and downloads, which may take longer than live calls.
 
+use docweir_core::ranges::out_of_range;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,11 +33,8 @@ impl Default for TransferOptions {
 impl TransferOptions {
     /// Returns each field that is out of range, with the reason.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
-        let table = [("transfer_seconds", self.transfer_seconds, self.stall_seconds, 86_400.0)];
-        let outside = table.into_iter().filter(|(_, value, low, high)| !(low..=high).contains(&value));
-        outside
-            .map(|(field, value, low, high)| (field, format!("must lie between {low} and {high}, not {value}")))
-            .collect()
+        let seconds = out_of_range("transfer_seconds", self.transfer_seconds, self.stall_seconds, 86_400.0);
+        seconds.into_iter().collect()
     }
 
     pub(super) fn overall(&self) -> Duration {

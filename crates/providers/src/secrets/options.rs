@@ -1,5 +1,6 @@
 //! Configures the caching of secrets.
 
+use docweir_core::ranges::out_of_range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -27,11 +28,7 @@ impl SecretOptions {
     /// Returns each invalid field, with the reason.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
-        let mut range = |field, value: f64, low: f64, high: f64| {
-            if !(low..=high).contains(&value) {
-                found.push((field, format!("must lie between {low} and {high}, not {value}")));
-            }
-        };
+        let mut range = |field, value: f64, low, high| found.extend(out_of_range(field, value, low, high));
         range("refresh_seconds", self.refresh_seconds, 1.0, 86_400.0);
         range("min_refresh_seconds", self.min_refresh_seconds, 0.1, 3_600.0);
         if !self.endpoint.is_empty() && !self.endpoint.starts_with("http") {

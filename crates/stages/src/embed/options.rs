@@ -1,5 +1,6 @@
 //! Defines the settings of embedding.
 
+use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
 /// Limits the calls to the embedder.
@@ -21,10 +22,7 @@ impl Default for EmbedOptions {
 impl EmbedOptions {
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let ranges = [("max_texts", self.max_texts as u64, 1, 2_048), ("max_tokens", self.max_tokens, 16, 300_000)];
-        let outside = ranges.into_iter().filter(|(_, value, low, high)| !(low..=high).contains(&value));
-        outside
-            .map(|(key, value, low, high)| (key, format!("must lie between {low} and {high}, not {value}")))
-            .collect()
+        ranges.into_iter().filter_map(|(key, value, low, high)| out_of_range(key, value, low, high)).collect()
     }
 }
 
@@ -104,11 +102,7 @@ const VOCABULARY: &str = "0f052197aac305fe42f378b5c61554b7bacb34b8be4af83fec2cfd
 impl ModelOptions {
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
-        let mut range = |field, value: u64, low: u64, high: u64| {
-            if !(low..=high).contains(&value) {
-                found.push((field, format!("must lie between {low} and {high}, not {value}")));
-            }
-        };
+        let mut range = |field, value: u64, low, high| found.extend(out_of_range(field, value, low, high));
         range("best_tokens", self.best_tokens as u64, 16, 1 << 20);
         range("fetch_seconds", self.fetch_seconds, 1, 86_400);
         range("max_bytes", self.max_bytes, 1 << 10, 1 << 40);

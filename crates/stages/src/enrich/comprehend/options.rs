@@ -1,6 +1,7 @@
 //! Defines which Comprehend APIs are called, with which limits and in which languages.
 
 use docweir_core::cache::CacheOptions;
+use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
 use super::Api;
@@ -91,11 +92,7 @@ impl ComprehendOptions {
     /// Returns every field whose value is invalid, with a description of the problem.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found: Vec<(&'static str, String)> = Vec::new();
-        let mut range = |field, value: f64, low: f64, high: f64| {
-            if !(low..=high).contains(&value) {
-                found.push((field, format!("must lie between {low} and {high}, not {value}")));
-            }
-        };
+        let mut range = |field, value: f64, low, high| found.extend(out_of_range(field, value, low, high));
         // A smaller limit could cut texts between a letter and its marks without end.
         range("max_text_bytes", self.max_text_bytes as f64, 64.0, 5_000.0);
         range("max_personal_bytes", self.max_personal_bytes as f64, 512.0, 100_000.0);

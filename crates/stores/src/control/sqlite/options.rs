@@ -1,5 +1,6 @@
 //! Defines the limits of the SQLite control store.
 
+use docweir_core::ranges::out_of_range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -65,11 +66,7 @@ impl SqliteControlOptions {
     /// Returns each field that is out of range, with a message that names the valid range.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
-        let mut check = |field, value: u64, low: u64, high: u64| {
-            if !(low..=high).contains(&value) {
-                problems.push((field, format!("{value} is out of range: use {low} to {high}")));
-            }
-        };
+        let mut check = |field, value: u64, low, high| problems.extend(out_of_range(field, value, low, high));
         check("busy_timeout_milliseconds", self.busy_timeout_milliseconds, 1, 600_000);
         check("record_days", u64::from(self.record_days), 1, 36_500);
         check("audit_days", u64::from(self.audit_days), 1, 36_500);
