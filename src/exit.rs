@@ -13,9 +13,9 @@ use crate::config::{Origin, Problems};
 /// Outcome of the process; determines its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    Well,
+    Success,
     /// Nothing was found, or a check failed.
-    No,
+    Failed,
     Usage,
     /// Some documents are quarantined or unreadable.
     Rejected,
@@ -31,8 +31,8 @@ pub enum Exit {
 impl Exit {
     pub fn code(self) -> u8 {
         match self {
-            Exit::Well => 0,
-            Exit::No => 1,
+            Exit::Success => 0,
+            Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::Rejected => 3,
             Exit::Configuration => 4,
@@ -63,7 +63,7 @@ impl Failure {
 
     /// Creates a failure with exit code 1: nothing was found, or a check failed.
     pub fn no(line: impl Into<String>) -> Self {
-        Self::new(Exit::No, line)
+        Self::new(Exit::Failed, line)
     }
 
     pub fn usage(line: impl Into<String>) -> Self {
@@ -88,7 +88,7 @@ impl From<Problems> for Failure {
 impl From<ControlError> for Failure {
     fn from(error: ControlError) -> Self {
         let exit = match &error {
-            ControlError::NotFound(_) | ControlError::Refused(_) | ControlError::Fenced(_) => Exit::No,
+            ControlError::NotFound(_) | ControlError::Refused(_) | ControlError::Fenced(_) => Exit::Failed,
             ControlError::Busy(_) => Exit::Busy,
             ControlError::Storage { .. } => Exit::System,
         };
@@ -98,7 +98,7 @@ impl From<ControlError> for Failure {
 
 impl From<ObjectError> for Failure {
     fn from(error: ObjectError) -> Self {
-        let exit = if matches!(error, ObjectError::NotFound(_)) { Exit::No } else { Exit::System };
+        let exit = if matches!(error, ObjectError::NotFound(_)) { Exit::Failed } else { Exit::System };
         Self::new(exit, error.to_string())
     }
 }
@@ -110,7 +110,7 @@ impl From<VectorError> for Failure {
             VectorError::ModelMismatch { .. } | VectorError::BadCollection(_) | VectorError::Memory { .. } => {
                 Exit::Configuration
             }
-            other if other.class() == ErrorClass::Permanent => Exit::No,
+            other if other.class() == ErrorClass::Permanent => Exit::Failed,
             _ => Exit::System,
         };
         Self::new(exit, error.to_string())
@@ -139,7 +139,7 @@ impl EngineError {
     pub fn of_target(error: StageError) -> Self {
         let exit = match error.code.as_str() {
             "model_mismatch" | "bad_collection" | "vector_memory_limit" => Exit::Configuration,
-            _ if error.class == ErrorClass::Permanent => Exit::No,
+            _ if error.class == ErrorClass::Permanent => Exit::Failed,
             _ => Exit::System,
         };
         Self::new(exit, error.message)
@@ -170,7 +170,7 @@ impl From<VectorError> for EngineError {
 impl From<StateError> for EngineError {
     fn from(error: StateError) -> Self {
         let exit = match &error {
-            StateError::Missing(_) => Exit::No,
+            StateError::Missing(_) => Exit::Failed,
             StateError::Foreign(_) => Exit::Configuration,
             StateError::Newer { .. } | StateError::Damaged(_) | StateError::Storage { .. } => Exit::System,
         };
@@ -185,8 +185,8 @@ mod tests {
     #[test]
     fn codes_are_those_of_the_help_text() {
         let table = [
-            (Exit::Well, 0),
-            (Exit::No, 1),
+            (Exit::Success, 0),
+            (Exit::Failed, 1),
             (Exit::Usage, 2),
             (Exit::Rejected, 3),
             (Exit::Configuration, 4),
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_a_no_and_what_is_broken_is_the_system_s_failure() {
-        assert_eq!(Failure::from(ControlError::NotFound("doc_x".into())).exit, Exit::No);
+        assert_eq!(Failure::from(ControlError::NotFound("doc_x".into())).exit, Exit::Failed);
         assert_eq!(Failure::from(ControlError::Busy("locked".into())).exit, Exit::Busy);
         assert_eq!(Failure::from(VectorError::Query("an empty query".into())).exit, Exit::Usage);
         let full =

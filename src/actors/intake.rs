@@ -65,7 +65,7 @@ impl Intake {
                         let source = source::of_path(&path);
                         let look = tokio::task::spawn_blocking(move || look_at(&path, limit)).await;
                         let look = look.unwrap_or_else(|e| Err(format!("inspecting the file failed: {e}")));
-                        (source, look.map(Looked::New))
+                        (source, look.map(Inspection::New))
                     }
                 }
             })
@@ -107,8 +107,8 @@ impl Intake {
             let looked_at = stream::iter(looks)
                 .map(|(known, object)| async move {
                     let look = match known {
-                        Some((id, status)) => Ok(Looked::Known(id, status)),
-                        None => self.look_at_object(&object).await.map(Looked::New).map_err(|e| e.to_string()),
+                        Some((id, status)) => Ok(Inspection::Known(id, status)),
+                        None => self.look_at_object(&object).await.map(Inspection::New).map_err(|e| e.to_string()),
                     };
                     (object.source, look)
                 })
@@ -121,7 +121,7 @@ impl Intake {
     /// source. Returns the number of files, and whether any file was unreadable.
     async fn take_in(
         &self,
-        looked_at: impl Stream<Item = (String, Result<Looked, String>)>,
+        looked_at: impl Stream<Item = (String, Result<Inspection, String>)>,
         mut each: impl FnMut(&str),
     ) -> Result<(u64, bool), ControlError> {
         let (mut files, mut blind) = (0, false);
@@ -136,11 +136,11 @@ impl Intake {
             for (source, look) in batch {
                 files += 1;
                 match look {
-                    Ok(Looked::New(look)) => {
+                    Ok(Inspection::New(look)) => {
                         each(&source);
                         documents.push(self.document(source, look));
                     }
-                    Ok(Looked::Known(document, status)) => {
+                    Ok(Inspection::Known(document, status)) => {
                         each(&source);
                         self.tell_unchanged(document, source, status);
                     }
@@ -185,7 +185,7 @@ impl Intake {
     ///
     /// # Errors
     /// Returns the errors of [`Originals::open`], and a permanent error if the object is too large or unreadable.
-    pub async fn look_at_object(&self, object: &Listed) -> Result<Look, StageError> {
+    pub async fn look_at_object(&self, object: &Listed) -> Result<FileSummary, StageError> {
         let limit = self.options.max_file_bytes;
         let unreadable = |text: String| StageError::permanent("unreadable", text);
         if object.bytes > limit {
@@ -195,14 +195,14 @@ impl Intake {
         let name = source::file_name(&object.source);
         let look = tokio::task::spawn_blocking(move || look_at_file(&mut file, name.as_deref(), limit)).await;
         let look = look.map_err(|e| StageError::crash("unreadable", format!("inspecting the object failed: {e}")))?;
-        Ok(Look { tag, ..look.map_err(unreadable)? })
+        Ok(FileSummary { tag, ..look.map_err(unreadable)? })
     }
 
     pub fn tell_unchanged(&self, document: DocumentId, source: String, status: DocumentStatus) {
         self.events.emit(Event::Unchanged { document, source, quarantined: status == DocumentStatus::Quarantined });
     }
 
-    pub fn document(&self, source: String, look: Look) -> NewDocument {
+    pub fn document(&self, source: String, look: FileSummary) -> NewDocument {
         NewDocument {
             source,
             content: look.content,
@@ -307,14 +307,14 @@ fn short_hash(source: &str) -> u64 {
 }
 
 /// Describes the result of an inspection.
-enum Looked {
-    New(Look),
+enum Inspection {
+    New(FileSummary),
     /// The object was not read, because its tag is the registered tag.
     Known(DocumentId, DocumentStatus),
 }
 
 /// Summarises the content of a file.
-pub struct Look {
+pub struct FileSummary {
     pub content: Sha256Hex,
     pub bytes: u64,
     pub media_type: MediaType,
@@ -324,13 +324,13 @@ pub struct Look {
 
 /// Hashes a file in one pass with constant memory, and detects its media type from its head. A file of unknown type
 /// is registered too. Extraction checks it again and refuses it by name, so that it appears in the quarantine.
-pub fn look_at(path: &Path, limit: u64) -> Result<Look, String> {
+pub fn look_at(path: &Path, limit: u64) -> Result<FileSummary, String> {
     let mut file = source::open_regular(path).map_err(|e| e.to_string())?;
     let name = path.file_name().map(|n| n.to_string_lossy());
     look_at_file(&mut file, name.as_deref(), limit)
 }
 
-fn look_at_file(file: &mut File, name: Option<&str>, limit: u64) -> Result<Look, String> {
+fn look_at_file(file: &mut File, name: Option<&str>, limit: u64) -> Result<FileSummary, String> {
     let too_large = |bytes: u64| format!("{bytes} bytes are more than intake.max_file_bytes ({limit})");
     let size = file.metadata().map_err(|e| e.to_string())?.len();
     if size > limit {
@@ -342,7 +342,7 @@ fn look_at_file(file: &mut File, name: Option<&str>, limit: u64) -> Result<Look,
         return Err(too_large(bytes));
     }
     let media_type = detect(&head, name).unwrap_or(MediaType::Pdf);
-    Ok(Look { content, bytes, media_type, tag: None })
+    Ok(FileSummary { content, bytes, media_type, tag: None })
 }
 
 /// Returns SHA-256, length and head of the rest of a file.

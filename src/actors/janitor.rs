@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use docweir_index::retention::RetentionOptions;
-use docweir_index::{Reach, VectorStore};
+use docweir_index::{CollectionScope, VectorStore};
 
 /// Deletes the unneeded vector files of one collection.
 pub struct Janitor {
@@ -16,7 +16,7 @@ impl Janitor {
     /// Runs until it is dropped. A failed sweep is retried at the next interval; nothing waits for it.
     pub async fn run(&self) {
         loop {
-            match self.vectors.collect(Reach::Due(self.options)).await {
+            match self.vectors.collect(CollectionScope::Due(self.options)).await {
                 Ok(collected) if collected.deleted.is_empty() => {}
                 Ok(collected) => {
                     tracing::info!(

@@ -67,12 +67,12 @@ pub struct Failure {
 
 /// Holds the keys of the objects that the quarantine keeps for a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct QuarantineKeys {
     pub artefact: String,
     pub original: Option<String>,
 }
 
-impl Kept {
+impl QuarantineKeys {
     pub fn holds(&self, key: &str) -> bool {
         self.artefact == key || self.original.as_deref() == Some(key)
     }
@@ -114,7 +114,7 @@ impl QuarantineStore {
         stage: Stage,
         error: &StageError,
         attempts: u32,
-    ) -> Result<Kept, ObjectError> {
+    ) -> Result<QuarantineKeys, ObjectError> {
         let (original, original_missing) = match self.copy_original(claim).await {
             Ok(key) => (Some(key), None),
             Err(Copy::Skipped(reason)) => (None, Some(reason)),
@@ -139,7 +139,7 @@ impl QuarantineStore {
         let artefact = format!("{FAILURES}/{id}/v{version}/{}_{epoch}.json", stage.name());
         let body = serde_json::to_vec_pretty(&failure).unwrap_or_default();
         self.objects.put(&artefact, Bytes::from(body), Precondition::None, Durability::Durable).await?;
-        Ok(Kept { artefact, original })
+        Ok(QuarantineKeys { artefact, original })
     }
 
     /// Deletes objects that no control record refers to any more. A failure is only logged: the record is already
@@ -160,7 +160,9 @@ impl QuarantineStore {
         for prefix in [format!("{FAILURES}/{id}/"), format!("{ORIGINALS}/{id}/")] {
             let mut pages = Pages::new(self.objects.as_ref(), prefix.as_str());
             while let Some(page) = pages.next().await? {
-                for object in page.iter().filter(|o| Kept::version(&o.key, &prefix).is_none_or(|v| v <= through)) {
+                for object in
+                    page.iter().filter(|o| QuarantineKeys::version(&o.key, &prefix).is_none_or(|v| v <= through))
+                {
                     self.objects.delete(&object.key).await?;
                 }
             }
@@ -178,7 +180,7 @@ impl QuarantineStore {
             let mut pages = Pages::new(self.objects.as_ref(), prefix.as_str());
             while let Some(page) = pages.next().await.map_err(storage)? {
                 for key in page.into_iter().map(|o| o.key) {
-                    let Some(id) = Kept::document(&key, &prefix) else { continue };
+                    let Some(id) = QuarantineKeys::document(&key, &prefix) else { continue };
                     let spoken_of = match control.record(&id).await {
                         Ok(record) => {
                             [record.quarantine_artefact, record.quarantine_original].contains(&Some(key.clone()))
@@ -260,10 +262,10 @@ mod tests {
     #[test]
     fn a_key_tells_its_document_and_version() {
         let key = "errors/doc_1/v12/stage_1_extraction_3.json";
-        assert_eq!(Kept::document(key, "errors/").unwrap().as_str(), "doc_1");
-        assert_eq!(Kept::version(key, "errors/doc_1/"), Some(12));
-        assert_eq!(Kept::version("errors/doc_1/other.json", "errors/doc_1/"), None);
-        assert_eq!(Kept::document("input/x", "errors/"), None);
+        assert_eq!(QuarantineKeys::document(key, "errors/").unwrap().as_str(), "doc_1");
+        assert_eq!(QuarantineKeys::version(key, "errors/doc_1/"), Some(12));
+        assert_eq!(QuarantineKeys::version("errors/doc_1/other.json", "errors/doc_1/"), None);
+        assert_eq!(QuarantineKeys::document("input/x", "errors/"), None);
     }
 
     #[test]

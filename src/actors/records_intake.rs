@@ -9,7 +9,7 @@ use docweir_core::error::StageError;
 use docweir_core::failpoint;
 use docweir_records::{Item, ItemKind, RecordError, Records, RecordsOptions, Shape};
 use docweir_stages::embed::Embedder;
-use docweir_stores::batches::{Batches, NewItem, Origin, Put, Shown, Space};
+use docweir_stores::batches::{Batches, DisplayData, NewItem, Origin, Put, Space};
 use tokio::sync::mpsc;
 
 use crate::intake::source;
@@ -129,7 +129,7 @@ impl RecordsIntake {
             ));
         }
         let collection = item.kind.collection().unwrap_or(collection).to_owned();
-        let shown = Shown {
+        let shown = DisplayData {
             text: item.text,
             kind: item.kind.name().to_owned(),
             source: uri.to_owned(),

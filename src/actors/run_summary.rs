@@ -42,7 +42,7 @@ pub struct RunSummary {
     pub cost_usd: f64,
     /// Documents that wait for an outside event, each with the kind of event.
     #[serde(skip)]
-    pub waiting: HashMap<DocumentId, Outside>,
+    pub waiting: HashMap<DocumentId, WaitReason>,
     #[serde(skip_serializing_if = "Records::is_none")]
     pub records: Records,
     #[serde(skip_serializing_if = "BatchCounts::is_none")]
@@ -53,7 +53,7 @@ pub struct RunSummary {
 
 /// Names the outside event that a document waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outside {
+pub enum WaitReason {
     Batch,
     Budget,
     Other,
@@ -167,7 +167,7 @@ impl RunSummary {
                 }
             }
             Event::Parked { document, reason, .. } => {
-                self.waiting.insert(document.clone(), Outside::of(reason));
+                self.waiting.insert(document.clone(), WaitReason::of(reason));
                 self.parked = self.waiting.len() as u64;
             }
             Event::Completed { document, replaced, notes, .. } => {
@@ -226,7 +226,7 @@ impl RunSummary {
     }
 
     /// Returns the number of documents that wait for this kind of event.
-    pub fn parked_for(&self, what: Outside) -> u64 {
+    pub fn parked_for(&self, what: WaitReason) -> u64 {
         self.waiting.values().filter(|w| **w == what).count() as u64
     }
 
@@ -245,12 +245,12 @@ impl RunSummary {
     }
 }
 
-impl Outside {
+impl WaitReason {
     fn of(reason: &str) -> Self {
         match reason {
-            r if r.starts_with("waits for a batch") => Outside::Batch,
-            r if r.starts_with("the budget") => Outside::Budget,
-            _ => Outside::Other,
+            r if r.starts_with("waits for a batch") => WaitReason::Batch,
+            r if r.starts_with("the budget") => WaitReason::Budget,
+            _ => WaitReason::Other,
         }
     }
 }

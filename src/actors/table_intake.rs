@@ -40,7 +40,7 @@ pub struct TableIntake {
 }
 
 /// Holds the state of one pass over one table.
-struct Look<'a> {
+struct Pass<'a> {
     table: &'a str,
     uri: String,
     tables: &'a dyn RecordTable,
@@ -72,7 +72,7 @@ impl TableIntake {
     async fn look(&self, table: &str, request: &RecordsRequest, room: u64) -> Result<(), StageError> {
         let tables = self.tables.get().await?;
         tables.look(table).await?;
-        let mut look = Look {
+        let mut look = Pass {
             table,
             uri: format!("dynamodb://{table}"),
             tables: tables.as_ref(),
@@ -99,7 +99,7 @@ impl TableIntake {
     }
 
     /// Ingests lines and words, each with its whole receipt.
-    async fn receipts(&self, keys: &[ItemKey], look: &mut Look<'_>) -> Result<(), StageError> {
+    async fn receipts(&self, keys: &[ItemKey], look: &mut Pass<'_>) -> Result<(), StageError> {
         let mut receipts: BTreeMap<ReceiptKey, &ItemKey> = BTreeMap::new();
         for key in keys {
             match ReceiptKey::of(&key.joined()) {
@@ -133,7 +133,7 @@ impl TableIntake {
         Ok(())
     }
 
-    async fn receipt(&self, receipt: &ReceiptKey, held: Vec<TableItem>, look: &mut Look<'_>) -> Result<(), StageError> {
+    async fn receipt(&self, receipt: &ReceiptKey, held: Vec<TableItem>, look: &mut Pass<'_>) -> Result<(), StageError> {
         let held: BTreeMap<String, TableItem> = held.into_iter().map(|held| (held.key.joined(), held)).collect();
         let asks = |held: &TableItem| held.text(&self.options.status) == Some(NONE);
         if !held.values().any(asks) {
@@ -162,7 +162,7 @@ impl TableIntake {
         Ok(())
     }
 
-    async fn items(&self, keys: &[ItemKey], look: &mut Look<'_>) -> Result<(), StageError> {
+    async fn items(&self, keys: &[ItemKey], look: &mut Pass<'_>) -> Result<(), StageError> {
         for part in keys.chunks(PART) {
             // An index may name an item twice while the item changes.
             let mut seen = HashSet::new();
@@ -198,7 +198,7 @@ impl TableIntake {
         item: Item,
         held: &TableItem,
         own: &Map<String, Value>,
-        look: &mut Look<'_>,
+        look: &mut Pass<'_>,
     ) -> Result<(), StageError> {
         let way = look.request.shape.way_to_text(own).unwrap_or_default();
         let place = RecordLocation::of(held, way, &self.options.version);
@@ -223,7 +223,7 @@ impl TableIntake {
     }
 
     /// Enqueues the collected items, and then marks them in the table.
-    async fn put(&self, look: &mut Look<'_>) -> Result<(), StageError> {
+    async fn put(&self, look: &mut Pass<'_>) -> Result<(), StageError> {
         self.records.put(&mut look.gathered).await?;
         failpoint::reach("table.put", look.table);
         let (tables, table) = (look.tables, look.table);
@@ -237,7 +237,7 @@ impl TableIntake {
     }
 
     /// Marks an item as failed. It requests no embedding until the user resets its status.
-    async fn fail(&self, held: &TableItem, look: &Look<'_>) -> Result<(), StageError> {
+    async fn fail(&self, held: &TableItem, look: &Pass<'_>) -> Result<(), StageError> {
         let test = Test { path: vec![self.options.status.clone()], value: Some(NONE.into()) };
         look.tables.mark(look.table, &held.key, &[test], &Mark::status(FAILED)).await?;
         Ok(())

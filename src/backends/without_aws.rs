@@ -12,7 +12,7 @@ use crate::actors::queues::Queues;
 use crate::config::Settings;
 use crate::exit::EngineError;
 use crate::intake::originals::{LocalOriginals, Originals};
-use crate::telemetry::publisher::Takes;
+use crate::telemetry::publisher::MetricSink;
 
 pub fn object_backends() -> Vec<Box<dyn ObjectBackend>> {
     Vec::new()
@@ -39,7 +39,7 @@ pub async fn record_tables(_: &Settings) -> Result<Arc<dyn RecordTable>, TableEr
     Err(TableError::Broken { table, reason: "this docweir was built without AWS".into(), hint })
 }
 
-pub async fn figures(_: &Settings) -> Result<Box<dyn Takes>, EngineError> {
+pub async fn figures(_: &Settings) -> Result<Box<dyn MetricSink>, EngineError> {
     Err(without_aws())
 }
 

@@ -34,7 +34,7 @@ pub fn run(context: &Context, args: &args::Audit) -> Result<Exit, Failure> {
         if !args.json {
             table(&events).print(&context.out);
         }
-        Ok(Exit::Well)
+        Ok(Exit::Success)
     })
 }
 

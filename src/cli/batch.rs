@@ -70,11 +70,11 @@ async fn list(context: &Context, top: usize, json: bool) -> Result<Exit, Failure
     if json {
         counts.iter().for_each(|c| context.out.json(&json!({"items": c})));
         list.iter().for_each(|b| context.out.json(&machine(b)));
-        return Ok(Exit::Well);
+        return Ok(Exit::Success);
     }
     if counts.is_empty() && list.is_empty() {
         context.out.line("No batches, and no items wait for one");
-        return Ok(Exit::Well);
+        return Ok(Exit::Success);
     }
     if !counts.is_empty() {
         items(&counts).print(&context.out);
@@ -85,7 +85,7 @@ async fn list(context: &Context, top: usize, json: bool) -> Result<Exit, Failure
         }
         table(&list).print(&context.out);
     }
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 /// Returns a table with the number of items by space and status.
@@ -133,7 +133,7 @@ async fn show(context: &Context, id: &str, json: bool) -> Result<Exit, Failure> 
     let batch = find(batches.as_ref(), id).await?;
     if json {
         context.out.json(&machine(&batch));
-        return Ok(Exit::Well);
+        return Ok(Exit::Success);
     }
     let price = engine.config.settings.prices.of(&engine.config.settings.embed.options.openai.model).batch;
     let cost = |tokens: u64| Nanodollars::of_tokens(tokens, price).to_string();
@@ -163,7 +163,7 @@ async fn show(context: &Context, id: &str, json: bool) -> Result<Exit, Failure> 
         table.row([left(name).painted(Paint::Dim), left(printable(&value))]);
     }
     table.print(&context.out);
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 async fn find(batches: Option<&Arc<dyn Batches>>, id: &str) -> Result<Batch, Failure> {
@@ -176,7 +176,7 @@ async fn find(batches: Option<&Arc<dyn Batches>>, id: &str) -> Result<Batch, Fai
 
 async fn cancel(context: &Context, ids: &[String]) -> Result<Exit, Failure> {
     let (engine, batches) = open(context).await?;
-    let mut all = Exit::Well;
+    let mut all = Exit::Success;
     for id in ids {
         let batch = find(batches.as_ref(), id).await?;
         let cancelled = match &batches {
@@ -191,7 +191,7 @@ async fn cancel(context: &Context, ids: &[String]) -> Result<Exit, Failure> {
             context.out.line(format!("{}: will be cancelled {when}", batch.id));
         } else {
             context.out.line(format!("{}: already ended ({})", batch.id, batch.status.name().to_lowercase()));
-            all = Exit::No;
+            all = Exit::Failed;
         }
     }
     Ok(all)
@@ -211,7 +211,7 @@ async fn retry(context: &Context, id: Option<&str>) -> Result<Exit, Failure> {
         0 => context.out.line("No records failed"),
         n => context.out.line(format!("{} sent again by the next `docweir batch submit` or `docweir ingest`", is(n))),
     }
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 fn is(n: u64) -> String {

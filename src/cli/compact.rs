@@ -43,7 +43,7 @@ pub fn run(context: &Context, args: &args::Compact) -> Result<Exit, Failure> {
             let more = if args.all { "" } else { "; `--all` merges everything" };
             context.out.line(format!("nothing to merge{more}"));
         }
-        Ok(Exit::Well)
+        Ok(Exit::Success)
     })
 }
 

@@ -10,5 +10,5 @@ pub fn run(context: &Context, args: &args::Completions) -> Result<Exit, Failure>
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut args::Cli::command(), "docweir", &mut script);
     context.out.line(String::from_utf8_lossy(&script).trim_end());
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }

@@ -23,7 +23,7 @@ enum Shown {
 pub fn run(context: &Context, command: &ConfigCommand) -> Result<Exit, Failure> {
     if let ConfigCommand::Schema = command {
         context.out.line(serde_json::to_string_pretty(&reference::schema()).unwrap_or_default());
-        return Ok(Exit::Well);
+        return Ok(Exit::Success);
     }
     let config = context.config()?;
     match command {
@@ -37,7 +37,7 @@ pub fn run(context: &Context, command: &ConfigCommand) -> Result<Exit, Failure> 
         }
         _ => context.out.line(checked(&config)),
     }
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 fn checked(config: &Config) -> String {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::args::Global;
 use super::logging;
-use super::output::{Out, complain};
+use super::output::{Out, print_error};
 use crate::config::{Argument, Config, Source};
 use crate::exit::{Exit, Failure};
 
@@ -52,7 +52,7 @@ impl Context {
         arguments.extend(more);
         let config = Config::load(&source, environment, arguments)?;
         for warning in config.layers.warnings() {
-            complain(format!("warning: {warning}"));
+            print_error(format!("warning: {warning}"));
         }
         logging::start(&config.settings.log, self.global.color)?;
         Ok(config)

@@ -2,7 +2,7 @@
 
 use docweir_core::clock::timestamp;
 use docweir_core::money::Nanodollars;
-use docweir_stores::ledger::{Amount, By, CostLine};
+use docweir_stores::ledger::{Amount, CostLine, GroupBy};
 use serde::Serialize;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
@@ -43,12 +43,12 @@ pub fn run(context: &Context, args: &args::Cost) -> Result<Exit, Failure> {
         };
         if args.json {
             lines.iter().for_each(|line| context.out.json(&row(name, line)));
-            return Ok(Exit::Well);
+            return Ok(Exit::Success);
         }
         if lines.is_empty() {
             let when = if since.is_empty() { String::new() } else { format!(" since {since}") };
             context.out.line(format!("Nothing was spent{when}"));
-            return Ok(Exit::Well);
+            return Ok(Exit::Success);
         }
         table(name, &lines, lines.len() < args.top).print(&context.out);
         let doubt: Nanodollars = lines.iter().map(|l| l.in_doubt.cost).sum();
@@ -58,19 +58,19 @@ pub fn run(context: &Context, args: &args::Cost) -> Result<Exit, Failure> {
                 "{doubt} in doubt: the answer to a call was lost, so only the provider knows whether it was charged"
             ));
         }
-        Ok(Exit::Well)
+        Ok(Exit::Success)
     })
 }
 
-fn by(by: CostBy) -> (By, &'static str) {
+fn by(by: CostBy) -> (GroupBy, &'static str) {
     match by {
-        CostBy::Day => (By::Day, "day"),
-        CostBy::Run => (By::Run, "run"),
-        CostBy::Mode => (By::Mode, "mode"),
-        CostBy::Stage => (By::Stage, "stage"),
-        CostBy::Model => (By::Model, "model"),
-        CostBy::Collection => (By::Collection, "collection"),
-        CostBy::Document => (By::Subject, "document"),
+        CostBy::Day => (GroupBy::Day, "day"),
+        CostBy::Run => (GroupBy::Run, "run"),
+        CostBy::Mode => (GroupBy::Mode, "mode"),
+        CostBy::Stage => (GroupBy::Stage, "stage"),
+        CostBy::Model => (GroupBy::Model, "model"),
+        CostBy::Collection => (GroupBy::Collection, "collection"),
+        CostBy::Document => (GroupBy::Subject, "document"),
     }
 }
 

@@ -17,7 +17,7 @@ use docweir_stores::state::LockError;
 use super::args;
 use super::context::Context;
 use super::documents::{contained, find};
-use super::output::{complain, plural, printable};
+use super::output::{plural, print_error, printable};
 use crate::actors::batches::tombstones;
 use crate::engine::Engine;
 use crate::exit::{EngineError, Exit, Failure};
@@ -45,7 +45,7 @@ pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
         }
         let left = documents(context, &engine, &records).await?;
         if left == 0 {
-            return Ok(Exit::Well);
+            return Ok(Exit::Success);
         }
         let working = engine.working().map(|held| format!(": {held}")).unwrap_or_default();
         let count = plural(left, "document");
@@ -71,7 +71,7 @@ async fn records(context: &Context, collection: &str, names: &[OsString]) -> Res
     for name in names {
         let key = name.to_str().ok_or_else(|| Failure::usage("the id of a record must be UTF-8"))?;
         match batches.delete(&space, vec![key.to_owned()]).await? {
-            0 => complain(format!("no record `{}` in `{collection}`", printable(key))),
+            0 => print_error(format!("no record `{}` in `{collection}`", printable(key))),
             _ => {
                 context.out.line(format!("deleted: {}", printable(key)));
                 deleted += 1;
@@ -90,7 +90,7 @@ async fn records(context: &Context, collection: &str, names: &[OsString]) -> Res
             batches.removed(removals).await?;
         }
     }
-    Ok(if deleted == names.len() { Exit::Well } else { Exit::No })
+    Ok(if deleted == names.len() { Exit::Success } else { Exit::Failed })
 }
 
 /// Deletes documents and the documents they contain, and prints each one. Returns the number of documents that are
@@ -178,7 +178,7 @@ async fn fulfil(engine: &Engine, mut left: Vec<DocumentId>) -> Result<Vec<Docume
             Err(LockError::State(e)) => return Err(Failure::system(e.to_string())),
         };
         if !std::mem::replace(&mut told, true) {
-            complain(waiting);
+            print_error(waiting);
         }
         engine.clock.sleep(LOOK).await;
     }

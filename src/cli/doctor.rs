@@ -39,7 +39,7 @@ pub fn run(context: &Context, args: &args::Json) -> Result<Exit, Failure> {
         };
         context.out.line(format!("\n{sum}"));
     }
-    Ok(if problems == 0 { Exit::Well } else { Exit::No })
+    Ok(if problems == 0 { Exit::Success } else { Exit::Failed })
 }
 
 fn lines(context: &Context, finding: &Finding) -> Vec<String> {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use docweir_providers::account::Tell;
+use docweir_providers::account::ReportFn;
 use docweir_stages::embed::Tokens;
 use docweir_stores::state::owner_id;
 
@@ -16,7 +16,7 @@ use crate::actors::timer::Timer;
 use crate::engine::{Engine, Payer};
 use crate::exit::{Exit, Failure};
 use crate::messages::event::Event;
-use crate::pipeline::{self, Ended, IngestRequest, RunError, Services, Watching};
+use crate::pipeline::{self, IngestRequest, Monitoring, RunEnd, RunError, Services};
 
 /// Runs the pipeline for one command. `command` is a short form of the command line; other processes print it if they
 /// find the folder locked.
@@ -35,7 +35,7 @@ pub async fn drive(
     engine.can_commit().await?;
     let reporter = Reporter::start(Style::of(how.progress, how.json, terminal));
     let events = reporter.sink();
-    let tell: Tell = Arc::new(move |text| events.emit(Event::Notice { text }));
+    let tell: ReportFn = Arc::new(move |text| events.emit(Event::Notice { text }));
     let run = owner_id(engine.clock.as_ref());
     let payer = Payer { run: run.clone(), stage: "embedding", tell: tell.clone() };
     // Refuses a model that does not match the index before any work is done.
@@ -44,7 +44,7 @@ pub async fn drive(
     let enricher = engine.enricher(payer, Arc::new(Tokens(embedder.clone()))).await?;
     let services = Services { embedder, enricher };
     let timer = Timer::start();
-    let (sink, progress, watching) = (reporter.sink(), reporter.progress.clone(), Watching { address, publisher });
+    let (sink, progress, watching) = (reporter.sink(), reporter.progress.clone(), Monitoring { address, publisher });
     let ended = pipeline::ingest(engine, &run, services, request, sink, progress, watching).await;
     let elapsed = timer.elapsed();
     drop(lock);
@@ -63,8 +63,8 @@ pub async fn drive(
         state: place_of_state(engine, &context.here),
         here: &context.here,
         interrupted: match ended {
-            Ok(Ended::Interrupted(signal)) => Some(signal),
-            Ok(Ended::Finished) | Err(_) => None,
+            Ok(RunEnd::Interrupted(signal)) => Some(signal),
+            Ok(RunEnd::Finished) | Err(_) => None,
         },
         failed: failed.as_deref(),
         outside: outside(engine).await?,

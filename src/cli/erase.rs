@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use docweir_core::cache::Forget;
 use docweir_core::documents::{DocumentId, Sha256Hex};
-use docweir_index::Reach;
+use docweir_index::CollectionScope;
 use docweir_index::compaction::Mode;
 use docweir_stages::chunk::artefact::{self, chunks_key, enriched_key};
 use docweir_stages::enrich::comprehend::texts_of;
@@ -65,7 +65,7 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
                 let text = "another process is merging files of this collection; erase again when it is done";
                 return Err(Failure::new(Exit::Busy, text));
             }
-            let collected = vectors.collect(Reach::All).await?;
+            let collected = vectors.collect(CollectionScope::All).await?;
             deleted += collected.deleted.len() as u64;
             if collected.pinned > 0 {
                 let text = "a reader still pins an earlier version; erase again when it is done";
@@ -97,7 +97,7 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
             plural(cached, "vector"),
             if known { "" } else { " (all, because the texts of earlier versions are unknown)" },
         ));
-        Ok(Exit::Well)
+        Ok(Exit::Success)
     })
 }
 

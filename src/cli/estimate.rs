@@ -24,7 +24,7 @@ use serde::Serialize;
 use super::args;
 use super::context::Context;
 use super::ingest;
-use super::output::{Out, complain, count, plural, printable};
+use super::output::{Out, count, plural, print_error, printable};
 use super::table::{Paint, Table, left, right};
 use crate::actors::intake::look_at;
 use crate::actors::records_intake::RecordsRequest;
@@ -83,11 +83,11 @@ async fn estimate(context: &Context, args: &args::Estimate, config: Config) -> R
         return Err(Failure::usage("a table cannot be estimated: export it to a file of JSON lines"));
     }
     let embedder = crate::engine::counter(&settings).await?;
-    let known = Known::open(&config, embedder.as_ref()).await?;
+    let known = PriorResults::open(&config, embedder.as_ref()).await?;
     let tokens: Arc<dyn TokenCounter> = Arc::new(Tokens(embedder.clone()));
     let enricher = counting_enricher(&settings, tokens, known.findings.clone());
     let (sums, seen) = (Mutex::default(), Mutex::default());
-    let counting = Arc::new(Counting { embedder, enricher, known, config, sums, seen });
+    let counting = Arc::new(Estimator { embedder, enricher, known, config, sums, seen });
     match records {
         Some(request) => counting.records(request).await?,
         None => counting.clone().documents(context, &args.paths).await?,
@@ -112,7 +112,7 @@ async fn estimate(context: &Context, args: &args::Estimate, config: Config) -> R
         true => context.out.json(&estimate),
         false => show(&estimate, live, batch, &context.out),
     }
-    Ok(if sums.refused > 0 { Exit::Rejected } else { Exit::Well })
+    Ok(if sums.refused > 0 { Exit::Rejected } else { Exit::Success })
 }
 
 fn show(e: &Estimate<'_>, live: Nanodollars, batch: Nanodollars, out: &Out) {
@@ -152,7 +152,7 @@ fn show(e: &Estimate<'_>, live: Nanodollars, batch: Nanodollars, out: &Out) {
 }
 
 /// Holds the results of earlier runs, which cost nothing again.
-struct Known {
+struct PriorResults {
     control: Option<Arc<dyn ControlStore>>,
     cache: Arc<dyn EmbeddingCache>,
     findings: Arc<dyn FindingsCache>,
@@ -160,7 +160,7 @@ struct Known {
     batches: Option<Arc<dyn docweir_stores::batches::Records>>,
 }
 
-impl Known {
+impl PriorResults {
     /// Opens the stores of an existing index and creates none. Without an index, nothing is known.
     async fn open(config: &Config, embedder: &dyn Embedder) -> Result<Self, Failure> {
         let fingerprint = fingerprint(&config.settings, embedder.identity());
@@ -182,17 +182,17 @@ impl Known {
     }
 }
 
-struct Counting {
+struct Estimator {
     embedder: Arc<dyn Embedder>,
     enricher: Arc<dyn Enricher>,
-    known: Known,
+    known: PriorResults,
     config: Config,
     sums: Mutex<Sums>,
     /// Shortened hashes of the texts seen so far.
     seen: Mutex<HashSet<u64>>,
 }
 
-impl Counting {
+impl Estimator {
     fn sums(&self) -> std::sync::MutexGuard<'_, Sums> {
         self.sums.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -220,7 +220,7 @@ impl Counting {
                     if let Some((path, reason)) = refused {
                         this.sums().refused += 1;
                         let shown = source::display(&source::of_path(&path), &here);
-                        complain(format!("refused: {shown}: {}", printable(&reason)));
+                        print_error(format!("refused: {shown}: {}", printable(&reason)));
                     }
                 }
                 extractor.shut_down();
@@ -306,7 +306,7 @@ impl Counting {
                     Ok(items) => items,
                     Err(error) => {
                         self.sums().refused += 1;
-                        complain(format!("refused: {}:{line}: {error}", file.display()));
+                        print_error(format!("refused: {}:{line}: {error}", file.display()));
                         continue;
                     }
                 };

@@ -8,7 +8,7 @@ use super::table::{Cell, Paint, Table, left};
 use crate::config::Settings;
 use crate::exit::{Exit, Failure};
 use crate::infra::policy::policy;
-use crate::infra::{Infra, State, Thing};
+use crate::infra::{Infra, RequiredResource, State};
 
 pub fn run(context: &Context, command: &args::InfraCommand) -> Result<Exit, Failure> {
     let config = context.config()?;
@@ -35,7 +35,7 @@ pub fn run(context: &Context, command: &args::InfraCommand) -> Result<Exit, Fail
         };
         let json = command.json();
         for (thing, before) in things.iter().zip(&before).filter(|_| json) {
-            let made = thing.state == State::Right && before.state != State::Right;
+            let made = thing.state == State::Correct && before.state != State::Correct;
             context.out.json(&serde_json::json!({ "made": made, "thing": thing }));
         }
         if !json {
@@ -44,9 +44,9 @@ pub fn run(context: &Context, command: &args::InfraCommand) -> Result<Exit, Fail
             table.lines(&context.out).iter().for_each(|line| context.out.line(line));
         }
         Ok(match command {
-            args::InfraCommand::Plan(_) => Exit::Well,
-            _ if things.iter().all(|thing| thing.state == State::Right) => Exit::Well,
-            _ => Exit::No,
+            args::InfraCommand::Plan(_) => Exit::Success,
+            _ if things.iter().all(|thing| thing.state == State::Correct) => Exit::Success,
+            _ => Exit::Failed,
         })
     })
 }
@@ -60,16 +60,16 @@ fn print_policy(context: &Context, settings: &Settings, args: &args::PolicyArgs)
     let policy = policy(role, settings, &args.documents).map_err(Failure::usage)?;
     let text = serde_json::to_string_pretty(&policy).map_err(|e| Failure::system(e.to_string()))?;
     context.out.line(text);
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
-fn row(thing: &Thing, before: &Thing) -> [Cell; 3] {
+fn row(thing: &RequiredResource, before: &RequiredResource) -> [Cell; 3] {
     let (paint, text) = match (&thing.state, &before.state) {
-        (State::Right, State::Right) => (Paint::Dim, "exists".to_owned()),
-        (State::Right, State::Missing(what)) => (Paint::Green, format!("applied: {what}")),
-        (State::Right, State::Wrong(_)) => (Paint::Green, "corrected".to_owned()),
+        (State::Correct, State::Correct) => (Paint::Dim, "exists".to_owned()),
+        (State::Correct, State::Missing(what)) => (Paint::Green, format!("applied: {what}")),
+        (State::Correct, State::Differs(_)) => (Paint::Green, "corrected".to_owned()),
         (State::Missing(what), _) => (Paint::Yellow, format!("to do: {what}")),
-        (State::Wrong(what), _) => (Paint::Red, what.clone()),
+        (State::Differs(what), _) => (Paint::Red, what.clone()),
     };
     [left(thing.kind), left(&thing.name), left(text).painted(paint)]
 }

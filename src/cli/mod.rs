@@ -4,6 +4,7 @@
 //! receives results only. Every error is one line that says what to do next, with an exit code that `--help` lists.
 
 pub mod args;
+mod artefact_view;
 mod audit;
 mod batch;
 mod compact;
@@ -25,7 +26,6 @@ mod infra;
 mod infra;
 mod ingest;
 mod logging;
-mod looks;
 mod output;
 mod progress;
 mod quarantine;
@@ -63,7 +63,7 @@ pub fn main() -> ExitCode {
     match run(cli) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            failure.lines.iter().for_each(output::complain);
+            failure.lines.iter().for_each(output::print_error);
             failure.exit.into()
         }
     }

@@ -64,7 +64,7 @@ impl Out {
 }
 
 /// Prints a message to standard error. A failed write is ignored, because there is no other place to report it.
-pub fn complain(text: impl AsRef<str>) {
+pub fn print_error(text: impl AsRef<str>) {
     let _ = writeln!(io::stderr().lock(), "docweir: {}", text.as_ref());
 }
 

@@ -93,7 +93,7 @@ async fn list(context: &Context, engine: &Engine, json: bool) -> Result<Exit, Fa
             _ => table.print(out),
         }
     }
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 /// Prints the failed artefact of a document in readable form.
@@ -121,7 +121,7 @@ async fn show(context: &Context, engine: &Engine, record: &ControlRecord) -> Res
         Err(e) => return Err(e.into()),
     };
     lines(&failed, key, &shown, &engine.objects.location(), &context.out).iter().for_each(|l| context.out.line(l));
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 fn lines(failed: &Failed, key: &str, shown: &str, store: &str, out: &Out) -> Vec<String> {
@@ -171,7 +171,7 @@ async fn replay(context: &Context, engine: &Engine, names: &[OsString], all: boo
         each(control, &quarantined(), |record| ids.push(record.document_id)).await?;
         if ids.is_empty() {
             context.out.line("nothing is quarantined");
-            return Ok(Exit::Well);
+            return Ok(Exit::Success);
         }
     }
     for name in names {
@@ -183,7 +183,7 @@ async fn replay(context: &Context, engine: &Engine, names: &[OsString], all: boo
     let it = if ids.len() == 1 { "it is" } else { "they are" };
     let count = plural(ids.len() as u64, "document");
     context.out.line(format!("{count} pending again: {it} processed from the failed stage {}", engine.picked_up()));
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 async fn discard(context: &Context, engine: &Engine, names: &[OsString]) -> Result<Exit, Failure> {
@@ -203,7 +203,7 @@ async fn discard(context: &Context, engine: &Engine, names: &[OsString]) -> Resu
         let shown = source::display(&record.source, &context.here);
         context.out.line(format!("discarded: {shown}{earlier}"));
     }
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 async fn expect_quarantined(context: &Context, engine: &Engine, name: &OsString) -> Result<ControlRecord, Failure> {

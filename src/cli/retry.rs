@@ -17,6 +17,6 @@ pub fn run(context: &Context, args: &args::Retry) -> Result<Exit, Failure> {
         let version =
             if key.version == record.version { String::new() } else { format!(" as version {}", key.version) };
         context.out.line(format!("pending again{from}{version}: {shown}; it is processed {}", engine.picked_up()));
-        Ok(Exit::Well)
+        Ok(Exit::Success)
     })
 }

@@ -8,7 +8,7 @@ use docweir_stages::embed::Embedder;
 
 use super::args::{self, Mode, Progress};
 use super::context::Context;
-use super::output::{complain, printable};
+use super::output::{print_error, printable};
 use super::progress::{Fetch, Reporter, Style};
 use super::{hits, queries};
 use crate::config::Argument;
@@ -48,11 +48,11 @@ pub fn run(context: &Context, args: &args::Search) -> Result<Exit, Failure> {
         }
         if found == 0 && args.queries.is_none() {
             if !args.json {
-                complain(nothing(args));
+                print_error(nothing(args));
             }
-            return Ok(Exit::No);
+            return Ok(Exit::Failed);
         }
-        Ok(Exit::Well)
+        Ok(Exit::Success)
     })
 }
 

@@ -21,9 +21,9 @@ use docweir_stores::state::StateFolder;
 use serde::Serialize;
 
 use super::args::{self, Progress};
+use super::artefact_view;
 use super::context::Context;
 use super::documents::find;
-use super::looks;
 use super::output::Out;
 use super::progress::{Fetch, Reporter, Style};
 use crate::config::{Config, Settings};
@@ -40,24 +40,24 @@ pub fn run(context: &Context, args: &args::RunStage) -> Result<Exit, Failure> {
     let config = context.config()?;
     context.block_on(async {
         let (path, id) = locate(context, args, &config).await?;
-        let look = Look { settings: &config.settings, path: &path, id, cancel: Cancel::default() };
+        let look = StagePreview { settings: &config.settings, path: &path, id, cancel: Cancel::default() };
         let show = Show { out: &context.out, json: args.json };
         let document = look.extract().await?;
         if args.stage == Stage::Extraction {
-            return Ok(show.with(&document, looks::extracted));
+            return Ok(show.with(&document, artefact_view::extracted));
         }
         let embedder = fetch(&config).await?;
         let tokens: Arc<dyn TokenCounter> = Arc::new(Tokens(embedder.clone()));
         let chunks = look.chunk(&document, tokens.as_ref())?;
         if args.stage == Stage::Chunking {
-            return Ok(show.with(&chunks, looks::chunked));
+            return Ok(show.with(&chunks, artefact_view::chunked));
         }
         let chunks = look.enrich(chunks, fetch_enricher(&config, tokens).await?.as_ref()).await?;
         if args.stage == Stage::Enrichment {
-            return Ok(show.with(&chunks, looks::enriched));
+            return Ok(show.with(&chunks, artefact_view::enriched));
         }
         let embedded = look.embed(chunks, embedder.as_ref()).await?;
-        Ok(show.with(&embedded, looks::embedded))
+        Ok(show.with(&embedded, artefact_view::embedded))
     })
 }
 
@@ -73,7 +73,7 @@ impl Show<'_> {
             true => self.out.json(artefact),
             false => lines(artefact, self.out).iter().for_each(|line| self.out.line(line)),
         }
-        Exit::Well
+        Exit::Success
     }
 }
 
@@ -125,14 +125,14 @@ async fn fetch_enricher(config: &Config, tokens: Arc<dyn TokenCounter>) -> Resul
     })
 }
 
-struct Look<'a> {
+struct StagePreview<'a> {
     settings: &'a Settings,
     path: &'a Path,
     id: DocumentId,
     cancel: Cancel,
 }
 
-impl Look<'_> {
+impl StagePreview<'_> {
     async fn extract(&self) -> Result<ExtractedDocument, Failure> {
         let shown = self.path.display();
         let file = File::open(self.path).map_err(|e| Failure::no(format!("cannot open {shown}: {e}")))?;
@@ -167,7 +167,7 @@ impl Look<'_> {
     }
 
     fn failed(&self, verb: &str, error: &StageError) -> Failure {
-        let exit = if error.class == ErrorClass::System { Exit::System } else { Exit::No };
+        let exit = if error.class == ErrorClass::System { Exit::System } else { Exit::Failed };
         Failure::new(exit, format!("cannot {verb} {}: {}: {error}", self.path.display(), error.code))
     }
 }

@@ -44,7 +44,7 @@ pub fn run(context: &Context, args: &args::Status) -> Result<Exit, Failure> {
                 }
             }
         }
-        Ok(Exit::Well)
+        Ok(Exit::Success)
     })
 }
 

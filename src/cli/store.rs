@@ -10,7 +10,7 @@ use docweir_core::clock::timestamp;
 use docweir_core::documents::{DocumentId, Stage};
 use docweir_index::manifest::{FileKind, Manifest};
 use docweir_index::verify::{Disagreement, Recorded, compare};
-use docweir_index::{Collected, Reach, VectorError, VectorStore};
+use docweir_index::{Collected, CollectionScope, VectorError, VectorStore};
 use docweir_objects::lease::LeaseRegister;
 use docweir_records::document_id;
 use docweir_stores::batches::{Batches, RecordOutbox, Space};
@@ -90,7 +90,7 @@ async fn info(context: &Context, engine: &Engine, vectors: &VectorStore, json: b
             "history": manifest.history,
             "lease": lease,
         }));
-        return Ok(Exit::Well);
+        return Ok(Exit::Success);
     }
     let model =
         manifest.model().map(|m| format!("{} ({} dimensions)", m.id, m.dimension)).unwrap_or_else(|| "none yet".into());
@@ -117,7 +117,7 @@ async fn info(context: &Context, engine: &Engine, vectors: &VectorStore, json: b
     table.print(out);
     out.line("");
     versions(&manifest).print(out);
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 fn plural_files(files: usize, size: u64) -> String {
@@ -168,7 +168,7 @@ async fn verify(
             }
         }
         if !verified.orphans.is_empty() {
-            mended += vectors.collect(Reach::Orphans).await?.deleted.len() as u64;
+            mended += vectors.collect(CollectionScope::Orphans).await?.deleted.len() as u64;
         }
     }
     if json {
@@ -220,7 +220,7 @@ async fn verify(
     if well && !json {
         out.line(out.green("no problems found"));
     }
-    Ok(if well { Exit::Well } else { Exit::No })
+    Ok(if well { Exit::Success } else { Exit::Failed })
 }
 
 async fn disagreements(engine: &Engine, vectors: &VectorStore) -> Result<Vec<Disagreement>, Failure> {
@@ -259,13 +259,13 @@ fn says(record: &ControlRecord) -> Recorded {
 }
 
 async fn gc(context: &Context, engine: &Engine, vectors: &VectorStore, all: bool, json: bool) -> Result<Exit, Failure> {
-    let reach = if all { Reach::All } else { Reach::Due(engine.config.settings.retention) };
+    let reach = if all { CollectionScope::All } else { CollectionScope::Due(engine.config.settings.retention) };
     let collected = vectors.collect(reach).await?;
     match json {
         true => context.out.json(&collected),
         false => told(&collected).iter().for_each(|line| context.out.line(line)),
     }
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 fn told(collected: &Collected) -> Vec<String> {
@@ -326,7 +326,7 @@ async fn rollback(context: &Context, engine: &Engine, vectors: &VectorStore, ver
             0 => {}
             n => out.line(format!("{} will be embedded again by the next run", plural(n, "record"))),
         }
-        return Ok(Exit::Well);
+        return Ok(Exit::Success);
     }
     let found = disagreements(engine, vectors).await?;
     let mut pending = 0;
@@ -349,7 +349,7 @@ async fn rollback(context: &Context, engine: &Engine, vectors: &VectorStore, ver
     for document in back {
         out.line(format!("{document} was deleted but can be found again; run `docweir delete {document}`"));
     }
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 async fn export(
@@ -388,7 +388,7 @@ async fn export(
     })?;
     let (parts, rows) = (plural(parts, "file"), plural(rows, "passage"));
     context.out.line(format!("wrote {rows} of version {} to {parts} in {}", view.version(), folder.display()));
-    Ok(Exit::Well)
+    Ok(Exit::Success)
 }
 
 enum Exported {

@@ -88,7 +88,7 @@ async fn submit(context: &Context, args: &args::Submit) -> Result<Exit, Failure>
     }
     Ok(match (told.unreadable, told.registered + told.unchanged) {
         (1.., _) => Exit::Rejected,
-        (_, 0) => Exit::No,
-        _ => Exit::Well,
+        (_, 0) => Exit::Failed,
+        _ => Exit::Success,
     })
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::output::{Out, count, duration, plural, printable};
 use super::table::{Paint, Table, left, right};
-use crate::actors::run_summary::{Outside, Records, RunSummary};
+use crate::actors::run_summary::{Records, RunSummary, WaitReason};
 use crate::exit::Exit;
 use crate::intake::source;
 
@@ -53,7 +53,7 @@ impl RunReport<'_> {
         match (self.failed, self.interrupted) {
             (Some(_), _) => Exit::System,
             (None, Some(signal)) => Exit::Signal(signal),
-            (None, None) if self.summary.all_well() => Exit::Well,
+            (None, None) if self.summary.all_well() => Exit::Success,
             (None, None) => Exit::Rejected,
         }
     }
@@ -154,7 +154,8 @@ impl RunReport<'_> {
         };
         some("unchanged", t.unchanged, String::new());
         some("deleted", t.deleted, String::new());
-        let outside = [(Outside::Batch, "for a batch"), (Outside::Budget, "for the budget"), (Outside::Other, "other")];
+        let outside =
+            [(WaitReason::Batch, "for a batch"), (WaitReason::Budget, "for the budget"), (WaitReason::Other, "other")];
         let outside = outside.map(|(what, text)| (t.parked_for(what), text));
         let outside: Vec<String> =
             outside.iter().filter(|(n, _)| *n > 0).map(|(n, text)| format!("{} {text}", count(*n))).collect();
@@ -287,7 +288,7 @@ impl RunReport<'_> {
             return Some("docweir batch retry");
         }
         match self.outside {
-            (_, 1..) if t.parked_for(Outside::Budget) == 0 => return Some("docweir batch submit --wait"),
+            (_, 1..) if t.parked_for(WaitReason::Budget) == 0 => return Some("docweir batch submit --wait"),
             (1.., _) => return Some("docweir batch poll --wait"),
             _ => {}
         }
@@ -358,7 +359,7 @@ mod tests {
         (summary.tokens, summary.cached_tokens) = (123_456, 2_300);
         summary.notes = [("2 pages have no text layer".to_owned(), 1)].into();
         let summary = report(&summary, None, None);
-        assert_eq!(summary.exit(), Exit::Well);
+        assert_eq!(summary.exit(), Exit::Success);
         let expected = "\
 Done in 10.0 s
 

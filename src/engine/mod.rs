@@ -12,10 +12,10 @@ use std::sync::{Arc, OnceLock};
 
 use docweir_core::cache::EmbeddingCache;
 use docweir_core::clock::{SharedClock, SystemClock};
-use docweir_index::{Added, OpenCollection, VectorStore};
+use docweir_index::{OnCommit, OpenCollection, VectorStore};
 use docweir_objects::ObjectStore;
 use docweir_objects::lease::LeaseRegister;
-use docweir_providers::account::{Account, Alerts, BudgetOptions, Tell};
+use docweir_providers::account::{Account, Alerts, BudgetOptions, ReportFn};
 use docweir_providers::openai::Client;
 use docweir_providers::prices::Price;
 use docweir_providers::secrets::Secrets;
@@ -41,7 +41,7 @@ use crate::config::{Config, Provider, Settings};
 use crate::exit::{EngineError, Exit};
 use crate::intake::originals::Originals;
 use crate::telemetry::CloudWatchMode;
-use crate::telemetry::publisher::{ByLines, Lines, Publisher, Takes};
+use crate::telemetry::publisher::{EmfLines, Lines, MetricSink, Publisher};
 
 /// Holds the stores of one state folder and the settings that they were opened with.
 pub struct Engine {
@@ -67,7 +67,7 @@ pub struct Payer {
     pub run: String,
     pub stage: &'static str,
     /// Called when a share of the budget is spent.
-    pub tell: Tell,
+    pub tell: ReportFn,
 }
 
 impl Payer {
@@ -110,7 +110,7 @@ impl Engine {
                     "no index at {}: create one with `docweir ingest FOLDER`, or choose another with `--state FOLDER`",
                     path.display()
                 );
-                EngineError::new(Exit::No, text)
+                EngineError::new(Exit::Failed, text)
             }
             other => other.into(),
         })?;
@@ -150,9 +150,9 @@ impl Engine {
     pub async fn publisher(&self, lines: Lines) -> Result<Option<Arc<Publisher>>, EngineError> {
         let options = &self.config.settings.cloudwatch;
         let namespace = options.namespace.clone();
-        let to: Box<dyn Takes> = match options.mode {
+        let to: Box<dyn MetricSink> = match options.mode {
             CloudWatchMode::Off => return Ok(None),
-            CloudWatchMode::Emf => Box::new(ByLines { namespace, lines }),
+            CloudWatchMode::Emf => Box::new(EmfLines { namespace, lines }),
             CloudWatchMode::Api => cloud::figures(&self.config.settings).await?,
         };
         Ok(Some(Publisher::new(options.clone(), self.clock.clone(), to)))
@@ -286,7 +286,7 @@ impl Engine {
         let compaction_notifier = self.compaction_notifier.clone();
         Arc::new(move |name| {
             let compaction_notifier = compaction_notifier.get().cloned();
-            let added = compaction_notifier.map(|compaction_notifier| -> Added {
+            let added = compaction_notifier.map(|compaction_notifier| -> OnCommit {
                 Arc::new(move |name, committed| compaction_notifier.added(name, &committed.file, committed.rows))
             });
             let opened = VectorStore::new(objects.clone(), name, clock.clone(), options.clone())?;
@@ -316,7 +316,7 @@ impl Engine {
     }
 
     /// Sets the notifier that reports files added to collections opened from now on.
-    pub fn tell(&self, compaction_notifier: CompactionNotifier) {
+    pub fn set_compaction_notifier(&self, compaction_notifier: CompactionNotifier) {
         let _ = self.compaction_notifier.set(compaction_notifier);
     }
 

@@ -25,22 +25,24 @@ use crate::config::{Settings, bucket_and_prefix};
 use crate::infra::queues::QueueInfra;
 
 /// Maximum time to wait until a created table is active.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TABLE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// State of a required resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    Right,
+    #[serde(rename = "right")]
+    Correct,
     /// The resource or one of its settings is missing; `apply` makes the named change.
     Missing(String),
     /// The resource differs from its definition; a person must decide how to change it.
-    Wrong(String),
+    #[serde(rename = "wrong")]
+    Differs(String),
 }
 
 /// A required resource and its state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Thing {
+pub struct RequiredResource {
     /// Kind of the resource: `table`, `bucket`, `queue` or `events`.
     pub kind: &'static str,
     pub name: String,
@@ -90,15 +92,15 @@ impl Infra {
     }
 
     /// Returns the state of all resources.
-    pub async fn look(&self) -> Result<Vec<Thing>, Fault> {
+    pub async fn look(&self) -> Result<Vec<RequiredResource>, Fault> {
         let mut things = Vec::new();
         for table in &self.tables {
             let state = self.table(table).await?;
-            things.push(Thing { kind: "table", name: table.name.clone(), state });
+            things.push(RequiredResource { kind: "table", name: table.name.clone(), state });
         }
         for (bucket, rules) in &self.buckets {
             let state = self.bucket(bucket, rules).await?;
-            things.push(Thing { kind: "bucket", name: bucket.name().to_owned(), state });
+            things.push(RequiredResource { kind: "bucket", name: bucket.name().to_owned(), state });
         }
         things.extend(self.queues.look().await?);
         Ok(things)
@@ -108,7 +110,7 @@ impl Infra {
     pub async fn apply(&self) -> Result<(), Fault> {
         for table in &self.tables {
             if matches!(self.table(table).await?, State::Missing(_)) {
-                self.dynamo.create(table, PATIENCE).await?;
+                self.dynamo.create(table, TABLE_TIMEOUT).await?;
             }
         }
         for (bucket, rules) in &self.buckets {
@@ -157,7 +159,7 @@ impl Infra {
             (None, Some(_)) if wrong.is_empty() => return Ok(State::Missing("set the time to live".into())),
             (found, wanted) => wrong.push(format!("its time to live uses {found:?}, not {wanted:?}")),
         }
-        Ok(if wrong.is_empty() { State::Right } else { State::Wrong(wrong.join("; ")) })
+        Ok(if wrong.is_empty() { State::Correct } else { State::Differs(wrong.join("; ")) })
     }
 
     fn prefixes(&self, bucket: &Bucket) -> impl Iterator<Item = &str> {
@@ -175,20 +177,20 @@ impl Infra {
             Err(fault) => return Err(fault),
         };
         if open {
-            return Ok(State::Wrong("its objects can be made public: block public access".into()));
+            return Ok(State::Differs("its objects can be made public: block public access".into()));
         }
         if let Some(wanted) = &self.encryption
             && bucket.encryption().await?.as_ref() != Some(wanted)
         {
-            return Ok(State::Wrong(format!("it must encrypt with {}, as set in `s3.encryption`", wanted.kind)));
+            return Ok(State::Differs(format!("it must encrypt with {}, as set in `s3.encryption`", wanted.kind)));
         }
         let there = bucket.lifecycle().await?;
         let missing: Vec<&str> =
             rules.iter().filter(|rule| !there.contains(rule)).map(|rule| rule.id.as_str()).collect();
         let harmful = there.iter().find_map(|rule| self.prefixes(bucket).find_map(|prefix| rules::harm(rule, prefix)));
         Ok(match harmful {
-            Some(harm) => State::Wrong(harm),
-            None if missing.is_empty() => State::Right,
+            Some(harm) => State::Differs(harm),
+            None if missing.is_empty() => State::Correct,
             None => State::Missing(format!("set the rules {}", missing.join(", "))),
         })
     }

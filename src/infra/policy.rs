@@ -145,7 +145,7 @@ impl Places {
             Resource::Texts if self.texts => ["*".to_owned()].into(),
             // Metrics are not resources; the condition restricts the namespace.
             Resource::Metrics if self.metrics => ["*".to_owned()].into(),
-            Resource::Texts | Resource::Metrics | Resource::Nobody => BTreeSet::new(),
+            Resource::Texts | Resource::Metrics | Resource::None => BTreeSet::new(),
         };
         resources.into_iter().collect()
     }

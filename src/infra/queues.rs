@@ -12,7 +12,7 @@ use docweir_aws::{Aws, Fault, FaultKind};
 use docweir_core::documents::Sha256Hex;
 
 use super::queue_policy::with_leave;
-use super::{State, Thing};
+use super::{RequiredResource, State};
 use crate::actors::queues::{QueueOptions, queue_name};
 use crate::config::Settings;
 
@@ -40,20 +40,20 @@ impl QueueInfra {
         Self { sqs: Sqs::new(aws, &options.endpoint), options, names, places }
     }
 
-    pub async fn look(&self) -> Result<Vec<Thing>, Fault> {
+    pub async fn look(&self) -> Result<Vec<RequiredResource>, Fault> {
         let mut things = Vec::new();
         for name in &self.names {
             let found = self.state(name).await?;
             let state = match found.as_ref().map(|(_, state)| &state.redrive) {
                 None => State::Missing(format!("create with dead-letter queue {}", dead_letters(name))),
                 Some(None) => State::Missing(format!("set the dead-letter queue {}", dead_letters(name))),
-                Some(Some(_)) => State::Right,
+                Some(Some(_)) => State::Correct,
             };
-            things.push(Thing { kind: "queue", name: name.clone(), state });
+            things.push(RequiredResource { kind: "queue", name: name.clone(), state });
         }
         for (bucket, prefix) in &self.places {
             let name = format!("{}/{prefix}", bucket.name());
-            things.push(Thing { kind: "events", name, state: self.telling(bucket, prefix).await? });
+            things.push(RequiredResource { kind: "events", name, state: self.telling(bucket, prefix).await? });
         }
         Ok(things)
     }
@@ -121,14 +121,14 @@ impl QueueInfra {
             Err(fault) => return Err(fault),
         };
         match there.iter().any(|told| serves(told, &queue.arn, prefix)) {
-            true => Ok(State::Right),
+            true => Ok(State::Correct),
             false => missing("send events to the queue"),
         }
     }
 
     /// Makes a bucket send its events to the queue. The permission comes first, because S3 tests it.
     async fn tell(&self, bucket: &Bucket, prefix: &str) -> Result<(), Fault> {
-        if self.telling(bucket, prefix).await? == State::Right {
+        if self.telling(bucket, prefix).await? == State::Correct {
             return Ok(());
         }
         let Some((queue, state)) = self.events().await? else { return Ok(()) };

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::actors::intake::Intake;
 use crate::actors::queues::compaction::{CompactionNotifier, Compactions};
 use crate::actors::queues::events::BucketEvents;
-use crate::actors::queues::{Queues, Reading, busy_wait};
+use crate::actors::queues::{ConsumerConfig, Queues, busy_wait};
 use crate::engine::Engine;
 use crate::pipeline::RunError;
 use crate::pipeline::pages::AbortOnDrop;
@@ -32,11 +32,11 @@ pub async fn queues(engine: &Engine, serves: bool) -> Result<Queues, RunError> {
 
 /// Starts to notify compacting processes about new files, if the index is shared. Keep the returned value while the
 /// run lasts.
-pub fn tell(engine: &Engine, queues: &Queues) -> Option<AbortOnDrop> {
+pub fn set_compaction_notifier(engine: &Engine, queues: &Queues) -> Option<AbortOnDrop> {
     let skip = engine.config.settings.queues.skip_notification;
     let queue = queues.compaction.clone().filter(|_| engine.is_shared() && !skip)?;
     let (compaction_notifier, sending) = CompactionNotifier::to(queue);
-    engine.tell(compaction_notifier);
+    engine.set_compaction_notifier(compaction_notifier);
     Some(AbortOnDrop::of(sending))
 }
 
@@ -50,7 +50,7 @@ pub fn start(engine: &Engine, tree: &mut Tree, intake: &Intake, queues: Queues) 
             watched: options.watched(&settings.buckets.artefacts),
             follow_removals: options.follow_removals,
         });
-        let reading = Reading {
+        let reading = ConsumerConfig {
             name: "events",
             queue,
             handler,
@@ -69,7 +69,7 @@ pub fn start(engine: &Engine, tree: &mut Tree, intake: &Intake, queues: Queues) 
             others: RefCell::default(),
         });
         // Only one merge runs at a time, because merges share memory and disk.
-        let reading = Reading { name: "merge requests", queue, handler, at_once: 1, room: None };
+        let reading = ConsumerConfig { name: "merge requests", queue, handler, at_once: 1, room: None };
         tree.consumers.start(reading, options, &settings.restart, &tree.root);
     }
 }

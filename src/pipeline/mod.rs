@@ -35,12 +35,12 @@ use crate::messages::event::{Event, EventSink};
 use crate::messages::progress::SharedProgress;
 use crate::supervisors::service::{Inbox, Running, start_service};
 use crate::supervisors::{RootHandle, SystemFailure};
-use crate::telemetry::documents::Watched;
+use crate::telemetry::documents::CountingEventSink;
 use crate::telemetry::publisher::Publisher;
 use crate::telemetry::recorder;
 use paid::PaidWork;
 pub use reconcile::carry_out_deletions;
-use tree::{Asked, Tree};
+use tree::{RunOptions, Tree};
 
 /// Describes the work of one run.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -63,7 +63,7 @@ pub struct IngestRequest {
 
 /// Selects how a run is monitored.
 #[derive(Default)]
-pub struct Watching {
+pub struct Monitoring {
     /// Address of the HTTP pages, if they are served.
     pub address: Option<SocketAddr>,
     /// Publisher of the metrics, if they are published.
@@ -72,7 +72,7 @@ pub struct Watching {
 
 /// Outcome of a run without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum RunEnd {
     /// All possible work is done.
     Finished,
     /// A signal stopped the run. Running stages were finished; the next run continues the rest.
@@ -117,11 +117,11 @@ pub async fn ingest(
     request: IngestRequest,
     events: Arc<dyn EventSink>,
     progress: Arc<SharedProgress>,
-    watching: Watching,
-) -> Result<Ended, RunError> {
+    watching: Monitoring,
+) -> Result<RunEnd, RunError> {
     let embedder = services.embedder.clone();
-    let Watching { address, publisher } = watching;
-    let events: Arc<dyn EventSink> = Arc::new(Watched(events));
+    let Monitoring { address, publisher } = watching;
+    let events: Arc<dyn EventSink> = Arc::new(CountingEventSink(events));
     let settings = &engine.config.settings;
     let mut intake_options = settings.intake.clone();
     intake_options.include.extend(request.include);
@@ -132,7 +132,7 @@ pub async fn ingest(
         false => Vec::new(),
     };
     let queues = listening::queues(engine, request.serves).await?;
-    let _telling = listening::tell(engine, &queues);
+    let _notifying = listening::set_compaction_notifier(engine, &queues);
     let vectors = engine.vectors().map_err(|e| RunError::system("vectors", e))?;
     let target = engine.target().map_err(|e| RunError::system("vectors", e))?;
     target.check_model(embedder.identity()).await.map_err(RunError::Model)?;
@@ -148,7 +148,8 @@ pub async fn ingest(
     // Install the recorder before the pools start, because they use the recorder that exists then.
     let recorder = recorder::install(listener.is_some(), publisher.as_ref().map(|p| p.figures()));
     let known = reconcile::has_batches(engine).await?;
-    let asked = Asked { records: request.records.is_some(), wait: request.wait, polls_only: request.polls_only, known };
+    let asked =
+        RunOptions { records: request.records.is_some(), wait: request.wait, polls_only: request.polls_only, known };
     for collection in request.records.iter().flat_map(collections) {
         let opened = (engine.open_target())(&collection).map_err(RunError::Model)?;
         opened.check_model(embedder.identity()).await.map_err(RunError::Model)?;
@@ -199,7 +200,7 @@ pub async fn ingest(
             batch_progress.iter().for_each(|o| o.gather(gather));
         }
         let done = match (request.records, records) {
-            (Some(asked), Some(records)) if request.serves => look_again_and_again(&asked, &tables(records)).await,
+            (Some(asked), Some(records)) if request.serves => poll_tables(&asked, &tables(records)).await,
             (Some(asked), Some(records)) => {
                 let tables = tables(records.clone());
                 match tables.run(&asked, None).await {
@@ -270,7 +271,7 @@ fn records_intake(
 }
 
 /// Polls tables until the run ends. An error before the first success ends the run; later errors are retried.
-async fn look_again_and_again(request: &RecordsRequest, tables: &TableIntake) -> Result<(), StageError> {
+async fn poll_tables(request: &RecordsRequest, tables: &TableIntake) -> Result<(), StageError> {
     let pause = Duration::from_secs_f64(tables.options.poll_seconds);
     let mut has_looked = false;
     loop {

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use crate::actors::batches::EmbedMode;
 use crate::actors::batches::{
-    BatchContext, BatchLeader, BatchProgress, Collections, LeaseDeadline, OnceNotifier, Recording, WriteBack,
+    BatchContext, BatchLeader, BatchProgress, Collections, LeaseDeadline, OnceNotifier, RecorderConfig, WriteBack,
     start_batches, start_recorder,
 };
 use crate::actors::outcomes::StageContext;
@@ -41,7 +41,7 @@ pub struct PaidWork {
 }
 
 /// Holds the arguments of [`PaidWork::start`].
-pub struct Beginning<'a> {
+pub struct PaidWorkArgs<'a> {
     pub engine: &'a Engine,
     pub owner: &'a str,
     pub context: &'a StageContext,
@@ -61,8 +61,8 @@ pub struct Beginning<'a> {
 
 impl PaidWork {
     /// Starts the services. Returns `None` if there are no batches or records and none will be created.
-    pub fn start(beginning: Beginning<'_>, root: &RootHandle) -> Result<Option<Self>, RunError> {
-        let Beginning {
+    pub fn start(beginning: PaidWorkArgs<'_>, root: &RootHandle) -> Result<Option<Self>, RunError> {
+        let PaidWorkArgs {
             engine,
             owner,
             context,
@@ -99,7 +99,7 @@ impl PaidWork {
         });
         let lease = engine.batch_lease();
         let lease_deadline = lease.is_some().then(Rc::<LeaseDeadline>::default);
-        let mut batch_desk = None;
+        let mut batch_context = None;
         let mut documents = embedder.clone();
         if batching {
             let told = events.clone();
@@ -137,9 +137,9 @@ impl PaidWork {
                 write_back: write_back.clone(),
                 lease_deadline: lease_deadline.clone(),
             };
-            batch_desk = Some(Rc::new(context));
+            batch_context = Some(Rc::new(context));
         }
-        let recording = Recording {
+        let recording = RecorderConfig {
             batches: batches.clone(),
             collections: collections.clone(),
             events,
@@ -152,8 +152,9 @@ impl PaidWork {
         let mut running = Vec::new();
         let ending = match lease.zip(lease_deadline) {
             None => {
-                running
-                    .extend(batch_desk.into_iter().flat_map(|context| start_batches(context, &settings.restart, root)));
+                running.extend(
+                    batch_context.into_iter().flat_map(|context| start_batches(context, &settings.restart, root)),
+                );
                 start_recorder(recording, &settings.restart, root)
             }
             Some((register, lease_deadline)) => {
@@ -166,7 +167,7 @@ impl PaidWork {
                     batches: batches.clone(),
                     batch_progress: batch_progress.clone(),
                     lease_deadline,
-                    context: batch_desk,
+                    context: batch_context,
                     recording,
                     restart: settings.restart.clone(),
                     root: root.clone(),

@@ -8,7 +8,7 @@ use docweir_core::clock::timestamp;
 use docweir_core::documents::{DocumentId, Stage};
 use docweir_core::error::StageError;
 use docweir_core::model::{Metric, ModelIdentity};
-use docweir_index::{Reach, VectorStore};
+use docweir_index::{CollectionScope, VectorStore};
 use docweir_providers::account::BUDGET_SPENT;
 use docweir_providers::batched::wake_word;
 use docweir_stores::batches::Space;
@@ -201,7 +201,7 @@ pub async fn sweep(engine: &Engine, vectors: &VectorStore) -> Result<(), RunErro
     }
     // Other processes that work on the collection restart their commit or merge.
     let orphans = match vectors.has_orphans().await.map_err(broken)? {
-        true => vectors.collect(Reach::Orphans).await.map_err(broken)?.deleted.len() as u64,
+        true => vectors.collect(CollectionScope::Orphans).await.map_err(broken)?.deleted.len() as u64,
         false => 0,
     };
     if swept + orphans > 0 {

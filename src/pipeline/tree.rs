@@ -37,17 +37,17 @@ use crate::messages::commit::Commit;
 use crate::messages::event::{Event, EventSink};
 use crate::messages::job::{Job, StageResult};
 use crate::messages::progress::{ProviderRow, SharedProgress, StageRow};
-use crate::pipeline::paid::{Beginning, PaidWork};
-use crate::pipeline::{Ended, RunError, Services, context};
+use crate::pipeline::paid::{PaidWork, PaidWorkArgs};
+use crate::pipeline::{RunEnd, RunError, Services, context};
 use crate::supervisors::service::{Inbox, Running, ServiceHandle, start_service};
 use crate::supervisors::{DrainMode, PoolHandle, PoolOptions, RootHandle, Stage, SystemFailure, start_pool};
 
 /// Interval at which the shared progress is updated.
-const BOARD: Duration = Duration::from_millis(100);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Options of a run other than its documents.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Asked {
+pub struct RunOptions {
     /// True if the run ingests records.
     pub records: bool,
     /// If true, the run waits until every batch has ended.
@@ -92,7 +92,7 @@ impl Tree {
         vectors: Arc<VectorStore>,
         target: Arc<dyn Target>,
         events: Arc<dyn EventSink>,
-        asked: Asked,
+        asked: RunOptions,
     ) -> Result<Self, RunError> {
         let Services { embedder, enricher } = services;
         let settings = &engine.config.settings;
@@ -106,7 +106,7 @@ impl Tree {
         let upkeep = Rc::new(MaintenanceServices::start(&keeping, &vectors, &root));
 
         let (intake_finished, stop): (Arc<AtomicBool>, Arc<AtomicBool>) = Default::default();
-        let beginning = Beginning {
+        let beginning = PaidWorkArgs {
             engine,
             owner,
             context: &context,
@@ -233,7 +233,7 @@ impl Tree {
         progress: &SharedProgress,
         events: &dyn EventSink,
         stop_timeout: Duration,
-    ) -> Result<Ended, RunError> {
+    ) -> Result<RunEnd, RunError> {
         let mut signals = Signals::new().map_err(|e| RunError::system("signals", e))?;
         let mut taking_in = std::pin::pin!(taking_in);
         let (mut taken_in, mut interrupted) = (false, None);
@@ -254,7 +254,7 @@ impl Tree {
                     break;
                 }
                 () = self.dispatching.ended(), if root.failure().is_none() => break,
-                () = tokio::time::sleep(BOARD) => self.show(progress).await,
+                () = tokio::time::sleep(PROGRESS_INTERVAL) => self.show(progress).await,
             }
         }
         self.show(progress).await;
@@ -288,8 +288,8 @@ impl Tree {
         }
         self.root.stop();
         match interrupted {
-            Some(number) => Ok(Ended::Interrupted(number)),
-            None => Ok(Ended::Finished),
+            Some(number) => Ok(RunEnd::Interrupted(number)),
+            None => Ok(RunEnd::Finished),
         }
     }
 

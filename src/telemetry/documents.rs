@@ -20,9 +20,9 @@ pub const METRICS: &[(&str, &str, &str)] = &[
 ];
 
 /// Counts events before it passes them on.
-pub struct Watched(pub Arc<dyn EventSink>);
+pub struct CountingEventSink(pub Arc<dyn EventSink>);
 
-impl EventSink for Watched {
+impl EventSink for CountingEventSink {
     fn emit(&self, event: Event) {
         look(&event);
         self.0.emit(event);

@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// Describes the result of sending metric values.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Put {
+pub struct PutResult {
     pub sent: usize,
     /// Number of values that were refused permanently.
     pub lost: usize,
@@ -48,8 +48,8 @@ pub struct Put {
 
 /// Sends metric values to their destination.
 #[async_trait]
-pub trait Takes: Send + Sync + 'static {
-    async fn put(&self, data: Vec<Datum>) -> Put;
+pub trait MetricSink: Send + Sync + 'static {
+    async fn put(&self, data: Vec<Datum>) -> PutResult;
 }
 
 /// Counts the values of a run by the result of sending them.
@@ -65,7 +65,7 @@ pub struct Publisher {
     figures: Figures,
     clock: SharedClock,
     options: CloudWatchOptions,
-    to: Box<dyn Takes>,
+    to: Box<dyn MetricSink>,
     state: Mutex<State>,
 }
 
@@ -76,7 +76,7 @@ struct State {
 }
 
 impl Publisher {
-    pub fn new(options: CloudWatchOptions, clock: SharedClock, to: Box<dyn Takes>) -> Arc<Self> {
+    pub fn new(options: CloudWatchOptions, clock: SharedClock, to: Box<dyn MetricSink>) -> Arc<Self> {
         Arc::new(Self { figures: Figures::new(is_published), clock, options, to, state: Mutex::default() })
     }
 
@@ -176,16 +176,16 @@ impl State {
 pub type Lines = Arc<dyn Fn(String) + Send + Sync>;
 
 /// Writes metric values as lines of the embedded metric format.
-pub struct ByLines {
+pub struct EmfLines {
     pub namespace: String,
     pub lines: Lines,
 }
 
 #[async_trait]
-impl Takes for ByLines {
-    async fn put(&self, data: Vec<Datum>) -> Put {
+impl MetricSink for EmfLines {
+    async fn put(&self, data: Vec<Datum>) -> PutResult {
         emf::lines(&self.namespace, &data).into_iter().for_each(|line| (self.lines)(line));
-        Put { sent: data.len(), ..Put::default() }
+        PutResult { sent: data.len(), ..PutResult::default() }
     }
 }
 
@@ -200,7 +200,7 @@ mod tests {
 
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum FakeReply {
-        Takes,
+        MetricSink,
         Later,
         Never,
         Lost,
@@ -212,23 +212,23 @@ mod tests {
     struct FakeCloudWatch(Arc<StdMutex<(Vec<FakeReply>, Vec<Datum>)>>);
 
     #[async_trait]
-    impl Takes for FakeCloudWatch {
-        async fn put(&self, data: Vec<Datum>) -> Put {
+    impl MetricSink for FakeCloudWatch {
+        async fn put(&self, data: Vec<Datum>) -> PutResult {
             let answer = match self.0.lock().unwrap().0 {
                 ref mut answers if answers.len() > 1 => answers.remove(0),
-                ref answers => answers.first().copied().unwrap_or(FakeReply::Takes),
+                ref answers => answers.first().copied().unwrap_or(FakeReply::MetricSink),
             };
             let (n, why) = (data.len(), Some("a reason".to_owned()));
             match answer {
-                FakeReply::Later => Put { left: data, why, ..Put::default() },
-                FakeReply::Never => Put { lost: n, why, ..Put::default() },
-                FakeReply::Lost => Put { in_doubt: n, why, ..Put::default() },
-                FakeReply::Takes | FakeReply::After(_) => {
+                FakeReply::Later => PutResult { left: data, why, ..PutResult::default() },
+                FakeReply::Never => PutResult { lost: n, why, ..PutResult::default() },
+                FakeReply::Lost => PutResult { in_doubt: n, why, ..PutResult::default() },
+                FakeReply::MetricSink | FakeReply::After(_) => {
                     if let FakeReply::After(seconds) = answer {
                         tokio::time::sleep(Duration::from_secs(seconds)).await;
                     }
                     self.0.lock().unwrap().1.extend(data);
-                    Put { sent: n, ..Put::default() }
+                    PutResult { sent: n, ..PutResult::default() }
                 }
             }
         }
@@ -258,7 +258,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_counted_arrives_once_in_all() {
         let (cloudwatch, publisher) =
-            publisher(&[FakeReply::Takes, FakeReply::Later, FakeReply::Later, FakeReply::Takes]);
+            publisher(&[FakeReply::MetricSink, FakeReply::Later, FakeReply::Later, FakeReply::MetricSink]);
         let running = tokio::spawn(publisher.clone().run());
         for n in 1..=10 {
             count(&publisher, n);
@@ -274,7 +274,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_is_under_way_at_the_end_is_waited_for_and_not_made_again() {
-        let (cloudwatch, publisher) = publisher(&[FakeReply::After(5), FakeReply::Takes]);
+        let (cloudwatch, publisher) = publisher(&[FakeReply::After(5), FakeReply::MetricSink]);
         count(&publisher, 7);
         let running = tokio::spawn(publisher.clone().run());
         tokio::time::sleep(Duration::from_secs(62)).await;
@@ -308,7 +308,7 @@ mod tests {
             count(&publisher, 1);
             publisher.publish().await;
         }
-        cloudwatch.0.lock().unwrap().0 = vec![FakeReply::Takes];
+        cloudwatch.0.lock().unwrap().0 = vec![FakeReply::MetricSink];
         let totals = publisher.flush().await;
         assert_eq!(totals, Totals { sent: 1_000, lost: 500, in_doubt: 0 });
         assert_eq!(cloudwatch.total(), 1_000.0);

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use docweir_testkit::servers::{Server, program, shared_dynoxide, shared_ministack, shared_seaweedfs};
 use serde_json::{Map, Value};
 
-use crate::kit::{Place, Ran, Running};
+use crate::kit::{Ran, Running, TestFolder};
 
 /// Runs AWS's own client against one of the servers, and returns its output.
 #[track_caller]
@@ -70,7 +70,7 @@ pub fn dynoxide() -> Option<&'static Server> {
 
 /// Represents an isolated account: a bucket and tables that no other test uses.
 pub struct Account {
-    pub place: Place,
+    pub place: TestFolder,
     pub s3: &'static Server,
     pub dynamo: &'static Server,
     pub name: String,
@@ -89,7 +89,7 @@ impl Account {
     /// Creates an account that has no bucket and no tables yet.
     pub fn plain(s3: &'static Server, dynamo: &'static Server, archives: bool) -> Self {
         let name = format!("t{:08x}", fastrand::u32(..));
-        Self { place: Place::new(), s3, dynamo, name, archives, more: Vec::new() }
+        Self { place: TestFolder::new(), s3, dynamo, name, archives, more: Vec::new() }
     }
 
     /// Creates the bucket and the tables that the configuration names.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::account::{Account, dynoxide, ministack, seaweedfs};
-use crate::kit::{Place, Ran, Running, eventually, results};
+use crate::kit::{Ran, Running, TestFolder, eventually, results};
 
 pub const INGEST: [&str; 5] = ["ingest", "docs", "--json", "--progress", "none"];
 
@@ -69,7 +69,7 @@ fn objects_lie_in_s3_and_control_records_in_the_folder() {
 /// Refuses control records in DynamoDB, which many machines share, if the objects are in a local folder.
 #[test]
 fn control_records_in_dynamodb_need_objects_in_s3() {
-    let place = Place::new();
+    let place = TestFolder::new();
     let mut command = place.command(["status"]);
     command.env("DOCWEIR__STATE__CONTROL", "dynamodb");
     let refused = Ran::of(command.output().unwrap());

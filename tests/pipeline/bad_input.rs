@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use crate::kit::{Place, Ran, results};
+use crate::kit::{Ran, TestFolder, results};
 
 /// Returns the file name and the error code of each quarantined document, sorted by name.
 fn reasons(ran: &Ran) -> Vec<(String, String)> {
@@ -22,7 +22,7 @@ fn reasons(ran: &Ran) -> Vec<(String, String)> {
 
 #[test]
 fn each_bad_file_has_its_reason_and_the_good_one_is_done() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.write("good.pdf", docweir_testkit::two_pages(1));
     place.write("empty.pdf", b"");
     place.write("image.pdf", b"\x89PNG\r\n\x1a\n0000");
@@ -57,7 +57,7 @@ fn each_bad_file_has_its_reason_and_the_good_one_is_done() {
 
 #[test]
 fn a_quarantined_document_goes_on_when_its_cause_is_mended() {
-    let place = Place::new();
+    let place = TestFolder::new();
     let path = place.write("scan.pdf", docweir_testkit::hostile::no_text());
     place.ingest(&[]).code(3);
     place.run(["quarantine", "replay", path.to_str().unwrap()]).code(0);
@@ -69,7 +69,7 @@ fn a_quarantined_document_goes_on_when_its_cause_is_mended() {
 
 #[test]
 fn damaged_and_hostile_files_cost_no_more_than_themselves() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.generate(3);
     let all = docweir_testkit::hostile::all();
     for file in &all {
@@ -96,7 +96,7 @@ fn damaged_and_hostile_files_cost_no_more_than_themselves() {
 
 #[test]
 fn a_path_that_is_not_there_and_an_empty_folder() {
-    let place = Place::new();
+    let place = TestFolder::new();
     let ran = place.run(["ingest", "nowhere"]);
     ran.code(2);
     assert!(ran.err.contains("no such file or folder: nowhere"), "{}", ran.err);
@@ -108,7 +108,7 @@ fn a_path_that_is_not_there_and_an_empty_folder() {
 
 #[test]
 fn a_pipe_and_a_device_are_no_documents_and_hold_nothing_up() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.write("good.txt", "A document.\n");
     let pipe = place.path().join("pipe.txt");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
@@ -123,7 +123,7 @@ fn a_pipe_and_a_device_are_no_documents_and_hold_nothing_up() {
 
 #[test]
 fn a_file_that_never_rests_is_given_up() {
-    let place = Place::new();
+    let place = TestFolder::new();
     let path = place.write("growing.txt", "0\n");
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -148,7 +148,7 @@ fn a_file_that_never_rests_is_given_up() {
 
 #[test]
 fn what_was_left_alone_is_not_pruned_and_what_was_given_up_is_not_told_again() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.write("a.txt", "One.\n");
     place.write("NOTES", "Without an extension: named by hand.\n");
     place.write("empty.pdf", "");
@@ -165,7 +165,7 @@ fn what_was_left_alone_is_not_pruned_and_what_was_given_up_is_not_told_again() {
 
 #[test]
 fn a_name_that_is_not_utf8() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.write(std::ffi::OsStr::from_bytes(b"caf\xe9.txt"), "A latin name.\n");
     place.ingest(&[]).code(0);
     let ran = place.run(["search", "--mode", "full-text", "--json", "latin"]);
@@ -177,7 +177,7 @@ fn a_name_that_is_not_utf8() {
 
 #[test]
 fn five_thousand_pages_are_processed_and_a_limit_refuses_them_by_name() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.write("long.pdf", docweir_testkit::pages(5_000, 7));
     let refused = place.ingest(&["--set", "extract.options.limits.pages=4999"]);
     refused.code(3);
@@ -195,7 +195,7 @@ fn without_permission_to_read_a_file_the_rest_is_done() {
         println!("skipped: needs root to run as another user");
         return;
     }
-    let place = Place::new();
+    let place = TestFolder::new();
     place.write("open.txt", "Everybody may read.\n");
     let closed = place.write("closed.txt", "Nobody may read.\n");
     std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).unwrap();
@@ -216,7 +216,7 @@ fn without_permission_to_read_a_file_the_rest_is_done() {
 }
 
 /// Copies the binary into the test folder, because the build folder may be readable by root only.
-fn copy_of_the_binary(place: &Place) -> std::path::PathBuf {
+fn copy_of_the_binary(place: &TestFolder) -> std::path::PathBuf {
     let copy = place.path().join("docweir-bin");
     std::fs::copy(env!("CARGO_BIN_EXE_docweir"), &copy).unwrap();
     copy
@@ -225,7 +225,7 @@ fn copy_of_the_binary(place: &Place) -> std::path::PathBuf {
 #[test]
 fn a_full_disk_ends_the_run_with_its_own_code_and_the_next_run_completes() {
     let Some(disk) = Disk::of(4) else { return };
-    let place = Place::new();
+    let place = TestFolder::new();
     place.generate(60);
     let state = disk.path.join("state");
     let ran = place.ingest(&["--state", state.to_str().unwrap()]);
@@ -241,7 +241,7 @@ fn a_full_disk_ends_the_run_with_its_own_code_and_the_next_run_completes() {
 #[test]
 fn a_read_only_disk_is_told_as_such() {
     let Some(disk) = Disk::of(8) else { return };
-    let place = Place::new();
+    let place = TestFolder::new();
     place.generate(1);
     disk.remount("ro");
     let ran = place.ingest(&["--state", disk.path.join("state").to_str().unwrap()]);
@@ -251,7 +251,7 @@ fn a_read_only_disk_is_told_as_such() {
 
 #[test]
 fn a_slip_in_the_configuration_names_key_line_and_what_was_meant() {
-    let place = Place::new();
+    let place = TestFolder::new();
     std::fs::write(place.path().join("docweir.toml"), "[chunk.options]\ntarget_chars = 900\nmax_char = 5\n").unwrap();
     let ran = place.ingest(&[]);
     ran.code(4);

@@ -113,7 +113,7 @@ fn killed_at_random_moments_with_a_provider_that_fails_nothing_is_lost_or_double
         outcome(Act::ErrorLines).share(0.1).code(500).probability(0.1),
         outcome(Act::DuplicateLines).share(0.3).probability(0.1),
     ];
-    let shop = Shop::new(|o| {
+    let shop = BatchTest::new(|o| {
         o.faults = faults;
         o.pace = Pace { items_per_second: Some(600.0), ..o.pace.clone() };
     });

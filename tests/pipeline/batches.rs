@@ -11,7 +11,7 @@ use crate::shop::*;
 #[test]
 fn documents_are_embedded_by_batches_at_half_the_price() {
     // The batch takes longer than the run that sends it, even on a busy machine.
-    let shop = Shop::new(|o| o.pace.validate = Duration::from_secs(4));
+    let shop = BatchTest::new(|o| o.pace.validate = Duration::from_secs(4));
     shop.place.generate(12);
     let ingest = ["ingest", "docs", "--json", "--progress", "none"];
     // The run ends without holding the documents, which wait for the batch.
@@ -55,7 +55,7 @@ fn with_wait_one_command_does_it_all() {
 
 #[test]
 fn vectors_that_come_as_numbers_are_those_that_come_as_base64() {
-    let shop = Shop::new(|o| o.floats = true);
+    let shop = BatchTest::new(|o| o.floats = true);
     shop.records(50, plain);
     shop.ingest_records(&["--wait"]).code(0);
     shop.assert_rows(50, plain);
@@ -100,7 +100,7 @@ fn documents_wait_for_money_and_go_on_with_it() {
 
 #[test]
 fn a_batch_is_called_off_and_its_items_wait_again() {
-    let shop = Shop::new(|o| o.pace.items_per_second = Some(1.0));
+    let shop = BatchTest::new(|o| o.pace.items_per_second = Some(1.0));
     shop.records(20, plain);
     shop.ingest_records(&[]).code(0);
     let list = shop.run(&["batch", "list", "--json"]).code(0).json();
@@ -142,7 +142,7 @@ fn only_what_is_embedded_has_to_be_paid_again() {
 
 #[test]
 fn looking_sends_nothing() {
-    let shop = Shop::new(|o| {
+    let shop = BatchTest::new(|o| {
         o.faults = vec![outcome(Act::Expire).share(0.5).times(1)];
         o.pace.validate = Duration::from_secs(4);
     });
@@ -158,7 +158,7 @@ fn looking_sends_nothing() {
 
 #[test]
 fn a_wrong_address_or_another_model_gives_up_no_batch() {
-    let shop = Shop::new(|o| o.pace.validate = Duration::from_secs(4));
+    let shop = BatchTest::new(|o| o.pace.validate = Duration::from_secs(4));
     shop.records(20, plain);
     shop.ingest_records(&[]).code(0);
     let poll = ["batch", "poll", "--wait", "--progress", "none"];
@@ -198,7 +198,7 @@ fn a_document_that_is_deleted_while_it_waits_is_not_sent() {
 
 #[test]
 fn where_nobody_takes_batches_any_more_documents_go_on() {
-    let shop = Shop::new(|o| o.pace.items_per_second = Some(0.1));
+    let shop = BatchTest::new(|o| o.pace.items_per_second = Some(0.1));
     shop.place.generate(3);
     let ingest = ["ingest", "docs", "--json", "--progress", "none"];
     assert_eq!(shop.run(&ingest).code(0).summary()["parked"], 3);

@@ -9,11 +9,11 @@ use docweir_testkit::servers::{Server, program, shared_ministack};
 use serde_json::Value;
 
 use crate::account::aws;
-use crate::kit::{Place, Ran};
+use crate::kit::{Ran, TestFolder};
 
 /// Holds a finished run of 20 documents, two of which cannot be processed, and gives access to its metrics.
 struct Watched {
-    place: Place,
+    place: TestFolder,
     server: &'static Server,
     environment: String,
     proxy: Proxy,
@@ -39,7 +39,7 @@ impl Watched {
             }
             act
         });
-        let place = Place::new();
+        let place = TestFolder::new();
         place.generate(18);
         place.write("broken.pdf", "%PDF-1.7\nno document");
         place.write("scan.pdf", docweir_testkit::hostile::no_text());

@@ -1,9 +1,9 @@
 //! Tests the commands that no other file covers.
 
-use crate::kit::{Place, results};
+use crate::kit::{TestFolder, results};
 
-fn place() -> Place {
-    let place = Place::new();
+fn place() -> TestFolder {
+    let place = TestFolder::new();
     place.write(
         "leases.md",
         "# Leases\n\n## Fencing\n\nEvery write carries the epoch of its lease, and the store refuses an older epoch.\n\n\
@@ -71,7 +71,7 @@ fn status_and_audit_tell_a_documents_story() {
 
 #[test]
 fn a_stage_runs_alone_for_a_look() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.write("a.pdf", docweir_testkit::with_text(&["A page about herons."]));
     let text = place.run(["stage", "extract", "docs/a.pdf"]);
     text.code(0);
@@ -96,7 +96,7 @@ fn retry_runs_a_document_again_from_a_stage() {
 
 #[test]
 fn without_an_index_the_commands_say_how_to_make_one() {
-    let place = Place::new();
+    let place = TestFolder::new();
     for args in [&["search", "x"][..], &["status"], &["quarantine", "list"]] {
         let ran = place.run(args);
         ran.code(1);
@@ -125,7 +125,7 @@ fn a_newer_state_folder_is_left_alone() {
 
 #[test]
 fn the_configuration_shows_where_each_value_comes_from() {
-    let place = Place::new();
+    let place = TestFolder::new();
     std::fs::write(place.path().join("docweir.toml"), "[search]\ntop = 7\n").unwrap();
     let ran = place.run(["config", "print", "--changed"]);
     ran.code(0);

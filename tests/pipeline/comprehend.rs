@@ -1,11 +1,11 @@
 //! Tests enrichment by Comprehend with the real binary and a mock provider that speaks its protocol.
 
-use crate::kit::{Place, Ran};
+use crate::kit::{Ran, TestFolder};
 
 #[cfg(not(feature = "aws"))]
 #[test]
 fn a_program_without_aws_says_so_and_touches_nothing() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.write("a.md", "# A\n\nSome words.");
     let ran = place.ingest(&["--set", "enrich.options.provider=comprehend"]);
     assert_ne!(ran.status.code(), Some(0));
@@ -29,15 +29,15 @@ mod with_aws {
     const SECRET_KEY: &str = "wJalrXUtnFEMIsecretDOnotLOG";
 
     /// Combines a folder of documents with the mock provider that analyses them.
-    struct Shop {
-        place: Place,
+    struct ComprehendTest {
+        place: TestFolder,
         mock: MockProvider,
     }
 
-    impl Shop {
+    impl ComprehendTest {
         fn new(faults: Vec<Rule>) -> Self {
             let options = Options { faults, charges_by_text: true, ..Options::default() };
-            Self { place: Place::new(), mock: MockProvider::start(options).unwrap() }
+            Self { place: TestFolder::new(), mock: MockProvider::start(options).unwrap() }
         }
 
         fn command(&self, args: &[&str]) -> Command {
@@ -100,7 +100,7 @@ mod with_aws {
     #[test]
     fn documents_are_enriched_by_a_service_that_fails_now_and_then() {
         let on = |act, probability| Rule::new(On::Detect, act).probability(probability);
-        let shop = Shop::new(vec![
+        let shop = ComprehendTest::new(vec![
             on(Act::Throttle, 0.1),
             on(Act::Status, 0.05).code(500),
             on(Act::CutBefore, 0.05),
@@ -146,7 +146,7 @@ mod with_aws {
 
     #[test]
     fn personal_data_is_in_no_artefact_index_or_log_after_redaction() {
-        let shop = Shop::new(vec![Rule::new(On::Detect, Act::ItemErrors).share(0.3).times(4)]);
+        let shop = ComprehendTest::new(vec![Rule::new(On::Detect, Act::ItemErrors).share(0.3).times(4)]);
         let secrets = ["Jane Doe", "Carlos Ruiz", "jane.doe@example.com", "12 Elm Street", "+49 30 1234 5678"];
         let filler = "The quarterly report of the company was read with great interest by everybody in the room. ";
         let text = format!(
@@ -212,12 +212,12 @@ mod with_aws {
 
     #[test]
     fn a_run_that_is_killed_pays_twice_for_what_was_in_flight_and_for_nothing_else() {
-        let clean = Shop::new(Vec::new());
+        let clean = ComprehendTest::new(Vec::new());
         clean.place.generate(30);
         clean.ingest(&[]).code(0);
         let once = clean.charges().all.nanodollars;
 
-        let shop = Shop::new(vec![Rule::new(On::Detect, Act::Slow).seconds(0.03)]);
+        let shop = ComprehendTest::new(vec![Rule::new(On::Detect, Act::Slow).seconds(0.03)]);
         shop.place.generate(30);
         for kill in 1..=3 {
             let mut command = shop.command(&["ingest", "docs", "--json", "--progress", "none"]);
@@ -240,7 +240,7 @@ mod with_aws {
 
     #[test]
     fn what_is_estimated_is_what_is_charged() {
-        let shop = Shop::new(Vec::new());
+        let shop = ComprehendTest::new(Vec::new());
         shop.place.generate(6);
         let estimate = shop.run(&["estimate", "docs", "--json"]);
         let estimate = estimate.code(0).json().pop().unwrap();
@@ -257,7 +257,7 @@ mod with_aws {
 
     #[test]
     fn documents_wait_for_money_and_go_on_with_it() {
-        let shop = Shop::new(Vec::new());
+        let shop = ComprehendTest::new(Vec::new());
         shop.place.generate(8);
         let summary = shop.ingest(&["--set", "budget.run_usd=0.02"]).code(0).summary();
         let (done, parked) = (summary["completed"].as_u64().unwrap(), summary["parked"].as_u64().unwrap());
@@ -271,7 +271,7 @@ mod with_aws {
 
     #[test]
     fn a_language_that_nobody_knows_is_a_note_and_no_failure() {
-        let shop = Shop::new(Vec::new());
+        let shop = ComprehendTest::new(Vec::new());
         let polish = "To nie jest zdanie po angielsku, lecz po polsku, oraz zawiera bardzo wiele słów o umowach. ";
         shop.place.write("umowa.md", format!("# Umowa\n\n{}", polish.repeat(30)));
         let summary = shop.ingest(&[]).code(0).summary();
@@ -285,7 +285,7 @@ mod with_aws {
 
     #[test]
     fn one_stage_alone_shows_what_was_found_and_is_in_the_ledger_where_there_are_some() {
-        let shop = Shop::new(Vec::new());
+        let shop = ComprehendTest::new(Vec::new());
         let path =
             shop.place.write("a.md", "# A\n\nA terrible loss of Acme Widget Inc, told by Jane Doe in a long letter.");
         let path = path.to_str().unwrap();
@@ -300,7 +300,7 @@ mod with_aws {
 
     #[test]
     fn what_is_erased_is_forgotten_by_the_cache_of_findings() {
-        let shop = Shop::new(Vec::new());
+        let shop = ComprehendTest::new(Vec::new());
         shop.place.generate(2);
         shop.ingest(&[]).code(0);
         let charges = shop.charges();
@@ -320,7 +320,7 @@ mod with_aws {
 
     #[test]
     fn a_region_that_nobody_names_is_asked_for() {
-        let shop = Shop::new(Vec::new());
+        let shop = ComprehendTest::new(Vec::new());
         shop.place.generate(1);
         let mut command = shop.command(&["ingest", "docs", "--progress", "none"]);
         command.env_remove("AWS_REGION").env_remove("AWS_DEFAULT_REGION").env("AWS_EC2_METADATA_DISABLED", "true");
@@ -331,7 +331,7 @@ mod with_aws {
 
     #[test]
     fn a_missing_permission_is_said_at_once_and_held_against_no_document() {
-        let shop = Shop::new(vec![Rule::new(On::Detect, Act::Status).code(403)]);
+        let shop = ComprehendTest::new(vec![Rule::new(On::Detect, Act::Status).code(403)]);
         shop.place.generate(2);
         let ran = shop.ingest(&["--set", "retry.system_failures=2"]);
         assert_ne!(ran.status.code(), Some(0));

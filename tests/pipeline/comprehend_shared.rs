@@ -10,14 +10,14 @@ use serde_json::Value;
 
 use crate::account::{Account, dynamo, seaweedfs};
 use crate::aws::INGEST;
-use crate::kit::{Place, Ran, Running, eventually, file_name};
+use crate::kit::{Ran, Running, TestFolder, eventually, file_name};
 
 const DOCUMENTS: usize = 24;
 
 /// Maps the file name of each document to its cost in nanodollars.
 type Costs = BTreeMap<String, u64>;
 
-struct Shop {
+struct SharedComprehendTest {
     account: Account,
     mock: MockProvider,
 }
@@ -33,7 +33,7 @@ fn costs(records: &[Value], lines: &[Value]) -> Costs {
 }
 
 /// Writes documents that have no sentence in common, because machines do not share their caches of findings.
-fn write_documents(place: &Place) {
+fn write_documents(place: &TestFolder) {
     for seed in 0..DOCUMENTS as u64 {
         let paragraph = |n: usize| {
             let marker = docweir_testkit::marker(seed, n);
@@ -55,7 +55,7 @@ fn enriched_by<'c>(command: &'c mut Command, mock: &MockProvider) -> &'c mut Com
         .env("DOCWEIR__ENRICH__OPTIONS__COMPREHEND__REQUESTS_PER_SECOND", "1000")
 }
 
-impl Shop {
+impl SharedComprehendTest {
     /// Creates an account and a mock provider. Returns `None` if a server is not installed.
     fn new(dynoxide: bool) -> Option<Self> {
         let mut account = Account::new(seaweedfs(), dynamo(dynoxide), false)?;
@@ -106,7 +106,7 @@ impl Shop {
 
     /// Returns the cost of each document if a single process enriches them all.
     fn alone(&self) -> Costs {
-        let (place, mock) = (Place::new(), mock());
+        let (place, mock) = (TestFolder::new(), mock());
         write_documents(&place);
         let run = |args: &[&str]| {
             let mut command = place.command(args);
@@ -135,7 +135,7 @@ impl Shop {
 
 #[test]
 fn two_replicas_pay_for_each_text_once_and_keep_one_set_of_ledger() {
-    let Some(shop) = Shop::new(false) else { return };
+    let Some(shop) = SharedComprehendTest::new(false) else { return };
     for replica in [shop.spawn("one"), shop.spawn("two")] {
         replica.finish().code(0);
     }
@@ -148,7 +148,7 @@ fn two_replicas_pay_for_each_text_once_and_keep_one_set_of_ledger() {
 }
 
 fn what_was_in_hand_is_paid_again_and_nothing_else(dynoxide: bool) {
-    let Some(shop) = Shop::new(dynoxide) else { return };
+    let Some(shop) = SharedComprehendTest::new(dynoxide) else { return };
     let (killed, stopped) = (shop.spawn("killed"), shop.spawn("stopped"));
     let have_both = || {
         let runs = shop.json(&["cost", "--by", "run", "--json"]);

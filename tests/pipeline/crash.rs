@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::kit::{Place, eventually};
+use crate::kit::{TestFolder, eventually};
 
 /// Lists the failpoints at which the process kills itself (SIGKILL), each at the first and at the third pass.
 const BOUNDARIES: &[&str] = &[
@@ -31,7 +31,7 @@ const BOUNDARIES: &[&str] = &[
 fn killed_at_each_stage_boundary_the_next_run_completes() {
     for boundary in BOUNDARIES {
         for time in [1, 3] {
-            let place = Place::new();
+            let place = TestFolder::new();
             place.generate(5);
             let mut command = place.command(["ingest", "docs", "--progress", "none"]);
             command.env("DOCWEIR_FAILPOINT", format!("{boundary}={time}"));
@@ -52,7 +52,7 @@ fn killed_at_each_stage_boundary_the_next_run_completes() {
 fn killed_at_random_moments_again_and_again_every_document_is_complete_exactly_once() {
     let kills: u64 = std::env::var("DOCWEIR_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
     let documents = 50;
-    let place = Place::new();
+    let place = TestFolder::new();
     place.generate(documents);
     let mut whole = Whole::default();
     whole.learn(documents, 0);
@@ -88,7 +88,7 @@ fn killed_at_random_moments_again_and_again_every_document_is_complete_exactly_o
 #[test]
 fn killed_around_a_quarantine_nothing_is_kept_that_no_record_speaks_of() {
     for boundary in ["quarantine.kept", "quarantine.persisted"] {
-        let place = Place::new();
+        let place = TestFolder::new();
         place.write("scan.pdf", docweir_testkit::hostile::no_text());
         place.write("empty.pdf", "");
         let kill = |args: &[&str]| {
@@ -111,7 +111,7 @@ fn killed_around_a_quarantine_nothing_is_kept_that_no_record_speaks_of() {
 
 #[test]
 fn killed_when_a_replayed_document_is_complete_nothing_of_its_quarantine_is_left() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.write("scan.pdf", docweir_testkit::hostile::no_text());
     place.ingest(&[]).code(3);
     place.run(["quarantine", "replay", "--all"]).code(0);
@@ -127,7 +127,7 @@ fn killed_when_a_replayed_document_is_complete_nothing_of_its_quarantine_is_left
 
 #[test]
 fn a_panic_that_aborts_the_process_is_resumed_and_a_document_that_does_it_again_and_again_is_quarantined() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.write("good.txt", "Nothing to see here.\n");
     place.write("bad.txt", "Kills its process.\n");
     let set = ["--set", "lease.max_interruptions=3"];
@@ -150,7 +150,7 @@ fn a_panic_that_aborts_the_process_is_resumed_and_a_document_that_does_it_again_
 #[test]
 fn a_panic_in_any_stage_is_one_attempt_and_a_document_that_panics_always_is_quarantined_alone() {
     for stage in ["extraction", "chunking", "enrichment", "embedding", "loading"] {
-        let place = Place::new();
+        let place = TestFolder::new();
         place.generate(4);
         place.write("bad.txt", "Panics wherever it comes.\n");
         let run = |failpoint: String| {
@@ -172,7 +172,7 @@ fn a_panic_in_any_stage_is_one_attempt_and_a_document_that_panics_always_is_quar
 
 #[test]
 fn a_document_that_can_not_be_taken_up_is_quarantined_and_the_rest_goes_on() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.generate(4);
     place.write("bad.txt", "Panics when it is taken up.\n");
     let mut command = place.command(["ingest", "docs", "--json", "--progress", "none"]);
@@ -186,7 +186,7 @@ fn a_document_that_can_not_be_taken_up_is_quarantined_and_the_rest_goes_on() {
 
 #[test]
 fn a_child_process_that_dies_costs_one_attempt() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.generate(20);
     let run = place.spawn_ingest(&[]);
     let mut killed = 0;
@@ -209,7 +209,7 @@ fn children(pid: u32) -> Vec<rustix::process::Pid> {
 }
 
 /// Asserts that the index contains as many passages as the documents have chunks.
-fn assert_each_once(place: &Place, documents: usize) {
+fn assert_each_once(place: &TestFolder, documents: usize) {
     let records = place.records();
     let chunks: u64 =
         records.iter().map(|r| r["stage_status"]["chunking"]["chunks_created"].as_f64().unwrap() as u64).sum();
@@ -224,7 +224,7 @@ struct Whole(BTreeMap<String, Vec<Vec<String>>>);
 impl Whole {
     /// Ingests `documents` documents with the seeds from `first` on, and remembers their passages.
     fn learn(&mut self, documents: u64, first: u64) {
-        let undisturbed = Place::new();
+        let undisturbed = TestFolder::new();
         for seed in 0..documents {
             undisturbed.write(format!("{seed:04}.pdf"), docweir_testkit::two_pages(first + seed));
         }
@@ -236,20 +236,20 @@ impl Whole {
     }
 
     /// Asserts that each visible document shows one of its contents completely.
-    fn assert_nothing_half_visible(&self, place: &Place) {
+    fn assert_nothing_half_visible(&self, place: &TestFolder) {
         for (name, texts) in place.visible() {
             assert!(self.0[&name].contains(&texts), "{name} is visible as {texts:#?}");
         }
     }
 
-    fn assert_newest(&self, place: &Place) {
+    fn assert_newest(&self, place: &TestFolder) {
         let newest = |(name, contents): (&String, &Vec<Vec<String>>)| (name.clone(), contents.last().unwrap().clone());
         assert_eq!(place.visible(), self.0.iter().map(newest).collect());
     }
 }
 
 /// Returns the keys of all objects that the quarantine keeps.
-fn kept(place: &Place) -> Vec<String> {
+fn kept(place: &TestFolder) -> Vec<String> {
     let objects = place.state().join("objects");
     let folders = ["errors", "input/_quarantine"].map(|name| crate::kit::files(&objects.join(name)));
     let key = |path: &PathBuf| path.strip_prefix(&objects).unwrap().to_str().unwrap().to_owned();
@@ -259,7 +259,7 @@ fn kept(place: &Place) -> Vec<String> {
 }
 
 /// Returns the keys of quarantined objects that the records name.
-fn spoken_of(place: &Place) -> Vec<String> {
+fn spoken_of(place: &TestFolder) -> Vec<String> {
     let named = |record: &Value| {
         ["quarantine_artefact", "quarantine_original"].map(|name| record[name].as_str().map(ToOwned::to_owned))
     };
@@ -269,7 +269,7 @@ fn spoken_of(place: &Place) -> Vec<String> {
 }
 
 /// Asserts that each artefact belongs to a document, and each delta to the manifest.
-fn assert_nothing_orphaned(place: &Place, documents: usize) {
+fn assert_nothing_orphaned(place: &TestFolder, documents: usize) {
     let folders = |name: &str| std::fs::read_dir(place.state().join("objects").join(name)).map_or(0, |d| d.count());
     assert_eq!(folders("extracted"), documents);
     for name in ["chunks", "enriched", "embeddings"] {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::kit::{Place, Ran};
+use crate::kit::{Ran, TestFolder};
 
 /// Returns the finding of a check, and asserts that there is exactly one.
 #[track_caller]
@@ -25,7 +25,7 @@ fn is(finding: &Value, verdict: &str, parts: &[&str]) {
 
 #[test]
 fn a_fresh_machine_is_fine_and_nothing_is_made() {
-    let place = Place::new();
+    let place = TestFolder::new();
     let ran = place.run(["doctor", "--json"]);
     is(&finding(ran.code(0), "state folder"), "fine", &["first run"]);
     is(&finding(&ran, "model"), "warning", &["hashed"]);
@@ -40,7 +40,7 @@ fn a_fresh_machine_is_fine_and_nothing_is_made() {
 
 #[test]
 fn a_machine_that_lacks_something_is_told_what() {
-    let place = Place::new();
+    let place = TestFolder::new();
     let ran = place.run(["doctor", "--json", "--set", "doctor.min_free_bytes=1125899906842624"]);
     is(&finding(ran.code(0), "disk"), "warning", &["doctor.min_free_bytes", "state.folder"]);
     let ran = place.run(["doctor", "--json", "--set", "doctor.min_descriptors=1073741824"]);
@@ -56,7 +56,7 @@ fn a_machine_that_lacks_something_is_told_what() {
 /// Checks a full disk and a read-only disk. The test needs root to mount them, and is skipped otherwise.
 #[test]
 fn a_full_disk_and_a_read_only_one_are_problems() {
-    let place = Place::new();
+    let place = TestFolder::new();
     let script = "mkdir -p small && mount -t tmpfs -o size=512k tmpfs small && \
         { \"$0\" doctor --json --state small/.docweir; echo \"code $?\"; mount -o remount,ro small; \
           \"$0\" doctor --json --state small/.docweir; echo \"code $?\"; }";
@@ -88,7 +88,7 @@ fn an_endpoint_without_a_key_with_a_wrong_one_or_out_of_reach_is_a_problem() {
         ..docweir_mock_provider::Options::default()
     });
     let mock = mock.unwrap();
-    let place = Place::new();
+    let place = TestFolder::new();
     let run = |url: &str, key: Option<&str>, model: &str| {
         let mut command = place.command(["doctor", "--json"]);
         command

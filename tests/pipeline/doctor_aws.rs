@@ -7,20 +7,20 @@ use docweir_testkit::servers::{Server, shared_ministack};
 use serde_json::Value;
 
 use crate::account::aws;
-use crate::kit::{Place, Ran};
+use crate::kit::{Ran, TestFolder};
 
-struct Clinic {
-    place: Place,
+struct DoctorTest {
+    place: TestFolder,
     server: &'static Server,
     proxy: Proxy,
     name: String,
 }
 
-impl Clinic {
+impl DoctorTest {
     fn new() -> Option<Self> {
         let server: &Server = shared_ministack()?;
         let proxy = Proxy::start(server.endpoint().trim_start_matches("http://")).unwrap();
-        Some(Self { place: Place::new(), server, proxy, name: format!("t{:08x}", fastrand::u32(..)) })
+        Some(Self { place: TestFolder::new(), server, proxy, name: format!("t{:08x}", fastrand::u32(..)) })
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -78,7 +78,7 @@ fn answer(status: &str, kind: &str, more: &str, body: &str) -> Act {
 
 #[test]
 fn what_is_missing_denied_or_out_of_time_in_aws_is_told() {
-    let Some(clinic) = Clinic::new() else { return };
+    let Some(clinic) = DoctorTest::new() else { return };
     let (found, code) = clinic.examine(|_| Act::Pass);
     assert_eq!(code, Some(1));
     is(one(&found, "credentials", ""), "fine", &["arn:aws"]);

@@ -1,10 +1,10 @@
 //! Ingests the examples and asks a question, with the real model if it is available.
 
-use crate::kit::{Place, Ran, results};
+use crate::kit::{Ran, TestFolder, results};
 
 #[test]
 fn the_examples_are_ingested_and_answer_a_question() {
-    let place = Place::new();
+    let place = TestFolder::new();
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/documents");
     let mut ingest = place.command(["ingest", examples, "--json", "--progress", "none"]);
     let mut search = place.command(["search", "--json", "-k", "3", "how is a stale lease fenced?"]);

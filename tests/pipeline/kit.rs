@@ -10,7 +10,7 @@ use docweir::config::{Argument, Config, Source};
 use docweir::engine::Engine;
 use serde_json::Value;
 
-pub struct Place {
+pub struct TestFolder {
     dir: tempfile::TempDir,
 }
 
@@ -52,7 +52,7 @@ impl Ran {
     }
 }
 
-impl Place {
+impl TestFolder {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("docs")).unwrap();

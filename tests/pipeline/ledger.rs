@@ -16,12 +16,12 @@ use crate::shop::{RECORDS, plain, write_records};
 const OVER: Duration = Duration::from_secs(9);
 
 /// Combines an account with a mock provider that accepts batches.
-struct Shop {
+struct LedgerTest {
     account: Account,
     mock: MockProvider,
 }
 
-impl Shop {
+impl LedgerTest {
     /// Creates an account and a mock provider. Returns `None` if a server is not installed.
     fn new(dynoxide: bool, change: impl FnOnce(&mut Options)) -> Option<Self> {
         let account = Account::new(seaweedfs(), dynamo(dynoxide), false)?;
@@ -129,7 +129,7 @@ impl Shop {
     }
 }
 
-fn records_and_documents_are_embedded_by_batches(shop: &Shop) {
+fn records_and_documents_are_embedded_by_batches(shop: &LedgerTest) {
     write_records(&shop.account.place, 50, plain);
     let summary = shop.run("one", &[RECORDS, &["--wait"]].concat()).code(0).summary();
     assert_eq!((&summary["records"]["stored"], &summary["batches"]["submitted"]), (&json!(50), &json!(3)), "{summary}");
@@ -169,14 +169,14 @@ fn records_and_documents_are_embedded_by_batches(shop: &Shop) {
 
 #[test]
 fn records_and_documents_are_embedded_by_batches_on_ministack() {
-    if let Some(shop) = Shop::new(false, |_| {}) {
+    if let Some(shop) = LedgerTest::new(false, |_| {}) {
         records_and_documents_are_embedded_by_batches(&shop);
     }
 }
 
 #[test]
 fn records_and_documents_are_embedded_by_batches_on_dynoxide() {
-    if let Some(shop) = Shop::new(true, |_| {}) {
+    if let Some(shop) = LedgerTest::new(true, |_| {}) {
         records_and_documents_are_embedded_by_batches(&shop);
     }
 }
@@ -193,7 +193,7 @@ fn what_becomes_of_a_batch_is_the_same_with_state_in_aws() {
         Rule::new(On::Batches, Act::CutAfter).times(2),
     ];
     for rule in table {
-        let Some(shop) = Shop::new(true, |o| o.faults = vec![rule.clone()]) else { return };
+        let Some(shop) = LedgerTest::new(true, |o| o.faults = vec![rule.clone()]) else { return };
         write_records(&shop.account.place, 50, plain);
         shop.run("one", &[RECORDS, &["--wait"]].concat()).code(0);
         assert_eq!(shop.items("products")["success"], 50, "{rule:?}");
@@ -227,7 +227,7 @@ fn killed_at_each_step_another_process_takes_over_and_nothing_is_lost_or_paid_tw
         for places in PLACES.chunks(4) {
             scope.spawn(move || {
                 for place in places {
-                    let Some(shop) = Shop::new(true, |_| {}) else { return };
+                    let Some(shop) = LedgerTest::new(true, |_| {}) else { return };
                     write_records(&shop.account.place, 50, plain);
                     let args = [RECORDS, &["--wait"]].concat();
                     let killed =
@@ -249,7 +249,7 @@ fn killed_at_each_step_another_process_takes_over_and_nothing_is_lost_or_paid_tw
 /// another is killed.
 fn replicas_share_batches(replicas: usize, dynoxide: bool) {
     const RECORDS_OF_ALL: usize = 300;
-    let Some(shop) = Shop::new(dynoxide, |o| o.pace.items_per_second = Some(40.0)) else { return };
+    let Some(shop) = LedgerTest::new(dynoxide, |o| o.pace.items_per_second = Some(40.0)) else { return };
     write_records(&shop.account.place, RECORDS_OF_ALL, plain);
     let args = [RECORDS, &["--wait"]].concat();
     let mut running: Vec<Running> = (0..replicas).map(|n| shop.spawn(&format!("r{n}"), &args)).collect();

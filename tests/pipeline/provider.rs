@@ -4,7 +4,7 @@ use std::process::Command;
 
 use docweir_mock_provider::{Act, MockProvider, On, Options, Rule};
 
-use crate::kit::{Place, Ran};
+use crate::kit::{Ran, TestFolder};
 
 const KEY: &str = "sk-test-do-not-log-9f2c";
 
@@ -38,7 +38,7 @@ fn documents_are_embedded_by_an_endpoint_that_fails_now_and_then() {
         on(Act::CutBefore, 0.15),
         on(Act::ShuffledData, 0.1),
     ]);
-    let place = Place::new();
+    let place = TestFolder::new();
     place.generate(30);
     let ran = with_key(place.command(INGEST), &mock, Some(KEY));
     let summary = ran.code(0).summary();
@@ -71,7 +71,7 @@ fn documents_are_embedded_by_an_endpoint_that_fails_now_and_then() {
 #[test]
 fn a_key_that_is_missing_or_wrong_is_said_at_once_and_never_repeated() {
     let mock = mock(Vec::new());
-    let place = Place::new();
+    let place = TestFolder::new();
     place.generate(2);
     let ran = with_key(place.command(INGEST), &mock, None);
     assert_ne!(ran.status.code(), Some(0));

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::kit::{Place, Ran, Running, eventually, files};
+use crate::kit::{Ran, Running, TestFolder, eventually, files};
 
 /// Returns the Python interpreter that has the independent programs.
 fn python() -> Option<PathBuf> {
@@ -20,7 +20,7 @@ fn python() -> Option<PathBuf> {
 #[test]
 fn delta_files_open_in_duckdb_pyarrow_and_polars() {
     let Some(python) = python() else { return };
-    let place = Place::new();
+    let place = TestFolder::new();
     place.generate(5);
     place.write("empty.txt", "");
     place.write("ärger.md", "# Überschrift\n\nEin Absatz mit Umlauten, 日本語 und «Zeichen».\n");
@@ -62,7 +62,7 @@ fn documents_and_records_pass_a_server_that_nobody_here_wrote() {
     let Some(python) = python() else { return };
     let server = Llmock::start(&python);
     for mode in ["live", "batch"] {
-        let place = Place::new();
+        let place = TestFolder::new();
         place.generate(4);
         let lines: String = (0..30).map(|i| format!("{{\"id\": {i}, \"text\": \"record number {i}\"}}\n")).collect();
         std::fs::write(place.path().join("records.jsonl"), lines).unwrap();

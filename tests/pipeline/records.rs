@@ -44,7 +44,7 @@ fn a_bad_record_costs_its_line_and_no_other() {
 
 #[test]
 fn what_changed_or_was_deleted_since_it_was_sent_is_not_stored() {
-    let shop = Shop::new(|o| o.pace.validate = Duration::from_secs(5));
+    let shop = BatchTest::new(|o| o.pace.validate = Duration::from_secs(5));
     shop.records(20, plain);
     shop.ingest_records(&[]).code(0);
     // Two records change after they were sent, and a third is deleted.
@@ -146,7 +146,7 @@ fn records_need_no_provider() {
 
 #[test]
 fn records_that_are_refused_at_once_cost_their_neighbours_nothing() {
-    let shop = Shop::new(|o| o.limits.tokens_per_input = 100);
+    let shop = BatchTest::new(|o| o.limits.tokens_per_input = 100);
     // The provider rejects three texts as too long, although Docweir accepts them. They are in one call, two of them
     // adjacent.
     let text = |i: usize| format!("{} {}", plain(i), "word ".repeat(if [0, 57, 58].contains(&i) { 200 } else { 0 }));
@@ -168,7 +168,7 @@ fn records_that_are_refused_at_once_cost_their_neighbours_nothing() {
 #[test]
 fn many_records_pass_a_few_batches_each_with_its_own_vector() {
     let items = std::env::var("DOCWEIR_TEST_ITEMS").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000);
-    let shop = Shop::new(|o| {
+    let shop = BatchTest::new(|o| {
         (o.charges_by_text, o.faults) = (false, vec![outcome(Act::Shuffled)]);
         o.limits.enqueued_tokens = 1_000_000_000;
     });

@@ -24,7 +24,7 @@ const LEASE: u64 = 3;
 /// Number of documents that are registered together. Some documents always wait, but never all of them.
 const WAVE: usize = 40;
 /// Longest time without a newly completed document; after it, the test fails.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Represents a machine whose files persist and which runs one process at a time.
 struct Replica {
@@ -170,7 +170,7 @@ fn each_document_is_done_once(account: Option<Account>) {
             (complete, since) = (now, Instant::now());
         }
         let last = || log(&account, "r0", "err");
-        assert!(since.elapsed() < PATIENCE, "no progress after {complete} documents: {records:?}\n{}", last());
+        assert!(since.elapsed() < PROGRESS_TIMEOUT, "no progress after {complete} documents: {records:?}\n{}", last());
         fleet.restart();
         match fleet.busiest(&records)[..] {
             // Few documents need only a few disturbances.

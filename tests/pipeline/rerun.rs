@@ -1,10 +1,10 @@
 //! Tests that a further run processes only changes, and that each change takes effect in one step.
 
-use crate::kit::{Place, files};
+use crate::kit::{TestFolder, files};
 
 #[test]
 fn a_second_run_does_nothing_and_a_changed_file_is_replaced() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.write("a.md", "# Leases\n\nA lease is a promise with an end.\n");
     place.write("b.txt", "Fencing tokens only grow.\n");
     let first = place.ingest(&[]);
@@ -27,7 +27,7 @@ fn a_second_run_does_nothing_and_a_changed_file_is_replaced() {
 
 #[test]
 fn another_configuration_is_a_change_and_the_cache_pays_for_most_of_it() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.generate(3);
     place.ingest(&[]).code(0);
     let again = place.ingest(&["--set", "chunk.options.target_chars=600", "--set", "chunk.options.min_chars=200"]);
@@ -41,7 +41,7 @@ fn another_configuration_is_a_change_and_the_cache_pays_for_most_of_it() {
 
 #[test]
 fn what_left_the_folder_stays_until_it_is_pruned() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.write("keep.txt", "A keeper of the peace.\n");
     let gone = place.write("gone.txt", "A vanishing act.\n");
     place.ingest(&[]).code(0);
@@ -61,7 +61,7 @@ fn what_left_the_folder_stays_until_it_is_pruned() {
 
 #[test]
 fn the_same_content_at_two_places_is_two_documents() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.write("one.txt", "Twins look alike.\n");
     place.write("two.txt", "Twins look alike.\n");
     let ran = place.ingest(&[]);
@@ -74,7 +74,7 @@ fn the_same_content_at_two_places_is_two_documents() {
 
 #[test]
 fn deleting_takes_effect_at_once_and_is_undone_by_the_next_change() {
-    let place = Place::new();
+    let place = TestFolder::new();
     let path = place.write("a.txt", "Ephemeral words.\n");
     place.ingest(&[]).code(0);
     place.run(["delete", path.to_str().unwrap()]).code(0);

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::kit::{Place, eventually};
+use crate::kit::{TestFolder, eventually};
 
-fn slow(place: &Place) -> crate::kit::Running {
+fn slow(place: &TestFolder) -> crate::kit::Running {
     place.generate(40);
     place.spawn_ingest(&["--set", "embed.options.hashed_milliseconds=200"])
 }
 
 #[test]
 fn one_orchestrator_a_folder_and_readers_beside_it() {
-    let place = Place::new();
+    let place = TestFolder::new();
     let first = slow(&place);
     eventually("the first process has the lock", || place.state().join("control.db").exists());
     std::thread::sleep(Duration::from_millis(300));
@@ -33,7 +33,7 @@ fn one_orchestrator_a_folder_and_readers_beside_it() {
 #[test]
 fn a_signal_finishes_what_runs_and_the_next_run_goes_on() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
-        let place = Place::new();
+        let place = TestFolder::new();
         let run = slow(&place);
         eventually("work has started", || {
             place.state().join("objects/embeddings").read_dir().is_ok_and(|d| d.count() > 2)
@@ -53,7 +53,7 @@ fn a_signal_finishes_what_runs_and_the_next_run_goes_on() {
 
 #[test]
 fn a_second_signal_stops_at_once() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.generate(10);
     let run = place.spawn_ingest(&["--set", "embed.options.hashed_milliseconds=3000"]);
     eventually("work has started", || place.state().join("objects/enriched").read_dir().is_ok_and(|d| d.count() > 2));
@@ -69,7 +69,7 @@ fn a_second_signal_stops_at_once() {
 
 #[test]
 fn metrics_and_the_supervision_tree_are_served() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.generate(30);
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");
@@ -92,7 +92,7 @@ fn metrics_and_the_supervision_tree_are_served() {
 
 #[test]
 fn what_is_deleted_during_a_run_leaves_nothing_behind_and_the_run_ends() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.write("long.txt", docweir_testkit::plain_text(1, 200));
     let run = place.spawn_ingest(&["--set", "embed.options.hashed_milliseconds=20", "--set", "intake.poll_seconds=1"]);
     // The only document is deleted while it is embedded.
@@ -109,7 +109,7 @@ fn what_is_deleted_during_a_run_leaves_nothing_behind_and_the_run_ends() {
 
 #[test]
 fn a_database_that_somebody_looks_at_for_long_is_waited_for() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.generate(3);
     place.ingest(&[]).code(0);
     place.generate(6);
@@ -133,7 +133,7 @@ fn get(address: &str, path: &str) -> String {
 
 #[test]
 fn a_reset_by_hand_in_the_database_is_picked_up() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.write("a.txt", "Reset me.\n");
     place.ingest(&[]).code(0);
     let before = place.records()[0]["version"].as_u64().unwrap();

@@ -9,7 +9,7 @@ use docweir_testkit::proxy::{self, Proxy};
 use docweir_testkit::servers::{Server, shared_ministack};
 
 use crate::account::aws;
-use crate::kit::{Place, Ran, Running, eventually};
+use crate::kit::{Ran, Running, TestFolder, eventually};
 
 const OLD: &str = "sk-test-old-do-not-log-1a2b";
 const NEW: &str = "sk-test-new-do-not-log-3c4d";
@@ -17,7 +17,7 @@ const INGEST: [&str; 5] = ["ingest", "docs", "--json", "--progress", "none"];
 
 /// Combines a mock provider behind a proxy that can revoke a key, and a secret behind a proxy that can deny access.
 struct Vault {
-    place: Place,
+    place: TestFolder,
     server: &'static Server,
     mock: MockProvider,
     provider: Proxy,
@@ -41,7 +41,7 @@ impl Vault {
             proxy::Act::Pass
         });
         let secret = format!("docweir/t{:08x}", fastrand::u32(..));
-        Some(Self { place: Place::new(), server, mock, provider, manager, secret, read })
+        Some(Self { place: TestFolder::new(), server, mock, provider, manager, secret, read })
     }
 
     fn put(&self, operation: &str, value: &str) {

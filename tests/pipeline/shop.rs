@@ -10,23 +10,23 @@ use docweir::engine::Engine;
 use docweir_mock_provider::{Act, MockProvider, On, Options, Rule, vector};
 use serde_json::{Value, json};
 
-use crate::kit::{Place, Ran, Running};
+use crate::kit::{Ran, Running, TestFolder};
 
 pub const DIMENSIONS: usize = 64;
 
 /// Combines a test folder with a mock provider that accepts batches.
-pub struct Shop {
-    pub place: Place,
+pub struct BatchTest {
+    pub place: TestFolder,
     pub mock: MockProvider,
 }
 
-impl Shop {
+impl BatchTest {
     pub fn new(change: impl FnOnce(&mut Options)) -> Self {
         let mut options = Options { charges_by_text: true, ..Options::default() };
         options.pace.validate = Duration::from_millis(10);
         options.pace.finalize = Duration::from_millis(10);
         change(&mut options);
-        Self { place: Place::new(), mock: MockProvider::start(options).unwrap() }
+        Self { place: TestFolder::new(), mock: MockProvider::start(options).unwrap() }
     }
 
     pub fn with_faults(faults: Vec<Rule>) -> Self {
@@ -138,7 +138,7 @@ impl Shop {
 }
 
 /// Writes `n` records to `products.jsonl`; `text` returns the text of each.
-pub fn write_records(place: &Place, n: usize, text: impl Fn(usize) -> String) {
+pub fn write_records(place: &TestFolder, n: usize, text: impl Fn(usize) -> String) {
     let mut lines = String::new();
     for i in 0..n {
         let record = json!({"sku": format!("P-{i:04}"), "description": text(i), "price": i});
@@ -167,8 +167,8 @@ pub fn plain(i: usize) -> String {
     format!("product number {i}, of kind {}", i % 7)
 }
 
-pub fn batches(faults: Vec<Rule>) -> Shop {
-    Shop::with_faults(faults)
+pub fn batches(faults: Vec<Rule>) -> BatchTest {
+    BatchTest::with_faults(faults)
 }
 
 pub fn outcome(act: Act) -> Rule {

@@ -4,26 +4,26 @@
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::kit::{Place, Ran, eventually, files, results};
+use crate::kit::{Ran, TestFolder, eventually, files, results};
 
 /// Ingests one document per run, so that each run makes one delta.
-fn runs(place: &Place, numbers: std::ops::Range<u64>) {
+fn runs(place: &TestFolder, numbers: std::ops::Range<u64>) {
     for n in numbers {
         place.write(format!("{n:04}.txt"), format!("The lease of harbour {n} is fenced by epoch {n}.\n"));
         place.ingest(&["--set", "compaction.automatic=false"]).code(0);
     }
 }
 
-fn info(place: &Place) -> Value {
+fn info(place: &TestFolder) -> Value {
     place.run(["store", "info", "--json"]).code(0).json().remove(0)
 }
 
-fn live(place: &Place, kind: &str) -> usize {
+fn live(place: &TestFolder, kind: &str) -> usize {
     info(place)["live"].as_array().unwrap().iter().filter(|f| f["kind"] == kind).count()
 }
 
 /// Returns the passages and scores for some queries.
-fn answers(place: &Place) -> Vec<String> {
+fn answers(place: &TestFolder) -> Vec<String> {
     let ask = |query: &str, mode: &str| {
         let ran = place.run(["search", "--mode", mode, "-k", "5", "--json", query]);
         ran.json()
@@ -38,7 +38,7 @@ fn answers(place: &Place) -> Vec<String> {
         .collect()
 }
 
-fn verify(place: &Place) {
+fn verify(place: &TestFolder) {
     let ran = place.run(["store", "verify", "--json"]);
     ran.code(0);
     let found = ran.json().remove(0);
@@ -50,7 +50,7 @@ fn verify(place: &Place) {
 
 #[test]
 fn files_are_merged_and_every_answer_stays_the_same() {
-    let place = Place::new();
+    let place = TestFolder::new();
     runs(&place, 0..6);
     assert_eq!((live(&place, "delta"), live(&place, "snapshot")), (6, 0));
     let before = answers(&place);
@@ -79,7 +79,7 @@ fn files_are_merged_and_every_answer_stays_the_same() {
 /// Guards against a fault of the former system, R11: running discovery again reset finished items.
 #[test]
 fn r11_running_again_does_nothing_again() {
-    let place = Place::new();
+    let place = TestFolder::new();
     runs(&place, 0..3);
     place.run(["compact", "--all"]).code(0);
     let before = info(&place)["version"].clone();
@@ -91,7 +91,7 @@ fn r11_running_again_does_nothing_again() {
 
 #[test]
 fn short_runs_do_not_pile_up_their_deltas() {
-    let place = Place::new();
+    let place = TestFolder::new();
     for n in 0..6 {
         place.write(format!("{n}.txt"), format!("Passage number {n}.\n"));
         place.ingest(&["--set", "compaction.deltas=3"]).code(0);
@@ -111,7 +111,7 @@ fn killed_at_each_step_of_a_merge_and_a_collection_nothing_is_lost() {
         ("collect.deleted", &["store", "gc", "--all"]),
         ("commit.staged", &["ingest", "docs", "--progress", "none"]),
     ];
-    let place = Place::new();
+    let place = TestFolder::new();
     runs(&place, 0..4);
     for (n, (step, args)) in steps.into_iter().enumerate() {
         // Prepares files to merge, garbage to collect, and a document that only the killed commit would add.
@@ -150,7 +150,7 @@ fn killed_at_each_step_of_a_merge_and_a_collection_nothing_is_lost() {
 
 #[test]
 fn a_holder_that_is_stopped_past_its_lease_changes_nothing_when_it_goes_on() {
-    let place = Place::new();
+    let place = TestFolder::new();
     runs(&place, 0..3);
     let lease = ["--set", "compaction.lease_seconds=3", "--set", "compaction.heartbeat_seconds=1"];
     let compact = [&["compact", "--all"], &lease[..]].concat();
@@ -179,7 +179,7 @@ fn a_holder_that_is_stopped_past_its_lease_changes_nothing_when_it_goes_on() {
 
 #[test]
 fn one_can_look_at_go_back_to_and_export_what_was() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.write("a.txt", "The first harbour.\n");
     place.ingest(&[]).code(0);
     let first = info(&place)["version"].as_u64().unwrap();
@@ -213,7 +213,7 @@ fn one_can_look_at_go_back_to_and_export_what_was() {
 
 #[test]
 fn what_is_erased_is_nowhere_any_more() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.write("secret.txt", "The password of harbour nine is xyzzy-plugh.\n");
     place.write("public.txt", "Harbour ten is open to everybody.\n");
     place.ingest(&[]).code(0);
@@ -236,7 +236,7 @@ fn what_is_erased_is_nowhere_any_more() {
 /// Restores deleted documents by a rollback. It must be possible to delete and erase them again.
 #[test]
 fn what_a_rollback_brought_back_can_be_deleted_again() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.write("a.txt", "The password of the harbour is xyzzy.\n");
     place.write("b.txt", "An open harbour.\n");
     place.ingest(&[]).code(0);
@@ -261,7 +261,7 @@ fn what_a_rollback_brought_back_can_be_deleted_again() {
 
 #[test]
 fn damage_is_found_and_said() {
-    let place = Place::new();
+    let place = TestFolder::new();
     runs(&place, 0..2);
     place.run(["compact", "--all"]).code(0);
     let snapshot = files(&place.state().join("objects/vectors/chunks/snap")).remove(0);

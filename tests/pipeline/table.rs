@@ -16,7 +16,7 @@ use docweir_testkit::proxy::{Act, Proxy};
 use serde_json::{Map, Value, json};
 
 use crate::account::dynamo;
-use crate::kit::{Place, Ran};
+use crate::kit::{Ran, TestFolder};
 
 pub const IMAGE: &str = "77d54558-60e9-588f-b59d-b48ccb1181d8";
 pub const RECEIPTS: usize = 20;
@@ -58,8 +58,8 @@ impl Asked {
     }
 }
 
-pub struct Stall {
-    pub place: Place,
+pub struct UserTable {
+    pub place: TestFolder,
     pub mock: MockProvider,
     pub table: String,
     proxy: Proxy,
@@ -68,7 +68,7 @@ pub struct Stall {
     runtime: tokio::runtime::Runtime,
 }
 
-impl Stall {
+impl UserTable {
     /// Starts the provider and the proxy. Returns `None` if the DynamoDB server is not installed.
     pub fn new(dynoxide: bool, change: impl FnOnce(&mut Options)) -> Option<Self> {
         let server = dynamo(dynoxide)?;
@@ -81,7 +81,7 @@ impl Stall {
         let aws = AwsOptions { region: "eu-central-1".into(), endpoint: endpoint.into(), ..AwsOptions::default() };
         let dynamo = runtime.block_on(async { Dynamo::new(&Aws::find(aws).await.with_keys("test", "test"), "") });
         let stall = Self {
-            place: Place::new(),
+            place: TestFolder::new(),
             mock: MockProvider::start(options).unwrap(),
             table: format!("t{:08x}-receipts", fastrand::u32(..)),
             proxy: Proxy::start(endpoint.trim_start_matches("http://")).unwrap(),

@@ -11,12 +11,12 @@ use serde_json::json;
 
 use crate::account::{Account, dynamo, seaweedfs};
 use crate::kit::{Ran, Running, eventually, results};
-use crate::table::{IMAGE, LINES, NOISE, RECEIPTS, Stall, WORDS, line, receipt_items, word};
+use crate::table::{IMAGE, LINES, NOISE, RECEIPTS, UserTable, WORDS, line, receipt_items, word};
 
 const WAIT: &[&str] = &["--wait"];
 
 fn items_are_embedded_by_batches_and_told_once(dynoxide: bool) {
-    let Some(stall) = Stall::new(dynoxide, |_| {}) else { return };
+    let Some(stall) = UserTable::new(dynoxide, |_| {}) else { return };
     stall.make(true);
     stall.stock();
     let summary = stall.receipts(WAIT).code(0).summary();
@@ -79,7 +79,7 @@ fn killed_at_each_step_each_item_is_told_and_nothing_is_paid_twice() {
         for places in PLACES.chunks(6) {
             scope.spawn(move || {
                 for (place, time) in places {
-                    let Some(stall) = Stall::new(true, |_| {}) else { return };
+                    let Some(stall) = UserTable::new(true, |_| {}) else { return };
                     stall.make(true);
                     stall.stock();
                     let uri = stall.uri();
@@ -102,7 +102,7 @@ fn killed_at_each_step_each_item_is_told_and_nothing_is_paid_twice() {
 
 #[test]
 fn what_changed_or_was_deleted_since_it_was_sent_gets_no_stale_vector() {
-    let Some(stall) = Stall::new(true, |o| o.pace.validate = Duration::from_secs(4)) else { return };
+    let Some(stall) = UserTable::new(true, |o| o.pace.validate = Duration::from_secs(4)) else { return };
     stall.make(true);
     stall.stock();
     stall.receipts(&[]).code(0);
@@ -150,7 +150,7 @@ fn what_changed_or_was_deleted_since_it_was_sent_gets_no_stale_vector() {
 #[test]
 fn lost_answers_and_throttling_lose_and_double_nothing() {
     for dynoxide in [false, true] {
-        let Some(stall) = Stall::new(dynoxide, |_| {}) else { return };
+        let Some(stall) = UserTable::new(dynoxide, |_| {}) else { return };
         stall.make(true);
         stall.stock();
         let mut random = fastrand::Rng::with_seed(3);
@@ -177,7 +177,7 @@ fn lost_answers_and_throttling_lose_and_double_nothing() {
 #[test]
 fn what_is_refused_is_told_and_tried_again_when_it_asks_again() {
     let faults = vec![Rule::new(On::BatchOutcome, Fault::ErrorLines).share(0.1).code(400).times(2)];
-    let Some(stall) = Stall::new(false, |o| o.faults = faults) else { return };
+    let Some(stall) = UserTable::new(false, |o| o.faults = faults) else { return };
     stall.make(true);
     stall.stock();
     // Receipt 7 cannot be imported, because one of its lines is malformed. In receipt 8, two words have no line.
@@ -207,7 +207,7 @@ fn what_is_refused_is_told_and_tried_again_when_it_asks_again() {
 
 #[test]
 fn records_of_ones_own_shape_are_embedded_at_once_and_told() {
-    let Some(stall) = Stall::new(true, |_| {}) else { return };
+    let Some(stall) = UserTable::new(true, |_| {}) else { return };
     stall.make(true);
     let product = |n: usize, text: &str, revision: usize| {
         json!({
@@ -263,7 +263,7 @@ fn records_of_ones_own_shape_are_embedded_at_once_and_told() {
 
 #[test]
 fn a_service_looks_into_the_table_of_the_environment_until_it_is_told_to_stop() {
-    let Some(stall) = Stall::new(true, |_| {}) else { return };
+    let Some(stall) = UserTable::new(true, |_| {}) else { return };
     stall.make(true);
     let mut serve =
         stall.command(&["serve", "--json", "--progress", "none", "--set", "records.table.poll_seconds=0.2"]);
@@ -271,7 +271,7 @@ fn a_service_looks_into_the_table_of_the_environment_until_it_is_told_to_stop() 
     // Only a few items may wait at a time, so that many polls are needed.
     serve.env("DOCWEIR__RECORDS__TABLE__MAX_WAITING", "25");
     let service = Running::of(serve.spawn().unwrap());
-    let waiting = |stall: &Stall| {
+    let waiting = |stall: &UserTable| {
         stall
             .items()
             .values()
@@ -291,7 +291,7 @@ fn a_service_looks_into_the_table_of_the_environment_until_it_is_told_to_stop() 
 
 #[test]
 fn a_table_that_cannot_be_used_is_said_to_be_and_why() {
-    let Some(stall) = Stall::new(true, |_| {}) else { return };
+    let Some(stall) = UserTable::new(true, |_| {}) else { return };
     let ran = stall.receipts(&[]);
     assert!(ran.status.code() != Some(0) && ran.err.contains("no such table"), "{}", ran.err);
     stall.make(false);
@@ -323,7 +323,7 @@ fn a_table_that_cannot_be_used_is_said_to_be_and_why() {
 /// is killed.
 #[test]
 fn replicas_share_a_table_and_one_that_dies_or_stalls_loses_and_doubles_nothing() {
-    let Some(stall) = Stall::new(true, |o| o.pace.items_per_second = Some(60.0)) else { return };
+    let Some(stall) = UserTable::new(true, |o| o.pace.items_per_second = Some(60.0)) else { return };
     let Some(account) = Account::new(seaweedfs(), dynamo(true), false) else { return };
     stall.make(true);
     stall.stock();

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::kit::{Place, Ran};
+use crate::kit::{Ran, TestFolder};
 
 const INGEST: [&str; 5] = ["ingest", "docs", "--json", "--progress", "none"];
 /// Texts in the documents, their names and their folder; no log line may contain them.
@@ -18,7 +18,7 @@ const PRIVATE: [&str; 6] = [
     "4111 1111 1111 1111",
 ];
 
-fn logged(place: &Place, args: &[&str], level: &str) -> (Ran, Vec<Value>) {
+fn logged(place: &TestFolder, args: &[&str], level: &str) -> (Ran, Vec<Value>) {
     let mut command = place.command(args);
     command.env("DOCWEIR__LOG__LEVEL", level).env("DOCWEIR__LOG__FORMAT", "json");
     let ran = Ran::of(command.output().unwrap());
@@ -51,7 +51,7 @@ fn traces(lines: &[Value]) -> BTreeMap<(String, u64), BTreeSet<String>> {
 
 #[test]
 fn each_line_about_a_document_says_which_and_none_says_what_is_in_it() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.generate(3);
     let letter = format!(
         "# A letter\n\nFrom {} {}, {}, {}, {}, {}.\n",
@@ -78,7 +78,7 @@ fn each_line_about_a_document_says_which_and_none_says_what_is_in_it() {
 /// Checks that a second process that works on the same version continues the same trace.
 #[test]
 fn a_trace_goes_on_in_the_next_process() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.generate(3);
     let log = |command: &mut Command| {
         let ran =
@@ -100,7 +100,7 @@ fn a_trace_goes_on_in_the_next_process() {
 /// Checks that log lines contain the number of the attempt.
 #[test]
 fn a_failed_attempt_and_the_next_one_have_their_numbers() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.generate(1);
     let mut command = place.command(INGEST);
     command.env("DOCWEIR__LOG__LEVEL", "info").env("DOCWEIR__LOG__FORMAT", "json");
@@ -120,7 +120,7 @@ fn a_failed_attempt_and_the_next_one_have_their_numbers() {
 /// Checks the metrics that a run prints as lines on standard output, alongside its events.
 #[test]
 fn figures_as_lines_add_up_to_the_summary() {
-    let place = Place::new();
+    let place = TestFolder::new();
     place.generate(12);
     place.write("broken.pdf", "%PDF-1.7\nno document");
     let mut command = place.command(INGEST);

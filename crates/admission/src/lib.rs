@@ -23,7 +23,7 @@ use docweir_core::error::StageError;
 use gate::{Gate, Next, Ticket};
 
 /// Interval at which a waiting call checks whether it was cancelled.
-const LOOK: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Admits calls to one model of one account. All callers in this process share it.
 pub struct Admission {
@@ -91,7 +91,7 @@ impl Admission {
                     place.held = false;
                     return Ok(Permit { admission: self.clone(), ticket: place.ticket, turn, ended: false });
                 }
-                () = tokio::time::sleep_until(wake.unwrap_or(now + LOOK).clamp(now, now + LOOK)) => {}
+                () = tokio::time::sleep_until(wake.unwrap_or(now + POLL_INTERVAL).clamp(now, now + POLL_INTERVAL)) => {}
             }
             cancel.check().map_err(Refused::Cancelled)?;
             if let Some(shut) = self.shut() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use docweir_aws::comprehend::{Comprehend, Mood, Spot as Place};
+use docweir_aws::comprehend::{Comprehend, SentimentReply, SpanReply as Place};
 use docweir_aws::{Aws, AwsOptions, Fault, FaultKind};
 
 use docweir_core::model::{Sentiment, SentimentLabel};
@@ -35,7 +35,8 @@ impl Remote for AwsComprehend {
         match api {
             Api::Language => {
                 let items = self.calls.languages(texts).await.map_err(failed)?;
-                let tongue = |t: docweir_aws::comprehend::Tongue| DetectedLanguage { code: t.code, score: t.score };
+                let tongue =
+                    |t: docweir_aws::comprehend::LanguageReply| DetectedLanguage { code: t.code, score: t.score };
                 Ok(answers(items, |tongues| Some(Analysis::Languages(tongues.into_iter().map(tongue).collect()))))
             }
             Api::Entities => Ok(answers(self.calls.entities(language, texts).await.map_err(failed)?, spots)),
@@ -66,7 +67,7 @@ fn spots(places: Vec<Place>) -> Option<Analysis> {
     Some(Analysis::Spots(places.into_iter().map(spot).collect()))
 }
 
-fn sentiment(mood: Mood) -> Option<Analysis> {
+fn sentiment(mood: SentimentReply) -> Option<Analysis> {
     let label = match mood.label.as_str() {
         "POSITIVE" => SentimentLabel::Positive,
         "NEGATIVE" => SentimentLabel::Negative,
@@ -74,7 +75,7 @@ fn sentiment(mood: Mood) -> Option<Analysis> {
         "MIXED" => SentimentLabel::Mixed,
         _ => return None,
     };
-    let Mood { positive, negative, neutral, mixed, .. } = mood;
+    let SentimentReply { positive, negative, neutral, mixed, .. } = mood;
     Some(Analysis::Sentiment(Sentiment { label, positive, negative, neutral, mixed }))
 }
 

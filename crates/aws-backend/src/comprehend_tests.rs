@@ -15,7 +15,7 @@ use docweir_providers::comprehend::{Counting, Service, metered_apis, model, pric
 use docweir_stages::enrich::Call;
 use docweir_stages::enrich::comprehend::{Analyses, Analysis, Analyst, Api, ComprehendOptions, Refusal};
 use docweir_stores::cache::SqliteFindingsCache;
-use docweir_stores::ledger::{Amount, By, CostLine, Ledger, SqliteLedger};
+use docweir_stores::ledger::{Amount, CostLine, GroupBy, Ledger, SqliteLedger};
 use docweir_stores::paid;
 use docweir_stores::sqlite::OpenOptions;
 use tokio::time::Instant;
@@ -86,7 +86,7 @@ impl Place {
 
     /// Returns the nanodollars that are settled, reserved and in doubt.
     async fn sums(&self) -> (u64, u64, u64) {
-        let lines = self.ledger().report(By::Stage, "", 10).await.unwrap();
+        let lines = self.ledger().report(GroupBy::Stage, "", 10).await.unwrap();
         assert!(lines.iter().all(|l| l.name == "enrichment"), "{lines:?}");
         let sum = |of: fn(&CostLine) -> Amount| lines.iter().map(|l| of(l).cost.0).sum();
         (sum(|l| l.settled), sum(|l| l.reserved), sum(|l| l.in_doubt))

@@ -165,7 +165,7 @@ impl ObjectStore for DynamoObjects {
 
     async fn create(&self, key: &str) -> Result<Box<dyn Upload>, ObjectError> {
         check_key(key)?;
-        Ok(Box::new(Small { objects: self.clone(), key: key.to_owned(), body: Vec::new() }))
+        Ok(Box::new(BufferedUpload { objects: self.clone(), key: key.to_owned(), body: Vec::new() }))
     }
 
     async fn get(&self, key: &str) -> Result<(Bytes, Tag), ObjectError> {
@@ -219,13 +219,13 @@ impl ObjectStore for DynamoObjects {
 }
 
 /// Collects an object in memory and writes it at the end.
-struct Small {
+struct BufferedUpload {
     objects: DynamoObjects,
     key: String,
     body: Vec<u8>,
 }
 
-impl io::Write for Small {
+impl io::Write for BufferedUpload {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.body.len() + bytes.len() > MAX_PLAIN_BYTES {
             return Err(io::Error::other(format!("the object exceeds the limit of {MAX_PLAIN_BYTES} bytes")));
@@ -240,7 +240,7 @@ impl io::Write for Small {
 }
 
 #[async_trait]
-impl Upload for Small {
+impl Upload for BufferedUpload {
     async fn finish(self: Box<Self>) -> Result<(), ObjectError> {
         let body = Bytes::from(self.body);
         self.objects.put(&self.key, body, Precondition::None, Durability::Durable).await.map(drop)

@@ -27,7 +27,7 @@ use docweir_aws::{Aws, AwsOptions, S3Options};
 use docweir_core::cancel::Cancel;
 use docweir_core::clock::{SharedClock, SystemClock};
 use docweir_core::error::ErrorClass;
-use docweir_index::Reach;
+use docweir_index::CollectionScope;
 use docweir_index::compaction::{CompactionOptions, Compactor, Installed, Mode};
 use docweir_index::retention::RetentionOptions;
 use docweir_index::testing::content;
@@ -349,7 +349,7 @@ async fn processes_that_die_and_stall_change_nothing(s3: &Server, dynamo: &Serve
             Err(error) => assert!(passes(error.class()), "view: {error}"),
         }
         if fastrand::u8(..10) == 0 {
-            match store.collect(Reach::Due(retention)).await {
+            match store.collect(CollectionScope::Due(retention)).await {
                 Ok(collected) => assert_eq!(collected.unreadable, [] as [String; 0]),
                 Err(error) => assert!(passes(error.class()), "collect: {error}"),
             }

@@ -8,7 +8,7 @@ use crate::s3::tests::servers;
 
 use docweir_core::cancel::Cancel;
 use docweir_core::clock::SystemClock;
-use docweir_index::Reach;
+use docweir_index::CollectionScope;
 use docweir_index::compaction::{CompactionOptions, Compactor, Installed, Mode};
 use docweir_index::manifest::FileKind;
 use docweir_index::testing::{document, id, model};
@@ -77,7 +77,7 @@ async fn writers_and_a_merge_on_one_bucket_lose_nothing() {
         let (manifest, inputs, why) = compactor.due(Mode::All).await.unwrap().unwrap();
         let staged = compactor.merge(&manifest, &inputs, why, &Cancel::default()).await.unwrap();
         assert_eq!(compactor.install(&staged, 1).await.unwrap(), Installed::Yes(11));
-        s.collect(Reach::All).await.unwrap();
+        s.collect(CollectionScope::All).await.unwrap();
         // The snapshot is opened from the local copy, by this process and by the next.
         for s in [s.clone(), open(objects.clone(), cache.path())] {
             let view = s.view().await.unwrap();

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::record_table::DynamoRecordTable;
 
 /// Holds a user's table and Docweir's access to it.
-struct Stall {
+struct RecordTableFixture {
     name: String,
     theirs: Dynamo,
     tables: DynamoRecordTable,
@@ -26,7 +26,7 @@ async fn dynamo(endpoint: &str) -> Dynamo {
     Dynamo::new(&Aws::find(options).await.with_keys("test", "test"), "")
 }
 
-impl Stall {
+impl RecordTableFixture {
     /// Creates the table. Docweir reaches it at the endpoint `theirs`, the user at `endpoint`.
     async fn new(endpoint: &str, theirs: &str, range: Option<&'static str>, index: Option<&'static str>) -> Self {
         let direct = dynamo(endpoint).await;
@@ -82,7 +82,7 @@ fn endpoints() -> Vec<&'static str> {
 #[tokio::test]
 async fn what_asks_is_found_page_by_page_and_nothing_else() {
     for endpoint in endpoints() {
-        let stall = Stall::new(endpoint, endpoint, Some("SK"), Some("embedding_status")).await;
+        let stall = RecordTableFixture::new(endpoint, endpoint, Some("SK"), Some("embedding_status")).await;
         assert_eq!(stall.asking().await, BTreeSet::new());
         for n in 0..1_100 {
             let status = ["NONE", "PENDING", "SUCCESS"][usize::from(n >= 1_050) + usize::from(n >= 1_080)];
@@ -104,7 +104,7 @@ async fn what_asks_is_found_page_by_page_and_nothing_else() {
 #[tokio::test]
 async fn a_receipt_is_what_lies_below_its_key_wherever_that_is_parted() {
     for endpoint in endpoints() {
-        let stall = Stall::new(endpoint, endpoint, Some("SK"), Some("embedding_status")).await;
+        let stall = RecordTableFixture::new(endpoint, endpoint, Some("SK"), Some("embedding_status")).await;
         let parted = [("I#1", "R#1#L#1"), ("I#1", "R#1#L#2"), ("I#1", "R#10#L#1"), ("I#1", "X"), ("I#1#R#1", "L#3")];
         for (hash, range) in parted {
             stall.put(json!({"PK": hash, "SK": range, "text": "x"})).await;
@@ -125,7 +125,7 @@ async fn what_is_written_is_written_to_what_was_embedded_and_to_nothing_else() {
     for endpoint in endpoints() {
         let proxy = Proxy::start(endpoint.trim_start_matches("http://")).unwrap();
         let theirs = format!("http://{}", proxy.address());
-        let stall = Stall::new(endpoint, &theirs, Some("SK"), Some("embedding_status")).await;
+        let stall = RecordTableFixture::new(endpoint, &theirs, Some("SK"), Some("embedding_status")).await;
         let own = key("p", "s");
         let item = |text: &str, rev: u64| {
             let status = "PENDING";
@@ -183,10 +183,10 @@ async fn what_is_written_is_written_to_what_was_embedded_and_to_nothing_else() {
 #[tokio::test]
 async fn a_table_that_cannot_be_used_says_what_to_make() {
     for endpoint in endpoints() {
-        let none = Stall::new(endpoint, endpoint, None, None).await;
-        let other = Stall::new(endpoint, endpoint, None, Some("PK")).await;
-        let right = Stall::new(endpoint, endpoint, None, Some("embedding_status")).await;
-        let said = async |stall: &Stall| stall.tables.look(&stall.name).await.map_err(|e| e.to_string());
+        let none = RecordTableFixture::new(endpoint, endpoint, None, None).await;
+        let other = RecordTableFixture::new(endpoint, endpoint, None, Some("PK")).await;
+        let right = RecordTableFixture::new(endpoint, endpoint, None, Some("embedding_status")).await;
+        let said = async |stall: &RecordTableFixture| stall.tables.look(&stall.name).await.map_err(|e| e.to_string());
         assert!(said(&none).await.unwrap_err().contains("the index does not exist; create a global secondary index"));
         assert!(said(&other).await.unwrap_err().contains("has the hash key `PK`; create a global secondary index"));
         assert_eq!(said(&right).await, Ok(()));

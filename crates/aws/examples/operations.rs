@@ -32,7 +32,7 @@ async fn who() -> Result<(), Box<dyn std::error::Error>> {
     };
     let endpoint = std::env::var("AWS_ENDPOINT_URL").unwrap_or_default();
     let aws = Aws::find(AwsOptions { endpoint, ..AwsOptions::default() }).await;
-    match identity::introduce(&aws).await.identity {
+    match identity::caller_identity(&aws).await.identity {
         Ok(identity) => println!("your identity in {} is {}", region.to_string_lossy(), identity.arn),
         // A fault also tells whether the call may have been carried out, which is irrelevant for a read.
         Err(fault) => println!("the call failed: {fault}"),

@@ -35,14 +35,14 @@ pub struct Comprehend {
 
 /// Describes a language that a text may be in: its RFC 5646 code and the confidence.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Tongue {
+pub struct LanguageReply {
     pub code: String,
     pub score: f32,
 }
 
 /// Marks a finding in a text: a half-open range in code points, and the kind of the finding.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Spot {
+pub struct SpanReply {
     /// Type that the service reports, in capitals; empty for key phrases.
     pub kind: String,
     pub start: usize,
@@ -52,7 +52,7 @@ pub struct Spot {
 
 /// Holds the sentiment of a text: `POSITIVE`, `NEGATIVE`, `NEUTRAL` or `MIXED`, with a score for each.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Mood {
+pub struct SentimentReply {
     pub label: String,
     pub positive: f32,
     pub negative: f32,
@@ -85,16 +85,16 @@ impl Comprehend {
     }
 
     /// Detects the languages of each text, the most likely first.
-    pub async fn languages(&self, texts: Vec<String>) -> Result<Items<Vec<Tongue>>, Fault> {
+    pub async fn languages(&self, texts: Vec<String>) -> Result<Items<Vec<LanguageReply>>, Fault> {
         let sent = texts.len();
         let call = self.client.batch_detect_dominant_language().set_text_list(Some(texts));
         let answer = told("BatchDetectDominantLanguage", call.send().await)?;
         let results = answer.result_list.into_iter().map(|item| {
-            let mut tongues: Vec<Tongue> = item
+            let mut tongues: Vec<LanguageReply> = item
                 .languages
                 .into_iter()
                 .flatten()
-                .filter_map(|l| Some(Tongue { code: l.language_code?, score: l.score? }))
+                .filter_map(|l| Some(LanguageReply { code: l.language_code?, score: l.score? }))
                 .collect();
             tongues.sort_by(|a, b| b.score.total_cmp(&a.score));
             (item.index, tongues)
@@ -102,7 +102,7 @@ impl Comprehend {
         Ok(in_order(sent, results, answer.error_list))
     }
 
-    pub async fn entities(&self, language: &str, texts: Vec<String>) -> Result<Items<Vec<Spot>>, Fault> {
+    pub async fn entities(&self, language: &str, texts: Vec<String>) -> Result<Items<Vec<SpanReply>>, Fault> {
         let sent = texts.len();
         let call = self.client.batch_detect_entities().language_code(LanguageCode::from(language));
         let answer = told("BatchDetectEntities", call.set_text_list(Some(texts)).send().await)?;
@@ -116,7 +116,7 @@ impl Comprehend {
         Ok(in_order(sent, results, answer.error_list))
     }
 
-    pub async fn key_phrases(&self, language: &str, texts: Vec<String>) -> Result<Items<Vec<Spot>>, Fault> {
+    pub async fn key_phrases(&self, language: &str, texts: Vec<String>) -> Result<Items<Vec<SpanReply>>, Fault> {
         let sent = texts.len();
         let call = self.client.batch_detect_key_phrases().language_code(LanguageCode::from(language));
         let answer = told("BatchDetectKeyPhrases", call.set_text_list(Some(texts)).send().await)?;
@@ -128,7 +128,7 @@ impl Comprehend {
         Ok(in_order(sent, results, answer.error_list))
     }
 
-    pub async fn sentiment(&self, language: &str, texts: Vec<String>) -> Result<Items<Mood>, Fault> {
+    pub async fn sentiment(&self, language: &str, texts: Vec<String>) -> Result<Items<SentimentReply>, Fault> {
         let sent = texts.len();
         let call = self.client.batch_detect_sentiment().language_code(LanguageCode::from(language));
         let answer = told("BatchDetectSentiment", call.set_text_list(Some(texts)).send().await)?;
@@ -138,7 +138,7 @@ impl Comprehend {
             let of = |share: fn(&aws_sdk_comprehend::types::SentimentScore) -> Option<f32>| {
                 score.as_ref().and_then(share).unwrap_or_default()
             };
-            let mood = Mood {
+            let mood = SentimentReply {
                 label,
                 positive: of(|s| s.positive),
                 negative: of(|s| s.negative),
@@ -151,7 +151,7 @@ impl Comprehend {
     }
 
     /// Finds personal data in one text. The service accepts only one text per request.
-    pub async fn personal_data(&self, language: &str, text: String) -> Result<Vec<Spot>, Fault> {
+    pub async fn personal_data(&self, language: &str, text: String) -> Result<Vec<SpanReply>, Fault> {
         let call = self.client.detect_pii_entities().language_code(LanguageCode::from(language)).text(text);
         let answer = told("DetectPiiEntities", call.send().await)?;
         let spots = answer.entities.into_iter().flatten().filter_map(|e| {
@@ -162,10 +162,10 @@ impl Comprehend {
     }
 }
 
-fn spot(kind: String, start: Option<i32>, end: Option<i32>, score: Option<f32>) -> Option<Spot> {
+fn spot(kind: String, start: Option<i32>, end: Option<i32>, score: Option<f32>) -> Option<SpanReply> {
     let place = |at: Option<i32>| at.and_then(|at| usize::try_from(at).ok());
     let (start, end) = (place(start)?, place(end)?);
-    (start < end).then(|| Spot { kind, start, end, score: score.unwrap_or_default() })
+    (start < end).then(|| SpanReply { kind, start, end, score: score.unwrap_or_default() })
 }
 
 /// Sorts results and errors into the order of the texts. A text that is in neither list gets the code `NO_RESULT`.

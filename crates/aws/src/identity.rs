@@ -25,21 +25,21 @@ pub struct Identity {
 
 /// Holds the reply of STS and the time at which it was sent.
 #[derive(Clone, Debug)]
-pub struct Introduction {
+pub struct IdentityReply {
     pub identity: Result<Identity, Fault>,
     /// `Date` header of the reply, in Unix seconds. An error reply has one too; `None` if there was no reply.
     pub date: Option<i64>,
 }
 
 /// Asks STS which identity the credentials belong to. Every valid identity is allowed to make this call.
-pub async fn introduce(aws: &Aws) -> Introduction {
+pub async fn caller_identity(aws: &Aws) -> IdentityReply {
     let dates = Dates::default();
     let call = Client::new(&aws.sdk).get_caller_identity().customize().interceptor(dates.clone());
     let answer = answered("sts", "GetCallerIdentity", call.send().await);
     let identity = answer
         .map(|answer| Identity { account: answer.account.unwrap_or_default(), arn: answer.arn.unwrap_or_default() });
     let date = *dates.0.lock().unwrap_or_else(PoisonError::into_inner);
-    Introduction { identity, date }
+    IdentityReply { identity, date }
 }
 
 /// Stores the date of the last reply.

@@ -41,7 +41,7 @@ pub enum Resource {
     /// Metrics in Docweir's CloudWatch namespace.
     Metrics,
     /// Placeholder for operations that act on no resource and need no permission.
-    Nobody,
+    None,
 }
 
 /// Describes an operation of an AWS service.
@@ -171,7 +171,7 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new("sqs", "ReceiveMessage", &["sqs:ReceiveMessage"], Resource::Queues, WORK),
     Operation::new("sqs", "SendMessage", &["sqs:SendMessage"], Resource::Queues, WORK),
     Operation::new("sqs", "SetQueueAttributes", &["sqs:SetQueueAttributes"], Resource::Queues, SETUP),
-    Operation::new("sts", "GetCallerIdentity", &[], Resource::Nobody, ALL),
+    Operation::new("sts", "GetCallerIdentity", &[], Resource::None, ALL),
 ];
 
 /// Returns whether the operation is in [`OPERATIONS`].
@@ -238,7 +238,7 @@ mod tests {
         for operation in OPERATIONS {
             let own = operation.actions.iter().all(|a| a.starts_with(&format!("{}:", operation.service)));
             assert!(own, "{operation:?}");
-            assert_eq!(operation.actions.is_empty(), operation.on == Resource::Nobody, "{operation:?}");
+            assert_eq!(operation.actions.is_empty(), operation.on == Resource::None, "{operation:?}");
         }
     }
 }

@@ -34,7 +34,7 @@ pub use buckets::{Encryption, LifecycleRule};
 pub use download::DownloadError;
 pub use multipart::{MAX_PARTS, Multipart, Part, Unfinished};
 pub use notifications::QueueNotification;
-pub use objects::{DELETE_AT_ONCE, Got, Object, When};
+pub use objects::{DELETE_AT_ONCE, Object, ObjectBody, When};
 
 use crate::access::{count, once};
 use crate::{Aws, Fault, FaultKind, S3Options};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::error::StageError;
 
 /// Interval at which a waiting task polls the flag.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Cancels work that runs on its own thread. Cloning and polling are cheap. CPU-bound stages poll between blocks,
 /// chunks and batches, so that a deadline really ends them.
@@ -29,7 +29,7 @@ impl Cancel {
             if let Err(error) = self.check() {
                 return error;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 

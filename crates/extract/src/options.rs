@@ -118,6 +118,6 @@ mod tests {
         let problems = bad.problems();
         assert_eq!(problems.len(), 1);
         assert_eq!(problems[0].0, "stall_seconds");
-        assert!(problems[0].1.contains("1 to 86400"), "{}", problems[0].1);
+        assert!(problems[0].1.contains("between 1 and 86400"), "{}", problems[0].1);
     }
 }

@@ -16,7 +16,7 @@ use docweir_core::error::{ErrorClass, StageError};
 use docweir_core::model::{DocumentInfo, ExtractedDocument};
 
 use super::detect::{HEAD_BYTES, detect};
-use super::process::{Child, Heard};
+use super::process::{Child, ChildEvent};
 use super::protocol::{Reply, Request};
 use super::worker::result_too_large;
 use super::{ExtractOptions, info};
@@ -205,10 +205,10 @@ impl Extractor {
                 () = sleep_until(next_deadline) => return answer.or(out_of_time(o, next_deadline < deadline)),
             };
             let (reply, bytes) = match heard {
-                Heard::Reply(reply, bytes) => (reply, bytes),
-                Heard::Silence if answer.pages_done => return answer.without_info(),
-                Heard::Silence => return End::Died,
-                Heard::Nonsense(what) => return answer.or(nonsense(&what)),
+                ChildEvent::Reply(reply, bytes) => (reply, bytes),
+                ChildEvent::Closed if answer.pages_done => return answer.without_info(),
+                ChildEvent::Closed => return End::Died,
+                ChildEvent::InvalidMessage(what) => return answer.or(nonsense(&what)),
             };
             answer.bytes += bytes;
             if answer.bytes > o.max_result_bytes {

@@ -43,19 +43,19 @@ pub(super) struct Child {
     socket: UnixStream,
     received: BytesMut,
     stderr: Option<ChildStderr>,
-    last_words: Vec<u8>,
+    stderr_tail: Vec<u8>,
     /// Number of requests that the child has answered.
     pub documents: u32,
 }
 
 /// An event on a child's socket.
-pub(super) enum Heard {
+pub(super) enum ChildEvent {
     /// A reply and its size in bytes.
     Reply(Box<Reply>, u64),
     /// The child closed its socket: it is dead or dying.
-    Silence,
+    Closed,
     /// The child sent an invalid message.
-    Nonsense(String),
+    InvalidMessage(String),
 }
 
 impl Child {
@@ -76,7 +76,7 @@ impl Child {
             .spawn()?;
         let stderr = process.stderr.take();
         let socket = UnixStream::from_std(ours)?;
-        Ok(Self { process, socket, received: BytesMut::new(), stderr, last_words: Vec::new(), documents: 0 })
+        Ok(Self { process, socket, received: BytesMut::new(), stderr, stderr_tail: Vec::new(), documents: 0 })
     }
 
     /// Returns whether the child still runs, as far as that is known without waiting.
@@ -92,20 +92,22 @@ impl Child {
     }
 
     /// Waits for the next reply. The future may be dropped at any point without losing a byte.
-    pub async fn hear(&mut self, max_frame_bytes: u64) -> Heard {
+    pub async fn hear(&mut self, max_frame_bytes: u64) -> ChildEvent {
         loop {
             if let Some(prefix) = self.received.first_chunk::<LENGTH_BYTES>() {
                 let length = u32::from_le_bytes(*prefix);
                 if u64::from(length) > max_frame_bytes {
-                    return Heard::Nonsense(format!("a message of {length} bytes, more than {max_frame_bytes}"));
+                    return ChildEvent::InvalidMessage(format!(
+                        "a message of {length} bytes, more than {max_frame_bytes}"
+                    ));
                 }
                 let whole = LENGTH_BYTES + length as usize;
                 if self.received.len() >= whole {
                     let mut bytes = self.received.split_to(whole);
                     bytes.advance(LENGTH_BYTES);
                     return match parse(&bytes) {
-                        Ok(reply) => Heard::Reply(Box::new(reply), whole as u64),
-                        Err(error) => Heard::Nonsense(error.to_string()),
+                        Ok(reply) => ChildEvent::Reply(Box::new(reply), whole as u64),
+                        Err(error) => ChildEvent::InvalidMessage(error.to_string()),
                     };
                 }
             }
@@ -123,7 +125,7 @@ impl Child {
             tokio::select! {
                 read = self.socket.read_buf(&mut self.received) => {
                     if !matches!(read, Ok(1..)) {
-                        return Heard::Silence;
+                        return ChildEvent::Closed;
                     }
                 }
                 (chunk, n) = words => self.note_words(&chunk[..n]),
@@ -135,9 +137,9 @@ impl Child {
         if words.is_empty() {
             self.stderr = None;
         }
-        self.last_words.extend_from_slice(words);
-        let surplus = self.last_words.len().saturating_sub(LAST_WORDS_BYTES);
-        self.last_words.drain(..surplus);
+        self.stderr_tail.extend_from_slice(words);
+        let surplus = self.stderr_tail.len().saturating_sub(LAST_WORDS_BYTES);
+        self.stderr_tail.drain(..surplus);
     }
 
     /// Returns the resident memory in bytes, or `None` if the system does not report it.
@@ -173,7 +175,7 @@ impl Child {
                 self.stderr = Some(stderr);
             }
         }
-        let words = last_line(&self.last_words);
+        let words = last_line(&self.stderr_tail);
         let _ = self.process.start_kill();
         explain(status, &words)
     }

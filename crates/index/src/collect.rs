@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::delta::{self, TAIL_BYTES};
 use super::error::VectorError;
 use super::manifest::{Manifest, ManifestVersion};
-use super::planted::{Bug, planted};
+use super::planted::{SkippedRule, planted};
 use super::register::Swap;
 use super::retention::{self, Horizons, RetentionOptions, is_garbage, may_forget, may_raise};
 use super::retry::{Retries, passing, ulid};
@@ -38,7 +38,7 @@ pub struct Collected {
 
 /// Selects which past versions and files are deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum CollectionScope {
     /// Everything that retention no longer requires.
     Due(RetentionOptions),
     /// All files that were staged and never listed. Commits and merges that are under way have to begin again.
@@ -64,7 +64,7 @@ pub struct Pinned {
 
 impl VectorStore {
     /// Deletes garbage. Safe to run concurrently with any operation, including other collectors.
-    pub async fn collect(&self, reach: Reach) -> Result<Collected, VectorError> {
+    pub async fn collect(&self, reach: CollectionScope) -> Result<Collected, VectorError> {
         let mut random = self.random();
         let Some(manifest) = self.raise(reach, &mut random).await? else { return Ok(Collected::default()) };
         docweir_core::failpoint::reach("collect.raised", "");
@@ -80,7 +80,7 @@ impl VectorStore {
                 Err(_) => collected.unreadable.push(object.key),
             }
         }
-        let spared = match planted(Bug::PinsIgnored) {
+        let spared = match planted(SkippedRule::PinsIgnored) {
             true => HashSet::new(),
             false => self.pinned_files(&manifest).await?,
         };
@@ -144,14 +144,14 @@ impl VectorStore {
     }
 
     /// Raises the horizons as required, and returns the manifest; `None` before the first commit.
-    async fn raise(&self, reach: Reach, random: &mut fastrand::Rng) -> Result<Option<Manifest>, VectorError> {
+    async fn raise(&self, reach: CollectionScope, random: &mut fastrand::Rng) -> Result<Option<Manifest>, VectorError> {
         let to = |manifest: &Manifest, now_ms: i64| {
             let now = manifest.horizons();
             let top = manifest.version + 1;
             match reach {
-                Reach::Due(options) => retention::due(manifest, now_ms, &options).unwrap_or(now),
-                Reach::Orphans => Horizons { gc_floor: top, ..now },
-                Reach::All => Horizons { gc_floor: top, retained_from: top },
+                CollectionScope::Due(options) => retention::due(manifest, now_ms, &options).unwrap_or(now),
+                CollectionScope::Orphans => Horizons { gc_floor: top, ..now },
+                CollectionScope::All => Horizons { gc_floor: top, retained_from: top },
             }
         };
         self.change(random, true, |manifest, stamp, id| {

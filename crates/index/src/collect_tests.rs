@@ -45,8 +45,8 @@ fn merged() -> (Arc<MemoryObjects>, Arc<VectorStore>, CollectionWriter) {
 fn past_versions_are_seen_until_they_are_given_up() {
     let (o, s, _) = merged();
     assert_eq!([1, 2, 3].map(|v| text(&s, v).unwrap()), ["old", "new", "new"]);
-    assert_eq!(run(s.collect(Reach::Due(RetentionOptions::default()))).unwrap(), Collected::default());
-    let collected = run(s.collect(Reach::All)).unwrap();
+    assert_eq!(run(s.collect(CollectionScope::Due(RetentionOptions::default()))).unwrap(), Collected::default());
+    let collected = run(s.collect(CollectionScope::All)).unwrap();
     assert_eq!((collected.deleted.len(), files(&o)), (2, 1));
     let error = run(s.view_at(2)).err().unwrap();
     assert!(error.to_string().contains("versions 4 to 5 are kept"), "{error}");
@@ -63,7 +63,7 @@ fn a_version_that_is_given_up_while_it_is_opened_is_no_damage() {
         let reader = store(&o);
         let mut view = pin!(reader.view_at(1));
         let early = poll_some(&mut view, polls);
-        run(s.collect(Reach::All)).unwrap();
+        run(s.collect(CollectionScope::All)).unwrap();
         match early.unwrap_or_else(|| run(view)) {
             Ok(view) => {
                 assert_eq!(view.rows_of(&id("doc_a"))[0].text, "old");
@@ -82,7 +82,7 @@ fn a_live_file_never_ages_out() {
     o.clock().advance(std::time::Duration::from_secs(100 * 365 * 86_400));
     let nothing =
         RetentionOptions { snapshots: 0, merged_seconds: 0, staged_seconds: 1, ..RetentionOptions::default() };
-    run(s.collect(Reach::Due(nothing))).unwrap();
+    run(s.collect(CollectionScope::Due(nothing))).unwrap();
     assert_eq!((files(&o), text(&s, run(s.view()).unwrap().version())), (1, Some("new".into())));
 }
 
@@ -96,8 +96,8 @@ fn orphans_go_and_what_is_under_way_begins_again() {
     assert!(run(s.has_orphans()).unwrap());
     // Staged against version 4 while the manifest has version 3: the base is in the future, so the floor has to pass
     // it first.
-    run(s.collect(Reach::Orphans)).unwrap();
-    run(s.collect(Reach::Orphans)).unwrap();
+    run(s.collect(CollectionScope::Orphans)).unwrap();
+    run(s.collect(CollectionScope::Orphans)).unwrap();
     assert!(!run(s.has_orphans()).unwrap());
     let error = run(writer.commit_on(base, vec![document("doc_b", 1, &["b"])], &model(3))).unwrap_err();
     assert!(matches!(error, VectorError::Stalled { .. }), "{error}");
@@ -112,7 +112,7 @@ fn what_can_t_be_read_is_left_alone_and_named() {
         let body = if name.contains("empty") { "" } else { "something else" };
         run(o.put(&format!("vectors/chunks/{name}"), body.into(), Precondition::None, Durability::Durable)).unwrap();
     }
-    let collected = run(s.collect(Reach::All)).unwrap();
+    let collected = run(s.collect(CollectionScope::All)).unwrap();
     assert_eq!(collected.unreadable.len(), 3);
     assert_eq!(files(&o), 4);
 }
@@ -121,13 +121,13 @@ fn what_can_t_be_read_is_left_alone_and_named() {
 fn a_marked_version_is_spared_until_the_mark_ends() {
     let (o, s, _) = merged();
     let mark = run(s.pin(Some(1), 60)).unwrap();
-    let collected = run(s.collect(Reach::All)).unwrap();
+    let collected = run(s.collect(CollectionScope::All)).unwrap();
     assert_eq!((collected.pinned, collected.deleted.len()), (1, 1), "no pinned version contains the other delta");
     let seen = run(s.view_pinned(&mark)).unwrap();
     assert_eq!(seen.rows_of(&id("doc_a"))[0].text, "old");
     assert!(run(s.pin(Some(1), 60)).is_err(), "the version cannot be pinned again");
     o.clock().advance(std::time::Duration::from_secs(61));
-    run(s.collect(Reach::All)).unwrap();
+    run(s.collect(CollectionScope::All)).unwrap();
     assert_eq!(files(&o), 1);
     assert!(!o.keys().iter().any(|k| k.contains("/pins/")), "the expired pin is deleted too");
     run(s.unpin(mark)).unwrap();
@@ -144,7 +144,7 @@ fn one_can_go_back_and_forth() {
     assert_eq!(run(s.roll_back(0)).unwrap(), 7);
     assert!(run(s.view()).unwrap().is_empty());
     assert_eq!(run(s.roll_back(3)).unwrap(), 8);
-    run(s.collect(Reach::All)).unwrap();
+    run(s.collect(CollectionScope::All)).unwrap();
     assert_eq!((files(&o), text(&s, run(s.view()).unwrap().version())), (1, Some("new".into())));
     assert_eq!(run(s.verify()).unwrap().findings, []);
     for version in [1, 99] {

@@ -71,7 +71,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use collect::{Collected, Pinned, Reach};
+pub use collect::{Collected, CollectionScope, Pinned};
 pub use docweir_target::{DocumentRows, Row, Write};
 pub use error::VectorError;
 pub use manifest::{Manifest, ManifestVersion};
@@ -107,14 +107,14 @@ pub struct VectorStore {
     /// Generates names and random waits.
     random: Mutex<fastrand::Rng>,
     /// Callback for every commit.
-    added: Option<Added>,
+    added: Option<OnCommit>,
 }
 
 /// Opens collections of one object store by name.
 pub type OpenCollection = Arc<dyn Fn(&str) -> Result<Arc<VectorStore>, VectorError> + Send + Sync>;
 
 /// Receives the name of a collection and each commit to it. Must not block.
-pub type Added = Arc<dyn Fn(&str, &Committed) + Send + Sync>;
+pub type OnCommit = Arc<dyn Fn(&str, &Committed) + Send + Sync>;
 
 #[derive(Default)]
 struct Cache {
@@ -161,7 +161,7 @@ impl VectorStore {
     }
 
     /// Sets a callback that is notified of every commit.
-    pub fn telling(mut self, added: Option<Added>) -> Self {
+    pub fn telling(mut self, added: Option<OnCommit>) -> Self {
         self.added = added;
         self
     }

@@ -4,7 +4,7 @@
 /// Names a rule of the protocol that is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(dead_code, reason = "production code names the variants, only tests construct them")]
-pub enum Bug {
+pub enum SkippedRule {
     /// A commit that was staged below the floor is accepted.
     NoFloor,
     /// A commit whose reply was lost is appended again.
@@ -23,22 +23,22 @@ pub enum Bug {
 
 #[cfg(not(test))]
 #[inline(always)]
-pub const fn planted(_: Bug) -> bool {
+pub const fn planted(_: SkippedRule) -> bool {
     false
 }
 
 #[cfg(test)]
 thread_local! {
-    static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+    static PLANTED: std::cell::Cell<Option<SkippedRule>> = const { std::cell::Cell::new(None) };
 }
 
 #[cfg(test)]
-pub fn planted(bug: Bug) -> bool {
+pub fn planted(bug: SkippedRule) -> bool {
     PLANTED.get() == Some(bug)
 }
 
 /// Plants a bug on this thread; `None` removes it.
 #[cfg(test)]
-pub fn plant(bug: Option<Bug>) {
+pub fn plant(bug: Option<SkippedRule>) {
     PLANTED.set(bug);
 }

@@ -76,7 +76,10 @@ fn works() {
                 }
             }
             if random.u8(..10) == 0 {
-                let _ = store.collect(if random.bool() { Reach::Orphans } else { Reach::All }).await.unwrap();
+                let _ = store
+                    .collect(if random.bool() { CollectionScope::Orphans } else { CollectionScope::All })
+                    .await
+                    .unwrap();
             }
         }
     });
@@ -150,7 +153,7 @@ fn run_and_kill(processes: usize, seconds: u64) {
     );
     assert!(commits > 20 && manifest.epoch > 0, "too little happened: {commits} commits, epoch {}", manifest.epoch);
     // After a collection, no staged files of killed processes remain.
-    block_on(store.collect(Reach::All)).unwrap();
+    block_on(store.collect(CollectionScope::All)).unwrap();
     let verified = block_on(store.verify()).unwrap();
     assert_eq!((verified.findings, verified.orphans), (vec![], vec![]));
 }

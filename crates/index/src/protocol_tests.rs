@@ -206,7 +206,8 @@ impl World {
             Step::Collect { reach, drop_after } => {
                 let retention =
                     RetentionOptions { snapshots: 1, merged_seconds: 20, staged_seconds: 10, ..Default::default() };
-                let reach = [Reach::Due(retention), Reach::Orphans, Reach::All][usize::from(reach)];
+                let reach = [CollectionScope::Due(retention), CollectionScope::Orphans, CollectionScope::All]
+                    [usize::from(reach)];
                 let collected = self.stores[1].collect(reach);
                 let collected = passes(poll_some(&mut pin!(collected), drop_after.unwrap_or(FOR_EVER)));
                 assert!(collected.is_none_or(|c| c.unreadable.is_empty()));

@@ -7,7 +7,7 @@ use docweir_objects::{Durability, ObjectError, ObjectStore, Precondition, Tag};
 
 use super::error::VectorError;
 use super::manifest::Manifest;
-use super::planted::{Bug, planted};
+use super::planted::{SkippedRule, planted};
 
 pub(super) struct Register {
     objects: Arc<dyn ObjectStore>,
@@ -42,7 +42,7 @@ impl Register {
     /// Replaces the state with the tag `expected` (`None`: no manifest yet).
     pub async fn swap(&self, expected: Option<&Tag>, next: &Manifest) -> Result<Swap, VectorError> {
         let when = match expected {
-            _ if planted(Bug::BlindSwap) => Precondition::None,
+            _ if planted(SkippedRule::BlindSwap) => Precondition::None,
             Some(tag) => Precondition::Matches(tag.clone()),
             None => Precondition::Absent,
         };

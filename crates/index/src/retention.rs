@@ -13,7 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{FileKind, Manifest, ManifestVersion};
-use super::planted::{Bug, planted};
+use super::planted::{SkippedRule, planted};
 use super::validate::{Refusal, Stamp, advance};
 
 /// Holds the two horizons of a manifest.
@@ -147,7 +147,7 @@ pub fn is_garbage(manifest: &Manifest, file: &str, base_version: ManifestVersion
 /// commit that is still possible was staged after the tombstone became visible. The caller has also checked that no
 /// live file outside the merge holds an older version of the document.
 pub fn may_drop_tombstone(manifest: &Manifest, added_version: ManifestVersion) -> bool {
-    added_version <= manifest.gc_floor || planted(Bug::TombstonesDropped)
+    added_version <= manifest.gc_floor || planted(SkippedRule::TombstonesDropped)
 }
 
 /// Returns the next manifest without the entries of the given deleted files, or the reason for a refusal. A file that

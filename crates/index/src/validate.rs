@@ -20,7 +20,7 @@ use docweir_core::model::ModelIdentity;
 use super::manifest::{
     FORMAT, FileKind, HistoryEntry, LiveFile, Manifest, ManifestVersion, RemovedFile, WriterMark, thin,
 };
-use super::planted::{Bug, planted};
+use super::planted::{SkippedRule, planted};
 use super::retention::Horizons;
 
 /// Requests that a delta become live.
@@ -124,7 +124,7 @@ pub enum Resolution {
 pub fn may_append(manifest: &Manifest, append: &Append, stamp: Stamp) -> Result<Manifest, Refusal> {
     if let Some(mark) = manifest.writers.get(&append.writer)
         && mark.last_seq >= append.sequence
-        && !planted(Bug::NoSequence)
+        && !planted(SkippedRule::NoSequence)
     {
         return Err(Refusal::AlreadyCommitted { last_seq: mark.last_seq });
     }
@@ -156,7 +156,7 @@ pub fn may_mix(stored: Option<&ModelIdentity>, given: &ModelIdentity) -> Result<
 /// Determines from the current manifest whether a swap with an unknown outcome was applied.
 pub fn resolve_unknown(manifest: &Manifest, append: &Append) -> Resolution {
     let by_writer = manifest.writers.get(&append.writer).is_some_and(|mark| mark.last_seq >= append.sequence);
-    let by_writer = by_writer && !planted(Bug::NoSequence);
+    let by_writer = by_writer && !planted(SkippedRule::NoSequence);
     if !by_writer && manifest.commit_id != append.commit_id {
         return Resolution::NotCommitted;
     }
@@ -183,7 +183,7 @@ pub fn may_install_snapshot(manifest: &Manifest, install: &Install, stamp: Stamp
     for name in &install.inputs {
         // The snapshot cannot contain an input that was added after its plan.
         let held = manifest.live.iter().find(|f| f.file == *name);
-        if held.is_none_or(|f| f.added_version > install.base_version) && !planted(Bug::InputsNeedNotBeLive) {
+        if held.is_none_or(|f| f.added_version > install.base_version) && !planted(SkippedRule::InputsNeedNotBeLive) {
             return Err(Refusal::InputNotLive(name.clone()));
         }
     }
@@ -226,7 +226,7 @@ pub fn may_roll_back(
     remove(&mut next, |f| !wanted.iter().any(|w| w.file == f.file));
     let back = wanted.into_iter().filter(|f| !manifest.is_live(&f.file));
     next.live.extend(back.map(|f| LiveFile { added_version: version, ..f }));
-    if !planted(Bug::RollbackKeepsFloor) {
+    if !planted(SkippedRule::RollbackKeepsFloor) {
         next.gc_floor = version;
     }
     Ok(next)
@@ -247,7 +247,7 @@ fn may_base(manifest: &Manifest, base: ManifestVersion) -> Result<(), Refusal> {
     if base > manifest.version {
         return Err(Refusal::FromTheFuture { base, version: manifest.version });
     }
-    if base < manifest.gc_floor && !planted(Bug::NoFloor) {
+    if base < manifest.gc_floor && !planted(SkippedRule::NoFloor) {
         return Err(Refusal::BelowFloor { base, floor: manifest.gc_floor });
     }
     Ok(())

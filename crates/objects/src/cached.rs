@@ -120,7 +120,7 @@ impl CachedObjects {
         let _room = self.make_room(key, bytes).await?;
         let failed = |e: io::Error| failure("copy", key, &e);
         let temporary = Temporary::create(&self.folder.join(TMP)).map_err(failed)?;
-        let mut copy = Copy { temporary };
+        let mut copy = UnfinishedCopy { temporary };
         self.objects.read_into(key, copy.temporary.file().try_clone().map_err(failed)?).await?;
         let (to, now) = (path.to_owned(), self.now());
         let copied = tokio::task::spawn_blocking(move || copy.finish(&to, bytes, now)).await;
@@ -128,14 +128,14 @@ impl CachedObjects {
     }
 
     /// Reserves `bytes` and deletes the least recently used copies until the reservation fits.
-    async fn make_room(&self, key: &str, bytes: u64) -> Result<Promise, ObjectError> {
+    async fn make_room(&self, key: &str, bytes: u64) -> Result<SpaceReservation, ObjectError> {
         let most = self.options.max_bytes;
         if bytes > most {
             let reason = format!("it has {bytes} bytes, more than the {most} that the cache may take");
             let hint = "raise `max_bytes` of the object cache";
             return Err(ObjectError::Storage { what: "copy", key: key.to_owned(), reason, hint });
         }
-        let promise = Promise::new(&self.promised, bytes);
+        let promise = SpaceReservation::new(&self.promised, bytes);
         let (folder, promised) = (self.folder.clone(), promise.all());
         let evicted = tokio::task::spawn_blocking(move || evict(&folder, most.saturating_sub(promised))).await;
         evicted.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(|e| failure("make room for", key, &e))?;
@@ -144,11 +144,11 @@ impl CachedObjects {
 }
 
 /// Holds an unfinished copy. Its temporary file is removed when it is dropped.
-struct Copy {
+struct UnfinishedCopy {
     temporary: Temporary,
 }
 
-impl Copy {
+impl UnfinishedCopy {
     fn finish(mut self, to: &Path, bytes: u64, now: SystemTime) -> io::Result<File> {
         let copied = self.temporary.file().metadata()?.len();
         if copied != bytes {
@@ -163,12 +163,12 @@ impl Copy {
 }
 
 /// Reserves disk space for an unfinished copy. Dropping it frees the space.
-struct Promise {
+struct SpaceReservation {
     promised: Arc<Mutex<u64>>,
     bytes: u64,
 }
 
-impl Promise {
+impl SpaceReservation {
     fn new(promised: &Arc<Mutex<u64>>, bytes: u64) -> Self {
         *promised.lock().unwrap_or_else(PoisonError::into_inner) += bytes;
         Self { promised: promised.clone(), bytes }
@@ -179,7 +179,7 @@ impl Promise {
     }
 }
 
-impl Drop for Promise {
+impl Drop for SpaceReservation {
     fn drop(&mut self) {
         *self.promised.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
     }

@@ -15,7 +15,7 @@ use docweir_providers::prices::PriceOptions;
 use docweir_providers::secrets::Key;
 use docweir_stages::embed::{Call, Embedder};
 use docweir_stores::control::sqlite::SqliteControlOptions;
-use docweir_stores::ledger::{By, Ledger, SqliteLedger};
+use docweir_stores::ledger::{GroupBy, Ledger, SqliteLedger};
 use docweir_stores::paid;
 
 #[tokio::main(flavor = "current_thread")]
@@ -51,7 +51,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         embedder.identity().dimension,
         batch.tokens
     );
-    for line in ledger.report(By::Model, "2000-01-01", 10).await? {
+    for line in ledger.report(GroupBy::Model, "2000-01-01", 10).await? {
         println!("the ledger has {} call of {} for {}", line.settled.calls, line.name, line.settled.cost);
     }
     println!("the provider charged {} nanodollars", mock.charges().live.nanodollars);

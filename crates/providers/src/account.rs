@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use docweir_core::error::StageError;
 use docweir_core::money::Nanodollars;
-use docweir_stores::ledger::{Asked, Budget, EntryId, Ledger, Mode, Period, Reservation, Spend};
+use docweir_stores::ledger::{Budget, EntryId, Ledger, Mode, Period, Reservation, ReservationOutcome, Spend};
 use docweir_stores::paid::PaidError;
 use serde::{Deserialize, Serialize};
 
@@ -56,7 +56,7 @@ impl BudgetOptions {
 }
 
 /// Reports a message to the user.
-pub type Tell = Arc<dyn Fn(String) + Send + Sync>;
+pub type ReportFn = Arc<dyn Fn(String) + Send + Sync>;
 
 /// Pays for the calls of one model: reserves and settles their money in the ledger.
 pub struct Account {
@@ -94,11 +94,11 @@ impl Account {
             collection.clone_into(&mut spend.collection);
         }
         match self.ledger.reserve(spend, self.options.budget()).await? {
-            Asked::Given(reservation) => {
+            ReservationOutcome::Given(reservation) => {
                 self.alerts.reached(&self.options, &reservation);
                 Ok(HeldReservation { account: self, id: reservation.id })
             }
-            Asked::Refused { period, spent, limit } => Err(refused(period, spent, limit)),
+            ReservationOutcome::Refused { period, spent, limit } => Err(refused(period, spent, limit)),
         }
     }
 
@@ -160,12 +160,12 @@ pub fn refused(period: Period, spent: Nanodollars, limit: Nanodollars) -> StageE
 
 /// Reports once when a share of a budget is reached.
 pub struct Alerts {
-    tell: Tell,
+    tell: ReportFn,
     told: Mutex<HashSet<(&'static str, u32)>>,
 }
 
 impl Alerts {
-    pub fn new(tell: Tell) -> Arc<Self> {
+    pub fn new(tell: ReportFn) -> Arc<Self> {
         Arc::new(Self { tell, told: Mutex::default() })
     }
 

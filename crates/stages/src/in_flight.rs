@@ -19,13 +19,13 @@ pub struct InFlight<T>(Arc<DashMap<Sha256Hex, watch::Receiver<Option<T>>>>);
 /// Result of claiming a text.
 pub enum Claimed<T> {
     /// The caller owns the text until this claim is dropped.
-    Mine(Mine<T>),
+    Own(OwnClaim<T>),
     ByAnother(PendingResult<T>),
 }
 
 /// Grants the right to compute the result of one text. Dropping the claim releases the text, whether the result was
 /// computed or not.
-pub struct Mine<T> {
+pub struct OwnClaim<T> {
     texts: InFlight<T>,
     key: Sha256Hex,
     made: watch::Sender<Option<T>>,
@@ -53,20 +53,20 @@ impl<T: Clone> InFlight<T> {
             Entry::Vacant(entry) => {
                 let (made, waiting) = watch::channel(None);
                 entry.insert(waiting);
-                Claimed::Mine(Mine { texts: self.clone(), key: key.clone(), made })
+                Claimed::Own(OwnClaim { texts: self.clone(), key: key.clone(), made })
             }
         }
     }
 }
 
-impl<T> Mine<T> {
+impl<T> OwnClaim<T> {
     /// Hands the result to every waiting caller, and ends the claim.
     pub fn made(self, it: T) {
         self.made.send_replace(Some(it));
     }
 }
 
-impl<T> Drop for Mine<T> {
+impl<T> Drop for OwnClaim<T> {
     fn drop(&mut self) {
         // // Remove the key before the sender drops and wakes the waiting callers, because they claim the text again.
         self.texts.0.remove(&self.key);

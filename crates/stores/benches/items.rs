@@ -14,7 +14,7 @@ use docweir_core::clock::SystemClock;
 use docweir_core::model::{Metric, ModelIdentity};
 use docweir_core::money::Nanodollars;
 use docweir_stores::batches::{
-    BatchStatus, Batches, Ending, Made, NewItem, Order, Packed, Shown, Space, SqliteBatches,
+    BatchStatus, Batches, DisplayData, Ending, NewItem, Order, Packed, Space, SqliteBatches, StoredVector,
 };
 use docweir_stores::ledger::{Budget, Mode, Spend};
 use docweir_stores::paid;
@@ -59,9 +59,13 @@ async fn run(folder: &Path, items: usize) {
         let begun = Instant::now();
         let sent = batches.sent("batch_1", part.to_vec()).await.unwrap();
         seconds_sent += begun.elapsed().as_secs_f64();
-        let made =
-            |s: docweir_stores::batches::Sent| Made { item: s.item, version: s.version, tokens: 9, vector: None };
-        let made: Vec<Made> = sent.into_iter().flatten().map(made).collect();
+        let made = |s: docweir_stores::batches::Sent| StoredVector {
+            item: s.item,
+            version: s.version,
+            tokens: 9,
+            vector: None,
+        };
+        let made: Vec<StoredVector> = sent.into_iter().flatten().map(made).collect();
         assert_eq!(made.len(), part.len());
         let begun = Instant::now();
         batches.made("batch_1", made).await.unwrap();
@@ -112,7 +116,7 @@ fn record(key: &str) -> NewItem {
         input: format!("<LINE>{text}</LINE> <CONTEXT>Supermarket, 12.03.2024, total 14.90</CONTEXT>"),
         tokens: 32,
         noise: false,
-        shown: Shown { text, kind: "line".into(), source: "file:///receipts/1.json".into(), metadata },
+        shown: DisplayData { text, kind: "line".into(), source: "file:///receipts/1.json".into(), metadata },
         origin: None,
     }
 }

@@ -17,7 +17,7 @@ use docweir_providers::batched::wake_word;
 use docweir_providers::openai::{BatchObject, CallError, Client, OpenAiOptions};
 use docweir_stores::batches::{Batch, Batches, Space, Waiting};
 use docweir_stores::control::{ControlError, ControlStore, DocumentStatus, RecordFilter, Resume};
-use docweir_stores::ledger::{Asked, Budget, Mode, Spend};
+use docweir_stores::ledger::{Budget, Mode, ReservationOutcome, Spend};
 use docweir_target::{OpenTarget, Target};
 use tokio::sync::Notify;
 
@@ -249,8 +249,8 @@ impl BatchContext {
         let ledger = &self.account.ledger;
         // The provider may charge it, whatever the budget says.
         let doubted = match ledger.reserve(spend, Budget::default()).await {
-            Ok(Asked::Given(reservation)) => ledger.doubt(&reservation.id).await,
-            Ok(Asked::Refused { .. }) => Ok(()),
+            Ok(ReservationOutcome::Given(reservation)) => ledger.doubt(&reservation.id).await,
+            Ok(ReservationOutcome::Refused { .. }) => Ok(()),
             Err(error) => Err(error),
         };
         if let Err(error) = doubted {

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use docweir_core::error::{ErrorClass, StageError};
 use docweir_core::failpoint;
 use docweir_providers::openai::{CallError, ItemResult, ReadOptions, TransferError, read_results};
-use docweir_stores::batches::{Batch, BatchStatus, Ending, Made, Refusal, Sent, Space, result_files};
+use docweir_stores::batches::{Batch, BatchStatus, Ending, Refusal, Sent, Space, StoredVector, result_files};
 use docweir_target::TargetWriter;
 use tokio::sync::mpsc;
 
@@ -239,12 +239,17 @@ impl Harvester {
         let made = match &batch.space {
             Space::Texts(_) => fresh
                 .into_iter()
-                .map(|(s, vector, tokens)| Made { item: s.item, version: s.version, tokens, vector: Some(vector) })
+                .map(|(s, vector, tokens)| StoredVector {
+                    item: s.item,
+                    version: s.version,
+                    tokens,
+                    vector: Some(vector),
+                })
                 .collect(),
             Space::Records(collection) => {
                 let made = fresh
                     .iter()
-                    .map(|(s, _, tokens)| Made {
+                    .map(|(s, _, tokens)| StoredVector {
                         item: s.item.clone(),
                         version: s.version,
                         tokens: *tokens,

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::batch_progress::{BatchProgress, Left};
 use super::context::BatchContext;
 use super::lease_deadline::LeaseDeadline;
-use super::{Recording, start_batches, start_recorder};
+use super::{RecorderConfig, start_batches, start_recorder};
 use crate::supervisors::{RestartOptions, RootHandle};
 
 /// Shortest pause before the next attempt to acquire a lease that another process holds.
@@ -34,7 +34,7 @@ pub struct BatchLeader {
     pub lease_deadline: Rc<LeaseDeadline>,
     /// Context of the batch services; `None` if there are no batches.
     pub context: Option<Rc<BatchContext>>,
-    pub recording: Recording,
+    pub recording: RecorderConfig,
     pub restart: RestartOptions,
     pub root: RootHandle,
 }

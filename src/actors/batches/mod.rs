@@ -72,7 +72,7 @@ pub fn start_batches(context: Rc<BatchContext>, restart: &RestartOptions, root: 
 
 /// Configures the recorder, which embeds records by live calls and removes rows of deleted records.
 #[derive(Clone)]
-pub struct Recording {
+pub struct RecorderConfig {
     pub batches: Arc<dyn Batches>,
     pub collections: Rc<Collections>,
     pub events: Arc<dyn EventSink>,
@@ -86,7 +86,7 @@ pub struct Recording {
 }
 
 /// Starts the recorder. Dropping the returned service ends it.
-pub fn start_recorder(recording: Recording, restart: &RestartOptions, root: &RootHandle) -> Running {
+pub fn start_recorder(recording: RecorderConfig, restart: &RestartOptions, root: &RootHandle) -> Running {
     let recorder = Rc::new(recorder::Recorder { recording, cancel: Cancel::default() });
     let (_, running) = start_service::<(), _, _>("recorder", 1, restart.clone(), root, move |_| {
         let recorder = recorder.clone();

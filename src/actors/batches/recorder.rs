@@ -10,11 +10,11 @@ use docweir_core::model::{ModelIdentity, Usage};
 use docweir_providers::account::BUDGET_SPENT;
 use docweir_records::document_id;
 use docweir_stages::embed::{Call, deciding, embed_texts};
-use docweir_stores::batches::{Made, Sent, Space};
+use docweir_stores::batches::{Sent, Space, StoredVector};
 use docweir_target::{Target, TargetWriter};
 use tokio::sync::Mutex;
 
-use super::Recording;
+use super::RecorderConfig;
 use super::rows::{rows, tombstones};
 use crate::messages::event::Event;
 
@@ -29,7 +29,7 @@ const LONGEST_WAIT: u64 = 60;
 
 /// Embeds the records of all collections, and removes their deleted ones.
 pub struct Recorder {
-    pub recording: Recording,
+    pub recording: RecorderConfig,
     pub cancel: Cancel,
 }
 
@@ -232,7 +232,8 @@ impl Recorder {
         let fresh = self.recording.write_back.fresh(held, |(sent, _): &(Sent, Vec<f32>)| sent).await?;
         let items = fresh.len() as u64;
         if items > 0 {
-            let done = |s: &Sent| Made { item: s.item.clone(), version: s.version, tokens: s.tokens, vector: None };
+            let done =
+                |s: &Sent| StoredVector { item: s.item.clone(), version: s.version, tokens: s.tokens, vector: None };
             let done = fresh.iter().map(|(sent, _)| done(sent)).collect();
             writer.lock().await.write(rows(fresh.into_iter()), &self.model()).await?;
             failpoint::reach("records.committed", collection);

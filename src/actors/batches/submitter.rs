@@ -176,9 +176,9 @@ impl Submitter {
         let mut stopped = false;
         for (space, waiting) in waiting {
             match self.way(waiting.tokens, quiet) {
-                Way::Batch => {}
-                Way::Wait => continue,
-                Way::Live => {
+                EmbedDecision::Batch => {}
+                EmbedDecision::Wait => continue,
+                EmbedDecision::Live => {
                     match &space {
                         Space::Records(collection) => context.batch_progress.go_live(collection),
                         Space::Texts(_) if context.batches.send_live(&space).await? > 0 => context.resume().await?,
@@ -216,16 +216,16 @@ impl Submitter {
     }
 
     /// Decides how items with this total number of tokens are embedded.
-    fn way(&self, tokens: u64, quiet: bool) -> Way {
+    fn way(&self, tokens: u64, quiet: bool) -> EmbedDecision {
         let (price, options) = (self.context.account.price, &self.context.options);
         let saving = tokens as f64 * (price.live - price.batch) / 1e6;
         match self.context.mode {
-            EmbedMode::Live => Way::Live,
-            EmbedMode::Batch => Way::Batch,
+            EmbedMode::Live => EmbedDecision::Live,
+            EmbedMode::Batch => EmbedDecision::Batch,
             // The total is known only when no more items are being enqueued.
-            EmbedMode::Auto if !quiet => Way::Wait,
-            EmbedMode::Auto if saving < options.min_saving_usd => Way::Live,
-            EmbedMode::Auto => Way::Batch,
+            EmbedMode::Auto if !quiet => EmbedDecision::Wait,
+            EmbedMode::Auto if saving < options.min_saving_usd => EmbedDecision::Live,
+            EmbedMode::Auto => EmbedDecision::Batch,
         }
     }
 
@@ -474,7 +474,7 @@ impl Submitter {
     }
 }
 
-enum Way {
+enum EmbedDecision {
     Live,
     Batch,
     Wait,

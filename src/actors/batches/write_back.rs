@@ -13,7 +13,7 @@ use std::sync::Arc;
 use docweir_core::error::StageError;
 use docweir_core::failpoint;
 use docweir_records::TableOptions;
-use docweir_stores::batches::{ItemId, Origin, Owed, RecordOutbox, RecordOutcome, Sent, Space};
+use docweir_stores::batches::{ItemId, Origin, PendingOutcome, RecordOutbox, RecordOutcome, Sent, Space};
 use docweir_stores::record_table::{
     ItemKey, LazyTables, Mark, NONE, RecordLocation, RecordTable, TableError, TableItem,
 };
@@ -57,7 +57,7 @@ fn judge(place: &RecordLocation, text: &str, held: Option<&TableItem>) -> Now {
 }
 
 /// Returns the attributes that are written for an outcome.
-fn mark(options: &TableOptions, owed: &Owed) -> Mark {
+fn mark(options: &TableOptions, owed: &PendingOutcome) -> Mark {
     let attribute = match owed.kind.as_str() {
         "line" => &options.line_id,
         "word" => &options.word_id,
@@ -132,7 +132,7 @@ impl WriteBack {
         Ok(())
     }
 
-    async fn one(&self, tables: &dyn RecordTable, owed: &Owed) -> Result<Paid, StageError> {
+    async fn one(&self, tables: &dyn RecordTable, owed: &PendingOutcome) -> Result<Paid, StageError> {
         let table = &owed.origin.table;
         // This program did not write a location that can't be parsed, so nothing can be written back.
         let Some(place) = RecordLocation::read(&owed.origin) else {
@@ -275,8 +275,16 @@ mod tests {
         let told = |kind: &str, outcome| {
             let origin = Origin { table: "t".into(), place: json!({}) };
             let (item, key, mark_) = (ItemId::new("1"), "K".to_owned(), String::new());
-            let owed =
-                Owed { item, key, version: 1, outcome, origin, text: "x".into(), kind: kind.into(), mark: mark_ };
+            let owed = PendingOutcome {
+                item,
+                key,
+                version: 1,
+                outcome,
+                origin,
+                text: "x".into(),
+                kind: kind.into(),
+                mark: mark_,
+            };
             let Mark { status, id } = mark(&options, &owed);
             (status, id.map(|(name, id)| format!("{name}={}", id.unwrap_or_default())))
         };

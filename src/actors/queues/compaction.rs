@@ -28,9 +28,9 @@ use crate::supervisors::RootHandle;
 /// Number of collections whose services stay open. When one more is needed, all are closed.
 const COLLECTIONS: usize = 64;
 /// Number of notifications that wait to be sent. Further ones are dropped.
-const NOTICES: usize = 64;
+const BUFFER: usize = 64;
 /// Longest wait at the end of a run for notifications to be sent.
-const PATIENCE: Duration = Duration::from_secs(2);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Holds a request, with the field names of the former system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,7 +138,7 @@ impl CompactionNotifier {
     /// Returns a notifier, and the future that sends its notifications. The future ends when every notifier is
     /// dropped.
     pub fn to(queue: Arc<dyn Queue>) -> (Self, impl Future<Output = ()> + 'static) {
-        let (sender, mut notices) = mpsc::channel(NOTICES);
+        let (sender, mut notices) = mpsc::channel(BUFFER);
         let sending = async move {
             while let Some(notice) = notices.recv().await {
                 match notice {
@@ -158,7 +158,7 @@ impl CompactionNotifier {
                 let _ = sent.await;
             }
         };
-        let _ = timeout(PATIENCE, all).await;
+        let _ = timeout(FLUSH_TIMEOUT, all).await;
     }
 
     pub fn added(&self, collection: &str, file: &str, rows: u64) {

@@ -117,13 +117,13 @@ async fn a_commit_is_told_of_and_nobody_waits_for_that() {
     locally(async {
         let queue = Arc::new(MemoryQueue::new(None));
         let (compaction_notifier, sending) = CompactionNotifier::to(queue.clone());
-        for n in 0..NOTICES as u64 + 10 {
+        for n in 0..BUFFER as u64 + 10 {
             compaction_notifier.added("chunks", &format!("delta/{n}.parquet"), n);
         }
         let sending = tokio::task::spawn_local(sending);
         compaction_notifier.flush().await;
         let left = queue.left();
-        assert_eq!(left.len(), NOTICES, "what found no place was dropped");
+        assert_eq!(left.len(), BUFFER, "what found no place was dropped");
         let first: Request = serde_json::from_str(&left[0]).unwrap();
         assert_eq!((first.collection.as_str(), first.vector_count), ("chunks", Some(0)));
         assert_eq!(first.delta_key.as_deref(), Some("vectors/chunks/delta/0.parquet"));

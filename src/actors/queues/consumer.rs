@@ -81,7 +81,7 @@ struct ReceivedMessage {
 }
 
 /// Holds the state that all held messages share.
-struct Hand {
+struct HeldMessages {
     held: RefCell<HashMap<String, ReceivedMessage>>,
     /// Number of messages that wait for a service.
     waiting: Cell<usize>,
@@ -118,10 +118,10 @@ impl Failures {
     /// Counts a failure. An unavailable queue is retried forever. A queue that can't be used is retried for a while,
     /// because its permissions may be changing; then an error is returned.
     fn count(&mut self, error: &QueueError) -> Result<(), StageError> {
-        const PATIENCE: u32 = 10;
+        const MAX_BROKEN_CALLS: u32 = 10;
         self.in_a_row = self.in_a_row.saturating_add(1);
         self.broken = if matches!(error, QueueError::Broken { .. }) { self.broken + 1 } else { 0 };
-        if self.broken >= PATIENCE {
+        if self.broken >= MAX_BROKEN_CALLS {
             return Err(StageError::system("queue", error.to_string()));
         }
         tracing::warn!(%error, failures = self.in_a_row, "queue call failed; retrying");
@@ -134,7 +134,7 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 impl Consumer {
     /// Runs until it is stopped, and then returns the held messages to the queue.
     pub async fn run(&self) -> Result<(), StageError> {
-        let hand = Hand { held: RefCell::default(), waiting: Cell::new(0), redrive: self.redrive().await? };
+        let hand = HeldMessages { held: RefCell::default(), waiting: Cell::new(0), redrive: self.redrive().await? };
         if hand.redrive.is_none() {
             let (queue, most) = (self.queue.name(), self.options.max_receives);
             tracing::warn!(queue, "no dead-letter queue; failing messages are deleted after {most} receipts");
@@ -144,7 +144,7 @@ impl Consumer {
         outcome
     }
 
-    async fn take(&self, hand: &Hand) -> Result<(), StageError> {
+    async fn take(&self, hand: &HeldMessages) -> Result<(), StageError> {
         let (mut room, mut stop) = (self.room.clone(), self.stop.clone());
         let mut working: FuturesUnordered<Boxed<'_, Result<Option<String>, StageError>>> = FuturesUnordered::new();
         let mut receiving: Option<Boxed<'_, Result<Vec<Received>, QueueError>>> = None;
@@ -230,7 +230,7 @@ impl Consumer {
     }
 
     /// Handles a message from its receipt to its end. Returns the receipt if the message is to be deleted.
-    async fn work(&self, message: Received, hand: &Hand) -> Result<Option<String>, StageError> {
+    async fn work(&self, message: Received, hand: &HeldMessages) -> Result<Option<String>, StageError> {
         let Received { receipt, body, receives, .. } = message;
         let body: Rc<str> = body.into();
         hand.held.borrow_mut().insert(receipt.clone(), ReceivedMessage { receives, body: body.clone() });
@@ -261,7 +261,7 @@ impl Consumer {
     }
 
     /// Handles a message. Retries while a service is unavailable, as long as the message may be held.
-    async fn handle(&self, body: &str, hand: &Hand) -> Result<MessageOutcome, StageError> {
+    async fn handle(&self, body: &str, hand: &HeldMessages) -> Result<MessageOutcome, StageError> {
         let (since, mut failures) = (Instant::now(), 0);
         loop {
             let outcome = self.handler.handle(body).await?;
@@ -296,7 +296,7 @@ impl Consumer {
 
     /// Leaves a failed message to the queue, which delivers it again and counts the receipts. Returns whether the
     /// message is to be deleted instead.
-    fn refuse(&self, receives: u32, reason: &str, hand: &Hand) -> bool {
+    fn refuse(&self, receives: u32, reason: &str, hand: &HeldMessages) -> bool {
         let queue = self.queue.name();
         if hand.redrive.is_none() && receives >= self.options.max_receives {
             tracing::warn!(queue, reason, receives, "message failed and is deleted; no dead-letter queue");
@@ -323,7 +323,7 @@ impl Consumer {
     }
 
     /// Returns the held messages to the queue, after a stop or a failure.
-    async fn give_all_back(&self, hand: &Hand) {
+    async fn give_all_back(&self, hand: &HeldMessages) {
         let held: Vec<(String, ReceivedMessage)> = hand.held.borrow_mut().drain().collect();
         let giving = held.into_iter().map(|(receipt, ReceivedMessage { receives, body })| async move {
             if self.give_back(&receipt, receives, &body, Duration::ZERO, hand.redrive).await {

@@ -40,7 +40,7 @@ pub struct Consumers {
 }
 
 /// Describes one consumer: its queue, its handler and its limits.
-pub struct Reading {
+pub struct ConsumerConfig {
     pub name: &'static str,
     pub queue: Arc<dyn Queue>,
     pub handler: Rc<dyn Handler>,
@@ -50,8 +50,14 @@ pub struct Reading {
 }
 
 impl Consumers {
-    pub fn start(&mut self, reading: Reading, options: &QueueOptions, restart: &RestartOptions, root: &RootHandle) {
-        let Reading { name, queue, handler, at_once, room } = reading;
+    pub fn start(
+        &mut self,
+        reading: ConsumerConfig,
+        options: &QueueOptions,
+        restart: &RestartOptions,
+        root: &RootHandle,
+    ) {
+        let ConsumerConfig { name, queue, handler, at_once, room } = reading;
         let consumer =
             Rc::new(Consumer { queue, handler, options: options.clone(), at_once, room, stop: self.stop.subscribe() });
         let (_, running) = start_service::<(), _, _>(name, 1, restart.clone(), root, move |_| {

@@ -7,7 +7,7 @@ use docweir_aws::FaultKind;
 use docweir_aws::cloudwatch::{self, CloudWatch, Figures};
 
 use crate::telemetry::names::{Datum, DatumValue, Unit};
-use crate::telemetry::publisher::{Put, Takes};
+use crate::telemetry::publisher::{MetricSink, PutResult};
 
 /// Publishes metrics by calls to CloudWatch.
 pub struct CloudWatchFigures {
@@ -16,9 +16,9 @@ pub struct CloudWatchFigures {
 }
 
 #[async_trait]
-impl Takes for CloudWatchFigures {
-    async fn put(&self, data: Vec<Datum>) -> Put {
-        let (mut put, mut data) = (Put::default(), VecDeque::from(data));
+impl MetricSink for CloudWatchFigures {
+    async fn put(&self, data: Vec<Datum>) -> PutResult {
+        let (mut put, mut data) = (PutResult::default(), VecDeque::from(data));
         for call in cloudwatch::calls(data.iter().map(sdk).collect()) {
             let these: Vec<Datum> = data.drain(..call.len()).collect();
             let Err(fault) = self.client.put(&self.namespace, &call).await else {

@@ -28,7 +28,7 @@ use crate::actors::queues::Queues;
 use crate::config::Settings;
 use crate::exit::{EngineError, Exit};
 use crate::intake::originals::Originals;
-use crate::telemetry::publisher::Takes;
+use crate::telemetry::publisher::MetricSink;
 
 /// Returns the object backends in AWS.
 pub fn object_backends() -> Vec<Box<dyn ObjectBackend>> {
@@ -77,7 +77,7 @@ pub async fn record_tables(settings: &Settings) -> Result<Arc<dyn RecordTable>, 
 }
 
 /// Opens CloudWatch as the destination of metrics.
-pub async fn figures(settings: &Settings) -> Result<Box<dyn Takes>, EngineError> {
+pub async fn figures(settings: &Settings) -> Result<Box<dyn MetricSink>, EngineError> {
     let client = CloudWatch::new(&access(settings).await?, &settings.cloudwatch.endpoint);
     Ok(Box::new(figures::CloudWatchFigures { client, namespace: settings.cloudwatch.namespace.clone() }))
 }

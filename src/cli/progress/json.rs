@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{Fetch, Figures, Show};
+use super::{Fetch, Figures, ProgressDisplay};
 use crate::messages::event::Event;
 
 pub struct Json {
@@ -26,7 +26,7 @@ impl Json {
     }
 }
 
-impl Show for Json {
+impl ProgressDisplay for Json {
     fn event(&mut self, event: &Event) {
         self.write(event);
     }

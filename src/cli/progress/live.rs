@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::figures::Records;
-use super::{Fetch, Figures, Show, figures};
+use super::{Fetch, Figures, ProgressDisplay, figures};
 use crate::cli::output::printable;
 use crate::messages::event::Event;
 
@@ -44,7 +44,7 @@ impl Live {
     }
 }
 
-impl Show for Live {
+impl ProgressDisplay for Live {
     fn event(&mut self, event: &Event) {
         if let Event::Notice { text } = event {
             let _ = self.display.println(printable(text));

@@ -33,7 +33,7 @@ const QUEUE: usize = 65_536;
 const TICK: Duration = Duration::from_millis(100);
 
 /// Shows the progress of a run in one format.
-trait Show: Send {
+trait ProgressDisplay: Send {
     fn event(&mut self, event: &Event);
     fn tick(&mut self, figures: &Figures);
     /// Shows the progress of the model download.
@@ -118,7 +118,7 @@ pub struct Reporter {
 impl Reporter {
     pub fn start(style: Style) -> Self {
         let progress = Arc::new(SharedProgress::default());
-        let mut shows: Vec<Box<dyn Show>> = Vec::new();
+        let mut shows: Vec<Box<dyn ProgressDisplay>> = Vec::new();
         if style.live {
             shows.push(Box::new(live::Live::new()));
         }
@@ -203,7 +203,7 @@ impl EventSink for Sink {
 }
 
 fn run(
-    shows: &mut [Box<dyn Show>],
+    shows: &mut [Box<dyn ProgressDisplay>],
     queue: &Receiver<Box<Message>>,
     shared: &Shared,
     progress: &SharedProgress,

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Fetch, Figures, Numbers, Show, figures};
+use super::{Fetch, Figures, Numbers, ProgressDisplay, figures};
 use crate::cli::output::{count, duration, plural, printable};
 use crate::intake::source;
 use crate::messages::event::Event;
@@ -31,7 +31,7 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
-impl Show for Plain {
+impl ProgressDisplay for Plain {
     fn event(&mut self, event: &Event) {
         if let Some(line) = line(event, &self.here) {
             say(&line);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use docweir_aws::cloudwatch::{self, CloudWatch};
 use docweir_aws::dynamo::Dynamo;
-use docweir_aws::identity::introduce;
+use docweir_aws::identity::caller_identity;
 use docweir_aws::s3::{Bucket, S3, When};
 use docweir_aws::{Aws, Fault, FaultKind};
 use docweir_core::clock::SharedClock;
@@ -69,7 +69,7 @@ async fn identity(settings: &Settings, aws: &Aws, clock: &SharedClock, each: &mu
         return true;
     }
     let limit = Duration::from_secs(settings.doctor.answer_seconds);
-    let Ok(answer) = timeout(limit, introduce(aws)).await else {
+    let Ok(answer) = timeout(limit, caller_identity(aws)).await else {
         let text = format!("STS does not answer within {} s", limit.as_secs());
         each(Finding::problem(CHECK, "", text, "check the network and `aws.endpoint`"));
         return false;

@@ -17,12 +17,12 @@ pub async fn examine(settings: &Settings, dynamo: &Dynamo, each: &mut dyn FnMut(
     for table in infra::tables(settings) {
         let found = within(settings, async {
             Ok(match infra.table(&table).await? {
-                State::Right => used(dynamo, &table).await?,
+                State::Correct => used(dynamo, &table).await?,
                 State::Missing(what) => {
                     let text = format!("differs from the required definition: {what}");
                     Finding::problem(CHECK, &table.name, text, "`docweir infra apply` changes it")
                 }
-                State::Wrong(text) => {
+                State::Differs(text) => {
                     let fix = "recreate it or correct it by hand; `docweir infra check` lists all differences";
                     Finding::problem(CHECK, &table.name, text, fix)
                 }

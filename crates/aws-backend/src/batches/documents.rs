@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use docweir_aws::dynamo::{AttributeValue, Expression, Item as Attributes, Write};
 use docweir_aws::{Fault, FaultKind};
 use docweir_core::documents::Sha256Hex;
-use docweir_stores::batches::rules::texts::{Asked, KnownText, Question};
+use docweir_stores::batches::rules::texts::{KnownText, Question, TextAction};
 use docweir_stores::batches::rules::{hash_of, texts as rules};
 use docweir_stores::batches::{Space, Text, TextLookup};
 use ulid::Ulid;
@@ -151,7 +151,7 @@ impl DynamoBatches {
                 is_payer: first,
             });
             match (question.add(text.tokens, known), item) {
-                (Asked::Discard, Some(item)) => refused.push(item.id()),
+                (TextAction::Discard, Some(item)) => refused.push(item.id()),
                 (_, Some(item)) if item.state.unwanted => again.push(item.id()),
                 (_, Some(_)) => {}
                 (_, None) if first => new.push((hash, text)),

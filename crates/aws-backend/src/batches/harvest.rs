@@ -10,7 +10,7 @@ use std::time::Duration;
 use docweir_core::failpoint;
 use docweir_stores::batches::rules::batch::{BatchTotals, Event};
 use docweir_stores::batches::rules::packing::LiveSelection;
-use docweir_stores::batches::rules::{Fate, ItemState};
+use docweir_stores::batches::rules::{ItemOutcome, ItemState};
 use docweir_stores::batches::*;
 use docweir_stores::ledger::{Ledger, rules::shares};
 use docweir_stores::paid::PaidError;
@@ -42,14 +42,14 @@ impl DynamoBatches {
         Ok(names.iter().map(fresh).collect())
     }
 
-    pub(super) async fn keep(&self, batch: &str, made: Vec<Made>) -> StoreResult<()> {
+    pub(super) async fn keep(&self, batch: &str, made: Vec<StoredVector>) -> StoreResult<()> {
         let keys: Vec<Key> = made.iter().map(|one| Key::of_id(&one.item)).collect();
         let decide = |nth: usize, now: Option<&Item>| match made.get(nth) {
-            Some(Made { vector: Some(vector), tokens, .. }) => {
+            Some(StoredVector { vector: Some(vector), tokens, .. }) => {
                 let given = Given::Result { batch, tokens: *tokens, vector: Some(vector) };
                 change(now, given, |now| rules::sending::embedded(now, batch))
             }
-            Some(Made { version, tokens, .. }) => {
+            Some(StoredVector { version, tokens, .. }) => {
                 let given = Given::Result { batch, tokens: *tokens, vector: None };
                 change(now, given, |now| rules::sending::made(now, batch, *version))
             }
@@ -148,7 +148,7 @@ impl DynamoBatches {
                 let Some(past) = item.fate_in(&b.id) else { continue };
                 tally.add(past.fate);
                 if item.is_text() {
-                    if past.fate == Fate::Stored {
+                    if past.fate == ItemOutcome::Stored {
                         *tokens.entry(item.document().to_owned()).or_default() += past.tokens;
                     }
                     documents.insert(item.document().to_owned());

@@ -3,8 +3,8 @@
 use docweir_aws::dynamo::{AttributeValue, Item as Attributes, blob as bytes};
 
 use docweir_core::documents::Sha256Hex;
-use docweir_stores::batches::rules::{Fate, Hash, ItemState, ItemStatus, is_live};
-use docweir_stores::batches::{ItemId, Origin, Owed, Sent, Shown, Space};
+use docweir_stores::batches::rules::{Hash, ItemOutcome, ItemState, ItemStatus, is_live};
+use docweir_stores::batches::{DisplayData, ItemId, Origin, PendingOutcome, Sent, Space};
 
 /// Number of keys that the items of one kind of work, or of one status, are spread over. DynamoDB limits one key to a
 /// thousand writes per second.
@@ -26,13 +26,14 @@ const LONGEST: usize = 1_024;
 const GONE_DAYS: i64 = 30;
 
 /// Maps each fate to the letter that is stored for it.
-const FATES: [(Fate, &str); 3] = [(Fate::Stored, "s"), (Fate::Failed, "f"), (Fate::Returned, "r")];
+const FATES: [(ItemOutcome, &str); 3] =
+    [(ItemOutcome::Stored, "s"), (ItemOutcome::Failed, "f"), (ItemOutcome::Returned, "r")];
 
 /// Records the fate of an item in one batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Past {
+pub struct PastBatch {
     pub batch: String,
-    pub fate: Fate,
+    pub fate: ItemOutcome,
     /// Number of tokens that the provider counted.
     pub tokens: u64,
 }
@@ -54,7 +55,7 @@ pub struct Item {
     pub vector: Option<Vec<f32>>,
     /// Location of the record in the user's table, as JSON.
     pub origin: Option<String>,
-    pub past: Vec<Past>,
+    pub past: Vec<PastBatch>,
     /// Id of the write that produced this state.
     pub write_id: String,
 }
@@ -146,24 +147,24 @@ impl Item {
     }
 
     /// Returns the fate of this item in a batch.
-    pub fn fate_in(&self, batch: &str) -> Option<&Past> {
+    pub fn fate_in(&self, batch: &str) -> Option<&PastBatch> {
         self.past.iter().find(|past| past.batch == batch)
     }
 
-    pub fn remember(&mut self, batch: &str, fate: Fate, tokens: u64) {
+    pub fn remember(&mut self, batch: &str, fate: ItemOutcome, tokens: u64) {
         self.past.retain(|past| past.batch != batch);
-        self.past.push(Past { batch: batch.to_owned(), fate, tokens });
+        self.past.push(PastBatch { batch: batch.to_owned(), fate, tokens });
         let over = self.past.len().saturating_sub(REMEMBERED);
         self.past.drain(..over);
     }
 
     /// Returns the outcome that must still be reported to the user's table, if any.
-    pub fn as_owed(&self) -> Option<Owed> {
+    pub fn as_owed(&self) -> Option<PendingOutcome> {
         let mark = self.state.mark().filter(|_| self.state.owes())?;
         let outcome = self.state.status.outcome()?;
-        let Shown { text, kind, .. } = serde_json::from_str(&self.shown).ok()?;
+        let DisplayData { text, kind, .. } = serde_json::from_str(&self.shown).ok()?;
         let origin = self.origin()?;
-        Some(Owed {
+        Some(PendingOutcome {
             item: self.id().id(),
             key: self.key.clone(),
             version: self.state.version,
@@ -181,7 +182,7 @@ impl Item {
 
     /// Returns the item as it is sent; `None` if its shown data is invalid.
     pub fn as_sent(&self) -> Option<Sent> {
-        let shown: Option<Shown> = match self.shown.as_str() {
+        let shown: Option<DisplayData> = match self.shown.as_str() {
             "" => None,
             shown => Some(serde_json::from_str(shown).ok()?),
         };
@@ -254,7 +255,7 @@ impl Item {
             a.insert("vector".into(), AttributeValue::B(bytes(&blob)));
         }
         if !self.past.is_empty() {
-            let entry = |past: &Past| string(format!("{} {} {}", past.letter(), past.tokens, past.batch));
+            let entry = |past: &PastBatch| string(format!("{} {} {}", past.letter(), past.tokens, past.batch));
             a.insert("past".into(), AttributeValue::L(self.past.iter().map(entry).collect()));
         }
         if let Some(kind) = self.work() {
@@ -276,7 +277,7 @@ impl Item {
             let mut parts = entry.as_s().ok()?.splitn(3, ' ');
             let letter = parts.next()?;
             let (fate, _) = FATES.into_iter().find(|(_, name)| *name == letter)?;
-            Some(Past { fate, tokens: parts.next()?.parse().ok()?, batch: parts.next()?.to_owned() })
+            Some(PastBatch { fate, tokens: parts.next()?.parse().ok()?, batch: parts.next()?.to_owned() })
         };
         let vector = a.get("vector").and_then(|v| v.as_b().ok());
         Some(Self {
@@ -310,7 +311,7 @@ impl Item {
     }
 }
 
-impl Past {
+impl PastBatch {
     fn letter(&self) -> &'static str {
         FATES.into_iter().find(|(fate, _)| *fate == self.fate).map_or("", |(_, letter)| letter)
     }
@@ -380,7 +381,7 @@ mod tests {
             write_id: "w".into(),
         };
         for n in 0..6 {
-            item.remember(&format!("batch_{n}"), Fate::Returned, n);
+            item.remember(&format!("batch_{n}"), ItemOutcome::Returned, n);
         }
         assert_eq!((item.past.len(), item.fate_in("batch_1")), (4, None));
         let attributes = item.attributes("w", 0);

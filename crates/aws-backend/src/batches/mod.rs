@@ -130,7 +130,7 @@ impl RecordOutbox for DynamoBatches {
         self.reconcile_with(space, held).await
     }
 
-    async fn untold(&self, space: &Space, except: &[String], limit: usize) -> StoreResult<Vec<Owed>> {
+    async fn untold(&self, space: &Space, except: &[String], limit: usize) -> StoreResult<Vec<PendingOutcome>> {
         self.owed_to_tables(space, except, limit).await
     }
 
@@ -247,7 +247,7 @@ impl BatchResults for DynamoBatches {
         self.still_sent(batch, keys).await
     }
 
-    async fn made(&self, batch: &str, made: Vec<Made>) -> StoreResult<()> {
+    async fn made(&self, batch: &str, made: Vec<StoredVector>) -> StoreResult<()> {
         self.keep(batch, made).await
     }
 

@@ -16,7 +16,7 @@ use docweir_core::failpoint;
 use docweir_stores::batches::rules::batch::packed;
 use docweir_stores::batches::rules::packing::{Offer, Selection, spend};
 use docweir_stores::batches::*;
-use docweir_stores::ledger::{Asked, Ledger};
+use docweir_stores::ledger::{Ledger, ReservationOutcome};
 
 use super::apply::{self, Given};
 use super::item::{Item, Key, hex, number, unhex};
@@ -44,8 +44,8 @@ impl DynamoBatches {
         self.made.note(order.id.clone());
         failpoint::reach("pack.recorded", &order.id);
         let reservation = match self.ledger.reserve_as(entry, spend(&order, tokens), order.budget).await? {
-            Asked::Given(reservation) => reservation,
-            Asked::Refused { period, spent, limit } => {
+            ReservationOutcome::Given(reservation) => reservation,
+            ReservationOutcome::Refused { period, spent, limit } => {
                 self.forget(&record).await?;
                 return Ok(Packed::Refused { period, spent, limit });
             }

@@ -19,7 +19,7 @@ impl DynamoBatches {
         space: &Space,
         except: &[String],
         limit: usize,
-    ) -> StoreResult<Vec<Owed>> {
+    ) -> StoreResult<Vec<PendingOutcome>> {
         let name = space.name();
         let wanted = |item: Item| item.as_owed().filter(|owed| !except.contains(&owed.origin.table));
         let mut seen: HashSet<Key> = HashSet::new();

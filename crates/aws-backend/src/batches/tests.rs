@@ -9,7 +9,7 @@ use docweir_aws::{Aws, AwsOptions};
 use docweir_core::clock::ManualClock;
 use docweir_objects::memory::MemoryObjects;
 use docweir_stores::batches::conformance::{self, BatchFixture, NOW, World, texts};
-use docweir_stores::ledger::{By, Ledger};
+use docweir_stores::ledger::{GroupBy, Ledger};
 use docweir_stores::paid::PaidError;
 use docweir_testkit::proxy::{Act, Proxy};
 use docweir_testkit::servers::{shared_dynoxide, shared_ministack};
@@ -19,7 +19,7 @@ use crate::ledger;
 use crate::ledger::DynamoLedger;
 
 /// Holds a table, a ledger and the process that is the leader for batches.
-struct Shop {
+struct BatchesFixture {
     options: DynamoOptions,
     objects: Arc<MemoryObjects>,
     clock: Arc<ManualClock>,
@@ -34,7 +34,7 @@ async fn dynamo(endpoint: &str, attempts: u32) -> Dynamo {
     Dynamo::new(&Aws::find(options).await.with_keys("test", "test"), "")
 }
 
-impl Shop {
+impl BatchesFixture {
     /// Creates the tables. The first process reaches them at an endpoint of its own.
     async fn new(endpoint: &str, theirs: &str, attempts: u32) -> Self {
         let direct = dynamo(endpoint, 3).await;
@@ -68,7 +68,7 @@ impl Shop {
 
     /// Returns the nanodollars that are settled, reserved and in doubt.
     async fn spent(&self) -> (u64, u64, u64) {
-        let lines = self.ledger.report(By::Day, "", 9).await.unwrap();
+        let lines = self.ledger.report(GroupBy::Day, "", 9).await.unwrap();
         lines
             .iter()
             .fold((0, 0, 0), |(s, r, d), l| (s + l.settled.cost.0, r + l.reserved.cost.0, d + l.in_doubt.cost.0))
@@ -76,7 +76,7 @@ impl Shop {
 }
 
 #[async_trait(?Send)]
-impl World for Shop {
+impl World for BatchesFixture {
     fn batches(&self) -> &dyn Batches {
         &self.batches
     }
@@ -97,9 +97,9 @@ impl World for Shop {
 mod ministack {
     use super::*;
 
-    async fn world() -> Option<Shop> {
+    async fn world() -> Option<BatchesFixture> {
         let server = shared_ministack()?;
-        Some(Shop::new(server.endpoint(), server.endpoint(), 3).await)
+        Some(BatchesFixture::new(server.endpoint(), server.endpoint(), 3).await)
     }
 
     docweir_stores::batches_conformance!(world());
@@ -107,7 +107,7 @@ mod ministack {
     #[test]
     fn nothing_is_lost_doubled_or_stale() {
         let Some(server) = shared_ministack() else { return };
-        let world = async || Shop::new(server.endpoint(), server.endpoint(), 3).await;
+        let world = async || BatchesFixture::new(server.endpoint(), server.endpoint(), 3).await;
         conformance::nothing_is_lost_doubled_or_stale(4, world);
     }
 }
@@ -115,9 +115,9 @@ mod ministack {
 mod dynoxide {
     use super::*;
 
-    async fn world() -> Option<Shop> {
+    async fn world() -> Option<BatchesFixture> {
         let server = shared_dynoxide()?;
-        Some(Shop::new(server.endpoint(), server.endpoint(), 3).await)
+        Some(BatchesFixture::new(server.endpoint(), server.endpoint(), 3).await)
     }
 
     docweir_stores::batches_conformance!(world());
@@ -125,7 +125,7 @@ mod dynoxide {
     #[test]
     fn nothing_is_lost_doubled_or_stale() {
         let Some(server) = shared_dynoxide() else { return };
-        let world = async || Shop::new(server.endpoint(), server.endpoint(), 3).await;
+        let world = async || BatchesFixture::new(server.endpoint(), server.endpoint(), 3).await;
         conformance::nothing_is_lost_doubled_or_stale(8, world);
     }
 }
@@ -154,7 +154,7 @@ fn whatever_fails_nothing_is_lost_doubled_or_stale(endpoint: &str) {
         acts[random.usize(..acts.len())].clone()
     });
     let address = format!("http://{}", proxy.address());
-    conformance::nothing_is_lost_doubled_or_stale(3, async || Shop::new(endpoint, &address, 3).await);
+    conformance::nothing_is_lost_doubled_or_stale(3, async || BatchesFixture::new(endpoint, &address, 3).await);
     assert!(faults.load(Ordering::Relaxed) > 20, "{faults:?}");
 }
 
@@ -194,15 +194,15 @@ fn dies_after(proxy: &Proxy, requests: u64, reply: bool) {
 async fn killed_at_each_request(
     endpoint: &str,
     reply: bool,
-    before: impl AsyncFn(&Shop),
-    operation: impl AsyncFn(&Shop) -> bool,
-    after: impl AsyncFn(&Shop, u64),
+    before: impl AsyncFn(&BatchesFixture),
+    operation: impl AsyncFn(&BatchesFixture) -> bool,
+    after: impl AsyncFn(&BatchesFixture, u64),
 ) -> u64 {
     let proxy = Proxy::start(endpoint.trim_start_matches("http://")).unwrap();
     let address = format!("http://{}", proxy.address());
     for requests in 1..200 {
         proxy.set(|_| Act::Pass);
-        let shop = Shop::new(endpoint, &address, 1).await;
+        let shop = BatchesFixture::new(endpoint, &address, 1).await;
         before(&shop).await;
         dies_after(&proxy, requests, reply);
         let done = operation(&shop).await;
@@ -222,14 +222,14 @@ const RECORDS: [(&str, &str); 5] = [("a", "one"), ("b", "two"), ("c", "three"), 
 async fn killed_at_each_request_of_packing_nothing_is_lost_and_no_money_is_left_behind() {
     let Some(server) = shared_dynoxide() else { return };
     for reply in [false, true] {
-        let before = async |shop: &Shop| {
+        let before = async |shop: &BatchesFixture| {
             BatchFixture::records(shop).put(&RECORDS).await;
         };
-        let operation = async |shop: &Shop| {
+        let operation = async |shop: &BatchesFixture| {
             let fixture = BatchFixture::records(shop);
             fixture.b().pack(fixture.order("b1", 4)).await.is_ok()
         };
-        let after = async |next: &Shop, requests: u64| {
+        let after = async |next: &BatchesFixture, requests: u64| {
             let fixture = BatchFixture::records(next);
             let open = fixture.b().open().await.unwrap();
             let [none, pending, ..] = fixture.counts().await;
@@ -257,18 +257,18 @@ async fn killed_at_each_request_of_packing_nothing_is_lost_and_no_money_is_left_
 async fn killed_at_each_request_of_its_end_a_batch_is_counted_and_settled_once() {
     let Some(server) = shared_dynoxide() else { return };
     for reply in [false, true] {
-        let before = async |shop: &Shop| {
+        let before = async |shop: &BatchesFixture| {
             let fixture = BatchFixture::records(shop);
             fixture.put(&RECORDS).await;
             fixture.pack("b1", 9).await;
             fixture.harvest("b1", &["a", "c"]).await;
             fixture.put(&[("d", "vier")]).await;
         };
-        let operation = async |shop: &Shop| {
+        let operation = async |shop: &BatchesFixture| {
             let fixture = BatchFixture::records(shop);
             fixture.b().end("b1", BatchFixture::ending(BatchStatus::Completed, 8)).await.is_ok()
         };
-        let after = async |next: &Shop, requests: u64| {
+        let after = async |next: &BatchesFixture, requests: u64| {
             let fixture = BatchFixture::records(next);
             // The poller reads the open batches, which finishes this one if it is still open.
             fixture.b().open().await.unwrap();
@@ -287,7 +287,7 @@ async fn killed_at_each_request_of_its_end_a_batch_is_counted_and_settled_once()
 #[tokio::test]
 async fn killed_at_each_request_of_its_end_documents_go_on_and_pay_once() {
     let Some(server) = shared_dynoxide() else { return };
-    let before = async |shop: &Shop| {
+    let before = async |shop: &BatchesFixture| {
         let fixture = BatchFixture::texts(shop);
         for document in ["doc1", "doc2"] {
             fixture.b().ask(document, &fixture.space, texts(&["one", "two"])).await.unwrap();
@@ -303,15 +303,15 @@ async fn killed_at_each_request_of_its_end_documents_go_on_and_pay_once() {
         fixture.b().taken("doc1").await.unwrap();
     };
     let ending = || Ending { most_attempts: 1, ..BatchFixture::ending(BatchStatus::Expired, 7) };
-    let operation = async |shop: &Shop| shop.batches.end("b1", ending()).await.is_ok();
-    let after = async |next: &Shop, requests: u64| {
+    let operation = async |shop: &BatchesFixture| shop.batches.end("b1", ending()).await.is_ok();
+    let after = async |next: &BatchesFixture, requests: u64| {
         let fixture = BatchFixture::texts(next);
         fixture.b().open().await.unwrap();
         fixture.b().end("b1", ending()).await.unwrap();
         let batch = fixture.batch("b1").await;
         assert_eq!((batch.stored, batch.failed), (2, 2), "after {requests}");
         assert_eq!(fixture.b().ready("", 9).await.unwrap(), ["doc2"], "the texts failed, so the document is woken");
-        let lines = next.ledger.report(By::Subject, "", 9).await.unwrap();
+        let lines = next.ledger.report(GroupBy::Subject, "", 9).await.unwrap();
         let charged: Vec<_> = lines.iter().map(|l| (l.name.as_str(), l.settled.tokens)).collect();
         assert_eq!((charged, next.spent().await), (vec![("b1", 1), ("doc1", 6)], (70, 0, 0)), "after {requests}");
     };
@@ -324,7 +324,7 @@ async fn killed_at_each_request_of_its_end_documents_go_on_and_pay_once() {
 #[tokio::test]
 async fn whoever_was_taken_over_from_writes_to_no_batch() {
     let Some(server) = shared_dynoxide() else { return };
-    let stalled = Shop::new(server.endpoint(), server.endpoint(), 3).await;
+    let stalled = BatchesFixture::new(server.endpoint(), server.endpoint(), 3).await;
     let (before, next) = (BatchFixture::records(&stalled), stalled.another().await);
     let fixture = BatchFixture::records(&next);
     before.put(&RECORDS).await;
@@ -358,7 +358,7 @@ async fn whoever_was_taken_over_from_writes_to_no_batch() {
 #[tokio::test]
 async fn items_of_a_batch_that_is_none_wait_again() {
     let Some(server) = shared_dynoxide() else { return };
-    let shop = Shop::new(server.endpoint(), server.endpoint(), 3).await;
+    let shop = BatchesFixture::new(server.endpoint(), server.endpoint(), 3).await;
     let fixture = BatchFixture::records(&shop);
     fixture.put(&RECORDS).await;
     fixture.pack("b1", 2).await;

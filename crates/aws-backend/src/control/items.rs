@@ -9,7 +9,7 @@ use docweir_core::clock::timestamp;
 use docweir_core::documents::{DocumentId, Sha256Hex, Stage};
 use docweir_core::error::StageError;
 use docweir_stores::control::rules::{PROCESSING_VERSION, SUBMITTED};
-use docweir_stores::control::{AuditEvent, ControlRecord, DocumentStatus, Intent, Resume, Seen, StageRecord};
+use docweir_stores::control::{AuditEvent, ControlRecord, DocumentStatus, Intent, KnownObject, Resume, StageRecord};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -66,15 +66,15 @@ pub fn source_key(source: &str) -> Item {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceEntry {
     pub document: String,
-    pub seen: Option<Seen>,
+    pub seen: Option<KnownObject>,
 }
 
 /// Builds the entry that maps a source to its document.
-pub fn source_item(source: String, document: &DocumentId, seen: Option<&Seen>) -> Item {
+pub fn source_item(source: String, document: &DocumentId, seen: Option<&KnownObject>) -> Item {
     let mut item = source_key(&source);
     item.insert(HASH.into(), string(document.as_str()));
     item.insert("source".into(), string(source));
-    if let Some(Seen { tag, content }) = seen {
+    if let Some(KnownObject { tag, content }) = seen {
         item.insert("tag".into(), string(tag));
         item.insert("content_sha256".into(), string(content.as_str()));
     }
@@ -83,14 +83,14 @@ pub fn source_item(source: String, document: &DocumentId, seen: Option<&Seen>) -
 
 pub fn source_entry(item: &Item) -> Option<SourceEntry> {
     let content = text(item, "content_sha256").and_then(Sha256Hex::parse);
-    let seen = text(item, "tag").zip(content).map(|(tag, content)| Seen { tag: tag.to_owned(), content });
+    let seen = text(item, "tag").zip(content).map(|(tag, content)| KnownObject { tag: tag.to_owned(), content });
     Some(SourceEntry { document: text(item, HASH)?.to_owned(), seen })
 }
 
 /// Returns the tag and content hash of the object that a command registers.
-pub fn seen(command: &Command) -> Option<Seen> {
+pub fn seen(command: &Command) -> Option<KnownObject> {
     let (Command::Register(document) | Command::RegisterChild { child: document, .. }) = command else { return None };
-    Some(Seen { tag: document.tag.clone()?, content: document.content.clone() })
+    Some(KnownObject { tag: document.tag.clone()?, content: document.content.clone() })
 }
 
 /// Builds the item of a record from the item that it was read from. Unknown attributes of that item are preserved.

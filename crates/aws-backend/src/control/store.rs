@@ -379,13 +379,13 @@ impl ControlStore for DynamoControlStore {
         }
     }
 
-    async fn seen(&self, sources: &[String]) -> Result<Vec<(Seen, ControlRecord)>, ControlError> {
+    async fn seen(&self, sources: &[String]) -> Result<Vec<(KnownObject, ControlRecord)>, ControlError> {
         let keys: HashSet<&String> = sources.iter().collect();
         let keys = keys.into_iter().map(|source| items::source_key(source)).collect();
         let found = self.dynamo.get_many(&self.options.state_table, keys, true).await;
         let found = found.map_err(|fault| self.failed(fault))?;
         let entries = found.iter().filter_map(items::source_entry);
-        let mut seen: HashMap<DocumentId, Seen> =
+        let mut seen: HashMap<DocumentId, KnownObject> =
             entries.filter_map(|entry| Some((DocumentId::parse(&entry.document)?, entry.seen?))).collect();
         let found =
             self.dynamo.get_many(&self.options.control_table, seen.keys().map(items::key).collect(), true).await;

@@ -438,7 +438,7 @@ async fn marks_are_kept_with_registrations(f: &Fixture) {
     let store = &f.store;
     let object = |source: &str, content: &str| NewDocument { source: source.into(), ..document("x", content) };
     let with = |tag: &str, content: &str| NewDocument { tag: Some(tag.into()), ..object("s3://b/a.pdf", content) };
-    let seen = |tag: &str, content: &str| Seen { tag: tag.into(), content: Sha256Hex::of(content.as_bytes()) };
+    let seen = |tag: &str, content: &str| KnownObject { tag: tag.into(), content: Sha256Hex::of(content.as_bytes()) };
     let known = async |source: &str| {
         let known = store.seen(&[source.to_owned(), "s3://b/nobody.pdf".into()]).await.unwrap();
         assert!(known.iter().all(|(_, record)| record.source == source), "{known:?}");

@@ -20,7 +20,7 @@ use docweir_core::clock::{SharedClock, UnixMicros, parse_timestamp, timestamp};
 use docweir_core::documents::DocumentId;
 use docweir_stores::control::rules::{self, Effects};
 use docweir_stores::control::stamps::Stamps;
-use docweir_stores::control::{AuditEvent, ClaimKey, ControlError, ControlRecord, DocumentStatus, Seen};
+use docweir_stores::control::{AuditEvent, ClaimKey, ControlError, ControlRecord, DocumentStatus, KnownObject};
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -158,7 +158,7 @@ struct Read {
     /// Entry of the source, if it must be written because it is missing or names a deleted document.
     source: Option<SourceItem>,
     /// Tag and content hash of the object in the entry of its source.
-    seen: Option<Seen>,
+    seen: Option<KnownObject>,
 }
 
 /// Holds a source and the document that its entry names.
@@ -542,7 +542,7 @@ impl Task {
 
     /// Returns the write that maps the source to this document. It fails if another process has registered the source
     /// since.
-    fn source_write(&self, source: SourceItem, record: &ControlRecord, seen: Option<&Seen>) -> Write {
+    fn source_write(&self, source: SourceItem, record: &ControlRecord, seen: Option<&KnownObject>) -> Write {
         let condition = match source.named {
             None => Expression::new("attribute_not_exists(pk)"),
             Some(id) => Expression::new("document_id = :named").string(":named", id),

@@ -6,8 +6,8 @@
 
 use docweir_core::clock::{UnixMicros, timestamp};
 use docweir_core::money::Nanodollars;
-use docweir_stores::ledger::rules::{self, Fit, Group, Spent, Standing, State, Sums};
-use docweir_stores::ledger::{Amount, Asked, Budget, EntryId, Mode, Period, Reservation, Share, Spend};
+use docweir_stores::ledger::rules::{self, EntryState, Fit, Group, Spent, State, Sums};
+use docweir_stores::ledger::{Amount, Budget, EntryId, Mode, Period, Reservation, ReservationOutcome, Share, Spend};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
@@ -26,11 +26,11 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub fn standing(&self) -> Standing {
-        Standing { state: self.state, amount: self.amount }
+    pub fn standing(&self) -> EntryState {
+        EntryState { state: self.state, amount: self.amount }
     }
 
-    fn with(&self, after: Standing, write_id: &str) -> Self {
+    fn with(&self, after: EntryState, write_id: &str) -> Self {
         Self { state: after.state, amount: after.amount, write_id: write_id.to_owned(), ..self.clone() }
     }
 }
@@ -59,7 +59,7 @@ pub enum Command {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum LedgerReply {
-    Asked(Asked),
+    Reserved(ReservationOutcome),
     /// Reports whether the command changed anything.
     Done(bool),
 }
@@ -119,7 +119,7 @@ pub fn decide(command: &Command, entry: Option<&Entry>, spent: Spent, asking: &A
     }
 }
 
-fn becomes(entry: &Entry, after: Option<Standing>, asking: &Asking<'_>) -> Decided {
+fn becomes(entry: &Entry, after: Option<EntryState>, asking: &Asking<'_>) -> Decided {
     match after {
         None => Decided::nothing(LedgerReply::Done(false)),
         Some(after) => Decided::is(entry.with(after, asking.write_id), LedgerReply::Done(true)),
@@ -128,13 +128,17 @@ fn becomes(entry: &Entry, after: Option<Standing>, asking: &Asking<'_>) -> Decid
 
 fn reserve(spend: &Spend, budget: Budget, entry: Option<&Entry>, spent: Spent, asking: &Asking<'_>) -> Decided {
     let given = |spent: Spent| {
-        LedgerReply::Asked(Asked::Given(Reservation { id: asking.id.clone(), run: spent.run, day: spent.day }))
+        LedgerReply::Reserved(ReservationOutcome::Given(Reservation {
+            id: asking.id.clone(),
+            run: spent.run,
+            day: spent.day,
+        }))
     };
     // Reserved earlier: by this process, whose reply was lost, or by another one that took the same step.
     if entry.is_some_and(|entry| entry.state != State::Void) {
         return Decided::nothing(given(spent));
     }
-    let Standing { state, amount } = Standing::reserved(spend.tokens, spend.cost);
+    let EntryState { state, amount } = EntryState::reserved(spend.tokens, spend.cost);
     let new = Entry {
         id: asking.id.clone(),
         group: Group::of(spend, super::items::day_of(asking.id)),
@@ -149,7 +153,7 @@ fn reserve(spend: &Spend, budget: Budget, entry: Option<&Entry>, spent: Spent, a
     let after = match spent.reserve(spend.cost, budget) {
         Fit::Fits(after) => after,
         Fit::Exceeds { period, spent, limit } => {
-            let answer = LedgerReply::Asked(Asked::Refused { period, spent, limit });
+            let answer = LedgerReply::Reserved(ReservationOutcome::Refused { period, spent, limit });
             return match asking.uncertain && entry.is_none() {
                 true => {
                     let amount = Amount::default();
@@ -162,8 +166,8 @@ fn reserve(spend: &Spend, budget: Budget, entry: Option<&Entry>, spent: Spent, a
     if entry.is_some() {
         // Refused earlier; the void entry blocks this id.
         let limit = budget.run.or(budget.day).unwrap_or_default();
-        let refused = Asked::Refused { period: Period::Day, spent: spent.day, limit };
-        return Decided::nothing(LedgerReply::Asked(refused));
+        let refused = ReservationOutcome::Refused { period: Period::Day, spent: spent.day, limit };
+        return Decided::nothing(LedgerReply::Reserved(refused));
     }
     Decided { within: Some(budget), ..Decided::is(new, given(after)) }
 }

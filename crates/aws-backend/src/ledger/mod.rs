@@ -36,7 +36,7 @@ use docweir_aws::DynamoOptions;
 use docweir_core::clock::{SharedClock, timestamp};
 use docweir_core::money::Nanodollars;
 use docweir_stores::ledger::rules::{self, Spent};
-use docweir_stores::ledger::{Asked, Budget, By, CostLine, EntryId, Ledger, Share, Spend};
+use docweir_stores::ledger::{Budget, CostLine, EntryId, GroupBy, Ledger, ReservationOutcome, Share, Spend};
 use docweir_stores::paid::PaidError;
 use writer::{Job, LedgerWriter};
 
@@ -86,9 +86,9 @@ impl DynamoLedger {
     }
 
     /// Reserves money under an id that is known in advance. A repeated call returns the same reservation.
-    pub async fn reserve_as(&self, id: EntryId, spend: Spend, budget: Budget) -> Result<Asked, PaidError> {
+    pub async fn reserve_as(&self, id: EntryId, spend: Spend, budget: Budget) -> Result<ReservationOutcome, PaidError> {
         match self.ask(id, Command::Reserve { spend, budget }).await? {
-            LedgerReply::Asked(asked) => Ok(asked),
+            LedgerReply::Reserved(asked) => Ok(asked),
             LedgerReply::Done(_) => Err(PaidError::Storage("unexpected answer of the ledger; report it".into())),
         }
     }
@@ -148,7 +148,7 @@ impl DynamoLedger {
 
 #[async_trait]
 impl Ledger for DynamoLedger {
-    async fn reserve(&self, spend: Spend, budget: Budget) -> Result<Asked, PaidError> {
+    async fn reserve(&self, spend: Spend, budget: Budget) -> Result<ReservationOutcome, PaidError> {
         let id = self.entry_of(&Ulid(fastrand::u128(..)).to_string());
         self.reserve_as(id, spend, budget).await
     }
@@ -185,7 +185,7 @@ impl Ledger for DynamoLedger {
         Ok(answers.iter().filter(|answer| matches!(answer, LedgerReply::Done(true))).count() as u64)
     }
 
-    async fn report(&self, by: By, since: &str, limit: usize) -> Result<Vec<CostLine>, PaidError> {
+    async fn report(&self, by: GroupBy, since: &str, limit: usize) -> Result<Vec<CostLine>, PaidError> {
         let now_seconds = self.clock.now().div_euclid(1_000_000);
         let report = report::Report { dynamo: &self.dynamo, table: &self.table, now_seconds };
         report.lines(by, since, limit).await.map_err(|f| self.failed(&f))

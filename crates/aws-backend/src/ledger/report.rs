@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use docweir_aws::Fault;
 use docweir_aws::dynamo::{Dynamo, Expression, Item, Query};
 use docweir_stores::ledger::rules::{Group, State};
-use docweir_stores::ledger::{Amount, By, CostLine};
+use docweir_stores::ledger::{Amount, CostLine, GroupBy};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::{SHARDS, items};
@@ -21,10 +21,10 @@ pub struct Report<'a> {
 
 impl Report<'_> {
     /// Returns the `limit` lines with the highest cost, sorted by name.
-    pub async fn lines(&self, by: By, since: &str, limit: usize) -> Result<Vec<CostLine>, Fault> {
+    pub async fn lines(&self, by: GroupBy, since: &str, limit: usize) -> Result<Vec<CostLine>, Fault> {
         let days = self.days(since).await?;
         let lines = match by {
-            By::Subject => self.by_subject(&days).await?,
+            GroupBy::Subject => self.by_subject(&days).await?,
             _ => self.by_group(by, &days).await?,
         };
         let mut lines: Vec<CostLine> = lines.into_values().collect();
@@ -45,7 +45,7 @@ impl Report<'_> {
         days.await
     }
 
-    async fn by_group(&self, by: By, days: &[String]) -> Result<BTreeMap<String, CostLine>, Fault> {
+    async fn by_group(&self, by: GroupBy, days: &[String]) -> Result<BTreeMap<String, CostLine>, Fault> {
         let queries: Vec<_> = days
             .iter()
             .map(|day| Expression::new("pk = :pk").string(":pk", items::sums(day)))
@@ -110,14 +110,14 @@ impl Report<'_> {
     }
 }
 
-fn name(by: By, group: &Group) -> String {
+fn name(by: GroupBy, group: &Group) -> String {
     match by {
-        By::Day => &group.day,
-        By::Run => &group.run,
-        By::Mode => &group.mode,
-        By::Stage => &group.stage,
-        By::Model => &group.model,
-        By::Collection | By::Subject => &group.collection,
+        GroupBy::Day => &group.day,
+        GroupBy::Run => &group.run,
+        GroupBy::Mode => &group.mode,
+        GroupBy::Stage => &group.stage,
+        GroupBy::Model => &group.model,
+        GroupBy::Collection | GroupBy::Subject => &group.collection,
     }
     .clone()
 }

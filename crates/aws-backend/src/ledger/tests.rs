@@ -136,7 +136,7 @@ async fn a_name_is_reserved_once_and_a_living_process_keeps_what_is_its_own() {
     let spent = Spend { mode: Mode::Batch, ..spend("r", "batch_1", 10) };
     for _ in 0..2 {
         let asked = fixture.ledger.reserve_as(id.clone(), spent.clone(), Budget::default()).await.unwrap();
-        assert!(matches!(asked, Asked::Given(r) if r.id == id && r.day.0 == 200));
+        assert!(matches!(asked, ReservationOutcome::Given(r) if r.id == id && r.day.0 == 200));
     }
     let budget = Budget { run: Some(Nanodollars(500)), day: Some(Nanodollars(10_000)) };
     assert_eq!(fixture.ledger.room("r", budget).await.unwrap(), Some(Nanodollars(300)));
@@ -187,10 +187,11 @@ async fn what_is_refused_on_a_bad_day_leaves_nothing() {
     let budget = Budget { run: None, day: Some(Nanodollars(1_000)) };
     let processes = [fixture.another().await, fixture.another().await];
     let asks = (0..40).map(|n| processes[n % 2].reserve(spend("r", &n.to_string(), 20), budget));
-    let asked: Vec<Asked> = futures_util::future::join_all(asks).await.into_iter().map(Result::unwrap).collect();
-    let given = asked.iter().filter(|asked| matches!(asked, Asked::Given(_))).count();
-    let refused = asked.iter().filter(|a| matches!(a, Asked::Refused { period: Period::Day, .. })).count();
+    let asked: Vec<ReservationOutcome> =
+        futures_util::future::join_all(asks).await.into_iter().map(Result::unwrap).collect();
+    let given = asked.iter().filter(|asked| matches!(asked, ReservationOutcome::Given(_))).count();
+    let refused = asked.iter().filter(|a| matches!(a, ReservationOutcome::Refused { period: Period::Day, .. })).count();
     assert_eq!((given, refused), (2, 38));
-    let line = &fixture.ledger.report(By::Day, "", 9).await.unwrap()[0];
+    let line = &fixture.ledger.report(GroupBy::Day, "", 9).await.unwrap()[0];
     assert_eq!((line.reserved.calls, line.reserved.cost), (2, Nanodollars(800)));
 }

@@ -18,7 +18,7 @@ use docweir_core::backoff::Backoff;
 use docweir_core::clock::{SharedClock, UnixMicros};
 use docweir_core::money::Nanodollars;
 use docweir_stores::ledger::rules::{Group, Spent, Sums};
-use docweir_stores::ledger::{Asked, EntryId, Mode};
+use docweir_stores::ledger::{EntryId, Mode, ReservationOutcome};
 use docweir_stores::paid::PaidError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
@@ -300,7 +300,7 @@ impl Task {
 
     fn answer(&mut self, pending: Pending, answer: Result<LedgerReply, PaidError>) {
         match (&pending.job.command, &answer) {
-            (Command::Reserve { spend, .. }, Ok(LedgerReply::Asked(Asked::Given(_)))) => {
+            (Command::Reserve { spend, .. }, Ok(LedgerReply::Reserved(ReservationOutcome::Given(_)))) => {
                 if spend.mode == Mode::Live {
                     self.open.insert(pending.job.id.clone());
                 }

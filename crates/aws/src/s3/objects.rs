@@ -50,7 +50,7 @@ pub struct Object {
 
 /// Holds the content of an object and its ETag.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Got {
+pub struct ObjectBody {
     pub body: Bytes,
     pub etag: String,
 }
@@ -75,7 +75,7 @@ impl Bucket {
     }
 
     /// Reads a whole object.
-    pub async fn get(&self, key: &str) -> Result<Got, Fault> {
+    pub async fn get(&self, key: &str) -> Result<ObjectBody, Fault> {
         let got = self.read(key, None).await?;
         if got.etag.is_empty() { Err(no_etag()) } else { Ok(got) }
     }
@@ -97,7 +97,7 @@ impl Bucket {
 
     /// Reads an object or a range. The SDK retries a request only until the headers of the reply arrive, so this
     /// function retries a body that breaks off.
-    async fn read(&self, key: &str, range: Option<(u64, u64)>) -> Result<Got, Fault> {
+    async fn read(&self, key: &str, range: Option<(u64, u64)>) -> Result<ObjectBody, Fault> {
         let mut attempt = 1;
         loop {
             let output = self.open(key, range, None).await?;
@@ -105,7 +105,7 @@ impl Bucket {
             self.check_size(size)?;
             let etag = output.e_tag.unwrap_or_default();
             let broken = match tokio::time::timeout(self.s3.longest_transfer(size), output.body.collect()).await {
-                Ok(Ok(body)) => return Ok(Got { body: body.into_bytes(), etag }),
+                Ok(Ok(body)) => return Ok(ObjectBody { body: body.into_bytes(), etag }),
                 Ok(Err(error)) => broken_off(&error),
                 Err(_) => Fault::new(FaultKind::Unknown, "timeout", format!("reading {size} bytes timed out")),
             };

@@ -56,7 +56,7 @@ pub(super) fn extract(
         window: Vec::new(),
         words: 0,
         fonts: Fonts::default(),
-        tally: PageTotals::default(),
+        totals: PageTotals::default(),
     };
     let mut cache = InterpreterCache::new();
     for (i, (page, number)) in pages.iter().zip(1u32..).enumerate() {
@@ -68,7 +68,7 @@ pub(super) fn extract(
         }
     }
     reader.flush()?;
-    reader.tally.notes(pages.len(), options)
+    reader.totals.notes(pages.len(), options)
 }
 
 fn refusal(error: LoadPdfError, bytes: &[u8]) -> StageError {
@@ -94,7 +94,7 @@ struct Reader<'o> {
     window: Vec<Draft>,
     words: usize,
     fonts: Fonts,
-    tally: PageTotals,
+    totals: PageTotals,
 }
 
 impl Reader<'_> {
@@ -118,7 +118,7 @@ impl Reader<'_> {
         let panicked = read.is_err();
         let draft = match read {
             Ok((Some(draft), unmapped)) => {
-                self.tally.count(number, &draft, unmapped);
+                self.totals.count(number, &draft, unmapped);
                 draft
             }
             Ok((None, _)) => {
@@ -128,7 +128,7 @@ impl Reader<'_> {
                 return Err(StageError::permanent("page_too_large", message));
             }
             Err(_) => {
-                self.tally.broken.push(number);
+                self.totals.broken.push(number);
                 Draft { number, width, height, blocks: Vec::new() }
             }
         };

@@ -188,7 +188,7 @@ fn r07_a_vector_of_what_was_replaced_or_deleted_meanwhile_is_never_seen() {
         let base = run(slow.begin()).unwrap();
         commit(&mut fast, vec![document("doc_a", 3, &["changed"]), delete("doc_b", 3)]);
         if merged {
-            run(s.collect(crate::Reach::Orphans)).unwrap();
+            run(s.collect(crate::CollectionScope::Orphans)).unwrap();
             let mut c = compactor(&s);
             let staged = staged(&mut c, Mode::All);
             assert_eq!(staged.report.dropped_tombstones, 1, "now only the base can prevent the stale commit");
@@ -260,13 +260,13 @@ fn a_tombstone_goes_when_nothing_can_come_that_it_hides() {
     let first = staged(&mut c, Mode::All);
     assert_eq!(first.report.dropped_tombstones, 0, "the floor is below it");
     run(c.discard(first));
-    run(s.collect(crate::Reach::Orphans)).unwrap();
+    run(s.collect(crate::CollectionScope::Orphans)).unwrap();
     let second = staged(&mut c, Mode::All);
     assert_eq!(second.report.dropped_tombstones, 1);
     run(c.install(&second, 1)).unwrap();
     assert_eq!(run(s.view()).unwrap().high_water(&id("doc_a")), None);
     commit(&mut writer, vec![delete("doc_b", 2)]);
-    run(s.collect(crate::Reach::Orphans)).unwrap();
+    run(s.collect(crate::CollectionScope::Orphans)).unwrap();
     let nothing = staged(&mut c, Mode::All);
     assert!(nothing.snapshot.is_none());
     run(c.install(&nothing, 1)).unwrap();

@@ -17,7 +17,7 @@ use crate::snapshot::{SnapshotWriter, section};
 const GONE: u32 = u32::MAX;
 
 /// Number of terms between two checks for cancellation, and between two writes.
-const LOOK: usize = 1_024;
+const POLL_INTERVAL: usize = 1_024;
 
 pub(super) fn write_postings(
     inputs: &[Input],
@@ -65,7 +65,7 @@ pub(super) fn write_postings(
             entries.sort_unstable_by_key(|&(row, _)| row);
             writer.term(std::str::from_utf8(word).unwrap_or_default(), &entries, &mut lists);
             terms += 1;
-            if terms % LOOK == 0 || lists.len() > 1 << 20 {
+            if terms % POLL_INTERVAL == 0 || lists.len() > 1 << 20 {
                 if cancelled.is_cancelled() {
                     return Err(interrupted());
                 }

@@ -23,7 +23,7 @@ pub struct Merged {
 }
 
 /// Number of documents between two checks for cancellation.
-const LOOK: usize = 1_024;
+const POLL_INTERVAL: usize = 1_024;
 
 /// Writes the documents of `plan`.
 pub fn write(
@@ -187,7 +187,7 @@ impl<'m> Merge<'m, '_> {
         let (plan, inputs, cancelled) = (self.plan, self.inputs, self.cancelled);
         self.out.section(section::VECTORS, |w| {
             for (n, (segment, rows)) in plan.stretches(inputs).enumerate() {
-                if n % LOOK == 0 && cancelled.is_cancelled() {
+                if n % POLL_INTERVAL == 0 && cancelled.is_cancelled() {
                     return Err(super::interrupted());
                 }
                 let vectors = segment.vectors().get(rows.start * dimension..rows.end * dimension).unwrap_or_default();
@@ -200,13 +200,13 @@ impl<'m> Merge<'m, '_> {
             let codec = codes::codec(dimension).map_err(failed)?;
             let mut blocks = codec.writer();
             for (n, (segment, rows)) in plan.stretches(inputs).enumerate() {
-                if n % LOOK == 0 && cancelled.is_cancelled() {
+                if n % POLL_INTERVAL == 0 && cancelled.is_cancelled() {
                     return Err(super::interrupted());
                 }
                 if !rows.is_empty() {
                     blocks.copy(segment.codes(&codec), rows).map_err(failed)?;
                 }
-                if blocks.rows() >= LOOK {
+                if blocks.rows() >= POLL_INTERVAL {
                     w.write_all(&blocks.take_full())?;
                 }
             }

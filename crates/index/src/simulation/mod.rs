@@ -23,7 +23,7 @@ use docweir_objects::memory::{Faults, MemoryObjects};
 use processes::{Kind, World, process};
 use truth::Truth;
 
-use super::planted::{Bug, plant};
+use super::planted::{SkippedRule, plant};
 use super::{VectorOptions, VectorStore};
 
 /// Reports the result of a run.
@@ -119,7 +119,7 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 /// Runs schedules on two threads. Returns the summed results with the first violation, and the number of runs.
-fn run_all(seeds: std::ops::Range<u64>, bug: Option<Bug>) -> (SimulationRun, u64) {
+fn run_all(seeds: std::ops::Range<u64>, bug: Option<SkippedRule>) -> (SimulationRun, u64) {
     let half = |odd: u64| {
         let seeds = seeds.clone();
         move || {
@@ -180,13 +180,13 @@ fn a_seed_replays_exactly() {
 #[test]
 fn each_planted_bug_is_found() {
     for bug in [
-        Bug::NoFloor,
-        Bug::NoSequence,
-        Bug::InputsNeedNotBeLive,
-        Bug::BlindSwap,
-        Bug::TombstonesDropped,
-        Bug::RollbackKeepsFloor,
-        Bug::PinsIgnored,
+        SkippedRule::NoFloor,
+        SkippedRule::NoSequence,
+        SkippedRule::InputsNeedNotBeLive,
+        SkippedRule::BlindSwap,
+        SkippedRule::TombstonesDropped,
+        SkippedRule::RollbackKeepsFloor,
+        SkippedRule::PinsIgnored,
     ] {
         let (sum, runs) = run_all(0..number("DOCWEIR_TEST_BUG_SCHEDULES", 20_000), Some(bug));
         println!("{bug:?}: after {runs} schedules: {:?}", sum.violation);

@@ -17,7 +17,7 @@ use crate::compaction::{CompactionOptions, Compactor, Installed, Mode};
 use crate::retention::RetentionOptions;
 use crate::testing::content;
 use crate::testing::{delete, document, id, model};
-use crate::{Reach, VectorError, VectorStore, Write};
+use crate::{CollectionScope, VectorError, VectorStore, Write};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -230,7 +230,12 @@ async fn collector(store: Arc<VectorStore>, world: Rc<RefCell<World>>, mut rando
         poll_seconds: 1,
     };
     loop {
-        let reach = [Reach::Due(retention), Reach::Due(retention), Reach::Orphans, Reach::All][random.usize(..4)];
+        let reach = [
+            CollectionScope::Due(retention),
+            CollectionScope::Due(retention),
+            CollectionScope::Orphans,
+            CollectionScope::All,
+        ][random.usize(..4)];
         match store.collect(reach).await {
             Ok(collected) if !collected.unreadable.is_empty() => {
                 world.borrow_mut().faults.push(format!("unreadable: {:?}", collected.unreadable));

@@ -30,13 +30,13 @@ pub struct MeteredApi {
 
 /// Holds the cost of an answered request until its answers are stored. If it is dropped without being settled, its
 /// reservation stays open, and the next run marks it as in doubt.
-pub struct Bill<'d> {
+pub struct PendingSettlement<'d> {
     units: u64,
     held: Option<HeldReservation<'d>>,
     price: Price,
 }
 
-impl Bill<'_> {
+impl PendingSettlement<'_> {
     /// Settles the cost. Call this after the answers are stored. Failed texts are not charged.
     pub async fn settle(self) -> Usage {
         let cost = match self.held {
@@ -102,7 +102,7 @@ impl MeteredApi {
         language: &str,
         texts: &[&str],
         call: Call<'_>,
-    ) -> Result<(Items, Bill<'_>), Unanswered> {
+    ) -> Result<(Items, PendingSettlement<'_>), Unanswered> {
         let asked: u64 = texts.iter().map(|text| units(text)).sum();
         let (began, name) = (Instant::now(), self.admission.name());
         let lane: Arc<str> = Arc::from(LANE);
@@ -130,7 +130,7 @@ impl MeteredApi {
                     let answered = texts.iter().zip(&items).filter(|(_, item)| item.is_ok());
                     let units: u64 = answered.map(|(text, _)| units(text)).sum();
                     let price = super::price(self.price);
-                    return Ok((items, Bill { units, held, price }));
+                    return Ok((items, PendingSettlement { units, held, price }));
                 }
                 Err(error) => {
                     permit.end(&outcome(&error));

@@ -15,11 +15,11 @@ use docweir_core::error::StageError;
 use docweir_stages::embed::deciding;
 use docweir_stages::enrich::comprehend::{Analyses, Analysis, Analyst, Api, ComprehendOptions, Refusal};
 use docweir_stages::enrich::{Call, Usage};
-use docweir_stages::in_flight::{Claimed, InFlight, Mine};
+use docweir_stages::in_flight::{Claimed, InFlight, OwnClaim};
 use futures_util::StreamExt;
 use futures_util::stream;
 
-use super::requests::{Bill, MeteredApi, Unanswered, refused};
+use super::requests::{MeteredApi, PendingSettlement, Unanswered, refused};
 use super::{Remote, decode, encode, key, question};
 
 type Answered = Result<Analysis, Refusal>;
@@ -38,7 +38,7 @@ pub struct Service {
 struct Wanted<'t> {
     key: &'t Sha256Hex,
     text: &'t str,
-    claim: Mine<Answered>,
+    claim: OwnClaim<Answered>,
 }
 
 impl Service {
@@ -140,7 +140,7 @@ impl Service {
         language: &str,
         texts: &[&str],
         call: Call<'_>,
-    ) -> Result<(super::Items, Bill<'_>), Unanswered> {
+    ) -> Result<(super::Items, PendingSettlement<'_>), Unanswered> {
         self.in_time(call).map_err(Unanswered::Stage)?;
         let metered_api = self.metered_api(api).map_err(Unanswered::Stage)?;
         metered_api.request(self.remote.as_ref(), language, texts, call).await
@@ -215,7 +215,7 @@ impl Analyst for Service {
                 for (((key, text), claim), found) in wanted.into_iter().zip(claims).zip(found) {
                     match (found.and_then(|bytes| decode(api, &bytes)), claim) {
                         (Some(answer), _) => drop(known.insert(key, Ok(answer))),
-                        (None, Claimed::Mine(claim)) => missing.push(Wanted { key, text, claim }),
+                        (None, Claimed::Own(claim)) => missing.push(Wanted { key, text, claim }),
                         (None, Claimed::ByAnother(other)) => elsewhere.push((key, text, other)),
                     }
                 }

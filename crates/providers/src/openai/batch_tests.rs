@@ -15,21 +15,21 @@ use super::*;
 const DIMENSIONS: u32 = 16;
 
 /// Combines a mock provider, its client, and a folder.
-struct Bench {
+struct BatchFixture {
     mock: MockProvider,
     client: Client,
     limits: TransferOptions,
     folder: tempfile::TempDir,
 }
 
-fn bench(change: impl FnOnce(&mut Options)) -> Bench {
+fn bench(change: impl FnOnce(&mut Options)) -> BatchFixture {
     let mut options = Options::default();
     change(&mut options);
     let mock = MockProvider::start(options).unwrap();
     let options = OpenAiOptions { base_url: mock.base_url(), request_seconds: 5.0, ..OpenAiOptions::default() };
     let client = Client::new(&options, "test-key".into()).unwrap();
     let limits = TransferOptions { stall_seconds: 5.0, ..TransferOptions::default() };
-    Bench { mock, client, limits, folder: tempfile::tempdir().unwrap() }
+    BatchFixture { mock, client, limits, folder: tempfile::tempdir().unwrap() }
 }
 
 fn text(n: usize) -> String {
@@ -40,7 +40,7 @@ fn metadata(run: &str) -> BTreeMap<String, String> {
     BTreeMap::from([("docweir".into(), run.into())])
 }
 
-impl Bench {
+impl BatchFixture {
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

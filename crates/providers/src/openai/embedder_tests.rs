@@ -7,7 +7,7 @@ use docweir_core::clock::SystemClock;
 use docweir_core::error::ErrorClass;
 use docweir_mock_provider::{Act, MockProvider, On, Options, Rates, Rule, vector};
 use docweir_stages::embed::deciding;
-use docweir_stores::ledger::{Amount, By, CostLine, Ledger, SqliteLedger};
+use docweir_stores::ledger::{Amount, CostLine, GroupBy, Ledger, SqliteLedger};
 use docweir_stores::paid;
 use docweir_stores::sqlite::OpenOptions;
 
@@ -152,7 +152,7 @@ async fn throttling_slows_and_fails_nothing() {
 }
 
 /// Returns options with a long timeout, except for rules that delay the answer on purpose.
-fn patient(rule: &Rule, options: OpenAiOptions) -> OpenAiOptions {
+fn with_long_timeout(rule: &Rule, options: OpenAiOptions) -> OpenAiOptions {
     OpenAiOptions { request_seconds: if rule.act == Act::Slow { 0.5 } else { 30.0 }, ..options }
 }
 
@@ -176,7 +176,7 @@ async fn each_failure_has_its_class() {
     let mock = mock(|_| {});
     for (rule, class, code) in table {
         mock.set_faults(vec![rule.clone()]).unwrap();
-        let error = embed(&embedder(patient(&rule, options(&mock))), &["one", "two"]).await.unwrap_err();
+        let error = embed(&embedder(with_long_timeout(&rule, options(&mock))), &["one", "two"]).await.unwrap_err();
         assert_eq!((error.class, error.code.as_str()), (class, code), "{rule:?}: {error}");
         assert!(!error.to_string().contains("test-key"), "{error}");
     }
@@ -244,12 +244,12 @@ async fn a_stop_ends_a_call_that_hangs() {
 }
 
 /// Combines a mock provider with an account whose ledger has its own folder.
-struct Paying {
+struct PaidFixture {
     folder: tempfile::TempDir,
     mock: MockProvider,
 }
 
-impl Paying {
+impl PaidFixture {
     fn new(faults: Vec<Rule>) -> Self {
         Self { folder: tempfile::tempdir().unwrap(), mock: mock(|o| o.faults = faults) }
     }
@@ -286,7 +286,7 @@ impl Paying {
 
     /// Returns the nanodollars that are settled, reserved and in doubt.
     async fn sums(&self) -> (u64, u64, u64) {
-        let lines = self.ledger().report(By::Stage, "", 10).await.unwrap();
+        let lines = self.ledger().report(GroupBy::Stage, "", 10).await.unwrap();
         let sum = |of: fn(&CostLine) -> Amount| lines.iter().map(|l| of(l).cost.0).sum();
         (sum(|l| l.settled), sum(|l| l.reserved), sum(|l| l.in_doubt))
     }
@@ -311,7 +311,7 @@ async fn the_ledger_agree_with_the_providers_however_a_call_ends() {
         (Some(on(Act::WrongDimension)), false),
     ];
     for (rule, doubtful) in table {
-        let p = Paying::new(rule.clone().into_iter().collect());
+        let p = PaidFixture::new(rule.clone().into_iter().collect());
         let _ = embed(&p.embedder(0.0), &["a stale lease", "is fenced"]).await;
         let charged = p.mock.charges().live.nanodollars;
         let (settled, reserved, doubt) = p.sums().await;
@@ -323,7 +323,7 @@ async fn the_ledger_agree_with_the_providers_however_a_call_ends() {
 
 #[tokio::test]
 async fn a_budget_stops_before_it_is_passed() {
-    let p = Paying::new(Vec::new());
+    let p = PaidFixture::new(Vec::new());
     let embedder = p.embedder(1e-6);
     let mut calls = tokio::task::JoinSet::new();
     let embedder = Arc::new(embedder);

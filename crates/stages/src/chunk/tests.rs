@@ -30,9 +30,9 @@ impl TokenCounter for Words {
 
 /// Counts a third of the characters, and one more for every ten words together, so that counts of parts do not add
 /// up.
-struct Crooked(usize);
+struct NonAdditiveCounter(usize);
 
-impl TokenCounter for Crooked {
+impl TokenCounter for NonAdditiveCounter {
     fn count(&self, text: &str) -> usize {
         2 + text.chars().count().div_ceil(3) + text.split_whitespace().count() / 10
     }
@@ -330,9 +330,10 @@ fn one_long_line_is_split_in_time() {
         let doc = document(vec![page(1, &[(P, &text)])]);
         let options = ChunkOptions::default();
         let started = std::time::Instant::now();
-        let chunks = chunk_document(&doc, &id(), &Crooked(512), &options, &Cancel::default()).unwrap().chunks;
+        let chunks =
+            chunk_document(&doc, &id(), &NonAdditiveCounter(512), &options, &Cancel::default()).unwrap().chunks;
         let took = started.elapsed();
-        check(&doc, &chunks, &Crooked(512), &options);
+        check(&doc, &chunks, &NonAdditiveCounter(512), &options);
         assert!(took.as_secs() < 10, "{took:?} for {:?}…", text.chars().next());
     }
 }
@@ -495,7 +496,7 @@ proptest! {
         } else {
             ChunkOptions::default()
         };
-        for tokens in [&Crooked(window) as &dyn TokenCounter, &Words { window, special: 2 }] {
+        for tokens in [&NonAdditiveCounter(window) as &dyn TokenCounter, &Words { window, special: 2 }] {
             let chunks = chunk_document(&doc, &id(), tokens, &options, &Cancel::default()).unwrap();
             check(&doc, &chunks.chunks, tokens, &options);
             let again = chunk_document(&doc, &id(), tokens, &options, &Cancel::default()).unwrap();
@@ -515,7 +516,7 @@ proptest! {
         }).collect();
         let doc = document(vec![Page { number: 1, width: 0.0, height: 0.0, text, blocks, lines: vec![], words: vec![] }]);
         let options = ChunkOptions::default();
-        let chunks = chunk_document(&doc, &id(), &Crooked(64), &options, &Cancel::default()).unwrap();
-        check(&doc, &chunks.chunks, &Crooked(64), &options);
+        let chunks = chunk_document(&doc, &id(), &NonAdditiveCounter(64), &options, &Cancel::default()).unwrap();
+        check(&doc, &chunks.chunks, &NonAdditiveCounter(64), &options);
     }
 }

@@ -68,7 +68,7 @@ pub async fn embed_document(
                         known.insert(text.0, vector);
                         cached.insert(text.0);
                     }
-                    (None, Claimed::Mine(claim)) => {
+                    (None, Claimed::Own(claim)) => {
                         missing.push(text);
                         mine.push(claim);
                     }
@@ -282,7 +282,7 @@ mod tests {
     }
 
     /// Counts calls, and on demand fails or returns wrong answers.
-    struct Odd {
+    struct FaultyEmbedder {
         inner: HashedEmbedder,
         calls: Mutex<Vec<usize>>,
         fail_at: Option<usize>,
@@ -292,7 +292,7 @@ mod tests {
         lose: bool,
     }
 
-    impl Odd {
+    impl FaultyEmbedder {
         fn new() -> Self {
             let inner = HashedEmbedder::new(16, Duration::ZERO);
             Self { inner, calls: Mutex::default(), fail_at: None, refuse: None, scale: 1.0, lose: false }
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[async_trait]
-    impl Embedder for Odd {
+    impl Embedder for FaultyEmbedder {
         fn identity(&self) -> &ModelIdentity {
             self.inner.identity()
         }
@@ -353,7 +353,7 @@ mod tests {
         Chunks { chunks: contents.iter().enumerate().map(chunk).collect(), ..Default::default() }
     }
 
-    fn run(embedder: &Odd, cache: &Memory, contents: &[&str]) -> Result<EmbeddedDocument, StageError> {
+    fn run(embedder: &FaultyEmbedder, cache: &Memory, contents: &[&str]) -> Result<EmbeddedDocument, StageError> {
         let options = EmbedOptions { max_texts: 2, max_tokens: 1_000 };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let in_flight = InFlight::default();
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn nothing_is_embedded_twice() {
-        let (embedder, cache) = (Odd::new(), Memory::default());
+        let (embedder, cache) = (FaultyEmbedder::new(), Memory::default());
         let first = run(&embedder, &cache, &["a b", "c d", "a b", "e f"]).unwrap();
         assert_eq!(*embedder.calls.lock().unwrap(), [2, 1], "three different texts, two a call");
         assert_eq!(first.vectors[0], first.vectors[2]);
@@ -375,7 +375,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn documents_with_the_same_text_at_the_same_time_embed_it_once() {
-        let (mut embedder, cache, in_flight) = (Odd::new(), Memory::default(), InFlight::default());
+        let (mut embedder, cache, in_flight) = (FaultyEmbedder::new(), Memory::default(), InFlight::default());
         embedder.inner = HashedEmbedder::new(16, Duration::from_millis(50));
         let options = EmbedOptions { max_texts: 2, max_tokens: 1_000 };
         let run = |contents: &[&str]| {
@@ -392,7 +392,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn when_the_one_who_embeds_fails_the_one_who_waits_does_it() {
-        let (mut embedder, cache, in_flight) = (Odd::new(), Memory::default(), InFlight::default());
+        let (mut embedder, cache, in_flight) = (FaultyEmbedder::new(), Memory::default(), InFlight::default());
         embedder.inner = HashedEmbedder::new(16, Duration::from_millis(50));
         embedder.fail_at = Some(0);
         let options = EmbedOptions { max_texts: 2, max_tokens: 1_000 };
@@ -403,7 +403,7 @@ mod tests {
 
     #[test]
     fn a_damaged_vector_in_the_cache_is_made_anew() {
-        let (embedder, cache) = (Odd::new(), Memory::default());
+        let (embedder, cache) = (FaultyEmbedder::new(), Memory::default());
         let right = run(&embedder, &cache, &["a b"]).unwrap();
         cache.0.lock().unwrap().values_mut().for_each(|v| v[0] = f32::NAN);
         let again = run(&embedder, &cache, &["a b"]).unwrap();
@@ -412,7 +412,7 @@ mod tests {
 
     #[test]
     fn what_was_made_before_a_failure_is_kept() {
-        let (mut embedder, cache) = (Odd::new(), Memory::default());
+        let (mut embedder, cache) = (FaultyEmbedder::new(), Memory::default());
         embedder.fail_at = Some(1);
         assert_eq!(run(&embedder, &cache, &["a", "b", "c", "d"]).unwrap_err().code, "cut");
         embedder.fail_at = None;
@@ -422,7 +422,7 @@ mod tests {
 
     #[test]
     fn what_was_made_beside_a_text_that_is_refused_is_kept() {
-        let (mut embedder, cache) = (Odd::new(), Memory::default());
+        let (mut embedder, cache) = (FaultyEmbedder::new(), Memory::default());
         embedder.refuse = Some("b");
         assert_eq!(run(&embedder, &cache, &["a", "b", "c"]).unwrap_err().code, "refused");
         embedder.refuse = None;
@@ -431,7 +431,7 @@ mod tests {
 
     #[test]
     fn parts_of_a_long_text_that_were_made_before_a_failure_are_kept() {
-        let (mut embedder, cache) = (Odd::new(), Memory::default());
+        let (mut embedder, cache) = (FaultyEmbedder::new(), Memory::default());
         embedder.fail_at = Some(1);
         let long: String = (0..72).map(|n| format!("t{n} ")).collect();
         assert_eq!(run(&embedder, &cache, &[&long]).unwrap_err().code, "cut");
@@ -446,7 +446,7 @@ mod tests {
     #[test]
     fn a_text_over_the_window_is_embedded_in_parts_and_said_to_be() {
         let long = "fence token lease ".repeat(12);
-        let done = run(&Odd::new(), &Memory::default(), &[&long, "short"]).unwrap();
+        let done = run(&FaultyEmbedder::new(), &Memory::default(), &[&long, "short"]).unwrap();
         let length: f32 = done.vectors[0].iter().map(|x| x * x).sum();
         assert!((length - 1.0).abs() < 1e-5);
         assert_eq!(done.chunks.notes.len(), 1);
@@ -464,7 +464,7 @@ mod tests {
     #[test]
     fn an_answer_that_can_not_be_right_is_refused() {
         for (scale, lose) in [(2.0, false), (f32::NAN, false), (1.0, true)] {
-            let mut embedder = Odd::new();
+            let mut embedder = FaultyEmbedder::new();
             (embedder.scale, embedder.lose) = (scale, lose);
             let error = run(&embedder, &Memory::default(), &["a", "b"]).unwrap_err();
             assert_eq!(error.code, "bad_embedding", "{scale} {lose}");
@@ -473,7 +473,7 @@ mod tests {
 
     #[test]
     fn a_language_that_the_model_does_not_know_is_noted() {
-        let embedder = Odd::new();
+        let embedder = FaultyEmbedder::new();
         let language = |code: &str| Some(Language { code: code.into(), confidence: 1.0 });
         let note = language_note(language("deu").as_ref(), &embedder).unwrap();
         assert!(note.contains("hashed-16 supports English") && note.contains("German (deu)"), "{note}");
@@ -483,7 +483,7 @@ mod tests {
 
     #[test]
     fn a_document_without_chunks_has_no_vectors() {
-        let done = run(&Odd::new(), &Memory::default(), &[]).unwrap();
+        let done = run(&FaultyEmbedder::new(), &Memory::default(), &[]).unwrap();
         assert!(done.vectors.is_empty());
     }
 }

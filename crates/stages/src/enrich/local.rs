@@ -28,7 +28,7 @@ const REDACT_FROM: f32 = 0.7;
 
 /// Holds personal data that another enricher found.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Others {
+pub struct ExternalPersonalData {
     /// Matches in bytes of [`joined_text`].
     pub text: Vec<Match>,
     /// Matches by heading, in bytes of the heading.
@@ -38,7 +38,7 @@ pub struct Others {
 /// Holds chunks with their findings, and the masks of each chunk: ranges that no finding may copy from. Masks are
 /// sorted, disjoint and in bytes of the chunk's content.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Looked {
+pub struct LocalFindings {
     pub chunks: Chunks,
     pub masks: Vec<Vec<Range<usize>>>,
 }
@@ -57,11 +57,16 @@ impl LocalEnricher {
 
     /// Enriches chunks on the caller's thread.
     pub fn enrich_blocking(&self, chunks: Chunks, cancel: &Cancel) -> Result<Chunks, StageError> {
-        Ok(self.look(chunks, &Others::default(), cancel)?.chunks)
+        Ok(self.look(chunks, &ExternalPersonalData::default(), cancel)?.chunks)
     }
 
     /// Enriches chunks on the caller's thread, with the personal data that others found.
-    fn look(&self, mut chunks: Chunks, others: &Others, cancel: &Cancel) -> Result<Looked, StageError> {
+    fn look(
+        &self,
+        mut chunks: Chunks,
+        others: &ExternalPersonalData,
+        cancel: &Cancel,
+    ) -> Result<LocalFindings, StageError> {
         if let Some((field, problem)) = self.options.problems().first() {
             let message = format!("can't enrich: `enrich.{field}` {problem}; correct the configuration");
             return Err(StageError::permanent("bad_enrich_options", message));
@@ -85,11 +90,16 @@ impl LocalEnricher {
             chunk.findings = Some(self.findings(&chunk.content, personal, &masked, language, &corpus));
             masks.push(masked);
         }
-        Ok(Looked { chunks, masks })
+        Ok(LocalFindings { chunks, masks })
     }
 
     /// Enriches chunks on a blocking thread, with the personal data that others found.
-    pub async fn beside(&self, chunks: Chunks, others: Others, cancel: &Cancel) -> Result<Looked, StageError> {
+    pub async fn beside(
+        &self,
+        chunks: Chunks,
+        others: ExternalPersonalData,
+        cancel: &Cancel,
+    ) -> Result<LocalFindings, StageError> {
         let (this, cancel) = (self.clone(), cancel.clone());
         match tokio::task::spawn_blocking(move || this.look(chunks, &others, &cancel)).await {
             Ok(result) => result,
@@ -105,7 +115,12 @@ impl LocalEnricher {
 
     /// Returns the personal data of each chunk, in bytes of its content. Data that a chunk boundary cuts appears in
     /// both chunks.
-    fn personal_data(&self, chunks: &Chunks, others: &Others, cancel: &Cancel) -> Result<Vec<Vec<Match>>, StageError> {
+    fn personal_data(
+        &self,
+        chunks: &Chunks,
+        others: &ExternalPersonalData,
+        cancel: &Cancel,
+    ) -> Result<Vec<Vec<Match>>, StageError> {
         let mut by_chunk = vec![Vec::new(); chunks.chunks.len()];
         if !self.options.personal_data && !self.options.redact {
             return Ok(by_chunk);
@@ -149,7 +164,7 @@ impl LocalEnricher {
     fn redacted(
         &self,
         chunks: &mut Chunks,
-        others: &Others,
+        others: &ExternalPersonalData,
         personal: &[Vec<Match>],
         cancel: &Cancel,
     ) -> Result<Vec<Vec<Match>>, StageError> {
@@ -199,7 +214,7 @@ impl LocalEnricher {
         Ok(places)
     }
 
-    fn redacted_heading(&self, heading: &str, others: &Others) -> (String, u64) {
+    fn redacted_heading(&self, heading: &str, others: &ExternalPersonalData) -> (String, u64) {
         let mut found = personal::find(heading);
         found.extend(others.headings.get(heading).into_iter().flatten().cloned());
         let mut found = self.resolved(found);
@@ -245,7 +260,7 @@ impl Enricher for LocalEnricher {
     }
 
     async fn enrich(&self, chunks: Chunks, call: Call<'_>) -> Result<Enriched, StageError> {
-        let looked = self.beside(chunks, Others::default(), call.cancel).await?;
+        let looked = self.beside(chunks, ExternalPersonalData::default(), call.cancel).await?;
         Ok(Enriched { chunks: looked.chunks, usage: Usage::default() })
     }
 }

@@ -43,7 +43,7 @@ mod types;
 
 pub use lifecycle::BatchLifecycle;
 pub use live::LiveCalls;
-pub use origin::{Origin, Owed, RecordOutcome};
+pub use origin::{Origin, PendingOutcome, RecordOutcome};
 pub use outbox::RecordOutbox;
 pub use records::Records;
 pub use results::BatchResults;

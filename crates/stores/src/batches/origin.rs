@@ -35,7 +35,7 @@ impl RecordOutcome {
 
 /// Describes an outcome that has not been written back to the record's table yet.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Owed {
+pub struct PendingOutcome {
     pub item: ItemId,
     pub key: String,
     pub version: u64,

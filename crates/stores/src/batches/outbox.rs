@@ -6,7 +6,7 @@
 
 use async_trait::async_trait;
 
-use super::{HeldVersion, ItemId, Owed, Removal, Result, Sent, Space};
+use super::{HeldVersion, ItemId, PendingOutcome, Removal, Result, Sent, Space};
 
 /// Lists and confirms changes that the vector store and the users' tables do not have yet.
 #[async_trait]
@@ -30,7 +30,7 @@ pub trait RecordOutbox: Send + Sync + 'static {
 
     /// Lists records from tables whose outcome has not been written back yet, without those of the tables in
     /// `except`.
-    async fn untold(&self, space: &Space, except: &[String], limit: usize) -> Result<Vec<Owed>>;
+    async fn untold(&self, space: &Space, except: &[String], limit: usize) -> Result<Vec<PendingOutcome>>;
 
     /// Records that outcomes were written back: items with the marks of those outcomes.
     async fn told(&self, told: Vec<(ItemId, String)>) -> Result<()>;

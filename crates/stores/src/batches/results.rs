@@ -5,7 +5,7 @@
 
 use async_trait::async_trait;
 
-use super::{Ending, Made, Refusal, Result, Sent};
+use super::{Ending, Refusal, Result, Sent, StoredVector};
 
 /// Records results of a batch's items.
 #[async_trait]
@@ -15,7 +15,7 @@ pub trait BatchResults: Send + Sync + 'static {
     async fn sent(&self, batch: &str, keys: Vec<String>) -> Result<Vec<Option<Sent>>>;
 
     /// Records that vectors were stored, so their items are done. `batch` may be the name of a live call.
-    async fn made(&self, batch: &str, made: Vec<Made>) -> Result<()>;
+    async fn made(&self, batch: &str, made: Vec<StoredVector>) -> Result<()>;
 
     /// Makes refused items wait again, or marks them as failed.
     async fn refused(&self, batch: &str, refusals: Vec<Refusal>, most_attempts: u32) -> Result<()>;

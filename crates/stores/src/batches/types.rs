@@ -160,7 +160,7 @@ impl ItemId {
 
 /// Holds the data that search shows for a record: its row in the vector store, without the vector.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Shown {
+pub struct DisplayData {
     pub text: String,
     pub kind: String,
     /// URI of the file that the record came from.
@@ -196,7 +196,7 @@ pub struct Sent {
     pub key: String,
     pub version: u64,
     /// Display data; `None` for texts.
-    pub shown: Option<Shown>,
+    pub shown: Option<DisplayData>,
     /// Number of tokens of the input, as counted.
     pub tokens: u64,
     /// Size of the display data, in bytes.
@@ -207,7 +207,7 @@ pub struct Sent {
 
 /// Describes a vector that is stored: a record's in the vector store, a text's in this store.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Made {
+pub struct StoredVector {
     pub item: ItemId,
     pub version: u64,
     pub tokens: u64,
@@ -250,7 +250,7 @@ pub struct NewItem {
     pub tokens: u64,
     /// True if the record is stored but not embedded.
     pub noise: bool,
-    pub shown: Shown,
+    pub shown: DisplayData,
     /// Place in its table, for a record that came from one.
     pub origin: Option<Origin>,
 }

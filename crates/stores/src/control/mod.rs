@@ -71,7 +71,7 @@ pub struct NewDocument {
 
 /// Records that a source's object had this content when it had this tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct KnownObject {
     pub tag: String,
     pub content: Sha256Hex,
 }
@@ -427,7 +427,7 @@ pub trait ControlStore: Send + Sync + 'static {
     /// Returns, for each source, its record and the tag and content that were last registered. Intake uses them to
     /// avoid reading unchanged objects again. Unknown sources are omitted. A store may keep no tags; then the result
     /// is empty.
-    async fn seen(&self, sources: &[String]) -> Result<Vec<(Seen, ControlRecord)>, ControlError> {
+    async fn seen(&self, sources: &[String]) -> Result<Vec<(KnownObject, ControlRecord)>, ControlError> {
         let _ = sources;
         Ok(Vec::new())
     }

@@ -74,7 +74,7 @@ pub enum Period {
 
 /// Reports the outcome of a reservation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum ReservationOutcome {
     /// The money is reserved.
     Given(Reservation),
     /// The reservation would exceed the budget.
@@ -114,7 +114,7 @@ pub struct Share {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
+pub enum GroupBy {
     Day,
     Run,
     Mode,
@@ -146,7 +146,7 @@ pub struct CostLine {
 #[async_trait]
 pub trait Ledger: Send + Sync + 'static {
     /// Reserves money. The reservation is durable when this returns.
-    async fn reserve(&self, spend: Spend, budget: Budget) -> Result<Asked, PaidError>;
+    async fn reserve(&self, spend: Spend, budget: Budget) -> Result<ReservationOutcome, PaidError>;
 
     /// Records the actual charge of an open entry, also of one in doubt.
     async fn settle(&self, reservation: &EntryId, tokens: u64, cost: Nanodollars) -> Result<(), PaidError>;
@@ -166,7 +166,7 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Returns sums since a day (`YYYY-MM-DD`), in order of their names. If there are more than `limit`, only the
     /// most expensive are returned.
-    async fn report(&self, by: By, since: &str, limit: usize) -> Result<Vec<CostLine>, PaidError>;
+    async fn report(&self, by: GroupBy, since: &str, limit: usize) -> Result<Vec<CostLine>, PaidError>;
 
     /// Deletes settled entries of days before `day`, unless the store expires them itself. Their sums are kept.
     /// Returns the number of deleted entries.

@@ -114,12 +114,12 @@ pub enum Fit {
 
 /// Holds the state and amount of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct EntryState {
     pub state: State,
     pub amount: Amount,
 }
 
-impl Standing {
+impl EntryState {
     /// Returns the standing of a new entry.
     pub fn reserved(tokens: u64, cost: Nanodollars) -> Self {
         Self { state: State::Reserved, amount: Amount { calls: 1, tokens, cost } }
@@ -146,9 +146,9 @@ impl Standing {
 }
 
 /// Returns the standing of share number `nth` of an entry, counted from 0. All shares together count as one call.
-pub fn share(nth: u64, share: &Share) -> Standing {
+pub fn share(nth: u64, share: &Share) -> EntryState {
     let amount = Amount { calls: u64::from(nth == 0), tokens: share.tokens, cost: share.cost };
-    Standing { state: State::Settled, amount }
+    EntryState { state: State::Settled, amount }
 }
 
 /// Splits the charge of a batch into shares. `tokens` are the tokens of each subject with texts in the batch. Tokens
@@ -176,14 +176,14 @@ pub struct Sums(pub [[i64; 3]; 3]);
 
 impl Sums {
     /// Returns the change that results from replacing one standing by others.
-    pub fn change(before: Option<Standing>, after: impl IntoIterator<Item = Standing>) -> Self {
+    pub fn change(before: Option<EntryState>, after: impl IntoIterator<Item = EntryState>) -> Self {
         let mut sums = Self::default();
         before.iter().for_each(|standing| sums.add(*standing, -1));
         after.into_iter().for_each(|standing| sums.add(standing, 1));
         sums
     }
 
-    fn add(&mut self, standing: Standing, sign: i64) {
+    fn add(&mut self, standing: EntryState, sign: i64) {
         let Some(at) = State::COUNTED.into_iter().position(|state| state == standing.state) else { return };
         let amounts = [standing.amount.calls, standing.amount.tokens, standing.amount.cost.0];
         for (sum, amount) in self.0.get_mut(at).into_iter().flatten().zip(amounts) {
@@ -211,8 +211,8 @@ mod tests {
         Nanodollars(n)
     }
 
-    fn standing(state: State, calls: u64, tokens: u64, cost: u64) -> Standing {
-        Standing { state, amount: Amount { calls, tokens, cost: usd(cost) } }
+    fn standing(state: State, calls: u64, tokens: u64, cost: u64) -> EntryState {
+        EntryState { state, amount: Amount { calls, tokens, cost: usd(cost) } }
     }
 
     #[test]

@@ -5,8 +5,8 @@ use docweir_core::clock::{SharedClock, UnixMicros, timestamp};
 use docweir_core::money::Nanodollars;
 use rusqlite::{Error, OptionalExtension, Row, Transaction, params};
 
-use super::rules::{self, Fit, Group, Spent, Standing, State, Sums};
-use super::{Amount, Asked, Budget, By, CostLine, EntryId, Ledger, Reservation, Share, Spend};
+use super::rules::{self, EntryState, Fit, Group, Spent, State, Sums};
+use super::{Amount, Budget, CostLine, EntryId, GroupBy, Ledger, Reservation, ReservationOutcome, Share, Spend};
 use crate::paid::PaidError;
 use crate::sqlite::Database;
 
@@ -28,7 +28,7 @@ impl SqliteLedger {
 struct Entry {
     id: i64,
     group: Group,
-    standing: Standing,
+    standing: EntryState,
 }
 
 /// Returns the row number of an entry. An invalid name gets a number that no row has.
@@ -59,18 +59,18 @@ pub fn room(tx: &Transaction<'_>, run: &str, budget: Budget, now: UnixMicros) ->
 }
 
 /// Performs [`Ledger::reserve`] as part of a larger transaction.
-pub fn reserve(tx: &Transaction<'_>, spend: &Spend, budget: Budget, now: UnixMicros) -> Result<Asked> {
+pub fn reserve(tx: &Transaction<'_>, spend: &Spend, budget: Budget, now: UnixMicros) -> Result<ReservationOutcome> {
     let at = timestamp(now);
     let day = rules::day(&at);
     let after = match spent(tx, &spend.run, day)?.reserve(spend.cost, budget) {
         Fit::Fits(after) => after,
-        Fit::Exceeds { period, spent, limit } => return Ok(Asked::Refused { period, spent, limit }),
+        Fit::Exceeds { period, spent, limit } => return Ok(ReservationOutcome::Refused { period, spent, limit }),
     };
-    let (group, standing) = (Group::of(spend, day), Standing::reserved(spend.tokens, spend.cost));
+    let (group, standing) = (Group::of(spend, day), EntryState::reserved(spend.tokens, spend.cost));
     let id = insert(tx, &group, &at, &spend.subject, standing)?;
     count(tx, &group, Sums::change(None, [standing]))?;
     let id = EntryId::new(id.to_string());
-    Ok(Asked::Given(Reservation { id, run: after.run, day: after.day }))
+    Ok(ReservationOutcome::Given(Reservation { id, run: after.run, day: after.day }))
 }
 
 fn settle(tx: &Transaction<'_>, id: i64, tokens: u64, cost: Nanodollars) -> Result<()> {
@@ -120,10 +120,10 @@ fn entry(row: &Row<'_>) -> Result<Entry> {
     // at once.
     let state = State::ALL.into_iter().find(|s| s.name() == state).unwrap_or(State::Settled);
     let amount = Amount { calls: 1, tokens: amount(row.get(8)?), cost: Nanodollars(amount(row.get(9)?)) };
-    Ok(Entry { id: row.get(0)?, group, standing: Standing { state, amount } })
+    Ok(Entry { id: row.get(0)?, group, standing: EntryState { state, amount } })
 }
 
-fn insert(tx: &Transaction<'_>, group: &Group, at: &str, subject: &str, standing: Standing) -> Result<i64> {
+fn insert(tx: &Transaction<'_>, group: &Group, at: &str, subject: &str, standing: EntryState) -> Result<i64> {
     let sql = "INSERT INTO ledger (at, day, run, mode, stage, model, collection, subject, state, tokens, nanodollars) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
     let Amount { tokens, cost, .. } = standing.amount;
@@ -134,7 +134,7 @@ fn insert(tx: &Transaction<'_>, group: &Group, at: &str, subject: &str, standing
     Ok(tx.last_insert_rowid())
 }
 
-fn update(tx: &Transaction<'_>, entry: &Entry, after: Standing) -> Result<()> {
+fn update(tx: &Transaction<'_>, entry: &Entry, after: EntryState) -> Result<()> {
     let sql = "UPDATE ledger SET state = ?2, tokens = ?3, nanodollars = ?4 WHERE id = ?1";
     let Amount { tokens, cost, .. } = after.amount;
     tx.prepare_cached(sql)?.execute(params![entry.id, after.state.name(), signed(tokens), signed(cost.0)])?;
@@ -155,7 +155,7 @@ fn count(tx: &Transaction<'_>, g: &Group, sums: Sums) -> Result<()> {
 
 #[async_trait]
 impl Ledger for SqliteLedger {
-    async fn reserve(&self, spend: Spend, budget: Budget) -> std::result::Result<Asked, PaidError> {
+    async fn reserve(&self, spend: Spend, budget: Budget) -> std::result::Result<ReservationOutcome, PaidError> {
         let now = self.clock.now();
         Ok(self.database.write(move |tx| reserve(tx, &spend, budget, now)).await?)
     }
@@ -190,7 +190,7 @@ impl Ledger for SqliteLedger {
         Ok(doubted.await?)
     }
 
-    async fn report(&self, by: By, since: &str, limit: usize) -> std::result::Result<Vec<CostLine>, PaidError> {
+    async fn report(&self, by: GroupBy, since: &str, limit: usize) -> std::result::Result<Vec<CostLine>, PaidError> {
         let since = since.to_owned();
         Ok(self.database.read(move |tx| report(tx, by, &since, limit)).await?)
     }
@@ -202,17 +202,17 @@ impl Ledger for SqliteLedger {
     }
 }
 
-fn report(tx: &Transaction<'_>, by: By, since: &str, limit: usize) -> Result<Vec<CostLine>> {
+fn report(tx: &Transaction<'_>, by: GroupBy, since: &str, limit: usize) -> Result<Vec<CostLine>> {
     let column = match by {
-        By::Day => "day",
-        By::Run => "run",
-        By::Mode => "mode",
-        By::Stage => "stage",
-        By::Model => "model",
-        By::Collection => "collection",
-        By::Subject => "subject",
+        GroupBy::Day => "day",
+        GroupBy::Run => "run",
+        GroupBy::Mode => "mode",
+        GroupBy::Stage => "stage",
+        GroupBy::Model => "model",
+        GroupBy::Collection => "collection",
+        GroupBy::Subject => "subject",
     };
-    let (table, calls) = if by == By::Subject { ("ledger", "1") } else { ("ledger_sums", "calls") };
+    let (table, calls) = if by == GroupBy::Subject { ("ledger", "1") } else { ("ledger_sums", "calls") };
     let of = |state: &str, what: &str| format!("sum(CASE WHEN state = '{state}' THEN {what} ELSE 0 END)");
     let sums = State::COUNTED.map(|s| [calls, "tokens", "nanodollars"].map(|w| of(s.name(), w)).join(", "));
     let sql = format!(

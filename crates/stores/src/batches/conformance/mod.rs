@@ -16,7 +16,7 @@ pub use model::nothing_is_lost_doubled_or_stale;
 pub use tables::*;
 
 use super::*;
-use crate::ledger::{Budget, By, Ledger, Mode, Spend};
+use crate::ledger::{Budget, GroupBy, Ledger, Mode, Spend};
 
 /// Test time: 2096-11-22 00:00. It lies in the future because servers expire items by the real clock.
 pub const NOW: UnixMicros = 4_004_380_800_000_000;
@@ -83,7 +83,8 @@ fn model() -> ModelIdentity {
 }
 
 pub fn item(key: &str, input: &str) -> NewItem {
-    let shown = Shown { text: input.into(), kind: "line".into(), source: "file:///x".into(), metadata: Map::new() };
+    let shown =
+        DisplayData { text: input.into(), kind: "line".into(), source: "file:///x".into(), metadata: Map::new() };
     NewItem {
         key: key.into(),
         input: input.into(),
@@ -167,7 +168,7 @@ impl<'a> BatchFixture<'a> {
         let keys: Vec<String> = keys.iter().map(|k| (*k).to_owned()).collect();
         let sent = self.b().sent(batch, keys.clone()).await.unwrap();
         let stale = keys.iter().zip(&sent).filter(|(_, s)| s.is_none()).map(|(k, _)| k.clone()).collect();
-        let made = sent.into_iter().flatten().map(|s| Made {
+        let made = sent.into_iter().flatten().map(|s| StoredVector {
             item: s.item,
             version: s.version,
             tokens: s.tokens,
@@ -218,7 +219,7 @@ pub async fn a_record_goes_from_none_to_success_and_stays_there(w: &dyn World) {
         Put { unchanged: 3, noise: 1, ..Put::default() }
     );
     assert_eq!(d.counts().await, [0, 1, 2, 0, 1]);
-    let lines = d.w.ledger().report(By::Subject, "", 10).await.unwrap();
+    let lines = d.w.ledger().report(GroupBy::Subject, "", 10).await.unwrap();
     assert_eq!(lines.iter().map(|l| (l.settled.cost.0, l.reserved.cost.0)).collect::<Vec<_>>(), [(60, 0), (0, 40)]);
 }
 
@@ -245,7 +246,7 @@ pub async fn a_row_that_should_not_be_in_the_vector_store_is_known_until_it_has_
     // The item is deleted between the query and the confirmation that it is stored: its row exists and must be
     // removed.
     d.b().delete(&d.space, vec!["a".into()]).await.unwrap();
-    let made = |s: &Sent| Made { item: s.item.clone(), version: s.version, tokens: s.tokens, vector: None };
+    let made = |s: &Sent| StoredVector { item: s.item.clone(), version: s.version, tokens: s.tokens, vector: None };
     d.b().made("b1", sent.iter().flatten().map(made).collect()).await.unwrap();
     d.end("b1", BatchStatus::Completed, 6).await;
     let removals = d.b().removals(&d.space, 10).await.unwrap();
@@ -343,7 +344,7 @@ pub async fn documents_wait_for_texts_that_are_sent_once(w: &dyn World) {
     assert_eq!(ask("doc2", &["both"]).await, TextLookup::Ready { vectors: vec![vec![4.0, 1.0]], tokens: theirs });
     d.b().taken("doc2").await.unwrap();
     assert_eq!((d.counts().await, d.b().ready("", 9).await.unwrap()), ([0; 5], Vec::<String>::new()));
-    let lines = w.ledger().report(By::Subject, "", 10).await.unwrap();
+    let lines = w.ledger().report(GroupBy::Subject, "", 10).await.unwrap();
     let charged: Vec<_> = lines.iter().map(|l| (l.name.as_str(), l.settled.tokens)).collect();
     let expected: &[(&str, u64)] =
         if shared { &[("b1", 2), ("doc1", 7)] } else { &[("b1", 2), ("doc1", 7), ("doc2", 4)] };
@@ -555,7 +556,7 @@ pub async fn a_batch_is_recorded_at_each_step_and_found(w: &dyn World) {
     assert_eq!(ids(d.b().open().await.unwrap()), ["b2"]);
     // The charge is unknown, so its money is in doubt.
     d.b().end("b2", Ending { charged_tokens: None, ..BatchFixture::ending(BatchStatus::Failed, 0) }).await.unwrap();
-    let charged = &w.ledger().report(By::Day, "", 9).await.unwrap()[0];
+    let charged = &w.ledger().report(GroupBy::Day, "", 9).await.unwrap()[0];
     assert_eq!((charged.settled.cost.0, charged.reserved.cost.0, charged.in_doubt.cost.0), (0, 0, 30));
 }
 

@@ -11,9 +11,10 @@ pub async fn a_table_is_owed_an_answer_until_it_was_told_this_one(w: &dyn World)
         owed.sort_by(|a, b| a.key.cmp(&b.key));
         owed
     };
-    let told =
-        async |owed: &[Owed]| b.told(owed.iter().map(|o| (o.item.clone(), o.mark.clone())).collect()).await.unwrap();
-    let brief = |owed: &[Owed]| {
+    let told = async |owed: &[PendingOutcome]| {
+        b.told(owed.iter().map(|o| (o.item.clone(), o.mark.clone())).collect()).await.unwrap()
+    };
+    let brief = |owed: &[PendingOutcome]| {
         owed.iter().map(|o| format!("{} {} {}", o.key, o.version, o.outcome.name())).collect::<Vec<_>>()
     };
     fixture.put(&[("file", "f")]).await;

@@ -29,11 +29,11 @@ pub struct BatchTotals {
 
 impl BatchTotals {
     /// Adds an item's outcome.
-    pub fn add(&mut self, fate: super::Fate) {
+    pub fn add(&mut self, fate: super::ItemOutcome) {
         match fate {
-            super::Fate::Stored => self.stored += 1,
-            super::Fate::Failed => self.failed += 1,
-            super::Fate::Returned => self.returned += 1,
+            super::ItemOutcome::Stored => self.stored += 1,
+            super::ItemOutcome::Failed => self.failed += 1,
+            super::ItemOutcome::Returned => self.returned += 1,
         }
     }
 

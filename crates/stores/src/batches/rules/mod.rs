@@ -21,4 +21,4 @@ mod state;
 mod tests;
 pub mod texts;
 
-pub use state::{Fate, Hash, ItemContent, ItemState, ItemStatus, LIVE, Step, hash_of, is_live};
+pub use state::{Hash, ItemContent, ItemOutcome, ItemState, ItemStatus, LIVE, Step, hash_of, is_live};

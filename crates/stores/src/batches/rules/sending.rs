@@ -3,7 +3,7 @@
 //! Every rule names the batch. So a repeated call, or a call for a batch that no longer has the item, changes
 //! nothing.
 
-use super::{Fate, Hash, ItemContent, ItemState, ItemStatus, Step, is_live};
+use super::{Hash, ItemContent, ItemOutcome, ItemState, ItemStatus, Step, is_live};
 use crate::batches::Ending;
 
 /// Error of an item that the provider never answered.
@@ -58,7 +58,7 @@ pub fn made(now: &ItemState, batch: &str, version: u64) -> Step {
         };
     }
     let done = ItemState { status: ItemStatus::Success, stored, error: None, ..now.free() };
-    Step::fate(done, ItemContent::Same, Fate::Stored)
+    Step::fate(done, ItemContent::Same, ItemOutcome::Stored)
 }
 
 /// Records that a text has its vector.
@@ -67,7 +67,7 @@ pub fn embedded(now: &ItemState, batch: &str) -> Step {
         return Step::Keep;
     }
     let done = ItemState { status: ItemStatus::Success, error: None, ..now.free() };
-    Step::fate(done, ItemContent::Vector, Fate::Stored)
+    Step::fate(done, ItemContent::Vector, ItemOutcome::Stored)
 }
 
 /// Marks an item as failed. It keeps its batch, so that all failed items of a batch can be retried together.
@@ -78,13 +78,13 @@ pub fn fail(now: &ItemState, batch: &str, error: &str) -> Step {
     let failed = ItemState { status: ItemStatus::Failed, error: Some(error.to_owned()), sent: None, ..now.clone() };
     match is_live(batch) {
         true => Step::state(ItemState { batch: None, ..failed }),
-        false => Step::fate(failed, ItemContent::Same, Fate::Failed),
+        false => Step::fate(failed, ItemContent::Same, ItemOutcome::Failed),
     }
 }
 
 /// Releases an item so that it is sent again; the attempt counts.
 fn give_back(now: &ItemState) -> Step {
-    Step::fate(ItemState { status: ItemStatus::None, ..now.free() }, ItemContent::Same, Fate::Returned)
+    Step::fate(ItemState { status: ItemStatus::None, ..now.free() }, ItemContent::Same, ItemOutcome::Returned)
 }
 
 /// Decides the outcome of a refused item. It is sent again if `again` is true, up to `most_attempts`; otherwise it

@@ -167,7 +167,7 @@ pub enum Step {
         state: Box<ItemState>,
         content: ItemContent,
         /// Outcome of the item in its batch, if it has one.
-        fate: Option<Fate>,
+        fate: Option<ItemOutcome>,
     },
     Delete,
 }
@@ -181,7 +181,7 @@ impl Step {
         Step::Write { state: Box::new(state), content, fate: None }
     }
 
-    pub(super) fn fate(state: ItemState, content: ItemContent, fate: Fate) -> Self {
+    pub(super) fn fate(state: ItemState, content: ItemContent, fate: ItemOutcome) -> Self {
         Step::Write { state: Box::new(state), content, fate: Some(fate) }
     }
 
@@ -210,7 +210,7 @@ pub enum ItemContent {
 
 /// Lists the outcomes of an item in a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum ItemOutcome {
     Stored,
     Failed,
     Returned,

@@ -61,7 +61,7 @@ pub struct KnownText {
 
 /// Lists the actions for a requested text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum TextAction {
     /// The text is new and must be put.
     Put,
     /// The text is known and stays as it is.
@@ -82,21 +82,21 @@ pub struct Question {
 
 impl Question {
     /// Adds the next text, with its number of tokens and its known state.
-    pub fn add(&mut self, tokens: u64, known: Option<KnownText>) -> Asked {
+    pub fn add(&mut self, tokens: u64, known: Option<KnownText>) -> TextAction {
         let Some(known) = known else {
             self.open += 1;
             self.vectors.push(None);
-            return Asked::Put;
+            return TextAction::Put;
         };
         if known.status == ItemStatus::Failed {
             self.failed = Some(known.error.unwrap_or_default());
-            return Asked::Discard;
+            return TextAction::Discard;
         }
         self.open += u64::from(known.vector.is_none());
         self.under_way |= known.status == ItemStatus::Pending;
         self.tokens += if known.vector.is_some() && known.is_payer { tokens } else { 0 };
         self.vectors.push(known.vector);
-        Asked::Keep
+        TextAction::Keep
     }
 
     /// Returns whether the document embeds its texts itself, given whether it was told to (`live`). It does not while

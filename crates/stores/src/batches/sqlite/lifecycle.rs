@@ -11,7 +11,7 @@ use super::{
 };
 use crate::batches::rules::batch::{Event, Value, changes, packed};
 use crate::batches::rules::packing::{Offer, Selection, spend};
-use crate::ledger::{self, Asked};
+use crate::ledger::{self, ReservationOutcome};
 
 #[async_trait]
 impl BatchLifecycle for SqliteBatches {
@@ -155,8 +155,8 @@ fn pack(tx: &Transaction<'_>, order: &Order, now: UnixMicros) -> Result<Packed> 
     }
     let Some(last) = last else { return Ok(Packed::Nothing) };
     let reservation = match ledger::reserve(tx, &spend(order, selection.tokens), order.budget, now)? {
-        Asked::Given(reservation) => reservation,
-        Asked::Refused { period, spent, limit } => return Ok(Packed::Refused { period, spent, limit }),
+        ReservationOutcome::Given(reservation) => reservation,
+        ReservationOutcome::Refused { period, spent, limit } => return Ok(Packed::Refused { period, spent, limit }),
     };
     statements::claim(tx, &space, &order.id, last)?;
     let batch = packed(order, selection.items, selection.tokens, reservation.id.clone(), &timestamp(now));

@@ -6,8 +6,8 @@ use rusqlite::{Row, Transaction, params};
 use super::state::{self, Given, KNOWN, KNOWN_COLUMNS, Known, known};
 use super::statements::{LEAVES, OWES, REFRESHES};
 use super::{
-    HeldVersion, ItemId, Origin, Owed, RecordOutbox, Removal, Result, SENT, Sent, Shown, Space, SqliteBatches,
-    StoreResult, item_id, json, row_of, sent, unsigned,
+    DisplayData, HeldVersion, ItemId, Origin, PendingOutcome, RecordOutbox, Removal, Result, SENT, Sent, Space,
+    SqliteBatches, StoreResult, item_id, json, row_of, sent, unsigned,
 };
 use crate::batches::rules::{ItemState, Step, records};
 
@@ -84,7 +84,7 @@ impl RecordOutbox for SqliteBatches {
         Ok(lost.await?)
     }
 
-    async fn untold(&self, space: &Space, except: &[String], limit: usize) -> StoreResult<Vec<Owed>> {
+    async fn untold(&self, space: &Space, except: &[String], limit: usize) -> StoreResult<Vec<PendingOutcome>> {
         let (space, except) = (space.name(), except.to_vec());
         let found = self.database.read(move |tx| {
             let sql = format!("SELECT {KNOWN}, key, origin, shown FROM items WHERE space = ?1 AND {OWES} ORDER BY id");
@@ -119,11 +119,11 @@ fn stored(tx: &Transaction<'_>, space: &str, after: i64) -> Result<Vec<(Known, S
     tx.prepare_cached(&sql)?.query_map(params![space, after, PAGE as i64], one)?.collect()
 }
 
-fn owed(row: &Row<'_>) -> Result<Option<Owed>> {
+fn owed(row: &Row<'_>) -> Result<Option<PendingOutcome>> {
     let Known { id, state, .. } = known(row)?;
     let Some((outcome, mark)) = state.status.outcome().zip(state.mark()) else { return Ok(None) };
     let key = row.get(KNOWN_COLUMNS)?;
     let origin: Origin = json(row.get_ref(KNOWN_COLUMNS + 1)?.as_str()?)?;
-    let Shown { text, kind, .. } = json(row.get_ref(KNOWN_COLUMNS + 2)?.as_str()?)?;
-    Ok(Some(Owed { item: item_id(id), key, version: state.version, outcome, origin, text, kind, mark }))
+    let DisplayData { text, kind, .. } = json(row.get_ref(KNOWN_COLUMNS + 2)?.as_str()?)?;
+    Ok(Some(PendingOutcome { item: item_id(id), key, version: state.version, outcome, origin, text, kind, mark }))
 }

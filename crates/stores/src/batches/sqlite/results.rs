@@ -8,10 +8,11 @@ use super::lifecycle::amend;
 use super::state::{self, Given, KNOWN, Known, known};
 use super::statements::{FRESH, IN_BATCH};
 use super::{
-    BatchResults, Ending, Made, Refusal, Result, SENT, Sent, SqliteBatches, StoreResult, row_of, sent, signed, unsigned,
+    BatchResults, Ending, Refusal, Result, SENT, Sent, SqliteBatches, StoreResult, StoredVector, row_of, sent, signed,
+    unsigned,
 };
 use crate::batches::rules::batch::{BatchTotals, Event};
-use crate::batches::rules::{Fate, Step, sending};
+use crate::batches::rules::{ItemOutcome, Step, sending};
 use crate::ledger::{self, rules};
 
 /// Number of items that are processed in one step at the end of a batch.
@@ -31,7 +32,7 @@ impl BatchResults for SqliteBatches {
         Ok(found.await?)
     }
 
-    async fn made(&self, batch: &str, made: Vec<Made>) -> StoreResult<()> {
+    async fn made(&self, batch: &str, made: Vec<StoredVector>) -> StoreResult<()> {
         let batch = batch.to_owned();
         let kept = self.database.write(move |tx| {
             let mut tally = BatchTotals::default();
@@ -41,7 +42,7 @@ impl BatchResults for SqliteBatches {
                     None => (sending::made(&item.state, &batch, one.version), Given::Nothing),
                     Some(vector) => (sending::embedded(&item.state, &batch), Given::Vector(vector)),
                 };
-                if let Some(Fate::Stored) = change(tx, &item, &step, given, &mut tally)?
+                if let Some(ItemOutcome::Stored) = change(tx, &item, &step, given, &mut tally)?
                     && item.is_text
                 {
                     share(tx, &batch, item.id, one.tokens)?;
@@ -103,7 +104,7 @@ fn change(
     step: &Step,
     given: Given<'_>,
     tally: &mut BatchTotals,
-) -> Result<Option<Fate>> {
+) -> Result<Option<ItemOutcome>> {
     state::apply(tx, item, step, given)?;
     let Step::Write { fate, .. } = step else { return Ok(None) };
     fate.iter().for_each(|fate| tally.add(*fate));

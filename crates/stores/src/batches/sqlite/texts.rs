@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use super::state::{self, Given, KNOWN, KNOWN_COLUMNS, Put, known};
 use super::statements::OPEN;
 use super::{DocumentTexts, Result, Space, SqliteBatches, StoreResult, Text, TextLookup, floats};
-use crate::batches::rules::texts::{self, Asked, KnownText, Question};
+use crate::batches::rules::texts::{self, KnownText, Question, TextAction};
 use crate::batches::rules::{Step, hash_of};
 
 #[async_trait]
@@ -96,7 +96,7 @@ fn ask(tx: &Transaction<'_>, document: &str, space: &str, texts: Vec<Text>) -> R
             .optional()?;
         let (id, known) = found.unzip();
         let id = match (question.add(text.tokens, known), id) {
-            (Asked::Discard, Some(id)) => {
+            (TextAction::Discard, Some(id)) => {
                 tx.prepare_cached("DELETE FROM items WHERE id = ?1")?.execute([id])?;
                 tx.prepare_cached("DELETE FROM waits WHERE item = ?1")?.execute([id])?;
                 continue;

@@ -31,7 +31,7 @@ use self::failure::OpError;
 use self::operations::{apply, claim, durability, key, register, set_children, signed};
 use self::readers::Readers;
 use self::unit::Changed;
-use self::writer::{Durability, SqliteWriter};
+use self::writer::{CommitDurability, SqliteWriter};
 use super::rules;
 use super::*;
 use crate::sqlite::{Failure, open_writer};
@@ -72,7 +72,7 @@ impl SqliteControlStore {
         may_mint: bool,
     ) -> Result<(Vec<(String, Claim)>, usize), ControlError> {
         let owner = owner.to_owned();
-        let durability = if may_mint { Durability::PowerLoss } else { Durability::Process };
+        let durability = if may_mint { CommitDurability::PowerLoss } else { CommitDurability::Process };
         self.writer.write(durability, move |unit| claim(unit, &owner, lease, limit, only, may_mint)).await
     }
 
@@ -84,7 +84,7 @@ impl SqliteControlStore {
     {
         let id = id.clone();
         self.writer
-            .write(Durability::PowerLoss, move |unit| {
+            .write(CommitDurability::PowerLoss, move |unit| {
                 let mut record = unit.existing(&id)?;
                 let (effects, answer) = change(&mut record)?;
                 if let Some(effects) = effects {
@@ -104,7 +104,7 @@ impl ControlStore for SqliteControlStore {
 
     async fn register(&self, documents: Vec<NewDocument>) -> Result<Vec<Registered>, ControlError> {
         self.writer
-            .write(Durability::PowerLoss, move |unit| documents.into_iter().map(|d| register(unit, d)).collect())
+            .write(CommitDurability::PowerLoss, move |unit| documents.into_iter().map(|d| register(unit, d)).collect())
             .await
     }
 
@@ -139,7 +139,7 @@ impl ControlStore for SqliteControlStore {
         }
         let claims = claims.to_vec();
         self.writer
-            .write(Durability::Process, move |unit| {
+            .write(CommitDurability::Process, move |unit| {
                 let until = timestamp(rules::after(unit.now, lease));
                 let mut lost = Vec::new();
                 for claim in claims {
@@ -160,7 +160,7 @@ impl ControlStore for SqliteControlStore {
     async fn expire_leases_of_others(&self, owner: &str) -> Result<u64, ControlError> {
         let owner = owner.to_owned();
         self.writer
-            .write(Durability::Process, move |unit| {
+            .write(CommitDurability::Process, move |unit| {
                 unit.execute(
                     "UPDATE document_processing_control SET lease_owner = NULL, lease_expires_at = NULL \
                      WHERE status = 'IN_PROGRESS' AND lease_owner <> ?1",
@@ -177,13 +177,13 @@ impl ControlStore for SqliteControlStore {
 
     async fn set_children(&self, claim: &ClaimKey, children: Vec<NewDocument>) -> Result<ChildChanges, ControlError> {
         let claim = claim.clone();
-        self.writer.write(Durability::PowerLoss, move |unit| set_children(unit, &claim, children)).await
+        self.writer.write(CommitDurability::PowerLoss, move |unit| set_children(unit, &claim, children)).await
     }
 
     async fn reversion(&self, claim: &ClaimKey, fingerprint: &Sha256Hex) -> Result<Claim, ControlError> {
         let (claim, fingerprint) = (claim.clone(), fingerprint.clone());
         self.writer
-            .write(Durability::PowerLoss, move |unit| {
+            .write(CommitDurability::PowerLoss, move |unit| {
                 let record = unit.by_id(&claim.id)?;
                 rules::check_claim(record.as_ref(), &claim)?;
                 let mut record = record.ok_or_else(|| ControlError::Fenced(claim.clone()))?;
@@ -200,7 +200,7 @@ impl ControlStore for SqliteControlStore {
             let step = step.to_vec();
             completed += self
                 .writer
-                .write(Durability::PowerLoss, move |unit| {
+                .write(CommitDurability::PowerLoss, move |unit| {
                     let mut completed = 0;
                     for key in step {
                         let Some(mut record) = unit.by_id(&key.id)? else { continue };
@@ -243,7 +243,7 @@ impl ControlStore for SqliteControlStore {
             let event = event.clone();
             let step = self
                 .writer
-                .write(Durability::PowerLoss, move |unit| {
+                .write(CommitDurability::PowerLoss, move |unit| {
                     let n = i64::try_from(STEP).unwrap_or(i64::MAX);
                     // The plus keeps SQLite from reading all parked documents through the index on `status`.
                     let due = "parked_until <= ?1 AND +status = 'PARKED' ORDER BY parked_until LIMIT ?2";

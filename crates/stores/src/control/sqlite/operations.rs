@@ -9,7 +9,7 @@ use rusqlite::params;
 use super::failure::OpResult;
 use super::rows;
 use super::unit::{Changed, Unit};
-use super::writer::Durability;
+use super::writer::CommitDurability;
 use crate::control::rules::{self, Taken};
 use crate::control::{
     ChildChanges, Claim, ClaimKey, ControlError, ControlRecord, DocumentKey, DocumentStatus, Intent, NewDocument,
@@ -135,15 +135,17 @@ pub fn apply(unit: &mut Unit<'_>, claim: &ClaimKey, transition: Transition) -> O
 /// Returns what a transition must survive. A power loss may undo progress that is verified by hashes and can be
 /// repeated. It must not undo that a document exists, has failed for good or is done, nor a version that may already
 /// be in the manifest.
-pub fn durability(transition: &Transition) -> Durability {
+pub fn durability(transition: &Transition) -> CommitDurability {
     match transition {
-        Transition::Quarantined { .. } | Transition::Completed { .. } | Transition::Deleted => Durability::PowerLoss,
+        Transition::Quarantined { .. } | Transition::Completed { .. } | Transition::Deleted => {
+            CommitDurability::PowerLoss
+        }
         // Parked work may have been paid for. The batch that it waits for must find the document again.
-        Transition::Parked { .. } => Durability::PowerLoss,
+        Transition::Parked { .. } => CommitDurability::PowerLoss,
         Transition::StageStarted { .. }
         | Transition::StageCompleted { .. }
         | Transition::StageRetry { .. }
-        | Transition::Released { .. } => Durability::Process,
+        | Transition::Released { .. } => CommitDurability::Process,
     }
 }
 

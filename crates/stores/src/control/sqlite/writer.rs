@@ -3,7 +3,7 @@
 //! Operations wait in a bounded queue. The thread takes all waiting operations and runs each in its own savepoint
 //! inside one transaction. It commits once and only then answers. So sixteen workers pay for one commit, and a
 //! refused operation does not affect the others. A commit is synced to the disk only if an operation in it requires
-//! this ([`Durability::PowerLoss`]). See docs/decisions/0002-control-store.md for the reasons.
+//! this ([`CommitDurability::PowerLoss`]). See docs/decisions/0002-control-store.md for the reasons.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +22,7 @@ use crate::sqlite::Failure;
 
 /// Describes what a commit must survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
+pub enum CommitDurability {
     /// Survives the end of the process. After a power loss the operation can be repeated.
     Process,
     /// Survives a power loss.
@@ -40,7 +40,7 @@ type Reply = Box<dyn FnOnce(Result<(), Failure>) + Send>;
 type Work = Box<dyn FnOnce(Result<&mut Unit<'_>, Failure>) -> Option<Ended> + Send>;
 
 struct Job {
-    durability: Durability,
+    durability: CommitDurability,
     work: Work,
 }
 
@@ -79,7 +79,7 @@ impl SqliteWriter {
 
     /// Runs `op` inside the next transaction and returns once it is committed. An operation whose caller is gone
     /// before its turn is skipped.
-    pub async fn write<T, F>(&self, durability: Durability, op: F) -> Result<T, ControlError>
+    pub async fn write<T, F>(&self, durability: CommitDurability, op: F) -> Result<T, ControlError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Unit<'_>) -> OpResult<T> + Send + 'static,
@@ -171,7 +171,7 @@ impl WriterThread {
     }
 
     fn commit(&mut self, jobs: Vec<Job>) {
-        let durable = jobs.iter().any(|j| j.durability == Durability::PowerLoss);
+        let durable = jobs.iter().any(|j| j.durability == CommitDurability::PowerLoss);
         let mut answers = Vec::with_capacity(jobs.len());
         let mut jobs = jobs.into_iter();
         let result = self.run_in_transaction(durable, &mut jobs, &mut answers);

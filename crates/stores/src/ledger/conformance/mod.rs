@@ -66,14 +66,14 @@ pub fn spend(run: &str, subject: &str, tokens: u64) -> Spend {
 
 pub async fn given(ledger: &dyn Ledger, spend: Spend) -> Reservation {
     match ledger.reserve(spend, Budget::default()).await.unwrap() {
-        Asked::Given(reservation) => reservation,
+        ReservationOutcome::Given(reservation) => reservation,
         refused => panic!("{refused:?}"),
     }
 }
 
 /// Returns the amounts that are settled, reserved and in doubt.
 async fn total(ledger: &dyn Ledger) -> (u64, u64, u64) {
-    let lines = ledger.report(By::Day, "", 1_000).await.unwrap();
+    let lines = ledger.report(GroupBy::Day, "", 1_000).await.unwrap();
     let sum = |of: fn(&CostLine) -> Amount| lines.iter().map(|l| of(l).cost.0).sum();
     (sum(|l| l.settled), sum(|l| l.reserved), sum(|l| l.in_doubt))
 }
@@ -96,7 +96,7 @@ pub async fn money_is_reserved_then_settled_released_or_in_doubt(w: &impl World)
     l.settle(&ids[1], 1, Nanodollars(1)).await.unwrap();
     l.settle(&ids[2], 100, Nanodollars(2_000)).await.unwrap();
     assert_eq!(total(l).await, (3_800, 2_000, 0));
-    let lines = l.report(By::Subject, "", 10).await.unwrap();
+    let lines = l.report(GroupBy::Subject, "", 10).await.unwrap();
     let names: Vec<_> = lines.iter().map(|l| (l.name.as_str(), l.settled.tokens, l.reserved.tokens)).collect();
     assert_eq!(names, [("a", 90, 0), ("c", 100, 0), ("d", 0, 100)]);
 }
@@ -119,23 +119,25 @@ pub async fn a_budget_counts_what_is_open_and_begins_anew_each_day_and_run(w: &i
     let l = w.ledger();
     let budget = Budget { run: Some(Nanodollars(5_000)), day: Some(Nanodollars(6_000)) };
     let first = match l.reserve(spend("r1", "a", 200), budget).await.unwrap() {
-        Asked::Given(reservation) => reservation,
+        ReservationOutcome::Given(reservation) => reservation,
         refused => panic!("{refused:?}"),
     };
     assert_eq!((first.run, first.day), (Nanodollars(4_000), Nanodollars(4_000)));
-    let refused = Asked::Refused { period: Period::Run, spent: Nanodollars(4_000), limit: Nanodollars(5_000) };
+    let refused =
+        ReservationOutcome::Refused { period: Period::Run, spent: Nanodollars(4_000), limit: Nanodollars(5_000) };
     assert_eq!(l.reserve(spend("r1", "b", 51), budget).await.unwrap(), refused);
     let asked = l.reserve(spend("r1", "b", 50), budget).await.unwrap();
-    assert!(matches!(asked, Asked::Given(_)), "a cost up to the limit is allowed");
-    let refused = Asked::Refused { period: Period::Day, spent: Nanodollars(5_000), limit: Nanodollars(6_000) };
+    assert!(matches!(asked, ReservationOutcome::Given(_)), "a cost up to the limit is allowed");
+    let refused =
+        ReservationOutcome::Refused { period: Period::Day, spent: Nanodollars(5_000), limit: Nanodollars(6_000) };
     assert_eq!(w.another().await.reserve(spend("r2", "c", 51), budget).await.unwrap(), refused);
     l.release(&first.id).await.unwrap();
     let asked = l.reserve(spend("r2", "c", 51), budget).await.unwrap();
-    assert!(matches!(asked, Asked::Given(_)), "a released amount is available again");
+    assert!(matches!(asked, ReservationOutcome::Given(_)), "a released amount is available again");
     w.clock().advance(Duration::from_secs(86_400));
     let asked = l.reserve(spend("r3", "d", 250), budget).await.unwrap();
-    assert!(matches!(asked, Asked::Given(_)), "another day");
-    assert_eq!(l.report(By::Day, "2096-11-23", 10).await.unwrap().len(), 1);
+    assert!(matches!(asked, ReservationOutcome::Given(_)), "another day");
+    assert_eq!(l.report(GroupBy::Day, "2096-11-23", 10).await.unwrap().len(), 1);
 }
 
 pub async fn entries_are_forgotten_and_sums_are_not(w: &impl World) {
@@ -144,11 +146,11 @@ pub async fn entries_are_forgotten_and_sums_are_not(w: &impl World) {
     l.settle(&settled, 10, Nanodollars(200)).await.unwrap();
     given(l, spend("r1", "b", 10)).await;
     l.forget_before("2096-11-22").await.unwrap();
-    assert_eq!(l.report(By::Subject, "", 10).await.unwrap().len(), 2, "not yet");
+    assert_eq!(l.report(GroupBy::Subject, "", 10).await.unwrap().len(), 2, "not yet");
     w.clock().advance(Duration::from_secs(u64::from(ENTRY_DAYS + 1) * 86_400));
     l.forget_before("2096-11-23").await.unwrap();
     assert_eq!(total(l).await, (200, 200, 0), "open entries are kept");
-    assert_eq!(l.report(By::Subject, "", 10).await.unwrap().len(), 1);
+    assert_eq!(l.report(GroupBy::Subject, "", 10).await.unwrap().len(), 1);
 }
 
 pub async fn a_batch_is_settled_in_the_names_of_its_documents(w: &impl World) {
@@ -161,9 +163,9 @@ pub async fn a_batch_is_settled_in_the_names_of_its_documents(w: &impl World) {
     assert_eq!(total(l).await, (82_000, 0, 0));
     l.settle_in_parts(&id, &shares).await.unwrap();
     assert_eq!(total(l).await, (82_000, 0, 0), "settling twice changes nothing");
-    let lines = l.report(By::Subject, "", 1_000).await.unwrap();
+    let lines = l.report(GroupBy::Subject, "", 1_000).await.unwrap();
     assert_eq!((lines.len(), lines[7].name.as_str(), lines[7].settled.tokens), (205, "doc007", 40));
-    let day = &l.report(By::Mode, "", 10).await.unwrap()[0];
+    let day = &l.report(GroupBy::Mode, "", 10).await.unwrap()[0];
     assert_eq!((day.name.as_str(), day.settled.calls, day.settled.tokens), ("batch", 1, 8_200), "one call");
 }
 
@@ -180,8 +182,8 @@ pub async fn many_processes_at_once_never_pass_a_budget(w: &impl World) {
         let asks = (0..10).map(|i| ledger.reserve(spend(&run, &format!("{n}.{i}"), 50), budget));
         for asked in futures_util::future::join_all(asks).await {
             match asked.unwrap() {
-                Asked::Given(reservation) => given.push(reservation),
-                Asked::Refused { period, limit, .. } => {
+                ReservationOutcome::Given(reservation) => given.push(reservation),
+                ReservationOutcome::Refused { period, limit, .. } => {
                     assert_eq!((period, limit), (Period::Day, Nanodollars(100_000)));
                     refused += 1;
                 }
@@ -210,8 +212,13 @@ pub async fn a_report_is_by_what_is_asked_and_names_the_dearest(w: &impl World) 
         let id = given(l, kind).await.id;
         l.settle(&id, tokens, Nanodollars(20 * tokens)).await.unwrap();
     }
-    for (by, letter) in [(By::Run, "r"), (By::Stage, "s"), (By::Model, "m"), (By::Collection, "c"), (By::Subject, "d")]
-    {
+    for (by, letter) in [
+        (GroupBy::Run, "r"),
+        (GroupBy::Stage, "s"),
+        (GroupBy::Model, "m"),
+        (GroupBy::Collection, "c"),
+        (GroupBy::Subject, "d"),
+    ] {
         let lines = l.report(by, "2096-11-22", 2).await.unwrap();
         let found: Vec<_> = lines.iter().map(|l| (l.name.clone(), l.settled.tokens)).collect();
         assert_eq!(found, [(format!("{letter}1"), 50), (format!("{letter}2"), 500)], "{by:?}");

@@ -43,7 +43,7 @@ async fn one(w: &impl World, steps: Vec<Step>) {
             // Reserve concurrently; each reservation has its own outcome.
             let asks = (0..3).map(|n| ledger.reserve(spend(&format!("r{process}"), &n.to_string(), tokens), budget));
             for asked in futures_util::future::join_all(asks).await {
-                if let Asked::Given(reservation) = asked.unwrap() {
+                if let ReservationOutcome::Given(reservation) = asked.unwrap() {
                     known.insert(reservation.id.clone(), Known::Reserved(20 * tokens));
                     ids.push(reservation.id);
                 }
@@ -91,8 +91,8 @@ async fn one(w: &impl World, steps: Vec<Step>) {
         }
     }
     assert_eq!(total(w.ledger()).await, expected);
-    let sums = fold(w.ledger().report(By::Day, "", 100).await.unwrap());
-    assert_eq!(sums, fold(w.ledger().report(By::Subject, "", 100).await.unwrap()));
+    let sums = fold(w.ledger().report(GroupBy::Day, "", 100).await.unwrap());
+    assert_eq!(sums, fold(w.ledger().report(GroupBy::Subject, "", 100).await.unwrap()));
 }
 
 fn fold(lines: Vec<CostLine>) -> [Amount; 3] {

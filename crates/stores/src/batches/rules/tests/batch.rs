@@ -145,7 +145,9 @@ fn what_an_event_changes_in_a_record() {
 #[test]
 fn what_is_none_of_a_batch_is_stale() {
     let mut tally = BatchTotals::default();
-    [Fate::Stored, Fate::Stored, Fate::Failed, Fate::Returned].into_iter().for_each(|fate| tally.add(fate));
+    [ItemOutcome::Stored, ItemOutcome::Stored, ItemOutcome::Failed, ItemOutcome::Returned]
+        .into_iter()
+        .for_each(|fate| tally.add(fate));
     assert_eq!(tally, BatchTotals { stored: 2, failed: 1, returned: 1 });
     assert_eq!((tally.stale(6), tally.stale(4), tally.stale(0)), (2, 0, 0));
     let batch = packed(&order(), 3, 9, EntryId::new("e"), "now");

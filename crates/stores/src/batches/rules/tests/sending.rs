@@ -4,17 +4,17 @@ use super::super::sending::*;
 use super::*;
 use crate::batches::{BatchStatus, Ending};
 
-fn fate(state: ItemState, content: ItemContent, fate: Fate) -> Step {
+fn fate(state: ItemState, content: ItemContent, fate: ItemOutcome) -> Step {
     Step::Write { state: Box::new(state), content, fate: Some(fate) }
 }
 
 fn returned(attempts: u64) -> Step {
-    fate(ItemState { attempts, error: Some("500".into()), ..waiting() }, ItemContent::Same, Fate::Returned)
+    fate(ItemState { attempts, error: Some("500".into()), ..waiting() }, ItemContent::Same, ItemOutcome::Returned)
 }
 
 fn failed_with(attempts: u64, error: &str) -> Step {
     let state = ItemState { attempts, error: Some(error.into()), ..failed("b") };
-    fate(state, ItemContent::Same, Fate::Failed)
+    fate(state, ItemContent::Same, ItemOutcome::Failed)
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn what_is_given_back_was_never_taken_unless_nobody_knows_how_far_it_came() {
 
 #[test]
 fn what_is_kept_is_done_or_is_known_to_be_there() {
-    let kept = |state| fate(state, ItemContent::Same, Fate::Stored);
+    let kept = |state| fate(state, ItemContent::Same, ItemOutcome::Stored);
     let newer = ItemState { version: 2, ..waiting() };
     let stored = |state: &ItemState, version| same(ItemState { stored: Some(version), ..state.clone() });
     let table = [
@@ -73,7 +73,7 @@ fn what_is_kept_is_done_or_is_known_to_be_there() {
         assert_eq!(made(&now, "b", version), step, "{now:?} {version}");
     }
     let text = ItemState { status: Success, attempts: 2, ..waiting() };
-    assert_eq!(embedded(&pending("b"), "b"), fate(text, ItemContent::Vector, Fate::Stored));
+    assert_eq!(embedded(&pending("b"), "b"), fate(text, ItemContent::Vector, ItemOutcome::Stored));
     assert_eq!((embedded(&pending("b"), "c"), embedded(&done(), "b")), (Step::Keep, Step::Keep));
 }
 

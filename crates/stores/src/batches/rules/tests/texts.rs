@@ -67,9 +67,9 @@ fn what_a_document_is_answered() {
         for text in &texts {
             let asked = question.add(3, text.clone());
             let expected = match text {
-                None => Asked::Put,
-                Some(known) if known.status == Failed => Asked::Discard,
-                Some(_) => Asked::Keep,
+                None => TextAction::Put,
+                Some(known) if known.status == Failed => TextAction::Discard,
+                Some(_) => TextAction::Keep,
             };
             assert_eq!(asked, expected);
         }

@@ -70,7 +70,7 @@ async fn whoever_holds_the_database_too_long_makes_it_busy_and_nothing_else() {
 #[tokio::test]
 async fn a_panicking_operation_takes_nobody_with_it() {
     let f = Fixture::new().await;
-    let panics = f.store.writer.write(Durability::Process, |unit| -> OpResult<()> {
+    let panics = f.store.writer.write(CommitDurability::Process, |unit| -> OpResult<()> {
         register(unit, document("half", "x"))?;
         panic!("a test panics here")
     });
@@ -87,7 +87,7 @@ async fn an_operation_whose_caller_has_gone_is_left_out() {
     let f = Fixture::new().await;
     f.register_one("a").await;
     let (open_gate, gate) = std::sync::mpsc::channel::<()>();
-    let holds = f.store.writer.write(Durability::Process, move |_| Ok(gate.recv().is_ok()));
+    let holds = f.store.writer.write(CommitDurability::Process, move |_| Ok(gate.recv().is_ok()));
     let gone = f.store.claim("gone", LEASE, 1, None);
     let mut holds = Box::pin(holds);
     assert!(futures_util::poll!(&mut holds).is_pending());
