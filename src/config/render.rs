@@ -161,7 +161,7 @@ fn grouped(n: i64) -> String {
     }
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 && !out.ends_with('-') {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) && !out.ends_with('-') {
             out.push('_');
         }
         out.push(digit);

@@ -74,9 +74,9 @@ fn every_key_is_described_once() {
 #[test]
 fn a_key_that_is_gone_warns_and_changes_nothing() {
     let known: Vec<_> = Layers::new(&defaults()).iter().map(|(key, ..)| key.to_owned()).collect();
+    let named = regex::Regex::new("`([a-z_.0-9]+)`").unwrap();
     for (key, advice) in retired::RETIRED {
         assert!(!known.iter().any(|k| k == key), "{key} is a key");
-        let named = regex::Regex::new("`([a-z_.0-9]+)`").unwrap();
         for replacement in
             named.captures_iter(advice).map(|c| c[1].to_owned()).filter(|name| !name.starts_with("workers."))
         {

@@ -4,15 +4,15 @@
 //! [`dynamo::Item`]s, and one error type, [`Fault`]. A [`Fault`] says whether a failed call may have been carried
 //! out. The crate knows nothing of documents or vectors.
 //!
-//! - [`Aws`]: region, credentials, endpoints and timeouts, from which all clients are built
-//! - [`comprehend`]: detects languages, entities, key phrases, sentiment and personal data
-//! - [`dynamo`]: items, conditional writes, transactions, queries
-//! - [`s3`]: objects in buckets
-//! - [`secrets`]: values of secrets
-//! - [`cloudwatch`]: metrics
-//! - [`identity`]: the account and ARN that the credentials belong to
-//! - [`operations`]: every AWS operation that is called, and the IAM actions that it needs
-//! - [`sqs`]: messages in queues
+//! - [`Aws`] – region, credentials, endpoints and timeouts, from which all clients are built
+//! - [`comprehend`] – detects languages, entities, key phrases, sentiment and personal data
+//! - [`dynamo`] – items, conditional writes, transactions, queries
+//! - [`s3`] – objects in buckets
+//! - [`secrets`] – values of secrets
+//! - [`cloudwatch`] – metrics
+//! - [`identity`] – the account and ARN that the credentials belong to
+//! - [`operations`] – every AWS operation that is called, and the IAM actions that it needs
+//! - [`sqs`] – messages in queues
 //!
 //! Credentials come from the default provider chain of AWS: environment, profile, web identity, container, instance.
 

@@ -10,15 +10,15 @@
 //! - Safety depends on the compare-and-swap of the manifest alone. It needs no lock and no clock.
 //!
 //! # Layout
-//! - [`manifest`]: the only mutable object. [`validate`] and [`retention`]: the permitted changes of the manifest, as
+//! - [`manifest`] – the only mutable object. [`validate`] and [`retention`]: the permitted changes of the manifest, as
 //!   functions without I/O. `register`: the swap.
-//! - [`docweir_target`]: the rows of a commit, and the trait that the store implements in `target`.
+//! - [`docweir_target`] – the rows of a commit, and the trait that the store implements in `target`.
 //! - [`delta`] and [`schema`]: the Parquet file of a commit. `vector_pages`: its largest column. [`writer`]: the
 //!   commit.
-//! - [`snapshot`]: the memory-mapped file that replaces many deltas. [`merge`]: merges files into one.
+//! - [`snapshot`] – the memory-mapped file that replaces many deltas. [`merge`]: merges files into one.
 //!   [`compaction`]: selects the files to merge, and installs the result.
 //! - `collect`: deletes garbage, pins versions for readers, and opens past versions. [`verify`]: finds damage.
-//! - [`columns`]: the columns of an opened file. [`segment`]: an opened file. [`view`]: all files at one version.
+//! - [`columns`] – the columns of an opened file. [`segment`]: an opened file. [`view`]: all files at one version.
 //!   `visible`: the visible rows of each file. [`search`]: queries.
 //!
 //! # Trade-offs

@@ -1,13 +1,13 @@
 //! Provides documents for tests and benchmarks, and servers for tests.
 //!
 //! # Layout
-//! - [`prose`]: sentences from a seed, and marker words that occur on one page of one document only;
-//! - [`pdf`]: a writer of small, valid PDFs;
-//! - [`generate`]: whole documents from a seed ([`two_pages`], [`pages`], [`with_text`], [`markdown`], [`plain_text`]);
-//! - [`hostile`]: files that are damaged, encrypted, endless, or of another type than their name says;
-//! - [`servers`]: real servers of AWS's protocols, started on loopback and removed with the test;
-//! - [`proxy`]: a proxy between a client and a server that loses, cuts or delays requests;
-//! - [`processes`]: a small disk, and processes that can be killed.
+//! - [`prose`] – sentences from a seed, and marker words that occur on one page of one document only;
+//! - [`pdf`] – a writer of small, valid PDFs;
+//! - [`generate`] – whole documents from a seed ([`two_pages`], [`pages`], [`with_text`], [`markdown`], [`plain_text`]);
+//! - [`hostile`] – files that are damaged, encrypted, endless, or of another type than their name says;
+//! - [`servers`] – real servers of AWS's protocols, started on loopback and removed with the test;
+//! - [`proxy`] – a proxy between a client and a server that loses, cuts or delays requests;
+//! - [`processes`] – a small disk, and processes that can be killed.
 //!
 //! Every document is a pure function of its arguments: the same seed gives the same bytes on every machine. A test
 //! can therefore name the document that failed, and a benchmark always reads the same corpus. Only [`servers`],

@@ -20,7 +20,7 @@
 //! are therefore read again before they are used, and each process remembers what it wrote recently.
 //!
 //! # Layout
-//! - [`item`]: an item and its place in the indexes
+//! - [`item`] – an item and its place in the indexes
 //! - `apply`: applies the shared rules to an item
 //! - `store`: reads, decides and writes
 //! - `records`, `documents`: items of records and of documents

@@ -6,12 +6,12 @@
 //! has changed the record since.
 //!
 //! # Layout
-//! - [`store`]: the operations of the store
+//! - [`store`] – the operations of the store
 //! - `writer`: the one task that writes, many documents in a transaction
 //! - `decide`: decides a command on one document, without I/O
 //! - `children`, `fence`: documents within documents, and the check of their parent's claim
 //! - `items`: records as DynamoDB items
-//! - [`tables`]: keys and indexes
+//! - [`tables`] – keys and indexes
 //! - `daily`: daily metrics, which are written separately
 //!
 //! # Costs

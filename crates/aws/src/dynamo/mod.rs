@@ -1,11 +1,11 @@
 //! Calls DynamoDB: items by key, conditional writes, transactions, queries.
 //!
 //! # Layout
-//! - [`Dynamo`]: the calls
-//! - [`expression`]: conditions and updates, with their names and values
+//! - [`Dynamo`] – the calls
+//! - [`expression`] – conditions and updates, with their names and values
 //! - `write`: writes of one item
-//! - [`value`]: conversion between items and JSON
-//! - [`table`]: tables, their indexes and the expiry of items
+//! - [`value`] – conversion between items and JSON
+//! - [`table`] – tables, their indexes and the expiry of items
 
 pub mod expression;
 pub mod table;

@@ -6,7 +6,7 @@
 //! reservations behind; the next run marks them as in doubt.
 //!
 //! # Layout
-//! - [`Ledger`]: the trait; [`rules`]: its decisions, without I/O; `conformance`: the tests that every ledger must
+//! - [`Ledger`] – the trait; [`rules`] – its decisions, without I/O; `conformance`: the tests that every ledger must
 //!   pass
 //! - `sqlite`: the ledger of one machine, in a file; `docweir-aws-backend` has a ledger for any number of processes
 

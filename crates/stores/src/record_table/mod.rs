@@ -5,7 +5,7 @@
 //! the record as its origin.
 //!
 //! # Layout
-//! - [`RecordTable`]: the operations on a table, and the pure check whether an item is unchanged
+//! - [`RecordTable`] – the operations on a table, and the pure check whether an item is unchanged
 //! - `dynamodb`: a table of DynamoDB
 
 use std::sync::Arc;

@@ -6,11 +6,11 @@
 //!
 //! # Layout
 //! - [`state`](ItemState): the part of an item that the rules see
-//! - [`records`]: putting, deleting and refreshing records, comparing them with the vector store
-//! - [`sending`]: items in a batch or a live call, and their outcomes
-//! - [`texts`]: a document's requests for its texts
-//! - [`packing`]: selection of the items of a batch
-//! - [`batch`]: changes of a batch's record by events
+//! - [`records`] – putting, deleting and refreshing records, comparing them with the vector store
+//! - [`sending`] – items in a batch or a live call, and their outcomes
+//! - [`texts`] – a document's requests for its texts
+//! - [`packing`] – selection of the items of a batch
+//! - [`batch`] – changes of a batch's record by events
 
 pub mod batch;
 pub mod packing;
