@@ -4,7 +4,7 @@
 //! Every error names the key, its source and the expected value.
 //!
 //! - [`Settings`] declares the tree of keys, `problems` checks it, and `layers` merges the sources.
-//! - [`reference`] lists every key with its description; [`render`] writes `config.toml` and the reference page.
+//! - [`mod@reference`] lists every key with its description; [`render`] writes `config.toml` and the reference page.
 //! - `common` names the keys of `config.toml`; `retired` names the keys that Docweir no longer has.
 
 mod common;

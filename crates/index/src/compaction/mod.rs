@@ -14,7 +14,7 @@
 //! one group, each is first merged into an intermediate file, several in parallel. The intermediate files are then
 //! memory-mapped like snapshots.
 //!
-//! [`may_install_snapshot`] – super::validate::may_install_snapshot
+//! [`may_install_snapshot`]: super::validate::may_install_snapshot
 
 mod merger;
 mod options;
