@@ -1,4 +1,4 @@
-//! What is enough.
+//! Declares the thresholds of `docweir doctor`.
 
 use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};

@@ -164,7 +164,7 @@ impl Workers {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmbedPool {
-    /// When texts are embedded: `live` (at once), `batch` (within a day, at half the price) or `auto` (by batch if
+    /// Time at which texts are embedded: `live` (at once), `batch` (within a day, at half the price) or `auto` (by batch if
     /// the deadline allows it and the saving is worth it). `batch` and `auto` need an OpenAI endpoint.
     pub mode: EmbedMode,
     /// Number of workers.
@@ -305,7 +305,7 @@ pub struct BucketOptions {
     pub artefacts: String,
     /// Place of vector files and their manifests. Empty means `buckets.artefacts`.
     pub vectors: String,
-    /// Where the current manifest is recorded: `s3` (conditional writes, checked at the start) or `dynamodb` (for
+    /// Record of the current manifest: `s3` (conditional writes, checked at the start) or `dynamodb` (for
     /// endpoints that do not enforce conditional writes).
     pub register: Register,
     /// Age, in days, at which artefacts move to S3 Glacier; 0 means never. `docweir infra apply` sets the rule.

@@ -309,7 +309,7 @@ fn no_limit_on_workers_is_what_suits_the_stage() {
     assert_eq!(Workers { min: 1, max: 3 }.most(4), 3);
 }
 
-/// What a message tells the user to set has to be there to be set.
+/// Checks that every key that a message names exists.
 #[test]
 fn every_key_that_a_message_names_is_a_key() {
     let keys: Vec<String> = Layers::new(&defaults()).iter().map(|(key, ..)| key.to_owned()).collect();

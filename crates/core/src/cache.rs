@@ -84,8 +84,7 @@ impl FindingsCache for NoCache {
 pub struct CacheOptions {
     /// If true, the cache is used. Without it, every run pays again for texts that it has already sent.
     pub enabled: bool,
-    /// Maximum size of the cache's file, in bytes. Above it, the least recently used entries are deleted. 2 GiB hold
-    /// about a million vectors of 384 dimensions.
+    /// Maximum size of the cache's file, in bytes. Above it, the least recently used entries are deleted.
     pub max_bytes: u64,
     /// Longest wait, in milliseconds, while another process writes to the cache. After it, the run continues without
     /// the cache.

@@ -133,7 +133,7 @@ impl DynamoBatches {
     pub(super) async fn finish(&self, record: &Record, ending: &Ending) -> StoreResult<()> {
         let (b, space) = (&record.batch, record.batch.space.name());
         let list = self.read_list(&b.id).await?;
-        let mut tally = BatchTotals::default();
+        let mut totals = BatchTotals::default();
         // Tokens of each document's stored texts.
         let mut tokens: BTreeMap<String, u64> = BTreeMap::new();
         let mut documents = BTreeSet::new();
@@ -146,7 +146,7 @@ impl DynamoBatches {
             failpoint::reach("end.walking", &b.id);
             for item in self.items(&keys).await?.into_values() {
                 let Some(past) = item.fate_in(&b.id) else { continue };
-                tally.add(past.fate);
+                totals.add(past.fate);
                 if item.is_text() {
                     if past.fate == ItemOutcome::Stored {
                         *tokens.entry(item.document().to_owned()).or_default() += past.tokens;
@@ -166,7 +166,7 @@ impl DynamoBatches {
             None => self.ledger.doubt(&b.entry).await?,
         }
         failpoint::reach("end.settled", &b.id);
-        let change = self.event(&Event::Ended { ending, items: b.items, tally });
+        let change = self.event(&Event::Ended { ending, items: b.items, totals });
         self.amend(&b.id, change.remove(WORK).remove("ending")).await?;
         self.made.forget(&b.id);
         self.forget_list(&b.id);

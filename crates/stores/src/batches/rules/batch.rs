@@ -62,7 +62,7 @@ pub enum Event<'a> {
     Ended {
         ending: &'a Ending,
         items: u64,
-        tally: BatchTotals,
+        totals: BatchTotals,
     },
 }
 
@@ -99,14 +99,14 @@ pub fn changes(event: &Event<'_>, now: &str) -> Changes {
         }
         Event::Warned => vec![("warned", Value::Yes)],
         Event::Cancel => vec![("cancel", Value::Yes)],
-        Event::Ended { ending, items, tally } => {
+        Event::Ended { ending, items, totals } => {
             let mut changes = vec![
                 ("status", text(ending.status.name())),
                 ("charged_tokens", ending.charged_tokens.map_or(Value::Nothing, Value::Number)),
-                ("stored", Value::Number(tally.stored)),
-                ("failed", Value::Number(tally.failed)),
-                ("returned", Value::Number(tally.returned)),
-                ("stale", Value::Number(tally.stale(*items))),
+                ("stored", Value::Number(totals.stored)),
+                ("failed", Value::Number(totals.failed)),
+                ("returned", Value::Number(totals.returned)),
+                ("stale", Value::Number(totals.stale(*items))),
                 ("ended_at", text(now)),
             ];
             changes.extend(ending.error.as_deref().map(|error| ("error", text(error))));

@@ -35,20 +35,20 @@ impl BatchResults for SqliteBatches {
     async fn made(&self, batch: &str, made: Vec<StoredVector>) -> StoreResult<()> {
         let batch = batch.to_owned();
         let kept = self.database.write(move |tx| {
-            let mut tally = BatchTotals::default();
+            let mut totals = BatchTotals::default();
             for one in &made {
                 let Some(item) = state::by_row(tx, row_of(&one.item))? else { continue };
                 let (step, given) = match &one.vector {
                     None => (sending::made(&item.state, &batch, one.version), Given::Nothing),
                     Some(vector) => (sending::embedded(&item.state, &batch), Given::Vector(vector)),
                 };
-                if let Some(ItemOutcome::Stored) = change(tx, &item, &step, given, &mut tally)?
+                if let Some(ItemOutcome::Stored) = change(tx, &item, &step, given, &mut totals)?
                     && item.is_text
                 {
                     share(tx, &batch, item.id, one.tokens)?;
                 }
             }
-            count(tx, &batch, tally)
+            count(tx, &batch, totals)
         });
         Ok(kept.await?)
     }
@@ -56,14 +56,14 @@ impl BatchResults for SqliteBatches {
     async fn refused(&self, batch: &str, refusals: Vec<Refusal>, most_attempts: u32) -> StoreResult<()> {
         let batch = batch.to_owned();
         let done = self.database.write(move |tx| {
-            let mut tally = BatchTotals::default();
+            let mut totals = BatchTotals::default();
             for refusal in &refusals {
                 let condition = "space = (SELECT space FROM batches WHERE id = ?1) AND key = ?2";
                 let Some(item) = state::find(tx, condition, params![batch, refusal.key])? else { continue };
                 let step = sending::refuse(&item.state, &batch, &refusal.error, refusal.again, most_attempts);
-                change(tx, &item, &step, Given::Nothing, &mut tally)?;
+                change(tx, &item, &step, Given::Nothing, &mut totals)?;
             }
-            count(tx, &batch, tally)
+            count(tx, &batch, totals)
         });
         Ok(done.await?)
     }
@@ -80,12 +80,12 @@ impl BatchResults for SqliteBatches {
                     blamed.extend(statement.query_row(at, known).optional()?);
                 }
             }
-            let mut tally = BatchTotals::default();
+            let mut totals = BatchTotals::default();
             for item in &blamed {
                 let step = sending::fail(&item.state, &batch, &error);
-                change(tx, item, &step, Given::Nothing, &mut tally)?;
+                change(tx, item, &step, Given::Nothing, &mut totals)?;
             }
-            count(tx, &batch, tally)?;
+            count(tx, &batch, totals)?;
             Ok(blamed.len() as u64)
         });
         Ok(blamed.await?)
@@ -103,17 +103,17 @@ fn change(
     item: &Known,
     step: &Step,
     given: Given<'_>,
-    tally: &mut BatchTotals,
+    totals: &mut BatchTotals,
 ) -> Result<Option<ItemOutcome>> {
     state::apply(tx, item, step, given)?;
     let Step::Write { fate, .. } = step else { return Ok(None) };
-    fate.iter().for_each(|fate| tally.add(*fate));
+    fate.iter().for_each(|fate| totals.add(*fate));
     Ok(*fate)
 }
 
-fn count(tx: &Transaction<'_>, batch: &str, tally: BatchTotals) -> Result<()> {
+fn count(tx: &Transaction<'_>, batch: &str, totals: BatchTotals) -> Result<()> {
     let sql = "UPDATE batches SET stored = stored + ?2, failed = failed + ?3, returned = returned + ?4 WHERE id = ?1";
-    let values = params![batch, signed(tally.stored), signed(tally.failed), signed(tally.returned)];
+    let values = params![batch, signed(totals.stored), signed(totals.failed), signed(totals.returned)];
     tx.prepare_cached(sql)?.execute(values).map(drop)
 }
 
@@ -127,11 +127,11 @@ fn share(tx: &Transaction<'_>, batch: &str, item: i64, tokens: u64) -> Result<()
 fn end(tx: &Transaction<'_>, batch: &str, ending: &Ending, now: &str) -> Result<()> {
     let sql = "SELECT entry, items, stored, failed, returned FROM batches WHERE id = ?1 AND ended_at IS NULL";
     let open = tx.query_row(sql, [batch], |r| {
-        let tally =
+        let totals =
             BatchTotals { stored: unsigned(r.get(2)?), failed: unsigned(r.get(3)?), returned: unsigned(r.get(4)?) };
-        Ok((r.get::<_, i64>(0)?, unsigned(r.get(1)?), tally))
+        Ok((r.get::<_, i64>(0)?, unsigned(r.get(1)?), totals))
     });
-    let Some((entry, items, mut tally)) = open.optional()? else { return Ok(()) };
+    let Some((entry, items, mut totals)) = open.optional()? else { return Ok(()) };
     let mut after = -1;
     loop {
         let sql = format!("SELECT {KNOWN} FROM items WHERE {IN_BATCH} AND id > ?2 ORDER BY id LIMIT ?3");
@@ -140,7 +140,7 @@ fn end(tx: &Transaction<'_>, batch: &str, ending: &Ending, now: &str) -> Result<
         let Some(last) = page.last() else { break };
         after = last.id;
         for item in &page {
-            change(tx, item, &sending::end(&item.state, batch, ending), Given::Nothing, &mut tally)?;
+            change(tx, item, &sending::end(&item.state, batch, ending), Given::Nothing, &mut totals)?;
         }
     }
     match ending.charged_tokens {
@@ -148,7 +148,7 @@ fn end(tx: &Transaction<'_>, batch: &str, ending: &Ending, now: &str) -> Result<
         None => ledger::doubt(tx, entry)?,
     }
     tx.execute("DELETE FROM batch_shares WHERE batch = ?1", [batch])?;
-    amend(tx, batch, &Event::Ended { ending, items, tally }, now).map(drop)
+    amend(tx, batch, &Event::Ended { ending, items, totals }, now).map(drop)
 }
 
 fn settle(tx: &Transaction<'_>, batch: &str, entry: i64, charged: u64, usd_per_million_tokens: f64) -> Result<()> {

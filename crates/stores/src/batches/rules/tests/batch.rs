@@ -92,7 +92,7 @@ fn what_an_event_changes_in_a_record() {
         undone: false,
         error: error.map(str::to_owned),
     };
-    let tally = BatchTotals { stored: 5, failed: 1, returned: 2 };
+    let totals = BatchTotals { stored: 5, failed: 1, returned: 2 };
     let (nothing, all) = (checked(None, None), checked(Some("odd"), Some(9)));
     let (unknown, known) = (ending(None, None), ending(Some("expired"), Some(9)));
     let says = |more: Changes| {
@@ -134,8 +134,8 @@ fn what_an_event_changes_in_a_record() {
         (Event::Checked(&nothing), says(vec![])),
         (Event::Checked(&all), says(vec![("error", text("odd")), ("charged_tokens", Value::Number(9))])),
         // Only the end of the batch can record an unknown charge.
-        (Event::Ended { ending: &unknown, items: 11, tally }, ends(Value::Nothing, vec![])),
-        (Event::Ended { ending: &known, items: 11, tally }, ends(Value::Number(9), vec![("error", text("expired"))])),
+        (Event::Ended { ending: &unknown, items: 11, totals }, ends(Value::Nothing, vec![])),
+        (Event::Ended { ending: &known, items: 11, totals }, ends(Value::Number(9), vec![("error", text("expired"))])),
     ];
     for (event, expected) in table {
         assert_eq!(changes(&event, "now"), expected, "{event:?}");
@@ -144,12 +144,12 @@ fn what_an_event_changes_in_a_record() {
 
 #[test]
 fn what_is_none_of_a_batch_is_stale() {
-    let mut tally = BatchTotals::default();
+    let mut totals = BatchTotals::default();
     [ItemOutcome::Stored, ItemOutcome::Stored, ItemOutcome::Failed, ItemOutcome::Returned]
         .into_iter()
-        .for_each(|fate| tally.add(fate));
-    assert_eq!(tally, BatchTotals { stored: 2, failed: 1, returned: 1 });
-    assert_eq!((tally.stale(6), tally.stale(4), tally.stale(0)), (2, 0, 0));
+        .for_each(|fate| totals.add(fate));
+    assert_eq!(totals, BatchTotals { stored: 2, failed: 1, returned: 1 });
+    assert_eq!((totals.stale(6), totals.stale(4), totals.stale(0)), (2, 0, 0));
     let batch = packed(&order(), 3, 9, EntryId::new("e"), "now");
     let open = (batch.status, batch.ended_at, batch.asked_at, batch.provider_id, batch.cancel);
     assert_eq!(open, (BatchStatus::Pending, None, None, None, false));
