@@ -1,4 +1,4 @@
-//! Provides an AWS account for one test, on servers that speak AWS protocols.
+//! Provides an isolated AWS account for one test, on local servers that speak AWS's protocols.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -46,24 +46,24 @@ fn plain_map(attributes: &Value) -> Value {
         .into()
 }
 
-/// Returns one of the two servers that speak DynamoDB's protocol, or `None` if it is not installed.
+/// Returns dynoxide if `dynoxide` is true and ministack otherwise, or `None` if that server is not installed.
 /// `DOCWEIR_TEST_OTHER_SERVER` swaps the two, so that each test can also run on the other server.
 pub fn dynamo(dynoxide: bool) -> Option<&'static Server> {
     let swap = std::env::var_os("DOCWEIR_TEST_OTHER_SERVER").is_some();
     if dynoxide != swap { self::dynoxide() } else { ministack() }
 }
 
-/// Returns the server for S3, DynamoDB and other services, or `None` if it is not installed.
+/// Returns ministack, the server for S3, DynamoDB and other services, or `None` if it is not installed.
 pub fn ministack() -> Option<&'static Server> {
     shared_ministack().map(|s| &**s)
 }
 
-/// Returns the server for S3, or `None` if it is not installed.
+/// Returns seaweedfs, a server for S3, or `None` if it is not installed.
 pub fn seaweedfs() -> Option<&'static Server> {
     shared_seaweedfs().map(|s| &**s)
 }
 
-/// Returns the server for DynamoDB, or `None` if it is not installed.
+/// Returns dynoxide, a server for DynamoDB, or `None` if it is not installed.
 pub fn dynoxide() -> Option<&'static Server> {
     shared_dynoxide().map(|s| &**s)
 }
@@ -99,7 +99,7 @@ impl Account {
         self
     }
 
-    /// Returns a command with a state folder per `replica`, as if each replica ran on its own machine.
+    /// Returns a command that uses the state folder of `replica`, as if each replica ran on its own machine.
     pub fn command(&self, replica: &str, args: &[&str]) -> Command {
         let mut command = self.place.command(args);
         let table = |what: &str| format!("{}-{what}", self.name);
@@ -159,7 +159,8 @@ impl Account {
         read["Items"].as_array().unwrap().iter().map(plain_map).collect()
     }
 
-    /// Asserts that all documents are complete, that the audit log of each is consistent, and that the store verifies.
+    /// Asserts that all documents are complete, that the audit log of each document is consistent, and that the vector
+    /// files pass verification.
     #[track_caller]
     pub fn assert_complete(&self, documents: usize) {
         let all = self.run("reader", &["status", "--all", "--json"]).code(0).json();

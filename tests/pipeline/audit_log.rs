@@ -1,7 +1,8 @@
 //! Checks the audit log of a document, whichever processes worked on it and however they ended.
 //!
-//! A log is replayed entry by entry. Each entry must follow from the entries before it, and the record from all of
-//! them. So the replay detects an entry that is missing, duplicated, out of order, or written under an expired claim.
+//! A log is replayed entry by entry. Each entry must follow from the entries before it, and the document's record must
+//! follow from all entries. The replay therefore detects an entry that is missing, duplicated, out of order, or written
+//! under an expired claim.
 
 use serde_json::Value;
 
@@ -11,7 +12,7 @@ const STAGES: [&str; 5] = ["extraction", "chunking", "enrichment", "embedding", 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AuditSummary {
     pub claims: u64,
-    /// Number of claims on a document that another process held.
+    /// Number of claims that took the document over from another process.
     pub takeovers: u64,
     /// Number of times that the document was released unfinished.
     pub releases: u64,
@@ -19,15 +20,15 @@ pub struct AuditSummary {
     pub failures: u64,
 }
 
-/// Replays the audit log of a document that was registered once and is complete. Describes the first inconsistency as
-/// the error.
+/// Replays the audit log of a document that was registered once and is complete. The error describes the first
+/// inconsistency.
 pub fn replay(trail: &[Value], record: &Value) -> Result<AuditSummary, String> {
     let mut replay = Replay::default();
     for (at, entry) in trail.iter().enumerate() {
         let before = at.checked_sub(1).map_or("", |at| text(&trail[at], "timestamp"));
         let follows = match text(entry, "timestamp") > before {
             true => replay.entry(entry),
-            false => Err(format!("its time is not later than {before}")),
+            false => Err(format!("the entry's time is not later than {before}, the time of the entry before it")),
         };
         follows.map_err(|wrong| format!("entry {at}: {wrong}: {entry}"))?;
     }
@@ -45,7 +46,7 @@ struct Replay<'t> {
     /// Output key of each complete stage.
     outputs: Vec<&'t str>,
     is_begun: bool,
-    /// Number of times that the next stage was begun and did not end.
+    /// Number of times that the next stage has begun but not ended.
     interrupted: u64,
     /// Number of failed attempts at the next stage that count towards the retry limit.
     attempts: u64,
@@ -141,7 +142,7 @@ impl<'t> Replay<'t> {
     }
 
     fn next(&self) -> Result<&'static str, String> {
-        STAGES.get(self.outputs.len()).copied().ok_or_else(|| "all stages were complete".into())
+        STAGES.get(self.outputs.len()).copied().ok_or_else(|| "all stages are already complete".into())
     }
 
     fn ends_as(&self, record: &Value) -> Result<(), String> {
@@ -162,12 +163,13 @@ impl<'t> Replay<'t> {
     }
 }
 
-/// Returns the text under `name`, or an empty text if there is none.
+/// Returns the text under `name`, or an empty text if `value` has no such field.
 fn text<'v>(value: &'v Value, name: &str) -> &'v str {
     value[name].as_str().unwrap_or_default()
 }
 
-/// Returns the number under `name`. If there is none, returns `u64::MAX`, which never equals an expected number.
+/// Returns the number under `name`. If `value` has no such field, returns `u64::MAX`, which never equals an expected
+/// number.
 fn number(value: &Value, name: &str) -> u64 {
     value[name].as_u64().unwrap_or(u64::MAX)
 }
@@ -274,7 +276,7 @@ mod tests {
             for stale in [&trail[2], &trail[3], &trail[4]] {
                 let mut written = trail.clone();
                 written.insert(at, stale.clone());
-                assert_wrong(written, &record, &format!("a stale write is at {at}"));
+                assert_wrong(written, &record, &format!("entry {at} is a stale write"));
             }
         }
     }

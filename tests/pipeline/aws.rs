@@ -1,4 +1,4 @@
-//! Tests state in AWS, with one or more processes of the real binary on servers that speak AWS protocols.
+//! Tests state in AWS, with one or more processes of the real binary and local servers that speak AWS's protocols.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn a_folder_becomes_searchable_with_all_state_in_aws(account: &Account) {
     let place = format!("s3://{0}/docs, DynamoDB table {0}-control", account.name);
     assert_eq!(summary["state"], *place, "{summary}");
     account.assert_complete(6);
-    // Another machine finds the document without having ingested it.
+    // A search on another machine, which ingested nothing, finds the document.
     let marker = docweir_testkit::marker(3, 1);
     let found = account.run("two", &["search", &marker, "--mode", "full-text", "--json"]);
     assert!(results(&found.code(0).json()[0])[0]["source"].as_str().unwrap().ends_with("0003.pdf"), "{}", found.out);
@@ -39,7 +39,7 @@ fn a_folder_becomes_searchable_on_ministack_and_dynoxide() {
     a_folder_becomes_searchable_with_all_state_in_aws(&account);
 }
 
-/// Keeps objects in S3 and control records on this machine, without any table.
+/// Keeps objects in S3 and control records on this machine. DynamoDB is not needed.
 #[test]
 fn objects_lie_in_s3_and_control_records_in_the_folder() {
     let (Some(s3), Some(dynamo)) = (seaweedfs(), dynoxide()) else { return };
@@ -66,7 +66,8 @@ fn objects_lie_in_s3_and_control_records_in_the_folder() {
     account.run("one", &["infra", "check"]).code(0);
 }
 
-/// Refuses control records in DynamoDB, which many machines share, if the objects are in a local folder.
+/// Checks that control records in DynamoDB are refused if the objects are in a local folder, because other machines
+/// could not read that folder.
 #[test]
 fn control_records_in_dynamodb_need_objects_in_s3() {
     let place = TestFolder::new();
@@ -77,8 +78,8 @@ fn control_records_in_dynamodb_need_objects_in_s3() {
     assert!(refused.err.contains("state.objects") && refused.err.contains("must be `s3`"), "{}", refused.err);
 }
 
-/// Shares the work among four processes. One is killed; another is stopped for longer than its leases last, then
-/// continues.
+/// Shares the work among four processes. One process is killed. Another process is stopped until its leases have
+/// expired, and then continues.
 #[test]
 fn replicas_share_the_work_and_one_that_dies_or_stalls_loses_nothing() {
     let Some(account) = Account::new(seaweedfs(), dynoxide(), false) else { return };
@@ -100,7 +101,8 @@ fn replicas_share_the_work_and_one_that_dies_or_stalls_loses_nothing() {
     account.assert_complete(DOCUMENTS);
 }
 
-/// Stops the only other process while it holds documents. The run must take these documents over before it ends.
+/// Stops a process while it holds documents. The run of a second process must take these documents over before the run
+/// ends.
 #[test]
 fn a_run_does_not_end_beside_documents_of_one_that_stalls() {
     let Some(account) = Account::new(seaweedfs(), dynoxide(), false) else { return };
@@ -121,8 +123,8 @@ fn a_run_does_not_end_beside_documents_of_one_that_stalls() {
     account.assert_complete(3);
 }
 
-/// Deletes a document while another process, which is stopped, works on it. When that process continues, its writes
-/// must leave nothing behind.
+/// Stops a process that works on a document, and deletes the document. When the process continues, its writes must
+/// leave nothing behind.
 #[test]
 fn a_document_deleted_beside_one_that_stalls_leaves_nothing() {
     let Some(account) = Account::new(seaweedfs(), ministack(), false) else { return };
@@ -155,8 +157,8 @@ fn a_document_deleted_beside_one_that_stalls_leaves_nothing() {
     assert!(found.json().first().is_none_or(|found| results(found).is_empty()), "{}", found.out);
 }
 
-/// Ingests the files of a bucket. A service then processes a document that the former system registers in the table,
-/// and processes the document again after it is reset there by hand.
+/// Ingests the files of a bucket. A service then processes a document that the former system registers in the control
+/// table. After a manual reset in that table, the service processes the document again.
 #[test]
 fn documents_of_a_bucket_and_of_others_are_done_by_a_service() {
     let Some(account) = Account::new(seaweedfs(), ministack(), false) else { return };

@@ -1,5 +1,5 @@
-//! Tests input that cannot be processed: it gets a clear reason and its own exit code, and all other input is
-//! processed.
+//! Tests input that cannot be processed. Each bad input is reported with a clear reason, the exit code reports the
+//! failure, and all other input is processed.
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -39,7 +39,7 @@ fn each_bad_file_has_its_reason_and_the_good_one_is_done() {
     assert_eq!(reasons(&ran), expected.map(|(n, r)| (n.to_owned(), r.to_owned())));
     assert_eq!(ran.summary()["completed"], 1);
 
-    // The next run does not retry the bad files, but still reports them.
+    // The next run does not retry the bad files, but it still reports them.
     let again = place.ingest(&[]);
     again.code(3);
     assert_eq!((&again.summary()["completed"], &again.summary()["still_quarantined"]), (&0.into(), &4.into()));

@@ -1,4 +1,4 @@
-//! Tests batches while the provider, the network or the process fails.
+//! Tests that batches survive failures of the provider, of the network and of the process.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::shop::*;
 
 #[test]
 fn whatever_becomes_of_a_batch_each_record_is_stored_once_and_each_cent_is_known() {
-    // Each entry holds a fault and the number of rows that may be paid for twice because of it.
+    // Each entry has a fault and the maximum number of rows that are paid for twice because of that fault.
     let table = [
         (outcome(Act::Expire).share(0.5).times(2), 0),
         (outcome(Act::Fail).times(2), 0),
@@ -32,14 +32,15 @@ fn whatever_becomes_of_a_batch_each_record_is_stored_once_and_each_cent_is_known
         shop.assert_rows(60, plain);
         shop.assert_all_ended();
         let charges = shop.mock.charges();
-        // The provider never embedded the rows of missing lines, so they are paid for once.
+        // The provider did not embed the rows of missing lines. Repeating these rows therefore does not pay for them
+        // twice.
         let most = if rule.act == Act::MissingLines { 0 } else { twice };
         assert!(charges.custom_ids_paid_twice().len() <= most, "{rule:?} {:?}", charges.custom_ids_paid_twice());
         shop.assert_ledger_agree();
     }
 }
 
-/// Lists the failpoints at which a process is killed, from storing the records to importing the results.
+/// Lists the failpoints at which the process is killed, in order: from storing the records to importing the results.
 const PLACES: [&str; 15] = [
     "records.put",
     "batch.packed",
@@ -98,7 +99,8 @@ fn a_reply_that_was_lost_is_looked_for_before_anything_is_sent_again() {
     }
 }
 
-/// Kills the process at random moments: `DOCWEIR_TEST_KILLS` times, or 12 times by default.
+/// Kills the process at random moments while the provider fails now and then. `DOCWEIR_TEST_KILLS` sets the number of
+/// kills (default 12).
 #[test]
 fn killed_at_random_moments_with_a_provider_that_fails_nothing_is_lost_or_doubled() {
     let kills: u64 = std::env::var("DOCWEIR_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
@@ -123,7 +125,7 @@ fn killed_at_random_moments_with_a_provider_that_fails_nothing_is_lost_or_double
         move |i: usize| if i % 10 == round % 10 { format!("{} anew {round}", plain(i)) } else { plain(i) }
     };
     while killed < kills {
-        // In each round, a tenth of the records gets a new text, whether or not the old text was sent.
+        // In each round, a tenth of the records get a new text, even if their old text was already sent.
         shop.records(150, text(round));
         let args = [RECORDS, &["--wait"]].concat();
         let mut running = shop.spawn(&args);

@@ -1,4 +1,4 @@
-//! Tests batches with the real binary and a mock provider that speaks OpenAI's protocol.
+//! Tests embedding by batches, with the real binary and a mock provider that speaks OpenAI's protocol.
 
 use std::time::Duration;
 
@@ -10,11 +10,12 @@ use crate::shop::*;
 
 #[test]
 fn documents_are_embedded_by_batches_at_half_the_price() {
-    // The batch takes longer than the run that sends it, even on a busy machine.
+    // The provider validates a batch for four seconds, so the run that sends the batch ends before that, even on a
+    // busy machine.
     let shop = BatchTest::new(|o| o.pace.validate = Duration::from_secs(4));
     shop.place.generate(12);
     let ingest = ["ingest", "docs", "--json", "--progress", "none"];
-    // The run ends without holding the documents, which wait for the batch.
+    // The run parks the documents, which wait for the batch, and ends.
     let summary = shop.run(&ingest).code(0).summary();
     assert_eq!((&summary["parked"], &summary["completed"]), (&json!(12), &json!(0)), "{summary}");
     assert_eq!(summary["batches"]["submitted"], 1, "{summary}");
@@ -32,7 +33,7 @@ fn documents_are_embedded_by_batches_at_half_the_price() {
     assert_eq!((summary["cost_usd"].as_f64().unwrap() * 1e9).round() as u64, charges.batch.nanodollars);
     shop.assert_ledger_agree();
     shop.assert_all_ended();
-    // Costs are listed by document. Ingesting again pays nothing, because no document has changed.
+    // `cost` lists each document. A second ingest pays nothing, because no document has changed.
     let by_document = shop.run(&["cost", "--by", "document", "--json"]);
     assert_eq!(by_document.code(0).json().len(), 12);
     shop.run(&ingest).code(0);
@@ -125,10 +126,10 @@ fn only_what_is_embedded_has_to_be_paid_again() {
     shop.records(20, plain);
     shop.ingest_records(&["--wait"]).code(0);
     let charged = shop.mock.charges().nanodollars();
-    // The changed file has another metadata field but the same texts.
+    // The changed file renames a metadata field and keeps all texts.
     let text = std::fs::read_to_string(shop.place.path().join("products.jsonl")).unwrap();
     std::fs::write(shop.place.path().join("products.jsonl"), text.replace("\"price\":", "\"cost\":")).unwrap();
-    // These are the arguments for the same file, fields and collection.
+    // This slice of `RECORDS` has the arguments for the file, the fields and the collection.
     let estimate = shop.run(&[&["estimate"], &RECORDS[1..11]].concat());
     assert_eq!((&estimate.code(0).json()[0]["tokens"], &estimate.json()[0]["batch_usd"]), (&json!(0), &json!(0.0)));
     let summary = shop.ingest_records(&["--wait"]).code(0).summary();
@@ -148,7 +149,7 @@ fn looking_sends_nothing() {
     });
     shop.records(20, plain);
     shop.ingest_records(&[]).code(0);
-    // Live mode is set, as it is by default. Polling must not embed the failed half of the batch with live calls.
+    // Live mode is the default. Even in this mode, polling must not embed the failed half of the batch with live calls.
     shop.run(&["batch", "poll", "--wait", "--progress", "none", "--set", "embed.mode=live"]).code(0);
     assert_eq!((&shop.items("products")["none"], shop.mock.charges().live.requests), (&json!(10), 0));
     shop.run(&["batch", "submit", "--wait", "--progress", "none"]).code(0);

@@ -1,4 +1,5 @@
-//! Tests that boto3, an independent client, reads and changes tables and objects as programs of the former system do.
+//! Tests with boto3, an independent client, that programs of the former system can still read and change tables and
+//! objects.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -29,7 +30,8 @@ fn status(account: &Account, id: &str) -> Value {
     account.item(id)["status"]["S"].clone()
 }
 
-/// Processes the documents of a bucket with a service; one document cannot be read.
+/// Runs a service on the documents of a bucket, one of which cannot be read. boto3 then checks all tables and objects
+/// and resets failed documents, as programs of the former system do.
 fn programs_of_the_former_system_go_on(account: Option<Account>) {
     let Some(account) = account else { return };
     account.place.generate(4);
@@ -43,8 +45,8 @@ fn programs_of_the_former_system_go_on(account: Option<Account>) {
         let records = account.run("reader", &["status", "--all", "--json"]).code(0).json();
         records.iter().filter(|record| record["status"] == status).count()
     };
-    eventually("all are done", || (count("COMPLETED"), count("QUARANTINED")) == (5, 1));
-    // The service writes the daily metrics while it runs or when it stops.
+    eventually("all documents are complete or in quarantine", || (count("COMPLETED"), count("QUARANTINED")) == (5, 1));
+    // When the service has stopped, it has written all daily metrics.
     service.signal(Signal::TERM);
     service.finish().code(143);
     let read = boto3(&account, &["check", "5", "1"]);
@@ -75,7 +77,10 @@ fn programs_of_the_former_system_go_on(account: Option<Account>) {
     service.finish().code(143);
     let again = account.item(former);
     let extraction = &again["stage_status"]["M"]["extraction"]["M"];
-    assert!(extraction["output_sha256"]["S"].is_string(), "extraction must ignore the stage map: {again}");
+    assert!(
+        extraction["output_sha256"]["S"].is_string(),
+        "extraction must run again, although the record lists it as complete: {again}"
+    );
     account.run("reader", &["store", "verify"]).code(0);
 }
 

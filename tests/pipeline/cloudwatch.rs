@@ -1,4 +1,4 @@
-//! Tests metrics in CloudWatch, read back with AWS's own client. They must equal those of the run even if calls fail.
+//! Tests metrics in CloudWatch. AWS's own client reads them back; they must equal the run's results even if calls fail.
 
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -11,21 +11,21 @@ use serde_json::Value;
 use crate::account::aws;
 use crate::kit::{Ran, TestFolder};
 
-/// Holds a finished run of 20 documents, two of which cannot be processed, and gives access to its metrics.
+/// Holds a finished run of 20 documents, two of which cannot be processed, and reads the metrics of that run.
 struct Watched {
     place: TestFolder,
     server: &'static Server,
     environment: String,
     proxy: Proxy,
-    /// Bodies of the calls that were not refused, as they were sent.
+    /// Bodies of the requests that the proxy did not refuse, as the run sent them.
     bodies: Arc<Mutex<Vec<Vec<u8>>>>,
     ran: Ran,
     mock: MockProvider,
 }
 
 impl Watched {
-    /// Runs the binary behind a proxy; `fate` returns the proxy's action for the nth call. Returns `None` if the
-    /// server is not installed.
+    /// Runs the binary with a proxy in front of CloudWatch. `fate` returns the proxy's action for the nth request.
+    /// Returns `None` if the server is not installed.
     fn run(fate: fn(usize) -> Act) -> Option<Self> {
         let server: &Server = shared_ministack()?;
         let proxy = Proxy::start(server.endpoint().trim_start_matches("http://")).unwrap();
@@ -44,7 +44,7 @@ impl Watched {
         place.write("broken.pdf", "%PDF-1.7\nno document");
         place.write("scan.pdf", docweir_testkit::hostile::no_text());
         let environment = format!("t{:08x}", fastrand::u32(..));
-        // The provider is slow, so that the metrics are sent in many calls.
+        // A slow provider makes the run long enough to send its metrics in many requests.
         let faults = vec![Rule::new(On::Embeddings, mock::Act::Slow).seconds(0.15)];
         let mock = MockProvider::start(Options { keys: vec!["sk-test".into()], faults, ..Options::default() }).unwrap();
         let mut command = place.command(["ingest", "docs", "--json", "--progress", "none"]);
@@ -69,7 +69,7 @@ impl Watched {
         serde_json::from_str(&aws(self.server, self.place.path(), args)).unwrap()
     }
 
-    /// Returns `Sum` or `SampleCount` over all stored values of a metric.
+    /// Returns `statistic` (`Sum` or `SampleCount`) over all stored values of a metric.
     fn statistic(&self, name: &str, stage: &str, statistic: &str) -> f64 {
         let (environment, stage) =
             (format!("Name=environment,Value={}", self.environment), format!("Name=stage,Value={stage}"));
@@ -95,8 +95,8 @@ impl Watched {
         found["Datapoints"].as_array().unwrap().iter().filter_map(|p| p[statistic].as_f64()).sum()
     }
 
-    /// Returns the number and the sum of a metric's samples from the bodies sent. The server cannot give the sum:
-    /// ministack replaces each value of a statistic set by the mean of the set.
+    /// Returns the number and the sum of a metric's samples, read from the sent bodies. The server cannot return the
+    /// sum, because ministack replaces each value of a statistic set by the mean of the set.
     fn samples(&self, name: &str) -> (f64, f64) {
         const READ: &str = "import cbor2, json, sys; print(json.dumps([d for f in sys.argv[1:] for d in \
             cbor2.loads(open(f, 'rb').read())['MetricData']], default=str))";
@@ -161,7 +161,7 @@ fn figures_in_cloudwatch_are_those_of_the_run() {
     }
 }
 
-/// Loses replies and refuses calls. Every value must still be stored exactly once.
+/// Drops some replies and refuses some requests. Every value must still be stored exactly once.
 #[test]
 fn figures_stay_exact_when_replies_are_lost_and_calls_refused() {
     let fate = |n: usize| match n % 4 {
@@ -171,7 +171,7 @@ fn figures_stay_exact_when_replies_are_lost_and_calls_refused() {
     };
     let Some(watched) = Watched::run(fate) else { return };
     let calls = watched.bodies.lock().unwrap().len();
-    assert!(calls >= 3, "{calls} calls are too few for this test");
+    assert!(calls >= 3, "only {calls} requests were sent, too few for this test");
     watched.proxy.set(|_| Act::Pass);
     watched.assert_exact();
     let told = watched.ran.out.lines().find(|line| line.contains("CloudWatch metrics of this run"));

@@ -1,4 +1,4 @@
-//! Tests enrichment by Comprehend with the real binary and a mock provider that speaks its protocol.
+//! Tests enrichment by Amazon Comprehend, with the real binary and a mock provider that speaks Comprehend's protocol.
 
 use crate::kit::{Ran, TestFolder};
 
@@ -28,7 +28,7 @@ mod with_aws {
 
     const SECRET_KEY: &str = "wJalrXUtnFEMIsecretDOnotLOG";
 
-    /// Combines a folder of documents with the mock provider that analyses them.
+    /// Combines a folder of documents with a mock provider that analyses the documents.
     struct ComprehendTest {
         place: TestFolder,
         mock: MockProvider,
@@ -182,7 +182,8 @@ mod with_aws {
         ran.code(0);
         let state = shop.place.state();
         let all = files(&state);
-        // Artefacts of the stages before enrichment contain the text, as the document itself does.
+        // Artefacts of the stages before enrichment are not checked, because they contain the text as the document
+        // does.
         let after = |path: &&std::path::PathBuf| {
             let name = path.strip_prefix(&state).unwrap();
             !name.starts_with("objects/extracted") && !name.starts_with("objects/chunks")
@@ -192,10 +193,14 @@ mod with_aws {
         for secret in secrets {
             for part in [secret, secret.split(' ').next_back().unwrap()] {
                 for path in &checked {
-                    // Short parts are skipped, because statistics contain numbers that may equal them.
+                    // Parts under five characters are skipped, because a number in the statistics may happen to equal
+                    // such a part.
                     assert!(part.len() < 5 || !holds(path, part), "{} contains {part}", path.display());
                 }
-                assert!(part.len() < 5 || (!ran.out.contains(part) && !ran.err.contains(part)), "{part} is in the log");
+                assert!(
+                    part.len() < 5 || (!ran.out.contains(part) && !ran.err.contains(part)),
+                    "{part} is in the output or the log"
+                );
             }
             let found = shop.place.visible();
             assert!(found["letter.md"].iter().all(|text| !text.contains(secret)), "the index contains {secret}");
@@ -233,8 +238,14 @@ mod with_aws {
         shop.ingest(&[]).code(0);
         shop.place.assert_complete(30);
         let (charged, (_, _, doubt)) = (shop.charges().all.nanodollars, shop.sums());
-        assert!(charged <= once + doubt, "charged {charged}, more than {once} plus {doubt} in doubt");
-        assert!(doubt > 0 && charged < 2 * once, "{doubt} of {once} in doubt, {charged} charged");
+        assert!(
+            charged <= once + doubt,
+            "charged {charged}, which is more than a run without kills ({once}) plus the amount in doubt ({doubt})"
+        );
+        assert!(
+            doubt > 0 && charged < 2 * once,
+            "{doubt} in doubt and {charged} charged; a run without kills is charged {once}"
+        );
         shop.assert_ledger_agree();
     }
 
@@ -249,7 +260,7 @@ mod with_aws {
         let charges = shop.charges().all;
         assert_eq!(estimate["enrichment_units"], charges.units, "{estimate}");
         assert_eq!((estimate["enrichment_usd"].as_f64().unwrap() * 1e9).round() as u64, charges.nanodollars);
-        // Known findings cost nothing.
+        // A document whose findings are cached costs nothing.
         shop.place.write("copy.pdf", docweir_testkit::two_pages(3));
         let again = shop.run(&["estimate", "docs", "--json"]).code(0).json().pop().unwrap();
         assert_eq!((&again["documents"], &again["enrichment_units"]), (&1.into(), &0.into()), "{again}");
@@ -280,7 +291,7 @@ mod with_aws {
         assert!(notes.contains("entities, key phrases, sentiment, personal data in `pol`"), "{notes}");
         let charges = shop.charges();
         assert_eq!(charges.by_operation.keys().collect::<Vec<_>>(), ["language"]);
-        assert_eq!(charges.refused.len(), 0, "the service must not be asked: {charges:?}");
+        assert_eq!(charges.refused.len(), 0, "no request may be refused: {charges:?}");
     }
 
     #[test]
@@ -295,7 +306,7 @@ mod with_aws {
         shop.ingest(&[]).code(0);
         let before = shop.charges().all.nanodollars;
         shop.run(&["stage", "enrich", path]).code(0);
-        assert_eq!(shop.charges().all.nanodollars, before, "known findings must not be requested again");
+        assert_eq!(shop.charges().all.nanodollars, before, "cached findings must not be requested again");
     }
 
     #[test]

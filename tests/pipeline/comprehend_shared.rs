@@ -1,5 +1,5 @@
-//! Tests enrichment by Comprehend with state in AWS. Replicas share one ledger. Only work that a process held when it
-//! died or stalled may be paid for twice.
+//! Tests enrichment by Amazon Comprehend with state in AWS, where replicas share one ledger. Only work that a process
+//! held when it died or stalled may be paid for twice.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -32,7 +32,8 @@ fn costs(records: &[Value], lines: &[Value]) -> Costs {
     lines.iter().map(|line| (source(&line["name"]), nanos(line, "usd"))).collect()
 }
 
-/// Writes documents that have no sentence in common, because machines do not share their caches of findings.
+/// Writes documents that have no sentence in common. Each machine has its own cache of findings, so several machines
+/// would pay for a common sentence.
 fn write_documents(place: &TestFolder) {
     for seed in 0..DOCUMENTS as u64 {
         let paragraph = |n: usize| {
@@ -59,7 +60,7 @@ impl SharedComprehendTest {
     /// Creates an account and a mock provider. Returns `None` if a server is not installed.
     fn new(dynoxide: bool) -> Option<Self> {
         let mut account = Account::new(seaweedfs(), dynamo(dynoxide), false)?;
-        // Each replica processes only a few documents at a time, so that every replica gets some of them.
+        // Each replica processes only a few documents at a time, so that every replica gets some documents.
         account.more = vec![
             ("DOCWEIR__INTAKE__CLAIM_BATCH", "2".into()),
             ("DOCWEIR__EXTRACT__QUEUE_DOCUMENTS", "1".into()),
@@ -104,7 +105,7 @@ impl SharedComprehendTest {
         costs(&self.json(&["status", "--all", "--json"]), &self.json(&["cost", "--by", "document", "--json"]))
     }
 
-    /// Returns the cost of each document if a single process enriches them all.
+    /// Returns the cost of each document if a single process enriches all documents.
     fn alone(&self) -> Costs {
         let (place, mock) = (TestFolder::new(), mock());
         write_documents(&place);
@@ -169,19 +170,19 @@ fn what_was_in_hand_is_paid_again_and_nothing_else(dynoxide: bool) {
     killed.finish();
     shop.account.assert_complete(DOCUMENTS);
 
-    // The reservations of the killed process become in doubt when its lease ends; a later process marks them.
+    // When the lease of the killed process has ended, a later process marks its reservations as in doubt.
     let nothing_is_under_way = || {
         Ran::of(shop.command("last", &INGEST).output().unwrap()).code(0);
         shop.sums().1 == 0
     };
     eventually("no reservation is left", nothing_is_under_way);
     let ((settled, _, doubt), charged) = (shop.sums(), shop.charged());
-    assert!(settled <= charged && charged <= settled + doubt, "{settled}, {charged} charged, {doubt} in doubt");
+    assert!(settled <= charged && charged <= settled + doubt, "{settled} settled, {charged} charged, {doubt} in doubt");
     let (alone, begun) = (shop.alone(), shop.begun());
     assert!(begun.values().any(|times| *times > 1), "no document was begun twice");
     for (name, cost) in shop.costs() {
-        // Each process that began the document may have paid its full cost.
-        assert!(cost <= alone[&name] * begun[&name], "{name} cost {cost}; a single process pays {}", alone[&name]);
+        // Each process that began the document may have paid the document's full cost.
+        assert!(cost <= alone[&name] * begun[&name], "{name} cost {cost}, but a single process pays {}", alone[&name]);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Kills the process at any point and tests that the next run completes its work.
+//! Tests that the next run completes all work, wherever the process was killed.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::kit::{TestFolder, eventually};
 
-/// Lists the failpoints at which the process kills itself (SIGKILL), each at the first and at the third pass.
+/// Lists the failpoints at which the process kills itself with SIGKILL. Each is tested at its first and third pass.
 const BOUNDARIES: &[&str] = &[
     "intake.registered",
     "dispatcher.claimed",
@@ -37,7 +37,7 @@ fn killed_at_each_stage_boundary_the_next_run_completes() {
             command.env("DOCWEIR_FAILPOINT", format!("{boundary}={time}"));
             let output = command.output().unwrap();
             let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
-            // Intake and commits handle documents in groups, so there may be no third pass.
+            // Intake and commits handle documents in groups, so a run may not pass these failpoints three times.
             let once_only = time > 1 && (boundary.starts_with("commit.") || boundary.starts_with("intake."));
             assert!(signal == Some(9) || once_only, "{boundary}={time}: {:?}", output.status);
             place.ingest(&[]).code(0);
@@ -70,7 +70,7 @@ fn killed_at_random_moments_again_and_again_every_document_is_complete_exactly_o
         whole.assert_nothing_half_visible(&place);
         killed += u64::from(hit);
         if !hit || killed % 10 == 0 {
-            // Gives the next run new work, because a run without work ends before it can be killed.
+            // The next run gets new work, because a run without work ends before it can be killed.
             content += 1_000;
             for seed in 0..documents {
                 place.write(format!("{seed:04}.pdf"), docweir_testkit::two_pages(seed + content));
@@ -101,7 +101,7 @@ fn killed_around_a_quarantine_nothing_is_kept_that_no_record_speaks_of() {
         place.ingest(&[]).code(3);
         assert_eq!(kept(&place), spoken_of(&place), "{boundary}");
         assert_eq!(kept(&place).len(), 4, "{boundary}: an error report and an original of each document");
-        // Quarantines the documents again, for another reason. The first copies must be deleted.
+        // The documents are quarantined again, for another reason. The first copies must then be deleted.
         place.run(["quarantine", "replay", "--all"]).code(0);
         kill(&["--set", "extract.options.limits.input_bytes=1024"]);
         place.ingest(&["--set", "extract.options.limits.input_bytes=1024"]).code(3);
@@ -217,12 +217,12 @@ fn assert_each_once(place: &TestFolder, documents: usize) {
     assert_eq!(index["chunks"], chunks, "passages in the index differ from the chunks of {documents} documents");
 }
 
-/// Holds the passages of every document, for each content that it has had, from undisturbed runs.
+/// Holds the passages of each document, for each content that the document has had. Undisturbed runs produced them.
 #[derive(Default)]
 struct Whole(BTreeMap<String, Vec<Vec<String>>>);
 
 impl Whole {
-    /// Ingests `documents` documents with the seeds from `first` on, and remembers their passages.
+    /// Ingests documents with the seeds `first..first + documents` in an undisturbed run, and stores their passages.
     fn learn(&mut self, documents: u64, first: u64) {
         let undisturbed = TestFolder::new();
         for seed in 0..documents {
@@ -235,7 +235,7 @@ impl Whole {
         }
     }
 
-    /// Asserts that each visible document shows one of its contents completely.
+    /// Asserts that each visible document shows all passages of one of its contents.
     fn assert_nothing_half_visible(&self, place: &TestFolder) {
         for (name, texts) in place.visible() {
             assert!(self.0[&name].contains(&texts), "{name} is visible as {texts:#?}");
@@ -258,7 +258,7 @@ fn kept(place: &TestFolder) -> Vec<String> {
     keys
 }
 
-/// Returns the keys of quarantined objects that the records name.
+/// Returns the keys of the quarantined objects that are named in the control records.
 fn spoken_of(place: &TestFolder) -> Vec<String> {
     let named = |record: &Value| {
         ["quarantine_artefact", "quarantine_original"].map(|name| record[name].as_str().map(ToOwned::to_owned))
@@ -268,7 +268,8 @@ fn spoken_of(place: &TestFolder) -> Vec<String> {
     keys
 }
 
-/// Asserts that each artefact belongs to a document, and each delta to the manifest.
+/// Asserts that every artefact belongs to a document, that the manifest lists every vector file, and that the
+/// quarantine is empty.
 fn assert_nothing_orphaned(place: &TestFolder, documents: usize) {
     let folders = |name: &str| std::fs::read_dir(place.state().join("objects").join(name)).map_or(0, |d| d.count());
     assert_eq!(folders("extracted"), documents);

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::kit::{Ran, TestFolder};
 
-/// Returns the finding of a check, and asserts that there is exactly one.
+/// Returns the finding of a check, and asserts that the check has exactly one finding.
 #[track_caller]
 pub fn finding(ran: &Ran, check: &str) -> Value {
     let found: Vec<Value> = ran.json().into_iter().filter(|f| f["check"] == check).collect();
@@ -53,7 +53,7 @@ fn a_machine_that_lacks_something_is_told_what() {
     is(&finding(ran.code(1), "state folder"), "problem", &["state.folder"]);
 }
 
-/// Checks a full disk and a read-only disk. The test needs root to mount them, and is skipped otherwise.
+/// Checks a full disk and a read-only disk. Only root can mount them; without root, the test is skipped.
 #[test]
 fn a_full_disk_and_a_read_only_one_are_problems() {
     let place = TestFolder::new();

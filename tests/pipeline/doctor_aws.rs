@@ -1,4 +1,4 @@
-//! Tests `docweir doctor` with state in AWS: missing resources, denied requests, and a wrong clock.
+//! Tests `docweir doctor` with state in AWS: missing resources, denied requests and a wrong clock.
 
 use std::process::Command;
 
@@ -126,7 +126,7 @@ fn what_is_missing_denied_or_out_of_time_in_aws_is_told() {
     let scan = aws(clinic.server, clinic.place.path(), &["dynamodb", "scan", "--table-name", &table]);
     assert_eq!(serde_json::from_str::<Value>(&scan).unwrap()["Count"], 0);
 
-    // Writes to tables are denied, then puts of objects.
+    // First, writes to tables are denied. Later, puts of objects are denied.
     let json = "application/x-amz-json-1.0";
     let no = r#"{"__type":"AccessDeniedException","Message":"User: x is not authorized to perform: dynamodb:PutItem"}"#;
     let (found, code) = clinic.examine(move |head| match head.contains("TransactWriteItems") {
@@ -181,7 +181,8 @@ fn what_is_missing_denied_or_out_of_time_in_aws_is_told() {
     let (found, _) = clinic.examine(|_| Act::Pass);
     is(one(&found, "table", "control"), "problem", &["status-updated-index"]);
 
-    // The server rejects the credentials and its clock differs; then no server answers; then no region is configured.
+    // Three cases: the server rejects the credentials and its clock differs; no server answers; no region is
+    // configured.
     let refused = r"<ErrorResponse><Error><Code>InvalidClientTokenId</Code><Message>the token is invalid</Message></Error></ErrorResponse>";
     let (found, code) = clinic
         .examine(move |_| answer("403 Forbidden", "text/xml", "Date: Mon, 02 Jan 2006 15:04:05 GMT\r\n", refused));

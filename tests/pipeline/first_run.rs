@@ -1,4 +1,4 @@
-//! Ingests the examples and asks a question, with the real model if it is available.
+//! Ingests the example documents and searches them, with the real model if it is on this machine.
 
 use crate::kit::{Ran, TestFolder, results};
 

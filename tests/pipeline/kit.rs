@@ -117,7 +117,7 @@ impl TestFolder {
         self.spawn(&[&["ingest", "docs", "--json", "--progress", "none"], more].concat())
     }
 
-    /// Returns the sources that a full-text search finds, as file names.
+    /// Returns the file names of the documents that a full-text search finds.
     #[track_caller]
     pub fn found(&self, query: &str) -> Vec<String> {
         let ran = self.run(["search", "--mode", "full-text", "-k", "50", "--json", query]);
@@ -135,8 +135,8 @@ impl TestFolder {
         ran.json()
     }
 
-    /// Returns the passages that a search can see now: the texts of each visible document, by file name. The library
-    /// reads them, not the binary. The map is empty before the first run.
+    /// Returns the texts of all passages that a search can find now, by the file name of their document. The library
+    /// reads the passages, not the binary. The map is empty before the first run.
     pub fn visible(&self) -> BTreeMap<String, Vec<String>> {
         if !self.state().join("control.db").exists() {
             return BTreeMap::new();
@@ -155,7 +155,7 @@ impl TestFolder {
         visible
     }
 
-    /// Asserts that every record is complete, and that the index contains exactly this number of documents.
+    /// Asserts that every control record is complete, and that the index contains exactly `documents` documents.
     #[track_caller]
     pub fn assert_complete(&self, documents: usize) {
         let records = self.records();

@@ -1,5 +1,5 @@
-//! Tests batches and money with state in AWS: one or more processes of the real binary, and a mock provider that
-//! records its charges.
+//! Tests batches and their costs with state in AWS, with one or more processes of the real binary and a mock provider
+//! that records its charges.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -12,7 +12,8 @@ use crate::account::{Account, dynamo, seaweedfs};
 use crate::kit::{Ran, Running, eventually, results};
 use crate::shop::{RECORDS, plain, write_records};
 
-/// Waiting time that exceeds the lease on batches, which lasts as long as three requests.
+/// Waiting time that is longer than the leader's lease on batches. The lease is as long as the time limit of three
+/// requests (2 s each).
 const OVER: Duration = Duration::from_secs(9);
 
 /// Combines an account with a mock provider that accepts batches.
@@ -94,8 +95,8 @@ impl LedgerTest {
         })
     }
 
-    /// Asserts that the provider charged at least the settled amount, and at most the settled plus the in-doubt
-    /// amount.
+    /// Asserts that nothing is reserved, and that the provider charged at least the settled amount and at most the sum
+    /// of the settled amount and the amount in doubt.
     #[track_caller]
     fn assert_ledger(&self) {
         let ((settled, reserved, doubt), charged) = (self.cost(), self.mock.charges().nanodollars());
@@ -110,7 +111,7 @@ impl LedgerTest {
         assert_eq!(self.cost(), (self.mock.charges().nanodollars(), 0, 0));
     }
 
-    /// Asserts that every batch has ended, both in the store and at the provider.
+    /// Asserts that every batch has ended in the store and at the provider.
     #[track_caller]
     fn assert_all_ended(&self) {
         let list = self.run("reader", &["batch", "list", "--json", "--top", "1000"]).code(0).json();
@@ -143,11 +144,11 @@ fn records_and_documents_are_embedded_by_batches(shop: &LedgerTest) {
     shop.assert_all_ended();
     let charges = shop.mock.charges();
     assert_eq!((charges.live.requests, charges.texts_paid_twice().len()), (0, 0), "{charges:?}");
-    // No process pays for the same texts again.
+    // A third process does not pay for the same texts again.
     shop.run("three", &ingest).code(0);
     shop.run("three", &[RECORDS, &["--wait"]].concat()).code(0);
     assert_eq!(shop.mock.charges().batch.tokens, charges.batch.tokens);
-    // All commands that read or change batches work.
+    // All commands that read or change batches succeed.
     assert_eq!(shop.items("products")["success"], 50);
     let documents = shop.run("reader", &["cost", "--by", "document", "--json"]).code(0).json();
     assert_eq!(documents.len(), 6 + 3, "6 documents and 3 batches of records: {documents:?}");
@@ -245,8 +246,8 @@ fn killed_at_each_step_another_process_takes_over_and_nothing_is_lost_or_paid_tw
     });
 }
 
-/// Ingests the same records with several processes. One is stopped for longer than its lease lasts and continues;
-/// another is killed.
+/// Ingests the same records with several processes. One process is stopped until its lease has expired, and then
+/// continues. Another process is killed.
 fn replicas_share_batches(replicas: usize, dynoxide: bool) {
     const RECORDS_OF_ALL: usize = 300;
     let Some(shop) = LedgerTest::new(dynoxide, |o| o.pace.items_per_second = Some(40.0)) else { return };
@@ -254,7 +255,7 @@ fn replicas_share_batches(replicas: usize, dynoxide: bool) {
     let args = [RECORDS, &["--wait"]].concat();
     let mut running: Vec<Running> = (0..replicas).map(|n| shop.spawn(&format!("r{n}"), &args)).collect();
     eventually("a batch is at the provider", || !shop.mock.charges().batches.is_empty());
-    // With two replicas, one of the two disturbed processes holds the lease.
+    // With two replicas, both are disturbed, so one of the disturbed processes is the leader.
     running[0].signal(Signal::STOP);
     std::thread::sleep(OVER);
     running[0].signal(Signal::CONT);

@@ -1,7 +1,7 @@
-//! Runs the real binary as its users do: from files to answers, and through every failure on the way.
+//! Tests the real binary as its users run it, from ingesting files to searching them, with failures at every step.
 //!
-//! The embedder is the hashed one (equal words give equal vectors), so no model is needed. `first_run` uses the real
-//! model if it is available.
+//! The tests use the hashed embedder, which gives equal words equal vectors and needs no model. Only `first_run` uses
+//! the real model, if it is on this machine.
 
 #![allow(clippy::disallowed_methods, reason = "tests of real processes wait in real time")]
 #![allow(

@@ -1,5 +1,5 @@
-//! Tests documents within documents, through the commands. Extraction finds no children yet, so a test registers them
-//! itself.
+//! Tests the commands on documents that contain other documents. No extractor finds children yet, so the tests register
+//! the children themselves.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,7 +16,8 @@ use serde_json::{Map, Value};
 
 use crate::kit::{TestFolder, results};
 
-/// Registers a child of a document, adds it to the index with the text `words`, and marks both as complete.
+/// Registers a child of the document `file`, adds the child to the index with the text `words`, and marks both
+/// documents as complete.
 fn contains(place: &TestFolder, file: &Path, name: &str, words: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -73,7 +74,7 @@ fn contains(place: &TestFolder, file: &Path, name: &str, words: &str) {
     });
 }
 
-/// Returns the status of the document whose source ends with `name`.
+/// Returns the status in the control record of the document whose source ends with `name`.
 fn status_of(place: &TestFolder, name: &str) -> Value {
     let records = place.records();
     let record = records.iter().find(|r| r["source"].as_str().unwrap().ends_with(name));

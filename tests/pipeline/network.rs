@@ -1,4 +1,4 @@
-//! Tests state in AWS over a faulty network, and measures the requests per document.
+//! Tests state in AWS over a faulty network, and measures the number of requests for each document.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use docweir_testkit::servers::Server;
 use crate::account::{Account, dynoxide, ministack, seaweedfs};
 use crate::aws::INGEST;
 
-/// Puts a proxy in front of each of the two servers; the first proxy is for S3.
+/// Puts a proxy in front of each of the account's two servers. Returns the proxy of S3, then that of DynamoDB.
 fn through_proxies(account: &mut Account) -> [Proxy; 2] {
     let proxies = [account.s3, account.dynamo].map(|server| {
         let address = server.endpoint().trim_start_matches("http://");
@@ -40,13 +40,13 @@ fn dynamo_says(status: &str, word: &str) -> Act {
     reply(status, "application/x-amz-json-1.0", &body)
 }
 
-/// Reads a number from an environment variable, which can make a test longer; returns `usual` if it is not set.
+/// Returns the number in an environment variable that makes a test longer, or `usual` if the variable is not set.
 pub fn number(variable: &str, usual: usize) -> usize {
     std::env::var(variable).map_or(usual, |value| value.parse().unwrap())
 }
 
-/// Disturbs one request in twenty: it is lost, cut, delayed, swallowed, throttled or failed, before or after the
-/// server carries it out.
+/// Disturbs one request in twenty. The proxy loses the request or its reply, cuts the reply short, delays the request,
+/// never answers, or replies with throttling or a server error.
 fn whatever_the_network_does_every_document_is_complete(mut account: Account, documents: usize) {
     account.place.generate(documents as u64);
     let proxies = through_proxies(&mut account);
@@ -78,13 +78,13 @@ fn whatever_the_network_does_every_document_is_complete(mut account: Account, do
         });
     }
     let mut command = account.command("one", &INGEST);
-    // Swallowed calls time out sooner than over a real network.
+    // The time limit is short, so that the test does not wait long for requests that are never answered.
     command.env("DOCWEIR__AWS__ATTEMPT_SECONDS", "1.5");
     let summary = crate::kit::Ran::of(command.output().unwrap()).code(0).summary();
     assert_eq!(summary["completed"].as_u64(), Some(documents as u64), "{summary}");
     let (asked, faults) = (asked.load(Ordering::Relaxed), faults.load(Ordering::Relaxed));
     println!("{documents} documents: {asked} requests, {faults} of them failed");
-    assert!(faults > asked / 40, "{faults} of {asked}");
+    assert!(faults > asked / 40, "only {faults} of {asked} requests failed");
     account.more.clear();
     account.assert_complete(documents);
 }
@@ -134,8 +134,8 @@ fn stored(account: &Account, s3: &Server, prefix: &str) -> u64 {
     listed["Contents"].as_array().unwrap().iter().map(|object| object["Size"].as_u64().unwrap()).sum()
 }
 
-/// Measures the requests and bytes per document, from its bucket until it is searchable. Polls, commits and merges are
-/// included. `DOCWEIR_TEST_COSTS=1000` gives the workload of docs/performance.md.
+/// Measures the requests and stored bytes for each document, from reading the bucket until the document is searchable.
+/// Polls, commits and merges are included. `DOCWEIR_TEST_COSTS=1000` selects the workload of docs/performance.md.
 #[test]
 fn a_document_of_ten_pages_takes_few_requests() {
     let Some(mut account) = Account::new(ministack(), ministack(), true) else { return };
@@ -148,7 +148,7 @@ fn a_document_of_ten_pages_takes_few_requests() {
     let counts = counted(&proxies);
     let input = format!("s3://{}/input/", account.name);
     let mut command = account.command("one", &["ingest", &input, "--json", "--progress", "none"]);
-    // Uses the production defaults, because the other tests shorten these times.
+    // These variables shorten times for the other tests. Without them, this test uses the production defaults.
     for name in ["DOCWEIR__LEASE__SECONDS", "DOCWEIR__LEASE__HEARTBEAT_SECONDS", "DOCWEIR__INTAKE__POLL_SECONDS"] {
         command.env_remove(name);
     }
@@ -166,7 +166,8 @@ fn a_document_of_ten_pages_takes_few_requests() {
     let requests: u64 = counts.values().sum();
     let bytes = stored(&account, account.s3, "docs/");
     println!("{:8.2} requests, {:.2} MB stored", each(requests), each(bytes) / 1e6);
-    // The fixed requests (probe, leases, manifest) weigh more if there are few documents.
+    // The limit is generous, because the requests of the run itself (probe, leases, manifest) are shared by few
+    // documents.
     assert!(each(requests) < 25.0, "{counts:?}");
     assert!(each(bytes) < 2e6, "{bytes} bytes");
 }
