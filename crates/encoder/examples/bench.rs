@@ -1,10 +1,10 @@
 //! Measures the forward pass in tokens per second, for every kernel that this CPU runs:
 //! `bench MODEL_FOLDER [KERNEL…]`.
 //!
-//! It prints the best of several rounds, on one thread and on all cores. In addition to wall-clock figures it prints
-//! tokens per second of CPU time (Linux only). These remain meaningful while other processes use the machine.
+//! Prints the best of several rounds, on one thread and on all cores, in tokens per second of wall-clock time and (on
+//! Linux) of CPU time. Figures per CPU time remain meaningful while other processes use the machine.
 
-#![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark measures and says what it measured")]
+#![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints its measurements")]
 
 use std::path::PathBuf;
 use std::time::Instant;

@@ -3,7 +3,7 @@
 //! The folder contains `model.safetensors`, `tokenizer.json` and `config.json` of all-MiniLM-L6-v2 or a similar
 //! model. Without a folder, the example uses the model that `docweir ingest` has fetched into the user's cache.
 
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::path::PathBuf;
 
@@ -32,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Returns a model in the cache of `docweir`, where each model has a folder of its own.
+/// Returns the folder of a model in `docweir`'s cache, or `None` if the cache contains no model.
 fn cached() -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;

@@ -1,8 +1,8 @@
-//! Prints the token ids of texts: `tokenize tokenizer.json < texts > ids`. Each input line is a JSON string; each
-//! output line is a JSON array of its ids. `scripts/check-tokenizer` compares them with those of the reference
-//! library.
+//! Prints the token ids of texts: `tokenize tokenizer.json < texts > ids`. Each input line is a text as a JSON string;
+//! each output line is a JSON array with the token ids of that text. `scripts/check-tokenizer` compares the ids with
+//! those of the reference library.
 
-#![allow(clippy::print_stdout, reason = "a program for the terminal")]
+#![allow(clippy::print_stdout, reason = "the program prints its results")]
 
 use std::io::{BufRead, BufWriter, Write};
 use std::path::PathBuf;

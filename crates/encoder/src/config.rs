@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::error::EncoderError;
 
-/// Holds the relevant part of `config.json`. The rest of that file concerns training and administration.
+/// Holds the fields of `config.json` that affect encoding. The other fields concern training and administration.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct ConfigFile {
     pub num_attention_heads: Option<usize>,
@@ -18,7 +18,7 @@ pub(crate) struct ConfigFile {
     model_type: Option<String>,
 }
 
-/// Holds the relevant part of `sentence_bert_config.json`, which sentence-transformers models have in addition.
+/// Holds the relevant field of `sentence_bert_config.json`, a file that only sentence-transformers models have.
 #[derive(Deserialize)]
 struct SentenceConfig {
     max_seq_length: Option<usize>,
@@ -38,7 +38,8 @@ impl ConfigFile {
     }
 }
 
-/// Returns the length in tokens that the model was trained for, if the file next to the weights states it.
+/// Returns the length in tokens that the model was trained for, if `sentence_bert_config.json` states it. `beside` is
+/// the path of the weights; the function searches the same folder.
 pub(crate) fn trained_length(beside: &Path) -> Option<usize> {
     let path = beside.parent()?.join("sentence_bert_config.json");
     read_json::<SentenceConfig>(&path).ok()?.max_seq_length

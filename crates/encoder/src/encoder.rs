@@ -6,26 +6,26 @@ use crate::forward::Scratch;
 use crate::kernel::{Kernel, Model};
 use crate::tokenizer::Tokenizer;
 
-/// Maximum number of tokens that pass through the network together. The group is large enough to use each fetched
-/// weight for many rows, and small enough to keep the activations in the cache. A longer text forms a group of its
-/// own.
+/// Maximum number of tokens in a group of texts that passes through the network together. The group is large enough to
+/// use each fetched weight for many rows, and small enough to keep the activations in the cache. A longer text forms a
+/// group of its own.
 const GROUP_TOKENS: usize = 384;
-/// Window in tokens if neither the model's files nor the caller specify one.
+/// Maximum number of tokens of one text, if neither the model's files nor the caller specify a maximum.
 const DEFAULT_WINDOW: usize = 256;
 
-/// Names the files of a model.
+/// Holds the paths of a model's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncoderFiles {
     /// Path of `model.safetensors`, with f32 tensors.
     pub weights: PathBuf,
     /// Path of `tokenizer.json` for an uncased WordPiece model.
     pub tokenizer: PathBuf,
-    /// Path of `config.json`; without it the sizes are derived from the tensors.
+    /// Path of `config.json`. If it is `None`, the sizes of the network are derived from the tensors.
     pub config: Option<PathBuf>,
 }
 
 impl EncoderFiles {
-    /// Returns the usual file names in one folder.
+    /// Returns the paths of a model's files in `folder`, under their usual names.
     pub fn in_folder(folder: &Path) -> Self {
         let config = folder.join("config.json");
         Self {
@@ -39,15 +39,15 @@ impl EncoderFiles {
 /// Configures how a model is loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// Kernel to run instead of the best one, for tests and comparisons.
+    /// Kernel to use instead of the best one that the CPU supports, for tests and comparisons.
     pub kernel: Option<Kernel>,
     /// Maximum number of tokens of one text, special tokens included. The default is the length that the model was
-    /// trained for (`sentence_bert_config.json` next to the weights), or else 256. It never exceeds the model's
-    /// number of positions.
+    /// trained for (`sentence_bert_config.json` next to the weights), or else 256. The model's number of positions is
+    /// an upper limit for both.
     pub max_tokens: Option<usize>,
 }
 
-/// Runs a loaded model. An encoder is immutable; share it and call it from as many threads as there are cores.
+/// Runs a loaded model. An encoder is immutable: all threads can share one and call it concurrently.
 pub struct Encoder {
     tokenizer: Tokenizer,
     model: Model,
@@ -56,7 +56,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Loads a model from a folder with the usual file names.
+    /// Loads a model from a folder in which the files have their usual names.
     pub fn load(folder: &Path) -> Result<Self, EncoderError> {
         Self::load_files(&EncoderFiles::in_folder(folder), LoadOptions::default())
     }
@@ -68,7 +68,7 @@ impl Encoder {
         let model = Model::load(&files.weights, &config, options.kernel.unwrap_or_else(Kernel::best))?;
         let (dimension, positions, words) = model.sizes();
         if tokenizer.largest_id() as usize >= words {
-            let reason = format!("it has token id {}, but the model has only {words} words", tokenizer.largest_id());
+            let reason = format!("token id {} is too large: the model has only {words} words", tokenizer.largest_id());
             return Err(EncoderError::Malformed { path: files.tokenizer.clone(), reason });
         }
         let asked = options.max_tokens.or_else(|| config::trained_length(&files.weights));
@@ -91,12 +91,13 @@ impl Encoder {
         self.model.kernel()
     }
 
-    /// Returns the token ids of a text, special tokens included, without any limit.
+    /// Returns the token ids of a text, special tokens included. The text may be longer than [`Self::max_tokens`].
     pub fn tokenize(&self, text: &str) -> Vec<u32> {
         self.tokenizer.tokenize(text)
     }
 
-    /// Returns the number of tokens of a text, special tokens included, without any limit.
+    /// Returns the number of tokens of a text, special tokens included. The text may be longer than
+    /// [`Self::max_tokens`].
     pub fn count_tokens(&self, text: &str) -> usize {
         self.tokenizer.tokenize(text).len()
     }
@@ -108,7 +109,8 @@ impl Encoder {
         self.encode_tokens(&tokens)
     }
 
-    /// Encodes texts that [`Encoder::tokenize`] has tokenised already, like [`Encoder::encode`].
+    /// Encodes texts that [`Encoder::tokenize`] has already tokenised. In all other respects, it equals
+    /// [`Encoder::encode`].
     pub fn encode_tokens(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, EncoderError> {
         let largest = self.model.sizes().2 as u32;
         for (index, text) in texts.iter().enumerate() {
@@ -117,7 +119,7 @@ impl Encoder {
             }
             if text.is_empty() || text.iter().any(|&id| id >= largest) {
                 return Err(EncoderError::Unsupported(format!(
-                    "text {index} has no tokens, or tokens that the model does not have"
+                    "text {index} has no tokens, or a token id that the model does not know"
                 )));
             }
         }

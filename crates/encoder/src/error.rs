@@ -21,26 +21,26 @@ pub enum EncoderError {
         /// Description of the problem.
         reason: String,
     },
-    /// The model is of a kind that this encoder does not run.
+    /// The encoder does not support this kind of model.
     #[error("the built-in encoder cannot run the model: {0}")]
     Unsupported(String),
     /// The requested kernel needs instructions that this CPU does not have.
-    #[error("this CPU lacks instructions that the kernel {0} needs; choose another kernel, or none for the best one")]
+    #[error("this CPU lacks instructions that the kernel {0} needs; choose another, or none to use the best")]
     KernelUnavailable(Kernel),
     /// The text at `index` exceeds the model's token limit; nothing was encoded.
-    #[error("text {index} has {tokens} tokens, but the model takes at most {max_tokens}; split it before encoding")]
+    #[error("text {index} has {tokens} tokens, but the maximum is {max_tokens}; split it before encoding")]
     TooLong {
-        /// Position in the batch.
+        /// Index of the text in the batch.
         index: usize,
         /// Number of tokens of the text, special tokens included.
         tokens: usize,
         /// Maximum number of tokens of one text.
         max_tokens: usize,
     },
-    /// The forward pass returned a vector with a value that is not finite: the weights are damaged.
+    /// A vector contains a value that is not finite, because the model's weights are damaged.
     #[error("the vector of text {index} is not finite: the model's weights are damaged; fetch them again")]
     NotFinite {
-        /// Position in the batch.
+        /// Index of the text in the batch.
         index: usize,
     },
 }

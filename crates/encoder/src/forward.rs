@@ -1,41 +1,41 @@
 //! Runs the forward pass over one group of texts.
 //!
-//! The tokens of all texts of a group are rows of one matrix, without padding. The matrix products ignore where a
-//! text ends, and attention works text by text. The feed-forward part processes blocks of rows, so that its wide
-//! intermediate stays in the second-level cache.
+//! The tokens of all texts of a group are rows of one matrix, without padding. The matrix products process all rows
+//! alike; only attention processes one text at a time. The feed-forward part processes blocks of rows, so that the wide
+//! intermediate result stays in the second-level cache.
 //!
-//! Every function is `#[inline(always)]` and generic over the tile, because it is compiled once for each instruction
-//! set (see `kernel.rs`). A function that is not inlined would be compiled for the baseline instead.
+//! Every function is `#[inline(always)]` and generic over the tile, because the forward pass is compiled once for each
+//! instruction set (see `kernel.rs`). A function that is not inlined would be compiled for the baseline instead.
 
-#![allow(clippy::needless_range_loop, reason = "loops over lanes of several arrays, which become one vector each")]
+#![allow(clippy::needless_range_loop, reason = "one index over lanes of several arrays, which become vectors")]
 
 use crate::math;
 use crate::tile::{CacheLine, LANES, row_tiles, rows_at, store, tile};
 use crate::weights::{Layer, Network};
 
-/// Number of rows that pass through the feed-forward part together. It is a multiple of every kernel's tile height.
+/// Number of rows that pass through the feed-forward part together, a multiple of every kernel's tile height.
 const BLOCK: usize = 192;
 
-/// Holds the working memory of one thread. It grows to the largest group it has seen.
+/// Holds the buffers of one thread. The buffers grow to the size of the largest group that was encoded.
 #[derive(Default)]
 pub(crate) struct Scratch {
     /// Activations, one row per token.
     x: Vec<f32>,
-    /// Output of attention, then of the linear layer after it.
+    /// Output of attention, then output of the linear layer after attention.
     y: Vec<f32>,
     qkv: Vec<f32>,
-    /// Wide intermediate of one block.
+    /// Wide intermediate result of the feed-forward part, for one block of rows.
     wide: Vec<f32>,
     attention: AttentionScratch,
 }
 
 #[derive(Default)]
 struct AttentionScratch {
-    /// Keys of one head, transposed and packed as the right side of a tile.
+    /// Keys of one head, transposed and packed as the right-hand matrix of a product.
     keys: Vec<CacheLine>,
-    /// Values of one head, packed as the right side of a tile.
+    /// Values of one head, packed as the right-hand matrix of a product.
     values: Vec<CacheLine>,
-    /// Scores of one tile of queries.
+    /// Attention scores of the queries in one tile.
     scores: Vec<f32>,
 }
 
@@ -48,7 +48,8 @@ fn sized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
 
 /// Encodes the texts of a group, given as token ids, and appends one vector per text to `out`.
 ///
-/// The kernel's tile has `M` rows and `L` cache lines; the tile of attention's second product has `V` cache lines.
+/// The kernel's tile has `M` rows and `L` cache lines. For the product of attention probabilities and values, the tile
+/// has `V` cache lines instead.
 #[inline(always)]
 pub(crate) fn forward<const FMA: bool, const M: usize, const L: usize, const V: usize>(
     network: &Network<L>,
@@ -91,7 +92,8 @@ pub(crate) fn forward<const FMA: bool, const M: usize, const L: usize, const V: 
     }
 }
 
-/// Applies projection, residual and norm, then the feed-forward layer, residual and norm, to one block of rows.
+/// Processes one block of rows after attention: projection, residual and norm, then feed-forward layer, residual and
+/// norm.
 #[inline(always)]
 fn feed_forward<const FMA: bool, const M: usize, const L: usize>(
     layer: &Layer<L>,
@@ -115,7 +117,8 @@ fn feed_forward<const FMA: bool, const M: usize, const L: usize>(
     }
 }
 
-/// Computes the self-attention of one text: `out = softmax(q kᵀ) v`, head by head. The query is scaled already.
+/// Computes the self-attention of one text, `out = softmax(q kᵀ) v`, head by head. The queries in `qkv` are already
+/// scaled.
 #[inline(always)]
 fn attention<const FMA: bool, const M: usize, const L: usize, const V: usize>(
     qkv: &[f32],
@@ -187,7 +190,8 @@ fn attention<const FMA: bool, const M: usize, const L: usize, const V: usize>(
     }
 }
 
-/// Replaces the first `count` scores by `e^(score − largest)` and the rest by zero, and returns their sum.
+/// Replaces the first `count` scores of a row by `e^(score − largest)` and the others by zero. Returns the sum of the
+/// new values.
 #[inline(always)]
 fn softmax_terms<const FMA: bool>(row: &mut [f32], count: usize) -> f32 {
     row[count..].fill(f32::NEG_INFINITY);

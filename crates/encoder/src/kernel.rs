@@ -1,8 +1,8 @@
-//! Compiles one source for several instruction sets.
+//! Compiles the forward pass for several instruction sets from one source.
 //!
-//! [`forward`](crate::forward::forward) is compiled once for each kernel below, with that kernel's instructions and a
-//! tile that fills its registers. The kernel is chosen when a model is loaded, because the weights are packed for the
-//! tile. A new kernel needs a variant, a tile and one function in this file.
+//! [`forward`](crate::forward::forward) is compiled once for each [`Kernel`], with the instructions of that kernel and
+//! a tile that fills the registers. The kernel is chosen when a model is loaded, because the weights are packed for the
+//! tile. To add a kernel, add a variant, a tile size and one function in this file.
 
 use std::fmt;
 use std::path::Path;
@@ -13,14 +13,14 @@ use crate::error::EncoderError;
 use crate::forward::{Scratch, forward};
 use crate::weights::{Network, WeightsFile};
 
-/// A set of instructions that the forward pass is compiled for.
+/// Selects the instruction set for which the forward pass is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
     /// x86-64 with AVX-512F; tiles of 6 × 64.
     Avx512,
     /// x86-64 with AVX2 and FMA; tiles of 6 × 16.
     Avx2,
-    /// Baseline of the target; the reference for the other kernels.
+    /// Instructions that every CPU of the compilation target has.
     Portable,
 }
 
@@ -71,19 +71,20 @@ impl FromStr for Kernel {
     }
 }
 
-/// Number of cache lines in the tile of the portable and the AVX2 kernel.
+/// Width of a tile of the portable and the AVX2 kernel, in cache lines.
 const NARROW: usize = 1;
 const WIDE: usize = 4;
-/// Number of rows in the portable tile, as many as fit the registers of the baseline (16 of 128 bits on x86-64, 32
-/// elsewhere).
+/// Height of a tile of the portable kernel, in rows. The tile fills the registers that every CPU of the compilation
+/// target has: 16 of 128 bits on x86-64, 32 elsewhere.
 const PORTABLE_ROWS: usize = if cfg!(target_arch = "x86_64") { 2 } else { 6 };
-/// True if the baseline has fused multiply-add. Without it `mul_add` is a call into libm.
+/// True if every CPU of the compilation target has fused multiply-add. Otherwise `mul_add` would be a slow call to
+/// libm.
 const PORTABLE_FMA: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 
 /// Holds the weights packed for one kernel.
 ///
 /// # Invariant
-/// A variant exists only if its kernel is available: only [`Model::load`] creates one.
+/// A variant can exist only if the CPU supports its kernel, because only [`Model::load`] creates values of this type.
 pub(crate) enum Model {
     #[cfg(target_arch = "x86_64")]
     Avx512(Network<WIDE>),

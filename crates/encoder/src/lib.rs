@@ -14,15 +14,15 @@
 //! - `kernel.rs` compiles the same source for several instruction sets and selects one at run time.
 //!
 //! # Guarantees
-//! - A text's vector has the same bits alone or in any batch, in any order, on any thread. Rows never share an
-//!   accumulator, and every sum has one fixed order, written in the source.
-//! - Every kernel is compiled from the same source. Kernels with fused multiply-add agree in every bit; the portable
+//! - The vector of a text has the same bits alone or in any batch, in any order, on any thread. Rows never share an
+//!   accumulator, and every sum is computed in one fixed order, written in the source.
+//! - Every kernel is compiled from the same source. Kernels with fused multiply-add give identical bits; the portable
 //!   kernel differs by rounding only (cosine above 0.999999).
 //! - A text longer than [`Encoder::max_tokens`] is refused, never truncated.
 //!
 //! # Trade-offs
-//! All arithmetic is in f32: simple, portable and exact, at a quarter of the speed of int8 dot products. Tensors
-//! other than f32, cased models and pooling other than the mean are refused with a message.
+//! All arithmetic is in f32. This is simple, portable and exact, but has only a quarter of the speed of int8 dot
+//! products. Tensors other than f32, cased models and pooling other than the mean are refused with a message.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 #![warn(missing_docs)]

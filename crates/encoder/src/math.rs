@@ -1,14 +1,14 @@
-//! Implements the functions between the matrix products, with one order of operations for every kernel.
+//! Implements the functions that run between the matrix products: sums, GELU, exponential and layer norm.
 //!
-//! Sums use [`LANES`] accumulators that are added pairwise at the end. The order is part of the source, so a wider or
-//! narrower vector unit gives the same bits.
+//! Sums use [`LANES`] accumulators that are added pairwise at the end. The order of all operations is fixed in the
+//! source, so vector units of any width give the same bits.
 
-#![allow(clippy::needless_range_loop, reason = "loops over lanes of several arrays, which become one vector each")]
-#![allow(clippy::excessive_precision, reason = "the coefficients are those of the fit, to the last bit of f32")]
+#![allow(clippy::needless_range_loop, reason = "one index over lanes of several arrays, which become vectors")]
+#![allow(clippy::excessive_precision, reason = "the coefficients have all digits of the fit that produced them")]
 
 use crate::tile::{LANES, multiply_add};
 
-/// Adds the lanes pairwise.
+/// Returns the sum of all lanes, added pairwise.
 #[inline(always)]
 pub(crate) fn sum(mut v: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
@@ -21,7 +21,7 @@ pub(crate) fn sum(mut v: [f32; LANES]) -> f32 {
     v[0]
 }
 
-/// Returns the largest lane. A number takes precedence over NaN.
+/// Returns the largest value of all lanes. NaN is ignored, unless all lanes are NaN.
 #[inline(always)]
 pub(crate) fn largest(mut v: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
@@ -34,7 +34,7 @@ pub(crate) fn largest(mut v: [f32; LANES]) -> f32 {
     v[0]
 }
 
-/// Returns sixteen values of a slice from `at` on, with zeros past its end.
+/// Returns sixteen values of a slice, starting at index `at`. Values past the end of the slice are zero.
 #[inline(always)]
 pub(crate) fn load(row: &[f32], at: usize) -> [f32; LANES] {
     let mut lanes = [0.0; LANES];
@@ -46,8 +46,8 @@ pub(crate) fn load(row: &[f32], at: usize) -> [f32; LANES] {
     lanes
 }
 
-/// Computes the exact (erf) form of GELU, to 1e-6 absolute. The form is `x · Φ(x)`, with `Φ(x) − ½` as a rational
-/// function of `x` on ±5.5. Beyond that range Φ is 0 or 1 to this precision.
+/// Computes the exact (erf) form of GELU, `x · Φ(x)`, with an absolute error of at most 1e-6. On ±5.5, a rational
+/// function of `x` approximates `Φ(x) − ½`. Beyond that range, Φ is 0 or 1 to this precision.
 #[inline(always)]
 pub(crate) fn gelu<const FMA: bool>(v: [f32; LANES]) -> [f32; LANES] {
     const LIMIT: f32 = 5.5;
@@ -78,7 +78,7 @@ pub(crate) fn gelu<const FMA: bool>(v: [f32; LANES]) -> [f32; LANES] {
     out
 }
 
-/// Computes `e^x` for `x ≤ 0`, to 2e-7 relative. Below −87 the result is practically zero.
+/// Computes `e^x` for `x ≤ 0`, with a relative error of at most 2e-7. Below −87 the result is practically zero.
 #[inline(always)]
 pub(crate) fn exp<const FMA: bool>(v: [f32; LANES]) -> [f32; LANES] {
     // Adding this value rounds to an integer, which is then in the low bits.
@@ -106,7 +106,7 @@ pub(crate) fn exp<const FMA: bool>(v: [f32; LANES]) -> [f32; LANES] {
     out
 }
 
-/// Computes `row = (row + add − mean) / deviation · gain + shift` over the row.
+/// Normalises a row in place: `row = (row + add − mean) / deviation · gain + shift`.
 #[inline(always)]
 pub(crate) fn layer_norm<const FMA: bool>(row: &mut [f32], add: Option<&[f32]>, gain: &[f32], shift: &[f32], eps: f32) {
     let size = row.len();
@@ -149,7 +149,7 @@ pub(crate) fn layer_norm<const FMA: bool>(row: &mut [f32], add: Option<&[f32]>, 
 mod tests {
     use super::*;
 
-    /// Computes erf by its Taylor series, exact enough in f64 on ±4.
+    /// Computes erf by its Taylor series. In f64, the series is accurate enough for arguments within ±4.
     fn erf(x: f64) -> f64 {
         let (mut term, mut total) = (x, x);
         for n in 1..200 {

@@ -1,13 +1,14 @@
-//! Implements the matrix multiplication on which the forward pass is built.
+//! Implements the matrix multiplication that the forward pass uses.
 //!
-//! Matrices on the right are packed into panels of `16 × L` columns, so that one step over `k` reads `L` consecutive
-//! cache lines. [`tile`] keeps `M` rows of such a panel in registers. Because the compiler knows the bounds, the
-//! loops become fused multiply-adds on whole vectors, without bounds checks and without intrinsics.
+//! The right-hand matrix of a product is packed into panels of `16 × L` columns, so that one step along the inner
+//! dimension `k` reads `L` consecutive cache lines. [`tile`] keeps the sums of `M` rows of the result in registers.
+//! Because the compiler knows the bounds, the loops become fused multiply-adds on whole vectors, without bounds checks
+//! and without intrinsics.
 //!
-//! One accumulator sums every element over `k` in ascending order, whatever the neighbouring rows. A result is
-//! therefore independent of the batch.
+//! Each element of the result has one accumulator, which sums over `k` in ascending order. Neighbouring rows do not
+//! affect the sum, so a result is independent of the batch.
 
-#![allow(clippy::needless_range_loop, reason = "loops over lanes of several arrays, which become one vector each")]
+#![allow(clippy::needless_range_loop, reason = "one index over lanes of several arrays, which become vectors")]
 
 /// Number of floats in a cache line, and the granularity of all packing.
 pub(crate) const LANES: usize = 16;
@@ -21,13 +22,14 @@ impl CacheLine {
     pub const ZERO: CacheLine = CacheLine([0.0; LANES]);
 }
 
-/// Returns `a × b + c`, rounded once if the kernel has fused multiply-add.
+/// Returns `a × b + c`. If `FMA` is true, the result is rounded once (fused multiply-add).
 #[inline(always)]
 pub(crate) fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// Multiplies `M` rows of `a` by one panel of `b` (`b.len()` deep). Rows of `a` may repeat.
+/// Multiplies the `M` rows in `a` by the panel `b`, whose length is the inner dimension. A row may occur in `a`
+/// repeatedly.
 #[inline(always)]
 pub(crate) fn tile<const FMA: bool, const M: usize, const L: usize>(
     a: [&[f32]; M],
@@ -65,8 +67,8 @@ pub(crate) fn tile<const FMA: bool, const M: usize, const L: usize>(
     result
 }
 
-/// Visits the rows `0..rows` in steps of `M` and calls `each(first row, [row indices])`. At the end the last row is
-/// repeated to fill the tile, so that there is one tile size and no tail code.
+/// Calls `each(first row, row indices)` for the rows `0..rows` in groups of `M`. The last group is filled up by
+/// repeating the last row, so that all tiles have the same size.
 #[inline(always)]
 pub(crate) fn row_tiles<const M: usize>(rows: usize, mut each: impl FnMut(usize, [usize; M])) {
     let mut first = 0;
@@ -80,7 +82,7 @@ pub(crate) fn row_tiles<const M: usize>(rows: usize, mut each: impl FnMut(usize,
     }
 }
 
-/// Returns the elements `at..at + len` of each of the given rows of a matrix.
+/// Returns columns `at..at + len` of the rows `indices` of a row-major matrix.
 #[inline(always)]
 pub(crate) fn rows_at<const M: usize>(
     matrix: &[f32],
@@ -96,20 +98,20 @@ pub(crate) fn rows_at<const M: usize>(
     rows
 }
 
-/// Holds the packed weights of a linear layer, and its bias.
+/// Holds the packed weights and the bias of a linear layer.
 pub(crate) struct Linear<const L: usize> {
     pub inputs: usize,
     pub outputs: usize,
-    /// Weights as `[panel][input]`; columns past `outputs` are zero.
+    /// Weights in the order panel, input. Columns past `outputs` are zero.
     panels: Vec<[CacheLine; L]>,
-    /// Bias as `[panel]`; columns past `outputs` are zero.
+    /// Bias of each panel. Columns past `outputs` are zero.
     bias: Vec<[CacheLine; L]>,
 }
 
 impl<const L: usize> Linear<L> {
     const COLUMNS: usize = LANES * L;
 
-    /// Packs row-major weights with one row per output, as models store them.
+    /// Packs weights that are stored row by row, with one row per output, as in model files.
     pub fn pack(weights: &[f32], bias: &[f32], inputs: usize) -> Self {
         let outputs = bias.len();
         assert_eq!(weights.len(), inputs * outputs, "the caller has checked the shapes");
@@ -159,7 +161,7 @@ impl<const L: usize> Linear<L> {
     }
 }
 
-/// Writes as many lanes as the row has from `at` on.
+/// Writes `value` to a row, starting at index `at`. Values past the end of the row are dropped.
 #[inline(always)]
 pub(crate) fn store(row: &mut [f32], at: usize, value: [f32; LANES]) {
     if let Some(whole) = row.get_mut(at..at + LANES) {

@@ -1,7 +1,7 @@
-//! Reads the weights: finds every tensor by name, checks its shape and lays it out for the kernel.
+//! Reads a model's weights: finds each tensor by name, checks its shape, and packs its values for the kernel.
 //!
-//! The word embeddings, half of the file, stay in the mapped file and are read one row at a time. All other tensors
-//! are copied into packed panels.
+//! The word embeddings make up about half of the file. They stay in the mapped file and are read one row at a time. All
+//! other tensors are copied into packed panels.
 
 use std::fs::File;
 use std::ops::Range;
@@ -21,14 +21,15 @@ pub(crate) struct Network<const L: usize> {
     pub heads: usize,
     pub eps: f32,
     pub words: Words,
-    /// Position embedding plus the embedding of token type 0, one row per position.
+    /// Position embeddings plus the embedding of token type 0, one row per position.
     pub positions: Vec<f32>,
     pub norm: Norm,
     pub layers: Vec<Layer<L>>,
 }
 
 pub(crate) struct Layer<const L: usize> {
-    /// Query (scaled by 1/√head), key and value side by side.
+    /// Layer that computes query, key and value together. The query's weights include the factor `1/√(values per
+    /// head)`.
     pub qkv: Linear<L>,
     pub projection: Linear<L>,
     pub attention_norm: Norm,
@@ -64,7 +65,7 @@ impl Words {
     }
 }
 
-/// Holds the mapped file and its path.
+/// Holds the mapped weights file and its path.
 pub(crate) struct WeightsFile<'a> {
     path: &'a Path,
     file: Arc<Mmap>,
@@ -92,7 +93,7 @@ impl<'a> WeightsFile<'a> {
         {
             if said.is_some_and(|said| said != found) {
                 return Err(
-                    self.malformed(format!("{key} in config.json differs from the tensors, which have {found}"))
+                    self.malformed(format!("{key} in config.json differs from the value {found} of the tensors"))
                 );
             }
         }
@@ -141,7 +142,7 @@ impl Reader<'_> {
     /// Finds a tensor by its name. Some exports prefix all names with `bert.`.
     fn tensor(&self, name: &str) -> Result<safetensors::tensor::TensorView<'_>, EncoderError> {
         let view = self.tensors.tensor(name).or_else(|_| self.tensors.tensor(&format!("bert.{name}")));
-        let view = view.map_err(|_| self.file.malformed(format!("it has no tensor {name}")))?;
+        let view = view.map_err(|_| self.file.malformed(format!("the file has no tensor {name}")))?;
         match view.dtype() {
             Dtype::F32 => Ok(view),
             other => Err(EncoderError::Unsupported(format!("the tensor {name} is {other:?}; only F32 is supported"))),

@@ -1,6 +1,7 @@
-//! Tests all-MiniLM-L6-v2 itself if it is available, in the folder that DOCWEIR_TEST_MODEL names or in the cache.
+//! Tests the encoder with the model all-MiniLM-L6-v2, if DOCWEIR_TEST_MODEL names the model's folder or the cache
+//! contains it.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failed unwrap is a failed test; a skip is said")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failed unwrap is a failed test; a skip is printed")]
 
 use std::path::PathBuf;
 
@@ -15,7 +16,7 @@ fn folder() -> Option<PathBuf> {
     folder
 }
 
-/// Returns the folder in which `docweir` stores the fetched model.
+/// Returns the folder in the user's cache to which `docweir` has fetched the model.
 fn cached() -> Option<PathBuf> {
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
     let base = std::env::var_os("XDG_CACHE_HOME").filter(|d| !d.is_empty()).map(PathBuf::from).or_else(home)?;
@@ -25,7 +26,7 @@ fn cached() -> Option<PathBuf> {
 
 const MODEL: &str = "all-MiniLM-L6-v2";
 
-/// First values of vectors that were computed in f64 from the same files.
+/// Texts with the first eight values of their vectors, computed in f64 from the same model files.
 const EXPECTED: [(&str, [f64; 8]); 3] = [
     (
         "How is a stale lease fenced?",

@@ -1,4 +1,4 @@
-//! Tests a small random model, written as real files, against a plain implementation in f64.
+//! Tests the encoder with small random models, written as real files, against a plain implementation in f64.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed unwrap is a failed test")]
 
@@ -20,15 +20,16 @@ fn cosine(a: &[f32], b: &[f64]) -> f64 {
     dot / norm.sqrt() / b.iter().map(|b| b * b).sum::<f64>().sqrt()
 }
 
-/// Returns token sequences of every critical length: one, around a tile, around a panel, around a block, above a
-/// group.
+/// Returns token sequences of all critical lengths: one token, and lengths around the size of a tile, a panel and a
+/// block. Together they exceed one group.
 fn sequences(words: u32) -> Vec<Vec<u32>> {
     let lengths = [1, 2, 3, 5, 6, 7, 15, 16, 17, 31, 63, 64, 65, 95, 96, 97, 129, 200];
     let id = |i: u32, n: u32| (i * 31 + n * 17 + i * i) % words;
     lengths.iter().map(|&n| (0..n).map(|i| id(i, n)).collect()).collect()
 }
 
-/// Shapes in which heads, hidden size and feed-forward size end inside a line, and one in which all fit.
+/// Model shapes. In three of them, the size of a head, of the hidden layer or of the feed-forward layer is not a
+/// multiple of a cache line.
 const SHAPES: [Shape; 4] = [
     Shape { layers: 2, hidden: 32, heads: 4, wide: 64 },
     Shape { layers: 1, hidden: 24, heads: 2, wide: 40 },

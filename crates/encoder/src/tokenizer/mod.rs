@@ -1,8 +1,8 @@
-//! Implements BERT's uncased WordPiece tokenizer, with the same tokens as the reference library.
+//! Implements BERT's uncased WordPiece tokenizer. The tokens are the same as those of the reference library.
 //!
-//! It reads `tokenizer.json` and refuses unsupported rules instead of tokenising almost correctly.
-//! `scripts/check-tokenizer` proves exactness: it runs both tokenizers over every Unicode code point and over whole
-//! corpora.
+//! The tokenizer reads `tokenizer.json`. A file with unsupported rules is refused, because tokens that are only almost
+//! correct would go unnoticed. `scripts/check-tokenizer` proves exactness: it runs both tokenizers over every Unicode
+//! code point and over whole corpora.
 
 mod normalize;
 mod tables;
@@ -20,7 +20,7 @@ use vocabulary::Vocabulary;
 /// Turns text into token ids.
 pub struct Tokenizer {
     vocabulary: Vocabulary,
-    /// Tokens that are recognised when a text contains them literally (`[SEP]`), longest first.
+    /// Special tokens such as `[SEP]`, longest first. They are recognised if a text contains them literally.
     special: Vec<(String, u32)>,
     start: u32,
     end: u32,
@@ -37,7 +37,7 @@ struct TokenizerFile {
 
 #[derive(Deserialize)]
 struct ModelPart {
-    /// Kind of the model; absent in files of early versions.
+    /// Type of the tokenizer's model; absent in files of early versions.
     #[serde(rename = "type")]
     kind: Option<String>,
     vocab: HashMap<String, u32>,
@@ -80,7 +80,7 @@ struct AddedToken {
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`.
+    /// Reads a tokenizer from a `tokenizer.json` file.
     pub fn load(path: &Path) -> Result<Self, EncoderError> {
         let file: TokenizerFile = read_json(path)?;
         Self::from_file(file).map_err(|reason| EncoderError::Unsupported(format!("{}: {reason}", path.display())))
@@ -90,21 +90,21 @@ impl Tokenizer {
         let n = &file.normalizer;
         let uncased = n.clean_text && n.handle_chinese_chars && n.lowercase && n.strip_accents != Some(false);
         if n.kind != "BertNormalizer" || !uncased {
-            return Err("its normalizer is not the one of an uncased BERT model".into());
+            return Err("the normalizer is not that of an uncased BERT model".into());
         }
         if file.pre_tokenizer.kind != "BertPreTokenizer" {
-            return Err(format!("its pre-tokenizer is {}, not BertPreTokenizer", file.pre_tokenizer.kind));
+            return Err(format!("the pre-tokenizer is {}, not BertPreTokenizer", file.pre_tokenizer.kind));
         }
         let model = file.model;
         if model.kind.as_deref().is_some_and(|kind| kind != "WordPiece") || model.continuing_subword_prefix != "##" {
-            return Err("its model is not a WordPiece with the prefix ##".into());
+            return Err("the tokenizer's model is not WordPiece with the prefix ##".into());
         }
-        let id = |token: &str| model.vocab.get(token).copied().ok_or_else(|| format!("it has no token {token}"));
+        let id = |token: &str| model.vocab.get(token).copied().ok_or_else(|| format!("the token {token} is missing"));
         let (start, end, unknown) = (id("[CLS]")?, id("[SEP]")?, id(&model.unk_token)?);
         let mut special = Vec::with_capacity(file.added_tokens.len());
         for token in file.added_tokens {
             if token.single_word || token.lstrip || token.rstrip || token.normalized || token.content.is_empty() {
-                return Err(format!("its added token {:?} has a rule that is not supported", token.content));
+                return Err(format!("the added token {:?} has an unsupported rule", token.content));
             }
             special.push((token.content, token.id));
         }
@@ -117,7 +117,7 @@ impl Tokenizer {
         })
     }
 
-    /// Returns the token ids of a text, special tokens included. Never truncates.
+    /// Returns the token ids of a text, special tokens included. The text is never truncated.
     pub fn tokenize(&self, text: &str) -> Vec<u32> {
         let mut ids = Vec::with_capacity(text.len() / 4 + 2);
         ids.push(self.start);
@@ -137,7 +137,8 @@ impl Tokenizer {
         self.vocabulary.largest_id().max(special.unwrap_or(0))
     }
 
-    /// Returns the text up to the first special token, that token, and the text after it.
+    /// Splits a text at its first special token. Returns the text before the token, the id of the token, and the text
+    /// after the token.
     fn until_special<'t>(&self, text: &'t str) -> (&'t str, Option<u32>, &'t str) {
         let mut best: Option<(usize, &str, u32)> = None;
         // In every known model all special tokens start with the same bracket, so one search finds the candidates.

@@ -1,8 +1,9 @@
-//! Implements BERT's normaliser (uncased) and pre-tokeniser in one pass, from text to words.
+//! Converts text to normalised words in one pass, as BERT's uncased normaliser and pre-tokeniser do.
 //!
-//! The reference makes four passes over the text: clean up, put spaces around ideographs, decompose and drop marks,
-//! convert to lower case. Then it splits at white space and around punctuation. Each step inspects one character at a
-//! time, except for the order of combining marks. One pass over runs of characters therefore gives the same result.
+//! The reference library makes four passes over the text: clean up, put spaces around ideographs, decompose and drop
+//! marks, convert to lower case. Then it splits the text at white space and around punctuation. Each step inspects one
+//! character at a time, except for the order of combining marks. One pass over runs of characters therefore gives the
+//! same result.
 
 use unicode_normalization::UnicodeNormalization;
 
@@ -14,8 +15,8 @@ fn contains(table: &[(u32, u32)], c: char) -> bool {
     after > 0 && c <= table[after - 1].1
 }
 
-/// Returns whether `c` is an ideograph, which forms a word of its own. The blocks are those of BERT's source, with
-/// its gap at 2B820–2B91F.
+/// Returns whether `c` is an ideograph, which forms a word of its own. The Unicode blocks are those in BERT's source,
+/// including the gap at 2B820–2B91F.
 fn is_ideograph(c: char) -> bool {
     matches!(u32::from(c),
         0x3400..=0x4dbf | 0x4e00..=0x9fff | 0xf900..=0xfaff | 0x20000..=0x2a6df | 0x2a700..=0x2b81f
@@ -30,7 +31,7 @@ pub(super) fn words(text: &str, mut word: impl FnMut(&str)) {
         let ascii = rest.bytes().position(|b| !b.is_ascii()).unwrap_or(rest.len());
         let (plain, other) = rest.split_at(ascii);
         // ASCII characters neither decompose nor take part in the reordering of marks. Cutting a word here therefore
-        // changes nothing: `buffer` carries it over the cut.
+        // changes nothing: `buffer` carries the word over the cut.
         ascii_words(plain, &mut buffer, &mut word);
         let end = other.bytes().position(|b| b.is_ascii()).unwrap_or(other.len());
         let (other, after) = other.split_at(end);
@@ -63,7 +64,8 @@ fn ascii_words(text: &str, buffer: &mut String, word: &mut impl FnMut(&str)) {
     }
 }
 
-/// Processes a run without ASCII. Decomposition may produce ASCII, so characters are classified after it.
+/// Splits a run without ASCII characters into words. Decomposition may produce ASCII, so characters are classified
+/// after decomposition.
 fn other_words(text: &str, buffer: &mut String, word: &mut impl FnMut(&str)) {
     let mut rest = text;
     while let Some(first) = rest.chars().next() {

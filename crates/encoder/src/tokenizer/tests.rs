@@ -1,4 +1,4 @@
-//! Tests ids against those of the reference library for `small.json`, and refusals.
+//! Tests that the ids for `small.json` equal those of the reference library, and that unsupported files are refused.
 
 use super::*;
 

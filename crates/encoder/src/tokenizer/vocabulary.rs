@@ -1,4 +1,4 @@
-//! Finds word pieces by greedy longest match.
+//! Splits words into pieces of the vocabulary; at each position, the longest matching piece is taken.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -28,7 +28,7 @@ impl Vocabulary {
             if let Some(rest) = piece.strip_prefix("##") {
                 next.insert(rest.into(), id);
             }
-            // `##` and pieces that start with it can also start a word, if a word looks like that.
+            // `##` and pieces that start with `##` can also start a word, if the word itself begins with `##`.
             first.insert(piece.into(), id);
         }
         Self { first, next, longest, unknown, max_characters, largest_id }
@@ -38,7 +38,7 @@ impl Vocabulary {
         self.largest_id
     }
 
-    /// Appends the ids of a normalised word.
+    /// Appends the token ids of a normalised word to `ids`.
     pub fn pieces(&self, word: &str, ids: &mut Vec<u32>) {
         if word.len() > self.max_characters && word.chars().count() > self.max_characters {
             ids.push(self.unknown);
@@ -61,7 +61,7 @@ impl Vocabulary {
     fn longest_piece(&self, text: &str, pieces: &Pieces) -> Option<(usize, u32)> {
         let mut end = text.len().min(self.longest);
         while end > 0 {
-            // A position that is not a boundary gives no candidate.
+            // An `end` that is not a character boundary gives no candidate.
             if let Some(&id) = text.get(..end).and_then(|candidate| pieces.get(candidate)) {
                 return Some((end, id));
             }
@@ -71,8 +71,8 @@ impl Vocabulary {
     }
 }
 
-/// Computes FNV-1a over eight bytes at a time. The keys are a fixed vocabulary, so an attacker can't choose them to
-/// collide.
+/// Hashes with FNV-1a, eight bytes at a time. The keys are a fixed vocabulary, so an attacker can't choose colliding
+/// keys.
 #[derive(Default)]
 struct PieceHasher(u64);
 

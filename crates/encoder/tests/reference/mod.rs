@@ -75,12 +75,12 @@ impl Tiny {
         self.write_missing(folder);
     }
 
-    /// Writes the files that the folder does not have yet.
+    /// Writes the model's files to the folder, except those that the folder already contains.
     pub fn write_missing(&self, folder: &Path) {
         let bytes: BTreeMap<&String, Vec<u8>> =
             self.tensors.iter().map(|(n, (_, v))| (n, v.iter().flat_map(|x| x.to_le_bytes()).collect())).collect();
         let views = self.tensors.iter().map(|(name, (shape, values))| {
-            // A test may state a wrong shape; the bytes must then match it, so that the file as such is valid.
+            // A test may state a wrong shape; the bytes must then match that shape, so that the file as such is valid.
             let size = 4 * shape.iter().product::<usize>().min(values.len());
             (name, TensorView::new(Dtype::F32, shape.clone(), &bytes[name][..size]).unwrap())
         });
@@ -166,7 +166,7 @@ impl Tiny {
     }
 }
 
-/// Computes erf by Taylor's series where it converges well, and returns ±1 beyond.
+/// Computes erf by its Taylor series for arguments within ±5, and returns ±1 outside that range.
 fn erf(x: f64) -> f64 {
     if x.abs() > 5.0 {
         return x.signum();
