@@ -48,7 +48,7 @@ pub struct Global {
     /// Configuration file [default: ./docweir.toml, or ./config.toml if it is a Docweir configuration]
     #[arg(long, global = true, value_name = "FILE", env = "DOCWEIR_CONFIG", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// Set one configuration key: `--set embed.workers.max=4`
+    /// Set one configuration key, for example `--set embed.workers.max=4`
     #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Use colours; `auto` uses them on a terminal unless NO_COLOR is set
@@ -67,7 +67,7 @@ pub enum When {
 pub enum Command {
     /// Index folders and files: extract, chunk, enrich, embed and load them
     Ingest(Ingest),
-    /// Process registered documents, and those that arrive through queues, until stopped
+    /// Process registered documents, and documents that arrive through queues, until stopped
     Serve(Serve),
     /// Register documents without processing them; a running `docweir serve` processes them
     Submit(Submit),
@@ -80,7 +80,7 @@ pub enum Command {
     /// List, show, replay or discard documents that failed
     #[command(subcommand)]
     Quarantine(Quarantine),
-    /// Make a document pending again, from its unfinished stage or an earlier one
+    /// Mark a document to be processed again, from its unfinished stage or from an earlier stage
     Retry(Retry),
     /// Delete documents from the index
     Delete(Delete),
@@ -91,7 +91,7 @@ pub enum Command {
     /// Plan, create and check the AWS tables, buckets and queues that Docweir needs, and print IAM policies
     #[command(subcommand)]
     Infra(InfraCommand),
-    /// Check everything that a run needs (folder, disk, keys, endpoints, permissions) and say how to fix it
+    /// Check everything that a run needs (folder, disk, keys, endpoints, permissions) and say how to fix problems
     Doctor(Json),
     /// Estimate what an ingest would cost, without spending anything
     Estimate(Estimate),
@@ -110,7 +110,7 @@ pub enum Command {
     Config(ConfigCommand),
     /// Print a completion script for your shell
     Completions(Completions),
-    /// Parse documents in a child process; docweir itself starts it
+    /// Parse documents in a child process (started by docweir itself, not by users)
     #[command(name = "__extract-worker", hide = true)]
     ExtractWorker {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
@@ -129,16 +129,16 @@ Examples:
   docweir ingest dynamodb://receipts --as receipts
   docweir ingest ./papers --json | jq 'select(.event == \"quarantined\")'")]
 pub struct Ingest {
-    /// Folders (known extensions only), files (any extension), s3://BUCKET/PREFIX/ and s3://BUCKET/KEY
+    /// Files (any extension), folders (only files with known extensions), s3://BUCKET/KEY or s3://BUCKET/PREFIX/
     #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub paths: Vec<PathBuf>,
-    /// Also include files of a folder that match this glob; it is matched against the path below the folder
+    /// Also include files whose path within a given folder matches this glob
     #[arg(long, value_name = "GLOB")]
     pub include: Vec<String>,
-    /// Exclude files and folders that match this glob; wins over --include
+    /// Exclude files and folders that match this glob, even if they match --include
     #[arg(long, value_name = "GLOB")]
     pub exclude: Vec<String>,
-    /// Delete documents from the index whose files are no longer in the given folders
+    /// Delete documents from the index if their files are no longer in the given folders
     #[arg(long)]
     pub prune: bool,
     #[command(flatten)]
@@ -153,8 +153,8 @@ pub struct Ingest {
 /// Arguments that describe files or tables of records.
 #[derive(Args, Debug)]
 pub struct RecordArgs {
-    /// Ingest records instead of documents: files with one JSON object per line, or the items of a DynamoDB table,
-    /// dynamodb://TABLE
+    /// Ingest records instead of documents, from files with one JSON object per line or from a DynamoDB table
+    /// (dynamodb://TABLE)
     #[arg(long = "as", value_enum, value_name = "SHAPE")]
     pub shape: Option<RecordShape>,
     /// Records only: field that holds the id of a record (`sku`, `meta.id`)
@@ -170,7 +170,7 @@ pub struct RecordArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RecordShape {
-    /// Receipts read by OCR; their lines and words are stored in `receipt_lines` and `receipt_words`
+    /// Receipts read by OCR; their lines and words are stored in the collections `receipt_lines` and `receipt_words`
     Receipts,
     /// JSON objects of any kind with an id and a text
     Records,
@@ -178,7 +178,7 @@ pub enum RecordShape {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Progress {
-    /// Live display on a terminal, plain lines elsewhere
+    /// Live display if standard error is a terminal, plain lines otherwise
     Auto,
     Live,
     Plain,
@@ -241,7 +241,7 @@ pub enum Mode {
 
 #[derive(Args, Debug)]
 pub struct Status {
-    /// Document, by id or by the path of its file
+    /// Id of a document, or path of its file
     #[arg(value_name = "DOC", value_hint = ValueHint::FilePath)]
     pub document: Option<OsString>,
     /// List every document
@@ -254,7 +254,7 @@ pub struct Status {
 
 #[derive(Args, Debug)]
 pub struct Audit {
-    /// Document, by id or by the path of its file
+    /// Id of the document, or path of its file
     #[arg(value_name = "DOC", value_hint = ValueHint::FilePath)]
     pub document: OsString,
     /// Print JSON
@@ -270,23 +270,23 @@ pub enum Quarantine {
         #[arg(long)]
         json: bool,
     },
-    /// Show the failed artefact: error chain, number of attempts, location of the original
+    /// Show why a document failed: error chain, number of attempts, location of the original
     Show {
         #[arg(value_name = "DOC", value_hint = ValueHint::FilePath)]
         document: OsString,
     },
     /// Retry documents from their failed stage
     Replay {
-        /// Documents to replay, by id or path
+        /// Ids of the documents to replay, or paths of their files
         #[arg(value_name = "DOC", required_unless_present = "all")]
         documents: Vec<OsString>,
         /// Replay all quarantined documents
         #[arg(long, conflicts_with = "documents")]
         all: bool,
     },
-    /// Discard documents permanently; an earlier version in the index stays there
+    /// Give up on documents permanently; an earlier version that is in the index stays in the index
     Discard {
-        /// Documents to discard, by id or path
+        /// Ids of the documents to discard, or paths of their files
         #[arg(value_name = "DOC", required = true)]
         documents: Vec<OsString>,
     },
@@ -294,7 +294,7 @@ pub enum Quarantine {
 
 #[derive(Args, Debug)]
 pub struct Retry {
-    /// Document, by id or by the path of its file
+    /// Id of the document, or path of its file
     #[arg(value_name = "DOC", value_hint = ValueHint::FilePath)]
     pub document: OsString,
     /// Stage to start from: extract, chunk, enrich, embed or load
@@ -308,7 +308,7 @@ Examples:
   docweir delete ./papers/draft.pdf
   docweir delete --collection products P-0005 P-0006")]
 pub struct Delete {
-    /// Documents to delete, by id or path; with --collection: records, by id
+    /// Ids of the documents to delete, or paths of their files; with --collection, ids of the records to delete
     #[arg(value_name = "DOC", required = true)]
     pub documents: Vec<OsString>,
     /// Collection of records to delete from
@@ -335,7 +335,7 @@ Examples:
   docweir submit s3://my-papers/input/a.pdf
   docweir submit s3://my-papers/2026/ --json")]
 pub struct Submit {
-    /// s3://BUCKET/KEY, s3://BUCKET/PREFIX/ (known extensions only), and files and folders of this machine
+    /// s3://BUCKET/KEY, s3://BUCKET/PREFIX/ (only objects with known extensions), or local files and folders
     #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub paths: Vec<PathBuf>,
     /// Print one JSON event per line on standard output; the last line is the summary
@@ -345,7 +345,7 @@ pub struct Submit {
 
 #[derive(Args, Debug)]
 pub struct Erase {
-    /// Documents to erase, by id or path
+    /// Ids of the documents to erase, or paths of their files
     #[arg(value_name = "DOC", required = true)]
     pub documents: Vec<OsString>,
 }
@@ -366,13 +366,13 @@ pub struct Compact {
 
 #[derive(Subcommand, Debug)]
 pub enum InfraCommand {
-    /// Show which resources exist and which ones `apply` would create
+    /// Show which resources exist and which resources `apply` would create
     Plan(Json),
-    /// Create missing resources; existing ones stay unchanged
+    /// Create missing resources; existing resources stay unchanged
     Apply(Json),
     /// Show the state of each resource; exit code 1 unless all are correct
     Check(Json),
-    /// Print the IAM policy that allows exactly the calls of a role on the configured resources
+    /// Print an IAM policy that allows only the calls that a role makes to the configured resources
     Policy(PolicyArgs),
 }
 
@@ -445,7 +445,7 @@ pub struct Cost {
     /// First day (UTC) to include: `2026-11-01`, or `7d` for the last seven days
     #[arg(long, value_name = "DAY")]
     pub since: Option<String>,
-    /// Maximum number of lines; the most expensive are shown
+    /// Maximum number of lines; only the most expensive ones are shown
     #[arg(long, default_value_t = 1_000, value_name = "N")]
     pub top: usize,
     /// Print JSON
@@ -457,18 +457,18 @@ pub struct Cost {
 pub enum CostBy {
     Day,
     Run,
-    /// Live calls or batches
+    /// Mode of the call: live or batch
     Mode,
     Stage,
     Model,
     Collection,
-    /// Document or batch
+    /// Document or batch that caused the cost
     Document,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Batch {
-    /// List the items that wait to be sent, and the batches, newest first
+    /// List batches, newest first, and count the items that wait to be sent
     List {
         /// Maximum number of batches to list
         #[arg(long, default_value_t = 50, value_name = "N")]
@@ -479,7 +479,7 @@ pub enum Batch {
     },
     /// Show one batch in detail
     Show {
-        /// Id of the batch, Docweir's or the provider's
+        /// Id of the batch, as assigned by Docweir or by the provider
         #[arg(value_name = "BATCH")]
         batch: String,
         /// Print JSON
@@ -490,12 +490,12 @@ pub enum Batch {
     Submit(Run),
     /// Poll open batches and import the results of ended ones
     Poll(Run),
-    /// Cancel batches; finished results are imported, the other items wait again
+    /// Cancel batches; finished results are imported, all other items wait for another batch
     Cancel {
         #[arg(value_name = "BATCH", required = true)]
         batches: Vec<String>,
     },
-    /// Send records again that the provider refused
+    /// Mark records that the provider refused, so that they are sent again
     Retry {
         /// Retry only the records of this batch
         #[arg(value_name = "BATCH")]
@@ -535,7 +535,7 @@ pub enum Store {
         #[arg(long)]
         json: bool,
     },
-    /// Delete files that are no longer needed, as set in `[retention]`
+    /// Delete files that are no longer needed according to the settings in `[retention]`
     Gc {
         /// Keep no earlier version; rollback is not possible afterwards
         #[arg(long)]
@@ -581,7 +581,7 @@ pub struct RunStage {
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Print the common keys, and all that are set, with the source of each value
+    /// Print the common keys and all keys that are set, with the source of each value
     Print {
         /// Print only values that differ from the defaults
         #[arg(long)]

@@ -28,7 +28,7 @@ pub fn extracted(document: &ExtractedDocument, out: &Out) -> Vec<String> {
     lines
 }
 
-/// Formats each chunk with its sizes.
+/// Formats each chunk with its text and its number of characters and tokens.
 pub fn chunked(chunks: &Chunks, out: &Out) -> Vec<String> {
     let mut lines = Vec::new();
     for chunk in &chunks.chunks {
@@ -93,7 +93,7 @@ pub fn embedded(document: &EmbeddedDocument, out: &Out) -> Vec<String> {
     lines
 }
 
-/// Formats the head line of a chunk: `#3  table  pp. 2-3  1,203 characters  311 tokens  Results > Table 2`.
+/// Formats the heading of a chunk: `#3  table  pp. 2-3  1,203 characters  311 tokens  Results > Table 2`.
 fn head(chunk: &Chunk, out: &Out) -> String {
     let (first, last) = chunk.pages;
     let pages = if first == last { format!("p. {first}") } else { format!("pp. {first}-{last}") };

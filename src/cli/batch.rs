@@ -35,7 +35,7 @@ impl From<Broken> for Failure {
     }
 }
 
-/// Opens the engine, and the store of items and batches if there is a ledger.
+/// Opens the engine. If a ledger exists, also opens the store of items and batches.
 async fn open(context: &Context) -> Result<(Engine, Option<Arc<dyn Batches>>), Failure> {
     let engine = Engine::open(context.config()?).await?;
     let batches = match engine.has_ledger() {
@@ -50,7 +50,7 @@ async fn work(context: &Context, run: &args::Run, verb: &str) -> Result<Exit, Fa
     let mut config = context.config()?;
     let embed = &mut config.settings.embed;
     if embed.options.provider != Provider::Openai {
-        let text = "only a provider takes batches: set `embed.options.provider = \"openai\"`";
+        let text = "batches need an endpoint: set `embed.options.provider = \"openai\"`";
         return Err(Failure::new(Exit::Configuration, text));
     }
     if verb == "submit" && embed.mode == EmbedMode::Live {
@@ -73,7 +73,7 @@ async fn list(context: &Context, top: usize, json: bool) -> Result<Exit, Failure
         return Ok(Exit::Success);
     }
     if counts.is_empty() && list.is_empty() {
-        context.out.line("No batches, and no items wait for one");
+        context.out.line("No batches exist, and no items wait to be sent");
         return Ok(Exit::Success);
     }
     if !counts.is_empty() {
@@ -88,7 +88,7 @@ async fn list(context: &Context, top: usize, json: bool) -> Result<Exit, Failure
     Ok(Exit::Success)
 }
 
-/// Returns a table with the number of items by space and status.
+/// Returns a table with the number of items in each collection, by status.
 pub fn items(counts: &[Counts]) -> Table {
     let mut table = Table::new().head(&["collection", "waiting", "in a batch", "done", "failed", "noise"]);
     for c in counts {
@@ -171,7 +171,7 @@ async fn find(batches: Option<&Arc<dyn Batches>>, id: &str) -> Result<Batch, Fai
         Some(batches) => batches.batch(id).await?,
         None => None,
     };
-    found.ok_or_else(|| Failure::no(format!("no batch `{}`; `docweir batch list` lists them", printable(id))))
+    found.ok_or_else(|| Failure::no(format!("no batch `{}`; `docweir batch list` lists all batches", printable(id))))
 }
 
 async fn cancel(context: &Context, ids: &[String]) -> Result<Exit, Failure> {
@@ -208,7 +208,7 @@ async fn retry(context: &Context, id: Option<&str>) -> Result<Exit, Failure> {
         None => 0,
     };
     match again {
-        0 => context.out.line("No records failed"),
+        0 => context.out.line("No records have failed"),
         n => context.out.line(format!("{} sent again by the next `docweir batch submit` or `docweir ingest`", is(n))),
     }
     Ok(Exit::Success)

@@ -16,7 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::messages::compaction::Compacted;
 use crate::supervisors::RootHandle;
 
-/// Time that the release of the lease may take. It is longer than a small write takes.
+/// Time to wait for the release of the lease, which is one small write.
 const RELEASE: Duration = Duration::from_millis(50);
 
 pub fn run(context: &Context, args: &args::Compact) -> Result<Exit, Failure> {
@@ -32,11 +32,11 @@ pub fn run(context: &Context, args: &args::Compact) -> Result<Exit, Failure> {
             }
         }
         if compacted.busy {
-            let text = "another process is merging files of this collection; `docweir store info` names it";
+            let text = "another process is merging files of this collection; `docweir store info` names the process";
             return Err(Failure::new(Exit::Busy, text));
         }
         if compacted.superseded > 0 {
-            let text = "another process changed the files during the merge; nothing is lost, compact again";
+            let text = "another process changed the files during the merge; no data is lost; run `docweir compact`";
             return Err(Failure::new(Exit::Busy, text));
         }
         if compacted.merges.is_empty() && !args.json {
@@ -47,7 +47,7 @@ pub fn run(context: &Context, args: &args::Compact) -> Result<Exit, Failure> {
     })
 }
 
-/// Merges files with the lock, compactor and janitor alone, without a pipeline.
+/// Merges files without running a pipeline. Only the services `lock`, `compactor` and `janitor` are started.
 pub async fn compact(engine: &Engine, mode: Mode) -> Result<Compacted, Failure> {
     let root = RootHandle::start(engine.config.settings.restart.clone());
     let vectors = engine.vectors()?;

@@ -1,4 +1,4 @@
-//! `docweir config`: prints the values in effect and their sources, and checks them.
+//! Implements `docweir config`, which checks the configuration or prints each value with its source.
 
 use toml::Value;
 
@@ -12,7 +12,7 @@ use crate::exit::{Exit, Failure};
 /// Selects the keys to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
-    /// Keys that most people change, and all that are set.
+    /// Keys that most people change, and all keys that are set.
     Common,
     /// Keys that are set.
     Changed,
@@ -49,12 +49,12 @@ fn checked(config: &Config) -> String {
     match &config.file {
         Some(path) => format!("{} is valid: {set} set, all others have their defaults{ignored}", path.display()),
         None => {
-            format!("no configuration file found; none is needed: {set} set, all others have their defaults{ignored}")
+            format!("no configuration file found (optional): {set} set, all others have their defaults{ignored}")
         }
     }
 }
 
-/// Formats the keys as a file that gives the same settings. Each value is followed by its source.
+/// Formats the keys as a configuration file that produces the same settings. Each value is followed by its source.
 fn lines(layers: &Layers, shown: Shown, out: &Out) -> Vec<String> {
     let mut lines = Vec::new();
     for section in reference::sections() {
@@ -96,7 +96,7 @@ fn lines(layers: &Layers, shown: Shown, out: &Out) -> Vec<String> {
     lines
 }
 
-/// Always printed: it marks the file as one of Docweir's.
+/// Name of the key that marks a file as a Docweir configuration. This key is always printed.
 const FORMAT: &str = "docweir_config";
 
 /// Formats a value as TOML and masks secrets.

@@ -1,4 +1,4 @@
-//! Holds what every command starts with: the shared arguments, the configuration and a runtime.
+//! Provides every command with the shared arguments, the configuration and a runtime.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::exit::{Exit, Failure};
 pub struct Context {
     pub global: Global,
     pub out: Out,
-    /// Current folder; paths are shown relative to it.
+    /// Current folder. Paths are shown relative to this folder.
     pub here: PathBuf,
 }
 
@@ -29,7 +29,8 @@ impl Context {
         self.config_with(Vec::new())
     }
 
-    /// Loads the configuration with additional arguments of the command, which take precedence over `--set`.
+    /// Loads the configuration like [`config`](Self::config), with additional arguments of the command. These arguments
+    /// take precedence over `--set`.
     pub fn config_with(&self, more: Vec<Argument>) -> Result<Config, Failure> {
         let source = match &self.global.config {
             Some(path) => Source::Named(path.clone()),
@@ -60,8 +61,8 @@ impl Context {
 
     /// Runs a command with actors. One thread runs the actors; other threads run blocking work.
     ///
-    /// A blocked thread does not delay the end of the process: its unfinished work is not recorded and continues in
-    /// the next run.
+    /// A blocked thread does not delay the end of the process. Its unfinished work is not recorded as done, so the next
+    /// run repeats the work.
     pub fn with_actors<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         const SHUTDOWN_WAIT: Duration = Duration::from_secs(1);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

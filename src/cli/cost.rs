@@ -17,7 +17,7 @@ use crate::exit::{Exit, Failure};
 
 const DAY: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]");
 
-/// One line of the report as JSON.
+/// Describes the costs of one group as a line of JSON.
 #[derive(Serialize)]
 struct Row<'a> {
     by: &'static str,
@@ -55,7 +55,7 @@ pub fn run(context: &Context, args: &args::Cost) -> Result<Exit, Failure> {
         if doubt > Nanodollars::ZERO {
             context.out.line("");
             context.out.line(format!(
-                "{doubt} in doubt: the answer to a call was lost, so only the provider knows whether it was charged"
+                "{doubt} in doubt: answers to calls were lost, so only the provider knows whether it charged the calls"
             ));
         }
         Ok(Exit::Success)
@@ -74,11 +74,12 @@ fn by(by: CostBy) -> (GroupBy, &'static str) {
     }
 }
 
-/// Parses `--since`: a day (`2026-11-01`) or a number of days back (`7d`). Without it, the report has no start date.
+/// Parses `--since`, which is a day (`2026-11-01`) or a number of days before today (`7d`). Without `--since`, the
+/// report includes all days.
 fn since(text: Option<&str>, today: &str) -> Result<String, Failure> {
     let Some(text) = text else { return Ok(String::new()) };
     let wrong =
-        || Failure::usage(format!("--since `{}`: write a day like 2026-11-01, or days like 7d", printable(text)));
+        || Failure::usage(format!("--since `{}`: write a day (2026-11-01) or a number of days (7d)", printable(text)));
     if let Some(days) = text.strip_suffix('d') {
         let days: i64 = days.parse().ok().filter(|d| (0..=36_500).contains(d)).ok_or_else(wrong)?;
         let today = Date::parse(today, DAY).map_err(|_| wrong())?;
@@ -101,7 +102,7 @@ fn row<'a>(by: &'static str, line: &'a CostLine) -> Row<'a> {
     }
 }
 
-/// Builds the table. The columns "reserved" and "in doubt" appear only if they hold calls.
+/// Builds the table of costs. The columns "reserved" and "in doubt" appear only if calls are in these states.
 fn table(by: &'static str, lines: &[CostLine], all: bool) -> Table {
     let sum = |of: fn(&CostLine) -> Amount| {
         lines.iter().map(of).fold(Amount::default(), |sum, a| Amount {

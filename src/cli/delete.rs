@@ -1,8 +1,8 @@
 //! Implements `docweir delete`, which removes documents from the index.
 //!
-//! The command writes a deletion request to the control store; the process that runs the folder carries it out. If no
-//! process runs it, the command locks the folder and carries out the request itself. It returns when the documents
-//! can no longer be found.
+//! The command writes a deletion request to the control store. If another process is ingesting into the state folder,
+//! that process carries out the request. Otherwise, the command locks the folder and carries out the request itself.
+//! The command returns when the documents can no longer be found.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -26,9 +26,9 @@ use crate::pipeline;
 
 /// Maximum number of record tombstones in one commit.
 const TOMBSTONES: usize = 2_000;
-/// Interval at which the record is polled while another process carries out the deletion.
+/// Interval at which the control record is polled while another process carries out the deletion.
 const LOOK: Duration = Duration::from_millis(500);
-/// Time to wait in addition to two poll intervals of a run; it leaves time for the commit.
+/// Time to wait for a deletion, in addition to two poll intervals of a run. This margin covers the commit.
 const MARGIN: Duration = Duration::from_secs(30);
 
 pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
@@ -54,11 +54,11 @@ pub fn run(context: &Context, args: &args::Delete) -> Result<Exit, Failure> {
     })
 }
 
-/// Deletes records at once: any process may write tombstones to the collection. Items that are still in a batch are
-/// dropped when the batch returns.
+/// Deletes records immediately, because any process may write tombstones to a collection of records. If a record is in
+/// an open batch, its result is discarded when the batch ends.
 async fn records(context: &Context, collection: &str, names: &[OsString]) -> Result<Exit, Failure> {
     let engine = Engine::open(context.config()?).await?;
-    let none = || Failure::no(format!("no records in a collection `{}`", printable(collection)));
+    let none = || Failure::no(format!("collection `{}` contains no records", printable(collection)));
     if !engine.has_ledger() {
         return Err(none());
     }
@@ -71,7 +71,7 @@ async fn records(context: &Context, collection: &str, names: &[OsString]) -> Res
     for name in names {
         let key = name.to_str().ok_or_else(|| Failure::usage("the id of a record must be UTF-8"))?;
         match batches.delete(&space, vec![key.to_owned()]).await? {
-            0 => print_error(format!("no record `{}` in `{collection}`", printable(key))),
+            0 => print_error(format!("record `{}` not found in collection `{collection}`", printable(key))),
             _ => {
                 context.out.line(format!("deleted: {}", printable(key)));
                 deleted += 1;
@@ -93,8 +93,8 @@ async fn records(context: &Context, collection: &str, names: &[OsString]) -> Res
     Ok(if deleted == names.len() { Exit::Success } else { Exit::Failed })
 }
 
-/// Deletes documents and the documents they contain, and prints each one. Returns the number of documents that are
-/// not deleted when the wait ends.
+/// Deletes documents and all documents that they contain, and prints a line for each deleted document. Returns the
+/// number of documents that are not deleted within the time limit.
 pub async fn documents(context: &Context, engine: &Engine, records: &[ControlRecord]) -> Result<u64, Failure> {
     let (mut wanted, mut deleted) = (Vec::new(), Vec::new());
     for record in records {
@@ -126,8 +126,8 @@ pub async fn documents(context: &Context, engine: &Engine, records: &[ControlRec
     Ok(left.len() as u64)
 }
 
-/// Handles documents that were deleted before. A rollback may have made them visible again; their records are
-/// correct, so only their tombstones are written again.
+/// Handles documents whose control records say that they are deleted already. A rollback may have made such a document
+/// visible again; only its tombstone is then written again.
 async fn again(context: &Context, engine: &Engine, deleted: Vec<(&ControlRecord, String)>) -> Result<(), Failure> {
     if deleted.is_empty() {
         return Ok(());
@@ -152,7 +152,7 @@ async fn again(context: &Context, engine: &Engine, deleted: Vec<(&ControlRecord,
     Ok(())
 }
 
-/// Waits until all documents are deleted or the wait ends. Returns the documents that are left.
+/// Waits until all documents are deleted, up to a time limit. Returns the documents that are not deleted.
 async fn fulfil(engine: &Engine, mut left: Vec<DocumentId>) -> Result<Vec<DocumentId>, Failure> {
     let poll = Duration::from_secs(engine.config.settings.intake.poll_seconds);
     let looks = (poll.saturating_mul(2) + MARGIN).as_millis() / LOOK.as_millis();
@@ -172,9 +172,9 @@ async fn fulfil(engine: &Engine, mut left: Vec<DocumentId>) -> Result<Vec<Docume
                 if left.is_empty() || !engine.is_shared() {
                     return Ok(left);
                 }
-                "waiting for another process that has started to delete".to_owned()
+                "waiting for another process that has started the deletion".to_owned()
             }
-            Err(LockError::Held(held)) => format!("waiting for another process to delete: {held}"),
+            Err(LockError::Held(held)) => format!("waiting for another process to delete the documents: {held}"),
             Err(LockError::State(e)) => return Err(Failure::system(e.to_string())),
         };
         if !std::mem::replace(&mut told, true) {

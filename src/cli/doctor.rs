@@ -1,4 +1,4 @@
-//! Implements `docweir doctor`, which checks everything that a run needs before it starts.
+//! Implements `docweir doctor`, which checks everything that a run needs.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::output::plural;
 use crate::doctor::{Finding, Verdict, examine};
 use crate::exit::{Exit, Failure};
 
-/// Width of the column with the name of the check, in characters.
+/// Width of the column with the names of checks, in characters.
 const WIDTH: usize = 12;
 
 pub fn run(context: &Context, args: &args::Json) -> Result<Exit, Failure> {

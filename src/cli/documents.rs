@@ -1,4 +1,4 @@
-//! Finds documents by id or by the path of their file.
+//! Finds documents by id, by the path of their file, or by source URI.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -10,10 +10,10 @@ use docweir_stores::control::{ControlError, ControlRecord, ControlStore, RecordF
 use crate::exit::Failure;
 use crate::intake::source;
 
-/// Number of records requested per page.
+/// Maximum number of control records per page.
 const PAGE: usize = 1_000;
 
-/// Returns the record of the document that `name` denotes: an id, a path or a source URI.
+/// Returns the control record of the document that `name` identifies. `name` is an id, a path or a source URI.
 pub async fn find(control: &dyn ControlStore, name: &OsStr, here: &Path) -> Result<ControlRecord, Failure> {
     if let Some(id) = name.to_str().and_then(DocumentId::parse) {
         match control.record(&id).await {
@@ -32,7 +32,7 @@ pub async fn find(control: &dyn ControlStore, name: &OsStr, here: &Path) -> Resu
     Err(Failure::no(match here.join(name).is_file() {
         true => format!("`{shown}` is not in the index; run `docweir ingest {shown}` to add it"),
         false => {
-            format!("no document `{shown}`; give an id or the path of its file (`docweir status --all` lists them)")
+            format!("document `{shown}` not found; pass an id or the path of a file (`docweir status --all` lists all)")
         }
     }))
 }

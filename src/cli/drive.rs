@@ -1,4 +1,4 @@
-//! Runs the pipeline for a command: takes the lock, shows progress, prints the summary.
+//! Runs the pipeline for a command: locks the state folder, shows progress, and prints the summary.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,8 +18,8 @@ use crate::exit::{Exit, Failure};
 use crate::messages::event::Event;
 use crate::pipeline::{self, IngestRequest, Monitoring, RunEnd, RunError, Services};
 
-/// Runs the pipeline for one command. `command` is a short form of the command line; other processes print it if they
-/// find the folder locked.
+/// Runs the pipeline for one command. `command` is a short form of the command line. Another process that finds the
+/// state folder locked prints this text.
 pub async fn drive(
     context: &Context,
     engine: &Engine,
@@ -89,7 +89,7 @@ async fn outside(engine: &Engine) -> Result<(u64, u64), Failure> {
     Ok((batches.open().await?.len() as u64, waiting))
 }
 
-/// Returns the place where all state is stored, in the form the user would write it.
+/// Returns the location of all state, as it is shown to users: a folder, or a bucket with a folder or a table.
 pub fn place_of_state(engine: &Engine, here: &Path) -> String {
     let settings = &engine.config.settings;
     let root = engine.state.root();

@@ -20,7 +20,7 @@ use crate::engine::{Engine, fingerprint};
 use crate::exit::{Exit, Failure};
 use crate::intake::source;
 
-/// Maximum number of merges; a merge that other processes supersede is repeated.
+/// Maximum number of merges. A merge is repeated if another process supersedes it.
 const ATTEMPTS: usize = 5;
 
 pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
@@ -54,7 +54,7 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
         let left = delete::documents(context, &engine, &records).await?;
         if left > 0 {
             let count = plural(left, "document");
-            return Err(Failure::new(Exit::Busy, format!("{count} not deleted yet; erase again when they are")));
+            return Err(Failure::new(Exit::Busy, format!("{count} not deleted yet; run `docweir erase` again later")));
         }
         // First merge the rows out of the files, then delete the old files, so that no earlier version stays
         // reachable. Other processes may supersede the merge; it is then repeated.
@@ -62,13 +62,13 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
         for _ in 0..ATTEMPTS {
             let compacted = compact(&engine, Mode::All).await?;
             if compacted.busy {
-                let text = "another process is merging files of this collection; erase again when it is done";
+                let text = "another process is merging files of this collection; run `docweir erase` again afterwards";
                 return Err(Failure::new(Exit::Busy, text));
             }
             let collected = vectors.collect(CollectionScope::All).await?;
             deleted += collected.deleted.len() as u64;
             if collected.pinned > 0 {
-                let text = "a reader still pins an earlier version; erase again when it is done";
+                let text = "a reader still uses an earlier version; run `docweir erase` again later";
                 return Err(Failure::new(Exit::Busy, text));
             }
             if let Some(key) = collected.unreadable.first() {
@@ -81,7 +81,7 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
             }
         }
         if !vectors.texts_of(&ids).await?.is_empty() {
-            let text = "another process changed the collection meanwhile; run `docweir erase` again";
+            let text = "another process changed the collection during the command; run `docweir erase` again";
             return Err(Failure::new(Exit::Busy, text));
         }
         let cached = engine.cache().forget(forget).await.map_err(|e| Failure::system(e.to_string()))?;
@@ -101,8 +101,9 @@ pub fn run(context: &Context, args: &args::Erase) -> Result<Exit, Failure> {
     })
 }
 
-/// Returns the cached findings to forget: the texts that a service was asked about for these documents. The artefacts
-/// name these texts only if they were made with today's configuration.
+/// Selects the cached findings to delete, by the texts of these documents that were sent to a service. The artefacts of
+/// a document contain these texts only if they were produced with the current configuration. Otherwise, all findings
+/// are deleted.
 async fn asked_about(engine: &Engine, records: &[ControlRecord], known: bool) -> Result<Forget, Failure> {
     let settings = &engine.config.settings;
     let manifest = engine.vectors()?.manifest().await?;

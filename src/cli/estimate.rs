@@ -1,7 +1,7 @@
 //! Implements `docweir estimate`, which computes the cost of an ingest before anything is spent.
 //!
-//! The command runs the steps of `ingest` up to embedding and counts: the same files, the same chunks, the model's
-//! own tokenizer. Texts that are cached, that occur twice, or that are already in the index cost nothing.
+//! The command runs the steps of `ingest` that come before embedding and counts tokens. It uses the same files, the
+//! same chunks and the model's own tokenizer. Texts that are cached, repeated or already in the index cost nothing.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -34,26 +34,26 @@ use crate::exit::{Exit, Failure};
 use crate::intake::walk::WalkEntry;
 use crate::intake::{Walk, source};
 
-/// Number of texts in one cache lookup.
+/// Maximum number of texts in one cache lookup.
 const ASKED: usize = 1_000;
 
 /// Holds the counts of an estimate.
 #[derive(Clone, Debug, Default, Serialize)]
 struct Sums {
     documents: u64,
-    /// Documents that are already in the index, unchanged.
+    /// Number of documents that are already in the index and have not changed.
     unchanged: u64,
     refused: u64,
     pages: u64,
     chunks: u64,
     records: u64,
     noise: u64,
-    /// Texts to embed.
+    /// Number of texts to embed.
     texts: u64,
     tokens: u64,
-    /// Tokens of texts that are cached or occur more than once.
+    /// Number of tokens that cost nothing, because their texts are cached or repeated.
     saved_tokens: u64,
-    /// Units that a provider charges for enrichment.
+    /// Number of units that a provider charges for enrichment.
     enrichment_units: u64,
     #[serde(skip)]
     enrichment: Nanodollars,
@@ -80,7 +80,7 @@ async fn estimate(context: &Context, args: &args::Estimate, config: Config) -> R
     let settings = config.settings.clone();
     let records = ingest::records_of(&args.records, &args.paths, &settings.state.collection)?;
     if records.as_ref().is_some_and(|request| !request.tables.is_empty()) {
-        return Err(Failure::usage("a table cannot be estimated: export it to a file of JSON lines"));
+        return Err(Failure::usage("cannot estimate a DynamoDB table; export the table to a file of JSON lines"));
     }
     let embedder = crate::engine::counter(&settings).await?;
     let known = PriorResults::open(&config, embedder.as_ref()).await?;
@@ -139,7 +139,7 @@ fn show(e: &Estimate<'_>, live: Nanodollars, batch: Nanodollars, out: &Out) {
     }
     match e.batch_usd {
         Some(_) => {
-            row("live", live.to_string(), format!("prices of {}", e.prices_as_of));
+            row("live", live.to_string(), format!("prices as of {}", e.prices_as_of));
             row("batch", batch.to_string(), "results within a day: `--set embed.mode=batch`".into());
         }
         None => row("cost", live.to_string(), "the model runs on this machine".into()),
@@ -151,7 +151,7 @@ fn show(e: &Estimate<'_>, live: Nanodollars, batch: Nanodollars, out: &Out) {
     table.print(out);
 }
 
-/// Holds the results of earlier runs, which cost nothing again.
+/// Gives access to the results of earlier runs, which are not charged again.
 struct PriorResults {
     control: Option<Arc<dyn ControlStore>>,
     cache: Arc<dyn EmbeddingCache>,
@@ -161,7 +161,8 @@ struct PriorResults {
 }
 
 impl PriorResults {
-    /// Opens the stores of an existing index and creates none. Without an index, nothing is known.
+    /// Opens the stores of an existing index, but never creates an index. Without an index, there are no earlier
+    /// results.
     async fn open(config: &Config, embedder: &dyn Embedder) -> Result<Self, Failure> {
         let fingerprint = fingerprint(&config.settings, embedder.identity());
         let folder = Path::new(&config.settings.state.folder);
@@ -278,7 +279,7 @@ impl Estimator {
         self.texts(texts).await
     }
 
-    /// Counts the tokens of texts that are neither cached nor seen before.
+    /// Counts the tokens of texts. Texts that are cached or were counted before add to the saved tokens.
     async fn texts(&self, texts: Vec<String>) -> Result<(), StageError> {
         for part in texts.chunks(ASKED) {
             let hashes: Vec<Sha256Hex> = part.iter().map(|t| Sha256Hex::of(t.as_bytes())).collect();

@@ -8,7 +8,7 @@ use super::output::{Out, printable};
 use crate::intake::source;
 use crate::search::Passage;
 
-/// Returns a head line, then the passage as it appears in the document.
+/// Returns the heading of a search result, followed by the passage as it appears in the document.
 pub fn lines(rank: usize, hit: &Passage, out: &Out, here: &Path) -> Vec<String> {
     let mut head = vec![
         out.bold(&format!("{rank}.")),
@@ -27,7 +27,7 @@ pub fn lines(rank: usize, hit: &Passage, out: &Out, here: &Path) -> Vec<String> 
     vec![head.join("  "), marked(&hit.text, &hit.matches, out)]
 }
 
-/// Returns the pages (`p. 3`, `pp. 3-4`), or `None` for inputs without pages.
+/// Returns the page numbers of a passage (`p. 3`, `pp. 3-4`), or `None` if the document has no pages.
 fn pages(hit: &Passage) -> Option<String> {
     let (first, last) = (hit.page_first, hit.page_last);
     match hit.boxes.is_empty() && first == 1 && last == 1 {
@@ -37,7 +37,8 @@ fn pages(hit: &Passage) -> Option<String> {
     }
 }
 
-/// Returns the verbatim text with the matched words marked. `matches` are ranges of code points in ascending order.
+/// Returns the verbatim text with the matched words highlighted. `matches` holds ranges of code points in ascending
+/// order.
 fn marked(text: &str, matches: &[(u32, u32)], out: &Out) -> String {
     if !out.colour {
         return printable(text);
@@ -60,7 +61,7 @@ fn marked(text: &str, matches: &[(u32, u32)], out: &Out) -> String {
     line
 }
 
-/// Returns the byte offset of the `n`th character, or the length of the text if it has fewer.
+/// Returns the byte offset of the `n`th character (0-based), or the length of a text with fewer characters.
 fn byte(text: &str, n: usize) -> usize {
     text.char_indices().nth(n).map_or(text.len(), |(i, _)| i)
 }

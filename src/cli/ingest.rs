@@ -23,7 +23,7 @@ pub fn run(context: &Context, args: &args::Ingest) -> Result<Exit, Failure> {
     let config = context.config_with(address.into_iter().collect())?;
     if records(args, &config)?.is_none() {
         if args.paths.iter().any(|path| path.starts_with("dynamodb:")) {
-            return Err(Failure::usage("a table holds records: add `--as receipts` or `--as records`"));
+            return Err(Failure::usage("a DynamoDB table holds records: add `--as receipts` or `--as records`"));
         }
         check(args, &config)?;
     }
@@ -38,7 +38,7 @@ fn check(args: &args::Ingest, config: &Config) -> Result<(), Failure> {
     match Walk::new(&split(&args.paths).1, &options) {
         Ok(_) => Ok(()),
         Err(e @ (WalkError::Missing(_) | WalkError::Glob(_))) => Err(Failure::usage(e.to_string())),
-        Err(e @ WalkError::Unreadable { .. }) => Err(Failure::usage(format!("{e}; check its permissions"))),
+        Err(e @ WalkError::Unreadable { .. }) => Err(Failure::usage(format!("{e}; check the permissions"))),
     }
 }
 
@@ -65,7 +65,7 @@ async fn ingest(context: &Context, args: &args::Ingest, config: Config) -> Resul
     drive(context, &engine, request, command(args), &args.run).await
 }
 
-/// Separates S3 URIs from paths of this machine.
+/// Separates S3 URIs from local paths.
 pub fn split(paths: &[PathBuf]) -> (Vec<String>, Vec<PathBuf>) {
     let uri = |path: &PathBuf| path.to_str().filter(|text| text.starts_with("s3://")).map(str::to_owned);
     let (objects, paths): (Vec<_>, Vec<_>) = paths.iter().cloned().partition(|path| uri(path).is_some());
@@ -79,8 +79,8 @@ fn records(args: &args::Ingest, config: &Config) -> Result<Option<RecordsRequest
     records_of(&args.records, &args.paths, &config.settings.state.collection)
 }
 
-/// Returns the request for records, or `None` if the arguments describe documents. `documents` is the collection of
-/// documents.
+/// Returns the request for records, or `None` if the arguments describe documents. `documents` is the name of the
+/// collection that holds documents.
 pub fn records_of(
     args: &args::RecordArgs,
     paths: &[PathBuf],
@@ -121,7 +121,7 @@ pub fn records_of(
     let collection = args.collection.clone().unwrap_or_else(|| "records".into());
     if !is_collection_name(&collection) || collection == documents || collection == DOCUMENTS {
         let text = format!(
-            "--collection `{}`: use lower-case letters, digits, `_` and `-`, not the collection of documents",
+            "--collection `{}`: use lower-case letters, digits, `_` and `-`, but not the collection of documents",
             super::output::printable(&collection)
         );
         return Err(Failure::usage(text));
@@ -129,7 +129,7 @@ pub fn records_of(
     Ok(Some(RecordsRequest { files, tables, shape, collection }))
 }
 
-/// Returns a short form of the command line; other processes print it if they find the folder locked.
+/// Returns a short form of the command line. Another process that finds the state folder locked prints this text.
 fn command(args: &args::Ingest) -> String {
     let path = args.paths.first().map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
     let more = if args.paths.len() > 1 { " …" } else { "" };

@@ -1,4 +1,4 @@
-//! Writes the log to standard error without disturbing the live display and without text of documents.
+//! Writes the log to standard error. The log neither disturbs the live display nor contains text of documents.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -37,8 +37,8 @@ pub fn start(options: &LogOptions, color: When) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Logs the place of a panic. The message is logged only if it is a constant string, because a formatted message may
-/// quote the document.
+/// Installs a hook that logs the source location of each panic. The panic message is logged only if it is a constant
+/// string, because a formatted message may quote a document.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
@@ -59,7 +59,7 @@ impl<'a> MakeWriter<'a> for Terminal {
     }
 }
 
-/// Collects one event and writes it as a whole.
+/// Collects the bytes of one log event and writes them together when it is dropped.
 struct LogLine(Vec<u8>);
 
 impl Write for LogLine {

@@ -1,7 +1,7 @@
 //! Implements the command line, with one file per command. Each file is a thin caller of the library.
 //!
-//! Results go to standard output; progress, waiting, errors and the log go to standard error. A pipe therefore
-//! receives results only. Every error is one line that says what to do next, with an exit code that `--help` lists.
+//! Results go to standard output; progress, errors and the log go to standard error. A pipe therefore receives only
+//! results. Every error is one line that says what to do next. `docweir --help` lists the exit codes.
 
 pub mod args;
 mod artefact_view;
@@ -49,7 +49,7 @@ use self::args::{Cli, Command};
 use self::context::Context;
 use crate::exit::{Exit, Failure};
 
-/// Name of the hidden command that runs a child process which parses documents.
+/// Name of the hidden command that parses documents in a child process.
 const WORKER: &str = "__extract-worker";
 
 pub fn main() -> ExitCode {
@@ -93,7 +93,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Config(command) => config::run(&context, command),
         Command::Completions(args) => completions::run(&context, args),
         Command::ExtractWorker { .. } => {
-            Err(Failure::usage(format!("{WORKER} must be the first argument and is started by docweir only")))
+            Err(Failure::usage(format!("`{WORKER}` must be the first argument; only docweir itself runs this command")))
         }
     }
 }
@@ -125,8 +125,8 @@ mod tests {
         assert!(examples >= 10, "only {examples} examples found");
     }
 
-    /// Splits a line as a shell does: quotes group words; a pipe or redirection ends the command; three blanks start
-    /// a remark.
+    /// Splits a line as a shell does. Quotes group words, a pipe or redirection ends the command, and three spaces
+    /// start a remark.
     fn words(line: &str) -> Vec<String> {
         let line = line.split("   ").next().unwrap_or(line);
         let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);

@@ -1,10 +1,10 @@
-//! Writes to the terminal. If the reader goes away (`| head`), output stops without an error.
+//! Writes to the terminal. If the reader of a pipe exits early (`| head`), output stops without an error.
 
 use std::io::{self, IsTerminal, Write};
 
 use super::args::When;
 
-/// Standard output, with or without colours.
+/// Writes to standard output, with or without colours.
 #[derive(Clone, Copy)]
 pub struct Out {
     pub colour: bool,
@@ -20,7 +20,8 @@ impl Out {
         Self { colour }
     }
 
-    /// Prints one or more lines. If the reader is gone, nothing is printed; the exit code still reports the outcome.
+    /// Prints one or more lines. If the reader of a pipe has exited, nothing is printed, but the exit code of the
+    /// command still reports its outcome.
     pub fn line(&self, text: impl AsRef<str>) {
         let mut out = io::stdout().lock();
         let written = out.write_all(text.as_ref().as_bytes()).and_then(|()| out.write_all(b"\n"));
@@ -53,7 +54,7 @@ impl Out {
         self.paint(text, "33")
     }
 
-    /// Marks a matched term inside a passage.
+    /// Highlights a matched word of a passage.
     pub fn mark(&self, text: &str) -> String {
         self.paint(text, "1;33")
     }
@@ -63,12 +64,13 @@ impl Out {
     }
 }
 
-/// Prints a message to standard error. A failed write is ignored, because there is no other place to report it.
+/// Prints a message to standard error. A failed write is ignored, because it cannot be reported anywhere else.
 pub fn print_error(text: impl AsRef<str>) {
     let _ = writeln!(io::stderr().lock(), "docweir: {}", text.as_ref());
 }
 
-/// Makes the text of a document safe for a terminal: replaces control characters, which could start escape sequences.
+/// Makes the text of a document safe for a terminal. Control characters are replaced, because they could start escape
+/// sequences.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
 }

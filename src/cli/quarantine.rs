@@ -32,7 +32,7 @@ pub fn run(context: &Context, command: &args::Quarantine) -> Result<Exit, Failur
     })
 }
 
-/// One line of `docweir quarantine list --json`.
+/// Describes a quarantined document as one line of `docweir quarantine list --json`.
 #[derive(Serialize)]
 struct Entry<'a> {
     document: &'a DocumentId,
@@ -96,7 +96,7 @@ async fn list(context: &Context, engine: &Engine, json: bool) -> Result<Exit, Fa
     Ok(Exit::Success)
 }
 
-/// Prints the failed artefact of a document in readable form.
+/// Prints the stored error report of a quarantined document in readable form.
 async fn show(context: &Context, engine: &Engine, record: &ControlRecord) -> Result<Exit, Failure> {
     let shown = source::display(&record.source, &context.here);
     let Some(key) = record.quarantine_artefact.as_deref().filter(|_| record.status == DocumentStatus::Quarantined)
@@ -109,13 +109,13 @@ async fn show(context: &Context, engine: &Engine, record: &ControlRecord) -> Res
     let failed = match engine.objects.get(key).await {
         Ok((body, _)) => serde_json::from_slice::<Failed>(&body).map_err(|e| {
             Failure::system(format!(
-                "cannot read the failed artefact `{key}` (line {}); run `docweir quarantine replay {shown}`",
+                "cannot parse the error report `{key}` (line {}); run `docweir quarantine replay {shown}`",
                 e.line()
             ))
         })?,
         Err(ObjectError::NotFound(_)) => {
             return Err(Failure::no(format!(
-                "the failed artefact `{key}` no longer exists; `docweir status {shown}` shows the error"
+                "the error report `{key}` no longer exists; `docweir status {shown}` shows the error"
             )));
         }
         Err(e) => return Err(e.into()),

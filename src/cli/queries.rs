@@ -1,13 +1,13 @@
-//! Reads queries from a file of plain lines, or of JSON lines with a `question`.
+//! Reads queries from a file. Each line is plain text or a JSON object with the field `question`.
 
 use std::io::BufRead;
 
 use crate::exit::Failure;
 
-/// Maximum length of a line, in bytes. A file that is not a list of queries is refused before it fills the memory.
+/// Maximum length of a line, in bytes. The limit keeps a file without line breaks from filling the memory.
 const MAX_LINE: u64 = 1 << 20;
 
-/// Reads one query per line and skips blank lines. Errors quote `name` as the name of the input.
+/// Reads one query per line and skips blank lines. `name` is the name of the input in errors.
 pub fn read(input: impl BufRead, name: &str) -> Result<Vec<String>, Failure> {
     let mut input = input;
     let mut queries = Vec::new();

@@ -1,4 +1,4 @@
-//! Implements `docweir retry`, which makes a document pending again.
+//! Implements `docweir retry`, which marks a document as pending, so that it is processed again.
 
 use super::args;
 use super::context::Context;

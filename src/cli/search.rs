@@ -56,7 +56,7 @@ pub fn run(context: &Context, args: &args::Search) -> Result<Exit, Failure> {
     })
 }
 
-/// Creates the search service of one command, for the configured collection.
+/// Creates a search service for the configured collection.
 fn service(engine: &Arc<Engine>) -> SearchService {
     let options = ServiceOptions::new(engine.config.settings.state.collection.clone());
     let shared = engine.clone();
@@ -74,7 +74,8 @@ fn wrong_filter(error: FilterError) -> Failure {
     Failure::usage(format!("--filter '{}': {}", error.filter, error.reason))
 }
 
-/// Maps a search error to the failure of the command. The text names the option or command that helps.
+/// Converts a search error into the failure of the command. The message names an option or command that solves the
+/// problem.
 fn failure(error: SearchError, engine: &Engine) -> Failure {
     match error {
         SearchError::UnknownCollection { .. } => {
@@ -84,7 +85,7 @@ fn failure(error: SearchError, engine: &Engine) -> Failure {
         SearchError::BadQuery { reason, .. } => Failure::usage(reason),
         SearchError::BadFilter(error) => wrong_filter(error),
         SearchError::TextTooLong { tokens, window, model } => {
-            let text = format!("the query has {tokens} tokens; model {model} accepts {window}");
+            let text = format!("the query has {tokens} tokens, but model {model} accepts at most {window}");
             Failure::usage(format!("{text}: shorten the query or use --mode full-text"))
         }
         SearchError::NoEmbedder(cause) => match cause.downcast_ref::<EngineError>() {
@@ -129,7 +130,7 @@ fn questions(args: &args::Search) -> Result<Vec<String>, Failure> {
     }
 }
 
-/// Opens the embedder and shows the download of the model on its first use on this machine.
+/// Opens the embedder. If the model has to be downloaded first, the progress of the download is shown.
 async fn embedder(engine: Arc<Engine>) -> Result<Arc<dyn Embedder>, Cause> {
     let style = Style::of(Progress::Auto, false, std::io::stderr().is_terminal());
     let reporter = Reporter::start(style);

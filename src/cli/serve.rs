@@ -16,8 +16,8 @@ pub fn run(context: &Context, args: &args::Serve) -> Result<Exit, Failure> {
     let config = context.config_with(address.into_iter().collect())?;
     context.with_actors(async {
         let table = &config.settings.records.table;
-        // Checked here and not in the configuration, because `search --collection` accepts any collection as that of
-        // documents.
+        // The configuration does not make this check, because `search --collection` sets `state.collection` to any
+        // collection, including one that holds records.
         let takes_records = !table.name.is_empty() && matches!(table.served(), Shape::Records { .. });
         if takes_records && table.collection == config.settings.state.collection {
             let text = "`records.table.collection` must name a collection that holds no documents";

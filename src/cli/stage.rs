@@ -1,7 +1,8 @@
-//! Implements `docweir stage`, which runs one stage on a file and prints its result.
+//! Implements `docweir stage`, which runs one stage on a file and prints the result of the stage.
 //!
-//! The earlier stages run on the current content of the file too. The command reads only the location of a document's
-//! file from the state folder, and does not change documents there; no state folder is required.
+//! All earlier stages run first, on the current content of the file. The command works without a state folder. If a
+//! state folder exists, the command changes no documents in the folder; it only reads the location of a document's
+//! file.
 
 use std::fs::File;
 use std::io::IsTerminal;
@@ -34,7 +35,7 @@ use crate::intake::source;
 pub fn run(context: &Context, args: &args::RunStage) -> Result<Exit, Failure> {
     if args.stage == Stage::Loading {
         return Err(Failure::usage(
-            "stage `load` has no result to print: `docweir stage embed` prints what would be loaded",
+            "stage `load` has no result to print; `docweir stage embed` prints the vectors that would be loaded",
         ));
     }
     let config = context.config()?;
@@ -61,7 +62,7 @@ pub fn run(context: &Context, args: &args::RunStage) -> Result<Exit, Failure> {
     })
 }
 
-/// Prints an artefact, as JSON or in readable form.
+/// Prints the artefact of a stage, as JSON or in readable form.
 struct Show<'a> {
     out: &'a Out,
     json: bool,
@@ -77,8 +78,8 @@ impl Show<'_> {
     }
 }
 
-/// Returns the path and id for the argument. An existing file is used directly; anything else is looked up in the
-/// index.
+/// Returns the file path and the document id that the command's argument stands for. If no such file exists, the
+/// argument is looked up as a document of the index.
 async fn locate(context: &Context, args: &args::RunStage, config: &Config) -> Result<(PathBuf, DocumentId), Failure> {
     let path = Path::new(&args.document);
     if path.is_file() {
@@ -87,10 +88,10 @@ async fn locate(context: &Context, args: &args::RunStage, config: &Config) -> Re
         return Ok((path.to_owned(), id));
     }
     if path.is_dir() {
-        return Err(Failure::usage(format!("{} is a folder: give a file or the id of a document", path.display())));
+        return Err(Failure::usage(format!("{} is a folder; pass a file or the id of a document", path.display())));
     }
     let engine = Engine::open(config.clone()).await.map_err(|e| {
-        let text = format!("no such file: {}; not found as a document either: {}", path.display(), e.text);
+        let text = format!("{} is not a file and cannot be looked up as a document: {}", path.display(), e.text);
         Failure::new(e.exit, text)
     })?;
     let record = find(engine.control.as_ref(), &args.document, &context.here).await?;
@@ -99,8 +100,8 @@ async fn locate(context: &Context, args: &args::RunStage, config: &Config) -> Re
     Ok((path, record.document_id))
 }
 
-/// Opens the embedder and shows the download of the model on its first use on this machine. Its calls are charged
-/// like those of a run; if an index exists, they are recorded in its ledger.
+/// Opens the embedder. If the model has to be downloaded first, the progress of the download is shown. Calls of the
+/// embedder are charged as in a run. If an index exists, the calls are recorded in the ledger of the index.
 async fn fetch(config: &Config) -> Result<Arc<dyn Embedder>, Failure> {
     let settings = &config.settings;
     let account = match StateFolder::open_existing(Path::new(&settings.state.folder)) {
@@ -117,7 +118,7 @@ async fn fetch(config: &Config) -> Result<Arc<dyn Embedder>, Failure> {
     Ok(made?)
 }
 
-/// Opens the enricher. If an index exists, its calls are recorded in the ledger.
+/// Opens the enricher. If an index exists, calls of the enricher are recorded in the ledger of the index.
 async fn fetch_enricher(config: &Config, tokens: Arc<dyn TokenCounter>) -> Result<Arc<dyn Enricher>, Failure> {
     Ok(match StateFolder::open_existing(Path::new(&config.settings.state.folder)) {
         Ok(_) => Engine::open(config.clone()).await?.enricher(Payer::look(), tokens).await?,

@@ -21,7 +21,7 @@ use crate::engine::Engine;
 use crate::exit::{Exit, Failure};
 use crate::intake::source;
 
-/// Number of quarantine reasons that are listed; the others are counted.
+/// Maximum number of stages or quarantine reasons that a line lists. Further ones are only counted.
 const REASONS: usize = 5;
 
 pub fn run(context: &Context, args: &args::Status) -> Result<Exit, Failure> {
@@ -80,7 +80,7 @@ struct Overview {
     /// Number of quarantined documents by reason.
     reasons: BTreeMap<String, u64>,
     index: Index,
-    /// Number of records, and of texts that wait for batches, by status.
+    /// Number of records and of texts that wait for batches, by status.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     items: Vec<Counts>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -220,7 +220,8 @@ fn next_step(record: &ControlRecord) -> String {
     Stage::ALL.into_iter().find(|s| !done(s)).unwrap_or(Stage::Extraction).verb().to_owned()
 }
 
-/// Prints one line per document as records arrive, because a folder may hold a million documents.
+/// Prints one line per document. A line is printed as soon as its record is read, because a state folder may hold a
+/// million documents.
 async fn all(context: &Context, engine: &Engine, json: bool) -> Result<(), Failure> {
     let out = &context.out;
     if !json {

@@ -127,7 +127,7 @@ fn plural_files(files: usize, size: u64) -> String {
     }
 }
 
-/// Returns a table of the newest readable versions, oldest first.
+/// Returns a table of the newest versions that can still be read. The oldest of them comes first.
 fn versions(manifest: &Manifest) -> Table {
     const SHOWN: usize = 20;
     let mut table = Table::new().head(&["version", "since", "files", "passages in them", ""]);
@@ -182,8 +182,8 @@ async fn verify(
         ));
         for finding in &verified.findings {
             let advice = match finding.live {
-                true => "restore it from a backup, or return to a version without it (`docweir store rollback`)",
-                false => "only older versions need it; `docweir store gc --all` removes them",
+                true => "restore this file from a backup, or roll back to an older version (`docweir store rollback`)",
+                false => "only older versions use this file; `docweir store gc --all` deletes these versions",
             };
             out.line(format!("{}: {}; {advice}", out.red(&finding.key), finding.what));
         }
@@ -194,14 +194,15 @@ async fn verify(
                 }
                 Disagreement::NotRecorded { document, visible } => {
                     format!(
-                        "{document}: version {visible} is in the index but unrecorded; run `docweir delete {document}`"
+                        "{document}: version {visible} is in the index, but the control store does not record it as \
+                         loaded; run `docweir delete {document}`"
                     )
                 }
             });
         }
         if !verified.orphans.is_empty() {
             let count = plural(verified.orphans.len() as u64, "file");
-            out.line(format!("{count} not referenced by any version: left by a crash, or being written now"));
+            out.line(format!("{count} not referenced by any version: left by a crash, or still being written"));
         }
         if repair && mended > 0 {
             out.line(format!(
@@ -274,17 +275,17 @@ fn told(collected: &Collected) -> Vec<String> {
         n => format!("deleted {}, {}", plural(n, "file"), bytes(collected.bytes)),
     }];
     if collected.pinned > 0 {
-        lines.push(format!("{} kept for a reader", plural(collected.pinned, "file")));
+        lines.push(format!("{} kept because a reader uses an earlier version", plural(collected.pinned, "file")));
     }
     if !collected.unreadable.is_empty() {
         let names = collected.unreadable.join(", ");
-        lines.push(format!("kept because not recognised: {names}"));
+        lines.push(format!("kept unrecognised files: {names}"));
     }
     lines
 }
 
-/// Returns the item store if the collection holds records, or `None` if it holds documents, which the control store
-/// tracks.
+/// Returns the item store if the collection holds records. Returns `None` if the collection holds documents, because
+/// the control store tracks documents.
 async fn record_items(engine: &Engine, vectors: &VectorStore) -> Result<Option<Arc<dyn Batches>>, Failure> {
     if !engine.has_ledger() {
         return Ok(None);
@@ -294,8 +295,8 @@ async fn record_items(engine: &Engine, vectors: &VectorStore) -> Result<Option<A
     Ok(records.then_some(batches))
 }
 
-/// Marks records to be embedded again if the collection does not hold the version that their items name. Returns
-/// their number.
+/// Marks records to be embedded again if the collection does not hold the version that the item store expects. Returns
+/// the number of marked records.
 async fn reconcile(batches: &dyn RecordOutbox, vectors: &VectorStore) -> Result<u64, Failure> {
     let inventory = vectors.inventory().await?;
     let held: HashMap<DocumentId, u64> = inventory
@@ -308,8 +309,8 @@ async fn reconcile(batches: &dyn RecordOutbox, vectors: &VectorStore) -> Result<
     Ok(batches.reconcile(&space, Arc::new(move |key| held.get(&document_id(key)).copied())).await?)
 }
 
-/// Rolls back to a version. The lock of the folder excludes a run that loads documents onto another version
-/// meanwhile.
+/// Rolls the index back to `version`. The lock on the state folder prevents a run from loading documents at the same
+/// time.
 async fn rollback(context: &Context, engine: &Engine, vectors: &VectorStore, version: u64) -> Result<Exit, Failure> {
     let _lock = engine.lock("docweir store rollback")?;
     // A shared index has no lock that excludes other processes.
@@ -347,7 +348,7 @@ async fn rollback(context: &Context, engine: &Engine, vectors: &VectorStore, ver
         out.line(format!("{count} pending again: the next `docweir ingest` loads their current content"));
     }
     for document in back {
-        out.line(format!("{document} was deleted but can be found again; run `docweir delete {document}`"));
+        out.line(format!("deleted document {document} can be found again; run `docweir delete {document}`"));
     }
     Ok(Exit::Success)
 }
@@ -362,7 +363,7 @@ async fn export(
     let failed = |e: std::io::Error| Failure::system(format!("cannot write to {}: {e}", folder.display()));
     std::fs::create_dir_all(folder).map_err(failed)?;
     if std::fs::read_dir(folder).map_err(failed)?.next().is_some() {
-        return Err(Failure::usage(format!("{} is not empty: give an empty or new folder", folder.display())));
+        return Err(Failure::usage(format!("{} is not empty; choose an empty or new folder", folder.display())));
     }
     // Pin the version so that its files are not deleted before they are open.
     let mark = vectors.pin(as_of, pin_seconds).await?;

@@ -14,7 +14,7 @@ use crate::exit::{Exit, Failure};
 use crate::intake::{Walk, source};
 use crate::messages::event::Event;
 
-/// Counts the reported documents by outcome.
+/// Counts the submitted documents by outcome.
 #[derive(Default)]
 struct SubmitReport {
     registered: u64,

@@ -11,22 +11,22 @@ use crate::actors::run_summary::{Records, RunSummary, WaitReason};
 use crate::exit::Exit;
 use crate::intake::source;
 
-/// Number of failures that are listed; the others are counted.
+/// Maximum number of failures that a section of the summary lists. Further failures are only counted.
 const LISTED: usize = 20;
 
 /// Holds everything that is reported about a finished run.
 pub struct RunReport<'a> {
     pub summary: &'a RunSummary,
     pub elapsed: Duration,
-    /// Place where all state is stored, in the form the user would write it.
+    /// Location of all state, as it is shown to users.
     pub state: String,
     /// Folder that paths are shown relative to.
     pub here: &'a Path,
-    /// Signal number that stopped the run, if any.
+    /// Number of the signal that stopped the run, if any.
     pub interrupted: Option<i32>,
-    /// Reason of the system failure, if any.
+    /// Reason for the system failure, if any.
     pub failed: Option<&'a str>,
-    /// Number of open batches, and of items that wait to be sent.
+    /// Number of open batches, and number of items that wait to be sent.
     pub outside: (u64, u64),
 }
 
@@ -305,12 +305,12 @@ impl RunReport<'_> {
     }
 }
 
-/// Joins the lines of a message, which would break the table.
+/// Joins the lines of a message into one line, because line breaks would break the table.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Formats an amount in US dollars: `$0.00`, with six digits below a cent.
+/// Formats an amount in US dollars, such as `$1.50`. Amounts below one cent get six decimal places.
 pub fn dollars(usd: f64) -> String {
     if usd != 0.0 && usd < 0.01 { format!("${usd:.6}") } else { format!("${usd:.2}") }
 }

@@ -1,7 +1,6 @@
-//! Prints tables: each column is as wide as its widest cell, columns are two blanks apart, and lines are never
-//! wrapped.
+//! Prints tables. Each column is as wide as its widest cell, columns are two spaces apart, and lines are never wrapped.
 //!
-//! Widths count characters. Double-width scripts are misaligned, but only on their own line.
+//! Widths are counted in characters. Only lines that contain double-width characters are therefore misaligned.
 
 use super::output::Out;
 
@@ -49,7 +48,7 @@ impl Cell {
     }
 }
 
-/// Rows of cells; the first may be a header.
+/// Collects rows of cells. The first row may be a header.
 #[derive(Default)]
 pub struct Table {
     rows: Vec<Vec<Cell>>,
@@ -74,7 +73,7 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// Returns one string per row, without trailing blanks.
+    /// Returns one string per row, without trailing spaces.
     pub fn lines(&self, out: &Out) -> Vec<String> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
         let width = |cell: &Cell| cell.text.chars().count();

@@ -1,4 +1,5 @@
-//! Computes the figures that progress shows: totals, rates over the last seconds, and the time left.
+//! Computes the figures of the progress display: totals, rates over the last seconds, and the estimated remaining
+//! time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,20 +8,21 @@ use crate::actors::run_summary::RunSummary;
 use crate::cli::output::{count, duration, plural};
 use crate::messages::progress::{ProgressSnapshot, ProviderRow};
 
-/// Time window over which rates are computed. It is long enough for steady values and short enough to follow a
-/// change.
+/// Time window over which rates are computed. The window is long enough for steady values and short enough to show a
+/// change soon.
 const WINDOW: Duration = Duration::from_secs(20);
 /// Maximum number of samples in the window.
 const SAMPLES: usize = 200;
-/// Minimum number of finished documents for an estimate of the time left; with fewer, the estimate is poor.
+/// Number of documents that must be finished before the remaining time is estimated. With fewer documents, the
+/// estimate is poor.
 const GUESS_DOCUMENTS: u64 = 3;
-/// Time after the start of the run from which the time left is estimated.
+/// Time that must pass after the start of the run before the remaining time is estimated.
 const GUESS_AFTER: Duration = Duration::from_secs(3);
 
-/// Totals of the run so far.
+/// Holds the totals of a run so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
-    /// Number of documents that this run has to finish, as far as known.
+    /// Number of documents known so far that this run has to finish.
     pub wanted: u64,
     /// Number of finished documents: completed, deleted, quarantined, parked or superseded.
     pub ended: u64,
@@ -32,7 +34,7 @@ pub struct Numbers {
     pub records: Records,
 }
 
-/// Totals of records and batches.
+/// Holds the totals of records and batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Records {
     pub read: u64,
@@ -64,7 +66,7 @@ impl Numbers {
     }
 }
 
-/// Figures of a run at one point in time.
+/// Holds the figures of a run at one point in time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
     pub elapsed: Duration,
@@ -75,12 +77,12 @@ pub struct Figures {
     pub left: Option<Duration>,
 }
 
-/// Keeps the samples of the last seconds.
+/// Keeps the samples of the last seconds, from which rates are computed.
 #[derive(Default)]
 pub struct Recent(VecDeque<(Duration, Numbers)>);
 
 impl Recent {
-    /// Adds the sample of time `elapsed` and returns the figures computed from the window.
+    /// Adds a sample taken `elapsed` after the start of the run. Returns the figures over the time window.
     pub fn figures(&mut self, elapsed: Duration, numbers: Numbers, progress: ProgressSnapshot) -> Figures {
         self.0.push_back((elapsed, numbers));
         let too_old = |at: Duration| elapsed.saturating_sub(at) > WINDOW;
@@ -130,7 +132,7 @@ pub fn header(figures: &Figures) -> String {
     parts.join(" · ")
 }
 
-/// Returns the counts of documents, records and batches; leaves out kinds that do not occur.
+/// Formats the counts of documents, records and batches. A kind that does not occur in the run is left out.
 fn what(figures: &Figures) -> Vec<String> {
     let (n, r) = (&figures.numbers, &figures.numbers.records);
     let mut parts = Vec::new();

@@ -6,7 +6,7 @@ use super::{Fetch, Figures, ProgressDisplay};
 use crate::messages::event::Event;
 
 pub struct Json {
-    /// True after a write to standard output failed; the run continues without a report.
+    /// True after a write to standard output has failed. The run then continues without writing events.
     closed: bool,
 }
 

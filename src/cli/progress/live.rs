@@ -1,9 +1,9 @@
 //! Draws the live display: a header and one line per stage at the bottom of the terminal, redrawn at most ten times a
 //! second.
 //!
-//! The display hides nothing and sets no terminal mode, so only its lines have to be removed at the end. Lines are
-//! cut at the terminal's width, never wrapped. Other output to standard error goes through [`suspended`], which
-//! removes the lines for that moment.
+//! The display neither hides the cursor nor sets a terminal mode, so at the end only its lines have to be removed.
+//! Lines are cut at the terminal's width, never wrapped. Other output to standard error goes through [`suspended`],
+//! which removes the lines while the output is written.
 
 use std::sync::OnceLock;
 
@@ -16,7 +16,7 @@ use crate::messages::event::Event;
 
 static DISPLAY: OnceLock<MultiProgress> = OnceLock::new();
 
-/// Runs `write` while the live lines, if any, are removed.
+/// Runs `write` while the live display, if any, is removed from the terminal.
 pub fn suspended<T>(write: impl FnOnce() -> T) -> T {
     match DISPLAY.get() {
         Some(display) => display.suspend(write),

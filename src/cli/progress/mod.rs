@@ -1,10 +1,10 @@
 //! Shows the progress of a run: live on a terminal, as plain lines in a pipe, as JSON events for programs.
 //!
-//! Events come from any thread of the pipeline and must not block it. They are added to the summary at once and pass
-//! through a bounded queue to a separate thread, which alone writes and draws.
+//! Events come from any thread of the pipeline and must not block that thread. Each event is added to the summary
+//! immediately. A bounded queue then passes the event to a separate thread, which does all writing and drawing.
 //!
-//! If the reader of standard output is slower than the run, events that find the queue full are dropped and counted
-//! (`{"event":"dropped",…}`). A slow pipe therefore never slows the work, and the summary stays complete.
+//! If the reader of standard output is slower than the run, the queue fills up, and further events are dropped and
+//! counted (`{"event":"dropped",…}`). A slow pipe therefore never slows the work, and the summary stays complete.
 
 mod figures;
 mod json;
@@ -27,7 +27,7 @@ use crate::actors::timer::Timer;
 use crate::messages::event::{Event, EventSink};
 use crate::messages::progress::SharedProgress;
 
-/// Maximum number of events that wait to be shown. The channel allocates one pointer for each at the start.
+/// Maximum number of events that wait to be shown. The channel allocates one pointer per event when it is created.
 const QUEUE: usize = 65_536;
 /// Interval between two updates of the figures: ten updates per second.
 const TICK: Duration = Duration::from_millis(100);
@@ -86,8 +86,8 @@ pub struct Style {
 impl Style {
     /// Chooses the formats. `terminal` is true if standard error is a terminal.
     ///
-    /// With `json`, events use standard output alone, and nothing else is shown unless `how` requests it: the reading
-    /// program shows what it wants.
+    /// With `json`, only events are written to standard output. Other formats are shown only if `how` requests them,
+    /// because the program that reads the events can show progress itself.
     pub fn of(how: Progress, json: bool, terminal: bool) -> Self {
         let (live, plain) = match how {
             Progress::None => (false, false),
@@ -100,7 +100,7 @@ impl Style {
     }
 }
 
-/// Holds the totals of a run and the queue to the thread that shows events.
+/// Holds the totals of a run and the queue that leads to the thread that shows events.
 struct Shared {
     summary: Mutex<RunSummary>,
     removals: AtomicU64,
@@ -179,7 +179,7 @@ impl Reporter {
     }
 }
 
-/// Removes the bars if a command ends early, by an error or an unwinding panic.
+/// Removes the progress lines if a command ends early because of an error or an unwinding panic.
 impl Drop for Reporter {
     fn drop(&mut self) {
         self.stop();

@@ -1,5 +1,5 @@
-//! Writes lines to standard error: one every few seconds if something has changed, and one at once for each document
-//! that is quarantined, unreadable or retried.
+//! Writes progress as lines to standard error. A line with the totals appears every few seconds if they have changed.
+//! A document that is quarantined, unreadable or retried is reported immediately.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ pub struct Plain {
     here: PathBuf,
     told: Duration,
     last: Numbers,
-    /// Downloaded amount at the last line, in steps of ten megabytes.
+    /// Downloaded amount when the last line was printed, in steps of ten megabytes.
     fetched: Option<u64>,
 }
 
@@ -45,7 +45,7 @@ impl ProgressDisplay for Plain {
         }
     }
 
-    /// Prints a line every ten megabytes.
+    /// Prints a line for every ten megabytes of a download.
     fn fetch(&mut self, fetch: &Fetch) {
         let step = fetch.bytes / 10_000_000;
         if self.fetched != Some(step) || fetch.total == Some(fetch.bytes) {
@@ -57,7 +57,7 @@ impl ProgressDisplay for Plain {
     fn end(&mut self, _: u64) {}
 }
 
-/// Returns the line to print at once for an event, if any.
+/// Returns the line that reports an event immediately, or `None` for an event that is not reported.
 pub fn line(event: &Event, here: &std::path::Path) -> Option<String> {
     let path = |uri: &str| source::display(uri, here);
     let line = match event {
