@@ -1,19 +1,19 @@
-//! Declares the thresholds of `docweir doctor`.
+//! Declares the thresholds at which `docweir doctor` warns.
 
 use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
-/// Configures the thresholds of `docweir doctor`.
+/// Configures the thresholds at which `docweir doctor` warns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DoctorOptions {
-    /// Free space on the disk of the state folder below which the doctor warns, in bytes.
+    /// Minimum free space on the disk of the state folder, in bytes. The doctor warns if less is free.
     pub min_free_bytes: u64,
-    /// Limit on open files of a process below which the doctor warns.
+    /// Minimum number of files that a process may have open. The doctor warns if the system's limit is lower.
     pub min_descriptors: u64,
-    /// Largest accepted difference between the clocks of this machine and of AWS, in seconds.
+    /// Maximum accepted difference between the clocks of this machine and of AWS, in seconds.
     pub max_skew_seconds: u64,
-    /// Longest wait for one response, in seconds.
+    /// Maximum time to wait for the response of each checked service, in seconds.
     pub answer_seconds: u64,
 }
 
@@ -24,7 +24,7 @@ impl Default for DoctorOptions {
 }
 
 impl DoctorOptions {
-    /// Returns each field that is out of range, and what it must be.
+    /// Returns each field that is out of range, together with an error message.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let table = [
             ("min_free_bytes", self.min_free_bytes, 0, 1 << 50),

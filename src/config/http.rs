@@ -1,19 +1,19 @@
-//! The pages of a run.
+//! Declares the options of the HTTP endpoint.
 
 use docweir_core::ranges::out_of_range;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// Configures the HTTP endpoint of a running process.
+/// Configures the HTTP endpoint of a running process: `/metrics`, `/supervision` and `/health`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpOptions {
-    /// Address of the HTTP endpoint as `host:port`, such as `127.0.0.1:9464`. Empty means that no endpoint is served.
+    /// Address of the HTTP endpoint as `host:port`, such as `127.0.0.1:9464`. If empty, there is no endpoint.
     pub metrics_address: String,
-    /// Maximum number of connections at the same time. Further connections wait.
+    /// Maximum number of concurrent connections to the HTTP endpoint. Further connections wait.
     pub max_connections: usize,
-    /// Time for a client to send its request, in seconds. It is no setting.
+    /// Maximum time until a client has sent its request, in seconds. It cannot be configured.
     #[serde(skip)]
     pub request_seconds: u64,
 }
@@ -28,7 +28,7 @@ impl HttpOptions {
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         if !self.metrics_address.is_empty() && self.metrics_address.parse::<SocketAddr>().is_err() {
-            found.push(("metrics_address", "must be an address and a port, like 127.0.0.1:9464".to_owned()));
+            found.push(("metrics_address", "must be an IP address and a port, such as 127.0.0.1:9464".to_owned()));
         }
         found.extend(out_of_range("max_connections", self.max_connections, 1, 10_000));
         found

@@ -1,8 +1,9 @@
-//! Merges defaults, file, environment and arguments into one value per key, each with its origin.
+//! Merges defaults, configuration file, environment and arguments. The result has one value per key, with the origin
+//! of the value.
 //!
-//! The tree of defaults is also the list of known keys. An unknown key is refused, and the error suggests the nearest
-//! known one. Every override is checked against the type of its default, so that an error can name the key and the line
-//! before serde reads the whole.
+//! The tree of defaults is also the list of known keys. An unknown key is refused, and the error suggests the most
+//! similar known key. Every override must have the type of its default. This is checked before serde reads the merged
+//! settings, so that the error can name the key and the line.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{SECRET_KEYS, retired};
 
-/// Names the source of a value.
+/// Names the origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     Default,
@@ -34,7 +35,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Describes one mistake in the configuration.
+/// Describes one mistake or warning in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub origin: Origin,
@@ -51,7 +52,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Lists all mistakes, in the order of the file.
+/// Lists all mistakes in the configuration, in the order in which they were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
 
@@ -69,7 +70,7 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Maps each dotted key to its value and origin. It starts with the defaults.
+/// Maps each dotted key to its value and the origin of that value. Initially, each key has its default.
 #[derive(Clone, Debug)]
 pub struct Layers {
     values: BTreeMap<String, (Value, Origin)>,
@@ -86,7 +87,7 @@ impl Layers {
         Self { values, problems: Vec::new(), warnings: Vec::new() }
     }
 
-    /// Overrides values with the keys of a file.
+    /// Overrides values with the keys of a configuration file.
     pub fn file(&mut self, path: &Path, text: &str) {
         let at = |line| Origin::File { path: path.to_owned(), line };
         let table = match DeTable::parse(text) {
@@ -120,8 +121,8 @@ impl Layers {
         }
     }
 
-    /// Overrides values with every variable `DOCWEIR__SECTION__KEY`. A value is parsed as TOML if that fits the key's
-    /// type; otherwise it is text.
+    /// Overrides values with every environment variable of the form `DOCWEIR__SECTION__KEY`, and with the aliases.
+    /// Each value is parsed as in [`Self::set_text`].
     pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, String)>, aliases: &[(&str, &str)]) {
         for (name, value) in variables {
             let key = match name.strip_prefix("DOCWEIR__") {
@@ -135,11 +136,12 @@ impl Layers {
         }
     }
 
-    /// Sets one key from text. Text keys take it unchanged; other keys parse it as TOML. Booleans may also be `1`, `yes`,
-    /// `True` and the like, as environments have them.
+    /// Sets one key from text. A text key takes the text unchanged; for other keys, the text is parsed as TOML. A
+    /// boolean may also be written as `1`, `yes` or `on`, in any capitalisation, which is usual in environment
+    /// variables.
     pub fn set_text(&mut self, key: &str, value: &str, origin: Origin) {
         let key = retired::moved(key).map_or(key, |new| {
-            self.warn(origin.clone(), key, format!("was renamed: use `{new}`"));
+            self.warn(origin.clone(), key, format!("was renamed; use `{new}` instead"));
             new
         });
         let is_table = SECRET_KEYS.iter().any(|(secret, _)| *secret == key) && value.starts_with('{');
@@ -151,24 +153,24 @@ impl Layers {
         self.set(key, parsed.unwrap_or_else(|| Value::String(value.to_owned())), origin);
     }
 
-    /// Records that an environment variable holds a secret. It takes precedence over a secret that a file names, but not
-    /// over one that an argument names. The value itself is never stored here.
+    /// Records that an environment variable holds a secret. The variable takes precedence over a secret that the file
+    /// names, but not over a secret that an argument names. The secret itself is never stored here.
     pub fn secret_in_environment(&mut self, key: &str, variable: String) {
         if let Some((value, origin)) = self.values.get_mut(key).filter(|(_, o)| !matches!(o, Origin::Argument(_))) {
             (*value, *origin) = (Value::String(String::new()), Origin::Environment(variable));
         }
     }
 
-    /// Returns the value of a text key.
+    /// Returns the value of a key, if the value is text.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.values.get(key).and_then(|(value, _)| value.as_str())
     }
 
-    /// Sets one key. Records a problem if the key is unknown or the value does not fit, and a warning if the key was
-    /// renamed or removed.
+    /// Sets one key. Records a problem if the key is unknown or the value has the wrong type. Records a warning if
+    /// the key was renamed or removed.
     pub fn set(&mut self, key: &str, value: Value, origin: Origin) {
         if let Some(new) = retired::moved(key) {
-            self.warn(origin.clone(), key, format!("was renamed: use `{new}`"));
+            self.warn(origin.clone(), key, format!("was renamed; use `{new}` instead"));
             return self.set(new, value, origin);
         }
         if let Some(advice) = retired::retired(key) {
@@ -176,7 +178,7 @@ impl Layers {
         }
         let Some((known, _)) = self.values.get(key) else {
             match self.first_below(key).map(str::to_owned) {
-                Some(below) => self.problem(origin, key, format!("is a section; set one of its keys, like `{below}`")),
+                Some(below) => self.problem(origin, key, format!("is a section; set one of its keys, e.g. `{below}`")),
                 None => self.unknown(origin, key, "key"),
             }
             return;
@@ -193,7 +195,7 @@ impl Layers {
         }
     }
 
-    /// Returns the value of a key, and where it comes from.
+    /// Returns the value of a key, and the origin of the value.
     pub fn get(&self, key: &str) -> Option<(&Value, &Origin)> {
         self.values.get(key).map(|(value, origin)| (value, origin))
     }
@@ -210,7 +212,7 @@ impl Layers {
         self.warnings.push(Problem { origin, key: key.to_owned(), text });
     }
 
-    /// Returns the renamed and removed keys that are still set.
+    /// Returns the warnings about renamed and removed keys that are still set.
     pub fn warnings(&self) -> &[Problem] {
         &self.warnings
     }
@@ -219,12 +221,12 @@ impl Layers {
         &self.problems
     }
 
-    /// Iterates over all keys in order, with their values and origins.
+    /// Iterates over all keys in alphabetical order, with their values and origins.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value, &Origin)> {
         self.values.iter().map(|(key, (value, origin))| (key.as_str(), value, origin))
     }
 
-    /// Returns the values as one nested table.
+    /// Returns all values as one nested table.
     pub fn table(&self) -> toml::Table {
         let mut table = toml::Table::new();
         for (key, (value, _)) in &self.values {
@@ -233,7 +235,7 @@ impl Layers {
         table
     }
 
-    /// Returns the keys that are set to something other than by default.
+    /// Returns the keys whose values do not come from the defaults.
     pub fn overrides(&self) -> Vec<String> {
         self.values.iter().filter(|(_, (_, o))| *o != Origin::Default).map(|(k, _)| k.clone()).collect()
     }
@@ -257,9 +259,9 @@ impl Layers {
             .filter(|(distance, _)| *distance <= key.len().max(6) / 2);
         let hint = match nearest {
             Some((_, nearest)) => format!("did you mean `{nearest}`?"),
-            None => "`docweir config print --all` lists the known ones".into(),
+            None => "`docweir config print --all` lists all known keys".into(),
         };
-        self.problem(origin, key, format!("is no known {what}; {hint}"));
+        self.problem(origin, key, format!("is not a known {what}; {hint}"));
     }
 }
 
@@ -313,11 +315,9 @@ fn to_value(value: &DeValue<'_>) -> Result<Value, String> {
         DeValue::String(s) => Value::String(s.to_string()),
         DeValue::Integer(i) => {
             let digits = i.as_str();
-            Value::Integer(
-                i64::from_str_radix(digits, i.radix()).map_err(|_| format!("is too large a number: {digits}"))?,
-            )
+            Value::Integer(i64::from_str_radix(digits, i.radix()).map_err(|_| format!("is too large: {digits}"))?)
         }
-        DeValue::Float(x) => Value::Float(x.as_str().parse().map_err(|_| format!("is no number: {}", x.as_str()))?),
+        DeValue::Float(x) => Value::Float(x.as_str().parse().map_err(|_| format!("is not a number: {}", x.as_str()))?),
         DeValue::Boolean(b) => Value::Boolean(*b),
         DeValue::Datetime(d) => Value::Datetime(*d),
         DeValue::Array(items) => {
@@ -332,7 +332,8 @@ fn to_value(value: &DeValue<'_>) -> Result<Value, String> {
     })
 }
 
-/// Converts a value to the type of the default, or says what is expected. An integer is accepted for a decimal number.
+/// Converts a value to the type of the default, or returns an error that names the expected type. An integer is
+/// accepted where a decimal number is expected, and a string where a list is expected.
 fn fit(default: &Value, value: Value) -> Result<Value, String> {
     match (default, value) {
         (Value::Float(_), Value::Integer(i)) => Ok(Value::Float(i as f64)),

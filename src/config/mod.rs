@@ -1,11 +1,12 @@
-//! Loads typed settings from defaults, `config.toml`, the environment and arguments, in this order.
+//! Loads typed settings from the defaults, the configuration file, the environment and the arguments. Later sources
+//! override earlier ones.
 //!
-//! The options of a component are a plain struct beside the component. This module assembles, reads and checks them.
-//! Every error names the key, its source and the expected value.
+//! Each component declares its options as a plain struct in its own module. This module assembles, reads and checks
+//! the options. Every error names the key, its source and the expected value.
 //!
-//! - [`Settings`] declares the tree of keys, `problems` checks it, and `layers` merges the sources.
+//! - [`Settings`] declares the tree of keys, `problems` checks the values, and `layers` merges the sources.
 //! - [`mod@reference`] lists every key with its description; [`render`] writes `config.toml` and the reference page.
-//! - `common` names the keys of `config.toml`; `retired` names the keys that Docweir no longer has.
+//! - `common` names the keys of `config.toml`; `retired` names the keys that were renamed or removed.
 
 mod common;
 mod doctor;
@@ -25,7 +26,7 @@ pub use http::HttpOptions;
 pub use layers::{Layers, Origin, Problem, Problems};
 pub use settings::*;
 
-/// Environment variables of the systems that Docweir replaces. Each overrides one key.
+/// Environment variables of the systems that Docweir replaces, each with the key that the variable overrides.
 pub const ENVIRONMENT_ALIASES: &[(&str, &str)] = &[
     ("AWS_REGION", "aws.region"),
     ("CHROMADB_BUCKET", "buckets.vectors"),
@@ -39,25 +40,26 @@ pub const ENVIRONMENT_ALIASES: &[(&str, &str)] = &[
     ("SKIP_SQS_NOTIFICATION", "queues.skip_notification"),
 ];
 
-/// Keys that name a secret and never contain it. Each comes with the key that names the environment variable of the secret.
+/// Keys that name a secret but never contain the secret itself. Each is paired with another key, which names the
+/// environment variable that may hold the secret.
 pub const SECRET_KEYS: &[(&str, &str)] = &[(API_KEY, "embed.options.openai.api_key_variable")];
 
-/// Holds the settings and the source of each.
+/// Holds the settings, and the origin of each value.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub settings: Settings,
     pub layers: Layers,
-    /// File that was read, if any.
+    /// Configuration file that was read; `None` if there was none.
     pub file: Option<PathBuf>,
 }
 
-/// Holds a setting of the command line.
+/// Represents a setting from the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Argument {
     /// Name of the argument as typed, such as `--set` or `-k`.
     pub name: &'static str,
     pub key: String,
-    /// Value as typed. It is parsed by the type of the key.
+    /// Value as typed. The key's type decides how the value is parsed.
     pub value: String,
 }
 
@@ -67,14 +69,14 @@ impl Argument {
     }
 }
 
-/// Selects the file to read.
+/// Selects the configuration file to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// File that the user named. It must exist.
+    /// File that the user named. Loading fails if it does not exist.
     Named(PathBuf),
-    /// Folder with a `docweir.toml`, or with a `config.toml` that is marked as Docweir's. Neither needs to exist.
+    /// Folder that may contain a `docweir.toml`, or a `config.toml` that is marked as Docweir's.
     Folder(PathBuf),
-    /// No file: only defaults, environment and arguments.
+    /// No file; only defaults, environment and arguments are used.
     None,
 }
 
@@ -82,7 +84,7 @@ impl Config {
     /// Reads, merges and checks all settings.
     ///
     /// # Errors
-    /// All mistakes, each with its place, the key and the expected value.
+    /// Returns all mistakes. Each names the key, its source and the expected value.
     pub fn load(
         source: &Source,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -122,8 +124,8 @@ impl Config {
     }
 }
 
-/// Converts the merged values to settings. A value of the right type may still not be an allowed word (`mode =
-/// "fast"`). To find it, each override is then tried alone over the defaults.
+/// Converts the merged values to settings. A value of the right type may still not be an allowed word
+/// (`mode = "fast"`). To find such a value, each override is applied alone to the defaults.
 fn typed(layers: &mut Layers) -> Option<Settings> {
     let error = match toml::Value::Table(layers.table()).try_into::<Settings>() {
         Ok(settings) => return Some(settings),
@@ -180,7 +182,7 @@ fn read(source: &Source) -> Result<Option<(PathBuf, String)>, Problem> {
     }
 }
 
-/// Returns whether a line marks the file as Docweir's. Other programs have a `config.toml` too.
+/// Returns whether a line marks a `config.toml` as Docweir's. Other programs have a `config.toml` too.
 fn is_ours(line: &str) -> bool {
     line.trim_start().starts_with("docweir_config")
 }

@@ -1,4 +1,4 @@
-//! Checks that every setting is in range and that settings which depend on each other agree.
+//! Checks that every setting is in range, and that settings which depend on each other are consistent.
 
 use docweir_core::ranges::out_of_range;
 use docweir_stages::enrich::EnrichProvider;
@@ -8,7 +8,7 @@ use super::settings::{ObjectPlace, Provider, Settings, StagePool};
 use crate::actors::batches::EmbedMode;
 
 impl Settings {
-    /// Returns every setting that is out of range: its key, and what the key must be.
+    /// Returns the key of every invalid setting, together with an error message that follows the key.
     pub fn problems(&self) -> Vec<(String, String)> {
         let mut all = Vec::new();
         let mut add = |section: &str, found: Vec<(&'static str, String)>| {
@@ -68,37 +68,40 @@ impl Settings {
         range("embed.options.hashed_milliseconds", self.embed.options.hashed_milliseconds as f64, 0.0, 60_000.0);
         range("quarantine.max_original_bytes", self.quarantine.max_original_bytes as f64, 0.0, 1e12);
         if self.lease.heartbeat_seconds == 0 || self.lease.heartbeat_seconds * 3 > self.lease.seconds {
-            let text = format!("must be at least 1 and at most a third of lease.seconds ({})", self.lease.seconds);
+            let text = format!("must be at least 1 and at most a third of `lease.seconds` ({})", self.lease.seconds);
             all.push(("lease.heartbeat_seconds".into(), text));
         }
         let comprehend = &self.enrich.options.comprehend;
         let longest = comprehend.max_document_seconds + comprehend.max_wait_seconds + comprehend.request_seconds;
         if self.enrich.options.provider == EnrichProvider::Comprehend && longest > self.enrich.deadline_seconds as f64 {
             let text = format!(
-                "must be below enrich.deadline_seconds ({}) together with max_wait_seconds and request_seconds, or a slow \
-                 service would cost attempts",
+                "plus `max_wait_seconds` and `request_seconds` must not exceed `enrich.deadline_seconds` ({}); \
+                 otherwise a slow service would use up the attempts of documents",
                 self.enrich.deadline_seconds
             );
             all.push(("enrich.options.comprehend.max_document_seconds".into(), text));
         }
         if self.embed.mode != EmbedMode::Live && self.embed.options.provider != Provider::Openai {
-            let text = "must be `live` where `embed.options.provider` is not `openai`: nobody else takes batches";
+            let text = "must be `live` unless `embed.options.provider` is `openai`; other providers accept no batches";
             all.push(("embed.mode".into(), text.into()));
         }
         let (objects, control) = (self.state.objects_in(), self.state.control_in());
         if objects == "s3" && self.buckets.artefacts.is_empty() {
             let because = if self.state.objects == ObjectPlace::S3 { "objects` is `s3" } else { "backend` is `aws" };
-            all.push(("buckets.artefacts".into(), format!("must name a bucket where `state.{because}`")));
+            all.push(("buckets.artefacts".into(), format!("must name a bucket if `state.{because}`")));
         }
         if objects == "folder" && control == "dynamodb" {
-            let text = "must be `s3` where control records are in DynamoDB: other machines have no part in this folder";
+            let text = "must be `s3` if control records are in DynamoDB: other machines cannot read this folder";
             all.push(("state.objects".into(), text.into()));
         }
         if !self.queues.intake.is_empty() && self.queues.watched(&self.buckets.artefacts).is_empty() {
-            all.push(("queues.watch".into(), "must say where documents arrive, as `BUCKET/PREFIX/`".into()));
+            all.push(("queues.watch".into(), "must name the location of new documents, as `BUCKET/PREFIX/`".into()));
         }
         if self.records.table.collection == DOCUMENTS {
-            all.push(("records.table.collection".into(), "must name a collection that holds no documents".into()));
+            all.push((
+                "records.table.collection".into(),
+                "must not be `documents`, because that name is reserved".into(),
+            ));
         }
         if self.state.folder.is_empty() {
             all.push(("state.folder".into(), "must name a folder".into()));

@@ -1,48 +1,50 @@
-//! Lists every key with its description, default and allowed words, as the option types declare them.
+//! Lists every key with its description, default and allowed words. The option types declare all of these.
 //!
-//! The doc comments of the option types are the only source of these descriptions. `schemars` turns the comments into a
-//! JSON schema at compile time. `config.toml`, `docs/configuration.md` and `docweir config print` are rendered from it.
+//! The doc comments of the option types are the only source of the descriptions. `schemars` converts the comments to
+//! a JSON schema at compile time. `config.toml`, `docs/configuration.md` and the output of `docweir config print` are
+//! rendered from that schema.
 
 use serde_json::Value as Json;
 use toml::Value;
 
 use super::{Settings, defaults};
 
-/// Describes one key.
+/// Describes one key of the configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Key {
-    /// Full name, such as `embed.options.provider`.
+    /// Full name of the key, such as `embed.options.provider`.
     pub name: String,
-    /// Description, as one paragraph.
+    /// Description of the key, as one paragraph.
     pub text: String,
     pub default: Value,
-    /// Allowed words, if the key takes one of a fixed set.
+    /// Allowed words; empty if the key does not take one of a fixed set of words.
     pub choices: Vec<String>,
 }
 
 impl Key {
-    /// Splits the name into its section and the rest. Keys outside all sections have an empty section.
+    /// Splits the name of the key into its section and the last part. The section is empty for a key outside all
+    /// sections.
     pub fn place(&self) -> (&str, &str) {
         self.name.rsplit_once('.').unwrap_or(("", &self.name))
     }
 }
 
-/// Describes one section and its own keys, without those of the sections below it.
+/// Describes one section and its own keys. The keys of its subsections are not included.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Section {
-    /// Full name, such as `embed.options`. Empty for the keys outside all sections.
+    /// Full name of the section, such as `embed.options`. Empty for the keys outside all sections.
     pub name: String,
-    /// Description, as one paragraph.
+    /// Description of the section, as one paragraph.
     pub text: String,
     pub keys: Vec<Key>,
 }
 
-/// Returns the JSON schema of the configuration, for editors that complete and check TOML files.
+/// Returns the JSON schema of the configuration, with which editors complete and check TOML files.
 pub fn schema() -> Json {
     schemars::schema_for!(Settings).to_value()
 }
 
-/// Returns all sections that have keys, in the order in which the types declare them.
+/// Returns all sections that have keys, in the order in which the option types declare them.
 pub fn sections() -> Vec<Section> {
     let schema = schema();
     let mut sections = Vec::new();
@@ -52,7 +54,7 @@ pub fn sections() -> Vec<Section> {
     sections
 }
 
-/// Adds `section` with its keys, and then the sections below it.
+/// Appends `section` with its keys to `out`, and then its subsections.
 fn walk(schema: &Json, node: &Json, mut section: Section, table: &toml::Table, out: &mut Vec<Section>) {
     let mut below = Vec::new();
     for (field, value) in table {
@@ -73,13 +75,13 @@ fn walk(schema: &Json, node: &Json, mut section: Section, table: &toml::Table, o
     }
 }
 
-/// Follows the reference of a node to the definition of its type.
+/// Returns the definition that a `$ref` node refers to, or the node itself if it is not a reference.
 fn resolve<'s>(schema: &'s Json, node: &'s Json) -> &'s Json {
     let Some(reference) = node["$ref"].as_str() else { return node };
     reference.strip_prefix('#').and_then(|pointer| schema.pointer(pointer)).unwrap_or(node)
 }
 
-/// Joins the lines of a description.
+/// Returns the description of a node, joined into one line.
 fn description(node: &Json) -> Option<String> {
     let text = node["description"].as_str()?;
     Some(text.split_whitespace().collect::<Vec<_>>().join(" "))

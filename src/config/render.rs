@@ -1,4 +1,4 @@
-//! Renders the configuration as files that people read: `config.toml` and `docs/configuration.md`.
+//! Renders the files that describe the configuration to people: `config.toml` and `docs/configuration.md`.
 
 use toml::Value;
 
@@ -6,12 +6,13 @@ use super::common::{COMMON, INTRODUCTIONS};
 use super::reference::{Key, Section, sections};
 use super::retired::{MOVED, RETIRED};
 
-/// Longest line of a rendered file, in characters.
+/// Maximum length of a line in a rendered file, in characters.
 const WIDTH: usize = 118;
 
 const CONFIG_HEADER: &str = "\
-The settings of Docweir that most people change, each with its default. Copy the lines to change into a docweir.toml \
-beside your documents, or edit this file. docs/configuration.md lists all keys; so does `docweir config print --all`.
+This file contains the settings of Docweir that most people change, each with its default. To change \
+settings, edit this file, or copy lines into a docweir.toml next to your documents. docs/configuration.md and \
+`docweir config print --all` list all keys.
 
 An environment variable overrides a key of the file: `search.top` is DOCWEIR__SEARCH__TOP. An argument overrides both: \
 `--set search.top=3`. `docweir config check` reports mistakes with their line.
@@ -42,18 +43,19 @@ pub fn config_toml() -> String {
     out
 }
 
-/// Splits a name at the section that `config.toml` shows it in: one table for each stage and part.
+/// Splits the name of a key into the table of `config.toml` that shows the key, and the rest of the name. Each stage
+/// and part of Docweir has one table.
 fn common_place(name: &str) -> (&str, &str) {
     name.split_once('.').unwrap_or(("", name))
 }
 
-/// Renders `docs/configuration.md`: every key, and the keys that no longer exist.
+/// Renders `docs/configuration.md`: every key, and the keys that were renamed or removed.
 pub fn configuration_md() -> String {
     let mut out = String::from(
         "# Configuration reference\n\n\
-         Every key with its default and its meaning. This page is generated from the code; `docweir config print --all`\n\
-         prints the same with the values that are in effect, and where each comes from. [config.toml](../config.toml) has\n\
-         the keys that most people change.\n\n\
+         This page lists every key with its default and its meaning. It is generated from the code. The command\n\
+         `docweir config print --all` also prints the current value of each key and the origin of that value.\n\
+         [config.toml](../config.toml) contains only the keys that most people change.\n\n\
          Docweir reads `docweir.toml` in the working folder, or a `config.toml` that begins with `docweir_config = 1`, or the\n\
          file named by `--config`. The environment variable `DOCWEIR__SECTION__KEY` overrides the file, and `--set KEY=VALUE`\n\
          overrides both. `docweir config schema` prints a JSON schema for editors.\n",
@@ -94,7 +96,7 @@ fn markdown(section: &Section) -> String {
     out.replace("| `` |", "| |")
 }
 
-/// Names the allowed words of a key whose description does not name them all.
+/// Lists the allowed words of a key, unless the description already names them all.
 pub fn allowed(key: &Key) -> String {
     if key.choices.is_empty()
         || key
@@ -108,7 +110,7 @@ pub fn allowed(key: &Key) -> String {
     format!(" One of {}.", words.join(", "))
 }
 
-/// Wraps `text` into lines of a comment. Empty lines separate paragraphs.
+/// Formats `text` as comment lines of limited length. Empty lines separate paragraphs.
 pub fn comment(text: &str) -> String {
     let mut out = String::new();
     for (i, paragraph) in text.split("\n\n").enumerate() {
@@ -133,7 +135,8 @@ pub fn comment(text: &str) -> String {
     out
 }
 
-/// Renders a value as TOML, with digit groups, and with the size in words where the key counts bytes.
+/// Renders a value as TOML, with digits in groups of three. If the key counts bytes, a remark gives the size in
+/// words.
 pub fn pretty(key: &str, value: &Value) -> String {
     match value {
         Value::Integer(n) => {
@@ -145,7 +148,8 @@ pub fn pretty(key: &str, value: &Value) -> String {
     }
 }
 
-/// Renders a value as TOML. A setting of single precision is written as `0.7`, not as the double next to it.
+/// Renders a value as TOML. A single-precision number is written as `0.7`, and not as the nearest double-precision
+/// number.
 pub fn plain(value: &Value) -> String {
     match value {
         Value::Float(x) if f64::from(*x as f32) == *x => format!("{:?}", *x as f32),
@@ -153,7 +157,7 @@ pub fn plain(value: &Value) -> String {
     }
 }
 
-/// Groups the digits of numbers of five digits or more by `_`.
+/// Groups the digits of a number by `_`, if the number has five digits or more.
 fn grouped(n: i64) -> String {
     let digits = n.to_string();
     if digits.len() < 5 {
@@ -169,7 +173,7 @@ fn grouped(n: i64) -> String {
     out
 }
 
-/// Names a whole number of mebibytes or gibibytes.
+/// Renders a number of bytes in words, if it is a whole number of mebibytes or gibibytes.
 fn size(bytes: i64) -> Option<String> {
     const MEBI: i64 = 1 << 20;
     const GIBI: i64 = 1 << 30;

@@ -1,6 +1,6 @@
 //! Declares all settings as one tree, with one section per component.
 //!
-//! The doc comments of the fields are the text of config.toml and of docs/configuration.md (see [`super::reference`]).
+//! The doc comments of the fields appear in config.toml and docs/configuration.md (see [`super::reference`]).
 
 use std::num::NonZero;
 
@@ -34,101 +34,106 @@ use crate::intake::IntakeOptions;
 use crate::supervisors::{RestartOptions, RetryOptions, ScalingOptions};
 use crate::telemetry::CloudWatchOptions;
 
-/// Key that names the secret of the embedding endpoint.
+/// Key that names the secret with the API key of the embedding endpoint.
 pub const API_KEY: &str = "embed.options.openai.api_key";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Format of the file, always 1. It marks a `config.toml` as one of Docweir's.
+    /// Version of the file's format, always 1. This key marks a `config.toml` as a configuration of Docweir.
     pub docweir_config: u32,
-    /// Location of all state: control records, artefacts, vectors and caches.
+    /// Selects the location of all state: control records, artefacts, vectors and caches.
     pub state: StateOptions,
-    /// Selects the files to ingest and limits how they are registered.
+    /// Selects the files to ingest, and limits how files are registered.
     pub intake: IntakeOptions,
-    /// Claims of processes on documents. A claim lapses if its process stops renewing it.
+    /// Configures claims. A claim is the right of one process to work on a document; it lapses if the process stops
+    /// renewing it.
     pub lease: LeaseOptions,
-    /// Stage 1 of 5: extracts the text of a file in reading order, in child processes.
+    /// Configures stage 1 of 5, which extracts the text of a file in reading order, in child processes.
     pub extract: StagePool<ExtractOptions>,
-    /// Stage 2 of 5: splits the text into passages.
+    /// Configures stage 2 of 5, which splits the text into passages.
     pub chunk: StagePool<ChunkOptions>,
-    /// Stage 3 of 5: adds language, key phrases, entities and personal data to each passage.
+    /// Configures stage 3 of 5, which adds language, key phrases, entities and findings of personal data to each
+    /// passage.
     pub enrich: StagePool<EnrichOptions>,
-    /// Stage 4 of 5: computes a vector for each passage.
+    /// Configures stage 4 of 5, which computes a vector for each passage.
     pub embed: EmbedPool,
-    /// Stage 5 of 5: writes vectors and text to the index. A worker waits for the commit of its document, so this
-    /// stage has as many workers as documents may share a commit.
+    /// Configures stage 5 of 5, which writes vectors and text to the index. Each worker waits until its document is
+    /// committed. This stage therefore has as many workers as a commit may have documents.
     pub load: StagePool<CommitOptions>,
-    /// Embedding through the provider's Batch API: half the price, results within a day.
+    /// Configures embedding through the provider's Batch API, which costs half as much and returns results within a
+    /// day.
     pub batch: BatchOptions,
-    /// Small records: lines and words of receipts, or any JSON objects, one per line of a file.
+    /// Configures the reading of small records: lines and words of receipts, or any JSON objects, one per line of a
+    /// file.
     pub records: RecordsOptions,
-    /// Limits on spending. Work pauses before a limit is exceeded.
+    /// Limits spending. Work pauses before a limit is exceeded.
     pub budget: BudgetOptions,
-    /// Prices of paid calls, in US dollars. Costs and budgets are computed from them.
+    /// Sets the prices of paid calls, in US dollars. Costs and budgets are computed from these prices.
     pub prices: PriceOptions,
-    /// Retries of a document whose stage failed.
+    /// Configures how a failed stage of a document is retried.
     pub retry: RetryOptions,
-    /// Restarts of workers and services that died.
+    /// Configures how workers and services are restarted after they died.
     pub restart: RestartOptions,
     #[serde(skip)]
     pub scaling: ScalingOptions,
-    /// The end of a run after a signal.
+    /// Configures how a run shuts down after SIGINT or SIGTERM.
     pub drain: DrainOptions,
-    /// Copies of documents that could not be processed.
+    /// Configures the copies that are kept of documents that could not be processed.
     pub quarantine: QuarantineOptions,
-    /// The control store in SQLite: control records, audit log and daily metrics.
+    /// Configures the control store in SQLite: control records, audit log and daily metrics.
     pub control: SqliteControlOptions,
-    /// The object store in the state folder: artefacts, vector files and manifests.
+    /// Configures the object store in the state folder: artefacts, vector files and manifests.
     pub objects: LocalObjectOptions,
-    /// Access to AWS, for all its services. Credentials come from the usual chain of the AWS SDK.
+    /// Configures access to all AWS services. Credentials come from the usual chain of the AWS SDK.
     pub aws: AwsOptions,
-    /// Secrets that are read from AWS Secrets Manager.
+    /// Configures how secrets are read from AWS Secrets Manager.
     pub secrets: SecretOptions,
-    /// Buckets of a state in AWS, as `BUCKET` or `BUCKET/PREFIX`.
+    /// Names the buckets for state in AWS, each as `BUCKET` or `BUCKET/PREFIX`.
     pub buckets: BucketOptions,
-    /// Requests to S3.
+    /// Configures requests to S3.
     pub s3: S3Options,
-    /// Tables of a state in AWS, and the pace of writes to them.
+    /// Names the tables for state in AWS, and limits the pace of writes to these tables.
     pub dynamodb: DynamoOptions,
-    /// Local copies of vector files that are in S3.
+    /// Configures local copies of vector files that are stored in S3.
     pub copies: CopyOptions,
-    /// SQS queues from which `docweir serve` receives documents and merge requests.
+    /// Names the SQS queues from which `docweir serve` receives documents and merge requests.
     pub queues: QueueOptions,
-    /// Cache of vectors by text. A text that was embedded before costs nothing.
+    /// Configures the cache of vectors by text. A text that was embedded before is not paid for again.
     pub cache: CacheOptions,
-    /// The vector index: limits of commits, memory and searches.
+    /// Limits the commits, memory and searches of the vector index.
     pub vectors: VectorOptions,
-    /// Merging of vector files into snapshots.
+    /// Configures compaction, which merges vector files into snapshots.
     pub compaction: CompactionOptions,
-    /// Earlier versions of the index, which can be searched and restored.
+    /// Decides how long earlier versions of the index are kept. Kept versions can be searched and restored.
     pub retention: RetentionOptions,
-    /// Defaults of `docweir search`.
+    /// Sets the defaults of `docweir search`.
     pub search: SearchOptions,
-    /// The HTTP endpoint of a running process: `/metrics` (Prometheus), `/supervision` (JSON) and `/health`.
+    /// Configures the HTTP endpoint of a running process: `/metrics` (Prometheus), `/supervision` (JSON) and
+    /// `/health`.
     pub http: HttpOptions,
-    /// Metrics for Amazon CloudWatch.
+    /// Configures how metrics are published to Amazon CloudWatch.
     pub cloudwatch: CloudWatchOptions,
-    /// Thresholds of `docweir doctor`.
+    /// Configures the thresholds at which `docweir doctor` warns.
     pub doctor: DoctorOptions,
-    /// The log on standard error. Lines about a document name the document, its version, stage and attempt, and a
-    /// trace ID. They never contain its text.
+    /// Configures the log on standard error. Lines about a document contain its id, version, stage, attempt and trace
+    /// id, but never its text.
     pub log: LogOptions,
 }
 
-/// Configures the pool of a stage, and the stage itself.
+/// Configures a stage and the pool of its workers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields, bound(deserialize = "T: Default + Deserialize<'de>"))]
 #[schemars(bound = "T: Default + Serialize + schemars::JsonSchema")]
 pub struct StagePool<T> {
-    /// Number of workers.
+    /// Number of workers of this stage.
     pub workers: Workers,
-    /// Maximum number of documents in this stage, whether they wait, run or are retried. A full stage holds up the
-    /// stage before it.
+    /// Maximum number of documents in this stage, including those that wait for a worker or a retry. While the stage
+    /// is full, the previous stage waits.
     pub queue_documents: usize,
-    /// Maximum memory of the documents in this stage, in bytes. A larger document passes alone.
+    /// Maximum memory of all documents in this stage, in bytes. A document that needs more is processed alone.
     pub queue_bytes: usize,
-    /// Time limit of one attempt, in seconds. A timeout counts as a failed attempt.
+    /// Time limit of one attempt at this stage, in seconds. A timeout counts as a failed attempt.
     pub deadline_seconds: u64,
     pub options: T,
 }
@@ -136,16 +141,17 @@ pub struct StagePool<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Workers {
-    /// Smallest number of workers.
+    /// Minimum number of workers of this stage.
     pub min: usize,
-    /// Largest number of workers. 0 lets Docweir choose: two more than the number of cores for a stage that computes,
-    /// as many as concurrent calls for an embedding endpoint. More workers help until the processor or the provider's
-    /// rate limit is the bottleneck.
+    /// Maximum number of workers of this stage. With 0, Docweir chooses: for a stage that computes, the number of
+    /// cores plus two; for a stage that calls an embedding endpoint, the maximum number of concurrent calls. More
+    /// workers help until the processor or the provider's rate limit is the bottleneck.
     pub max: usize,
 }
 
 impl Workers {
-    /// Returns the largest number of workers. `suits` is the number that suits the stage; it applies if `max` is 0.
+    /// Returns the maximum number of workers. If `max` is 0, this is `suits`, the number that suits the stage, but at
+    /// least `min`.
     pub fn most(&self, suits: usize) -> usize {
         match self.max {
             0 => suits.max(self.min),
@@ -153,28 +159,28 @@ impl Workers {
         }
     }
 
-    /// Returns the number of workers that suits a stage that computes: two more than the number of cores, so that no
-    /// core is idle while a worker waits for the disk or the control store.
+    /// Returns the number of workers that suits a stage that computes: the number of cores plus two. The two extra
+    /// workers keep all cores busy while others wait for the disk or the control store.
     pub fn for_computing() -> usize {
         std::thread::available_parallelism().map_or(1, NonZero::get) + 2
     }
 }
 
-/// Configures the embedding stage: its pool, and when texts are embedded.
+/// Configures the embedding stage, the pool of its workers, and the time at which texts are embedded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmbedPool {
-    /// Time at which texts are embedded: `live` (at once), `batch` (within a day, at half the price) or `auto` (by batch if
-    /// the deadline allows it and the saving is worth it). `batch` and `auto` need an OpenAI endpoint.
+    /// Time at which texts are embedded: `live` (at once), `batch` (within a day, at half the price) or `auto` (in a
+    /// batch if the deadline allows it and enough money is saved). `batch` and `auto` need an OpenAI endpoint.
     pub mode: EmbedMode,
-    /// Number of workers.
+    /// Number of workers of this stage.
     pub workers: Workers,
-    /// Maximum number of documents in this stage, whether they wait, run or are retried. A full stage holds up the
-    /// stage before it.
+    /// Maximum number of documents in this stage, including those that wait for a worker or a retry. While the stage
+    /// is full, the previous stage waits.
     pub queue_documents: usize,
-    /// Maximum memory of the documents in this stage, in bytes. A larger document passes alone.
+    /// Maximum memory of all documents in this stage, in bytes. A document that needs more is processed alone.
     pub queue_bytes: usize,
-    /// Time limit of one attempt, in seconds. A timeout counts as a failed attempt.
+    /// Time limit of one attempt at this stage, in seconds. A timeout counts as a failed attempt.
     pub deadline_seconds: u64,
     pub options: EmbedSettings,
 }
@@ -204,16 +210,17 @@ impl Default for EmbedPool {
     }
 }
 
-/// Selects the embedder and configures each of them.
+/// Selects the provider of embeddings, and configures each provider.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmbedSettings {
     /// Source of the vectors: `local` (a model on this machine, free), `openai` (an endpoint with OpenAI's protocol,
-    /// paid) or `hashed` (no model; for tests, matches equal words only). A change embeds every document again.
+    /// paid) or `hashed` (no model; for tests; finds equal words only). After a change, every document is embedded
+    /// again.
     pub provider: Provider,
-    /// Number of dimensions of the `hashed` provider.
+    /// Number of dimensions of vectors from the `hashed` provider.
     pub hashed_dimensions: u32,
-    /// Artificial delay of the `hashed` provider for each text, in milliseconds. For tests.
+    /// Artificial delay of the `hashed` provider for each text, in milliseconds. Only tests use it.
     pub hashed_milliseconds: u64,
     pub batch: EmbedOptions,
     pub model: ModelOptions,
@@ -232,17 +239,17 @@ pub enum Provider {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StateOptions {
-    /// Location of state: `folder` (one machine) or `aws` (objects in S3 and control records in DynamoDB, for any
+    /// Location of all state: `folder` (one machine) or `aws` (objects in S3 and control records in DynamoDB, for any
     /// number of processes).
     pub backend: Backend,
     /// Location of objects (artefacts, vector files, manifests): `folder` or `s3`. `auto` follows `state.backend`.
     pub objects: ObjectPlace,
     /// Location of control records, the ledger and batches: `sqlite` (one process at a time) or `dynamodb` (any
-    /// number of processes; needs objects in `s3`). `auto` follows `state.backend`.
+    /// number of processes; requires objects in S3). `auto` follows `state.backend`.
     pub control: ControlPlace,
-    /// Folder of the state. With state in AWS it holds only caches and temporary files.
+    /// Folder of the state. If the state is in AWS, the folder holds only caches and temporary files.
     pub folder: String,
-    /// Name of the collection that documents are loaded into.
+    /// Name of the collection into which documents are loaded.
     pub collection: String,
 }
 
@@ -254,7 +261,7 @@ pub enum Backend {
     Aws,
 }
 
-/// Selects the location of objects.
+/// Selects the location of objects: artefacts, vector files and manifests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ObjectPlace {
@@ -264,7 +271,7 @@ pub enum ObjectPlace {
     S3,
 }
 
-/// Selects the location of control records.
+/// Selects the location of control records, the ledger and batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ControlPlace {
@@ -275,7 +282,7 @@ pub enum ControlPlace {
 }
 
 impl StateOptions {
-    /// Returns the name of the backend of objects.
+    /// Returns the location of objects: `folder` or `s3`.
     pub fn objects_in(&self) -> &'static str {
         match (self.objects, self.backend) {
             (ObjectPlace::Folder, _) | (ObjectPlace::Auto, Backend::Folder) => "folder",
@@ -283,7 +290,7 @@ impl StateOptions {
         }
     }
 
-    /// Returns the name of the backend of control records.
+    /// Returns the location of control records: `sqlite` or `dynamodb`.
     pub fn control_in(&self) -> &'static str {
         match (self.control, self.backend) {
             (ControlPlace::Sqlite, _) | (ControlPlace::Auto, Backend::Folder) => "sqlite",
@@ -291,25 +298,27 @@ impl StateOptions {
         }
     }
 
-    /// Returns whether all lasting state is in the folder. If so, a missing folder means that there is no state.
+    /// Returns whether all lasting state is in the state folder. If so, a missing folder means that no state exists
+    /// yet.
     pub fn is_local(&self) -> bool {
         self.objects_in() == "folder" && self.control_in() == "sqlite"
     }
 }
 
-/// Names the buckets of a state in AWS, as `BUCKET` or `BUCKET/PREFIX`.
+/// Names the buckets for state in AWS, each as `BUCKET` or `BUCKET/PREFIX`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BucketOptions {
-    /// Place of artefacts and of originals in quarantine.
+    /// Bucket of artefacts, and of the originals of quarantined documents, as `BUCKET` or `BUCKET/PREFIX`.
     pub artefacts: String,
-    /// Place of vector files and their manifests. Empty means `buckets.artefacts`.
+    /// Bucket of vector files and their manifests, as `BUCKET` or `BUCKET/PREFIX`. If empty, `buckets.artefacts` is
+    /// used.
     pub vectors: String,
-    /// Record of the current manifest: `s3` (conditional writes, checked at the start) or `dynamodb` (for
+    /// Store that holds the manifest: `s3` (conditional writes, which are checked at the start) or `dynamodb` (for
     /// endpoints that do not enforce conditional writes).
     pub register: Register,
-    /// Age, in days, at which artefacts move to S3 Glacier; 0 means never. `docweir infra apply` sets the rule.
-    /// Archived artefacts must be restored before a document can be retried from a stage.
+    /// Age, in days, at which artefacts move to S3 Glacier; 0 means never. `docweir infra apply` sets up the move.
+    /// Archived artefacts must be restored before a stage of their document can be retried.
     pub archive_days: u32,
 }
 
@@ -328,13 +337,13 @@ pub enum Register {
 }
 
 impl BucketOptions {
-    /// Returns the place of vector files.
+    /// Returns the location of vector files, as `BUCKET` or `BUCKET/PREFIX`.
     pub fn vectors(&self) -> &str {
         if self.vectors.is_empty() { &self.artefacts } else { &self.vectors }
     }
 }
 
-/// Splits a place into its bucket and its prefix.
+/// Splits a location into its bucket and its prefix.
 pub fn bucket_and_prefix(place: &str) -> (&str, &str) {
     place.split_once('/').map_or((place, ""), |(bucket, prefix)| (bucket, prefix.trim_end_matches('/')))
 }
@@ -342,32 +351,33 @@ pub fn bucket_and_prefix(place: &str) -> (&str, &str) {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LeaseOptions {
-    /// Time after the last heartbeat at which a claim lapses, in seconds. Shorter means that another process takes
-    /// over sooner, and that a slow network loses claims more often.
+    /// Time after the last heartbeat at which a claim lapses, in seconds. With a shorter time, another process takes
+    /// over sooner, but a slow network loses claims more often.
     pub seconds: u64,
-    /// Interval between heartbeats, in seconds. At most a third of `lease.seconds`.
+    /// Interval between two renewals of a claim, in seconds. At most a third of `lease.seconds`.
     pub heartbeat_seconds: u64,
-    /// Number of times that the process may die during one stage of a document before that document is quarantined.
+    /// Number of times that the process may die during one stage of a document before the document is quarantined.
     pub max_interruptions: u32,
-    /// Number of times that the process may die during one stage of a document before that document is processed
-    /// alone. So no document is blamed for another.
+    /// Number of times that the process may die during one stage of a document before the document is processed
+    /// alone. A later death then proves that this document is the cause, and not another one.
     pub alone_after_interruptions: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DrainOptions {
-    /// Time for running work to finish after SIGINT or SIGTERM, in seconds. Keep it below the stop timeout of the
-    /// container.
+    /// Time for running work to finish after SIGINT or SIGTERM, in seconds. It should be below the stop timeout of
+    /// the container.
     pub seconds: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SearchOptions {
-    /// Number of passages to show.
+    /// Number of passages that a search shows.
     pub top: usize,
-    /// Scoring of passages: `hybrid` (meaning and words), `vector` (meaning only) or `full_text` (words only).
+    /// Scoring of passages: `hybrid` (by meaning and words), `vector` (by meaning only) or `full_text` (by words
+    /// only).
     pub mode: SearchMode,
     /// Weight of the vector score in a hybrid search, from 0 (words only) to 1 (meaning only).
     pub weight: f64,
@@ -385,7 +395,7 @@ pub enum SearchMode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogOptions {
-    /// Level of the log: `error`, `warn`, `info`, `debug`, or comma-separated `module=level` pairs.
+    /// Level of the log: `error`, `warn`, `info` or `debug`, or comma-separated pairs of the form `module=level`.
     pub level: String,
     /// Format of the log: `text` or `json`.
     pub format: LogFormat,
@@ -510,7 +520,7 @@ impl Default for LogOptions {
 }
 
 impl Settings {
-    /// Returns the secrets that the configuration names, each with its key.
+    /// Returns the secrets that the configuration names, each with the key that names it.
     pub fn secrets(&self) -> Vec<(&'static str, &SecretName)> {
         let named = [(API_KEY, &self.embed.options.openai.api_key)];
         let kept = named.into_iter().filter_map(|(key, setting)| match setting {
@@ -520,7 +530,7 @@ impl Settings {
         kept.collect()
     }
 
-    /// Returns whether state needs DynamoDB's tables: for control records, or for the manifests of vector files.
+    /// Returns whether the state needs tables in DynamoDB: for control records, or for the manifests of vector files.
     pub fn needs_tables(&self) -> bool {
         let swapped = self.state.objects_in() == "s3" && self.buckets.register == Register::Dynamodb;
         self.state.control_in() == "dynamodb" || swapped

@@ -1,4 +1,5 @@
-//! config.toml and .env.example say what the code says; every mistake is named with its place.
+//! Tests that config.toml and .env.example agree with the code, and that every mistake is reported with its key and
+//! line.
 
 use std::path::PathBuf;
 
@@ -12,7 +13,7 @@ fn project(name: &str) -> PathBuf {
     path
 }
 
-/// Loads `text` as a file called `c.toml`, and gives the problems with the folder's name taken off.
+/// Loads `text` as a file called `c.toml`. Returns the problems without the path of the temporary folder.
 fn load(text: &str, environment: &[(&str, &str)], arguments: &[(&'static str, &str, &str)]) -> Result<Config, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c.toml");
@@ -33,7 +34,7 @@ fn assert_rendered(name: &str, rendered: &str) {
     let differing = written.lines().zip(rendered.lines()).position(|(w, r)| w != r);
     assert!(
         written == rendered,
-        "{name} differs from the code at line {}: run `DOCWEIR_TEST_WRITE=1 scripts/test --lib config`",
+        "{name} differs from the code at line {}; run `DOCWEIR_TEST_WRITE=1 scripts/test --lib config`",
         differing.map_or(written.lines().count().min(rendered.lines().count()), |line| line) + 1
     );
 }
@@ -49,10 +50,10 @@ fn config_toml_holds_the_common_keys_with_their_defaults() {
     let config = Config::load(&Source::Named(project("config.toml")), [], Vec::new()).unwrap();
     assert_eq!(config.settings, Settings::default());
     assert_eq!(config.layers.overrides().len(), COMMON.len());
-    assert!(COMMON.len() <= 50, "config.toml is for the keys that most people set: {}", COMMON.len());
+    assert!(COMMON.len() <= 50, "config.toml may have 50 keys at most, but has {}", COMMON.len());
 }
 
-/// The reference has every key, each is explained, and none is listed twice.
+/// Checks that the reference describes every key, and describes each key only once.
 #[test]
 fn every_key_is_described_once() {
     let described: Vec<_> = reference::sections().into_iter().flat_map(|section| section.keys).collect();
@@ -63,11 +64,16 @@ fn every_key_is_described_once() {
     for key in &described {
         let sentence =
             key.text.starts_with(|c: char| c.is_uppercase() || c.is_ascii_digit()) && key.text.ends_with('.');
-        assert!(sentence && key.text.len() > 15, "`{}` is described by {:?}", key.name, key.text);
-        assert!(!key.text.contains("[`"), "`{}` has a link that no reader of a file can follow", key.name);
+        assert!(sentence && key.text.len() > 15, "the description of `{}` is no sentence: {:?}", key.name, key.text);
+        assert!(!key.text.contains("[`"), "the description of `{}` contains a link of rustdoc", key.name);
     }
     for section in reference::sections().iter().filter(|section| !section.name.is_empty()) {
-        assert!(section.text.ends_with('.'), "`[{}]` is described by {:?}", section.name, section.text);
+        assert!(
+            section.text.ends_with('.'),
+            "the description of `[{}]` is no sentence: {:?}",
+            section.name,
+            section.text
+        );
     }
 }
 
@@ -76,11 +82,11 @@ fn a_key_that_is_gone_warns_and_changes_nothing() {
     let known: Vec<_> = Layers::new(&defaults()).iter().map(|(key, ..)| key.to_owned()).collect();
     let named = regex::Regex::new("`([a-z_.0-9]+)`").unwrap();
     for (key, advice) in retired::RETIRED {
-        assert!(!known.iter().any(|k| k == key), "{key} is a key");
+        assert!(!known.iter().any(|k| k == key), "{key} was removed but is still a key");
         for replacement in
             named.captures_iter(advice).map(|c| c[1].to_owned()).filter(|name| !name.starts_with("workers."))
         {
-            assert!(known.contains(&replacement), "{key} is replaced by `{replacement}`, which is no key");
+            assert!(known.contains(&replacement), "the replacement `{replacement}` of {key} is not a key");
         }
         let config = load(&format!("{key} = 7"), &[], &[]).unwrap();
         assert_eq!(config.settings, Settings::default(), "{key}");
@@ -109,7 +115,7 @@ fn a_key_that_was_renamed_is_still_read() {
             let value = config.layers.get(new).map(|(value, _)| value.to_string());
             assert!(value.is_some_and(|value| value.starts_with('7')), "{old}");
             let warning = config.layers.warnings()[0].text.clone();
-            assert_eq!((warning, config.layers.warnings().len()), (format!("was renamed: use `{new}`"), 1));
+            assert_eq!((warning, config.layers.warnings().len()), (format!("was renamed; use `{new}` instead"), 1));
         }
         assert!(load(&format!("{old} = true"), &[], &[]).unwrap_err().contains(new), "{old}");
     }
@@ -123,14 +129,14 @@ fn the_defaults_are_in_range() {
 #[test]
 fn every_mistake_is_named_with_its_key_and_line() {
     let table = [
-        ("[search]\n\ntopp = 3", "c.toml:3: `search.topp` is no known key; did you mean `search.top`?"),
-        ("[serch]\ntop = 3", "c.toml:1: `serch` is no known section; did you mean `search`?"),
-        ("[search]\nzzzzzzzzzzzzzzzzzz = 3", "is no known key; `docweir config print --all` lists the known ones"),
+        ("[search]\n\ntopp = 3", "c.toml:3: `search.topp` is not a known key; did you mean `search.top`?"),
+        ("[serch]\ntop = 3", "c.toml:1: `serch` is not a known section; did you mean `search`?"),
+        ("[search]\nzzzzzzzzzzzzzzzzzz = 3", "is not a known key; `docweir config print --all` lists all known keys"),
         ("[search]\ntop = 0", "c.toml:2: `search.top` must be between 1 and 1000, not 0"),
         ("[search]\n# wide\ntop = 1_001", "c.toml:3: `search.top` must be between 1 and 1000, not 1001"),
         ("[search]\ntop = \"five\"", "c.toml:2: `search.top` must be an integer, not a string (for example `5`)"),
         ("[search]\nmode = \"fast\"", "c.toml:2: `search.mode` is not allowed"),
-        ("[search]\ntop = 18446744073709551616", "c.toml:2: `search.top` is too large a number"),
+        ("[search]\ntop = 18446744073709551616", "c.toml:2: `search.top` is too large"),
         ("[search]\nweight = nan", "c.toml:2: `search.weight` must be between 0 and 1"),
         ("[extract.options.limits]\npages = 0", "c.toml:2: `extract.options.limits.pages`"),
         ("extract.workers = { min = 0 }", "c.toml:1: `extract.workers.min` must be between 1"),
@@ -145,8 +151,8 @@ fn every_mistake_is_named_with_its_key_and_line() {
     ];
     for (text, expected) in table {
         let problems = load(text, &[], &[]).map(|_| ()).unwrap_err();
-        assert!(problems.contains(expected), "{text:?}\n gives {problems:?}\n not  {expected:?}");
-        assert_eq!(problems.lines().count(), 1, "{text:?} gives one problem: {problems}");
+        assert!(problems.contains(expected), "{text:?}\n gives    {problems:?}\n expected {expected:?}");
+        assert_eq!(problems.lines().count(), 1, "{text:?} should give one problem: {problems}");
     }
 }
 
@@ -163,7 +169,7 @@ fn environment_overrides_file_and_arguments_override_environment() {
         [("DOCWEIR__SEARCH__TOP", "3"), ("DOCWEIR__STATE__FOLDER", "0"), ("DOCWEIRD", "x"), ("HOME", "/")];
     let config = load(file, &environment, &[("-k", "search.top", "4")]).unwrap();
     let s = &config.settings;
-    assert_eq!((s.search.top, s.search.weight, s.state.folder.as_str()), (4, 1.0, "0"), "text stays text");
+    assert_eq!((s.search.top, s.search.weight, s.state.folder.as_str()), (4, 1.0, "0"), "text is not converted");
     let origin = |key: &str| config.layers.origin(key).to_string();
     assert_eq!(origin("search.top"), "argument -k");
     assert_eq!(origin("state.folder"), "environment variable DOCWEIR__STATE__FOLDER");
@@ -175,11 +181,11 @@ fn environment_overrides_file_and_arguments_override_environment() {
 fn a_variable_of_ours_is_checked_like_a_key() {
     let unknown = load("", &[("DOCWEIR__SEARCH__TOPP", "3")], &[]).unwrap_err();
     assert!(
-        unknown.starts_with("environment variable DOCWEIR__SEARCH__TOPP: `search.topp` is no known key"),
+        unknown.starts_with("environment variable DOCWEIR__SEARCH__TOPP: `search.topp` is not a known key"),
         "{unknown}"
     );
     let section = load("", &[("DOCWEIR__EMBED__WORKERS", "3")], &[]).unwrap_err();
-    assert!(section.contains("`embed.workers` is a section; set one of its keys, like `embed.workers."), "{section}");
+    assert!(section.contains("`embed.workers` is a section; set one of its keys, e.g. `embed.workers."), "{section}");
     let wrong = load("", &[("DOCWEIR__SEARCH__TOP", "many")], &[]).unwrap_err();
     assert!(wrong.contains("must be an integer, not a string"), "{wrong}");
 }
@@ -197,7 +203,8 @@ fn a_secret_is_named_and_never_stands_there() {
     for text in ["[embed.options.openai.api_key]\nsecret = \"s\"", "embed.options.openai.api_key.secret = \"s\""] {
         assert_eq!(named(&load(text, &[], &[]).unwrap()), expected("s", None), "{text}");
     }
-    // The variable goes before the file, and an argument before both; what the variable holds is nowhere.
+    // The variable takes precedence over the file, and an argument over both. The value of the variable is stored
+    // nowhere.
     let in_place = [("OPENAI_API_KEY", "sk-do-not-show")];
     let config = load(kept, &in_place, &[]).unwrap();
     assert_eq!(named(&config), SecretSetting::Unset);
@@ -238,11 +245,11 @@ fn variables_of_the_systems_before_are_known() {
     assert_eq!(config.settings.lease.heartbeat_seconds, 50);
     for (name, key) in ENVIRONMENT_ALIASES {
         let known = Layers::new(&defaults()).iter().any(|(k, ..)| k == *key);
-        assert!(known, "{name} is an alias of `{key}`, which is no key");
+        assert!(known, "{name} is an alias of `{key}`, which is not a key");
     }
 }
 
-/// Assignments, those too that are commented out.
+/// Checks the assignments of `.env.example`, including those that are commented out.
 #[test]
 fn every_variable_of_the_example_is_known_to_the_code() {
     let text = std::fs::read_to_string(project(".env.example")).unwrap();
@@ -262,12 +269,12 @@ fn every_variable_of_the_example_is_known_to_the_code() {
             || ["DOCWEIR_CONFIG", "NO_COLOR", "OPENAI_API_KEY", "XDG_CACHE_HOME"].contains(&name)
     };
     for (name, _) in &variables {
-        assert!(known(name), "{name} stands in .env.example and nothing reads it");
+        assert!(known(name), ".env.example contains {name}, but no code reads it");
     }
-    // And what the code reads stands there, but for what only tests set.
+    // Every variable that the code reads is in `.env.example`, except those that only tests set.
     let named = |name: &str| variables.iter().any(|(n, _)| n == name);
     let missing: Vec<_> = ENVIRONMENT_ALIASES.iter().map(|(alias, _)| *alias).filter(|alias| !named(alias)).collect();
-    assert!(missing.is_empty(), "{missing:?} are read and stand not in .env.example");
+    assert!(missing.is_empty(), "the code reads {missing:?}, but .env.example lacks them");
     let read = regex::Regex::new(r#"(?:env::var(?:_os)?\(|env = )"([A-Z_]+)"|absolute\("([A-Z_]+)"\)"#).unwrap();
     let mut seen = 0;
     for file in walkdir::WalkDir::new(project("src")).into_iter().map(Result::unwrap) {
@@ -278,12 +285,12 @@ fn every_variable_of_the_example_is_known_to_the_code() {
         for name in read.captures_iter(&code).filter_map(|c| c.get(1).or_else(|| c.get(2))).map(|m| m.as_str()) {
             let of_others = ["HOME", "HOSTNAME", "DOCWEIR_FAILPOINT", "DOCWEIR_SHARED"].contains(&name);
             let fine = of_others || name.starts_with("DOCWEIR_TEST") || named(name);
-            assert!(fine, "{} reads {name}, which stands not in .env.example", file.path().display());
+            assert!(fine, "{} reads {name}, but .env.example lacks it", file.path().display());
             seen += 1;
         }
     }
     assert!(seen >= 3, "{seen}");
-    // Those of ours name keys and have values that are allowed.
+    // Docweir's own variables name existing keys and have allowed values.
     Config::load(&Source::None, variables, Vec::new()).unwrap();
 }
 
@@ -292,11 +299,11 @@ fn only_a_config_toml_that_says_so_is_ours() {
     let dir = tempfile::tempdir().unwrap();
     let load = || Config::load(&Source::Folder(dir.path().to_owned()), [], Vec::new()).unwrap();
     std::fs::write(dir.path().join("config.toml"), "[build]\nx = 1").unwrap();
-    assert_eq!(load().file, None, "another program's");
+    assert_eq!(load().file, None, "the file belongs to another program");
     std::fs::write(dir.path().join("config.toml"), "# a remark\ndocweir_config = 1\nsearch.top = 9").unwrap();
     assert_eq!(load().settings.search.top, 9);
     std::fs::write(dir.path().join("docweir.toml"), "search.top = 8").unwrap();
-    assert_eq!(load().settings.search.top, 8, "the name that is ours alone goes first");
+    assert_eq!(load().settings.search.top, 8, "docweir.toml takes precedence over config.toml");
     let missing = Config::load(&Source::Named(dir.path().join("none.toml")), [], Vec::new()).unwrap_err();
     assert!(missing.to_string().contains("can't read the configuration"), "{missing}");
 }
@@ -305,11 +312,11 @@ fn only_a_config_toml_that_says_so_is_ours() {
 fn no_limit_on_workers_is_what_suits_the_stage() {
     assert!(Workers::for_computing() >= 3);
     assert_eq!(Workers { min: 1, max: 0 }.most(4), 4);
-    assert_eq!(Workers { min: 5, max: 0 }.most(4), 5, "never fewer than the least");
+    assert_eq!(Workers { min: 5, max: 0 }.most(4), 5, "the minimum applies");
     assert_eq!(Workers { min: 1, max: 3 }.most(4), 3);
 }
 
-/// Checks that every key that a message names exists.
+/// Checks that every configuration key that a message names exists.
 #[test]
 fn every_key_that_a_message_names_is_a_key() {
     let keys: Vec<String> = Layers::new(&defaults()).iter().map(|(key, ..)| key.to_owned()).collect();
@@ -319,12 +326,12 @@ fn every_key_that_a_message_names_is_a_key() {
     let dotted = regex::Regex::new(r"\b[a-z]+(?:\.[a-z_]+)+\b").unwrap();
     let (mut seen, mut unknown) = (0, Vec::new());
     for file in walkdir::WalkDir::new(project("src")).into_iter().map(Result::unwrap) {
-        // These speak of wrong keys on purpose.
+        // This file names wrong keys on purpose.
         if file.path().extension().is_none_or(|e| e != "rs") || file.path().ends_with("config/tests.rs") {
             continue;
         }
         let code = std::fs::read_to_string(file.path()).unwrap().replace("'\"'", "");
-        // A message has more than one word.
+        // Only strings of several words are messages.
         for message in literal.find_iter(&code).map(|m| m.as_str()).filter(|m| m.contains(' ')) {
             for named in dotted.find_iter(message).map(|m| m.as_str()) {
                 if named.split('.').next().is_some_and(section) && named != "control.db" {
@@ -340,7 +347,8 @@ fn every_key_that_a_message_names_is_a_key() {
     assert!(unknown.is_empty(), "{unknown:#?}");
 }
 
-/// One that is missing breaks the image's build, which CI does not do.
+/// Checks that the Dockerfile copies the manifest of every crate. If one is missing, the image cannot be built, which
+/// CI would not notice.
 #[test]
 fn the_dockerfile_copies_the_manifest_of_every_member() {
     let dockerfile = std::fs::read_to_string(project("Dockerfile")).unwrap();
