@@ -1,15 +1,15 @@
-//! Lists names, kinds and descriptions of the metrics that actors count themselves.
+//! Lists the metrics that actors count themselves: name, kind and description of each.
 
-/// Metrics of merges.
+/// Metrics of compaction.
 pub const COMPACTION: &[(&str, &str, &str)] = &[
-    ("docweir_compactions_total", "counter", "merges of vector files, by outcome"),
+    ("docweir_compactions_total", "counter", "number of merges of vector files, by outcome"),
     ("docweir_compaction_seconds", "histogram", "duration of an installed merge"),
-    ("docweir_compaction_read_bytes_total", "counter", "bytes of the files that were merged"),
+    ("docweir_compaction_read_bytes_total", "counter", "bytes of vector files that merges read"),
     ("docweir_compaction_written_bytes_total", "counter", "bytes that merges wrote, including intermediate files"),
-    ("docweir_compaction_peak_memory_bytes", "gauge", "peak anonymous memory of the process during the last merge"),
+    ("docweir_compaction_peak_memory_bytes", "gauge", "peak anonymous memory of the last merge, in bytes"),
 ];
 
-/// Metrics of the queues that messages are received from.
+/// Metrics of the message queues that the process receives from.
 pub const QUEUES: &[(&str, &str, &str)] = &[
     ("docweir_queue_messages_total", "counter", "messages received from a queue, by outcome"),
     ("docweir_queue_receives_total", "counter", "receive calls to a queue"),

@@ -1,6 +1,7 @@
-//! Counts documents from the events of a run, and writes the first log line of each document's trace.
+//! Counts documents, durations and costs from the events of a run. Also writes the first log line of each document's
+//! trace.
 //!
-//! Counts the same events as the summary (`actors/run_summary`), so the two agree to the cent.
+//! The summary of a run (`actors/run_summary`) counts the same events, so summary and metrics agree to the cent.
 
 use std::sync::Arc;
 
@@ -11,15 +12,15 @@ use metrics::{counter, histogram};
 use super::trace;
 use crate::messages::event::{Event, EventSink};
 
-/// Name, kind and description of each metric.
+/// Name, kind and description of each metric that is counted from events.
 pub const METRICS: &[(&str, &str, &str)] = &[
-    ("docweir_documents_processed_total", "counter", "documents that a stage completed"),
-    ("docweir_documents_failed_total", "counter", "documents quarantined at a stage"),
+    ("docweir_documents_processed_total", "counter", "number of documents that a stage completed"),
+    ("docweir_documents_failed_total", "counter", "number of documents that were quarantined at a stage"),
     ("docweir_extraction_duration_seconds", "histogram", "duration of a successful extraction"),
     ("docweir_embedding_cost_nanodollars_total", "counter", "cost of embeddings, in billionths of a US dollar"),
 ];
 
-/// Counts events before it passes them on.
+/// Counts each event and then passes it to the wrapped sink.
 pub struct CountingEventSink(pub Arc<dyn EventSink>);
 
 impl EventSink for CountingEventSink {
@@ -44,13 +45,13 @@ fn look(event: &Event) {
             counter!("docweir_documents_failed_total", "stage" => stage.name()).increment(1);
         }
         Event::RecordsStored { cost_usd, .. } => cost(*cost_usd),
-        // The cost of a document's texts is counted when the document completes the stage.
+        // The cost of a document's texts is counted when the document completes the embedding stage.
         Event::BatchEnded { space, cost_usd, .. } if space != DOCUMENTS => cost(*cost_usd),
         _ => {}
     }
 }
 
-/// Counts cost in whole billionths of a dollar, as the ledger does, so sums are exact.
+/// Adds a cost in whole billionths of a dollar. The ledger uses the same unit, so the sums are exact.
 fn cost(usd: f64) {
     if usd > 0.0 {
         let stage = Stage::Embedding.name();

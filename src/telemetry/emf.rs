@@ -1,13 +1,13 @@
-//! Writes metrics in the embedded metric format: log lines from which CloudWatch extracts metrics.
+//! Writes metrics in CloudWatch's embedded metric format (EMF). CloudWatch extracts the metrics from these log lines.
 
 use serde_json::{Map, Value, json};
 
 use super::names::{Datum, DatumValue};
 
-/// Largest number of metrics in one line.
+/// Maximum number of metrics in one line.
 const MOST: usize = 100;
 
-/// Returns one line for the metrics that share time and dimensions, or several lines if they are too many. A name
+/// Formats metrics as log lines. Metrics with the same time and dimensions share a line, up to 100 per line. A name
 /// occurs only once in a line.
 pub fn lines(namespace: &str, data: &[Datum]) -> Vec<String> {
     let mut groups: Vec<Vec<&Datum>> = Vec::new();

@@ -1,5 +1,5 @@
-//! Collects the process's metrics since they were last taken. Each increment is reported exactly once; an increment
-//! during `take` is reported by this call or by the next one.
+//! Collects the metrics of the process between two calls of `take`. Each increment is reported exactly once. An
+//! increment during `take` is reported by this call or by the next one.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
-/// Largest number of series. There are five pools and few labels, so a larger number means that some label has too
-/// many values.
+/// Maximum number of metric series. There are five pools and few labels, so a higher number means that a label has
+/// too many values.
 const MOST: usize = 10_000;
 
-/// Summarises the samples of a histogram.
+/// Summarises the samples that a histogram recorded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Samples {
     pub count: u64,
@@ -23,14 +23,14 @@ pub struct Samples {
 /// Holds the value of a series.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {
-    /// Increase of a counter since the last call of `take`.
+    /// Amount by which a counter grew since the last call of `take`.
     Count(u64),
     /// Current value of a gauge.
     Level(f64),
     Samples(Samples),
 }
 
-/// Holds one series: a metric with its labels and its value.
+/// Describes one series: the name and labels of a metric, and its value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
     pub name: String,
@@ -38,7 +38,7 @@ pub struct Figure {
     pub value: Value,
 }
 
-/// Records the metrics whose names are wanted. Clones share the values.
+/// Collects the metrics whose names a filter accepts. Clones share the same values.
 #[derive(Clone)]
 pub struct Figures {
     wanted: Arc<dyn Fn(&str) -> bool + Send + Sync>,
@@ -56,8 +56,8 @@ impl Figures {
         Self { wanted: Arc::new(wanted), series: Arc::default() }
     }
 
-    /// Returns the increase of every counter and histogram since the last call, and the current value of every gauge.
-    /// Counters and histograms without an increase are left out. The result is sorted by name and labels.
+    /// Returns how much every counter and histogram grew since the last call, and the current value of every gauge.
+    /// Unchanged counters and histograms are left out. The result is sorted by name and labels.
     pub fn take(&self) -> Vec<Figure> {
         let series = self.series.read().unwrap_or_else(PoisonError::into_inner);
         let mut figures: Vec<Figure> = series
@@ -78,7 +78,8 @@ impl Figures {
         figures
     }
 
-    /// Returns the series of a key, if its name is wanted and the limit on series permits it.
+    /// Returns the series of a key, creating it if necessary. Returns `None` if the filter rejects the name or there
+    /// are too many series.
     fn series<T>(&self, key: &Key, make: fn() -> Series, same: fn(&Series) -> Option<Arc<T>>) -> Option<Arc<T>> {
         if !(self.wanted)(key.name()) {
             return None;
@@ -88,7 +89,7 @@ impl Figures {
         }
         let mut all = self.series.write().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MOST && !all.contains_key(key) {
-            tracing::error!(name = key.name(), "too many metric series; this one is not published");
+            tracing::error!(name = key.name(), "too many metric series; this series is not published");
             return None;
         }
         same(all.entry(key.clone()).or_insert_with(make))
@@ -124,7 +125,7 @@ struct Sums(Mutex<Option<Samples>>);
 
 impl HistogramFn for Sums {
     fn record(&self, value: f64) {
-        // A value that is not finite would make the sum useless.
+        // An infinite or undefined value would make the sum useless.
         if !value.is_finite() {
             return;
         }

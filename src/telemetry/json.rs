@@ -1,7 +1,8 @@
-//! Formats log lines as flat JSON objects, one per line. CloudWatch Logs Insights, jq and similar tools then find
-//! `document_id` at the same level as `level`.
+//! Formats log lines as flat JSON objects, one per line. Tools such as CloudWatch Logs Insights and jq then find
+//! `document_id` at the top level of a line.
 //!
-//! Only the span of a document adds its fields to a line. Spans of libraries are verbose and meant for debugging.
+//! Only the span of a document adds its fields to a line. Spans of libraries are left out, because they are verbose
+//! and meant for debugging.
 
 use std::fmt;
 
@@ -15,7 +16,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::trace::DOCUMENT;
 
-/// Formats events for `tracing_subscriber::fmt`, with [`JsonFields`] for the fields of spans.
+/// Formats each event as a JSON line. Needs [`JsonFields`] as the formatter of spans.
 pub struct JsonLines(pub SharedClock);
 
 impl<S> FormatEvent<S, JsonFields> for JsonLines
@@ -43,7 +44,7 @@ where
             let extensions = span.extensions();
             let Some(written) = extensions.get::<FormattedFields<JsonFields>>() else { continue };
             if let Ok(of_span) = serde_json::from_str::<Map<String, Value>>(&written.fields) {
-                // The innermost span comes first.
+                // The innermost span comes first, so its fields win.
                 of_span.into_iter().for_each(|(name, value)| keep(&mut line, name, value));
             }
         }
@@ -53,7 +54,8 @@ where
     }
 }
 
-/// Adds a field unless the name is taken. No field can replace, for example, the level of its line.
+/// Adds a field unless the line already has one of that name. A field therefore cannot replace, for example, the
+/// level of its line.
 fn keep(line: &mut Map<String, Value>, name: String, value: Value) {
     line.entry(name).or_insert(value);
 }

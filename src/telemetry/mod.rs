@@ -3,11 +3,12 @@
 //! - [`trace`] – the fields of every log line about a document; [`json`] – log lines as JSON objects
 //! - [`documents`] – metrics of documents, counted from the events of a run
 //! - [`actors`] – names of the metrics that actors count
-//! - [`recorder`] – the destinations of the metrics; [`figures`] – their sums since they were last taken
+//! - [`recorder`] – passes metrics to the `/metrics` page and to the publisher; [`figures`] – collects metrics for
+//!   the publisher
 //! - [`names`] – the names of the metrics in CloudWatch
-//! - [`publisher`] – sends metrics to CloudWatch, and counts those that it could not send; [`emf`] – metrics as log lines
+//! - [`publisher`] – sends metrics to CloudWatch; [`emf`] – writes metrics as log lines
 //!
-//! The number of metrics that could not be sent is counted and reported; none is dropped silently.
+//! Metrics that could not be sent are counted and reported, so none is lost silently.
 
 pub mod actors;
 pub mod documents;

@@ -1,8 +1,8 @@
-//! Converts metrics to the names, units and dimensions under which CloudWatch shows them.
+//! Converts metrics to the names, units and dimensions that CloudWatch shows.
 //!
-//! Four metrics keep the names and dimensions of the system that Docweir replaces. The other names follow from the
-//! internal ones: `docweir_pool_jobs_done_total` becomes `PoolJobsDone`. A pool's metrics have the dimension `stage`,
-//! as all others do.
+//! Four metrics keep the names and dimensions of the system that Docweir replaces. The other names are derived from
+//! the internal names: `docweir_pool_jobs_done_total` becomes `PoolJobsDone`. The label `pool` becomes the dimension
+//! `stage`, so all metrics of a stage have the same dimension.
 
 use docweir_core::clock::UnixMicros;
 use docweir_core::documents::Stage;
@@ -11,7 +11,7 @@ use super::figures::{Figure, Value};
 use super::{actors, documents};
 use crate::supervisors::metrics as pools;
 
-/// Metrics whose published names are given by the former system.
+/// Metrics that keep their names from the system that Docweir replaces.
 const GIVEN: &[(&str, &str)] = &[
     ("docweir_documents_processed_total", "DocumentsProcessed"),
     ("docweir_documents_failed_total", "DocumentsFailed"),
@@ -19,13 +19,13 @@ const GIVEN: &[(&str, &str)] = &[
     ("docweir_embedding_cost_nanodollars_total", "EmbeddingCost"),
 ];
 
-/// Names a unit of CloudWatch.
+/// Lists the CloudWatch units that Docweir uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     Count,
     Seconds,
     Bytes,
-    /// CloudWatch has no unit for dollars.
+    /// No unit. Amounts of money use it, because CloudWatch has no unit for dollars.
     None,
 }
 
@@ -40,7 +40,7 @@ impl Unit {
     }
 }
 
-/// Holds a metric value as it is published.
+/// Represents a metric value as it is published to CloudWatch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Datum {
     pub name: String,
@@ -50,21 +50,21 @@ pub struct Datum {
     pub value: DatumValue,
 }
 
-/// Holds the published value: a single number, or the summary of a histogram.
+/// Represents a published value: a single number, or the summary of a histogram.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum DatumValue {
     One(f64),
     Samples(super::figures::Samples),
 }
 
-/// Returns whether a metric is published to CloudWatch. Others, such as calls by operation, are only on the
-/// `/metrics` page, because CloudWatch charges for each name with its labels.
+/// Returns whether a metric is published to CloudWatch. Other metrics, such as calls by operation, are only on the
+/// `/metrics` page, because CloudWatch charges for each combination of name and labels.
 pub fn is_published(name: &str) -> bool {
     let lists = [documents::METRICS, pools::METRICS, actors::COMPACTION];
     lists.iter().flat_map(|list| list.iter()).any(|(published, ..)| *published == name)
 }
 
-/// Converts a value to the form in which it is published.
+/// Converts a collected metric to the form in which it is published.
 pub fn datum(figure: Figure, environment: &str, at: UnixMicros) -> Datum {
     let unit = match figure.name.as_str() {
         name if name.contains("_nanodollars") => Unit::None,

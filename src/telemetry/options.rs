@@ -1,4 +1,4 @@
-//! Defines how metrics are published to CloudWatch.
+//! Defines the options for publishing metrics to CloudWatch.
 
 use docweir_core::ranges::out_of_range;
 use std::time::Duration;
@@ -10,33 +10,34 @@ use serde::{Deserialize, Serialize};
 pub enum CloudWatchMode {
     #[default]
     Off,
-    /// Metrics are sent by calls to CloudWatch's API.
+    /// Metrics are sent through CloudWatch's API.
     Api,
-    /// Metrics are written to standard output as log lines.
+    /// Metrics are written to standard output in the embedded metric format.
     Emf,
 }
 
-/// Publishes the metrics of runs to CloudWatch: documents, durations, costs, and the pools' own metrics.
+/// Configures how the metrics of runs are published to Amazon CloudWatch: documents, durations, costs, and the state
+/// of the pools.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CloudWatchOptions {
-    /// Way in which metrics are published: `"off"`, `"api"` (calls to CloudWatch) or `"emf"`. With `"emf"`, metrics
-    /// are written to standard output as lines of the embedded metric format; the CloudWatch agent and Lambda read
-    /// them there.
+    /// Destination of the metrics: `"off"` (not published), `"api"` (calls to CloudWatch's API) or `"emf"` (lines in
+    /// the embedded metric format on standard output, from which the CloudWatch agent or Lambda reads the metrics).
     pub mode: CloudWatchMode,
-    /// Endpoint of CloudWatch. If empty, `aws.endpoint` is used, or AWS itself if that is empty too.
+    /// Endpoint of CloudWatch. If empty, `aws.endpoint` is used; if both are empty, AWS's own endpoint.
     pub endpoint: String,
     /// Namespace of the metrics in CloudWatch.
     pub namespace: String,
-    /// Value of the dimension `environment`, such as `production`.
+    /// Value of the dimension `environment` of every metric, such as `production`.
     pub environment: String,
-    /// Interval between two publications, in seconds. A shorter interval shows changes sooner and costs more calls.
+    /// Interval between two publications of metrics, in seconds. A shorter interval shows changes sooner but makes
+    /// more calls.
     pub interval_seconds: f64,
-    /// Largest number of values that wait while CloudWatch accepts none. Beyond it the oldest values are dropped,
-    /// counted and reported. A larger number survives longer outages and uses more memory.
+    /// Maximum number of metric values that wait while CloudWatch accepts none. If there are more, the oldest values
+    /// are dropped, counted and reported. A larger number survives longer outages but uses more memory.
     #[serde(skip)]
     pub max_pending: usize,
-    /// Time at the end of a run in which the last values are published, in seconds.
+    /// Maximum time to publish the last metrics at the end of a run, in seconds.
     pub flush_seconds: f64,
 }
 
@@ -55,7 +56,7 @@ impl Default for CloudWatchOptions {
 }
 
 impl CloudWatchOptions {
-    /// Returns the fields that are out of range, each with an error message.
+    /// Returns each field that is out of range, together with an error message.
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let mut range = |field, value: f64, low, high| found.extend(out_of_range(field, value, low, high));
@@ -75,7 +76,7 @@ impl CloudWatchOptions {
             ));
         }
         if !self.endpoint.is_empty() && !self.endpoint.starts_with("http") {
-            found.push(("endpoint", "must be empty or begin with http:// or https://".into()));
+            found.push(("endpoint", "must be empty or begin with `http://` or `https://`".into()));
         }
         found
     }

@@ -1,11 +1,11 @@
-//! Sends the process's metrics at regular intervals, and the last values at its end.
+//! Sends the process's metrics to CloudWatch at regular intervals, and the last values when the process ends.
 //!
-//! A value that is sent twice is counted twice, and a value that is dropped is missing. Each value is therefore sent
-//! until it is known to have arrived or known to be refused. Values that CloudWatch refuses temporarily wait for the
-//! next round, within a limit. Values whose call got no answer may have arrived and are not sent again. Lost values
-//! and values in doubt are counted and reported.
+//! A value that is sent twice is counted twice, and a dropped value is missing. Each value is therefore sent until
+//! CloudWatch has accepted or refused it. A value that CloudWatch refuses temporarily is sent again at the next
+//! interval; the number of such values is limited. A value whose call got no reply may have arrived and is not sent
+//! again. Lost values and values in doubt are counted and reported.
 //!
-//! No run fails because its metrics can't be published.
+//! Failures to publish metrics never make a run fail.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,37 +22,37 @@ use super::figures::Figures;
 use super::names::{Datum, datum, is_published};
 use super::options::CloudWatchOptions;
 
-/// Name, kind and description of each metric. They are only on the `/metrics` page: while publishing fails, it can't
-/// report its own failure.
+/// Name, kind and description of the publisher's own metrics. They are only on the `/metrics` page, because a failing
+/// publisher cannot publish its own failure.
 pub const METRICS: &[(&str, &str, &str)] = &[
-    ("docweir_cloudwatch_data_sent_total", "counter", "metric values that CloudWatch accepted"),
-    ("docweir_cloudwatch_data_lost_total", "counter", "metric values that were dropped without being sent"),
-    ("docweir_cloudwatch_data_in_doubt_total", "counter", "metric values that may have arrived: the answer was lost"),
+    ("docweir_cloudwatch_data_sent_total", "counter", "number of metric values that CloudWatch accepted"),
+    ("docweir_cloudwatch_data_lost_total", "counter", "number of metric values that were refused or dropped"),
+    ("docweir_cloudwatch_data_in_doubt_total", "counter", "number of metric values whose reply was lost"),
 ];
 
-/// Pause between two attempts at the end of a run.
+/// Pause between two attempts to publish the last values at the end of a run.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Describes the result of sending metric values.
+/// Describes the result of one attempt to send metric values.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PutResult {
     pub sent: usize,
     /// Number of values that were refused permanently.
     pub lost: usize,
     pub in_doubt: usize,
-    /// Values that were not sent and may be sent later.
+    /// Values that were not sent now and may be sent later.
     pub left: Vec<Datum>,
-    /// Reason why values were not sent.
+    /// Reason why some values were not sent.
     pub why: Option<String>,
 }
 
-/// Sends metric values to their destination.
+/// Sends metric values to a destination, such as CloudWatch's API.
 #[async_trait]
 pub trait MetricSink: Send + Sync + 'static {
     async fn put(&self, data: Vec<Datum>) -> PutResult;
 }
 
-/// Counts the values of a run by the result of sending them.
+/// Counts all metric values of a run by the result of sending them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     pub sent: u64,
@@ -60,7 +60,7 @@ pub struct Totals {
     pub in_doubt: u64,
 }
 
-/// Sends the metrics of a process to CloudWatch.
+/// Collects the metrics of a process and sends them to CloudWatch.
 pub struct Publisher {
     figures: Figures,
     clock: SharedClock,
@@ -80,12 +80,12 @@ impl Publisher {
         Arc::new(Self { figures: Figures::new(is_published), clock, options, to, state: Mutex::default() })
     }
 
-    /// Returns the recorder that collects the metrics. It must be installed before anything is counted.
+    /// Returns the recorder that collects the metrics. The recorder must be installed before anything is counted.
     pub fn figures(&self) -> Figures {
         self.figures.clone()
     }
 
-    /// Publishes at the configured interval until it is dropped.
+    /// Publishes all metrics at the configured interval, until the future is dropped.
     pub async fn run(self: Arc<Self>) {
         loop {
             tokio::time::sleep(self.options.interval()).await;
@@ -93,8 +93,8 @@ impl Publisher {
         }
     }
 
-    /// Publishes all pending values. A caller that stops waiting does not cancel the call, because its result would
-    /// then be unknown.
+    /// Publishes all pending values. The call continues even if the caller stops waiting, because the result of a
+    /// cancelled call would be unknown.
     pub async fn publish(self: &Arc<Self>) {
         let this = self.clone();
         let _ = tokio::spawn(async move { this.publish_all().await }).await;
@@ -106,7 +106,7 @@ impl Publisher {
         loop {
             let publishing = tokio::time::timeout_at(until, self.publish()).await;
             let Ok(mut state) = self.state.try_lock() else {
-                // A call is still running, so its result is unknown.
+                // A call is still running, and its result is needed for the totals.
                 return self.given_up().await;
             };
             if publishing.is_ok() && state.pending.is_empty() {
@@ -115,7 +115,7 @@ impl Publisher {
             if Instant::now() + PAUSE >= until {
                 let left = state.pending.len();
                 state.pending.clear();
-                state.lose(left, "not accepted within `cloudwatch.flush_seconds` at the end of the run");
+                state.lose(left, "CloudWatch did not accept the values within `cloudwatch.flush_seconds` at the end");
                 return state.totals;
             }
             drop(state);
@@ -123,12 +123,13 @@ impl Publisher {
         }
     }
 
-    /// Waits for a call that takes longer than `cloudwatch.flush_seconds`. The call has a time limit of its own.
+    /// Waits for a call that takes longer than `cloudwatch.flush_seconds`, and then counts the remaining values as
+    /// lost. The call has its own time limit.
     async fn given_up(&self) -> Totals {
         let mut state = self.state.lock().await;
         let left = state.pending.len();
         state.pending.clear();
-        state.lose(left, "not accepted within `cloudwatch.flush_seconds` at the end of the run");
+        state.lose(left, "CloudWatch did not accept the values within `cloudwatch.flush_seconds` at the end");
         state.totals
     }
 
@@ -139,7 +140,7 @@ impl Publisher {
         let surplus = state.pending.len().saturating_sub(self.options.max_pending);
         if surplus > 0 {
             state.pending.drain(..surplus);
-            state.lose(surplus, "too many values wait for CloudWatch; the oldest were dropped");
+            state.lose(surplus, "too many values waited for CloudWatch, so the oldest were dropped");
         }
         if state.pending.is_empty() {
             return;
@@ -157,7 +158,7 @@ impl Publisher {
         if put.in_doubt > 0 {
             state.totals.in_doubt += put.in_doubt as u64;
             counter!("docweir_cloudwatch_data_in_doubt_total").increment(put.in_doubt as u64);
-            tracing::warn!(figures = put.in_doubt, why, "metrics in doubt: the answer was lost; not sent again");
+            tracing::warn!(figures = put.in_doubt, why, "metrics in doubt because the reply was lost; not retrying");
         }
     }
 }
@@ -172,7 +173,7 @@ impl State {
     }
 }
 
-/// Receives lines of text.
+/// Function that receives each written line.
 pub type Lines = Arc<dyn Fn(String) + Send + Sync>;
 
 /// Writes metric values as lines of the embedded metric format.
@@ -204,7 +205,7 @@ mod tests {
         Later,
         Never,
         Lost,
-        /// Accepts the values after this many seconds.
+        /// Accepts the values after this number of seconds.
         After(u64),
     }
 

@@ -1,4 +1,4 @@
-//! Installs the recorder that sends the process's metrics to the `/metrics` page, to the publisher, or to both.
+//! Installs the recorder that passes the process's metrics to the `/metrics` page, to the publisher, or to both.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use super::figures::Figures;
 use super::{actors, documents, publisher};
 use crate::supervisors::metrics as pools;
 
-/// Installs the requested recorders, once per process. Returns the handle of the page; `None` if the page is not
-/// requested or another recorder was installed before.
+/// Installs the requested recorders, once per process. Returns the handle of the `/metrics` page, or `None` if the
+/// page is not requested or another recorder was already installed.
 pub fn install(page: bool, figures: Option<Figures>) -> Option<PrometheusHandle> {
     let page = page.then(|| PrometheusBuilder::new().build_recorder());
     let handle = page.as_ref().map(PrometheusRecorder::handle);
@@ -27,7 +27,7 @@ pub fn install(page: bool, figures: Option<Figures>) -> Option<PrometheusHandle>
     handle.filter(|_| installed)
 }
 
-/// Passes every metric to two recorders.
+/// Passes every metric to both recorders.
 struct Both(PrometheusRecorder, Figures);
 
 struct Pair<T>(T, T);
