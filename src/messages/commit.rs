@@ -6,13 +6,13 @@ use docweir_core::error::StageError;
 use docweir_stores::control::ClaimKey;
 use docweir_target::Write;
 
-/// Carries one document's rows or tombstone, which the next commit makes visible as a whole. The answer is sent after
-/// the manifest swap, never before.
+/// Carries the write of one document (rows or a tombstone) to the committer. The next commit makes the whole write
+/// visible. The answer is sent after that commit's manifest swap, never before.
 pub struct Commit {
     pub write: Write,
-    /// Claim that permits the write. The committer checks it again before the commit.
+    /// Claim that permits the write. The committer checks the claim again before the commit.
     pub claim: ClaimKey,
-    /// Memory of the write, in bytes. Counts towards the commit's byte limit.
+    /// Memory that the write occupies, in bytes. It counts towards the commit's byte limit.
     pub bytes: usize,
     pub answer: oneshot::Sender<Result<Committed, StageError>>,
 }
@@ -20,7 +20,7 @@ pub struct Commit {
 /// Confirms a commit to the worker that requested it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// Version of the target that first shows the write (for the index, the manifest's version). `None` if the target
-    /// does not number its versions.
+    /// First version of the target that shows the write; for the index, the version of the manifest. `None` if the
+    /// target does not number its versions.
     pub manifest_version: Option<u64>,
 }

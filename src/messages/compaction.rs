@@ -8,30 +8,30 @@ use docweir_index::compaction::{Mode, Report};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// Requests the lease from the lock. The answer is `None` while another process holds the lease.
+/// Requests the lease on compaction from the lock. The answer is `None` while another process holds the lease.
 pub struct Acquire {
-    /// Lower bound for the lease's epoch: the epoch in the manifest. The granted epoch is higher.
+    /// Epoch in the manifest. The granted lease has a higher epoch.
     pub above: u64,
     pub answer: oneshot::Sender<Result<Option<LeaseGuard>, StageError>>,
 }
 
-/// Longest wait for a lease to be released.
+/// Maximum time to wait until a lease is released.
 const GIVE_BACK: Duration = Duration::from_secs(5);
 
-/// Holds the lease until it is released or dropped. A separate task renews the lease meanwhile.
+/// Represents the held lease on compaction, until the guard is dropped. Meanwhile a separate task renews the lease.
 pub struct LeaseGuard {
     pub epoch: u64,
-    /// Cancelled when the lease is lost.
+    /// Cancel token of the work under the lease. It is cancelled when the lease is lost.
     pub cancelled: Cancel,
-    /// Closed when the guard is dropped; the task then releases the lease.
+    /// Channel that the task watches. When the guard is dropped, the channel closes and the task releases the lease.
     pub held: oneshot::Sender<()>,
-    /// Closed by the task after it has released the lease.
+    /// Channel that the task closes after it has released the lease.
     pub given_back: oneshot::Receiver<()>,
 }
 
 impl LeaseGuard {
-    /// Releases the lease and waits until the release is done. If the guard is only dropped and the process ends, the
-    /// lease may remain. No process can then merge until the lease expires.
+    /// Releases the lease and waits until it is released. Without this wait, the process may end before the lease is
+    /// released. No process can then merge until the lease expires.
     pub async fn give_back(self) {
         drop(self.held);
         let _ = timeout(GIVE_BACK, self.given_back).await;
@@ -49,8 +49,8 @@ pub struct Compact {
 pub struct Compacted {
     /// Reports of the installed merges, in order.
     pub merges: Vec<Report>,
-    /// True if another process holds the lease.
+    /// True if nothing was merged because another process holds the lease.
     pub busy: bool,
-    /// Number of merges that a concurrent merge made superfluous.
+    /// Number of merges that were discarded because a concurrent merge had replaced their input files.
     pub superseded: u64,
 }

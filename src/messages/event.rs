@@ -1,4 +1,4 @@
-//! Defines the events of a run. Progress, `--json` and the summary are made from them.
+//! Defines the events of a run. The progress display, the output of `--json` and the summary are derived from events.
 
 use serde::Serialize;
 
@@ -8,14 +8,14 @@ use docweir_core::error::StageError;
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// A file was registered under a new version and is waiting to be claimed.
+    /// A file was registered as a new version of its document and is waiting to be claimed.
     Registered {
         document: DocumentId,
         version: Version,
         source: String,
         replaces: bool,
     },
-    /// Content and configuration of a file are unchanged, so there is nothing to do.
+    /// The content and the configuration of a file are unchanged, so nothing is done.
     Unchanged {
         document: DocumentId,
         source: String,
@@ -26,7 +26,7 @@ pub enum Event {
         source: String,
         reason: String,
     },
-    /// Deletion of a document was requested, by the user or because its file left the folder (`--prune`).
+    /// Deletion of a document was requested, either by the user or by `--prune` because the document's file is gone.
     RemovalRequested {
         document: DocumentId,
         source: String,
@@ -35,7 +35,7 @@ pub enum Event {
     IntakeFinished {
         files: u64,
     },
-    /// An unfinished document of an earlier run is resumed.
+    /// A document that an earlier run left unfinished is resumed.
     Resumed {
         document: DocumentId,
         version: Version,
@@ -85,7 +85,7 @@ pub enum Event {
     /// A batch of texts or records was submitted to the provider.
     BatchSubmitted {
         batch: String,
-        /// `documents` for texts of documents; otherwise the collection of the records.
+        /// Kind of the batch's items: `documents` for texts of documents, otherwise the collection of the records.
         space: String,
         items: u64,
         tokens: u64,
@@ -94,15 +94,15 @@ pub enum Event {
     BatchEnded {
         batch: String,
         space: String,
-        /// Final status: `COMPLETED`, `FAILED`, `EXPIRED` or `CANCELLED`.
+        /// Final status of the batch: `COMPLETED`, `FAILED`, `EXPIRED` or `CANCELLED`.
         status: &'static str,
         items: u64,
         stored: u64,
-        /// Number of items that were refused permanently.
+        /// Number of items that the provider refused permanently.
         failed: u64,
-        /// Number of items that were changed or deleted after they were sent.
+        /// Number of items whose text changed or that were deleted after they were sent. Their results are dropped.
         stale: u64,
-        /// Number of items that will be sent again.
+        /// Number of items without a result, which will be sent again.
         returned: u64,
         tokens: u64,
         cost_usd: f64,
@@ -121,17 +121,18 @@ pub enum Event {
         changed: u64,
         unchanged: u64,
         noise: u64,
-        /// Number of unchanged records that the provider refused in an earlier run.
+        /// Number of unchanged records that are not embedded, because the provider refused them in an earlier run.
         failed: u64,
     },
-    /// A record was refused because it can't be used.
+    /// A record was refused because it is invalid.
     RecordRefused {
         source: String,
-        /// Line in the source, from 1; 0 if the source is the record itself.
+        /// Line of the record in the source, from 1; 0 if the source has no lines.
         line: u64,
         reason: String,
     },
-    /// A message for the user that concerns no single document, such as the download of the model or a drain.
+    /// A message for the user that concerns no single document, such as the download of a model or the start of a
+    /// drain.
     Notice {
         text: String,
     },

@@ -1,4 +1,4 @@
-//! Defines a job, which is one document's pass through one stage, and the result of that pass.
+//! Defines the job (one document's pass through one stage) and the result of a job.
 
 use std::sync::Arc;
 
@@ -6,7 +6,8 @@ use docweir_core::documents::{MediaType, Sha256Hex, Stage};
 use docweir_core::model::{Chunks, EmbeddedDocument, ExtractedDocument};
 use docweir_stores::control::{Claim, StageMetrics, StageOutput};
 
-/// Holds a document in a pool: the claim that permits work on the document, and the input of the stage.
+/// Represents a document in a pool. The claim permits work on the document, and the input is the data that the stage
+/// processes.
 #[derive(Clone, Debug)]
 pub struct Job {
     pub claim: Arc<Claim>,
@@ -18,7 +19,8 @@ impl Job {
         self.input.stage()
     }
 
-    /// Returns the memory, in bytes, that the job occupies while it waits. An unread file occupies none.
+    /// Returns the memory, in bytes, that the job occupies while it waits. A file that was not read yet is not
+    /// counted.
     pub fn weight_bytes(&self) -> usize {
         let payload = match &self.input {
             Input::Original => 0,
@@ -31,21 +33,21 @@ impl Job {
     }
 }
 
-/// Holds the input of a stage. It is shared and immutable, so a worker that dies loses nothing.
+/// Holds the data that a stage processes. The data is shared and immutable, so nothing is lost if a worker dies.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// The document's original file, wherever its source is.
+    /// The document's original file, which the extraction stage reads from its source.
     Original,
     Extracted(Arc<ExtractedDocument>),
     Chunks(Arc<Chunks>),
     Enriched(Arc<Chunks>),
     Embedded(Arc<EmbeddedDocument>),
-    /// Removal of the document from the vector store.
+    /// The request to remove the document from the vector store.
     Removal,
 }
 
 impl Input {
-    /// Returns the stage that takes this input.
+    /// Returns the stage that processes this input.
     pub fn stage(&self) -> Stage {
         match self {
             Input::Original => Stage::Extraction,
@@ -60,22 +62,23 @@ impl Input {
 /// Holds the result of a stage for one job.
 #[derive(Clone, Debug)]
 pub struct StageResult {
-    /// Artefact of the stage, from which the document is resumed after a crash. `None` for loading, whose result is
-    /// the manifest.
+    /// Artefact of the stage, from which the document is resumed after a crash. `None` after loading, because the
+    /// manifest then holds the result.
     pub output: Option<StageOutput>,
     pub metrics: StageMetrics,
     pub duration: std::time::Duration,
     /// Input of the next stage; `None` after the last stage.
     pub next: Option<Input>,
-    /// Documents that extraction found in this document. Children of an earlier version that are not listed here are
-    /// removed.
+    /// Documents that extraction found in this document. Children of an earlier version are removed if this list
+    /// lacks them.
     pub children: Vec<NewChild>,
 }
 
-/// Describes a document within a document: an attachment of an e-mail or a PDF, or a member of a portfolio.
+/// Describes a document that is contained in another document: an attachment of an e-mail or a PDF, or a member of a
+/// portfolio.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewChild {
-    /// Name that is unique within the containing document, and the same in every extraction.
+    /// Name that is unique within the containing document and is the same in every extraction.
     pub name: String,
     pub content: Sha256Hex,
     pub bytes: u64,

@@ -1,5 +1,5 @@
-//! Defines the messages that actors exchange. Jobs and commands (imperatives) go down the tree; facts (past tense) go
-//! up.
+//! Defines the messages that actors exchange. Commands, named in the imperative, go down the supervision tree. Facts,
+//! named in the past tense, go up.
 
 pub mod commit;
 pub mod compaction;

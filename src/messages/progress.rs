@@ -1,6 +1,7 @@
-//! Holds the progress of a run. The pipeline updates it several times a second, and the progress display reads it.
+//! Holds the progress of a run. The pipeline updates the progress several times a second, and the progress display
+//! reads it.
 //!
-//! The numbers are for people. No decision depends on them, so a reader may see a state that is slightly old.
+//! The numbers are only displayed. No decision depends on them, so slightly outdated numbers are acceptable.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,7 +10,7 @@ use serde::Serialize;
 use docweir_admission::{GateStatus, Shut};
 use docweir_core::documents::Stage;
 
-/// Shares the progress between the pipeline and its readers.
+/// Shares the progress of a run between the pipeline and its readers.
 #[derive(Debug, Default)]
 pub struct SharedProgress(Mutex<ProgressSnapshot>);
 
@@ -17,9 +18,9 @@ pub struct SharedProgress(Mutex<ProgressSnapshot>);
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ProgressSnapshot {
     pub intake: IntakeRow,
-    /// Rows of the stages, in stage order. Empty until the pools are started.
+    /// State of each stage, in stage order. Empty until the pools are started.
     pub stages: Vec<StageRow>,
-    /// Load of the embedding provider; `None` without a provider.
+    /// State of the embedding provider; `None` if the run uses no provider.
     pub provider: Option<ProviderRow>,
     /// True while the run drains: it starts no new work and finishes the running work.
     pub draining: bool,
@@ -30,43 +31,42 @@ pub struct ProgressSnapshot {
 pub struct IntakeRow {
     /// Number of files inspected so far.
     pub files: u64,
-    /// True if all files were inspected.
+    /// True if intake has inspected all files.
     pub finished: bool,
 }
 
-/// Describes one stage's pool, in numbers of documents. `done`, `retried` and `quarantined` count from the start of
-/// the run.
+/// Counts the documents in one stage's pool. `done`, `retried` and `quarantined` count from the start of the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct StageRow {
     pub stage: Stage,
-    /// Number of documents that wait for a worker, for the time of a retry, or for room in the next stage.
+    /// Number of documents that wait for a worker, for their next attempt, or for room in the next stage.
     pub waiting: u64,
     pub in_flight: u64,
     pub done: u64,
     pub retried: u64,
     pub quarantined: u64,
-    /// Number of workers that run now.
+    /// Number of running workers.
     pub workers: u64,
 }
 
-/// Describes a provider's budget and the calls that wait for it.
+/// Describes the rate limits of an embedding provider, and the calls that wait for it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ProviderRow {
     /// Name of the provider's model.
     pub name: String,
-    /// Number of running calls.
+    /// Number of calls that are running.
     pub running: u64,
-    /// Calls that wait for their turn, by collection.
+    /// Calls that wait for admission, by collection.
     pub waiting: Vec<WaitingRow>,
-    /// Tokens that may be sent now (`tokens_left`) and per minute. `None` without a limit.
+    /// Number of tokens that may be sent now. `None` if tokens are not limited.
     pub tokens_left: Option<f64>,
     pub tokens_per_minute: Option<f64>,
     pub requests_left: Option<f64>,
     pub requests_per_minute: Option<f64>,
-    /// Reason why no call may be made now: `throttled`, `insufficient_quota` or `provider_down`. `None` while calls
+    /// Reason why no call may be sent now: `throttled`, `insufficient_quota` or `provider_down`. `None` while calls
     /// are allowed.
     pub closed: Option<&'static str>,
-    /// Number of seconds until calls are allowed again.
+    /// Number of seconds until calls are allowed again; 0 while calls are allowed.
     pub closed_seconds: f64,
 }
 
@@ -75,7 +75,7 @@ pub struct ProviderRow {
 pub struct WaitingRow {
     pub collection: String,
     pub calls: u64,
-    /// Longest wait of these calls so far.
+    /// Longest time that one of these calls has waited so far, in seconds.
     pub seconds: f64,
 }
 
