@@ -1,6 +1,6 @@
-//! Tests the order of this package's modules: each module may use only itself and the modules before it in the list.
+//! Tests the layers of this package: each module in the list may use only itself and the modules before it.
 //!
-//! The dependencies between crates are enforced by the crates' manifests.
+//! The crates' manifests enforce the dependencies between crates.
 
 use std::path::{Path, PathBuf};
 
@@ -53,7 +53,7 @@ fn every_module_uses_only_those_below_it() {
             continue;
         }
         let place = ORDER.iter().position(|name| *name == module);
-        let place = place.unwrap_or_else(|| panic!("{module} has no place in src/layers.rs"));
+        let place = place.unwrap_or_else(|| panic!("{module} is missing in src/layers.rs"));
         for found in uses.captures_iter(&std::fs::read_to_string(&path).unwrap()) {
             let Some(used) = found.get(1) else {
                 wrong.push(format!("{}: name one module of `crate` in each import", path.display()));
@@ -63,10 +63,10 @@ fn every_module_uses_only_those_below_it() {
             match ORDER.iter().position(|name| *name == used.as_str()) {
                 Some(at) if at <= place => {}
                 Some(_) => wrong.push(format!("{}: {module} must not use {}", path.display(), used.as_str())),
-                None => wrong.push(format!("{}: {} has no place in src/layers.rs", path.display(), used.as_str())),
+                None => wrong.push(format!("{}: {} is missing in src/layers.rs", path.display(), used.as_str())),
             }
         }
     }
-    assert!(looked_at > 300, "only {looked_at} uses were found");
-    assert_eq!(wrong, Vec::<String>::new(), "see the order in src/layers.rs");
+    assert!(looked_at > 300, "expected more than 300 uses of modules, found {looked_at}");
+    assert_eq!(wrong, Vec::<String>::new(), "ORDER of src/layers.rs forbids these uses");
 }

@@ -8,7 +8,7 @@
 //!             │                                              └── manifest: the rows that are visible
 //!             └── control store: pending work, claims, and the progress of each document
 //! ```
-//! Crates do the work itself. Each crate can be used alone:
+//! Crates do the actual work. Each crate can be used alone:
 //!
 //! | crate | contents |
 //! | --- | --- |
@@ -22,7 +22,7 @@
 //! | [`docweir_stores`] | stores control records, the ledger, batches and caches, and manages the state folder |
 //! | [`docweir_admission`] | limits the calls to a paid service and shares the quota fairly |
 //! | [`docweir_providers`] | calls paid services, and reserves and settles the cost of each call |
-//! | `docweir_aws`, `docweir_aws_backend` | call AWS; implement stores, queues and providers with AWS (feature `aws`) |
+//! | `docweir_aws`, `docweir_aws_backend` | call AWS services; implement stores and queues with them (feature `aws`) |
 //!
 //! This package combines them into a program. A module may use only itself and the modules above it in this table
 //! (`src/layers.rs` tests this):
@@ -56,7 +56,7 @@
 //!       ├─ service reservation_sweeper ── marks reservations of dead processes as in doubt (shared ledger only)
 //!       ├─ service leader ── runs the next four while it holds the lease on batches (shared state only)
 //!       ├─ service recorder ── embeds records by live calls
-//!       ├─ services submitter, poller, harvester ── send, watch and store a provider's batches
+//!       ├─ services submitter, poller, harvester ── send batches to a provider, watch them, and store their results
 //!       ├─ service lock ── holds the lease on compaction
 //!       ├─ service compactor ── merges vector files when a merge is due
 //!       ├─ service janitor ── deletes vector files that no version needs

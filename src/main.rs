@@ -1,4 +1,4 @@
-//! Runs the command line; everything else is in the library.
+//! Runs the command line. Everything else is in the library.
 
 fn main() -> std::process::ExitCode {
     docweir::cli::main()
