@@ -1,12 +1,12 @@
 //! Runs the crates' examples that need neither network nor arguments, and checks their output.
 //!
-//! `cargo test` builds the examples of the whole workspace before it runs a test. If only this test is selected, they
-//! may be missing; the test then reports and skips them.
+//! `cargo test` builds the examples of the whole workspace before it runs a test. If only this test is selected, some
+//! examples may not be built. The test then prints a message and skips these examples.
 
 use std::path::Path;
 use std::process::Command;
 
-/// Lists the examples, each with parts of its expected output in their order.
+/// Lists the examples. Each has texts that its output must contain, in this order.
 const EXAMPLES: [(&str, &[&str]); 13] = [
     ("vocabulary", &["doc_20260131_120005_00abc123 is done at 2026-01-31T12:01:35", "cancelled: "]),
     ("limited_calls", &["turns: many, many, many, few, many", "7 calls took more than 0.2 s: true", "refused: "]),

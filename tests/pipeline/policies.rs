@@ -1,5 +1,5 @@
-//! Enforces the policies that `docweir infra policy` prints. A proxy in front of the servers refuses every request
-//! that they do not allow, and each role still does its work.
+//! Tests the policies that `docweir infra policy` prints. A proxy in front of the servers refuses every request that
+//! the policy of the current role does not allow, and each role must still do its work.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -13,7 +13,7 @@ use crate::account::aws;
 use crate::kit::{Ran, TestFolder, results};
 use crate::table::receipt_items;
 
-/// Describes a request as an IAM action and a resource.
+/// Holds the IAM action and the resource of a request.
 type IamRequest = (String, String);
 
 struct PolicyProxy {
@@ -21,7 +21,7 @@ struct PolicyProxy {
     server: &'static Server,
     proxy: Proxy,
     name: String,
-    /// Requests of the current role.
+    /// All requests of the current role.
     asked: Arc<Mutex<BTreeSet<IamRequest>>>,
     /// Requests of the current role that were refused.
     refused: Arc<Mutex<BTreeSet<IamRequest>>>,
@@ -104,8 +104,8 @@ impl PolicyProxy {
         table
     }
 
-    /// Enforces the policy of a role: allowed requests pass, and all others are refused as AWS refuses them. Returns
-    /// the allowed actions.
+    /// Makes the proxy enforce the policy of a role. The proxy refuses requests that the policy does not allow, with
+    /// the reply that AWS would send. Returns the allowed actions.
     fn enforce(&self, role: &str) -> BTreeSet<String> {
         let other = format!("s3://{}-papers/2026/", self.name);
         let printed = self.run(&["infra", "policy", "--role", role, "--documents", &other]);
@@ -127,7 +127,7 @@ impl PolicyProxy {
         allows
     }
 
-    /// Asserts that no request was refused, and that the role used all its actions except those in `rare`.
+    /// Asserts that no request was refused, and that the role used all allowed actions except those in `rare`.
     #[track_caller]
     fn assert_fits(&self, role: &str, allows: &BTreeSet<String>, rare: &[&str]) {
         assert_eq!(*self.refused.lock().unwrap(), BTreeSet::new(), "{role} lacks permissions");
@@ -148,7 +148,7 @@ fn covers(statement: &Value, (action, resource): &IamRequest) -> bool {
     meant && texts_of(statement, "Action").contains(action)
 }
 
-/// Returns whether an IAM pattern matches: `*` is any text, `?` is one character.
+/// Returns whether an IAM pattern matches a text. `*` stands for any text, and `?` for one character.
 fn matches(pattern: &str, text: &str) -> bool {
     let pattern = regex::escape(pattern).replace(r"\*", ".*").replace(r"\?", ".");
     regex::Regex::new(&format!("^{pattern}$")).unwrap().is_match(text)
@@ -295,7 +295,7 @@ fn each_role_does_its_work_with_its_policy_and_needs_all_of_it() {
     assert_eq!(ran.code(0).summary()["records"]["stored"], 3, "{}", ran.out);
     let told = s3(&["dynamodb", "scan", "--table-name", &receipts]);
     assert_eq!(told.matches(r#""S": "SUCCESS""#).count(), 3, "{told}");
-    // Only children need `ConditionCheckItem`, and extraction finds none yet. Only a failed upload is aborted.
+    // Two actions are unused: no extractor finds children yet, which need `ConditionCheckItem`, and no upload failed.
     gate.assert_fits("serve", &serve, &["dynamodb:ConditionCheckItem", "s3:AbortMultipartUpload"]);
     // A table that the configuration does not name is refused.
     let ran = gate.run(&["ingest", "dynamodb://somebody-elses", "--as", "receipts", "--progress", "none"]);

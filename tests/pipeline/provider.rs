@@ -1,4 +1,4 @@
-//! Tests embeddings from an endpoint, with the real binary and a mock provider that speaks OpenAI's protocol.
+//! Tests embedding with live calls, with the real binary and a mock provider that speaks OpenAI's protocol.
 
 use std::process::Command;
 
@@ -51,7 +51,7 @@ fn documents_are_embedded_by_an_endpoint_that_fails_now_and_then() {
     let cost = summary["cost_usd"].as_f64().unwrap();
     assert!((cost * 1e9 - charges.live.nanodollars as f64).abs() < 1.0, "{cost} {}", charges.live.nanodollars);
 
-    // A second run pays nothing; a search pays for its question.
+    // A second run pays nothing. A search pays for the embedding of its question.
     with_key(place.command(INGEST), &mock, Some(KEY)).code(0);
     assert_eq!(mock.charges().live.tokens, charges.live.tokens);
     mock.set_faults(Vec::new()).unwrap();
@@ -82,7 +82,7 @@ fn a_key_that_is_missing_or_wrong_is_said_at_once_and_never_repeated() {
     assert_ne!(ran.status.code(), Some(0));
     assert!(ran.err.contains("401") && ran.err.contains("$OPENAI_API_KEY"), "{}", ran.err);
     assert!(!ran.err.contains("sk-wrong") && !ran.out.contains("sk-wrong"), "{} {}", ran.out, ran.err);
-    // The failed runs count as no attempt: with the right key, the documents complete.
+    // The failed runs do not count as attempts. With the right key, the documents complete.
     with_key(place.command(INGEST), &mock, Some(KEY)).code(0);
     place.assert_complete(2);
 }

@@ -1,5 +1,5 @@
-//! Tests with independent programs: other readers open the store's files, and another server takes batches.
-//! `scripts/test` installs these programs; without them, the tests report and skip.
+//! Tests with independent programs: Parquet readers open the store's files, and another server of OpenAI's protocol
+//! receives batches. `scripts/test` installs these programs. Without them, the tests print a message and are skipped.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use crate::kit::{Ran, Running, TestFolder, eventually, files};
 
-/// Returns the Python interpreter that has the independent programs.
+/// Returns the Python interpreter of the environment in which the independent programs are installed.
 fn python() -> Option<PathBuf> {
     let python = std::env::var_os("DOCWEIR_TEST_PYTHON").map(PathBuf::from).filter(|p| p.exists());
     if python.is_none() {
@@ -36,7 +36,7 @@ fn delta_files_open_in_duckdb_pyarrow_and_polars() {
     assert_eq!(ran.code(0).out.lines().count(), deltas.len(), "{}", ran.out);
 }
 
-/// Runs the server `llmock` during a test.
+/// Runs the server `llmock` until it is dropped.
 struct Llmock {
     _running: Running,
     port: u16,

@@ -27,12 +27,12 @@ for at in range(0, len(lines), 10):
     assert not sqs.send_message_batch(QueueUrl=url, Entries=entries).get('Failed')
 ";
 
-/// Creates an account with both queues. Its bucket sends events to the intake queue.
+/// Creates an account with an intake queue and a compaction queue. Its bucket sends events to the intake queue.
 fn account(more: &[(&'static str, &str)]) -> Option<Account> {
     account_with("", more)
 }
 
-/// Creates such an account with `ending` appended to the queues' names.
+/// Creates an account with both queues, as [`account`] does, and appends `ending` to the queues' names.
 fn account_with(ending: &str, more: &[(&'static str, &str)]) -> Option<Account> {
     let server = shared_ministack()?;
     let mut account = Account::plain(server, server, false);
@@ -52,7 +52,7 @@ fn intake(account: &Account) -> String {
     format!("{}-intake", account.name)
 }
 
-/// Returns the URI of the prefix where documents arrive.
+/// Returns the URI of the prefix under which documents are written to the bucket.
 fn input(account: &Account) -> String {
     format!("s3://{}/docs/input/", account.name)
 }
@@ -70,7 +70,7 @@ fn send(account: &Account, queue: &str, bodies: &[String]) {
     assert!(sending.wait().unwrap().success());
 }
 
-/// Formats an event as S3 sends it. `key` is not encoded yet.
+/// Formats an event as S3 sends it. `key` is passed unencoded.
 fn event(account: &Account, name: &str, key: &str, sequencer: u32) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'-' | b'_');
     let encoded = key.bytes().map(|b| match b {
@@ -83,7 +83,7 @@ fn event(account: &Account, name: &str, key: &str, sequencer: u32) -> String {
     json!({"Records": [{"eventName": name, "s3": {"bucket": {"name": account.name}, "object": object}}]}).to_string()
 }
 
-/// Returns how many messages of a queue wait, and how many are received but not yet deleted.
+/// Returns the number of messages that wait in a queue, and the number that are received but not yet deleted.
 fn messages(account: &Account, queue: &str) -> (u64, u64) {
     let url = account.aws(account.s3, &["sqs", "get-queue-url", "--queue-name", queue]);
     let url = serde_json::from_str::<Value>(&url).unwrap()["QueueUrl"].as_str().unwrap().to_owned();
@@ -94,7 +94,8 @@ fn messages(account: &Account, queue: &str) -> (u64, u64) {
     (number("ApproximateNumberOfMessages"), number("ApproximateNumberOfMessagesNotVisible"))
 }
 
-/// Starts a service that writes its log to a file. A pipe would fill up, because the test does not read it meanwhile.
+/// Starts a service that writes its log to a file. A pipe would fill up, because the test does not read the log while
+/// the service runs.
 fn serve(account: &Account, replica: &str) -> Running {
     let log = std::fs::File::create(account.place.path().join(format!("{replica}.log"))).unwrap();
     let mut command = account.command(replica, &["serve", "--progress", "none"]);
@@ -137,17 +138,17 @@ fn what_becomes_of_a_buckets_objects_becomes_of_its_documents() {
     put(&account, "docs/0001.pdf", "notes.bin");
     wait_for_complete(&account, 4);
     eventually("the unreadable document is in quarantine", || with_status(&account, "QUARANTINED") == 1);
-    // The copy of the original lies under the watched prefix, so the queue received its event too.
+    // The quarantine stores the original under the watched prefix, so the queue received an event for the copy too.
     wait_for_empty(&account, &intake(&account));
     let listed = account.aws(account.s3, &["s3", "ls", &format!("{}_quarantine/", input(&account)), "--recursive"]);
     assert!(listed.contains("poison.pdf"), "{listed}");
     assert_eq!(records(&account).len(), 5);
 
-    // Sends its event and the same object again. There must be one record and one quarantine, and no event may start
-    // new work.
+    // The event of `poison.pdf` and the same object are sent again. The document must keep its only record, must be
+    // quarantined only once, and must not be processed again.
     send(&account, &intake(&account), &vec![event(&account, "ObjectCreated:Put", "docs/input/poison.pdf", 1); 30]);
     put(&account, "docs/poison.pdf", "poison.pdf");
-    // Puts a new version, removes an object, and renames another.
+    // One object gets a new version, one is removed, and one is renamed.
     put(&account, "docs/0002.pdf", "0001.pdf");
     account.aws(account.s3, &["s3", "rm", &format!("{}0000.pdf", input(&account))]);
     account.aws(
@@ -169,13 +170,13 @@ fn what_becomes_of_a_buckets_objects_becomes_of_its_documents() {
     account.run("reader", &["store", "verify"]).code(0);
 }
 
-/// Runs two services. One is killed midway, and a third replaces it.
+/// Runs two services. One of them is killed, and a third service replaces it.
 #[test]
 fn events_by_the_thousand_in_any_order_make_each_document_once() {
     let Some(account) = account(&[]) else { return };
     const DOCUMENTS: u64 = 20;
     account.place.generate(DOCUMENTS);
-    // The objects exist before any service runs; the test is about the messages below.
+    // The objects exist before any service runs. This test checks the messages that are sent below.
     let names: Vec<String> = (0..DOCUMENTS).map(|n| format!("{n:04}.pdf")).collect();
     account.aws(account.s3, &["s3", "cp", "docs", &input(&account), "--recursive"]);
     put(&account, "docs/0000.pdf", "a b+ü.pdf");
@@ -204,7 +205,8 @@ fn events_by_the_thousand_in_any_order_make_each_document_once() {
     wait_for_complete(&account, keys.len());
     wait_for_empty(&account, &intake(&account));
     let dead = format!("{}-dead", intake(&account));
-    // This is one more than was sent: the server's own event for `100%.PDF` does not encode the key as S3 does.
+    // 200 malformed messages were sent. The 201st is the server's own event for `100%.PDF`, whose key is not encoded
+    // as S3 would encode it.
     assert_eq!(messages(&account, &dead), (201, 0), "only malformed messages may be dead letters");
     stop(two);
     stop(three);
@@ -215,8 +217,8 @@ fn events_by_the_thousand_in_any_order_make_each_document_once() {
     account.assert_complete(keys.len());
 }
 
-/// Keeps the backlog in the queue: the service registers no more documents than its pools and its received messages
-/// hold.
+/// Checks that the backlog stays in the queue. The service registers only as many documents as its pools and its
+/// received messages can hold.
 #[test]
 fn a_full_pipeline_receives_nothing() {
     let Some(account) = account(&[("DOCWEIR__QUEUES__MESSAGES", "2"), ("DOCWEIR__INTAKE__CLAIM_BATCH", "1")]) else {
@@ -237,8 +239,8 @@ fn a_full_pipeline_receives_nothing() {
         let all = records(&account);
         let complete = all.iter().filter(|record| record["status"] == "COMPLETED").count();
         let waiting = messages(&account, &intake(&account)).0 as usize;
-        // The limit allows for five pools of one document, one document between each two pools, two received messages,
-        // and documents that arrive during this check.
+        // At most 14 documents may be unfinished: one in each of the five pools, one between each two pools, two
+        // received messages, and some that arrive during this check.
         assert!(all.len() - complete <= 14, "{} registered, {complete} complete", all.len());
         looks += usize::from(waiting >= 10);
         complete == DOCUMENTS
@@ -248,7 +250,8 @@ fn a_full_pipeline_receives_nothing() {
     stop(service);
 }
 
-/// Throttles S3. No message may become a dead letter because of it, even if a message may be received only once.
+/// Throttles S3. The outage must not turn any message into a dead letter, even if each message may be received only
+/// once.
 #[test]
 fn an_outage_of_s3_sends_nothing_to_the_dead_letters() {
     let Some(server) = shared_ministack() else { return };
@@ -273,11 +276,11 @@ fn an_outage_of_s3_sends_nothing_to_the_dead_letters() {
     account.aws(account.s3, &["s3", "cp", "docs", &input(&account), "--recursive"]);
     let service = account.spawn("one", &SERVE);
     eventually("the messages are received", || messages(&account, &intake(&account)).1 >= 3);
-    // Waits longer than a message stays hidden without a heartbeat.
+    // This is longer than a message stays hidden without a heartbeat (6 s).
     std::thread::sleep(Duration::from_secs(14));
     assert_eq!(messages(&account, &format!("{}-dead", intake(&account))), (0, 0));
     assert_eq!(records(&account).len(), 0);
-    // A second service replaces the first during the outage; no message is lost.
+    // During the outage, a second service replaces the first. No message may be lost.
     stop(service);
     let service = account.spawn("two", &SERVE);
     eventually("the messages are received again", || messages(&account, &intake(&account)).1 >= 3);
@@ -308,7 +311,7 @@ fn a_collection_is_merged_on_request_and_commits_are_told_of() {
     let service = account.spawn("two", &SERVE);
     eventually("the deltas are merged", || (count("delta"), count("snapshot")) == (0, 1));
     wait_for_empty(&account, &queue);
-    // Sends requests by hand: a valid one, one for an unknown collection, and a malformed one.
+    // Three requests are sent by hand: a valid one, one for an unknown collection, and a malformed one.
     (4..7).for_each(|n| ingest(n, &["--set", "queues.skip_notification=true"]));
     send(
         &account,
@@ -338,7 +341,7 @@ fn submit_registers_and_does_nothing_and_the_quarantine_is_refused_whoever_regis
     none.code(1);
     assert_eq!(with_status(&account, "PENDING"), 3, "`submit` must not process documents");
 
-    // The former system registers an object of the quarantine as input.
+    // The former system registers an object in the quarantine as input.
     let (id, table) = ("doc_20250131_abc123", format!("{}-control", account.name));
     let text = |text: &str| json!({ "S": text });
     let at = "2025-01-31T10:00:00.000000Z";
@@ -351,16 +354,19 @@ fn submit_registers_and_does_nothing_and_the_quarantine_is_refused_whoever_regis
     account.aws(account.dynamo, &["dynamodb", "put-item", "--table-name", &table, "--item", &item.to_string()]);
     let service = account.spawn("one", &SERVE);
     wait_for_complete(&account, 3);
-    eventually("the object of the quarantine is refused", || account.item(id)["status"]["S"] == "QUARANTINED");
+    eventually("the object in the quarantine is refused", || account.item(id)["status"]["S"] == "QUARANTINED");
     let refused = account.item(id);
     assert!(refused["last_error"]["S"].as_str().unwrap().contains("lies in the quarantine"), "{refused}");
-    assert!(refused.get("quarantine_original").is_none(), "no copy may be kept of a copy: {refused}");
+    assert!(
+        refused.get("quarantine_original").is_none(),
+        "an object in the quarantine must not be copied to the quarantine again: {refused}"
+    );
     stop(service);
     let local = account.place.run(["submit", "docs", "--json"]);
     assert_eq!(local.code(0).json().last().unwrap()["registered"], 3, "`submit` must register local files too");
 }
 
-/// Formats an event as EventBridge sends it, with a key that is not encoded.
+/// Formats an event as EventBridge sends it, with an unencoded key.
 fn bridged(account: &Account, key: &str) -> String {
     json!({
         "source": "aws.s3", "detail-type": "Object Created",
@@ -374,13 +380,17 @@ fn fifo_queues_serve_as_others_do() {
     let more = [
         ("DOCWEIR__COMPACTION__AUTOMATIC", "false"),
         ("DOCWEIR__COMPACTION__DELTAS", "2"),
-        // A malformed message blocks its message group until it has been received this often.
+        // A malformed message blocks its message group until it has been received this number of times.
         ("DOCWEIR__QUEUES__MAX_RECEIVES", "2"),
     ];
     let Some(account) = account_with(".fifo", &more) else { return };
     let (intake, compaction) = (format!("{}.fifo", intake(&account)), format!("{}-compaction.fifo", account.name));
     let check = account.run("one", &["infra", "check", "--json"]);
-    assert!(!check.code(0).out.contains("events"), "S3 sends no events to a FIFO queue: {}", check.out);
+    assert!(
+        !check.code(0).out.contains("events"),
+        "`infra check` must not expect events for a FIFO queue, because S3 sends none: {}",
+        check.out
+    );
     for queue in [&intake, &compaction] {
         let url = account.aws(account.s3, &["sqs", "get-queue-url", "--queue-name", queue]);
         let url = serde_json::from_str::<Value>(&url).unwrap()["QueueUrl"].as_str().unwrap().to_owned();
@@ -407,11 +417,15 @@ fn fifo_queues_serve_as_others_do() {
     let service = account.spawn("one", &SERVE);
     wait_for_complete(&account, keys.len());
     wait_for_empty(&account, &intake);
-    assert_eq!(messages(&account, &intake.replace(".fifo", "-dead.fifo")), (1, 0), "one malformed message");
+    assert_eq!(
+        messages(&account, &intake.replace(".fifo", "-dead.fifo")),
+        (1, 0),
+        "the dead-letter queue must hold the one malformed message"
+    );
     put(&account, "docs/0002.pdf", "later.pdf");
     send(&account, &intake, &[bridged(&account, "docs/input/later.pdf")]);
     wait_for_complete(&account, keys.len() + 1);
-    // The service's own commits request the merge.
+    // The service sends a request to merge after each of its own commits.
     let live = || account.run("reader", &["store", "info", "--json"]).code(0).json().remove(0)["live"].clone();
     eventually("the deltas are merged", || live().as_array().unwrap().iter().any(|file| file["kind"] == "snapshot"));
     wait_for_empty(&account, &compaction);

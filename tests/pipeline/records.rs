@@ -1,4 +1,4 @@
-//! Tests records. A failure of one record does not affect the others.
+//! Tests records: live calls, batches, changes and failures. A record that fails must not affect the others.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -16,7 +16,7 @@ fn what_is_refused_for_itself_fails_alone_and_can_be_tried_again() {
     let ran = shop.ingest_records(&["--wait"]);
     assert_eq!(ran.code(3).summary()["records"]["failed"], 2, "{}", ran.out);
     assert_eq!((&shop.items("products")["success"], &shop.items("products")["failed"]), (&json!(18), &json!(2)));
-    // Ingesting again does not retry the failed records; `batch retry` does.
+    // A second ingest does not retry the failed records, but `batch retry` does.
     let again = shop.ingest_records(&["--wait"]);
     assert_eq!(again.code(3).summary()["records"]["still_failed"], 2, "{}", again.out);
     assert_eq!(shop.items("products")["failed"], 2);
@@ -60,7 +60,7 @@ fn what_changed_or_was_deleted_since_it_was_sent_is_not_stored() {
     assert!(!rows.contains_key("P-0005"));
     assert_eq!(rows["P-0001"].0, changed(1));
     shop.assert_ledger_agree();
-    // A stored record that is deleted disappears, and ingesting it again restores it.
+    // A stored record disappears when it is deleted, and reappears when it is ingested again.
     shop.run(&["delete", "--collection", "products", "P-0006"]).code(0);
     assert_eq!(shop.rows("products").len(), 18);
     shop.ingest_records(&["--wait"]).code(0);
@@ -76,7 +76,7 @@ fn what_saves_little_is_embedded_at_once() {
     shop.place.assert_complete(3);
     let charges = shop.mock.charges();
     assert!(charges.batch.requests == 0 && charges.live.requests > 0, "{charges:?}");
-    // If a batch saves enough, it is used.
+    // If a batch saves enough, `auto` uses a batch.
     shop.records(20, plain);
     shop.run(&[RECORDS, &["--wait", "--set", "embed.mode=auto", "--set", "batch.min_saving_usd=0"]].concat()).code(0);
     assert_eq!(shop.mock.charges().batch.requests, 20);
@@ -139,7 +139,7 @@ fn records_need_no_provider() {
     let found = Ran::of(shop.place.command(search).output().unwrap());
     assert_eq!(found.json().iter().flat_map(results).count(), 4, "{}", found.out);
     assert_eq!(shop.mock.charges().nanodollars(), 0);
-    // Batches need a provider.
+    // Without a provider, batches are refused.
     let mode = shop.place.command([RECORDS, &["--set", "embed.mode=batch"]].concat()).output().unwrap();
     assert!(Ran::of(mode).code(2).err.contains("embed.mode"));
 }
@@ -147,14 +147,14 @@ fn records_need_no_provider() {
 #[test]
 fn records_that_are_refused_at_once_cost_their_neighbours_nothing() {
     let shop = BatchTest::new(|o| o.limits.tokens_per_input = 100);
-    // The provider rejects three texts as too long, although Docweir accepts them. They are in one call, two of them
-    // adjacent.
+    // The provider rejects three texts as too long, although Docweir accepts them. All three are in one call, and two
+    // of them are adjacent.
     let text = |i: usize| format!("{} {}", plain(i), "word ".repeat(if [0, 57, 58].contains(&i) { 200 } else { 0 }));
     shop.records(200, text);
     let live = ["--set", "embed.mode=live"];
     let summary = shop.ingest_records(&live).code(3).summary();
     assert_eq!((&summary["records"]["stored"], &summary["records"]["failed"]), (&json!(197), &json!(3)), "{summary}");
-    // The shortened records are embedded, and no others.
+    // Only the records that were shortened are embedded.
     shop.records(200, |i| if [0, 57, 58].contains(&i) { plain(i) } else { text(i) });
     let summary = shop.ingest_records(&live).code(0).summary();
     assert_eq!(summary["records"]["stored"], 3, "{summary}");
@@ -164,7 +164,8 @@ fn records_that_are_refused_at_once_cost_their_neighbours_nothing() {
     shop.assert_ledger_agree();
 }
 
-/// Checks the id and the vector of each of many records: `DOCWEIR_TEST_ITEMS` of them, or 2,000 by default.
+/// Checks the id and the vector of each of many records. `DOCWEIR_TEST_ITEMS` sets the number of records (default
+/// 2,000).
 #[test]
 fn many_records_pass_a_few_batches_each_with_its_own_vector() {
     let items = std::env::var("DOCWEIR_TEST_ITEMS").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000);

@@ -1,5 +1,5 @@
-//! Tests replicas that are killed and stopped all the time, with state in AWS. Each document must still be processed
-//! exactly once.
+//! Tests replicas with state in AWS, some of which are killed or stopped again and again. Each document must still be
+//! processed exactly once.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,12 +21,12 @@ use crate::network::number;
 const REPLICAS: usize = 4;
 /// Duration of a claim's lease in seconds, the shortest that can be configured.
 const LEASE: u64 = 3;
-/// Number of documents that are registered together. Some documents always wait, but never all of them.
+/// Number of documents that are registered together. With this number, some documents always wait, but never all.
 const WAVE: usize = 40;
-/// Longest time without a newly completed document; after it, the test fails.
+/// Maximum time without a newly completed document. After this time, the test fails.
 const PROGRESS_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Represents a machine whose files persist and which runs one process at a time.
+/// Represents a machine that runs one process at a time. A new process finds the files of the previous one.
 struct Replica {
     name: String,
     running: Running,
@@ -38,7 +38,7 @@ struct Fleet<'a> {
     replicas: Vec<Replica>,
     kills: u32,
     stops: u32,
-    /// Number of processes that ended by themselves.
+    /// Number of processes that ended without being killed, because they could not renew their claims.
     ended: u32,
 }
 
@@ -49,7 +49,7 @@ impl<'a> Fleet<'a> {
         Self { account, replicas, kills: 0, stops: 0, ended: 0 }
     }
 
-    /// Kills a replica that holds documents, and starts it again.
+    /// Kills the process of a replica that holds documents, and starts a new process.
     fn kill(&mut self, victim: usize) {
         let replica = &mut self.replicas[victim];
         replica.running.signal(Signal::KILL);
@@ -57,7 +57,7 @@ impl<'a> Fleet<'a> {
         self.kills += 1;
     }
 
-    /// Stops a replica that holds documents until others have taken over all of them.
+    /// Stops a replica that holds documents, and continues it when others have taken over all of its documents.
     fn stop(&mut self, victim: usize) {
         let replica = &self.replicas[victim];
         replica.running.signal(Signal::STOP);
@@ -66,8 +66,8 @@ impl<'a> Fleet<'a> {
         replica.running.signal(Signal::CONT);
     }
 
-    /// Restarts the replicas that ended by themselves, as a process manager would. A process ends if it cannot renew
-    /// its claims.
+    /// Restarts replicas whose process has ended, as a process manager would. A process ends if it cannot renew its
+    /// claims.
     fn restart(&mut self) {
         for replica in self.replicas.iter_mut().filter_map(|r| (!r.running.is_running()).then_some(r)) {
             let ended = std::mem::replace(&mut replica.running, serve(self.account, &replica.name)).finish();
@@ -77,7 +77,7 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Returns the replicas and the number of documents that each holds, the highest number first.
+    /// Returns the index of each replica with the number of documents that the replica holds, the highest number first.
     fn busiest(&self, records: &[Value]) -> Vec<(usize, usize)> {
         let held = self.replicas.iter().enumerate().map(|(n, replica)| (n, held_by(replica, records)));
         let mut all: Vec<_> = held.collect();
@@ -86,8 +86,8 @@ impl<'a> Fleet<'a> {
         all
     }
 
-    /// Stops all replicas after their current work, including late writes of replicas that were stopped. Returns their
-    /// output.
+    /// Ends all replicas in an orderly way, so that late writes of replicas that were stopped are done. Returns the
+    /// output of all replicas.
     fn end(self) -> String {
         for replica in &self.replicas {
             replica.running.signal(Signal::TERM);
@@ -105,7 +105,7 @@ fn records(account: &Account) -> Vec<Value> {
     account.run("reader", &["status", "--all", "--json"]).code(0).json()
 }
 
-/// Returns the number of documents that a process holds, or held when it died or was stopped.
+/// Returns the number of documents whose lease names the replica's process, even if that process died or is stopped.
 fn held_by(replica: &Replica, records: &[Value]) -> usize {
     let process = format!("-{}-", replica.running.id());
     let held = |record: &&Value| record["lease_owner"].as_str().is_some_and(|owner| owner.contains(&process));
@@ -120,14 +120,14 @@ fn log(account: &Account, replica: &str, what: &str) -> String {
     std::fs::read_to_string(path(account, replica, what)).unwrap()
 }
 
-/// Starts a service that appends its output to the files of its predecessor.
+/// Starts a service that appends its output to the output files of the replica's previous process.
 fn serve(account: &Account, replica: &str) -> Running {
     let file = |what| File::options().create(true).append(true).open(path(account, replica, what)).unwrap();
     let mut command = account.command(replica, &["serve", "--json", "--progress", "none"]);
     Running::of(command.stdout(file("out")).stderr(file("err")).stdin(Stdio::null()).spawn().unwrap())
 }
 
-/// Makes replicas slow and their queues short, so that each of them holds documents at any time.
+/// Configures slow replicas with short queues, so that each replica holds documents at any time.
 fn account(account: Option<Account>) -> Option<Account> {
     let mut account = account?;
     account.more = vec![
@@ -145,7 +145,7 @@ fn account(account: Option<Account>) -> Option<Account> {
     Some(account)
 }
 
-/// Registers documents, lets replicas process them while some are killed and stopped, and checks the result.
+/// Registers documents, lets replicas process them, kills and stops some replicas, and checks the result.
 fn each_document_is_done_once(account: Option<Account>) {
     let Some(account) = self::account(account) else { return };
     let documents = number("DOCWEIR_TEST_REPLICA_DOCUMENTS", 24);
@@ -173,7 +173,7 @@ fn each_document_is_done_once(account: Option<Account>) {
         assert!(since.elapsed() < PROGRESS_TIMEOUT, "no progress after {complete} documents: {records:?}\n{}", last());
         fleet.restart();
         match fleet.busiest(&records)[..] {
-            // Few documents need only a few disturbances.
+            // The number of kills and stops grows with the number of documents.
             [(first, 1..), (second, 1..), ..] if fleet.kills as usize * 8 < documents => {
                 fleet.kill(first);
                 fleet.stop(second);
@@ -186,13 +186,13 @@ fn each_document_is_done_once(account: Option<Account>) {
     let told = assert_done_once(&account, documents);
     println!(
         "{documents} documents by {REPLICAS} replicas in {seconds:.0} s: {kills} killed, {stops} stopped, {ended} \
-         ended by themselves; {superseded} claims were superseded; {told:?}"
+         ended without a kill; {superseded} claims were superseded; {told:?}"
     );
     assert!(kills > 0 && stops > 0 && told.takeovers > 0, "no replica lost a document");
 }
 
-/// Asserts that each document was processed once, by the records and audit logs as AWS's own client reads them, and by
-/// the content of the index.
+/// Asserts that each document was processed once. The evidence is the control records and audit logs, which AWS's own
+/// client reads, and the content of the index.
 #[track_caller]
 fn assert_done_once(account: &Account, documents: usize) -> AuditSummary {
     let mut trails: BTreeMap<String, Vec<Value>> = BTreeMap::new();
@@ -224,8 +224,8 @@ fn assert_done_once(account: &Account, documents: usize) -> AuditSummary {
     all
 }
 
-/// Asserts that the artefacts have the hashes in the records, so that no process that lost a document has overwritten
-/// them.
+/// Asserts that the artefacts have the hashes in the control records. A process that lost a document must not have
+/// overwritten its artefacts.
 #[track_caller]
 fn assert_artefacts(account: &Account, records: &[Value]) {
     let from = format!("s3://{}/docs/", account.name);

@@ -1,4 +1,4 @@
-//! Tests that a further run processes only changes, and that each change takes effect in one step.
+//! Tests that a second run processes only changed documents, and that each change takes effect in one step.
 
 use crate::kit::{TestFolder, files};
 
@@ -53,7 +53,7 @@ fn what_left_the_folder_stays_until_it_is_pruned() {
     assert_eq!(pruned.summary()["deleted"], 1);
     assert_eq!(place.found("vanishing"), Vec::<String>::new());
     assert_eq!(place.found("keeper"), ["keep.txt"]);
-    // The document comes back with its file.
+    // When the file exists again, its document is ingested again.
     place.write("gone.txt", "A vanishing act.\n");
     place.ingest(&[]).code(0);
     assert_eq!(place.found("vanishing"), ["gone.txt"]);
@@ -80,7 +80,7 @@ fn deleting_takes_effect_at_once_and_is_undone_by_the_next_change() {
     place.run(["delete", path.to_str().unwrap()]).code(0);
     assert_eq!(place.found("ephemeral"), Vec::<String>::new());
     let artefacts = files(&place.state().join("objects/extracted"));
-    assert!(artefacts.is_empty(), "left behind: {artefacts:?}");
+    assert!(artefacts.is_empty(), "artefacts are left: {artefacts:?}");
     place.ingest(&[]).code(0);
     assert_eq!(place.found("ephemeral"), ["a.txt"], "the file still exists, so it is ingested again");
 }

@@ -1,4 +1,4 @@
-//! Tests a running ingest: other processes on the same folder, signals, and monitoring.
+//! Tests a running ingest: other processes on the same state folder, signals and monitoring.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -42,7 +42,7 @@ fn a_signal_finishes_what_runs_and_the_next_run_goes_on() {
         let ran = run.finish();
         ran.code(code);
         let done = ran.summary()["completed"].as_u64().unwrap();
-        assert!(done < 40, "the run must stop early, not at {done}");
+        assert!(done < 40, "the run must stop before all 40 documents are complete, but {done} are");
         let pending = place.records().iter().filter(|r| r["status"] == "IN_PROGRESS").count();
         assert_eq!(pending, 0, "all claims must be released");
         let next = place.ingest(&[]);
@@ -143,5 +143,9 @@ fn a_reset_by_hand_in_the_database_is_picked_up() {
     drop(db);
     place.ingest(&[]).code(0);
     place.assert_complete(1);
-    assert_eq!(place.records()[0]["version"].as_u64().unwrap(), before + 1, "it must be processed again");
+    assert_eq!(
+        place.records()[0]["version"].as_u64().unwrap(),
+        before + 1,
+        "the document must be processed again as a new version"
+    );
 }

@@ -1,4 +1,4 @@
-//! Tests keys in Secrets Manager: a run reads them, continues after they are changed, and reports errors.
+//! Tests keys in Secrets Manager. A run reads a key, continues after the key is changed, and reports errors.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -112,7 +112,7 @@ fn a_key_that_is_changed_while_a_run_goes_on_is_read_again() {
     ran.code(0);
     vault.place.assert_complete(24);
     let (refused, read) = (refused.load(Ordering::Relaxed), vault.read.load(Ordering::Relaxed));
-    assert!((1..=4).contains(&refused), "{refused} calls with the old key");
+    assert!((1..=4).contains(&refused), "{refused} calls used the revoked key");
     assert!((2..=4).contains(&read), "the secret was read {read} times");
     assert_eq!(vault.mock.charges().texts_paid_twice(), Vec::<&str>::new());
     // No key is left on the disk.
@@ -150,8 +150,8 @@ fn what_is_wrong_with_a_secret_is_said_with_its_name_and_the_key_that_names_it()
     });
     said(Some("key"), "secretsmanager:GetSecretValue");
     assert_eq!(vault.mock.charges().live.requests, 0, "no request may be sent without a key");
-    // The failures count as no attempt. With a readable key, which is a plain string this time, the document
-    // completes.
+    // The failures do not count as attempts. When the key can be read, the document completes. This time, the secret is
+    // the key itself and not a JSON object.
     vault.manager.set(|_| proxy::Act::Pass);
     vault.put("put-secret-value", OLD);
     vault.run(&INGEST, None).code(0);

@@ -1,4 +1,4 @@
-//! Provides a test folder and a mock provider that accepts batches, fails as its rules say, and records its charges.
+//! Provides a test folder and a mock provider that accepts batches, fails on demand, and records its charges.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -67,7 +67,7 @@ impl BatchTest {
         self.run(&[RECORDS, more].concat())
     }
 
-    /// Returns the text and the vector of every visible row of a collection, by its key.
+    /// Returns the text and the vector of every visible row of a collection, by the row's key.
     pub fn rows(&self, collection: &str) -> BTreeMap<String, (String, Vec<f32>)> {
         let folder = Argument::new("--state", "state.folder", self.place.state().to_str().unwrap());
         let config = Config::load(&Source::None, [], vec![folder]).unwrap();

@@ -1,12 +1,12 @@
-//! Tests the vector files: merge, search of an earlier version, verify, roll back, export and erase, and interruptions
-//! of each.
+//! Tests operations on the vector files: merging, searching an earlier version, verifying, rolling back, exporting and
+//! erasing. Some tests kill or stop a process during such an operation.
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::kit::{Ran, TestFolder, eventually, files, results};
 
-/// Ingests one document per run, so that each run makes one delta.
+/// Ingests each document in a run of its own, so that every document has its own delta.
 fn runs(place: &TestFolder, numbers: std::ops::Range<u64>) {
     for n in numbers {
         place.write(format!("{n:04}.txt"), format!("The lease of harbour {n} is fenced by epoch {n}.\n"));
@@ -22,7 +22,7 @@ fn live(place: &TestFolder, kind: &str) -> usize {
     info(place)["live"].as_array().unwrap().iter().filter(|f| f["kind"] == kind).count()
 }
 
-/// Returns the passages and scores for some queries.
+/// Returns the passages that some queries find, with their scores.
 fn answers(place: &TestFolder) -> Vec<String> {
     let ask = |query: &str, mode: &str| {
         let ran = place.run(["search", "--mode", mode, "-k", "5", "--json", query]);
@@ -63,7 +63,7 @@ fn files_are_merged_and_every_answer_stays_the_same() {
     place.assert_complete(6);
     verify(&place);
 
-    // Replaces, deletes and adds documents on top of the snapshot.
+    // After the merge, one document is replaced, one is deleted and one is added.
     place.write("0003.txt", "Something else entirely.\n");
     std::fs::remove_file(place.docs().join("0004.txt")).unwrap();
     runs(&place, 6..7);
@@ -76,7 +76,7 @@ fn files_are_merged_and_every_answer_stays_the_same() {
     verify(&place);
 }
 
-/// Guards against a fault of the former system, R11: running discovery again reset finished items.
+/// Checks that a second run does not reset finished documents. The former system did (its fault R11).
 #[test]
 fn r11_running_again_does_nothing_again() {
     let place = TestFolder::new();
@@ -114,7 +114,7 @@ fn killed_at_each_step_of_a_merge_and_a_collection_nothing_is_lost() {
     let place = TestFolder::new();
     runs(&place, 0..4);
     for (n, (step, args)) in steps.into_iter().enumerate() {
-        // Prepares files to merge, garbage to collect, and a document that only the killed commit would add.
+        // Each step needs files to merge, garbage to collect, or a document that only the killed commit would add.
         let before = (n as u64 + 1) * 10;
         runs(&place, before..before + 2);
         if step.starts_with("collect.") {
@@ -131,8 +131,8 @@ fn killed_at_each_step_of_a_merge_and_a_collection_nothing_is_lost() {
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9), "{step}");
         assert_eq!(answers(&place), expected, "{step}");
         verify(&place);
-        // Repeats the command without a kill. The killed process's lease would block it until it expires, so the lease
-        // is removed.
+        // The command is repeated without a kill. The lease of the killed process would block the command until it
+        // expires, so the lease is removed.
         std::fs::remove_file(place.state().join("objects/vectors/chunks/LEASE")).ok();
         place.run(args).code(0);
         if !step.starts_with("commit.") {
@@ -222,7 +222,7 @@ fn what_is_erased_is_nowhere_any_more() {
     place.run(["compact", "--all"]).code(0);
     let ran = place.run(["erase", "docs/secret.txt"]);
     assert!(ran.code(0).out.contains("erased: docs/secret.txt"), "{}{}", ran.out, ran.err);
-    // The cache cannot tell the vectors of its earlier version from those of other documents, so it deletes all.
+    // The cache does not know which vectors belong to the document's earlier version, so it deletes all vectors.
     assert!(ran.out.contains("3 vectors deleted from the cache"), "{}", ran.out);
     for file in files(&place.state()) {
         let body = std::fs::read(&file).unwrap();
@@ -233,7 +233,7 @@ fn what_is_erased_is_nowhere_any_more() {
     verify(&place);
 }
 
-/// Restores deleted documents by a rollback. It must be possible to delete and erase them again.
+/// Restores a deleted document by a rollback. After that, `delete` and `erase` must be able to remove it again.
 #[test]
 fn what_a_rollback_brought_back_can_be_deleted_again() {
     let place = TestFolder::new();

@@ -1,4 +1,4 @@
-//! Provides a DynamoDB table of a user's application, a proxy in front of it, and a mock provider that accepts
+//! Provides a DynamoDB table of a user's application, a proxy in front of DynamoDB, and a mock provider that accepts
 //! batches.
 
 use std::collections::BTreeMap;
@@ -28,12 +28,12 @@ pub const WORDS: usize = 6;
 pub const NOISE: usize = 1;
 const ITEMS: usize = RECEIPTS * (LINES + WORDS + NOISE);
 
-/// Records the program's calls to the table.
+/// Counts the program's calls to the table, and records the statuses that it writes.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
     /// Number of calls by operation.
     pub calls: BTreeMap<String, usize>,
-    /// Statuses that were written to each item, by its sort key.
+    /// Statuses that were written to each item, in order, by the item's sort key.
     pub written: BTreeMap<String, Vec<String>>,
 }
 
@@ -109,7 +109,8 @@ impl UserTable {
         self.runtime.block_on(self.dynamo.create(&table, Duration::from_secs(30))).unwrap();
     }
 
-    /// Sets a rule for all further calls to this table: `rule` gets the operation and returns the action of the proxy.
+    /// Sets the rule for all further calls to this table. `rule` receives the operation's name and returns the action
+    /// of the proxy.
     pub fn network(&self, mut rule: impl FnMut(&str) -> Act + Send + 'static) {
         let (asked, table) = (self.asked.clone(), self.table.clone());
         self.proxy.set_by_all(move |head, body| match asked.lock().unwrap().note(&table, head, body) {
@@ -118,7 +119,7 @@ impl UserTable {
         });
     }
 
-    /// Returns the calls since the last call of this method.
+    /// Returns the calls to the table since this method was last called.
     pub fn asked(&self) -> Asked {
         std::mem::take(&mut self.asked.lock().unwrap())
     }
@@ -182,7 +183,7 @@ impl UserTable {
         self.runtime.block_on(self.dynamo.write(write)).unwrap();
     }
 
-    /// Puts twenty receipts of ten items each, which request to be embedded.
+    /// Puts twenty receipts of ten items each into the table. All items ask to be embedded.
     pub fn stock(&self) {
         for receipt in 1..=RECEIPTS {
             for item in receipt_items(receipt) {
@@ -191,7 +192,7 @@ impl UserTable {
         }
     }
 
-    /// Returns every item of the table by its sort key.
+    /// Returns every item of the table, by the item's sort key.
     pub fn items(&self) -> BTreeMap<String, Map<String, Value>> {
         let mut query = Query {
             table: self.table.clone(),
@@ -218,7 +219,7 @@ impl UserTable {
 
     // ── the results ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Returns the text of every row of a collection by its key.
+    /// Returns the text of every row of a collection, by the row's key.
     pub fn rows(&self, collection: &str) -> BTreeMap<String, String> {
         let folder = Argument::new("--state", "state.folder", self.place.state().to_str().unwrap());
         let config = Config::load(&Source::None, [], vec![folder]).unwrap();
@@ -235,7 +236,8 @@ impl UserTable {
         all
     }
 
-    /// Asserts that each item in the table has its outcome, and that each line and word has its row.
+    /// Asserts that each item in the table has its final status, and that each line and word has a row in its
+    /// collection.
     #[track_caller]
     pub fn assert_told(&self) {
         let (lines, words) = (self.rows("receipt_lines"), self.rows("receipt_words"));
@@ -245,7 +247,8 @@ impl UserTable {
         }
     }
 
-    /// Returns the keys and texts of all lines and words, and asserts that each is marked as embedded in the table.
+    /// Returns the keys and texts of all lines and words except noise. Asserts that the table marks each of them as
+    /// embedded.
     #[track_caller]
     pub fn told(&self) -> BTreeMap<String, String> {
         let items = self.items();
@@ -289,8 +292,8 @@ pub fn word(receipt: usize, at: usize, word: usize) -> String {
     format!("{}#WORD#{word:05}", line(receipt, at))
 }
 
-/// Returns the items of a receipt: lines below each other with two words each, and a single colon at the end of the
-/// last line.
+/// Returns the items of a receipt: lines below each other, with two words each. A colon, which is noise, ends the last
+/// line.
 pub fn receipt_items(receipt: usize) -> Vec<Value> {
     let item = |sk: String, text: String, [x, y]: [f64; 2]| {
         let bounds = json!({"x": x, "y": y, "width": 0.2, "height": 0.04});

@@ -1,5 +1,5 @@
-//! Tests records in a user's table, with the real binary. The table's index finds them, they are embedded, and their
-//! outcomes are written back, even if a process dies or an item changes.
+//! Tests records in a user's table, with the real binary. The table's index finds the records, they are embedded, and
+//! their outcomes are written back to the table, even if a process dies or an item changes.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -23,7 +23,7 @@ fn items_are_embedded_by_batches_and_told_once(dynoxide: bool) {
     assert_eq!(summary["records"]["stored"], 180, "{summary}");
     stall.assert_told();
     stall.assert_ledger();
-    // Each item gets two statuses: that it was imported, and its outcome.
+    // Each item gets two statuses: `PENDING` when it is imported, and then its outcome. Noise gets only its outcome.
     let asked = stall.asked();
     assert_eq!(asked.written.len(), 200);
     for (sk, statuses) in &asked.written {
@@ -32,17 +32,17 @@ fn items_are_embedded_by_batches_and_told_once(dynoxide: bool) {
         assert_eq!(statuses, expected, "{sk}");
     }
     assert_eq!((asked.times("Scan"), asked.times("PutItem"), asked.times("DeleteItem")), (0, 0, 0), "{asked:?}");
-    // Each receipt takes one query, and the index takes one.
+    // One query for each receipt and one query of the index are needed.
     assert!(asked.times("Query") <= RECEIPTS + 2, "{asked:?}");
     let paid = stall.mock.charges().batch.tokens;
-    // A second run finds nothing and makes no other calls.
+    // A second run finds nothing, so it only describes the table and queries the index.
     let summary = stall.receipts(WAIT).code(0).summary();
     assert_eq!(summary.get("records"), None, "{summary}");
     let asked = stall.asked();
     let calls: Vec<_> = asked.calls.iter().map(|(operation, times)| (operation.as_str(), *times)).collect();
     assert_eq!(calls, [("DescribeTable", 1), ("Query", 1)]);
     assert_eq!(stall.mock.charges().batch.tokens, paid);
-    // The neighbours of a word come from its receipt, not from the page of the index.
+    // A word's neighbours come from the whole receipt, not only from the items that the index returned.
     let found = stall.run(&["search", "article2", "--collection", "receipt_words", "--mode", "full-text", "--json"]);
     assert!(found.code(0).out.contains(r#""right":"of"#), "{}", found.out);
 }
@@ -57,7 +57,7 @@ fn items_are_embedded_by_batches_and_told_once_on_dynoxide() {
     items_are_embedded_by_batches_and_told_once(true);
 }
 
-/// Lists the failpoints at which a process is killed, each with the pass at which it fires.
+/// Lists the failpoints at which a process is killed, each with the number of the pass at which it is killed.
 const PLACES: [(&str, u32); 12] = [
     ("table.found", 1),
     ("records.put", 1),
@@ -90,7 +90,7 @@ fn killed_at_each_step_each_item_is_told_and_nothing_is_paid_twice() {
                     stall.receipts(WAIT).code(0);
                     stall.assert_told();
                     stall.assert_ledger();
-                    // No write-back is pending.
+                    // Another run writes nothing to the table, so no write-back is pending.
                     stall.asked();
                     stall.receipts(WAIT).code(0);
                     assert_eq!(stall.asked().times("UpdateItem"), 0, "{place}");
@@ -107,8 +107,8 @@ fn what_changed_or_was_deleted_since_it_was_sent_gets_no_stale_vector() {
     stall.stock();
     stall.receipts(&[]).code(0);
     assert_eq!(stall.status(&line(1, 1)), "PENDING");
-    // One item changes and requests embedding again. One changes without a request. One is deleted. One requests
-    // embedding again without a change.
+    // One item changes and asks to be embedded again. A second item changes but does not ask. A third item is deleted.
+    // A fourth item asks to be embedded again but does not change.
     stall.set(&line(1, 1), &[("text", "quite another"), ("embedding_status", "NONE")]);
     stall.set(&line(2, 1), &[("text", "something else")]);
     stall.delete(&word(3, 1, 1));
@@ -134,13 +134,13 @@ fn what_changed_or_was_deleted_since_it_was_sent_gets_no_stale_vector() {
     );
     assert_eq!((stall.status(&line(1, 1)), stall.status(&line(2, 1))), (json!("SUCCESS"), json!("SUCCESS")));
     assert!(stall.mock.charges().batch.tokens > before);
-    // An embedded item that requests embedding again is written back again, but not paid for again.
+    // If an embedded item asks to be embedded again, its outcome is written back again, but nothing is paid.
     let paid = stall.mock.charges().batch.tokens;
     stall.set(&line(5, 1), &[("embedding_status", "NONE")]);
     stall.receipts(WAIT).code(0);
     assert_eq!((stall.status(&line(5, 1)), stall.mock.charges().batch.tokens), (json!("SUCCESS"), paid));
-    // A row stays if its item is deleted from the table, until the record is deleted here. An item that changes and
-    // requests embedding replaces its row.
+    // If an embedded item changes and asks to be embedded again, its row is replaced. (If it is deleted from the table,
+    // its row stays until the record is deleted in Docweir.)
     stall.set(&line(5, 2), &[("text", "now this"), ("embedding_status", "NONE")]);
     stall.receipts(WAIT).code(0);
     assert_eq!(stall.rows("receipt_lines")[&key(line(5, 2))], "now this");
@@ -196,7 +196,7 @@ fn what_is_refused_is_told_and_tried_again_when_it_asks_again() {
         .map(|(sk, _)| sk)
         .collect();
     assert!((10..=30).contains(&failed.len()), "{failed:?}");
-    // The items are corrected and request embedding again.
+    // The items are corrected and ask to be embedded again.
     for item in [receipt_items(7), receipt_items(8)].concat() {
         stall.put(item);
     }
@@ -252,7 +252,7 @@ fn records_of_ones_own_shape_are_embedded_at_once_and_told() {
         stall.run(&["search", "number", "--collection", "products", "--mode", "full-text", "--json", "--top", "1"]);
     let hit = &results(&hit.code(0).json()[0])[0];
     assert_eq!((&hit["metadata"]["price"], hit["metadata"].get("embedding_status")), (&json!(1.5), None), "{hit}");
-    // Only the price changes: the vector stays and is not paid for again.
+    // Only the price of a product changes. Its vector is kept and not paid for again.
     let paid = stall.mock.charges().nanodollars();
     let mut dearer = product(3, "product number 3", 2);
     dearer["price"] = json!(9.5);
@@ -268,7 +268,7 @@ fn a_service_looks_into_the_table_of_the_environment_until_it_is_told_to_stop() 
     let mut serve =
         stall.command(&["serve", "--json", "--progress", "none", "--set", "records.table.poll_seconds=0.2"]);
     serve.env("DYNAMODB_TABLE_NAME", &stall.table).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // Only a few items may wait at a time, so that many polls are needed.
+    // A limit of 25 waiting items makes many polls necessary.
     serve.env("DOCWEIR__RECORDS__TABLE__MAX_WAITING", "25");
     let service = Running::of(serve.spawn().unwrap());
     let waiting = |stall: &UserTable| {
@@ -298,7 +298,8 @@ fn a_table_that_cannot_be_used_is_said_to_be_and_why() {
     let ran = stall.receipts(&[]);
     let asks = "make a global secondary index `embedding-status-index` whose hash is `embedding_status`";
     assert!(ran.status.code() != Some(0) && ran.err.contains(asks), "{}", ran.err);
-    // A collection contains either documents or records, and both kinds can be searched.
+    // A collection contains either documents or records, so the service refuses to put records and documents into
+    // one. A search does not depend on the kind.
     let mut serve = stall.command(&["serve"]);
     serve.env("DYNAMODB_TABLE_NAME", "receipts").env("DOCWEIR__STATE__COLLECTION", "records");
     for (key, value) in [("SHAPE", "records"), ("ID", "id"), ("TEXT", "text")] {
@@ -319,8 +320,8 @@ fn a_table_that_cannot_be_used_is_said_to_be_and_why() {
     }
 }
 
-/// Imports the same table with several processes and state in AWS. One stalls for longer than its lease lasts; another
-/// is killed.
+/// Imports the same table with several processes and state in AWS. One process stalls until its lease has expired.
+/// Another process is killed.
 #[test]
 fn replicas_share_a_table_and_one_that_dies_or_stalls_loses_and_doubles_nothing() {
     let Some(stall) = UserTable::new(true, |o| o.pace.items_per_second = Some(60.0)) else { return };
@@ -350,7 +351,7 @@ fn replicas_share_a_table_and_one_that_dies_or_stalls_loses_and_doubles_nothing(
     assert_eq!(stall.told().len(), RECEIPTS * (LINES + WORDS));
     assert_eq!(stall.mock.charges().custom_ids_paid_twice(), Vec::<&str>::new());
     account.run("last", &["store", "verify"]).code(0);
-    // No work is left for any process.
+    // A further run writes nothing to the table, so no work is left.
     stall.asked();
     Running::of(command("last").spawn().unwrap()).finish().code(0);
     assert_eq!(stall.asked().times("UpdateItem"), 0);

@@ -1,4 +1,4 @@
-//! Tests what a run reports to its observers: log lines and metrics.
+//! Tests the log lines and metrics of a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::kit::{Ran, TestFolder};
 
 const INGEST: [&str; 5] = ["ingest", "docs", "--json", "--progress", "none"];
-/// Texts in the documents, their names and their folder; no log line may contain them.
+/// Texts that occur in the documents, their file names or their folder. No log line may contain any of them.
 const PRIVATE: [&str; 6] = [
     "Zenobia",
     "Quillfeather",
@@ -31,7 +31,7 @@ fn text<'v>(line: &'v Value, name: &str) -> &'v str {
     line[name].as_str().unwrap_or_default()
 }
 
-/// Returns the traces of each version of a document. Asserts that each line about a document has all required fields.
+/// Returns the trace ids of each document version. Asserts that each log line about a document has all required fields.
 fn traces(lines: &[Value]) -> BTreeMap<(String, u64), BTreeSet<String>> {
     let mut traces: BTreeMap<(String, u64), BTreeSet<String>> = BTreeMap::new();
     for line in lines {
@@ -72,10 +72,10 @@ fn each_line_about_a_document_says_which_and_none_says_what_is_in_it() {
     let first = traces(&lines);
     assert_eq!(first.len(), 5);
     assert!(first.values().all(|traces| traces.len() == 1), "{first:?}");
-    assert_eq!(first.values().flatten().collect::<BTreeSet<_>>().len(), 5, "each document needs its own trace");
+    assert_eq!(first.values().flatten().collect::<BTreeSet<_>>().len(), 5, "each document must have its own trace id");
 }
 
-/// Checks that a second process that works on the same version continues the same trace.
+/// Checks that two processes that work on the same document version use the same trace id.
 #[test]
 fn a_trace_goes_on_in_the_next_process() {
     let place = TestFolder::new();
@@ -97,7 +97,7 @@ fn a_trace_goes_on_in_the_next_process() {
     }
 }
 
-/// Checks that log lines contain the number of the attempt.
+/// Checks that the log lines of a failed attempt and of the next attempt contain the number of the attempt.
 #[test]
 fn a_failed_attempt_and_the_next_one_have_their_numbers() {
     let place = TestFolder::new();
@@ -117,7 +117,7 @@ fn a_failed_attempt_and_the_next_one_have_their_numbers() {
     assert_eq!((text(panic, "stage"), &panic["attempt"]), ("chunking", &1.into()), "{panic}");
 }
 
-/// Checks the metrics that a run prints as lines on standard output, alongside its events.
+/// Checks the metrics that a run prints on standard output in the embedded metric format, next to its events.
 #[test]
 fn figures_as_lines_add_up_to_the_summary() {
     let place = TestFolder::new();

@@ -1,4 +1,4 @@
-//! Runs an exploration, prints its size, and compares its findings with the expected ones.
+//! Runs explorations, prints their size, and compares the broken invariants with the expected ones.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -10,38 +10,39 @@ use crate::state::{Breach, State, Witness};
 
 type Trace = Path<State, crate::model::Step>;
 
-/// Visits every state within the bounds. Asserts that no invariant breaks and that each witness in `wished` is seen.
+/// Visits every state within the bounds. Asserts that no invariant breaks and that each event in `wished` occurs.
 pub fn holds(name: &str, bounds: Bounds, wished: &[Witness]) {
     let (checker, found) = explore(name, bounds, &[], HasDiscoveries::AnyFailures, 2);
     assert!(found.is_empty(), "{name}: {}", tell(&found));
     for witness in wished {
-        assert!(checker.model().has_witnessed(*witness), "{name}: the bounds never reach {witness:?}");
+        assert!(checker.model().has_witnessed(*witness), "{name}: {witness:?} does not occur within the bounds");
     }
 }
 
-/// Asserts that the invariant breaks without these guards. Uses one thread, so that the trace is a shortest one.
+/// Asserts that the invariant of `breach` breaks without the guards in `without`. Uses one thread, so that the printed
+/// trace is as short as possible.
 pub fn fails(name: &str, bounds: Bounds, without: &[Guard], breach: Breach) {
     let wanted = HasDiscoveries::AllOf(BTreeSet::from([breach.name()]));
     let (_, found) = explore(name, bounds, without, wanted, 1);
     assert!(
         found.iter().any(|(n, _)| *n == breach.name()),
-        "{name}: {without:?} removed, but the invariant holds; found {}",
+        "{name}: the invariant holds without {without:?}; broken invariants: {}",
         tell(&found)
     );
 }
 
-/// Asserts that the invariant holds even without these guards; other invariants may break.
+/// Asserts that the invariant of `breach` holds even without the guards in `without`. Other invariants may break.
 pub fn holds_still(name: &str, bounds: Bounds, without: &[Guard], breach: Breach) {
     let wanted = HasDiscoveries::AllOf(BTreeSet::from([breach.name()]));
     let (_, found) = explore(name, bounds, without, wanted, 2);
     assert!(found.iter().all(|(n, _)| *n != breach.name()), "{name}: {}", tell(&found));
 }
 
-/// Asserts that no invariant breaks in any state and that `unwished` is never seen.
+/// Asserts that no invariant breaks within the bounds and that the event `unwished` never occurs.
 pub fn never(name: &str, bounds: Bounds, unwished: Witness) {
     let (checker, found) = explore(name, bounds, &[], HasDiscoveries::AnyFailures, 2);
     assert!(found.is_empty(), "{name}: {}", tell(&found));
-    assert!(!checker.model().has_witnessed(unwished), "{name}: the bounds reach {unwished:?}");
+    assert!(!checker.model().has_witnessed(unwished), "{name}: {unwished:?} occurs within the bounds");
 }
 
 fn explore(
@@ -62,7 +63,7 @@ fn explore(
     (checker, found)
 }
 
-/// Formats the broken invariants, each with the trace that leads to it.
+/// Formats the broken invariants, each with the trace of steps that breaks it.
 fn tell(found: &[(&str, Trace)]) -> String {
     found.iter().map(|(name, trace)| format!("    {name}: {:?}\n", trace.clone().into_actions())).collect()
 }

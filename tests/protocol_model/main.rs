@@ -2,37 +2,36 @@
 //!
 //! Each state holds a production `Manifest`. Every change of the manifest goes through the production functions in
 //! `validate` and `retention`, so a changed rule is explored here. The model adds an object store, a control store
-//! that mints versions, and the expected content (see [`state`]). Each actor may stop for ever between any two of its
-//! steps. Leases may end at any time. Replies may be lost, and requests may arrive late. There is no clock: the
+//! that assigns versions, and the expected content (see [`state`]). Each actor may stop for ever between any two of
+//! its steps. Leases may end at any time. Replies may be lost, and requests may arrive late. There is no clock: the
 //! collector may raise the horizons to any version that `may_raise` allows.
 //!
 //! | invariant | |
 //! | --- | --- |
 //! | I1 | no file of a live or retained version is missing from the object store |
-//! | I2 | each retained version shows the highest committed version of each document, or nothing if that version is a delete; a rollback shows the content of its target. So no acknowledged change is lost, and no deleted document comes back |
+//! | I2 | each retained version shows the highest committed version of each document, or nothing if that version is a delete; a rollback shows the content of its target; therefore no acknowledged change is lost, and no deleted document reappears |
 //! | I3 | an acknowledged commit was applied; no commit is applied twice or is live in two files |
 //! | I4 | no compaction of an older epoch is installed after one of a newer epoch |
-//! | I5 | a reader with a confirmed pin finds every file of its version, and the manifest lists these files, until the reader removes the pin |
+//! | I5 | until a reader removes its confirmed pin, every file of the pinned version exists, and the manifest lists these files |
 //! | I6 | garbage stays garbage, so a stopped collector may resume later and carry out an old decision |
 //! | I7 | no refusal and no missing file occurs that production would report as a damaged store; each manifest can be read back |
 //!
 //! # What is explored
-//! The bounds are the constants below. Each swap makes a manifest version, so they bound the versions too (5 to 8).
-//! One exploration of all actors with all bounds would be too large. Writers, compactors and the collector run in
-//! `WRITING`, `THREE_COMMITS` and `TWO_DOCUMENTS`; rollbacks join them in `GOING_BACK` and `GOING_BACK_UNSURE`.
-//! Readers take part in `READING` and `READING_ANEW`. All actors run in `READING_WHILE_GOING_BACK`, with one writer
-//! and one lease.
+//! The constants below limit each exploration. Each swap makes a manifest version, so the constants also limit the
+//! number of versions (5 to 8). One exploration of all actors would be too large:
 //!
-//! Steps are combined only where no interleaving is lost; the modules of [`actors`] give the reasons. A swap changes
-//! nothing if the manifest differs from the one that it was checked against. So the check and the swap are one step.
-//! Without readers, a file is deleted as soon as it is garbage. That is the worst case: a missing file never helps
-//! another actor, and by I6 a late deletion is no worse than an early one.
+//! - Writers, compactors and the collector run in `WRITING`, `THREE_COMMITS` and `TWO_DOCUMENTS`.
+//! - `GOING_BACK` and `GOING_BACK_UNSURE` add rollbacks.
+//! - `READING` and `READING_ANEW` add readers.
+//! - All actors run in `READING_WHILE_GOING_BACK`, with one writer and one lease.
+//!
+//! Steps are combined only where this hides no failure; the modules of [`actors`] give the reasons.
 //!
 //! # What is not explored
-//! A pin that expires while its reader continues; generations and models; thinned history; more than two actors of one
-//! kind; a compactor's request that arrives after its next merge has begun (two leases have the same effect). Within
-//! the bounds the exploration is a proof; beyond them it is only evidence. The tests take about ten seconds on two
-//! cores; `holds_further_out` takes minutes.
+//! The model leaves out these cases: a pin that expires while its reader continues; generations and models; thinned
+//! history; more than two actors of one kind; a compactor's request that arrives after its next merge has begun (two
+//! leases have the same effect). Within its bounds an exploration is a proof. Beyond the bounds it is only evidence.
+//! The tests take about ten seconds on two cores; `holds_further_out` takes minutes.
 
 #![allow(clippy::disallowed_methods, reason = "explorations are timed with the real clock")]
 #![allow(clippy::panic, clippy::print_stdout, reason = "clippy treats helpers outside of #[test] as production code")]
@@ -46,7 +45,7 @@ use explore::{fails, holds, holds_still, never};
 use model::{Bounds, Guard};
 use state::{Breach, Witness};
 
-/// Bounds for one document that two writers insert, replace and delete, with two leases.
+/// Bounds for two writers that insert, replace and delete one document, and for two leases.
 const WRITING: Bounds = Bounds {
     documents: 1,
     versions: 2,
@@ -63,14 +62,14 @@ const WRITING: Bounds = Bounds {
     reads: 0,
     unpinned: false,
 };
-/// Bounds for a third commit, by either writer.
+/// Bounds for three commits by two writers.
 const THREE_COMMITS: Bounds = Bounds { begins: 3, merges: 1, raises: 1, forgets: 0, crashes: 0, ..WRITING };
 const TWO_DOCUMENTS: Bounds = Bounds { documents: 2, leases: 1, merges: 2, faults: 0, ..THREE_COMMITS };
 /// Bounds for an administrator who rolls back twice.
 const GOING_BACK: Bounds = Bounds { rollbacks: 2, forgets: 0, faults: 0, crashes: 0, ..WRITING };
 /// Bounds for a rollback while replies are lost and writers crash.
 const GOING_BACK_UNSURE: Bounds = Bounds { raises: 1, rollbacks: 1, ..WRITING };
-/// Bounds for one reader while each horizon is raised on its own.
+/// Bounds for one reader while each horizon is raised separately.
 const READING: Bounds =
     Bounds { leases: 1, merges: 1, horizons_apart: true, forgets: 0, faults: 0, crashes: 0, reads: 1, ..WRITING };
 const READING_ANEW: Bounds = Bounds { raises: 1, forgets: 1, reads: 2, unpinned: true, ..READING };
@@ -129,8 +128,8 @@ mod protocol {
         holds("reading while rolling back, far", Bounds { writers: 2, ..READING_WHILE_GOING_BACK }, &[]);
     }
 
-    /// Loses the reply, rolls back, then resolves the commit: it was applied, but a rollback has undone it. The writer
-    /// must not report success. Production did so until this model found the error.
+    /// Checks a commit that was applied, whose reply was lost, and which a rollback then undid. When the writer
+    /// resolves the lost reply, it must not report success. Production did so until this model found the error.
     #[test]
     fn does_not_acknowledge_what_was_undone_before_the_reply() {
         never(
@@ -141,7 +140,8 @@ mod protocol {
     }
 }
 
-/// Removes guards and checks that the protocol breaks. So each guard is needed, and the model detects its loss.
+/// Removes guards and checks that the protocol breaks. This shows that each guard is needed, and that the model would
+/// detect a missing guard.
 mod mutant {
     use super::*;
 
@@ -160,8 +160,8 @@ mod mutant {
         fails("snapshot below the floor", SMALL, &[Guard::FloorOnInstall], Breach::Missing);
     }
 
-    /// Removes the writer's sequence. Unique file names still protect the content. Without the sequence, the writer
-    /// cannot recognise its own commit and reports a damaged store.
+    /// Removes the writer's sequence number. Unique file names still protect the content. Without its sequence
+    /// number, a writer cannot recognise its own commit and reports a damaged store.
     #[test]
     fn no_writer_sequence() {
         fails("no sequence", SMALL, &[Guard::WriterSequence], Breach::CalledDamage);
@@ -209,8 +209,8 @@ mod mutant {
         fails("pins too early", SMALL_READING, &[Guard::PinsAfterHorizons], Breach::TornRead);
     }
 
-    /// Makes a removed file live again by a rollback. A collector that read the pins earlier then forgets its removal.
-    /// A pin names only its version, and no list shows any longer that the file was part of that version.
+    /// Forgets the removal of a file that a rollback made live again, by a collector that read the pins before. A pin
+    /// names only a version. After the removal is forgotten, no list shows that the file was part of that version.
     #[test]
     fn forgetting_what_is_live_again() {
         let bounds = Bounds { merges: 1, ..READING_WHILE_GOING_BACK };

@@ -1,4 +1,4 @@
-//! Defines the model: its bounds, its removable guards, and every step that an actor can take.
+//! Defines the bounds of the model, its removable guards, and every step that an actor can take.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -8,17 +8,17 @@ use stateright::{Model, Property};
 
 use crate::state::{Breach, DOCUMENTS, State, Witness};
 
-/// Limits the number of events of each kind in one exploration. Each swap makes a version, so these limits bound the
-/// versions too.
+/// Limits the number of events of each kind in one exploration. Each swap of the manifest makes a version, so these
+/// limits also limit the number of versions.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bounds {
     pub documents: u8,
-    /// Number of versions that the control store mints for each document.
+    /// Number of versions that the control store assigns to each document.
     pub versions: u8,
     pub writers: u8,
     /// Number of commits that all writers together begin.
     pub begins: u8,
-    /// Number of leases; each has its own epoch.
+    /// Number of leases. Each lease has its own epoch.
     pub leases: u8,
     /// Number of merges under all leases together.
     pub merges: u8,
@@ -32,13 +32,14 @@ pub struct Bounds {
     pub faults: u8,
     /// Number of crashes, in which a writer or compactor loses its memory.
     pub crashes: u8,
-    /// Number of reads with a pin. Unless it is zero, the collector takes its steps one at a time.
+    /// Number of reads with a pin. If it is zero, garbage is deleted at once; otherwise, the collector decides and
+    /// deletes in separate steps.
     pub reads: u8,
-    /// True if a reader without a pin takes part.
+    /// True if the exploration includes a reader without a pin.
     pub unpinned: bool,
 }
 
-/// Names the rules that keep the protocol correct. A mutant is the protocol without one or two of them.
+/// Names the rules that keep the protocol correct. A mutant is the protocol without one or two of these rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
     CompareAndSwap,
@@ -63,10 +64,10 @@ pub enum Guard {
 pub struct Protocol {
     pub bounds: Bounds,
     pub without: Vec<Guard>,
-    /// Witnesses that were seen, one bit per [`Witness`]. They are not part of the state, so they add no states.
+    /// Events that occurred, one bit per [`Witness`]. They are kept outside the state, so that they add no states.
     witnessed: AtomicU32,
-    /// Breaches that were reported, one bit per [`Breach`]. The checker would otherwise report the last trace to each
-    /// breach; only the first trace is a shortest one.
+    /// Breaches that were reported, one bit per [`Breach`]. Each breach is reported once, because the checker keeps the
+    /// last trace that is reported for a breach, and the first trace is the shortest.
     told: AtomicU32,
 }
 
@@ -74,11 +75,11 @@ pub struct Protocol {
 pub enum Intent {
     Upsert,
     Delete,
-    /// Commits the newest version again because it is not acknowledged yet.
+    /// Commits the newest version again, because its first commit is not acknowledged.
     Again,
 }
 
-/// Lists the steps of all actors. `writer` and `lease` are slots; `lost` means that the caller gets no reply.
+/// Lists the steps of all actors. `writer` and `lease` are slots. `lost` is true if the caller gets no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Claims a document and loads the manifest.
@@ -87,7 +88,7 @@ pub enum Step {
         document: u8,
         intent: Intent,
     },
-    /// Asks the control store whether the claim is still valid, and stages a delta if it is.
+    /// Asks the control store whether the claim is still valid, and if so stages a delta.
     CheckAndStage {
         writer: u8,
     },
@@ -95,7 +96,7 @@ pub enum Step {
         writer: u8,
         lost: bool,
     },
-    /// Aborts a commit while its request is still under way.
+    /// Aborts a commit whose request may still arrive.
     GiveUp {
         writer: u8,
     },
@@ -105,7 +106,7 @@ pub enum Step {
     CrashWriter {
         writer: u8,
     },
-    /// Merges live files into a snapshot; `inputs` has a bit for each live file.
+    /// Merges live files into a snapshot. `inputs` has one bit for each live file.
     Merge {
         lease: u8,
         inputs: u8,
@@ -122,7 +123,7 @@ pub enum Step {
     },
     LookAtPinsEarly,
     Decide,
-    /// Deletes the file at this position of the listing.
+    /// Deletes one file; `file` is its position in the listing of the object store.
     Delete {
         file: u8,
     },

@@ -1,4 +1,4 @@
-//! Defines the state that the actors share, and the invariants that it must satisfy.
+//! Defines the state that the actors share, and checks the invariants of this state.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -16,7 +16,7 @@ pub const DOCUMENTS: usize = 2;
 pub const SLOTS: usize = 2;
 pub const STAMP: Stamp = Stamp { now: 0, history_entries: 64 };
 
-/// Describes a document version in a file. `commit` identifies the delta that introduced it.
+/// Describes a document version in a file. `commit` identifies the commit that introduced this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Change {
     pub document: u8,
@@ -32,12 +32,12 @@ pub struct Content {
     pub changes: Vec<Change>,
 }
 
-/// Holds the content that a reader should see: the highest committed version of each document, and whether it is a
-/// delete.
+/// Holds the content that a reader should see: for each document, its highest committed version, and true if that
+/// version is a delete.
 pub type Truth = [Option<(u8, bool)>; DOCUMENTS];
 
-/// Wraps a production manifest. The hash leaves out fields that follow from others (history, format) or never change
-/// (times).
+/// Wraps a production manifest. Its hash leaves out fields that follow from other fields (history, format) or never
+/// change (times).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shared(Arc<Manifest>);
 
@@ -71,7 +71,7 @@ impl Hash for Shared {
     }
 }
 
-/// Names a violation of an invariant. Once recorded in a state, it stays in all later states.
+/// Names a violation of an invariant. A violation that is recorded in a state is also recorded in all later states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Breach {
     Missing,
@@ -84,7 +84,7 @@ pub enum Breach {
 }
 
 impl Breach {
-    /// Returns the invariant that was violated.
+    /// Returns the text of the violated invariant.
     pub fn name(self) -> &'static str {
         match self {
             Self::Missing => "I1 no file of a live or retained version is missing",
@@ -98,7 +98,7 @@ impl Breach {
     }
 }
 
-/// Names an event that an exploration must reach at least once. It shows that the bounds are large enough.
+/// Names an event. If an event occurs in an exploration, the bounds are large enough to cover it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Witness {
     OneSnapshotOfBoth,
@@ -117,7 +117,7 @@ pub enum Witness {
     PinSpared,
     PinGivenUp,
     Reloaded,
-    /// A commit was acknowledged although a rollback had already undone it.
+    /// The protocol acknowledged a commit that a rollback had already undone.
     AcknowledgedUndone,
 }
 
@@ -137,18 +137,18 @@ pub struct State {
     pub applied: u16,
     pub writers: [WriterActor; SLOTS],
     pub leases: [Lease; SLOTS],
-    /// Files that a collector has decided to delete; it may delete each of them at any time.
+    /// Files that a collector has decided to delete. It may delete each of these files at any time.
     pub doomed: BTreeSet<String>,
     pub pin: Pin,
     pub unpinned: Unpinned,
-    /// Files that pins protected when a mutant read the pins too early.
+    /// Files that pins protected when a mutant read the pins too early. `None` in the real protocol.
     pub early: Option<Vec<String>>,
     pub spent: Spent,
     /// Violations so far, one bit per [`Breach`].
     pub breaches: u8,
 }
 
-/// Counts how much of each bound is used up.
+/// Counts the events of each kind that have occurred, for comparison with the [bounds](crate::model::Bounds).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Spent {
     pub begins: u8,
@@ -221,7 +221,7 @@ impl State {
             *past = None;
         }
         for writer in &mut self.writers {
-            // A request that is still under way expects the previous manifest, so it will be refused.
+            // A request that has not arrived yet expects the previous manifest, so it would be refused.
             writer.in_flight = None;
         }
         self.manifest = Shared::new(next);
@@ -255,16 +255,16 @@ impl State {
         }
     }
 
-    /// Returns the version of each document that a reader of `files` sees. It is `None` if a tombstone takes
-    /// precedence.
+    /// Returns the version of each document that a reader of `files` sees. The version is `None` if the document is not
+    /// in the files or is deleted.
     fn visible(&self, files: &[&LiveFile]) -> [Option<u8>; DOCUMENTS] {
         let winners = winners(files.iter().filter_map(|f| Some((f.file.as_str(), self.objects.get(&f.file)?))));
         winners.map(|w| w.filter(|(_, c)| !c.tombstone).map(|(_, c)| c.version))
     }
 }
 
-/// Returns whether production can read the manifest back. Many states share a manifest, so each thread checks each
-/// manifest only once.
+/// Returns whether the production code can read the manifest back. Many states have the same manifest, so each thread
+/// caches the result for each manifest.
 fn reads_back(manifest: &Shared) -> bool {
     thread_local!(static TRIED: RefCell<HashMap<u64, bool>> = RefCell::default());
     let mut hasher = DefaultHasher::new();

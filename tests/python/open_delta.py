@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
 """open_delta.py FILE.parquet [FILE.parquet ...]
 
-Opens vector files of the store with duckdb, pyarrow and polars (all from PyPI) and checks that each sees the same
-rows, that the documents listed in the footer are those of the table, that no vector is null or of another length than
-the model's, and that the vector column is stored plain and uncompressed. Prints a line a file; exit code 1 and the
-reason at the first difference."""
+Opens vector files of the store with duckdb, pyarrow and polars (all from PyPI). Checks these properties:
+
+- all three programs read the same rows;
+- the footer lists exactly the documents of the table;
+- every vector has the model's dimension and no null;
+- the vector column is stored plain and uncompressed.
+
+Prints one line for each file. At the first difference, prints the reason and exits with code 1."""
 import json
 import sys
 import zlib
@@ -34,7 +38,7 @@ def check(path):
          zlib.crc32(pairs["docweir.documents"].encode()))
     dimension = header["model"]["dimension"]
 
-    # pyarrow: the Arrow schema in the footer gives the fixed size back.
+    # pyarrow restores the fixed size of the vectors from the Arrow schema in the footer.
     arrow = file.read()
     same(path, "columns", arrow.column_names, COLUMNS)
     vector = arrow.schema.field("vector")
@@ -42,7 +46,7 @@ def check(path):
          (True, dimension, False))
     rows = arrow.to_pylist()
 
-    # The footer's list of documents describes the table.
+    # The documents in the footer must be the documents of the rows, in the same order.
     expected = [(d["id"], d["version"]) for d in documents for _ in range(d.get("rows", 0))]
     same(path, "documents", expected, [(r["document_id"], r["version"]) for r in rows])
     for row in rows:
@@ -50,13 +54,13 @@ def check(path):
         same(path, "norm of a vector", abs(sum(x * x for x in row["vector"]) - 1) < 1e-2, True)
         same(path, "metadata", isinstance(json.loads(row["metadata"]), dict), True)
 
-    # duckdb: knows Parquet only, so a list; values must be the same.
+    # duckdb ignores the Arrow schema and returns each vector as a list. The values must be equal.
     cursor = duckdb.connect().execute("SELECT * FROM read_parquet(?)", [path])
     names = [d[0] for d in cursor.description]
     for ours, theirs in zip(rows, [dict(zip(names, values)) for values in cursor.fetchall()], strict=True):
         same(path, "a row in duckdb", ours, theirs)
 
-    # polars.
+    # polars must return the same rows as pyarrow.
     frame = polars.read_parquet(path)
     for ours, theirs in zip(rows, frame.to_dicts(), strict=True):
         theirs["vector"] = list(theirs["vector"])

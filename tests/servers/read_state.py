@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """read_state.py DYNAMODB S3 NAME COMMAND …
 
-Reads tables and objects with boto3, as programs of the former system do, and checks names, types and layout.
+Reads and writes tables and objects with boto3, as programs of the former system do. The commands are:
 
-    check COMPLETE QUARANTINED     every document, entry and object; so many have either status
-    put-failed DOCUMENT KEY        a record as the former system leaves it when its retries are used up
-    recover DOCUMENT               the former system's manual recovery: sets `status` and `retry_count`, and nothing else
+    check COMPLETE QUARANTINED     checks names, types and layout of all records, audit entries and objects, and that
+                                   COMPLETE documents are complete and QUARANTINED documents are in quarantine
+    put-failed DOCUMENT KEY        puts a record as the former system leaves it when its retries are used up
+    recover DOCUMENT               recovers a document as operators of the former system do: sets only `status` and
+                                   `retry_count`
 
-DYNAMODB and S3 are addresses; NAME begins the tables' names and is the bucket's, where all lies below `docs/`. Prints a
-line a part; exit code 1 and the reason at the first difference."""
+DYNAMODB and S3 are endpoints. NAME is the prefix of the tables' names and the name of the bucket. All objects are below
+`docs/` in the bucket. `check` prints totals. At the first difference, it prints the reason and exits with code 1."""
 import json
 import re
 import sys
@@ -42,11 +44,11 @@ control, audit, metrics = (resource.Table(f"{name}-{what}") for what in ("contro
 
 def need(what, holds, got=None):
     if not holds:
-        sys.exit(f"{what}: {str(got)[:2000]}")
+        sys.exit(f"wrong: {what}: {str(got)[:2000]}")
 
 
 def typed(what, item, **types):
-    """Each attribute is there and of its type; a pattern is that of a string."""
+    """Checks that each attribute exists and has the given type. For a pattern, it must be a string that matches."""
     for attribute, kind in types.items():
         value = item.get(attribute)
         right = isinstance(value, str) and kind.fullmatch(value) if isinstance(kind, re.Pattern) else type(value) is kind
@@ -54,7 +56,7 @@ def typed(what, item, **types):
 
 
 def pages(call, **arguments):
-    """All items of a scan or a query, page by page."""
+    """Yields all items of a scan or a query, page by page."""
     while True:
         page = call(Limit=7, **arguments)
         yield from page["Items"]
@@ -88,7 +90,7 @@ def check_record(record):
     size = objects.head_object(Bucket=name, Key=record["source_s3_key"])["ContentLength"]
     need("size", record["file_size_bytes"] == size, record)
     need("expiry", near(record["ttl"], 90), record)
-    need("retries at most", record["max_retries"] == 3, record)
+    need("maximum number of retries", record["max_retries"] == 3, record)
     for stage, entry in record["stage_status"].items():
         need("name of a stage", stage in STAGES, stage)
         typed(f"{what} {stage}", entry, status=str)
@@ -124,7 +126,7 @@ def check_objects(document, record):
     need("pages", len(extracted["pages"]) == counted["pages_extracted"] > 0, extracted)
     for number, page in enumerate(extracted["pages"], 1):
         typed("a page", page, page=int, file=str, breadcrumbs=list, images=list, tables=list, start=int, end=int)
-        need("a page's place", (page["page"], page["file"]) == (number, f"pages/page_{number}.md"), page)
+        need("a page's number and file", (page["page"], page["file"]) == (number, f"pages/page_{number}.md"), page)
         body = objects.get_object(Bucket=name, Key=f"docs/extracted/{document}/{page['file']}")["Body"].read()
         need("a page's length", len(body.decode()) == page["end"] - page["start"], page)
 
@@ -138,17 +140,17 @@ def check_objects(document, record):
         typed("a chunk's metadata", chunk["metadata"], source=str, page=int, breadcrumbs=list, char_count=int,
               chunk_types=list)
         need("a chunk's length", len(chunk["content"]) == chunk["metadata"]["char_count"], chunk)
-        need("what may be empty", {"s3_uri", "ai_description"} <= chunk["metadata"].keys(), chunk)
+        need("optional metadata of a chunk", {"s3_uri", "ai_description"} <= chunk["metadata"].keys(), chunk)
         need("a chunk's id", chunk["id"].startswith(f"{document}#"), chunk["id"])
     ids = [chunk["id"] for chunk in chunks]
-    need("ids are one a chunk", len(set(ids)) == len(ids), ids)
+    need("chunks have different ids", len(set(ids)) == len(ids), ids)
 
     enriched = read(output["enrichment"])
     typed("enrichment", enriched, chunks=list, statistics=dict)
     need("the same chunks", [chunk["id"] for chunk in enriched["chunks"]] == ids, enriched)
     for chunk in enriched["chunks"]:
         typed("findings", chunk["findings"], key_phrases=list, entities=list, patterns=list, personal_data=list)
-        # Of a few words nobody can tell it.
+        # The language of a short text cannot be detected.
         if len(chunk["content"]) > 200:
             typed("findings", chunk["findings"], language=dict)
 
@@ -170,10 +172,10 @@ def check_quarantined(record):
     need("failed artefact", record["quarantine_artefact"].startswith("errors/"), record)
     need("original", record["quarantine_original"].startswith("input/_quarantine/"), record)
     failure = read(record["quarantine_artefact"])
-    need("what failed, and how often", failure["document_id"] == what and {"error", "attempts"} <= failure.keys(), failure)
+    need("document, error and attempts of a failure", failure["document_id"] == what and {"error", "attempts"} <= failure.keys(), failure)
     kept = objects.get_object(Bucket=name, Key=f"docs/{record['quarantine_original']}")["Body"].read()
     original = objects.get_object(Bucket=name, Key=record["source_s3_key"])["Body"].read()
-    need("the original is kept whole", kept == original, record)
+    need("the original is kept unchanged", kept == original, record)
 
 
 def check_trail(document, status):
@@ -192,7 +194,7 @@ def check_trail(document, status):
     events = [entry["event_type"] for entry in trail]
     need("order", [e["timestamp"] for e in trail] == sorted(e["timestamp"] for e in trail), trail)
     last = {"COMPLETED": "DOCUMENT_COMPLETED", "QUARANTINED": "DOCUMENT_FAILED"}[status]
-    need("trail", events[0] == "DOCUMENT_RECEIVED" and events[-1] == last, events)
+    need("first and last event", events[0] == "DOCUMENT_RECEIVED" and events[-1] == last, events)
     if status == "COMPLETED":
         ended = [entry["stage"] for entry in trail if entry["event_type"] == "STAGE_COMPLETED"]
         need("stages", ended == STAGES, ended)
@@ -214,12 +216,12 @@ def check(complete, quarantined):
         entries += check_trail(document, record["status"])
         found[record["status"]] = found.get(record["status"], 0) + 1
     need("documents", found == {"COMPLETED": complete, "QUARANTINED": quarantined}, found)
-    # First in, first out: by the index, oldest change first.
+    # The index returns the oldest change first.
     by_age = list(pages(control.query, IndexName="status-updated-index",
                         KeyConditionExpression=Key("status").eq("COMPLETED")))
     need("index", len(by_age) == complete and [r["updated_at"] for r in by_age] == sorted(r["updated_at"] for r in by_age),
          by_age)
-    print(f"{len(records)} records, {entries} entries of their trails")
+    print(f"{len(records)} records, {entries} audit log entries")
 
     daily = {}
     for item in pages(metrics.scan):
@@ -245,7 +247,7 @@ def put_failed(document, key):
         "stage_status": {"extraction": stage, "chunking": {"status": "FAILED", "error": "out of memory"},
                          **{stage: {"status": "PENDING"} for stage in STAGES[2:]}},
         "last_error": "out of memory", "error_stage": "chunking", "ttl": 1_999_999_999,
-        # Another worker's, which is long gone and yet not over.
+        # The lease of a worker that no longer exists. It has not expired.
         "lease_owner": "ray-worker-7", "lease_expires_at": "2099-01-01T00:00:00.000000Z",
     })
 

@@ -1,11 +1,13 @@
-//! Models the collector and the administrator: raising horizons, deleting, forgetting, rolling back.
+//! Models the collector, which raises horizons, deletes files and forgets them, and the administrator, who rolls back.
 //!
-//! Without readers, a file is deleted in the same step that makes it garbage. A missing file never helps another
-//! actor. Each swap checks that garbage stays garbage (I6), so a late deletion does no more than an early one.
+//! Without readers, a file is deleted in the same step that makes it garbage. This is the worst case: a missing file
+//! never helps another actor. Each swap checks that garbage stays garbage (I6), so a late deletion does no more harm
+//! than an early deletion.
 //!
-//! With readers, a decision reads the manifest and the pins, and each of its deletions stays possible for ever. So the
-//! exploration covers collectors that stop, crash, resume or work in parallel. The manifest and the pins are read in
-//! one step. A manifest that was loaded before the pins would name no more garbage than the current one.
+//! With readers, the collector decides in one step which files to delete, from the manifest and the pins. It may delete
+//! each of these files in any later step. The exploration therefore covers collectors that stop, crash, resume or work
+//! in parallel. Production loads the manifest before it reads the pins. An earlier manifest would name no more garbage
+//! than the current one, so one step may read both.
 
 use std::borrow::Cow;
 use std::slice;
@@ -54,14 +56,14 @@ impl Protocol {
         }
     }
 
-    /// Deletes all garbage at once, as the fastest possible collector would.
+    /// Deletes all garbage in one step, as the fastest possible collector would.
     pub fn collect(&self, s: &mut State) {
         for name in self.garbage(s) {
             self.delete_named(s, &name);
         }
     }
 
-    /// Returns the listed files that the current manifest allows to delete.
+    /// Returns the files in the object store that are garbage according to the current manifest.
     fn garbage(&self, s: &State) -> Vec<String> {
         let patched;
         let mut manifest: &Manifest = &s.manifest;
@@ -125,8 +127,9 @@ impl Protocol {
         s.delete(name);
     }
 
-    /// Returns the files that may be forgotten: deleted files that are still in the list of removed files. A mutant
-    /// also forgets files that are live again and that no pin protected when the pins were read.
+    /// Returns the files that the manifest may forget: files that are deleted but still in its list of removed files.
+    /// The mutant without `ForgetsOnlyDeleted` also forgets files that are live again, if no pin protected them when
+    /// the pins were read.
     fn forgettable(&self, s: &State) -> Vec<String> {
         let again = |name: &String| {
             let may = || may_forget(&self.as_if_gone(s), slice::from_ref(name), "", STAMP).is_ok();
@@ -142,8 +145,8 @@ impl Protocol {
         names
     }
 
-    /// Returns the manifest. The mutant gets a manifest without live files, so that no rule detects a file that is
-    /// live again.
+    /// Returns the current manifest. The mutant without `ForgetsOnlyDeleted` gets a manifest without live files, so
+    /// that no rule detects a file that is live again.
     fn as_if_gone<'s>(&self, s: &'s State) -> Cow<'s, Manifest> {
         match self.has(Guard::ForgetsOnlyDeleted) {
             true => Cow::Borrowed(&*s.manifest),
@@ -158,7 +161,7 @@ impl Protocol {
                 self.witness(Witness::Forgotten);
                 s.swap(Manifest { live: s.manifest.live.clone(), ..next }, s.truth());
             }
-            // The file is deleted but still needed.
+            // The rules refuse because a deleted file is still needed.
             Err(_) => s.breach(Breach::Missing),
         }
         true
@@ -171,7 +174,7 @@ impl Protocol {
         }
         self.witness(Witness::RolledBack);
         s.spent.rollbacks += 1;
-        // A rollback sets the records of the undone documents to pending.
+        // A rollback undoes documents and makes their control records pending, so no commit counts as acknowledged.
         s.acknowledged = [0; DOCUMENTS];
         s.swap(next, s.truth_at(to));
         true

@@ -1,8 +1,11 @@
-//! Models compactors. A slot represents a lease, not a process. The second lease has the higher epoch, and neither
-//! holder notices that its lease was lost. So plans and installations may occur in any order, whatever the leases say.
+//! Models compactors: planning and installing merges under a lease.
 //!
-//! Planning, merging and staging are one step. Files never change, so a later read returns the same rows or fails; if
-//! it fails, the merge is abandoned. A snapshot that is stored earlier can only be deleted earlier.
+//! Each slot represents a lease, not a process. The second lease has the higher epoch. Neither holder notices that its
+//! lease was lost, so both leases may plan and install merges in any order.
+//!
+//! Planning, merging and staging are one step, which hides no failure. Files never change, so a later read would return
+//! the same rows or fail, and a merge whose read fails is abandoned. A snapshot that is stored earlier can only be
+//! deleted earlier.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -27,7 +30,8 @@ struct Merge {
     inputs: Vec<String>,
     /// True if any rows are left after the merge.
     snapshot: bool,
-    /// Manifest that a mutant planned on and writes back without a check; `None` in the real protocol.
+    /// Manifest from which the merge was planned, if a mutant writes it back without comparing. `None` in the real
+    /// protocol.
     planned: Option<Shared>,
 }
 
@@ -43,7 +47,8 @@ impl Protocol {
             if s.spent.faults < self.bounds.faults {
                 steps.push(Step::Install { lease, lost: true });
             }
-            // A crash equals stopping for ever, unless the lease's holder can begin another merge.
+            // A crash has the same effect as stopping for ever, unless the lease's holder may still begin another
+            // merge.
             if s.spent.merges < self.bounds.merges && s.spent.crashes < self.bounds.crashes {
                 steps.push(Step::CrashCompactor { lease });
             }
@@ -100,7 +105,8 @@ impl Protocol {
         true
     }
 
-    /// Makes one attempt: checks whether an earlier attempt was applied, asks the rules, swaps the manifest.
+    /// Makes one attempt to install the merge. Checks whether an earlier attempt was applied, asks the rules, and swaps
+    /// the manifest.
     pub fn install(&self, s: &mut State, lease: u8, lost: bool) -> bool {
         let me = &mut s.leases[usize::from(lease)];
         let name = name_of(lease, me.merges.saturating_sub(1));

@@ -1,4 +1,4 @@
-//! Defines the actors, one per file: the steps that each can take, and the effect of each step.
+//! Defines the actors, one in each file. Each file lists the steps that its actor can take, and applies them.
 
 mod collector;
 mod compactor;

@@ -1,8 +1,8 @@
-//! Models two readers. A reader with a pin must never miss a file. A reader without a pin starts again when it misses
-//! one.
+//! Models two readers. A reader with a pin must find all of its files. A reader without a pin starts again when a file
+//! is missing.
 //!
-//! The reader may read each file at any time between confirming its pin and finishing. So no file may be missing in
-//! any state between these two steps.
+//! A reader with a pin may read each file at any time between confirming the pin and finishing. No file of its version
+//! may therefore be missing in any state between these two steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use docweir_index::manifest::{Manifest, ManifestVersion};
 use crate::model::{Guard, Protocol, Step};
 use crate::state::{Breach, Content, State, Witness};
 
-/// Holds the version and the files that a reader has loaded.
+/// Holds the version of the manifest that a reader has loaded, and the names of its live files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Loaded {
     version: ManifestVersion,
@@ -42,7 +42,7 @@ enum Stage {
 pub struct Pin(Option<(Stage, Loaded)>);
 
 impl Pin {
-    /// Returns the version of the pin if the collector can see it.
+    /// Returns the pinned version if the pin is written, so that the collector can read it.
     pub fn written(&self) -> Option<ManifestVersion> {
         match &self.0 {
             Some((Stage::Written | Stage::Confirmed, loaded)) => Some(loaded.version),
@@ -50,7 +50,7 @@ impl Pin {
         }
     }
 
-    /// Returns whether a file of the pinned version is missing, or the manifest no longer lists the same files for it.
+    /// Returns whether a file of the pinned version is missing, or the manifest now lists other files for this version.
     pub fn is_torn(&self, manifest: &Manifest, objects: &BTreeMap<String, Arc<Content>>) -> bool {
         let Some((Stage::Confirmed, loaded)) = &self.0 else { return false };
         let told: BTreeSet<&str> = manifest.live_at(loaded.version).into_iter().map(|f| f.file.as_str()).collect();

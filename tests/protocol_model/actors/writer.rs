@@ -1,8 +1,9 @@
-//! Models writers: claim, load, check the claim, stage, swap, resolve the result.
+//! Models writers, which claim a document, load the manifest, check the claim, stage a file, swap the manifest, and
+//! resolve a lost reply.
 //!
-//! The claim is checked and the file staged in one step. Likewise, the swap checks and replaces the manifest in one
-//! step. A file that is stored earlier can only be deleted earlier. A swap changes nothing if the manifest differs
-//! from the checked one. So these combined steps hide no failure.
+//! Two pairs of actions are one step each, and neither pair hides a failure. The claim is checked and the file is
+//! staged: a file that is stored earlier can only be deleted earlier. The manifest is checked and swapped: a swap
+//! changes nothing if the manifest differs from the one that was checked.
 
 use std::borrow::Cow;
 
@@ -14,11 +15,11 @@ use crate::state::{Breach, Change, Content, STAMP, State, Witness};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct WriterActor {
-    /// Number of crashes so far. It is part of the writer's id: after a crash, the slot is another writer.
+    /// Number of crashes so far. The writer's id contains this number, so the slot is another writer after a crash.
     life: u8,
     begun: u8,
     work: Work,
-    /// Aborted commit whose request is still under way to the current manifest.
+    /// Aborted commit whose request may still arrive, as long as the manifest does not change.
     pub in_flight: Option<Staged>,
 }
 
@@ -32,7 +33,8 @@ struct Claim {
 enum Work {
     #[default]
     Idle,
-    /// The claim is held. `base` is `None` if a mutant checks the claim before it loads the manifest.
+    /// The writer holds the claim. `base` is the loaded version of the manifest, or `None` if a mutant checks the claim
+    /// before it loads the manifest.
     Begun {
         claim: Claim,
         base: Option<ManifestVersion>,
@@ -40,12 +42,12 @@ enum Work {
     Staged(Staged),
 }
 
-/// Describes a delta in the object store.
+/// Describes a staged delta, which is in the object store but not in the manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Staged {
     claim: Claim,
     base: ManifestVersion,
-    /// Life of the writer that staged it. A crash ends that life, but a late request may arrive after the crash.
+    /// Value of the writer's `life` when the delta was staged. A late request may arrive after the writer crashed.
     life: u8,
     /// Number of this commit among all commits.
     commit: u8,
@@ -53,7 +55,7 @@ pub struct Staged {
     number: u8,
 }
 
-/// Limits the commits of a writer, so that the commits of two slots fit into the bits of a `u16`.
+/// Maximum number of commits of a writer, so that a `u16` has one bit for each commit of both slots.
 const COMMITS_OF_A_WRITER: u8 = 8;
 
 fn append_of(writer: u8, staged: &Staged) -> Append {
@@ -71,8 +73,8 @@ impl Protocol {
     pub fn writer_steps(&self, s: &State, writer: u8, steps: &mut Vec<Step>) {
         let me = &s.writers[usize::from(writer)];
         match &me.work {
-            // Slots are interchangeable, and so are documents. The second of each waits for the first, which avoids
-            // symmetric states.
+            // Slots are interchangeable, and so are documents. To avoid symmetric states, the second slot begins only
+            // after the first, and the second document only after the first.
             Work::Idle if s.spent.begins < self.bounds.begins && (writer == 0 || s.writers[0].begun > 0) => {
                 for document in 0..self.bounds.documents {
                     if document > 0 && s.minted[usize::from(document) - 1] == 0 {
@@ -146,7 +148,8 @@ impl Protocol {
         true
     }
 
-    /// Makes one attempt: checks whether an earlier attempt was applied, asks the rules, swaps the manifest.
+    /// Makes one attempt to commit. Checks whether an earlier attempt was applied, asks the rules, and swaps the
+    /// manifest.
     pub fn commit(&self, s: &mut State, writer: u8, lost: bool) -> bool {
         let w = usize::from(writer);
         let Work::Staged(staged) = s.writers[w].work else { return false };
@@ -171,7 +174,7 @@ impl Protocol {
                 }
                 s.acknowledged[d] |= 1 << staged.claim.version;
             }
-            // The caller asks the control store before it begins again.
+            // In production, the caller asks the control store before it begins again.
             Err(Some(Refusal::BelowFloor { .. })) => self.witness(Witness::StalledRefused),
             Err(Some(_)) => s.breach(Breach::CalledDamage),
         }
@@ -207,7 +210,8 @@ impl Protocol {
         true
     }
 
-    /// Returns the next manifest, or `Err(None)` if the commit is already in the manifest.
+    /// Returns the manifest with the commit. Returns `Err(None)` if the manifest already contains the commit, and the
+    /// refusal if a rule refuses it.
     fn judge_append(&self, s: &State, writer: u8, staged: &Staged) -> Result<Manifest, Option<Refusal>> {
         let append = append_of(writer, staged);
         let mut judged = Cow::Borrowed(&*s.manifest);
