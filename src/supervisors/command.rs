@@ -1,4 +1,4 @@
-//! Defines the commands that a pool accepts from its handles, from the root and from itself.
+//! Defines the commands that a pool accepts. Its handles, the root and the pool itself send them.
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
@@ -8,9 +8,9 @@ use super::stats::PoolStats;
 /// Selects how a pool is drained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainMode {
-    /// Accepts no more jobs and finishes the jobs that it holds.
+    /// The pool accepts no more jobs and finishes all jobs that it holds.
     Finish,
-    /// Accepts no more jobs, finishes the running jobs and releases the waiting jobs.
+    /// The pool accepts no more jobs, finishes the running jobs and releases the waiting jobs.
     Release,
 }
 
@@ -24,9 +24,9 @@ pub(super) enum Command {
         max: usize,
     },
     Drain(DrainMode, oneshot::Sender<()>),
-    /// Ends the pool immediately and drops its running work.
+    /// Ends the pool immediately. Work that is running is dropped.
     Halt,
-    /// Starts workers again after an escalation. The root sends this command.
+    /// Starts workers again after an escalation. Only the root sends this command.
     Restart,
 }
 

@@ -1,4 +1,5 @@
-//! Provides the only access to a pool from outside. Actor addresses never leave this folder.
+//! Defines the handle of a pool. Code outside this folder accesses pools only through handles, and never through
+//! actor addresses.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::stats::PoolStats;
 /// Describes why a job was not accepted immediately.
 #[derive(Debug)]
 pub enum TrySubmit<J> {
-    /// The pool is full; the caller should try again after `retry_after`.
+    /// The pool is full. The caller should try again after `retry_after`.
     Busy {
         job: JobSpec<J>,
         retry_after: Duration,
@@ -37,7 +38,7 @@ impl<J> Clone for PoolHandle<J> {
     }
 }
 
-/// Starts a pool under the root. Must be called on a local set or an actix system.
+/// Starts a pool under the root. This function must be called on a local task set or in an actix system.
 pub fn start_pool<S: Stage>(
     options: PoolOptions,
     stage: S,
@@ -57,7 +58,7 @@ impl<J> PoolHandle<J> {
         &self.shared.name
     }
 
-    /// Submits a job, and waits while the pool is full. The wait is the backpressure that travels upstream.
+    /// Submits a job, and waits while the pool is full. This wait is the backpressure that slows down the caller.
     pub async fn submit(&self, job: JobSpec<J>) -> Result<(), Closed> {
         let envelope = self.shared.admit(job).await?;
         if self.shared.queue(envelope) {
@@ -66,7 +67,7 @@ impl<J> PoolHandle<J> {
         Ok(())
     }
 
-    /// Submits a job if the pool has room now; otherwise returns the job.
+    /// Submits a job if the pool has room now. Otherwise the error contains the job.
     pub fn try_submit(&self, job: JobSpec<J>) -> Result<(), TrySubmit<J>> {
         match self.shared.try_admit(job) {
             Ok(envelope) => {
@@ -85,19 +86,19 @@ impl<J> PoolHandle<J> {
         observe(&self.commands).await
     }
 
-    /// Sets new bounds for the number of workers, effective immediately. Running work is not disturbed.
+    /// Changes the minimum and maximum number of workers with immediate effect. Running work is not interrupted.
     pub fn resize(&self, min: usize, max: usize) {
         self.commands.do_send(Command::Resize { min, max });
     }
 
-    /// Drains the pool, and returns when the pool is empty and has ended.
+    /// Drains the pool. Returns when the pool has no more jobs and has ended.
     pub async fn drain(&self, mode: DrainMode) {
         let (done, drained) = oneshot::channel();
         self.commands.do_send(Command::Drain(mode, done));
         let _ = drained.await;
     }
 
-    /// Ends the pool immediately. Running work is dropped; the next run repeats it.
+    /// Ends the pool immediately. Running work is dropped, and the next run repeats it.
     pub fn halt(&self) {
         self.commands.do_send(Command::Halt);
     }

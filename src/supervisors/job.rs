@@ -13,28 +13,29 @@ use super::Lane;
 
 /// Describes the work of a pool and creates its workers.
 pub trait Stage: 'static {
-    /// Input of an attempt. The supervisor shares it with the worker, so a worker that dies loses no job.
+    /// Input of an attempt. The supervisor shares the input with the worker, so no job is lost if the worker dies.
     type Job: Send + Sync + 'static;
     /// Result of a job that succeeded.
     type Done: Send + 'static;
     /// Event or time that a parked job waits for.
     type Park: Send + 'static;
 
-    /// Creates the state of one worker. Called at each start of a worker; an error or a panic counts as the worker's
-    /// death.
+    /// Creates the state of one worker. The pool calls this function whenever it starts a worker. An error or a panic
+    /// counts as the death of that worker.
     fn worker(&self) -> Result<WorkOf<Self>, StageError>;
 
-    /// Returns whether work that is dropped halfway may leave a thread behind (`spawn_blocking`). Such threads are
-    /// counted and limited. Work that only waits, and work whose child process dies with it, returns `false`.
+    /// Returns whether unfinished work that is dropped may leave a running thread behind, as `spawn_blocking` does.
+    /// Such threads are counted and limited. Returns `false` for work that only waits, and for work whose child
+    /// process is killed when the work is dropped.
     fn may_leave_threads(&self) -> bool {
         true
     }
 }
 
-/// Holds the state of one worker of a stage.
+/// Names the trait object that holds the state of one worker of a stage.
 pub type WorkOf<S> = Box<dyn Work<<S as Stage>::Job, <S as Stage>::Done, <S as Stage>::Park>>;
 
-/// Runs one job at a time for one worker. Dropping the future ends the work.
+/// Runs the jobs of one worker, one job at a time. Dropping the future ends the work.
 #[async_trait(?Send)]
 pub trait Work<J, D, P> {
     async fn run(&mut self, job: &Arc<J>, cancel: &Cancel) -> AttemptOutcome<D, P>;
@@ -45,15 +46,15 @@ pub trait Work<J, D, P> {
 pub enum AttemptOutcome<D, P> {
     Done(D),
     Failed(StageError),
-    /// The job waits for an outside event. It is stored durably and occupies no worker and no memory.
+    /// The job waits for an external event. Meanwhile the job is stored durably and occupies no worker and no memory.
     Parked {
         reason: String,
         resume: P,
     },
 }
 
-/// Describes what happens to a job after an attempt. The [`OutcomeSink`] makes it durable before the pool releases
-/// the job.
+/// Describes what happens to a job after an attempt. The [`OutcomeSink`] makes this verdict durable before the pool
+/// releases the job.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict<D, P> {
     Done(D),
@@ -61,7 +62,7 @@ pub enum Verdict<D, P> {
         error: StageError,
         wait: Duration,
         consumes_attempt: bool,
-        /// Number of failed attempts that count. Includes the current attempt if it consumes one.
+        /// Number of failed attempts that count towards the limit. The current attempt is included if it counts.
         failed_attempts: u32,
     },
     Quarantine {
@@ -72,63 +73,65 @@ pub enum Verdict<D, P> {
         reason: String,
         resume: P,
     },
-    /// The job is returned unfinished because the pool is draining.
+    /// The job is returned unfinished, because the pool drains or a system failure stopped it.
     Released,
 }
 
-/// Answers the question whether an attempt may begin.
+/// Tells the pool whether an attempt may begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {
     Go,
-    /// Another process owns the job now; the pool drops it.
+    /// The attempt must not begin, because another process now owns the job. The pool drops the job.
     Drop,
 }
 
 /// Describes the result of making a verdict durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persisted {
-    /// The verdict is durable. The pool releases the job; after `Retry` it runs the job again.
+    /// The verdict is durable. The pool now releases the job, or runs it again if the verdict is `Retry`.
     Release,
-    /// Another process owns the job now. The pool drops it, whatever the verdict was.
+    /// The verdict was refused, because another process now owns the job. The pool drops the job, whatever the
+    /// verdict was.
     Fenced,
 }
 
-/// Reports that a pool no longer accepts jobs.
+/// Reports that a pool or service accepts no more jobs or messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the pool is draining or has ended")]
+#[error("the pool or service is draining or has ended")]
 pub struct Closed;
 
-/// Stores the outcomes of a pool's jobs. An error of `begin` or `persist` is a failure of the system, never of the
-/// job. The pool retries the call and escalates when its limit is reached.
+/// Makes the outcomes of a pool's jobs durable. An error of `begin` or `persist` is a system failure and never a
+/// failure of the job. The pool retries the failed call, and escalates when the limit on system failures is reached.
 #[async_trait(?Send)]
 pub trait OutcomeSink<J, D, P> {
-    /// Returns the log span of an attempt. It covers the attempt and the writing of its outcome.
+    /// Returns the log span of an attempt. The span covers the attempt and the storing of its outcome.
     fn span(&self, _job: &Arc<J>, _failed_attempts: u32) -> Span {
         Span::none()
     }
 
-    /// Records that an attempt begins. Called before each attempt.
+    /// Records that an attempt begins. The pool calls this function before each attempt.
     async fn begin(&self, job: &Arc<J>, failed_attempts: u32) -> Result<Begin, StageError>;
 
-    /// Makes the verdict durable. Must be idempotent, because it is called again after an error.
+    /// Makes a verdict durable. This function must be idempotent, because the pool calls it again after an error.
     async fn persist(&self, job: &Arc<J>, verdict: &Verdict<D, P>) -> Result<Persisted, StageError>;
 
-    /// Submits a finished job to the next pool. May wait; that wait is backpressure and is measured.
+    /// Submits a finished job to the next pool, and waits while that pool is full. The wait is backpressure, and its
+    /// duration is measured.
     async fn forward(&self, job: &Arc<J>, done: D) -> Result<(), Closed>;
 }
 
 pub(super) type SharedSink<S> = Rc<dyn OutcomeSink<<S as Stage>::Job, <S as Stage>::Done, <S as Stage>::Park>>;
 
-/// Describes a job to the pool that takes it.
+/// Describes a job that is submitted to a pool.
 #[derive(Debug)]
 pub struct JobSpec<J> {
     pub payload: Arc<J>,
-    /// Identifier that is shown in statistics and in the supervision tree.
+    /// Identifier of the job in statistics and in the supervision tree.
     pub id: String,
     pub tenant: Arc<str>,
-    /// Share of worker time relative to other tenants.
+    /// Weight of the tenant: a tenant with weight 2 gets twice as much worker time as a tenant with weight 1.
     pub weight: u32,
-    /// Memory, in bytes, that the job holds while it is in the pool.
+    /// Memory that the job occupies while it is in the pool, in bytes.
     pub bytes: usize,
     pub lane: Lane,
     /// Number of attempts that failed in earlier processes.

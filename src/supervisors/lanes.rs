@@ -1,15 +1,15 @@
-//! Orders waiting jobs: urgent jobs before normal jobs, and fair shares among tenants within a lane.
+//! Orders waiting jobs: urgent jobs run before normal jobs, and within a lane the tenants get fair shares.
 //!
-//! Uses start-time fair queueing. Every job gets a virtual start time: the later of its tenant's last finish and the
-//! lane's clock. The job with the smallest start time runs first. A tenant that was away accumulates no credit, and a
-//! tenant with weight 2 gets twice the turns of a tenant with weight 1. A single tenant is served first in, first
-//! out.
+//! The order within a lane follows start-time fair queueing. Every job gets a virtual start time, which is the lane's
+//! clock or the virtual end of the tenant's previous job, whichever is later. The job with the smallest start time
+//! runs first. A tenant without waiting jobs gathers no credit. A tenant with weight 2 runs twice as many jobs as a
+//! tenant with weight 1. The jobs of a single tenant run in order of arrival.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
-/// Selects the lane that a job waits in.
+/// Selects the lane in which a job waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lane {
     Urgent,
@@ -17,7 +17,7 @@ pub enum Lane {
     Normal,
 }
 
-/// Virtual time of one job with weight 1.
+/// Virtual duration of one job of a tenant with weight 1.
 const TURN: u64 = 1 << 20;
 
 /// Holds the waiting jobs of a pool, in an urgent and a normal lane.
@@ -96,7 +96,8 @@ impl<T> FairQueue<T> {
         let Reverse(entry) = self.heap.pop()?;
         self.clock = entry.start;
         if self.heap.is_empty() {
-            // No job waits, so no tenant is owed a turn. Forget the tenants, because they may be many.
+            // No job waits, so no tenant has a claim to run earlier than others. The tenants are forgotten, because
+            // there may be many.
             self.last_finish.clear();
             self.clock = 0;
         }
@@ -158,7 +159,7 @@ mod tests {
         }
         let order = drain(&mut lanes);
         let heavy = order.iter().take(30).filter(|c| **c == 'h').count();
-        assert_eq!(heavy, 20, "two turns for one while both wait");
+        assert_eq!(heavy, 20, "two heavy jobs run for each light job while both tenants wait");
     }
 
     #[test]
@@ -175,7 +176,7 @@ mod tests {
         }
         let order: String = drain(&mut lanes).into_iter().take(20).collect();
         let late = order.chars().filter(|c| *c == 'l').count();
-        assert!((9..=10).contains(&late), "turn by turn, not all at once nor last: {order}");
+        assert!((9..=10).contains(&late), "both tenants alternate: {order}");
         assert!(!order.starts_with("llll"), "{order}");
     }
 }

@@ -1,5 +1,5 @@
-//! Counts and publishes the metrics of a pool. They are named `docweir_pool_<thing>_<unit>[_total]{pool="…"}` by
-//! Prometheus convention.
+//! Counts and publishes the metrics of a pool. By Prometheus convention, the metrics are named
+//! `docweir_pool_<thing>_<unit>[_total]{pool="…"}`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,26 +9,26 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use super::stats::{Counts, PoolStats};
 
-/// Name, kind and description of each metric of the kernel.
+/// Name, kind and description of each metric of pools.
 pub const METRICS: &[(&str, &str, &str)] = &[
-    ("docweir_pool_jobs_done_total", "counter", "jobs that a pool finished"),
-    ("docweir_pool_attempts_failed_total", "counter", "attempts that failed, by class of the error"),
-    ("docweir_pool_jobs_quarantined_total", "counter", "jobs moved to quarantine"),
-    ("docweir_pool_jobs_parked_total", "counter", "jobs parked until a time or an event"),
-    ("docweir_pool_jobs_fenced_total", "counter", "jobs dropped because another process owns them now"),
-    ("docweir_pool_worker_restarts_total", "counter", "workers restarted after they died"),
-    ("docweir_pool_worker_hangs_total", "counter", "workers replaced because their work ran past its deadline"),
+    ("docweir_pool_jobs_done_total", "counter", "number of jobs that a pool finished"),
+    ("docweir_pool_attempts_failed_total", "counter", "number of failed attempts, by class of the error"),
+    ("docweir_pool_jobs_quarantined_total", "counter", "number of jobs that were quarantined"),
+    ("docweir_pool_jobs_parked_total", "counter", "number of jobs that were parked until a time or an event"),
+    ("docweir_pool_jobs_fenced_total", "counter", "number of jobs that were dropped because another process owns them"),
+    ("docweir_pool_worker_restarts_total", "counter", "number of restarts of workers that had died"),
+    ("docweir_pool_worker_hangs_total", "counter", "number of workers replaced because they exceeded a deadline"),
     ("docweir_pool_job_seconds", "histogram", "duration of one attempt"),
     ("docweir_pool_blocked_seconds", "histogram", "time that a finished job waited for room in the next pool"),
-    ("docweir_pool_queued_jobs", "gauge", "jobs waiting for a worker"),
-    ("docweir_pool_in_flight_jobs", "gauge", "jobs in the pool, in any phase"),
-    ("docweir_pool_in_flight_bytes", "gauge", "memory of the jobs in the pool"),
-    ("docweir_pool_oldest_queued_seconds", "gauge", "time that the oldest queued job has waited"),
-    ("docweir_pool_workers", "gauge", "running workers"),
-    ("docweir_pool_busy_workers", "gauge", "workers that run a job now"),
+    ("docweir_pool_queued_jobs", "gauge", "number of jobs that wait for a worker"),
+    ("docweir_pool_in_flight_jobs", "gauge", "number of jobs in the pool, in any phase"),
+    ("docweir_pool_in_flight_bytes", "gauge", "memory of all jobs in the pool, in bytes"),
+    ("docweir_pool_oldest_queued_seconds", "gauge", "waiting time of the oldest queued job"),
+    ("docweir_pool_workers", "gauge", "number of running workers"),
+    ("docweir_pool_busy_workers", "gauge", "number of workers that run a job now"),
 ];
 
-/// Registers the descriptions of metrics with the metrics recorder.
+/// Registers the descriptions of metrics with the installed metrics recorder.
 pub fn describe(metrics: &[(&'static str, &'static str, &'static str)]) {
     for (name, kind, meaning) in metrics {
         match *kind {

@@ -1,4 +1,5 @@
-//! Runs supervised pools of workers with exact bounds. This microkernel knows no documents.
+//! Runs supervised pools of workers with exact limits on jobs and memory. This microkernel knows nothing about
+//! documents.
 //!
 //! ```text
 //! Root ─┬─ pool (PoolSupervisor) ─┬─ Worker      one job at a time, outcome as data
@@ -6,20 +7,20 @@
 //!       ├─ pool …
 //!       └─ service (a supervised loop with an inbox)
 //! ```
-//! actix provides typed mailboxes and actors on one thread. The kernel adds what actix lacks: exact bounds (permits
-//! in messages and bytes), backpressure, death notices and restarts with a limit. It also adds retry and quarantine
-//! by error class, deadlines that end the work, resizing, fairness, and drain. Commands flow down and facts flow up.
+//! actix provides typed mailboxes and actors on one thread. The kernel adds exact limits (permits in messages and
+//! bytes), backpressure, death notices and a limited number of restarts. It also adds retry and quarantine by error
+//! class, deadlines that end the work, resizing, fairness, and drain. Commands flow down the tree, and facts flow up.
 //! No code outside this folder holds an actor address.
 //!
 //! | file | contents |
 //! | --- | --- |
 //! | `job` | the traits [`Stage`], [`Work`] and [`OutcomeSink`], and the types that they exchange |
-//! | `shared` | the bound and the queue, shared by the handles and the supervisor |
+//! | `shared` | the limits and the queue, shared by a pool's handles and its supervisor |
 //! | `lanes` | the order of waiting jobs |
-//! | `pool` (`workers`, `drain`), `worker` | the two actors |
-//! | `root` | the top of the tree and the end of the process |
-//! | `service` | supervised loops |
-//! | `retry`, `restart`, `scaling` | pure decisions |
+//! | `pool` (`workers`, `drain`), `worker` | the two actors: the supervisor of a pool, and a worker |
+//! | `root` | the top of the tree; restarts children or ends the process |
+//! | `service` | loops that are restarted after a panic |
+//! | `retry`, `restart`, `scaling` | decisions, as functions without I/O |
 
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "actor addresses are confined to this folder")]
 

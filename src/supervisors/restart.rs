@@ -1,7 +1,8 @@
-//! Decides whether and when a dead child is restarted: a pure function, as in Erlang's supervisors.
+//! Decides whether and when a dead child is restarted. The decision is a function without I/O and follows Erlang's
+//! supervisors.
 //!
-//! Allows at most `max_restarts` within `window_seconds`, each after a longer wait. Beyond that limit a restart is
-//! unlikely to help, and the supervisor escalates to its parent.
+//! At most `max_restarts` restarts are allowed within `window_seconds`, each after a longer wait than the previous
+//! one. Beyond that limit another restart is unlikely to help, so the supervisor escalates to its parent.
 
 use docweir_core::ranges::out_of_range;
 use std::collections::VecDeque;
@@ -14,23 +15,24 @@ use tokio::time::Instant;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RestartOptions {
-    /// Number of worker restarts that a pool may do within the window before it escalates to the root.
+    /// Maximum number of worker restarts in a pool within a minute. Beyond this limit, the whole pool is restarted.
     pub max_restarts: usize,
-    /// Number of restarts of a whole pool or service within the window before the process ends.
+    /// Maximum number of restarts of a whole pool or service within a minute. Beyond this limit, the process ends.
     pub max_escalations: usize,
-    /// Length of the window in which restarts are counted, in seconds.
+    /// Period in which restarts are counted, in seconds.
     #[serde(skip)]
     pub window_seconds: u64,
-    /// Wait before the first restart, in seconds. Each further restart in the window doubles it.
+    /// Wait before the first restart, in seconds. Each further restart within the window doubles the wait.
     #[serde(skip)]
     pub backoff_initial_seconds: f64,
-    /// Longest wait before a restart, in seconds.
+    /// Maximum wait before a restart, in seconds.
     #[serde(skip)]
     pub backoff_max_seconds: f64,
-    /// Time that cancelled work has to stop by itself before it is dropped, in seconds.
+    /// Time that cancelled work has to stop on its own before it is dropped, in seconds.
     #[serde(skip)]
     pub grace_seconds: f64,
-    /// Number of threads that cancelled work may leave behind, over the life of a pool, before the process ends.
+    /// Maximum number of threads that cancelled work of a pool may leave behind during a run. Beyond this limit, the
+    /// process ends.
     pub max_abandoned: u32,
 }
 
@@ -73,12 +75,13 @@ pub struct Intensity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
     After(Duration),
-    /// Too many restarts: the supervisor escalates to its parent.
+    /// The child is not restarted, because it died too often. The supervisor escalates to its parent.
     Escalate,
 }
 
 impl Intensity {
-    /// Counts a death at `now` against `max` restarts, and decides what follows.
+    /// Records a death at `now`, and decides whether the child is restarted. `max` is the maximum number of restarts
+    /// within the window.
     pub fn died(&mut self, now: Instant, max: usize, options: &RestartOptions) -> Restart {
         let window = Duration::from_secs(options.window_seconds);
         while self.deaths.front().is_some_and(|at| now.duration_since(*at) >= window) {
@@ -93,7 +96,7 @@ impl Intensity {
         Restart::After(backoff.limit(earlier))
     }
 
-    /// Clears the counted deaths, when the parent has decided to restart the child.
+    /// Clears the counted deaths. Called when the parent has decided to restart the child.
     pub fn forgive(&mut self) {
         self.deaths.clear();
     }
@@ -115,7 +118,7 @@ mod tests {
             (2, Restart::After(Duration::from_secs(4))),
             (3, Restart::Escalate),
             (9, Restart::Escalate),
-            // The deaths at 0 and 1 have left the window.
+            // The deaths at 0 s and 1 s are now outside the window.
             (11, Restart::After(Duration::from_secs(2))),
         ];
         for (seconds, expected) in table {

@@ -1,4 +1,5 @@
-//! Decides whether a failed attempt is retried: a pure function of the error's class and the attempts so far.
+//! Decides whether a failed attempt is retried. The decision is a function of the error's class and the number of
+//! earlier attempts, without I/O.
 
 use docweir_core::ranges::out_of_range;
 use std::time::Duration;
@@ -8,26 +9,27 @@ use serde::{Deserialize, Serialize};
 use docweir_core::backoff::Backoff;
 use docweir_core::error::{ErrorClass, StageError};
 
-/// Longest wait after a system failure, in seconds.
+/// Maximum wait after a system failure, in seconds.
 const LONGEST_SYSTEM_SECONDS: f64 = 3_600.0;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetryOptions {
-    /// Total number of attempts, including the first. Then the document is quarantined. Throttled calls and system
-    /// failures do not count.
+    /// Maximum number of attempts at a stage, including the first. A document whose attempts all failed is
+    /// quarantined. Throttled calls and system failures do not count as attempts.
     pub attempts: u32,
-    /// Wait before each attempt, in seconds. The last value applies to all further attempts.
+    /// Wait before each attempt, in seconds. The last value also applies to all further attempts.
     pub waits_seconds: Vec<f64>,
-    /// First wait after a throttled call that names no wait itself, in seconds. Each further one doubles it.
+    /// Wait after the first throttled call, in seconds, unless the service names a wait. Each consecutive throttled
+    /// call doubles the wait.
     #[serde(skip)]
     pub throttle_initial_seconds: f64,
-    /// Longest wait after a throttled call, in seconds, even if the service asks for more.
+    /// Maximum wait after a throttled call, in seconds. It applies even if the service asks for a longer wait.
     #[serde(skip)]
     pub throttle_max_seconds: f64,
-    /// Number of consecutive system failures (full disk, broken store) before the process ends.
+    /// Number of consecutive system failures (such as a full disk or a broken store) after which the process ends.
     pub system_failures: u32,
-    /// First wait after a system failure, in seconds. Each further failure doubles it.
+    /// Wait after the first system failure, in seconds. Each consecutive system failure doubles the wait.
     #[serde(skip)]
     pub system_initial_seconds: f64,
 }
@@ -57,7 +59,7 @@ impl RetryOptions {
         found
     }
 
-    /// Returns the wait before the attempt that follows `failed` failed attempts.
+    /// Returns the wait before the next attempt. `failed` is the number of attempts that have failed so far.
     fn wait(&self, failed: u32) -> Duration {
         let waits = &self.waits_seconds;
         let seconds = waits.get(failed as usize).or(waits.last()).copied().unwrap_or_default();
@@ -65,21 +67,21 @@ impl RetryOptions {
     }
 }
 
-/// Describes what follows a failed attempt.
+/// Describes what happens after a failed attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Decision {
     Retry {
         wait: Duration,
-        /// True if the failed attempt counts against the job.
+        /// True if the failed attempt counts towards the limit on attempts.
         consumes_attempt: bool,
     },
     Quarantine,
-    /// The system is broken. No job is to blame, and none can be processed.
+    /// The system is broken, so no job can be processed. The job did not cause the failure.
     Escalate,
 }
 
-/// Decides what follows a failed attempt. `failed` is the number of earlier failed attempts that count. `in_a_row` is
-/// the number of earlier consecutive throttled or system failures of this job. Both exclude the current attempt.
+/// Decides what happens after a failed attempt. `failed` is the number of earlier failed attempts that count.
+/// `in_a_row` is the number of consecutive throttled or system failures of this job before this attempt.
 pub fn decide(options: &RetryOptions, error: &StageError, failed: u32, in_a_row: u32) -> Decision {
     match error.class {
         ErrorClass::Permanent => Decision::Quarantine,

@@ -1,6 +1,6 @@
-//! The root of the supervision tree adopts pools and services. It restarts an escalated pool a limited number of
-//! times and then fails. A failed root ends the process with its own exit code, and the next run resumes from durable
-//! state.
+//! Defines the root of the supervision tree, which owns all pools and services. The root restarts an escalated pool a
+//! limited number of times and then fails. Its failure ends the process with a separate exit code, and the next run
+//! resumes from durable state.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use super::shared::{InFlightTable, Phase};
 use super::stats::PoolStats;
 use super::testing::Alive;
 
-/// Describes why the root failed.
+/// Describes the failure because of which the process ends.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{child}: {reason}")]
 pub struct SystemFailure {
@@ -28,13 +28,13 @@ pub struct SystemFailure {
     pub reason: String,
 }
 
-/// Reports to the root a failure that a child can't handle.
+/// Reports a failure that a pool or service cannot handle to the root.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub(super) struct Escalation {
     child: Arc<str>,
     reason: String,
-    /// True if a restart of the child may help.
+    /// True if restarting the pool may help.
     restartable: bool,
 }
 
@@ -67,7 +67,7 @@ enum Child {
     Service(Rc<RefCell<ServiceStats>>),
 }
 
-/// Holds the statistics that a service reports.
+/// Describes the state of a service at one moment.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ServiceStats {
     pub restarts: u64,
@@ -75,7 +75,7 @@ pub struct ServiceStats {
     pub waiting: usize,
 }
 
-/// Describes the supervision tree at one moment, as `/supervision` shows it.
+/// Describes the supervision tree at one moment. The page `/supervision` shows this as JSON.
 #[derive(Clone, Debug, Serialize)]
 pub struct Tree {
     pub failure: Option<String>,
@@ -102,7 +102,7 @@ pub struct RootHandle {
 }
 
 impl RootHandle {
-    /// Starts the root on the current local set.
+    /// Starts the root on the current local task set.
     pub fn start(options: RestartOptions) -> Self {
         let shared =
             Rc::new(Shared { children: RefCell::default(), failure: watch::Sender::new(None), table: Arc::default() });
@@ -110,7 +110,7 @@ impl RootHandle {
         Self { root: root.start(), shared }
     }
 
-    /// Returns the failure once the root has failed; waits forever otherwise.
+    /// Waits until the root fails, and returns the failure. Waits forever if the root never fails.
     pub async fn failed(&self) -> SystemFailure {
         let mut failure = self.shared.failure.subscribe();
         loop {
@@ -127,8 +127,8 @@ impl RootHandle {
         self.shared.failure.borrow().clone()
     }
 
-    /// Returns all pools, services and jobs at this moment. The jobs come from the in-flight table, so no busy actor
-    /// delays the answer.
+    /// Returns the current state of all pools, services and jobs. The jobs are read from the in-flight table, so no
+    /// busy actor delays that part.
     pub async fn tree(&self) -> Tree {
         let children: Vec<_> = self.shared.children.borrow().iter().map(|(n, c)| (n.clone(), c.clone())).collect();
         let (mut pools, mut services) = (Vec::new(), BTreeMap::new());
@@ -152,7 +152,7 @@ impl RootHandle {
         Tree { failure: self.failure().map(|f| f.to_string()), pools, services, jobs }
     }
 
-    /// Ends the root actor. The code that started the children drains or halts them.
+    /// Ends the root actor. Its children are not ended; their starter must drain or halt them.
     pub fn stop(&self) {
         self.root.do_send(Stop);
     }
@@ -173,16 +173,16 @@ impl RootHandle {
         self.root.do_send(escalation);
     }
 
-    /// Removes a supervisor or service that ended normally.
+    /// Removes a pool or service that ended normally.
     pub(super) fn ended(&self, name: &Arc<str>) {
         self.shared.children.borrow_mut().remove(name);
     }
 
-    /// Reports that a supervisor itself died, which is a defect of the kernel. Its jobs are durable, but no actor in
-    /// this process handles them any more.
+    /// Reports that the supervisor of a pool died, which is a defect of the kernel. The pool's jobs are durable, but
+    /// no actor in this process handles them any more.
     pub(super) fn died(&self, name: &Arc<str>) {
-        // Called from a drop, possibly during a panic: must not panic itself.
-        self.fail(name, "the pool's supervisor died".to_owned());
+        // This function is called from `drop`, possibly during a panic. It must not panic itself.
+        self.fail(name, "the supervisor of the pool died".to_owned());
     }
 
     fn fail(&self, child: &str, reason: String) {
@@ -190,7 +190,7 @@ impl RootHandle {
     }
 }
 
-/// Records a failure; only the first one counts.
+/// Records the failure of the root. Only the first failure is recorded.
 fn fail(shared: &Shared, child: &str, reason: String) {
     shared.failure.send_if_modified(|failure| {
         if failure.is_some() {
@@ -219,7 +219,7 @@ impl Handler<Escalation> for Root {
         match intensity.died(Instant::now(), self.options.max_escalations, &self.options) {
             Restart::Escalate => fail(&self.shared, &child, reason),
             Restart::After(wait) => {
-                // Long enough for the cause of the deaths to pass.
+                // Wait at least one second, so that the cause of the deaths may disappear.
                 ctx.run_later(wait.max(Duration::from_secs(1)), move |root, _| {
                     if let Some(Child::Pool(commands)) = root.shared.children.borrow().get(&child) {
                         commands.do_send(Command::Restart);

@@ -1,21 +1,23 @@
-//! Decides how many workers a pool should have: a pure function with hysteresis.
+//! Decides how many workers a pool should have. The decision is a function without I/O, and it has hysteresis.
 //!
-//! Adds one worker when the oldest job has waited too long and all workers are busy, several observations in a row.
-//! Removes one worker when workers have been idle for longer. Two changes always have fresh observations between
-//! them, so the size does not flap.
+//! A worker is added if, in several consecutive observations, the oldest job had waited too long and all workers were
+//! busy. A worker is removed if workers were idle in a larger number of consecutive observations. After each change
+//! the counting restarts, so the number of workers does not oscillate.
 
-/// Configures the scaling of pools. These are not settings: `workers.min` and `workers.max` bound each pool.
+/// Configures how pools add and remove workers. These options are not settings; users set `workers.min` and
+/// `workers.max` of each pool instead.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScalingOptions {
-    /// Interval between two observations of a pool, in seconds. Default 0.1.
+    /// Interval between two observations of a pool, in seconds. The default is 0.1.
     pub interval_seconds: f64,
-    /// Age of the oldest waiting job at which a pool may add workers, in seconds. Default 0.1.
+    /// Waiting time of the oldest job from which a pool may add workers, in seconds. The default is 0.1.
     pub queue_age_seconds: f64,
-    /// Number of consecutive observations before a worker is added. Default 2.
+    /// Number of consecutive observations of an old queue after which a worker is added. The default is 2.
     pub up_after: u32,
-    /// Share of busy workers below which the pool has a worker too many, from 0 to 1. Default 0.5.
+    /// Share of busy workers, from 0 to 1. If a smaller share is busy, the pool has one worker too many. The default
+    /// is 0.5.
     pub idle_below: f64,
-    /// Number of consecutive observations before a worker is removed. Default 100.
+    /// Number of consecutive observations of idle workers after which a worker is removed. The default is 100.
     pub down_after: u32,
 }
 
@@ -25,7 +27,7 @@ impl Default for ScalingOptions {
     }
 }
 
-/// Holds one observation of a pool.
+/// Describes one observation of a pool.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
     pub workers: usize,
@@ -34,7 +36,7 @@ pub struct Sample {
     pub oldest_seconds: f64,
 }
 
-/// Counts the observations in a row that speak for more or for fewer workers.
+/// Counts consecutive observations that call for more workers or for fewer workers.
 #[derive(Clone, Debug, Default)]
 pub struct Scaler {
     crowded: u32,
@@ -42,7 +44,7 @@ pub struct Scaler {
 }
 
 impl Scaler {
-    /// Returns the number of workers that the pool should have now.
+    /// Evaluates an observation, and returns the number of workers that the pool should have now.
     pub fn observe(&mut self, sample: Sample, min: usize, max: usize, options: &ScalingOptions) -> usize {
         let Sample { workers, busy, queued, oldest_seconds } = sample;
         let crowded = queued > 0 && busy >= workers && oldest_seconds >= options.queue_age_seconds;
@@ -100,7 +102,8 @@ mod tests {
     }
 
     proptest! {
-        /// Two changes of size are separated by at least the configured number of observations, whatever the load.
+        /// Checks that two changes of the number of workers are at least the configured number of observations apart,
+        /// for any load.
         #[test]
         fn never_flaps(loads in proptest::collection::vec(any::<bool>(), 0..200)) {
             let options = ScalingOptions { up_after: 3, down_after: 4, ..Default::default() };

@@ -1,9 +1,9 @@
-//! Runs supervised loops. A service waits for several events at once, unlike a pool's worker. Examples are the
-//! committer that gathers a group, intake that walks a tree, and the heartbeat.
+//! Runs services, which are supervised loops. Unlike a pool's worker, a service can wait for several events at once.
+//! Examples are the committer that gathers a group, intake that walks a folder, and the heartbeat.
 //!
-//! The inbox is bounded and outlives the loop. A loop that panics is restarted, with a restart limit and backoff, and
-//! finds the messages that it had not received yet. The sender of a message that was already received sees a dropped
-//! reply channel and sends again.
+//! The inbox of a service is bounded and outlives the loop. A loop that panics is restarted after a backoff, up to a
+//! limit. The new loop finds the messages that the old loop had not received. If the old loop had already received a
+//! message, its sender notices that the reply channel was dropped, and sends the message again.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -23,16 +23,16 @@ use super::root::{Escalation, RootHandle, ServiceStats};
 use super::testing::Alive;
 use super::worker::panicked;
 
-/// Receives the messages of a service. The inbox survives restarts of the loop.
+/// Receives the messages of a service. The inbox survives restarts of the service.
 pub struct Inbox<M>(Mutex<mpsc::Receiver<M>>);
 
 impl<M> Inbox<M> {
-    /// Waits for the next message; returns `None` when all handles are dropped.
+    /// Waits for the next message. Returns `None` when all handles are dropped.
     pub async fn receive(&self) -> Option<M> {
         self.0.lock().await.recv().await
     }
 
-    /// Returns a message that has already arrived, if there is one.
+    /// Returns the next message if it has already arrived; otherwise `None`.
     pub fn try_receive(&self) -> Option<M> {
         self.0.try_lock().ok()?.try_recv().ok()
     }
@@ -56,11 +56,11 @@ impl<M> ServiceHandle<M> {
     }
 }
 
-/// Owns a running service. Dropping it ends the loop at its next wait.
+/// Owns a running service. Dropping this value ends the service at its next wait.
 pub struct Running(JoinHandle<()>);
 
 impl Running {
-    /// Returns when the loop has ended by itself.
+    /// Waits until the service has ended.
     pub async fn ended(&mut self) {
         let _ = (&mut self.0).await;
     }
@@ -72,8 +72,8 @@ impl Drop for Running {
     }
 }
 
-/// Starts `run` as a service and restarts it when it panics. An error from `run` is a system failure and is escalated
-/// to the root immediately. `Ok` ends the service.
+/// Starts `run` as a service. If `run` panics, it is started again. If `run` returns an error, this is a system
+/// failure and is escalated to the root immediately. If `run` returns `Ok`, the service ends.
 pub fn start_service<M, F, Fut>(
     name: &str,
     capacity: usize,
@@ -115,7 +115,7 @@ where
                 }
                 Restart::Escalate => {
                     stats.borrow_mut().state = "failed";
-                    root.escalate(Escalation::system(&name, format!("restarted too often; the last error: {error}")));
+                    root.escalate(Escalation::system(&name, format!("restarted too often; last error: {error}")));
                     return;
                 }
             }

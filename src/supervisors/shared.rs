@@ -1,8 +1,8 @@
-//! Holds the state that a pool's handles and its supervisor share: the bound, the queue and the counters.
+//! Holds the state that a pool's handles and its supervisor share: the limits, the queue and the counters.
 //!
-//! The bound is a permit in the envelope, in messages and in bytes. The permit returns when the envelope is dropped,
-//! whatever happened to the job. Jobs wait in the lanes and not in the actor's mailbox, so commands never wait behind
-//! jobs. The mailbox holds only commands and at most one wake-up.
+//! The number and the memory of jobs are limited by permits, which the envelope of each job holds. The permits return
+//! when the envelope is dropped, whatever happened to the job. Jobs wait in the lanes and not in the actor's mailbox,
+//! so commands never wait behind jobs. The mailbox holds only commands and at most one wake-up.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use super::{Closed, JobSpec, Lanes};
 
-/// Bytes per semaphore permit. A semaphore acquires at most 32 bits of permits at a time, so bytes are counted in
-/// KiB.
+/// Number of bytes per semaphore permit. A semaphore can acquire at most 2^32 permits at a time, so memory is counted
+/// in KiB.
 const UNIT: usize = 1024;
 
 /// Names the phase of a job inside its pool.
@@ -28,11 +28,11 @@ pub enum Phase {
     WaitingForRetry,
     #[serde(rename = "settling")]
     Persisting,
-    /// Finished, and waiting for room in the next pool.
+    /// The job is finished and waits for room in the next pool.
     Forwarding,
 }
 
-/// Holds one entry of the in-flight table.
+/// Describes one job in the in-flight table.
 #[derive(Clone, Debug)]
 pub struct InFlight {
     pub phase: Phase,
@@ -40,10 +40,10 @@ pub struct InFlight {
     pub failed_attempts: u32,
 }
 
-/// Maps `(pool, job)` to the state of the job, for all pools. Reading it involves no actor.
+/// Maps `(pool, job)` to the state of each job in all pools. The table can be read without asking an actor.
 pub type InFlightTable = DashMap<(Arc<str>, String), InFlight>;
 
-/// Holds a job inside a pool, together with its permits.
+/// Holds a job inside a pool, together with the job's permits.
 pub(super) struct Envelope<J> {
     pub serial: u64,
     pub payload: Arc<J>,
@@ -52,7 +52,7 @@ pub(super) struct Envelope<J> {
     pub weight: u32,
     pub lane: super::Lane,
     pub failed_attempts: u32,
-    /// Number of consecutive throttled or system failures.
+    /// Number of consecutive throttled or system failures of this job.
     pub in_a_row: u32,
     pub queued_at: Instant,
     pool: Arc<str>,
@@ -102,15 +102,15 @@ impl<J> Shared<J> {
         }
     }
 
-    /// Waits for room in the pool. Acquires the message permit first, then the byte permits, in order of arrival.
-    /// Small jobs therefore can't overtake a large job forever.
+    /// Waits until the pool has room for a job. The permit for the job is acquired first and then the permits for its
+    /// memory, both in order of arrival. Small jobs therefore cannot overtake a large job forever.
     pub async fn admit(&self, spec: JobSpec<J>) -> Result<Envelope<J>, Closed> {
         let slot = self.slots.clone().acquire_owned().await.map_err(|_| Closed)?;
         let bytes = self.bytes.clone().acquire_many_owned(self.units(spec.bytes)).await.map_err(|_| Closed)?;
         Ok(self.envelope(spec, slot, bytes))
     }
 
-    /// Admits a job if there is room now; otherwise returns the job.
+    /// Admits a job if there is room now. Otherwise the error contains the job.
     pub fn try_admit(&self, spec: JobSpec<J>) -> Result<Envelope<J>, JobSpec<J>> {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else { return Err(spec) };
         match self.bytes.clone().try_acquire_many_owned(self.units(spec.bytes)) {
@@ -119,7 +119,8 @@ impl<J> Shared<J> {
         }
     }
 
-    /// Returns the byte permits of a job. A job larger than the whole bound takes the whole bound and runs alone.
+    /// Returns the number of memory permits that a job needs. A job larger than the pool's whole limit needs all
+    /// permits and therefore runs alone.
     fn units(&self, bytes: usize) -> u32 {
         u32::try_from(bytes.div_ceil(UNIT).clamp(1, self.max_units)).unwrap_or(u32::MAX)
     }
@@ -142,7 +143,7 @@ impl<J> Shared<J> {
         }
     }
 
-    /// Queues a job in its lane. Returns `true` if the supervisor has to be woken.
+    /// Queues a job in its lane. Returns `true` if the supervisor must be woken.
     pub fn queue(&self, mut envelope: Envelope<J>) -> bool {
         envelope.queued_at = Instant::now();
         envelope.phase(Phase::Queued);
@@ -150,7 +151,7 @@ impl<J> Shared<J> {
         !self.wake_pending.swap(true, Ordering::AcqRel)
     }
 
-    /// Clears the pending wake-up. Called before the supervisor reads the lanes.
+    /// Clears the pending wake-up. The supervisor calls this function before it reads the lanes.
     pub fn woken(&self) {
         self.wake_pending.store(false, Ordering::Release);
     }

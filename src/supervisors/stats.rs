@@ -8,15 +8,15 @@ use serde::Serialize;
 pub enum PoolState {
     Running,
     Draining,
-    /// Workers died too often, and the root decides what follows.
+    /// Workers died too often. The root decides whether the pool is restarted.
     Escalated,
     /// A system failure stopped the pool, and the process is about to end.
     Failed,
     Ended,
 }
 
-/// Holds the statistics of a pool at one moment. `in_flight` is the sum of the queued, busy, retry-waiting,
-/// persisting and forwarding jobs.
+/// Describes the state of a pool at one moment. `in_flight` is the sum of the queued, busy, retry-waiting, persisting
+/// and forwarding jobs.
 #[derive(Clone, Debug, Serialize)]
 pub struct PoolStats {
     pub name: String,
@@ -33,7 +33,7 @@ pub struct PoolStats {
     pub retry_waiting: usize,
     #[serde(rename = "settling")]
     pub persisting: usize,
-    /// Number of jobs that are finished and wait for room in the next pool.
+    /// Number of finished jobs that wait for room in the next pool.
     pub forwarding: usize,
     pub in_flight: usize,
     pub max_in_flight: usize,
@@ -43,11 +43,11 @@ pub struct PoolStats {
     pub counts: Counts,
 }
 
-/// Counts events since the start of the pool.
+/// Counts events since the pool was started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Counts {
     pub done: u64,
-    /// Number of failed attempts that count.
+    /// Number of failed attempts, without throttled calls and system failures.
     pub failed: u64,
     pub throttled: u64,
     pub quarantined: u64,

@@ -1,4 +1,4 @@
-//! Runs tests on a local set under a paused clock, and fails when an actor is left over at the end.
+//! Runs tests of actors under a paused clock. A test fails if an actor still runs at its end.
 
 use std::cell::Cell;
 
@@ -6,7 +6,7 @@ thread_local! {
     static ALIVE: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Counts an actor of the kernel from its creation to its drop.
+/// Counts the living actors of the kernel: one from the creation of this value until it is dropped.
 pub(super) struct Alive(());
 
 impl Alive {
@@ -22,24 +22,24 @@ impl Drop for Alive {
     }
 }
 
-/// Returns the number of kernel actors that are alive on this thread.
+/// Returns the number of the kernel's actors that are alive on this thread.
 pub fn alive() -> usize {
     ALIVE.get()
 }
 
-/// Runs `body` on a clock that advances only when every task waits, and panics if an actor is left over.
+/// Runs `body` on a clock that advances only when every task waits. Panics if an actor is still alive at the end.
 #[cfg(test)]
 pub fn universe<F: Future>(body: F) -> F::Output {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let local = tokio::task::LocalSet::new();
     let output = local.block_on(&runtime, async {
         let output = body.await;
-        // Actors that received a stop message end at their next turn.
+        // An actor that received a stop message ends the next time it is scheduled.
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
         output
     });
-    assert_eq!(alive(), 0, "actors left over");
+    assert_eq!(alive(), 0, "actors are still alive");
     output
 }

@@ -1,8 +1,8 @@
-//! A worker is an actor that runs one job at a time and reports the outcome as data.
+//! Defines the worker, an actor that runs one job at a time and reports the outcome as data.
 //!
 //! A panic inside the work is caught and reported like any other failure, and the worker gets a fresh state. A panic
-//! outside the work (in `started`, in a drop) kills the actor, and the guard in its fields reports the death. In both
-//! cases the supervisor still owns the job, so no job is lost.
+//! outside the work (in `started`, in a drop) kills the actor; a guard among its fields then reports the death. In
+//! both cases the supervisor still owns the job, so no job is lost.
 
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -22,11 +22,11 @@ use super::testing::Alive;
 
 pub(super) type WorkerId = u64;
 
-/// Carries a report of a worker to its supervisor.
+/// Reports an event of a worker to its supervisor.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) enum Report<S: Stage> {
-    /// The worker has its state and waits for a job.
+    /// The worker has created its state and waits for a job.
     Ready {
         worker: WorkerId,
     },
@@ -35,21 +35,21 @@ pub(super) enum Report<S: Stage> {
         attempt: Attempt<S>,
         took: Duration,
     },
-    /// The worker has ended for good. `reason` is `None` after a panic, because the panic hook has logged it.
+    /// The worker has ended permanently. `reason` is `None` after a panic, because the panic hook has logged it.
     Died {
         worker: WorkerId,
         reason: Option<StageError>,
     },
 }
 
-/// Describes how an attempt ended.
+/// Describes how an attempt at a job ended.
 pub(super) enum Attempt<S: Stage> {
     Outcome(AttemptOutcome<S::Done, S::Park>),
-    /// `begin` answered that another process owns the job now.
+    /// The attempt was not started, because another process now owns the job.
     Fenced,
-    /// `begin` failed, so the work was not started.
+    /// The attempt was not started, because `begin` failed.
     NotBegun(StageError),
-    /// The deadline passed and the work did not end by itself; it was dropped.
+    /// The attempt exceeded its deadline and the grace period, and its work was dropped.
     Hung(StageError),
 }
 
@@ -61,11 +61,12 @@ pub(super) struct Run<J> {
     pub cancel: Cancel,
     pub deadline: Duration,
     pub grace: Duration,
-    /// Ends the work immediately when its sender is dropped: the supervisor has died or was halted.
+    /// Ends the work immediately when the sender of this channel is dropped, because the supervisor has died or was
+    /// halted.
     pub kill: oneshot::Receiver<()>,
 }
 
-/// Ends the worker. Sent only to idle workers.
+/// Ends an idle worker. This message is never sent to a busy worker.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Retire;
@@ -76,12 +77,12 @@ pub(super) struct Worker<S: Stage> {
     sink: SharedSink<S>,
     supervisor: Recipient<Report<S>>,
     work: Option<WorkOf<S>>,
-    // Dropped last, so the report is sent after every other field is gone.
+    // This field is dropped last, so the report is sent after every other field is dropped.
     guard: DeathGuard<S>,
     _alive: Alive,
 }
 
-/// Reports the death of the worker, wherever it dies. Must not panic itself.
+/// Reports the death of the worker when dropped, wherever the worker dies. `drop` must not panic itself.
 struct DeathGuard<S: Stage> {
     worker: WorkerId,
     supervisor: Recipient<Report<S>>,
@@ -102,7 +103,8 @@ impl<S: Stage> Worker<S> {
         Self { id, stage, sink, supervisor, work: None, guard, _alive: Alive::new() }
     }
 
-    /// Creates a fresh state. If that fails, the worker ends and reports the reason.
+    /// Creates a fresh state of the worker. If that fails, the worker ends and reports the reason. Returns whether it
+    /// succeeded.
     fn renew(&mut self, ctx: &mut Context<Self>) -> bool {
         match std::panic::catch_unwind(AssertUnwindSafe(|| self.stage.worker())) {
             Ok(Ok(work)) => {
@@ -168,7 +170,7 @@ impl<S: Stage> Handler<Run<S::Job>> for Worker<S> {
                     ended = timeout(deadline, &mut running) => ended,
                     _ = &mut kill => {
                         cancel.cancel();
-                        Ok(Ok(AttemptOutcome::Failed(StageError::timeout("halted", "the attempt was stopped with the process"))))
+                        Ok(Ok(AttemptOutcome::Failed(StageError::timeout("halted", "the attempt was stopped because the process is ending"))))
                     }
                 };
                 match in_time {
@@ -205,7 +207,7 @@ impl<S: Stage> Handler<Run<S::Job>> for Worker<S> {
     }
 }
 
-/// Calls `begin`, and turns a panic into a system failure.
+/// Calls `begin` of the sink, and converts a panic to a system failure.
 async fn begin<J, D, P>(
     sink: &Rc<dyn super::job::OutcomeSink<J, D, P>>,
     job: &Arc<J>,
@@ -222,8 +224,8 @@ fn late(deadline: Duration) -> StageError {
     StageError::timeout("deadline", text)
 }
 
-/// Converts a panic to an error. The message is cut at the first quotation mark: string operations quote their input
-/// there, which may be text of a document.
+/// Converts a panic to an error. The message is cut at the first quotation mark, because string operations quote
+/// their input there. That input may be text of a document.
 pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> StageError {
     let message = panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref().cloned());
     let message = message.unwrap_or_else(|| "no message".into());

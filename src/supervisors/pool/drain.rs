@@ -1,4 +1,4 @@
-//! Ends a pool: drain, halt, and the final clean-up.
+//! Ends a pool, either by a drain or by an immediate halt.
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
@@ -32,12 +32,12 @@ impl<S: Stage> PoolSupervisor<S> {
         self.check_drained(ctx);
     }
 
-    /// Ends the pool once it is closed and empty, and answers the callers of `drain`.
+    /// Ends the pool if it is draining and holds no more jobs, and then notifies the callers of `drain`.
     pub(super) fn check_drained(&mut self, ctx: &mut Context<Self>) {
         if self.draining.is_none() || self.persisting + self.forwarding + self.busy.len() + self.waiting.len() > 0 {
             return;
         }
-        // A submitter may hold a permit and not have queued its job yet.
+        // A submitter may already have a permit but may not have queued its job yet.
         if self.draining == Some(DrainMode::Release) {
             let late: Vec<_> = {
                 let mut lanes = self.shared.lanes();

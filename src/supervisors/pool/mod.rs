@@ -1,12 +1,14 @@
-//! The supervisor of a pool owns every job in it, from admission until the outcome is durable.
+//! Defines the supervisor of a pool. It owns every job in the pool, from the job's admission until its outcome is
+//! durable.
 //!
 //! ```text
 //! queued ──▶ running ──▶ persisting ──▶ forwarding ──▶ gone
 //!    ▲                      │
 //!    └── waiting for retry ◀┘
 //! ```
-//! Workers receive a shared copy of a job and report outcomes; they make no decisions. Whatever dies, a job is in
-//! exactly one of these phases and holds its permits, or its state is durable outside the pool.
+//! Workers receive a shared copy of a job and report outcomes, but make no decisions. A job is in exactly one of
+//! these phases and holds its permits, or else its state is durable outside the pool. This holds no matter which
+//! actor dies.
 
 mod drain;
 mod workers;
@@ -37,17 +39,17 @@ use crate::supervisors::stats::{PoolState, PoolStats};
 use crate::supervisors::testing::Alive;
 use crate::supervisors::worker::{Attempt, Report, Run, Worker, WorkerId, panicked};
 
-/// Sets the bounds and limits of a pool.
+/// Configures a pool.
 #[derive(Clone, Debug)]
 pub struct PoolOptions {
     pub name: String,
     pub min_workers: usize,
     pub max_workers: usize,
-    /// Largest number of jobs in the pool, in any phase.
+    /// Maximum number of jobs in the pool, in any phase.
     pub max_messages: usize,
-    /// Largest total memory of the jobs in the pool, in bytes.
+    /// Maximum total memory of the jobs in the pool, in bytes.
     pub max_bytes: usize,
-    /// Deadline of one attempt.
+    /// Time limit of one attempt.
     pub deadline: Duration,
     pub retry: RetryOptions,
     pub restart: RestartOptions,
@@ -57,7 +59,7 @@ pub struct PoolOptions {
 struct Busy<J> {
     envelope: Envelope<J>,
     cancel: Cancel,
-    // Dropping the sender ends the work.
+    // The work ends when this sender is dropped.
     _kill: oneshot::Sender<()>,
 }
 
@@ -72,7 +74,7 @@ pub(in crate::supervisors) struct PoolSupervisor<S: Stage> {
     workers: HashMap<WorkerId, Addr<Worker<S>>>,
     idle: Vec<WorkerId>,
     busy: HashMap<WorkerId, Busy<S::Job>>,
-    /// Number of restarts that wait for their backoff.
+    /// Number of worker restarts that wait for their backoff to end.
     restarting: usize,
     waiting: HashMap<u64, Envelope<S::Job>>,
     persisting: usize,
@@ -87,7 +89,7 @@ pub(in crate::supervisors) struct PoolSupervisor<S: Stage> {
     _alive: Alive,
 }
 
-/// Notifies the root when the supervisor itself dies.
+/// Notifies the root if the supervisor itself dies.
 struct SupervisorGuard {
     name: Arc<str>,
     root: RootHandle,
@@ -136,11 +138,12 @@ impl<S: Stage> PoolSupervisor<S> {
         }
     }
 
-    /// Gives waiting jobs to idle workers.
+    /// Assigns waiting jobs to idle workers.
     fn pump(&mut self, ctx: &mut Context<Self>) {
         self.shared.woken();
-        // Finished jobs wait for the next pool together with their output, and no bound here counts that memory.
-        // Start no more jobs while as many are waiting as there are workers.
+        // Finished jobs wait for the next pool together with their output, and no limit of this pool counts the
+        // memory of that output. No more jobs are started while at least as many finished jobs wait as there are
+        // workers.
         while !self.idle.is_empty() && self.forwarding < self.want {
             let Some(envelope) = self.shared.lanes().pop() else { break };
             let Some(id) = self.idle.pop() else { break };
@@ -222,13 +225,13 @@ impl<S: Stage> PoolSupervisor<S> {
         self.persist(envelope, verdict, ctx);
     }
 
-    /// Makes the verdict durable. The job is released, retried or forwarded only afterwards.
+    /// Makes a verdict durable. Only afterwards is the job released, retried or forwarded.
     fn persist(&mut self, envelope: Envelope<S::Job>, verdict: Verdict<S::Done, S::Park>, ctx: &mut Context<Self>) {
         self.persisting += 1;
         envelope.phase(Phase::Persisting);
         let (sink, options) = (self.sink.clone(), self.options.retry.clone());
         let failed_before = match &verdict {
-            // The retry is already counted.
+            // `failed_attempts` already includes the current failure.
             Verdict::Retry { consumes_attempt: true, .. } => envelope.failed_attempts.saturating_sub(1),
             _ => envelope.failed_attempts,
         };
@@ -241,14 +244,14 @@ impl<S: Stage> PoolSupervisor<S> {
             pool.persisting -= 1;
             match persisted {
                 Ok(Persisted::Fenced) => {
-                    // Return the permit before the pool checks whether it is empty; no later event would trigger that
-                    // check.
+                    // Return the permit first. The check whether the pool is empty follows, and no later event would
+                    // repeat it.
                     drop(envelope);
                     pool.metrics.fenced();
                 }
                 Ok(Persisted::Release) => pool.persisted(envelope, verdict, ctx),
                 Err(error) => {
-                    // The job is durable in its previous state. The next run resumes from there.
+                    // The stored state of the job is unchanged, so the next run resumes from there.
                     drop(envelope);
                     pool.state = PoolState::Failed;
                     pool.root.escalate(Escalation::system(&pool.shared.name, error.to_string()));
@@ -335,7 +338,7 @@ impl<S: Stage> PoolSupervisor<S> {
     }
 }
 
-/// Persists a verdict, and retries up to the limit on consecutive system failures.
+/// Makes a verdict durable. Failed calls are retried up to the limit on consecutive system failures.
 async fn persist_with_retries<J, D, P>(
     sink: &Rc<dyn crate::supervisors::job::OutcomeSink<J, D, P>>,
     envelope: &Envelope<J>,

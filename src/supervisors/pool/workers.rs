@@ -22,7 +22,7 @@ impl<S: Stage> PoolSupervisor<S> {
         self.workers.insert(id, worker.start());
     }
 
-    /// Starts or retires workers until their number is as wanted. Busy workers retire when they finish.
+    /// Starts or retires workers until the wanted number is reached. Busy workers retire when their job ends.
     pub(super) fn fit_workers(&mut self, ctx: &mut Context<Self>) {
         while self.workers.len() + self.restarting < self.want {
             self.spawn_worker(ctx);
@@ -40,7 +40,7 @@ impl<S: Stage> PoolSupervisor<S> {
         }
     }
 
-    /// Marks a worker as idle, or retires it if there are too many.
+    /// Marks a worker as idle, or retires the worker if there are more than wanted.
     pub(super) fn free(&mut self, worker: WorkerId) {
         if !self.workers.contains_key(&worker) || self.idle.contains(&worker) {
             return;
@@ -52,14 +52,17 @@ impl<S: Stage> PoolSupervisor<S> {
         }
     }
 
-    /// Replaces a worker whose work outlived its deadline and its grace period.
+    /// Replaces a worker whose work did not end within its deadline and the grace period.
     pub(super) fn hung(&mut self, id: WorkerId, ctx: &mut Context<Self>) {
         self.workers.remove(&id);
         self.metrics.hung();
         if self.stage.may_leave_threads() {
             self.metrics.abandoned();
             if self.metrics.counts.abandoned > u64::from(self.options.restart.max_abandoned) {
-                let reason = format!("{} threads still run after their deadline", self.metrics.counts.abandoned);
+                let reason = format!(
+                    "{} attempts exceeded their deadline and may have left threads behind",
+                    self.metrics.counts.abandoned
+                );
                 self.state = PoolState::Failed;
                 self.root.escalate(Escalation::system(&self.shared.name, reason));
                 return;
@@ -73,7 +76,7 @@ impl<S: Stage> PoolSupervisor<S> {
             return;
         }
         self.idle.retain(|idle| *idle != id);
-        let reason = reason.unwrap_or_else(|| StageError::crash("worker_died", "the worker died in a panic"));
+        let reason = reason.unwrap_or_else(|| StageError::crash("worker_died", "the worker panicked and died"));
         if let Some(busy) = self.busy.remove(&id) {
             busy.cancel.cancel();
             let error = StageError { class: ErrorClass::Crash, ..reason.clone() };
@@ -93,7 +96,7 @@ impl<S: Stage> PoolSupervisor<S> {
             }
             Restart::Escalate => {
                 self.state = PoolState::Escalated;
-                let reason = format!("workers of the pool died too often; the last error: {reason}");
+                let reason = format!("workers of the pool died too often; last error: {reason}");
                 self.root.escalate(Escalation::crash(&self.shared.name, reason));
             }
         }

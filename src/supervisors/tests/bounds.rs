@@ -1,4 +1,5 @@
-//! Tests that the bound is exact, that backpressure reaches the first pool, and that commands do not wait.
+//! Tests that the limits of a pool are exact, that backpressure reaches the first pool, and that commands do not
+//! wait.
 
 use super::*;
 
@@ -9,7 +10,7 @@ fn the_bound_counts_everything_that_the_pool_holds_whoever_submits() {
         for id in 0..1_000 {
             accepted += usize::from(pool.clone().try_submit(spec(id, vec![Act::Work(50)])).is_ok());
         }
-        assert_eq!(accepted, 6, "two running and four waiting, through a thousand clones");
+        assert_eq!(accepted, 6, "two running and four waiting jobs, from a thousand clones of the handle");
         until(|| log.count("done") == 6).await;
         assert_eq!(log.most_busy.get(), 2);
         until(|| pool.try_submit(spec(7, vec![Act::Work(0)])).is_ok()).await;
@@ -23,14 +24,14 @@ fn bytes_are_bounded_too_and_a_giant_passes_alone() {
         let sized = |id, bytes| JobSpec { bytes, ..spec(id, vec![Act::Work(10)]) };
         assert!(pool.try_submit(sized(1, 4 * 1024)).is_ok());
         assert!(pool.try_submit(sized(2, 4 * 1024)).is_ok());
-        assert!(pool.try_submit(sized(3, 4 * 1024)).is_err(), "12 KiB are over the bound");
+        assert!(pool.try_submit(sized(3, 4 * 1024)).is_err(), "12 KiB exceed the limit");
         let giant = tokio::task::spawn_local({
             let pool = pool.clone();
             async move { pool.submit(sized(4, 1 << 30)).await }
         });
         until(|| log.count("done") == 3).await;
         giant.await.unwrap().unwrap();
-        assert!(pool.try_submit(sized(5, 10 * 1024)).is_ok(), "all bytes came back");
+        assert!(pool.try_submit(sized(5, 10 * 1024)).is_ok(), "all byte permits were returned");
         until(|| log.count("done") == 4).await;
     });
 }
@@ -58,7 +59,7 @@ fn back_pressure_travels_from_the_slowest_pool_to_the_first() {
                 accepted += 1;
             }
         }
-        assert_eq!(accepted, 2, "the first pool takes its bound and no more while all are at work");
+        assert_eq!(accepted, 2, "the first pool accepts no more than its limit while all pools are busy");
         until(|| logs[2].count("done") == 2).await;
         for pool in &pools {
             assert_eq!(pool.observe().await.unwrap().in_flight, 0);
@@ -84,7 +85,8 @@ fn the_time_blocked_on_the_next_pool_is_measured() {
             first.submit(spec(id, vec![Act::Work(1_000)])).await.unwrap();
         }
         until(|| slow.count("done") == 4).await;
-        // All four jobs are done after 1 s. The last pool accepts them one by one: 0 + 1 + 2 + 3 seconds of waiting.
+        // All four jobs are done after 1 s. The last pool then accepts them one by one, so they wait 0 + 1 + 2 + 3
+        // seconds.
         let blocked = first.observe().await.unwrap().counts.blocked_seconds;
         assert!((5.9..6.2).contains(&blocked), "{blocked}");
         first.halt();
@@ -102,7 +104,7 @@ fn observe_answers_at_once_over_a_full_queue_and_busy_workers() {
         until(|| log.busy.get() == 2).await;
         let before = tokio::time::Instant::now();
         let stats = pool.observe().await.unwrap();
-        assert_eq!(before.elapsed(), Duration::ZERO, "no virtual time passed");
+        assert_eq!(before.elapsed(), Duration::ZERO, "no virtual time should pass");
         assert_eq!((stats.queued, stats.busy, stats.in_flight), (9_998, 2, 10_000));
         let tree = root.tree().await;
         assert_eq!((tree.pools.len(), tree.jobs.len()), (1, 10_000));

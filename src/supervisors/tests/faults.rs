@@ -1,4 +1,4 @@
-//! Tests that a job ends exactly once and that the pool returns to its size, whatever a worker does.
+//! Tests that each job ends exactly once and that the pool gets back its number of workers, whatever a worker does.
 
 use super::*;
 
@@ -94,7 +94,7 @@ fn a_panic_outside_the_work_kills_the_worker_but_not_the_job() {
         until(|| log.count("done") == 1).await;
         until(|| log.workers_started.get() >= 3).await;
         let stats = pool.observe().await.unwrap();
-        assert_eq!((stats.workers, stats.counts.restarts), (2, 1), "back to size");
+        assert_eq!((stats.workers, stats.counts.restarts), (2, 1), "the pool has two workers again");
         for id in 10..14 {
             pool.submit(spec(id, vec![Act::Work(1)])).await.unwrap();
         }
@@ -132,7 +132,7 @@ fn workers_that_die_too_often_escalate_and_the_root_gives_a_few_more_chances() {
         assert!(failure.to_string().contains("died too often"), "{failure}");
         assert_eq!(root.failure(), Some(failure));
     });
-    assert!(log.workers_started.get() >= 4, "twice the intensity: once more after the root's forgiveness");
+    assert!(log.workers_started.get() >= 4, "the root restarts the pool once, so workers start at least four times");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Tests resizing, draining, scaling and services.
+//! Tests how pools are resized, drained and scaled, and how services run.
 
 use super::super::service::{Inbox, start_service};
 use super::*;
@@ -58,7 +58,7 @@ fn a_pool_whose_last_job_is_fenced_comes_to_its_end() {
             until(|| log.busy.get() == 1).await;
             tokio::time::timeout(Duration::from_secs(60), pool.drain(mode)).await.expect("it ends");
         });
-        assert_eq!(log.of(1), [""; 0], "dropped without a trace");
+        assert_eq!(log.of(1), [""; 0], "the job is dropped without a verdict");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Tests the kernel under a paused clock, with stages that misbehave on demand.
+//! Tests the kernel under a paused clock, with stages that fail on demand.
 
 mod bounds;
 mod faults;
@@ -24,7 +24,7 @@ enum Act {
     Fail(StageError),
     Panic,
     Hang,
-    /// Panics in the drop of the worker's state, where the worker catches nothing, so the worker's actor dies.
+    /// Panics when the worker's state is dropped. The worker does not catch that panic, so its actor dies.
     PanicInDrop,
     Park,
 }
@@ -32,29 +32,29 @@ enum Act {
 #[derive(Debug)]
 struct Task {
     id: u32,
-    /// Behaviour of each attempt, in order; the last one repeats.
+    /// Behaviour of the job in each attempt, in order. The last one repeats.
     acts: Vec<Act>,
     attempts: std::sync::atomic::AtomicU32,
 }
 
 #[derive(Default)]
 struct TestLog {
-    /// Final verdicts by job; a job must never have two.
+    /// Final verdicts of each job. A job must never have two.
     ends: RefCell<BTreeMap<u32, Vec<&'static str>>>,
     /// Job, wait in seconds and whether the attempt counts, for each retry.
     waits: RefCell<Vec<(u32, f64, bool)>>,
     begun: RefCell<Vec<u32>>,
     forwarded: RefCell<Vec<u32>>,
     workers_started: Cell<u32>,
-    /// Number of coming calls of `persist` that fail.
+    /// Number of further calls of `persist` that fail.
     persist_failures: Cell<u32>,
-    /// Number of coming worker starts that fail with an error.
+    /// Number of further worker starts that fail with an error.
     start_errors: Cell<u32>,
-    /// Number of coming worker starts that panic.
+    /// Number of further worker starts that panic.
     start_panics: Cell<u32>,
-    /// Jobs that are refused when an attempt begins.
+    /// Jobs for which `begin` answers that another process owns them.
     fence: RefCell<Vec<u32>>,
-    /// Jobs that are refused when their outcome is persisted.
+    /// Jobs for which `persist` answers that another process owns them.
     fence_late: RefCell<Vec<u32>>,
     busy: Cell<u32>,
     most_busy: Cell<u32>,
@@ -86,7 +86,7 @@ impl Stage for TestStage {
         log.workers_started.set(log.workers_started.get() + 1);
         if log.start_panics.get() > 0 {
             log.start_panics.set(log.start_panics.get() - 1);
-            panic!("no worker today");
+            panic!("the worker does not start");
         }
         if log.start_errors.get() > 0 {
             log.start_errors.set(log.start_errors.get() - 1);
@@ -104,7 +104,7 @@ struct TestWork {
 impl Drop for TestWork {
     fn drop(&mut self) {
         if self.bomb && !std::thread::panicking() {
-            panic!("a drop that panics");
+            panic!("this drop panics");
         }
     }
 }
@@ -241,5 +241,5 @@ async fn until(mut holds: impl FnMut() -> bool) {
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    panic!("the condition did not hold within ten virtual minutes");
+    panic!("the condition was not met within ten virtual minutes");
 }

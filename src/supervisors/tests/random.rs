@@ -1,4 +1,4 @@
-//! Injects random faults into many jobs, and tests that each job ends exactly once and leaves nothing behind.
+//! Injects random faults into many jobs. Tests that each job ends exactly once and leaves nothing behind.
 
 use proptest::prelude::*;
 
@@ -17,7 +17,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// Generates the acts of a job. The last act always ends, so every job ends.
+/// Generates the behaviour of a job in each attempt. The last behaviour always ends, so every job ends.
 fn job() -> impl Strategy<Value = Vec<Act>> {
     proptest::collection::vec(act(), 0..4).prop_map(|mut acts| {
         acts.push(Act::Work(1));
