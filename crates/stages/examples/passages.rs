@@ -1,7 +1,7 @@
 //! Runs a document through chunking, enrichment and embedding, without fetching a model. Run it with
 //! `cargo run -p docweir-stages --example passages`.
 
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,7 @@
-//! Tracks texts whose paid results are being computed now, so that two documents with the same text pay for it once.
+//! Tracks texts whose paid results are being computed, so that two documents with the same text pay for one result
+//! only.
 //!
-//! The tracking covers one process. Results that are already computed are in a cache.
+//! The tracking is limited to one process. Results that were computed earlier are in a cache.
 
 use std::sync::Arc;
 
@@ -16,9 +17,9 @@ use docweir_core::error::StageError;
 #[derive(Debug)]
 pub struct InFlight<T>(Arc<DashMap<Sha256Hex, watch::Receiver<Option<T>>>>);
 
-/// Result of claiming a text.
+/// Outcome of claiming a text.
 pub enum Claimed<T> {
-    /// The caller owns the text until this claim is dropped.
+    /// The caller has claimed the text and must compute the result. Dropping the claim releases the text.
     Own(OwnClaim<T>),
     ByAnother(PendingResult<T>),
 }
@@ -60,7 +61,7 @@ impl<T: Clone> InFlight<T> {
 }
 
 impl<T> OwnClaim<T> {
-    /// Hands the result to every waiting caller, and ends the claim.
+    /// Passes the result to every waiting caller, and ends the claim.
     pub fn made(self, it: T) {
         self.made.send_replace(Some(it));
     }
@@ -68,13 +69,13 @@ impl<T> OwnClaim<T> {
 
 impl<T> Drop for OwnClaim<T> {
     fn drop(&mut self) {
-        // // Remove the key before the sender drops and wakes the waiting callers, because they claim the text again.
+        // Remove the key before the sender drops and wakes the waiting callers, because they claim the text again.
         self.texts.0.remove(&self.key);
     }
 }
 
 impl<T: Clone> PendingResult<T> {
-    /// Waits until the other claim has ended. Returns its result, or `None` if it failed.
+    /// Waits until the other caller's claim has ended. Returns the result, or `None` if the other caller failed.
     pub async fn wait(mut self, cancel: &Cancel) -> Result<Option<T>, StageError> {
         // The sender sends at most one value before it drops.
         let ended = async { while self.0.changed().await.is_ok() {} };

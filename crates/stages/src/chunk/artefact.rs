@@ -1,8 +1,9 @@
 //! Reads and writes the JSON form of chunks, before and after enrichment.
 //!
-//! The outer shape and the names under each chunk's `metadata` are those of the pipeline that this product replaces,
-//! so that its readers keep working. Each chunk also has every field of [`Chunk`] itself, and [`from_json`] reads
-//! only those. Reading therefore restores exactly what was written, and nothing in `metadata` can contradict it.
+//! The outer structure and the names under each chunk's `metadata` are those of the former system, so that programs
+//! which read that system's files keep working. Each chunk also has every field of [`Chunk`] itself, and [`from_json`]
+//! reads only these fields. Reading therefore restores exactly what was written, and nothing in `metadata` can
+//! contradict it.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,14 +24,14 @@ pub fn enriched_key(document: &DocumentId) -> String {
     format!("enriched/{document}_enriched.json")
 }
 
-/// Holds the metadata of an artefact.
+/// Holds the metadata that is stored with the chunks of a document.
 #[derive(Clone, Debug)]
 pub struct Header<'a> {
     pub document: &'a DocumentId,
     pub version: Version,
     /// Source of the document, as a URI.
     pub source: &'a str,
-    /// URI of the original if it is an object in S3.
+    /// S3 URI of the original file, if the original is an object in S3.
     pub s3_uri: Option<&'a str>,
     pub at: UnixMicros,
     pub options: &'a ChunkOptions,
@@ -41,7 +42,8 @@ pub fn to_json(chunks: &Chunks, header: &Header<'_>) -> Result<Vec<u8>, StageErr
     write(chunks, header, None)
 }
 
-/// Writes the artefact of enrichment: the same form with the stage's `statistics`.
+/// Writes the artefact of enrichment. Its form is that of the chunking artefact, with the `statistics` of enrichment
+/// added.
 pub fn to_enriched_json(
     chunks: &Chunks,
     header: &Header<'_>,
@@ -84,7 +86,7 @@ pub fn from_json(bytes: &[u8]) -> Result<Chunks, StageError> {
     let file: FileIn = serde_json::from_slice(bytes).map_err(|e| {
         // Report only the position, because the parser's own message may quote the text.
         let message = format!(
-            "the chunk artefact is not valid JSON (line {}, column {}); run the chunking of its document again",
+            "the chunk artefact is not valid JSON (line {}, column {}); run the chunk stage on the document again",
             e.line(),
             e.column()
         );
@@ -93,7 +95,7 @@ pub fn from_json(bytes: &[u8]) -> Result<Chunks, StageError> {
     if file.metadata.total_chunks != file.chunks.len() {
         let (said, found) = (file.metadata.total_chunks, file.chunks.len());
         let message = format!(
-            "the chunk artefact declares {said} chunks but has {found}; run the chunking of its document again"
+            "the chunk artefact declares {said} chunks but contains {found}; run the chunk stage on the document again"
         );
         return Err(StageError::permanent("artefact_incomplete", message));
     }
@@ -132,17 +134,17 @@ struct ChunkOut<'a> {
     metadata: ChunkMetadata<'a>,
 }
 
-/// Repeats data of a chunk under the names of the pipeline that this product replaces.
+/// Repeats data of a chunk under the names that the former system used.
 #[derive(Serialize)]
 struct ChunkMetadata<'a> {
     source: &'a str,
-    /// Number of the first page.
+    /// Number of the first page of the chunk.
     page: u32,
     breadcrumbs: &'a [String],
     char_count: usize,
     chunk_types: [ChunkKind; 1],
     s3_uri: Option<&'a str>,
-    /// Description of a figure by a vision model; always absent so far.
+    /// Description of a figure by a vision model. It is always absent, because no such model is in use.
     ai_description: Option<&'a str>,
 }
 

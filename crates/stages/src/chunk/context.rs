@@ -1,8 +1,8 @@
-//! Shortens heading paths to a budget and counts the tokens of paths and contents.
+//! Shortens heading paths to a maximum number of tokens, and counts the tokens of heading paths and contents.
 //!
 //! A path may take at most a quarter of the embedder's window. A longer path loses its middle headings first, because
-//! the outermost says what the document is about and the innermost what the passage is about. Then it loses the
-//! outermost, and at last the tail of the innermost, at a word.
+//! the outermost heading describes the document and the innermost heading describes the passage. If the path is still
+//! too long, it loses the outermost heading. Finally, the innermost heading is shortened at a word.
 
 use std::collections::HashMap;
 
@@ -10,15 +10,16 @@ use docweir_core::model::embedded_text;
 
 use super::TokenCounter;
 
-/// Number of equal shares of a window: one for the heading path, the others for the content.
+/// Number of equal shares into which the window is divided. One share is for the heading path, the others are for the
+/// content.
 const SHARES: usize = 4;
 
-/// Index of a heading path.
+/// Index of a heading path in [`Paths`].
 pub type PathId = usize;
 
 pub struct Paths<'a> {
     tokens: &'a dyn TokenCounter,
-    /// Number of special tokens that an empty text has.
+    /// Number of special tokens that the tokenizer adds to each text.
     special: usize,
     paths: Vec<(Vec<String>, usize)>,
     known: HashMap<Vec<String>, PathId>,
@@ -29,7 +30,7 @@ impl<'a> Paths<'a> {
         Self { tokens, special: tokens.count(""), paths: Vec::new(), known: HashMap::new() }
     }
 
-    /// Shortens the path to its budget, stores it and returns its index.
+    /// Shortens the path to its token limit, stores it and returns its index.
     pub fn intern(&mut self, path: Vec<String>) -> PathId {
         if let Some(&id) = self.known.get(&path) {
             return id;
@@ -50,14 +51,15 @@ impl<'a> Paths<'a> {
         self.tokens.window()
     }
 
-    /// Returns the number of tokens left for content under this path, estimated as a sum of parts.
+    /// Returns the number of tokens that remain for content under this path. The number is an estimate, because token
+    /// counts of parts are added.
     pub fn room(&self, id: PathId) -> usize {
         let path = self.paths.get(id).map_or(0, |(_, cost)| *cost);
         self.window().saturating_sub(self.special + path).max(1)
     }
 
-    /// Returns the number of tokens that content under this path should have. If the path takes most of the best
-    /// length, the content still gets half of that length.
+    /// Returns the preferred number of tokens of content under this path. Path and content together have the embedder's
+    /// best length. If the path takes more than half of that length, the content still gets half of it.
     pub fn best(&self, id: PathId) -> usize {
         let best = self.tokens.best();
         let path = self.paths.get(id).map_or(0, |(_, cost)| *cost);
@@ -69,7 +71,7 @@ impl<'a> Paths<'a> {
         self.tokens.count(text).saturating_sub(self.special)
     }
 
-    /// Counts exactly the tokens of the text that is embedded.
+    /// Returns the exact number of tokens of path and content together, as they are embedded.
     pub fn exact(&self, path: &[String], content: &str) -> usize {
         self.tokens.count(&embedded_text(path, content))
     }
@@ -95,7 +97,7 @@ impl<'a> Paths<'a> {
     }
 }
 
-/// Returns the first half of a heading, cut at a word and marked. Returns `None` if the heading is too short to
+/// Returns the first half of a heading, cut at a word, with `…` appended. Returns `None` if the heading is too short to
 /// halve.
 fn halved(heading: &str) -> Option<String> {
     let kept = heading.trim_end_matches('…').trim_end();
@@ -103,7 +105,8 @@ fn halved(heading: &str) -> Option<String> {
     if chars < 4 { None } else { Some(clipped(kept, chars / 2)) }
 }
 
-/// Returns at most `limit` characters of a heading. A longer one is cut at a word if possible, and `…` is appended.
+/// Returns at most `limit` characters of a heading. A longer heading is cut, at a word if possible, and `…` is
+/// appended.
 pub fn clipped(heading: &str, limit: usize) -> String {
     let Some((cut, _)) = heading.char_indices().nth(limit) else {
         return heading.to_owned();

@@ -15,10 +15,10 @@
 //! `max_chars`, nor more tokens than the window, heading path included. The same input gives the same chunks.
 //!
 //! Trade-offs. Contents are strictly contiguous, so a running foot in the middle of a paragraph cuts the paragraph
-//! there. A heading directly before a foot ends its chunk; its text is still in the next chunk's path. A table that
-//! must be split can't repeat its header row in the content. The row goes into the heading path of the later parts
-//! instead. A row of headings with nothing between them is never divided, even if the top heading changes in it: a
-//! search can't find a heading without text.
+//! there. A heading directly before a running foot ends a chunk; the heading's text is also in the next chunk's heading
+//! path. A table that must be split can't repeat its header row in the content. The header row becomes part of the
+//! heading path of the later parts instead. Consecutive headings without text between them are never separated, even if
+//! the top heading changes among them, because a search can't find a heading without text.
 
 pub mod artefact;
 mod context;
@@ -49,17 +49,18 @@ pub trait TokenCounter: Send + Sync {
     fn count(&self, text: &str) -> usize;
     /// Returns the maximum number of tokens of one text, special tokens included.
     fn window(&self) -> usize;
-    /// Returns the number of tokens that the model represents best, special tokens included. Chunks aim at this
+    /// Returns the text length, in tokens, at which the model works best, special tokens included. Chunks aim at this
     /// length.
     fn best(&self) -> usize {
         self.window()
     }
 }
 
-/// Minimum window in tokens: a smaller one may have no room for a character besides its special tokens.
+/// Minimum size of the embedder's window, in tokens. A smaller window may have no room for text in addition to the
+/// special tokens.
 const MIN_WINDOW: usize = 16;
 
-/// Divides a document into chunks. A document without text has none.
+/// Divides a document into chunks. A document without text has no chunks.
 pub fn chunk_document(
     doc: &ExtractedDocument,
     document: &DocumentId,

@@ -2,22 +2,22 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Configures the sizes of chunks, in Unicode code points of their content. The embedder's window is a further limit
-/// that no setting lifts; the smaller limit applies.
+/// Configures the sizes of chunks, counted in Unicode code points of the content. Each chunk must also fit the
+/// embedder's window, whatever the settings are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChunkOptions {
-    /// Target size of a chunk, in characters. Smaller chunks give more precise matches with less context, and need
-    /// more vectors. Chunks are smaller than this if the embedder represents fewer tokens best. A change chunks and
-    /// embeds every document again.
+    /// Target size of a chunk, in characters. Smaller chunks give more precise matches with less context, and need more
+    /// vectors. Chunks are smaller than this target if the embedding model works best with shorter texts. After a
+    /// change, every document is chunked and embedded again.
     pub target_chars: usize,
-    /// Size in characters below which a chunk counts as short and preferably merges with its neighbour. It shrinks in
-    /// proportion if the embedder's best length limits chunks instead of `target_chars`.
+    /// Preferred minimum size of a chunk, in characters. A smaller chunk is merged with its neighbour where possible.
+    /// If the embedding model works best with texts shorter than `target_chars`, this minimum is reduced in proportion.
     pub min_chars: usize,
-    /// Maximum size of a chunk, in characters. A longer passage is split between sentences.
+    /// Maximum size of a chunk, in characters. A longer passage is split, between sentences where possible.
     pub max_chars: usize,
-    /// Maximum size of a table that is kept whole, in characters, if the embedder's window allows it. A larger table
-    /// is split at rows.
+    /// Maximum size of a table that is kept in one chunk, in characters. A larger table is split between rows, as is a
+    /// table that exceeds the embedder's window.
     pub table_max_chars: usize,
     /// Maximum length of one heading in the heading paths, in characters. A longer heading is cut at a word.
     pub heading_max_chars: usize,

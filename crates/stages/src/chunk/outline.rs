@@ -1,17 +1,17 @@
-//! Uses the file's own table of contents if extraction found no heading.
+//! Takes headings from the file's table of contents (its outline) if extraction found no heading in the text.
 //!
-//! If an entry's title is the first line of a block on its page, that line becomes a heading. An entry that is not
-//! found takes effect at the start of its page, as context only. If the text has any heading of its own, the outline
-//! is ignored: two sources of structure that disagree make worse paths than either.
+//! If the first line of a block is the title of an outline entry for the same page, that line becomes a heading. An
+//! entry whose title is not found applies from the start of its page, but only as context. If the text has any heading
+//! of its own, the outline is ignored, because two sources of structure that disagree make worse paths than either.
 
 use std::collections::VecDeque;
 
 use docweir_core::model::{BlockKind, ExtractedDocument, OutlineEntry, Page};
 
 pub struct Outline<'a> {
-    /// Entries with their pages, sorted by page; empty if the text has headings of its own.
+    /// Outline entries with their page numbers, sorted by page. Empty if the text has headings of its own.
     entries: VecDeque<(u32, &'a OutlineEntry)>,
-    /// Entries of the current page that its text shows, in order.
+    /// Levels and titles of the entries whose titles are in the text of the current page, in order.
     here: VecDeque<(u8, String)>,
 }
 
@@ -35,7 +35,7 @@ impl<'a> Outline<'a> {
         Self { entries: entries.into(), here: VecDeque::new() }
     }
 
-    /// Moves to a page. Returns the entries up to it that no page's text shows.
+    /// Advances to `page`. Returns the entries up to that page whose titles are not in the text of their pages.
     pub fn at_start_of(&mut self, page: &Page) -> Vec<(u8, String)> {
         self.here.clear();
         let mut unplaced = Vec::new();
@@ -54,7 +54,8 @@ impl<'a> Outline<'a> {
         unplaced
     }
 
-    /// Decides whether the block's first line is an entry of the current page. Each entry matches once, in any order.
+    /// Returns a heading if the first line of the block is the title of an entry of the current page. Each entry
+    /// matches once; entries may match in any order.
     pub fn placed(&mut self, kind: BlockKind, text: &str) -> Placement {
         if self.here.is_empty() {
             return Placement::None;
@@ -70,14 +71,15 @@ impl<'a> Outline<'a> {
     }
 }
 
-/// Returns the key of the first line, for kinds of block that may contain a heading.
+/// Returns the first line of a block as a comparison key, or `None` if this kind of block can't contain a heading.
 fn first_line(kind: BlockKind, text: &str) -> Option<String> {
     let may_be = matches!(kind, BlockKind::Paragraph | BlockKind::ListItem);
     let line = text.trim_start().lines().next().filter(|l| l.len() <= 400)?;
     may_be.then(|| key(line))
 }
 
-/// Keeps only letters and digits, in lower case: titles differ from the text in spaces, punctuation and case.
+/// Returns the letters and digits of a title in lower case, as a comparison key. The title in the outline and the line
+/// in the text may differ in spaces, punctuation and case.
 fn key(title: &str) -> String {
     title.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }

@@ -1,15 +1,16 @@
-//! Chooses where chunks begin and end: the cheapest partition of a run's units.
+//! Chooses where chunks begin and end: finds the partition of a run's units with the lowest cost.
 //!
-//! Greedy filling leaves very short chunks, so each run is divided by dynamic programming. A chunk costs the square
-//! of its distance from full; full is the target size or the embedder's best length, whichever is reached first. A
-//! short chunk costs extra. Its end costs by the quality of the place. A heading inside costs a little, so that
-//! sections of sufficient size get chunks of their own. The unit of cost is one empty chunk too many. The weights
-//! prefer a chunk filled to two thirds that ends with a paragraph to a full chunk that ends inside one. They cut
-//! inside a sentence only if the limits force it.
+//! Greedy filling leaves very short chunks, so each run is divided by dynamic programming. A chunk counts as full at
+//! the target size or at the embedder's best length, whichever it reaches first. The cost of a chunk is the square of
+//! the difference between its size and a full chunk, as a fraction of the full chunk. Three costs are added: for a
+//! short chunk, for a bad position of its end, and for headings inside it. The cost of a heading is low, but makes
+//! sections of sufficient size form chunks of their own. As a result, a chunk filled to two thirds that ends with a
+//! paragraph is preferred to a full chunk that ends inside a paragraph. A chunk ends inside a sentence only if the
+//! limits force it.
 //!
-//! Token counts of units are added to judge a candidate. The sum is exact for word pieces over white space, and close
-//! for other tokenizers. Every chunk is therefore counted once more as a whole. A chunk that exceeds the window after
-//! all is divided again under a smaller limit.
+//! The tokens of a candidate are estimated by adding the token counts of its units. The sum is exact for word pieces
+//! over white space, and close for other tokenizers. Every chosen chunk is therefore counted once more as a whole. A
+//! chunk that exceeds the window nevertheless is divided again under a smaller limit.
 
 use docweir_core::cancel::Cancel;
 use docweir_core::error::StageError;
@@ -19,13 +20,13 @@ use super::ChunkOptions;
 use super::context::{PathId, Paths};
 use super::units::{Break, Unit, Units};
 
-/// Describes a future chunk: neighbouring units as one range.
+/// Describes a range of neighbouring units that becomes one chunk.
 #[derive(Debug)]
 pub struct Cut {
     pub start: usize,
     pub end: usize,
     pub kind: Kinds,
-    /// Heading path, or `None` if even the path and the smallest unit do not fit together.
+    /// Heading path, or `None` if the path leaves too little room even for the smallest unit.
     pub path: Option<PathId>,
     /// Exact number of tokens of path and content, special tokens included.
     pub tokens: usize,
@@ -52,7 +53,7 @@ fn ending_cost(ending: Break) -> f64 {
     }
 }
 
-/// Cost of a heading inside a chunk: just above the gain of merging two sections of the minimum size.
+/// Cost of a heading inside a chunk. It is just above the gain of merging two sections of the minimum size.
 const HEADING_INSIDE: f64 = 0.45;
 
 /// Divides a run's units into cuts that respect all limits.
@@ -60,7 +61,8 @@ pub fn pack(units: &[Unit], tools: &Units<'_, '_>, cancel: &Cancel, out: &mut Ve
     fit(units, tools, 1.0, cancel, out)
 }
 
-/// Divides units under a window scaled by `share`, which is below 1 if sums of tokens were too low.
+/// Divides units into cuts, with the window scaled by `share`. The share is below 1 if a sum of token counts was too
+/// low and a cut therefore exceeded the window.
 fn fit(
     units: &[Unit],
     tools: &Units<'_, '_>,
@@ -98,7 +100,7 @@ fn fit(
     Ok(())
 }
 
-/// Returns the end of each chunk of the best partition, as an exclusive index of units.
+/// Returns the best partition of the units: for each chunk, the index after its last unit.
 fn best_ends(units: &[Unit], paths: &Paths<'_>, options: &ChunkOptions, share: f64) -> Vec<usize> {
     let n = units.len();
     // Cost of the best partition of the first i units, and the start of its last chunk.

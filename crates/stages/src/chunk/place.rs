@@ -1,4 +1,4 @@
-//! Places chunks in the document: assigns ids, spans, pages and boxes.
+//! Turns cuts into chunks: assigns ids, spans, pages and boxes.
 
 use std::collections::HashMap;
 
@@ -12,14 +12,14 @@ use docweir_core::model::{
 use super::Text;
 use super::pack::{Cut, Kinds};
 
-/// Turns cuts into chunks, in document order.
+/// Turns cuts into chunks, which must be passed in document order.
 pub struct Placer<'a> {
     doc: &'a ExtractedDocument,
     document: &'a DocumentId,
     text: &'a Text,
     /// First byte of each page in the extracted text.
     starts: Vec<usize>,
-    /// Number of times that each hash was assigned.
+    /// Number of chunks so far with the same hash of heading path and content, by hash.
     seen: HashMap<String, u32>,
     next: u32,
 }
@@ -60,8 +60,9 @@ impl<'a> Placer<'a> {
         }
     }
 
-    /// Returns an id made from the document, the content with its path, and the number of earlier copies. Changes
-    /// elsewhere in the document keep the id, unless they add or remove an earlier copy of the same passage.
+    /// Returns an id made from the document id, a hash of heading path and content, and the number of earlier chunks
+    /// with the same hash. Changes elsewhere in the document keep the id, unless they add or remove an earlier copy of
+    /// the same passage.
     fn id(&mut self, path: &[String], content: &str) -> String {
         let mut hash = Sha256::new();
         for part in path {
@@ -91,8 +92,9 @@ impl<'a> Placer<'a> {
     }
 }
 
-/// Returns one box per column. It joins the lines' boxes in reading order until a line jumps up to a new column. On a
-/// page without lines it uses the boxes of blocks.
+/// Returns one box for each column of the page that the range covers. The boxes of lines are joined in reading order. A
+/// line that is above the previous line and beside its column begins a new column. On a page without lines, the boxes
+/// of blocks are used instead.
 fn columns(page: &Page, start: usize, end: usize) -> Vec<Bbox> {
     let touches = |r: TextRange| (r.start as usize) < end && start < r.end as usize;
     let lines = page.lines.iter().filter(|l| touches(l.range)).map(|l| l.bbox);

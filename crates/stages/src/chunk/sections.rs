@@ -1,9 +1,10 @@
-//! Divides pages into runs, which no chunk crosses, and determines the heading path of each block.
+//! Divides pages into runs of blocks, whose borders no chunk crosses, and determines the heading path of each block.
 //!
-//! A run ends at page furniture: a chunk is a verbatim, contiguous slice without running feet, so a paragraph that
-//! continues after one is cut there. A run also ends at a change of the top heading, and around figures and large
-//! tables. A heading belongs to the text after it. Where the top heading changes, the whole row of headings before it
-//! therefore goes to the new run. A heading's own text is content; the path of a block holds the headings above it.
+//! A run ends at page furniture such as a running foot. A chunk is a verbatim, contiguous slice without furniture, so a
+//! paragraph that continues after a running foot is cut there. A run also ends at a change of the top heading, and
+//! around figures and large tables. A heading belongs to the text after it. Where the top heading changes, all headings
+//! directly before it therefore move to the new run. A heading's own text is content; the path of a block holds the
+//! headings above it.
 
 use docweir_core::cancel::Cancel;
 use docweir_core::error::StageError;
@@ -14,20 +15,20 @@ use super::context::{PathId, Paths, clipped};
 use super::outline::{Outline, Placement};
 use super::text::Text;
 
-/// Locates a block's trimmed text in bytes of the extracted text.
+/// Locates a block in the extracted text, in bytes and without white space at its ends.
 #[derive(Clone, Debug)]
 pub struct Piece {
     pub kind: BlockKind,
     pub start: usize,
     pub end: usize,
-    /// Index of the page.
+    /// Index of the page that contains the block.
     pub page: usize,
     pub path: PathId,
     /// True if the piece is a caption or lead-in that belongs to the next piece.
     pub glued: bool,
 }
 
-/// Returns the runs of pieces in document order.
+/// Divides the document into runs of pieces, in document order.
 pub fn runs(
     doc: &ExtractedDocument,
     text: &Text,
@@ -67,8 +68,8 @@ pub fn runs(
     Ok(walk.runs)
 }
 
-/// Returns the page's blocks in bytes of its text, in order and disjoint. Text that no block covers counts as
-/// paragraphs, so that gaps in the extraction lose nothing.
+/// Returns the kind and range of each block of a page, in bytes of the page's text. The ranges are in order and
+/// disjoint. Text that no block covers counts as paragraphs, so that gaps in the extraction lose nothing.
 fn blocks(page: &Page) -> Vec<(BlockKind, usize, usize)> {
     let mut order: Vec<_> = page.blocks.iter().collect();
     order.sort_by_key(|b| b.range.start);
@@ -99,7 +100,7 @@ fn paragraphs(text: &str, start: usize, end: usize, out: &mut Vec<(BlockKind, us
 struct Heading {
     level: u8,
     title: String,
-    /// Distinguishes headings of the same title.
+    /// Number of the heading in the document; it distinguishes headings with the same title.
     serial: usize,
 }
 
@@ -108,7 +109,7 @@ struct Walk<'a, 'b, 'c> {
     paths: &'b mut Paths<'c>,
     options: &'a ChunkOptions,
     stack: Vec<Heading>,
-    /// Path of the stack, or `None` after the stack has changed.
+    /// Heading path of the current stack, or `None` if the stack has changed since the path was stored.
     path: Option<PathId>,
     run: Vec<Piece>,
     runs: Vec<Vec<Piece>>,
@@ -122,7 +123,7 @@ impl Walk<'_, '_, '_> {
         }
     }
 
-    /// Closes the run before its last `keep` pieces.
+    /// Closes the run before its last `keep` pieces. These pieces begin the next run.
     fn close_before(&mut self, keep: usize) {
         let tail = self.run.split_off(self.run.len().saturating_sub(keep));
         self.close();
@@ -133,7 +134,7 @@ impl Walk<'_, '_, '_> {
         self.stack.first().map(|h| h.serial)
     }
 
-    /// Applies headings that the file's outline sets at the start of the page and that its text does not show.
+    /// Applies headings from the file's outline that begin at this page, but whose titles are not in the text.
     fn page_starts(&mut self, headings: Vec<(u8, String)>) {
         for (level, title) in headings {
             let before = self.top();
@@ -217,8 +218,7 @@ impl Walk<'_, '_, '_> {
             BlockKind::Table => {
                 let chars = self.text.chars_in(piece.start, piece.end);
                 let room = self.paths.room(piece.path);
-                // Count the tokens of small tables only, because the counter must not get a table of any size at
-                // once.
+                // Check the characters first: the token counter must not receive a table of unlimited size.
                 chars > self.options.min_chars || self.paths.tokens_of(slice) * 2 > room
             }
             _ => false,

@@ -1,15 +1,15 @@
 //! Splits text into sentences.
 //!
-//! The Unicode rules (UAX 29) know no abbreviations and end a sentence at each line feed. A single line feed is
-//! therefore read as a space. A boundary is removed after an abbreviation, after an initial, and after an ordinal
-//! before a lower-case word. A blank line always ends a sentence. A missing boundary is better than a wrong one: a
-//! long sentence can still be split at words, but a boundary inside `Dr. Smith` destroys meaning.
+//! The Unicode rules (UAX 29) do not recognise abbreviations, and end a sentence at each line feed. A single line feed
+//! is therefore read as a space. A boundary is removed after an abbreviation, after an initial, and after an ordinal
+//! before a lower-case word. A blank line always ends a sentence. A missing boundary is better than a wrong one: a long
+//! sentence can still be split at words, but a boundary inside `Dr. Smith` destroys meaning.
 
 use std::ops::Range;
 
 use unicode_segmentation::UnicodeSegmentation;
 
-/// Words after which a full stop does not end a sentence, in lower case and without their last stop.
+/// Words after which a full stop does not end a sentence, in lower case and without their final full stop.
 const ABBREVIATIONS: &[&str] = &[
     "abb", "al", "approx", "apr", "art", "aug", "bzw", "ca", "capt", "cf", "ch", "chap", "col", "dec", "dept", "dr",
     "e.g", "ed", "eds", "eq", "eqs", "esp", "est", "etc", "evtl", "feb", "fig", "figs", "gen", "ggf", "gov", "hon",
@@ -18,15 +18,15 @@ const ABBREVIATIONS: &[&str] = &[
     "str", "tab", "u.a", "u.s", "usw", "v", "vgl", "viz", "vol", "vols", "vs", "z.b",
 ];
 
-/// Describes a sentence by its trimmed range, and whether a blank line (the end of a paragraph) follows it inside the
-/// text.
+/// Describes a sentence: its range without surrounding white space, and whether a blank line inside the text follows,
+/// which ends the paragraph.
 #[derive(Debug, PartialEq)]
 pub struct Sentence {
     pub range: Range<usize>,
     pub ends_paragraph: bool,
 }
 
-/// Returns the sentences of `text` in order. Together they hold everything except white space.
+/// Returns the sentences of `text` in order. Together, the sentences cover all of the text except white space.
 pub fn sentences(text: &str) -> Vec<Sentence> {
     let flat = unwrap_lines(text);
     let mut found: Vec<Sentence> = Vec::new();
@@ -58,13 +58,14 @@ pub fn sentences(text: &str) -> Vec<Sentence> {
     found
 }
 
-/// Returns whether the text was converted to lower case: it is long enough to decide, and has no capital letter. The
-/// Unicode rules find no sentence end before a lower-case letter.
+/// Returns whether the text seems to have been converted to lower case: it is long enough to decide, and has no capital
+/// letter. In such a text the Unicode rules miss most sentence ends, because they find none before a lower-case letter.
 fn is_lower_cased(text: &str) -> bool {
     text.len() > 80 && text.bytes().any(|b| b.is_ascii_lowercase()) && !text.chars().any(char::is_uppercase)
 }
 
-/// Splits the text after a full stop, question mark or exclamation mark before white space, and at blank lines.
+/// Splits the text at blank lines, and after each full stop, question mark or exclamation mark that white space
+/// follows.
 fn stops(flat: &str) -> impl Iterator<Item = Range<usize>> {
     let mut from = 0;
     std::iter::from_fn(move || {
@@ -81,7 +82,8 @@ fn stops(flat: &str) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// Replaces single line feeds by spaces without changing any offset, so that the rules see running text.
+/// Replaces single line feeds by spaces without changing any offset, so that the Unicode rules do not end a sentence
+/// there.
 fn unwrap_lines(text: &str) -> String {
     let mut flat = String::with_capacity(text.len());
     let mut rest = text;
@@ -112,7 +114,7 @@ fn trim(text: &str, range: Range<usize>) -> Option<Range<usize>> {
     (start < end).then_some(start..end)
 }
 
-/// Returns whether `before` and `after` belong to one sentence, because the full stop between them ends none.
+/// Returns whether one sentence contains both `before` and `after`, because the full stop between them does not end it.
 fn runs_on(before: &str, after: &str) -> bool {
     let Some(stem) = before.strip_suffix('.') else {
         return false;

@@ -1,4 +1,4 @@
-//! Tests the invariants of every chunking, and the rules by example.
+//! Tests the invariants that hold for all chunks, and tests each rule by example.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use super::artefact::{self, Header};
 use super::*;
 
-/// Counts one token per word.
+/// Counts one token for each word, plus `special` tokens for each text.
 pub(crate) struct Words {
     pub window: usize,
     pub special: usize,
@@ -28,8 +28,8 @@ impl TokenCounter for Words {
     }
 }
 
-/// Counts a third of the characters, and one more for every ten words together, so that counts of parts do not add
-/// up.
+/// Counts one token for every three characters, plus one for every ten words, so that the counts of parts do not add up
+/// to the count of the whole.
 struct NonAdditiveCounter(usize);
 
 impl TokenCounter for NonAdditiveCounter {
@@ -137,7 +137,7 @@ const H1: BlockKind = BlockKind::Heading { level: 1 };
 const H2: BlockKind = BlockKind::Heading { level: 2 };
 const P: BlockKind = BlockKind::Paragraph;
 
-/// Has a window far larger than its best length.
+/// Simulates an embedder whose window is far larger than the text length at which it works best.
 struct Best(usize);
 
 impl TokenCounter for Best {
@@ -315,7 +315,7 @@ fn the_window_wins_over_the_sizes_and_long_paths_leave_it_to_the_content() {
 }
 
 #[test]
-#[allow(clippy::disallowed_methods, reason = "the test is about real time")]
+#[allow(clippy::disallowed_methods, reason = "the test measures real time")]
 fn one_long_line_is_split_in_time() {
     let texts = [
         "x".repeat(1 << 20),

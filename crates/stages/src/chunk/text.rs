@@ -1,7 +1,8 @@
-//! Stores the extracted text with an index that converts bytes to code points and back.
+//! Stores the extracted text with an index that converts byte offsets to code point offsets and back.
 //!
-//! Sizes and spans count code points; slices need bytes. One count every [`STRIDE`] bytes makes each conversion a
-//! look-up and a scan of at most one stride. The index takes about one percent more memory.
+//! Sizes and spans are counted in code points, but slices need byte offsets. The index stores the number of code points
+//! before every [`STRIDE`]-th byte, so each conversion is a look-up and a scan of at most one stride. The index takes
+//! about one percent more memory.
 
 const STRIDE: usize = 512;
 
@@ -25,12 +26,12 @@ impl Text {
         Self { text, marks, chars }
     }
 
-    /// Returns the slice, or an empty string if the range is invalid.
+    /// Returns the text between two byte offsets, or an empty string if the range is invalid.
     pub fn slice(&self, start: usize, end: usize) -> &str {
         self.text.get(start..end).unwrap_or_default()
     }
 
-    /// Returns the number of code points before byte `at`, which must be a boundary.
+    /// Returns the number of code points before byte `at`, which must be a character boundary.
     pub fn chars_before(&self, at: usize) -> usize {
         if at >= self.text.len() {
             return self.chars;
@@ -45,7 +46,7 @@ impl Text {
         self.chars_before(end).saturating_sub(self.chars_before(start))
     }
 
-    /// Returns the byte at which code point `n` starts, or the text's length if it has no such code point.
+    /// Returns the byte at which code point `n` starts, or the length of the text if it has at most `n` code points.
     pub fn byte_of(&self, n: usize) -> usize {
         if n >= self.chars {
             return self.text.len();
@@ -64,7 +65,7 @@ impl Text {
         self.text.len()
     }
 
-    /// Returns the nearest boundary at or before `at`.
+    /// Returns the nearest character boundary at or before byte `at`.
     pub fn floor(&self, at: usize) -> usize {
         let mut at = at.min(self.text.len());
         while !self.text.is_char_boundary(at) {
@@ -73,7 +74,7 @@ impl Text {
         at
     }
 
-    /// Returns the range without white space at its ends, or `None` if nothing is left.
+    /// Returns the byte range without white space at its ends, or `None` if the range contains only white space.
     pub fn trimmed(&self, start: usize, end: usize) -> Option<(usize, usize)> {
         let slice = self.slice(start, end);
         let head = slice.trim_start();

@@ -1,9 +1,10 @@
 //! Divides blocks into units: the smallest parts that packing moves as a whole.
 //!
-//! A block that fits is one unit if it is short, a table or code. Longer prose is divided into sentences, a table
-//! that is too large into rows, and code into lines. Units that still exceed the limits are cut into even parts: at
-//! clauses, then words, then grapheme clusters. No text longer than the largest chunk is ever tokenized at once. A
-//! counter that is slow on long input therefore does no harm, and all work is linear in the text.
+//! A block that fits the limits is one unit if it is short, or if it is a table or code. Longer prose is divided into
+//! sentences, a table that is too large into rows, and code that is too long into lines. Units that still exceed the
+//! limits are cut into even parts: at clauses, else at words, else at grapheme clusters. No text longer than the
+//! largest chunk is ever tokenized at once. A token counter that is slow on long input therefore does no harm, and all
+//! work is linear in the text.
 
 use unicode_segmentation::{GraphemeCursor, UnicodeSegmentation};
 
@@ -17,7 +18,7 @@ use super::sections::Piece;
 use super::sentences::sentences;
 use super::text::Text;
 
-/// Rates the end of a unit as a place to end a chunk, best first.
+/// Rates how well a chunk can end after a unit; the best variant is first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Break {
     /// The next unit is a heading.
@@ -27,7 +28,7 @@ pub enum Break {
     /// The end of a table row or of a line of code.
     Line,
     Sentence,
-    /// A place inside a sentence, or in a paragraph that continues on the next page.
+    /// A position inside a sentence, or in a paragraph that continues on the next page.
     Inside,
     /// The end of a heading or caption, which belongs to the unit after it.
     Glued,
@@ -38,7 +39,7 @@ pub struct Unit {
     /// First byte in the extracted text.
     pub start: usize,
     pub end: usize,
-    /// Number of code points before `start`; `last_char` is the number before `end`.
+    /// Number of code points before `start` in the extracted text; `last_char` is the number before `end`.
     pub first_char: usize,
     pub last_char: usize,
     pub tokens: usize,
@@ -56,7 +57,7 @@ pub struct Units<'a, 'b> {
     pub split_tables: usize,
 }
 
-/// Limits a unit's characters and tokens.
+/// Limits the characters and tokens of a unit.
 #[derive(Clone, Copy)]
 struct Limits {
     chars: usize,
@@ -64,7 +65,7 @@ struct Limits {
 }
 
 impl Units<'_, '_> {
-    /// Returns the units of a run of pieces.
+    /// Divides a run of pieces into units.
     pub fn of_run(&mut self, run: &[Piece], cancel: &Cancel) -> Result<Vec<Unit>, StageError> {
         let mut units: Vec<Unit> = Vec::new();
         // Size of the headings and captions that are glued to the next piece.
@@ -124,7 +125,7 @@ impl Units<'_, '_> {
         }
     }
 
-    /// Divides a table into rows, or code into lines. Later rows of a table get its header row as context.
+    /// Divides a table into rows, or code into lines. All rows after the first get the table's header row as context.
     fn lines(&mut self, piece: &Piece, limits: Limits, out: &mut Vec<Unit>) {
         let table = piece.kind == BlockKind::Table;
         self.split_tables += usize::from(table);
@@ -156,8 +157,7 @@ impl Units<'_, '_> {
         }
     }
 
-    /// Returns the path with the table's header row as its innermost part, so that later rows keep their column
-    /// names.
+    /// Returns the path with the table's header row appended, so that later rows keep their column names.
     fn under_header(&mut self, path: PathId, row: &str) -> PathId {
         let cells: Vec<&str> = row.split('|').map(str::trim).filter(|c| !c.is_empty()).collect();
         let header = cells.join(" | ");
@@ -169,7 +169,7 @@ impl Units<'_, '_> {
         self.paths.intern(longer)
     }
 
-    /// Adds the range as one unit, or as even parts if it exceeds the limits.
+    /// Adds the range as one unit, or as several units of similar size if it exceeds the limits.
     fn parts(
         &mut self,
         piece: &Piece,
@@ -209,8 +209,8 @@ impl Units<'_, '_> {
         Unit { start, end, first_char, last_char, tokens, kind: piece.kind, path, ending }
     }
 
-    /// Divides a unit in two if an exact count shows that it does not fit. Returns the unit alone if it can't be
-    /// divided.
+    /// Divides a unit into two halves; for a unit that turned out to be too large when its tokens were counted exactly.
+    /// A unit that can't be divided is returned alone.
     pub fn halves(&self, unit: &Unit) -> Vec<Unit> {
         let ranges = evenly(self.text, unit.start, unit.end, 2);
         let last = ranges.len().saturating_sub(1);
@@ -227,7 +227,7 @@ impl Units<'_, '_> {
     }
 }
 
-/// Returns the kind of break at the end of a piece.
+/// Returns the kind of break after a piece, given the next piece.
 fn ending(piece: &Piece, next: Option<&Piece>, text: &Text) -> Break {
     let Some(next) = next else {
         return Break::Section;
@@ -248,7 +248,7 @@ fn ending(piece: &Piece, next: Option<&Piece>, text: &Text) -> Break {
     }
 }
 
-/// Joins tiny neighbours of one kind, so that the number of units in a chunk stays bounded.
+/// Joins tiny neighbouring units of the same kind, so that the number of units in a chunk stays bounded.
 fn merged(units: Vec<Unit>, tiny: usize) -> Vec<Unit> {
     let mut out: Vec<Unit> = Vec::with_capacity(units.len());
     for unit in units {
@@ -274,7 +274,7 @@ fn merged(units: Vec<Unit>, tiny: usize) -> Vec<Unit> {
     out
 }
 
-/// Divides a range into about `n` trimmed parts of equal length, cut at the best places near the even ones.
+/// Divides a range into about `n` trimmed parts of similar length. Each cut is at the best position near the ideal one.
 fn evenly(text: &Text, start: usize, end: usize, n: usize) -> Vec<(usize, usize)> {
     let first = text.chars_before(start);
     let chars = text.chars_before(end) - first;
@@ -294,8 +294,8 @@ fn evenly(text: &Text, start: usize, end: usize, n: usize) -> Vec<(usize, usize)
     parts
 }
 
-/// Returns the best place to cut between `low` and `high`: after a clause, at white space, between words, or between
-/// grapheme clusters. Of equally good places, it takes the nearest to `ideal`.
+/// Returns the best position to cut between `low` and `high`: after a clause, else at white space, else between words,
+/// else between grapheme clusters. Among equally good positions, the one nearest to `ideal` is returned.
 fn cut_near(text: &Text, start: usize, end: usize, (low, ideal, high): (usize, usize, usize)) -> usize {
     let window = text.slice(low, high);
     let nearest = |best: &mut Option<usize>, at: usize| {
@@ -331,8 +331,8 @@ fn cut_near(text: &Text, start: usize, end: usize, (low, ideal, high): (usize, u
     grapheme_boundary(text, start, end, ideal)
 }
 
-/// Number of bytes that the rules for grapheme clusters inspect in each direction. Without a limit, each cut would
-/// scan all of a megabyte of flags or combining marks.
+/// Number of bytes that the rules for grapheme clusters inspect before and after a position. Without a limit, each cut
+/// could scan a whole megabyte of flags or combining marks.
 const CLUSTER_REACH: usize = 1024;
 
 fn around(text: &Text, start: usize, end: usize, at: usize) -> (usize, &str) {
@@ -346,8 +346,8 @@ fn is_grapheme_boundary(text: &Text, start: usize, end: usize, at: usize) -> boo
     GraphemeCursor::new(at - low, slice.len(), true).is_boundary(slice, 0).unwrap_or(true)
 }
 
-/// Returns the boundary at or before `at`, else the next one. If the cluster is longer than the reach, returns `at`
-/// inside it.
+/// Returns the nearest grapheme boundary at or before `at`, or else the nearest one after it. Returns `at` itself if
+/// the cluster is longer than [`CLUSTER_REACH`].
 fn grapheme_boundary(text: &Text, start: usize, end: usize, at: usize) -> usize {
     if at <= start || is_grapheme_boundary(text, start, end, at) {
         return at;

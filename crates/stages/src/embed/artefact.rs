@@ -40,7 +40,7 @@ struct Cost {
     total_tokens: u64,
     cached_tokens: u64,
     cached_chunks: u64,
-    /// Average price of this document's tokens in USD per million; 0 for a local model.
+    /// Average price of this document's tokens, in USD per million tokens; 0 for a local model.
     price_per_million_tokens: f64,
     total_cost_usd: f64,
 }
@@ -71,7 +71,7 @@ struct ChunkIn {
 /// Writes the artefact as JSON.
 ///
 /// # Errors
-/// Permanent `artefact_unwritable` if a chunk has no vector or a number is not finite.
+/// Returns the permanent error `artefact_unwritable` if a chunk has no vector or a number is not finite.
 pub fn to_json(
     document: &EmbeddedDocument,
     id: &DocumentId,
@@ -111,13 +111,14 @@ pub fn to_json(
         notes: &document.chunks.notes,
         chunks: chunks.iter().zip(vectors).map(|(chunk, embedding)| ChunkOut { chunk, embedding }).collect(),
     };
-    serde_json::to_vec(&file).map_err(|e| unwritable("serialising it failed").caused_by(&e))
+    serde_json::to_vec(&file).map_err(|e| unwritable("serialisation failed").caused_by(&e))
 }
 
-/// Reads the artefact back.
+/// Reads the artefact from JSON.
 ///
 /// # Errors
-/// Transient `artefact_unreadable`: the embedding of the document has to be run again.
+/// Returns the transient error `artefact_unreadable` if the artefact is invalid. The document must then be embedded
+/// again.
 pub fn from_json(bytes: &[u8]) -> Result<EmbeddedDocument, StageError> {
     let file: FileIn = serde_json::from_slice(bytes).map_err(|e| {
         // Report only the position, because the parser's own message may quote the text.

@@ -1,4 +1,4 @@
-//! Embeds one document: reads the cache, embeds the missing texts and checks the answers.
+//! Embeds one document: reads the cache, embeds the missing texts and checks the returned vectors.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,24 +12,25 @@ use super::window::parts;
 use super::{Call, EmbedOptions, Embedder, InFlight, deciding};
 use crate::in_flight::Claimed;
 
-/// Maximum difference between a vector's length and 1. It allows for rounding in f32 and for providers that send few
-/// digits.
+/// Maximum difference between a vector's length and 1. The tolerance allows for rounding in f32, and for providers that
+/// send few digits.
 const UNIT_TOLERANCE: f32 = 1e-2;
 
-/// Number of full calls whose texts a document claims together.
+/// Number of calls, filled with texts, for which a document claims texts at the same time.
 const WINDOW_CALLS: usize = 4;
 
 /// A text to embed, with its hash.
 type Text<'t> = (&'t Sha256Hex, &'t str);
 
-/// Holds a chunk's text as it is sent: whole, or in parts if it exceeds the model's window.
+/// Holds the texts that are sent for one chunk: the whole text, or its parts if the text exceeds the model's window.
 struct Pieces<'t> {
     keys: Vec<Sha256Hex>,
     texts: Vec<&'t str>,
 }
 
-/// Returns a vector for each chunk, in order. It embeds no text that is in the cache, occurs twice in the document,
-/// or is being embedded for another document. Vectors that were made are kept even if another text fails.
+/// Returns a vector for each chunk, in order. A text is embedded once, even if it occurs twice in the document. Texts
+/// in the cache, and texts that are being embedded for another document, are not embedded again. Vectors that were
+/// computed are kept even if another text fails.
 pub async fn embed_document(
     embedder: &dyn Embedder,
     cache: &dyn EmbeddingCache,
@@ -51,7 +52,8 @@ pub async fn embed_document(
     let mut seen = HashSet::new();
     let all = pieces.iter().flat_map(|p| p.keys.iter().zip(p.texts.iter().copied()));
     let all: Vec<Text> = all.filter(|(key, _)| seen.insert(*key)).collect();
-    // Claim the texts of a few calls at a time, so that others do not wait long for a text of a large document.
+    // Claim the texts of a few calls at a time, so that other documents do not wait long for a text of a large
+    // document.
     for window in all.chunks(options.max_texts.saturating_mul(WINDOW_CALLS).max(1)) {
         let mut wanted = window.to_vec();
         while !wanted.is_empty() {
@@ -90,7 +92,7 @@ pub async fn embed_document(
                     known.insert(key, vector);
                 }
             }
-            // This document's claims have ended before it waits for others, so two documents never wait for each
+            // This document's claims end before it waits for other documents, so two documents never wait for each
             // other.
             wanted = Vec::new();
             for (text, other) in elsewhere {
@@ -111,7 +113,7 @@ pub async fn embed_document(
             usage.cached_tokens += embedder.count_tokens(content) as u64;
         }
         let parts = pieces.keys.iter().zip(&pieces.texts).map(|(key, text)| Some((*text, known.get(key)?.clone())));
-        let parts: Vec<_> = parts.collect::<Option<_>>().ok_or_else(|| wrong("it has no vector for a text"))?;
+        let parts: Vec<_> = parts.collect::<Option<_>>().ok_or_else(|| wrong("a text has no vector"))?;
         vectors.push(joined(embedder, parts)?);
     }
     let split = pieces.iter().filter(|p| p.texts.len() > 1).count();
@@ -119,7 +121,7 @@ pub async fn embed_document(
         let (n, s) = (split, if split == 1 { "" } else { "s" });
         chunks
             .notes
-            .push(format!("{n} chunk{s} longer than the model's window: each embedded as the mean of its parts"));
+            .push(format!("{n} chunk{s} longer than the model's window: embedded in parts, whose vectors were averaged"));
     }
     if let Some(note) = language_note(chunks.language.as_ref(), embedder) {
         chunks.notes.push(note);
@@ -127,7 +129,7 @@ pub async fn embed_document(
     Ok(EmbeddedDocument { chunks, vectors, usage })
 }
 
-/// Divides the missing texts into groups that one call may take, by texts and by tokens.
+/// Divides the missing texts into groups for one call each, limited by the number of texts and of tokens.
 fn groups<'m, 't>(missing: &'m [Text<'t>], embedder: &dyn Embedder, options: &EmbedOptions) -> Vec<&'m [Text<'t>]> {
     let tokens: Vec<u64> = missing.iter().map(|(_, text)| embedder.count_tokens(text) as u64).collect();
     // Make one request per call, so that its vectors are kept even if the next request fails.
@@ -136,11 +138,10 @@ fn groups<'m, 't>(missing: &'m [Text<'t>], embedder: &dyn Embedder, options: &Em
     packed(&tokens, most).into_iter().filter_map(|range| missing.get(range)).collect()
 }
 
-/// Embeds texts that belong to no document, without the cache. Returns for each text, in order, its vector or its
-/// error.
+/// Embeds texts that belong to no document, without the cache. Returns the vector or the error of each text, in order.
 ///
 /// # Errors
-/// Fails if no vector was made.
+/// Fails only if no text could be embedded.
 pub async fn embed_texts(
     embedder: &dyn Embedder,
     texts: &[&str],
@@ -160,8 +161,8 @@ pub async fn embed_texts(
     Ok((vectors.collect(), usage))
 }
 
-/// Returns the text whole if it fits the embedder's window, else in parts that fit. Fails if the embedder does not
-/// split long texts.
+/// Returns the whole text if it fits the embedder's window, or else parts that fit. Fails if the text is too long and
+/// the embedder does not split long texts.
 fn fitting<'t>(embedder: &dyn Embedder, text: &'t str) -> Result<Vec<&'t str>, StageError> {
     let count = |text: &str| embedder.count_tokens(text);
     let (tokens, window) = (count(text), embedder.window());
@@ -175,7 +176,7 @@ fn fitting<'t>(embedder: &dyn Embedder, text: &'t str) -> Result<Vec<&'t str>, S
     parts(text, window, &count)
 }
 
-/// Makes one call and checks the vectors that it returns.
+/// Calls the embedder once and checks the vectors that it returns.
 async fn checked(
     embedder: &dyn Embedder,
     texts: impl Iterator<Item = &str>,
@@ -191,15 +192,15 @@ async fn checked(
     usage.tokens += batch.tokens;
     usage.cost_usd += batch.cost_usd;
     if batch.vectors.len() != wanted {
-        return Err(wrong(&format!("it has {} vectors for {wanted} texts", batch.vectors.len())));
+        return Err(wrong(&format!("received {} vectors for {wanted} texts", batch.vectors.len())));
     }
     let dimension = embedder.identity().dimension;
     let sound = |vector: Vec<f32>| check(&vector, dimension).map(|()| vector);
     Ok(batch.vectors.into_iter().map(|made| made.and_then(sound)).collect())
 }
 
-/// Returns the vector of a text that was embedded whole. For a text in parts, returns their mean weighted by tokens,
-/// at unit length.
+/// Returns the vector of a text, given the vectors of its parts. For a single part, this is the part's vector. For
+/// several parts, this is their mean, weighted by tokens and scaled to unit length.
 fn joined(embedder: &dyn Embedder, mut parts: Vec<(&str, Vec<f32>)>) -> Result<Vec<f32>, StageError> {
     if parts.len() == 1
         && let Some((_, vector)) = parts.pop()
@@ -281,12 +282,12 @@ mod tests {
         }
     }
 
-    /// Counts calls, and on demand fails or returns wrong answers.
+    /// Counts its calls. Depending on its fields, it fails or returns wrong vectors.
     struct FaultyEmbedder {
         inner: HashedEmbedder,
         calls: Mutex<Vec<usize>>,
         fail_at: Option<usize>,
-        /// Text that is refused while the other texts of the call succeed.
+        /// Text that is refused, while the other texts of the call succeed.
         refuse: Option<&'static str>,
         scale: f32,
         lose: bool,

@@ -1,6 +1,6 @@
 //! Makes vectors without a model, as hashed bags of words.
 //!
-//! It is for tests and benchmarks of everything around the embedder: it matches equal words and nothing else.
+//! This embedder is for tests and benchmarks of the code that uses an embedder. Its vectors match on equal words only.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 
 use super::{Call, EmbedBatch, Embedder};
 
-/// Maximum number of tokens of one text, including two special tokens. It equals the local model's window, so that
-/// chunks have similar sizes.
+/// Maximum number of tokens of one text, including two special tokens. The number equals the local model's window, so
+/// that chunks have similar sizes.
 const WINDOW: usize = 256;
 
 pub struct HashedEmbedder {
@@ -21,7 +21,7 @@ pub struct HashedEmbedder {
 }
 
 impl HashedEmbedder {
-    /// Creates an embedder that waits for `wait` at each text, as a model would.
+    /// Creates an embedder that waits for `wait` at each text, to simulate the time that a model needs.
     pub fn new(dimension: u32, wait: Duration) -> Self {
         let (id, weights) = (format!("hashed-{dimension}"), "none".to_owned());
         Self { identity: ModelIdentity { id, weights, dimension, metric: Metric::Cosine }, wait }
@@ -40,7 +40,7 @@ impl HashedEmbedder {
         }
         let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
         match vector.first_mut() {
-            // Without words, or with words that cancel out, use a fixed unit vector.
+            // If there are no words, or the words cancel out, use a fixed unit vector.
             Some(first) if length == 0.0 => *first = 1.0,
             _ => vector.iter_mut().for_each(|x| *x /= length),
         }

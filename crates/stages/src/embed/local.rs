@@ -12,7 +12,7 @@ use docweir_encoder::{Encoder, EncoderError, EncoderFiles, LoadOptions};
 use super::fetch::ModelFiles;
 use super::{Call, EmbedBatch, Embedder};
 
-/// Number of tokens encoded between two checks of the cancellation: a fraction of a second on one core.
+/// Number of tokens that are encoded between two checks for cancellation. Encoding them takes a fraction of a second.
 const STEP_TOKENS: usize = 1_024;
 
 pub struct LocalEmbedder {
@@ -23,7 +23,7 @@ pub struct LocalEmbedder {
 }
 
 impl LocalEmbedder {
-    /// Reads the weights and prepares them for the encoder. It takes about a second of processor time.
+    /// Reads the weights and prepares them for the encoder. This takes about a second of processor time.
     pub fn open(files: &ModelFiles) -> Result<Self, StageError> {
         let paths = EncoderFiles {
             weights: files.weights.clone(),
@@ -37,7 +37,7 @@ impl LocalEmbedder {
             dimension: u32::try_from(encoder.dimension()).unwrap_or(u32::MAX),
             metric: Metric::Cosine,
         };
-        // Codes from whatlang's list are static strings. Other codes are dropped: enrichment never detects them.
+        // Only codes in whatlang's list are kept: enrichment never detects other languages.
         let languages =
             whatlang::Lang::all().iter().map(|l| l.code()).filter(|c| files.languages.iter().any(|l| l == c));
         Ok(Self {
@@ -71,7 +71,7 @@ impl Embedder for LocalEmbedder {
         &self.languages
     }
 
-    /// Returns the number of cores. The encoder is always computing, so more workers would only evict each other's
+    /// Returns the number of cores. Each encoder call keeps a core busy, so more workers would only evict each other's
     /// processor caches.
     fn at_a_time(&self) -> Option<usize> {
         std::thread::available_parallelism().ok().map(NonZero::get)
@@ -87,8 +87,8 @@ impl Embedder for LocalEmbedder {
     }
 }
 
-/// Encodes texts of similar length together, so that no group is padded much. Returns the vectors in the order of the
-/// texts.
+/// Encodes the texts in order of length, and checks for cancellation every [`STEP_TOKENS`] tokens. Returns the vectors
+/// in the order of `texts`.
 fn encode(encoder: &Encoder, texts: &[String], cancel: &Cancel) -> Result<EmbedBatch, StageError> {
     let tokens: Vec<Vec<u32>> = texts.iter().map(|t| encoder.tokenize(t)).collect();
     let mut order: Vec<usize> = (0..texts.len()).collect();

@@ -1,9 +1,9 @@
-//! Embeds chunks: computes a vector of unit length for each one.
+//! Embeds chunks: computes a vector of unit length for each chunk.
 //!
-//! [`Embedder`] is the trait of everything that makes vectors. [`LocalEmbedder`] runs a model on this machine, and
+//! [`Embedder`] is the trait that all embedders implement. [`LocalEmbedder`] runs a model on this machine, and
 //! `providers::openai` calls an endpoint. [`HashedEmbedder`] needs no model; it is for tests and benchmarks.
-//! [`embed_document`] embeds one document. It reads the cache first, embeds only the missing texts, checks the
-//! answers, and never truncates a text silently.
+//! [`embed_document`] embeds one document. It reads the cache first, embeds only the missing texts, checks the returned
+//! vectors, and never truncates a text silently.
 
 pub mod artefact;
 mod document;
@@ -41,8 +41,8 @@ pub type InFlight = in_flight::InFlight<Vec<f32>>;
 pub struct Call<'c> {
     /// Document id, or another label under which the ledger records the call.
     pub subject: &'c str,
-    /// Collection that the vectors are for: its fair-queue key and its ledger. `None` means the collection of
-    /// documents.
+    /// Collection that will contain the vectors. The call is queued under the collection's fair-queue key, and its cost
+    /// is charged to the collection. `None` means the collection of documents.
     pub collection: Option<&'c str>,
     pub cancel: &'c Cancel,
 }
@@ -64,8 +64,8 @@ pub trait Embedder: Send + Sync + 'static {
     /// Returns the maximum number of tokens of one text, special tokens included.
     fn window(&self) -> usize;
 
-    /// Returns the number of tokens of a text that the model represents best, special tokens included. Chunking aims
-    /// at this length.
+    /// Returns the text length, in tokens, at which the model works best, special tokens included. Chunks aim at this
+    /// length.
     fn best_tokens(&self) -> usize {
         self.window()
     }
@@ -73,24 +73,25 @@ pub trait Embedder: Send + Sync + 'static {
     /// Counts the tokens of a text with the model's own tokenizer, special tokens included, without any limit.
     fn count_tokens(&self, text: &str) -> usize;
 
-    /// Returns the maximum numbers of texts and of tokens in one call.
+    /// Returns the maximum number of texts and the maximum number of tokens in one call.
     fn most(&self) -> (usize, u64) {
         (usize::MAX, u64::MAX)
     }
 
-    /// Returns whether a text that exceeds the window is embedded in parts. Otherwise its document is refused.
+    /// Returns whether a text that exceeds the window is embedded in parts. If not, the document with such a text is
+    /// refused.
     fn splits_long_texts(&self) -> bool {
         true
     }
 
-    /// Returns the languages that the model supports, as ISO 639-3 codes. An empty list means all, or none in
-    /// particular.
+    /// Returns the languages that the model supports, as ISO 639-3 codes. An empty list means that the model is not
+    /// limited to certain languages.
     fn languages(&self) -> &[&'static str] {
         &[]
     }
 
-    /// Returns the number of documents that this embedder handles best at once. `None` means that it is limited by
-    /// the processor and sized like any other computing stage.
+    /// Returns the number of documents that this embedder should embed concurrently. `None` means that the processor is
+    /// the limit, so the pool of workers has the size of any other computing stage.
     fn at_a_time(&self) -> Option<usize> {
         None
     }
@@ -100,12 +101,12 @@ pub trait Embedder: Send + Sync + 'static {
         None
     }
 
-    /// Returns a vector of unit length for each text, in order. Each text must fit the window. Vectors that were made
-    /// and paid for are returned even if other texts failed.
+    /// Returns a vector of unit length for each text, in order. Each text must fit the window. Vectors that were
+    /// computed or paid for are returned even if other texts failed.
     ///
     /// # Errors
-    /// Fails if no vector was made. The class decides about a retry: throttled, transient, timeout (also when
-    /// cancelled), crash or permanent.
+    /// Fails if no vector was computed. The class of the error decides about a retry: throttled, transient, timeout
+    /// (also after cancellation), crash or permanent.
     async fn embed(&self, texts: Vec<String>, call: Call<'_>) -> Result<EmbedBatch, StageError>;
 }
 
@@ -129,14 +130,15 @@ impl TokenCounter for Tokens {
 /// Holds vectors with their tokens and cost.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EmbedBatch {
-    /// Vector of each text, or the reason why it has none.
+    /// Vector of each text, or the error of a text that could not be embedded.
     pub vectors: Vec<Result<Vec<f32>, StageError>>,
     pub tokens: u64,
     pub cost_usd: f64,
 }
 
-/// Returns the error that stands for a group of texts, or `None` if none failed. System errors come first, permanent
-/// errors last: while a retry may help other texts, a permanently refused text must not fail the group for good.
+/// Returns the error to report for a group of texts, or `None` if no text failed. System errors take precedence, and
+/// permanent errors come last. A permanently refused text must not fail the whole group while a retry may help other
+/// texts.
 pub fn deciding<'r, T: 'r>(results: impl IntoIterator<Item = &'r Result<T, StageError>>) -> Option<StageError> {
     let rank = |error: &&StageError| match error.class {
         ErrorClass::System => 0,

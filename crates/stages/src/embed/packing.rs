@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-/// Groups neighbouring texts into calls of at most `most_texts` texts and `most_tokens` tokens. A text with more
-/// tokens gets a call of its own.
+/// Groups neighbouring texts into calls of at most `most_texts` texts and `most_tokens` tokens. A text with more than
+/// `most_tokens` tokens gets a call of its own.
 pub fn packed(tokens: &[u64], (most_texts, most_tokens): (usize, u64)) -> Vec<Range<usize>> {
     let mut calls = Vec::new();
     let (mut start, mut sum) = (0, 0);

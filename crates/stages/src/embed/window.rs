@@ -1,13 +1,13 @@
-//! Splits texts that exceed the embedder's window at word boundaries into parts that fit.
+//! Splits a text that exceeds the embedder's window into parts that fit. Cuts are at word boundaries if possible.
 //!
 //! Chunking keeps chunks within the window, so splitting is the exception. It is needed if a placeholder for personal
-//! data is longer than the text it hides. It is also needed if an artefact is embedded by a model with a smaller
-//! window than the one it was made for.
+//! data is longer than the text that it replaces. It is also needed if an artefact was chunked for a model with a
+//! larger window than the model that embeds it.
 
 use docweir_core::error::StageError;
 
-/// Splits `text` into parts of at most `window` tokens each. Together they hold all of it except white space at the
-/// cuts.
+/// Splits `text` into parts of at most `window` tokens each. Together, the parts contain all of the text except white
+/// space at the cuts.
 pub fn parts<'t>(text: &'t str, window: usize, count: &dyn Fn(&str) -> usize) -> Result<Vec<&'t str>, StageError> {
     let mut parts = Vec::new();
     let mut rest = text.trim();
@@ -27,8 +27,8 @@ pub fn parts<'t>(text: &'t str, window: usize, count: &dyn Fn(&str) -> usize) ->
     Ok(parts)
 }
 
-/// Returns the end of the longest head that fits: after a word if one fits, else after a character. Token counts grow
-/// with the text, so a binary search finds the end.
+/// Returns the end of the longest beginning of `text` that fits: after a word if possible, else after a character.
+/// Token counts grow with the length of the text, so a binary search finds the end.
 fn longest(text: &str, window: usize, count: &dyn Fn(&str) -> usize) -> Option<usize> {
     let after_words = text.char_indices().filter(|(_, c)| c.is_whitespace()).map(|(i, _)| i).filter(|i| *i > 0);
     let words: Vec<usize> = after_words.collect();

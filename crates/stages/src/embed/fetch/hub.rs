@@ -1,4 +1,4 @@
-//! Downloads two files from a model hub over HTTPS. TLS trusts the system's certificates.
+//! Downloads the two files of a model from a model hub over HTTPS. TLS trusts the system's certificates.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::super::ModelOptions;
 use super::{Failed, FetchProgress, Progress, TOKENIZER, WEIGHTS};
 
 pub async fn fetch(options: &ModelOptions, staging: &Path, progress: Progress<'_>) -> Result<(), Failed> {
-    // It fails if the process has installed a cryptography provider already; that one serves as well.
+    // Ignore the error: the process has already installed another cryptography provider, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder()
         .connect_timeout(Duration::from_secs(options.hub_connect_seconds))
@@ -54,7 +54,7 @@ async fn download(
     }
     file.flush().await?;
     if total.is_some_and(|t| t != bytes) {
-        return Err(Failed(format!("the download of {name} ended after {bytes} bytes")));
+        return Err(Failed(format!("the download of {name} was cut off after {bytes} bytes")));
     }
     Ok(())
 }

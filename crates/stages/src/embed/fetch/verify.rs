@@ -1,4 +1,4 @@
-//! Verifies that files are the model that the configuration names.
+//! Verifies by hash that files belong to the model that the configuration names.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::super::ModelOptions;
 use super::{Failed, ModelFiles, TOKENIZER, WEIGHTS};
 
-/// Name of the file that records the state of the files when they were last verified.
+/// Name of the verification note, a file that records the size and change time of each file when it was last verified.
 const VERIFIED: &str = "verified.json";
 
 #[derive(PartialEq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ struct Verified {
     files: BTreeMap<String, (u64, i64, i64)>,
 }
 
-/// Returns the cached model if it exists and has not changed since it was verified.
+/// Returns the cached model, if it exists and has not changed since its last verification.
 pub fn cached(folder: &Path, options: &ModelOptions) -> Option<ModelFiles> {
     let note: Verified = serde_json::from_slice(&std::fs::read(folder.join(VERIFIED)).ok()?).ok()?;
     let fits = note == describe(folder, options).ok()?;
@@ -45,7 +45,7 @@ pub fn recheck(folder: &Path, options: &ModelOptions) -> Result<(), Failed> {
     note(folder, folder, options)
 }
 
-/// Hashes the staged files, and moves them into place if they are correct.
+/// Hashes the staged files, and moves them into the model's folder if they are correct.
 pub fn install(staging: &Path, folder: &Path, options: &ModelOptions) -> Result<(), Failed> {
     check(staging, options)?;
     for name in [WEIGHTS, TOKENIZER] {
