@@ -172,7 +172,7 @@ def check_quarantined(record):
     need("failed artefact", record["quarantine_artefact"].startswith("errors/"), record)
     need("original", record["quarantine_original"].startswith("input/_quarantine/"), record)
     failure = read(record["quarantine_artefact"])
-    need("document, error and attempts of a failure", failure["document_id"] == what and {"error", "attempts"} <= failure.keys(), failure)
+    need("error and attempts of a failure", failure["document_id"] == what and {"error", "attempts"} <= failure.keys(), failure)
     kept = objects.get_object(Bucket=name, Key=f"docs/{record['quarantine_original']}")["Body"].read()
     original = objects.get_object(Bucket=name, Key=record["source_s3_key"])["Body"].read()
     need("the original is kept unchanged", kept == original, record)

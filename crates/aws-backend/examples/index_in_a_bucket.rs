@@ -1,11 +1,11 @@
-//! Keeps a vector index in a bucket, whose manifest is swapped by conditional writes of S3.
+//! Stores a vector index in a bucket and searches it. Conditional writes of S3 swap the manifest.
 //!
 //! Run it with `S3_BUCKET=my-bucket AWS_REGION=eu-central-1 cargo run -p docweir-aws-backend --example
 //! index_in_a_bucket`.
 //!
 //! `AWS_ENDPOINT_URL` selects a server other than S3. All objects are written under `docweir-example/` in the bucket.
 
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use docweir_index::{
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let Ok(bucket) = std::env::var("S3_BUCKET") else {
-        println!("set S3_BUCKET and AWS_REGION to run this (and AWS_ENDPOINT_URL to use a server other than S3)");
+        println!("set S3_BUCKET and AWS_REGION to run this example; AWS_ENDPOINT_URL selects a server other than S3");
         return Ok(());
     };
     let endpoint = std::env::var("AWS_ENDPOINT_URL").unwrap_or_default();
@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let aws = Aws::find(AwsOptions { endpoint, ..AwsOptions::default() }).await;
     let s3 = S3::new(&aws, &S3Options { path_style, ..S3Options::default() });
     let objects = S3Objects::new(&s3, &bucket, "docweir-example")?;
-    // On a server that ignores conditions, concurrent commits would be lost.
+    // Checks that the server enforces conditions. Otherwise, concurrent commits would be lost.
     objects.probe().await?;
 
     let store = VectorStore::new(Arc::new(objects), "animals", Arc::new(SystemClock), VectorOptions::default())?;

@@ -1,9 +1,9 @@
-//! Prints the AWS operations and IAM actions of each role, and the identity of your credentials.
+//! Prints how many AWS operations and IAM actions each role needs, and the identity of your credentials.
 //!
-//! Run it with `cargo run -p docweir-aws --example operations`. The identity needs `--features clients` and
+//! Run it with `cargo run -p docweir-aws --example operations`. To print the identity, add `--features clients` and set
 //! `AWS_REGION`.
 
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::collections::BTreeSet;
 
@@ -27,14 +27,14 @@ async fn who() -> Result<(), Box<dyn std::error::Error>> {
     use docweir_aws::{Aws, AwsOptions, identity};
 
     let Some(region) = std::env::var_os("AWS_REGION") else {
-        println!("set AWS_REGION to print your identity (and AWS_ENDPOINT_URL to ask a server other than AWS)");
+        println!("set AWS_REGION to print your identity; AWS_ENDPOINT_URL selects a server other than AWS");
         return Ok(());
     };
     let endpoint = std::env::var("AWS_ENDPOINT_URL").unwrap_or_default();
     let aws = Aws::find(AwsOptions { endpoint, ..AwsOptions::default() }).await;
     match identity::caller_identity(&aws).await.identity {
         Ok(identity) => println!("your identity in {} is {}", region.to_string_lossy(), identity.arn),
-        // A fault also tells whether the call may have been carried out, which is irrelevant for a read.
+        // A fault also says whether the call may have taken effect. This does not matter for a read.
         Err(fault) => println!("the call failed: {fault}"),
     }
     Ok(())

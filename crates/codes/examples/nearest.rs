@@ -1,7 +1,7 @@
-//! Finds the nearest of 20,000 vectors by their one-bit codes, and compares the result with an exact scan. Run it
-//! with `cargo run -p docweir-codes --example nearest`.
+//! Finds the nearest 10 of 20,000 vectors by their one-bit codes, and compares them with an exact scan. Run it with
+//! `cargo run -p docweir-codes --example nearest`.
 
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use docweir_codes::{Candidates, Codec};
 
@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let codes = writer.finish();
     println!("{} bytes per row instead of {}", codes.len() / ROWS, 4 * DIMENSION);
 
-    // One bit per row marks the rows that may be found: here the even rows.
+    // A bitmap selects the rows that may be found. Here, it selects the even rows.
     let allowed = vec![0x5555_5555_5555_5555_u64; ROWS.div_ceil(64)];
     for (name, allowed) in [("all rows", None), ("even rows", Some(allowed.as_slice()))] {
         let mut candidates = Candidates::new(codec.candidates(K, ROWS));

@@ -1,4 +1,4 @@
-//! Tests codes and scans through the public interface.
+//! Tests encoding and scans through the public interface of the crate.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -32,7 +32,7 @@ fn encode(codec: &Codec, rows: &[Vec<f32>]) -> Vec<u8> {
     writer.finish()
 }
 
-/// Returns the estimates of all rows, in the order of rows.
+/// Returns the estimated score of each row, in row order.
 fn estimates(codec: &Codec, codes: &[u8], rows: usize, query: &[f32]) -> Vec<f32> {
     let mut candidates = Candidates::new(rows);
     codec.query(query).unwrap().scan(codes, 0..rows, None, 0, &mut candidates).unwrap();
@@ -58,9 +58,9 @@ fn kernels_agree_bit_for_bit() {
         for kernel in Kernel::ALL.into_iter().filter(|k| k.is_available()) {
             let codec = Codec::with_kernel(dimension, SEED, kernel).unwrap();
             assert_eq!(codec.kernel(), kernel);
-            assert!(encode(&codec, &rows) == codes, "codes of {kernel:?} at {dimension}");
+            assert!(encode(&codec, &rows) == codes, "{kernel:?} computes other codes for dimension {dimension}");
             let got = estimates(&codec, &codes, rows.len(), &query);
-            assert_eq!(bits(&got), bits(&expected), "estimates of {kernel:?} at {dimension}");
+            assert_eq!(bits(&got), bits(&expected), "{kernel:?} computes other estimates for dimension {dimension}");
             // The codes need no alignment.
             let shifted: Vec<u8> = [&[0; 3], &codes[..]].concat();
             assert_eq!(bits(&estimates(&codec, &shifted[3..], rows.len(), &query)), bits(&expected));
@@ -68,7 +68,8 @@ fn kernels_agree_bit_for_bit() {
     }
 }
 
-/// Pins the bytes of the format. A change of one byte would make all existing files of codes unreadable.
+/// Checks the hash of the encoded bytes. If the format changed by one byte, all existing files of codes would be
+/// unreadable.
 #[test]
 fn bytes_are_pinned() {
     let codec = Codec::new(24, SEED).unwrap();
@@ -91,7 +92,7 @@ fn copies_are_the_same_in_any_order_and_place() {
         let mut order: Vec<usize> = (0..rows.len()).collect();
         rng.shuffle(&mut order);
         order.truncate(150);
-        // Appends row by row, from codes and from vectors in turn, and takes the full blocks as they come.
+        // Rows are appended one by one, some as vectors and some as codes, and full blocks are removed now and then.
         let (mut writer, mut bytes) = (codec.writer(), Vec::new());
         for (i, &row) in order.iter().enumerate() {
             match i % 3 {
@@ -107,7 +108,7 @@ fn copies_are_the_same_in_any_order_and_place() {
         let direct = encode(&codec, &order.iter().map(|&row| rows[row].clone()).collect::<Vec<_>>());
         assert!(bytes == direct);
         assert_eq!(bytes.len(), codec.bytes(order.len()));
-        // Copies ranges that begin on block boundaries and ranges that do not.
+        // Ranges of codes are copied, some of which begin on a block boundary.
         let mut writer = codec.writer();
         for range in [0..96, 96..100, 100..100, 64..200, 5..70] {
             writer.copy(&codes, range).unwrap();
@@ -146,7 +147,7 @@ fn a_filter_gives_exactly_the_allowed_rows_of_the_range() {
 fn threads_and_limits_do_not_change_the_best() {
     let mut rng = Rng::with_seed(4);
     let codec = Codec::new(5, SEED).unwrap();
-    // Few distinct rows give many equal estimates.
+    // There are only nine different rows, so many estimates are equal.
     let kinds: Vec<_> = (0..9).map(|_| random(&mut rng, 5)).collect();
     let rows: Vec<_> = (0..3000).map(|_| kinds[rng.usize(..9)].clone()).collect();
     let codes = encode(&codec, &rows);
@@ -166,8 +167,9 @@ fn threads_and_limits_do_not_change_the_best() {
     }
 }
 
-/// Checks the estimates against the theory: over random rotations they have no bias, and their deviation is √((1 -
-/// c²) / c² / (d - 1)) · √(1 - s²). Here c is the cosine between a vector and its code, and s is the dot product.
+/// Compares the errors of the estimates with the theory. Over random rotations, the errors have mean zero and the
+/// standard deviation √((1 - c²) / c² / (d - 1)) · √(1 - s²). Here c is the cosine between a vector and its code, s is
+/// the true dot product of row and query, and d is the dimension.
 #[test]
 fn estimates_have_no_bias_and_the_deviation_of_the_theory() {
     for (dimension, dot_wanted) in [(64, 0.0), (384, 0.8), (384, 0.3), (1000, 0.6)] {
@@ -194,19 +196,25 @@ fn estimates_have_no_bias_and_the_deviation_of_the_theory() {
         let beside = f64::from(1.0 - dot_wanted * dot_wanted).sqrt();
         let expected = (SQUARED_LOSS / (1.0 - SQUARED_LOSS) / (dimension - 1) as f64).sqrt() * beside;
         let (mean, deviation) = (sum / count, (squares / count).sqrt());
-        assert!(mean.abs() < 4.0 * expected / f64::sqrt(count), "bias {mean} at {dimension}, {dot_wanted}");
-        assert!((0.85..1.15).contains(&(deviation / expected)), "{deviation} for {expected} at {dimension}");
-        assert!(worst < 5.5 * expected, "{worst} for {expected} at {dimension}");
+        assert!(
+            mean.abs() < 4.0 * expected / f64::sqrt(count),
+            "mean error {mean} for dimension {dimension} and dot product {dot_wanted}"
+        );
+        assert!(
+            (0.85..1.15).contains(&(deviation / expected)),
+            "deviation {deviation} instead of {expected} for dimension {dimension}"
+        );
+        assert!(worst < 5.5 * expected, "largest error {worst} at deviation {expected} for dimension {dimension}");
     }
 }
-/// 1 - c² of a normal variable encoded in one bit.
+/// Value of 1 - c² for normally distributed coordinates that are encoded with one bit each.
 const SQUARED_LOSS: f64 = 1.0 - std::f64::consts::FRAC_2_PI;
 
 #[test]
 fn the_nearest_survive_in_clusters() {
     let (dimension, count, k) = (384, 6000, 10);
     let mut rng = Rng::with_seed(12);
-    // Clusters with a common direction and a few heavy coordinates, as embeddings have.
+    // As real embeddings do, the clusters share a common direction, and a few coordinates have large values.
     let centres: Vec<Vec<f32>> = (0..60)
         .map(|_| (0..dimension).map(|i| normal(&mut rng) * if i < 20 { 3.0 } else { 1.0 } + 0.3).collect())
         .collect();
@@ -233,10 +241,10 @@ fn the_nearest_survive_in_clusters() {
         hits += exact.best_first().filter(|c| found.iter().any(|f| f.row == c.row)).count();
     }
     assert!(hits >= 390, "recall {}", hits as f32 / 400.0);
-    assert!(looked < 40 * codec.candidates(k, count), "no search stopped early");
+    assert!(looked < 40 * codec.candidates(k, count), "every search scored all candidates exactly");
 }
 
-/// Checks that the order of exact scoring and its end do not matter if every row is a candidate and within reach.
+/// Checks that reranking returns the rows in the order of their exact scores, if every row is a candidate.
 #[test]
 fn reranking_gives_the_exact_order() {
     let mut rng = Rng::with_seed(21);
@@ -259,7 +267,7 @@ fn reranking_gives_the_exact_order() {
             assert_eq!(found, exact[..k.min(300)]);
         }
     }
-    // A row whose score is NaN is skipped.
+    // A row whose exact score is NaN is skipped.
     let found = query.nearest(3, all, |row| if row == 20 { f32::NAN } else { score(row) });
     assert_eq!((found[0].row, found.len()), (200, 3));
 }
@@ -294,7 +302,7 @@ fn nothing_and_wrong_input_are_answered() {
     assert_eq!(codec.writer().push(&[1.0]), Err(CodesError::VectorLength { given: 1, dimension: 6 }));
     assert_eq!(codec.writer().push(&[f32::NAN; 6]), Err(CodesError::NotFinite));
     assert_eq!(codec.query(&[f32::INFINITY; 6]).err(), Some(CodesError::NotFinite));
-    // The score of a vector of length zero is zero, as a row and as a query.
+    // If the row or the query is the zero vector, the estimated score is zero.
     let codes = encode(&codec, &[vec![0.0; 6], vec![0.5; 6]]);
     assert_eq!(estimates(&codec, &codes, 2, &[0.3; 6])[0], 0.0);
     assert_eq!(estimates(&codec, &codes, 2, &[0.0; 6]), [0.0, 0.0]);

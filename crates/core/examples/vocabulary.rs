@@ -1,7 +1,7 @@
-//! Shows ids, times, exact money and classified failures. Run it with
+//! Shows document ids, timestamps, exact amounts of money, classified failures and cancellation. Run it with
 //! `cargo run -p docweir-core --example vocabulary`.
 
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use docweir_core::error::{ErrorClass, StageError};
 use docweir_core::money::Nanodollars;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // A clock supplies the time, so that a test can stop it.
+    // All time comes from a clock, so a test can control it.
     let clock = ManualClock::at(parse_timestamp("2026-01-31T12:00:05Z").ok_or("not a timestamp")?);
     let id = DocumentId::mint(clock.now(), 0xabc123);
     clock.advance(Duration::from_secs(90));

@@ -1,7 +1,7 @@
-//! Converts a PDF to Markdown in a child process with limits; the child is this program itself. Run it with
+//! Converts a PDF to Markdown in a child process with limits. The child process runs this same program. Run it with
 //! `cargo run -p docweir-extract --example first_page [FILE]`.
 
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use docweir_core::cancel::Cancel;
 use docweir_extract::{ChildProgram, ExtractOptions, Extractor, InputHint, detect, extract_in_process, worker_main};
 
 fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
-    // A child sets its limits before it starts anything else.
+    // With this argument, the program is the child process. It must set its limits before it does anything else.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == "__extract-worker") {
         return Ok(worker_main());
     }
@@ -22,7 +22,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(in_a_child(&file))?;
 
-    // Extract without a child only input that you trust.
+    // Without a child process, extract only input that you trust.
     let notes = std::fs::read(PathBuf::from(documents).join("operations-notes.md"))?;
     let media_type = detect(&notes, Some("operations-notes.md"))?;
     let document = extract_in_process(notes, media_type, &ExtractOptions::default())?;

@@ -1,7 +1,7 @@
-//! Uses a collection in a folder: commits, searches by vector and by words, deletes and compacts. Run it with `cargo
-//! run -p docweir-index --example collection`.
+//! Commits documents to a collection in a folder, searches by vector and by words, deletes and compacts. Run it with
+//! `cargo run -p docweir-index --example collection`.
 
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use docweir_index::{
     DocumentId, DocumentRows, Filter, Hit, Mode, ModelIdentity, Row, SearchRequest, VectorStore, Write,
@@ -11,9 +11,9 @@ use docweir_index::{
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let store = VectorStore::open_folder(folder.path(), "animals")?;
-    // You provide the vectors. Here, the components measure how much a text is about sea, air and land.
+    // You provide the vectors. Here, the three components say how much a text is about sea, air and land.
     let model = ModelIdentity::new("sea-air-land", "1", 3);
-    let id = |name: &str| DocumentId::parse(name).ok_or("an id is letters, digits, `_`, `-` and `.`");
+    let id = |name: &str| DocumentId::parse(name).ok_or("an id may contain only letters, digits, `_`, `-` and `.`");
 
     let whales = vec![
         Row::new("whales-0", "whales sing under water", vec![0.9, 0.1, 0.0]).with_language("eng"),

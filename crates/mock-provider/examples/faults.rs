@@ -1,7 +1,7 @@
-//! Makes the mock provider fail once, and prints the charges. Run it with
+//! Sends two requests to a mock provider that refuses the first one, and prints the charges. Run it with
 //! `cargo run -p docweir-mock-provider --example faults`.
 
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Sends a request as any client would, and returns the status line.
+/// Sends a request over a plain connection, and returns the status line of the reply.
 fn post(mock: &MockProvider, path: &str, body: &str) -> Result<String, Box<dyn std::error::Error>> {
     let mut connection = TcpStream::connect(("127.0.0.1", mock.port()))?;
     let length = body.len();

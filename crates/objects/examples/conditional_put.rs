@@ -1,7 +1,7 @@
-//! Demonstrates objects in a folder: a compare-and-swap, a lost race, a lease. Run it with
-//! `cargo run -p docweir-objects --example conditional_put`.
+//! Demonstrates an object store in a folder: conditional puts, a put that loses a race, listing and a lease. Run it
+//! with `cargo run -p docweir-objects --example conditional_put`.
 
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let keys: Vec<String> = objects.list("logs/", None, 10).await?.into_iter().map(|object| object.key).collect();
     println!("under logs/: {}", keys.join(", "));
 
-    // A lease is one object that is replaced by conditional put.
+    // A lease is an object that is replaced by conditional puts.
     let register = LeaseRegister::new(objects.clone(), "lease".into(), clock);
     let held = register.acquire("first", Duration::from_secs(60), 0).await?.ok_or("the lease is not free")?;
     let second = register.acquire("second", Duration::from_secs(60), 0).await?;

@@ -1,7 +1,7 @@
-//! Embeds texts by OpenAI's protocol, and reserves money before each call. The endpoint is a mock provider on this
+//! Embeds texts through OpenAI's protocol and reserves money before each call. The endpoint is a mock provider on this
 //! machine. Run it with `cargo run -p docweir-providers --example openai_embeddings`.
 
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use docweir_stores::paid;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // For OpenAI itself, keep the default `base_url`, and read the key from its store (`secrets::Secrets`).
+    // To call OpenAI itself, keep the default `base_url`, and read the key with `secrets::Secrets`.
     let mock = MockProvider::start(Options::default())?;
     let options = OpenAiOptions { base_url: mock.base_url(), ..OpenAiOptions::default() };
     let price = PriceOptions::default().of(&options.model);

@@ -1,11 +1,11 @@
-//! Reads lines of JSON as items to embed, and shows which are noise and which are refused. Run it with
+//! Reads lines of JSON as items to embed. Prints which items are noise and which records are refused. Run it with
 //! `cargo run -p docweir-records --example receipts`.
 
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use docweir_records::{Records, RecordsOptions, Shape, document_id};
 
-/// Returns one good receipt, with one line of three words, and one bad receipt.
+/// Returns a valid receipt with one line of three words, and an invalid receipt.
 fn receipts() -> String {
     let piece = |id: &str, text: &str, x: f64, more: &str| {
         let bounds = format!(r#"{{"x": {x}, "y": 0.1, "width": 0.2, "height": 0.05}}"#);
@@ -45,7 +45,7 @@ fn show(file: &str, shape: Shape) {
                     );
                 }
             }
-            // The error names the field and never repeats its value.
+            // The error names the invalid field and never repeats the value of that field.
             Err(error) => println!("  line {line}: refused: {error}"),
         }
     }

@@ -20,7 +20,7 @@ const TEXT: &str = "# Quarterly report\n\nRevenue rose by 12% to $3.4 million in
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cancel = Cancel::default();
-    // This embedder gives equal words equal vectors and nothing more; it is for tests and examples.
+    // This embedder is for tests and examples. It gives equal words equal vectors, without a model.
     let embedder: Arc<dyn Embedder> = Arc::new(HashedEmbedder::new(64, Duration::ZERO));
     let tokens = Tokens(embedder.clone());
 
@@ -50,7 +50,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Returns a handwritten document; crate docweir-extract produces such documents from files.
+/// Returns a document that is written by hand. The crate docweir-extract produces such documents from files.
 fn extracted() -> ExtractedDocument {
     let mut blocks = Vec::new();
     let mut start = 0;

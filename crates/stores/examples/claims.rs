@@ -1,7 +1,7 @@
-//! Demonstrates work that any number of processes share: registered once, claimed under a lease, fenced by an epoch.
-//! Run it with `cargo run -p docweir-stores --example claims`.
+//! Demonstrates how processes share work. A document is registered once and claimed under a lease, and an epoch
+//! fences a process that stalled. Run it with `cargo run -p docweir-stores --example claims`.
 
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let first = store.claim("first", LEASE, 10, None).await?;
     println!("first has {} claim, second has {}", first.len(), store.claim("second", LEASE, 10, None).await?.len());
-    // The first process stalls, its lease expires, and the second one takes over.
+    // The first process stalls and its lease expires, so the second process takes over the document.
     clock.advance(LEASE * 2);
     let second = store.claim("second", LEASE, 10, None).await?;
     let (Some(first), Some(second)) = (first.first(), second.first()) else { return Err("nothing to claim".into()) };

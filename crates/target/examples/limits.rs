@@ -1,5 +1,7 @@
-//! Shows which writes a target refuses before it writes anything, and which writes of a call it keeps.
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+//! Shows which of several writes to one document a target keeps, and which writes it refuses. Run it with
+//! `cargo run -p docweir-target --example limits`.
+
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use docweir_core::documents::DocumentId;
 use docweir_core::model::ModelIdentity;
@@ -22,10 +24,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("a deletion wins at one version: {}", writes.iter().all(Write::is_delete));
 
     for (what, writes) in [
-        ("no unit vector", vec![gulls(1, vec![3.0, 4.0])?]),
+        ("not a unit vector", vec![gulls(1, vec![3.0, 4.0])?]),
         ("another dimension", vec![gulls(1, vec![0.6, 0.8, 0.0])?]),
         ("too many documents", vec![gulls(1, vec![0.6, 0.8])?; 3]),
-        ("nothing", Vec::new()),
+        ("no write", Vec::new()),
     ] {
         if let Err(refused) = gather(writes, &model, &target) {
             println!("{what}: {refused}");

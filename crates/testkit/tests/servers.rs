@@ -1,11 +1,11 @@
-//! Tests each server with AWS's own command line, which signs its requests. If the servers are not installed, these
-//! tests print a message and skip.
+//! Tests each server with AWS's own command line, which signs its requests. If a server is not installed, its tests
+//! print a message and are skipped.
 
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stdout,
-    reason = "a failed unwrap is a failed test; clippy takes helpers outside of #[test] for production code"
+    reason = "a failed unwrap is a failed test; clippy treats helpers outside of #[test] as production code"
 )]
 
 use std::fs;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use docweir_testkit::servers::{Dynoxide, Ministack, Seaweedfs, Server, program, shared_dynoxide};
 
-/// Runs AWS's command line with the keys of a server and without the developer's configuration.
+/// Runs AWS's command line against a server, with that server's keys. Ignores the developer's AWS configuration.
 struct Aws<'a> {
     server: &'a Server,
     program: PathBuf,
@@ -82,7 +82,7 @@ impl<'a> Aws<'a> {
     }
 }
 
-/// Locates a process of this machine and its working folder.
+/// Holds the folder of a running process in `/proc`, and its working folder.
 struct Running {
     process: PathBuf,
     folder: PathBuf,
@@ -127,7 +127,8 @@ fn seaweedfs_keeps_objects_refuses_wrong_signatures_and_is_gone_when_dropped() {
 fn dynoxide_keeps_items_and_is_gone_when_dropped() {
     let Some(server) = Dynoxide::start() else { return };
     let running = Running::of(server.pid());
-    // The client is installed along with the other servers.
+    // AWS's command line is installed together with the other servers, and may be missing if only dynoxide is
+    // installed.
     if program("aws").is_some() {
         Aws::new(&server).keeps_an_item();
     }
@@ -145,8 +146,7 @@ fn two_servers_of_a_kind_run_side_by_side() {
 
 const HELPER: &str = "DOCWEIR_TEST_HELPER";
 
-/// Checks that a shared server outlives the thread that started it, but not its process, even if the process is
-/// killed.
+/// Checks that a shared server keeps running when the thread that started it ends, and ends when the process is killed.
 #[test]
 fn a_shared_server_dies_with_the_process() {
     if std::env::var_os(HELPER).is_some() {
@@ -170,7 +170,7 @@ fn a_shared_server_dies_with_the_process() {
     eventually(|| running.is_gone());
 }
 
-/// Starts a shared server on a thread that ends, and waits to be killed.
+/// Starts a shared server on a thread, waits until that thread has ended, and then waits to be killed.
 fn helper() {
     std::thread::spawn(|| shared_dynoxide().unwrap()).join().unwrap();
     let server = shared_dynoxide().unwrap();
@@ -189,5 +189,5 @@ fn eventually(holds: impl Fn() -> bool) {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    panic!("did not come true in 20 s");
+    panic!("the condition did not hold within 20 s");
 }

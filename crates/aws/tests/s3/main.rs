@@ -1,4 +1,4 @@
-//! Tests the calls to S3 against the S3 servers that are installed.
+//! Tests the calls to S3 against each S3 server that is installed.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -13,7 +13,7 @@ use docweir_aws::{Aws, AwsOptions, FaultKind, S3Options};
 use docweir_testkit::proxy::Proxy;
 use docweir_testkit::servers;
 
-/// Identifies a server under test.
+/// Describes a server under test: its name, its address and its credentials.
 #[derive(Clone)]
 struct Server {
     name: &'static str,
@@ -37,15 +37,15 @@ impl Server {
         S3::new(&aws, &S3Options { endpoint: format!("http://{host}"), path_style: true, ..options })
     }
 
-    /// Returns the bucket that all tests share and a prefix for this test. seaweedfs reserves seven volumes for each
-    /// bucket, so the tests have only one.
+    /// Returns the bucket that all tests share, and a prefix for the keys of this test. The tests share one bucket,
+    /// because seaweedfs reserves seven volumes for each bucket.
     async fn bucket(&self, options: S3Options) -> (Bucket, String) {
         let bucket = self.client(&self.host, options).await.bucket("docweir-test");
         bucket.create().await.unwrap();
         (bucket, format!("{:016x}/", fastrand::u64(..)))
     }
 
-    /// Returns a proxy, which can disturb the network, and a client of the bucket through it.
+    /// Returns a proxy, which can disturb the network, and a client that accesses the bucket through this proxy.
     async fn behind_proxy(&self, bucket: &Bucket) -> (Arc<Proxy>, Bucket) {
         let proxy = Arc::new(Proxy::start(&self.host).unwrap());
         let client = self.client(&proxy.address(), bucket.options().clone()).await;
@@ -183,7 +183,7 @@ async fn lists_are_in_order_of_bytes() {
             }
         }
         let after = bucket.list(&p, Some(&k("a/b")), 1).await.unwrap();
-        assert_eq!(after[0].key, k("a/b-c/d"), "{s}: list after a key that does not exist");
+        assert_eq!(after[0].key, k("a/b-c/d"), "{s}: wrong first key after a key that does not exist");
     }
 }
 
@@ -211,7 +211,7 @@ async fn parts_become_an_object_and_are_read_into_a_file() {
             assert_eq!(
                 bucket.head(&k("big")).await.unwrap_err().kind,
                 FaultKind::NotFound,
-                "{s}: visible before completion"
+                "{s}: the object is visible before its upload is complete"
             );
             let crc32 = crc32fast::hash(&whole);
             upload.complete(parts, Some(crc32), &When::Always).await.unwrap();
@@ -235,7 +235,7 @@ async fn parts_become_an_object_and_are_read_into_a_file() {
             let missing = bucket.download(&k("dropped"), tempfile::tempfile().unwrap()).await.unwrap_err();
             assert!(matches!(missing, DownloadError::Fault(f) if f.kind == FaultKind::NotFound), "{s}");
 
-            // seaweedfs verifies a CRC-32 of the whole object, as S3 does; ministack keeps one of the parts' checksums.
+            // seaweedfs verifies the CRC-32 of the whole object, as S3 does. ministack accepts any checksum.
             let upload = bucket.begin(&k("wrong")).await.unwrap();
             let part = upload.part(1, whole.slice(..100)).await.unwrap();
             let result = upload.complete(vec![part], Some(1), &When::Always).await;

@@ -1,4 +1,4 @@
-//! Tests the calls to S3 with network faults and with canned replies.
+//! Tests the calls to S3 with network faults and with prepared replies.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -86,7 +86,7 @@ async fn a_lost_reply_is_not_known_and_a_put_with_a_condition_is_sent_once() {
     }
 }
 
-/// Uses canned replies that none of the installed servers returns.
+/// Checks the faults for replies that none of the installed servers returns. A proxy sends these replies.
 #[tokio::test]
 async fn what_the_service_says_becomes_a_fault() {
     let proxy = Proxy::start("127.0.0.1:9").unwrap();
@@ -115,7 +115,7 @@ async fn what_the_service_says_becomes_a_fault() {
     proxy.set(move |_| Act::Reply(archived.clone()));
     let fault = bucket.get("k").await.unwrap_err();
     assert!(fault.to_string().contains("restore it with"), "{fault}");
-    // The checksum does not match the body.
+    // The checksum in this reply does not match the body.
     let wrong = "HTTP/1.1 200 OK\r\nConnection: close\r\nETag: \"1\"\r\nx-amz-checksum-crc32: AAAAAA==\r\nContent-Length: 1\r\n\r\nx";
     proxy.set(move |_| Act::Reply(wrong.into()));
     assert_eq!(bucket.get("k").await.unwrap_err().kind, FaultKind::Unknown);
@@ -123,7 +123,7 @@ async fn what_the_service_says_becomes_a_fault() {
     assert!(matches!(error, DownloadError::Fault(f) if f.kind == FaultKind::Unknown));
     let trusting = S3Options { checksums: false, ..S3Options::default() };
     assert_eq!(server.client(&server.host, trusting).await.bucket("b").get("k").await.unwrap().body, "x");
-    // The reply has no ETag, so a later conditional put would be impossible.
+    // A reply without an ETag is a fault, because a later conditional put needs the ETag.
     proxy.set(|_| Act::Reply("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".into()));
     assert_eq!(bucket.put("k", "1".into(), &When::Always).await.unwrap_err().kind, FaultKind::Unknown);
     let nobody = server.client("127.0.0.1:9", S3Options::default()).await.bucket("b");

@@ -37,7 +37,11 @@ async fn a_message_comes_until_it_is_deleted_and_is_hidden_meanwhile() {
     let spec = spec(None);
     assert_eq!(sqs.find(&spec.name).await.unwrap().map(|q| q.url().to_owned()), None);
     let queue = sqs.create(&spec).await.unwrap();
-    assert_eq!(sqs.create(&spec).await.unwrap().name(), spec.name, "creating a queue twice succeeds");
+    assert_eq!(
+        sqs.create(&spec).await.unwrap().name(),
+        spec.name,
+        "a queue that exists must be created without an error"
+    );
     let found = sqs.find(&spec.name).await.unwrap().unwrap();
     found.send("{\"a\": \"ü\"}", NOT_AT_ALL).await.unwrap();
     let first = one(&queue).await;

@@ -1,4 +1,4 @@
-//! Tests the life of a batch without faults.
+//! Tests the steps of a batch without faults, from the upload to the results.
 
 use std::time::Duration;
 
@@ -56,10 +56,10 @@ fn rows_that_break_a_limit_end_in_the_error_file() {
     assert_eq!(ids(&errors), [1, 2]);
     assert_eq!(errors[0]["response"]["status_code"], 400);
     assert_eq!(errors[0]["response"]["body"]["error"]["type"], "invalid_request_error");
-    assert_eq!(mock.charges().batch.tokens, 1, "only the good row is charged");
+    assert_eq!(mock.charges().batch.tokens, 1, "only the valid row may be charged");
 
     let all_bad = client.wait(&client.submit(row("row-0", "").as_bytes()), "completed");
-    assert_eq!(all_bad["output_file_id"], Value::Null, "no row, no file");
+    assert_eq!(all_bad["output_file_id"], Value::Null, "without a valid row there is no output file");
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn too_many_rows_or_inputs_fail_the_batch() {
 fn the_queue_has_a_limit_in_tokens() {
     let limits = Limits { enqueued_tokens: 100, ..Limits::default() };
     let (_mock, client) = start(Options { limits, pace: pace(15.0), ..Options::default() });
-    // Each row has four tokens.
+    // Each row has four tokens, and the limit is 100 tokens.
     let first = client.submit(&rows(20));
     client.wait(&first, "in_progress");
     let second = client.wait(&client.submit(&rows(10)), "failed");

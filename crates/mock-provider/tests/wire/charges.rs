@@ -1,4 +1,4 @@
-//! Tests that the charges neither repeat nor miss anything.
+//! Tests that every call and every batch row is charged exactly once.
 
 use docweir_mock_provider::{Charges, Options, text_hash};
 use serde_json::json;
@@ -21,7 +21,7 @@ fn live_and_batch_are_apart_and_a_batch_is_half_the_price() {
     );
     assert_eq!(charges.nanodollars(), 240);
     assert_eq!((&charges.by_model[SMALL].live, &charges.by_key["test-key"].batch), (&charges.live, &charges.batch));
-    assert_eq!(charges.by_text.len(), 0, "only when asked for");
+    assert_eq!(charges.by_text.len(), 0, "charges by text must be recorded only if the option is set");
     let batch = &charges.batches[0];
     assert_eq!((&batch.status[..], batch.total, batch.completed, batch.charged_tokens), ("completed", 2, 2, 8));
     assert_eq!(batch.metadata, json!({"ours": "batch 1"}));

@@ -1,4 +1,4 @@
-//! Implements a small HTTP client that hides nothing, so that a test can check whether a reply was complete.
+//! Implements a small HTTP client that shows incomplete replies to the test.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ pub struct Reply {
     pub status: u16,
     pub headers: HashMap<String, String>,
     pub body: Vec<u8>,
-    /// True if the body is as long as the headers state.
+    /// True if the body has the length in the header `content-length`.
     pub whole: bool,
 }
 
@@ -32,7 +32,7 @@ impl Reply {
         self.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Returns the status, and the type, code and param of the error.
+    /// Returns the status of the reply, and `type`, `code` and `param` of the error in its body.
     pub fn error(&self) -> (u16, Value, Value, Value) {
         let error = &self.json()["error"];
         assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{error}");
@@ -60,7 +60,7 @@ impl Client {
         }
         head += &format!("content-length: {}\r\n", body.len());
         headers.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
-        // A connection that is cut may break during this write.
+        // The mock provider may close the connection during this write.
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(b"\r\n"));
         let _ = stream.write_all(body);
         let mut read = Vec::new();
@@ -120,7 +120,7 @@ impl Client {
         self.post("/v1/batches", &body)
     }
 
-    /// Uploads the rows, creates a batch of them, and returns its id.
+    /// Uploads the rows, creates a batch of them, and returns the batch's id.
     pub fn submit(&self, content: &[u8]) -> String {
         let reply = self.create(&self.upload(content));
         assert_eq!(reply.status, 200, "{}", reply.text());
@@ -131,7 +131,7 @@ impl Client {
         self.get(&format!("/v1/batches/{id}")).json()
     }
 
-    /// Polls until the batch has the status.
+    /// Polls until the batch has the status, and returns the batch.
     pub fn wait(&self, id: &str, status: &str) -> Value {
         let give_up = Instant::now() + Duration::from_secs(60);
         loop {
@@ -153,7 +153,7 @@ impl Client {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "between two questions to another thread or process")]
+#[allow(clippy::disallowed_methods, reason = "tests poll another thread or process in real time")]
 pub fn pause(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));
 }
@@ -164,7 +164,7 @@ pub fn start(options: Options) -> (MockProvider, Client) {
     (mock, client)
 }
 
-/// Returns request lines with the ids `row-0`, `row-1`, … and 16 dimensions.
+/// Returns the lines of an input file with the ids `row-0`, `row-1`, … Each line requests a vector of 16 dimensions.
 pub fn rows(count: usize) -> Vec<u8> {
     (0..count).map(|n| row(&format!("row-{n}"), &format!("text number {n}"))).collect::<String>().into_bytes()
 }
@@ -178,7 +178,7 @@ pub fn floats(value: &Value) -> Vec<f32> {
     value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect()
 }
 
-/// Returns the ids of the lines, sorted by number.
+/// Returns the numbers in the ids of the lines, sorted.
 pub fn ids(lines: &[Value]) -> Vec<u64> {
     let number = |line: &Value| line["custom_id"].as_str().unwrap()["row-".len()..].parse().unwrap();
     let mut ids: Vec<u64> = lines.iter().map(number).collect();

@@ -1,4 +1,4 @@
-//! Tests Comprehend's protocol: limits, partial failures, faults, charges.
+//! Tests the protocol of Amazon Comprehend: limits, partial failures, faults and charges.
 
 use docweir_mock_provider::{Act, ComprehendLimits, On, Options, Rule};
 use serde_json::{Value, json};
@@ -91,10 +91,17 @@ fn faults_and_rates_are_said_in_its_words() {
     );
     let kinds: Vec<u16> = (0..4).map(|_| batch(&client, "BatchDetectEntities", &["x"]).status).collect();
     assert!(kinds.contains(&400), "{kinds:?}");
-    assert!(batch(&client, "BatchDetectKeyPhrases", &["x"]).status == 200, "each operation has its own");
+    assert!(
+        batch(&client, "BatchDetectKeyPhrases", &["x"]).status == 200,
+        "each operation must have its own rate limit"
+    );
     let charges = mock.charges();
     assert!(charges.analysis.refused["ThrottlingException"] >= 2 && charges.analysis.all.texts >= 4, "{charges:?}");
-    assert_eq!((charges.accepted_requests, charges.live.requests), (0, 0), "OpenAI's charges are others");
+    assert_eq!(
+        (charges.accepted_requests, charges.live.requests),
+        (0, 0),
+        "calls to Comprehend must not appear in OpenAI's charges"
+    );
 }
 
 #[test]

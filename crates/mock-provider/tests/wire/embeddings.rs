@@ -1,4 +1,4 @@
-//! Tests the forms and limits of embeddings, models and chat.
+//! Tests the requests for embeddings, models and chat: the forms of their replies, and their limits.
 
 use base64::Engine;
 use docweir_mock_provider::{Limits, Model, Options, vector};
@@ -82,7 +82,7 @@ fn without_a_key_nothing_is_served() {
     let (mock, client) = start(Options { keys: vec!["one".into(), "two".into()], ..Options::default() });
     let wrong = client.embed("a");
     assert_eq!(wrong.error(), (401, json!("invalid_request_error"), json!("invalid_api_key"), Value::Null));
-    assert!(!wrong.text().contains("test-key"), "a key in an error ends in logs");
+    assert!(!wrong.text().contains("test-key"), "an error must not repeat the key, because errors are logged");
     for key in ["one", "two"] {
         assert_eq!(Client { port: mock.port(), key }.embed("a").status, 200);
     }

@@ -1,4 +1,4 @@
-//! Tests requests that fail on demand, and their charges.
+//! Tests requests that fail on demand, and the charges of these requests.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::client::{Reply, floats, rows, start};
 
-/// Sends one faulty request. Returns its reply and the charged tokens.
+/// Sends one request, to which the fault applies. Returns its reply and the charged tokens.
 fn embed(rule: Rule) -> (Option<Reply>, u64) {
     let (mock, client) = start(Options { faults: vec![rule.times(1)], ..Options::default() });
     let body = json!({"model": crate::client::SMALL, "input": ["one", "two", "three"], "dimensions": 8});
@@ -16,7 +16,7 @@ fn embed(rule: Rule) -> (Option<Reply>, u64) {
     let charged = mock.charges().live.tokens;
     assert_eq!(mock.charges().faults.values().sum::<u64>(), 1);
     let healed = client.post("/v1/embeddings", &body).json();
-    assert_eq!(floats(&healed["data"][2]["embedding"]), vector("three", 8), "once only");
+    assert_eq!(floats(&healed["data"][2]["embedding"]), vector("three", 8), "the fault must apply only once");
     (reply, charged)
 }
 
@@ -44,7 +44,7 @@ fn connections_that_end_before_after_and_in_the_middle() {
     let (reply, charged) = embed(on_embeddings(Act::CutBefore));
     assert!(reply.is_none() && charged == 0);
     let (reply, charged) = embed(on_embeddings(Act::CutAfter));
-    assert!(reply.is_none() && charged == 3, "done and charged");
+    assert!(reply.is_none() && charged == 3, "the request must be executed and charged");
     let (reply, charged) = embed(on_embeddings(Act::CutMiddle));
     let reply = reply.unwrap();
     assert_eq!((reply.status, reply.whole, charged), (200, false, 3));
@@ -72,7 +72,10 @@ fn a_vector_with_nan_in_base64() {
     let (_mock, client) = start(Options { faults: vec![on_embeddings(Act::Nan)], ..Options::default() });
     let body = json!({"model": crate::client::SMALL, "input": "a", "encoding_format": "base64"});
     let reply = client.post("/v1/embeddings", &body).json();
-    assert!(reply["data"][0]["embedding"].as_str().unwrap().starts_with("AADAf"), "0x7fc00000 first");
+    assert!(
+        reply["data"][0]["embedding"].as_str().unwrap().starts_with("AADAf"),
+        "the first value must be NaN (0x7fc00000)"
+    );
 }
 
 #[test]
@@ -130,7 +133,11 @@ fn a_download_can_break_off_and_an_upload_get_lost() {
     assert!(!cut.whole && cut.body == content[..content.len() / 2]);
     assert!(client.try_upload("batch", b"a").is_none());
     client.send("DELETE", "/_mock/faults", &[], b"").unwrap();
-    assert_eq!(client.get("/v1/files").json()["data"].as_array().unwrap().len(), 2, "it arrived");
+    assert_eq!(
+        client.get("/v1/files").json()["data"].as_array().unwrap().len(),
+        2,
+        "the upload whose reply was lost must be stored"
+    );
     assert!(client.content(&json!(file)).whole);
 }
 
@@ -141,6 +148,6 @@ fn rules_are_set_shown_and_refused_over_the_wire() {
     assert_eq!(client.set_faults(rule.clone()).json(), rule);
     assert_eq!(client.get("/_mock/faults").json(), rule);
     assert_eq!(client.set_faults(json!([{"on": "any", "do": "explode"}])).error().0, 400);
-    assert_eq!(client.get("/_mock/faults").json(), rule, "as before");
+    assert_eq!(client.get("/_mock/faults").json(), rule, "an invalid rule must not change the rules");
     assert_eq!(client.get("/_mock/nothing").error().0, 404);
 }

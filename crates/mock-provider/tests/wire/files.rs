@@ -1,4 +1,4 @@
-//! Tests files: upload, download, ranges, pages, deletion.
+//! Tests files: uploading, downloading, ranges, listing in pages and deleting.
 
 use docweir_mock_provider::{Limits, Options};
 use serde_json::json;

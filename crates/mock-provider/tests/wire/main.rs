@@ -1,4 +1,4 @@
-//! Tests the mock provider as a client sees it: bytes on a socket.
+//! Tests the mock provider over HTTP, as a client uses it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed unwrap is a failed test")]
 

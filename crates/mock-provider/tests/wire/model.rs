@@ -1,4 +1,4 @@
-//! Tests vectors of a real encoder, here with random weights.
+//! Tests that the mock provider can return the vectors of a real encoder. The model here has random weights.
 
 use docweir_encoder::Encoder;
 use docweir_mock_provider::{MockProvider, Model, Options, vector};
@@ -6,9 +6,9 @@ use serde_json::json;
 
 use crate::client::{floats, start};
 
-/// Writes models of the form that the encoder's own tests use.
+/// Writes the small random models that the encoder's own tests use.
 #[path = "../../../encoder/tests/reference/mod.rs"]
-#[allow(dead_code, reason = "only the writing is needed here")]
+#[allow(dead_code, reason = "this test only writes models")]
 mod reference;
 
 #[test]

@@ -1,4 +1,4 @@
-//! Tests the outcomes of batches with faults.
+//! Tests the results of batches that fail on demand.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn outcome(act: Act) -> Rule {
     Rule::new(On::BatchOutcome, act)
 }
 
-/// Runs a batch of ten rows until it has the status, and returns its output as text.
+/// Runs a batch of ten rows until it has the status. Returns the batch and the text of its output file.
 fn run(rule: Rule, status: &str) -> (MockProvider, Client, Value, String) {
     let (mock, client) = with(rule);
     let batch = client.wait(&client.submit(&rows(10)), status);
@@ -85,7 +85,7 @@ fn a_line_that_is_no_json() {
 fn lines_that_are_there_twice() {
     let (mock, _client, _, output) = run(outcome(Act::DuplicateLines).share(0.2), "completed");
     assert_eq!(ids(&parsed(&output)), [0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 9, 9]);
-    assert_eq!(mock.charges().batch.requests, 10, "charged once");
+    assert_eq!(mock.charges().batch.requests, 10, "each row must be charged once");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Tests rate limits, quota and concurrency over the wire. The buckets have their own tests with a manual clock.
+//! Tests limits on rate, quota and concurrency over HTTP. Unit tests with a manual clock check the buckets themselves.
 
 use std::thread;
 

@@ -1,4 +1,4 @@
-//! Tests that a data folder outlives its mock provider.
+//! Tests that a mock provider continues with the data folder of an earlier one.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -28,13 +28,13 @@ fn files_batches_and_ledger_are_there_again() {
     drop(mock);
 
     let (mock, client) = start(options(folder.path(), 1e6));
-    // The request for the charges counts as a request itself, so that number increases.
+    // `accepted_requests` is not compared, because requests that only read the state increase it.
     let again = mock.charges();
     assert_eq!((again.live, again.batch, again.refused), (charges.live, charges.batch, charges.refused));
     assert_eq!((again.by_custom_id, again.batches), (charges.by_custom_id, charges.batches));
     assert_eq!((client.batch(&id), client.get("/v1/files").json()), (before.clone(), files));
     assert!(client.content(&before["output_file_id"]).body == output);
-    assert_ne!(client.submit(&rows(1)), id, "ids are not used again");
+    assert_ne!(client.submit(&rows(1)), id, "a new batch must get a new id");
 }
 
 #[test]
@@ -47,7 +47,8 @@ fn a_batch_goes_on_and_pays_no_row_twice() {
             pause(5);
         }
         drop(mock);
-        // A kill leaves a cut line in the journal, and rows in the file that the journal does not count.
+        // These bytes are what a kill leaves: an incomplete line in the journal, and an incomplete row in the output
+        // file.
         append(&folder.path().join("journal.jsonl"), b"{\"event\":\"rows\",\"batch\":");
         for file in std::fs::read_dir(folder.path().join("files")).unwrap() {
             let path = file.unwrap().path();
