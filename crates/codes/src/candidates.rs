@@ -1,26 +1,27 @@
 //! Collects the best rows of a scan without keeping them in order.
 
-/// Describes a row that a scan found and the estimate of its score.
+/// Describes a row that a scan found, with an estimate of the row's score.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
-    /// Number of the row, as assigned by the scan.
+    /// Row number that the scan assigned.
     pub row: u32,
     /// Estimate of the row's dot product with the query.
     pub estimate: f32,
 }
 
-/// Collects the best rows seen so far, at most `limit` of them.
+/// Keeps the best `limit` of the rows that were offered.
 ///
-/// A buffer of twice the limit receives rows whose estimate is at least the bar. When the buffer is full, the worse
-/// half is removed and the bar rises to the worst estimate that remains. So a row costs one comparison, a candidate
-/// costs one push, and there is one cut per `limit` candidates. Equal estimates are ordered by row, the smaller
-/// first. So the result depends neither on the cuts nor on the number of threads nor on the order of the scans.
+/// A buffer for `2 * limit` rows receives each row whose estimate reaches a threshold ([`Candidates::bar`]). When the
+/// buffer is full, the worse half is removed, and the threshold rises to the worst remaining estimate. A rejected row
+/// therefore costs one comparison, an accepted row costs one push, and the buffer is cut once per `limit` accepted
+/// rows. Of rows with equal estimates, the row with the smaller number is better. The result therefore depends
+/// neither on the cuts nor on the number of threads nor on the order of the scans.
 #[derive(Clone, Debug)]
 pub struct Candidates {
     limit: usize,
-    /// Estimate and row packed into one number; smaller is better: see [`key`].
+    /// Sort keys of the collected rows, each packed from row and estimate by [`key`]. A smaller key is better.
     keys: Vec<u64>,
-    /// Lowest estimate that can still be among the best. Negative infinity until the first cut.
+    /// Lowest estimate with which a row can still be among the best. Negative infinity until the first cut.
     bar: f32,
 }
 
@@ -37,13 +38,13 @@ impl Candidates {
         self.limit
     }
 
-    /// Returns the lowest estimate that can still be among the best.
+    /// Returns the lowest estimate with which a row can still be among the best.
     #[inline]
     pub fn bar(&self) -> f32 {
         self.bar
     }
 
-    /// Offers a row. An estimate that is NaN is ignored.
+    /// Adds a row, unless its estimate is too low or NaN.
     #[inline]
     pub fn offer(&mut self, row: u32, estimate: f32) {
         if estimate >= self.bar {
@@ -68,8 +69,8 @@ impl Candidates {
         self.bar = if self.limit == 0 { f32::NAN } else { f32::NEG_INFINITY };
     }
 
-    /// Returns the rows, best first; of equal estimates the smaller row is first. Rows are sorted on demand, so a
-    /// caller that stops early does not pay for the others.
+    /// Returns the rows, best first. Rows with equal estimates are ordered by row number. Rows are sorted on demand,
+    /// so a caller that stops early does not pay for sorting the rest.
     pub fn best_first(mut self) -> BestFirst {
         self.cut();
         BestFirst { keys: self.keys, ordered: 0, next: 0 }
@@ -85,16 +86,16 @@ impl Candidates {
     }
 }
 
-/// Iterates over candidates, best first: see [`Candidates::best_first`].
+/// Iterates over candidates, best first. [`Candidates::best_first`] returns this iterator.
 #[derive(Clone, Debug)]
 pub struct BestFirst {
     keys: Vec<u64>,
-    /// Number of keys at the front that are sorted.
+    /// Number of keys at the beginning of `keys` that are already sorted.
     ordered: usize,
     next: usize,
 }
 
-/// Number of keys that are sorted first. Each later step sorts as many keys as are already sorted.
+/// Number of keys that the first step sorts. Each later step doubles the number of sorted keys.
 const FIRST_ORDERED: usize = 64;
 
 impl Iterator for BestFirst {
@@ -125,8 +126,8 @@ impl ExactSizeIterator for BestFirst {}
 
 const SIGN: u32 = 1 << 31;
 
-/// Packs a row and its estimate into a sort key: by estimate, greatest first, then by row. Converts -0 to 0, so that
-/// both sort equally.
+/// Packs a row and its estimate into a sort key. Keys sort by estimate in descending order, and then by row number.
+/// Converts -0 to 0, so that both sort equally.
 #[inline(always)]
 pub(crate) fn key(row: u32, estimate: f32) -> u64 {
     let bits = (estimate + 0.0).to_bits();
@@ -134,7 +135,7 @@ pub(crate) fn key(row: u32, estimate: f32) -> u64 {
     u64::from(descending) << 32 | u64::from(row)
 }
 
-/// Returns the row and estimate that [`key`] packed.
+/// Returns the row and the estimate that [`key`] packed into a sort key.
 #[inline(always)]
 pub(crate) fn candidate(key: u64) -> Candidate {
     let descending = (key >> 32) as u32;

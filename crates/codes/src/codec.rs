@@ -11,14 +11,15 @@ use crate::writer::BlockWriter;
 /// Largest supported dimension of a vector.
 pub const MAX_DIMENSION: usize = 1 << 14;
 
-/// Number of coordinates in a group, one bit each. One table lookup processes a group.
+/// Number of coordinates in a group. A code has one bit per coordinate, so a group is four bits of a code. One table
+/// lookup processes one group.
 pub(crate) const GROUP: usize = 4;
 
-/// Encodes vectors of one dimension. Two codecs of the same dimension and seed give the same codes, on every machine
-/// and in every version.
+/// Encodes vectors that all have the same dimension. Two codecs with the same dimension and seed create the same
+/// codes, on every machine and in every version of this crate.
 pub struct Codec {
     dimension: usize,
-    /// Number of groups per row, a multiple of [`STEP_GROUPS`].
+    /// Number of groups per row, rounded up to a multiple of [`STEP_GROUPS`].
     groups: usize,
     rotation: Rotation,
     kernel: Kernel,
@@ -30,8 +31,8 @@ impl Codec {
         Self::with_kernel(dimension, seed, Kernel::best())
     }
 
-    /// Creates a codec with the given kernel, or with the portable one if this CPU cannot run it. Meant for tests and
-    /// comparisons.
+    /// Creates a codec with the given kernel. If this CPU cannot run the given kernel, uses the portable one.
+    /// Intended for tests and comparisons.
     pub fn with_kernel(dimension: usize, seed: u64, kernel: Kernel) -> Result<Self, CodesError> {
         if dimension == 0 || dimension > MAX_DIMENSION {
             return Err(CodesError::Dimension(dimension));
@@ -76,7 +77,7 @@ impl Codec {
         BlockWriter::new(self)
     }
 
-    /// Prepares a query by a vector.
+    /// Prepares a query that compares `vector` with codes.
     pub fn query(&self, vector: &[f32]) -> Result<Query, CodesError> {
         let mut rotated = vec![0.0; self.dimension];
         self.rotate(vector, &mut rotated)?;
@@ -96,13 +97,13 @@ impl Codec {
     }
 }
 
-/// Encodes a rotated vector and returns the code's factor. Each coordinate becomes one bit, set if the coordinate is
-/// not negative; a group holds four bits.
+/// Writes the code of a rotated vector to `groups` and returns the code's factor. Each coordinate becomes one bit,
+/// which is set if the coordinate is not negative. Each byte of `groups` receives the four bits of one group.
 ///
-/// The code represents a vector x with the coordinates 1 and -1. The factor is |o|² / ⟨x, o⟩, where o is the encoded
-/// vector. Then `factor · ⟨x, q⟩` is an unbiased estimate of ⟨o, q⟩ (RaBitQ). The part of q along o is exact. The
-/// part of x that is orthogonal to o causes an error, equally often in either direction, because the rotation is
-/// random.
+/// A code represents a vector x whose coordinates are 1 and -1. The factor is |o|² / ⟨x, o⟩, where o is the encoded
+/// vector. For a query q, `factor · ⟨x, q⟩` is an unbiased estimate of ⟨o, q⟩ (RaBitQ). The component of q along o
+/// contributes no error. The component of x that is orthogonal to o causes an error, which is positive and negative
+/// equally often, because the rotation is random.
 #[inline(always)]
 pub(crate) fn encode(rotated: &[f32], square: f32, groups: &mut [u8]) -> f32 {
     // Multiplying four flags, one byte each, by this number moves them to bits 24 to 27.

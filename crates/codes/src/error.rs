@@ -18,7 +18,8 @@ pub enum CodesError {
     Rows {
         /// End of the requested range.
         end: usize,
-        /// Number of rows that the codes have room for, or that 32 bits can number.
+        /// Maximum end of a range. The codes have room for this number of rows, or this number of 32-bit row numbers
+        /// is left.
         rows: usize,
     },
 }
@@ -34,7 +35,7 @@ impl fmt::Display for CodesError {
             }
             CodesError::NotFinite => f.write_str("vector contains NaN, an infinity or a value that is too large"),
             CodesError::Rows { end, rows } => {
-                write!(f, "row range ends at {end}, but the codes hold {rows} rows: they are from another file")
+                write!(f, "row range ends at {end}, but only {rows} rows are available; check that the codes belong to the same file")
             }
         }
     }

@@ -1,10 +1,10 @@
-//! Compiles one source for several instruction sets.
+//! Compiles the same source code for several instruction sets, and selects one of them at run time.
 //!
-//! The rotation, the encoding and the tables are compiled once per kernel from the same source. The comparison of a
-//! block is written by hand for each kernel. It depends on one instruction, a byte shuffle used as a lookup in a
-//! table of sixteen, which compilers do not generate. Sums are integers, and each is converted to an estimate by
-//! three operations in a fixed order, without fused multiply-add. So every kernel computes the same estimates, bit
-//! for bit.
+//! The rotation, the encoding and the lookup tables are compiled once per kernel from the same source. The function
+//! that compares a query with a block is written by hand for each kernel. It needs a byte shuffle as a lookup in a
+//! table of sixteen bytes, and compilers do not generate this instruction. All kernels sum integers and convert each
+//! sum to an estimate by the same three operations in the same order, without fused multiply-add. Every kernel
+//! therefore computes the same estimates, bit for bit.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -16,19 +16,19 @@ use crate::layout::BLOCK_ROWS;
 use crate::query::Tables;
 use crate::rotation::Rotation;
 
-/// Distance in bytes between the block that is compared and the bytes that are prefetched. The hardware prefetcher
-/// stops at the end of a page. Prefetching beyond it makes a scan of a million rows from memory twice as fast.
+/// Distance in bytes from the codes that are being compared to the codes that are prefetched. The hardware prefetcher
+/// stops at the end of a page. Prefetching beyond the page makes a scan of a million rows in memory twice as fast.
 #[cfg(target_arch = "x86_64")]
 const AHEAD: usize = 4096;
 
-/// Identifies an implementation for one instruction set.
+/// Identifies one of the implementations. Each of them is compiled for one instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernel {
     /// x86-64 with AVX-512F and AVX-512BW: processes four groups of 32 rows at a time.
     Avx512,
     /// x86-64 with AVX2: processes two groups of 32 rows at a time.
     Avx2,
-    /// The baseline of the compilation target; the reference for the other kernels.
+    /// Portable code, compiled for the baseline of the target. It is the reference for the other kernels.
     Portable,
 }
 
@@ -64,7 +64,7 @@ impl Kernel {
     }
 }
 
-/// Calls a function of this crate in the version that is compiled for the kernel.
+/// Calls the variant of a function that is compiled for the given kernel.
 ///
 /// SAFETY of the calls: a [`Codec`](crate::Codec) holds only a kernel that this CPU can run, and a query uses the
 /// kernel of its codec.
@@ -116,8 +116,8 @@ impl Kernel {
         dispatch!(self, tables(rotated, groups))
     }
 
-    /// Writes the estimates of a block's rows to `out` and returns a bit for each estimate that is at least `bar`. If
-    /// no bit is set, a kernel may leave `out` unwritten.
+    /// Writes the estimates of a block's rows to `out`. Returns a mask with one bit per row, which is set if the
+    /// row's estimate is at least `bar`. If no bit is set, a kernel may leave `out` unwritten.
     #[inline(always)]
     pub(crate) fn block(self, tables: &Tables, block: &[u8], bar: f32, out: &mut [f32; BLOCK_ROWS]) -> u32 {
         dispatch!(self, block(tables, block, bar, out))

@@ -1,13 +1,14 @@
 //! Defines the position of a row's code among the bytes of a block.
 //!
 //! A block holds [`BLOCK_ROWS`] = 32 rows. It begins with their 32 factors (f32, little-endian, 128 bytes). The codes
-//! follow in slices of 32 bytes, one byte per row: slice `s` holds group `2s` of each row in the low four bits and
-//! group `2s + 1` in the high four. Inside a slice, row `r` is at byte `2r` for the first sixteen rows and at `2(r -
-//! 16) + 1` for the others. Read as 16-bit numbers, the even bytes are then the first sixteen rows in order, and the
-//! odd bytes are the other rows. So a kernel needs no shuffle to undo the layout.
+//! follow in slices of 32 bytes, one byte per row. In the bytes of slice `s`, the low four bits hold group `2s` of
+//! each row, and the high four bits hold group `2s + 1`. Inside a slice, row `r` is at byte `2r` for the first
+//! sixteen rows and at `2(r - 16) + 1` for the others. If a kernel reads a slice as 16-bit numbers, the even bytes
+//! are the first sixteen rows in order, and the odd bytes are the other sixteen. A kernel therefore needs no shuffle
+//! to undo the layout.
 //!
-//! The number of groups is rounded up to a multiple of eight, so a block is a multiple of 128 bytes. Padding is zero
-//! and does not change a sum, because the tables of padding groups are zero too.
+//! The number of groups is rounded up to a multiple of eight, so the size of a block is a multiple of 128 bytes.
+//! Padding is zero and does not change a sum, because the tables of padding groups are zero too.
 
 use std::ops::Range;
 
@@ -15,9 +16,9 @@ use std::ops::Range;
 pub const BLOCK_ROWS: usize = 32;
 /// Size in bytes of the factors at the beginning of a block.
 pub(crate) const FACTOR_BYTES: usize = BLOCK_ROWS * size_of::<f32>();
-/// Number of groups that a kernel processes in one step: 128 bytes of codes.
+/// Number of groups that a kernel processes in one step. For the 32 rows of a block, these are 128 bytes of codes.
 pub(crate) const STEP_GROUPS: usize = 8;
-/// Size in bytes of a slice: two groups of each row.
+/// Size in bytes of a slice, which holds two groups of each row of a block.
 pub(crate) const SLICE_BYTES: usize = BLOCK_ROWS;
 
 /// Returns the size in bytes of a block with `groups` groups per row (a multiple of [`STEP_GROUPS`]).
@@ -25,7 +26,7 @@ pub(crate) fn block_bytes(groups: usize) -> usize {
     FACTOR_BYTES + groups / 2 * SLICE_BYTES
 }
 
-/// Returns the index of a row's byte in each slice; `row` counts within the block.
+/// Returns the index of a row's byte in each slice. `row` is the row's number within its block.
 #[inline(always)]
 pub(crate) fn position(row: usize) -> usize {
     const HALF: usize = BLOCK_ROWS / 2;

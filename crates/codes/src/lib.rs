@@ -1,9 +1,9 @@
 //! Encodes unit vectors as one bit per dimension, and compares a query with a million such codes in milliseconds.
 //!
-//! A code holds the signs of a rotated vector and one factor: 52 bytes instead of 1536 at 384 dimensions. An estimate
-//! of the dot product is computed from the code. The estimate is unbiased, with a standard deviation of about 0.75/√d
-//! ([RaBitQ]). A scan keeps the rows with the best estimates, and the caller computes the exact scores of those few
-//! rows.
+//! A code holds the signs of a rotated vector and one factor. At 384 dimensions, a code takes 52 bytes and the vector
+//! 1,536. A scan computes an estimate of the dot product from each code. The estimate is unbiased, with a standard
+//! deviation of about 0.75/√d ([RaBitQ]). The scan keeps the rows with the best estimates, and the caller computes
+//! the exact scores of those few rows.
 //!
 //! ```
 //! use docweir_codes::{Candidates, Codec};
@@ -27,7 +27,7 @@
 //! ```
 //!
 //! # Layout
-//! - [`Codec`] (`codec.rs`): the entry point; it has a dimension and a seed, and encodes vectors.
+//! - [`Codec`] (`codec.rs`): the entry point. A codec has a dimension and a seed, and encodes vectors.
 //! - `rotation.rs`: the rotation that spreads a vector evenly over its coordinates. `sum.rs`: sums in one fixed
 //!   order.
 //! - `layout.rs`: the position of a row's bits in a block. [`BlockWriter`] (`writer.rs`): appends rows, encoded or
@@ -40,17 +40,18 @@
 //! - Codes and estimates are identical, bit for bit, with every kernel and on every machine. They depend only on the
 //!   dimension, the seed and the vector, so a row can be copied between files.
 //! - Candidates depend only on the set of offered rows, not on their order, their files or the number of threads.
-//! - A filter adds no cost: blocks without an allowed row are skipped. Only allowed rows are returned.
+//! - A filter does not slow a scan down: blocks without an allowed row are skipped. Only allowed rows are returned.
 //!
 //! # Trade-offs
-//! Codes have one bit per dimension instead of two or four. More bits need fewer exact scores for the same recall: 50
-//! with two bits and 20 with four, instead of 100. But the scan dominates the latency of a search, and its duration
-//! grows with the number of bytes. From a hundred thousand rows on, two bits take at least twice the time. If exact
-//! scores were expensive, for example with vectors on a slow disk, more bits would be better.
+//! Codes have one bit per dimension instead of two or four. With more bits, the same recall needs fewer exact scores:
+//! 50 with two bits and 20 with four, instead of 100. But most of the latency of a search is the scan, and the
+//! duration of the scan grows with the number of bytes. For a hundred thousand rows and more, a scan with two bits
+//! takes at least twice as long. If exact scores were expensive, for example with vectors on a slow disk, more bits
+//! would be better.
 //!
-//! The portable kernel is thirty times slower than AVX2. A lookup in a table of sixteen bytes needs a byte shuffle,
-//! which compilers do not generate. The kernel runs on every machine and is fast enough for a hundred thousand rows.
-//! On ARM, a kernel with `vqtbl1q_u8` would be worthwhile; there is none yet.
+//! The portable kernel is thirty times slower than the AVX2 kernel. A lookup in a table of sixteen bytes needs a byte
+//! shuffle, which compilers do not generate. The portable kernel runs on every machine and is fast enough for a
+//! hundred thousand rows. On ARM, a kernel with `vqtbl1q_u8` would be worthwhile, but does not exist yet.
 //!
 //! [RaBitQ]: https://arxiv.org/abs/2405.12497
 

@@ -1,4 +1,4 @@
-//! Compares a query with codes and offers the rows to the candidates.
+//! Compares a query with codes, and offers each row with an estimate of its score to a set of candidates.
 
 use std::ops::Range;
 
@@ -8,27 +8,31 @@ use crate::error::CodesError;
 use crate::kernel::Kernel;
 use crate::layout::{BLOCK_ROWS, STEP_GROUPS};
 
-/// Number of entries in a group's table, one for each value of its four bits.
+/// Number of entries in a group's lookup table: one for each value of the group's four bits.
 const ENTRIES: usize = 16;
-/// Largest entry of a table. The sum of four entries fits a byte, so a kernel widens once per four lookups.
+/// Largest entry of a lookup table. The sum of four entries fits into a byte, so a kernel widens sums to 16 bits only
+/// once per four lookups.
 const MAX_ENTRY: usize = u8::MAX as usize / 4;
-/// Number of groups whose tables are stored together, half a kernel's step: see [`Tables`].
+/// Number of groups whose lookup tables are stored together, in the order that [`Tables`] describes. A quartet is
+/// half of a kernel's step.
 const QUARTET: usize = 4;
 
-/// Holds what each value of each group adds to a row's sum, and the factors that turn a sum into an estimate.
+/// Holds the lookup tables of a query, and the numbers that convert a sum to an estimate.
 ///
-/// The estimate is `factor · (sum · step + offset)`. Entries are small integers: the sum over all groups fits 16
-/// bits.
+/// The table of a group has one entry for each value of the group: the amount that this value adds to a row's sum.
+/// The estimate of a row is `factor · (sum · step + offset)`, where `factor` is part of the row's code. Entries are
+/// small integers, so the sum over all groups fits into 16 bits.
 pub(crate) struct Tables {
-    /// Tables of 16 bytes each, in the order a a c c b b d d for each four groups a, b, c, d. A slice of codes holds
-    /// two groups of 32 rows. So a register of 64 bytes holds a and c in its low bits, and b and d in its high bits.
-    /// The widest kernel can load its tables in the same order as its codes.
+    /// Lookup tables of 16 bytes each. For every four groups a, b, c and d, the tables are stored in the order
+    /// `a a c c b b d d`. A slice of codes holds two groups of 32 rows. A register of 64 bytes therefore holds a and c
+    /// in the low bits of its bytes, and b and d in the high bits. The widest kernel loads its tables in the same
+    /// order as its codes.
     pub entries: Vec<u8>,
     pub step: f32,
     pub offset: f32,
 }
 
-/// Compares one vector with codes. A query works only with codes of the codec that created it.
+/// Compares one vector with codes. A query works only with codes of the codec that created the query.
 pub struct Query {
     pub(crate) tables: Tables,
     pub(crate) dimension: usize,
@@ -44,10 +48,11 @@ impl Query {
 
     /// Offers the rows of a range to `candidates`, each with an estimate of its dot product with the query.
     ///
-    /// `codes` holds rows 0 to at least `rows.end`, as a [`BlockWriter`](crate::BlockWriter) wrote them. Any
-    /// alignment works; a multiple of 64 bytes is fastest. `allowed` has one bit per row, beginning with the lowest
-    /// bit of the first word. Rows beyond its end are not allowed; `None` allows all rows. Row `r` is offered as
-    /// number `first + r`, so several files can share one set of candidates.
+    /// `codes` begins with row 0, extends at least to `rows.end`, and was written by a
+    /// [`BlockWriter`](crate::BlockWriter). Any alignment of `codes` works; a multiple of 64 bytes is fastest.
+    /// `allowed` has one bit per row, beginning with the lowest bit of the first word. Rows beyond the end of
+    /// `allowed` are not allowed; `None` allows all rows. Row `r` is offered as number `first + r`, so several files
+    /// can share one set of candidates.
     ///
     /// To share the work between threads, split `rows` at multiples of [`BLOCK_ROWS`] and [merge](Candidates::merge)
     /// the candidates of the threads. Other split points give the same result but compute the split block twice.
@@ -96,7 +101,7 @@ impl Query {
     }
 }
 
-/// Returns the bits of one block from the bitmap.
+/// Returns the bits of one block's rows from a bitmap of all rows.
 #[inline(always)]
 fn word(words: &[u64], block: usize) -> u32 {
     words.get(block / 2).map_or(0, |word| (word >> (block % 2 * BLOCK_ROWS)) as u32)
@@ -104,10 +109,10 @@ fn word(words: &[u64], block: usize) -> u32 {
 
 /// Builds the lookup tables of a query. Inlined into a function that is compiled for each kernel.
 ///
-/// Each coordinate of the query is rounded to a multiple of half a step, its weight. A bit of a code that agrees with
-/// the coordinate's sign adds the weight; a bit that disagrees adds nothing. So the sum over all bits, minus half of
-/// all weights, is the dot product with the rounded query, in steps. The rounding error is a twentieth of the code's
-/// own error.
+/// Each coordinate of the query is rounded to a multiple of half a step; this multiple is the coordinate's weight. A
+/// bit of a code adds the weight if the bit agrees with the coordinate's sign, and nothing otherwise. The sum over
+/// all bits minus half of all weights is therefore the dot product with the rounded query, in steps. The rounding
+/// error is a twentieth of the code's own error.
 #[inline(always)]
 pub(crate) fn tables(rotated: &[f32], groups: usize) -> Tables {
     let reach = rotated.chunks(GROUP).fold(0.0, |most: f32, group| most.max(group.iter().map(|x| x.abs()).sum()));
@@ -144,7 +149,8 @@ pub(crate) fn tables(rotated: &[f32], groups: usize) -> Tables {
     Tables { entries, step, offset: -0.5 * step * total as f32 }
 }
 
-/// Masks for each coordinate of a group: all ones in the entries whose bit for the coordinate is set.
+/// Masks for each coordinate of a group. A mask is all ones for the entries whose bit for the coordinate is set, and
+/// zero for the others.
 const AGREEING: [[u8; ENTRIES]; GROUP] = {
     let mut masks = [[0; ENTRIES]; GROUP];
     let mut at = 0;

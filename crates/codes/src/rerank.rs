@@ -1,10 +1,11 @@
-//! Finds the nearest rows among candidates, and decides how many to score exactly.
+//! Finds the nearest rows among the candidates by exact scores, and decides how many candidates to score.
 //!
-//! The estimate of a row deviates from its dot product by a normal error of known size ([`Query::deviation`]). A
-//! search uses the deviation to stop early. Once `k` exact scores are known, it stops at an estimate three deviations
-//! below the worst of them. The remaining rows are very unlikely to be among the nearest. An easy query scores a few
-//! dozen rows, and a query among hundreds of near duplicates scores a thousand. So there is no number to tune for
-//! each collection. [`Codec::candidates`] only sets a generous upper bound.
+//! A row's estimate deviates from its exact dot product by a normally distributed error of known size
+//! ([`Query::deviation`]). A search uses this deviation to stop early. Once `k` exact scores are known, the search
+//! stops at the first estimate that is three deviations below the worst of these scores. The remaining rows are very
+//! unlikely to be among the nearest. An easy query scores a few dozen rows, and a query among hundreds of near
+//! duplicates scores a thousand. No number has to be tuned for each collection. [`Codec::candidates`] only sets a
+//! generous upper bound.
 
 use crate::candidates::{Candidates, candidate, key};
 use crate::codec::Codec;
@@ -13,17 +14,18 @@ use crate::query::Query;
 /// Describes a row and its exact score.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Neighbour {
-    /// Number of the row, as assigned by the scan.
+    /// Row number that the scan assigned.
     pub row: u32,
     /// Exact score that the caller computed.
     pub score: f32,
 }
 
-/// Number of standard deviations below the worst of the nearest at which a search stops. The search misses a near row
-/// if the row's estimate errs by more, which happens to one in 740.
+/// Distance, in standard deviations, between the worst of the `k` nearest scores and the estimate at which a search
+/// stops. The search misses a near row if the row's estimate is too low by more than this distance, which happens to
+/// one row in 740.
 const DEVIATIONS: f32 = 3.0;
 
-/// Smallest number of candidates; fewer would save nothing.
+/// Minimum number of candidates. A lower number would save nothing.
 const FEWEST: usize = 64;
 
 /// √(π/2 - 1): the standard deviation of a code's estimate times √d, for the dot product of orthogonal unit vectors.
@@ -32,12 +34,12 @@ const CODE_DEVIATION: f32 = 0.755_511;
 const ROUNDING_DEVIATION: f32 = 0.180_9;
 
 impl Codec {
-    /// Returns how many candidates a scan over `rows` rows should keep to find the `k` nearest.
+    /// Returns the number of candidates that a scan over `rows` rows should keep to find the `k` nearest rows.
     ///
-    /// The number is two to four times what a measurement required. With real sentences in 384 dimensions and ten
-    /// thousand rows, 120 candidates held 99 % of the ten nearest. 800 candidates held 99 % of the hundred nearest. A
-    /// million rows gave almost the same result. Fewer dimensions have larger errors and need more candidates. With a
-    /// filter, `rows` is the number of rows that the filter allows.
+    /// The number is two to four times the number that a measurement required. With real sentences in 384 dimensions
+    /// and ten thousand rows, 120 candidates contained 99 % of the ten nearest rows. 800 candidates contained 99 % of
+    /// the hundred nearest. A million rows gave almost the same result. In fewer dimensions, estimates have larger
+    /// errors and more candidates are needed. With a filter, `rows` is the number of rows that the filter allows.
     pub fn candidates(&self, k: usize, rows: usize) -> usize {
         if k == 0 {
             return 0;
@@ -51,7 +53,7 @@ impl Codec {
 impl Query {
     /// Returns the standard deviation of an estimate for unit vectors whose dot product is `similarity`.
     ///
-    /// The deviation of random rotations is √(π/2 - 1) · √(1 - similarity²) / √d, plus the error of rounding the
+    /// For random rotations, the deviation is √(π/2 - 1) · √(1 - similarity²) / √d, plus the error of rounding the
     /// query.
     pub fn deviation(&self, similarity: f32) -> f32 {
         let code = CODE_DEVIATION * CODE_DEVIATION * (1.0 - similarity * similarity).max(0.0) / self.dimension as f32;
@@ -59,10 +61,11 @@ impl Query {
         (code + rounding * rounding).sqrt()
     }
 
-    /// Returns the `k` nearest candidates of this query, best first; of equal scores the smaller row is first.
+    /// Returns the `k` nearest candidates of this query, best first. Rows with equal scores are ordered by row
+    /// number.
     ///
-    /// `exact` computes the dot product of a row. It is called for the most promising rows first, and not for rows
-    /// that cannot be among the nearest any more. Rows whose score is NaN are skipped.
+    /// `exact` computes the dot product of a row with the query. The most promising rows are scored first, and rows
+    /// that cannot be among the nearest any more are not scored. Rows whose score is NaN are skipped.
     pub fn nearest(&self, k: usize, candidates: Candidates, mut exact: impl FnMut(u32) -> f32) -> Vec<Neighbour> {
         let mut nearest: Vec<u64> = Vec::with_capacity(k.min(candidates.limit()) + 1);
         let mut least = f32::NEG_INFINITY;

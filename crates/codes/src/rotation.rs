@@ -4,24 +4,26 @@
 //! coordinate would waste most bits. After the rotation every coordinate is close to a normal variable of variance
 //! 1/d, and the error of a code is independent of the query's direction.
 //!
-//! A round consists of random sign changes, followed by Hadamard butterflies. Butterflies need a power of two, and
-//! padding 384 to 512 would cost a third more bytes. So they run over the first `span` coordinates and then over the
-//! last `span`, where `span` is the largest power of two that fits. A step between the two halves follows, for
-//! dimensions whose two spans hardly overlap. Every step is orthogonal, so lengths and dot products do not change.
+//! A pass consists of random sign changes, followed by Hadamard butterflies. Butterflies need a power of two as the
+//! number of coordinates, and padding 384 coordinates to 512 would cost a third more bytes. Passes therefore run
+//! alternately over the first and the last `span` coordinates, where `span` is the largest power of two that fits.
+//! After each pass over the last coordinates, a further step mixes the two halves of the vector, for dimensions whose
+//! two spans hardly overlap. Every step is orthogonal, so lengths and dot products do not change.
 //!
 //! A butterfly is one addition and one subtraction, so neither a compiler nor an instruction set can choose the order
 //! of a sum. The result is the same, bit for bit, on every machine.
 
 use std::f32::consts::FRAC_1_SQRT_2;
 
-/// Number of coordinates in one register of the widest kernel; butterflies within a register are shuffles.
+/// Number of coordinates in one register of the widest kernel. Butterflies within one register are shuffles.
 const LANES: usize = 16;
 
 /// Applies an orthogonal transformation that is determined by a dimension and a seed.
 pub(crate) struct Rotation {
     dimension: usize,
     span: usize,
-    /// `dimension` factors for each pass: a random sign, multiplied by 1/√span for coordinates of the butterflies.
+    /// Factors of all passes, `dimension` factors for each. A factor is a random sign; for a coordinate that takes
+    /// part in the pass's butterflies, it is multiplied by 1/√span.
     factors: Vec<f32>,
 }
 
@@ -62,15 +64,15 @@ impl Rotation {
     }
 }
 
-/// Returns the coordinates that a pass's butterflies run over: alternately the front and the back, beginning with the
-/// front.
+/// Returns the range of coordinates that a pass's butterflies run over. Passes alternate between the first and the
+/// last `span` coordinates, beginning with the first.
 #[inline(always)]
 fn active(dimension: usize, span: usize, pass: usize) -> std::ops::Range<usize> {
     if pass.is_multiple_of(2) { 0..span } else { dimension - span..dimension }
 }
 
-/// Rotates coordinate i of the first half against coordinate i of the second by 45°. An odd dimension's middle
-/// coordinate does not change.
+/// Rotates pairs of coordinates by 45°. Coordinate i of the first half and coordinate i of the second half form a
+/// pair. The middle coordinate of an odd dimension does not change.
 #[inline(always)]
 fn halves(x: &mut [f32]) {
     let half = x.len() / 2;
@@ -80,7 +82,7 @@ fn halves(x: &mut [f32]) {
     }
 }
 
-/// Computes the Hadamard transform in place, without normalising. The number of values is a power of two.
+/// Computes the Hadamard transform in place, without normalising. The number of coordinates must be a power of two.
 #[inline(always)]
 fn butterflies(x: &mut [f32]) {
     let mut stride = 1;
@@ -112,7 +114,8 @@ fn inner<const STRIDE: usize>(x: [f32; LANES]) -> [f32; LANES] {
     y
 }
 
-/// Implements the SplitMix64 generator. It is written out here because its bits are part of the codes' format.
+/// Implements the SplitMix64 random generator. The code is in this crate because the generated bits are part of the
+/// format of codes.
 struct SplitMix(u64);
 
 impl SplitMix {

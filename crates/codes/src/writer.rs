@@ -1,4 +1,4 @@
-//! Writes blocks of codes: rows are appended one after the other, encoded from vectors or copied from other codes.
+//! Writes blocks of codes. Rows are appended one after the other, encoded from vectors or copied from existing codes.
 
 use std::ops::Range;
 
@@ -8,8 +8,8 @@ use crate::layout::{BLOCK_ROWS, FACTOR_BYTES, SLICE_BYTES, factor, position};
 
 /// Appends rows and returns the bytes of whole blocks.
 ///
-/// A row's code depends only on its vector, so copying a code gives the same bytes as encoding the vector again.
-/// Files can be merged without their vectors.
+/// A row's code depends only on the row's vector, so copying a code gives the same bytes as encoding the vector
+/// again. The codes of several files can therefore be merged without the vectors.
 pub struct BlockWriter<'a> {
     codec: &'a Codec,
     bytes: Vec<u8>,
@@ -25,12 +25,12 @@ impl<'a> BlockWriter<'a> {
         Self { codec, bytes: Vec::new(), rows: 0, rotated: Vec::new(), groups }
     }
 
-    /// Returns the number of rows that were appended and are not yet taken.
+    /// Returns the number of rows that were appended and not yet removed by [`take_full`](BlockWriter::take_full).
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Appends the code of a vector. The estimate of a vector of length zero is always zero.
+    /// Appends the code of a vector. If the vector has length zero, every estimate of its score is zero.
     pub fn push(&mut self, vector: &[f32]) -> Result<(), CodesError> {
         let square = self.codec.rotate(vector, &mut self.rotated)?;
         let factor = self.codec.kernel().encode(&self.rotated, square, &mut self.groups);
@@ -48,7 +48,7 @@ impl<'a> BlockWriter<'a> {
         Ok(())
     }
 
-    /// Appends a range of rows from other codes of the same codec.
+    /// Copies a range of rows from existing codes, which must be codes of the same codec.
     pub fn copy(&mut self, codes: &[u8], rows: Range<usize>) -> Result<(), CodesError> {
         let held = self.codec.rows(codes);
         if rows.end > held {
@@ -92,7 +92,8 @@ impl<'a> BlockWriter<'a> {
         }
     }
 
-    /// Removes the full blocks and returns their bytes, so that a caller can write them as they are completed.
+    /// Removes the full blocks and returns their bytes, so that a caller can write full blocks while it appends more
+    /// rows.
     pub fn take_full(&mut self) -> Vec<u8> {
         let full = self.rows / BLOCK_ROWS;
         let rest = self.bytes.split_off(full * self.codec.block_bytes());
@@ -100,12 +101,12 @@ impl<'a> BlockWriter<'a> {
         std::mem::replace(&mut self.bytes, rest)
     }
 
-    /// Returns the bytes that were not yet taken. Padding rows of the last block are zero.
+    /// Returns the bytes of all rows that `take_full` has not removed. Padding rows of the last block are zero.
     pub fn finish(self) -> Vec<u8> {
         self.bytes
     }
 
-    /// Adds a row, in a new block if the last is full, and returns the row's position in its block.
+    /// Adds an empty row and returns its position in its block. Starts a new block if the last block is full.
     fn room(&mut self) -> usize {
         let row = self.rows % BLOCK_ROWS;
         if row == 0 {

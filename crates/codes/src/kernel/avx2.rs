@@ -1,4 +1,4 @@
-//! Implements the AVX2 kernel: a slice (two groups of 32 rows) fills a register.
+//! Implements the AVX2 kernel. One register holds one slice, which is two groups of 32 rows.
 
 use std::arch::x86_64::*;
 
@@ -36,7 +36,7 @@ pub(super) fn block(tables: &Tables, block: &[u8], bar: f32, out: &mut [f32; BLO
         let b = _mm256_shuffle_epi8(b, _mm256_and_si256(_mm256_srli_epi16::<4>(first), low));
         let c = _mm256_shuffle_epi8(c, _mm256_and_si256(second, low));
         let d = _mm256_shuffle_epi8(d, _mm256_and_si256(_mm256_srli_epi16::<4>(second), low));
-        // Four entries fit a byte: `MAX_ENTRY`.
+        // The sum of four entries fits into a byte, because an entry is at most `MAX_ENTRY`.
         let four = _mm256_add_epi8(_mm256_add_epi8(a, b), _mm256_add_epi8(c, d));
         both = _mm256_add_epi16(both, four);
         odd = _mm256_add_epi16(odd, _mm256_srli_epi16::<8>(four));

@@ -1,4 +1,4 @@
-//! Implements the AVX-512 kernel: two slices (four groups of 32 rows) fill a register.
+//! Implements the AVX-512 kernel. One register holds two slices, which are four groups of 32 rows.
 
 use std::arch::x86_64::*;
 
@@ -37,13 +37,13 @@ pub(super) fn block(tables: &Tables, block: &[u8], bar: f32, out: &mut [f32; BLO
         let bd = _mm512_shuffle_epi8(bd, _mm512_and_si512(_mm512_srli_epi16::<4>(first), low));
         let eg = _mm512_shuffle_epi8(eg, _mm512_and_si512(second, low));
         let fh = _mm512_shuffle_epi8(fh, _mm512_and_si512(_mm512_srli_epi16::<4>(second), low));
-        // Four entries fit a byte: `MAX_ENTRY`.
+        // The sum of four entries fits into a byte, because an entry is at most `MAX_ENTRY`.
         let four = _mm512_add_epi8(_mm512_add_epi8(ac, bd), _mm512_add_epi8(eg, fh));
         both = _mm512_add_epi16(both, four);
         odd = _mm512_add_epi16(odd, _mm512_srli_epi16::<8>(four));
     }
     let even = _mm512_sub_epi16(both, _mm512_slli_epi16::<8>(odd));
-    // The halves of a register are different groups of the same rows.
+    // The two halves of a register hold different groups of the same rows.
     let parts = [even, odd].map(|x| _mm256_add_epi16(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64::<1>(x)));
     let (step, offset, bar) = (_mm512_set1_ps(tables.step), _mm512_set1_ps(tables.offset), _mm512_set1_ps(bar));
     let mut above = 0;

@@ -1,4 +1,4 @@
-//! Implements the reference kernel: plain arithmetic in the order of the layout.
+//! Implements the reference kernel with plain arithmetic, in the order of the memory layout.
 
 use crate::codec;
 use crate::layout::{BLOCK_ROWS, FACTOR_BYTES, SLICE_BYTES, position};
