@@ -10,7 +10,7 @@ use std::process::Command;
 const EXAMPLES: [(&str, &[&str]); 13] = [
     ("vocabulary", &["doc_20260131_120005_00abc123 is done at 2026-01-31T12:01:35", "cancelled: "]),
     ("limited_calls", &["turns: many, many, many, few, many", "7 calls took more than 0.2 s: true", "refused: "]),
-    ("conditional_put", &["`counter` was changed meanwhile", "logs/a, logs/b", "epoch 2 is second's"]),
+    ("conditional_put", &["`counter` was changed by another writer", "logs/a, logs/b", "epoch 2 is held by second"]),
     (
         "collection",
         &["version 3: 1 rows of moles", "nearest to the sea:", "whales sing", "merged 4 files: 2 of 5 rows left"],

@@ -40,9 +40,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let register = LeaseRegister::new(objects.clone(), "lease".into(), clock);
     let held = register.acquire("first", Duration::from_secs(60), 0).await?.ok_or("the lease is not free")?;
     let second = register.acquire("second", Duration::from_secs(60), 0).await?;
-    println!("epoch {} is {}'s, a second holder: {}", held.record.epoch, held.record.holder, second.is_some());
+    println!("epoch {} is held by {}; acquired twice: {}", held.record.epoch, held.record.holder, second.is_some());
     register.release(&held).await?;
     let next = register.acquire("second", Duration::from_secs(60), 0).await?.ok_or("the lease was not released")?;
-    println!("epoch {} is {}'s", next.record.epoch, next.record.holder);
+    println!("epoch {} is held by {}", next.record.epoch, next.record.holder);
     Ok(())
 }

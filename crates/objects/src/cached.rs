@@ -2,16 +2,17 @@
 //! copied.
 //!
 //! ```text
-//! folder/<hash of place and key>   a complete copy; its modification time is its last use
-//! folder/.tmp/…                    unfinished copies
+//! folder/<hash of location and key>   a complete copy; the file's modification time is the time of the last use
+//! folder/.tmp/…                       unfinished copies
 //! ```
-//! A copy is complete or absent. It is written under a temporary name, its size is checked, and it is synced and
-//! renamed. The underlying store verifies the checksum. Concurrent requests for one object wait for the first. Copies
-//! outlive the process, and several processes may share a folder; at worst two of them fetch the same object. The
-//! folder may be emptied at any time, because open files stay readable.
+//! A copy is complete or absent: a fetch writes a temporary file, checks the file's size, syncs the file and then
+//! renames it. The underlying store verifies the checksum. Concurrent requests for one object wait for the first
+//! request. Copies outlive the process. Several processes may share a folder; at worst, two processes fetch the same
+//! object. The folder may be emptied at any time, because open files stay readable.
 //!
-//! Above `max_bytes` the least recently used copies are deleted. Two processes that fetch at the same moment do not
-//! see each other's unfinished copies, so together they may exceed the limit by the size of those.
+//! If the copies exceed `max_bytes`, the least recently used copies are deleted. Two processes that fetch at the same
+//! time do not count each other's unfinished copies. Together they may exceed the limit by the size of these
+//! unfinished copies.
 
 use docweir_core::ranges::out_of_range;
 use std::collections::HashMap;
@@ -35,12 +36,12 @@ const TMP: &str = ".tmp";
 /// Age after which an unfinished copy counts as abandoned, even if its file is locked.
 const LEFTOVER: Duration = Duration::from_secs(86_400);
 
-/// Options of the local copies of remote objects.
+/// Configures the local copies of remote objects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CopyOptions {
-    /// Disk space, in bytes, for all copies of objects. If the searched snapshots do not fit, they are fetched again
-    /// and again.
+    /// Maximum disk space, in bytes, for all local copies of objects. If the snapshots that are searched need more
+    /// space, they are fetched repeatedly.
     pub max_bytes: u64,
 }
 
@@ -57,21 +58,21 @@ impl CopyOptions {
     }
 }
 
-/// Wraps an object store and keeps local copies of objects that are memory-mapped. All other operations go to the
-/// wrapped store.
+/// Wraps an object store and keeps local copies of objects that are memory-mapped. All other operations are passed to
+/// the wrapped store.
 pub struct CachedObjects {
     objects: Arc<dyn ObjectStore>,
     folder: PathBuf,
     options: CopyOptions,
     clock: SharedClock,
-    /// One lock per object that is being fetched; later requests for the object wait for it.
+    /// Locks of the objects that are being fetched, by key. Further requests for such an object wait for its lock.
     turns: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     /// Total size, in bytes, of unfinished copies.
     promised: Arc<Mutex<u64>>,
 }
 
 impl CachedObjects {
-    /// Opens the folder and creates it if it is missing. Blocks.
+    /// Opens the folder and creates it if it is missing. Blocks the thread.
     pub fn open(
         objects: Arc<dyn ObjectStore>,
         folder: &Path,
@@ -81,7 +82,7 @@ impl CachedObjects {
         let failed = |e: io::Error| failure("open the cache", &folder.display().to_string(), &e);
         std::fs::create_dir_all(folder.join(TMP)).map_err(failed)?;
         if let Err(error) = remove_leftovers(&folder.join(TMP), clock.now(), LEFTOVER) {
-            tracing::warn!(%error, folder = %folder.display(), "leftovers of copies not removed");
+            tracing::warn!(%error, folder = %folder.display(), "unfinished copies of crashed processes not removed");
         }
         let (turns, promised) = (Mutex::default(), Arc::default());
         Ok(Self { objects, folder: folder.to_owned(), options, clock, turns, promised })
@@ -127,11 +128,12 @@ impl CachedObjects {
         copied.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(failed)
     }
 
-    /// Reserves `bytes` and deletes the least recently used copies until the reservation fits.
+    /// Reserves `bytes` bytes of disk space for a copy, and deletes the least recently used copies until the
+    /// reservation fits.
     async fn make_room(&self, key: &str, bytes: u64) -> Result<SpaceReservation, ObjectError> {
         let most = self.options.max_bytes;
         if bytes > most {
-            let reason = format!("it has {bytes} bytes, more than the {most} that the cache may take");
+            let reason = format!("the object has {bytes} bytes, more than the {most} that the object cache may use");
             let hint = "raise `max_bytes` of the object cache";
             return Err(ObjectError::Storage { what: "copy", key: key.to_owned(), reason, hint });
         }
@@ -143,7 +145,7 @@ impl CachedObjects {
     }
 }
 
-/// Holds an unfinished copy. Its temporary file is removed when it is dropped.
+/// Holds an unfinished copy. Dropping this removes the temporary file.
 struct UnfinishedCopy {
     temporary: Temporary,
 }
@@ -162,7 +164,7 @@ impl UnfinishedCopy {
     }
 }
 
-/// Reserves disk space for an unfinished copy. Dropping it frees the space.
+/// Reserves disk space for an unfinished copy. Dropping the reservation frees the space.
 struct SpaceReservation {
     promised: Arc<Mutex<u64>>,
     bytes: u64,
@@ -189,7 +191,7 @@ fn evict(folder: &Path, most: u64) -> io::Result<()> {
     let mut copies = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        // Another process may have deleted it already.
+        // Another process may already have deleted this copy.
         let Ok(metadata) = entry.metadata() else { continue };
         if metadata.is_file() {
             copies.push((metadata.modified()?, metadata.len(), entry.path()));

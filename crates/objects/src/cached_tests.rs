@@ -7,7 +7,7 @@ use super::*;
 use crate::conformance::{Candidate, check};
 use crate::memory::{Faults, MemoryObjects};
 
-/// Counts fetches and can return truncated objects.
+/// Mocks a remote store that counts fetches and can return truncated objects.
 struct Far {
     objects: MemoryObjects,
     fetched: AtomicUsize,
@@ -82,7 +82,7 @@ impl Room {
         self.far.fetched.load(Ordering::SeqCst)
     }
 
-    /// Returns the sizes of the complete copies and the number of unfinished ones.
+    /// Returns the sizes of the complete copies and the number of unfinished copies.
     fn kept(&self) -> (Vec<u64>, usize) {
         let files = std::fs::read_dir(self.folder.path()).unwrap().map(|e| e.unwrap().metadata().unwrap());
         let mut sizes: Vec<_> = files.filter(|m| m.is_file()).map(|m| m.len()).collect();

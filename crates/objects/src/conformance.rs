@@ -7,14 +7,14 @@ use bytes::Bytes;
 
 use super::{Durability, ObjectError, ObjectStore, Pages, Precondition, Tag};
 
-/// Describes an empty store to check, and where it may differ from the others.
+/// Describes an empty store to test, and the ways in which the store may differ from other stores.
 pub struct Candidate {
     pub objects: Arc<dyn ObjectStore>,
-    /// If true, lists are in byte order; otherwise folder by folder.
+    /// True if the store lists keys in byte order; false if it lists them folder by folder.
     pub in_byte_order: bool,
-    /// If true, the store rejects invalid keys; the store in memory accepts any key.
+    /// True if the store rejects invalid keys. The in-memory store accepts any key.
     pub checks_keys: bool,
-    /// Size, in bytes, that is one byte more than an upload writes in one part.
+    /// Smallest size, in bytes, of an object that an upload writes in more than one part.
     pub large: usize,
 }
 
@@ -29,7 +29,7 @@ pub async fn check(candidate: &Candidate) {
     lists_come_in_pages(candidate).await;
     several_at_once(objects).await;
     uploads(candidate).await;
-    assert_eq!(keys(objects, "").await, Vec::<String>::new(), "every part cleans up");
+    assert_eq!(keys(objects, "").await, Vec::<String>::new(), "a part of the suite left objects behind");
 }
 
 pub fn bytes(length: usize, seed: u64) -> Bytes {
@@ -110,7 +110,7 @@ async fn of_many_one_wins(s: &Arc<dyn ObjectStore>) {
         }
         let body = String::from_utf8(s.get(key).await.unwrap().0.to_vec()).unwrap();
         let one = won == [body.clone()] || won.is_empty() && unknown.contains(&body);
-        assert!(one, "{key}: {body}, reported as written: {won:?}, unknown: {unknown:?}");
+        assert!(one, "`{key}` holds {body}; writes that succeeded: {won:?}; writes with unknown outcome: {unknown:?}");
         s.delete(key).await.unwrap();
     }
 }
@@ -151,15 +151,15 @@ async fn lists_come_in_pages(candidate: &Candidate) {
                 }
                 assert!(next.len() <= page);
                 paged.extend(next.into_iter().map(|m| m.key));
-                assert!(paged.len() <= expected.len(), "{prefix:?} by {page}: {paged:?}");
+                assert!(paged.len() <= expected.len(), "prefix {prefix:?}, pages of {page}, too many keys: {paged:?}");
             }
             if !candidate.in_byte_order {
                 paged.sort();
             }
-            assert_eq!(paged, expected, "{prefix:?} by {page}");
+            assert_eq!(paged, expected, "prefix {prefix:?}, pages of {page}");
         }
     }
-    assert_eq!(s.list("a/", Some("a/b"), 1).await.unwrap()[0].key, "a/b-c/d", "after a key that does not exist");
+    assert_eq!(s.list("a/", Some("a/b"), 1).await.unwrap()[0].key, "a/b-c/d", "`after` need not be an existing key");
     assert_eq!(s.list("", None, 0).await.unwrap(), []);
     let mut pages = Pages::new(s.as_ref(), "a");
     assert_eq!(pages.next().await.unwrap().unwrap().len(), 7);
@@ -200,7 +200,7 @@ async fn uploads(candidate: &Candidate) {
     for (i, length) in [0, 10, large - 1, large, 2 * large + 5].into_iter().enumerate() {
         let (key, body) = (format!("up/{i}"), bytes(length, i as u64));
         upload(s, &key, body.clone(), false).await.unwrap();
-        assert!(matches!(s.head(&key).await, Err(ObjectError::NotFound(_))), "{length} bytes were seen unfinished");
+        assert!(matches!(s.head(&key).await, Err(ObjectError::NotFound(_))), "{length} bytes: visible unfinished");
         upload(s, &key, body.clone(), true).await.unwrap();
         assert!(s.get(&key).await.unwrap().0 == body, "{length}");
         assert_eq!(s.head(&key).await.unwrap().bytes, length as u64);

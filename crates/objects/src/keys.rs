@@ -2,13 +2,14 @@
 
 use super::ObjectError;
 
-/// Longest key, in bytes, as in S3.
+/// Maximum length of a key, in bytes. S3 has the same limit.
 pub const MAX_KEY: usize = 1024;
-/// Longest part of a key, in bytes. File systems allow 255; the rest is reserved for suffixes.
+/// Maximum length, in bytes, of one part of a key, between two slashes. File systems allow 255 bytes; the remaining
+/// bytes are reserved for suffixes.
 const MAX_PART: usize = 200;
 
-/// Checks that a key consists of parts of safe characters, none of which begins with a dot. Such a key cannot leave
-/// its folder or point into `.tmp`. The rule is the same for every store, so objects can be moved between stores.
+/// Checks that every part of a key consists of safe characters and does not begin with a dot. Such a key cannot point
+/// outside the store's folder or into `.tmp`. Every store applies this rule, so objects can be moved between stores.
 pub fn check_key(key: &str) -> Result<(), ObjectError> {
     let part = |p: &str| {
         let safe = |b: u8| b.is_ascii_alphanumeric() || b"._-=+%".contains(&b);

@@ -1,9 +1,9 @@
-//! Grants a lease: one holder at a time does a piece of work.
+//! Grants leases. A lease has one holder at a time, and only the holder does the work that the lease covers.
 //!
-//! A lease is one small object that is replaced by conditional puts. It avoids double work but protects no data: a
-//! holder can be suspended for longer than its lease lasts, and then continue. The epoch protects the data. Every new
-//! holder gets a higher epoch, and writes with an older epoch are refused. Each machine judges the expiry by its own
-//! clock; a wrong clock causes double work, not data loss.
+//! A lease is one small object that is replaced by conditional puts. A lease prevents duplicate work but does not
+//! protect data, because a suspended holder can continue after its lease has expired. The epoch protects the data.
+//! Every new holder gets a higher epoch, and writes with an older epoch are refused. Each machine judges the expiry by
+//! its own clock. A wrong clock causes duplicate work, but no data loss.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub struct LeaseRecord {
     pub beat: u64,
 }
 
-/// Represents a lease that the caller acquired, with the tag of its last write.
+/// Represents a lease that the caller has acquired, with the tag of the caller's last write of the lease object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     pub record: LeaseRecord,
@@ -59,9 +59,9 @@ impl LeaseRegister {
         Ok(self.load().await?.map(|lease| lease.record))
     }
 
-    /// Acquires the lease if it is free or has expired. Returns `None` while another holder has it. The new epoch is
-    /// above the epochs of all former holders and above `at_least`. Pass the manifest's epoch as `at_least`, because
-    /// the lease object may have been deleted.
+    /// Acquires the lease if it is free or has expired. Returns `None` if another holder has the lease. The new epoch
+    /// is higher than `at_least` and the epochs of all former holders. Pass the manifest's epoch as `at_least`: the
+    /// former epochs are lost if the lease object was deleted.
     pub async fn acquire(&self, holder: &str, ttl: Duration, at_least: u64) -> Result<Option<Lease>, LeaseError> {
         let held = self.load().await?;
         let now = self.now_ms();
@@ -82,7 +82,8 @@ impl LeaseRegister {
         }
     }
 
-    /// Extends the lease by `ttl` and counts a heartbeat. [`LeaseError::Lost`] is final; any other failure may pass.
+    /// Extends the lease until `ttl` from now and counts a heartbeat. After [`LeaseError::Lost`] the lease cannot be
+    /// renewed. After any other error, a retry can succeed.
     pub async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LeaseError> {
         let record = LeaseRecord {
             expires_at_ms: self.now_ms().saturating_add(millis(ttl)),
@@ -92,13 +93,13 @@ impl LeaseRegister {
         self.replace(lease, record).await
     }
 
-    /// Releases the lease, so that the next holder need not wait for its expiry.
+    /// Releases the lease, so that the next holder does not have to wait until the lease expires.
     pub async fn release(&self, lease: &Lease) -> Result<(), LeaseError> {
         let record = LeaseRecord { holder: String::new(), expires_at_ms: 0, ..lease.record.clone() };
         self.replace(lease, record).await.map(drop)
     }
 
-    /// Replaces the record if it is still the caller's own.
+    /// Replaces the record if the caller still holds the lease.
     async fn replace(&self, lease: &Lease, record: LeaseRecord) -> Result<Lease, LeaseError> {
         match self.put(record.clone(), Precondition::Matches(lease.tag.clone())).await {
             Err(LeaseError::Object(e)) if unsure(&e) => match self.load().await? {
@@ -113,8 +114,8 @@ impl LeaseRegister {
 
     async fn load(&self) -> Result<Option<Lease>, LeaseError> {
         match self.objects.get(&self.key).await {
-            // The lease protects no data, so an unreadable record counts as expired. The next holder replaces it by
-            // its tag.
+            // The lease protects no data, so an unreadable record counts as expired. The next holder replaces the
+            // record on condition of its tag.
             Ok((body, tag)) => Ok(Some(Lease { record: serde_json::from_slice(&body).unwrap_or_default(), tag })),
             Err(ObjectError::NotFound(_)) => Ok(None),
             Err(e) => Err(e.into()),
@@ -133,7 +134,8 @@ impl LeaseRegister {
     }
 }
 
-/// Returns true if the put may have been applied, or lost a race: the caller then reads the record again.
+/// Returns whether the caller must read the record again, because the put may have been applied or another writer may
+/// have been faster.
 fn unsure(error: &ObjectError) -> bool {
     matches!(
         error,
@@ -180,7 +182,7 @@ mod tests {
         assert_eq!(second.record.epoch, 6);
     }
 
-    /// R 2: an expired holder's heartbeat could overwrite the new holder's record.
+    /// R 2: The heartbeat of an expired holder could overwrite the record of the new holder.
     #[tokio::test]
     async fn r02_an_expired_holder_does_not_write_over_the_next_one() {
         let (clock, _, register) = register();

@@ -1,19 +1,19 @@
-//! Stores objects: bytes under a key. The objects live in a local folder, in S3 or, for tests, in memory. [`cached`]
-//! keeps local copies of objects that never change.
+//! Stores objects, which are bytes under a key. The stores of this crate use a local folder or, for tests, memory;
+//! `docweir-aws-backend` has a store in S3. [`cached`] keeps local copies of objects that never change.
 //!
-//! The trait promises no more than S3 can keep. The manifest of the vector store builds on one primitive: the
-//! conditional put. If the outcome of a put is unknown ([`ObjectError::Unknown`]), the caller reads the object again
-//! before it decides.
+//! [`ObjectStore`] promises nothing that S3 cannot provide. The vector store's manifest depends only on the
+//! conditional put. If the outcome of a put is unknown ([`ObjectError::Unknown`]), the caller must read the object
+//! again before it decides what to do.
 
 pub mod cached;
 #[cfg(any(test, feature = "testing"))]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "it is for tests")]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "used only in tests")]
 pub mod conformance;
 pub mod keys;
 pub mod lease;
 pub mod local;
 #[cfg(any(test, feature = "testing"))]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "it is for tests")]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "used only in tests")]
 pub mod memory;
 pub mod routed;
 
@@ -49,13 +49,14 @@ pub struct ObjectMeta {
 pub enum ObjectError {
     #[error("no object `{0}`")]
     NotFound(String),
-    /// The precondition did not hold. Reload the object and decide again.
+    /// The precondition did not hold. Read the object again before the next attempt.
     #[error("`{0}` was changed by another writer")]
     Conflict(String),
     /// The write may or may not have been applied (timeout, lost reply).
     #[error("unknown whether `{key}` was written: {reason}")]
     Unknown { key: String, reason: String },
-    /// The storage is full, read-only or forbidden. A retry cannot succeed until an operator fixes it.
+    /// The storage is full or read-only, or access is denied. A retry cannot succeed until an operator has solved the
+    /// problem.
     #[error("can't {what} `{key}`: {reason}; {hint}")]
     Storage { what: &'static str, key: String, reason: String, hint: &'static str },
     #[error("invalid object key `{0}`: use `/`-separated parts of letters, digits, `.`, `_`, `-`, `=`, `+`, `%`")]
@@ -70,16 +71,16 @@ pub enum ObjectError {
 
 #[async_trait]
 pub trait ObjectStore: Send + Sync + 'static {
-    /// Returns the place of the objects for messages: a path or `s3://bucket/prefix`.
+    /// Returns the location of the objects for use in messages, as a path or as `s3://bucket/prefix`.
     fn location(&self) -> String;
 
-    /// Writes the whole object or nothing; readers never see a partial object. `durability` sets what survives a
-    /// power loss.
+    /// Writes the whole object or nothing; readers never see a partial object. `durability` decides whether the object
+    /// survives a power loss.
     async fn put(&self, key: &str, body: Bytes, when: Precondition, durability: Durability)
     -> Result<Tag, ObjectError>;
 
-    /// Writes several objects without preconditions. After a failure some of them may exist; the last one exists only
-    /// if all the others do.
+    /// Writes several objects without preconditions. After a failure, some of the objects may exist. The last object
+    /// exists only if all the others do.
     async fn put_all(&self, objects: Vec<(String, Bytes)>, durability: Durability) -> Result<(), ObjectError> {
         for (key, body) in objects {
             self.put(&key, body, Precondition::None, durability).await?;
@@ -87,7 +88,8 @@ pub trait ObjectStore: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Begins an object that is too large to be held in memory. [`Upload::finish`] replaces any object under the key.
+    /// Begins to write an object that is too large for memory. [`Upload::finish`] replaces any existing object under
+    /// the key.
     async fn create(&self, key: &str) -> Result<Box<dyn Upload>, ObjectError>;
 
     async fn get(&self, key: &str) -> Result<(Bytes, Tag), ObjectError>;
@@ -105,15 +107,16 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// Deletes the object. A missing object is not an error.
     async fn delete(&self, key: &str) -> Result<(), ObjectError>;
 
-    /// Lists at most `limit` keys that begin with `prefix` and sort after `after`, in order.
+    /// Lists at most `limit` objects whose keys begin with `prefix` and come after `after`, in the store's order of
+    /// keys.
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ObjectMeta>, ObjectError>;
 
-    /// Returns the local path of the object for memory mapping, or `None` if objects are not files.
+    /// Returns the local path of the object for memory mapping, or `None` if the store does not keep objects as files.
     fn local_path(&self, key: &str) -> Option<std::path::PathBuf>;
 
-    /// Opens the object, or a local copy of it, as a file for memory mapping. Returns `None` if neither is available.
-    /// Use it only for objects that never change, because a copy may be old. The file stays readable after the object
-    /// is deleted.
+    /// Opens the object's file, or a local copy of the object, for memory mapping. Returns `None` if the store can
+    /// provide neither. Call this only for objects that never change, because a copy may be outdated. The file stays
+    /// readable after the object is deleted.
     async fn local_copy(&self, key: &str) -> Result<Option<File>, ObjectError> {
         let Some(path) = self.local_path(key) else { return Ok(None) };
         match File::open(path) {
@@ -123,8 +126,8 @@ pub trait ObjectStore: Send + Sync + 'static {
         }
     }
 
-    /// Deletes a damaged local copy, so that the next call fetches the object again. Returns `false` if there was no
-    /// copy.
+    /// Deletes a damaged local copy, so that the next [`Self::local_copy`] fetches the object again. Returns `false`
+    /// if there was no copy.
     fn forget_copy(&self, key: &str) -> bool {
         let _ = key;
         false
@@ -138,7 +141,7 @@ pub trait ObjectStore: Send + Sync + 'static {
         while offset < bytes {
             let piece = self.get_range(key, offset, PIECE.min(bytes - offset)).await?;
             if piece.is_empty() {
-                let reason = format!("it ended after {offset} of {bytes} bytes");
+                let reason = format!("the object ended after {offset} of {bytes} bytes");
                 return Err(ObjectError::Transient { what: "read", key: key.to_owned(), reason });
             }
             offset += piece.len() as u64;
@@ -148,11 +151,11 @@ pub trait ObjectStore: Send + Sync + 'static {
     }
 }
 
-/// Writes one object from its first byte to its last; writes block. The object becomes visible when it is finished.
-/// An upload that is dropped earlier leaves nothing.
+/// Writes one object sequentially. Each write blocks the thread. The object becomes visible when [`Upload::finish`]
+/// returns. An upload that is dropped without finishing leaves nothing behind.
 #[async_trait]
 pub trait Upload: std::io::Write + Send {
-    /// Makes the object durable, then visible.
+    /// Makes the object durable and then visible.
     async fn finish(self: Box<Self>) -> Result<(), ObjectError>;
 }
 
@@ -163,7 +166,7 @@ pub fn write_failure(key: &str, error: &std::io::Error) -> ObjectError {
     own.cloned().unwrap_or_else(|| local::failure("write", key, error))
 }
 
-/// Iterates over the objects under a prefix in order, page by page. Deletes between two pages are harmless.
+/// Iterates over the objects under a prefix in order, page by page. Objects may be deleted between two pages.
 pub struct Pages<'o> {
     objects: &'o dyn ObjectStore,
     prefix: String,
@@ -184,13 +187,13 @@ impl<'o> Pages<'o> {
     }
 }
 
-/// Describes what a finished put survives.
+/// Describes the failures that a finished put survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// Survives a power loss: the file and its folders are synced.
+    /// The object survives a power loss, because the file and its folders are synced.
     Durable,
-    /// Survives the end of the process, but not a power loss. Use it only for objects that can be rebuilt and whose
-    /// hash is checked on every read, such as the stages' artefacts.
+    /// The object survives the end of the process, but not a power loss. Use this only for objects that can be rebuilt
+    /// and whose hash is checked on every read, such as the stages' artefacts.
     Rebuildable,
 }
 

@@ -5,19 +5,19 @@
 //! root/.tmp/…                     unfinished writes, on the same file system; never listed
 //! root/.locks/00 … 3f             a lock shared by many keys; held while a put compares and renames
 //! ```
-//! A put writes a file in `.tmp` and renames it, so a reader sees the old object or the new one, never a mixture. A
-//! put with a precondition holds the key's lock *exclusively* while it reads, compares and renames. Plain puts and
-//! deletes hold the lock *shared*, so none of them can run between the comparison and the rename. The locks are the
-//! kernel's (`flock`). They end with their process and work between processes on one machine, not over network file
-//! systems.
+//! A put writes a file in `.tmp` and then renames the file to the object's path. A reader therefore sees the old
+//! object or the new one, never a mixture. A put with a precondition holds the key's lock *exclusively* while it
+//! reads, compares and renames. Plain puts and deletes hold the lock *shared*, so none of them can run between the
+//! comparison and the rename. The locks are kernel locks (`flock`), which the kernel releases when their process ends.
+//! They work between processes on one machine, but not over network file systems.
 //!
-//! A tag is the SHA-256 of the body, so equal tags are equal states by construction. An object that was changed and
-//! changed back has its former tag again. That is safe: a compare-and-swap depends on the content that the caller
-//! read, and this content is back. (The manifest contains its version and never returns to an earlier state.) The
-//! cost: `get` hashes the whole body. [`ObjectStore::get_range`] and memory mapping do not.
+//! A tag is the SHA-256 of the body, so objects with equal tags have equal content. An object that was changed and
+//! changed back has its former tag again. This is safe, because a compare-and-swap depends only on the content that
+//! the caller read. (A manifest contains its version, so it never returns to an earlier state.) The drawback is that
+//! `get` hashes the whole body; [`ObjectStore::get_range`] and memory mapping do not.
 //!
-//! Keys are case-sensitive, so use a case-sensitive file system. A key must not be the folder of another key (`a` and
-//! `a/b`).
+//! Keys are case-sensitive, so use a case-sensitive file system. A key must not be the folder of another key: `a` and
+//! `a/b` cannot both exist.
 
 pub(super) mod files;
 mod listing;
@@ -58,7 +58,7 @@ struct Inner {
 }
 
 impl LocalObjectStore {
-    /// Opens the folder, creates it if it is missing, and removes the leftovers of crashed writers. Blocks.
+    /// Opens the folder, creates it if it is missing, and removes the leftovers of crashed writers. Blocks the thread.
     pub fn open(root: &Path, options: LocalObjectOptions, clock: &SharedClock) -> Result<Self, ObjectError> {
         let failed = |what| move |e: io::Error| failure(what, &root.display().to_string(), &e);
         for folder in [TMP, LOCKS] {
@@ -72,7 +72,7 @@ impl LocalObjectStore {
         Ok(Self { inner: Arc::new(Inner { root, options }) })
     }
 
-    /// Runs `work` on a thread that may block. A write continues to its end if the caller is dropped.
+    /// Runs `work` on a thread that may block. If the caller's future is dropped, `work` still runs to its end.
     async fn blocking<T, F>(&self, what: &'static str, key: &str, work: F) -> Result<T, ObjectError>
     where
         T: Send + 'static,
@@ -103,7 +103,7 @@ impl ObjectStore for LocalObjectStore {
         self.blocking("write", key, move |inner, key| inner.put(key, &body, &when, durability)).await
     }
 
-    /// Writes all objects on one thread: for small objects, changing threads costs more than the write.
+    /// Writes all objects on one thread, because for small objects a change of thread takes longer than the write.
     async fn put_all(&self, objects: Vec<(String, Bytes)>, durability: Durability) -> Result<(), ObjectError> {
         objects.iter().try_for_each(|(key, _)| check_key(key))?;
         let first = objects.first().map(|(key, _)| key.clone()).unwrap_or_default();
@@ -188,14 +188,14 @@ impl Inner {
             // The new object is already visible. If the sync fails, a power loss may still undo the write.
             sync_folders(&path, &self.root).map_err(|e| ObjectError::Unknown {
                 key: key.to_owned(),
-                reason: format!("its folder was not synced: {e}"),
+                reason: format!("the object's folder was not synced: {e}"),
             })?;
         }
         Ok(tag)
     }
 
-    /// Renames the temporary file to `path` and creates missing folders. Retries, because a concurrent delete may
-    /// remove an empty folder between its creation and the rename.
+    /// Renames the temporary file to `path` and creates missing folders. A failed rename is retried, because a
+    /// concurrent delete may remove a new folder while it is still empty.
     fn rename(&self, temporary: &mut Temporary, path: &Path) -> io::Result<()> {
         let mut attempts = 0;
         loop {
@@ -234,7 +234,7 @@ impl Inner {
         }
     }
 
-    /// Opens the object's file. A folder counts as not found.
+    /// Opens the object's file. If the path is a folder, the object counts as not found.
     fn open(&self, key: &str) -> Result<File, ObjectError> {
         let not_found = || ObjectError::NotFound(key.to_owned());
         let file = File::open(self.path(key)).map_err(|e| match e.kind() {
@@ -291,7 +291,7 @@ impl Inner {
         if bytes <= most {
             return Ok(());
         }
-        let reason = format!("it has {bytes} bytes, more than the {most} allowed");
+        let reason = format!("the object has {bytes} bytes, more than the {most} allowed");
         Err(ObjectError::Storage { what, key: key.to_owned(), reason, hint: "raise `max_object_bytes`" })
     }
 }

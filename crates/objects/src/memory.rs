@@ -1,9 +1,9 @@
 //! Stores objects in memory and injects faults, for tests and simulations.
 //!
-//! The faults follow from a seed, so a failing run can be replayed exactly. The hardest fault is a lost reply: the
-//! write is applied but the caller gets an error, or the write is applied *later*, after the caller has continued.
-//! Every operation yields once before it is applied and once after. A caller that is dropped at a yield therefore
-//! meets both cases.
+//! A seed determines the faults, so a failing run can be replayed exactly. In the hardest case the caller gets an
+//! error although the write is applied: either at once, or *later*, after the caller has continued. Every write yields
+//! once before it is applied and once afterwards. A test that drops the future of a write can therefore drop it before
+//! or after the write is applied.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -21,26 +21,28 @@ use super::{Durability, ObjectError, ObjectMeta, ObjectStore, Precondition, Tag,
 /// Sets the probability, 0 to 1, of each fault. Each fault is drawn independently.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Faults {
-    /// The operation is not applied and fails.
+    /// Probability that a put or a delete fails without being applied.
     pub fail_before: f64,
-    /// A put is not applied and returns [`ObjectError::Unknown`].
+    /// Probability that a put returns [`ObjectError::Unknown`] without being applied.
     pub lost_request: f64,
-    /// A put is applied but returns [`ObjectError::Unknown`].
+    /// Probability that a put returns [`ObjectError::Unknown`] although it was applied.
     pub lost_reply: f64,
-    /// A put returns [`ObjectError::Unknown`] and is applied during a later operation if its precondition holds then.
+    /// Probability that a put returns [`ObjectError::Unknown`] and is applied only during a later operation. The late
+    /// put is applied only if its precondition holds at that time.
     pub late: f64,
-    /// A conditional put is applied but returns [`ObjectError::Conflict`]. A client library that retries by itself
-    /// causes this after a lost reply.
+    /// Probability that a conditional put returns [`ObjectError::Conflict`] although it was applied. This happens when
+    /// a client library automatically retries after a lost reply.
     pub false_conflict: f64,
-    /// A read fails with a transient error.
+    /// Probability that a read fails with a transient error.
     pub fail_read: f64,
-    /// A list omits the newest object and still contains the last deleted one. Lists of pins (`pins/`) are exempt:
-    /// the collector depends on them, and all supported stores list completed writes.
+    /// Probability that a list omits the newest object and still contains the object that was deleted last. Lists of
+    /// pins (`pins/`) are exempt, because the collector depends on them and all supported stores list completed
+    /// writes.
     pub stale_list: f64,
 }
 
 impl Faults {
-    /// Returns faults that all have the same probability.
+    /// Sets the same probability for all faults.
     pub fn all(chance: f64) -> Self {
         Self {
             fail_before: chance,
@@ -69,7 +71,7 @@ struct State {
     faults: Faults,
     random: fastrand::Rng,
     operations: u64,
-    /// Suffix of the recorded keys, and every state of those objects in order.
+    /// Suffix of the keys whose objects are recorded, and all recorded states of these objects, in order.
     recorded: Option<(&'static str, Vec<Bytes>)>,
     deleted_last: Option<(String, Object)>,
 }
@@ -122,22 +124,22 @@ impl MemoryObjects {
         self.state().recorded = Some((suffix, Vec::new()));
     }
 
-    /// Returns the states recorded since the last call.
+    /// Returns the states that were recorded since the previous call.
     pub fn take_recorded(&self) -> Vec<Bytes> {
         self.state().recorded.as_mut().map(|(_, states)| std::mem::take(states)).unwrap_or_default()
     }
 
-    /// Returns the current object without injecting faults.
+    /// Returns the current content of an object without injecting faults.
     pub fn peek(&self, key: &str) -> Option<Bytes> {
         self.state().objects.get(key).map(|o| o.body.clone())
     }
 
-    /// Returns the number of operations so far, including failed ones.
+    /// Returns the number of operations so far, including failed operations.
     pub fn operations(&self) -> u64 {
         self.state().operations
     }
 
-    /// Changes an object without a put, as damage on the medium would. Returns whether the object exists.
+    /// Changes an object's bytes without a put, as a damaged disk would. Returns whether the object exists.
     pub fn tamper(&self, key: &str, change: impl FnOnce(&mut Vec<u8>)) -> bool {
         let mut state = self.state();
         let Some(object) = state.objects.get_mut(key) else { return false };
@@ -156,7 +158,7 @@ impl MemoryObjects {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs before each operation: may apply a delayed put, and fails with probability `chance`.
+    /// Runs before each operation. This may apply a delayed put, and fails with the probability that `chance` selects.
     async fn begin(&self, what: &'static str, key: &str, chance: impl Fn(&Faults) -> f64) -> Result<(), ObjectError> {
         Wait::default().await;
         let now = self.clock.now();
@@ -232,7 +234,7 @@ impl ObjectStore for MemoryObjects {
                 Err(unknown("the request was lost"))
             } else if state.hit(faults.late) {
                 state.late.push((key.to_owned(), body, when));
-                Err(unknown("the request is late"))
+                Err(unknown("the request was delayed"))
             } else {
                 let conditional = when != Precondition::None;
                 let applied = state.apply(key, body, &when, now);

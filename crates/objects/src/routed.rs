@@ -1,5 +1,5 @@
-//! Routes each object to one of several stores by its key: vector files, registers (leases and manifests), and the
-//! rest.
+//! Routes each object by its key to one of three stores: one for vector files, one for registers (leases and
+//! manifests), and one for all other objects.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use bytes::Bytes;
 
 use super::{Durability, ObjectError, ObjectMeta, ObjectStore, Precondition, Tag, Upload};
 
-/// Prefix of the keys of vector files.
+/// Prefix of the keys of vector files and registers.
 const VECTORS: &str = "vectors/";
 
 pub struct RoutedObjects {
     pub vectors: Arc<dyn ObjectStore>,
-    /// Store of the collections' leases, and of their manifests if [`RoutedObjects::manifests`] is true.
+    /// Store of the collections' leases. If [`RoutedObjects::manifests`] is true, this store also holds the manifests.
     pub registers: Arc<dyn ObjectStore>,
     pub manifests: bool,
     pub others: Arc<dyn ObjectStore>,
@@ -80,7 +80,7 @@ impl ObjectStore for RoutedObjects {
         self.of(key).delete(key).await
     }
 
-    /// Lists the store that the prefix belongs to. Registers are never listed.
+    /// Lists objects of the store that the prefix belongs to. Registers are never listed.
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<ObjectMeta>, ObjectError> {
         self.of(prefix).list(prefix, after, limit).await
     }

@@ -1,4 +1,4 @@
-//! Provides the file operations behind a put: temporary files, locks, syncs.
+//! Provides the file operations that a put needs: temporary files, locks and syncs.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -12,9 +12,9 @@ use ulid::Ulid;
 
 use super::{LOCKS, LocalObjectOptions, ObjectError, failure, modified};
 
-/// Owns a file that is being written and removes it on drop unless it was renamed. The writer keeps the file locked
-/// as long as it lives. [`remove_leftovers`] uses the lock to tell a crashed writer from a busy one, across
-/// containers too.
+/// Owns a temporary file and removes it on drop, unless the file was renamed. The file stays locked until the drop.
+/// [`remove_leftovers`] uses the lock to distinguish the files of crashed writers from the files of running writers,
+/// even if the writers run in other containers.
 pub struct Temporary {
     path: PathBuf,
     file: File,
@@ -67,11 +67,11 @@ impl Drop for Temporary {
     }
 }
 
-/// Age below which a file may not have been locked yet.
+/// Age up to which a temporary file may be unlocked although its writer is running.
 const YOUNG: Duration = Duration::from_secs(60);
 
-/// Removes temporary files whose writer is gone, and all files older than `age`, locked or not. A writer that
-/// continues later finds its file missing and writes it again.
+/// Removes temporary files whose writers have ended, and all files older than `age`, whether locked or not. A put that
+/// is still running notices that its file is missing and writes the file again. Returns the number of removed files.
 pub fn remove_leftovers(folder: &Path, now: UnixMicros, age: Duration) -> io::Result<usize> {
     let mut removed = 0;
     for entry in std::fs::read_dir(folder)? {
@@ -90,8 +90,8 @@ pub fn remove_leftovers(folder: &Path, now: UnixMicros, age: Duration) -> io::Re
     Ok(removed)
 }
 
-/// Syncs every folder from `root` to `path`, so that the names survive a power loss. All of them are synced, because
-/// a put without durability may have created some.
+/// Syncs every folder from `root` to `path`, so that the path survives a power loss. Existing folders are synced too,
+/// because a put without durability may have created them.
 pub fn sync_folders(path: &Path, root: &Path) -> io::Result<()> {
     for folder in path.ancestors().skip(1).take_while(|f| f.starts_with(root)) {
         File::open(folder)?.sync_all()?;
@@ -99,15 +99,16 @@ pub fn sync_folders(path: &Path, root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Holds the lock of a key while the key is changed. Dropping it, or the end of the process, releases the lock.
+/// Holds the lock of a key while the object under the key is changed. Dropping this releases the lock; so does the end
+/// of the process.
 pub struct KeyLock {
     _file: File,
 }
 
 impl KeyLock {
-    /// Takes the lock, or fails after `lock_wait_seconds`. It polls because the wait must end: a process that was
-    /// suspended with the lock would otherwise stop all others.
-    #[expect(clippy::disallowed_methods, reason = "runs on threads that may block; waits for other processes")]
+    /// Acquires the lock, or fails after `lock_wait_seconds`. This polls instead of blocking, because the wait must
+    /// end even if a suspended process holds the lock.
+    #[expect(clippy::disallowed_methods, reason = "runs on a thread that may block, and waits for other processes")]
     pub fn take(root: &Path, key: &str, exclusive: bool, options: &LocalObjectOptions) -> Result<Self, ObjectError> {
         // Jitter keeps two waiting processes from polling in step.
         const PAUSES: Backoff =
@@ -129,7 +130,7 @@ impl KeyLock {
                     pauses = pauses.saturating_add(1);
                 }
                 Err(TryLockError::WouldBlock) => {
-                    let reason = format!("another process has held its lock for {} s", options.lock_wait_seconds);
+                    let reason = format!("another process has held the key's lock for {} s", options.lock_wait_seconds);
                     return Err(ObjectError::Transient { what: "lock", key: key.to_owned(), reason });
                 }
                 Err(TryLockError::Error(e)) => return Err(failure("lock", key, &e)),

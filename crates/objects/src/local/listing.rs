@@ -1,4 +1,4 @@
-//! Lists keys in order from a tree of folders.
+//! Lists the keys in a tree of folders, in order.
 
 use std::io;
 use std::path::Path;
@@ -9,9 +9,9 @@ use super::modified;
 
 /// Returns at most `limit` keys that begin with `prefix` and sort after `after`, in byte order.
 ///
-/// Walks the tree in the order of names. A folder sorts by its name with a trailing slash (`a-b` comes before `a/b`).
-/// Folders that cannot contain a wanted key are not opened. Only the names of one folder and of its ancestors are in
-/// memory.
+/// The tree is walked in the order of the keys. A folder is sorted by its name with a trailing slash, so `a-b` comes
+/// before `a/b`. Folders that cannot contain a matching key are not opened. Only the names in the current folder and
+/// in its ancestors are held in memory.
 pub fn list(root: &Path, prefix: &str, after: Option<&str>, limit: usize) -> io::Result<Vec<ObjectMeta>> {
     let mut found = Vec::new();
     if limit > 0 {
@@ -27,7 +27,7 @@ struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// Returns whether `folder` (with its trailing slash) can contain a wanted key.
+    /// Returns whether `folder`, which ends with a slash, can contain a matching key.
     fn may_hold(&self, folder: &str) -> bool {
         let in_prefix = folder.starts_with(self.prefix) || self.prefix.starts_with(folder);
         in_prefix && self.after.is_none_or(|after| folder > after || after.starts_with(folder))
@@ -38,7 +38,7 @@ impl Wanted<'_> {
     }
 }
 
-/// Adds the wanted keys under `at` to `found`. `at` is the folder's key with its slash; empty for the root.
+/// Adds the matching keys in the folder `at` to `found`. `at` ends with a slash; the root is the empty string.
 fn walk(root: &Path, at: &str, wanted: &Wanted<'_>, found: &mut Vec<ObjectMeta>) -> io::Result<()> {
     let entries = match std::fs::read_dir(root.join(at)) {
         Ok(entries) => entries,

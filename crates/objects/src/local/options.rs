@@ -1,4 +1,4 @@
-//! Defines the limits of the local object store.
+//! Defines the options of the local object store.
 
 use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LocalObjectOptions {
-    /// Largest object, in bytes, that can be written or read whole.
+    /// Maximum size, in bytes, of an object that is held in memory while it is written or read.
     pub max_object_bytes: u64,
-    /// Time, in seconds, that a write waits for a key's lock held by another process.
+    /// Maximum time, in seconds, that a write waits while another process holds the lock of the key.
     #[serde(skip)]
     pub lock_wait_seconds: u64,
-    /// Age, in seconds, after which an unfinished write counts as abandoned even if its writer still runs.
+    /// Age, in seconds, after which an unfinished write counts as abandoned, even if its process is still running.
     #[serde(skip)]
     pub leftover_seconds: u64,
 }
