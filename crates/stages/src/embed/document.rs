@@ -121,7 +121,7 @@ pub async fn embed_document(
         let (n, s) = (split, if split == 1 { "" } else { "s" });
         chunks
             .notes
-            .push(format!("{n} chunk{s} longer than the model's window: embedded in parts, whose vectors were averaged"));
+            .push(format!("{n} chunk{s} longer than the model's window: embedded in parts, and the vectors averaged"));
     }
     if let Some(note) = language_note(chunks.language.as_ref(), embedder) {
         chunks.notes.push(note);

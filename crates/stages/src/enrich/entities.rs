@@ -1,7 +1,7 @@
-//! Finds the entities that rules detect reliably: dates, organisations by their legal form, links, identifiers.
+//! Finds entities that rules can detect reliably: dates, organisations (by legal form), links and identifiers.
 //!
-//! Money and percentages are among the patterns only, so that nothing is listed twice. People and places need a
-//! model; the Comprehend enricher adds them.
+//! Amounts of money and percentages are patterns and not entities, so that nothing is listed twice. People and places
+//! need a model; the Comprehend enricher finds them.
 
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ static NAMED_DATE: Pattern = Pattern::new(
 static ORGANIZATION: Pattern = Pattern::new(
     r"(?:\p{Lu}[\p{L}\p{N}&'’.\-]*(?:,? (?:(?:of|and|&|für|de|der|und|et) )?)){1,6}(?:Incorporated|Inc|Corporation|Corp|Company|Limited|Ltd|LLC|L\.L\.C|LLP|L\.P|PLC|plc|GmbH & Co\. KG(?:aA)?|GmbH|gGmbH|mbH|KGaA|AG|SE|S\.A|S\.p\.A|S\.r\.l|SARL|SAS|N\.V|B\.V|Oyj|ASA|Pty|K\.K)\b\.?",
 );
-/// Words that begin a sentence but not a name.
+/// Words that can begin a sentence but not a name.
 const NOT_A_NAME: &[&str] = &[
     "A", "After", "Also", "And", "As", "At", "Because", "Before", "Both", "But", "By", "Das", "Der", "Die", "For",
     "From", "If", "In", "Its", "La", "Le", "Les", "Like", "Of", "On", "Our", "Since", "So", "That", "The", "These",
@@ -50,7 +50,7 @@ pub fn find(text: &str) -> Vec<Match> {
     best_disjoint(out)
 }
 
-/// Removes punctuation that ends a sentence, and a closing bracket that was opened outside the range.
+/// Shortens a range: removes punctuation at its end, and a closing bracket whose opening bracket is outside the range.
 fn trimmed(text: &str, range: Range<usize>) -> Range<usize> {
     let mut slice = text.get(range.clone()).unwrap_or_default();
     loop {
@@ -64,7 +64,7 @@ fn trimmed(text: &str, range: Range<usize>) -> Range<usize> {
     }
 }
 
-/// Returns whether a numeric date has equal separators and a possible month among its first two numbers.
+/// Returns whether a numeric date has equal separators, and a possible month among its first two numbers.
 fn is_date(text: &str) -> bool {
     let parts: Vec<u32> = text.split(['.', '/']).filter_map(|p| p.parse().ok()).collect();
     let even = text.contains('.') != text.contains('/');

@@ -2,20 +2,20 @@
 
 use docweir_core::model::{Chunks, Language};
 
-/// Minimum number of letters; shorter texts get no language.
+/// Minimum number of letters of a text; the language of a shorter text is not detected.
 const MIN_LETTERS: usize = 60;
 /// Number of bytes sampled from one chunk.
 const CHUNK_SAMPLE: usize = 1200;
-/// Number of bytes sampled from a document, in pieces spread evenly over it.
+/// Number of bytes sampled from one document, in pieces from evenly spread chunks.
 const DOCUMENT_SAMPLE: usize = 12_000;
 
-/// Returns the ISO 639-3 code and the confidence, or `None` if the text is short or mixes languages.
+/// Returns the language and the confidence, or `None` if the text is too short or mixes languages.
 pub fn of_text(text: &str, min_confidence: f32) -> Option<Language> {
     let sample = head(text, CHUNK_SAMPLE);
     tell(sample, min_confidence)
 }
 
-/// Returns the language of the whole document, sampled from the heads of evenly spread chunks.
+/// Returns the language of the whole document, detected from the beginnings of evenly spread chunks.
 pub fn of_document(chunks: &Chunks, min_confidence: f32) -> Option<Language> {
     const PIECES: usize = 16;
     let step = chunks.chunks.len().div_ceil(PIECES).max(1);

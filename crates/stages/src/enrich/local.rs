@@ -1,8 +1,7 @@
-//! Implements the enricher that needs no service.
+//! Implements the enricher that uses only local rules and statistics, and no service.
 //!
-//! Personal data that another enricher found is merged with the rules' own findings. Both are resolved, redacted and
-//! masked together. Nothing is redacted twice, and no finding copies personal data that only the other enricher
-//! found.
+//! Personal data that another enricher found is merged with the findings of the rules. Both are resolved, redacted and
+//! masked together. Nothing is redacted twice, and no finding copies personal data that only the other enricher found.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -19,24 +18,24 @@ use super::matches::{Match, Pattern, best_disjoint, found, joined, touches};
 use super::phrases::Corpus;
 use super::{Call, EnrichOptions, Enriched, Enricher, Usage, entities, language, patterns, personal, phrases, redact};
 
-/// Placeholders that the text contains already, from this run or an earlier one.
+/// Matches placeholders that the text already contains, from this run or an earlier one.
 static PLACEHOLDER: Pattern = Pattern::new(r"\[REDACTED_[A-Z_]{2,40}\]");
 
-/// Highest score that redaction may require: personal data with this score is redacted even if `min_confidence` is
-/// higher.
+/// Upper limit for the minimum score of redaction. Personal data with this score is redacted even if `min_confidence`
+/// is higher.
 const REDACT_FROM: f32 = 0.7;
 
 /// Holds personal data that another enricher found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExternalPersonalData {
-    /// Matches in bytes of [`joined_text`].
+    /// Matches as byte ranges of [`joined_text`].
     pub text: Vec<Match>,
-    /// Matches by heading, in bytes of the heading.
+    /// Matches in each heading, as byte ranges of the heading.
     pub headings: HashMap<String, Vec<Match>>,
 }
 
-/// Holds chunks with their findings, and the masks of each chunk: ranges that no finding may copy from. Masks are
-/// sorted, disjoint and in bytes of the chunk's content.
+/// Holds chunks with their findings, and the masks of each chunk: ranges from which no finding may copy text. Masks are
+/// sorted, disjoint, and in bytes of the chunk's content.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LocalFindings {
     pub chunks: Chunks,
@@ -50,7 +49,7 @@ pub struct LocalEnricher {
 }
 
 impl LocalEnricher {
-    /// Creates an enricher. `tokens` must be the embedder's counter: redacted chunks are counted again.
+    /// Creates an enricher. `tokens` must be the embedder's token counter, because redacted chunks are counted again.
     pub fn new(options: EnrichOptions, tokens: Arc<dyn TokenCounter>) -> Self {
         Self { options, tokens }
     }
@@ -60,7 +59,7 @@ impl LocalEnricher {
         Ok(self.look(chunks, &ExternalPersonalData::default(), cancel)?.chunks)
     }
 
-    /// Enriches chunks on the caller's thread, with the personal data that others found.
+    /// Enriches chunks on the caller's thread. `others` is the personal data that another enricher found.
     fn look(
         &self,
         mut chunks: Chunks,
@@ -93,7 +92,7 @@ impl LocalEnricher {
         Ok(LocalFindings { chunks, masks })
     }
 
-    /// Enriches chunks on a blocking thread, with the personal data that others found.
+    /// Enriches chunks on a blocking thread. `others` is the personal data that another enricher found.
     pub async fn beside(
         &self,
         chunks: Chunks,
@@ -113,8 +112,8 @@ impl LocalEnricher {
         }
     }
 
-    /// Returns the personal data of each chunk, in bytes of its content. Data that a chunk boundary cuts appears in
-    /// both chunks.
+    /// Returns the personal data of each chunk, in bytes of the chunk's content. If a chunk boundary cuts a match, both
+    /// chunks get their part of it.
     fn personal_data(
         &self,
         chunks: &Chunks,
@@ -143,11 +142,11 @@ impl LocalEnricher {
         Ok(by_chunk)
     }
 
-    /// Drops matches below the minimum score and makes the rest disjoint. Overlapping matches to redact are merged, so
-    /// that every byte of them is covered.
+    /// Drops matches below the minimum score and makes the others disjoint. Overlapping matches that will be redacted
+    /// are merged, so that redaction covers every byte of them.
     fn resolved(&self, all: Vec<Match>) -> Vec<Match> {
-        // A higher minimum score for reports must not leave personal data in the text, so redaction's own limit is
-        // never raised.
+        // A high minimum score for reports must not leave personal data in the text, so the minimum for redaction has
+        // an upper limit.
         let bar = self.options.min_confidence;
         let redacts = |m: &Match| self.options.redacts(m.kind) && m.score >= bar.min(REDACT_FROM);
         let (redacted, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(redacts);
@@ -223,7 +222,7 @@ impl LocalEnricher {
         (redact::without_cut_off_data(&text), placed.len() as u64)
     }
 
-    /// Returns the findings of one chunk. No finding copies personal data or treats a placeholder as text.
+    /// Returns the findings of one chunk. No finding copies personal data or the text of a placeholder.
     fn findings(
         &self,
         text: &str,
@@ -265,7 +264,7 @@ impl Enricher for LocalEnricher {
     }
 }
 
-/// Returns the ranges of personal data and placeholders, sorted and disjoint.
+/// Returns the ranges of personal data and of placeholders, sorted and disjoint.
 fn masked(text: &str, personal: &[Match]) -> Vec<Range<usize>> {
     let mut masks: Vec<Range<usize>> = personal.iter().map(|m| m.range.clone()).collect();
     masks.extend(PLACEHOLDER.find_all(text));
@@ -280,8 +279,8 @@ fn masked(text: &str, personal: &[Match]) -> Vec<Range<usize>> {
     masks
 }
 
-/// Joins the contents of all chunks into one text, and returns the range of each. A gap of one character between
-/// neighbours becomes a blank, a longer gap a line feed.
+/// Joins the contents of all chunks into one text. Also returns the range of each chunk in the text. A gap of one
+/// character between chunks becomes a space, a longer gap a line feed.
 pub fn joined_text(chunks: &[Chunk]) -> (String, Vec<Range<usize>>) {
     let mut text = String::with_capacity(chunks.iter().map(|c| c.content.len() + 1).sum());
     let mut places = Vec::with_capacity(chunks.len());
@@ -300,7 +299,8 @@ pub fn joined_text(chunks: &[Chunk]) -> (String, Vec<Range<usize>>) {
     (text, places)
 }
 
-/// Returns the span in the extracted text of a part of a chunk's content.
+/// Returns the span of a part of a chunk, in the extracted text. `original` is the range of the part in the chunk's
+/// content.
 fn part_of(chunk: &Chunk, original: &Range<usize>) -> Span {
     let chars = |r: Range<usize>| chunk.content.get(r).map_or(0, |s| s.chars().count()) as u64;
     let start = chunk.span.start + chars(0..original.start);

@@ -1,4 +1,4 @@
-//! Provides the parts that all finders share: matches in bytes, tests of their neighbours, and resolution of
+//! Provides the tools that all finders share: matches, patterns, checks of neighbouring characters, and resolution of
 //! overlaps.
 
 use std::ops::Range;
@@ -8,7 +8,7 @@ use regex::Regex;
 
 use docweir_core::model::Mention;
 
-/// Describes a finding by its byte range in the searched text.
+/// Describes a match by kind, byte range in the searched text, and score.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Match {
     pub kind: &'static str,
@@ -22,8 +22,9 @@ impl Match {
     }
 }
 
-/// Compiles a regular expression at its first use. Matching takes time linear in the text, whatever the text
-/// contains. Tests compile every pattern of each list, because a pattern that does not compile matches nothing.
+/// Compiles a regular expression when it is first used. Matching takes time linear in the length of the text, whatever
+/// the text contains. Tests compile every pattern of each list, because a pattern that does not compile matches
+/// nothing.
 pub struct Pattern {
     source: &'static str,
     compiled: OnceLock<Option<Regex>>,
@@ -42,7 +43,7 @@ impl Pattern {
         self.regex().into_iter().flat_map(move |r| r.find_iter(text)).map(|m| m.range())
     }
 
-    /// Returns the range of the first group of every match.
+    /// Returns the range of the first capture group of every match.
     pub fn find_groups<'t>(&'t self, text: &'t str) -> impl Iterator<Item = Range<usize>> + 't {
         self.regex().into_iter().flat_map(move |r| r.captures_iter(text)).filter_map(|c| Some(c.get(1)?.range()))
     }
@@ -69,8 +70,8 @@ pub fn after(text: &str, at: usize) -> Option<char> {
     text.get(at..)?.chars().next()
 }
 
-/// Returns whether no letter, digit or joining mark touches the range from outside. Such a range is a word of its own
-/// and not part of a longer number (`1,234`, `3.14`, `12-34`).
+/// Returns whether the characters next to the range are no letters, digits or joining marks. If so, the range is a word
+/// of its own and not part of a longer number (`1,234`, `3.14`, `12-34`).
 pub fn stands_alone(text: &str, range: &Range<usize>) -> bool {
     let word = |c: char| c.is_alphanumeric() || c == '_';
     let joined = |c: Option<char>, beyond: Option<char>| match c {
@@ -85,7 +86,7 @@ pub fn stands_alone(text: &str, range: &Range<usize>) -> bool {
     !joined(left, left_of) && !joined(right, right_of)
 }
 
-/// Returns at most `bytes` bytes of the text before `at`, where a label would be.
+/// Returns at most `bytes` bytes of the text before `at`. A label for the data at `at` would be in this text.
 pub fn label(text: &str, at: usize, bytes: usize) -> &str {
     let mut from = at.saturating_sub(bytes);
     while !text.is_char_boundary(from) {
@@ -94,8 +95,8 @@ pub fn label(text: &str, at: usize, bytes: usize) -> &str {
     text.get(from..at).unwrap_or_default()
 }
 
-/// Sorts matches and makes them disjoint. Of two that overlap, the one with the higher score stays; of equal scores,
-/// the longer one.
+/// Sorts matches and makes them disjoint. If two matches overlap, the one with the higher score is kept; if their
+/// scores are equal, the longer one.
 pub fn best_disjoint(mut all: Vec<Match>) -> Vec<Match> {
     all.sort_by(|a, b| a.range.start.cmp(&b.range.start).then(b.range.end.cmp(&a.range.end)));
     let mut out: Vec<Match> = Vec::with_capacity(all.len());
@@ -113,7 +114,7 @@ pub fn best_disjoint(mut all: Vec<Match>) -> Vec<Match> {
     out
 }
 
-/// Sorts matches and merges overlapping ones. Unlike [`best_disjoint`], it leaves no matched byte uncovered.
+/// Sorts matches and merges overlapping ones. In contrast to [`best_disjoint`], the result covers every matched byte.
 pub fn joined(mut all: Vec<Match>) -> Vec<Match> {
     all.sort_by(|a, b| a.range.start.cmp(&b.range.start).then(b.range.end.cmp(&a.range.end)));
     let mut out: Vec<Match> = Vec::with_capacity(all.len());
@@ -131,7 +132,7 @@ pub fn joined(mut all: Vec<Match>) -> Vec<Match> {
     out
 }
 
-/// Converts byte positions into code points. Positions are cheapest to convert in increasing order.
+/// Converts byte offsets into code point offsets. Converting offsets in increasing order is fastest.
 pub struct CodePoints<'a> {
     text: &'a str,
     byte: usize,
@@ -153,7 +154,7 @@ impl<'a> CodePoints<'a> {
     }
 }
 
-/// Converts sorted matches of one text into findings. If `copied` is true, findings carry the matched text.
+/// Converts sorted matches in one text into findings. If `copied` is true, the findings contain the matched text.
 pub fn found(text: &str, matches: &[Match], copied: bool) -> Vec<Mention> {
     let mut points = CodePoints::of(text);
     let one = |m: &Match| Mention {

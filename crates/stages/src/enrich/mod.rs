@@ -1,15 +1,15 @@
 //! Enriches chunks with findings from rules and statistics, and redacts personal data if configured.
 //!
 //! An [`Enricher`] takes chunks and returns them with findings. [`LocalEnricher`] needs no service;
-//! [`ComprehendEnricher`] also calls Amazon Comprehend. Personal data is searched in the joined text of all chunks,
-//! and in every heading path. A number that a chunk boundary cuts is therefore found in both halves. Redaction comes
-//! first if it is on. Everything after it (language, phrases, entities, patterns, and all later stages) sees the
-//! placeholders only.
+//! [`ComprehendEnricher`] also calls Amazon Comprehend. Personal data is searched in the joined text of all chunks, and
+//! in every heading path. A number that a chunk boundary cuts is therefore found, and marked in both chunks. If
+//! redaction is on, it comes first. Everything after redaction (language, phrases, entities, patterns, and all later
+//! stages) sees only the placeholders.
 //!
-//! Trade-offs. A rule that is not certain reports nothing: the local rules never report a name as personal data.
-//! Without redaction the text keeps its personal data, but no finding copies it. Chunks keep their ids when they are
-//! redacted, so an id means the same passage in every stage. Only a chunk that must be divided to fit the embedder's
-//! window gets new ids.
+//! Trade-offs. A rule that is not certain reports nothing; for example, the local rules never report a name as personal
+//! data. Without redaction, the text keeps its personal data, but no finding copies it. Chunks keep their ids when they
+//! are redacted, so an id identifies the same passage in every stage. Only a chunk that must be divided to fit the
+//! embedder's window gets new ids.
 
 pub mod comprehend;
 mod entities;
@@ -40,7 +40,7 @@ use docweir_core::error::StageError;
 use docweir_core::model::Chunks;
 use docweir_core::money::Nanodollars;
 
-/// Holds the context of one enrichment call: the document, its cancellation and its start time.
+/// Holds the context of one enrichment call: the document, the cancellation and the start time.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'c> {
     /// Document id, or another label under which the ledger records the call.
@@ -56,7 +56,7 @@ impl<'c> Call<'c> {
     }
 }
 
-/// Holds enriched chunks and the usage that enriching them caused.
+/// Holds enriched chunks, and the usage of the calls that enriched them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Enriched {
     pub chunks: Chunks,
@@ -84,7 +84,7 @@ impl std::ops::AddAssign for Usage {
 /// Adds findings to chunks.
 #[async_trait]
 pub trait Enricher: Send + Sync {
-    /// Returns the name for logs, metrics and the configuration fingerprint: `local` or `comprehend`.
+    /// Returns the enricher's name for logs, metrics and the configuration fingerprint: `local` or `comprehend`.
     fn name(&self) -> &str;
 
     /// Returns whether enriching calls a service that charges money.
@@ -92,12 +92,12 @@ pub trait Enricher: Send + Sync {
         false
     }
 
-    /// Returns the number of documents that this enricher handles best at once. `None` means that it is limited by
-    /// the processor and sized like any other computing stage.
+    /// Returns the number of documents that this enricher should process concurrently. `None` means that the processor
+    /// is the limit, so the pool of workers has the size of any other computing stage.
     fn at_a_time(&self) -> Option<usize> {
         None
     }
 
-    /// Adds findings to `chunks`. May redact their text, but never reorders them.
+    /// Adds findings to `chunks`. May redact the text of chunks, but never reorders chunks.
     async fn enrich(&self, chunks: Chunks, call: Call<'_>) -> Result<Enriched, StageError>;
 }

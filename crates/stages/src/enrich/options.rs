@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 use super::comprehend::{ComprehendOptions, PERSONAL_KINDS};
 use super::personal::KINDS;
 
-/// Selects the enricher and its findings.
+/// Selects the enricher and the kinds of findings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnrichOptions {
-    /// Enricher to use: `"local"` (rules and statistics on this machine) or `"comprehend"` (the same rules, and
-    /// Amazon Comprehend in addition; needs a build with `--features aws`).
+    /// Enricher to use: `"local"` (rules and statistics on this machine) or `"comprehend"` (the same rules, and in
+    /// addition Amazon Comprehend; needs a build with `--features aws`).
     pub provider: EnrichProvider,
     /// If true, detects the language of the document and of each chunk.
     pub language: bool,
@@ -27,13 +27,13 @@ pub struct EnrichOptions {
     pub redact: bool,
     /// Kinds of personal data to redact; empty means all kinds.
     pub redact_kinds: Vec<String>,
-    /// Minimum score of a finding, 0 to 1; findings with a lower score are dropped. Redaction never requires more
-    /// than 0.7, even if this value is higher.
+    /// Minimum score of a finding, from 0 to 1; findings with a lower score are dropped. For redaction, the minimum
+    /// score is never above 0.7, even if this value is higher.
     pub min_confidence: f32,
-    /// Maximum number of key phrases kept for each chunk, best first.
+    /// Maximum number of key phrases for each chunk. The best ones are kept.
     pub max_key_phrases: usize,
-    /// Maximum number of findings kept for each chunk in each list, in text order. The limit does not apply to
-    /// redaction.
+    /// Maximum number of entities, of patterns and of reported personal data for each chunk. The first ones in the text
+    /// are kept. Redaction is not limited.
     pub max_findings: usize,
     /// Settings of Amazon Comprehend, for the provider `"comprehend"`.
     pub comprehend: ComprehendOptions,
@@ -90,8 +90,8 @@ impl EnrichOptions {
         found
     }
 
-    /// Returns the options that affect the findings. The value for `local` has no provider key, so that fingerprints
-    /// from before the choice of provider stay valid.
+    /// Returns the options that affect the findings. For `local`, the value has no key for the provider, so that
+    /// fingerprints from before the choice of provider stay valid.
     pub fn shape(&self) -> serde_json::Value {
         let mut shape = serde_json::to_value(self).unwrap_or_default();
         if let Some(members) = shape.as_object_mut() {
@@ -104,7 +104,7 @@ impl EnrichOptions {
         shape
     }
 
-    /// Returns the kinds of personal data that the provider can find.
+    /// Returns the kinds of personal data that the configured provider can find.
     fn personal_kinds(&self) -> Vec<&'static str> {
         let mut kinds = KINDS.to_vec();
         if self.provider == EnrichProvider::Comprehend {

@@ -1,4 +1,5 @@
-//! Finds figures of business reports by rule: money, percentages, quarters, years and financial metrics.
+//! Finds figures that are typical of business reports by rule: money, percentages, quarters, years and financial
+//! metrics.
 
 use super::matches::{Match, Pattern, best_disjoint, stands_alone};
 

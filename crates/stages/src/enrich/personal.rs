@@ -1,15 +1,14 @@
-//! Finds personal data by rule: by a checksum, a fixed format or a preceding label.
+//! Finds personal data by rule. Each rule needs a checksum, a fixed format or a preceding label.
 //!
-//! Text that has none of these is left alone. A table of numbers is not a list of telephone numbers, and with
-//! redaction on a wrong finding also destroys text. Names and addresses need a model, so these rules do not search
-//! for them.
+//! Other text is left unchanged: a table of numbers is not a list of telephone numbers, and with redaction on a wrong
+//! finding also destroys text. Names and addresses need a model, so these rules do not search for them.
 
 use std::net::Ipv6Addr;
 use std::ops::Range;
 
 use super::matches::{Match, Pattern, after, before, label, stands_alone};
 
-/// Kinds of personal data, as named in findings and placeholders.
+/// Kinds of personal data, as they appear in findings and placeholders.
 pub const KINDS: [&str; 10] = [
     "EMAIL",
     "PHONE",
@@ -23,8 +22,8 @@ pub const KINDS: [&str; 10] = [
     "AWS_ACCESS_KEY",
 ];
 
-/// Matches a run of digits in which single white-space characters or hyphens may separate groups. A checksum then
-/// decides whether the run contains a card number.
+/// Matches a run of digits with single white-space characters or hyphens between groups. A checksum then decides
+/// whether the run contains a card number.
 static CARD: Pattern = Pattern::new(r"\d(?:[\s\-]?\d){12,}");
 static IBAN: Pattern = Pattern::new(r"[A-Z]{2}\d{2}");
 static SSN: Pattern = Pattern::new(r"\d{3}-\s?\d{2}-\s?\d{4}|\d{3} \d{2} \d{4}");
@@ -68,7 +67,7 @@ const PATTERNS: [&Pattern; 16] = [
     &DOMAIN,
 ];
 
-/// Returns all personal data in `text`, unsorted and possibly overlapping.
+/// Returns all personal data in `text`. The matches are unsorted and may overlap.
 pub fn find(text: &str) -> Vec<Match> {
     let mut out = Vec::new();
     emails(text, &mut out);
@@ -89,7 +88,8 @@ pub fn find(text: &str) -> Vec<Match> {
     out
 }
 
-/// Searches around each `@` only, so that the maximum length of an address bounds the work.
+/// Finds email addresses. Only the text around each `@` is searched, so the maximum length of an address limits the
+/// work.
 fn emails(text: &str, out: &mut Vec<Match>) {
     for (at, _) in text.match_indices('@') {
         let head = text.get(..at).unwrap_or_default();
@@ -115,8 +115,8 @@ fn window(text: &str, bytes: usize) -> &str {
     text.get(..end).unwrap_or_default()
 }
 
-/// Tries every group of a run of digits as the start of a card number, because a neighbouring number may precede the
-/// card.
+/// Finds card numbers in a run of digits. Every group of the run is tried as the start, because another number may
+/// precede the card number.
 fn cards(text: &str, run: Range<usize>, out: &mut Vec<Match>) {
     let slice = text.get(run.clone()).unwrap_or_default();
     let mut groups: Vec<Range<usize>> = Vec::new();
@@ -148,7 +148,7 @@ fn cards(text: &str, run: Range<usize>, out: &mut Vec<Match>) {
     }
 }
 
-/// Returns whether joining two neighbouring groups gives the grouping of a card, such as 4-4-4-4 or 16 digits.
+/// Returns whether joining two neighbouring groups of digits gives a usual grouping of card numbers, such as 4-4-4-4.
 fn regular_but_for_one_cut(groups: &[usize]) -> bool {
     (1..groups.len()).any(|i| {
         let mut joined = groups.to_vec();
@@ -160,8 +160,8 @@ fn regular_but_for_one_cut(groups: &[usize]) -> bool {
     })
 }
 
-/// Returns whether another number touches the range after one blank or hyphen. The range is then part of a row of
-/// figures.
+/// Returns whether another number follows or precedes the range after one space or hyphen. The range is then part of a
+/// row of figures.
 fn touches_digits(text: &str, range: &Range<usize>) -> bool {
     let blank = |c: Option<char>| c.is_some_and(|c| c == ' ' || c == '-');
     let left = blank(before(text, range.start)) && before(text, range.start - 1).is_some_and(|c| c.is_ascii_digit());
@@ -201,7 +201,7 @@ fn luhn(digits: &[u8]) -> bool {
     sum.is_multiple_of(10)
 }
 
-/// IBAN lengths by country code, sorted by code for binary search.
+/// IBAN lengths by country code, sorted by country code for binary search.
 #[rustfmt::skip]
 const IBAN_LENGTHS: &[(&str, usize)] = &[
     ("AD", 24), ("AE", 23), ("AL", 28), ("AT", 20), ("AZ", 28), ("BA", 20), ("BE", 16), ("BG", 22), ("BH", 22),
@@ -269,7 +269,7 @@ fn social_security(text: &str, out: &mut Vec<Match>) {
 
 fn phones(text: &str, out: &mut Vec<Match>) {
     let count = |s: &str| s.bytes().filter(u8::is_ascii_digit).count();
-    // An unclosed bracket at the end belongs to the sentence.
+    // A bracket at the end that was not opened belongs to the sentence.
     let tidy = |r: Range<usize>| {
         let slice = text.get(r.clone()).unwrap_or_default();
         let open = slice.ends_with(')') && !slice.contains('(');
@@ -300,7 +300,8 @@ fn phones(text: &str, out: &mut Vec<Match>) {
     }
 }
 
-/// Returns the end of a port such as `:8080` that follows at `end`, or `end` itself.
+/// Returns the end of a port number such as `:8080` that begins at `end`, or `end` itself if no port number begins
+/// there.
 fn with_port(text: &str, end: usize) -> usize {
     let rest = text.get(end..).and_then(|r| r.strip_prefix(':')).unwrap_or_default();
     let digits = rest.bytes().take(5).take_while(u8::is_ascii_digit).count();

@@ -1,10 +1,10 @@
-//! Extracts key phrases by word statistics, in the manner of RAKE.
+//! Extracts key phrases by word statistics, with a method similar to RAKE.
 //!
 //! Candidates are runs of words between stop words, punctuation and masked ranges, and parts of runs that occur more
-//! than once. A word weighs more if its runs are long (degree over frequency), and less if many chunks of the
-//! document contain it. A phrase scores the mean weight of its words, with logarithmic bonuses for length and
-//! repetition. In a language without a stop word list, short words count as stop words. In scripts without spaces,
-//! runs of ideographs or katakana are the candidates.
+//! than once. A word has more weight if its runs are long (degree over frequency), and less weight if many chunks of
+//! the document contain it. The score of a phrase is the mean weight of its words, with logarithmic bonuses for length
+//! and repetition. In a language without a stop word list, short words count as stop words. In scripts without spaces,
+//! the candidates are runs of ideographs or katakana.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -15,21 +15,21 @@ use super::matches::touches;
 use super::stopwords;
 
 const MAX_WORDS: usize = 4;
-/// Maximum number of characters of a word in a phrase; longer strings are not words.
+/// Maximum number of characters of a word in a phrase. Longer strings are not words.
 const MAX_WORD_CHARS: usize = 40;
 
-/// A run of words, each with its byte range and in lower case.
+/// A run of words in order; each entry has the byte range of a word and the word in lower case.
 type Run = Vec<(Range<usize>, String)>;
 
-/// Holds the statistics of a candidate phrase: its occurrences, its first byte range, and whether it is ever a whole
-/// run.
+/// Holds statistics of a candidate phrase: how often it occurs, the byte range of its first occurrence, and whether it
+/// is a whole run anywhere.
 struct Candidate {
     count: u32,
     first: Range<usize>,
     whole: bool,
 }
 
-/// Counts in how many chunks of a document each word occurs.
+/// Counts for each word how many chunks of a document contain it.
 pub struct Corpus {
     chunks: usize,
     with: HashMap<String, u32>,
@@ -48,14 +48,14 @@ impl Corpus {
         Self { chunks, with }
     }
 
-    /// Returns 1 for a word that every chunk contains, and more for rarer words.
+    /// Returns the weight of a word by rarity: 1 if every chunk contains the word, and more for rarer words.
     fn rarity(&self, word: &str) -> f64 {
         let with = self.with.get(word).copied().unwrap_or(1).max(1);
         1.0 + (self.chunks.max(1) as f64 / f64::from(with)).ln().max(0.0)
     }
 }
 
-/// Returns at most `limit` phrases as written in the text, best first. `masks` must be sorted and disjoint.
+/// Returns at most `limit` phrases as they appear in the text, the best first. `masks` must be sorted and disjoint.
 pub fn find(text: &str, language: Option<&str>, masks: &[Range<usize>], corpus: &Corpus, limit: usize) -> Vec<String> {
     let runs = runs(text, language, masks);
     let (mut frequency, mut degree): (HashMap<&str, f64>, HashMap<&str, f64>) = Default::default();
@@ -92,7 +92,7 @@ pub fn find(text: &str, language: Option<&str>, masks: &[Range<usize>], corpus: 
     chosen.into_iter().map(|(_, range)| phrase(range)).collect()
 }
 
-/// Returns whole runs, and their parts of at least two words.
+/// Returns the candidate phrases: whole runs, and parts of runs with at least two words.
 fn candidates(runs: &[Run]) -> HashMap<Vec<&str>, Candidate> {
     let mut all: HashMap<Vec<&str>, Candidate> = HashMap::new();
     for run in runs {
@@ -149,7 +149,7 @@ fn runs(text: &str, language: Option<&str>, masks: &[Range<usize>]) -> Vec<Run> 
     out
 }
 
-/// Ends the open run. A run that is too long for a phrase is divided.
+/// Ends the open run and adds it to `out`. A run that is too long for one phrase is divided.
 fn flush(open: &mut Run, out: &mut Vec<Run>) {
     let run = std::mem::take(open);
     let dense = run.first().is_some_and(|(_, w)| w.chars().all(is_dense));

@@ -1,8 +1,8 @@
 //! Replaces personal data by placeholders.
 //!
-//! Matches are replaced from the last to the first, so that the positions of earlier ones stay valid. A placeholder
-//! can have more tokens than the text it covers. A chunk that grows beyond the embedder's window is divided between
-//! matches, never truncated.
+//! Matches are replaced from the last to the first, so that the positions of earlier matches stay valid. A placeholder
+//! can have more tokens than the text that it replaces. A chunk that then exceeds the embedder's window is divided
+//! between matches, never truncated.
 
 use std::ops::Range;
 
@@ -13,8 +13,8 @@ pub fn placeholder(kind: &str) -> String {
     format!("[REDACTED_{kind}]")
 }
 
-/// Replaces every match, and returns the new text with the position of each placeholder. Matches must be sorted and
-/// disjoint.
+/// Replaces every match by a placeholder. Returns the new text and the position of each placeholder in it. Matches must
+/// be sorted and disjoint.
 pub fn replace(text: &str, matches: &[Match]) -> (String, Vec<Match>) {
     let mut out = text.to_owned();
     for m in matches.iter().rev() {
@@ -33,9 +33,9 @@ pub fn replace(text: &str, matches: &[Match]) -> (String, Vec<Match>) {
     (out, moved)
 }
 
-/// Returns the matches of `kept` at their positions in the redacted part. Matches outside the part, and matches that
-/// a placeholder covers, are left out. `redacted` must be sorted, disjoint and within `part`; all ranges are in bytes
-/// of the whole text.
+/// Returns the matches in `kept` at their positions in the redacted part. Matches outside the part, and matches under a
+/// placeholder, are left out. `redacted` must be sorted, disjoint and within `part`. All ranges given are in bytes of
+/// the whole text.
 pub fn moved(part: &Range<usize>, redacted: &[Match], kept: &[Match]) -> Vec<Match> {
     let within = |at: usize| {
         let before = redacted.iter().filter(|m| part.start <= m.range.start && m.range.end <= at);
@@ -51,7 +51,7 @@ pub fn moved(part: &Range<usize>, redacted: &[Match], kept: &[Match]) -> Vec<Mat
     kept.iter().filter_map(place).collect()
 }
 
-/// Holds a range of the original text and its redacted content.
+/// Holds a range of the original text, and the content of that range after redaction.
 #[derive(Debug, PartialEq)]
 pub struct Part {
     pub original: Range<usize>,
@@ -60,7 +60,8 @@ pub struct Part {
     pub tokens: usize,
 }
 
-/// Replaces matches and divides the text until the token count of every part, as given by `count`, fits `window`.
+/// Replaces matches, and divides the text into parts until the tokens of each part fit `window`. `count` counts the
+/// tokens.
 pub fn parts(original: &str, matches: &[Match], window: usize, count: &dyn Fn(&str) -> usize) -> Vec<Part> {
     let mut out = Vec::new();
     let mut waiting: Vec<Range<usize>> = std::iter::once(0..original.len()).collect();
@@ -86,8 +87,8 @@ pub fn parts(original: &str, matches: &[Match], window: usize, count: &dyn Fn(&s
     out
 }
 
-/// Returns the cut nearest to the middle that splits no match: at white space, else at the edge of a match, else
-/// between characters.
+/// Returns the position nearest to the middle at which a cut splits no match: at white space, else at the edge of a
+/// match, else between characters.
 fn middle(text: &str, matches: &[Match]) -> Option<usize> {
     let inside = |at: usize| {
         let next = matches.partition_point(|m| m.range.end <= at);
@@ -103,7 +104,7 @@ fn middle(text: &str, matches: &[Match]) -> Option<usize> {
     nearest(&mut spaces).or_else(|| nearest(&mut edges)).or_else(|| nearest(&mut any))
 }
 
-/// Removes the last words of a truncated heading if they may be the start of a number or an address.
+/// Removes the last words of a shortened heading if they may be the beginning of a number or an address.
 pub fn without_cut_off_data(heading: &str) -> String {
     let Some(kept) = heading.strip_suffix('…') else {
         return heading.to_owned();
@@ -151,7 +152,7 @@ mod tests {
         let (made, _) = replace(text, &redacted);
         let now = moved(&(0..text.len()), &redacted, &kept);
         assert_eq!(&made[now[0].range.clone()], "Jane Doe");
-        // In a part of its own, cut in the middle, outside the part, and under a placeholder.
+        // Cases: inside a part, cut in the middle, outside the part, and under a placeholder.
         assert_eq!(moved(&(11..28), &redacted, &kept)[0].range, 0..8);
         assert_eq!(moved(&(16..28), &redacted, &kept)[0].range, 0..3);
         assert_eq!(moved(&(0..10), &redacted, &kept), []);

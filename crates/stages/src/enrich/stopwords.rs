@@ -1,6 +1,7 @@
-//! Lists words that carry no topic, by language. The lists are sorted for binary search.
+//! Lists stop words by language: frequent words that say nothing about the topic. The lists are sorted for binary
+//! search.
 
-/// Returns the list for an ISO 639-3 code, or an empty list for other languages.
+/// Returns the stop words for an ISO 639-3 language code, or an empty list for other languages.
 pub fn of(code: &str) -> &'static [&'static str] {
     match code {
         "eng" => ENGLISH,

@@ -1,4 +1,4 @@
-//! Tests enrichment as a whole: matches across chunk boundaries, copies of personal data, bounded time.
+//! Tests the whole of enrichment: matches across chunk boundaries, copies of personal data, and limits on time.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::*;
 use crate::chunk::artefact::{self, Header};
 use crate::chunk::{ChunkOptions, TokenCounter, chunk_document};
 
-/// Counts about four characters as one token.
+/// Counts one token for about every four characters.
 struct Quarters(usize);
 
 impl TokenCounter for Quarters {
@@ -210,7 +210,7 @@ async fn it_runs_off_the_runtime_and_ends_when_cancelled() {
 }
 
 #[test]
-#[allow(clippy::disallowed_methods, reason = "the test is about real time")]
+#[allow(clippy::disallowed_methods, reason = "the test measures real time")]
 fn no_text_makes_it_slow() {
     let units = [
         "a@",

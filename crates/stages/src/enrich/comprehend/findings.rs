@@ -1,4 +1,4 @@
-//! Converts answers about parts of chunks into findings of chunks.
+//! Converts Comprehend's answers about parts of chunks into findings of whole chunks.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -10,13 +10,14 @@ use super::{Analysis, Api, DetectedLanguage, Part, split_back};
 use crate::enrich::EnrichOptions;
 use crate::enrich::matches::{Match, best_disjoint, found, touches};
 
-/// Comprehend's kinds of entities; any newer kind counts as `OTHER`.
+/// Kinds of entities that Comprehend reports. Any newer kind counts as `OTHER`.
 const ENTITY_KINDS: [&str; 9] =
     ["COMMERCIAL_ITEM", "DATE", "EVENT", "LOCATION", "ORGANIZATION", "PERSON", "QUANTITY", "TITLE", "OTHER"];
 
 type All = BTreeMap<(Api, usize), Analysis>;
 
-/// Returns the language of each chunk that was asked about. The language is `None` if its score is below `bar`.
+/// Returns the language of each chunk for which Comprehend was asked. A language with a score below `bar` becomes
+/// `None`.
 pub fn languages(told: &All, parts: &[Part], chunks: &Chunks, bar: f32) -> Vec<(usize, Option<DetectedLanguage>)> {
     let mut by_chunk: BTreeMap<usize, (f32, BTreeMap<&str, f32>)> = BTreeMap::new();
     for (i, part) in parts.iter().enumerate() {
@@ -37,7 +38,7 @@ pub fn languages(told: &All, parts: &[Part], chunks: &Chunks, bar: f32) -> Vec<(
     by_chunk.into_iter().map(sure).collect()
 }
 
-/// Holds all answers about a document, and the masks that no finding may copy from.
+/// Holds all of Comprehend's answers about a document, and the masks: ranges from which no finding may copy text.
 pub struct Findings<'a> {
     pub options: &'a EnrichOptions,
     pub parts: &'a [Part],
@@ -46,8 +47,8 @@ pub struct Findings<'a> {
 }
 
 impl Findings<'_> {
-    /// Adds the findings to the chunks. Entities are merged with the rules' entities; key phrases replace the rules'
-    /// phrases.
+    /// Adds the findings to the chunks. Comprehend's entities are merged with those of the local rules; Comprehend's
+    /// key phrases replace those of the local rules.
     pub fn add_to(&self, chunks: &mut Chunks) {
         let mut of_chunk: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (i, part) in self.parts.iter().enumerate() {
@@ -67,8 +68,8 @@ impl Findings<'_> {
         }
     }
 
-    /// Returns the matches in bytes of the chunk that reach the minimum score and touch no personal data. Returns
-    /// `None` if none of the parts was analysed by `api`.
+    /// Returns the matches that reach the minimum score and touch no personal data, as byte ranges of the chunk.
+    /// Returns `None` if `api` analysed none of the parts.
     fn spots(&self, api: Api, text: &str, parts: &[usize], masks: &[Range<usize>]) -> Option<Vec<Match>> {
         let mut all: Option<Vec<Match>> = None;
         for i in parts {
@@ -91,7 +92,7 @@ impl Findings<'_> {
         Some(found(text, &all, true))
     }
 
-    /// Returns each key phrase once, best first.
+    /// Returns each distinct key phrase once, in order of score, the best first.
     fn key_phrases(&self, text: &str, parts: &[usize], masks: &[Range<usize>]) -> Option<Vec<String>> {
         let mut all = self.spots(Api::KeyPhrases, text, parts, masks)?;
         all.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.range.start.cmp(&b.range.start)));
@@ -104,7 +105,7 @@ impl Findings<'_> {
         Some(all.into_iter().filter_map(phrase).take(self.options.max_key_phrases).collect())
     }
 
-    /// Returns the mean sentiment of the parts, weighted by length.
+    /// Returns the mean sentiment of the parts, weighted by their lengths.
     fn sentiment(&self, text: &str, parts: &[usize]) -> Option<Sentiment> {
         let mut sums = [0f32; 4];
         let (mut all, mut only, mut asked) = (0f32, None, 0);
@@ -135,7 +136,8 @@ impl Findings<'_> {
     }
 }
 
-/// Merges `new` entities into the rules' entities, and drops a rule's entity that overlaps a new one.
+/// Merges `new` entities into the entities of the local rules. An entity of the rules is dropped if it overlaps a new
+/// one.
 fn beside(by_rule: &mut Vec<Mention>, new: Vec<Mention>, most: usize) {
     let overlaps = |a: &Mention| new.iter().any(|b| b.start < a.end && a.start < b.end);
     by_rule.retain(|found| !overlaps(found));

@@ -1,4 +1,4 @@
-//! Maps Comprehend's language codes (RFC 5646) to the codes used here (ISO 639-3).
+//! Maps Comprehend's language codes (RFC 5646) to Docweir's language codes (ISO 639-3).
 
 /// Languages in which Comprehend finds entities, key phrases and sentiment.
 pub const KNOWN: &[&str] = &["ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "pt", "zh", "zh-TW"];
@@ -6,8 +6,8 @@ pub const KNOWN: &[&str] = &["ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko
 /// Languages in which Comprehend finds personal data.
 pub const KNOWN_PERSONAL: &[&str] = &["en", "es"];
 
-/// Languages that Comprehend reports by a two-letter code, with their ISO 639-3 code. If two entries share an ISO
-/// code, requests use the first.
+/// Comprehend's two-letter language codes with their ISO 639-3 codes. If two entries share an ISO code, requests use
+/// the first of them.
 #[rustfmt::skip]
 const CODES: &[(&str, &str)] = &[
     ("af", "afr"), ("am", "amh"), ("ar", "ara"), ("as", "asm"), ("az", "aze"), ("ba", "bak"), ("be", "bel"),
@@ -27,14 +27,14 @@ const CODES: &[(&str, &str)] = &[
     ("yo", "yor"), ("zh", "cmn"), ("zh-TW", "cmn"),
 ];
 
-/// Returns the ISO 639-3 code for one of Comprehend's codes. A code that is not listed has three letters already and
-/// loses only its region.
+/// Returns the ISO 639-3 code for a language code of Comprehend. A code that is not in the list already has three
+/// letters; only its region is removed.
 pub fn ours(theirs: &str) -> String {
     let known = CODES.iter().find(|(code, _)| *code == theirs).map(|(_, code)| *code);
     known.unwrap_or_else(|| theirs.split('-').next().unwrap_or(theirs)).to_owned()
 }
 
-/// Returns Comprehend's code for an ISO 639-3 code, or the same code if none is listed.
+/// Returns Comprehend's code for an ISO 639-3 code. If the list has no such entry, returns the ISO code unchanged.
 pub fn theirs(ours: &str) -> String {
     CODES.iter().find(|(_, code)| *code == ours).map_or(ours, |(code, _)| code).to_owned()
 }

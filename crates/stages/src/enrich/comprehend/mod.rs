@@ -1,24 +1,24 @@
-//! Enriches chunks by Amazon Comprehend in addition to the local rules: entities, key phrases, sentiment, languages
+//! Enriches chunks with Amazon Comprehend in addition to the local rules: entities, key phrases, sentiment, languages
 //! and personal data.
 //!
-//! Personal data comes first, over the whole text. Comprehend's matches in the text and in the headings are resolved
-//! together with those of the rules. With redaction on, every later step sees the placeholders only, Comprehend's
-//! other APIs included. Then the language of each passage is detected, and passages of one language are sent
-//! together. Patterns come from the rules alone. Entities of the rules stay where Comprehend found none; Comprehend's
-//! key phrases replace those of the rules.
+//! The whole text is searched for personal data first. Comprehend's matches in the text and in the headings are
+//! resolved together with those of the rules. If redaction is on, every later step sees only the placeholders; this
+//! includes Comprehend's other APIs. Then the language of each passage is detected, and passages in the same language
+//! are sent together. Patterns come only from the rules. An entity of the rules stays unless it overlaps an entity that
+//! Comprehend found. Comprehend's key phrases replace those of the rules.
 //!
-//! Trade-offs. Each passage is a text of its own, so that a cached answer stays valid when the neighbours change. A
-//! short passage costs as much as one of three hundred characters. Personal data is searched in the document's
-//! language as detected locally, because no other API may see the text before. If Comprehend does not support that
-//! language, the passages in supported languages are searched. An unsupported language is not a failure: the rules'
-//! findings stay, and a note reports the language.
+//! Trade-offs. Each passage is sent as a text of its own, so that a cached answer stays valid when neighbouring
+//! passages change. A short passage therefore costs as much as a passage of three hundred characters. Personal data is
+//! searched in the document's language as detected locally, because no other API may see the text before redaction. If
+//! Comprehend does not support that language, only the passages in supported languages are searched. An unsupported
+//! language is not a failure: the rules' findings stay, and a note reports the language.
 //!
 //! # Layout
-//! - [`Analyst`] the service that analyses texts; `providers::comprehend` implements it with payment, waiting and a
-//!   cache
-//! - `texts` splits texts within the limits and maps positions; `personal` covers the whole text; `languages` maps
-//!   codes
-//! - `findings` converts the answers into findings
+//! - [`Analyst`] is the service that analyses texts; `providers::comprehend` implements it, with payment, rate limits
+//!   and a cache.
+//! - `texts` splits texts within the limits and maps positions; `personal` selects and maps the texts that are searched
+//!   for personal data; `languages` maps language codes.
+//! - `findings` converts Comprehend's answers into findings.
 
 mod findings;
 mod languages;
@@ -48,7 +48,7 @@ use findings::Findings;
 use personal::PersonalDataTexts;
 use texts::{Places, split};
 
-/// An API of Comprehend.
+/// Selects an API of Comprehend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Api {
@@ -73,7 +73,7 @@ impl Api {
     }
 }
 
-/// Holds the findings of one text, without any of its text.
+/// Holds the result of one API for one text. It contains positions and scores, but none of the text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Analysis {
     /// Detected languages, the most likely first.
@@ -83,24 +83,24 @@ pub enum Analysis {
     Sentiment(Sentiment),
 }
 
-/// Describes a detected language by Comprehend's code and its score.
+/// Describes a detected language by Comprehend's language code and a score.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DetectedLanguage {
     pub code: String,
     pub score: f32,
 }
 
-/// Describes a range of the text that was sent, in code points, half-open.
+/// Describes a half-open range of the text that was sent, in code points.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DetectedSpan {
-    /// Kind as Comprehend names it; empty for key phrases.
+    /// Kind of the finding, as Comprehend names it; empty for key phrases.
     pub kind: String,
     pub start: usize,
     pub end: usize,
     pub score: f32,
 }
 
-/// Reason why a text will never have an answer.
+/// Reason why Comprehend will never analyse a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
     /// Comprehend does not support the language.
@@ -108,21 +108,21 @@ pub enum Refusal {
     TooLong,
 }
 
-/// Holds the answer for each text, in the order of the request, and the usage.
+/// Holds the answer for each text, in the order of the request, and the usage of the call.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Analyses {
     pub answers: Vec<Result<Analysis, Refusal>>,
     pub usage: Usage,
 }
 
-/// Analyses texts. Callers send only texts that are within the limits and contain a letter or a digit.
+/// Analyses texts. Callers send only texts that are within Comprehend's limits and contain a letter or a digit.
 #[async_trait]
 pub trait Analyst: Send + Sync {
-    /// Calls `api` for all `texts`. `language` is one of Comprehend's codes, and empty if the API detects languages.
+    /// Calls `api` for all `texts`. `language` is one of Comprehend's codes; it is empty for [`Api::Language`].
     ///
     /// # Errors
-    /// Fails if a text has no answer but may have one later. Answers that were received are cached and not paid for
-    /// again.
+    /// Fails if a text has no answer yet but a retry may get one. Answers that were received are cached, so they are
+    /// not paid for again.
     async fn ask(&self, api: Api, language: &str, texts: &[&str], call: Call<'_>) -> Result<Analyses, StageError>;
 }
 
@@ -133,7 +133,7 @@ pub struct ComprehendEnricher {
     analyst: Arc<dyn Analyst>,
 }
 
-/// Identifies a part of a chunk that is sent as one text of a request.
+/// Identifies a range of a chunk that is sent as one text of a request.
 struct Part {
     chunk: usize,
     range: Range<usize>,
@@ -144,7 +144,7 @@ impl ComprehendEnricher {
         Self { local, options, analyst }
     }
 
-    /// Returns whether `api` is configured and the options want its findings.
+    /// Returns whether `api` is configured and the options request its findings.
     fn asks(&self, api: Api) -> bool {
         let o = &self.options;
         let wanted = match api {
@@ -161,7 +161,7 @@ impl ComprehendEnricher {
         self.options.comprehend.languages.iter().any(|taken| taken == code)
     }
 
-    /// Finds personal data, in the languages that are detected locally: no other API may see the text before
+    /// Finds personal data in the languages that are detected locally, because no other API may see the text before
     /// redaction.
     async fn personal(
         &self,
@@ -192,7 +192,7 @@ impl ComprehendEnricher {
                 match (answer, spots.get_mut(i)) {
                     (Ok(Analysis::Spots(found)), Some(place)) => *place = found,
                     (Ok(_), _) | (_, None) => {}
-                    // A text that was not searched must not be reported as redacted.
+                    // A text that was not searched must not count as redacted, so fail.
                     (Err(Refusal::TooLong), _) if self.options.redact => return Err(too_long()),
                     (Err(refusal), _) => sums.refused(Api::PersonalData, code, refusal),
                 }
@@ -201,8 +201,8 @@ impl ComprehendEnricher {
         Ok(whole.found(&spots, &options.ignored_kinds))
     }
 
-    /// Runs all jobs (API, language, parts) concurrently. Returns the answers by API and part; refused parts are
-    /// missing.
+    /// Runs all jobs (API, language, parts) concurrently. Returns the answers by API and part. Parts that Comprehend
+    /// refused have no answer.
     async fn ask(
         &self,
         jobs: Vec<(Api, String, Vec<usize>)>,
@@ -233,8 +233,8 @@ impl ComprehendEnricher {
         Ok(found)
     }
 
-    /// Returns the language in which each chunk is analysed. If the language API was called, also sets the detected
-    /// languages of the chunks and of the document.
+    /// Returns the language code with which each chunk is analysed. If the language API was called, also stores the
+    /// detected languages in the chunks and the document.
     async fn languages(
         &self,
         chunks: &mut Chunks,
@@ -330,7 +330,7 @@ impl Part {
     }
 }
 
-/// Splits the text of every chunk into parts of at most `most` bytes, and leaves out parts without a letter.
+/// Splits the text of every chunk into parts of at most `most` bytes. Parts without a letter are left out.
 fn parts(chunks: &Chunks, most: usize) -> Vec<Part> {
     let mut parts = Vec::with_capacity(chunks.chunks.len());
     for (chunk, content) in chunks.chunks.iter().map(|c| c.content.as_str()).enumerate() {
@@ -341,8 +341,8 @@ fn parts(chunks: &Chunks, most: usize) -> Vec<Part> {
     parts
 }
 
-/// Returns the texts that Comprehend receives: for personal data before redaction, for all other APIs after it.
-/// Caches store answers by these texts.
+/// Returns the texts that are sent to Comprehend: the texts before redaction for personal data, and the texts after
+/// redaction for all other APIs. Caches store answers under these texts.
 pub fn texts_of(chunks: &Chunks, options: &EnrichOptions) -> Vec<String> {
     let whole =
         PersonalDataTexts::of(chunks, &personal::languages(chunks, options), options.comprehend.max_personal_bytes);
@@ -356,17 +356,17 @@ fn too_long() -> StageError {
     StageError::permanent("comprehend_refused", text)
 }
 
-/// Converts a span of a part into a byte range of the text; the part begins at byte `begin`.
+/// Converts a span of a part into a byte range of the whole text. `begin` is the byte at which the part begins.
 fn split_back(places: &Places, spot: &DetectedSpan, begin: usize) -> Option<Range<usize>> {
     let range = places.bytes(spot.start, spot.end)?;
     Some(begin + range.start..begin + range.end)
 }
 
-/// Sums up the usage of a document, and the APIs that were not called for it.
+/// Adds up the usage of a document, and lists the APIs that were not called for it.
 #[derive(Default)]
 struct DocumentTotals {
     usage: Usage,
-    /// APIs that were not called, by language code and reason; the code is empty if the language is unknown.
+    /// APIs that were not called, by language code and reason. The language code is empty if the language is unknown.
     left_out: BTreeMap<(String, Refusal), BTreeSet<Api>>,
 }
 

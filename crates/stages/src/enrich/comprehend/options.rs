@@ -1,4 +1,4 @@
-//! Defines which Comprehend APIs are called, with which limits and in which languages.
+//! Defines the settings of Amazon Comprehend: which APIs are called, with which limits, and for which languages.
 
 use docweir_core::cache::CacheOptions;
 use docweir_core::ranges::out_of_range;
@@ -8,26 +8,28 @@ use super::Api;
 use super::languages::KNOWN;
 use super::personal::{IGNORED, PERSONAL_KINDS};
 
-/// Configures Amazon Comprehend as the enricher.
+/// Configures the enrichment with Amazon Comprehend.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ComprehendOptions {
-    /// Endpoint of Amazon Comprehend; empty means `aws.endpoint`, or the public AWS endpoint.
+    /// Endpoint of Amazon Comprehend. Empty means the value of `aws.endpoint`; if that is empty too, the public AWS
+    /// endpoint.
     pub endpoint: String,
-    /// APIs that are called, each charged separately: `"language"`, `"entities"`, `"key_phrases"`, `"sentiment"`,
-    /// `"personal_data"`. An API whose findings `enrich.options` switches off is not called.
+    /// APIs of Comprehend to call: `"language"`, `"entities"`, `"key_phrases"`, `"sentiment"`, `"personal_data"`. Each
+    /// API is charged separately. An API is not called if `enrich.options` switches its findings off.
     pub apis: Vec<Api>,
-    /// Languages that are sent to Comprehend, by its own codes. Passages in other languages get only the rules'
-    /// findings, and a note.
+    /// Languages whose passages are sent to Comprehend, as Comprehend's language codes. Passages in other languages get
+    /// only the findings of the local rules, and a note.
     pub languages: Vec<String>,
-    /// Language code of a passage if neither its own nor its document's language is detected. If empty, such passages
-    /// are not sent.
+    /// Language code for passages if no language is detected in the passage or in its document. If it is empty, such
+    /// passages are not sent to Comprehend.
     pub default_language: String,
-    /// Kinds of personal data that are not taken from Comprehend, because they occur in every report.
+    /// Kinds of personal data that are ignored if Comprehend reports them. The default kinds occur in every report.
     pub ignored_kinds: Vec<String>,
-    /// Maximum size of one text, in bytes. Longer passages are split between sentences and sent in parts.
+    /// Maximum size of one text that is sent to Comprehend, in bytes. Longer passages are split between sentences and
+    /// sent in parts.
     pub max_text_bytes: usize,
-    /// Maximum size of one text that is searched for personal data, in bytes.
+    /// Maximum size of one text that is sent to find personal data, in bytes.
     pub max_personal_bytes: usize,
     /// Maximum number of texts in one request.
     #[serde(skip)]
@@ -36,29 +38,31 @@ pub struct ComprehendOptions {
     pub requests_per_second: f64,
     /// Maximum number of concurrent requests that this process sends to each API.
     pub concurrency: usize,
-    /// Timeout of one request and its answer, in seconds.
+    /// Maximum time for one request and its response, in seconds.
     pub request_seconds: f64,
-    /// Maximum number of attempts for a text that fails while others in its request succeed, including the first.
+    /// Maximum number of attempts for a text that fails while other texts of the same request succeed. The first
+    /// attempt counts too.
     #[serde(skip)]
     pub item_attempts: u32,
-    /// Maximum time that a call waits for its turn, in seconds. After it the document waits for a retry, which does
-    /// not count as an attempt.
+    /// Maximum time that a call waits for the rate limits, in seconds. After this time, the document is retried later;
+    /// this does not count as an attempt.
     pub max_wait_seconds: f64,
-    /// Time after which an unfinished document returns to the queue, in seconds. The return does not count as an
-    /// attempt, and received answers are kept. The sum of this value, `max_wait_seconds` and `request_seconds` must
-    /// be below `enrich.deadline_seconds`.
+    /// Maximum time spent on one document, in seconds. After this time, an unfinished document returns to the queue.
+    /// This does not count as an attempt, and the answers received so far are kept. The sum of this value,
+    /// `max_wait_seconds` and `request_seconds` must be below `enrich.deadline_seconds`.
     pub max_document_seconds: f64,
-    /// First wait after throttling, in seconds; it doubles after each further throttling.
+    /// Wait after the first throttled request, in seconds. The wait doubles each time another request is throttled.
     pub backoff_initial_seconds: f64,
-    /// Longest wait after throttling and failures, in seconds.
+    /// Maximum wait after throttled or failed requests, in seconds.
     #[serde(skip)]
     pub backoff_max_seconds: f64,
-    /// Number of consecutive failures after which the service counts as down.
+    /// Number of consecutive failed requests after which Comprehend counts as down.
     #[serde(skip)]
     pub failures: u32,
-    /// Time after which a service that is down is called again, in seconds; it doubles each time.
+    /// Time before Comprehend is called again when it counts as down, in seconds. The time doubles after each further
+    /// failure.
     pub down_seconds: f64,
-    /// Cache of the answers.
+    /// Cache of Comprehend's answers.
     pub cache: CacheOptions,
 }
 
@@ -93,7 +97,7 @@ impl ComprehendOptions {
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut found: Vec<(&'static str, String)> = Vec::new();
         let mut range = |field, value: f64, low, high| found.extend(out_of_range(field, value, low, high));
-        // A smaller limit could cut texts between a letter and its marks without end.
+        // With a smaller limit, splitting between a letter and its marks might never end.
         range("max_text_bytes", self.max_text_bytes as f64, 64.0, 5_000.0);
         range("max_personal_bytes", self.max_personal_bytes as f64, 512.0, 100_000.0);
         range("requests_per_second", self.requests_per_second, 0.1, 10_000.0);
@@ -133,7 +137,7 @@ impl ComprehendOptions {
         found
     }
 
-    /// Returns the options that affect the findings; the others affect only timing and speed.
+    /// Returns the options that affect the findings. The other options affect only timing and speed.
     pub fn shape(&self) -> serde_json::Value {
         serde_json::json!({
             "apis": self.apis,

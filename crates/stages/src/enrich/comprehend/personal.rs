@@ -1,4 +1,4 @@
-//! Selects the texts in which Comprehend searches for personal data, and maps its matches back to the document.
+//! Selects the texts in which Comprehend searches for personal data, and maps the matches back to the document.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -12,8 +12,8 @@ use crate::enrich::local::{ExternalPersonalData, joined_text};
 use crate::enrich::matches::Match;
 use crate::enrich::{EnrichOptions, language};
 
-/// Comprehend's kinds and the kinds used here. They differ only where a rule already finds that kind under another
-/// name.
+/// Comprehend's kinds of personal data with Docweir's names for them. The names differ only if a local rule already
+/// finds that kind under another name.
 pub const PERSONAL_KINDS: &[(&str, &str)] = &[
     ("ADDRESS", "ADDRESS"),
     ("AGE", "AGE"),
@@ -53,18 +53,18 @@ pub const PERSONAL_KINDS: &[(&str, &str)] = &[
     ("VEHICLE_IDENTIFICATION_NUMBER", "VEHICLE_IDENTIFICATION_NUMBER"),
 ];
 
-/// Kind for any of Comprehend's kinds that is newer than this list.
+/// Docweir's name for all kinds of Comprehend that are newer than this list.
 const UNKNOWN: &str = "PERSONAL_DATA";
 
-/// Kinds of Comprehend that are ignored by default.
+/// Comprehend's kinds of personal data that are ignored by default.
 pub const IGNORED: &[&str] = &["DATE_TIME", "URL"];
 
-/// Number of bytes that consecutive texts share: more than the length of a name or an address.
+/// Number of bytes that consecutive texts share. It exceeds the length of a name or an address.
 const OVERLAP: usize = 256;
 
 /// Holds the texts of a document that are searched for personal data.
 pub struct PersonalDataTexts {
-    /// Joined text of all chunks.
+    /// Contents of all chunks, joined into one text.
     text: String,
     parts: Vec<Part>,
     /// Distinct headings, one per line.
@@ -73,19 +73,19 @@ pub struct PersonalDataTexts {
     heading_parts: Vec<Part>,
 }
 
-/// Describes one text of a request, and its language.
+/// Identifies one text of a request by its range, with its language code.
 struct Part {
     range: Range<usize>,
     code: String,
 }
 
-/// Supported language in which a chunk is searched (`Ok`), or the unsupported language for which it is skipped
+/// Language code with which a chunk is searched (`Ok`), or the code of an unsupported language, whose chunk is skipped
 /// (`Err`).
 pub type SearchLanguage = Result<String, String>;
 
-/// Returns the language of each chunk: the document's, or the chunk's own if the document's is unknown or
-/// unsupported. The document's language comes first, because a list of names is easily mistaken for another language
-/// and would be skipped.
+/// Returns the language with which each chunk is searched: the document's language, or the chunk's own language if the
+/// document's is unknown or unsupported. The document's language takes precedence because a list of names is easily
+/// mistaken for another language, and would be skipped.
 pub fn languages(chunks: &Chunks, options: &EnrichOptions) -> Vec<SearchLanguage> {
     let comprehend = &options.comprehend;
     let known = |code: String| match KNOWN_PERSONAL.contains(&code.as_str()) && comprehend.languages.contains(&code) {
@@ -105,7 +105,7 @@ pub fn languages(chunks: &Chunks, options: &EnrichOptions) -> Vec<SearchLanguage
 }
 
 impl PersonalDataTexts {
-    /// Selects the texts to search, of at most `most` bytes each. `codes` has one language for each chunk.
+    /// Selects the texts to search, of at most `most` bytes each. `codes` contains the language of each chunk.
     pub fn of(chunks: &Chunks, codes: &[SearchLanguage], most: usize) -> Self {
         let (text, places) = joined_text(&chunks.chunks);
         let (mut headings, mut lines, mut spoken) = (String::new(), Vec::new(), Vec::new());
@@ -131,7 +131,8 @@ impl PersonalDataTexts {
         all.map(|(text, part)| (text.get(part.range.clone()).unwrap_or_default(), part.code.as_str())).collect()
     }
 
-    /// Converts the spans found in each text into personal data of the document, without the ignored kinds.
+    /// Converts the spans that Comprehend found in each text into personal data of the document. Ignored kinds are left
+    /// out.
     pub fn found(&self, spots: &[Vec<DetectedSpan>], ignored: &[String]) -> ExternalPersonalData {
         let (of_text, of_headings) = spots.split_at(self.parts.len().min(spots.len()));
         let text = matches(&self.text, &self.parts, of_text, ignored);
@@ -152,7 +153,7 @@ impl PersonalDataTexts {
     }
 }
 
-/// Splits the text into parts; neighbouring chunks in one language share a part.
+/// Splits the text into parts of at most `most` bytes. Neighbouring chunks in the same language share a part.
 fn stretches(text: &str, places: &[Range<usize>], codes: &[SearchLanguage], most: usize) -> Vec<Part> {
     let mut runs: Vec<Option<(Range<usize>, &str)>> = Vec::new();
     for (place, code) in places.iter().zip(codes) {
@@ -170,8 +171,8 @@ fn stretches(text: &str, places: &[Range<usize>], codes: &[SearchLanguage], most
     parts
 }
 
-/// Splits the text into parts that each begin a little before the end of the previous one. Data that a cut splits is
-/// whole in one of them.
+/// Splits the text into parts that overlap a little, so that personal data which one cut splits is whole in another
+/// part.
 fn overlapping(text: &str, most: usize) -> Vec<Range<usize>> {
     let overlap = OVERLAP.min(most / 4);
     let mut parts = split(text, most - overlap);
@@ -180,7 +181,7 @@ fn overlapping(text: &str, most: usize) -> Vec<Range<usize>> {
         while !text.is_char_boundary(from) {
             from += 1;
         }
-        // Start at the beginning of a word if one begins in the overlap.
+        // If a word begins in the overlap, start the part there.
         let before = text.get(from..part.start).unwrap_or_default();
         from += before.find(char::is_whitespace).map_or(0, |at| before.len() - before[at..].trim_start().len());
         part.start = from.min(part.start);

@@ -1,4 +1,4 @@
-//! Tests the enricher with an analyst that returns prepared findings and records its calls.
+//! Tests the enricher with a mock of Comprehend that returns prepared findings and records its calls.
 
 use std::sync::Mutex;
 
@@ -21,10 +21,11 @@ impl TokenCounter for Quarters {
     }
 }
 
-/// Finds each prepared text wherever it occurs whole. Entries are API, kind and text.
+/// Mocks Comprehend: reports each prepared finding wherever its text occurs. `found` has an API, a kind and a text per
+/// entry.
 struct Finder {
     found: Vec<(Api, &'static str, &'static str)>,
-    /// Word, and the language code of a text that contains it.
+    /// Language codes by word: a text that contains the word has this language.
     languages: Vec<(&'static str, &'static str)>,
     asked: Mutex<Vec<(Api, String, String)>>,
 }
@@ -114,7 +115,7 @@ const WIDE: ChunkOptions =
 const ENGLISH: &str =
     "The quarterly report of the company was read with great interest by everybody in the room today.";
 
-/// Asserts that every finding with a text points at that text, in code points.
+/// Asserts that the position of every finding leads to the finding's text, in code points.
 fn assert_places(chunks: &Chunks) {
     for chunk in &chunks.chunks {
         let chars: Vec<char> = chunk.content.chars().collect();
@@ -301,11 +302,11 @@ async fn a_language_that_is_not_known_is_noted_and_fails_nothing() {
     ];
     assert_eq!(done.notes, expected);
 
-    // Fewer languages support personal data.
+    // Fewer languages are supported for personal data.
     options.comprehend.apis = vec![Api::PersonalData];
     let done = enrich(chunks_of(&[(P, polish)], &WIDE), options.clone(), &finder).await.chunks;
     assert_eq!(done.notes, ["comprehend was not called for personal data in `pol`: only local rules were applied"]);
-    // Passages in a supported language are searched all the same.
+    // Passages in a supported language are still searched.
     let english = format!("{ENGLISH} It was sent to Jane Doe of this town, and to nobody else there.");
     let long = japanese.repeat(6);
     let blocks = [(H1, "# 契約"), (P, long.as_str()), (H1, "# Letter"), (P, &english), (H1, "# 終わり"), (P, &long)];

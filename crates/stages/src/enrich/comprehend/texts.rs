@@ -1,7 +1,7 @@
-//! Splits a text into parts within the service's limits, and maps positions back to the text.
+//! Splits a text into parts within Comprehend's limits, and maps positions in a part back to the text.
 //!
-//! The service's limits are in bytes and its positions in code points; positions here are in bytes. Parts cover the
-//! text without a gap. A position in a part becomes a position in the text by adding the start of the part.
+//! Comprehend's limits are in bytes and its positions are in code points; all positions here are in bytes. The parts
+//! cover the text without a gap, so a position in the text is the position in the part plus the start of the part.
 
 use std::ops::Range;
 
@@ -9,8 +9,8 @@ use unicode_segmentation::{GraphemeCursor, GraphemeIncomplete};
 
 use crate::chunk::sentences::sentences;
 
-/// Splits the text into parts of at most `most` bytes that together are the whole text. It cuts before a sentence,
-/// else before a word, else between grapheme clusters, else between code points.
+/// Splits the text into parts of at most `most` bytes. Together, the parts are the whole text. Each cut is before a
+/// sentence, else before a word, else between grapheme clusters, else between code points.
 pub fn split(text: &str, most: usize) -> Vec<Range<usize>> {
     if text.is_empty() {
         return Vec::new();
@@ -31,7 +31,7 @@ pub fn split(text: &str, most: usize) -> Vec<Range<usize>> {
     parts
 }
 
-/// Returns the last position up to `limit` at which a word begins, or else a boundary between characters. The
+/// Returns the last position up to `limit` at which a word begins, or else the last boundary between characters. The
 /// position is always after `from`.
 fn before_word(text: &str, from: usize, limit: usize) -> usize {
     let limit = floor(text, limit);
@@ -52,7 +52,7 @@ fn between_characters(text: &str, from: usize, limit: usize) -> usize {
         Err(_) => None,
     };
     let boundary = boundary.filter(|at| *at > from && *at <= limit);
-    // A single character is longer than the limit: cut between its code points, after at least one.
+    // A single grapheme cluster exceeds the limit: cut between its code points, after at least one.
     boundary.unwrap_or_else(|| match limit > from {
         true => limit,
         false => from + text.get(from..).and_then(|t| t.chars().next()).map_or(1, char::len_utf8),
@@ -67,9 +67,9 @@ fn floor(text: &str, mut at: usize) -> usize {
     at
 }
 
-/// Maps code points of a text to bytes.
+/// Maps code point offsets of a text to byte offsets.
 pub struct Places {
-    /// Byte offset of each code point, and of the end; empty if the text is ASCII.
+    /// Byte offset of each code point and of the end of the text. Empty if the text is ASCII.
     begins: Vec<u32>,
     bytes: usize,
 }
@@ -84,7 +84,7 @@ impl Places {
         Self { begins, bytes: text.len() }
     }
 
-    /// Returns the byte range of a range of code points, or `None` if it is empty or outside the text.
+    /// Returns the byte range of a range of code points, or `None` if the range is empty or outside the text.
     pub fn bytes(&self, start: usize, end: usize) -> Option<Range<usize>> {
         let at = |point: usize| match self.begins.is_empty() {
             true => (point <= self.bytes).then_some(point),
@@ -114,7 +114,7 @@ mod tests {
             ("no end of sentence in here", 12, &["no end of ", "sentence in ", "here"]),
             ("unbreakableword", 6, &["unbrea", "kablew", "ord"]),
             ("これは文です。次の文です。", 24, &["これは文です。", "次の文です。"]),
-            // Cuts neither between a letter and its mark, nor within a joined emoji.
+            // A cut is never between a letter and its mark, or within a joined emoji.
             ("aaaae\u{301}bbb", 6, &["aaaa", "e\u{301}bbb"]),
             ("ab👨‍👩‍👧cd", 20, &["ab👨‍👩‍👧", "cd"]),
             // A cluster larger than the limit is cut between code points.
@@ -155,7 +155,7 @@ mod tests {
             let ranges = split(&text, most);
             prop_assert_eq!(ranges.iter().map(|r| &text[r.clone()]).collect::<String>(), &text[..]);
             prop_assert!(ranges.iter().all(|r| r.len() <= most && !r.is_empty()));
-            // A span found in a part is the same stretch of the text.
+            // A span that is found in a part maps to the same characters of the text.
             for range in &ranges {
                 let part = &text[range.clone()];
                 let places = Places::of(part);
