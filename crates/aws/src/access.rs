@@ -1,4 +1,4 @@
-//! Holds the shared configuration from which all clients are built.
+//! Holds the shared configuration from which all AWS clients are built.
 
 use std::time::Duration;
 
@@ -53,13 +53,13 @@ impl Aws {
         self
     }
 
-    /// Returns the region that calls go to, or `None` if none is configured.
+    /// Returns the region that calls go to, or `None` if no region is configured.
     pub fn region(&self) -> Option<&str> {
         self.sdk.region().map(|region| region.as_ref())
     }
 
-    /// Returns the timeout of a call that transfers `bytes`: the timeout of a small call, plus the time of the
-    /// slowest accepted transfer.
+    /// Returns the timeouts of a call that transfers `bytes`: the timeout of a small call, plus the time that the
+    /// transfer takes at the minimum rate.
     pub(crate) fn transfer_timeouts(&self, bytes: u64) -> TimeoutConfig {
         let transfer = bytes as f64 / self.options.min_bytes_per_second as f64;
         TimeoutConfig::builder()

@@ -1,7 +1,7 @@
-//! Sends metrics to CloudWatch, in as few calls as its limits allow.
+//! Sends metrics to CloudWatch, in as few calls as the limits of CloudWatch allow.
 //!
-//! A call has no idempotency token, and a metric that is sent twice is counted twice. Each call is therefore sent
-//! once. The caller decides by the [`Fault`] whether to send it again.
+//! A call has no idempotency token, and a metric that is sent twice is counted twice. This module therefore sends
+//! each call once. After a failure, the caller decides from the [`Fault`] whether to send the call again.
 
 use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::config::{Builder, Config};
@@ -13,10 +13,10 @@ use crate::access::{Aws, answered, once};
 
 /// Largest number of metric values in one call.
 pub const MOST: usize = 1_000;
-/// Largest size of one call, in bytes: the limit of 1 MB, less room for the headers.
+/// Maximum size of one call, in bytes. This is CloudWatch's limit of 1 MB minus space for the headers.
 const MOST_BYTES: usize = 990_000;
-/// Upper bound of the size of a serialised datum, in bytes, without its texts. A datum has at most fifteen fields,
-/// and each is sent with its whole path, such as `MetricData.member.1000.Dimensions.member.2.Value=`.
+/// Upper bound of the size of a serialised datum without its texts, in bytes. A datum has at most fifteen fields.
+/// Each field is sent with its full path, such as `MetricData.member.1000.Dimensions.member.2.Value=`.
 const DATUM_BYTES: usize = 800;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Unit {
     None,
 }
 
-/// Holds the value of a datum: a single sample, or the statistics of many.
+/// Holds the value of a datum: a single sample, or the statistics of many samples.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Figures {
     One(f64),
@@ -77,7 +77,8 @@ impl CloudWatch {
         Self { client: Client::from_conf(config.build()) }
     }
 
-    /// Sends `data` in one call, without retries. Split larger data with [`calls`] first.
+    /// Sends `data` in one call, without retries. Data that may exceed the limits of one call must be split with
+    /// [`calls`] first.
     pub async fn put(&self, namespace: &str, data: &[Datum]) -> Result<(), Fault> {
         let data = data.iter().map(sdk).collect();
         let call = self.client.put_metric_data().namespace(namespace).set_metric_data(Some(data));

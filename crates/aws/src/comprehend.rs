@@ -1,12 +1,12 @@
-//! Calls Comprehend. Languages, entities, key phrases and sentiment take many texts per request; personal data takes
-//! one.
+//! Calls Amazon Comprehend. A request for languages, entities, key phrases or sentiment accepts many texts. A request
+//! for personal data accepts one text.
 //!
-//! A reply with status 200 may contain texts that were not analysed, each with an error code of its own. Results are
-//! returned in the order of the texts, one for each, whatever order the service uses. Offsets count Unicode code
-//! points of the text that was sent. The copies of the text in the reply are dropped.
+//! A reply with status 200 may report that some texts were not analysed, each with its own error code. This module
+//! returns one result for each text, in the order of the texts in the request. Offsets in results count Unicode code
+//! points of the sent text. The copies of the text in the reply are dropped.
 //!
-//! Calls are not retried here, because each costs money and the caller knows how long to wait. The error message of
-//! an invalid request may quote the text, so only its code is passed on.
+//! This module does not retry calls: each call costs money, and the caller knows how long to wait. The error message
+//! for an invalid request may quote the text, so the module returns only the error code.
 
 use std::time::Duration;
 
@@ -33,24 +33,25 @@ pub struct Comprehend {
     client: Client,
 }
 
-/// Describes a language that a text may be in: its RFC 5646 code and the confidence.
+/// Describes a language that was detected in a text: its RFC 5646 code and the confidence score.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LanguageReply {
     pub code: String,
     pub score: f32,
 }
 
-/// Marks a finding in a text: a half-open range in code points, and the kind of the finding.
+/// Describes a finding in a text: the kind of the finding, and the half-open range of Unicode code points that it
+/// covers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SpanReply {
-    /// Type that the service reports, in capitals; empty for key phrases.
+    /// Type of the finding as the service names it, in capitals, such as `PERSON`; empty for key phrases.
     pub kind: String,
     pub start: usize,
     pub end: usize,
     pub score: f32,
 }
 
-/// Holds the sentiment of a text: `POSITIVE`, `NEGATIVE`, `NEUTRAL` or `MIXED`, with a score for each.
+/// Holds the sentiment of a text (`POSITIVE`, `NEGATIVE`, `NEUTRAL` or `MIXED`) and a score for each of these labels.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SentimentReply {
     pub label: String,
@@ -66,7 +67,7 @@ pub struct ItemFault {
     pub code: String,
 }
 
-/// Holds one result for each text of a request, in their order.
+/// Holds a result or an error for each text of a request, in the order of the texts.
 pub type Items<T> = Vec<Result<T, ItemFault>>;
 
 impl Comprehend {
@@ -84,7 +85,7 @@ impl Comprehend {
         Self { client: Client::from_conf(config.build()) }
     }
 
-    /// Detects the languages of each text, the most likely first.
+    /// Returns the languages detected in each text, the most likely language first.
     pub async fn languages(&self, texts: Vec<String>) -> Result<Items<Vec<LanguageReply>>, Fault> {
         let sent = texts.len();
         let call = self.client.batch_detect_dominant_language().set_text_list(Some(texts));
@@ -168,7 +169,8 @@ fn spot(kind: String, start: Option<i32>, end: Option<i32>, score: Option<f32>) 
     (start < end).then(|| SpanReply { kind, start, end, score: score.unwrap_or_default() })
 }
 
-/// Sorts results and errors into the order of the texts. A text that is in neither list gets the code `NO_RESULT`.
+/// Sorts results and errors into the order of the texts. A text without a result or an error gets the error code
+/// `NO_RESULT`.
 fn in_order<T>(
     sent: usize,
     results: impl Iterator<Item = (Option<i32>, T)>,

@@ -15,16 +15,16 @@ pub enum FaultKind {
     Condition,
     /// A concurrent write conflicted with this one. The call was not applied and may be retried.
     Conflict,
-    /// The service throttled the call. It was not applied and may be retried more slowly.
+    /// The service throttled the call. The call was not applied and may be retried at a lower rate.
     Throttled,
-    /// The caller is not allowed to make the call, or its credentials are missing or invalid. The call was not
+    /// The caller is not allowed to make the call, or the credentials are missing or invalid. The call was not
     /// applied.
     Denied,
     /// The service rejected the request as invalid. The call was not applied, and a retry fails as well.
     Invalid,
     /// The request did not reach the service. The call was not applied and may be retried.
     Unreachable,
-    /// The call may have been applied: its reply was lost, it timed out, or the service failed.
+    /// It is unknown whether the call was applied: the reply was lost, the call timed out, or the service failed.
     Unknown,
 }
 
@@ -36,13 +36,13 @@ impl FaultKind {
     }
 }
 
-/// Describes a failed call. Contains nothing of the request.
+/// Describes a failed call. Contains no part of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub kind: FaultKind,
-    /// Error code of the service, such as `NoSuchKey`. If the service returned none, a code of this crate.
+    /// Error code of the service, such as `NoSuchKey`. If the service returned no code, this crate sets one.
     pub code: String,
-    /// Description for humans.
+    /// Description of the failure, for humans.
     pub message: String,
 }
 
@@ -95,7 +95,8 @@ impl Fault {
     }
 }
 
-/// Classifies an error by its code first, because one HTTP status has many meanings.
+/// Classifies an error by its code, or by its HTTP status if the code is unknown. The code comes first, because one
+/// status has many meanings.
 pub(crate) fn kind(code: &str, status: u16) -> FaultKind {
     match code {
         "PreconditionFailed"

@@ -1,4 +1,4 @@
-//! Asks STS for the identity of the credentials and for the time of the server.
+//! Asks STS which identity the credentials belong to, and reads the server's time from the reply.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,20 +14,21 @@ use aws_smithy_types::date_time::Format;
 use crate::Fault;
 use crate::access::{Aws, answered};
 
-/// Identifies the account and the user or role that make the calls.
+/// Identifies the account, and the user or role that makes the calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Account id, twelve digits.
+    /// Account id of twelve digits.
     pub account: String,
-    /// ARN, such as `arn:aws:iam::…:user/…` or `arn:aws:sts::…:assumed-role/…`.
+    /// ARN of the user or role, such as `arn:aws:iam::…:user/…` or `arn:aws:sts::…:assumed-role/…`.
     pub arn: String,
 }
 
-/// Holds the reply of STS and the time at which it was sent.
+/// Holds the identity that STS returned, and the time at which STS sent the reply.
 #[derive(Clone, Debug)]
 pub struct IdentityReply {
     pub identity: Result<Identity, Fault>,
-    /// `Date` header of the reply, in Unix seconds. An error reply has one too; `None` if there was no reply.
+    /// Time in the `Date` header of the reply, in Unix seconds. Error replies have this header too; `None` if no
+    /// reply arrived.
     pub date: Option<i64>,
 }
 
@@ -42,7 +43,7 @@ pub async fn caller_identity(aws: &Aws) -> IdentityReply {
     IdentityReply { identity, date }
 }
 
-/// Stores the date of the last reply.
+/// Intercepts replies and stores the date of the last reply.
 #[derive(Clone, Debug, Default)]
 struct Dates(Arc<Mutex<Option<i64>>>);
 

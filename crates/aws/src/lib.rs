@@ -1,4 +1,4 @@
-//! Wraps Docweir's calls to AWS: thin, typed, and each with a timeout.
+//! Wraps Docweir's calls to AWS in thin, typed functions, each with a timeout.
 //!
 //! This crate is the only one that uses the AWS SDKs. Its interface consists of plain types: bytes, keys,
 //! [`dynamo::Item`]s, and one error type, [`Fault`]. A [`Fault`] says whether a failed call may have been carried
@@ -11,7 +11,7 @@
 //! - [`secrets`] – values of secrets
 //! - [`cloudwatch`] – metrics
 //! - [`identity`] – the account and ARN that the credentials belong to
-//! - [`operations`] – every AWS operation that is called, and the IAM actions that it needs
+//! - [`operations`] – all AWS operations that Docweir calls, and the IAM actions that they need
 //! - [`sqs`] – messages in queues
 //!
 //! Credentials come from the default provider chain of AWS: environment, profile, web identity, container, instance.

@@ -1,29 +1,29 @@
-//! Lists every AWS operation that is called, and the IAM actions that it needs.
+//! Lists every AWS operation that Docweir calls, and the IAM actions that each operation needs.
 //!
-//! The policies in `deploy/policies` are generated from this list alone. A call that is not listed fails the tests,
-//! and so does an entry that no code calls.
+//! The policies in `deploy/policies` are generated from this list alone. A test fails if the code makes a call that
+//! is not listed, or if it never makes a listed call.
 //!
-//! To add a call, add a line to [`OPERATIONS`], sorted by service and name.
+//! To add a call, insert it into [`OPERATIONS`], which is sorted by service and name.
 
-/// Names the role of a process that makes calls.
+/// Lists the roles of processes that call AWS. Each role has its own IAM policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Processes that write: `ingest`, `serve`, `compact` and others.
+    /// Role of processes that write, such as `ingest`, `serve` and `compact`.
     Serve,
-    /// The process that creates and configures resources: `infra`.
+    /// Role of the process that creates and configures resources, `infra`.
     Infra,
-    /// Processes that only read: `search`, `status`, `audit`.
+    /// Role of processes that only read, such as `search`, `status` and `audit`.
     Reader,
 }
 
-/// Names the resources that an operation acts on.
+/// Lists the kinds of resources that operations act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resource {
-    /// Docweir's tables and their indexes.
+    /// Docweir's own DynamoDB tables and their indexes.
     Tables,
-    /// The table that documents are imported from (the record table), and its index.
+    /// Record table (the user's DynamoDB table that records are imported from) and its index.
     Records,
-    /// Docweir's own buckets.
+    /// Docweir's own S3 buckets.
     Buckets,
     /// Buckets whose events are sent to a queue.
     WatchedBuckets,
@@ -31,12 +31,12 @@ pub enum Resource {
     Objects,
     /// Docweir's own buckets, and other buckets that documents are read from.
     DocumentBuckets,
-    /// Objects in the document buckets.
+    /// Objects in Docweir's own buckets, and in other buckets that documents are read from.
     Documents,
     Secrets,
     /// The configured queues and their dead-letter queues.
     Queues,
-    /// Texts in requests to a service that has no resources.
+    /// Texts in requests to a service that has no resources, such as Comprehend.
     Texts,
     /// Metrics in Docweir's CloudWatch namespace.
     Metrics,
@@ -49,11 +49,12 @@ pub enum Resource {
 pub struct Operation {
     pub service: &'static str,
     pub name: &'static str,
-    /// IAM actions that the operation needs. Some operations need several, and some actions have another name.
+    /// IAM actions that the operation needs. An operation may need several actions, and an action may have a name
+    /// that differs from the operation's.
     pub actions: &'static [&'static str],
     pub on: Resource,
     pub roles: &'static [Role],
-    /// If true, the [`Role::Serve`] role also calls the operation on the record table.
+    /// If true, processes with [`Role::Serve`] also call the operation on the record table.
     pub on_records: bool,
 }
 
@@ -75,14 +76,14 @@ impl Operation {
 
 const WORK: &[Role] = &[Role::Serve];
 const SETUP: &[Role] = &[Role::Infra];
-/// Operations that [`Role::Serve`] also needs, for example for `doctor`.
+/// Roles of setup operations that [`Role::Serve`] also calls, for example in `docweir doctor`.
 const CHECK: &[Role] = &[Role::Serve, Role::Infra];
 const LOOK: &[Role] = &[Role::Serve, Role::Reader];
 const ALL: &[Role] = &[Role::Serve, Role::Infra, Role::Reader];
-/// Empty list, for operations that only tests call.
+/// Roles of operations that only tests call: none.
 const NO_ONE: &[Role] = &[];
 
-/// All operations that are called, sorted by service and name.
+/// All AWS operations that Docweir calls, sorted by service and name.
 pub const OPERATIONS: &[Operation] = &[
     Operation::new("cloudwatch", "PutMetricData", &["cloudwatch:PutMetricData"], Resource::Metrics, WORK),
     Operation::new(
@@ -141,7 +142,8 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new("s3", "HeadBucket", &["s3:ListBucket"], Resource::Buckets, CHECK),
     Operation::new("s3", "HeadObject", &["s3:GetObject"], Resource::Documents, LOOK),
     Operation::new("s3", "ListMultipartUploads", &["s3:ListBucketMultipartUploads"], Resource::Buckets, NO_ONE),
-    // Readers need this permission as well: S3 reports a missing object as missing only to callers that may list.
+    // Readers need this permission as well: S3 reports that an object is missing only to callers that may list the
+    // bucket.
     Operation::new("s3", "ListObjectsV2", &["s3:ListBucket"], Resource::DocumentBuckets, LOOK),
     Operation::new("s3", "PutBucketEncryption", &["s3:PutEncryptionConfiguration"], Resource::Buckets, SETUP),
     Operation::new(
@@ -185,7 +187,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns the names of the operations under which the sources of this crate count their calls.
+    /// Returns the names of all operations that the sources of this crate pass to the functions that count calls.
     fn called() -> BTreeSet<String> {
         let word = |text: &str| text.split('"').next().unwrap_or_default().to_owned();
         let name = |word: &String| {

@@ -7,12 +7,12 @@
 //! - `notifications`: configures which events of a bucket are sent to which queue
 //!
 //! # Guarantees
-//! A conditional put ([`When`]) is sent once. A retry would find the write of the first attempt and report a conflict
-//! with another writer. The SDK repeats all other calls when the service is busy or the network fails. An ETag is
-//! opaque: it is only compared for equality.
+//! A conditional put ([`When`]) is sent only once. A retry could find the write of the first attempt, and would
+//! report it as the write of another process. The SDK repeats all other calls when the service is busy or the network
+//! fails. ETags are opaque and are only compared for equality.
 //!
-//! Writes carry a CRC-32 that the service verifies. A whole object is verified on reading if the service returns a
-//! checksum. Ranges of objects are not verified, because the service has no checksums for them.
+//! Each write sends a CRC-32 that the service verifies. Reads of whole objects are verified if the service returns a
+//! checksum. Reads of ranges are not verified, because the service has no checksums for ranges.
 
 mod buckets;
 mod download;
@@ -85,7 +85,7 @@ impl S3 {
         (kind, key)
     }
 
-    /// Returns a client configuration whose timeout allows the slowest accepted transfer of `bytes`.
+    /// Returns a client configuration whose timeout suffices to transfer `bytes` at the minimum rate.
     fn transfer(&self, bytes: u64) -> Builder {
         Builder::new().timeout_config(self.aws.transfer_timeouts(bytes))
     }

@@ -1,15 +1,15 @@
 //! Receives, hides, deletes and sends messages of SQS queues.
 //!
-//! A received message is hidden for a while and is delivered again unless it is deleted: at least once, in any order.
-//! The service counts the deliveries. If the queue has a redrive policy, the service moves a message to the
-//! dead-letter queue after too many deliveries.
+//! A received message is hidden for a limited time. If it is not deleted during this time, SQS delivers it again.
+//! Messages are therefore delivered at least once, and in any order. SQS counts the deliveries of each message. If
+//! the queue has a redrive policy, SQS moves a message to the dead-letter queue after too many deliveries.
 //!
-//! A queue whose name ends in `.fifo` keeps the messages of a group in order. It delivers no message of a group while
-//! another one of that group is hidden. Messages that this client sends each get a group of their own. No consumer
-//! needs their order, and no message delays another.
+//! A queue whose name ends in `.fifo` delivers the messages of a group in order. While one message of a group is
+//! hidden, SQS delivers no other message of this group. This client sends each message with its own group, so that no
+//! message delays another. No consumer depends on the order of messages.
 //!
-//! Every call except receiving is safe to repeat. If the reply to a receive is lost, its messages stay hidden until
-//! their visibility timeout ends.
+//! Every call except [`Queue::receive`] is safe to repeat. If the reply to a receive call is lost, the received
+//! messages stay hidden until their visibility timeout ends.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -27,11 +27,11 @@ use crate::fault::{Fault, FaultKind, kind};
 
 /// Largest number of messages that one call receives or deletes.
 pub const MOST: usize = 10;
-/// Longest time that one call waits for a message.
+/// Maximum time for which one call waits for a message.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(20);
-/// Longest time that a message can be hidden, counted from its receipt.
+/// Maximum time for which a message can be hidden, counted from the moment it was received.
 pub const LONGEST_HIDDEN: Duration = Duration::from_secs(12 * 3_600);
-/// Longest delay of a sent message.
+/// Maximum delivery delay of a sent message.
 const LONGEST_DELAY: Duration = Duration::from_secs(900);
 
 /// Sends calls to SQS. Cheap to clone.
@@ -53,18 +53,18 @@ pub struct Queue {
 pub struct Message {
     pub id: String,
     pub body: String,
-    /// Handle of this receipt, which deletes or hides the message.
+    /// Receipt handle, with which this message can be deleted or hidden.
     pub receipt: String,
-    /// Number of receipts of this message, including this one.
+    /// Number of times that this message has been received, including this time.
     pub receives: u32,
 }
 
-/// Describes a redrive policy: the dead-letter queue, and when messages are moved to it.
+/// Describes a redrive policy: after how many receipts a message is moved, and to which dead-letter queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redrive {
     /// ARN of the dead-letter queue.
     pub dead_letters: String,
-    /// Number of receipts after which a message is moved.
+    /// Number of times that a message can be received before SQS moves it to the dead-letter queue.
     pub receives: u32,
 }
 
@@ -72,9 +72,9 @@ pub struct Redrive {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueSpec {
     pub name: String,
-    /// Time that a received message is hidden if the receiver sets none.
+    /// Default time for which a received message is hidden. A receiver may choose another time.
     pub hidden: Duration,
-    /// Retention of messages.
+    /// Time after which SQS deletes a message that no consumer has deleted.
     pub kept: Duration,
     pub redrive: Option<Redrive>,
 }
@@ -84,7 +84,7 @@ pub struct QueueSpec {
 pub struct QueueState {
     pub arn: String,
     pub redrive: Option<Redrive>,
-    /// Access policy, as JSON.
+    /// Access policy of the queue, as JSON.
     pub policy: Option<String>,
     /// Approximate number of messages that can be received.
     pub waiting: u64,
@@ -102,12 +102,12 @@ impl Sqs {
         Self { client: Client::from_conf(config.build()), aws: aws.clone() }
     }
 
-    /// Returns a handle of the queue at `url`, without checking that it exists.
+    /// Returns a handle of the queue at `url`, without checking that the queue exists.
     pub fn at(&self, url: &str) -> Queue {
         Queue { sqs: self.clone(), url: url.to_owned() }
     }
 
-    /// Returns the queue of this account with the given name, or `None` if it does not exist.
+    /// Returns the queue of this account with the given name, or `None` if no queue has this name.
     pub async fn find(&self, name: &str) -> Result<Option<Queue>, Fault> {
         match done("GetQueueUrl", self.client.get_queue_url().queue_name(name).send().await) {
             Ok(found) => Ok(found.queue_url.map(|url| self.at(&url))),
@@ -116,7 +116,7 @@ impl Sqs {
         }
     }
 
-    /// Creates a queue. Succeeds if it already exists with the same attributes.
+    /// Creates a queue. Succeeds if a queue with the same name and attributes already exists.
     pub async fn create(&self, spec: &QueueSpec) -> Result<Queue, Fault> {
         let seconds = |duration: Duration| duration.as_secs().to_string();
         let mut call = self
@@ -144,7 +144,7 @@ impl Redrive {
         json!({ "deadLetterTargetArn": self.dead_letters, "maxReceiveCount": self.receives }).to_string()
     }
 
-    /// Parses a redrive policy; returns `None` if it is not one.
+    /// Parses a redrive policy from JSON. Returns `None` if the text is not a redrive policy.
     fn parse(policy: &str) -> Option<Self> {
         let policy: Value = serde_json::from_str(policy).ok()?;
         // People write the count as a number or as a string.
@@ -166,8 +166,8 @@ impl Queue {
         self.url.rsplit('/').next().unwrap_or_default()
     }
 
-    /// Receives up to `most` messages and hides each for `hidden`. Waits up to `wait` for the first; returns an empty
-    /// list if none arrived.
+    /// Receives up to `most` messages and hides each for the duration `hidden`. Waits up to `wait` for the first
+    /// message. Returns an empty list if no message arrives in this time.
     pub async fn receive(&self, most: usize, wait: Duration, hidden: Duration) -> Result<Vec<Message>, Fault> {
         let wait = wait.min(LONGEST_WAIT);
         let attempt = Duration::from_secs_f64(self.sqs.aws.options.attempt_seconds) + wait;
@@ -200,15 +200,15 @@ impl Queue {
         Ok(received.into_iter().filter_map(message).collect())
     }
 
-    /// Hides a message for `hidden` from now on. A duration of zero makes it available at once.
+    /// Hides a message for the duration `hidden` from now on. A duration of zero makes the message available at once.
     pub async fn hide(&self, receipt: &str, hidden: Duration) -> Result<(), Fault> {
         let call = self.sqs.client.change_message_visibility().queue_url(&self.url).receipt_handle(receipt);
         let call = call.visibility_timeout(seconds(hidden.min(LONGEST_HIDDEN)));
         done("ChangeMessageVisibility", call.send().await).map(drop)
     }
 
-    /// Deletes at most [`MOST`] messages by their receipts. Returns the receipts that were not deleted, each with its
-    /// error.
+    /// Deletes at most [`MOST`] messages, given by their receipt handles. Returns the handles of the messages that
+    /// were not deleted, each with its error.
     pub async fn delete(&self, receipts: &[String]) -> Result<Vec<(String, Fault)>, Fault> {
         if receipts.is_empty() {
             return Ok(Vec::new());
@@ -230,8 +230,8 @@ impl Queue {
         Ok(failed.collect())
     }
 
-    /// Sends a message that becomes available after `delay`. A FIFO queue ignores the delay, because it cannot delay
-    /// single messages.
+    /// Sends a message that becomes available after `delay`. A FIFO queue ignores the delay, because SQS cannot delay
+    /// single messages of such a queue.
     pub async fn send(&self, body: &str, delay: Duration) -> Result<(), Fault> {
         let call = self.sqs.client.send_message().queue_url(&self.url).message_body(body);
         let call = match is_fifo(self.name()) {
@@ -244,7 +244,7 @@ impl Queue {
         done("SendMessage", call.send().await).map(drop)
     }
 
-    /// Returns the attributes of the queue, or `None` if it does not exist.
+    /// Returns the attributes of the queue, or `None` if the queue does not exist.
     pub async fn state(&self) -> Result<Option<QueueState>, Fault> {
         use QueueAttributeName as Name;
         let call = self.sqs.client.get_queue_attributes().queue_url(&self.url).attribute_names(Name::All);

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use super::AttributeValue;
 
-/// Holds an expression with placeholders: `#n` for attribute names, `:v` for values. An empty text is no expression.
+/// Holds an expression with placeholders: `#n` for attribute names, `:v` for values. An empty text means that there
+/// is no expression.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Expression {
     text: String,
@@ -39,8 +40,8 @@ impl Expression {
         self.value(placeholder, AttributeValue::N(value.to_string()))
     }
 
-    /// Merges the names and values of `other` into this expression, because a call has one set for all its
-    /// expressions.
+    /// Merges the placeholders of `other` into this expression, because all expressions of a call share one set of
+    /// placeholders.
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.names.extend(other.names);
         self.values.extend(other.values);

@@ -1,4 +1,4 @@
-//! Calls DynamoDB: items by key, conditional writes, transactions, queries.
+//! Calls DynamoDB to read items by key, write items conditionally, and run transactions and queries.
 //!
 //! # Layout
 //! - [`Dynamo`] – the calls
@@ -34,15 +34,15 @@ pub type Item = HashMap<String, AttributeValue>;
 
 /// Largest number of keys in one batch read, and of writes in one transaction.
 pub const MOST: usize = 100;
-/// Largest size of one transaction, in bytes. The service allows 4 MB but counts sizes differently, so this leaves
-/// room.
+/// Maximum size of one transaction, in bytes. DynamoDB allows 4 MB but measures sizes differently, so this limit
+/// leaves a margin.
 pub const MOST_BYTES: usize = 3_500_000;
 
-/// Waits between the retries of unprocessed keys.
+/// Wait times between the retries of keys that DynamoDB left unprocessed.
 const UNPROCESSED: Backoff = Backoff::doubling(Duration::from_millis(50), Duration::from_millis(50 * 64));
 
-/// Waits before a retry and returns the new number of tries. The wait starts at `wait` and doubles up to 64 times
-/// that. Returns `None` at once if a retry cannot help or `attempts` are used up.
+/// Waits before a retry and returns the incremented number of tries. The wait starts at `wait` and doubles with each
+/// try, up to 64 times `wait`. Returns `None` without waiting if a retry cannot succeed, or if no attempts are left.
 pub async fn again(wait: Duration, tries: u32, attempts: u32, fault: &Fault) -> Option<u32> {
     if !fault.kind.can_pass() || tries >= attempts {
         return None;
@@ -63,7 +63,7 @@ pub struct Dynamo {
     attempts: u32,
 }
 
-/// Describes a query: items with one hash key in a table or index, ordered by the range key.
+/// Describes a query for the items with one hash key in a table or index. The results are ordered by the range key.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
     pub table: String,
@@ -71,9 +71,9 @@ pub struct Query {
     pub key: Expression,
     pub filter: Option<Expression>,
     pub descending: bool,
-    /// Largest number of items that are read before the filter is applied.
+    /// Maximum number of items in one page, before the filter is applied.
     pub limit: Option<usize>,
-    /// Key at which the previous page ended.
+    /// Key at which the previous page ended. The query continues after this key.
     pub start: Option<Item>,
     pub consistent: bool,
 }
@@ -86,12 +86,12 @@ pub struct Page {
     pub next: Option<Item>,
 }
 
-/// Describes why a transaction was not applied, or may not have been.
+/// Describes why a transaction failed. The transaction was not applied, or its outcome is unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cancelled {
     pub fault: Fault,
-    /// Reason for each write in order; `None` if that write was not at fault. Empty if the failure concerns no
-    /// particular write.
+    /// Reason for which each write failed, in the order of the writes; `None` for a write that did not cause the
+    /// failure. The list is empty if the failure was not caused by a particular write.
     pub reasons: Vec<Option<FaultKind>>,
 }
 
@@ -130,7 +130,7 @@ impl Dynamo {
         Ok(found)
     }
 
-    /// Applies one write. It is never sent twice; if the reply is lost, the error is [`FaultKind::Unknown`].
+    /// Applies one write. The write is never sent twice. If the reply is lost, the error is [`FaultKind::Unknown`].
     pub async fn write(&self, write: Write) -> Result<(), Fault> {
         let once = aws_sdk_dynamodb::config::Config::builder().retry_config(once());
         match write {
@@ -176,8 +176,8 @@ impl Dynamo {
         }
     }
 
-    /// Applies all writes or none. A transaction that is sent again with the same token within ten minutes is applied
-    /// once, so the SDK retries it.
+    /// Applies all writes, or none of them. The SDK retries the call: if DynamoDB receives a transaction again with
+    /// the same token within ten minutes, it applies the transaction only once.
     pub async fn transact(&self, token: &str, writes: Vec<Write>) -> Result<(), Cancelled> {
         let mut items = Vec::with_capacity(writes.len());
         for write in writes {
@@ -193,14 +193,14 @@ impl Dynamo {
         }
     }
 
-    /// Returns one page of results.
+    /// Returns one page of query results.
     pub async fn query(&self, query: &Query) -> Result<Page, Fault> {
         let answer = told("Query", self.asked(query).send().await)?;
         let next = answer.last_evaluated_key.filter(|key| !key.is_empty());
         Ok(Page { items: answer.items.unwrap_or_default(), next })
     }
 
-    /// Returns the number of matching items without transferring them.
+    /// Returns the number of items that match a query, without transferring the items.
     pub async fn count(&self, query: &Query) -> Result<u64, Fault> {
         let (mut total, mut query) = (0, query.clone());
         loop {
@@ -231,8 +231,8 @@ impl Dynamo {
             .consistent_read(query.consistent)
     }
 
-    /// Waits before the retry of unprocessed keys and returns the new number of tries. Returns at once if `left` is
-    /// 0.
+    /// Waits before the retry of unprocessed keys and returns the incremented number of tries. Returns at once if
+    /// `left`, the number of unprocessed keys, is 0.
     async fn pause(&self, tries: u32, left: usize) -> Result<u32, Fault> {
         if left == 0 {
             return Ok(tries);

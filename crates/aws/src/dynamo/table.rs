@@ -10,14 +10,14 @@ use tokio::time::{Duration, sleep};
 use super::{Dynamo, told};
 use crate::fault::{Fault, FaultKind};
 
-/// Names the hash and range attributes of a key; both hold strings.
+/// Names the hash attribute and the range attribute of a key. Both attributes hold strings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
     pub hash: &'static str,
     pub range: Option<&'static str>,
 }
 
-/// Describes an index to create. `holds` lists the attributes that it contains in addition to the keys.
+/// Describes an index to create. `holds` lists the attributes that the index contains in addition to the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Index {
     pub name: &'static str,
@@ -31,7 +31,7 @@ pub struct Table {
     pub name: String,
     pub key: Key,
     pub indexes: Vec<Index>,
-    /// Attribute that holds the expiry time of an item, in Unix seconds.
+    /// Attribute that holds the expiry time of each item, in Unix seconds.
     pub expires: Option<&'static str>,
 }
 
@@ -52,7 +52,7 @@ pub struct FoundIndex {
     pub name: String,
     pub hash: String,
     pub range: Option<String>,
-    /// Attributes that the index contains in addition to the keys; `None` means all.
+    /// Attributes that the index contains in addition to the keys; `None` means all attributes.
     pub holds: Option<Vec<String>>,
 }
 
@@ -72,7 +72,7 @@ impl FoundIndex {
         }
     }
 
-    /// Returns whether this index can answer the queries of the wanted one.
+    /// Returns whether this index can answer all queries that the index `wanted` is for.
     pub fn serves_as(&self, wanted: &Index) -> bool {
         let held = |name: &&str| self.holds.as_ref().is_none_or(|held| held.iter().any(|h| h == *name));
         self.hash == wanted.key.hash && self.range.as_deref() == wanted.key.range && wanted.holds.iter().all(held)
@@ -80,14 +80,14 @@ impl FoundIndex {
 }
 
 impl Dynamo {
-    /// Describes a table; returns `None` if it does not exist.
+    /// Returns the description of a table, or `None` if the table does not exist.
     pub async fn describe(&self, table: &str) -> Result<Option<TableDescription>, Fault> {
         let Some(found) = self.keys_of(table).await? else { return Ok(None) };
         let expiry = told("DescribeTimeToLive", self.client.describe_time_to_live().table_name(table).send().await)?;
         Ok(Some(TableDescription { expires: expiry.time_to_live_description.and_then(|d| d.attribute_name), ..found }))
     }
 
-    /// Describes a table as [`Dynamo::describe`] does, but without its expiry, which saves a call.
+    /// Returns the description of a table without its expiry. This saves one call compared with [`Dynamo::describe`].
     pub async fn keys_of(&self, table: &str) -> Result<Option<TableDescription>, Fault> {
         let described = told("DescribeTable", self.client.describe_table().table_name(table).send().await);
         let table_of = match described {
@@ -109,8 +109,7 @@ impl Dynamo {
         }))
     }
 
-    /// Creates a table and waits until it is active. An existing table is not changed, except that its expiry is
-    /// enabled.
+    /// Creates a table and waits until it is active. If the table already exists, only its expiry is enabled.
     pub async fn create(&self, table: &Table, timeout: Duration) -> Result<(), Fault> {
         let invalid = |e: BuildError| Fault::new(FaultKind::Invalid, "not sent", e.to_string());
         let mut names = vec![table.key.hash];

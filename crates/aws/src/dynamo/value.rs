@@ -1,10 +1,11 @@
-//! Converts items to JSON and back, so that types that serde serialises can be stored as items.
+//! Converts items to JSON and back. All types that serde can serialise can thus be stored as items.
 
 use serde_json::{Map, Number, Value};
 
 use super::{AttributeValue, Item};
 
-/// Converts a JSON value to an attribute. `null` becomes the null type; omit the attribute where absence is meant.
+/// Converts a JSON value to an attribute value. `null` becomes DynamoDB's null type. To store no value at all, omit
+/// the attribute.
 pub fn from_json(value: Value) -> AttributeValue {
     match value {
         Value::Null => AttributeValue::Null(true),
@@ -21,7 +22,8 @@ pub fn object(map: Map<String, Value>) -> Item {
     map.into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name, from_json(value))).collect()
 }
 
-/// Converts an attribute to a JSON value. Sets become arrays. Binary values become null; Docweir writes none here.
+/// Converts an attribute value to JSON. Sets become arrays. Binary values become null, because Docweir converts no
+/// items with binary values.
 pub fn to_json(value: AttributeValue) -> Value {
     match value {
         AttributeValue::Bool(b) => Value::Bool(b),
@@ -40,7 +42,7 @@ pub fn json(item: Item) -> Map<String, Value> {
     item.into_iter().map(|(name, value)| (name, to_json(value))).collect()
 }
 
-/// Formats a number as DynamoDB returns it, so that a written value compares equal to the stored one.
+/// Formats a number in the way DynamoDB returns it, so that a written value compares equal to the stored one.
 fn digits(n: &Number) -> String {
     match n.as_f64() {
         Some(x) if n.is_f64() => x.to_string(),
@@ -48,7 +50,7 @@ fn digits(n: &Number) -> String {
     }
 }
 
-/// Parses a number. DynamoDB may return a whole number as `1E+2` or `3.0`; both become JSON integers.
+/// Parses a number to JSON. DynamoDB may return a whole number as `1E+2` or `3.0`; both become JSON integers.
 fn number(text: &str) -> Value {
     if let Ok(n) = text.parse::<i64>() {
         return n.into();

@@ -1,4 +1,4 @@
-//! Defines the writes, which are sent alone or in a transaction.
+//! Defines writes of single items. A write is sent on its own or as part of a transaction.
 
 use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::types::{ConditionCheck, Delete, Put, TransactWriteItem, Update};
@@ -8,13 +8,13 @@ use super::{Expression, Item};
 /// Describes a write of one item.
 #[derive(Clone, Debug)]
 pub enum Write {
-    /// Replaces the whole item.
+    /// Creates an item, or replaces the whole item if it exists.
     Put {
         table: String,
         item: Item,
         condition: Option<Expression>,
     },
-    /// Changes some attributes. Creates the item if it does not exist, unless the condition forbids it.
+    /// Changes some attributes of an item. Creates the item if it does not exist, unless the condition prevents this.
     Update {
         table: String,
         key: Item,

@@ -8,55 +8,58 @@ pub fn is_table_name(name: &str) -> bool {
     let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
     letters && (3..=255).contains(&name.len())
 }
-/// Configures the tables and limits of the state that is kept in DynamoDB.
 
+/// Configures the tables and limits of the state that is kept in DynamoDB.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DynamoOptions {
-    /// Endpoint of DynamoDB. Empty means `aws.endpoint`, or AWS itself if that is empty too.
+    /// Endpoint of DynamoDB. Empty means `aws.endpoint`, or AWS itself if `aws.endpoint` is empty too.
     pub endpoint: String,
-    /// Name of the table of control records.
+    /// Name of the table that holds the control records.
     pub control_table: String,
-    /// Name of the table of the audit log.
+    /// Name of the table that holds the audit log.
     pub audit_table: String,
-    /// Name of the table of daily metrics.
+    /// Name of the table that holds the daily metrics.
     pub metrics_table: String,
-    /// Name of the table of internal state: the mapping from sources to documents, and the leases.
+    /// Name of the table that maps sources to documents and holds the leases.
     pub state_table: String,
-    /// Name of the table of the ledger, which records all spending at providers.
+    /// Name of the table that holds the ledger, which records all spending at providers.
     pub ledger_table: String,
-    /// Name of the table of batches, of their items, and of the documents that wait for batch results.
+    /// Name of the table that holds batches, their items, and the documents that wait for batch results.
     pub batches_table: String,
-    /// Number of operations that may wait for the writer. Further callers wait until a place is free.
+    /// Maximum number of operations in the queue of the writer. Further callers wait until the queue has room.
     #[serde(skip)]
     pub queue_operations: usize,
-    /// Largest number of operations that are written together.
+    /// Maximum number of queued operations that the writer processes together.
     #[serde(skip)]
     pub batch_operations: usize,
-    /// Shortest time between two writes, in milliseconds. Operations that arrive in between are written together. A
-    /// larger value costs less and delays each operation more. The first write after a pause is not delayed.
+    /// Minimum time between two writes, in milliseconds. Operations that arrive during this time are written
+    /// together. A larger value reduces the cost but delays each operation more. The first write after a pause is not
+    /// delayed.
     pub pace_milliseconds: u64,
-    /// Largest number of attempts of a write that conflicts with another writer of the same document, or that
-    /// DynamoDB throttles.
+    /// Maximum number of attempts of a write. A write is retried if it conflicts with another writer of the same
+    /// document, or if DynamoDB throttles it.
     pub attempts: u32,
-    /// Time for which a conflicting write of the ledger is retried, in seconds. Conflicts arise when several
+    /// Maximum time for which a conflicting write of the ledger is retried, in seconds. Conflicts arise when several
     /// processes update the same totals at once.
     #[serde(skip)]
     pub conflict_seconds: u64,
-    /// Time without a heartbeat, in seconds, after which a process counts as dead to the ledger. Its reservations
-    /// that are not settled are then in doubt.
+    /// Time without a heartbeat, in seconds, after which the ledger regards a process as dead. Unsettled reservations
+    /// of the process are then in doubt, because their calls may have been charged.
     pub ledger_lease_seconds: u64,
-    /// Time for which daily metrics are collected before they are written, in seconds. A process that is killed loses
-    /// the metrics of this time.
+    /// Time for which daily metrics are collected before they are written, in seconds. If a process is killed, its
+    /// metrics since the last write are lost.
     #[serde(skip)]
     pub metrics_seconds: u64,
-    /// Number of attempts of a stage that records show as `max_retries`. The engine sets it to `retry.attempts`.
+    /// Value of `max_retries` in control records: the maximum number of attempts of a stage. The engine sets it to
+    /// `retry.attempts`.
     #[serde(skip)]
     pub max_retries: u32,
-    /// Time after the last change at which DynamoDB may delete a record (`ttl`), in days. Only records of deleted
-    /// documents expire.
+    /// Retention of the records of deleted documents, in days since their last change. DynamoDB deletes these records
+    /// afterwards. All records have a `ttl` that is computed from this value, but records of other documents never
+    /// expire.
     pub record_days: u32,
-    /// Retention of entries of the audit log, in days.
+    /// Retention of audit-log entries, in days.
     pub audit_days: u32,
 }
 

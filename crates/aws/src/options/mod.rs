@@ -14,18 +14,20 @@ use serde::{Deserialize, Serialize};
 pub struct AwsOptions {
     /// Region, such as `eu-central-1`. Empty means the region of the environment, the profile or the instance.
     pub region: String,
-    /// Endpoint of all services, for servers that implement the AWS protocols. Empty means AWS itself.
+    /// Endpoint of all AWS services. Set it to use a server that implements the AWS protocols. Empty means AWS
+    /// itself.
     pub endpoint: String,
-    /// Timeout of establishing a connection, in seconds.
+    /// Timeout for establishing a connection, in seconds.
     #[serde(skip)]
     pub connect_seconds: f64,
-    /// Timeout of one attempt of a call, in seconds. Calls that transfer an object get more time, according to its
-    /// size.
+    /// Timeout of one attempt of a call, in seconds. Calls that transfer an object get more time, depending on the
+    /// size of the object.
     pub attempt_seconds: f64,
-    /// Largest number of attempts of a call that is safe to repeat. Attempts are made while the service is busy or
-    /// the network fails.
+    /// Maximum number of attempts of a call that is safe to repeat. A call is retried if the service is busy or the
+    /// network fails.
     pub attempts: u32,
-    /// Slowest accepted transfer of an object, in bytes per second. The timeout of a transfer is computed from it.
+    /// Minimum transfer rate of an object, in bytes per second. The timeout of a transfer is `attempt_seconds` plus
+    /// the time that the transfer takes at this rate.
     #[serde(skip)]
     pub min_bytes_per_second: u64,
 }

@@ -3,32 +3,34 @@
 use docweir_core::ranges::out_of_range;
 use serde::{Deserialize, Serialize};
 
-/// Configures the access to S3, or to a server that implements its protocol.
+/// Configures the access to S3, or to a server that implements the S3 protocol.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct S3Options {
-    /// Endpoint of the server. Empty means `aws.endpoint`, or S3 itself if that is empty too.
+    /// Endpoint of the S3 server. Empty means `aws.endpoint`, or S3 itself if `aws.endpoint` is empty too.
     pub endpoint: String,
-    /// If true, the bucket is part of the path (`host/bucket/key`) instead of the host name. Most servers other than
-    /// S3 need this.
+    /// If true, the bucket name is part of the URL's path (`host/bucket/key`) instead of the host name. Most servers
+    /// other than S3 need this setting.
     pub path_style: bool,
-    /// Server-side encryption of written objects: `"AES256"`, `"aws:kms"`, or empty for the default of the bucket.
+    /// Server-side encryption of written objects: `"AES256"`, `"aws:kms"`, or empty for the bucket's default
+    /// encryption.
     pub encryption: String,
-    /// ARN or id of the key for `"aws:kms"`. Empty means the default key of the account.
+    /// ARN or id of the KMS key that `encryption = "aws:kms"` uses. Empty means the default key of the account.
     pub kms_key: String,
-    /// If true, writes carry a CRC-32 and reads are verified. Set it to `false` only for servers that reject
-    /// checksums.
+    /// If true, each write sends a CRC-32 checksum, and each read of a whole object verifies the checksum that the
+    /// server returns. Set it to `false` only for servers that reject checksums.
     pub checksums: bool,
-    /// Largest object that is read or written in memory, in bytes.
+    /// Maximum size of an object that is read or written in memory, in bytes.
     pub max_object_bytes: u64,
-    /// Size of one part of a large object, in bytes. Smaller objects are written in one request. An object has at
-    /// most 10,000 parts, so this also limits its size: the default 16777216 (16 MiB) allows 156 GiB.
+    /// Size of each part of a large object, in bytes. An object smaller than one part is written in one request. An
+    /// object has at most 10,000 parts, so this value also limits the object size: the default of 16777216 (16 MiB)
+    /// allows 156 GiB.
     pub part_bytes: u64,
-    /// Number of parts of one large object that are transferred in parallel. An upload needs memory for two parts
-    /// more than this.
+    /// Number of parts of one large object that are transferred in parallel. An upload needs memory for this number
+    /// of parts plus two.
     #[serde(skip)]
     pub parallel_parts: usize,
-    /// Number of small objects that are written in parallel.
+    /// Maximum number of small objects that are written in parallel.
     pub parallel_puts: usize,
 }
 
@@ -64,7 +66,7 @@ impl S3Options {
             found.push(("encryption", format!("must be empty, `AES256` or `aws:kms`, not `{}`", self.encryption)));
         }
         if !self.kms_key.is_empty() && self.encryption != "aws:kms" {
-            found.push(("kms_key", "needs `encryption = \"aws:kms\"`".into()));
+            found.push(("kms_key", "can be set only with `encryption = \"aws:kms\"`".into()));
         }
         found
     }

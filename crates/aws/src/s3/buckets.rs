@@ -17,26 +17,26 @@ pub struct LifecycleRule {
     pub id: String,
     /// Prefix of the keys that the rule applies to.
     pub prefix: String,
-    /// Days after the write until an object is archived. An archived object must be restored before reading, which
-    /// takes hours.
+    /// Days from the write of an object until it is archived. An archived object must be restored before it can be
+    /// read, which takes hours.
     pub archive_days: Option<u32>,
-    /// Days after the write until an object is deleted.
+    /// Days from the write of an object until it is deleted.
     pub expire_days: Option<u32>,
-    /// Days after the start until an unfinished multipart upload is aborted.
+    /// Days from the start of a multipart upload until it is aborted if it is still unfinished.
     pub abort_days: Option<u32>,
 }
 
-/// Describes the default encryption of a bucket, for writes that do not request one.
+/// Describes the default encryption of a bucket. It applies to writes that request no encryption.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encryption {
-    /// Algorithm: `AES256` or `aws:kms`.
+    /// Encryption algorithm: `AES256` or `aws:kms`.
     pub kind: String,
     /// Id or ARN of the KMS key; empty means the default key of the account.
     pub kms_key: String,
 }
 
 impl Bucket {
-    /// Creates the bucket in the client's region. Succeeds if this account already owns it.
+    /// Creates the bucket in the client's region. Succeeds if this account already owns the bucket.
     pub async fn create(&self) -> Result<(), Fault> {
         // `us-east-1` is the default and must not be named as a constraint.
         let region = self.s3.aws.region().filter(|region| *region != "us-east-1");
@@ -168,7 +168,7 @@ fn plain(rule: &SdkRule) -> LifecycleRule {
     let days = |days: i32| u32::try_from(days).ok();
     let filter = rule.filter();
     let prefix = filter.and_then(|f| f.prefix().or_else(|| f.and()?.prefix()));
-    #[expect(deprecated, reason = "older rules have it here")]
+    #[expect(deprecated, reason = "older rules have the prefix here")]
     let prefix = prefix.or_else(|| rule.prefix()).unwrap_or_default();
     let archived = rule.transitions().iter().filter_map(|t| t.days()).min();
     LifecycleRule {

@@ -10,9 +10,10 @@ use super::objects::broken_off;
 use super::{Bucket, Object, micros};
 use crate::{Fault, FaultKind};
 
-/// Size of the write buffer, in bytes. It combines many small pieces of a body into one write.
+/// Size of the write buffer, in bytes. The buffer combines many small pieces of a body into one write.
 const BUFFER: usize = 1 << 20;
-/// Bytes after which an attempt does not count against the retry limit, because long downloads may break often.
+/// Number of bytes that an interrupted attempt must have downloaded to not count towards the retry limit. Long
+/// downloads may be interrupted often.
 const PROGRESS: u64 = 8 << 20;
 
 #[derive(Debug, thiserror::Error)]
@@ -29,14 +30,14 @@ struct Progress {
     file: File,
     written: u64,
     crc32: crc32fast::Hasher,
-    /// Metadata of the object from the first reply, and its base64 CRC-32 if the reply had one.
+    /// Metadata of the object and its CRC-32 in base64, both from the first reply. Some replies have no CRC-32.
     whole: Option<(Object, Option<String>)>,
 }
 
 impl Bucket {
-    /// Downloads an object into an empty file. If the connection breaks, the download continues where it stopped and
-    /// requires the same ETag. At the end the size is verified, and the CRC-32 too if the server has one of the whole
-    /// object.
+    /// Downloads an object into an empty file. If the connection breaks, the download continues where it stopped,
+    /// provided that the object still has the same ETag. At the end, the size is verified. The CRC-32 is verified too
+    /// if the server has a checksum of the whole object.
     pub async fn download(&self, key: &str, file: std::fs::File) -> Result<Object, DownloadError> {
         let mut progress =
             Progress { file: File::from_std(file), written: 0, crc32: crc32fast::Hasher::new(), whole: None };
@@ -82,8 +83,8 @@ impl Bucket {
                 etag: output.e_tag.take().unwrap_or_default(),
                 class: output.storage_class.take().map(|c| c.as_str().to_owned()).unwrap_or_default(),
             };
-            // An object of several parts may have a checksum of the parts' checksums, `…-7`, which does not cover the
-            // bytes.
+            // The checksum of a multipart object may be computed from the checksums of its parts (`…-7`). Such a
+            // checksum does not cover the bytes of the object.
             let of_parts = output.checksum_type == Some(ChecksumType::Composite);
             let crc32 = output.checksum_crc32.take().filter(|c| !of_parts && !c.contains('-'));
             progress.whole = Some((object, crc32.filter(|_| self.options().checksums)));
@@ -127,5 +128,5 @@ pub(super) fn encode(crc32: u32) -> String {
 }
 
 fn wrong(message: String) -> Fault {
-    Fault::new(FaultKind::Unknown, "damaged on its way", message)
+    Fault::new(FaultKind::Unknown, "damaged in transit", message)
 }

@@ -1,4 +1,4 @@
-//! Uploads a large object in parts, of which only a few are in memory at a time.
+//! Uploads a large object in parts. Only a few parts are in memory at a time.
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
@@ -17,7 +17,8 @@ pub struct Multipart {
     bucket: Bucket,
     key: String,
     id: String,
-    /// If true, the server keeps a checksum of the whole object instead of one of the parts' checksums.
+    /// If true, the server keeps a checksum of the whole object, and the call that completes the upload sends this
+    /// checksum.
     whole: bool,
 }
 
@@ -35,7 +36,7 @@ pub struct Part {
 pub struct Unfinished {
     pub key: String,
     pub id: String,
-    /// Start of the upload, in Unix microseconds.
+    /// Start time of the upload, in Unix microseconds.
     pub begun: i64,
 }
 
@@ -58,7 +59,7 @@ impl Bucket {
         Ok(Multipart { bucket: self.clone(), key: key.to_owned(), id, whole })
     }
 
-    /// Returns unfinished uploads under `prefix`, at most `limit` and at most 1,000.
+    /// Returns unfinished uploads under `prefix`: at most `limit`, and never more than 1,000.
     pub async fn unfinished(&self, prefix: &str, limit: usize) -> Result<Vec<Unfinished>, Fault> {
         let most = limit.min(1000) as i32;
         let call = self.s3.client.list_multipart_uploads().bucket(&self.name).prefix(prefix).max_uploads(most);
@@ -71,8 +72,8 @@ impl Bucket {
         Ok(uploads.take(limit).collect())
     }
 
-    /// Aborts an upload, whichever process started it, and deletes its parts. Succeeds if the upload has already
-    /// ended.
+    /// Aborts an upload, even if another process started it, and deletes the uploaded parts. Succeeds if the upload
+    /// has already ended.
     pub async fn abort(&self, key: &str, id: &str) -> Result<(), Fault> {
         let call = self.s3.client.abort_multipart_upload().bucket(&self.name).key(key).upload_id(id);
         match done("AbortMultipartUpload", call.send().await) {
@@ -87,7 +88,8 @@ impl Multipart {
         &self.id
     }
 
-    /// Uploads part `number`, from 1 to [`MAX_PARTS`]. A repeated upload replaces the part, so the call is retried.
+    /// Uploads the part with this number, from 1 to [`MAX_PARTS`]. The call is retried, because uploading a part
+    /// again replaces it.
     pub async fn part(&self, number: u32, body: Bytes) -> Result<Part, Fault> {
         if !(1..=MAX_PARTS).contains(&number) {
             let message = format!("an object has at most {MAX_PARTS} parts: raise `part_bytes`");
@@ -102,8 +104,8 @@ impl Multipart {
         Ok(Part { number, bytes, etag: sent.e_tag.unwrap_or_default(), crc32: sent.checksum_crc32 })
     }
 
-    /// Completes the object from its parts and returns its ETag. `crc32` is the checksum of the whole object. A
-    /// conditional call is sent once.
+    /// Combines the parts into the object and returns the ETag of the object. `crc32` is the checksum of the whole
+    /// object. A conditional call is sent only once.
     pub async fn complete(&self, mut parts: Vec<Part>, crc32: Option<u32>, when: &When) -> Result<String, Fault> {
         parts.sort_by_key(|part| part.number);
         let bytes = parts.iter().map(|part| part.bytes).sum();

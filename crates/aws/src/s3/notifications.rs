@@ -12,9 +12,9 @@ use crate::{Fault, FaultKind};
 /// Describes which events of a bucket are sent to which queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueNotification {
-    /// Id of the configuration, unique in the bucket.
+    /// Id of the notification configuration, unique in the bucket.
     pub id: String,
-    /// ARN of the queue.
+    /// ARN of the queue that receives the events.
     pub queue: String,
     /// Prefix of the keys whose events are sent.
     pub prefix: String,
@@ -25,13 +25,13 @@ pub struct QueueNotification {
 }
 
 impl Bucket {
-    /// Returns all configurations that send events to queues.
+    /// Returns all configurations that send events of this bucket to queues.
     pub async fn queue_notifications(&self) -> Result<Vec<QueueNotification>, Fault> {
         Ok(self.notifications().await?.queue_configurations().iter().map(plain).collect())
     }
 
-    /// Adds a configuration, or replaces the one with the same id; all others are preserved. S3 stores all
-    /// configurations in one document, so two concurrent calls may overwrite each other's change.
+    /// Adds a configuration, or replaces the configuration with the same id. All other configurations are preserved.
+    /// S3 stores all configurations in one document, so two concurrent calls may overwrite each other's change.
     pub async fn put_queue_notification(&self, notification: &QueueNotification) -> Result<(), Fault> {
         let mut all = self.notifications().await?;
         let queues = all.queue_configurations.get_or_insert_default();

@@ -15,18 +15,18 @@ pub const DELETE_AT_ONCE: usize = 1000;
 /// Largest number of objects that one call lists.
 const LIST_AT_ONCE: usize = 1000;
 
-/// Defines the condition of a put.
+/// Defines the condition under which an object is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum When {
     Always,
-    /// The key must not exist (`If-None-Match: *`).
+    /// The object must not exist (`If-None-Match: *`).
     Absent,
     /// The object must have this ETag (`If-Match`).
     Matches(String),
 }
 
 impl When {
-    /// Returns the values of `If-None-Match` and `If-Match`.
+    /// Returns the values of the headers `If-None-Match` and `If-Match`.
     pub(super) fn headers(&self) -> (Option<String>, Option<String>) {
         match self {
             Self::Always => (None, None),
@@ -56,7 +56,7 @@ pub struct ObjectBody {
 }
 
 impl Bucket {
-    /// Writes a whole object and returns its ETag. A conditional put is sent once.
+    /// Writes a whole object and returns its ETag. A conditional put is sent only once.
     pub async fn put(&self, key: &str, body: Bytes, when: &When) -> Result<String, Fault> {
         let size = body.len() as u64;
         self.check_size(size)?;
@@ -95,8 +95,8 @@ impl Bucket {
         }
     }
 
-    /// Reads an object or a range. The SDK retries a request only until the headers of the reply arrive, so this
-    /// function retries a body that breaks off.
+    /// Reads an object or a range of it. The SDK retries a request only until the headers of the reply arrive. This
+    /// function therefore repeats the request if the body breaks off.
     async fn read(&self, key: &str, range: Option<(u64, u64)>) -> Result<ObjectBody, Fault> {
         let mut attempt = 1;
         loop {
@@ -116,7 +116,7 @@ impl Bucket {
         }
     }
 
-    /// Sends the request and returns the reply with its body unread.
+    /// Sends a read request and returns the reply. The body of the reply has not been read yet.
     pub(super) async fn open(
         &self,
         key: &str,
@@ -153,7 +153,7 @@ impl Bucket {
         })
     }
 
-    /// Deletes an object. Succeeds if it does not exist.
+    /// Deletes an object. Succeeds if the object does not exist.
     pub async fn delete(&self, key: &str) -> Result<(), Fault> {
         let deleted = self.s3.client.delete_object().bucket(&self.name).key(key).send().await;
         match done("DeleteObject", deleted) {
@@ -170,7 +170,7 @@ impl Bucket {
         }
         let invalid = |message: String| Fault::new(FaultKind::Invalid, "not sent", message);
         if keys.len() > DELETE_AT_ONCE {
-            return Err(invalid(format!("{} keys, more than the {DELETE_AT_ONCE} that one call deletes", keys.len())));
+            return Err(invalid(format!("{} keys exceed the limit of {DELETE_AT_ONCE} per call", keys.len())));
         }
         let ids = keys.iter().map(|key| ObjectIdentifier::builder().key(key).build());
         let ids = ids.collect::<Result<Vec<_>, _>>().map_err(|e| invalid(e.to_string()))?;
@@ -223,13 +223,13 @@ impl Bucket {
     }
 }
 
-/// Returns the fault of a reply without ETag. An empty ETag would turn a later conditional put into an unconditional
-/// one.
+/// Returns the fault for a reply without an ETag. An empty ETag would turn a later conditional put into an
+/// unconditional one.
 fn no_etag() -> Fault {
     Fault::new(FaultKind::Unknown, "no ETag", "the server returned no ETag for the object")
 }
 
-/// Returns the fault of a body that ended early or that fails its checksum.
+/// Returns the fault for a reply body that ended early or does not match its checksum.
 pub(super) fn broken_off(error: &(dyn std::error::Error + 'static)) -> Fault {
     Fault::new(FaultKind::Unknown, "broken off", crate::fault::chain(error))
 }

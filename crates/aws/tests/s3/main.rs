@@ -45,7 +45,7 @@ impl Server {
         (bucket, format!("{:016x}/", fastrand::u64(..)))
     }
 
-    /// Returns a proxy, which can disturb the network, and a client that accesses the bucket through this proxy.
+    /// Returns a proxy that can inject network faults, and a client that reaches the bucket through the proxy.
     async fn behind_proxy(&self, bucket: &Bucket) -> (Arc<Proxy>, Bucket) {
         let proxy = Arc::new(Proxy::start(&self.host).unwrap());
         let client = self.client(&proxy.address(), bucket.options().clone()).await;
