@@ -35,7 +35,10 @@ impl fmt::Display for CodesError {
             }
             CodesError::NotFinite => f.write_str("vector contains NaN, an infinity or a value that is too large"),
             CodesError::Rows { end, rows } => {
-                write!(f, "row range ends at {end}, but only {rows} rows are available; check that the codes belong to the same file")
+                write!(
+                    f,
+                    "row range ends at {end}, but only {rows} rows are available; check that the codes belong to the same file"
+                )
             }
         }
     }

@@ -2,7 +2,8 @@
 
 use crate::WriteError;
 
-/// Describes the limits and properties of a target. The default has no limits and makes each call visible as a whole.
+/// Describes the limits and properties of a target. By default, nothing is limited, and all writes of a call become
+/// visible together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Capabilities {
     /// Maximum number of documents in one call, including deletions.
@@ -11,8 +12,8 @@ pub struct Capabilities {
     pub max_rows: u64,
     /// Maximum size of the rows in one call, in bytes of memory.
     pub max_bytes: u64,
-    /// If true, all writes of a call become visible in one step. If false, each document version becomes visible by
-    /// itself.
+    /// If true, all writes of a call become visible in one step. If false, each document version becomes visible
+    /// separately.
     pub atomic: bool,
 }
 
@@ -31,7 +32,7 @@ impl Default for Capabilities {
 }
 
 impl Capabilities {
-    /// Returns the largest amount of `what` that one call may contain.
+    /// Returns the maximum number of documents, rows or bytes in one call. `what` selects the unit.
     pub fn limit(&self, what: Limit) -> u64 {
         match what {
             Limit::Documents => self.max_documents,
@@ -40,7 +41,7 @@ impl Capabilities {
         }
     }
 
-    /// Checks an amount against a limit. `what` is the unit in the error message.
+    /// Returns an error if `found` exceeds the limit `limited`. `what` names the unit in the error message.
     pub(crate) fn admit(&self, what: &'static str, limited: Limit, found: u64) -> Result<(), WriteError> {
         let limit = self.limit(limited);
         if found > limit { Err(WriteError::TooLarge { what, limited, found, limit }) } else { Ok(()) }

@@ -1,7 +1,8 @@
 //! Tests the behaviour that every target must have.
 //!
-//! `docweir_target::target_conformance!(world())` defines one test per behaviour in the crate of a target. A
-//! [`World`] provides a fresh, empty collection, which a test can open a second time and whose replies it can lose.
+//! The macro `docweir_target::target_conformance!(world())` defines one test per behaviour in the crate that
+//! implements a target. A [`World`] provides a fresh, empty collection. A test can open the collection a second time,
+//! and can make replies to writes get lost.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,26 +18,26 @@ use crate::{Capabilities, LoadedVersion, Target, TargetWriter, Write};
 /// Provides a collection for one test.
 #[async_trait]
 pub trait World: Send + Sync {
-    /// Opens the collection, as a process does.
+    /// Opens the collection as a new process would.
     async fn open(&self) -> Arc<dyn Target>;
 
-    /// Opens the collection with the given limits on one call.
+    /// Opens the collection with the given limits for one call.
     async fn limited(&self, capabilities: Capabilities) -> Arc<dyn Target>;
 
-    /// Starts or stops losing the replies to writes, after the writes were applied. Returns `false` if this world
-    /// cannot lose replies.
+    /// Starts or stops losing the replies to writes. A write whose reply is lost is applied nevertheless. Returns
+    /// `false` if this world cannot lose replies.
     fn lose_replies(&self, _lose: bool) -> bool {
         false
     }
 
-    /// Longest time until an acknowledged write is visible.
+    /// Returns the longest time until an acknowledged write is visible.
     fn lag(&self) -> Duration {
         Duration::ZERO
     }
 }
 
-/// Defines one test per behaviour. `$world` gives a fresh world, or `None` if the server that it needs is not
-/// available.
+/// Defines one test per behaviour. `$world` is a future that returns a fresh world, or `None` if a server that the
+/// world needs is not available.
 #[macro_export]
 macro_rules! target_conformance {
     ($world:expr, $($behaviour:ident),* $(,)?) => {
@@ -78,7 +79,7 @@ async fn held(target: &Arc<dyn Target>, documents: &[&str]) -> Vec<Option<(u64, 
     held.into_iter().map(|held| held.map(|LoadedVersion { version, rows }| (version, rows))).collect()
 }
 
-/// Waits until the documents are held as expected, but no longer than the world's lag.
+/// Waits until the target holds the expected versions of the documents, but no longer than the world's lag.
 async fn expect(world: &dyn World, target: &Arc<dyn Target>, documents: &[&str], expected: &[Option<(u64, u32)>]) {
     const LOOK: Duration = Duration::from_millis(50);
     for _ in 0..=world.lag().as_millis() / LOOK.as_millis() {
@@ -212,7 +213,8 @@ pub async fn a_write_is_based_on_what_was_fixed(world: &dyn World) {
     let target = world.open().await;
     let mut writer = target.clone().writer();
     writer.begin().await.unwrap();
-    // A newer version comes in between. The write that is based on the older state does not hide it.
+    // A newer version is written in between. The write that is based on the older state does not hide the newer
+    // version.
     write(&target, vec![document("doc_a", 2, &["newer"])]).await;
     writer.write(vec![document("doc_a", 1, &["older"])], &model(3)).await.unwrap();
     expect(world, &target, &["doc_a"], &[Some((2, 1))]).await;

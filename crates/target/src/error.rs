@@ -7,10 +7,10 @@ use crate::Limit;
 /// Describes a refused write. Names the document or the limit, and never contains text of a document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// The document cannot be stored in its present form, even alone.
+    /// The document cannot be stored as it is, not even in a call of its own.
     #[error("cannot store document `{document}`: {reason}")]
     Rejected { document: String, reason: String },
-    /// The call exceeds a limit of the target. The caller splits the call.
+    /// The call exceeds a limit of the target. The caller can split the call.
     #[error("{found} {what} exceed the target's limit of {limit}; write less per call")]
     TooLarge { what: &'static str, limited: Limit, found: u64, limit: u64 },
     #[error("write contains no documents")]

@@ -1,8 +1,8 @@
-//! Defines the trait between the pipeline and the stores that hold the rows and vectors of documents.
+//! Defines the interface between the pipeline and the stores that hold the rows and vectors of documents.
 //!
 //! A [`Target`] is one collection of one store: the embedded index (`docweir-index`), a database or a service. The
-//! loading stage, the recorder and the harvester write through this trait and know nothing else of the store. To
-//! support another store, implement the trait and pass `conformance` (feature `testing`).
+//! loading stage, the recorder and the harvester write through this trait and know nothing else about the store. To
+//! support another store, implement the trait and pass the tests in `conformance` (feature `testing`).
 //!
 //! # Guarantees of every target
 //! - **The highest version of a document wins**, whatever the order of the calls. A deletion is a version too.
@@ -18,12 +18,12 @@
 
 pub mod capabilities;
 #[cfg(any(test, feature = "testing"))]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is for tests")]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "used only in tests")]
 pub mod conformance;
 mod error;
 pub mod rows;
 #[cfg(any(test, feature = "testing"))]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is for tests")]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "used only in tests")]
 pub mod testing;
 
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub use rows::{DocumentRows, Row, Write, gather};
 /// Provides access to one collection of a vector store. All components that write to the collection share the target.
 #[async_trait]
 pub trait Target: Send + Sync + 'static {
-    /// Returns the kind of target, for messages and metrics: `index`, `qdrant`.
+    /// Returns the kind of target for messages and metrics, for example `index` or `qdrant`.
     fn kind(&self) -> &'static str;
 
     fn collection(&self) -> &str;
@@ -50,13 +50,13 @@ pub trait Target: Send + Sync + 'static {
     /// Returns the model whose vectors the collection holds; `None` if the collection has no vectors yet.
     async fn model(&self) -> Result<Option<ModelIdentity>, StageError>;
 
-    /// Checks that vectors of `model` can be stored alongside the existing ones. Called before paid work begins.
+    /// Checks that vectors of `model` can be stored alongside the existing vectors. Called before paid work begins.
     ///
     /// # Errors
-    /// Returns an error of class system that names both models if they differ.
+    /// Returns an error of class system if the models differ. The error names both models.
     async fn check_model(&self, model: &ModelIdentity) -> Result<(), StageError>;
 
-    /// Returns a new writer. Each component that writes has its own; several writers of a process may write
+    /// Returns a new writer. Each component uses its own writer, and several writers of a process may write
     /// concurrently.
     fn writer(self: Arc<Self>) -> Box<dyn TargetWriter>;
 
@@ -79,19 +79,19 @@ pub trait Target: Send + Sync + 'static {
 /// Writes to one target on behalf of one component.
 #[async_trait]
 pub trait TargetWriter: Send {
-    /// Fixes the state that the next [`write`](TargetWriter::write) is based on.
+    /// Records the current state of the target. The next [`write`](TargetWriter::write) is based on this state.
     ///
-    /// A caller that writes under a claim calls `begin`, then checks the claim, then writes. If a deletion happens in
-    /// between, either the check in the control store sees the deletion, or the deletion is newer than the fixed
-    /// state. A target without such a state does nothing here.
+    /// A caller that writes under a claim first calls `begin`, then checks the claim, and then writes. If a document
+    /// is deleted in between, either the check of the claim sees the deletion, or the deletion is newer than the
+    /// recorded state. A target that does not need such a state does nothing here.
     async fn begin(&mut self) -> Result<(), StageError>;
 
     /// Writes document versions durably. Of several writes of one document only the highest version counts. The
     /// future can be dropped at any await point, and the call can be repeated.
     ///
-    /// # Errors
-    /// Returns an error whose class decides about retries. After an error, all of the documents may be visible,
-    /// because the reply may have been lost. Some may be visible if [`Capabilities::atomic`] is `false`.
+    /// Returns an error whose class decides about retries. Even after an error, all documents may be visible, because
+    /// only the reply may have been lost. If [`Capabilities::atomic`] is `false`, some of the documents may be
+    /// visible.
     async fn write(&mut self, writes: Vec<Write>, model: &ModelIdentity) -> Result<Written, StageError>;
 }
 
@@ -105,11 +105,12 @@ pub struct LoadedVersion {
 /// Reports an acknowledged write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
-    /// First state of the target that shows the writes; `None` if the target does not number its states.
+    /// Number of the first state of the target that contains the writes; `None` if the target does not number its
+    /// states.
     pub version: Option<u64>,
 }
 
-/// Opens a collection of one kind of target by name.
+/// Opens a collection by its name, in one kind of target.
 pub type OpenTarget = Arc<dyn Fn(&str) -> Result<Arc<dyn Target>, StageError> + Send + Sync>;
 
 #[cfg(doctest)]

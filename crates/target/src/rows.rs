@@ -13,57 +13,58 @@ use crate::{Capabilities, Limit, WriteError};
 /// Largest permitted deviation of a vector's length from 1.
 const UNIT_TOLERANCE: f32 = 1e-3;
 
-/// Describes one change of one document.
+/// Describes one change to one document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Write {
-    /// Sets the document's rows at this version. All rows of older versions disappear in the same step.
+    /// Stores this version of the document with its rows. All rows of older versions disappear in the same step.
     Upsert(DocumentRows),
     /// Deletes the document as of this version.
     Delete { document_id: DocumentId, version: Version },
 }
 
-/// Holds all rows of one document version. A document without text has no rows: it exists, but no search finds it.
+/// Holds all rows of one document version. A document without text has no rows; the document exists, but no search
+/// finds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DocumentRows {
     pub document_id: DocumentId,
     pub version: Version,
     /// URI of the document's source.
     pub source: String,
-    /// Document that contains this one. Shown to users only: visibility depends on versions alone.
+    /// Document that contains this document. Only shown to users; visibility depends on versions alone.
     pub parent: Option<DocumentId>,
     /// Metadata of the whole document, usable in search filters (`media_type`, `tenant`, `title`).
     pub metadata: Map<String, Value>,
     pub rows: Vec<Row>,
 }
 
-/// Holds a chunk and its vector: the unit that a search returns.
+/// Holds a chunk and its vector. The results of a search are rows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// Id of the chunk, unique over all documents.
+    /// Id of the chunk, unique across all documents.
     pub chunk_id: String,
     pub ordinal: u32,
-    /// Kind of the chunk: `text`, `table`, `code`, `figure`, or a kind that the collection defines.
+    /// Kind of the chunk: `text`, `table`, `code`, `figure`, or another kind that the collection uses.
     pub kind: String,
     pub text: String,
     pub heading_path: Vec<String>,
-    /// First and last page, counted from 1.
+    /// First and last page of the chunk, counted from 1.
     pub pages: (u32, u32),
     pub span: Span,
     pub boxes: Vec<PageBox>,
     pub tokens: u32,
-    /// ISO 639-3 code of the language.
+    /// ISO 639-3 code of the chunk's language, if known.
     pub language: Option<String>,
     pub metadata: Map<String, Value>,
-    /// Embedding of the text, of length 1.
+    /// Embedding of the text, scaled to length 1.
     pub vector: Vec<f32>,
 }
 
 impl Row {
-    /// Creates a row of kind `text` from its id, its text and its vector, which is scaled to length 1.
+    /// Creates a row of kind `text` from an id, a text and a vector. Scales the vector to length 1.
     ///
-    /// A vector that cannot be scaled (all zeros, or not finite) is stored unchanged, and the commit refuses it. The
-    /// other columns have defaults: no headings, page 1, no boxes, no language, no metadata.
+    /// A vector that cannot be scaled (all zeros, or not finite) stays unchanged, and a write of the row is refused.
+    /// The other columns have defaults: no headings, page 1, no boxes, no language, no metadata.
     pub fn new(chunk_id: impl Into<String>, text: impl Into<String>, vector: Vec<f32>) -> Self {
         let text: String = text.into();
         let (characters, bytes) = (text.chars().count() as u64, text.len() as u64);
@@ -83,18 +84,18 @@ impl Row {
         }
     }
 
-    /// Sets the language, an ISO 639-3 code.
+    /// Sets the language of the row, an ISO 639-3 code.
     pub fn with_language(self, language: impl Into<String>) -> Self {
         Self { language: Some(language.into()), ..self }
     }
 
-    /// Adds one value to the metadata, for use in filters.
+    /// Adds one value to the metadata of the row, for use in filters.
     pub fn with_metadata(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.metadata.insert(name.into(), value.into());
         self
     }
 
-    /// Creates a row from a chunk and its vector. The findings of enrichment become metadata under their own names.
+    /// Creates a row from a chunk and its vector. The findings of enrichment become metadata with the same names.
     pub fn of_chunk(chunk: Chunk, vector: Vec<f32>, document_language: Option<&str>) -> Self {
         let language = chunk.findings.as_ref().and_then(|f| f.language.as_ref()).map(|l| l.code.clone());
         let metadata = match serde_json::to_value(&chunk.findings) {
@@ -130,7 +131,7 @@ impl Row {
     }
 }
 
-/// Returns the name of a kind: `text`, `table`, `code` or `figure`.
+/// Returns the name of a chunk kind: `text`, `table`, `code` or `figure`.
 pub fn kind_name(kind: ChunkKind) -> &'static str {
     match kind {
         ChunkKind::Text => "text",
@@ -149,7 +150,7 @@ fn to_unit_length(mut vector: Vec<f32>) -> Vec<f32> {
 }
 
 impl DocumentRows {
-    /// Creates a document version from rows. Sets each row's ordinal to its position. `source` is a URI.
+    /// Creates a document version from rows. Sets each row's ordinal to the row's index in `rows`. `source` is a URI.
     pub fn new(document_id: DocumentId, version: Version, source: impl Into<String>, mut rows: Vec<Row>) -> Self {
         for (ordinal, row) in (0..).zip(&mut rows) {
             row.ordinal = ordinal;
@@ -173,7 +174,7 @@ impl DocumentRows {
     ) -> Result<Self, WriteError> {
         let (chunks, vectors) = (embedded.chunks, embedded.vectors);
         if chunks.chunks.len() != vectors.len() {
-            let reason = format!("{} chunks but {} vectors; embed it again", chunks.chunks.len(), vectors.len());
+            let reason = format!("it has {} chunks but {} vectors; embed it again", chunks.chunks.len(), vectors.len());
             return Err(WriteError::Rejected { document: document_id.to_string(), reason });
         }
         let language = chunks.language.map(|l| l.code);
@@ -216,7 +217,7 @@ impl Write {
         }
     }
 
-    /// Returns the approximate size in bytes of memory, for limiting the size of commits.
+    /// Returns the approximate memory size of the write in bytes. The size limits of a target apply to this number.
     pub fn weight_bytes(&self) -> usize {
         match self {
             Write::Upsert(d) => d.rows.iter().map(Row::weight_bytes).sum::<usize>() + d.source.len() + 256,
@@ -224,8 +225,8 @@ impl Write {
         }
     }
 
-    /// Checks whether the write can be stored, apart from all other writes. A committer checks each write before
-    /// adding it to a group, so one bad document never fails the others.
+    /// Checks whether this write could be stored alone. A committer checks each write before adding it to a group, so
+    /// that one invalid document does not make the other writes fail.
     ///
     /// # Errors
     /// Returns an error if a vector does not have the model's dimension or the length 1. Also returns an error if a
@@ -261,11 +262,11 @@ impl Write {
     }
 }
 
-/// Checks the writes of one call and keeps one write per document: the highest version. At equal versions a deletion
-/// wins over rows, and a later write over an earlier one.
+/// Checks the writes of one call and keeps one write per document: the write with the highest version. At equal
+/// versions, a deletion wins over rows; otherwise the later write wins.
 ///
 /// # Errors
-/// Returns an error if there is no write, if a write cannot be stored ([`Write::check`]), or if the writes together
+/// Returns an error if `writes` is empty, if a write cannot be stored ([`Write::check`]), or if the writes together
 /// exceed a limit of the target.
 pub fn gather(writes: Vec<Write>, model: &ModelIdentity, target: &Capabilities) -> Result<Vec<Write>, WriteError> {
     if writes.is_empty() {

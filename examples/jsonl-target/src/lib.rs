@@ -1,11 +1,11 @@
 //! Implements a target that keeps one collection in a file of JSON lines.
 //!
-//! It shows all parts of a custom target: an implementation of `docweir_target::Target`, the conformance tests
-//! (`tests/conformance.rs`), and a program that passes the target to the pipeline (`src/main.rs`). It is small rather
-//! than fast: each query reads the whole file.
+//! This example shows all parts of a custom target: an implementation of `docweir_target::Target`, the conformance
+//! tests (`tests/conformance.rs`), and a program that passes the target to the pipeline (`src/main.rs`). The code is
+//! short rather than fast: each query reads the whole file.
 //!
-//! The first line holds the model, each further line one write. The highest version of a document counts. A line that
-//! a crash has cut short is ignored, and the next write overwrites it.
+//! The first line of the file holds the model, and each further line holds one write. The highest version of a
+//! document counts. If a crash has cut the last line short, the line is ignored, and the next write overwrites it.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -40,7 +40,7 @@ enum Line {
 struct Content {
     model: Option<ModelIdentity>,
     documents: BTreeMap<DocumentId, Write>,
-    /// Number of bytes in complete lines.
+    /// Total size of the complete lines, in bytes.
     length: u64,
 }
 
@@ -55,7 +55,7 @@ impl JsonlTarget {
         Ok(Self { path, collection: collection.to_owned(), capabilities })
     }
 
-    /// Opens and reads the file. The file is locked against other writers until it is dropped.
+    /// Opens, locks and reads the file. Other readers and writers wait until the returned file is dropped.
     fn read(&self) -> Result<(File, Content), StageError> {
         let failed = |e: std::io::Error| self.failed(&e);
         let mut file =
@@ -92,7 +92,8 @@ impl JsonlTarget {
     fn check(&self, stored: Option<&ModelIdentity>, model: &ModelIdentity) -> Result<(), StageError> {
         match stored {
             Some(stored) if stored != model => {
-                let text = format!("{} holds vectors of model `{}`, not of `{}`", self.collection, stored.id, model.id);
+                let text =
+                    format!("`{}` holds vectors of model `{}`, not of `{}`", self.collection, stored.id, model.id);
                 Err(StageError::system("model_mismatch", text))
             }
             _ => Ok(()),
@@ -166,7 +167,7 @@ struct JsonlWriter(Arc<JsonlTarget>);
 
 #[async_trait]
 impl TargetWriter for JsonlWriter {
-    /// Does nothing: the highest version counts, so there is no state to fix.
+    /// Does nothing. The highest version of a document always wins, so a write does not depend on an earlier state.
     async fn begin(&mut self) -> Result<(), StageError> {
         Ok(())
     }

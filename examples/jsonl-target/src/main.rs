@@ -3,7 +3,7 @@
 //! `cargo run -p jsonl-target -- FOLDER TARGET` reads the documents of FOLDER. It writes the vectors to
 //! `TARGET/chunks.jsonl` and the state to `TARGET/state`. The embedder computes vectors from hashes of the text, so
 //! nothing has to be downloaded.
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ use docweir_target::{Capabilities, OpenTarget, Target};
 use jsonl_target::JsonlTarget;
 
 fn main() -> ExitCode {
-    // Documents are parsed in child processes that run this same program.
+    // Docweir parses documents in child processes, which run this same program.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == "__extract-worker") {
         return docweir_extract::worker_main();
     }
